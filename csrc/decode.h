@@ -1,0 +1,22 @@
+/* decode.h: what rank 0 does with a payload. */
+#ifndef PDCODE_DECODE_H
+#define PDCODE_DECODE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define PDCODE_DECLARE(REAL, SUFFIX)                                                                        \
+    void adjoint_decode_##SUFFIX(REAL *accumulator, ptrdiff_t length, const int32_t *indices,               \
+                                 const REAL *values, ptrdiff_t rows, ptrdiff_t weight, const REAL *payload, \
+                                 ptrdiff_t block, REAL scale);                                              \
+    double tracking_decode_##SUFFIX(REAL *estimate, ptrdiff_t length, const int32_t *indices,               \
+                                    const REAL *values, ptrdiff_t rows, ptrdiff_t weight,                   \
+                                    const REAL *payload, ptrdiff_t block, REAL step);                       \
+    void gather_##SUFFIX(const uint64_t *addresses, ptrdiff_t payloads, ptrdiff_t start, REAL *out,         \
+                         ptrdiff_t count);
+
+PDCODE_DECLARE(float, f32)
+PDCODE_DECLARE(double, f64)
+#undef PDCODE_DECLARE
+
+#endif

@@ -1,0 +1,23 @@
+/* factor.h: complete orthogonal factorisation of a matrix that grows by rows. */
+#ifndef PDCODE_FACTOR_H
+#define PDCODE_FACTOR_H
+
+#include <stddef.h>
+
+/* A (count, length) = U T Q with U' U = Q Q' = I and T lower triangular; pseudoinverse W U' with W = Q' / T.
+ * The buffers are the caller's. Only their first `rank` rows count, and of those of left the first `count`
+ * columns. */
+struct factorisation {
+    ptrdiff_t length, capacity, count, rank;
+    double largest; /* largest norm of a row of A */
+    double *left;   /* (length, capacity): U transposed */
+    double *middle; /* (length, length): T */
+    double *right;  /* (length, length): Q */
+    double *solver; /* (length, length): W transposed */
+    double *work;   /* (4 * length + capacity) */
+};
+
+/* One codeword (length) more; returns 1 if the rank grew. The caller has checked that count < capacity. */
+int factorisation_add(struct factorisation *f, const double *codeword);
+
+#endif

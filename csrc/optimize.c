@@ -1,0 +1,113 @@
+/* optimize.c: theta -= step, in the pass that reads the decoded gradient and, on request, clears it.
+ *
+ * Design note. All arrays are (length); the true gradient is scale * gradient. Bound by bandwidth: each array
+ * is read and written once. The squared norm of the step is summed in the array's type over a tile, in double
+ * over tiles.
+ */
+#ifndef REAL
+#include "optimize.h"
+#define KERNEL "optimize.c"
+#include "real.h"
+#else
+#include "blocks.h"
+
+#define TILE 1024
+
+/* theta -= factor * gradient on at most a tile; returns the squared norm of the step. */
+INLINE double NAME(descend)(REAL *restrict theta, REAL *restrict gradient, ptrdiff_t count, REAL factor,
+                            int clear)
+{
+    REAL sum = 0;
+    if (clear) {
+#pragma omp simd reduction(+ : sum)
+        for (ptrdiff_t i = 0; i < count; i++) {
+            const REAL step = factor * gradient[i];
+            theta[i] -= step;
+            gradient[i] = 0;
+            sum += step * step;
+        }
+    } else {
+#pragma omp simd reduction(+ : sum)
+        for (ptrdiff_t i = 0; i < count; i++) {
+            const REAL step = factor * gradient[i];
+            theta[i] -= step;
+            sum += step * step;
+        }
+    }
+    return (double)sum;
+}
+
+/* velocity = momentum * velocity + scale * gradient; theta -= rate * velocity. No velocity: momentum is 0. */
+VECTORISED
+double NAME(sgd_step)(REAL *theta, REAL *velocity, REAL *gradient, ptrdiff_t length, REAL scale, REAL rate,
+                      REAL momentum, int clear)
+{
+    double total = 0;
+    for (ptrdiff_t start = 0; start < length; start += TILE) {
+        const ptrdiff_t count = length - start < TILE ? length - start : TILE;
+        REAL *restrict x = theta + start, *restrict g = gradient + start, sum = 0;
+        if (velocity == NULL) {
+            total += NAME(descend)(x, g, count, scale * rate, clear);
+            continue;
+        }
+        REAL *restrict v = velocity + start;
+#pragma omp simd reduction(+ : sum)
+        for (ptrdiff_t i = 0; i < count; i++) {
+            v[i] = momentum * v[i] + scale * g[i];
+            const REAL step = rate * v[i];
+            x[i] -= step;
+            sum += step * step;
+        }
+        if (clear)
+            memset(g, 0, (size_t)count * sizeof(REAL));
+        total += (double)sum;
+    }
+    return total;
+}
+
+/* Adam (Kingma and Ba 2015): rate has 1 / (1 - beta1^t) in it, root is 1 / sqrt(1 - beta2^t). */
+VECTORISED
+double NAME(adam_step)(REAL *theta, REAL *first, REAL *second, REAL *gradient, ptrdiff_t length, REAL scale,
+                       REAL rate, REAL beta1, REAL beta2, REAL epsilon, REAL root, int clear)
+{
+    double total = 0;
+    for (ptrdiff_t start = 0; start < length; start += TILE) {
+        const ptrdiff_t count = length - start < TILE ? length - start : TILE;
+        REAL *restrict x = theta + start, *restrict g = gradient + start;
+        REAL *restrict m = first + start, *restrict v = second + start, sum = 0;
+#pragma omp simd reduction(+ : sum)
+        for (ptrdiff_t i = 0; i < count; i++) {
+            const REAL d = scale * g[i];
+            m[i] = beta1 * m[i] + (1 - beta1) * d;
+            v[i] = beta2 * v[i] + (1 - beta2) * d * d;
+            const REAL deviation = sizeof(REAL) == 4 ? (REAL)sqrtf((float)v[i]) : (REAL)sqrt((double)v[i]);
+            const REAL step = rate * m[i] / (root * deviation + epsilon);
+            x[i] -= step;
+            sum += step * step;
+        }
+        if (clear)
+            memset(g, 0, (size_t)count * sizeof(REAL));
+        total += (double)sum;
+    }
+    return total;
+}
+
+/* theta_j -= factor * accumulator_j, accumulator_j = 0, for the blocks j that arrivals have touched. */
+VECTORISED
+double NAME(sgd_blocks)(REAL *theta, REAL *accumulator, ptrdiff_t length, const int32_t *blocks,
+                        ptrdiff_t count, ptrdiff_t block, REAL factor)
+{
+    double total = 0;
+    for (ptrdiff_t i = 0; i < count; i++)
+        for (ptrdiff_t start = 0; start < block; start += TILE) {
+            const ptrdiff_t count = block - start < TILE ? block - start : TILE;
+            const ptrdiff_t valid = NAME(span)(length, block, blocks[i], start, count);
+            const ptrdiff_t at = (ptrdiff_t)blocks[i] * block + start;
+            if (valid > 0)
+                total += NAME(descend)(theta + at, accumulator + at, valid, factor, 1);
+        }
+    return total;
+}
+
+#undef TILE
+#endif

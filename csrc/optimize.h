@@ -1,0 +1,21 @@
+/* optimize.h: optimizer steps fused with the decode result. */
+#ifndef PDCODE_OPTIMIZE_H
+#define PDCODE_OPTIMIZE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define PDCODE_DECLARE(REAL, SUFFIX)                                                                    \
+    double sgd_step_##SUFFIX(REAL *theta, REAL *velocity, REAL *gradient, ptrdiff_t length, REAL scale, \
+                             REAL rate, REAL momentum, int clear);                                      \
+    double adam_step_##SUFFIX(REAL *theta, REAL *first, REAL *second, REAL *gradient, ptrdiff_t length, \
+                              REAL scale, REAL rate, REAL beta1, REAL beta2, REAL epsilon, REAL root,   \
+                              int clear);                                                               \
+    double sgd_blocks_##SUFFIX(REAL *theta, REAL *accumulator, ptrdiff_t length, const int32_t *blocks, \
+                               ptrdiff_t count, ptrdiff_t block, REAL factor);
+
+PDCODE_DECLARE(float, f32)
+PDCODE_DECLARE(double, f64)
+#undef PDCODE_DECLARE
+
+#endif

@@ -1,0 +1,125 @@
+"""The command line. A command is a function; what it needs is imported when it runs, so `pdcode --help` is
+quick and starts no MPI."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Sequence
+
+from . import __version__
+from .errors import InputError
+from .fleet import launch
+
+
+def run(options: argparse.Namespace) -> int:
+    from .run import run
+
+    return run(options.config, options.set, options.workers, options.output, options.dry_run, options.argv)
+
+
+def show(options: argparse.Namespace) -> int:
+    from .analysis import tables
+    from .trace.reader import Trace
+
+    traces = [Trace(path) for path in options.trace]
+    for trace in traces:
+        tables.show(trace)
+    if options.figure:
+        from .analysis import plots
+
+        if len(traces) != 1:
+            raise InputError(f"--figure {options.figure}: draws one trace, got {len(traces)}")
+        plots.figure(traces[0], options.figure)
+        print(f"figure: {options.figure}")
+    return 0
+
+
+def bench(options: argparse.Namespace) -> int:
+    from . import bench
+
+    return bench.run(options.what, options.argv)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line's grammar."""
+    top = argparse.ArgumentParser(
+        prog="pdcode", description="Distributed gradient descent with coded partial derivatives."
+    )
+    top.add_argument("--version", action="version", version=f"pdcode {__version__}")
+    commands = top.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    command = commands.add_parser(
+        "run",
+        help="train a model over MPI as a configuration says",
+        description="Train a model over MPI. Starts mpirun itself where no launcher (mpirun, srun) did; "
+        "under a launcher the number of workers is its number of ranks less one. "
+        "Exit codes: 0 done, 1 failure, 2 bad input.",
+    )
+    command.add_argument("config", metavar="CONFIG", help="TOML file, such as jobs/digits.toml")
+    command.add_argument(
+        "-n", "--workers", type=int, metavar="WORKERS", help="number of workers (instead of workers.count)"
+    )
+    command.add_argument("-o", "--output", metavar="TRACE", help="HDF5 file to write (instead of trace.path)")
+    command.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="override a key, such as update.mode=all; may be repeated",
+    )
+    command.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="print the resolved configuration, the code and the message sizes; start nothing",
+    )
+    command.set_defaults(function=run)
+
+    command = commands.add_parser(
+        "show",
+        help="print what a trace says",
+        description="Print what ran, loss and accuracy, where the time went, which worker is slow, "
+        "staleness and bytes. Works on traces of running and of killed runs too.",
+    )
+    command.add_argument("trace", nargs="+", metavar="TRACE", help="HDF5 file of a run")
+    command.add_argument(
+        "--figure", metavar="PNG", help="also draw loss against time and the timeline of arrivals"
+    )
+    command.set_defaults(function=show)
+
+    command = commands.add_parser(
+        "bench",
+        help="measure kernels or messages against their limits",
+        description="kernels: each kernel beside its limit on this machine (copy bandwidth, numpy's GEMM), "
+        "measured in turn with it. "
+        "messages: arrivals a second through rank 0's whole path, beside a bare mpi4py loop.",
+    )
+    command.add_argument("what", choices=["kernels", "messages"])
+    command.set_defaults(function=bench)
+    return top
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; return its exit code (0 done, 1 failure, 2 bad input)."""
+    launch.one_thread(os.environ)
+    options = parser().parse_args(argv)
+    options.argv = list(sys.argv[1:] if argv is None else argv)
+    place = launch.place(os.environ)
+    try:
+        return options.function(options)
+    except InputError as error:
+        if place is None or place[0] == 0:
+            print(f"pdcode: {error}", file=sys.stderr, flush=True)
+        else:
+            # Rank 0 finds the same fault; a launcher kills all when one ends: let its line come out first.
+            time.sleep(5)
+        return 2
+    except BrokenPipeError:  # `pdcode show … | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,136 @@
+"""What ran, in a few lines of words, from a trace's configuration and attributes."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from ..trace.reader import Trace
+from .formats import duration, listing
+
+
+def workers_of(trace: Trace) -> int:
+    """Number of workers of a run: as it was told, but no fewer than those that its rows name."""
+    told = int(trace.attributes.get("workers", 0))
+    seen = int(trace.arrivals["worker"].max()) + 1 if trace.arrivals.rows else 0
+    return max(told, seen, sum(int(rank) > 0 for rank in trace.workers["rank"]) if trace.workers else 0)
+
+
+def headline(trace: Trace, length: float) -> str:
+    """Name of the file, and whether the run has ended."""
+    if trace.finished:
+        return f"{trace.path}: finished after {duration(length)}"
+    age = max(0.0, time.time() - trace.path.stat().st_mtime)
+    written = f"written {duration(1e9 * age)} ago" if age >= 0.001 else "just written"
+    return f"{trace.path}: not finished (running, or killed); {duration(length)} so far, {written}"
+
+
+def lines(trace: Trace) -> dict[str, str]:
+    """Topic -> what the run did about it; topics that the trace says nothing about are left out."""
+    config = {name: table for name, table in trace.config.items() if isinstance(table, Mapping)}
+    topics = {
+        "problem": _problem(config.get("problem", {}), int(trace.attributes.get("parameters", 0))),
+        "workers": _workers(trace),
+        "code": _code(config.get("code", {}), trace.code_attributes),
+        "decoder": _decoder(config),
+        "update": _update(config.get("update", {}), config.get("optimizer", {})),
+        "delays": _delays(config.get("stragglers", {})),
+        "made": _made(trace.attributes),
+    }
+    return {topic: text for topic, text in topics.items() if text}
+
+
+def _problem(table: Mapping[str, Any], parameters: int) -> str:
+    if not table:
+        return ""
+    kind = str(table.get("kind", "?"))
+    if kind == "mlp":
+        kind += f" {'-'.join(map(str, table.get('hidden', [])))} {table.get('activation', '')}".rstrip()
+    batch = table.get("batch", 0)
+    parts = [
+        f"{kind} on {table.get('data', '?')}",
+        f"batch {batch}" if batch else "full batch",
+        f"l2 {table['l2']:g}" if table.get("l2") else "",
+        str(table.get("dtype", "")),
+        f"{parameters:,} parameters" if parameters else "",
+    ]
+    return ", ".join(filter(None, parts))
+
+
+def _workers(trace: Trace) -> str:
+    hosts = Counter(str(host) for host in trace.workers["host"]) if trace.workers else Counter()
+    count = workers_of(trace)
+    text = f"{count} worker" + ("s" if count != 1 else "")
+    if len(hosts) == 1:
+        return f"{text} on {next(iter(hosts))}"
+    shown = listing([f"{host} ({number})" for host, number in hosts.most_common(4)])
+    if len(hosts) > 4:
+        shown += f" and {len(hosts) - 4} more"
+    return f"{text} on {len(hosts)} hosts: {shown}" if hosts else text
+
+
+def _code(table: Mapping[str, Any], codes: Mapping[int, Mapping[str, Any]]) -> str:
+    rows = table.get("rows_per_task", 1)
+    parts = [
+        f"{code['family']} with k = {k}, weight {code['weight']}, coherence {code['coherence']:.3g}"
+        for k, code in codes.items()
+    ]
+    if not parts and not table:
+        return ""
+    parts = parts or ["every layer whole"]
+    parts.append(f"{rows} codeword{'s' if rows != 1 else ''} a task")
+    if any(code.get("rotate") for code in codes.values()):
+        parts.append("rotating")
+    return "; ".join(parts)
+
+
+def _decoder(config: Mapping[str, Mapping[str, Any]]) -> str:
+    decoder, memory, wire, down = (config.get(name, {}) for name in ("decoder", "memory", "wire", "downlink"))
+    kind = str(decoder.get("kind", ""))
+    if kind == "tracking":
+        kind += f" (step {decoder.get('step', 1):g})"
+    parts = [
+        kind,
+        f"memory {memory['kind']}" if "kind" in memory else "",
+        f"wire {wire['dtype']}" if wire.get("dtype") else "",
+        f"downlink {down['kind']}" if "kind" in down else "",
+    ]
+    return ", ".join(filter(None, parts))
+
+
+def _update(update: Mapping[str, Any], optimizer: Mapping[str, Any]) -> str:
+    mode = str(update.get("mode", ""))
+    extra = {"first": update.get("count"), "captured": update.get("fraction")}.get(mode)
+    parts = [
+        f"{mode} {extra:g}" if extra is not None else mode,
+        f"late payloads: {update['late']}" if "late" in update and mode != "async" else "",
+        f"{optimizer['kind']} at rate {optimizer.get('rate', 0):g}" if "kind" in optimizer else "",
+        f"momentum {optimizer['momentum']:g}" if optimizer.get("momentum") else "",
+        "damped by staleness" if optimizer.get("staleness") == "inverse" else "",
+    ]
+    return ", ".join(filter(None, parts))
+
+
+def _delays(table: Mapping[str, Any]) -> str:
+    kind = table.get("kind", "none")
+    if kind == "none":
+        return "none injected" if table else ""
+    shift, mean = 1e9 * table.get("shift_s", 0), 1e9 * table.get("mean_s", 0)
+    parts = [duration(shift) if shift else "", f"an exponential one of mean {duration(mean)}" if mean else ""]
+    text = f"{kind}: {' plus '.join(filter(None, parts))}"
+    slow, slowdown = [str(worker) for worker in table.get("slow", [])], table.get("slowdown", 1)
+    if slow and slowdown != 1:
+        text += f"; {slowdown:g}× that for worker{'s' if len(slow) > 1 else ''} {listing(slow)}"
+    return text
+
+
+def _made(attributes: Mapping[str, Any]) -> str:
+    commit = str(attributes.get("git_commit") or "")
+    parts = [
+        str(attributes.get("created", "")).replace("T", " ").replace("Z", " UTC"),
+        str(attributes.get("creator", "")) + (f" at commit {commit[:10]}" if commit else ""),
+        str(attributes.get("mpi_library") or "").split(",")[0],
+    ]
+    return ", ".join(filter(None, parts))

@@ -1,0 +1,66 @@
+"""Numbers and times as people read them."""
+
+from __future__ import annotations
+
+import math
+
+NOTHING = "–"
+BARS = " ▁▂▃▄▅▆▇█"
+SCALES = ((1e9, "s"), (1e6, "ms"), (1e3, "µs"), (1.0, "ns"))
+SIZES = ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
+
+
+def number(value: float, digits: int = 4) -> str:
+    """A number with so many significant digits, or a dash for nan."""
+    return NOTHING if math.isnan(value) else f"{value:.{digits}g}"
+
+
+def duration(ns: float) -> str:
+    """A time in the unit that gives it three digits: 12.3 ms."""
+    if math.isnan(ns):
+        return NOTHING
+    if ns == 0:
+        return "0 s"
+    if ns >= 600e9:
+        hours, seconds = divmod(round(ns / 1e9), 3600)
+        return f"{hours} h {seconds // 60:02} min" if hours else f"{seconds // 60} min {seconds % 60:02} s"
+    scale, unit = next(((scale, unit) for scale, unit in SCALES if abs(ns) >= scale), SCALES[-1])
+    return f"{_three(ns / scale)} {unit}"
+
+
+def size(count: float) -> str:
+    """A number of bytes in decimal units: 1.23 MB."""
+    scale, unit = next(((scale, unit) for scale, unit in SIZES if abs(count) >= scale), (1.0, "B"))
+    return f"{_three(count / scale)} {unit}" if scale > 1 else f"{count:.0f} B"
+
+
+def percent(part: float, whole: float) -> str:
+    """A share in percent with one digit behind the point, or a dash where there is no whole."""
+    return f"{100 * part / whole:.1f}" if whole > 0 and not math.isnan(part) else NOTHING
+
+
+def ratio(value: float) -> str:
+    """How many times: 10.2×."""
+    return NOTHING if math.isnan(value) else f"{value:.1f}×" if value < 99.5 else f"{value:,.0f}×"
+
+
+def bar(value: float, most: float, width: int) -> str:
+    """A bar of text, in eighths of a character; at least one eighth if there is anything."""
+    eighths = max(round(8 * width * value / most), 1) if value > 0 else 0
+    return "█" * (eighths // 8) + ("", *"▏▎▍▌▋▊▉")[eighths % 8]
+
+
+def spark(values: list[int]) -> str:
+    """One character a value, its height in eighths of the greatest."""
+    most = max(values, default=0)
+    return "".join(BARS[math.ceil(8 * value / most)] if value else " " for value in values)
+
+
+def listing(items: list[str]) -> str:
+    """a, b and c."""
+    return " and ".join(filter(None, (", ".join(items[:-1]), *items[-1:])))
+
+
+def _three(value: float) -> str:
+    digits = 0 if abs(value) >= 99.95 else 1 if abs(value) >= 9.995 else 2
+    return f"{value:.{digits}f}"

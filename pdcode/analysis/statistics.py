@@ -1,0 +1,127 @@
+"""Staleness, loss and bytes of a run: definitions and numbers, in plain numpy. `timing` has the times."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from ..trace.schema import DRAINED
+
+Columns = Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Staleness:
+    """Distribution of the staleness of some arrivals, in versions; all 0 without arrivals.
+
+    median, tail : the least observed values that at least 50 % and 90 % of the arrivals do not exceed.
+    """
+
+    count: int
+    median: int
+    tail: int
+    most: int
+
+    @classmethod
+    def of(cls, values: np.ndarray) -> Staleness:
+        """The distribution of an integer array."""
+        if not len(values):
+            return cls(0, 0, 0, 0)
+        median, tail = np.quantile(values, [0.5, 0.9], method="inverted_cdf")
+        return cls(len(values), int(median), int(tail), int(values.max()))
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """Messages and bytes of a run.
+
+    arrivals : payloads that came to rank 0.
+    up, down : bytes of their messages, and of those that they answer.
+    full_up : bytes of as many messages with a full gradient each.
+    setup_up, setup_down : bytes sent before the first task.
+    exact : whether rank 0 counted, or all arrivals were summed; otherwise estimated from a sample.
+    """
+
+    arrivals: int
+    up: int
+    down: int
+    full_up: int
+    setup_up: int
+    setup_down: int
+    exact: bool
+
+
+def in_time(arrivals: Columns) -> np.ndarray:
+    """Which arrivals came before the stop, whether they were used or not."""
+    return arrivals["status"] != DRAINED
+
+
+def histogram(values: np.ndarray, bins: int = 10) -> list[tuple[int, int, int]]:
+    """Counts of integers ≥ 0 as (first, last, count).
+
+    One bin a value, or doubling bins 0, 1, 2-3, 4-7, … where that would be more than `bins`; if that is more
+    still, the lowest are taken together.
+    """
+    most = int(values.max()) if len(values) else 0
+    if most < bins:
+        edges = np.arange(most + 2)
+    else:
+        powers = range(max(0, most.bit_length() + 1 - bins), most.bit_length() + 1)
+        edges = np.array([0] + [1 << power for power in powers])
+    counts = np.histogram(values, edges - 0.5)[0]
+    return [(int(a), int(b) - 1, int(c)) for (a, b), c in zip(pairwise(edges), counts, strict=True)]
+
+
+def levels(loss: np.ndarray, most: int = 5) -> list[float]:
+    """Round losses to ask the time to: 1, 2 or 5 times a power of ten, below the first, not below the best.
+
+    At most `most` of them, the highest and the lowest among them, the others evenly between.
+    """
+    finite = loss[np.isfinite(loss) & (loss > 0)]
+    if not len(finite) or finite.min() >= finite[0]:
+        return []
+    first, best = float(finite[0]), float(finite.min())
+    tens = range(int(np.floor(np.log10(first))), int(np.floor(np.log10(best))) - 1, -1)
+    candidates = [float(f"{digit}e{ten}") for ten in tens for digit in (5, 2, 1)]
+    passed = [level for level in candidates if best <= level < first]
+    chosen = np.linspace(0, len(passed) - 1, min(most, len(passed))).round().astype(int)
+    return [passed[place] for place in chosen]
+
+
+def time_to(times: np.ndarray, values: np.ndarray, level: float) -> float:
+    """Time of the first value at or below `level`; nan if none is."""
+    reached = np.flatnonzero(values <= level)
+    return float(times[reached[0]]) if len(reached) else float("nan")
+
+
+def traffic(arrivals: Columns, attributes: Mapping[str, Any], counters: Mapping[str, Any]) -> Traffic:
+    """Bytes of a run: sums over the recorded arrivals, or what rank 0 counted if not all were recorded.
+
+    Parameters
+    ----------
+    arrivals : mapping
+        The table of that name.
+    attributes : mapping
+        Of the `Trace`: gradient_bytes, header_bytes, setup_bytes_up and _down, arrivals (which are recorded),
+        sample.
+    counters : mapping
+        Of the `Trace`: arrivals, bytes_up and bytes_down (of all messages, set-up included), if rank 0
+        counted.
+    """
+    setup = {way: int(attributes.get(f"setup_bytes_{way}", 0)) for way in ("up", "down")}
+    whole = attributes.get("arrivals", "all") == "all"
+    counted = not whole and all(key in counters for key in ("arrivals", "bytes_up", "bytes_down"))
+    if counted:
+        count = int(counters["arrivals"])
+        sent = {way: int(counters[f"bytes_{way}"]) - setup[way] for way in setup}
+    else:
+        sample = int(attributes.get("sample", 1))
+        count = sample * len(arrivals["worker"])
+        sent = {way: sample * int(arrivals[f"bytes_{way}"].sum()) for way in setup}
+    message = int(attributes.get("gradient_bytes", 0)) + int(attributes.get("header_bytes", 0))
+    exact = whole or counted
+    return Traffic(count, sent["up"], sent["down"], count * message, setup["up"], setup["down"], exact)

@@ -1,0 +1,107 @@
+"""Rank 0's cost per arrival: its whole path (receive, decode, policy, step, trace, reply) beside a bare
+mpi4py loop.
+
+One worker rank answers at once with a payload of 256 bytes. Both loops are timed in turn, so that the
+machine's drift hits both.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from .. import codes, decoders, optimizers, policies
+from ..assignments import Assignment
+from ..config import Optimizer, Update
+from ..coordinator import Coordinator
+from ..fleet import launch
+from ..messages import Layout
+from ..problems.partition import Blocks
+from ..trace.writer import Writer
+from .timing import processor
+
+PAIRS, ROUNDS = 7, 20_000
+LAYER = Blocks(
+    layer=0, axis="output", count=16, rows=16, width=64, offset=0
+)  # a block is 256 bytes in float32
+DTYPE = np.dtype("float32")
+
+
+def run() -> int:
+    """Measure on ranks 0 and 1; rank 0 prints."""
+    from ..fleet.bare import exchange
+    from ..fleet.mpi import job
+
+    place = launch.place(os.environ)
+    assert place is not None
+    with job(), tempfile.TemporaryDirectory() as folder:
+        code = codes.design("net", workers=16, blocks=16, weight=4)
+        layout = Layout([LAYER], {16: code.weight}, 1, DTYPE)
+        bare, whole = [], []
+        for _ in range(1 + PAIRS):  # the first pair warms up
+            bare.append(exchange(ROUNDS, layout.task_bytes, layout.reply_bytes))
+            whole.append(path(layout, code, Path(folder) / "bench.h5") if place[0] == 0 else echo(layout))
+    if place[0] == 0:
+        report(layout, bare[1:], whole[1:])
+    return 0
+
+
+def path(layout: Layout, code: codes.Code, trace_path: Path) -> float:
+    """Rank 0's side of a short run, as `pdcode run` makes it; arrivals a second."""
+    from ..fleet.mpi import MPIFleet
+
+    fleet = MPIFleet(layout)
+    trace = Writer(trace_path, "", [code], {}, [member.row() for member in fleet.members])
+    optimizer = optimizers.create(Optimizer(rate=0.1), layout.parameters, DTYPE)
+    decoder = decoders.create("adjoint", LAYER.count, LAYER.shape, DTYPE, length=LAYER.length)
+    theta = np.zeros(layout.parameters, DTYPE)
+    coordinator = Coordinator(
+        fleet,
+        Assignment({16: code}, 1, True, 0, DTYPE),
+        layout,
+        [decoder],
+        policies.create(Update(), 1),
+        optimizer,
+        theta,
+        trace,
+    )
+
+    def observe(now_ns: int, coordinator: Coordinator) -> str:
+        if trace.due(now_ns):
+            trace.flush(now_ns)
+        return "enough" if coordinator.version == ROUNDS else ""
+
+    fleet.start()
+    coordinator.run(observe)
+    elapsed_ns = fleet.now_ns()
+    trace.close(theta)
+    return 1e9 * coordinator.arrivals / elapsed_ns
+
+
+def echo(layout: Layout) -> float:
+    """The worker's side: reply at once."""
+    from ..fleet.mpi import MPILink
+
+    link = MPILink()
+    link.connect(layout)
+    while link.next_task() is not None:
+        link.reply(0, 0, 0, 0.0)
+    return 0.0
+
+
+def report(layout: Layout, bare: list[float], whole: list[float]) -> None:
+    """Print medians, their spread and the ratio pair by pair."""
+    print(
+        f"one worker, task {layout.task_bytes} bytes, reply {layout.reply_bytes} bytes "
+        f"(payload {layout.payload_bytes}); {PAIRS} pairs of {ROUNDS} arrivals in turn. {processor()}"
+    )
+    print(f"{'':34}{'median/s':>12}{'least/s':>12}{'most/s':>12}{'µs each':>10}")
+    for name, rates in (("bare mpi4py Waitsome loop", bare), ("rank 0's whole path", whole)):
+        middle = statistics.median(rates)
+        print(f"{name:34}{middle:12,.0f}{min(rates):12,.0f}{max(rates):12,.0f}{1e6 / middle:10.2f}")
+    own = statistics.median(1e6 / b - 1e6 / a for a, b in zip(bare, whole, strict=True))
+    print(f"cost of pdcode an arrival, rank 0 and worker together: {own:.2f} µs (median of the differences)")

@@ -1,0 +1,78 @@
+"""Lower bounds on the coherence μ of n lines in R^k, without and with a limit w on the weight."""
+
+from __future__ import annotations
+
+from math import sqrt
+
+
+def welch(n: int, k: int) -> float:
+    """Welch, IEEE Trans. Inf. Theory 1974: √((n-k)/(k(n-1))), reached by equiangular tight frames alone."""
+    return sqrt((n - k) / (k * (n - 1))) if n > k else 0.0
+
+
+def orthoplex(n: int, k: int) -> float:
+    """Rankin 1955; Conway, Hardin, Sloane 1996: 1/√k for n > k(k+1)/2, else 0 (does not apply)."""
+    return 1 / sqrt(k) if 2 * n > k * (k + 1) else 0.0
+
+
+def levenshtein(n: int, k: int) -> float:
+    """Levenshtein 1983, real case: √((3n-k²-2k)/((k+2)(n-k))) for n > k(k+1)/2, else 0 (does not apply)."""
+    return sqrt((3 * n - k * k - 2 * k) / ((k + 2) * (n - k))) if 2 * n > k * (k + 1) and n > k else 0.0
+
+
+def bukh_cox(n: int, k: int) -> float:
+    """Bukh and Cox, Israel J. Math. 2020, real case: c(c+1) / (2n + n(c-1)√(c+2) - c(c+1)), c = n - k.
+
+    From "Nearly orthogonal vectors and small antipodal spherical codes"; the best bound for n near k.
+    """
+    c = n - k
+    return c * (c + 1) / (2 * n + n * (c - 1) * sqrt(c + 2) - c * (c + 1)) if c > 0 and k > 1 else 0.0
+
+
+def weight_limited(n: int, k: int, w: int) -> float:
+    """Rows of at most w nonzeros: (n-k)/(nw-k)."""
+    return (n - k) / (n * w - k) if n > k else 0.0
+
+
+def weight_regular(n: int, k: int, w: int) -> float:
+    """As `weight_limited` where each block is in equally many rows: √((n-k)/(w(nw-k)))."""
+    return sqrt((n - k) / (w * (n * w - k))) if n > k else 0.0
+
+
+def weight_flat(n: int, k: int, w: int) -> float:
+    """Rows of w entries ±1/√w: products are multiples of 1/w, and n > k rows are not all orthogonal."""
+    return 1 / w if n > k else 0.0
+
+
+def bounds(n: int, k: int, weight: int, regular: bool, flat: bool) -> dict[str, float]:
+    """All bounds that hold for a code.
+
+    Parameters
+    ----------
+    n, k : int
+        Rows and blocks.
+    weight : int
+        Nonzeros of a row at the most, w.
+    regular : bool
+        Whether each block is in equally many rows.
+    flat : bool
+        Whether all nonzeros have the magnitude 1/√w.
+
+    Returns
+    -------
+    dict
+        Name → lower bound on μ; 0 where a bound says nothing. The last two only where `regular` and `flat`
+        hold.
+    """
+    values = {
+        "welch": welch(n, k),
+        "orthoplex": orthoplex(n, k),
+        "levenshtein": levenshtein(n, k),
+        "bukh-cox": bukh_cox(n, k),
+        "weight": weight_limited(n, k, weight),
+    }
+    if regular:
+        values["weight-regular"] = weight_regular(n, k, weight)
+    if flat:
+        values["weight-flat"] = weight_flat(n, k, weight)
+    return values

@@ -1,0 +1,28 @@
+"""Keyed randomness of codes: signs and permutations that depend on (seed, purpose, epoch) alone."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..kernels import philox
+from ..rng import CODE
+
+SIGNS, SUPPORTS, PERMUTATION = 0, 1, 2  # purposes; they take the place of the worker in the counter
+
+
+def uniforms(seed: int, purpose: int, epoch: int, shape: tuple[int, ...]) -> np.ndarray:
+    """Numbers in [0, 1), float64, of the given shape."""
+    out = np.empty(shape, np.float64)
+    philox.uniforms(seed, CODE, purpose, epoch, out.reshape(-1))
+    return out
+
+
+def signs(seed: int, purpose: int, epoch: int, shape: tuple[int, ...]) -> np.ndarray:
+    """Fair signs -1.0 and 1.0, float64, of the given shape."""
+    return np.copysign(1.0, uniforms(seed, purpose, epoch, shape) - 0.5)
+
+
+def signed_permutation(seed: int, epoch: int, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Draw a permutation of ``range(size)`` (int32) and a sign for each element (float64)."""
+    draws = uniforms(seed, PERMUTATION, epoch, (2, size))
+    return np.argsort(draws[0], kind="stable").astype(np.int32), np.copysign(1.0, draws[1] - 0.5)

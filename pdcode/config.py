@@ -1,0 +1,158 @@
+"""The configuration of a run: one frozen struct a TOML table, checked before any communication starts."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+Positive = Annotated[int, Meta(ge=1)]
+Count = Annotated[int, Meta(ge=0)]
+Real = Annotated[float, Meta(gt=0)]
+NonNegative = Annotated[float, Meta(ge=0)]
+Fraction = Annotated[float, Meta(gt=0, le=1)]
+
+
+class Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A TOML table; unknown keys are refused."""
+
+
+class Problem(Table):
+    """What is learnt, from which data."""
+
+    kind: Literal["least-squares", "logistic", "softmax", "mlp"] = "mlp"
+    data: str = "digits"  # a name, or the path of a file
+    labels: str | None = None  # second file of MNIST IDX data; found by name if not given
+    inputs: str = "x"  # name of the inputs in an npz or HDF5 file
+    targets: str = "y"  # name of the targets in an npz or HDF5 file
+    hidden: list[Positive] = msgspec.field(default_factory=lambda: [64])
+    activation: Literal["relu", "tanh", "gelu"] = "relu"
+    axis: Literal["auto", "output", "input"] | list[Literal["auto", "output", "input"]] = "auto"
+    batch: Count = 32  # 0 = all rows of the worker's shard
+    l2: NonNegative = 0.0
+    dtype: Literal["float32", "float64"] = "float32"
+    standardise: bool = False
+    test_fraction: Annotated[float, Meta(ge=0, lt=1)] = 0.2
+    split_seed: Count = 0
+    shards: Literal["auto", "shuffled", "contiguous"] = "auto"
+    evaluate: Positive = 10_000  # rows at the most on which rank 0 measures loss and accuracy
+    # synthetic data only
+    samples: Positive = 1000
+    features: Positive = 20
+    outputs: Positive = 1
+    noise: NonNegative = 0.1
+    condition: Annotated[float, Meta(ge=1)] = 10.0
+    density: Fraction = 1.0  # < 1: CSR inputs
+
+
+class Code(Table):
+    """Which codewords; blocks = 1 sends a layer whole."""
+
+    family: Literal["net", "uncoded", "repetition", "pairs", "random"] = "net"
+    blocks: Positive | list[Positive] = 16
+    weight: Positive | None = None
+    rows_per_task: Positive = 1
+    rows: Positive | None = None  # rows of the code; none: k if they rotate, else as many as the workers use
+    rotate: bool = True  # every task takes the next rows of a code that is redrawn when it is used up
+
+
+class Scheme(Table):
+    """A named set of defaults for the tables that are not given."""
+
+    name: Literal["lwpd", "uncoded"] = "lwpd"
+
+
+class Decoder(Table):
+    kind: Literal["adjoint", "least_squares", "tracking"] = "adjoint"
+    step: Annotated[float, Meta(gt=0, le=1)] = 1.0  # α of tracking
+
+
+class Memory(Table):
+    kind: Literal["none", "worker"] = "none"
+
+
+class Wire(Table):
+    dtype: Literal["float32", "float64"] | None = None  # none: as the problem's
+
+
+class Downlink(Table):
+    kind: Literal["full"] = "full"
+
+
+class Update(Table):
+    """When rank 0 steps."""
+
+    mode: Literal["async", "all", "first", "captured"] = "async"
+    count: Positive | None = None  # of `first`; none: three quarters of the workers
+    fraction: Fraction = 0.75  # of `captured`
+    late: Literal["use", "waste"] = "use"
+
+
+class Optimizer(Table):
+    kind: Literal["sgd", "adam"] = "sgd"
+    rate: Real = 0.1
+    momentum: Annotated[float, Meta(ge=0, lt=1)] = 0.0
+    beta1: Annotated[float, Meta(ge=0, lt=1)] = 0.9
+    beta2: Annotated[float, Meta(ge=0, lt=1)] = 0.999
+    epsilon: Real = 1e-8
+    staleness: Literal["constant", "inverse"] = "constant"
+
+
+class Workers(Table):
+    count: Positive = 8
+
+
+class Stragglers(Table):
+    """Injected delays, keyed by (seed, worker, task), so that every scheme meets the same ones."""
+
+    kind: Literal["none", "shifted-exponential", "slow-set"] = "none"
+    shift_s: NonNegative = 0.0
+    mean_s: NonNegative = 0.0  # of the exponential part
+    slow: list[Count] = []  # workers whose delay is multiplied
+    slowdown: Annotated[float, Meta(ge=1)] = 1.0
+    how: Literal["sleep", "spin"] = "sleep"
+
+
+class Faults(Table):
+    """Faults that are injected to try the error paths."""
+
+    raise_worker: Count | None = None  # this worker raises an exception …
+    raise_task: Count = 0  # … at this task
+
+
+class Stop(Table):
+    """The first of these that is reached ends the run."""
+
+    updates: Positive | None = None
+    seconds: Real | None = None
+    loss: float | None = None
+    accuracy: float | None = None
+
+
+class Trace(Table):
+    path: str = "results/trace.h5"
+    flush_s: Real = 1.0
+    progress_s: Real = 1.0  # how often rank 0 measures loss and accuracy
+    arrivals: Literal["all", "sampled", "none"] = "all"
+    sample: Positive = 100
+
+
+class Config(Table):
+    """A whole run."""
+
+    seed: Count = 1
+    problem: Problem = Problem()
+    code: Code = Code()
+    scheme: Scheme = Scheme()
+    decoder: Decoder = Decoder()
+    memory: Memory = Memory()
+    wire: Wire = Wire()
+    downlink: Downlink = Downlink()
+    update: Update = Update()
+    optimizer: Optimizer = Optimizer()
+    workers: Workers = Workers()
+    stragglers: Stragglers = Stragglers()
+    faults: Faults = Faults()
+    stop: Stop = Stop()
+    trace: Trace = Trace()

@@ -1,0 +1,147 @@
+"""Reading a configuration: TOML, overrides from the command line, scheme defaults, and errors of one line."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from . import schemes, stragglers
+from .config import Config
+from .errors import InputError
+
+
+def load(path: str | Path, overrides: Sequence[str] = ()) -> tuple[Config, str]:
+    """Read and check a configuration.
+
+    Parameters
+    ----------
+    path : path
+        Of the TOML file.
+    overrides : sequence of str
+        ``key=value`` with dotted keys; values are TOML, or else plain strings.
+
+    Returns
+    -------
+    config : Config
+        Resolved: the scheme's defaults filled in.
+    text : str
+        The file, verbatim.
+
+    Raises
+    ------
+    InputError
+        Naming file, key and value.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        raise InputError(f"{path}: {reason}") from None
+    try:
+        tables = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"{path}: not TOML: {error}") from None
+    try:
+        return resolve(tables, overrides), text
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+
+
+def resolve(tables: dict[str, Any], overrides: Sequence[str] = ()) -> Config:
+    """Turn the tables of a TOML file into a checked configuration.
+
+    Raises
+    ------
+    InputError
+        Naming key and value.
+    """
+    parsed = [_parse(override) for override in overrides]
+    scheme = [value for keys, value in parsed if keys == ["scheme", "name"]]
+    if scheme:
+        tables = tables | {"scheme": {"name": scheme[-1]}}
+    tables = {
+        name: dict(table) if isinstance(table, dict) else table
+        for name, table in schemes.fill(tables).items()
+    }
+    for keys, value in parsed:
+        _insert(tables, keys, value)
+    try:
+        config = msgspec.convert(tables, Config)
+    except msgspec.ValidationError as error:
+        raise InputError(_explain(str(error), tables)) from None
+    check(config)
+    return config
+
+
+def check(config: Config) -> None:
+    """Refuse combinations of keys that cannot work.
+
+    Raises
+    ------
+    InputError
+        Naming key and value.
+    """
+    if config.wire.dtype not in (None, config.problem.dtype):
+        raise InputError(
+            f"wire.dtype: '{config.wire.dtype}' is not problem.dtype '{config.problem.dtype}'; "
+            "payloads are sent as they are computed"
+        )
+    if config.memory.kind == "worker":
+        if config.decoder.kind != "adjoint":
+            raise InputError(
+                f"decoder.kind: memory 'worker' needs the plain sum of 'adjoint', got '{config.decoder.kind}'"
+            )
+        if config.update.late == "waste":
+            raise InputError(
+                "update.late: 'waste' would lose what workers with memory.kind = 'worker' have already sent"
+            )
+    if config.update.mode != "first" and config.update.count is not None:
+        raise InputError(
+            f"update.count: {config.update.count} belongs to update.mode 'first', not '{config.update.mode}'"
+        )
+    workers, fault = config.workers.count, config.faults.raise_worker
+    if fault is not None and fault >= workers:
+        raise InputError(f"faults.raise_worker: worker {fault} does not exist (there are {workers}, from 0)")
+    stragglers.check(config.stragglers, workers)
+
+
+def _parse(override: str) -> tuple[list[str], Any]:
+    key, equals, text = override.partition("=")
+    keys = key.strip().split(".")
+    if not equals or not all(keys):
+        raise InputError(f"--set {override}: expected KEY=VALUE with a dotted key, such as update.mode=all")
+    try:
+        return keys, tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return keys, text.strip()
+
+
+def _insert(tables: dict[str, Any], keys: list[str], value: Any) -> None:
+    table = tables
+    for key in keys[:-1]:
+        table = table.setdefault(key, {})
+        if not isinstance(table, dict):
+            raise InputError(f"--set {'.'.join(keys)}: {key} is not a table")
+    table[keys[-1]] = value
+
+
+def _explain(message: str, tables: dict[str, Any]) -> str:
+    """``Expected `int`, got `str` - at `$.code.blocks``` -> ``code.blocks: expected int, got str
+    ('four')``."""
+    text, _, where = message.partition(" - at `$.")
+    text = text.replace("`", "")
+    where = where.rstrip("`")
+    if "unknown field" in text:
+        name = text.rsplit(" ", 1)[-1]
+        return f"{where + '.' if where else ''}{name}: unknown key"
+    value: Any = tables
+    for key in where.split("."):
+        name, bracket, _ = key.partition("[")
+        value = value.get(name) if isinstance(value, dict) else None
+        if bracket:
+            break
+    return f"{where}: {text[:1].lower()}{text[1:]} (got {value!r})"

@@ -1,0 +1,92 @@
+"""The adjoint decoder: a scaled sum of g_i ⊗ y_i."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..errors import InputError
+from ..kernels import decode, specialise
+from .base import Decoder
+
+
+class Adjoint(Decoder):
+    """ĝ = c Σ g_i ⊗ y_i over the arrivals; O(w·e) for each codeword.
+
+    With c = k/q it is unbiased for a tight code of which a random set of rows arrives. It keeps no payload,
+    and knows which blocks it touched.
+
+    Parameters
+    ----------
+    blocks, block_shape, dtype, length
+        As for `Decoder`.
+    scale : "mean" or float
+        c: k/q, or a constant.
+    mean_of : int, optional
+        Constant c = 1/mean_of instead: the plain sum over this many workers, for workers with memory, where
+        nothing of a gradient is lost and so nothing must be scaled up.
+    rows : int, optional
+        Rows n of the (tight) code, to tell the captured fraction of q arrivals of distinct rows: q / (k +
+        (q-1)(n-k)/(n-1)).
+    """
+
+    clears = True
+    options = (*Decoder.options, "scale", "mean_of", "rows")
+    touched: list[np.ndarray]
+
+    def __init__(
+        self,
+        blocks: int,
+        block_shape: tuple[int, ...],
+        dtype: Any = "float32",
+        length: int | None = None,
+        scale: str | float = "mean",
+        mean_of: int | None = None,
+        rows: int | None = None,
+    ) -> None:
+        super().__init__(blocks, block_shape, dtype, length)
+        if isinstance(scale, str) and scale != "mean":
+            raise InputError(f"decoder.scale = {scale!r}: neither 'mean' nor a number")
+        if mean_of is not None and (scale != "mean" or mean_of < 1):
+            raise InputError(f"decoder.mean_of = {mean_of}: not a positive number, or scale is given too")
+        if rows is not None and rows < 1:
+            raise InputError(f"decoder.rows = {rows}: not a positive number")
+        self._constant: float | None = None
+        if mean_of is not None:
+            self._constant = 1 / mean_of
+        elif not isinstance(scale, str):
+            self._constant = float(scale)
+        # fewer rows than blocks cannot be tight: take them to be orthogonal
+        self._overlap = (rows - blocks) / (rows - 1) if rows is not None and rows > blocks else 0.0
+        self._decode = specialise(decode.adjoint_decode, self.dtype)
+        self._target = self.accumulator[: self.length]
+        self.touched = []
+
+    def add_sparse(self, indices: np.ndarray, values: np.ndarray, payload: np.ndarray) -> None:
+        self._decode(self._target, indices, values, payload, 1.0)
+        self.touched.append(indices)
+        self.count += len(payload)
+
+    def trim(self, length: int) -> None:
+        super().trim(length)
+        self._target = self.accumulator[:length]
+        self.accumulator[length:] = 0
+
+    @property
+    def scale(self) -> float:
+        if self._constant is not None:
+            return self._constant
+        return self.blocks / self.count if self.count else 1.0
+
+    @property
+    def captured(self) -> float:
+        count = self.count
+        return min(1.0, count / (self.blocks + (count - 1) * self._overlap)) if count else 0.0
+
+    def reset(self) -> None:
+        """Begin a new update. Free after a step, which has zeroed the accumulator in its own pass."""
+        if self.touched:
+            self.accumulator.fill(0)
+            self.touched.clear()
+        self.count = 0

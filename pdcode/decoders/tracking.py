@@ -1,0 +1,64 @@
+"""The tracking decoder: an estimate that is kept from update to update."""
+
+from __future__ import annotations
+
+from math import sqrt
+from typing import Any
+
+import numpy as np
+
+from ..errors import InputError
+from ..kernels import decode, specialise
+from .base import Decoder
+
+
+class Tracking(Decoder):
+    """z ← z + α·g_i ⊗ (y_i - g_iᵀ z): Kaczmarz's method with memory; the estimate z survives `reset`.
+
+    The SEGA/JacSketch family (Hanzely, Mishchenko, Richtárik, NeurIPS 2018). Directions that were not seen
+    keep their last value, so that the projection noise vanishes as a descent converges. Codewords are taken
+    to be unit vectors. O(w·e) for each codeword.
+
+    Parameters
+    ----------
+    blocks, block_shape, dtype, length
+        As for `Decoder`.
+    step : float
+        α in (0, 2); 1 makes z consistent with the newest payload, less damps sampling noise.
+    """
+
+    options = (*Decoder.options, "step")
+
+    def __init__(
+        self,
+        blocks: int,
+        block_shape: tuple[int, ...],
+        dtype: Any = "float32",
+        length: int | None = None,
+        step: float = 1.0,
+    ) -> None:
+        super().__init__(blocks, block_shape, dtype, length)
+        if not 0 < step < 2:
+            raise InputError(f"decoder.step = {step}: not between 0 and 2, where tracking converges")
+        self.step = float(step)
+        self._decode = specialise(decode.tracking_decode, self.dtype)
+        self._squared = float("nan")
+
+    def add_sparse(self, indices: np.ndarray, values: np.ndarray, payload: np.ndarray) -> None:
+        self._squared = self._decode(self.accumulator, indices, values, payload, self.step)
+        self.count += len(payload)
+
+    @property
+    def residual(self) -> float:
+        """Norm of y - Gz of the last arrival, before it was folded in; nan before the first."""
+        return sqrt(self._squared)
+
+    def reset(self) -> None:
+        """Begin a new update; z stays."""
+        self.count = 0
+
+    def forget(self) -> None:
+        """Set z to zero."""
+        self.accumulator.fill(0)
+        self._squared = float("nan")
+        self.count = 0

@@ -1,0 +1,36 @@
+"""Compiled kernels: Cython over csrc/. `pdcode.kernels.reference` is the same in numpy, a few lines each.
+
+Modules: encode, loss, activation, sparse (workers); decode, factor, optimize (rank 0); philox (both).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy
+from numpy.typing import DTypeLike
+
+NAMES = {"float32": "float", "float64": "double"}
+
+
+def specialise(kernel: Callable[..., Any], dtype: DTypeLike) -> Callable[..., Any]:
+    """The version of a kernel for one precision, which spares each call the choice.
+
+    Parameters
+    ----------
+    kernel : function
+        Of one of the kernel modules. One that has a single version, as any Python function has, is
+        returned as it is.
+    dtype : dtype-like
+        float32 or float64.
+
+    Raises
+    ------
+    ValueError
+        If dtype is another type.
+    """
+    name = NAMES.get(numpy.dtype(dtype).name)
+    if name is None:
+        raise ValueError(f"dtype is {numpy.dtype(dtype)}: kernels exist for float32 and float64")
+    return kernel[name] if hasattr(kernel, "__signatures__") else kernel  # type: ignore[index, no-any-return]

@@ -1,0 +1,104 @@
+"""Fold payloads into the gradient: what rank 0 does at each arrival."""
+
+from libc.stdint cimport int32_t, uint64_t
+
+from pdcode.kernels.real cimport real
+
+
+def adjoint_decode(real[::1] accumulator, const int32_t[:, ::1] indices, const real[:, ::1] values,
+                   const real[:, ::1] payload, double scale):
+    """``accumulator_j += scale * sum_i g_ij payload[i]``, touching only the blocks of the codewords.
+
+    Parameters
+    ----------
+    accumulator : array (N,), float32 or float64
+        Consecutive blocks, the last one ragged. Updated in place.
+    indices : array (r, w), int32
+        Blocks of each codeword; those beyond the end of `accumulator` are dropped.
+    values : array (r, w)
+        Their weights; 0 pads.
+    payload : array (r, block)
+    scale : float
+
+    Raises
+    ------
+    ValueError
+        If shapes, strides or types do not fit.
+    """
+    cdef Py_ssize_t rows = indices.shape[0], weight = indices.shape[1]
+    if values.shape[0] != rows or values.shape[1] != weight or payload.shape[0] != rows:
+        raise ValueError("indices and values must have shape (r, w), payload shape (r, block)")
+    with nogil:
+        if real is float:
+            adjoint_decode_f32(&accumulator[0], accumulator.shape[0], &indices[0, 0], &values[0, 0], rows,
+                               weight, &payload[0, 0], payload.shape[1], <float> scale)
+        else:
+            adjoint_decode_f64(&accumulator[0], accumulator.shape[0], &indices[0, 0], &values[0, 0], rows,
+                               weight, &payload[0, 0], payload.shape[1], scale)
+
+
+def tracking_decode(real[::1] estimate, const int32_t[:, ::1] indices, const real[:, ::1] values,
+                    const real[:, ::1] payload, double step):
+    """Kaczmarz step: ``estimate_j += step * g_j * (y - sum_j g_j estimate_j)``, codeword by codeword.
+
+    Parameters
+    ----------
+    estimate : array (N,), float32 or float64
+        Consecutive blocks, the last one ragged. Updated in place.
+    indices : array (r, w), int32
+        Blocks of each codeword, each at most once in it.
+    values : array (r, w)
+        Their weights; 0 pads.
+    payload : array (r, block)
+    step : float
+        1 projects onto the payload; less damps its noise.
+
+    Returns
+    -------
+    float
+        Squared norm of the residuals, each taken before its own update.
+
+    Raises
+    ------
+    ValueError
+        If shapes, strides or types do not fit.
+    """
+    cdef Py_ssize_t rows = indices.shape[0], weight = indices.shape[1]
+    cdef double total
+    if values.shape[0] != rows or values.shape[1] != weight or payload.shape[0] != rows:
+        raise ValueError("indices and values must have shape (r, w), payload shape (r, block)")
+    with nogil:
+        if real is float:
+            total = tracking_decode_f32(&estimate[0], estimate.shape[0], &indices[0, 0], &values[0, 0], rows,
+                                        weight, &payload[0, 0], payload.shape[1], <float> step)
+        else:
+            total = tracking_decode_f64(&estimate[0], estimate.shape[0], &indices[0, 0], &values[0, 0], rows,
+                                        weight, &payload[0, 0], payload.shape[1], step)
+    return total
+
+
+def gather(const uint64_t[::1] addresses, Py_ssize_t start, real[:, ::1] out):
+    """Pack a panel: row i of `out` becomes T elements from `start` on of the payload at ``addresses[i]``.
+
+    Parameters
+    ----------
+    addresses : array (q,), uint64
+        Where each payload begins (``array.ctypes.data``). The caller keeps the payloads alive and long
+        enough: nothing here can check that.
+    start : int
+        First element.
+    out : array (q, T), float32 or float64
+        Overwritten.
+
+    Raises
+    ------
+    ValueError
+        If shapes, strides or types do not fit, or `start` is negative.
+    """
+    if out.shape[0] != addresses.shape[0] or start < 0:
+        raise ValueError("out must have one row for each address, start must not be negative")
+    with nogil:
+        if real is float:
+            gather_f32(&addresses[0], out.shape[0], start, &out[0, 0], out.shape[1])
+        else:
+            gather_f64(&addresses[0], out.shape[0], start, &out[0, 0], out.shape[1])

@@ -1,0 +1,136 @@
+"""Optimizer steps that read the decoded gradient where it lies, and can clear it in the same pass."""
+
+from libc.math cimport sqrt
+from libc.stdint cimport int32_t
+
+from pdcode.kernels.real cimport real
+
+
+def sgd_step(real[::1] theta, real[::1] velocity, real[::1] gradient, double scale, double rate,
+             double momentum, bint clear):
+    """``velocity = momentum * velocity + scale * gradient; theta -= rate * velocity``.
+
+    Parameters
+    ----------
+    theta : array (N,), float32 or float64
+        Updated in place.
+    velocity : array (N,) or (0,)
+        Updated in place; empty for plain descent, which is momentum 0.
+    gradient : array (N,)
+        A multiple of the gradient; set to 0 if `clear`.
+    scale : float
+        The gradient is ``scale * gradient``.
+    rate, momentum : float
+    clear : bool
+
+    Returns
+    -------
+    float
+        Squared norm of the change of theta.
+
+    Raises
+    ------
+    ValueError
+        If shapes, strides or types do not fit, or there is momentum but no velocity.
+    """
+    cdef Py_ssize_t length = theta.shape[0]
+    cdef real *state = NULL
+    cdef double total
+    if gradient.shape[0] != length or velocity.shape[0] != length and velocity.shape[0] != 0:
+        raise ValueError("theta and gradient must have the same length, velocity that one or 0")
+    if velocity.shape[0] > 0:
+        state = &velocity[0]
+    elif momentum != 0 and length > 0:
+        raise ValueError(f"momentum is {momentum}, but velocity is empty")
+    with nogil:
+        if real is float:
+            total = sgd_step_f32(&theta[0], state, &gradient[0], length, <float> scale, <float> rate,
+                                 <float> momentum, clear)
+        else:
+            total = sgd_step_f64(&theta[0], state, &gradient[0], length, scale, rate, momentum, clear)
+    return total
+
+
+def adam_step(real[::1] theta, real[::1] first, real[::1] second, real[::1] gradient, double scale,
+              double rate, double beta1, double beta2, double epsilon, long t, bint clear):
+    """One step of Adam (Kingma and Ba, ICLR 2015, algorithm 1).
+
+    Parameters
+    ----------
+    theta, first, second : array (N,), float32 or float64
+        Parameters, and running means of the gradient and of its square; updated in place.
+    gradient : array (N,)
+        A multiple of the gradient; set to 0 if `clear`.
+    scale : float
+        The gradient is ``scale * gradient``.
+    rate, beta1, beta2, epsilon : float
+    t : int
+        Number of this step, from 1 on.
+    clear : bool
+
+    Returns
+    -------
+    float
+        Squared norm of the change of theta.
+
+    Raises
+    ------
+    ValueError
+        If shapes, strides or types do not fit, or t < 1.
+    """
+    cdef Py_ssize_t length = theta.shape[0]
+    cdef double total, root
+    if first.shape[0] != length or second.shape[0] != length or gradient.shape[0] != length:
+        raise ValueError("theta, first, second and gradient must have the same length")
+    if t < 1:
+        raise ValueError(f"t is {t}: steps are counted from 1")
+    rate /= 1 - beta1 ** t
+    root = 1 / sqrt(1 - beta2 ** t)
+    with nogil:
+        if real is float:
+            total = adam_step_f32(&theta[0], &first[0], &second[0], &gradient[0], length, <float> scale,
+                                  <float> rate, <float> beta1, <float> beta2, <float> epsilon, <float> root,
+                                  clear)
+        else:
+            total = adam_step_f64(&theta[0], &first[0], &second[0], &gradient[0], length, scale, rate, beta1,
+                                  beta2, epsilon, root, clear)
+    return total
+
+
+def sgd_blocks(real[::1] theta, real[::1] accumulator, const int32_t[::1] blocks, Py_ssize_t block,
+               double factor):
+    """``theta_j -= factor * accumulator_j; accumulator_j = 0`` for the listed blocks only.
+
+    Parameters
+    ----------
+    theta, accumulator : array (N,), float32 or float64
+        Consecutive blocks, the last one ragged. Updated in place.
+    blocks : array (c,), int32
+        Blocks that arrivals have touched; a repeated one finds its accumulator at 0.
+    block : int
+        Elements of a block.
+    factor : float
+        Rate times decoder scale.
+
+    Returns
+    -------
+    float
+        Squared norm of the change of theta.
+
+    Raises
+    ------
+    ValueError
+        If shapes, strides or types do not fit.
+    """
+    cdef Py_ssize_t length = theta.shape[0]
+    cdef double total
+    if accumulator.shape[0] != length:
+        raise ValueError("theta and accumulator must have the same length")
+    with nogil:
+        if real is float:
+            total = sgd_blocks_f32(&theta[0], &accumulator[0], length, &blocks[0], blocks.shape[0], block,
+                                   <float> factor)
+        else:
+            total = sgd_blocks_f64(&theta[0], &accumulator[0], length, &blocks[0], blocks.shape[0], block,
+                                   factor)
+    return total

@@ -1,0 +1,112 @@
+"""What rank 0 does beside the descent: measure loss and accuracy, print a line a second, flush the trace, and
+say when to stop."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from typing import Protocol
+
+import numpy as np
+
+from .config import Config
+from .coordinator import Coordinator
+from .problems import Problem
+from .trace import Writer
+
+LINE_NS = 1_000_000_000
+
+
+class Print(Protocol):
+    def __call__(self, line: str) -> None: ...
+
+
+class Observer:
+    """Called by the coordinator's loop after each arrival; nearly always it has nothing to do.
+
+    Parameters
+    ----------
+    problem : Problem
+        On whose data loss and accuracy are measured.
+    config : Config
+        Its ``[stop]`` and ``[trace]`` tables.
+    trace : Writer
+        Takes the measurements.
+    say : callable
+        Prints a line.
+    """
+
+    def __init__(self, problem: Problem, config: Config, trace: Writer, say: Print) -> None:
+        self.problem, self.trace, self.say = problem, trace, say
+        self.stop = config.stop
+        self._plan = problem.plan(0)
+        self._every_ns = round(1e9 * config.trace.progress_s)
+        self._until_ns = math.inf if self.stop.seconds is None else round(1e9 * self.stop.seconds)
+        self._updates = math.inf if self.stop.updates is None else self.stop.updates
+        self._measure_ns = self._line_ns = 0
+        self._due_ns = 0.0
+        self._last_line = 0, 0  # time, arrivals
+        self._last_version = -1
+        self.loss = self.accuracy = self.grad_norm = math.nan
+
+    def __call__(self, now_ns: int, coordinator: Coordinator) -> str:
+        """Reason to stop, or an empty string."""
+        if coordinator.version >= self._updates:
+            return f"{coordinator.version} updates"
+        if now_ns < self._due_ns:
+            return ""
+        if now_ns >= self._until_ns:
+            return f"{self.stop.seconds:g} s"
+        reason = ""
+        if now_ns >= self._measure_ns:
+            reason = self.measure(now_ns, coordinator.version, coordinator.theta)
+            self._measure_ns = now_ns + self._every_ns
+        if now_ns >= self._line_ns:
+            self.say(self.line(now_ns, coordinator))
+            self._line_ns = now_ns + LINE_NS
+        if self.trace.due(now_ns):
+            self.trace.flush(now_ns)
+        self._due_ns = min(self._measure_ns, self._line_ns, self._until_ns, now_ns + LINE_NS // 20)
+        return reason
+
+    def measure(self, now_ns: int, version: int, theta: np.ndarray) -> str:
+        """Measure θ, once a version; return a reason to stop, or an empty string."""
+        if version == self._last_version:
+            return ""
+        self._last_version = version
+        self.loss = self._plan.gradient(theta, None)
+        self.grad_norm = float(np.linalg.norm(self._plan.full_gradient))
+        self.accuracy = self.problem.accuracy(theta)
+        self.trace.progress(version, now_ns, self.loss, self.accuracy, self.grad_norm)
+        if not math.isfinite(self.loss):
+            return f"diverged: loss is {self.loss} at update {version}"
+        if self.stop.loss is not None and self.loss <= self.stop.loss:
+            return f"loss {self.loss:.4g} ≤ {self.stop.loss:g}"
+        if self.stop.accuracy is not None and self.accuracy >= self.stop.accuracy:
+            return f"accuracy {self.accuracy:.4f} ≥ {self.stop.accuracy:g}"
+        return ""
+
+    def line(self, now_ns: int, coordinator: Coordinator) -> str:
+        """One line of progress."""
+        then_ns, before = self._last_line
+        rate = 1e9 * (coordinator.arrivals - before) / (now_ns - then_ns) if now_ns > then_ns else 0.0
+        self._last_line = now_ns, coordinator.arrivals
+        text = (
+            f"{now_ns * 1e-9:7.1f} s  update {coordinator.version:<7d} loss {self.loss:<9.4g} "
+            f"accuracy {self.accuracy:<7.4f} {rate:7.0f} arrivals/s"
+        )
+        slowest = slowest_worker(coordinator, now_ns)
+        return text + (f"  slowest: worker {slowest[0]} ({slowest[1]:.1f}×)" if slowest else "")
+
+
+def slowest_worker(coordinator: Coordinator, now_ns: int) -> tuple[int, float] | None:
+    """The worker with the longest mean task, and how many times the median of the others that is."""
+    times = []
+    for worker, busy_ns in enumerate(coordinator.busy_ns):
+        done = coordinator.tasks[worker] - (worker not in coordinator.waiting)
+        times.append(busy_ns / done if done else now_ns - coordinator.t_dispatch_ns[worker])
+    if len(times) < 2:
+        return None
+    worker = max(range(len(times)), key=times.__getitem__)
+    others = statistics.median(times[:worker] + times[worker + 1 :])
+    return (worker, times[worker] / others) if others > 0 else None

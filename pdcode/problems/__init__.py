@@ -1,0 +1,25 @@
+"""Problems: models, their data, and the coded derivatives of their losses."""
+
+from .dataset import Dataset
+from .loading import Source, describe, load, load_slice, receive, sliced
+from .partition import Blocks, partition, payload_layout, sparse_codewords
+from .plan import Plan
+from .problem import Problem, as_table, create
+
+__all__ = [
+    "Blocks",
+    "Dataset",
+    "Plan",
+    "Problem",
+    "Source",
+    "as_table",
+    "create",
+    "describe",
+    "load",
+    "load_slice",
+    "partition",
+    "payload_layout",
+    "receive",
+    "sliced",
+    "sparse_codewords",
+]

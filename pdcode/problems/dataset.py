@@ -1,0 +1,108 @@
+"""Dataset: training and test rows ready for use, which can be cut into shards and sent as plain arrays."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from . import split
+from .matrix import Array, Csr, Matrix
+from .split import evenly
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Inputs with a last column of ones, and targets.
+
+    Attributes
+    ----------
+    x, test_x : ndarray (rows, d_in + 1) or Csr
+        In the problem's dtype. CSR rows hold their one of column d_in explicitly.
+    y, test_y : ndarray
+        int32 labels 0 … classes - 1, shape (rows,); or real targets (rows, T) in the problem's dtype.
+    names : list of str, or None
+        Names of the classes; None for real targets.
+    """
+
+    x: Matrix
+    y: Array
+    test_x: Matrix
+    test_y: Array
+    names: list[str] | None = None
+
+    @property
+    def rows(self) -> int:
+        """Number of training rows."""
+        return len(self.x)
+
+    @property
+    def features(self) -> int:
+        """Inputs without the bias."""
+        return self.x.shape[1] - 1
+
+    @property
+    def classes(self) -> int | None:
+        """Number of classes; None for real targets."""
+        return None if self.names is None else len(self.names)
+
+    @property
+    def outputs(self) -> int:
+        """Real targets a row; 1 for labels."""
+        return 1 if self.y.ndim == 1 else self.y.shape[1]
+
+    def shard(self, worker: int, workers: int, how: str = "shuffled") -> Dataset:
+        """A worker's training rows, without test rows.
+
+        Parameters
+        ----------
+        worker, workers : int
+        how : "shuffled" or "contiguous"
+            Every `workers`-th row or a run of rows; see `split.sharding`.
+
+        Raises
+        ------
+        InputError
+            If there are fewer rows than workers.
+        """
+        mine = split.shard(self.rows, worker, workers, how)
+        x = self.x[mine]
+        if not isinstance(x, Csr):
+            x = np.ascontiguousarray(x)
+        y = np.ascontiguousarray(self.y[mine])
+        return replace(self, x=x, y=y, test_x=self.test_x[:0], test_y=self.test_y[:0])
+
+    def sample(self, most: int) -> Dataset:
+        """At most so many training rows and as many test rows, evenly spaced."""
+        train, test = (evenly(n, min(n, most)) for n in (self.rows, len(self.test_x)))
+        if len(train) == self.rows and len(test) == len(self.test_x):
+            return self
+        return replace(
+            self, x=self.x[train], y=self.y[train], test_x=self.test_x[test], test_y=self.test_y[test]
+        )
+
+    def arrays(self) -> dict[str, Array]:
+        """The data set as named arrays of plain numbers, from which `from_arrays` makes it again."""
+        arrays = {"y": self.y, "test_y": self.test_y}
+        for name, x in (("x", self.x), ("test_x", self.test_x)):
+            if isinstance(x, Csr):
+                arrays |= {f"{name}.indptr": x.indptr, f"{name}.columns": x.columns, f"{name}.data": x.data}
+                arrays[f"{name}.width"] = np.array([x.width], np.int64)
+            else:
+                arrays[name] = x
+        if self.names is not None:
+            arrays["names"] = np.frombuffer("\0".join(self.names).encode(), np.uint8)
+        return arrays
+
+    @classmethod
+    def from_arrays(cls, arrays: dict[str, Array]) -> Dataset:
+        """The data set that `arrays` took apart."""
+        inputs: list[Matrix] = []
+        for name in ("x", "test_x"):
+            if name in arrays:
+                inputs.append(arrays[name])
+            else:
+                parts = [arrays[f"{name}.{part}"] for part in ("indptr", "columns", "data")]
+                inputs.append(Csr(parts[0], parts[1], parts[2], int(arrays[f"{name}.width"][0])))
+        names = arrays["names"].tobytes().decode().split("\0") if "names" in arrays else None
+        return cls(inputs[0], arrays["y"], inputs[1], arrays["test_y"], names)

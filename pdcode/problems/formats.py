@@ -1,0 +1,57 @@
+"""Names of data sets and formats of files."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from ..config import Problem as Table
+from ..errors import InputError
+
+NAMES = ("digits", "breast-cancer", "diabetes", "mnist5k", "synthetic")
+FORMATS = {
+    "npz": r"\.npz$",
+    "hdf5": r"\.(h5|hdf5)$",
+    "idx": r"[.-]idx\d*(-ubyte)?(\.gz)?$",
+    "svmlight": r"\.(svm|svmlight|libsvm)(\.gz|\.bz2)?$",
+}
+
+
+def format_of(table: Table) -> str:
+    """The name of a bundled data set, or the format of a file by its name.
+
+    Raises
+    ------
+    InputError
+        If the data are neither known nor a file in a known format.
+    """
+    if table.data in NAMES:
+        return table.data
+    path = Path(table.data)
+    for name, pattern in FORMATS.items():
+        if re.search(pattern, path.name):
+            return name
+    if path.is_file():
+        raise InputError(
+            f"problem.data: the format of {table.data!r} is not known by its name:"
+            " .npz, .h5, .hdf5, -idx3-ubyte, .svm, .svmlight or .libsvm"
+        )
+    if path.suffix or len(path.parts) > 1:
+        raise InputError(f"problem.data: no such file {table.data!r}")
+    raise InputError(f"problem.data: {table.data!r} is none of {', '.join(NAMES)} and no file")
+
+
+def existing(key: str, name: str | Path) -> Path:
+    """The path of a file that is there.
+
+    Raises
+    ------
+    InputError
+        If it is not, or is not a file.
+    """
+    path = Path(name)
+    if path.is_dir():
+        raise InputError(f"problem.{key}: {str(name)!r} is a directory, not a file")
+    if not path.is_file():
+        raise InputError(f"problem.{key}: no such file {str(name)!r}")
+    return path

@@ -1,0 +1,75 @@
+"""Forward: the forward pass of a batch and its loss, all buffers made once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ..kernels import activation, loss, specialise
+from .layers import DenseLayer, SparseLayer
+from .matrix import Array, Csr, Matrix
+from .network import LayerViews, Network
+
+KERNELS = {"softmax": loss.softmax_loss, "logistic": loss.logistic_loss, "squared": loss.squared_loss}
+
+
+class Forward:
+    """The forward pass of batches of a fixed size.
+
+    Parameters
+    ----------
+    network : Network
+    x : ndarray or Csr, shape (rows, d_in + 1)
+        All inputs, with the last column of ones.
+    y : ndarray
+        int32 labels (rows,) or real targets (rows, T).
+    batch : int
+        Rows of a batch; 0 takes all rows, and then neither indices nor copies are needed.
+    """
+
+    def __init__(self, network: Network, x: Matrix, y: Array, batch: int) -> None:
+        dtype = network.dtype
+        self.count = batch or len(x)
+        self._x, self._y, self._full = x, y, batch == 0
+        self.targets = y if self._full else np.empty((batch, *y.shape[1:]), y.dtype)
+        self.layers: list[DenseLayer | SparseLayer] = []
+        first = network.layers[0]
+        if isinstance(x, Csr):
+            self._inputs = np.arange(self.count, dtype=np.int64)  # row numbers
+            self.layers.append(SparseLayer(first, x, self._inputs))
+        else:
+            self._inputs = x if self._full else np.empty((batch, x.shape[1]), dtype)
+            self.layers.append(DenseLayer(first, self._inputs))
+        self.scores = [np.empty((self.count, layer.outputs), dtype) for layer in network.layers]
+        self.hidden: list[Array] = []  # activations (B, h) of the hidden layers, without the ones
+        for layer in network.layers[1:]:
+            inputs = np.ones((self.count, layer.inputs + 1), dtype)
+            self.hidden.append(inputs[:, :-1])
+            self.layers.append(DenseLayer(layer, inputs))
+        self._kind = activation.KINDS[network.activation]
+        self._activate = specialise(activation.forward, dtype)
+        self._loss = specialise(KERNELS[network.loss], dtype)
+
+    def select(self, indices: Array | None) -> None:
+        """Take the rows of a batch, int64 of shape (B,) and in range; ignored where a batch is all rows."""
+        if self._full:
+            return
+        if indices is None or len(indices) != self.count:
+            raise ValueError(f"a batch of {self.count} rows needs as many indices")
+        if isinstance(self._x, Csr):
+            self._inputs[:] = indices
+        else:
+            np.take(self._x, indices, axis=0, out=self._inputs, mode="clip")  # other modes copy `out`
+        np.take(self._y, indices, axis=0, out=self.targets, mode="clip")
+
+    def run(self, views: Sequence[LayerViews]) -> None:
+        """Compute the scores of every layer and the activations of the hidden ones."""
+        for number, layer in enumerate(self.layers):
+            layer.forward(views[number].forward, self.scores[number])
+            if number < len(self.hidden):
+                self._activate(self._kind, self.scores[number], self.hidden[number])
+
+    def loss(self, weight: float = 1.0) -> float:
+        """Mean loss of the batch without the penalty; turns the last scores into the errors weight·Δ/B."""
+        return self._loss(self.scores[-1], self.targets, self.scores[-1], weight)

@@ -1,0 +1,126 @@
+"""HDF5 files, whole or in slices, so that each worker reads only its own rows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..config import Problem as Table
+from ..errors import InputError
+from . import split
+from .dataset import Dataset
+from .files import missing
+from .formats import existing
+from .matrix import Array
+from .samples import CHUNK, Samples, Statistics, check_shapes, is_classification, label_column, label_values
+from .scaling import moments
+from .split import evenly
+
+if TYPE_CHECKING:
+    import h5py
+
+WINDOWS = 64  # runs of rows that rank 0 reads of a file for its evaluation
+GAP = 16  # rows that are rather read in vain than skipped
+
+
+def read(table: Table) -> Samples:
+    """All rows."""
+    with opened(table) as (x, y):
+        return Samples(x[:], y[:])
+
+
+def statistics(table: Table) -> tuple[int, Statistics]:
+    """Number of rows, and what a slice needs to know of them all; reads inputs only to standardise."""
+    with opened(table) as (x, y):
+        rows = len(x)
+        values = mean = deviation = None
+        if is_classification(table, y):
+            values = label_values(table, label_column(table, y[:]))
+        if table.standardise:
+            train = np.zeros(rows, bool)
+            train[split.split(table, rows)[0]] = True
+            starts = range(0, rows, CHUNK)
+            flat = ((_flat(x, start, start + CHUNK)[train[start : start + CHUNK]]) for start in starts)
+            mean, deviation = moments(flat, math.prod(x.shape[1:]))
+        return rows, Statistics(values, mean, deviation)
+
+
+def load_slice(table: Table, worker: int, workers: int, common: Statistics) -> Dataset:
+    """One worker's training rows, read from the file without the other workers' rows.
+
+    Parameters
+    ----------
+    table : pdcode.config.Problem
+    worker, workers : int
+    common : Statistics
+        From `statistics` on rank 0.
+    """
+    with opened(table) as (x, y):
+        train, test = split.split(table, len(x))
+        mine = train[split.shard(len(train), worker, workers, "contiguous")]
+        return _dataset(table, common, x, y, mine, test[:0])
+
+
+def load_sample(table: Table, common: Statistics) -> Dataset:
+    """At most `evaluate` training and `evaluate` test rows, in runs that are spread evenly over the file."""
+    with opened(table) as (x, y):
+        train, test = (rows[_runs(len(rows), table.evaluate)] for rows in split.split(table, len(x)))
+        return _dataset(table, common, x, y, train, test)
+
+
+@contextmanager
+def opened(table: Table) -> Iterator[tuple[h5py.Dataset, h5py.Dataset]]:
+    """The open file's datasets of inputs and targets, their shapes checked."""
+    import h5py
+
+    path = existing("data", table.data)
+    try:
+        file = h5py.File(path, "r")
+    except OSError as error:
+        raise InputError(f"problem.data: {table.data!r} cannot be read as HDF5: {error}") from error
+    with file:
+        for key, name in (("inputs", table.inputs), ("targets", table.targets)):
+            if not isinstance(file.get(name), h5py.Dataset):
+                raise missing(key, name, table, list(file))
+        check_shapes(table, file[table.inputs], file[table.targets])
+        yield file[table.inputs], file[table.targets]
+
+
+def _flat(x: h5py.Dataset, start: int, stop: int) -> Array:
+    """Some rows as (rows, features)."""
+    return x[start:stop].reshape(-1, math.prod(x.shape[1:]))
+
+
+def _runs(rows: int, most: int) -> Array:
+    """Numbers of at most `most` out of `rows` rows, ascending, in a few runs."""
+    if rows <= most:
+        return np.arange(rows)
+    windows = min(WINDOWS, most)
+    return (evenly(rows, windows)[:, None] + np.arange(most // windows)).ravel()
+
+
+def _pick(data: h5py.Dataset, rows: Array) -> Array:
+    """Rows of a dataset by ascending numbers, near ones in one go."""
+    if not len(rows):
+        return data[:0]
+    runs = np.split(rows, np.flatnonzero(np.diff(rows) > GAP) + 1)
+    parts = [data[run[0] : run[-1] + 1][run - run[0]] for run in runs]
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+def _dataset(
+    table: Table, common: Statistics, x: h5py.Dataset, y: h5py.Dataset, train: Array, test: Array
+) -> Dataset:
+    """The Dataset of some training and test rows."""
+    pairs = []
+    for rows in (train, test):
+        inputs, targets = _pick(x, rows).reshape(len(rows), math.prod(x.shape[1:])), _pick(y, rows)
+        if common.values is not None:
+            targets = label_column(table, targets)
+        pairs.append(common.apply(table, inputs, targets))
+    names = None if common.values is None else [str(value) for value in common.values]
+    return Dataset(*pairs[0], *pairs[1], names)

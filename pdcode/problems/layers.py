@@ -1,0 +1,97 @@
+"""One layer's products with a batch: forward, gradient and coded derivative, for dense or sparse inputs."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..kernels import decode, encode, sparse, specialise
+from .matrix import Array, Csr
+from .partition import Blocks
+
+
+class DenseLayer:
+    """A layer whose inputs are an array.
+
+    Parameters
+    ----------
+    blocks : Blocks
+    inputs : ndarray, shape (B, d_in + 1)
+        Buffer in which the inputs of each batch will lie; its last column is ones.
+    """
+
+    def __init__(self, blocks: Blocks, inputs: Array) -> None:
+        self.blocks = blocks
+        self.inputs = inputs
+        self._encode = specialise(encode.encode, inputs.dtype)
+
+    def forward(self, weights: Array, scores: Array) -> None:
+        """scores (B, d_out) = inputs @ weights (d_in + 1, d_out)."""
+        np.matmul(self.inputs, weights, out=scores)
+
+    def attach(self, delta: Array, rows: int) -> None:
+        """Make ready for derivatives: `delta` (B, d_out) will hold the errors; `rows` codewords a task."""
+        small, self._other = (delta, self.inputs) if self.blocks.axis == "output" else (self.inputs, delta)
+        self._small, self._transposed = small, small.T
+        if not self.blocks.whole:
+            self._encoded = np.empty((len(delta), rows * self.blocks.size), delta.dtype)
+            self._encoded_transposed = self._encoded.T
+
+    def gradient(self, out: Array) -> None:
+        """out (p, m) = SᵀO."""
+        np.matmul(self._transposed, self._other, out=out)
+
+    def coded(self, indices: Array, values: Array, out: Array) -> None:
+        """out (r·b, m): the combinations of blocks of SᵀO, by encoding S before the one product."""
+        self._encode(self._small, indices, values, self.blocks.size, self._encoded)
+        np.matmul(self._encoded_transposed, self._other, out=out)
+
+
+class SparseLayer:
+    """A first layer whose inputs are rows of a sparse matrix; methods as those of DenseLayer.
+
+    Parameters
+    ----------
+    blocks : Blocks
+    x : Csr
+        All inputs, the bias included as an explicit one in the last column of each row.
+    rows : ndarray of int64, shape (B,)
+        Buffer in which the row numbers of each batch will lie.
+    """
+
+    def __init__(self, blocks: Blocks, x: Csr, rows: Array) -> None:
+        self.blocks = blocks
+        self._batch = (x.indptr, x.columns, x.data, rows)
+        self._forward = specialise(sparse.csr_forward, x.dtype)
+        self._outer = specialise(sparse.csr_outer, x.dtype)
+        self._coded = specialise(sparse.csr_coded, x.dtype)
+        self._encode = specialise(encode.encode, x.dtype)
+        self._scatter = specialise(decode.adjoint_decode, x.dtype)
+        self._one = np.ones((1, 1), x.dtype)
+
+    def forward(self, weights: Array, scores: Array) -> None:
+        self._forward(*self._batch, weights, scores)
+
+    def attach(self, delta: Array, rows: int) -> None:
+        self._delta = delta
+        if self.blocks.whole:
+            return
+        if self.blocks.axis == "output":
+            self._encoded = np.empty((len(delta), rows * self.blocks.size), delta.dtype)
+        else:
+            self._codewords = np.empty((rows, self.blocks.count), delta.dtype)
+
+    def gradient(self, out: Array) -> None:
+        if self.blocks.axis == "output":
+            self._outer(*self._batch, self._delta, out)
+        else:
+            self._coded(*self._batch, self._delta, self._one, self.blocks.rows, out)
+
+    def coded(self, indices: Array, values: Array, out: Array) -> None:
+        if self.blocks.axis == "output":
+            self._encode(self._delta, indices, values, self.blocks.size, self._encoded)
+            self._outer(*self._batch, self._encoded, out)
+        else:  # this kernel looks coefficients up by block: scatter the codewords, as blocks of one element
+            self._codewords.fill(0)
+            for row, codeword in enumerate(self._codewords):
+                self._scatter(codeword, indices[row : row + 1], values[row : row + 1], self._one, 1.0)
+            self._coded(*self._batch, self._delta, self._codewords, self.blocks.size, out)

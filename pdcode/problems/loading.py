@@ -1,0 +1,124 @@
+"""From a [problem] table to a Dataset: whole, or a worker's shard of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..config import Problem as Table
+from . import bundled, files, hdf5, idx, split, synthetic
+from .dataset import Dataset
+from .formats import format_of
+from .matrix import Array, Csr, as_dense
+from .samples import CHUNK, Samples, Statistics, check, is_classification, label_column, label_values
+from .scaling import largest, moments
+
+READERS: dict[str, Callable[[Table], Samples]] = {
+    "digits": lambda table: bundled.digits(),
+    "breast-cancer": lambda table: bundled.breast_cancer(),
+    "diabetes": lambda table: bundled.diabetes(),
+    "mnist5k": lambda table: bundled.mnist5k(),
+    "synthetic": synthetic.generate,
+    "npz": files.read_npz,
+    "svmlight": files.read_svmlight,
+    "hdf5": hdf5.read,
+    "idx": idx.read,
+}
+
+
+def load(table: Table) -> Dataset:
+    """Read all data, split and standardise them.
+
+    Parameters
+    ----------
+    table : pdcode.config.Problem
+
+    Raises
+    ------
+    InputError
+        If the data are unknown, missing, broken or unfit for the kind of problem; names key and value.
+    """
+    x, y, names = check(table, READERS[format_of(table)](table))
+    values = None
+    if is_classification(table, y):
+        y = label_column(table, y)
+        values = label_values(table, y)
+        if names is None:
+            names = [str(value) for value in values]
+        else:  # a class may be missing
+            values = np.arange(len(names))
+    train, test = split.split(table, len(x))
+    mean = deviation = None
+    if table.standardise and isinstance(x, Csr):
+        mean, deviation = largest(x[train])
+    elif table.standardise:
+        chunks = (as_dense(x[train[start : start + CHUNK]]) for start in range(0, len(train), CHUNK))
+        mean, deviation = moments(chunks, x.shape[1])
+    common = Statistics(values, mean, deviation)
+    pairs = [common.apply(table, x[rows], y[rows]) for rows in (train, test)]
+    return Dataset(*pairs[0], *pairs[1], names if values is not None else None)
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """What rank 0 knows of the data: the rows that it keeps, and what each worker must be sent.
+
+    Attributes
+    ----------
+    dataset : Dataset
+        At most `evaluate` training and test rows, from which rank 0 makes its Problem.
+    rows : int
+        Number of all training rows.
+    sliced : bool
+        Whether workers read their rows from the file themselves.
+    """
+
+    dataset: Dataset
+    rows: int
+    sliced: bool
+    _how: str
+    _whole: Dataset | None
+    _common: Statistics | None
+
+    def shard(self, worker: int, workers: int) -> dict[str, Array]:
+        """The arrays to be sent to a worker, which makes its Dataset of them by `receive`.
+
+        Raises
+        ------
+        InputError
+            If there are fewer rows than workers.
+        """
+        if self._whole is not None:
+            return self._whole.shard(worker, workers, self._how).arrays()
+        split.shard(self.rows, worker, workers, self._how)  # as many workers as rows, or an error
+        return self._common.arrays() if self._common is not None else {}
+
+
+def sliced(table: Table) -> bool:
+    """Whether each worker reads its own rows from the file: HDF5 with contiguous shards."""
+    return format_of(table) == "hdf5" and split.sharding(table) == "contiguous"
+
+
+def describe(table: Table) -> Source:
+    """Rank 0's part of loading: everything, or of a file in slices only what evaluation needs."""
+    if sliced(table):
+        rows, common = hdf5.statistics(table)
+        train, _ = split.split(table, rows)
+        return Source(hdf5.load_sample(table, common), len(train), True, "contiguous", None, common)
+    whole = load(table)
+    how = split.sharding(table)
+    return Source(whole.sample(table.evaluate), whole.rows, False, how, whole, None)
+
+
+def receive(table: Table, arrays: dict[str, Array], worker: int, workers: int) -> Dataset:
+    """A worker's part of loading: its Dataset from what `Source.shard` gave or its slice of the file."""
+    if sliced(table):
+        return load_slice(table, worker, workers, Statistics(**arrays))
+    return Dataset.from_arrays(arrays)
+
+
+def load_slice(table: Table, worker: int, workers: int, statistics: Statistics) -> Dataset:
+    """A worker's rows of an HDF5 file with contiguous shards; see pdcode.problems.hdf5."""
+    return hdf5.load_slice(table, worker, workers, statistics)

@@ -1,0 +1,86 @@
+"""Csr: sparse inputs as three plain arrays, so that workers need no scipy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Csr:
+    """A matrix in compressed sparse rows.
+
+    Attributes
+    ----------
+    indptr : ndarray of int64, shape (rows + 1,)
+        Row s holds the entries indptr[s] … indptr[s + 1].
+    columns : ndarray of int32, shape (nonzeros,)
+    data : ndarray of float, shape (nonzeros,)
+    width : int
+        Number of columns.
+    """
+
+    indptr: Array
+    columns: Array
+    data: Array
+    width: int
+
+    def __len__(self) -> int:
+        return len(self.indptr) - 1
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return len(self), self.width
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self.data.dtype
+
+    def __getitem__(self, rows: Array | slice) -> Csr:
+        """Copy of some rows: an array of row numbers or a slice."""
+        chosen = np.arange(len(self))[rows]
+        starts, lengths = self.indptr[chosen], np.diff(self.indptr)[chosen]
+        indptr = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        entries = np.repeat(starts - indptr[:-1], lengths) + np.arange(indptr[-1])
+        return Csr(indptr, self.columns[entries], self.data[entries], self.width)
+
+    def row_numbers(self) -> Array:
+        """The row of each entry, shape (nonzeros,)."""
+        return np.repeat(np.arange(len(self)), np.diff(self.indptr))
+
+    def astype(self, dtype: npt.DTypeLike) -> Csr:
+        return Csr(self.indptr, self.columns, self.data.astype(dtype, copy=False), self.width)
+
+    def toarray(self) -> Array:
+        """The dense matrix (rows, width); entries that occur twice are added."""
+        dense = np.zeros(self.shape, self.dtype)
+        np.add.at(dense, (self.row_numbers(), self.columns), self.data)
+        return dense
+
+
+Matrix = Array | Csr  # inputs: both have len(), shape, dtype and rows by [...]
+
+
+def with_ones(x: Matrix) -> Matrix:
+    """The inputs with a last column of ones, by which the bias is one more weight."""
+    if isinstance(x, Csr):
+        ends, rows = x.indptr[1:], len(x)
+        return Csr(
+            x.indptr + np.arange(rows + 1),
+            np.insert(x.columns, ends, x.width).astype(np.int32),
+            np.insert(x.data, ends, 1),
+            x.width + 1,
+        )
+    extended = np.ones((len(x), x.shape[1] + 1), x.dtype)
+    extended[:, :-1] = x
+    return extended
+
+
+def as_dense(x: Matrix) -> Array:
+    """The inputs as an array; for a few rows at a time where they are sparse."""
+    return x.toarray() if isinstance(x, Csr) else x

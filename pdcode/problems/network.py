@@ -1,0 +1,126 @@
+"""Network: the layers of a model, its loss, and its weights as views of θ."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from ..config import Problem as Table
+from ..errors import InputError
+from .matrix import Array
+from .partition import Blocks, partition
+
+LOSSES = {"least-squares": "squared", "logistic": "logistic", "softmax": "softmax"}
+
+
+class LayerViews(NamedTuple):
+    """Views of one layer's weights in θ, as its products need them."""
+
+    flat: Array  # (1, p·m), for the encoder
+    forward: Array  # (d_in + 1, d_out): scores = inputs @ forward
+    backward: Array  # (d_out, d_in), without the bias: errors of the layer below = errors @ backward
+
+
+@dataclass(frozen=True, eq=False)
+class Network:
+    """A multilayer perceptron; without hidden layers it is a linear model.
+
+    Attributes
+    ----------
+    layers : tuple of Blocks
+    loss : "squared", "logistic" or "softmax"
+        ½‖z - t‖², or the cross-entropy of two classes (one output) or of more; the mean over the samples.
+    activation : "relu", "tanh" or "gelu"
+    l2 : float
+        The loss includes ½·l2·‖θ‖², biases included.
+    dtype : numpy dtype
+        float32 or float64, of θ and of everything else.
+    """
+
+    layers: tuple[Blocks, ...]
+    loss: str
+    activation: str
+    l2: float
+    dtype: np.dtype
+
+    @property
+    def size(self) -> int:
+        """Length of θ."""
+        return self.layers[-1].offset + self.layers[-1].length
+
+    def views(self, theta: Array) -> list[LayerViews]:
+        """The layers' weights in θ, without a copy.
+
+        Raises
+        ------
+        ValueError
+            If θ is not a contiguous array of the network's dtype and size.
+        """
+        if theta.dtype != self.dtype or theta.shape != (self.size,) or not theta.flags.c_contiguous:
+            raise ValueError(
+                f"θ must be a contiguous {self.dtype} array of {self.size} elements,"
+                f" not {theta.dtype} of shape {theta.shape}"
+            )
+        views = []
+        for layer in self.layers:
+            weights = layer.weights(theta)
+            views.append(LayerViews(layer.matrix(theta).reshape(1, -1), weights.T, weights[:, :-1]))
+        return views
+
+    def penalty(self, theta: Array) -> float:
+        """½·l2·‖θ‖²."""
+        return 0.5 * self.l2 * float(np.dot(theta, theta)) if self.l2 else 0.0
+
+    def initial(self, seed: int) -> Array:
+        """Random θ, keyed by the seed; the same network whatever its axes and blocks.
+
+        Weights are normal with variance 2/d_in before a relu or gelu (He et al. 2015, "Delving deep into
+        rectifiers") and 2/(d_in + d_out) elsewhere (Glorot and Bengio 2010, "Understanding the difficulty of
+        training deep feedforward neural networks"); biases are zero.
+        """
+        theta = np.zeros(self.size, self.dtype)
+        for layer in self.layers:
+            rectified = layer is not self.layers[-1] and self.activation != "tanh"
+            variance = 2 / layer.inputs if rectified else 2 / (layer.inputs + layer.outputs)
+            key = np.array([seed, layer.layer], np.uint64)
+            draws = np.random.Generator(np.random.Philox(key=key)).standard_normal(
+                (layer.outputs, layer.inputs)
+            )
+            layer.weights(theta)[:, :-1] = math.sqrt(variance) * draws
+        return theta
+
+
+def build(table: Table, features: int, outputs: int, classes: int | None, blocks: int | list[int]) -> Network:
+    """The network that a [problem] table asks for.
+
+    Parameters
+    ----------
+    table : pdcode.config.Problem
+    features : int
+        Inputs without the bias.
+    outputs : int
+        Real targets a sample; counts only where `classes` is None.
+    classes : int or None
+        Number of classes; None for regression.
+    blocks : int or list of int
+        Blocks of each layer.
+
+    Raises
+    ------
+    InputError
+        If kind and targets do not fit, or axis or blocks are bad.
+    """
+    loss = LOSSES.get(table.kind) or ("softmax" if classes else "squared")
+    if (loss == "squared") != (classes is None):
+        what = f"{classes} classes" if classes else "real targets"
+        raise InputError(f"problem.kind: {table.kind!r} does not go with {what}")
+    if loss == "logistic" and classes != 2:
+        raise InputError(f"problem.kind: 'logistic' needs two classes, but the data have {classes}")
+    width = {"squared": outputs, "logistic": 1}.get(loss, classes or 0)
+    hidden = list(table.hidden) if table.kind == "mlp" else []
+    sizes = [features, *hidden, width]
+    layers = partition(list(zip(sizes[1:], sizes[:-1], strict=True)), table.axis, blocks)
+    return Network(tuple(layers), loss, table.activation, table.l2, np.dtype(table.dtype))

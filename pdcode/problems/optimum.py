@@ -1,0 +1,40 @@
+"""The exact minimiser of least squares."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .matrix import Array, Matrix, as_dense
+from .network import Network
+from .samples import CHUNK
+
+
+def least_squares(network: Network, x: Matrix, y: Array) -> Array:
+    """θ that minimises ½ mean ‖x·W - y‖² + ½·l2·‖W‖²; the one of least norm if there are several.
+
+    The rows are reduced to a triangle by QR, some at a time, so that sparse inputs are never made dense as a
+    whole and the error grows with the condition of x, not with its square as by the normal equations.
+
+    Parameters
+    ----------
+    network : Network
+        Of one layer, with squared loss.
+    x : ndarray or Csr, shape (rows, d + 1)
+    y : ndarray, shape (rows, T)
+
+    Returns
+    -------
+    ndarray, shape (size,)
+    """
+    width = x.shape[1]
+    triangle: Any = np.sqrt(network.l2 * len(x)) * np.eye(width, width + y.shape[1])
+    for start in range(0, len(x), CHUNK):
+        rows = slice(start, start + CHUNK)
+        block = np.hstack([as_dense(x[rows]), y[rows]]).astype(np.float64)
+        triangle = np.linalg.qr(np.vstack([triangle, block]), mode="r")
+    solution = np.linalg.lstsq(triangle[:, :width], triangle[:, width:], rcond=None)[0]
+    theta = np.empty(network.size, network.dtype)
+    network.layers[0].weights(theta)[:] = solution.T
+    return theta

@@ -1,0 +1,185 @@
+"""Blocks: how the gradient of a layer is cut, where it lies in θ and in a payload."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import InputError
+from .matrix import Array
+
+Axis = Literal["output", "input"]
+
+ALIGNMENT = 64  # bytes; each layer's part of a payload starts on a cache line
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """The blocks of one layer's gradient SᵀO, cut along the columns of the small factor S.
+
+    The layer lies in θ as a C-ordered matrix of shape (rows, width), so that block j is its rows
+    j·size … (j+1)·size: contiguous memory whatever the axis. The last blocks may be short or empty; they
+    count as padded with zeros.
+
+    Attributes
+    ----------
+    layer : int
+        Number of the layer, from the inputs.
+    axis : "output" or "input"
+        What is cut: output units (S = Δ, O = A) or input units with the bias as the last one (S = A, O = Δ).
+    count : int
+        Number of blocks k; 1 sends the layer whole.
+    rows : int
+        p, the columns of S.
+    width : int
+        m, the columns of O.
+    offset : int
+        Where the layer starts in θ, in elements.
+    """
+
+    layer: int
+    axis: Axis
+    count: int
+    rows: int
+    width: int
+    offset: int
+
+    @property
+    def size(self) -> int:
+        """Rows of a block, b = ⌈p / k⌉."""
+        return -(-self.rows // self.count)
+
+    @property
+    def elements(self) -> int:
+        """Elements of a block, b·m."""
+        return self.size * self.width
+
+    @property
+    def length(self) -> int:
+        """Elements of the layer in θ, p·m."""
+        return self.rows * self.width
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Shape of a block, (b, m)."""
+        return self.size, self.width
+
+    @property
+    def whole(self) -> bool:
+        """Whether the layer is sent uncoded."""
+        return self.count == 1
+
+    @property
+    def inputs(self) -> int:
+        """Input units d_in, without the bias."""
+        return (self.width if self.axis == "output" else self.rows) - 1
+
+    @property
+    def outputs(self) -> int:
+        """Output units d_out."""
+        return self.rows if self.axis == "output" else self.width
+
+    def matrix(self, flat: Array) -> Array:
+        """View of a θ-sized array as this layer's (p, m) matrix."""
+        return flat[self.offset : self.offset + self.length].reshape(self.rows, self.width)
+
+    def weights(self, flat: Array) -> Array:
+        """View of a θ-sized array as weights (d_out, d_in + 1), biases last, whatever the axis."""
+        matrix = self.matrix(flat)
+        return matrix if self.axis == "output" else matrix.T
+
+    def split(self, flat: Array) -> Array:
+        """Copy of this layer's part of a θ-sized array as blocks (k, b, m), padded with zeros."""
+        blocks = np.zeros((self.count, *self.shape), flat.dtype)
+        blocks.reshape(-1)[: self.length] = flat[self.offset : self.offset + self.length]
+        return blocks
+
+    def codewords(self, rows_per_task: int) -> int:
+        """Codewords that a task sends of this layer: r, or one of a layer that is sent whole."""
+        return 1 if self.whole else rows_per_task
+
+
+def partition(
+    shapes: Sequence[tuple[int, int]],
+    axis: str | Sequence[str] = "auto",
+    blocks: int | Sequence[int] = 1,
+) -> list[Blocks]:
+    """Cut every layer of a network.
+
+    Parameters
+    ----------
+    shapes : sequence of (d_out, d_in)
+        One a layer, without the bias.
+    axis : "auto", "output", "input" or one a layer
+        auto takes the axis with the smaller payload, "output" where both are equal.
+    blocks : int or one a layer
+        Number of blocks k of each layer.
+
+    Raises
+    ------
+    InputError
+        If a list has not one entry a layer, or k < 1.
+    """
+    axes = _each("problem.axis", axis, len(shapes))
+    counts = _each("code.blocks", blocks, len(shapes))
+    layers: list[Blocks] = []
+    offset = 0
+    for number, ((outputs, inputs), wanted, count) in enumerate(zip(shapes, axes, counts, strict=True)):
+        if isinstance(count, bool) or not isinstance(count, (int, np.integer)) or count < 1:
+            raise InputError(f"code.blocks: {count!r} is not a positive whole number")
+        if wanted not in ("auto", "output", "input"):
+            raise InputError(f"problem.axis: {wanted!r} is not one of auto, output, input")
+        by_output = Blocks(number, "output", int(count), outputs, inputs + 1, offset)
+        by_input = Blocks(number, "input", int(count), inputs + 1, outputs, offset)
+        if wanted == "auto":
+            wanted = "input" if by_input.elements < by_output.elements else "output"
+        layers.append(by_input if wanted == "input" else by_output)
+        offset += by_output.length
+    return layers
+
+
+def payload_layout(layers: Sequence[Blocks], rows: int, dtype: npt.DTypeLike) -> tuple[list[int], int]:
+    """Where each layer lies in the payload of a task with `rows` codewords.
+
+    Returns
+    -------
+    offsets : list of int
+        Start of each layer, in elements of `dtype`; a multiple of 64 bytes.
+    size : int
+        Elements of the whole payload, rounded up to 64 bytes too.
+    """
+    line = ALIGNMENT // np.dtype(dtype).itemsize
+    offsets: list[int] = []
+    end = 0
+    for layer in layers:
+        offsets.append(end)
+        end += -(-layer.codewords(rows) * layer.elements // line) * line
+    return offsets, end
+
+
+def sparse_codewords(dense: Array, dtype: npt.DTypeLike) -> tuple[Array, Array]:
+    """Sparse form of dense codewords (r, k): indices int32 (r, w) and values (r, w), w the largest weight.
+
+    Codewords of smaller weight are padded with index 0 and value 0.
+    """
+    dense = np.atleast_2d(dense)
+    weights = np.count_nonzero(dense, axis=1)
+    shape = (len(dense), max(1, int(weights.max(initial=0))))
+    indices, values = np.zeros(shape, np.int32), np.zeros(shape, dtype)
+    for row, (codeword, weight) in enumerate(zip(dense, weights, strict=True)):
+        support = np.flatnonzero(codeword)
+        indices[row, :weight], values[row, :weight] = support, codeword[support]
+    return indices, values
+
+
+def _each(key: str, value: object, layers: int) -> list:
+    """`value` once for every layer, unless it is a list of one a layer already."""
+    if isinstance(value, (list, tuple, np.ndarray)):
+        if len(value) != layers:
+            raise InputError(f"{key}: {list(value)} has {len(value)} entries, but there are {layers} layers")
+        return list(value)
+    return [value] * layers

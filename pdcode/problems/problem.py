@@ -1,0 +1,244 @@
+"""Problem: a model and its data; losses, gradients and coded derivatives by plain calls."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from ..config import Problem as Table
+from ..errors import InputError
+from . import optimum
+from .dataset import Dataset
+from .evaluation import Evaluation
+from .loading import load
+from .matrix import Array
+from .network import Network, build
+from .partition import Blocks, sparse_codewords
+from .plan import Plan
+
+
+class Problem:
+    """What is learnt from which rows; made by `create` or `from_dataset`.
+
+    Attributes
+    ----------
+    table : pdcode.config.Problem
+    dataset : Dataset
+    network : Network
+    layers : list of Blocks
+    size : int
+        Length of θ.
+    dtype : numpy dtype
+    rows : int
+        Training rows that are held.
+    classes : int or None
+        Number of classes; None for regression.
+    """
+
+    def __init__(self, table: Table, dataset: Dataset, network: Network) -> None:
+        self.table, self.dataset, self.network = table, dataset, network
+        self.layers: list[Blocks] = list(network.layers)
+        self.size, self.dtype = network.size, network.dtype
+        self.rows, self.classes = dataset.rows, dataset.classes
+        self._plans: dict[tuple[int, int], Plan] = {}
+
+    @classmethod
+    def from_dataset(
+        cls, table: Mapping[str, Any] | Table, dataset: Dataset, blocks: int | list[int] = 1
+    ) -> Problem:
+        """A problem on given rows, such as a worker's shard."""
+        table = as_table(table)
+        network = build(table, dataset.features, dataset.outputs, dataset.classes, blocks)
+        return cls(table, dataset, network)
+
+    def blocks(self, layer: int) -> Blocks:
+        """How the gradient of a layer is cut."""
+        return self.layers[layer]
+
+    def weights(self, theta: Array, layer: int) -> Array:
+        """View of a layer's weights in θ, (d_out, d_in + 1), biases last, whatever the axis."""
+        return self.layers[layer].weights(theta)
+
+    def initial(self, seed: int) -> Array:
+        """Random θ, see Network.initial."""
+        return self.network.initial(seed)
+
+    def loss(self, theta: npt.ArrayLike) -> float:
+        """Mean training loss plus ½·l2·‖θ‖²; on `evaluate` rows, evenly spaced, if there are more."""
+        return self._training.loss(self._theta(theta))
+
+    def accuracy(self, theta: npt.ArrayLike) -> float:
+        """Share of right classes, or R², on the test rows; on the training rows if there are none.
+
+        At most `evaluate` rows, evenly spaced, are used.
+        """
+        return self._testing.accuracy(self._theta(theta))
+
+    def gradient(self, theta: npt.ArrayLike, indices: npt.ArrayLike | None = None) -> Array:
+        """Gradient of the mean loss over some training rows, flat like θ.
+
+        Parameters
+        ----------
+        theta : array_like, shape (size,)
+        indices : array_like of int, shape (B,), optional
+            Training rows, repetitions allowed; all of them if not given.
+
+        Raises
+        ------
+        InputError
+            If θ has another length, or an index is out of range.
+        """
+        plan, rows = self._plan(indices, 1)
+        plan.gradient(self._theta(theta), rows)
+        return plan.full_gradient.copy()
+
+    def coded_derivative(
+        self,
+        theta: npt.ArrayLike,
+        indices: npt.ArrayLike | None,
+        codewords: Sequence[npt.ArrayLike | None],
+    ) -> list[Array]:
+        """Combinations of blocks of the gradient, without forming the gradient.
+
+        Parameters
+        ----------
+        theta, indices
+            As for `gradient`.
+        codewords : sequence of array_like, shape (r, k_l)
+            Dense codewords of each layer, equally many for all coded layers; None stands for [[1]] where a
+            layer is sent whole.
+
+        Returns
+        -------
+        list of ndarray, shape (r_l, b_l, m_l)
+            Σ_j codewords[l][ρ, j] · block j of layer l.
+
+        Raises
+        ------
+        InputError
+            If a shape does not fit, or an index is out of range.
+        """
+        dense = self._dense(codewords)
+        coded = {len(words) for words, layer in zip(dense, self.layers, strict=True) if not layer.whole}
+        if len(coded) > 1:
+            raise InputError(f"codewords: the layers have {sorted(coded)} codewords, not equally many")
+        plan, rows = self._plan(indices, coded.pop() if coded else 1)
+        plan.coded_derivative(
+            self._theta(theta), rows, [sparse_codewords(words, self.dtype) for words in dense]
+        )
+        payloads = []
+        for words, layer, view in zip(dense, self.layers, plan.views, strict=True):
+            combined = words.astype(self.dtype) * view if layer.whole else view.copy()
+            payloads.append(combined.reshape(-1, *layer.shape))
+        return payloads
+
+    def plan(
+        self, batch: int, codewords_per_task: int = 1, payload: Array | None = None, weight: float = 1.0
+    ) -> Plan:
+        """Buffers for tasks on batches of a fixed size; 0 takes all rows held. See Plan."""
+        network, data = self.network, self.dataset
+        return Plan(network, data.x, data.y, batch, codewords_per_task, payload, weight)
+
+    @cached_property
+    def optimum(self) -> Array | None:
+        """θ of least loss over the training rows held, for least squares; None for other kinds."""
+        if self.table.kind != "least-squares":
+            return None
+        return optimum.least_squares(self.network, self.dataset.x, self.dataset.y)
+
+    @cached_property
+    def _training(self) -> Evaluation:
+        return Evaluation(self.network, self.dataset.x, self.dataset.y, self.table.evaluate)
+
+    @cached_property
+    def _testing(self) -> Evaluation:
+        data = self.dataset
+        if not len(data.test_x):
+            return self._training
+        return Evaluation(self.network, data.test_x, data.test_y, self.table.evaluate)
+
+    def _theta(self, theta: npt.ArrayLike) -> Array:
+        """θ in the problem's dtype, contiguous."""
+        theta = np.ascontiguousarray(theta, self.dtype)
+        if theta.shape != (self.size,):
+            raise InputError(f"θ has shape {theta.shape}, not ({self.size},)")
+        return theta
+
+    def _plan(self, indices: npt.ArrayLike | None, rows_per_task: int) -> tuple[Plan, Array | None]:
+        """A plan for so many rows, the last one if it fits, and checked row numbers."""
+        rows = None if indices is None else np.asarray(indices)
+        if rows is not None:
+            if rows.ndim != 1 or not rows.size or rows.dtype.kind not in "iu":
+                raise InputError(f"indices must be one row of whole numbers, not {rows.dtype} {rows.shape}")
+            if rows.min() < 0 or rows.max() >= self.rows:
+                raise InputError(
+                    f"indices run from {rows.min()} to {rows.max()}, but there are {self.rows} rows"
+                )
+            rows = rows.astype(np.int64)
+        key = (0 if rows is None else len(rows), rows_per_task)
+        if key not in self._plans:
+            self._plans = {key: self.plan(*key)}
+        return self._plans[key], rows
+
+    def _dense(self, codewords: Sequence[npt.ArrayLike | None]) -> list[Array]:
+        """The codewords as arrays (r, k), shapes checked."""
+        if len(codewords) != len(self.layers):
+            raise InputError(f"codewords: {len(codewords)} given, but there are {len(self.layers)} layers")
+        dense = []
+        for words, layer in zip(codewords, self.layers, strict=True):
+            array = (
+                np.ones((1, 1)) if words is None and layer.whole else np.atleast_2d(np.asarray(words, float))
+            )
+            if array.ndim != 2 or array.shape[1] != layer.count:
+                raise InputError(
+                    f"codewords of layer {layer.layer} have shape {array.shape}, not (r, {layer.count})"
+                )
+            dense.append(array)
+        return dense
+
+
+def create(table: Mapping[str, Any] | Table, blocks: int | list[int] = 1) -> Problem:
+    """Load data and make a problem of them.
+
+    Parameters
+    ----------
+    table : dict or pdcode.config.Problem
+        The [problem] table of a configuration.
+    blocks : int or list of int
+        Number of blocks of every layer's gradient, or one number a layer; 1 sends a layer whole.
+
+    Returns
+    -------
+    Problem
+
+    Raises
+    ------
+    InputError
+        If the table, the data or `blocks` are bad; the message names key and value.
+    """
+    table = as_table(table)
+    return Problem.from_dataset(table, load(table), blocks)
+
+
+def as_table(table: Mapping[str, Any] | Table) -> Table:
+    """A checked [problem] table.
+
+    Raises
+    ------
+    InputError
+        If a key is unknown or a value bad.
+    """
+    if isinstance(table, Table):
+        return table
+    try:
+        return msgspec.convert(dict(table), Table)
+    except msgspec.ValidationError as error:
+        message, _, path = str(error).partition(" - at `$.")
+        key = path.rstrip("`").partition("[")[0]
+        given = f" {table[key]!r}:" if key in table else ""
+        raise InputError(f"problem{'.' + key if key else ''}:{given} {message}") from error

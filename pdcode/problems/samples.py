@@ -1,0 +1,165 @@
+"""Samples: data as a loader read them, and what makes them fit for training."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from ..config import Problem as Table
+from ..errors import InputError
+from .matrix import Array, Csr, Matrix, with_ones
+
+CHUNK = 4096  # rows at a time where a pass over the data would make copies
+
+
+class Samples(NamedTuple):
+    """Inputs (rows, d) without the column of ones, targets (rows,) or (rows, T), and names of the classes."""
+
+    x: Matrix
+    y: Array
+    names: list[str] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Statistics:
+    """What the rows of a data set share: the labels' values and the scaling of the inputs.
+
+    Attributes
+    ----------
+    values : ndarray of int64, shape (classes,), or None
+        The labels that occur, ascending; None for real targets.
+    mean, deviation : ndarray of float64, shape (d,), or None
+        Inputs become (x - mean) / deviation; None where they stay as they are.
+    """
+
+    values: Array | None = None
+    mean: Array | None = None
+    deviation: Array | None = None
+
+    def arrays(self) -> dict[str, Array]:
+        """The fields that are set, ready to be sent."""
+        return {name: value for name, value in vars(self).items() if value is not None}
+
+    def apply(self, table: Table, x: Matrix, y: Array) -> tuple[Matrix, Array]:
+        """Inputs in the problem's dtype, scaled, with ones; and int32 labels or real targets (rows, T).
+
+        Raises
+        ------
+        InputError
+            If an input or target is NaN or infinite.
+        """
+        dtype = np.dtype(table.dtype)
+        with np.errstate(over="ignore", invalid="ignore"):  # reported below
+            if self.mean is None or self.deviation is None:
+                x = x.astype(dtype)
+            elif isinstance(x, Csr):
+                x = Csr(x.indptr, x.columns, (x.data / self.deviation[x.columns]).astype(dtype), x.width)
+            else:
+                x = ((x - self.mean) / self.deviation).astype(dtype)
+        check_finite(table, "inputs", x)
+        if self.values is None:
+            with np.errstate(over="ignore"):
+                y = (y if y.ndim == 2 else y[:, None]).astype(dtype)
+            check_finite(table, "targets", y)
+        else:
+            y = np.searchsorted(self.values, y).astype(np.int32)
+        return with_ones(x), y
+
+
+def check(table: Table, samples: Samples) -> Samples:
+    """The samples with inputs (rows, d); images and the like are flattened.
+
+    Raises
+    ------
+    InputError
+        If inputs and targets are not numbers of fitting shapes.
+    """
+    x, y = samples.x, samples.y
+    if not isinstance(x, Csr):
+        check_shapes(table, x, y)
+        x = x.reshape(len(x), -1)
+    if len(x) != len(y):
+        raise InputError(f"problem.data: {table.data!r} has {len(x)} rows of inputs but {len(y)} of targets")
+    return Samples(x, y, samples.names)
+
+
+def check_shapes(table: Table, x: Array, y: Array) -> None:
+    """Refuse arrays (or HDF5 datasets) that are no inputs and targets."""
+    for key, array in (("inputs", x), ("targets", y)):
+        if array.dtype.kind not in "buif":
+            raise InputError(f"problem.{key}: {name_of(table, key)} holds {array.dtype}, not real numbers")
+    if x.ndim < 2 or 0 in x.shape:
+        raise InputError(
+            f"problem.inputs: {name_of(table, 'inputs')} has shape {x.shape}, not (rows, features)"
+        )
+    if y.ndim not in (1, 2) or 0 in y.shape:
+        raise InputError(
+            f"problem.targets: {name_of(table, 'targets')} has shape {y.shape},"
+            " not (rows,) or (rows, outputs)"
+        )
+    if len(x) != len(y):
+        raise InputError(f"problem.data: {table.data!r} has {len(x)} rows of inputs but {len(y)} of targets")
+
+
+def is_classification(table: Table, y: Array) -> bool:
+    """Whether targets are classes: by the kind, and for an MLP by their being whole-number types."""
+    if table.kind == "mlp":
+        return y.dtype.kind in "bui"
+    return table.kind != "least-squares"
+
+
+def label_column(table: Table, y: Array) -> Array:
+    """Labels as int64 of shape (rows,).
+
+    Raises
+    ------
+    InputError
+        If they are not whole numbers, one a row.
+    """
+    if y.ndim == 2 and y.shape[1] == 1:
+        y = y[:, 0]
+    if y.ndim != 1:
+        raise InputError(f"problem.targets: labels must have shape (rows,), not {y.shape}, in {table.data!r}")
+    with np.errstate(invalid="ignore"):
+        labels = y.astype(np.int64)
+    wrong = np.flatnonzero(labels != y)
+    if wrong.size:
+        raise InputError(
+            f"problem.targets: labels of {table.data!r} must be whole numbers for kind {table.kind!r},"
+            f" but row {wrong[0]} has {y[wrong[0]]}"
+        )
+    return labels
+
+
+def label_values(table: Table, labels: Array) -> Array:
+    """The labels that occur, ascending.
+
+    Raises
+    ------
+    InputError
+        If there are fewer than two, or more than two for logistic regression.
+    """
+    values = np.unique(labels)
+    if len(values) < 2:
+        raise InputError(f"problem.targets: {table.data!r} has one class only, {values[0]}")
+    if table.kind == "logistic" and len(values) > 2:
+        raise InputError(
+            f"problem.kind: 'logistic' needs two classes, but {table.data!r} has {len(values)};"
+            " take 'softmax'"
+        )
+    return values
+
+
+def check_finite(table: Table, key: str, values: Matrix) -> None:
+    """Refuse NaN and infinity."""
+    if np.isfinite(values.data if isinstance(values, Csr) else values).all():
+        return
+    raise InputError(f"problem.{key}: {name_of(table, key)} has a NaN or infinite value in {table.dtype}")
+
+
+def name_of(table: Table, key: str) -> str:
+    """Inputs or targets in the user's words."""
+    name = table.inputs if key == "inputs" else table.targets
+    return f"{name!r} in {table.data!r}"

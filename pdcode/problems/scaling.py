@@ -1,0 +1,45 @@
+"""Standardisation: mean and deviation of the columns in one pass over the training rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from .matrix import Array, Csr
+
+
+def moments(chunks: Iterable[Array], width: int) -> tuple[Array, Array]:
+    """Mean and standard deviation of each column, both float64; a constant column has deviation 1.
+
+    Parameters
+    ----------
+    chunks : iterable of ndarray, shape (any, width)
+        The rows, some at a time, merged as by Chan, Golub and LeVeque (1983), "Algorithms for computing the
+        sample variance".
+    width : int
+        Number of columns.
+    """
+    count, mean, squares = 0, np.zeros(width), np.zeros(width)
+    for chunk in chunks:
+        rows = len(chunk)
+        if not rows:
+            continue
+        new = chunk.mean(axis=0, dtype=np.float64)
+        squares += np.square(chunk - new).sum(axis=0) + np.square(new - mean) * (
+            count * rows / (count + rows)
+        )
+        mean += (new - mean) * (rows / (count + rows))
+        count += rows
+    deviation = np.sqrt(squares / max(count, 1))
+    # rounding leaves a constant column a deviation of some units in the last place
+    deviation[deviation <= 1e-12 * np.abs(mean)] = 1
+    return mean, deviation
+
+
+def largest(x: Csr) -> tuple[Array, Array]:
+    """Zero means and the largest absolute value of each column: scaling that keeps a sparse matrix sparse."""
+    scale = np.zeros(x.width)
+    np.maximum.at(scale, x.columns, np.abs(x.data))
+    scale[scale == 0] = 1
+    return np.zeros(x.width), scale

@@ -1,0 +1,64 @@
+"""Which rows train, which test, and which worker has which."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+
+from ..config import Problem as Table
+from ..errors import InputError
+from .formats import format_of
+from .matrix import Array
+
+STREAM = 0x5E9A7A7E  # keeps the permutation's random numbers apart from others of the same seed
+
+
+def sharding(table: Table) -> Literal["shuffled", "contiguous"]:
+    """How rows are dealt to workers: `auto` is contiguous for HDF5 files, which are then read in slices."""
+    if table.shards == "auto":
+        return "contiguous" if format_of(table) == "hdf5" else "shuffled"
+    return table.shards
+
+
+def split(table: Table, rows: int) -> tuple[Array, Array]:
+    """Training and test rows by a random permutation, keyed by `split_seed`.
+
+    Returns
+    -------
+    train, test : ndarray of int64
+        Row numbers; ascending where shards are contiguous, in the permutation's order if they are shuffled.
+    """
+    if rows < 1:
+        raise InputError(f"problem.data: {table.data!r} has no rows")
+    key = np.array([table.split_seed, STREAM], np.uint64)
+    order = np.random.Generator(np.random.Philox(key=key)).permutation(rows)
+    tests = min(round(rows * table.test_fraction), rows - 1)
+    test, train = order[:tests], order[tests:]
+    if sharding(table) == "contiguous":
+        return np.sort(train), np.sort(test)
+    return train, test
+
+
+def shard(rows: int, worker: int, workers: int, how: str) -> slice:
+    """A worker's part of the training rows: dealt out in turn if shuffled, a run of them if contiguous.
+
+    Raises
+    ------
+    InputError
+        If there are fewer rows than workers.
+    """
+    if not 0 <= worker < workers:
+        raise ValueError(f"there is no worker {worker} among {workers}")
+    if rows < workers:
+        raise InputError(
+            f"workers.count: {workers} workers are more than the {rows} training rows of problem.data"
+        )
+    if how == "contiguous":
+        return slice(worker * rows // workers, (worker + 1) * rows // workers)
+    return slice(worker, None, workers)
+
+
+def evenly(rows: int, count: int) -> Array:
+    """`count` different row numbers, ascending and evenly spaced over `rows` ≥ count rows."""
+    return np.arange(count, dtype=np.int64) * rows // count

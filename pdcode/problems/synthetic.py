@@ -1,0 +1,101 @@
+"""Synthetic data of a given size, conditioning, noise and density."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..config import Problem as Table
+from ..errors import InputError
+from . import split
+from .matrix import Array, Csr, Matrix
+from .samples import Samples
+
+STREAM = 0xDA7A
+REFLECTIONS = 3
+
+
+def generate(table: Table) -> Samples:
+    """Random inputs and the answers of a random teacher, keyed by `split_seed`.
+
+    Dense training inputs, with their column of ones, have singular values √rows·(1 … condition^-½), evenly
+    spaced in logarithm. So `condition` is that of the Hessian XᵀX of least squares before l2; exactly so if
+    there are more training rows than features, not standardised. Sparse inputs (density < 1) are normal
+    numbers at random places, their columns scaled over the same range.
+
+    Targets by kind, with x·V a random linear map of variance about 1:
+    least-squares, `outputs` of them: x·V + c + noise·N(0, 1);
+    logistic and softmax, the class of the largest of x·V + noise·N(0, 1), two or `outputs` classes;
+    mlp: V applied to tanh of 16 random linear maps; classes as softmax if outputs > 1, else a real target.
+    """
+    rows, features = table.samples, table.features
+    key = np.array([table.split_seed, STREAM], np.uint64)
+    random = np.random.Generator(np.random.Philox(key=key))
+    train, test = split.split(table, rows)
+    spectrum = table.condition ** np.linspace(0, -0.5, features)
+    x: Matrix
+    if table.density < 1:
+        x = _sparse(random, rows, features, table.density, spectrum)
+        signal = _times(
+            x, random.standard_normal((features, _width(table))) / np.sqrt(table.density * features)
+        )
+    else:
+        x = _dense(random, train, test, spectrum)
+        signal = x @ (random.standard_normal((features, _width(table))) / np.sqrt(np.square(spectrum).sum()))
+    if table.kind == "mlp":
+        outputs = table.outputs
+        signal = np.tanh(signal) @ (random.standard_normal((signal.shape[1], outputs)) / 2)
+    offset = random.standard_normal(signal.shape[1]) if not _classes(table) else 0
+    y = signal + offset + table.noise * random.standard_normal(signal.shape)
+    classes = _classes(table)
+    if classes:
+        return Samples(x, y.argmax(axis=1), [str(number) for number in range(classes)])
+    return Samples(x, y)
+
+
+def _classes(table: Table) -> int:
+    """Number of classes; 0 for real targets."""
+    if table.kind == "logistic":
+        if table.outputs > 2:
+            raise InputError(f"problem.outputs: {table.outputs}, but kind 'logistic' has two classes")
+        return 2
+    if table.kind == "softmax" and table.outputs < 2:
+        raise InputError(f"problem.outputs: {table.outputs}, but kind 'softmax' needs two classes or more")
+    return table.outputs if table.outputs > 1 and table.kind != "least-squares" else 0
+
+
+def _width(table: Table) -> int:
+    """Columns of the linear map: hidden units of an MLP's teacher, else outputs or classes."""
+    return 16 if table.kind == "mlp" else _classes(table) or table.outputs
+
+
+def _dense(random: np.random.Generator, train: Array, test: Array, spectrum: Array) -> Array:
+    """Inputs whose training rows are centred, with singular values √rows·spectrum."""
+    x = random.standard_normal((len(train) + len(test), len(spectrum)))
+    if len(train) > len(spectrum):
+        centred = x[train] - x[train].mean(axis=0)
+        x[train] = np.linalg.qr(centred)[0] * np.sqrt(len(train))
+    x *= spectrum
+    for _ in range(REFLECTIONS):  # so that the axes are not the singular vectors
+        direction = random.standard_normal(len(spectrum))
+        direction /= np.linalg.norm(direction)
+        x -= np.outer(x @ direction, 2 * direction)
+    return x
+
+
+def _sparse(random: np.random.Generator, rows: int, features: int, density: float, spectrum: Array) -> Csr:
+    """Each entry is there with probability `density`: the gaps between entries are geometric."""
+    total = rows * features
+    expected = density * total
+    positions = np.cumsum(random.geometric(density, int(expected + 6 * np.sqrt(expected) + 10))) - 1
+    positions = positions[positions < total]
+    row, column = np.divmod(positions, features)
+    indptr = np.searchsorted(row, np.arange(rows + 1)).astype(np.int64)
+    data = random.standard_normal(len(positions)) * spectrum[column]
+    return Csr(indptr, column.astype(np.int32), data, features)
+
+
+def _times(x: Csr, matrix: Array) -> Array:
+    """x @ matrix, without scipy."""
+    product = np.zeros((len(x), matrix.shape[1]))
+    np.add.at(product, x.row_numbers(), x.data[:, None] * matrix[x.columns])
+    return product

@@ -1,0 +1,144 @@
+"""What a rank does once MPI has started: rank 0 coordinates, the others serve. Imports MPI."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+from . import memory, problems
+from .config import Config
+from .coordinator import Coordinator
+from .fleet.mpi import MPIFleet, MPILink, job
+from .messages import Layout
+from .observer import Observer
+from .rng import Batches
+from .run import Parts
+from .stragglers import Delays
+from .trace.writer import Writer
+from .worker import work
+
+
+def facts(config: Config, layout: Layout, source: problems.Source) -> dict[str, object]:
+    """What a worker cannot know by itself."""
+    return {"weights": {k: w for k, (_, _, w) in layout.codes.items()}, "rows": source.rows}
+
+
+def coordinate(config: Config, text: str, parts: Parts) -> int:
+    """Rank 0: set the workers up, descend, close the trace, print where it is."""
+    layout = parts.layout
+    with job():
+        fleet = MPIFleet(layout)
+        for worker in range(fleet.workers):
+            fleet.set_up(
+                worker, facts(config, layout, parts.source), parts.source.shard(worker, fleet.workers)
+            )
+        trace = Writer(
+            config.trace.path,
+            text,
+            parts.assignment.designs.values(),
+            metadata(config, layout, fleet),
+            [member.row() for member in fleet.members],
+            config.trace.flush_s,
+            config.trace.arrivals,
+            config.trace.sample,
+        )
+        theta = parts.problem.initial(config.seed)
+        coordinator = Coordinator(
+            fleet, parts.assignment, layout, parts.decoders, parts.ready, parts.optimizer, theta, trace,
+            config.update.late, config.optimizer.staleness,
+        )  # fmt: skip
+        observer = Observer(parts.problem, config, trace, say)
+        say(
+            f"{fleet.workers} workers, {layout.parameters} parameters, "
+            f"{layout.reply_bytes} bytes up and {layout.task_bytes} down a task"
+        )
+        fleet.start()
+        try:
+            reason = coordinator.run(observer)
+        except BaseException:
+            trace.flush(fleet.now_ns())
+            raise
+        observer.measure(fleet.now_ns(), coordinator.version, theta)
+        trace.close(
+            theta,
+            parts.optimizer.state,
+            [member.row() for member in fleet.members],
+            counters(fleet, coordinator),
+        )
+        say(
+            f"stopped: {reason}; loss {observer.loss:.4g}, accuracy {observer.accuracy:.4f} "
+            f"after {coordinator.version} updates"
+        )
+        say(f"trace: {config.trace.path}")
+    return 1 if reason.startswith("diverged") else 0
+
+
+def serve(config: Config) -> int:
+    """A worker: receive data, make the problem, work."""
+    with job():
+        link = MPILink()
+        known, arrays = link.set_up()
+        workers, table, rows = config.workers.count, config.problem, config.code.rows_per_task
+        dataset = problems.receive(table, arrays, link.worker, workers)
+        problem = problems.Problem.from_dataset(table, dataset, config.code.blocks)
+        layout = Layout(problem.layers, {int(k): w for k, w in known["weights"].items()}, rows, problem.dtype)
+        weight = workers * dataset.rows / known["rows"]  # so that the mean over workers is that over rows
+        plan = problem.plan(table.batch, rows, link.connect(layout), weight)
+        work(
+            link,
+            memory.create(config.memory.kind, plan),
+            Batches(config.seed, link.worker, dataset.rows, table.batch),
+            Delays(config.stragglers, config.seed, link.worker),
+            config,
+        )
+    return 0
+
+
+def say(line: str) -> None:
+    """Print a line at once; launchers buffer otherwise."""
+    print(line, flush=True)
+
+
+def metadata(config: Config, layout: Layout, fleet: MPIFleet) -> dict[str, object]:
+    """Root attributes of the trace."""
+    return {
+        "config": config,
+        "seed": config.seed,
+        "workers": fleet.workers,
+        "parameters": layout.parameters,
+        "gradient_bytes": layout.gradient_bytes,
+        "payload_bytes": layout.payload_bytes,
+        "header_bytes": layout.header_bytes,
+        "setup_bytes_up": fleet.bytes_up,
+        "setup_bytes_down": fleet.bytes_down,
+        "mpi_library": fleet.library,
+        "git_commit": git_commit(),
+    }
+
+
+def git_commit() -> str:
+    """Commit of the source tree that runs, or an empty string."""
+    here = Path(__file__).parent
+    if not (here.parent / ".git").exists():
+        return ""
+    try:
+        return subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=40"],
+            cwd=here,
+            capture_output=True,
+            text=True,
+            timeout=5,
+            check=True,
+        ).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return ""
+
+
+def counters(fleet: MPIFleet, coordinator: Coordinator) -> dict[str, int]:
+    """Totals that the trace keeps beside its rows."""
+    return {
+        "version": coordinator.version,
+        "arrivals": coordinator.arrivals,
+        "bytes_up": fleet.bytes_up,
+        "bytes_down": fleet.bytes_down,
+    }

@@ -1,0 +1,161 @@
+"""What a trace file holds beside its rows: attributes, codes, workers, environment.
+
+All but the end offsets is written before the first row, because HDF5's SWMR mode allows nothing new but rows.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import time
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from .. import __version__
+from .schema import SCHEMA, SCHEMA_VERSION, WORKERS, Column
+
+if TYPE_CHECKING:
+    import h5py
+
+COMPRESS = 1 << 20  # a code's matrix from this size in bytes on is compressed: it is mostly zeros
+ENVIRONMENT = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "SLURM_JOB_ID", "SLURM_JOB_NODELIST")
+
+
+class CodeLike(Protocol):
+    """What a trace wants of a code; `pdcode.codes.Code` has it."""
+
+    @property
+    def matrix(self) -> np.ndarray: ...
+    @property
+    def indices(self) -> np.ndarray: ...
+    @property
+    def values(self) -> np.ndarray: ...
+    @property
+    def family(self) -> str: ...
+    @property
+    def weight(self) -> int: ...
+    @property
+    def coherence(self) -> float: ...
+    @property
+    def seed(self) -> int: ...
+
+
+def write(
+    file: h5py.File,
+    config_text: str,
+    metadata: Mapping[str, Any],
+    workers: Sequence[Mapping[str, Any]],
+    codes: Iterable[CodeLike],
+) -> None:
+    """Write everything but the tables that grow."""
+    rest = dict(metadata)
+    environment = rest.pop("environment", None) or {}
+    resolved = _resolved(rest.pop("config", None))
+    attributes = {
+        "schema": SCHEMA,
+        "schema_version": SCHEMA_VERSION,
+        "run": uuid.uuid4().hex,
+        "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "creator": f"pdcode {__version__}",
+        "hostnames": sorted({worker["host"] for worker in workers}),
+        "config": config_text,
+        "config_resolved": None if resolved is None else json.dumps(resolved),
+        "finished": np.False_,
+        **rest,
+    }
+    _set(file, attributes)
+    _set(file.create_group("environment"), {**_surroundings(), **environment})
+    rotate = rest.get("rotate", ((resolved or {}).get("code") or {}).get("rotate", False))
+    for code in codes:
+        _write_code(file, code, bool(getattr(code, "rotate", rotate)))
+    _write_workers(file, workers)
+
+
+def describe(dataset: h5py.Dataset, column: Column) -> None:
+    """Attach a column's units and meaning to its dataset."""
+    dataset.attrs["units"] = column.units
+    dataset.attrs["description"] = column.description
+
+
+def write_end_offsets(group: h5py.Group, offsets: Sequence[Mapping[str, Any]]) -> None:
+    """Add to ``/workers`` the clock offsets that were measured at the end, row by row of the same ranks."""
+    by_rank = {int(offset["rank"]): offset for offset in offsets}
+    ranks = [int(rank) for rank in group["rank"][:]]
+    if missing := [rank for rank in ranks if rank not in by_rank]:
+        raise ValueError(f"end_offsets has no entry for rank {missing[0]}")
+    rows = [by_rank[rank] for rank in ranks]
+    _write_columns(
+        group,
+        {
+            "end_clock_offset_ns": [row["clock_offset_ns"] for row in rows],
+            "end_clock_error_ns": [row["clock_error_ns"] for row in rows],
+            "end_clock_t_ns": [row.get("t_ns", -1) for row in rows],
+        },
+    )
+
+
+def _set(place: h5py.HLObject, attributes: Mapping[str, Any]) -> None:
+    for key, value in attributes.items():
+        if value is not None:
+            place.attrs[key] = value
+
+
+def _resolved(config: Any) -> Any:
+    """The resolved configuration in JSON's own types, from a struct, a dict or JSON text."""
+    import msgspec
+
+    return json.loads(config) if isinstance(config, str) else msgspec.to_builtins(config)
+
+
+def _surroundings() -> dict[str, str]:
+    import h5py
+
+    versions = {"python": platform.python_version(), "numpy": np.__version__, "h5py": h5py.__version__}
+    variables = {name: os.environ[name] for name in ENVIRONMENT if name in os.environ}
+    return {**versions, "hdf5": h5py.version.hdf5_version, "platform": platform.platform(), **variables}
+
+
+def _write_code(file: h5py.File, code: CodeLike, rotate: bool) -> None:
+    matrix = np.asarray(code.matrix)
+    name = str(matrix.shape[1])
+    codes = file.require_group("code")
+    if name in codes:  # layers with as many blocks share their code
+        return
+    group = codes.create_group(name)
+    packing: dict[str, Any] = {"compression": "gzip", "shuffle": True} if matrix.nbytes >= COMPRESS else {}
+    for name, array, description in (
+        ("matrix", matrix, "row: codeword of unit norm, column: block of the gradient"),
+        ("indices", code.indices, "blocks of each codeword; short codewords are padded with index 0"),
+        ("values", code.values, "their coefficients; padding is 0"),
+    ):
+        dataset = group.create_dataset(name, data=array, **packing)
+        describe(dataset, Column("", "1", description))
+    scalars = {name: getattr(code, name) for name in ("family", "weight", "coherence", "seed")}
+    _set(group, {**scalars, "rotate": rotate})
+
+
+def _write_workers(file: h5py.File, workers: Sequence[Mapping[str, Any]]) -> None:
+    import h5py
+
+    group = file.create_group("workers", track_order=True)
+    hosts = np.array([worker["host"] for worker in workers], dtype=object)
+    dataset = group.create_dataset("host", data=hosts, dtype=h5py.string_dtype())
+    describe(dataset, Column("", "1", "host name"))
+    _write_columns(
+        group,
+        {
+            "rank": [worker["rank"] for worker in workers],
+            "clock_offset_ns": [worker["clock_offset_ns"] for worker in workers],
+            "clock_error_ns": [worker["clock_error_ns"] for worker in workers],
+            "clock_t_ns": [worker.get("t_ns", 0) for worker in workers],
+        },
+    )
+
+
+def _write_columns(group: h5py.Group, columns: Mapping[str, list[int]]) -> None:
+    for name, values in columns.items():
+        describe(group.create_dataset(name, data=np.array(values, WORKERS[name].dtype)), WORKERS[name])

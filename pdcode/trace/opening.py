@@ -1,0 +1,80 @@
+"""Making and opening trace files: in the right mode, past locks and marks, without losing an older one."""
+
+from __future__ import annotations
+
+import os
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import InputError
+
+if TYPE_CHECKING:
+    import h5py
+
+LIBVER = ("v110", "v110")  # the oldest format with SWMR, so that every HDF5 since 2016 reads the file
+PATIENCE_S = 5.0  # how long to wait for another process to let go of a file
+NAP_S = 0.01
+
+
+def previous(path: Path) -> Path:
+    """Where the file that a new run finds at `path` is moved to."""
+    return path.with_name(f"{path.stem}.previous{path.suffix}")
+
+
+def create(path: Path) -> h5py.File:
+    """Make the file and its folder; a file that is there already is kept under another name."""
+    import h5py
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_file():
+            os.replace(path, previous(path))
+        return h5py.File(path, "x", libver=LIBVER, locking="best-effort")
+    except OSError as error:
+        raise InputError(f"trace.path: cannot write {path}: {error.strerror or error}") from error
+
+
+def amend(path: Path) -> h5py.File:
+    """Open a file for its last additions, as soon as no reader that came in between holds its lock."""
+    import h5py
+
+    end = time.monotonic() + PATIENCE_S
+    while time.monotonic() < end:
+        with suppress(OSError):
+            return h5py.File(path, "r+", libver=LIBVER, locking="best-effort")
+        time.sleep(NAP_S)
+    return h5py.File(
+        path, "r+", libver=LIBVER, locking=False
+    )  # the result of a run outweighs a reader's lock
+
+
+def read(path: Path) -> h5py.File:
+    """Open a trace that may be finished, live or killed: the latter two are only to be had in SWMR mode.
+
+    Raises
+    ------
+    InputError
+        If there is no such file, or it is not HDF5, or not whole.
+    """
+    import h5py
+
+    if not path.is_file():
+        raise InputError(f"{path}: {'not a file' if path.exists() else 'no such file'}")
+    problem, end = "", time.monotonic() + PATIENCE_S
+    while time.monotonic() < end:
+        try:
+            return h5py.File(path, "r", locking="best-effort")
+        except OSError as error:
+            problem = str(error)
+        if "open for write" in problem:  # else never: in SWMR mode HDF5 waits for hours for what is missing
+            with suppress(OSError):
+                return h5py.File(path, "r", swmr=True, locking="best-effort")
+        elif "unable to lock" not in problem:
+            break
+        time.sleep(NAP_S)
+    what = (
+        "a part of the file is missing" if "truncated" in problem else "not a pdcode trace, or not readable"
+    )
+    raise InputError(f"{path}: {what}")

@@ -1,0 +1,232 @@
+"""`Trace`: a trace file as numpy arrays, whether its run has ended, goes on or was killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import tomllib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..errors import InputError
+from . import opening
+from .clocks import straighten
+from .schema import SCHEMA, SCHEMA_VERSION, WORKER_CLOCK
+
+if TYPE_CHECKING:
+    import h5py
+    import pandas
+
+TABLES = ("arrivals", "updates", "progress", "workers", "faults")
+
+
+class Table(Mapping[str, np.ndarray]):
+    """The columns of one table, each read when it is first asked for.
+
+    The number of rows is settled at the first look. The file is closed between the columns, so nothing is in
+    the way of the run that writes it.
+
+    Attributes
+    ----------
+    rows : int
+        Length of every column: that of the shortest, as a file that is being written (or was killed while a
+        batch went to disk) may have columns that are a batch ahead of others.
+    """
+
+    def __init__(self, trace: Trace, name: str) -> None:
+        self._trace, self._name = trace, name
+        with trace._open() as file:
+            lengths = {key: len(dataset) for key, dataset in file[name].items()} if name in file else {}
+        self._keys = tuple(lengths)
+        self.rows = min(lengths.values(), default=0)
+        self._columns: dict[str, np.ndarray] = {}
+
+    def __getitem__(self, key: str) -> np.ndarray:
+        if key not in self._columns:
+            if key not in self._keys:
+                raise KeyError(key)
+            self._columns[key] = self._trace._read(self._name, key, self.rows)
+        return self._columns[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._keys)
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def __repr__(self) -> str:
+        return f"<{self._name}: {self.rows} rows of {', '.join(self._keys)}>"
+
+
+class Trace:
+    """One run's trace.
+
+    Parameters
+    ----------
+    path : str or Path
+        An HDF5 file that `pdcode run` wrote or is writing.
+    correct_clocks : bool
+        Whether to take out the drift of the workers' clocks, see Notes.
+
+    Attributes
+    ----------
+    arrivals, updates, progress, workers, faults : Table
+        Mapping: column -> array; `pdcode.trace.schema` says what each column is.
+    attributes : dict
+        Root attributes: created, creator, hostnames, seed, parameters, gradient_bytes, … .
+    config : dict
+        The resolved configuration, with all defaults.
+    config_text : str
+        The configuration as the user wrote it.
+    code : dict
+        Number of blocks k -> code matrix, float64 (n, k).
+    code_attributes : dict
+        Number of blocks k -> family, weight, coherence, seed, rotate.
+    finished : bool
+        Whether the run came to its end; False for one that goes on, and for one that was killed.
+    theta : ndarray or None
+        Final parameters of a finished run.
+    counters : dict
+        Totals that rank 0 counted, of a finished run.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, is not a trace, or is of a newer version than this library.
+
+    Notes
+    -----
+    A worker's clock is moved to rank 0's by an offset measured at the start. If it was measured at the end
+    too, the worker's times are corrected for a constant drift: `pdcode.trace.clocks`.
+
+    Everything is read from the file when it is first asked for, and kept; make a new `Trace` to see newer
+    rows.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], correct_clocks: bool = True) -> None:
+        self.path = Path(path)
+        self._correct = correct_clocks
+        with opening.read(self.path) as file:
+            self.attributes: dict[str, Any] = {key: _plain(value) for key, value in file.attrs.items()}
+        if self.attributes.get("schema") != SCHEMA:
+            raise InputError(f"{self.path}: not a pdcode trace")
+        if (version := self.attributes.get("schema_version", 0)) > SCHEMA_VERSION:
+            raise InputError(
+                f"{self.path}: trace of schema version {version}; this pdcode reads up to {SCHEMA_VERSION}"
+            )
+
+    def __repr__(self) -> str:
+        return f"Trace({str(self.path)!r}): {'finished' if self.finished else 'not finished'}"
+
+    @property
+    def finished(self) -> bool:
+        return bool(self.attributes.get("finished", False))
+
+    @property
+    def config_text(self) -> str:
+        return str(self.attributes.get("config", ""))
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        resolved = self.attributes.get("config_resolved")
+        return dict(json.loads(resolved) if resolved else tomllib.loads(self.config_text))
+
+    @cached_property
+    def arrivals(self) -> Table:
+        return Table(self, "arrivals")
+
+    @cached_property
+    def updates(self) -> Table:
+        return Table(self, "updates")
+
+    @cached_property
+    def progress(self) -> Table:
+        return Table(self, "progress")
+
+    @cached_property
+    def workers(self) -> Table:
+        return Table(self, "workers")
+
+    @cached_property
+    def faults(self) -> Table:
+        return Table(self, "faults")
+
+    @cached_property
+    def code(self) -> dict[int, np.ndarray]:
+        with self._open() as file:
+            return {int(k): group["matrix"][:] for k, group in _by_blocks(file)}
+
+    @cached_property
+    def code_attributes(self) -> dict[int, dict[str, Any]]:
+        with self._open() as file:
+            return {
+                int(k): {key: _plain(value) for key, value in group.attrs.items()}
+                for k, group in _by_blocks(file)
+            }
+
+    @cached_property
+    def theta(self) -> np.ndarray | None:
+        with self._open() as file:
+            return file["checkpoint/theta"][:] if "checkpoint/theta" in file else None
+
+    @cached_property
+    def counters(self) -> dict[str, Any]:
+        with self._open() as file:
+            attributes = file["checkpoint"].attrs.items() if "checkpoint" in file else ()
+            return {key: _plain(value) for key, value in attributes}
+
+    def to_pandas(self, table: str) -> pandas.DataFrame:
+        """One table as a pandas DataFrame.
+
+        Parameters
+        ----------
+        table : {"arrivals", "updates", "progress", "workers", "faults"}
+
+        Raises
+        ------
+        InputError
+            If there is no such table, or pandas is not installed.
+        """
+        if table not in TABLES:
+            raise InputError(f"table {table!r}: not one of {', '.join(TABLES)}")
+        try:
+            import pandas
+        except ModuleNotFoundError as error:
+            raise InputError("to_pandas needs pandas: pip install pandas") from error
+        return pandas.DataFrame(dict(getattr(self, table)))
+
+    @contextmanager
+    def _open(self) -> Iterator[h5py.File]:
+        """The file that this trace began with, wherever a new run has moved it to in the meantime."""
+        for path in filter(Path.is_file, (self.path, opening.previous(self.path))):
+            with opening.read(path) as file:
+                if file.attrs.get("run") == self.attributes.get("run"):
+                    yield file
+                    return
+        raise InputError(f"{self.path}: the file was replaced or deleted; open the trace again")
+
+    def _read(self, table: str, key: str, rows: int) -> np.ndarray:
+        """The first `rows` rows of a column."""
+        with self._open() as file:
+            column = file[table][key][:rows]
+        if column.dtype.kind in "SO":  # text: bytes in the file
+            return np.array([text.decode(errors="replace") for text in column], dtype=np.str_)
+        if table == "arrivals" and key in WORKER_CLOCK and self._correct and rows:
+            last = int(self.arrivals["t_recv_ns"].max())
+            return straighten(column, self.arrivals["worker"], self.workers, last)
+        return column
+
+
+def _by_blocks(file: h5py.File) -> list[tuple[str, h5py.Group]]:
+    """The groups of ``/code``, in the order of k."""
+    return sorted(file["code"].items(), key=lambda item: int(item[0])) if "code" in file else []
+
+
+def _plain(value: Any) -> Any:
+    """An attribute in Python's own types."""
+    return value.tolist() if isinstance(value, np.ndarray | np.generic) else value

@@ -1,0 +1,87 @@
+"""What a trace file holds: its tables and their columns, each with its type, its units and its meaning.
+
+Times (`t_*_ns`) are nanoseconds since the start of the run on rank 0's clock. Worker i is MPI rank i + 1.
+Rows are only ever appended, so a column is the same whether the file is read live, after a kill or at the
+end.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+SCHEMA = "pdcode-trace"
+SCHEMA_VERSION = 1
+
+USED, WASTED, DRAINED = 0, 1, 2
+"""Values of `arrivals/status`: used in a step, too late for the policy, arrived after the stop."""
+
+
+class Column(NamedTuple):
+    """One dataset of a table; `dtype` is in numpy's notation with an explicit byte order."""
+
+    dtype: str
+    units: str
+    description: str
+
+
+ARRIVALS = {
+    "worker": Column("<i4", "1", "worker that sent the payload; it is MPI rank worker + 1"),
+    "task": Column("<i8", "1", "the worker's own count of its tasks, from 0"),
+    "version": Column("<i8", "1", "version of theta that the payload was computed at"),
+    "applied_version": Column("<i8", "1", "version of theta that the payload was applied to; -1: to none"),
+    "code_row": Column("<i8", "1", "first code row of the task, counted on through redraws"),
+    "staleness": Column("<i4", "1", "versions that passed between the task's theta and the payload's use"),
+    "t_dispatch_ns": Column("<i8", "ns", "rank 0 sent the task"),
+    "t_start_ns": Column("<i8", "ns", "the worker began the task"),
+    "t_compute_ns": Column("<i8", "ns", "the payload was ready; the injected delay begins"),
+    "t_send_ns": Column("<i8", "ns", "the injected delay was over; the payload was sent"),
+    "t_recv_ns": Column("<i8", "ns", "rank 0 received the payload"),
+    "t_decoded_ns": Column("<i8", "ns", "rank 0 had decoded the payload"),
+    "injected_delay_ns": Column("<i8", "ns", "delay that the straggler model asked for"),
+    "bytes_up": Column("<i8", "B", "size of the worker's message: header and payload"),
+    "bytes_down": Column("<i8", "B", "size of rank 0's message that this one answers: header and theta"),
+    "captured": Column("<f8", "1", "captured fraction of the gradient after this arrival"),
+    "status": Column("|u1", "1", "0 used, 1 wasted (too late for the policy), 2 drained (after the stop)"),
+    "loss": Column("<f8", "1", "loss of the worker's mini-batch"),
+}
+
+UPDATES = {
+    "version": Column("<i8", "1", "version of theta that the step led to"),
+    "t_ns": Column("<i8", "ns", "the step was done"),
+    "n_used": Column("<i4", "1", "arrivals that the step used"),
+    "captured": Column("<f8", "1", "captured fraction of the gradient at the step"),
+    "step_norm": Column("<f8", "1", "Euclidean norm of the change of theta"),
+}
+
+PROGRESS = {
+    "version": Column("<i8", "1", "version of theta that was measured"),
+    "t_ns": Column("<i8", "ns", "time of that version"),
+    "loss": Column("<f8", "1", "training loss"),
+    "accuracy": Column("<f8", "1", "test accuracy, or R^2 for regression; nan: none"),
+    "grad_norm": Column("<f8", "1", "Euclidean norm of the gradient; nan: not measured"),
+}
+
+FAULTS = {
+    "t_ns": Column("<i8", "ns", "rank 0 noticed the fault"),
+    "worker": Column("<i4", "1", "worker it concerns; -1: rank 0"),
+    "task": Column("<i8", "1", "the worker's task; -1: unknown"),
+    "kind": Column("|S32", "1", "what happened, in a word (UTF-8)"),
+    "message": Column("|S256", "1", "the same in a sentence (UTF-8)"),
+}
+
+TABLES = {"arrivals": ARRIVALS, "updates": UPDATES, "progress": PROGRESS, "faults": FAULTS}
+"""The tables that grow while a run goes on: name -> columns in the order of a row's values."""
+
+WORKERS = {
+    "rank": Column("<i4", "1", "MPI rank"),
+    "clock_offset_ns": Column("<i8", "ns", "the rank's clock minus rank 0's, at the start"),
+    "clock_error_ns": Column("<i8", "ns", "bound on that offset's error"),
+    "clock_t_ns": Column("<i8", "ns", "when that offset was measured"),
+    "end_clock_offset_ns": Column("<i8", "ns", "the rank's clock minus rank 0's, at the end"),
+    "end_clock_error_ns": Column("<i8", "ns", "bound on that offset's error"),
+    "end_clock_t_ns": Column("<i8", "ns", "when that offset was measured; -1: not known"),
+}
+"""Columns of `workers`, beside `host` (a string): one row a rank. The `end_` ones come at the close."""
+
+WORKER_CLOCK = ("t_start_ns", "t_compute_ns", "t_send_ns")
+"""Columns of `arrivals` that a worker stamped, moved to rank 0's clock by the offset at the start."""

@@ -1,0 +1,210 @@
+"""The trace file while it is written: rows are packed into batches, and reach the disk as columns."""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..errors import InputError
+from . import header, opening
+from .schema import TABLES, Column
+
+if TYPE_CHECKING:
+    import h5py
+
+CAPACITY = 4096  # rows a batch, and a chunk of the file: 32 KiB of an 8 byte column …
+FEW = {"faults": 64}  # … and of the tables that stay small
+FORMATS = {"i4": "i", "i8": "q", "u1": "B", "f8": "d"}  # numpy's letters -> struct's
+
+
+class Rows:
+    """One table's rows on their way to the file: a batch as bytes, and the datasets it is written to."""
+
+    __slots__ = ("_batch", "_buffer", "_datasets", "_end", "_full", "_pack", "_size", "_written")
+
+    def __init__(self, file: h5py.File, name: str, columns: Mapping[str, Column]) -> None:
+        row = struct.Struct("<" + "".join(_format(column.dtype) for column in columns.values()))
+        capacity = FEW.get(name, CAPACITY)
+        self._pack, self._size, self._full = row.pack_into, row.size, row.size * capacity
+        self._buffer = bytearray(self._full)
+        self._batch = np.frombuffer(self._buffer, np.dtype([(key, c.dtype) for key, c in columns.items()]))
+        self._end = self._written = 0
+        group = file.create_group(name, track_order=True)
+        self._datasets = []
+        for key, column in columns.items():
+            dataset = group.create_dataset(key, (0,), column.dtype, maxshape=(None,), chunks=(capacity,))
+            header.describe(dataset, column)
+            self._datasets.append((key, dataset))
+
+    def append(self, *values: float | bytes) -> None:
+        """Add one row, its values in the order of the schema. This is the hot path: one pack and two sums."""
+        self._pack(self._buffer, self._end, *values)
+        self._end += self._size
+        if self._end == self._full:
+            self.write()
+
+    def write(self) -> None:
+        """Append the batch to the file's columns, by h5py's low level: half the cost of its slices."""
+        import h5py
+
+        count = self._end // self._size
+        if not count:
+            return
+        memory = h5py.h5s.create_simple((count,))
+        for key, dataset in self._datasets:
+            dataset.id.set_extent((self._written + count,))
+            where = dataset.id.get_space()
+            where.select_hyperslab((self._written,), (count,))
+            dataset.id.write(memory, where, np.ascontiguousarray(self._batch[key][:count]))
+        self._written += count
+        self._end = 0
+
+
+class Writer:
+    """Write one run's trace.
+
+    Parameters
+    ----------
+    path : str or Path
+        The file. One that is there already is renamed to ``<stem>.previous.h5`` first; folders are made.
+    config_text : str
+        The configuration as the user wrote it (TOML), stored verbatim.
+    codes : iterable of Code
+        The codes of the run: one group ``/code/<k>`` for each number of blocks k.
+    metadata : dict
+        Root attributes: seed, parameters, gradient_bytes, payload_bytes, header_bytes, git_commit,
+        mpi_library, … . Two keys are special: ``config``, the resolved configuration (struct, dict or JSON
+        text), becomes the attribute ``config_resolved``; ``environment``, a dict, becomes the attributes of
+        ``/environment``. ``None`` values are left out.
+    workers : sequence of dict
+        One a rank: rank, host, clock_offset_ns, clock_error_ns and, if known, t_ns (when that was measured).
+    flush_s : float
+        What is older than this, in seconds, is on disk, if `flush` is called when it is `due`.
+    arrivals : {"all", "sampled", "none"}
+        Which arrivals to keep; sampled: of each worker every `sample`-th task.
+
+    Attributes
+    ----------
+    arrival, update, progress : callable
+        Each adds a row: the values in the order of `schema.ARRIVALS`, `schema.UPDATES`, `schema.PROGRESS`.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be made.
+
+    Notes
+    -----
+    The file is in HDF5's SWMR mode (single writer, multiple readers) while the run goes on: other processes
+    can read it, and after a kill it holds everything up to the last flush. All groups, datasets and
+    attributes are made before that mode starts, because it allows none to be made. A batch that fills up is
+    written at once.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        config_text: str,
+        codes: Iterable[header.CodeLike],
+        metadata: Mapping[str, Any],
+        workers: Sequence[Mapping[str, Any]],
+        flush_s: float = 1.0,
+        arrivals: str = "all",
+        sample: int = 100,
+    ) -> None:
+        self.path = Path(path)
+        self._flush_ns = int(flush_s * 1e9)
+        self._due = self._flush_ns
+        kept = {"flush_s": flush_s, "arrivals": arrivals, "sample": sample if arrivals == "sampled" else 1}
+        self._file = file = opening.create(self.path)
+        header.write(file, config_text, {**metadata, **kept}, workers, codes)
+        tables = {name: Rows(file, name, columns) for name, columns in TABLES.items()}
+        self._tables = tuple(tables.values())
+        self._fault = tables["faults"].append
+        self.arrival: Callable[..., None] = _keep(tables["arrivals"].append, arrivals, sample)
+        self.update: Callable[..., None] = tables["updates"].append
+        self.progress: Callable[..., None] = tables["progress"].append
+        file.swmr_mode = True
+
+    def fault(self, t_ns: int, worker: int, task: int, kind: str, message: str) -> None:
+        """Record a fault, and bring it to disk at once."""
+        self._fault(t_ns, worker, task, kind.encode()[:32], message.encode()[:256])
+        self.flush(t_ns)
+
+    def due(self, now_ns: int) -> bool:
+        """Whether it is time to `flush`."""
+        return now_ns >= self._due
+
+    def flush(self, now_ns: int) -> None:
+        """Bring all rows to disk (about 1 ms); `now_ns` is the time since the run's start."""
+        for rows in self._tables:
+            rows.write()
+        self._file.flush()
+        self._due = now_ns + self._flush_ns
+
+    def close(
+        self,
+        theta: np.ndarray | None = None,
+        state: Mapping[str, Any] | None = None,
+        end_offsets: Sequence[Mapping[str, Any]] | None = None,
+        counters: Mapping[str, float] | None = None,
+    ) -> None:
+        """End the trace of a run that came to its end.
+
+        Parameters
+        ----------
+        theta : (N,) array, optional
+            Final parameters: ``/checkpoint/theta``.
+        state : dict of arrays or numbers, optional
+            Optimizer state: ``/checkpoint/<name>``.
+        end_offsets : sequence of dict, optional
+            Clock offsets at the end: rank, clock_offset_ns, clock_error_ns and, if known, t_ns.
+        counters : dict of numbers, optional
+            Totals that rank 0 counted: attributes of ``/checkpoint``. Among them may be arrivals; bytes_up
+            and bytes_down (of all messages, set-up included); and times that rank 0 spent,
+            ``spent_<what>_ns``.
+        """
+        self.flush(self._due)
+        home = self._home()
+        self._file.close()  # HDF5 cannot leave SWMR mode in an open file
+        with opening.amend(home) as file:
+            checkpoint = file.create_group("checkpoint")
+            for name, value in {"theta": theta, **(state or {})}.items():
+                if value is not None:
+                    checkpoint[name] = value
+            checkpoint.attrs.update(counters or {})
+            if end_offsets:
+                header.write_end_offsets(file["workers"], end_offsets)
+            file.attrs.modify("finished", np.True_)
+
+    def _home(self) -> Path:
+        """Where the file is now: a later run may have moved it out of its way."""
+        mine = os.fstat(self._file.id.get_vfd_handle())
+        for path in (self.path, opening.previous(self.path)):
+            if path.exists() and os.path.samestat(path.stat(), mine):
+                return path
+        raise InputError(f"{self.path}: the trace was moved or deleted while it was written")
+
+
+def _keep(append: Callable[..., None], arrivals: str, sample: int) -> Callable[..., None]:
+    """`append`, restricted to the arrivals that the trace is to hold."""
+    if arrivals == "none":
+        return lambda *values: None
+    if arrivals == "all":
+        return append
+
+    def sampled(worker: int, task: int, *values: float) -> None:
+        if task % sample == worker % sample:  # by the worker's own count, so that no worker is favoured
+            append(worker, task, *values)
+
+    return sampled
+
+
+def _format(dtype: str) -> str:
+    """A column's letters in a struct's format."""
+    return f"{dtype[2:]}s" if dtype[1] == "S" else FORMATS[dtype[1:]]

@@ -1,0 +1,30 @@
+"""The compiled kernels; everything else about the package is in pyproject.toml."""
+
+import os
+from glob import glob
+
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+
+KERNELS = ("activation", "decode", "encode", "factor", "loss", "optimize", "philox", "sparse")
+# No fused multiply-add: every rank then computes the same bits, whatever its processor. No errno and no
+# floating-point traps: they would keep loops from being vectorised, and change no value.
+FLAGS = ["-std=c11", "-O3", "-fopenmp-simd", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"]
+UNCHECKED = ("boundscheck", "wraparound", "initializedcheck")  # shapes are checked by hand, once a call
+DIRECTIVES = {"language_level": 3, "cdivision": True, **dict.fromkeys(UNCHECKED, False)}
+
+extensions = [
+    Extension(
+        f"pdcode.kernels.{name}",
+        [f"pdcode/kernels/{name}.pyx", f"csrc/{name}.c"],
+        include_dirs=["csrc"],
+        depends=sorted(glob("csrc/*.h") + glob("pdcode/kernels/*.pxd")),
+        extra_compile_args=FLAGS,
+    )
+    for name in KERNELS
+]
+
+setup(
+    ext_modules=cythonize(extensions, build_dir="build/cython", compiler_directives=DIRECTIVES),
+    options={"build_ext": {"parallel": os.cpu_count()}},
+)

@@ -1,0 +1,93 @@
+"""Runs of the real command in processes of their own, each with a timeout."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+JOB = """
+seed = 3
+[problem]
+data = "digits"
+hidden = [16]
+batch = 16
+[code]
+blocks = [8, 1]
+weight = 4
+[optimizer]
+rate = 0.2
+[workers]
+count = 3
+[stop]
+updates = 60
+[trace]
+progress_s = 0.2
+flush_s = 0.2
+"""
+
+Start = Callable[..., "subprocess.Popen[str]"]
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+def environment() -> dict[str, str]:
+    """That of a user's shell: no launcher above us."""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("OMPI_", "PMIX_", "PMI_", "PRTE_", "SLURM_"))
+    }
+
+
+@pytest.fixture
+def trace_path(tmp_path: Path) -> Path:
+    return tmp_path / "trace.h5"
+
+
+@pytest.fixture
+def start(tmp_path: Path, trace_path: Path) -> Start:
+    """Start ``pdcode run`` with the small job and overrides, in a process group of its own."""
+
+    def start(
+        *overrides: str,
+        job: str = JOB,
+        options: tuple[str, ...] = (),
+        launcher: tuple[str, ...] = (),
+        **extra: str,
+    ) -> subprocess.Popen[str]:
+        config = tmp_path / "job.toml"
+        config.write_text(job, encoding="utf-8")
+        sets = [word for override in overrides for word in ("--set", override)]
+        own = [sys.executable, "-m", "pdcode", "run", str(config), "-o", str(trace_path)]
+        command = [*launcher, *own, *sets, *options]
+        return subprocess.Popen(
+            command,
+            env=environment() | extra,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+    return start
+
+
+@pytest.fixture
+def run(start: Start) -> Run:
+    """The same, to its end."""
+
+    def run(*overrides: str, timeout_s: float = 60, **options: object) -> subprocess.CompletedProcess[str]:
+        process = start(*overrides, **options)
+        try:
+            out, err = process.communicate(timeout=timeout_s)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            out, err = process.communicate()
+            pytest.fail(f"no end within {timeout_s} s\n{out}\n{err}")
+        return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+    return run

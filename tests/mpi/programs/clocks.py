@@ -1,0 +1,29 @@
+"""Ranks 0 and 1 pretend to be on machines whose clocks are 5 s apart; rank 0 prints offsets and error bounds."""
+
+from __future__ import annotations
+
+import time
+
+from mpi4py import MPI
+
+from pdcode.fleet import clocks
+from pdcode.fleet.mpi import MPIFleet, MPILink, job
+from pdcode.messages import Layout
+from pdcode.problems.partition import Blocks
+
+AHEAD_NS = 5_000_000_000
+
+rank = MPI.COMM_WORLD.rank
+clocks.identity = lambda: f"machine {rank}"
+clocks.now_ns = lambda: time.perf_counter_ns() + AHEAD_NS * rank
+layout = Layout([Blocks(0, "output", 1, 4, 4, 0)], {}, 1, "float32")
+with job():
+    if rank == 0:
+        fleet = MPIFleet(layout)
+        start = fleet.members[0].offset_ns, fleet.members[0].error_ns
+        fleet.stop()
+        print(*start, fleet.members[0].offset_ns, fleet.members[0].error_ns)
+    else:
+        link = MPILink()
+        link.connect(layout)
+        assert link.next_task() is None

@@ -1,0 +1,35 @@
+"""Rank 0's count of bytes against Open MPI's own."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+
+from pdcode import Trace
+
+
+def test_bytes_agree_with_the_monitoring_of_open_mpi(run: object, trace_path: Path, tmp_path: Path) -> None:
+    output = tmp_path / "monitoring"
+    done = run(
+        "stop.updates=400",
+        OMPI_MCA_pml_monitoring_enable="1",
+        OMPI_MCA_pml_monitoring_enable_output="3",
+        OMPI_MCA_pml_monitoring_filename=str(output),
+    )
+    assert done.returncode == 0, done.stderr
+    sent = {}  # (from, to) -> bytes
+    for path in tmp_path.glob("monitoring.*.prof"):
+        for line in path.read_text().splitlines():
+            if match := re.match(r"E\s+(\d+)\s+(\d+)\s+(\d+) bytes", line):
+                sent[int(match[1]), int(match[2])] = int(match[3])
+    assert sent, sorted(tmp_path.iterdir())
+    trace = Trace(trace_path)
+    up = sum(size for (source, _), size in sent.items() if source != 0)
+    down = sum(size for (source, _), size in sent.items() if source == 0)
+    rows = trace.arrivals
+    ours_up = rows["bytes_up"].sum() + trace.attributes["setup_bytes_up"]
+    ours_down = rows["bytes_down"].sum() + trace.attributes["setup_bytes_down"]
+    np.testing.assert_allclose(ours_up, up, rtol=0.01)
+    np.testing.assert_allclose(ours_down, down, rtol=0.01)

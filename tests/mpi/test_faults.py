@@ -1,0 +1,182 @@
+"""What happens when something goes wrong: exit codes, messages, traces that stay readable, no process
+left."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from pdcode import Trace
+from pdcode.fleet import launch
+
+
+def processes_of(group: int) -> list[int]:
+    """Live processes whose command line names the session's leader; zombies do not count."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                fields = (entry / "stat").read_text().rpartition(")")[2].split()
+            except OSError:
+                continue
+            if int(fields[3]) == group and fields[0] != "Z":
+                found.append(int(entry.name))
+    return found
+
+
+def ranks_of(path: Path) -> dict[int, int]:
+    """Process ids of the ranks that run this job, by rank."""
+    found = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                command = (entry / "cmdline").read_bytes().split(b"\0")
+                environ = (entry / "environ").read_bytes().split(b"\0")
+            except OSError:
+                continue
+            if str(path).encode() in command:
+                found |= {
+                    int(name[21:]): int(entry.name)
+                    for name in environ
+                    if name.startswith(b"OMPI_COMM_WORLD_RANK=")
+                }
+    return found
+
+
+def wait_for(condition: object, timeout_s: float) -> None:
+    until = time.monotonic() + timeout_s
+    while not condition():
+        if time.monotonic() > until:
+            pytest.fail(f"not within {timeout_s} s")
+        time.sleep(0.05)
+
+
+def rows(path: Path) -> int:
+    try:
+        return len(Trace(path).arrivals["worker"])
+    except ValueError:  # not there yet
+        return 0
+
+
+def test_an_exception_in_a_worker_ends_the_job(start: object, trace_path: Path) -> None:
+    process = start(
+        "faults.raise_worker=1",
+        "faults.raise_task=150",
+        "stop.updates=1000000",
+        "stragglers.kind=slow-set",
+        "stragglers.shift_s=0.01",
+    )
+    wait_for(lambda: rows(trace_path) > 0, 30)
+    out, err = process.communicate(timeout=60)
+    last_ns = Trace(trace_path).arrivals["t_recv_ns"][-1]
+    assert process.returncode == 1, (out, err)
+    assert "worker 1" in err
+    assert "InjectedFault: worker 1 raises at task 150" in err
+    assert "Traceback" in err
+    assert not processes_of(process.pid)
+    trace = Trace(trace_path)
+    assert not trace.finished
+    assert trace.arrivals["task"][trace.arrivals["worker"] == 1].max() >= 100
+    assert last_ns > 1e9
+
+
+def test_it_ends_within_five_seconds(run: object) -> None:
+    done = run("faults.raise_worker=0", "faults.raise_task=0", "stop.updates=1000000", timeout_s=60)
+    assert done.returncode == 1
+    start_s = time.monotonic()
+    done = run("faults.raise_worker=0", "faults.raise_task=0", "stop.updates=1000000", timeout_s=15)
+    assert done.returncode == 1
+    assert time.monotonic() - start_s < 15
+
+
+def test_rank_0_killed_in_mid_run_leaves_its_trace(start: object, trace_path: Path) -> None:
+    process = start("stop.updates=100000000", "stragglers.kind=slow-set", "stragglers.shift_s=0.005")
+    wait_for(lambda: rows(trace_path) > 300, 40)
+    before = rows(trace_path)
+    os.kill(ranks_of(trace_path)[0], signal.SIGKILL)
+    process.communicate(timeout=60)
+    assert process.returncode != 0
+    wait_for(lambda: not processes_of(process.pid), 10)
+    trace = Trace(trace_path)
+    assert not trace.finished
+    assert len(trace.arrivals["worker"]) >= before
+    done = subprocess.run(
+        [sys.executable, "-m", "pdcode", "show", str(trace_path)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_sigterm_flushes_the_trace(start: object, trace_path: Path) -> None:
+    process = start(
+        "stop.updates=100000000",
+        "trace.flush_s=1000.0",
+        "stragglers.kind=slow-set",
+        "stragglers.shift_s=0.005",
+    )
+    wait_for(lambda: trace_path.exists() and 0 in ranks_of(trace_path), 40)
+    time.sleep(3)
+    assert rows(trace_path) == 0
+    os.kill(ranks_of(trace_path)[0], signal.SIGTERM)
+    process.communicate(timeout=60)
+    assert process.returncode != 0
+    assert rows(trace_path) > 50
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("code.blocks=[8, 1, 1]", "code.blocks"),
+        ("code.weight=3", "weight"),
+        ("problem.data=nowhere.npz", "problem.data"),
+        ("update.mode=never", "update.mode"),
+        ("workers.count=5000", "workers.count"),
+        ("code.rows_per_task=1000", "code.rows_per_task"),
+    ],
+)
+@pytest.mark.parametrize("launched", [False, True], ids=["alone", "launched"])
+def test_bad_input_is_one_line_and_exit_code_2(
+    run: object, trace_path: Path, tmp_path: Path, override: str, words: str, launched: bool
+) -> None:
+    options = {}
+    if launched:
+        if override.startswith("workers"):
+            override, words = "stragglers.slow=[99]", "stragglers.slow"
+        command, extra = launch.command(2, [])
+        options = {
+            "launcher": tuple(command[:3]),
+            **{name: value for name, value in extra.items() if name.startswith(("OMPI", "PRTE"))},
+        }
+    done = run(override, timeout_s=30, **options)
+    assert done.returncode == 2, done.stderr
+    ours = [line for line in done.stderr.splitlines() if "pdcode: " in line]
+    assert len(ours) == 1
+    assert str(tmp_path / "job.toml") in ours[0]
+    assert words in ours[0]
+    assert "Traceback" not in done.stderr
+    if not launched:
+        assert done.stderr.count("\n") == 1
+    assert not trace_path.exists()
+
+
+def test_an_older_trace_is_kept(run: object, trace_path: Path) -> None:
+    assert run("stop.updates=5").returncode == 0
+    assert run("stop.updates=6").returncode == 0
+    assert Trace(trace_path).updates["version"][-1] == 6
+    assert Trace(trace_path.with_name("trace.previous.h5")).updates["version"][-1] == 5
+
+
+def test_a_descent_that_diverges_says_so(run: object, trace_path: Path) -> None:
+    done = run("optimizer.rate=1e6", "stop.updates=1000000", timeout_s=60)
+    assert done.returncode == 1
+    assert "diverged" in done.stdout
+    assert Trace(trace_path).finished

@@ -1,0 +1,177 @@
+"""The main job, small, over real MPI."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pdcode import Trace, problems
+from pdcode.config import Problem
+
+MODES = ["async", "all", "first", "captured"]
+
+
+def kept_laws(trace: Trace) -> None:
+    """What holds in every trace."""
+    arrivals = trace.arrivals
+    assert trace.finished
+    assert (np.diff(arrivals["t_recv_ns"]) >= 0).all()
+    for worker in np.unique(arrivals["worker"]):
+        mine = arrivals["worker"] == worker
+        assert (np.diff(arrivals["version"][mine]) > 0).all()
+        assert (arrivals["task"][mine] == np.arange(mine.sum())).all()
+    for earlier, later in [
+        ("t_dispatch_ns", "t_start_ns"),
+        ("t_start_ns", "t_compute_ns"),
+        ("t_compute_ns", "t_send_ns"),
+        ("t_send_ns", "t_recv_ns"),
+        ("t_recv_ns", "t_decoded_ns"),
+    ]:
+        assert (arrivals[later] >= arrivals[earlier]).all(), (earlier, later)
+    used = arrivals["status"] == 0
+    assert (arrivals["staleness"] == arrivals["applied_version"] - arrivals["version"])[used].all()
+    assert trace.updates["n_used"].sum() == used.sum()
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_every_mode_runs_to_its_end(run: object, trace_path: Path, mode: str) -> None:
+    done = run(f"update.mode={mode}", "stragglers.kind=shifted-exponential", "stragglers.mean_s=0.002")
+    assert done.returncode == 0, done.stderr
+    trace = Trace(trace_path)
+    kept_laws(trace)
+    assert trace.updates["version"][-1] == 60
+    assert set(trace.arrivals["worker"]) == {0, 1, 2}
+    assert trace.progress["loss"][-1] < trace.progress["loss"][0]
+    assert re.search(r"update \d+ +loss +\S+ +accuracy +\S+ +\d+ arrivals/s", done.stdout)
+    assert "stopped: 60 updates" in done.stdout
+
+
+def test_payloads_are_small(run: object, trace_path: Path) -> None:
+    done = run("code.rows_per_task=2")
+    assert done.returncode == 0, done.stderr
+    attributes = Trace(trace_path).attributes
+    whole = 10 * 17 * 4  # the output layer
+    coded = 16 * 65 * 4  # the hidden layer, 8 blocks of 2 rows or of 9 columns
+    padding = 64 * 3 + 2 * 7 * 16 * 4  # sections, and the ragged last block of the input axis
+    assert attributes["payload_bytes"] <= coded * 2 / 8 + whole + padding
+
+
+def test_full_batches_of_all_workers_are_gradient_descent(run: object, trace_path: Path) -> None:
+    """Shards of unequal size, uncoded, synchronous: the same θ as the descent on the whole data on one
+    processor."""
+    done = run(
+        "scheme.name=uncoded", "code.blocks=1", "problem.batch=0", "problem.dtype=float64", "problem.l2=0.01",
+        "update.mode=all", "workers.count=4", "stop.updates=25", "problem.kind=softmax",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    problem = problems.create(Problem(kind="softmax", data="digits", l2=0.01, dtype="float64", batch=0))
+    theta = problem.initial(3)
+    for _ in range(25):
+        theta -= 0.2 * problem.gradient(theta, np.arange(problem.rows))
+    np.testing.assert_allclose(Trace(trace_path).theta, theta, rtol=1e-9, atol=1e-12)
+
+
+def test_least_squares_of_a_whole_basis_is_gradient_descent(run: object, trace_path: Path) -> None:
+    """Every worker holds all rows' mean only if shards are alike; with one worker and all k codewords a task
+    the decoding is exact."""
+    done = run(
+        "code.rows_per_task=8", "decoder.kind=least_squares", "memory.kind=none", "problem.batch=0",
+        "problem.dtype=float64", "update.mode=all", "workers.count=1", "stop.updates=10",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    problem = problems.create(Problem(data="digits", hidden=[16], dtype="float64", batch=0), blocks=[8, 1])
+    theta = problem.initial(3)
+    for _ in range(10):
+        theta -= 0.2 * problem.gradient(theta, np.arange(problem.rows))
+    np.testing.assert_allclose(Trace(trace_path).theta, theta, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("decoder", ["adjoint", "least_squares", "tracking"])
+def test_decoders_without_memory(run: object, trace_path: Path, decoder: str) -> None:
+    done = run("memory.kind=none", f"decoder.kind={decoder}", "optimizer.rate=0.02", "update.mode=all")
+    assert done.returncode == 0, done.stderr
+    trace = Trace(trace_path)
+    kept_laws(trace)
+    assert trace.progress["loss"][-1] < trace.progress["loss"][0]
+
+
+@pytest.mark.timeout(170)
+def test_sixty_four_ranks(run: object, trace_path: Path) -> None:
+    done = run("workers.count=63", "stop.updates=300", timeout_s=160)
+    assert done.returncode == 0, done.stderr
+    trace = Trace(trace_path)
+    kept_laws(trace)
+    assert len(np.unique(trace.arrivals["worker"])) == 63
+
+
+def test_under_a_launcher_its_ranks_count(run: object, trace_path: Path) -> None:
+    from pdcode.fleet import launch
+
+    command, extra = launch.command(2, [])
+    done = run(
+        launcher=tuple(command[:3]),
+        options=(),
+        **{name: value for name, value in extra.items() if name.startswith(("OMPI", "PRTE"))},
+    )
+    assert done.returncode == 0, done.stderr
+    assert set(Trace(trace_path).arrivals["worker"]) == {0, 1}
+
+
+def test_the_dry_run_starts_nothing(run: object, trace_path: Path) -> None:
+    done = run(options=("--dry-run",))
+    assert done.returncode == 0, done.stderr
+    assert not trace_path.exists()
+    for words in ("[code]", "coherence", "reply", "frame bounds"):
+        assert words in done.stdout
+
+
+def test_data_in_a_file_that_workers_read_themselves(run: object, trace_path: Path, tmp_path: Path) -> None:
+    import h5py
+
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((500, 12))
+    with h5py.File(tmp_path / "data.h5", "w") as file:
+        file["x"], file["y"] = x, x @ rng.standard_normal((12, 1))
+    job = f"""
+    seed = 1
+    [problem]
+    kind = "least-squares"
+    data = "{tmp_path / "data.h5"}"
+    batch = 0
+    [code]
+    family = "net"
+    blocks = 4
+    weight = 4
+    [optimizer]
+    rate = 0.3
+    [workers]
+    count = 3
+    [stop]
+    loss = 1e-3
+    seconds = 20
+    [trace]
+    progress_s = 0.05
+    """
+    done = run(job=job)
+    assert done.returncode == 0, done.stderr
+    assert Trace(trace_path).progress["loss"][-1] <= 1e-3
+
+
+def test_show_and_its_figure(run: object, trace_path: Path, tmp_path: Path) -> None:
+    assert run().returncode == 0
+    figure = tmp_path / "figure.png"
+    done = subprocess.run(
+        [sys.executable, "-m", "pdcode", "show", str(trace_path), "--figure", str(figure)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert figure.read_bytes().startswith(b"\x89PNG")
+    assert "worker" in done.stdout

@@ -1,0 +1,141 @@
+"""What `pdcode show` prints."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+import traces
+from rich.console import Console
+
+from pdcode.analysis import formats, tables
+from pdcode.trace import Trace
+
+
+def shown(trace: Trace) -> str:
+    """The text that `show` prints into a file."""
+    file = io.StringIO()
+    tables.show(trace, Console(file=file, highlight=False, markup=False, width=80))
+    return file.getvalue()
+
+
+def test_a_finished_run(tmp_path: Path) -> None:
+    trace = traces.simulate(tmp_path / "a.h5")
+    text = shown(trace)
+    assert text.startswith(f"{tmp_path / 'a.h5'}: finished after 2.0")
+    for part in (
+        "mlp 64 relu on digits, batch 32, 4,810 parameters",
+        "8 workers on node0",
+        "net with k = 16, weight 2, coherence 0.5; 1 codeword a task; rotating",
+        "adjoint, memory worker",
+        "async, sgd at rate 0.5",
+        "10× that for worker 7",
+        "commit 0123456789,",
+        "0.07 (the target)",
+        "worker 7 is slow: ",
+        "rank 0: decode ",
+        f"{trace.arrivals.rows:,} tasks",
+        "Up: 1/4.94 of the bytes of full gradients.",  # (19240 + 64) / 3904
+    ):
+        assert part in " ".join(text.split())
+    assert "\x1b" not in text
+    assert all(line == line.rstrip() for line in text.splitlines())
+
+
+def test_the_sentence_about_the_slow_worker_holds_the_right_numbers(tmp_path: Path) -> None:
+    trace = traces.simulate(tmp_path / "a.h5")
+    worker = trace.arrivals["worker"]
+    times = trace.arrivals["t_recv_ns"] - trace.arrivals["t_dispatch_ns"]
+    medians = [np.median(times[worker == i]) for i in range(8)]
+    by, share = medians[7] / np.median(medians[:7]), 100 * (worker == 7).mean()
+    sentence = (
+        f"worker 7 is slow: {by:.1f}× the median task time of the others; {share:.2g} % of the arrivals"
+    )
+    assert f"\n{sentence}\n" in shown(trace)
+
+
+@pytest.mark.parametrize("workers", [1, 8, 64])
+def test_eighty_columns_are_enough(tmp_path: Path, workers: int) -> None:
+    text = shown(traces.simulate(tmp_path / "a.h5", seconds=0.5, workers=workers))
+    wide = [line for line in text.splitlines() if len(line) > 80]
+    assert all(" is slow: " in line or line.startswith(str(tmp_path)) for line in wide)
+    assert "…" not in text
+    assert ("52 more" in text) == (workers == 64)
+
+
+def test_an_unfinished_run_says_so(tmp_path: Path) -> None:
+    text = shown(traces.simulate(tmp_path / "a.h5", seconds=0.3, close=False))
+    assert "a.h5: not finished (running, or killed); 3" in text.splitlines()[0]
+    assert "worker 7" in text
+
+
+def test_runs_with_few_or_no_rows(tmp_path: Path) -> None:
+    writer = traces.writer(tmp_path / "a.h5", workers=3)
+    assert "No arrival yet." in shown(Trace(tmp_path / "a.h5"))
+    writer.arrival(*traces.row(worker=1, t_start_ns=1000, t_compute_ns=2000, t_send_ns=3000, t_recv_ns=4000))
+    writer.flush(0)
+    text = shown(Trace(tmp_path / "a.h5"))
+    assert "no arrival from 2 of 3 workers: 0 and 2" in text
+    assert "1 task  " in text
+    writer.progress(0, 0, float("nan"), float("nan"), float("nan"))
+    writer.fault(5_000, 2, 0, "crash", "rank 3 is gone")
+    text = shown(Trace(tmp_path / "a.h5"))
+    assert "rank 3 is gone" in text
+
+
+def test_no_slow_worker(tmp_path: Path) -> None:
+    text = shown(traces.simulate(tmp_path / "a.h5", seconds=1.0, slow=()))
+    assert "no worker is slow: the slowest, " in text
+
+
+def test_samples_and_none(tmp_path: Path) -> None:
+    text = shown(traces.simulate(tmp_path / "a.h5", seconds=1.0, arrivals="sampled", sample=10))
+    assert "Estimated from every 10th" in text
+    assert "about " in text
+    text = shown(traces.simulate(tmp_path / "b.h5", seconds=0.2, arrivals="none"))
+    assert "No arrival was recorded" in text
+
+
+def test_brackets_and_colours(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    trace = traces.simulate(tmp_path / "a[bold]x.h5", seconds=0.1)
+    tables.show(trace)
+    printed = capsys.readouterr().out
+    assert "a[bold]x.h5: finished" in printed
+    assert "\x1b" not in printed
+    file = io.StringIO()
+    tables.show(trace, Console(file=file, force_terminal=True, color_system="standard", no_color=False))
+    assert "\x1b[1m" in file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("got", "expected"),
+    [
+        (formats.duration(0), "0 s"),
+        (formats.duration(999), "999 ns"),
+        (formats.duration(4.05e6), "4.05 ms"),
+        (formats.duration(20.04e9), "20.0 s"),
+        (formats.duration(754e9), "12 min 34 s"),
+        (formats.duration(7265e9), "2 h 01 min"),
+        (formats.duration(float("nan")), "–"),
+        (formats.size(0), "0 B"),
+        (formats.size(999), "999 B"),
+        (formats.size(1234), "1.23 kB"),
+        (formats.size(56.78e9), "56.8 GB"),
+        (formats.percent(1, 8), "12.5"),
+        (formats.percent(1, 0), "–"),
+        (formats.ratio(10.24), "10.2×"),
+        (formats.ratio(1234), "1,234×"),
+        (formats.number(float("nan")), "–"),
+        (formats.bar(5, 10, 4), "██"),
+        (formats.bar(0, 10, 4), ""),
+        (formats.bar(1e-9, 1, 4), "▏"),
+        (formats.spark([0, 1, 4, 8]), " ▁▄█"),
+        (formats.listing(["1"]), "1"),
+        (formats.listing(["1", "2", "3"]), "1, 2 and 3"),
+        (formats.listing([]), ""),
+    ],
+)
+def test_formats(got: str, expected: str) -> None:
+    assert got == expected

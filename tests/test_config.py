@@ -1,0 +1,132 @@
+"""Reading configurations: defaults, overrides, and errors of one line that name file, key and value."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pdcode import configfile, preview
+from pdcode.config import Config
+from pdcode.errors import InputError
+
+JOBS = Path(__file__).parent.parent / "jobs"
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "job.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_an_empty_file_is_the_default_scheme(tmp_path: Path) -> None:
+    config, text = configfile.load(write(tmp_path, ""))
+    assert text == ""
+    assert (config.scheme.name, config.code.family, config.memory.kind) == ("lwpd", "net", "worker")
+
+
+def test_a_scheme_fills_in_only_the_tables_that_are_not_given() -> None:
+    config = configfile.resolve({"scheme": {"name": "uncoded"}, "memory": {"kind": "worker"}})
+    assert (config.code.family, config.code.blocks, config.memory.kind) == ("uncoded", 1, "worker")
+
+
+def test_a_scheme_can_be_chosen_on_the_command_line() -> None:
+    assert configfile.resolve({}, ["scheme.name=uncoded"]).code.family == "uncoded"
+
+
+@pytest.mark.parametrize(
+    ("override", "value"),
+    [
+        ("update.mode=all", "all"),
+        ("update.mode='all'", "all"),
+        ("update.fraction=0.5", 0.5),
+        ("code.blocks=[8, 1]", [8, 1]),
+        ("seed=7", 7),
+    ],
+)
+def test_overrides_are_toml_values_or_plain_strings(override: str, value: object) -> None:
+    found: object = configfile.resolve({}, [override])
+    for name in override.partition("=")[0].split("."):
+        found = getattr(found, name)
+    assert found == value
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[code]\nblocks = 'four'", ["code.blocks", "'four'"]),
+        ("[code]\nblocks = 0", ["code.blocks", "0"]),
+        ("[code]\nblock = 4", ["code.block", "unknown key"]),
+        ("[codes]\nblocks = 4", ["codes", "unknown key"]),
+        ("seed = -1", ["seed", "-1"]),
+        ("seed = ", ["not TOML"]),
+        ("code = 3", ["code", "3"]),
+        ("[problem]\nhidden = [64, 0]", ["problem.hidden", "[64, 0]"]),
+        ("[update]\nmode = 'sometimes'", ["update.mode", "sometimes"]),
+        ("[update]\nmode = 'all'\ncount = 3", ["update.count", "3", "all"]),
+        ("[stragglers]\nkind = 'slow-set'\nslow = [8]", ["stragglers.slow", "8"]),
+        ("[stragglers]\nkind = 'shifted-exponential'", ["stragglers.mean_s", "0.0"]),
+        ("[memory]\nkind = 'worker'\n[decoder]\nkind = 'tracking'", ["decoder.kind", "tracking"]),
+        ("[update]\nlate = 'waste'\nmode = 'first'", ["update.late", "waste"]),
+        ("[wire]\ndtype = 'float64'", ["wire.dtype", "float64"]),
+        ("[faults]\nraise_worker = 8", ["faults.raise_worker", "8"]),
+    ],
+)
+def test_errors_name_file_key_and_value_in_one_line(tmp_path: Path, text: str, words: list[str]) -> None:
+    path = write(tmp_path, text)
+    with pytest.raises(InputError) as caught:
+        configfile.load(path)
+    message = str(caught.value)
+    assert message.startswith(f"{path}: ")
+    assert "\n" not in message
+    for word in words:
+        assert word in message
+
+
+@pytest.mark.parametrize("override", ["update.mode", "=all", "update..mode=all", "seed.x=1", "nothing=1"])
+def test_bad_overrides_are_named(override: str) -> None:
+    with pytest.raises(InputError, match=override.partition("=")[0] or "--set"):
+        configfile.resolve({"seed": 1}, [override])
+
+
+def test_a_missing_or_unreadable_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"none\.toml: No such file"):
+        configfile.load(tmp_path / "none.toml")
+    (tmp_path / "latin.toml").write_bytes(b"# caf\xe9")
+    with pytest.raises(InputError, match="not UTF-8"):
+        configfile.load(tmp_path / "latin.toml")
+
+
+@pytest.mark.parametrize("path", sorted(JOBS.glob("*.toml")), ids=lambda path: path.stem)
+def test_every_job_is_valid(path: Path) -> None:
+    config, _ = configfile.load(path)
+    assert config.trace.path.startswith("results/")
+
+
+@given(
+    st.builds(
+        dict,
+        seed=st.integers(0, 2**40),
+        problem=st.builds(
+            dict,
+            hidden=st.lists(st.integers(1, 99), max_size=3),
+            l2=st.floats(0, 1),
+            axis=st.sampled_from(["auto", "input"]),
+        ),
+        code=st.builds(
+            dict,
+            blocks=st.integers(1, 64) | st.lists(st.integers(1, 64), min_size=1, max_size=3),
+            rotate=st.booleans(),
+        ),
+        optimizer=st.builds(dict, rate=st.floats(1e-6, 10), momentum=st.floats(0, 0.99)),
+        stop=st.builds(dict, updates=st.integers(1, 10**9)),
+    )
+)
+def test_the_dry_run_prints_a_configuration_that_reads_back_the_same(tables: dict[str, object]) -> None:
+    import tomllib
+
+    config = configfile.resolve(tables)
+    assert isinstance(config, Config)
+    assert configfile.resolve(tomllib.loads(preview.toml(config))) == config

@@ -1,0 +1,139 @@
+"""adjoint_decode, tracking_decode and gather against their numpy twins."""
+
+from __future__ import annotations
+
+import numpy
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_kernels_encode import DTYPES, TOLERANCE, codewords, read_only
+
+from pdcode.kernels import decode, encode, reference, specialise
+
+SHAPES = {
+    "length": st.integers(1, 400),
+    "block": st.integers(1, 150),
+    "r": st.sampled_from([1, 3]),
+    "w": st.integers(1, 6),
+    "seed": st.integers(0, 2**32),
+}
+
+
+def arrival(random, length, block, r, w, dtype):
+    """State (length), codewords and payload (r, block), inputs read-only."""
+    indices, values = codewords(random, r, w, -(-length // block), dtype)
+    payload = random.normal(size=(r, block)).astype(dtype)
+    return random.normal(size=length).astype(dtype), read_only(indices), read_only(values), read_only(payload)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@settings(max_examples=150, deadline=None)
+@given(**SHAPES)
+def test_adjoint_equals_its_twin(dtype, length, block, r, w, seed):
+    state, *message = arrival(numpy.random.default_rng(seed), length, block, r, w, dtype)
+    expected = state.copy()
+    reference.adjoint_decode(expected, *message, -1.5)
+    specialise(decode.adjoint_decode, dtype)(state, *message, -1.5)
+    numpy.testing.assert_allclose(state, expected, atol=10 * TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@settings(max_examples=150, deadline=None)
+@given(**SHAPES)
+def test_tracking_equals_its_twin(dtype, length, block, r, w, seed):
+    state, *message = arrival(numpy.random.default_rng(seed), length, block, r, w, dtype)
+    expected = state.copy()
+    total = reference.tracking_decode(expected, *message, 0.3)
+    assert specialise(decode.tracking_decode, dtype)(state, *message, 0.3) == pytest.approx(
+        total, rel=10 * TOLERANCE[dtype], abs=TOLERANCE[dtype]
+    )
+    numpy.testing.assert_allclose(state, expected, atol=100 * TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", ["adjoint_decode", "tracking_decode"])
+def test_blocks_longer_than_a_tile(dtype, name):
+    state, *message = arrival(numpy.random.default_rng(1), 5 * 2300 - 999, 2300, 3, 4, dtype)
+    expected = state.copy()
+    getattr(reference, name)(expected, *message, 0.5)
+    getattr(decode, name)(state, *message, 0.5)
+    numpy.testing.assert_allclose(state, expected, atol=20 * TOLERANCE[dtype])
+
+
+@settings(max_examples=50, deadline=None)
+@given(**SHAPES)
+def test_adjoint_is_the_adjoint_of_encode(length, block, r, w, seed):
+    """<encode(x), y> = <x, decode(y)>."""
+    state, indices, values, payload = arrival(numpy.random.default_rng(seed), length, block, r, w, "float64")
+    coded, decoded = numpy.empty((1, r * block)), numpy.zeros(length)
+    encode.encode(state[None], indices, values, block, coded)
+    decode.adjoint_decode(decoded, indices, values, payload, 1.0)
+    assert coded.ravel() @ payload.ravel() == pytest.approx(state @ decoded, rel=1e-10, abs=1e-10)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_tracking_with_step_one_projects_onto_a_unit_codeword(dtype):
+    """After one call the residual of the same payload is 0."""
+    state, indices, values, _ = arrival(numpy.random.default_rng(2), 64, 16, 1, 3, dtype)
+    values = values / numpy.linalg.norm(values)
+    target = numpy.random.default_rng(3).normal(size=(1, 64)).astype(dtype)
+    payload = numpy.empty((1, 16), dtype)
+    encode.encode(target, indices, values, 16, payload)
+    assert decode.tracking_decode(state, indices, values, payload, 1.0) > 0.1
+    assert decode.tracking_decode(state, indices, values, payload, 1.0) < 1e-10
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", ["adjoint_decode", "tracking_decode"])
+def test_blocks_outside_are_dropped_and_weights_of_zero_skipped(dtype, name):
+    state = numpy.array([numpy.nan, 1, 2, 3, 4], dtype)
+    indices = numpy.array([[1, 7, -1, 0]], "i4")
+    getattr(decode, name)(state, indices, numpy.array([[1, 1, 1, 0]], dtype), numpy.ones((1, 2), dtype), 0.0)
+    numpy.testing.assert_array_equal(state, numpy.array([numpy.nan, 1, 2, 3, 4], dtype))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("payloads", "start", "count"), [(1, 0, 1), (3, 5, 7), (4, 0, 64), (0, 0, 4)])
+def test_gather_packs_a_panel(dtype, payloads, start, count):
+    kept = [read_only(numpy.random.default_rng(i).normal(size=80).astype(dtype)) for i in range(payloads)]
+    addresses = numpy.array([payload.ctypes.data for payload in kept], numpy.uint64)
+    out, expected = numpy.zeros((payloads, count), dtype), numpy.zeros((payloads, count), dtype)
+    specialise(decode.gather, dtype)(read_only(addresses), start, out)
+    reference.gather(kept, start, expected)
+    numpy.testing.assert_array_equal(out, expected)
+
+
+@pytest.mark.parametrize("name", ["adjoint_decode", "tracking_decode"])
+def test_empty_payloads_change_nothing(name):
+    state = numpy.ones(4)
+    kernel, indices, values = getattr(decode, name), numpy.zeros((1, 3), "i4"), numpy.ones((1, 3))
+    kernel(state, indices[:0], values[:0], numpy.zeros((0, 2)), 1.0)
+    kernel(state, indices, values, numpy.zeros((1, 0)), 1.0)
+    kernel(numpy.zeros(0), indices, values, numpy.ones((1, 2)), 1.0)
+    numpy.testing.assert_array_equal(state, 1)
+
+
+@pytest.mark.parametrize("name", ["adjoint_decode", "tracking_decode"])
+def test_decoders_refuse_what_does_not_fit(name):
+    kernel, indices, values = getattr(decode, name), numpy.zeros((2, 3), "i4"), numpy.ones((2, 3))
+    with pytest.raises(ValueError):
+        kernel(numpy.ones(8), indices, values[:1], numpy.ones((2, 4)), 1.0)
+    with pytest.raises(ValueError):
+        kernel(numpy.ones(8), indices, values, numpy.ones((1, 4)), 1.0)
+    with pytest.raises(ValueError):
+        kernel(read_only(numpy.ones(8)), indices, values, numpy.ones((2, 4)), 1.0)
+    with pytest.raises(ValueError):
+        specialise(kernel, "float32")(numpy.ones(8), indices, values, numpy.ones((2, 4)), 1.0)
+
+
+def test_gather_refuses_what_does_not_fit():
+    with pytest.raises(ValueError):
+        decode.gather(numpy.zeros(2, "u8"), 0, numpy.ones((3, 1)))
+    with pytest.raises(ValueError):
+        decode.gather(numpy.zeros(2, "u8"), -1, numpy.ones((2, 1)))
+
+
+def test_specialise_knows_two_precisions():
+    assert specialise(reference.gather, "float32") is reference.gather
+    with pytest.raises(ValueError, match="float16"):
+        specialise(decode.gather, "float16")

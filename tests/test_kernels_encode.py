@@ -1,0 +1,158 @@
+"""encode and feedback_encode against their numpy twins, and the law of error feedback."""
+
+from __future__ import annotations
+
+import numpy
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pdcode.kernels import encode, reference, specialise
+
+DTYPES = ["float32", "float64"]
+TOLERANCE = {"float32": 2e-5, "float64": 1e-13}
+
+
+def codewords(random, r, w, blocks, dtype):
+    """r codewords of weight w (at most `blocks`, then padded) in sparse form."""
+    indices, values = numpy.zeros((r, w), numpy.int32), numpy.zeros((r, w), dtype)
+    for i in range(r):
+        true = min(w, blocks)
+        indices[i, :true] = random.permutation(blocks)[:true]
+        values[i, :true] = random.normal(size=true)
+    return indices, values
+
+
+def read_only(array):
+    """The array, no longer writable."""
+    array.flags.writeable = False
+    return array
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@settings(max_examples=150, deadline=None)
+@given(
+    samples=st.integers(0, 5),
+    columns=st.integers(1, 200),
+    block=st.integers(1, 70),
+    r=st.sampled_from([1, 3]),
+    w=st.integers(1, 9),
+    accumulate=st.booleans(),
+    seed=st.integers(0, 2**32),
+)
+def test_encode_equals_its_twin(dtype, samples, columns, block, r, w, accumulate, seed):
+    random = numpy.random.default_rng(seed)
+    factor = random.normal(size=(samples, columns)).astype(dtype)
+    indices, values = codewords(random, r, w, -(-columns // block), dtype)
+    out = random.normal(size=(samples, r * block)).astype(dtype)
+    expected = out.copy()
+    reference.encode(factor, indices, values, block, expected, -0.7, accumulate)
+    kernel = specialise(encode.encode, dtype)
+    kernel(read_only(factor), read_only(indices), read_only(values), block, out, -0.7, accumulate)
+    numpy.testing.assert_allclose(out, expected, atol=TOLERANCE[dtype] * 10)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("columns", [5000, 4 * 2049, 9001])
+def test_encode_of_a_flat_layer_longer_than_a_tile(dtype, columns):
+    random = numpy.random.default_rng(columns)
+    block = -(-columns // 4)
+    factor = random.normal(size=(1, columns)).astype(dtype)
+    indices, values = codewords(random, 3, 4, 4, dtype)
+    out, expected = numpy.empty((1, 3 * block), dtype), numpy.empty((1, 3 * block), dtype)
+    encode.encode(factor, indices, values, block, out)
+    reference.encode(factor, indices, values, block, expected)
+    numpy.testing.assert_allclose(out, expected, atol=TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_encode_takes_rows_any_distance_apart(dtype):
+    random = numpy.random.default_rng(3)
+    wide, target = random.normal(size=(6, 50)).astype(dtype), numpy.zeros((6, 40), dtype)
+    indices, values = codewords(random, 2, 3, 4, dtype)
+    expected = numpy.empty((6, 20), dtype)
+    reference.encode(wide[::2, 3:43][:3], indices, values, 10, expected[:3])
+    encode.encode(wide[::2, 3:43], indices, values, 10, target[::2, 5:25])
+    numpy.testing.assert_allclose(target[::2, 5:25], expected[:3], atol=TOLERANCE[dtype])
+    assert not target[1::2].any()
+    assert not target[:, :5].any()
+    assert not target[:, 25:].any()
+
+
+@pytest.mark.parametrize("block", [2, 32])
+def test_encode_skips_blocks_of_weight_zero_whatever_they_hold(block):
+    factor = numpy.full((1, 3 * block), numpy.nan, numpy.float32)
+    factor[0, block : 2 * block] = 1
+    out = numpy.full((1, block), numpy.nan, numpy.float32)
+    encode.encode(factor, numpy.array([[1, 0, 2]], "i4"), numpy.array([[0.5, 0, 0]], "f4"), block, out)
+    numpy.testing.assert_array_equal(out, 0.5)
+
+
+@pytest.mark.parametrize("block", [2, 32])
+def test_blocks_outside_the_factor_count_as_zero(block):
+    factor, out = numpy.ones((1, block), numpy.float32), numpy.ones((1, block), numpy.float32)
+    encode.encode(factor, numpy.array([[-1, 1, 1000]], "i4"), numpy.ones((1, 3), "f4"), block, out)
+    numpy.testing.assert_array_equal(out, 0)
+
+
+@pytest.mark.parametrize(
+    ("factor", "indices", "values", "out"),
+    [
+        (numpy.ones((2, 8)), numpy.zeros((1, 2), "i4"), numpy.ones((1, 3)), numpy.ones((2, 4))),
+        (numpy.ones((2, 8)), numpy.zeros((1, 2), "i4"), numpy.ones((1, 2)), numpy.ones((2, 5))),
+        (numpy.ones((2, 8)), numpy.zeros((1, 2), "i4"), numpy.ones((1, 2)), numpy.ones((3, 4))),
+        (numpy.ones((2, 16))[:, ::2], numpy.zeros((1, 2), "i4"), numpy.ones((1, 2)), numpy.ones((2, 4))),
+        (numpy.ones((2, 8)), numpy.zeros((1, 2), "i4"), numpy.ones((1, 2)), numpy.ones((2, 8))[:, ::2]),
+        (numpy.ones((2, 8)), numpy.zeros((1, 2), "i8"), numpy.ones((1, 2)), numpy.ones((2, 4))),
+        (numpy.ones((2, 8)), numpy.zeros((1, 2), "i4"), numpy.ones((1, 2), "f4"), numpy.ones((2, 4))),
+    ],
+)
+def test_encode_refuses_what_does_not_fit(factor, indices, values, out):
+    with pytest.raises(ValueError):
+        encode.encode(factor, indices, values, 4, out)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@settings(max_examples=150, deadline=None)
+@given(
+    length=st.integers(1, 400),
+    block=st.integers(1, 150),
+    r=st.integers(1, 4),
+    w=st.integers(1, 6),
+    seed=st.integers(0, 2**32),
+)
+def test_feedback_equals_its_twin_and_loses_nothing(dtype, length, block, r, w, seed):
+    random = numpy.random.default_rng(seed)
+    memory, gradient = random.normal(size=(2, length)).astype(dtype)
+    before = memory + gradient
+    indices, values = codewords(random, r, w, -(-length // block), dtype)
+    values /= numpy.linalg.norm(values, axis=1, keepdims=True)
+    out, expected = numpy.empty((r, block), dtype), numpy.empty((r, block), dtype)
+    twin = memory.copy()
+    reference.feedback_encode(twin, gradient, indices, values, block, expected)
+    kernel = specialise(encode.feedback_encode, dtype)
+    kernel(memory, read_only(gradient), read_only(indices), read_only(values), block, out)
+    numpy.testing.assert_allclose(out, expected, atol=TOLERANCE[dtype])
+    numpy.testing.assert_allclose(memory, twin, atol=TOLERANCE[dtype])
+    decoded = (reference.dense(indices, values, -(-length // block)).T @ out).ravel()[:length]
+    numpy.testing.assert_allclose(memory + decoded, before, atol=TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_feedback_over_blocks_longer_than_a_tile(dtype):
+    random = numpy.random.default_rng(5)
+    memory, gradient = random.normal(size=(2, 8 * 2500 - 777)).astype(dtype)
+    twin, indices, values = memory.copy(), *codewords(random, 3, 4, 8, dtype)
+    out, expected = numpy.empty((3, 2500), dtype), numpy.empty((3, 2500), dtype)
+    encode.feedback_encode(memory, gradient, indices, values, 2500, out)
+    reference.feedback_encode(twin, gradient, indices, values, 2500, expected)
+    numpy.testing.assert_allclose(out, expected, atol=20 * TOLERANCE[dtype])
+    numpy.testing.assert_allclose(memory, twin, atol=40 * TOLERANCE[dtype])
+
+
+def test_feedback_refuses_what_does_not_fit():
+    indices, values = numpy.zeros((1, 2), "i4"), numpy.ones((1, 2))
+    with pytest.raises(ValueError, match="same length"):
+        encode.feedback_encode(numpy.ones(8), numpy.ones(7), indices, values, 4, numpy.ones((1, 4)))
+    with pytest.raises(ValueError, match="out must have shape"):
+        encode.feedback_encode(numpy.ones(8), numpy.ones(8), indices, values, 4, numpy.ones((1, 3)))

@@ -1,0 +1,99 @@
+"""Optimizer steps against their numpy twins."""
+
+from __future__ import annotations
+
+import numpy
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pdcode.kernels import optimize, reference, specialise
+
+DTYPES = ["float32", "float64"]
+TOLERANCE = {"float32": 1e-5, "float64": 1e-13}
+LENGTH = st.sampled_from([0, 1, 7, 64, 1000, 3001])
+
+
+def arrays(seed, length, dtype, count):
+    """count arrays of normal numbers, twice."""
+    first = [array.astype(dtype) for array in numpy.random.default_rng(seed).normal(size=(count, length))]
+    return first, [array.copy() for array in first]
+
+
+def compare(kernel, twin, mine, theirs, dtype, *arguments):
+    """Both change the same arrays in the same way and return the same squared norm."""
+    norm = specialise(kernel, dtype)(*mine, *arguments)
+    assert norm == pytest.approx(twin(*theirs, *arguments), rel=TOLERANCE[dtype], abs=TOLERANCE[dtype])
+    for actual, expected in zip(mine, theirs, strict=True):
+        numpy.testing.assert_allclose(actual, expected, rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+@settings(max_examples=30, deadline=None)
+@given(length=LENGTH, clear=st.booleans(), seed=st.integers(0, 99))
+def test_sgd(dtype, momentum, length, clear, seed):
+    mine, theirs = arrays(seed, length, dtype, 3)
+    if momentum == 0:
+        mine[1] = theirs[1] = numpy.empty(0, dtype)
+    compare(optimize.sgd_step, reference.sgd_step, mine, theirs, dtype, 0.25, 0.1, momentum, clear)
+    assert clear is False or not mine[2].any()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@settings(max_examples=30, deadline=None)
+@given(length=LENGTH, clear=st.booleans(), seed=st.integers(0, 99), t=st.integers(1, 10_000))
+def test_adam(dtype, length, clear, seed, t):
+    mine, theirs = arrays(seed, length, dtype, 4)
+    numpy.abs(mine[2], out=mine[2])
+    numpy.abs(theirs[2], out=theirs[2])
+    options = (0.25, 1e-2, 0.9, 0.999, 1e-8, t, clear)
+    compare(optimize.adam_step, reference.adam_step, mine, theirs, dtype, *options)
+    assert clear is False or not mine[3].any()
+
+
+def test_adams_first_step_is_the_rate_whatever_the_gradient():
+    theta, gradient = numpy.zeros(3), numpy.array([1e-3, -5.0, 1e6])
+    optimize.adam_step(theta, numpy.zeros(3), numpy.zeros(3), gradient, 1.0, 0.1, 0.9, 0.999, 1e-12, 1, False)
+    numpy.testing.assert_allclose(theta, [-0.1, 0.1, -0.1], rtol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@settings(max_examples=60, deadline=None)
+@given(
+    length=LENGTH,
+    block=st.sampled_from([1, 5, 64, 300, 1500]),
+    blocks=st.lists(st.integers(-1, 12), max_size=6),
+    seed=st.integers(0, 99),
+)
+def test_sgd_of_touched_blocks(dtype, length, block, blocks, seed):
+    """Duplicates count once, blocks outside not at all, the other blocks stay as they are."""
+    mine, theirs = arrays(seed, length, dtype, 2)
+    touched = numpy.array(blocks, numpy.int32)
+    touched.flags.writeable = False
+    compare(optimize.sgd_blocks, reference.sgd_blocks, mine, theirs, dtype, touched, block, 0.3)
+
+
+def test_a_step_over_all_blocks_is_a_step():
+    (theta, gradient), (other, same) = arrays(1, 3001, "float64", 2)
+    norm = optimize.sgd_step(theta, numpy.empty(0), gradient, 0.5, 0.2, 0.0, True)
+    blocks = numpy.arange(7, dtype="i4")
+    assert optimize.sgd_blocks(other, same, blocks, 450, 0.5 * 0.2) == pytest.approx(norm, rel=1e-12)
+    numpy.testing.assert_array_equal(theta, other)
+    assert not same.any()
+
+
+def test_refuses_what_does_not_fit():
+    x, y = numpy.ones(4), numpy.ones(5)
+    with pytest.raises(ValueError, match="same length"):
+        optimize.sgd_step(x, x, y, 1.0, 1.0, 0.0, False)
+    with pytest.raises(ValueError, match="same length"):
+        optimize.sgd_step(x, y, x, 1.0, 1.0, 0.0, False)
+    with pytest.raises(ValueError, match=r"momentum is 0\.5"):
+        optimize.sgd_step(x, numpy.empty(0), x, 1.0, 1.0, 0.5, False)
+    with pytest.raises(ValueError, match="same length"):
+        optimize.adam_step(x, x, y, x, 1.0, 1.0, 0.9, 0.9, 1e-8, 1, False)
+    with pytest.raises(ValueError, match="t is 0"):
+        optimize.adam_step(x, x, x, x, 1.0, 1.0, 0.9, 0.9, 1e-8, 0, False)
+    with pytest.raises(ValueError, match="same length"):
+        optimize.sgd_blocks(x, y, numpy.zeros(1, "i4"), 2, 1.0)

@@ -1,0 +1,58 @@
+"""Keyed random numbers against numpy.random.Philox."""
+
+from __future__ import annotations
+
+import numpy
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pdcode.kernels import philox, reference
+
+WORD = st.integers(0, 2**64 - 1)
+
+
+@given(WORD, WORD, WORD, WORD, st.integers(0, 19))
+def test_raw_numbers_are_those_of_numpy(seed, stream, worker, task, count):
+    """With bound 2^63 - 1 or in the 53 bits of a uniform, (nearly) every bit of the raw number shows."""
+    for name, bound, dtype in (("uniforms", (), float), ("integers", (2**63 - 1,), numpy.int64)):
+        out, expected = numpy.empty(count, dtype), numpy.empty(count, dtype)
+        getattr(philox, name)(seed, stream, worker, task, *bound, out)
+        getattr(reference, name)(seed, stream, worker, task, *bound, expected)
+        numpy.testing.assert_array_equal(out, expected)
+
+
+@given(WORD, st.integers(1, 2**63 - 1))
+def test_integers_stay_below_their_bound(seed, bound):
+    out, expected = numpy.empty(9, numpy.int64), numpy.empty(9, numpy.int64)
+    philox.integers(seed, 1, 2, 3, bound, out)
+    reference.integers(seed, 1, 2, 3, bound, expected)
+    numpy.testing.assert_array_equal(out, expected)
+    assert out.min() >= 0
+    assert out.max() < bound
+
+
+def test_uniforms_are_those_of_numpys_generator():
+    out = numpy.empty(1000)
+    philox.uniforms(5, 6, 7, 8, out)
+    generator = numpy.random.Generator(numpy.random.Philox(key=[5, 6], counter=[0, 0, 7, 8]))
+    numpy.testing.assert_array_equal(out, generator.random(1000))
+
+
+def test_a_shorter_draw_is_the_beginning_of_a_longer_one_and_keys_matter():
+    long, short, other = numpy.empty(11), numpy.empty(6), numpy.empty(11)
+    philox.uniforms(1, 2, 3, 4, long)
+    philox.uniforms(1, 2, 3, 4, short)
+    numpy.testing.assert_array_equal(long[:6], short)
+    for key in ((0, 2, 3, 4), (1, 0, 3, 4), (1, 2, 0, 4), (1, 2, 3, 0)):
+        philox.uniforms(*key, other)
+        assert not (long == other).any()
+
+
+def test_refuses_what_does_not_fit():
+    with pytest.raises(ValueError, match="bound is 0"):
+        philox.integers(1, 2, 3, 4, 0, numpy.empty(1, numpy.int64))
+    with pytest.raises(OverflowError):
+        philox.uniforms(-1, 2, 3, 4, numpy.empty(1))
+    with pytest.raises(ValueError):
+        philox.uniforms(1, 2, 3, 4, numpy.empty(1, numpy.float32))

@@ -1,0 +1,73 @@
+"""The Makefile's own set-up: what it says on machines where something is missing."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+TOOLS = ("make", "sh", "sed", "id", "rm", "mkdir")
+
+
+class Machine:
+    """A folder with the Makefile, and a PATH that holds a few tools alone."""
+
+    def __init__(self, folder: Path) -> None:
+        self.tree, self.tools = folder / "tree", folder / "bin"
+        self.tree.mkdir()
+        self.tools.mkdir()
+        for name in ("Makefile", "pyproject.toml"):
+            shutil.copy(ROOT / name, self.tree)
+        for name in TOOLS:
+            found = shutil.which(name)
+            assert found, f"{name} is not on PATH"
+            (self.tools / name).symlink_to(found)
+
+    def program(self, name: str, script: str) -> None:
+        """Put a shell script on PATH."""
+        path = self.tools / name
+        path.write_text(f"#!/bin/sh\n{script}\n")
+        path.chmod(0o755)
+
+    def make(self, target: str) -> subprocess.CompletedProcess[str]:
+        """Run make with nothing of our own environment."""
+        environ = {"PATH": str(self.tools), "HOME": str(self.tree)}
+        words = (self.tools / "make", target)
+        return subprocess.run(
+            words, cwd=self.tree, env=environ, capture_output=True, text=True, timeout=60, check=False
+        )
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    return Machine(tmp_path)
+
+
+def complaint(done: subprocess.CompletedProcess[str]) -> str:
+    """The one line of ours on stderr; make itself adds where it stopped."""
+    assert done.returncode != 0
+    (line,) = [line for line in done.stderr.splitlines() if not line.startswith("make")]
+    return line
+
+
+def test_help_lists_every_target(machine: Machine) -> None:
+    shown = machine.make("help").stdout.split()
+    assert {"help", "run", "test", "bench", "lint", "dist", "clean"} <= set(shown)
+
+
+@pytest.mark.parametrize("target", ["run", "test"])
+def test_no_python_or_one_too_old_is_one_sentence(machine: Machine, target: str) -> None:
+    machine.program("python3", "exit 1")  # what `sys.version_info < (3, 11)` makes of an old one
+    assert complaint(machine.make(target)).startswith("pdcode: needs Python 3.11 or newer")
+    assert not (machine.tree / ".venv").exists()
+
+
+def test_no_compiler_is_one_sentence(machine: Machine) -> None:
+    machine.program("python3", f'exec "{sys.executable}" "$@"')
+    assert complaint(machine.make("run")).startswith("pdcode: needs a C compiler")
+    machine.program("cc", "exit 1")  # one that cannot link, as gcc without the C library's headers
+    assert complaint(machine.make("run")).startswith("pdcode: needs a C compiler")
