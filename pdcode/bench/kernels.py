@@ -166,6 +166,6 @@ def solution() -> None:
     mine, gemm = in_turn([solve, partial(np.matmul, coefficients, payloads[:, 0], out=result)])
     print(
         f"\nLeast squares, k = {k}, blocks of {elements}: {k} arrivals and the gradient "
-        f"{1e3 * statistics.median(mine):.1f} ms, a GEMM of its shape {1e3 * statistics.median(gemm):.1f} ms: "
+        f"{1e3 * statistics.median(mine):.1f} ms, its GEMM alone {1e3 * statistics.median(gemm):.1f} ms: "
         f"{100 * ratio(gemm, mine):.0f} % of it reached"
     )
