@@ -8,6 +8,7 @@ import os
 import sys
 import time
 from collections.abc import Sequence
+from io import TextIOWrapper
 
 from . import __version__
 from .errors import InputError
@@ -104,6 +105,9 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; return its exit code (0 done, 1 failure, 2 bad input)."""
     launch.one_thread(os.environ)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that has no × must not end a run
     options = parser().parse_args(argv)
     options.argv = list(sys.argv[1:] if argv is None else argv)
     place = launch.place(os.environ)
@@ -114,7 +118,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"pdcode: {error}", file=sys.stderr, flush=True)
         else:
             # Rank 0 finds the same fault; a launcher kills all when one ends: let its line come out first.
-            time.sleep(5)
+            time.sleep(3)
         return 2
     except BrokenPipeError:  # `pdcode show … | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -10,6 +10,7 @@ from . import codes
 from .codes import Code
 from .config import Config
 from .errors import InputError
+from .fleet.base import Codewords
 from .problems.partition import Blocks
 
 
@@ -47,6 +48,7 @@ class Assignment:
         self._next = 0
         self._drawn: dict[int, tuple[int, np.ndarray, np.ndarray]] = {}
         self._usable: dict[int, int] = {}  # rows of an epoch, a multiple of r
+        self._whole = np.zeros((1, 1), np.int32), np.ones((1, 1), self.dtype)
         for k, code in designs.items():
             count = len(code.indices)
             if count < rows:
@@ -64,21 +66,25 @@ class Assignment:
         self._next += self.rows
         return row
 
-    def codewords(self, k: int, row: int) -> tuple[np.ndarray, np.ndarray]:
-        """Codewords of a task for the layers of k blocks.
+    def codewords(self, row: int) -> Codewords:
+        """Codewords of a task.
 
         Parameters
         ----------
-        k : int
-            Block count, one of those designed for.
         row : int
             As `row` gave it.
 
         Returns
         -------
-        indices, values : ndarray, shape (r, w)
-            Views; int32 and the dtype of the payload.
+        dict
+            For each block count k the indices (int32) and values (the payload's dtype) of shape (r, w); for
+            k = 1, a layer that is sent whole, the codeword [1]. They stay as they are.
         """
+        words = {k: self._rows(k, row) for k in self.designs}
+        words[1] = self._whole
+        return words
+
+    def _rows(self, k: int, row: int) -> tuple[np.ndarray, np.ndarray]:
         epoch, first = divmod(row, self._usable[k])
         if not self.rotate:
             epoch = 0

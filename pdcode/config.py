@@ -7,10 +7,12 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-Positive = Annotated[int, Meta(ge=1)]
-Count = Annotated[int, Meta(ge=0)]
-Real = Annotated[float, Meta(gt=0)]
-NonNegative = Annotated[float, Meta(ge=0)]
+Positive = Annotated[int, Meta(ge=1, le=2**31 - 1)]
+Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+LARGEST = 1e9  # keeps out infinity, and times that no clock holds
+Real = Annotated[float, Meta(gt=0, le=LARGEST)]
+NonNegative = Annotated[float, Meta(ge=0, le=LARGEST)]
+Factor = Annotated[float, Meta(ge=1, le=LARGEST)]
 Fraction = Annotated[float, Meta(gt=0, le=1)]
 
 
@@ -42,7 +44,7 @@ class Problem(Table):
     features: Positive = 20
     outputs: Positive = 1
     noise: NonNegative = 0.1
-    condition: Annotated[float, Meta(ge=1)] = 10.0
+    condition: Factor = 10.0
     density: Fraction = 1.0  # < 1: CSR inputs
 
 
@@ -53,7 +55,9 @@ class Code(Table):
     blocks: Positive | list[Positive] = 16
     weight: Positive | None = None
     rows_per_task: Positive = 1
-    rows: Positive | None = None  # rows of the code; none: k if they rotate, else as many as the workers use
+    rows: Annotated[int, Meta(ge=1, le=1_000_000)] | None = (
+        None  # rows of the code; none: k if they rotate, else as many as the workers use
+    )
     rotate: bool = True  # every task takes the next rows of a code that is redrawn when it is used up
 
 
@@ -91,6 +95,8 @@ class Update(Table):
 
 class Optimizer(Table):
     kind: Literal["sgd", "adam"] = "sgd"
+    # η. With memory "worker" an arrival is worth 1/n of a step, as the sum over n workers is divided by n;
+    # without memory an update is a whole step on the mean of what has arrived, in `async` too.
     rate: Real = 0.1
     momentum: Annotated[float, Meta(ge=0, lt=1)] = 0.0
     beta1: Annotated[float, Meta(ge=0, lt=1)] = 0.9
@@ -110,7 +116,7 @@ class Stragglers(Table):
     shift_s: NonNegative = 0.0
     mean_s: NonNegative = 0.0  # of the exponential part
     slow: list[Count] = []  # workers whose delay is multiplied
-    slowdown: Annotated[float, Meta(ge=1)] = 1.0
+    slowdown: Factor = 1.0
     how: Literal["sleep", "spin"] = "sleep"
 
 
@@ -133,7 +139,7 @@ class Stop(Table):
 class Trace(Table):
     path: str = "results/trace.h5"
     flush_s: Real = 1.0
-    progress_s: Real = 1.0  # how often rank 0 measures loss and accuracy
+    progress_s: Real = 1.0  # how often rank 0 measures loss and accuracy, but for 5 % of its time at the most
     arrivals: Literal["all", "sampled", "none"] = "all"
     sample: Positive = 100
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -37,7 +37,7 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> tuple[Config, str]:
         Naming file, key and value.
     """
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        text = Path(path).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
         raise InputError(f"{path}: {reason}") from None
@@ -60,9 +60,9 @@ def resolve(tables: dict[str, Any], overrides: Sequence[str] = ()) -> Config:
         Naming key and value.
     """
     parsed = [_parse(override) for override in overrides]
-    scheme = [value for keys, value in parsed if keys == ["scheme", "name"]]
-    if scheme:
-        tables = tables | {"scheme": {"name": scheme[-1]}}
+    for keys, value in parsed:
+        if keys == ["scheme", "name"]:  # asked for in so many words: it overrides the file's tables
+            tables = schemes.impose(tables, str(value))
     tables = {
         name: dict(table) if isinstance(table, dict) else table
         for name, table in schemes.fill(tables).items()
@@ -98,6 +98,11 @@ def check(config: Config) -> None:
         if config.update.late == "waste":
             raise InputError(
                 "update.late: 'waste' would lose what workers with memory.kind = 'worker' have already sent"
+            )
+        if config.optimizer.staleness == "inverse":
+            raise InputError(
+                "optimizer.staleness: 'inverse' would lose part of what workers with memory.kind = 'worker' "
+                "have sent"
             )
     if config.update.mode != "first" and config.update.count is not None:
         raise InputError(
@@ -137,11 +142,28 @@ def _explain(message: str, tables: dict[str, Any]) -> str:
     where = where.rstrip("`")
     if "unknown field" in text:
         name = text.rsplit(" ", 1)[-1]
-        return f"{where + '.' if where else ''}{name}: unknown key"
-    value: Any = tables
+        key = f"{where}.{name}" if where else name
+        return f"{key}: unknown key (value {_lookup(tables, key)!r}); known: {', '.join(_known(where))}"
+    if "nvalid enum value" in text:
+        text = f"expected one of {', '.join(map(str, _choices(where)))}"
+    return f"{where}: {text[:1].lower()}{text[1:]} (got {_lookup(tables, where)!r})"
+
+
+def _lookup(tables: Any, where: str) -> Any:
+    """Value of a dotted key; of a list's element, the list."""
     for key in where.split("."):
-        name, bracket, _ = key.partition("[")
-        value = value.get(name) if isinstance(value, dict) else None
-        if bracket:
-            break
-    return f"{where}: {text[:1].lower()}{text[1:]} (got {value!r})"
+        tables = tables.get(key.partition("[")[0]) if isinstance(tables, dict) else None
+    return tables
+
+
+def _known(where: str) -> list[str]:
+    """Keys of a table."""
+    return list(getattr(Config(), where).__struct_fields__ if where else Config.__struct_fields__)
+
+
+def _choices(where: str) -> list[Any]:
+    """Values that a key may have, if they are an enumeration."""
+    table, _, key = where.partition(".")
+    kind = get_type_hints(type(getattr(Config(), table)))[key.partition("[")[0]]
+    kinds = [kind, *get_args(kind), *(inner for outer in get_args(kind) for inner in get_args(outer))]
+    return next((list(get_args(each)) for each in kinds if get_origin(each) is Literal), [])

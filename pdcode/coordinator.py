@@ -18,8 +18,6 @@ from .trace.schema import DRAINED, USED, WASTED
 
 TICK_NS = 20_000_000  # how often, at the least, the observer is asked when nothing arrives
 
-Words = list[tuple[np.ndarray, np.ndarray]]  # (indices, values) a layer
-
 
 class Coordinator:
     """The state of a run on rank 0, and its loop.
@@ -64,24 +62,23 @@ class Coordinator:
         self.fleet, self.assignment, self.decoders, self.ready = fleet, assignment, decoders, ready
         self.optimizer, self.theta, self.trace = optimizer, theta, trace
         self._waste, self._damped = late == "waste", staleness == "inverse"
-        self._bytes_up, self._bytes_down = layout.reply_bytes, layout.task_bytes
         self._layers = layout.layers
         self._counts = [layer.count for layer in layout.layers]
         self._shares = [layer.length / layout.parameters for layer in layout.layers]
-        self._whole = np.zeros((1, 1), np.int32), np.ones((1, 1), theta.dtype)
 
         workers = fleet.workers
         self.waiting = list(range(workers))  # workers without a task, in order of arrival
         self.versions = [-1] * workers  # version of θ of its last task
         self.tasks = [0] * workers  # tasks that it was given
-        self.words: list[Words] = [[]] * workers  # codewords of its task
-        self.t_dispatch_ns = [0] * workers  # when it got its task
+        self.replies = [0] * workers  # replies that it gave
+        self.t_dispatch_ns = [0] * workers  # when it got its task, on rank 0's clock
         self.busy_ns = [0] * workers  # time from dispatch to arrival, in all
         self.outstanding = 0  # tasks that are out
         self.version = 0  # of θ: number of updates
         self.used = 0  # payloads folded in since the last update
+        self.captured = 0.0  # share of the gradient that they capture, over all layers
         self.arrivals = 0
-        self._damping = 0.0  # sum over those payloads
+        self._damping = 0.0  # sum over the payloads since the last update
         self.stopping = ""  # why the run ends
 
     def run(self, observe: Callable[[int, Coordinator], str]) -> str:
@@ -90,8 +87,8 @@ class Coordinator:
         Parameters
         ----------
         observe : callable
-            ``observe(now_ns, coordinator)``, called after each arrival and at least every 20 ms, returns why
-            the run ends or an empty string.
+            ``observe(now_ns, coordinator)``, called after each arrival and at least every 20 ms, to the end;
+            returns why the run ends or an empty string.
 
         Returns
         -------
@@ -104,19 +101,32 @@ class Coordinator:
         while self.outstanding:
             arrivals = fleet.arrivals(TICK_NS)
             for arrival in arrivals:
-                self._fold(arrival)
-                self.stopping = self.stopping or observe(arrival.t_recv_ns, self)
-                self._dispatch_waiting()
+                late = self._fold(arrival)
+                stepped = self._step_if_ready(self.outstanding + late)
+                self._observe(observe, arrival.t_recv_ns)
+                if stepped or self.stopping:
+                    self._dispatch_waiting()
+                elif late:
+                    self._dispatch(self.waiting.pop())
             if not arrivals:
-                self.stopping = self.stopping or observe(fleet.now_ns(), self)
-        fleet.stop()
+                stepped = self._step_if_ready(self.outstanding)
+                self._observe(observe, fleet.now_ns())
+                if stepped or self.stopping:
+                    self._dispatch_waiting()
+        fleet.close()
         return self.stopping
 
-    def _fold(self, arrival: Arrival) -> None:
+    def _observe(self, observe: Callable[[int, Coordinator], str], now_ns: int) -> None:
+        reason = observe(now_ns, self)  # while draining, too: it flushes the trace
+        self.stopping = self.stopping or reason
+
+    def _fold(self, arrival: Arrival) -> bool:
+        """Take a reply in; return whether its θ is not the newest."""
         worker = arrival.worker
         self.waiting.append(worker)
         self.outstanding -= 1
         self.arrivals += 1
+        self.replies[worker] += 1
         self.busy_ns[worker] += arrival.t_recv_ns - self.t_dispatch_ns[worker]
         staleness = self.version - arrival.version
         if self.stopping:
@@ -125,58 +135,49 @@ class Coordinator:
             status, applied = WASTED, -1
         else:
             status, applied = USED, self.version
-            for decoder, words, payload in zip(
-                self.decoders, self.words[worker], arrival.payloads, strict=True
+            self.captured = 0.0
+            for decoder, count, payload, share in zip(
+                self.decoders, self._counts, arrival.payloads, self._shares, strict=True
             ):
-                decoder.add_sparse(words[0], words[1], payload)
+                indices, values = arrival.codewords[count]
+                decoder.add_sparse(indices, values, payload)
+                self.captured += share * decoder.captured
             self.used += 1
             self._damping += 1.0 / (1 + staleness) if self._damped else 1.0
-        captured = self.captured()
         self.trace.arrival(
             worker, arrival.task, arrival.version, applied, arrival.row, staleness,
             self.t_dispatch_ns[worker], arrival.t_start_ns, arrival.t_compute_ns, arrival.t_send_ns,
             arrival.t_recv_ns, self.fleet.now_ns(), arrival.injected_delay_ns,
-            self._bytes_up, self._bytes_down, captured, status, arrival.loss,
+            arrival.bytes_up, arrival.bytes_down, self.captured, status, arrival.loss,
         )  # fmt: skip
-        if self.stopping:
-            return
-        if self.used and self.ready(self.used, captured, self.outstanding):
-            self._step(captured)
+        return staleness > 0
 
-    def captured(self) -> float:
-        """Share of the gradient that the payloads since the last update capture, over all layers."""
-        captured = 0.0
-        for share, decoder in zip(self._shares, self.decoders, strict=True):
-            captured += share * decoder.captured
-        return captured
-
-    def _step(self, captured: float) -> None:
+    def _step_if_ready(self, expected: int) -> bool:
+        """Step if the policy says so; `expected` payloads are still to come if it does not."""
+        if self.stopping or not self.used or not self.ready(self, expected):
+            return False
         norm = self.optimizer.step(self.theta, self._layers, self.decoders, self._damping / self.used)
         self.version += 1
-        self.trace.update(self.version, self.fleet.now_ns(), self.used, captured, norm)
+        self.trace.update(self.version, self.fleet.now_ns(), self.used, self.captured, norm)
         for decoder in self.decoders:
             decoder.reset()
-        self.used, self._damping = 0, 0.0
+        self.used, self.captured, self._damping = 0, 0.0, 0.0
+        return True
 
     def _dispatch_waiting(self) -> None:
-        """Send the newest θ to every waiting worker that has not seen it: all of them after a step, a late
-        one at once."""
-        if self.stopping or self.versions[self.waiting[-1]] == self.version:
-            return
+        """Send the newest θ to every worker that has no task, or word that the run is over."""
         waiting, self.waiting = self.waiting, []
-        for worker in waiting:
-            if self.versions[worker] < self.version:
-                self._dispatch(worker)
+        for worker in sorted(waiting):  # where all wait, rows then do not depend on the order of arrival
+            if self.stopping:
+                self.fleet.dismiss(worker)
             else:
-                self.waiting.append(worker)
+                self._dispatch(worker)
 
     def _dispatch(self, worker: int) -> None:
         row = self.assignment.row(worker)
-        codewords = {k: self.assignment.codewords(k, row) for k in self.assignment.designs}
-        self.words[worker] = [codewords[k] if k > 1 else self._whole for k in self._counts]
         self.versions[worker] = self.version
         self.outstanding += 1
         self.t_dispatch_ns[worker] = self.fleet.dispatch(
-            worker, self.tasks[worker], self.version, row, codewords, self.theta
+            worker, self.tasks[worker], self.version, row, self.assignment.codewords(row), self.theta
         )
         self.tasks[worker] += 1

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from .errors import InputError
 from .problems.partition import Blocks, payload_layout
 
 ALIGN = 64
@@ -20,6 +21,8 @@ ALIGN = 64
 HEADER = struct.Struct("<HHIIIqqqqqd")
 """worker, flags, payload bytes, task, version, code row, t_start_ns, t_compute_ns, t_send_ns,
 injected_delay_ns, mini-batch loss."""
+
+LARGEST = 2**31 - 1  # bytes of a message: MPI counts in C ints
 
 STOP = 1  # flag of a task that ends the worker's loop
 
@@ -87,6 +90,10 @@ class Layout:
             self.codes[k] = (at, values, w)
             at = values + aligned(item * rows * w)
         self.task_bytes = at
+        if max(at, self.reply_bytes) >= LARGEST:
+            raise InputError(
+                f"problem.hidden: messages of {max(at, self.reply_bytes)} bytes exceed MPI's {LARGEST}"
+            )
 
     def theta(self, message: np.ndarray) -> np.ndarray:
         """View of θ, shape (parameters,), in a task."""

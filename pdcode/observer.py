@@ -15,6 +15,7 @@ from .problems import Problem
 from .trace import Writer
 
 LINE_NS = 1_000_000_000
+SHARE = 20  # measuring takes 1/20 of rank 0's time at the most: arrivals wait while it lasts
 
 
 class Print(Protocol):
@@ -48,25 +49,36 @@ class Observer:
         self._last_line = 0, 0  # time, arrivals
         self._last_version = -1
         self.loss = self.accuracy = self.grad_norm = math.nan
+        self.score = "R²" if problem.classes is None else "accuracy"
+        self.failed = False  # whether the run cannot be called a success
 
     def __call__(self, now_ns: int, coordinator: Coordinator) -> str:
         """Reason to stop, or an empty string."""
-        if coordinator.version >= self._updates:
-            return f"{coordinator.version} updates"
-        if now_ns < self._due_ns:
-            return ""
+        reason = f"{coordinator.version} updates" if coordinator.version >= self._updates else ""
+        if now_ns < self._due_ns and (not reason or coordinator.stopping):
+            return reason
         if now_ns >= self._until_ns:
-            return f"{self.stop.seconds:g} s"
-        reason = ""
+            reason = reason or f"{self.stop.seconds:g} s"
+        if coordinator.fleet.interrupted:
+            reason = reason or "interrupted"
+            self.fail(now_ns, reason)
+        if (
+            reason and not coordinator.stopping
+        ):  # the last θ is measured when the descent stops, not when all is in
+            self.trace.flush(now_ns)
+            return self.measure(now_ns, coordinator.version, coordinator.theta) or reason
         if now_ns >= self._measure_ns:
-            reason = self.measure(now_ns, coordinator.version, coordinator.theta)
-            self._measure_ns = now_ns + self._every_ns
+            reason = self.measure(now_ns, coordinator.version, coordinator.theta) or reason
+            cost_ns = coordinator.fleet.now_ns() - now_ns
+            self._measure_ns = now_ns + max(self._every_ns, SHARE * cost_ns)
         if now_ns >= self._line_ns:
             self.say(self.line(now_ns, coordinator))
             self._line_ns = now_ns + LINE_NS
         if self.trace.due(now_ns):
             self.trace.flush(now_ns)
-        self._due_ns = min(self._measure_ns, self._line_ns, self._until_ns, now_ns + LINE_NS // 20)
+        self._due_ns = min(self._measure_ns, self._line_ns, now_ns + LINE_NS // 20)
+        if not coordinator.stopping:
+            self._due_ns = min(self._due_ns, self._until_ns)
         return reason
 
     def measure(self, now_ns: int, version: int, theta: np.ndarray) -> str:
@@ -79,12 +91,19 @@ class Observer:
         self.accuracy = self.problem.accuracy(theta)
         self.trace.progress(version, now_ns, self.loss, self.accuracy, self.grad_norm)
         if not math.isfinite(self.loss):
+            self.fail(now_ns, f"diverged: loss is {self.loss} at update {version}")
             return f"diverged: loss is {self.loss} at update {version}"
         if self.stop.loss is not None and self.loss <= self.stop.loss:
             return f"loss {self.loss:.4g} ≤ {self.stop.loss:g}"
         if self.stop.accuracy is not None and self.accuracy >= self.stop.accuracy:
             return f"accuracy {self.accuracy:.4f} ≥ {self.stop.accuracy:g}"
         return ""
+
+    def fail(self, now_ns: int, message: str) -> None:
+        """Note, once, why this run is no success."""
+        if not self.failed:
+            self.trace.fault(now_ns, -1, -1, "stop", message)
+        self.failed = True
 
     def line(self, now_ns: int, coordinator: Coordinator) -> str:
         """One line of progress."""
@@ -93,7 +112,7 @@ class Observer:
         self._last_line = now_ns, coordinator.arrivals
         text = (
             f"{now_ns * 1e-9:7.1f} s  update {coordinator.version:<7d} loss {self.loss:<9.4g} "
-            f"accuracy {self.accuracy:<7.4f} {rate:7.0f} arrivals/s"
+            f"{self.score} {self.accuracy:<7.4f} {rate:7.0f} arrivals/s"
         )
         slowest = slowest_worker(coordinator, now_ns)
         return text + (f"  slowest: worker {slowest[0]} ({slowest[1]:.1f}×)" if slowest else "")
@@ -103,7 +122,7 @@ def slowest_worker(coordinator: Coordinator, now_ns: int) -> tuple[int, float] |
     """The worker with the longest mean task, and how many times the median of the others that is."""
     times = []
     for worker, busy_ns in enumerate(coordinator.busy_ns):
-        done = coordinator.tasks[worker] - (worker not in coordinator.waiting)
+        done = coordinator.replies[worker]
         times.append(busy_ns / done if done else now_ns - coordinator.t_dispatch_ns[worker])
     if len(times) < 2:
         return None

@@ -1,17 +1,26 @@
 """When rank 0 steps: a policy is a predicate on what has arrived since the last update.
 
-Every policy also steps when nothing more is on its way, so that none can wait for ever.
+Every policy also steps when nothing more is to come, so that none can wait for ever.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Protocol
 
 from .config import Update
 from .errors import InputError
 
-Ready = Callable[[int, float, int], bool]
-"""(payloads arrived in this update, captured fraction, tasks still outstanding) -> step now?"""
+
+class State(Protocol):
+    """What a policy may look at; `coordinator.Coordinator` has it."""
+
+    used: int  # payloads since the last update
+    captured: float  # share of the gradient that they capture
+
+
+Ready = Callable[[State, int], bool]
+"""(state, payloads still to come if it does not step) -> step now?"""
 
 
 def create(table: Update, workers: int) -> Ready:
@@ -27,7 +36,7 @@ def create(table: Update, workers: int) -> Ready:
     Returns
     -------
     callable
-        ``ready(count, captured, outstanding) -> bool``.
+        ``ready(state, expected) -> bool``.
 
     Raises
     ------
@@ -35,13 +44,13 @@ def create(table: Update, workers: int) -> Ready:
         If more payloads are asked for than there are workers.
     """
     if table.mode == "async":
-        return lambda count, captured, outstanding: True
+        return lambda state, expected: True
     if table.mode == "all":
-        return lambda count, captured, outstanding: outstanding == 0
+        return lambda state, expected: expected == 0
     if table.mode == "first":
         wanted = table.count if table.count is not None else max(1, 3 * workers // 4)
         if wanted > workers:
             raise InputError(f"update.count: {wanted} is more than the {workers} workers")
-        return lambda count, captured, outstanding: count >= wanted or outstanding == 0
+        return lambda state, expected: state.used >= wanted or expected == 0
     least = table.fraction - 1e-9
-    return lambda count, captured, outstanding: captured >= least or outstanding == 0
+    return lambda state, expected: state.captured >= least or expected == 0

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import subprocess
-from pathlib import Path
+from contextlib import suppress
 
 from . import memory, problems
 from .config import Config
 from .coordinator import Coordinator
-from .fleet.mpi import MPIFleet, MPILink, job
+from .fleet.base import Fleet
+from .fleet.link import MPILink
+from .fleet.mpi import MPIFleet
+from .fleet.process import job
 from .messages import Layout
 from .observer import Observer
 from .rng import Batches
@@ -18,7 +20,7 @@ from .trace.writer import Writer
 from .worker import work
 
 
-def facts(config: Config, layout: Layout, source: problems.Source) -> dict[str, object]:
+def facts(layout: Layout, source: problems.Source) -> dict[str, object]:
     """What a worker cannot know by itself."""
     return {"weights": {k: w for k, (_, _, w) in layout.codes.items()}, "rows": source.rows}
 
@@ -28,16 +30,17 @@ def coordinate(config: Config, text: str, parts: Parts) -> int:
     layout = parts.layout
     with job():
         fleet = MPIFleet(layout)
+        source, parts.source = parts.source, None
+        assert source is not None
         for worker in range(fleet.workers):
-            fleet.set_up(
-                worker, facts(config, layout, parts.source), parts.source.shard(worker, fleet.workers)
-            )
+            fleet.set_up(worker, facts(layout, source), source.shard(worker, fleet.workers))
+        del source  # the whole data, of which rank 0 keeps what it measures on
         trace = Writer(
             config.trace.path,
             text,
             parts.assignment.designs.values(),
-            metadata(config, layout, fleet),
-            [member.row() for member in fleet.members],
+            metadata(config, parts, fleet),
+            [member.row() for member in (fleet.coordinator, *fleet.members)],
             config.trace.flush_s,
             config.trace.arrivals,
             config.trace.sample,
@@ -55,22 +58,22 @@ def coordinate(config: Config, text: str, parts: Parts) -> int:
         fleet.start()
         try:
             reason = coordinator.run(observer)
-        except BaseException:
-            trace.flush(fleet.now_ns())
+        except BaseException as error:
+            with suppress(OSError, RuntimeError):  # a full disk must not hide what went wrong
+                trace.fault(fleet.now_ns(), -1, -1, "exception", repr(error))
             raise
-        observer.measure(fleet.now_ns(), coordinator.version, theta)
         trace.close(
             theta,
             parts.optimizer.state,
-            [member.row() for member in fleet.members],
+            [member.row() for member in (fleet.coordinator, *fleet.members)],
             counters(fleet, coordinator),
         )
         say(
-            f"stopped: {reason}; loss {observer.loss:.4g}, accuracy {observer.accuracy:.4f} "
+            f"stopped: {reason}; loss {observer.loss:.4g}, {observer.score} {observer.accuracy:.4f} "
             f"after {coordinator.version} updates"
         )
         say(f"trace: {config.trace.path}")
-    return 1 if reason.startswith("diverged") else 0
+    return 1 if observer.failed else 0
 
 
 def serve(config: Config) -> int:
@@ -99,8 +102,9 @@ def say(line: str) -> None:
     print(line, flush=True)
 
 
-def metadata(config: Config, layout: Layout, fleet: MPIFleet) -> dict[str, object]:
+def metadata(config: Config, parts: Parts, fleet: Fleet) -> dict[str, object]:
     """Root attributes of the trace."""
+    layout = parts.layout
     return {
         "config": config,
         "seed": config.seed,
@@ -112,29 +116,11 @@ def metadata(config: Config, layout: Layout, fleet: MPIFleet) -> dict[str, objec
         "setup_bytes_up": fleet.bytes_up,
         "setup_bytes_down": fleet.bytes_down,
         "mpi_library": fleet.library,
-        "git_commit": git_commit(),
+        "git_commit": parts.git_commit,
     }
 
 
-def git_commit() -> str:
-    """Commit of the source tree that runs, or an empty string."""
-    here = Path(__file__).parent
-    if not (here.parent / ".git").exists():
-        return ""
-    try:
-        return subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=40"],
-            cwd=here,
-            capture_output=True,
-            text=True,
-            timeout=5,
-            check=True,
-        ).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return ""
-
-
-def counters(fleet: MPIFleet, coordinator: Coordinator) -> dict[str, int]:
+def counters(fleet: Fleet, coordinator: Coordinator) -> dict[str, int]:
     """Totals that the trace keeps beside its rows."""
     return {
         "version": coordinator.version,

@@ -31,9 +31,9 @@ class Delays:
     def __init__(self, table: Stragglers, seed: int, worker: int) -> None:
         self.table, self.seed, self.worker = table, seed, worker
         self.slowdown = table.slowdown if worker in table.slow else 1.0
-        self._exponential = table.kind == "shifted-exponential" and table.mean_s > 0
+        self._exponential = table.kind == "shifted-exponential"
         self._stretch = self.slowdown - 1.0 if table.kind == "slow-set" and table.shift_s == 0 else 0.0
-        self._wait = spin if table.how == "spin" else nap
+        self.spin = table.how == "spin"
 
     def delay_ns(self, task: int, compute_ns: int) -> int:
         """Delay of a task in ns, given the time that it computed."""
@@ -44,13 +44,6 @@ class Delays:
             uniform = rng.uniform(self.seed, rng.DELAY, self.worker, task)
             delay_s -= self.table.mean_s * math.log1p(-uniform)
         return round(1e9 * delay_s * self.slowdown + self._stretch * compute_ns)
-
-    def straggle(self, task: int, compute_ns: int) -> int:
-        """Wait for the delay of a task; return it in ns."""
-        delay = self.delay_ns(task, compute_ns)
-        if delay:
-            self._wait(delay)
-        return delay
 
 
 def nap(delay_ns: int) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from .config import Config
-from .fleet import clocks
 from .fleet.base import Link
 from .memory import Respond
 from .rng import Batches
@@ -32,10 +31,12 @@ def work(link: Link, respond: Respond, batches: Batches, delays: Delays, config:
     """
     faults = config.faults
     while (task := link.next_task()) is not None:
-        t_start_ns = clocks.now_ns()
+        t_start_ns = link.now_ns()
         if faults.raise_worker == batches.worker and faults.raise_task == task.task:
             raise InjectedFault(f"worker {batches.worker} raises at task {task.task}, as [faults] asks")
         loss = respond(task.theta, batches.draw(task.task), task.codewords)
-        t_compute_ns = clocks.now_ns()
-        delay_ns = delays.straggle(task.task, t_compute_ns - t_start_ns)
+        t_compute_ns = link.now_ns()
+        delay_ns = delays.delay_ns(task.task, t_compute_ns - t_start_ns)
+        if delay_ns:
+            link.wait(delay_ns, delays.spin)
         link.reply(t_start_ns, t_compute_ns, delay_ns, loss)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -23,10 +24,18 @@ class ScriptedFleet(Fleet):
         self.members = [Member(1 + worker, "here") for worker in range(workers)]
         self.bytes_up = self.bytes_down = 0
         self._now_ns, self._sequence = 0, 0
-        self._heap: list[tuple[int, int, Arrival]] = []
+        self._heap: list[tuple[int, int, Arrival, list[np.ndarray]]] = []
+        self._buffers: dict[tuple[int, int], list[np.ndarray]] = {}
         self.busy: set[int] = set()
         self.dispatched: list[tuple[int, int, int, int]] = []  # worker, task, version, row
+        self.dismissed: set[int] = set()
         self.stopped = False
+
+    def set_up(self, worker: int, facts: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
+        pass
+
+    def start(self) -> None:
+        self._now_ns = 0
 
     def now_ns(self) -> int:
         return self._now_ns
@@ -35,10 +44,11 @@ class ScriptedFleet(Fleet):
         self, worker: int, task: int, version: int, row: int, codewords: Codewords, theta: np.ndarray
     ) -> int:
         assert worker not in self.busy, f"worker {worker} has a task already"
-        assert not self.stopped
+        assert worker not in self.dismissed
         self.busy.add(worker)
         self.dispatched.append((worker, task, version, row))
         arrival = Arrival()
+        arrival.codewords, arrival.bytes_up, arrival.bytes_down = codewords, 0, 0
         arrival.worker, arrival.task, arrival.version, arrival.row, arrival.loss = (
             worker,
             task,
@@ -46,11 +56,17 @@ class ScriptedFleet(Fleet):
             row,
             0.0,
         )
-        arrival.payloads = self._compute(worker, task, version, codewords, theta.copy())
+        payloads = self._compute(worker, task, version, codewords, theta.copy())
+        # Two buffers a worker in turn, as in MPIFleet; what was in one is gone when it is waited for again.
+        arrival.payloads = self._buffers.setdefault(
+            (worker, task % 2), [np.empty_like(part) for part in payloads]
+        )
+        for buffer in arrival.payloads:
+            buffer.fill(np.nan)
         end_ns = self._now_ns + self._duration_ns(worker, task)
         arrival.t_start_ns, arrival.t_compute_ns, arrival.t_send_ns = self._now_ns, end_ns, end_ns
         arrival.t_recv_ns, arrival.injected_delay_ns = end_ns, 0
-        heapq.heappush(self._heap, (end_ns, self._sequence, arrival))
+        heapq.heappush(self._heap, (end_ns, self._sequence, arrival, payloads))
         self._sequence += 1
         return self._now_ns
 
@@ -58,10 +74,17 @@ class ScriptedFleet(Fleet):
         if not self._heap or self._heap[0][0] > self._now_ns + timeout_ns:
             self._now_ns += timeout_ns
             return ()
-        self._now_ns, _, arrival = heapq.heappop(self._heap)
+        self._now_ns, _, arrival, payloads = heapq.heappop(self._heap)
+        for buffer, payload in zip(arrival.payloads, payloads, strict=True):
+            buffer[...] = payload
         self.busy.remove(arrival.worker)
         return (arrival,)
 
-    def stop(self) -> None:
+    def dismiss(self, worker: int) -> None:
+        assert worker not in self.busy | self.dismissed
+        self.dismissed.add(worker)
+
+    def close(self) -> None:
         assert not self.busy
+        assert len(self.dismissed) == self.workers
         self.stopped = True

@@ -107,6 +107,7 @@ def test_what_every_policy_keeps(mode: dict[str, Any], durations: list[float]) -
     assert all(row["staleness"] == row["applied_version"] - row["version"] for row in used)
     assert all(row["applied_version"] == -1 for row in trace.arrivals if row["status"] != USED)
     assert len(trace.arrivals) == len(made.fleet.dispatched) == made.arrivals
+    assert np.isfinite(made.theta).all(), "a decoder has read a buffer that was being received into"
 
 
 def test_all_is_plain_gradient_descent() -> None:
@@ -121,7 +122,8 @@ def test_async_goes_on_without_the_slow_worker() -> None:
     by_worker = np.bincount([row["worker"] for row in trace.arrivals])
     assert by_worker[3] == 3  # two while the others do 200 each, and the one that is drained
     slow = [row for row in trace.arrivals if row["worker"] == 3 and row["status"] == USED]
-    assert [row["staleness"] for row in slow] == [300, 299] or all(row["staleness"] > 250 for row in slow)
+    assert slow
+    assert all(row["staleness"] > 250 for row in slow)
 
 
 def test_a_late_worker_gets_the_newest_theta_at_once() -> None:
@@ -197,6 +199,7 @@ class Echo(ScriptedFleet):
     def dispatch(
         self, worker: int, task: int, version: int, row: int, codewords: Any, theta: np.ndarray
     ) -> int:
+        self.arrival.codewords, self.arrival.bytes_up, self.arrival.bytes_down = codewords, 0, 0
         self.arrival.worker, self.arrival.task, self.arrival.version, self.arrival.row = (
             worker,
             task,

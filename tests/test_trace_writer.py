@@ -88,7 +88,7 @@ def test_attributes_configuration_and_code(tmp_path: Path) -> None:
     }  # fmt: skip
     with h5py.File(tmp_path / "a.h5") as file:
         assert file["environment"].attrs["SITE"] == "here"
-        np.testing.assert_array_equal(file["code/4/indices"], traces.code(4, 8).indices)
+        np.testing.assert_array_equal(file["code/4/supports"], traces.code(4, 8).indices)
         np.testing.assert_array_equal(file["code/4/values"], traces.code(4, 8).values)
 
 

@@ -34,7 +34,7 @@ DTYPE = np.dtype("float32")
 def run() -> int:
     """Measure on ranks 0 and 1; rank 0 prints."""
     from ..fleet.bare import exchange
-    from ..fleet.mpi import job
+    from ..fleet.process import job
 
     place = launch.place(os.environ)
     assert place is not None
@@ -51,7 +51,7 @@ def run() -> int:
 
 
 def path(layout: Layout, code: codes.Code, trace_path: Path) -> float:
-    """Rank 0's side of a short run, as `pdcode run` makes it; arrivals a second."""
+    """Rank 0's side of a short run that measures no loss and prints no lines; arrivals a second."""
     from ..fleet.mpi import MPIFleet
 
     fleet = MPIFleet(layout)
@@ -84,7 +84,7 @@ def path(layout: Layout, code: codes.Code, trace_path: Path) -> float:
 
 def echo(layout: Layout) -> float:
     """The worker's side: reply at once."""
-    from ..fleet.mpi import MPILink
+    from ..fleet.link import MPILink
 
     link = MPILink()
     link.connect(layout)

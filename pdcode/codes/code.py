@@ -175,7 +175,7 @@ class Code:
             options=json.dumps(dict(self.options)),
             notes=json.dumps(self.notes),
         )
-        target["indices"], target["values"] = self.indices, self.values
+        target["supports"], target["values"] = self.indices, self.values
         if len(self) * self.blocks <= DENSE_SAVE:
             target["matrix"] = self.matrix
 
@@ -201,7 +201,7 @@ class Code:
         if about.get("schema") != "pdcode-code":
             raise InputError(f"{source.file.filename}: {source.name} is not a code of pdcode")
         return cls(
-            source["indices"][()],
+            source["supports"][()],
             source["values"][()],
             int(about["blocks"]),
             str(about["family"]),

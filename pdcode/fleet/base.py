@@ -8,11 +8,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 Codewords = dict[int, tuple[np.ndarray, np.ndarray]]
-"""Block count k -> (indices, values), each of shape (r, w)."""
+"""Block count k -> (indices, values), each of shape (r, w); k = 1 is a layer that is sent whole."""
 
 
 class Arrival:
@@ -22,7 +23,7 @@ class Arrival:
     """
 
     __slots__ = (
-        "worker", "task", "version", "row", "loss",
+        "worker", "task", "version", "row", "loss", "codewords", "bytes_up", "bytes_down",
         "t_start_ns", "t_compute_ns", "t_send_ns", "t_recv_ns", "injected_delay_ns", "payloads",
     )  # fmt: skip
 
@@ -36,9 +37,11 @@ class Arrival:
     t_send_ns: int
     t_recv_ns: int
     injected_delay_ns: int
-    payloads: list[
-        np.ndarray
-    ]  # views of the receive buffer, (r, elements) a layer; whole until the worker's next but one reply
+    codewords: Codewords  # of its task
+    bytes_up: int  # of the reply
+    bytes_down: int  # of the task
+    # Views of the receive buffer, (r, elements) a layer; whole until the worker's next but one reply.
+    payloads: list[np.ndarray]
 
 
 class Task:
@@ -59,6 +62,7 @@ class Member:
 
     rank: int
     host: str
+    rounds: int = 0  # exchanges by which its clock is compared; 0 if it is rank 0's
     offset_ns: int = 0
     error_ns: int = 0
     measured_ns: int = 0  # when, since the run's start
@@ -78,10 +82,20 @@ class Fleet(ABC):
     """Rank 0's side: tasks out, replies in, a clock."""
 
     workers: int
+    coordinator: Member  # rank 0 itself
     members: list[Member]  # of the workers, as of now
     library: str  # that carries the messages
+    interrupted: bool = False  # whether the outside asked for an end, by Ctrl-C or SIGTERM
     bytes_up: int  # all that was received, set-up included
     bytes_down: int
+
+    @abstractmethod
+    def set_up(self, worker: int, facts: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
+        """Send a worker what it needs before its first task: plain facts, and arrays."""
+
+    @abstractmethod
+    def start(self) -> None:
+        """Set the clock to 0."""
 
     @abstractmethod
     def now_ns(self) -> int:
@@ -98,14 +112,26 @@ class Fleet(ABC):
         """Replies in order of arrival; none if the timeout passes first."""
 
     @abstractmethod
-    def stop(self) -> None:
-        """Tell all workers, idle by now, that there is no more to do, and part from them."""
+    def dismiss(self, worker: int) -> None:
+        """Tell an idle worker that there is no more to do."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Free what the fleet holds; all workers are dismissed by now."""
 
 
 class Link(ABC):
     """A worker's side: tasks in, replies out."""
 
     worker: int
+
+    @abstractmethod
+    def now_ns(self) -> int:
+        """Time on the worker's clock."""
+
+    @abstractmethod
+    def wait(self, delay_ns: int, spin: bool) -> None:
+        """Let an injected delay pass, the core given away or kept busy."""
 
     @abstractmethod
     def next_task(self) -> Task | None:

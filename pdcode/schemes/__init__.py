@@ -14,4 +14,9 @@ def fill(tables: dict[str, Any]) -> dict[str, Any]:
     """Add the scheme's tables where the configuration has none."""
     scheme = tables.get("scheme", {})
     name = scheme.get("name", "lwpd") if isinstance(scheme, dict) else "lwpd"
-    return SCHEMES.get(name, {}) | tables
+    return (SCHEMES.get(name, {}) if isinstance(name, str) else {}) | tables
+
+
+def impose(tables: dict[str, Any], name: str) -> dict[str, Any]:
+    """Put the scheme's tables in the place of those that the configuration has."""
+    return tables | {"scheme": {"name": name}} | SCHEMES.get(name, {})

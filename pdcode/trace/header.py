@@ -70,6 +70,7 @@ def write(
     _set(file, attributes)
     _set(file.create_group("environment"), {**_surroundings(), **environment})
     rotate = rest.get("rotate", ((resolved or {}).get("code") or {}).get("rotate", False))
+    file.create_group("code")  # empty where every layer is sent whole
     for code in codes:
         _write_code(file, code, bool(getattr(code, "rotate", rotate)))
     _write_workers(file, workers)
@@ -122,14 +123,14 @@ def _surroundings() -> dict[str, str]:
 def _write_code(file: h5py.File, code: CodeLike, rotate: bool) -> None:
     matrix = np.asarray(code.matrix)
     name = str(matrix.shape[1])
-    codes = file.require_group("code")
+    codes = file["code"]
     if name in codes:  # layers with as many blocks share their code
         return
     group = codes.create_group(name)
     packing: dict[str, Any] = {"compression": "gzip", "shuffle": True} if matrix.nbytes >= COMPRESS else {}
     for name, array, description in (
         ("matrix", matrix, "row: codeword of unit norm, column: block of the gradient"),
-        ("indices", code.indices, "blocks of each codeword; short codewords are padded with index 0"),
+        ("supports", code.indices, "blocks of each codeword; short codewords are padded with index 0"),
         ("values", code.values, "their coefficients; padding is 0"),
     ):
         dataset = group.create_dataset(name, data=array, **packing)

@@ -39,7 +39,9 @@ ARRIVALS = {
     "t_decoded_ns": Column("<i8", "ns", "rank 0 had decoded the payload"),
     "injected_delay_ns": Column("<i8", "ns", "delay that the straggler model asked for"),
     "bytes_up": Column("<i8", "B", "size of the worker's message: header and payload"),
-    "bytes_down": Column("<i8", "B", "size of rank 0's message that this one answers: header and theta"),
+    "bytes_down": Column(
+        "<i8", "B", "size of rank 0's message that this one answers: header, theta and codewords"
+    ),
     "captured": Column("<f8", "1", "captured fraction of the gradient after this arrival"),
     "status": Column("|u1", "1", "0 used, 1 wasted (too late for the policy), 2 drained (after the stop)"),
     "loss": Column("<f8", "1", "loss of the worker's mini-batch"),

@@ -26,10 +26,12 @@ def test_bytes_agree_with_the_monitoring_of_open_mpi(run: object, trace_path: Pa
                 sent[int(match[1]), int(match[2])] = int(match[3])
     assert sent, sorted(tmp_path.iterdir())
     trace = Trace(trace_path)
-    up = sum(size for (source, _), size in sent.items() if source != 0)
+    up = sum(size for (_, target), size in sent.items() if target == 0)
     down = sum(size for (source, _), size in sent.items() if source == 0)
     rows = trace.arrivals
     ours_up = rows["bytes_up"].sum() + trace.attributes["setup_bytes_up"]
     ours_down = rows["bytes_down"].sum() + trace.attributes["setup_bytes_down"]
+    assert trace.counters["bytes_up"] == ours_up
+    assert trace.counters["bytes_down"] == ours_down + 3 * trace.attributes["header_bytes"]  # the last tasks
     np.testing.assert_allclose(ours_up, up, rtol=0.01)
     np.testing.assert_allclose(ours_down, down, rtol=0.01)

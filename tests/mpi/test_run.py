@@ -59,13 +59,16 @@ def test_payloads_are_small(run: object, trace_path: Path) -> None:
     coded = 16 * 65 * 4  # the hidden layer, 8 blocks of 2 rows or of 9 columns
     padding = 64 * 3 + 2 * 7 * 16 * 4  # sections, and the ragged last block of the input axis
     assert attributes["payload_bytes"] <= coded * 2 / 8 + whole + padding
+    assert set(Trace(trace_path).arrivals["bytes_up"]) == {
+        attributes["payload_bytes"] + attributes["header_bytes"]
+    }
 
 
 def test_full_batches_of_all_workers_are_gradient_descent(run: object, trace_path: Path) -> None:
     """Shards of unequal size, uncoded, synchronous: the same θ as the descent on the whole data on one
     processor."""
     done = run(
-        "scheme.name=uncoded", "code.blocks=1", "problem.batch=0", "problem.dtype=float64", "problem.l2=0.01",
+        "scheme.name=uncoded", "problem.batch=0", "problem.dtype=float64", "problem.l2=0.01",
         "update.mode=all", "workers.count=4", "stop.updates=25", "problem.kind=softmax",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

@@ -7,7 +7,9 @@ import time
 from mpi4py import MPI
 
 from pdcode.fleet import clocks
-from pdcode.fleet.mpi import MPIFleet, MPILink, job
+from pdcode.fleet.link import MPILink
+from pdcode.fleet.mpi import MPIFleet
+from pdcode.fleet.process import job
 from pdcode.messages import Layout
 from pdcode.problems.partition import Blocks
 
@@ -21,7 +23,8 @@ with job():
     if rank == 0:
         fleet = MPIFleet(layout)
         start = fleet.members[0].offset_ns, fleet.members[0].error_ns
-        fleet.stop()
+        fleet.dismiss(0)
+        fleet.close()
         print(*start, fleet.members[0].offset_ns, fleet.members[0].error_ns)
     else:
         link = MPILink()

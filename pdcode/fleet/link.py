@@ -1,0 +1,94 @@
+"""A worker's side of the fleet of MPI ranks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import numpy as np
+from mpi4py import MPI
+
+from .. import stragglers
+from ..messages import HEADER, STOP, Layout, buffer
+from . import clocks
+from .base import Link, Task
+from .process import CHUNK, CLOCK, HELLO, REPLY, SETUP, TASK, Patience
+
+
+class MPILink(Link):
+    """A worker's side."""
+
+    def __init__(self) -> None:
+        self._comm = MPI.COMM_WORLD
+        self.worker = self._comm.rank - 1
+        self._patience = Patience(1e-3)
+        self._comm.Send(f"{clocks.host()}\n{clocks.identity()}".encode(), dest=0, tag=HELLO)
+        self._rounds = int(self._receive(CLOCK, np.zeros(1, np.int64))[0])
+        self.serve_clock(self._rounds)
+
+    def serve_clock(self, rounds: int) -> None:
+        """Answer rank 0's questions for the time."""
+        stamp = np.zeros(1, np.int64)
+        for _ in range(rounds):
+            self._comm.Recv(stamp, source=0, tag=CLOCK)
+            stamp[0] = clocks.now_ns()
+            self._comm.Send(stamp, dest=0, tag=CLOCK)
+
+    def _receive(self, tag: int, array: np.ndarray) -> np.ndarray:
+        self._patience.wait(self._comm.Irecv(array, source=0, tag=tag).Test)
+        return array
+
+    def set_up(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        """Receive what `MPIFleet.set_up` sent."""
+        size = int(self._receive(SETUP, np.zeros(1, np.int64))[0])
+        facts, shapes = msgspec.msgpack.decode(self._receive(SETUP, np.zeros(size, np.uint8)).tobytes())
+        arrays = {}
+        for name, (dtype, shape) in shapes.items():
+            array = np.empty(shape, dtype)
+            flat = array.reshape(-1).view(np.uint8)
+            for start in range(0, len(flat), CHUNK):
+                self._receive(SETUP, flat[start : start + CHUNK])
+            arrays[name] = array
+        return facts, arrays
+
+    def connect(self, layout: Layout) -> np.ndarray:
+        """Make buffers and requests; return the payload, shape (payload_size,), that `reply` sends."""
+        inbox, outbox = buffer(layout.task_bytes)[0], buffer(layout.reply_bytes)[0]
+        self._inbox, self._outbox = inbox[: HEADER.size].data, outbox[: HEADER.size].data
+        self._payload_bytes = layout.payload_bytes
+        self._receive_task = self._comm.Recv_init(inbox[: layout.task_bytes], source=0, tag=TASK)
+        self._reply = (outbox[: layout.reply_bytes].data, MPI.BYTE)
+        self._sent = MPI.REQUEST_NULL
+        self._task = Task()
+        self._task.theta = layout.theta(inbox)
+        codewords = layout.codewords(inbox)
+        none = np.empty((0, 0), np.int32), np.empty((0, 0), layout.dtype)
+        self._task.codewords = [codewords.get(layer.count, none) for layer in layout.layers]
+        self._receive_task.Start()
+        return layout.payload(outbox)
+
+    def now_ns(self) -> int:
+        return clocks.now_ns()
+
+    def wait(self, delay_ns: int, spin: bool) -> None:
+        (stragglers.spin if spin else stragglers.nap)(delay_ns)
+
+    def next_task(self) -> Task | None:
+        self._patience.wait(self._receive_task.Test)
+        self._sent.Wait()  # rank 0 had the last reply before it sent this: the payload's buffer is free again
+        task = self._task
+        _, flags, _, task.task, task.version, task.row, *_ = HEADER.unpack_from(self._inbox)
+        if flags & STOP:
+            self.serve_clock(self._rounds)
+            self._receive_task.Free()
+            return None
+        return task
+
+    def reply(self, t_start_ns: int, t_compute_ns: int, delay_ns: int, loss: float) -> None:
+        task = self._task
+        HEADER.pack_into(
+            self._outbox, 0, self.worker, 0, self._payload_bytes, task.task, task.version, task.row,
+            t_start_ns, t_compute_ns, clocks.now_ns(), delay_ns, loss,
+        )  # fmt: skip
+        self._receive_task.Start()
+        self._sent = self._comm.Isend(self._reply, 0, REPLY)

@@ -1,0 +1,26 @@
+"""The main job: every policy reaches its target, and asynchronous descent much sooner than waiting."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pdcode import Trace
+
+JOB = (Path(__file__).parents[2] / "jobs" / "digits.toml").read_text(encoding="utf-8")
+
+
+@pytest.mark.timeout(200)
+def test_all_policies_reach_the_target_and_async_does_so_three_times_sooner(
+    run: object, trace_path: Path
+) -> None:
+    sooner_s = {}
+    for mode in ("async", "first", "captured", "all"):
+        done = run(f"update.mode={mode}", "stop.loss=0.1", "stop.seconds=80.0", job=JOB, timeout_s=100)
+        assert done.returncode == 0, done.stderr
+        progress = Trace(trace_path).progress
+        assert progress["loss"][-1] <= 0.1
+        assert progress["accuracy"][-1] >= 0.95
+        sooner_s[mode] = progress["t_ns"][-1] * 1e-9
+    assert sooner_s["all"] >= 3 * sooner_s["async"]
