@@ -35,15 +35,13 @@ class Coordinator:
     ready : callable
         The policy.
     optimizer : Optimizer
-        Steps θ.
+        Steps θ; a step is damped by the mean of `Optimizer.damping` over its payloads.
     theta : ndarray
         Initial θ; changed in place.
     trace : Writer
         Takes a row for each arrival and update.
     late : {"use", "waste"}
         What becomes of a payload of an older θ.
-    staleness : {"constant", "inverse"}
-        Steps are damped by the mean of 1 / (1 + staleness) of their payloads, or not at all.
     """
 
     def __init__(
@@ -57,11 +55,10 @@ class Coordinator:
         theta: np.ndarray,
         trace: Writer,
         late: str = "use",
-        staleness: str = "constant",
     ) -> None:
         self.fleet, self.assignment, self.decoders, self.ready = fleet, assignment, decoders, ready
         self.optimizer, self.theta, self.trace = optimizer, theta, trace
-        self._waste, self._damped = late == "waste", staleness == "inverse"
+        self._waste = late == "waste"
         self._layers = layout.layers
         self._counts = [layer.count for layer in layout.layers]
         self._shares = [layer.length / layout.parameters for layer in layout.layers]
@@ -143,7 +140,7 @@ class Coordinator:
                 decoder.add_sparse(indices, values, payload)
                 self.captured += share * decoder.captured
             self.used += 1
-            self._damping += 1.0 / (1 + staleness) if self._damped else 1.0
+            self._damping += self.optimizer.damping(staleness)
         self.trace.arrival(
             worker, arrival.task, arrival.version, applied, arrival.row, staleness,
             self.t_dispatch_ns[worker], arrival.t_start_ns, arrival.t_compute_ns, arrival.t_send_ns,

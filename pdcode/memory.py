@@ -1,8 +1,9 @@
 """What a worker does with the part of its gradient that its codewords leave out.
 
 ``none`` forgets it and never forms it. ``worker`` keeps it and adds it to the next gradient: error feedback
-(Seide et al., Interspeech 2014; Stich, Cordonnier, Jaggi, NeurIPS 2018; Karimireddy et al., ICML 2019), with
-the projection onto the task's codewords as the compressor.
+(Seide et al., "1-bit stochastic gradient descent", Interspeech 2014; Stich, Cordonnier and Jaggi, "Sparsified
+SGD with memory", NeurIPS 2018; Karimireddy et al., "Error feedback fixes SignSGD", ICML 2019), with the
+projection onto the task's codewords as the compressor.
 """
 
 from __future__ import annotations
@@ -35,17 +36,20 @@ class WorkerMemory:
         self.plan = plan
         self.residual = np.zeros(plan.network.size, plan.network.dtype)
         self._feedback = specialise(encode.feedback_encode, plan.network.dtype)
+        parts = [slice(layer.offset, layer.offset + layer.length) for layer in plan.network.layers]
+        self._layers = [
+            (layer, self.residual[part], plan.full_gradient[part])
+            for layer, part in zip(plan.network.layers, parts, strict=True)
+        ]
 
     def __call__(self, theta: np.ndarray, indices: np.ndarray, codewords: Codewords) -> float:
         plan = self.plan
         loss = plan.gradient(theta, indices)
-        gradient = plan.full_gradient
-        for layer, words, view in zip(plan.network.layers, codewords, plan.views, strict=True):
-            part = slice(layer.offset, layer.offset + layer.length)
-            if layer.count == 1:
-                view[0, : layer.length] = gradient[part]
+        for (layer, residual, gradient), words, view in zip(self._layers, codewords, plan.views, strict=True):
+            if layer.whole:
+                view[0] = gradient
             else:
-                self._feedback(self.residual[part], gradient[part], *words, layer.elements, view)
+                self._feedback(residual, gradient, *words, layer.elements, view)
         return loss
 
 

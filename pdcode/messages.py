@@ -14,9 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from .errors import InputError
-from .problems.partition import Blocks, payload_layout
-
-ALIGN = 64
+from .problems.partition import ALIGNMENT, Blocks, payload_layout
 
 HEADER = struct.Struct("<HHIIIqqqqqd")
 """worker, flags, payload bytes, task, version, code row, t_start_ns, t_compute_ns, t_send_ns,
@@ -29,7 +27,7 @@ STOP = 1  # flag of a task that ends the worker's loop
 
 def aligned(size: int) -> int:
     """Round a number of bytes up to the next section boundary."""
-    return -(-size // ALIGN) * ALIGN
+    return -(-size // ALIGNMENT) * ALIGNMENT
 
 
 def buffer(size: int, copies: int = 1) -> np.ndarray:
@@ -47,8 +45,8 @@ def buffer(size: int, copies: int = 1) -> np.ndarray:
     ndarray of uint8, shape (copies, aligned size)
     """
     stride = aligned(size)
-    raw = np.zeros(copies * stride + ALIGN, np.uint8)
-    start = -raw.ctypes.data % ALIGN
+    raw = np.zeros(copies * stride + ALIGNMENT, np.uint8)
+    start = -raw.ctypes.data % ALIGNMENT
     return raw[start : start + copies * stride].reshape(copies, stride)
 
 

@@ -49,6 +49,7 @@ class Observer:
         self._last_line = 0, 0  # time, arrivals
         self._last_version = -1
         self.loss = self.accuracy = self.grad_norm = math.nan
+        self.spent_ns = 0  # time that measuring took
         self.score = "R²" if problem.classes is None else "accuracy"
         self.failed = False  # whether the run cannot be called a success
 
@@ -70,6 +71,7 @@ class Observer:
         if now_ns >= self._measure_ns:
             reason = self.measure(now_ns, coordinator.version, coordinator.theta) or reason
             cost_ns = coordinator.fleet.now_ns() - now_ns
+            self.spent_ns += cost_ns
             self._measure_ns = now_ns + max(self._every_ns, SHARE * cost_ns)
         if now_ns >= self._line_ns:
             self.say(self.line(now_ns, coordinator))

@@ -48,7 +48,7 @@ def coordinate(config: Config, text: str, parts: Parts) -> int:
         theta = parts.problem.initial(config.seed)
         coordinator = Coordinator(
             fleet, parts.assignment, layout, parts.decoders, parts.ready, parts.optimizer, theta, trace,
-            config.update.late, config.optimizer.staleness,
+            config.update.late,
         )  # fmt: skip
         observer = Observer(parts.problem, config, trace, say)
         say(
@@ -66,7 +66,7 @@ def coordinate(config: Config, text: str, parts: Parts) -> int:
             theta,
             parts.optimizer.state,
             [member.row() for member in (fleet.coordinator, *fleet.members)],
-            counters(fleet, coordinator),
+            counters(fleet, coordinator, observer),
         )
         say(
             f"stopped: {reason}; loss {observer.loss:.4g}, {observer.score} {observer.accuracy:.4f} "
@@ -120,11 +120,12 @@ def metadata(config: Config, parts: Parts, fleet: Fleet) -> dict[str, object]:
     }
 
 
-def counters(fleet: Fleet, coordinator: Coordinator) -> dict[str, int]:
+def counters(fleet: Fleet, coordinator: Coordinator, observer: Observer) -> dict[str, int]:
     """Totals that the trace keeps beside its rows."""
     return {
         "version": coordinator.version,
         "arrivals": coordinator.arrivals,
+        "spent_evaluate_ns": observer.spent_ns,
         "bytes_up": fleet.bytes_up,
         "bytes_down": fleet.bytes_down,
     }

@@ -36,6 +36,7 @@ def test_a_finished_run(tmp_path: Path) -> None:
         "0.07 (the target)",
         "worker 7 is slow: ",
         "rank 0: decode ",
+        "worker tasks median ratio compute delay flight decode idle quiet",
         f"{trace.arrivals.rows:,} tasks",
         "Up: 1/4.94 of the bytes of full gradients.",  # (19240 + 64) / 3904
     ):

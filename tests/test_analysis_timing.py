@@ -38,13 +38,37 @@ def parts(
 def test_split_of_two_tasks() -> None:
     rows = [task(0, 10, 15, 35, 75, 80), task(0, 90, 92, 100, 110, 115)]
     assert parts(rows, 150) == {
-        "compute": 20 + 8, "delay": 40 + 10, "flight": 5 + 5 + 2 + 5, "idle": 10 + 10, "quiet": 35
+        "compute": 20 + 8, "delay": 40 + 10, "flight": 5 + 5 + 2 + 5, "decode": 0, "idle": 10 + 10,
+        "quiet": 35,
+    }  # fmt: skip
+
+
+def test_decoding_is_neither_idle_nor_quiet() -> None:
+    rows = [task(0, 10, 15, 35, 75, 80, 84), task(0, 90, 92, 100, 110, 115, 122)]
+    assert parts(rows, 150) == {
+        "compute": 20 + 8, "delay": 40 + 10, "flight": 5 + 5 + 2 + 5, "decode": 4 + 7, "idle": 10 + 6,
+        "quiet": 28,
+    }  # fmt: skip
+    assert parts(rows, 118)["decode"] == 4 + 3  # the run ends before the last decoding
+
+
+def test_decoding_while_the_worker_is_busy_is_not_counted() -> None:
+    rows = [task(0, 0, 0, 50, 100, 110, 125), task(0, 20, 103, 110, 120, 125, 130)]
+    assert parts(rows, 130) == {
+        "compute": 57, "delay": 60, "flight": 3 + 5, "decode": 5, "idle": 0, "quiet": 0
     }  # fmt: skip
 
 
 def test_a_task_sent_ahead_is_no_flight_while_the_worker_is_busy() -> None:
     rows = [task(0, 0, 0, 50, 100, 110), task(0, 20, 103, 110, 120, 125)]
-    assert parts(rows, 125) == {"compute": 57, "delay": 60, "flight": 3 + 5, "idle": 0, "quiet": 0}
+    assert parts(rows, 125) == {
+        "compute": 57,
+        "delay": 60,
+        "flight": 3 + 5,
+        "decode": 0,
+        "idle": 0,
+        "quiet": 0,
+    }
 
 
 def test_order_of_rows_does_not_matter_and_workers_are_apart() -> None:
@@ -54,6 +78,7 @@ def test_order_of_rows_does_not_matter_and_workers_are_apart() -> None:
         "compute": 1,
         "delay": 1,
         "flight": 7,
+        "decode": 0,
         "idle": 0,
         "quiet": 141,
     }
@@ -61,22 +86,24 @@ def test_order_of_rows_does_not_matter_and_workers_are_apart() -> None:
         "compute": 0,
         "delay": 0,
         "flight": 0,
+        "decode": 0,
         "idle": 0,
         "quiet": 150,
     }
 
 
 def test_split_of_a_sample_is_scaled() -> None:
-    rows = [task(0, 10, 15, 35, 75, 80)]
+    rows = [task(0, 10, 15, 35, 75, 80, 82)]
     assert parts(rows, 1000, sample=10) == {
         "compute": 200,
         "delay": 400,
         "flight": 100,
-        "idle": 300,
+        "decode": 20,
+        "idle": 280,
         "quiet": 0,
     }
-    full = parts(rows, 350, sample=10)
-    assert sum(full.values()) == pytest.approx(350)
+    full = parts(rows, 360, sample=10)
+    assert sum(full.values()) == pytest.approx(360)
     assert full["delay"] == pytest.approx(200)
 
 
@@ -85,9 +112,7 @@ def runs(draw: st.DrawFn) -> tuple[list[tuple], int, int]:
     """Rows of up to 4 workers with any times at all, and the run's length."""
     workers = draw(st.integers(1, 4))
     times = st.integers(-50, 1200)
-    rows = draw(
-        st.lists(st.tuples(st.integers(0, workers - 1), times, times, times, times, times), max_size=20)
-    )
+    rows = draw(st.lists(st.tuples(st.integers(0, workers - 1), *[times] * 6), max_size=20))
     return [task(*row) for row in rows], workers, draw(st.integers(1, 1000))
 
 
@@ -128,7 +153,7 @@ def test_what_rank_0_measured_counts() -> None:
 @given(runs())
 def test_rank_0_sums_to_the_length_of_the_run(run: tuple[list[tuple], int, int]) -> None:
     rows, _, _ = run
-    arrivals = traces.columns([row for row in rows if min(row[6:11]) >= 0])
+    arrivals = traces.columns([row for row in rows if min(row[6:12]) >= 0])
     updates = {"t_ns": np.arange(0, 1200, 97)}
     length = timing.length_ns([arrivals, updates])
     assert sum(timing.coordinator(arrivals, updates, {}, length).values()) == pytest.approx(length)
@@ -208,3 +233,7 @@ def test_simulated_run(tmp_path: Path) -> None:
     split = timing.split(trace.arrivals, 8, length)
     injected = [trace.arrivals["injected_delay_ns"][trace.arrivals["worker"] == i].sum() for i in range(8)]
     np.testing.assert_allclose(split.delay, injected, rtol=0.02)  # and 40 µs to send each
+    for worker in range(8):  # a task is sent after the decoding, so every one counts
+        mine = trace.arrivals["worker"] == worker
+        decoding = trace.arrivals["t_decoded_ns"][mine] - trace.arrivals["t_recv_ns"][mine]
+        assert split.decode[worker] == decoding.sum()

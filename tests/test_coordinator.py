@@ -66,9 +66,9 @@ def coordinator(
         decoders.create(kind, layer.count, layer.shape, "float64", length=layer.length) for layer in LAYERS
     ]
     assignment = Assignment({8: code}, rows, True, 1, np.dtype("float64"))
-    optimizer = optimizers.create(Optimizer(rate=options.pop("rate", 0.1)), SIZE, "float64")
+    optimizer = optimizers.create(Optimizer(**{"rate": 0.1} | options), SIZE, "float64")
     ready, theta, trace = policies.create(table, workers), np.zeros(SIZE), Rows()
-    return Coordinator(fleet, assignment, layout, made, ready, optimizer, theta, trace, table.late, **options)
+    return Coordinator(fleet, assignment, layout, made, ready, optimizer, theta, trace, table.late)
 
 
 def run(made: Coordinator, updates: int = 50) -> Rows:

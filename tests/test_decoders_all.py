@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pdcode import codes, decoders
-from pdcode.decoders.base import sparse
 from pdcode.errors import InputError
+from pdcode.problems import sparse_codewords
 
 KINDS = sorted(decoders.KINDS)
 
@@ -18,7 +18,7 @@ KINDS = sorted(decoders.KINDS)
 def test_sparse_pads_with_zeros(r, k, seed):
     rng = np.random.default_rng(seed)
     words = rng.normal(size=(r, k)) * (rng.random((r, k)) < 0.4)
-    indices, values = sparse(words)
+    indices, values = sparse_codewords(words, words.dtype)
     assert indices.dtype == np.int32
     assert indices.shape == values.shape
     assert values.shape[1] == max(1, np.count_nonzero(words, axis=1).max())

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pdcode.messages import ALIGN, HEADER, Layout, buffer
-from pdcode.problems.partition import Blocks
+from pdcode.messages import HEADER, Layout, buffer
+from pdcode.problems.partition import ALIGNMENT, Blocks
 
 LAYERS = [
     Blocks(0, "output", 8, 61, 33, 0),
@@ -26,13 +26,13 @@ def test_sections_are_aligned_and_do_not_overlap(dtype: str, rows: int) -> None:
         part.fill(number + 1)
     for number, part in enumerate(parts):
         assert (part == number + 1).all()
-        assert part.ctypes.data % ALIGN == 0
+        assert part.ctypes.data % ALIGNMENT == 0
     assert not task[: HEADER.size].any()
     views = layout.payload_views(reply)
     assert [view.shape for view in views] == [(rows, 8 * 33), (rows, 16 * 10), (1, 33)]
     for number, view in enumerate(views):
         view.fill(number + 1)
-        assert view.ctypes.data % ALIGN == 0
+        assert view.ctypes.data % ALIGNMENT == 0
     assert all((view == number + 1).all() for number, view in enumerate(views))
     assert not reply[: HEADER.size].any()
     assert layout.payload(reply).nbytes == layout.payload_bytes
@@ -48,5 +48,5 @@ def test_a_payload_is_a_kth_of_the_gradient_and_padding() -> None:
 def test_buffers_start_at_cache_lines() -> None:
     rows = buffer(100, 5)
     assert rows.shape == (5, 128)
-    assert rows.ctypes.data % ALIGN == 0
+    assert rows.ctypes.data % ALIGNMENT == 0
     assert not rows.any()

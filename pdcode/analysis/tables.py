@@ -20,6 +20,7 @@ ROWS = 32  # workers that are shown one by one; of more, only the slowest …
 FEW = 12  # … so many, and the mean of the others
 FAULTS = 5
 BAR = 14
+SPLIT = ("compute", "delay", "in\nflight", "decode", "idle", "quiet")  # as the fields of timing.Split
 
 
 def show(trace: Trace, console: Console | None = None) -> None:
@@ -135,7 +136,7 @@ def _time(trace: Trace, pace: timing.Pace, length: int) -> list[RenderableType]:
     sample = int(trace.attributes.get("sample", 1))
     split = timing.split(trace.arrivals, len(pace.arrivals), length, sample)
     parts = [getattr(split, field.name) for field in fields(split)]
-    table = _table("worker", "tasks", "median", "others'", "compute", "delay", "in flight", "idle", "quiet")
+    table = _table("worker", "tasks", "median", "ratio", *SPLIT)
     slow, (single, rest) = pace.slow(), shown_workers(pace)
     for worker in single:
         table.add_row(
@@ -150,8 +151,8 @@ def _time(trace: Trace, pace: timing.Pace, length: int) -> list[RenderableType]:
     mean = duration(spent["decode"] / (sample * trace.arrivals.rows))
     shares = ", ".join(f"{what} {percent(time, length)}" for what, time in spent.items())
     legend = (
-        "median: of the task times; others': that over the median of the other workers' medians; "
-        "quiet: after the worker's last arrival."
+        "median: of the task times; ratio: to the median of the other workers' medians; delay: the injected "
+        "one; decode: from an arrival until rank 0 has decoded it; quiet: after the worker's last one."
     )
     if sample > 1:
         legend += f" Estimated from every {sample}th task of each worker."

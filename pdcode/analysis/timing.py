@@ -7,7 +7,7 @@ the tables of a `Trace` and on a few numbers typed into a test alike. Tables may
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import pairwise
 from typing import Any
 
@@ -16,7 +16,7 @@ import numpy as np
 Columns = Mapping[str, np.ndarray]
 SLOW = 1.5  # a worker is called slow from this ratio on …
 SLOW_ERRORS = 3.0  # … if that is at least as many standard errors of its median
-EVENTS = ("dispatch", "start", "compute", "send", "recv")
+EVENTS = ("dispatch", "start", "compute", "send", "recv", "decoded")
 
 
 @dataclass(frozen=True)
@@ -28,13 +28,17 @@ class Split:
     flight : from the sending to the arrival at rank 0, and from rank 0's dispatch to the start, so far as the
     worker
         does nothing else (a task that was sent ahead while the worker computed is not counted as flight).
-    idle : rank 0 has the worker's last payload, and has not sent a new task.
-    quiet : after the worker's last arrival: waiting for the end, or busy with a task that has not arrived.
+    decode : rank 0 has the worker's last payload, and has not decoded it: it decodes, or serves others first
+        (not counted while the worker is busy with a task that was sent ahead).
+    idle : rank 0 has decoded the worker's last payload, and has not sent a new task.
+    quiet : after the decoding of the worker's last arrival: waiting for the end, or busy with a task that has
+        not arrived.
     """
 
     compute: np.ndarray
     delay: np.ndarray
     flight: np.ndarray
+    decode: np.ndarray
     idle: np.ndarray
     quiet: np.ndarray
 
@@ -89,10 +93,11 @@ def by_worker(arrivals: Columns, workers: int) -> Iterator[np.ndarray]:
 def split(arrivals: Columns, workers: int, length: int, sample: int = 1) -> Split:
     """How each worker spent a run of `length` ns.
 
-    With `sample` > 1 only every so many-th task is recorded: compute, delay and flight are then those of the
-    recorded tasks times `sample` (scaled down where they would exceed the run), the rest counts as idle.
+    With `sample` > 1 only every so many-th task is recorded: compute, delay, flight and decode are then those
+    of the recorded tasks times `sample` (scaled down where they would exceed the run), the rest counts as
+    idle.
     """
-    parts = np.zeros((5, workers))
+    parts = np.zeros((len(fields(Split)), workers))
     for worker, rows in enumerate(by_worker(arrivals, workers)):
         columns = [arrivals[f"t_{event}_ns"][rows] for event in EVENTS]
         parts[:, worker] = _estimate(columns, length, sample) if sample > 1 else _partition(columns, length)
@@ -100,24 +105,29 @@ def split(arrivals: Columns, workers: int, length: int, sample: int = 1) -> Spli
 
 
 def _partition(columns: list[np.ndarray], length: int) -> tuple[float, ...]:
-    """One worker's time, cut into the five kinds at its tasks' times, even where clocks disagree."""
+    """One worker's time, cut into the six kinds at its tasks' times, even where clocks disagree."""
     if not len(columns[0]):
-        return 0, 0, 0, 0, length
-    dispatch, *own, recv = columns
+        return 0, 0, 0, 0, 0, length
+    dispatch, *own, recv, decoded = columns
     times = np.stack(own, axis=1).clip(0, length)
     start, compute, send = np.maximum.accumulate(times.ravel()).reshape(-1, 3).T
     free = np.concatenate(([0], send[:-1]))  # from here to start the worker has nothing to do
     heard = np.clip(np.concatenate(([0], recv[:-1])), free, start)
-    idle = np.maximum(np.clip(dispatch, free, start) - heard, 0).sum()
+    wait = np.maximum(np.clip(dispatch, free, start) - heard, 0)
+    decode = np.clip(np.concatenate(([0], decoded[:-1])) - heard, 0, wait)
     last = np.clip(recv[-1], send[-1], length)
-    flight = (start - free).sum() - idle + last - send[-1]
-    return (compute - start).sum(), (send - compute).sum(), flight, idle, length - last
+    end = np.clip(decoded[-1], last, length)
+    flight = (start - free - wait).sum() + last - send[-1]
+    return (
+        (compute - start).sum(), (send - compute).sum(), flight, decode.sum() + end - last,
+        (wait - decode).sum(), length - end,
+    )  # fmt: skip
 
 
 def _estimate(columns: list[np.ndarray], length: int, sample: int) -> tuple[float, ...]:
     """The same from a sample of the worker's tasks."""
-    dispatch, start, compute, send, recv = columns
-    parts = [compute - start, send - compute, recv - send + start - dispatch]
+    dispatch, start, compute, send, recv, decoded = columns
+    parts = [compute - start, send - compute, recv - send + start - dispatch, decoded - recv]
     sums = sample * np.array([np.maximum(part, 0).sum() for part in parts], dtype=np.float64)
     sums *= min(1.0, length / max(sums.sum(), 1.0))
     return *sums, max(0.0, length - sums.sum()), 0.0

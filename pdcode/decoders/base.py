@@ -9,26 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..errors import InputError
-
-
-def sparse(codewords: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Turn dense codewords into sparse ones.
-
-    Parameters
-    ----------
-    codewords : ndarray, shape (r, k)
-
-    Returns
-    -------
-    indices : ndarray of int32, shape (r, w)
-    values : ndarray of the codewords' dtype, shape (r, w)
-        w is the largest number of nonzeros (at least 1); shorter codewords are padded with index 0, value 0.
-    """
-    nonzero = codewords != 0
-    weight = max(1, int(nonzero.sum(axis=1).max(initial=0)))
-    order = np.argsort(~nonzero, axis=1, kind="stable")[:, :weight]
-    values = np.take_along_axis(codewords, order, axis=1)
-    return np.where(values != 0, order, 0).astype(np.int32), values
+from ..problems.partition import sparse_codewords
 
 
 class Decoder(ABC):
@@ -106,7 +87,7 @@ class Decoder(ABC):
             raise InputError(f"payload: shape {data.shape} is not {shape}")
         words = np.atleast_2d(words)
         if len(words):
-            self.add_sparse(*sparse(words), data.reshape(len(words), self.elements))
+            self.add_sparse(*sparse_codewords(words, self.dtype), data.reshape(len(words), self.elements))
 
     @abstractmethod
     def add_sparse(self, indices: np.ndarray, values: np.ndarray, payload: np.ndarray) -> None:

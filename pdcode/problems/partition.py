@@ -167,13 +167,11 @@ def sparse_codewords(dense: Array, dtype: npt.DTypeLike) -> tuple[Array, Array]:
     Codewords of smaller weight are padded with index 0 and value 0.
     """
     dense = np.atleast_2d(dense)
-    weights = np.count_nonzero(dense, axis=1)
-    shape = (len(dense), max(1, int(weights.max(initial=0))))
-    indices, values = np.zeros(shape, np.int32), np.zeros(shape, dtype)
-    for row, (codeword, weight) in enumerate(zip(dense, weights, strict=True)):
-        support = np.flatnonzero(codeword)
-        indices[row, :weight], values[row, :weight] = support, codeword[support]
-    return indices, values
+    zero = dense == 0
+    weight = max(1, int((~zero).sum(axis=1).max(initial=0)))
+    order = np.argsort(zero, axis=1, kind="stable")[:, :weight]
+    values = np.take_along_axis(dense, order, axis=1)
+    return np.where(values != 0, order, 0).astype(np.int32), np.ascontiguousarray(values, dtype)
 
 
 def _each(key: str, value: object, layers: int) -> list:

@@ -46,7 +46,7 @@ def replay(trace: Trace, overrides: list[str]) -> np.ndarray:
         for decoder, layer, view in zip(parts.decoders, layers, plans[worker].views, strict=True):
             decoder.add_sparse(*words[layer.count], view.copy())
         count += 1
-        damping += 1 / (1 + staleness) if config.optimizer.staleness == "inverse" else 1.0
+        damping += parts.optimizer.damping(staleness)
         if count == expected:
             parts.optimizer.step(theta, layers, parts.decoders, damping / count)
             for decoder in parts.decoders:

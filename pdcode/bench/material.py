@@ -1,0 +1,50 @@
+"""What the kernels are measured on: numbers, codewords and sparse rows, made alike each time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+
+from .. import codes
+from ..kernels import specialise
+from ..problems.matrix import Csr
+from .timing import Work
+
+F4 = np.dtype("float32")
+K, W = 8, 4  # blocks and weight of the codewords
+
+
+class Case(NamedTuple):
+    """A kernel's work beside the work that is its limit; both do `amount` (of the table's unit)."""
+
+    name: str
+    amount: float
+    work: Work
+    limit: Work
+
+
+def codeword() -> tuple[np.ndarray, np.ndarray]:
+    """One of weight 4 over 8 blocks."""
+    indices, values = codes.design("net", workers=K, blocks=K, weight=W).rows(0)
+    return np.ascontiguousarray(indices), np.ascontiguousarray(values, F4)
+
+
+def array(*shape: int) -> np.ndarray:
+    """Normal numbers, every page touched."""
+    return np.random.default_rng(1).standard_normal(shape, F4)
+
+
+def csr(rows: int, width: int, entries: int) -> Csr:
+    """A sparse matrix with so many entries in each row, in columns evenly drawn."""
+    random = np.random.default_rng(2)
+    chosen = [np.sort(random.choice(width, entries, replace=False)) for _ in range(rows)]
+    indptr = np.arange(0, rows * entries + 1, entries, dtype=np.int64)
+    return Csr(indptr, np.concatenate(chosen).astype(np.int32), array(rows * entries), width)
+
+
+def plan(kernel: Callable[..., object], *arguments: object) -> Work:
+    """The call that is timed."""
+    return partial(specialise(kernel, F4), *arguments)
