@@ -63,9 +63,8 @@ class Observer:
         if coordinator.fleet.interrupted:
             reason = reason or "interrupted"
             self.fail(now_ns, reason)
-        if (
-            reason and not coordinator.stopping
-        ):  # the last θ is measured when the descent stops, not when all is in
+        if reason and not coordinator.stopping:
+            # The last θ is measured when the descent stops, not when all that is out has come in.
             self.trace.flush(now_ns)
             return self.measure(now_ns, coordinator.version, coordinator.theta) or reason
         if now_ns >= self._measure_ns:
