@@ -167,11 +167,11 @@ def test_no_arrivals_on_request(tmp_path: Path) -> None:
 
 def test_due_follows_the_flushes(tmp_path: Path) -> None:
     writer = traces.writer(tmp_path / "a.h5", flush_s=0.5)
-    assert not writer.due(499_999_999)
-    assert writer.due(500_000_000)
+    assert not writer.due(449_999_999)
+    assert writer.due(450_000_000)
     writer.flush(600_000_000)
     assert not writer.due(1_000_000_000)
-    assert writer.due(1_100_000_000)
+    assert writer.due(1_050_000_000)
     writer.close()
 
 

@@ -118,7 +118,9 @@ class Writer:
         sample: int = 100,
     ) -> None:
         self.path = Path(path)
-        self._flush_ns = int(flush_s * 1e9)
+        self._flush_ns = int(
+            flush_s * 0.9e9
+        )  # due a little early, so that what is older is on disk for certain
         self._due = self._flush_ns
         kept = {"flush_s": flush_s, "arrivals": arrivals, "sample": sample if arrivals == "sampled" else 1}
         self._file = file = opening.create(self.path)

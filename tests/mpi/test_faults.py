@@ -82,7 +82,7 @@ def test_an_exception_in_a_worker_ends_the_job(start: object, trace_path: Path) 
     assert "worker 1" in err
     assert "InjectedFault: worker 1 raises at task 150" in err
     assert "Traceback" in err
-    assert not processes_of(process.pid)
+    wait_for(lambda: not processes_of(process.pid), 5)
     trace = Trace(trace_path)
     assert not trace.finished
     assert trace.arrivals["task"][trace.arrivals["worker"] == 1].max() >= 100
@@ -104,7 +104,7 @@ def test_it_ends_within_five_seconds(start: object) -> None:
 
 def test_rank_0_killed_in_mid_run_leaves_its_trace(start: object, trace_path: Path) -> None:
     process = start(
-        "stop.updates=100000000", "stragglers.kind=slow-set", "stragglers.shift_s=0.005", "trace.flush_s=0.9"
+        "stop.updates=100000000", "stragglers.kind=slow-set", "stragglers.shift_s=0.005", "trace.flush_s=0.5"
     )
     wait_for(lambda: rows(trace_path) > 300, 40)
     seen_ns, seen_s = last_ns(trace_path), time.monotonic()
@@ -147,7 +147,7 @@ def test_an_interrupted_run_ends_with_a_whole_trace(start: object, trace_path: P
     assert trace.finished
     assert trace.theta is not None
     assert len(trace.arrivals["worker"]) > 50
-    assert not processes_of(process.pid)
+    wait_for(lambda: not processes_of(process.pid), 5)
 
 
 @pytest.mark.parametrize(
