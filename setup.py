@@ -6,7 +6,7 @@ from glob import glob
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 
-KERNELS = ("activation", "decode", "encode", "factor", "loss", "optimize", "philox", "sparse")
+KERNELS = tuple(sorted(path[len("pdcode/kernels/") : -len(".pyx")] for path in glob("pdcode/kernels/*.pyx")))
 # No fused multiply-add: every rank then computes the same bits, whatever its processor. No errno and no
 # floating-point traps: they would keep loops from being vectorised, and change no value.
 FLAGS = ["-std=c11", "-O3", "-fopenmp-simd", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"]

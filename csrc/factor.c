@@ -6,30 +6,17 @@
  * [T'; 0] give U' and W' too, as [U 0; 0 1] G' = [U' v] and [W 0] G' = [W' u]. Nothing is squared or
  * subtracted from a large inverse (as in Greville's recurrence), so the error stays near that of one
  * orthogonal factorisation. About 4 to 8 passes over (count + 2 length) * rank numbers in cache: bound by
- * flops.
+ * flops. Sums are taken in eight lanes on every processor, so that all get the same bits.
+ *
+ * With a prior the factorisation begins as if `length` rows prior * I were in already: then W U' is
+ * (A'A + prior^2 I)^-1 A'. Their columns of U are never needed, so they are not kept.
  */
 #include <float.h>
 #include <math.h>
 #include <string.h>
 
 #include "factor.h"
-#include "simd.h"
-
-INLINE double dot(const double *restrict a, const double *restrict b, ptrdiff_t count)
-{
-    double sum = 0;
-#pragma omp simd reduction(+ : sum)
-    for (ptrdiff_t i = 0; i < count; i++)
-        sum += a[i] * b[i];
-    return sum;
-}
-
-INLINE void add(double *restrict out, double factor, const double *restrict source, ptrdiff_t count)
-{
-#pragma omp simd
-    for (ptrdiff_t i = 0; i < count; i++)
-        out[i] += factor * source[i];
-}
+#include "vectors.h"
 
 INLINE void rotate(double *restrict x, double *restrict y, double cosine, double sine, ptrdiff_t count)
 {
@@ -38,6 +25,24 @@ INLINE void rotate(double *restrict x, double *restrict y, double cosine, double
         const double old = x[i];
         x[i] = cosine * old + sine * y[i];
         y[i] = cosine * y[i] - sine * old;
+    }
+}
+
+void factorisation_begin(struct factorisation *f, double prior)
+{
+    const ptrdiff_t k = f->length;
+    f->count = 0;
+    f->rank = prior > 0 ? k : 0;
+    f->largest = prior;
+    if (prior > 0) {
+        memset(f->middle, 0, (size_t)(k * k) * sizeof(double));
+        memset(f->right, 0, (size_t)(k * k) * sizeof(double));
+        memset(f->solver, 0, (size_t)(k * k) * sizeof(double));
+        for (ptrdiff_t i = 0; i < k * k; i += k + 1) {
+            f->middle[i] = prior;
+            f->right[i] = 1;
+            f->solver[i] = 1 / prior;
+        }
     }
 }
 
@@ -56,16 +61,19 @@ int factorisation_add(struct factorisation *f, const double *a)
             d[i] += part;
         }
     const double size = sqrt(dot(a, a, k)), fresh = sqrt(dot(c, c, k));
+    double noise = 0;
     f->largest = size > f->largest ? size : f->largest;
 
     /* s T = d, so that a = s U' A + c: an error of one rounding in A is an error of |s| |A| roundings in c.
      */
-    memcpy(s, d, (size_t)rank * sizeof(double));
-    for (ptrdiff_t i = rank - 1; i >= 0; i--) {
-        s[i] /= f->middle[i * k + i];
-        add(s, -s[i], f->middle + i * k, i);
+    if (rank < k) {
+        memcpy(s, d, (size_t)rank * sizeof(double));
+        for (ptrdiff_t i = rank - 1; i >= 0; i--) {
+            s[i] /= f->middle[i * k + i];
+            add(s, -s[i], f->middle + i * k, i);
+        }
+        noise = 4 * DBL_EPSILON * (double)k * (size + sqrt(dot(s, s, rank)) * f->largest);
     }
-    const double noise = 4 * DBL_EPSILON * (double)k * (size + sqrt(dot(s, s, rank)) * f->largest);
     for (ptrdiff_t i = 0; i < rank; i++)
         f->left[i * f->capacity + q] = 0;
 
@@ -99,4 +107,29 @@ int factorisation_add(struct factorisation *f, const double *a)
         rotate(f->left + i * f->capacity, v, cosine, sine, q + 1);
     }
     return 0;
+}
+
+/* out += the four factors times four rows of source, in this order. */
+INLINE void add_four(double *restrict out, const double *factors, ptrdiff_t gap, const double *restrict source,
+                     ptrdiff_t count)
+{
+    const double a = factors[0], b = factors[gap], c = factors[2 * gap], d = factors[3 * gap];
+    const double *second = source + count, *third = second + count, *fourth = third + count;
+#pragma omp simd
+    for (ptrdiff_t i = 0; i < count; i++)
+        out[i] = (((out[i] + a * source[i]) + b * second[i]) + c * third[i]) + d * fourth[i];
+}
+
+VECTORISED
+void factorisation_inverse(const struct factorisation *f, double *inverse)
+{
+    const ptrdiff_t k = f->length, gap = f->capacity;
+    memset(inverse, 0, (size_t)(f->count * k) * sizeof(double));
+    for (ptrdiff_t q = 0; q < f->count; q++) {
+        ptrdiff_t i = 0;
+        for (; i + 4 <= f->rank; i += 4)
+            add_four(inverse + q * k, f->left + i * gap + q, gap, f->solver + i * k, k);
+        for (; i < f->rank; i++)
+            add(inverse + q * k, f->left[i * gap + q], f->solver + i * k, k);
+    }
 }

@@ -17,7 +17,13 @@ struct factorisation {
     double *work;   /* (4 * length + capacity) */
 };
 
+/* Forget all codewords; prior > 0 stands for `length` rows prior * I that are always in. */
+void factorisation_begin(struct factorisation *f, double prior);
+
 /* One codeword (length) more; returns 1 if the rank grew. The caller has checked that count < capacity. */
 int factorisation_add(struct factorisation *f, const double *codeword);
+
+/* inverse (count, length) = (W U')', in sums whose order is the same on every processor. */
+void factorisation_inverse(const struct factorisation *f, double *inverse);
 
 #endif

@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 from io import TextIOWrapper
 
-from . import __version__
+from . import __version__, codes_command
 from .errors import InputError
 from .fleet import launch
 
@@ -90,14 +90,20 @@ def parser() -> argparse.ArgumentParser:
     )
     command.set_defaults(function=show)
 
+    codes_command.add(commands)
+
     command = commands.add_parser(
         "bench",
-        help="measure kernels or messages against their limits",
-        description="kernels: each kernel beside its limit on this machine (copy bandwidth, numpy's GEMM), "
-        "measured in turn with it. "
-        "messages: arrivals a second through rank 0's whole path, beside a bare mpi4py loop.",
+        help="measure pdcode against its limits on this machine",
+        description="kernels: each kernel beside its limit (copy bandwidth, numpy's GEMM), measured in turn "
+        "with it. "
+        "decoders: what an arrival and a gradient cost, and captured energy against arrivals. "
+        "memory: updates and bytes to a loss with every kind of memory. "
+        "messages: arrivals a second through rank 0's whole path, beside a bare mpi4py loop. "
+        "packings: optimized codes beside the best known packings of lines, a CSV file that PDCODE_PACKINGS "
+        "names.",
     )
-    command.add_argument("what", choices=["kernels", "messages"])
+    command.add_argument("what", choices=["kernels", "decoders", "memory", "messages", "packings"])
     command.set_defaults(function=bench)
     return top
 

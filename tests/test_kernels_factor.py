@@ -134,14 +134,69 @@ def test_no_array_is_allocated_after_init():
     assert peak < 8 * 64 * 64 // 4
 
 
+def test_grows_when_its_capacity_is_used_up():
+    codewords = numpy.random.default_rng(1).normal(size=(23, 5))
+    factorisation = Factorisation(5, 1)
+    for i, codeword in enumerate(codewords):
+        factorisation.add(codeword)
+        numpy.testing.assert_allclose(
+            factorisation.pseudoinverse(), pseudoinverse(codewords[: i + 1]), atol=1e-11
+        )
+    numpy.testing.assert_array_equal(factorisation.codewords, codewords)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_sparse_codewords_are_scattered(dtype):
+    indices = numpy.array([[3, 0, 3], [1, 2, 0], [9, -1, 0]], numpy.int32)
+    values = numpy.array([[1, 2, 4], [5, 0, 0], [0, 0, 0]], dtype)
+    indices.flags.writeable = values.flags.writeable = False
+    factorisation = Factorisation(4, 1)
+    factorisation.add_sparse(indices, values)
+    expected = [[2, 0, 0, 5], [0, 5, 0, 0], [0, 0, 0, 0]]
+    numpy.testing.assert_array_equal(factorisation.codewords, expected)
+    assert factorisation.rank == 2
+    numpy.testing.assert_allclose(factorisation.pseudoinverse(), pseudoinverse(expected), atol=1e-15)
+
+
+def test_basis_gives_the_hat_matrix():
+    random = numpy.random.default_rng(2)
+    codewords = random.normal(size=(9, 4)) @ numpy.diag([1, 1, 1, 0])
+    factorisation = check_prefixes(codewords, 1e-9)
+    basis = factorisation.basis
+    assert basis.shape == (3, 9)
+    numpy.testing.assert_allclose(basis @ basis.T, numpy.eye(3), atol=1e-13)
+    numpy.testing.assert_allclose(basis.T @ basis, codewords @ pseudoinverse(codewords), atol=1e-12)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 8), st.integers(1, 15), st.floats(1e-3, 10), st.integers(0, 2**32))
+def test_a_prior_makes_it_ridge_regression(k, count, prior, seed):
+    codewords = numpy.random.default_rng(seed).normal(size=(count, k))
+    factorisation = Factorisation(k, 2, prior)
+    for _ in range(2):
+        assert (factorisation.rank, factorisation.count) == (k, 0)
+        for codeword in codewords:
+            assert not factorisation.add(codeword)
+        expected = numpy.linalg.solve(codewords.T @ codewords + prior**2 * numpy.eye(k), codewords.T)
+        scale = max(1.0, abs(expected).max())
+        numpy.testing.assert_allclose(factorisation.pseudoinverse(), expected, atol=1e-8 * scale)
+        factorisation.reset()
+
+
 def test_refuses_what_does_not_fit():
     factorisation = Factorisation(3, 1)
     with pytest.raises(ValueError, match="4 entries"):
         factorisation.add(numpy.ones(4))
     with pytest.raises(ValueError):
         factorisation.add(numpy.ones(3, "f4"))
-    factorisation.add(numpy.ones(3))
-    with pytest.raises(ValueError, match="capacity"):
-        factorisation.add(numpy.ones(3))
     with pytest.raises(ValueError, match="at least 1"):
         Factorisation(0, 1)
+    with pytest.raises(ValueError, match="prior is -1"):
+        Factorisation(3, 1, -1.0)
+    with pytest.raises(ValueError, match="weight for block 3: blocks are 0 to 2"):
+        factorisation.add_sparse(numpy.array([[0, 3]], "i4"), numpy.ones((1, 2)))
+    with pytest.raises(ValueError, match="same shape"):
+        factorisation.add_sparse(numpy.zeros((1, 2), "i4"), numpy.ones((1, 3)))
+    with pytest.raises(ValueError):
+        factorisation.add_sparse(numpy.zeros((1, 2), "i4"), numpy.ones((1, 2), "i4"))
+    assert factorisation.count == 0

@@ -2,8 +2,23 @@
 
 from __future__ import annotations
 
+from .captured import arrivals_needed, captured_energy
 from .code import Code
 from .design import FAMILIES, design, fitting_rows
-from .information import information, joint_information
+from .information import arrival_information, information, joint_information
+from .quality import quality
+from .spark import spark
 
-__all__ = ["FAMILIES", "Code", "design", "fitting_rows", "information", "joint_information"]
+__all__ = [
+    "FAMILIES",
+    "Code",
+    "arrival_information",
+    "arrivals_needed",
+    "captured_energy",
+    "design",
+    "fitting_rows",
+    "information",
+    "joint_information",
+    "quality",
+    "spark",
+]

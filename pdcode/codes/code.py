@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -10,12 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import InputError
 from .bounds import bounds
 from .keyed import signed_permutation
 
 DENSE_GRAM = 1 << 30  # multiplications up to which the Gram matrix is made by one dense product
-DENSE_SAVE = 1 << 20  # elements up to which `save` adds the dense matrix for other readers
+SPARSE_COST = 30  # of one multiplication in a sparse product, in those of a dense one
+DIAGONAL = 4e-13  # relative norm of the off-diagonal part up to which a frame operator counts as diagonal
+GRAM_PANEL = 1 << 20  # entries of the Gram matrix that are held at a time
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,22 +75,42 @@ class Code:
     @cached_property
     def coherence(self) -> float:
         """Largest |<g_i, g_i'>| over i ≠ i'; 0 for one row."""
-        n = len(self)
-        if n * n * self.blocks <= DENSE_GRAM:
-            gram = self.matrix @ self.matrix.T
-            np.fill_diagonal(gram, 0.0)
-            return float(np.abs(gram).max())
+        n, k, w = len(self), self.blocks, self.weight
+        if n * n * k <= DENSE_GRAM or SPARSE_COST * w * w > k * k:
+            return _dense_coherence(self.matrix)
+        rows, step = self._sparse, max(1, GRAM_PANEL * k // (n * w * w))
+        return max(_panel_coherence(rows[first:], step) for first in range(0, n, step))
+
+    @property
+    def _sparse(self) -> Any:
+        """Code matrix in scipy's CSR form."""
         from scipy.sparse import csr_array  # 0.2 s, and only for large codes
 
-        starts = np.arange(0, n * self.weight + 1, self.weight)
-        rows = csr_array((self.values.ravel(), self.indices.ravel(), starts), shape=(n, self.blocks))
-        product = (rows @ rows.T).tocoo()
-        return float(np.abs(product.data[product.row != product.col]).max(initial=0.0))
+        starts = np.arange(0, self.values.size + 1, self.weight)
+        shape = len(self), self.blocks
+        return csr_array((self.values.ravel(), self.indices.ravel(), starts), shape=shape)
+
+    @property
+    def frame(self) -> np.ndarray:
+        """Frame operator GᵀG, float64, shape (k, k)."""
+        n, k, w = len(self), self.blocks, self.weight
+        if n * k * k <= DENSE_GRAM or SPARSE_COST * w * w > k * k:
+            product: np.ndarray = self.matrix.T @ self.matrix
+            return product
+        rows = self._sparse
+        product = (rows.T @ rows).toarray()
+        return product
 
     @cached_property
     def frame_bounds(self) -> tuple[float, float]:
         """Least and largest eigenvalue (A, B) of GᵀG: A‖x‖² ≤ ‖Gx‖² ≤ B‖x‖². A = 0 if the rank is below k."""
-        spectrum = np.linalg.eigvalsh(self.matrix.T @ self.matrix)
+        frame = self.frame
+        diagonal = np.diagonal(frame)
+        apart = np.linalg.norm(frame - np.diag(diagonal))  # moves no eigenvalue by more than this
+        if apart <= DIAGONAL * diagonal.max():  # as of tight codes
+            spectrum = np.sort(diagonal)
+        else:
+            spectrum = np.linalg.eigvalsh(frame)
         low, high = float(spectrum[0]), float(spectrum[-1])
         return (low if low > self.blocks * np.finfo(np.float64).eps * high else 0.0), high
 
@@ -153,59 +173,55 @@ class Code:
     def save(self, target: Any) -> None:
         """Write the code to HDF5.
 
-        Datasets ``indices`` and ``values``, and ``matrix`` where that is small; the rest as
-        attributes.
+        Datasets ``supports`` and ``values``, and ``matrix`` where that is small; the rest as attributes.
 
         Parameters
         ----------
         target : path, or h5py group
             A file to be made, or an open group.
-        """
-        import h5py
-
-        if not isinstance(target, h5py.Group):
-            with h5py.File(target, "w") as file:
-                return self.save(file)
-        target.attrs.update(
-            schema="pdcode-code",
-            schema_version=1,
-            family=self.family,
-            blocks=self.blocks,
-            seed=self.seed,
-            options=json.dumps(dict(self.options)),
-            notes=json.dumps(self.notes),
-        )
-        target["supports"], target["values"] = self.indices, self.values
-        if len(self) * self.blocks <= DENSE_SAVE:
-            target["matrix"] = self.matrix
-
-    @classmethod
-    def load(cls, source: Any) -> Code:
-        """Read a code that `save` wrote.
-
-        Parameters
-        ----------
-        source : path, or h5py group
 
         Raises
         ------
         InputError
-            If there is no code in it.
+            If the file cannot be written.
         """
-        import h5py
+        from . import files
 
-        if not isinstance(source, h5py.Group):
-            with h5py.File(source, "r") as file:
-                return cls.load(file)
-        about = source.attrs
-        if about.get("schema") != "pdcode-code":
-            raise InputError(f"{source.file.filename}: {source.name} is not a code of pdcode")
-        return cls(
-            source["supports"][()],
-            source["values"][()],
-            int(about["blocks"]),
-            str(about["family"]),
-            int(about["seed"]),
-            json.loads(about["options"]),
-            tuple(json.loads(about["notes"])),
-        )
+        files.save(self, target)
+
+    @classmethod
+    def load(cls, source: Any) -> Code:
+        """Read a code that `save` wrote, or one of a trace: its group ``/code/<k>``.
+
+        Parameters
+        ----------
+        source : path, or h5py group
+            Of a trace, only a group is one code; `pdcode.codes.files.load_all` reads all of a file.
+
+        Raises
+        ------
+        InputError
+            If there is no such file, or no code in it.
+        """
+        from . import files
+
+        return files.load(source)
+
+
+def _panel_coherence(rows: Any, count: int) -> float:
+    """Largest |product| of one of the first `count` sparse rows and another row, of these or later."""
+    product = rows[:count] @ rows.T.tocsr()
+    line = np.repeat(np.arange(product.shape[0]), np.diff(product.indptr))
+    product.data[product.indices == line] = 0.0
+    return float(max(product.data.max(initial=0.0), -product.data.min(initial=0.0)))
+
+
+def _dense_coherence(matrix: np.ndarray) -> float:
+    """Coherence by dense products, of which only the upper triangle is made."""
+    n, most = len(matrix), 0.0
+    step = max(1, min(n, GRAM_PANEL // n, 512))
+    for first in range(0, n, step):
+        panel = np.abs(matrix[first : first + step] @ matrix[first:].T)
+        np.fill_diagonal(panel, 0.0)
+        most = max(most, float(panel.max()))
+    return most

@@ -2,44 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from ..errors import InputError
-from . import families, net
+from . import whole
 from .code import Code
+from .registry import FAMILIES, Family, family_of
+from .sizes import nearest, weight_of
+
+__all__ = ["FAMILIES", "Family", "design", "fitting_rows"]
 
 
-class Family(NamedTuple):
-    """How a family is made."""
-
-    build: Callable[..., tuple[np.ndarray, np.ndarray]]
-    weight: Callable[[int, int], int]  # default weight for n rows and k blocks
-    options: frozenset[str] = frozenset()
-    period: Callable[[int], int] = lambda blocks: blocks  # codes with a multiple of this many rows are tight
-
-
-FAMILIES: dict[str, Family] = {
-    "uncoded": Family(families.uncoded, lambda rows, blocks: 1),
-    "repetition": Family(families.repetition, lambda rows, blocks: 1),
-    "pairs": Family(families.pairs, lambda rows, blocks: 2, period=lambda blocks: 2 * blocks),
-    "random": Family(families.random, lambda rows, blocks: min(4, blocks), period=lambda blocks: 1),
-    "net": Family(net.net, net.default_weight, frozenset({"dither"})),
-}
-
-
-def _family(name: str) -> Family:
-    if name not in FAMILIES:
-        raise InputError(f"family = {name!r}: not one of {', '.join(FAMILIES)}")
-    return FAMILIES[name]
+PASSING = ("progress", "processes", "state")  # options that change nothing about the rows
 
 
 def _positive(name: str, value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
         raise InputError(f"{name} = {value!r}: not a positive whole number")
     return int(value)
+
+
+def _plain(value: Any) -> Any:
+    """Value of an option as JSON has it, so that the code can be saved."""
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tolist()
+    return list(value) if isinstance(value, tuple) else value
 
 
 def design(
@@ -50,22 +39,27 @@ def design(
     Parameters
     ----------
     family : str
-        ``uncoded``, ``repetition``, ``pairs``, ``random`` or ``net``.
+        A name in `FAMILIES`, or ``auto``: the best that fits (`pdcode.codes.auto`).
     workers : int
         Number of rows n.
     blocks : int
         Number of blocks k.
     weight : int, optional
-        Nonzeros of a row, w. Default: 1 (uncoded, repetition), 2 (pairs), min(4, k) (random), the larger of 4
-        and 2 that can be (net).
+        Nonzeros of a row, w; for ``auto`` a limit on it. Default: the family's own where it has one weight; 4
+        (random, energy); the larger of 4 and 2 that can be (net); k (optimized); no limit (auto).
     seed : int
         Key of everything that is random in the code.
     **options
-        Of the family. ``dither`` (net, default True): random column signs on each set.
+        Of the family. ``dither`` (net, default True): random column signs on each set. ``entries`` (random):
+        ``rademacher`` or ``gaussian``; ``balanced`` (random, default False). ``degree`` and ``kind`` (graph).
+        Those of optimized and energy: see there. Of every family: ``whole`` = [n', k', w'], which makes the
+        design of that size and cuts its rows and blocks or adds rows of redrawn copies
+        (`pdcode.codes.whole`); ``dithered`` = [[seed, epoch], …], redraws.
 
     Returns
     -------
     Code
+        Made again by its family, size, seed and options.
 
     Raises
     ------
@@ -79,29 +73,82 @@ def design(
     >>> code.coherence, round(code.tightness, 12)
     (0.25, 1.0)
     """
-    made = _family(family)
     n, k = _positive("workers", workers), _positive("blocks", blocks)
-    w = made.weight(n, k) if weight is None else _positive("weight", weight)
+    w = None if weight is None else _positive("weight", weight)
     if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed < 2**63:
         raise InputError(f"seed = {seed!r}: not a whole number from 0 to 2^63 - 1")
-    for name in options:
-        if name not in made.options:
+    if family == "auto":
+        from .auto import choose  # it designs codes itself
+
+        for name in options:
+            raise InputError(f"{name} = {options[name]!r}: not an option of the auto code")
+        return choose(n, k, w, int(seed))
+    made, given = family_of(family), dict(options)
+    redraws, size = given.pop("dithered", []), given.pop("whole", None)
+    for name in given:
+        if name not in made.option_names:
             raise InputError(f"{name} = {options[name]!r}: not an option of the {family} code")
-    if weight is not None and w > k:
-        raise InputError(f"weight = {w}: more than the {k} blocks; nearest: {k}")
-    indices, values = made.build(n, k, w, int(seed), **options)
+    if size is None:
+        code = _designed(family, made, n, k, w, int(seed), given)
+    else:
+        code = _fitted(family, whole.size(size), n, k, w, int(seed), given)
+    for key, epoch in _redraws(redraws):
+        code = code.dithered(key, epoch)
+    return code
+
+
+def _redraws(value: Any) -> list[tuple[int, int]]:
+    """Check the option ``dithered``: pairs [seed, epoch]."""
+    pairs: list[Any] = list(value) if isinstance(value, list | tuple) else [None]
+    for pair in pairs:
+        if not (
+            isinstance(pair, list | tuple)
+            and len(pair) == 2
+            and all(
+                isinstance(each, int) and not isinstance(each, bool) and 0 <= each < 2**63 for each in pair
+            )
+        ):
+            raise InputError(f"dithered = {value!r}: not a list of [seed, epoch] pairs")
+    return [(pair[0], pair[1]) for pair in pairs]
+
+
+def _designed(
+    family: str, made: Family, n: int, k: int, w: int | None, seed: int, options: dict[str, Any]
+) -> Code:
+    if w is not None and w > k and made.any_weight:
+        raise InputError(f"weight = {w}: more than the {k} blocks; {nearest((n, k, k))}")
+    if made.checks or made.shapes is None:
+        fitting = w if w is not None else made.weight(n, k) if made.weight else k
+    else:
+        fitting = weight_of(family, made.shapes, n, k, w)
+    indices, values = made.build(n, k, fitting, seed, **options)
     notes: list[str] = []
-    if n % made.period(k):
+    if made.period and n % made.period(k):
         notes.append(
             f"{n} rows are not a multiple of {made.period(k)}: the last round is cut short, not tight"
         )
-    return Code(indices, values, k, family, int(seed), options, tuple(notes))
+    plain = {name: _plain(value) for name, value in options.items() if name not in PASSING}
+    return Code(indices, values, k, family, seed, plain, tuple(notes))
+
+
+def _fitted(
+    family: str, size: tuple[int, int, int], n: int, k: int, w: int | None, seed: int, options: dict[str, Any]
+) -> Code:
+    base = design(family, *size, seed, **options)
+    indices, values, notes = whole.fit(base, n, k, seed, family_of(family).period is not None)
+    if w not in (None, indices.shape[1]):
+        raise InputError(
+            f"weight = {w}: the {family} code fitted to {k} blocks has another; "
+            + nearest((n, k, indices.shape[1]))
+        )
+    return Code(indices, values, k, family, seed, {**base.options, "whole": list(size)}, tuple(notes))
 
 
 def fitting_rows(family: str, least: int, blocks: int) -> int:
     """Smallest number of rows ≥ `least` with which a code of a family is whole.
 
-    Whole: of full rank (random: likely so), and tight where the family can be.
+    Whole: of full rank (random and graph: likely so), and tight where the family can be. Where the family has
+    no code of so many rows or over so many blocks, a number for `design` to refuse.
 
     Parameters
     ----------
@@ -112,5 +159,11 @@ def fitting_rows(family: str, least: int, blocks: int) -> int:
     blocks : int
         Number of blocks k.
     """
-    period = _family(family).period(blocks)
+    if family == "auto":
+        return -(-least // blocks) * blocks
+    made = family_of(family)
+    if made.period is None and made.shapes is not None:
+        sizes = [int(shape.rows) for shape in made.shapes(blocks) if shape.rows >= least]
+        return min(sizes, default=max(least, blocks))
+    period = made.period(blocks) if made.period else 1
     return max(-(-least // period) * period, blocks)

@@ -6,27 +6,32 @@ import numpy as np
 
 from ..errors import InputError
 from . import keyed
+from .sizes import Shape, nearest
+
+ENTRIES = ("rademacher", "gaussian")
 
 
-def _weight_is(family: str, weight: int, only: int) -> None:
+def _weight_is(family: str, rows: int, blocks: int, weight: int, only: int) -> None:
     if weight != only:
-        raise InputError(f"weight = {weight}: the {family} code has weight {only}")
+        raise InputError(
+            f"weight = {weight}: the {family} code has weight {only}; {nearest((rows, blocks, only))}"
+        )
 
 
 def uncoded(rows: int, blocks: int, weight: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Row i is block i mod k, for any n; blocks = 1 is the whole gradient from everyone."""
-    _weight_is("uncoded", weight, 1)
+    _weight_is("uncoded", rows, blocks, weight, 1)
     return np.arange(rows)[:, None] % blocks, np.ones((rows, 1))
 
 
 def repetition(rows: int, blocks: int, weight: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Each block n/k times, row i being block i mod k; n is a multiple of k."""
-    _weight_is("repetition", weight, 1)
+    _weight_is("repetition", -(-rows // blocks) * blocks, blocks, weight, 1)
     if rows % blocks:
         below = rows // blocks * blocks
-        nearest = f"{below} or {below + blocks}" if below else f"{blocks}"
+        near = [(rounds, blocks, 1) for rounds in (below, below + blocks) if rounds]
         raise InputError(
-            f"workers = {rows}: repetition needs a multiple of {blocks} blocks; nearest: {nearest}"
+            f"workers = {rows}: repetition needs a multiple of {blocks} blocks; {nearest(*near)}"
         )
     return uncoded(rows, blocks, weight, seed)
 
@@ -39,11 +44,14 @@ def pairs(rows: int, blocks: int, weight: int, seed: int) -> tuple[np.ndarray, n
     random but for the last, which sees to that. Hence n ≥ k rows have rank k, and any 2k from a multiple of k
     are tight.
     """
-    _weight_is("pairs", weight, 2)
+    _weight_is("pairs", max(rows, blocks, 2), max(blocks, 2), weight, 2)
     if blocks < 2:
-        raise InputError(f"blocks = {blocks}: pairs need at least 2 blocks")
+        raise InputError(f"blocks = {blocks}: pairs need at least 2 blocks; {nearest((max(rows, 2), 2, 2))}")
     if rows < blocks:
-        raise InputError(f"workers = {rows}: pairs need a row a block for full rank; nearest: {blocks}")
+        near = [(rows, rows, 2)] if rows > 1 else []
+        raise InputError(
+            f"workers = {rows}: pairs need a row a block for full rank; {nearest((blocks, blocks, 2), *near)}"
+        )
     ring = keyed.signs(seed, keyed.SIGNS, 0, (blocks,))
     if np.count_nonzero(ring > 0) % 2 == 0:
         ring[-1] = -ring[-1]
@@ -53,17 +61,74 @@ def pairs(rows: int, blocks: int, weight: int, seed: int) -> tuple[np.ndarray, n
     return indices, np.stack([np.ones(rows), second], axis=1) / np.sqrt(2.0)
 
 
-def random(rows: int, blocks: int, weight: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Each row has w distinct random blocks with entries ±1/√w (sparse Rademacher), keyed by the seed.
+def _even_supports(rows: int, blocks: int, weight: int, seed: int) -> np.ndarray:
+    """Random supports in which blocks occur equally often, but for one: a row takes the least used ones."""
+    indices, used = np.empty((rows, weight), np.int64), np.zeros(blocks)
+    ties = keyed.uniforms(seed, keyed.SUPPORTS, 0, (rows, blocks))
+    for row, tie in zip(indices, ties, strict=True):
+        row[:] = np.argsort(used + tie)[:weight]
+        used[row] += 1
+    return indices
+
+
+def random(
+    rows: int, blocks: int, weight: int, seed: int, entries: str = "rademacher", balanced: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
+    """Each row has w distinct random blocks, keyed by the seed.
 
     Supports are drawn by Floyd's algorithm (Bentley and Floyd, "A sample of brilliance", CACM 1987), all rows
     at once.
+
+    Parameters
+    ----------
+    rows, blocks, weight, seed : int
+        n, k, w and the key.
+    entries : str
+        ``rademacher``: ±1/√w; ``gaussian``: normal (Box and Muller 1958), then scaled to norm 1.
+    balanced : bool
+        Whether all blocks occur equally often (but for one), which repairs the rank of light codes.
     """
-    draws = keyed.uniforms(seed, keyed.SUPPORTS, 0, (weight, rows))
-    indices = np.empty((rows, weight), np.int64)
-    for t in range(weight):
-        last = blocks - weight + t
-        pick = (draws[t] * (last + 1)).astype(np.int64)
-        taken = (indices[:, :t] == pick[:, None]).any(axis=1)
-        indices[:, t] = np.where(taken, last, pick)
-    return indices, keyed.signs(seed, keyed.SIGNS, 0, (rows, weight)) / np.sqrt(weight)
+    if entries not in ENTRIES:
+        raise InputError(f"entries = {entries!r}: not one of {', '.join(ENTRIES)}")
+    if not isinstance(balanced, bool):
+        raise InputError(f"balanced = {balanced!r}: neither true nor false")
+    if balanced:
+        indices = _even_supports(rows, blocks, weight, seed)
+    else:
+        indices = np.empty((rows, weight), np.int64)
+        draws = keyed.uniforms(seed, keyed.SUPPORTS, 0, (weight, rows))
+        for t in range(weight):
+            last = blocks - weight + t
+            pick = (draws[t] * (last + 1)).astype(np.int64)
+            taken = (indices[:, :t] == pick[:, None]).any(axis=1)
+            indices[:, t] = np.where(taken, last, pick)
+    if entries == "rademacher":
+        return indices, keyed.signs(seed, keyed.SIGNS, 0, (rows, weight)) / np.sqrt(weight)
+    radius, angle = keyed.uniforms(seed, keyed.SIGNS, 1, (2, rows, weight))
+    values = np.sqrt(-2 * np.log1p(-radius)) * np.cos(2 * np.pi * angle)
+    norms = np.linalg.norm(values, axis=1, keepdims=True)
+    if not norms.all():  # a draw of 0 exactly, which no direction belongs to
+        values[~norms[:, 0].astype(bool), 0] = norms[norms == 0] = 1.0
+    return indices, values / norms
+
+
+def any_rows(weight: int) -> list[Shape]:
+    """Sizes of a family that has any number of rows of one weight."""
+    return [Shape(float("inf"), weight, exact=False)]
+
+
+def pairs_shapes(blocks: int) -> list[Shape]:
+    """Sizes of the ring of pairs."""
+    return [Shape(float("inf"), 2, exact=False, least=blocks)] if blocks > 1 else []
+
+
+def repeated_coherence(rows: int, blocks: int, weight: int) -> float:
+    """1 as soon as a block comes again."""
+    return float(rows > blocks)
+
+
+def pairs_coherence(rows: int, blocks: int, weight: int) -> float:
+    """½ of neighbours on the ring; 1 from the third lap on."""
+    if rows > 2 * blocks or (blocks == 2 and rows > 2):
+        return 1.0
+    return 0.5 if blocks > 2 else 0.0

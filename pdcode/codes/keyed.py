@@ -7,7 +7,8 @@ import numpy as np
 from ..kernels import philox
 from ..rng import CODE
 
-SIGNS, SUPPORTS, PERMUTATION = 0, 1, 2  # purposes; they take the place of the worker in the counter
+SIGNS, SUPPORTS, PERMUTATION = 0, 1, 2
+"""Purposes; they take the place of the worker in the counter."""
 
 
 def uniforms(seed: int, purpose: int, epoch: int, shape: tuple[int, ...]) -> np.ndarray:

@@ -1,127 +1,91 @@
-"""Nets, the default static code: Hadamard rows on the sets of partitions of the blocks.
+"""Nets, the default static code: orthogonal rows on the sets of partitions of the blocks.
 
-Two sets of different partitions meet in one block at the most. The k = w·m blocks are the points (i, x) with
-i = 0 … w-1 and x in a ring of m elements; point (i, x) is block i·m + x. Partition c consists of the m sets
-{(i, x + c·i) : i = 0 … w-1}, one for each x. Sets of partitions c ≠ c' meet in at most one point if
-(c - c')(i - i') ≠ 0 for all i ≠ i'. There are two rings: the integers modulo m and, for m a power of two, the
-field GF(m); the one that admits more partitions is taken. Where w divides m, cutting each column (i, ·) into
-sets of w adds one partition more.
-
-On each set stand the w rows of a Sylvester-Hadamard matrix over √w, with a random sign a column (dither),
-which repairs the rank of subsets and changes neither coherence nor tightness. So rows of different partitions
-have inner product 0 or ±1/w, and those of one partition are an orthonormal basis of R^k: coherence 1/w (0 for
-a single partition), and GᵀG = (n/k) I.
+Two sets of different partitions meet in one block at the most (`partitions`). On each set of c blocks stand
+the c rows of an orthogonal weighing matrix W(c, w) over √w (`weighing`): a Hadamard matrix where one of order
+w is known, and then c = w; else, say, a conference matrix of order c = w + 1. A random sign a column (dither)
+repairs the rank of subsets of rows and changes neither coherence nor tightness. So rows of different
+partitions have inner product 0 or ±1/w, and those of one partition are an orthonormal basis of R^k: coherence
+1/w (0 for a single partition), and GᵀG = (n/k) I.
 """
 
 from __future__ import annotations
 
-from math import gcd, inf
-
 import numpy as np
 
 from ..errors import InputError
-from . import binary_field, keyed
+from . import keyed
+from .partitions import most, partitions, plain_most
+from .sizes import Shape, nearest
+from .weighing import order, weighing, weights
 
-
-def hadamard(order: int) -> np.ndarray:
-    """Sylvester's Hadamard matrix, float64, shape (order, order); the order is a power of two."""
-    matrix = np.ones((1, 1))
-    while len(matrix) < order:
-        matrix = np.block([[matrix, matrix], [matrix, -matrix]])
-    return matrix
-
-
-def _modular(m: int, w: int) -> int:
-    """Partitions that the integers modulo m admit: m | c·d has no solution with 0 < c < this, 0 < d < w."""
-    return min(m // gcd(m, d) for d in range(1, w))
-
-
-def _field(m: int, w: int) -> int:
-    """Partitions that GF(m) admits; a field has no zero divisors, but needs w distinct elements i."""
-    return m if m & (m - 1) == 0 and w <= m else 1
+HEAVIEST = 128  # of the weights that are proposed to one who does not name a weight
 
 
 def most_partitions(blocks: int, weight: int) -> float:
     """Most partitions that the construction has; infinity for weight 1, where all partitions are the same."""
-    if weight == 1:
-        return inf
-    m = blocks // weight
-    return max(_modular(m, weight), _field(m, weight)) + (m % weight == 0)
-
-
-def partitions(blocks: int, weight: int, count: int) -> np.ndarray:
-    """Partition the blocks in several ways; sets of different partitions share one block at the most.
-
-    Parameters
-    ----------
-    blocks, weight : int
-        k, a multiple of w.
-    count : int
-        Number of partitions, at most `most_partitions`.
-
-    Returns
-    -------
-    ndarray of int64, shape (count, k/w, w)
-        Blocks of each set of each partition.
-    """
-    m = blocks // weight
-    if weight == 1:
-        return np.broadcast_to(np.arange(blocks)[:, None], (count, blocks, 1))
-    modular, field = _modular(m, weight), _field(m, weight)
-    slanted = min(count, max(modular, field))
-    c, x, i = np.ogrid[:slanted, :m, :weight]
-    points = x ^ binary_field.multiply(c, i, m.bit_length() - 1) if field > modular else (x + c * i) % m
-    sets = i * m + points
-    if count > slanted:  # the columns themselves, cut into sets
-        sets = np.concatenate([sets, np.arange(blocks).reshape(1, m, weight)])
-    return sets
+    return most(blocks, order(weight)) if blocks % order(weight) == 0 else 0
 
 
 def default_weight(rows: int, blocks: int) -> int:
     """Return 4, or 2 where that is the heaviest net that exists; else a weight for `check` to refuse."""
-    for weight in (4, 2):
-        if blocks % weight == 0 and rows <= most_partitions(blocks, weight) * blocks:
-            return weight
+    for limit in (plain_most, most):  # the plain construction decides where it can
+        for weight in (4, 2):
+            if blocks % weight == 0 and rows <= limit(blocks, weight) * blocks:
+                return weight
     return min(4, 1 << blocks.bit_length() - 1)
 
 
-def _multiples(weight: int, near: int) -> str:
-    below = near // weight * weight
-    return f"{below} or {below + weight}" if below else f"{weight}"
+def shapes(blocks: int) -> list[Shape]:
+    """Sizes of the nets over k blocks, of weights up to `HEAVIEST`."""
+    sizes = [c for c in range(1, min(blocks, HEAVIEST) + 1) if blocks % c == 0]
+    return [Shape(most(blocks, c) * blocks, w, exact=False) for c in sizes for w in weights(c)]
+
+
+def _possible(rows: int, blocks: int, weight: int) -> bool:
+    return rows <= most_partitions(blocks, weight) * blocks
 
 
 def check(rows: int, blocks: int, weight: int) -> None:
     """Raise InputError, with the nearest possible parameters, unless the construction exists."""
-    if weight & (weight - 1):
-        below = 1 << weight.bit_length() - 1
-        raise InputError(
-            f"weight = {weight}: not a power of two, as a net needs; nearest: {below} or {2 * below}"
+    if _possible(rows, blocks, weight):
+        return
+    size, limit = order(weight), int(min(most_partitions(blocks, weight) * blocks, rows))
+    larger = -(-(blocks + 1) // size) * size
+    while not _possible(rows, larger, weight):
+        larger += size
+    smaller = (blocks - 1) // size * size
+    while smaller > 0 and not _possible(rows, smaller, weight) and blocks - smaller <= larger - blocks:
+        smaller -= size
+    lighter = next(w for w in range(min(weight, blocks + 1) - 1, 0, -1) if _possible(rows, blocks, w))
+    heavier = (w for w in range(weight + 1, min(2 * weight, blocks) + 1) if _possible(rows, blocks, w))
+    near = [
+        *([(limit, blocks, weight)] if limit else []),
+        *([(rows, smaller, weight)] if smaller > 0 and _possible(rows, smaller, weight) else []),
+        (rows, larger, weight),
+        (rows, blocks, lighter),
+        *((rows, blocks, w) for w in list(heavier)[:1]),
+    ]
+    if limit:
+        refusal = (
+            f"workers = {rows}: a net of weight {weight} over {blocks} blocks has at most {limit} rows; "
         )
-    if blocks % weight:
-        divisor = blocks & -blocks
-        raise InputError(
-            f"blocks = {blocks}: not a multiple of the net's weight {weight}; "
-            f"nearest: blocks = {_multiples(weight, blocks)}, or weight = {divisor}"
-        )
-    most = most_partitions(blocks, weight) * blocks
-    if rows > most:
-        larger, lighter = blocks + weight, weight // 2
-        while rows > most_partitions(larger, weight) * larger:
-            larger += weight
-        while rows > most_partitions(blocks, lighter) * blocks:
-            lighter //= 2
-        raise InputError(
-            f"workers = {rows}: a net of weight {weight} over {blocks} blocks has at most {most} rows; "
-            f"nearest: {most} rows, blocks = {larger}, or weight = {lighter}"
-        )
+    else:
+        sets = f" (sets of {size} blocks)" if size != weight else ""
+        refusal = f"blocks = {blocks}: not a multiple of {size}, as a net of weight {weight}{sets} needs; "
+    raise InputError(refusal + nearest(*near))
+
+
+def coherence(rows: int, blocks: int, weight: int) -> float:
+    """1/w, or 0 for a single partition."""
+    return 1 / weight if rows > blocks else 0.0
 
 
 def net(rows: int, blocks: int, weight: int, seed: int, dither: bool = True) -> tuple[np.ndarray, np.ndarray]:
     """Make the sparse rows of a net.
 
-    Within a partition the first Hadamard row of every set comes first, then the second of every set, and so
-    on: k/w consecutive rows touch each block once, and k consecutive ones, from a multiple of k, are an
-    orthonormal basis.
+    Within a partition the first row of every set comes first, then the second of every set, and so on: with
+    c = w, k/w consecutive rows touch each block once, and k consecutive ones, from a multiple of k, are an
+    orthonormal basis. The design is of this project; its parts are cited in `partitions` and `weighing`.
 
     Parameters
     ----------
@@ -140,13 +104,21 @@ def net(rows: int, blocks: int, weight: int, seed: int, dither: bool = True) -> 
     Raises
     ------
     InputError
-        If w is not a power of two, w does not divide k, or n is too large.
+        If the size c of the sets does not divide k, n is too large, or `dither` is not a truth value.
     """
+    if not isinstance(dither, bool):
+        raise InputError(f"dither = {dither!r}: not true or false")
     check(rows, blocks, weight)
-    sets = partitions(blocks, weight, -(-rows // blocks))[:, None]  # (t, 1, k/w, w)
-    values = hadamard(weight)[:, None, :] / np.sqrt(weight)  # (w, 1, w): Hadamard row, any set, column
+    matrix = weighing(weight)
+    size = len(matrix)
+    columns = np.nonzero(matrix)[1].reshape(size, 1, weight)  # of the nonzeros of each row of the matrix
+    sets = partitions(blocks, size, -(-rows // blocks))[:, None]  # (t, 1, k/c, c)
+    shape = (sets.shape[0], size, blocks // size, weight)  # partition, row of the matrix, set, nonzero
+    values = np.take_along_axis(matrix[:, None], columns, axis=2) / np.sqrt(weight)
     if dither:
-        values = values * keyed.signs(seed, keyed.SIGNS, 0, sets.shape)
-    shape = (sets.shape[0], weight, blocks // weight, weight)
+        signs = keyed.signs(seed, keyed.SIGNS, 0, sets.shape)
+        values = values * (signs if size == weight else np.take_along_axis(signs, columns[None], axis=3))
+    if size != weight:
+        sets = np.take_along_axis(sets, columns[None], axis=3)
     indices = np.broadcast_to(sets, shape).reshape(-1, weight)[:rows]
     return indices, np.broadcast_to(values, shape).reshape(-1, weight)[:rows]

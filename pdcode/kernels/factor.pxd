@@ -1,3 +1,6 @@
+from libc.stdint cimport int32_t
+
+
 cdef extern from "factor.h" nogil:
     struct factorisation:
         Py_ssize_t length, capacity, count, rank
@@ -7,11 +10,21 @@ cdef extern from "factor.h" nogil:
         double *right
         double *solver
         double *work
+    void factorisation_begin(factorisation *f, double prior)
     int factorisation_add(factorisation *f, const double *codeword)
+    void factorisation_inverse(const factorisation *f, double *inverse)
 
 
 cdef class Factorisation:
     cdef factorisation state
-    cdef double[::1] memory  # all buffers of state
-    cdef object left, solver, inverse  # numpy arrays
+    cdef double[::1] fixed  # all buffers of state whose size capacity does not change
+    cdef double[::1] scratch  # work of state
+    cdef double[:, ::1] words  # codewords taken in, densely; the rows after them are scratch
+    cdef object left, right, solver, inverse, codes
+    cdef double given  # the prior
     cdef bint current  # whether inverse holds that of all codewords
+    cdef int scatter(self, Py_ssize_t q, const int32_t[:] indices, const float *single,
+                     const double *full) except -1
+    cdef int fold(self, const double *row) noexcept nogil
+    cdef int push(self) noexcept nogil
+    cdef int room(self, Py_ssize_t rows) except -1

@@ -1,6 +1,7 @@
 """Least squares on codewords, one more at a time."""
 
 import numpy
+from libc.stdint cimport int32_t
 
 
 cdef double *address(double[::1] array):
@@ -15,14 +16,17 @@ cdef class Factorisation:
     where codewords are fewer than blocks, repeated, or contradict each other. A complete orthogonal
     factorisation is updated with each codeword, at O(k * count) flops (csrc/factor.c); the pseudoinverse is
     one small product of two of its factors, made when it is asked for. Nothing is allocated after the object
-    is made.
+    is made, unless codewords exceed the capacity.
 
     Parameters
     ----------
     k : int
         Number of blocks.
     capacity : int
-        Most codewords that will be added between two resets.
+        Codewords between two resets for which room is made at once; it doubles when needed.
+    prior : float
+        If positive, the solution is that of ridge regression, (A'A + prior**2 I)^-1 A' instead of the
+        pseudoinverse of A, and the rank is k from the beginning.
 
     Attributes
     ----------
@@ -34,27 +38,70 @@ cdef class Factorisation:
     Raises
     ------
     ValueError
-        If k or capacity is less than 1.
+        If k or capacity is less than 1, or prior is negative or not finite.
     """
 
-    def __init__(self, Py_ssize_t k, Py_ssize_t capacity):
+    def __init__(self, Py_ssize_t k, Py_ssize_t capacity, double prior=0.0):
         if k < 1 or capacity < 1:
             raise ValueError(f"k is {k}, capacity is {capacity}: both must be at least 1")
-        buffer = numpy.zeros(2 * capacity * k + 3 * k * k + 4 * k + capacity)
-        left, inverse, middle, right, solver, work = numpy.split(
-            buffer, numpy.cumsum([capacity * k, capacity * k, k * k, k * k, k * k]))
-        self.memory = buffer
-        self.left = left.reshape(k, capacity)
+        if not 0 <= prior < float("inf"):
+            raise ValueError(f"prior is {prior}: must be finite and not negative")
+        buffer = numpy.zeros(3 * k * k)
+        middle, right, solver = numpy.split(buffer, 3)
+        self.fixed = buffer
+        self.right = right.reshape(k, k)
         self.solver = solver.reshape(k, k)
-        self.inverse = inverse.reshape(capacity, k)
+        self.given = prior
         self.state.length = k
-        self.state.capacity = capacity
-        self.state.left = address(left)
+        self.state.capacity = 0
         self.state.middle = address(middle)
         self.state.right = address(right)
         self.state.solver = address(solver)
-        self.state.work = address(work)
+        self.left = numpy.zeros((k, 0))
+        self.codes = numpy.zeros((0, k))
+        self.room(capacity)
         self.reset()
+
+    cdef int room(self, Py_ssize_t rows) except -1:
+        """Make room for so many codewords in all."""
+        cdef Py_ssize_t k = self.state.length, old = self.state.capacity, new
+        if rows <= old:
+            return 0
+        new = max(rows, 2 * old)
+        left, codes = numpy.zeros((k, new)), numpy.zeros((new + 1, k))
+        left[:, :old], codes[:len(self.codes)] = self.left, self.codes
+        work = numpy.zeros(4 * k + new)
+        self.left, self.codes, self.words = left, codes, codes
+        self.inverse, self.scratch = numpy.empty((new, k)), work
+        self.state.left = address(left.reshape(-1))
+        self.state.work = address(work)
+        self.state.capacity = new
+        self.current = False
+        return 0
+
+    cdef int scatter(self, Py_ssize_t q, const int32_t[:] indices, const float *single,
+                     const double *full) except -1:
+        """Write a codeword into a row of words after the last one; entries of the same block add up."""
+        cdef double[:, ::1] words = self.words
+        cdef Py_ssize_t t, k = self.state.length
+        cdef double value
+        words[q, :] = 0
+        for t in range(indices.shape[0]):
+            value = single[t] if single != NULL else full[t]
+            if 0 <= indices[t] < k:
+                words[q, indices[t]] += value
+            elif value != 0:
+                raise ValueError(f"codeword has a weight for block {indices[t]}: blocks are 0 to {k - 1}")
+        return 0
+
+    cdef int fold(self, const double *row) noexcept nogil:
+        """Take a row into the factorisation; return whether the rank grew."""
+        self.current = False
+        return factorisation_add(&self.state, row)
+
+    cdef int push(self) noexcept nogil:
+        """Take in the codeword that is in the row after the last one; return whether the rank grew."""
+        return self.fold(&self.words[self.state.count, 0])
 
     @property
     def count(self):
@@ -63,8 +110,22 @@ cdef class Factorisation:
 
     @property
     def rank(self):
-        """Rank of the codewords added."""
+        """Rank of the codewords added, or k if there is a prior."""
         return self.state.rank
+
+    @property
+    def codewords(self):
+        """The (count, k) float64 codewords added: a view."""
+        return self.codes[:self.state.count]
+
+    @property
+    def basis(self):
+        """The (rank, count) float64 matrix U': its columns are codewords in the basis of their row space.
+
+        ``U @ U'`` maps payloads to what the solution says of them: the hat matrix. A view, good until the
+        next `add`.
+        """
+        return self.left[:self.state.rank, :self.state.count]
 
     def add(self, const double[::1] codeword):
         """Take one codeword in.
@@ -81,30 +142,56 @@ cdef class Factorisation:
         Raises
         ------
         ValueError
-            If the codeword has another length, or `capacity` codewords are in already.
+            If the codeword has another length.
         """
-        cdef bint grew
         if codeword.shape[0] != self.state.length:
             raise ValueError(f"codeword has {codeword.shape[0]} entries: must be {self.state.length}")
-        if self.state.count == self.state.capacity:
-            raise ValueError(f"all {self.state.capacity} codewords of the capacity are in")
-        self.current = False
-        with nogil:
-            grew = factorisation_add(&self.state, &codeword[0])
-        return grew
+        self.room(self.state.count + 1)
+        self.words[self.state.count, :] = codeword
+        return bool(self.push())
+
+    def add_sparse(self, const int32_t[:, ::1] indices, values):
+        """Take the codewords of one arrival in.
+
+        Parameters
+        ----------
+        indices : array (r, w), int32
+            Blocks of each codeword; weights of a block that is named repeatedly add up.
+        values : array (r, w), float32 or float64
+            Their weights.
+
+        Raises
+        ------
+        ValueError
+            If shapes, strides or types do not fit, or a block with a weight is not from 0 to k - 1.
+        """
+        cdef const float[:, ::1] single = None
+        cdef const double[:, ::1] full = None
+        cdef Py_ssize_t row, _row, rows = indices.shape[0], weight = indices.shape[1]
+        if values.shape != (rows, weight):
+            raise ValueError("indices and values must have the same shape (r, w)")
+        if values.itemsize == sizeof(float):
+            single = values
+        else:
+            full = values
+        self.room(self.state.count + rows)
+        for row in range(rows):
+            self.scatter(self.state.count + row, indices[row],
+                         &single[row, 0] if single is not None else NULL,
+                         &full[row, 0] if full is not None else NULL)
+        for _row in range(rows):
+            self.push()
 
     def pseudoinverse(self):
         """The (k, count) float64 pseudoinverse: a view with contiguous columns, good until the next `add`."""
-        cdef Py_ssize_t rank = self.state.rank, count = self.state.count
-        inverse = self.inverse[:count]
+        cdef double[:, ::1] inverse = self.inverse
         if not self.current:
-            numpy.matmul(self.left[:rank, :count].T, self.solver[:rank], out=inverse)
+            with nogil:
+                factorisation_inverse(&self.state, &inverse[0, 0])
             self.current = True
-        return inverse.T
+        return self.inverse[:self.state.count].T
 
     def reset(self):
         """Forget all codewords."""
-        self.state.count = 0
-        self.state.rank = 0
-        self.state.largest = 0
+        factorisation_begin(&self.state, self.given)
         self.current = False

@@ -118,18 +118,12 @@ def adjoint_decode(accumulator, indices, values, payload, scale):
 
 
 def tracking_decode(estimate, indices, values, payload, step):
-    """Codeword by codeword: estimate_j += step * g_j * residual; the residuals' squared norm."""
+    """One codeword at a time: estimate_j += step * g_j * residual / |g|^2; the residuals' squared norm."""
     block, residuals = payload.shape[1], payload.copy()
     for g, residual in zip(dense(indices, values, -(-len(estimate) // block)), residuals, strict=True):
         residual -= g @ padded(estimate[None], block)[0]
-        estimate += step * numpy.outer(g, residual).ravel()[: len(estimate)]
+        estimate += step / ((g @ g) or 1) * numpy.outer(g, residual).ravel()[: len(estimate)]
     return float((residuals**2).sum())
-
-
-def gather(payloads, start, out):
-    """Row i of out = elements from start on of payloads[i]: arrays, where the kernel takes addresses."""
-    for row, payload in zip(out, payloads, strict=True):
-        row[:] = payload[start : start + len(row)]
 
 
 def pseudoinverse(codewords):
@@ -177,3 +171,107 @@ def integers(seed, stream, worker, task, bound, out):
 def uniforms(seed, stream, worker, task, out):
     """Multiples of 2**-53 in [0, 1)."""
     out[:] = (philox(seed, stream, worker, task, len(out)) >> numpy.uint64(11)) * 2.0**-53
+
+
+def round_at_random(x, step, lanes):
+    """x in steps: magnitudes get 16 binary digits behind the point, lanes are added, the digits dropped."""
+    fixed = (numpy.abs(x) / step * numpy.float32(65536) + numpy.float32(0.5)).astype("i8")
+    return numpy.copysign((fixed + lanes) >> 16, x).astype("f4")
+
+
+def to_bfloat16(x, lanes):
+    """Upper halves of float32, after the lanes have been added to the lower halves."""
+    return ((numpy.where(numpy.isfinite(x), lanes, 0) + x.view("u4")) >> 16).astype("<u2")
+
+
+def to_float16(x, lanes):
+    """A step is 2**-10 of the power of two below x, and 2**-24 for denormal numbers."""
+    step = numpy.exp2(numpy.maximum(numpy.frexp(numpy.nan_to_num(x, posinf=0, neginf=0))[1] - 11, -24))
+    rounded = round_at_random(numpy.where(numpy.isfinite(x), x, 0), step.astype("f4"), lanes) * step
+    return numpy.where(numpy.isfinite(x), rounded, x).astype("<f2")
+
+
+def to_int8(x, lanes):
+    """Codes, and scales: 1/127 of each group's largest magnitude. x is (r, groups, 1024)."""
+    top = numpy.abs(x).max(axis=2, keepdims=True, initial=0)
+    scales = numpy.where(top < 127 * 2.0**-126, 0, numpy.minimum(top, 3.4028203e38) / numpy.float32(127))
+    steps, finite = numpy.where(scales > 0, scales, numpy.inf).astype("f4"), numpy.isfinite(top)
+    codes = round_at_random(numpy.where(finite, x, 0), numpy.where(finite, steps, 1), lanes)
+    return numpy.clip(codes, -127, 127).astype("i1"), numpy.where(finite, scales, numpy.nan).astype("<f4")
+
+
+def quantise_encode(kind, source, out, rows, seed, stream, worker, task, part=0):
+    """`quantise.encode` for bfloat16 (kind 2), float16 (3) and int8 (4)."""
+    x = padded(source.astype("f4").reshape(rows if kind == 4 else 1, -1), 1024)
+    x = numpy.where(numpy.abs(x) > {2: 3.3895313e38, 3: 65504, 4: 3.4028235e38}[kind], x * numpy.inf, x)
+    keys = numpy.array([seed, stream, 0, part, worker, task], numpy.uint64)
+    words = numpy.random.Philox(key=keys[:2], counter=keys[2:]).random_raw(x.size // 4)
+    lanes = words.astype("<u8").view("<u2").astype("i8").reshape(x.shape)
+    codes, scales = to_int8(x, lanes) if kind == 4 else ((to_bfloat16, to_float16)[kind - 2](x, lanes), x[:0])
+    codes = codes.reshape(len(x), -1)[:, : source.size // len(x)]
+    out[:] = numpy.frombuffer((scales.tobytes() + codes.tobytes()).ljust(len(out), b"\0"), "u1")
+
+
+def quantise_decode(kind, payload, out, rows):
+    """`quantise.decode` for float16 (kind 3) and int8 (4)."""
+    groups = -(-out.size // rows // 1024)
+    scales = payload[: 4 * rows * groups].view("<f4").astype(out.dtype).repeat(1024).reshape(rows, -1)
+    codes = payload[4 * rows * groups :][: out.size].view("i1").reshape(rows, -1)
+    out[:] = payload.view("<f2")[: out.size] if kind == 3 else (codes * scales[:, : codes.shape[1]]).ravel()
+
+
+def all_finite(values):
+    """Whether no element is NaN or infinite."""
+    return bool(numpy.isfinite(values).all())
+
+
+def combine(payloads, start, matrix, out):
+    """out = matrix' @ payloads[:, start : start + T]: arrays, where the kernel takes addresses."""
+    out[:] = matrix.T @ numpy.array([payload[start : start + out.shape[1]] for payload in payloads])
+
+
+def posterior(codewords, covariance, noise):
+    """Gain (k, count) and tr(P) of the estimate with least mean square error."""
+    gram = codewords @ covariance @ codewords.T + noise * numpy.eye(len(codewords))
+    gain = covariance @ codewords.T @ numpy.linalg.inv(gram)
+    return gain, float(numpy.trace(covariance - gain @ codewords @ covariance))
+
+
+def peel(codewords):
+    """Pairs of codeword and block, in an order in which they can be released."""
+    known, pairs = numpy.zeros(codewords.shape[1], bool), []
+    while len(ready := numpy.flatnonzero(((codewords != 0) & ~known).sum(axis=1) == 1)):
+        pairs.append((int(ready[0]), int(numpy.flatnonzero((codewords[ready[0]] != 0) & ~known)[0])))
+        known[pairs[-1][1]] = True
+    return pairs
+
+
+def matched_select(directions, indices, values):
+    """Cut directions (m, k) to codewords, one after the other; all lose what lies along each."""
+    indices[:], values[:], size = 0, 0, min(indices.shape[1], directions.shape[1])
+    for direction, index, value in zip(directions, indices, values, strict=False):
+        index[:size] = numpy.sort(numpy.argsort(-numpy.abs(direction), kind="stable")[:size])
+        value[:size] = direction[index[:size]] / numpy.linalg.norm(direction[index[:size]])
+        directions[:, index[:size]] -= numpy.outer(directions[:, index[:size]] @ value[:size], value[:size])
+
+
+def matched_orthonormalise(directions):
+    """Gram-Schmidt is QR with a positive diagonal."""
+    q, r = numpy.linalg.qr(directions.T.astype("f8"))
+    directions[:] = (q * numpy.sign(numpy.diag(r))).T
+
+
+def smooth_maximum(points, supports, sharpness, gradient, work):
+    """log(sum exp(p s_ij)) / p over i < j, s_ij the squared cosine of columns of points (k, n); n > 1."""
+    used, lengths = dense(supports, numpy.ones(supports.shape), len(points)).T, (points**2).sum(axis=0) ** 0.5
+    pairs, cosines = numpy.tri(len(lengths), k=-1), (x := points / lengths).T @ x
+    value = float(numpy.logaddexp.reduce(sharpness * cosines[pairs > 0] ** 2))
+    shares = (pairs + pairs.T) * numpy.exp(numpy.minimum(sharpness * cosines**2 - value, 0))
+    slope = 2 * used * (x @ (shares * cosines)) / lengths
+    gradient[:] = slope - x * (x * slope).sum(axis=0)
+    return value / sharpness
+
+
+def deflate(memory, indices, values, block, out):
+    """Take codewords out of memory, one by one."""
+    feedback_encode(memory, numpy.zeros_like(memory), indices, values, block, out)

@@ -1,0 +1,114 @@
+"""Expected captured energy where a formula gives it: the adjoint, rows of weight 1, uncorrelated payloads.
+
+All are for q rows drawn evenly without replacement, a gradient of block covariance Σ, and payloads with
+independent noise of variance σ². The energy that an estimate ĝ captures is 1 - E‖ĝ - d‖² / E‖d‖².
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+UNCORRELATED = 1e-12  # share of the largest variance below which a covariance is rounding
+
+
+def adjoint(rows: np.ndarray, sigma: np.ndarray, noise: float, arrivals: int) -> np.ndarray:
+    """Of the adjoint ĝ = c Gᵀy, with the c that is best for the number of arrivals: any code.
+
+    E‖cGᵀy - d‖² is a square polynomial in c with coefficients that are sums over pairs of rows, so two traces
+    give their means over all sets of q rows. For a unit-norm tight frame, Σ = I and σ = 0 it comes to
+    q / (k + (q-1)(n-k)/(n-1)).
+
+    Parameters
+    ----------
+    rows : ndarray, shape (n, k)
+    sigma : ndarray, shape (k, k)
+    noise : float
+        σ².
+    arrivals : int
+        Largest q, at most n.
+
+    Returns
+    -------
+    ndarray of float64, shape (arrivals + 1,)
+    """
+    n, q = len(rows), np.arange(arrivals + 1)
+    frame, spread = rows.T @ rows, rows @ sigma
+    first = np.einsum("ik,ik->i", spread, rows)  # g_iᵀΣg_i
+    sizes = np.einsum("ik,ik->i", rows, rows)
+    both = np.einsum("ij,ji->", frame @ sigma, frame)  # sum over i, i' of <g_i, g_i'> g_iᵀΣg_i'
+    own = float(sizes @ first)
+    pair = (both - own) / (n * (n - 1)) if n > 1 else 0.0
+    square = q * own / n + q * (q - 1) * pair + noise * q * sizes.mean()
+    straight = np.square(q * first.mean())
+    return np.divide(straight, square, out=np.zeros(len(q)), where=square > 0) / np.trace(sigma)
+
+
+def single_blocks(
+    rows: np.ndarray, sigma: np.ndarray, noise: float, arrivals: int, mmse: bool
+) -> np.ndarray | None:
+    """Of least squares or mmse where each row holds one block: a block of c rows is heard hypergeometrically.
+
+    Parameters
+    ----------
+    rows, sigma, noise, arrivals
+        As for `adjoint`; unit rows.
+    mmse : bool
+        Whether the estimate is that of least mean square error, and not least squares.
+
+    Returns
+    -------
+    ndarray of float64, shape (arrivals + 1,), or None
+        None if a row holds more, or, for mmse, if blocks are correlated.
+    """
+    if (np.count_nonzero(rows, axis=1) > 1).any():
+        return None
+    if mmse and (sigma - np.diag(np.diagonal(sigma))).any():
+        return None
+    n, q = len(rows), np.arange(arrivals + 1)
+    counts, energies = np.count_nonzero(rows, axis=0), np.diagonal(sigma)
+    logarithm = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, n + 1)))])  # of factorials
+
+    def choose(a: int, b: np.ndarray) -> np.ndarray:
+        inside = (b >= 0) & (b <= a)
+        part = np.where(inside, b, 0)
+        return np.where(inside, logarithm[a] - logarithm[part] - logarithm[a - part], -np.inf)
+
+    captured = np.zeros(len(q))
+    for c in np.unique(counts[counts > 0]):
+        mine = energies[counts == c]
+        if not mmse and noise == 0:
+            captured += mine.sum() * -np.expm1(choose(n - c, q) - choose(n, q))
+            continue
+        for h in range(1, c + 1):
+            chance = np.exp(choose(c, np.array(h)) + choose(n - c, q - h) - choose(n, q))
+            if mmse:
+                scale = h * mine + noise
+                gain = np.divide(h * mine * mine, scale, out=np.zeros(len(mine)), where=scale > 0)
+            else:
+                gain = mine - noise / h
+            captured += gain.sum() * chance
+    return captured / energies.sum()
+
+
+def uncorrelated(
+    rows: np.ndarray, sigma: np.ndarray, noise: float, arrivals: int, mmse: bool
+) -> np.ndarray | None:
+    """Of orthonormal rows (least squares), or payloads that are uncorrelated (mmse): each adds its own share.
+
+    Parameters and result as for `single_blocks`; None if the rows or payloads are not so.
+    """
+    n, k = rows.shape
+    if n > k:
+        return None
+    spread = rows @ sigma
+    payloads = spread @ rows.T
+    variances = np.diagonal(payloads)
+    gram = payloads if mmse else rows @ rows.T
+    if np.abs(gram - np.diag(np.diagonal(gram))).max() > UNCORRELATED * np.diagonal(gram).max():
+        return None
+    if mmse:
+        heard, scale = np.einsum("ik,ik->i", spread, spread), variances + noise
+        shares = np.divide(heard, scale, out=np.zeros(n), where=scale > 0)
+    else:
+        shares = variances - noise
+    return np.arange(arrivals + 1) * shares.mean() / np.trace(sigma)

@@ -1,0 +1,60 @@
+"""Gram-Schmidt on vectors in their order of arrival, many orders at once: what each adds to the earlier."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+PANEL = 32  # vectors that are projected on the earlier ones by one matrix product
+DEPENDENT = 1e-9  # share of a vector's norm below which it counts as a combination of the earlier ones
+
+
+class Steps(NamedTuple):
+    """What each arrival adds; float64 arrays of shape (orders, arrivals)."""
+
+    fresh: np.ndarray  # squared norm of the part orthogonal to all earlier vectors; 0 if dependent
+    gain: np.ndarray  # squared norm of the metric's product with the new direction; 0 if dependent
+
+
+def steps(vectors: np.ndarray, metric: np.ndarray | None = None) -> Steps:
+    """Orthogonalise vectors in their order.
+
+    Classical Gram-Schmidt, each projection made twice (Giraud, Langou, Rozložník, Computers and Mathematics
+    with Applications 2005), in panels so that most of the work is matrix products.
+
+    Parameters
+    ----------
+    vectors : ndarray of float64, shape (orders, arrivals, d)
+        Overwritten: by an orthonormal basis of their span, with a zero vector for each dependent one.
+    metric : ndarray of float64, shape (d, e), optional
+        B in the gain ‖qᵀB‖² of a new direction q. Identity by default, so that each gain is 1 or 0 and their
+        sum is the rank.
+
+    Returns
+    -------
+    Steps
+    """
+    orders, arrivals, d = vectors.shape
+    sizes = np.sqrt(np.einsum("mqd,mqd->mq", vectors, vectors))
+    fresh = np.zeros((orders, arrivals))
+    rank = np.zeros(orders, np.int64)
+    for start in range(0, arrivals, PANEL):
+        if (rank == d).all():
+            vectors[:, start:] = 0
+            break
+        panel, old = vectors[:, start : start + PANEL], vectors[:, :start]
+        for _ in range(2 if start else 0):
+            panel -= (panel @ old.swapaxes(1, 2)) @ old
+        for i in range(panel.shape[1]):
+            new, own = panel[:, i], panel[:, :i]
+            for _ in range(2 if i else 0):
+                new -= np.matmul(np.matmul(own, new[:, :, None]).swapaxes(1, 2), own)[:, 0]
+            norm = np.sqrt(np.einsum("md,md->m", new, new))
+            grown = (norm > DEPENDENT * sizes[:, start + i]) & (rank < d)
+            fresh[:, start + i] = np.where(grown, norm * norm, 0.0)
+            new *= np.divide(1.0, norm, out=np.zeros(orders), where=grown)[:, None]
+            rank += grown
+    if metric is None:
+        return Steps(fresh, (fresh > 0).astype(np.float64))
+    return Steps(fresh, np.square(vectors @ metric).sum(axis=2))
