@@ -11,9 +11,7 @@
                                  ptrdiff_t block, REAL scale);                                              \
     double tracking_decode_##SUFFIX(REAL *estimate, ptrdiff_t length, const int32_t *indices,               \
                                     const REAL *values, ptrdiff_t rows, ptrdiff_t weight,                   \
-                                    const REAL *payload, ptrdiff_t block, REAL step);                       \
-    void gather_##SUFFIX(const uint64_t *addresses, ptrdiff_t payloads, ptrdiff_t start, REAL *out,         \
-                         ptrdiff_t count);
+                                    const REAL *payload, ptrdiff_t block, REAL step);
 
 PDCODE_DECLARE(float, f32)
 PDCODE_DECLARE(double, f64)

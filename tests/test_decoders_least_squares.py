@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pdcode import codes, decoders
+from pdcode.decoders import received
 from pdcode.errors import InputError
 
 
@@ -61,7 +62,7 @@ def test_equals_numpy_after_every_prefix(case):
     assert len(singular) <= k
 
 
-@pytest.mark.parametrize("family", codes.FAMILIES)
+@pytest.mark.parametrize("family", ["net", "random", "repetition", "pairs", "uncoded"])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_codes_in_random_order_with_several_rows_a_task(family, dtype):
     rng = np.random.default_rng(7)
@@ -138,8 +139,13 @@ def test_wrong_arrays_are_refused_before_they_are_read_by_address():
         decoder.add_sparse(indices, values, np.ones((1, 8)))
     with pytest.raises(InputError, match=r"payload: float32 \(1, 7\) is not float32 \(1, 8\)"):
         decoder.add_sparse(indices, values, np.ones((1, 7), np.float32))
+    with pytest.raises(ValueError, match="weight for block 3: blocks are 0 to 2"):
+        decoder.add_sparse(np.array([[0], [3]], np.int32), np.ones((2, 1), "f4"), np.ones((2, 8), "f4"))
     assert decoder.count == 0
+    assert decoder.captured == 0
     assert not decoder.gradient().any()
+    decoder.add(np.eye(3), np.ones((3, 8)))
+    np.testing.assert_array_equal(decoder.gradient(), np.ones((3, 8)))
 
 
 def test_reset_begins_again():
@@ -150,3 +156,24 @@ def test_reset_begins_again():
         decoder.reset()
         assert decoder.captured == 0
     np.testing.assert_array_equal(decoder.gradient(), np.zeros((2, 2)))
+
+
+def test_bits_do_not_depend_on_where_payloads_lie_nor_on_threads(monkeypatch):
+    """Replicas of a model must agree, whatever their buffers and cores."""
+    rng = np.random.default_rng(11)
+    code = codes.design("random", 24, 20, 4, seed=2)
+    payloads = rng.normal(size=(24, 1, 50_003)).astype(np.float32)
+    results = []
+    for threads, scattered in ((1, False), (1, True), (2, True), (3, False)):
+        monkeypatch.setattr(received, "threads", lambda threads=threads: threads)
+        monkeypatch.setattr(received, "SHARE", 1 << 20)
+        decoder = decoders.create("least_squares", 20, (50_003,))
+        kept = [payload.copy() if scattered else payload for payload in payloads]
+        for row, payload in enumerate(kept):
+            indices, values = code.rows(row)
+            decoder.add_sparse(indices, values.astype(np.float32), payload)
+        results.append(decoder.gradient())
+    for other in results[1:]:
+        np.testing.assert_array_equal(other, results[0])
+    expected = np.linalg.pinv(code.matrix) @ payloads[:, 0]
+    np.testing.assert_allclose(results[0], expected, atol=1e-3)

@@ -25,7 +25,7 @@ def test_equals_a_numpy_twin_step_by_step(dtype, step, r, seed):
         for word, y in zip(code.matrix[np.arange(start, start + r) % 12], payload, strict=True):
             residual = y - word @ z
             squared += residual @ residual
-            z += step * np.outer(word, residual)
+            z += step * np.outer(word, residual) / (word @ word)
         tolerance = {"rtol": 1e-4, "atol": 1e-4} if dtype == "float32" else {"rtol": 1e-10, "atol": 1e-10}
         np.testing.assert_allclose(decoder.gradient().reshape(6, 8), z, **tolerance)
         assert decoder.residual == pytest.approx(np.sqrt(squared), rel=1e-3 if dtype == "float32" else 1e-9)

@@ -1,4 +1,4 @@
-"""encode and feedback_encode against their numpy twins, and the law of error feedback."""
+"""encode, feedback_encode and deflate against their numpy twins, and the law of error feedback."""
 
 from __future__ import annotations
 
@@ -156,3 +156,42 @@ def test_feedback_refuses_what_does_not_fit():
         encode.feedback_encode(numpy.ones(8), numpy.ones(7), indices, values, 4, numpy.ones((1, 4)))
     with pytest.raises(ValueError, match="out must have shape"):
         encode.feedback_encode(numpy.ones(8), numpy.ones(8), indices, values, 4, numpy.ones((1, 3)))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@settings(max_examples=150, deadline=None)
+@given(
+    length=st.integers(1, 400),
+    block=st.integers(1, 150),
+    r=st.integers(1, 4),
+    w=st.integers(1, 6),
+    seed=st.integers(0, 2**32),
+)
+def test_deflate_equals_its_twin_and_loses_nothing(dtype, length, block, r, w, seed):
+    random = numpy.random.default_rng(seed)
+    memory = random.normal(size=length).astype(dtype)
+    before, twin = memory.copy(), memory.copy()
+    indices, values = codewords(random, r, w, -(-length // block), dtype)
+    values /= numpy.linalg.norm(values, axis=1, keepdims=True)
+    out, expected = numpy.empty((r, block), dtype), numpy.empty((r, block), dtype)
+    reference.deflate(twin, indices, values, block, expected)
+    specialise(encode.deflate, dtype)(memory, read_only(indices), read_only(values), block, out)
+    numpy.testing.assert_allclose(out, expected, atol=TOLERANCE[dtype])
+    numpy.testing.assert_allclose(memory, twin, atol=TOLERANCE[dtype])
+    decoded = (reference.dense(indices, values, -(-length // block)).T @ out).ravel()[:length]
+    numpy.testing.assert_allclose(memory + decoded, before, atol=TOLERANCE[dtype])
+    assert numpy.linalg.norm(memory) <= numpy.linalg.norm(before) * (1 + TOLERANCE[dtype])  # projections
+    other, second = before.copy(), numpy.empty_like(out)
+    encode.feedback_encode(other, numpy.zeros_like(other), indices, values, block, second)
+    numpy.testing.assert_array_equal(other, memory)
+    numpy.testing.assert_array_equal(second, out)
+
+
+def test_deflate_refuses_what_does_not_fit():
+    indices, values, out = numpy.zeros((1, 2), "i4"), numpy.ones((1, 2)), numpy.ones((1, 4))
+    with pytest.raises(ValueError, match="same shape"):
+        encode.deflate(numpy.ones(8), indices, numpy.ones((1, 3)), 4, out)
+    with pytest.raises(ValueError, match="out must have shape"):
+        encode.deflate(numpy.ones(8), indices, values, 5, out)
+    with pytest.raises(ValueError, match="out must have shape"):
+        encode.deflate(numpy.ones(8), indices, values, 0, numpy.ones((1, 0)))

@@ -14,14 +14,13 @@ from itertools import chain
 
 import numpy as np
 
-from ..kernels import activation, decode, encode, loss, optimize
+from ..kernels import activation, decode, encode, finite, loss, optimize, quantise
 from . import products
 from .material import F4, Case, K, W, array, codeword, plan
 from .timing import Work, in_turn, processor, ratio
 
 LARGE = 1 << 22  # elements of a block that no cache holds: 16 MiB
 SAMPLES, CLASSES = 1 << 20, 16  # of activations and losses
-PAYLOADS = 64  # of a gathered panel
 
 
 def moving(name: str, moved: int, work: Work) -> Case:
@@ -49,10 +48,20 @@ def decoding() -> Iterator[Case]:
     yield moving("tracking decode", moved, plan(decode.tracking_decode, blocks, *words, payload, 0.5))
     work = plan(encode.feedback_encode, blocks, gradient, *words, LARGE, payload)
     yield moving("error feedback and encode", payload.nbytes * (3 * K + 1), work)
-    payloads = blocks.reshape(PAYLOADS, -1)
-    addresses = np.array([one.ctypes.data for one in payloads], np.uint64)
-    work = plan(decode.gather, addresses, 0, gradient.reshape(payloads.shape))
-    yield moving(f"gather {PAYLOADS} payloads", 2 * blocks.nbytes, work)
+    # reading alone is half of a copy's traffic
+    yield moving("look for NaN and infinity", blocks.nbytes, plan(finite.all_finite, blocks))
+
+
+def rounding() -> Iterator[Case]:
+    """Payloads larger than cache, to each format of the wire and back."""
+    payload, decoded = array(LARGE), array(LARGE)
+    for name in ("bfloat16", "float16", "int8"):
+        kind = quantise.KINDS[name]
+        wire = np.empty(quantise.size(kind, 1, LARGE), np.uint8)
+        moved = payload.nbytes + wire.nbytes
+        work = plan(quantise.encode, kind, payload, wire, 1, 1, 2, 3, 4)
+        yield moving(f"round to {name}", moved, work)
+        yield moving(f"read {name}", moved, plan(quantise.decode, kind, wire, decoded, 1))
 
 
 def stepping() -> Iterator[Case]:
@@ -90,7 +99,7 @@ def losing() -> Iterator[Case]:
 def run() -> int:
     """Print the tables."""
     print("One thread, float32; the median of rounds in turn. " + processor())
-    groups = (encoding, decoding, stepping, activating, losing)
+    groups = (encoding, decoding, rounding, stepping, activating, losing)
     table("copy", "GB/s", chain.from_iterable(group() for group in groups))
     table("scipy", "GFLOP/s", products.multiplying())
     table("numpy", "million/s", products.drawing())

@@ -8,11 +8,23 @@ from ..errors import InputError
 from .adjoint import Adjoint
 from .base import Decoder
 from .least_squares import LeastSquares
+from .mmse import Mmse
+from .peeling import Peeling
+from .residual import Residual
+from .summing import Summing
 from .tracking import Tracking
 
 __all__ = ["KINDS", "Decoder", "create"]
 
-KINDS: dict[str, type[Decoder]] = {"adjoint": Adjoint, "least_squares": LeastSquares, "tracking": Tracking}
+KINDS: dict[str, type[Decoder]] = {
+    "adjoint": Adjoint,
+    "least_squares": LeastSquares,
+    "mmse": Mmse,
+    "peeling": Peeling,
+    "residual": Residual,
+    "summing": Summing,
+    "tracking": Tracking,
+}
 
 
 def create(
@@ -23,7 +35,7 @@ def create(
     Parameters
     ----------
     kind : str
-        ``adjoint``, ``least_squares`` or ``tracking``.
+        ``adjoint``, ``least_squares``, ``mmse``, ``peeling``, ``residual``, ``summing`` or ``tracking``.
     blocks : int
         Number of blocks k.
     block_shape : tuple of int
@@ -32,7 +44,10 @@ def create(
         float32 or float64: of payloads and gradient.
     **options
         ``length``: elements of the gradient if the last blocks are ragged (default: k blocks in full).
-        adjoint: ``scale``, ``mean_of``, ``rows``. least_squares: ``copy``, ``capacity``. tracking: ``step``.
+        adjoint: ``scale``, ``mean_of``, ``rows``. summing: ``mean_of``. tracking: ``step``.
+        least_squares, mmse, peeling, residual: ``copy``, ``capacity``.
+        mmse: ``covariance``, ``noise``, ``decay``, ``sample``.
+        residual: ``tolerance``, ``faults``, ``checks``.
 
     Returns
     -------
@@ -43,7 +58,7 @@ def create(
     InputError
         If the kind or an option is unknown, or a value is impossible.
     """
-    if kind not in KINDS:
+    if not isinstance(kind, str) or kind not in KINDS:
         raise InputError(f"decoder.kind = {kind!r}: not one of {', '.join(KINDS)}")
     known = KINDS[kind].options
     for name in options.keys() - set(known):

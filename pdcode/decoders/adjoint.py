@@ -8,7 +8,7 @@ import numpy as np
 
 from ..errors import InputError
 from ..kernels import decode, specialise
-from .base import Decoder
+from .base import Decoder, count_of, number_of
 
 
 class Adjoint(Decoder):
@@ -48,15 +48,14 @@ class Adjoint(Decoder):
         super().__init__(blocks, block_shape, dtype, length)
         if isinstance(scale, str) and scale != "mean":
             raise InputError(f"decoder.scale = {scale!r}: neither 'mean' nor a number")
-        if mean_of is not None and (scale != "mean" or mean_of < 1):
-            raise InputError(f"decoder.mean_of = {mean_of}: not a positive number, or scale is given too")
-        if rows is not None and rows < 1:
-            raise InputError(f"decoder.rows = {rows}: not a positive number")
+        if mean_of is not None and scale != "mean":
+            raise InputError(f"decoder.mean_of = {mean_of}: scale is given too")
         self._constant: float | None = None
         if mean_of is not None:
-            self._constant = 1 / mean_of
+            self._constant = 1 / count_of("decoder.mean_of", mean_of)
         elif not isinstance(scale, str):
-            self._constant = float(scale)
+            self._constant = number_of("decoder.scale", scale)
+        rows = None if rows is None else count_of("decoder.rows", rows)
         # fewer rows than blocks cannot be tight: take them to be orthogonal
         self._overlap = (rows - blocks) / (rows - 1) if rows is not None and rows > blocks else 0.0
         self._decode = specialise(decode.adjoint_decode, self.dtype)

@@ -3,13 +3,29 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from math import prod
+from math import isfinite, prod
+from operator import index
 from typing import Any, ClassVar
 
 import numpy as np
 
 from ..errors import InputError
+from ..kernels import finite
 from ..problems.partition import sparse_codewords
+
+
+def count_of(name: str, value: Any) -> int:
+    """Positive whole number that is given for an option; InputError for anything else."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+        raise InputError(f"{name} = {value!r}: not a positive whole number")
+    return int(value)
+
+
+def number_of(name: str, value: Any) -> float:
+    """Finite number that is given for an option; InputError for anything else."""
+    if isinstance(value, bool) or not isinstance(value, int | float | np.number) or not isfinite(value):
+        raise InputError(f"{name} = {value!r}: not a number")
+    return float(value)
 
 
 class Decoder(ABC):
@@ -47,19 +63,24 @@ class Decoder(ABC):
     def __init__(
         self, blocks: int, block_shape: tuple[int, ...], dtype: Any = "float32", length: int | None = None
     ) -> None:
-        self.dtype = np.dtype(dtype)
+        try:
+            self.dtype = np.dtype(dtype)
+        except TypeError:
+            raise InputError(f"dtype = {dtype!r}: not float32 or float64") from None
         if self.dtype not in (np.float32, np.float64):
             raise InputError(f"dtype = {dtype!r}: not float32 or float64")
-        if blocks < 1:
-            raise InputError(f"blocks = {blocks}: not a positive number")
-        self.blocks, self.block_shape = int(blocks), tuple(int(d) for d in block_shape)
+        self.blocks = count_of("blocks", blocks)
+        try:
+            self.block_shape = tuple(index(d) for d in block_shape)
+        except TypeError:
+            raise InputError(f"block_shape = {block_shape!r}: not a tuple of whole numbers") from None
+        if min(self.block_shape, default=1) < 1:
+            raise InputError(f"block_shape = {block_shape}: an empty block")
         self.elements = prod(self.block_shape)
         full = self.blocks * self.elements
-        if self.elements < 1:
-            raise InputError(f"block_shape = {block_shape}: an empty block")
-        if length is not None and not 0 < length <= full:
+        self.length = full if length is None else count_of("decoder.length", length)
+        if self.length > full:
             raise InputError(f"decoder.length = {length}: not from 1 to {full}")
-        self.length = full if length is None else int(length)
         self.accumulator = np.zeros(full, self.dtype)
         self.touched: list[np.ndarray] | None = None
         self.count = 0
@@ -76,18 +97,32 @@ class Decoder(ABC):
         Raises
         ------
         InputError
-            If a shape is wrong.
+            If a shape is wrong, or an element is no number, NaN or infinite: it would spread over the
+            estimate and, where a decoder keeps an estimate, never leave it.
         """
-        words = np.asarray(codeword, self.dtype)
-        data = np.array(payload, self.dtype, order="C")  # a copy: least_squares keeps it
+        words, data = self._floats("codeword", codeword), self._floats("payload", payload)
         if words.ndim not in (1, 2) or words.shape[-1] != self.blocks:
             raise InputError(f"codeword: shape {words.shape} is not ({self.blocks},) or (r, {self.blocks})")
         shape = words.shape[:-1] + self.block_shape
         if data.shape != shape:
             raise InputError(f"payload: shape {data.shape} is not {shape}")
+        for name, array in ("codeword", words), ("payload", data):
+            if not finite.all_finite(array.reshape(-1)):
+                where = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
+                raise InputError(f"{name}: element {where} is {array[where]}: it must be finite")
         words = np.atleast_2d(words)
         if len(words):
             self.add_sparse(*sparse_codewords(words, self.dtype), data.reshape(len(words), self.elements))
+
+    def _floats(self, name: str, value: Any) -> np.ndarray:
+        """A copy of an array as C-ordered floats: least squares keeps it."""
+        try:
+            if np.iscomplexobj(value):
+                raise TypeError("complex")
+            with np.errstate(over="ignore"):  # what is too large for float32 is refused as infinite
+                return np.array(value, self.dtype, order="C")
+        except (TypeError, ValueError) as error:
+            raise InputError(f"{name}: not an array of real numbers: {error}") from None
 
     @abstractmethod
     def add_sparse(self, indices: np.ndarray, values: np.ndarray, payload: np.ndarray) -> None:
@@ -111,12 +146,40 @@ class Decoder(ABC):
         """Factor from the accumulator to the gradient estimate."""
         return 1.0
 
-    def gradient(self) -> np.ndarray:
-        """Return the estimate, a new array of shape (k,) + `block_shape`."""
+    def gradient(self, out: np.ndarray | None = None) -> np.ndarray:
+        """Return the estimate.
+
+        Parameters
+        ----------
+        out : ndarray, shape (k,) + `block_shape`, C-ordered, of the decoder's dtype, optional
+            Where to write it: spares an allocation, which for a large gradient costs as much as decoding it.
+
+        Returns
+        -------
+        ndarray, shape (k,) + `block_shape`
+            A new array, or `out`.
+
+        Raises
+        ------
+        InputError
+            If `out` has another shape, type or order.
+        """
         self.solve()
-        result = self.accumulator * self.dtype.type(self.scale)
-        result[self.length :] = 0  # padding
-        return result.reshape(self.blocks, *self.block_shape)
+        result = self._result(out)
+        np.multiply(self.accumulator, self.dtype.type(self.scale), out=result.reshape(-1))
+        result.reshape(-1)[self.length :] = 0  # padding
+        return result
+
+    def _result(self, out: np.ndarray | None) -> np.ndarray:
+        """The array that a gradient is written into."""
+        shape = (self.blocks, *self.block_shape)
+        if out is None:
+            return np.empty(shape, self.dtype)
+        if not isinstance(out, np.ndarray):
+            raise InputError(f"out: a {type(out).__name__} is not an array {self.dtype} {shape}")
+        if out.shape != shape or out.dtype != self.dtype or not out.flags.c_contiguous:
+            raise InputError(f"out: {out.dtype} {out.shape} is not a C-ordered {self.dtype} {shape}")
+        return out
 
     @property
     def captured(self) -> float:
@@ -135,6 +198,14 @@ class Decoder(ABC):
     def residual(self) -> float:
         """Norm of what arrivals contradict of the estimate, in payload units; nan if it cannot be told."""
         return float("nan")
+
+    @property
+    def flagged(self) -> list[int]:
+        """Arrivals since the last `reset`, counted from 0, that contradict the rest and are left out.
+
+        Only the `residual` decoder looks for any.
+        """
+        return []
 
     def trim(self, length: int) -> None:
         """Ignore from now on what lies beyond `length` elements, the padding of short last blocks."""

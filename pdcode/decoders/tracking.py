@@ -9,15 +9,15 @@ import numpy as np
 
 from ..errors import InputError
 from ..kernels import decode, specialise
-from .base import Decoder
+from .base import Decoder, number_of
 
 
 class Tracking(Decoder):
-    """z ← z + α·g_i ⊗ (y_i - g_iᵀ z): Kaczmarz's method with memory; the estimate z survives `reset`.
+    """z ← z + α·g_i ⊗ (y_i - g_iᵀ z)/‖g_i‖²: Kaczmarz's method with memory; the estimate z survives `reset`.
 
     The SEGA/JacSketch family (Hanzely, Mishchenko, Richtárik, NeurIPS 2018). Directions that were not seen
-    keep their last value, so that the projection noise vanishes as a descent converges. Codewords are taken
-    to be unit vectors. O(w·e) for each codeword.
+    keep their last value, so that the projection noise vanishes as a descent converges. Codewords may have
+    any norm; zero ones change nothing. O(w·e) for each codeword.
 
     Parameters
     ----------
@@ -38,9 +38,9 @@ class Tracking(Decoder):
         step: float = 1.0,
     ) -> None:
         super().__init__(blocks, block_shape, dtype, length)
-        if not 0 < step < 2:
+        self.step = number_of("decoder.step", step)
+        if not 0 < self.step < 2:
             raise InputError(f"decoder.step = {step}: not between 0 and 2, where tracking converges")
-        self.step = float(step)
         self._decode = specialise(decode.tracking_decode, self.dtype)
         self._squared = float("nan")
 

@@ -1,4 +1,4 @@
-from libc.stdint cimport int32_t, uint64_t
+from libc.stdint cimport int32_t
 
 
 cdef extern from "decode.h" nogil:
@@ -14,7 +14,3 @@ cdef extern from "decode.h" nogil:
     double tracking_decode_f64(double *estimate, Py_ssize_t length, const int32_t *indices,
                                const double *values, Py_ssize_t rows, Py_ssize_t weight,
                                const double *payload, Py_ssize_t block, double step)
-    void gather_f32(const uint64_t *addresses, Py_ssize_t payloads, Py_ssize_t start, float *out,
-                    Py_ssize_t count)
-    void gather_f64(const uint64_t *addresses, Py_ssize_t payloads, Py_ssize_t start, double *out,
-                    Py_ssize_t count)

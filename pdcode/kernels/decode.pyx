@@ -1,6 +1,6 @@
 """Fold payloads into the gradient: what rank 0 does at each arrival."""
 
-from libc.stdint cimport int32_t, uint64_t
+from libc.stdint cimport int32_t
 
 from pdcode.kernels.real cimport real
 
@@ -39,7 +39,7 @@ def adjoint_decode(real[::1] accumulator, const int32_t[:, ::1] indices, const r
 
 def tracking_decode(real[::1] estimate, const int32_t[:, ::1] indices, const real[:, ::1] values,
                     const real[:, ::1] payload, double step):
-    """Kaczmarz step: ``estimate_j += step * g_j * (y - sum_j g_j estimate_j)``, codeword by codeword.
+    """Kaczmarz step: ``estimate_j += step * g_j * (y - sum_j g_j estimate_j) / |g|**2``, word by word.
 
     Parameters
     ----------
@@ -75,30 +75,3 @@ def tracking_decode(real[::1] estimate, const int32_t[:, ::1] indices, const rea
             total = tracking_decode_f64(&estimate[0], estimate.shape[0], &indices[0, 0], &values[0, 0], rows,
                                         weight, &payload[0, 0], payload.shape[1], step)
     return total
-
-
-def gather(const uint64_t[::1] addresses, Py_ssize_t start, real[:, ::1] out):
-    """Pack a panel: row i of `out` becomes T elements from `start` on of the payload at ``addresses[i]``.
-
-    Parameters
-    ----------
-    addresses : array (q,), uint64
-        Where each payload begins (``array.ctypes.data``). The caller keeps the payloads alive and long
-        enough: nothing here can check that.
-    start : int
-        First element.
-    out : array (q, T), float32 or float64
-        Overwritten.
-
-    Raises
-    ------
-    ValueError
-        If shapes, strides or types do not fit, or `start` is negative.
-    """
-    if out.shape[0] != addresses.shape[0] or start < 0:
-        raise ValueError("out must have one row for each address, start must not be negative")
-    with nogil:
-        if real is float:
-            gather_f32(&addresses[0], out.shape[0], start, &out[0, 0], out.shape[1])
-        else:
-            gather_f64(&addresses[0], out.shape[0], start, &out[0, 0], out.shape[1])

@@ -1,0 +1,24 @@
+/* mmse.h: whitening of codewords, and what they leave unknown. */
+#ifndef PDCODE_MMSE_H
+#define PDCODE_MMSE_H
+
+#include <stddef.h>
+
+/* A root C of the covariance, C C' = Sigma: (length) its diagonal, or (length, length). */
+struct root {
+    ptrdiff_t length;
+    int diagonal;
+    const double *values;
+};
+
+/* out (length) = C' codeword. */
+void mmse_whiten(const struct root *root, const double *codeword, double *out);
+
+/* |C v|^2 */
+double mmse_energy(const struct root *root, const double *v);
+
+/* Energy that codeword a (length, whitened) takes from tr(P), P = variance C M C', M = sum over i of solver_i
+ * solver_i' before it; work (length). */
+double mmse_gain(const struct root *root, double variance, const double *solver, const double *a, double *work);
+
+#endif

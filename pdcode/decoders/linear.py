@@ -1,0 +1,124 @@
+"""What decoders share whose estimate is linear in the payloads, with coefficients from the codewords."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from math import sqrt
+from typing import Any
+
+import numpy as np
+
+from ..kernels import factor
+from .base import Decoder, count_of
+from .received import Received
+
+TILE = 1 << 14  # elements of a payload that are checked at a time
+
+
+class Linear(Decoder):
+    """ĝ = W y, W from a factorisation of the codewords.
+
+    The algebra runs on the codewords, O(k·q) for each, in float64. Payloads stay where they were received and
+    are read once, when the gradient is asked for.
+
+    Parameters
+    ----------
+    blocks, block_shape, dtype, length
+        As for `Decoder`.
+    copy : bool
+        Whether `add_sparse` copies payloads. If not, a payload must stay unchanged until `reset`; `add`
+        copies in any case.
+    capacity : int, optional
+        Codewords between two resets for which room is made at once (default 2k); it grows when needed.
+    """
+
+    options = (*Decoder.options, "copy", "capacity")
+
+    def __init__(
+        self,
+        blocks: int,
+        block_shape: tuple[int, ...],
+        dtype: Any = "float32",
+        length: int | None = None,
+        copy: bool = False,
+        capacity: int | None = None,
+    ) -> None:
+        super().__init__(blocks, block_shape, dtype, length)
+        room = 2 * self.blocks if capacity is None else count_of("decoder.capacity", capacity)
+        self._received = Received(self.elements, self.dtype, copy, room)
+        self._factors = factor.Factorisation(self.blocks, room)
+        self._solved = 0  # codewords that the accumulator accounts for; -1 if none can be said
+
+    def add_sparse(self, indices: np.ndarray, values: np.ndarray, payload: np.ndarray) -> None:
+        self._received.check(payload, len(indices))
+        self._factors.add_sparse(indices, values)  # raises before it changes anything
+        self._received.add(payload)
+        self.count += len(indices)
+
+    @abstractmethod
+    def coefficients(self) -> np.ndarray:
+        """W transposed, shape (q, k): what each payload contributes to each block."""
+
+    def _kept(self) -> np.ndarray | slice:
+        """Payload rows that the coefficients are of."""
+        return slice(None)
+
+    def _fill(self, out: np.ndarray) -> None:
+        """Write the estimate into `out`, shape (k, e)."""
+        if self.count:
+            self._received.combine(self.coefficients(), out, rows=self._kept())
+        else:
+            out.fill(0)
+
+    def solve(self) -> None:
+        if self._solved != self.count:
+            self._fill(self.accumulator.reshape(self.blocks, self.elements))
+            self._solved = self.count
+
+    def gradient(self, out: np.ndarray | None = None) -> np.ndarray:
+        if self._solved == self.count:
+            return super().gradient(out)
+        result = self._result(out)
+        self._fill(result.reshape(self.blocks, self.elements))  # not by way of the accumulator
+        result.reshape(-1)[self.length :] = 0
+        return result
+
+    @property
+    def captured(self) -> float:
+        """rank/k."""
+        return self._factors.rank / self.blocks
+
+    @property
+    def decodable(self) -> bool:
+        """Whether the codewords have rank k, so that they determine the gradient."""
+        return self._factors.rank == self.blocks
+
+    def residuals(self) -> np.ndarray:
+        """Norms of y_i - g_iᵀ ĝ of each codeword that has arrived, float64, shape (q,): a check on faults.
+
+        For least squares zero but for rounding until the arrivals are redundant; then far from zero only if
+        payloads contradict each other. One more pass over the payloads, of q/k of the gradient's cost.
+        """
+        squares = np.zeros(self.count)
+        if not self.count:
+            return squares
+        combined = (self._factors.codewords @ self.coefficients().T).T  # G W, transposed
+        matrix = np.eye(self.count)
+        matrix[self._kept()] -= combined
+        for start in range(0, self.elements, TILE):
+            tile = np.empty((self.count, min(TILE, self.elements - start)), self.dtype)
+            self._received.combine(matrix, tile, start)
+            squares += np.einsum("ij,ij->i", tile, tile)
+        return np.sqrt(squares)
+
+    @property
+    def residual(self) -> float:
+        """Norm of y - Gĝ over all arrivals; computed on request, by one pass."""
+        return sqrt(float(np.square(self.residuals()).sum()))
+
+    def reset(self) -> None:
+        """Begin a new update; references to payloads are given up."""
+        self._received.clear()
+        self._factors.reset()
+        self.count = 0
+        self._solved = -1

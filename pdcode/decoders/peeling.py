@@ -1,0 +1,97 @@
+"""The peeling decoder: exact, for codewords of low weight, at a cost that does not depend on k."""
+
+from __future__ import annotations
+
+from math import sqrt
+from typing import Any
+
+import numpy as np
+
+from ..kernels import peeling as graph
+from .base import Decoder, count_of
+from .linear import TILE
+from .received import Received
+
+
+class Peeling(Decoder):
+    """A codeword with one unknown block releases it, in cascade; blocks that are not released are zero.
+
+    The decoder of LT codes (Luby, FOCS 2002) over the reals. It starts only where a codeword of weight 1
+    arrives, or one all of whose other blocks are known, and needs more arrivals than least squares; its merit
+    is that bookkeeping costs O(edges) in all. Payloads stay where they were received; each block that is
+    released costs one combination of w blocks, when the gradient is asked for.
+
+    Parameters
+    ----------
+    blocks, block_shape, dtype, length
+        As for `Decoder`.
+    copy : bool
+        Whether `add_sparse` copies payloads. If not, a payload must stay unchanged until `reset`; `add`
+        copies in any case.
+    capacity : int, optional
+        Codewords between two resets for which room is made at once (default 2k); it grows when needed.
+    """
+
+    options = (*Decoder.options, "copy", "capacity")
+
+    def __init__(
+        self,
+        blocks: int,
+        block_shape: tuple[int, ...],
+        dtype: Any = "float32",
+        length: int | None = None,
+        copy: bool = False,
+        capacity: int | None = None,
+    ) -> None:
+        super().__init__(blocks, block_shape, dtype, length)
+        room = 2 * self.blocks if capacity is None else count_of("decoder.capacity", capacity)
+        self._graph = graph.Peeling(self.blocks, room)
+        self._received = Received(self.elements, self.dtype, copy, room)
+        self._filled = np.zeros(self.blocks, bool)  # blocks of the accumulator that can be nonzero
+        self._executed = 0  # releases that the accumulator has
+
+    def add_sparse(self, indices: np.ndarray, values: np.ndarray, payload: np.ndarray) -> None:
+        self._received.check(payload, len(indices))
+        self._graph.add_sparse(indices, values)  # raises before it changes anything
+        self._received.add(payload)
+        self.count += len(indices)
+
+    def solve(self) -> None:
+        result, known = self.accumulator.reshape(self.blocks, self.elements), self._graph.schedule[:, 1]
+        if self._executed == 0:
+            self._filled[known] = False
+            result[self._filled] = 0  # left by the update before
+            self._filled.fill(False)
+        self._graph.release(self._executed, self._received.addresses, result)
+        self._filled[known] = True
+        self._executed = len(known)
+
+    @property
+    def known(self) -> np.ndarray:
+        """Blocks that are released, in the order of release."""
+        return np.array(self._graph.schedule[:, 1])
+
+    @property
+    def captured(self) -> float:
+        """Share of the blocks that are released."""
+        return self._graph.released / self.blocks
+
+    @property
+    def residual(self) -> float:
+        """Norm of y - Gĝ over the codewords all of whose blocks are known; computed on request."""
+        self.solve()
+        rows = np.flatnonzero(self._graph.unknown == 0)
+        words, total = self._graph.codewords()[rows], 0.0
+        result = self.accumulator.reshape(self.blocks, self.elements)
+        for start in range(0, self.elements if len(rows) else 0, TILE):
+            part = result[:, start : start + TILE]
+            tile = np.empty((len(rows), part.shape[1]), self.dtype)
+            self._received.combine(np.eye(len(rows)), tile, start, rows)
+            total += float(np.square(tile - words @ part).sum())
+        return sqrt(total)
+
+    def reset(self) -> None:
+        """Begin a new update; references to payloads are given up."""
+        self._received.clear()
+        self._graph.reset()
+        self.count = self._executed = 0

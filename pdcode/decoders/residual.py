@@ -1,0 +1,178 @@
+"""The robust decoder: least squares over the arrivals that do not contradict the rest."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..errors import InputError
+from ..kernels import factor
+from .base import count_of, number_of
+from .faults import Search, null_space
+from .linear import TILE, Linear
+
+TOLERANCE = {"float32": 1e-4, "float64": 1e-10}
+CANDIDATES = 8  # sets that are tried on the payloads, where the checks' Gram matrix does not tell them apart
+
+
+class Residual(Linear):
+    """Least squares that flags arrivals whose payloads contradict the others, and leaves them out.
+
+    Honest payloads y = Gd satisfy q - rank checks, whatever d is; errors break them. Of the sets of at most
+    `faults` arrivals that explain all broken checks, those of the smallest size are sought. If there is one,
+    its arrivals are flagged, once the rest has been found to be consistent; if there are several, or none,
+    nobody is flagged and `consistent` is False. What holds, for codewords in general position and r codewords
+    an arrival:
+
+    - a payload that is wrong by more than the tolerance is noticed if q - rank ≥ 1;
+    - one liar is identified if q - rank ≥ r + 1;
+    - f liars are identified if q - rank ≥ f·r + 1 and their errors are independent, or q - rank ≥ 2·f·r in
+      any case (with less, errors could look like those of others); sets are searched exhaustively up to
+      20,000 of a size, greedily beyond;
+    - an arrival that no other checks (the rank falls without it) can lie unnoticed.
+
+    Payloads must be of the same data: sampling noise between workers is a contradiction like any other, and
+    so is quantisation. The check is made when the gradient is asked for: two more passes over the payloads,
+    of at most checks/k of the arithmetic of the gradient. `captured` is that of all arrivals until then.
+
+    Parameters
+    ----------
+    blocks, block_shape, dtype, length, copy, capacity
+        As for `Linear`.
+    tolerance : float, optional
+        Error of a payload that is not held against it, as a share of its norm (or of the median norm, if that
+        is larger). Default 1e-4 for float32, 1e-10 for float64; for quantised payloads it is their rounding
+        error.
+    faults : int
+        Most arrivals that are flagged.
+    checks : int
+        Most checks that are evaluated; at least 2·faults·r + 1 are, where there are as many.
+    """
+
+    options = (*Linear.options, "tolerance", "faults", "checks")
+
+    def __init__(
+        self,
+        blocks: int,
+        block_shape: tuple[int, ...],
+        dtype: Any = "float32",
+        length: int | None = None,
+        copy: bool = False,
+        capacity: int | None = None,
+        tolerance: float | None = None,
+        faults: int = 1,
+        checks: int = 16,
+    ) -> None:
+        super().__init__(blocks, block_shape, dtype, length, copy, capacity)
+        if tolerance is None:
+            self.tolerance = TOLERANCE[self.dtype.name]
+        else:
+            self.tolerance = number_of("decoder.tolerance", tolerance)
+        if not 0 < self.tolerance < 1:
+            raise InputError(f"decoder.tolerance = {tolerance}: not between 0 and 1")
+        self.faults, self.checks = count_of("decoder.faults", faults), count_of("decoder.checks", checks)
+        self._checked = 0  # codewords that the verdict is about
+        self._flagged: list[int] = []
+        self._consistent = True
+        self._rest: factor.Factorisation | None = None  # of the arrivals that are not flagged, if some are
+        self._rows: np.ndarray | slice = slice(None)  # their payload rows
+
+    @property
+    def redundancy(self) -> int:
+        """Checks there are, q - rank; with none, nothing can be said of the payloads."""
+        return self.count - int(self._factors.rank)
+
+    @property
+    def flagged(self) -> list[int]:
+        """Arrivals since the last `reset`, counted from 0, that contradict the rest and are left out."""
+        self._check()
+        return list(self._flagged)
+
+    @property
+    def consistent(self) -> bool:
+        """Whether the arrivals that are not flagged agree; False if it cannot be told who lies."""
+        self._check()
+        return self._consistent
+
+    @property
+    def captured(self) -> float:
+        """rank/k, without the arrivals that have been flagged."""
+        return self._algebra.rank / self.blocks
+
+    @property
+    def decodable(self) -> bool:
+        """Whether the codewords that count have rank k."""
+        return self._algebra.rank == self.blocks
+
+    @property
+    def _algebra(self) -> factor.Factorisation:
+        return self._rest if self._rest is not None and self._checked == self.count else self._factors
+
+    def coefficients(self) -> np.ndarray:
+        self._check()
+        inverse: np.ndarray = self._algebra.pseudoinverse()
+        return inverse.T
+
+    def _kept(self) -> np.ndarray | slice:
+        return self._rows if self._checked == self.count else slice(None)
+
+    @property
+    def residual(self) -> float:
+        """Norm of y - Gĝ over the arrivals that are not flagged; computed on request, by one pass."""
+        return float(np.linalg.norm(self.residuals()[self._kept()]))
+
+    def _check(self) -> None:
+        """Bring the verdict up to date."""
+        if self._checked == self.count:
+            return
+        self._flagged, self._rest, self._rows, self._consistent = [], None, slice(None), True
+        self._checked = self.count
+        if not self.redundancy:
+            return
+        owners = np.repeat(np.arange(len(self._received.sizes)), self._received.sizes)
+        squares = self._received.squares()
+        search = self._search(self._factors.basis, slice(None), owners, squares)
+        if search.consistent:
+            return
+        self._consistent = False
+        verdicts = []
+        sets = search.smallest(self.faults)
+        for members in sets if len(sets) <= CANDIDATES else ():
+            rows = np.flatnonzero(~np.isin(owners, members))
+            rest = factor.Factorisation(self.blocks, max(1, len(rows)))
+            for word in self._factors.codewords[rows]:
+                rest.add(word)
+            if self._search(rest.basis, rows, owners[rows], squares[rows]).consistent:
+                verdicts.append((list(members), rest, rows))
+        if len(verdicts) == 1:
+            self._consistent = True
+            self._flagged, self._rest, self._rows = verdicts[0]
+
+    def _search(
+        self, basis: np.ndarray, rows: np.ndarray | slice, owners: np.ndarray, squares: np.ndarray
+    ) -> Search:
+        """Evaluate the checks of some payload rows, whose squared norms are given."""
+        most = max(self.checks, 2 * self.faults * max(self._received.sizes) + 1)
+        matrix = null_space(basis, most)
+        gram = np.zeros((matrix.shape[1], matrix.shape[1]))
+        for start in range(0, self.elements, TILE):
+            tile = np.empty((len(gram), min(TILE, self.elements - start)), self.dtype)
+            self._received.combine(matrix, tile, start, rows)
+            wide = tile.astype(np.float64)
+            gram += wide @ wide.T
+        slot = np.arange(len(owners)) - np.searchsorted(owners, owners)  # row within its arrival
+        directions = np.zeros((len(self._received.sizes), slot.max() + 1, len(gram)))
+        directions[owners, slot] = matrix
+        weights = np.square(matrix).sum(axis=1)
+        honest, rounding = np.zeros((2, len(directions)))
+        allowed = self.tolerance**2 * np.maximum(squares, np.median(squares))
+        np.add.at(honest, owners, weights * allowed)
+        noise = 64.0 * float(np.finfo(self.dtype).eps)
+        np.add.at(rounding, owners, weights * noise**2 * squares)
+        return Search(directions, gram, honest, rounding)
+
+    def reset(self) -> None:
+        super().reset()
+        self._checked, self._flagged, self._consistent = 0, [], True
+        self._rest, self._rows = None, slice(None)

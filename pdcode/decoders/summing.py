@@ -1,0 +1,52 @@
+"""The summing decoder: rank 0's half of a memory of differences."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..kernels import decode, specialise
+from .base import Decoder, count_of
+
+
+class Summing(Decoder):
+    """ĝ = Σ g_i ⊗ y_i / n over all arrivals there ever were; `reset` does not clear it.
+
+    With workers that send codewords of their gradient minus what they have sent of it before, it is the mean
+    over the n workers of what has been sent of their gradients: EF21 (Richtárik, Sokolov and Fatkhullin,
+    NeurIPS 2021). O(w·e) for each codeword.
+
+    Parameters
+    ----------
+    blocks, block_shape, dtype, length
+        As for `Decoder`.
+    mean_of : int
+        Number of workers n.
+    """
+
+    options = (*Decoder.options, "mean_of")
+
+    def __init__(
+        self,
+        blocks: int,
+        block_shape: tuple[int, ...],
+        dtype: Any = "float32",
+        length: int | None = None,
+        mean_of: int = 1,
+    ) -> None:
+        super().__init__(blocks, block_shape, dtype, length)
+        self.mean_of = count_of("decoder.mean_of", mean_of)
+        self._decode = specialise(decode.adjoint_decode, self.dtype)
+
+    def add_sparse(self, indices: np.ndarray, values: np.ndarray, payload: np.ndarray) -> None:
+        self._decode(self.accumulator[: self.length], indices, values, payload, 1.0)
+        self.count += len(payload)
+
+    @property
+    def scale(self) -> float:
+        return 1 / self.mean_of
+
+    def reset(self) -> None:
+        """Begin a new update; the sum stays."""
+        self.count = 0

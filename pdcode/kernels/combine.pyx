@@ -1,0 +1,61 @@
+"""Linear combinations of payloads, each of which stays where it was received."""
+
+from libc.stdint cimport uint64_t
+
+from pdcode.kernels.real cimport real, row_stride
+
+
+def locate(const real[:, ::1] payload, uint64_t[::1] addresses, Py_ssize_t position):
+    """Write where the rows of a payload begin: ``addresses[position + i] = address of payload[i]``.
+
+    Parameters
+    ----------
+    payload : array (r, N), float32 or float64
+    addresses : array (q,), uint64
+    position : int
+
+    Raises
+    ------
+    ValueError
+        If strides or types do not fit, or there is no room.
+    """
+    cdef Py_ssize_t i
+    if position < 0 or position + payload.shape[0] > addresses.shape[0]:
+        raise ValueError(f"no room for {payload.shape[0]} addresses at {position} of {addresses.shape[0]}")
+    for i in range(payload.shape[0]):
+        addresses[position + i] = <uint64_t> &payload[i, 0]
+
+
+def combine(const uint64_t[::1] addresses, Py_ssize_t start, const real[:, ::1] matrix, real[:, :] out):
+    """``out[j] = sum_i matrix[i, j] * payload_i[start:start + T]``, the payloads given by address.
+
+    The bits of the result depend on neither the processor, nor the cut into columns, nor the addresses.
+
+    Parameters
+    ----------
+    addresses : array (q,), uint64
+        Where each payload begins, as `locate` writes it. The caller keeps the payloads alive and long enough:
+        nothing here can check that.
+    start : int
+        First element.
+    matrix : array (q, k), float32 or float64
+        Coefficients, a row for each payload.
+    out : array (k, T), rows contiguous
+        Overwritten; must not overlap the payloads.
+
+    Raises
+    ------
+    ValueError
+        If shapes, strides or types do not fit, or `start` is negative.
+    """
+    cdef Py_ssize_t stride = row_stride(out), count = out.shape[1]
+    if matrix.shape[0] != addresses.shape[0] or matrix.shape[1] != out.shape[0] or start < 0:
+        raise ValueError("matrix must have a row for each address and a column for each row of out, "
+                         "start must not be negative")
+    with nogil:
+        if real is float:
+            combine_f32(&addresses[0], matrix.shape[0], start, count, &matrix[0, 0], matrix.shape[1],
+                        &out[0, 0], stride)
+        else:
+            combine_f64(&addresses[0], matrix.shape[0], start, count, &matrix[0, 0], matrix.shape[1],
+                        &out[0, 0], stride)

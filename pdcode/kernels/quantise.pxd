@@ -1,0 +1,13 @@
+from libc.stdint cimport uint8_t, uint64_t
+
+
+cdef extern from "quantise.h" nogil:
+    int PDCODE_FLOAT64, PDCODE_FLOAT32, PDCODE_BFLOAT16, PDCODE_FLOAT16, PDCODE_INT8, PDCODE_GROUP
+    int quantise_encode_f32(int kind, const float *source, Py_ssize_t rows, Py_ssize_t elements,
+                            const uint64_t *key, const uint64_t *place, uint8_t *out)
+    int quantise_encode_f64(int kind, const double *source, Py_ssize_t rows, Py_ssize_t elements,
+                            const uint64_t *key, const uint64_t *place, uint8_t *out)
+    int quantise_decode_f32(int kind, const uint8_t *payload, Py_ssize_t rows, Py_ssize_t elements,
+                            float *out)
+    int quantise_decode_f64(int kind, const uint8_t *payload, Py_ssize_t rows, Py_ssize_t elements,
+                            double *out)

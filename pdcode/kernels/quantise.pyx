@@ -1,0 +1,157 @@
+"""Payloads on the wire: float64, float32, bfloat16, float16 and int8, with stochastic rounding.
+
+A value is rounded to one of the two neighbours that the format has, up with the probability that makes the
+mean the value: exactly for bfloat16 and float16, to 2**-17 of a step for int8 and for the denormal numbers of
+float16. The random numbers are keyed: the same bytes on every machine, whatever was encoded before. A float64
+source is first rounded to float32, to nearest; float64 and float32 payloads are plain copies.
+
+Layout of r rows of e elements: float64, float32, bfloat16, float16: the r * e numbers. int8: a float32 scale
+for each row and each 1,024 elements of it (max |x| / 127, so that the largest is not clipped), then r * e
+codes; an element is code * scale. Both are padded with zeros to a multiple of 8 bytes.
+Groups whose largest magnitude is below 127 * 2**-126 (1.5e-36) are sent as zeros.
+
+What is not finite stays so: NaN and infinity as they are (int8: the scale of their group is NaN, and so are
+all its elements). Magnitudes beyond the largest number of the format (65504 for float16, 3.4e38 for the
+others) become infinity rather than being clipped, which would bias the mean in silence.
+"""
+
+from libc.stdint cimport uint8_t, uint64_t
+from libc.string cimport memset
+
+from pdcode.kernels.real cimport real
+
+KINDS = {
+    "float64": PDCODE_FLOAT64,
+    "float32": PDCODE_FLOAT32,
+    "bfloat16": PDCODE_BFLOAT16,
+    "float16": PDCODE_FLOAT16,
+    "int8": PDCODE_INT8,
+}
+GROUP = PDCODE_GROUP
+
+
+cdef Py_ssize_t numbers(int kind, Py_ssize_t rows, Py_ssize_t elements) except -1:
+    """Bytes of a layer, without the padding."""
+    if not PDCODE_FLOAT64 <= kind <= PDCODE_INT8:
+        raise ValueError(f"kind is {kind}: must be one of {KINDS}")
+    if rows < 0 or elements < 0:
+        raise ValueError(f"rows and elements are {rows} and {elements}: must not be negative")
+    if kind == PDCODE_INT8:
+        return rows * ((elements + PDCODE_GROUP - 1) // PDCODE_GROUP * 4 + elements)
+    return rows * elements * (8 if kind == PDCODE_FLOAT64 else 4 if kind == PDCODE_FLOAT32 else 2)
+
+
+def size(int kind, Py_ssize_t rows, Py_ssize_t elements):
+    """Bytes that `encode` writes for a payload (rows, elements): a multiple of 8.
+
+    Parameters
+    ----------
+    kind : int
+        One of `KINDS`.
+    rows, elements : int
+
+    Raises
+    ------
+    ValueError
+        If kind is unknown or a number negative.
+    """
+    return (numbers(kind, rows, elements) + 7) // 8 * 8
+
+
+cdef Py_ssize_t check(int kind, Py_ssize_t length, const uint8_t[::1] wire, Py_ssize_t rows) except -1:
+    """Elements of a row; refuses what does not fit."""
+    if rows < 0 or (rows == 0 and length > 0) or (rows > 0 and length % rows):
+        raise ValueError(f"{length} elements are not {rows} rows of equal length")
+    cdef Py_ssize_t elements = length // rows if rows else 0, needed = numbers(kind, rows, elements)
+    if wire.shape[0] != (needed + 7) // 8 * 8:
+        raise ValueError(f"the encoded payload has {wire.shape[0]} bytes: must have {(needed + 7) // 8 * 8}")
+    if <size_t> &wire[0] % 8:
+        raise ValueError("the encoded payload must begin at a multiple of 8 bytes")
+    return elements
+
+
+def encode(int kind, const real[::1] source, uint8_t[::1] out, Py_ssize_t rows, uint64_t seed,
+           uint64_t stream, uint64_t worker, uint64_t task, uint64_t part=0, real[::1] decoded=None):
+    """Write a payload as it goes over the wire.
+
+    Parameters
+    ----------
+    kind : int
+        One of `KINDS`.
+    source : array (r * e,), float32 or float64
+        Rows one after the other.
+    out : array (size(kind, r, e),), uint8
+        Overwritten. Begins at a multiple of 8 bytes.
+    rows : int
+        r.
+    seed, stream, worker, task, part : int
+        Keys of the rounding. Different layers of a task need different parts.
+    decoded : array (r * e,), optional
+        Overwritten with what `decode` will make of `out`, bit for bit; may be `source` itself, which error
+        feedback wants.
+
+    Returns
+    -------
+    bool
+        Whether every element of the decoded payload is finite.
+
+    Raises
+    ------
+    ValueError
+        If kind is unknown, or shapes, alignment or types do not fit.
+    OverflowError
+        If a key is negative or does not fit 64 bits.
+    """
+    cdef Py_ssize_t elements = check(kind, source.shape[0], out, rows), used = numbers(kind, rows, elements)
+    cdef uint64_t[2] key = [seed, stream]
+    cdef uint64_t[3] place = [part, worker, task]
+    cdef bint finite
+    if decoded is not None and decoded.shape[0] != source.shape[0]:
+        raise ValueError("decoded must be as long as source")
+    with nogil:
+        if real is float:
+            finite = quantise_encode_f32(kind, &source[0], rows, elements, key, place, &out[0])
+        else:
+            finite = quantise_encode_f64(kind, &source[0], rows, elements, key, place, &out[0])
+        memset(&out[0] + used, 0, out.shape[0] - used)
+    if decoded is not None:
+        with nogil:
+            if real is float:
+                quantise_decode_f32(kind, &out[0], rows, elements, &decoded[0])
+            else:
+                quantise_decode_f64(kind, &out[0], rows, elements, &decoded[0])
+    return finite
+
+
+def decode(int kind, const uint8_t[::1] payload, real[::1] out, Py_ssize_t rows):
+    """Read a payload from the wire.
+
+    Parameters
+    ----------
+    kind : int
+        One of `KINDS`.
+    payload : array (size(kind, r, e),), uint8
+        From `encode`. Begins at a multiple of 8 bytes.
+    out : array (r * e,), float32 or float64
+        Overwritten.
+    rows : int
+        r.
+
+    Returns
+    -------
+    bool
+        Whether every element of `out` is finite.
+
+    Raises
+    ------
+    ValueError
+        If kind is unknown, or shapes, alignment or types do not fit.
+    """
+    cdef Py_ssize_t elements = check(kind, out.shape[0], payload, rows)
+    cdef bint finite
+    with nogil:
+        if real is float:
+            finite = quantise_decode_f32(kind, &payload[0], rows, elements, &out[0])
+        else:
+            finite = quantise_decode_f64(kind, &payload[0], rows, elements, &out[0])
+    return finite

@@ -1,0 +1,180 @@
+"""The robust decoder: who lies, and what is left."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pdcode import codes, decoders
+from pdcode.decoders.faults import Search, null_space
+
+
+def lying(rng, k, arrivals, r, liars, dtype="float64", size=1.0, same=False):
+    """Codewords (arrivals, r, k), the truth, and payloads of which some are wrong."""
+    words = rng.normal(size=(arrivals, r, k))
+    words /= np.linalg.norm(words, axis=2, keepdims=True)
+    truth = rng.normal(size=(k, 40))
+    payloads = words @ truth
+    error = rng.normal(size=(r, 40))
+    for liar in liars:
+        payloads[liar] += size * (error if same else rng.normal(size=(r, 40)))
+    return words, truth, payloads.astype(dtype)
+
+
+def fold(words, payloads, dtype="float64", **options):
+    decoder = decoders.create("residual", words.shape[-1], (payloads.shape[-1],), dtype, **options)
+    for word, payload in zip(words, payloads, strict=True):
+        decoder.add(word, payload)
+    return decoder
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    st.integers(1, 12),
+    st.integers(2, 6),
+    st.sampled_from(["float32", "float64"]),
+    st.sampled_from([0.03, 1, 1e3]),
+    st.integers(0, 2**32),
+)
+def test_one_liar_is_identified_from_two_checks_on(k, more, dtype, size, seed):
+    rng = np.random.default_rng(seed)
+    liar = int(rng.integers(k + more))
+    words, truth, payloads = lying(rng, k, k + more, 1, [liar], dtype, size)
+    decoder = fold(words, payloads, dtype)
+    assert decoder.redundancy == more
+    # A direction that nearly vanishes, or nearly equals another's, hides the liar: not general position.
+    rows = np.linalg.svd(words[:, 0].T)[2][k:].T
+    cosines = np.abs(rows @ rows[liar]) / np.linalg.norm(rows, axis=1) / np.linalg.norm(rows[liar])
+    cosines[liar] = 0
+    if np.linalg.norm(rows[liar]) < 0.15 or cosines.max() > 0.98:
+        assert decoder.flagged in ([], [liar])
+        return
+    assert decoder.flagged == [liar]
+    assert decoder.consistent
+    assert decoder.captured == 1
+    condition = np.linalg.cond(np.delete(words[:, 0], liar, axis=0))
+    np.testing.assert_allclose(
+        decoder.gradient(), truth, atol=condition * (1e-5 if dtype == "float32" else 1e-12)
+    )
+    assert np.argmax(decoder.residuals()) == liar
+    assert decoder.residual < 1e-3
+
+
+@pytest.mark.parametrize("r", [1, 3])
+@pytest.mark.parametrize("same", [False, True])
+@pytest.mark.parametrize("liars", [[], [4], [2, 9], [0, 5, 7]])
+def test_several_liars_and_several_codewords_an_arrival(r, same, liars):
+    rng = np.random.default_rng(len(liars) + r)
+    arrivals = 8 // r + 2 * len(liars) + 6
+    words, truth, payloads = lying(rng, 8, arrivals, r, liars, same=same)
+    decoder = fold(words, payloads, faults=3)
+    assert decoder.flagged == liars
+    assert decoder.consistent
+    np.testing.assert_allclose(decoder.gradient(), truth, atol=1e-10)
+    decoder.add(words[0], words[0] @ truth)  # the verdict is renewed
+    assert decoder.flagged == liars
+    decoder.reset()
+    assert (decoder.flagged, decoder.consistent, decoder.redundancy) == ([], True, 0)
+    assert not decoder.gradient().any()
+
+
+def test_with_one_check_a_lie_is_noticed_but_not_the_liar():
+    rng = np.random.default_rng(0)
+    words, _, payloads = lying(rng, 6, 7, 1, [3])
+    decoder = fold(words, payloads)
+    assert decoder.flagged == []
+    assert not decoder.consistent
+    expected = np.linalg.pinv(words[:, 0]) @ payloads[:, 0]
+    np.testing.assert_allclose(decoder.gradient(), expected, atol=1e-10)  # least squares of all
+
+
+def test_more_liars_than_are_looked_for():
+    words, _, payloads = lying(np.random.default_rng(1), 6, 14, 1, [3, 5])
+    decoder = fold(words, payloads, faults=1)
+    assert decoder.flagged == []
+    assert not decoder.consistent
+
+
+def test_without_redundancy_nothing_can_be_said():
+    words, _, payloads = lying(np.random.default_rng(2), 6, 6, 1, [3])
+    decoder = fold(words, payloads)
+    assert (decoder.flagged, decoder.consistent, decoder.redundancy) == ([], True, 0)
+
+
+def test_duplicates_that_disagree():
+    """Of two it cannot be told who lies, of three it can."""
+    decoder = decoders.create("residual", 2, (3,))
+    decoder.add([1, 0], np.ones(3))
+    decoder.add([0, 1], np.ones(3))
+    decoder.add([1, 0], np.zeros(3))
+    assert (decoder.flagged, decoder.consistent) == ([], False)
+    decoder.add([1, 0], np.ones(3))
+    assert (decoder.flagged, decoder.consistent) == ([2], True)
+    np.testing.assert_allclose(decoder.gradient(), np.ones((2, 3)), atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [1e2, 1e8, 1e18, 1e30])
+def test_enormous_lies_in_float32(size):
+    words, truth, payloads = lying(np.random.default_rng(3), 10, 16, 1, [6], "float32", size)
+    decoder = fold(words, payloads, "float32")
+    assert decoder.flagged == [6]
+    np.testing.assert_allclose(decoder.gradient(), truth, atol=1e-3)
+
+
+def test_a_lie_in_a_single_element_of_a_large_payload():
+    rng = np.random.default_rng(4)
+    code = codes.design("net", 32, 16, 4, seed=8)
+    truth = rng.normal(size=(16, 40_000)).astype(np.float32)
+    decoder = decoders.create("residual", 16, (40_000,), checks=8)
+    for i, word in enumerate(code.matrix):
+        payload = word.astype(np.float32) @ truth
+        payload[31_234] += 10.0 * (i == 11)
+        decoder.add(word, payload)
+    assert decoder.flagged == [11]
+    np.testing.assert_allclose(decoder.gradient(), truth, atol=1e-4)
+
+
+def test_noise_below_the_tolerance_is_not_held_against_anybody():
+    rng = np.random.default_rng(5)
+    words, truth, payloads = lying(rng, 12, 24, 1, [])
+    noisy = payloads * (1 + 0.02 * rng.uniform(-1, 1, payloads.shape))
+    patient = fold(words, noisy, tolerance=0.02)
+    assert (patient.flagged, patient.consistent) == ([], True)
+    noisy[7] += 0.5 * rng.normal(size=noisy[7].shape)
+    liar = fold(words, noisy, tolerance=0.02)
+    assert (liar.flagged, liar.consistent) == ([7], True)
+    strict = fold(words, noisy, tolerance=1e-6)
+    assert (strict.flagged, strict.consistent) == ([], False)
+    np.testing.assert_allclose(liar.gradient(), truth, atol=0.3)
+
+
+def test_leaving_a_liar_out_can_cost_rank():
+    words = np.array([[1, 0, 0], [1, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1.0]])[:, None]
+    payloads = np.ones((5, 1, 2))
+    payloads[1] = 5
+    decoder = fold(words, payloads)
+    assert decoder.decodable
+    assert decoder.flagged == [1]
+    assert decoder.decodable
+    np.testing.assert_allclose(decoder.gradient(), 1, atol=1e-12)
+    decoder = fold(np.concatenate([words[:3], [[[1, 1, 0.0]], [[1, 1, 0.0]]]]), payloads, faults=2)
+    assert decoder.flagged == [1]
+    assert decoder.captured == pytest.approx(2 / 3)
+
+
+def test_greedy_search_finds_what_the_exhaustive_one_does(monkeypatch):
+    rng = np.random.default_rng(6)
+    words, _, payloads = lying(rng, 10, 30, 1, [3, 17, 21])
+    basis = np.linalg.qr(words[:, 0])[0].T
+    checks = null_space(basis, 12)
+    np.testing.assert_allclose(checks.T @ checks, np.eye(12), atol=1e-12)
+    np.testing.assert_allclose(checks.T @ words[:, 0], 0, atol=1e-12)
+    syndrome = checks.T @ payloads[:, 0]
+    search = Search(checks[:, None], syndrome @ syndrome.T, np.full(30, 1e-16), np.zeros(30))
+    assert not search.consistent
+    assert search.smallest(2) == []
+    assert search.smallest(3) == [(3, 17, 21)]
+    monkeypatch.setattr("pdcode.decoders.faults.EXHAUSTIVE", 10)
+    assert search.smallest(3) == [(3, 17, 21)]
