@@ -51,37 +51,52 @@ class Problem(Table):
 class Code(Table):
     """Which codewords; blocks = 1 sends a layer whole."""
 
-    family: Literal["net", "uncoded", "repetition", "pairs", "random"] = "net"
-    blocks: Positive | list[Positive] = 16
-    weight: Positive | None = None
-    rows_per_task: Positive = 1
-    rows: Annotated[int, Meta(ge=1, le=1_000_000)] | None = (
-        None  # rows of the code; none: k if they rotate, else as many as the workers use
-    )
-    rotate: bool = True  # every task takes the next rows of a code that is redrawn when it is used up
+    # One of `pdcode codes list`, auto, or an adaptive one: matched (workers choose), energy, eigenbasis.
+    family: str = "net"
+    blocks: Positive | list[Positive] | Literal["units"] = 16
+    weight: Positive | list[Positive] | None = None
+    rows_per_task: Positive | list[Positive] | None = None  # r; none: by `share`, else 1
+    share: Fraction | None = None  # r as a share of a layer's blocks, rounded up
+    # Rows of the code. None: where they rotate, k under `async` and what an update uses under other modes;
+    # else as many as the workers use.
+    rows: Annotated[int, Meta(ge=1, le=1_000_000)] | None = None
+    # Every task takes the next rows of a code that is redrawn when it is used up and, but under `async`, at
+    # every update.
+    rotate: bool = True
+    decay: Annotated[float, Meta(ge=0, lt=1)] = 0.9  # of what adaptive codes remember
+    options: dict[str, bool | int | float | str] = msgspec.field(default_factory=dict)  # of the family
 
 
 class Scheme(Table):
     """A named set of defaults for the tables that are not given."""
 
     name: Literal["lwpd", "uncoded"] = "lwpd"
+    preset: Literal["default", "starved", "shards"] | None = None  # of lwpd; fills in keys that are not given
 
 
 class Decoder(Table):
-    kind: Literal["adjoint", "least_squares", "tracking"] = "adjoint"
+    # None: as the memory needs: tracking for the coordinator's, else adjoint.
+    kind: Literal["adjoint", "least_squares", "tracking", "mmse", "peeling", "residual"] | None = None
     step: Annotated[float, Meta(gt=0, le=1)] = 1.0  # α of tracking
+    noise: NonNegative | None = None  # σ² of mmse, of an element of a payload; none: estimated
+    decay: Annotated[float, Meta(ge=0, lt=1)] = 0.9  # of what mmse remembers of the blocks' energies
+    # Of residual: what a payload may differ from what the others say, as a share of its norm (None: the
+    # rounding of the wire), and how many it looks for that differ more.
+    tolerance: Annotated[float, Meta(gt=0, lt=1)] | None = None
+    faults: Positive = 1
 
 
 class Memory(Table):
-    kind: Literal["none", "worker"] = "none"
+    kind: Literal["none", "worker", "difference", "coordinator"] = "none"
 
 
 class Wire(Table):
-    dtype: Literal["float32", "float64"] | None = None  # none: as the problem's
+    dtype: Literal["float64", "float32", "bfloat16", "float16", "int8"] | None = None  # none: the problem's
 
 
 class Downlink(Table):
-    kind: Literal["full"] = "full"
+    kind: Literal["full", "codewords"] = "full"
+    check: Positive = 64  # codewords: each worker's θ is compared with rank 0's every so many tasks
 
 
 class Update(Table):
@@ -125,6 +140,8 @@ class Faults(Table):
 
     raise_worker: Count | None = None  # this worker raises an exception …
     raise_task: Count = 0  # … at this task
+    nan_worker: Count | None = None  # this worker sends gradients that are no numbers …
+    nan_task: Count = 0  # … from this task on
 
 
 class Stop(Table):

@@ -60,12 +60,16 @@ def resolve(tables: dict[str, Any], overrides: Sequence[str] = ()) -> Config:
         Naming key and value.
     """
     parsed = [_parse(override) for override in overrides]
+    asked = {keys[1]: str(value) for keys, value in parsed if keys[0] == "scheme" and len(keys) == 2}
+    if asked:  # in so many words: it overrides the file's tables
+        tables = schemes.impose(tables, asked.get("name"), asked.get("preset"))
+    given: schemes.Tables = {}
     for keys, value in parsed:
-        if keys == ["scheme", "name"]:  # asked for in so many words: it overrides the file's tables
-            tables = schemes.impose(tables, str(value))
+        if len(keys) == 2:
+            given.setdefault(keys[0], {})[keys[1]] = value
     tables = {
         name: dict(table) if isinstance(table, dict) else table
-        for name, table in schemes.fill(tables).items()
+        for name, table in schemes.fill(tables, given).items()
     }
     for keys, value in parsed:
         _insert(tables, keys, value)
@@ -85,32 +89,38 @@ def check(config: Config) -> None:
     InputError
         Naming key and value.
     """
-    if config.wire.dtype not in (None, config.problem.dtype):
-        raise InputError(
-            f"wire.dtype: '{config.wire.dtype}' is not problem.dtype '{config.problem.dtype}'; "
-            "payloads are sent as they are computed"
-        )
-    if config.memory.kind == "worker":
-        if config.decoder.kind != "adjoint":
+    if config.wire.dtype == "float64" and config.problem.dtype == "float32":
+        raise InputError("wire.dtype: 'float64' is wider than problem.dtype 'float32'")
+    scheme, preset = config.scheme.name, config.scheme.preset
+    if preset is not None and preset not in schemes.PRESETS.get(scheme, {}):
+        raise InputError(f"scheme.preset: scheme '{scheme}' has no preset '{preset}'")
+    memory, decoder = config.memory.kind, config.decoder.kind
+    if memory in ("worker", "difference"):
+        if decoder not in (None, "adjoint"):
             raise InputError(
-                f"decoder.kind: memory 'worker' needs the plain sum of 'adjoint', got '{config.decoder.kind}'"
-            )
-        if config.update.late == "waste":
-            raise InputError(
-                "update.late: 'waste' would lose what workers with memory.kind = 'worker' have already sent"
+                f"decoder.kind: memory '{memory}' needs the plain sum of 'adjoint', got '{decoder}'"
             )
         if config.optimizer.staleness == "inverse":
             raise InputError(
-                "optimizer.staleness: 'inverse' would lose part of what workers with memory.kind = 'worker' "
-                "have sent"
+                "optimizer.staleness: 'inverse' would lose part of what workers with "
+                f"memory.kind = '{memory}' have sent"
             )
+    if memory == "coordinator" and decoder not in (None, "tracking"):
+        raise InputError(f"decoder.kind: memory 'coordinator' is that of 'tracking', got '{decoder}'")
+    if config.downlink.kind == "codewords" and decoder not in (None, "adjoint", "tracking"):
+        raise InputError(
+            f"downlink.kind: replicas that follow 'codewords' decode by adjoint or tracking, not "
+            f"'{decoder}', which holds payloads and no state that could be sent to a late worker"
+        )
     if config.update.mode != "first" and config.update.count is not None:
         raise InputError(
             f"update.count: {config.update.count} belongs to update.mode 'first', not '{config.update.mode}'"
         )
-    workers, fault = config.workers.count, config.faults.raise_worker
-    if fault is not None and fault >= workers:
-        raise InputError(f"faults.raise_worker: worker {fault} does not exist (there are {workers}, from 0)")
+    workers = config.workers.count
+    for key in ("raise_worker", "nan_worker"):
+        fault = getattr(config.faults, key)
+        if fault is not None and fault >= workers:
+            raise InputError(f"faults.{key}: worker {fault} does not exist (there are {workers}, from 0)")
     stragglers.check(config.stragglers, workers)
 
 

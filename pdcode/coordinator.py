@@ -5,16 +5,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import numpy as np
-
 from .assignments import Assignment
-from .decoders import Decoder
+from .downlink import Downlink, Full, State
 from .fleet.base import Arrival, Fleet
-from .messages import Layout
-from .optimizers import Optimizer
+from .layout import RETURNED, Layout
 from .policies import Ready
 from .trace import Writer
-from .trace.schema import DRAINED, USED, WASTED
+from .trace.schema import DRAINED, REFUSED, USED, WASTED
 
 TICK_NS = 20_000_000  # how often, at the least, the observer is asked when nothing arrives
 
@@ -30,18 +27,17 @@ class Coordinator:
         Rows of each task.
     layout : Layout
         Of the messages, for the layers and the bytes.
-    decoders : list of Decoder
-        One a layer.
+    state : State
+        θ, a decoder a layer, and the optimizer. A step is damped by the mean of `Optimizer.damping` over its
+        payloads.
     ready : callable
         The policy.
-    optimizer : Optimizer
-        Steps θ; a step is damped by the mean of `Optimizer.damping` over its payloads.
-    theta : ndarray
-        Initial θ; changed in place.
     trace : Writer
         Takes a row for each arrival and update.
     late : {"use", "waste"}
         What becomes of a payload of an older θ.
+    downlink : Downlink, optional
+        How workers come by θ; by default it goes with each task.
     """
 
     def __init__(
@@ -49,18 +45,16 @@ class Coordinator:
         fleet: Fleet,
         assignment: Assignment,
         layout: Layout,
-        decoders: list[Decoder],
+        state: State,
         ready: Ready,
-        optimizer: Optimizer,
-        theta: np.ndarray,
         trace: Writer,
         late: str = "use",
+        downlink: Downlink | None = None,
     ) -> None:
-        self.fleet, self.assignment, self.decoders, self.ready = fleet, assignment, decoders, ready
-        self.optimizer, self.theta, self.trace = optimizer, theta, trace
+        self.fleet, self.assignment, self.layout, self.ready = fleet, assignment, layout, ready
+        self.state, self.theta, self.trace = state, state.theta, trace
+        self.downlink = downlink or Full(state.theta)
         self._waste = late == "waste"
-        self._layers = layout.layers
-        self._counts = [layer.count for layer in layout.layers]
         self._shares = [layer.length / layout.parameters for layer in layout.layers]
 
         workers = fleet.workers
@@ -70,6 +64,10 @@ class Coordinator:
         self.replies = [0] * workers  # replies that it gave
         self.t_dispatch_ns = [0] * workers  # when it got its task, on rank 0's clock
         self.busy_ns = [0] * workers  # time from dispatch to arrival, in all
+        self.returned = [0] * workers  # flag of the next task: whether its last payload was not used
+        self.refused = [0] * workers  # payloads that were not finite
+        self.flagged = [0] * workers  # payloads that contradicted the others and were left out of a step
+        self._senders: list[int] = []  # of the payloads since the last update
         self.outstanding = 0  # tasks that are out
         self.version = 0  # of θ: number of updates
         self.used = 0  # payloads folded in since the last update
@@ -77,6 +75,7 @@ class Coordinator:
         self.arrivals = 0
         self._damping = 0.0  # sum over the payloads since the last update
         self.stopping = ""  # why the run ends
+        self.stuck = False  # whether it ends because no payload was fit for use
 
     def run(self, observe: Callable[[int, Coordinator], str]) -> str:
         """Descend until the observer gives a reason to stop, then take in what is still out.
@@ -100,6 +99,9 @@ class Coordinator:
             for arrival in arrivals:
                 late = self._fold(arrival)
                 stepped = self._step_if_ready(self.outstanding + late)
+                if not (stepped or late or self.outstanding or self.stopping):
+                    self.stuck = True
+                    self.stopping = f"diverged: every payload of update {self.version} was refused"
                 self._observe(observe, arrival.t_recv_ns)
                 if stepped or self.stopping:
                     self._dispatch_waiting()
@@ -126,21 +128,27 @@ class Coordinator:
         self.replies[worker] += 1
         self.busy_ns[worker] += arrival.t_recv_ns - self.t_dispatch_ns[worker]
         staleness = self.version - arrival.version
-        if self.stopping:
+        if not arrival.finite:
+            status, applied = REFUSED, -1
+            self._refuse(arrival)
+        elif self.stopping:
             status, applied = DRAINED, -1
         elif staleness and self._waste:
             status, applied = WASTED, -1
         else:
             status, applied = USED, self.version
             self.captured = 0.0
-            for decoder, count, payload, share in zip(
-                self.decoders, self._counts, arrival.payloads, self._shares, strict=True
+            for decoder, (indices, values), payload, share in zip(
+                self.state.decoders, arrival.codewords, arrival.payloads, self._shares, strict=True
             ):
-                indices, values = arrival.codewords[count]
                 decoder.add_sparse(indices, values, payload)
                 self.captured += share * decoder.captured
             self.used += 1
-            self._damping += self.optimizer.damping(staleness)
+            self._senders.append(worker)
+            self._damping += self.state.optimizer.damping(staleness)
+            self.downlink.arrived(arrival)
+            self.assignment.arrived(arrival)
+        self.returned[worker] = 0 if status == USED else RETURNED
         self.trace.arrival(
             worker, arrival.task, arrival.version, applied, arrival.row, staleness,
             self.t_dispatch_ns[worker], arrival.t_start_ns, arrival.t_compute_ns, arrival.t_send_ns,
@@ -153,13 +161,34 @@ class Coordinator:
         """Step if the policy says so; `expected` payloads are still to come if it does not."""
         if self.stopping or not self.used or not self.ready(self, expected):
             return False
-        norm = self.optimizer.step(self.theta, self._layers, self.decoders, self._damping / self.used)
+        self._note_flagged()
+        damping = self._damping / self.used
+        self.assignment.stepping(self.state.decoders)
+        norm = self.state.step(self.layout, damping)
+        self.downlink.stepped(damping)
         self.version += 1
         self.trace.update(self.version, self.fleet.now_ns(), self.used, self.captured, norm)
-        for decoder in self.decoders:
-            decoder.reset()
+        self.assignment.stepped()
         self.used, self.captured, self._damping = 0, 0.0, 0.0
         return True
+
+    def _refuse(self, arrival: Arrival) -> None:
+        """Count a payload that is not finite; the first of each worker is noted as a fault."""
+        worker = arrival.worker
+        if not self.refused[worker]:
+            what = f"worker {worker} sent a payload that is not finite; it was refused"
+            self.trace.fault(arrival.t_recv_ns, worker, arrival.task, "refused", what)
+        self.refused[worker] += 1
+
+    def _note_flagged(self) -> None:
+        """Count payloads that a decoder leaves out; the first of each worker is noted as a fault."""
+        found = {self._senders[number] for decoder in self.state.decoders for number in decoder.flagged}
+        for worker in sorted(found):
+            if not self.flagged[worker]:
+                what = f"worker {worker} sent a payload that contradicts the others; it was left out"
+                self.trace.fault(self.fleet.now_ns(), worker, self.tasks[worker] - 1, "flagged", what)
+            self.flagged[worker] += 1
+        self._senders.clear()
 
     def _dispatch_waiting(self) -> None:
         """Send the newest θ to every worker that has no task, or word that the run is over."""
@@ -172,9 +201,11 @@ class Coordinator:
 
     def _dispatch(self, worker: int) -> None:
         row = self.assignment.row(worker)
+        parts, flags, digest = self.downlink.body(worker, self.tasks[worker])
         self.versions[worker] = self.version
         self.outstanding += 1
         self.t_dispatch_ns[worker] = self.fleet.dispatch(
-            worker, self.tasks[worker], self.version, row, self.assignment.codewords(row), self.theta
-        )
+            worker, self.tasks[worker], self.version, row, self.assignment.codewords(row), parts,
+            flags | self.returned[worker], digest,
+        )  # fmt: skip
         self.tasks[worker] += 1

@@ -1,122 +1,175 @@
 """What travels between rank 0 and a worker: one 64 byte header, then plain arrays at fixed offsets.
 
-A task is ``header | θ | codewords`` and a reply is ``header | payload``. Codewords are sent sparse,
-``indices`` then ``values`` for each distinct block count, so a worker needs to know nothing of how rows are
-assigned. Every section starts at a multiple of 64 bytes. Both ends make views of their buffers once; a
-message is then sent and received without being packed or parsed.
+A task is ``header | codewords | body``: the body is θ, or what brings the worker's replica of θ up to date. A
+reply is ``header | codewords | payload``. Codewords are in the task, except where workers choose them: then
+they are in the reply. They are sent sparse, so a worker needs to know nothing of how rows are assigned, and a
+static, a rotating and an adaptive code are the same protocol. Both ends make views of their buffers once; a
+message is then sent and received without being packed or parsed, and a payload in the problem's dtype is
+encoded and decoded where it lies. Payloads of other formats are rounded into the message and read out of it.
 """
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Sequence
 
 import numpy as np
 
-from .errors import InputError
-from .problems.partition import ALIGNMENT, Blocks, payload_layout
-
-HEADER = struct.Struct("<HHIIIqqqqqd")
-"""worker, flags, payload bytes, task, version, code row, t_start_ns, t_compute_ns, t_send_ns,
-injected_delay_ns, mini-batch loss."""
-
-LARGEST = 2**31 - 1  # bytes of a message: MPI counts in C ints
-
-STOP = 1  # flag of a task that ends the worker's loop
+from .kernels import finite, quantise
+from .layout import HEADER, STOP, Codewords, Layout, Pair, buffer
+from .rng import WIRE
 
 
-def aligned(size: int) -> int:
-    """Round a number of bytes up to the next section boundary."""
-    return -(-size // ALIGNMENT) * ALIGNMENT
-
-
-def buffer(size: int, copies: int = 1) -> np.ndarray:
-    """Zeroed, aligned message buffers.
+class WordsView:
+    """The codewords of one message.
 
     Parameters
     ----------
-    size : int
-        Bytes of one message.
-    copies : int
-        Number of buffers.
-
-    Returns
-    -------
-    ndarray of uint8, shape (copies, aligned size)
+    layout : Layout
+    message : ndarray of uint8
+    pairs : list of (indices, values)
+        One a layer: where `read` puts them.
     """
-    stride = aligned(size)
-    raw = np.zeros(copies * stride + ALIGNMENT, np.uint8)
-    start = -raw.ctypes.data % ALIGNMENT
-    return raw[start : start + copies * stride].reshape(copies, stride)
+
+    def __init__(self, layout: Layout, message: np.ndarray, pairs: list[Pair]) -> None:
+        self._sections = []
+        for number, (at, words) in enumerate(layout.words):
+            layer = layout.section.index(number)
+            views = words.views(message[at : at + words.bytes])
+            self._sections.append((words, views, layer, pairs[layer]))
+
+    def write(self, codewords: Codewords) -> None:
+        """Put the codewords of a task into the message."""
+        for words, views, layer, _ in self._sections:
+            words.write(views, *codewords[layer])
+
+    def read(self) -> bool:
+        """Take them out; return whether they are codewords."""
+        sound = True
+        for words, views, _, pair in self._sections:
+            sound &= words.read(views, pair)
+        return sound
 
 
-class Layout:
-    """Sizes and offsets of the two kinds of message of a run.
+class Reply:
+    """Views of a reply in its buffer.
 
     Parameters
     ----------
-    layers : sequence of Blocks
-        The partition of each layer.
-    weights : dict
-        Weight w of the code of each distinct block count k > 1.
-    rows : int
-        Codewords per task, r.
-    dtype : dtype
-        Of θ, payloads and codeword values.
+    layout : Layout
+    message : ndarray of uint8, shape (≥ reply_bytes,)
 
     Attributes
     ----------
-    task_bytes, reply_bytes : int
-        Whole messages.
-    payload_bytes, header_bytes, gradient_bytes : int
-        Parts of a reply, and θ (or a full gradient) for comparison.
+    header : memoryview
+    body : ndarray of uint8
+        All after the header.
+    payload : ndarray, shape (payload_size,)
+        In the problem's dtype: a view of the message if it travels so, else beside it.
+    payloads : list of ndarray
+        Each layer in it, shape (r, elements of a block).
+    codewords : list of (indices, values)
+        One a layer, where workers choose them.
     """
 
-    def __init__(self, layers: Sequence[Blocks], weights: dict[int, int], rows: int, dtype: np.dtype) -> None:
-        self.layers, self.rows, self.dtype = tuple(layers), rows, np.dtype(dtype)
-        item = self.dtype.itemsize
-        self.parameters = sum(layer.length for layer in layers)
-        self.offsets, self.payload_size = payload_layout(layers, rows, self.dtype)
-        self.header_bytes = HEADER.size
-        self.gradient_bytes = self.parameters * item
-        self.payload_bytes = self.payload_size * item
-        self.reply_bytes = self.header_bytes + self.payload_bytes
-        at = self.header_bytes + aligned(self.gradient_bytes)
-        self.codes: dict[int, tuple[int, int, int]] = {}  # k -> offset of indices, offset of values, w
-        for k, w in weights.items():
-            values = at + aligned(4 * rows * w)
-            self.codes[k] = (at, values, w)
-            at = values + aligned(item * rows * w)
-        self.task_bytes = at
-        if max(at, self.reply_bytes) >= LARGEST:
-            raise InputError(
-                f"problem.hidden: messages of {max(at, self.reply_bytes)} bytes exceed MPI's {LARGEST}"
-            )
+    def __init__(self, layout: Layout, message: np.ndarray) -> None:
+        self.layout = layout
+        self.header = message[: HEADER.size].data
+        self.body = message[HEADER.size : layout.reply_bytes]
+        if layout.exact:
+            start = layout.reply_bytes - layout.payload_size * layout.dtype.itemsize
+            self.payload = message[start : layout.reply_bytes].view(layout.dtype)
+        else:
+            self.payload = buffer(layout.payload_size * layout.dtype.itemsize)[0].view(layout.dtype)
+            self.payload = self.payload[: layout.payload_size]
+        self.payloads: list[np.ndarray] = []
+        self._parts: list[tuple[np.ndarray, np.ndarray, int]] = []  # payload of a layer, its bytes, r
+        for layer, r, start, (at, size) in zip(
+            layout.layers, layout.rows, layout.offsets, layout.parts, strict=True
+        ):
+            flat = self.payload[start : start + r * layer.elements]
+            self.payloads.append(flat.reshape(r, layer.elements))
+            self._parts.append((flat, message[at : at + size], r))
+        self.codewords: list[Pair] = layout.empty_words()
+        self._words = WordsView(layout, message, self.codewords) if layout.chosen else None
 
-    def theta(self, message: np.ndarray) -> np.ndarray:
-        """View of θ, shape (parameters,), in a task."""
-        start = self.header_bytes
-        return message[start : start + self.gradient_bytes].view(self.dtype)
+    def choose(self, codewords: Codewords) -> None:
+        """Put codewords that the worker chose into the message; `codewords` are then the rounded ones."""
+        assert self._words is not None
+        self._words.write(codewords)
+        self._words.read()
 
-    def codewords(self, message: np.ndarray) -> dict[int, tuple[np.ndarray, np.ndarray]]:
-        """Views of (indices, values), each of shape (r, w), in a task, for each distinct block count."""
-        views = {}
-        for k, (indices, values, w) in self.codes.items():
-            count = self.rows * w
-            views[k] = (
-                message[indices : indices + 4 * count].view(np.int32).reshape(self.rows, w),
-                message[values : values + self.dtype.itemsize * count].view(self.dtype).reshape(self.rows, w),
-            )
-        return views
+    def write(self, seed: int, worker: int, task: int) -> bool:
+        """Round the payload into the message; it then is what rank 0 will read. Return whether it is
+        finite."""
+        sound = True
+        for part, (flat, wire, r) in enumerate(self._parts):
+            if self.layout.exact:
+                sound &= finite.all_finite(flat)
+            else:
+                sound &= quantise.encode(
+                    self.layout.format, flat, wire, r, seed, WIRE, worker, task, part, flat
+                )
+        return sound
 
-    def payload(self, message: np.ndarray) -> np.ndarray:
-        """View of the payload of all layers, shape (payload_size,), in a reply."""
-        return message[self.header_bytes : self.reply_bytes].view(self.dtype)
+    def read(self) -> bool:
+        """Take codewords and payload out of the message; return whether all is finite."""
+        sound = self._words is None or self._words.read()
+        for flat, wire, r in self._parts:
+            if self.layout.exact:
+                sound &= finite.all_finite(flat)
+            else:
+                sound &= quantise.decode(self.layout.format, wire, flat, r)
+        return sound
 
-    def payload_views(self, message: np.ndarray) -> list[np.ndarray]:
-        """View of each layer's payload, shape (r, elements of a block) or (1, …) for a whole layer."""
-        payload, views = self.payload(message), []
-        for layer, start in zip(self.layers, self.offsets, strict=True):
-            rows = 1 if layer.count == 1 else self.rows
-            views.append(payload[start : start + rows * layer.elements].reshape(rows, layer.elements))
-        return views
+
+class Task:
+    """A task in its buffer, as rank 0 writes it and a worker reads it.
+
+    Attributes
+    ----------
+    task, version, row, flags, digest : int
+        Of the header.
+    codewords : list of (indices, values)
+        One a layer.
+    body : ndarray of uint8
+        As long as it is this time.
+    """
+
+    def __init__(self, layout: Layout, message: np.ndarray) -> None:
+        self.message, self.header, self._at = message, message[: HEADER.size].data, layout.body_at
+        self.codewords: list[Pair] = layout.empty_words()
+        self._words = None if layout.chosen else WordsView(layout, message, self.codewords)
+        self.task = self.version = self.row = self.flags = self.digest = 0
+        self._body = message[self._at :]
+        self.body = self._body[:0]
+
+    def write(
+        self,
+        worker: int,
+        task: int,
+        version: int,
+        row: int,
+        codewords: Codewords,
+        parts: Sequence[np.ndarray],
+        flags: int,
+        digest: int,
+    ) -> int:
+        """Fill in; return the bytes of the message."""
+        if self._words is not None:
+            self._words.write(codewords)
+        end = 0
+        for part in parts:
+            self._body[end : end + len(part)] = part
+            end += len(part)
+        HEADER.pack_into(self.header, 0, worker, flags, end, task, version, row, digest, 0, 0, 0, 0.0)
+        return self._at + end
+
+    def read(self) -> None:
+        """Take out what has been received."""
+        _, self.flags, size, self.task, self.version, self.row, self.digest, *_ = HEADER.unpack_from(
+            self.header
+        )
+        if len(self.body) != size:
+            self.body = self._body[:size]
+        if self._words is not None and not self.flags & STOP:
+            self._words.read()

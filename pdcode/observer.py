@@ -56,6 +56,9 @@ class Observer:
     def __call__(self, now_ns: int, coordinator: Coordinator) -> str:
         """Reason to stop, or an empty string."""
         reason = f"{coordinator.version} updates" if coordinator.version >= self._updates else ""
+        if coordinator.stuck and not self.failed:
+            self.fail(now_ns, coordinator.stopping)
+            self.measure(now_ns, coordinator.version, coordinator.theta)
         if now_ns < self._due_ns and (not reason or coordinator.stopping):
             return reason
         if now_ns >= self._until_ns:

@@ -6,9 +6,9 @@ import json
 
 import msgspec
 
-from .assignments import Assignment
+from .assignments import Assignment, Chosen, Rotating
 from .config import Config
-from .messages import Layout
+from .layout import Layout
 
 
 def describe(config: Config, assignment: Assignment, layout: Layout) -> str:
@@ -27,9 +27,16 @@ def toml(config: Config) -> str:
             lines += [
                 "",
                 f"[{name}]",
-                *(f"{key} = {json.dumps(value)}" for key, value in table.items() if value is not None),
+                *(f"{key} = {_value(value)}" for key, value in table.items() if value is not None),
             ]
     return "\n".join([*lines, ""])
+
+
+def _value(value: object) -> str:
+    """A value as TOML."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{_value(key)} = {_value(each)}" for key, each in value.items()) + "}"
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")  # TOML has no surrogate pairs
 
 
 def codes(assignment: Assignment) -> list[str]:
@@ -40,12 +47,17 @@ def codes(assignment: Assignment) -> list[str]:
         bounds = ", ".join(f"{name} {value:.4f}" for name, value in code.bounds.items() if value > 0)
         lines.append(
             f"#   k={k}: {code.family}, {len(code)} rows of weight {code.weight}, "
-            f"{'redrawn when used up' if assignment.rotate else 'static'}, "
+            f"{'redrawn' if isinstance(assignment, Rotating) else 'static'}, "
             f"coherence {code.coherence:.4f}, frame bounds {low:.4g} … {high:.4g}"
         )
         lines.append(f"#     lower bounds on coherence: {bounds or 'none above 0'}")
         lines += [f"#     note: {note}" for note in code.notes]
-    return lines if assignment.designs else [*lines, "#   none: every layer is sent whole"]
+    if not assignment.designs:
+        who = "workers" if isinstance(assignment, Chosen) else "rank 0"
+        what = f"of weight {assignment.weights}, {list(assignment.rows)} a task"
+        whole = all(layer.whole for layer in assignment.layers)
+        lines.append("#   none: every layer is sent whole" if whole else f"#   chosen by {who}, {what}")
+    return lines
 
 
 def layers(layout: Layout) -> list[str]:
@@ -63,10 +75,14 @@ def layers(layout: Layout) -> list[str]:
 def messages(config: Config, layout: Layout) -> list[str]:
     """Sizes of tasks and replies."""
     header, theta = layout.header_bytes, layout.gradient_bytes
+    body = layout.task_bytes - layout.body_at
+    relayed = config.downlink.kind == "codewords"
+    task = f"arrived codewords, {body} at the most" if relayed else f"θ {body}"
+    reply = f"codewords {layout.words_bytes}, " if layout.chosen else ""
     return [
         f"# Messages ({config.workers.count} workers)",
-        f"#   task  {layout.task_bytes} bytes: header {header}, θ {theta}, "
-        f"codewords and padding {layout.task_bytes - header - theta}",
-        f"#   reply {layout.reply_bytes} bytes: header {header}, payload {layout.payload_bytes}; "
-        f"{layout.reply_bytes / (theta + header):.4f} of a full gradient's",
+        f"#   task  {layout.task_bytes} bytes{' at the most' * relayed}: header {header}, "
+        f"codewords and padding {layout.body_at - header}, {task}",
+        f"#   reply {layout.reply_bytes} bytes: header {header}, {reply}payload {layout.payload_bytes} in "
+        f"{layout.wire}; {layout.reply_bytes / (theta + header):.4f} of a full gradient's",
     ]

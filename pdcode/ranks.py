@@ -4,25 +4,18 @@ from __future__ import annotations
 
 from contextlib import suppress
 
-from . import memory, problems
+from . import problems
 from .config import Config
 from .coordinator import Coordinator
 from .fleet.base import Fleet
 from .fleet.link import MPILink
 from .fleet.mpi import MPIFleet
 from .fleet.process import job
-from .messages import Layout
 from .observer import Observer
-from .rng import Batches
-from .run import Parts
+from .parts import Parts, Staff, make_downlink
 from .stragglers import Delays
 from .trace.writer import Writer
 from .worker import work
-
-
-def facts(layout: Layout, source: problems.Source) -> dict[str, object]:
-    """What a worker cannot know by itself."""
-    return {"weights": {k: w for k, (_, _, w) in layout.codes.items()}, "rows": source.rows}
 
 
 def coordinate(config: Config, text: str, parts: Parts) -> int:
@@ -32,8 +25,9 @@ def coordinate(config: Config, text: str, parts: Parts) -> int:
         fleet = MPIFleet(layout)
         source, parts.source = parts.source, None
         assert source is not None
+        facts = {"weights": parts.assignment.weights, "rows": source.rows}
         for worker in range(fleet.workers):
-            fleet.set_up(worker, facts(layout, source), source.shard(worker, fleet.workers))
+            fleet.set_up(worker, facts, source.shard(worker, fleet.workers))
         del source  # the whole data, of which rank 0 keeps what it measures on
         trace = Writer(
             config.trace.path,
@@ -45,10 +39,9 @@ def coordinate(config: Config, text: str, parts: Parts) -> int:
             config.trace.arrivals,
             config.trace.sample,
         )
-        theta = parts.problem.initial(config.seed)
         coordinator = Coordinator(
-            fleet, parts.assignment, layout, parts.decoders, parts.ready, parts.optimizer, theta, trace,
-            config.update.late,
+            fleet, parts.assignment, layout, parts.state, parts.ready, trace, config.update.late,
+            make_downlink(config, parts),
         )  # fmt: skip
         observer = Observer(parts.problem, config, trace, say)
         say(
@@ -63,8 +56,8 @@ def coordinate(config: Config, text: str, parts: Parts) -> int:
                 trace.fault(fleet.now_ns(), -1, -1, "exception", repr(error))
             raise
         trace.close(
-            theta,
-            parts.optimizer.state,
+            parts.state.theta,
+            parts.state.optimizer.state,
             [member.row() for member in (fleet.coordinator, *fleet.members)],
             counters(fleet, coordinator, observer),
         )
@@ -73,7 +66,7 @@ def coordinate(config: Config, text: str, parts: Parts) -> int:
             f"after {coordinator.version} updates"
         )
         say(f"trace: {config.trace.path}")
-    return 1 if observer.failed else 0
+    return 1 if observer.failed or coordinator.stuck else 0
 
 
 def serve(config: Config) -> int:
@@ -81,19 +74,10 @@ def serve(config: Config) -> int:
     with job():
         link = MPILink()
         known, arrays = link.set_up()
-        workers, table, rows = config.workers.count, config.problem, config.code.rows_per_task
-        dataset = problems.receive(table, arrays, link.worker, workers)
-        problem = problems.Problem.from_dataset(table, dataset, config.code.blocks)
-        layout = Layout(problem.layers, {int(k): w for k, w in known["weights"].items()}, rows, problem.dtype)
-        weight = workers * dataset.rows / known["rows"]  # so that the mean over workers is that over rows
-        plan = problem.plan(table.batch, rows, link.connect(layout), weight)
-        work(
-            link,
-            memory.create(config.memory.kind, plan),
-            Batches(config.seed, link.worker, dataset.rows, table.batch),
-            Delays(config.stragglers, config.seed, link.worker),
-            config,
-        )
+        dataset = problems.receive(config.problem, arrays, link.worker, config.workers.count)
+        staff = Staff(config, dataset, link.worker, known["weights"], known["rows"])
+        worker = staff.employ(link.connect(staff.layout))
+        work(link, worker, Delays(config.stragglers, config.seed, link.worker))
     return 0
 
 
@@ -112,6 +96,9 @@ def metadata(config: Config, parts: Parts, fleet: Fleet) -> dict[str, object]:
         "parameters": layout.parameters,
         "gradient_bytes": layout.gradient_bytes,
         "payload_bytes": layout.payload_bytes,
+        "blocks": [layer.count for layer in layout.layers],
+        "rows_per_task": list(layout.rows),
+        "weights": list(layout.weights),
         "header_bytes": layout.header_bytes,
         "setup_bytes_up": fleet.bytes_up,
         "setup_bytes_down": fleet.bytes_down,
@@ -125,6 +112,8 @@ def counters(fleet: Fleet, coordinator: Coordinator, observer: Observer) -> dict
     return {
         "version": coordinator.version,
         "arrivals": coordinator.arrivals,
+        "refused": sum(coordinator.refused),
+        "flagged": sum(coordinator.flagged),
         "spent_evaluate_ns": observer.spent_ns,
         "bytes_up": fleet.bytes_up,
         "bytes_down": fleet.bytes_down,

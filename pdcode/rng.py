@@ -10,7 +10,7 @@ import numpy as np
 
 from .kernels import philox
 
-BATCH, DELAY, CODE = 1, 2, 3  # streams
+BATCH, DELAY, CODE, WIRE = 1, 2, 3, 4  # streams
 
 _one = np.empty(1, np.float64)
 

@@ -4,21 +4,16 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
-from . import assignments, configfile, decoders, optimizers, policies, preview, problems
-from .config import Config, Stop
+from . import configfile, preview
+from .config import Config
 from .errors import InputError
 from .fleet import launch
-from .messages import Layout
-from .problems.partition import Blocks
+from .parts import prepare
 from .trace.reader import Trace
 
 
@@ -109,63 +104,6 @@ def rank_0(config: Config, text: str, path: str) -> int:
     return ranks.coordinate(config, text, parts)
 
 
-@dataclass
-class Parts:
-    """What rank 0 makes before MPI starts, so that bad input never reaches it."""
-
-    source: problems.Source | None
-    git_commit: str
-    problem: problems.Problem
-    assignment: assignments.Assignment
-    layout: Layout
-    decoders: list[decoders.Decoder]
-    ready: policies.Ready
-    optimizer: optimizers.Optimizer
-
-
-def prepare(config: Config, path: str = "") -> Parts:
-    """Load the data and make rank 0's parts.
-
-    Raises
-    ------
-    InputError
-        Naming the file, key and value.
-    """
-    workers, dtype = config.workers.count, np.dtype(config.problem.dtype)
-    try:
-        if config.stop == Stop():
-            raise InputError("stop: nothing would end the run; give updates, seconds, loss or accuracy")
-        source = problems.describe(config.problem)
-        problem = problems.Problem.from_dataset(config.problem, source.dataset, config.code.blocks)
-        source.shard(workers - 1, workers)  # enough rows for all
-        assignment = assignments.create(config, problem.layers, workers)
-        layout = Layout(
-            problem.layers,
-            {k: code.weight for k, code in assignment.designs.items()},
-            config.code.rows_per_task,
-            dtype,
-        )
-        made = [decoder_of(config, layer, assignment) for layer in problem.layers]
-        ready = policies.create(config.update, workers)
-        optimizer = optimizers.create(config.optimizer, problem.size, dtype)
-    except InputError as error:
-        raise InputError(f"{path}: {error}" if path else str(error)) from None
-    return Parts(source, git_commit(), problem, assignment, layout, made, ready, optimizer)
-
-
-def decoder_of(config: Config, layer: Blocks, assignment: assignments.Assignment) -> decoders.Decoder:
-    """The decoder of a layer, as the configuration says."""
-    options: dict[str, object] = {"length": layer.length}
-    if config.decoder.kind == "adjoint":
-        if layer.count > 1:
-            options["rows"] = len(assignment.designs[layer.count])
-        if config.memory.kind == "worker":
-            options["mean_of"] = config.workers.count
-    if config.decoder.kind == "tracking":
-        options["step"] = config.decoder.step
-    return decoders.create(config.decoder.kind, layer.count, layer.shape, config.problem.dtype, **options)
-
-
 def check_writable(trace: str, path: str) -> None:
     """Make the trace's folder, and refuse one in which no file can be made.
 
@@ -186,21 +124,3 @@ def check_writable(trace: str, path: str) -> None:
     except (OSError, InputError) as error:
         reason = error.strerror if isinstance(error, OSError) else f"a file is there: {error}"
         raise InputError(f"{path}: trace.path: cannot write '{trace}': {reason}") from None
-
-
-def git_commit() -> str:
-    """Commit of the source tree that runs, or an empty string."""
-    here = Path(__file__).parent
-    if not (here.parent / ".git").exists():
-        return ""
-    try:
-        return subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
-            cwd=here,
-            capture_output=True,
-            text=True,
-            timeout=5,
-            check=True,
-        ).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return ""

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from pdcode.fleet.base import Arrival, Codewords, Fleet, Member
+from pdcode.fleet.base import Arrival, Fleet, Member
+from pdcode.layout import Codewords
 
 Compute = Callable[[int, int, int, Codewords, np.ndarray], list[np.ndarray]]
 
@@ -28,6 +29,7 @@ class ScriptedFleet(Fleet):
         self._buffers: dict[tuple[int, int], list[np.ndarray]] = {}
         self.busy: set[int] = set()
         self.dispatched: list[tuple[int, int, int, int]] = []  # worker, task, version, row
+        self.flags: list[int] = []
         self.dismissed: set[int] = set()
         self.stopped = False
 
@@ -41,12 +43,21 @@ class ScriptedFleet(Fleet):
         return self._now_ns
 
     def dispatch(
-        self, worker: int, task: int, version: int, row: int, codewords: Codewords, theta: np.ndarray
+        self,
+        worker: int,
+        task: int,
+        version: int,
+        row: int,
+        codewords: Codewords,
+        parts: Sequence[np.ndarray],
+        flags: int = 0,
+        digest: int = 0,
     ) -> int:
         assert worker not in self.busy, f"worker {worker} has a task already"
         assert worker not in self.dismissed
         self.busy.add(worker)
         self.dispatched.append((worker, task, version, row))
+        self.flags.append(flags)
         arrival = Arrival()
         arrival.codewords, arrival.bytes_up, arrival.bytes_down = codewords, 0, 0
         arrival.worker, arrival.task, arrival.version, arrival.row, arrival.loss = (
@@ -56,7 +67,8 @@ class ScriptedFleet(Fleet):
             row,
             0.0,
         )
-        payloads = self._compute(worker, task, version, codewords, theta.copy())
+        theta = np.concatenate(parts).view(np.float64)
+        payloads = self._compute(worker, task, version, codewords, theta)
         # Two buffers a worker in turn, as in MPIFleet; what was in one is gone when it is waited for again.
         arrival.payloads = self._buffers.setdefault(
             (worker, task % 2), [np.empty_like(part) for part in payloads]
@@ -75,8 +87,10 @@ class ScriptedFleet(Fleet):
             self._now_ns += timeout_ns
             return ()
         self._now_ns, _, arrival, payloads = heapq.heappop(self._heap)
+        arrival.finite = True
         for buffer, payload in zip(arrival.payloads, payloads, strict=True):
             buffer[...] = payload
+            arrival.finite &= bool(np.isfinite(payload).all())
         self.busy.remove(arrival.worker)
         return (arrival,)
 

@@ -69,9 +69,38 @@ def test_overrides_are_toml_values_or_plain_strings(override: str, value: object
         ("[stragglers]\nkind = 'slow-set'\nslow = [8]", ["stragglers.slow", "8"]),
         ("[stragglers]\nkind = 'shifted-exponential'", ["stragglers.mean_s", "0.0"]),
         ("[memory]\nkind = 'worker'\n[decoder]\nkind = 'tracking'", ["decoder.kind", "tracking"]),
-        ("[update]\nlate = 'waste'\nmode = 'first'", ["update.late", "waste"]),
+        ("[update]\nlate = 'sometimes'", ["update.late", "sometimes"]),
+        (
+            "[memory]\nkind = 'difference'\n[decoder]\nkind = 'tracking'",
+            ["decoder.kind", "difference", "tracking"],
+        ),
+        (
+            "[memory]\nkind = 'coordinator'\n[decoder]\nkind = 'adjoint'",
+            ["decoder.kind", "coordinator", "adjoint"],
+        ),
+        ("[optimizer]\nstaleness = 'inverse'", ["optimizer.staleness", "inverse", "memory.kind = 'worker'"]),
         ("[wire]\ndtype = 'float64'", ["wire.dtype", "float64"]),
+        ("[wire]\ndtype = 'int4'", ["wire.dtype", "int4", "int8"]),
+        ("[downlink]\nkind = 'relay'", ["downlink.kind", "relay", "codewords"]),
+        ("[downlink]\ncheck = 0", ["downlink.check", "0"]),
+        (
+            "[downlink]\nkind = 'codewords'\n[memory]\n[decoder]\nkind = 'least_squares'",
+            ["downlink.kind", "codewords", "least_squares"],
+        ),
+        (
+            "[downlink]\nkind = 'codewords'\n[memory]\n[decoder]\nkind = 'mmse'",
+            ["downlink.kind", "codewords", "mmse"],
+        ),
+        ("[decoder]\nkind = 'summing'", ["decoder.kind", "summing"]),
+        ("[decoder]\nstep = 1.5", ["decoder.step", "1.5"]),
+        ("[code]\nblocks = 'unit'", ["code.blocks", "'unit'", "units"]),
+        ("[code]\nblocks = ['units', 1]", ["code.blocks", "'units'"]),
+        ("[code]\nshare = 0.0", ["code.share", "0.0"]),
+        ("[code]\nweight = [4, 0]", ["code.weight", "[4, 0]"]),
+        ("[scheme]\npreset = 'fast'", ["scheme.preset", "'fast'", "starved"]),
+        ("[scheme]\nname = 'uncoded'\npreset = 'default'", ["scheme.preset", "uncoded", "default"]),
         ("[faults]\nraise_worker = 8", ["faults.raise_worker", "8"]),
+        ("[faults]\nnan_worker = 8", ["faults.nan_worker", "8"]),
     ],
 )
 def test_errors_name_file_key_and_value_in_one_line(tmp_path: Path, text: str, words: list[str]) -> None:
@@ -117,9 +146,17 @@ def test_every_job_is_valid(path: Path) -> None:
         ),
         code=st.builds(
             dict,
-            blocks=st.integers(1, 64) | st.lists(st.integers(1, 64), min_size=1, max_size=3),
+            blocks=st.integers(1, 64)
+            | st.lists(st.integers(1, 64), min_size=1, max_size=3)
+            | st.just("units"),
             rotate=st.booleans(),
+            options=st.dictionaries(
+                st.sampled_from(["dither", "entries", "a b"]),
+                st.booleans() | st.integers(0, 9) | st.text(max_size=5),
+            ),
         ),
+        scheme=st.builds(dict, preset=st.sampled_from(["default", "starved", "shards"])) | st.just({}),
+        wire=st.builds(dict, dtype=st.sampled_from(["float32", "bfloat16", "int8"])),
         optimizer=st.builds(dict, rate=st.floats(1e-6, 10), momentum=st.floats(0, 0.99)),
         stop=st.builds(dict, updates=st.integers(1, 10**9)),
     )

@@ -8,36 +8,24 @@ from typing import Any
 
 import numpy as np
 import pytest
+from descents import Rows
 from fleets import ScriptedFleet
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pdcode import codes, decoders, optimizers, policies
-from pdcode.assignments import Assignment
+from pdcode.assignments import Rotating
 from pdcode.config import Optimizer, Update
 from pdcode.coordinator import Coordinator
+from pdcode.downlink import State
 from pdcode.fleet.base import Arrival
-from pdcode.messages import Layout
+from pdcode.layout import Layout
 from pdcode.problems.partition import Blocks
-from pdcode.trace.schema import ARRIVALS, DRAINED, UPDATES, USED, WASTED
+from pdcode.trace.schema import DRAINED, USED, WASTED
 
 LAYERS = [Blocks(0, "output", 8, 8, 2, 0), Blocks(1, "output", 1, 2, 3, 16)]
 SIZE = 22
 MS = 1_000_000
-
-
-class Rows:
-    """Keeps the rows of a trace in memory."""
-
-    def __init__(self) -> None:
-        self.arrivals: list[dict[str, Any]] = []
-        self.updates: list[dict[str, Any]] = []
-
-    def arrival(self, *values: float) -> None:
-        self.arrivals.append(dict(zip(ARRIVALS, values, strict=True)))
-
-    def update(self, *values: float) -> None:
-        self.updates.append(dict(zip(UPDATES, values, strict=True)))
 
 
 def gradients(theta: np.ndarray) -> np.ndarray:
@@ -48,7 +36,7 @@ def gradients(theta: np.ndarray) -> np.ndarray:
 def encode(worker: int, task: int, version: int, codewords: Any, theta: np.ndarray) -> list[np.ndarray]:
     """What a worker without memory sends of the gradient."""
     gradient = gradients(theta)
-    indices, values = codewords[8]
+    indices, values = codewords[0]
     blocks = gradient[:16].reshape(8, 2)
     return [np.einsum("rw,rwe->re", values, blocks[indices]), gradient[16:].reshape(1, 6)]
 
@@ -61,14 +49,14 @@ def coordinator(
     workers = len(durations_ms)
     fleet = ScriptedFleet(workers, lambda worker, task: round(durations_ms[worker] * MS), encode)
     code = codes.design("net", workers=8, blocks=8, weight=4)
-    layout = Layout(LAYERS, {8: 4}, rows, np.dtype("float64"))
+    layout = Layout(LAYERS, [rows, 1], [4, 1], np.dtype("float64"))
     made = [
         decoders.create(kind, layer.count, layer.shape, "float64", length=layer.length) for layer in LAYERS
     ]
-    assignment = Assignment({8: code}, rows, True, 1, np.dtype("float64"))
+    assignment = Rotating(LAYERS, [rows, 1], np.dtype("float64"), {8: code}, 1)
     optimizer = optimizers.create(Optimizer(**{"rate": 0.1} | options), SIZE, "float64")
     ready, theta, trace = policies.create(table, workers), np.zeros(SIZE), Rows()
-    return Coordinator(fleet, assignment, layout, made, ready, optimizer, theta, trace, table.late)
+    return Coordinator(fleet, assignment, layout, State(theta, made, optimizer), ready, trace, table.late)
 
 
 def run(made: Coordinator, updates: int = 50) -> Rows:
@@ -192,12 +180,20 @@ class Echo(ScriptedFleet):
     def __init__(self, payloads: list[np.ndarray]) -> None:
         super().__init__(1, lambda worker, task: 1, lambda *task: payloads)
         self.arrival = Arrival()
-        self.arrival.payloads = payloads
+        self.arrival.payloads, self.arrival.finite = payloads, True
         for name in ("t_start_ns", "t_compute_ns", "t_send_ns", "t_recv_ns", "injected_delay_ns", "loss"):
             setattr(self.arrival, name, 0)
 
     def dispatch(
-        self, worker: int, task: int, version: int, row: int, codewords: Any, theta: np.ndarray
+        self,
+        worker: int,
+        task: int,
+        version: int,
+        row: int,
+        codewords: Any,
+        parts: Any,
+        flags: int = 0,
+        digest: int = 0,
     ) -> int:
         self.arrival.codewords, self.arrival.bytes_up, self.arrival.bytes_down = codewords, 0, 0
         self.arrival.worker, self.arrival.task, self.arrival.version, self.arrival.row = (
@@ -223,15 +219,17 @@ def test_the_steady_state_allocates_no_arrays_of_payload_size() -> None:
     layer = Blocks(0, "output", 16, 256, 1000, 0)  # a payload of 64 kB, θ of 1 MB
     code = codes.design("net", workers=16, blocks=16, weight=4)
     f4 = np.dtype("float32")
-    layout = Layout([layer], {16: 4}, 1, f4)
+    layout = Layout([layer], [1], [4], f4)
     made = Coordinator(
         Echo([np.ones((1, layer.elements), f4)]),
-        Assignment({16: code}, 1, True, 1, f4),
+        Rotating([layer], [1], f4, {16: code}, 1),
         layout,
-        [decoders.create("adjoint", 16, layer.shape, f4)],
+        State(
+            np.zeros(layout.parameters, f4),
+            [decoders.create("adjoint", 16, layer.shape, f4)],
+            optimizers.create(Optimizer(), layout.parameters, f4),
+        ),
         policies.create(Update(), 1),
-        optimizers.create(Optimizer(), layout.parameters, f4),
-        np.zeros(layout.parameters, f4),
         NoRows(),
     )
 

@@ -44,7 +44,13 @@ def state(problem: problems.Problem, version: int = 0, theta: np.ndarray | None 
     theta = problem.initial(1) if theta is None else theta
     fleet = SimpleNamespace(now_ns=lambda: 0, interrupted=False)
     return SimpleNamespace(
-        stopping="", version=version, theta=theta, arrivals=version, fleet=fleet, **(lists | more)
+        stopping="",
+        stuck=False,
+        version=version,
+        theta=theta,
+        arrivals=version,
+        fleet=fleet,
+        **(lists | more),
     )
 
 

@@ -56,9 +56,9 @@ def cases(draw):
     problem = problems.Problem.from_dataset(table, data, blocks)
     theta = random.normal(0, 0.5, problem.size).astype(problem.dtype)
     indices = draw(st.none() | st.lists(st.integers(0, ROWS - 1), min_size=1, max_size=2 * ROWS))
-    r = draw(st.sampled_from([1, 3]))
     words = []
     for layer in problem.layers:
+        r = draw(st.sampled_from([1, 2, 3]))
         word = random.standard_normal((r, layer.count)) * (random.random((r, layer.count)) < 0.6)
         words.append(np.ones((1, 1)) if layer.whole else word)
     return problem, theta, indices, words

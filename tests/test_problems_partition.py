@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pdcode.errors import InputError
-from pdcode.problems import partition, payload_layout, sparse_codewords
+from pdcode.problems import partition, payload_layout, sparse_codewords, task_rows
 
 sizes = st.integers(1, 30)
 
@@ -49,13 +49,44 @@ def test_auto_takes_the_axis_with_the_smaller_payload(outputs, inputs, count):
 )
 def test_layers_of_a_payload_start_on_cache_lines(shapes, rows, dtype):
     layers = partition(shapes, blocks=[1 + number % 3 for number in range(len(shapes))])
-    offsets, size = payload_layout(layers, rows, dtype)
+    each = [rows + number % 2 for number in range(len(shapes))]
+    offsets, size = payload_layout(layers, each, dtype)
+    equal = [rows] * len(shapes)
+    assert payload_layout(layers, rows, dtype) == payload_layout(layers, equal, dtype)
     line = 64 // np.dtype(dtype).itemsize
-    for layer, start, stop in zip(layers, offsets, [*offsets[1:], size], strict=True):
-        count = 1 if layer.whole else rows
+    for layer, r, start, stop in zip(layers, each, offsets, [*offsets[1:], size], strict=True):
+        count = 1 if layer.whole else r
         assert start % line == 0
         assert 0 <= stop - start - count * layer.elements < line
     assert size % line == 0
+
+
+@given(st.lists(st.tuples(sizes, sizes), min_size=1, max_size=4))
+def test_units_are_a_block_a_hidden_unit_and_the_output_layer_whole(shapes):
+    layers = partition(shapes, "auto", "units")
+    if len(shapes) == 1:
+        (layer,) = layers
+        assert (layer.axis, layer.count, layer.size) == ("input", shapes[0][1] + 1, 1)
+    else:
+        *hidden, last = layers
+        assert last.whole
+        for layer, (outputs, inputs) in zip(hidden, shapes, strict=False):
+            assert (layer.axis, layer.count, layer.shape) == ("output", outputs, (1, inputs + 1))
+
+
+def test_units_go_by_an_axis_that_is_given():
+    layers = partition([(6, 4), (3, 6)], ["input", "auto"], "units")
+    assert [(layer.axis, layer.count) for layer in layers] == [("input", 6), ("output", 1)]
+
+
+def test_codewords_per_task_are_one_number_or_one_a_layer_and_whole_layers_have_one():
+    layers = partition([(6, 4), (8, 6), (3, 8)], "output", [3, 4, 1])
+    assert task_rows(layers, 2) == [2, 2, 1]
+    assert task_rows(layers, [3, 2, 7]) == [3, 2, 1]
+    with pytest.raises(
+        InputError, match=r"code\.rows_per_task: \[3, 2\] has 2 entries, but there are 3 layers"
+    ):
+        task_rows(layers, [3, 2])
 
 
 def test_sparse_codewords_are_padded_with_zeros():

@@ -98,6 +98,19 @@ def test_plan_writes_into_the_buffer_that_it_is_given():
     assert loss == plan.gradient(theta, indices)
 
 
+def test_layers_may_send_different_numbers_of_codewords():
+    problem = problems.create(BASE | {"hidden": [17, 9]}, [4, 3, 1])
+    counts = [3, 2, 1]
+    plan = problem.plan(32, counts)
+    dense = [words[:r] for words, r in zip(codewords_of(problem, 3)[0], counts, strict=True)]
+    theta, indices = problem.initial(1), np.arange(32)
+    plan.coded_derivative(theta, indices, [sparse_codewords(words, problem.dtype) for words in dense])
+    expected = problem.coded_derivative(theta, indices, dense)
+    for r, view, part in zip(counts, plan.views, expected, strict=True):
+        assert len(view) == r
+        np.testing.assert_array_equal(view.reshape(part.shape), part)
+
+
 def test_theta_may_change_in_place_or_be_another_array():
     problem = problems.create(BASE | {"hidden": [8]}, [4, 1])
     plan, theta, rows = problem.plan(0), problem.initial(0), None

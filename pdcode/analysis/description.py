@@ -33,7 +33,7 @@ def lines(trace: Trace) -> dict[str, str]:
     topics = {
         "problem": _problem(config.get("problem", {}), int(trace.attributes.get("parameters", 0))),
         "workers": _workers(trace),
-        "code": _code(config.get("code", {}), trace.code_attributes),
+        "code": _code(config.get("code", {}), trace.code_attributes, trace.attributes),
         "decoder": _decoder(config),
         "update": _update(config.get("update", {}), config.get("optimizer", {})),
         "delays": _delays(config.get("stragglers", {})),
@@ -71,16 +71,23 @@ def _workers(trace: Trace) -> str:
     return f"{text} on {len(hosts)} hosts: {shown}" if hosts else text
 
 
-def _code(table: Mapping[str, Any], codes: Mapping[int, Mapping[str, Any]]) -> str:
-    rows = table.get("rows_per_task", 1)
+def _code(
+    table: Mapping[str, Any], codes: Mapping[int, Mapping[str, Any]], attributes: Mapping[str, Any]
+) -> str:
+    counts, weights = (list(attributes.get(name, [])) for name in ("blocks", "weights"))
+    coded = sorted({(k, w) for k, w in zip(counts, weights, strict=True) if k > 1})
     parts = [
         f"{code['family']} with k = {k}, weight {code['weight']}, coherence {code['coherence']:.3g}"
         for k, code in codes.items()
     ]
     if not parts and not table:
         return ""
+    if coded and not parts:
+        parts = [f"{table.get('family')} with k = {k}, weight {w}" for k, w in coded]
     parts = parts or ["every layer whole"]
-    parts.append(f"{rows} codeword{'s' if rows != 1 else ''} a task")
+    rows = [r for k, r in zip(counts, attributes.get("rows_per_task", []), strict=True) if k > 1] or [1]
+    rows = rows[:1] if len(set(rows)) == 1 else rows
+    parts.append(f"{listing([str(r) for r in rows])} codeword{'s' if rows != [1] else ''} a task")
     if any(code.get("rotate") for code in codes.values()):
         parts.append("rotating")
     return "; ".join(parts)
@@ -88,7 +95,8 @@ def _code(table: Mapping[str, Any], codes: Mapping[int, Mapping[str, Any]]) -> s
 
 def _decoder(config: Mapping[str, Mapping[str, Any]]) -> str:
     decoder, memory, wire, down = (config.get(name, {}) for name in ("decoder", "memory", "wire", "downlink"))
-    kind = str(decoder.get("kind", ""))
+    needed = {"difference": "summing", "coordinator": "tracking"}.get(str(memory.get("kind")), "adjoint")
+    kind = str(decoder.get("kind") or (needed if decoder else ""))
     if kind == "tracking":
         kind += f" (step {decoder.get('step', 1):g})"
     parts = [

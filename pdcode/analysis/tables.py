@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..trace.reader import Trace
+from ..trace.schema import REFUSED, USED, WASTED
 from . import description, statistics, timing
 from .formats import NOTHING, bar, duration, listing, number, percent, ratio, size, spark
 
@@ -62,11 +63,19 @@ def sections(trace: Trace) -> Iterable[tuple[str, list[RenderableType]]]:
             yield "Bytes", _bytes(trace)
         return
     pace = timing.pace(trace.arrivals, description.workers_of(trace))
-    if sentences := slow_sentences(pace):
+    if sentences := [*outcomes(trace.arrivals["status"]), *slow_sentences(pace)]:
         yield "\n".join(sentences), []
     yield f"Time, in % of {duration(length)}", _time(trace, pace, length)
     yield "Staleness: updates between a task's dispatch and its arrival", [_staleness(trace, pace)]
     yield "Bytes", _bytes(trace)
+
+
+def outcomes(status: np.ndarray) -> list[str]:
+    """What became of payloads before the stop, in a sentence, if not all were used."""
+    used, wasted, refused = (int(np.count_nonzero(status == each)) for each in (USED, WASTED, REFUSED))
+    lost = [f"{wasted:,} came too late and were wasted"] if wasted else []
+    lost += [f"{refused:,} were not finite and were refused"] if refused else []
+    return [f"{used:,} payloads were used; {'; '.join(lost)}"] if lost else []
 
 
 def _table(*columns: str, left: Iterable[str] = ()) -> Table:

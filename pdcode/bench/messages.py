@@ -15,11 +15,12 @@ from pathlib import Path
 import numpy as np
 
 from .. import codes, decoders, optimizers, policies
-from ..assignments import Assignment
+from ..assignments import Rotating
 from ..config import Optimizer, Update
 from ..coordinator import Coordinator
+from ..downlink import State
 from ..fleet import launch
-from ..messages import Layout
+from ..layout import Layout
 from ..problems.partition import Blocks
 from ..trace.writer import Writer
 from .timing import processor
@@ -40,7 +41,7 @@ def run() -> int:
     assert place is not None
     with job(), tempfile.TemporaryDirectory() as folder:
         code = codes.design("net", workers=16, blocks=16, weight=4)
-        layout = Layout([LAYER], {16: code.weight}, 1, DTYPE)
+        layout = Layout([LAYER], [1], [code.weight], DTYPE)
         bare, whole = [], []
         for _ in range(1 + PAIRS):  # the first pair warms up
             bare.append(exchange(ROUNDS, layout.task_bytes, layout.reply_bytes))
@@ -59,16 +60,9 @@ def path(layout: Layout, code: codes.Code, trace_path: Path) -> float:
     optimizer = optimizers.create(Optimizer(rate=0.1), layout.parameters, DTYPE)
     decoder = decoders.create("adjoint", LAYER.count, LAYER.shape, DTYPE, length=LAYER.length)
     theta = np.zeros(layout.parameters, DTYPE)
-    coordinator = Coordinator(
-        fleet,
-        Assignment({16: code}, 1, True, 0, DTYPE),
-        layout,
-        [decoder],
-        policies.create(Update(), 1),
-        optimizer,
-        theta,
-        trace,
-    )
+    state = State(theta, [decoder], optimizer)
+    assignment = Rotating([LAYER], [1], DTYPE, {16: code}, 0)
+    coordinator = Coordinator(fleet, assignment, layout, state, policies.create(Update(), 1), trace)
 
     def observe(now_ns: int, coordinator: Coordinator) -> str:
         if trace.due(now_ns):

@@ -7,7 +7,7 @@ import time
 
 from mpi4py import MPI
 
-from ..messages import buffer
+from ..layout import buffer
 
 TASK, REPLY = 21, 22  # tags
 

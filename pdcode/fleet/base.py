@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-Codewords = dict[int, tuple[np.ndarray, np.ndarray]]
-"""Block count k -> (indices, values), each of shape (r, w); k = 1 is a layer that is sent whole."""
+from ..layout import Codewords, Layout, Pair
+from ..messages import Reply, Task
 
 
 class Arrival:
@@ -23,8 +23,8 @@ class Arrival:
     """
 
     __slots__ = (
-        "worker", "task", "version", "row", "loss", "codewords", "bytes_up", "bytes_down",
-        "t_start_ns", "t_compute_ns", "t_send_ns", "t_recv_ns", "injected_delay_ns", "payloads",
+        "worker", "task", "version", "row", "loss", "codewords", "bytes_up", "bytes_down", "finite",
+        "t_start_ns", "t_compute_ns", "t_send_ns", "t_recv_ns", "injected_delay_ns", "payloads", "body",
     )  # fmt: skip
 
     worker: int
@@ -37,23 +37,13 @@ class Arrival:
     t_send_ns: int
     t_recv_ns: int
     injected_delay_ns: int
-    codewords: Codewords  # of its task
+    codewords: Sequence[Pair]  # one pair a layer
+    finite: bool  # whether all of the payload is
     bytes_up: int  # of the reply
     bytes_down: int  # of the task
-    # Views of the receive buffer, (r, elements) a layer; whole until the worker's next but one reply.
+    # (r, elements) a layer; as they are until the worker's next but one reply
     payloads: list[np.ndarray]
-
-
-class Task:
-    """A task as its worker sees it: one object, with views of the receive buffer."""
-
-    __slots__ = ("task", "version", "row", "theta", "codewords")
-
-    task: int
-    version: int
-    row: int
-    theta: np.ndarray
-    codewords: list[tuple[np.ndarray, np.ndarray]]  # a layer; empty arrays for layers sent whole
+    body: np.ndarray  # the reply as it travelled, uint8, without its header
 
 
 @dataclass
@@ -103,9 +93,21 @@ class Fleet(ABC):
 
     @abstractmethod
     def dispatch(
-        self, worker: int, task: int, version: int, row: int, codewords: Codewords, theta: np.ndarray
+        self,
+        worker: int,
+        task: int,
+        version: int,
+        row: int,
+        codewords: Codewords,
+        parts: Sequence[np.ndarray],
+        flags: int = 0,
+        digest: int = 0,
     ) -> int:
-        """Send a task to an idle worker; return the time in ns. θ is copied before this returns."""
+        """Send a task to an idle worker; return the time in ns.
+
+        The body of the task, in parts of uint8, is copied before this returns; codewords must stay as they
+        are until the reply has been folded in.
+        """
 
     @abstractmethod
     def arrivals(self, timeout_ns: int) -> Sequence[Arrival]:
@@ -136,6 +138,10 @@ class Link(ABC):
     @abstractmethod
     def next_task(self) -> Task | None:
         """Wait for a task; None when the run is over."""
+
+    @abstractmethod
+    def connect(self, layout: Layout) -> Reply:
+        """Make the buffers; return that of the reply."""
 
     @abstractmethod
     def reply(self, t_start_ns: int, t_compute_ns: int, delay_ns: int, loss: float) -> None:

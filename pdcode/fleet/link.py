@@ -9,9 +9,10 @@ import numpy as np
 from mpi4py import MPI
 
 from .. import stragglers
-from ..messages import HEADER, STOP, Layout, buffer
+from ..layout import HEADER, STOP, Layout, buffer
+from ..messages import Reply, Task
 from . import clocks
-from .base import Link, Task
+from .base import Link
 from .process import CHUNK, CLOCK, HELLO, REPLY, SETUP, TASK, Patience
 
 
@@ -51,21 +52,15 @@ class MPILink(Link):
             arrays[name] = array
         return facts, arrays
 
-    def connect(self, layout: Layout) -> np.ndarray:
-        """Make buffers and requests; return the payload, shape (payload_size,), that `reply` sends."""
+    def connect(self, layout: Layout) -> Reply:
         inbox, outbox = buffer(layout.task_bytes)[0], buffer(layout.reply_bytes)[0]
-        self._inbox, self._outbox = inbox[: HEADER.size].data, outbox[: HEADER.size].data
         self._payload_bytes = layout.payload_bytes
         self._receive_task = self._comm.Recv_init(inbox[: layout.task_bytes], source=0, tag=TASK)
-        self._reply = (outbox[: layout.reply_bytes].data, MPI.BYTE)
+        self._message = (outbox[: layout.reply_bytes].data, MPI.BYTE)
         self._sent = MPI.REQUEST_NULL
-        self._task = Task()
-        self._task.theta = layout.theta(inbox)
-        codewords = layout.codewords(inbox)
-        none = np.empty((0, 0), np.int32), np.empty((0, 0), layout.dtype)
-        self._task.codewords = [codewords.get(layer.count, none) for layer in layout.layers]
+        self._task, self._reply = Task(layout, inbox), Reply(layout, outbox)
         self._receive_task.Start()
-        return layout.payload(outbox)
+        return self._reply
 
     def now_ns(self) -> int:
         return clocks.now_ns()
@@ -77,8 +72,8 @@ class MPILink(Link):
         self._patience.wait(self._receive_task.Test)
         self._sent.Wait()  # rank 0 had the last reply before it sent this: the payload's buffer is free again
         task = self._task
-        _, flags, _, task.task, task.version, task.row, *_ = HEADER.unpack_from(self._inbox)
-        if flags & STOP:
+        task.read()
+        if task.flags & STOP:
             self.serve_clock(self._rounds)
             self._receive_task.Free()
             return None
@@ -87,8 +82,8 @@ class MPILink(Link):
     def reply(self, t_start_ns: int, t_compute_ns: int, delay_ns: int, loss: float) -> None:
         task = self._task
         HEADER.pack_into(
-            self._outbox, 0, self.worker, 0, self._payload_bytes, task.task, task.version, task.row,
+            self._reply.header, 0, self.worker, 0, self._payload_bytes, task.task, task.version, task.row,
             t_start_ns, t_compute_ns, clocks.now_ns(), delay_ns, loss,
         )  # fmt: skip
         self._receive_task.Start()
-        self._sent = self._comm.Isend(self._reply, 0, REPLY)
+        self._sent = self._comm.Isend(self._message, 0, REPLY)

@@ -1,7 +1,8 @@
 """The fleet of MPI ranks: rank 0 is the coordinator, rank i + 1 is worker i.
 
 Rank 0 has two receive buffers for each worker, with a persistent receive each, and one send buffer. Sends are
-plain Isends: Open MPI's monitoring, by which our count of bytes is checked, does not see persistent ones. A
+plain Isends: Open MPI's monitoring, by which our count of bytes is checked, does not see persistent ones, and
+tasks may differ in length. A
 worker has one task at a time: it gets the next one, always of the newest θ, when its reply is here, so there
 is never a backlog to skip. Its two buffers are used in turn, so a payload stays whole where it was received
 until the worker's next but one reply; decoders may refer to it.
@@ -20,9 +21,10 @@ import msgspec
 import numpy as np
 from mpi4py import MPI
 
-from ..messages import HEADER, STOP, Layout, buffer
+from ..layout import HEADER, STOP, Codewords, Layout, buffer
+from ..messages import Reply, Task
 from . import clocks
-from .base import Arrival, Codewords, Fleet, Member
+from .base import Arrival, Fleet, Member
 from .process import CHUNK, CLOCK, HELLO, INTERRUPTS, REPLY, SETUP, TASK, Patience
 
 
@@ -47,17 +49,16 @@ class MPIFleet(Fleet):
 
         replies = buffer(layout.reply_bytes, 2 * workers)
         tasks = buffer(layout.task_bytes, workers)
-        self._headers = [row[: HEADER.size].data for row in replies]
-        self._views = [(row[: HEADER.size].data, layout.theta(row), layout.codewords(row)) for row in tasks]
+        self._tasks = [Task(layout, row) for row in tasks]
+        self._replies = [Reply(layout, row) for row in replies]
         self._arrivals = [Arrival() for _ in replies]
-        for arrival, row in zip(self._arrivals, replies, strict=True):
-            arrival.payloads = layout.payload_views(row)
-            arrival.bytes_up, arrival.bytes_down = layout.reply_bytes, layout.task_bytes
+        for arrival, reply in zip(self._arrivals, self._replies, strict=True):
+            arrival.payloads, arrival.codewords, arrival.body = reply.payloads, reply.codewords, reply.body
+            arrival.bytes_up = layout.reply_bytes
         self._receives = [
             self._comm.Recv_init(row[: layout.reply_bytes], source=1 + slot // 2, tag=REPLY)
             for slot, row in enumerate(replies)
         ]
-        self._tasks = [(row[: layout.task_bytes].data, MPI.BYTE) for row in tasks]
         self._sends = [MPI.REQUEST_NULL] * workers
         self._slots = [2 * worker for worker in range(workers)]  # receive buffer of each worker's task
         self._active = [self._receives[slot] for slot in self._slots]
@@ -119,21 +120,28 @@ class MPIFleet(Fleet):
         return clocks.now_ns() - self._start_ns
 
     def dispatch(
-        self, worker: int, task: int, version: int, row: int, codewords: Codewords, theta: np.ndarray
+        self,
+        worker: int,
+        task: int,
+        version: int,
+        row: int,
+        codewords: Codewords,
+        parts: Sequence[np.ndarray],
+        flags: int = 0,
+        digest: int = 0,
     ) -> int:
         slot = self._slots[worker] = self._slots[worker] ^ 1
         receive = self._active[worker] = self._receives[slot]
         receive.Start()
         self._sends[worker].Wait()  # done long ago, for the worker has replied to it; this frees the request
-        header, theta_view, codeword_views = self._views[worker]
-        theta_view[:] = theta
-        for k, (indices, values) in codeword_views.items():
-            indices[:], values[:] = codewords[k]
-        self._arrivals[slot].codewords = codewords
-        HEADER.pack_into(header, 0, worker, 0, 0, task, version, row, 0, 0, 0, 0, 0.0)
+        order, arrival = self._tasks[worker], self._arrivals[slot]
+        size = order.write(worker, task, version, row, codewords, parts, flags, digest)
+        if not self._layout.chosen:
+            arrival.codewords = codewords
+        arrival.bytes_down = size
         now_ns = clocks.now_ns() - self._start_ns
-        self._sends[worker] = self._comm.Isend(self._tasks[worker], 1 + worker, TASK)
-        self.bytes_down += self._layout.task_bytes
+        self._sends[worker] = self._comm.Isend((order.message, size, MPI.BYTE), 1 + worker, TASK)
+        self.bytes_down += size
         return now_ns
 
     def arrivals(self, timeout_ns: int) -> Sequence[Arrival]:
@@ -149,9 +157,11 @@ class MPIFleet(Fleet):
     def _read(self, worker: int, now_ns: int) -> Arrival:
         slot = self._slots[worker]
         arrival, offset_ns = self._arrivals[slot], self._offsets_ns[worker]
+        reply = self._replies[slot]
         arrival.worker, _, _, arrival.task, arrival.version, arrival.row, *rest = HEADER.unpack_from(
-            self._headers[slot]
+            reply.header
         )
+        arrival.finite = reply.read()
         start_ns, compute_ns, send_ns, arrival.injected_delay_ns, arrival.loss = rest
         arrival.t_start_ns = start_ns - offset_ns
         arrival.t_compute_ns = compute_ns - offset_ns

@@ -50,6 +50,44 @@ def encode(const real[:, :] factor, const int32_t[:, ::1] indices, const real[:,
                        rows, weight, block, &out[0, 0], out_stride, scale, accumulate)
 
 
+def deflate(real[::1] memory, const int32_t[:, ::1] indices, const real[:, ::1] values, Py_ssize_t block,
+            real[:, ::1] out):
+    """Take codewords out of a memory, one by one: `feedback_encode` without a gradient to add.
+
+    ``out[i] = sum_j g_ij memory_j``, then ``memory_j -= g_ij out[i]``.
+
+    Parameters
+    ----------
+    memory : array (N,), float32 or float64
+        Consecutive blocks, the last one ragged. Updated in place.
+    indices, values, block, out
+        As for `feedback_encode`.
+
+    Raises
+    ------
+    ValueError
+        If shapes, strides or types do not fit.
+    """
+    check_feedback(indices.shape[0], indices.shape[1], values.shape[0], values.shape[1], block,
+                   out.shape[0], out.shape[1])
+    with nogil:
+        if real is float:
+            feedback_encode_f32(&memory[0], NULL, memory.shape[0], &indices[0, 0], &values[0, 0],
+                                indices.shape[0], indices.shape[1], block, &out[0, 0])
+        else:
+            feedback_encode_f64(&memory[0], NULL, memory.shape[0], &indices[0, 0], &values[0, 0],
+                                indices.shape[0], indices.shape[1], block, &out[0, 0])
+
+
+cdef int check_feedback(Py_ssize_t rows, Py_ssize_t weight, Py_ssize_t value_rows, Py_ssize_t value_weight,
+                        Py_ssize_t block, Py_ssize_t out_rows, Py_ssize_t out_columns) except -1:
+    if value_rows != rows or value_weight != weight:
+        raise ValueError("values and indices must have the same shape (r, w)")
+    if block < 1 or out_rows != rows or out_columns != block:
+        raise ValueError(f"out must have shape {(rows, block)}: (r, block), block at least 1")
+    return 0
+
+
 def feedback_encode(real[::1] memory, const real[::1] gradient, const int32_t[:, ::1] indices,
                     const real[:, ::1] values, Py_ssize_t block, real[:, ::1] out):
     """Encode with error feedback: what the codewords leave out stays in memory for the next task.
@@ -79,10 +117,7 @@ def feedback_encode(real[::1] memory, const real[::1] gradient, const int32_t[:,
     cdef Py_ssize_t rows = indices.shape[0], weight = indices.shape[1]
     if memory.shape[0] != gradient.shape[0]:
         raise ValueError("memory and gradient must have the same length")
-    if values.shape[0] != rows or values.shape[1] != weight:
-        raise ValueError("values and indices must have the same shape (r, w)")
-    if block < 1 or out.shape[0] != rows or out.shape[1] != block:
-        raise ValueError(f"out must have shape {(rows, block)}: (r, block), block at least 1")
+    check_feedback(rows, weight, values.shape[0], values.shape[1], block, out.shape[0], out.shape[1])
     with nogil:
         if real is float:
             feedback_encode_f32(&memory[0], &gradient[0], memory.shape[0], &indices[0, 0], &values[0, 0],

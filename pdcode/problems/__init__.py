@@ -2,7 +2,7 @@
 
 from .dataset import Dataset
 from .loading import Source, describe, load, load_slice, receive, sliced
-from .partition import Blocks, partition, payload_layout, sparse_codewords
+from .partition import Blocks, partition, payload_layout, sparse_codewords, task_rows
 from .plan import Plan
 from .problem import Problem, as_table, create
 
@@ -22,4 +22,5 @@ __all__ = [
     "receive",
     "sliced",
     "sparse_codewords",
+    "task_rows",
 ]

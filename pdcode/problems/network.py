@@ -93,7 +93,9 @@ class Network:
         return theta
 
 
-def build(table: Table, features: int, outputs: int, classes: int | None, blocks: int | list[int]) -> Network:
+def build(
+    table: Table, features: int, outputs: int, classes: int | None, blocks: int | str | list[int]
+) -> Network:
     """The network that a [problem] table asks for.
 
     Parameters
@@ -105,8 +107,8 @@ def build(table: Table, features: int, outputs: int, classes: int | None, blocks
         Real targets a sample; counts only where `classes` is None.
     classes : int or None
         Number of classes; None for regression.
-    blocks : int or list of int
-        Blocks of each layer.
+    blocks : int, list of int or "units"
+        Blocks of each layer, as for `partition`.
 
     Raises
     ------

@@ -98,15 +98,11 @@ class Blocks:
         blocks.reshape(-1)[: self.length] = flat[self.offset : self.offset + self.length]
         return blocks
 
-    def codewords(self, rows_per_task: int) -> int:
-        """Codewords that a task sends of this layer: r, or one of a layer that is sent whole."""
-        return 1 if self.whole else rows_per_task
-
 
 def partition(
     shapes: Sequence[tuple[int, int]],
     axis: str | Sequence[str] = "auto",
-    blocks: int | Sequence[int] = 1,
+    blocks: int | str | Sequence[int] = 1,
 ) -> list[Blocks]:
     """Cut every layer of a network.
 
@@ -116,16 +112,21 @@ def partition(
         One a layer, without the bias.
     axis : "auto", "output", "input" or one a layer
         auto takes the axis with the smaller payload, "output" where both are equal.
-    blocks : int or one a layer
-        Number of blocks k of each layer.
+    blocks : int, one a layer, or "units"
+        Number of blocks k of each layer. "units": one block a hidden unit, with its weights and bias, and the
+        output layer whole; where there is no hidden layer, one block an input.
 
     Raises
     ------
     InputError
         If a list has not one entry a layer, or k < 1.
     """
-    axes = _each("problem.axis", axis, len(shapes))
-    counts = _each("code.blocks", blocks, len(shapes))
+    axes = each("problem.axis", axis, len(shapes))
+    if blocks == "units":
+        blocks = [outputs for outputs, _ in shapes[:-1]] + [1] if len(shapes) > 1 else [shapes[0][1] + 1]
+        units = "output" if len(shapes) > 1 else "input"
+        axes = [units if wanted == "auto" else wanted for wanted in axes]
+    counts = each("code.blocks", blocks, len(shapes))
     layers: list[Blocks] = []
     offset = 0
     for number, ((outputs, inputs), wanted, count) in enumerate(zip(shapes, axes, counts, strict=True)):
@@ -142,8 +143,23 @@ def partition(
     return layers
 
 
-def payload_layout(layers: Sequence[Blocks], rows: int, dtype: npt.DTypeLike) -> tuple[list[int], int]:
-    """Where each layer lies in the payload of a task with `rows` codewords.
+def task_rows(layers: Sequence[Blocks], rows: int | Sequence[int]) -> list[int]:
+    """Codewords that a task sends of each layer: r, or one of a layer that is sent whole.
+
+    Parameters
+    ----------
+    layers : sequence of Blocks
+    rows : int or one a layer
+        Codewords per task; what a list says of whole layers does not count.
+    """
+    counts = each("code.rows_per_task", rows, len(layers))
+    return [1 if layer.whole else int(count) for layer, count in zip(layers, counts, strict=True)]
+
+
+def payload_layout(
+    layers: Sequence[Blocks], rows: int | Sequence[int], dtype: npt.DTypeLike
+) -> tuple[list[int], int]:
+    """Where each layer lies in the payload of a task with `rows` codewords (of each layer, or one a layer).
 
     Returns
     -------
@@ -155,9 +171,9 @@ def payload_layout(layers: Sequence[Blocks], rows: int, dtype: npt.DTypeLike) ->
     line = ALIGNMENT // np.dtype(dtype).itemsize
     offsets: list[int] = []
     end = 0
-    for layer in layers:
+    for layer, count in zip(layers, task_rows(layers, rows), strict=True):
         offsets.append(end)
-        end += -(-layer.codewords(rows) * layer.elements // line) * line
+        end += -(-count * layer.elements // line) * line
     return offsets, end
 
 
@@ -174,7 +190,7 @@ def sparse_codewords(dense: Array, dtype: npt.DTypeLike) -> tuple[Array, Array]:
     return np.where(values != 0, order, 0).astype(np.int32), np.ascontiguousarray(values, dtype)
 
 
-def _each(key: str, value: object, layers: int) -> list:
+def each(key: str, value: object, layers: int) -> list:
     """`value` once for every layer, unless it is a list of one a layer already."""
     if isinstance(value, (list, tuple, np.ndarray)):
         if len(value) != layers:

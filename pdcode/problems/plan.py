@@ -11,7 +11,7 @@ from ..kernels import activation, encode, specialise
 from .forward import Forward
 from .matrix import Array, Matrix
 from .network import LayerViews, Network
-from .partition import payload_layout
+from .partition import payload_layout, task_rows
 
 Codeword = tuple[Array, Array]  # indices int32 (r, w), values (r, w)
 
@@ -26,7 +26,7 @@ class Plan:
         The rows from which batches are taken, see Forward.
     batch : int
         Rows of a batch; 0 takes all of them.
-    codewords_per_task : int
+    codewords_per_task : int or one a layer
         r; a layer that is sent whole has one codeword, [1].
     payload : ndarray, shape (payload_size,), optional
         Where payloads are to be written, such as the send buffer of a message; made if not given.
@@ -52,13 +52,13 @@ class Plan:
         x: Matrix,
         y: Array,
         batch: int,
-        codewords_per_task: int = 1,
+        codewords_per_task: int | Sequence[int] = 1,
         payload: Array | None = None,
         weight: float = 1.0,
     ) -> None:
         self.network, self.weight = network, weight
         self._l2 = weight * network.l2
-        dtype, rows = network.dtype, codewords_per_task
+        dtype, rows = network.dtype, task_rows(network.layers, codewords_per_task)
         self.offsets, self.payload_size = payload_layout(network.layers, rows, dtype)
         self.payload = np.empty(self.payload_size, dtype) if payload is None else payload
         if self.payload.shape != (self.payload_size,) or self.payload.dtype != dtype:
@@ -68,10 +68,9 @@ class Plan:
         self._deltas = [np.empty_like(scores) for scores in forward.scores[:-1]] + [forward.scores[-1]]
         self.views: list[Array] = []
         self._matrices: list[Array] = []  # the same memory, (r·b, m)
-        for layer, start, delta in zip(forward.layers, self.offsets, self._deltas, strict=True):
+        for layer, count, start, delta in zip(forward.layers, rows, self.offsets, self._deltas, strict=True):
             blocks = layer.blocks
-            layer.attach(delta, rows)
-            count = blocks.codewords(rows)
+            layer.attach(delta, count)
             part = self.payload[start : start + count * blocks.elements]
             self.views.append(part.reshape(count, blocks.elements))
             self._matrices.append(part.reshape(count * blocks.size, blocks.width))

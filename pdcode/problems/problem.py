@@ -18,7 +18,7 @@ from .evaluation import Evaluation
 from .loading import load
 from .matrix import Array
 from .network import Network, build
-from .partition import Blocks, sparse_codewords
+from .partition import Blocks, sparse_codewords, task_rows
 from .plan import Plan
 
 
@@ -45,11 +45,11 @@ class Problem:
         self.layers: list[Blocks] = list(network.layers)
         self.size, self.dtype = network.size, network.dtype
         self.rows, self.classes = dataset.rows, dataset.classes
-        self._plans: dict[tuple[int, int], Plan] = {}
+        self._plans: dict[tuple[int, ...], Plan] = {}
 
     @classmethod
     def from_dataset(
-        cls, table: Mapping[str, Any] | Table, dataset: Dataset, blocks: int | list[int] = 1
+        cls, table: Mapping[str, Any] | Table, dataset: Dataset, blocks: int | str | list[int] = 1
     ) -> Problem:
         """A problem on given rows, such as a worker's shard."""
         table = as_table(table)
@@ -93,7 +93,7 @@ class Problem:
         InputError
             If θ has another length, or an index is out of range.
         """
-        plan, rows = self._plan(indices, 1)
+        plan, rows = self._plan(indices, [1] * len(self.layers))
         plan.gradient(self._theta(theta), rows)
         return plan.full_gradient.copy()
 
@@ -110,8 +110,7 @@ class Problem:
         theta, indices
             As for `gradient`.
         codewords : sequence of array_like, shape (r, k_l)
-            Dense codewords of each layer, equally many for all coded layers; None stands for [[1]] where a
-            layer is sent whole.
+            Dense codewords of each layer, r_l of them; None stands for [[1]] where a layer is sent whole.
 
         Returns
         -------
@@ -124,10 +123,7 @@ class Problem:
             If a shape does not fit, or an index is out of range.
         """
         dense = self._dense(codewords)
-        coded = {len(words) for words, layer in zip(dense, self.layers, strict=True) if not layer.whole}
-        if len(coded) > 1:
-            raise InputError(f"codewords: the layers have {sorted(coded)} codewords, not equally many")
-        plan, rows = self._plan(indices, coded.pop() if coded else 1)
+        plan, rows = self._plan(indices, [len(words) for words in dense])
         plan.coded_derivative(
             self._theta(theta), rows, [sparse_codewords(words, self.dtype) for words in dense]
         )
@@ -138,7 +134,11 @@ class Problem:
         return payloads
 
     def plan(
-        self, batch: int, codewords_per_task: int = 1, payload: Array | None = None, weight: float = 1.0
+        self,
+        batch: int,
+        codewords_per_task: int | Sequence[int] = 1,
+        payload: Array | None = None,
+        weight: float = 1.0,
     ) -> Plan:
         """Buffers for tasks on batches of a fixed size; 0 takes all rows held. See Plan."""
         network, data = self.network, self.dataset
@@ -169,7 +169,7 @@ class Problem:
             raise InputError(f"θ has shape {theta.shape}, not ({self.size},)")
         return theta
 
-    def _plan(self, indices: npt.ArrayLike | None, rows_per_task: int) -> tuple[Plan, Array | None]:
+    def _plan(self, indices: npt.ArrayLike | None, codewords: list[int]) -> tuple[Plan, Array | None]:
         """A plan for so many rows, the last one if it fits, and checked row numbers."""
         rows = None if indices is None else np.asarray(indices)
         if rows is not None:
@@ -180,9 +180,9 @@ class Problem:
                     f"indices run from {rows.min()} to {rows.max()}, but there are {self.rows} rows"
                 )
             rows = rows.astype(np.int64)
-        key = (0 if rows is None else len(rows), rows_per_task)
+        key = (0 if rows is None else len(rows), *task_rows(self.layers, codewords))
         if key not in self._plans:
-            self._plans = {key: self.plan(*key)}
+            self._plans = {key: self.plan(key[0], codewords)}
         return self._plans[key], rows
 
     def _dense(self, codewords: Sequence[npt.ArrayLike | None]) -> list[Array]:
@@ -202,15 +202,16 @@ class Problem:
         return dense
 
 
-def create(table: Mapping[str, Any] | Table, blocks: int | list[int] = 1) -> Problem:
+def create(table: Mapping[str, Any] | Table, blocks: int | str | list[int] = 1) -> Problem:
     """Load data and make a problem of them.
 
     Parameters
     ----------
     table : dict or pdcode.config.Problem
         The [problem] table of a configuration.
-    blocks : int or list of int
-        Number of blocks of every layer's gradient, or one number a layer; 1 sends a layer whole.
+    blocks : int, list of int or "units"
+        Number of blocks of every layer's gradient, or one number a layer; 1 sends a layer whole; "units" as
+        for `partition`.
 
     Returns
     -------

@@ -2,6 +2,5 @@
 
 TABLES: dict[str, dict[str, object]] = {
     "code": {"family": "uncoded", "blocks": 1, "rotate": False},
-    "decoder": {"kind": "adjoint"},
     "memory": {"kind": "none"},
 }

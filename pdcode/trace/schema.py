@@ -12,8 +12,8 @@ from typing import NamedTuple
 SCHEMA = "pdcode-trace"
 SCHEMA_VERSION = 1
 
-USED, WASTED, DRAINED = 0, 1, 2
-"""Values of `arrivals/status`: used in a step, too late for the policy, arrived after the stop."""
+USED, WASTED, DRAINED, REFUSED = 0, 1, 2, 3
+"""Values of `arrivals/status`: used in a step, too late for the policy, after the stop, not finite."""
 
 
 class Column(NamedTuple):
@@ -40,10 +40,12 @@ ARRIVALS = {
     "injected_delay_ns": Column("<i8", "ns", "delay that the straggler model asked for"),
     "bytes_up": Column("<i8", "B", "size of the worker's message: header and payload"),
     "bytes_down": Column(
-        "<i8", "B", "size of rank 0's message that this one answers: header, theta and codewords"
+        "<i8", "B", "size of rank 0's message that this one answers: header, codewords, theta or news of it"
     ),
     "captured": Column("<f8", "1", "captured fraction of the gradient after this arrival"),
-    "status": Column("|u1", "1", "0 used, 1 wasted (too late for the policy), 2 drained (after the stop)"),
+    "status": Column(
+        "|u1", "1", "0 used, 1 wasted (late), 2 drained (after the stop), 3 refused (not finite)"
+    ),
     "loss": Column("<f8", "1", "loss of the worker's mini-batch"),
 }
 

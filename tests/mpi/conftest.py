@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+sys.path.append(str(Path(__file__).parents[1]))  # what the serial tests share
+
 JOB = """
 seed = 3
 [problem]

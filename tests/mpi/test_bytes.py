@@ -6,14 +6,21 @@ import re
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from pdcode import Trace
 
 
-def test_bytes_agree_with_the_monitoring_of_open_mpi(run: object, trace_path: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "how", [[], ["downlink.kind=codewords", "wire.dtype=int8", "code.blocks=[8,8]"]], ids=["full", "relay"]
+)
+def test_bytes_agree_with_the_monitoring_of_open_mpi(
+    run: object, trace_path: Path, tmp_path: Path, how: list[str]
+) -> None:
     output = tmp_path / "monitoring"
     done = run(
-        "stop.updates=400",
+        "stop.updates=2000",
+        *how,
         OMPI_MCA_pml_monitoring_enable="1",
         OMPI_MCA_pml_monitoring_enable_output="3",
         OMPI_MCA_pml_monitoring_filename=str(output),
@@ -35,3 +42,4 @@ def test_bytes_agree_with_the_monitoring_of_open_mpi(run: object, trace_path: Pa
     assert trace.counters["bytes_down"] == ours_down + 3 * trace.attributes["header_bytes"]  # the last tasks
     np.testing.assert_allclose(ours_up, up, rtol=0.01)
     np.testing.assert_allclose(ours_down, down, rtol=0.01)
+    assert (len(set(rows["bytes_down"])) > 3) == bool(how)  # relayed are as many as have arrived meanwhile

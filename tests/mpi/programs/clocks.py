@@ -10,7 +10,7 @@ from pdcode.fleet import clocks
 from pdcode.fleet.link import MPILink
 from pdcode.fleet.mpi import MPIFleet
 from pdcode.fleet.process import job
-from pdcode.messages import Layout
+from pdcode.layout import Layout
 from pdcode.problems.partition import Blocks
 
 AHEAD_NS = 5_000_000_000
@@ -18,7 +18,7 @@ AHEAD_NS = 5_000_000_000
 rank = MPI.COMM_WORLD.rank
 clocks.identity = lambda: f"machine {rank}"
 clocks.now_ns = lambda: time.perf_counter_ns() + AHEAD_NS * rank
-layout = Layout([Blocks(0, "output", 1, 4, 4, 0)], {}, 1, "float32")
+layout = Layout([Blocks(0, "output", 1, 4, 4, 0)], [1], [1], "float32")
 with job():
     if rank == 0:
         fleet = MPIFleet(layout)

@@ -1,0 +1,137 @@
+"""What rank 0 and the workers make of a configuration before they start."""
+
+from __future__ import annotations
+
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from . import coding, downlink, memory, optimizers, policies, problems
+from .assignments import Assignment
+from .config import Config, Stop
+from .downlink import State
+from .errors import InputError
+from .layout import Layout
+from .messages import Reply
+from .policies import Ready
+from .problems import Dataset, Problem, Source
+from .rng import Batches
+from .worker import Worker
+
+
+@dataclass
+class Parts:
+    """What rank 0 makes before MPI starts, so that bad input never reaches it."""
+
+    source: Source | None
+    git_commit: str
+    problem: Problem
+    assignment: Assignment
+    layout: Layout
+    state: State
+    ready: Ready
+
+
+def prepare(config: Config, path: str = "") -> Parts:
+    """Load the data and make rank 0's parts.
+
+    Raises
+    ------
+    InputError
+        Naming the file, key and value.
+    """
+    workers = config.workers.count
+    try:
+        if config.stop == Stop():
+            raise InputError("stop: nothing would end the run; give updates, seconds, loss or accuracy")
+        source = problems.describe(config.problem)
+        problem = Problem.from_dataset(config.problem, source.dataset, config.code.blocks)
+        source.shard(workers - 1, workers)  # enough rows for all
+        assignment = coding.create(config, problem.layers, workers)
+        state = make_state(config, problem, assignment)
+        layout = make_layout(config, problem, assignment.weights, state)
+        ready = policies.create(config.update, workers)
+    except InputError as error:
+        raise InputError(f"{path}: {error}" if path else str(error)) from None
+    return Parts(source, git_commit(), problem, assignment, layout, state, ready)
+
+
+def make_state(config: Config, problem: Problem, assignment: Assignment | None = None) -> State:
+    """The first θ, the decoders and the optimizer."""
+    designs = None if assignment is None else assignment.designs
+    made = coding.make_decoders(config, problem.layers, designs)
+    optimizer = optimizers.create(config.optimizer, problem.size, problem.dtype)
+    return State(problem.initial(config.seed), made, optimizer)
+
+
+def make_layout(config: Config, problem: Problem, weights: list[int], state: State | None) -> Layout:
+    """The layout of the messages; `state` is that of a replica if workers have one."""
+    return Layout(
+        problem.layers,
+        coding.rows_of(config, problem.layers),
+        weights,
+        problem.dtype,
+        config.wire.dtype or "",
+        config.code.family == "matched",
+        state.bytes if state is not None and config.downlink.kind == "codewords" else None,
+        config.code.family in coding.ADAPTIVE,
+    )
+
+
+def make_downlink(config: Config, parts: Parts) -> downlink.Downlink:
+    """Rank 0's side of the downlink."""
+    if config.downlink.kind == "full":
+        return downlink.Full(parts.state.theta)
+    return downlink.Relay(parts.layout, parts.state, config.workers.count, config.downlink.check)
+
+
+class Staff:
+    """A worker's parts: what it has before its link's buffers are made, and then the worker.
+
+    Parameters
+    ----------
+    config : Config
+    dataset : Dataset
+        Its shard.
+    worker : int
+    weights : list of int
+        Weight of each layer's codewords.
+    rows : int
+        Training rows of all shards.
+    """
+
+    def __init__(self, config: Config, dataset: Dataset, worker: int, weights: list[int], rows: int) -> None:
+        self.config, self.dataset, self.worker = config, dataset, worker
+        self.problem = Problem.from_dataset(config.problem, dataset, config.code.blocks)
+        self.state = make_state(config, self.problem) if config.downlink.kind == "codewords" else None
+        self.layout = make_layout(config, self.problem, weights, self.state)
+        # so that the mean over workers is that over rows
+        self._share = config.workers.count * dataset.rows / rows
+
+    def employ(self, reply: Reply) -> Worker:
+        """The worker that answers in this buffer."""
+        config, problem, layout = self.config, self.problem, self.layout
+        plan = problem.plan(config.problem.batch, layout.rows, reply.payload, self._share)
+        choosers = (lambda: coding.choosers(config, problem.layers, self.worker)) if layout.chosen else None
+        respond = memory.create(config.memory.kind, plan, reply, choosers)
+        replica = downlink.View(layout) if self.state is None else downlink.Mirror(layout, self.state)
+        batches = Batches(config.seed, self.worker, self.dataset.rows, config.problem.batch)
+        return Worker(self.worker, replica, respond, batches, config)
+
+
+def git_commit() -> str:
+    """Commit of the source tree that runs, or an empty string."""
+    here = Path(__file__).parent
+    if not (here.parent / ".git").exists():
+        return ""
+    try:
+        return subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
+            cwd=here,
+            capture_output=True,
+            text=True,
+            timeout=5,
+            check=True,
+        ).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return ""

@@ -1,0 +1,44 @@
+"""Descents that diverge and payloads that are not finite, over real MPI: refused, counted, never a hang."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from pdcode import Trace
+
+
+def test_a_descent_that_diverges_says_so(run: object, trace_path: Path) -> None:
+    done = run("optimizer.rate=1e6", "stop.updates=1000000", timeout_s=60)
+    assert done.returncode == 1
+    assert "diverged" in done.stdout
+    trace = Trace(trace_path)
+    assert trace.finished
+    assert [str(kind) for kind in trace.faults["kind"]][-1] == "stop"
+    assert {str(kind) for kind in trace.faults["kind"]} <= {"refused", "stop"}
+
+
+def test_payloads_that_are_not_finite_are_refused_and_counted(run: object, trace_path: Path) -> None:
+    done = run("faults.nan_worker=1", "faults.nan_task=3", "wire.dtype=int8")
+    assert done.returncode == 0, done.stderr
+    assert "Warning" not in done.stderr
+    trace = Trace(trace_path)
+    refused = trace.arrivals["status"] == 3
+    np.testing.assert_array_equal(refused, (trace.arrivals["worker"] == 1) & (trace.arrivals["task"] >= 3))
+    assert trace.counters["refused"] == refused.sum() > 0
+    assert (trace.arrivals["applied_version"][refused] == -1).all()
+    assert [int(worker) for worker in trace.faults["worker"]] == [1]
+    assert trace.updates["version"][-1] == 60
+    assert np.isfinite(trace.theta).all()
+    assert trace.progress["loss"][-1] < trace.progress["loss"][0]
+
+
+def test_a_run_without_a_payload_fit_for_use_is_a_failure(run: object, trace_path: Path) -> None:
+    done = run("faults.nan_worker=0", "faults.nan_task=5", "workers.count=1", "stop.updates=1000000")
+    assert done.returncode == 1
+    assert "stopped: diverged: every payload of update 5 was refused" in done.stdout
+    trace = Trace(trace_path)
+    assert trace.finished
+    assert [str(kind) for kind in trace.faults["kind"]] == ["refused", "stop"]
+    assert trace.progress["version"][-1] == 5

@@ -1,0 +1,60 @@
+"""Replicas of θ over real MPI: relayed codewords, and what becomes of a replica that has gone wrong."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pdcode import Trace
+from pdcode.fleet import launch
+
+PROGRAM = Path(__file__).parent / "programs" / "replica.py"
+PRESETS = {
+    "default": ["optimizer.rate=0.3", "stop.updates=150"],
+    "starved": ["optimizer.rate=0.3", "stop.updates=100"],
+    "shards": [
+        "problem.kind=least-squares", "problem.data=synthetic", "problem.features=300", "problem.outputs=8",
+        "optimizer.rate=0.1",
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_presets_learn(run: object, trace_path: Path, preset: str) -> None:
+    done = run(f"scheme.preset={preset}", *PRESETS[preset], job="[workers]\ncount = 3\n[stop]\nupdates = 60")
+    assert done.returncode == 0, done.stderr
+    trace = Trace(trace_path)
+    assert trace.progress["loss"][-1] < 0.7 * trace.progress["loss"][0]
+    assert set(trace.arrivals["worker"]) == {0, 1, 2}
+    up = trace.arrivals["bytes_up"].mean()
+    assert up < trace.attributes["gradient_bytes"] / 8
+    if preset == "default":
+        assert trace.arrivals["bytes_down"].mean() < trace.attributes["gradient_bytes"]
+
+
+def test_a_replica_that_lost_a_bit_ends_the_job_and_says_so(tmp_path: Path, trace_path: Path) -> None:
+    job = tmp_path / "job.toml"
+    job.write_text(
+        "[downlink]\nkind = 'codewords'\ncheck = 16\n[workers]\ncount = 3\n[stop]\nupdates = 1000000\n",
+        encoding="utf-8",
+    )
+    command, environment = launch.command(3, [])
+    done = subprocess.run(
+        [*command[:3], sys.executable, str(PROGRAM), "run", str(job), "-o", str(trace_path)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 1, done.stdout + done.stderr
+    message = "ReplicaError: downlink.kind 'codewords': the replica of θ differs from rank 0's at version"
+    assert message in done.stderr
+    assert "worker 1" in done.stderr
+    trace = Trace(trace_path)
+    assert not trace.finished
+    assert np.isfinite(trace.arrivals["loss"]).all()
