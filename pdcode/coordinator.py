@@ -55,6 +55,7 @@ class Coordinator:
         self.state, self.theta, self.trace = state, state.theta, trace
         self.downlink = downlink or Full(state.theta)
         self._waste = late == "waste"
+        self._robust = [decoder for decoder in state.decoders if decoder.robust]
         self._shares = [layer.length / layout.parameters for layer in layout.layers]
 
         workers = fleet.workers
@@ -161,7 +162,9 @@ class Coordinator:
         """Step if the policy says so; `expected` payloads are still to come if it does not."""
         if self.stopping or not self.used or not self.ready(self, expected):
             return False
-        self._note_flagged()
+        if self._robust:
+            self._note_flagged()
+        self._senders.clear()
         damping = self._damping / self.used
         self.assignment.stepping(self.state.decoders)
         norm = self.state.step(self.layout, damping)
@@ -182,13 +185,12 @@ class Coordinator:
 
     def _note_flagged(self) -> None:
         """Count payloads that a decoder leaves out; the first of each worker is noted as a fault."""
-        found = {self._senders[number] for decoder in self.state.decoders for number in decoder.flagged}
+        found = {self._senders[number] for decoder in self._robust for number in decoder.flagged}
         for worker in sorted(found):
             if not self.flagged[worker]:
                 what = f"worker {worker} sent a payload that contradicts the others; it was left out"
                 self.trace.fault(self.fleet.now_ns(), worker, self.tasks[worker] - 1, "flagged", what)
             self.flagged[worker] += 1
-        self._senders.clear()
 
     def _dispatch_waiting(self) -> None:
         """Send the newest θ to every worker that has no task, or word that the run is over."""

@@ -104,6 +104,20 @@ def test_all_is_plain_gradient_descent() -> None:
     np.testing.assert_allclose(made.theta, 1 - 0.7**20, rtol=1e-12)
 
 
+def test_a_worker_that_contradicts_the_others_is_left_out_and_named_once() -> None:
+    made = coordinator([3, 1, 2, 5] * 4, kind="residual", mode="all", rate=0.3)  # two bases: 8 checks
+    honest = made.fleet._compute
+
+    def lie(worker: int, *task: Any) -> list[np.ndarray]:
+        return [part + (worker == 4) for part in honest(worker, *task)]
+
+    made.fleet._compute = lie
+    trace = run(made, 20)
+    np.testing.assert_allclose(made.theta, 1 - 0.7**20, rtol=1e-9)
+    assert made.flagged == [20 if worker == 4 else 0 for worker in range(16)]
+    assert [(row["worker"], row["task"], row["kind"]) for row in trace.faults] == [(4, 0, "flagged")]
+
+
 def test_async_goes_on_without_the_slow_worker() -> None:
     made = coordinator([1, 1, 1, 100], mode="async", kind="adjoint", rate=0.01)
     trace = run(made, 600)

@@ -55,9 +55,12 @@ class Decoder(ABC):
     clears : bool
         Whether the accumulator has to be zero when the next update's arrivals begin, so that a step may as
         well zero it in its own pass and empty `touched`.
+    robust : bool
+        Whether it looks for payloads that contradict the others.
     """
 
     clears: ClassVar[bool] = False
+    robust: ClassVar[bool] = False
     options: ClassVar[tuple[str, ...]] = ("length",)
 
     def __init__(
@@ -203,7 +206,7 @@ class Decoder(ABC):
     def flagged(self) -> list[int]:
         """Arrivals since the last `reset`, counted from 0, that contradict the rest and are left out.
 
-        Only the `residual` decoder looks for any.
+        Only a `robust` decoder looks for any.
         """
         return []
 

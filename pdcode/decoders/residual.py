@@ -50,6 +50,7 @@ class Residual(Linear):
         Most checks that are evaluated; at least 2·faults·r + 1 are, where there are as many.
     """
 
+    robust = True
     options = (*Linear.options, "tolerance", "faults", "checks")
 
     def __init__(
