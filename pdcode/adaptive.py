@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -33,6 +33,10 @@ class Energy(Rotating):
         Key of the draws.
     decay : float
         Share of the old energies that an arrival leaves.
+    each_update : bool
+        Whether every update begins with a fresh code.
+    exponent : float
+        See `codes.energy`.
     """
 
     def __init__(
@@ -44,10 +48,13 @@ class Energy(Rotating):
         seed: int,
         decay: float,
         each_update: bool = False,
+        exponent: Any = 0.5,
     ) -> None:
         coded = {layer.count: w for layer, w in zip(layers, weights, strict=True) if not layer.whole}
+        self._exponent = exponent
         designs = {
-            k: codes.design("energy", workers=k, blocks=k, weight=w, seed=seed) for k, w in coded.items()
+            k: codes.design("energy", workers=k, blocks=k, weight=w, seed=seed, exponent=exponent)
+            for k, w in coded.items()
         }
         super().__init__(layers, rows, dtype, designs, seed, each_update)
         self.energies = [None if layer.whole else BlockEnergies(layer.count, decay) for layer in self.layers]
@@ -55,7 +62,7 @@ class Energy(Rotating):
     def _draw(self, number: int, k: int, epoch: int) -> Pair:
         known = self.energies[number]
         assert known is not None
-        indices, values = energy(k, k, self.weights[number], self.seed, energies=known.energies, epoch=epoch)
+        indices, values = energy(k, k, self.weights[number], self.seed, known.energies, self._exponent, epoch)
         return np.ascontiguousarray(indices, np.int32), np.ascontiguousarray(values, self.dtype)
 
     def arrived(self, arrival: Arrival) -> None:

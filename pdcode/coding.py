@@ -79,8 +79,10 @@ def create(config: Config, layers: Sequence[Blocks], workers: int) -> Assignment
     """
     table, dtype, rows = config.code, np.dtype(config.problem.dtype), rows_of(config, layers)
     if table.family in ADAPTIVE:
-        if table.options:
-            raise InputError(f"code.options: {table.options}: '{table.family}' has none")
+        known = {"exponent"} if table.family == "energy" else set()
+        for name in table.options.keys() - known:
+            has = "has no other option than exponent" if known else "has no options"
+            raise InputError(f"code.options.{name}: {table.options[name]!r}: '{table.family}' {has}")
         if table.rows is not None:
             raise InputError(f"code.rows: {table.rows}: '{table.family}' has no fixed rows")
         limits = [w or 1 for w in weights_of(config, layers, 4 if table.family == "energy" else WEIGHT)]
@@ -88,9 +90,12 @@ def create(config: Config, layers: Sequence[Blocks], workers: int) -> Assignment
             return Chosen(layers, rows, dtype, limits)
         if table.family == "energy":
             _one_weight(layers, limits)
+            if not table.rotate:
+                raise InputError("code.rotate: false, but 'energy' is drawn anew by what has arrived")
             return adaptive.Energy(
-                layers, rows, dtype, limits, config.seed, table.decay, config.update.mode != "async"
-            )
+                layers, rows, dtype, limits, config.seed, table.decay, config.update.mode != "async",
+                table.options.get("exponent", 0.5),
+            )  # fmt: skip
         if table.weight is not None:
             raise InputError(f"code.weight: {table.weight}: codewords of 'eigenbasis' are dense")
         return adaptive.SharedBasis(layers, rows, dtype, config.seed, table.decay)
