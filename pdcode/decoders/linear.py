@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from math import sqrt
-from typing import Any
 
 import numpy as np
 
 from ..kernels import factor
-from .base import Decoder, count_of
-from .received import Received
+from .deferred import Deferred, Structure
 
 TILE = 1 << 14  # elements of a payload that are checked at a time
 
 
-class Linear(Decoder):
+class Linear(Deferred):
     """ĝ = W y, W from a factorisation of the codewords.
 
     The algebra runs on the codewords, O(k·q) for each, in float64. Payloads stay where they were received and
@@ -23,37 +21,15 @@ class Linear(Decoder):
 
     Parameters
     ----------
-    blocks, block_shape, dtype, length
-        As for `Decoder`.
-    copy : bool
-        Whether `add_sparse` copies payloads. If not, a payload must stay unchanged until `reset`; `add`
-        copies in any case.
-    capacity : int, optional
-        Codewords between two resets for which room is made at once (default 2k); it grows when needed.
+    blocks, block_shape, dtype, length, copy, capacity
+        As for `Deferred`.
     """
 
-    options = (*Decoder.options, "copy", "capacity")
+    _solved = 0  # codewords that the accumulator accounts for; -1 if none can be said
 
-    def __init__(
-        self,
-        blocks: int,
-        block_shape: tuple[int, ...],
-        dtype: Any = "float32",
-        length: int | None = None,
-        copy: bool = False,
-        capacity: int | None = None,
-    ) -> None:
-        super().__init__(blocks, block_shape, dtype, length)
-        room = 2 * self.blocks if capacity is None else count_of("decoder.capacity", capacity)
-        self._received = Received(self.elements, self.dtype, copy, room)
+    def _prepare(self, room: int) -> Structure:
         self._factors = factor.Factorisation(self.blocks, room)
-        self._solved = 0  # codewords that the accumulator accounts for; -1 if none can be said
-
-    def add_sparse(self, indices: np.ndarray, values: np.ndarray, payload: np.ndarray) -> None:
-        self._received.check(payload, len(indices))
-        self._factors.add_sparse(indices, values)  # raises before it changes anything
-        self._received.add(payload)
-        self.count += len(indices)
+        return self._factors
 
     @abstractmethod
     def coefficients(self) -> np.ndarray:
@@ -117,8 +93,5 @@ class Linear(Decoder):
         return sqrt(float(np.square(self.residuals()).sum()))
 
     def reset(self) -> None:
-        """Begin a new update; references to payloads are given up."""
-        self._received.clear()
-        self._factors.reset()
-        self.count = 0
+        super().reset()
         self._solved = -1

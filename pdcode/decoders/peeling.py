@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from math import sqrt
-from typing import Any
 
 import numpy as np
 
 from ..kernels import peeling as graph
-from .base import Decoder, count_of
+from .deferred import Deferred, Structure
 from .linear import TILE
-from .received import Received
 
 
-class Peeling(Decoder):
+class Peeling(Deferred):
     """A codeword with one unknown block releases it, in cascade; blocks that are not released are zero.
 
     The decoder of LT codes (Luby, FOCS 2002) over the reals. It starts only where a codeword of weight 1
@@ -23,38 +21,16 @@ class Peeling(Decoder):
 
     Parameters
     ----------
-    blocks, block_shape, dtype, length
-        As for `Decoder`.
-    copy : bool
-        Whether `add_sparse` copies payloads. If not, a payload must stay unchanged until `reset`; `add`
-        copies in any case.
-    capacity : int, optional
-        Codewords between two resets for which room is made at once (default 2k); it grows when needed.
+    blocks, block_shape, dtype, length, copy, capacity
+        As for `Deferred`.
     """
 
-    options = (*Decoder.options, "copy", "capacity")
+    _executed = 0  # releases that the accumulator has
 
-    def __init__(
-        self,
-        blocks: int,
-        block_shape: tuple[int, ...],
-        dtype: Any = "float32",
-        length: int | None = None,
-        copy: bool = False,
-        capacity: int | None = None,
-    ) -> None:
-        super().__init__(blocks, block_shape, dtype, length)
-        room = 2 * self.blocks if capacity is None else count_of("decoder.capacity", capacity)
+    def _prepare(self, room: int) -> Structure:
         self._graph = graph.Peeling(self.blocks, room)
-        self._received = Received(self.elements, self.dtype, copy, room)
         self._filled = np.zeros(self.blocks, bool)  # blocks of the accumulator that can be nonzero
-        self._executed = 0  # releases that the accumulator has
-
-    def add_sparse(self, indices: np.ndarray, values: np.ndarray, payload: np.ndarray) -> None:
-        self._received.check(payload, len(indices))
-        self._graph.add_sparse(indices, values)  # raises before it changes anything
-        self._received.add(payload)
-        self.count += len(indices)
+        return self._graph
 
     def solve(self) -> None:
         result, known = self.accumulator.reshape(self.blocks, self.elements), self._graph.schedule[:, 1]
@@ -91,7 +67,5 @@ class Peeling(Decoder):
         return sqrt(total)
 
     def reset(self) -> None:
-        """Begin a new update; references to payloads are given up."""
-        self._received.clear()
-        self._graph.reset()
-        self.count = self._executed = 0
+        super().reset()
+        self._executed = 0
