@@ -13,12 +13,25 @@ from io import TextIOWrapper
 from . import __version__, codes_command
 from .errors import InputError
 from .fleet import launch
+from .planning import command as plan_command
 
 
 def run(options: argparse.Namespace) -> int:
     from .run import run
 
     return run(options.config, options.set, options.workers, options.output, options.dry_run, options.argv)
+
+
+def simulate(options: argparse.Namespace) -> int:
+    from .simulate import simulate
+
+    return simulate(options)
+
+
+def replay(options: argparse.Namespace) -> int:
+    from .replay import replay
+
+    return replay(options.trace)
 
 
 def show(options: argparse.Namespace) -> int:
@@ -79,6 +92,51 @@ def parser() -> argparse.ArgumentParser:
     command.set_defaults(function=run)
 
     command = commands.add_parser(
+        "simulate",
+        help="run a configuration on the virtual clock",
+        description="Run a configuration on the virtual clock: the coordinator of `pdcode run` over workers "
+        "whose tasks take what [machine], [link] and [stragglers] say. Payloads are computed for real, by "
+        "this process or, under mpirun, by all ranks. Exit codes: 0 done, 1 failure, 2 bad input.",
+    )
+    command.add_argument("config", metavar="CONFIG", help="TOML file, such as jobs/digits.toml")
+    command.add_argument(
+        "-n", "--workers", type=int, metavar="WORKERS", help="number of workers (instead of workers.count)"
+    )
+    command.add_argument(
+        "-o", "--output", metavar="TRACE", help="HDF5 file to write (instead of trace.path's .virtual.h5)"
+    )
+    command.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="override a key; may be repeated"
+    )
+    command.add_argument(
+        "--stragglers",
+        metavar="TRACE",
+        help="what if: the delays of a recorded run, which is a trace, or a CSV or HDF5 matrix of workers × "
+        "rounds in seconds; with a trace the costs are fitted to it too, unless --cost is given",
+    )
+    command.add_argument(
+        "--cost", metavar="FILE", help="[machine] and [link] from a TOML file, or fitted to a trace"
+    )
+    command.add_argument(
+        "--timing-only", action="store_true", help="only when tasks arrive: no gradients, no loss"
+    )
+    command.set_defaults(function=simulate)
+
+    command = commands.add_parser(
+        "replay",
+        help="make a run again from its trace, and prove that it is the same",
+        description="Make a run, over MPI or on the virtual clock, again from its trace alone: "
+        "configuration, seed and order of arrivals. Every payload is computed anew, in this process. All "
+        "that this determines, in every row of arrivals, updates and progress, and the final theta, the "
+        "optimizer's state and the counters, must be the same to the last bit; else it names the first "
+        "arrival that differs. The arithmetic must be that of the run: the same kind of processor, the same "
+        "numpy and BLAS. Of a run that was killed, or goes on, the rows that are there are compared. "
+        "Exit codes: 0 the same, 1 not the same, 2 bad input, such as a trace without all arrivals.",
+    )
+    command.add_argument("trace", metavar="TRACE", help="HDF5 file of a run")
+    command.set_defaults(function=replay)
+
+    command = commands.add_parser(
         "show",
         help="print what a trace says",
         description="Print what ran, loss and accuracy, where the time went, which worker is slow, "
@@ -91,19 +149,24 @@ def parser() -> argparse.ArgumentParser:
     command.set_defaults(function=show)
 
     codes_command.add(commands)
+    plan_command.add(commands)
 
     command = commands.add_parser(
         "bench",
         help="measure pdcode against its limits on this machine",
-        description="kernels: each kernel beside its limit (copy bandwidth, numpy's GEMM), measured in turn "
+        description="clocks: real runs beside what the virtual clock predicts of them. "
+        "kernels: each kernel beside its limit (copy bandwidth, numpy's GEMM), measured in turn "
         "with it. "
         "decoders: what an arrival and a gradient cost, and captured energy against arrivals. "
+        "events: arrivals a second of the virtual clock without numerics, beside SimPy and a bare loop. "
+        "machine: [machine] and [link] of this machine, for the virtual clock. "
         "memory: updates and bytes to a loss with every kind of memory. "
         "messages: arrivals a second through rank 0's whole path, beside a bare mpi4py loop. "
         "packings: optimized codes beside the best known packings of lines, a CSV file that PDCODE_PACKINGS "
         "names.",
     )
-    command.add_argument("what", choices=["kernels", "decoders", "memory", "messages", "packings"])
+    names = ["clocks", "decoders", "events", "kernels", "machine", "memory", "messages", "packings"]
+    command.add_argument("what", choices=names)
     command.set_defaults(function=bench)
     return top
 

@@ -14,6 +14,7 @@ Real = Annotated[float, Meta(gt=0, le=LARGEST)]
 NonNegative = Annotated[float, Meta(ge=0, le=LARGEST)]
 Factor = Annotated[float, Meta(ge=1, le=LARGEST)]
 Fraction = Annotated[float, Meta(gt=0, le=1)]
+Probability = Annotated[float, Meta(ge=0, le=1)]
 
 
 class Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -37,7 +38,9 @@ class Problem(Table):
     standardise: bool = False
     test_fraction: Annotated[float, Meta(ge=0, lt=1)] = 0.2
     split_seed: Count = 0
-    shards: Literal["auto", "shuffled", "contiguous"] = "auto"
+    # Rows are dealt out or, "replicated", all with every worker; auto does that on the virtual
+    # clock if workers outnumber rows.
+    shards: Literal["auto", "shuffled", "contiguous", "replicated"] = "auto"
     evaluate: Positive = 10_000  # rows at the most on which rank 0 measures loss and accuracy
     # synthetic data only
     samples: Positive = 1000
@@ -127,12 +130,48 @@ class Workers(Table):
 class Stragglers(Table):
     """Injected delays, keyed by (seed, worker, task), so that every scheme meets the same ones."""
 
-    kind: Literal["none", "shifted-exponential", "slow-set"] = "none"
-    shift_s: NonNegative = 0.0
+    kind: Literal[
+        "none", "shifted-exponential", "pareto", "bimodal", "lognormal", "markov", "slow-set",
+        "heterogeneous", "trace",
+    ] = "none"  # fmt: skip
+    shift_s: NonNegative = 0.0  # of every delay; the least one of pareto
     mean_s: NonNegative = 0.0  # of the exponential part
-    slow: list[Count] = []  # workers whose delay is multiplied
-    slowdown: Factor = 1.0
+    shape: NonNegative = 0.0  # of pareto's tail
+    extra_s: NonNegative = 0.0  # more for the slow tasks of bimodal and markov
+    probability: Probability = 0.0  # of a slow task, of bimodal
+    median_s: NonNegative = 0.0  # of the lognormal part
+    sigma: Annotated[float, Meta(ge=0, le=10)] = 0.0  # standard deviation of its logarithm
+    enter: Probability = 0.0  # that a slow spell of markov begins, a task
+    leave: Probability = 0.0  # that it ends
+    path: str | None = None  # of recorded delays: a trace, or a CSV or HDF5 matrix of workers × rounds
+    dataset: str | None = None  # of an HDF5 file with several matrices
+    draw: Literal["bootstrap", "replay"] = "bootstrap"  # recorded delays at random, or in their order
+    slow: list[Count] = []  # workers whose delay is multiplied …
+    slowdown: Factor = 1.0  # … by this; of heterogeneous that of the last worker
+    dead: list[Count] = []  # workers that never answer
     how: Literal["sleep", "spin"] = "sleep"
+
+
+class Machine(Table):
+    """What a task costs on the virtual clock; a run over MPI takes no notice of it."""
+
+    flops_per_s: Annotated[float, Meta(gt=0, le=1e18)] = 5e9  # of a worker, on its tasks
+    task_s: NonNegative = 5e-5  # of a worker, each task, beside its flops
+    arrival_s: NonNegative = 3e-5  # of rank 0, each arrival
+    dispatch_s: NonNegative = 5e-6  # of rank 0, each task that it sends
+    update_s: NonNegative = 0.0  # of rank 0, each update
+
+
+class Link(Table):
+    """The network on the virtual clock; a run over MPI takes no notice of it."""
+
+    latency_s: NonNegative = 2e-5  # one way
+    bandwidth: Annotated[float, Meta(gt=0, le=1e18)] = 1e9  # bytes/s of rank 0's link, each way
+    half_duplex: bool = False  # rank 0 sends or receives, not both at once; it sends first
+    # θ that goes to many workers at once: a pipelined tree, or one by one, as a run over MPI sends it.
+    broadcast: Literal["tree", "star"] = "tree"
+    fanout: Annotated[int, Meta(ge=1, le=1024)] = 2  # of the tree
+    segment: Positive = 65536  # bytes of the pieces that go through the tree
 
 
 class Faults(Table):
@@ -176,6 +215,8 @@ class Config(Table):
     optimizer: Optimizer = Optimizer()
     workers: Workers = Workers()
     stragglers: Stragglers = Stragglers()
+    machine: Machine = Machine()
+    link: Link = Link()
     faults: Faults = Faults()
     stop: Stop = Stop()
     trace: Trace = Trace()

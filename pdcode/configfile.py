@@ -122,6 +122,7 @@ def check(config: Config) -> None:
         if fault is not None and fault >= workers:
             raise InputError(f"faults.{key}: worker {fault} does not exist (there are {workers}, from 0)")
     stragglers.check(config.stragglers, workers)
+    stragglers.check_end(config)
 
 
 def _parse(override: str) -> tuple[list[str], Any]:

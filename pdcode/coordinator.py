@@ -10,8 +10,8 @@ from .downlink import Downlink, Full, State
 from .fleet.base import Arrival, Fleet
 from .layout import RETURNED, Layout
 from .policies import Ready
-from .trace import Writer
 from .trace.schema import DRAINED, REFUSED, USED, WASTED
+from .trace.writer import Sink
 
 TICK_NS = 20_000_000  # how often, at the least, the observer is asked when nothing arrives
 
@@ -32,7 +32,7 @@ class Coordinator:
         payloads.
     ready : callable
         The policy.
-    trace : Writer
+    trace : Sink
         Takes a row for each arrival and update.
     late : {"use", "waste"}
         What becomes of a payload of an older θ.
@@ -47,7 +47,7 @@ class Coordinator:
         layout: Layout,
         state: State,
         ready: Ready,
-        trace: Writer,
+        trace: Sink,
         late: str = "use",
         downlink: Downlink | None = None,
     ) -> None:
@@ -66,6 +66,7 @@ class Coordinator:
         self.t_dispatch_ns = [0] * workers  # when it got its task, on rank 0's clock
         self.busy_ns = [0] * workers  # time from dispatch to arrival, in all
         self.returned = [0] * workers  # flag of the next task: whether its last payload was not used
+        self.outcomes = [0] * 4  # replies by what became of them, as `arrivals/status` of the trace
         self.refused = [0] * workers  # payloads that were not finite
         self.flagged = [0] * workers  # payloads that contradicted the others and were left out of a step
         self._senders: list[int] = []  # of the payloads since the last update
@@ -75,7 +76,8 @@ class Coordinator:
         self.captured = 0.0  # share of the gradient that they capture, over all layers
         self.arrivals = 0
         self._damping = 0.0  # sum over the payloads since the last update
-        self.stopping = ""  # why the run ends
+        self.stopping = ""  # why the run ends …
+        self.t_stop_ns = 0  # … and when that was found
         self.stuck = False  # whether it ends because no payload was fit for use
 
     def run(self, observe: Callable[[int, Coordinator], str]) -> str:
@@ -118,7 +120,14 @@ class Coordinator:
 
     def _observe(self, observe: Callable[[int, Coordinator], str], now_ns: int) -> None:
         reason = observe(now_ns, self)  # while draining, too: it flushes the trace
-        self.stopping = self.stopping or reason
+        if (reason or self.stopping) and not self.t_stop_ns:
+            self.t_stop_ns = now_ns
+        if reason and not self.stopping:
+            self.stopping = reason
+            idle = set(self.waiting)
+            for worker in range(self.fleet.workers):
+                if worker not in idle:
+                    self.fleet.recall(worker)
 
     def _fold(self, arrival: Arrival) -> bool:
         """Take a reply in; return whether its θ is not the newest."""
@@ -149,6 +158,7 @@ class Coordinator:
             self._damping += self.state.optimizer.damping(staleness)
             self.downlink.arrived(arrival)
             self.assignment.arrived(arrival)
+        self.outcomes[status] += 1
         self.returned[worker] = 0 if status == USED else RETURNED
         self.trace.arrival(
             worker, arrival.task, arrival.version, applied, arrival.row, staleness,

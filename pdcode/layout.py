@@ -18,9 +18,10 @@ t_compute_ns, t_send_ns, injected_delay_ns, mini-batch loss."""
 
 LARGEST = 2**31 - 1  # bytes of a message: MPI counts in C ints
 
-STOP, RETURNED, SNAPSHOT, CHECK = 1, 2, 4, 8
+STOP, RETURNED, SNAPSHOT, CHECK, RECALL = 1, 2, 4, 8, 16
 """Flags of a task: it ends the worker's loop; the worker's last payload was not used; the body is a whole
-state; the header has a digest of θ, which the replica's must equal."""
+state; the header has a digest of θ, which the replica's must equal; it is no task, but word that the run is
+over and that a reply that is held back is wanted now. STOP and RECALL come with a header alone."""
 
 Pair = tuple[np.ndarray, np.ndarray]
 Codewords = Sequence[Pair]

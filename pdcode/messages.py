@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from .kernels import finite, quantise
-from .layout import HEADER, STOP, Codewords, Layout, Pair, buffer
+from .layout import HEADER, RECALL, STOP, Codewords, Layout, Pair, buffer
 from .rng import WIRE
 
 
@@ -171,5 +171,5 @@ class Task:
         )
         if len(self.body) != size:
             self.body = self._body[:size]
-        if self._words is not None and not self.flags & STOP:
+        if self._words is not None and not self.flags & (STOP | RECALL):
             self._words.read()

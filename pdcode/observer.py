@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 import statistics
+from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
@@ -12,7 +13,7 @@ import numpy as np
 from .config import Config
 from .coordinator import Coordinator
 from .problems import Problem
-from .trace import Writer
+from .trace.writer import Sink
 
 LINE_NS = 1_000_000_000
 SHARE = 20  # measuring takes 1/20 of rank 0's time at the most: arrivals wait while it lasts
@@ -31,26 +32,37 @@ class Observer:
         On whose data loss and accuracy are measured.
     config : Config
         Its ``[stop]`` and ``[trace]`` tables.
-    trace : Writer
+    trace : Sink
         Takes the measurements.
     say : callable
         Prints a line.
+    wall_ns : callable, optional
+        The time by which lines are printed and the trace is flushed; by default that of the fleet.
     """
 
-    def __init__(self, problem: Problem, config: Config, trace: Writer, say: Print) -> None:
+    def __init__(
+        self,
+        problem: Problem,
+        config: Config,
+        trace: Sink,
+        say: Print,
+        wall_ns: Callable[[], int] | None = None,
+    ) -> None:
         self.problem, self.trace, self.say = problem, trace, say
         self.stop = config.stop
+        self._wall_ns = wall_ns
         self._plan = problem.plan(0)
         self._every_ns = round(1e9 * config.trace.progress_s)
         self._until_ns = math.inf if self.stop.seconds is None else round(1e9 * self.stop.seconds)
         self._updates = math.inf if self.stop.updates is None else self.stop.updates
         self._measure_ns = self._line_ns = 0
-        self._due_ns = 0.0
+        self._due_ns = self._wall_due_ns = 0.0
         self._last_line = 0, 0  # time, arrivals
         self._last_version = -1
         self.loss = self.accuracy = self.grad_norm = math.nan
         self.spent_ns = 0  # time that measuring took
         self.score = "R²" if problem.classes is None else "accuracy"
+        self.reached = False  # whether the loss or accuracy asked for is
         self.failed = False  # whether the run cannot be called a success
 
     def __call__(self, now_ns: int, coordinator: Coordinator) -> str:
@@ -59,7 +71,9 @@ class Observer:
         if coordinator.stuck and not self.failed:
             self.fail(now_ns, coordinator.stopping)
             self.measure(now_ns, coordinator.version, coordinator.theta)
-        if now_ns < self._due_ns and (not reason or coordinator.stopping):
+        wall_ns = now_ns if self._wall_ns is None else self._wall_ns()
+        quiet = now_ns < self._due_ns and wall_ns < self._wall_due_ns
+        if quiet and (not reason or coordinator.stopping):
             return reason
         if now_ns >= self._until_ns:
             reason = reason or f"{self.stop.seconds:g} s"
@@ -68,19 +82,20 @@ class Observer:
             self.fail(now_ns, reason)
         if reason and not coordinator.stopping:
             # The last θ is measured when the descent stops, not when all that is out has come in.
-            self.trace.flush(now_ns)
+            self.trace.flush(wall_ns)
             return self.measure(now_ns, coordinator.version, coordinator.theta) or reason
         if now_ns >= self._measure_ns:
             reason = self.measure(now_ns, coordinator.version, coordinator.theta) or reason
             cost_ns = coordinator.fleet.now_ns() - now_ns
             self.spent_ns += cost_ns
             self._measure_ns = now_ns + max(self._every_ns, SHARE * cost_ns)
-        if now_ns >= self._line_ns:
-            self.say(self.line(now_ns, coordinator))
-            self._line_ns = now_ns + LINE_NS
-        if self.trace.due(now_ns):
-            self.trace.flush(now_ns)
-        self._due_ns = min(self._measure_ns, self._line_ns, now_ns + LINE_NS // 20)
+        if wall_ns >= self._line_ns:
+            self.say(self.line(now_ns, coordinator, wall_ns))
+            self._line_ns = wall_ns + LINE_NS
+        if self.trace.due(wall_ns):
+            self.trace.flush(wall_ns)
+        self._due_ns = self._measure_ns
+        self._wall_due_ns = min(self._line_ns, wall_ns + LINE_NS // 20)
         if not coordinator.stopping:
             self._due_ns = min(self._due_ns, self._until_ns)
         return reason
@@ -98,8 +113,10 @@ class Observer:
             self.fail(now_ns, f"diverged: loss is {self.loss} at update {version}")
             return f"diverged: loss is {self.loss} at update {version}"
         if self.stop.loss is not None and self.loss <= self.stop.loss:
+            self.reached = True
             return f"loss {self.loss:.4g} ≤ {self.stop.loss:g}"
         if self.stop.accuracy is not None and self.accuracy >= self.stop.accuracy:
+            self.reached = True
             return f"accuracy {self.accuracy:.4f} ≥ {self.stop.accuracy:g}"
         return ""
 
@@ -109,11 +126,12 @@ class Observer:
             self.trace.fault(now_ns, -1, -1, "stop", message)
         self.failed = True
 
-    def line(self, now_ns: int, coordinator: Coordinator) -> str:
-        """One line of progress."""
+    def line(self, now_ns: int, coordinator: Coordinator, wall_ns: int | None = None) -> str:
+        """One line of progress; the rate is that of the wall clock, if it is given."""
+        wall_ns = now_ns if wall_ns is None else wall_ns
         then_ns, before = self._last_line
-        rate = 1e9 * (coordinator.arrivals - before) / (now_ns - then_ns) if now_ns > then_ns else 0.0
-        self._last_line = now_ns, coordinator.arrivals
+        rate = 1e9 * (coordinator.arrivals - before) / (wall_ns - then_ns) if wall_ns > then_ns else 0.0
+        self._last_line = wall_ns, coordinator.arrivals
         text = (
             f"{now_ns * 1e-9:7.1f} s  update {coordinator.version:<7d} loss {self.loss:<9.4g} "
             f"{self.score} {self.accuracy:<7.4f} {rate:7.0f} arrivals/s"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,6 +79,18 @@ def make_layout(config: Config, problem: Problem, weights: list[int], state: Sta
     )
 
 
+def employer(config: Config, parts: Parts) -> Callable[[int, Reply], Worker]:
+    """What makes each worker from rank 0's parts, where workers are not ranks of their own."""
+    source, workers, weights = parts.source, config.workers.count, parts.assignment.weights
+    assert source is not None
+
+    def employ(worker: int, reply: Reply) -> Worker:
+        shard = problems.receive(config.problem, source.shard(worker, workers), worker, workers)
+        return Staff(config, shard, worker, weights, source.dealt(workers)).employ(reply)
+
+    return employ
+
+
 def make_downlink(config: Config, parts: Parts) -> downlink.Downlink:
     """Rank 0's side of the downlink."""
     if config.downlink.kind == "full":
@@ -97,7 +110,7 @@ class Staff:
     weights : list of int
         Weight of each layer's codewords.
     rows : int
-        Training rows of all shards.
+        Training rows of all shards together, `Source.dealt`.
     """
 
     def __init__(self, config: Config, dataset: Dataset, worker: int, weights: list[int], rows: int) -> None:

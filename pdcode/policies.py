@@ -48,9 +48,14 @@ def create(table: Update, workers: int) -> Ready:
     if table.mode == "all":
         return lambda state, expected: expected == 0
     if table.mode == "first":
-        wanted = table.count if table.count is not None else max(1, 3 * workers // 4)
-        if wanted > workers:
-            raise InputError(f"update.count: {wanted} is more than the {workers} workers")
-        return lambda state, expected: state.used >= wanted or expected == 0
+        count = wanted(table, workers)
+        if count > workers:
+            raise InputError(f"update.count: {count} is more than the {workers} workers")
+        return lambda state, expected: state.used >= count or expected == 0
     least = table.fraction - 1e-9
     return lambda state, expected: state.captured >= least or expected == 0
+
+
+def wanted(table: Update, workers: int) -> int:
+    """Payloads of an update under ``first``."""
+    return table.count if table.count is not None else max(1, 3 * workers // 4)

@@ -13,7 +13,7 @@ from . import configfile, preview
 from .config import Config
 from .errors import InputError
 from .fleet import launch
-from .parts import prepare
+from .parts import Parts, prepare
 from .trace.reader import Trace
 
 
@@ -61,12 +61,11 @@ def run(
                 f"--workers {workers}: the launcher started {place[1]} ranks, that is {place[1] - 1} workers"
             )
         workers = place[1] - 1
-        for override in overrides:
-            key, _, value = override.partition("=")
-            if key.strip() == "workers.count" and value.strip() != str(workers):
-                raise InputError(
-                    f"--set {override}: the launcher started {place[1]} ranks, that is {workers} workers"
-                )
+        counts = [override for override in overrides if override.partition("=")[0].strip() == "workers.count"]
+        if counts and counts[-1].partition("=")[2].strip() != str(workers):  # the last one counts
+            raise InputError(
+                f"--set {counts[-1]}: the launcher started {place[1]} ranks, that is {workers} workers"
+            )
     overrides = [*overrides]
     if workers is not None:
         overrides.append(f"workers.count={workers}")
@@ -74,11 +73,11 @@ def run(
         overrides.append(f"trace.path={json.dumps(output, ensure_ascii=False)}")
     config, text = configfile.load(path, overrides)
     if place is None or dry_run:
-        parts = prepare(config, path)
+        parts = prepare_ranks(config, path)
         if dry_run:
             print(preview.describe(config, parts.assignment, parts.layout))
             return 0
-        check_writable(config.trace.path, path)
+        check_writable(config.trace.path, path, config.stragglers.path)
         sys.stdout.flush()
         command, environment = launch.command(config.workers.count, argv)
         os.execvpe(command[0], command, environment)
@@ -92,8 +91,8 @@ def run(
 def rank_0(config: Config, text: str, path: str) -> int:
     """Prepare, and only then start MPI; if that fails, take down the ranks that wait for us there."""
     try:
-        parts = prepare(config, path)
-        check_writable(config.trace.path, path)
+        parts = prepare_ranks(config, path)
+        check_writable(config.trace.path, path, config.stragglers.path)
     except BaseException as error:
         from .fleet.process import abort
 
@@ -104,8 +103,27 @@ def rank_0(config: Config, text: str, path: str) -> int:
     return ranks.coordinate(config, text, parts)
 
 
-def check_writable(trace: str, path: str) -> None:
-    """Make the trace's folder, and refuse one in which no file can be made.
+def prepare_ranks(config: Config, path: str) -> Parts:
+    """The parts of a run over MPI: so many ranks are likely meant where each has rows of its own.
+
+    Raises
+    ------
+    InputError
+        Naming file, key and value.
+    """
+    parts, workers = prepare(config, path), config.workers.count
+    assert parts.source is not None
+    rows = parts.source.rows
+    if workers > rows and config.problem.shards == "auto":
+        raise InputError(
+            f"{path}: workers.count: {workers} workers are more than the {rows} training rows of "
+            "problem.data; problem.shards = 'replicated' gives all rows to each"
+        )
+    return parts
+
+
+def check_writable(trace: str, path: str, reads: str | None = None) -> None:
+    """Make the trace's folder, and refuse one in which no file can be made, or a file that the run reads.
 
     Raises
     ------
@@ -113,6 +131,8 @@ def check_writable(trace: str, path: str) -> None:
         Naming file, key and value.
     """
     folder = Path(trace).parent
+    if reads is not None and Path(reads).resolve() == Path(trace).resolve():
+        raise InputError(f"{path}: trace.path: '{trace}' is stragglers.path, from which delays are read")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if Path(trace).is_dir():

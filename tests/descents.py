@@ -1,4 +1,4 @@
-"""Whole runs of a configuration in one process, without MPI: LocalFleet and all that runs on it."""
+"""Whole runs of a configuration in one process, without MPI: VirtualFleet and all that runs on it."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from pdcode import configfile, parts, problems
+from pdcode import configfile, parts
 from pdcode.coordinator import Coordinator
-from pdcode.fleet.local import LocalFleet
-from pdcode.messages import Reply
+from pdcode.fleet.crew import LocalCrew
+from pdcode.fleet.schedule import Durations
+from pdcode.fleet.virtual import VirtualFleet
 from pdcode.trace.schema import ARRIVALS, FAULTS, UPDATES
 from pdcode.worker import Worker
 
@@ -68,17 +69,12 @@ class Descent:
         self.config = configfile.resolve({}, [*SMALL, *overrides])
         config, workers = self.config, self.config.workers.count
         self.parts = parts.prepare(config)
-        source, weights = self.parts.source, self.parts.assignment.weights
-        assert source is not None
-
-        def employ(worker: int, reply: Reply) -> Worker:
-            shard = problems.receive(config.problem, source.shard(worker, workers), worker, workers)
-            return parts.Staff(config, shard, worker, weights, source.rows).employ(reply)
-
         if not callable(duration_ns):
             times = [round(MS * each) for each in duration_ns]
             duration_ns = lambda worker, task: times[worker]  # noqa: E731
-        self.fleet = LocalFleet(self.parts.layout, workers, employ, duration_ns)
+        layout = self.parts.layout
+        self.crew = LocalCrew(layout, workers, parts.employer(config, self.parts))
+        self.fleet = VirtualFleet(layout, workers, self.crew, Durations(workers, duration_ns))
         self.state, self.trace = self.parts.state, Rows()
         self.coordinator = Coordinator(
             self.fleet, self.parts.assignment, self.parts.layout, self.state, self.parts.ready, self.trace,
@@ -88,7 +84,7 @@ class Descent:
 
     @property
     def workers(self) -> list[Worker]:
-        return self.fleet.staff
+        return self.crew.staff
 
     def observe(self, now_ns: int, coordinator: Coordinator) -> str:
         """Keep θ, and stop when there are as many updates as asked for."""

@@ -31,6 +31,7 @@ class ScriptedFleet(Fleet):
         self.dispatched: list[tuple[int, int, int, int]] = []  # worker, task, version, row
         self.flags: list[int] = []
         self.dismissed: set[int] = set()
+        self.recalled: list[int] = []
         self.stopped = False
 
     def set_up(self, worker: int, facts: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
@@ -93,6 +94,10 @@ class ScriptedFleet(Fleet):
             arrival.finite &= bool(np.isfinite(payload).all())
         self.busy.remove(arrival.worker)
         return (arrival,)
+
+    def recall(self, worker: int) -> None:
+        assert worker in self.busy
+        self.recalled.append(worker)
 
     def dismiss(self, worker: int) -> None:
         assert worker not in self.busy | self.dismissed

@@ -154,6 +154,13 @@ def test_what_is_out_at_the_stop_is_drained_not_used() -> None:
     assert len(drained) == len(trace.arrivals) - 10
 
 
+def test_who_is_out_at_the_stop_is_recalled_once() -> None:
+    made = coordinator([1.0, 1.5, 3.0, 1000.0], mode="async")
+    trace = run(made, updates=10)
+    assert made.fleet.recalled == sorted(row["worker"] for row in trace.arrivals if row["status"] == DRAINED)
+    assert 3 in made.fleet.recalled
+
+
 def test_captured_waits_for_the_share_that_is_asked_for() -> None:
     made = coordinator([1, 2, 3, 4, 5, 6, 7, 8], mode="captured", fraction=0.5)
     trace = run(made, 10)

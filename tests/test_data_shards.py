@@ -97,9 +97,20 @@ def test_rank_0_keeps_at_most_the_rows_of_its_evaluation():
 
 
 def test_more_workers_than_rows_are_refused():
-    source = problems.describe(table(data="synthetic", samples=10))
+    source = problems.describe(table(data="synthetic", samples=10, shards="shuffled"))
     with pytest.raises(InputError, match=r"workers\.count: 9 workers are more than the 8 training rows"):
         source.shard(0, 9)
+
+
+@pytest.mark.parametrize(("shards", "workers"), [("replicated", 3), ("auto", 9)])
+def test_replicated_rows_are_all_with_every_worker(shards, workers):
+    keys = table(data="synthetic", samples=10, shards=shards)
+    source, whole = problems.describe(keys), problems.load(keys)
+    assert source.dealt(workers) == 8 * workers
+    got = problems.receive(keys, source.shard(1, workers), 1, workers)
+    np.testing.assert_array_equal(got.x, whole.x)
+    np.testing.assert_array_equal(got.y, whole.y)
+    assert problems.describe(table(data="synthetic", samples=10)).dealt(8) == 8
 
 
 @pytest.fixture(params=[(4,), (2, 2)], ids=["flat", "images"])

@@ -14,6 +14,8 @@ from pdcode.kernels.factor import Factorisation
 
 from pdcode.kernels.reference import pseudoinverse
 
+EPSILON = numpy.finfo(float).eps
+
 
 def exact_rank(rows):
     """Rank of a matrix of whole numbers, by elimination in fractions."""
@@ -43,9 +45,12 @@ def check_prefixes(codewords, tolerance=1e-10):
         assert factorisation.rank == numpy.linalg.matrix_rank(prefix) == before + grew
         inverse = factorisation.pseudoinverse()
         expected = numpy.linalg.pinv(prefix, 1e-10)
-        scale = max(1.0, abs(expected).max(initial=0))
+        # No algorithm in double precision can promise more than its epsilon times the condition number.
+        condition = numpy.linalg.norm(prefix, 2) * numpy.linalg.norm(expected, 2)
+        scale = max(1.0, abs(expected).max(initial=0)) * max(1.0, 16 * EPSILON * condition / tolerance)
         numpy.testing.assert_allclose(inverse, expected, rtol=0, atol=tolerance * scale)
         solution = numpy.linalg.lstsq(prefix, right[: i + 1], rcond=1e-10)[0]
+        scale = max(scale, abs(solution).max())
         numpy.testing.assert_allclose(inverse @ right[: i + 1], solution, rtol=0, atol=tolerance * scale)
     return factorisation
 

@@ -32,6 +32,20 @@ def test_integers_stay_below_their_bound(seed, bound):
     assert out.max() < bound
 
 
+@given(st.data(), WORD, st.integers(0, 5), st.integers(0, 9), st.integers(0, 4))
+def test_many_keys_at_once_are_those_one_by_one(data, seed, m, count, words):
+    keys = st.lists(st.integers(0, 2**63 - 10), min_size=m, max_size=m)
+    workers, first = (numpy.array(data.draw(keys), numpy.int64) for _ in range(2))
+    out, expected = (numpy.full((m, count, words), numpy.nan) for _ in range(2))
+    philox.uniforms_of(seed, 2, workers, first, count, words, out)
+    reference.uniforms_of(seed, 2, workers, first, count, words, expected)
+    numpy.testing.assert_array_equal(out, expected)
+    for (i, j), one in numpy.ndenumerate(out[..., 0] if words else numpy.empty((0, 0))):
+        single = numpy.empty(1)
+        philox.uniforms(seed, 2, int(workers[i]), int(first[i]) + j, single)
+        assert single[0] == one
+
+
 def test_uniforms_are_those_of_numpys_generator():
     out = numpy.empty(1000)
     philox.uniforms(5, 6, 7, 8, out)
@@ -56,3 +70,15 @@ def test_refuses_what_does_not_fit():
         philox.uniforms(-1, 2, 3, 4, numpy.empty(1))
     with pytest.raises(ValueError):
         philox.uniforms(1, 2, 3, 4, numpy.empty(1, numpy.float32))
+
+
+def test_refuses_keys_and_shapes_that_do_not_fit():
+    two, out = numpy.zeros(2, numpy.int64), numpy.empty((2, 3, 1))
+    with pytest.raises(ValueError, match="words is 5"):
+        philox.uniforms_of(1, 2, two, two, 3, 5, numpy.empty((2, 3, 5)))
+    for workers, first, count, words in ((two, two[:1], 3, 1), (two[:1], two[:1], 3, 1), (two, two, 2, 1)):
+        with pytest.raises(ValueError, match="out is 2 × 3 × 1"):
+            philox.uniforms_of(1, 2, workers, first, count, words, out)
+    for workers, first in ((two - 1, two), (two, two - 1)):
+        with pytest.raises(ValueError, match="at least 0"):
+            philox.uniforms_of(1, 2, workers, first, 3, 1, out)

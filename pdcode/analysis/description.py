@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..trace.reader import Trace
-from .formats import duration, listing
+from . import delays
+from .formats import duration, listing, percent
 
 
 def workers_of(trace: Trace) -> int:
@@ -21,10 +22,16 @@ def workers_of(trace: Trace) -> int:
 def headline(trace: Trace, length: float) -> str:
     """Name of the file, and whether the run has ended."""
     if trace.finished:
-        return f"{trace.path}: finished after {duration(length)}"
+        virtual = " of virtual time" if is_virtual(trace) else ""
+        return f"{trace.path}: finished after {duration(length)}{virtual}"
     age = max(0.0, time.time() - trace.path.stat().st_mtime)
     written = f"written {duration(1e9 * age)} ago" if age >= 0.001 else "just written"
     return f"{trace.path}: not finished (running, or killed); {duration(length)} so far, {written}"
+
+
+def is_virtual(trace: Trace) -> bool:
+    """Whether times are those of the virtual clock."""
+    return trace.attributes.get("clock") == "virtual"
 
 
 def lines(trace: Trace) -> dict[str, str]:
@@ -36,7 +43,8 @@ def lines(trace: Trace) -> dict[str, str]:
         "code": _code(config.get("code", {}), trace.code_attributes, trace.attributes),
         "decoder": _decoder(config),
         "update": _update(config.get("update", {}), config.get("optimizer", {})),
-        "delays": _delays(config.get("stragglers", {})),
+        "delays": delays.words(config.get("stragglers", {})),
+        "clock": _clock(trace),
         "made": _made(trace.attributes),
     }
     return {topic: text for topic, text in topics.items() if text}
@@ -63,12 +71,31 @@ def _workers(trace: Trace) -> str:
     hosts = Counter(str(host) for host in trace.workers["host"]) if trace.workers else Counter()
     count = workers_of(trace)
     text = f"{count} worker" + ("s" if count != 1 else "")
+    if is_virtual(trace):
+        return f"{text} that are virtual"
     if len(hosts) == 1:
         return f"{text} on {next(iter(hosts))}"
     shown = listing([f"{host} ({number})" for host, number in hosts.most_common(4)])
     if len(hosts) > 4:
         shown += f" and {len(hosts) - 4} more"
     return f"{text} on {len(hosts)} hosts: {shown}" if hosts else text
+
+
+def _clock(trace: Trace) -> str:
+    """What the virtual clock knows besides."""
+    counters = trace.counters
+    if not is_virtual(trace):
+        return ""
+    if not counters.get("t_stop_ns") or not counters.get("genie_s"):
+        return "virtual"
+    stop_ns = counters["t_stop_ns"]
+    length_ns = counters["length_ns"]
+    busy = [percent(counters[f"{what}_ns"], length_ns) for what in ("processor", "ingress", "egress")]
+    return (
+        f"virtual: a task computes {duration(trace.attributes['task_ns'])}; stopped after "
+        f"{duration(stop_ns)}, {1e-9 * stop_ns / counters['genie_s']:.2f}× the genie's time; rank 0 was "
+        f"busy {busy[0]} % of the time, its link received {busy[1]} % and sent {busy[2]} %"
+    )
 
 
 def _code(
@@ -119,19 +146,6 @@ def _update(update: Mapping[str, Any], optimizer: Mapping[str, Any]) -> str:
         "damped by staleness" if optimizer.get("staleness") == "inverse" else "",
     ]
     return ", ".join(filter(None, parts))
-
-
-def _delays(table: Mapping[str, Any]) -> str:
-    kind = table.get("kind", "none")
-    if kind == "none":
-        return "none injected" if table else ""
-    shift, mean = 1e9 * table.get("shift_s", 0), 1e9 * table.get("mean_s", 0)
-    parts = [duration(shift) if shift else "", f"an exponential one of mean {duration(mean)}" if mean else ""]
-    text = f"{kind}: {' plus '.join(filter(None, parts))}"
-    slow, slowdown = [str(worker) for worker in table.get("slow", [])], table.get("slowdown", 1)
-    if slow and slowdown != 1:
-        text += f"; {slowdown:g}× that for worker{'s' if len(slow) > 1 else ''} {listing(slow)}"
-    return text
 
 
 def _made(attributes: Mapping[str, Any]) -> str:

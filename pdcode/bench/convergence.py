@@ -74,7 +74,7 @@ def follow(case: tuple[Tables, int, int]) -> Course:
     """Run a configuration for so many arrivals and samples."""
     some, arrivals, count = case
     descent = Descent(merged(some, {"stop": {"updates": arrivals}}), {0: SLOWDOWN})
-    problem, decoders, staff = descent.parts.problem, descent.parts.state.decoders, descent.fleet.staff
+    problem, decoders, staff = descent.parts.problem, descent.parts.state.decoders, descent.crew.staff
     samples: list[list[float]] = []
     oldest = 0
 

@@ -14,13 +14,13 @@ from typing import Any, TypeVar, cast
 
 import numpy as np
 
-from .. import configfile, downlink, parts, problems
+from .. import configfile, downlink, parts
 from ..coordinator import Coordinator
-from ..fleet.local import LocalFleet
-from ..messages import Reply
+from ..fleet.crew import LocalCrew
+from ..fleet.schedule import Durations
+from ..fleet.virtual import VirtualFleet
 from ..rng import DELAY, uniform
 from ..trace import Writer
-from ..worker import Worker
 
 Tables = dict[str, Any]
 In = TypeVar("In")
@@ -64,20 +64,13 @@ class Descent:
         self.config = config = configfile.resolve(tables)
         self.parts = parts.prepare(config)
         self._slowdowns = dict(slowdowns or {})
-        workers = config.workers.count
-        self.fleet = LocalFleet(self.parts.layout, workers, self._employ, self._duration_ns)
+        workers, layout = config.workers.count, self.parts.layout
+        self.crew = crew = LocalCrew(layout, workers, parts.employer(config, self.parts))
+        self.fleet = VirtualFleet(layout, workers, crew, Durations(workers, self._duration_ns))
         self.coordinator = Coordinator(
             self.fleet, self.parts.assignment, self.parts.layout, self.parts.state, self.parts.ready,
             cast(Writer, Untraced()), config.update.late, parts.make_downlink(config, self.parts),
         )  # fmt: skip
-
-    def _employ(self, worker: int, reply: Reply) -> Worker:
-        config, made = self.config, self.parts
-        assert made.source is not None
-        workers = config.workers.count
-        shard = problems.receive(config.problem, made.source.shard(worker, workers), worker, workers)
-        staff = parts.Staff(config, shard, worker, made.assignment.weights, made.source.rows)
-        return staff.employ(reply)
 
     def _duration_ns(self, worker: int, task: int) -> int:
         units = 1 - math.log1p(-uniform(self.config.seed, DELAY, worker, task))

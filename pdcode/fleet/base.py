@@ -113,6 +113,13 @@ class Fleet(ABC):
     def arrivals(self, timeout_ns: int) -> Sequence[Arrival]:
         """Replies in order of arrival; none if the timeout passes first."""
 
+    def recall(self, worker: int) -> None:
+        """Tell a worker whose task is out that the run is over.
+
+        A worker that may never answer then gives back what it has; to others this need not be said.
+        """
+        return
+
     @abstractmethod
     def dismiss(self, worker: int) -> None:
         """Tell an idle worker that there is no more to do."""
@@ -134,6 +141,10 @@ class Link(ABC):
     @abstractmethod
     def wait(self, delay_ns: int, spin: bool) -> None:
         """Let an injected delay pass, the core given away or kept busy."""
+
+    @abstractmethod
+    def hold(self) -> None:
+        """Let an injected delay without end pass: until rank 0 says that the run is over."""
 
     @abstractmethod
     def next_task(self) -> Task | None:

@@ -9,7 +9,7 @@ import numpy as np
 from mpi4py import MPI
 
 from .. import stragglers
-from ..layout import HEADER, STOP, Layout, buffer
+from ..layout import HEADER, RECALL, STOP, Layout, buffer
 from ..messages import Reply, Task
 from . import clocks
 from .base import Link
@@ -68,11 +68,19 @@ class MPILink(Link):
     def wait(self, delay_ns: int, spin: bool) -> None:
         (stragglers.spin if spin else stragglers.nap)(delay_ns)
 
+    def hold(self) -> None:
+        self._receive_task.Start()
+        self._patience.wait(self._receive_task.Test)  # nothing but RECALL comes while a task is out
+
     def next_task(self) -> Task | None:
-        self._patience.wait(self._receive_task.Test)
-        self._sent.Wait()  # rank 0 had the last reply before it sent this: the payload's buffer is free again
         task = self._task
+        self._patience.wait(self._receive_task.Test)
         task.read()
+        while task.flags & RECALL:  # it came too late, for the reply was on its way
+            self._receive_task.Start()
+            self._patience.wait(self._receive_task.Test)
+            task.read()
+        self._sent.Wait()  # rank 0 had the last reply before it sent this: the payload's buffer is free again
         if task.flags & STOP:
             self.serve_clock(self._rounds)
             self._receive_task.Free()

@@ -14,14 +14,14 @@ stop the run), and where ranks outnumber cores an idle rank leaves its core to t
 from __future__ import annotations
 
 import signal
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import msgspec
 import numpy as np
 from mpi4py import MPI
 
-from ..layout import HEADER, STOP, Codewords, Layout, buffer
+from ..layout import HEADER, RECALL, STOP, Codewords, Layout, buffer
 from ..messages import Reply, Task
 from . import clocks
 from .base import Arrival, Fleet, Member
@@ -35,15 +35,17 @@ class MPIFleet(Fleet):
     ----------
     layout : Layout
         Of the messages.
+    dead : collection of int
+        Workers that never answer until they are recalled.
     """
 
-    def __init__(self, layout: Layout) -> None:
+    def __init__(self, layout: Layout, dead: Collection[int] = ()) -> None:
         self._comm = MPI.COMM_WORLD
         self.workers = workers = self._comm.size - 1
         self.bytes_up = self.bytes_down = 0
         self.library = MPI.Get_library_version().partition("\0")[0].partition(",")[0].strip()
         self._patience = Patience(50e-6)
-        self._layout = layout
+        self._layout, self._dead = layout, frozenset(dead)
         self.coordinator = Member(0, clocks.host())
         self.members = [self._meet(worker) for worker in range(workers)]
 
@@ -169,10 +171,18 @@ class MPIFleet(Fleet):
         arrival.t_recv_ns = now_ns
         return arrival
 
+    def _tell(self, worker: int, flag: int) -> None:
+        """Send a header alone."""
+        header = HEADER.pack(worker, flag, 0, 0, 0, 0, 0, 0, 0, 0, 0.0)
+        self._send(worker, TASK, np.frombuffer(header, np.uint8))
+
+    def recall(self, worker: int) -> None:
+        if worker in self._dead:
+            self._tell(worker, RECALL)
+
     def dismiss(self, worker: int) -> None:
         self._sends[worker].Wait()
-        last = np.frombuffer(HEADER.pack(worker, STOP, 0, 0, 0, 0, 0, 0, 0, 0, 0.0), np.uint8)
-        self._send(worker, TASK, last)
+        self._tell(worker, STOP)
         member = self.members[worker]
         if member.rounds:
             member.offset_ns, member.error_ns = self.clock_offset(worker, member.rounds)

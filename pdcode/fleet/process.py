@@ -68,7 +68,7 @@ def abort(error: BaseException) -> NoReturn:
         MPI.COMM_WORLD.Abort(2)
     if not isinstance(error, SystemExit):
         rank = MPI.COMM_WORLD.rank
-        print(f"pdcode: rank {rank}{f', worker {rank - 1},' if rank else ''} failed:", file=sys.stderr)
+        print(f"pdcode: rank {rank} failed:", file=sys.stderr)
         traceback.print_exception(error)
         sys.stderr.flush()
     MPI.COMM_WORLD.Abort(1)

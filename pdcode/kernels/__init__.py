@@ -1,7 +1,7 @@
 """Compiled kernels: Cython over csrc/. `pdcode.kernels.reference` is the same in numpy, a few lines each.
 
 Modules: encode, loss, activation, sparse, matched (workers); decode, combine, factor, mmse, peeling, optimize
-(rank 0); quantise, finite, philox (both); packing (design of codes).
+(rank 0); quantise, finite, philox (both); packing (design of codes); events, rounds (the virtual clock).
 """
 
 from __future__ import annotations

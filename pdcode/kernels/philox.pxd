@@ -6,3 +6,5 @@ cdef extern from "philox.h" nogil:
                          int64_t *out, Py_ssize_t count)
     void philox_uniforms(uint64_t seed, uint64_t stream, uint64_t worker, uint64_t task, double *out,
                          Py_ssize_t count)
+    void philox_uniforms_of(uint64_t seed, uint64_t stream, uint64_t worker, uint64_t first, Py_ssize_t count,
+                            Py_ssize_t words, double *out)

@@ -35,3 +35,48 @@ def uniforms(uint64_t seed, uint64_t stream, uint64_t worker, uint64_t task, dou
     """
     with nogil:
         philox_uniforms(seed, stream, worker, task, &out[0], out.shape[0])
+
+
+def uniforms_of(
+    uint64_t seed,
+    uint64_t stream,
+    const int64_t[::1] workers,
+    const int64_t[::1] first,
+    Py_ssize_t count,
+    Py_ssize_t words,
+    double[:, :, ::1] out,
+):
+    """Fill out (m, count, words), float64: row i, j with the first numbers that `uniforms` gives for
+    ``workers[i]`` and task ``first[i] + j``.
+
+    Parameters
+    ----------
+    seed, stream : int
+    workers, first : ndarray of int64, shape (m,)
+    count : int
+        Tasks of each worker.
+    words : int
+        Numbers of each task, 0 … 4: those of one block.
+    out : ndarray of float64, shape (m, count, words)
+
+    Raises
+    ------
+    ValueError
+        If shapes disagree, `words` is more than a block has, or a worker or task is negative.
+    """
+    cdef Py_ssize_t i, m = workers.shape[0]
+    if not 0 <= words <= 4:
+        raise ValueError(f"words is {words}: a block has 4")
+    if first.shape[0] != m or out.shape[0] != m or out.shape[1] != count or out.shape[2] != words:
+        raise ValueError(
+            f"out is {out.shape[0]} × {out.shape[1]} × {out.shape[2]} for {m} workers, {first.shape[0]} "
+            f"first tasks, {count} tasks of each and {words} words"
+        )
+    for i in range(m):
+        if workers[i] < 0 or first[i] < 0:
+            raise ValueError(f"worker {workers[i]}, task {first[i]}: must be at least 0")
+    if count == 0 or words == 0:
+        return
+    with nogil:
+        for i in range(m):
+            philox_uniforms_of(seed, stream, workers[i], first[i], count, words, &out[i, 0, 0])

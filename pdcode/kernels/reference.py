@@ -173,6 +173,12 @@ def uniforms(seed, stream, worker, task, out):
     out[:] = (philox(seed, stream, worker, task, len(out)) >> numpy.uint64(11)) * 2.0**-53
 
 
+def uniforms_of(seed, stream, workers, first, count, words, out):
+    """The first `words` numbers of tasks first[i] + j of workers[i]."""
+    for i, j in numpy.ndindex(len(workers), count):
+        uniforms(seed, stream, int(workers[i]), int(first[i]) + j, out[i, j])
+
+
 def round_at_random(x, step, lanes):
     """x in steps: magnitudes get 16 binary digits behind the point, lanes are added, the digits dropped."""
     fixed = (numpy.abs(x) / step * numpy.float32(65536) + numpy.float32(0.5)).astype("i8")

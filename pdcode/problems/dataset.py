@@ -57,8 +57,8 @@ class Dataset:
         Parameters
         ----------
         worker, workers : int
-        how : "shuffled" or "contiguous"
-            Every `workers`-th row or a run of rows; see `split.sharding`.
+        how : "shuffled", "contiguous" or "replicated"
+            Every `workers`-th row, a run of rows, or all of them; see `split.sharding`.
 
         Raises
         ------

@@ -78,7 +78,7 @@ class Source:
     dataset: Dataset
     rows: int
     sliced: bool
-    _how: str
+    _table: Table
     _whole: Dataset | None
     _common: Statistics | None
 
@@ -90,10 +90,19 @@ class Source:
         InputError
             If there are fewer rows than workers.
         """
+        how = self._how(workers)
         if self._whole is not None:
-            return self._whole.shard(worker, workers, self._how).arrays()
-        split.shard(self.rows, worker, workers, self._how)  # as many workers as rows, or an error
+            return self._whole.shard(worker, workers, how).arrays()
+        split.shard(self.rows, worker, workers, how)  # as many workers as rows, or an error
         return self._common.arrays() if self._common is not None else {}
+
+    def dealt(self, workers: int) -> int:
+        """Training rows of all workers together: more than there are where they are replicated."""
+        return self.rows * workers if self._how(workers) == "replicated" else self.rows
+
+    def _how(self, workers: int) -> str:
+        outnumbered = self._table.shards == "auto" and not self.sliced and workers > self.rows
+        return "replicated" if outnumbered else split.sharding(self._table)
 
 
 def sliced(table: Table) -> bool:
@@ -106,10 +115,9 @@ def describe(table: Table) -> Source:
     if sliced(table):
         rows, common = hdf5.statistics(table)
         train, _ = split.split(table, rows)
-        return Source(hdf5.load_sample(table, common), len(train), True, "contiguous", None, common)
+        return Source(hdf5.load_sample(table, common), len(train), True, table, None, common)
     whole = load(table)
-    how = split.sharding(table)
-    return Source(whole.sample(table.evaluate), whole.rows, False, how, whole, None)
+    return Source(whole.sample(table.evaluate), whole.rows, False, table, whole, None)
 
 
 def receive(table: Table, arrays: dict[str, Array], worker: int, workers: int) -> Dataset:

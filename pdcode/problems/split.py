@@ -14,7 +14,7 @@ from .matrix import Array
 STREAM = 0x5E9A7A7E  # keeps the permutation's random numbers apart from others of the same seed
 
 
-def sharding(table: Table) -> Literal["shuffled", "contiguous"]:
+def sharding(table: Table) -> Literal["shuffled", "contiguous", "replicated"]:
     """How rows are dealt to workers: `auto` is contiguous for HDF5 files, which are then read in slices."""
     if table.shards == "auto":
         return "contiguous" if format_of(table) == "hdf5" else "shuffled"
@@ -41,7 +41,8 @@ def split(table: Table, rows: int) -> tuple[Array, Array]:
 
 
 def shard(rows: int, worker: int, workers: int, how: str) -> slice:
-    """A worker's part of the training rows: dealt out in turn if shuffled, a run of them if contiguous.
+    """A worker's part of the training rows: dealt out in turn if shuffled, a run of them if contiguous, all
+    of them if replicated.
 
     Raises
     ------
@@ -50,6 +51,8 @@ def shard(rows: int, worker: int, workers: int, how: str) -> slice:
     """
     if not 0 <= worker < workers:
         raise ValueError(f"there is no worker {worker} among {workers}")
+    if how == "replicated":
+        return slice(None)
     if rows < workers:
         raise InputError(
             f"workers.count: {workers} workers are more than the {rows} training rows of problem.data"

@@ -117,6 +117,7 @@ def _surroundings() -> dict[str, str]:
 
     versions = {"python": platform.python_version(), "numpy": np.__version__, "h5py": h5py.__version__}
     variables = {name: os.environ[name] for name in ENVIRONMENT if name in os.environ}
+    variables["OPENBLAS_CORETYPE"] = os.environ.get("OPENBLAS_CORETYPE", "")  # "": its own choice
     return {**versions, "hdf5": h5py.version.hdf5_version, "platform": platform.platform(), **variables}
 
 

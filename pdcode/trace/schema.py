@@ -37,7 +37,7 @@ ARRIVALS = {
     "t_send_ns": Column("<i8", "ns", "the injected delay was over; the payload was sent"),
     "t_recv_ns": Column("<i8", "ns", "rank 0 received the payload"),
     "t_decoded_ns": Column("<i8", "ns", "rank 0 had decoded the payload"),
-    "injected_delay_ns": Column("<i8", "ns", "delay that the straggler model asked for"),
+    "injected_delay_ns": Column("<i8", "ns", "delay that the straggler model asked for; -1: without end"),
     "bytes_up": Column("<i8", "B", "size of the worker's message: header and payload"),
     "bytes_down": Column(
         "<i8", "B", "size of rank 0's message that this one answers: header, codewords, theta or news of it"

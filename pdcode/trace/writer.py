@@ -6,7 +6,7 @@ import os
 import struct
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -49,20 +49,41 @@ class Rows:
             self.write()
 
     def write(self) -> None:
-        """Append the batch to the file's columns, by h5py's low level: half the cost of its slices."""
+        """Append the batch to the file's columns."""
+        count = self._end // self._size
+        if count:
+            self._put(count, self._batch[:count])
+            self._end = 0
+
+    def extend(self, count: int, columns: Mapping[str, Any]) -> None:
+        """Add `count` rows by their columns: an array each, or a number that is the same in all."""
+        self.write()
+        if count:
+            self._put(count, columns)
+
+    def _put(self, count: int, columns: Mapping[str, Any] | np.ndarray) -> None:
+        """Write columns by h5py's low level: half the cost of its slices."""
         import h5py
 
-        count = self._end // self._size
-        if not count:
-            return
         memory = h5py.h5s.create_simple((count,))
         for key, dataset in self._datasets:
+            values = np.ascontiguousarray(np.broadcast_to(columns[key], count), self._batch.dtype[key])
             dataset.id.set_extent((self._written + count,))
             where = dataset.id.get_space()
             where.select_hyperslab((self._written,), (count,))
-            dataset.id.write(memory, where, np.ascontiguousarray(self._batch[key][:count]))
+            dataset.id.write(memory, where, values)
         self._written += count
-        self._end = 0
+
+
+class Sink(Protocol):
+    """Takes rows: their values are in the order of the schema."""
+
+    def arrival(self, *values: float) -> None: ...
+    def update(self, *values: float) -> None: ...
+    def progress(self, *values: float) -> None: ...
+    def fault(self, t_ns: int, worker: int, task: int, kind: str, message: str) -> None: ...
+    def due(self, now_ns: int) -> bool: ...
+    def flush(self, now_ns: int) -> None: ...
 
 
 class Writer:
@@ -126,7 +147,7 @@ class Writer:
         self._file = file = opening.create(self.path)
         header.write(file, config_text, {**metadata, **kept}, workers, codes)
         tables = {name: Rows(file, name, columns) for name, columns in TABLES.items()}
-        self._tables = tuple(tables.values())
+        self._tables = tables
         self._fault = tables["faults"].append
         self.arrival: Callable[..., None] = _keep(tables["arrivals"].append, arrivals, sample)
         self.update: Callable[..., None] = tables["updates"].append
@@ -138,13 +159,25 @@ class Writer:
         self._fault(t_ns, worker, task, kind.encode()[:32], message.encode()[:256])
         self.flush(t_ns)
 
+    def extend(self, table: str, count: int, columns: Mapping[str, Any]) -> None:
+        """Add many rows at a time, all of which are kept.
+
+        Parameters
+        ----------
+        table : {"arrivals", "updates", "progress"}
+        count : int
+        columns : dict
+            Column -> array (count,), or a number that is the same in all rows.
+        """
+        self._tables[table].extend(count, columns)
+
     def due(self, now_ns: int) -> bool:
         """Whether it is time to `flush`."""
         return now_ns >= self._due
 
     def flush(self, now_ns: int) -> None:
         """Bring all rows to disk (about 1 ms); `now_ns` is the time since the run's start."""
-        for rows in self._tables:
+        for rows in self._tables.values():
             rows.write()
         self._file.flush()
         self._due = now_ns + self._flush_ns

@@ -1,0 +1,45 @@
+/* events.c: the virtual clock: rank 0's processor and links, and the replies that are under way.
+ *
+ * Design note. The model is in events_link.h and its queue in events_queue.h, which rounds.c shares. Here are
+ * the operations one by one, for schedules that are driven from Python.
+ */
+#include "events_link.h"
+
+void events_begin(struct events *e)
+{
+    for (int64_t i = 0; i < e->workers + 4; i++)
+        e->heap[i] = (struct event){NEVER, 0};
+    e->horizon = NEVER; /* all goes to the heap at first */
+    e->least = EVENTS_LAST;
+    e->look = e->ring ? e->workers / 2 : NEVER;
+}
+
+void events_send(struct events *e, const struct parts *parts, ptrdiff_t count, const int32_t *workers,
+                 const int64_t *compute, const int64_t *delay)
+{
+    struct wave wave = set_out(e, parts, count);
+    for (ptrdiff_t i = 0; i < count; i++)
+        leave(e, &wave, parts, workers[i], compute[i], delay[i]);
+}
+
+/* The worker whose reply is in; -1 if there is none up to the limit: time then passes up to it. */
+int64_t events_pop(struct events *e, int64_t limit)
+{
+    const int64_t t_recv = next_recv(e);
+    if (t_recv > limit || t_recv == NEVER) {
+        if (limit < EVENTS_LAST)
+            e->now = latest(e->now, limit);
+        return -1;
+    }
+    return receive(e, t_recv);
+}
+
+void events_recall(struct events *e, int64_t worker)
+{
+    recall(e, worker);
+}
+
+void events_step(struct events *e)
+{
+    e->now = after(e->now, e->update);
+}

@@ -1,0 +1,152 @@
+/* rounds.c: pdcode.coordinator.Coordinator's loop over the clock of events_link.h, without numerics.
+ *
+ * Design note. Beside the queue's work an arrival touches three cache lines: the worker's errand, its delay,
+ * and its row of the record, if any; the first two are prefetched with the slot that the reply is in. Delays
+ * are drawn in bulk by the caller, when a worker has none left. Workers that are sent θ together are sorted by
+ * a bitmap, or by insertion if they are few.
+ */
+#include "events_link.h"
+#include "rounds.h"
+
+#define FEW 32
+
+/* Put waiting workers in order of their numbers. */
+static void sort(struct rounds *r)
+{
+    int32_t *waiting = r->waiting;
+    if (r->idle <= FEW) {
+        for (int64_t i = 1; i < r->idle; i++) {
+            const int32_t worker = waiting[i];
+            int64_t at = i;
+            for (; at > 0 && waiting[at - 1] > worker; at--)
+                waiting[at] = waiting[at - 1];
+            waiting[at] = worker;
+        }
+        return;
+    }
+    for (int64_t i = 0; i < r->idle; i++)
+        r->marks[waiting[i] / ROUNDS_MARK] |= (uint64_t)1 << waiting[i] % ROUNDS_MARK;
+    int64_t count = 0;
+    for (int64_t word = 0; count < r->idle; word++) {
+        uint64_t marks = r->marks[word];
+        r->marks[word] = 0;
+        for (; marks; marks &= marks - 1)
+            waiting[count++] = (int32_t)(word * ROUNDS_MARK + __builtin_ctzll(marks));
+    }
+}
+
+/* Send the newest θ to the workers that wait from `first` on; 0 if one has no delay drawn. */
+static int dispatch(struct rounds *r)
+{
+    struct events *e = r->events;
+    for (int64_t i = r->first; i < r->idle; i++)
+        if (*delay_of(e, r->waiting[i]) == ROUNDS_DRAW)
+            return 0;
+    if (r->stepped)
+        e->now = after(e->now, e->update);
+    r->stepped = 0;
+    struct wave wave = set_out(e, &r->parts, r->idle - r->first);
+    for (int64_t i = r->first; i < r->idle; i++) {
+        const int64_t worker = r->waiting[i];
+        struct errand *errand = e->errands + worker;
+        int64_t *delay = delay_of(e, worker);
+        leave(e, &wave, &r->parts, worker, r->compute[worker * r->compute_step], *delay);
+        *delay = ROUNDS_DRAW;
+        errand->version = r->version;
+        errand->task++;
+    }
+    r->idle = r->first;
+    return 1;
+}
+
+/* The run is over: nobody is sent a task any more, and who would never answer does now. */
+static void stop(struct rounds *r, int64_t now)
+{
+    struct events *e = r->events;
+    r->stopping = 1;
+    r->stop = now;
+    for (int64_t worker = 0; e->dead && worker < e->workers; worker++)
+        if (e->errands[worker].state == DEAD)
+            recall(e, worker);
+}
+
+INLINE void record(struct rounds *r, int64_t worker, const struct errand *errand, int64_t state,
+                   int64_t status)
+{
+    const int64_t task = errand->task - 1;
+    if (!r->every || (r->every > 1 && task % r->every != worker % r->every))
+        return;
+    int64_t *row = r->arrivals + r->rows++ * ROUNDS_ARRIVAL;
+    row[0] = worker;
+    row[1] = task;
+    row[2] = errand->version;
+    row[3] = status == USED ? r->version : -1;
+    row[4] = r->version - errand->version;
+    row[5] = errand->t_dispatch;
+    row[6] = errand->t_start;
+    row[7] = errand->t_compute;
+    row[8] = errand->t_send;
+    row[9] = r->events->t_recv;
+    row[10] = r->events->now;
+    row[11] = state == OUT ? errand->t_send - errand->t_compute : -1;
+    row[12] = status;
+}
+
+/* Go on until the run is over or something is wanting: delays, room for rows, or `most` arrivals are done. */
+int rounds_run(struct rounds *r, int64_t most)
+{
+    struct events *e = r->events;
+    for (;;) {
+        if (r->first < r->idle && !dispatch(r))
+            return ROUNDS_DRY;
+        const int64_t outstanding = e->dispatched - e->arrived - 1; /* after the next arrival */
+        if (outstanding < 0)
+            return ROUNDS_DONE;
+        if (r->rows == r->room || r->steps == r->room)
+            return ROUNDS_FULL;
+        if (most-- == 0)
+            return ROUNDS_PAUSED;
+        const int64_t t_recv = next_recv(e);
+        const int64_t patience = latest(r->until, after(e->now, r->tick));
+        if (!r->stopping && e->now < r->until && r->until < NEVER && t_recv > patience) {
+            e->now = patience; /* rank 0 wakes up though nothing has come, and finds that it is time to end */
+            stop(r, e->now);
+            r->first = r->idle = 0;
+            continue;
+        }
+        if (t_recv == NEVER)
+            return ROUNDS_STUCK;
+        const int64_t state_before = e->errands[worker_of(e->heap[0].key)].state;
+        const int64_t worker = receive(e, t_recv);
+        const struct errand *errand = e->errands + worker;
+        const int late = errand->version != r->version;
+        const int64_t status = r->stopping ? DRAINED : late && r->waste ? WASTED : USED;
+        r->waiting[r->idle++] = (int32_t)worker;
+        r->first = r->idle;
+        r->outcomes[status]++;
+        record(r, worker, errand, state_before, status);
+        if (r->stopping) {
+            r->first = r->idle = 0;
+            continue;
+        }
+        r->fresh += status == USED;
+        const int step = r->fresh && (r->fresh >= r->wanted || outstanding + late == 0);
+        if (step) {
+            int64_t *row = r->steps_made + r->steps++ * ROUNDS_UPDATE;
+            row[0] = ++r->version;
+            row[1] = e->now;
+            row[2] = r->fresh;
+            r->fresh = 0;
+            r->stepped = 1;
+        }
+        if (r->version >= r->updates || t_recv >= r->until) {
+            stop(r, t_recv);
+            r->first = r->idle = 0;
+        } else if (step) {
+            sort(r);
+            r->first = 0;
+        } else if (late) {
+            r->first = r->idle - 1;
+        }
+    }
+}

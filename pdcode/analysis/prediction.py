@@ -1,0 +1,61 @@
+"""What `pdcode simulate` prints: how a run on the virtual clock went, beside a recorded one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+
+from ..config import Config
+from ..simulation import Result
+from ..trace.reader import Trace
+from . import statistics
+from .formats import duration, number, percent, size
+
+
+def summary(config: Config, result: Result) -> Iterator[str]:
+    """How it went, in a few lines; times are virtual."""
+    stop = config.stop
+    for key, level in (("loss", stop.loss), ("accuracy", stop.accuracy)):
+        if level is not None:
+            yield f"{key} {level:g}: {after(result.target_s)}"
+    yield (
+        f"virtual time {duration(1e9 * result.seconds)}, {result.multiple:.2f}× the genie's "
+        f"{duration(1e9 * result.genie_s)}; {result.updates:,} updates, the median one "
+        f"{duration(1e9 * result.update_s)}"
+    )
+    wasted = f", {percent(result.wasted, result.arrivals)} % wasted" if result.wasted else ""
+    yield (
+        f"{result.arrivals:,} arrivals{wasted}; {size(result.bytes_up)} up, {size(result.bytes_down)} down; "
+        f"rank 0 was busy {percent(result.processor, 1)} % of the time, its link received "
+        f"{percent(result.ingress, 1)} % and sent {percent(result.egress, 1)} %"
+    )
+
+
+def after(seconds: float) -> str:
+    """When a target was reached."""
+    return f"after {duration(1e9 * seconds)}" if math.isfinite(seconds) else "not reached"
+
+
+def compared(predicted: Trace, recorded: Trace, config: Config) -> str:
+    """The predicted time to target beside the recorded one, each as it was measured in its own run.
+
+    The target is that of the configuration or, if it has none, the least loss that was recorded.
+    """
+    key, level = "loss", config.stop.loss
+    if level is None and config.stop.accuracy is not None:
+        key, level = "accuracy", config.stop.accuracy
+    if level is None:
+        level = float(np.min(recorded.progress["loss"], initial=math.inf))
+    sign = -1.0 if key == "accuracy" else 1.0
+    seconds = [
+        1e-9 * statistics.time_to(trace.progress["t_ns"], sign * trace.progress[key], sign * level)
+        for trace in (predicted, recorded)
+    ]
+    factor = seconds[0] / seconds[1] if seconds[1] else math.nan
+    times = f": {factor:.2f} times as long" if math.isfinite(factor) else ""
+    return (
+        f"{key} {number(level)}: predicted {after(seconds[0])}, recorded {after(seconds[1])} in "
+        f"{recorded.path}{times}"
+    )

@@ -1,0 +1,98 @@
+"""Real runs beside what the virtual clock predicts: the time of an update, and the time to a loss.
+
+Eight workers of this machine with injected sleeps, three schemes under two straggler models. One other run,
+of another seed, tells what this machine and its messages cost; from then on each prediction is made without a
+look at the run that it predicts. Delays are keyed, so both clocks meet the same ones.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from ..calibration import fit
+from ..parts import prepare
+from ..simulation import simulate
+from ..trace.reader import Trace
+from . import runs
+from .timing import processor
+
+TEXT = """
+seed = 1
+[problem]
+kind = "mlp"
+data = "digits"
+hidden = [64]
+batch = 32
+l2 = 1e-4
+[code]
+family = "net"
+blocks = [16, 1]
+weight = 4
+rows_per_task = 2
+[memory]
+kind = "worker"
+[optimizer]
+rate = 0.35
+[workers]
+count = 8
+[stop]
+loss = 0.1
+seconds = 60.0
+[trace]
+progress_s = 0.03
+"""
+SCHEMES = {
+    "all": ["update.mode=all"],
+    "first 6": ["update.mode=first", "update.count=6"],
+    "async": ["update.mode=async"],
+}
+MODELS = {
+    "shifted-exponential": [
+        "stragglers.kind=shifted-exponential", "stragglers.shift_s=0.02", "stragglers.mean_s=0.01",
+    ],
+    "pareto": ["stragglers.kind=pareto", "stragglers.shift_s=0.02", "stragglers.shape=3.0"],
+}  # fmt: skip
+CALIBRATION = ["seed=2", "stop.updates=100", *SCHEMES["first 6"], *MODELS["shifted-exponential"]]
+
+
+def run() -> int:
+    """Measure, predict and print the table."""
+    began_s, worst = time.perf_counter(), 0.0
+    with tempfile.TemporaryDirectory() as folder:
+        config, trace = runs.run(TEXT, CALIBRATION, Path(folder) / "calibration.h5")
+        parts = prepare(config)
+        machine, link = fit(trace, parts.problem, parts.layout)
+        print(f"8 workers with injected sleeps; {len(os.sched_getaffinity(0))} cores. {processor()}")
+        print(f"costs by a run of {CALIBRATION[1].partition('=')[2]} updates: {machine} {link}")
+        print(f"{'':28}{'median time of an update, ms':^32}{'time to loss 0.1, s':^32}")
+        print(f"{'delays':20}{'steps at':8}" + 2 * f"{'real':>11}{'predicted':>11}{'ratio':>10}", flush=True)
+        for model, delays in MODELS.items():
+            for scheme, updates in SCHEMES.items():
+                config, trace = runs.run(TEXT, [*updates, *delays], Path(folder) / f"{scheme}-{model}.h5")
+                predicted = simulate(msgspec.structs.replace(config, machine=machine, link=link))
+                pairs = [
+                    (1e3 * update_s(trace), 1e3 * predicted.update_s),
+                    (target_s(trace, config.stop.loss or 0.0), predicted.target_s),
+                ]
+                cells = [f"{real:11.3f}{guess:11.3f}{guess / real:10.3f}" for real, guess in pairs]
+                print(f"{model:20}{scheme:8}" + "".join(cells), flush=True)
+                worst = max(worst, *(abs(guess / real - 1) for real, guess in pairs))
+    print(f"largest error {100 * worst:.1f} %; all of it took {time.perf_counter() - began_s:.0f} s")
+    return 0
+
+
+def update_s(trace: Trace) -> float:
+    """Median time of an update."""
+    return 1e-9 * float(np.median(np.diff(trace.updates["t_ns"], prepend=0)))
+
+
+def target_s(trace: Trace, loss: float) -> float:
+    """When the loss was measured to be reached."""
+    reached = trace.progress["loss"] <= loss
+    return 1e-9 * float(trace.progress["t_ns"][reached][0]) if reached.any() else np.inf

@@ -1,0 +1,196 @@
+"""The virtual clock without numerics: arrivals a second beside SimPy and a bare loop over Python's heapq.
+
+The model: workers whose service times are exponential, drawn by key; tasks and replies of 1,000 bytes, which
+pass rank 0's link one after the other; the link is used at 80 %. SimPy runs the same model, asynchronous, on
+the same delays, which it is given, and must end at the same nanosecond; the bare loop lacks the link.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import math
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .. import stragglers
+from ..config import Config, Link, Machine, Stop, Stragglers, Trace, Update, Workers
+from ..errors import InputError
+from ..timing_only import TimingOnly
+from .timing import processor
+
+SIZES = (100, 1_000, 10_000, 100_000)
+ARRIVALS, EACH, ROUNDS = 3_000_000, 100, 3  # of ours, and a worker at least; the others do a part of that
+HEAPQ, SIMPY = 10, 50  # by which that part is smaller
+BYTES, BANDWIDTH, LATENCY_S, TASK_S, LOAD = 1000, 1e9, 2e-5, 1e-4, 0.8
+MANY, UPDATES = 100_000, 100
+WHOLE = """
+seed = 1
+[problem]
+data = "digits"
+[workers]
+count = 100000
+[stragglers]
+kind = "shifted-exponential"
+mean_s = 0.1
+[trace]
+arrivals = "none"
+"""
+
+
+def run() -> int:
+    """Print the tables."""
+    simpy = load_simpy()
+    print(f"virtual clock without numerics, exponential delays drawn by key, CPU time. {processor()}")
+    print(
+        f"{'workers':>9}{'async/s':>12}{'ns':>7}{'÷ log n':>9}{'first/s':>12}{'ns':>7}{'÷ log n':>9}"
+        f"{'heapq/s':>12}{'SimPy/s':>10}{'async ÷ SimPy':>15}"
+    )
+    base: list[float] = []
+    ours(SIZES[0], Update(), ARRIVALS)  # warms up
+    for workers in SIZES:
+        arrivals = max(ARRIVALS, EACH * workers)
+        modes = [Update(mode="async"), Update(mode="first")]
+        measured = [[ours(workers, update, arrivals) for update in modes] for _ in range(ROUNDS)]
+        rates = [statistics.median(column) for column in zip(*measured, strict=True)]
+        bare = heapq_rate(workers, arrivals // HEAPQ)
+        other = simpy_rate(simpy, workers, arrivals // SIMPY)
+        costs = [1e9 / rate for rate in rates]
+        base = base or [cost / math.log(workers) for cost in costs]
+        growth = [cost / math.log(workers) / first for cost, first in zip(costs, base, strict=True)]
+        cells = "".join(
+            f"{rate:12,.0f}{cost:7.1f}{by_log:9.2f}"
+            for rate, cost, by_log in zip(rates, costs, growth, strict=True)
+        )
+        print(f"{workers:9,}{cells}{bare:12,.0f}{other:10,.0f}{rates[0] / other:15.0f}", flush=True)
+    print("÷ log n: ns an arrival over the logarithm of n, as a multiple of the first line's")
+    print(f"\npdcode simulate --timing-only, the whole command, {MANY:,} workers × {UPDATES} rounds:")
+    for name, updates in (("all", UPDATES), ("first", UPDATES), ("async", MANY * UPDATES)):
+        seconds, peak = whole(name, updates)
+        print(f"{name:>9}: {seconds:5.1f} s, {peak / 2**20:6.0f} MiB at its peak", flush=True)
+    return 0
+
+
+def load_simpy() -> Any:
+    """The package.
+
+    Raises
+    ------
+    InputError
+        If it is not installed.
+    """
+    try:
+        import simpy
+    except ModuleNotFoundError:
+        raise InputError("bench events: needs simpy; `make .venv/extra-bench` installs it") from None
+    return simpy
+
+
+def model(workers: int, update: Update, updates: int) -> Config:
+    """The configuration."""
+    mean_s = workers * BYTES / BANDWIDTH / LOAD
+    return Config(
+        workers=Workers(count=workers),
+        update=update,
+        stragglers=Stragglers(kind="shifted-exponential", mean_s=mean_s),
+        machine=Machine(arrival_s=0, dispatch_s=0),
+        link=Link(bandwidth=BANDWIDTH, latency_s=LATENCY_S, broadcast="star"),
+        stop=Stop(updates=updates),
+        trace=Trace(arrivals="none"),
+    )
+
+
+def ours(workers: int, update: Update, arrivals: int) -> float:
+    """Arrivals a second, the drawing of delays included."""
+    each = 1 if update.mode == "async" else max(1, 3 * workers // 4)
+    made = TimingOnly(model(workers, update, arrivals // each), round(1e9 * TASK_S), BYTES, 0, BYTES)
+    start_s = time.process_time()
+    times = made.run()
+    return times.arrivals / (time.process_time() - start_s)
+
+
+def delays(workers: int, arrivals: int) -> list[list[int]]:
+    """Delays in ns of each worker's tasks, enough for so many arrivals."""
+    config = model(workers, Update(), 1)
+    drawn = stragglers.create(config.stragglers, config.seed, workers)
+    count = 2 * arrivals // workers + 64  # the fastest worker does more than the mean
+    zeros = np.zeros(workers, np.int64)
+    rows: list[list[int]] = stragglers.delays_ns(drawn, np.arange(workers), zeros, count, zeros).tolist()
+    return rows
+
+
+def heapq_rate(workers: int, arrivals: int) -> float:
+    """Arrivals a second of a loop that does nothing but take the next event and put in another."""
+    ahead = list(itertools.islice(itertools.chain.from_iterable(delays(workers, arrivals)), arrivals))
+    heap = [(delay, number, number) for number, delay in enumerate(ahead[:workers])]
+    heapq.heapify(heap)
+    start_s = time.process_time()
+    for number, delay in enumerate(ahead):
+        now, _, worker = heapq.heappop(heap)
+        heapq.heappush(heap, (now + delay, number, worker))
+    return arrivals / (time.process_time() - start_s)
+
+
+def simpy_rate(simpy: Any, workers: int, arrivals: int) -> float:
+    """Arrivals a second of SimPy, asynchronous.
+
+    Raises
+    ------
+    RuntimeError
+        If it does not end at the same nanosecond as ours.
+    """
+    environment = simpy.Environment()
+    up, down = simpy.Resource(environment), simpy.Resource(environment)
+    on_link, task = (round(1e9 * seconds) for seconds in (BYTES / BANDWIDTH, 2 * LATENCY_S + TASK_S))
+    enough, count = environment.event(), 0
+
+    def worker(mine: list[int]) -> Iterator[Any]:
+        nonlocal count
+        for delay in mine:
+            with down.request() as turn:
+                yield turn
+                yield environment.timeout(on_link)
+            yield environment.timeout(task + delay)
+            with up.request() as turn:
+                yield turn
+                yield environment.timeout(on_link)
+            count += 1
+            if count == arrivals:
+                enough.succeed(environment.now)
+
+    for mine in delays(workers, arrivals):
+        environment.process(worker(mine))
+    start_s = time.process_time()
+    end_ns = environment.run(enough)
+    rate = arrivals / (time.process_time() - start_s)
+    made = TimingOnly(model(workers, Update(), arrivals), round(1e9 * TASK_S), BYTES, 0, BYTES)
+    made.run()
+    if made.rounds.stopped_ns != end_ns:
+        raise RuntimeError(f"SimPy's run ends at {end_ns} ns, ours at {made.rounds.stopped_ns} ns")
+    return rate
+
+
+def whole(mode: str, updates: int) -> tuple[float, int]:
+    """Seconds that the command takes, and bytes of memory at its peak."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "many.toml"
+        path.write_text(WHOLE, encoding="utf-8")
+        command = [sys.executable, "-m", "pdcode", "simulate", str(path), "--timing-only"]
+        command += ["-o", str(Path(folder) / "many.h5"), "--set", f"update.mode={mode}"]
+        command += ["--set", f"stop.updates={updates}"]
+        start_s = time.perf_counter()
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        _, status, usage = os.wait4(process.pid, 0)
+        seconds, process.returncode = time.perf_counter() - start_s, os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, command)
+    return seconds, 1024 * usage.ru_maxrss

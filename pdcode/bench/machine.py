@@ -1,0 +1,72 @@
+"""What this machine costs on the virtual clock: ``[machine]`` and ``[link]``, by real runs of two sizes.
+
+Two workers without stragglers send whole gradients, of a small network and of a large one. Two sizes tell
+what one cannot: the fixed part of a task's time from that by its flops, and the latency from the bandwidth.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from .. import calibration
+from ..config import Link, Machine
+from ..flops import task_flops
+from ..parts import prepare
+from . import runs
+from .timing import processor
+
+TEXT = """
+[scheme]
+name = "uncoded"
+[problem]
+data = "digits"
+batch = 32
+[update]
+mode = "async"
+[optimizer]
+rate = 0.01
+[workers]
+count = 2
+"""
+SIZES = {"small": 8, "large": 2048}  # hidden units
+UPDATES = {"small": 2000, "large": 500}
+
+
+def run() -> int:
+    """Measure, and print tables to paste."""
+    seen, flops, message = [], [], []
+    with tempfile.TemporaryDirectory() as folder:
+        for name, hidden in SIZES.items():
+            overrides = [f"problem.hidden=[{hidden}]", f"stop.updates={UPDATES[name]}"]
+            config, trace = runs.run(TEXT, overrides, Path(folder) / f"{name}.h5")
+            parts = prepare(config)
+            seen.append(calibration.times(trace, np.inf))
+            flops.append(task_flops(config, parts.problem, parts.layout))
+            message.append((parts.layout.task_bytes + parts.layout.reply_bytes) / 2)
+    print(
+        f"# pdcode bench machine: 2 workers, small and large messages of {message[0]:,.0f} and "
+        f"{message[1]:,.0f} bytes; rank 0's costs are those of small ones"
+    )
+    print(f"# {processor()}")
+    for name, each in zip(SIZES, seen, strict=True):
+        arrival, update = 1e6 * each.arrival, 1e6 * each.update
+        print(
+            f"# {name}: rank 0 takes {arrival:.1f} µs an arrival, {update:.1f} µs from there to the next task"
+        )
+    print(text(*calibration.of_two_sizes(seen, flops, message)))
+    return 0
+
+
+def text(machine: Machine, link: Link) -> str:
+    """Both tables in TOML."""
+    lines = []
+    for name, table in (("machine", machine), ("link", link)):
+        lines.append(f"[{name}]")
+        for key, value in msgspec.structs.asdict(table).items():
+            number = f"{value:.4g}" if isinstance(value, float) else str(value).lower()
+            lines.append(f'{key} = "{value}"' if isinstance(value, str) else f"{key} = {number}")
+    return "\n".join(lines)

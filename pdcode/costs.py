@@ -1,0 +1,70 @@
+"""What a run costs on the virtual clock.
+
+The model: a task takes a worker ``task_s + flops / flops_per_s``, whatever the delays of its stragglers add.
+A message of so many bytes takes ``bytes / bandwidth`` of rank 0's link and ``latency_s`` to get there; rank 0
+spends ``arrival_s`` on each arrival, ``update_s`` on each update and ``dispatch_s`` on each task that it
+sends. Not in the model: the measuring of the loss, which takes rank 0 5 % of its time at the most, and that a
+worker which has waited long notices its task up to 1 ms late where ranks outnumber cores.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+import msgspec
+
+from . import configfile
+from .calibration import Base, config_of, fit
+from .config import Config
+from .errors import InputError
+from .flops import task_flops
+from .layout import Layout
+from .parts import prepare
+from .problems import Problem
+from .trace.reader import Trace
+
+__all__ = ["fit", "load", "task_flops", "task_ns"]
+
+
+def task_ns(config: Config, problem: Problem, layout: Layout, shard: int | None = None) -> int:
+    """Compute time of a task of a worker, in ns: ``task_s + flops / flops_per_s``; see `task_flops`."""
+    flops, machine = task_flops(config, problem, layout, shard), config.machine
+    return round(1e9 * (machine.task_s + flops / machine.flops_per_s))
+
+
+def load(path: str, config: Config, base: Base = "median") -> Config:
+    """A configuration with the costs of a file.
+
+    Parameters
+    ----------
+    path : str
+        A TOML file with no other tables than ``[machine]`` and ``[link]``, whose keys replace the
+        configuration's; or the trace of a run, ``*.h5``, to which both are fitted.
+    config : Config
+    base : {"median", "low"}
+        See `times`.
+
+    Raises
+    ------
+    InputError
+        Naming file and key.
+    """
+    if Path(path).suffix in (".h5", ".hdf5"):
+        trace = Trace(path)
+        parts, workers = prepare(config_of(trace), path), trace.attributes["workers"]
+        assert parts.source is not None
+        shard = max(1, parts.source.dealt(workers) // workers)
+        machine, link = fit(trace, parts.problem, parts.layout, base, shard)
+        return msgspec.structs.replace(config, machine=machine, link=link)
+    given, text = configfile.load(path)
+    tables = tomllib.loads(text)
+    for name in tables.keys() - {"machine", "link"}:
+        raise InputError(f"{path}: {name}: a file of costs has the tables machine and link only")
+    machine, link = (
+        msgspec.structs.replace(
+            getattr(config, name), **{key: getattr(getattr(given, name), key) for key in tables.get(name, {})}
+        )
+        for name in ("machine", "link")
+    )
+    return msgspec.structs.replace(config, machine=machine, link=link)

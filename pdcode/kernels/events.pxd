@@ -1,0 +1,46 @@
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint64_t
+
+
+cdef extern from "events.h" nogil:
+    enum:
+        EVENTS_WORKER_BITS
+        EVENTS_SLOT
+        IDLE
+        OUT
+        DEAD
+        RECALLED
+    const int64_t EVENTS_LAST
+    struct errand:
+        int64_t t_dispatch, t_start, t_compute, t_send, version, task, state
+        uint64_t key
+    struct event:
+        int64_t reach
+        uint64_t key
+    struct events:
+        event *heap
+        errand *errands
+        int32_t *slots
+        uint8_t *counts
+        int64_t ring, kept
+        int64_t *delays
+        int64_t workers, size, dead, hole, now, in_free, out_free, ingress, egress, t_recv
+        int64_t dispatched, arrived
+        int64_t up, latency, arrival, dispatch, update, half_duplex, tree, fanout
+    struct parts:
+        int64_t body, own, both, piece
+    void events_begin(events *e)
+    void events_send(events *e, const parts *parts, Py_ssize_t count, const int32_t *workers,
+                     const int64_t *compute, const int64_t *delay)
+    int64_t events_pop(events *e, int64_t limit)
+    void events_recall(events *e, int64_t worker)
+    void events_step(events *e)
+
+
+cdef class Events:
+    cdef events state
+    cdef double bandwidth
+    cdef int64_t segment
+    cdef object heap, slots, counts
+    cdef readonly object errands
+    cdef int64_t on_link(self, size) except -1
+    cdef parts on_links(self, body_bytes, own_bytes) except *

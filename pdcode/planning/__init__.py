@@ -1,0 +1,1 @@
+"""`pdcode plan`: which scheme to run next, found by simulated descents."""

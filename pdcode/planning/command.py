@@ -1,0 +1,228 @@
+"""`pdcode plan`."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ..errors import InputError
+
+FORMATS = ".png", ".svg", ".pdf"  # of the figure
+
+
+def add(commands: Any) -> None:
+    """Add the command to the parser's."""
+    command = commands.add_parser(
+        "plan",
+        help="search for a faster scheme in virtual time, and write it as a configuration",
+        description="Search for the scheme, code, memory, wire, updates and step size that reach the target "
+        "of a configuration soonest, by descents on the virtual clock under its workers, stragglers, machine "
+        "and link, or under those of a recorded run. Prints the best beside the configuration itself, and "
+        "writes the first as a configuration for `pdcode run`. Exit codes: 0 done, 2 bad input.",
+    )
+    command.add_argument("config", metavar="CONFIG", help="TOML file, such as jobs/digits.toml")
+    command.add_argument(
+        "--trace",
+        metavar="TRACE",
+        help="plan under the delays, the machine and the link of this recorded run",
+    )
+    command.add_argument(
+        "--target", type=float, metavar="LOSS", help="training loss to reach (instead of the one of [stop])"
+    )
+    command.add_argument(
+        "-n", "--workers", type=int, metavar="WORKERS", help="number of workers (instead of workers.count)"
+    )
+    command.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="override a key, such as link.bandwidth=1e6; may be repeated",
+    )
+    command.add_argument(
+        "--candidates", type=int, default=24, metavar="N", help="how many to begin with (%(default)s)"
+    )
+    command.add_argument(
+        "--seeds", type=int, metavar="N", help="descents of each finalist (5), or of each cell's schemes (2)"
+    )
+    command.add_argument(
+        "--eta", type=float, default=3.0, metavar="η", help="each rung keeps 1/η of them (%(default)g)"
+    )
+    command.add_argument(
+        "--seconds",
+        type=float,
+        metavar="S",
+        help="virtual time that the configuration itself may take to the target (as [stop] says)",
+    )
+    command.add_argument("--processes", type=int, metavar="N", help="processes (one a core)")
+    command.add_argument(
+        "-o", "--output", metavar="TOML", help="where to write the first (results/<name>.plan.toml)"
+    )
+    command.add_argument(
+        "--map",
+        action="store_true",
+        help="instead, which of the presets and uncoded schemes is first, and by what factor, over "
+        "bandwidths and delays",
+    )
+    command.add_argument("--figure", metavar="PNG", help="of --map (results/<name>.map.png)")
+    command.add_argument(
+        "--bandwidths", metavar="B,B,…", help="of --map, bytes/s of rank 0's link (1e5,1e6,1e7,1e8,1e9)"
+    )
+    command.add_argument(
+        "--severities",
+        metavar="S,S,…",
+        help="of --map, multiples of the configuration's delays, 0 for none (0,0.25,1,4,16; of a trace's "
+        "0,1,2,4,8); where there are none, means of exponential delays in compute times of a gradient",
+    )
+    command.set_defaults(function=plan)
+
+
+def plan(options: argparse.Namespace) -> int:
+    """Search, or draw the map."""
+    check(options)
+    try:
+        return chart(options) if options.map else best(options)
+    except KeyboardInterrupt:
+        print("pdcode: interrupted", file=sys.stderr, flush=True)
+        return 1
+
+
+def check(options: argparse.Namespace) -> None:
+    """Refuse numbers that cannot be meant.
+
+    Raises
+    ------
+    InputError
+        Naming option and value.
+    """
+    for name, least in (("candidates", 2), ("seeds", 1), ("processes", 1), ("workers", 1)):
+        value = getattr(options, name)
+        if value is not None and value < least:
+            raise InputError(f"--{name} {value}: expected {least} or more")
+    if not 1 < options.eta <= 100:
+        raise InputError(f"--eta {options.eta:g}: expected more than 1, and no more than 100")
+    if options.seconds is not None and not 0 < options.seconds <= 1e9:
+        raise InputError(f"--seconds {options.seconds:g}: expected a time above 0")
+    for name in ("figure", "bandwidths", "severities", "output", "seconds"):
+        value = getattr(options, name)
+        if value is not None and options.map == (name in ("output", "seconds")):
+            raise InputError(f"--{name} {value}: goes {'without' if options.map else 'with'} --map")
+
+
+def say(line: str) -> None:
+    """Print a line at once."""
+    print(line, flush=True)
+
+
+def best(options: argparse.Namespace) -> int:
+    """Search, print the ranking, write the first."""
+    from . import table, winner
+    from .plan import Plan, recorded, search
+    from .processes import Pool
+
+    user, ground, goal, trace = setting(options)
+    path = winner.place(options.config, options.output)
+    plan = Plan(
+        ground, goal, options.candidates, options.seeds or 5, options.eta, options.seconds, options.config
+    )
+    with Pool(options.processes) as pool:
+        found = search(plan, pool, say)
+    say("")
+    table.show(found.lines, plan.final_seeds, found.rankings)
+    first, own = found.lines[0], found.own
+    if trace is not None:
+        then = recorded(trace, goal)
+        when = f"after {table.seconds(then)}" if math.isfinite(then) else "never"
+        guess, planned = (
+            f"{'more than ' if line.missed else ''}{table.seconds(line.time.mean)}" for line in (own, first)
+        )
+        say(
+            f"\nrecorded in {trace.path}: {goal} {when}\n"
+            f"predicted under its delays: {guess} for your own configuration, {planned} for number 1"
+        )
+    traces = [options.trace] if options.trace else []
+    command = shlex.join(["pdcode", *options.argv])
+    winner.write(
+        path,
+        winner.config_of(first, user, goal, traces),
+        winner.comments(first, own, goal, plan.final_seeds, found.candidates, command),
+    )
+    say(f"\nplan: {path} (pdcode run {shlex.quote(str(path))})")
+    return 0
+
+
+def setting(options: argparse.Namespace) -> tuple[Any, Any, Any, Any]:
+    """The user's configuration, the one that is planned for, the goal, and the trace.
+
+    Raises
+    ------
+    InputError
+        Naming file, key and value.
+    """
+    from .. import configfile
+    from ..trace.reader import Trace
+    from .goal import choose
+    from .plan import measured
+
+    overrides = [*options.set]
+    if options.workers is not None:
+        overrides.append(f"workers.count={options.workers}")
+    user, _ = configfile.load(options.config, overrides)
+    trace = None if options.trace is None else Trace(options.trace)
+    goal = choose(user, trace, options.target)
+    ground = user if options.trace is None else measured(user, options.trace)
+    under = "" if options.trace is None else f", delays and costs of {options.trace}"
+    say(f"target: {goal} ({goal.source}); {user.workers.count} workers{under}")
+    return user, ground, goal, trace
+
+
+def chart(options: argparse.Namespace) -> int:
+    """Run the schemes over the grid, print who is first, draw it."""
+    from . import chart, phase
+    from .processes import Pool
+
+    _, ground, goal, _ = setting(options)
+    kind = ground.stragglers.kind
+    default = phase.RECORDED if kind == "trace" else phase.SEVERITIES
+    grid = phase.Grid(
+        numbers("bandwidths", options.bandwidths, phase.BANDWIDTHS, 1e-3),
+        numbers("severities", options.severities, default, 0.0),
+    )
+    figure = options.figure or str(Path("results") / f"{Path(options.config).stem}.map.png")
+    if Path(figure).suffix not in FORMATS or Path(figure).is_dir():
+        raise InputError(f"--figure {figure}: expected a file that ends in {', '.join(FORMATS)}")
+    seeds = range(ground.seed, ground.seed + (options.seeds or 2))
+    with Pool(options.processes) as pool:
+        cells, names = phase.survey(ground, goal, grid, seeds, pool, say)
+    unit = "compute time of a gradient" if kind == "none" else "that of the configuration"
+    axis = f"mean delay, × {unit}" if kind == "none" else "delays, × those of the configuration"
+    title = f"First to {goal}, and by what factor; {ground.workers.count} workers"
+    say("")
+    chart.show(cells, grid, title, axis)
+    chart.draw(cells, grid, names, title, axis, figure)
+    say(f"\nfigure: {figure}")
+    return 0
+
+
+def numbers(name: str, text: str | None, default: Sequence[float], least: float) -> list[float]:
+    """Numbers of an option, in order, each once.
+
+    Raises
+    ------
+    InputError
+        Naming option and value.
+    """
+    if text is None:
+        return list(default)
+    try:
+        found = sorted({float(part) for part in text.split(",")})
+    except ValueError:
+        raise InputError(f"--{name} {text}: expected numbers, such as 1e6,1e8") from None
+    if not all(least <= value <= 1e18 for value in found):
+        raise InputError(f"--{name} {text}: expected numbers of at least {least:g}")
+    return found

@@ -1,0 +1,75 @@
+"""Work spread over processes, each piece of it made only when a process is free."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from types import TracebackType
+from typing import Any, TypeVar
+
+Key = TypeVar("Key")
+In = TypeVar("In")
+Out = TypeVar("Out")
+
+
+def _deaf() -> None:
+    """Leave Ctrl-C to the process that started this one."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+class Pool:
+    """Processes that stay from one use to the next.
+
+    Parameters
+    ----------
+    processes : int, optional
+        How many; as many as there are cores if not given. One does its work in this process.
+    """
+
+    def __init__(self, processes: int | None = None) -> None:
+        self.processes = processes or len(os.sched_getaffinity(0))
+        self._executor: ProcessPoolExecutor | None = None
+
+    def __enter__(self) -> Pool:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
+        if self._executor is None:
+            return
+        if kind is not None:  # nobody waits for what they are at
+            for process in multiprocessing.active_children():
+                process.terminate()
+        self._executor.shutdown(wait=kind is None, cancel_futures=True)
+
+    def results(
+        self, function: Callable[[In], Out], items: Iterable[tuple[Key, In]]
+    ) -> Iterator[tuple[Key, Out]]:
+        """Apply a function to the second part of each item; yield results as they come, with the first part.
+
+        An item is asked for when a process is free for it, so what was found by then can shape it.
+        """
+        if self.processes == 1:
+            for key, item in items:
+                yield key, function(item)
+            return
+        if self._executor is None:
+            context = multiprocessing.get_context("spawn")  # BLAS threads do not survive a fork
+            self._executor = ProcessPoolExecutor(self.processes, context, _deaf)
+        todo = iter(items)
+        running: dict[Future[Any], Key] = {}
+        more = True
+        while more or running:
+            while more and len(running) < self.processes:
+                try:
+                    key, item = next(todo)
+                except StopIteration:
+                    more = False
+                else:
+                    running[self._executor.submit(function, item)] = key
+            for done in wait(running, return_when=FIRST_COMPLETED).done if running else ():
+                yield running.pop(done), done.result()

@@ -1,0 +1,116 @@
+"""The first of the ranking as a configuration that `pdcode run` takes as it is."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from .. import preview
+from ..config import Config, Stop
+from ..errors import InputError
+from .goal import Goal
+from .ranking import Line
+from .table import describe, seconds
+
+SPARE = 10  # times the updates that were predicted, before a run without other limits gives up
+
+
+def place(path: str, output: str | None) -> Path:
+    """Where to write it: as asked for, or ``results/<name of the configuration>.plan.toml``.
+
+    Raises
+    ------
+    InputError
+        If that is the configuration itself, or nothing can be written there.
+    """
+    chosen = Path(output) if output is not None else Path("results") / f"{Path(path).stem}.plan.toml"
+    if chosen.exists() and Path(path).exists() and chosen.samefile(path):
+        raise InputError(f"{chosen}: the plan would overwrite the configuration; choose another with -o")
+    try:
+        chosen.parent.mkdir(parents=True, exist_ok=True)
+        with chosen.open("a", encoding="utf-8"):
+            pass
+        if not chosen.stat().st_size:
+            chosen.unlink()
+    except OSError as error:
+        raise InputError(f"{chosen}: cannot write the plan: {error.strerror}") from None
+    return chosen
+
+
+def config_of(line: Line, user: Config, goal: Goal, traces: Sequence[str] = ()) -> Config:
+    """The candidate's scheme with the user's own stragglers, machine, link and trace.
+
+    The run ends at the goal too, and not after so few updates as a scheme of larger steps would need; its
+    trace goes beside the user's.
+
+    Parameters
+    ----------
+    line : Line
+    user : Config
+    goal : Goal
+    traces : sequence of str
+        Files that its trace must not take the place of.
+    """
+    config = line.candidate.config
+    needed = math.ceil(SPARE * line.median("updates"))
+    updates = user.stop.updates
+    stop = Stop(
+        seconds=user.stop.seconds,
+        updates=max(updates, needed) if updates is not None else None,
+        loss=goal.level if goal.kind == "loss" else user.stop.loss,
+        accuracy=goal.level if goal.kind == "accuracy" else user.stop.accuracy,
+    )
+    path = Path(user.trace.path)
+    taken = {Path(each).absolute() for each in (user.trace.path, *traces)}
+    path = path.with_name(f"{path.stem}.plan{path.suffix}")
+    while path.absolute() in taken:
+        path = path.with_name(f"{path.stem}.plan{path.suffix}")
+    return msgspec.structs.replace(
+        config,
+        seed=user.seed,
+        scheme=msgspec.structs.replace(config.scheme, preset=None),  # all that it fills in is written out
+        stragglers=user.stragglers,
+        machine=user.machine,
+        link=user.link,
+        stop=stop,
+        trace=msgspec.structs.replace(user.trace, path=str(path)),
+    )
+
+
+def write(path: Path, config: Config, comments: Sequence[str]) -> None:
+    """Write a configuration with a comment above it.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be written.
+    """
+    head = "".join(f"# {' '.join(comment.split())}\n" for comment in comments)
+    try:
+        path.write_text(f"{head}{preview.toml(config)}", encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{path}: cannot write the plan: {error.strerror}") from None
+
+
+def comments(
+    line: Line, own: Line, goal: Goal, seeds: Sequence[int], candidates: int, command: str
+) -> list[str]:
+    """Where it comes from, and what is predicted."""
+    if line.missed:
+        done = f"reached by {len(line.outcomes) - line.missed} of {len(line.outcomes)} in"
+    else:
+        done = "after"
+    span = f" ({seconds(line.time.low)} – {seconds(line.time.high)}, 95 %)" if line.time.known else ""
+    reached = (
+        f"reached by {len(own.outcomes) - own.missed} of {len(own.outcomes)} in" if own.missed else "takes"
+    )
+    return [
+        f"Written by `{command}`: the first of {candidates} candidates.",
+        describe(line.candidate),
+        f"Predicted on the virtual clock: {goal} {done} {seconds(line.time.mean)}{span}, seeds "
+        f"{seeds[0]} – {seeds[-1]}; the configuration that it was planned for {reached} "
+        f"{seconds(own.time.mean)}.",
+    ]

@@ -1,0 +1,166 @@
+"""The command `pdcode simulate`: a configuration on the virtual clock, alone or spread over MPI ranks."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+from pathlib import Path
+from types import FrameType
+
+import msgspec
+
+from . import configfile, costs, timing_only
+from .analysis import prediction
+from .config import Config
+from .descent import close_trace, open_trace, say
+from .errors import InputError
+from .fleet import launch
+from .fleet.crew import Idle
+from .fleet.virtual import Roll, VirtualFleet
+from .parts import Parts, employer, prepare
+from .run import check_writable
+from .simulation import Result, Simulation, task_time_ns, without_numerics
+from .trace.reader import Trace
+
+VIRTUAL = ".virtual.h5"
+
+
+def simulate(options: argparse.Namespace) -> int:
+    """Run; print the summary."""
+    config, text = load(options)
+    place = launch.place(os.environ)
+    if place is None or place[1] == 1:
+        return alone(config, text, options)
+    return spread(config, text, options, place[0])
+
+
+def load(options: argparse.Namespace) -> tuple[Config, str]:
+    """The configuration that the options ask for.
+
+    Raises
+    ------
+    InputError
+        Naming file, key and value.
+    """
+    overrides = list(options.set)
+    if options.workers is not None:
+        overrides.append(f"workers.count={options.workers}")
+    if options.stragglers is not None:
+        # Each worker's own delays in their order, if all are recorded; else drawn from them.
+        sampled = is_trace(options.stragglers) and Trace(options.stragglers).attributes["arrivals"] != "all"
+        draw = "bootstrap" if sampled else "replay"
+        path = json.dumps(options.stragglers, ensure_ascii=False)
+        overrides.append(f'stragglers={{kind = "trace", path = {path}, draw = "{draw}"}}')
+    if options.output is not None:
+        overrides.append(f"trace.path={json.dumps(options.output, ensure_ascii=False)}")
+    config, text = configfile.load(options.config, overrides)
+    if options.output is None:
+        path = str(Path(config.trace.path).with_suffix("")) + VIRTUAL
+        config = msgspec.structs.replace(config, trace=msgspec.structs.replace(config.trace, path=path))
+    read = [name for name in (options.stragglers, options.cost) if name is not None]
+    for name in read:
+        if Path(name).absolute() == Path(config.trace.path).absolute():
+            raise InputError(f"{name}: it is read, so the trace cannot be written there; use -o")
+    if options.cost is not None:
+        config = costs.load(options.cost, config)
+    elif options.stragglers is not None and is_trace(options.stragglers):
+        config = costs.load(options.stragglers, config, base="low")
+    return config, text
+
+
+def is_trace(path: str) -> bool:
+    """Whether a file is a pdcode trace."""
+    try:
+        Trace(path)
+    except InputError:
+        return False
+    return True
+
+
+def alone(config: Config, text: str, options: argparse.Namespace) -> int:
+    """In this process."""
+    parts = prepare(config, options.config)
+    check_writable(config.trace.path, options.config, config.stragglers.path)
+    if options.timing_only and timing_only.can(config):
+        return times(config, text, parts)
+    crew = Idle(parts.layout) if options.timing_only else None
+    simulation = Simulation(config, parts, crew)
+    catch(simulation.fleet)
+    return perform(simulation, text, options)
+
+
+def times(config: Config, text: str, parts: Parts) -> int:
+    """Without numerics, and where nothing depends on them: the loop in C."""
+    attributes = {"clock": "virtual", "numerics": False, "task_ns": task_time_ns(config, parts)}
+    trace = open_trace(config, text, parts, Roll(config.workers.count), **attributes)
+    result = without_numerics(config, parts, trace)
+    names = ("arrivals", "used", "wasted", "bytes_up", "bytes_down")
+    trace.close(counters=clocked(result) | {name: getattr(result, name) for name in names})
+    say(f"stopped: {result.reason}, after {result.updates:,} updates without numerics")
+    say(f"trace: {trace.path}")
+    for line in prediction.summary(config, result):
+        say(line)
+    return 0
+
+
+def clocked(result: Result) -> dict[str, float]:
+    """What the virtual clock counts, for the trace."""
+    return {
+        "version": result.updates,
+        "genie_s": result.genie_s,
+        "t_stop_ns": round(1e9 * result.seconds),
+        **{name: getattr(result, name) for name in ("processor_ns", "ingress_ns", "egress_ns", "length_ns")},
+    }
+
+
+def spread(config: Config, text: str, options: argparse.Namespace, rank: int) -> int:
+    """Over the ranks that a launcher started."""
+    if options.timing_only:
+        raise InputError("--timing-only: it takes one process; start it without a launcher")
+    parts = prepare(config, options.config)  # what is wrong with it, every rank finds by itself
+    if rank == 0:
+        try:
+            check_writable(config.trace.path, options.config, config.stragglers.path)
+        except InputError as error:
+            from .fleet.process import abort
+
+            abort(error)
+    from .fleet import spread
+    from .fleet.process import job
+
+    with job():
+        employ = employer(config, parts)
+        if rank:
+            spread.serve(parts.layout, config.workers.count, employ)
+            return 0
+        simulation = Simulation(config, parts, spread.SpreadCrew(parts.layout, config.workers.count, employ))
+        catch(simulation.fleet)
+        return perform(simulation, text, options)
+
+
+def perform(simulation: Simulation, text: str, options: argparse.Namespace) -> int:
+    """Descend, trace, and say how it went."""
+    config = simulation.config
+    attributes = {"clock": "virtual", "numerics": not options.timing_only, "task_ns": simulation.task_ns}
+    trace = open_trace(config, text, simulation.parts, simulation.fleet, **attributes)
+    descent, result = simulation.run(trace, say)
+    close_trace(trace, descent, clocked(result))
+    for line in prediction.summary(config, result):
+        say(line)
+    if options.stragglers is not None and is_trace(options.stragglers):
+        say(prediction.compared(Trace(config.trace.path), Trace(options.stragglers), config))
+    return 1 if result.failed else 0
+
+
+def catch(fleet: VirtualFleet) -> None:
+    """Let Ctrl-C and SIGTERM end the run in an orderly way; the second time at once."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        if fleet.interrupted:
+            raise SystemExit(128 + number)
+        fleet.interrupted = True
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, interrupt)

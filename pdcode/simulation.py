@@ -1,0 +1,273 @@
+"""A run on the virtual clock: the same coordinator, and workers that exist as long as their tasks do."""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from . import costs, genie, stragglers, timing_only
+from .config import Config
+from .descent import Descent
+from .fleet.crew import Crew, LocalCrew
+from .fleet.schedule import Modelled, Schedule
+from .fleet.virtual import VirtualFleet
+from .observer import Print
+from .parts import Parts, employer, prepare
+from .trace.schema import REFUSED, USED, WASTED
+from .trace.writer import Sink, Writer
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a simulated run went; times are those of the virtual clock.
+
+    Attributes
+    ----------
+    reason : str
+        Why it ended.
+    failed : bool
+        Whether it cannot be called a success.
+    updates : int
+    seconds : float
+        When it was stopped.
+    target_s : float
+        When the loss or accuracy of ``[stop]`` was measured to be reached; infinite if it was not.
+    loss, accuracy : float
+        Last measured.
+    arrivals, used, wasted, refused : int
+        Payloads, until the last had come in, and what became of them.
+    bytes_up, bytes_down : int
+    genie_s : float
+        Time that the oracle of `pdcode.genie` needs for the payloads that were used.
+    length_ns : int
+        When the last payload had come in.
+    processor_ns, ingress_ns, egress_ns : int
+        How long of that rank 0's processor was busy, and its link received and sent.
+    update_s : float
+        Median time from one update to the next.
+    theta : ndarray
+        Empty without numerics.
+    """
+
+    reason: str
+    failed: bool
+    updates: int
+    seconds: float
+    target_s: float
+    loss: float
+    accuracy: float
+    arrivals: int
+    used: int
+    wasted: int
+    refused: int
+    bytes_up: int
+    bytes_down: int
+    genie_s: float
+    length_ns: int
+    processor_ns: int
+    ingress_ns: int
+    egress_ns: int
+    update_s: float
+    theta: np.ndarray
+
+    @property
+    def multiple(self) -> float:
+        """Time to target, or to the stop, as a multiple of the genie's."""
+        return min(self.seconds, self.target_s) / self.genie_s if self.genie_s else math.nan
+
+    @property
+    def processor(self) -> float:
+        """Share of the time that rank 0's processor was busy."""
+        return self.processor_ns / max(1, self.length_ns)
+
+    @property
+    def ingress(self) -> float:
+        """Share of the time that rank 0's link received."""
+        return self.ingress_ns / max(1, self.length_ns)
+
+    @property
+    def egress(self) -> float:
+        """Share of the time that rank 0's link sent."""
+        return self.egress_ns / max(1, self.length_ns)
+
+
+class Tally(Sink):
+    """Keeps the times of updates and passes all on to a trace, if there is one."""
+
+    def __init__(self, trace: Sink | None) -> None:
+        self._trace = trace
+        self.t_update_ns: list[int] = []
+        if trace is not None:  # straight through
+            self.arrival, self.progress, self.fault = trace.arrival, trace.progress, trace.fault  # type: ignore[method-assign]
+            self.due, self.flush = trace.due, trace.flush  # type: ignore[method-assign]
+
+    def arrival(self, *values: float) -> None:
+        return
+
+    def update(self, *values: float) -> None:
+        self.t_update_ns.append(int(values[1]))
+        if self._trace is not None:
+            self._trace.update(*values)
+
+    def progress(self, *values: float) -> None:
+        return
+
+    def fault(self, *values: Any) -> None:
+        return
+
+    def due(self, now_ns: int) -> bool:
+        return False
+
+    def flush(self, now_ns: int) -> None:
+        return
+
+
+class Simulation:
+    """A run that is ready to start.
+
+    Parameters
+    ----------
+    config : Config
+    parts : Parts, optional
+        Made of it.
+    crew : Crew, optional
+        Does the tasks; by default this process does.
+    schedule : Schedule, optional
+        Says when replies arrive; by default the model of ``[machine]``, ``[link]`` and ``[stragglers]``.
+
+    Attributes
+    ----------
+    fleet : VirtualFleet
+    task_ns : int
+        Compute time of a task.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        parts: Parts | None = None,
+        crew: Crew | None = None,
+        schedule: Schedule | None = None,
+    ) -> None:
+        self.config, self.parts = config, parts or prepare(config)
+        layout, workers = self.parts.layout, config.workers.count
+        self.task_ns = task_time_ns(config, self.parts)
+        self.schedule = schedule or Modelled(config, self.task_ns, layout.reply_bytes)
+        crew = crew or LocalCrew(layout, workers, employer(config, self.parts))
+        until_ns = 0 if config.stop.seconds is None else round(1e9 * config.stop.seconds)
+        self.fleet = VirtualFleet(layout, workers, crew, self.schedule, until_ns)
+
+    def run(self, trace: Sink | None = None, say: Print | None = None) -> tuple[Descent, Result]:
+        """Descend, with a trace or without."""
+        tally = Tally(trace)
+        descent = Descent(
+            self.config, self.parts, self.fleet, tally, say or (lambda line: None), time.perf_counter_ns
+        )
+        reason = descent.run()
+        return descent, self._result(descent, reason, tally.t_update_ns)
+
+    def _result(self, descent: Descent, reason: str, t_update_ns: list[int]) -> Result:
+        coordinator, observer = descent.coordinator, descent.observer
+        seconds, used = 1e-9 * coordinator.t_stop_ns, coordinator.outcomes[USED]
+        intervals = np.diff([0, *t_update_ns])
+        return Result(
+            reason=reason,
+            failed=descent.failed,
+            updates=coordinator.version,
+            seconds=seconds,
+            target_s=seconds if observer.reached else math.inf,
+            loss=observer.loss,
+            accuracy=observer.accuracy,
+            arrivals=coordinator.arrivals,
+            used=used,
+            wasted=coordinator.outcomes[WASTED],
+            refused=coordinator.outcomes[REFUSED],
+            bytes_up=self.fleet.bytes_up,
+            bytes_down=self.fleet.bytes_down,
+            genie_s=genie_time_s(self.config, self.task_ns, used),
+            length_ns=self.schedule.now_ns,
+            processor_ns=processor_ns(self.config, coordinator.arrivals, coordinator.version),
+            ingress_ns=getattr(self.schedule, "ingress_ns", 0),
+            egress_ns=getattr(self.schedule, "egress_ns", 0),
+            update_s=1e-9 * statistics.median(intervals) if len(intervals) else math.nan,
+            theta=coordinator.theta,
+        )
+
+
+def task_time_ns(config: Config, parts: Parts) -> int:
+    """Compute time of a task of a worker that has as many rows as the average."""
+    source, workers = parts.source, config.workers.count
+    shard = None if source is None else max(1, source.dealt(workers) // workers)
+    return costs.task_ns(config, parts.problem, parts.layout, shard)
+
+
+def genie_time_s(config: Config, task_ns: int, tasks: int) -> float:
+    """Time that the oracle needs for so many tasks."""
+    workers = config.workers.count
+    model = stragglers.create(config.stragglers, config.seed, workers)
+    return genie.genie_s(config, tasks, np.full(workers, task_ns, np.int64), model)
+
+
+def processor_ns(config: Config, arrivals: int, updates: int) -> int:
+    """Time that rank 0's processor was busy; every task that was sent has come back."""
+    machine = config.machine
+    task_s = machine.arrival_s + machine.dispatch_s
+    return round(1e9 * (task_s * arrivals + machine.update_s * updates))
+
+
+def without_numerics(config: Config, parts: Parts, trace: Writer | None = None) -> Result:
+    """Only the times of a run, if nothing else tells them: `timing_only.can`."""
+    layout, task_ns = parts.layout, task_time_ns(config, parts)
+    body, size = layout.gradient_bytes, layout.task_bytes
+    done = timing_only.TimingOnly(config, task_ns, layout.reply_bytes, body, size - body).run(trace)
+    return Result(
+        reason=done.reason,
+        failed=False,
+        updates=done.updates,
+        seconds=done.seconds,
+        target_s=math.inf,
+        loss=math.nan,
+        accuracy=math.nan,
+        arrivals=done.arrivals,
+        used=done.used,
+        wasted=done.wasted,
+        refused=0,
+        bytes_up=done.bytes_up,
+        bytes_down=done.bytes_down,
+        genie_s=genie_time_s(config, task_ns, done.used),
+        length_ns=done.now_ns,
+        processor_ns=processor_ns(config, done.arrivals, done.updates),
+        ingress_ns=done.ingress_ns,
+        egress_ns=done.egress_ns,
+        update_s=done.update_s,
+        theta=np.zeros(0),
+    )
+
+
+def simulate(config: Config, crew: Crew | None = None, trace: Sink | None = None) -> Result:
+    """Run a configuration on the virtual clock.
+
+    Parameters
+    ----------
+    config : Config
+        Resolved.
+    crew : Crew, optional
+        Does the tasks; by default this process does.
+    trace : Sink, optional
+        Takes rows.
+
+    Returns
+    -------
+    Result
+
+    Raises
+    ------
+    InputError
+        Naming key and value.
+    """
+    return Simulation(config, crew=crew).run(trace)[1]

@@ -1,0 +1,57 @@
+"""Delays of one worker on the real clock."""
+
+from __future__ import annotations
+
+import math
+import time
+
+from ..config import LARGEST, Stragglers
+from .kinds import create
+
+BLOCK = 64  # tasks for which delays are drawn at a time
+
+
+class Delays:
+    """Delays of one worker, drawn ahead.
+
+    Parameters
+    ----------
+    table : Stragglers
+        The configuration table.
+    seed : int
+        Seed of the run.
+    worker, workers : int
+        This worker, and the number of all.
+
+    Attributes
+    ----------
+    spin : bool
+        Whether the core is kept busy meanwhile.
+    """
+
+    def __init__(self, table: Stragglers, seed: int, worker: int, workers: int) -> None:
+        self.spin = table.how == "spin"
+        self._model, self._worker = create(table, seed, workers), [worker]
+        self._stretch = float(self._model.stretch(self._worker)[0])
+        self._first, self._plain_s = 0, list[float]()
+
+    def delay_ns(self, task: int, compute_ns: int) -> int:
+        """Delay of a task in ns, given the time that it computed; negative: the worker is dead."""
+        at = task - self._first
+        if not 0 <= at < len(self._plain_s):
+            self._first, at = task, 0
+            self._plain_s = self._model.delays_s(self._worker, [task], BLOCK)[0].tolist()
+        delay_ns = 1e9 * self._plain_s[at] + self._stretch * compute_ns
+        return -1 if math.isinf(delay_ns) else round(min(delay_ns, 1e9 * LARGEST))
+
+
+def nap(delay_ns: int) -> None:
+    """Give the core away for a while."""
+    time.sleep(delay_ns * 1e-9)
+
+
+def spin(delay_ns: int) -> None:
+    """Keep the core busy for a while."""
+    until = time.perf_counter_ns() + delay_ns
+    while time.perf_counter_ns() < until:
+        pass

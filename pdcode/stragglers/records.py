@@ -1,0 +1,117 @@
+"""Recorded delays in a file: a trace of pdcode, or a matrix of workers × rounds as CSV or HDF5."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from ..config import LARGEST, Stragglers
+from ..errors import InputError
+from .base import Integers, Reals
+
+HDF5 = b"\x89HDF\r\n\x1a\n"  # how such a file begins
+
+
+@dataclass(frozen=True)
+class Records:
+    """Delays of all workers, one worker after the other.
+
+    Attributes
+    ----------
+    delays_s : ndarray of float64
+        Of each worker in the order of its tasks.
+    counts : ndarray of int64, shape (m,)
+        How many are each worker's.
+    """
+
+    delays_s: Reals
+    counts: Integers
+
+
+def load(table: Stragglers) -> Records:
+    """Read the file that ``[stragglers]`` names; one that has not changed is read once.
+
+    Raises
+    ------
+    InputError
+        Naming stragglers.path or stragglers.dataset, and what is wrong.
+    """
+    path = Path(table.path or "")
+    try:
+        if not path.is_file():
+            raise wrong(path, "not a file" if path.exists() else "no such file")
+        found = os.stat(path)
+        stamp = found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+        return _read(path, table.dataset, table.draw, stamp)
+    except OSError as error:
+        raise wrong(path, error.strerror or str(error)) from None
+
+
+def wrong(path: Path, what: str, key: str = "path") -> InputError:
+    """What to raise because of a file, or of another key that the file does not fit."""
+    return InputError(f"stragglers.{key}: {path}: {what}")
+
+
+@lru_cache(maxsize=4)
+def _read(path: Path, dataset: str | None, draw: str, stamp: tuple[int, ...]) -> Records:
+    with path.open("rb") as file:
+        is_hdf5 = file.read(len(HDF5)) == HDF5
+    if is_hdf5:
+        from . import hdf5
+
+        found = hdf5.read(path, dataset, draw)
+    elif dataset is not None:
+        raise wrong(path, f"'{dataset}' names an HDF5 dataset, and this is not HDF5", "dataset")
+    else:
+        found = matrix(path, csv(path))
+    if not len(found.delays_s):
+        raise wrong(path, "has no delays")
+    return found
+
+
+def csv(path: Path) -> Reals:
+    """A row of numbers a worker, shape (workers, rounds); an empty cell is NaN.
+
+    Raises
+    ------
+    InputError
+        Naming the line that is wrong.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError:
+        raise wrong(path, "neither HDF5 nor UTF-8 text") from None
+    rows: list[list[float]] = []
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            rows.append([float(cell.strip() or "nan") for cell in line.split(",")])
+        except ValueError as error:
+            raise wrong(path, f"line {number}: {error}") from None
+        if len(rows[-1]) != len(rows[0]):
+            raise wrong(
+                path, f"line {number}: {len(rows[-1])} columns, where the first row has {len(rows[0])}"
+            )
+    return np.array(rows, np.float64).reshape(len(rows), -1) if rows else np.empty((0, 0))
+
+
+def matrix(path: Path, values: Reals) -> Records:
+    """Records of a matrix (workers, rounds) of delays in seconds; NaN where nothing was recorded.
+
+    Raises
+    ------
+    InputError
+        If an entry is no delay.
+    """
+    known = ~np.isnan(values)
+    bad = np.argwhere(known & ~((values >= 0) & (values <= LARGEST)))
+    if len(bad):
+        worker, task = bad[0]
+        found = f"worker {worker}, round {task}: {values[worker, task]:g}"
+        raise wrong(path, f"{found} is not a delay from 0 to {LARGEST:g} s")
+    return Records(values[known], np.count_nonzero(known, axis=1).astype(np.int64))

@@ -1,0 +1,56 @@
+"""Delays of a recorded run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..config import Stragglers
+from . import records
+from .base import Integers, Model, Reals
+
+if TYPE_CHECKING:
+    from ..trace.reader import Trace
+
+BASE = 0.05  # share of all tasks whose compute time is below the base
+
+
+class Recorded(Model):
+    """Worker i takes its delays from worker i mod m of the m that were recorded.
+
+    ``replay``: its task t has the delay of the t-th task recorded, and after the last comes the first again.
+    ``bootstrap``: each task has one of all those delays, drawn with replacement (Efron, "Bootstrap methods",
+    Ann. Statist. 1979). A worker of which nothing was recorded never answers.
+    """
+
+    kind = "trace"
+    keys = ("path", "dataset", "draw")
+    needs = ("path",)
+
+    def __init__(self, table: Stragglers, seed: int, workers: int) -> None:
+        super().__init__(table, seed, workers)
+        recorded = records.load(table)
+        self._values, model = recorded.delays_s, np.arange(workers) % len(recorded.counts)
+        self._counts = recorded.counts[model]
+        self._starts = (np.cumsum(recorded.counts) - recorded.counts)[model]
+        self.dead |= self._counts == 0
+
+    def _draw_s(self, workers: Integers, first: Integers, count: int) -> Reals:
+        counts, starts = self._counts[workers, None], self._starts[workers, None]
+        if self.table.draw == "replay":
+            number = (first[:, None] + np.arange(count)) % np.maximum(counts, 1)
+        else:
+            number = (self._uniforms(workers, first, count)[..., 0] * counts).astype(np.int64)
+        return np.take(self._values, starts + number, mode="clip")  # clipped for the dead alone
+
+
+def base_ns(trace: Trace) -> int:
+    """What tasks of a run took without delay, in ns: a low quantile of their compute times.
+
+    What a recorded task took beyond it counts as delay, be it injected or the machine's own, so that base and
+    delay together are the time from its start to its reply.
+    """
+    rows = trace.arrivals
+    times = rows["t_compute_ns"] - rows["t_start_ns"]
+    return int(np.quantile(times, BASE, method="lower"))

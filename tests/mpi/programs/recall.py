@@ -1,0 +1,41 @@
+"""Worker 0 is recalled twice: its first reply is on its way by then, its second one is held back."""
+
+from __future__ import annotations
+
+import numpy as np
+from mpi4py import MPI
+
+from pdcode.fleet.link import MPILink
+from pdcode.fleet.mpi import MPIFleet
+from pdcode.fleet.process import job
+from pdcode.layout import Layout
+from pdcode.problems.partition import Blocks
+
+layout = Layout([Blocks(0, "output", 1, 4, 4, 0)], [1], [1], "float32")
+with job():
+    if MPI.COMM_WORLD.rank == 0:
+        fleet = MPIFleet(layout, dead=[0])
+        fleet.start()
+        for task in range(2):
+            theta = np.full(16, 7 + task, np.float32).view(np.uint8)
+            fleet.dispatch(0, task, 3, 0, [layout.whole], [theta])
+            if task:
+                assert not fleet.arrivals(100_000_000)
+            fleet.recall(0)
+            while not (arrivals := fleet.arrivals(1_000_000_000)):
+                pass
+            print(
+                arrivals[0].task, arrivals[0].version, arrivals[0].injected_delay_ns, *arrivals[0].payloads[0]
+            )
+        fleet.dismiss(0)
+        fleet.close()
+    else:
+        link = MPILink()
+        reply = link.connect(layout)
+        for delay_ns in (0, -1):
+            task = link.next_task()
+            reply.payload[:] = task.body.view(np.float32)
+            if delay_ns:
+                link.hold()
+            link.reply(0, 0, delay_ns, 0.0)
+        assert link.next_task() is None

@@ -1,0 +1,19 @@
+"""`pdcode simulate` once for each list of arguments, in one start of MPI: ``spread.py MOST LISTS``, with MOST
+tasks under way to a rank at the most, and the lists as JSON. Exits with the largest exit code."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+
+from pdcode.__main__ import main
+from pdcode.fleet import launch
+
+if __name__ == "__main__":
+    launch.one_thread(os.environ)  # as the command does, before numpy is imported
+    if launch.place(os.environ) is not None:
+        from pdcode.fleet import spread
+
+        spread.MOST = int(sys.argv[1])
+    sys.exit(max(main(["simulate", *arguments]) for arguments in json.loads(sys.argv[2])))

@@ -1,0 +1,68 @@
+"""A plan on the trace of a slow run finds a configuration whose real run is there much sooner."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import environment
+
+from pdcode import Trace
+from pdcode.analysis.statistics import time_to
+
+TARGET = 0.6
+JOB = f"""
+[problem]
+hidden = [16]
+batch = 16
+[scheme]
+name = "uncoded"
+[update]
+mode = "all"
+[optimizer]
+rate = 0.5
+[workers]
+count = 4
+[stragglers]
+kind = "bimodal"
+shift_s = 0.005
+extra_s = 0.15
+probability = 0.2
+[stop]
+loss = {TARGET}
+seconds = 30.0
+[trace]
+path = "slow.h5"
+progress_s = 0.02
+"""
+
+
+def pdcode(folder: Path, *words: str) -> str:
+    """Run a command in a folder; what it prints."""
+    done = subprocess.run(
+        [sys.executable, "-m", "pdcode", *words], cwd=folder, env=environment(), capture_output=True,
+        text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def seconds(path: Path) -> float:
+    """When a real run was measured to have come down to the target."""
+    progress = Trace(path).progress
+    return 1e-9 * time_to(progress["t_ns"], progress["loss"], TARGET)
+
+
+@pytest.mark.timeout(150)
+def test_the_planned_run_beats_the_run_that_it_was_planned_from(tmp_path: Path) -> None:
+    (tmp_path / "slow.toml").write_text(JOB, encoding="utf-8")
+    pdcode(tmp_path, "run", "slow.toml")
+    before = seconds(tmp_path / "slow.h5")
+    few = "--candidates", "8", "--seeds", "2", "--processes", "1"
+    text = pdcode(tmp_path, "plan", "slow.toml", "--trace", "slow.h5", *few, "-o", "fast.toml")
+    assert "recorded in slow.h5: training loss 0.6 after" in text
+    assert "predicted under its delays: " in text
+    pdcode(tmp_path, "run", "fast.toml")
+    assert seconds(tmp_path / "slow.plan.h5") < 0.6 * before

@@ -1,0 +1,250 @@
+"""Runs on the virtual clock: what the model says, what comes out, and that it is the same each time."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pdcode import Trace, configfile
+from pdcode.__main__ import main
+from pdcode.simulation import Result, Simulation, simulate
+
+SMALL = [
+    "problem.hidden=[16]", "problem.batch=8", "code.blocks=[8,1]", "workers.count=6", "stop.updates=30",
+    "optimizer.rate=0.1",
+]  # fmt: skip
+FREE = [
+    "machine.task_s=0.01", "machine.flops_per_s=1e18", "machine.arrival_s=0", "machine.dispatch_s=0",
+    "link.latency_s=0", "link.bandwidth=1e18",
+]  # fmt: skip
+JOB = """
+seed = 3
+[problem]
+hidden = [16]
+batch = 16
+[code]
+blocks = [8, 1]
+[workers]
+count = 4
+[stragglers]
+kind = "shifted-exponential"
+mean_s = 0.01
+[stop]
+updates = 40
+[trace]
+path = "{}"
+progress_s = 0.01
+"""
+
+
+def config(*overrides: str) -> Any:
+    return configfile.resolve({}, [*SMALL, *overrides])
+
+
+def run(*overrides: str) -> Result:
+    return simulate(config(*overrides))
+
+
+class Kept:
+    """Keeps rows."""
+
+    def __init__(self) -> None:
+        self.arrivals: list[tuple[float, ...]] = []
+        self.progresses: list[tuple[float, ...]] = []
+
+    def arrival(self, *values: float) -> None:
+        self.arrivals.append(values)
+
+    def update(self, *values: float) -> None: ...
+
+    def progress(self, *values: float) -> None:
+        self.progresses.append(values)
+
+    def fault(self, *values: Any) -> None: ...
+
+    def due(self, now_ns: int) -> bool:
+        return False
+
+    def flush(self, now_ns: int) -> None: ...
+
+
+def test_with_free_links_updates_take_a_task() -> None:
+    done = run("update.mode=all", *FREE)
+    assert done.updates == 30
+    assert done.seconds == pytest.approx(0.3)
+    assert done.update_s == pytest.approx(0.01)
+    assert done.genie_s == pytest.approx(0.3)
+    assert done.multiple == pytest.approx(1.0)
+    assert (done.used, done.wasted, done.refused, done.arrivals) == (180, 0, 0, 180)
+
+
+def test_a_narrow_link_is_busy_all_the_time() -> None:
+    narrow = [*FREE, "link.bandwidth=1e5", "link.broadcast=star"]
+    done = run("update.mode=all", *narrow)
+    layout = Simulation(config()).parts.layout
+    down, up = (6 * size / 1e5 for size in (layout.task_bytes, layout.reply_bytes))
+    # The first task is done when the fifth is still being sent; replies are shorter, and only the last waits.
+    last = down + 0.01 + layout.reply_bytes / 1e5
+    assert done.seconds == pytest.approx(30 * last, rel=1e-6)
+    assert done.egress == pytest.approx(down / last, rel=1e-3)
+    assert done.ingress == pytest.approx(up / last, rel=1e-3)
+    assert run("update.mode=all", *narrow, "link.half_duplex=true").seconds > done.seconds
+    assert run("update.mode=all", *narrow[:-1], "link.broadcast=tree").seconds < done.seconds
+
+
+def test_the_loss_is_that_of_the_target_s_time() -> None:
+    kept = Kept()
+    done = simulate(config("stop.loss=1.5", "stop.updates=2000", "trace.progress_s=0.001", *FREE), trace=kept)
+    assert done.reason.startswith("loss")
+    assert done.loss <= 1.5
+    assert done.target_s == done.seconds == kept.progresses[-1][1] * 1e-9
+    assert all(row[2] > 1.5 for row in kept.progresses[:-1])
+    assert math.isinf(run("stop.loss=1e-9").target_s)
+
+
+def test_a_run_is_the_same_each_time_and_of_its_seed() -> None:
+    overrides = [
+        "stragglers.kind=pareto",
+        "stragglers.shift_s=0.01",
+        "stragglers.shape=1.5",
+        "wire.dtype=int8",
+    ]
+    rows = []
+    for seed in (1, 1, 2):
+        kept = Kept()
+        done = simulate(config(*overrides, f"seed={seed}"), trace=kept)
+        rows.append((kept.arrivals, done.theta.tobytes()))
+    assert rows[0] == rows[1]
+    assert rows[0] != rows[2]
+
+
+def test_every_scheme_meets_the_same_delays() -> None:
+    delays = {}
+    for mode in ("all", "async", "first"):
+        kept = Kept()
+        overrides = [f"update.mode={mode}", "stragglers.kind=lognormal", "stragglers.median_s=0.01"]
+        simulate(config(*overrides, "stragglers.sigma=1.0", "memory.kind=none"), trace=kept)
+        delays[mode] = {row[:2]: row[12] for row in kept.arrivals}
+    for one, other in itertools.combinations(delays.values(), 2):
+        common = one.keys() & other.keys()
+        assert len(common) > 20
+        assert all(one[key] == other[key] for key in common)
+
+
+def test_dead_workers_answer_when_the_run_is_over() -> None:
+    dead = ["stragglers.kind=slow-set", "stragglers.shift_s=0.01", "stragglers.dead=[1,4]"]
+    kept = Kept()
+    done = simulate(config(*dead, "update.mode=first", "update.count=4", "update.late=waste"), trace=kept)
+    assert (done.updates, done.arrivals) == (30, 122)
+    last = [row for row in kept.arrivals if row[0] in (1, 4)]
+    assert [(row[0], row[1], row[16]) for row in last] == [(1, 0, 2), (4, 0, 2)]
+    assert all(row[12] == -1 for row in last)
+    waited = run(*dead, "update.mode=all", "stop.seconds=5")
+    assert (waited.updates, waited.seconds) == (0, 5.0)
+
+
+def test_seconds_end_a_run_between_arrivals() -> None:
+    done = run("update.mode=all", *FREE, "machine.task_s=1000", "stop.seconds=2500.5")
+    assert (done.updates, done.seconds) == (2, 2500.5)
+
+
+def test_more_workers_than_rows() -> None:
+    many = ["workers.count=1500", "update.mode=all", "stop.updates=2", "problem.batch=4"]
+    done = run(*many)
+    assert done.used == 3000
+    np.testing.assert_array_equal(done.theta, run(*many, "problem.shards=replicated").theta)
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> Path:
+    path = tmp_path / "job.toml"
+    path.write_text(JOB.format(tmp_path / "job.h5"), encoding="utf-8")
+    return path
+
+
+def test_the_command_writes_a_trace_beside_that_of_real_runs(job: Path, capsys: Any) -> None:
+    assert main(["simulate", str(job)]) == 0
+    trace = Trace(job.with_suffix(".virtual.h5"))
+    assert trace.finished
+    assert trace.attributes["clock"] == "virtual"
+    assert trace.counters["used"] == np.count_nonzero(trace.arrivals["status"] == 0)
+    assert trace.counters["genie_s"] > 0
+    assert trace.updates.rows == 40
+    assert "× the genie's" in capsys.readouterr().out
+    assert main(["show", str(trace.path)]) == 0
+    shown = capsys.readouterr().out
+    assert "of virtual time" in shown
+    assert "workers that are virtual" in shown
+
+
+def test_what_if_is_printed_beside_what_was(job: Path, capsys: Any) -> None:
+    first = job.with_name("first.h5")
+    assert main(["simulate", str(job), "-o", str(first)]) == 0
+    capsys.readouterr()
+    again = job.with_name("again.h5")
+    arguments = [str(job), "--stragglers", str(first), "-o", str(again), "--set", "update.mode=all"]
+    assert main(["simulate", *arguments]) == 0
+    out = capsys.readouterr().out
+    assert "predicted" in out
+    assert "recorded after" in out
+    # Each worker's tasks last as long as they did, in their order.
+    rows = {}
+    for path in (first, again):
+        table = Trace(path).arrivals
+        served = table["t_send_ns"] - table["t_start_ns"]
+        rows[path] = dict(zip(zip(table["worker"], table["task"], strict=True), served, strict=True))
+    common = rows[first].keys() & rows[again].keys()
+    assert len(common) > 20
+    for key in common:
+        assert rows[first][key] == pytest.approx(rows[again][key], abs=2)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--stragglers", "none.h5"], "none.h5"),
+        (["--cost", "none.toml"], "none.toml"),
+        (["--set", "link.bandwidth=0"], "link.bandwidth"),
+        (["--set", "machine.speed=1"], "machine"),
+        (["-n", "0"], "workers.count"),
+    ],
+)
+def test_bad_input_is_told_in_a_line(job: Path, capsys: Any, options: list[str], message: str) -> None:
+    assert main(["simulate", str(job), *options]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1
+    assert message in lines[0]
+    assert not job.with_suffix(".virtual.h5").exists()
+
+
+@pytest.mark.parametrize("mode", ["async", "captured"])
+def test_timing_only_has_the_times_of_the_whole_run(job: Path, capsys: Any, mode: str) -> None:
+    paths = [job.with_name(f"{name}.h5") for name in ("whole", "times")]
+    common = ["simulate", str(job), "--set", f"update.mode={mode}"]
+    assert main([*common, "-o", str(paths[0])]) == 0
+    assert main([*common, "-o", str(paths[1]), "--timing-only"]) == 0
+    whole, times = (Trace(path) for path in paths)
+    assert not times.attributes["numerics"]
+    for column in whole.arrivals.keys() - {"code_row", "captured", "loss"}:
+        np.testing.assert_array_equal(whole.arrivals[column], times.arrivals[column], err_msg=column)
+    for column in ("version", "t_ns", "n_used"):
+        np.testing.assert_array_equal(whole.updates[column], times.updates[column], err_msg=column)
+    for counter in (
+        "genie_s",
+        "t_stop_ns",
+        "ingress_ns",
+        "egress_ns",
+        "processor_ns",
+        "length_ns",
+        "bytes_up",
+    ):
+        assert whole.counters[counter] == times.counters[counter], counter
+    capsys.readouterr()
+    assert main(["show", str(paths[1])]) == 0
+    assert main(["replay", str(paths[1])]) == 2
+    assert main(["replay", str(paths[0])]) == 0
