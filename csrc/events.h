@@ -40,6 +40,8 @@ struct events {
     int64_t *delays;                 /* of rounds.c alone: (workers, kept), ns of task t at t % kept */
     int64_t kept;                    /* a power of two; 0 without that loop */
     int64_t now, in_free, out_free;  /* ns: rank 0's processor and links are free from then on */
+    struct event *inbox;             /* half duplex: (workers), a ring of replies that passed the link ... */
+    int64_t oldest, held;            /* ... since when (in `reach`), but were not taken in; first, count */
     int64_t ingress, egress, t_recv; /* ns: busy times; time of the last reply */
     int64_t dispatched, arrived;     /* tasks, replies */
     int64_t up, latency, arrival, dispatch, update; /* ns; up: of a reply on the link */

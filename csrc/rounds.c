@@ -42,9 +42,6 @@ static int dispatch(struct rounds *r)
     for (int64_t i = r->first; i < r->idle; i++)
         if (*delay_of(e, r->waiting[i]) == ROUNDS_DRAW)
             return 0;
-    if (r->stepped)
-        e->now = after(e->now, e->update);
-    r->stepped = 0;
     struct wave wave = set_out(e, &r->parts, r->idle - r->first);
     for (int64_t i = r->first; i < r->idle; i++) {
         const int64_t worker = r->waiting[i];
@@ -107,8 +104,8 @@ int rounds_run(struct rounds *r, int64_t most)
         if (most-- == 0)
             return ROUNDS_PAUSED;
         const int64_t t_recv = next_recv(e);
-        const int64_t patience = latest(r->until, after(e->now, r->tick));
-        if (!r->stopping && e->now < r->until && r->until < NEVER && t_recv > patience) {
+        const int64_t patience = latest(r->until, e->now);
+        if (!r->stopping && patience < NEVER && t_recv > patience) {
             e->now = patience; /* rank 0 wakes up though nothing has come, and finds that it is time to end */
             stop(r, e->now);
             r->first = r->idle = 0;
@@ -116,7 +113,7 @@ int rounds_run(struct rounds *r, int64_t most)
         }
         if (t_recv == NEVER)
             return ROUNDS_STUCK;
-        const int64_t state_before = e->errands[worker_of(e->heap[0].key)].state;
+        const int64_t state_before = e->errands[next_worker(e)].state;
         const int64_t worker = receive(e, t_recv);
         const struct errand *errand = e->errands + worker;
         const int late = errand->version != r->version;
@@ -132,15 +129,16 @@ int rounds_run(struct rounds *r, int64_t most)
         r->fresh += status == USED;
         const int step = r->fresh && (r->fresh >= r->wanted || outstanding + late == 0);
         if (step) {
+            e->now = after(e->now, e->update);
             int64_t *row = r->steps_made + r->steps++ * ROUNDS_UPDATE;
             row[0] = ++r->version;
             row[1] = e->now;
             row[2] = r->fresh;
             r->fresh = 0;
-            r->stepped = 1;
         }
-        if (r->version >= r->updates || t_recv >= r->until) {
-            stop(r, t_recv);
+        const int64_t looked = step ? e->now : t_recv; /* when the coordinator asks whether to end */
+        if (r->version >= r->updates || looked >= r->until) {
+            stop(r, looked);
             r->first = r->idle = 0;
         } else if (step) {
             sort(r);

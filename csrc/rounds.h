@@ -23,14 +23,14 @@ struct rounds {
     uint64_t *marks;        /* (workers / 64, rounded up): zeros */
     int64_t idle, first;    /* how many wait; all from the first on are to be sent a task */
     int64_t wanted, waste;  /* payloads of an update; 1: late ones are not used */
-    int64_t updates, until, tick;    /* the end, in updates and in ns; ns that an arrival is waited for */
-    int64_t version, fresh, stepped; /* updates; payloads since the last; 1: its cost is yet to be counted */
-    int64_t stopping, stop;          /* 1: the run is over; ns: since when */
-    int64_t outcomes[3];             /* arrivals by their status */
-    int64_t every, room;             /* record each worker's every so many tasks, 0: none; rows there are */
-    int64_t rows, steps;             /* recorded arrivals and updates */
-    int64_t *arrivals;               /* (room, ROUNDS_ARRIVAL) */
-    int64_t *steps_made;             /* (room, ROUNDS_UPDATE) */
+    int64_t updates, until; /* the end, in updates and in ns */
+    int64_t version, fresh; /* updates; payloads since the last */
+    int64_t stopping, stop; /* 1: the run is over; ns: since when */
+    int64_t outcomes[3];    /* arrivals by their status */
+    int64_t every, room;    /* record each worker's every so many tasks, 0: none; rows there are */
+    int64_t rows, steps;    /* recorded arrivals and updates */
+    int64_t *arrivals;      /* (room, ROUNDS_ARRIVAL) */
+    int64_t *steps_made;    /* (room, ROUNDS_UPDATE) */
 };
 
 

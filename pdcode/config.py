@@ -146,6 +146,9 @@ class Stragglers(Table):
     path: str | None = None  # of recorded delays: a trace, or a CSV or HDF5 matrix of workers × rounds
     dataset: str | None = None  # of an HDF5 file with several matrices
     draw: Literal["bootstrap", "replay"] = "bootstrap"  # recorded delays at random, or in their order
+    # What a matrix has: delays, which come on top of compute times; or times of whole tasks, from which the
+    # compute times are taken off: 5 % quantiles, of all (which [machine] should cost) and of each worker.
+    times: Literal["delay", "task"] = "delay"
     slow: list[Count] = []  # workers whose delay is multiplied …
     slowdown: Factor = 1.0  # … by this; of heterogeneous that of the last worker
     dead: list[Count] = []  # workers that never answer
@@ -155,7 +158,7 @@ class Stragglers(Table):
 class Machine(Table):
     """What a task costs on the virtual clock; a run over MPI takes no notice of it."""
 
-    flops_per_s: Annotated[float, Meta(gt=0, le=1e18)] = 5e9  # of a worker, on its tasks
+    flops_per_s: Annotated[float, Meta(ge=1, le=1e18)] = 5e9  # of a worker, on its tasks
     task_s: NonNegative = 5e-5  # of a worker, each task, beside its flops
     arrival_s: NonNegative = 3e-5  # of rank 0, each arrival
     dispatch_s: NonNegative = 5e-6  # of rank 0, each task that it sends
@@ -166,8 +169,8 @@ class Link(Table):
     """The network on the virtual clock; a run over MPI takes no notice of it."""
 
     latency_s: NonNegative = 2e-5  # one way
-    bandwidth: Annotated[float, Meta(gt=0, le=1e18)] = 1e9  # bytes/s of rank 0's link, each way
-    half_duplex: bool = False  # rank 0 sends or receives, not both at once; it sends first
+    bandwidth: Annotated[float, Meta(ge=1, le=1e18)] = 1e9  # bytes/s of rank 0's link, each way
+    half_duplex: bool = False  # rank 0 sends or receives, one message at a time; if both wait it sends
     # θ that goes to many workers at once: a pipelined tree, or one by one, as a run over MPI sends it.
     broadcast: Literal["tree", "star"] = "tree"
     fanout: Annotated[int, Meta(ge=1, le=1024)] = 2  # of the tree

@@ -105,7 +105,7 @@ class Coordinator:
                 if not (stepped or late or self.outstanding or self.stopping):
                     self.stuck = True
                     self.stopping = f"diverged: every payload of update {self.version} was refused"
-                self._observe(observe, arrival.t_recv_ns)
+                self._observe(observe, fleet.now_ns() if stepped else arrival.t_recv_ns)
                 if stepped or self.stopping:
                     self._dispatch_waiting()
                 elif late:
@@ -178,6 +178,7 @@ class Coordinator:
         damping = self._damping / self.used
         self.assignment.stepping(self.state.decoders)
         norm = self.state.step(self.layout, damping)
+        self.fleet.stepped()
         self.downlink.stepped(damping)
         self.version += 1
         self.trace.update(self.version, self.fleet.now_ns(), self.used, self.captured, norm)

@@ -16,21 +16,25 @@ import msgspec
 
 from . import configfile
 from .calibration import Base, config_of, fit
-from .config import Config
+from .config import LARGEST, Config, Link, Machine
 from .errors import InputError
 from .flops import task_flops
 from .layout import Layout
 from .parts import prepare
 from .problems import Problem
+from .stragglers.records import DAMAGE, is_hdf5
 from .trace.reader import Trace
 
 __all__ = ["fit", "load", "task_flops", "task_ns"]
 
 
 def task_ns(config: Config, problem: Problem, layout: Layout, shard: int | None = None) -> int:
-    """Compute time of a task of a worker, in ns: ``task_s + flops / flops_per_s``; see `task_flops`."""
+    """Compute time of a task of a worker, in ns: ``task_s + flops / flops_per_s``; see `task_flops`.
+
+    It is 1e9 s at the most, as delays are.
+    """
     flops, machine = task_flops(config, problem, layout, shard), config.machine
-    return round(1e9 * (machine.task_s + flops / machine.flops_per_s))
+    return round(1e9 * min(machine.task_s + flops / machine.flops_per_s, LARGEST))
 
 
 def load(path: str, config: Config, base: Base = "median") -> Config:
@@ -40,7 +44,7 @@ def load(path: str, config: Config, base: Base = "median") -> Config:
     ----------
     path : str
         A TOML file with no other tables than ``[machine]`` and ``[link]``, whose keys replace the
-        configuration's; or the trace of a run, ``*.h5``, to which both are fitted.
+        configuration's; or the trace of a run, which is HDF5 whatever its name, to which both are fitted.
     config : Config
     base : {"median", "low"}
         See `times`.
@@ -50,12 +54,13 @@ def load(path: str, config: Config, base: Base = "median") -> Config:
     InputError
         Naming file and key.
     """
-    if Path(path).suffix in (".h5", ".hdf5"):
-        trace = Trace(path)
-        parts, workers = prepare(config_of(trace), path), trace.attributes["workers"]
-        assert parts.source is not None
-        shard = max(1, parts.source.dealt(workers) // workers)
-        machine, link = fit(trace, parts.problem, parts.layout, base, shard)
+    if is_hdf5(Path(path)):
+        try:
+            machine, link = _fitted(path, base)
+        except InputError:
+            raise
+        except DAMAGE as error:
+            raise InputError(f"{path}: damaged: {error}") from None
         return msgspec.structs.replace(config, machine=machine, link=link)
     given, text = configfile.load(path)
     tables = tomllib.loads(text)
@@ -68,3 +73,12 @@ def load(path: str, config: Config, base: Base = "median") -> Config:
         for name in ("machine", "link")
     )
     return msgspec.structs.replace(config, machine=machine, link=link)
+
+
+def _fitted(path: str, base: Base) -> tuple[Machine, Link]:
+    """The costs of a run, by its trace."""
+    trace = Trace(path)
+    own = config_of(trace)
+    parts, workers = prepare(own, path), own.workers.count
+    assert parts.source is not None
+    return fit(trace, parts.problem, parts.layout, base, max(1, parts.source.dealt(workers) // workers))

@@ -32,6 +32,8 @@ class Descent:
         Prints a line.
     wall_ns : callable, optional
         The time by which lines are printed and the trace is flushed, where the fleet's clock is not real.
+    numerics : bool
+        Whether payloads are those of the problem, so that there is a loss.
     """
 
     def __init__(
@@ -42,13 +44,14 @@ class Descent:
         trace: Sink,
         say: Print,
         wall_ns: Callable[[], int] | None = None,
+        numerics: bool = True,
     ) -> None:
         self.config, self.parts, self.fleet, self.trace, self.say = config, parts, fleet, trace, say
         self.coordinator = Coordinator(
             fleet, parts.assignment, parts.layout, parts.state, parts.ready, trace, config.update.late,
             make_downlink(config, parts),
         )  # fmt: skip
-        self.observer = Observer(parts.problem, config, trace, say, wall_ns)
+        self.observer = Observer(parts.problem, config, trace, say, wall_ns, numerics)
 
     @property
     def failed(self) -> bool:

@@ -77,7 +77,12 @@ def _edges(
     delays_ns = stragglers.delays_ns(model, workers, np.full_like(workers, first), count, compute_ns)
     np.add(delays_ns, compute_ns[:, None], out=edges[:, 1:])
     np.maximum(edges[:, 1:], 1, out=edges[:, 1:])  # else a worker could do any number of tasks at once
+    late = None
+    if int(edges[:, 1:].max()) * count + int(free.max()) >= NEVER_NS:  # beyond what the numbers hold
+        late = np.cumsum(edges, axis=1, dtype=np.float64) >= NEVER_NS
     np.cumsum(edges, axis=1, out=edges)
+    if late is not None:
+        edges[late] = NEVER_NS
     if (delays_ns < 0).any():
         edges[:, 1:][np.logical_or.accumulate(delays_ns < 0, axis=1)] = NEVER_NS
     return edges

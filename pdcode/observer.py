@@ -38,6 +38,8 @@ class Observer:
         Prints a line.
     wall_ns : callable, optional
         The time by which lines are printed and the trace is flushed; by default that of the fleet.
+    numerics : bool
+        Whether there is a loss to be measured.
     """
 
     def __init__(
@@ -47,10 +49,11 @@ class Observer:
         trace: Sink,
         say: Print,
         wall_ns: Callable[[], int] | None = None,
+        numerics: bool = True,
     ) -> None:
         self.problem, self.trace, self.say = problem, trace, say
         self.stop = config.stop
-        self._wall_ns = wall_ns
+        self._wall_ns, self._numerics = wall_ns, numerics
         self._plan = problem.plan(0)
         self._every_ns = round(1e9 * config.trace.progress_s)
         self._until_ns = math.inf if self.stop.seconds is None else round(1e9 * self.stop.seconds)
@@ -85,8 +88,9 @@ class Observer:
             self.trace.flush(wall_ns)
             return self.measure(now_ns, coordinator.version, coordinator.theta) or reason
         if now_ns >= self._measure_ns:
+            begun_ns = coordinator.fleet.now_ns()
             reason = self.measure(now_ns, coordinator.version, coordinator.theta) or reason
-            cost_ns = coordinator.fleet.now_ns() - now_ns
+            cost_ns = coordinator.fleet.now_ns() - begun_ns
             self.spent_ns += cost_ns
             self._measure_ns = now_ns + max(self._every_ns, SHARE * cost_ns)
         if wall_ns >= self._line_ns:
@@ -102,7 +106,7 @@ class Observer:
 
     def measure(self, now_ns: int, version: int, theta: np.ndarray) -> str:
         """Measure θ, once a version; return a reason to stop, or an empty string."""
-        if version == self._last_version:
+        if version == self._last_version or not self._numerics:
             return ""
         self._last_version = version
         self.loss = self._plan.gradient(theta, None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from . import coding, downlink, memory, optimizers, policies, problems
@@ -33,8 +34,8 @@ class Parts:
     ready: Ready
 
 
-def prepare(config: Config, path: str = "") -> Parts:
-    """Load the data and make rank 0's parts.
+def prepare(config: Config, path: str = "", source: Source | None = None) -> Parts:
+    """Load the data, unless they are given, and make rank 0's parts.
 
     Raises
     ------
@@ -45,7 +46,7 @@ def prepare(config: Config, path: str = "") -> Parts:
     try:
         if config.stop == Stop():
             raise InputError("stop: nothing would end the run; give updates, seconds, loss or accuracy")
-        source = problems.describe(config.problem)
+        source = source or problems.describe(config.problem)
         problem = Problem.from_dataset(config.problem, source.dataset, config.code.blocks)
         source.shard(workers - 1, workers)  # enough rows for all
         assignment = coding.create(config, problem.layers, workers)
@@ -132,6 +133,7 @@ class Staff:
         return Worker(self.worker, replica, respond, batches, config)
 
 
+@cache
 def git_commit() -> str:
     """Commit of the source tree that runs, or an empty string."""
     here = Path(__file__).parent

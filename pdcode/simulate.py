@@ -10,10 +10,11 @@ from pathlib import Path
 from types import FrameType
 
 import msgspec
+import numpy as np
 
 from . import configfile, costs, timing_only
 from .analysis import prediction
-from .config import Config
+from .config import Config, Stop
 from .descent import close_trace, open_trace, say
 from .errors import InputError
 from .fleet import launch
@@ -44,15 +45,16 @@ def load(options: argparse.Namespace) -> tuple[Config, str]:
     InputError
         Naming file, key and value.
     """
-    overrides = list(options.set)
-    if options.workers is not None:
-        overrides.append(f"workers.count={options.workers}")
+    overrides = []
     if options.stragglers is not None:
         # Each worker's own delays in their order, if all are recorded; else drawn from them.
         sampled = is_trace(options.stragglers) and Trace(options.stragglers).attributes["arrivals"] != "all"
         draw = "bootstrap" if sampled else "replay"
         path = json.dumps(options.stragglers, ensure_ascii=False)
         overrides.append(f'stragglers={{kind = "trace", path = {path}, draw = "{draw}"}}')
+    overrides += options.set
+    if options.workers is not None:
+        overrides.append(f"workers.count={options.workers}")
     if options.output is not None:
         overrides.append(f"trace.path={json.dumps(options.output, ensure_ascii=False)}")
     config, text = configfile.load(options.config, overrides)
@@ -81,28 +83,44 @@ def is_trace(path: str) -> bool:
 
 def alone(config: Config, text: str, options: argparse.Namespace) -> int:
     """In this process."""
+    if options.timing_only:
+        config = timed(config, options.config)
     parts = prepare(config, options.config)
     check_writable(config.trace.path, options.config, config.stragglers.path)
     if options.timing_only and timing_only.can(config):
         return times(config, text, parts)
-    crew = Idle(parts.layout) if options.timing_only else None
-    simulation = Simulation(config, parts, crew)
+    simulation = Simulation(config, parts, Idle(parts.layout) if options.timing_only else None)
     catch(simulation.fleet)
-    return perform(simulation, text, options)
+    with np.errstate(all="ignore"):  # the observer looks at the loss
+        return perform(simulation, text, options)
+
+
+def timed(config: Config, path: str) -> Config:
+    """The configuration without the ends that only the numerics tell.
+
+    Raises
+    ------
+    InputError
+        If there is no other.
+    """
+    stop = msgspec.structs.replace(config.stop, loss=None, accuracy=None)
+    if stop == Stop():
+        raise InputError(f"{path}: stop.updates: without numerics, updates or seconds must end the run")
+    return msgspec.structs.replace(config, stop=stop)
 
 
 def times(config: Config, text: str, parts: Parts) -> int:
     """Without numerics, and where nothing depends on them: the loop in C."""
     attributes = {"clock": "virtual", "numerics": False, "task_ns": task_time_ns(config, parts)}
     trace = open_trace(config, text, parts, Roll(config.workers.count), **attributes)
-    result = without_numerics(config, parts, trace)
+    result = without_numerics(config, parts, trace, catch)
     names = ("arrivals", "used", "wasted", "bytes_up", "bytes_down")
     trace.close(counters=clocked(result) | {name: getattr(result, name) for name in names})
     say(f"stopped: {result.reason}, after {result.updates:,} updates without numerics")
     say(f"trace: {trace.path}")
     for line in prediction.summary(config, result):
         say(line)
-    return 0
+    return 1 if result.failed else 0
 
 
 def clocked(result: Result) -> dict[str, float]:
@@ -119,18 +137,17 @@ def spread(config: Config, text: str, options: argparse.Namespace, rank: int) ->
     """Over the ranks that a launcher started."""
     if options.timing_only:
         raise InputError("--timing-only: it takes one process; start it without a launcher")
-    parts = prepare(config, options.config)  # what is wrong with it, every rank finds by itself
-    if rank == 0:
-        try:
-            check_writable(config.trace.path, options.config, config.stragglers.path)
-        except InputError as error:
-            from .fleet.process import abort
-
-            abort(error)
     from .fleet import spread
     from .fleet.process import job
 
+    def make() -> Parts:
+        parts = prepare(config, options.config)
+        if rank == 0:
+            check_writable(config.trace.path, options.config, config.stragglers.path)
+        return parts
+
     with job():
+        parts = spread.together(make)
         employ = employer(config, parts)
         if rank:
             spread.serve(parts.layout, config.workers.count, employ)
@@ -149,18 +166,18 @@ def perform(simulation: Simulation, text: str, options: argparse.Namespace) -> i
     close_trace(trace, descent, clocked(result))
     for line in prediction.summary(config, result):
         say(line)
-    if options.stragglers is not None and is_trace(options.stragglers):
+    if options.stragglers is not None and is_trace(options.stragglers) and not options.timing_only:
         say(prediction.compared(Trace(config.trace.path), Trace(options.stragglers), config))
     return 1 if result.failed else 0
 
 
-def catch(fleet: VirtualFleet) -> None:
+def catch(run: VirtualFleet | timing_only.TimingOnly) -> None:
     """Let Ctrl-C and SIGTERM end the run in an orderly way; the second time at once."""
 
     def interrupt(number: int, frame: FrameType | None) -> None:
-        if fleet.interrupted:
+        if run.interrupted:
             raise SystemExit(128 + number)
-        fleet.interrupted = True
+        run.interrupted = True
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, interrupt)

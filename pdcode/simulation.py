@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,13 +14,16 @@ import numpy as np
 from . import costs, genie, stragglers, timing_only
 from .config import Config
 from .descent import Descent
+from .errors import InputError
 from .fleet.crew import Crew, LocalCrew
-from .fleet.schedule import Modelled, Schedule
+from .fleet.schedule import NEVER_NS, Modelled, Schedule
 from .fleet.virtual import VirtualFleet
 from .observer import Print
 from .parts import Parts, employer, prepare
 from .trace.schema import REFUSED, USED, WASTED
 from .trace.writer import Sink, Writer
+
+MOST = 2**16 - 1  # workers, by the header of messages
 
 
 @dataclass(frozen=True)
@@ -154,19 +158,30 @@ class Simulation:
         crew: Crew | None = None,
         schedule: Schedule | None = None,
     ) -> None:
+        if config.workers.count > MOST:
+            raise InputError(
+                f"workers.count: {config.workers.count} is more than the {MOST} workers that messages can "
+                "name; without numerics (--timing-only), update.mode all, first and async can have more"
+            )
         self.config, self.parts = config, parts or prepare(config)
         layout, workers = self.parts.layout, config.workers.count
         self.task_ns = task_time_ns(config, self.parts)
         self.schedule = schedule or Modelled(config, self.task_ns, layout.reply_bytes)
         crew = crew or LocalCrew(layout, workers, employer(config, self.parts))
-        until_ns = 0 if config.stop.seconds is None else round(1e9 * config.stop.seconds)
+        until_ns = NEVER_NS if config.stop.seconds is None else round(1e9 * config.stop.seconds)
         self.fleet = VirtualFleet(layout, workers, crew, self.schedule, until_ns)
 
     def run(self, trace: Sink | None = None, say: Print | None = None) -> tuple[Descent, Result]:
         """Descend, with a trace or without."""
         tally = Tally(trace)
         descent = Descent(
-            self.config, self.parts, self.fleet, tally, say or (lambda line: None), time.perf_counter_ns
+            self.config,
+            self.parts,
+            self.fleet,
+            tally,
+            say or (lambda line: None),
+            time.perf_counter_ns,
+            self.fleet.crew.numerics,
         )
         reason = descent.run()
         return descent, self._result(descent, reason, tally.t_update_ns)
@@ -220,14 +235,24 @@ def processor_ns(config: Config, arrivals: int, updates: int) -> int:
     return round(1e9 * (task_s * arrivals + machine.update_s * updates))
 
 
-def without_numerics(config: Config, parts: Parts, trace: Writer | None = None) -> Result:
-    """Only the times of a run, if nothing else tells them: `timing_only.can`."""
+def without_numerics(
+    config: Config,
+    parts: Parts,
+    trace: Writer | None = None,
+    watch: Callable[[timing_only.TimingOnly], None] = lambda run: None,
+) -> Result:
+    """Only the times of a run, if nothing else tells them: `timing_only.can`.
+
+    `watch` is given the run before it starts, and may interrupt it.
+    """
     layout, task_ns = parts.layout, task_time_ns(config, parts)
     body, size = layout.gradient_bytes, layout.task_bytes
-    done = timing_only.TimingOnly(config, task_ns, layout.reply_bytes, body, size - body).run(trace)
+    run = timing_only.TimingOnly(config, task_ns, layout.reply_bytes, body, size - body)
+    watch(run)
+    done = run.run(trace)
     return Result(
         reason=done.reason,
-        failed=False,
+        failed=run.interrupted,
         updates=done.updates,
         seconds=done.seconds,
         target_s=math.inf,

@@ -13,7 +13,6 @@ import numpy as np
 
 from . import stragglers
 from .config import Config
-from .coordinator import TICK_NS
 from .errors import InputError
 from .fleet.schedule import make_events
 from .kernels import rounds
@@ -107,6 +106,8 @@ class TimingOnly:
 
     Attributes
     ----------
+    interrupted : bool
+        Set from outside, it ends the run where it is.
     events : Events
         The clock.
     rounds : Rounds
@@ -125,6 +126,7 @@ class TimingOnly:
         n, update, stop, trace = config.workers.count, config.update, config.stop, config.trace
         create(update, n)  # checks the count
         self.config, self._task_ns = config, task_ns
+        self.interrupted = False
         self._bytes = reply_bytes, body_bytes + own_bytes
         self._model = stragglers.create(config.stragglers, config.seed, n)
         self.events = make_events(config, reply_bytes)
@@ -140,7 +142,6 @@ class TimingOnly:
             waste=update.late == "waste",
             updates=stop.updates,
             until_ns=None if stop.seconds is None else round(1e9 * stop.seconds),
-            tick_ns=TICK_NS,
             every={"all": 1, "sampled": trace.sample, "none": 0}[trace.arrivals],
             room=ROOM,
         )
@@ -155,7 +156,7 @@ class TimingOnly:
         """
         self._t_update_ns = [np.zeros(1, np.int64)]
         start_s = time.perf_counter()
-        while (why := self.rounds.run(ROOM)) != rounds.DONE:
+        while not self.interrupted and (why := self.rounds.run(ROOM)) != rounds.DONE:
             if why == rounds.DRY:
                 self._draw()
             elif why == rounds.STUCK:
@@ -195,12 +196,14 @@ class TimingOnly:
     def _times(self) -> Times:
         loop, clock, stop = self.rounds, self.events, self.config.stop
         used, wasted, drained = loop.outcomes
-        enough = stop.updates is not None and loop.version >= stop.updates
+        reason = f"{stop.seconds:g} s" if stop.seconds is not None else ""
+        if stop.updates is not None and loop.version >= stop.updates:
+            reason = f"{loop.version} updates"
         intervals = np.diff(np.concatenate(self._t_update_ns))
         return Times(
-            reason=f"{loop.version} updates" if enough else f"{stop.seconds:g} s",
+            reason="interrupted" if self.interrupted else reason,
             updates=loop.version,
-            seconds=1e-9 * loop.stopped_ns,
+            seconds=1e-9 * (clock.now_ns if self.interrupted else loop.stopped_ns),
             arrivals=clock.arrived,
             used=used,
             wasted=wasted,

@@ -3,12 +3,33 @@
 from __future__ import annotations
 
 import heapq
+from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+from hypothesis import strategies as st
 from pdcode.kernels.events import Events
 
 LAST = 2**62 - 1  # ns: the end of time
+
+SPANS = st.sampled_from([0, 0, 1, 3, 10, 1000])  # few values, so that there are ties
+OPTIONS = st.fixed_dictionaries(
+    {
+        "workers": st.integers(1, 40),
+        "bytes_up": st.integers(0, 30),
+        "bandwidth": st.sampled_from([1e9, 3e8, 1e12]),
+        "latency_ns": SPANS,
+        "arrival_ns": SPANS,
+        "dispatch_ns": SPANS,
+        "update_ns": SPANS,
+        "half_duplex": st.booleans(),
+        "tree": st.booleans(),
+        "fanout": st.integers(1, 5),
+        "segment": st.integers(1, 40),
+    }
+)
+COLUMNS = ("t_dispatch_ns", "t_start_ns", "t_compute_ns", "t_send_ns")
 
 
 def after(*times: int) -> int:
@@ -49,6 +70,7 @@ class PlainEvents:
         self._ingress, self._egress = 0, 0 if half_duplex else 1  # which link each direction uses
         self._free = [0, 0]  # when the links are free
         self._heap: list[tuple[int, int, int]] = []
+        self._inbox: deque[tuple[int, int]] = deque()  # half duplex: when they passed the link, worker
         self._number = [-1] * workers  # of each worker's dispatch
         self.t_dispatch_ns, self.t_start_ns, self.t_compute_ns, self.t_send_ns = (
             [0] * workers for _ in range(4)
@@ -61,8 +83,11 @@ class PlainEvents:
     def outstanding(self) -> int:
         return self.dispatched - self.arrived
 
-    def leave(self, busy_ns: int) -> int:
-        """Occupy the egress link; return when the bytes are at the other end."""
+    def leave(self, tasks: int, busy_ns: int) -> int:
+        """Work on tasks, then occupy the egress link; return when the bytes are at the other end."""
+        self.now_ns = after(self.now_ns, tasks * self.dispatch_ns)
+        while self._egress == 0 and self._heap and max(self._free[0], self._heap[0][0]) < self.now_ns:
+            self._inbox.append(self._admit())  # the link would be idle until the processor has done
         self._free[self._egress] = after(max(self._free[self._egress], self.now_ns), busy_ns)
         self.egress_ns = after(self.egress_ns, busy_ns)
         return after(self._free[self._egress], self.latency_ns)
@@ -75,20 +100,17 @@ class PlainEvents:
         body_bytes: int,
         own_bytes: int,
     ) -> None:
-        begin_ns, there = self.now_ns, []
-        if self.tree and len(workers) > 1:
-            fanout = min(self.fanout, len(workers))
-            self.now_ns = after(begin_ns, len(workers) * self.dispatch_ns)
-            level_ns = self.leave(min(fanout * self.on_link(body_bytes), LAST))
-            deeper_ns = self.latency_ns + fanout * self.on_link(min(body_bytes, self.segment))
-            for i in range(len(workers)):
-                body_there = after(level_ns, (depth(i, fanout) - 1) * deeper_ns)
-                there.append(max(body_there, self._own(own_bytes)))
-        else:
-            for _ in workers:
-                self.now_ns = after(self.now_ns, self.dispatch_ns)
-                there.append(self.leave(self.on_link(body_bytes + own_bytes)))
-        for worker, start_ns, compute, delay in zip(workers, there, compute_ns, delay_ns, strict=True):
+        begin_ns, whole = self.now_ns, not (self.tree and len(workers) > 1)
+        ready = level_ns = deeper_ns = 0  # a star has no levels, and works on each task when it leaves
+        fanout = min(self.fanout, len(workers))
+        if not whole:
+            ready, size = fanout, min(body_bytes, self.segment)
+            level_ns = self.leave(fanout, min(fanout * self.on_link(body_bytes), LAST))
+            deeper_ns = self.latency_ns + fanout * self.on_link(size)
+        own_ns = self.on_link(own_bytes + whole * body_bytes)
+        for i, (worker, compute, delay) in enumerate(zip(workers, compute_ns, delay_ns, strict=True)):
+            body_there_ns = after(level_ns, (depth(i, fanout) - 1) * deeper_ns)
+            start_ns = max(body_there_ns, self.leave(int(i >= ready), own_ns))
             self.t_dispatch_ns[worker], self.t_start_ns[worker] = begin_ns, start_ns
             self.t_compute_ns[worker] = after(start_ns, int(compute))
             self.t_send_ns[worker] = -1 if delay < 0 else after(self.t_compute_ns[worker], int(delay))
@@ -97,27 +119,29 @@ class PlainEvents:
             if delay >= 0:
                 self._reply(worker)
 
-    def _own(self, size: int) -> int:
-        """A worker's own part, which follows the body through the link, whatever the processor does."""
-        busy_ns = self.on_link(size)
-        self._free[self._egress] = after(self._free[self._egress], busy_ns)
-        self.egress_ns = after(self.egress_ns, busy_ns)
-        return after(self._free[self._egress], self.latency_ns)
-
     def _reply(self, worker: int) -> None:
         reach_ns = after(self.t_send_ns[worker], self.latency_ns)
         heapq.heappush(self._heap, (reach_ns, self._number[worker], worker))
 
+    def _passed_ns(self) -> int:
+        """When the next reply will have passed the link."""
+        return after(max(self._free[self._ingress], self._heap[0][0]), self.up_ns)
+
+    def _admit(self) -> tuple[int, int]:
+        """The next reply passes the link."""
+        self._free[self._ingress] = self._passed_ns()
+        _, _, worker = heapq.heappop(self._heap)
+        self.ingress_ns = after(self.ingress_ns, self.up_ns)
+        return self._free[self._ingress], worker
+
     def pop(self, limit_ns: int = LAST) -> int:
         limit_ns = min(limit_ns, LAST)
-        if self._heap:
-            reach_ns, _, worker = self._heap[0]
-            free_ns = after(max(self._free[self._ingress], reach_ns), self.up_ns)
-            if (t_recv_ns := max(free_ns, self.now_ns)) <= limit_ns:
-                heapq.heappop(self._heap)
-                self._free[self._ingress], self.t_recv_ns = free_ns, t_recv_ns
-                self.ingress_ns = after(self.ingress_ns, self.up_ns)
-                self.now_ns = after(t_recv_ns, self.arrival_ns)
+        if self._inbox or self._heap:
+            passed_ns = self._inbox[0][0] if self._inbox else self._passed_ns()
+            if max(passed_ns, self.now_ns) <= limit_ns:
+                passed_ns, worker = self._inbox.popleft() if self._inbox else self._admit()
+                self.t_recv_ns = max(passed_ns, self.now_ns)
+                self.now_ns = after(self.t_recv_ns, self.arrival_ns)
                 self.arrived += 1
                 return worker
         if limit_ns < LAST:
@@ -125,7 +149,7 @@ class PlainEvents:
         return -1
 
     def recall(self, worker: int) -> None:
-        self.t_send_ns[worker] = self.now_ns
+        self.t_send_ns[worker] = max(self.now_ns, self.t_compute_ns[worker])
         self._reply(worker)
 
     def step(self) -> None:
@@ -135,3 +159,14 @@ class PlainEvents:
 def both(made: dict[str, Any]) -> tuple[Any, PlainEvents]:
     """The compiled clock and its twin."""
     return Events(**made), PlainEvents(**made)
+
+
+def send(clock: Any, workers: list[int], compute: Any, delay: Any, body: int = 0, own: int = 0) -> None:
+    count = len(workers)
+    clock.send(
+        np.array(workers, np.int32),
+        np.broadcast_to(np.asarray(compute, np.int64), count).copy(),
+        np.broadcast_to(np.asarray(delay, np.int64), count).copy(),
+        body,
+        own,
+    )

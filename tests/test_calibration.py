@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import traces
 
-from pdcode import calibration, costs, parts
+from pdcode import calibration, costs, parts, stragglers
 from pdcode.bench import machine as bench
 from pdcode.calibration import Times
-from pdcode.config import Config, Link, Machine
+from pdcode.config import Config, Link, Machine, Stragglers
 from pdcode.configfile import resolve
 from pdcode.errors import InputError
 from pdcode.trace import Trace, Writer
@@ -139,6 +139,22 @@ def test_costs_of_a_trace_are_loaded(tmp_path: Path) -> None:
     loaded = costs.load(str(tmp_path / "t.h5"), Config())
     assert (loaded.machine, loaded.link) == calibration.fit(trace, made_of.problem, made_of.layout)
     assert msgspec.structs.replace(loaded, machine=Machine(), link=Link()) == Config()
+
+
+def test_a_trace_is_known_by_its_content_and_costs_what_its_stragglers_expect(tmp_path: Path) -> None:
+    """A what-if costs base and delays; both have to mean the same base."""
+    config, made_of = made()
+    trace = record(tmp_path / "t.trace", config, made_of, 3, 30)
+    loaded = costs.load(str(trace.path), config, base="low")
+    assert loaded.machine.task_s == 0
+    made_ns = costs.task_ns(loaded, made_of.problem, made_of.layout)
+    assert made_ns == pytest.approx(stragglers.base_ns(trace), abs=1)
+    model = stragglers.create(Stragglers(kind="trace", path=str(trace.path), draw="replay"), 1, 4)
+    rows = trace.arrivals
+    mine = rows["worker"] == 2
+    took = (rows["t_send_ns"] - rows["t_start_ns"])[mine][np.argsort(rows["task"][mine])]
+    delays = stragglers.delays_ns(model, [2], [0], len(took), [made_ns])[0]
+    np.testing.assert_allclose(made_ns + delays, took, rtol=0, atol=2)
 
 
 def test_two_sizes_tell_fixed_costs_from_those_of_flops_and_bytes() -> None:

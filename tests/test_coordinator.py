@@ -175,6 +175,26 @@ def test_steps_are_damped_by_the_staleness_of_their_payloads() -> None:
     assert norms[1][1] == pytest.approx(norms[0][1] / 2)  # the second is one version late
 
 
+def test_an_update_is_there_when_its_step_is_done() -> None:
+    """So it is recorded then, and the observer sees it then."""
+    made, asked = coordinator([10, 10], mode="all"), list[tuple[int, int]]()
+    fleet = made.fleet
+    assert isinstance(fleet, ScriptedFleet)
+
+    def stepped() -> None:
+        fleet._now_ns += 3 * MS
+
+    def observe(now_ns: int, coordinator: Coordinator) -> str:
+        asked.append((coordinator.version, now_ns))
+        return "enough" if coordinator.version == 3 else ""
+
+    fleet.stepped = stepped  # type: ignore[method-assign]
+    made.run(observe)
+    assert [row["t_ns"] for row in made.trace.updates] == [13 * MS, 26 * MS, 39 * MS]
+    assert [dict(reversed(asked))[version] for version in range(4)] == [0, 13 * MS, 26 * MS, 39 * MS]
+    assert made.t_stop_ns == 39 * MS
+
+
 def test_tasks_in_flight_together_have_disjoint_rows() -> None:
     made = coordinator([1] * 8, mode="all")
     run(made, 10)

@@ -121,6 +121,13 @@ def test_time_of_a_task_is_its_fixed_part_and_its_flops_at_the_rate() -> None:
     assert costs.task_ns(config, made_of.problem, made_of.layout) == round(expected)
 
 
+def test_tasks_take_no_longer_than_any_clock_holds() -> None:
+    config, made_of = made(machine={"task_s": 1e9, "flops_per_s": 1.0})
+    assert costs.task_ns(config, made_of.problem, made_of.layout) == 10**18
+    with pytest.raises(InputError, match=r"machine\.flops_per_s: .*1e-300"):
+        resolve({**SMALL, "machine": {"flops_per_s": 1e-300}})
+
+
 def test_keys_of_a_file_replace_those_of_the_configuration(tmp_path: Path) -> None:
     path = tmp_path / "costs.toml"
     path.write_text("[link]\nlatency_s = 1e-3\nhalf_duplex = true\n")

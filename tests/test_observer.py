@@ -152,6 +152,6 @@ def test_costly_measurements_become_rare(problem: problems.Problem) -> None:
     for tick in range(1001):  # 10 s; each measurement takes 0.1 s
         now_ns = tick * S // 100
         made = state(problem, tick)
-        made.fleet.now_ns = lambda now_ns=now_ns: now_ns + S // 10
+        made.fleet.now_ns = iter((now_ns, now_ns + S // 10)).__next__
         watch(now_ns, made)
     assert len(rows.measured) == 6

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import os
+import sys
 import tomllib
 from pathlib import Path
 
@@ -16,7 +19,7 @@ from pdcode.planning.goal import Goal
 from pdcode.planning.phase import Grid
 from pdcode.planning.plan import Plan, search
 from pdcode.planning.processes import Pool
-from pdcode.planning.trials import Score
+from pdcode.planning.trials import Outcome, Score, score
 
 JOB = """
 [problem]
@@ -76,6 +79,15 @@ def test_a_plan(job, capsys):
     assert main(["plan", "job.toml", *QUICK, "-o", "job.toml"]) == 2
     assert "would overwrite the configuration" in capsys.readouterr().err
     assert job.read_text(encoding="utf-8") == JOB
+
+
+def test_a_plan_of_which_nobody_reads_the_lines_is_written(job, monkeypatch):
+    reads, writes = os.pipe()
+    os.close(reads)
+    with monkeypatch.context() as patch, os.fdopen(writes, "w", encoding="utf-8") as broken:
+        patch.setattr(sys, "stdout", broken)
+        assert main(["plan", "job.toml", *QUICK]) == 0
+    assert configfile.load("results/job.plan.toml")[0].stop.loss == 1.5
 
 
 def test_waiting_for_slow_workers_is_beaten_by_far_and_the_users_own_stays():
@@ -175,6 +187,8 @@ def test_a_map(job, capsys):
     text = capsys.readouterr().out
     assert "4 of 4 cells" in text
     assert "100 kB/s" in text
+    assert text.count("genie ×") == 5  # in each cell, and what it means
+    assert "genie ×: the first's time over the genie's, who knows all delays" in " ".join(text.split())
     assert "figure: results/job.map.png" in text
     data = Path("results/job.map.png").read_bytes()
     assert data.startswith(b"\x89PNG")
@@ -221,6 +235,26 @@ def test_who_is_first_in_a_cell():
     nobody = cell(("a", 2.0, False), ("b", 3.0, False))
     assert (nobody.winner, chart.lead(nobody)) == ("", "")
     assert chart.lead(cell(("a", 1.0, True), ("b", 25.4, True))) == "25×"
+
+
+def test_a_cell_tells_the_multiple_of_the_genie_in_the_figure_too(tmp_path):
+    def scored(seconds: float, *genie_s: float) -> Score:
+        return score(
+            [Outcome(seconds, seconds, seconds, 0.1, genie_s=each) for each in genie_s], len(genie_s)
+        )
+
+    first = phase.Cell(1e6, 1.0, [("a", scored(2.0, 1.0, 1.6)), ("b", scored(3.0, 0.1, 0.1))])
+    assert first.genie == pytest.approx(1.625)
+    assert chart.genie(first) == "genie ×1.62"
+    without = phase.Cell(1e6, 0.0, [("a", scored(2.0, math.inf)), ("b", scored(3.0, 1.0))])
+    nobody = phase.Cell(1e6, 2.0, [("a", scored(math.inf, 1.0))])
+    unknown = phase.Cell(1e6, 0.0, [("a", Score(2.0, True, 0.1, ()))])
+    assert [chart.genie(cell) for cell in (without, nobody, unknown)] == ["", "", ""]
+    grid = Grid((1e6,), (0.0, 1.0, 2.0))
+    chart.draw([first, without, nobody], grid, ["a", "b"], "title", "delays", tmp_path / "map.svg")
+    drawn = (tmp_path / "map.svg").read_text(encoding="utf-8")
+    assert drawn.count("<!-- genie ×1.62 -->") == 1
+    assert "<!-- genie ×: -->" in drawn
 
 
 def test_a_scheme_moves_into_a_cell_with_all_else_as_it_was():

@@ -11,7 +11,7 @@ from rich.console import Console
 from pdcode import configfile
 from pdcode.planning import ranking, table
 from pdcode.planning.halving import Ranking, Rung
-from pdcode.planning.ranking import Interval, interval
+from pdcode.planning.ranking import Interval, interval, share_interval
 from pdcode.planning.space import DRAWN, OWN, Candidate
 from pdcode.planning.trials import Outcome, Score, score
 
@@ -41,6 +41,38 @@ def test_an_interval_by_hand():
     assert math.isnan(interval([]).mean)
     assert math.isnan(interval([1.0, math.inf]).mean)
     assert math.isnan(interval([1.0, 0.0]).mean)
+
+
+def test_an_interval_of_shares_by_hand():
+    # mean 0.2, deviation 0.1, t(0.975, 2) = 4.302653; what is below 0 or above 1 is cut off
+    half = 0.1 * 4.302653 / math.sqrt(3)
+    found = share_interval([0.1, 0.2, 0.3])
+    assert (found.mean, found.low, found.high) == pytest.approx((0.2, 0.0, 0.2 + half), rel=1e-6)
+    found = share_interval([0.5, 0.6, 0.7])
+    assert (found.low, found.high) == pytest.approx((0.6 - half, 0.6 + half), rel=1e-6)
+    assert share_interval([0.9, 1.0]).high == 1.0
+    assert share_interval([0.0, 0.0]) == Interval(0.0, 0.0, 0.0)
+    assert not share_interval([0.3]).known
+
+
+def test_all_that_is_counted_has_its_interval():
+    def line(*outcomes: Outcome) -> ranking.Line:
+        return ranking.rank([candidate(OWN)], [list(outcomes)])[0]
+
+    few, many = outcome(1.0, updates=100, bytes_up=0, bytes_down=20), outcome(2.0, updates=400, bytes_down=20)
+    both = line(few, many)
+    half = 12.7062047 * math.log(4) / 2  # t(0.975, 1) times deviation over √2, of two logarithms
+    found = both.between("updates")
+    assert (found.mean, found.low, found.high) == pytest.approx(
+        (200, 200 * math.exp(-half), 200 * math.exp(half)), rel=1e-6
+    )
+    assert both.between("bytes_down") == Interval(*[pytest.approx(20)] * 3)
+    assert not both.between("bytes_up").known  # 0 has no logarithm
+    assert both.wasted == Interval(0.0, 0.0, 0.0)
+    assert not line(few).between("updates").known
+    missed = line(few, outcome(math.inf, 9.0, updates=400, wasted=0.5))  # it would have taken more
+    assert not missed.between("updates").known
+    assert missed.wasted.known
 
 
 def test_ratios_are_paired_by_seed():
@@ -114,10 +146,48 @@ def test_the_score_of_several_seeds():
     assert diverged.key == (math.inf, True, math.inf)
 
 
-def printed(lines, seeds, rankings=()) -> str:
+def printed(lines, seeds, rankings=(), width=110) -> str:
     file = io.StringIO()
-    table.show(lines, seeds, rankings, Console(file=file, width=110, highlight=False, markup=False))
+    table.show(lines, seeds, rankings, Console(file=file, width=width, highlight=False, markup=False))
     return file.getvalue()
+
+
+def test_intervals_stand_under_what_they_are_of():
+    def outcomes(*factors: float) -> list[Outcome]:
+        return [
+            outcome(
+                1.1 * factor, updates=round(9000 * factor), bytes_up=round(990_000 * factor),
+                bytes_down=round(2e9 * factor), wasted=0.1 * factor, genie_s=0.001,
+            )
+            for factor in factors
+        ]  # fmt: skip
+
+    lines = ranking.rank([candidate(OWN)], [outcomes(1.0, 1.1, 1.21)])
+    text = printed(lines, (1, 2, 3))
+    heads, _, first, second, *_ = text.splitlines()
+    # ln 1.1 is the deviation; 4.302653 / √3 times that is ln 1.2671
+    for name, median, bounds in (
+        ("time to it", "1.21 s", "955 ms – 1.53 s"),
+        ("updates", "9,900", "7.81k – 12.5k"),
+        ("up", "1.09 MB", "0.86 – 1.38 MB"),
+        ("down", "2.20 GB", "1.74 – 2.79 GB"),
+        ("wasted", "11.0 %", "8.4 – 14 %"),
+    ):
+        edge = f"{heads} ".index(f" {name} ") + 1 + len(name)
+        assert first[:edge].endswith(f" {median}")
+        assert second[:edge].endswith(f" {bounds}")
+    assert "medians over the 95 % intervals of their means" in " ".join(text.split())
+    narrow = printed(lines, (1, 2, 3), width=80)
+    assert max(map(len, narrow.splitlines())) <= 80
+    assert "\n   up 1.09 MB (0.86 – 1.38 MB), down 2.20 GB (1.74 – 2.79 GB)\n" in narrow
+    for word in ("9,900", "7.81k – 12.5k", "8.4 – 14 %"):
+        assert word in narrow
+    alone = printed(ranking.rank([candidate(OWN)], [outcomes(1.0)]), (1,))
+    assert "95 %" not in alone
+    alone = printed(ranking.rank([candidate(OWN)], [outcomes(1.0)]), (1,), width=80)
+    assert "\n   up 990 kB, down 2.00 GB\n" in alone
+    wild = ranking.rank([candidate(OWN)], [outcomes(1.0, 2.0)])
+    assert "  0.02 – 114 MB" in printed(wild, (1, 2))  # √2 · 990 kB, by and times e^4.403
 
 
 def test_the_table():
@@ -156,6 +226,14 @@ def test_the_table():
     missed = printed(ranking.rank(finalists, [[own[0], outcome(math.inf, 9.0)], good]), (1, 2))
     assert "1 of 2: 0.2" in missed
     assert "< 0.21×" in missed
+
+
+def test_a_cell_that_is_too_long_takes_the_room_to_its_left():
+    cells = "1", "yours", "5 of 5: diverged" * 2, "1", "", "123.4k – 1,234.5k", "u", "d", "w"
+    line = table.row(True, *cells)
+    assert line.split() == " ".join(cells).split()
+    assert line[:64].endswith(cells[5])
+    assert len(line) == sum(table.WIDTHS)
 
 
 def test_verdicts_of_a_rung():

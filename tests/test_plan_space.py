@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from pdcode import configfile, parts
+from pdcode import configfile, parts, run
 from pdcode.errors import InputError
 from pdcode.planning import space, winner
 from pdcode.planning.goal import Goal
@@ -155,6 +155,24 @@ def test_the_winner_ends_at_the_goal_and_spares_the_users_traces(tmp_path):
     preset = configfile.resolve({}, [*SMALL[:1], "workers.count=4", "scheme.preset=default", "stop.loss=1"])
     (line,) = rank([Candidate(OWN, 1.0, preset)], [[reached(1.0)]])
     assert winner.config_of(line, preset, Goal("loss", 1.0)).scheme.preset is None
+
+
+def test_rows_that_all_workers_had_are_asked_for_by_name(tmp_path):
+    sets = [
+        "problem.kind=least-squares", "problem.data=synthetic", "problem.samples=10", "code.blocks=4",
+        "workers.count=9", "stop.updates=5",
+    ]  # fmt: skip
+    for shards, written in (("auto", "replicated"), ("replicated", "replicated")):
+        user = configfile.resolve({}, [*sets, f"problem.shards={shards}"])
+        (line,) = rank([Candidate(OWN, 1.0, user)], [[reached(1.0)]])
+        config = winner.config_of(line, user, Goal("loss", 0.1))
+        assert config.problem == msgspec.structs.replace(user.problem, shards=written)
+        winner.write(tmp_path / "plan.toml", config, [])
+        again = configfile.load(tmp_path / "plan.toml")[0]
+        assert run.prepare_ranks(again, "plan.toml").source.dealt(9) == 9 * 8
+    enough = configfile.resolve({}, [*sets, "workers.count=8"])
+    (line,) = rank([Candidate(OWN, 1.0, enough)], [[reached(1.0)]])
+    assert winner.config_of(line, enough, Goal("loss", 0.1)).problem == enough.problem
 
 
 def test_where_the_winner_is_written(tmp_path, monkeypatch):

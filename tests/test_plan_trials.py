@@ -117,6 +117,13 @@ def test_the_bar_ends_a_trial(monkeypatch):
     assert (cut.mean, cut.reached) == (math.inf, False)
 
 
+def test_data_are_read_once_for_all_descents():
+    first = trials.source(config())
+    assert trials.source(config("seed=5", "optimizer.rate=0.1")) is first
+    other = trials.source(config("problem.test_fraction=0.5"))
+    assert other.rows < first.rows
+
+
 def test_how_many_updates_a_descent_may_take():
     assert trials.most_updates(config("update.mode=async")) == trials.ARRIVALS
     assert trials.most_updates(config("update.mode=all")) == trials.ARRIVALS // 4

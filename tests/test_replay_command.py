@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import h5py
@@ -18,10 +18,12 @@ from hypothesis import strategies as st
 from pdcode import Trace, configfile, parts
 from pdcode.__main__ import main
 from pdcode.descent import Descent, close_trace, open_trace
+from pdcode.fleet.base import Arrival
 from pdcode.fleet.crew import LocalCrew
 from pdcode.fleet.schedule import Durations
 from pdcode.fleet.virtual import VirtualFleet
 from pdcode.replay import Difference, remake
+from pdcode.simulate import clocked
 from pdcode.simulation import Simulation
 from pdcode.trace.schema import ARRIVALS, DRAINED, REFUSED, USED, WASTED
 
@@ -96,7 +98,8 @@ def test_a_run_is_the_same_to_the_last_bit(
     assert main(["replay", str(trace.path)]) == 0
     out = capsys.readouterr().out
     assert f": {rows} arrivals, {trace.counters['version']} updates and {trace.progress.rows} rows" in out
-    assert "identical to the last bit: every row, theta" in out
+    assert "identical to the last bit: theta, the optimizer's state and the counters, and every row" in out
+    assert "every row but its times, which are those of the machine" in out
     assert how == "at-once" or rows >= 4
 
 
@@ -159,7 +162,8 @@ def test_an_altered_value_is_named(runs: dict[str, Path], how: str, key: str, da
     found = difference(altered(runs[how], change))
     assert found.arrival == row
     assert f"arrival {row} of {len(old)}, counted from 0, is the first that differs" in str(found)
-    assert key in str(found)
+    moved = key == "status" and old[row] == DRAINED  # where the stop is the clock's, it is taken from these
+    assert ("applied_version" if moved and key not in str(found) else key) in str(found)
 
 
 @MANY
@@ -241,6 +245,8 @@ def test_arrivals_of_one_time_are_told_apart_by_what_follows(tmp_path: Path) -> 
         ("t_dispatch_ns", 20 * MS, "at most t_recv_ns"),
         ("t_start_ns", 20 * MS, "at most t_compute_ns"),
         ("t_compute_ns", 20 * MS, "at most t_send_ns"),
+        ("t_dispatch_ns", -20 * MS, "at least t_decoded_ns"),
+        ("t_start_ns", -20 * MS, "at least t_send_ns"),
     ],
 )
 def test_times_that_cannot_be_are_named(runs: dict[str, Path], key: str, move: int, limit: str) -> None:
@@ -251,6 +257,43 @@ def test_times_that_cannot_be_are_named(runs: dict[str, Path], key: str, move: i
     assert found.arrival == 20
     line = next(line for line in str(found).splitlines() if line.split()[0] == key)
     assert limit in line
+
+
+def test_a_delay_that_ends_early_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.h5"
+    virtual(path, SHIFTED)
+    with h5py.File(path, "r+") as file:
+        file.attrs["clock"] = "real"
+    assert main(["replay", str(path)]) == 0
+
+    def change(columns: dict[str, np.ndarray]) -> None:
+        columns["t_send_ns"][7] -= 1
+
+    found = difference(altered(path, change))
+    assert found.arrival == 7
+    assert "at least t_compute_ns and the injected delay" in str(found)
+
+
+@pytest.mark.parametrize(
+    ("table", "by", "limit"),
+    [
+        ("updates", -1, "at least t_decoded_ns"),
+        ("updates", 20 * MS, "at most t_decoded_ns"),
+        ("progress", -9 * MS, "at least t_recv_ns"),
+        ("progress", 20 * MS, "at most "),
+    ],
+)
+def test_times_of_the_rest_that_cannot_be_are_named(
+    runs: dict[str, Path], table: str, by: int, limit: str
+) -> None:
+    def change(columns: dict[str, np.ndarray]) -> None:
+        columns["t_ns"][3] += by
+
+    trace = Trace(runs["waste"])
+    found = difference(altered(runs["waste"], change, table))
+    version = int(getattr(trace, table)["version"][3])
+    assert found.arrival == np.flatnonzero(trace.arrivals["applied_version"] == version - 1)[-1]
+    assert limit in next(line for line in str(found).splitlines() if line.split()[0] == "t_ns")
 
 
 @pytest.mark.parametrize("key", ["version", "n_used", "captured", "step_norm"])
@@ -372,31 +415,154 @@ def test_a_worker_that_raised_is_no_difference_unless_it_replied(
     assert "No payload is to be had: worker 2 raises at task 3" in str(found)
 
 
-@pytest.mark.parametrize(
-    "stragglers",
-    [
-        ["stragglers.kind=shifted-exponential", "stragglers.mean_s=0.001", "stragglers.shift_s=0.001"],
-        ["stragglers.kind=slow-set", "stragglers.slow=[1]", "stragglers.slowdown=5"],
-        ["stragglers.kind=shifted-exponential", "stragglers.mean_s=0.001", "stragglers.dead=[3]", *FIRST],
-    ],
-)
-def test_a_run_on_the_virtual_clock_is_the_same(tmp_path: Path, stragglers: list[str]) -> None:
-    path = tmp_path / "a.h5"
-    sets = [*SMALL, "workers.count=4", f"trace.path={path}", *stragglers]
+def virtual(path: Path, overrides: list[str], interrupt_ns: int | None = None, close: bool = True) -> Path:
+    """The trace of a run on the virtual clock, as `pdcode simulate` writes it."""
+    sets = ["workers.count=4", *SMALL, f"trace.path={path}", "trace.progress_s=0.004", *overrides]
     simulation = Simulation(configfile.resolve({}, sets))
-    trace = open_trace(simulation.config, "", simulation.parts, simulation.fleet, clock="virtual")
-    descent, _ = simulation.run(trace)
-    close_trace(trace, descent)
-    assert main(["replay", str(path)]) == 0
-    delays_ns = Trace(path).arrivals["injected_delay_ns"]
-    row = int(np.argmax(delays_ns))
+    fleet = simulation.fleet
+    trace = open_trace(
+        simulation.config, "", simulation.parts, fleet, clock="virtual", task_ns=simulation.task_ns
+    )
+    if interrupt_ns is not None:
+        arrivals = fleet.arrivals
+
+        def interrupted(timeout_ns: int) -> Sequence[Arrival]:
+            fleet.interrupted = fleet.interrupted or fleet.now_ns() >= interrupt_ns
+            return arrivals(timeout_ns)
+
+        fleet.arrivals = interrupted
+    with np.errstate(all="ignore"):
+        descent, result = simulation.run(trace)
+    if close:
+        close_trace(trace, descent, clocked(result))
+    else:
+        trace.flush(0)
+        trace._file.close()
+    return path
+
+
+SHIFTED = ["stragglers.kind=shifted-exponential", "stragglers.mean_s=0.001", "stragglers.shift_s=0.001"]
+VIRTUAL = {
+    "shifted": SHIFTED,
+    "slow": [
+        "stragglers.kind=slow-set", "stragglers.slow=[1]", "stragglers.slowdown=5", "link.half_duplex=true",
+    ],
+    "dead": [*SHIFTED, "stragglers.dead=[3]", *FIRST, "machine.update_s=0.0005"],
+    "waits": [*SHIFTED, "stragglers.dead=[3]", "update.mode=all", "stop.seconds=0.03"],
+    "seconds": [*SHIFTED, *FIRST, "stop.seconds=0.02", "machine.arrival_s=0.0003"],
+    "loss": [*SHIFTED, "stop.loss=2.3", "stop.updates=1000"],
+    "diverged": ["update.mode=all", "workers.count=1", "faults.nan_worker=0", "faults.nan_task=4"],
+    "none": ["stop.seconds=0.01", "machine.arrival_s=0"],
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def clocks(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Traces of runs on the virtual clock."""
+    folder = tmp_path_factory.mktemp("clocks")
+    made = {how: virtual(folder / f"{how}.h5", sets) for how, sets in VIRTUAL.items()}
+    made["interrupted"] = virtual(folder / "interrupted.h5", SHIFTED, interrupt_ns=11 * MS)
+    made["late"] = virtual(folder / "late.h5", [*SHIFTED, "stop.updates=4"], interrupt_ns=3 * MS)
+    made["killed"] = virtual(folder / "killed.h5", [*SHIFTED, *FIRST], close=False)
+    return made
+
+
+def test_a_run_on_the_virtual_clock_is_the_same_with_its_times(
+    clocks: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    for path in clocks.values():
+        assert main(["replay", str(path)]) == 0, path
+        out = capsys.readouterr().out
+        assert "every row with its times" in out
+        assert "not compared" not in out
+    kinds = [kind for path in clocks.values() for kind in Trace(path).faults["kind"].tolist()]
+    assert kinds.count("stop") == 3
+    assert any(-1 in Trace(path).arrivals["injected_delay_ns"] for path in clocks.values())
+
+
+TIMES = [key for key in ARRIVALS if key.startswith("t_")]
+
+
+@MANY
+@given(how=st.sampled_from([*VIRTUAL, "interrupted", "late", "killed"]), data=st.data())
+def test_of_a_virtual_run_every_altered_time_is_named(
+    clocks: dict[str, Path], how: str, data: st.DataObject
+) -> None:
+    arrivals = Trace(clocks[how]).arrivals
+    row = data.draw(st.integers(0, arrivals.rows - 1))
+    key = data.draw(st.sampled_from([*TIMES, "injected_delay_ns"]))
+    by = data.draw(st.sampled_from([1, -1, 1000, 10**9]))
 
     def change(columns: dict[str, np.ndarray]) -> None:
-        columns["injected_delay_ns"][row] += 1
+        columns[key][row] += by
 
-    found = difference(altered(path, change))
-    assert (found.arrival, "injected_delay_ns" in str(found)) == (row, True)
-    assert (-1 in delays_ns) == ("stragglers.dead=[3]" in stragglers)
+    found = difference(altered(clocks[how], change))
+    assert found.arrival == row
+    assert f"arrival {row} of {arrivals.rows}, counted from 0, is the first that differs" in str(found)
+    old = arrivals[key][row]
+    assert re.search(rf"\n  {key} +{old + by} +{old}\n", str(found))
+
+
+@pytest.mark.parametrize("how", ["shifted", "dead", "seconds", "killed"])
+def test_of_a_virtual_run_times_of_another_scale_are_named(clocks: dict[str, Path], how: str) -> None:
+    def arrivals(columns: dict[str, np.ndarray]) -> None:
+        for key in TIMES:
+            columns[key] *= 3
+
+    def others(columns: dict[str, np.ndarray]) -> None:
+        columns["t_ns"] *= 7
+
+    found = difference(altered(clocks[how], arrivals))
+    assert found.arrival == 0
+    assert all(key in str(found) for key in TIMES if key != "t_dispatch_ns")
+    for table in ("updates", "progress"):
+        assert "\n  t_ns " in str(difference(altered(clocks[how], others, table)))
+
+
+@pytest.mark.parametrize("table", ["updates", "progress"])
+def test_of_a_virtual_run_one_altered_time_of_the_rest_is_named(clocks: dict[str, Path], table: str) -> None:
+    def change(columns: dict[str, np.ndarray]) -> None:
+        columns["t_ns"][3] += 1
+
+    trace = Trace(clocks["dead"])
+    found = difference(altered(clocks["dead"], change, table))
+    version = int(getattr(trace, table)["version"][3])
+    led, leads = (np.flatnonzero(trace.arrivals["applied_version"] == version - by)[-1] for by in (1, 0))
+    assert led <= found.arrival < (leads if table == "progress" else led + 1)  # measured before the next step
+    time = int(getattr(trace, table)["t_ns"][3])
+    assert re.search(rf"\n  t_ns +{time + 1} +{time}\n", str(found))
+
+
+@pytest.mark.parametrize("name", ["t_stop_ns", "length_ns", "ingress_ns", "genie_s", "spent_evaluate_ns"])
+def test_of_a_virtual_run_an_altered_counter_is_named(clocks: dict[str, Path], name: str) -> None:
+    copy = shutil.copy(clocks["seconds"], clocks["seconds"].with_name("copy.h5"))
+    with h5py.File(copy, "r+") as file:
+        file["checkpoint"].attrs[name] += 1
+    assert f"\n  {name} " in str(difference(Path(copy)))
+
+
+def test_another_time_of_an_interruption_is_named(clocks: dict[str, Path]) -> None:
+    for by in (1, -1, -5 * MS, 10**9):
+
+        def change(columns: dict[str, np.ndarray], by: int = by) -> None:
+            columns["t_ns"] += by
+
+        difference(altered(clocks["interrupted"], change, "faults"))
+
+
+def test_times_that_hang_on_a_file_that_is_gone_are_not_compared(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    delays = tmp_path / "delays.csv"
+    delays.write_text("0.001,0.002\n" * 5)
+    path = virtual(tmp_path / "a.h5", ["stragglers.kind=trace", f"stragglers.path={delays}"])
+    assert main(["replay", str(path)]) == 0
+    assert "every row with its times" in capsys.readouterr().out
+    delays.unlink()
+    assert main(["replay", str(path)]) == 0
+    out = capsys.readouterr().out
+    assert "times and injected delays were not compared, as they cannot be made again: " in out
+    assert out.endswith("every row but its times\n")
 
 
 def test_delays_of_a_file_that_is_gone_are_not_compared(

@@ -248,3 +248,29 @@ def test_timing_only_has_the_times_of_the_whole_run(job: Path, capsys: Any, mode
     assert main(["show", str(paths[1])]) == 0
     assert main(["replay", str(paths[1])]) == 2
     assert main(["replay", str(paths[0])]) == 0
+
+
+def test_timing_only_takes_no_notice_of_a_loss(job: Path, capsys: Any) -> None:
+    path = job.with_name("times.h5")
+    common = ["simulate", str(job), "-o", str(path), "--timing-only", "--set", "update.mode=captured"]
+    assert main([*common, "--set", "stop.loss=10"]) == 0
+    trace = Trace(path)
+    assert trace.updates.rows == 40
+    assert trace.progress.rows == 0
+    assert "loss 10" not in capsys.readouterr().out
+    job.write_text(job.read_text().replace("updates = 40", "loss = 0.1"), encoding="utf-8")
+    for mode in ("captured", "all"):
+        assert main([*common, "--set", f"update.mode={mode}"]) == 2
+        assert "stop.updates: without numerics" in capsys.readouterr().err
+
+
+def test_measuring_does_not_wait_for_rank_0_s_virtual_work() -> None:
+    kept = Kept()
+    simulate(config("machine.arrival_s=0.01", "trace.progress_s=0.02", "update.mode=async"), trace=kept)
+    times = np.array([row[1] for row in kept.progresses])
+    assert np.diff(times).max() <= 0.035e9
+
+
+def test_more_workers_than_messages_can_name(job: Path, capsys: Any) -> None:
+    assert main(["simulate", str(job), "-n", "70000"]) == 2
+    assert "workers.count: 70000" in capsys.readouterr().err

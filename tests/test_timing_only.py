@@ -134,13 +134,38 @@ def test_dead_workers_answer_when_the_run_is_over() -> None:
     late = sink.whole("arrivals", "injected_delay_ns") == -1
     assert sink.whole("arrivals", "worker")[late].tolist() == [1, 3]
     assert sink.whole("arrivals", "status")[late].tolist() == [2, 2]
-    assert (sink.whole("arrivals", "t_send_ns")[late] >= 1e9 * times.seconds).all()
+    assert (sink.whole("arrivals", "t_send_ns")[late] >= round(1e9 * times.seconds)).all()
 
 
 def test_a_run_that_waits_for_a_dead_worker_ends_in_time() -> None:
     _, times = compare([*MIXED, "stragglers.dead=[3]", "update.mode=all", "stop.seconds=0.5"])
     assert (times.seconds, times.updates, times.reason) == (0.5, 0, "0.5 s")
     assert times.arrivals == 9
+
+
+@pytest.mark.parametrize("mode", ["all", "async"])
+def test_rank_0_pays_for_an_update_when_it_makes_it(mode: str) -> None:
+    overrides = [f"update.mode={mode}", "machine.update_s=10", "stop.updates=3"]
+    sink, times = compare([*MIXED, *overrides])
+    gaps = np.diff(sink.whole("updates", "t_ns"), prepend=0)
+    assert (gaps >= 10**10).all()
+    assert times.seconds == 1e-9 * sink.whole("updates", "t_ns")[-1]
+    drained = sink.whole("arrivals", "status") == 2
+    used = sink.whole("arrivals", "t_decoded_ns")[~drained]
+    assert used[-1] + 10**10 == sink.whole("updates", "t_ns")[-1]
+
+
+@pytest.mark.parametrize("seconds", [0.001, 0.0155, 0.103])
+def test_a_run_ends_in_time_though_nothing_arrives(seconds: float) -> None:
+    slow = ["machine.task_s=0.1", "update.mode=all", f"stop.seconds={seconds}"]
+    assert compare(["workers.count=3", *slow])[1].seconds == pytest.approx(seconds, abs=1e-12)
+
+
+def test_a_run_ends_if_rank_0_is_busy_past_its_end_and_only_dead_workers_have_tasks() -> None:
+    busy = ["machine.arrival_s=1", "machine.task_s=0.01", "stop.seconds=0.5", "update.mode=all"]
+    _, times = compare([*MIXED[1:], "stragglers.dead=[1]", "workers.count=2", *busy])
+    assert (times.updates, times.arrivals) == (0, 2)
+    assert 1 <= times.seconds < 1.1
 
 
 def test_one_that_nothing_ends_is_an_error() -> None:

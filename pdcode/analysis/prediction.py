@@ -20,11 +20,9 @@ def summary(config: Config, result: Result) -> Iterator[str]:
     for key, level in (("loss", stop.loss), ("accuracy", stop.accuracy)):
         if level is not None:
             yield f"{key} {level:g}: {after(result.target_s)}"
-    yield (
-        f"virtual time {duration(1e9 * result.seconds)}, {result.multiple:.2f}× the genie's "
-        f"{duration(1e9 * result.genie_s)}; {result.updates:,} updates, the median one "
-        f"{duration(1e9 * result.update_s)}"
-    )
+    genie = f", {result.multiple:.2f}× the genie's {duration(1e9 * result.genie_s)}" if result.used else ""
+    median = f", the median one {duration(1e9 * result.update_s)}" if result.updates else ""
+    yield f"virtual time {duration(1e9 * result.seconds)}{genie}; {result.updates:,} updates{median}"
     wasted = f", {percent(result.wasted, result.arrivals)} % wasted" if result.wasted else ""
     yield (
         f"{result.arrivals:,} arrivals{wasted}; {size(result.bytes_up)} up, {size(result.bytes_down)} down; "
@@ -41,13 +39,13 @@ def after(seconds: float) -> str:
 def compared(predicted: Trace, recorded: Trace, config: Config) -> str:
     """The predicted time to target beside the recorded one, each as it was measured in its own run.
 
-    The target is that of the configuration or, if it has none, the least loss that was recorded.
+    The target is that of the configuration or, if it has none, the least loss that both reached.
     """
     key, level = "loss", config.stop.loss
     if level is None and config.stop.accuracy is not None:
         key, level = "accuracy", config.stop.accuracy
     if level is None:
-        level = float(np.min(recorded.progress["loss"], initial=math.inf))
+        level = max(float(np.min(trace.progress["loss"])) for trace in (predicted, recorded))
     sign = -1.0 if key == "accuracy" else 1.0
     seconds = [
         1e-9 * statistics.time_to(trace.progress["t_ns"], sign * trace.progress[key], sign * level)

@@ -113,6 +113,10 @@ class Fleet(ABC):
     def arrivals(self, timeout_ns: int) -> Sequence[Arrival]:
         """Replies in order of arrival; none if the timeout passes first."""
 
+    def stepped(self) -> None:
+        """Rank 0 has stepped θ: on a clock that is not real, that takes its time now."""
+        return
+
     def recall(self, worker: int) -> None:
         """Tell a worker whose task is out that the run is over.
 

@@ -21,6 +21,8 @@ Employ = Callable[[int, Reply], "Worker"]
 class Crew(ABC):
     """The workers' code, wherever it runs."""
 
+    numerics = True  # whether payloads are those of the problem
+
     @abstractmethod
     def perform(self, worker: int, order: Task) -> None:
         """Begin a task; the order is free again when this returns."""
@@ -69,6 +71,8 @@ class Idle(Crew):
     ----------
     layout : Layout
     """
+
+    numerics = False
 
     def __init__(self, layout: Layout) -> None:
         self._body = Reply(layout, buffer(layout.reply_bytes)[0]).body

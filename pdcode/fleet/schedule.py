@@ -52,8 +52,8 @@ class Schedule(ABC):
     def next(self, limit_ns: int) -> int:
         """The worker whose reply is received next; -1 if none is up to the limit, which then is the time."""
 
-    def stepped(self, updates: int) -> None:
-        """Rank 0 has stepped θ so many times since the last tasks."""
+    def stepped(self) -> None:
+        """Rank 0 steps θ."""
         return
 
     def recall(self, worker: int) -> None:
@@ -164,9 +164,8 @@ class Modelled(Schedule):
     def next(self, limit_ns: int) -> int:
         return self._events.pop(limit_ns)
 
-    def stepped(self, updates: int) -> None:
-        for _ in range(updates):
-            self._events.step()
+    def stepped(self) -> None:
+        self._events.step()
 
     def recall(self, worker: int) -> None:
         if self._injected_ns[worker] < 0:

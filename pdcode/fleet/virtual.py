@@ -49,8 +49,8 @@ class VirtualFleet(Roll, Fleet):
     schedule : Schedule
         Says when replies arrive.
     until_ns : int, optional
-        The next time at which something may happen though nothing arrives. Rank 0's waits then do not time
-        out before, as nothing would come of it.
+        The time at which something happens though nothing arrives. Rank 0's waits then time out at it, once,
+        and never else, as nothing would come of that.
     """
 
     def __init__(
@@ -68,7 +68,6 @@ class VirtualFleet(Roll, Fleet):
             arrival.bytes_up = layout.reply_bytes
             self._arrivals.append(arrival)
         self._slots = [2 * worker for worker in range(workers)]
-        self._version = 0  # of the last task
         self._leaving: list[Order] = []  # tasks that leave together: nothing has arrived between them …
         self._sizes = 0, 0  # … and they are equally long, in the common part and in each one's own
 
@@ -102,10 +101,6 @@ class VirtualFleet(Roll, Fleet):
         arrival.bytes_down = size
         self.crew.perform(worker, order)
         self.bytes_down += size
-        if version != self._version:
-            self._send()
-            self.schedule.stepped(version - self._version)
-            self._version = version
         body = sum(len(part) for part in parts)
         if (body, size - body) != self._sizes:
             self._send()
@@ -121,13 +116,16 @@ class VirtualFleet(Roll, Fleet):
     def arrivals(self, timeout_ns: int) -> Sequence[Arrival]:
         self._send()
         schedule = self.schedule
-        limit_ns = schedule.now_ns + timeout_ns
-        if self._until_ns is not None:
-            limit_ns = max(limit_ns, self._until_ns) if schedule.now_ns < self._until_ns else NEVER_NS
+        if self._until_ns is None:
+            limit_ns = schedule.now_ns + timeout_ns
+        else:
+            limit_ns = max(schedule.now_ns, self._until_ns)
         worker = schedule.next(limit_ns)
         if worker < 0:
             if limit_ns == NEVER_NS:
                 raise RuntimeError("virtual clock: no reply will ever arrive, and nothing ends the run")
+            if self._until_ns is not None:
+                self._until_ns = NEVER_NS
             return ()
         slot = self._slots[worker]
         reply, arrival = self._replies[slot], self._arrivals[slot]
@@ -141,6 +139,10 @@ class VirtualFleet(Roll, Fleet):
         arrival.injected_delay_ns = int(schedule.injected_delay_ns[worker])
         self.bytes_up += arrival.bytes_up
         return (arrival,)
+
+    def stepped(self) -> None:
+        self._send()  # what is to leave was sent before
+        self.schedule.stepped()
 
     def recall(self, worker: int) -> None:
         self._send()

@@ -18,6 +18,7 @@ cdef extern from "events.h" nogil:
         uint64_t key
     struct events:
         event *heap
+        event *inbox
         errand *errands
         int32_t *slots
         uint8_t *counts
@@ -40,7 +41,7 @@ cdef class Events:
     cdef events state
     cdef double bandwidth
     cdef int64_t segment
-    cdef object heap, slots, counts
+    cdef object heap, slots, counts, inbox
     cdef readonly object errands
     cdef int64_t on_link(self, size) except -1
     cdef parts on_links(self, body_bytes, own_bytes) except *

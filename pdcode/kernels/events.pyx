@@ -45,7 +45,8 @@ cdef class Events:
     reach it (ties: in that of their dispatch), and each costs its processor `arrival_ns`. A byte takes
     1e9 / bandwidth ns, and messages `latency_ns` more. Tasks that are sent together may share a body, which
     then goes down a tree: rank 0 sends it to `fanout` workers, and these pass it on, `segment` bytes at a
-    time.
+    time. The body waits for the processor's work on those tasks only; what each worker has of its own follows
+    through the link in turn.
 
     Parameters
     ----------
@@ -57,7 +58,8 @@ cdef class Events:
         Bytes a second, each way.
     latency_ns, arrival_ns, dispatch_ns, update_ns : int
     half_duplex : bool
-        Whether rank 0's link carries one message at a time, whichever its direction.
+        Whether rank 0's link carries one message at a time, whichever its direction. A task that may leave
+        goes before replies that are not passing yet; replies pass while the processor is busy.
     tree : bool
         Whether bodies go down a tree.
     fanout, segment : int
@@ -103,6 +105,11 @@ cdef class Events:
         self.counts = numpy.zeros(self.state.ring, numpy.uint8)
         cdef int32_t[::1] slots = self.slots
         cdef uint8_t[::1] counts = self.counts
+        cdef int64_t[::1] inbox
+        if half_duplex:
+            self.inbox = numpy.zeros(2 * workers, numpy.int64)
+            inbox = self.inbox
+            self.state.inbox = <event *> &inbox[0]
         if self.state.ring:
             self.state.slots, self.state.counts = &slots[0], &counts[0]
         self.state.up = self.on_link(bytes_up)
@@ -237,7 +244,7 @@ cdef class Events:
         return events_pop(&self.state, min(limit_ns, EVENTS_LAST))
 
     def recall(self, int64_t worker):
-        """Let a dead worker reply now.
+        """Let a dead worker reply now, or as soon as it has computed.
 
         Raises
         ------

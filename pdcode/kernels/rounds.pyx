@@ -39,10 +39,7 @@ cdef class Rounds:
     waste : bool
         Whether payloads of older θ are not used.
     updates, until_ns : int, optional
-        The run is over after so many updates, or at the first arrival from `until_ns` on; if that does not
-        come for long, at `until_ns` itself, but no earlier than `tick_ns` after the last arrival.
-    tick_ns : int
-        How long the coordinator waits for an arrival before it looks at the clock.
+        The run is over after so many updates, or at `until_ns`, or when rank 0 is next free after that.
     every : int
         Of each worker the record has every so many tasks; 0 for none.
     room : int
@@ -70,7 +67,7 @@ cdef class Rounds:
     cdef object compute, delays, waiting, marks, records, updates, drawn
 
     def __init__(self, Events events, const int64_t[::1] compute_ns, int64_t ring, body_bytes, own_bytes,
-                 wanted=None, waste=False, updates=None, until_ns=None, tick_ns=0, every=0, room=4096):
+                 wanted=None, waste=False, updates=None, until_ns=None, every=0, room=4096):
         cdef int64_t n = events.state.workers
         if compute_ns.shape[0] not in (1, n):
             raise ValueError(f"compute_ns has {compute_ns.shape[0]} times: must be 1 or {n}")
@@ -81,7 +78,7 @@ cdef class Rounds:
         if events.state.dispatched:
             raise ValueError("tasks have been sent before")
         for name, value, least in (("wanted", wanted, 1), ("updates", updates, 1), ("until_ns", until_ns, 1),
-                                   ("tick_ns", tick_ns, 0), ("every", every, 0), ("room", room, 1)):
+                                   ("every", every, 0), ("room", room, 1)):
             if value is not None and not least <= value <= EVENTS_LAST:
                 raise ValueError(f"{name} is {value}: must be from {least} to {EVENTS_LAST}")
         self.events, self.compute = events, compute_ns
@@ -106,7 +103,7 @@ cdef class Rounds:
         self.state.waste = bool(waste)
         self.state.updates = MOST if updates is None else updates
         self.state.until = MOST if until_ns is None else until_ns
-        self.state.tick, self.state.stop = tick_ns, -1
+        self.state.stop = -1
         self.state.every, self.state.room = every, room
 
     @property

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..analysis.formats import size
 from ..analysis.style import GREY, INK, STYLE
 from ..errors import InputError
 from .phase import Cell, Grid
+from .table import times
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,6 +23,7 @@ COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F
 DARK = ("#0072B2", "#009E73", "#D55E00")  # white letters
 PALE = 1.1  # factors below this are hardly a lead
 NOBODY = "nobody"
+GENIE = "genie ×: the first's time over the genie's"
 
 
 def colours(names: Sequence[str]) -> dict[str, str]:
@@ -36,6 +38,11 @@ def lead(cell: Cell) -> str:
     if math.isinf(cell.factor):
         return "alone"
     return f"{cell.factor:.2f}×" if cell.factor < 9.995 else f"{cell.factor:.0f}×"
+
+
+def genie(cell: Cell) -> str:
+    """The first's time as a multiple of the genie's; empty if there is none."""
+    return f"genie ×{times(cell.genie).removesuffix('×')}" if math.isfinite(cell.genie) else ""
 
 
 def show(cells: Sequence[Cell], grid: Grid, title: str, axis: str, console: Console | None = None) -> None:
@@ -54,12 +61,16 @@ def show(cells: Sequence[Cell], grid: Grid, title: str, axis: str, console: Cons
         row = [at[bandwidth, severity] for bandwidth in grid.bandwidths]
         table.add_row(
             f"{severity:g}",
-            *(f"{(cell.winner or NOBODY).replace(' ', chr(10))}\n{lead(cell)}" for cell in row),
+            *("\n".join([*(cell.winner or NOBODY).split(" "), lead(cell), genie(cell)]) for cell in row),
         )
     with console.capture() as capture:
         console.print(title, style="bold")
-        console.print(f"Rows: {axis}. Columns: bandwidth of rank 0's link, each way.", style="dim")
-        console.print("Factors are to the second; step sizes are tuned in the middle cell.\n", style="dim")
+        console.print(
+            f"Rows: {axis}. Columns: bandwidth of rank 0's link, each way. Factors are to the second; {GENIE}"
+            ", who knows all delays and balances as many tasks perfectly. Step sizes are tuned in the middle "
+            "cell.\n",
+            style="dim",
+        )
         console.print(table)
     for line in capture.get().splitlines():
         console.file.write(line.rstrip() + "\n")  # rich fills lines up with blanks
@@ -79,8 +90,8 @@ def draw(
     from matplotlib.figure import Figure
 
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(3.2 + 1.7 * len(grid.bandwidths), 2.2 + 0.85 * len(grid.severities)),
-                        layout="constrained")  # fmt: skip
+        width, height = max(6.8, 3.2 + 1.7 * len(grid.bandwidths)), 2.2 + 0.85 * len(grid.severities)
+        figure = Figure(figsize=(width, height), layout="constrained")
         _draw(figure, cells, grid, names, title, axis)
         try:
             Path(path).parent.mkdir(parents=True, exist_ok=True)
@@ -108,15 +119,24 @@ def _draw(
         side.set_visible(False)
     axes.set_xlabel("bandwidth of rank 0's link, each way")
     axes.set_ylabel(axis.replace(", ", ",\n"))
-    axes.set_title(title)
+    figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold")  # over the legend too
     won = [name for name in sorted(palette) if any(cell.winner == name for cell in cells)]
     patches = [Patch(facecolor=palette[name], label=name) for name in won]
     pale = Patch(facecolor="white", edgecolor=GREY, label=f"pale: less than {PALE:g}×")
-    figure.legend(handles=[*patches, pale], loc="outside right upper", frameon=False, title="first")
+    oracle = Patch(
+        facecolor="none", edgecolor="none", label=GENIE.replace(": ", ":\n").replace(" over", "\nover")
+    )
+    axes.legend(
+        handles=[*patches, pale, oracle],
+        loc="upper left",
+        bbox_to_anchor=(1, 1),
+        frameon=False,
+        title="first",
+    )
 
 
 def _cell(axes: Axes, cell: Cell, x: int, y: int, palette: dict[str, str]) -> None:
-    """A field in the winner's colour, with its name and its lead over the second."""
+    """A field in the winner's colour, with its name, its lead over the second, and what the genie says."""
     from matplotlib.colors import to_rgb
     from matplotlib.patches import Rectangle
 
@@ -125,5 +145,7 @@ def _cell(axes: Axes, cell: Cell, x: int, y: int, palette: dict[str, str]) -> No
     colour = [part + whiter * (1 - part) for part in to_rgb(palette.get(cell.winner, "#FFFFFF"))]
     axes.add_patch(Rectangle((x - 0.48, y - 0.48), 0.96, 0.96, facecolor=colour, edgecolor="none"))
     ink = "white" if palette.get(cell.winner) in DARK and not pale else INK
-    axes.text(x, y + 0.14, cell.winner or NOBODY, ha="center", va="center", color=ink, fontsize=11)
-    axes.text(x, y - 0.2, lead(cell), ha="center", va="center", color=ink, fontsize=13, weight="bold")
+    centred: dict[str, Any] = {"ha": "center", "va": "center", "color": ink}
+    axes.text(x, y + 0.24, cell.winner or NOBODY, fontsize=11, **centred)
+    axes.text(x, y - 0.04, lead(cell), fontsize=13, weight="bold", **centred)
+    axes.text(x, y - 0.31, genie(cell), fontsize=9, **centred)

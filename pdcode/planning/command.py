@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -115,8 +116,11 @@ def check(options: argparse.Namespace) -> None:
 
 
 def say(line: str) -> None:
-    """Print a line at once."""
-    print(line, flush=True)
+    """Print a line at once; if nobody reads on (`pdcode plan … | head`), the file is still to be written."""
+    try:
+        print(line, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def best(options: argparse.Namespace) -> int:
@@ -132,9 +136,16 @@ def best(options: argparse.Namespace) -> int:
     )
     with Pool(options.processes) as pool:
         found = search(plan, pool, say)
+    first, own = found.lines[0], found.own
+    traces = [options.trace] if options.trace else []
+    command = shlex.join(["pdcode", *options.argv])
+    winner.write(
+        path,
+        winner.config_of(first, user, goal, traces),
+        winner.comments(first, own, goal, plan.final_seeds, found.candidates, command),
+    )
     say("")
     table.show(found.lines, plan.final_seeds, found.rankings)
-    first, own = found.lines[0], found.own
     if trace is not None:
         then = recorded(trace, goal)
         when = f"after {table.seconds(then)}" if math.isfinite(then) else "never"
@@ -145,13 +156,6 @@ def best(options: argparse.Namespace) -> int:
             f"\nrecorded in {trace.path}: {goal} {when}\n"
             f"predicted under its delays: {guess} for your own configuration, {planned} for number 1"
         )
-    traces = [options.trace] if options.trace else []
-    command = shlex.join(["pdcode", *options.argv])
-    winner.write(
-        path,
-        winner.config_of(first, user, goal, traces),
-        winner.comments(first, own, goal, plan.final_seeds, found.candidates, command),
-    )
     say(f"\nplan: {path} (pdcode run {shlex.quote(str(path))})")
     return 0
 

@@ -14,6 +14,7 @@ from ..errors import InputError
 from . import space, trials
 from .goal import Goal
 from .processes import Pool
+from .ranking import genie_multiple
 from .space import Candidate
 from .trials import Score, Trial
 
@@ -91,6 +92,11 @@ class Cell:
         """Time of the second over that of the first; infinite if the first alone reached the goal."""
         others = [score.mean for _, score in self.ranked[1:2] if score.reached]
         return others[0] / self.ranked[0][1].mean if others else math.inf
+
+    @property
+    def genie(self) -> float:
+        """Time of the first as a multiple of the genie's, median of its descents; nan if there is none."""
+        return genie_multiple(self.ranked[0][1].outcomes) if self.winner else math.nan
 
 
 def scaled(config: Config, severity: float) -> Stragglers:

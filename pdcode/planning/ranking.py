@@ -18,7 +18,7 @@ CONFIDENCE = 0.95
 
 @dataclass(frozen=True)
 class Interval:
-    """A geometric mean with its confidence interval; nan bounds where there is none."""
+    """A mean, geometric but for shares, with its confidence interval; nan bounds where there is none."""
 
     mean: float
     low: float
@@ -36,12 +36,24 @@ def interval(values: Sequence[float]) -> Interval:
     """
     if not values or not all(0 < value < math.inf for value in values):
         return Interval(math.nan, math.nan, math.nan)
-    logs = np.log(values)
-    centre, count = float(logs.mean()), len(logs)
+    logs = student(np.log(values))
+    return Interval(math.exp(logs.mean), math.exp(logs.low), math.exp(logs.high))
+
+
+def share_interval(values: Sequence[float]) -> Interval:
+    """Mean of shares and its 95 % interval, by Student's t and within 0 … 1; one share has no interval."""
+    found = student(np.array(values))
+    return Interval(found.mean, *(min(max(bound, 0.0), 1.0) if found.known else bound for bound in
+                                  (found.low, found.high)))  # fmt: skip
+
+
+def student(values: np.ndarray) -> Interval:
+    """Arithmetic mean and its 95 % interval, by Student's t."""
+    centre, count = float(values.mean()), len(values)
     if count < 2:
-        return Interval(math.exp(centre), math.nan, math.nan)
-    half = float(stdtrit(count - 1, (1 + CONFIDENCE) / 2) * logs.std(ddof=1) / math.sqrt(count))
-    return Interval(math.exp(centre), math.exp(centre - half), math.exp(centre + half))
+        return Interval(centre, math.nan, math.nan)
+    half = float(stdtrit(count - 1, (1 + CONFIDENCE) / 2) * values.std(ddof=1) / math.sqrt(count))
+    return Interval(centre, centre - half, centre + half)
 
 
 @dataclass(frozen=True)
@@ -110,12 +122,32 @@ class Line:
         """Median over the seeds of an attribute of the outcomes."""
         return float(statistics.median(getattr(outcome, name) for outcome in self.outcomes))
 
+    def between(self, name: str) -> Interval:
+        """95 % interval over the seeds of updates, bytes_up or bytes_down.
+
+        There is none if a descent did not reach the goal: what it took until it was broken off is not what it
+        takes.
+        """
+        if self.missed:
+            return interval([])
+        return interval([getattr(outcome, name) for outcome in self.outcomes])
+
+    @property
+    def wasted(self) -> Interval:
+        """Share of the replies that were not used."""
+        return share_interval([outcome.wasted for outcome in self.outcomes])
+
     @property
     def genie(self) -> float:
-        """Time to the goal as a multiple of the genie's, median; nan if not all seeds have one."""
-        multiples = [outcome.seconds / outcome.genie_s for outcome in self.outcomes if outcome.genie_s > 0]
-        whole = len(multiples) == len(self.outcomes) and all(map(math.isfinite, multiples))
-        return statistics.median(multiples) if whole and min(multiples) > 0 else math.nan
+        """Time to the goal as a multiple of the genie's."""
+        return genie_multiple(self.outcomes)
+
+
+def genie_multiple(outcomes: Sequence[Outcome]) -> float:
+    """Time to the goal as a multiple of the genie's, median; nan if not all descents have one."""
+    multiples = [outcome.seconds / outcome.genie_s for outcome in outcomes if outcome.genie_s > 0]
+    whole = len(multiples) == len(outcomes) and all(map(math.isfinite, multiples))
+    return statistics.median(multiples) if whole and min(multiples, default=0) > 0 else math.nan
 
 
 def rank(finalists: Sequence[Candidate], outcomes: Sequence[list[Outcome]]) -> list[Line]:

@@ -17,6 +17,7 @@ import numpy as np
 from .. import configfile, parts, schemes
 from ..config import Config, Scheme
 from ..errors import InputError
+from .trials import source
 
 Tables = dict[str, dict[str, Any]]
 Value = TypeVar("Value")
@@ -113,7 +114,7 @@ def offered(base: Config, name: str, tables: Tables, multiple: float) -> Candida
     """The candidate with these tables, if `pdcode run` would take it."""
     try:
         config = apply(base, tables, multiple)
-        parts.prepare(config)
+        parts.prepare(config, source=source(config))
     except InputError:
         return None
     return Candidate(name, multiple, config)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from ..analysis.formats import NOTHING, duration, listing, size
+from ..analysis.formats import NOTHING, SIZES, duration, listing, size
 from .halving import Ranking, Rung
 from .ranking import Interval, Line, alike
 from .space import DRAWN, Candidate, in_words
@@ -16,8 +16,11 @@ from .trials import Score
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
+HEADS = "", "candidate", "time to it", "of yours", "× genie", "updates", "up", "down", "wasted"
+WIDTHS = 3, 14, 16, 13, 8, 10, 16, 16, 13  # of the columns
+BYTES = 6, 7  # columns that a narrow table gives a line of their own
 WIDTH = 110
-WIDTHS = 3, 16, 16, 13, 9, 8, 8, 7  # of the columns
+NARROW = 80
 FAR = 100  # times what a descent was given: an extrapolation beyond tells nothing
 
 
@@ -26,13 +29,34 @@ def seconds(value: float) -> str:
     return duration(1e9 * value) if math.isfinite(value) else NOTHING
 
 
-def span(of: Interval) -> str:
-    """The bounds of an interval of times; empty if there are none."""
+def span(of: Interval, shown: Callable[[float], str] = seconds) -> str:
+    """The bounds of an interval, with one unit if they have the same; empty if there are none."""
     if not of.known:
         return ""
-    low, high = seconds(of.low), seconds(of.high)
+    low, high = shown(of.low), shown(of.high)
     unit = high.rpartition(" ")[2]
     return f"{low.removesuffix(f' {unit}')} – {high}"
+
+
+def byte_span(of: Interval) -> str:
+    """The bounds of an interval of bytes, both in the unit of the upper one."""
+    if not of.known:
+        return ""
+    unit = size(of.high).rpartition(" ")[2]
+    if size(of.low).endswith(f" {unit}"):
+        return span(of, size)
+    scale = next(scale for scale, name in SIZES if name == unit)
+    return f"{of.low / scale:.2f} – {size(of.high)}"
+
+
+def count(value: float) -> str:
+    """A number of updates with three digits: 1.23k."""
+    return f"{value:.0f}" if value < 999.5 else size(value).removesuffix("B").replace(" ", "")
+
+
+def share(value: float) -> str:
+    """A share in percent; one digit behind the point of what is less than 10."""
+    return f"{100 * value:.{1 if value < 0.0995 else 0}f} %"
 
 
 def times(value: float) -> str:
@@ -57,9 +81,15 @@ def describe(candidate: Candidate) -> str:
 
 
 def finalists(lines: Sequence[Line], width: int) -> Iterator[tuple[str, str]]:
-    """The rows of the table with their styles: of each candidate three, the last in words."""
-    yield row("", "candidate", "time to it", "of yours", "× genie", "updates", "up", "wasted"), "dim"
-    yield row("", "", "95 %", "95 %", "", "", "down", ""), "dim"
+    """The rows of the table with their styles: numbers, their intervals, and the candidate in words.
+
+    Where the table is too narrow for all columns, bytes stand in a line between.
+    """
+    wide = width >= WIDTH
+    sure = "95 %" if len(lines[0].outcomes) > 1 else ""
+    yield row(wide, *HEADS), "dim"
+    if sure:
+        yield row(wide, "", "", sure, sure, "", sure, sure, sure, sure), "dim"
     for place, line in enumerate(lines, 1):
         name, _, rate = name_of(line.candidate).partition(", ")
         if line.missed:
@@ -71,34 +101,56 @@ def finalists(lines: Sequence[Line], width: int) -> Iterator[tuple[str, str]]:
         between, sign = line.ratio.interval, line.ratio.sign
         ratio = f"{sign} {times(between.mean)}".strip() if not line.candidate.own else "1"
         known = between.known and not sign and not line.candidate.own
+        up, down = size(line.median("bytes_up")), size(line.median("bytes_down"))
         yield row(
-            str(place), name, when[0], ratio, times(line.genie), f"{line.median('updates'):,.0f}",
-            size(line.median("bytes_up")), f"{100 * line.median('wasted'):.1f} %",
+            wide, str(place), name, when[0], ratio, times(line.genie), f"{line.median('updates'):,.0f}",
+            up, down, f"{100 * line.median('wasted'):.1f} %",
         ), "bold" if place == 1 else ""  # fmt: skip
-        sure = f"{times(between.low)[:-1]} – {times(between.high)[:-1]}" if known else ""
-        yield row("", rate, when[1], sure, "", "", size(line.median("bytes_down")), ""), ""
+        ratios = f"{times(between.low)[:-1]} – {times(between.high)[:-1]}" if known else ""
+        ups, downs = byte_span(line.between("bytes_up")), byte_span(line.between("bytes_down"))
+        bounds = when[1], ratios, "", span(line.between("updates"), count), ups, downs
+        second = row(wide, "", rate, *bounds, span(line.wasted, share))
+        if second.strip():
+            yield second, ""
+        if not wide:
+            both = (f"{name} {value}{f' ({each})' * bool(each)}" for name, value, each in
+                    (("up", up, ups), ("down", down, downs)))  # fmt: skip
+            yield " " * WIDTHS[0] + ", ".join(both), ""
         for text in textwrap.wrap(", ".join(in_words(line.candidate)), width - WIDTHS[0]):
             yield " " * WIDTHS[0] + text, "dim"
 
 
-def row(*cells: str) -> str:
-    """A row: place and name flush left, the rest flush right."""
-    left = "".join(f"{cell:{width}}" for cell, width in zip(cells[:2], WIDTHS, strict=False))
-    return left + "".join(f"{cell:>{width}}" for cell, width in zip(cells[2:], WIDTHS[2:], strict=True))
+def row(wide: bool, *cells: str) -> str:
+    """A row: place and name flush left, the rest flush right; without bytes if it is not a wide one.
+
+    A cell that is too long takes what is free to the left of it.
+    """
+    shown, edge = "", 0
+    for number, (cell, width) in enumerate(zip(cells, WIDTHS, strict=True)):
+        if number in BYTES and not wide:
+            continue
+        edge += width
+        if number < 2:
+            shown += f"{cell:{width}}"
+        elif cell:
+            shown = shown.rstrip()
+            shown += cell.rjust(max(edge - len(shown), len(cell) + 1))
+    return shown
 
 
 def legend(lines: Sequence[Line], seeds: Sequence[int]) -> Iterator[str]:
     """How the table is ranked, and what it does not tell apart."""
+    over = " over the 95 % intervals of their means (geometric but for shares)" if len(seeds) > 1 else ""
     yield (
         f"Ranked by how many of the {len(seeds)} descents reached the target, then by the geometric mean of "
         f"their times (seeds {seeds[0]} – {seeds[-1]}); “of yours” is the ratio to your own configuration "
         "under the same seed, so with the same delays and batches. Updates, bytes and wasted payloads are "
-        "medians. The genie knows all delays and balances as many tasks perfectly."
+        f"medians{over}. The genie knows all delays and balances as many tasks perfectly."
     )
     if any(line.missed for line in lines):
         yield (
             "Of those that did not always reach it, the median of what there was at the end is given (loss, "
-            "or 1 - accuracy); for their order, times are extrapolated."
+            "or 1 - accuracy), and no interval of what it takes; for their order, times are extrapolated."
         )
     unsure = alike(lines)
     if lines[0].candidate.own:
@@ -167,7 +219,7 @@ def show(
     from rich.console import Console
 
     console = console or Console(highlight=False, markup=False, emoji=False)
-    console.width = min(max(console.width, sum(WIDTHS)), WIDTH)
+    console.width = min(max(console.width, NARROW), WIDTH)
     with console.capture() as capture:
         for text, style in finalists(lines, console.width):
             console.print(text, style=style)

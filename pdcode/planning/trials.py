@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,8 +10,9 @@ from dataclasses import dataclass
 import msgspec
 import numpy as np
 
-from ..config import Config
-from ..simulation import simulate
+from .. import parts, problems
+from ..config import Config, Problem
+from ..simulation import Simulation
 from .goal import Goal, crossing, extrapolate
 
 ARRIVALS = 100_000  # of one descent, at the most
@@ -170,7 +172,7 @@ def descend(trial: Trial, seed: int, seconds: float) -> Outcome:
     )
     curve = Curve(goal)
     with np.errstate(all="ignore"):  # where it diverges
-        result = simulate(config, trace=curve)
+        _, result = Simulation(config, parts.prepare(config, source=source(config))).run(curve)
     where = curve.times, curve.values, goal.bound
     if math.isfinite(result.target_s):
         estimate = crossing(*where)
@@ -181,6 +183,16 @@ def descend(trial: Trial, seed: int, seconds: float) -> Outcome:
         result.updates, result.bytes_up, result.bytes_down,
         (result.wasted + result.refused) / max(1, result.arrivals), result.failed,
     )  # fmt: skip
+
+
+def source(config: Config) -> problems.Source:
+    """The configuration's data, which this process reads once for all descents."""
+    return _source(msgspec.json.encode(config.problem))
+
+
+@functools.lru_cache(1)
+def _source(table: bytes) -> problems.Source:
+    return problems.describe(msgspec.json.decode(table, type=Problem))
 
 
 def most_updates(config: Config) -> int:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import msgspec
 
-from .. import preview
-from ..config import Config, Stop
+from .. import preview, problems
+from ..config import Config, Problem, Stop
 from ..errors import InputError
 from .goal import Goal
 from .ranking import Line
@@ -44,7 +44,8 @@ def config_of(line: Line, user: Config, goal: Goal, traces: Sequence[str] = ()) 
     """The candidate's scheme with the user's own stragglers, machine, link and trace.
 
     The run ends at the goal too, and not after so few updates as a scheme of larger steps would need; its
-    trace goes beside the user's.
+    trace goes beside the user's. Rows that each worker had all of, as there are fewer than workers, are asked
+    for by name: a run over MPI refuses to guess that.
 
     Parameters
     ----------
@@ -71,6 +72,7 @@ def config_of(line: Line, user: Config, goal: Goal, traces: Sequence[str] = ()) 
     return msgspec.structs.replace(
         config,
         seed=user.seed,
+        problem=dealt(config.problem, config.workers.count),
         scheme=msgspec.structs.replace(config.scheme, preset=None),  # all that it fills in is written out
         stragglers=user.stragglers,
         machine=user.machine,
@@ -78,6 +80,16 @@ def config_of(line: Line, user: Config, goal: Goal, traces: Sequence[str] = ()) 
         stop=stop,
         trace=msgspec.structs.replace(user.trace, path=str(path)),
     )
+
+
+def dealt(table: Problem, workers: int) -> Problem:
+    """The problem with `shards` written out where auto means that each worker has all rows."""
+    if table.shards != "auto":
+        return table
+    source = problems.describe(table)
+    if source.dealt(workers) == source.rows:
+        return table
+    return msgspec.structs.replace(table, shards="replicated")
 
 
 def write(path: Path, config: Config, comments: Sequence[str]) -> None:

@@ -15,13 +15,6 @@ from ..trace.writer import FORMATS
 
 BLOCK = 4096  # rows that are unpacked at a time
 STATUS = {USED: "used", WASTED: "wasted", DRAINED: "drained", REFUSED: "refused"}
-TIMES = (
-    ("t_dispatch_ns", "t_recv_ns"),
-    ("t_recv_ns", "t_decoded_ns"),
-    ("t_start_ns", "t_compute_ns"),
-    ("t_compute_ns", "t_send_ns"),
-)
-"""What cannot be later than what: each pair is of one clock."""
 
 Line = tuple[str, Any, Any]
 """Column, what is recorded, what it should be."""
@@ -35,10 +28,14 @@ class Determined:
     trace : Trace
     name : str
         Of the table.
+    timed : bool
+        Whether times are determined, too.
     """
 
-    def __init__(self, trace: Trace, name: str) -> None:
-        self.columns = {key: column for key, column in TABLES[name].items() if not key.startswith("t_")}
+    def __init__(self, trace: Trace, name: str, timed: bool) -> None:
+        self.columns = {
+            key: column for key, column in TABLES[name].items() if timed or not key.startswith("t_")
+        }
         self.table = getattr(trace, name)
         self.rows = self.table.rows
         self._pick = itemgetter(*(list(TABLES[name]).index(key) for key in self.columns))
@@ -64,31 +61,6 @@ class Determined:
             for key, new in zip(self.columns, made, strict=True)
             if (old := self.table[key][row].item()) != new and (old == old or new == new)
         ]
-
-
-def impossible_times(trace: Trace) -> dict[int, list[Line]]:
-    """Rows of arrivals whose times cannot be, by their number.
-
-    Of two neighbours of which the second is the earlier one, that is blamed which is out of place beside the
-    one before them, and else the first.
-    """
-    found: dict[int, list[Line]] = {}
-    arrivals = trace.arrivals
-    for first, second in TIMES:
-        for row in np.flatnonzero(arrivals[first] > arrivals[second]).tolist():
-            found.setdefault(row, []).append(
-                (first, arrivals[first][row].item(), f"at most {second}, {arrivals[second][row]}")
-            )
-    for key in ("t_recv_ns", "t_decoded_ns"):
-        times = arrivals[key]
-        for row in np.flatnonzero(times[1:] < times[:-1]).tolist():
-            line: Line
-            if row and times[row + 1] < times[row - 1]:
-                row, line = row + 1, (key, times[row + 1].item(), f"at least {times[row]}, of arrival {row}")
-            else:
-                line = (key, times[row].item(), f"at most {times[row + 1]}, of arrival {row + 1}")
-            found.setdefault(row, []).append(line)
-    return found
 
 
 def unequal(name: str, recorded: Any, made: Any) -> list[Line]:

@@ -7,62 +7,17 @@ import time
 import msgspec
 import numpy as np
 
+from .. import stragglers
 from ..config import Config
 from ..coordinator import Coordinator
-from ..descent import Descent, counters, say
+from ..descent import say
 from ..downlink import digest
 from ..errors import InputError
-from ..fleet.virtual import VirtualFleet
-from ..observer import LINE_NS, Print
-from ..parts import employer, prepare
+from ..observer import Print
+from ..parts import prepare
 from ..trace.reader import Trace
+from .again import ByClock, ByTrace, Ended
 from .recorded import Difference, Recorded
-from .script import Scripted, Watched
-
-COUNTED = ("version", "arrivals", "used", "wasted", "refused", "flagged")
-"""Counters of a trace that are determined."""
-
-
-class Ended(Exception):
-    """A trace of a run that did not end has no more rows."""
-
-
-class Watch:
-    """In place of the observer: measures what was measured, and stops where that or the trace says so.
-
-    Parameters
-    ----------
-    descent : Descent
-    recorded : Recorded
-    script : Scripted
-    say : callable
-        Prints a line.
-    """
-
-    def __init__(self, descent: Descent, recorded: Recorded, script: Scripted, say: Print) -> None:
-        self._measure, self._say = descent.observer.measure, say
-        self._updates = descent.config.stop.updates
-        self._recorded, self._script = recorded, script
-        self._start_ns = self._line_ns = time.perf_counter_ns()
-
-    def __call__(self, now_ns: int, coordinator: Coordinator) -> str:
-        """Reason to stop, or an empty string."""
-        recorded, script, version = self._recorded, self._script, coordinator.version
-        reason = f"{version} updates" if self._updates is not None and version >= self._updates else ""
-        if recorded.measures(version):
-            reason = self._measure(now_ns, version, coordinator.theta) or reason
-        if (wall_ns := time.perf_counter_ns()) >= self._line_ns + LINE_NS:
-            self._line_ns, took_s = wall_ns, 1e-9 * (wall_ns - self._start_ns)
-            self._say(
-                f"{took_s:7.1f} s  {recorded.row} of {recorded.arrivals.rows} arrivals and update "
-                f"{version} are the same  {recorded.row / took_s:7.0f} arrivals/s"
-            )
-        if recorded.row == recorded.arrivals.rows and not recorded.trace.finished:
-            raise Ended
-        if not script.stopped and script.over():
-            reason = reason or "the trace stops here"
-        script.stopped = script.stopped or bool(reason)
-        return reason
 
 
 def replay(path: str) -> int:
@@ -87,7 +42,7 @@ def replay(path: str) -> int:
     began_s = time.perf_counter()
     try:
         with np.errstate(all="ignore"):  # as in the run
-            coordinator, recorded, script = remake(trace, say)
+            coordinator, recorded, unknown = remake(trace, say)
     except Difference as difference:
         say(f"{path}: not the same: {difference}")
         return 1
@@ -98,24 +53,33 @@ def replay(path: str) -> int:
     )
     version, theta = coordinator.version, coordinator.theta
     say(f"theta of version {version}: {len(theta)} parameters, digest {digest(theta) % 2**64:016x}")
-    if script.unknown:
-        say(f"injected delays were not compared, as they cannot be made again: {script.unknown}")
+    virtual = trace.attributes.get("clock") == "virtual"
+    if unknown:
+        what = "times and injected delays" if virtual else "injected delays"
+        say(f"{what} were not compared, as they cannot be made again: {unknown}")
+    rows = "every row with its times"
+    if not recorded.timed:
+        whose = (
+            "" if virtual else ", which are those of the machine and were only searched for contradictions"
+        )
+        rows = f"every row but its times{whose}"
     if trace.finished:
-        say("identical to the last bit: every row, theta, the optimizer's state and the counters")
+        end = "theta, the optimizer's state and the counters"
+        say(f"identical to the last bit: {end}, and {rows}")
         return 0
     updates = recorded.updates.rows - recorded.version
     measured = recorded.measurements.rows - recorded.measured
     say(
         "the run did not end, or not yet, so there is no final theta to compare; identical to the last bit: "
-        "every row"
+        + rows
         + (f", without the last {updates} of updates, whose arrivals are not there" if updates > 0 else "")
-        + (f", without the last {measured} of progress, whose arrivals are not there" if measured else "")
+        + (f", without the last {measured} of progress, whose arrivals are not there" if measured > 0 else "")
     )
     return 0
 
 
-def remake(trace: Trace, say: Print) -> tuple[Coordinator, Recorded, Scripted]:
-    """Make a run again, and compare all that is determined.
+def remake(trace: Trace, say: Print) -> tuple[Coordinator, Recorded, str]:
+    """Make a run again, and compare all that is determined: of a virtual run, the times too.
 
     Parameters
     ----------
@@ -129,7 +93,8 @@ def remake(trace: Trace, say: Print) -> tuple[Coordinator, Recorded, Scripted]:
     coordinator : Coordinator
         As the run left it.
     recorded : Recorded
-    script : Scripted
+    unknown : str
+        Why injected delays, and the times of a virtual run, cannot be made again; else empty.
 
     Raises
     ------
@@ -140,24 +105,26 @@ def remake(trace: Trace, say: Print) -> tuple[Coordinator, Recorded, Scripted]:
     """
     config = configuration(trace)
     parts = prepare(config, str(trace.path))
-    recorded = Recorded(trace)
-    script = Scripted(recorded, config)
-    recorded.hint = script.lost
-    workers = config.workers.count
-    crew = Watched(parts.layout, workers, employer(config, parts), recorded)
-    fleet = VirtualFleet(parts.layout, workers, crew, script)
-    descent = Descent(config, parts, fleet, recorded, say)
-    coordinator = descent.coordinator
+    model, unknown = None, ""
     try:
-        coordinator.run(Watch(descent, recorded, script, say))
+        model = stragglers.create(config.stragglers, config.seed, config.workers.count)
+    except InputError as error:
+        unknown = str(error)
+    recorded = Recorded(trace, model is not None and trace.attributes.get("clock") == "virtual")
+    again = (
+        ByClock(config, parts, recorded, say)
+        if recorded.timed
+        else ByTrace(config, parts, recorded, say, model)
+    )
+    try:
+        again.run()
     except Ended:
         pass
     else:
         if recorded.row < recorded.arrivals.rows:
             raise recorded.differs([], "The run is over then: no worker has a task.")
-    counted = counters(descent)
-    recorded.finish(parts.state, {key: counted[key] for key in COUNTED})
-    return coordinator, recorded, script
+    recorded.finish(parts.state, again.counted() if trace.finished else {})
+    return again.descent.coordinator, recorded, unknown
 
 
 def configuration(trace: Trace) -> Config:

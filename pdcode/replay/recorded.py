@@ -14,7 +14,8 @@ from ..trace import opening
 from ..trace.reader import Trace
 from ..trace.schema import ARRIVALS, USED
 from ..trace.writer import Sink
-from .columns import Determined, Line, impossible_times, some, table, unequal
+from .columns import Determined, Line, some, table, unequal
+from .times import Times
 
 STATUS_AT = list(ARRIVALS).index("status")
 
@@ -42,6 +43,8 @@ class Recorded(Sink):
     ----------
     trace : Trace
         With the workers' times as they stamped them.
+    timed : bool
+        Whether times are made again, too. If not, only those are found that cannot be.
 
     Attributes
     ----------
@@ -53,19 +56,22 @@ class Recorded(Sink):
         What else may be said about a difference, or an empty string.
     """
 
-    def __init__(self, trace: Trace) -> None:
-        self.trace = trace
-        self.arrivals = Determined(trace, "arrivals")
-        self.updates, self.measurements = Determined(trace, "updates"), Determined(trace, "progress")
+    def __init__(self, trace: Trace, timed: bool) -> None:
+        self.trace, self.timed = trace, timed
+        self.arrivals, self.updates, self.measurements = (
+            Determined(trace, name, timed) for name in ("arrivals", "updates", "progress")
+        )
         self.row = self.version = self.measured = 0
         self.sources: list[int] = []
         self.hint: Callable[[], str] = str
-        self._faults: list[tuple[int, int, str, str]] = []
-        self._impossible = impossible_times(trace)
+        self._faults: list[tuple[object, ...]] = []
+        self._times = None if timed else Times(trace)
 
     def arrival(self, *values: float) -> None:
         row = self.row
-        lines = self.arrivals.compare(row, values) + self._impossible.get(row, [])
+        lines = self.arrivals.compare(row, values)
+        if self._times is not None:
+            lines += self._times.arrival(row)
         if lines:
             raise self.differs(lines)
         self.row = row + 1
@@ -77,7 +83,9 @@ class Recorded(Sink):
         what = f"update {number + 1}, by arrivals {some(self.sources)}"
         if number < self.updates.rows:
             if lines := self.updates.compare(number, values):
-                raise self.follows(lines, f"{what}: it may be their order")
+                raise self.follows(lines, what if self.timed else f"{what}: it may be their order")
+            if self._times is not None and (lines := self._times.update(number, self.row)):
+                raise self.follows(lines, what)
         elif self.trace.finished:
             raise self.follows([], f"{what}: the trace does not have it")
         self.version += 1
@@ -95,13 +103,26 @@ class Recorded(Sink):
         return recorded == version
 
     def progress(self, *values: float) -> None:
-        if lines := self.measurements.compare(self.measured, values):
-            raise self.follows(lines, f"row {self.measured} of progress, of version {values[0]}")
+        number = self.measured
+        what = f"row {number} of progress, of version {values[0]}"
+        if number < self.measurements.rows:
+            lines = self.measurements.compare(number, values)
+            if self._times is not None:
+                lines += self._times.progress(number, self.row)
+            if lines:
+                raise self.follows(lines, what)
+        elif self.trace.finished:
+            raise self.follows([], f"{what}: the trace does not have it")
         self.measured += 1
 
     def fault(self, t_ns: int, worker: int, task: int, kind: str, message: str) -> None:
-        if kind in ("refused", "flagged"):  # the others are of the run, not of the descent
-            self._faults.append((worker, task, kind, message))
+        if kind in self._kinds:
+            self._faults.append((t_ns, worker, task, kind, message)[not self.timed :])
+
+    @property
+    def _kinds(self) -> tuple[str, ...]:
+        """Faults that are made again; the others are of the run, not of the descent."""
+        return ("refused", "flagged", "stop") if self.timed else ("refused", "flagged")
 
     def due(self, now_ns: int) -> bool:
         return False
@@ -120,8 +141,9 @@ class Recorded(Sink):
             Totals as the counters of the trace have them.
         """
         trace, finished = self.trace, self.trace.finished
-        faults = [trace.faults[key].tolist() for key in ("worker", "task", "kind", "message")]
-        old = [fault for fault in zip(*faults, strict=True) if fault[2] in ("refused", "flagged")]
+        keys = ("t_ns", "worker", "task", "kind", "message")[not self.timed :]
+        faults = zip(*(trace.faults[key].tolist() for key in keys), strict=True)
+        old = [fault for fault in faults if fault[-2] in self._kinds]
         common = None if finished else min(len(old), len(self._faults))
         if old[:common] != self._faults[:common]:
             raise self.ends([("faults", old, self._faults)])

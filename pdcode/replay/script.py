@@ -7,9 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from .. import stragglers
-from ..config import Config
 from ..downlink import ReplicaError
-from ..errors import InputError
 from ..fleet.crew import Employ, LocalCrew
 from ..fleet.schedule import Order, Schedule
 from ..layout import Layout
@@ -18,6 +16,66 @@ from ..trace.schema import DRAINED, REFUSED
 from ..worker import InjectedFault
 from .columns import BLOCK
 from .recorded import Recorded
+
+
+class Ledger:
+    """Which tasks are out, beside what a trace knows of them.
+
+    Parameters
+    ----------
+    recorded : Recorded
+    workers : int
+    """
+
+    def __init__(self, recorded: Recorded, workers: int) -> None:
+        self._recorded, rows = recorded, recorded.trace.arrivals
+        self._worker, self._task, self._status = rows["worker"], rows["task"], rows["status"]
+        self._tasks = distinct(self._worker, self._task)
+        self._sent = 0
+        self._out = [-1] * workers  # the task that each worker has; -1: none
+        self._given = 0, -1  # worker and task of the last arrival
+
+    def sent(self, orders: Sequence[Order]) -> None:
+        """Tasks have been sent."""
+        for worker, task in orders:
+            self._out[worker] = task
+        self._sent += len(orders)
+
+    def came(self, worker: int) -> int:
+        """A worker's reply has come: to this task; -1: to none."""
+        task, self._out[worker] = self._out[worker], -1
+        self._given = worker, task
+        return task
+
+    def over(self) -> bool:
+        """Whether the run was stopped here.
+
+        All tasks that the trace knows are out, all updates are done, and the next payload that was fit for
+        use was not used because the run was over, or there is none.
+        """
+        recorded = self._recorded
+        if self._sent < self._tasks or recorded.version < recorded.updates.rows:
+            return False
+        for status in self._status[recorded.row :]:
+            if status != REFUSED:
+                return bool(status == DRAINED)
+        return recorded.trace.finished
+
+    def lost(self) -> str:
+        """What the trace has twice, or does not have, where it differs: a sentence, or an empty string."""
+        recorded, row = self._recorded, self._recorded.row
+        if row < recorded.arrivals.rows:
+            worker, task = self._worker[row], self._task[row]
+            before = np.flatnonzero((self._worker[:row] == worker) & (self._task[:row] == task))
+            if len(before):
+                return f"Task {task} of worker {worker} is there before, as arrival {before[0]}."
+        if not recorded.trace.finished:
+            return ""
+        known = set(zip(self._worker.tolist(), self._task.tolist(), strict=True))
+        out = [pair for pair in (self._given, *enumerate(self._out)) if pair[1] >= 0]
+        lost = [f"task {task} of worker {worker}" for worker, task in out if (worker, task) not in known]
+        more = f" and {len(lost) - 5} more" if len(lost) > 5 else ""
+        return f"The trace has no arrival of {', '.join(lost[:5])}{more}, sent before this." if lost else ""
 
 
 class Scripted(Schedule):
@@ -29,29 +87,22 @@ class Scripted(Schedule):
     Parameters
     ----------
     recorded : Recorded
-    config : Config
+    workers : int
+    model : Model, optional
+        Of injected delays; if there is none, they are those of the trace.
 
     Attributes
     ----------
+    ledger : Ledger
     stopped : bool
         Whether the run is over and takes in what is still out.
-    unknown : str
-        Why injected delays cannot be made again; else empty.
     """
 
-    def __init__(self, recorded: Recorded, config: Config) -> None:
-        self._n = workers = config.workers.count
+    def __init__(self, recorded: Recorded, workers: int, model: stragglers.Model | None) -> None:
+        self._n, self._model = workers, model
         self._recorded, self._rows = recorded, recorded.trace.arrivals
-        self._worker, self._task = self._rows["worker"], self._rows["task"]
-        self._tasks = distinct(self._worker, self._task)
-        self._sent = 0
-        self._out = [-1] * workers  # the task that each worker has; -1: none
-        self._given = 0, -1  # worker and task of the last arrival
-        self.unknown, self._model = "", None
-        try:
-            self._model = stragglers.create(config.stragglers, config.seed, workers)
-        except InputError as error:
-            self.unknown = str(error)
+        self._worker = self._rows["worker"]
+        self.ledger = Ledger(recorded, workers)
         self._block, self._delays_ns = -1, list[int]()
         self.stopped = False
         self.now_ns = self.t_recv_ns = 0
@@ -62,26 +113,10 @@ class Scripted(Schedule):
         return
 
     def send(self, orders: Sequence[Order], body_bytes: int, own_bytes: int) -> None:
-        for worker, task in orders:
-            self._out[worker] = task
-        self._sent += len(orders)
-
-    def over(self) -> bool:
-        """Whether the run was stopped here.
-
-        All tasks that the trace knows are out, all updates are done, and the next payload that was fit for
-        use was not used because the run was over, or there is none.
-        """
-        recorded = self._recorded
-        if self._sent < self._tasks or recorded.version < recorded.updates.rows:
-            return False
-        for status in self._rows["status"][recorded.row :]:
-            if status != REFUSED:
-                return bool(status == DRAINED)
-        return recorded.trace.finished
+        self.ledger.sent(orders)
 
     def next(self, limit_ns: int) -> int:
-        if not self.stopped and self.over():
+        if not self.stopped and self.ledger.over():
             return -1  # rank 0 sees to the rest when nothing has arrived for a while
         recorded, row = self._recorded, self._recorded.row
         if row == recorded.arrivals.rows:
@@ -89,9 +124,7 @@ class Scripted(Schedule):
         worker = int(self._worker[row])
         if not 0 <= worker < self._n:
             raise recorded.differs([("worker", worker, f"0 to {self._n - 1}")])
-        task, self._out[worker] = self._out[worker], -1
-        self._given = worker, task
-        if task < 0:
+        if self.ledger.came(worker) < 0:
             raise recorded.differs([], f"Worker {worker} has no task then.")
         start, compute, send = (
             int(self._rows[key][row]) for key in ("t_start_ns", "t_compute_ns", "t_send_ns")
@@ -109,27 +142,14 @@ class Scripted(Schedule):
         block, place = divmod(row, BLOCK)
         if block != self._block:
             part = slice(block * BLOCK, (block + 1) * BLOCK)
-            workers, tasks = np.clip(self._worker[part], 0, self._n - 1), np.maximum(self._task[part], 0)
+            workers, tasks = (
+                np.clip(self._worker[part], 0, self._n - 1),
+                np.maximum(self._rows["task"][part], 0),
+            )
             compute_ns = self._rows["t_compute_ns"][part] - self._rows["t_start_ns"][part]
             delays_ns = stragglers.delays_ns(self._model, workers, tasks, 1, compute_ns)
             self._block, self._delays_ns = block, delays_ns[:, 0].tolist()
         return self._delays_ns[place]
-
-    def lost(self) -> str:
-        """What the trace has twice, or does not have, where it differs: a sentence, or an empty string."""
-        recorded, row = self._recorded, self._recorded.row
-        if row < recorded.arrivals.rows:
-            worker, task = self._worker[row], self._task[row]
-            before = np.flatnonzero((self._worker[:row] == worker) & (self._task[:row] == task))
-            if len(before):
-                return f"Task {task} of worker {worker} is there before, as arrival {before[0]}."
-        if not recorded.trace.finished:
-            return ""
-        known = set(zip(self._worker.tolist(), self._task.tolist(), strict=True))
-        out = [pair for pair in (self._given, *enumerate(self._out)) if pair[1] >= 0]
-        lost = [f"task {task} of worker {worker}" for worker, task in out if (worker, task) not in known]
-        more = f" and {len(lost) - 5} more" if len(lost) > 5 else ""
-        return f"The trace has no arrival of {', '.join(lost[:5])}{more}, sent before this." if lost else ""
 
 
 class Watched(LocalCrew):

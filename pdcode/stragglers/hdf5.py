@@ -5,18 +5,25 @@ from __future__ import annotations
 from pathlib import Path
 
 import h5py
+import msgspec
 import numpy as np
 
+from ..config import Stragglers
 from ..errors import InputError
 from ..trace import opening
 from ..trace.reader import Trace
 from ..trace.schema import SCHEMA
-from . import records, trace
+from . import bases, records, trace
 from .base import Reals
+from .kinds import create
+
+COLUMNS = ("worker", "task", "t_start_ns", "t_compute_ns", "t_send_ns", "injected_delay_ns")
 
 
-def read(path: Path, dataset: str | None, draw: str) -> records.Records:
-    """Records of a file.
+def read(
+    path: Path, dataset: str | None, draw: str, times: str, above: tuple[Path, ...] = ()
+) -> records.Records:
+    """Records of a file, for the keys of the table; `above` as for `records.load`.
 
     Raises
     ------
@@ -25,19 +32,25 @@ def read(path: Path, dataset: str | None, draw: str) -> records.Records:
     """
     try:
         with opening.read(path) as file:
-            if file.attrs.get("schema") != SCHEMA:
-                return records.matrix(path, _matrix(path, file, dataset))
+            if not _is_trace(file):
+                return records.matrix(path, _matrix(path, file, dataset), times)
         run = Trace(path)
+        for key, value in ("dataset", dataset), ("times", times if times != "delay" else None):
+            if value is not None:
+                raise records.wrong(path, f"'{value}' is for matrices, and this is a trace of pdcode", key)
+        return recorded(run, draw, above)
     except InputError as error:
         known = str(error).startswith("stragglers.")
         raise error if known else InputError(f"stragglers.path: {error}") from None
-    if dataset is not None:
-        raise records.wrong(path, f"'{dataset}' names a matrix, and this is a trace of pdcode", "dataset")
-    return recorded(run, draw)
+    except records.DAMAGE as error:
+        raise records.wrong(path, f"damaged: {error}") from None
 
 
-def recorded(run: Trace, draw: str) -> records.Records:
-    """Delays of a run's tasks: from start to reply, less `trace.base_ns`, and never less than 0.
+def recorded(run: Trace, draw: str, above: tuple[Path, ...] = ()) -> records.Records:
+    """Delays of a run's tasks: from start to reply, less their worker's base, and never less than 0.
+
+    The base of a worker is `bases.of_workers` of the compute times, with what stragglers that are so many
+    times slower were late of that: such delays depend on the work, and are stretch here too.
 
     Raises
     ------
@@ -52,16 +65,57 @@ def recorded(run: Trace, draw: str) -> records.Records:
     rows = run.arrivals
     if not rows.rows:
         raise records.wrong(run.path, "has no arrivals yet")
+    missing = sorted({*COLUMNS} - {*rows})
+    if missing:
+        raise records.wrong(run.path, f"its arrivals have no column {missing[0]}")
     members = int(run.attributes.get("workers", 0))
+    if not 0 <= rows["worker"].min() <= rows["worker"].max() < members:
+        raise records.wrong(run.path, f"has arrivals of others than its {members} workers")
+    for name in COLUMNS:
+        if rows[name].dtype.kind not in "iu" or rows[name].ndim != 1:
+            raise records.wrong(run.path, f"column {name} of its arrivals is not one of whole numbers")
     unseen = np.flatnonzero(np.bincount(rows["worker"], minlength=members) == 0)
     if kept == "sampled" and len(unseen):
         raise records.wrong(run.path, f"the sample has no arrival of worker {unseen[0]}, dead or not")
     answered = rows["injected_delay_ns"] >= 0  # the dead reply when the run is over
     workers = rows["worker"][answered]
-    late_ns = (rows["t_send_ns"] - rows["t_start_ns"])[answered] - trace.base_ns(run)
+    by_worker = np.argsort(rows["worker"], kind="stable")
+    own_ns = bases.of_workers(
+        (rows["t_compute_ns"] - rows["t_start_ns"])[by_worker],
+        np.bincount(rows["worker"], minlength=members).astype(np.int64),
+    )
+    own_ns *= 1 + _stretch(run, members, above)
+    late_ns = (rows["t_send_ns"] - rows["t_start_ns"])[answered] - own_ns[workers]
     order = np.lexsort((rows["task"][answered], workers))
     counts = np.bincount(workers, minlength=members).astype(np.int64)
-    return records.Records(1e-9 * np.maximum(late_ns[order], 0), counts)
+    stretch = records.slowness(own_ns, trace.base_ns(run))
+    return records.Records(1e-9 * np.maximum(late_ns[order], 0), counts, stretch)
+
+
+def _stretch(run: Trace, members: int, above: tuple[Path, ...]) -> Reals:
+    """What the run's own stragglers were late, in compute times of each worker."""
+    try:
+        table = msgspec.convert(run.config.get("stragglers", {}), Stragglers)
+    except ValueError as error:  # of JSON, of TOML, or of a value
+        raise records.wrong(run.path, f"its configuration is none of this pdcode: {error}") from None
+    if table.kind == "trace":
+        above = (*above, run.path.resolve())
+        if Path(table.path or "").resolve() in above:
+            raise records.wrong(run.path, f"took its delays from {table.path}, which was replaced since")
+        try:
+            stretch = records.load(table, above).stretch
+        except InputError as error:
+            raise records.wrong(run.path, f"took its delays from another file: {error}") from None
+        stretch = stretch[np.arange(members) % len(stretch)]
+        stretch[[worker for worker in table.slow if worker < members]] *= table.slowdown
+        return stretch
+    slow = [worker for worker in table.slow if worker < members]
+    return create(msgspec.structs.replace(table, slow=slow, dead=[]), 0, members).stretch(np.arange(members))
+
+
+def _is_trace(file: h5py.File) -> bool:
+    schema = file.attrs.get("schema")
+    return isinstance(schema, str) and schema == SCHEMA
 
 
 def _matrix(path: Path, file: h5py.File, name: str | None) -> Reals:

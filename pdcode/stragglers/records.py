@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -11,8 +12,10 @@ import numpy as np
 
 from ..config import LARGEST, Stragglers
 from ..errors import InputError
+from . import bases
 from .base import Integers, Reals
 
+DAMAGE = (LookupError, OSError, RuntimeError, TypeError, ValueError)  # what reading torn HDF5 ends in
 HDF5 = b"\x89HDF\r\n\x1a\n"  # how such a file begins
 
 
@@ -26,14 +29,23 @@ class Records:
         Of each worker in the order of its tasks.
     counts : ndarray of int64, shape (m,)
         How many are each worker's.
+    stretch : ndarray of float64, shape (m,)
+        By how much of its own compute time each worker is late besides.
     """
 
     delays_s: Reals
     counts: Integers
+    stretch: Reals
 
 
-def load(table: Stragglers) -> Records:
+def load(table: Stragglers, above: tuple[Path, ...] = ()) -> Records:
     """Read the file that ``[stragglers]`` names; one that has not changed is read once.
+
+    Parameters
+    ----------
+    table : Stragglers
+    above : tuple of Path
+        Traces of runs that took their delays from this file.
 
     Raises
     ------
@@ -46,7 +58,7 @@ def load(table: Stragglers) -> Records:
             raise wrong(path, "not a file" if path.exists() else "no such file")
         found = os.stat(path)
         stamp = found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
-        return _read(path, table.dataset, table.draw, stamp)
+        return _read(path, table.dataset, table.draw, table.times, stamp, above)
     except OSError as error:
         raise wrong(path, error.strerror or str(error)) from None
 
@@ -56,18 +68,25 @@ def wrong(path: Path, what: str, key: str = "path") -> InputError:
     return InputError(f"stragglers.{key}: {path}: {what}")
 
 
+def is_hdf5(path: Path) -> bool:
+    """Whether a file can be read and begins as HDF5 does, whatever its name."""
+    with suppress(OSError), path.open("rb") as file:
+        return file.read(len(HDF5)) == HDF5
+    return False
+
+
 @lru_cache(maxsize=4)
-def _read(path: Path, dataset: str | None, draw: str, stamp: tuple[int, ...]) -> Records:
-    with path.open("rb") as file:
-        is_hdf5 = file.read(len(HDF5)) == HDF5
-    if is_hdf5:
+def _read(
+    path: Path, dataset: str | None, draw: str, times: str, stamp: tuple[int, ...], above: tuple[Path, ...]
+) -> Records:
+    if is_hdf5(path):
         from . import hdf5
 
-        found = hdf5.read(path, dataset, draw)
+        found = hdf5.read(path, dataset, draw, times, above)
     elif dataset is not None:
         raise wrong(path, f"'{dataset}' names an HDF5 dataset, and this is not HDF5", "dataset")
     else:
-        found = matrix(path, csv(path))
+        found = matrix(path, csv(path), times)
     if not len(found.delays_s):
         raise wrong(path, "has no delays")
     return found
@@ -100,18 +119,33 @@ def csv(path: Path) -> Reals:
     return np.array(rows, np.float64).reshape(len(rows), -1) if rows else np.empty((0, 0))
 
 
-def matrix(path: Path, values: Reals) -> Records:
-    """Records of a matrix (workers, rounds) of delays in seconds; NaN where nothing was recorded.
+def matrix(path: Path, values: Reals, times: str) -> Records:
+    """Records of a matrix (workers, rounds) in seconds; NaN where nothing was recorded.
+
+    Entries are delays or, where `times` is ``task``, times of whole tasks. These begin with a compute time:
+    `bases.base`, which is what a task should cost on the virtual clock, times what the worker is slower.
 
     Raises
     ------
     InputError
-        If an entry is no delay.
+        If an entry is neither.
     """
     known = ~np.isnan(values)
     bad = np.argwhere(known & ~((values >= 0) & (values <= LARGEST)))
     if len(bad):
         worker, task = bad[0]
         found = f"worker {worker}, round {task}: {values[worker, task]:g}"
-        raise wrong(path, f"{found} is not a delay from 0 to {LARGEST:g} s")
-    return Records(values[known], np.count_nonzero(known, axis=1).astype(np.int64))
+        what = "delay" if times == "delay" else "time"
+        raise wrong(path, f"{found} is not a {what} from 0 to {LARGEST:g} s")
+    entries, counts = values[known], np.count_nonzero(known, axis=1).astype(np.int64)
+    if times == "delay" or not len(entries):
+        return Records(entries, counts, np.zeros(len(counts)))
+    own = bases.of_workers(entries, counts)
+    return Records(
+        np.maximum(entries - np.repeat(own, counts), 0), counts, slowness(own, bases.base(entries))
+    )
+
+
+def slowness(own: Reals, base: float) -> Reals:
+    """By how much of the `base` each worker's own exceeds it; 0 where it is nothing."""
+    return own / base - 1 if base else np.zeros(len(own))

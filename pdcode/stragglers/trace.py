@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..config import Stragglers
-from . import records
+from . import bases, records
 from .base import Integers, Model, Reals
 
 if TYPE_CHECKING:
     from ..trace.reader import Trace
-
-BASE = 0.05  # share of all tasks whose compute time is below the base
 
 
 class Recorded(Model):
@@ -21,11 +19,12 @@ class Recorded(Model):
 
     ``replay``: its task t has the delay of the t-th task recorded, and after the last comes the first again.
     ``bootstrap``: each task has one of all those delays, drawn with replacement (Efron, "Bootstrap methods",
-    Ann. Statist. 1979). A worker of which nothing was recorded never answers.
+    Ann. Statist. 1979). A worker of which nothing was recorded never answers. One that computed slower than
+    others does so here: `stretch`.
     """
 
     kind = "trace"
-    keys = ("path", "dataset", "draw")
+    keys = ("path", "dataset", "draw", "times")
     needs = ("path",)
 
     def __init__(self, table: Stragglers, seed: int, workers: int) -> None:
@@ -34,7 +33,11 @@ class Recorded(Model):
         self._values, model = recorded.delays_s, np.arange(workers) % len(recorded.counts)
         self._counts = recorded.counts[model]
         self._starts = (np.cumsum(recorded.counts) - recorded.counts)[model]
+        self._stretch = recorded.stretch[model]
         self.dead |= self._counts == 0
+
+    def stretch(self, workers: Any) -> Reals:
+        return self._stretch[workers] * self.factor[workers]
 
     def _draw_s(self, workers: Integers, first: Integers, count: int) -> Reals:
         counts, starts = self._counts[workers, None], self._starts[workers, None]
@@ -46,11 +49,10 @@ class Recorded(Model):
 
 
 def base_ns(trace: Trace) -> int:
-    """What tasks of a run took without delay, in ns: a low quantile of their compute times.
+    """What tasks of a run took without delay, in ns: a low quantile of their compute times, see `bases.base`.
 
-    What a recorded task took beyond it counts as delay, be it injected or the machine's own, so that base and
-    delay together are the time from its start to its reply.
+    What a recorded task took beyond that of its own worker counts as delay, be it injected or the machine's
+    own, so that base, `stretch` and delay together are the time from its start to its reply.
     """
     rows = trace.arrivals
-    times = rows["t_compute_ns"] - rows["t_start_ns"]
-    return int(np.quantile(times, BASE, method="lower"))
+    return int(bases.base(rows["t_compute_ns"] - rows["t_start_ns"]))

@@ -125,3 +125,13 @@ def test_bad_input_is_one_line_and_exit_code_2(tmp_path: Path, override: str) ->
     assert f"{tmp_path / 'job.toml'}: {override.partition('=')[0]}: " in line
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "trace.virtual.h5").exists()
+
+
+def test_what_only_another_rank_finds_is_said(tmp_path: Path) -> None:
+    config = tmp_path / "job.toml"
+    config.write_text("", encoding="utf-8")
+    own = [sys.executable, "-m", "pdcode", "simulate", str(config), "--set", "stop.updates=5"]
+    done = spread_over(RANKS, [*own[1:], ":", "-n", "1", *own, "--set", "problem.data=nowhere.npz"], 60)
+    assert done.returncode == 2, done.stdout + done.stderr
+    (line,) = [line for line in done.stderr.splitlines() if "pdcode: " in line]
+    assert f"{config}: problem.data: " in line
