@@ -21,8 +21,9 @@ from .fleet import launch
 from .fleet.crew import Idle
 from .fleet.virtual import Roll, VirtualFleet
 from .parts import Parts, employer, prepare
+from .result import Result
 from .run import check_writable
-from .simulation import Result, Simulation, task_time_ns, without_numerics
+from .simulation import Simulation, task_time_ns, without_numerics
 from .trace.reader import Trace
 
 VIRTUAL = ".virtual.h5"

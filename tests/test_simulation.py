@@ -12,7 +12,8 @@ import pytest
 
 from pdcode import Trace, configfile
 from pdcode.__main__ import main
-from pdcode.simulation import Result, Simulation, simulate
+from pdcode.result import Result
+from pdcode.simulation import Simulation, simulate
 
 SMALL = [
     "problem.hidden=[16]", "problem.batch=8", "code.blocks=[8,1]", "workers.count=6", "stop.updates=30",

@@ -89,8 +89,9 @@ def _clock(trace: Trace) -> str:
     if not counters.get("t_stop_ns") or not counters.get("genie_s"):
         return "virtual"
     stop_ns = counters["t_stop_ns"]
-    length_ns = counters["length_ns"]
-    busy = [percent(counters[f"{what}_ns"], length_ns) for what in ("processor", "ingress", "egress")]
+    taken = sum(counters.get(what, 0) for what in ("used", "wasted", "refused")) / counters["arrivals"]
+    parts = {"processor": taken, "ingress": taken, "egress": 1.0}  # what came after the stop is left out
+    busy = [percent(min(part * counters[f"{what}_ns"], stop_ns), stop_ns) for what, part in parts.items()]
     return (
         f"virtual: a task computes {duration(trace.attributes['task_ns'])}; stopped after "
         f"{duration(stop_ns)}, {1e-9 * stop_ns / counters['genie_s']:.2f}× the genie's time; rank 0 was "

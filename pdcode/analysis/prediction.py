@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from ..config import Config
-from ..simulation import Result
+from ..result import Result
 from ..trace.reader import Trace
 from . import statistics
 from .formats import duration, number, percent, size

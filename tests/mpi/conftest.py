@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,6 +10,7 @@ from pathlib import Path
 import pytest
 
 sys.path.append(str(Path(__file__).parents[1]))  # what the serial tests share
+from shell import environment
 
 JOB = """
 seed = 3
@@ -34,15 +34,6 @@ flush_s = 0.2
 
 Start = Callable[..., "subprocess.Popen[str]"]
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
-
-
-def environment() -> dict[str, str]:
-    """That of a user's shell: no launcher above us."""
-    return {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(("OMPI_", "PMIX_", "PMI_", "PRTE_", "SLURM_"))
-    }
 
 
 @pytest.fixture

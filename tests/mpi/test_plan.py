@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import environment
+from shell import environment
 
 from pdcode import Trace
 from pdcode.analysis.statistics import time_to

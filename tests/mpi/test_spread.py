@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import environment
+from shell import environment
 
 from pdcode import Trace
 from pdcode.fleet import launch
