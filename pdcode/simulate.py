@@ -147,7 +147,7 @@ def spread(config: Config, text: str, options: argparse.Namespace, rank: int) ->
             check_writable(config.trace.path, options.config, config.stragglers.path)
         return parts
 
-    with job():
+    with job(named=False):
         parts = spread.together(make)
         employ = employer(config, parts)
         if rank:

@@ -61,14 +61,18 @@ class Patience:
         return result
 
 
-def abort(error: BaseException) -> NoReturn:
-    """End the whole job: exit code 2 and one line for bad input, else 1 and the traceback."""
+def abort(error: BaseException, named: bool = True) -> NoReturn:
+    """End the whole job: exit code 2 and one line for bad input, else 1 and the traceback.
+
+    `named` says whether a rank is a worker.
+    """
     if isinstance(error, InputError):
         print(f"pdcode: {error}", file=sys.stderr, flush=True)
         MPI.COMM_WORLD.Abort(2)
     if not isinstance(error, SystemExit):
         rank = MPI.COMM_WORLD.rank
-        print(f"pdcode: rank {rank} failed:", file=sys.stderr)
+        worker = f", worker {rank - 1}," if rank and named else ""
+        print(f"pdcode: rank {rank}{worker} failed:", file=sys.stderr)
         traceback.print_exception(error)
         sys.stderr.flush()
     MPI.COMM_WORLD.Abort(1)
@@ -76,8 +80,10 @@ def abort(error: BaseException) -> NoReturn:
 
 
 @contextmanager
-def job() -> Iterator[None]:
+def job(named: bool = True) -> Iterator[None]:
     """What a rank does once MPI has started: an exception of any rank ends the whole job.
+
+    `named` says whether a rank is a worker.
 
     Ctrl-C and SIGTERM, which launchers send to all ranks, are rank 0's affair.
     """
@@ -85,5 +91,5 @@ def job() -> Iterator[None]:
         signal.signal(number, signal.SIG_IGN)
     np.seterr(all="ignore")  # rank 0 looks at the loss; a warning of each kernel would say no more
     with ExitStack() as stack:
-        stack.push(lambda kind, error, trace: None if error is None else abort(error))
+        stack.push(lambda kind, error, trace: None if error is None else abort(error, named))
         yield
