@@ -31,6 +31,7 @@ def simulate(options: argparse.Namespace) -> int:
 def replay(options: argparse.Namespace) -> int:
     from .replay import replay
 
+    launch.alone("replay")
     return replay(options.trace)
 
 
@@ -189,6 +190,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             # Rank 0 finds the same fault; a launcher kills all when one ends: let its line come out first.
             time.sleep(3)
         return 2
+    except KeyboardInterrupt:
+        print("pdcode: interrupted", file=sys.stderr, flush=True)
+        return 1
     except BrokenPipeError:  # `pdcode show … | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0

@@ -191,8 +191,8 @@ class Stop(Table):
 
     updates: Positive | None = None
     seconds: Real | None = None
-    loss: float | None = None
-    accuracy: float | None = None
+    loss: Real | None = None
+    accuracy: Annotated[float, Meta(ge=-LARGEST, le=1)] | None = None
 
 
 class Trace(Table):

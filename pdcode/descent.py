@@ -95,7 +95,8 @@ def open_trace(config: Config, text: str, parts: Parts, fleet: Roll, **attribute
     return Writer(
         config.trace.path,
         text,
-        parts.assignment.designs.values(),
+        # Without numerics nothing tells codewords apart, and to describe a code of many rows takes long.
+        parts.assignment.designs.values() if attributes.get("numerics", True) else (),
         metadata(config, parts, fleet) | attributes,
         [member.row() for member in (fleet.coordinator, *fleet.members)],
         config.trace.flush_s,

@@ -130,7 +130,7 @@ class TimingOnly:
         self._bytes = reply_bytes, body_bytes + own_bytes
         self._model = stragglers.create(config.stragglers, config.seed, n)
         self.events = make_events(config, reply_bytes)
-        kept = min(MOST, max(LEAST, 1 << (KEPT // n).bit_length() - 1))
+        kept = min(MOST, max(LEAST, 1 << max(1, KEPT // n).bit_length() - 1))
         self._half = kept // 2
         self.rounds = rounds.Rounds(
             self.events,

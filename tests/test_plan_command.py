@@ -108,13 +108,22 @@ def test_waiting_for_slow_workers_is_beaten_by_far_and_the_users_own_stays():
 
 
 def test_a_target_that_is_not_reached_is_said(job, capsys):
-    assert main(["plan", "job.toml", *QUICK, "--target", "0.001", "--seconds", "0.2"]) == 0
+    assert main(["plan", "job.toml", *QUICK, "--target", "0.001", "--seconds", "0.2"]) == 1
     text = capsys.readouterr().out
     assert "target: training loss 0.001 (--target)" in text
     assert "your own configuration does not reach it within 20" in text
     assert "0 of 2" in text
-    assert configfile.load("results/job.plan.toml")[0].stop.loss == 0.001
-    assert "reached by 0 of 2" in Path("results/job.plan.toml").read_text(encoding="utf-8")
+    assert "no candidate reached training loss 0.001: no plan was written" in text
+    assert not Path("results/job.plan.toml").exists()
+
+
+def test_what_is_not_a_plan_is_not_overwritten(job, capsys):
+    for name, content in (("other.toml", "seed = 1\n"), ("trace.h5", "\x89HDF")):
+        Path(name).write_text(content, encoding="utf-8")
+        assert main(["plan", "job.toml", "-o", name]) == 2
+        assert "something is there that no plan has written" in capsys.readouterr().err
+        assert Path(name).read_text(encoding="utf-8") == content
+    assert main(["plan", "job.toml", "-o", "/dev/null"]) == 2
 
 
 @pytest.mark.parametrize(

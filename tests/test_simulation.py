@@ -272,6 +272,22 @@ def test_measuring_does_not_wait_for_rank_0_s_virtual_work() -> None:
     assert np.diff(times).max() <= 0.035e9
 
 
+def test_runs_that_cannot_be_compared_are_not(job: Path, capsys: Any) -> None:
+    times, other = job.with_name("times.h5"), job.with_name("other.h5")
+    assert main(["simulate", str(job), "-o", str(times), "--timing-only"]) == 0
+    assert main(["simulate", str(job), "-o", str(other), "--set", "problem.hidden=[8]"]) == 0
+    for path, words in ((times, "no loss was recorded in"), (other, "are those of another problem")):
+        capsys.readouterr()
+        assert main(["simulate", str(job), "--stragglers", str(path)]) == 0
+        assert words in capsys.readouterr().out
+
+
+def test_targets_that_nothing_reaches_are_refused(job: Path, capsys: Any) -> None:
+    for target in ("loss=nan", "loss=-1.0", "accuracy=2.0"):
+        assert main(["simulate", str(job), "--set", f"stop.{target}"]) == 2
+        assert f"stop.{target.partition('=')[0]}" in capsys.readouterr().err
+
+
 def test_more_workers_than_messages_can_name(job: Path, capsys: Any) -> None:
     assert main(["simulate", str(job), "-n", "70000"]) == 2
     assert "workers.count: 70000" in capsys.readouterr().err

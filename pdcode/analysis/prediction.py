@@ -41,6 +41,10 @@ def compared(predicted: Trace, recorded: Trace, config: Config) -> str:
 
     The target is that of the configuration or, if it has none, the least loss that both reached.
     """
+    if not (predicted.progress.rows and recorded.progress.rows):
+        return f"no loss was recorded in {recorded.path}, beside which the prediction could be put"
+    if predicted.config.get("problem") != recorded.config.get("problem"):
+        return f"the losses recorded in {recorded.path} are those of another problem"
     key, level = "loss", config.stop.loss
     if level is None and config.stop.accuracy is not None:
         key, level = "accuracy", config.stop.accuracy

@@ -35,6 +35,19 @@ def place(environment: Mapping[str, str]) -> tuple[int, int] | None:
     return None
 
 
+def alone(command: str) -> None:
+    """Refuse a launcher for a command that takes one process.
+
+    Raises
+    ------
+    InputError
+        If there are several ranks.
+    """
+    found = place(os.environ)
+    if found and found[1] > 1:
+        raise InputError(f"{command}: it takes one process; start it without a launcher")
+
+
 def find_mpirun() -> str:
     """Path of mpirun: that of this environment, else that on PATH.
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
+from ..fleet import launch
 
 FORMATS = ".png", ".svg", ".pdf"  # of the figure
 
@@ -85,6 +86,7 @@ def add(commands: Any) -> None:
 
 def plan(options: argparse.Namespace) -> int:
     """Search, or draw the map."""
+    launch.alone("plan")
     check(options)
     try:
         return chart(options) if options.map else best(options)
@@ -139,13 +141,18 @@ def best(options: argparse.Namespace) -> int:
     first, own = found.lines[0], found.own
     traces = [options.trace] if options.trace else []
     command = shlex.join(["pdcode", *options.argv])
-    winner.write(
-        path,
-        winner.config_of(first, user, goal, traces),
-        winner.comments(first, own, goal, plan.final_seeds, found.candidates, command),
-    )
+    reached = first.missed < len(first.outcomes)
+    if reached:
+        winner.write(
+            path,
+            winner.config_of(first, user, goal, traces),
+            winner.comments(first, own, goal, plan.final_seeds, found.candidates, command),
+        )
     say("")
     table.show(found.lines, plan.final_seeds, found.rankings)
+    if not reached:
+        say(f"\nno candidate reached {goal}: no plan was written")
+        return 1
     if trace is not None:
         then = recorded(trace, goal)
         when = f"after {table.seconds(then)}" if math.isfinite(then) else "never"

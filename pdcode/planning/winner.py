@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from .goal import Goal
 from .ranking import Line
 from .table import describe, seconds
 
+HEAD = b"# Written by `pdcode plan"  # how each plan begins
 SPARE = 10  # times the updates that were predicted, before a run without other limits gives up
 
 
@@ -29,15 +31,24 @@ def place(path: str, output: str | None) -> Path:
     chosen = Path(output) if output is not None else Path("results") / f"{Path(path).stem}.plan.toml"
     if chosen.exists() and Path(path).exists() and chosen.samefile(path):
         raise InputError(f"{chosen}: the plan would overwrite the configuration; choose another with -o")
+    if chosen.exists() and not ours(chosen):
+        raise InputError(f"{chosen}: something is there that no plan has written; choose another with -o")
     try:
         chosen.parent.mkdir(parents=True, exist_ok=True)
-        with chosen.open("a", encoding="utf-8"):
+        with tempfile.TemporaryFile(dir=chosen.parent):
             pass
-        if not chosen.stat().st_size:
-            chosen.unlink()
     except OSError as error:
         raise InputError(f"{chosen}: cannot write the plan: {error.strerror}") from None
     return chosen
+
+
+def ours(path: Path) -> bool:
+    """Whether a file is a plan, or empty."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        head = file.read(len(HEAD))
+    return head in (b"", HEAD)
 
 
 def config_of(line: Line, user: Config, goal: Goal, traces: Sequence[str] = ()) -> Config:
