@@ -31,6 +31,8 @@ def place(path: str, output: str | None) -> Path:
     chosen = Path(output) if output is not None else Path("results") / f"{Path(path).stem}.plan.toml"
     if chosen.exists() and Path(path).exists() and chosen.samefile(path):
         raise InputError(f"{chosen}: the plan would overwrite the configuration; choose another with -o")
+    if chosen.is_dir():
+        raise InputError(f"{chosen}: cannot write the plan: it is a folder")
     if chosen.exists() and not ours(chosen):
         raise InputError(f"{chosen}: something is there that no plan has written; choose another with -o")
     try:
