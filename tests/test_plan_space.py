@@ -189,6 +189,9 @@ def test_where_the_winner_is_written(tmp_path, monkeypatch):
     with pytest.raises(InputError, match="cannot write the plan"):
         winner.place("job.toml", "job.toml/plan.toml")
     older = Path("results/old.toml")
-    older.write_text("x", encoding="utf-8")
+    older.write_text("# Written by `pdcode plan job.toml`", encoding="utf-8")
     assert winner.place("job.toml", str(older)) == older
-    assert older.read_text(encoding="utf-8") == "x"
+    assert older.read_text(encoding="utf-8") == "# Written by `pdcode plan job.toml`"
+    older.write_text("x", encoding="utf-8")
+    with pytest.raises(InputError, match="something is there that no plan has written"):
+        winner.place("job.toml", str(older))
