@@ -137,7 +137,7 @@ def clocked(result: Result) -> dict[str, float]:
 def spread(config: Config, text: str, options: argparse.Namespace, rank: int) -> int:
     """Over the ranks that a launcher started."""
     if options.timing_only:
-        raise InputError("--timing-only: it takes one process; start it without a launcher")
+        launch.alone("--timing-only")
     from .fleet import spread
     from .fleet.process import job
 

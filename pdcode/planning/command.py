@@ -88,11 +88,7 @@ def plan(options: argparse.Namespace) -> int:
     """Search, or draw the map."""
     launch.alone("plan")
     check(options)
-    try:
-        return chart(options) if options.map else best(options)
-    except KeyboardInterrupt:
-        print("pdcode: interrupted", file=sys.stderr, flush=True)
-        return 1
+    return chart(options) if options.map else best(options)
 
 
 def check(options: argparse.Namespace) -> None:
