@@ -5,13 +5,15 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from io import TextIOWrapper
 
 from . import __version__, codes_command
-from .errors import InputError
+from .errors import Failure, InputError
 from .fleet import launch
 from .planning import command as plan_command
 
@@ -36,9 +38,11 @@ def replay(options: argparse.Namespace) -> int:
 
 
 def show(options: argparse.Namespace) -> int:
-    from .analysis import tables
+    from .analysis import style, tables
     from .trace.reader import Trace
 
+    if options.figure:
+        style.check(options.figure)
     traces = [Trace(path) for path in options.trace]
     for trace in traces:
         tables.show(trace)
@@ -181,6 +185,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser().parse_args(argv)
     options.argv = list(sys.argv[1:] if argv is None else argv)
     place = launch.place(os.environ)
+    if place is None and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C; commands may do better
     try:
         return options.function(options)
     except InputError as error:
@@ -190,6 +196,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             # Rank 0 finds the same fault; a launcher kills all when one ends: let its line come out first.
             time.sleep(3)
         return 2
+    except Failure as error:
+        print(f"pdcode: {error}", file=sys.stderr, flush=True)
+        return 1
     except KeyboardInterrupt:
         print("pdcode: interrupted", file=sys.stderr, flush=True)
         return 1

@@ -89,6 +89,7 @@ def design(options: argparse.Namespace) -> int:
     from . import codes
     from .codes.registry import FAMILIES
 
+    _check(options)
     given = dict(_option(text) for text in options.option)
     family = FAMILIES.get(options.family)
     watched = family is not None and "progress" in family.option_names
@@ -114,8 +115,16 @@ def design(options: argparse.Namespace) -> int:
 def show(options: argparse.Namespace) -> int:
     from .codes import files
 
+    _check(options)
     _print(files.load_all(options.file), options.figure)
     return 0
+
+
+def _check(options: argparse.Namespace) -> None:
+    if options.figure:
+        from .analysis import style
+
+        style.check(options.figure)
 
 
 def _print(found: dict[str, Any], figure: str | None) -> None:

@@ -12,6 +12,7 @@ Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 LARGEST = 1e9  # keeps out infinity, and times that no clock holds
 Real = Annotated[float, Meta(gt=0, le=LARGEST)]
 NonNegative = Annotated[float, Meta(ge=0, le=LARGEST)]
+Span = Annotated[float, Meta(ge=0, le=1e6)]  # s: more, and the clock stands at its end after few tasks
 Factor = Annotated[float, Meta(ge=1, le=LARGEST)]
 Fraction = Annotated[float, Meta(gt=0, le=1)]
 Probability = Annotated[float, Meta(ge=0, le=1)]
@@ -159,16 +160,16 @@ class Machine(Table):
     """What a task costs on the virtual clock; a run over MPI takes no notice of it."""
 
     flops_per_s: Annotated[float, Meta(ge=1, le=1e18)] = 5e9  # of a worker, on its tasks
-    task_s: NonNegative = 5e-5  # of a worker, each task, beside its flops
-    arrival_s: NonNegative = 3e-5  # of rank 0, each arrival
-    dispatch_s: NonNegative = 5e-6  # of rank 0, each task that it sends
-    update_s: NonNegative = 0.0  # of rank 0, each update
+    task_s: Span = 5e-5  # of a worker, each task, beside its flops
+    arrival_s: Span = 3e-5  # of rank 0, each arrival
+    dispatch_s: Span = 5e-6  # of rank 0, each task that it sends
+    update_s: Span = 0.0  # of rank 0, each update
 
 
 class Link(Table):
     """The network on the virtual clock; a run over MPI takes no notice of it."""
 
-    latency_s: NonNegative = 2e-5  # one way
+    latency_s: Span = 2e-5  # one way
     bandwidth: Annotated[float, Meta(ge=1, le=1e18)] = 1e9  # bytes/s of rank 0's link, each way
     half_duplex: bool = False  # rank 0 sends or receives, one message at a time; if both wait it sends
     # θ that goes to many workers at once: a pipelined tree, or one by one, as a run over MPI sends it.

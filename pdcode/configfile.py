@@ -11,7 +11,7 @@ import msgspec
 
 from . import schemes, stragglers
 from .config import Config
-from .errors import InputError
+from .errors import InputError, within
 
 
 def load(path: str | Path, overrides: Sequence[str] = ()) -> tuple[Config, str]:
@@ -45,10 +45,8 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> tuple[Config, str]:
         tables = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"{path}: not TOML: {error}") from None
-    try:
+    with within(path):
         return resolve(tables, overrides), text
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from None
 
 
 def resolve(tables: dict[str, Any], overrides: Sequence[str] = ()) -> Config:
@@ -121,6 +119,8 @@ def check(config: Config) -> None:
         fault = getattr(config.faults, key)
         if fault is not None and fault >= workers:
             raise InputError(f"faults.{key}: worker {fault} does not exist (there are {workers}, from 0)")
+    if Path(config.trace.path).name in ("", ".."):
+        raise InputError(f"trace.path: '{config.trace.path}' is not the name of a file")
     stragglers.check(config.stragglers, workers)
     stragglers.check_end(config)
 

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from .config import Config
 from .coordinator import Coordinator
+from .errors import Failure
 from .fleet.base import Fleet, Member
 from .observer import Observer, Print
 from .parts import Parts, make_downlink
@@ -69,7 +70,7 @@ class Descent:
         try:
             reason = self.coordinator.run(observer)
         except BaseException as error:
-            with suppress(OSError, RuntimeError):  # a full disk must not hide what went wrong
+            with suppress(Failure):  # a full disk must not hide what went wrong
                 self.trace.fault(fleet.now_ns(), -1, -1, "exception", repr(error))
             raise
         self.say(

@@ -14,8 +14,8 @@ from . import stragglers
 from .config import Config
 
 NEVER_NS = 2**61  # when a task of a dead worker ends
-LEAST = 16  # tasks of a worker that are drawn at a time …
-MOST = 4_000_000  # … and of all workers together, after the first time
+LEAST = 16  # tasks of a worker that are drawn at a time, unless that makes more …
+MOST = 4_000_000  # … than these of all workers together, about which are kept
 
 
 def genie_s(config: Config, work: float, compute_ns: np.ndarray, model: stragglers.Model) -> float:
@@ -43,30 +43,51 @@ def genie_s(config: Config, work: float, compute_ns: np.ndarray, model: straggle
     """
     if work <= 0:
         return 0.0
-    workers = np.arange(config.workers.count, dtype=np.int64)
     compute_ns = np.asarray(compute_ns, np.int64)
-    blocks: list[np.ndarray] = []
-    done, free = 0, np.zeros_like(workers)  # tasks of each of these workers so far, and when they are done
-    count, until = max(LEAST, math.ceil(1.25 * work / len(workers))), math.inf
+    drawn = np.zeros(config.workers.count, np.int64)  # tasks of each worker so far …
+    free = np.zeros_like(drawn)  # … and when they are done
+    tasks: list[np.ndarray] = []  # their beginnings and ends, but for those …
+    before = 0  # … that are over by the time up to which all are known
+    aim, wanted = 1, 1.25 * work / len(drawn)
     while True:
-        edges = _edges(model, workers, done, count, compute_ns[workers], free)
-        blocks.append(edges)
-        # With the tasks that are drawn it takes this long; who has none left by then may shorten it.
-        until = _least(blocks, work)
-        done += count
-        last = edges[:, -1]
-        more = last < min(until, NEVER_NS)
-        if not more.any():
-            return 1e-9 * until
-        workers, free = workers[more], last[more]
-        wanted = 1.25 * done * float((until / free).max() - 1) if until < NEVER_NS else done
-        count = max(LEAST, math.ceil(min(wanted, MOST / len(workers))))
+        behind = np.flatnonzero(free < aim)
+        count = min(max(math.ceil(wanted), LEAST), max(1, MOST // len(behind)))
+        edges = _edges(model, behind, drawn[behind], count, compute_ns[behind], free[behind])
+        begin, end = edges[:, :-1].ravel(), edges[:, 1:].ravel()
+        ending = slice(None) if edges[:, -1].max() < NEVER_NS else end < NEVER_NS
+        tasks.append(np.stack((begin[ending], end[ending])))
+        drawn[behind] += count
+        free[behind] = edges[:, -1]
+        behind = behind[edges[:, -1] < aim]
+        if not len(behind) or sum(map(np.size, tasks)) > 4 * MOST:
+            known = int(free.min())
+            begin, end = np.concatenate(tasks, axis=1)
+            amount = before + _amount(begin, end, known)
+            if amount >= work:
+                return 1e-9 * _least(begin, end, work - before, known)
+            if known >= NEVER_NS:
+                return math.inf
+            kept = end > known
+            before += len(kept) - int(np.count_nonzero(kept))
+            tasks = [np.stack((begin[kept], end[kept]))]
+            alive = free < NEVER_NS
+            rate = float((drawn[alive] / free[alive]).sum())  # tasks a ns
+            aim = min(NEVER_NS, known + 1 + int(1.1 * min(work - amount, MOST) / rate))
+            behind = np.flatnonzero(free < aim)
+        wanted = float(np.median((aim - free[behind]) * drawn[behind] / free[behind]))
+
+
+def time_s(config: Config, task_ns: int, tasks: int) -> float:
+    """`genie_s` for equal workers, under the delays of a configuration."""
+    workers = config.workers.count
+    model = stragglers.create(config.stragglers, config.seed, workers)
+    return genie_s(config, tasks, np.full(workers, task_ns, np.int64), model)
 
 
 def _edges(
     model: stragglers.Model,
     workers: np.ndarray,
-    first: int,
+    first: np.ndarray,
     count: int,
     compute_ns: np.ndarray,
     free: np.ndarray,
@@ -74,7 +95,7 @@ def _edges(
     """When each worker's next tasks begin, and the last of them ends; int64 of shape (m, count + 1)."""
     edges = np.empty((len(workers), count + 1), np.int64)
     edges[:, 0] = free
-    delays_ns = stragglers.delays_ns(model, workers, np.full_like(workers, first), count, compute_ns)
+    delays_ns = stragglers.delays_ns(model, workers, first, count, compute_ns)
     np.add(delays_ns, compute_ns[:, None], out=edges[:, 1:])
     np.maximum(edges[:, 1:], 1, out=edges[:, 1:])  # else a worker could do any number of tasks at once
     late = None
@@ -88,23 +109,17 @@ def _edges(
     return edges
 
 
-def _least(blocks: list[np.ndarray], work: float) -> float:
-    """The least time in ns in which tasks between these edges add up to so many; exact, for between whole ns
-    the sum is linear."""
-    begin = np.concatenate([edges[:, :-1].ravel() for edges in blocks])
-    end = np.concatenate([edges[:, 1:].ravel() for edges in blocks])
-    if (end >= NEVER_NS).any():
-        begin, end = begin[end < NEVER_NS], end[end < NEVER_NS]
-    if len(end) < work:
-        return math.inf
-    before, low, high = 0.0, 0, int(end.max())  # tasks that are done at `low` and no longer in the arrays
+def _least(begin: np.ndarray, end: np.ndarray, work: float, high: int) -> float:
+    """The least time in ns, `high` at the most, by which so much of tasks is done; exact, for between whole
+    ns that is linear."""
+    before, low = 0, 0  # tasks that are done at `low` and no longer in the arrays
     while high - low > 1:
         middle = (low + high) // 2
         if before + _amount(begin, end, middle) >= work:
             high, kept = middle, begin < middle
         else:
             low, kept = middle, end > middle
-            before += len(kept) - np.count_nonzero(kept)
+            before += len(kept) - int(np.count_nonzero(kept))
         begin, end = begin[kept], end[kept]
     at_low, at_high = (before + _amount(begin, end, when) for when in (low, high))
     return float(low + max(0.0, (work - at_low) / (at_high - at_low)))

@@ -12,7 +12,7 @@ from . import coding, downlink, memory, optimizers, policies, problems
 from .assignments import Assignment
 from .config import Config, Stop
 from .downlink import State
-from .errors import InputError
+from .errors import InputError, within
 from .layout import Layout
 from .messages import Reply
 from .policies import Ready
@@ -43,7 +43,7 @@ def prepare(config: Config, path: str = "", source: Source | None = None) -> Par
         Naming the file, key and value.
     """
     workers = config.workers.count
-    try:
+    with within(path):
         if config.stop == Stop():
             raise InputError("stop: nothing would end the run; give updates, seconds, loss or accuracy")
         source = source or problems.describe(config.problem)
@@ -53,8 +53,6 @@ def prepare(config: Config, path: str = "", source: Source | None = None) -> Par
         state = make_state(config, problem, assignment)
         layout = make_layout(config, problem, assignment.weights, state)
         ready = policies.create(config.update, workers)
-    except InputError as error:
-        raise InputError(f"{path}: {error}" if path else str(error)) from None
     return Parts(source, git_commit(), problem, assignment, layout, state, ready)
 
 

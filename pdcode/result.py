@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
+
+from . import genie
+from .config import Config
 
 
 @dataclass(frozen=True)
@@ -14,6 +18,9 @@ class Result:
 
     Attributes
     ----------
+    config : Config
+    task_ns : int
+        Compute time of a task.
     reason : str
         Why it ended.
     failed : bool
@@ -28,8 +35,6 @@ class Result:
     arrivals, used, wasted, refused : int
         Payloads, until the last had come in, and what became of them.
     bytes_up, bytes_down : int
-    genie_s : float
-        Time that the oracle of `pdcode.genie` needs for the payloads that were used.
     length_ns : int
         When the last payload had come in.
     processor_ns, ingress_ns, egress_ns : int
@@ -40,6 +45,8 @@ class Result:
         Empty without numerics.
     """
 
+    config: Config
+    task_ns: int
     reason: str
     failed: bool
     updates: int
@@ -53,13 +60,18 @@ class Result:
     refused: int
     bytes_up: int
     bytes_down: int
-    genie_s: float
     length_ns: int
     processor_ns: int
     ingress_ns: int
     egress_ns: int
     update_s: float
     theta: np.ndarray
+
+    @cached_property
+    def genie_s(self) -> float:
+        """Time that the oracle of `pdcode.genie` needs for the payloads that were used; found when asked for,
+        as it may take as long as the run."""
+        return genie.time_s(self.config, self.task_ns, self.used)
 
     @property
     def multiple(self) -> float:

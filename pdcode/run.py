@@ -5,15 +5,15 @@ from __future__ import annotations
 import json
 import os
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from . import configfile, preview
 from .config import Config
-from .errors import InputError
+from .errors import InputError, within
 from .fleet import launch
 from .parts import Parts, prepare
+from .trace import opening
 from .trace.reader import Trace
 
 
@@ -123,24 +123,17 @@ def prepare_ranks(config: Config, path: str) -> Parts:
 
 
 def check_writable(trace: str, path: str, reads: str | None = None) -> None:
-    """Make the trace's folder, and refuse one in which no file can be made, or a file that the run reads.
+    """Make the trace's folder, and refuse one that has no room for it, or a file that the run reads.
 
     Raises
     ------
     InputError
         Naming file, key and value.
     """
-    folder = Path(trace).parent
-    if reads is not None and Path(reads).resolve() == Path(trace).resolve():
-        raise InputError(f"{path}: trace.path: '{trace}' is stragglers.path, from which delays are read")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if Path(trace).is_dir():
-            raise IsADirectoryError(None, "it is a folder")
+    with within(path):
+        if reads is not None and Path(reads).resolve() == Path(trace).resolve():
+            raise InputError(f"trace.path: '{trace}' is stragglers.path, from which delays are read")
+        opening.check(Path(trace))
         if Path(trace).exists():
-            Trace(trace)  # an older trace is kept beside the new one; any other file is not ours to move
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except (OSError, InputError) as error:
-        reason = error.strerror if isinstance(error, OSError) else f"a file is there: {error}"
-        raise InputError(f"{path}: trace.path: cannot write '{trace}': {reason}") from None
+            with within(f"trace.path: cannot write '{trace}': a file is there"):
+                Trace(trace)  # an older trace is kept beside the new one; any other file is not ours to move

@@ -16,15 +16,16 @@ from . import configfile, costs, timing_only
 from .analysis import prediction
 from .config import Config, Stop
 from .descent import close_trace, open_trace, say
-from .errors import InputError
+from .errors import InputError, within
 from .fleet import launch
 from .fleet.crew import Idle
 from .fleet.virtual import Roll, VirtualFleet
 from .parts import Parts, employer, prepare
 from .result import Result
 from .run import check_writable
-from .simulation import Simulation, task_time_ns, without_numerics
+from .simulation import Simulation, check_count, task_time_ns, without_numerics
 from .trace.reader import Trace
+from .trace.writer import Writer
 
 VIRTUAL = ".virtual.h5"
 
@@ -64,7 +65,7 @@ def load(options: argparse.Namespace) -> tuple[Config, str]:
         config = msgspec.structs.replace(config, trace=msgspec.structs.replace(config.trace, path=path))
     read = [name for name in (options.stragglers, options.cost) if name is not None]
     for name in read:
-        if Path(name).absolute() == Path(config.trace.path).absolute():
+        if Path(name).resolve() == Path(config.trace.path).resolve():
             raise InputError(f"{name}: it is read, so the trace cannot be written there; use -o")
     if options.cost is not None:
         config = costs.load(options.cost, config)
@@ -84,51 +85,55 @@ def is_trace(path: str) -> bool:
 
 def alone(config: Config, text: str, options: argparse.Namespace) -> int:
     """In this process."""
-    if options.timing_only:
-        config = timed(config, options.config)
+    with within(options.config):
+        if options.timing_only:
+            config = timed(config)
+        quick = options.timing_only and timing_only.can(config)
+        (timing_only.check if quick else check_count)(config)
     parts = prepare(config, options.config)
     check_writable(config.trace.path, options.config, config.stragglers.path)
-    if options.timing_only and timing_only.can(config):
-        return times(config, text, parts)
+    if quick:
+        return report(*times(config, text, parts), options)
     simulation = Simulation(config, parts, Idle(parts.layout) if options.timing_only else None)
     catch(simulation.fleet)
     with np.errstate(all="ignore"):  # the observer looks at the loss
-        return perform(simulation, text, options)
+        trace, result = perform(simulation, text, options)
+    return report(trace, result, options)
 
 
-def timed(config: Config, path: str) -> Config:
+def timed(config: Config) -> Config:
     """The configuration without the ends that only the numerics tell.
 
     Raises
     ------
     InputError
-        If there is no other.
+        If there is no other, or if payloads are to have faults.
     """
+    for key in ("raise_worker", "nan_worker"):
+        if (worker := getattr(config.faults, key)) is not None:
+            raise InputError(f"faults.{key}: worker {worker} has no payloads without numerics")
     stop = msgspec.structs.replace(config.stop, loss=None, accuracy=None)
     if stop == Stop():
-        raise InputError(f"{path}: stop.updates: without numerics, updates or seconds must end the run")
+        raise InputError("stop.updates: without numerics, updates or seconds must end the run")
     return msgspec.structs.replace(config, stop=stop)
 
 
-def times(config: Config, text: str, parts: Parts) -> int:
+def times(config: Config, text: str, parts: Parts) -> tuple[Writer, Result]:
     """Without numerics, and where nothing depends on them: the loop in C."""
     attributes = {"clock": "virtual", "numerics": False, "task_ns": task_time_ns(config, parts)}
     trace = open_trace(config, text, parts, Roll(config.workers.count), **attributes)
-    result = without_numerics(config, parts, trace, catch)
+    result = without_numerics(config, parts, trace, catch, say)
     names = ("arrivals", "used", "wasted", "bytes_up", "bytes_down")
     trace.close(counters=clocked(result) | {name: getattr(result, name) for name in names})
     say(f"stopped: {result.reason}, after {result.updates:,} updates without numerics")
     say(f"trace: {trace.path}")
-    for line in prediction.summary(config, result):
-        say(line)
-    return 1 if result.failed else 0
+    return trace, result
 
 
 def clocked(result: Result) -> dict[str, float]:
     """What the virtual clock counts, for the trace."""
     return {
         "version": result.updates,
-        "genie_s": result.genie_s,
         "t_stop_ns": round(1e9 * result.seconds),
         **{name: getattr(result, name) for name in ("processor_ns", "ingress_ns", "egress_ns", "length_ns")},
     }
@@ -142,6 +147,8 @@ def spread(config: Config, text: str, options: argparse.Namespace, rank: int) ->
     from .fleet.process import job
 
     def make() -> Parts:
+        with within(options.config):
+            check_count(config)
         parts = prepare(config, options.config)
         if rank == 0:
             check_writable(config.trace.path, options.config, config.stragglers.path)
@@ -155,20 +162,32 @@ def spread(config: Config, text: str, options: argparse.Namespace, rank: int) ->
             return 0
         simulation = Simulation(config, parts, spread.SpreadCrew(parts.layout, config.workers.count, employ))
         catch(simulation.fleet)
-        return perform(simulation, text, options)
+        trace, result = perform(simulation, text, options)
+    return report(trace, result, options)
 
 
-def perform(simulation: Simulation, text: str, options: argparse.Namespace) -> int:
-    """Descend, trace, and say how it went."""
+def perform(simulation: Simulation, text: str, options: argparse.Namespace) -> tuple[Writer, Result]:
+    """Descend, and trace."""
     config = simulation.config
     attributes = {"clock": "virtual", "numerics": not options.timing_only, "task_ns": simulation.task_ns}
     trace = open_trace(config, text, simulation.parts, simulation.fleet, **attributes)
     descent, result = simulation.run(trace, say)
     close_trace(trace, descent, clocked(result))
-    for line in prediction.summary(config, result):
+    return trace, result
+
+
+def report(trace: Writer, result: Result, options: argparse.Namespace) -> int:
+    """Say how it went, beside the genie, whose time goes into the trace; return the exit code.
+
+    Nothing of the run is at stake any more, so an interrupt ends this at once.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
+    trace.count({"genie_s": result.genie_s})
+    for line in prediction.summary(result.config, result):
         say(line)
     if options.stragglers is not None and is_trace(options.stragglers) and not options.timing_only:
-        say(prediction.compared(Trace(config.trace.path), Trace(options.stragglers), config))
+        say(prediction.compared(Trace(trace.path), Trace(options.stragglers), result.config))
     return 1 if result.failed else 0
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from . import costs, genie, stragglers, timing_only
+from . import costs, timing_only
 from .config import Config
 from .descent import Descent
 from .errors import InputError
@@ -84,11 +84,7 @@ class Simulation:
         crew: Crew | None = None,
         schedule: Schedule | None = None,
     ) -> None:
-        if config.workers.count > MOST:
-            raise InputError(
-                f"workers.count: {config.workers.count} is more than the {MOST} workers that messages can "
-                "name; without numerics (--timing-only), update.mode all, first and async can have more"
-            )
+        check_count(config)
         self.config, self.parts = config, parts or prepare(config)
         layout, workers = self.parts.layout, config.workers.count
         self.task_ns = task_time_ns(config, self.parts)
@@ -114,9 +110,11 @@ class Simulation:
 
     def _result(self, descent: Descent, reason: str, t_update_ns: list[int]) -> Result:
         coordinator, observer = descent.coordinator, descent.observer
-        seconds, used = 1e-9 * coordinator.t_stop_ns, coordinator.outcomes[USED]
+        seconds = 1e-9 * coordinator.t_stop_ns
         intervals = np.diff([0, *t_update_ns])
         return Result(
+            config=self.config,
+            task_ns=self.task_ns,
             reason=reason,
             failed=descent.failed,
             updates=coordinator.version,
@@ -125,18 +123,32 @@ class Simulation:
             loss=observer.loss,
             accuracy=observer.accuracy,
             arrivals=coordinator.arrivals,
-            used=used,
+            used=coordinator.outcomes[USED],
             wasted=coordinator.outcomes[WASTED],
             refused=coordinator.outcomes[REFUSED],
             bytes_up=self.fleet.bytes_up,
             bytes_down=self.fleet.bytes_down,
-            genie_s=genie_time_s(self.config, self.task_ns, used),
             length_ns=self.schedule.now_ns,
             processor_ns=processor_ns(self.config, coordinator.arrivals, coordinator.version),
             ingress_ns=getattr(self.schedule, "ingress_ns", 0),
             egress_ns=getattr(self.schedule, "egress_ns", 0),
             update_s=1e-9 * statistics.median(intervals) if len(intervals) else math.nan,
             theta=coordinator.theta,
+        )
+
+
+def check_count(config: Config) -> None:
+    """Refuse more workers than messages can name.
+
+    Raises
+    ------
+    InputError
+        Naming key and value.
+    """
+    if config.workers.count > MOST:
+        raise InputError(
+            f"workers.count: {config.workers.count} is more than the {MOST} workers that messages can "
+            "name; without numerics (--timing-only), update.mode all, first and async can have more"
         )
 
 
@@ -147,18 +159,11 @@ def task_time_ns(config: Config, parts: Parts) -> int:
     return costs.task_ns(config, parts.problem, parts.layout, shard)
 
 
-def genie_time_s(config: Config, task_ns: int, tasks: int) -> float:
-    """Time that the oracle needs for so many tasks."""
-    workers = config.workers.count
-    model = stragglers.create(config.stragglers, config.seed, workers)
-    return genie.genie_s(config, tasks, np.full(workers, task_ns, np.int64), model)
-
-
 def processor_ns(config: Config, arrivals: int, updates: int) -> int:
     """Time that rank 0's processor was busy; every task that was sent has come back."""
     machine = config.machine
     task_s = machine.arrival_s + machine.dispatch_s
-    return round(1e9 * (task_s * arrivals + machine.update_s * updates))
+    return min(NEVER_NS, round(1e9 * (task_s * arrivals + machine.update_s * updates)))  # as the clock
 
 
 def without_numerics(
@@ -166,17 +171,20 @@ def without_numerics(
     parts: Parts,
     trace: Writer | None = None,
     watch: Callable[[timing_only.TimingOnly], None] = lambda run: None,
+    say: Print | None = None,
 ) -> Result:
     """Only the times of a run, if nothing else tells them: `timing_only.can`.
 
-    `watch` is given the run before it starts, and may interrupt it.
+    `watch` is given the run before it starts, and may interrupt it; `say` prints a line.
     """
     layout, task_ns = parts.layout, task_time_ns(config, parts)
     body, size = layout.gradient_bytes, layout.task_bytes
     run = timing_only.TimingOnly(config, task_ns, layout.reply_bytes, body, size - body)
     watch(run)
-    done = run.run(trace)
+    done = run.run(trace, say)
     return Result(
+        config=config,
+        task_ns=task_ns,
         reason=done.reason,
         failed=run.interrupted,
         updates=done.updates,
@@ -190,7 +198,6 @@ def without_numerics(
         refused=0,
         bytes_up=done.bytes_up,
         bytes_down=done.bytes_down,
-        genie_s=genie_time_s(config, task_ns, done.used),
         length_ns=done.now_ns,
         processor_ns=processor_ns(config, done.arrivals, done.updates),
         ingress_ns=done.ingress_ns,

@@ -15,15 +15,18 @@ from . import stragglers
 from .config import Config
 from .errors import InputError
 from .fleet.schedule import make_events
-from .kernels import rounds
+from .kernels import events, rounds
+from .observer import LINE_NS, Print
 from .policies import create, wanted
 from .trace.writer import Writer
 
 MODES = ("all", "first", "async")
+MOST_WORKERS: int = events.WORKERS
 ROOM = 65_536  # rows between two visits to the trace
 KEPT = 1 << 21  # delays that are drawn ahead, of all workers together …
 LEAST, MOST = 8, 1024  # … and of each
 DRAWN = 1 << 15  # delays that are drawn at a time: they stay in the cache
+INTERVALS = 1 << 20  # times between updates of which the median is taken
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,7 @@ class Times:
     ingress_ns, egress_ns : int
         How long rank 0's link received and sent.
     update_s : float
-        Median time from one update to the next; nan without any.
+        Median time from one update to the next, of every so many if they are many; nan without any.
     """
 
     reason: str
@@ -88,8 +91,34 @@ def check(config: Config) -> None:
         raise InputError(f"downlink.kind: '{config.downlink.kind}' makes tasks whose sizes are not known")
     if not can(config):
         raise InputError("faults: they change payloads, and there are none without the numerics")
+    if (workers := config.workers.count) > MOST_WORKERS:
+        raise InputError(f"workers.count: {workers} is more than the {MOST_WORKERS} of the virtual clock")
     if config.stop.updates is None and config.stop.seconds is None:
         raise InputError("stop.updates: without numerics, updates or seconds must end the run")
+
+
+class Intervals:
+    """Times from one update to the next: all, or as many as there is room for, at equal distances."""
+
+    def __init__(self) -> None:
+        self._kept = np.empty(0, np.int64)
+        self._every = 1
+        self._seen = self._last_ns = 0
+
+    def add(self, t_update_ns: np.ndarray) -> None:
+        """Take in updates that come after those before."""
+        if not len(t_update_ns):
+            return
+        intervals = np.diff(t_update_ns, prepend=self._last_ns)
+        chosen = intervals[-self._seen % self._every :: self._every]
+        self._kept = np.concatenate((self._kept, chosen))
+        self._seen, self._last_ns = self._seen + len(intervals), int(t_update_ns[-1])
+        while len(self._kept) > INTERVALS:
+            self._kept, self._every = self._kept[::2].copy(), 2 * self._every
+
+    def median_s(self) -> float:
+        """In seconds; nan without any."""
+        return 1e-9 * float(np.median(self._kept)) if self._seen else float("nan")
 
 
 class TimingOnly:
@@ -146,7 +175,7 @@ class TimingOnly:
             room=ROOM,
         )
 
-    def run(self, trace: Writer | None = None) -> Times:
+    def run(self, trace: Writer | None = None, say: Print | None = None) -> Times:
         """Run, with a trace or without; its `arrivals` and `sample` are those of the configuration.
 
         Raises
@@ -154,18 +183,28 @@ class TimingOnly:
         RuntimeError
             If all who have a task are dead, and no time ends the run.
         """
-        self._t_update_ns = [np.zeros(1, np.int64)]
-        start_s = time.perf_counter()
+        self._intervals = Intervals()
+        start_s = line_s = time.perf_counter()
+        before = 0
         while not self.interrupted and (why := self.rounds.run(ROOM)) != rounds.DONE:
             if why == rounds.DRY:
                 self._draw()
-            elif why == rounds.STUCK:
+                continue
+            if why == rounds.STUCK:
                 raise RuntimeError("virtual clock: no reply will ever arrive, and nothing ends the run")
-            else:
-                self._record(trace)
-                wall_ns = round(1e9 * (time.perf_counter() - start_s))
-                if trace is not None and trace.due(wall_ns):
-                    trace.flush(wall_ns)
+            self._record(trace)
+            now_s = time.perf_counter()
+            wall_ns = round(1e9 * (now_s - start_s))
+            if trace is not None and trace.due(wall_ns):
+                trace.flush(wall_ns)
+            if say is not None and now_s >= line_s + 1e-9 * LINE_NS:
+                arrived = self.events.arrived
+                rate = (arrived - before) / (now_s - line_s)
+                say(
+                    f"{1e-9 * self.events.now_ns:7.1f} s  update {self.rounds.version:<9d} "
+                    f"{arrived:,} arrivals, {rate:,.0f} a second"
+                )
+                line_s, before = now_s, arrived
         self._record(trace)
         return self._times()
 
@@ -184,7 +223,7 @@ class TimingOnly:
     def _record(self, trace: Writer | None) -> None:
         """Take over what has been recorded."""
         steps, arrivals = self.rounds.steps(), self.rounds.arrivals()
-        self._t_update_ns.append(steps[:, 1].copy())
+        self._intervals.add(steps[:, 1])
         if trace is None:
             return
         columns = dict(zip(rounds.ARRIVAL, arrivals.T, strict=True))
@@ -199,7 +238,6 @@ class TimingOnly:
         reason = f"{stop.seconds:g} s" if stop.seconds is not None else ""
         if stop.updates is not None and loop.version >= stop.updates:
             reason = f"{loop.version} updates"
-        intervals = np.diff(np.concatenate(self._t_update_ns))
         return Times(
             reason="interrupted" if self.interrupted else reason,
             updates=loop.version,
@@ -213,5 +251,5 @@ class TimingOnly:
             now_ns=clock.now_ns,
             ingress_ns=clock.ingress_ns,
             egress_ns=clock.egress_ns,
-            update_s=1e-9 * float(np.median(intervals)) if len(intervals) else float("nan"),
+            update_s=self._intervals.median_s(),
         )

@@ -120,6 +120,12 @@ def test_bad_overrides_are_named(override: str) -> None:
         configfile.resolve({"seed": 1}, [override])
 
 
+@pytest.mark.parametrize("path", ["", ".", "..", "/", "results/.."])
+def test_a_trace_has_a_name(path: str) -> None:
+    with pytest.raises(InputError, match=r"trace\.path: .* is not the name of a file"):
+        configfile.resolve({"stop": {"updates": 1}, "trace": {"path": path}})
+
+
 def test_a_missing_or_unreadable_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"none\.toml: No such file"):
         configfile.load(tmp_path / "none.toml")

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pdcode import genie
 from pdcode.config import Config, Stragglers, Workers
 from pdcode.genie import genie_s
 from pdcode.stragglers import Model, create, delays_ns
@@ -136,3 +137,26 @@ def test_random_delays_make_the_same_whatever_was_drawn_at_a_time() -> None:
     done = np.clip((1e9 * time_s - begins) / (ends - begins), 0, 1).sum()
     assert done == pytest.approx(5000, rel=1e-9)
     assert time_s == pytest.approx(5000 / 50 * 0.013, rel=0.03)  # the law of large numbers
+
+
+@given(durations, st.integers(0, 30), st.floats(0, 200), st.integers(1, 40))
+def test_what_is_kept_at_a_time_makes_no_difference(
+    lists: list[list[int]], compute_ns: int, work: float, most: int
+) -> None:
+    config, compute = Config(workers=Workers(count=len(lists))), np.full(len(lists), compute_ns)
+    at_once = genie_s(config, work, compute, Listed(lists))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(genie, "MOST", most)
+        patch.setattr(genie, "LEAST", 1)
+        assert genie_s(config, work, compute, Listed(lists)) == pytest.approx(at_once, rel=1e-12)
+
+
+def test_memory_does_not_grow_with_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    held = []
+    monkeypatch.setattr(genie, "MOST", 2000)
+    amount = genie._amount
+    monkeypatch.setattr(genie, "_amount", lambda *tasks: held.append(len(tasks[0])) or amount(*tasks))
+    table = Stragglers(kind="pareto", shift_s=0.001, shape=1.2, slow=[1], slowdown=30.0, dead=[0])
+    for work in (10_000, 300_000):
+        oracle_s(table, work, [MS] * 20)
+        assert max(held) < 8000

@@ -18,8 +18,8 @@ from pdcode.planning import chart, phase, plan, space
 from pdcode.planning.goal import Goal
 from pdcode.planning.phase import Grid
 from pdcode.planning.plan import Plan, search
-from pdcode.planning.processes import Pool
 from pdcode.planning.trials import Outcome, Score, score
+from pdcode.processes import Pool
 
 JOB = """
 [problem]
@@ -140,9 +140,13 @@ def test_what_is_not_a_plan_is_not_overwritten(job, capsys):
         (["--trace", "none.h5"], "none.h5"),
         (["-o", "job.toml/x.toml"], "job.toml/x.toml: cannot write the plan"),
         (["--figure", "x.png"], "--figure x.png: goes with --map"),
+        (["--target", "nan"], "--target nan: expected a loss"),
+        (["--set", "faults.raise_worker=0"], "job.toml: faults.raise_worker: worker 0 would end every"),
+        (["-n", "70000"], "job.toml: workers.count: 70000 is more than the 65535"),
         (["--bandwidths", "1e6"], "--bandwidths 1e6: goes with --map"),
         (["--map", "-o", "x.toml"], "--output x.toml: goes without --map"),
         (["--map", "--figure", "x.doc"], "--figure x.doc: expected a file that ends in .png"),
+        (["--map", "--figure", "/proc/none/x.png"], "--figure /proc/none/x.png: cannot write there"),
         (["--map", "--bandwidths", "fast"], "--bandwidths fast: expected numbers"),
         (["--map", "--severities", "1,-1"], "--severities 1,-1: expected numbers of at least 0"),
     ],

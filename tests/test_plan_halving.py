@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pdcode.planning.halving import Rung, halve, ladder, race
-from pdcode.planning.processes import Pool
+from pdcode.processes import Pool
 
 
 @dataclass(frozen=True)

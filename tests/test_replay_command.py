@@ -435,6 +435,7 @@ def virtual(path: Path, overrides: list[str], interrupt_ns: int | None = None, c
         descent, result = simulation.run(trace)
     if close:
         close_trace(trace, descent, clocked(result))
+        trace.count({"genie_s": result.genie_s})
     else:
         trace.flush(0)
         trace._file.close()

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import itertools
 import math
+import os
+import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -213,6 +216,14 @@ def test_what_if_is_printed_beside_what_was(job: Path, capsys: Any) -> None:
         (["--set", "link.bandwidth=0"], "link.bandwidth"),
         (["--set", "machine.speed=1"], "machine"),
         (["-n", "0"], "workers.count"),
+        (["--set", "machine.task_s=1e9"], "machine.task_s"),
+        (["--set", "trace.path=", "-n", "3"], "trace.path: '' is not the name of a file"),
+        (["--timing-only", "--set", "faults.nan_worker=1"], "job.toml: faults.nan_worker: worker 1 has no"),
+        (
+            ["--timing-only", "--set", "faults.raise_worker=1"],
+            "job.toml: faults.raise_worker: worker 1",
+        ),
+        (["--timing-only", "-n", "16777217"], "job.toml: workers.count: 16777217 is more than the 16777216"),
     ],
 )
 def test_bad_input_is_told_in_a_line(job: Path, capsys: Any, options: list[str], message: str) -> None:
@@ -288,6 +299,55 @@ def test_targets_that_nothing_reaches_are_refused(job: Path, capsys: Any) -> Non
         assert f"stop.{target.partition('=')[0]}" in capsys.readouterr().err
 
 
+def test_what_is_read_is_not_written_whatever_its_name(job: Path, capsys: Any) -> None:
+    first = job.with_name("first.h5")
+    assert main(["simulate", str(job), "-o", str(first)]) == 0
+    other = job.with_name("other.h5")
+    other.symlink_to(first)
+    before = first.read_bytes()
+    for option in ("--cost", "--stragglers"):
+        for read, written in ((first, other), (other, first)):
+            assert main(["simulate", str(job), option, str(read), "-o", str(written)]) == 2
+            assert "it is read, so the trace cannot be written there" in capsys.readouterr().err
+    assert (first.read_bytes(), other.is_symlink()) == (before, True)
+
+
+@pytest.mark.parametrize(
+    "options", [[], ["--timing-only"], ["--timing-only", "--set", "update.mode=captured"]]
+)
+def test_a_trace_is_whole_before_the_genie_is_asked(
+    job: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch, options: list[str]
+) -> None:
+    path = job.with_suffix(".virtual.h5")
+
+    def interrupted(*asked: object) -> float:
+        assert Trace(path).finished
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(10)
+        raise AssertionError
+
+    monkeypatch.setattr("pdcode.genie.time_s", interrupted)
+    assert main(["simulate", str(job), *options]) == 1
+    assert capsys.readouterr().err == "pdcode: interrupted\n"
+    monkeypatch.undo()
+    trace = Trace(path)
+    assert trace.counters["version"] == trace.updates.rows == 40
+    assert "genie_s" not in trace.counters
+    assert main(["show", str(path)]) == 0
+    if not options:
+        assert main(["replay", str(path)]) == 0
+
+
+def test_times_beyond_the_end_of_the_clock_end_there(job: Path) -> None:
+    long = ["machine.arrival_s=1e6", "machine.task_s=1e6", "link.latency_s=1e6", "update.mode=all"]
+    sets = [word for override in (*long, "stop.updates=2500") for word in ("--set", override)]
+    for options in ([], ["--timing-only"]):
+        assert main(["simulate", str(job), *sets, *options]) == 0
+        counters = Trace(job.with_suffix(".virtual.h5")).counters
+        assert counters["processor_ns"] == 2**62 - 1
+        assert counters["length_ns"] <= 2**62 - 1
+
+
 def test_more_workers_than_messages_can_name(job: Path, capsys: Any) -> None:
     assert main(["simulate", str(job), "-n", "70000"]) == 2
-    assert "workers.count: 70000" in capsys.readouterr().err
+    assert f"{job}: workers.count: 70000" in capsys.readouterr().err

@@ -14,6 +14,17 @@ from pdcode import Trace, stragglers
 from pdcode.errors import InputError
 
 
+def test_more_numbers_than_memory(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "huge.h5", "w") as file:
+        file.create_dataset("delays", (1 << 20, 1 << 20), "f4", chunks=(1024, 1024))  # nothing is in it
+    with pytest.raises(InputError, match=r"stragglers\.path: .*huge\.h5: 1,099,511,627,776 delays are more"):
+        stragglers.check(table(tmp_path / "huge.h5"), 2)
+    with (tmp_path / "huge.csv").open("wb") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(InputError, match=r"stragglers\.path: .*huge\.csv: 549,755,813,888 delays are more"):
+        stragglers.check(table(tmp_path / "huge.csv"), 2)
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [

@@ -234,3 +234,32 @@ def test_the_loop_refuses_numbers_out_of_range() -> None:
     loop.fill(workers, np.zeros((3, 4), np.int64))
     with pytest.raises(ValueError, match="less than half"):
         loop.fill(workers[:1], np.zeros((1, 4), np.int64))
+
+
+def test_the_median_interval_is_that_of_all_or_of_many_at_equal_distances(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(timing_only, "INTERVALS", 64)
+    intervals = np.random.default_rng(1).integers(1, 1000, 64 * 40)
+    updates = np.cumsum(intervals)
+    few, many = timing_only.Intervals(), timing_only.Intervals()
+    assert np.isnan(few.median_s())
+    for part in (updates[:1], updates[1:1], updates[1:50], updates[50:64]):
+        few.add(part)
+    assert few.median_s() == 1e-9 * np.median(intervals[:64])
+    for part in np.array_split(updates, 77):
+        many.add(part)
+    assert len(many._kept) <= 64
+    np.testing.assert_array_equal(many._kept, intervals[:: many._every])
+    assert many.median_s() == pytest.approx(1e-9 * np.median(intervals), rel=0.3)
+
+
+def test_a_long_run_says_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(timing_only, "LINE_NS", 0)
+    monkeypatch.setattr(timing_only, "ROOM", 100)
+    said: list[str] = []
+    config = load([*MIXED, "stop.updates=300"])
+    timing_only.TimingOnly(config, 1000, 100, 100, 0).run(None, said.append)
+    assert len(said) >= 3
+    assert "update 100 " in said[0]
+    assert "100 arrivals, " in said[0]

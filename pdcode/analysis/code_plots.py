@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,8 +11,7 @@ import numpy as np
 from ..codes.captured import captured_energy
 from ..codes.code import Code
 from ..codes.quality import Quality
-from ..errors import InputError
-from .style import BLUE, GREY, INK, LIGHT_BLUE, ORANGE, STYLE
+from .style import BLUE, GREY, INK, LIGHT_BLUE, ORANGE, STYLE, save
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -39,17 +37,12 @@ def figure(codes: Sequence[tuple[Code, Quality]], path: str | os.PathLike[str]) 
     import matplotlib
     from matplotlib.figure import Figure
 
-    path = Path(path)
     with matplotlib.rc_context(STYLE):
         drawing = Figure(figsize=(15, 5.6 * len(codes)), layout="constrained")
         lines = drawing.subfigures(len(codes), 1, squeeze=False)[:, 0]
         for line, (code, quality) in zip(lines, codes, strict=True):
             _draw(code, quality, line)
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            drawing.savefig(path, dpi=200)
-        except (OSError, ValueError) as error:
-            raise InputError(f"{path}: cannot write the figure: {error}") from error
+        save(drawing, path)
 
 
 def _draw(code: Code, quality: Quality, drawing: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter
 from collections.abc import Mapping
@@ -86,7 +87,7 @@ def _clock(trace: Trace) -> str:
     counters = trace.counters
     if not is_virtual(trace):
         return ""
-    if not counters.get("t_stop_ns") or not counters.get("genie_s"):
+    if not counters.get("t_stop_ns") or not 0 < counters.get("genie_s", 0) < math.inf:
         return "virtual"
     stop_ns = counters["t_stop_ns"]
     taken = sum(counters.get(what, 0) for what in ("used", "wasted", "refused")) / counters["arrivals"]

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..errors import InputError
 from ..trace.reader import Trace
 from . import description, timing
-from .style import BLUE, GREEN, GREY, INK, LIGHT_BLUE, STYLE
+from .style import BLUE, GREEN, GREY, INK, LIGHT_BLUE, STYLE, save
 from .timeline import timeline
 
 if TYPE_CHECKING:
@@ -39,15 +37,10 @@ def figure(trace: Trace, path: str | os.PathLike[str]) -> None:
     import matplotlib
     from matplotlib.figure import Figure
 
-    path = Path(path)
     with matplotlib.rc_context(STYLE):
         drawing = Figure(figsize=(12, 5.6), layout="constrained")
         _draw(trace, drawing)
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            drawing.savefig(path, dpi=200)
-        except (OSError, ValueError) as error:
-            raise InputError(f"{path}: cannot write the figure: {error}") from error
+        save(drawing, path)
 
 
 def _draw(trace: Trace, drawing: Figure) -> None:

@@ -1,8 +1,18 @@
-"""Colours and type of the figures."""
+"""Colours and type of the figures, and the files that they go to."""
 
 from __future__ import annotations
 
-from typing import Any
+import os
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import InputError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+FORMATS = ".png", ".svg", ".pdf"
 
 # Okabe and Ito's colours, which colour-blind readers tell apart too; light: the same for injected delays
 BLUE, LIGHT_BLUE = "#0072B2", "#B5D5EA"
@@ -28,3 +38,36 @@ STYLE: Any = {
     "grid.linewidth": 0.8,
 }
 """For `matplotlib.rc_context`."""
+
+
+def check(path: str) -> None:
+    """Refuse a file that no figure can be drawn into, before there is one.
+
+    Raises
+    ------
+    InputError
+        Naming the option and the file.
+    """
+    if Path(path).suffix not in FORMATS or Path(path).is_dir():
+        raise InputError(f"--figure {path}: expected a file that ends in {', '.join(FORMATS)}")
+    try:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=Path(path).parent):
+            pass
+    except OSError as error:
+        raise InputError(f"--figure {path}: cannot write there: {error.strerror}") from None
+
+
+def save(drawing: Figure, path: str | os.PathLike[str]) -> None:
+    """Draw into a file; the ending tells the format. Folders are made.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be written.
+    """
+    try:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        drawing.savefig(path, dpi=200)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot write the figure: {error}") from error

@@ -16,6 +16,7 @@ import msgspec
 import numpy as np
 
 from ..calibration import fit
+from ..config import Link, Machine
 from ..parts import prepare
 from ..simulation import simulate
 from ..trace.reader import Trace
@@ -70,7 +71,7 @@ def run() -> int:
         parts = prepare(config)
         machine, link = fit(trace, parts.problem, parts.layout)
         print(f"8 workers with injected sleeps; {len(os.sched_getaffinity(0))} cores. {processor()}")
-        print(f"costs by a run of {CALIBRATION[1].partition('=')[2]} updates: {machine} {link}")
+        print(f"costs by a run of {CALIBRATION[1].partition('=')[2]} updates: {costs(machine, link)}")
         print(f"{'':28}{'median time of an update, ms':^32}{'time to loss 0.1, s':^32}")
         columns = 2 * f"{'real':>11}{'predicted':>11}{'ratio':>10}"
         print(f"{'delays':20}{'steps at':8}{columns}{'× genie':>10}", flush=True)
@@ -90,6 +91,12 @@ def run() -> int:
         "× genie: the predicted time to the loss over that of an oracle who balances the same work perfectly"
     )
     return 0 if worst <= MOST else 1
+
+
+def costs(*tables: Machine | Link) -> str:
+    """Tables in one line."""
+    pairs = [pair for table in tables for pair in msgspec.structs.asdict(table).items()]
+    return ", ".join(f"{key} {value:.4g}" for key, value in pairs if isinstance(value, float))
 
 
 def update_s(trace: Trace) -> float:

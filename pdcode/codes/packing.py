@@ -12,7 +12,6 @@ No public table is consulted, and no family of designs: where one fits, it is as
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import time
 import zlib
@@ -27,6 +26,7 @@ import numpy as np
 
 from ..errors import InputError
 from ..kernels import packing as kernel
+from ..processes import start
 from . import bounds, partitions
 from .polish import VARIABLES, polish
 from .restarts import Packing, Problem, anneal, attempt, measured, sharpnesses
@@ -160,8 +160,7 @@ def search(
     """Best packing of a number of restarts; see `optimized`."""
     began, state, floor = time.monotonic(), State(problem, path), lower_bound(problem)
     tried = np.inf
-    context = multiprocessing.get_context("spawn")  # a fork would copy MPI and locked threads
-    executor = ProcessPoolExecutor(processes, context) if processes > 1 else None
+    executor = start(processes) if processes > 1 else None
     late = False
     try:
         while state.done < restarts and not late:

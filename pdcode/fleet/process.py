@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 import numpy as np
 from mpi4py import MPI
 
-from ..errors import InputError
+from ..errors import Failure, InputError
 from . import clocks
 
 HELLO, SETUP, TASK, REPLY, CLOCK = range(1, 6)  # tags
@@ -62,13 +62,14 @@ class Patience:
 
 
 def abort(error: BaseException, named: bool = True) -> NoReturn:
-    """End the whole job: exit code 2 and one line for bad input, else 1 and the traceback.
+    """End the whole job: one line for bad input, exit code 2, and for what the machine does not let us do,
+    exit code 1; else the traceback and exit code 1.
 
     `named` says whether a rank is a worker.
     """
-    if isinstance(error, InputError):
+    if isinstance(error, InputError | Failure):
         print(f"pdcode: {error}", file=sys.stderr, flush=True)
-        MPI.COMM_WORLD.Abort(2)
+        MPI.COMM_WORLD.Abort(2 if isinstance(error, InputError) else 1)
     if not isinstance(error, SystemExit):
         rank = MPI.COMM_WORLD.rank
         worker = f", worker {rank - 1}," if rank and named else ""

@@ -16,6 +16,9 @@ from pdcode.kernels.events cimport (
 LAST = EVENTS_LAST
 """The end of time in ns, some 146 years: later times become this one."""
 
+WORKERS = 1 << EVENTS_WORKER_BITS
+"""The most that there can be."""
+
 MANY = 200
 """Workers from which on a calendar pays."""
 
@@ -89,8 +92,8 @@ cdef class Events:
 
     def __init__(self, workers, bytes_up, bandwidth, latency_ns, arrival_ns=0, dispatch_ns=0, update_ns=0,
                  half_duplex=False, tree=False, fanout=2, segment=65536):
-        if not 1 <= workers <= 1 << EVENTS_WORKER_BITS:
-            raise ValueError(f"workers is {workers}: must be from 1 to {1 << EVENTS_WORKER_BITS}")
+        if not 1 <= workers <= WORKERS:
+            raise ValueError(f"workers is {workers}: must be from 1 to {WORKERS}")
         if not (bandwidth > 0 and math.isfinite(bandwidth)):
             raise ValueError(f"bandwidth is {bandwidth}: must be greater than 0, and finite")
         self.bandwidth, self.segment = bandwidth, bounded("segment", segment, 1)

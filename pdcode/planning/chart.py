@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..analysis.formats import size
-from ..analysis.style import GREY, INK, STYLE
-from ..errors import InputError
+from ..analysis.style import GREY, INK, STYLE, save
 from .phase import Cell, Grid
 from .table import times
 
@@ -93,11 +92,7 @@ def draw(
         width, height = max(6.8, 3.2 + 1.7 * len(grid.bandwidths)), 2.2 + 0.85 * len(grid.severities)
         figure = Figure(figsize=(width, height), layout="constrained")
         _draw(figure, cells, grid, names, title, axis)
-        try:
-            Path(path).parent.mkdir(parents=True, exist_ok=True)
-            figure.savefig(path, dpi=200)
-        except (OSError, ValueError) as error:
-            raise InputError(f"{path}: cannot write the figure: {error}") from error
+        save(figure, path)
 
 
 def _draw(

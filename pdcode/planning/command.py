@@ -11,10 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..errors import InputError
+from ..analysis import style
+from ..errors import InputError, within
 from ..fleet import launch
-
-FORMATS = ".png", ".svg", ".pdf"  # of the figure
 
 
 def add(commands: Any) -> None:
@@ -107,6 +106,8 @@ def check(options: argparse.Namespace) -> None:
         raise InputError(f"--eta {options.eta:g}: expected more than 1, and no more than 100")
     if options.seconds is not None and not 0 < options.seconds <= 1e9:
         raise InputError(f"--seconds {options.seconds:g}: expected a time above 0")
+    if options.target is not None and not math.isfinite(options.target):
+        raise InputError(f"--target {options.target}: expected a loss")
     for name in ("figure", "bandwidths", "severities", "output", "seconds"):
         value = getattr(options, name)
         if value is not None and options.map == (name in ("output", "seconds")):
@@ -123,9 +124,9 @@ def say(line: str) -> None:
 
 def best(options: argparse.Namespace) -> int:
     """Search, print the ranking, write the first."""
+    from ..processes import Pool
     from . import table, winner
     from .plan import Plan, recorded, search
-    from .processes import Pool
 
     user, ground, goal, trace = setting(options)
     path = winner.place(options.config, options.output)
@@ -172,6 +173,7 @@ def setting(options: argparse.Namespace) -> tuple[Any, Any, Any, Any]:
         Naming file, key and value.
     """
     from .. import configfile
+    from ..simulation import check_count
     from ..trace.reader import Trace
     from .goal import choose
     from .plan import measured
@@ -181,7 +183,12 @@ def setting(options: argparse.Namespace) -> tuple[Any, Any, Any, Any]:
         overrides.append(f"workers.count={options.workers}")
     user, _ = configfile.load(options.config, overrides)
     trace = None if options.trace is None else Trace(options.trace)
-    goal = choose(user, trace, options.target)
+    with within(options.config):
+        if user.faults.raise_worker is not None:
+            worker = user.faults.raise_worker
+            raise InputError(f"faults.raise_worker: worker {worker} would end every descent")
+        check_count(user)
+        goal = choose(user, trace, options.target)
     ground = user if options.trace is None else measured(user, options.trace)
     under = "" if options.trace is None else f", delays and costs of {options.trace}"
     say(f"target: {goal} ({goal.source}); {user.workers.count} workers{under}")
@@ -190,9 +197,11 @@ def setting(options: argparse.Namespace) -> tuple[Any, Any, Any, Any]:
 
 def chart(options: argparse.Namespace) -> int:
     """Run the schemes over the grid, print who is first, draw it."""
+    from ..processes import Pool
     from . import chart, phase
-    from .processes import Pool
 
+    figure = options.figure or str(Path("results") / f"{Path(options.config).stem}.map.png")
+    style.check(figure)
     _, ground, goal, _ = setting(options)
     kind = ground.stragglers.kind
     default = phase.RECORDED if kind == "trace" else phase.SEVERITIES
@@ -200,12 +209,9 @@ def chart(options: argparse.Namespace) -> int:
         numbers("bandwidths", options.bandwidths, phase.BANDWIDTHS, 1e-3),
         numbers("severities", options.severities, default, 0.0),
     )
-    figure = options.figure or str(Path("results") / f"{Path(options.config).stem}.map.png")
-    if Path(figure).suffix not in FORMATS or Path(figure).is_dir():
-        raise InputError(f"--figure {figure}: expected a file that ends in {', '.join(FORMATS)}")
     seeds = range(ground.seed, ground.seed + (options.seeds or 2))
     with Pool(options.processes) as pool:
-        cells, names = phase.survey(ground, goal, grid, seeds, pool, say)
+        cells, names = phase.survey(ground, goal, grid, seeds, pool, say, options.config)
     unit = "compute time of a gradient" if kind == "none" else "that of the configuration"
     axis = f"mean delay, × {unit}" if kind == "none" else "delays, × those of the configuration"
     title = f"First to {goal}, and by what factor; {ground.workers.count} workers"

@@ -67,8 +67,6 @@ def choose(config: Config, trace: Trace | None, target: float | None) -> Goal:
         If nobody says what is to be reached.
     """
     if target is not None:
-        if not math.isfinite(target):
-            raise InputError(f"--target {target}: expected a loss")
         return Goal("loss", target, "--target")
     if goal := _of_stop(config.stop.loss, config.stop.accuracy, "[stop]"):
         return goal

@@ -11,9 +11,9 @@ import msgspec
 from .. import costs, parts
 from ..config import LARGEST, Config, Stragglers
 from ..errors import InputError
+from ..processes import Pool
 from . import space, trials
 from .goal import Goal
-from .processes import Pool
 from .ranking import genie_multiple
 from .space import Candidate
 from .trials import Score, Trial
@@ -198,16 +198,16 @@ def tune(config: Config, goal: Goal, grid: Grid, pool: Pool, say: Say) -> list[t
 
 
 def survey(
-    config: Config, goal: Goal, grid: Grid, seeds: Sequence[int], pool: Pool, say: Say
+    config: Config, goal: Goal, grid: Grid, seeds: Sequence[int], pool: Pool, say: Say, path: str = ""
 ) -> tuple[list[Cell], list[str]]:
-    """Run all cells; return them and the names of the schemes.
+    """Run all cells; return them and the names of the schemes. `path` is the configuration's, for errors.
 
     Raises
     ------
     InputError
         If the configuration cannot run, or its delays cannot be scaled so.
     """
-    parts.prepare(config)
+    parts.prepare(config, path)
     places = [(b, s) for s in grid.severities for b in grid.bandwidths]
     cells = [ground(config, *place) for place in places]
     say("step sizes, in the middle cell:")

@@ -11,11 +11,11 @@ from .. import costs
 from ..analysis import statistics
 from ..config import LARGEST, Config, Stragglers
 from ..errors import InputError
+from ..processes import Pool
 from ..trace.reader import Trace
 from . import halving, ranking, space, trials
 from .goal import Goal
 from .halving import Ranking, Rung
-from .processes import Pool
 from .ranking import Line
 from .space import Candidate
 from .table import rung_line, seconds

@@ -7,14 +7,14 @@ from abc import ABC, abstractmethod
 
 import numpy as np
 
-from .. import stragglers
+from .. import genie, stragglers
 from ..config import Config
 from ..coordinator import Coordinator
 from ..descent import Descent, counters
 from ..fleet.virtual import VirtualFleet
 from ..observer import LINE_NS, Print
 from ..parts import Parts, employer
-from ..simulation import Simulation, genie_time_s, processor_ns, task_time_ns
+from ..simulation import Simulation, processor_ns, task_time_ns
 from ..trace.schema import USED
 from .modelled import Remodelled
 from .recorded import Recorded
@@ -164,5 +164,5 @@ class ByClock(Again):
             "processor_ns": processor_ns(config, coordinator.arrivals, coordinator.version),
             "ingress_ns": schedule.ingress_ns,
             "egress_ns": schedule.egress_ns,
-            "genie_s": genie_time_s(config, self._task_ns, coordinator.outcomes[USED]),
+            "genie_s": genie.time_s(config, self._task_ns, coordinator.outcomes[USED]),
         }

@@ -135,4 +135,5 @@ def _matrix(path: Path, file: h5py.File, name: str | None) -> Reals:
     if not found:
         raise records.wrong(path, "has no matrix of numbers, workers × rounds")
     chosen = next(iter(found)) if name is None else name.strip("/")
+    records.check_size(path, found[chosen].size)
     return np.asarray(found[chosen][:], np.float64)

@@ -100,6 +100,7 @@ def csv(path: Path) -> Reals:
     InputError
         Naming the line that is wrong.
     """
+    check_size(path, path.stat().st_size // 2)  # two bytes an entry, at the least: a digit and a comma
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError:
@@ -144,6 +145,19 @@ def matrix(path: Path, values: Reals, times: str) -> Records:
     return Records(
         np.maximum(entries - np.repeat(own, counts), 0), counts, slowness(own, bases.base(entries))
     )
+
+
+def check_size(path: Path, entries: int) -> None:
+    """Refuse more numbers than a quarter of this machine's memory holds, for they are copied.
+
+    Raises
+    ------
+    InputError
+        Naming the file.
+    """
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if 4 * 8 * entries > memory:
+        raise wrong(path, f"{entries:,} delays are more than the {memory >> 30} GiB of this machine can take")
 
 
 def slowness(own: Reals, base: float) -> Reals:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from ..errors import InputError
+from ..errors import Failure, InputError
 from . import header, opening
 from .schema import TABLES, Column
 
@@ -25,11 +26,17 @@ FORMATS = {"i4": "i", "i8": "q", "u1": "B", "f8": "d"}  # numpy's letters -> str
 class Rows:
     """One table's rows on their way to the file: a batch as bytes, and the datasets it is written to."""
 
-    __slots__ = ("_batch", "_buffer", "_datasets", "_end", "_full", "_pack", "_size", "_written")
+    __slots__ = (
+        "_batch", "_buffer", "_capacity", "_datasets", "_end", "_full", "_guard", "_pack", "_size",
+        "_written",
+    )  # fmt: skip
 
-    def __init__(self, file: h5py.File, name: str, columns: Mapping[str, Column]) -> None:
+    def __init__(
+        self, file: h5py.File, name: str, columns: Mapping[str, Column], guard: opening.Guard
+    ) -> None:
+        self._guard = guard
         row = struct.Struct("<" + "".join(_format(column.dtype) for column in columns.values()))
-        capacity = FEW.get(name, CAPACITY)
+        self._capacity = capacity = FEW.get(name, CAPACITY)
         self._pack, self._size, self._full = row.pack_into, row.size, row.size * capacity
         self._buffer = bytearray(self._full)
         self._batch = np.frombuffer(self._buffer, np.dtype([(key, c.dtype) for key, c in columns.items()]))
@@ -66,12 +73,14 @@ class Rows:
         import h5py
 
         memory = h5py.h5s.create_simple((count,))
-        for key, dataset in self._datasets:
-            values = np.ascontiguousarray(np.broadcast_to(columns[key], count), self._batch.dtype[key])
-            dataset.id.set_extent((self._written + count,))
-            where = dataset.id.get_space()
-            where.select_hyperslab((self._written,), (count,))
-            dataset.id.write(memory, where, values)
+        chunks = -(-(self._written + count) // self._capacity) - -(-self._written // self._capacity)
+        with self._guard.writing(chunks * self._full + opening.SLACK):
+            for key, dataset in self._datasets:
+                values = np.ascontiguousarray(np.broadcast_to(columns[key], count), self._batch.dtype[key])
+                dataset.id.set_extent((self._written + count,))
+                where = dataset.id.get_space()
+                where.select_hyperslab((self._written,), (count,))
+                dataset.id.write(memory, where, values)
         self._written += count
 
 
@@ -145,14 +154,18 @@ class Writer:
         self._due = self._flush_ns
         kept = {"flush_s": flush_s, "arrivals": arrivals, "sample": sample if arrivals == "sampled" else 1}
         self._file = file = opening.create(self.path)
-        header.write(file, config_text, {**metadata, **kept}, workers, codes)
-        tables = {name: Rows(file, name, columns) for name, columns in TABLES.items()}
+        self._guard = guard = opening.Guard(self.path, file)
+        codes = list(codes)
+        arrays = [array for code in codes for array in (code.matrix, code.indices, code.values)]
+        with discard(file, self.path), guard.writing(room(arrays, len(workers))):
+            header.write(file, config_text, {**metadata, **kept}, workers, codes)
+            tables = {name: Rows(file, name, columns, guard) for name, columns in TABLES.items()}
+            file.swmr_mode = True
         self._tables = tables
         self._fault = tables["faults"].append
         self.arrival: Callable[..., None] = _keep(tables["arrivals"].append, arrivals, sample)
         self.update: Callable[..., None] = tables["updates"].append
         self.progress: Callable[..., None] = tables["progress"].append
-        file.swmr_mode = True
 
     def fault(self, t_ns: int, worker: int, task: int, kind: str, message: str) -> None:
         """Record a fault, and bring it to disk at once."""
@@ -179,7 +192,7 @@ class Writer:
         """Bring all rows to disk (about 1 ms); `now_ns` is the time since the run's start."""
         for rows in self._tables.values():
             rows.write()
-        self._file.flush()
+        self._guard.flush()
         self._due = now_ns + self._flush_ns
 
     def close(
@@ -203,19 +216,42 @@ class Writer:
             Totals that rank 0 counted: attributes of ``/checkpoint``. Among them may be arrivals; bytes_up
             and bytes_down (of all messages, set-up included); and times that rank 0 spent,
             ``spent_<what>_ns``.
+
+        Raises
+        ------
+        Failure
+            If that cannot be written; the trace is then one of a run that did not end.
         """
         self.flush(self._due)
-        home = self._home()
-        self._file.close()  # HDF5 cannot leave SWMR mode in an open file
-        with opening.amend(home) as file:
+        self._closed_as = home = self._home()
+        with self._guard.writing(opening.SLACK):
+            self._file.close()  # HDF5 cannot leave SWMR mode in an open file
+        kept = {"theta": theta, **(state or {})}
+        arrays = {name: np.asarray(value) for name, value in kept.items() if value is not None}
+        size = room(arrays.values(), len(end_offsets or ()))
+        file = opening.amend(home, size)
+        with opening.Guard(home, file).writing(size):
             checkpoint = file.create_group("checkpoint")
-            for name, value in {"theta": theta, **(state or {})}.items():
-                if value is not None:
-                    checkpoint[name] = value
+            for name, array in arrays.items():
+                checkpoint[name] = array
             checkpoint.attrs.update(counters or {})
             if end_offsets:
                 header.write_end_offsets(file["workers"], end_offsets)
             file.attrs.modify("finished", np.True_)
+            file.close()
+
+    def count(self, counters: Mapping[str, float]) -> None:
+        """Add totals to those of a trace that is closed.
+
+        Raises
+        ------
+        Failure
+            If they cannot be written.
+        """
+        file = opening.amend(self._closed_as, opening.SLACK)
+        with opening.Guard(self._closed_as, file).writing(opening.SLACK):
+            file["checkpoint"].attrs.update(counters)
+            file.close()
 
     def _home(self) -> Path:
         """Where the file is now: a later run may have moved it out of its way."""
@@ -224,6 +260,25 @@ class Writer:
             if path.exists() and os.path.samestat(path.stat(), mine):
                 return path
         raise InputError(f"{self.path}: the trace was moved or deleted while it was written")
+
+
+@contextmanager
+def discard(file: h5py.File, path: Path) -> Iterator[None]:
+    """If a new file cannot be written, nothing stays of it, and an older one comes back."""
+    try:
+        yield
+    except Failure:
+        with suppress(OSError, RuntimeError):
+            file.close()
+        path.unlink()
+        if opening.previous(path).is_file():
+            os.replace(opening.previous(path), path)
+        raise
+
+
+def room(arrays: Iterable[np.ndarray], ranks: int) -> int:
+    """Bytes of the disk for arrays, a row of each rank, and attributes."""
+    return sum(array.nbytes for array in arrays) + 256 * ranks + opening.SLACK
 
 
 def _keep(append: Callable[..., None], arrivals: str, sample: int) -> Callable[..., None]:

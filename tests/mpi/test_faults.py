@@ -4,6 +4,7 @@ left."""
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -127,6 +128,22 @@ def test_rank_0_killed_in_mid_run_leaves_its_trace(start: object, trace_path: Pa
     assert done.returncode == 0, done.stderr
 
 
+def test_a_disk_that_fills_up_ends_the_job_with_one_line(start: object, trace_path: Path) -> None:
+    process = start("stop.updates=100000000", "stragglers.kind=slow-set", "stragglers.shift_s=0.005")
+    wait_for(lambda: rows(trace_path) > 300, 40)
+    seen, full = rows(trace_path), trace_path.stat().st_size
+    resource.prlimit(ranks_of(trace_path)[0], resource.RLIMIT_FSIZE, (full, full))  # takes no more
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 1
+    ours = [line for line in err.splitlines() if "pdcode" in line]
+    assert ours == [f"pdcode: {trace_path}: cannot write the trace: File too large"], err
+    assert "Traceback" not in err
+    wait_for(lambda: not processes_of(process.pid), 5)
+    trace = Trace(trace_path)
+    assert not trace.finished
+    assert trace.arrivals.rows >= seen
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
 def test_an_interrupted_run_ends_with_a_whole_trace(start: object, trace_path: Path, number: int) -> None:
     process = start(
@@ -188,7 +205,7 @@ def test_bad_input_is_one_line_and_exit_code_2(
     assert not trace_path.exists()
 
 
-@pytest.mark.parametrize("path", ["/proc/nowhere/x.h5", "/proc", "/dev/null", ""])
+@pytest.mark.parametrize("path", ["/proc/nowhere/x.h5", "/proc", "/dev/null"])
 def test_a_trace_that_cannot_be_written_is_refused_before_mpi_starts(run: object, path: str) -> None:
     done = run(options=("-o", path), timeout_s=30)
     assert done.returncode == 2

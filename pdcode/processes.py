@@ -1,10 +1,11 @@
-"""Work spread over processes, each piece of it made only when a process is free."""
+"""Processes that share work; none of them outlives the one that started it."""
 
 from __future__ import annotations
 
 import multiprocessing
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from types import TracebackType
@@ -15,13 +16,26 @@ In = TypeVar("In")
 Out = TypeVar("Out")
 
 
-def _deaf() -> None:
-    """Leave Ctrl-C to the process that started this one."""
+def start(processes: int) -> ProcessPoolExecutor:
+    """Processes that leave Ctrl-C to this one, and end with it however it ends."""
+    context = multiprocessing.get_context("spawn")  # a fork would copy MPI, and BLAS's locked threads
+    return ProcessPoolExecutor(processes, context, _begin)
+
+
+def _begin() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_follow, daemon=True).start()
+
+
+def _follow() -> None:
+    """Wait for the process that started this one to end."""
+    if parent := multiprocessing.parent_process():
+        parent.join()
+        os._exit(1)
 
 
 class Pool:
-    """Processes that stay from one use to the next.
+    """Processes that stay from one use to the next; work for them is made only when one is free.
 
     Parameters
     ----------
@@ -58,8 +72,7 @@ class Pool:
                 yield key, function(item)
             return
         if self._executor is None:
-            context = multiprocessing.get_context("spawn")  # BLAS threads do not survive a fork
-            self._executor = ProcessPoolExecutor(self.processes, context, _deaf)
+            self._executor = start(self.processes)
         todo = iter(items)
         running: dict[Future[Any], Key] = {}
         more = True

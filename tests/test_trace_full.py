@@ -1,0 +1,176 @@
+"""A disk that is full: one line, exit code 1, and a trace of all that had been flushed.
+
+Files are kept from growing by a limit of the process, which asks for no disk of its own.
+"""
+
+from __future__ import annotations
+
+import errno
+import resource
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import traces
+from shell import environment
+
+from pdcode.errors import Failure, InputError
+from pdcode.trace import Trace, opening
+
+KIB = 1024
+JOB = Path(__file__).parents[1] / "jobs" / "digits.toml"
+
+
+def limited(kib: int) -> Callable[[], None]:
+    """Sets the limit in a process that is about to begin."""
+    return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (kib * KIB, kib * KIB))
+
+
+def simulate(path: Path, kib: int, *overrides: str) -> subprocess.CompletedProcess[str]:
+    sets = [word for override in overrides for word in ("--set", override)]
+    command = [sys.executable, "-m", "pdcode", "simulate", str(JOB), "-o", str(path), *sets]
+    return subprocess.run(
+        command, capture_output=True, text=True, env=environment(), timeout=60, preexec_fn=limited(kib)
+    )
+
+
+WRITE = """
+import sys
+import h5py
+import numpy as np
+import traces
+from pdcode.errors import Failure
+path, flushed, closing = sys.argv[1], 0, False
+writer = traces.writer(path)
+try:
+    for task in range(40_000):
+        writer.arrival(*traces.row(task=task))
+        writer.update(task, task, 1, 0.5, 0.25)
+        if task % 997 == 0:
+            writer.flush(task)
+            flushed = task + 1
+    closing = True
+    writer.close(np.zeros(int(sys.argv[2])))
+except Failure as failure:
+    print(flushed, failure)
+    calls = lambda: writer.flush(0), writer.close, lambda: writer.fault(0, 0, 0, "a", "b")
+    for again in calls * (not closing):
+        try:
+            again()
+        except Failure as failure:
+            print(failure)
+"""
+
+
+def write(path: Path, kib: int, parameters: int = 1, program: str = WRITE) -> str:
+    """What the program prints, which must end well."""
+    here = environment() | {"PYTHONPATH": str(Path(__file__).parent)}
+    command = [sys.executable, "-c", program, str(path), str(parameters)]
+    done = subprocess.run(
+        command, capture_output=True, text=True, env=here, timeout=60, preexec_fn=limited(kib)
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
+@pytest.mark.parametrize("kib", [4200, 4201, 4400, 5100, 5800, 6500])
+def test_what_was_flushed_is_there(tmp_path: Path, kib: int) -> None:
+    path = tmp_path / "a.h5"
+    line = f"{path}: cannot write the trace: File too large"
+    lines = write(path, kib).splitlines()
+    flushed, _, said = lines[0].partition(" ")
+    assert [said, *lines[1:]] == 4 * [line]
+    trace = Trace(path)
+    assert not trace.finished
+    assert trace.arrivals.rows >= int(flushed) > 10_000
+    for table in (trace.arrivals["task"], trace.updates["version"]):
+        np.testing.assert_array_equal(table, np.arange(len(table)))
+
+
+def test_no_room_for_the_checkpoint_leaves_the_rows(tmp_path: Path) -> None:
+    path = tmp_path / "a.h5"
+    assert write(path, 24 << 10, 4 << 20) == f"39881 {path}: cannot write the trace: File too large\n"
+    trace = Trace(path)
+    assert not trace.finished
+    assert trace.arrivals.rows == trace.updates.rows == 40_000
+
+
+def test_a_command_ends_with_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "a.h5"
+    done = simulate(path, 4400, "trace.flush_s=0.05")
+    assert done.returncode == 1
+    assert done.stderr == f"pdcode: {path}: cannot write the trace: File too large\n"
+    trace = Trace(path)
+    assert trace.arrivals.rows > 1000
+    assert len(trace.arrivals["loss"]) == trace.arrivals.rows
+
+
+def test_no_room_is_found_before_anything_starts(tmp_path: Path) -> None:
+    path = tmp_path / "a.h5"
+    traces.writer(path).close()
+    before = path.read_bytes()
+    done = simulate(path, 3000)
+    assert done.returncode == 2
+    assert done.stderr == f"pdcode: {JOB}: trace.path: cannot write '{path}': File too large\n"
+    assert (sorted(tmp_path.iterdir()), path.read_bytes()) == ([path], before)
+
+
+def test_a_trace_that_cannot_begin_leaves_the_one_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.h5"
+    traces.writer(path).close(np.ones(3))
+    before = path.read_bytes()
+    monkeypatch.setattr(opening, "check", lambda path: None)
+    monkeypatch.setattr(opening, "reserve", full)
+    with pytest.raises(Failure, match=r"a\.h5: cannot write the trace: No space left on device"):
+        traces.writer(path)
+    assert (sorted(tmp_path.iterdir()), path.read_bytes()) == ([path], before)
+    with pytest.raises(Failure):
+        traces.writer(tmp_path / "b.h5")
+    assert sorted(tmp_path.iterdir()) == [path]
+
+
+def full(descriptor: int, start: int, end: int) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_disk_that_fails_though_it_had_room(tmp_path: Path) -> None:
+    path = tmp_path / "a.h5"
+    fails = """def fail(file):
+    raise RuntimeError("Can't flush (file write failed: errno = 5, error message = 'x')")
+"""
+    breaks = "        if task == 9000:\n            h5py.File.flush = fail\n"
+    where = "        if task % 997 == 0:\n"
+    program = WRITE.replace("try:\n", f"{fails}try:\n", 1).replace(where, breaks + where)
+    line = f"{path}: cannot write the trace: Input/output error"
+    said = write(path, 1 << 20, program=program).splitlines()
+    assert said == [f"{8974} {line}", line, line, line]
+    trace = Trace(path)
+    np.testing.assert_array_equal(trace.arrivals["task"][:8974], np.arange(8974))
+
+
+def test_a_file_system_that_cannot_reserve_is_written_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cannot(descriptor: int, start: int, length: int) -> None:
+        raise OSError(errno.EOPNOTSUPP, "Operation not supported")
+
+    monkeypatch.setattr("os.posix_fallocate", cannot)
+    writer = traces.writer(tmp_path / "a.h5")
+    writer.arrival(*traces.row(task=7))
+    writer.close(np.ones(2))
+    trace = Trace(tmp_path / "a.h5")
+    assert trace.finished
+    assert trace.arrivals["task"].tolist() == [7]
+
+
+def test_a_folder_that_is_a_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(
+        InputError, match=r"trace\.path: cannot write '.*a\.h5': (Not a directory|File exists)"
+    ):
+        traces.writer(tmp_path / "file" / "a.h5")
