@@ -118,13 +118,12 @@ def close_trace(trace: Writer, descent: Descent, more: Mapping[str, float] | Non
     descent.say(f"trace: {trace.path}")
 
 
-def metadata(config: Config, parts: Parts, fleet: Roll) -> dict[str, object]:
-    """Root attributes of the trace."""
+def described(config: Config, parts: Parts) -> dict[str, object]:
+    """Root attributes of the trace that the configuration determines."""
     layout = parts.layout
     return {
-        "config": config,
         "seed": config.seed,
-        "workers": fleet.workers,
+        "workers": config.workers.count,
         "parameters": layout.parameters,
         "gradient_bytes": layout.gradient_bytes,
         "payload_bytes": layout.payload_bytes,
@@ -132,6 +131,14 @@ def metadata(config: Config, parts: Parts, fleet: Roll) -> dict[str, object]:
         "rows_per_task": list(layout.rows),
         "weights": list(layout.weights),
         "header_bytes": layout.header_bytes,
+    }
+
+
+def metadata(config: Config, parts: Parts, fleet: Roll) -> dict[str, object]:
+    """Root attributes of the trace."""
+    return {
+        "config": config,
+        **described(config, parts),
         "setup_bytes_up": fleet.bytes_up,
         "setup_bytes_down": fleet.bytes_down,
         "mpi_library": fleet.library,

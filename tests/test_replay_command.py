@@ -84,6 +84,10 @@ CASES = {
     "diverged": ["update.mode=all", "workers.count=1", "faults.nan_worker=0", "faults.nan_task=4"],
     "seconds": [*FIRST, "stop.seconds=0.03"],
     "loss": ["stop.loss=2.3", "stop.updates=1000"],
+    "first-loss": [*FIRST, "stop.loss=2.2", "stop.updates=1000"],
+    "captured-loss": [NONE, "update.mode=captured", "stop.loss=2.2", "stop.updates=1000"],
+    "all-loss": ["update.mode=all", "stop.loss=2.2", "stop.updates=1000"],
+    "loss-diverges": [*FIRST, NONE, "optimizer.rate=1e9", "stop.updates=1000"],
     "at-once": ["stop.loss=1000"],
 }  # fmt: skip
 
@@ -532,6 +536,69 @@ def test_of_a_virtual_run_one_altered_time_of_the_rest_is_named(clocks: dict[str
     assert led <= found.arrival < (leads if table == "progress" else led + 1)  # measured before the next step
     time = int(getattr(trace, table)["t_ns"][3])
     assert re.search(rf"\n  t_ns +{time + 1} +{time}\n", str(found))
+
+
+ATTRIBUTES = (
+    "seed", "workers", "parameters", "gradient_bytes", "payload_bytes", "header_bytes", "blocks",
+    "rows_per_task", "weights",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ATTRIBUTES)
+@pytest.mark.parametrize("clock", ["real", "virtual"])
+def test_an_altered_attribute_is_named(
+    runs: dict[str, Path], clocks: dict[str, Path], clock: str, name: str
+) -> None:
+    path = {"real": runs["async"], "virtual": clocks["seconds"]}[clock]
+    copy = Path(shutil.copy(path, path.with_name("copy.h5")))
+    with h5py.File(copy, "r+") as file:
+        file.attrs[name] = file.attrs[name] + 1
+    found = difference(copy)
+    assert found.arrival == 0
+    assert re.search(rf"\n  {name} ", str(found))
+    with h5py.File(copy, "r+") as file:
+        del file.attrs[name]
+    assert re.search(rf"\n  {name} +'?not there'? ", str(difference(copy)))
+
+
+def test_an_altered_code_is_named(runs: dict[str, Path]) -> None:
+    copy = Path(shutil.copy(runs["async"], runs["async"].with_name("copy.h5")))
+    with h5py.File(copy, "r+") as file:
+        name = next(iter(file["code"]))
+        matrix = file["code"][name]["matrix"]
+        matrix[1, 2] = np.nextafter(matrix[1, 2], 9)
+    assert f"code/{name}/matrix[" in str(difference(copy))
+    with h5py.File(copy, "r+") as file:
+        del file["code"][name]
+    assert "codes of so many blocks" in str(difference(copy))
+
+
+@pytest.mark.parametrize("how", ALTERED)
+def test_a_lost_last_measurement_is_named(runs: dict[str, Path], how: str) -> None:
+    def change(columns: dict[str, np.ndarray]) -> None:
+        for key in columns:
+            columns[key] = columns[key][:-1]
+
+    assert "version of the last row of progress" in str(difference(altered(runs[how], change, "progress")))
+
+
+def test_an_end_that_is_said_to_be_none_is_named(runs: dict[str, Path]) -> None:
+    copy = Path(shutil.copy(runs["async"], runs["async"].with_name("copy.h5")))
+    with h5py.File(copy, "r+") as file:
+        file.attrs.modify("finished", np.False_)
+    assert re.search(r"\n  finished +False +True", str(difference(copy)))
+
+
+def test_a_run_that_goes_on_beyond_its_target_is_no_run(tmp_path: Path) -> None:
+    path = record(tmp_path / "a.h5", [*FIRST, "stop.updates=30"]).path
+    losses = Trace(path).progress["loss"]
+    with h5py.File(path, "r+") as file:
+        config = json.loads(file.attrs["config_resolved"])
+        config["stop"]["loss"] = float(losses[1:-1].max())
+        file.attrs["config_resolved"] = json.dumps(config)
+    found = difference(path)
+    assert "what was to follow, as loss " in str(found)
+    assert "ends the run" in str(found)
 
 
 @pytest.mark.parametrize("name", ["t_stop_ns", "length_ns", "ingress_ns", "genie_s", "spent_evaluate_ns"])

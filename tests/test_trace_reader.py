@@ -237,3 +237,12 @@ def test_unknown_columns_and_representations(tmp_path: Path) -> None:
         == f"<updates: {trace.updates.rows} rows of version, t_ns, n_used, captured, step_norm>"
     )
     assert len(trace.updates) == 5
+
+
+@pytest.mark.parametrize("text", ['{"seed": 1}x', "[1", "3"])
+def test_a_damaged_configuration_is_bad_input(tmp_path: Path, text: str) -> None:
+    traces.writer(tmp_path / "a.h5").close()
+    with h5py.File(tmp_path / "a.h5", "r+") as file:
+        file.attrs["config_resolved"] = text
+    with pytest.raises(InputError, match=r"a\.h5: damaged: its configuration: "):
+        Trace(tmp_path / "a.h5").config  # noqa: B018

@@ -48,6 +48,7 @@ class Again(ABC):
     descent: Descent
 
     def __init__(self, config: Config, parts: Parts, recorded: Recorded, say: Print) -> None:
+        recorded.begin(config, parts)
         self._config, self._recorded, self._say = config, recorded, say
         self._start_ns = self._line_ns = time.perf_counter_ns()
         self._crew = Watched(parts.layout, config.workers.count, employer(config, parts), recorded)
@@ -108,14 +109,19 @@ class ByTrace(Again):
         recorded.hint = self._script.ledger.lost
         fleet = VirtualFleet(parts.layout, workers, self._crew, self._script)
         self.descent = Descent(config, parts, fleet, recorded, say)
+        self._found: tuple[int, str] | None = None  # the version whose measurement ends the run, and why
 
     def _look(self, now_ns: int, coordinator: Coordinator) -> str:
         script, version, updates = self._script, coordinator.version, self._config.stop.updates
         reason = f"{version} updates" if updates is not None and version >= updates else ""
+        if self._found and version > self._found[0]:
+            raise self._recorded.follows([], f"what was to follow, as {self._found[1]} ends the run")
         if self._recorded.measures(version):
-            reason = self.descent.observer.measure(now_ns, version, coordinator.theta) or reason
+            # The run may have looked at this version some arrivals later, and gone on until then.
+            if found := self.descent.observer.measure(now_ns, version, coordinator.theta):
+                self._found = version, found
         if not script.stopped and script.ledger.over():
-            reason = reason or "the trace stops here"
+            reason = reason or (self._found[1] if self._found else "the trace stops here")
         script.stopped = script.stopped or bool(reason)
         return reason
 

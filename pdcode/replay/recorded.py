@@ -9,7 +9,10 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from .. import __version__
+from ..config import Config
+from ..descent import described
 from ..downlink import State
+from ..parts import Parts
 from ..trace import opening
 from ..trace.reader import Trace
 from ..trace.schema import ARRIVALS, USED
@@ -66,6 +69,22 @@ class Recorded(Sink):
         self.hint: Callable[[], str] = str
         self._faults: list[tuple[object, ...]] = []
         self._times = None if timed else Times(trace)
+
+    def begin(self, config: Config, parts: Parts) -> None:
+        """Compare what the file says of the run before its first row: attributes and codes."""
+        attributes, codes, designs = self.trace.attributes, self.trace.code, parts.assignment.designs
+        lines: list[Line] = [
+            (key, old, new)
+            for key, new in described(config, parts).items()
+            if (old := attributes.get(key, "not there")) != new
+        ]
+        if codes.keys() != designs.keys():
+            lines.append(("codes of so many blocks", sorted(codes), sorted(designs)))
+        for blocks in sorted(codes.keys() & designs.keys()):
+            lines += unequal(f"code/{blocks}/matrix", codes[blocks], designs[blocks].matrix)
+        if lines:
+            what = "not even what is kept of the beginning is that of its configuration"
+            raise self._difference(0, what, table(lines))
 
     def arrival(self, *values: float) -> None:
         row = self.row
@@ -147,13 +166,19 @@ class Recorded(Sink):
         common = None if finished else min(len(old), len(self._faults))
         if old[:common] != self._faults[:common]:
             raise self.ends([("faults", old, self._faults)])
+        with opening.read(trace.path) as file:
+            kept = {key: data[()] for key, data in file.get("checkpoint", {}).items()}
         if not finished:
+            if kept:
+                raise self.ends([("finished", False, True)])
             return
+        last = int(trace.progress["version"][-1]) if trace.progress.rows else -1
         lines: list[Line] = [
             (key, old, new)
             for key, old, new in (
                 ("rows of updates", self.updates.rows, self.version),
                 ("rows of progress", self.measurements.rows, self.measured),
+                ("version of the last row of progress", last, self.version),
                 *((key, trace.counters.get(key, new), new) for key, new in counted.items()),
             )
             if old != new
@@ -162,8 +187,6 @@ class Recorded(Sink):
             least = trace.attributes.get(f"setup_{way}", 0) + int(trace.arrivals[way].sum())
             if trace.counters.get(way, least) < least:
                 lines.append((way, trace.counters[way], f"at least {least}"))
-        with opening.read(trace.path) as file:
-            kept = {key: data[()] for key, data in file["checkpoint"].items()}
         for key, array in {"theta": state.theta, **state.optimizer.state}.items():
             lines += unequal(key, kept.get(key), array)
         if lines:

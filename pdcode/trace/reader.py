@@ -134,7 +134,10 @@ class Trace:
     @cached_property
     def config(self) -> dict[str, Any]:
         resolved = self.attributes.get("config_resolved")
-        return dict(json.loads(resolved) if resolved else tomllib.loads(self.config_text))
+        try:
+            return dict(json.loads(resolved) if resolved else tomllib.loads(self.config_text))
+        except (TypeError, ValueError) as error:
+            raise InputError(f"{self.path}: damaged: its configuration: {error}") from None
 
     @cached_property
     def arrivals(self) -> Table:

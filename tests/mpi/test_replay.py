@@ -79,3 +79,16 @@ def test_theta_is_the_same_to_the_last_bit(run: object, trace_path: Path, how: s
     assert code == 1
     assert f"arrival {row} of {rows}, counted from 0, is the first that differs: worker " in out
     assert re.search(f"\n  applied_version +{row - 1} +{row}\n", out)
+
+
+@pytest.mark.parametrize("mode", ["first", "all", "captured"])
+def test_a_run_that_came_to_its_target_is_the_same(run: object, trace_path: Path, mode: str) -> None:
+    """Rank 0 looks at the loss now and then, so some arrivals of the next update are in by then."""
+    done = run(
+        *COMMON, *FEW, NONE, f"update.mode={mode}", "stop.loss=1.9", "stop.updates=5000", "stop.seconds=30.0",
+        "trace.progress_s=0.05", job="",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "stopped: loss" in done.stdout
+    code, out = replay(trace_path)
+    assert code == 0, out
