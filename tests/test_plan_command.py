@@ -12,7 +12,7 @@ import msgspec
 import pytest
 import traces
 
-from pdcode import configfile
+from pdcode import configfile, stragglers
 from pdcode.__main__ import main
 from pdcode.planning import chart, phase, plan, space
 from pdcode.planning.goal import Goal
@@ -44,6 +44,7 @@ updates = 200
 path = "results/job.h5"
 progress_s = 0.05
 """
+MS = 1_000_000
 QUICK = ["--candidates", "8", "--seeds", "2", "--processes", "1"]
 
 
@@ -148,6 +149,10 @@ def test_what_is_not_a_plan_is_not_overwritten(job, capsys):
         (["--map", "--figure", "x.doc"], "--figure x.doc: expected a file that ends in .png"),
         (["--map", "--figure", "/proc/none/x.png"], "--figure /proc/none/x.png: cannot write there"),
         (["--map", "--bandwidths", "fast"], "--bandwidths fast: expected numbers"),
+        (["--map", "--bandwidths", "0.1,10"], "--bandwidths 0.1,10: expected numbers of at least 1"),
+        (["--map", "--severities", "0,1e18"], "--severities 1e+18: stragglers.shift_s would be more than"),
+        (["--seeds", "2000"], "--seeds 2000: expected 1000 or less"),
+        (["--set", f"seed={2**63 - 1}"], "job.toml: seed: 9223372036854775807: a plan takes the seeds after"),
         (["--map", "--severities", "1,-1"], "--severities 1,-1: expected numbers of at least 0"),
     ],
 )
@@ -187,6 +192,14 @@ def test_a_plan_from_a_trace(job, capsys):
     assert (ground.stragglers.kind, ground.stragglers.draw) == ("trace", "bootstrap")
 
 
+def test_a_target_beside_that_of_the_file_is_the_only_one(job, capsys):
+    job.write_text(JOB.replace("loss = 1.5", "accuracy = 0.2"), encoding="utf-8")
+    assert main(["plan", "job.toml", *QUICK, "--target", "1.6", "-o", "won.toml"]) == 0
+    assert "stop.accuracy is left out: the plan is for one target" in capsys.readouterr().out
+    stop = configfile.load("won.toml")[0].stop
+    assert (stop.loss, stop.accuracy) == (1.6, None)
+
+
 def test_a_trace_that_tells_nothing(job, capsys):
     writer = traces.writer(job.parent / "empty.h5")
     writer.close([0.0], {}, traces.members(8), {})
@@ -218,6 +231,16 @@ def test_delays_are_scaled():
     made = msgspec.structs.replace(config, stragglers=bimodal(slowdown=3.0, slow=[1]))
     assert phase.scaled(made, 1.0) == made.stragglers
     assert phase.scaled(made, 0.0).kind == "none"
+    dying = msgspec.structs.replace(config, stragglers=bimodal(dead=[2]))
+    for severity in (0.0, 0.5, 1.0, 4.0):
+        assert stragglers.dead(phase.scaled(dying, severity), 4) == [2]
+    calm = stragglers.create(phase.scaled(dying, 0.0), 1, 4)
+    assert stragglers.delays_ns(calm, [0, 1, 2, 3], [0] * 4, 3, [MS] * 4).tolist() == [[0] * 3] * 2 + [
+        [-1] * 3,
+        [0] * 3,
+    ]
+    with pytest.raises(ValueError, match=r"^--severities 1e\+18: stragglers\.shift_s would be more"):
+        phase.scaled(made, 1e18)
     half = phase.scaled(made, 0.5)
     assert (half.shift_s, half.extra_s, half.probability, half.slowdown) == (0.5, 1.0, 0.5, 3.0)
     stretched = configfile.resolve(

@@ -101,6 +101,21 @@ def test_who_cannot_survive_is_cut_off():
     assert bars == [math.inf] * 4
 
 
+@given(needs=st.lists(st.floats(0.1, 100), min_size=2, max_size=12), keep=st.integers(1, 5), data=st.data())
+def test_the_order_does_not_depend_on_who_was_cut_off(needs, keep, data):
+    rung = Rung(1, len(needs), keep, 50.0, (1,))
+    patient = race(needs, rung, Pool(1), perform, lambda each, rung, bar: order(each, rung, math.inf))
+    late = race(
+        needs, rung, Pool(1), perform, lambda each, rung, bar: order(each, rung, bar * data.draw(LATE))
+    )
+    for other in (race(needs, rung, Pool(1), perform, order), late):
+        assert other.kept == patient.kept
+        assert [each for each, _ in other.ranked] == [each for each, _ in patient.ranked]
+
+
+LATE = st.sampled_from([1.0, 1.5, math.inf])  # bars that were known when others began
+
+
 def test_equal_scores_keep_their_order():
     ranking = race([1.0, 1.0, 1.0], Rung(1, 3, 2, 5.0, (1,)), Pool(1), lambda work: Made(1.0, True), order)
     assert [candidate for candidate, _ in ranking.ranked] == [1.0, 1.0, 1.0]

@@ -146,12 +146,15 @@ def test_the_winner_ends_at_the_goal_and_spares_the_users_traces(tmp_path):
     line = rank([Candidate(OWN, 1.0, moved)], [[reached(1.0, updates=70)]])[0]
     config = winner.config_of(line, user, Goal("accuracy", 0.9))
     assert (config.stop.updates, config.stop.seconds) == (700, 9.0)
-    assert (config.stop.loss, config.stop.accuracy) == (0.3, 0.9)
+    assert (config.stop.loss, config.stop.accuracy) == (None, 0.9)  # another target might come first
+    longer = winner.config_of(line, user, Goal("accuracy", 0.9), seconds=30.0)
+    assert longer.stop.seconds == 30.0
+    assert winner.config_of(line, user, Goal("accuracy", 0.9), seconds=3.0).stop.seconds == 9.0
     assert (config.link, config.stragglers) == (user.link, user.stragglers)
     assert config.trace.path == "results/a.plan.h5"
     spared = winner.config_of(line, user, Goal("loss", 0.2), ["results/a.plan.h5"])
     assert spared.trace.path == "results/a.plan.plan.h5"
-    assert spared.stop.loss == 0.2
+    assert (spared.stop.loss, spared.stop.accuracy) == (0.2, None)
     preset = configfile.resolve({}, [*SMALL[:1], "workers.count=4", "scheme.preset=default", "stop.loss=1"])
     (line,) = rank([Candidate(OWN, 1.0, preset)], [[reached(1.0)]])
     assert winner.config_of(line, preset, Goal("loss", 1.0)).scheme.preset is None

@@ -15,6 +15,8 @@ from ..analysis import style
 from ..errors import InputError, within
 from ..fleet import launch
 
+MOST_SEED = 2**63 - 1 - 10**6  # the search, the tuning and the descents have seeds of their own
+
 
 def add(commands: Any) -> None:
     """Add the command to the parser's."""
@@ -46,7 +48,12 @@ def add(commands: Any) -> None:
         help="override a key, such as link.bandwidth=1e6; may be repeated",
     )
     command.add_argument(
-        "--candidates", type=int, default=24, metavar="N", help="how many to begin with (%(default)s)"
+        "--candidates",
+        type=int,
+        default=24,
+        metavar="N",
+        help="how many to begin with (%(default)s); the presets and the uncoded schemes are among them, even "
+        "if they are more",
     )
     command.add_argument(
         "--seeds", type=int, metavar="N", help="descents of each finalist (5), or of each cell's schemes (2)"
@@ -104,6 +111,8 @@ def check(options: argparse.Namespace) -> None:
             raise InputError(f"--{name} {value}: expected {least} or more")
     if not 1 < options.eta <= 100:
         raise InputError(f"--eta {options.eta:g}: expected more than 1, and no more than 100")
+    if options.seeds is not None and options.seeds > 1000:
+        raise InputError(f"--seeds {options.seeds}: expected 1000 or less")
     if options.seconds is not None and not 0 < options.seconds <= 1e9:
         raise InputError(f"--seconds {options.seconds:g}: expected a time above 0")
     if options.target is not None and not math.isfinite(options.target):
@@ -142,7 +151,7 @@ def best(options: argparse.Namespace) -> int:
     if reached:
         winner.write(
             path,
-            winner.config_of(first, user, goal, traces),
+            winner.config_of(first, user, goal, traces, options.seconds),
             winner.comments(first, own, goal, plan.final_seeds, found.candidates, command),
         )
     say("")
@@ -188,10 +197,17 @@ def setting(options: argparse.Namespace) -> tuple[Any, Any, Any, Any]:
             worker = user.faults.raise_worker
             raise InputError(f"faults.raise_worker: worker {worker} would end every descent")
         check_count(user)
+        if user.seed > MOST_SEED:
+            raise InputError(
+                f"seed: {user.seed}: a plan takes the seeds after it, too: {MOST_SEED} at the most"
+            )
         goal = choose(user, trace, options.target)
     ground = user if options.trace is None else measured(user, options.trace)
     under = "" if options.trace is None else f", delays and costs of {options.trace}"
     say(f"target: {goal} ({goal.source}); {user.workers.count} workers{under}")
+    other = "accuracy" if goal.kind == "loss" else "loss"
+    if getattr(user.stop, other) is not None:
+        say(f"stop.{other} is left out: the plan is for one target")
     return user, ground, goal, trace
 
 
@@ -206,7 +222,7 @@ def chart(options: argparse.Namespace) -> int:
     kind = ground.stragglers.kind
     default = phase.RECORDED if kind == "trace" else phase.SEVERITIES
     grid = phase.Grid(
-        numbers("bandwidths", options.bandwidths, phase.BANDWIDTHS, 1e-3),
+        numbers("bandwidths", options.bandwidths, phase.BANDWIDTHS, 1.0),
         numbers("severities", options.severities, default, 0.0),
     )
     seeds = range(ground.seed, ground.seed + (options.seeds or 2))

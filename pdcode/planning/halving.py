@@ -135,7 +135,9 @@ def race(
         scores[number] = score
         if score.reached:
             insort(reached, score.mean)
-    order = sorted(scores, key=lambda number: (scores[number].key, number))
+    # What was found of those beyond the bar depends on who was done when they began.
+    bar = reached[rung.keep - 1] if len(reached) >= rung.keep else math.inf
+    order = sorted(scores, key=lambda n: (False, scores[n].key, n) if scores[n].mean <= bar else (True, n))
     return Ranking(rung, [(candidates[number], scores[number]) for number in order])
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 
-from .. import costs, parts
+from .. import costs, parts, stragglers
 from ..config import LARGEST, Config, Stragglers
 from ..errors import InputError
 from ..processes import Pool
@@ -24,6 +25,7 @@ SPARE = 8  # times the updates of the middle cell that a descent may take
 TUNING = 1000  # seeds of the tuning begin so far after those of the cells
 RECORDED = (0.0, 1.0, 2.0, 4.0, 8.0)  # severities by default, of recorded delays …
 SEVERITIES = (0.0, 0.25, 1.0, 4.0, 16.0)  # … and of others
+LENGTHS = ("shift_s", "mean_s", "extra_s", "median_s")  # keys of [stragglers]
 BANDWIDTHS = (1e5, 1e6, 1e7, 1e8, 1e9)  # bytes/s
 
 Say = Callable[[str], None]
@@ -100,20 +102,19 @@ class Cell:
 
 
 def scaled(config: Config, severity: float) -> Stragglers:
-    """The configuration's delays, so many times as long; 0 means none.
+    """The configuration's delays, so many times as long; 0 means none, but the dead stay dead.
 
     Raises
     ------
     InputError
-        If recorded delays are to be shortened, or those of chosen workers to be lengthened.
+        If recorded delays are to be shortened, or those of chosen workers to be lengthened; if delays become
+        longer than a configuration can say.
     """
     table, workers = config.stragglers, config.workers.count
     if severity == 0:
-        return msgspec.structs.replace(table, kind="none")
-    if table.kind == "none":
-        mean = severity * task_s(config)
-        return msgspec.structs.replace(Stragglers(), kind="shifted-exponential", mean_s=mean)
-    if severity == 1:
+        dead = stragglers.dead(table, workers)
+        return Stragglers(kind="slow-set", dead=dead) if dead else msgspec.structs.replace(table, kind="none")
+    if severity == 1 and table.kind != "none":
         return table
     if table.kind == "trace":
         if severity < 1 or table.slow:
@@ -121,11 +122,18 @@ def scaled(config: Config, severity: float) -> Stragglers:
                 f"--severities {severity:g}: recorded delays can be taken as they are, be lengthened for all "
                 "workers alike, or be left out"
             )
-        return msgspec.structs.replace(table, slow=list(range(workers)), slowdown=severity)
-    lengths = {key: severity * getattr(table, key) for key in ("shift_s", "mean_s", "extra_s", "median_s")}
-    if not any(lengths.values()):  # slow workers take multiples of their own compute time
-        lengths = {"slowdown": 1 + severity * (table.slowdown - 1)}
-    return msgspec.structs.replace(table, **lengths)
+        changed: dict[str, Any] = {"slow": list(range(workers)), "slowdown": severity}
+    elif table.kind == "none":
+        table = Stragglers()
+        changed = {"kind": "shifted-exponential", "mean_s": severity * task_s(config)}
+    else:
+        changed = {key: severity * getattr(table, key) for key in LENGTHS}
+        if not any(changed.values()):  # slow workers take multiples of their own compute time
+            changed = {"slowdown": 1 + severity * (table.slowdown - 1)}
+    for key, value in changed.items():
+        if isinstance(value, float) and value > LARGEST:
+            raise InputError(f"--severities {severity:g}: stragglers.{key} would be more than {LARGEST:g}")
+    return msgspec.structs.replace(table, **changed)
 
 
 def task_s(config: Config) -> float:

@@ -170,11 +170,11 @@ def legend(lines: Sequence[Line], seeds: Sequence[int]) -> Iterator[str]:
 def rung_line(ranking: Ranking[Candidate, Score], rungs: int) -> str:
     """One line about a rung, once it is done."""
     rung = ranking.rung
-    reached = sum(score.reached for _, score in ranking.ranked)
+    reached = sum(score.reached for _, score in ranking.ranked[: rung.keep])
     best, score = ranking.ranked[0]
     return (
         f"rung {rung.number} of {rungs}: {rung.candidates} candidates × {seconds(rung.seconds)}, seed "
-        f"{', '.join(map(str, rung.seeds))}; {reached} reached it, {rung.keep} go on\n"
+        f"{', '.join(map(str, rung.seeds))}; {rung.keep} go on, {reached} of which reached it\n"
         f"  first: {name_of(best)}, {verdict(score, rung, math.inf)}"
     )
 

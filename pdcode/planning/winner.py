@@ -53,11 +53,13 @@ def ours(path: Path) -> bool:
     return head in (b"", HEAD)
 
 
-def config_of(line: Line, user: Config, goal: Goal, traces: Sequence[str] = ()) -> Config:
+def config_of(
+    line: Line, user: Config, goal: Goal, traces: Sequence[str] = (), seconds: float | None = None
+) -> Config:
     """The candidate's scheme with the user's own stragglers, machine, link and trace.
 
-    The run ends at the goal too, and not after so few updates as a scheme of larger steps would need; its
-    trace goes beside the user's. Rows that each worker had all of, as there are fewer than workers, are asked
+    The run ends at the goal and at no other target, not after so few updates as a scheme of larger steps
+    would need, and not before the time that the plan was given; its trace goes beside the user's. Rows that each worker had all of, as there are fewer than workers, are asked
     for by name: a run over MPI refuses to guess that.
 
     Parameters
@@ -67,15 +69,17 @@ def config_of(line: Line, user: Config, goal: Goal, traces: Sequence[str] = ()) 
     goal : Goal
     traces : sequence of str
         Files that its trace must not take the place of.
+    seconds : float, optional
+        Virtual time that the plan was given.
     """
     config = line.candidate.config
     needed = math.ceil(SPARE * line.median("updates"))
     updates = user.stop.updates
     stop = Stop(
-        seconds=user.stop.seconds,
+        seconds=None if user.stop.seconds is None else max(user.stop.seconds, seconds or 0.0),
         updates=max(updates, needed) if updates is not None else None,
-        loss=goal.level if goal.kind == "loss" else user.stop.loss,
-        accuracy=goal.level if goal.kind == "accuracy" else user.stop.accuracy,
+        loss=goal.level if goal.kind == "loss" else None,
+        accuracy=goal.level if goal.kind == "accuracy" else None,
     )
     path = Path(user.trace.path)
     taken = {Path(each).absolute() for each in (user.trace.path, *traces)}
