@@ -101,19 +101,20 @@ def test_who_cannot_survive_is_cut_off():
     assert bars == [math.inf] * 4
 
 
+LATE = st.sampled_from([1.0, 1.5, math.inf])  # how far off bars were that were known when others began
+
+
 @given(needs=st.lists(st.floats(0.1, 100), min_size=2, max_size=12), keep=st.integers(1, 5), data=st.data())
 def test_the_order_does_not_depend_on_who_was_cut_off(needs, keep, data):
     rung = Rung(1, len(needs), keep, 50.0, (1,))
-    patient = race(needs, rung, Pool(1), perform, lambda each, rung, bar: order(each, rung, math.inf))
-    late = race(
-        needs, rung, Pool(1), perform, lambda each, rung, bar: order(each, rung, bar * data.draw(LATE))
-    )
-    for other in (race(needs, rung, Pool(1), perform, order), late):
-        assert other.kept == patient.kept
-        assert [each for each, _ in other.ranked] == [each for each, _ in patient.ranked]
 
+    def ranked(factor) -> list[float]:
+        def work(each: float, rung: Rung, bar: float) -> Work:
+            return order(each, rung, bar * factor())
 
-LATE = st.sampled_from([1.0, 1.5, math.inf])  # bars that were known when others began
+        return [each for each, _ in race(needs, rung, Pool(1), perform, work).ranked]
+
+    assert ranked(lambda: 1.0) == ranked(lambda: math.inf) == ranked(lambda: data.draw(LATE))
 
 
 def test_equal_scores_keep_their_order():

@@ -59,8 +59,9 @@ def config_of(
     """The candidate's scheme with the user's own stragglers, machine, link and trace.
 
     The run ends at the goal and at no other target, not after so few updates as a scheme of larger steps
-    would need, and not before the time that the plan was given; its trace goes beside the user's. Rows that each worker had all of, as there are fewer than workers, are asked
-    for by name: a run over MPI refuses to guess that.
+    would need, and not before the time that the plan was given; its trace goes beside the user's. Rows that
+    each worker had all of, as there are fewer than workers, are asked for by name: a run over MPI refuses to
+    guess that.
 
     Parameters
     ----------

@@ -116,10 +116,10 @@ class ByTrace(Again):
         reason = f"{version} updates" if updates is not None and version >= updates else ""
         if self._found and version > self._found[0]:
             raise self._recorded.follows([], f"what was to follow, as {self._found[1]} ends the run")
-        if self._recorded.measures(version):
-            # The run may have looked at this version some arrivals later, and gone on until then.
-            if found := self.descent.observer.measure(now_ns, version, coordinator.theta):
-                self._found = version, found
+        if self._recorded.measures(version) and (
+            found := self.descent.observer.measure(now_ns, version, coordinator.theta)
+        ):
+            self._found = version, found  # some arrivals early, maybe: the run went on until it looked
         if not script.stopped and script.ledger.over():
             reason = reason or (self._found[1] if self._found else "the trace stops here")
         script.stopped = script.stopped or bool(reason)
