@@ -147,8 +147,8 @@ class Stragglers(Table):
     path: str | None = None  # of recorded delays: a trace, or a CSV or HDF5 matrix of workers × rounds
     dataset: str | None = None  # of an HDF5 file with several matrices
     draw: Literal["bootstrap", "replay"] = "bootstrap"  # recorded delays at random, or in their order
-    # What a matrix has: delays, which come on top of compute times; or times of whole tasks, from which the
-    # compute times are taken off: 5 % quantiles, of all (which [machine] should cost) and of each worker.
+    # What a matrix has: delays, which come on top of compute times, or times of whole tasks, which contain
+    # them: a task takes so long, or what it computes if that is longer.
     times: Literal["delay", "task"] = "delay"
     slow: list[Count] = []  # workers whose delay is multiplied …
     slowdown: Factor = 1.0  # … by this; of heterogeneous that of the last worker

@@ -31,10 +31,10 @@ __all__ = ["fit", "load", "task_flops", "task_ns"]
 def task_ns(config: Config, problem: Problem, layout: Layout, shard: int | None = None) -> int:
     """Compute time of a task of a worker, in ns: ``task_s + flops / flops_per_s``; see `task_flops`.
 
-    It is 1e9 s at the most, as delays are.
+    It is 1e9 s at the most, as delays are, and 1 ns at the least, so that time goes on.
     """
     flops, machine = task_flops(config, problem, layout, shard), config.machine
-    return round(1e9 * min(machine.task_s + flops / machine.flops_per_s, LARGEST))
+    return max(1, round(1e9 * min(machine.task_s + flops / machine.flops_per_s, LARGEST)))
 
 
 def load(path: str, config: Config, base: Base = "median") -> Config:

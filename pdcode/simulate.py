@@ -50,7 +50,10 @@ def load(options: argparse.Namespace) -> tuple[Config, str]:
     overrides = []
     if options.stragglers is not None:
         # Each worker's own delays in their order, if all are recorded; else drawn from them.
-        sampled = is_trace(options.stragglers) and Trace(options.stragglers).attributes["arrivals"] != "all"
+        sampled = (
+            is_trace(options.stragglers)
+            and Trace(options.stragglers).attributes.get("arrivals", "all") != "all"
+        )
         draw = "bootstrap" if sampled else "replay"
         path = json.dumps(options.stragglers, ensure_ascii=False)
         overrides.append(f'stragglers={{kind = "trace", path = {path}, draw = "{draw}"}}')
@@ -88,6 +91,7 @@ def alone(config: Config, text: str, options: argparse.Namespace) -> int:
     with within(options.config):
         if options.timing_only:
             config = timed(config)
+            timing_only.check_captured(config)
         quick = options.timing_only and timing_only.can(config)
         (timing_only.check if quick else check_count)(config)
     parts = prepare(config, options.config)

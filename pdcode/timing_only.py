@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from . import stragglers
+from .coding import ADAPTIVE
 from .config import Config
 from .errors import InputError
 from .fleet.schedule import make_events
@@ -75,6 +76,21 @@ def can(config: Config) -> bool:
         and faults.raise_worker is None
         and faults.nan_worker is None
     )
+
+
+def check_captured(config: Config) -> None:
+    """Refuse a run that waits for a share of the gradient which payloads tell.
+
+    Raises
+    ------
+    InputError
+        Naming key and value.
+    """
+    if config.update.mode != "captured":
+        return
+    for key, value in (("decoder.kind", config.decoder.kind), ("code.family", config.code.family)):
+        if value == "mmse" or value in ADAPTIVE:
+            raise InputError(f"update.mode: 'captured' depends on payloads with {key} '{value}'")
 
 
 def check(config: Config) -> None:
@@ -170,7 +186,7 @@ class TimingOnly:
             wanted={"all": None, "async": 1, "first": wanted(update, n)}[update.mode],
             waste=update.late == "waste",
             updates=stop.updates,
-            until_ns=None if stop.seconds is None else round(1e9 * stop.seconds),
+            until_ns=None if stop.seconds is None else max(1, round(1e9 * stop.seconds)),
             every={"all": 1, "sampled": trace.sample, "none": 0}[trace.arrivals],
             room=ROOM,
         )

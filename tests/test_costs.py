@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -122,8 +123,13 @@ def test_time_of_a_task_is_its_fixed_part_and_its_flops_at_the_rate() -> None:
 
 
 def test_tasks_take_no_longer_than_any_clock_holds() -> None:
-    config, made_of = made(machine={"task_s": 1e9, "flops_per_s": 1.0})
-    assert costs.task_ns(config, made_of.problem, made_of.layout) == 10**18
+    config, made_of = made(machine={"flops_per_s": 1.0})
+    for task_s, rate, expected in ((1e9, 1.0, 10**18), (0.0, 1e300, 1)):  # … but some, so that time goes on
+        machine = msgspec.structs.replace(config.machine, task_s=task_s, flops_per_s=rate)
+        slow = msgspec.structs.replace(config, machine=machine)
+        assert costs.task_ns(slow, made_of.problem, made_of.layout) == expected
+    with pytest.raises(InputError, match=r"machine\.task_s"):
+        resolve({**SMALL, "machine": {"task_s": 1e9}})
     with pytest.raises(InputError, match=r"machine\.flops_per_s: .*1e-300"):
         resolve({**SMALL, "machine": {"flops_per_s": 1e-300}})
 

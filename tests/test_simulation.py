@@ -283,6 +283,45 @@ def test_measuring_does_not_wait_for_rank_0_s_virtual_work() -> None:
     assert np.diff(times).max() <= 0.035e9
 
 
+@pytest.mark.parametrize("change", ["problem.axis=input", "problem.batch=8", "problem.shards=replicated"])
+def test_runs_whose_gradients_are_cut_or_drawn_otherwise_are_compared(
+    job: Path, capsys: Any, change: str
+) -> None:
+    first = job.with_name("first.h5")
+    assert main(["simulate", str(job), "-o", str(first)]) == 0
+    assert main(["simulate", str(job), "--stragglers", str(first), "--set", change]) == 0
+    assert ": predicted after" in capsys.readouterr().out
+
+
+def test_recorded_times_of_whole_tasks_are_what_tasks_take(job: Path, capsys: Any) -> None:
+    times = job.with_name("times.csv")
+    times.write_text("0.5,0.5,0.5,0.5,1.5\n" * 4)
+    path = job.with_suffix(".virtual.h5")
+    sets = ["--set", "stragglers.times=task", "--set", "update.mode=all", "--set", "stop={updates=10}"]
+    for more in ([], ["--timing-only"], ["--set", "machine.flops_per_s=1e6"]):
+        assert main(["simulate", str(job), "--stragglers", str(times), *sets, *more]) == 0
+        assert Trace(path).counters["t_stop_ns"] == pytest.approx(7e9, rel=1e-2)
+
+
+@pytest.mark.parametrize("change", ["decoder.kind=mmse", "code.family=matched", "code.family=energy"])
+def test_shares_that_payloads_tell_are_not_to_be_had_without(job: Path, capsys: Any, change: str) -> None:
+    sets = ["--set", "update.mode=captured", "--set", "memory.kind=none", "--set", change]
+    assert main(["simulate", str(job), "--timing-only", *sets]) == 2
+    assert f"{job}: update.mode: 'captured' depends on payloads with " in capsys.readouterr().err
+    assert main(["simulate", str(job), *sets]) == 0
+
+
+@pytest.mark.parametrize("options", [[], ["--timing-only"]])
+def test_a_run_of_no_length_ends(job: Path, options: list[str]) -> None:
+    free = [
+        "machine={task_s=0.0, arrival_s=0.0, dispatch_s=0.0, flops_per_s=1e18}",
+        "link={latency_s=0.0, bandwidth=1e18}", "stragglers={}",
+    ]  # fmt: skip
+    sets = [word for override in free for word in ("--set", override)]
+    for stop in ("{seconds=1e-10}", "{seconds=1e-7}"):
+        assert main(["simulate", str(job), *options, *sets, "--set", f"stop={stop}"]) == 0
+
+
 def test_runs_that_cannot_be_compared_are_not(job: Path, capsys: Any) -> None:
     times, other = job.with_name("times.h5"), job.with_name("other.h5")
     assert main(["simulate", str(job), "-o", str(times), "--timing-only"]) == 0

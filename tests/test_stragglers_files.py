@@ -80,7 +80,7 @@ def test_bad_files(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"config_resolved": "{"}, "its configuration is none of this pdcode: Expecting"),
+        ({"config_resolved": "{"}, "damaged: its configuration: Expecting"),
         (
             {"config_resolved": '{"stragglers": {"kind": "tides"}}'},
             "its configuration is none of this pdcode: Invalid",

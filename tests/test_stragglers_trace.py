@@ -50,6 +50,19 @@ def test_a_matrix_is_replayed_worker_by_worker(tmp_path: Path) -> None:
         assert [one.delay_ns(task, 77) for task in (0, 1, 200)] == [100_000_000, 200_000_000, 300_000_000]
 
 
+def test_a_matrix_that_is_linked_to_can_be_named(tmp_path: Path) -> None:
+    path = hdf5(tmp_path / "a.h5", deep__delays=MATRIX, other=MATRIX + 1)
+    with h5py.File(path, "r+") as file:
+        file["link"] = h5py.SoftLink("/deep/delays")
+        file["broken"] = h5py.SoftLink("/nowhere")
+    for name in ("link", "/link/", "deep/delays"):
+        model = stragglers.create(table(path, dataset=name), 1, 1)
+        np.testing.assert_array_equal(model.delays_s([0], [0], 3)[0], MATRIX[0])
+    for name in ("broken", "/", "x"):
+        with pytest.raises(InputError, match=r"stragglers\.dataset: .*a\.h5: '.*' is not a matrix"):
+            stragglers.check(table(path, dataset=name), 1)
+
+
 def test_slow_and_dead_workers_are_added_to_what_was_recorded(tmp_path: Path) -> None:
     changed = table(csv(tmp_path / "a.csv"), slow=[0], slowdown=2.0, dead=[1])
     stragglers.check(changed, 2)
@@ -139,6 +152,10 @@ def test_delays_of_a_run_that_took_them_from_a_file_are_followed_to_it(tmp_path:
     second = recorded(tmp_path / "second.h5", [1, 1], own, [0, 6])
     model = stragglers.create(table(second.path), 1, 2)
     np.testing.assert_allclose(model.stretch([0, 1]), [0, 6])
+    whole = csv(tmp_path / "whole.csv", "0.004,0.005\n0.006,0.007\n")
+    own = {"kind": "trace", "path": str(whole), "times": "task"}
+    third = stragglers.create(table(recorded(tmp_path / "third.h5", [1, 1], own, [0, 0]).path), 1, 2)
+    np.testing.assert_allclose(third.stretch([0, 1]), [0, 0])
     assert model.delays_s([0, 1], [1, 1], 5).max() < 3.1e-3
     recorded(first.path, [1, 1], {"kind": "trace", "path": str(second.path)}, [0, 0])
     with pytest.raises(InputError, match=r"stragglers\.path: .*first\.h5: took its delays .*replaced since"):
@@ -148,24 +165,22 @@ def test_delays_of_a_run_that_took_them_from_a_file_are_followed_to_it(tmp_path:
         stragglers.check(table(first.path), 2)
 
 
-def test_times_of_whole_tasks_are_a_base_a_factor_and_delays(tmp_path: Path) -> None:
-    """A matrix of 100 rounds: 5 of all 300 times in 100 are no more than the base."""
-    random = np.random.default_rng(4)
-    speeds = np.array([1.0, 1.2, 6.0])
-    values = speeds[:, None] * (0.1 + random.exponential(0.05, (3, 100)))
+def test_a_task_takes_the_time_of_a_whole_task(tmp_path: Path) -> None:
+    values = np.random.default_rng(4).uniform(0.1, 0.5, (3, 100))
     values[1, 3] = NAN
     path = hdf5(tmp_path / "a.h5", times=values)
     model = stragglers.create(table(path, times="task"), 1, 3)
-    base = np.sort(values[~np.isnan(values)])[int(0.05 * 298)]
-    own = np.array([np.sort(row[~np.isnan(row)])[4] for row in values])
-    assert own[0] < base < own[1] < own[2]
-    np.testing.assert_allclose(model.stretch(range(3)), np.maximum(own / base, 1) - 1)
-    late = stragglers.delays_ns(model, range(3), [0] * 3, 99, [round(1e9 * base)] * 3)
-    for worker, row in enumerate(values):
-        took = row[~np.isnan(row)][:99]
-        least = max(own[worker], base)
-        np.testing.assert_allclose(base + 1e-9 * late[worker], np.maximum(took, least), rtol=0, atol=3e-9)
-    assert not stragglers.create(table(path), 1, 3).stretch(range(3)).any()
+    for compute in (0.0, 0.05, 0.3):
+        compute_ns = round(1e9 * compute)
+        late = stragglers.delays_ns(model, range(3), [0] * 3, 99, [compute_ns] * 3)
+        for worker, row in enumerate(values):
+            took = row[~np.isnan(row)][:99]
+            np.testing.assert_allclose(compute + 1e-9 * late[worker], np.maximum(took, compute), rtol=1e-8)
+            one = stragglers.Delays(model.table, 1, worker, 3)
+            assert [one.delay_ns(task, compute_ns) for task in range(99)] == late[worker].tolist()
+    slow = stragglers.create(table(path, times="task", slow=[2], slowdown=3.0), 1, 3)
+    late = stragglers.delays_ns(slow, range(3), [0] * 3, 99, [10**8] * 3)
+    np.testing.assert_allclose(1e-9 * late[2], 3 * (values[2, :99] - 0.1), rtol=1e-6, atol=1e-8)
     nothing = csv(tmp_path / "nothing.csv", "0,0\n0,0\n")
     assert not stragglers.create(table(nothing, times="task"), 1, 2).delays_s([0, 1], [0, 0], 3).any()
     with pytest.raises(InputError, match=r"stragglers\.times: 'task' is not a key of kind 'pareto'"):

@@ -44,7 +44,7 @@ def compared(predicted: Trace, recorded: Trace, config: Config) -> str:
     """
     if not (predicted.progress.rows and recorded.progress.rows):
         return f"no loss was recorded in {recorded.path}, beside which the prediction could be put"
-    if predicted.config.get("problem") != recorded.config.get("problem"):
+    if measured(predicted) != measured(recorded):
         return f"the losses recorded in {recorded.path} are those of another problem"
     key, level = "loss", config.stop.loss
     if level is None and config.stop.accuracy is not None:
@@ -62,3 +62,9 @@ def compared(predicted: Trace, recorded: Trace, config: Config) -> str:
         f"{key} {number(level)}: predicted {after(seconds[0])}, recorded {after(seconds[1])} in "
         f"{recorded.path}{times}"
     )
+
+
+def measured(trace: Trace) -> dict[str, object]:
+    """What the loss of a run is that of: the problem, but for how it is cut and dealt out."""
+    problem = trace.config.get("problem") or {}
+    return {key: value for key, value in problem.items() if key not in ("axis", "batch", "shards")}

@@ -76,7 +76,8 @@ class Model(ABC):
         return delays
 
     def stretch(self, workers: Any) -> Reals:
-        """By how much of a task's own compute time each of some workers is late besides, shape (m,)."""
+        """By how much of a task's own compute time each of some workers is late besides, shape (m,); -1 if
+        delays are times of whole tasks."""
         return np.zeros(len(workers))
 
     def _uniforms(self, workers: Integers, first: Integers, count: int, words: int = 1) -> Reals:
@@ -106,4 +107,5 @@ def delays_ns(model: Model, workers: Any, first: Any, count: int, compute_ns: An
     late_ns = 1e9 * model.delays_s(workers, first, count) + late_ns[:, None]
     never = np.isinf(late_ns)
     late_ns[never] = -1
+    np.maximum(late_ns, 0, out=late_ns, where=~never)
     return np.rint(np.minimum(late_ns, 1e9 * LARGEST, out=late_ns), out=late_ns).astype(np.int64)

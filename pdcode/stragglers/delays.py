@@ -42,7 +42,7 @@ class Delays:
             self._first, at = task, 0
             self._plain_s = self._model.delays_s(self._worker, [task], BLOCK)[0].tolist()
         delay_ns = 1e9 * self._plain_s[at] + self._stretch * compute_ns
-        return -1 if math.isinf(delay_ns) else round(min(delay_ns, 1e9 * LARGEST))
+        return -1 if math.isinf(delay_ns) else round(max(0.0, min(delay_ns, 1e9 * LARGEST)))
 
 
 def nap(delay_ns: int) -> None:

@@ -96,14 +96,14 @@ def _stretch(run: Trace, members: int, above: tuple[Path, ...]) -> Reals:
     """What the run's own stragglers were late, in compute times of each worker."""
     try:
         table = msgspec.convert(run.config.get("stragglers", {}), Stragglers)
-    except ValueError as error:  # of JSON, of TOML, or of a value
+    except msgspec.ValidationError as error:
         raise records.wrong(run.path, f"its configuration is none of this pdcode: {error}") from None
     if table.kind == "trace":
         above = (*above, run.path.resolve())
         if Path(table.path or "").resolve() in above:
             raise records.wrong(run.path, f"took its delays from {table.path}, which was replaced since")
         try:
-            stretch = records.load(table, above).stretch
+            stretch = np.maximum(records.load(table, above).stretch, 0)  # whole tasks are no stretch
         except InputError as error:
             raise records.wrong(run.path, f"took its delays from another file: {error}") from None
         stretch = stretch[np.arange(members) % len(stretch)]
@@ -126,6 +126,8 @@ def _matrix(path: Path, file: h5py.File, name: str | None) -> Reals:
         if isinstance(each, h5py.Dataset) and each.ndim == 2 and each.dtype.kind in "fiu":
             found[where] = each
 
+    if name and name.strip("/"):
+        note(name.strip("/"), file.get(name))  # what is linked to is not visited
     file.visititems(note)
     listed = f"the matrices of this file: {', '.join(sorted(found)) or 'none'}"
     if name is None and len(found) > 1:

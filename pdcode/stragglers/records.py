@@ -12,7 +12,6 @@ import numpy as np
 
 from ..config import LARGEST, Stragglers
 from ..errors import InputError
-from . import bases
 from .base import Integers, Reals
 
 DAMAGE = (LookupError, OSError, RuntimeError, TypeError, ValueError)  # what reading torn HDF5 ends in
@@ -30,7 +29,7 @@ class Records:
     counts : ndarray of int64, shape (m,)
         How many are each worker's.
     stretch : ndarray of float64, shape (m,)
-        By how much of its own compute time each worker is late besides.
+        By how much of its own compute time each worker is late besides; -1 if delays are whole tasks.
     """
 
     delays_s: Reals
@@ -123,8 +122,8 @@ def csv(path: Path) -> Reals:
 def matrix(path: Path, values: Reals, times: str) -> Records:
     """Records of a matrix (workers, rounds) in seconds; NaN where nothing was recorded.
 
-    Entries are delays or, where `times` is ``task``, times of whole tasks. These begin with a compute time:
-    `bases.base`, which is what a task should cost on the virtual clock, times what the worker is slower.
+    Entries are delays or, where `times` is ``task``, times of whole tasks: then a task is late by what it
+    computes less than that.
 
     Raises
     ------
@@ -138,13 +137,8 @@ def matrix(path: Path, values: Reals, times: str) -> Records:
         found = f"worker {worker}, round {task}: {values[worker, task]:g}"
         what = "delay" if times == "delay" else "time"
         raise wrong(path, f"{found} is not a {what} from 0 to {LARGEST:g} s")
-    entries, counts = values[known], np.count_nonzero(known, axis=1).astype(np.int64)
-    if times == "delay" or not len(entries):
-        return Records(entries, counts, np.zeros(len(counts)))
-    own = bases.of_workers(entries, counts)
-    return Records(
-        np.maximum(entries - np.repeat(own, counts), 0), counts, slowness(own, bases.base(entries))
-    )
+    counts = np.count_nonzero(known, axis=1).astype(np.int64)
+    return Records(values[known], counts, np.full(len(counts), 0.0 if times == "delay" else -1.0))
 
 
 def check_size(path: Path, entries: int) -> None:
