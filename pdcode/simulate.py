@@ -50,11 +50,8 @@ def load(options: argparse.Namespace) -> tuple[Config, str]:
     overrides = []
     if options.stragglers is not None:
         # Each worker's own delays in their order, if all are recorded; else drawn from them.
-        sampled = (
-            is_trace(options.stragglers)
-            and Trace(options.stragglers).attributes.get("arrivals", "all") != "all"
-        )
-        draw = "bootstrap" if sampled else "replay"
+        kept = Trace(options.stragglers).attributes if is_trace(options.stragglers) else {}
+        draw = "replay" if kept.get("arrivals", "all") == "all" else "bootstrap"
         path = json.dumps(options.stragglers, ensure_ascii=False)
         overrides.append(f'stragglers={{kind = "trace", path = {path}, draw = "{draw}"}}')
     overrides += options.set
