@@ -7,12 +7,11 @@ import argparse
 import os
 import signal
 import sys
-import threading
 import time
 from collections.abc import Sequence
 from io import TextIOWrapper
 
-from . import __version__, codes_command
+from . import __version__, codes_command, signals
 from .errors import Failure, InputError
 from .fleet import launch
 from .planning import command as plan_command
@@ -43,14 +42,14 @@ def show(options: argparse.Namespace) -> int:
 
     if options.figure:
         style.check(options.figure)
+        if len(options.trace) != 1:
+            raise InputError(f"--figure {options.figure}: draws one trace, got {len(options.trace)}")
     traces = [Trace(path) for path in options.trace]
     for trace in traces:
         tables.show(trace)
     if options.figure:
         from .analysis import plots
 
-        if len(traces) != 1:
-            raise InputError(f"--figure {options.figure}: draws one trace, got {len(traces)}")
         plots.figure(traces[0], options.figure)
         print(f"figure: {options.figure}")
     return 0
@@ -149,7 +148,9 @@ def parser() -> argparse.ArgumentParser:
     )
     command.add_argument("trace", nargs="+", metavar="TRACE", help="HDF5 file of a run")
     command.add_argument(
-        "--figure", metavar="PNG", help="also draw loss against time and the timeline of arrivals"
+        "--figure",
+        metavar="PNG",
+        help="also draw loss against time and the timeline of arrivals (or .svg, .pdf)",
     )
     command.set_defaults(function=show)
 
@@ -185,10 +186,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser().parse_args(argv)
     options.argv = list(sys.argv[1:] if argv is None else argv)
     place = launch.place(os.environ)
-    if place is None and threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C; commands may do better
+    # SIGTERM is as Ctrl-C, unless a launcher sends it, which has an end of its own in mind.
+    handlers = {signal.SIGTERM: signal.default_int_handler} if place is None else {}
     try:
-        return options.function(options)
+        with signals.handled(handlers):
+            return options.function(options)
     except InputError as error:
         if place is None or place[0] == 0:
             print(f"pdcode: {error}", file=sys.stderr, flush=True)

@@ -74,7 +74,7 @@ def genie_s(config: Config, work: float, compute_ns: np.ndarray, model: straggle
             rate = float((drawn[alive] / free[alive]).sum())  # tasks a ns
             aim = min(NEVER_NS, known + 1 + int(1.1 * min(work - amount, MOST) / rate))
             behind = np.flatnonzero(free < aim)
-        wanted = float(np.median((aim - free[behind]) * drawn[behind] / free[behind]))
+        wanted = float(np.median((aim - free[behind]) / free[behind] * drawn[behind]))
 
 
 def time_s(config: Config, task_ns: int, tasks: int) -> float:

@@ -8,18 +8,39 @@ import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from contextlib import ExitStack, contextmanager
 from types import TracebackType
 from typing import Any, TypeVar
+
+from . import signals
 
 Key = TypeVar("Key")
 In = TypeVar("In")
 Out = TypeVar("Out")
 
 
-def start(processes: int) -> ProcessPoolExecutor:
-    """Processes that leave Ctrl-C to this one, and end with it however it ends."""
+@contextmanager
+def start(processes: int) -> Iterator[ProcessPoolExecutor]:
+    """Processes that leave Ctrl-C to this one, and end with it however it ends.
+
+    If this context is left by an exception they are ended at once, for nobody waits for what they are at.
+    """
     context = multiprocessing.get_context("spawn")  # a fork would copy MPI, and BLAS's locked threads
-    return ProcessPoolExecutor(processes, context, _begin)
+    executor = ProcessPoolExecutor(processes, context, _begin)
+    try:
+        yield executor
+    except BaseException:
+        for process in list((executor._processes or {}).values()):
+            process.terminate()
+        executor.shutdown(wait=False, cancel_futures=True)
+        raise
+    executor.shutdown(cancel_futures=True)
+
+
+def submit(executor: ProcessPoolExecutor, function: Callable[..., Out], *arguments: Any) -> Future[Out]:
+    """Give work to processes, which may begin for it: one that is begun is begun wholly."""
+    with signals.deferred():
+        return executor.submit(function, *arguments)
 
 
 def _begin() -> None:
@@ -46,6 +67,7 @@ class Pool:
     def __init__(self, processes: int | None = None) -> None:
         self.processes = processes or len(os.sched_getaffinity(0))
         self._executor: ProcessPoolExecutor | None = None
+        self._stack = ExitStack()
 
     def __enter__(self) -> Pool:
         return self
@@ -53,12 +75,7 @@ class Pool:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
     ) -> None:
-        if self._executor is None:
-            return
-        if kind is not None:  # nobody waits for what they are at
-            for process in multiprocessing.active_children():
-                process.terminate()
-        self._executor.shutdown(wait=kind is None, cancel_futures=True)
+        self._stack.__exit__(kind, error, where)
 
     def results(
         self, function: Callable[[In], Out], items: Iterable[tuple[Key, In]]
@@ -72,7 +89,7 @@ class Pool:
                 yield key, function(item)
             return
         if self._executor is None:
-            self._executor = start(self.processes)
+            self._executor = self._stack.enter_context(start(self.processes))
         todo = iter(items)
         running: dict[Future[Any], Key] = {}
         more = True
@@ -83,6 +100,6 @@ class Pool:
                 except StopIteration:
                     more = False
                 else:
-                    running[self._executor.submit(function, item)] = key
+                    running[submit(self._executor, function, item)] = key
             for done in wait(running, return_when=FIRST_COMPLETED).done if running else ():
                 yield running.pop(done), done.result()

@@ -5,14 +5,14 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import signal
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from types import FrameType
 
 import msgspec
 import numpy as np
 
-from . import configfile, costs, timing_only
+from . import configfile, costs, signals, timing_only
 from .analysis import prediction
 from .config import Config, Stop
 from .descent import close_trace, open_trace, say
@@ -96,7 +96,6 @@ def alone(config: Config, text: str, options: argparse.Namespace) -> int:
     if quick:
         return report(*times(config, text, parts), options)
     simulation = Simulation(config, parts, Idle(parts.layout) if options.timing_only else None)
-    catch(simulation.fleet)
     with np.errstate(all="ignore"):  # the observer looks at the loss
         trace, result = perform(simulation, text, options)
     return report(trace, result, options)
@@ -123,9 +122,10 @@ def times(config: Config, text: str, parts: Parts) -> tuple[Writer, Result]:
     """Without numerics, and where nothing depends on them: the loop in C."""
     attributes = {"clock": "virtual", "numerics": False, "task_ns": task_time_ns(config, parts)}
     trace = open_trace(config, text, parts, Roll(config.workers.count), **attributes)
-    result = without_numerics(config, parts, trace, catch, say)
-    names = ("arrivals", "used", "wasted", "bytes_up", "bytes_down")
-    trace.close(counters=clocked(result) | {name: getattr(result, name) for name in names})
+    with ExitStack() as stack:
+        result = without_numerics(config, parts, trace, lambda run: stack.enter_context(caught(run)), say)
+        names = ("arrivals", "used", "wasted", "bytes_up", "bytes_down")
+        trace.close(counters=clocked(result) | {name: getattr(result, name) for name in names})
     say(f"stopped: {result.reason}, after {result.updates:,} updates without numerics")
     say(f"trace: {trace.path}")
     return trace, result
@@ -162,7 +162,6 @@ def spread(config: Config, text: str, options: argparse.Namespace, rank: int) ->
             spread.serve(parts.layout, config.workers.count, employ)
             return 0
         simulation = Simulation(config, parts, spread.SpreadCrew(parts.layout, config.workers.count, employ))
-        catch(simulation.fleet)
         trace, result = perform(simulation, text, options)
     return report(trace, result, options)
 
@@ -172,8 +171,9 @@ def perform(simulation: Simulation, text: str, options: argparse.Namespace) -> t
     config = simulation.config
     attributes = {"clock": "virtual", "numerics": not options.timing_only, "task_ns": simulation.task_ns}
     trace = open_trace(config, text, simulation.parts, simulation.fleet, **attributes)
-    descent, result = simulation.run(trace, say)
-    close_trace(trace, descent, clocked(result))
+    with caught(simulation.fleet):
+        descent, result = simulation.run(trace, say)
+        close_trace(trace, descent, clocked(result))
     return trace, result
 
 
@@ -182,23 +182,20 @@ def report(trace: Writer, result: Result, options: argparse.Namespace) -> int:
 
     Nothing of the run is at stake any more, so an interrupt ends this at once.
     """
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.default_int_handler)
-    trace.count({"genie_s": result.genie_s})
     for line in prediction.summary(result.config, result):
         say(line)
     if options.stragglers is not None and is_trace(options.stragglers) and not options.timing_only:
         say(prediction.compared(Trace(trace.path), Trace(options.stragglers), result.config))
+    trace.count({"genie_s": result.genie_s})
     return 1 if result.failed else 0
 
 
-def catch(run: VirtualFleet | timing_only.TimingOnly) -> None:
-    """Let Ctrl-C and SIGTERM end the run in an orderly way; the second time at once."""
+def caught(run: VirtualFleet | timing_only.TimingOnly) -> AbstractContextManager[None]:
+    """Ctrl-C and SIGTERM end the run in an orderly way; the second time at once."""
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         if run.interrupted:
             raise SystemExit(128 + number)
         run.interrupted = True
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, interrupt)
+    return signals.handled(dict.fromkeys(signals.ENDS, interrupt))

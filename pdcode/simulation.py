@@ -170,7 +170,7 @@ def without_numerics(
     config: Config,
     parts: Parts,
     trace: Writer | None = None,
-    watch: Callable[[timing_only.TimingOnly], None] = lambda run: None,
+    watch: Callable[[timing_only.TimingOnly], object] = lambda run: None,
     say: Print | None = None,
 ) -> Result:
     """Only the times of a run, if nothing else tells them: `timing_only.can`.

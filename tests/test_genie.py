@@ -160,3 +160,13 @@ def test_memory_does_not_grow_with_the_work(monkeypatch: pytest.MonkeyPatch) -> 
     for work in (10_000, 300_000):
         oracle_s(table, work, [MS] * 20)
         assert max(held) < 8000
+
+
+def test_long_times_are_drawn_in_few_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Times and tasks of which the product is more than 64 bits hold."""
+    drawn = []
+    edges = genie._edges
+    monkeypatch.setattr(genie, "_edges", lambda *known: drawn.append(known[3]) or edges(*known))
+    table = Stragglers(kind="shifted-exponential", shift_s=10.0, mean_s=10.0)
+    assert oracle_s(table, 12_000_000, [MS] * 8) == pytest.approx(12e6 / 8 * 20, rel=0.01)
+    assert len(drawn) < 40

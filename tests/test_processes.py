@@ -17,7 +17,7 @@ import os, sys, time
 from pdcode.processes import Pool
 
 def work(seconds):
-    print(os.getpid(), flush=True)
+    os.write(1, f"{os.getpid()}\\n".encode())  # at once, for the others print too
     time.sleep(seconds)
     return os.getpid()
 

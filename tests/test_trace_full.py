@@ -18,7 +18,7 @@ import traces
 from shell import environment
 
 from pdcode.errors import Failure, InputError
-from pdcode.trace import Trace, opening
+from pdcode.trace import Trace, opening, room
 
 KIB = 1024
 JOB = Path(__file__).parents[1] / "jobs" / "digits.toml"
@@ -43,17 +43,24 @@ import h5py
 import numpy as np
 import traces
 from pdcode.errors import Failure
-path, flushed, closing = sys.argv[1], 0, False
+from pdcode.trace.schema import ARRIVALS, UPDATES
+path, parameters, every, many = sys.argv[1], *map(int, sys.argv[2:])
+flushed, closing = 0, False
 writer = traces.writer(path)
 try:
-    for task in range(40_000):
-        writer.arrival(*traces.row(task=task))
-        writer.update(task, task, 1, 0.5, 0.25)
-        if task % 997 == 0:
+    for task in range(0, 40_000, many):
+        if many == 1:
+            writer.arrival(*traces.row(task=task))
+            writer.update(task, task, 1, 0.5, 0.25)
+        else:
+            tasks = np.arange(task, task + many)
+            writer.extend("arrivals", many, dict.fromkeys(ARRIVALS, 0) | {"task": tasks})
+            writer.extend("updates", many, dict.fromkeys(UPDATES, 0) | {"version": tasks})
+        if task % every == 0:
             writer.flush(task)
-            flushed = task + 1
+            flushed = task + many
     closing = True
-    writer.close(np.zeros(int(sys.argv[2])))
+    writer.close(np.zeros(parameters))
 except Failure as failure:
     print(flushed, failure)
     calls = lambda: writer.flush(0), writer.close, lambda: writer.fault(0, 0, 0, "a", "b")
@@ -65,10 +72,12 @@ except Failure as failure:
 """
 
 
-def write(path: Path, kib: int, parameters: int = 1, program: str = WRITE) -> str:
-    """What the program prints, which must end well."""
+def write(
+    path: Path, kib: int, parameters: int = 1, every: int = 997, many: int = 1, program: str = WRITE
+) -> str:
+    """What the program prints, which must end well: of so many rows at a time, flushed every so many."""
     here = environment() | {"PYTHONPATH": str(Path(__file__).parent)}
-    command = [sys.executable, "-c", program, str(path), str(parameters)]
+    command = [sys.executable, "-c", program, *map(str, (path, parameters, every, many))]
     done = subprocess.run(
         command, capture_output=True, text=True, env=here, timeout=60, preexec_fn=limited(kib)
     )
@@ -77,15 +86,16 @@ def write(path: Path, kib: int, parameters: int = 1, program: str = WRITE) -> st
 
 
 @pytest.mark.parametrize("kib", [4200, 4201, 4400, 5100, 5800, 6500])
-def test_what_was_flushed_is_there(tmp_path: Path, kib: int) -> None:
+@pytest.mark.parametrize(("every", "many"), [(997, 1), (20_000, 1), (10**9, 1), (4000, 1000), (10**9, 4000)])
+def test_what_was_flushed_is_there(tmp_path: Path, kib: int, every: int, many: int) -> None:
     path = tmp_path / "a.h5"
     line = f"{path}: cannot write the trace: File too large"
-    lines = write(path, kib).splitlines()
+    lines = write(path, kib, every=every, many=many).splitlines()
     flushed, _, said = lines[0].partition(" ")
     assert [said, *lines[1:]] == 4 * [line]
     trace = Trace(path)
     assert not trace.finished
-    assert trace.arrivals.rows >= int(flushed) > 10_000
+    assert trace.arrivals.rows >= max(int(flushed), 10_000)
     for table in (trace.arrivals["task"], trace.updates["version"]):
         np.testing.assert_array_equal(table, np.arange(len(table)))
 
@@ -96,6 +106,15 @@ def test_no_room_for_the_checkpoint_leaves_the_rows(tmp_path: Path) -> None:
     trace = Trace(path)
     assert not trace.finished
     assert trace.arrivals.rows == trace.updates.rows == 40_000
+
+
+def test_the_checkpoint_takes_the_room_of_its_arrays(tmp_path: Path) -> None:
+    path = tmp_path / "a.h5"
+    assert write(path, 45 << 10, 4 << 20) == ""  # 32 MiB, and 7 of rows
+    trace = Trace(path)
+    assert trace.finished
+    assert len(trace.theta) == 4 << 20
+    assert path.stat().st_size < 41 << 20
 
 
 def test_a_command_ends_with_one_line(tmp_path: Path) -> None:
@@ -125,13 +144,15 @@ def test_a_trace_that_cannot_begin_leaves_the_one_before(
     traces.writer(path).close(np.ones(3))
     before = path.read_bytes()
     monkeypatch.setattr(opening, "check", lambda path: None)
-    monkeypatch.setattr(opening, "reserve", full)
+    monkeypatch.setattr(room, "reserve", full)
     with pytest.raises(Failure, match=r"a\.h5: cannot write the trace: No space left on device"):
         traces.writer(path)
     assert (sorted(tmp_path.iterdir()), path.read_bytes()) == ([path], before)
+    kept = opening.previous(tmp_path / "b.h5")
+    kept.write_bytes(before)
     with pytest.raises(Failure):
         traces.writer(tmp_path / "b.h5")
-    assert sorted(tmp_path.iterdir()) == [path]
+    assert sorted(tmp_path.iterdir()) == [path, kept]  # of an earlier run: not this one's to move
 
 
 def full(descriptor: int, start: int, end: int) -> None:
@@ -144,7 +165,7 @@ def test_a_disk_that_fails_though_it_had_room(tmp_path: Path) -> None:
     raise RuntimeError("Can't flush (file write failed: errno = 5, error message = 'x')")
 """
     breaks = "        if task == 9000:\n            h5py.File.flush = fail\n"
-    where = "        if task % 997 == 0:\n"
+    where = "        if task % every == 0:\n"
     program = WRITE.replace("try:\n", f"{fails}try:\n", 1).replace(where, breaks + where)
     line = f"{path}: cannot write the trace: Input/output error"
     said = write(path, 1 << 20, program=program).splitlines()
@@ -153,13 +174,31 @@ def test_a_disk_that_fails_though_it_had_room(tmp_path: Path) -> None:
     np.testing.assert_array_equal(trace.arrivals["task"][:8974], np.arange(8974))
 
 
+CANNOT = """
+import errno, os
+def cannot(descriptor, start, length):
+    raise OSError(errno.EOPNOTSUPP, "Operation not supported")
+os.posix_fallocate = cannot
+"""
+
+
+@pytest.mark.parametrize(("kib", "parameters"), [(5100, 1), (24 << 10, 4 << 20)])
+@pytest.mark.parametrize("how", [CANNOT, "import os\ndel os.posix_fallocate\n"])
+def test_where_room_cannot_be_asked_for_zeros_take_it(
+    tmp_path: Path, kib: int, parameters: int, how: str
+) -> None:
+    path = tmp_path / "a.h5"
+    line = write(path, kib, parameters, program=how + WRITE).splitlines()[0]
+    assert line.endswith(f" {path}: cannot write the trace: File too large")
+    trace = Trace(path)
+    assert not trace.finished
+    assert trace.arrivals.rows >= int(line.split()[0]) > 10_000
+
+
 def test_a_file_system_that_cannot_reserve_is_written_to(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def cannot(descriptor: int, start: int, length: int) -> None:
-        raise OSError(errno.EOPNOTSUPP, "Operation not supported")
-
-    monkeypatch.setattr("os.posix_fallocate", cannot)
+    monkeypatch.delattr("os.posix_fallocate")
     writer = traces.writer(tmp_path / "a.h5")
     writer.arrival(*traces.row(task=7))
     writer.close(np.ones(2))

@@ -12,7 +12,7 @@ import pytest
 import traces
 
 from pdcode.config import Config
-from pdcode.errors import InputError
+from pdcode.errors import Failure, InputError
 from pdcode.trace import Trace, Writer
 from pdcode.trace.schema import ARRIVALS, TABLES, WORKERS
 from pdcode.trace.writer import CAPACITY
@@ -118,7 +118,7 @@ def test_a_run_that_was_moved_out_of_the_way_closes_its_own_file(tmp_path: Path)
 def test_a_deleted_file_is_reported_at_the_close(tmp_path: Path) -> None:
     writer = traces.writer(tmp_path / "a.h5")
     os.remove(tmp_path / "a.h5")
-    with pytest.raises(InputError, match="moved or deleted"):
+    with pytest.raises(Failure, match="moved or deleted"):
         writer.close()
 
 
@@ -192,3 +192,28 @@ def test_a_row_costs_about_a_microsecond(tmp_path: Path) -> None:
         best = min(best, (time.perf_counter_ns() - begin) / CAPACITY)
     writer.close()
     assert best < 3000, f"{best:.0f} ns a row"  # measured: 450 ns; the margin is for busy machines
+
+
+def test_totals_are_added_to_the_trace_that_they_are_of(tmp_path: Path) -> None:
+    path = tmp_path / "a.h5"
+    first = traces.writer(path)
+    first.close(counters={"arrivals": 1})
+    first.count({"genie_s": 0.5})
+    assert Trace(path).counters == {"arrivals": 1, "genie_s": 0.5}
+    second = traces.writer(path)  # moves the first one out of its way
+    first.count({"genie_s": 0.75})
+    second.close(counters={"arrivals": 2})
+    first.count({"genie_s": 1.5})
+    assert Trace(path).counters == {"arrivals": 2}
+    moved = path.with_name("a.previous.h5")
+    assert Trace(moved).counters == {"arrivals": 1, "genie_s": 1.5}
+    moved.unlink()
+    with pytest.raises(Failure, match=r"a\.h5: the trace was moved or deleted"):
+        first.count({"genie_s": 2.0})
+
+
+def test_a_file_that_cannot_be_moved_away_is_bad_input(tmp_path: Path) -> None:
+    (tmp_path / "a.h5").touch()
+    (tmp_path / "a.previous.h5").mkdir()
+    with pytest.raises(InputError, match=r"trace\.path: cannot write '.*a\.h5': Is a directory"):
+        traces.writer(tmp_path / "a.h5")

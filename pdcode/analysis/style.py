@@ -48,7 +48,7 @@ def check(path: str) -> None:
     InputError
         Naming the option and the file.
     """
-    if Path(path).suffix not in FORMATS or Path(path).is_dir():
+    if Path(path).suffix.lower() not in FORMATS or Path(path).is_dir():
         raise InputError(f"--figure {path}: expected a file that ends in {', '.join(FORMATS)}")
     try:
         Path(path).parent.mkdir(parents=True, exist_ok=True)

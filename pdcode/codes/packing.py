@@ -17,7 +17,7 @@ import time
 import zlib
 from collections.abc import Callable, Generator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import closing
+from contextlib import ExitStack, closing
 from itertools import islice
 from typing import Any
 from zipfile import BadZipFile
@@ -26,7 +26,7 @@ import numpy as np
 
 from ..errors import InputError
 from ..kernels import packing as kernel
-from ..processes import start
+from ..processes import start, submit
 from . import bounds, partitions
 from .polish import VARIABLES, polish
 from .restarts import Packing, Problem, anneal, attempt, measured, sharpnesses
@@ -144,7 +144,7 @@ def _results(
     if executor is None:
         yield from (attempt(state.problem, index, state.before) for index in indices)
         return
-    waiting = iter([executor.submit(attempt, state.problem, index, state.before) for index in indices])
+    waiting = iter([submit(executor, attempt, state.problem, index, state.before) for index in indices])
     while group := list(islice(waiting, processes)):
         yield from (one.result() for one in group)
 
@@ -160,9 +160,10 @@ def search(
     """Best packing of a number of restarts; see `optimized`."""
     began, state, floor = time.monotonic(), State(problem, path), lower_bound(problem)
     tried = np.inf
-    executor = start(processes) if processes > 1 else None
     late = False
-    try:
+    with ExitStack() as stack:
+        stack.callback(state.save)
+        executor = stack.enter_context(start(processes)) if processes > 1 else None
         while state.done < restarts and not late:
             best = state.pool[0] if state.before else None
             if best is not None and best.coherence <= (1 + 1e-4) * floor and best.coherence < tried:
@@ -177,10 +178,6 @@ def search(
                     late = seconds is not None and time.monotonic() - began > seconds
                     if late:
                         break
-    finally:
-        state.save()
-        if executor is not None:
-            executor.shutdown(cancel_futures=True)
     return finish(problem, state.pool)
 
 

@@ -9,12 +9,12 @@ from .base import Integers, Reals
 BASE = 0.05  # share of tasks that took less than the base
 
 
-def base(times: Reals | Integers) -> float:
+def base(times: Integers) -> float:
     """Of all workers: the 5 % quantile of all times, and never less than 0."""
     return max(0.0, float(np.quantile(times, BASE, method="lower")))
 
 
-def of_workers(times: Reals | Integers, counts: Integers) -> Reals:
+def of_workers(times: Integers, counts: Integers) -> Reals:
     """Of each worker: the 5 % quantile of its own times, of a few the least, but no less than that of all.
 
     How much slower than `base` a worker computes is a property of the machine: with other work it is as many

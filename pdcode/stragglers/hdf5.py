@@ -88,7 +88,8 @@ def recorded(run: Trace, draw: str, above: tuple[Path, ...] = ()) -> records.Rec
     late_ns = (rows["t_send_ns"] - rows["t_start_ns"])[answered] - own_ns[workers]
     order = np.lexsort((rows["task"][answered], workers))
     counts = np.bincount(workers, minlength=members).astype(np.int64)
-    stretch = records.slowness(own_ns, trace.base_ns(run))
+    base_ns = trace.base_ns(run)
+    stretch = own_ns / base_ns - 1 if base_ns else np.zeros(members)
     return records.Records(1e-9 * np.maximum(late_ns[order], 0), counts, stretch)
 
 

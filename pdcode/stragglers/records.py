@@ -152,8 +152,3 @@ def check_size(path: Path, entries: int) -> None:
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     if 4 * 8 * entries > memory:
         raise wrong(path, f"{entries:,} delays are more than the {memory >> 30} GiB of this machine can take")
-
-
-def slowness(own: Reals, base: float) -> Reals:
-    """By how much of the `base` each worker's own exceeds it; 0 where it is nothing."""
-    return own / base - 1 if base else np.zeros(len(own))

@@ -37,7 +37,8 @@ class Recorded(Model):
         self.dead |= self._counts == 0
 
     def stretch(self, workers: Any) -> Reals:
-        return self._stretch[workers] * self.factor[workers]
+        own = self._stretch[workers]
+        return np.where(own < 0, own, own * self.factor[workers])  # whole tasks are as many times as long
 
     def _draw_s(self, workers: Integers, first: Integers, count: int) -> Reals:
         counts, starts = self._counts[workers, None], self._starts[workers, None]

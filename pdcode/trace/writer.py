@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from ..errors import Failure, InputError
-from . import header, opening
+from ..errors import Failure
+from . import header, opening, room
 from .schema import TABLES, Column
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 CAPACITY = 4096  # rows a batch, and a chunk of the file: 32 KiB of an 8 byte column …
 FEW = {"faults": 64}  # … and of the tables that stay small
+ENTRY = 64  # bytes of a chunk in HDF5's index, at the most
 FORMATS = {"i4": "i", "i8": "q", "u1": "B", "f8": "d"}  # numpy's letters -> struct's
 
 
@@ -31,9 +32,7 @@ class Rows:
         "_written",
     )  # fmt: skip
 
-    def __init__(
-        self, file: h5py.File, name: str, columns: Mapping[str, Column], guard: opening.Guard
-    ) -> None:
+    def __init__(self, file: h5py.File, name: str, columns: Mapping[str, Column], guard: room.Guard) -> None:
         self._guard = guard
         row = struct.Struct("<" + "".join(_format(column.dtype) for column in columns.values()))
         self._capacity = capacity = FEW.get(name, CAPACITY)
@@ -74,7 +73,8 @@ class Rows:
 
         memory = h5py.h5s.create_simple((count,))
         chunks = -(-(self._written + count) // self._capacity) - -(-self._written // self._capacity)
-        with self._guard.writing(chunks * self._full + opening.SLACK):
+        self._guard.need(chunks * (self._full + ENTRY * len(self._datasets)))
+        with self._guard.writing():
             for key, dataset in self._datasets:
                 values = np.ascontiguousarray(np.broadcast_to(columns[key], count), self._batch.dtype[key])
                 dataset.id.set_extent((self._written + count,))
@@ -153,14 +153,18 @@ class Writer:
         )  # due a little early, so that what is older is on disk for certain
         self._due = self._flush_ns
         kept = {"flush_s": flush_s, "arrivals": arrivals, "sample": sample if arrivals == "sampled" else 1}
-        self._file = file = opening.create(self.path)
-        self._guard = guard = opening.Guard(self.path, file)
+        self._file, older = opening.create(self.path)
+        self._guard, file = room.Guard(self.path, self._file), self._file
+        self._identity = os.fstat(file.id.get_vfd_handle())
         codes = list(codes)
         arrays = [array for code in codes for array in (code.matrix, code.indices, code.values)]
-        with discard(file, self.path), guard.writing(room(arrays, len(workers))):
-            header.write(file, config_text, {**metadata, **kept}, workers, codes)
-            tables = {name: Rows(file, name, columns, guard) for name, columns in TABLES.items()}
-            file.swmr_mode = True
+        with discard(file, self.path, older):
+            self._guard.need(needed(arrays, len(workers)))
+            with self._guard.writing():
+                header.write(file, config_text, {**metadata, **kept}, workers, codes)
+                tables = {name: Rows(file, name, columns, self._guard) for name, columns in TABLES.items()}
+                file.swmr_mode = True
+            self._guard.flush()
         self._tables = tables
         self._fault = tables["faults"].append
         self.arrival: Callable[..., None] = _keep(tables["arrivals"].append, arrivals, sample)
@@ -220,17 +224,16 @@ class Writer:
         Raises
         ------
         Failure
-            If that cannot be written; the trace is then one of a run that did not end.
+            If there is no room for that; the trace is then one of a run that did not end.
         """
         self.flush(self._due)
-        self._closed_as = home = self._home()
-        with self._guard.writing(opening.SLACK):
+        home = self._home()
+        with self._guard.writing():
             self._file.close()  # HDF5 cannot leave SWMR mode in an open file
         kept = {"theta": theta, **(state or {})}
         arrays = {name: np.asarray(value) for name, value in kept.items() if value is not None}
-        size = room(arrays.values(), len(end_offsets or ()))
-        file = opening.amend(home, size)
-        with opening.Guard(home, file).writing(size):
+        file = opening.amend(home, needed(arrays.values(), len(end_offsets or ())))
+        with room.Guard(home, file).writing():
             checkpoint = file.create_group("checkpoint")
             for name, array in arrays.items():
                 checkpoint[name] = array
@@ -248,37 +251,37 @@ class Writer:
         Failure
             If they cannot be written.
         """
-        file = opening.amend(self._closed_as, opening.SLACK)
-        with opening.Guard(self._closed_as, file).writing(opening.SLACK):
+        home = self._home()
+        file = opening.amend(home, room.SLACK)
+        with room.Guard(home, file).writing():
             file["checkpoint"].attrs.update(counters)
             file.close()
 
     def _home(self) -> Path:
         """Where the file is now: a later run may have moved it out of its way."""
-        mine = os.fstat(self._file.id.get_vfd_handle())
         for path in (self.path, opening.previous(self.path)):
-            if path.exists() and os.path.samestat(path.stat(), mine):
+            if path.exists() and os.path.samestat(path.stat(), self._identity):
                 return path
-        raise InputError(f"{self.path}: the trace was moved or deleted while it was written")
+        raise Failure(f"{self.path}: the trace was moved or deleted while it was written")
 
 
 @contextmanager
-def discard(file: h5py.File, path: Path) -> Iterator[None]:
-    """If a new file cannot be written, nothing stays of it, and an older one comes back."""
+def discard(file: h5py.File, path: Path, older: bool) -> Iterator[None]:
+    """If a new file cannot be written, nothing stays of it, and one that was there comes back."""
     try:
         yield
     except Failure:
         with suppress(OSError, RuntimeError):
             file.close()
         path.unlink()
-        if opening.previous(path).is_file():
+        if older:
             os.replace(opening.previous(path), path)
         raise
 
 
-def room(arrays: Iterable[np.ndarray], ranks: int) -> int:
+def needed(arrays: Iterable[np.ndarray], ranks: int) -> int:
     """Bytes of the disk for arrays, a row of each rank, and attributes."""
-    return sum(array.nbytes for array in arrays) + 256 * ranks + opening.SLACK
+    return sum(array.nbytes for array in arrays) + 256 * ranks + room.SLACK
 
 
 def _keep(append: Callable[..., None], arrivals: str, sample: int) -> Callable[..., None]:
