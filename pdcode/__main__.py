@@ -116,13 +116,16 @@ def parser() -> argparse.ArgumentParser:
         "--stragglers",
         metavar="TRACE",
         help="what if: the delays of a recorded run, which is a trace, or a CSV or HDF5 matrix of workers × "
-        "rounds in seconds; with a trace the costs are fitted to it too, unless --cost is given",
+        "rounds in seconds (of whole tasks with --set stragglers.times=task); with a trace the costs are "
+        "fitted to it too, unless --cost is given",
     )
     command.add_argument(
         "--cost", metavar="FILE", help="[machine] and [link] from a TOML file, or fitted to a trace"
     )
     command.add_argument(
-        "--timing-only", action="store_true", help="only when tasks arrive: no gradients, no loss"
+        "--timing-only",
+        action="store_true",
+        help="only when tasks arrive: no gradients, no loss, and no policy or fault that depends on them",
     )
     command.set_defaults(function=simulate)
 
@@ -132,9 +135,10 @@ def parser() -> argparse.ArgumentParser:
         description="Make a run, over MPI or on the virtual clock, again from its trace alone: "
         "configuration, seed and order of arrivals. Every payload is computed anew, in this process. All "
         "that this determines, in every row of arrivals, updates and progress, and the final theta, the "
-        "optimizer's state and the counters, must be the same to the last bit; else it names the first "
-        "arrival that differs. The arithmetic must be that of the run: the same kind of processor, the same "
-        "numpy and BLAS. Of a run that was killed, or goes on, the rows that are there are compared. "
+        "optimizer's state and the counters, beside the codes and sizes that the file begins with, must be "
+        "the same to the last bit; else it names the first arrival that differs. The arithmetic must be that "
+        "of the run: the same kind of processor, the same numpy and BLAS. Of a run that was killed, or goes "
+        "on, the rows that are there are compared. "
         "Exit codes: 0 the same, 1 not the same, 2 bad input, such as a trace without all arrivals.",
     )
     command.add_argument("trace", metavar="TRACE", help="HDF5 file of a run")

@@ -26,7 +26,8 @@ def add(commands: Any) -> None:
         description="Search for the scheme, code, memory, wire, updates and step size that reach the target "
         "of a configuration soonest, by descents on the virtual clock under its workers, stragglers, machine "
         "and link, or under those of a recorded run. Prints the best beside the configuration itself, and "
-        "writes the first as a configuration for `pdcode run`. Exit codes: 0 done, 2 bad input.",
+        "writes the first as a configuration for `pdcode run`. Exit codes: 0 done, "
+        "1 nothing reached the target, 2 bad input.",
     )
     command.add_argument("config", metavar="CONFIG", help="TOML file, such as jobs/digits.toml")
     command.add_argument(

@@ -152,6 +152,8 @@ def legend(lines: Sequence[Line], seeds: Sequence[int]) -> Iterator[str]:
             "Of those that did not always reach it, the median of what there was at the end is given (loss, "
             "or 1 - accuracy), and no interval of what it takes; for their order, times are extrapolated."
         )
+    if len(lines) > 1:
+        yield "The same descents chose number 1, so its own times flatter it a little."
     unsure = alike(lines)
     if lines[0].candidate.own:
         yield "Your own configuration is the first."
