@@ -77,9 +77,8 @@ class Guard:
     def __init__(self, path: Path, file: h5py.File) -> None:
         self._path, self._file = path, file
         self._descriptor = file.id.get_vfd_handle()
-        self._end = self._flushed = (
-            0  # of the file when all is flushed, at the most; when it was flushed last
-        )
+        self._flushed = 0  # end of the file when it was last flushed …
+        self._end = 0  # … and if it is flushed now, at the most
         self._reserved = 0  # up to where there is room
         self._failure: Failure | None = None
 
