@@ -162,8 +162,3 @@ def counters(descent: Descent) -> dict[str, float]:
         "bytes_up": fleet.bytes_up,
         "bytes_down": fleet.bytes_down,
     }
-
-
-def say(line: str) -> None:
-    """Print a line at once; launchers buffer otherwise."""
-    print(line, flush=True)

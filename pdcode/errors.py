@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,3 +24,9 @@ def within(path: str | Path) -> Iterator[None]:
         yield
     except InputError as error:
         raise InputError(f"{path}: {error}" if path else str(error)) from None
+
+
+def reason(error: BaseException) -> str:
+    """Why the system did not do something, by its number, which HDF5 hides in a long text."""
+    number = getattr(error, "errno", None) or int((re.findall(r"errno = (\d+)", str(error)) or [0])[0])
+    return getattr(error, "strerror", None) or (os.strerror(number) if number else str(error))

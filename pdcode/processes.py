@@ -8,11 +8,13 @@ import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, contextmanager
 from types import TracebackType
 from typing import Any, TypeVar
 
 from . import signals
+from .errors import Failure
 
 Key = TypeVar("Key")
 In = TypeVar("In")
@@ -102,4 +104,8 @@ class Pool:
                 else:
                     running[submit(self._executor, function, item)] = key
             for done in wait(running, return_when=FIRST_COMPLETED).done if running else ():
-                yield running.pop(done), done.result()
+                try:
+                    result = done.result()
+                except BrokenProcessPool:
+                    raise Failure("a process that shared the work was killed") from None
+                yield running.pop(done), result

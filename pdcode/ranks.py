@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from . import problems, stragglers
 from .config import Config
-from .descent import Descent, close_trace, open_trace, say
+from .descent import Descent, close_trace, open_trace
 from .fleet.link import MPILink
 from .fleet.mpi import MPIFleet
 from .fleet.process import job
+from .output import say
 from .parts import Parts, Staff
 from .stragglers import Delays
 from .worker import work

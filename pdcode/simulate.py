@@ -15,11 +15,13 @@ import numpy as np
 from . import configfile, costs, signals, timing_only
 from .analysis import prediction
 from .config import Config, Stop
-from .descent import close_trace, open_trace, say
+from .descent import close_trace, open_trace
 from .errors import InputError, within
 from .fleet import launch
 from .fleet.crew import Idle
 from .fleet.virtual import Roll, VirtualFleet
+from .observer import Print
+from .output import say, say_on
 from .parts import Parts, employer, prepare
 from .result import Result
 from .run import check_writable
@@ -97,7 +99,7 @@ def alone(config: Config, text: str, options: argparse.Namespace) -> int:
         return report(*times(config, text, parts), options)
     simulation = Simulation(config, parts, Idle(parts.layout) if options.timing_only else None)
     with np.errstate(all="ignore"):  # the observer looks at the loss
-        trace, result = perform(simulation, text, options)
+        trace, result = perform(simulation, text, options, say_on)
     return report(trace, result, options)
 
 
@@ -123,11 +125,11 @@ def times(config: Config, text: str, parts: Parts) -> tuple[Writer, Result]:
     attributes = {"clock": "virtual", "numerics": False, "task_ns": task_time_ns(config, parts)}
     trace = open_trace(config, text, parts, Roll(config.workers.count), **attributes)
     with ExitStack() as stack:
-        result = without_numerics(config, parts, trace, lambda run: stack.enter_context(caught(run)), say)
+        result = without_numerics(config, parts, trace, lambda run: stack.enter_context(caught(run)), say_on)
         names = ("arrivals", "used", "wasted", "bytes_up", "bytes_down")
         trace.close(counters=clocked(result) | {name: getattr(result, name) for name in names})
-    say(f"stopped: {result.reason}, after {result.updates:,} updates without numerics")
-    say(f"trace: {trace.path}")
+    say_on(f"stopped: {result.reason}, after {result.updates:,} updates without numerics")
+    say_on(f"trace: {trace.path}")
     return trace, result
 
 
@@ -162,11 +164,13 @@ def spread(config: Config, text: str, options: argparse.Namespace, rank: int) ->
             spread.serve(parts.layout, config.workers.count, employ)
             return 0
         simulation = Simulation(config, parts, spread.SpreadCrew(parts.layout, config.workers.count, employ))
-        trace, result = perform(simulation, text, options)
+        trace, result = perform(simulation, text, options, say)
     return report(trace, result, options)
 
 
-def perform(simulation: Simulation, text: str, options: argparse.Namespace) -> tuple[Writer, Result]:
+def perform(
+    simulation: Simulation, text: str, options: argparse.Namespace, say: Print
+) -> tuple[Writer, Result]:
     """Descend, and trace."""
     config = simulation.config
     attributes = {"clock": "virtual", "numerics": not options.timing_only, "task_ns": simulation.task_ns}
@@ -183,9 +187,9 @@ def report(trace: Writer, result: Result, options: argparse.Namespace) -> int:
     Nothing of the run is at stake any more, so an interrupt ends this at once.
     """
     for line in prediction.summary(result.config, result):
-        say(line)
+        say_on(line)
     if options.stragglers is not None and is_trace(options.stragglers) and not options.timing_only:
-        say(prediction.compared(Trace(trace.path), Trace(options.stragglers), result.config))
+        say_on(prediction.compared(Trace(trace.path), Trace(options.stragglers), result.config))
     trace.count({"genie_s": result.genie_s})
     return 1 if result.failed else 0
 

@@ -11,10 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pdcode import configfile
+from pdcode.analysis.statistics import crossing
 from pdcode.config import Config
 from pdcode.errors import InputError
 from pdcode.planning import goal
-from pdcode.planning.goal import Goal, crossing, extrapolate
+from pdcode.planning.goal import Goal, extrapolate
 from pdcode.planning.plan import recorded
 from pdcode.trace import Trace
 
@@ -51,8 +52,8 @@ def test_who_says_what_is_to_be_reached(trace):
 
 def test_when_a_recorded_run_was_there(trace):
     assert recorded(trace, Goal("loss", 0.5)) == 1.0
-    assert recorded(trace, Goal("accuracy", 0.65)) == 2.0
-    assert math.isnan(recorded(trace, Goal("loss", 0.01)))
+    assert recorded(trace, Goal("accuracy", 0.65)) == pytest.approx(1.464, abs=1e-3)  # between 1 s and 2 s
+    assert math.isinf(recorded(trace, Goal("loss", 0.01)))
 
 
 def test_the_goal_in_words_and_as_a_stop():
@@ -106,6 +107,7 @@ def test_between_two_measurements():
     assert crossing([0.0, 1.0, 3.0], [4.0, 2.0, -2.0], 0.0) == pytest.approx(2.0)  # half-way
     assert crossing([0.0, 2.0], [1.0, 0.5], 0.5) == 2.0
     assert crossing([1.0], [0.5], 0.5) == 1.0
+    assert crossing([0.0, 1.0, 3.0, 4.0], [4.0, 2.0, 0.5, 3.0], 1.0) == pytest.approx(2.0)  # the first time
     assert math.isinf(crossing([0.0, 1.0], [1.0, 0.6], 0.5))
     assert math.isinf(crossing([], [], 0.5))
     assert math.isinf(crossing([0.0, 1.0], [1.0, math.nan], 0.5))

@@ -152,6 +152,9 @@ def test_the_winner_ends_at_the_goal_and_spares_the_users_traces(tmp_path):
     assert winner.config_of(line, user, Goal("accuracy", 0.9), seconds=3.0).stop.seconds == 9.0
     assert (config.link, config.stragglers) == (user.link, user.stragglers)
     assert config.trace.path == "results/a.plan.h5"
+    assert config.trace.progress_s == 0.02  # so that it sees the goal when it is there
+    fine = msgspec.structs.replace(user, trace=msgspec.structs.replace(user.trace, progress_s=0.001))
+    assert winner.config_of(line, fine, Goal("accuracy", 0.9)).trace.progress_s == 0.001
     spared = winner.config_of(line, user, Goal("loss", 0.2), ["results/a.plan.h5"])
     assert spared.trace.path == "results/a.plan.plan.h5"
     assert (spared.stop.loss, spared.stop.accuracy) == (0.2, None)
@@ -198,3 +201,15 @@ def test_where_the_winner_is_written(tmp_path, monkeypatch):
     older.write_text("x", encoding="utf-8")
     with pytest.raises(InputError, match="something is there that no plan has written"):
         winner.place("job.toml", str(older))
+
+
+def test_what_is_the_same_is_offered_once():
+    base = configfile.resolve({}, [*SMALL, "workers.count=3"])
+    for one, other in (
+        ("update={mode='first'}", "update={mode='first', count=2}"),
+        ("decoder={}", "decoder={kind='adjoint'}"),
+        ("wire={}", "wire={dtype='float32'}"),
+    ):
+        made = [configfile.resolve({}, [*SMALL, "workers.count=3", tables]) for tables in (one, other)]
+        assert space.identity(made[0]) == space.identity(made[1])
+    assert space.identity(base) != space.identity(configfile.resolve({}, [*SMALL, "workers.count=4"]))

@@ -79,20 +79,41 @@ def test_a_failure_ends_them_too(tmp_path: Path) -> None:
     assert gone([int(line) for line in done.stdout.splitlines()])
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
-def test_a_plan_that_is_ended_leaves_nothing_behind(tmp_path: Path, number: int) -> None:
+def test_one_that_is_killed_is_a_failure_in_a_line(tmp_path: Path) -> None:
     (tmp_path / "job.toml").write_text(PLAN)
+    process = planning(tmp_path)
+    workers = [child for child in children(process.pid) if b"spawn_main" in command_of(child)]
+    os.kill(workers[0], signal.SIGKILL)
+    _, err = process.communicate(timeout=30)
+    assert (process.returncode, err) == (1, "pdcode: a process that shared the work was killed\n")
+    assert gone(workers)
+
+
+def command_of(pid: int) -> bytes:
+    return Path(f"/proc/{pid}/cmdline").read_bytes()
+
+
+def planning(folder: Path) -> subprocess.Popen[str]:
+    """A plan whose processes are at work."""
     command = [sys.executable, "-m", "pdcode", "plan", "job.toml", "--processes", "2", "--seconds", "2"]
     process = subprocess.Popen(
-        command, cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command, cwd=folder, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     for line in process.stdout:
         if line.startswith("your own configuration"):
             break
     until = time.monotonic() + 30
-    while len(found := children(process.pid)) < 3:  # two, and Python's tracker of their semaphores
+    while len(children(process.pid)) < 3:  # two, and Python's tracker of their semaphores
         assert time.monotonic() < until
         time.sleep(0.02)
+    return process
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+def test_a_plan_that_is_ended_leaves_nothing_behind(tmp_path: Path, number: int) -> None:
+    (tmp_path / "job.toml").write_text(PLAN)
+    process = planning(tmp_path)
+    found = children(process.pid)
     os.kill(process.pid, number)
     _, err = process.communicate(timeout=30)
     assert gone(found)

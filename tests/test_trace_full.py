@@ -133,7 +133,8 @@ def test_no_room_is_found_before_anything_starts(tmp_path: Path) -> None:
     before = path.read_bytes()
     done = simulate(path, 3000)
     assert done.returncode == 2
-    assert done.stderr == f"pdcode: {JOB}: trace.path: cannot write '{path}': File too large\n"
+    line = f"{JOB}: trace.path: cannot write '{path}': File too large (a trace wants 4 MiB at least)"
+    assert done.stderr == f"pdcode: {line}\n"
     assert (sorted(tmp_path.iterdir()), path.read_bytes()) == ([path], before)
 
 
@@ -213,3 +214,14 @@ def test_a_folder_that_is_a_file_is_named(tmp_path: Path) -> None:
         InputError, match=r"trace\.path: cannot write '.*a\.h5': (Not a directory|File exists)"
     ):
         traces.writer(tmp_path / "file" / "a.h5")
+
+
+def test_a_code_that_finds_no_room_is_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "net.h5"
+    command = [sys.executable, "-m", "pdcode", "codes", "design", "net", "-n", "64", "-k", "32", "-w", "4"]
+    done = subprocess.run(
+        [*command, "-o", str(path)], capture_output=True, text=True, env=environment(), timeout=60,
+        preexec_fn=limited(4),
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert done.stderr == f"pdcode: {path}: cannot write the code: File too large\n"

@@ -23,8 +23,11 @@ def workers_of(trace: Trace) -> int:
 def headline(trace: Trace, length: float) -> str:
     """Name of the file, and whether the run has ended."""
     if trace.finished:
-        virtual = " of virtual time" if is_virtual(trace) else ""
-        return f"{trace.path}: finished after {duration(length)}{virtual}"
+        if is_virtual(trace):
+            stop = trace.counters.get("t_stop_ns", length)
+            drained = f"; the last payload was in after {duration(length)}" if length > stop else ""
+            return f"{trace.path}: finished after {duration(stop)} of virtual time{drained}"
+        return f"{trace.path}: finished after {duration(length)}"
     age = max(0.0, time.time() - trace.path.stat().st_mtime)
     written = f"written {duration(1e9 * age)} ago" if age >= 0.001 else "just written"
     return f"{trace.path}: not finished (running, or killed); {duration(length)} so far, {written}"

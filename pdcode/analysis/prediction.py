@@ -38,7 +38,7 @@ def after(seconds: float) -> str:
 
 
 def compared(predicted: Trace, recorded: Trace, config: Config) -> str:
-    """The predicted time to target beside the recorded one, each as it was measured in its own run.
+    """The predicted time to target beside the recorded one, each between two measurements of its own run.
 
     The target is that of the configuration or, if it has none, the least loss that both reached.
     """
@@ -53,14 +53,14 @@ def compared(predicted: Trace, recorded: Trace, config: Config) -> str:
         level = max(float(np.min(trace.progress["loss"])) for trace in (predicted, recorded))
     sign = -1.0 if key == "accuracy" else 1.0
     seconds = [
-        1e-9 * statistics.time_to(trace.progress["t_ns"], sign * trace.progress[key], sign * level)
+        1e-9 * statistics.crossing(trace.progress["t_ns"], sign * trace.progress[key], sign * level)
         for trace in (predicted, recorded)
     ]
-    factor = seconds[0] / seconds[1] if seconds[1] else math.nan
+    factor = seconds[0] / seconds[1] if 0 < seconds[1] < math.inf else math.nan
     times = f": {factor:.2f} times as long" if math.isfinite(factor) else ""
     return (
-        f"{key} {number(level)}: predicted {after(seconds[0])}, recorded {after(seconds[1])} in "
-        f"{recorded.path}{times}"
+        f"{key} {number(level)}, interpolated between measurements: predicted {after(seconds[0])}, "
+        f"recorded {after(seconds[1])} in {recorded.path}{times}"
     )
 
 

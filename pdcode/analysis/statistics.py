@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -96,6 +97,27 @@ def time_to(times: np.ndarray, values: np.ndarray, level: float) -> float:
     """Time of the first value at or below `level`; nan if none is."""
     reached = np.flatnonzero(values <= level)
     return float(times[reached[0]]) if len(reached) else float("nan")
+
+
+def crossing(
+    times: Sequence[float] | np.ndarray, values: Sequence[float] | np.ndarray, level: float
+) -> float:
+    """When a curve has come down to a level, between its measurements; infinite if it has not.
+
+    Between the first value that is not above the level and the one before the curve is taken to be straight,
+    in ln v if the level and both values are positive.
+    """
+    reached = np.flatnonzero(np.asarray(values) <= level)
+    if not len(reached):
+        return math.inf
+    at = int(reached[0])
+    if not at:
+        return float(times[0])
+    above, below, bound = float(values[at - 1]), float(values[at]), level
+    if min(bound, above, below) > 0:
+        above, below, bound = math.log(above), math.log(below), math.log(bound)
+    share = (above - bound) / (above - below) if above > below else 1.0
+    return float(times[at - 1] + min(1.0, max(0.0, share)) * (times[at] - times[at - 1]))
 
 
 def traffic(arrivals: Columns, attributes: Mapping[str, Any], counters: Mapping[str, Any]) -> Traffic:

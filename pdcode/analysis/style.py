@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import InputError
+from ..errors import InputError, reason
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -55,7 +55,7 @@ def check(path: str) -> None:
         with tempfile.TemporaryFile(dir=Path(path).parent):
             pass
     except OSError as error:
-        raise InputError(f"--figure {path}: cannot write there: {error.strerror}") from None
+        raise InputError(f"--figure {path}: cannot write there: {reason(error)}") from None
 
 
 def save(drawing: Figure, path: str | os.PathLike[str]) -> None:
@@ -70,4 +70,4 @@ def save(drawing: Figure, path: str | os.PathLike[str]) -> None:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         drawing.savefig(path, dpi=200)
     except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot write the figure: {error}") from error
+        raise InputError(f"{path}: cannot write the figure: {reason(error)}") from error

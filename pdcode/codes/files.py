@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..errors import InputError
+from ..errors import InputError, reason
 from .code import Code
 
 DENSE = 1 << 20  # elements up to which `save` adds the dense matrix for other readers
@@ -22,14 +24,18 @@ def save(code: Code, target: Any) -> None:
 
     if isinstance(target, h5py.Group):
         return _write(code, target)
-    path = Path(target)
+    path, made = Path(target), io.BytesIO()
+    with h5py.File(made, "w") as file:  # HDF5 itself cannot be asked to write to a full disk
+        _write(code, file)
+    partial = path.with_name(f"{path.name}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        file = h5py.File(path, "w")
+        partial.write_bytes(made.getbuffer())
+        os.replace(partial, path)
     except OSError as error:
-        raise InputError(f"{path}: cannot write the code: {error.strerror or error}") from error
-    with file:
-        _write(code, file)
+        with suppress(OSError):
+            partial.unlink()
+        raise InputError(f"{path}: cannot write the code: {reason(error)}") from error
 
 
 def _write(code: Code, group: Any) -> None:

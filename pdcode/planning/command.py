@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
-import os
 import shlex
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ from typing import Any
 from ..analysis import style
 from ..errors import InputError, within
 from ..fleet import launch
+from ..output import say_on as say
 
 MOST_SEED = 2**63 - 1 - 10**6  # the search, the tuning and the descents have seeds of their own
 
@@ -122,14 +121,6 @@ def check(options: argparse.Namespace) -> None:
         value = getattr(options, name)
         if value is not None and options.map == (name in ("output", "seconds")):
             raise InputError(f"--{name} {value}: goes {'without' if options.map else 'with'} --map")
-
-
-def say(line: str) -> None:
-    """Print a line at once; if nobody reads on (`pdcode plan … | head`), the file is still to be written."""
-    try:
-        print(line, flush=True)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def best(options: argparse.Namespace) -> int:

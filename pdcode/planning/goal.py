@@ -123,20 +123,3 @@ def extrapolate(times: Sequence[float], values: Sequence[float], bound: float) -
         return math.inf
     log_time = float(centre + (bound - v.mean()) / slope)
     return math.inf if log_time > FAR else max(float(times[-1]), math.exp(log_time))
-
-
-def crossing(times: Sequence[float], values: Sequence[float], bound: float) -> float:
-    """When a curve has come down to a bound, between the measurements; infinite if it has not.
-
-    The last value must be the first that is not above the bound. Between it and the one before the curve is
-    taken to be straight, in ln v if the bound and both values are positive.
-    """
-    if not len(values) or not values[-1] <= bound:
-        return math.inf
-    if len(values) < 2:
-        return float(times[-1])
-    above, below = values[-2], values[-1]
-    if min(bound, above, below) > 0:
-        above, below, bound = math.log(above), math.log(below), math.log(bound)
-    share = (above - bound) / (above - below) if above > below else 1.0
-    return float(times[-2] + min(1.0, max(0.0, share)) * (times[-1] - times[-2]))

@@ -103,9 +103,9 @@ def measured(config: Config, path: str) -> Config:
 
 
 def recorded(trace: Trace, goal: Goal) -> float:
-    """When a recorded run was measured to have reached the goal, in seconds; nan if it was not."""
+    """When a recorded run reached the goal, between two measurements, in seconds; infinite if it did not."""
     values = goal.value(trace.progress["loss"], trace.progress["accuracy"])
-    return 1e-9 * statistics.time_to(trace.progress["t_ns"], values, goal.bound)
+    return 1e-9 * statistics.crossing(trace.progress["t_ns"], values, goal.bound)
 
 
 def search(plan: Plan, pool: Pool, say: Say) -> Found:

@@ -17,6 +17,7 @@ import numpy as np
 from .. import configfile, parts, schemes
 from ..config import Config, Scheme
 from ..errors import InputError
+from ..policies import wanted
 from .trials import source
 
 Tables = dict[str, dict[str, Any]]
@@ -106,8 +107,17 @@ def candidates(base: Config, count: int, seed: int, path: str = "") -> list[Cand
 
 
 def identity(config: Config) -> bytes:
-    """What a descent depends on."""
-    return msgspec.json.encode(msgspec.structs.replace(config, scheme=Scheme()))
+    """What a descent depends on: defaults that depend on other keys are written out."""
+    update, decoder, wire = config.update, config.decoder, config.wire
+    if update.mode == "first":
+        update = msgspec.structs.replace(update, count=wanted(update, config.workers.count))
+    if decoder.kind is None:
+        kind = "tracking" if config.memory.kind == "coordinator" else "adjoint"
+        decoder = msgspec.structs.replace(decoder, kind=kind)
+    if wire.dtype is None:
+        wire = msgspec.structs.replace(wire, dtype=config.problem.dtype)
+    tables = {"update": update, "decoder": decoder, "wire": wire, "scheme": Scheme()}
+    return msgspec.json.encode(msgspec.structs.replace(config, **tables))
 
 
 def offered(base: Config, name: str, tables: Tables, multiple: float) -> Candidate | None:

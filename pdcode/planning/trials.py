@@ -11,9 +11,10 @@ import msgspec
 import numpy as np
 
 from .. import parts, problems
+from ..analysis.statistics import crossing
 from ..config import Config, Problem
 from ..simulation import Simulation
-from .goal import Goal, crossing, extrapolate
+from .goal import Goal, extrapolate
 
 ARRIVALS = 100_000  # of one descent, at the most
 POINTS = 128  # measurements of one descent, about

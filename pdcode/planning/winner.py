@@ -17,6 +17,7 @@ from .ranking import Line
 from .table import describe, seconds
 
 HEAD = b"# Written by `pdcode plan"  # how each plan begins
+LOOKS, LEAST_S = 50, 1e-3  # at the loss, until the predicted time to the target; s: from one to the next
 SPARE = 10  # times the updates that were predicted, before a run without other limits gives up
 
 
@@ -82,6 +83,10 @@ def config_of(
         loss=goal.level if goal.kind == "loss" else None,
         accuracy=goal.level if goal.kind == "accuracy" else None,
     )
+    # It must see that it is there about when it is.
+    progress_s = user.trace.progress_s
+    if math.isfinite(line.time.mean):
+        progress_s = min(progress_s, max(LEAST_S, float(f"{line.time.mean / LOOKS:.2g}")))
     path = Path(user.trace.path)
     taken = {Path(each).absolute() for each in (user.trace.path, *traces)}
     path = path.with_name(f"{path.stem}.plan{path.suffix}")
@@ -96,7 +101,7 @@ def config_of(
         machine=user.machine,
         link=user.link,
         stop=stop,
-        trace=msgspec.structs.replace(user.trace, path=str(path)),
+        trace=msgspec.structs.replace(user.trace, path=str(path), progress_s=progress_s),
     )
 
 

@@ -10,10 +10,10 @@ import numpy as np
 from .. import stragglers
 from ..config import Config
 from ..coordinator import Coordinator
-from ..descent import say
 from ..downlink import digest
 from ..errors import InputError
 from ..observer import Print
+from ..output import say
 from ..parts import prepare
 from ..trace.reader import Trace
 from .again import ByClock, ByTrace, Ended

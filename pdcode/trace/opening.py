@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 import time
@@ -9,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import InputError
+from ..errors import InputError, reason
 from . import room
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 LIBVER = ("v110", "v110")  # the oldest format with SWMR, so that every HDF5 since 2016 reads the file
 PATIENCE_S = 5.0  # how long to wait for another process to let go of a file
 NAP_S = 0.01
+FULL = errno.ENOSPC, errno.EDQUOT, errno.EFBIG
 LEAST = 4 << 20  # bytes that the disk must have room for
 
 
@@ -45,7 +47,7 @@ def create(path: Path) -> tuple[h5py.File, bool]:
             os.replace(path, previous(path))
         return h5py.File(path, "x", libver=LIBVER, locking="best-effort"), there
     except OSError as error:
-        raise InputError(f"trace.path: cannot write '{path}': {error.strerror or error}") from error
+        raise InputError(f"trace.path: cannot write '{path}': {reason(error)}") from error
 
 
 def check(path: Path) -> None:
@@ -63,7 +65,8 @@ def check(path: Path) -> None:
         with tempfile.TemporaryFile(dir=path.parent) as file:
             room.reserve(file.fileno(), 0, LEAST)
     except OSError as error:
-        raise InputError(f"trace.path: cannot write '{path}': {error.strerror or error}") from None
+        wants = f" (a trace wants {LEAST >> 20} MiB at least)" if error.errno in FULL else ""
+        raise InputError(f"trace.path: cannot write '{path}': {reason(error)}{wants}") from None
 
 
 def amend(path: Path, size: int) -> h5py.File:

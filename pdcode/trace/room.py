@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import Failure
+from ..errors import Failure, reason
 
 if TYPE_CHECKING:
     import h5py
@@ -145,6 +144,4 @@ class Guard:
 
 def unwritable(path: Path, error: BaseException) -> Failure:
     """What to raise where a trace cannot be written on."""
-    number = getattr(error, "errno", None) or int((re.findall(r"errno = (\d+)", str(error)) or [0])[0])
-    reason = os.strerror(number) if number else str(error)
-    return Failure(f"{path}: cannot write the trace: {reason}")
+    return Failure(f"{path}: cannot write the trace: {reason(error)}")
