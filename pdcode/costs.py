@@ -3,8 +3,9 @@
 The model: a task takes a worker ``task_s + flops / flops_per_s``, whatever the delays of its stragglers add.
 A message of so many bytes takes ``bytes / bandwidth`` of rank 0's link and ``latency_s`` to get there; rank 0
 spends ``arrival_s`` on each arrival, ``update_s`` on each update and ``dispatch_s`` on each task that it
-sends. Not in the model: that ranks may share cores; the measuring of the loss, which takes rank 0 5 % of its time at the most, and that a
-worker which has waited long notices its task up to 1 ms late where ranks outnumber cores.
+sends. Not in the model: that ranks may share cores; the measuring of the loss, which takes rank 0 5 % of its
+time at the most; and that a worker which has waited long notices its task up to 1 ms late where ranks
+outnumber cores.
 """
 
 from __future__ import annotations
