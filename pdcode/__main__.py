@@ -205,6 +205,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Failure as error:
         print(f"pdcode: {error}", file=sys.stderr, flush=True)
         return 1
+    except MemoryError as error:
+        print(f"pdcode: not enough memory: {error}", file=sys.stderr, flush=True)
+        return 1
     except KeyboardInterrupt:
         print("pdcode: interrupted", file=sys.stderr, flush=True)
         return 1

@@ -35,7 +35,7 @@ def rows_of(config: Config, layers: Sequence[Blocks]) -> list[int]:
         raise InputError(f"code.share: {table.share} says the same as code.rows_per_task; give one of them")
     wanted: Any = table.rows_per_task or 1
     if table.share is not None:
-        wanted = [ceil(table.share * layer.count - 1e-9) for layer in layers]
+        wanted = [max(1, ceil(table.share * layer.count - 1e-9)) for layer in layers]
     rows = task_rows(layers, wanted)
     for layer, r in zip(layers, rows, strict=True):
         if r > layer.count:

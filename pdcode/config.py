@@ -33,7 +33,7 @@ class Problem(Table):
     hidden: list[Positive] = msgspec.field(default_factory=lambda: [64])
     activation: Literal["relu", "tanh", "gelu"] = "relu"
     axis: Literal["auto", "output", "input"] | list[Literal["auto", "output", "input"]] = "auto"
-    batch: Count = 32  # 0 = all rows of the worker's shard
+    batch: Annotated[int, Meta(ge=0, le=2**31 - 1)] = 32  # 0 = all rows of the worker's shard
     l2: NonNegative = 0.0
     dtype: Literal["float32", "float64"] = "float32"
     standardise: bool = False

@@ -18,12 +18,12 @@ import msgspec
 from . import configfile
 from .calibration import Base, config_of, fit
 from .config import LARGEST, Config, Link, Machine
-from .errors import InputError
+from .errors import InputError, sound
 from .flops import task_flops
 from .layout import Layout
 from .parts import prepare
 from .problems import Problem
-from .stragglers.records import DAMAGE, is_hdf5
+from .stragglers.records import is_hdf5
 from .trace.reader import Trace
 
 __all__ = ["fit", "load", "task_flops", "task_ns"]
@@ -56,12 +56,8 @@ def load(path: str, config: Config, base: Base = "median") -> Config:
         Naming file and key.
     """
     if is_hdf5(Path(path)):
-        try:
+        with sound(path):
             machine, link = _fitted(path, base)
-        except InputError:
-            raise
-        except DAMAGE as error:
-            raise InputError(f"{path}: damaged: {error}") from None
         return msgspec.structs.replace(config, machine=machine, link=link)
     given, text = configfile.load(path)
     tables = tomllib.loads(text)

@@ -48,6 +48,7 @@ class Descent:
         numerics: bool = True,
     ) -> None:
         self.config, self.parts, self.fleet, self.trace, self.say = config, parts, fleet, trace, say
+        self.numerics = numerics
         self.coordinator = Coordinator(
             fleet, parts.assignment, parts.layout, parts.state, parts.ready, trace, config.update.late,
             make_downlink(config, parts),
@@ -73,10 +74,9 @@ class Descent:
             with suppress(Failure):  # a full disk must not hide what went wrong
                 self.trace.fault(fleet.now_ns(), -1, -1, "exception", repr(error))
             raise
-        self.say(
-            f"stopped: {reason}; loss {observer.loss:.4g}, {observer.score} {observer.accuracy:.4f} "
-            f"after {self.coordinator.version} updates"
-        )
+        measured = f"loss {observer.loss:.4g}, {observer.score} {observer.accuracy:.4f}"
+        found = f"; {measured}" if self.numerics else ","
+        self.say(f"stopped: {reason}{found} after {self.coordinator.version} updates")
         return reason
 
 

@@ -56,7 +56,7 @@ class Observer:
         self._wall_ns, self._numerics = wall_ns, numerics
         self._plan = problem.plan(0)
         self._every_ns = round(1e9 * config.trace.progress_s)
-        self._until_ns = math.inf if self.stop.seconds is None else round(1e9 * self.stop.seconds)
+        self._until_ns = math.inf if self.stop.seconds is None else max(1, round(1e9 * self.stop.seconds))
         self._updates = math.inf if self.stop.updates is None else self.stop.updates
         self._measure_ns = self._line_ns = 0
         self._due_ns = self._wall_due_ns = 0.0
@@ -136,10 +136,8 @@ class Observer:
         then_ns, before = self._last_line
         rate = 1e9 * (coordinator.arrivals - before) / (wall_ns - then_ns) if wall_ns > then_ns else 0.0
         self._last_line = wall_ns, coordinator.arrivals
-        text = (
-            f"{now_ns * 1e-9:7.1f} s  update {coordinator.version:<7d} loss {self.loss:<9.4g} "
-            f"{self.score} {self.accuracy:<7.4f} {rate:7.0f} arrivals/s"
-        )
+        measured = f"loss {self.loss:<9.4g} {self.score} {self.accuracy:<7.4f} " if self._numerics else ""
+        text = f"{now_ns * 1e-9:7.1f} s  update {coordinator.version:<7d} {measured}{rate:7.0f} arrivals/s"
         slowest = slowest_worker(coordinator, now_ns)
         return text + (f"  slowest: worker {slowest[0]} ({slowest[1]:.1f}×)" if slowest else "")
 

@@ -90,7 +90,7 @@ class Simulation:
         self.task_ns = task_time_ns(config, self.parts)
         self.schedule = schedule or Modelled(config, self.task_ns, layout.reply_bytes)
         crew = crew or LocalCrew(layout, workers, employer(config, self.parts))
-        until_ns = NEVER_NS if config.stop.seconds is None else round(1e9 * config.stop.seconds)
+        until_ns = NEVER_NS if config.stop.seconds is None else max(1, round(1e9 * config.stop.seconds))
         self.fleet = VirtualFleet(layout, workers, crew, self.schedule, until_ns)
 
     def run(self, trace: Sink | None = None, say: Print | None = None) -> tuple[Descent, Result]:

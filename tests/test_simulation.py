@@ -406,3 +406,49 @@ def test_a_run_goes_on_if_nobody_reads_what_it_prints(job: Path, options: list[s
     trace = Trace(job.with_suffix(".virtual.h5"))
     assert trace.finished
     assert trace.counters["genie_s"] > 0
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        ["code.rows_per_task=1", "code.share=1e-11"],
+        [
+            "problem.kind=least-squares", "problem.data=synthetic", "problem.density=1e-18",
+            "problem.samples=20", "code.blocks=2", "code.weight=1",
+        ],
+        ["stop={seconds=4e-10}"],
+        ["stragglers={kind='markov', extra_s=0.01, enter=5e-324, leave=5e-324}"],
+    ],
+)  # fmt: skip
+def test_the_least_that_a_key_may_be(job: Path, capsys: Any, change: list[str]) -> None:
+    if "share" in change[-1]:
+        job.write_text(job.read_text().replace("rows_per_task", "# rows_per_task"))
+        change = change[1:]
+    sets = [word for override in change for word in ("--set", override)]
+    rows = []
+    for options in ([], ["--timing-only"]):
+        assert main(["simulate", str(job), *sets, *options]) == 0
+        trace = Trace(job.with_suffix(".virtual.h5"))
+        rows.append(trace.arrivals["t_recv_ns"].tolist())
+        assert main(["show", str(trace.path)]) == 0
+    assert rows[0] == rows[1]
+    assert "spells of inf" not in capsys.readouterr().out
+
+
+def test_what_does_not_fit_into_memory_is_a_line(
+    job: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def prepare(*arguments: object) -> None:
+        raise MemoryError("Unable to allocate 373 GiB")
+
+    monkeypatch.setattr("pdcode.simulate.prepare", prepare)
+    assert main(["simulate", str(job)]) == 1
+    assert capsys.readouterr().err == "pdcode: not enough memory: Unable to allocate 373 GiB\n"
+    assert main(["simulate", str(job), "--set", "problem.batch=9223372036854775807"]) == 2
+
+
+def test_timing_only_speaks_of_no_loss(job: Path, capsys: Any) -> None:
+    assert main(["simulate", str(job), "--timing-only", "--set", "update.mode=captured"]) == 0
+    out = capsys.readouterr().out
+    assert "nan" not in out
+    assert "stopped: 40 updates, after 40 updates" in out

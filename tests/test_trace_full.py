@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 import traces
@@ -225,3 +226,23 @@ def test_a_code_that_finds_no_room_is_one_line(tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.returncode == 2
     assert done.stderr == f"pdcode: {path}: cannot write the code: File too large\n"
+
+
+@pytest.mark.parametrize("number", [1, 5, 24, 40])
+def test_an_interrupt_while_a_trace_is_begun_leaves_the_one_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    path = tmp_path / "a.h5"
+    traces.writer(path).close(np.ones(3))
+    before, made, create = path.read_bytes(), [], h5py.Group.create_dataset
+
+    def interrupted(group: h5py.Group, *arguments: object, **options: object) -> h5py.Dataset:
+        made.append(group)
+        if len(made) == number:
+            raise KeyboardInterrupt
+        return create(group, *arguments, **options)
+
+    monkeypatch.setattr(h5py.Group, "create_dataset", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        traces.writer(path)
+    assert (sorted(tmp_path.iterdir()), path.read_bytes()) == ([path], before)

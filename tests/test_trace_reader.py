@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -246,3 +247,54 @@ def test_a_damaged_configuration_is_bad_input(tmp_path: Path, text: str) -> None
         file.attrs["config_resolved"] = text
     with pytest.raises(InputError, match=r"a\.h5: damaged: its configuration: "):
         Trace(tmp_path / "a.h5").config  # noqa: B018
+
+
+@pytest.mark.parametrize("table", ["arrivals", "updates", "progress", "faults", "workers"])
+def test_a_table_that_is_not_whole_is_bad_input(tmp_path: Path, table: str) -> None:
+    path = tmp_path / "a.h5"
+    traces.writer(path).close()
+    with h5py.File(path) as file:
+        names = [name for name in file[table] if not name.startswith("end_") and name != "host"]
+    for name in names:
+        with h5py.File(path, "r+") as file:
+            kept = file[table][name][()]
+            del file[table][name]
+        with pytest.raises(InputError, match=rf"a\.h5: damaged: {table} has no column {name}"):
+            getattr(Trace(path), table)
+        for other in (kept[:, None], kept.astype("c16") if kept.dtype.kind != "S" else np.arange(len(kept))):
+            with h5py.File(path, "r+") as file:
+                file[table][name] = other
+            with pytest.raises(InputError, match=rf"a\.h5: damaged: column {name} of {table} is "):
+                getattr(Trace(path), table)
+            with h5py.File(path, "r+") as file:
+                del file[table][name]
+        with h5py.File(path, "r+") as file:
+            file[table][name] = kept
+    with h5py.File(path, "r+") as file:
+        del file[table]
+    with pytest.raises(InputError, match=r"a\.h5: damaged: "):
+        getattr(Trace(path), table)
+
+
+def test_flipped_bytes_end_in_one_line(tmp_path: Path) -> None:
+    """Whatever of a trace is read: it is there, or the file is said to be damaged."""
+    whole = traces.simulate(tmp_path / "whole.h5", seconds=0.05).path.read_bytes()
+    random = np.random.default_rng(3)
+    damaged = 0
+    for number in range(150):
+        torn = bytearray(whole)
+        for at in random.integers(len(torn), size=20):
+            torn[at] ^= int(random.integers(1, 256))
+        path = tmp_path / f"torn{number}.h5"
+        path.write_bytes(torn)
+        with suppress(InputError):
+            trace = Trace(path)
+            for table in ("arrivals", "updates", "progress", "workers", "faults"):
+                dict(getattr(trace, table))
+            assert trace.config is not None
+            assert trace.code is not None
+            assert isinstance(trace.counters, dict)
+            trace.theta  # noqa: B018
+            continue
+        damaged += 1
+    assert 5 < damaged < 150

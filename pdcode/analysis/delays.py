@@ -16,7 +16,7 @@ def words(table: Mapping[str, Any]) -> str:
     shift_s = table.get("shift_s", 0)
     parts = [_time(shift_s) if shift_s and kind != "pareto" else "", _part(kind, table)]
     text = " plus ".join(filter(None, parts)) or "none"
-    slow, slowdown = list(table.get("slow", [])), table.get("slowdown", 1)
+    slow, slowdown = sorted({*table.get("slow", [])}), table.get("slowdown", 1)
     that = (
         "that" if shift_s or kind not in ("slow-set", "heterogeneous") else "the task's compute time in all"
     )
@@ -24,7 +24,7 @@ def words(table: Mapping[str, Any]) -> str:
         text += f" for worker 0, up to {slowdown:g}× {that} for the last"
     elif slow and slowdown != 1:
         text += f"; {slowdown:g}× {that} for {_workers(slow)}"
-    dead = list(table.get("dead", []))
+    dead = sorted({*table.get("dead", [])})
     if dead:
         text += f"; {_workers(dead)} never answer{'s' if len(dead) == 1 else ''}"
     return f"{kind}: {text}"
@@ -43,8 +43,9 @@ def _part(kind: str, table: Mapping[str, Any]) -> str:
         return f"a lognormal one of median {_time(table.get('median_s', 0))} and sigma {sigma:g}"
     if kind == "markov":
         enter, leave = table.get("enter", 0), table.get("leave", 0)
-        share, length = 100 * enter / (enter + leave or 1), 1 / (leave or 1)
-        return f"{_time(table.get('extra_s', 0))} in spells of {length:g} tasks, {share:.3g} % of all"
+        share = 100 * enter / (enter + leave or 1)
+        spells = f"of {1 / leave:g} tasks" if leave > 1e-300 else "without end"
+        return f"{_time(table.get('extra_s', 0))} in spells {spells}, {share:.3g} % of all"
     if kind == "trace":
         how = "in their order" if table.get("draw") == "replay" else "at random"
         return f"those recorded in {table.get('path')}, {how}"

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import InputError, reason
+from ..errors import InputError, reason, sound
 from .code import Code
 
 DENSE = 1 << 20  # elements up to which `save` adds the dense matrix for other readers
@@ -65,7 +65,7 @@ def load(source: Any) -> Code:
     import h5py
 
     if not isinstance(source, h5py.Group):
-        with _opened(source) as file:
+        with sound(source), _opened(source) as file:
             return load(file)
     about = source.attrs
     blocks = about.get("blocks", source["matrix"].shape[1] if "matrix" in source else None)
@@ -95,7 +95,7 @@ def load_all(path: str | os.PathLike[str]) -> dict[str, Code]:
     InputError
         If the file is not HDF5, or holds no code.
     """
-    with _opened(path) as file:
+    with sound(path), _opened(path) as file:
         if file.attrs.get("schema") == SCHEMA:
             return {"/": load(file)}
         codes = file.get("code", {})

@@ -86,7 +86,8 @@ def _sparse(random: np.random.Generator, rows: int, features: int, density: floa
     """Each entry is there with probability `density`: the gaps between entries are geometric."""
     total = rows * features
     expected = density * total
-    positions = np.cumsum(random.geometric(density, int(expected + 6 * np.sqrt(expected) + 10))) - 1
+    gaps = random.geometric(density, int(expected + 6 * np.sqrt(expected) + 10))
+    positions = np.cumsum(np.minimum(gaps, total + 1)) - 1  # sums of longer ones are not to be had
     positions = positions[positions < total]
     row, column = np.divmod(positions, features)
     indptr = np.searchsorted(row, np.arange(rows + 1)).astype(np.int64)

@@ -9,15 +9,13 @@ import msgspec
 import numpy as np
 
 from ..config import Stragglers
-from ..errors import InputError
+from ..errors import DAMAGE, InputError
 from ..trace import opening
 from ..trace.reader import Trace
 from ..trace.schema import SCHEMA
 from . import bases, records, trace
 from .base import Reals
 from .kinds import create
-
-COLUMNS = ("worker", "task", "t_start_ns", "t_compute_ns", "t_send_ns", "injected_delay_ns")
 
 
 def read(
@@ -42,7 +40,7 @@ def read(
     except InputError as error:
         known = str(error).startswith("stragglers.")
         raise error if known else InputError(f"stragglers.path: {error}") from None
-    except records.DAMAGE as error:
+    except DAMAGE as error:
         raise records.wrong(path, f"damaged: {error}") from None
 
 
@@ -65,15 +63,9 @@ def recorded(run: Trace, draw: str, above: tuple[Path, ...] = ()) -> records.Rec
     rows = run.arrivals
     if not rows.rows:
         raise records.wrong(run.path, "has no arrivals yet")
-    missing = sorted({*COLUMNS} - {*rows})
-    if missing:
-        raise records.wrong(run.path, f"its arrivals have no column {missing[0]}")
     members = int(run.attributes.get("workers", 0))
     if not 0 <= rows["worker"].min() <= rows["worker"].max() < members:
         raise records.wrong(run.path, f"has arrivals of others than its {members} workers")
-    for name in COLUMNS:
-        if rows[name].dtype.kind not in "iu" or rows[name].ndim != 1:
-            raise records.wrong(run.path, f"column {name} of its arrivals is not one of whole numbers")
     unseen = np.flatnonzero(np.bincount(rows["worker"], minlength=members) == 0)
     if kept == "sampled" and len(unseen):
         raise records.wrong(run.path, f"the sample has no arrival of worker {unseen[0]}, dead or not")

@@ -14,7 +14,6 @@ from ..config import LARGEST, Stragglers
 from ..errors import InputError
 from .base import Integers, Reals
 
-DAMAGE = (LookupError, OSError, RuntimeError, TypeError, ValueError)  # what reading torn HDF5 ends in
 HDF5 = b"\x89HDF\r\n\x1a\n"  # how such a file begins
 
 

@@ -13,16 +13,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import InputError
+from ..errors import InputError, sound
 from . import opening
 from .clocks import straighten
-from .schema import SCHEMA, SCHEMA_VERSION, WORKER_CLOCK
+from .schema import SCHEMA, SCHEMA_VERSION, TABLES, WORKER_CLOCK, WORKERS
 
 if TYPE_CHECKING:
     import h5py
     import pandas
 
-TABLES = ("arrivals", "updates", "progress", "workers", "faults")
+COLUMNS = TABLES | {"workers": {key: each for key, each in WORKERS.items() if not key.startswith("end_")}}
+KINDS = {"i": "iu", "u": "iu", "f": "f", "S": "SO"}  # letters of numpy: what will do for what a column is
 
 
 class Table(Mapping[str, np.ndarray]):
@@ -41,7 +42,13 @@ class Table(Mapping[str, np.ndarray]):
     def __init__(self, trace: Trace, name: str) -> None:
         self._trace, self._name = trace, name
         with trace._open() as file:
-            lengths = {key: len(dataset) for key, dataset in file[name].items()} if name in file else {}
+            lengths = {key: len(dataset) for key, dataset in file[name].items()}
+            for key, column in COLUMNS[name].items():
+                found, kind = file[name].get(key), np.dtype(column.dtype).kind
+                if found is None:
+                    raise InputError(f"{trace.path}: damaged: {name} has no column {key}")
+                if found.ndim != 1 or found.dtype.kind not in KINDS[kind]:
+                    raise InputError(f"{trace.path}: damaged: column {key} of {name} is {found.dtype}")
         self._keys = tuple(lengths)
         self.rows = min(lengths.values(), default=0)
         self._columns: dict[str, np.ndarray] = {}
@@ -111,11 +118,13 @@ class Trace:
     def __init__(self, path: str | os.PathLike[str], correct_clocks: bool = True) -> None:
         self.path = Path(path)
         self._correct = correct_clocks
-        with opening.read(self.path) as file:
+        with sound(self.path), opening.read(self.path) as file:
             self.attributes: dict[str, Any] = {key: _plain(value) for key, value in file.attrs.items()}
         if self.attributes.get("schema") != SCHEMA:
             raise InputError(f"{self.path}: not a pdcode trace")
-        if (version := self.attributes.get("schema_version", 0)) > SCHEMA_VERSION:
+        with sound(self.path):
+            version = int(self.attributes.get("schema_version", 0))
+        if version > SCHEMA_VERSION:
             raise InputError(
                 f"{self.path}: trace of schema version {version}; this pdcode reads up to {SCHEMA_VERSION}"
             )
@@ -195,8 +204,8 @@ class Trace:
         InputError
             If there is no such table, or pandas is not installed.
         """
-        if table not in TABLES:
-            raise InputError(f"table {table!r}: not one of {', '.join(TABLES)}")
+        if table not in COLUMNS:
+            raise InputError(f"table {table!r}: not one of {', '.join(COLUMNS)}")
         try:
             import pandas
         except ModuleNotFoundError as error:
@@ -207,7 +216,7 @@ class Trace:
     def _open(self) -> Iterator[h5py.File]:
         """The file that this trace began with, wherever a new run has moved it to in the meantime."""
         for path in filter(Path.is_file, (self.path, opening.previous(self.path))):
-            with opening.read(path) as file:
+            with sound(path), opening.read(path) as file:
                 if file.attrs.get("run") == self.attributes.get("run"):
                     yield file
                     return
@@ -217,11 +226,12 @@ class Trace:
         """The first `rows` rows of a column."""
         with self._open() as file:
             column = file[table][key][:rows]
-        if column.dtype.kind in "SO":  # text: bytes in the file
-            return np.array([text.decode(errors="replace") for text in column], dtype=np.str_)
-        if table == "arrivals" and key in WORKER_CLOCK and self._correct and rows:
-            last = int(self.arrivals["t_recv_ns"].max())
-            return straighten(column, self.arrivals["worker"], self.workers, last)
+        with sound(self.path):
+            if column.dtype.kind in "SO":  # text: bytes in the file
+                return np.array([text.decode(errors="replace") for text in column], dtype=np.str_)
+            if table == "arrivals" and key in WORKER_CLOCK and self._correct and rows:
+                last = int(self.arrivals["t_recv_ns"].max())
+                return straighten(column, self.arrivals["worker"], self.workers, last)
         return column
 
 

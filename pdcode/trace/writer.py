@@ -267,10 +267,10 @@ class Writer:
 
 @contextmanager
 def discard(file: h5py.File, path: Path, older: bool) -> Iterator[None]:
-    """If a new file cannot be written, nothing stays of it, and one that was there comes back."""
+    """If a new file cannot be begun, nothing stays of it, and one that was there comes back."""
     try:
         yield
-    except Failure:
+    except BaseException:  # Ctrl-C, too
         with suppress(OSError, RuntimeError):
             file.close()
         path.unlink()
