@@ -14,8 +14,8 @@ import traces
 from pdcode.config import Config
 from pdcode.errors import Failure, InputError
 from pdcode.trace import Trace, Writer
+from pdcode.trace.rows import CAPACITY
 from pdcode.trace.schema import ARRIVALS, TABLES, WORKERS
-from pdcode.trace.writer import CAPACITY
 
 
 def test_rows_come_back_in_every_column(tmp_path: Path) -> None:

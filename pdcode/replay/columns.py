@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from ..trace.reader import Trace
+from ..trace.rows import FORMATS
 from ..trace.schema import DRAINED, REFUSED, TABLES, USED, WASTED
-from ..trace.writer import FORMATS
 
 BLOCK = 4096  # rows that are unpacked at a time
 STATUS = {USED: "used", WASTED: "wasted", DRAINED: "drained", REFUSED: "refused"}

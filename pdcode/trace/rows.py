@@ -1,0 +1,85 @@
+"""Rows of a table on their way to the file: packed into batches, they reach the disk as columns."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from . import header, room
+from .schema import Column
+
+if TYPE_CHECKING:
+    import h5py
+
+CAPACITY = 4096  # rows a batch, and a chunk of the file: 32 KiB of an 8 byte column …
+FEW = {"faults": 64}  # … and of the tables that stay small
+ENTRY = 64  # bytes of a chunk in HDF5's index, at the most
+FORMATS = {"i4": "i", "i8": "q", "u1": "B", "f8": "d"}  # numpy's letters -> struct's
+
+
+class Rows:
+    """One table's rows on their way to the file: a batch as bytes, and the datasets it is written to."""
+
+    __slots__ = (
+        "_batch", "_buffer", "_capacity", "_datasets", "_end", "_full", "_guard", "_pack", "_size",
+        "_written",
+    )  # fmt: skip
+
+    def __init__(self, file: h5py.File, name: str, columns: Mapping[str, Column], guard: room.Guard) -> None:
+        self._guard = guard
+        row = struct.Struct("<" + "".join(_format(column.dtype) for column in columns.values()))
+        self._capacity = capacity = FEW.get(name, CAPACITY)
+        self._pack, self._size, self._full = row.pack_into, row.size, row.size * capacity
+        self._buffer = bytearray(self._full)
+        self._batch = np.frombuffer(self._buffer, np.dtype([(key, c.dtype) for key, c in columns.items()]))
+        self._end = self._written = 0
+        group = file.create_group(name, track_order=True)
+        self._datasets = []
+        for key, column in columns.items():
+            dataset = group.create_dataset(key, (0,), column.dtype, maxshape=(None,), chunks=(capacity,))
+            header.describe(dataset, column)
+            self._datasets.append((key, dataset))
+
+    def append(self, *values: float | bytes) -> None:
+        """Add one row, its values in the order of the schema. This is the hot path: one pack and two sums."""
+        self._pack(self._buffer, self._end, *values)
+        self._end += self._size
+        if self._end == self._full:
+            self.write()
+
+    def write(self) -> None:
+        """Append the batch to the file's columns."""
+        count = self._end // self._size
+        if count:
+            self._put(count, self._batch[:count])
+            self._end = 0
+
+    def extend(self, count: int, columns: Mapping[str, Any]) -> None:
+        """Add `count` rows by their columns: an array each, or a number that is the same in all."""
+        self.write()
+        if count:
+            self._put(count, columns)
+
+    def _put(self, count: int, columns: Mapping[str, Any] | np.ndarray) -> None:
+        """Write columns by h5py's low level: half the cost of its slices."""
+        import h5py
+
+        memory = h5py.h5s.create_simple((count,))
+        chunks = -(-(self._written + count) // self._capacity) - -(-self._written // self._capacity)
+        self._guard.need(chunks * (self._full + ENTRY * len(self._datasets)))
+        with self._guard.writing():
+            for key, dataset in self._datasets:
+                values = np.ascontiguousarray(np.broadcast_to(columns[key], count), self._batch.dtype[key])
+                dataset.id.set_extent((self._written + count,))
+                where = dataset.id.get_space()
+                where.select_hyperslab((self._written,), (count,))
+                dataset.id.write(memory, where, values)
+        self._written += count
+
+
+def _format(dtype: str) -> str:
+    """A column's letters in a struct's format."""
+    return f"{dtype[2:]}s" if dtype[1] == "S" else FORMATS[dtype[1:]]
