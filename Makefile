@@ -9,7 +9,7 @@ sources := setup.py pyproject.toml $(wildcard csrc/*.[ch] pdcode/kernels/*.pyx p
 
 # Serial tests first, then those under mpirun, then SLURM's, which need root and the Debian packages that .ci/run installs.
 slurm := $(shell [ "$$(id -u)" = 0 ] && type slurmctld slurmd srun munged >/dev/null 2>&1 && echo tests/cluster)
-tests := $(wildcard tests/test_*.py) $(filter-out tests/cluster/ tests/__pycache__/,$(wildcard tests/*/)) $(slurm)
+tests := $(wildcard tests/test_*.py) $(filter-out tests/cluster/ tests/mpi/ tests/support/ tests/__pycache__/,$(wildcard tests/*/)) tests/mpi $(slurm)
 
 .PHONY: help run test bench lint clean dist
 .DELETE_ON_ERROR:

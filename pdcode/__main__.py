@@ -11,26 +11,28 @@ import time
 from collections.abc import Sequence
 from io import TextIOWrapper
 
-from . import __version__, codes_command, signals
-from .errors import Failure, InputError
-from .fleet import launch
-from .planning import command as plan_command
+from . import __version__
+from .cli import codes as codes_command
+from .cli import plan as plan_command
+from .mpi import launch
+from .util import signals
+from .util.errors import Failure, InputError
 
 
 def run(options: argparse.Namespace) -> int:
-    from .run import run
+    from .cli.run import run
 
     return run(options.config, options.set, options.workers, options.output, options.dry_run, options.argv)
 
 
 def simulate(options: argparse.Namespace) -> int:
-    from .simulate import simulate
+    from .cli.simulate import simulate
 
     return simulate(options)
 
 
 def replay(options: argparse.Namespace) -> int:
-    from .replay import replay
+    from .cli.replay import replay
 
     launch.alone("replay")
     return replay(options.trace)

@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from paths import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 TOOLS = ("make", "sh", "sed", "id", "rm", "mkdir")
 
 

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ..config import Config
-from ..result import Result
+from ..config.tables import Config
 from ..trace.reader import Trace
+from ..virtual.result import Result
 from . import statistics
 from .formats import duration, number, percent, size
 

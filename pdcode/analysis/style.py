@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import InputError, reason
+from ..util.errors import InputError, reason
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

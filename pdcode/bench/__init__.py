@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from importlib import import_module
 
-from ..fleet import launch
+from ..mpi import launch
 
 OVER_MPI = ("messages",)
 

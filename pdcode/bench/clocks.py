@@ -15,11 +15,11 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from ..calibration import fit
-from ..config import Link, Machine
-from ..parts import prepare
-from ..simulation import simulate
+from ..config.tables import Link, Machine
 from ..trace.reader import Trace
+from ..training.setup import prepare
+from ..virtual.calibration import fit
+from ..virtual.simulation import simulate
 from . import runs
 from .timing import processor
 

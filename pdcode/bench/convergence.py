@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..coordinator import Coordinator
+from ..training.coordinator import Coordinator
 from .descents import Descent, Tables, merged, spread
 from .minibatches import coded
 

@@ -14,13 +14,15 @@ from typing import Any, TypeVar, cast
 
 import numpy as np
 
-from .. import configfile, downlink, parts
-from ..coordinator import Coordinator
-from ..fleet.crew import LocalCrew
-from ..fleet.schedule import Durations
-from ..fleet.virtual import VirtualFleet
-from ..rng import DELAY, uniform
+from ..coding import replica as downlink
+from ..config import load as configfile
 from ..trace import Writer
+from ..training import setup as parts
+from ..training.coordinator import Coordinator
+from ..util.rng import DELAY, uniform
+from ..virtual.executor import LocalCrew
+from ..virtual.fleet import VirtualFleet
+from ..virtual.schedule import Durations
 
 Tables = dict[str, Any]
 In = TypeVar("In")

@@ -23,9 +23,9 @@ from typing import Any
 import numpy as np
 
 from .. import stragglers
-from ..config import Config, Link, Machine, Stop, Stragglers, Trace, Update, Workers
-from ..errors import InputError
-from ..timing_only import TimingOnly
+from ..config.tables import Config, Link, Machine, Stop, Stragglers, Trace, Update, Workers
+from ..util.errors import InputError
+from ..virtual.timing_only import TimingOnly
 from .timing import processor
 
 SIZES = (100, 1_000, 10_000, 100_000)

@@ -12,10 +12,10 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from .. import calibration
-from ..config import Link, Machine
-from ..flops import task_flops
-from ..parts import prepare
+from ..config.tables import Link, Machine
+from ..training.setup import prepare
+from ..virtual import calibration
+from ..virtual.flops import task_flops
 from . import runs
 from .timing import processor
 

@@ -14,15 +14,17 @@ from pathlib import Path
 
 import numpy as np
 
-from .. import codes, decoders, optimizers, policies
-from ..assignments import Rotating
-from ..config import Optimizer, Update
-from ..coordinator import Coordinator
-from ..downlink import State
-from ..fleet import launch
-from ..layout import Layout
+from .. import codes, decoders
+from ..coding import optimizers
+from ..coding.assignments import Rotating
+from ..coding.replica import State
+from ..config.tables import Optimizer, Update
+from ..mpi import launch
 from ..problems.partition import Blocks
 from ..trace.writer import Writer
+from ..training import policies
+from ..training.coordinator import Coordinator
+from ..transport.layout import Layout
 from .timing import processor
 
 PAIRS, ROUNDS = 7, 20_000
@@ -34,8 +36,8 @@ DTYPE = np.dtype("float32")
 
 def run() -> int:
     """Measure on ranks 0 and 1; rank 0 prints."""
-    from ..fleet.bare import exchange
-    from ..fleet.process import job
+    from ..mpi.bare import exchange
+    from ..mpi.process import job
 
     place = launch.place(os.environ)
     assert place is not None
@@ -53,7 +55,7 @@ def run() -> int:
 
 def path(layout: Layout, code: codes.Code, trace_path: Path) -> float:
     """Rank 0's side of a short run that measures no loss and prints no lines; arrivals a second."""
-    from ..fleet.mpi import MPIFleet
+    from ..mpi.fleet import MPIFleet
 
     fleet = MPIFleet(layout)
     trace = Writer(trace_path, "", [code], {}, [member.row() for member in fleet.members])
@@ -78,7 +80,7 @@ def path(layout: Layout, code: codes.Code, trace_path: Path) -> float:
 
 def echo(layout: Layout) -> float:
     """The worker's side: reply at once."""
-    from ..fleet.link import MPILink
+    from ..mpi.link import MPILink
 
     link = MPILink()
     link.connect(layout)

@@ -19,7 +19,7 @@ import numpy as np
 
 from .. import codes
 from ..codes import bounds
-from ..errors import InputError
+from ..util.errors import InputError
 
 OTHERS = ((7, 16), (7, 19), (7, 21), (7, 28), (8, 12), (8, 16), (8, 20), (8, 24), (8, 28), (8, 32))
 UNLISTED = ((10, 16), (10, 20), (10, 30), (12, 36), (16, 48))  # no known value: beside the lower bound

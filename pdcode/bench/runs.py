@@ -8,9 +8,9 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from .. import configfile
-from ..config import Config
-from ..fleet import launch
+from ..config import load as configfile
+from ..config.tables import Config
+from ..mpi import launch
 from ..trace.reader import Trace
 
 LONGEST_S = 120.0  # a run that takes longer hangs

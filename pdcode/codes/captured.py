@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..errors import InputError
 from ..kernels import factor
+from ..util.errors import InputError
 from . import closed_forms, keyed, projection
 from .information import covariance_of, root_of, rows_of, variance_of
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import InputError
+from ..util.errors import InputError
 from . import whole
 from .code import Code
 from .registry import FAMILIES, Family, family_of
@@ -78,7 +78,7 @@ def design(
     if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed < 2**63:
         raise InputError(f"seed = {seed!r}: not a whole number from 0 to 2^63 - 1")
     if family == "auto":
-        from .auto import choose  # it designs codes itself
+        from .auto import choose
 
         for name in options:
             raise InputError(f"{name} = {options[name]!r}: not an option of the auto code")

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import InputError, reason, sound
+from ..util.errors import InputError, reason, sound
 from .code import Code
 
 DENSE = 1 << 20  # elements up to which `save` adds the dense matrix for other readers

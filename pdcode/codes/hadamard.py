@@ -12,7 +12,7 @@ from math import isqrt
 
 import numpy as np
 
-from ..errors import InputError
+from ..util.errors import InputError
 from . import keyed
 from .finite_field import FiniteField, is_prime_power
 from .sizes import Shape

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..kernels import philox
-from ..rng import CODE
+from ..util.rng import CODE
 
 SIGNS, SUPPORTS, PERMUTATION = 0, 1, 2
 """Purposes; they take the place of the worker in the counter."""

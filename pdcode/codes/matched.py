@@ -25,8 +25,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import InputError
 from ..kernels import matched, specialise
+from ..util.errors import InputError
 from . import keyed
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..errors import InputError
+from ..util.errors import InputError
 from . import keyed
 from .partitions import most, partitions, plain_most
 from .sizes import Shape, nearest

@@ -24,9 +24,9 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from ..errors import InputError
 from ..kernels import packing as kernel
-from ..processes import start, submit
+from ..util.errors import InputError
+from ..util.processes import start, submit
 from . import bounds, partitions
 from .polish import VARIABLES, polish
 from .restarts import Packing, Problem, anneal, attempt, measured, sharpnesses

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..errors import InputError
+from ..util.errors import InputError
 from . import equiangular, families, graph, hadamard, kerdock, lattices, net
 from .sizes import Shape
 

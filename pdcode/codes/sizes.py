@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from ..errors import InputError
+from ..util.errors import InputError
 
 
 class Shape(NamedTuple):

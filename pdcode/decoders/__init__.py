@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..errors import InputError
+from ..util.errors import InputError
 from .adjoint import Adjoint
 from .base import Decoder
 from .least_squares import LeastSquares

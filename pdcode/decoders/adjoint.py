@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import InputError
 from ..kernels import decode, specialise
+from ..util.errors import InputError
 from .base import Decoder, count_of, number_of
 
 

@@ -9,9 +9,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ..errors import InputError
 from ..kernels import finite
 from ..problems.partition import sparse_codewords
+from ..util.errors import InputError
 
 
 def count_of(name: str, value: Any) -> int:

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from ..codes.information import covariance_of, root_of, variance_of
-from ..errors import InputError
 from ..kernels import mmse
+from ..util.errors import InputError
 from .base import count_of, number_of
 from .energies import Energies
 from .linear import Linear

@@ -8,8 +8,8 @@ from functools import cache
 
 import numpy as np
 
-from ..errors import InputError
 from ..kernels import combine, specialise
+from ..util.errors import InputError
 
 SHARE = 1 << 24  # multiplications that are worth a thread of their own
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")

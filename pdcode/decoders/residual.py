@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import InputError
 from ..kernels import factor
+from ..util.errors import InputError
 from .base import count_of, number_of
 from .faults import Search, null_space
 from .linear import TILE, Linear

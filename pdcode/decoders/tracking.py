@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import InputError
 from ..kernels import decode, specialise
+from ..util.errors import InputError
 from .base import Decoder, number_of
 
 

@@ -21,7 +21,7 @@ MOST = 2**63 - 1
 
 
 cdef class Rounds:
-    """Updates of n workers over a virtual clock, as `pdcode.coordinator.Coordinator` makes them.
+    """Updates of n workers over a virtual clock, as `pdcode.training.coordinator.Coordinator` makes them.
 
     Parameters
     ----------

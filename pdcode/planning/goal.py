@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from ..config import Config, Stop
-from ..errors import InputError
+from ..config.tables import Config, Stop
 from ..trace.reader import Trace
+from ..util.errors import InputError
 
 EARLY = 0.25  # share of a curve's time that says nothing of its future
 FAR = 50.0  # orders of e in time beyond which nothing is extrapolated

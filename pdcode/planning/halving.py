@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Generic, Protocol, TypeVar
 
-from ..processes import Pool
+from ..util.processes import Pool
 
 T = TypeVar("T")
 Work = TypeVar("Work")

@@ -9,10 +9,12 @@ from typing import Any
 
 import msgspec
 
-from .. import costs, parts, stragglers
-from ..config import LARGEST, Config, Stragglers
-from ..errors import InputError
-from ..processes import Pool
+from .. import stragglers
+from ..config.tables import LARGEST, Config, Stragglers
+from ..training import setup as parts
+from ..util.errors import InputError
+from ..util.processes import Pool
+from ..virtual import costs
 from . import space, trials
 from .goal import Goal
 from .ranking import genie_multiple

@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterator
 
 import msgspec
 
-from .. import costs
 from ..analysis import statistics
-from ..config import LARGEST, Config, Stragglers
-from ..errors import InputError
-from ..processes import Pool
+from ..config.tables import LARGEST, Config, Stragglers
 from ..trace.reader import Trace
+from ..util.errors import InputError
+from ..util.processes import Pool
+from ..virtual import costs
 from . import halving, ranking, space, trials
 from .goal import Goal
 from .halving import Ranking, Rung

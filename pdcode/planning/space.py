@@ -14,10 +14,12 @@ from typing import Any, TypeVar
 import msgspec
 import numpy as np
 
-from .. import configfile, parts, schemes
-from ..config import Config, Scheme
-from ..errors import InputError
-from ..policies import wanted
+from ..config import load as configfile
+from ..config import presets as schemes
+from ..config.tables import Config, Scheme
+from ..training import setup as parts
+from ..training.policies import wanted
+from ..util.errors import InputError
 from .trials import source
 
 Tables = dict[str, dict[str, Any]]

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 import msgspec
 import numpy as np
 
-from .. import parts, problems
+from .. import problems
 from ..analysis.statistics import crossing
-from ..config import Config, Problem
-from ..simulation import Simulation
+from ..config.tables import Config, Problem
+from ..training import setup as parts
+from ..virtual.simulation import Simulation
 from .goal import Goal, extrapolate
 
 ARRIVALS = 100_000  # of one descent, at the most

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import msgspec
 
-from .. import preview, problems
-from ..config import Config, Problem, Stop
-from ..errors import InputError
+from .. import problems
+from ..cli import preview
+from ..config.tables import Config, Problem, Stop
+from ..util.errors import InputError
 from .goal import Goal
 from .ranking import Line
 from .table import describe, seconds

@@ -7,8 +7,8 @@ import zlib
 
 import numpy as np
 
-from ..config import Problem as Table
-from ..errors import InputError
+from ..config.tables import Problem as Table
+from ..util.errors import InputError
 from .formats import existing
 from .matrix import Array, Csr
 from .samples import Samples

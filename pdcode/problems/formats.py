@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from ..config import Problem as Table
-from ..errors import InputError
+from ..config.tables import Problem as Table
+from ..util.errors import InputError
 
 NAMES = ("digits", "breast-cancer", "diabetes", "mnist5k", "synthetic")
 FORMATS = {

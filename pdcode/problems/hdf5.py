@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..config import Problem as Table
-from ..errors import InputError
+from ..config.tables import Problem as Table
+from ..util.errors import InputError
 from . import split
 from .dataset import Dataset
 from .files import missing
@@ -54,7 +54,7 @@ def load_slice(table: Table, worker: int, workers: int, common: Statistics) -> D
 
     Parameters
     ----------
-    table : pdcode.config.Problem
+    table : pdcode.config.tables.Problem
     worker, workers : int
     common : Statistics
         From `statistics` on rank 0.

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..config import Problem as Table
-from ..errors import InputError
+from ..config.tables import Problem as Table
+from ..util.errors import InputError
 from .formats import existing
 from .matrix import Array
 from .samples import Samples

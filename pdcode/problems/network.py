@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..config import Problem as Table
-from ..errors import InputError
+from ..config.tables import Problem as Table
+from ..util.errors import InputError
 from .matrix import Array
 from .partition import Blocks, partition
 
@@ -100,7 +100,7 @@ def build(
 
     Parameters
     ----------
-    table : pdcode.config.Problem
+    table : pdcode.config.tables.Problem
     features : int
         Inputs without the bias.
     outputs : int

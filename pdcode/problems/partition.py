@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import InputError
+from ..util.errors import InputError
 from .matrix import Array
 
 Axis = Literal["output", "input"]

@@ -10,8 +10,8 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from ..config import Problem as Table
-from ..errors import InputError
+from ..config.tables import Problem as Table
+from ..util.errors import InputError
 from . import optimum
 from .dataset import Dataset
 from .evaluation import Evaluation
@@ -27,7 +27,7 @@ class Problem:
 
     Attributes
     ----------
-    table : pdcode.config.Problem
+    table : pdcode.config.tables.Problem
     dataset : Dataset
     network : Network
     layers : list of Blocks
@@ -207,7 +207,7 @@ def create(table: Mapping[str, Any] | Table, blocks: int | str | list[int] = 1) 
 
     Parameters
     ----------
-    table : dict or pdcode.config.Problem
+    table : dict or pdcode.config.tables.Problem
         The [problem] table of a configuration.
     blocks : int, list of int or "units"
         Number of blocks of every layer's gradient, or one number a layer; 1 sends a layer whole; "units" as

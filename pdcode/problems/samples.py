@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..config import Problem as Table
-from ..errors import InputError
+from ..config.tables import Problem as Table
+from ..util.errors import InputError
 from .matrix import Array, Csr, Matrix, with_ones
 
 CHUNK = 4096  # rows at a time where a pass over the data would make copies

@@ -6,8 +6,8 @@ from typing import Literal
 
 import numpy as np
 
-from ..config import Problem as Table
-from ..errors import InputError
+from ..config.tables import Problem as Table
+from ..util.errors import InputError
 from .formats import format_of
 from .matrix import Array
 

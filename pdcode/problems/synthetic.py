@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..config import Problem as Table
-from ..errors import InputError
+from ..config.tables import Problem as Table
+from ..util.errors import InputError
 from . import split
 from .matrix import Array, Csr, Matrix
 from .samples import Samples

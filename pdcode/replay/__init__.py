@@ -8,7 +8,4 @@ On the virtual clock that order and all times are determined, too: they are comp
 of a real run are the machine's; of them only such are found as cannot be beside the others.
 """
 
-from .command import remake, replay
-from .recorded import Difference
-
-__all__ = ["Difference", "remake", "replay"]
+from .recorded import Difference as Difference

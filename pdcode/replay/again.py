@@ -7,15 +7,16 @@ from abc import ABC, abstractmethod
 
 import numpy as np
 
-from .. import genie, stragglers
-from ..config import Config
-from ..coordinator import Coordinator
-from ..descent import Descent, counters
-from ..fleet.virtual import VirtualFleet
-from ..observer import LINE_NS, Print
-from ..parts import Parts, employer
-from ..simulation import Simulation, processor_ns, task_time_ns
+from .. import stragglers
+from ..config.tables import Config
 from ..trace.schema import USED
+from ..training.coordinator import Coordinator
+from ..training.monitor import LINE_NS, Print
+from ..training.session import Descent, counters
+from ..training.setup import Parts, employer
+from ..virtual import oracle as genie
+from ..virtual.fleet import VirtualFleet
+from ..virtual.simulation import Simulation, processor_ns, task_time_ns
 from .modelled import Remodelled
 from .recorded import Recorded
 from .script import Scripted, Watched

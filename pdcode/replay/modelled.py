@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..config import Config
-from ..fleet.schedule import NEVER_NS, Modelled, Order
+from ..config.tables import Config
+from ..virtual.schedule import NEVER_NS, Modelled, Order
 from .recorded import Recorded
 from .script import Ledger
 

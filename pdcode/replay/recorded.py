@@ -9,14 +9,14 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from .. import __version__
-from ..config import Config
-from ..descent import described
-from ..downlink import State
-from ..parts import Parts
+from ..coding.replica import State
+from ..config.tables import Config
 from ..trace import opening
 from ..trace.reader import Trace
 from ..trace.schema import ARRIVALS, USED
 from ..trace.writer import Sink
+from ..training.session import described
+from ..training.setup import Parts
 from .columns import Determined, Line, some, table, unequal
 from .times import Times
 

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from .. import stragglers
-from ..downlink import ReplicaError
-from ..fleet.crew import Employ, LocalCrew
-from ..fleet.schedule import Order, Schedule
-from ..layout import Layout
-from ..messages import Task
+from ..coding.replica import ReplicaError
 from ..trace.schema import DRAINED, REFUSED
-from ..worker import InjectedFault
+from ..training.worker import InjectedFault
+from ..transport.layout import Layout
+from ..transport.messages import Task
+from ..virtual.executor import Employ, LocalCrew
+from ..virtual.schedule import Order, Schedule
 from .columns import BLOCK
 from .recorded import Recorded
 

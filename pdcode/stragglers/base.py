@@ -8,9 +8,9 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import rng
-from ..config import LARGEST, Stragglers
+from ..config.tables import LARGEST, Stragglers
 from ..kernels import philox
+from ..util import rng
 
 Integers = NDArray[np.int64]
 Reals = NDArray[np.float64]

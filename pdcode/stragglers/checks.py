@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from ..config import Config, Stragglers
-from ..errors import InputError
-from ..policies import wanted
+from ..config.tables import Config, Stragglers
+from ..training.policies import wanted
+from ..util.errors import InputError
 from .kinds import KINDS, create
 
 COMMON = ("kind", "how")  # keys that every kind has

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 
-from ..config import LARGEST, Stragglers
+from ..config.tables import LARGEST, Stragglers
 from .kinds import create
 
 BLOCK = 64  # tasks for which delays are drawn at a time

@@ -8,11 +8,11 @@ import h5py
 import msgspec
 import numpy as np
 
-from ..config import Stragglers
-from ..errors import DAMAGE, InputError
+from ..config.tables import Stragglers
 from ..trace import opening
 from ..trace.reader import Trace
 from ..trace.schema import SCHEMA
+from ..util.errors import DAMAGE, InputError
 from . import bases, records, trace
 from .base import Reals
 from .kinds import create

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..config import Stragglers
+from ..config.tables import Stragglers
 from .slow_set import SlowSet
 
 

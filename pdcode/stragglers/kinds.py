@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..config import Stragglers
+from ..config.tables import Stragglers
 from .base import Model
 from .bimodal import Bimodal
 from .heterogeneous import Heterogeneous

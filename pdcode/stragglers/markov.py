@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from ..config import Stragglers
+from ..config.tables import Stragglers
 from .base import Integers, Model, Reals
 
 WINDOW, MOST = 16, 1 << 20  # draws that are looked at in one go: at first of a worker, and of all at the most

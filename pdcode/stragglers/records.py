@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..config import LARGEST, Stragglers
-from ..errors import InputError
+from ..config.tables import LARGEST, Stragglers
+from ..util.errors import InputError
 from .base import Integers, Reals
 
 HDF5 = b"\x89HDF\r\n\x1a\n"  # how such a file begins

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..config import Stragglers
+from ..config.tables import Stragglers
 from . import bases, records
 from .base import Integers, Model, Reals
 

@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import InputError, reason
+from ..util.errors import InputError, reason
 from . import room
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import InputError, sound
+from ..util.errors import InputError, sound
 from . import opening
 from .clocks import straighten
 from .schema import SCHEMA, SCHEMA_VERSION, TABLES, WORKER_CLOCK, WORKERS

@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import Failure, reason
+from ..util.errors import Failure, reason
 
 if TYPE_CHECKING:
     import h5py

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from ..errors import Failure
+from ..util.errors import Failure
 from . import header, opening, room
 from .rows import Rows
 from .schema import TABLES

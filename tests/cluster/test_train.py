@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from paths import ROOT
 from rig import Slurm
 
 from pdcode import Trace
 
-ROOT = Path(__file__).resolve().parents[2]
 WORKERS = 4
 
 CONFIG = """\

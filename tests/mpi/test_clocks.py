@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from pdcode.fleet import launch
+from pdcode.mpi import launch
 
 
 def test_the_offset_of_another_hosts_clock_is_found_at_the_start_and_at_the_end() -> None:

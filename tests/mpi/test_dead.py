@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from pdcode import Trace
-from pdcode.fleet import launch
+from pdcode.mpi import launch
 from pdcode.trace.schema import DRAINED
 
 

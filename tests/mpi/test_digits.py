@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from paths import JOBS
 
 from pdcode import Trace
 
-JOB = (Path(__file__).parents[2] / "jobs" / "digits.toml").read_text(encoding="utf-8")
+JOB = (JOBS / "digits.toml").read_text(encoding="utf-8")
 
 
 @pytest.mark.timeout(200)

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from pdcode import Trace
-from pdcode.fleet import launch
+from pdcode.mpi import launch
 
 
 def processes_of(group: int) -> list[int]:

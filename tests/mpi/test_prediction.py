@@ -8,10 +8,11 @@ import msgspec
 import numpy as np
 import pytest
 
-from pdcode import Trace, costs
+from pdcode import Trace
 from pdcode.bench import runs
-from pdcode.descent import close_trace, open_trace
-from pdcode.simulation import Simulation
+from pdcode.training.session import close_trace, open_trace
+from pdcode.virtual import costs
+from pdcode.virtual.simulation import Simulation
 
 TEXT = """
 [problem]

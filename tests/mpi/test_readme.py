@@ -6,8 +6,7 @@ import doctest
 from pathlib import Path
 
 import pytest
-
-ROOT = Path(__file__).parent.parent.parent
+from paths import ROOT
 
 
 def test_the_examples_of_the_readme(run: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

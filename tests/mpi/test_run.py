@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from pdcode import Trace, problems
-from pdcode.config import Problem
+from pdcode.config.tables import Problem
 
 MODES = ["async", "all", "first", "captured"]
 
@@ -113,7 +113,7 @@ def test_sixty_four_ranks(run: object, trace_path: Path) -> None:
 
 
 def test_under_a_launcher_its_ranks_count(run: object, trace_path: Path) -> None:
-    from pdcode.fleet import launch
+    from pdcode.mpi import launch
 
     command, extra = launch.command(2, [])
     done = run(

@@ -12,7 +12,7 @@ import pytest
 from shell import environment
 
 from pdcode import Trace
-from pdcode.fleet import launch
+from pdcode.mpi import launch
 
 PROGRAM = Path(__file__).parent / "programs" / "spread.py"
 RANKS = 3

@@ -8,10 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from paths import ROOT
 
 from pdcode import Trace
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.mark.mpi

@@ -6,12 +6,12 @@ import time
 
 from mpi4py import MPI
 
-from pdcode.fleet import clocks
-from pdcode.fleet.link import MPILink
-from pdcode.fleet.mpi import MPIFleet
-from pdcode.fleet.process import job
-from pdcode.layout import Layout
+from pdcode.mpi import clocks
+from pdcode.mpi.fleet import MPIFleet
+from pdcode.mpi.link import MPILink
+from pdcode.mpi.process import job
 from pdcode.problems.partition import Blocks
+from pdcode.transport.layout import Layout
 
 AHEAD_NS = 5_000_000_000
 

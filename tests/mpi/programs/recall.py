@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 from mpi4py import MPI
 
-from pdcode.fleet.link import MPILink
-from pdcode.fleet.mpi import MPIFleet
-from pdcode.fleet.process import job
-from pdcode.layout import Layout
+from pdcode.mpi.fleet import MPIFleet
+from pdcode.mpi.link import MPILink
+from pdcode.mpi.process import job
 from pdcode.problems.partition import Blocks
+from pdcode.transport.layout import Layout
 
 layout = Layout([Blocks(0, "output", 1, 4, 4, 0)], [1], [1], "float32")
 with job():

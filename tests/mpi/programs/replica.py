@@ -8,8 +8,8 @@ import numpy as np
 from mpi4py import MPI
 
 from pdcode.__main__ import main
-from pdcode.downlink import Mirror
-from pdcode.messages import Task
+from pdcode.coding.replica import Mirror
+from pdcode.transport.messages import Task
 
 update = Mirror.update
 

@@ -8,12 +8,12 @@ import os
 import sys
 
 from pdcode.__main__ import main
-from pdcode.fleet import launch
+from pdcode.mpi import launch
 
 if __name__ == "__main__":
     launch.one_thread(os.environ)  # as the command does, before numpy is imported
     if launch.place(os.environ) is not None:
-        from pdcode.fleet import spread
+        from pdcode.mpi import spread
 
         spread.MOST = int(sys.argv[1])
     sys.exit(max(main(["simulate", *arguments]) for arguments in json.loads(sys.argv[2])))

@@ -1,0 +1,185 @@
+"""`pdcode codes list | design | show`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tomllib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+from ..util.errors import InputError
+
+
+def add(commands: Any) -> None:
+    """Add the command to the parser's."""
+    top = commands.add_parser(
+        "codes",
+        help="list the families of codes, design a code, show one",
+        description="Codes: which combinations of blocks the workers send.",
+    )
+    actions = top.add_subparsers(title="actions", required=True, metavar="ACTION")
+
+    command = actions.add_parser(
+        "list",
+        help="print the families",
+        description="Print the families: what they are, sizes, default weight, coherence.",
+    )
+    command.add_argument(
+        "--verify",
+        action="store_true",
+        help="make the codes of the catalogue and compare coherence and tightness with what is claimed; exit "
+        "code 1 if any differs by more than 1e-12",
+    )
+    command.set_defaults(function=listing)
+
+    command = actions.add_parser(
+        "design",
+        help="make a code and print how good it is",
+        description="Make a code and print how good it is: coherence beside the bounds on it, frame bounds, "
+        "spark, information, captured energy against arrivals.",
+    )
+    command.add_argument("family", metavar="FAMILY", help="a name that `pdcode codes list` prints, or auto")
+    command.add_argument("-n", "--rows", type=int, required=True, metavar="ROWS", help="codewords")
+    command.add_argument("-k", "--blocks", type=int, required=True, metavar="BLOCKS", help="blocks")
+    command.add_argument("-w", "--weight", type=int, metavar="WEIGHT", help="nonzeros of a codeword")
+    command.add_argument("--seed", type=int, default=0, metavar="SEED", help="key of what is random (0)")
+    command.add_argument(
+        "--option",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="of the family, such as dither=false; may be repeated",
+    )
+    command.add_argument("-o", "--output", metavar="FILE", help="HDF5 file to write the code to")
+    command.add_argument("--figure", metavar="PNG", help="also draw it, as show does")
+    command.set_defaults(function=design)
+
+    command = actions.add_parser(
+        "show",
+        help="print how good a saved code is",
+        description="Print how good a code is that was saved, or the codes of a trace.",
+    )
+    command.add_argument("file", metavar="FILE", help="HDF5 file of `pdcode codes design`, or a trace")
+    command.add_argument(
+        "--figure",
+        metavar="PNG",
+        help="also draw supports, Gram matrix, and captured energy against arrivals",
+    )
+    command.set_defaults(function=show)
+
+
+def listing(options: argparse.Namespace) -> int:
+    from ..analysis import code_tables
+
+    if not options.verify:
+        code_tables.families()
+        return 0
+    wrong = 0
+    for line, holds in code_tables.verified():
+        print(line, flush=True)
+        wrong += not holds
+    print(f"\n{wrong} wrong" if wrong else "\nAll as claimed.")
+    return 1 if wrong else 0
+
+
+def design(options: argparse.Namespace) -> int:
+    from .. import codes
+    from ..codes.registry import FAMILIES
+
+    _check(options)
+    given = dict(_option(text) for text in options.option)
+    family = FAMILIES.get(options.family)
+    watched = family is not None and "progress" in family.option_names
+    with _progress() if watched else _nothing() as report:
+        if report:
+            given["progress"] = report
+        size = options.rows, options.blocks, options.weight
+        try:
+            code = codes.design(options.family, *size, options.seed, **given)
+        except KeyboardInterrupt:  # the optimiser has saved its state
+            kept = f"; the same command goes on from {given['state']}" if "state" in given else ""
+            print(f"pdcode: interrupted{kept}", file=sys.stderr, flush=True)
+            return 1
+    code = replace(code, options={key: value for key, value in code.options.items() if key != "progress"})
+    if options.output:
+        code.save(options.output)
+    _print({"/": code}, options.figure)
+    if options.output:
+        print(f"code: {options.output}")
+    return 0
+
+
+def show(options: argparse.Namespace) -> int:
+    from ..codes import files
+
+    _check(options)
+    _print(files.load_all(options.file), options.figure)
+    return 0
+
+
+def _check(options: argparse.Namespace) -> None:
+    if options.figure:
+        from ..analysis import style
+
+        style.check(options.figure)
+
+
+def _print(found: dict[str, Any], figure: str | None) -> None:
+    from ..analysis import code_tables
+    from ..codes.quality import quality
+
+    measured = {name: quality(code) for name, code in found.items()}
+    for name, code in found.items():
+        code_tables.show(code, measured[name], f"{name}  " if len(found) > 1 else "")
+    if figure:
+        from ..analysis import code_plots
+
+        code_plots.figure([(code, measured[name]) for name, code in found.items()], figure)
+        print(f"figure: {figure}")
+
+
+def _option(text: str) -> tuple[str, Any]:
+    """Key and value of ``--option``; the value as TOML has it, else as it stands."""
+    key, sign, value = text.partition("=")
+    if not sign or not key.strip():
+        raise InputError(f"--option {text}: not KEY=VALUE")
+    try:
+        return key.strip(), tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        return key.strip(), value.strip()
+
+
+@contextmanager
+def _nothing() -> Iterator[None]:
+    yield None
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[int, int, float], None]]:
+    """A function (done, total, best coherence) that draws a bar on a terminal, else prints a few lines."""
+    if not sys.stderr.isatty():
+        shown = -1
+
+        def line(done: int, total: int, best: float) -> None:
+            nonlocal shown
+            tenth = 10 * done // max(total, 1)
+            if tenth > shown:
+                shown = tenth
+                print(f"{done} of {total}: coherence {best:.9f}", file=sys.stderr, flush=True)
+
+        yield line
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), TimeRemainingColumn()
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+        task = bars.add_task("", total=None)
+
+        def draw(done: int, total: int, best: float) -> None:
+            bars.update(task, completed=done, total=total, description=f"coherence {best:.9f}")
+
+        yield draw

@@ -1,0 +1,207 @@
+"""The command `pdcode simulate`: a configuration on the virtual clock, alone or spread over MPI ranks."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from contextlib import AbstractContextManager, ExitStack
+from pathlib import Path
+from types import FrameType
+
+import msgspec
+import numpy as np
+
+from ..analysis import prediction
+from ..config import load as configfile
+from ..config.tables import Config, Stop
+from ..mpi import launch
+from ..trace.reader import Trace
+from ..trace.writer import Writer
+from ..training.monitor import Print
+from ..training.session import close_trace, open_trace
+from ..training.setup import Parts, employer, prepare
+from ..util import signals
+from ..util.errors import InputError, within
+from ..util.output import say, say_on
+from ..virtual import costs, timing_only
+from ..virtual.executor import Idle
+from ..virtual.fleet import Roll, VirtualFleet
+from ..virtual.result import Result
+from ..virtual.simulation import Simulation, check_count, task_time_ns, without_numerics
+from .run import check_writable
+
+VIRTUAL = ".virtual.h5"
+
+
+def simulate(options: argparse.Namespace) -> int:
+    """Run; print the summary."""
+    config, text = load(options)
+    place = launch.place(os.environ)
+    if place is None or place[1] == 1:
+        return alone(config, text, options)
+    return spread(config, text, options, place[0])
+
+
+def load(options: argparse.Namespace) -> tuple[Config, str]:
+    """The configuration that the options ask for.
+
+    Raises
+    ------
+    InputError
+        Naming file, key and value.
+    """
+    overrides = []
+    if options.stragglers is not None:
+        # Each worker's own delays in their order, if all are recorded; else drawn from them.
+        kept = Trace(options.stragglers).attributes if is_trace(options.stragglers) else {}
+        draw = "replay" if kept.get("arrivals", "all") == "all" else "bootstrap"
+        path = json.dumps(options.stragglers, ensure_ascii=False)
+        overrides.append(f'stragglers={{kind = "trace", path = {path}, draw = "{draw}"}}')
+    overrides += options.set
+    if options.workers is not None:
+        overrides.append(f"workers.count={options.workers}")
+    if options.output is not None:
+        overrides.append(f"trace.path={json.dumps(options.output, ensure_ascii=False)}")
+    config, text = configfile.load(options.config, overrides)
+    if options.output is None:
+        path = str(Path(config.trace.path).with_suffix("")) + VIRTUAL
+        config = msgspec.structs.replace(config, trace=msgspec.structs.replace(config.trace, path=path))
+    read = [name for name in (options.stragglers, options.cost) if name is not None]
+    for name in read:
+        if Path(name).resolve() == Path(config.trace.path).resolve():
+            raise InputError(f"{name}: it is read, so the trace cannot be written there; use -o")
+    if options.cost is not None:
+        config = costs.load(options.cost, config)
+    elif options.stragglers is not None and is_trace(options.stragglers):
+        config = costs.load(options.stragglers, config, base="low")
+    return config, text
+
+
+def is_trace(path: str) -> bool:
+    """Whether a file is a pdcode trace."""
+    try:
+        Trace(path)
+    except InputError:
+        return False
+    return True
+
+
+def alone(config: Config, text: str, options: argparse.Namespace) -> int:
+    """In this process."""
+    with within(options.config):
+        if options.timing_only:
+            config = timed(config)
+            timing_only.check_captured(config)
+        quick = options.timing_only and timing_only.can(config)
+        (timing_only.check if quick else check_count)(config)
+    parts = prepare(config, options.config)
+    check_writable(config.trace.path, options.config, config.stragglers.path)
+    if quick:
+        return report(*times(config, text, parts), options)
+    simulation = Simulation(config, parts, Idle(parts.layout) if options.timing_only else None)
+    with np.errstate(all="ignore"):  # the observer looks at the loss
+        trace, result = perform(simulation, text, options, say_on)
+    return report(trace, result, options)
+
+
+def timed(config: Config) -> Config:
+    """The configuration without the ends that only the numerics tell.
+
+    Raises
+    ------
+    InputError
+        If there is no other, or if payloads are to have faults.
+    """
+    for key in ("raise_worker", "nan_worker"):
+        if (worker := getattr(config.faults, key)) is not None:
+            raise InputError(f"faults.{key}: worker {worker} has no payloads without numerics")
+    stop = msgspec.structs.replace(config.stop, loss=None, accuracy=None)
+    if stop == Stop():
+        raise InputError("stop.updates: without numerics, updates or seconds must end the run")
+    return msgspec.structs.replace(config, stop=stop)
+
+
+def times(config: Config, text: str, parts: Parts) -> tuple[Writer, Result]:
+    """Without numerics, and where nothing depends on them: the loop in C."""
+    attributes = {"clock": "virtual", "numerics": False, "task_ns": task_time_ns(config, parts)}
+    trace = open_trace(config, text, parts, Roll(config.workers.count), **attributes)
+    with ExitStack() as stack:
+        result = without_numerics(config, parts, trace, lambda run: stack.enter_context(caught(run)), say_on)
+        names = ("arrivals", "used", "wasted", "bytes_up", "bytes_down")
+        trace.close(counters=clocked(result) | {name: getattr(result, name) for name in names})
+    say_on(f"stopped: {result.reason}, after {result.updates:,} updates without numerics")
+    say_on(f"trace: {trace.path}")
+    return trace, result
+
+
+def clocked(result: Result) -> dict[str, float]:
+    """What the virtual clock counts, for the trace."""
+    return {
+        "version": result.updates,
+        "t_stop_ns": round(1e9 * result.seconds),
+        **{name: getattr(result, name) for name in ("processor_ns", "ingress_ns", "egress_ns", "length_ns")},
+    }
+
+
+def spread(config: Config, text: str, options: argparse.Namespace, rank: int) -> int:
+    """Over the ranks that a launcher started."""
+    if options.timing_only:
+        launch.alone("--timing-only")
+    from ..mpi import spread
+    from ..mpi.process import job
+
+    def make() -> Parts:
+        with within(options.config):
+            check_count(config)
+        parts = prepare(config, options.config)
+        if rank == 0:
+            check_writable(config.trace.path, options.config, config.stragglers.path)
+        return parts
+
+    with job(named=False):
+        parts = spread.together(make)
+        employ = employer(config, parts)
+        if rank:
+            spread.serve(parts.layout, config.workers.count, employ)
+            return 0
+        simulation = Simulation(config, parts, spread.SpreadCrew(parts.layout, config.workers.count, employ))
+        trace, result = perform(simulation, text, options, say)
+    return report(trace, result, options)
+
+
+def perform(
+    simulation: Simulation, text: str, options: argparse.Namespace, say: Print
+) -> tuple[Writer, Result]:
+    """Descend, and trace."""
+    config = simulation.config
+    attributes = {"clock": "virtual", "numerics": not options.timing_only, "task_ns": simulation.task_ns}
+    trace = open_trace(config, text, simulation.parts, simulation.fleet, **attributes)
+    with caught(simulation.fleet):
+        descent, result = simulation.run(trace, say)
+        close_trace(trace, descent, clocked(result))
+    return trace, result
+
+
+def report(trace: Writer, result: Result, options: argparse.Namespace) -> int:
+    """Say how it went, beside the genie, whose time goes into the trace; return the exit code.
+
+    Nothing of the run is at stake any more, so an interrupt ends this at once.
+    """
+    for line in prediction.summary(result.config, result):
+        say_on(line)
+    if options.stragglers is not None and is_trace(options.stragglers) and not options.timing_only:
+        say_on(prediction.compared(Trace(trace.path), Trace(options.stragglers), result.config))
+    trace.count({"genie_s": result.genie_s})
+    return 1 if result.failed else 0
+
+
+def caught(run: VirtualFleet | timing_only.TimingOnly) -> AbstractContextManager[None]:
+    """Ctrl-C and SIGTERM end the run in an orderly way; the second time at once."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        if run.interrupted:
+            raise SystemExit(128 + number)
+        run.interrupted = True
+
+    return signals.handled(dict.fromkeys(signals.ENDS, interrupt))

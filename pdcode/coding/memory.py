@@ -1,0 +1,174 @@
+"""What a worker does with the part of its gradient that its codewords leave out.
+
+``none`` forgets it, and where the codewords are given never forms it. ``worker`` keeps it and adds it to the
+next gradient: error feedback (Seide et al., "1-bit stochastic gradient descent", Interspeech 2014; Stich,
+Cordonnier and Jaggi, "Sparsified SGD with memory", NeurIPS 2018; Karimireddy et al., "Error feedback fixes
+SignSGD", ICML 2019), with the projection onto the task's codewords, and the rounding of the payload, as the
+compressor. ``difference`` sends codewords of the gradient minus what rank 0 has of it, h, which both sides
+add to h: EF21 (Richtárik, Sokolov and Fatkhullin, NeurIPS 2021). As h is the last gradient less what was left
+of it, that is error feedback on the changes of the gradient, with rank 0 summing them up. ``coordinator``
+leaves it to rank 0: workers are as without memory, and the tracking decoder keeps an estimate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+import numpy as np
+
+from ..kernels import decode, encode, finite, specialise
+from ..problems import Plan
+from ..transport.layout import Codewords, Pair
+from ..transport.messages import Reply
+
+
+class Choose(Protocol):
+    """Picks codewords of a layer from what is to be sent of it, as `codes.matched.Matched` does."""
+
+    def choose(self, residual: np.ndarray) -> Pair: ...
+
+
+class Respond(Protocol):
+    """Turns θ, batch and codewords into a payload in the reply's buffer."""
+
+    def __call__(self, theta: np.ndarray, indices: np.ndarray, codewords: Codewords) -> float:
+        """Leave the payload in the reply; return the mini-batch loss."""
+
+    def settle(self, keys: tuple[int, int, int]) -> None:
+        """Round the payload into the message, and keep what is lost by it; seed, worker and task."""
+
+    def restore(self) -> None:
+        """Take the last payload back: rank 0 has not used it."""
+
+
+class Forgetful:
+    """Coded derivatives by given codewords; nothing is kept."""
+
+    def __init__(self, plan: Plan, reply: Reply) -> None:
+        self._plan, self._reply = plan, reply
+
+    def __call__(self, theta: np.ndarray, indices: np.ndarray, codewords: Codewords) -> float:
+        return self._plan.coded_derivative(theta, indices, codewords)
+
+    def settle(self, keys: tuple[int, int, int]) -> None:
+        self._reply.write(*keys)
+
+    def restore(self) -> None:
+        pass
+
+
+class Remembering:
+    """From the full gradient: payload y = Q e of what is to be sent, e, of which e - Qᵀy stays.
+
+    Codewords are taken in turn, so that each of them is a projection of what is left, and e never grows by
+    encoding whether or not they are orthogonal. A layer that is sent whole is a block with the codeword [1].
+    A gradient that is not finite is not let into the memory: a payload of NaN tells rank 0 of it.
+
+    Parameters
+    ----------
+    plan : Plan
+        Of the worker's problem, with the reply's payload.
+    reply : Reply
+        Where payloads, and chosen codewords, are written.
+    kind : {"none", "worker", "difference", "coordinator"}
+        Whether e starts from nothing, from what stayed, or from that and minus the last gradient.
+    choosers : list of Choose or None
+        One a layer; None where codewords are given.
+    """
+
+    def __init__(self, plan: Plan, reply: Reply, kind: str, choosers: list[Choose | None]) -> None:
+        self.plan, self.reply, self.kind, self.choosers = plan, reply, kind, choosers
+        dtype, size = plan.network.dtype, plan.network.size
+        self.residual = np.zeros(size, dtype)
+        self._last = np.zeros(size if kind == "difference" else 0, dtype)
+        self._sent = np.empty_like(reply.payload)
+        self._deflate = specialise(encode.deflate, dtype)
+        self._feedback = specialise(encode.feedback_encode, dtype)
+        self._scatter = specialise(decode.adjoint_decode, dtype)
+        self._layers, self._lost = [], []
+        for layer, start, view in zip(plan.network.layers, plan.offsets, reply.payloads, strict=True):
+            part = slice(layer.offset, layer.offset + layer.length)
+            self._layers.append((layer.elements, self.residual[part], plan.full_gradient[part], view))
+            self._lost.append(self._sent[start : start + view.size].reshape(view.shape))
+        whole = reply.layout.whole
+        self._words: list[Pair] = [whole] * len(self._layers)
+        self._committed = False
+
+    def __call__(self, theta: np.ndarray, indices: np.ndarray, codewords: Codewords) -> float:
+        loss, gradient = self.plan.gradient(theta, indices), self.plan.full_gradient
+        self._committed = finite.all_finite(gradient)
+        if not self._committed:
+            for view in self.reply.payloads:
+                view.fill(np.nan)
+            return loss
+        added = self.kind == "worker" and not self.reply.layout.chosen  # in the encoder's own pass
+        if self.kind == "difference":
+            self.residual -= self._last
+            self._last[:] = gradient
+        elif self.kind != "worker":
+            self.residual.fill(0)
+        if not added:
+            self.residual += gradient
+        # Copies: the next task, which says what became of this payload, is read into the same arrays.
+        self._words = [(places.copy(), values.copy()) for places, values in codewords]
+        if self.reply.layout.chosen:
+            for number, (choose, (_, residual, _, _)) in enumerate(
+                zip(self.choosers, self._layers, strict=True)
+            ):
+                if choose is not None:
+                    self._words[number] = choose.choose(residual)
+            self.reply.choose(self._words)
+            self._words = self.reply.codewords
+        for (elements, residual, part, view), words in zip(self._layers, self._words, strict=True):
+            if added:
+                self._feedback(residual, part, *words, elements, view)
+            else:
+                self._deflate(residual, *words, elements, view)
+        return loss
+
+    def settle(self, keys: tuple[int, int, int]) -> None:
+        exact = self.reply.layout.exact
+        if not exact:
+            np.copyto(self._sent, self.reply.payload)
+        sound = self.reply.write(*keys)
+        if not self._committed:
+            return
+        if sound and not exact:
+            np.subtract(self._sent, self.reply.payload, out=self._sent)
+            self._add(self._lost)
+        elif not sound:  # beyond the range of the format: rank 0 will refuse the payload
+            if exact:
+                self.residual.fill(0)
+            else:
+                self._add(self._lost)
+            self._committed = False
+
+    def restore(self) -> None:
+        if self._committed:
+            self._add(self.reply.payloads)
+        self._committed = False
+
+    def _add(self, payloads: list[np.ndarray]) -> None:
+        """Put payloads back into the memory."""
+        for (_, residual, _, _), words, payload in zip(self._layers, self._words, payloads, strict=True):
+            self._scatter(residual, *words, payload, 1.0)
+
+
+def create(
+    kind: str, plan: Plan, reply: Reply, choosers: Callable[[], list[Choose | None]] | None = None
+) -> Respond:
+    """Make what turns a task into a payload for a ``[memory] kind``.
+
+    Parameters
+    ----------
+    kind : {"none", "worker", "difference", "coordinator"}
+    plan : Plan
+        With the reply's payload.
+    reply : Reply
+    choosers : callable, optional
+        Makes what chooses the codewords of each layer, where workers do.
+    """
+    if kind in ("none", "coordinator") and choosers is None:
+        return Forgetful(plan, reply)
+    return Remembering(plan, reply, kind, [None] * len(plan.views) if choosers is None else choosers())

@@ -1,0 +1,214 @@
+"""Optimizers: from what the decoders hold to a step of θ, in one pass over each layer."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from math import sqrt
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import msgspec
+import numpy as np
+
+from ..config import tables as config
+from ..decoders import Decoder
+from ..kernels import optimize, specialise
+from ..util.errors import InputError
+
+if TYPE_CHECKING:
+    from ..problems.partition import Blocks
+
+
+class Optimizer(ABC):
+    """Steps θ in place by the gradients that one decoder a layer holds.
+
+    Parameters
+    ----------
+    table : config.Optimizer
+        The table ``[optimizer]``.
+    size : int
+        Parameters in θ.
+    dtype : dtype
+        float32 or float64, of θ and of the decoders.
+
+    Attributes
+    ----------
+    state : dict of str to ndarray
+        What a checkpoint has to keep; the optimizer's own arrays.
+    """
+
+    moments: ClassVar[tuple[str, ...]] = ()  # names of the arrays of θ's size that it keeps
+
+    def __init__(self, table: config.Optimizer, size: int, dtype: Any) -> None:
+        self.table, self.size, self.dtype = table, int(size), np.dtype(dtype)
+        self.rate = table.rate
+        self.state = {name: np.zeros(self.size, self.dtype) for name in self.moments}
+        # what the last step was made with, and the views that were planned for it
+        self._theta: np.ndarray | None = None
+        self._decoders: Sequence[Decoder] | None = None
+        self._plan: list[tuple[Any, ...]] = []
+
+    def damping(self, staleness: float) -> float:
+        """Factor of a step by gradients this many versions old: 1, or 1/(1 + staleness) if so configured."""
+        return 1.0 if self.table.staleness == "constant" else 1.0 / (1.0 + staleness)
+
+    def step(
+        self, theta: np.ndarray, layers: Sequence[Blocks], decoders: Sequence[Decoder], damping: float = 1.0
+    ) -> float:
+        """Move θ by the decoded gradient.
+
+        Decoders whose next update begins with an empty accumulator are emptied in the same pass: ask for
+        their `gradient` before the step, not after.
+
+        Parameters
+        ----------
+        theta : ndarray, shape (size,)
+            Changed in place.
+        layers : sequence of Blocks
+            Where each layer lies in θ.
+        decoders : sequence of Decoder
+            One a layer. Views are planned once; repeated steps should pass the same objects.
+        damping : float
+            Factor of the rate.
+
+        Returns
+        -------
+        float
+            Euclidean norm of the step.
+        """
+        if theta is not self._theta or decoders is not self._decoders:
+            self._bind(theta, layers, decoders)
+        return sqrt(self._advance(self.rate * damping))
+
+    def restore(self, state: Mapping[str, np.ndarray]) -> None:
+        """Copy a checkpoint's state back.
+
+        Raises
+        ------
+        InputError
+            If it is the state of another optimizer.
+        """
+        for name, array in self.state.items():
+            if name not in state or np.shape(state[name]) != array.shape:
+                raise InputError(f"optimizer: the checkpoint has no {name} of shape {array.shape}")
+            array[...] = state[name]
+
+    def _bind(self, theta: np.ndarray, layers: Sequence[Blocks], decoders: Sequence[Decoder]) -> None:
+        if theta.shape != (self.size,) or theta.dtype != self.dtype:
+            raise InputError(f"theta: {theta.dtype} {theta.shape} is not {self.dtype} ({self.size},)")
+        plan = []
+        for layer, decoder in zip(layers, decoders, strict=True):
+            if (decoder.blocks, decoder.elements) != (layer.count, layer.elements):
+                raise InputError(
+                    f"decoder of layer {layer.layer}: {decoder.blocks} blocks of {decoder.elements}, "
+                    f"not {layer.count} of {layer.elements}"
+                )
+            if decoder.length > layer.length:
+                decoder.trim(layer.length)
+            part = slice(layer.offset, layer.offset + layer.length)
+            moments = [self.state[name][part] for name in self.moments]
+            plan.append((decoder, theta[part], decoder.accumulator[: layer.length], *moments))
+        self._theta, self._decoders, self._plan = theta, decoders, plan
+
+    @abstractmethod
+    def _advance(self, rate: float) -> float:
+        """Step all layers; return the squared norm of the step."""
+
+
+class Descent(Optimizer):
+    """θ ← θ - η ĝ, on the touched blocks only where the decoder knows them."""
+
+    def __init__(self, table: config.Optimizer, size: int, dtype: Any) -> None:
+        super().__init__(table, size, dtype)
+        self._whole = specialise(optimize.sgd_step, self.dtype)
+        self._blocks = specialise(optimize.sgd_blocks, self.dtype)
+        self._still = np.empty(0, self.dtype)  # no velocity
+
+    def _advance(self, rate: float) -> float:
+        total = 0.0
+        for decoder, theta, gradient in self._plan:
+            touched = decoder.touched
+            if touched is None:
+                decoder.solve()
+                total += self._whole(theta, self._still, gradient, decoder.scale, rate, 0.0, decoder.clears)
+                continue
+            factor = rate * decoder.scale
+            if len(touched) == 1 or sum(indices.size for indices in touched) < decoder.blocks:
+                for indices in touched:  # a block that comes again is zero by then
+                    total += self._blocks(theta, gradient, indices.ravel(), decoder.elements, factor)
+            else:  # once over everything is cheaper
+                total += self._whole(theta, self._still, gradient, 1.0, factor, 0.0, True)
+            touched.clear()
+        return total
+
+
+class Momentum(Optimizer):
+    """Heavy ball: v ← βv + ĝ, θ ← θ - ηv (Polyak 1964)."""
+
+    moments = ("velocity",)
+
+    def __init__(self, table: config.Optimizer, size: int, dtype: Any) -> None:
+        super().__init__(table, size, dtype)
+        self._step = specialise(optimize.sgd_step, self.dtype)
+
+    def _advance(self, rate: float) -> float:
+        momentum, total = self.table.momentum, 0.0
+        for decoder, theta, gradient, velocity in self._plan:
+            decoder.solve()
+            total += self._step(theta, velocity, gradient, decoder.scale, rate, momentum, decoder.clears)
+            if decoder.clears:
+                decoder.touched.clear()
+        return total
+
+
+class Adam(Optimizer):
+    """Adam (Kingma and Ba, ICLR 2015), with bias correction."""
+
+    moments = ("first", "second")
+
+    def __init__(self, table: config.Optimizer, size: int, dtype: Any) -> None:
+        super().__init__(table, size, dtype)
+        self.state["steps"] = np.zeros(1, np.int64)
+        self._step = specialise(optimize.adam_step, self.dtype)
+
+    def _advance(self, rate: float) -> float:
+        self.state["steps"] += 1
+        table, total = self.table, 0.0
+        betas = table.beta1, table.beta2, table.epsilon, int(self.state["steps"][0])
+        for decoder, theta, gradient, *moments in self._plan:
+            decoder.solve()
+            total += self._step(theta, *moments, gradient, decoder.scale, rate, *betas, decoder.clears)
+            if decoder.clears:
+                decoder.touched.clear()
+        return total
+
+
+def create(table: config.Optimizer | Mapping[str, Any], size: int, dtype: Any) -> Optimizer:
+    """Make an optimizer.
+
+    Parameters
+    ----------
+    table : config.Optimizer or mapping
+        The table ``[optimizer]``.
+    size : int
+        Parameters in θ.
+    dtype : dtype
+        float32 or float64, of θ.
+
+    Returns
+    -------
+    Optimizer
+
+    Raises
+    ------
+    InputError
+        If the table has an unknown key or an impossible value.
+    """
+    if not isinstance(table, config.Optimizer):
+        try:
+            table = msgspec.convert(dict(table), config.Optimizer)
+        except msgspec.ValidationError as error:
+            raise InputError(f"optimizer: {error}") from None
+    if table.kind == "adam":
+        return Adam(table, size, dtype)
+    return Momentum(table, size, dtype) if table.momentum else Descent(table, size, dtype)

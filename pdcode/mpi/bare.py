@@ -1,0 +1,56 @@
+"""The least that mpi4py can do with the same messages: the limit that `pdcode bench messages` prints beside
+rank 0's whole path."""
+
+from __future__ import annotations
+
+import time
+
+from mpi4py import MPI
+
+from ..transport.layout import buffer
+
+TASK, REPLY = 21, 22  # tags
+
+
+def exchange(rounds: int, task_bytes: int, reply_bytes: int) -> float:
+    """Send a task and wait for its reply with a bare Waitsome loop, again and again; collective over ranks 0
+    and 1.
+
+    Parameters
+    ----------
+    rounds : int
+        Number of round trips.
+    task_bytes, reply_bytes : int
+        Sizes of the messages.
+
+    Returns
+    -------
+    float
+        Round trips a second.
+    """
+    comm, task, reply = (
+        MPI.COMM_WORLD,
+        buffer(task_bytes)[0, :task_bytes],
+        buffer(reply_bytes)[0, :reply_bytes],
+    )
+    if comm.rank == 0:
+        receive, send = comm.Recv_init(reply, source=1, tag=REPLY), comm.Send_init(task, dest=1, tag=TASK)
+        waiting = [receive]
+        start_s = time.perf_counter()
+        for _ in range(rounds):
+            receive.Start()
+            send.Start()
+            MPI.Prequest.Waitsome(waiting)
+            send.Wait()
+    else:
+        receive, send = comm.Recv_init(task, source=0, tag=TASK), comm.Send_init(reply, dest=0, tag=REPLY)
+        start_s = time.perf_counter()
+        for _ in range(rounds):
+            receive.Start()
+            receive.Wait()
+            send.Start()
+            send.Wait()
+    elapsed_s = time.perf_counter() - start_s
+    receive.Free()
+    send.Free()
+    return rounds / elapsed_s

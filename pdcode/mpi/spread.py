@@ -1,0 +1,206 @@
+"""The crew of workers that are spread over all MPI ranks: worker i belongs to rank i modulo their number.
+
+Rank 0, where the fleet is, does the tasks of its own workers when they are given, as `LocalCrew` does, and
+sends those of the others, so all ranks compute. A rank does its tasks in the order in which they were sent,
+and MPI keeps messages in order, so rank 0 knows whose reply is the next of a rank: its receive is posted, in
+that worker's own buffer, before the task leaves. Replies thus always have somewhere to go, however long they
+are, and rank 0 may wait at any time. What is under way to a rank is bounded by the outboxes that rank 0 has
+for it; when all are taken, it waits for the reply to the oldest task. The rank has as many inboxes, whose
+receives are posted, so tasks travel while it computes.
+
+When a reply is done has no bearing on the run: the schedule says when it arrives.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from itertools import cycle
+from typing import TypeVar
+
+import numpy as np
+from mpi4py import MPI
+
+from ..transport.layout import HEADER, STOP, Layout, buffer
+from ..transport.messages import Reply, Task
+from ..virtual.executor import Crew, Employ
+from .process import REPLY, TASK, Patience
+
+MOST, MOST_BYTES = 64, 1 << 26  # tasks that are under way to a rank, and their length in all
+
+Made = TypeVar("Made")
+
+
+def places(layout: Layout) -> int:
+    """Tasks that may be under way to a rank."""
+    return min(MOST, max(2, MOST_BYTES // layout.task_bytes))
+
+
+class Share:
+    """The workers of this rank.
+
+    Parameters
+    ----------
+    layout : Layout
+    workers : int
+        Of all ranks.
+    employ : callable
+        Makes each worker.
+    """
+
+    def __init__(self, layout: Layout, workers: int, employ: Employ) -> None:
+        comm = MPI.COMM_WORLD
+        self._size = comm.size
+        mine = range(comm.rank, workers, comm.size)
+        self.messages = buffer(layout.reply_bytes, len(mine))[:, : layout.reply_bytes]
+        self.replies = [Reply(layout, message) for message in self.messages]
+        self.staff = [employ(worker, reply) for worker, reply in zip(mine, self.replies, strict=True)]
+
+    def perform(self, worker: int, order: Task) -> float:
+        """Do a task that has been read: leave the reply's body in its buffer, return the loss."""
+        try:
+            return self.staff[worker // self._size].perform(order)
+        except BaseException as error:
+            error.add_note(f"virtual worker {worker}, task {order.task}")
+            raise
+
+
+class SpreadCrew(Crew):
+    """Rank 0's side; the other ranks `serve` meanwhile. Collective.
+
+    Parameters
+    ----------
+    layout : Layout
+    workers : int
+        Of all ranks.
+    employ : callable
+        Makes each of rank 0's own workers.
+    """
+
+    def __init__(self, layout: Layout, workers: int, employ: Employ) -> None:
+        self._comm = MPI.COMM_WORLD
+        self._size = size = self._comm.size
+        self._patience = Patience(50e-6)
+        self._layout = layout
+        self._share = Share(layout, workers, employ)
+        self._losses = [0.0] * workers
+        self._replies = buffer(layout.reply_bytes, workers - len(self._share.staff))[:, : layout.reply_bytes]
+        self._slots = places(layout)
+        self._outboxes = [buffer(layout.task_bytes, self._slots if rank else 0) for rank in range(size)]
+        self._sent = [0] * size  # tasks, by rank
+        # By rank, in the order in which they were sent: worker, and the requests of its task and its reply.
+        self._under_way = [deque[tuple[int, MPI.Request, MPI.Request]]() for _ in range(size)]
+        self._away = [False] * workers  # whether a task is under way
+
+    def _reply(self, worker: int) -> np.ndarray:
+        """Where the reply of another rank's worker is received."""
+        return self._replies[worker - 1 - worker // self._size]  # rank 0's, one in size, have none
+
+    def perform(self, worker: int, order: Task) -> None:
+        rank = worker % self._size
+        if not rank:
+            self._comm.Iprobe(MPI.ANY_SOURCE, REPLY)  # finds nothing, but moves on what is under way
+            order.read()
+            self._losses[worker] = self._share.perform(worker, order)
+            return
+        under_way = self._under_way[rank]
+        if len(under_way) == self._slots:
+            self._take(rank)
+        receive = self._comm.Irecv(self._reply(worker), rank, REPLY)
+        size = self._layout.body_at + HEADER.unpack_from(order.header)[2]
+        message = self._outboxes[rank][self._sent[rank] % self._slots, :size]
+        message[:] = order.message[:size]
+        under_way.append((worker, self._comm.Isend(message, rank, TASK), receive))
+        self._sent[rank] += 1
+        self._away[worker] = True
+
+    def _take(self, rank: int) -> None:
+        """Wait for the next reply of a rank."""
+        worker, send, receive = self._under_way[rank].popleft()
+        self._patience.wait(receive.Test)
+        send.Wait()  # done, for the worker has replied to it; this frees the request
+        self._losses[worker] = HEADER.unpack_from(self._reply(worker).data)[-1]
+        self._away[worker] = False
+
+    def finish(self, worker: int) -> tuple[float, np.ndarray]:
+        rank = worker % self._size
+        if not rank:
+            return self._losses[worker], self._share.replies[worker // self._size].body
+        while self._away[worker]:
+            self._take(rank)
+        return self._losses[worker], self._reply(worker)[HEADER.size :]
+
+    def close(self) -> None:
+        last = np.frombuffer(HEADER.pack(0, STOP, 0, 0, 0, 0, 0, 0, 0, 0, 0.0), np.uint8)
+        for rank in range(1, self._size):
+            while self._under_way[rank]:
+                self._take(rank)
+            self._comm.Send(last, rank, TASK)
+
+
+def serve(layout: Layout, workers: int, employ: Employ) -> None:
+    """Do the tasks of this rank's workers until rank 0 has no more. Collective with `SpreadCrew`.
+
+    Parameters
+    ----------
+    layout : Layout
+    workers : int
+        Of all ranks.
+    employ : callable
+        Makes each of this rank's workers.
+    """
+    comm = MPI.COMM_WORLD
+    patience = Patience(1e-3)
+    share = Share(layout, workers, employ)
+    sends = [MPI.REQUEST_NULL] * len(share.staff)
+    orders = [Task(layout, message) for message in buffer(layout.task_bytes, places(layout))]
+    receives = deque(comm.Irecv(order.message, 0, TASK) for order in orders)
+    for order in cycle(orders):
+        patience.wait(receives.popleft().Test)
+        order.read()
+        if order.flags & STOP:
+            break
+        worker = HEADER.unpack_from(order.header)[0]
+        mine = worker // comm.size
+        sends[mine].Wait()  # rank 0 has the last reply; this frees the request
+        loss = share.perform(worker, order)
+        HEADER.pack_into(
+            share.replies[mine].header, 0, worker, 0, layout.payload_bytes, order.task, order.version,
+            order.row, 0, 0, 0, 0, loss,
+        )  # fmt: skip
+        receives.append(comm.Irecv(order.message, 0, TASK))
+        sends[mine] = comm.Isend(share.messages[mine], 0, REPLY)
+    for receive in receives:
+        receive.Cancel()
+    MPI.Request.Waitall([*receives, *sends])
+
+
+def together(make: Callable[[], Made]) -> Made:
+    """Make what every rank needs of the input. Collective.
+
+    If ranks cannot, the first of them says why and ends the job: most faults are found by all, and only one
+    is to speak; but a file may be missing on one machine only.
+
+    Parameters
+    ----------
+    make : callable
+        May raise what `process.abort` reports.
+    """
+    try:
+        made = make()
+    except BaseException as error:
+        if _first_to_fail(True) == MPI.COMM_WORLD.rank:
+            raise
+        MPI.COMM_WORLD.Barrier()  # until that rank has ended the job
+        raise error  # not reached
+    if _first_to_fail(False) < MPI.COMM_WORLD.size:
+        MPI.COMM_WORLD.Barrier()
+    return made
+
+
+def _first_to_fail(failed: bool) -> int:
+    """The first rank that has failed; the number of ranks if none has."""
+    comm = MPI.COMM_WORLD
+    first = np.array([comm.rank if failed else comm.size])
+    comm.Allreduce(MPI.IN_PLACE, first, MPI.MIN)
+    return int(first[0])

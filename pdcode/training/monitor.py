@@ -1,0 +1,155 @@
+"""What rank 0 does beside the descent: measure loss and accuracy, print a line a second, flush the trace, and
+say when to stop."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable
+from typing import Protocol
+
+import numpy as np
+
+from ..config.tables import Config
+from ..problems import Problem
+from ..trace.writer import Sink
+from .coordinator import Coordinator
+
+LINE_NS = 1_000_000_000
+SHARE = 20  # measuring takes 1/20 of rank 0's time at the most: arrivals wait while it lasts
+
+
+class Print(Protocol):
+    def __call__(self, line: str) -> None: ...
+
+
+class Observer:
+    """Called by the coordinator's loop after each arrival; nearly always it has nothing to do.
+
+    Parameters
+    ----------
+    problem : Problem
+        On whose data loss and accuracy are measured.
+    config : Config
+        Its ``[stop]`` and ``[trace]`` tables.
+    trace : Sink
+        Takes the measurements.
+    say : callable
+        Prints a line.
+    wall_ns : callable, optional
+        The time by which lines are printed and the trace is flushed; by default that of the fleet.
+    numerics : bool
+        Whether there is a loss to be measured.
+    """
+
+    def __init__(
+        self,
+        problem: Problem,
+        config: Config,
+        trace: Sink,
+        say: Print,
+        wall_ns: Callable[[], int] | None = None,
+        numerics: bool = True,
+    ) -> None:
+        self.problem, self.trace, self.say = problem, trace, say
+        self.stop = config.stop
+        self._wall_ns, self._numerics = wall_ns, numerics
+        self._plan = problem.plan(0)
+        self._every_ns = round(1e9 * config.trace.progress_s)
+        self._until_ns = math.inf if self.stop.seconds is None else max(1, round(1e9 * self.stop.seconds))
+        self._updates = math.inf if self.stop.updates is None else self.stop.updates
+        self._measure_ns = self._line_ns = 0
+        self._due_ns = self._wall_due_ns = 0.0
+        self._last_line = 0, 0  # time, arrivals
+        self._last_version = -1
+        self.loss = self.accuracy = self.grad_norm = math.nan
+        self.spent_ns = 0  # time that measuring took
+        self.score = "R²" if problem.classes is None else "accuracy"
+        self.reached = False  # whether the loss or accuracy asked for is
+        self.failed = False  # whether the run cannot be called a success
+
+    def __call__(self, now_ns: int, coordinator: Coordinator) -> str:
+        """Reason to stop, or an empty string."""
+        reason = f"{coordinator.version} updates" if coordinator.version >= self._updates else ""
+        if coordinator.stuck and not self.failed:
+            self.fail(now_ns, coordinator.stopping)
+            self.measure(now_ns, coordinator.version, coordinator.theta)
+        wall_ns = now_ns if self._wall_ns is None else self._wall_ns()
+        quiet = now_ns < self._due_ns and wall_ns < self._wall_due_ns
+        if quiet and (not reason or coordinator.stopping):
+            return reason
+        if now_ns >= self._until_ns:
+            reason = reason or f"{self.stop.seconds:g} s"
+        if coordinator.fleet.interrupted:
+            reason = reason or "interrupted"
+            self.fail(now_ns, reason)
+        if reason and not coordinator.stopping:
+            # The last θ is measured when the descent stops, not when all that is out has come in.
+            self.trace.flush(wall_ns)
+            return self.measure(now_ns, coordinator.version, coordinator.theta) or reason
+        if now_ns >= self._measure_ns:
+            begun_ns = coordinator.fleet.now_ns()
+            reason = self.measure(now_ns, coordinator.version, coordinator.theta) or reason
+            cost_ns = coordinator.fleet.now_ns() - begun_ns
+            self.spent_ns += cost_ns
+            self._measure_ns = now_ns + max(self._every_ns, SHARE * cost_ns)
+        if wall_ns >= self._line_ns:
+            self.say(self.line(now_ns, coordinator, wall_ns))
+            self._line_ns = wall_ns + LINE_NS
+        if self.trace.due(wall_ns):
+            self.trace.flush(wall_ns)
+        self._due_ns = self._measure_ns
+        self._wall_due_ns = min(self._line_ns, wall_ns + LINE_NS // 20)
+        if not coordinator.stopping:
+            self._due_ns = min(self._due_ns, self._until_ns)
+        return reason
+
+    def measure(self, now_ns: int, version: int, theta: np.ndarray) -> str:
+        """Measure θ, once a version; return a reason to stop, or an empty string."""
+        if version == self._last_version or not self._numerics:
+            return ""
+        self._last_version = version
+        self.loss = self._plan.gradient(theta, None)
+        self.grad_norm = float(np.linalg.norm(self._plan.full_gradient))
+        self.accuracy = self.problem.accuracy(theta)
+        self.trace.progress(version, now_ns, self.loss, self.accuracy, self.grad_norm)
+        if not math.isfinite(self.loss):
+            self.fail(now_ns, f"diverged: loss is {self.loss} at update {version}")
+            return f"diverged: loss is {self.loss} at update {version}"
+        if self.stop.loss is not None and self.loss <= self.stop.loss:
+            self.reached = True
+            return f"loss {self.loss:.4g} ≤ {self.stop.loss:g}"
+        if self.stop.accuracy is not None and self.accuracy >= self.stop.accuracy:
+            self.reached = True
+            return f"accuracy {self.accuracy:.4f} ≥ {self.stop.accuracy:g}"
+        return ""
+
+    def fail(self, now_ns: int, message: str) -> None:
+        """Note, once, why this run is no success."""
+        if not self.failed:
+            self.trace.fault(now_ns, -1, -1, "stop", message)
+        self.failed = True
+
+    def line(self, now_ns: int, coordinator: Coordinator, wall_ns: int | None = None) -> str:
+        """One line of progress; the rate is that of the wall clock, if it is given."""
+        wall_ns = now_ns if wall_ns is None else wall_ns
+        then_ns, before = self._last_line
+        rate = 1e9 * (coordinator.arrivals - before) / (wall_ns - then_ns) if wall_ns > then_ns else 0.0
+        self._last_line = wall_ns, coordinator.arrivals
+        measured = f"loss {self.loss:<9.4g} {self.score} {self.accuracy:<7.4f} " if self._numerics else ""
+        text = f"{now_ns * 1e-9:7.1f} s  update {coordinator.version:<7d} {measured}{rate:7.0f} arrivals/s"
+        slowest = slowest_worker(coordinator, now_ns)
+        return text + (f"  slowest: worker {slowest[0]} ({slowest[1]:.1f}×)" if slowest else "")
+
+
+def slowest_worker(coordinator: Coordinator, now_ns: int) -> tuple[int, float] | None:
+    """The worker with the longest mean task, and how many times the median of the others that is."""
+    times = []
+    for worker, busy_ns in enumerate(coordinator.busy_ns):
+        done = coordinator.replies[worker]
+        times.append(busy_ns / done if done else now_ns - coordinator.t_dispatch_ns[worker])
+    if len(times) < 2:
+        return None
+    worker = max(range(len(times)), key=times.__getitem__)
+    others = statistics.median(times[:worker] + times[worker + 1 :])
+    return (worker, times[worker] / others) if others > 0 else None

@@ -1,0 +1,61 @@
+"""When rank 0 steps: a policy is a predicate on what has arrived since the last update.
+
+Every policy also steps when nothing more is to come, so that none can wait for ever.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from ..config.tables import Update
+from ..util.errors import InputError
+
+
+class State(Protocol):
+    """What a policy may look at; `coordinator.Coordinator` has it."""
+
+    used: int  # payloads since the last update
+    captured: float  # share of the gradient that they capture
+
+
+Ready = Callable[[State, int], bool]
+"""(state, payloads still to come if it does not step) -> step now?"""
+
+
+def create(table: Update, workers: int) -> Ready:
+    """Make the predicate of ``[update]``.
+
+    Parameters
+    ----------
+    table : Update
+        The configuration table.
+    workers : int
+        Number of workers n.
+
+    Returns
+    -------
+    callable
+        ``ready(state, expected) -> bool``.
+
+    Raises
+    ------
+    InputError
+        If more payloads are asked for than there are workers.
+    """
+    if table.mode == "async":
+        return lambda state, expected: True
+    if table.mode == "all":
+        return lambda state, expected: expected == 0
+    if table.mode == "first":
+        count = wanted(table, workers)
+        if count > workers:
+            raise InputError(f"update.count: {count} is more than the {workers} workers")
+        return lambda state, expected: state.used >= count or expected == 0
+    least = table.fraction - 1e-9
+    return lambda state, expected: state.captured >= least or expected == 0
+
+
+def wanted(table: Update, workers: int) -> int:
+    """Payloads of an update under ``first``."""
+    return table.count if table.count is not None else max(1, 3 * workers // 4)

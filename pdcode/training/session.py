@@ -1,0 +1,164 @@
+"""One descent, whatever its clock: the coordinator and the observer over a fleet, and the trace that they
+write."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Protocol
+
+from ..config.tables import Config
+from ..trace.schema import USED, WASTED
+from ..trace.writer import Sink, Writer
+from ..transport.base import Fleet, Member
+from ..util.errors import Failure
+from .coordinator import Coordinator
+from .monitor import Observer, Print
+from .setup import Parts, make_downlink
+
+
+class Descent:
+    """What runs on rank 0.
+
+    Parameters
+    ----------
+    config : Config
+    parts : Parts
+        Made of it.
+    fleet : Fleet
+        Its workers are set up.
+    trace : Sink
+        Takes rows.
+    say : callable
+        Prints a line.
+    wall_ns : callable, optional
+        The time by which lines are printed and the trace is flushed, where the fleet's clock is not real.
+    numerics : bool
+        Whether payloads are those of the problem, so that there is a loss.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        parts: Parts,
+        fleet: Fleet,
+        trace: Sink,
+        say: Print,
+        wall_ns: Callable[[], int] | None = None,
+        numerics: bool = True,
+    ) -> None:
+        self.config, self.parts, self.fleet, self.trace, self.say = config, parts, fleet, trace, say
+        self.numerics = numerics
+        self.coordinator = Coordinator(
+            fleet, parts.assignment, parts.layout, parts.state, parts.ready, trace, config.update.late,
+            make_downlink(config, parts),
+        )  # fmt: skip
+        self.observer = Observer(parts.problem, config, trace, say, wall_ns, numerics)
+
+    @property
+    def failed(self) -> bool:
+        """Whether the run cannot be called a success."""
+        return self.observer.failed or self.coordinator.stuck
+
+    def run(self) -> str:
+        """Descend; say and return why it ended. What goes wrong is noted in the trace."""
+        layout, observer, fleet = self.parts.layout, self.observer, self.fleet
+        self.say(
+            f"{fleet.workers} workers, {layout.parameters} parameters, "
+            f"{layout.reply_bytes} bytes up and {layout.task_bytes} down a task"
+        )
+        fleet.start()
+        try:
+            reason = self.coordinator.run(observer)
+        except BaseException as error:
+            with suppress(Failure):  # a full disk must not hide what went wrong
+                self.trace.fault(fleet.now_ns(), -1, -1, "exception", repr(error))
+            raise
+        measured = f"loss {observer.loss:.4g}, {observer.score} {observer.accuracy:.4f}"
+        found = f"; {measured}" if self.numerics else ","
+        self.say(f"stopped: {reason}{found} after {self.coordinator.version} updates")
+        return reason
+
+
+class Roll(Protocol):
+    """What a trace wants to know of a fleet."""
+
+    workers: int
+    coordinator: Member
+    members: list[Member]
+    library: str
+    bytes_up: int
+    bytes_down: int
+
+
+def open_trace(config: Config, text: str, parts: Parts, fleet: Roll, **attributes: object) -> Writer:
+    """The trace of a descent, before its first row."""
+    return Writer(
+        config.trace.path,
+        text,
+        # Without numerics nothing tells codewords apart, and to describe a code of many rows takes long.
+        parts.assignment.designs.values() if attributes.get("numerics", True) else (),
+        metadata(config, parts, fleet) | attributes,
+        [member.row() for member in (fleet.coordinator, *fleet.members)],
+        config.trace.flush_s,
+        config.trace.arrivals,
+        config.trace.sample,
+    )
+
+
+def close_trace(trace: Writer, descent: Descent, more: Mapping[str, float] | None = None) -> None:
+    """End it with θ and what was counted; the rest of the counters is of the clock."""
+    fleet, state = descent.fleet, descent.parts.state
+    trace.close(
+        state.theta,
+        state.optimizer.state,
+        [member.row() for member in (fleet.coordinator, *fleet.members)],
+        counters(descent) | dict(more or {}),
+    )
+    descent.say(f"trace: {trace.path}")
+
+
+def described(config: Config, parts: Parts) -> dict[str, object]:
+    """Root attributes of the trace that the configuration determines."""
+    layout = parts.layout
+    return {
+        "seed": config.seed,
+        "workers": config.workers.count,
+        "parameters": layout.parameters,
+        "gradient_bytes": layout.gradient_bytes,
+        "payload_bytes": layout.payload_bytes,
+        "blocks": [layer.count for layer in layout.layers],
+        "rows_per_task": list(layout.rows),
+        "weights": list(layout.weights),
+        "header_bytes": layout.header_bytes,
+    }
+
+
+def metadata(config: Config, parts: Parts, fleet: Roll) -> dict[str, object]:
+    """Root attributes of the trace."""
+    return {
+        "config": config,
+        **described(config, parts),
+        "setup_bytes_up": fleet.bytes_up,
+        "setup_bytes_down": fleet.bytes_down,
+        "mpi_library": fleet.library,
+        "git_commit": parts.git_commit,
+        "clock": "real",
+        "numerics": True,
+    }
+
+
+def counters(descent: Descent) -> dict[str, float]:
+    """Totals that the trace keeps beside its rows."""
+    coordinator, fleet = descent.coordinator, descent.fleet
+    return {
+        "version": coordinator.version,
+        "arrivals": coordinator.arrivals,
+        "used": coordinator.outcomes[USED],
+        "wasted": coordinator.outcomes[WASTED],
+        "refused": sum(coordinator.refused),
+        "flagged": sum(coordinator.flagged),
+        "spent_evaluate_ns": descent.observer.spent_ns,
+        "bytes_up": fleet.bytes_up,
+        "bytes_down": fleet.bytes_down,
+    }

@@ -1,0 +1,85 @@
+"""A worker's loop: the newest θ, a mini-batch, its codewords; a payload back."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..coding.memory import Respond
+from ..coding.replica import Replica
+from ..config.tables import Config
+from ..stragglers import Delays
+from ..transport.base import Link
+from ..transport.layout import RETURNED
+from ..transport.messages import Task
+from ..util.rng import Batches
+
+
+class InjectedFault(RuntimeError):
+    """Raised on purpose by ``[faults]``."""
+
+
+class Worker:
+    """What a worker does with a task, wherever it runs.
+
+    Parameters
+    ----------
+    worker : int
+        Its number.
+    replica : Replica
+        Its θ.
+    respond : Respond
+        Turns θ, batch and codewords into a payload in the reply.
+    batches : Batches
+        Rows of each task.
+    config : Config
+        Of the run, for its seed and its faults.
+    """
+
+    def __init__(
+        self,
+        worker: int,
+        replica: Replica,
+        respond: Respond,
+        batches: Batches,
+        config: Config,
+    ) -> None:
+        self.worker, self.replica, self.respond, self.batches = worker, replica, respond, batches
+        self.seed, self.faults = config.seed, config.faults
+
+    def perform(self, task: Task) -> float:
+        """Leave the reply to a task in its buffer; return the mini-batch loss."""
+        faults = self.faults
+        if faults.raise_worker == self.worker and faults.raise_task == task.task:
+            raise InjectedFault(f"worker {self.worker} raises at task {task.task}, as [faults] asks")
+        if task.flags & RETURNED:
+            self.respond.restore()
+        theta = self.replica.update(task)
+        if faults.nan_worker == self.worker and task.task >= faults.nan_task:
+            theta = np.full_like(theta, np.nan)  # as a worker whose arithmetic has gone wrong
+        loss = self.respond(theta, self.batches.draw(task.task), task.codewords)
+        self.respond.settle((self.seed, self.worker, task.task))
+        return loss
+
+
+def work(link: Link, worker: Worker, delays: Delays) -> None:
+    """Serve tasks until rank 0 has no more.
+
+    Parameters
+    ----------
+    link : Link
+        To rank 0.
+    worker : Worker
+        What it does with them.
+    delays : Delays
+        Injected delays.
+    """
+    while (task := link.next_task()) is not None:
+        t_start_ns = link.now_ns()
+        loss = worker.perform(task)
+        t_compute_ns = link.now_ns()
+        delay_ns = delays.delay_ns(task.task, t_compute_ns - t_start_ns)
+        if delay_ns > 0:
+            link.wait(delay_ns, delays.spin)
+        elif delay_ns:
+            link.hold()
+        link.reply(t_start_ns, t_compute_ns, delay_ns, loss)

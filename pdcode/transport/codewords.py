@@ -1,0 +1,106 @@
+"""Codewords on the wire: sparse, indices in the smallest type that holds them, values as they are or rounded.
+
+Rank 0 sends the values of its codes exactly, in the problem's dtype. A worker that chooses its codewords
+itself may as well choose them from those that take one byte a value: v = q·s with q from -127 to 127 and one
+float32 scale s a codeword, s = 1/‖q‖. What it encodes with are the rounded ones, so nothing is lost by it.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..kernels import finite
+
+
+class Words:
+    """The codewords of one layer in a message.
+
+    Parameters
+    ----------
+    blocks : int
+        k, which indices are less than.
+    rows, weight : int
+        r and w.
+    dtype : dtype
+        Of values.
+    rounded : bool
+        Whether values are sent as one byte each.
+
+    Attributes
+    ----------
+    bytes : int
+        Length in a message, a multiple of 8.
+    """
+
+    def __init__(self, blocks: int, rows: int, weight: int, dtype: np.dtype, rounded: bool) -> None:
+        self.blocks, self.rows, self.weight = blocks, rows, weight
+        self.dtype, self.rounded = np.dtype(dtype), rounded
+        self._index = np.min_scalar_type(blocks - 1)
+        count = rows * weight
+        self._values = 4 * rows if rounded else 0  # where values begin
+        self._indices = self._values + count * (1 if rounded else self.dtype.itemsize)
+        if not rounded or self._index.itemsize > 1:
+            self._indices = -(-self._indices // 8) * 8
+        self.bytes = -(-(self._indices + count * self._index.itemsize) // 8) * 8
+
+    def empty(self) -> tuple[np.ndarray, np.ndarray]:
+        """Arrays for `read`: int32 and the dtype, of shape (r, w)."""
+        shape = self.rows, self.weight
+        return np.zeros(shape, np.int32), np.zeros(shape, self.dtype)
+
+    def views(self, section: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Scales (r,), values (r, w) and indices (r, w) as they lie in a message; plan once, use often."""
+        count, shape = self.rows * self.weight, (self.rows, self.weight)
+        kind = np.dtype(np.int8) if self.rounded else self.dtype
+        values = section[self._values : self._values + count * kind.itemsize].view(kind).reshape(shape)
+        end = self._indices + count * self._index.itemsize
+        indices = section[self._indices : end].view(self._index).reshape(shape)
+        return section[: self._values].view(np.float32), values, indices
+
+    def write(
+        self, views: tuple[np.ndarray, np.ndarray, np.ndarray], indices: np.ndarray, values: np.ndarray
+    ) -> None:
+        """Put codewords into a message.
+
+        Parameters
+        ----------
+        views
+            Of the message's section.
+        indices, values : ndarray, shape (r, w)
+            Not longer than w; shorter ones are padded with index 0 and value 0.
+        """
+        scales, sent, places = views
+        weight = indices.shape[1]
+        if weight < self.weight:
+            sent[:, weight:], places[:, weight:] = 0, 0
+            sent, places = sent[:, :weight], places[:, :weight]
+        places[...] = indices
+        if not self.rounded:
+            sent[...] = values
+            return
+        largest = np.abs(values).max(axis=1, keepdims=True)
+        codes = np.rint(values * np.divide(127, largest, out=np.zeros_like(largest), where=largest > 0))
+        norms = np.sqrt(np.square(codes).sum(axis=1))
+        np.divide(1, norms, out=scales, where=norms > 0, casting="same_kind")
+        scales[norms == 0] = 0
+        sent[...] = codes
+
+    def read(
+        self,
+        views: tuple[np.ndarray, np.ndarray, np.ndarray],
+        pair: tuple[np.ndarray, np.ndarray],
+    ) -> bool:
+        """Take codewords out of a message, into arrays that `empty` made.
+
+        Returns
+        -------
+        bool
+            Whether a worker's are sound: finite, and of blocks that there are. Rank 0's always are.
+        """
+        scales, values, places = views
+        pair[0][...] = places
+        if not self.rounded:
+            pair[1][...] = values
+            return True
+        np.multiply(values, scales[:, None], out=pair[1], casting="unsafe")
+        return bool(places.max() < self.blocks) and bool(finite.all_finite(scales))

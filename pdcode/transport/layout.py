@@ -1,0 +1,151 @@
+"""Where everything lies in the two kinds of message; `pdcode.transport.messages` says what they are."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+
+import numpy as np
+
+from ..kernels import quantise
+from ..problems.partition import ALIGNMENT, Blocks, payload_layout
+from ..util.errors import InputError
+from .codewords import Words
+
+HEADER = struct.Struct("<HHIIIqqqqqd")
+"""worker, flags, body or payload bytes, task, version, code row, t_start_ns (of a task: digest of θ),
+t_compute_ns, t_send_ns, injected_delay_ns, mini-batch loss."""
+
+LARGEST = 2**31 - 1  # bytes of a message: MPI counts in C ints
+
+STOP, RETURNED, SNAPSHOT, CHECK, RECALL = 1, 2, 4, 8, 16
+"""Flags of a task: it ends the worker's loop; the worker's last payload was not used; the body is a whole
+state; the header has a digest of θ, which the replica's must equal; it is no task, but word that the run is
+over and that a reply that is held back is wanted now. STOP and RECALL come with a header alone."""
+
+Pair = tuple[np.ndarray, np.ndarray]
+Codewords = Sequence[Pair]
+"""(indices, values) a layer, each of shape (r, w): int32 and the problem's dtype; [1] for a whole layer."""
+
+
+def aligned(size: int) -> int:
+    """Round a number of bytes up to the next section boundary."""
+    return -(-size // ALIGNMENT) * ALIGNMENT
+
+
+def buffer(size: int, copies: int = 1) -> np.ndarray:
+    """Zeroed, aligned message buffers.
+
+    Parameters
+    ----------
+    size : int
+        Bytes of one message.
+    copies : int
+        Number of buffers.
+
+    Returns
+    -------
+    ndarray of uint8, shape (copies, aligned size)
+    """
+    stride = aligned(size)
+    raw = np.zeros(copies * stride + ALIGNMENT, np.uint8)
+    start = -raw.ctypes.data % ALIGNMENT
+    return raw[start : start + copies * stride].reshape(copies, stride)
+
+
+class Layout:
+    """Sizes and offsets of the two kinds of message of a run.
+
+    Parameters
+    ----------
+    layers : sequence of Blocks
+        The partition of each layer.
+    rows, weights : sequence of int
+        Codewords per task, r, and their weight w, of each layer; 1 and 1 where a layer is sent whole.
+    dtype : dtype
+        Of θ, gradients and codeword values.
+    wire : str
+        Format of payloads; as the dtype if empty.
+    chosen : bool
+        Whether workers choose the codewords.
+    body_bytes : int, optional
+        Bytes of a task's body at the most; those of θ if not given.
+    apart : bool
+        Whether layers with equally many blocks have codewords of their own; else they share them.
+
+    Attributes
+    ----------
+    task_bytes, reply_bytes : int
+        Whole messages; of a task the largest.
+    payload_bytes, header_bytes, gradient_bytes, words_bytes : int
+        Parts of a reply; θ (or a full gradient) for comparison; the codewords of a task or reply.
+    body_at : int
+        Where the body of a task begins.
+    """
+
+    def __init__(
+        self,
+        layers: Sequence[Blocks],
+        rows: Sequence[int],
+        weights: Sequence[int],
+        dtype: np.dtype,
+        wire: str = "",
+        chosen: bool = False,
+        body_bytes: int | None = None,
+        apart: bool = False,
+    ) -> None:
+        self.layers, self.rows, self.weights = tuple(layers), tuple(rows), tuple(weights)
+        self.dtype, self.chosen = np.dtype(dtype), chosen
+        self.wire = wire or self.dtype.name
+        self.exact = self.wire == self.dtype.name
+        self.format = quantise.KINDS[self.wire]
+        self.parameters = sum(layer.length for layer in layers)
+        self.header_bytes = HEADER.size
+        self.gradient_bytes = self.parameters * self.dtype.itemsize
+
+        self.words: list[tuple[int, Words]] = []  # offset in the message, format: one for each that differs
+        self.section: list[int] = []  # which of them is a layer's; -1 for a layer that is sent whole
+        at, known = self.header_bytes, dict[tuple[int, int], int]()
+        for layer, r, w in zip(self.layers, self.rows, self.weights, strict=True):
+            key = (layer.count, r)
+            if layer.whole:
+                self.section.append(-1)
+            elif key in known and not (chosen or apart):
+                self.section.append(known[key])
+            else:
+                known[key] = len(self.words)
+                self.section.append(len(self.words))
+                self.words.append((at, Words(layer.count, r, w, self.dtype, rounded=chosen)))
+                at += self.words[-1][1].bytes
+        self.words_bytes = at - self.header_bytes
+        whole = np.zeros((1, 1), np.int32), np.ones((1, 1), self.dtype)
+        for array in whole:
+            array.flags.writeable = False
+        self.whole: Pair = whole
+
+        self.body_at = aligned(self.header_bytes if chosen else at)
+        self.task_bytes = self.body_at + (self.gradient_bytes if body_bytes is None else body_bytes)
+        self.offsets, self.payload_size = payload_layout(self.layers, self.rows, self.dtype)
+        at = at if chosen else self.header_bytes
+        self.parts: list[tuple[int, int]] = []  # offset and bytes of each layer's payload in a reply
+        if self.exact:
+            at = aligned(at)
+            for layer, r, start in zip(self.layers, self.rows, self.offsets, strict=True):
+                size = r * layer.elements * self.dtype.itemsize
+                self.parts.append((at + start * self.dtype.itemsize, size))
+            self.reply_bytes = at + self.payload_size * self.dtype.itemsize
+        else:
+            for layer, r in zip(self.layers, self.rows, strict=True):
+                size = quantise.size(self.format, r, layer.elements)
+                self.parts.append((at, size))
+                at += size
+            self.reply_bytes = at
+        self.payload_bytes = self.reply_bytes - self.parts[0][0]
+        largest = max(self.task_bytes, self.reply_bytes)
+        if largest >= LARGEST:
+            raise InputError(f"problem.hidden: messages of {largest} bytes exceed MPI's {LARGEST}")
+
+    def empty_words(self) -> list[Pair]:
+        """Arrays for the codewords of each layer; equal layers share theirs."""
+        pairs = [words.empty() for _, words in self.words]
+        return [self.whole if number < 0 else pairs[number] for number in self.section]

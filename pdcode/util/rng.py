@@ -1,0 +1,45 @@
+"""Keyed randomness: a number depends on (seed, stream, worker, task) alone, never on what was drawn before.
+
+Philox4x64-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011) under one key a stream;
+so all schemes meet the same mini-batches and delays, in any order of events.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..kernels import philox
+
+BATCH, DELAY, CODE, WIRE = 1, 2, 3, 4  # streams
+
+_one = np.empty(1, np.float64)
+
+
+def uniform(seed: int, stream: int, worker: int, task: int) -> float:
+    """One number in [0, 1)."""
+    philox.uniforms(seed, stream, worker, task, _one)
+    return float(_one[0])
+
+
+class Batches:
+    """Mini-batches of one worker, drawn with replacement from its rows.
+
+    Parameters
+    ----------
+    seed, worker : int
+        Keys.
+    rows : int
+        Rows of the worker's shard.
+    batch : int
+        Size of a mini-batch; 0 for all rows, in order.
+    """
+
+    def __init__(self, seed: int, worker: int, rows: int, batch: int) -> None:
+        self.seed, self.worker, self.rows, self.full = seed, worker, rows, batch == 0
+        self._indices = np.arange(rows, dtype=np.int64) if self.full else np.empty(batch, np.int64)
+
+    def draw(self, task: int) -> np.ndarray:
+        """Row indices (int64) of a task; the same buffer each time."""
+        if not self.full:
+            philox.integers(self.seed, BATCH, self.worker, task, self.rows, self._indices)
+        return self._indices

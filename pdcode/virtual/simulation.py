@@ -1,0 +1,231 @@
+"""A run on the virtual clock: the same coordinator, and workers that exist as long as their tasks do."""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ..config.tables import Config
+from ..trace.schema import REFUSED, USED, WASTED
+from ..trace.writer import Sink, Writer
+from ..training.monitor import Print
+from ..training.session import Descent
+from ..training.setup import Parts, employer, prepare
+from ..util.errors import InputError
+from . import costs, timing_only
+from .executor import Crew, LocalCrew
+from .fleet import VirtualFleet
+from .result import Result
+from .schedule import NEVER_NS, Modelled, Schedule
+
+MOST = 2**16 - 1  # workers, by the header of messages
+
+
+class Tally(Sink):
+    """Keeps the times of updates and passes all on to a trace, if there is one."""
+
+    def __init__(self, trace: Sink | None) -> None:
+        self._trace = trace
+        self.t_update_ns: list[int] = []
+        if trace is not None:  # straight through
+            self.arrival, self.progress, self.fault = trace.arrival, trace.progress, trace.fault  # type: ignore[method-assign]
+            self.due, self.flush = trace.due, trace.flush  # type: ignore[method-assign]
+
+    def arrival(self, *values: float) -> None:
+        return
+
+    def update(self, *values: float) -> None:
+        self.t_update_ns.append(int(values[1]))
+        if self._trace is not None:
+            self._trace.update(*values)
+
+    def progress(self, *values: float) -> None:
+        return
+
+    def fault(self, *values: Any) -> None:
+        return
+
+    def due(self, now_ns: int) -> bool:
+        return False
+
+    def flush(self, now_ns: int) -> None:
+        return
+
+
+class Simulation:
+    """A run that is ready to start.
+
+    Parameters
+    ----------
+    config : Config
+    parts : Parts, optional
+        Made of it.
+    crew : Crew, optional
+        Does the tasks; by default this process does.
+    schedule : Schedule, optional
+        Says when replies arrive; by default the model of ``[machine]``, ``[link]`` and ``[stragglers]``.
+
+    Attributes
+    ----------
+    fleet : VirtualFleet
+    task_ns : int
+        Compute time of a task.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        parts: Parts | None = None,
+        crew: Crew | None = None,
+        schedule: Schedule | None = None,
+    ) -> None:
+        check_count(config)
+        self.config, self.parts = config, parts or prepare(config)
+        layout, workers = self.parts.layout, config.workers.count
+        self.task_ns = task_time_ns(config, self.parts)
+        self.schedule = schedule or Modelled(config, self.task_ns, layout.reply_bytes)
+        crew = crew or LocalCrew(layout, workers, employer(config, self.parts))
+        until_ns = NEVER_NS if config.stop.seconds is None else max(1, round(1e9 * config.stop.seconds))
+        self.fleet = VirtualFleet(layout, workers, crew, self.schedule, until_ns)
+
+    def run(self, trace: Sink | None = None, say: Print | None = None) -> tuple[Descent, Result]:
+        """Descend, with a trace or without."""
+        tally = Tally(trace)
+        descent = Descent(
+            self.config,
+            self.parts,
+            self.fleet,
+            tally,
+            say or (lambda line: None),
+            time.perf_counter_ns,
+            self.fleet.crew.numerics,
+        )
+        reason = descent.run()
+        return descent, self._result(descent, reason, tally.t_update_ns)
+
+    def _result(self, descent: Descent, reason: str, t_update_ns: list[int]) -> Result:
+        coordinator, observer = descent.coordinator, descent.observer
+        seconds = 1e-9 * coordinator.t_stop_ns
+        intervals = np.diff([0, *t_update_ns])
+        return Result(
+            config=self.config,
+            task_ns=self.task_ns,
+            reason=reason,
+            failed=descent.failed,
+            updates=coordinator.version,
+            seconds=seconds,
+            target_s=seconds if observer.reached else math.inf,
+            loss=observer.loss,
+            accuracy=observer.accuracy,
+            arrivals=coordinator.arrivals,
+            used=coordinator.outcomes[USED],
+            wasted=coordinator.outcomes[WASTED],
+            refused=coordinator.outcomes[REFUSED],
+            bytes_up=self.fleet.bytes_up,
+            bytes_down=self.fleet.bytes_down,
+            length_ns=self.schedule.now_ns,
+            processor_ns=processor_ns(self.config, coordinator.arrivals, coordinator.version),
+            ingress_ns=getattr(self.schedule, "ingress_ns", 0),
+            egress_ns=getattr(self.schedule, "egress_ns", 0),
+            update_s=1e-9 * statistics.median(intervals) if len(intervals) else math.nan,
+            theta=coordinator.theta,
+        )
+
+
+def check_count(config: Config) -> None:
+    """Refuse more workers than messages can name.
+
+    Raises
+    ------
+    InputError
+        Naming key and value.
+    """
+    if config.workers.count > MOST:
+        raise InputError(
+            f"workers.count: {config.workers.count} is more than the {MOST} workers that messages can "
+            "name; without numerics (--timing-only), update.mode all, first and async can have more"
+        )
+
+
+def task_time_ns(config: Config, parts: Parts) -> int:
+    """Compute time of a task of a worker that has as many rows as the average."""
+    source, workers = parts.source, config.workers.count
+    shard = None if source is None else max(1, source.dealt(workers) // workers)
+    return costs.task_ns(config, parts.problem, parts.layout, shard)
+
+
+def processor_ns(config: Config, arrivals: int, updates: int) -> int:
+    """Time that rank 0's processor was busy; every task that was sent has come back."""
+    machine = config.machine
+    task_s = machine.arrival_s + machine.dispatch_s
+    return min(NEVER_NS, round(1e9 * (task_s * arrivals + machine.update_s * updates)))  # as the clock
+
+
+def without_numerics(
+    config: Config,
+    parts: Parts,
+    trace: Writer | None = None,
+    watch: Callable[[timing_only.TimingOnly], object] = lambda run: None,
+    say: Print | None = None,
+) -> Result:
+    """Only the times of a run, if nothing else tells them: `timing_only.can`.
+
+    `watch` is given the run before it starts, and may interrupt it; `say` prints a line.
+    """
+    layout, task_ns = parts.layout, task_time_ns(config, parts)
+    body, size = layout.gradient_bytes, layout.task_bytes
+    run = timing_only.TimingOnly(config, task_ns, layout.reply_bytes, body, size - body)
+    watch(run)
+    done = run.run(trace, say)
+    return Result(
+        config=config,
+        task_ns=task_ns,
+        reason=done.reason,
+        failed=run.interrupted,
+        updates=done.updates,
+        seconds=done.seconds,
+        target_s=math.inf,
+        loss=math.nan,
+        accuracy=math.nan,
+        arrivals=done.arrivals,
+        used=done.used,
+        wasted=done.wasted,
+        refused=0,
+        bytes_up=done.bytes_up,
+        bytes_down=done.bytes_down,
+        length_ns=done.now_ns,
+        processor_ns=processor_ns(config, done.arrivals, done.updates),
+        ingress_ns=done.ingress_ns,
+        egress_ns=done.egress_ns,
+        update_s=done.update_s,
+        theta=np.zeros(0),
+    )
+
+
+def simulate(config: Config, crew: Crew | None = None, trace: Sink | None = None) -> Result:
+    """Run a configuration on the virtual clock.
+
+    Parameters
+    ----------
+    config : Config
+        Resolved.
+    crew : Crew, optional
+        Does the tasks; by default this process does.
+    trace : Sink, optional
+        Takes rows.
+
+    Returns
+    -------
+    Result
+
+    Raises
+    ------
+    InputError
+        Naming key and value.
+    """
+    return Simulation(config, crew=crew).run(trace)[1]

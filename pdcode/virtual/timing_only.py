@@ -1,0 +1,271 @@
+"""A run on the virtual clock without numerics: only when tasks and replies arrive, and what becomes of them.
+
+The loop is `pdcode.kernels.rounds`, which does what the coordinator does over a virtual fleet, to the last
+nanosecond, some thousand times as fast. Delays are drawn by key, some tasks of each worker ahead.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+
+from .. import stragglers
+from ..config.tables import Config
+from ..kernels import events, rounds
+from ..schemes.base import ADAPTIVE
+from ..trace.writer import Writer
+from ..training.monitor import LINE_NS, Print
+from ..training.policies import create, wanted
+from ..util.errors import InputError
+from .schedule import make_events
+
+MODES = ("all", "first", "async")
+MOST_WORKERS: int = events.WORKERS
+ROOM = 65_536  # rows between two visits to the trace
+KEPT = 1 << 21  # delays that are drawn ahead, of all workers together …
+LEAST, MOST = 8, 1024  # … and of each
+DRAWN = 1 << 15  # delays that are drawn at a time: they stay in the cache
+INTERVALS = 1 << 20  # times between updates of which the median is taken
+
+
+@dataclass(frozen=True)
+class Times:
+    """How a run went; times are those of the virtual clock.
+
+    Attributes
+    ----------
+    reason : str
+        Why it ended.
+    updates : int
+    seconds : float
+        When it was stopped.
+    arrivals, used, wasted, drained : int
+        Replies, until the last had come in, and what became of them.
+    bytes_up, bytes_down : int
+    now_ns : int
+        When the last reply had been taken in.
+    ingress_ns, egress_ns : int
+        How long rank 0's link received and sent.
+    update_s : float
+        Median time from one update to the next, of every so many if they are many; nan without any.
+    """
+
+    reason: str
+    updates: int
+    seconds: float
+    arrivals: int
+    used: int
+    wasted: int
+    drained: int
+    bytes_up: int
+    bytes_down: int
+    now_ns: int
+    ingress_ns: int
+    egress_ns: int
+    update_s: float
+
+
+def can(config: Config) -> bool:
+    """Whether the times of a run depend on nothing that only its numerics tell."""
+    faults = config.faults
+    return (
+        config.update.mode in MODES
+        and config.downlink.kind == "full"
+        and faults.raise_worker is None
+        and faults.nan_worker is None
+    )
+
+
+def check_captured(config: Config) -> None:
+    """Refuse a run that waits for a share of the gradient which payloads tell.
+
+    Raises
+    ------
+    InputError
+        Naming key and value.
+    """
+    if config.update.mode != "captured":
+        return
+    for key, value in (("decoder.kind", config.decoder.kind), ("code.family", config.code.family)):
+        if value == "mmse" or value in ADAPTIVE:
+            raise InputError(f"update.mode: 'captured' depends on payloads with {key} '{value}'")
+
+
+def check(config: Config) -> None:
+    """Refuse what `can` refuses, and a run without an end.
+
+    Raises
+    ------
+    InputError
+        Naming key and value.
+    """
+    if config.update.mode not in MODES:
+        raise InputError(f"update.mode: '{config.update.mode}' depends on the numerics, not on times only")
+    if config.downlink.kind != "full":
+        raise InputError(f"downlink.kind: '{config.downlink.kind}' makes tasks whose sizes are not known")
+    if not can(config):
+        raise InputError("faults: they change payloads, and there are none without the numerics")
+    if (workers := config.workers.count) > MOST_WORKERS:
+        raise InputError(f"workers.count: {workers} is more than the {MOST_WORKERS} of the virtual clock")
+    if config.stop.updates is None and config.stop.seconds is None:
+        raise InputError("stop.updates: without numerics, updates or seconds must end the run")
+
+
+class Intervals:
+    """Times from one update to the next: all, or as many as there is room for, at equal distances."""
+
+    def __init__(self) -> None:
+        self._kept = np.empty(0, np.int64)
+        self._every = 1
+        self._seen = self._last_ns = 0
+
+    def add(self, t_update_ns: np.ndarray) -> None:
+        """Take in updates that come after those before."""
+        if not len(t_update_ns):
+            return
+        intervals = np.diff(t_update_ns, prepend=self._last_ns)
+        chosen = intervals[-self._seen % self._every :: self._every]
+        self._kept = np.concatenate((self._kept, chosen))
+        self._seen, self._last_ns = self._seen + len(intervals), int(t_update_ns[-1])
+        while len(self._kept) > INTERVALS:
+            self._kept, self._every = self._kept[::2].copy(), 2 * self._every
+
+    def median_s(self) -> float:
+        """In seconds; nan without any."""
+        return 1e-9 * float(np.median(self._kept)) if self._seen else float("nan")
+
+
+class TimingOnly:
+    """A run that is ready to start.
+
+    Parameters
+    ----------
+    config : Config
+        What `check` lets pass.
+    task_ns : int
+        Compute time of a task, `costs.task_ns`.
+    reply_bytes, body_bytes, own_bytes : int
+        Of a reply; of a task, what is the same for all, and the rest.
+
+    Attributes
+    ----------
+    interrupted : bool
+        Set from outside, it ends the run where it is.
+    events : Events
+        The clock.
+    rounds : Rounds
+        The loop.
+
+    Raises
+    ------
+    InputError
+        If `check` refuses the configuration.
+    """
+
+    def __init__(
+        self, config: Config, task_ns: int, reply_bytes: int, body_bytes: int, own_bytes: int
+    ) -> None:
+        check(config)
+        n, update, stop, trace = config.workers.count, config.update, config.stop, config.trace
+        create(update, n)  # checks the count
+        self.config, self._task_ns = config, task_ns
+        self.interrupted = False
+        self._bytes = reply_bytes, body_bytes + own_bytes
+        self._model = stragglers.create(config.stragglers, config.seed, n)
+        self.events = make_events(config, reply_bytes)
+        kept = min(MOST, max(LEAST, 1 << max(1, KEPT // n).bit_length() - 1))
+        self._half = kept // 2
+        self.rounds = rounds.Rounds(
+            self.events,
+            np.array([task_ns], np.int64),
+            kept,
+            body_bytes,
+            own_bytes,
+            wanted={"all": None, "async": 1, "first": wanted(update, n)}[update.mode],
+            waste=update.late == "waste",
+            updates=stop.updates,
+            until_ns=None if stop.seconds is None else max(1, round(1e9 * stop.seconds)),
+            every={"all": 1, "sampled": trace.sample, "none": 0}[trace.arrivals],
+            room=ROOM,
+        )
+
+    def run(self, trace: Writer | None = None, say: Print | None = None) -> Times:
+        """Run, with a trace or without; its `arrivals` and `sample` are those of the configuration.
+
+        Raises
+        ------
+        RuntimeError
+            If all who have a task are dead, and no time ends the run.
+        """
+        self._intervals = Intervals()
+        start_s = line_s = time.perf_counter()
+        before = 0
+        while not self.interrupted and (why := self.rounds.run(ROOM)) != rounds.DONE:
+            if why == rounds.DRY:
+                self._draw()
+                continue
+            if why == rounds.STUCK:
+                raise RuntimeError("virtual clock: no reply will ever arrive, and nothing ends the run")
+            self._record(trace)
+            now_s = time.perf_counter()
+            wall_ns = round(1e9 * (now_s - start_s))
+            if trace is not None and trace.due(wall_ns):
+                trace.flush(wall_ns)
+            if say is not None and now_s >= line_s + 1e-9 * LINE_NS:
+                arrived = self.events.arrived
+                rate = (arrived - before) / (now_s - line_s)
+                say(
+                    f"{1e-9 * self.events.now_ns:7.1f} s  update {self.rounds.version:<9d} "
+                    f"{arrived:,} arrivals, {rate:,.0f} a second"
+                )
+                line_s, before = now_s, arrived
+        self._record(trace)
+        return self._times()
+
+    def _draw(self) -> None:
+        """Draw delays for workers that have few left."""
+        workers, first = self.rounds.short()
+        step = max(1, DRAWN // self._half)
+        for start in range(0, len(workers), step):
+            some = slice(start, start + step)
+            compute_ns = np.full(len(workers[some]), self._task_ns, np.int64)
+            self.rounds.fill(
+                workers[some],
+                stragglers.delays_ns(self._model, workers[some], first[some], self._half, compute_ns),
+            )
+
+    def _record(self, trace: Writer | None) -> None:
+        """Take over what has been recorded."""
+        steps, arrivals = self.rounds.steps(), self.rounds.arrivals()
+        self._intervals.add(steps[:, 1])
+        if trace is None:
+            return
+        columns = dict(zip(rounds.ARRIVAL, arrivals.T, strict=True))
+        columns |= {"code_row": -1, "bytes_up": self._bytes[0], "bytes_down": self._bytes[1]}
+        trace.extend("arrivals", len(arrivals), columns | {"captured": np.nan, "loss": np.nan})
+        columns = dict(zip(rounds.UPDATE, steps.T, strict=True))
+        trace.extend("updates", len(steps), columns | {"captured": np.nan, "step_norm": np.nan})
+
+    def _times(self) -> Times:
+        loop, clock, stop = self.rounds, self.events, self.config.stop
+        used, wasted, drained = loop.outcomes
+        reason = f"{stop.seconds:g} s" if stop.seconds is not None else ""
+        if stop.updates is not None and loop.version >= stop.updates:
+            reason = f"{loop.version} updates"
+        return Times(
+            reason="interrupted" if self.interrupted else reason,
+            updates=loop.version,
+            seconds=1e-9 * (clock.now_ns if self.interrupted else loop.stopped_ns),
+            arrivals=clock.arrived,
+            used=used,
+            wasted=wasted,
+            drained=drained,
+            bytes_up=clock.arrived * self._bytes[0],
+            bytes_down=clock.dispatched * self._bytes[1],
+            now_ns=clock.now_ns,
+            ingress_ns=clock.ingress_ns,
+            egress_ns=clock.egress_ns,
+            update_s=self._intervals.median_s(),
+        )

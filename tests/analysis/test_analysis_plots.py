@@ -1,0 +1,87 @@
+"""The figure of a run."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import traces
+from paths import ROOT
+
+from pdcode.analysis import plots, timing
+from pdcode.analysis.timeline import LANES, TASKS, lanes, window_ns
+from pdcode.trace import Trace
+from pdcode.util.errors import InputError
+
+
+def png_size(path: Path) -> tuple[int, int]:
+    """Width and height from the header of a PNG."""
+    data = path.read_bytes()
+    assert data.startswith(b"\x89PNG\r\n\x1a\n")
+    return int.from_bytes(data[16:20]), int.from_bytes(data[20:24])
+
+
+@pytest.mark.parametrize("workers", [1, 8, 40])
+@pytest.mark.filterwarnings("error")
+def test_a_png_is_drawn(tmp_path: Path, workers: int) -> None:
+    trace = traces.simulate(tmp_path / "a.h5", seconds=0.6, workers=workers)
+    plots.figure(trace, tmp_path / "new" / "a.png")
+    assert png_size(tmp_path / "new" / "a.png") == (2400, 1120)
+
+
+@pytest.mark.filterwarnings("error")
+def test_runs_with_few_or_no_rows(tmp_path: Path) -> None:
+    writer = traces.writer(tmp_path / "a.h5", workers=3)
+    plots.figure(Trace(tmp_path / "a.h5"), tmp_path / "a.png")
+    writer.arrival(*traces.row(worker=1, t_start_ns=1000, t_compute_ns=2000, t_send_ns=3000, t_recv_ns=4000))
+    writer.progress(0, 0, 2.3, float("nan"), 1.0)
+    writer.progress(0, 10, float("inf"), float("nan"), 1.0)
+    writer.flush(0)
+    plots.figure(Trace(tmp_path / "a.h5"), tmp_path / "a.png")
+    writer.arrival(*traces.row(worker=1))
+    writer.flush(0)
+    plots.figure(Trace(tmp_path / "a.h5"), tmp_path / "a.png")
+
+
+def test_vector_formats_and_bad_paths(tmp_path: Path) -> None:
+    trace = traces.simulate(tmp_path / "a.h5", seconds=0.1)
+    plots.figure(trace, tmp_path / "a.svg")
+    assert b"<svg" in (tmp_path / "a.svg").read_bytes()
+    with pytest.raises(InputError, match=r"a\.nonsense: cannot write the figure"):
+        plots.figure(trace, tmp_path / "a.nonsense")
+    with pytest.raises(InputError, match="cannot write the figure"):
+        plots.figure(trace, tmp_path / "a.h5" / "a.png")
+
+
+def test_the_stretch_shows_the_slow_worker_a_few_times(tmp_path: Path) -> None:
+    trace = traces.simulate(tmp_path / "a.h5", seconds=4.0)
+    pace = timing.pace(trace.arrivals, 8)
+    begin, end = window_ns(trace.arrivals, pace)
+    assert 0 < begin < end < trace.arrivals["t_recv_ns"].max()
+    inside = (trace.arrivals["t_recv_ns"] > begin) & (trace.arrivals["t_recv_ns"] < end)
+    counts = np.bincount(trace.arrivals["worker"][inside], minlength=8)
+    assert 2 <= counts[7] <= 8
+    assert counts[:7].max() <= 1.5 * TASKS
+
+
+def test_of_many_workers_the_slow_ones_have_a_lane() -> None:
+    median = np.full(100, 10.0)
+    median[[3, 77]] = 100.0
+    pace = timing.Pace(np.full(100, 50), median, median / 10)
+    chosen = lanes(pace)
+    assert len(chosen) == LANES
+    assert chosen == sorted(set(chosen))
+    assert {0, 3, 77, 99} <= set(chosen)
+
+
+def test_importing_the_figure_does_not_import_matplotlib() -> None:
+    code = "from pdcode.analysis import plots; import sys; print({'matplotlib'} & {*sys.modules})"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "set()\n"

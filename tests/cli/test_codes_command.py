@@ -1,0 +1,192 @@
+"""`pdcode codes list | design | show`: what is printed, written and refused, with which exit code."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import traces
+from paths import ROOT
+
+from pdcode import codes
+from pdcode.__main__ import main
+from pdcode.analysis import code_plots, code_tables
+from pdcode.codes import catalogue, packing
+from pdcode.codes.registry import FAMILIES
+
+
+def png_size(path: Path) -> tuple[int, int]:
+    """Width and height from the header of a PNG."""
+    data = path.read_bytes()
+    assert data.startswith(b"\x89PNG\r\n\x1a\n")
+    return int.from_bytes(data[16:20]), int.from_bytes(data[20:24])
+
+
+def test_every_family_is_listed(capsys):
+    assert main(["codes", "list"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert {line.split()[0] for line in lines if line and not line.startswith(" ")} >= {*FAMILIES, "auto"}
+    assert set(code_tables.ABOUT) == {*FAMILIES, "auto"}
+    assert not any(line.endswith(" ") for line in lines)
+    text = " ".join(" ".join(lines).split())
+    assert "(16,6,3) 1/3" in text
+    assert "(6,3,2) 0.4472" in text
+
+
+def test_the_catalogue_is_verified(capsys, monkeypatch):
+    entries = [entry for entry in catalogue.ENTRIES if entry.workers <= 300 and entry.family != "optimized"]
+    monkeypatch.setattr(catalogue, "ENTRIES", entries)
+    assert main(["codes", "list", "--verify"]) == 0
+    text = capsys.readouterr().out
+    assert "All as claimed." in text
+    assert len(text.splitlines()) == len(entries) + 3
+    wrong = catalogue.Entry("net", 32, 16, 4, {}, 0.25 + 1e-9, True)
+    slack = catalogue.Entry("random", 32, 16, 4, {}, None, True)
+    monkeypatch.setattr(catalogue, "ENTRIES", [entries[0], wrong, slack])
+    assert main(["codes", "list", "--verify"]) == 1
+    text = capsys.readouterr().out
+    assert text.count("WRONG") == 2
+    assert "2 wrong" in text
+
+
+def test_a_code_is_designed_saved_and_shown(tmp_path, capsys):
+    path = tmp_path / "code.h5"
+    command = ["codes", "design", "net", "-n", "32", "-k", "16", "-w", "4", "--seed", "5"]
+    assert main([*command, "--option", "dither=false", "-o", str(path)]) == 0
+    designed = capsys.readouterr().out
+    for text in (
+        "net: 32 rows over 16 blocks, weight 4, seed 5",
+        "0.25",
+        "weight-flat",
+        "reached",
+        "tightness 1",
+        "spark",
+        "worst pair",
+        "dither = False",
+        "least squares",
+        f"code: {path}",
+    ):
+        assert text in designed
+    code = codes.Code.load(path)
+    again = codes.design("net", 32, 16, 4, seed=5, dither=False)
+    np.testing.assert_array_equal(code.matrix, again.matrix)
+    assert main(["codes", "show", str(path), "--figure", str(tmp_path / "new" / "code.png")]) == 0
+    shown = capsys.readouterr().out
+    assert shown.splitlines()[:-1] == designed.splitlines()[:-1]
+    assert png_size(tmp_path / "new" / "code.png") == (3000, 1120)
+
+
+def test_a_search_shows_its_progress(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(packing, "OPTIONS", packing.OPTIONS | {"progress"})
+    command = ["codes", "design", "optimized", "-n", "5", "-k", "3", "--option", "restarts=4"]
+    assert main([*command, "-o", str(tmp_path / "code.h5")]) == 0
+    said = capsys.readouterr()
+    assert "4 of 4: coherence 0." in said.err
+    assert "0.447" in said.out
+    assert codes.Code.load(tmp_path / "code.h5").options == {"restarts": 4}
+
+
+def test_an_interrupted_search_is_one_line(tmp_path, capsys, monkeypatch):
+    def interrupted(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(packing, "attempt", interrupted)
+    state = tmp_path / "state.npz"
+    arguments = ["codes", "design", "optimized", "-n", "9", "-k", "4", "--option", f"state={state}"]
+    assert main(arguments) == 1
+    assert capsys.readouterr().err == f"pdcode: interrupted; the same command goes on from {state}\n"
+    assert state.exists()
+
+
+def test_notes_and_what_is_never_reached_are_said(capsys):
+    assert main(["codes", "design", "net", "-n", "20", "-k", "16"]) == 0
+    assert "the last round is cut short" in " ".join(capsys.readouterr().out.split())
+    assert main(["codes", "design", "uncoded", "-n", "3", "-k", "4"]) == 0
+    text = capsys.readouterr().out
+    assert "all: not reached" in text
+    assert "all 3 rows are independent" in text
+
+
+def test_the_codes_of_a_trace_are_shown(tmp_path, capsys):
+    trace = traces.simulate(tmp_path / "trace.h5", seconds=0.1)
+    assert main(["codes", "show", str(tmp_path / "trace.h5"), "--figure", str(tmp_path / "a.png")]) == 0
+    text = capsys.readouterr().out
+    assert text.count("rows over") == len(trace.code)
+    assert png_size(tmp_path / "a.png") == (3000, 1120 * len(trace.code))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["design", "magic", "-n", "4", "-k", "4"], "family = 'magic'"),
+        (["design", "net", "-n", "4", "-k", "4", "--option", "dither"], "--option dither: not KEY=VALUE"),
+        (["design", "net", "-n", "4", "-k", "4", "--option", "colour=red"], "colour = 'red': not an option"),
+        (["design", "repetition", "-n", "5", "-k", "4"], "nearest: workers = 4, blocks = 4"),
+        (["show", "nothing.h5"], "nothing.h5: no such file"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(arguments, message, capsys):
+    assert main(["codes", *arguments]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+
+
+def test_arguments_that_are_missing_are_exit_code_2():
+    for arguments in (["codes"], ["codes", "design", "net"], ["bench", "everything"]):
+        with pytest.raises(SystemExit) as stopped:
+            main(arguments)
+        assert stopped.value.code == 2
+
+
+def test_options_are_read_as_toml_or_as_text(capsys):
+    command = ["codes", "design", "energy", "-n", "8", "-k", "4", "-w", "2", "--option", "exponent=1"]
+    assert main([*command, "--option", "energies=[1, 0.5, 0.2, 0.1]"]) == 0
+    assert "exponent = 1" in capsys.readouterr().out
+    assert main(["codes", "design", "random", "-n", "8", "-k", "4", "--option", "entries=gaussian"]) == 0
+    assert "entries = gaussian" in capsys.readouterr().out
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("net", 10_000, 1000, 8),
+        ("pairs", 300, 150),
+        ("kerdock", 144, 16),
+        ("uncoded", 1, 1),
+        ("repetition", 4, 1),
+    ],
+)
+def test_figures_of_codes_of_any_size(arguments, tmp_path):
+    code = codes.design(*arguments)
+    found = codes.quality(code) if len(code) < 1000 else codes.quality(codes.design("net", 32, 16, 4))
+    code_plots.figure([(code, found)], tmp_path / "a.png")
+    assert png_size(tmp_path / "a.png") == (3000, 1120)
+
+
+def test_drawn_rows_keep_to_the_code():
+    np.testing.assert_array_equal(code_plots.drawn_rows(7), np.arange(7))
+    rows = code_plots.drawn_rows(10_000)
+    assert len(set(rows.tolist())) == code_plots.SHOWN
+    assert rows.min() == 0
+    assert rows.max() == 9999
+    pooled = code_plots._pooled(codes.design("net", 1000, 1000, 8).matrix[:10])
+    assert pooled.shape == (10, 250)
+    assert (np.count_nonzero(pooled, axis=1) == 8).all()
+
+
+def test_help_and_listing_import_neither_mpi_nor_matplotlib():
+    program = """
+import sys, pdcode.__main__ as command
+assert command.main(['codes', 'list']) == 0
+assert not {'mpi4py.MPI', 'matplotlib', 'h5py'} & set(sys.modules), set(sys.modules) & {'h5py', 'matplotlib'}
+"""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    subprocess.run(
+        [sys.executable, "-c", program], env=environment, check=True, timeout=60, stdout=subprocess.DEVNULL
+    )

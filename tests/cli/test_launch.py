@@ -1,0 +1,75 @@
+"""Which launcher started us, and what we start where none did."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from pdcode.mpi import clocks, launch
+
+
+@pytest.mark.parametrize(
+    ("environment", "place"),
+    [
+        ({}, None),
+        ({"OMPI_COMM_WORLD_RANK": "3", "OMPI_COMM_WORLD_SIZE": "9"}, (3, 9)),
+        ({"PMI_RANK": "0", "PMI_SIZE": "4"}, (0, 4)),
+        ({"SLURM_PROCID": "1", "SLURM_STEP_NUM_TASKS": "9", "PMIX_RANK": "1"}, (1, 9)),
+        ({"SLURM_PROCID": "0", "SLURM_STEP_NUM_TASKS": "1"}, None),
+        ({"SLURM_JOB_ID": "7", "SLURM_NTASKS": "9"}, None),
+    ],
+)
+def test_the_launcher_is_known_by_its_variables(
+    environment: dict[str, str], place: tuple[int, int] | None
+) -> None:
+    assert launch.place(environment) == place
+
+
+def test_the_command_starts_one_rank_more_than_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    command, environment = launch.command(64, ["run", "job.toml"])
+    assert command[1:3] == ["-n", "65"]
+    assert command[-4:] == ["-m", "pdcode", "run", "job.toml"]
+    assert environment["OMP_NUM_THREADS"] == "1"
+    assert environment["PRTE_MCA_rmaps_default_mapping_policy"] == ":oversubscribe"
+    if os.geteuid() == 0:
+        assert environment["OMPI_ALLOW_RUN_AS_ROOT"] == "1"
+
+
+def test_the_users_thread_count_is_kept() -> None:
+    environment = {"OMP_NUM_THREADS": "3"}
+    launch.one_thread(environment)
+    assert environment["OMP_NUM_THREADS"] == "3"
+    assert environment["OPENBLAS_NUM_THREADS"] == "1"
+
+
+def test_importing_the_package_and_asking_for_help_starts_no_mpi() -> None:
+    program = """
+import sys, pdcode, pdcode.__main__ as command
+try:
+    command.main(['run', '--help'])
+except SystemExit:
+    assert not {'mpi4py', 'numpy', 'h5py'} & set(sys.modules)
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60, stdout=subprocess.DEVNULL)
+
+
+def test_the_exchange_with_the_least_round_trip_tells_the_offset(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0]
+    monkeypatch.setattr(clocks, "now_ns", lambda: now[0])
+    trips = iter(
+        [(500, 9000), (40, 60), (3000, 10)]
+    )  # ns there and back; the remote clock is 1,000,000 ahead
+
+    def exchange() -> int:
+        there, back = next(trips)
+        remote = now[0] + there + 1_000_000
+        now[0] += there + back
+        return remote
+
+    offset_ns, error_ns = clocks.offset(exchange, 3)
+    assert error_ns == 50
+    assert abs(offset_ns - 1_000_000) <= error_ns

@@ -1,0 +1,122 @@
+"""Designs of closed form: what the catalogue claims, weights, ranges of sizes, the same rows every time."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from pdcode import codes
+from pdcode.codes import catalogue, registry
+from pdcode.codes.sizes import Shape
+from pdcode.util.errors import InputError
+
+EXACT = [entry for entry in catalogue.ENTRIES if entry.family != "optimized"]
+CLOSED = [name for name, family in registry.FAMILIES.items() if family.shapes is not None]
+
+
+@pytest.mark.parametrize("entry", EXACT, ids=lambda entry: f"{entry.family}-{entry.workers}-{entry.blocks}")
+def test_catalogue(entry):
+    code, coherence_error, tightness_error = catalogue.verify(entry)
+    assert (len(code), code.blocks, code.weight) == (entry.workers, entry.blocks, entry.weight)
+    assert coherence_error < 1e-12
+    assert tightness_error < 1e-12
+    np.testing.assert_allclose((code.values**2).sum(axis=1), 1, atol=1e-14)
+    again = catalogue.verify(entry)[0]
+    np.testing.assert_array_equal(again.indices, code.indices)
+    np.testing.assert_array_equal(again.values, code.values)
+    if entry.tight:
+        assert code.notes == ()
+        assert code.frame_bounds == pytest.approx((len(code) / code.blocks,) * 2)
+    closed = registry.FAMILIES[entry.family].coherence(entry.workers, entry.blocks, entry.weight)
+    assert closed == entry.coherence or closed == pytest.approx(entry.coherence)
+
+
+def test_catalogue_covers_every_family():
+    assert {entry.family for entry in catalogue.ENTRIES} == set(codes.FAMILIES)
+
+
+@pytest.mark.parametrize("family", CLOSED)
+def test_every_size_in_a_range(family):
+    """Coherence is the closed form, whole codes are tight, for all k up to 40 and several n."""
+    record = registry.FAMILIES[family]
+    sizes = 0
+    for k in range(1, 41):
+        for shape in record.shapes(k):
+            counts = {int(shape.rows)} if shape.exact else {k, 2 * k, 3 * k + 1, min(shape.rows, 12 * k)}
+            for n in counts:
+                if not shape.least <= n <= shape.rows or n > 500:
+                    continue
+                sizes += 1
+                code = codes.design(family, n, k, shape.weight, seed=1)
+                assert code.weight == shape.weight
+                assert (np.count_nonzero(code.matrix, axis=1) <= shape.weight).all()
+                claim = record.coherence(n, k, shape.weight)
+                assert claim is None or code.coherence == pytest.approx(claim, abs=1e-12), (n, k)
+                if record.tight and (record.period is None or n % record.period(k) == 0):
+                    assert code.tightness == pytest.approx(1, abs=1e-12), (n, k)
+                    assert code.notes == ()
+    assert sizes > 1
+
+
+@pytest.mark.parametrize(
+    ("family", "n", "k"),
+    [("steiner", 64, 28), ("tremain", 36, 15), ("haar-simplex", 16, 15), ("icosahedron", 6, 3)],
+)
+def test_equiangular_tight_frames_reach_the_welch_bound(family, n, k):
+    code = codes.design(family, n, k)
+    gram = np.abs(code.matrix @ code.matrix.T)[~np.eye(n, dtype=bool)]
+    np.testing.assert_allclose(gram, code.bounds["welch"], atol=1e-12)
+
+
+def test_other_bounds_that_are_reached():
+    for family, n, k in (("e8", 120, 8), ("dk", 12, 4)):
+        code = codes.design(family, n, k)
+        assert code.coherence == pytest.approx(code.bounds["levenshtein"], abs=1e-12)
+    dk = codes.design("dk", 240, 16)
+    assert len(dk) == 2 * 16 * 15 / 2  # the most that flat rows of weight w can be: 2k(k-1)/w
+
+
+@pytest.mark.parametrize(("family", "k"), [("e8", 8), ("e8", 24), ("dk", 6), ("dk", 16), ("kerdock", 16)])
+def test_rounds_are_orthonormal_bases(family, k):
+    n = int(registry.FAMILIES[family].shapes(k)[0].rows)
+    for basis in codes.design(family, n, k).matrix.reshape(-1, k, k):
+        np.testing.assert_allclose(basis @ basis.T, np.eye(k), atol=1e-13)
+
+
+def test_e8_lines_are_roots():
+    code = codes.design("e8", 120, 8)
+    roots = np.sqrt(2) * code.matrix
+    gram = roots @ roots.T
+    np.testing.assert_allclose(gram, np.round(gram), atol=1e-12)  # an even lattice's shortest vectors
+    assert len(np.unique(np.round(np.abs(gram), 6))) == 3
+    assert np.linalg.matrix_rank(code.matrix[:8]) == 8
+
+
+@pytest.mark.parametrize("k", [1, 2, 5, 6, 11, 40, 63, 100])
+def test_haar_simplex_for_any_number_of_blocks(k):
+    code = codes.design("haar-simplex", k + 1, k)
+    gram = code.matrix @ code.matrix.T
+    np.testing.assert_allclose(gram, (1 + 1 / k) * np.eye(k + 1) - 1 / k, atol=1e-12)
+    assert code.weight == int(np.ceil(np.log2(k + 1)))
+
+
+@pytest.mark.parametrize("family", [name for name in codes.FAMILIES if name != "optimized"])
+@pytest.mark.parametrize("k", [3, 4, 7, 16, 28])
+def test_fitting_rows_are_whole(family, k):
+    record = registry.FAMILIES[family]
+    for least in (1, k, k + 1, 3 * k - 1):
+        n = codes.fitting_rows(family, least, k)
+        assert n >= max(least, k)
+        shapes = record.shapes(k) if record.shapes else [Shape(float("inf"), 1)]
+        if family == "net":  # of odd k there are nets of weight 1, but one must ask for them
+            shapes = [shape for shape in shapes if shape.weight > 1]
+        if not any(least <= n <= shape.rows for shape in shapes):  # no such blocks, or not so many rows
+            with pytest.raises(InputError, match="nearest: workers = "):
+                codes.design(family, n, k)
+            continue
+        code = codes.design(family, n, k)
+        assert code.notes == ()
+        assert code.tightness == pytest.approx(1) or not record.tight
+    sizes = record.shapes(k) if record.shapes else []
+    if sizes and record.period is None:
+        assert codes.fitting_rows(family, 1, k) == sizes[0].rows

@@ -1,0 +1,167 @@
+"""Replicas that follow arrived codewords: the same bits as rank 0's θ, whatever comes late, or an error."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+from descents import Descent
+
+from pdcode.coding.replica import Relay, ReplicaError, digest
+from pdcode.transport.layout import CHECK, RETURNED, SNAPSHOT
+from pdcode.transport.messages import Task
+
+MODES = {
+    "async": ["update.mode=async"],
+    "all": ["update.mode=all"],
+    "first": ["update.mode=first", "update.count=2"],
+    "captured": ["update.mode=captured", "update.fraction=0.12"],
+    "waste": ["update.mode=first", "update.count=2", "update.late=waste"],
+}
+OPTIMIZERS = {
+    "sgd": [],
+    "momentum": ["optimizer.momentum=0.7", "optimizer.rate=0.02"],
+    "adam": ["optimizer.kind=adam", "optimizer.rate=0.002"],
+}
+DECODERS = {
+    "sum": [],
+    "mean": ["memory.kind=none"],
+    "inverse": ["memory.kind=none", "optimizer.staleness=inverse"],
+    "tracking": ["memory.kind=coordinator"],
+    "summing": ["memory.kind=difference"],
+    "energy": ["code.family=energy"],
+    "eigenbasis": ["code.family=eigenbasis", "code.rows_per_task=2"],
+    "static": ["code.rotate=false"],
+    "matched": ["code.family=matched", "code.rows_per_task=2", "code.weight=6"],
+}
+WIRES = ["float32", "bfloat16", "float16", "int8"]
+TIMES_MS = [1, 1.3, 1.7, 55.5]  # the last one falls so far behind that it needs whole states
+START = ["downlink.kind=codewords", "downlink.check=3", "workers.count=4", "code.blocks=[16,8]"]
+
+
+def follow(made: Descent) -> Counter[str]:
+    """Run; compare every θ that a worker computes at with rank 0's of that version; count the tasks."""
+    seen: Counter[str] = Counter()
+    for worker in made.workers:
+        update = worker.replica.update
+
+        def compare(task: Task, update=update) -> np.ndarray:
+            seen["snapshot" if task.flags & SNAPSHOT else "log"] += 1
+            seen["check"] += bool(task.flags & CHECK)
+            seen["returned"] += bool(task.flags & RETURNED)
+            if task.flags & SNAPSHOT and task.task and made.coordinator.used:
+                seen["amid an update"] += 1
+            theta = update(task)
+            np.testing.assert_array_equal(theta, made.thetas[task.version])
+            assert len(task.body) <= made.state.bytes
+            return theta
+
+        worker.replica.update = compare
+    assert made.run() == "enough"
+    seen["tasks"] = sum(made.coordinator.tasks)
+    return seen
+
+
+@pytest.mark.parametrize("decoder", DECODERS)
+@pytest.mark.parametrize("mode", MODES)
+def test_replicas_are_rank_0s_theta_to_the_last_bit(mode: str, decoder: str) -> None:
+    for number, optimizer in enumerate(OPTIMIZERS.values()):
+        wire = WIRES[(number + list(MODES).index(mode) + list(DECODERS).index(decoder)) % 4]
+        updates = 20 if mode == "all" else 180 if mode in ("async", "captured") else 110
+        overrides = [*MODES[mode], *DECODERS[decoder], *optimizer, f"wire.dtype={wire}"]
+        made = Descent([*START, *overrides, f"stop.updates={updates}"], TIMES_MS)
+        seen = follow(made)
+        assert seen["log"] > seen["snapshot"] >= 4
+        assert seen["check"] >= seen["tasks"] // 3 - 4
+        if mode != "all":
+            assert seen["snapshot"] > 4  # the slow worker's
+        assert np.isfinite(made.state.theta).all()
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("decoder", ["sum", "mean", "tracking", "summing"])
+def test_a_state_sent_amid_an_update_is_gone_on_from(decoder: str, optimizer: str) -> None:
+    """In the mode `first`, a late worker gets its task when part of an update has arrived."""
+    made = Descent(
+        [
+            *START, *DECODERS[decoder], *OPTIMIZERS[optimizer], "update.mode=first", "update.count=3",
+            "workers.count=6", "stop.updates=150", "code.rows_per_task=2",
+        ],
+        [1, 1.3, 1.7, 2.1, 17.3, 23.9],
+    )  # fmt: skip
+    assert follow(made)["amid an update"] >= 2
+
+
+@pytest.mark.parametrize("late", ["use", "waste"])
+def test_payloads_that_were_refused_or_wasted_are_not_relayed_and_given_back(late: str) -> None:
+    made = Descent(
+        [
+            *START, "update.mode=first", "update.count=2", f"update.late={late}", "faults.nan_worker=1",
+            "faults.nan_task=4", "wire.dtype=int8", "stop.updates=60",
+        ],
+        [1, 1.3, 1.7, 7.5],
+    )  # fmt: skip
+    with np.errstate(invalid="ignore"):
+        seen = follow(made)
+    statuses = Counter(made.trace.column("status"))
+    assert statuses[3] >= 10
+    assert (statuses[1] > 0) == (late == "waste")
+    assert seen["returned"] >= statuses[3] + statuses[1] - 4
+    assert np.isfinite(made.state.theta).all()
+
+
+def test_a_replica_that_differs_in_one_bit_is_an_error_at_its_next_check() -> None:
+    made = Descent([*START, "stop.updates=200"], [1, 1.3, 1.7, 2.1])
+    perform = made.workers[2].perform
+
+    def flip(task: Task) -> float:
+        if task.task == 10:
+            made.workers[2].replica._state.theta[7:8].view(np.uint32)[0] ^= 1
+        return perform(task)
+
+    made.workers[2].perform = flip
+    with pytest.raises(ReplicaError, match=r"the replica of θ differs from rank 0's at version \d+"):
+        made.run()
+    assert 10 <= made.coordinator.tasks[2] - 1 <= 12
+
+
+def test_a_digest_tells_thetas_apart() -> None:
+    theta = np.random.default_rng(0).normal(size=1000).astype("f4")
+    other = theta.copy()
+    assert digest(theta) == digest(other)
+    other.view(np.uint32)[999] ^= 1
+    assert digest(theta) != digest(other)
+    assert -(2**63) <= digest(theta) < 2**63
+
+
+def test_a_log_is_never_longer_than_the_state_and_a_task_never_longer_than_that() -> None:
+    made = Descent([*START, "workers.count=3", "stop.updates=300", "code.rows_per_task=3"], [1, 1.5, 40])
+    relay = made.coordinator.downlink
+    assert isinstance(relay, Relay)
+    longest = 0
+    arrived = relay.arrived
+
+    def watch(arrival: object) -> None:
+        nonlocal longest
+        arrived(arrival)
+        longest = max(longest, sum(map(len, relay._log)))
+        assert longest <= made.state.least_bytes
+        assert relay._bytes == sum(map(len, relay._log))
+        assert relay._next - relay._first == len(relay._log)
+
+    relay.arrived = watch
+    made.run()
+    assert longest > made.state.least_bytes / 2
+    assert made.trace.column("bytes_down").max() <= made.parts.layout.task_bytes
+
+
+def test_the_downlink_is_as_compressed_as_the_uplink() -> None:
+    overrides = ["problem.hidden=[64]", "code.blocks=[64,1]", "code.rows_per_task=4", "wire.dtype=int8"]
+    relayed = Descent([*START, *overrides, "stop.updates=400"], [1, 1.1, 1.2, 1.3])
+    full = Descent([*overrides, "workers.count=4", "stop.updates=400"], [1, 1.1, 1.2, 1.3])
+    relayed.run()
+    full.run()
+    np.testing.assert_array_equal(relayed.state.theta, full.state.theta)
+    assert relayed.fleet.bytes_down < full.fleet.bytes_down / 3
+    assert relayed.fleet.bytes_up == full.fleet.bytes_up

@@ -1,0 +1,235 @@
+"""What workers keep: with a memory, nothing of a gradient is lost, whatever is rounded, refused or wasted."""
+
+from __future__ import annotations
+
+import tracemalloc
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pdcode import codes, problems
+from pdcode.coding import memory
+from pdcode.problems import Problem
+from pdcode.transport.layout import Layout, Pair, buffer
+from pdcode.transport.messages import Reply
+
+WIRES = {
+    "float32": ["float32", "bfloat16", "float16", "int8"],
+    "float64": ["float64", "float32", "bfloat16", "float16", "int8"],
+}
+FORMATS = [(dtype, wire) for dtype, wires in WIRES.items() for wire in wires]
+BATCH = 7
+
+
+@cache
+def problem_of(dtype: str, axis: str) -> Problem:
+    table = {"kind": "mlp", "data": "digits", "hidden": [13], "axis": axis, "batch": BATCH, "l2": 0.01}
+    return problems.create(table | {"dtype": dtype}, blocks=[4, 1])
+
+
+class Largest:
+    """Chooses the w blocks of largest norm, by values in proportion: unit vectors that change every time."""
+
+    def __init__(self, blocks: int, elements: int, rows: int, weight: int, dtype: str) -> None:
+        self.shape, self.rows, self.weight, self.dtype = (blocks, elements), rows, weight, dtype
+
+    def choose(self, residual: np.ndarray) -> Pair:
+        full = np.zeros(self.shape)
+        full.reshape(-1)[: len(residual)] = residual
+        norms = np.linalg.norm(full, axis=1) + 1e-30
+        order = np.argsort(-norms)
+        indices = np.stack([np.roll(order, -row)[: self.weight] for row in range(self.rows)])
+        values = norms[indices] / np.linalg.norm(norms[indices], axis=1, keepdims=True)
+        return indices.astype(np.int32), values.astype(self.dtype)
+
+
+class Pairing:
+    """A worker's memory and what rank 0 makes of its messages."""
+
+    def __init__(
+        self,
+        kind: str,
+        dtype: str,
+        wire: str,
+        chosen: bool,
+        axis: str = "auto",
+        rows: int = 2,
+        weight: float = 1,
+    ) -> None:
+        self.problem = problem = problem_of(dtype, axis)
+        counts = [rows, 1]
+        self.layout = layout = Layout(problem.layers, counts, [2, 1], problem.dtype, wire, chosen)
+        self.sent, self.received = (Reply(layout, buffer(layout.reply_bytes)[0]) for _ in range(2))
+        plan = problem.plan(BATCH, counts, self.sent.payload, weight)
+        layer = problem.layers[0]
+        choosers = lambda: [Largest(4, layer.elements, rows, 2, dtype), None]  # noqa: E731
+        self.respond = memory.create(kind, plan, self.sent, choosers if chosen else None)
+        self.reference = problem.plan(BATCH, weight=weight)
+        self.code = codes.design("random", workers=12, blocks=4, weight=2)
+        self.task, self.theta, self.returned = 0, problem.initial(1), False
+        self.words = np.zeros((rows, 2), np.int32), np.zeros((rows, 2), dtype)
+        self.decoded = np.zeros(problem.size)  # all that rank 0 has folded in
+        self.gradients = np.zeros(problem.size)  # all that the worker has seen
+        self.last = np.zeros(problem.size)
+
+    def turn(self, theta: np.ndarray | None = None, use: bool = True) -> bool:
+        """A task; return whether rank 0 can use the payload."""
+        indices, values = self.code.rows(self.task * self.layout.rows[0], self.layout.rows[0])
+        self.words[0][:], self.words[1][:] = indices, values  # where the last task's were, as in a message
+        words = [self.words, self.layout.whole]
+        batch = np.random.default_rng(self.task).integers(0, self.problem.rows, BATCH)
+        theta = self.theta if theta is None else theta
+        if self.returned:  # the worker hears of it with its next task
+            self.respond.restore()
+        loss = self.respond(theta, batch, words)
+        expected = self.reference.gradient(theta, batch)
+        assert loss == pytest.approx(expected, rel=1e-5, nan_ok=True)
+        if np.isfinite(self.reference.full_gradient).all():
+            self.last = self.reference.full_gradient.astype(np.float64)
+            self.gradients += self.last
+        self.respond.settle((3, 1, self.task))
+        self.task += 1
+        self.received.body[:] = self.sent.body
+        sound, self.returned = self.received.read(), False
+        if sound and use:
+            for layer, pair, payload in zip(
+                self.problem.layers,
+                self.received.codewords if self.layout.chosen else words,
+                self.received.payloads,
+                strict=True,
+            ):
+                dense = np.zeros((len(pair[0]), layer.count))
+                np.add.at(dense, (np.arange(len(pair[0]))[:, None], pair[0]), pair[1])
+                part = slice(layer.offset, layer.offset + layer.length)
+                self.decoded[part] += (dense.T @ payload).reshape(-1)[: layer.length]
+        else:
+            self.returned = True
+        return sound
+
+    def check(self, kind: str) -> None:
+        """What the memory promises, once the worker knows what became of its payload."""
+        if self.returned:
+            self.words[0][:] += 1
+            self.words[0][:] %= 4
+            self.respond.restore()
+            self.returned = False
+        kept = self.respond.residual.astype(np.float64)
+        expected = self.gradients if kind == "worker" else self.last
+        tolerance = (1e-10 if self.layout.dtype == np.float64 else 2e-5) * max(1, np.abs(expected).max())
+        np.testing.assert_allclose(self.decoded + kept, expected, atol=tolerance)
+
+
+@pytest.mark.parametrize("chosen", [False, True], ids=["given", "chosen"])
+@pytest.mark.parametrize(("dtype", "wire"), FORMATS)
+@pytest.mark.parametrize("kind", ["worker", "difference"])
+@given(rows=st.sampled_from([1, 2, 3]), axis=st.sampled_from(["output", "input"]), unused=st.integers(0, 31))
+@settings(max_examples=8, deadline=None)
+def test_what_rank_0_decodes_and_what_is_kept_add_up(
+    kind: str, dtype: str, wire: str, chosen: bool, rows: int, axis: str, unused: int
+) -> None:
+    pairing = Pairing(kind, dtype, wire, chosen, axis, rows)
+    for task in range(5):
+        used = not unused >> task & 1  # rank 0 refuses or wastes some payloads
+        assert pairing.turn(use=used)
+        pairing.theta += 0.01 * np.random.default_rng(task).standard_normal(pairing.problem.size).astype(
+            dtype
+        )
+        pairing.check(kind)
+    assert np.linalg.norm(pairing.respond.residual) <= 1.5 * np.linalg.norm(pairing.gradients) + 1
+
+
+@pytest.mark.parametrize("chosen", [False, True], ids=["given", "chosen"])
+@pytest.mark.parametrize("kind", ["none", "coordinator"])
+def test_without_a_memory_of_the_workers_each_payload_is_of_its_own_gradient(kind: str, chosen: bool) -> None:
+    first, second = (Pairing(kind, "float64", "float64", chosen) for _ in range(2))
+    for task in range(3):
+        assert first.turn(use=task != 1)
+    second.task = 2
+    assert second.turn()
+    for mine, theirs in zip(first.received.payloads, second.received.payloads, strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+    if chosen:  # a projection: what is sent and what is left are orthogonal, and add up to the gradient
+        kept = first.respond.residual
+        np.testing.assert_allclose(second.decoded + kept, second.last, atol=1e-9)
+        whole = first.problem.layers[1]
+        assert not kept[whole.offset :].any()
+
+
+@pytest.mark.parametrize("chosen", [False, True], ids=["given", "chosen"])
+@pytest.mark.parametrize(("dtype", "wire"), FORMATS)
+@pytest.mark.parametrize("kind", ["none", "worker", "difference", "coordinator"])
+def test_a_gradient_that_is_not_finite_is_refused_and_not_remembered(
+    kind: str, dtype: str, wire: str, chosen: bool
+) -> None:
+    pairing = Pairing(kind, dtype, wire, chosen)
+    assert pairing.turn()
+    kept = getattr(pairing.respond, "residual", np.zeros(1)).copy()
+    for bad in (np.nan, np.inf):
+        theta = pairing.theta.copy()
+        theta[5] = bad
+        with np.errstate(invalid="ignore"):
+            assert not pairing.turn(theta)
+        if kind in ("worker", "difference"):
+            np.testing.assert_array_equal(pairing.respond.residual, kept)
+    assert pairing.turn()
+    if kind in ("worker", "difference"):
+        pairing.check(kind)
+
+
+@pytest.mark.parametrize("chosen", [False, True], ids=["given", "chosen"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("kind", ["worker", "difference"])
+def test_a_payload_beyond_the_range_of_float16_is_refused_and_kept(
+    kind: str, dtype: str, chosen: bool
+) -> None:
+    pairing = Pairing(kind, dtype, "float16", chosen, weight=1e6)
+    for _ in range(3):
+        assert not pairing.turn()
+        pairing.check(kind)
+    assert not pairing.decoded.any()
+
+
+@pytest.mark.parametrize(("kind", "chosen"), [("worker", False), ("difference", False), ("none", False)])
+@pytest.mark.parametrize("wire", ["float32", "int8"])
+def test_the_steady_state_allocates_no_arrays(kind: str, chosen: bool, wire: str) -> None:
+    problem = problems.create({"kind": "mlp", "data": "digits", "hidden": [256], "batch": 8}, blocks=[16, 1])
+    layout = Layout(problem.layers, [2, 1], [4, 1], problem.dtype, wire)
+    reply = Reply(layout, buffer(layout.reply_bytes)[0])
+    respond = memory.create(kind, problem.plan(8, [2, 1], reply.payload), reply)
+    words, theta = codes.design("net", workers=16, blocks=16, weight=4), problem.initial(1)
+    pair = np.ascontiguousarray(words.indices[:2]), np.ascontiguousarray(words.values[:2], np.float32)
+    batch = np.arange(8)
+
+    def turn() -> None:
+        respond(theta, batch, [pair, layout.whole])
+        respond.settle((1, 2, 3))
+        respond.restore()
+
+    turn()
+    tracemalloc.start()
+    for _ in range(20):
+        turn()
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 16_384 < theta.nbytes
+
+
+@pytest.mark.parametrize("kind", ["none", "coordinator"])
+def test_given_codewords_without_memory_need_no_full_gradient(kind: str) -> None:
+    problem = problems.create({"data": "digits", "hidden": [16]}, blocks=8)
+    layout = Layout(problem.layers, [1, 1], [4, 4], problem.dtype)
+    reply = Reply(layout, buffer(layout.reply_bytes)[0])
+    plan = problem.plan(8, 1, reply.payload)
+    respond: Any = memory.create(kind, plan, reply)
+    code = codes.design("net", workers=8, blocks=8, weight=4)
+    pair = np.ascontiguousarray(code.indices[:1]), np.ascontiguousarray(code.values[:1], np.float32)
+    make: Callable[..., float] = respond
+    assert np.isfinite(make(problem.initial(0), np.arange(8), [pair, pair]))
+    assert "full_gradient" not in vars(plan)
+    assert np.isfinite(reply.payload).all()
+    assert reply.payload.any()

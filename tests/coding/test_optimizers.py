@@ -1,0 +1,212 @@
+"""Optimizers against numpy twins, over every decoder."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pdcode import codes, decoders
+from pdcode.coding import optimizers
+from pdcode.config import tables
+from pdcode.util.errors import InputError
+
+KINDS = sorted(decoders.KINDS)
+TABLES = [
+    {"kind": "sgd", "rate": 0.3},
+    {"kind": "sgd", "rate": 0.3, "momentum": 0.9},
+    {"kind": "adam", "rate": 0.05, "beta1": 0.8, "beta2": 0.95, "epsilon": 1e-6},
+]
+
+
+def layer(number, count, rows, width, offset):
+    """A stand-in for a layer's Blocks."""
+    size = -(-rows // count)
+    return SimpleNamespace(
+        layer=number,
+        count=count,
+        rows=rows,
+        width=width,
+        offset=offset,
+        elements=size * width,
+        length=rows * width,
+        shape=(size, width),
+    )
+
+
+LAYERS = [layer(0, 8, 21, 3, 0), layer(1, 1, 4, 5, 63)]  # coded, with a short last block; whole
+SIZE = 83
+
+
+class Twin:
+    """The three optimizers in numpy, float64."""
+
+    def __init__(self, table, size):
+        self.table = tables.Optimizer(**table)
+        self.first, self.second, self.t = np.zeros(size), np.zeros(size), 0
+
+    def step(self, theta, gradient, damping):
+        table, rate = self.table, self.table.rate * damping
+        if table.kind == "sgd":
+            self.first = table.momentum * self.first + gradient
+            move = rate * self.first
+        else:
+            self.t += 1
+            self.first = table.beta1 * self.first + (1 - table.beta1) * gradient
+            self.second = table.beta2 * self.second + (1 - table.beta2) * gradient**2
+            first, second = self.first / (1 - table.beta1**self.t), self.second / (1 - table.beta2**self.t)
+            move = rate * first / (np.sqrt(second) + table.epsilon)
+        theta -= move
+        return np.linalg.norm(move)
+
+
+def fill(stack, rng, arrivals, dtype, code):
+    """Random arrivals for both layers; returns the flat gradient that the decoders then hold."""
+    for _ in range(arrivals):
+        indices, values = code.rows(int(rng.integers(len(code))), 2)
+        stack[0].add_sparse(indices, values.astype(dtype), rng.normal(size=(2, 9)).astype(dtype))
+        one = np.ones((1, 1), dtype)
+        stack[1].add_sparse(np.zeros((1, 1), np.int32), one, rng.normal(size=(1, 20)).astype(dtype))
+    parts = [d.gradient().reshape(-1)[: part.length] for d, part in zip(stack, LAYERS, strict=True)]
+    return np.concatenate(parts).astype(np.float64)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.sampled_from(TABLES),
+    st.sampled_from(KINDS),
+    st.sampled_from(["float32", "float64"]),
+    st.integers(0, 99),
+    st.booleans(),
+)
+def test_equals_the_numpy_twin(table, kind, dtype, seed, tell_length):
+    rng = np.random.default_rng(seed)
+    code = codes.design("net", 16, 8, 2, seed)
+    options = [{"length": part.length} if tell_length else {} for part in LAYERS]
+    stack = [
+        decoders.create(kind, p.count, p.shape, dtype, **o) for p, o in zip(LAYERS, options, strict=True)
+    ]
+    theta = rng.normal(size=SIZE).astype(dtype)
+    expected = theta.astype(np.float64)
+    optimizer, twin = optimizers.create(table, SIZE, dtype), Twin(table, SIZE)
+    tolerance = {"rtol": 2e-4, "atol": 2e-4} if dtype == "float32" else {"rtol": 1e-9, "atol": 1e-9}
+    for _ in range(5):
+        gradient = fill(stack, rng, int(rng.integers(1, 12)), dtype, code)
+        damping = float(rng.uniform(0.2, 1))
+        norm = twin.step(expected, gradient, damping)
+        assert optimizer.step(theta, LAYERS, stack, damping) == pytest.approx(norm, rel=1e-3)
+        np.testing.assert_allclose(theta, expected, **tolerance)
+        for decoder in stack:
+            decoder.reset()
+            assert decoder.count == 0
+            if kind == "adjoint":
+                assert not decoder.accumulator.any()
+
+
+@pytest.mark.parametrize("arrivals", [1, 2, 3, 40])
+def test_blocks_and_whole_layer_give_the_same(arrivals):
+    """One arrival, distinct arrivals, and so many that the step passes over everything."""
+    rng = np.random.default_rng(arrivals)
+    code = codes.design("net", 32, 32, 2)
+    part = layer(0, 32, 64, 2, 0)
+    decoder = decoders.create("adjoint", 32, part.shape, "float64")
+    theta, sent = np.zeros(128), []
+    optimizer = optimizers.create({"rate": 0.25}, 128, "float64")
+    for start in range(arrivals):
+        sent.append(rng.normal(size=(1, 4)))
+        indices, values = code.rows(start % 4)  # duplicates
+        decoder.add_sparse(indices, values, sent[-1])
+    gradient = decoder.gradient().reshape(-1)
+    norm = optimizer.step(theta, [part], [decoder])
+    np.testing.assert_allclose(theta, -0.25 * gradient, atol=1e-14)
+    assert norm == pytest.approx(np.linalg.norm(theta))
+    assert not decoder.accumulator.any()
+    assert not decoder.touched
+
+
+def test_reset_after_a_step_does_not_touch_the_accumulator():
+    decoder = decoders.create("adjoint", 8, (9,), "float64", length=63)
+    optimizer = optimizers.create({}, SIZE, "float64")
+    theta, parts = np.zeros(SIZE), [LAYERS[0]]
+    stack = [decoder]
+    decoder.add(np.eye(8)[2], np.ones(9))
+    optimizer.step(theta, parts, stack)
+    decoder.accumulator[0] = 7.0  # a mark that only a full clear would remove
+    decoder.reset()
+    assert decoder.accumulator[0] == 7.0
+    assert np.count_nonzero(decoder.accumulator) == 1
+    decoder.add(np.eye(8)[2], np.ones(9))
+    decoder.reset()  # without a step
+    assert not decoder.accumulator.any()
+
+
+def test_padding_never_reaches_theta_and_is_forgotten():
+    """A decoder that was not told of the short last block, with payloads that are not zero there."""
+    decoder = decoders.create("adjoint", 8, (9,), "float64")
+    optimizer = optimizers.create({"rate": 1.0}, SIZE, "float64")
+    theta, stack = np.zeros(SIZE), [decoder]
+    for _ in range(3):
+        decoder.add(np.ones(8), np.ones(9))
+        optimizer.step(theta, [LAYERS[0]], stack)
+        decoder.reset()
+        assert not decoder.accumulator.any()
+    assert (theta[:63] == -24).all()
+    assert not theta[63:].any()
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_checkpoint(table):
+    def advance(optimizer, theta, rng, steps):
+        decoder = decoders.create("least_squares", 1, (4,), "float64")
+        stack, parts = [decoder], [layer(0, 1, 2, 2, 0)]
+        for _ in range(steps):
+            decoder.add([1], rng.normal(size=4))
+            optimizer.step(theta, parts, stack)
+            decoder.reset()
+
+    first, theta = optimizers.create(table, 4, "float64"), np.zeros(4)
+    advance(first, theta, np.random.default_rng(0), 3)
+    kept = {name: array.copy() for name, array in first.state.items()}
+    second, copy = optimizers.create(table, 4, "float64"), theta.copy()
+    second.restore(kept)
+    advance(first, theta, np.random.default_rng(1), 3)
+    advance(second, copy, np.random.default_rng(1), 3)
+    np.testing.assert_array_equal(theta, copy)
+    if kept:
+        with pytest.raises(InputError, match="the checkpoint has no"):
+            second.restore({})
+
+
+def test_staleness():
+    assert optimizers.create({}, 1, "float32").damping(5) == 1
+    inverse = optimizers.create({"staleness": "inverse"}, 1, "float32")
+    assert [inverse.damping(s) for s in (0, 1, 3)] == [1, 0.5, 0.25]
+
+
+def test_bad_input():
+    for table, message in [
+        ({"kind": "newton"}, "optimizer: Invalid enum value 'newton'"),
+        ({"rate": -1.0}, "optimizer: Expected `float` > 0.0"),
+        ({"speed": 1}, "optimizer: Object contains unknown field `speed`"),
+    ]:
+        with pytest.raises(InputError, match=message):
+            optimizers.create(table, 4, "float32")
+    optimizer = optimizers.create({}, SIZE, "float32")
+    stack = [decoders.create("adjoint", 8, (9,)), decoders.create("adjoint", 1, (21,))]
+    with pytest.raises(InputError, match=r"theta: float64 \(83,\) is not float32 \(83,\)"):
+        optimizer.step(np.zeros(SIZE), LAYERS, stack)
+    with pytest.raises(InputError, match="decoder of layer 1: 1 blocks of 21, not 1 of 20"):
+        optimizer.step(np.zeros(SIZE, np.float32), LAYERS, stack)
+
+
+def test_another_theta_or_other_decoders_are_noticed():
+    optimizer = optimizers.create({"rate": 1.0}, 2, "float64")
+    parts = [layer(0, 1, 1, 2, 0)]
+    for _ in range(2):
+        stack, theta = [decoders.create("adjoint", 1, (2,), "float64")], np.zeros(2)
+        stack[0].add([1], [1, 2])
+        optimizer.step(theta, parts, stack)
+        np.testing.assert_array_equal(theta, [-1, -2])

@@ -1,0 +1,175 @@
+"""Reading configurations: defaults, overrides, and errors of one line that name file, key and value."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from paths import JOBS
+
+from pdcode.cli import preview
+from pdcode.config import load as configfile
+from pdcode.config.tables import Config
+from pdcode.util.errors import InputError
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "job.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_an_empty_file_is_the_default_scheme(tmp_path: Path) -> None:
+    config, text = configfile.load(write(tmp_path, ""))
+    assert text == ""
+    assert (config.scheme.name, config.code.family, config.memory.kind) == ("lwpd", "net", "worker")
+
+
+def test_a_scheme_fills_in_only_the_tables_that_are_not_given() -> None:
+    config = configfile.resolve({"scheme": {"name": "uncoded"}, "memory": {"kind": "worker"}})
+    assert (config.code.family, config.code.blocks, config.memory.kind) == ("uncoded", 1, "worker")
+
+
+def test_a_scheme_can_be_chosen_on_the_command_line() -> None:
+    assert configfile.resolve({}, ["scheme.name=uncoded"]).code.family == "uncoded"
+
+
+@pytest.mark.parametrize(
+    ("override", "value"),
+    [
+        ("update.mode=all", "all"),
+        ("update.mode='all'", "all"),
+        ("update.fraction=0.5", 0.5),
+        ("code.blocks=[8, 1]", [8, 1]),
+        ("seed=7", 7),
+    ],
+)
+def test_overrides_are_toml_values_or_plain_strings(override: str, value: object) -> None:
+    found: object = configfile.resolve({}, [override])
+    for name in override.partition("=")[0].split("."):
+        found = getattr(found, name)
+    assert found == value
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[code]\nblocks = 'four'", ["code.blocks", "'four'"]),
+        ("[code]\nblocks = 0", ["code.blocks", "0"]),
+        ("[code]\nblock = 4", ["code.block", "unknown key"]),
+        ("[codes]\nblocks = 4", ["codes", "unknown key"]),
+        ("seed = -1", ["seed", "-1"]),
+        ("seed = ", ["not TOML"]),
+        ("code = 3", ["code", "3"]),
+        ("[problem]\nhidden = [64, 0]", ["problem.hidden", "[64, 0]"]),
+        ("[update]\nmode = 'sometimes'", ["update.mode", "sometimes"]),
+        ("[update]\nmode = 'all'\ncount = 3", ["update.count", "3", "all"]),
+        ("[stragglers]\nkind = 'slow-set'\nslow = [8]", ["stragglers.slow", "8"]),
+        ("[stragglers]\nkind = 'shifted-exponential'", ["stragglers.mean_s", "0.0"]),
+        ("[memory]\nkind = 'worker'\n[decoder]\nkind = 'tracking'", ["decoder.kind", "tracking"]),
+        ("[update]\nlate = 'sometimes'", ["update.late", "sometimes"]),
+        (
+            "[memory]\nkind = 'difference'\n[decoder]\nkind = 'tracking'",
+            ["decoder.kind", "difference", "tracking"],
+        ),
+        (
+            "[memory]\nkind = 'coordinator'\n[decoder]\nkind = 'adjoint'",
+            ["decoder.kind", "coordinator", "adjoint"],
+        ),
+        ("[optimizer]\nstaleness = 'inverse'", ["optimizer.staleness", "inverse", "memory.kind = 'worker'"]),
+        ("[wire]\ndtype = 'float64'", ["wire.dtype", "float64"]),
+        ("[wire]\ndtype = 'int4'", ["wire.dtype", "int4", "int8"]),
+        ("[downlink]\nkind = 'relay'", ["downlink.kind", "relay", "codewords"]),
+        ("[downlink]\ncheck = 0", ["downlink.check", "0"]),
+        (
+            "[downlink]\nkind = 'codewords'\n[memory]\n[decoder]\nkind = 'least_squares'",
+            ["downlink.kind", "codewords", "least_squares"],
+        ),
+        (
+            "[downlink]\nkind = 'codewords'\n[memory]\n[decoder]\nkind = 'mmse'",
+            ["downlink.kind", "codewords", "mmse"],
+        ),
+        ("[decoder]\nkind = 'summing'", ["decoder.kind", "summing"]),
+        ("[decoder]\nstep = 1.5", ["decoder.step", "1.5"]),
+        ("[code]\nblocks = 'unit'", ["code.blocks", "'unit'", "units"]),
+        ("[code]\nblocks = ['units', 1]", ["code.blocks", "'units'"]),
+        ("[code]\nshare = 0.0", ["code.share", "0.0"]),
+        ("[code]\nweight = [4, 0]", ["code.weight", "[4, 0]"]),
+        ("[scheme]\npreset = 'fast'", ["scheme.preset", "'fast'", "starved"]),
+        ("[scheme]\nname = 'uncoded'\npreset = 'default'", ["scheme.preset", "uncoded", "default"]),
+        ("[faults]\nraise_worker = 8", ["faults.raise_worker", "8"]),
+        ("[faults]\nnan_worker = 8", ["faults.nan_worker", "8"]),
+    ],
+)
+def test_errors_name_file_key_and_value_in_one_line(tmp_path: Path, text: str, words: list[str]) -> None:
+    path = write(tmp_path, text)
+    with pytest.raises(InputError) as caught:
+        configfile.load(path)
+    message = str(caught.value)
+    assert message.startswith(f"{path}: ")
+    assert "\n" not in message
+    for word in words:
+        assert word in message
+
+
+@pytest.mark.parametrize("override", ["update.mode", "=all", "update..mode=all", "seed.x=1", "nothing=1"])
+def test_bad_overrides_are_named(override: str) -> None:
+    with pytest.raises(InputError, match=override.partition("=")[0] or "--set"):
+        configfile.resolve({"seed": 1}, [override])
+
+
+@pytest.mark.parametrize("path", ["", ".", "..", "/", "results/.."])
+def test_a_trace_has_a_name(path: str) -> None:
+    with pytest.raises(InputError, match=r"trace\.path: .* is not the name of a file"):
+        configfile.resolve({"stop": {"updates": 1}, "trace": {"path": path}})
+
+
+def test_a_missing_or_unreadable_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"none\.toml: No such file"):
+        configfile.load(tmp_path / "none.toml")
+    (tmp_path / "latin.toml").write_bytes(b"# caf\xe9")
+    with pytest.raises(InputError, match="not UTF-8"):
+        configfile.load(tmp_path / "latin.toml")
+
+
+@pytest.mark.parametrize("path", sorted(JOBS.glob("*.toml")), ids=lambda path: path.stem)
+def test_every_job_is_valid(path: Path) -> None:
+    config, _ = configfile.load(path)
+    assert config.trace.path.startswith("results/")
+
+
+@given(
+    st.builds(
+        dict,
+        seed=st.integers(0, 2**40),
+        problem=st.builds(
+            dict,
+            hidden=st.lists(st.integers(1, 99), max_size=3),
+            l2=st.floats(0, 1),
+            axis=st.sampled_from(["auto", "input"]),
+        ),
+        code=st.builds(
+            dict,
+            blocks=st.integers(1, 64)
+            | st.lists(st.integers(1, 64), min_size=1, max_size=3)
+            | st.just("units"),
+            rotate=st.booleans(),
+            options=st.dictionaries(
+                st.sampled_from(["dither", "entries", "a b"]),
+                st.booleans() | st.integers(0, 9) | st.text(max_size=5),
+            ),
+        ),
+        scheme=st.builds(dict, preset=st.sampled_from(["default", "starved", "shards"])) | st.just({}),
+        wire=st.builds(dict, dtype=st.sampled_from(["float32", "bfloat16", "int8"])),
+        optimizer=st.builds(dict, rate=st.floats(1e-6, 10), momentum=st.floats(0, 0.99)),
+        stop=st.builds(dict, updates=st.integers(1, 10**9)),
+    )
+)
+def test_the_dry_run_prints_a_configuration_that_reads_back_the_same(tables: dict[str, object]) -> None:
+    import tomllib
+
+    config = configfile.resolve(tables)
+    assert isinstance(config, Config)
+    assert configfile.resolve(tomllib.loads(preview.toml(config))) == config

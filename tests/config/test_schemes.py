@@ -1,0 +1,102 @@
+"""Schemes and presets: what they fill in, what they leave alone, and that they learn."""
+
+from __future__ import annotations
+
+import pytest
+from descents import Descent
+from paths import JOBS
+
+from pdcode.config import load as configfile
+from pdcode.config.presets import PRESETS, SCHEMES
+from pdcode.util.errors import InputError
+
+PRESET = {"default": ("net", 8), "starved": ("matched", 2), "shards": ("matched", 4)}
+
+
+def resolve(tables: dict[str, object], *overrides: str) -> configfile.Config:
+    return configfile.resolve(tables, overrides)
+
+
+def test_all_presets_are_known_here() -> None:
+    assert set(PRESETS["lwpd"]) == set(PRESET)
+    assert set(SCHEMES) == {"lwpd", "uncoded"}
+
+
+@pytest.mark.parametrize("name", PRESET)
+@pytest.mark.parametrize("how", ["file", "command line"])
+def test_a_preset_fills_in_all_keys_that_are_not_given(name: str, how: str) -> None:
+    tables = {"scheme": {"preset": name}} if how == "file" else {}
+    overrides = [] if how == "file" else [f"scheme.preset={name}"]
+    config = resolve(tables, *overrides)
+    assert config.scheme.preset == name
+    for key, table in PRESETS["lwpd"][name].items():
+        for option, value in table.items():
+            assert getattr(getattr(config, key), option) == value
+
+
+def test_a_key_that_is_given_wins_over_a_preset_in_the_same_file() -> None:
+    config = resolve({"scheme": {"preset": "default"}, "code": {"weight": 2}, "wire": {"dtype": "float32"}})
+    assert (config.code.weight, config.code.blocks, config.code.share) == (2, "units", 0.125)
+    assert (config.wire.dtype, config.downlink.kind) == ("float32", "codewords")
+
+
+@pytest.mark.parametrize("name", PRESET)
+@pytest.mark.parametrize("key", ["code.share=0.5", "code.rows_per_task=3"])
+@pytest.mark.parametrize("how", ["file", "command line"])
+def test_what_is_given_in_other_words_wins_too(name: str, key: str, how: str) -> None:
+    option, _, value = key.partition("=")
+    given = {"code": {option.partition(".")[2]: float(value) if "." in value else int(value)}}
+    config = (
+        resolve({"scheme": {"preset": name}} | given)
+        if how == "file"
+        else resolve({}, f"scheme.preset={name}", key)
+    )
+    expected = (0.5, None) if "share" in key else (None, 3)
+    assert (config.code.share, config.code.rows_per_task) == expected
+
+
+def test_the_weight_of_one_family_is_not_that_of_another() -> None:
+    assert resolve({}, "code.family=dk").code.weight is None
+    assert resolve({}, "scheme.preset=default", "code.family=hadamard").code.weight is None
+    assert resolve({"code": {"family": "dk"}}, "scheme.preset=shards").code.family == "matched"
+    assert resolve({"code": {"family": "dk", "weight": 2}}, "scheme.preset=shards").code.weight is None
+
+
+def test_a_preset_on_the_command_line_overrides_the_file() -> None:
+    config, _ = configfile.load(JOBS / "digits.toml", ["scheme.preset=default", "code.weight=2"])
+    assert (config.code.blocks, config.code.share, config.code.rows_per_task) == ("units", 0.125, None)
+    assert (config.code.weight, config.wire.dtype, config.optimizer.rate) == (2, "int8", 1.0)
+
+
+def test_a_scheme_and_its_preset_on_the_command_line() -> None:
+    config = resolve({"scheme": {"name": "uncoded"}}, "scheme.name=lwpd", "scheme.preset=starved")
+    assert (config.scheme.name, config.code.family) == ("lwpd", "matched")
+
+
+@pytest.mark.parametrize(
+    ("tables", "message"),
+    [
+        ({"scheme": {"name": "uncoded", "preset": "default"}}, r"scheme\.preset: .*'uncoded'.*'default'"),
+        ({"scheme": {"preset": "defaults"}}, r"scheme\.preset: .*default, starved, shards .*'defaults'"),
+        ({"scheme": {"preset": 3}}, r"scheme\.preset: .*3"),
+        ({"scheme": "lwpd"}, r"scheme: .*'lwpd'"),
+        ({"scheme": {"name": 3}}, r"scheme\.name: .*3"),
+    ],
+)
+def test_what_is_no_preset_is_refused(tables: dict[str, object], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        resolve(tables)
+
+
+def test_the_default_preset_learns_at_a_fraction_of_the_bytes() -> None:
+    made = Descent(
+        [
+            "scheme.preset=default", "problem.hidden=[64]", "problem.batch=32", "optimizer.rate=0.7",
+            "workers.count=4", "stop.updates=400",
+        ],
+        [1, 1.2, 1.4, 8],
+    )  # fmt: skip
+    before = made.parts.problem.loss(made.state.theta)
+    assert made.run() == "enough"
+    assert made.parts.problem.loss(made.state.theta) < 0.25 * before
+    assert made.parts.layout.reply_bytes < made.parts.layout.gradient_bytes / 15

@@ -1,0 +1,217 @@
+"""Candidates of a plan: which are offered, that all of them can run, and the configuration of the winner."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+
+from pdcode.cli import run
+from pdcode.config import load as configfile
+from pdcode.planning import space, winner
+from pdcode.planning.goal import Goal
+from pdcode.planning.ranking import rank
+from pdcode.planning.space import OWN, Candidate
+from pdcode.planning.trials import Outcome
+from pdcode.training import setup as parts
+from pdcode.util.errors import InputError
+
+SMALL = ["problem.hidden=[16]", "code.blocks=[8,1]", "workers.count=4", "stop.loss=0.3", "optimizer.rate=0.4"]
+PROBLEMS = {
+    "mlp": SMALL,
+    "two hidden layers": [*SMALL, "problem.hidden=[16,8]", "code.blocks=[8,8,1]"],
+    "softmax, full batch": [
+        "problem.kind=softmax", "problem.batch=0", "problem.dtype=float64", "scheme.preset=shards",
+        "stop.updates=9",
+    ],
+    "logistic": [
+        "problem.kind=logistic", "problem.data=breast-cancer", "code.blocks=8", "decoder.kind=least_squares",
+        "memory.kind=none", "update.mode=first", "optimizer.staleness=inverse", "stop.updates=9",
+    ],
+    "least squares": [
+        "problem.kind=least-squares", "problem.data=synthetic", "code.blocks=4", "stop.loss=0.1"
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PROBLEMS)
+def test_all_that_is_offered_can_run_and_comes_back_from_its_file(name, tmp_path):
+    base = configfile.resolve({}, PROBLEMS[name])
+    found = space.candidates(base, 20, seed=7)
+    assert len(found) == 20
+    assert found[0].own
+    assert found[0].config == base
+    assert not any(candidate.own for candidate in found[1:])
+    assert len({msgspec.json.encode(candidate.config) for candidate in found}) == 20
+    for number, candidate in enumerate(found):
+        config = candidate.config
+        for table in ("problem", "workers", "stop", "stragglers", "machine", "link", "seed", "trace"):
+            assert getattr(config, table) == getattr(base, table)
+        configfile.check(config)
+        parts.prepare(config)
+        path = tmp_path / f"{number}.toml"
+        line = rank([found[0], candidate] if number else [found[0]], [[reached(1.0)]] * (1 + (number > 0)))[
+            -1
+        ]
+        written = winner.config_of(line, base, Goal("loss", 0.25))
+        winner.write(path, written, ["one\ntwo", "three"])
+        assert configfile.load(path)[0] == written
+        assert path.read_text(encoding="utf-8").startswith("# one two\n# three\nseed = 1\n")
+
+
+def reached(seconds: float, updates: int = 10) -> Outcome:
+    return Outcome(seconds, seconds, seconds, 0.2, updates=updates)
+
+
+def test_presets_and_uncoded_schemes_are_always_there_and_draws_are_keyed():
+    base = configfile.resolve({}, SMALL)
+    names = {
+        OWN, "preset default", "preset starved", "uncoded all", "uncoded first", "uncoded async"
+    }  # fmt: skip
+    few, many = space.candidates(base, 2, seed=7), space.candidates(base, 20, seed=7)
+    assert {candidate.name for candidate in few} == names
+    assert all(candidate.multiple == 1 for candidate in few)
+    assert space.candidates(base, 20, seed=7) == many
+    assert space.candidates(base, 26, seed=7)[:20] == many
+    other = space.candidates(base, 20, seed=8)
+    assert [candidate for candidate in other if candidate.name != space.DRAWN] == [
+        candidate for candidate in many if candidate.name != space.DRAWN
+    ]
+    assert other != many
+    full = msgspec.structs.replace(base, problem=msgspec.structs.replace(base.problem, batch=0))
+    assert "preset shards" in {candidate.name for candidate in space.candidates(full, 2, seed=7)}
+
+
+def test_a_preset_is_what_pdcode_run_makes_of_it():
+    base = configfile.resolve({}, SMALL)
+    asked = configfile.resolve({}, [SMALL[0], *SMALL[2:], "scheme.preset=default"])
+    (preset,) = [each for each in space.candidates(base, 2, 7) if each.name == "preset default"]
+    for table in ("code", "memory", "wire", "downlink", "update", "optimizer"):
+        assert getattr(preset.config, table) == getattr(asked, table)
+
+
+def test_step_sizes_are_multiples_of_a_whole_step():
+    base = configfile.resolve({}, SMALL)  # asynchronous with memory: an arrival is 1/n of a step
+    assert space.base_rate(base) == 0.4
+    rates = {
+        (candidate.name, candidate.multiple): candidate.config.optimizer.rate
+        for candidate in space.candidates(base, 20, seed=7)
+        if candidate.name != space.DRAWN
+    }
+    assert rates["uncoded all", 1] == rates["uncoded first", 1] == rates["preset default", 1] == 0.4
+    assert rates["uncoded async", 1] == 0.1  # each arrival is a whole step
+    assert rates[OWN, 2] == 0.8
+    assert rates[OWN, 0.5] == 0.2
+    forgetful = configfile.resolve({}, [*SMALL, "memory.kind=none"])
+    assert space.base_rate(forgetful) == 1.6
+    assert space.apply(forgetful, space.UNCODED | {"update": {"mode": "all"}}, 0.5).optimizer.rate == 0.8
+
+
+def test_draws_differ_and_cover_the_space():
+    base = configfile.resolve({}, SMALL)
+    drawn = [space.draw(base, np.random.default_rng((3, number))) for number in range(300)]
+    for table, key, least in (
+        ("code", "family", 6), ("memory", "kind", 4), ("wire", "dtype", 4), ("downlink", "kind", 2),
+        ("update", "mode", 4), ("update", "late", 3), ("code", "weight", 6), ("code", "share", 5),
+        ("code", "rows_per_task", 5), ("decoder", "kind", 2), ("scheme", "name", 2),
+    ):  # fmt: skip
+        assert len({tables[table].get(key) for tables in drawn}) >= least, (table, key)
+    refused = [tables for tables in drawn[:60] if space.offered(base, "drawn", tables, 1.0) is None]
+    assert 0 < len(refused) < 40
+
+
+def test_the_users_own_configuration_must_be_able_to_run():
+    base = configfile.resolve({}, [*SMALL, "code.rows_per_task=100"])
+    with pytest.raises(InputError, match=r"^job\.toml: code\.rows_per_task"):
+        space.candidates(base, 5, 1, "job.toml")
+
+
+def test_candidates_in_words():
+    base = configfile.resolve({}, SMALL)
+    words = {each.name: ", ".join(space.in_words(each)) for each in space.candidates(base, 2, 7)}
+    assert words[OWN] == "net k=8/1 w=4 r=1, memory worker, async, rate 0.4"
+    assert words["uncoded first"] == "uncoded, first 3, rate 0.4"
+    assert words["preset default"] == (
+        "auto k=units w=4 share 0.125, memory worker, int8, codewords down, async, rate 0.4"
+    )
+    captured = base.update.__class__(mode="captured", fraction=0.5, late="waste")
+    candidate = Candidate("drawn", 2.0, msgspec.structs.replace(base, update=captured))
+    assert "captured 0.5, late wasted" in ", ".join(space.in_words(candidate))
+
+
+def test_the_winner_ends_at_the_goal_and_spares_the_users_traces(tmp_path):
+    sets = [*SMALL, "stop.updates=100", "stop.seconds=9.0", 'trace.path="results/a.h5"']
+    user = configfile.resolve({}, sets)
+    moved = configfile.resolve({}, [*sets, "link.bandwidth=1e6", "stragglers.kind=slow-set"])
+    line = rank([Candidate(OWN, 1.0, moved)], [[reached(1.0, updates=70)]])[0]
+    config = winner.config_of(line, user, Goal("accuracy", 0.9))
+    assert (config.stop.updates, config.stop.seconds) == (700, 9.0)
+    assert (config.stop.loss, config.stop.accuracy) == (None, 0.9)  # another target might come first
+    longer = winner.config_of(line, user, Goal("accuracy", 0.9), seconds=30.0)
+    assert longer.stop.seconds == 30.0
+    assert winner.config_of(line, user, Goal("accuracy", 0.9), seconds=3.0).stop.seconds == 9.0
+    assert (config.link, config.stragglers) == (user.link, user.stragglers)
+    assert config.trace.path == "results/a.plan.h5"
+    assert config.trace.progress_s == 0.02  # so that it sees the goal when it is there
+    fine = msgspec.structs.replace(user, trace=msgspec.structs.replace(user.trace, progress_s=0.001))
+    assert winner.config_of(line, fine, Goal("accuracy", 0.9)).trace.progress_s == 0.001
+    spared = winner.config_of(line, user, Goal("loss", 0.2), ["results/a.plan.h5"])
+    assert spared.trace.path == "results/a.plan.plan.h5"
+    assert (spared.stop.loss, spared.stop.accuracy) == (0.2, None)
+    preset = configfile.resolve({}, [*SMALL[:1], "workers.count=4", "scheme.preset=default", "stop.loss=1"])
+    (line,) = rank([Candidate(OWN, 1.0, preset)], [[reached(1.0)]])
+    assert winner.config_of(line, preset, Goal("loss", 1.0)).scheme.preset is None
+
+
+def test_rows_that_all_workers_had_are_asked_for_by_name(tmp_path):
+    sets = [
+        "problem.kind=least-squares", "problem.data=synthetic", "problem.samples=10", "code.blocks=4",
+        "workers.count=9", "stop.updates=5",
+    ]  # fmt: skip
+    for shards, written in (("auto", "replicated"), ("replicated", "replicated")):
+        user = configfile.resolve({}, [*sets, f"problem.shards={shards}"])
+        (line,) = rank([Candidate(OWN, 1.0, user)], [[reached(1.0)]])
+        config = winner.config_of(line, user, Goal("loss", 0.1))
+        assert config.problem == msgspec.structs.replace(user.problem, shards=written)
+        winner.write(tmp_path / "plan.toml", config, [])
+        again = configfile.load(tmp_path / "plan.toml")[0]
+        assert run.prepare_ranks(again, "plan.toml").source.dealt(9) == 9 * 8
+    enough = configfile.resolve({}, [*sets, "workers.count=8"])
+    (line,) = rank([Candidate(OWN, 1.0, enough)], [[reached(1.0)]])
+    assert winner.config_of(line, enough, Goal("loss", 0.1)).problem == enough.problem
+
+
+def test_where_the_winner_is_written(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = tmp_path / "job.toml"
+    config.write_text("", encoding="utf-8")
+    assert winner.place("job.toml", None) == Path("results/job.plan.toml")
+    assert not Path("results/job.plan.toml").exists()
+    for same in ("job.toml", str(config), "../" + tmp_path.name + "/job.toml"):
+        with pytest.raises(InputError, match="would overwrite the configuration"):
+            winner.place("job.toml", same)
+    with pytest.raises(InputError, match="cannot write the plan"):
+        winner.place("job.toml", "results")
+    with pytest.raises(InputError, match="cannot write the plan"):
+        winner.place("job.toml", "job.toml/plan.toml")
+    older = Path("results/old.toml")
+    older.write_text("# Written by `pdcode plan job.toml`", encoding="utf-8")
+    assert winner.place("job.toml", str(older)) == older
+    assert older.read_text(encoding="utf-8") == "# Written by `pdcode plan job.toml`"
+    older.write_text("x", encoding="utf-8")
+    with pytest.raises(InputError, match="something is there that no plan has written"):
+        winner.place("job.toml", str(older))
+
+
+def test_what_is_the_same_is_offered_once():
+    base = configfile.resolve({}, [*SMALL, "workers.count=3"])
+    for one, other in (
+        ("update={mode='first'}", "update={mode='first', count=2}"),
+        ("decoder={}", "decoder={kind='adjoint'}"),
+        ("wire={}", "wire={dtype='float32'}"),
+    ):
+        made = [configfile.resolve({}, [*SMALL, "workers.count=3", tables]) for tables in (one, other)]
+        assert space.identity(made[0]) == space.identity(made[1])
+    assert space.identity(base) != space.identity(configfile.resolve({}, [*SMALL, "workers.count=4"]))

@@ -1,0 +1,98 @@
+"""Whole runs of a configuration in one process, without MPI: VirtualFleet and all that runs on it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from pdcode.config import load as configfile
+from pdcode.trace.schema import ARRIVALS, FAULTS, UPDATES
+from pdcode.training import setup as parts
+from pdcode.training.coordinator import Coordinator
+from pdcode.training.worker import Worker
+from pdcode.virtual.executor import LocalCrew
+from pdcode.virtual.fleet import VirtualFleet
+from pdcode.virtual.schedule import Durations
+
+MS = 1_000_000
+SMALL = [
+    "problem.hidden=[16]",
+    "problem.batch=8",
+    "code.blocks=[8,1]",
+    "optimizer.rate=0.05",
+    "stop.updates=40",
+]
+
+
+class Rows:
+    """Keeps the rows of a trace in memory."""
+
+    def __init__(self) -> None:
+        self.arrivals: list[dict[str, Any]] = []
+        self.updates: list[dict[str, Any]] = []
+        self.faults: list[dict[str, Any]] = []
+
+    def arrival(self, *values: float) -> None:
+        self.arrivals.append(dict(zip(ARRIVALS, values, strict=True)))
+
+    def update(self, *values: float) -> None:
+        self.updates.append(dict(zip(UPDATES, values, strict=True)))
+
+    def fault(self, *values: Any) -> None:
+        self.faults.append(dict(zip(FAULTS, values, strict=True)))
+
+    def column(self, name: str) -> np.ndarray:
+        """A column of the arrivals."""
+        return np.array([row[name] for row in self.arrivals])
+
+
+class Descent:
+    """A run that is ready to start.
+
+    Parameters
+    ----------
+    overrides : list of str
+        ``key=value``, on top of the defaults and `SMALL`.
+    duration_ns : callable, or a list of ms, one a worker
+        ``duration_ns(worker, task)``: from a task's dispatch to its reply's arrival.
+
+    Attributes
+    ----------
+    thetas : list of ndarray
+        θ of each version.
+    """
+
+    def __init__(
+        self, overrides: Sequence[str], duration_ns: Callable[[int, int], int] | Sequence[float]
+    ) -> None:
+        self.config = configfile.resolve({}, [*SMALL, *overrides])
+        config, workers = self.config, self.config.workers.count
+        self.parts = parts.prepare(config)
+        if not callable(duration_ns):
+            times = [round(MS * each) for each in duration_ns]
+            duration_ns = lambda worker, task: times[worker]  # noqa: E731
+        layout = self.parts.layout
+        self.crew = LocalCrew(layout, workers, parts.employer(config, self.parts))
+        self.fleet = VirtualFleet(layout, workers, self.crew, Durations(workers, duration_ns))
+        self.state, self.trace = self.parts.state, Rows()
+        self.coordinator = Coordinator(
+            self.fleet, self.parts.assignment, self.parts.layout, self.state, self.parts.ready, self.trace,
+            config.update.late, parts.make_downlink(config, self.parts),
+        )  # fmt: skip
+        self.thetas = [self.state.theta.copy()]
+
+    @property
+    def workers(self) -> list[Worker]:
+        return self.crew.staff
+
+    def observe(self, now_ns: int, coordinator: Coordinator) -> str:
+        """Keep θ, and stop when there are as many updates as asked for."""
+        if coordinator.version == len(self.thetas):
+            self.thetas.append(self.state.theta.copy())
+        return "enough" if coordinator.version >= (self.config.stop.updates or 0) else ""
+
+    def run(self) -> str:
+        """To the end; return why it ended."""
+        return self.coordinator.run(self.observe)

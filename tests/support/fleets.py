@@ -1,0 +1,109 @@
+"""A fleet without MPI for tests of the coordinator: task times are given, arrivals come in their order."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from pdcode.transport.base import Arrival, Fleet, Member
+from pdcode.transport.layout import Codewords
+
+Compute = Callable[[int, int, int, Codewords, np.ndarray], list[np.ndarray]]
+
+
+class ScriptedFleet(Fleet):
+    """Workers whose task times are `duration_ns(worker, task)` and whose payloads are `compute(worker, task,
+    version, codewords, θ)`."""
+
+    library = "none"
+
+    def __init__(self, workers: int, duration_ns: Callable[[int, int], int], compute: Compute) -> None:
+        self.workers, self._duration_ns, self._compute = workers, duration_ns, compute
+        self.members = [Member(1 + worker, "here") for worker in range(workers)]
+        self.bytes_up = self.bytes_down = 0
+        self._now_ns, self._sequence = 0, 0
+        self._heap: list[tuple[int, int, Arrival, list[np.ndarray]]] = []
+        self._buffers: dict[tuple[int, int], list[np.ndarray]] = {}
+        self.busy: set[int] = set()
+        self.dispatched: list[tuple[int, int, int, int]] = []  # worker, task, version, row
+        self.flags: list[int] = []
+        self.dismissed: set[int] = set()
+        self.recalled: list[int] = []
+        self.stopped = False
+
+    def set_up(self, worker: int, facts: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
+        pass
+
+    def start(self) -> None:
+        self._now_ns = 0
+
+    def now_ns(self) -> int:
+        return self._now_ns
+
+    def dispatch(
+        self,
+        worker: int,
+        task: int,
+        version: int,
+        row: int,
+        codewords: Codewords,
+        parts: Sequence[np.ndarray],
+        flags: int = 0,
+        digest: int = 0,
+    ) -> int:
+        assert worker not in self.busy, f"worker {worker} has a task already"
+        assert worker not in self.dismissed
+        self.busy.add(worker)
+        self.dispatched.append((worker, task, version, row))
+        self.flags.append(flags)
+        arrival = Arrival()
+        arrival.codewords, arrival.bytes_up, arrival.bytes_down = codewords, 0, 0
+        arrival.worker, arrival.task, arrival.version, arrival.row, arrival.loss = (
+            worker,
+            task,
+            version,
+            row,
+            0.0,
+        )
+        theta = np.concatenate(parts).view(np.float64)
+        payloads = self._compute(worker, task, version, codewords, theta)
+        # Two buffers a worker in turn, as in MPIFleet; what was in one is gone when it is waited for again.
+        arrival.payloads = self._buffers.setdefault(
+            (worker, task % 2), [np.empty_like(part) for part in payloads]
+        )
+        for buffer in arrival.payloads:
+            buffer.fill(np.nan)
+        end_ns = self._now_ns + self._duration_ns(worker, task)
+        arrival.t_start_ns, arrival.t_compute_ns, arrival.t_send_ns = self._now_ns, end_ns, end_ns
+        arrival.t_recv_ns, arrival.injected_delay_ns = end_ns, 0
+        heapq.heappush(self._heap, (end_ns, self._sequence, arrival, payloads))
+        self._sequence += 1
+        return self._now_ns
+
+    def arrivals(self, timeout_ns: int) -> Sequence[Arrival]:
+        if not self._heap or self._heap[0][0] > self._now_ns + timeout_ns:
+            self._now_ns += timeout_ns
+            return ()
+        self._now_ns, _, arrival, payloads = heapq.heappop(self._heap)
+        arrival.finite = True
+        for buffer, payload in zip(arrival.payloads, payloads, strict=True):
+            buffer[...] = payload
+            arrival.finite &= bool(np.isfinite(payload).all())
+        self.busy.remove(arrival.worker)
+        return (arrival,)
+
+    def recall(self, worker: int) -> None:
+        assert worker in self.busy
+        self.recalled.append(worker)
+
+    def dismiss(self, worker: int) -> None:
+        assert worker not in self.busy | self.dismissed
+        self.dismissed.add(worker)
+
+    def close(self) -> None:
+        assert not self.busy
+        assert len(self.dismissed) == self.workers
+        self.stopped = True

@@ -1,0 +1,300 @@
+"""The reader: finished, running and killed files; clocks; errors."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+from types import SimpleNamespace
+
+import h5py
+import numpy as np
+import pytest
+import traces
+from hypothesis import given
+from hypothesis import strategies as st
+from paths import ROOT, SUPPORT
+
+from pdcode.trace import Trace
+from pdcode.trace.clocks import straighten
+from pdcode.trace.schema import ARRIVALS, SCHEMA_VERSION
+from pdcode.util.errors import InputError
+
+RUN = """
+import sys, time, traces
+from pathlib import Path
+writer = traces.writer(Path(sys.argv[1]), workers=2, flush_s=0.05)
+start = time.perf_counter_ns()
+print("ready", flush=True)
+task = 0
+while True:
+    now = time.perf_counter_ns() - start
+    writer.arrival(task % 2, *[task] * 9, now, now, *[task] * 3, float(task), 0, float(task))
+    writer.update(task, now, 1, 1.0, 1.0)
+    task += 1
+    if writer.due(now):
+        writer.flush(now)
+        print(task, flush=True)
+    if task % 64 == 0:
+        time.sleep(0.001)
+"""
+
+
+@pytest.fixture
+def run(tmp_path: Path):
+    """A process that writes a trace, and says after each flush how many rows it has written."""
+    path = os.pathsep.join([str(SUPPORT), str(ROOT)])
+    command = [sys.executable, "-c", RUN, str(tmp_path / "a.h5")]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": path}
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    yield process
+    process.kill()
+    process.wait()
+
+
+def check(trace: Trace) -> int:
+    """All columns are whole and agree; number of rows."""
+    rows = trace.arrivals.rows
+    for name in ARRIVALS:
+        column = trace.arrivals[name]
+        if name in ("t_recv_ns", "t_decoded_ns"):
+            assert (np.diff(column) >= 0).all()
+        elif name not in ("worker", "status"):
+            np.testing.assert_array_equal(column, np.arange(rows))
+    np.testing.assert_array_equal(trace.updates["version"], np.arange(trace.updates.rows))
+    return rows
+
+
+def test_a_running_file_is_read_from_another_process(tmp_path: Path, run: subprocess.Popen[str]) -> None:
+    assert run.stdout is not None
+    seen = 0
+    for _ in range(8):
+        flushed = int(run.stdout.readline())
+        trace = Trace(tmp_path / "a.h5")
+        assert not trace.finished
+        rows = check(trace)
+        assert rows >= flushed > seen
+        seen = flushed
+    assert run.poll() is None
+
+
+def test_a_killed_file_holds_all_but_the_last_flush(tmp_path: Path, run: subprocess.Popen[str]) -> None:
+    assert run.stdout is not None
+    for _ in range(6):
+        run.stdout.readline()
+    time.sleep(0.02)  # somewhere between two flushes
+    run.send_signal(signal.SIGKILL)
+    said = run.stdout.read().split()
+    run.wait()
+    with pytest.raises(OSError, match="already open for write"):
+        h5py.File(tmp_path / "a.h5")  # the mark of the kill, which the reader must get over
+    trace = Trace(tmp_path / "a.h5")
+    assert not trace.finished
+    assert trace.theta is None
+    assert trace.counters == {}
+    assert trace.config == traces.CONFIG
+    assert check(trace) >= (int(said[-1]) if said else 1)
+
+
+def test_columns_are_cut_to_the_shortest(tmp_path: Path) -> None:
+    traces.simulate(tmp_path / "a.h5", seconds=0.1)
+    with h5py.File(tmp_path / "a.h5", "r+") as file:
+        rows = len(file["arrivals/task"])
+        file["arrivals/loss"].resize((rows - 5,))
+    trace = Trace(tmp_path / "a.h5")
+    assert trace.arrivals.rows == rows - 5
+    assert {len(column) for column in trace.arrivals.values()} == {rows - 5}
+
+
+def test_a_trace_goes_on_with_its_own_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.h5"
+    old = traces.simulate(path, seconds=0.1)
+    tasks = old.arrivals["task"]
+    traces.simulate(path, seconds=0.2)
+    assert len(old.arrivals["t_recv_ns"]) == len(tasks)  # read only now, from a.previous.h5
+    traces.simulate(path, seconds=0.2)
+    with pytest.raises(InputError, match="replaced or deleted"):
+        _ = old.updates
+
+
+def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
+    traces.writer(tmp_path / "a.h5").close()
+    with h5py.File(tmp_path / "a.h5", "r+") as file:
+        file.attrs["schema_version"] = SCHEMA_VERSION + 1
+    with pytest.raises(InputError, match=rf"schema version {SCHEMA_VERSION + 1}; .* up to {SCHEMA_VERSION}"):
+        Trace(tmp_path / "a.h5")
+
+
+def test_what_is_not_a_trace_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "text.h5").write_text("not HDF5")
+    with h5py.File(tmp_path / "other.h5", "w") as file:
+        file["x"] = 1
+    for name in ("text.h5", "other.h5"):
+        with pytest.raises(InputError, match=f"{name}: not a pdcode trace"):
+            Trace(tmp_path / name)
+    with pytest.raises(InputError, match=r"missing\.h5: no such file"):
+        Trace(tmp_path / "missing.h5")
+    with pytest.raises(InputError, match="not a file"):
+        Trace(tmp_path)
+
+
+def test_a_cut_off_file_is_refused_in_one_line(tmp_path: Path) -> None:
+    traces.simulate(tmp_path / "a.h5", seconds=0.1)
+    whole = (tmp_path / "a.h5").read_bytes()
+    (tmp_path / "b.h5").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(InputError, match=r"b\.h5: a part of the file is missing"):
+        Trace(tmp_path / "b.h5")
+    (tmp_path / "c.h5").write_bytes(whole[:40])
+    with pytest.raises(InputError, match=r"c\.h5: not a pdcode trace, or not readable"):
+        Trace(tmp_path / "c.h5")
+
+
+def test_drift_is_taken_out(tmp_path: Path) -> None:
+    writer = traces.writer(tmp_path / "a.h5", workers=3)
+    for worker in range(3):
+        for t in (0, 500_000, 1_000_000):
+            writer.arrival(*traces.row(worker=worker, t_start_ns=t, t_recv_ns=t))
+    start = traces.members(3)
+    ends = [
+        {"rank": 1, "clock_offset_ns": 0, "clock_error_ns": 5, "t_ns": 1_000_000},
+        {"rank": 2, "clock_offset_ns": 100 + 2000, "clock_error_ns": 5, "t_ns": 1_000_000},
+        {"rank": 3, "clock_offset_ns": 200 - 8, "clock_error_ns": 5, "t_ns": 1_000_000},  # within the errors
+    ]
+    assert [member["clock_offset_ns"] for member in start] == [0, 100, 200]
+    writer.close(end_offsets=ends)
+    trace = Trace(tmp_path / "a.h5")
+    fast = trace.arrivals["worker"] == 1
+    np.testing.assert_array_equal(trace.arrivals["t_start_ns"][fast], [0, 499_000, 998_000])
+    np.testing.assert_array_equal(trace.arrivals["t_start_ns"][~fast], [0, 500_000, 1_000_000] * 2)
+    np.testing.assert_array_equal(trace.arrivals["t_recv_ns"][fast], [0, 500_000, 1_000_000])
+    raw = Trace(tmp_path / "a.h5", correct_clocks=False)
+    np.testing.assert_array_equal(raw.arrivals["t_start_ns"][fast], [0, 500_000, 1_000_000])
+
+
+@given(
+    st.integers(-(10**6), 10**6),
+    st.integers(-(10**5), 10**5),
+    st.integers(0, 10**9),
+    st.integers(10**6, 10**10),
+)
+def test_a_constant_drift_leaves_the_true_time(offset: int, change: int, at: int, span: int) -> None:
+    true = np.arange(0, at + span, max(1, (at + span) // 7))
+    drifted = true + np.rint(change * (true - at) / span).astype(
+        np.int64
+    )  # on the clock, less the first offset
+    clocks = {
+        "rank": np.array([1]),
+        "clock_offset_ns": np.array([offset]),
+        "clock_error_ns": np.array([0]),
+        "clock_t_ns": np.array([at]),
+        "end_clock_offset_ns": np.array([offset + change]),
+        "end_clock_error_ns": np.array([0]),
+        "end_clock_t_ns": np.array([-1]),
+    }
+    corrected = straighten(drifted, np.zeros(len(true), np.int64), clocks, last_ns=at + span)
+    rate = abs(change) / span
+    assert np.abs(corrected - true).max() <= 2 + rate**2 * (at + span)  # first order in the drift
+
+
+def test_pandas_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trace = traces.simulate(tmp_path / "a.h5", seconds=0.1)
+    monkeypatch.setitem(sys.modules, "pandas", SimpleNamespace(DataFrame=lambda data: data))
+    frame = trace.to_pandas("arrivals")
+    assert list(frame) == list(ARRIVALS)
+    assert {len(column) for column in frame.values()} == {trace.arrivals.rows}
+    assert trace.to_pandas("workers")["host"].tolist() == ["node0"] * 8
+    with pytest.raises(InputError, match="table 'arrival': not one of arrivals"):
+        trace.to_pandas("arrival")
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(InputError, match="pip install pandas"):
+        trace.to_pandas("arrivals")
+
+
+def test_importing_the_reader_and_writer_does_not_import_h5py() -> None:
+    code = (
+        "import sys, pdcode.trace.reader, pdcode.trace.writer; print({'h5py', 'pandas'} & set(sys.modules))"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "set()\n"
+
+
+def test_unknown_columns_and_representations(tmp_path: Path) -> None:
+    trace = traces.simulate(tmp_path / "a.h5", seconds=0.1)
+    with pytest.raises(KeyError):
+        _ = trace.arrivals["nothing"]
+    assert repr(trace).endswith("finished")
+    assert (
+        repr(trace.updates)
+        == f"<updates: {trace.updates.rows} rows of version, t_ns, n_used, captured, step_norm>"
+    )
+    assert len(trace.updates) == 5
+
+
+@pytest.mark.parametrize("text", ['{"seed": 1}x', "[1", "3"])
+def test_a_damaged_configuration_is_bad_input(tmp_path: Path, text: str) -> None:
+    traces.writer(tmp_path / "a.h5").close()
+    with h5py.File(tmp_path / "a.h5", "r+") as file:
+        file.attrs["config_resolved"] = text
+    with pytest.raises(InputError, match=r"a\.h5: damaged: its configuration: "):
+        Trace(tmp_path / "a.h5").config  # noqa: B018
+
+
+@pytest.mark.parametrize("table", ["arrivals", "updates", "progress", "faults", "workers"])
+def test_a_table_that_is_not_whole_is_bad_input(tmp_path: Path, table: str) -> None:
+    path = tmp_path / "a.h5"
+    traces.writer(path).close()
+    with h5py.File(path) as file:
+        names = [name for name in file[table] if not name.startswith("end_") and name != "host"]
+    for name in names:
+        with h5py.File(path, "r+") as file:
+            kept = file[table][name][()]
+            del file[table][name]
+        with pytest.raises(InputError, match=rf"a\.h5: damaged: {table} has no column {name}"):
+            getattr(Trace(path), table)
+        for other in (kept[:, None], kept.astype("c16") if kept.dtype.kind != "S" else np.arange(len(kept))):
+            with h5py.File(path, "r+") as file:
+                file[table][name] = other
+            with pytest.raises(InputError, match=rf"a\.h5: damaged: column {name} of {table} is "):
+                getattr(Trace(path), table)
+            with h5py.File(path, "r+") as file:
+                del file[table][name]
+        with h5py.File(path, "r+") as file:
+            file[table][name] = kept
+    with h5py.File(path, "r+") as file:
+        del file[table]
+    with pytest.raises(InputError, match=r"a\.h5: damaged: "):
+        getattr(Trace(path), table)
+
+
+def test_flipped_bytes_end_in_one_line(tmp_path: Path) -> None:
+    """Whatever of a trace is read: it is there, or the file is said to be damaged."""
+    whole = traces.simulate(tmp_path / "whole.h5", seconds=0.05).path.read_bytes()
+    random = np.random.default_rng(3)
+    damaged = 0
+    for number in range(150):
+        torn = bytearray(whole)
+        for at in random.integers(len(torn), size=20):
+            torn[at] ^= int(random.integers(1, 256))
+        path = tmp_path / f"torn{number}.h5"
+        path.write_bytes(torn)
+        with suppress(InputError):
+            trace = Trace(path)
+            for table in ("arrivals", "updates", "progress", "workers", "faults"):
+                dict(getattr(trace, table))
+            assert trace.config is not None
+            assert trace.code is not None
+            assert isinstance(trace.counters, dict)
+            trace.theta  # noqa: B018
+            continue
+        damaged += 1
+    assert 5 < damaged < 150

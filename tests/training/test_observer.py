@@ -1,0 +1,158 @@
+"""What rank 0 measures and prints, and when it stops."""
+
+from __future__ import annotations
+
+import math
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pdcode import problems
+from pdcode.config import load as configfile
+from pdcode.training.monitor import Observer, slowest_worker
+
+S = 1_000_000_000
+
+
+class Rows:
+    def __init__(self) -> None:
+        self.measured: list[tuple[Any, ...]] = []
+        self.flushed: list[int] = []
+        self.faults: list[tuple[object, ...]] = []
+
+    def progress(self, *values: float) -> None:
+        self.measured.append(values)
+
+    def fault(self, *values: object) -> None:
+        self.faults.append(values)
+
+    def due(self, now_ns: int) -> bool:
+        return now_ns >= (self.flushed[-1] if self.flushed else 0) + S
+
+    def flush(self, now_ns: int) -> None:
+        self.flushed.append(now_ns)
+
+
+@pytest.fixture(scope="module")
+def problem() -> problems.Problem:
+    return problems.create({"kind": "softmax", "data": "digits"})
+
+
+def state(problem: problems.Problem, version: int = 0, theta: np.ndarray | None = None, **more: Any) -> Any:
+    lists = {"busy_ns": [10, 20, 100], "tasks": [2, 2, 1], "replies": [2, 2, 1], "t_dispatch_ns": [0, 0, 0]}
+    theta = problem.initial(1) if theta is None else theta
+    fleet = SimpleNamespace(now_ns=lambda: 0, interrupted=False)
+    return SimpleNamespace(
+        stopping="",
+        stuck=False,
+        version=version,
+        theta=theta,
+        arrivals=version,
+        fleet=fleet,
+        **(lists | more),
+    )
+
+
+def observer(problem: problems.Problem, *overrides: str) -> tuple[Observer, Rows, list[str]]:
+    rows, lines = Rows(), []
+    return Observer(problem, configfile.resolve({}, overrides), rows, lines.append), rows, lines
+
+
+def test_a_line_a_second_and_measurements_as_often_as_asked(problem: problems.Problem) -> None:
+    watch, rows, lines = observer(problem, "trace.progress_s=0.25")
+    for tick in range(401):  # 4 s in steps of 10 ms, a new version each
+        assert watch(tick * S // 100, state(problem, tick)) == ""
+    assert len(lines) == 5
+    assert len(rows.measured) == pytest.approx(17, abs=2)
+    assert len(rows.flushed) == 4
+    assert "update 400" in lines[-1]
+    assert "100 arrivals/s" in lines[-1]
+    assert "slowest: worker 2 (13.3×)" in lines[-1]
+
+
+def test_the_measurements_are_the_problems_own(problem: problems.Problem) -> None:
+    watch, rows, _ = observer(problem)
+    theta = problem.initial(5)
+    watch(0, state(problem, 3, theta))
+    version, t_ns, loss, accuracy, norm = rows.measured[0]
+    assert (version, t_ns) == (3, 0)
+    assert loss == pytest.approx(problem.loss(theta), rel=1e-6)
+    assert accuracy == problem.accuracy(theta)
+    assert norm == pytest.approx(np.linalg.norm(problem.gradient(theta)), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("override", "now_ns", "version", "reason"),
+    [
+        ("stop.updates=10", 0, 10, "10 updates"),
+        ("stop.seconds=2.0", 2 * S, 0, "2 s"),
+        ("stop.loss=100.0", 0, 0, "≤ 100"),
+        ("stop.accuracy=0.0", 0, 0, "≥ 0"),
+        ("stop.updates=10", 0, 9, ""),
+        ("stop.seconds=2.0", 2 * S - 1, 0, ""),
+        ("stop.loss=1e-9", 0, 0, ""),
+    ],
+)
+def test_reasons_to_stop(
+    problem: problems.Problem, override: str, now_ns: int, version: int, reason: str
+) -> None:
+    watch, _, _ = observer(problem, override)
+    said = watch(now_ns, state(problem, version))
+    assert reason in said
+    assert bool(said) == bool(reason)
+
+
+def test_a_loss_that_is_no_number_stops_the_run(problem: problems.Problem) -> None:
+    watch, rows, _ = observer(problem)
+    assert watch(0, state(problem, 1, np.full(problem.size, math.nan, np.float32))).startswith("diverged")
+    assert watch.failed
+    assert len(rows.faults) == 1
+
+
+def test_the_last_theta_of_a_run_is_measured_too(problem: problems.Problem) -> None:
+    watch, rows, _ = observer(problem, "stop.updates=10", "trace.progress_s=100.0")
+    assert watch(0, state(problem, 0)) == ""
+    reason = watch(S, state(problem, 10, np.full(problem.size, math.nan, np.float32)))
+    assert reason.startswith("diverged")
+    assert watch.failed
+    assert [row[0] for row in rows.measured] == [0, 10]
+
+
+def test_the_trace_is_flushed_while_the_last_tasks_are_awaited(problem: problems.Problem) -> None:
+    watch, rows, lines = observer(problem, "stop.seconds=1.0")
+    made = state(problem, 5)
+    assert watch(S, made) == "1 s"
+    made.stopping = "1 s"
+    for tick in range(101, 500):
+        watch(tick * S // 100, made)
+    assert len(rows.flushed) >= 4
+    assert len(lines) >= 3
+
+
+def test_an_interrupt_stops_the_run_and_flushes_its_trace(problem: problems.Problem) -> None:
+    watch, rows, _ = observer(problem)
+    made = state(problem, 5)
+    made.fleet.interrupted = True
+    assert watch(S // 10, made) == "interrupted"
+    assert rows.flushed
+    assert watch.failed
+
+
+def test_a_worker_that_has_not_answered_yet_counts_by_its_waiting() -> None:
+    made = SimpleNamespace(
+        busy_ns=[100, 100, 0], tasks=[10, 10, 1], replies=[10, 9, 0], t_dispatch_ns=[0, 0, 0]
+    )
+    assert slowest_worker(made, 500) == (2, pytest.approx(500 / ((10 + 100 / 9) / 2)))
+    assert slowest_worker(SimpleNamespace(busy_ns=[5], tasks=[1], replies=[1], t_dispatch_ns=[0]), 9) is None
+
+
+def test_costly_measurements_become_rare(problem: problems.Problem) -> None:
+    watch, rows, _ = observer(problem, "trace.progress_s=0.01")
+    for tick in range(1001):  # 10 s; each measurement takes 0.1 s
+        now_ns = tick * S // 100
+        made = state(problem, tick)
+        made.fleet.now_ns = iter((now_ns, now_ns + S // 10)).__next__
+        watch(now_ns, made)
+    assert len(rows.measured) == 6

@@ -1,0 +1,200 @@
+"""Messages: sizes, sections that do not overlap, and what is written is what is read."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pdcode.kernels import quantise
+from pdcode.problems.partition import ALIGNMENT, Blocks
+from pdcode.transport.layout import CHECK, HEADER, RETURNED, STOP, Layout, buffer
+from pdcode.transport.messages import Reply, Task
+from pdcode.util.errors import InputError
+
+LAYERS = [
+    Blocks(0, "output", 8, 61, 33, 0),
+    Blocks(1, "input", 4, 62, 10, 2013),
+    Blocks(2, "output", 1, 3, 11, 2633),
+    Blocks(3, "input", 8, 16, 5, 2666),
+]
+SIZE = 2746
+DTYPES = ["float32", "float64"]
+WIRES = {"float32": ["float32", "bfloat16", "float16", "int8"]} | {"float64": list(quantise.KINDS)}
+FORMATS = [(dtype, wire) for dtype in DTYPES for wire in WIRES[dtype]]
+
+
+def layout(dtype: str = "float32", rows: int = 3, **options: object) -> Layout:
+    return Layout(LAYERS, [rows, rows, 1, rows], [4, 2, 1, 4], np.dtype(dtype), **options)
+
+
+def words(made: Layout, seed: int = 0) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Unit codewords for each layer, all of them different."""
+    random, pairs = np.random.default_rng(seed), []
+    for layer, r, w in zip(made.layers, made.rows, made.weights, strict=True):
+        values = random.normal(size=(r, w))
+        values = np.ones((1, 1)) if layer.whole else values / np.linalg.norm(values, axis=1, keepdims=True)
+        indices = np.stack([random.permutation(layer.count)[:w] for _ in range(r)])
+        pairs.append((indices.astype(np.int32), values.astype(made.dtype)))
+    return pairs
+
+
+@pytest.mark.parametrize(("dtype", "wire"), FORMATS)
+@pytest.mark.parametrize("chosen", [False, True])
+def test_sections_do_not_overlap_and_payloads_start_on_cache_lines(
+    dtype: str, wire: str, chosen: bool
+) -> None:
+    made = layout(dtype, wire=wire, chosen=chosen)
+    message = buffer(made.reply_bytes)[0]
+    reply = Reply(made, message)
+    assert [view.shape for view in reply.payloads] == [(3, 8 * 33), (3, 16 * 10), (1, 33), (3, 2 * 5)]
+    for number, view in enumerate(reply.payloads):
+        view.fill(number + 1)
+        assert view.ctypes.data % ALIGNMENT == 0
+    assert all((view == number + 1).all() for number, view in enumerate(reply.payloads))
+    if chosen:
+        reply.choose(words(made))
+    assert reply.write(1, 2, 3)
+    assert not message[: HEADER.size].any()
+    ends = [(HEADER.size, HEADER.size + (made.words_bytes if chosen else 0))]
+    ends += [(at, at + size) for at, size in made.parts]
+    for (_, end), (at, _) in pairwise(ends):
+        assert end <= at
+        assert at % 8 == 0
+    assert ends[-1][1] <= made.reply_bytes == len(reply.body) + HEADER.size
+
+
+@pytest.mark.parametrize(("dtype", "wire"), FORMATS)
+@pytest.mark.parametrize("chosen", [False, True])
+def test_rank_0_reads_what_the_worker_thinks_it_has_sent(dtype: str, wire: str, chosen: bool) -> None:
+    made = layout(dtype, wire=wire, chosen=chosen)
+    sent, received = (Reply(made, buffer(made.reply_bytes)[0]) for _ in range(2))
+    sent.payload[:] = np.random.default_rng(4).normal(size=sent.payload.shape)
+    before = sent.payload.copy()
+    if chosen:
+        sent.choose(words(made, 5))
+    assert sent.write(1, 2, 3)
+    received.body[:] = sent.body
+    assert received.read()
+    for mine, theirs, view in zip(sent.payloads, received.payloads, made.offsets, strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+        exact = before[view : view + mine.size].reshape(mine.shape)
+        np.testing.assert_allclose(mine, exact, atol={"int8": 0.05, "bfloat16": 0.03}.get(wire, 4e-3))
+    if chosen:
+        for mine, theirs, (indices, values) in zip(
+            sent.codewords, received.codewords, words(made, 5), strict=True
+        ):
+            np.testing.assert_array_equal(mine[0], theirs[0])
+            np.testing.assert_array_equal(mine[1], theirs[1])
+            np.testing.assert_array_equal(theirs[0], indices)
+            np.testing.assert_allclose(theirs[1], values, atol=0.01)
+
+
+@pytest.mark.parametrize(("dtype", "wire"), FORMATS)
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_a_payload_that_is_not_finite_is_noticed_at_both_ends(dtype: str, wire: str, bad: float) -> None:
+    made = layout(dtype, wire=wire)
+    for layer in range(4):
+        sent, received = (Reply(made, buffer(made.reply_bytes)[0]) for _ in range(2))
+        sent.payload.fill(1)
+        sent.payloads[layer][-1, -1] = bad
+        assert not sent.write(1, 2, 3)
+        received.body[:] = sent.body
+        assert not received.read()
+
+
+def test_codewords_of_blocks_that_do_not_exist_are_noticed() -> None:
+    made = layout(chosen=True)
+    reply = Reply(made, buffer(made.reply_bytes)[0])
+    reply.choose(words(made))
+    assert reply.read()
+    reply.body[: made.words_bytes] = 255
+    assert not reply.read()
+
+
+@settings(max_examples=40, deadline=None)
+@given(dtype=st.sampled_from(DTYPES), rows=st.integers(1, 4), apart=st.booleans(), seed=st.integers(0, 99))
+def test_a_worker_reads_the_task_that_rank_0_wrote(dtype: str, rows: int, apart: bool, seed: int) -> None:
+    made = layout(dtype, rows, apart=apart)
+    message = buffer(made.task_bytes)[0]
+    order, task = Task(made, message), Task(made, message.copy())
+    given, theta = words(made, seed), np.random.default_rng(seed).normal(size=SIZE).astype(dtype)
+    if not apart:
+        given[3] = given[0]  # equally many blocks
+    parts = [theta.view(np.uint8)[:1000], theta.view(np.uint8)[1000:]]
+    size = order.write(7, 2**31, 3, 2**40, given, parts, RETURNED | CHECK, -5)
+    assert size == made.task_bytes
+    task.message[:] = message
+    task.read()
+    assert (task.task, task.version, task.row, task.flags, task.digest) == (2**31, 3, 2**40, 10, -5)
+    np.testing.assert_array_equal(task.body.view(dtype), theta)
+    for (indices, values), expected in zip(task.codewords[:2], given[:2], strict=True):
+        np.testing.assert_array_equal(indices, expected[0])
+        np.testing.assert_array_equal(values, expected[1])
+    np.testing.assert_array_equal(task.codewords[3][0], given[3][0])
+    np.testing.assert_array_equal(task.codewords[3][1], given[3][1])
+    assert [array.tolist() for array in task.codewords[2]] == [[[0]], [[1]]]
+
+
+def test_layers_with_equally_many_blocks_share_their_codewords_in_a_task_unless_they_differ() -> None:
+    assert layout().section == [0, 1, -1, 0]
+    for options in ({"apart": True}, {"chosen": True}):
+        made = layout(**options)
+        assert made.section == [0, 1, -1, 2]
+        assert made.words_bytes > layout(chosen="chosen" in options).words_bytes - 1
+    assert layout(apart=True).words_bytes > layout().words_bytes
+
+
+def test_a_task_is_as_long_as_its_body_and_the_last_one_a_header() -> None:
+    made = layout()
+    order = Task(made, buffer(made.task_bytes)[0])
+    for length in (0, 16, 800, 16):
+        body = np.arange(length, dtype=np.uint8)
+        assert order.write(0, 1, 2, 3, words(made), [body[: length // 2], body[length // 2 :]], 0, 0) == (
+            made.body_at + length
+        )
+        order.read()
+        np.testing.assert_array_equal(order.body, body)
+    order.message.fill(255)
+    order.message[: HEADER.size] = np.frombuffer(HEADER.pack(1, STOP, 0, *[0] * 7, 0.0), np.uint8)
+    order.read()
+    assert order.flags & STOP
+    assert len(order.body) == 0
+
+
+def test_codewords_are_in_the_task_or_in_the_reply() -> None:
+    given, chosen = layout(), layout(chosen=True)
+    assert chosen.task_bytes < given.task_bytes
+    assert chosen.reply_bytes > given.reply_bytes
+    assert given.task_bytes >= HEADER.size + given.words_bytes + 4 * SIZE
+
+
+def test_a_payload_is_a_kth_of_the_gradient_and_padding() -> None:
+    made = Layout([Blocks(0, "output", 16, 1000, 100, 0)], [1], [4], np.dtype("float32"))
+    assert made.gradient_bytes == 400_000
+    assert made.payload_bytes == 63 * 100 * 4 + 16  # 62.5 rows, rounded up to rows and to 64 bytes
+    assert made.reply_bytes == made.payload_bytes + HEADER.size == made.payload_bytes + 64
+
+
+def test_int8_payloads_take_a_quarter_of_the_bytes() -> None:
+    layer = Blocks(0, "output", 256, 256, 785, 0)  # one hidden unit of 784 inputs a block
+    sizes = [
+        Layout([layer], [32], [4], np.dtype("float32"), wire).payload_bytes for wire in ("float32", "int8")
+    ]
+    assert sizes[0] >= 3.9 * sizes[1]
+
+
+def test_messages_that_mpi_cannot_count_are_refused() -> None:
+    layer = Blocks(0, "output", 16, 20_000, 30_000, 0)
+    with pytest.raises(InputError, match=r"problem\.hidden: messages of 2400\d+ bytes exceed"):
+        Layout([layer], [1], [4], np.dtype("float32"))
+
+
+def test_buffers_start_at_cache_lines() -> None:
+    rows = buffer(100, 5)
+    assert rows.shape == (5, 128)
+    assert rows.ctypes.data % ALIGNMENT == 0
+    assert not rows.any()

@@ -1,0 +1,123 @@
+"""Processes that share work: they end with the one that started them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from shell import environment
+
+PROGRAM = """
+import os, sys, time
+from pdcode.util.processes import Pool
+
+def work(seconds):
+    os.write(1, f"{os.getpid()}\\n".encode())  # at once, for the others print too
+    time.sleep(seconds)
+    return os.getpid()
+
+if __name__ == "__main__":
+    with Pool(2) as pool:
+        for _ in pool.results(work, ((0, float(sys.argv[1])) for _ in range(4))):
+            pass
+        if sys.argv[2:]:
+            raise SystemExit(sys.argv[2])
+"""
+PLAN = """
+[problem]
+hidden = [16]
+[workers]
+count = 4
+[stop]
+loss = 1e-9
+seconds = 1e6
+"""
+
+
+def alive(pid: int) -> bool:
+    try:
+        return "Z" not in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+
+
+def gone(pids: list[int]) -> bool:
+    until = time.monotonic() + 10
+    while any(map(alive, pids)):
+        if time.monotonic() > until:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+def children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_they_end_when_the_one_that_started_them_is_killed(tmp_path: Path, number: int) -> None:
+    (tmp_path / "program.py").write_text(PROGRAM)
+    command = [sys.executable, str(tmp_path / "program.py"), "100"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    pids = [int(process.stdout.readline()) for _ in range(2)]
+    os.kill(process.pid, number)
+    process.communicate(timeout=30)
+    assert process.returncode == -number
+    assert gone(pids)
+
+
+def test_a_failure_ends_them_too(tmp_path: Path) -> None:
+    (tmp_path / "program.py").write_text(PROGRAM)
+    command = [sys.executable, str(tmp_path / "program.py"), "0.01", "over"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (1, "over\n")
+    assert gone([int(line) for line in done.stdout.splitlines()])
+
+
+def test_one_that_is_killed_is_a_failure_in_a_line(tmp_path: Path) -> None:
+    (tmp_path / "job.toml").write_text(PLAN)
+    process = planning(tmp_path)
+    workers = [child for child in children(process.pid) if b"spawn_main" in command_of(child)]
+    os.kill(workers[0], signal.SIGKILL)
+    _, err = process.communicate(timeout=30)
+    assert (process.returncode, err) == (1, "pdcode: a process that shared the work was killed\n")
+    assert gone(workers)
+
+
+def command_of(pid: int) -> bytes:
+    return Path(f"/proc/{pid}/cmdline").read_bytes()
+
+
+def planning(folder: Path) -> subprocess.Popen[str]:
+    """A plan whose processes are at work."""
+    command = [sys.executable, "-m", "pdcode", "plan", "job.toml", "--processes", "2", "--seconds", "2"]
+    process = subprocess.Popen(
+        command, cwd=folder, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    for line in process.stdout:
+        if line.startswith("your own configuration"):
+            break
+    until = time.monotonic() + 30
+    while len(children(process.pid)) < 3:  # two, and Python's tracker of their semaphores
+        assert time.monotonic() < until
+        time.sleep(0.02)
+    return process
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+def test_a_plan_that_is_ended_leaves_nothing_behind(tmp_path: Path, number: int) -> None:
+    (tmp_path / "job.toml").write_text(PLAN)
+    process = planning(tmp_path)
+    found = children(process.pid)
+    os.kill(process.pid, number)
+    _, err = process.communicate(timeout=30)
+    assert gone(found)
+    if number != signal.SIGKILL:
+        assert (process.returncode, err) == (1, "pdcode: interrupted\n")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["job.toml", "results"]
+    assert not list((tmp_path / "results").iterdir())

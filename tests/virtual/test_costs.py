@@ -1,0 +1,161 @@
+"""The cost model: flops of a task, and [machine] and [link] from traces of runs whose costs are known."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+
+from pdcode.config.load import resolve
+from pdcode.config.tables import Config, Link, Machine
+from pdcode.training import setup as parts
+from pdcode.transport.layout import buffer
+from pdcode.transport.messages import Reply, Task
+from pdcode.util.errors import InputError
+from pdcode.virtual import costs
+from pdcode.virtual.flops import POINTWISE, ROUND
+
+SMALL: dict[str, Any] = {
+    "problem": {"data": "digits", "hidden": [12], "batch": 8},
+    "code": {"blocks": [4, 1], "weight": 2, "rows_per_task": 2},
+    "stop": {"updates": 1},
+    "memory": {"kind": "none"},
+    "workers": {"count": 2},
+}
+SPARSE = {"kind": "logistic", "data": "synthetic", "density": 0.25, "features": 40, "samples": 60, "batch": 8}
+MACHINE = Machine(flops_per_s=2e8, task_s=3e-4, arrival_s=6e-5, dispatch_s=2e-5, update_s=9e-5)
+LINK = Link(latency_s=4e-4, bandwidth=1e9, broadcast="star")
+
+
+def made(**tables: Any) -> tuple[Config, parts.Parts]:
+    """A configuration, tables over those of SMALL, and rank 0's parts."""
+    config = resolve({name: {**SMALL.get(name, {}), **tables.get(name, {})} for name in {*SMALL, *tables}})
+    return config, parts.prepare(config)
+
+
+def flops(**tables: Any) -> int:
+    config, made_of = made(**tables)
+    return costs.task_flops(config, made_of.problem, made_of.layout)
+
+
+def test_flops_of_a_coded_derivative_are_those_of_the_formula() -> None:
+    forward = 2 * 8 * (65 * 12 + 13 * 10) + POINTWISE * 8 * (12 + 10)
+    backward = 2 * 8 * 12 * 10
+    encode, product = 2 * 8 * 2 * 2 * 3, 2 * 8 * (2 * 3) * 65  # r = 2, w = 2, b = 3 of 12 units, m = 65
+    whole = 2 * 8 * 13 * 10
+    sent = 2 * 3 * 65 + 13 * 10
+    assert flops() == forward + backward + encode + product + whole + sent
+    assert flops(wire={"dtype": "int8"}) - flops() == (ROUND - 1) * sent
+
+
+def test_flops_of_a_memory_are_those_of_the_whole_gradient_and_of_taking_codewords_out() -> None:
+    forward = 2 * 8 * (65 * 12 + 13 * 10) + POINTWISE * 8 * (12 + 10)
+    backward, gradient = 2 * 8 * 12 * 10, 2 * 8 * (12 * 65 + 13 * 10)
+    size, sent = 12 * 65 + 13 * 10, 2 * 3 * 65 + 13 * 10
+    out = 4 * (2 * 2 * 3 * 65 + 13 * 10)
+    assert flops(memory={"kind": "worker"}) == forward + backward + gradient + 2 * size + out + sent
+    assert flops(memory={"kind": "difference"}) - flops(memory={"kind": "worker"}) == 2 * size
+
+
+@pytest.mark.parametrize("memory", ["none", "worker"])
+@pytest.mark.parametrize("hidden", [[48], [64, 32]])
+def test_flops_are_those_of_the_products_that_a_worker_makes(
+    memory: str, hidden: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Counted where they are called: beside products of matrices there is little else."""
+    blocks = [16] * len(hidden) + [1]
+    config, made_of = made(
+        problem={"hidden": hidden, "batch": 128},
+        memory={"kind": memory},
+        code={"blocks": blocks, "weight": 4},
+    )
+    layout = made_of.layout
+    worker = parts.employer(config, made_of)(0, Reply(layout, buffer(layout.reply_bytes)[0]))
+    order = Task(layout, buffer(layout.task_bytes)[0])
+    words = made_of.assignment.codewords(made_of.assignment.row(0))
+    order.write(0, 0, 0, 0, words, [made_of.state.theta.view(np.uint8)], 0, 0)
+    order.read()
+    counted, matmul = [0], np.matmul
+
+    def count(a: np.ndarray, b: np.ndarray, **options: Any) -> np.ndarray:
+        counted[0] += 2 * a.shape[-2] * a.shape[-1] * b.shape[-1]
+        return matmul(a, b, **options)
+
+    monkeypatch.setattr(np, "matmul", count)
+    worker.perform(order)
+    total = costs.task_flops(config, made_of.problem, layout)
+    assert 0 < counted[0] <= total <= 1.1 * counted[0]
+
+
+def test_flops_of_sparse_inputs_go_by_their_entries() -> None:
+    common: dict[str, Any] = {"code": {"blocks": 1, "weight": None, "rows_per_task": None}, "problem": SPARSE}
+    config, made_of = made(**common)
+    x = made_of.problem.dataset.x
+    entries = np.count_nonzero(x.toarray()) / len(x)
+    assert 8 < entries < 14  # a quarter of 40, and the bias
+    expected = 8 * (2 * entries + POINTWISE) + 2 * 8 * entries + 41
+    assert costs.task_flops(config, made_of.problem, made_of.layout) == round(expected)
+    assert flops(**common | {"problem": SPARSE | {"density": 1.0}}) > 2 * expected
+
+
+def test_flops_grow_with_codewords_and_with_the_shard_where_batches_are_all_of_it() -> None:
+    by_rows = [flops(code={"rows_per_task": r}) for r in (1, 2, 4)]
+    assert by_rows == sorted(set(by_rows))
+    config, made_of = made(problem={"batch": 0})
+    by_shard = [costs.task_flops(config, made_of.problem, made_of.layout, shard) for shard in (100, 200)]
+    assert 1.9 < by_shard[1] / by_shard[0] < 2
+    half = costs.task_flops(config, made_of.problem, made_of.layout, made_of.problem.rows // 2)
+    assert costs.task_flops(config, made_of.problem, made_of.layout) == half  # two workers
+
+
+def test_replicas_of_theta_cost_flops() -> None:
+    relayed = {"downlink": {"kind": "codewords"}}
+    assert flops(**relayed, update={"mode": "all"}) > flops(update={"mode": "all"})
+    assert flops(**relayed, update={"mode": "async"}) > flops(**relayed, update={"mode": "all"})
+
+
+def test_time_of_a_task_is_its_fixed_part_and_its_flops_at_the_rate() -> None:
+    config, made_of = made(machine={"task_s": 1e-3, "flops_per_s": 1e6})
+    expected = 1e6 + 1e3 * costs.task_flops(config, made_of.problem, made_of.layout)
+    assert costs.task_ns(config, made_of.problem, made_of.layout) == round(expected)
+
+
+def test_tasks_take_no_longer_than_any_clock_holds() -> None:
+    config, made_of = made(machine={"flops_per_s": 1.0})
+    for task_s, rate, expected in ((1e9, 1.0, 10**18), (0.0, 1e300, 1)):  # … but some, so that time goes on
+        machine = msgspec.structs.replace(config.machine, task_s=task_s, flops_per_s=rate)
+        slow = msgspec.structs.replace(config, machine=machine)
+        assert costs.task_ns(slow, made_of.problem, made_of.layout) == expected
+    with pytest.raises(InputError, match=r"machine\.task_s"):
+        resolve({**SMALL, "machine": {"task_s": 1e9}})
+    with pytest.raises(InputError, match=r"machine\.flops_per_s: .*1e-300"):
+        resolve({**SMALL, "machine": {"flops_per_s": 1e-300}})
+
+
+def test_keys_of_a_file_replace_those_of_the_configuration(tmp_path: Path) -> None:
+    path = tmp_path / "costs.toml"
+    path.write_text("[link]\nlatency_s = 1e-3\nhalf_duplex = true\n")
+    config = resolve({"link": {"bandwidth": 1e6, "latency_s": 2.0}, "machine": {"task_s": 1.0}})
+    loaded = costs.load(str(path), config)
+    assert loaded.link == Link(bandwidth=1e6, latency_s=1e-3, half_duplex=True)
+    assert loaded.machine == config.machine
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[link]\nspeed = 1\n", "link.speed: unknown key"),
+        ("[machine]\ntask_s = -1\n", "machine.task_s"),
+        ("[problem]\nbatch = 8\n", "problem: a file of costs"),
+        ("= 1", "not TOML"),
+    ],
+)
+def test_a_bad_file_of_costs_is_one_line(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "costs.toml"
+    path.write_text(text)
+    with pytest.raises(InputError, match=message) as caught:
+        costs.load(str(path), Config())
+    assert str(path) in str(caught.value)
