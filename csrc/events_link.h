@@ -13,6 +13,12 @@ INLINE int64_t scaled(int64_t span, int64_t count)
     return count && span > EVENTS_LAST / count ? EVENTS_LAST : span * count;
 }
 
+/* How long the reply of an event is on the link. */
+INLINE int64_t up_of(const struct events *e, struct event event)
+{
+    return e->ups ? e->ups[worker_of(event.key)] : e->up;
+}
+
 /* When the next reply is received, NEVER if none is to come. */
 INLINE int64_t next_recv(struct events *e)
 {
@@ -21,7 +27,7 @@ INLINE int64_t next_recv(struct events *e)
     settle(e);
     if (!e->size)
         return NEVER;
-    return latest(after(latest(e->in_free, e->heap[0].reach), e->up), e->now);
+    return latest(after(latest(e->in_free, e->heap[0].reach), up_of(e, e->heap[0])), e->now);
 }
 
 /* Whose it is; only after next_recv. */
@@ -34,10 +40,11 @@ INLINE int64_t next_worker(const struct events *e)
 INLINE struct event admit(struct events *e)
 {
     const struct event event = e->heap[0];
-    e->in_free = after(latest(e->in_free, event.reach), e->up);
+    const int64_t up = up_of(e, event);
+    e->in_free = after(latest(e->in_free, event.reach), up);
     if (e->half_duplex)
         e->out_free = e->in_free;
-    e->ingress = after(e->ingress, e->up);
+    e->ingress = after(e->ingress, up);
     e->reach = event.reach;
     e->hole = 1;
     return (struct event){e->in_free, event.key};

@@ -15,7 +15,6 @@ import numpy as np
 from ..config.tables import Link, Machine
 from ..training.setup import prepare
 from ..virtual import calibration
-from ..virtual.flops import task_flops
 from . import runs
 from .timing import processor
 
@@ -45,7 +44,7 @@ def run() -> int:
             config, trace = runs.run(TEXT, overrides, Path(folder) / f"{name}.h5")
             parts = prepare(config)
             seen.append(calibration.times(trace, np.inf))
-            flops.append(task_flops(config, parts.problem, parts.layout))
+            flops.append(parts.flops())
             message.append((parts.layout.task_bytes + parts.layout.reply_bytes) / 2)
     print(
         f"# pdcode bench machine: 2 workers, small and large messages of {message[0]:,.0f} and "

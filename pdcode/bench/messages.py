@@ -17,12 +17,12 @@ import numpy as np
 from .. import codes, decoders
 from ..coding import optimizers
 from ..coding.assignments import Rotating
-from ..coding.replica import State
+from ..coding.policies import make_policy
+from ..coding.state import Coded
 from ..config.tables import Optimizer, Update
 from ..mpi import launch
 from ..problems.partition import Blocks
 from ..trace.writer import Writer
-from ..training import policies
 from ..training.coordinator import Coordinator
 from ..transport.layout import Layout
 from .timing import processor
@@ -57,14 +57,14 @@ def path(layout: Layout, code: codes.Code, trace_path: Path) -> float:
     """Rank 0's side of a short run that measures no loss and prints no lines; arrivals a second."""
     from ..mpi.fleet import MPIFleet
 
-    fleet = MPIFleet(layout)
+    fleet = MPIFleet([layout])
     trace = Writer(trace_path, "", [code], {}, [member.row() for member in fleet.members])
     optimizer = optimizers.create(Optimizer(rate=0.1), layout.parameters, DTYPE)
     decoder = decoders.create("adjoint", LAYER.count, LAYER.shape, DTYPE, length=LAYER.length)
     theta = np.zeros(layout.parameters, DTYPE)
-    state = State(theta, [decoder], optimizer)
-    assignment = Rotating([LAYER], [1], DTYPE, {16: code}, 0)
-    coordinator = Coordinator(fleet, assignment, layout, state, policies.create(Update(), 1), trace)
+    state = Coded(theta, [LAYER], [decoder], optimizer, Rotating([LAYER], [1], DTYPE, {16: code}, 0))
+    state.layouts, state.policy = [layout], make_policy(Update(), 1)
+    coordinator = Coordinator(fleet, state, trace)
 
     def observe(now_ns: int, coordinator: Coordinator) -> str:
         if trace.due(now_ns):
@@ -83,7 +83,7 @@ def echo(layout: Layout) -> float:
     from ..mpi.link import MPILink
 
     link = MPILink()
-    link.connect(layout)
+    link.connect([layout])
     while link.next_task() is not None:
         link.reply(0, 0, 0, 0.0)
     return 0.0

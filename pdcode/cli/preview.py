@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 
 import msgspec
 
-from ..coding.assignments import Assignment, Chosen, Rotating
+from ..coding.assignments import Chosen, Rotating
 from ..config.tables import Config
+from ..problems.partition import Blocks
+from ..training.setup import Parts
 from ..transport.layout import Layout
 
 
-def describe(config: Config, assignment: Assignment, layout: Layout) -> str:
+def describe(config: Config, parts: Parts) -> str:
     """All of it, as text; the first part is TOML that runs as it is."""
-    return "\n".join([toml(config), *codes(assignment), *layers(layout), *messages(config, layout)])
+    lines = [toml(config), *codes(parts), *layers(parts.problem.layers)]
+    for number, layout in enumerate(parts.layouts):
+        round_ = f", round {number}" if len(parts.layouts) > 1 else ""
+        lines.append(f"# Messages ({config.workers.count} workers{round_})")
+        lines += messages(config, layout, parts.state.theta.nbytes)
+    return "\n".join(lines)
 
 
 def toml(config: Config) -> str:
@@ -39,10 +47,10 @@ def _value(value: object) -> str:
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")  # TOML has no surrogate pairs
 
 
-def codes(assignment: Assignment) -> list[str]:
+def codes(parts: Parts) -> list[str]:
     """A line or two for each code."""
-    lines = ["# Codes"]
-    for k, code in assignment.designs.items():
+    assignment, lines = parts.state.assignment, [f"# Scheme: {parts.scheme.summary}", "# Codes"]
+    for k, code in parts.state.designs.items():
         low, high = code.frame_bounds
         bounds = ", ".join(f"{name} {value:.4f}" for name, value in code.bounds.items() if value > 0)
         lines.append(
@@ -52,18 +60,21 @@ def codes(assignment: Assignment) -> list[str]:
         )
         lines.append(f"#     lower bounds on coherence: {bounds or 'none above 0'}")
         lines += [f"#     note: {note}" for note in code.notes]
-    if not assignment.designs:
-        who = "workers" if isinstance(assignment, Chosen) else "rank 0"
-        what = f"of weight {assignment.weights}, {list(assignment.rows)} a task"
-        whole = all(layer.whole for layer in assignment.layers)
-        lines.append("#   none: every layer is sent whole" if whole else f"#   chosen by {who}, {what}")
+    if not parts.state.designs:
+        whole = assignment is None or all(unit.whole for unit in assignment.layers)
+        if assignment is None or whole:
+            lines.append("#   none: every layer is sent whole")
+        else:
+            who = "workers" if isinstance(assignment, Chosen) else "rank 0"
+            what = f"of weight {assignment.weights}, {list(assignment.rows)} a task"
+            lines.append(f"#   chosen by {who}, {what}")
     return lines
 
 
-def layers(layout: Layout) -> list[str]:
+def layers(blocks: Sequence[Blocks]) -> list[str]:
     """A line for each layer."""
     lines = ["# Layers"]
-    for layer in layout.layers:
+    for layer in blocks:
         cut = f"{layer.count} blocks of {layer.size} × {layer.width} by {layer.axis}"
         lines.append(
             f"#   {layer.layer}: {layer.inputs} inputs and bias → {layer.outputs} outputs, "
@@ -72,15 +83,14 @@ def layers(layout: Layout) -> list[str]:
     return lines
 
 
-def messages(config: Config, layout: Layout) -> list[str]:
-    """Sizes of tasks and replies."""
-    header, theta = layout.header_bytes, layout.gradient_bytes
+def messages(config: Config, layout: Layout, theta: int) -> list[str]:
+    """Sizes of the tasks and replies of a round, beside θ of so many bytes."""
+    header = layout.header_bytes
     body = layout.task_bytes - layout.body_at
     relayed = config.downlink.kind == "codewords"
     task = f"arrived codewords, {body} at the most" if relayed else f"θ {body}"
     reply = f"codewords {layout.words_bytes}, " if layout.chosen else ""
     return [
-        f"# Messages ({config.workers.count} workers)",
         f"#   task  {layout.task_bytes} bytes{' at the most' * relayed}: header {header}, "
         f"codewords and padding {layout.body_at - header}, {task}",
         f"#   reply {layout.reply_bytes} bytes: header {header}, {reply}payload {layout.payload_bytes} in "

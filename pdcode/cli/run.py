@@ -76,7 +76,7 @@ def run(
     if place is None or dry_run:
         parts = prepare_ranks(config, path)
         if dry_run:
-            print(preview.describe(config, parts.assignment, parts.layout))
+            print(preview.describe(config, parts))
             return 0
         check_writable(config.trace.path, path, config.stragglers.path)
         sys.stdout.flush()

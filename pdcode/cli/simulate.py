@@ -99,7 +99,7 @@ def alone(config: Config, text: str, options: argparse.Namespace) -> int:
     check_writable(config.trace.path, options.config, config.stragglers.path)
     if quick:
         return report(*times(config, text, parts), options)
-    simulation = Simulation(config, parts, Idle(parts.layout) if options.timing_only else None)
+    simulation = Simulation(config, parts, Idle(parts.layouts) if options.timing_only else None)
     with np.errstate(all="ignore"):  # the observer looks at the loss
         trace, result = perform(simulation, text, options, say_on)
     return report(trace, result, options)
@@ -163,9 +163,9 @@ def spread(config: Config, text: str, options: argparse.Namespace, rank: int) ->
         parts = spread.together(make)
         employ = employer(config, parts)
         if rank:
-            spread.serve(parts.layout, config.workers.count, employ)
+            spread.serve(parts.layouts, config.workers.count, employ)
             return 0
-        simulation = Simulation(config, parts, spread.SpreadCrew(parts.layout, config.workers.count, employ))
+        simulation = Simulation(config, parts, spread.SpreadCrew(parts.layouts, config.workers.count, employ))
         trace, result = perform(simulation, text, options, say)
     return report(trace, result, options)
 

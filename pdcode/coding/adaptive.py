@@ -10,7 +10,7 @@ import numpy as np
 from .. import codes
 from ..codes.eigenbasis import Eigenbasis, random_directions
 from ..codes.energy import BlockEnergies, energy
-from ..problems.partition import Blocks
+from ..problems.partition import Unit
 from ..transport.layout import Codewords, Pair
 from .assignments import Assignment, Rotating
 
@@ -41,7 +41,7 @@ class Energy(Rotating):
 
     def __init__(
         self,
-        layers: Sequence[Blocks],
+        layers: Sequence[Unit],
         rows: Sequence[int],
         dtype: np.dtype,
         weights: Sequence[int],
@@ -89,7 +89,7 @@ class SharedBasis(Assignment):
     """
 
     def __init__(
-        self, layers: Sequence[Blocks], rows: Sequence[int], dtype: np.dtype, seed: int, decay: float
+        self, layers: Sequence[Unit], rows: Sequence[int], dtype: np.dtype, seed: int, decay: float
     ) -> None:
         super().__init__(layers, rows, dtype)
         self.weights = [layer.count for layer in self.layers]

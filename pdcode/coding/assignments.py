@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..codes import Code
-from ..problems.partition import Blocks
+from ..problems.partition import Unit
 from ..transport.layout import Codewords, Pair
 from ..util.errors import InputError
 
@@ -22,7 +22,7 @@ class Assignment:
 
     Parameters
     ----------
-    layers : sequence of Blocks
+    layers : sequence of Unit
     rows : sequence of int
         Codewords per task, r, of each layer; 1 of a whole one.
     dtype : dtype
@@ -36,7 +36,7 @@ class Assignment:
         w of each layer's codewords; 1 of a whole layer.
     """
 
-    def __init__(self, layers: Sequence[Blocks], rows: Sequence[int], dtype: np.dtype) -> None:
+    def __init__(self, layers: Sequence[Unit], rows: Sequence[int], dtype: np.dtype) -> None:
         self.layers, self.rows, self.dtype = tuple(layers), tuple(rows), np.dtype(dtype)
         self.designs: dict[int, Code] = {}
         self.weights = [1] * len(self.layers)
@@ -86,10 +86,35 @@ class Chosen(Assignment):
     """
 
     def __init__(
-        self, layers: Sequence[Blocks], rows: Sequence[int], dtype: np.dtype, weights: Sequence[int]
+        self, layers: Sequence[Unit], rows: Sequence[int], dtype: np.dtype, weights: Sequence[int]
     ) -> None:
         super().__init__(layers, rows, dtype)
         self.weights = list(weights)
+
+
+class DataRows(Assignment):
+    """Rows of a code over data shards: worker i always has row i, which only rank 0's decoder needs.
+
+    The gradient itself is sent whole.
+
+    Parameters
+    ----------
+    matrix : ndarray, shape (n, m)
+        U: data weights of the workers over the shards.
+    """
+
+    def __init__(self, layers: Sequence[Unit], dtype: np.dtype, matrix: np.ndarray) -> None:
+        super().__init__(layers, [1] * len(layers), dtype)
+        self._words = [
+            (np.flatnonzero(row).astype(np.int32)[None], row[row != 0].astype(self.dtype)[None])
+            for row in matrix
+        ]
+
+    def row(self, worker: int) -> int:
+        return worker
+
+    def codewords(self, row: int) -> Codewords:
+        return [self._words[row]] * len(self.layers)
 
 
 class Static(Assignment):
@@ -102,7 +127,7 @@ class Static(Assignment):
     """
 
     def __init__(
-        self, layers: Sequence[Blocks], rows: Sequence[int], dtype: np.dtype, designs: dict[int, Code]
+        self, layers: Sequence[Unit], rows: Sequence[int], dtype: np.dtype, designs: dict[int, Code]
     ) -> None:
         super().__init__(layers, rows, dtype)
         self.designs = designs
@@ -155,7 +180,7 @@ class Rotating(Static):
 
     def __init__(
         self,
-        layers: Sequence[Blocks],
+        layers: Sequence[Unit],
         rows: Sequence[int],
         dtype: np.dtype,
         designs: dict[int, Code],

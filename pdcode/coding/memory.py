@@ -12,27 +12,27 @@ leaves it to rank 0: workers are as without memory, and the tracking decoder kee
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
 
 from ..kernels import decode, encode, finite, specialise
-from ..problems import Plan
-from ..transport.layout import Codewords, Pair
-from ..transport.messages import Reply
+from ..transport.layout import Pair
+from ..transport.messages import Reply, Task
+from .source import Batch, Source
 
 
 class Choose(Protocol):
-    """Picks codewords of a layer from what is to be sent of it, as `codes.matched.Matched` does."""
+    """Picks codewords of a unit from what is to be sent of it, as `codes.matched.Matched` does."""
 
-    def choose(self, residual: np.ndarray) -> Pair: ...
+    def choose(self, residual: np.ndarray) -> Pair:
+        """Codewords for a residual of shape (length,): int32 indices (r, w) and unit-norm values (r, w)."""
 
 
 class Respond(Protocol):
-    """Turns θ, batch and codewords into a payload in the reply's buffer."""
+    """A worker's side of a round: makes the payload of a task in the reply's buffer."""
 
-    def __call__(self, theta: np.ndarray, indices: np.ndarray, codewords: Codewords) -> float:
+    def __call__(self, theta: np.ndarray, task: Task) -> float:
         """Leave the payload in the reply; return the mini-batch loss."""
 
     def settle(self, keys: tuple[int, int, int]) -> None:
@@ -45,11 +45,11 @@ class Respond(Protocol):
 class Forgetful:
     """Coded derivatives by given codewords; nothing is kept."""
 
-    def __init__(self, plan: Plan, reply: Reply) -> None:
-        self._plan, self._reply = plan, reply
+    def __init__(self, source: Batch, reply: Reply) -> None:
+        self._source, self._reply = source, reply
 
-    def __call__(self, theta: np.ndarray, indices: np.ndarray, codewords: Codewords) -> float:
-        return self._plan.coded_derivative(theta, indices, codewords)
+    def __call__(self, theta: np.ndarray, task: Task) -> float:
+        return self._source.coded(theta, task)
 
     def settle(self, keys: tuple[int, int, int]) -> None:
         self._reply.write(*keys)
@@ -67,36 +67,36 @@ class Remembering:
 
     Parameters
     ----------
-    plan : Plan
-        Of the worker's problem, with the reply's payload.
+    source : Source
+        Computes the gradient, or what stands for it.
     reply : Reply
         Where payloads, and chosen codewords, are written.
     kind : {"none", "worker", "difference", "coordinator"}
         Whether e starts from nothing, from what stayed, or from that and minus the last gradient.
     choosers : list of Choose or None
-        One a layer; None where codewords are given.
+        One a unit; None where codewords are given.
     """
 
-    def __init__(self, plan: Plan, reply: Reply, kind: str, choosers: list[Choose | None]) -> None:
-        self.plan, self.reply, self.kind, self.choosers = plan, reply, kind, choosers
-        dtype, size = plan.network.dtype, plan.network.size
+    def __init__(self, source: Source, reply: Reply, kind: str, choosers: list[Choose | None]) -> None:
+        self.source, self.reply, self.kind, self.choosers = source, reply, kind, choosers
+        dtype, size = source.gradient.dtype, source.gradient.size
         self.residual = np.zeros(size, dtype)
         self._last = np.zeros(size if kind == "difference" else 0, dtype)
         self._sent = np.empty_like(reply.payload)
         self._deflate = specialise(encode.deflate, dtype)
         self._feedback = specialise(encode.feedback_encode, dtype)
         self._scatter = specialise(decode.adjoint_decode, dtype)
-        self._layers, self._lost = [], []
-        for layer, start, view in zip(plan.network.layers, plan.offsets, reply.payloads, strict=True):
-            part = slice(layer.offset, layer.offset + layer.length)
-            self._layers.append((layer.elements, self.residual[part], plan.full_gradient[part], view))
+        self._units, self._lost = [], []
+        layout = reply.layout
+        for unit, start, view in zip(layout.units, layout.offsets, reply.payloads, strict=True):
+            part = slice(unit.offset, unit.offset + unit.length)
+            self._units.append((unit.elements, self.residual[part], source.gradient[part], view))
             self._lost.append(self._sent[start : start + view.size].reshape(view.shape))
-        whole = reply.layout.whole
-        self._words: list[Pair] = [whole] * len(self._layers)
+        self._words: list[Pair] = [layout.whole] * len(self._units)
         self._committed = False
 
-    def __call__(self, theta: np.ndarray, indices: np.ndarray, codewords: Codewords) -> float:
-        loss, gradient = self.plan.gradient(theta, indices), self.plan.full_gradient
+    def __call__(self, theta: np.ndarray, task: Task) -> float:
+        loss, gradient = self.source(theta, task), self.source.gradient
         self._committed = finite.all_finite(gradient)
         if not self._committed:
             for view in self.reply.payloads:
@@ -111,16 +111,16 @@ class Remembering:
         if not added:
             self.residual += gradient
         # Copies: the next task, which says what became of this payload, is read into the same arrays.
-        self._words = [(places.copy(), values.copy()) for places, values in codewords]
+        self._words = [(places.copy(), values.copy()) for places, values in task.codewords]
         if self.reply.layout.chosen:
             for number, (choose, (_, residual, _, _)) in enumerate(
-                zip(self.choosers, self._layers, strict=True)
+                zip(self.choosers, self._units, strict=True)
             ):
                 if choose is not None:
                     self._words[number] = choose.choose(residual)
             self.reply.choose(self._words)
             self._words = self.reply.codewords
-        for (elements, residual, part, view), words in zip(self._layers, self._words, strict=True):
+        for (elements, residual, part, view), words in zip(self._units, self._words, strict=True):
             if added:
                 self._feedback(residual, part, *words, elements, view)
             else:
@@ -151,24 +151,5 @@ class Remembering:
 
     def _add(self, payloads: list[np.ndarray]) -> None:
         """Put payloads back into the memory."""
-        for (_, residual, _, _), words, payload in zip(self._layers, self._words, payloads, strict=True):
+        for (_, residual, _, _), words, payload in zip(self._units, self._words, payloads, strict=True):
             self._scatter(residual, *words, payload, 1.0)
-
-
-def create(
-    kind: str, plan: Plan, reply: Reply, choosers: Callable[[], list[Choose | None]] | None = None
-) -> Respond:
-    """Make what turns a task into a payload for a ``[memory] kind``.
-
-    Parameters
-    ----------
-    kind : {"none", "worker", "difference", "coordinator"}
-    plan : Plan
-        With the reply's payload.
-    reply : Reply
-    choosers : callable, optional
-        Makes what chooses the codewords of each layer, where workers do.
-    """
-    if kind in ("none", "coordinator") and choosers is None:
-        return Forgetful(plan, reply)
-    return Remembering(plan, reply, kind, [None] * len(plan.views) if choosers is None else choosers())

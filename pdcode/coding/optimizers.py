@@ -1,4 +1,4 @@
-"""Optimizers: from what the decoders hold to a step of θ, in one pass over each layer."""
+"""Optimizers: from what the decoders hold to a step of θ, in one pass over each unit."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from ..kernels import optimize, specialise
 from ..util.errors import InputError
 
 if TYPE_CHECKING:
-    from ..problems.partition import Blocks
+    from ..problems.partition import Unit
 
 
 class Optimizer(ABC):
-    """Steps θ in place by the gradients that one decoder a layer holds.
+    """Steps θ in place by the gradients that one decoder a unit holds.
 
     Parameters
     ----------
@@ -53,7 +53,7 @@ class Optimizer(ABC):
         return 1.0 if self.table.staleness == "constant" else 1.0 / (1.0 + staleness)
 
     def step(
-        self, theta: np.ndarray, layers: Sequence[Blocks], decoders: Sequence[Decoder], damping: float = 1.0
+        self, theta: np.ndarray, units: Sequence[Unit], decoders: Sequence[Decoder], damping: float = 1.0
     ) -> float:
         """Move θ by the decoded gradient.
 
@@ -64,10 +64,10 @@ class Optimizer(ABC):
         ----------
         theta : ndarray, shape (size,)
             Changed in place.
-        layers : sequence of Blocks
-            Where each layer lies in θ.
+        units : sequence of Unit
+            Where each part of θ lies.
         decoders : sequence of Decoder
-            One a layer. Views are planned once; repeated steps should pass the same objects.
+            One a unit. Views are planned once; repeated steps should pass the same objects.
         damping : float
             Factor of the rate.
 
@@ -77,7 +77,7 @@ class Optimizer(ABC):
             Euclidean norm of the step.
         """
         if theta is not self._theta or decoders is not self._decoders:
-            self._bind(theta, layers, decoders)
+            self._bind(theta, units, decoders)
         return sqrt(self._advance(self.rate * damping))
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
@@ -93,26 +93,26 @@ class Optimizer(ABC):
                 raise InputError(f"optimizer: the checkpoint has no {name} of shape {array.shape}")
             array[...] = state[name]
 
-    def _bind(self, theta: np.ndarray, layers: Sequence[Blocks], decoders: Sequence[Decoder]) -> None:
+    def _bind(self, theta: np.ndarray, units: Sequence[Unit], decoders: Sequence[Decoder]) -> None:
         if theta.shape != (self.size,) or theta.dtype != self.dtype:
             raise InputError(f"theta: {theta.dtype} {theta.shape} is not {self.dtype} ({self.size},)")
         plan = []
-        for layer, decoder in zip(layers, decoders, strict=True):
-            if (decoder.blocks, decoder.elements) != (layer.count, layer.elements):
+        for number, (unit, decoder) in enumerate(zip(units, decoders, strict=True)):
+            if (decoder.blocks, decoder.elements) != (unit.count, unit.elements):
                 raise InputError(
-                    f"decoder of layer {layer.layer}: {decoder.blocks} blocks of {decoder.elements}, "
-                    f"not {layer.count} of {layer.elements}"
+                    f"decoder {number}: {decoder.blocks} blocks of {decoder.elements} elements, "
+                    f"not {unit.count} of {unit.elements}"
                 )
-            if decoder.length > layer.length:
-                decoder.trim(layer.length)
-            part = slice(layer.offset, layer.offset + layer.length)
+            if decoder.length > unit.length:
+                decoder.trim(unit.length)
+            part = slice(unit.offset, unit.offset + unit.length)
             moments = [self.state[name][part] for name in self.moments]
-            plan.append((decoder, theta[part], decoder.accumulator[: layer.length], *moments))
+            plan.append((decoder, theta[part], decoder.accumulator[: unit.length], *moments))
         self._theta, self._decoders, self._plan = theta, decoders, plan
 
     @abstractmethod
     def _advance(self, rate: float) -> float:
-        """Step all layers; return the squared norm of the step."""
+        """Step all units; return the squared norm of the step."""
 
 
 class Descent(Optimizer):

@@ -16,17 +16,16 @@ from __future__ import annotations
 import struct
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Sequence
 from hashlib import blake2b
 from itertools import islice
 
 import numpy as np
 
-from ..decoders import Decoder
 from ..transport.base import Arrival
-from ..transport.layout import CHECK, SNAPSHOT, Layout, buffer
-from ..transport.messages import Reply, Task, WordsView
-from .optimizers import Optimizer
+from ..transport.layout import CHECK, SNAPSHOT, buffer
+from ..transport.messages import Order, Reply, Task, WordsView
+from .policies import Seen
+from .state import Coded, State
 
 ENTRY = struct.Struct("<qd")
 """Kind of an entry, and the step's damping."""
@@ -42,106 +41,23 @@ def digest(theta: np.ndarray) -> int:
     return int.from_bytes(blake2b(theta.data, digest_size=8).digest(), "little", signed=True)
 
 
-class State:
-    """All that decides what θ becomes: θ, the optimizer's arrays, and what the decoders hold.
-
-    Attributes
-    ----------
-    bytes, least_bytes : int
-        Length of `parts`, at the most and while no payload waits for its step.
-    """
-
-    def __init__(self, theta: np.ndarray, decoders: Sequence[Decoder], optimizer: Optimizer) -> None:
-        self.theta, self.decoders, self.optimizer = theta, decoders, optimizer
-        self._counts = np.zeros(len(decoders), np.int64)
-        self._arrays = [
-            array.reshape(-1).view(np.uint8) for array in (self._counts, theta, *optimizer.state.values())
-        ]
-        held = [decoder.accumulator.view(np.uint8) for decoder in decoders]
-        self._held = list(zip(decoders, held, strict=True))
-        always = sum(len(array) for array in self._arrays)
-        self.bytes = always + sum(len(array) for array in held)
-        self.least_bytes = always + sum(len(array) for decoder, array in self._held if not decoder.clears)
-
-    def parts(self) -> list[np.ndarray]:
-        """The state, as the parts of a task's body; an accumulator that must be zero is left out."""
-        self._counts[:] = [decoder.count for decoder in self.decoders]
-        return self._arrays + [array for decoder, array in self._held if decoder.count or not decoder.clears]
-
-    def load(self, body: np.ndarray) -> None:
-        """Take over a state that `parts` made."""
-        at = self._copy(body, 0, self._arrays)
-        for (decoder, array), count in zip(self._held, self._counts, strict=True):
-            decoder.count = int(count)
-            if count or not decoder.clears:
-                at = self._copy(body, at, [array])
-            else:
-                array.fill(0)
-            if decoder.touched is not None:
-                decoder.touched[:] = [np.arange(decoder.blocks, dtype=np.int32)] if count else []
-
-    @staticmethod
-    def _copy(body: np.ndarray, at: int, arrays: list[np.ndarray]) -> int:
-        for array in arrays:
-            array[:] = body[at : at + len(array)]
-            at += len(array)
-        return at
-
-    def step(self, layout: Layout, damping: float) -> float:
-        """Step θ, and begin a new update; return the norm of the step."""
-        norm = self.optimizer.step(self.theta, layout.layers, self.decoders, damping)
-        for decoder in self.decoders:
-            decoder.reset()
-        return norm
-
-
-class Downlink(ABC):
-    """Rank 0's side: the body of each task."""
-
-    @abstractmethod
-    def arrived(self, arrival: Arrival) -> None:
-        """An arrival has been folded in."""
-
-    @abstractmethod
-    def stepped(self, damping: float) -> None:
-        """θ has been stepped."""
-
-    @abstractmethod
-    def body(self, worker: int, task: int) -> tuple[Sequence[np.ndarray], int, int]:
-        """Parts of the body of a worker's next task, flags and digest."""
-
-
-class Full(Downlink):
-    """θ with each task."""
-
-    def __init__(self, theta: np.ndarray) -> None:
-        self._parts = [theta.view(np.uint8)]
-
-    def arrived(self, arrival: Arrival) -> None:
-        pass
-
-    def stepped(self, damping: float) -> None:
-        pass
-
-    def body(self, worker: int, task: int) -> tuple[Sequence[np.ndarray], int, int]:
-        return self._parts, 0, 0
-
-
-class Relay(Downlink):
-    """Arrived codewords.
+class Relay(State):
+    """A state that sends workers the codewords that have arrived, in place of θ.
 
     Parameters
     ----------
-    layout : Layout
-    state : State
-        Rank 0's.
+    state : Coded
+        Rank 0's, whose arrivals and steps are logged here.
     workers : int
     check : int
         Each worker's every so many tasks have a digest of θ.
     """
 
-    def __init__(self, layout: Layout, state: State, workers: int, check: int) -> None:
-        self._layout, self._state, self._check = layout, state, check
+    def __init__(self, state: Coded, workers: int, check: int) -> None:
+        self.layouts, self.theta, self.optimizer = state.layouts, state.theta, state.optimizer
+        self.designs, self.assignment, self.robust = state.designs, state.assignment, state.robust
+        layout = self._layout = self.layouts[0]
+        self._state, self._check = state, check
         self._log: deque[np.ndarray] = deque()
         self._bytes = 0  # of the log
         self._first = self._next = 0  # entries: the oldest that is kept, and the one to come
@@ -153,7 +69,7 @@ class Relay(Downlink):
         self._size = -(-size // 8) * 8
         self._digest: int | None = None  # of the newest θ, once a worker has been asked for it
 
-    def arrived(self, arrival: Arrival) -> None:
+    def fold(self, arrival: Arrival) -> float:
         entry = np.zeros(self._size, np.uint8)
         ENTRY.pack_into(entry.data, 0, ARRIVAL, 0.0)
         at = ENTRY.size
@@ -163,12 +79,22 @@ class Relay(Downlink):
             at += self._words_bytes
         entry[at : at + len(arrival.body)] = arrival.body
         self._append(entry)
+        return self._state.fold(arrival)
 
-    def stepped(self, damping: float) -> None:
+    def step(self, damping: float) -> float | None:
+        norm = self._state.step(damping)
         entry = np.zeros(ENTRY.size, np.uint8)
         ENTRY.pack_into(entry.data, 0, STEP, damping)
         self._append(entry)
         self._digest = None
+        return norm
+
+    def ready(self, seen: Seen, expected: int) -> bool:
+        return self._state.ready(seen, expected)
+
+    @property
+    def flagged(self) -> list[int]:
+        return self._state.flagged
 
     def _append(self, entry: np.ndarray) -> None:
         self._log.append(entry)
@@ -178,7 +104,8 @@ class Relay(Downlink):
             self._bytes -= len(self._log.popleft())
             self._first += 1
 
-    def body(self, worker: int, task: int) -> tuple[Sequence[np.ndarray], int, int]:
+    def order(self, worker: int, task: int) -> Order:
+        order = self._state.order(worker, task)
         seen, self._seen[worker] = self._seen[worker], self._next
         flags, checked = 0, 0
         if task % self._check == self._check - 1:
@@ -186,9 +113,9 @@ class Relay(Downlink):
                 self._digest = digest(self._state.theta)
             flags, checked = CHECK, self._digest
         if seen < self._first:
-            return self._state.parts(), flags | SNAPSHOT, checked
+            return order._replace(parts=self._state.parts(), flags=flags | SNAPSHOT, digest=checked)
         skip = seen - self._first
-        return list(islice(self._log, skip, None)), flags, checked
+        return order._replace(parts=list(islice(self._log, skip, None)), flags=flags, digest=checked)
 
 
 class Replica(ABC):
@@ -202,14 +129,14 @@ class Replica(ABC):
 class View(Replica):
     """θ as it lies in the task."""
 
-    def __init__(self, layout: Layout) -> None:
-        self._layout = layout
+    def __init__(self, dtype: np.dtype) -> None:
+        self._dtype = dtype
         self._theta: np.ndarray | None = None
         self._body: np.ndarray | None = None
 
     def update(self, task: Task) -> np.ndarray:
         if self._theta is None or task.body is not self._body:
-            self._body, self._theta = task.body, task.body.view(self._layout.dtype)
+            self._body, self._theta = task.body, task.body.view(self._dtype)
         return self._theta
 
 
@@ -218,13 +145,13 @@ class Mirror(Replica):
 
     Parameters
     ----------
-    layout : Layout
-    state : State
+    state : Coded
         As rank 0's was made; its θ need not be the first one.
     """
 
-    def __init__(self, layout: Layout, state: State) -> None:
-        self._layout, self._state = layout, state
+    def __init__(self, state: Coded) -> None:
+        layout = self._layout = state.layouts[0]
+        self._state = state
         message = buffer(layout.reply_bytes)[0]
         self._reply = Reply(layout, message)
         self._words_bytes = 0 if layout.chosen else layout.words_bytes
@@ -242,7 +169,7 @@ class Mirror(Replica):
             kind, damping = ENTRY.unpack_from(body.data, at)
             at += ENTRY.size
             if kind == STEP:
-                state.step(self._layout, damping)
+                state.step(damping)
             else:
                 at = -(-self._fold(body, at) // 8) * 8
         if task.flags & CHECK and digest(state.theta) != task.digest:
@@ -260,8 +187,6 @@ class Mirror(Replica):
         reply = self._reply
         reply.body[:] = body[at : at + len(reply.body)]
         reply.read()
-        for decoder, words, payload in zip(
-            self._state.decoders, self._codewords, reply.payloads, strict=True
-        ):
-            decoder.add_sparse(words[0].copy(), words[1], payload)  # a decoder may keep the indices
+        # a decoder may keep the indices
+        self._state.add([(words[0].copy(), words[1]) for words in self._codewords], reply.payloads)
         return at + len(reply.body)

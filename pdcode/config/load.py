@@ -11,6 +11,7 @@ import msgspec
 
 from .. import stragglers
 from ..util.errors import InputError, within
+from . import kinds
 from . import presets as schemes
 from .tables import Config
 
@@ -91,7 +92,15 @@ def check(config: Config) -> None:
     if config.wire.dtype == "float64" and config.problem.dtype == "float32":
         raise InputError("wire.dtype: 'float64' is wider than problem.dtype 'float32'")
     scheme, preset = config.scheme.name, config.scheme.preset
-    if preset is not None and preset not in schemes.PRESETS.get(scheme, {}):
+    kind = kinds.find("schemes", scheme)
+    if kind is None:
+        raise InputError(f"scheme.name: expected one of {', '.join(kinds.names('schemes'))} (got {scheme!r})")
+    try:
+        msgspec.convert(config.scheme.options, kind.Options)
+    except msgspec.ValidationError as error:
+        raise InputError(f"scheme.options: {error}") from None
+    kind.check(config)
+    if preset is not None and preset not in schemes.presets_of(scheme):
         raise InputError(f"scheme.preset: scheme '{scheme}' has no preset '{preset}'")
     memory, decoder = config.memory.kind, config.decoder.kind
     if memory in ("worker", "difference"):

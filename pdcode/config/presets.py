@@ -5,12 +5,20 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..schemes import lwpd, uncoded
+from . import kinds
 
 Tables = dict[str, dict[str, object]]
-SCHEMES: dict[str, Tables] = {"lwpd": lwpd.TABLES, "uncoded": uncoded.TABLES}
-PRESETS: dict[str, dict[str, Tables]] = {"lwpd": lwpd.PRESETS}
 RIVALS = {"share": "rows_per_task", "rows_per_task": "share"}  # keys that say the same in other words
+
+
+def tables_of(name: str) -> Tables:
+    """Default tables of a scheme; none if there is no such scheme."""
+    return getattr(kinds.find("schemes", name), "TABLES", {})
+
+
+def presets_of(name: str) -> dict[str, Tables]:
+    """Presets of a scheme; none if there is no such scheme."""
+    return getattr(kinds.find("schemes", name), "PRESETS", {})
 
 
 def fill(tables: dict[str, Any], overrides: Tables) -> dict[str, Any]:
@@ -23,9 +31,9 @@ def fill(tables: dict[str, Any], overrides: Tables) -> dict[str, Any]:
     name = scheme.get("name", "lwpd") if isinstance(scheme, dict) else "lwpd"
     if not isinstance(name, str):
         return tables
-    preset = PRESETS.get(name, {}).get(str(scheme.get("preset"))) if isinstance(scheme, dict) else None
+    preset = presets_of(name).get(str(scheme.get("preset"))) if isinstance(scheme, dict) else None
     filled = dict(tables)
-    for key, table in (SCHEMES.get(name, {}) if preset is None else preset).items():
+    for key, table in (tables_of(name) if preset is None else preset).items():
         given = tables.get(key, {})
         if key not in tables or (preset is not None and isinstance(given, dict)):
             filled[key] = _fitting(table, given | overrides.get(key, {})) | given
@@ -35,12 +43,12 @@ def fill(tables: dict[str, Any], overrides: Tables) -> dict[str, Any]:
 def impose(tables: dict[str, Any], name: str | None, preset: str | None) -> dict[str, Any]:
     """Let a scheme's tables, and a preset's keys, take the place of those that the configuration has."""
     if name is not None:
-        tables = tables | {"scheme": {"name": name}} | SCHEMES.get(name, {})
+        tables = tables | {"scheme": {"name": name}} | tables_of(name)
     if preset is None or not isinstance(tables.get("scheme", {}), dict):
         return tables
     scheme = {"name": "lwpd"} | tables.get("scheme", {}) | {"preset": preset}
     tables = tables | {"scheme": scheme}
-    for key, table in PRESETS.get(str(scheme["name"]), {}).get(preset, {}).items():
+    for key, table in presets_of(str(scheme["name"])).get(preset, {}).items():
         given = tables.get(key, {})
         if isinstance(given, dict):  # what is left is what `fill` will not say
             left = _fitting(given, table)

@@ -72,10 +72,11 @@ class Code(Table):
 
 
 class Scheme(Table):
-    """A named set of defaults for the tables that are not given."""
+    """What rank 0 and the workers do, and defaults for the tables that are not given."""
 
-    name: Literal["lwpd", "uncoded"] = "lwpd"
-    preset: Literal["default", "starved", "shards"] | None = None  # of lwpd; fills in keys that are not given
+    name: str = "lwpd"  # of a file in schemes/, or of a plug-in
+    preset: str | None = None  # fills in keys that are not given
+    options: dict[str, bool | int | float | str] = msgspec.field(default_factory=dict)  # its own keys
 
 
 class Decoder(Table):

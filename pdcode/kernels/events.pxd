@@ -27,6 +27,7 @@ cdef extern from "events.h" nogil:
         int64_t workers, size, dead, hole, now, in_free, out_free, ingress, egress, t_recv
         int64_t dispatched, arrived
         int64_t up, latency, arrival, dispatch, update, half_duplex, tree, fanout
+        int64_t *ups
     struct parts:
         int64_t body, own, both, piece
     void events_begin(events *e)
@@ -41,7 +42,7 @@ cdef class Events:
     cdef events state
     cdef double bandwidth
     cdef int64_t segment
-    cdef object heap, slots, counts, inbox
+    cdef object heap, slots, counts, inbox, ups
     cdef readonly object errands
     cdef int64_t on_link(self, size) except -1
     cdef parts on_links(self, body_bytes, own_bytes) except *

@@ -187,7 +187,7 @@ cdef class Events:
         return self.errands["t_send"]
 
     def send(self, const int32_t[::1] workers, const int64_t[::1] compute_ns, const int64_t[::1] delay_ns,
-             body_bytes, own_bytes):
+             body_bytes, own_bytes, bytes_up=None):
         """Send tasks of one version, which leave together.
 
         Parameters
@@ -198,6 +198,8 @@ cdef class Events:
             Of each; a delay below 0 is that of a dead worker, which never replies.
         body_bytes, own_bytes : int
             What all get, and what each gets of its own.
+        bytes_up : int, optional
+            Size of their replies, if it is not that of all.
 
         Raises
         ------
@@ -208,6 +210,7 @@ cdef class Events:
         cdef Py_ssize_t i, done = 0, count = workers.shape[0]
         cdef parts times = self.on_links(body_bytes, own_bytes)
         cdef bint fits = True
+        cdef int64_t[::1] ups
         if compute_ns.shape[0] != count or delay_ns.shape[0] != count:
             raise ValueError(f"{count} workers, {compute_ns.shape[0]} times in compute_ns and "
                              f"{delay_ns.shape[0]} in delay_ns: must be as many")
@@ -220,6 +223,12 @@ cdef class Events:
                 self.state.errands[workers[done]].state = OUT  # a worker may not be named twice
                 done += 1
         if fits:
+            if bytes_up is not None:
+                if self.ups is None:
+                    self.ups = numpy.full(self.state.workers, self.state.up, numpy.int64)
+                    ups = self.ups
+                    self.state.ups = &ups[0]
+                self.ups[numpy.asarray(workers)] = self.on_link(bytes_up)
             events_send(&self.state, &times, count, &workers[0], &compute_ns[0], &delay_ns[0])
             return
         for i in range(done):

@@ -22,8 +22,8 @@ import numpy as np
 from mpi4py import MPI
 
 from ..transport.base import Arrival, Fleet, Member
-from ..transport.layout import HEADER, RECALL, STOP, Codewords, Layout, buffer
-from ..transport.messages import Reply, Task
+from ..transport.layout import HEADER, RECALL, STOP, Layout, buffer, longest
+from ..transport.messages import Order, Reply, Task, notice
 from . import clocks
 from .process import CHUNK, CLOCK, HELLO, INTERRUPTS, REPLY, SETUP, TASK, Patience
 
@@ -33,32 +33,32 @@ class MPIFleet(Fleet):
 
     Parameters
     ----------
-    layout : Layout
-        Of the messages.
+    layouts : sequence of Layout
+        Of the messages of each round.
     dead : collection of int
         Workers that never answer until they are recalled.
     """
 
-    def __init__(self, layout: Layout, dead: Collection[int] = ()) -> None:
+    def __init__(self, layouts: Sequence[Layout], dead: Collection[int] = ()) -> None:
         self._comm = MPI.COMM_WORLD
         self.workers = workers = self._comm.size - 1
         self.bytes_up = self.bytes_down = 0
         self.library = MPI.Get_library_version().partition("\0")[0].partition(",")[0].strip()
         self._patience = Patience(50e-6)
-        self._layout, self._dead = layout, frozenset(dead)
+        self._layouts, self._dead = layouts, frozenset(dead)
         self.coordinator = Member(0, clocks.host())
         self.members = [self._meet(worker) for worker in range(workers)]
 
-        replies = buffer(layout.reply_bytes, 2 * workers)
-        tasks = buffer(layout.task_bytes, workers)
-        self._tasks = [Task(layout, row) for row in tasks]
-        self._replies = [Reply(layout, row) for row in replies]
-        self._arrivals = [Arrival() for _ in replies]
-        for arrival, reply in zip(self._arrivals, self._replies, strict=True):
-            arrival.payloads, arrival.codewords, arrival.body = reply.payloads, reply.codewords, reply.body
-            arrival.bytes_up = layout.reply_bytes
+        task_bytes, reply_bytes = longest(layouts)
+        replies = buffer(reply_bytes, 2 * workers)
+        self._tasks = [Task(layouts, row) for row in buffer(task_bytes, workers)]
+        self._replies = [[Reply(layout, row) for layout in layouts] for row in replies]
+        self._arrivals = [
+            [Arrival(reply, number) for number, reply in enumerate(rounds)] for rounds in self._replies
+        ]
+        self._rounds = [0] * workers  # of each worker's task
         self._receives = [
-            self._comm.Recv_init(row[: layout.reply_bytes], source=1 + slot // 2, tag=REPLY)
+            self._comm.Recv_init(row[:reply_bytes], source=1 + slot // 2, tag=REPLY)
             for slot, row in enumerate(replies)
         ]
         self._sends = [MPI.REQUEST_NULL] * workers
@@ -121,28 +121,19 @@ class MPIFleet(Fleet):
     def now_ns(self) -> int:
         return clocks.now_ns() - self._start_ns
 
-    def dispatch(
-        self,
-        worker: int,
-        task: int,
-        version: int,
-        row: int,
-        codewords: Codewords,
-        parts: Sequence[np.ndarray],
-        flags: int = 0,
-        digest: int = 0,
-    ) -> int:
+    def dispatch(self, worker: int, task: int, version: int, order: Order, flags: int = 0) -> int:
         slot = self._slots[worker] = self._slots[worker] ^ 1
         receive = self._active[worker] = self._receives[slot]
         receive.Start()
         self._sends[worker].Wait()  # done long ago, for the worker has replied to it; this frees the request
-        order, arrival = self._tasks[worker], self._arrivals[slot]
-        size = order.write(worker, task, version, row, codewords, parts, flags, digest)
-        if not self._layout.chosen:
-            arrival.codewords = codewords
+        number = self._rounds[worker] = order.round
+        message, arrival = self._tasks[worker], self._arrivals[slot][number]
+        size = message.write(worker, task, version, order, flags)
+        if not self._layouts[number].chosen:
+            arrival.codewords = order.codewords
         arrival.bytes_down = size
         now_ns = clocks.now_ns() - self._start_ns
-        self._sends[worker] = self._comm.Isend((order.message, size, MPI.BYTE), 1 + worker, TASK)
+        self._sends[worker] = self._comm.Isend((message.message, size, MPI.BYTE), 1 + worker, TASK)
         self.bytes_down += size
         return now_ns
 
@@ -153,13 +144,13 @@ class MPIFleet(Fleet):
         if not done:
             return ()
         now_ns = clocks.now_ns() - self._start_ns
-        self.bytes_up += len(done) * self._layout.reply_bytes
         return [self._read(worker, now_ns) for worker in done]
 
     def _read(self, worker: int, now_ns: int) -> Arrival:
-        slot = self._slots[worker]
-        arrival, offset_ns = self._arrivals[slot], self._offsets_ns[worker]
-        reply = self._replies[slot]
+        slot, number = self._slots[worker], self._rounds[worker]
+        arrival, offset_ns = self._arrivals[slot][number], self._offsets_ns[worker]
+        reply = self._replies[slot][number]
+        self.bytes_up += arrival.bytes_up
         arrival.worker, _, _, arrival.task, arrival.version, arrival.row, *rest = HEADER.unpack_from(
             reply.header
         )
@@ -173,8 +164,7 @@ class MPIFleet(Fleet):
 
     def _tell(self, worker: int, flag: int) -> None:
         """Send a header alone."""
-        header = HEADER.pack(worker, flag, 0, 0, 0, 0, 0, 0, 0, 0, 0.0)
-        self._send(worker, TASK, np.frombuffer(header, np.uint8))
+        self._send(worker, TASK, notice(worker, flag))
 
     def recall(self, worker: int) -> None:
         if worker in self._dead:

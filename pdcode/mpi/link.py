@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -10,7 +11,7 @@ from mpi4py import MPI
 
 from .. import stragglers
 from ..transport.base import Link
-from ..transport.layout import HEADER, RECALL, STOP, Layout, buffer
+from ..transport.layout import RECALL, STOP, Layout, buffer, longest
 from ..transport.messages import Reply, Task
 from . import clocks
 from .process import CHUNK, CLOCK, HELLO, REPLY, SETUP, TASK, Patience
@@ -52,15 +53,15 @@ class MPILink(Link):
             arrays[name] = array
         return facts, arrays
 
-    def connect(self, layout: Layout) -> Reply:
-        inbox, outbox = buffer(layout.task_bytes)[0], buffer(layout.reply_bytes)[0]
-        self._payload_bytes = layout.payload_bytes
-        self._receive_task = self._comm.Recv_init(inbox[: layout.task_bytes], source=0, tag=TASK)
-        self._message = (outbox[: layout.reply_bytes].data, MPI.BYTE)
+    def connect(self, layouts: Sequence[Layout]) -> list[Reply]:
+        sizes = longest(layouts)
+        inbox, outbox = (buffer(size)[0, :size] for size in sizes)
+        self._receive_task = self._comm.Recv_init(inbox, source=0, tag=TASK)
+        self._messages = [(outbox[: layout.reply_bytes].data, MPI.BYTE) for layout in layouts]
         self._sent = MPI.REQUEST_NULL
-        self._task, self._reply = Task(layout, inbox), Reply(layout, outbox)
+        self._task, self._replies = Task(layouts, inbox), [Reply(layout, outbox) for layout in layouts]
         self._receive_task.Start()
-        return self._reply
+        return self._replies
 
     def now_ns(self) -> int:
         return clocks.now_ns()
@@ -89,9 +90,7 @@ class MPILink(Link):
 
     def reply(self, t_start_ns: int, t_compute_ns: int, delay_ns: int, loss: float) -> None:
         task = self._task
-        HEADER.pack_into(
-            self._reply.header, 0, self.worker, 0, self._payload_bytes, task.task, task.version, task.row,
-            t_start_ns, t_compute_ns, clocks.now_ns(), delay_ns, loss,
-        )  # fmt: skip
+        reply = self._replies[task.round]
+        reply.seal(self.worker, task, t_start_ns, t_compute_ns, clocks.now_ns(), delay_ns, loss)
         self._receive_task.Start()
-        self._sent = self._comm.Isend(self._message, 0, REPLY)
+        self._sent = self._comm.Isend(self._messages[task.round], 0, REPLY)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from .. import problems, stragglers
+from .. import stragglers
 from ..config.tables import Config
+from ..schemes import make_scheme
 from ..stragglers import Delays
 from ..training.session import Descent, close_trace, open_trace
 from ..training.setup import Parts, Staff
@@ -17,12 +18,11 @@ from .process import job
 def coordinate(config: Config, text: str, parts: Parts) -> int:
     """Rank 0: set the workers up, descend, close the trace, print where it is."""
     with job():
-        fleet = MPIFleet(parts.layout, stragglers.dead(config.stragglers, config.workers.count))
-        source, parts.source = parts.source, None
+        fleet = MPIFleet(parts.layouts, stragglers.dead(config.stragglers, config.workers.count))
+        facts, source, parts.source = parts.facts, parts.source, None
         assert source is not None
-        facts = {"weights": parts.assignment.weights, "rows": source.dealt(fleet.workers)}
         for worker in range(fleet.workers):
-            fleet.set_up(worker, facts, source.shard(worker, fleet.workers))
+            fleet.set_up(worker, facts, parts.scheme.share(source, worker))
         del source  # the whole data, of which rank 0 keeps what it measures on
         trace = open_trace(config, text, parts, fleet)
         descent = Descent(config, parts, fleet, trace, say)
@@ -35,9 +35,8 @@ def serve(config: Config) -> int:
     """A worker: receive data, make the problem, work."""
     with job():
         link = MPILink()
-        known, arrays = link.set_up()
-        dataset = problems.receive(config.problem, arrays, link.worker, config.workers.count)
-        staff = Staff(config, dataset, link.worker, known["weights"], known["rows"])
-        worker = staff.employ(link.connect(staff.layout))
+        facts, arrays = link.set_up()
+        staff = Staff(make_scheme(config), link.worker, arrays, facts)
+        worker = staff.employ(link.connect(staff.layouts))
         work(link, worker, Delays(config.stragglers, config.seed, link.worker, config.workers.count))
     return 0

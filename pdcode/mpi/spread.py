@@ -14,15 +14,15 @@ When a reply is done has no bearing on the run: the schedule says when it arrive
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import cycle
 from typing import TypeVar
 
 import numpy as np
 from mpi4py import MPI
 
-from ..transport.layout import HEADER, STOP, Layout, buffer
-from ..transport.messages import Reply, Task
+from ..transport.layout import HEADER, STOP, Layout, buffer, longest
+from ..transport.messages import Reply, Task, notice
 from ..virtual.executor import Crew, Employ
 from .process import REPLY, TASK, Patience
 
@@ -31,9 +31,9 @@ MOST, MOST_BYTES = 64, 1 << 26  # tasks that are under way to a rank, and their 
 Made = TypeVar("Made")
 
 
-def places(layout: Layout) -> int:
+def places(layouts: Sequence[Layout]) -> int:
     """Tasks that may be under way to a rank."""
-    return min(MOST, max(2, MOST_BYTES // layout.task_bytes))
+    return min(MOST, max(2, MOST_BYTES // longest(layouts)[0]))
 
 
 class Share:
@@ -41,27 +41,28 @@ class Share:
 
     Parameters
     ----------
-    layout : Layout
+    layouts : sequence of Layout
     workers : int
         Of all ranks.
     employ : callable
         Makes each worker.
     """
 
-    def __init__(self, layout: Layout, workers: int, employ: Employ) -> None:
+    def __init__(self, layouts: Sequence[Layout], workers: int, employ: Employ) -> None:
         comm = MPI.COMM_WORLD
         self._size = comm.size
         mine = range(comm.rank, workers, comm.size)
-        self.messages = buffer(layout.reply_bytes, len(mine))[:, : layout.reply_bytes]
-        self.replies = [Reply(layout, message) for message in self.messages]
+        size = longest(layouts)[1]
+        self.messages = buffer(size, len(mine))[:, :size]
+        self.replies = [[Reply(layout, message) for layout in layouts] for message in self.messages]
         self.staff = [employ(worker, reply) for worker, reply in zip(mine, self.replies, strict=True)]
 
-    def perform(self, worker: int, order: Task) -> float:
+    def perform(self, worker: int, task: Task) -> float:
         """Do a task that has been read: leave the reply's body in its buffer, return the loss."""
         try:
-            return self.staff[worker // self._size].perform(order)
+            return self.staff[worker // self._size].perform(task)
         except BaseException as error:
-            error.add_note(f"virtual worker {worker}, task {order.task}")
+            error.add_note(f"virtual worker {worker}, task {task.task}")
             raise
 
 
@@ -70,23 +71,24 @@ class SpreadCrew(Crew):
 
     Parameters
     ----------
-    layout : Layout
+    layouts : sequence of Layout
     workers : int
         Of all ranks.
     employ : callable
         Makes each of rank 0's own workers.
     """
 
-    def __init__(self, layout: Layout, workers: int, employ: Employ) -> None:
+    def __init__(self, layouts: Sequence[Layout], workers: int, employ: Employ) -> None:
         self._comm = MPI.COMM_WORLD
         self._size = size = self._comm.size
         self._patience = Patience(50e-6)
-        self._layout = layout
-        self._share = Share(layout, workers, employ)
+        self._layouts = layouts
+        self._share = Share(layouts, workers, employ)
         self._losses = [0.0] * workers
-        self._replies = buffer(layout.reply_bytes, workers - len(self._share.staff))[:, : layout.reply_bytes]
-        self._slots = places(layout)
-        self._outboxes = [buffer(layout.task_bytes, self._slots if rank else 0) for rank in range(size)]
+        task_bytes, reply_bytes = longest(layouts)
+        self._replies = buffer(reply_bytes, workers - len(self._share.staff))[:, :reply_bytes]
+        self._slots = places(layouts)
+        self._outboxes = [buffer(task_bytes, self._slots if rank else 0) for rank in range(size)]
         self._sent = [0] * size  # tasks, by rank
         # By rank, in the order in which they were sent: worker, and the requests of its task and its reply.
         self._under_way = [deque[tuple[int, MPI.Request, MPI.Request]]() for _ in range(size)]
@@ -96,20 +98,20 @@ class SpreadCrew(Crew):
         """Where the reply of another rank's worker is received."""
         return self._replies[worker - 1 - worker // self._size]  # rank 0's, one in size, have none
 
-    def perform(self, worker: int, order: Task) -> None:
+    def perform(self, worker: int, task: Task, number: int) -> None:
         rank = worker % self._size
         if not rank:
             self._comm.Iprobe(MPI.ANY_SOURCE, REPLY)  # finds nothing, but moves on what is under way
-            order.read()
-            self._losses[worker] = self._share.perform(worker, order)
+            task.read()
+            self._losses[worker] = self._share.perform(worker, task)
             return
         under_way = self._under_way[rank]
         if len(under_way) == self._slots:
             self._take(rank)
         receive = self._comm.Irecv(self._reply(worker), rank, REPLY)
-        size = self._layout.body_at + HEADER.unpack_from(order.header)[2]
+        size = self._layouts[number].body_at + HEADER.unpack_from(task.header)[2]
         message = self._outboxes[rank][self._sent[rank] % self._slots, :size]
-        message[:] = order.message[:size]
+        message[:] = task.message[:size]
         under_way.append((worker, self._comm.Isend(message, rank, TASK), receive))
         self._sent[rank] += 1
         self._away[worker] = True
@@ -122,28 +124,28 @@ class SpreadCrew(Crew):
         self._losses[worker] = HEADER.unpack_from(self._reply(worker).data)[-1]
         self._away[worker] = False
 
-    def finish(self, worker: int) -> tuple[float, np.ndarray]:
+    def finish(self, worker: int, number: int) -> tuple[float, np.ndarray]:
         rank = worker % self._size
         if not rank:
-            return self._losses[worker], self._share.replies[worker // self._size].body
+            return self._losses[worker], self._share.replies[worker // self._size][number].body
         while self._away[worker]:
             self._take(rank)
-        return self._losses[worker], self._reply(worker)[HEADER.size :]
+        return self._losses[worker], self._reply(worker)[HEADER.size : self._layouts[number].reply_bytes]
 
     def close(self) -> None:
-        last = np.frombuffer(HEADER.pack(0, STOP, 0, 0, 0, 0, 0, 0, 0, 0, 0.0), np.uint8)
+        last = notice(0, STOP)
         for rank in range(1, self._size):
             while self._under_way[rank]:
                 self._take(rank)
             self._comm.Send(last, rank, TASK)
 
 
-def serve(layout: Layout, workers: int, employ: Employ) -> None:
+def serve(layouts: Sequence[Layout], workers: int, employ: Employ) -> None:
     """Do the tasks of this rank's workers until rank 0 has no more. Collective with `SpreadCrew`.
 
     Parameters
     ----------
-    layout : Layout
+    layouts : sequence of Layout
     workers : int
         Of all ranks.
     employ : callable
@@ -151,25 +153,23 @@ def serve(layout: Layout, workers: int, employ: Employ) -> None:
     """
     comm = MPI.COMM_WORLD
     patience = Patience(1e-3)
-    share = Share(layout, workers, employ)
+    share = Share(layouts, workers, employ)
     sends = [MPI.REQUEST_NULL] * len(share.staff)
-    orders = [Task(layout, message) for message in buffer(layout.task_bytes, places(layout))]
-    receives = deque(comm.Irecv(order.message, 0, TASK) for order in orders)
-    for order in cycle(orders):
+    tasks = [Task(layouts, message) for message in buffer(longest(layouts)[0], places(layouts))]
+    receives = deque(comm.Irecv(task.message, 0, TASK) for task in tasks)
+    for task in cycle(tasks):
         patience.wait(receives.popleft().Test)
-        order.read()
-        if order.flags & STOP:
+        task.read()
+        if task.flags & STOP:
             break
-        worker = HEADER.unpack_from(order.header)[0]
+        worker = HEADER.unpack_from(task.header)[0]
         mine = worker // comm.size
         sends[mine].Wait()  # rank 0 has the last reply; this frees the request
-        loss = share.perform(worker, order)
-        HEADER.pack_into(
-            share.replies[mine].header, 0, worker, 0, layout.payload_bytes, order.task, order.version,
-            order.row, 0, 0, 0, 0, loss,
-        )  # fmt: skip
-        receives.append(comm.Irecv(order.message, 0, TASK))
-        sends[mine] = comm.Isend(share.messages[mine], 0, REPLY)
+        loss = share.perform(worker, task)
+        reply = share.replies[mine][task.round]
+        reply.seal(worker, task, loss=loss)
+        receives.append(comm.Irecv(task.message, 0, TASK))
+        sends[mine] = comm.Isend(share.messages[mine, : reply.layout.reply_bytes], 0, REPLY)
     for receive in receives:
         receive.Cancel()
     MPI.Request.Waitall([*receives, *sends])

@@ -142,7 +142,7 @@ def task_s(config: Config) -> float:
     """Time that the full gradient of a mini-batch takes to compute."""
     whole = space.apply(config, space.UNCODED | {"update": {"mode": "all"}})
     made = parts.prepare(whole)
-    return 1e-9 * costs.task_ns(whole, made.problem, made.layout)
+    return 1e-9 * costs.time_ns(whole.machine, made.scheme.flops(made.problem, made.layouts, 0, None))
 
 
 def ground(config: Config, bandwidth: float, severity: float) -> Config:

@@ -14,11 +14,11 @@ from typing import Any, TypeVar
 import msgspec
 import numpy as np
 
+from ..coding.policies import wanted
 from ..config import load as configfile
 from ..config import presets as schemes
 from ..config.tables import Config, Scheme
 from ..training import setup as parts
-from ..training.policies import wanted
 from ..util.errors import InputError
 from .trials import source
 
@@ -33,7 +33,7 @@ TRIES = 40  # draws a candidate that is wanted
 
 UNCODED: Tables = {
     "scheme": {"name": "uncoded"},
-    **{name: dict(table) for name, table in schemes.SCHEMES["uncoded"].items()},
+    **{name: dict(table) for name, table in schemes.tables_of("uncoded").items()},
     "decoder": {},
     "wire": {},
     "downlink": {},
@@ -173,7 +173,7 @@ def named(base: Config) -> dict[str, Tables]:
     presets = ["default", "starved"] + ["shards"] * (base.problem.batch == 0)
     found: dict[str, Tables] = {}
     for preset in presets:
-        tables = schemes.PRESETS["lwpd"][preset]
+        tables = schemes.presets_of("lwpd")[preset]
         found[f"preset {preset}"] = BLANK | {
             name: dict(table) for name, table in tables.items() if name != "problem"
         }

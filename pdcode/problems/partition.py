@@ -18,7 +18,43 @@ ALIGNMENT = 64  # bytes; each layer's part of a payload starts on a cache line
 
 
 @dataclass(frozen=True)
-class Blocks:
+class Unit:
+    """Consecutive elements of θ, cut into equal blocks that codewords combine.
+
+    A unit may be a layer (`Blocks`), or need not follow the layers: single elements, chunks, all of θ.
+
+    Attributes
+    ----------
+    offset : int
+        Where it starts in θ, in elements.
+    length : int
+        Elements of θ in it.
+    count : int
+        Number of blocks k; 1 sends the unit whole. A short last block counts as padded with zeros.
+    """
+
+    offset: int
+    length: int
+    count: int
+
+    @property
+    def elements(self) -> int:
+        """Elements of a block, ⌈length / k⌉."""
+        return -(-self.length // self.count)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of a block."""
+        return (self.elements,)
+
+    @property
+    def whole(self) -> bool:
+        """Whether the unit is sent uncoded."""
+        return self.count == 1
+
+
+@dataclass(frozen=True, init=False)
+class Blocks(Unit):
     """The blocks of one layer's gradient SᵀO, cut along the columns of the small factor S.
 
     The layer lies in θ as a C-ordered matrix of shape (rows, width), so that block j is its rows
@@ -43,10 +79,13 @@ class Blocks:
 
     layer: int
     axis: Axis
-    count: int
     rows: int
     width: int
-    offset: int
+
+    def __init__(self, layer: int, axis: Axis, count: int, rows: int, width: int, offset: int) -> None:
+        super().__init__(offset, rows * width, count)
+        for name, value in (("layer", layer), ("axis", axis), ("rows", rows), ("width", width)):
+            object.__setattr__(self, name, value)
 
     @property
     def size(self) -> int:
@@ -59,19 +98,9 @@ class Blocks:
         return self.size * self.width
 
     @property
-    def length(self) -> int:
-        """Elements of the layer in θ, p·m."""
-        return self.rows * self.width
-
-    @property
     def shape(self) -> tuple[int, int]:
         """Shape of a block, (b, m)."""
         return self.size, self.width
-
-    @property
-    def whole(self) -> bool:
-        """Whether the layer is sent uncoded."""
-        return self.count == 1
 
     @property
     def inputs(self) -> int:
@@ -143,12 +172,12 @@ def partition(
     return layers
 
 
-def task_rows(layers: Sequence[Blocks], rows: int | Sequence[int]) -> list[int]:
+def task_rows(layers: Sequence[Unit], rows: int | Sequence[int]) -> list[int]:
     """Codewords that a task sends of each layer: r, or one of a layer that is sent whole.
 
     Parameters
     ----------
-    layers : sequence of Blocks
+    layers : sequence of Unit
     rows : int or one a layer
         Codewords per task; what a list says of whole layers does not count.
     """
@@ -157,7 +186,7 @@ def task_rows(layers: Sequence[Blocks], rows: int | Sequence[int]) -> list[int]:
 
 
 def payload_layout(
-    layers: Sequence[Blocks], rows: int | Sequence[int], dtype: npt.DTypeLike
+    layers: Sequence[Unit], rows: int | Sequence[int], dtype: npt.DTypeLike
 ) -> tuple[list[int], int]:
     """Where each layer lies in the payload of a task with `rows` codewords (of each layer, or one a layer).
 

@@ -26,8 +26,8 @@ class Plan:
         The rows from which batches are taken, see Forward.
     batch : int
         Rows of a batch; 0 takes all of them.
-    codewords_per_task : int or one a layer
-        r; a layer that is sent whole has one codeword, [1].
+    codewords_per_task : int or one a layer, optional
+        r; a layer that is sent whole has one codeword, [1]. Without it there is `gradient` alone.
     payload : ndarray, shape (payload_size,), optional
         Where payloads are to be written, such as the send buffer of a message; made if not given.
     weight : float
@@ -52,14 +52,17 @@ class Plan:
         x: Matrix,
         y: Array,
         batch: int,
-        codewords_per_task: int | Sequence[int] = 1,
+        codewords_per_task: int | Sequence[int] | None = None,
         payload: Array | None = None,
         weight: float = 1.0,
     ) -> None:
         self.network, self.weight = network, weight
         self._l2 = weight * network.l2
-        dtype, rows = network.dtype, task_rows(network.layers, codewords_per_task)
-        self.offsets, self.payload_size = payload_layout(network.layers, rows, dtype)
+        dtype, rows = network.dtype, [0] * len(network.layers)
+        self.offsets, self.payload_size = [0] * len(rows), 0
+        if codewords_per_task is not None:
+            rows = task_rows(network.layers, codewords_per_task)
+            self.offsets, self.payload_size = payload_layout(network.layers, rows, dtype)
         self.payload = np.empty(self.payload_size, dtype) if payload is None else payload
         if self.payload.shape != (self.payload_size,) or self.payload.dtype != dtype:
             raise ValueError(f"the payload must be {self.payload_size} elements of {dtype}")

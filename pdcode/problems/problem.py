@@ -136,7 +136,7 @@ class Problem:
     def plan(
         self,
         batch: int,
-        codewords_per_task: int | Sequence[int] = 1,
+        codewords_per_task: int | Sequence[int] | None = None,
         payload: Array | None = None,
         weight: float = 1.0,
     ) -> Plan:

@@ -52,7 +52,7 @@ class Again(ABC):
         recorded.begin(config, parts)
         self._config, self._recorded, self._say = config, recorded, say
         self._start_ns = self._line_ns = time.perf_counter_ns()
-        self._crew = Watched(parts.layout, config.workers.count, employer(config, parts), recorded)
+        self._crew = Watched(parts.layouts, config.workers.count, employer(config, parts), recorded)
 
     def run(self) -> None:
         """Descend."""
@@ -108,7 +108,7 @@ class ByTrace(Again):
         workers = config.workers.count
         self._script = Scripted(recorded, workers, model)
         recorded.hint = self._script.ledger.lost
-        fleet = VirtualFleet(parts.layout, workers, self._crew, self._script)
+        fleet = VirtualFleet(parts.layouts, workers, self._crew, self._script)
         self.descent = Descent(config, parts, fleet, recorded, say)
         self._found: tuple[int, str] | None = None  # the version whose measurement ends the run, and why
 
@@ -144,7 +144,9 @@ class ByClock(Again):
         super().__init__(config, parts, recorded, say)
         trace = recorded.trace
         self._task_ns = int(trace.attributes.get("task_ns", task_time_ns(config, parts)))
-        self._schedule = Remodelled(recorded, config, self._task_ns, parts.layout.reply_bytes)
+        task_ns = [self._task_ns, *(task_time_ns(config, parts, n) for n in range(1, len(parts.layouts)))]
+        reply_bytes = [layout.reply_bytes for layout in parts.layouts]
+        self._schedule = Remodelled(recorded, config, task_ns, reply_bytes)
         recorded.hint = self._schedule.ledger.lost
         self._fleet = Simulation(config, parts, self._crew, self._schedule).fleet
         self.descent = Descent(config, parts, self._fleet, recorded, lambda line: None, self._wall_ns)

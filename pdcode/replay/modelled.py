@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..config.tables import Config
-from ..virtual.schedule import NEVER_NS, Modelled, Order
+from ..virtual.schedule import NEVER_NS, Modelled, Sent
 from .recorded import Recorded
 from .script import Ledger
 
@@ -27,14 +27,16 @@ class Remodelled(Modelled):
     ledger : Ledger
     """
 
-    def __init__(self, recorded: Recorded, config: Config, task_ns: int, reply_bytes: int) -> None:
+    def __init__(
+        self, recorded: Recorded, config: Config, task_ns: Sequence[int], reply_bytes: Sequence[int]
+    ) -> None:
         super().__init__(config, task_ns, reply_bytes)
         self.ledger = Ledger(recorded, config.workers.count)
         self._recorded = recorded
 
-    def send(self, orders: Sequence[Order], body_bytes: int, own_bytes: int) -> None:
+    def send(self, orders: Sequence[Sent], body_bytes: int, own_bytes: int, number: int = 0) -> None:
         self.ledger.sent(orders)
-        super().send(orders, body_bytes, own_bytes)
+        super().send(orders, body_bytes, own_bytes, number)
 
     def next(self, limit_ns: int) -> int:
         worker = super().next(limit_ns)

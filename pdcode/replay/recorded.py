@@ -72,7 +72,7 @@ class Recorded(Sink):
 
     def begin(self, config: Config, parts: Parts) -> None:
         """Compare what the file says of the run before its first row: attributes and codes."""
-        attributes, codes, designs = self.trace.attributes, self.trace.code, parts.assignment.designs
+        attributes, codes, designs = self.trace.attributes, self.trace.code, parts.state.designs
         lines: list[Line] = [
             (key, old, new)
             for key, new in described(config, parts).items()

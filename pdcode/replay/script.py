@@ -13,7 +13,7 @@ from ..training.worker import InjectedFault
 from ..transport.layout import Layout
 from ..transport.messages import Task
 from ..virtual.executor import Employ, LocalCrew
-from ..virtual.schedule import Order, Schedule
+from ..virtual.schedule import Schedule, Sent
 from .columns import BLOCK
 from .recorded import Recorded
 
@@ -35,7 +35,7 @@ class Ledger:
         self._out = [-1] * workers  # the task that each worker has; -1: none
         self._given = 0, -1  # worker and task of the last arrival
 
-    def sent(self, orders: Sequence[Order]) -> None:
+    def sent(self, orders: Sequence[Sent]) -> None:
         """Tasks have been sent."""
         for worker, task in orders:
             self._out[worker] = task
@@ -112,7 +112,7 @@ class Scripted(Schedule):
     def start(self) -> None:
         return
 
-    def send(self, orders: Sequence[Order], body_bytes: int, own_bytes: int) -> None:
+    def send(self, orders: Sequence[Sent], body_bytes: int, own_bytes: int, number: int = 0) -> None:
         self.ledger.sent(orders)
 
     def next(self, limit_ns: int) -> int:
@@ -164,20 +164,20 @@ class Watched(LocalCrew):
     recorded : Recorded
     """
 
-    def __init__(self, layout: Layout, workers: int, employ: Employ, recorded: Recorded) -> None:
-        super().__init__(layout, workers, employ)
+    def __init__(self, layouts: Sequence[Layout], workers: int, employ: Employ, recorded: Recorded) -> None:
+        super().__init__(layouts, workers, employ)
         self._recorded, self._failed = recorded, dict[int, str]()
 
-    def perform(self, worker: int, order: Task) -> None:
+    def perform(self, worker: int, task: Task, number: int) -> None:
         try:
-            super().perform(worker, order)
+            super().perform(worker, task, number)
         except (InjectedFault, ReplicaError) as error:
             self._failed[worker] = str(error)
 
-    def finish(self, worker: int) -> tuple[float, np.ndarray]:
+    def finish(self, worker: int, number: int) -> tuple[float, np.ndarray]:
         if worker in self._failed:
             raise self._recorded.differs([], f"No payload is to be had: {self._failed[worker]}.")
-        return super().finish(worker)
+        return super().finish(worker, number)
 
 
 def distinct(worker: np.ndarray, task: np.ndarray) -> int:

@@ -1,198 +1,236 @@
-"""From the tables of a configuration to the codes of its layers, who gets which rows, and the decoders."""
+"""What a scheme is; by itself, codewords of each layer of the gradient of a mini-batch."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from math import ceil
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
+import msgspec
 import numpy as np
 
-from .. import codes, decoders
+from .. import problems
 from ..codes import Code
-from ..coding import adaptive
-from ..coding.assignments import Assignment, Chosen, Rotating, Static
-from ..coding.memory import Choose
-from ..config.tables import Config
-from ..problems.partition import Blocks, each, task_rows
+from ..coding import builders, flops, optimizers
+from ..coding.assignments import Assignment
+from ..coding.memory import Choose, Forgetful, Remembering, Respond
+from ..coding.policies import make_policy
+from ..coding.replica import Relay
+from ..coding.source import Batch, Source
+from ..coding.state import Coded, State
+from ..config import kinds
+from ..config.tables import Config, Table
+from ..decoders import Decoder
+from ..problems import Problem
+from ..problems.partition import Unit
+from ..transport.layout import Layout
+from ..transport.messages import Reply
 from ..util.errors import InputError
+from ..util.rng import Batches
 
-ADAPTIVE = ("matched", "energy", "eigenbasis")
-WEIGHT = 32  # of matched codewords, if not given
-ROUNDING = {"bfloat16": 0.02, "float16": 0.002, "int8": 0.02}
-"""Largest error of a rounded payload as a share of its norm, generously."""
+Tables = dict[str, dict[str, object]]
 
 
-def rows_of(config: Config, layers: Sequence[Blocks]) -> list[int]:
-    """Codewords per task, r, of each layer.
+class Scheme:
+    """What rank 0 and the workers do; every method's default is that of projective derivative codes.
 
-    Raises
-    ------
-    InputError
-        If a layer has fewer blocks.
-    """
-    table = config.code
-    if table.share is not None and table.rows_per_task is not None:
-        raise InputError(f"code.share: {table.share} says the same as code.rows_per_task; give one of them")
-    wanted: Any = table.rows_per_task or 1
-    if table.share is not None:
-        wanted = [max(1, ceil(table.share * layer.count - 1e-9)) for layer in layers]
-    rows = task_rows(layers, wanted)
-    for layer, r in zip(layers, rows, strict=True):
-        if r > layer.count:
-            raise InputError(
-                f"code.rows_per_task: {r} codewords are more than the {layer.count} blocks of a layer; "
-                "blocks = 1 sends it whole"
-            )
-    return rows
-
-
-def weights_of(config: Config, layers: Sequence[Blocks], default: int | None) -> list[int | None]:
-    """Weight w of each layer's codewords as asked for, or the default, no more than its blocks."""
-    asked = each("code.weight", config.code.weight, len(layers))
-    weights: list[int | None] = []
-    for layer, weight in zip(layers, asked, strict=True):
-        w = default if weight is None else int(weight)
-        weights.append(1 if layer.whole else None if w is None else min(w, layer.count) if default else w)
-    return weights
-
-
-def create(config: Config, layers: Sequence[Blocks], workers: int) -> Assignment:
-    """Design the codes that the layers need and assign their rows.
+    A scheme overrides what is different, in a file of its own, and has a line in `config.kinds`. Rank 0 and
+    the workers make their scheme from the same configuration, so that both know units and layouts.
 
     Parameters
     ----------
     config : Config
-        Of the run.
-    layers : sequence of Blocks
-        Partition of each layer.
-    workers : int
-        Number of workers n.
+        Resolved.
 
-    Returns
-    -------
-    Assignment
-
-    Raises
-    ------
-    InputError
-        If the design is impossible.
+    Attributes
+    ----------
+    name : str
+        What ``[scheme] name`` says.
+    summary : str
+        What the scheme does, in a line.
+    TABLES : dict
+        Defaults of the tables that a configuration does not give.
+    PRESETS : dict
+        Named defaults of keys that a configuration does not give, by table.
+    Options : type
+        The keys of ``[scheme] options``.
+    unused : tuple of str
+        Tables of the configuration that have no effect, which may only be as `TABLES` has them.
+    chosen : bool
+        Whether workers choose their codewords.
+    single_round : bool
+        Whether an update is one round, which ends when the policy of ``[update]`` says so.
+    fused : bool
+        Whether codewords may be applied before the gradient is formed: units must be layers, and the source
+        the gradient of a mini-batch.
     """
-    table, dtype, rows = config.code, np.dtype(config.problem.dtype), rows_of(config, layers)
-    if table.family in ADAPTIVE:
-        known = {"exponent"} if table.family == "energy" else set()
-        for name in table.options.keys() - known:
-            has = "has no other option than exponent" if known else "has no options"
-            raise InputError(f"code.options.{name}: {table.options[name]!r}: '{table.family}' {has}")
-        if table.rows is not None:
-            raise InputError(f"code.rows: {table.rows}: '{table.family}' has no fixed rows")
-        limits = [w or 1 for w in weights_of(config, layers, 4 if table.family == "energy" else WEIGHT)]
-        if table.family == "matched":
-            return Chosen(layers, rows, dtype, limits)
-        if table.family == "energy":
-            _one_weight(layers, limits)
-            if not table.rotate:
-                raise InputError("code.rotate: false, but 'energy' is drawn anew by what has arrived")
-            return adaptive.Energy(
-                layers, rows, dtype, limits, config.seed, table.decay, config.update.mode != "async",
-                table.options.get("exponent", 0.5),
-            )  # fmt: skip
-        if table.weight is not None:
-            raise InputError(f"code.weight: {table.weight}: codewords of 'eigenbasis' are dense")
-        return adaptive.SharedBasis(layers, rows, dtype, config.seed, table.decay)
-    designs: dict[int, Code] = {}
-    weights = _one_weight(layers, weights_of(config, layers, None))
-    needed: dict[int, int] = {}
-    for layer, r in zip(layers, rows, strict=True):
-        if not layer.whole:
-            needed[layer.count] = max(needed.get(layer.count, 0), r)
-    each_update = config.update.mode != "async"
-    for k in sorted(needed):
-        designs[k] = _design(config, k, weights[k], needed[k], workers, each_update)
-    if table.rotate:
-        return Rotating(layers, rows, dtype, designs, config.seed, each_update)
-    return Static(layers, rows, dtype, designs)
+
+    name: ClassVar[str]
+    summary: ClassVar[str]
+    TABLES: ClassVar[Tables] = {}
+    PRESETS: ClassVar[dict[str, Tables]] = {}
+    unused: ClassVar[tuple[str, ...]] = ()
+    single_round: ClassVar[bool] = True
+    fused: ClassVar[bool] = True
+
+    class Options(Table, frozen=True):
+        """None."""
+
+    def __init__(self, config: Config) -> None:
+        self.config, self.workers = config, config.workers.count
+        self.options: Any = msgspec.convert(config.scheme.options, self.Options)
+
+    @classmethod
+    def check(cls, config: Config) -> None:
+        """Refuse combinations of keys that cannot work.
+
+        Raises
+        ------
+        InputError
+            Naming key and value.
+        """
+        tables, standard = msgspec.to_builtins(config), msgspec.to_builtins(Config())
+        for table in cls.unused:
+            for key, value in tables[table].items():
+                if value != cls.TABLES.get(table, {}).get(key, standard[table][key]):
+                    raise InputError(f"{table}.{key}: {value!r} has no effect with scheme '{cls.name}'")
+
+    # Data: what a worker is sent before its first task, and what it makes of that.
+
+    def share(self, data: problems.Source, worker: int) -> dict[str, np.ndarray]:
+        """Arrays that rank 0 sends to a worker."""
+        return data.shard(worker, self.workers)
+
+    def learn(self, arrays: dict[str, np.ndarray], worker: int) -> Problem:
+        """The worker's problem, from what `share` gave."""
+        dataset = problems.receive(self.config.problem, arrays, worker, self.workers)
+        return Problem.from_dataset(self.config.problem, dataset, self.config.code.blocks)
+
+    # Messages: the same at rank 0 and at the workers.
+
+    @property
+    def chosen(self) -> bool:
+        return self.config.code.family == "matched"
+
+    @property
+    def relayed(self) -> bool:
+        """Whether workers have replicas, which follow the codewords that arrive at rank 0."""
+        return self.config.downlink.kind == "codewords"
+
+    def units(self, problem: Problem) -> Sequence[Unit]:
+        """The parts of θ that codewords combine blocks of."""
+        return problem.layers
+
+    def rows(self, units: Sequence[Unit]) -> list[int]:
+        """Codewords per task, r, of each unit."""
+        return builders.rows_of(self.config, units)
+
+    def layouts(
+        self, problem: Problem, weights: Sequence[int], body_bytes: int | None = None
+    ) -> list[Layout]:
+        """The messages of each round of an update.
+
+        Parameters
+        ----------
+        problem : Problem
+        weights : sequence of int
+            Weight of each unit's codewords.
+        body_bytes : int, optional
+            Longest body of a task; θ's length if not given.
+        """
+        config, units = self.config, self.units(problem)
+        apart = config.code.family in builders.ADAPTIVE
+        wire = config.wire.dtype or ""
+        return [Layout(units, self.rows(units), weights, problem.dtype, wire, self.chosen, body_bytes, apart)]
+
+    # Rank 0's side.
+
+    def assignment(self, units: Sequence[Unit]) -> Assignment:
+        """Which codewords a task gets."""
+        return builders.make_assignment(self.config, units, self.workers)
+
+    def decoders(self, units: Sequence[Unit], designs: Mapping[int, Code] | None) -> list[Decoder]:
+        """A decoder for each unit; without `designs` those of a replica."""
+        return builders.make_decoders(self.config, units, designs, self.chosen)
+
+    def state(self, problem: Problem) -> State:
+        """Rank 0's state."""
+        coded = self.coded(problem, self.assignment(self.units(problem)))
+        coded.policy = make_policy(self.config.update, self.workers)
+        return Relay(coded, self.workers, self.config.downlink.check) if self.relayed else coded
+
+    def coded(
+        self, problem: Problem, assignment: Assignment | None = None, weights: Sequence[int] = ()
+    ) -> Coded:
+        """Rank 0's state without a relay, or a worker's replica of it, which knows no more than `weights`."""
+        units = self.units(problem)
+        made = self.decoders(units, None if assignment is None else assignment.designs)
+        optimizer = optimizers.create(self.config.optimizer, problem.size, problem.dtype)
+        coded = Coded(problem.initial(self.config.seed), units, made, optimizer, assignment)
+        weights = weights if assignment is None else assignment.weights
+        coded.layouts = self.layouts(problem, weights, coded.bytes if self.relayed else None)
+        return coded
+
+    # A worker's side.
+
+    def source(self, problem: Problem, worker: int, rows: int, reply: Reply | None = None) -> Source:
+        """What a worker codes.
+
+        Parameters
+        ----------
+        problem : Problem
+            The worker's.
+        worker : int
+        rows : int
+            Training rows of all workers together.
+        reply : Reply, optional
+            Where combinations of blocks are to be left, if the gradient itself is not formed.
+        """
+        batch, share = self.config.problem.batch, self.share_of(problem, rows)
+        plan = (
+            problem.plan(batch, weight=share)
+            if reply is None
+            else problem.plan(batch, reply.layout.rows, reply.payload, share)
+        )
+        return Batch(plan, Batches(self.config.seed, worker, problem.rows, batch))
+
+    def share_of(self, problem: Problem, rows: int) -> float:
+        """Weight of a worker's gradient, so that the mean over workers is that over rows."""
+        return self.workers * problem.rows / rows
+
+    def choosers(self, units: Sequence[Unit], worker: int) -> list[Choose | None]:
+        """What picks the codewords of each unit at a worker; None where they are given."""
+        if not self.chosen:
+            return [None] * len(units)
+        return builders.make_choosers(self.config, units, worker)
+
+    def responds(
+        self, problem: Problem, worker: int, rows: int, replies: Sequence[Reply]
+    ) -> Sequence[Respond]:
+        """A worker's side of each round."""
+        (reply,) = replies
+        kind, units = self.config.memory.kind, reply.layout.units
+        if kind in ("none", "coordinator") and not self.chosen and self.fused:
+            source = self.source(problem, worker, rows, reply)
+            assert isinstance(source, Batch)
+            return [Forgetful(source, reply)]
+        source = self.source(problem, worker, rows)
+        return [Remembering(source, reply, kind, self.choosers(units, worker))]
+
+    def flops(self, problem: Problem, layouts: Sequence[Layout], number: int, shard: int | None) -> float:
+        """Floating-point operations of a task in round `number`, for the virtual clock.
+
+        Parameters
+        ----------
+        problem : Problem
+        layouts : sequence of Layout
+        number : int
+        shard : int or None
+            Training rows of a worker, on average.
+        """
+        return flops.task_flops(self.config, problem, layouts[number], shard)
 
 
-def _one_weight(layers: Sequence[Blocks], weights: Sequence[int | None]) -> dict[int, int | None]:
-    """Weight of the code of each block count; layers with equally many blocks share one."""
-    shared: dict[int, int | None] = {}
-    for layer, w in zip(layers, weights, strict=True):
-        if not layer.whole and shared.setdefault(layer.count, w) != w:
-            raise InputError(
-                f"code.weight: layers of {layer.count} blocks share a code of one weight, "
-                f"not {shared[layer.count]} and {w}"
-            )
-    return shared
-
-
-def _design(config: Config, k: int, weight: int | None, r: int, workers: int, each_update: bool) -> Code:
-    """The code of layers of k blocks."""
-    table = config.code
-    if table.family not in (*codes.FAMILIES, "auto"):
-        known = ", ".join(dict.fromkeys([*codes.FAMILIES, "auto", *ADAPTIVE]))
-        raise InputError(f"code.family: '{table.family}' is not one of {known}")
-    sizes = [table.rows or workers * r]
-    # one basis; or enough for all of an update's tasks, if that exists
-    if table.rows is None and table.rotate:
-        one = codes.fitting_rows(table.family, r, k)
-        sizes = [codes.fitting_rows(table.family, workers * r, k), one] if each_update else [one]
-    for last, rows in enumerate(sizes, 1 - len(sizes)):
-        try:
-            return codes.design(
-                table.family, workers=rows, blocks=k, weight=weight, seed=config.seed, **table.options
-            )
-        except (InputError, TypeError) as error:
-            if last == 0:
-                raise InputError(
-                    f"code.family: no '{table.family}' of {rows} rows over {k} blocks: {error}"
-                ) from None
-    raise AssertionError("there is a size")
-
-
-def decoder_kind(config: Config) -> str:
-    """The decoder as given, or as the memory needs."""
-    if config.memory.kind == "difference":
-        return "summing"
-    return config.decoder.kind or ("tracking" if config.memory.kind == "coordinator" else "adjoint")
-
-
-def make_decoders(
-    config: Config, layers: Sequence[Blocks], designs: dict[int, Code] | None = None
-) -> list[decoders.Decoder]:
-    """A decoder a layer, as the configuration says; `designs` tell the adjoint what it captures."""
-    kind, table = decoder_kind(config), config.decoder
-    made = []
-    for layer in layers:
-        options: dict[str, Any] = {"length": layer.length}
-        if kind == "adjoint":
-            if designs and layer.count in designs:
-                options["rows"] = len(designs[layer.count])
-            # Where nothing of a gradient is lost, or its best part is sent, nothing must be scaled up.
-            if config.memory.kind == "worker" or config.code.family == "matched":
-                options["mean_of"] = config.workers.count
-        elif kind == "summing":
-            options["mean_of"] = config.workers.count
-        elif kind == "tracking":
-            options["step"] = table.step
-        elif kind == "mmse":
-            options |= {"noise": table.noise, "decay": table.decay}
-        elif kind == "residual":
-            rounding = ROUNDING.get(config.wire.dtype or "")
-            options |= {"tolerance": table.tolerance or rounding, "faults": table.faults}
-        made.append(decoders.create(kind, layer.count, layer.shape, config.problem.dtype, **options))
-    return made
-
-
-def choosers(config: Config, layers: Sequence[Blocks], worker: int) -> list[Choose | None]:
-    """What picks the codewords of each layer at a worker; None for a layer that is sent whole."""
-    from ..codes.matched import Matched
-
-    rows, limits = rows_of(config, layers), weights_of(config, layers, WEIGHT)
-    dtype = np.dtype(config.problem.dtype)
-    return [
-        None
-        if layer.whole
-        else Matched(layer.count, layer.elements, layer.length, r, w or 1, dtype, config.seed + worker)
-        for layer, r, w in zip(layers, rows, limits, strict=True)
-    ]
+def make_scheme(config: Config) -> Scheme:
+    """The scheme of a resolved configuration."""
+    scheme: type[Scheme] = kinds.find("schemes", config.scheme.name)
+    return scheme(config)

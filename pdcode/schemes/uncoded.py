@@ -1,6 +1,18 @@
-"""Every worker returns its whole gradient; rank 0 takes the mean of what has arrived."""
+"""Whole gradients: every worker returns its own, and rank 0 takes the mean of those that have arrived."""
 
-TABLES: dict[str, dict[str, object]] = {
-    "code": {"family": "uncoded", "blocks": 1, "rotate": False},
-    "memory": {"kind": "none"},
-}
+from __future__ import annotations
+
+from typing import ClassVar
+
+from .base import Scheme, Tables
+
+
+class Uncoded(Scheme):
+    """Whole gradients, without memory."""
+
+    name = "uncoded"
+    summary = "whole gradients; rank 0 takes the mean of those that have arrived"
+    TABLES: ClassVar[Tables] = {
+        "code": {"family": "uncoded", "blocks": 1, "rotate": False},
+        "memory": {"kind": "none"},
+    }

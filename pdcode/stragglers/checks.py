@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from ..coding.policies import wanted
 from ..config.tables import Config, Stragglers
-from ..training.policies import wanted
 from ..util.errors import InputError
 from .kinds import KINDS, create
 

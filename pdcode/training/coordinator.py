@@ -1,62 +1,41 @@
-"""Rank 0's loop: fold each arrival into the decoders, step when the policy says so, and keep idle workers
-busy with the newest θ."""
+"""Rank 0's loop: fold each arrival into the state, step when the policy says so, and keep idle workers busy
+with the newest θ.
+
+What happens to the coordinator is a method each: an arrival, and silence. What it wants done are calls on the
+fleet and rows of the trace, so it needs neither MPI nor a clock of its own.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from ..coding.assignments import Assignment
-from ..coding.replica import Downlink, Full, State
+from ..coding.state import State
 from ..trace.schema import DRAINED, REFUSED, USED, WASTED
 from ..trace.writer import Sink
 from ..transport.base import Arrival, Fleet
-from ..transport.layout import RETURNED, Layout
-from .policies import Ready
+from ..transport.layout import RETURNED
 
 TICK_NS = 20_000_000  # how often, at the least, the observer is asked when nothing arrives
 
 
 class Coordinator:
-    """The state of a run on rank 0, and its loop.
+    """The progress of a run on rank 0.
 
     Parameters
     ----------
     fleet : Fleet
         Where tasks go and replies come from.
-    assignment : Assignment
-        Rows of each task.
-    layout : Layout
-        Of the messages, for the layers and the bytes.
     state : State
-        θ, a decoder a layer, and the optimizer. A step is damped by the mean of `Optimizer.damping` over its
-        payloads.
-    ready : callable
-        The policy.
+        Rank 0's side of the scheme. A step is damped by the mean of `Optimizer.damping` over its payloads.
     trace : Sink
         Takes a row for each arrival and update.
     late : {"use", "waste"}
-        What becomes of a payload of an older θ.
-    downlink : Downlink, optional
-        How workers come by θ; by default it goes with each task.
+        What becomes of a payload of an older θ, or of another round of the update.
     """
 
-    def __init__(
-        self,
-        fleet: Fleet,
-        assignment: Assignment,
-        layout: Layout,
-        state: State,
-        ready: Ready,
-        trace: Sink,
-        late: str = "use",
-        downlink: Downlink | None = None,
-    ) -> None:
-        self.fleet, self.assignment, self.layout, self.ready = fleet, assignment, layout, ready
-        self.state, self.theta, self.trace = state, state.theta, trace
-        self.downlink = downlink or Full(state.theta)
-        self._waste = late == "waste"
-        self._robust = [decoder for decoder in state.decoders if decoder.robust]
-        self._shares = [layer.length / layout.parameters for layer in layout.layers]
+    def __init__(self, fleet: Fleet, state: State, trace: Sink, late: str = "use") -> None:
+        self.fleet, self.state, self.theta, self.trace = fleet, state, state.theta, trace
+        self._waste, self._robust = late == "waste", state.robust
 
         workers = fleet.workers
         self.waiting = list(range(workers))  # workers without a task, in order of arrival
@@ -69,13 +48,13 @@ class Coordinator:
         self.outcomes = [0] * 4  # replies by what became of them, as `arrivals/status` of the trace
         self.refused = [0] * workers  # payloads that were not finite
         self.flagged = [0] * workers  # payloads that contradicted the others and were left out of a step
-        self._senders: list[int] = []  # of the payloads since the last update
+        self._senders: list[int] = []  # of the payloads since the last step
         self.outstanding = 0  # tasks that are out
         self.version = 0  # of θ: number of updates
-        self.used = 0  # payloads folded in since the last update
-        self.captured = 0.0  # share of the gradient that they capture, over all layers
+        self.used = 0  # payloads folded in since the last step
+        self.captured = 0.0  # share of the gradient that they capture, over all of θ
         self.arrivals = 0
-        self._damping = 0.0  # sum over the payloads since the last update
+        self._damping = 0.0  # sum over the payloads since the last step
         self.stopping = ""  # why the run ends …
         self.t_stop_ns = 0  # … and when that was found
         self.stuck = False  # whether it ends because no payload was fit for use
@@ -94,32 +73,40 @@ class Coordinator:
         str
             The reason.
         """
-        fleet = self.fleet
-        self.stopping = observe(fleet.now_ns(), self)
+        self._watch = observe
+        self.stopping = observe(self.fleet.now_ns(), self)
         self._dispatch_waiting()
         while self.outstanding:
-            arrivals = fleet.arrivals(TICK_NS)
+            arrivals = self.fleet.arrivals(TICK_NS)
             for arrival in arrivals:
-                late = self._fold(arrival)
-                stepped = self._step_if_ready(self.outstanding + late)
-                if not (stepped or late or self.outstanding or self.stopping):
-                    self.stuck = True
-                    self.stopping = f"diverged: every payload of update {self.version} was refused"
-                self._observe(observe, fleet.now_ns() if stepped else arrival.t_recv_ns)
-                if stepped or self.stopping:
-                    self._dispatch_waiting()
-                elif late:
-                    self._dispatch(self.waiting.pop())
+                self.on_arrival(arrival)
             if not arrivals:
-                stepped = self._step_if_ready(self.outstanding)
-                self._observe(observe, fleet.now_ns())
-                if stepped or self.stopping:
-                    self._dispatch_waiting()
-        fleet.close()
+                self.on_silence()
+        self.fleet.close()
         return self.stopping
 
-    def _observe(self, observe: Callable[[int, Coordinator], str], now_ns: int) -> None:
-        reason = observe(now_ns, self)  # while draining, too: it flushes the trace
+    def on_arrival(self, arrival: Arrival) -> None:
+        """A reply has come."""
+        late = self._fold(arrival)
+        stepped = self._step_if_ready(self.outstanding + late)
+        if not (stepped or late or self.outstanding or self.stopping):
+            self.stuck = True
+            self.stopping = f"diverged: every payload of update {self.version} was refused"
+        self._observe(self.fleet.now_ns() if stepped else arrival.t_recv_ns)
+        if stepped or self.stopping:
+            self._dispatch_waiting()
+        elif late:  # a late worker is not kept waiting for the next step
+            self._dispatch(self.waiting.pop())
+
+    def on_silence(self) -> None:
+        """Nothing has come for a while."""
+        stepped = self._step_if_ready(self.outstanding)
+        self._observe(self.fleet.now_ns())
+        if stepped or self.stopping:
+            self._dispatch_waiting()
+
+    def _observe(self, now_ns: int) -> None:
+        reason = self._watch(now_ns, self)  # while draining, too: it flushes the trace
         if (reason or self.stopping) and not self.t_stop_ns:
             self.t_stop_ns = now_ns
         if reason and not self.stopping:
@@ -130,7 +117,7 @@ class Coordinator:
                     self.fleet.recall(worker)
 
     def _fold(self, arrival: Arrival) -> bool:
-        """Take a reply in; return whether its θ is not the newest."""
+        """Take a reply in; return whether it is of an older θ or of another round."""
         worker = arrival.worker
         self.waiting.append(worker)
         self.outstanding -= 1
@@ -138,26 +125,20 @@ class Coordinator:
         self.replies[worker] += 1
         self.busy_ns[worker] += arrival.t_recv_ns - self.t_dispatch_ns[worker]
         staleness = self.version - arrival.version
+        late = staleness > 0 or arrival.round != self.state.round
         if not arrival.finite:
             status, applied = REFUSED, -1
             self._refuse(arrival)
         elif self.stopping:
             status, applied = DRAINED, -1
-        elif staleness and self._waste:
+        elif late and self._waste:
             status, applied = WASTED, -1
         else:
             status, applied = USED, self.version
-            self.captured = 0.0
-            for decoder, (indices, values), payload, share in zip(
-                self.state.decoders, arrival.codewords, arrival.payloads, self._shares, strict=True
-            ):
-                decoder.add_sparse(indices, values, payload)
-                self.captured += share * decoder.captured
+            self.captured = self.state.fold(arrival)
             self.used += 1
             self._senders.append(worker)
             self._damping += self.state.optimizer.damping(staleness)
-            self.downlink.arrived(arrival)
-            self.assignment.arrived(arrival)
         self.outcomes[status] += 1
         self.returned[worker] = 0 if status == USED else RETURNED
         self.trace.arrival(
@@ -166,23 +147,20 @@ class Coordinator:
             arrival.t_recv_ns, self.fleet.now_ns(), arrival.injected_delay_ns,
             arrival.bytes_up, arrival.bytes_down, self.captured, status, arrival.loss,
         )  # fmt: skip
-        return staleness > 0
+        return late
 
     def _step_if_ready(self, expected: int) -> bool:
-        """Step if the policy says so; `expected` payloads are still to come if it does not."""
-        if self.stopping or not self.used or not self.ready(self, expected):
+        """Step if the state is ready; `expected` payloads are still to come if it does not."""
+        if self.stopping or not self.used or not self.state.ready(self, expected):
             return False
         if self._robust:
             self._note_flagged()
         self._senders.clear()
-        damping = self._damping / self.used
-        self.assignment.stepping(self.state.decoders)
-        norm = self.state.step(self.layout, damping)
+        norm = self.state.step(self._damping / self.used)
         self.fleet.stepped()
-        self.downlink.stepped(damping)
-        self.version += 1
-        self.trace.update(self.version, self.fleet.now_ns(), self.used, self.captured, norm)
-        self.assignment.stepped()
+        if norm is not None:  # None: the update goes on with another round
+            self.version += 1
+            self.trace.update(self.version, self.fleet.now_ns(), self.used, self.captured, norm)
         self.used, self.captured, self._damping = 0, 0.0, 0.0
         return True
 
@@ -196,8 +174,7 @@ class Coordinator:
 
     def _note_flagged(self) -> None:
         """Count payloads that a decoder leaves out; the first of each worker is noted as a fault."""
-        found = {self._senders[number] for decoder in self._robust for number in decoder.flagged}
-        for worker in sorted(found):
+        for worker in sorted({self._senders[number] for number in self.state.flagged}):
             if not self.flagged[worker]:
                 what = f"worker {worker} sent a payload that contradicts the others; it was left out"
                 self.trace.fault(self.fleet.now_ns(), worker, self.tasks[worker] - 1, "flagged", what)
@@ -213,12 +190,11 @@ class Coordinator:
                 self._dispatch(worker)
 
     def _dispatch(self, worker: int) -> None:
-        row = self.assignment.row(worker)
-        parts, flags, digest = self.downlink.body(worker, self.tasks[worker])
+        task = self.tasks[worker]
+        order = self.state.order(worker, task)
         self.versions[worker] = self.version
         self.outstanding += 1
         self.t_dispatch_ns[worker] = self.fleet.dispatch(
-            worker, self.tasks[worker], self.version, row, self.assignment.codewords(row), parts,
-            flags | self.returned[worker], digest,
-        )  # fmt: skip
+            worker, task, self.version, order, self.returned[worker]
+        )
         self.tasks[worker] += 1

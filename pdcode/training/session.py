@@ -14,7 +14,7 @@ from ..transport.base import Fleet, Member
 from ..util.errors import Failure
 from .coordinator import Coordinator
 from .monitor import Observer, Print
-from .setup import Parts, make_downlink
+from .setup import Parts
 
 
 class Descent:
@@ -49,10 +49,7 @@ class Descent:
     ) -> None:
         self.config, self.parts, self.fleet, self.trace, self.say = config, parts, fleet, trace, say
         self.numerics = numerics
-        self.coordinator = Coordinator(
-            fleet, parts.assignment, parts.layout, parts.state, parts.ready, trace, config.update.late,
-            make_downlink(config, parts),
-        )  # fmt: skip
+        self.coordinator = Coordinator(fleet, parts.state, trace, config.update.late)
         self.observer = Observer(parts.problem, config, trace, say, wall_ns, numerics)
 
     @property
@@ -64,7 +61,7 @@ class Descent:
         """Descend; say and return why it ended. What goes wrong is noted in the trace."""
         layout, observer, fleet = self.parts.layout, self.observer, self.fleet
         self.say(
-            f"{fleet.workers} workers, {layout.parameters} parameters, "
+            f"{fleet.workers} workers, {len(self.parts.state.theta)} parameters, "
             f"{layout.reply_bytes} bytes up and {layout.task_bytes} down a task"
         )
         fleet.start()
@@ -97,7 +94,7 @@ def open_trace(config: Config, text: str, parts: Parts, fleet: Roll, **attribute
         config.trace.path,
         text,
         # Without numerics nothing tells codewords apart, and to describe a code of many rows takes long.
-        parts.assignment.designs.values() if attributes.get("numerics", True) else (),
+        parts.state.designs.values() if attributes.get("numerics", True) else (),
         metadata(config, parts, fleet) | attributes,
         [member.row() for member in (fleet.coordinator, *fleet.members)],
         config.trace.flush_s,
@@ -124,10 +121,10 @@ def described(config: Config, parts: Parts) -> dict[str, object]:
     return {
         "seed": config.seed,
         "workers": config.workers.count,
-        "parameters": layout.parameters,
-        "gradient_bytes": layout.gradient_bytes,
+        "parameters": len(parts.state.theta),
+        "gradient_bytes": parts.state.theta.nbytes,
         "payload_bytes": layout.payload_bytes,
-        "blocks": [layer.count for layer in layout.layers],
+        "blocks": [layer.count for layer in layout.units],
         "rows_per_task": list(layout.rows),
         "weights": list(layout.weights),
         "header_bytes": layout.header_bytes,

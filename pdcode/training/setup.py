@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from .. import problems
-from ..coding import memory, optimizers
-from ..coding import replica as downlink
-from ..coding.assignments import Assignment
-from ..coding.replica import State
+from ..coding.replica import Mirror, Replica, View
+from ..coding.state import State
 from ..config.tables import Config, Stop
-from ..problems import Dataset, Problem, Source
-from ..schemes import base as coding
-from ..transport.layout import Layout
+from ..problems import Problem, Source
+from ..schemes import Scheme, make_scheme
+from ..transport.layout import ROUNDS, Layout
 from ..transport.messages import Reply
 from ..util.errors import InputError, within
-from ..util.rng import Batches
-from . import policies
-from .policies import Ready
 from .worker import Worker
 
 
@@ -32,10 +30,30 @@ class Parts:
     source: Source | None
     git_commit: str
     problem: Problem
-    assignment: Assignment
-    layout: Layout
+    scheme: Scheme
     state: State
-    ready: Ready
+
+    @property
+    def layouts(self) -> Sequence[Layout]:
+        """Of the messages of each round of an update."""
+        return self.state.layouts
+
+    @property
+    def layout(self) -> Layout:
+        """Of the messages of the first round."""
+        return self.state.layouts[0]
+
+    def flops(self, number: int = 0) -> float:
+        """Flops of a task in round `number`, of a worker that has as many rows as the average."""
+        source, workers = self.source, self.scheme.workers
+        shard = None if source is None else max(1, source.dealt(workers) // workers)
+        return self.scheme.flops(self.problem, self.layouts, number, shard)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What every worker is told: the weights of codewords, and the training rows of all workers."""
+        assert self.source is not None
+        return {"weights": list(self.layout.weights), "rows": self.source.dealt(self.scheme.workers)}
 
 
 def prepare(config: Config, path: str = "", source: Source | None = None) -> Parts:
@@ -53,52 +71,27 @@ def prepare(config: Config, path: str = "", source: Source | None = None) -> Par
         source = source or problems.describe(config.problem)
         problem = Problem.from_dataset(config.problem, source.dataset, config.code.blocks)
         source.shard(workers - 1, workers)  # enough rows for all
-        assignment = coding.create(config, problem.layers, workers)
-        state = make_state(config, problem, assignment)
-        layout = make_layout(config, problem, assignment.weights, state)
-        ready = policies.create(config.update, workers)
-    return Parts(source, git_commit(), problem, assignment, layout, state, ready)
+        scheme = make_scheme(config)
+        state = scheme.state(problem)
+        if len(state.layouts) > 1 and config.update.late != "waste":
+            raise InputError(
+                f"update.late: '{config.update.late}': an update of scheme '{config.scheme.name}' has "
+                "several rounds, and a payload of another one is of no use; use 'waste'"
+            )
+        if len(state.layouts) > ROUNDS:
+            raise InputError(f"scheme.name: '{config.scheme.name}' has more than {ROUNDS} rounds an update")
+    return Parts(source, git_commit(), problem, scheme, state)
 
 
-def make_state(config: Config, problem: Problem, assignment: Assignment | None = None) -> State:
-    """The first θ, the decoders and the optimizer."""
-    designs = None if assignment is None else assignment.designs
-    made = coding.make_decoders(config, problem.layers, designs)
-    optimizer = optimizers.create(config.optimizer, problem.size, problem.dtype)
-    return State(problem.initial(config.seed), made, optimizer)
-
-
-def make_layout(config: Config, problem: Problem, weights: list[int], state: State | None) -> Layout:
-    """The layout of the messages; `state` is that of a replica if workers have one."""
-    return Layout(
-        problem.layers,
-        coding.rows_of(config, problem.layers),
-        weights,
-        problem.dtype,
-        config.wire.dtype or "",
-        config.code.family == "matched",
-        state.bytes if state is not None and config.downlink.kind == "codewords" else None,
-        config.code.family in coding.ADAPTIVE,
-    )
-
-
-def employer(config: Config, parts: Parts) -> Callable[[int, Reply], Worker]:
+def employer(config: Config, parts: Parts) -> Callable[[int, Sequence[Reply]], Worker]:
     """What makes each worker from rank 0's parts, where workers are not ranks of their own."""
-    source, workers, weights = parts.source, config.workers.count, parts.assignment.weights
+    source, scheme, facts = parts.source, parts.scheme, parts.facts
     assert source is not None
 
-    def employ(worker: int, reply: Reply) -> Worker:
-        shard = problems.receive(config.problem, source.shard(worker, workers), worker, workers)
-        return Staff(config, shard, worker, weights, source.dealt(workers)).employ(reply)
+    def employ(worker: int, replies: Sequence[Reply]) -> Worker:
+        return Staff(scheme, worker, scheme.share(source, worker), facts).employ(replies)
 
     return employ
-
-
-def make_downlink(config: Config, parts: Parts) -> downlink.Downlink:
-    """Rank 0's side of the downlink."""
-    if config.downlink.kind == "full":
-        return downlink.Full(parts.state.theta)
-    return downlink.Relay(parts.layout, parts.state, config.workers.count, config.downlink.check)
 
 
 class Staff:
@@ -106,33 +99,30 @@ class Staff:
 
     Parameters
     ----------
-    config : Config
-    dataset : Dataset
-        Its shard.
+    scheme : Scheme
     worker : int
-    weights : list of int
-        Weight of each layer's codewords.
-    rows : int
-        Training rows of all shards together, `Source.dealt`.
+    arrays : dict of str to ndarray
+        What rank 0 sent, `Scheme.share`.
+    facts : dict
+        What rank 0 told, `Parts.facts`.
     """
 
-    def __init__(self, config: Config, dataset: Dataset, worker: int, weights: list[int], rows: int) -> None:
-        self.config, self.dataset, self.worker = config, dataset, worker
-        self.problem = Problem.from_dataset(config.problem, dataset, config.code.blocks)
-        self.state = make_state(config, self.problem) if config.downlink.kind == "codewords" else None
-        self.layout = make_layout(config, self.problem, weights, self.state)
-        # so that the mean over workers is that over rows
-        self._share = config.workers.count * dataset.rows / rows
+    def __init__(
+        self, scheme: Scheme, worker: int, arrays: dict[str, np.ndarray], facts: dict[str, Any]
+    ) -> None:
+        self.scheme, self.worker, self.rows = scheme, worker, facts["rows"]
+        self.problem = scheme.learn(arrays, worker)
+        self.replica: Replica = View(self.problem.dtype)
+        if scheme.relayed:
+            state = scheme.coded(self.problem, weights=facts["weights"])
+            self.replica, self.layouts = Mirror(state), state.layouts
+        else:
+            self.layouts = scheme.layouts(self.problem, facts["weights"])
 
-    def employ(self, reply: Reply) -> Worker:
-        """The worker that answers in this buffer."""
-        config, problem, layout = self.config, self.problem, self.layout
-        plan = problem.plan(config.problem.batch, layout.rows, reply.payload, self._share)
-        choosers = (lambda: coding.choosers(config, problem.layers, self.worker)) if layout.chosen else None
-        respond = memory.create(config.memory.kind, plan, reply, choosers)
-        replica = downlink.View(layout) if self.state is None else downlink.Mirror(layout, self.state)
-        batches = Batches(config.seed, self.worker, self.dataset.rows, config.problem.batch)
-        return Worker(self.worker, replica, respond, batches, config)
+    def employ(self, replies: Sequence[Reply]) -> Worker:
+        """The worker that answers in these buffers, one a round."""
+        responds = self.scheme.responds(self.problem, self.worker, self.rows, replies)
+        return Worker(self.worker, self.replica, responds, self.scheme.config)
 
 
 @cache

@@ -1,6 +1,8 @@
-"""A worker's loop: the newest θ, a mini-batch, its codewords; a payload back."""
+"""A worker's loop: the newest θ, what it makes of it, a payload back."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -11,7 +13,6 @@ from ..stragglers import Delays
 from ..transport.base import Link
 from ..transport.layout import RETURNED
 from ..transport.messages import Task
-from ..util.rng import Batches
 
 
 class InjectedFault(RuntimeError):
@@ -27,24 +28,16 @@ class Worker:
         Its number.
     replica : Replica
         Its θ.
-    respond : Respond
-        Turns θ, batch and codewords into a payload in the reply.
-    batches : Batches
-        Rows of each task.
+    responds : sequence of Respond
+        What makes the payload of a task, for each round of an update.
     config : Config
         Of the run, for its seed and its faults.
     """
 
-    def __init__(
-        self,
-        worker: int,
-        replica: Replica,
-        respond: Respond,
-        batches: Batches,
-        config: Config,
-    ) -> None:
-        self.worker, self.replica, self.respond, self.batches = worker, replica, respond, batches
+    def __init__(self, worker: int, replica: Replica, responds: Sequence[Respond], config: Config) -> None:
+        self.worker, self.replica, self.responds = worker, replica, responds
         self.seed, self.faults = config.seed, config.faults
+        self._last = responds[0]  # what made the last payload
 
     def perform(self, task: Task) -> float:
         """Leave the reply to a task in its buffer; return the mini-batch loss."""
@@ -52,12 +45,13 @@ class Worker:
         if faults.raise_worker == self.worker and faults.raise_task == task.task:
             raise InjectedFault(f"worker {self.worker} raises at task {task.task}, as [faults] asks")
         if task.flags & RETURNED:
-            self.respond.restore()
+            self._last.restore()
         theta = self.replica.update(task)
         if faults.nan_worker == self.worker and task.task >= faults.nan_task:
             theta = np.full_like(theta, np.nan)  # as a worker whose arithmetic has gone wrong
-        loss = self.respond(theta, self.batches.draw(task.task), task.codewords)
-        self.respond.settle((self.seed, self.worker, task.task))
+        self._last = respond = self.responds[task.round]
+        loss = respond(theta, task)
+        respond.settle((self.seed, self.worker, task.task))
         return loss
 
 

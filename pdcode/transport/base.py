@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from .layout import Codewords, Layout, Pair
-from .messages import Reply, Task
+from .layout import Layout, Pair
+from .messages import Order, Reply, Task
 
 
 class Arrival:
@@ -23,7 +23,7 @@ class Arrival:
     """
 
     __slots__ = (
-        "worker", "task", "version", "row", "loss", "codewords", "bytes_up", "bytes_down", "finite",
+        "worker", "task", "version", "row", "round", "loss", "codewords", "bytes_up", "bytes_down", "finite",
         "t_start_ns", "t_compute_ns", "t_send_ns", "t_recv_ns", "injected_delay_ns", "payloads", "body",
     )  # fmt: skip
 
@@ -31,19 +31,25 @@ class Arrival:
     task: int
     version: int
     row: int
+    round: int  # of the update
     loss: float
     t_start_ns: int
     t_compute_ns: int
     t_send_ns: int
     t_recv_ns: int
     injected_delay_ns: int
-    codewords: Sequence[Pair]  # one pair a layer
+    codewords: Sequence[Pair]  # one pair a unit
     finite: bool  # whether all of the payload is
     bytes_up: int  # of the reply
     bytes_down: int  # of the task
-    # (r, elements) a layer; as they are until the worker's next but one reply
+    # (r, elements) a unit; as they are until the worker's next but one reply
     payloads: list[np.ndarray]
     body: np.ndarray  # the reply as it travelled, uint8, without its header
+
+    def __init__(self, reply: Reply, number: int) -> None:
+        """The arrival of a reply in this buffer, in round `number`."""
+        self.payloads, self.codewords, self.body = reply.payloads, reply.codewords, reply.body
+        self.bytes_up, self.round = reply.layout.reply_bytes, number
 
 
 @dataclass
@@ -92,21 +98,11 @@ class Fleet(ABC):
         """Time since the run's start."""
 
     @abstractmethod
-    def dispatch(
-        self,
-        worker: int,
-        task: int,
-        version: int,
-        row: int,
-        codewords: Codewords,
-        parts: Sequence[np.ndarray],
-        flags: int = 0,
-        digest: int = 0,
-    ) -> int:
+    def dispatch(self, worker: int, task: int, version: int, order: Order, flags: int = 0) -> int:
         """Send a task to an idle worker; return the time in ns.
 
-        The body of the task, in parts of uint8, is copied before this returns; codewords must stay as they
-        are until the reply has been folded in.
+        The body of the task is copied before this returns; codewords must stay as they are until the reply
+        has been folded in.
         """
 
     @abstractmethod
@@ -155,8 +151,8 @@ class Link(ABC):
         """Wait for a task; None when the run is over."""
 
     @abstractmethod
-    def connect(self, layout: Layout) -> Reply:
-        """Make the buffers; return that of the reply."""
+    def connect(self, layouts: Sequence[Layout]) -> list[Reply]:
+        """Make the buffers of the messages; return the reply of each round."""
 
     @abstractmethod
     def reply(self, t_start_ns: int, t_compute_ns: int, delay_ns: int, loss: float) -> None:

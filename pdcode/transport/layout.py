@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..kernels import quantise
-from ..problems.partition import ALIGNMENT, Blocks, payload_layout
+from ..problems.partition import ALIGNMENT, Unit, payload_layout
 from ..util.errors import InputError
 from .codewords import Words
 
@@ -23,9 +23,14 @@ STOP, RETURNED, SNAPSHOT, CHECK, RECALL = 1, 2, 4, 8, 16
 state; the header has a digest of θ, which the replica's must equal; it is no task, but word that the run is
 over and that a reply that is held back is wanted now. STOP and RECALL come with a header alone."""
 
+ROUND = 8
+"""Number of the first bit of a header's flags that holds the round of the update."""
+ROUNDS = 1 << 16 - ROUND
+"""Rounds of an update at the most."""
+
 Pair = tuple[np.ndarray, np.ndarray]
 Codewords = Sequence[Pair]
-"""(indices, values) a layer, each of shape (r, w): int32 and the problem's dtype; [1] for a whole layer."""
+"""(indices, values) a unit, each of shape (r, w): int32 and the problem's dtype; [1] for a whole unit."""
 
 
 def aligned(size: int) -> int:
@@ -53,15 +58,20 @@ def buffer(size: int, copies: int = 1) -> np.ndarray:
     return raw[start : start + copies * stride].reshape(copies, stride)
 
 
+def longest(layouts: Sequence[Layout]) -> tuple[int, int]:
+    """Bytes of the longest task and of the longest reply of all rounds."""
+    return max(layout.task_bytes for layout in layouts), max(layout.reply_bytes for layout in layouts)
+
+
 class Layout:
-    """Sizes and offsets of the two kinds of message of a run.
+    """Sizes and offsets of the two kinds of message of one round of an update.
 
     Parameters
     ----------
-    layers : sequence of Blocks
-        The partition of each layer.
+    units : sequence of Unit
+        The parts of θ that codewords combine blocks of.
     rows, weights : sequence of int
-        Codewords per task, r, and their weight w, of each layer; 1 and 1 where a layer is sent whole.
+        Codewords per task, r, and their weight w, of each unit; 1 and 1 where it is sent whole.
     dtype : dtype
         Of θ, gradients and codeword values.
     wire : str
@@ -71,7 +81,7 @@ class Layout:
     body_bytes : int, optional
         Bytes of a task's body at the most; those of θ if not given.
     apart : bool
-        Whether layers with equally many blocks have codewords of their own; else they share them.
+        Whether units with equally many blocks have codewords of their own; else they share them.
 
     Attributes
     ----------
@@ -85,7 +95,7 @@ class Layout:
 
     def __init__(
         self,
-        layers: Sequence[Blocks],
+        units: Sequence[Unit],
         rows: Sequence[int],
         weights: Sequence[int],
         dtype: np.dtype,
@@ -94,28 +104,28 @@ class Layout:
         body_bytes: int | None = None,
         apart: bool = False,
     ) -> None:
-        self.layers, self.rows, self.weights = tuple(layers), tuple(rows), tuple(weights)
+        self.units, self.rows, self.weights = tuple(units), tuple(rows), tuple(weights)
         self.dtype, self.chosen = np.dtype(dtype), chosen
         self.wire = wire or self.dtype.name
         self.exact = self.wire == self.dtype.name
         self.format = quantise.KINDS[self.wire]
-        self.parameters = sum(layer.length for layer in layers)
+        self.parameters = sum(unit.length for unit in units)
         self.header_bytes = HEADER.size
         self.gradient_bytes = self.parameters * self.dtype.itemsize
 
         self.words: list[tuple[int, Words]] = []  # offset in the message, format: one for each that differs
-        self.section: list[int] = []  # which of them is a layer's; -1 for a layer that is sent whole
+        self.section: list[int] = []  # which of them is a unit's; -1 for one that is sent whole
         at, known = self.header_bytes, dict[tuple[int, int], int]()
-        for layer, r, w in zip(self.layers, self.rows, self.weights, strict=True):
-            key = (layer.count, r)
-            if layer.whole:
+        for unit, r, w in zip(self.units, self.rows, self.weights, strict=True):
+            key = (unit.count, r)
+            if unit.whole:
                 self.section.append(-1)
             elif key in known and not (chosen or apart):
                 self.section.append(known[key])
             else:
                 known[key] = len(self.words)
                 self.section.append(len(self.words))
-                self.words.append((at, Words(layer.count, r, w, self.dtype, rounded=chosen)))
+                self.words.append((at, Words(unit.count, r, w, self.dtype, rounded=chosen)))
                 at += self.words[-1][1].bytes
         self.words_bytes = at - self.header_bytes
         whole = np.zeros((1, 1), np.int32), np.ones((1, 1), self.dtype)
@@ -125,18 +135,18 @@ class Layout:
 
         self.body_at = aligned(self.header_bytes if chosen else at)
         self.task_bytes = self.body_at + (self.gradient_bytes if body_bytes is None else body_bytes)
-        self.offsets, self.payload_size = payload_layout(self.layers, self.rows, self.dtype)
+        self.offsets, self.payload_size = payload_layout(self.units, self.rows, self.dtype)
         at = at if chosen else self.header_bytes
-        self.parts: list[tuple[int, int]] = []  # offset and bytes of each layer's payload in a reply
+        self.parts: list[tuple[int, int]] = []  # offset and bytes of each unit's payload in a reply
         if self.exact:
             at = aligned(at)
-            for layer, r, start in zip(self.layers, self.rows, self.offsets, strict=True):
-                size = r * layer.elements * self.dtype.itemsize
+            for unit, r, start in zip(self.units, self.rows, self.offsets, strict=True):
+                size = r * unit.elements * self.dtype.itemsize
                 self.parts.append((at + start * self.dtype.itemsize, size))
             self.reply_bytes = at + self.payload_size * self.dtype.itemsize
         else:
-            for layer, r in zip(self.layers, self.rows, strict=True):
-                size = quantise.size(self.format, r, layer.elements)
+            for unit, r in zip(self.units, self.rows, strict=True):
+                size = quantise.size(self.format, r, unit.elements)
                 self.parts.append((at, size))
                 at += size
             self.reply_bytes = at
@@ -146,6 +156,6 @@ class Layout:
             raise InputError(f"problem.hidden: messages of {largest} bytes exceed MPI's {LARGEST}")
 
     def empty_words(self) -> list[Pair]:
-        """Arrays for the codewords of each layer; equal layers share theirs."""
+        """Arrays for the codewords of each unit; equal units share theirs."""
         pairs = [words.empty() for _, words in self.words]
         return [self.whole if number < 0 else pairs[number] for number in self.section]

@@ -11,12 +11,43 @@ encoded and decoded where it lies. Payloads of other formats are rounded into th
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from ..kernels import finite, quantise
 from ..util.rng import WIRE
-from .layout import HEADER, RECALL, STOP, Codewords, Layout, Pair, buffer
+from .layout import HEADER, RECALL, ROUND, STOP, Codewords, Layout, Pair, buffer
+
+
+class Order(NamedTuple):
+    """What rank 0 asks of a worker with a task.
+
+    Attributes
+    ----------
+    row : int
+        Number of the first codeword, by which a trace tells codewords.
+    codewords : sequence of (indices, values)
+        One a unit; empty where workers choose them.
+    parts : sequence of ndarray of uint8
+        The body of the message, in parts.
+    flags, digest : int
+        Of the header: SNAPSHOT or CHECK, and the digest that goes with it.
+    round : int
+        Round of the update, from 0.
+    """
+
+    row: int
+    codewords: Codewords
+    parts: Sequence[np.ndarray]
+    flags: int = 0
+    digest: int = 0
+    round: int = 0
+
+
+def notice(worker: int, flag: int) -> np.ndarray:
+    """A header alone, as bytes: word to a worker that the run is over, STOP or RECALL."""
+    return np.frombuffer(HEADER.pack(worker, flag, 0, 0, 0, 0, 0, 0, 0, 0, 0.0), np.uint8)
 
 
 class WordsView:
@@ -27,7 +58,7 @@ class WordsView:
     layout : Layout
     message : ndarray of uint8
     pairs : list of (indices, values)
-        One a layer: where `read` puts them.
+        One a unit: where `read` puts them.
     """
 
     def __init__(self, layout: Layout, message: np.ndarray, pairs: list[Pair]) -> None:
@@ -66,9 +97,9 @@ class Reply:
     payload : ndarray, shape (payload_size,)
         In the problem's dtype: a view of the message if it travels so, else beside it.
     payloads : list of ndarray
-        Each layer in it, shape (r, elements of a block).
+        Each unit in it, shape (r, elements of a block).
     codewords : list of (indices, values)
-        One a layer, where workers choose them.
+        One a unit, where workers choose them.
     """
 
     def __init__(self, layout: Layout, message: np.ndarray) -> None:
@@ -84,7 +115,7 @@ class Reply:
         self.payloads: list[np.ndarray] = []
         self._parts: list[tuple[np.ndarray, np.ndarray, int]] = []  # payload of a layer, its bytes, r
         for layer, r, start, (at, size) in zip(
-            layout.layers, layout.rows, layout.offsets, layout.parts, strict=True
+            layout.units, layout.rows, layout.offsets, layout.parts, strict=True
         ):
             flat = self.payload[start : start + r * layer.elements]
             self.payloads.append(flat.reshape(r, layer.elements))
@@ -111,6 +142,22 @@ class Reply:
                 )
         return sound
 
+    def seal(
+        self,
+        worker: int,
+        task: Task,
+        t_start_ns: int = 0,
+        t_compute_ns: int = 0,
+        t_send_ns: int = 0,
+        delay_ns: int = 0,
+        loss: float = 0.0,
+    ) -> None:
+        """Fill the header in: whose reply it is, to which task, and times on the worker's clock."""
+        HEADER.pack_into(
+            self.header, 0, worker, task.round << ROUND, self.layout.payload_bytes, task.task, task.version,
+            task.row, t_start_ns, t_compute_ns, t_send_ns, delay_ns, loss,
+        )  # fmt: skip
+
     def read(self) -> bool:
         """Take codewords and payload out of the message; return whether all is finite."""
         sound = self._words is None or self._words.read()
@@ -125,51 +172,55 @@ class Reply:
 class Task:
     """A task in its buffer, as rank 0 writes it and a worker reads it.
 
+    Parameters
+    ----------
+    layouts : sequence of Layout
+        Of the messages of each round of an update.
+    message : ndarray of uint8
+        The buffer, as long as the longest task.
+
     Attributes
     ----------
-    task, version, row, flags, digest : int
+    task, version, row, flags, digest, round : int
         Of the header.
     codewords : list of (indices, values)
-        One a layer.
+        One a unit.
     body : ndarray of uint8
         As long as it is this time.
     """
 
-    def __init__(self, layout: Layout, message: np.ndarray) -> None:
-        self.message, self.header, self._at = message, message[: HEADER.size].data, layout.body_at
-        self.codewords: list[Pair] = layout.empty_words()
-        self._words = None if layout.chosen else WordsView(layout, message, self.codewords)
-        self.task = self.version = self.row = self.flags = self.digest = 0
-        self._body = message[self._at :]
-        self.body = self._body[:0]
+    def __init__(self, layouts: Sequence[Layout], message: np.ndarray) -> None:
+        self.message, self.header = message, message[: HEADER.size].data
+        self._rounds: list[tuple[int, list[Pair], WordsView | None]] = []
+        for layout in layouts:
+            codewords = layout.empty_words()
+            words = None if layout.chosen else WordsView(layout, message, codewords)
+            self._rounds.append((layout.body_at, codewords, words))
+        self.task = self.version = self.row = self.flags = self.digest = self.round = 0
+        self.codewords = self._rounds[0][1]
+        self._place = 0, 0  # start and length of the body
+        self.body = message[:0]
 
-    def write(
-        self,
-        worker: int,
-        task: int,
-        version: int,
-        row: int,
-        codewords: Codewords,
-        parts: Sequence[np.ndarray],
-        flags: int,
-        digest: int,
-    ) -> int:
+    def write(self, worker: int, task: int, version: int, order: Order, flags: int) -> int:
         """Fill in; return the bytes of the message."""
-        if self._words is not None:
-            self._words.write(codewords)
-        end = 0
+        row, codewords, parts, own_flags, digest, number = order
+        start, _, words = self._rounds[number]
+        if words is not None:
+            words.write(codewords)
+        end = start
         for part in parts:
-            self._body[end : end + len(part)] = part
+            self.message[end : end + len(part)] = part
             end += len(part)
-        HEADER.pack_into(self.header, 0, worker, flags, end, task, version, row, digest, 0, 0, 0, 0.0)
-        return self._at + end
+        flags |= own_flags | number << ROUND
+        HEADER.pack_into(self.header, 0, worker, flags, end - start, task, version, row, digest, 0, 0, 0, 0.0)
+        return end
 
     def read(self) -> None:
         """Take out what has been received."""
-        _, self.flags, size, self.task, self.version, self.row, self.digest, *_ = HEADER.unpack_from(
-            self.header
-        )
-        if len(self.body) != size:
-            self.body = self._body[:size]
-        if self._words is not None and not self.flags & (STOP | RECALL):
-            self._words.read()
+        _, flags, size, self.task, self.version, self.row, self.digest, *_ = HEADER.unpack_from(self.header)
+        self.flags, self.round = flags & (1 << ROUND) - 1, flags >> ROUND
+        start, self.codewords, words = self._rounds[self.round]
+        if self._place != (start, size):
+            self._place, self.body = (start, size), self.message[start : start + size]
+        if words is not None and not flags & (STOP | RECALL):
+            words.read()

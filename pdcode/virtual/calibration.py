@@ -10,13 +10,10 @@ import msgspec
 import numpy as np
 
 from ..config.tables import Config, Link, Machine
-from ..problems import Problem
 from ..stragglers.trace import base_ns
 from ..trace.reader import Trace
 from ..trace.schema import DRAINED
-from ..transport.layout import Layout
 from ..util.errors import InputError
-from .flops import task_flops
 
 EVENTS = ("dispatch", "start", "compute", "send", "recv", "decoded")
 OTHERS = ("task", "status", "bytes_up", "bytes_down", "injected_delay_ns")
@@ -107,9 +104,7 @@ def times(trace: Trace, bandwidth: float, base: Base = "median") -> Times:
     return Times(*seconds)
 
 
-def fit(
-    trace: Trace, problem: Problem, layout: Layout, base: Base = "median", shard: int | None = None
-) -> tuple[Machine, Link]:
+def fit(trace: Trace, flops: float, base: Base = "median") -> tuple[Machine, Link]:
     """``[machine]`` and ``[link]`` from a trace.
 
     With the medians of `Times` and the trace's own configuration: flops_per_s = flops of a task / compute,
@@ -127,13 +122,10 @@ def fit(
     ----------
     trace : Trace
         With its arrivals.
-    problem : Problem
-    layout : Layout
-        Of that run.
+    flops : float
+        Of a task of that run, `Scheme.flops`.
     base : {"median", "low"}
         See `times`.
-    shard : int, optional
-        See `task_flops`.
 
     Returns
     -------
@@ -151,7 +143,6 @@ def fit(
         config.link, broadcast="star", bandwidth=_bandwidth(trace) or config.link.bandwidth
     )
     seen = times(trace, link.bandwidth, base)
-    flops = task_flops(config, problem, layout, shard)
     dispatch = _first(seen.dispatch, config.machine.dispatch_s)
     update = _first(seen.update, dispatch + config.machine.update_s)
     dispatch = min(dispatch, update)
@@ -165,7 +156,9 @@ def fit(
     return machine, msgspec.structs.replace(link, latency_s=max(0.0, (seen.down + seen.up) / 2))
 
 
-def of_two_sizes(seen: Sequence[Times], flops: Sequence[int], sizes: Sequence[float]) -> tuple[Machine, Link]:
+def of_two_sizes(
+    seen: Sequence[Times], flops: Sequence[float], sizes: Sequence[float]
+) -> tuple[Machine, Link]:
     """``[machine]`` and ``[link]`` from a small and a large run, through whose times straight lines go.
 
     1 / flops_per_s and 1 / bandwidth are the slopes, task_s and latency_s what is left at size 0. What rank 0

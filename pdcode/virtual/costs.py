@@ -17,24 +17,20 @@ import msgspec
 
 from ..config import load as configfile
 from ..config.tables import LARGEST, Config, Link, Machine
-from ..problems import Problem
 from ..stragglers.records import is_hdf5
 from ..trace.reader import Trace
 from ..training.setup import prepare
-from ..transport.layout import Layout
 from ..util.errors import InputError, sound
 from .calibration import Base, config_of, fit
-from .flops import task_flops
 
-__all__ = ["fit", "load", "task_flops", "task_ns"]
+__all__ = ["fit", "load", "time_ns"]
 
 
-def task_ns(config: Config, problem: Problem, layout: Layout, shard: int | None = None) -> int:
-    """Compute time of a task of a worker, in ns: ``task_s + flops / flops_per_s``; see `task_flops`.
+def time_ns(machine: Machine, flops: float) -> int:
+    """Compute time of so many flops in a task, in ns: ``task_s + flops / flops_per_s``.
 
     It is 1e9 s at the most, as delays are, and 1 ns at the least, so that time goes on.
     """
-    flops, machine = task_flops(config, problem, layout, shard), config.machine
     return max(1, round(1e9 * min(machine.task_s + flops / machine.flops_per_s, LARGEST)))
 
 
@@ -75,7 +71,4 @@ def load(path: str, config: Config, base: Base = "median") -> Config:
 def _fitted(path: str, base: Base) -> tuple[Machine, Link]:
     """The costs of a run, by its trace."""
     trace = Trace(path)
-    own = config_of(trace)
-    parts, workers = prepare(own, path), own.workers.count
-    assert parts.source is not None
-    return fit(trace, parts.problem, parts.layout, base, max(1, parts.source.dealt(workers) // workers))
+    return fit(trace, prepare(config_of(trace), path).flops(), base)

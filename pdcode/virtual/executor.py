@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..transport.layout import Layout, buffer
+from ..transport.layout import Layout, buffer, longest
 from ..transport.messages import Reply, Task
 
 if TYPE_CHECKING:
     from ..training.worker import Worker
 
-Employ = Callable[[int, Reply], "Worker"]
-"""(worker, reply buffer) -> what performs its tasks."""
+Employ = Callable[[int, Sequence[Reply]], "Worker"]
+"""(worker, reply buffers of each round) -> what performs its tasks."""
 
 
 class Crew(ABC):
@@ -24,12 +24,13 @@ class Crew(ABC):
     numerics = True  # whether payloads are those of the problem
 
     @abstractmethod
-    def perform(self, worker: int, order: Task) -> None:
-        """Begin a task; the order is free again when this returns."""
+    def perform(self, worker: int, task: Task, number: int) -> None:
+        """Begin a task of round `number`; its buffer is free again when this returns."""
 
     @abstractmethod
-    def finish(self, worker: int) -> tuple[float, np.ndarray]:
-        """Wait for the task; return the mini-batch loss and the reply's body, as it is until the next."""
+    def finish(self, worker: int, number: int) -> tuple[float, np.ndarray]:
+        """Wait for the task of round `number`; return its loss, and the reply's body, unchanged until
+        the worker's next task."""
 
     def close(self) -> None:
         """There is no more to do."""
@@ -41,7 +42,7 @@ class LocalCrew(Crew):
 
     Parameters
     ----------
-    layout : Layout
+    layouts : sequence of Layout
     workers : int
     employ : callable
         Makes each worker.
@@ -51,17 +52,18 @@ class LocalCrew(Crew):
     staff : list of Worker
     """
 
-    def __init__(self, layout: Layout, workers: int, employ: Employ) -> None:
-        self._replies = [Reply(layout, row) for row in buffer(layout.reply_bytes, workers)]
+    def __init__(self, layouts: Sequence[Layout], workers: int, employ: Employ) -> None:
+        rows = buffer(longest(layouts)[1], workers)
+        self._replies = [[Reply(layout, row) for layout in layouts] for row in rows]
         self._losses = [0.0] * workers
-        self.staff = [employ(worker, reply) for worker, reply in enumerate(self._replies)]
+        self.staff = [employ(worker, replies) for worker, replies in enumerate(self._replies)]
 
-    def perform(self, worker: int, order: Task) -> None:
-        order.read()
-        self._losses[worker] = self.staff[worker].perform(order)
+    def perform(self, worker: int, task: Task, number: int) -> None:
+        task.read()
+        self._losses[worker] = self.staff[worker].perform(task)
 
-    def finish(self, worker: int) -> tuple[float, np.ndarray]:
-        return self._losses[worker], self._replies[worker].body
+    def finish(self, worker: int, number: int) -> tuple[float, np.ndarray]:
+        return self._losses[worker], self._replies[worker][number].body
 
 
 class Idle(Crew):
@@ -69,16 +71,16 @@ class Idle(Crew):
 
     Parameters
     ----------
-    layout : Layout
+    layouts : sequence of Layout
     """
 
     numerics = False
 
-    def __init__(self, layout: Layout) -> None:
-        self._body = Reply(layout, buffer(layout.reply_bytes)[0]).body
+    def __init__(self, layouts: Sequence[Layout]) -> None:
+        self._bodies = [Reply(layout, buffer(layout.reply_bytes)[0]).body for layout in layouts]
 
-    def perform(self, worker: int, order: Task) -> None:
+    def perform(self, worker: int, task: Task, number: int) -> None:
         return
 
-    def finish(self, worker: int) -> tuple[float, np.ndarray]:
-        return float("nan"), self._body
+    def finish(self, worker: int, number: int) -> tuple[float, np.ndarray]:
+        return float("nan"), self._bodies[number]

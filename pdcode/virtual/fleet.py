@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 
 from ..transport.base import Arrival, Fleet, Member
-from ..transport.layout import Codewords, Layout, buffer
-from ..transport.messages import Reply, Task
+from ..transport.layout import Layout, buffer, longest
+from ..transport.messages import Order, Reply, Task
 from .executor import Crew
-from .schedule import NEVER_NS, Order, Schedule
+from .schedule import NEVER_NS, Schedule, Sent
 
 
 class Roll:
@@ -41,8 +41,8 @@ class VirtualFleet(Roll, Fleet):
 
     Parameters
     ----------
-    layout : Layout
-        Of the messages.
+    layouts : sequence of Layout
+        Of the messages of each round of an update.
     workers : int
     crew : Crew
         Does the tasks.
@@ -54,22 +54,28 @@ class VirtualFleet(Roll, Fleet):
     """
 
     def __init__(
-        self, layout: Layout, workers: int, crew: Crew, schedule: Schedule, until_ns: int | None = None
+        self,
+        layouts: Sequence[Layout],
+        workers: int,
+        crew: Crew,
+        schedule: Schedule,
+        until_ns: int | None = None,
     ) -> None:
         Roll.__init__(self, workers)
         self.crew, self.schedule = crew, schedule
-        self._layout, self._until_ns = layout, until_ns
-        self._replies = [Reply(layout, row) for row in buffer(layout.reply_bytes, 2 * workers)]
-        self._order = Task(layout, buffer(layout.task_bytes)[0])
-        self._arrivals = []
-        for reply in self._replies:
-            arrival = Arrival()
-            arrival.payloads, arrival.codewords, arrival.body = reply.payloads, reply.codewords, reply.body
-            arrival.bytes_up = layout.reply_bytes
-            self._arrivals.append(arrival)
+        self._layouts, self._until_ns = layouts, until_ns
+        task_bytes, reply_bytes = longest(layouts)
+        self._replies = [
+            [Reply(layout, row) for layout in layouts] for row in buffer(reply_bytes, 2 * workers)
+        ]
+        self._task = Task(layouts, buffer(task_bytes)[0])
+        self._arrivals = [
+            [Arrival(reply, number) for number, reply in enumerate(rounds)] for rounds in self._replies
+        ]
+        self._rounds = [0] * workers  # of each worker's task
         self._slots = [2 * worker for worker in range(workers)]
-        self._leaving: list[Order] = []  # tasks that leave together: nothing has arrived between them …
-        self._sizes = 0, 0  # … and they are equally long, in the common part and in each one's own
+        self._leaving: list[Sent] = []  # tasks that leave together: nothing has arrived between them …
+        self._sizes = 0, 0, 0  # … they are of one round and equally long, in the common part and their own
 
     def set_up(self, worker: int, facts: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
         pass
@@ -80,31 +86,21 @@ class VirtualFleet(Roll, Fleet):
     def now_ns(self) -> int:
         return self.schedule.now_ns
 
-    def dispatch(
-        self,
-        worker: int,
-        task: int,
-        version: int,
-        row: int,
-        codewords: Codewords,
-        parts: Sequence[np.ndarray],
-        flags: int = 0,
-        digest: int = 0,
-    ) -> int:
-        order = self._order
-        size = order.write(worker, task, version, row, codewords, parts, flags, digest)
+    def dispatch(self, worker: int, task: int, version: int, order: Order, flags: int = 0) -> int:
+        number = self._rounds[worker] = order.round
+        size = self._task.write(worker, task, version, order, flags)
         slot = self._slots[worker] = self._slots[worker] ^ 1
-        arrival = self._arrivals[slot]
-        if not self._layout.chosen:
-            arrival.codewords = codewords
-        arrival.worker, arrival.task, arrival.version, arrival.row = worker, task, version, row
+        arrival = self._arrivals[slot][number]
+        if not self._layouts[number].chosen:
+            arrival.codewords = order.codewords
+        arrival.worker, arrival.task, arrival.version, arrival.row = worker, task, version, order.row
         arrival.bytes_down = size
-        self.crew.perform(worker, order)
+        self.crew.perform(worker, self._task, number)
         self.bytes_down += size
-        body = sum(len(part) for part in parts)
-        if (body, size - body) != self._sizes:
+        body = sum(len(part) for part in order.parts)
+        if (body, size - body, number) != self._sizes:
             self._send()
-            self._sizes = body, size - body
+            self._sizes = body, size - body, number
         self._leaving.append((worker, task))
         return self.schedule.now_ns
 
@@ -127,9 +123,9 @@ class VirtualFleet(Roll, Fleet):
             if self._until_ns is not None:
                 self._until_ns = NEVER_NS
             return ()
-        slot = self._slots[worker]
-        reply, arrival = self._replies[slot], self._arrivals[slot]
-        arrival.loss, body = self.crew.finish(worker)
+        slot, number = self._slots[worker], self._rounds[worker]
+        reply, arrival = self._replies[slot][number], self._arrivals[slot][number]
+        arrival.loss, body = self.crew.finish(worker, number)
         reply.body[:] = body
         arrival.finite = reply.read()
         arrival.t_start_ns = int(schedule.t_start_ns[worker])

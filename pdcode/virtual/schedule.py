@@ -13,8 +13,8 @@ from .. import stragglers
 from ..config.tables import Config
 from ..kernels import events
 
-Order = tuple[int, int]
-"""Worker and its task."""
+Sent = tuple[int, int]
+"""A worker, and the number of the task that it was sent."""
 
 NEVER_NS: int = events.LAST
 BLOCK = 32  # tasks of a worker for which delays are drawn at a time
@@ -45,8 +45,17 @@ class Schedule(ABC):
         """Set the clock to 0."""
 
     @abstractmethod
-    def send(self, orders: Sequence[Order], body_bytes: int, own_bytes: int) -> None:
-        """Tasks leave together: so many bytes that are the same for all, and so many of each one's own."""
+    def send(self, sent: Sequence[Sent], body_bytes: int, own_bytes: int, number: int = 0) -> None:
+        """Send tasks of round `number` that leave together.
+
+        Parameters
+        ----------
+        sent : sequence of (worker, task)
+        body_bytes, own_bytes : int
+            What is the same for all, and what each has of its own.
+        number : int
+            Round of the update.
+        """
 
     @abstractmethod
     def next(self, limit_ns: int) -> int:
@@ -83,8 +92,8 @@ class Durations(Schedule):
     def start(self) -> None:
         self.now_ns = 0
 
-    def send(self, orders: Sequence[Order], body_bytes: int, own_bytes: int) -> None:
-        for worker, task in orders:
+    def send(self, sent: Sequence[Sent], body_bytes: int, own_bytes: int, number: int = 0) -> None:
+        for worker, task in sent:
             end_ns = self.now_ns + self._duration_ns(worker, task)
             self.t_start_ns[worker], self.t_send_ns[worker] = self.now_ns, end_ns
             heapq.heappush(self._heap, (end_ns, self._sent, worker))
@@ -108,18 +117,18 @@ class Modelled(Schedule):
     Parameters
     ----------
     config : Config
-    task_ns : int
-        Compute time of a task, `costs.task_ns`.
-    reply_bytes : int
-        Of each reply.
+    task_ns, reply_bytes : sequence of int
+        Compute time of a task, `simulation.task_time_ns`, and bytes of a reply, of each round.
     """
 
-    def __init__(self, config: Config, task_ns: int, reply_bytes: int) -> None:
+    def __init__(self, config: Config, task_ns: Sequence[int], reply_bytes: Sequence[int]) -> None:
         self._n = workers = config.workers.count
-        self._events = make_events(config, reply_bytes)
+        self._events = make_events(config, reply_bytes[0])
+        self._task_ns, self._reply_bytes = task_ns, reply_bytes
+        # Delays may be multiples of the compute time: only if that is always the same, they are drawn ahead.
+        self._block = BLOCK if len(task_ns) == 1 else 1
         self._model = stragglers.create(config.stragglers, config.seed, workers)
-        self._compute_ns = np.full(workers, task_ns, np.int64)
-        self._delays_ns = np.zeros((workers, BLOCK), np.int64)
+        self._delays_ns = np.zeros((workers, self._block), np.int64)
         self._drawn = np.zeros(workers, np.int64)  # tasks that were drawn, a multiple of BLOCK
         self.injected_delay_ns = self._injected_ns = np.zeros(workers, np.int64)
         self.t_start_ns, self.t_compute_ns = self._events.t_start_ns, self._events.t_compute_ns
@@ -146,20 +155,21 @@ class Modelled(Schedule):
     def start(self) -> None:
         self._events.now_ns = 0
 
-    def send(self, orders: Sequence[Order], body_bytes: int, own_bytes: int) -> None:
-        pairs = np.array(orders, np.int64)
+    def send(self, sent: Sequence[Sent], body_bytes: int, own_bytes: int, number: int = 0) -> None:
+        pairs, block = np.array(sent, np.int64), self._block
         workers, tasks = pairs[:, 0], pairs[:, 1]
-        if len(short := workers[tasks >= self._drawn[workers]]):
+        compute_ns = np.full(len(pairs), self._task_ns[number], np.int64)
+        undrawn = tasks >= self._drawn[workers]
+        if len(short := workers[undrawn]):
             first = self._drawn[short]
             self._delays_ns[short] = stragglers.delays_ns(
-                self._model, short, first, BLOCK, self._compute_ns[short]
+                self._model, short, first, block, compute_ns[undrawn]
             )
-            self._drawn[short] = first + BLOCK
-        delays_ns = self._delays_ns[workers, tasks % BLOCK]
+            self._drawn[short] = first + block
+        delays_ns = self._delays_ns[workers, tasks % block]
         self._injected_ns[workers] = delays_ns
-        self._events.send(
-            workers.astype(np.int32), self._compute_ns[workers], delays_ns, body_bytes, own_bytes
-        )
+        reply_bytes = None if len(self._reply_bytes) == 1 else self._reply_bytes[number]
+        self._events.send(workers.astype(np.int32), compute_ns, delays_ns, body_bytes, own_bytes, reply_bytes)
 
     def next(self, limit_ns: int) -> int:
         return self._events.pop(limit_ns)

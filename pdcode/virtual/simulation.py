@@ -86,12 +86,12 @@ class Simulation:
     ) -> None:
         check_count(config)
         self.config, self.parts = config, parts or prepare(config)
-        layout, workers = self.parts.layout, config.workers.count
+        layouts, workers = self.parts.layouts, config.workers.count
         self.task_ns = task_time_ns(config, self.parts)
-        self.schedule = schedule or Modelled(config, self.task_ns, layout.reply_bytes)
-        crew = crew or LocalCrew(layout, workers, employer(config, self.parts))
+        self.schedule = schedule or modelled(config, self.parts)
+        crew = crew or LocalCrew(layouts, workers, employer(config, self.parts))
         until_ns = NEVER_NS if config.stop.seconds is None else max(1, round(1e9 * config.stop.seconds))
-        self.fleet = VirtualFleet(layout, workers, crew, self.schedule, until_ns)
+        self.fleet = VirtualFleet(layouts, workers, crew, self.schedule, until_ns)
 
     def run(self, trace: Sink | None = None, say: Print | None = None) -> tuple[Descent, Result]:
         """Descend, with a trace or without."""
@@ -152,11 +152,15 @@ def check_count(config: Config) -> None:
         )
 
 
-def task_time_ns(config: Config, parts: Parts) -> int:
-    """Compute time of a task of a worker that has as many rows as the average."""
-    source, workers = parts.source, config.workers.count
-    shard = None if source is None else max(1, source.dealt(workers) // workers)
-    return costs.task_ns(config, parts.problem, parts.layout, shard)
+def modelled(config: Config, parts: Parts) -> Modelled:
+    """The model of ``[machine]``, ``[link]`` and ``[stragglers]``."""
+    task_ns = [task_time_ns(config, parts, number) for number in range(len(parts.layouts))]
+    return Modelled(config, task_ns, [layout.reply_bytes for layout in parts.layouts])
+
+
+def task_time_ns(config: Config, parts: Parts, number: int = 0) -> int:
+    """Compute time of a task in round `number` of a worker that has as many rows as the average."""
+    return costs.time_ns(config.machine, parts.flops(number))
 
 
 def processor_ns(config: Config, arrivals: int, updates: int) -> int:

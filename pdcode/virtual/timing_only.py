@@ -12,12 +12,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from .. import stragglers
+from ..coding.builders import ADAPTIVE
+from ..coding.policies import make_policy, wanted
+from ..config import kinds
 from ..config.tables import Config
 from ..kernels import events, rounds
-from ..schemes.base import ADAPTIVE
 from ..trace.writer import Writer
 from ..training.monitor import LINE_NS, Print
-from ..training.policies import create, wanted
 from ..util.errors import InputError
 from .schedule import make_events
 
@@ -69,9 +70,10 @@ class Times:
 
 def can(config: Config) -> bool:
     """Whether the times of a run depend on nothing that only its numerics tell."""
-    faults = config.faults
+    faults, scheme = config.faults, kinds.find("schemes", config.scheme.name)
     return (
-        config.update.mode in MODES
+        scheme.single_round
+        and config.update.mode in MODES
         and config.downlink.kind == "full"
         and faults.raise_worker is None
         and faults.nan_worker is None
@@ -101,6 +103,8 @@ def check(config: Config) -> None:
     InputError
         Naming key and value.
     """
+    if not kinds.find("schemes", config.scheme.name).single_round:
+        raise InputError(f"scheme.name: an update of '{config.scheme.name}' has rounds of its own")
     if config.update.mode not in MODES:
         raise InputError(f"update.mode: '{config.update.mode}' depends on the numerics, not on times only")
     if config.downlink.kind != "full":
@@ -169,7 +173,7 @@ class TimingOnly:
     ) -> None:
         check(config)
         n, update, stop, trace = config.workers.count, config.update, config.stop, config.trace
-        create(update, n)  # checks the count
+        make_policy(update, n)  # checks the count
         self.config, self._task_ns = config, task_ns
         self.interrupted = False
         self._bytes = reply_bytes, body_bytes + own_bytes

@@ -139,7 +139,7 @@ def test_layers_with_equally_many_blocks_have_their_own_codewords_at_the_workers
 
     def watch(arrival: object) -> None:
         for layer, pair, payload in zip(
-            made.parts.layout.layers, arrival.codewords, arrival.payloads, strict=True
+            made.parts.layout.units, arrival.codewords, arrival.payloads, strict=True
         ):
             part = slice(layer.offset, layer.offset + layer.length)
             decoded = (dense(pair, layer.count).T @ payload).reshape(-1)[: layer.length]

@@ -144,7 +144,7 @@ def test_what_was_wasted_is_sent_again_with_what_comes_later(wire: str) -> None:
         fold(arrival)
         if arrival.worker == 2:
             for layer, pair, payload in zip(
-                made.parts.layout.layers, arrival.codewords, arrival.payloads, strict=True
+                made.parts.layout.units, arrival.codewords, arrival.payloads, strict=True
             ):
                 dense = np.zeros((len(pair[0]), layer.count))
                 np.add.at(dense, (np.arange(len(pair[0]))[:, None], pair[0]), pair[1])

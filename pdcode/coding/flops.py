@@ -10,7 +10,7 @@ from __future__ import annotations
 from ..config.tables import Config
 from ..problems import Problem
 from ..problems.matrix import Csr
-from ..problems.partition import Blocks
+from ..problems.partition import Blocks, Unit
 from ..transport.layout import Layout
 
 POINTWISE = 4  # of an activation and its derivative, or of a loss and its error, for a unit and a sample
@@ -48,40 +48,76 @@ def task_flops(config: Config, problem: Problem, layout: Layout, shard: int | No
     -------
     int
     """
-    batch = config.problem.batch or shard or max(1, problem.rows // config.workers.count)
-    keeps = config.memory.kind in ("worker", "difference") or layout.chosen
-    total = 2.0 * problem.size if config.problem.l2 else 0.0  # ½·l2·‖θ‖²
-    for number, (blocks, r, w) in enumerate(zip(layout.layers, layout.rows, layout.weights, strict=True)):
-        # inputs of a sample, as many as are stored
-        entries = float(blocks.inputs + 1) if number else _entries(problem)
-        total += batch * blocks.outputs * (2.0 * entries + POINTWISE)
-        if number:
-            total += 2.0 * batch * blocks.inputs * blocks.outputs
-        whole = 2.0 * batch * entries * blocks.outputs
-        if keeps:
-            total += whole + _penalty(config, 1, 1, blocks.length) + _memory(config, layout, blocks, r, w)
-        elif blocks.whole:
-            total += whole + _penalty(config, 1, 1, blocks.length)
+    batch = _batch(config, problem, shard)
+    if config.memory.kind in ("worker", "difference") or layout.chosen:
+        return round(gradient_flops(config, problem, shard) + coding_flops(config, problem, layout))
+    total = _passes(config, problem, batch)
+    for number, (blocks, r, w) in enumerate(zip(problem.layers, layout.rows, layout.weights, strict=True)):
+        entries = _entries(problem, number)
+        if blocks.whole:
+            total += 2.0 * batch * entries * blocks.outputs + _penalty(config, 1, 1, blocks.length)
         else:
             total += _coded(blocks, batch, entries, number == 0 and _sparse(problem), r, w)
             total += _penalty(config, r, w, blocks.elements)
-    sent = sum(r * blocks.elements for r, blocks in zip(layout.rows, layout.layers, strict=True))
-    total += sent * (1 if layout.exact else ROUND)
-    if keeps and not layout.exact:  # what is lost by rounding is put back into the memory
-        total += sent + _scatter(layout)
+    return round(total + _message(config, problem, layout))
+
+
+def gradient_flops(config: Config, problem: Problem, shard: int | None = None) -> float:
+    """Flops of the whole gradient of a mini-batch."""
+    batch = _batch(config, problem, shard)
+    products = sum(
+        2.0 * batch * _entries(problem, number) * blocks.outputs + _penalty(config, 1, 1, blocks.length)
+        for number, blocks in enumerate(problem.layers)
+    )
+    return _passes(config, problem, batch) + products
+
+
+def coding_flops(config: Config, problem: Problem, layout: Layout) -> float:
+    """Flops from a vector of θ's size, such as a gradient, to the payload as it travels."""
+    units = zip(layout.units, layout.rows, layout.weights, strict=True)
+    total = sum(_memory(config, unit, r, w) for unit, r, w in units) + _message(config, problem, layout)
+    if not layout.exact:  # what is lost by rounding is put back into the memory
+        total += _sent(layout) + _scatter(layout)
+    return total
+
+
+def _batch(config: Config, problem: Problem, shard: int | None) -> int:
+    return config.problem.batch or shard or max(1, problem.rows // config.workers.count)
+
+
+def _passes(config: Config, problem: Problem, batch: int) -> float:
+    """Forward, and errors back to the first layer."""
+    total = 2.0 * problem.size if config.problem.l2 else 0.0  # ½·l2·‖θ‖²
+    for number, blocks in enumerate(problem.layers):
+        total += batch * blocks.outputs * (2.0 * _entries(problem, number) + POINTWISE)
+        if number:
+            total += 2.0 * batch * blocks.inputs * blocks.outputs
+    return total
+
+
+def _message(config: Config, problem: Problem, layout: Layout) -> float:
+    """Rounding the payload, and what a replica does between two tasks."""
+    total = _sent(layout) * (1 if layout.exact else ROUND)
     if config.downlink.kind == "codewords":
         total += _replica(config, problem, layout)
-    return round(total)
+    return total
+
+
+def _sent(layout: Layout) -> float:
+    """Elements of a payload."""
+    return float(sum(r * unit.elements for r, unit in zip(layout.rows, layout.units, strict=True)))
 
 
 def _sparse(problem: Problem) -> bool:
     return isinstance(problem.dataset.x, Csr)
 
 
-def _entries(problem: Problem) -> float:
-    """Inputs of a sample, the bias included: all of them, or as many as a sparse row has on average."""
+def _entries(problem: Problem, number: int) -> float:
+    """Inputs of a layer, the bias included; of sparse data as many as a row has on average."""
     x = problem.dataset.x
-    return len(x.data) / len(x) if isinstance(x, Csr) else float(x.shape[1])
+    if number == 0 and isinstance(x, Csr):
+        return len(x.data) / len(x)
+    return float(problem.layers[number].inputs + 1)
 
 
 def _coded(blocks: Blocks, batch: int, entries: float, sparse: bool, r: int, w: int) -> float:
@@ -97,19 +133,20 @@ def _penalty(config: Config, r: int, w: int, elements: int) -> float:
     return 2.0 * r * w * elements if config.problem.l2 else 0.0
 
 
-def _memory(config: Config, layout: Layout, blocks: Blocks, r: int, w: int) -> float:
-    """What `memory.Remembering` does with a layer's gradient."""
+def _memory(config: Config, unit: Unit, r: int, w: int) -> float:
+    """What `memory.Remembering` does with a unit's part of the gradient."""
     sums = 3 if config.memory.kind == "difference" else 1
-    total = blocks.length * (1.0 + sums) + 4.0 * r * w * blocks.elements  # is it finite; sum up; take out
-    if layout.chosen and not blocks.whole:  # a power step: there and back, and r × r products of what is kept
-        total += 4.0 * r * blocks.length + 4.0 * r * r * blocks.elements
+    total = unit.length * (1.0 + sums) + 4.0 * r * w * unit.elements  # is it finite; sum up; take out
+    if config.code.family == "matched" and not unit.whole:
+        # a power step: there and back, and r × r products of what is kept
+        total += 4.0 * r * unit.length + 4.0 * r * r * unit.elements
     return total
 
 
 def _scatter(layout: Layout) -> float:
     """Adding a payload's blocks up, by their codewords."""
-    parts = zip(layout.layers, layout.rows, layout.weights, strict=True)
-    return sum(2.0 * r * w * blocks.elements for blocks, r, w in parts)
+    parts = zip(layout.units, layout.rows, layout.weights, strict=True)
+    return sum(2.0 * r * w * unit.elements for unit, r, w in parts)
 
 
 def _replica(config: Config, problem: Problem, layout: Layout) -> float:

@@ -12,18 +12,18 @@ from ..config.tables import Update
 from ..util.errors import InputError
 
 
-class State(Protocol):
-    """What a policy may look at; `coordinator.Coordinator` has it."""
+class Seen(Protocol):
+    """What a policy looks at; the coordinator has it."""
 
     used: int  # payloads since the last update
     captured: float  # share of the gradient that they capture
 
 
-Ready = Callable[[State, int], bool]
-"""(state, payloads still to come if it does not step) -> step now?"""
+Policy = Callable[[Seen, int], bool]
+"""(seen, payloads still to come if it does not step) -> step now?"""
 
 
-def create(table: Update, workers: int) -> Ready:
+def make_policy(table: Update, workers: int) -> Policy:
     """Make the predicate of ``[update]``.
 
     Parameters
@@ -36,7 +36,7 @@ def create(table: Update, workers: int) -> Ready:
     Returns
     -------
     callable
-        ``ready(state, expected) -> bool``.
+        ``policy(seen, expected) -> bool``.
 
     Raises
     ------
@@ -44,16 +44,16 @@ def create(table: Update, workers: int) -> Ready:
         If more payloads are asked for than there are workers.
     """
     if table.mode == "async":
-        return lambda state, expected: True
+        return lambda seen, expected: True
     if table.mode == "all":
-        return lambda state, expected: expected == 0
+        return lambda seen, expected: expected == 0
     if table.mode == "first":
         count = wanted(table, workers)
         if count > workers:
             raise InputError(f"update.count: {count} is more than the {workers} workers")
-        return lambda state, expected: state.used >= count or expected == 0
+        return lambda seen, expected: seen.used >= count or expected == 0
     least = table.fraction - 1e-9
-    return lambda state, expected: state.captured >= least or expected == 0
+    return lambda seen, expected: seen.captured >= least or expected == 0
 
 
 def wanted(table: Update, workers: int) -> int:

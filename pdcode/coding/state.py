@@ -1,0 +1,192 @@
+"""All that decides what θ becomes: what rank 0 asks workers for, and what it makes of their replies.
+
+A scheme is a `State` at rank 0 and, at every worker, a `Respond` for each round; the two loops know nothing
+else of it. Where replies are relayed, every worker has a replica of the state, which does what rank 0's does.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..decoders import Decoder
+from ..transport.layout import Codewords, Layout
+from ..transport.messages import Order
+from .optimizers import Optimizer
+from .policies import Policy, Seen
+
+if TYPE_CHECKING:
+    from ..codes import Code
+    from ..problems.partition import Unit
+    from ..transport.base import Arrival
+    from .assignments import Assignment
+
+
+class State(ABC):
+    """θ, and how a scheme moves it.
+
+    Attributes
+    ----------
+    theta : ndarray, shape (size,)
+        Changed in place.
+    optimizer : Optimizer
+        Its `damping` weighs late payloads.
+    layouts : sequence of Layout
+        Of the messages of each round of an update; most schemes have one round.
+    policy : callable
+        ``policy(seen, expected) -> bool``: whether to step.
+    round : int
+        The round of the update whose replies are folded in now.
+    designs : mapping of int to Code
+        Codes by their number of blocks, for the trace.
+    assignment : Assignment or None
+        Codewords of tasks, where rank 0 gives them out.
+    robust : bool
+        Whether `flagged` has to be asked.
+    """
+
+    theta: np.ndarray
+    optimizer: Optimizer
+    layouts: Sequence[Layout]
+    policy: Policy
+    round = 0
+    designs: Mapping[int, Code] = {}
+    assignment: Assignment | None = None
+    robust = False
+
+    @abstractmethod
+    def order(self, worker: int, task: int) -> Order:
+        """What a worker's next task is."""
+
+    @abstractmethod
+    def fold(self, arrival: Arrival) -> float:
+        """Take in a reply of this round; return the share of the gradient that is captured by now."""
+
+    @abstractmethod
+    def step(self, damping: float) -> float | None:
+        """End the round.
+
+        Parameters
+        ----------
+        damping : float
+            Factor of the rate.
+
+        Returns
+        -------
+        float or None
+            Euclidean norm of the step of θ; None if the update goes on with another round.
+        """
+
+    def ready(self, seen: Seen, expected: int) -> bool:
+        """Whether to step now, `expected` payloads being still to come; a round may have its own rule."""
+        return self.policy(seen, expected)
+
+    @property
+    def flagged(self) -> list[int]:
+        """Arrivals since the last step, counted from 0, that contradict the others and are left out."""
+        return []
+
+
+class Coded(State):
+    """Codewords over units of θ, a decoder for each unit, and an optimizer over what they decode.
+
+    Parameters
+    ----------
+    theta : ndarray, shape (size,)
+    units : sequence of Unit
+        The parts of θ that codewords combine blocks of.
+    decoders : sequence of Decoder
+        One a unit.
+    optimizer : Optimizer
+    assignment : Assignment, optional
+        Codewords of each task; a replica has none.
+
+    Attributes
+    ----------
+    bytes, least_bytes : int
+        Length of `parts`, at the most and while no payload waits for its step.
+    """
+
+    def __init__(
+        self,
+        theta: np.ndarray,
+        units: Sequence[Unit],
+        decoders: Sequence[Decoder],
+        optimizer: Optimizer,
+        assignment: Assignment | None = None,
+    ) -> None:
+        self.theta, self.units, self.decoders, self.optimizer = theta, units, decoders, optimizer
+        self.assignment = assignment
+        self.designs = {} if assignment is None else assignment.designs
+        self.robust = any(decoder.robust for decoder in decoders)
+        self._shares = [unit.length / len(theta) for unit in units]
+        self._body = [theta.view(np.uint8)]
+        self._counts = np.zeros(len(decoders), np.int64)
+        self._arrays = [
+            array.reshape(-1).view(np.uint8) for array in (self._counts, theta, *optimizer.state.values())
+        ]
+        held = [decoder.accumulator.view(np.uint8) for decoder in decoders]
+        self._held = list(zip(decoders, held, strict=True))
+        always = sum(len(array) for array in self._arrays)
+        self.bytes = always + sum(len(array) for array in held)
+        self.least_bytes = always + sum(len(array) for decoder, array in self._held if not decoder.clears)
+
+    def order(self, worker: int, task: int) -> Order:
+        assert self.assignment is not None
+        row = self.assignment.row(worker)
+        return Order(row, self.assignment.codewords(row), self._body)
+
+    def fold(self, arrival: Arrival) -> float:
+        captured = self.add(arrival.codewords, arrival.payloads)
+        if self.assignment is not None:
+            self.assignment.arrived(arrival)
+        return captured
+
+    def add(self, codewords: Codewords, payloads: Sequence[np.ndarray]) -> float:
+        """Fold payloads into the decoders; return the captured share of the gradient."""
+        captured = 0.0
+        for decoder, (indices, values), payload, share in zip(
+            self.decoders, codewords, payloads, self._shares, strict=True
+        ):
+            decoder.add_sparse(indices, values, payload)
+            captured += share * decoder.captured
+        return captured
+
+    def step(self, damping: float) -> float | None:
+        norm = self.optimizer.step(self.theta, self.units, self.decoders, damping)
+        for decoder in self.decoders:
+            decoder.reset()
+        if self.assignment is not None:
+            self.assignment.stepped()
+        return norm
+
+    @property
+    def flagged(self) -> list[int]:
+        return sorted({number for decoder in self.decoders for number in decoder.flagged})
+
+    def parts(self) -> list[np.ndarray]:
+        """The state as parts of a task's body; an accumulator that must be zero is left out."""
+        self._counts[:] = [decoder.count for decoder in self.decoders]
+        return self._arrays + [array for decoder, array in self._held if decoder.count or not decoder.clears]
+
+    def load(self, body: np.ndarray) -> None:
+        """Take over a state that `parts` made."""
+        at = self._copy(body, 0, self._arrays)
+        for (decoder, array), count in zip(self._held, self._counts, strict=True):
+            decoder.count = int(count)
+            if count or not decoder.clears:
+                at = self._copy(body, at, [array])
+            else:
+                array.fill(0)
+            if decoder.touched is not None:
+                decoder.touched[:] = [np.arange(decoder.blocks, dtype=np.int32)] if count else []
+
+    @staticmethod
+    def _copy(body: np.ndarray, at: int, arrays: list[np.ndarray]) -> int:
+        for array in arrays:
+            array[:] = body[at : at + len(array)]
+            at += len(array)
+        return at

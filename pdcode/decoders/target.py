@@ -1,0 +1,51 @@
+"""The decoder of codes over data: the combination of payloads that is nearest to a target."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..kernels import factor
+from .linear import Linear
+
+
+class Target(Linear):
+    """ĝ = Σ a_i y_i, where Uᵀa is as near to t as the rows that have arrived allow, and a of least norm.
+
+    Exact as soon as t is in their span: gradient coding (Tandon et al., ICML 2017) has t = 1. For approximate
+    gradient codes it is the optimal decoding of Charles, Papailiopoulos and Ellenberg (2017).
+
+    Parameters
+    ----------
+    target : ndarray, shape (m,)
+        t: the combination of data shards that is wanted.
+    """
+
+    options = (*Linear.options, "target")
+
+    def __init__(
+        self, blocks: int, block_shape: tuple[int, ...], dtype: Any = "float32", length: int | None = None,
+        copy: bool = False, capacity: int | None = None, target: Any = (1.0,),
+    ) -> None:  # fmt: skip
+        self._target = np.asarray(target, np.float64)
+        super().__init__(blocks, block_shape, dtype, length, copy, capacity)
+
+    def _prepare(self, room: int) -> Any:
+        self._factors = factor.Factorisation(len(self._target), room)
+        return self._factors
+
+    def coefficients(self) -> np.ndarray:
+        return (np.asarray(self._factors.pseudoinverse()).T @ self._target)[:, None]
+
+    @property
+    def captured(self) -> float:
+        """1 less the share of the target that is out of reach."""
+        if not self.count:
+            return 0.0
+        missed = self._target - self.coefficients()[:, 0] @ self._factors.codewords
+        return 1 - float(missed @ missed / (self._target @ self._target))
+
+    @property
+    def decodable(self) -> bool:
+        return self.captured > 1 - 1e-9

@@ -1,0 +1,159 @@
+"""Codes over data: a worker sends one combination of the gradients of the shards that it has."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
+
+import numpy as np
+
+from .. import problems
+from ..codes import Code
+from ..coding import flops
+from ..coding.assignments import Assignment, DataRows
+from ..coding.source import Source
+from ..config.tables import Config
+from ..decoders import Decoder
+from ..decoders.target import Target
+from ..problems import Plan, Problem
+from ..problems.partition import Unit
+from ..transport.layout import Layout
+from ..transport.messages import Reply, Task
+from ..util.errors import InputError
+from ..util.rng import Batches
+from .base import Scheme, Tables
+
+
+class ShardedProblem(Problem):
+    """A problem on several shards; by itself on the first of them.
+
+    Attributes
+    ----------
+    shards : dict of int to Problem
+    """
+
+    def __init__(self, shards: dict[int, Problem]) -> None:
+        first = next(iter(shards.values()))
+        super().__init__(first.table, first.dataset, first.network)
+        self.shards = shards
+
+
+class ShardSum:
+    """Σ_s u_s · gradient of shard s. Who has the same shard has the same mini-batch of it in an update.
+
+    Parameters
+    ----------
+    parts : sequence of (float, Plan, Batches)
+        u_s, and what computes the gradient of the shard.
+    """
+
+    def __init__(self, parts: Sequence[tuple[float, Plan, Batches]]) -> None:
+        self._parts, network = parts, parts[0][1].network
+        self.gradient = np.empty(network.size, network.dtype)
+        self._scaled = np.empty_like(self.gradient)
+
+    def __call__(self, theta: np.ndarray, task: Task) -> float:
+        self.gradient.fill(0)
+        loss = 0.0
+        for weight, plan, batches in self._parts:
+            loss += plan.gradient(theta, batches.draw(task.version)) / len(self._parts)
+            np.multiply(plan.full_gradient, self.gradient.dtype.type(weight), out=self._scaled)
+            self.gradient += self._scaled
+        return loss
+
+
+class DataCode(Scheme):
+    """A code over data shards: y_i = Σ_s u_is d(shard s), decoded to Σ_s t_s d(shard s).
+
+    A subclass gives `matrix`, and `target` where it is not the plain sum.
+    """
+
+    fused = False
+    unused = ("code", "memory", "decoder")
+    TABLES: ClassVar[Tables] = {
+        "code": {"family": "uncoded", "blocks": 1, "rotate": False},
+        "memory": {"kind": "none"},
+        "update": {"mode": "captured", "fraction": 1.0, "late": "waste"},
+    }
+
+    def matrix(self) -> np.ndarray:
+        """U, shape (n, m) float64: the data weights of each worker over the shards."""
+        raise NotImplementedError
+
+    def target(self) -> np.ndarray:
+        """t, shape (m,) float64: the combination of the columns of U that is decoded."""
+        return np.ones(self.matrix().shape[1])
+
+    @classmethod
+    def check(cls, config: Config) -> None:
+        super().check(config)
+        name = config.scheme.name
+        if config.wire.dtype not in (None, config.problem.dtype):
+            raise InputError(
+                f"wire.dtype: '{config.wire.dtype}': decoding with scheme '{name}' multiplies payloads by "
+                "weights that amplify what rounding loses; leave it out"
+            )
+        if config.downlink.kind != "full":
+            raise InputError(
+                f"downlink.kind: '{config.downlink.kind}': scheme '{name}' sends θ with each task"
+            )
+        if config.update.late != "waste":
+            raise InputError(
+                f"update.late: '{config.update.late}': scheme '{name}' needs gradients at one θ; use 'waste'"
+            )
+        if config.problem.shards == "replicated":
+            raise InputError(f"problem.shards: 'replicated': scheme '{name}' codes over shards that differ")
+
+    def units(self, problem: Problem) -> Sequence[Unit]:
+        return [Unit(0, problem.size, 1)]
+
+    def assignment(self, units: Sequence[Unit]) -> Assignment:
+        return DataRows(units, np.dtype(self.config.problem.dtype), self.matrix())
+
+    def decoders(self, units: Sequence[Unit], designs: Mapping[int, Code] | None) -> list[Decoder]:
+        (unit,) = units
+        return [Target(1, unit.shape, self.config.problem.dtype, target=self.target())]
+
+    def shards_of(self, worker: int) -> list[int]:
+        """Shards that a worker has."""
+        return [int(shard) for shard in np.flatnonzero(self.matrix()[worker])]
+
+    def share(self, data: problems.Source, worker: int) -> dict[str, np.ndarray]:
+        count = self.matrix().shape[1]
+        return {
+            f"{shard}/{name}": array
+            for shard in self.shards_of(worker)
+            for name, array in data.shard(shard, count).items()
+        }
+
+    def learn(self, arrays: dict[str, np.ndarray], worker: int) -> Problem:
+        table, count = self.config.problem, self.matrix().shape[1]
+        shards = {}
+        for shard in self.shards_of(worker):
+            own = {
+                name[len(f"{shard}/") :]: array
+                for name, array in arrays.items()
+                if name.startswith(f"{shard}/")
+            }
+            dataset = problems.receive(table, own, shard, count)
+            shards[shard] = Problem.from_dataset(table, dataset, self.config.code.blocks)
+        return ShardedProblem(shards)
+
+    def source(self, problem: Problem, worker: int, rows: int, reply: Reply | None = None) -> Source:
+        assert isinstance(problem, ShardedProblem)
+        weights, batch, seed = self.matrix()[worker], self.config.problem.batch, self.config.seed
+        return ShardSum(
+            [
+                (
+                    weights[shard],
+                    each.plan(batch, weight=each.rows / rows),
+                    Batches(seed, shard, each.rows, batch),
+                )
+                for shard, each in problem.shards.items()
+            ]
+        )
+
+    def flops(self, problem: Problem, layouts: Sequence[Layout], number: int, shard: int | None) -> float:
+        most = max(len(self.shards_of(worker)) for worker in range(self.workers))
+        one = flops.gradient_flops(self.config, problem, shard) + 2.0 * problem.size
+        return most * one + flops.coding_flops(self.config, problem, layouts[number])

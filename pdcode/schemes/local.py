@@ -1,0 +1,88 @@
+"""Local SGD: a worker takes H steps of its own and sends codewords of how far they led.
+
+Stich, "Local SGD converges fast and communicates little", ICLR 2019. That the displacement is coded as a
+gradient is, through any code and memory, is this project's addition.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import numpy as np
+
+from ..coding import flops
+from ..coding.source import Source
+from ..config.tables import Positive, Real, Table
+from ..problems import Plan, Problem
+from ..transport.layout import Layout
+from ..transport.messages import Reply, Task
+from ..util.rng import Batches
+from .base import Scheme, Tables
+
+
+class LocalSteps:
+    """θ before minus θ after H steps of gradient descent, each on a mini-batch of its own.
+
+    Parameters
+    ----------
+    plan : Plan
+        Of the worker's problem.
+    batches : Batches
+        Rows of all steps of a task; those of one step if batches are all rows.
+    steps : int
+        H.
+    rate : float
+        Of the local steps.
+    weight : float
+        Factor of the displacement.
+    """
+
+    def __init__(self, plan: Plan, batches: Batches, steps: int, rate: float, weight: float) -> None:
+        dtype = plan.network.dtype
+        self._plan, self._batches, self._steps = plan, batches, steps
+        self._rate, self._weight = dtype.type(rate), dtype.type(weight)
+        self._theta = np.empty(plan.network.size, dtype)
+        self.gradient = np.empty_like(self._theta)
+
+    def __call__(self, theta: np.ndarray, task: Task) -> float:
+        self._theta[:] = theta
+        rows, loss = self._batches.draw(task.task), 0.0
+        for step in range(self._steps):
+            each = rows if self._batches.full else np.split(rows, self._steps)[step]
+            loss += self._plan.gradient(self._theta, each) / self._steps
+            np.multiply(self._plan.full_gradient, self._rate, out=self.gradient)
+            self._theta -= self.gradient
+        np.subtract(theta, self._theta, out=self.gradient)
+        self.gradient *= self._weight
+        return loss
+
+
+class Local(Scheme):
+    """H local steps; codewords of the displacement."""
+
+    name = "local"
+    summary = "H steps at the worker, then codewords of the displacement"
+    fused = False
+    TABLES: ClassVar[Tables] = {
+        "code": {"family": "uncoded", "blocks": 1, "rotate": False},
+        "memory": {"kind": "none"},
+        "update": {"mode": "all"},
+        "optimizer": {"kind": "sgd", "rate": 1.0},  # the mean of the workers' θ
+    }
+
+    class Options(Table, frozen=True):
+        """Keys of ``[scheme] options``."""
+
+        steps: Positive = 8  # H
+        rate: Real = 0.1  # of the local steps; that of [optimizer] is rank 0's
+
+    def source(self, problem: Problem, worker: int, rows: int, reply: Reply | None = None) -> Source:
+        batch, steps = self.config.problem.batch, self.options.steps
+        batches = Batches(self.config.seed, worker, problem.rows, steps * batch)
+        share = self.share_of(problem, rows)
+        return LocalSteps(problem.plan(batch), batches, steps, self.options.rate, share)
+
+    def flops(self, problem: Problem, layouts: Sequence[Layout], number: int, shard: int | None) -> float:
+        step = flops.gradient_flops(self.config, problem, shard) + 2.0 * problem.size
+        return self.options.steps * step + flops.coding_flops(self.config, problem, layouts[number])

@@ -1,0 +1,86 @@
+"""Top-k with error feedback (Stich, Cordonnier and Jaggi, "Sparsified SGD with memory", NeurIPS 2018).
+
+The largest elements of a layer are one codeword over its single elements, which the worker chooses: their
+values at unit norm, rounded to one byte each, and their norm as the payload. What the rounding loses stays in
+the memory with what was not chosen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import ceil
+from typing import ClassVar
+
+import numpy as np
+
+from ..coding.assignments import Assignment, Chosen
+from ..coding.memory import Choose
+from ..config.tables import Config, Fraction, Table
+from ..problems import Problem
+from ..problems.partition import Unit
+from ..transport.layout import Layout, Pair
+from ..util.errors import InputError
+from .base import Scheme, Tables
+
+
+class Largest:
+    """Picks the elements of largest absolute value.
+
+    Parameters
+    ----------
+    count : int
+        How many.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+
+    def choose(self, residual: np.ndarray) -> Pair:
+        places = np.sort(np.argpartition(np.abs(residual), -self._count)[-self._count :])
+        values = residual[places]
+        norm = np.linalg.norm(values)
+        return places[None].astype(np.int32), (values / norm if norm > 0 else values)[None]
+
+
+class TopK(Scheme):
+    """The largest elements of each layer's gradient, with error feedback."""
+
+    name = "topk"
+    summary = "the largest elements of each layer's gradient, with error feedback"
+    chosen = True
+    unused = ("code",)
+    TABLES: ClassVar[Tables] = {"code": {"family": "uncoded", "blocks": 1}, "memory": {"kind": "worker"}}
+
+    class Options(Table, frozen=True):
+        """Keys of ``[scheme] options``."""
+
+        share: Fraction = 0.01  # of a layer's elements, rounded up, that a task sends
+
+    @classmethod
+    def check(cls, config: Config) -> None:
+        super().check(config)
+        if config.decoder.kind not in (None, "adjoint"):
+            raise InputError(f"decoder.kind: '{config.decoder.kind}': scheme 'topk' sums elements up")
+        if config.update.mode == "captured":
+            raise InputError("update.mode: 'captured' says nothing of elements that workers choose")
+
+    def units(self, problem: Problem) -> Sequence[Unit]:
+        return [Unit(layer.offset, layer.length, layer.length) for layer in problem.layers]
+
+    def rows(self, units: Sequence[Unit]) -> list[int]:
+        return [1] * len(units)
+
+    def counts(self, units: Sequence[Unit]) -> list[int]:
+        """Elements that a task sends of each unit."""
+        return [ceil(self.options.share * unit.count - 1e-9) for unit in units]
+
+    def assignment(self, units: Sequence[Unit]) -> Assignment:
+        return Chosen(units, self.rows(units), np.dtype(self.config.problem.dtype), self.counts(units))
+
+    def choosers(self, units: Sequence[Unit], worker: int) -> list[Choose | None]:
+        counts = self.counts(units)
+        return [None if unit.whole else Largest(k) for unit, k in zip(units, counts, strict=True)]
+
+    def flops(self, problem: Problem, layouts: Sequence[Layout], number: int, shard: int | None) -> float:
+        # An absolute value and about four comparisons an element select the largest.
+        return super().flops(problem, layouts, number, shard) + 5.0 * problem.size
