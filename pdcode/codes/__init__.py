@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from .captured import arrivals_needed, captured_energy
 from .code import Code
 from .design import FAMILIES, design, fitting_rows
-from .information import arrival_information, information, joint_information
-from .quality import quality
-from .spark import spark
+from .quality.captured import arrivals_needed, captured_energy
+from .quality.information import arrival_information, information, joint_information
+from .quality.spark import spark
+from .quality.summary import quality
 
 __all__ = [
     "FAMILIES",

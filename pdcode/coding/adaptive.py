@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import codes
-from ..codes.energy import BlockEnergies, energy
+from ..codes.constructions.energy import BlockEnergies, energy
 from ..problems.partition import Blocks
 from ..transport.layout import Pair
 from .assignments import Rotating

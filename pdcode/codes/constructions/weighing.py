@@ -58,9 +58,3 @@ def weighing(weight: int) -> np.ndarray:
     )
     matrix.flags.writeable = False
     return matrix
-
-
-@cache
-def weights(size: int) -> tuple[int, ...]:
-    """Weights whose weighing matrix has this order, rising."""
-    return tuple(weight for weight in range(size // 4 + 1, size + 1) if order(weight) == size)

@@ -12,10 +12,10 @@ from math import isqrt
 
 import numpy as np
 
-from ..util.errors import InputError
-from . import keyed
+from ...util.errors import InputError
+from .. import keyed
+from ..family import Family, Size
 from .finite_field import FiniteField, is_prime_power
-from .sizes import Shape
 
 
 @cache
@@ -71,14 +71,11 @@ def hadamard(order: int) -> np.ndarray:
     Raises
     ------
     InputError
-        If the constructions do not reach the order; the message names the nearest that they reach.
+        If the constructions do not reach the order.
     """
     recipe = _recipe(order)
     if recipe is None:
-        raise InputError(
-            f"order = {order}: no Hadamard matrix by Sylvester, Paley and products; "
-            f"nearest: {' or '.join(str(near) for near in nearest_orders(order))}"
-        )
+        raise InputError(f"order = {order}: no Hadamard matrix by Sylvester, Paley and products")
     kind, size = recipe
     if kind == "sylvester":
         matrix = np.ones((1, 1), np.int8)
@@ -97,26 +94,6 @@ def hadamard(order: int) -> np.ndarray:
     return matrix
 
 
-def nearest_orders(order: int) -> list[int]:
-    """The next order below that is reached, if any, and the next above."""
-    below, above = min(order - 1, max(order, 0)), max(order + 1, 1)
-    while below > 0 and not exists(below):
-        below -= 1
-    while not exists(above):
-        above += 1
-    return [near for near in (below, above) if near > 0]
-
-
-def shapes(blocks: int) -> list[Shape]:
-    """Sizes of the dense code over k blocks."""
-    return [Shape(float("inf"), blocks, exact=False)] if exists(blocks) else []
-
-
-def coherence(rows: int, blocks: int, weight: int) -> float | None:
-    """0 for a single matrix; not known in advance for a stack of several."""
-    return 0.0 if rows <= blocks else None
-
-
 def dense(rows: int, blocks: int, weight: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Rows of Hadamard matrices of order k over √k, the first plain, the others with random column signs.
 
@@ -127,3 +104,12 @@ def dense(rows: int, blocks: int, weight: int, seed: int) -> tuple[np.ndarray, n
     signs = np.concatenate([np.ones((1, blocks)), keyed.signs(seed, keyed.SIGNS, 0, (count - 1, blocks))])
     values = (hadamard(blocks) / np.sqrt(blocks))[None] * signs[:, None]
     return np.broadcast_to(np.arange(blocks), (rows, blocks)), values.reshape(-1, blocks)[:rows]
+
+
+HADAMARD = Family(
+    "hadamard",
+    "rows of Hadamard matrices, dense",
+    dense,
+    lambda blocks, weight: [Size(blocks)] if exists(blocks) else [],
+    coherence=lambda rows, blocks, weight: 0.0 if rows <= blocks else None,  # of a stack: as random signs
+)

@@ -10,10 +10,8 @@ from math import isqrt, sqrt
 
 import numpy as np
 
+from ..family import Family, Rows, Size, exactly
 from . import hadamard, steiner
-from .sizes import Shape
-
-Rows = tuple[np.ndarray, np.ndarray]
 
 
 def _simplex(order: int) -> np.ndarray:
@@ -26,9 +24,9 @@ def _frames(blocks: int) -> tuple[steiner.System, ...]:
     return tuple(s for s in steiner.with_lines(blocks) if hadamard.exists(s.degree + 1))
 
 
-def steiner_shapes(blocks: int) -> list[Shape]:
-    """Sizes of Steiner frames over k blocks."""
-    return [Shape(s.points * (s.degree + 1), s.degree) for s in _frames(blocks)]
+def steiner_sizes(blocks: int, weight: int | None) -> list[Size]:
+    """List the Steiner frames over k blocks."""
+    return [exactly(s.points * (s.degree + 1), s.degree) for s in _frames(blocks)]
 
 
 def steiner_frame(rows: int, blocks: int, weight: int, seed: int) -> Rows:
@@ -48,10 +46,10 @@ def steiner_frame(rows: int, blocks: int, weight: int, seed: int) -> Rows:
     )
 
 
-def lines_shapes(blocks: int) -> list[Shape]:
-    """Sizes of the simplices on lines over k blocks."""
+def lines_sizes(blocks: int, weight: int | None) -> list[Size]:
+    """List the simplices on lines over k blocks."""
     return [
-        Shape(s.lines * (s.size + 1), s.size)
+        exactly(s.lines * (s.size + 1), s.size)
         for s in steiner.with_points(blocks)
         if hadamard.exists(s.size + 1)
     ]
@@ -79,11 +77,11 @@ def _tremain_points(blocks: int) -> int:
     return v if (v + 2) * (v + 3) == 6 * blocks else 0
 
 
-def tremain_shapes(blocks: int) -> list[Shape]:
-    """Sizes of Tremain frames over k blocks."""
+def tremain_sizes(blocks: int, weight: int | None) -> list[Size]:
+    """List the Tremain frame over k blocks."""
     v = _tremain_points(blocks)
     if (v == 3 or steiner.is_triple_system(v)) and v % 2 and hadamard.exists((v + 1) // 2):
-        return [Shape((v + 1) * (v + 2) // 2, v + 1)]
+        return [exactly((v + 1) * (v + 2) // 2, v + 1)]
     return []
 
 
@@ -113,3 +111,29 @@ def tremain(rows: int, blocks: int, weight: int, seed: int) -> Rows:
     values[further, :v] = _simplex(v + 1) / sqrt(2.0)
     values[further, v] = sqrt(1.5)
     return indices, values / sqrt(degree + 2)
+
+
+STEINER = Family(
+    "steiner",
+    "equiangular tight frame of a Steiner system; meets the Welch bound",
+    steiner_frame,
+    steiner_sizes,
+    period=None,
+    coherence=lambda rows, blocks, weight: 1 / weight,
+)
+SIMPLEX_LINES = Family(
+    "simplex-lines",
+    "a regular simplex on each line of a Steiner system; tight",
+    simplex_lines,
+    lines_sizes,
+    period=None,
+    coherence=lambda rows, blocks, weight: 1 / weight,
+)
+TREMAIN = Family(
+    "tremain",
+    "equiangular tight frame of a Steiner triple system; meets the Welch bound",
+    tremain,
+    tremain_sizes,
+    period=None,
+    coherence=lambda rows, blocks, weight: 2 / (weight + 2),  # 1/(r₀ + 2) with w = v + 1 = 2 r₀ + 2
+)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..family import Family, Size
 from .finite_field import FiniteField
 from .hadamard import hadamard
-from .sizes import Shape
 
 
-def shapes(blocks: int) -> list[Shape]:
-    """Sizes of the Kerdock code over k blocks: k a power of 4, not 1."""
+def sizes(blocks: int, weight: int | None) -> list[Size]:
+    """List the Kerdock code over k blocks: k is a power of 4, and not 1."""
     four = blocks > 1 and blocks & (blocks - 1) == 0 and blocks.bit_length() % 2 == 1
-    return [Shape(blocks * (blocks // 2 + 1), blocks, exact=False)] if four else []
+    return [Size(blocks, blocks * (blocks // 2 + 1))] if four else []
 
 
 def coherence(rows: int, blocks: int, weight: int) -> float:
@@ -67,3 +67,12 @@ def kerdock(rows: int, blocks: int, weight: int, seed: int) -> tuple[np.ndarray,
         place[:, 0] = np.arange(len(unit))
         indices, values = np.concatenate([indices, place]), np.concatenate([values, unit])
     return indices, values
+
+
+KERDOCK = Family(
+    "kerdock",
+    "mutually unbiased bases of a Kerdock set; meets the orthoplex bound",
+    kerdock,
+    sizes,
+    coherence=coherence,
+)

@@ -14,8 +14,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..kernels import packing as kernel
-from . import keyed, partitions
+from ...kernels import packing as kernel
+from .. import keyed
+from ..constructions import partitions
 from .polish import coherence
 
 RESTART = 1 << 16  # purpose of the draws, beside those in keyed

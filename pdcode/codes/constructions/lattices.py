@@ -7,10 +7,8 @@ from math import sqrt
 
 import numpy as np
 
+from ..family import Family, Rows, Size, exactly
 from .partitions import matchings
-from .sizes import Shape
-
-Rows = tuple[np.ndarray, np.ndarray]
 
 
 def _signed(edges: np.ndarray) -> Rows:
@@ -18,21 +16,6 @@ def _signed(edges: np.ndarray) -> Rows:
     indices = np.repeat(edges[:, None], 2, axis=1)
     values = np.broadcast_to(np.array([[1.0, 1.0], [1.0, -1.0]])[:, None] / sqrt(2.0), indices.shape)
     return indices.reshape(-1, 2), values.reshape(-1, 2)
-
-
-def dk_shapes(blocks: int) -> list[Shape]:
-    """Sizes of the D_k code."""
-    return [Shape(blocks * (blocks - 1), 2, exact=False)] if blocks > 1 else []
-
-
-def dk_period(blocks: int) -> int:
-    """Rows of a whole round: a matching with both signs, or for odd k a cycle with both signs."""
-    return 2 * blocks if blocks % 2 else blocks
-
-
-def dk_coherence(rows: int, blocks: int, weight: int) -> float:
-    """½ as soon as two pairs share a block."""
-    return 0.5 if rows > (1 if blocks % 2 else blocks) else 0.0
 
 
 def dk(rows: int, blocks: int, weight: int, seed: int) -> Rows:
@@ -50,16 +33,6 @@ def dk(rows: int, blocks: int, weight: int, seed: int) -> Rows:
         edges = np.stack(np.broadcast_arrays(a, (a + step) % blocks), axis=-1)
     indices, values = _signed(edges)
     return indices[:rows], values[:rows]
-
-
-def e8_shapes(blocks: int) -> list[Shape]:
-    """Sizes of copies of the E8 code."""
-    return [Shape(15 * blocks, 8, exact=False)] if blocks % 8 == 0 else []
-
-
-def e8_coherence(rows: int, blocks: int, weight: int) -> float:
-    """½ between rows of different bases."""
-    return 0.5 if rows > blocks else 0.0
 
 
 @lru_cache(maxsize=1)
@@ -103,11 +76,6 @@ def e8(rows: int, blocks: int, weight: int, seed: int) -> Rows:
     return placed.reshape(-1, 8)[:rows], repeated.reshape(-1, 8)[:rows]
 
 
-def icosahedron_shapes(blocks: int) -> list[Shape]:
-    """Sizes of copies of the icosahedron."""
-    return [Shape(2 * blocks, 2)] if blocks % 3 == 0 else []
-
-
 def icosahedron(rows: int, blocks: int, weight: int, seed: int) -> Rows:
     """The six diagonals of the icosahedron on each 3 blocks: n = 2k, w = 2, coherence 1/√5, tight.
 
@@ -123,11 +91,6 @@ def icosahedron(rows: int, blocks: int, weight: int, seed: int) -> Rows:
     values = np.stack([np.ones(6), golden * (1.0 - 2.0 * sign)], axis=1) / sqrt(1 + golden**2)
     indices = np.stack([first, second], axis=-1)
     return indices.reshape(-1, 2), np.broadcast_to(values[:, None], indices.shape).reshape(-1, 2)
-
-
-def haar_shapes(blocks: int) -> list[Shape]:
-    """Sizes of the Haar simplex: any k."""
-    return [Shape(blocks + 1, blocks.bit_length())]
 
 
 def haar_simplex(rows: int, blocks: int, weight: int, seed: int) -> Rows:
@@ -152,3 +115,36 @@ def haar_simplex(rows: int, blocks: int, weight: int, seed: int) -> Rows:
         nodes += [half for half in ((start, left, depth + 1), (middle, right, depth + 1)) if half[1] > 1]
         node += 1
     return indices, values / sqrt(1 - 1 / n)
+
+
+HAAR_SIMPLEX = Family(
+    "haar-simplex",
+    "regular simplex in Haar wavelets; meets the Welch bound",
+    haar_simplex,
+    lambda blocks, weight: [exactly(blocks + 1, blocks.bit_length())],
+    period=None,
+    coherence=lambda rows, blocks, weight: 1 / blocks,
+)
+ICOSAHEDRON = Family(
+    "icosahedron",
+    "the diagonals of an icosahedron on every 3 blocks",
+    icosahedron,
+    lambda blocks, weight: [exactly(2 * blocks, 2)] if blocks % 3 == 0 else [],
+    period=None,
+    coherence=lambda rows, blocks, weight: 1 / sqrt(5.0),
+)
+DK = Family(
+    "dk",
+    "roots of the lattice D_k",
+    dk,
+    lambda blocks, weight: [Size(2, blocks * (blocks - 1))] if blocks > 1 else [],
+    period=lambda blocks: 2 * blocks if blocks % 2 else blocks,  # a cycle, or a matching, with both signs
+    coherence=lambda rows, blocks, weight: 0.5 if rows > (1 if blocks % 2 else blocks) else 0.0,
+)
+E8 = Family(
+    "e8",
+    "roots of the lattice E8 on every 8 blocks",
+    e8,
+    lambda blocks, weight: [Size(8, 15 * blocks)] if blocks % 8 == 0 else [],
+    coherence=lambda rows, blocks, weight: 0.5 if rows > blocks else 0.0,  # of different bases
+)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ..util.errors import InputError
+from ...util.errors import InputError
 from . import projection
 
 STEADY = 1e-9  # noise, as a share of a payload's variance, from which on the Gram matrix is safely regular

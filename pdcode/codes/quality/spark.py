@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import keyed
+from .. import keyed
 from .information import rows_of
 
 ORDERS = 1001  # purpose of the keyed draws

@@ -15,10 +15,10 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from ..util.errors import InputError
-from . import keyed
+from ...util.errors import InputError
+from .. import keyed
+from ..family import Family, Size
 
-OPTIONS = frozenset({"energies", "exponent", "epoch"})
 LEAST = 1e-12  # of the largest energy: below it a block would have no chance and no entry worth sending
 
 
@@ -74,15 +74,13 @@ def energy(
     Raises
     ------
     InputError
-        If w > k, or energies, exponent or epoch are bad.
+        If energies, exponent or epoch are bad.
 
     Notes
     -----
     The w-1 blocks are those with the largest ln(u_j) / p_j, u_j uniform (Efraimidis and Spirakis, "Weighted
     random sampling with a reservoir", Information Processing Letters 2006).
     """
-    if weight > blocks:
-        raise InputError(f"weight = {weight}: more than the {blocks} blocks; nearest: {blocks}")
     if not isinstance(exponent, int | float | np.number):
         raise InputError(f"exponent = {exponent!r}: must be a number; nearest: 0.5")
     if not (np.isfinite(exponent) and exponent >= 0):
@@ -101,6 +99,17 @@ def energy(
     indices = np.take_along_axis(indices, order, axis=1)
     values = np.sqrt(held[indices]) * keyed.signs(seed, keyed.SIGNS, epoch, (rows, weight))
     return indices, values / np.linalg.norm(values, axis=1, keepdims=True)
+
+
+ENERGY = Family(
+    "energy",
+    "one own block, the others drawn by block energies, any weight; decode by mmse",
+    energy,
+    lambda blocks, weight: [Size(weight or min(4, blocks))] if (weight or 1) <= blocks else [],
+    options=frozenset({"energies", "exponent", "epoch"}),
+    period=lambda blocks: 1,
+    tight=False,
+)
 
 
 class BlockEnergies:

@@ -1,7 +1,7 @@
 """Captured energy: how much of the gradient a decoder has after q arrivals, in expectation over their order.
 
 The energy that an estimate ĝ captures is 1 - E‖ĝ - d‖² / E‖d‖², for a gradient d of block covariance Σ. For
-least squares, Σ = I and no noise that is rank/k.
+least squares and Σ = I that is rank/k.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..kernels import factor
-from ..util.errors import InputError
-from . import closed_forms, keyed, projection
-from .information import covariance_of, root_of, rows_of, variance_of
+from ...util.errors import InputError
+from .. import keyed
+from . import closed_forms, projection
+from .information import covariance_of, root_of, rows_of
 
 DECODERS = ("least_squares", "adjoint", "mmse")
 ORDERS = 1000  # purpose of the keyed draws: orders of arrival
@@ -36,7 +36,6 @@ class Question(NamedTuple):
     arrivals: int
     decoder: str
     sigma: np.ndarray
-    noise: float
 
 
 def captured_energy(
@@ -44,7 +43,6 @@ def captured_energy(
     arrivals: int | None = None,
     decoder: str = "least_squares",
     covariance: Any = None,
-    noise: float = 0.0,
     draws: int = 200,
     seed: int = 0,
 ) -> Captured:
@@ -64,9 +62,6 @@ def captured_energy(
         The adjoint is scaled as is best for q.
     covariance : array_like of shape (k, k) or (k,), optional
         Covariance Σ of the blocks, or its diagonal; identity by default. The mmse decoder knows it.
-    noise : float
-        Variance σ² of independent noise on each payload. The mmse decoder knows it. With noise, least squares
-        may capture less than nothing.
     draws : int
         Orders that are sampled.
     seed : int
@@ -80,10 +75,9 @@ def captured_energy(
     Raises
     ------
     InputError
-        If there are fewer rows than arrivals, there is no such decoder, Σ is no covariance or zero, or the
-        noise is negative.
+        If there are fewer rows than arrivals, there is no such decoder, or Σ is no covariance or zero.
     """
-    question = ask(code, arrivals, decoder, covariance, noise, draws)
+    question = ask(code, arrivals, decoder, covariance, draws)
     exact = closed_form(question)
     return summary(sample(question, draws, seed)) if exact is None else exact
 
@@ -93,7 +87,6 @@ def arrivals_needed(
     fractions: Sequence[float] = (0.9, 0.99, 1.0),
     decoder: str = "least_squares",
     covariance: Any = None,
-    noise: float = 0.0,
     draws: int = 200,
     seed: int = 0,
 ) -> list[tuple[float, float]]:
@@ -101,7 +94,7 @@ def arrivals_needed(
 
     Parameters
     ----------
-    code, decoder, covariance, noise, draws, seed
+    code, decoder, covariance, draws, seed
         As for `captured_energy`.
     fractions : sequence of float
         In (0, 1]. Below 1: where the expected captured energy reaches it, interpolated between whole numbers
@@ -120,7 +113,7 @@ def arrivals_needed(
     for fraction in fractions:
         if not 0 < fraction <= 1:
             raise InputError(f"fractions: {fraction} is not in (0, 1]")
-    question = ask(code, None, decoder, covariance, noise, draws)
+    question = ask(code, None, decoder, covariance, draws)
     curves, few = np.zeros((draws, 1)), min(len(question.rows), 2 * question.rows.shape[1])
     if decoder != "adjoint":
         curves = sample(question._replace(arrivals=few), draws, seed)
@@ -162,7 +155,6 @@ def ask(
     arrivals: int | None = None,
     decoder: str = "least_squares",
     covariance: Any = None,
-    noise: float = 0.0,
     draws: int = 200,
 ) -> Question:
     """Check the arguments of `captured_energy`."""
@@ -179,19 +171,19 @@ def ask(
     sigma = covariance_of(covariance, rows.shape[1])
     if not np.trace(sigma) > 0:
         raise InputError("covariance: zero, so there is no energy to capture")
-    return Question(rows, int(arrivals), decoder, sigma, variance_of(noise))
+    return Question(rows, int(arrivals), decoder, sigma)
 
 
 def closed_form(question: Question) -> Captured | None:
     """The expected curve where a formula gives it."""
-    rows, arrivals, decoder, sigma, noise = question
+    rows, arrivals, decoder, sigma = question
     if decoder == "adjoint":
-        exact: np.ndarray | None = closed_forms.adjoint(rows, sigma, noise, arrivals)
+        exact: np.ndarray | None = closed_forms.adjoint(rows, sigma, arrivals)
     else:
         mmse = decoder == "mmse"
-        exact = closed_forms.single_blocks(rows, sigma, noise, arrivals, mmse)
+        exact = closed_forms.single_blocks(rows, sigma, arrivals, mmse)
         if exact is None:
-            exact = closed_forms.uncorrelated(rows, sigma, noise, arrivals, mmse)
+            exact = closed_forms.uncorrelated(rows, sigma, arrivals, mmse)
     return None if exact is None else Captured(exact, np.zeros(len(exact)))
 
 
@@ -205,12 +197,10 @@ def summary(curves: np.ndarray) -> Captured:
 
 def sample(question: Question, draws: int, seed: int) -> np.ndarray:
     """Captured energy in random orders of arrival, float64 (draws, arrivals + 1): least squares and mmse."""
-    rows, arrivals, decoder, sigma, noise = question
+    rows, arrivals, decoder, sigma = question
     n, k = rows.shape
     root = root_of(sigma)
     vectors, metric = (rows @ root, root.T) if decoder == "mmse" else (rows, root)
-    if decoder == "mmse" and noise:  # a payload's own noise is one dimension more
-        metric = np.vstack([metric, np.zeros((arrivals, k))])
     plain = np.array_equal(metric, np.eye(k))
     curves = np.zeros((draws, arrivals + 1))
     some = max(1, CHUNK // max(1, arrivals * len(metric)))
@@ -218,24 +208,7 @@ def sample(question: Question, draws: int, seed: int) -> np.ndarray:
         count = min(some, draws - first)
         draw = np.stack([keyed.uniforms(seed, ORDERS, first + i, (n,)) for i in range(count)])
         orders = np.argsort(draw, axis=1, kind="stable")[:, :arrivals]
-        gathered = np.zeros((count, arrivals, len(metric)))
-        gathered[:, :, :k] = vectors[orders]
-        if len(metric) > k:
-            gathered[:, np.arange(arrivals), k + np.arange(arrivals)] = np.sqrt(noise)
-        steps = projection.steps(gathered, None if plain else metric)
-        captured = curves[first : first + count, 1:]
-        np.cumsum(steps.gain, axis=1, out=captured)
-        if noise and decoder == "least_squares":
-            captured -= noise * np.stack([_amplification(rows[order]) for order in orders])
+        steps = projection.steps(vectors[orders], None if plain else metric)
+        np.cumsum(steps.gain, axis=1, out=curves[first : first + count, 1:])
     curves /= np.trace(sigma)
     return curves
-
-
-def _amplification(rows: np.ndarray) -> np.ndarray:
-    """Squared Frobenius norm of the pseudoinverse after each row, shape (q,)."""
-    factors = factor.Factorisation(rows.shape[1], max(len(rows), 1))
-    norms = np.empty(len(rows))
-    for q, row in enumerate(rows):
-        factors.add(row)
-        norms[q] = np.square(factors.pseudoinverse()).sum()
-    return norms

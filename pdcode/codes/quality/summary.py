@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from . import captured, keyed
-from .code import Code
+from .. import keyed
+from ..code import Code
+from . import captured
 from .information import arrival_information
 from .spark import Spark, spark
 

@@ -24,14 +24,13 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from ..kernels import packing as kernel
-from ..util.errors import InputError
-from ..util.processes import start, submit
-from . import bounds, partitions
+from ...util.errors import InputError
+from ...util.processes import start, submit
+from ..constructions import partitions
+from ..quality import bounds
 from .polish import VARIABLES, polish
 from .restarts import Packing, Problem, anneal, attempt, measured, sharpnesses
 
-OPTIONS = frozenset({"restarts", "seconds", "supports", "processes", "state", "progress"})
 SUPPORTS = ("free", "random", "net")
 ROUND, POOL = 16, 8
 EFFORT, MOST_RESTARTS = 8e7, 4096
@@ -190,10 +189,6 @@ def _whole(name: str, value: Any, least: int) -> int:
 def check(problem: Problem) -> None:
     """Raise InputError unless the optimiser takes this problem."""
     n, k, w = problem.rows, problem.blocks, problem.weight
-    if k > kernel.MOST_BLOCKS:
-        raise InputError(f"blocks = {k}: more than the optimiser takes; nearest: {kernel.MOST_BLOCKS}")
-    if w > k:
-        raise InputError(f"weight = {w}: more than the {k} blocks; nearest: {k}")
     if problem.supports not in SUPPORTS:
         raise InputError(f"supports = {problem.supports!r}: not one of {', '.join(SUPPORTS)}")
     if problem.supports != "net":
@@ -252,7 +247,7 @@ def optimized(
     Raises
     ------
     InputError
-        If k > 64, an argument is out of range, the supports do not exist, or the state is another problem's.
+        If an argument is out of range, the supports do not exist, or the state is another problem's.
     """
     problem = Problem(rows, blocks, weight, seed, supports)
     check(problem)

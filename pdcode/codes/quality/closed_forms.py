@@ -1,7 +1,7 @@
 """Expected captured energy where a formula gives it: the adjoint, rows of weight 1, uncorrelated payloads.
 
-All are for q rows drawn evenly without replacement, a gradient of block covariance Σ, and payloads with
-independent noise of variance σ². The energy that an estimate ĝ captures is 1 - E‖ĝ - d‖² / E‖d‖².
+All are for q rows drawn evenly without replacement and a gradient of block covariance Σ. The energy that an
+estimate ĝ captures is 1 - E‖ĝ - d‖² / E‖d‖².
 """
 
 from __future__ import annotations
@@ -11,19 +11,17 @@ import numpy as np
 UNCORRELATED = 1e-12  # share of the largest variance below which a covariance is rounding
 
 
-def adjoint(rows: np.ndarray, sigma: np.ndarray, noise: float, arrivals: int) -> np.ndarray:
+def adjoint(rows: np.ndarray, sigma: np.ndarray, arrivals: int) -> np.ndarray:
     """Of the adjoint ĝ = c Gᵀy, with the c that is best for the number of arrivals: any code.
 
     E‖cGᵀy - d‖² is a square polynomial in c with coefficients that are sums over pairs of rows, so two traces
-    give their means over all sets of q rows. For a unit-norm tight frame, Σ = I and σ = 0 it comes to
+    give their means over all sets of q rows. For a unit-norm tight frame, Σ = I it comes to
     q / (k + (q-1)(n-k)/(n-1)).
 
     Parameters
     ----------
     rows : ndarray, shape (n, k)
     sigma : ndarray, shape (k, k)
-    noise : float
-        σ².
     arrivals : int
         Largest q, at most n.
 
@@ -38,19 +36,17 @@ def adjoint(rows: np.ndarray, sigma: np.ndarray, noise: float, arrivals: int) ->
     both = np.einsum("ij,ji->", frame @ sigma, frame)  # sum over i, i' of <g_i, g_i'> g_iᵀΣg_i'
     own = float(sizes @ first)
     pair = (both - own) / (n * (n - 1)) if n > 1 else 0.0
-    square = q * own / n + q * (q - 1) * pair + noise * q * sizes.mean()
+    square = q * own / n + q * (q - 1) * pair
     straight = np.square(q * first.mean())
     return np.divide(straight, square, out=np.zeros(len(q)), where=square > 0) / np.trace(sigma)
 
 
-def single_blocks(
-    rows: np.ndarray, sigma: np.ndarray, noise: float, arrivals: int, mmse: bool
-) -> np.ndarray | None:
+def single_blocks(rows: np.ndarray, sigma: np.ndarray, arrivals: int, mmse: bool) -> np.ndarray | None:
     """Of least squares or mmse where each row holds one block: a block of c rows is heard hypergeometrically.
 
     Parameters
     ----------
-    rows, sigma, noise, arrivals
+    rows, sigma, arrivals
         As for `adjoint`; unit rows.
     mmse : bool
         Whether the estimate is that of least mean square error, and not least squares.
@@ -75,24 +71,11 @@ def single_blocks(
 
     captured = np.zeros(len(q))
     for c in np.unique(counts[counts > 0]):
-        mine = energies[counts == c]
-        if not mmse and noise == 0:
-            captured += mine.sum() * -np.expm1(choose(n - c, q) - choose(n, q))
-            continue
-        for h in range(1, c + 1):
-            chance = np.exp(choose(c, np.array(h)) + choose(n - c, q - h) - choose(n, q))
-            if mmse:
-                scale = h * mine + noise
-                gain = np.divide(h * mine * mine, scale, out=np.zeros(len(mine)), where=scale > 0)
-            else:
-                gain = mine - noise / h
-            captured += gain.sum() * chance
+        captured += energies[counts == c].sum() * -np.expm1(choose(n - c, q) - choose(n, q))
     return captured / energies.sum()
 
 
-def uncorrelated(
-    rows: np.ndarray, sigma: np.ndarray, noise: float, arrivals: int, mmse: bool
-) -> np.ndarray | None:
+def uncorrelated(rows: np.ndarray, sigma: np.ndarray, arrivals: int, mmse: bool) -> np.ndarray | None:
     """Of orthonormal rows (least squares), or payloads that are uncorrelated (mmse): each adds its own share.
 
     Parameters and result as for `single_blocks`; None if the rows or payloads are not so.
@@ -107,8 +90,8 @@ def uncorrelated(
     if np.abs(gram - np.diag(np.diagonal(gram))).max() > UNCORRELATED * np.diagonal(gram).max():
         return None
     if mmse:
-        heard, scale = np.einsum("ik,ik->i", spread, spread), variances + noise
-        shares = np.divide(heard, scale, out=np.zeros(n), where=scale > 0)
+        heard = np.einsum("ik,ik->i", spread, spread)
+        shares = np.divide(heard, variances, out=np.zeros(n), where=variances > 0)
     else:
-        shares = variances - noise
+        shares = variances
     return np.arange(arrivals + 1) * shares.mean() / np.trace(sigma)

@@ -25,9 +25,9 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from ..kernels import matched, specialise
-from ..util.errors import InputError
-from . import keyed
+from ...kernels import matched, specialise
+from ...util.errors import InputError
+from .. import keyed
 
 
 class Matched:

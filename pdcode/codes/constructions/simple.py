@@ -4,36 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..util.errors import InputError
-from . import keyed
-from .sizes import Shape, nearest
+from ...util.errors import InputError
+from .. import keyed
+from ..family import Family, Size
 
 ENTRIES = ("rademacher", "gaussian")
 
 
-def _weight_is(family: str, rows: int, blocks: int, weight: int, only: int) -> None:
-    if weight != only:
-        raise InputError(
-            f"weight = {weight}: the {family} code has weight {only}; {nearest((rows, blocks, only))}"
-        )
-
-
 def uncoded(rows: int, blocks: int, weight: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Row i is block i mod k, for any n; blocks = 1 is the whole gradient from everyone."""
-    _weight_is("uncoded", rows, blocks, weight, 1)
     return np.arange(rows)[:, None] % blocks, np.ones((rows, 1))
-
-
-def repetition(rows: int, blocks: int, weight: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Each block n/k times, row i being block i mod k; n is a multiple of k."""
-    _weight_is("repetition", -(-rows // blocks) * blocks, blocks, weight, 1)
-    if rows % blocks:
-        below = rows // blocks * blocks
-        near = [(rounds, blocks, 1) for rounds in (below, below + blocks) if rounds]
-        raise InputError(
-            f"workers = {rows}: repetition needs a multiple of {blocks} blocks; {nearest(*near)}"
-        )
-    return uncoded(rows, blocks, weight, seed)
 
 
 def pairs(rows: int, blocks: int, weight: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -44,14 +24,6 @@ def pairs(rows: int, blocks: int, weight: int, seed: int) -> tuple[np.ndarray, n
     random but for the last, which sees to that. Hence n ≥ k rows have rank k, and any 2k from a multiple of k
     are tight.
     """
-    _weight_is("pairs", max(rows, blocks, 2), max(blocks, 2), weight, 2)
-    if blocks < 2:
-        raise InputError(f"blocks = {blocks}: pairs need at least 2 blocks; {nearest((max(rows, 2), 2, 2))}")
-    if rows < blocks:
-        near = [(rows, rows, 2)] if rows > 1 else []
-        raise InputError(
-            f"workers = {rows}: pairs need a row a block for full rank; {nearest((blocks, blocks, 2), *near)}"
-        )
     ring = keyed.signs(seed, keyed.SIGNS, 0, (blocks,))
     if np.count_nonzero(ring > 0) % 2 == 0:
         ring[-1] = -ring[-1]
@@ -112,16 +84,6 @@ def random(
     return indices, values / norms
 
 
-def any_rows(weight: int) -> list[Shape]:
-    """Sizes of a family that has any number of rows of one weight."""
-    return [Shape(float("inf"), weight, exact=False)]
-
-
-def pairs_shapes(blocks: int) -> list[Shape]:
-    """Sizes of the ring of pairs."""
-    return [Shape(float("inf"), 2, exact=False, least=blocks)] if blocks > 1 else []
-
-
 def repeated_coherence(rows: int, blocks: int, weight: int) -> float:
     """1 as soon as a block comes again."""
     return float(rows > blocks)
@@ -132,3 +94,36 @@ def pairs_coherence(rows: int, blocks: int, weight: int) -> float:
     if rows > 2 * blocks or (blocks == 2 and rows > 2):
         return 1.0
     return 0.5 if blocks > 2 else 0.0
+
+
+UNCODED = Family(
+    "uncoded",
+    "a block a row, in turn",
+    uncoded,
+    lambda blocks, weight: [Size(1)],
+    coherence=repeated_coherence,
+)
+REPETITION = Family(
+    "repetition",
+    "each block in n/k rows",
+    uncoded,
+    lambda blocks, weight: [Size(1, least=blocks, step=blocks)],
+    coherence=repeated_coherence,
+)
+PAIRS = Family(
+    "pairs",
+    "signed pairs of neighbours on a ring of blocks",
+    pairs,
+    lambda blocks, weight: [Size(2, least=blocks)] if blocks > 1 else [],
+    period=lambda blocks: 2 * blocks,
+    coherence=pairs_coherence,
+)
+RANDOM = Family(
+    "random",
+    "random supports with signs or Gaussian entries, any weight",
+    random,
+    lambda blocks, weight: [Size(weight or min(4, blocks))] if (weight or 1) <= blocks else [],
+    options=frozenset({"entries", "balanced"}),
+    period=lambda blocks: 1,
+    tight=False,
+)

@@ -4,16 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..util.errors import InputError
-from . import keyed
-from .sizes import Shape, nearest
+from ...util.errors import InputError
+from .. import keyed
+from ..family import Family, Size
 
 KINDS = ("random", "circulant")
-
-
-def shapes(blocks: int) -> list[Shape]:
-    """Sizes of graph codes over k blocks."""
-    return [Shape(blocks * (blocks - 1), 2, exact=False, least=blocks)] if blocks > 2 else []
 
 
 def default_degree(rows: int, blocks: int) -> int:
@@ -88,8 +83,7 @@ def graph(
         )
     if rows > made * blocks:
         raise InputError(
-            f"workers = {rows}: a graph of degree {made} on {blocks} blocks has at most "
-            f"{made * blocks} rows; {nearest((made * blocks, blocks, 2))}"
+            f"workers = {rows}: a graph of degree {made} on {blocks} blocks has at most {made * blocks} rows"
         )
     edges = circulant(blocks, made)
     if kind == "random":
@@ -100,3 +94,15 @@ def graph(
     second = np.concatenate([signs, -signs])
     values = np.stack([np.ones(len(second)), second], axis=1) / np.sqrt(2.0)
     return np.concatenate([edges, edges])[:rows], values[:rows]
+
+
+GRAPH = Family(
+    "graph",
+    "signed pairs along the edges of a regular graph",
+    graph,
+    lambda blocks, weight: [Size(2, blocks * (blocks - 1), blocks)] if blocks > 2 else [],
+    options=frozenset({"degree", "kind"}),
+    period=lambda blocks: 1,
+    coherence=lambda rows, blocks, weight: 0.5,
+    tight=False,
+)
