@@ -64,7 +64,7 @@ def follow(case: tuple[str, str, int]) -> np.ndarray:
 
 def main(quick: bool) -> None:
     """Print losses and norms: the largest of the first half, of the second half, at the end."""
-    arrivals = 400 if quick else 100_000
+    arrivals = 100 if quick else 100_000
     print(f"{'':22}{'loss':^27}{'slow worker':>24}{'largest of others':>24}{'estimate of rank 0':>24}")
     cases = [(*case, arrivals) for case in CASES[: 3 if quick else None]]
     for case, samples in zip(cases, spread(follow, cases), strict=True):

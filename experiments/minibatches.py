@@ -54,7 +54,7 @@ def main(quick: bool) -> None:
     }
     with tempfile.TemporaryDirectory() as folder:
         if quick:
-            base = merged(BASE, {"problem": {"data": "digits"}, "stop": {"updates": 5}})
+            base = merged(BASE, {"problem": {"data": "digits"}, "stop": {"updates": 2}})
             tuning, seeds, rates = (101,), (1,), dict.fromkeys(SCHEMES, (1.0,))
         else:
             samples, path = bundled.mnist5k(), Path(folder) / "mnist5k.npz"  # takes seconds to read

@@ -9,10 +9,7 @@ import numpy as np
 from ..util.errors import InputError
 from . import auto
 from .code import Code
-from .registry import FAMILIES, Family, family_of
-
-__all__ = ["FAMILIES", "Family", "design", "fitting_rows"]
-
+from .registry import family_of
 
 PASSING = ("progress", "processes", "state")  # options that change nothing about the rows
 

@@ -7,21 +7,18 @@ import json
 import os
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from ..trace import opening
 from ..util.errors import InputError, reason, sound
 
-if TYPE_CHECKING:
-    from .code import Code
-
 DENSE = 1 << 20  # elements up to which `save` adds the dense matrix for other readers
 SCHEMA, SCHEMA_VERSION = "pdcode-code", 1
 
 
-def save(code: Code, target: Any) -> None:
+def save(code: Any, target: Any) -> None:
     """Write a code to a file or an open group; see `Code.save`."""
     import h5py
 
@@ -41,7 +38,7 @@ def save(code: Code, target: Any) -> None:
         raise InputError(f"{path}: cannot write the code: {reason(error)}") from error
 
 
-def _write(code: Code, group: Any) -> None:
+def _write(code: Any, group: Any) -> None:
     group.attrs.update(
         schema=SCHEMA,
         schema_version=SCHEMA_VERSION,

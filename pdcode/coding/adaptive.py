@@ -34,7 +34,7 @@ class Energy(Rotating):
     each_update : bool
         Whether every update begins with a fresh code.
     exponent : float
-        See `codes.energy`.
+        See `codes.constructions.energy`.
     """
 
     def __init__(

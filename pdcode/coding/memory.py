@@ -24,7 +24,7 @@ from ..transport.messages import Reply
 
 
 class Choose(Protocol):
-    """Picks codewords of a layer from what is to be sent of it, as `codes.matched.Matched` does."""
+    """Picks codewords of a layer from what is to be sent of it, as `codes.constructions.matched` does."""
 
     def choose(self, residual: np.ndarray) -> Pair: ...
 

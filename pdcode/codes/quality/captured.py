@@ -49,7 +49,7 @@ def captured_energy(
     """Expected captured energy after q random arrivals, rows being drawn evenly without replacement.
 
     Exact for the adjoint; for rows of weight 1 (repetition, uncoded), for orthonormal rows and for
-    uncorrelated payloads: see `pdcode.codes.closed_forms`. Else the mean over random orders, keyed by the
+    uncorrelated payloads: see `closed_forms`. Else the mean over random orders, keyed by the
     seed.
 
     Parameters
