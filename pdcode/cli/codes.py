@@ -159,7 +159,7 @@ def _nothing() -> Iterator[None]:
 
 @contextmanager
 def _progress() -> Iterator[Callable[[int, int, float], None]]:
-    """A function (done, total, best coherence) that draws a bar on a terminal, else prints a few lines."""
+    """Yield a function (done, total, best coherence) that draws a bar on a terminal, else prints lines."""
     if not sys.stderr.isatty():
         shown = -1
 

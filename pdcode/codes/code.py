@@ -131,7 +131,7 @@ class Code:
         return bounds(len(self), self.blocks, self.weight, bool((counts == counts[0]).all()), flat)
 
     def rows(self, start: int, count: int = 1) -> tuple[np.ndarray, np.ndarray]:
-        """Consecutive codewords, beginning again after the last.
+        """Return consecutive codewords, beginning again after the last.
 
         Parameters
         ----------

@@ -54,7 +54,7 @@ def _write(code: Any, group: Any) -> None:
 
 
 def _plain(value: Any) -> Any:
-    """An option's value as JSON has it."""
+    """Return an option's value as JSON has it."""
     if isinstance(value, np.ndarray | np.generic):
         return value.tolist()
     return str(value) if isinstance(value, os.PathLike) else repr(value)

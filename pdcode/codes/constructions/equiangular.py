@@ -20,7 +20,7 @@ def _simplex(order: int) -> np.ndarray:
 
 @lru_cache(maxsize=4096)
 def _frames(blocks: int) -> tuple[steiner.System, ...]:
-    """Steiner systems of k sets for which there is a Hadamard matrix of order r₀ + 1."""
+    """List the Steiner systems of k sets for which there is a Hadamard matrix of order r₀ + 1."""
     return tuple(s for s in steiner.with_lines(blocks) if hadamard.exists(s.degree + 1))
 
 
@@ -30,10 +30,11 @@ def steiner_sizes(blocks: int, weight: int | None) -> list[Size]:
 
 
 def steiner_frame(rows: int, blocks: int, weight: int, seed: int) -> Rows:
-    """Steiner equiangular tight frame of S(2, B, v): a block is a set, a point has a simplex of r₀ + 1 rows.
+    """Make the Steiner equiangular tight frame of S(2, B, v).
 
-    The simplex stands on the r₀ = (v-1)/(B-1) sets that the point is in. n = v(r₀ + 1), k = v(v-1)/(B(B-1)),
-    w = r₀, coherence 1/r₀, the Welch bound. Row j·v + i is row j of point i.
+    A block is a set, a point has a simplex of r₀ + 1 rows. The simplex stands on the r₀ = (v-1)/(B-1) sets
+    that the point is in. n = v(r₀ + 1), k = v(v-1)/(B(B-1)), w = r₀, coherence 1/r₀, the Welch bound. Row
+    j·v + i is row j of point i.
 
     Fickus, Mixon, Tremain, "Steiner equiangular tight frames", Linear Algebra and its Applications 2012.
     """
@@ -56,7 +57,7 @@ def lines_sizes(blocks: int, weight: int | None) -> list[Size]:
 
 
 def simplex_lines(rows: int, blocks: int, weight: int, seed: int) -> Rows:
-    """Simplex of w + 1 rows on each set of a Steiner system whose points are the blocks.
+    """Make a simplex of w + 1 rows on each set of a Steiner system whose points are the blocks.
 
     w = 3 with triple systems: (k, n) = (9, 48); w = q with the lines of AG(d, q), q ≡ 3 modulo 4. n =
     k(k-1)(w+1) / (w(w-1)), coherence 1/w, tight. Row j·(number of sets) + l is row j of set l. A construction
@@ -72,7 +73,7 @@ def simplex_lines(rows: int, blocks: int, weight: int, seed: int) -> Rows:
 
 
 def _tremain_points(blocks: int) -> int:
-    """The v with k = (v + 2)(v + 3)/6, or 0."""
+    """Return the v with k = (v + 2)(v + 3)/6, or 0."""
     v = (isqrt(24 * blocks + 1) - 5) // 2
     return v if (v + 2) * (v + 3) == 6 * blocks else 0
 
@@ -86,7 +87,7 @@ def tremain_sizes(blocks: int, weight: int | None) -> list[Size]:
 
 
 def tremain(rows: int, blocks: int, weight: int, seed: int) -> Rows:
-    """Tremain equiangular tight frame of a Steiner triple system on v points.
+    """Make the Tremain equiangular tight frame of a Steiner triple system on v points.
 
     Blocks: its v(v-1)/6 triples, its v points, and one more. With r₀ = (v-1)/2, point i has r₀ + 1 rows: ±1
     on its r₀ triples, a simplex, and √2 on the point. v + 1 further rows are ±1/√2 on the points, a simplex,

@@ -27,7 +27,7 @@ def prime_powers(number: int) -> tuple[tuple[int, int], ...]:
 
 
 def is_prime_power(number: int) -> bool:
-    """Whether there is a field of this many elements."""
+    """Return whether there is a field of this many elements."""
     return len(prime_powers(number)) == 1
 
 
@@ -40,7 +40,7 @@ def _number(digits: np.ndarray, p: int) -> np.ndarray:
 
 
 def _reduced(polynomial: np.ndarray, modulus: np.ndarray, p: int) -> np.ndarray:
-    """Remainder of division by a monic polynomial; coefficients along the last axis, lowest first."""
+    """Divide by a monic polynomial, return the remainder; coefficients along the last axis, lowest first."""
     remainder, e = polynomial % p, len(modulus) - 1
     for top in range(remainder.shape[-1] - 1, e - 1, -1):
         remainder[..., top - e : top + 1] -= remainder[..., top, None] * modulus
@@ -50,7 +50,7 @@ def _reduced(polynomial: np.ndarray, modulus: np.ndarray, p: int) -> np.ndarray:
 
 @cache
 def irreducible(p: int, e: int) -> tuple[int, ...]:
-    """Coefficients, lowest first, of the least irreducible monic polynomial of degree e over GF(p).
+    """Find the coefficients, lowest first, of the least irreducible monic polynomial of degree e over GF(p).
 
     By trial division: a reducible polynomial has a monic factor of at most half its degree.
     """

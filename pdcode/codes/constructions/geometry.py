@@ -11,14 +11,15 @@ from .finite_field import FiniteField
 
 
 def points(d: int, q: int) -> np.ndarray:
-    """All points of AG(d, q), int64, shape (q^d, d): point number Σ x_j q^j has coordinates x_j."""
+    """List all points of AG(d, q), int64, shape (q^d, d): point number Σ x_j q^j has coordinates x_j."""
     return np.arange(q**d)[:, None] // q ** np.arange(d) % q
 
 
 def directions(d: int, q: int) -> np.ndarray:
-    """Points of PG(d - 1, q), shape ((q^d - 1)/(q - 1), d): vectors whose last nonzero coordinate is 1.
+    """List the points of PG(d - 1, q), shape ((q^d - 1)/(q - 1), d).
 
-    Those that end with 1, the points of AG(d - 1, q), come before those that end with 0.
+    They are the vectors whose last nonzero coordinate is 1. Those that end with 1, the points of AG(d - 1,
+    q), come before those that end with 0.
     """
     if d == 1:
         return np.ones((1, 1), np.int64)
@@ -28,7 +29,7 @@ def directions(d: int, q: int) -> np.ndarray:
 
 
 def affine(d: int, q: int) -> np.ndarray:
-    """Lines of AG(d, q), direction by direction.
+    """List the lines of AG(d, q), direction by direction.
 
     Returns
     -------
@@ -46,7 +47,7 @@ def affine(d: int, q: int) -> np.ndarray:
 
 
 def projective(d: int, q: int) -> np.ndarray:
-    """Lines of PG(d, q): those of AG(d, q), each with its direction added, then those at infinity.
+    """List the lines of PG(d, q): those of AG(d, q), each with its direction added, then those at infinity.
 
     Returns
     -------

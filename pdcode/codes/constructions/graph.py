@@ -12,14 +12,14 @@ KINDS = ("random", "circulant")
 
 
 def default_degree(rows: int, blocks: int) -> int:
-    """Least degree with an edge for each row; the complete graph's if there are more rows than edges."""
+    """Return the least degree with an edge for each row, or the complete graph's."""
     degree = max(2, -(-2 * rows // blocks))
     degree += degree * blocks % 2
     return min(degree, blocks - 1)
 
 
 def circulant(blocks: int, degree: int) -> np.ndarray:
-    """Edges {a, a + s modulo k} for the steps s = 1, 2, …, and k/2 for odd degrees; shape (k·degree/2, 2)."""
+    """List edges {a, a + s modulo k}, s = 1, 2, …, for odd degrees k/2 too; shape (k·degree/2, 2)."""
     step, a = np.ogrid[1 : degree // 2 + 1, :blocks]
     edges = np.stack(np.broadcast_arrays(a, (a + step) % blocks), axis=-1).reshape(-1, 2)
     if degree % 2:
@@ -55,7 +55,7 @@ def switched(edges: np.ndarray, fixed: int, seed: int) -> np.ndarray:
 def graph(
     rows: int, blocks: int, weight: int, seed: int, degree: int | None = None, kind: str = "random"
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Rows (e_a ± e_b)/√2, one for each edge {a, b} of a regular graph; w = 2, coherence ½.
+    """Make rows (e_a ± e_b)/√2, one for each edge {a, b} of a regular graph; w = 2, coherence ½.
 
     The edges come with random signs, and after them once more with the opposite signs; all of these, n =
     k·degree rows, are tight. The first k edges are the ring 0, 1, …, k-1, whose signs are such that n ≥ k

@@ -20,7 +20,7 @@ from .finite_field import FiniteField, is_prime_power
 
 @cache
 def _recipe(order: int) -> tuple[str, int] | None:
-    """How to make an order: "sylvester", "paley-1" or "paley-2" and q, "product" and a factor; or None."""
+    """Find a way to an order: "sylvester", "paley-1" or "paley-2" and q, "product" and a factor."""
     if order < 1 or (order > 2 and order % 4):
         return None
     if order & (order - 1) == 0:
@@ -36,18 +36,18 @@ def _recipe(order: int) -> tuple[str, int] | None:
 
 
 def exists(order: int) -> bool:
-    """Whether `hadamard` makes this order."""
+    """Return whether `hadamard` makes this order."""
     return _recipe(order) is not None
 
 
 def jacobsthal(q: int) -> np.ndarray:
-    """Jacobsthal's matrix: the quadratic character of a - b for elements a, b of GF(q), int8, q odd."""
+    """Make Jacobsthal's matrix: the quadratic character of a - b for elements a, b of GF(q), int8, q odd."""
     field, elements = FiniteField(q), np.arange(q)
     return field.quadratic_character()[field.subtract(elements[:, None], elements)]
 
 
 def bordered(q: int) -> np.ndarray:
-    """Paley's conference matrix of order q + 1: symmetric for q ≡ 1 modulo 4, skew for q ≡ 3."""
+    """Make Paley's conference matrix of order q + 1: symmetric for q ≡ 1 modulo 4, skew for q ≡ 3."""
     matrix = np.zeros((q + 1, q + 1), np.int8)
     matrix[0, 1:] = 1
     matrix[1:, 0] = 1 if q % 4 == 1 else -1
@@ -57,7 +57,7 @@ def bordered(q: int) -> np.ndarray:
 
 @lru_cache(maxsize=16)
 def hadamard(order: int) -> np.ndarray:
-    """Hadamard matrix whose first row and first column are ones.
+    """Make a Hadamard matrix whose first row and first column are ones.
 
     Parameters
     ----------
@@ -95,7 +95,7 @@ def hadamard(order: int) -> np.ndarray:
 
 
 def dense(rows: int, blocks: int, weight: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Rows of Hadamard matrices of order k over √k, the first plain, the others with random column signs.
+    """Stack Hadamard matrices of order k over √k, the first plain, the others with random column signs.
 
     Each k rows from a multiple of k are an orthonormal basis, so multiples of k rows are tight. Rows of
     different matrices are as good as random; `kerdock` has the best signs where k is a power of 4.

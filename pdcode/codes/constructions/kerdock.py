@@ -21,7 +21,7 @@ def coherence(rows: int, blocks: int, weight: int) -> float:
 
 
 def quadratic_forms(blocks: int, count: int) -> np.ndarray:
-    """Kerdock set of quadratic forms on F_2^M, k = 2^M, M even.
+    """Make a Kerdock set of quadratic forms on F_2^M, k = 2^M, M even.
 
     On GF(2^(M-1)) ⊕ GF(2): Q_a(x, ε) = Σ_j Tr((ax)^(1 + 2^j)) + ε Tr(ax), j = 1 … (M-2)/2, one for each a of
     the field. The alternating form of the sum of any two is not singular.
@@ -46,7 +46,7 @@ def quadratic_forms(blocks: int, count: int) -> np.ndarray:
 
 
 def kerdock(rows: int, blocks: int, weight: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Hadamard matrices over √k with the column signs (-1)^Q_a of a Kerdock set, and last the identity.
+    """Stack Hadamard matrices over √k with the column signs (-1)^Q_a of a Kerdock set, and last the identity.
 
     n ≤ k(k/2 + 1), k = 4^m, coherence 1/√k, which no code of n > k(k+1)/2 rows beats (orthoplex bound); dense
     but for the identity. Each k rows from a multiple of k are an orthonormal basis.

@@ -12,14 +12,14 @@ from .partitions import matchings
 
 
 def _signed(edges: np.ndarray) -> Rows:
-    """Rows (e_a + e_b)/√2 of the edges of a group, then (e_a - e_b)/√2; shape (groups, edges, 2)."""
+    """Make rows (e_a + e_b)/√2 of the edges of a group, then (e_a - e_b)/√2; shape (groups, edges, 2)."""
     indices = np.repeat(edges[:, None], 2, axis=1)
     values = np.broadcast_to(np.array([[1.0, 1.0], [1.0, -1.0]])[:, None] / sqrt(2.0), indices.shape)
     return indices.reshape(-1, 2), values.reshape(-1, 2)
 
 
 def dk(rows: int, blocks: int, weight: int, seed: int) -> Rows:
-    """Roots ±e_a ± e_b of the lattice D_k over √2, a line each: n ≤ k(k-1), w = 2, coherence ½.
+    """Make the roots ±e_a ± e_b of the lattice D_k over √2, a line each: n ≤ k(k-1), w = 2, coherence ½.
 
     Conway and Sloane, "Sphere Packings, Lattices and Groups", chapter 4. The pairs come as the perfect
     matchings of a round-robin tournament (k even), or as cycles a, a + s, a + 2s, … (k odd), with sign + and
@@ -37,7 +37,7 @@ def dk(rows: int, blocks: int, weight: int, seed: int) -> Rows:
 
 @lru_cache(maxsize=1)
 def _e8() -> Rows:
-    """The 120 lines as 15 orthonormal bases of 8 rows, shape (15, 8, 8)."""
+    """Make the 120 lines as 15 orthonormal bases of 8 rows, shape (15, 8, 8)."""
     indices, values = np.zeros((15, 8, 8), np.int64), np.zeros((15, 8, 8))
     pairs, signs = _signed(matchings(8))
     indices[:7, :, :2], values[:7, :, :2] = pairs.reshape(7, 8, 2), signs.reshape(7, 8, 2)
@@ -60,7 +60,7 @@ def _e8() -> Rows:
 
 
 def e8(rows: int, blocks: int, weight: int, seed: int) -> Rows:
-    """Roots of the lattice E8, a line each, on each 8 blocks: n ≤ 15k, coherence ½; (k, n) = (8, 120).
+    """Make the roots of the lattice E8, a line each, on each 8 blocks: n ≤ 15k, coherence ½.
 
     Conway and Sloane, "Sphere Packings, Lattices and Groups", chapter 4. 56 lines ±e_a ± e_b and 64 lines
     (±1, …, ±1)/√8 with an even number of minus signs. They come as 15 orthonormal bases: 7 perfect matchings,
@@ -77,7 +77,7 @@ def e8(rows: int, blocks: int, weight: int, seed: int) -> Rows:
 
 
 def icosahedron(rows: int, blocks: int, weight: int, seed: int) -> Rows:
-    """The six diagonals of the icosahedron on each 3 blocks: n = 2k, w = 2, coherence 1/√5, tight.
+    """Make the six diagonals of an icosahedron on each 3 blocks: n = 2k, w = 2, coherence 1/√5, tight.
 
     Lines (0, 1, ±φ) and their cyclic shifts over √(1 + φ²), φ the golden ratio (Haantjes 1948 has them as the
     six equiangular lines of space). Rows of one kind come together: k/3 consecutive rows are of different
@@ -94,7 +94,7 @@ def icosahedron(rows: int, blocks: int, weight: int, seed: int) -> Rows:
 
 
 def haar_simplex(rows: int, blocks: int, weight: int, seed: int) -> Rows:
-    """Regular simplex of n = k + 1 rows in the basis of Haar wavelets of a balanced binary tree.
+    """Make a regular simplex of n = k + 1 rows in the basis of Haar wavelets of a balanced binary tree.
 
     Row l is leaf l, less its mean, in the wavelets of the nodes above it: w = ⌈log₂ n⌉, j for k = 2^j - 1. A
     node with L and R leaves has the wavelet √(R/(L(L+R))) on the left and -√(L/(R(L+R))) on the right.

@@ -21,28 +21,28 @@ from .finite_field import FieldProduct, prime_powers
 
 
 def _modular(m: int, c: int) -> int:
-    """Slants that the integers modulo m admit: m | s·d has no solution with 0 < s < this, 0 < d < c."""
+    """Count the slants of the integers modulo m: m | s·d has no solution with 0 < s < this, 0 < d < c."""
     return min(m // gcd(m, d) for d in range(1, c))
 
 
 def _binary(m: int, c: int) -> int:
-    """Slants that GF(m) admits for m a power of 2."""
+    """Count the slants that GF(m) admits for m a power of 2."""
     return m if m & (m - 1) == 0 and c <= m else 1
 
 
 def _product(m: int, c: int) -> int:
-    """Slants that the product of fields admits; the diagonal has as many elements as the least field."""
+    """Count the slants of the product of fields; the diagonal has as many elements as the least field."""
     return m if all(p**e >= c for p, e in prime_powers(m)) else 1
 
 
 def _first(m: int, c: int) -> int:
-    """Partitions of the plain construction: one ring, and the columns cut once."""
+    """Count the partitions of the plain construction: one ring, and the columns cut once."""
     return max(_modular(m, c), _binary(m, c)) + (m % c == 0)
 
 
 @cache
 def most(blocks: int, size: int) -> float:
-    """Most partitions of k blocks into sets of a size that divides k; infinity for sets of one block."""
+    """Count the partitions of k blocks into sets of a size that divides k; infinity for sets of one block."""
     if size == 1:
         return inf
     if size == 2:
@@ -53,7 +53,7 @@ def most(blocks: int, size: int) -> float:
 
 
 def plain_most(blocks: int, size: int) -> float:
-    """As `most` for one ring and one cut of the columns: that many are the same whatever the count."""
+    """Count as `most` does, for one ring and one cut of the columns: those are the same for every count."""
     return inf if size == 1 else _first(blocks // size, size)
 
 
@@ -99,7 +99,7 @@ def partitions(blocks: int, size: int, count: int) -> np.ndarray:
 
 
 def matchings(points: int) -> np.ndarray:
-    """Perfect matchings of an even number of points, two of which share no pair: a round-robin tournament.
+    """Make perfect matchings of an even number of points that share no pair: a round-robin tournament.
 
     Returns
     -------

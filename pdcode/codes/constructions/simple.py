@@ -1,4 +1,4 @@
-"""The simple families: uncoded, repetition, pairs, random. Functions return sparse rows."""
+"""The simple families: uncoded, repetition, pairs, random."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ ENTRIES = ("rademacher", "gaussian")
 
 
 def uncoded(rows: int, blocks: int, weight: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Row i is block i mod k, for any n; blocks = 1 is the whole gradient from everyone."""
+    """Make rows of one block, row i of block i mod k; of 1 block, the whole gradient from everyone."""
     return np.arange(rows)[:, None] % blocks, np.ones((rows, 1))
 
 
 def pairs(rows: int, blocks: int, weight: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Ring of signed pairs: row i is (e_a + s_a e_b) / √2 with a = i mod k, b = a + 1 mod k.
+    """Make a ring of signed pairs: row i is (e_a + s_a e_b) / √2 with a = i mod k, b = a + 1 mod k.
 
     Every other lap of the ring has the signs -s_a. One lap has determinant (1 - Π(-s_a)) / √2^k, so it has
     full rank exactly if an odd number of the s_a are +1 (the signed cycle is unbalanced). The signs are
@@ -34,7 +34,7 @@ def pairs(rows: int, blocks: int, weight: int, seed: int) -> tuple[np.ndarray, n
 
 
 def _even_supports(rows: int, blocks: int, weight: int, seed: int) -> np.ndarray:
-    """Random supports in which blocks occur equally often, but for one: a row takes the least used ones."""
+    """Draw supports in which blocks occur equally often, but for one: a row takes the least used ones."""
     indices, used = np.empty((rows, weight), np.int64), np.zeros(blocks)
     ties = keyed.uniforms(seed, keyed.SUPPORTS, 0, (rows, blocks))
     for row, tie in zip(indices, ties, strict=True):
@@ -46,7 +46,7 @@ def _even_supports(rows: int, blocks: int, weight: int, seed: int) -> np.ndarray
 def random(
     rows: int, blocks: int, weight: int, seed: int, entries: str = "rademacher", balanced: bool = False
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Each row has w distinct random blocks, keyed by the seed.
+    """Draw rows of w distinct blocks, keyed by the seed.
 
     Supports are drawn by Floyd's algorithm (Bentley and Floyd, "A sample of brilliance", CACM 1987), all rows
     at once.

@@ -38,12 +38,12 @@ class System(NamedTuple):
 
 
 def is_triple_system(points: int) -> bool:
-    """Whether there is a triple system of more than one triple on this many points (Kirkman 1847)."""
+    """Return whether there is a triple system of more than one triple on this many points (Kirkman 1847)."""
     return points > 3 and points % 6 in (1, 3)
 
 
 def with_lines(lines: int) -> Iterator[System]:
-    """Systems of this many sets, of more than one set, small sets first."""
+    """Yield the systems of this many sets, of more than one set, small sets first."""
     for size, source in ((2, "pairs"), (3, "triples")):
         v = (1 + isqrt(1 + 4 * size * (size - 1) * lines)) // 2
         if v * (v - 1) == size * (size - 1) * lines and v > size and (size == 2 or is_triple_system(v)):
@@ -53,7 +53,7 @@ def with_lines(lines: int) -> Iterator[System]:
 
 @cache
 def _spaces(bits: int) -> dict[int, list[System]]:
-    """Affine and projective spaces of less than 2^bits lines, B > 3, by the number of lines."""
+    """List the affine and projective spaces of less than 2^bits lines, B > 3, by the number of lines."""
     found: dict[int, list[System]] = {}
     for q in range(3, isqrt(1 << bits) + 1):
         if not is_prime_power(q):
@@ -69,7 +69,7 @@ def _spaces(bits: int) -> dict[int, list[System]]:
 
 
 def with_points(points: int) -> Iterator[System]:
-    """Systems on this many points with B ≡ 3 modulo 4: triples, and lines of AG(d, q)."""
+    """Yield the systems on this many points with B ≡ 3 modulo 4: triples, and lines of AG(d, q)."""
     if is_triple_system(points):
         yield System(points, 3, "triples")
     for q in range(7, isqrt(points) + 1, 4):
@@ -82,7 +82,7 @@ def with_points(points: int) -> Iterator[System]:
 
 
 def build(system: System) -> np.ndarray:
-    """Sets of a system, int64, shape (lines, B): numbers of their points."""
+    """Make the sets of a system, int64, shape (lines, B): numbers of their points."""
     if system.source == "pairs":
         return np.stack(np.triu_indices(system.points, 1), axis=1)
     if system.source == "triples":
@@ -93,7 +93,7 @@ def build(system: System) -> np.ndarray:
 
 
 def triples(points: int) -> np.ndarray:
-    """Steiner triple system on v ≡ 1 or 3 modulo 6 points, int64, shape (v(v-1)/6, 3).
+    """Make a Steiner triple system on v ≡ 1 or 3 modulo 6 points, int64, shape (v(v-1)/6, 3).
 
     Point (x, i) of Z_g × Z_3 has number 3x + i; Skolem's further point is the last, v - 1.
     """
@@ -113,5 +113,5 @@ def triples(points: int) -> np.ndarray:
 
 
 def incidence(lines: np.ndarray, points: int) -> np.ndarray:
-    """Sets that each point is in, int64, shape (v, r₀), rising."""
+    """List the sets that each point is in, int64, shape (v, r₀), rising."""
     return np.argsort(lines.ravel(), kind="stable").reshape(points, -1) // lines.shape[1]

@@ -19,7 +19,7 @@ from .hadamard import bordered, exists, hadamard
 
 @cache
 def order(weight: int) -> int:
-    """Least order c of a weighing matrix of this weight that the constructions reach."""
+    """Return the least order c of a weighing matrix of this weight that the constructions reach."""
     return _best(weight)[0]
 
 
@@ -35,7 +35,7 @@ def _best(weight: int) -> tuple[int, int]:
 
 @lru_cache(maxsize=16)
 def weighing(weight: int) -> np.ndarray:
-    """Weighing matrix of a weight.
+    """Make a weighing matrix of a weight.
 
     Parameters
     ----------

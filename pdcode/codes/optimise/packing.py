@@ -1,4 +1,4 @@
-"""The optimised code: rows of least coherence, found by search. For at most 64 blocks.
+"""Search for rows of least coherence, over at most 64 blocks.
 
 log(Σ exp(p <g_i, g_i'>²)) / p is minimised on a product of spheres while p rises (`restarts`), from many
 starts; the best are brought to a local minimum of the coherence itself (`polish`). Restarts come in rounds,
@@ -29,7 +29,7 @@ from ...util.processes import start, submit
 from ..constructions import partitions
 from ..quality import bounds
 from .polish import VARIABLES, polish
-from .restarts import Packing, Problem, anneal, attempt, measured, sharpnesses
+from .restarts import Packing, PackingProblem, anneal, attempt, measured, sharpnesses
 
 SUPPORTS = ("free", "random", "net")
 ROUND, POOL = 16, 8
@@ -41,18 +41,18 @@ SAVE_S = 1.0
 Progress = Callable[[int, int, float], object]
 
 
-def default_restarts(problem: Problem) -> int:
-    """As many as take about 10 s on one processor, from 1 to 4096."""
+def default_restarts(problem: PackingProblem) -> int:
+    """Return how many restarts take about 10 s on one processor, from 1 to 4096."""
     return min(max(int(EFFORT / problem.effort**1.35), 1), MOST_RESTARTS)
 
 
-def lower_bound(problem: Problem) -> float:
-    """Best lower bound on the coherence that does not look at the code."""
+def lower_bound(problem: PackingProblem) -> float:
+    """Compute the best lower bound on the coherence of any rows of this size."""
     return max(bounds.bounds(problem.rows, problem.blocks, problem.weight, False, False).values())
 
 
 def merge(pool: list[Packing], found: Packing) -> list[Packing]:
-    """The best of a pool and one more, the best first, none twice."""
+    """Merge a pool and one more packing: the best ones, the best first, none twice."""
     kept: list[Packing] = []
     for one in sorted([*pool, found], key=lambda one: one.coherence):
         if not kept or one.coherence > (1 + SAME) * kept[-1].coherence:
@@ -60,7 +60,7 @@ def merge(pool: list[Packing], found: Packing) -> list[Packing]:
     return kept[:POOL]
 
 
-def finish(problem: Problem, found: list[Packing]) -> Packing:
+def finish(problem: PackingProblem, found: list[Packing]) -> Packing:
     """Take some to sharper maxima, the best then to a local minimum of the coherence, which never rises."""
     last = 1e7 if found[0].supports.size <= VARIABLES else 1e9
     stages = sharpnesses(4096.0, 4.0, last)
@@ -73,10 +73,10 @@ def finish(problem: Problem, found: list[Packing]) -> Packing:
     return best
 
 
-class State:
+class Checkpoint:
     """Restarts done, the pool now and at the start of the round; kept in a file if there is a path."""
 
-    def __init__(self, problem: Problem, path: str | os.PathLike[str] | None) -> None:
+    def __init__(self, problem: PackingProblem, path: str | os.PathLike[str] | None) -> None:
         self.problem, self.path = problem, path
         self.done, self.pool, self.before = 0, list[Packing](), list[Packing]()
         self._saved = time.monotonic()
@@ -115,7 +115,7 @@ class State:
         try:
             with np.load(path, allow_pickle=False) as file:
                 content = {name: file[name] for name in file.files}
-            problem = Problem(*json.loads(str(content["problem"])))
+            problem = PackingProblem(*json.loads(str(content["problem"])))
             if problem == self.problem:
                 self.done = _whole("done", int(content["done"]), 0)
                 self.pool, self.before = (self._packings(content, name) for name in ("pool", "before"))
@@ -125,7 +125,7 @@ class State:
             raise InputError(f"state = {os.fspath(path)!r}: of another problem, {problem}")
 
     def _packings(self, content: dict[str, np.ndarray], name: str) -> list[Packing]:
-        """A pool of a file, once it is known to be one of this problem."""
+        """Check and return a pool of a file."""
         points, supports = content[f"{name}_points"], content[f"{name}_supports"]
         n, k, w = self.problem.rows, self.problem.blocks, self.problem.weight
         if points.shape[1:] != (k, n) or supports.shape != (len(points), n, w) or len(points) > POOL:
@@ -136,9 +136,9 @@ class State:
 
 
 def _results(
-    state: State, total: int, executor: ProcessPoolExecutor | None, processes: int
+    state: Checkpoint, total: int, executor: ProcessPoolExecutor | None, processes: int
 ) -> Generator[Packing, None, None]:
-    """Restarts from the one that is next to the end of its round, in order."""
+    """Yield the rest of a round's restarts, in order."""
     indices = range(state.done, min(total, (state.done // ROUND + 1) * ROUND))
     if executor is None:
         yield from (attempt(state.problem, index, state.before) for index in indices)
@@ -149,15 +149,15 @@ def _results(
 
 
 def search(
-    problem: Problem,
+    problem: PackingProblem,
     restarts: int,
     seconds: float | None = None,
     processes: int = 1,
     path: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
 ) -> Packing:
-    """Best packing of a number of restarts; see `optimized`."""
-    began, state, floor = time.monotonic(), State(problem, path), lower_bound(problem)
+    """Find the best packing of a number of restarts; see `optimized`."""
+    began, state, floor = time.monotonic(), Checkpoint(problem, path), lower_bound(problem)
     tried = np.inf
     late = False
     with ExitStack() as stack:
@@ -186,7 +186,7 @@ def _whole(name: str, value: Any, least: int) -> int:
     return int(value)
 
 
-def check(problem: Problem) -> None:
+def check(problem: PackingProblem) -> None:
     """Raise InputError unless the optimiser takes this problem."""
     n, k, w = problem.rows, problem.blocks, problem.weight
     if problem.supports not in SUPPORTS:
@@ -249,7 +249,7 @@ def optimized(
     InputError
         If an argument is out of range, the supports do not exist, or the state is another problem's.
     """
-    problem = Problem(rows, blocks, weight, seed, supports)
+    problem = PackingProblem(rows, blocks, weight, seed, supports)
     check(problem)
     total = default_restarts(problem) if restarts is None else _whole("restarts", restarts, 1)
     processes = _whole("processes", processes, 1)

@@ -17,21 +17,21 @@ VARIABLES = 1500  # more are left as they are: a linear program would take minut
 
 
 def coherence(points: np.ndarray) -> float:
-    """Largest |<x_i, x_j>| over i ≠ j of unit columns, shape (k, n); 0 for a single one."""
+    """Return the largest |<x_i, x_j>| over i ≠ j of unit columns, shape (k, n); 0 for a single one."""
     gram = np.abs(points.T @ points)
     np.fill_diagonal(gram, 0.0)
     return float(gram.max())
 
 
 def contacts(points: np.ndarray, above: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Pairs i < j with |<x_i, x_j>| > above, and their inner products."""
+    """List the pairs i < j with |<x_i, x_j>| > above, and their inner products."""
     gram = points.T @ points
     i, j = np.nonzero(np.triu(np.abs(gram) > above, 1))
     return i, j, gram[i, j]
 
 
 def _step(points: np.ndarray, used: np.ndarray, largest: float, radius: float) -> tuple[np.ndarray, float]:
-    """Best step in the linear model, and the gain that it promises."""
+    """Find the best step in the linear model, and the gain that it promises."""
     from scipy import optimize, sparse  # 0.6 s, and only here
 
     number = np.cumsum(used).reshape(used.shape) - 1  # of the variable at (coordinate, point)

@@ -1,4 +1,4 @@
-"""One restart of the optimiser: where it begins, and the way down through sharper and sharper maxima.
+"""One restart of the optimiser: its start, and the descent through sharper and sharper maxima.
 
 Packings have many local minima, and which of them are reached depends on the start. So starts differ: random
 points; orbits of a random cyclic group, of rotations or of signed permutations, as most of the best packings
@@ -27,8 +27,8 @@ TOLERANCE = 1e-4  # over p
 LEAST_SPAN = 1e-3  # smallest eigenvalue of GᵀG
 
 
-class Problem(NamedTuple):
-    """What is sought."""
+class PackingProblem(NamedTuple):
+    """Size, seed and supports of a search."""
 
     rows: int
     blocks: int
@@ -60,21 +60,21 @@ class Packing(NamedTuple):
 class Draws:
     """Random numbers of one restart, in order, keyed by (seed, restart)."""
 
-    def __init__(self, problem: Problem, index: int) -> None:
+    def __init__(self, problem: PackingProblem, index: int) -> None:
         count = 8 * problem.blocks * (2 * problem.rows + 8)
         self._numbers, self._next = keyed.uniforms(problem.seed, RESTART, index, (count,)), 0
 
     def uniforms(self, *shape: int) -> np.ndarray:
-        """In [0, 1)."""
+        """Draw numbers in [0, 1)."""
         start, self._next = self._next, self._next + int(np.prod(shape, dtype=int))
         return self._numbers[start : self._next].reshape(shape)
 
     def below(self, bound: int) -> int:
-        """A whole number from 0 to bound - 1."""
+        """Draw a whole number from 0 to bound - 1."""
         return int(self.uniforms(1)[0] * bound)
 
     def bells(self, *shape: int) -> np.ndarray:
-        """Nearly normal numbers: sums of four uniform ones, mean 0, variance 1; alike on every machine."""
+        """Draw nearly normal numbers, sums of four uniform ones: the same on every machine."""
         return (self.uniforms(4, *shape).sum(axis=0) - 2) * np.sqrt(3)
 
 
@@ -82,13 +82,13 @@ Turns = Callable[[int, int, Draws], np.ndarray]
 
 
 def sharpnesses(first: float, ratio: float, last: float = SHARP) -> list[float]:
-    """Geometric, up to the first that is not below the last."""
+    """List sharpnesses in geometric progression, up to the first that is not below the last."""
     steps = int(np.ceil(np.log(last / first) / np.log(ratio)))
     return [first * ratio**step for step in range(steps + 1)]
 
 
 def measured(points: np.ndarray, supports: np.ndarray) -> Packing:
-    """Packing of these points; one that leaves a direction out, as light ones may, counts as coherence 1."""
+    """Measure a packing; one that leaves a direction out, as light ones may, counts as coherence 1."""
     k, n = points.shape
     light = supports.shape[1] < k <= n
     spans = not light or np.linalg.eigvalsh(points @ points.T)[0] > LEAST_SPAN
@@ -96,7 +96,7 @@ def measured(points: np.ndarray, supports: np.ndarray) -> Packing:
 
 
 def anneal(
-    problem: Problem,
+    problem: PackingProblem,
     points: np.ndarray,
     supports: np.ndarray,
     stages: list[float],
@@ -111,12 +111,12 @@ def anneal(
 
 
 def whole(blocks: int, rows: int) -> np.ndarray:
-    """Supports of dense rows, int32, shape (n, k)."""
+    """Return the supports of dense rows, int32, shape (n, k)."""
     return np.tile(np.arange(blocks, dtype=np.int32), (rows, 1))
 
 
-def balanced(problem: Problem, draws: Draws) -> np.ndarray:
-    """Random supports, shape (n, w): each row takes the blocks that were taken least, ties at random."""
+def balanced(problem: PackingProblem, draws: Draws) -> np.ndarray:
+    """Draw supports, shape (n, w): each row takes the blocks that were taken least, ties at random."""
     taken = np.zeros(problem.blocks)
     supports = np.empty((problem.rows, problem.weight), np.int32)
     for support, ties in zip(supports, draws.uniforms(problem.rows, problem.blocks), strict=True):
@@ -125,15 +125,15 @@ def balanced(problem: Problem, draws: Draws) -> np.ndarray:
     return np.sort(supports, axis=1)
 
 
-def of_net(problem: Problem) -> np.ndarray:
-    """Sets of a net, each for w rows, in the order of `net`; shape (n, w)."""
+def of_net(problem: PackingProblem) -> np.ndarray:
+    """Return the sets of a net, each for w rows, in the order of `net`; shape (n, w)."""
     n, k, w = problem.rows, problem.blocks, problem.weight
     sets = np.asarray(partitions.partitions(k, w, -(-n // k)), np.int32)[:, None]
     return np.ascontiguousarray(np.broadcast_to(sets, (len(sets), w, k // w, w)).reshape(-1, w)[:n])
 
 
 def rotation(blocks: int, order: int, draws: Draws) -> np.ndarray:
-    """Random orthogonal A with A^m = ±I: planes turned by multiples of a half m-th of a turn."""
+    """Draw an orthogonal A with A^m = ±I: planes turned by multiples of a half m-th of a turn."""
     half, pairs = draws.below(2), blocks // 2
     angles = np.pi * (2 * np.floor(draws.uniforms(pairs) * order) + half) / order
     turned = np.zeros((blocks, blocks))
@@ -145,7 +145,7 @@ def rotation(blocks: int, order: int, draws: Draws) -> np.ndarray:
 
 
 def permutation(blocks: int, order: int, draws: Draws) -> np.ndarray:
-    """Random signed permutation of the coordinates, of cycles whose lengths divide m."""
+    """Draw a signed permutation of the coordinates, of cycles whose lengths divide m."""
     permuted, start = np.zeros((blocks, blocks)), 0
     while start < blocks:
         lengths = [length for length in range(1, blocks - start + 1) if order % length == 0]
@@ -157,7 +157,7 @@ def permutation(blocks: int, order: int, draws: Draws) -> np.ndarray:
 
 
 def symmetric(rows: int, blocks: int, draws: Draws, turns: Turns) -> np.ndarray:
-    """Orbits of length m of random points, m random; and at most two random points beside them."""
+    """Draw orbits of length m of random points, m random; and at most two random points beside them."""
     orders = [order for order in range(2, rows + 1) if rows % order <= 2]
     order = orders[draws.below(len(orders))]
     turn, points = turns(blocks, order, draws), draws.bells(blocks, rows)
@@ -196,7 +196,7 @@ def heaviest(points: np.ndarray, weight: int) -> tuple[np.ndarray, np.ndarray]:
     return np.where(used, points, 0.0), supports.astype(np.int32)
 
 
-def _fresh(problem: Problem, draws: Draws, ratio: float) -> Packing:
+def _fresh(problem: PackingProblem, draws: Draws, ratio: float) -> Packing:
     n, k, w = problem.rows, problem.blocks, problem.weight
     if problem.supports == "free":
         dense, choice, first = whole(k, n), draws.below(8), (4.0, 64.0)[draws.below(2)]
@@ -219,7 +219,7 @@ def _fresh(problem: Problem, draws: Draws, ratio: float) -> Packing:
     return anneal(problem, points, supports, sharpnesses(4.0, ratio))
 
 
-def _hop(problem: Problem, draws: Draws, ratio: float, start: Packing) -> Packing:
+def _hop(problem: PackingProblem, draws: Draws, ratio: float, start: Packing) -> Packing:
     n, w = problem.rows, problem.weight
     points, supports = start.points.copy(), start.supports.copy()
     size = 1.0
@@ -233,12 +233,12 @@ def _hop(problem: Problem, draws: Draws, ratio: float, start: Packing) -> Packin
     return anneal(problem, points, supports, sharpnesses(64.0, ratio))
 
 
-def attempt(problem: Problem, index: int, pool: list[Packing]) -> Packing:
-    """One restart: a fresh start, or every other time, if there is a pool, a hop from one of it.
+def attempt(problem: PackingProblem, index: int, pool: list[Packing]) -> Packing:
+    """Make one restart: a fresh start, or every other time a hop from one of the pool.
 
     Parameters
     ----------
-    problem : Problem
+    problem : PackingProblem
         n ≥ 2, w ≥ 2.
     index : int
         Number of the restart; what is random depends on it and the seed alone.

@@ -30,23 +30,23 @@ def bukh_cox(n: int, k: int) -> float:
 
 
 def weight_limited(n: int, k: int, w: int) -> float:
-    """Rows of at most w nonzeros: (n-k)/(nw-k)."""
+    """Bound for rows of at most w nonzeros: (n-k)/(nw-k)."""
     return (n - k) / (n * w - k) if n > k else 0.0
 
 
 def weight_regular(n: int, k: int, w: int) -> float:
-    """As `weight_limited` where each block is in equally many rows: √((n-k)/(w(nw-k)))."""
+    """Bound as `weight_limited` does where each block is in equally many rows: √((n-k)/(w(nw-k)))."""
     return sqrt((n - k) / (w * (n * w - k))) if n > k else 0.0
 
 
 def most_flat_rows(k: int, w: int) -> float:
-    """Most rows of w entries ±1/√w whose products are all at most 1/w: k(k-1)/(w-1), reached by full nets.
+    """Bound the number of rows of w entries ±1/√w whose products are all at most 1/w.
 
-    For odd w (w+1)/w times as many, reached by simplices on the lines of AG(2, 3). Let x = √w g. The sum over
-    a ≠ b of (Σ_i x_ia x_ib)² is that over i, i' of (x_i·x_i')² - s, where s blocks are in both supports: w² -
-    w for i = i', else at most 0 for even s and 1 - s for odd s, hence at most -s(s-1)/(w-1), or -s(s-1)/w if
-    w is odd. As it is not negative, n(w²-w) is at least so much of Σ s(s-1) = Σ m(m-1), where m rows hold
-    both blocks a and b; and the mean of m is n(w²-w)/(k²-k).
+    It is k(k-1)/(w-1), reached by full nets. For odd w (w+1)/w times as many, reached by simplices on the
+    lines of AG(2, 3). Let x = √w g. The sum over a ≠ b of (Σ_i x_ia x_ib)² is that over i, i' of (x_i·x_i')²
+    - s, where s blocks are in both supports: w² - w for i = i', else at most 0 for even s and 1 - s for odd
+    s, hence at most -s(s-1)/(w-1), or -s(s-1)/w if w is odd. As it is not negative, n(w²-w) is at least so
+    much of Σ s(s-1) = Σ m(m-1), where m rows hold both blocks a and b; and the mean of m is n(w²-w)/(k²-k).
     """
     if w == 1:
         return inf
@@ -54,7 +54,7 @@ def most_flat_rows(k: int, w: int) -> float:
 
 
 def weight_flat(n: int, k: int, w: int) -> float:
-    """Rows of w entries ±1/√w: products are multiples of 1/w, and n > k rows are not all orthogonal.
+    """Bound for rows of w entries ±1/√w: their products are multiples of 1/w, and not all 0 for n > k.
 
     So 1/w, and 2/w for more than `most_flat_rows`.
     """
@@ -62,7 +62,7 @@ def weight_flat(n: int, k: int, w: int) -> float:
 
 
 def bounds(n: int, k: int, weight: int, regular: bool, flat: bool) -> dict[str, float]:
-    """All bounds that hold for a code.
+    """Compute all bounds that hold for a code.
 
     Parameters
     ----------

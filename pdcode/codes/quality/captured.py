@@ -30,7 +30,7 @@ class Captured(NamedTuple):
 
 
 class Question(NamedTuple):
-    """What is asked, checked."""
+    """Checked arguments of `captured_energy`."""
 
     rows: np.ndarray
     arrivals: int
@@ -46,7 +46,7 @@ def captured_energy(
     draws: int = 200,
     seed: int = 0,
 ) -> Captured:
-    """Expected captured energy after q random arrivals, rows being drawn evenly without replacement.
+    """Compute the expected captured energy after q arrivals, rows being drawn evenly without replacement.
 
     Exact for the adjoint; for rows of weight 1 (repetition, uncoded), for orthonormal rows and for
     uncorrelated payloads: see `closed_forms`. Else the mean over random orders, keyed by the
@@ -90,7 +90,7 @@ def arrivals_needed(
     draws: int = 200,
     seed: int = 0,
 ) -> list[tuple[float, float]]:
-    """Random arrivals that are needed to capture fractions of the energy.
+    """Compute how many random arrivals capture given fractions of the energy.
 
     Parameters
     ----------
@@ -124,7 +124,7 @@ def arrivals_needed(
 
 
 def needed(curve: Captured, curves: np.ndarray, fractions: Sequence[float]) -> list[tuple[float, float]]:
-    """What `arrivals_needed` returns, from an expected curve and the sampled ones of `sample`."""
+    """Return what `arrivals_needed` does, from an expected curve and the sampled ones of `sample`."""
     return [
         _until_all(curve, curves) if fraction == 1 else _crossing(curve, fraction) for fraction in fractions
     ]
@@ -175,7 +175,7 @@ def ask(
 
 
 def closed_form(question: Question) -> Captured | None:
-    """The expected curve where a formula gives it."""
+    """Return the expected curve where a formula gives it."""
     rows, arrivals, decoder, sigma = question
     if decoder == "adjoint":
         exact: np.ndarray | None = closed_forms.adjoint(rows, sigma, arrivals)
@@ -188,7 +188,7 @@ def closed_form(question: Question) -> Captured | None:
 
 
 def summary(curves: np.ndarray) -> Captured:
-    """Mean and standard error over sampled curves."""
+    """Compute mean and standard error of sampled curves."""
     draws = len(curves)
     deviation = curves.std(axis=0, ddof=min(1, draws - 1))
     deviation[deviation < 1e-12] = 0.0  # all alike but for rounding
@@ -196,7 +196,7 @@ def summary(curves: np.ndarray) -> Captured:
 
 
 def sample(question: Question, draws: int, seed: int) -> np.ndarray:
-    """Captured energy in random orders of arrival, float64 (draws, arrivals + 1): least squares and mmse."""
+    """Sample captured energy over orders of arrival, float64 (draws, arrivals + 1); not for the adjoint."""
     rows, arrivals, decoder, sigma = question
     n, k = rows.shape
     root = root_of(sigma)

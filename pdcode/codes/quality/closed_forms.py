@@ -12,7 +12,7 @@ UNCORRELATED = 1e-12  # share of the largest variance below which a covariance i
 
 
 def adjoint(rows: np.ndarray, sigma: np.ndarray, arrivals: int) -> np.ndarray:
-    """Of the adjoint ĝ = c Gᵀy, with the c that is best for the number of arrivals: any code.
+    """Compute it for the adjoint ĝ = c Gᵀy of any code, with the best c for each number of arrivals.
 
     E‖cGᵀy - d‖² is a square polynomial in c with coefficients that are sums over pairs of rows, so two traces
     give their means over all sets of q rows. For a unit-norm tight frame, Σ = I it comes to
@@ -42,7 +42,7 @@ def adjoint(rows: np.ndarray, sigma: np.ndarray, arrivals: int) -> np.ndarray:
 
 
 def single_blocks(rows: np.ndarray, sigma: np.ndarray, arrivals: int, mmse: bool) -> np.ndarray | None:
-    """Of least squares or mmse where each row holds one block: a block of c rows is heard hypergeometrically.
+    """Compute it where each row holds one block, for least squares and mmse: arrivals are hypergeometric.
 
     Parameters
     ----------
@@ -76,7 +76,7 @@ def single_blocks(rows: np.ndarray, sigma: np.ndarray, arrivals: int, mmse: bool
 
 
 def uncorrelated(rows: np.ndarray, sigma: np.ndarray, arrivals: int, mmse: bool) -> np.ndarray | None:
-    """Of orthonormal rows (least squares), or payloads that are uncorrelated (mmse): each adds its own share.
+    """Compute it for orthonormal rows (least squares) or uncorrelated payloads (mmse): each adds its share.
 
     Parameters and result as for `single_blocks`; None if the rows or payloads are not so.
     """

@@ -13,7 +13,7 @@ STEADY = 1e-9  # noise, as a share of a payload's variance, from which on the Gr
 
 
 def rows_of(matrix: Any) -> np.ndarray:
-    """Codewords as a float64 (n, k) array, from a `Code` or what numpy takes for a matrix.
+    """Return codewords as a float64 (n, k) array, from a `Code` or what numpy takes for a matrix.
 
     Raises
     ------
@@ -27,7 +27,7 @@ def rows_of(matrix: Any) -> np.ndarray:
 
 
 def covariance_of(covariance: Any, blocks: int) -> np.ndarray:
-    """Covariance Σ of the blocks, float64 (k, k): the identity, a diagonal from k energies, or as it is.
+    """Return the covariance Σ of the blocks, float64 (k, k): the identity, of k energies, or as it is.
 
     Raises
     ------
@@ -51,7 +51,7 @@ def covariance_of(covariance: Any, blocks: int) -> np.ndarray:
 
 
 def root_of(sigma: np.ndarray) -> np.ndarray:
-    """A square matrix L with LLᵀ = Σ, for a positive semidefinite Σ."""
+    """Return a square matrix L with LLᵀ = Σ, for a positive semidefinite Σ."""
     if not (sigma - np.diag(np.diagonal(sigma))).any():
         return np.diag(np.sqrt(np.maximum(np.diagonal(sigma), 0.0)))
     values, vectors = np.linalg.eigh(sigma)
@@ -59,7 +59,7 @@ def root_of(sigma: np.ndarray) -> np.ndarray:
 
 
 def variance_of(noise: float) -> float:
-    """The noise, once it is known to be a variance.
+    """Return the noise, checked to be a variance.
 
     Raises
     ------
@@ -74,7 +74,7 @@ def variance_of(noise: float) -> float:
 
 
 def _gram(matrix: Any, covariance: Any) -> np.ndarray:
-    """Covariance GΣGᵀ of the payloads, shape (n, n)."""
+    """Compute the covariance GΣGᵀ of the payloads, shape (n, n)."""
     rows = rows_of(matrix)
     if covariance is None:
         return rows @ rows.T
@@ -82,7 +82,7 @@ def _gram(matrix: Any, covariance: Any) -> np.ndarray:
 
 
 def information(matrix: Any, covariance: Any = None) -> np.ndarray:
-    """Mutual information of the payloads of each pair of codewords.
+    """Compute the mutual information of the payloads of each pair of codewords.
 
     I(i, i') = -½ ln(1 - ρ²) with ρ the correlation g_iᵀΣg_i' / √(g_iᵀΣg_i · g_i'ᵀΣg_i'); with Σ = I and unit
     rows that is -½ ln(1 - <g_i, g_i'>²), the information metric on real projective space.
@@ -117,7 +117,7 @@ def information(matrix: Any, covariance: Any = None) -> np.ndarray:
 
 
 def joint_information(matrix: Any, covariance: Any = None, noise: float = 0.0) -> float:
-    """Information contained in all payloads together: ½ ln det(2πe (GΣGᵀ + noise·I)).
+    """Compute the information in all payloads together: ½ ln det(2πe (GΣGᵀ + noise·I)).
 
     Parameters
     ----------
@@ -151,7 +151,7 @@ def joint_information(matrix: Any, covariance: Any = None, noise: float = 0.0) -
 
 
 def arrival_information(matrix: Any, covariance: Any = None, noise: float = 0.0) -> np.ndarray:
-    """Joint information of the first q payloads for every q, the rows arriving in their order.
+    """Compute the joint information of the first q payloads for every q, the rows arriving in their order.
 
     Parameters
     ----------

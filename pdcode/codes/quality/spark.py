@@ -97,12 +97,12 @@ def _is_dependent(rows: np.ndarray) -> bool:
 
 
 def _better(rows: np.ndarray, best: np.ndarray, found: np.ndarray) -> np.ndarray:
-    """The smaller of two sets, if the second is a dependent one."""
+    """Return the smaller of two sets, if the second is a dependent one."""
     return found if 0 < len(found) < len(best) and _is_dependent(rows[found]) else best
 
 
 def _near(columns: np.ndarray, attempt: int, seed: int) -> np.ndarray:
-    """Random order of rows, drawn from a neighbourhood that grows block by block around a random row.
+    """Draw a random order of rows, from a neighbourhood that grows block by block around a random row.
 
     `columns` are the supports, bool (k, n).
     """
@@ -127,7 +127,7 @@ def _near(columns: np.ndarray, attempt: int, seed: int) -> np.ndarray:
 
 
 def _reduced(rows: np.ndarray, order: np.ndarray) -> np.ndarray:
-    """Smallest fundamental circuit of the first rows, in an order, that are a basis; empty if none."""
+    """Find the smallest fundamental circuit of the first rows in an order that are a basis."""
     table = rows[order].T  # (k, m): its columns are the rows
     table = table[(table != 0).any(axis=1)]
     pivots: list[int] = []
@@ -154,7 +154,7 @@ def _reduced(rows: np.ndarray, order: np.ndarray) -> np.ndarray:
 
 
 def _cost(n: int, size: int) -> float:
-    """Multiplications to try all sets of a size: a Gram matrix for all of them but two rows."""
+    """Count the multiplications to try all sets of a size: a Gram matrix for all of them but two rows."""
     return float(comb(n, size - 2) * n * n)
 
 

@@ -1,4 +1,4 @@
-"""All that is to be said about a code, in one record."""
+"""A summary of a code's quality: `pdcode.codes.quality`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ FEW = 4  # draws of joint information, which varies little
 
 @dataclass(frozen=True)
 class Quality:
-    """What `quality` measured.
+    """Measured qualities of a code.
 
     Attributes
     ----------
@@ -58,7 +58,7 @@ class Quality:
 
 
 def affordable_draws(code: Code, arrivals: int) -> int:
-    """Orders of arrival that are sampled in a few seconds."""
+    """Return how many orders of arrival are sampled in a few seconds."""
     cost = float(arrivals) ** 2 * code.blocks + 1
     return int(np.clip(WORK / cost, LEAST, MOST))
 
@@ -101,7 +101,7 @@ def quality(code: Code, seed: int = 0) -> Quality:
 
 
 def _joint(code: Code, arrivals: int, seed: int) -> np.ndarray:
-    """Mean joint information over random orders."""
+    """Compute the mean joint information over random orders."""
     total, few = np.zeros(arrivals + 1), FEW if code.blocks <= LARGE else 1
     for draw in range(few):
         order = np.argsort(keyed.uniforms(seed, ORDERS, draw, (len(code),)))[:arrivals]
