@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from ..coding.assignments import Chosen, Rotating
+from ..coding.assignments import Rotating
 from ..config.tables import Config
 from ..problems.partition import Blocks
 from ..training.setup import Parts
@@ -61,13 +61,11 @@ def codes(parts: Parts) -> list[str]:
         lines.append(f"#     lower bounds on coherence: {bounds or 'none above 0'}")
         lines += [f"#     note: {note}" for note in code.notes]
     if not parts.state.designs:
-        whole = assignment is None or all(unit.whole for unit in assignment.layers)
-        if assignment is None or whole:
+        if assignment is None or all(unit.whole for unit in assignment.layers):
             lines.append("#   none: every layer is sent whole")
         else:
-            who = "workers" if isinstance(assignment, Chosen) else "rank 0"
             what = f"of weight {assignment.weights}, {list(assignment.rows)} a task"
-            lines.append(f"#   chosen by {who}, {what}")
+            lines.append(f"#   chosen by workers, {what}")
     return lines
 
 

@@ -23,7 +23,7 @@ from .source import Batch, Source
 
 
 class Choose(Protocol):
-    """Picks codewords of a unit from what is to be sent of it, as `codes.matched.Matched` does."""
+    """Picks codewords of a unit from what is to be sent of it, as `codes.constructions.matched` does."""
 
     def choose(self, residual: np.ndarray) -> Pair:
         """Codewords for a residual of shape (length,): int32 indices (r, w) and unit-norm values (r, w)."""

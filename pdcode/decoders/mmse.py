@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ..codes.information import covariance_of, root_of, variance_of
+from ..codes.quality.information import covariance_of, root_of, variance_of
 from ..kernels import mmse
 from ..util.errors import InputError
 from .base import count_of, number_of
