@@ -89,7 +89,6 @@ OTHERS = {
         coded("worker", family="matched", weight=32, rows_per_task=4)
     ),
     "energy w=4 r=32, int8, EF": Scheme(coded("worker", family="energy", weight=4, rows_per_task=32)),
-    "eigenbasis r=4, int8, EF": Scheme(coded("worker", family="eigenbasis", rows_per_task=4)),
     "net w=4 r=32, int8, difference": Scheme(net("difference")),
     "net w=4 r=32, int8, coordinator": Scheme(net("coordinator")),
     "net w=4 r=32, int8, none": Scheme(net("none")),

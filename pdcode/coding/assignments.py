@@ -13,7 +13,6 @@ from ..transport.layout import Codewords, Pair
 from ..util.errors import InputError
 
 if TYPE_CHECKING:
-    from ..decoders import Decoder
     from ..transport.base import Arrival
 
 
@@ -68,9 +67,6 @@ class Assignment:
 
     def arrived(self, arrival: Arrival) -> None:
         """A payload has been folded into the decoders."""
-
-    def stepping(self, decoders: Sequence[Decoder]) -> None:
-        """Decoders are about to be asked for a step."""
 
     def stepped(self) -> None:
         """θ has been stepped."""

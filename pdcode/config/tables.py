@@ -55,7 +55,7 @@ class Problem(Table):
 class Code(Table):
     """Which codewords; blocks = 1 sends a layer whole."""
 
-    # One of `pdcode codes list`, auto, or an adaptive one: matched (workers choose), energy, eigenbasis.
+    # One of `pdcode codes list`, auto, or an adaptive one: matched (workers choose) or energy.
     family: str = "net"
     blocks: Positive | list[Positive] | Literal["units"] = 16
     weight: Positive | list[Positive] | None = None

@@ -17,7 +17,7 @@ from ..config.tables import Config
 from ..problems.partition import Blocks, each, task_rows
 from ..util.errors import InputError
 
-ADAPTIVE = ("matched", "energy", "eigenbasis")
+ADAPTIVE = ("matched", "energy")
 WEIGHT = 32  # of matched codewords, if not given
 ROUNDING = {"bfloat16": 0.02, "float16": 0.002, "int8": 0.02}
 """Largest error of a rounded payload as a share of its norm, generously."""
@@ -89,17 +89,13 @@ def create(config: Config, layers: Sequence[Blocks], workers: int) -> Assignment
         limits = [w or 1 for w in weights_of(config, layers, 4 if table.family == "energy" else WEIGHT)]
         if table.family == "matched":
             return Chosen(layers, rows, dtype, limits)
-        if table.family == "energy":
-            _one_weight(layers, limits)
-            if not table.rotate:
-                raise InputError("code.rotate: false, but 'energy' is drawn anew by what has arrived")
-            return adaptive.Energy(
-                layers, rows, dtype, limits, config.seed, table.decay, config.update.mode != "async",
-                table.options.get("exponent", 0.5),
-            )  # fmt: skip
-        if table.weight is not None:
-            raise InputError(f"code.weight: {table.weight}: codewords of 'eigenbasis' are dense")
-        return adaptive.SharedBasis(layers, rows, dtype, config.seed, table.decay)
+        _one_weight(layers, limits)
+        if not table.rotate:
+            raise InputError("code.rotate: false, but 'energy' is drawn anew by what has arrived")
+        return adaptive.Energy(
+            layers, rows, dtype, limits, config.seed, table.decay, config.update.mode != "async",
+            table.options.get("exponent", 0.5),
+        )  # fmt: skip
     designs: dict[int, Code] = {}
     weights = _one_weight(layers, weights_of(config, layers, None))
     needed: dict[int, int] = {}

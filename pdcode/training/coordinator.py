@@ -176,7 +176,6 @@ class Coordinator:
             self._note_flagged()
         self._senders.clear()
         damping = self._damping / self.used
-        self.assignment.stepping(self.state.decoders)
         norm = self.state.step(self.layout, damping)
         self.fleet.stepped()
         self.downlink.stepped(damping)

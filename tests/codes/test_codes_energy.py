@@ -1,4 +1,4 @@
-"""Energy codes, the energies that rotate them, and the shared eigenbasis."""
+"""Energy codes, and the energies that rotate them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pdcode.codes.eigenbasis import Eigenbasis
 from pdcode.codes.energy import BlockEnergies, energy
 from pdcode.util.errors import InputError
 
@@ -151,35 +150,12 @@ def test_block_energies_stay_sound_whatever_arrives():
     assert 0.36 * known._energies[0] + 0.64 * known._energies[1] == pytest.approx(4, rel=1e-6)
 
 
-def test_the_eigenbasis_finds_the_leading_directions():
-    random, basis = np.random.default_rng(6), Eigenbasis(12, 3, decay=0.9, period=2)
-    indices, first = basis.codewords()
-    assert indices.dtype == np.int32
-    np.testing.assert_array_equal(indices, np.tile(np.arange(12), (3, 1)))
-    np.testing.assert_allclose(first @ first.T, np.eye(3), atol=1e-6)
-    first = first.copy()
-    left = np.linalg.qr(random.normal(size=(12, 12)))[0] * 2.0 ** -np.arange(12)
-    basis.update((left @ random.normal(size=(12, 4000))).astype("f4"))
-    np.testing.assert_array_equal(basis.codewords()[1], first)
-    basis.update(np.full((12, 5), np.nan))
-    words = basis.codewords()[1]
-    overlap = abs(words @ (left / np.linalg.norm(left, axis=0))[:, :3])
-    np.testing.assert_allclose(overlap, np.eye(3), atol=0.1)
-    for _ in range(60):  # another gradient: the old one decays
-        basis.update(np.eye(12)[:, 11:])
-    assert abs(basis.codewords()[1][0, 11]) == pytest.approx(1, abs=1e-3)
-
-
 @pytest.mark.parametrize(
     ("make", "message"),
     [
         (lambda: BlockEnergies(0), "blocks = 0"),
         (lambda: BlockEnergies(4, decay=1.0), "decay = 1.0"),
         (lambda: BlockEnergies(4, floor=0.0), "floor = 0.0"),
-        (lambda: Eigenbasis(4, 5), "rows = 5: .*nearest: 4"),
-        (lambda: Eigenbasis(4, 0), "rows = 0: .*nearest: 1"),
-        (lambda: Eigenbasis(4, 2, decay=-0.1), "decay = -0.1"),
-        (lambda: Eigenbasis(4, 2, period=0), "period = 0"),
     ],
 )
 def test_numbers_out_of_range_are_named(make, message):

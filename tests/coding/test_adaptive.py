@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 from descents import Descent
 
-from pdcode import decoders
-from pdcode.coding.adaptive import Energy, SharedBasis
+from pdcode.coding.adaptive import Energy
 from pdcode.problems.partition import Blocks
 
 F8 = np.dtype("float64")
@@ -78,57 +77,13 @@ def test_the_same_arrivals_lead_to_the_same_codewords_to_the_last_bit() -> None:
         np.testing.assert_array_equal(mine[1], theirs[1])
 
 
-def blocks_of(rank: int, seed: int) -> np.ndarray:
-    """A gradient of low rank, as (k, e)."""
-    random = np.random.default_rng(seed)
-    return random.normal(size=(16, rank)) @ random.normal(size=(rank, 10))
-
-
-@pytest.mark.parametrize("r", [2, 3])
-def test_a_shared_basis_finds_directions_that_it_did_not_start_with(r: int) -> None:
-    layer = LAYERS[0]
-    made = SharedBasis([layer, LAYERS[2]], [r, 1], F8, seed=1, decay=0.9)
-    gradient = blocks_of(1, 5)
-    captured = []
-    for _ in range(400):
-        words = made.codewords(made.row(0))[0]
-        decoder = decoders.create("adjoint", 16, layer.shape, F8, scale=1.0)
-        whole = decoders.create("adjoint", 1, LAYERS[2].shape, F8)
-        payload = dense(words) @ gradient
-        decoder.add_sparse(*words, payload)
-        captured.append((payload**2).sum() / (gradient**2).sum())
-        made.stepping([decoder, whole])
-        made.stepped()
-    assert np.mean(captured[:4]) < 0.6
-    assert max(captured[-2:]) > 0.99
-
-
-def test_the_words_of_tasks_that_are_out_do_not_change_with_the_basis() -> None:
-    layer = LAYERS[0]
-    made = SharedBasis([layer], [3], F8, seed=1, decay=0.9)
-    out = made.codewords(0)[0]
-    before = out[1].copy()
-    np.testing.assert_allclose(before @ before.T, np.eye(3), atol=1e-12)
-    decoder = decoders.create("adjoint", 16, layer.shape, F8)
-    decoder.add_sparse(*out, dense(out) @ blocks_of(4, 6))
-    made.stepping([decoder])
-    made.stepped()
-    np.testing.assert_array_equal(out[1], before)
-    after = made.codewords(3)[0][1]
-    assert (after != before).any()
-    np.testing.assert_allclose(after @ after.T, np.eye(3), atol=1e-12)
-
-
-@pytest.mark.parametrize("family", ["energy", "eigenbasis"])
 @pytest.mark.parametrize("mode", ["async", "all"])
-def test_layers_with_equally_many_blocks_have_their_own_codewords_at_the_workers_too(
-    family: str, mode: str
-) -> None:
+def test_layers_with_equally_many_blocks_have_their_own_codewords_at_the_workers_too(mode: str) -> None:
     """With EF and the plain sum nothing is lost, unless a worker encodes by other codewords than rank 0
     decodes by."""
     made = Descent(
         [
-            f"code.family={family}", "code.blocks=[8,8,1]", "code.rows_per_task=2", "problem.hidden=[16,16]",
+            "code.family=energy", "code.blocks=[8,8,1]", "code.rows_per_task=2", "problem.hidden=[16,16]",
             f"update.mode={mode}", "workers.count=3", "problem.dtype=float64", "stop.updates=12",
         ],
         [1, 2, 3],

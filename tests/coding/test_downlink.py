@@ -31,7 +31,6 @@ DECODERS = {
     "tracking": ["memory.kind=coordinator"],
     "summing": ["memory.kind=difference"],
     "energy": ["code.family=energy"],
-    "eigenbasis": ["code.family=eigenbasis", "code.rows_per_task=2"],
     "static": ["code.rotate=false"],
     "matched": ["code.family=matched", "code.rows_per_task=2", "code.weight=6"],
 }

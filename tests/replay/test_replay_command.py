@@ -78,7 +78,6 @@ CASES = {
     "matched": ["code.family=matched", "code.rows_per_task=[2,1]", "wire.dtype=int8", *FIRST],
     "relay": ["downlink.kind=codewords", "downlink.check=5", "wire.dtype=int8"],
     "energy": [NONE, "code.family=energy", "code.blocks=[8,8]"],
-    "eigenbasis": [NONE, "code.family=eigenbasis", "code.rows_per_task=[2,1]", "update.mode=all"],
     "captured": [NONE, "update.mode=captured", "update.fraction=0.5", "problem.dtype=float64"],
     "mmse": [NONE, "decoder.kind=mmse", "update.mode=all", "code.rows_per_task=2"],
     "waste": [*FIRST, "update.late=waste", "optimizer.momentum=0.5"],

@@ -9,7 +9,7 @@ import pytest
 
 from pdcode import codes
 from pdcode.__main__ import main
-from pdcode.coding.adaptive import Energy, SharedBasis
+from pdcode.coding.adaptive import Energy
 from pdcode.coding.assignments import Chosen, Rotating, Static
 from pdcode.config import load as configfile
 from pdcode.problems.partition import Blocks
@@ -76,9 +76,6 @@ def test_a_code_has_rows_for_all_tasks_of_an_update_or_one_basis() -> None:
 def test_adaptive_families_are_assignments_of_their_own() -> None:
     assert type(create("code.family=matched")) is Chosen
     assert type(create("code.family=energy")) is Energy
-    shared = create("code.family=eigenbasis", "code.rows_per_task=2")
-    assert type(shared) is SharedBasis
-    assert [pair[0].shape for pair in shared.codewords(0)] == [(2, 16), (2, 8), (2, 16), (1, 1)]
 
 
 @pytest.mark.parametrize(
@@ -123,7 +120,7 @@ def test_every_family_can_be_asked_for(
         sets.append("code.blocks=[4,1]")
     assert dry_run(tmp_path, *sets) == 0
     printed = capsys.readouterr().out
-    found = {"matched": "chosen by workers", "eigenbasis": "chosen by rank 0", "auto": "#   k=16: net"}
+    found = {"matched": "chosen by workers", "auto": "#   k=16: net"}
     assert found.get(family, f": {family}, ") in printed
 
 
@@ -149,7 +146,6 @@ def test_the_options_of_a_family_are_printed_as_they_are_read(
         (["code.family=energy", "code.options.exponent=-1"], ["exponent = -1"]),
         (["code.family=energy", "code.rotate=false"], ["code.rotate", "energy"]),
         (["code.family=matched", "code.rows=8"], ["code.rows: 8", "matched"]),
-        (["code.family=eigenbasis", "code.weight=4"], ["code.weight: 4", "eigenbasis"]),
         (["code.weight=[4,4,4]"], ["code.weight: [4, 4, 4]", "3 entries", "2 layers"]),
         (["code.weight=[4,2]", "code.blocks=16"], ["code.weight", "16 blocks", "4 and 2"]),
         (["code.family=energy", "code.weight=[4,2]", "code.blocks=16"], ["code.weight", "4 and 2"]),
