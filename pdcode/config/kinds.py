@@ -266,7 +266,8 @@ def _explain(message: str, struct: Any, table: Any, where: str) -> str:
         if "missing" in text:
             return f"{key}: must be given"
         tag = holder.__struct_config__.tag_field
-        known = ", ".join([tag, *holder.__struct_fields__] if tag else holder.__struct_fields__)
+        tagged = [f"{tag} ({holder.name_of()})"] if tag else []
+        known = ", ".join([*tagged, *holder.__struct_fields__])
         return f"{key}: unknown key (value {value[name]!r}); known: {known}"
     if "nvalid enum value" in text:
         for key in path[:-1]:

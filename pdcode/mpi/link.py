@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import msgspec
 import numpy as np
 from mpi4py import MPI
 
-from .. import stragglers
 from ..transport.base import Link
 from ..transport.layout import HEADER, RECALL, STOP, Layout, buffer
 from ..transport.messages import Reply, Task
@@ -66,7 +66,12 @@ class MPILink(Link):
         return clocks.now_ns()
 
     def wait(self, delay_ns: int, spin: bool) -> None:
-        (stragglers.spin if spin else stragglers.nap)(delay_ns)
+        if not spin:
+            time.sleep(delay_ns * 1e-9)
+            return
+        until = time.perf_counter_ns() + delay_ns
+        while time.perf_counter_ns() < until:
+            pass
 
     def hold(self) -> None:
         self._receive_task.Start()

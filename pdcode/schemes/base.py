@@ -8,19 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from .. import codes, decoders
+from .. import codes
 from ..codes import Code
-from ..coding import adaptive
-from ..coding.assignments import Assignment, Chosen, Rotating, Static
+from ..coding.assignments import Assignment, Rotating, Static
 from ..coding.memory import Choose
-from ..config.tables import Config
+from ..config import kinds
+from ..config.tables import Config, Designed
+from ..decoders import Context, Decoder
 from ..problems.partition import Blocks, each, task_rows
 from ..util.errors import InputError
-
-ADAPTIVE = ("matched", "energy")
-WEIGHT = 32  # of matched codewords, if not given
-ROUNDING = {"bfloat16": 0.02, "float16": 0.002, "int8": 0.02}
-"""Largest error of a rounded payload as a share of its norm, generously."""
 
 
 def rows_of(config: Config, layers: Sequence[Blocks]) -> list[int]:
@@ -49,7 +45,7 @@ def rows_of(config: Config, layers: Sequence[Blocks]) -> list[int]:
 
 def weights_of(config: Config, layers: Sequence[Blocks], default: int | None) -> list[int | None]:
     """Weight w of each layer's codewords as asked for, or the default, no more than its blocks."""
-    asked = each("code.weight", config.code.weight, len(layers))
+    asked = each("code.weight", getattr(config.code, "weight", None), len(layers))
     weights: list[int | None] = []
     for layer, weight in zip(layers, asked, strict=True):
         w = default if weight is None else int(weight)
@@ -79,25 +75,15 @@ def create(config: Config, layers: Sequence[Blocks], workers: int) -> Assignment
         If the design is impossible.
     """
     table, dtype, rows = config.code, np.dtype(config.problem.dtype), rows_of(config, layers)
-    if table.family in ADAPTIVE:
-        known = {"exponent"} if table.family == "energy" else set()
-        for name in table.options.keys() - known:
-            has = "has no other option than exponent" if known else "has no options"
-            raise InputError(f"code.options.{name}: {table.options[name]!r}: '{table.family}' {has}")
-        if table.rows is not None:
-            raise InputError(f"code.rows: {table.rows}: '{table.family}' has no fixed rows")
-        limits = [w or 1 for w in weights_of(config, layers, 4 if table.family == "energy" else WEIGHT)]
-        if table.family == "matched":
-            return Chosen(layers, rows, dtype, limits)
-        _one_weight(layers, limits)
-        if not table.rotate:
-            raise InputError("code.rotate: false, but 'energy' is drawn anew by what has arrived")
-        return adaptive.Energy(
-            layers, rows, dtype, limits, config.seed, table.decay, config.update.mode != "async",
-            table.options.get("exponent", 0.5),
-        )  # fmt: skip
+    limits = weights_of(config, layers, table.usual)
+    if table.adapts:
+        if not table.chosen:
+            _one_weight(layers, limits)
+        made: Assignment = table.make(config, layers, rows, limits, dtype)
+        return made
+    assert isinstance(table, Designed)
     designs: dict[int, Code] = {}
-    weights = _one_weight(layers, weights_of(config, layers, None))
+    weights = _one_weight(layers, limits)
     needed: dict[int, int] = {}
     for layer, r in zip(layers, rows, strict=True):
         if not layer.whole:
@@ -125,8 +111,9 @@ def _one_weight(layers: Sequence[Blocks], weights: Sequence[int | None]) -> dict
 def _design(config: Config, k: int, weight: int | None, r: int, workers: int, each_update: bool) -> Code:
     """The code of layers of k blocks."""
     table = config.code
+    assert isinstance(table, Designed)
     if table.family not in (*codes.FAMILIES, "auto"):
-        known = ", ".join(dict.fromkeys([*codes.FAMILIES, "auto", *ADAPTIVE]))
+        known = ", ".join(dict.fromkeys([*codes.FAMILIES, "auto", *kinds.names("codes")]))
         raise InputError(f"code.family: '{table.family}' is not one of {known}")
     sizes = [table.rows or workers * r]
     # one basis; or enough for all of an update's tasks, if that exists
@@ -146,37 +133,19 @@ def _design(config: Config, k: int, weight: int | None, r: int, workers: int, ea
     raise AssertionError("there is a size")
 
 
-def decoder_kind(config: Config) -> str:
-    """The decoder as given, or as the memory needs."""
-    if config.memory.kind == "difference":
-        return "summing"
-    return config.decoder.kind or ("tracking" if config.memory.kind == "coordinator" else "adjoint")
-
-
 def make_decoders(
     config: Config, layers: Sequence[Blocks], designs: dict[int, Code] | None = None
-) -> list[decoders.Decoder]:
+) -> list[Decoder]:
     """A decoder a layer, as the configuration says; `designs` tell the adjoint what it captures."""
-    kind, table = decoder_kind(config), config.decoder
+    workers = config.workers.count
+    # Where nothing of a gradient is lost, or its best part is sent, nothing must be scaled up.
+    mean_of = workers if config.memory.keeps or config.code.chosen else None
     made = []
     for layer in layers:
-        options: dict[str, Any] = {"length": layer.length}
-        if kind == "adjoint":
-            if designs and layer.count in designs:
-                options["rows"] = len(designs[layer.count])
-            # Where nothing of a gradient is lost, or its best part is sent, nothing must be scaled up.
-            if config.memory.kind == "worker" or config.code.family == "matched":
-                options["mean_of"] = config.workers.count
-        elif kind == "summing":
-            options["mean_of"] = config.workers.count
-        elif kind == "tracking":
-            options["step"] = table.step
-        elif kind == "mmse":
-            options |= {"noise": table.noise, "decay": table.decay}
-        elif kind == "residual":
-            rounding = ROUNDING.get(config.wire.dtype or "")
-            options |= {"tolerance": table.tolerance or rounding, "faults": table.faults}
-        made.append(decoders.create(kind, layer.count, layer.shape, config.problem.dtype, **options))
+        shape, design = (layer.count, layer.shape, config.problem.dtype), (designs or {}).get(layer.count)
+        rows = None if design is None else len(design)
+        context = Context(shape, layer.length, workers, mean_of, rows, config.wire.dtype or "")
+        made.append(config.decoder.make(context))
     return made
 
 
@@ -184,7 +153,7 @@ def choosers(config: Config, layers: Sequence[Blocks], worker: int) -> list[Choo
     """What picks the codewords of each layer at a worker; None for a layer that is sent whole."""
     from ..codes.matched import Matched
 
-    rows, limits = rows_of(config, layers), weights_of(config, layers, WEIGHT)
+    rows, limits = rows_of(config, layers), weights_of(config, layers, config.code.usual)
     dtype = np.dtype(config.problem.dtype)
     return [
         None

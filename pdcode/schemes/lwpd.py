@@ -5,35 +5,47 @@ codewords are a dithered net which is redrawn when used up, that workers keep wh
 and all that the presets say, is this project's reading.
 """
 
-TABLES: dict[str, dict[str, object]] = {
-    "code": {"family": "net", "blocks": 16, "weight": 4, "rotate": True},
-    "memory": {"kind": "worker"},
-}
+from __future__ import annotations
 
-PRESETS: dict[str, dict[str, dict[str, object]]] = {
-    # Mini-batches: an eighth of the gradient a task, in one byte an element, both ways; auto is the net where
-    # there is one for so many units. Its rate is about 1.5 times that of full gradients.
-    "default": {
-        "code": {"family": "auto", "blocks": "units", "weight": 4, "share": 0.125, "rotate": True},
+from collections.abc import Mapping
+from typing import ClassVar, Literal
+
+from ..config.tables import Scheme, Tables
+
+
+class LWPD(Scheme, tag="lwpd"):
+    """Every worker returns low-weight codewords of its gradient."""
+
+    preset: Literal["default", "starved", "shards"] | None = None  # fills in keys that are not given
+
+    tables: ClassVar[Tables] = {
+        "code": {"family": "net", "blocks": 16, "weight": 4, "rotate": True},
         "memory": {"kind": "worker"},
-        "wire": {"dtype": "int8"},
-        "downlink": {"kind": "codewords"},
-        "update": {"mode": "async"},
-    },
-    # A link so slow that each byte counts: two directions a task, which the worker chooses. Its rate is about
-    # that of full gradients.
-    "starved": {
-        "code": {"family": "matched", "blocks": "units", "weight": 32, "rows_per_task": 2},
-        "memory": {"kind": "worker"},
-        "wire": {"dtype": "int8"},
-        "update": {"mode": "first"},
-    },
-    # Fixed shards that differ, full batches: reaches the optimum. Its rate is 1/L, L being the largest
-    # eigenvalue of the Hessian. Late payloads are used: a worker that is always late has data of its own.
-    "shards": {
-        "problem": {"batch": 0},
-        "code": {"family": "matched", "blocks": "units", "rows_per_task": 4},
-        "memory": {"kind": "difference"},
-        "update": {"mode": "first"},
-    },
-}
+    }
+    presets: ClassVar[Mapping[str, Tables]] = {
+        # Mini-batches: an eighth of the gradient a task, in one byte an element, both ways; auto is the net
+        # where there is one for so many units. Its rate is about 1.5 times that of full gradients.
+        "default": {
+            "code": {"family": "auto", "blocks": "units", "weight": 4, "share": 0.125, "rotate": True},
+            "memory": {"kind": "worker"},
+            "wire": {"dtype": "int8"},
+            "downlink": {"kind": "codewords"},
+            "update": {"mode": "async"},
+        },
+        # A link so slow that each byte counts: two directions a task, which the worker chooses. Its rate is
+        # about that of full gradients.
+        "starved": {
+            "code": {"family": "matched", "blocks": "units", "weight": 32, "rows_per_task": 2},
+            "memory": {"kind": "worker"},
+            "wire": {"dtype": "int8"},
+            "update": {"mode": "first"},
+        },
+        # Fixed shards that differ, full batches: reaches the optimum. Its rate is 1/L, L being the largest
+        # eigenvalue of the Hessian. Late payloads are used: a worker that is always late has data of its own.
+        "shards": {
+            "problem": {"batch": 0},
+            "code": {"family": "matched", "blocks": "units", "rows_per_task": 4},
+            "memory": {"kind": "difference"},
+            "update": {"mode": "first"},
+        },
+    }

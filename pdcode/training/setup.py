@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from .. import problems
+from .. import problems, stragglers
 from ..coding import memory, optimizers
 from ..coding import replica as downlink
 from ..coding.assignments import Assignment
@@ -38,8 +38,10 @@ class Parts:
     ready: Ready
 
 
-def prepare(config: Config, path: str = "", source: Source | None = None) -> Parts:
+def prepare(config: Config, path: str = "", source: Source | None = None, check: bool = True) -> Parts:
     """Load the data, unless they are given, and make rank 0's parts.
+
+    Without `check`, of a run that has been, it does not matter whether another would end, or has its delays.
 
     Raises
     ------
@@ -50,6 +52,8 @@ def prepare(config: Config, path: str = "", source: Source | None = None) -> Par
     with within(path):
         if config.stop == Stop():
             raise InputError("stop: nothing would end the run; give updates, seconds, loss or accuracy")
+        if check:
+            policies.check_end(config, stragglers.dead(config.stragglers, workers))
         source = source or problems.describe(config.problem)
         problem = Problem.from_dataset(config.problem, source.dataset, config.code.blocks)
         source.shard(workers - 1, workers)  # enough rows for all
@@ -76,9 +80,9 @@ def make_layout(config: Config, problem: Problem, weights: list[int], state: Sta
         weights,
         problem.dtype,
         config.wire.dtype or "",
-        config.code.family == "matched",
+        config.code.chosen,
         state.bytes if state is not None and config.downlink.kind == "codewords" else None,
-        config.code.family in coding.ADAPTIVE,
+        config.code.adapts,
     )
 
 

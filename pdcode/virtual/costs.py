@@ -76,6 +76,6 @@ def _fitted(path: str, base: Base) -> tuple[Machine, Link]:
     """The costs of a run, by its trace."""
     trace = Trace(path)
     own = config_of(trace)
-    parts, workers = prepare(own, path), own.workers.count
+    parts, workers = prepare(own, path, check=False), own.workers.count
     assert parts.source is not None
     return fit(trace, parts.problem, parts.layout, base, max(1, parts.source.dealt(workers) // workers))

@@ -49,7 +49,7 @@ def task_flops(config: Config, problem: Problem, layout: Layout, shard: int | No
     int
     """
     batch = config.problem.batch or shard or max(1, problem.rows // config.workers.count)
-    keeps = config.memory.kind in ("worker", "difference") or layout.chosen
+    keeps = config.memory.keeps or layout.chosen
     total = 2.0 * problem.size if config.problem.l2 else 0.0  # ½·l2·‖θ‖²
     for number, (blocks, r, w) in enumerate(zip(layout.layers, layout.rows, layout.weights, strict=True)):
         # inputs of a sample, as many as are stored

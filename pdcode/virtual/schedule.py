@@ -117,7 +117,7 @@ class Modelled(Schedule):
     def __init__(self, config: Config, task_ns: int, reply_bytes: int) -> None:
         self._n = workers = config.workers.count
         self._events = make_events(config, reply_bytes)
-        self._model = stragglers.create(config.stragglers, config.seed, workers)
+        self._model = config.stragglers.make(config.seed, workers)
         self._compute_ns = np.full(workers, task_ns, np.int64)
         self._delays_ns = np.zeros((workers, BLOCK), np.int64)
         self._drawn = np.zeros(workers, np.int64)  # tasks that were drawn, a multiple of BLOCK

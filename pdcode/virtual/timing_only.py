@@ -14,7 +14,6 @@ import numpy as np
 from .. import stragglers
 from ..config.tables import Config
 from ..kernels import events, rounds
-from ..schemes.base import ADAPTIVE
 from ..trace.writer import Writer
 from ..training.monitor import LINE_NS, Print
 from ..training.policies import create, wanted
@@ -88,8 +87,11 @@ def check_captured(config: Config) -> None:
     """
     if config.update.mode != "captured":
         return
-    for key, value in (("decoder.kind", config.decoder.kind), ("code.family", config.code.family)):
-        if value == "mmse" or value in ADAPTIVE:
+    for key, value, adapts in (
+        ("decoder.kind", config.decoder.kind, config.decoder.adapts),
+        ("code.family", config.code.family, config.code.adapts),
+    ):
+        if adapts:
             raise InputError(f"update.mode: 'captured' depends on payloads with {key} '{value}'")
 
 
@@ -173,7 +175,7 @@ class TimingOnly:
         self.config, self._task_ns = config, task_ns
         self.interrupted = False
         self._bytes = reply_bytes, body_bytes + own_bytes
-        self._model = stragglers.create(config.stragglers, config.seed, n)
+        self._model = config.stragglers.make(config.seed, n)
         self.events = make_events(config, reply_bytes)
         kept = min(MOST, max(LEAST, 1 << max(1, KEPT // n).bit_length() - 1))
         self._half = kept // 2
