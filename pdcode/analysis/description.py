@@ -8,7 +8,9 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
+from ..config.tables import Decoder, Memory
 from ..trace.reader import Trace
+from ..util.errors import InputError
 from . import delays
 from .formats import duration, listing, percent
 
@@ -127,10 +129,7 @@ def _code(
 
 def _decoder(config: Mapping[str, Mapping[str, Any]]) -> str:
     decoder, memory, wire, down = (config.get(name, {}) for name in ("decoder", "memory", "wire", "downlink"))
-    needed = {"difference": "summing", "coordinator": "tracking"}.get(str(memory.get("kind")), "adjoint")
-    kind = str(decoder.get("kind") or (needed if decoder else ""))
-    if kind == "tracking":
-        kind += f" (step {decoder.get('step', 1):g})"
+    kind = _decoder_kind(decoder, memory) if decoder else ""
     parts = [
         kind,
         f"memory {memory['kind']}" if "kind" in memory else "",
@@ -138,6 +137,14 @@ def _decoder(config: Mapping[str, Mapping[str, Any]]) -> str:
         f"downlink {down['kind']}" if "kind" in down else "",
     ]
     return ", ".join(filter(None, parts))
+
+
+def _decoder_kind(table: Mapping[str, Any], memory: Mapping[str, Any]) -> str:
+    try:
+        kind = Memory.of(memory, old=True).decoder_for(table.get("kind"))
+        return Decoder.of({**table, "kind": kind}, old=True).describe()
+    except InputError:  # of a plug-in
+        return str(table.get("kind"))
 
 
 def _update(update: Mapping[str, Any], optimizer: Mapping[str, Any]) -> str:

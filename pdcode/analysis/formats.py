@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import math
 
-NOTHING = "–"
+from ..util.formats import NOTHING as NOTHING
+from ..util.formats import duration as duration
+from ..util.formats import listing as listing
+from ..util.formats import three
+
 BARS = " ▁▂▃▄▅▆▇█"
-SCALES = ((1e9, "s"), (1e6, "ms"), (1e3, "µs"), (1.0, "ns"))
 SIZES = ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
 
 
@@ -15,23 +18,10 @@ def number(value: float, digits: int = 4) -> str:
     return NOTHING if math.isnan(value) else f"{value:.{digits}g}"
 
 
-def duration(ns: float) -> str:
-    """A time in the unit that gives it three digits: 12.3 ms."""
-    if math.isnan(ns):
-        return NOTHING
-    if ns == 0:
-        return "0 s"
-    if ns >= 600e9:
-        hours, seconds = divmod(round(ns / 1e9), 3600)
-        return f"{hours} h {seconds // 60:02} min" if hours else f"{seconds // 60} min {seconds % 60:02} s"
-    scale, unit = next(((scale, unit) for scale, unit in SCALES if abs(ns) >= scale), SCALES[-1])
-    return f"{_three(ns / scale)} {unit}"
-
-
 def size(count: float) -> str:
     """A number of bytes in decimal units: 1.23 MB."""
     scale, unit = next(((scale, unit) for scale, unit in SIZES if abs(count) >= scale), (1.0, "B"))
-    return f"{_three(count / scale)} {unit}" if scale > 1 else f"{count:.0f} B"
+    return f"{three(count / scale)} {unit}" if scale > 1 else f"{count:.0f} B"
 
 
 def percent(part: float, whole: float) -> str:
@@ -54,13 +44,3 @@ def spark(values: list[int]) -> str:
     """One character a value, its height in eighths of the greatest."""
     most = max(values, default=0)
     return "".join(BARS[math.ceil(8 * value / most)] if value else " " for value in values)
-
-
-def listing(items: list[str]) -> str:
-    """a, b and c."""
-    return " and ".join(filter(None, (", ".join(items[:-1]), *items[-1:])))
-
-
-def _three(value: float) -> str:
-    digits = 0 if abs(value) >= 99.95 else 1 if abs(value) >= 9.995 else 2
-    return f"{value:.{digits}f}"

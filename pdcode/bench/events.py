@@ -101,7 +101,7 @@ def model(workers: int, update: Update, updates: int) -> Config:
     return Config(
         workers=Workers(count=workers),
         update=update,
-        stragglers=Stragglers(kind="shifted-exponential", mean_s=mean_s),
+        stragglers=Stragglers.of({"kind": "shifted-exponential", "mean_s": mean_s}),
         machine=Machine(arrival_s=0, dispatch_s=0),
         link=Link(bandwidth=BANDWIDTH, latency_s=LATENCY_S, broadcast="star"),
         stop=Stop(updates=updates),
@@ -121,7 +121,7 @@ def ours(workers: int, update: Update, arrivals: int) -> float:
 def delays(workers: int, arrivals: int) -> list[list[int]]:
     """Delays in ns of each worker's tasks, enough for so many arrivals."""
     config = model(workers, Update(), 1)
-    drawn = stragglers.create(config.stragglers, config.seed, workers)
+    drawn = config.stragglers.make(config.seed, workers)
     count = 2 * arrivals // workers + 64  # the fastest worker does more than the mean
     zeros = np.zeros(workers, np.int64)
     rows: list[list[int]] = stragglers.delays_ns(drawn, np.arange(workers), zeros, count, zeros).tolist()

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import time
 
-import msgspec
 import numpy as np
 
-from .. import stragglers
 from ..coding.replica import digest
 from ..config.tables import Config
 from ..replay.again import ByClock, ByTrace, Ended
@@ -104,10 +102,10 @@ def remake(trace: Trace, say: Print) -> tuple[Coordinator, Recorded, str]:
         The trace cannot be replayed.
     """
     config = configuration(trace)
-    parts = prepare(config, str(trace.path))
+    parts = prepare(config, str(trace.path), check=False)
     model, unknown = None, ""
     try:
-        model = stragglers.create(config.stragglers, config.seed, config.workers.count)
+        model = config.stragglers.make(config.seed, config.workers.count)
     except InputError as error:
         unknown = str(error)
     recorded = Recorded(trace, model is not None and trace.attributes.get("clock") == "virtual")
@@ -138,8 +136,8 @@ def configuration(trace: Trace) -> Config:
     if "config_resolved" not in trace.attributes:
         raise InputError(f"{trace.path}: config_resolved: not there, so the run cannot be made again")
     try:
-        config = msgspec.convert(trace.config, Config)
-    except msgspec.ValidationError as error:
+        config = Config.of(trace.config, old=True)
+    except InputError as error:
         raise InputError(f"{trace.path}: config_resolved: {error}") from None
     if config.trace.arrivals != "all":
         raise InputError(

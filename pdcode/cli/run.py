@@ -78,7 +78,7 @@ def run(
         if dry_run:
             print(preview.describe(config, parts))
             return 0
-        check_writable(config.trace.path, path, config.stragglers.path)
+        check_writable(config.trace.path, path, config.stragglers.reads)
         sys.stdout.flush()
         command, environment = launch.command(config.workers.count, argv)
         os.execvpe(command[0], command, environment)
@@ -93,7 +93,7 @@ def rank_0(config: Config, text: str, path: str) -> int:
     """Prepare, and only then start MPI; if that fails, take down the ranks that wait for us there."""
     try:
         parts = prepare_ranks(config, path)
-        check_writable(config.trace.path, path, config.stragglers.path)
+        check_writable(config.trace.path, path, config.stragglers.reads)
     except BaseException as error:
         from ..mpi.process import abort
 

@@ -96,7 +96,7 @@ def alone(config: Config, text: str, options: argparse.Namespace) -> int:
         quick = options.timing_only and timing_only.can(config)
         (timing_only.check if quick else check_count)(config)
     parts = prepare(config, options.config)
-    check_writable(config.trace.path, options.config, config.stragglers.path)
+    check_writable(config.trace.path, options.config, config.stragglers.reads)
     if quick:
         return report(*times(config, text, parts), options)
     simulation = Simulation(config, parts, Idle(parts.layouts) if options.timing_only else None)
@@ -156,7 +156,7 @@ def spread(config: Config, text: str, options: argparse.Namespace, rank: int) ->
             check_count(config)
         parts = prepare(config, options.config)
         if rank == 0:
-            check_writable(config.trace.path, options.config, config.stragglers.path)
+            check_writable(config.trace.path, options.config, config.stragglers.reads)
         return parts
 
     with job(named=False):

@@ -1,20 +1,67 @@
-"""Codes that rank 0 fits to the gradients that it has seen."""
+"""Codes that are fitted to gradients: by workers to their own, or by rank 0 to those seen."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import numpy as np
+from msgspec import Meta
 
 from .. import codes
 from ..codes.constructions.energy import BlockEnergies, energy
+from ..config.tables import Code, Config, Positive, Table
 from ..problems.partition import Unit
 from ..transport.layout import Pair
-from .assignments import Rotating
+from .assignments import Assignment, Chosen, Rotating
 
 if TYPE_CHECKING:
     from ..transport.base import Arrival
+
+
+class MatchedTable(Code, tag="matched"):
+    """Each worker takes the directions in which what it has to send is largest."""
+
+    chosen: ClassVar[bool] = True
+
+    weight: Positive | list[Positive] | None = None  # largest weight; none: 32
+
+    def make(
+        self,
+        config: Config,
+        layers: Sequence[Unit],
+        rows: Sequence[int],
+        weights: Sequence[int],
+        dtype: np.dtype,
+    ) -> Assignment:
+        return Chosen(layers, rows, dtype, weights)
+
+
+class EnergyOptions(Table):
+    """Options of `codes.energy`."""
+
+    exponent: Any = 0.5  # of the energies, in the codewords' entries
+
+
+class EnergyTable(Code, tag="energy"):
+    """One own block a codeword, and others drawn by the block energies that rank 0 has seen."""
+
+    usual: ClassVar[int] = 4
+
+    weight: Positive | list[Positive] | None = None  # none: 4
+    decay: Annotated[float, Meta(ge=0, lt=1)] = 0.9  # of what is remembered of the energies
+    options: EnergyOptions = EnergyOptions()
+
+    def make(
+        self,
+        config: Config,
+        layers: Sequence[Unit],
+        rows: Sequence[int],
+        weights: Sequence[int],
+        dtype: np.dtype,
+    ) -> Assignment:
+        each_update, exponent = config.update.mode != "async", self.options.exponent
+        return Energy(layers, rows, dtype, weights, config.seed, self.decay, each_update, exponent)
 
 
 class Energy(Rotating):

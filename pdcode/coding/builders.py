@@ -8,19 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from .. import codes, decoders
+from .. import codes
 from ..codes import Code
-from ..config.tables import Config
+from ..config import kinds
+from ..config.tables import Config, Designed
+from ..decoders import Context, Decoder
 from ..problems.partition import Unit, each, task_rows
 from ..util.errors import InputError
-from . import adaptive
-from .assignments import Assignment, Chosen, Rotating, Static
+from .assignments import Assignment, Rotating, Static
 from .memory import Choose
-
-ADAPTIVE = ("matched", "energy")
-WEIGHT = 32  # of matched codewords, if not given
-ROUNDING = {"bfloat16": 0.02, "float16": 0.002, "int8": 0.02}
-"""Largest error of a rounded payload as a share of its norm, generously."""
 
 
 def rows_of(config: Config, layers: Sequence[Unit]) -> list[int]:
@@ -49,7 +45,7 @@ def rows_of(config: Config, layers: Sequence[Unit]) -> list[int]:
 
 def weights_of(config: Config, layers: Sequence[Unit], default: int | None) -> list[int | None]:
     """Weight w of each layer's codewords as asked for, or the default, no more than its blocks."""
-    asked = each("code.weight", config.code.weight, len(layers))
+    asked = each("code.weight", getattr(config.code, "weight", None), len(layers))
     weights: list[int | None] = []
     for layer, weight in zip(layers, asked, strict=True):
         w = default if weight is None else int(weight)
@@ -79,25 +75,15 @@ def make_assignment(config: Config, layers: Sequence[Unit], workers: int) -> Ass
         If the design is impossible.
     """
     table, dtype, rows = config.code, np.dtype(config.problem.dtype), rows_of(config, layers)
-    if table.family in ADAPTIVE:
-        known = {"exponent"} if table.family == "energy" else set()
-        for name in table.options.keys() - known:
-            has = "has no other option than exponent" if known else "has no options"
-            raise InputError(f"code.options.{name}: {table.options[name]!r}: '{table.family}' {has}")
-        if table.rows is not None:
-            raise InputError(f"code.rows: {table.rows}: '{table.family}' has no fixed rows")
-        limits = [w or 1 for w in weights_of(config, layers, 4 if table.family == "energy" else WEIGHT)]
-        if table.family == "matched":
-            return Chosen(layers, rows, dtype, limits)
-        _one_weight(layers, limits)
-        if not table.rotate:
-            raise InputError("code.rotate: false, but 'energy' is drawn anew by what has arrived")
-        return adaptive.Energy(
-            layers, rows, dtype, limits, config.seed, table.decay, config.update.mode != "async",
-            table.options.get("exponent", 0.5),
-        )  # fmt: skip
+    limits = weights_of(config, layers, table.usual)
+    if table.adapts:
+        if not table.chosen:
+            _one_weight(layers, limits)
+        made: Assignment = table.make(config, layers, rows, limits, dtype)
+        return made
+    assert isinstance(table, Designed)
     designs: dict[int, Code] = {}
-    weights = _one_weight(layers, weights_of(config, layers, None))
+    weights = _one_weight(layers, limits)
     needed: dict[int, int] = {}
     for layer, r in zip(layers, rows, strict=True):
         if not layer.whole:
@@ -125,8 +111,9 @@ def _one_weight(layers: Sequence[Unit], weights: Sequence[int | None]) -> dict[i
 def _design(config: Config, k: int, weight: int | None, r: int, workers: int, each_update: bool) -> Code:
     """The code of layers of k blocks."""
     table = config.code
+    assert isinstance(table, Designed)
     if table.family not in (*codes.FAMILIES, "auto"):
-        known = ", ".join(dict.fromkeys([*codes.FAMILIES, "auto", *ADAPTIVE]))
+        known = ", ".join(dict.fromkeys([*codes.FAMILIES, "auto", *kinds.names("codes")]))
         raise InputError(f"code.family: '{table.family}' is not one of {known}")
     sizes = [table.rows or workers * r]
     # one basis; or enough for all of an update's tasks, if that exists
@@ -146,19 +133,12 @@ def _design(config: Config, k: int, weight: int | None, r: int, workers: int, ea
     raise AssertionError("there is a size")
 
 
-def decoder_kind(config: Config) -> str:
-    """The decoder as given, or as the memory needs."""
-    if config.memory.kind == "difference":
-        return "summing"
-    return config.decoder.kind or ("tracking" if config.memory.kind == "coordinator" else "adjoint")
-
-
 def make_decoders(
     config: Config,
     layers: Sequence[Unit],
     designs: Mapping[int, Code] | None = None,
     chosen: bool = False,
-) -> list[decoders.Decoder]:
+) -> list[Decoder]:
     """A decoder a unit, as the configuration says.
 
     Parameters
@@ -170,26 +150,15 @@ def make_decoders(
     chosen : bool
         Whether workers choose the codewords.
     """
-    kind, table = decoder_kind(config), config.decoder
+    workers = config.workers.count
+    # Where nothing of a gradient is lost, or its best part is sent, nothing must be scaled up.
+    mean_of = workers if config.memory.keeps or chosen else None
     made = []
     for layer in layers:
-        options: dict[str, Any] = {"length": layer.length}
-        if kind == "adjoint":
-            if designs and layer.count in designs:
-                options["rows"] = len(designs[layer.count])
-            # Where nothing of a gradient is lost, or its best part is sent, nothing must be scaled up.
-            if chosen or config.memory.kind == "worker":
-                options["mean_of"] = config.workers.count
-        elif kind == "summing":
-            options["mean_of"] = config.workers.count
-        elif kind == "tracking":
-            options["step"] = table.step
-        elif kind == "mmse":
-            options |= {"noise": table.noise, "decay": table.decay}
-        elif kind == "residual":
-            rounding = ROUNDING.get(config.wire.dtype or "")
-            options |= {"tolerance": table.tolerance or rounding, "faults": table.faults}
-        made.append(decoders.create(kind, layer.count, layer.shape, config.problem.dtype, **options))
+        shape, design = (layer.count, layer.shape, config.problem.dtype), (designs or {}).get(layer.count)
+        rows = None if design is None else len(design)
+        context = Context(shape, layer.length, workers, mean_of, rows, config.wire.dtype or "")
+        made.append(config.decoder.make(context))
     return made
 
 
@@ -197,7 +166,7 @@ def make_choosers(config: Config, layers: Sequence[Unit], worker: int) -> list[C
     """What picks the codewords of each layer at a worker; None for a layer that is sent whole."""
     from ..codes.constructions.matched import Matched
 
-    rows, limits = rows_of(config, layers), weights_of(config, layers, WEIGHT)
+    rows, limits = rows_of(config, layers), weights_of(config, layers, config.code.usual)
     dtype = np.dtype(config.problem.dtype)
     return [
         None

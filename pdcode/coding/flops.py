@@ -49,7 +49,7 @@ def task_flops(config: Config, problem: Problem, layout: Layout, shard: int | No
     int
     """
     batch = _batch(config, problem, shard)
-    if config.memory.kind in ("worker", "difference") or layout.chosen:
+    if config.memory.keeps or layout.chosen:
         return round(gradient_flops(config, problem, shard) + coding_flops(config, problem, layout))
     total = _passes(config, problem, batch)
     for number, (blocks, r, w) in enumerate(zip(problem.layers, layout.rows, layout.weights, strict=True)):

@@ -12,14 +12,41 @@ leaves it to rank 0: workers are as without memory, and the tracking decoder kee
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
 
+from ..config.tables import Memory
 from ..kernels import decode, encode, finite, specialise
 from ..transport.layout import Pair
 from ..transport.messages import Reply, Task
 from .source import Batch, Source
+
+
+class NoMemory(Memory, tag="none"):
+    """What codewords leave out is forgotten."""
+
+
+class WorkerMemory(Memory, tag="worker"):
+    """Workers add what codewords have left out to their next gradient: error feedback."""
+
+    decoders: ClassVar[tuple[str, ...]] = ("adjoint",)
+    keeps: ClassVar[bool] = True
+
+
+class DifferenceMemory(Memory, tag="difference"):
+    """Workers send what their gradients differ by from what rank 0 has of them: EF21."""
+
+    decoder: ClassVar[str] = "summing"
+    decoders: ClassVar[tuple[str, ...]] = ("summing", "adjoint")
+    keeps: ClassVar[bool] = True
+
+
+class CoordinatorMemory(Memory, tag="coordinator"):
+    """Rank 0 keeps an estimate of the gradient, which arrivals correct."""
+
+    decoder: ClassVar[str] = "tracking"
+    decoders: ClassVar[tuple[str, ...]] = ("tracking",)
 
 
 class Choose(Protocol):

@@ -5,10 +5,10 @@ Every policy also steps when nothing more is to come, so that none can wait for 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from ..config.tables import Update
+from ..config.tables import Config, Update
 from ..util.errors import InputError
 
 
@@ -59,3 +59,24 @@ def make_policy(table: Update, workers: int) -> Policy:
 def wanted(table: Update, workers: int) -> int:
     """Payloads of an update under ``first``."""
     return table.count if table.count is not None else max(1, 3 * workers // 4)
+
+
+def check_end(config: Config, dead: Sequence[int]) -> None:
+    """Refuse dead workers for whom rank 0 would wait for ever.
+
+    Raises
+    ------
+    InputError
+        If the policy cannot be sure of an update without them, and no time ends the run.
+    """
+    workers, update = config.workers.count, config.update
+    if not dead or config.stop.seconds is not None:
+        return
+    living = workers - len(dead)
+    enough = update.mode == "async" or (update.mode == "first" and wanted(update, workers) <= living)
+    if not (enough and living):
+        listed = ", ".join(map(str, dead[:8])) + (", …" if len(dead) > 8 else "")
+        raise InputError(
+            f"stop.seconds: not given, and update.mode '{update.mode}' may wait for ever with {living} of "
+            f"{workers} workers living (dead: {listed})"
+        )

@@ -1,9 +1,63 @@
-"""Kinds (shim until the branch he is merged)."""
+"""Kinds: classes that a configuration chooses by name.
 
+A kind is a struct of its own keys, with methods that make what it stands for; its name is the struct's tag.
+It is built in, an entry point of an installed package, or a class in a plug-in, which is a Python file that
+the configuration lists under ``plugins``. Modules are imported when a kind of theirs is asked for.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import sys
+import traceback
+from collections.abc import Mapping
+from functools import cache
 from importlib import import_module
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self, TypeVar, get_args, get_origin, get_type_hints
 
-KINDS = {
+import msgspec
+
+from ..util.errors import InputError
+
+KINDS: dict[str, dict[str, str | type]] = {
+    "codes": {
+        "matched": "pdcode.coding.adaptive:MatchedTable",
+        "energy": "pdcode.coding.adaptive:EnergyTable",
+    },
+    "decoders": {
+        "adjoint": "pdcode.decoders.adjoint:AdjointTable",
+        "least_squares": "pdcode.decoders.least_squares:LeastSquaresTable",
+        "tracking": "pdcode.decoders.tracking:TrackingTable",
+        "mmse": "pdcode.decoders.mmse:MmseTable",
+        "peeling": "pdcode.decoders.peeling:PeelingTable",
+        "residual": "pdcode.decoders.residual:ResidualTable",
+        "summing": "pdcode.decoders.summing:SummingTable",
+    },
+    "memories": {
+        "none": "pdcode.coding.memory:NoMemory",
+        "worker": "pdcode.coding.memory:WorkerMemory",
+        "difference": "pdcode.coding.memory:DifferenceMemory",
+        "coordinator": "pdcode.coding.memory:CoordinatorMemory",
+    },
+    "problems": {
+        "least-squares": "pdcode.problems.losses:LeastSquares",
+        "logistic": "pdcode.problems.losses:Logistic",
+        "softmax": "pdcode.problems.losses:Softmax",
+        "mlp": "pdcode.problems.losses:Perceptron",
+    },
+    "stragglers": {
+        "none": "pdcode.stragglers.laws:NoDelays",
+        "shifted-exponential": "pdcode.stragglers.laws:ShiftedExponential",
+        "pareto": "pdcode.stragglers.laws:Pareto",
+        "bimodal": "pdcode.stragglers.laws:Bimodal",
+        "lognormal": "pdcode.stragglers.laws:Lognormal",
+        "markov": "pdcode.stragglers.markov:Markov",
+        "slow-set": "pdcode.stragglers.laws:SlowSet",
+        "heterogeneous": "pdcode.stragglers.laws:Heterogeneous",
+        "trace": "pdcode.stragglers.trace:Recorded",
+    },
     "schemes": {
         "lwpd": "pdcode.schemes.lwpd:LWPD",
         "uncoded": "pdcode.schemes.uncoded:Uncoded",
@@ -12,15 +66,224 @@ KINDS = {
         "cyclic": "pdcode.schemes.cyclic:Cyclic",
     },
 }
+"""Group -> name -> "module:Class", or the class of a plug-in."""
+
+Struct = TypeVar("Struct")
+STRICT: Any = {"frozen": True, "forbid_unknown_fields": True, "kw_only": True}  # kw_only is not inherited
 
 
-def find(group: str, name: str) -> Any:
-    found = KINDS[group].get(name)
-    if found is None:
-        return None
-    module, _, attribute = found.partition(":")
-    return getattr(import_module(module), attribute)
+class Kind(msgspec.Struct, **STRICT):
+    """Base of the tables of a configuration that come in kinds.
+
+    Attributes
+    ----------
+    table : str
+        Name of the table.
+    group : str
+        Key of `KINDS`; entry points are ``pdcode.<group>``.
+    default : str
+        Name of the kind that a table is of which names none.
+    """
+
+    table: ClassVar[str]
+    group: ClassVar[str]
+    default: ClassVar[str]
+
+    @classmethod
+    def of(cls, table: Any, old: bool = False) -> Self:
+        """The kind that a table is, from its keys.
+
+        Parameters
+        ----------
+        table : mapping
+        old : bool
+            Whether keys that the kind does not have are dropped.
+
+        Raises
+        ------
+        InputError
+            Naming key and value.
+        """
+        if not isinstance(table, Mapping):
+            raise InputError(f"{cls.table}: expected object, got {type(table).__name__} (got {table!r})")
+        tag_field = str(cls.__struct_config__.tag_field)
+        name = table.get(tag_field)
+        found = cls.find(cls.default if name is None else name)
+        if found is None:
+            known = ", ".join(names(cls.group))
+            raise InputError(f"{cls.table}.{tag_field}: expected one of {known} (got {name!r})")
+        fields = found.__struct_fields__
+        keys = {key: value for key, value in table.items() if key in fields or (key != tag_field and not old)}
+        made: Self = build(found, keys, cls.table)
+        return made
+
+    @classmethod
+    def find(cls, name: Any) -> Any:
+        """Class of a kind; None if there is none of that name."""
+        return find(cls.group, name)
+
+    @classmethod
+    def name_of(cls) -> str:
+        """Name of the kind."""
+        return str(cls.__struct_config__.tag)
+
+    @property
+    def kind(self) -> str:
+        """Name of the kind."""
+        return self.name_of()
+
+    def check(self, config: Any) -> None:
+        """Refuse a configuration in which this kind cannot work.
+
+        Raises
+        ------
+        InputError
+            Naming key and value.
+        """
+
+    def describe(self) -> str:
+        """The kind and its keys, in a line."""
+        keys = ((key, getattr(self, key)) for key in self.__struct_fields__)
+        return ", ".join([self.kind, *(f"{key} {value}" for key, value in keys if value not in (None, []))])
+
+
+def field(base: type[Kind]) -> Any:
+    """A field of the configuration that is of the default kind where the table is not given."""
+    return msgspec.field(default_factory=lambda: base.of({}))
 
 
 def names(group: str) -> list[str]:
-    return list(KINDS[group])
+    """Names of all kinds of a group."""
+    return list(dict.fromkeys([*KINDS[group], *(entry.name for entry in _entries(group))]))
+
+
+def find(group: str, name: Any) -> Any:
+    """Class of a kind; None if there is none of that name.
+
+    Raises
+    ------
+    InputError
+        If two installed packages have kinds of that name.
+    """
+    found: Any = KINDS[group].get(name) if isinstance(name, str) else None
+    if found is None:
+        entries = [entry for entry in _entries(group) if entry.name == name]
+        if len(entries) > 1:
+            places = " and ".join(entry.value for entry in entries)
+            raise InputError(f"'{name}' of pdcode.{group} is in {places}")
+        found = entries[0].load() if entries else None
+    if isinstance(found, str):
+        module, _, attribute = found.partition(":")
+        found = getattr(import_module(module), attribute)
+    return found
+
+
+@cache
+def _entries(group: str) -> tuple[Any, ...]:
+    """Entry points of installed packages; found only when they are asked for, as that takes 60 ms."""
+    from importlib import metadata
+
+    return tuple(metadata.entry_points(group=f"pdcode.{group}"))
+
+
+def register(group: str, name: str, kind: Any) -> None:
+    """Add a kind.
+
+    Raises
+    ------
+    InputError
+        If there is another of that name.
+    """
+    other = find(group, name)
+    if other is not None and other is not kind:
+        raise InputError(f"'{name}' of {group} is in {inspect.getfile(other)} already")
+    KINDS[group][name] = kind
+
+
+def load_plugin(path: str) -> None:
+    """Import a plug-in, unless that has been done, and register the kinds that are classes in it.
+
+    Raises
+    ------
+    InputError
+        Naming the file, and what it raised.
+    """
+    module_name = f"pdcode plug-in {path}"
+    if module_name in sys.modules:
+        return
+    if not Path(path).is_file():
+        raise InputError(f"plugins: {path}: {'not a file' if Path(path).exists() else 'no such file'}")
+    spec = importlib.util.spec_from_file_location(module_name, path)
+    if spec is None or spec.loader is None:
+        raise InputError(f"plugins: {path}: not a Python file (.py)")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[module_name] = module
+    try:
+        spec.loader.exec_module(module)
+        own: list[Any] = [each for each in vars(module).values() if inspect.isclass(each)]
+        for each in own:
+            if each.__module__ == module_name and getattr(each, "group", None):
+                register(each.group, each.name_of(), each)
+    except Exception as error:
+        del sys.modules[module_name]
+        if isinstance(error, InputError):
+            raise InputError(f"plugins: {path}: {error}") from None
+        lines = [
+            frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == path
+        ]
+        line = getattr(error, "lineno", None) or (lines[-1] if lines else "?")
+        text = " ".join(str(getattr(error, "msg", error)).split())
+        raise InputError(f"plugins: {path}, line {line}: {type(error).__name__}: {text}") from error
+
+
+def build(struct: type[Struct], table: Any, where: str = "") -> Struct:
+    """Make a struct of a table.
+
+    Parameters
+    ----------
+    struct : type
+    table : dict
+    where : str
+        Name of the table, for errors; empty for the configuration itself.
+
+    Raises
+    ------
+    InputError
+        Naming key and value.
+    """
+    try:
+        return msgspec.convert(table, struct)
+    except msgspec.ValidationError as error:
+        raise InputError(_explain(str(error), struct, table, where)) from None
+
+
+def _explain(message: str, struct: Any, table: Any, where: str) -> str:
+    """Reword msgspec's message: ``Expected `int`, got `str` - at `$.blocks``` becomes ``code.blocks: expected
+    int, got str ('four')``."""
+    text, _, place = message.replace("`", "").partition(" - at $")
+    path = [part.partition("[")[0] for part in place.split(".") if part]
+    value, holder = table, struct
+    for key in path:
+        value = value.get(key) if isinstance(value, dict) else value  # of a list's element: the list
+    if "unknown field" in text or "missing required" in text:
+        for key in path:
+            holder = get_type_hints(holder)[key]
+        name = text.rsplit(" ", 1)[-1]
+        key = ".".join(filter(None, (where, *path, name)))
+        if "missing" in text:
+            return f"{key}: must be given"
+        tag = holder.__struct_config__.tag_field
+        tagged = [f"{tag} ({holder.name_of()})"] if tag else []
+        known = ", ".join([*tagged, *holder.__struct_fields__])
+        return f"{key}: unknown key (value {value[name]!r}); known: {known}"
+    if "nvalid enum value" in text:
+        for key in path[:-1]:
+            holder = get_type_hints(holder)[key]
+        text = f"expected one of {', '.join(map(str, _choices(get_type_hints(holder)[path[-1]])))}"
+    return f"{'.'.join(filter(None, (where, *path)))}: {text[:1].lower()}{text[1:]} (got {value!r})"
+
+
+def _choices(hint: Any) -> list[Any]:
+    """Values that a key may have, if they are an enumeration."""
+    hints = [hint, *get_args(hint), *(inner for outer in get_args(hint) for inner in get_args(outer))]
+    return next((list(get_args(each)) for each in hints if get_origin(each) is Literal), [])

@@ -5,15 +5,19 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any
 
 import msgspec
 
-from .. import stragglers
 from ..util.errors import InputError, within
-from . import kinds
-from . import presets as schemes
-from .tables import Config
+from . import kinds, presets
+from .tables import KINDS, Config, Table
+
+
+class Plugins(Table):
+    """What is read of a configuration before the rest."""
+
+    plugins: list[str] = msgspec.field(default_factory=list)
 
 
 def load(path: str | Path, overrides: Sequence[str] = ()) -> tuple[Config, str]:
@@ -48,11 +52,13 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> tuple[Config, str]:
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"{path}: not TOML: {error}") from None
     with within(path):
-        return resolve(tables, overrides), text
+        return resolve(tables, overrides, Path(path).parent), text
 
 
-def resolve(tables: dict[str, Any], overrides: Sequence[str] = ()) -> Config:
+def resolve(tables: dict[str, Any], overrides: Sequence[str] = (), folder: str | Path = "") -> Config:
     """Turn the tables of a TOML file into a checked configuration.
+
+    Plug-ins are imported; their paths are relative to `folder`, that of the file.
 
     Raises
     ------
@@ -60,25 +66,37 @@ def resolve(tables: dict[str, Any], overrides: Sequence[str] = ()) -> Config:
         Naming key and value.
     """
     parsed = [_parse(override) for override in overrides]
+    tables = {name: dict(table) if isinstance(table, dict) else table for name, table in tables.items()}
+    _load_plugins(tables, parsed, Path(folder))
     asked = {keys[1]: str(value) for keys, value in parsed if keys[0] == "scheme" and len(keys) == 2}
     if asked:  # in so many words: it overrides the file's tables
-        tables = schemes.impose(tables, asked.get("name"), asked.get("preset"))
-    given: schemes.Tables = {}
+        tables = presets.impose(tables, asked.get("name"), asked.get("preset"))
+    given: dict[str, dict[str, Any]] = {}
     for keys, value in parsed:
         if len(keys) == 2:
             given.setdefault(keys[0], {})[keys[1]] = value
-    tables = {
-        name: dict(table) if isinstance(table, dict) else table
-        for name, table in schemes.fill(tables, given).items()
-    }
+    for name, table in given.items():
+        if isinstance(tables.get(name), dict):
+            tables[name] = presets.without_others(name, tables[name], table)
+    tables = presets.fill(tables, given)
     for keys, value in parsed:
         _insert(tables, keys, value)
-    try:
-        config = msgspec.convert(tables, Config)
-    except msgspec.ValidationError as error:
-        raise InputError(_explain(str(error), tables)) from None
+    config = Config.of(tables)
     check(config)
     return config
+
+
+def _load_plugins(tables: dict[str, Any], parsed: list[tuple[list[str], Any]], folder: Path) -> None:
+    """Import the plug-ins, whose kinds the rest may need; write their whole paths in the tables."""
+    for keys, value in parsed:
+        if keys == ["plugins"]:
+            tables["plugins"] = value
+    parsed[:] = [pair for pair in parsed if pair[0] != ["plugins"]]
+    plugins = kinds.build(Plugins, {"plugins": tables.get("plugins", [])}).plugins
+    if plugins:
+        tables["plugins"] = [str((folder / path).resolve()) for path in plugins]
+    for path in tables.get("plugins", []):
+        kinds.load_plugin(path)
 
 
 def check(config: Config) -> None:
@@ -91,34 +109,16 @@ def check(config: Config) -> None:
     """
     if config.wire.dtype == "float64" and config.problem.dtype == "float32":
         raise InputError("wire.dtype: 'float64' is wider than problem.dtype 'float32'")
-    scheme, preset = config.scheme.name, config.scheme.preset
-    kind = kinds.find("schemes", scheme)
-    if kind is None:
-        raise InputError(f"scheme.name: expected one of {', '.join(kinds.names('schemes'))} (got {scheme!r})")
-    try:
-        msgspec.convert(config.scheme.options, kind.Options)
-    except msgspec.ValidationError as error:
-        raise InputError(f"scheme.options: {error}") from None
-    kind.check(config)
-    if preset is not None and preset not in schemes.presets_of(scheme):
-        raise InputError(f"scheme.preset: scheme '{scheme}' has no preset '{preset}'")
-    memory, decoder = config.memory.kind, config.decoder.kind
-    if memory in ("worker", "difference"):
-        if decoder not in (None, "adjoint"):
-            raise InputError(
-                f"decoder.kind: memory '{memory}' needs the plain sum of 'adjoint', got '{decoder}'"
-            )
-        if config.optimizer.staleness == "inverse":
-            raise InputError(
-                "optimizer.staleness: 'inverse' would lose part of what workers with "
-                f"memory.kind = '{memory}' have sent"
-            )
-    if memory == "coordinator" and decoder not in (None, "tracking"):
-        raise InputError(f"decoder.kind: memory 'coordinator' is that of 'tracking', got '{decoder}'")
-    if config.downlink.kind == "codewords" and decoder not in (None, "adjoint", "tracking"):
+    memory, decoder = config.memory, config.decoder
+    if memory.keeps and config.optimizer.staleness == "inverse":
         raise InputError(
-            f"downlink.kind: replicas that follow 'codewords' decode by adjoint or tracking, not "
-            f"'{decoder}', which holds payloads and no state that could be sent to a late worker"
+            "optimizer.staleness: 'inverse' would lose part of what workers with "
+            f"memory.kind = '{memory.kind}' have sent"
+        )
+    if config.downlink.kind == "codewords" and not decoder.relays:
+        raise InputError(
+            f"downlink.kind: replicas cannot follow 'codewords' with decoder '{decoder.kind}', which holds "
+            "payloads and no state that could be sent to a late worker"
         )
     if config.update.mode != "first" and config.update.count is not None:
         raise InputError(
@@ -131,8 +131,8 @@ def check(config: Config) -> None:
             raise InputError(f"faults.{key}: worker {fault} does not exist (there are {workers}, from 0)")
     if Path(config.trace.path).name in ("", ".."):
         raise InputError(f"trace.path: '{config.trace.path}' is not the name of a file")
-    stragglers.check(config.stragglers, workers)
-    stragglers.check_end(config)
+    for name in ("scheme", *KINDS):
+        getattr(config, name).check(config)
 
 
 def _parse(override: str) -> tuple[list[str], Any]:
@@ -153,38 +153,3 @@ def _insert(tables: dict[str, Any], keys: list[str], value: Any) -> None:
         if not isinstance(table, dict):
             raise InputError(f"--set {'.'.join(keys)}: {key} is not a table")
     table[keys[-1]] = value
-
-
-def _explain(message: str, tables: dict[str, Any]) -> str:
-    """``Expected `int`, got `str` - at `$.code.blocks``` -> ``code.blocks: expected int, got str
-    ('four')``."""
-    text, _, where = message.partition(" - at `$.")
-    text = text.replace("`", "")
-    where = where.rstrip("`")
-    if "unknown field" in text:
-        name = text.rsplit(" ", 1)[-1]
-        key = f"{where}.{name}" if where else name
-        return f"{key}: unknown key (value {_lookup(tables, key)!r}); known: {', '.join(_known(where))}"
-    if "nvalid enum value" in text:
-        text = f"expected one of {', '.join(map(str, _choices(where)))}"
-    return f"{where}: {text[:1].lower()}{text[1:]} (got {_lookup(tables, where)!r})"
-
-
-def _lookup(tables: Any, where: str) -> Any:
-    """Value of a dotted key; of a list's element, the list."""
-    for key in where.split("."):
-        tables = tables.get(key.partition("[")[0]) if isinstance(tables, dict) else None
-    return tables
-
-
-def _known(where: str) -> list[str]:
-    """Keys of a table."""
-    return list(getattr(Config(), where).__struct_fields__ if where else Config.__struct_fields__)
-
-
-def _choices(where: str) -> list[Any]:
-    """Values that a key may have, if they are an enumeration."""
-    table, _, key = where.partition(".")
-    kind = get_type_hints(type(getattr(Config(), table)))[key.partition("[")[0]]
-    kinds = [kind, *get_args(kind), *(inner for outer in get_args(kind) for inner in get_args(outer))]
-    return next((list(get_args(each)) for each in kinds if get_origin(each) is Literal), [])

@@ -1,11 +1,20 @@
-"""The configuration of a run: one frozen struct a TOML table, checked before any communication starts."""
+"""The configuration of a run: one frozen struct a TOML table, checked before any communication starts.
+
+Tables that come in kinds are `Kind`s: here is what all kinds of a table have in common, and the keys of each
+kind are where it is.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
 from msgspec import Meta
+
+from ..util.errors import InputError
+from . import kinds
+from .kinds import STRICT, Kind
 
 Positive = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
@@ -16,16 +25,21 @@ Span = Annotated[float, Meta(ge=0, le=1e6)]  # s: more, and the clock stands at 
 Factor = Annotated[float, Meta(ge=1, le=LARGEST)]
 Fraction = Annotated[float, Meta(gt=0, le=1)]
 Probability = Annotated[float, Meta(ge=0, le=1)]
+Tables = Mapping[str, Mapping[str, Any]]
 
 
-class Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class Table(msgspec.Struct, **STRICT):
     """A TOML table; unknown keys are refused."""
 
 
-class Problem(Table):
+class Problem(Kind, tag_field="kind"):
     """What is learnt, from which data."""
 
-    kind: Literal["least-squares", "logistic", "softmax", "mlp"] = "mlp"
+    table, group, default = "problem", "problems", "mlp"
+    classes: ClassVar[bool | None] = None  # whether targets are classes; None: if they are whole numbers
+    most_classes: ClassVar[int | None] = None
+    deep: ClassVar[bool] = True  # whether there are hidden layers
+
     data: str = "digits"  # a name, or the path of a file
     labels: str | None = None  # second file of MNIST IDX data; found by name if not given
     inputs: str = "x"  # name of the inputs in an npz or HDF5 file
@@ -51,48 +65,125 @@ class Problem(Table):
     condition: Factor = 10.0
     density: Fraction = 1.0  # < 1: CSR inputs
 
+    def loss_of(self, classes: int | None) -> Any:
+        """The loss for so many classes or, None, for real targets; a `problems.Loss`."""
+        raise NotImplementedError
 
-class Code(Table):
+
+class Code(Kind, tag_field="family"):
     """Which codewords; blocks = 1 sends a layer whole."""
 
-    # One of `pdcode codes list`, auto, or an adaptive one: matched (workers choose) or energy.
-    family: str = "net"
+    table, group, default = "code", "codes", "net"
+    chosen: ClassVar[bool] = False  # whether workers choose codewords by what they have to send
+    adapts: ClassVar[bool] = True  # whether codewords depend on gradients
+    usual: ClassVar[int | None] = 32  # weight of codewords, if it is not given
+
     blocks: Positive | list[Positive] | Literal["units"] = 16
-    weight: Positive | list[Positive] | None = None
     rows_per_task: Positive | list[Positive] | None = None  # r; none: by `share`, else 1
     share: Fraction | None = None  # r as a share of a layer's blocks, rounded up
+
+    @classmethod
+    def find(cls, name: Any) -> Any:
+        """Class of a family; all that do not adapt have one class, and `codes` knows their names."""
+        return super().find(name) if name in kinds.KINDS["codes"] else Designed
+
+    @property
+    def family(self) -> str:
+        """Name of the kind."""
+        return self.name_of()
+
+    def make(self, config: Any, layers: Any, rows: Any, weights: Any, dtype: Any) -> Any:
+        """Who gets which codewords, a `coding.assignments.Assignment`, if the code adapts."""
+        raise NotImplementedError
+
+
+class Designed(Code, tag=False):
+    """A code that is known before the run, by its family."""
+
+    adapts: ClassVar[bool] = False
+    usual: ClassVar[int | None] = None
+
+    family: str = "net"  # one of `pdcode codes list`, or auto
+    weight: Positive | list[Positive] | None = None
     # Rows of the code. None: where they rotate, k under `async` and what an update uses under other modes;
     # else as many as the workers use.
     rows: Annotated[int, Meta(ge=1, le=1_000_000)] | None = None
     # Every task takes the next rows of a code that is redrawn when it is used up and, but under `async`, at
     # every update.
     rotate: bool = True
-    decay: Annotated[float, Meta(ge=0, lt=1)] = 0.9  # of what adaptive codes remember
     options: dict[str, bool | int | float | str] = msgspec.field(default_factory=dict)  # of the family
 
 
 class Scheme(Table):
-    """What rank 0 and the workers do, and defaults for the tables that are not given."""
+    """What rank 0 and the workers do; it fills in the tables that are not given."""
 
-    name: str = "lwpd"  # of a file in schemes/, or of a plug-in
-    preset: str | None = None  # fills in keys that are not given
-    options: dict[str, bool | int | float | str] = msgspec.field(default_factory=dict)  # its own keys
+    name: str = "lwpd"  # of a `schemes.Scheme`
+    preset: str | None = None  # of the scheme; fills in keys that are not given
+    options: Any = None  # the scheme's own keys, its `Options`
+
+    @classmethod
+    def of(cls, table: Any, old: bool = False) -> Scheme:
+        """The table with the options of the scheme that it names.
+
+        Raises
+        ------
+        InputError
+            Naming key and value.
+        """
+        made = kinds.build(cls, table, "scheme")
+        found = kinds.find("schemes", made.name)
+        if found is None:
+            known = ", ".join(kinds.names("schemes"))
+            raise InputError(f"scheme.name: expected one of {known} (got {made.name!r})")
+        if made.preset is not None and made.preset not in found.presets:
+            known = f"known: {', '.join(found.presets)}" if found.presets else "it has none"
+            raise InputError(f"scheme.preset: scheme '{made.name}' has no preset {made.preset!r}; {known}")
+        options = {} if made.options is None else made.options
+        return msgspec.structs.replace(made, options=kinds.build(found.Options, options, "scheme.options"))
+
+    def check(self, config: Config) -> None:
+        """Refuse combinations of keys that cannot work with the scheme."""
+        kinds.find("schemes", self.name).check(config)
 
 
-class Decoder(Table):
-    # None: as the memory needs: tracking for the coordinator's, else adjoint.
-    kind: Literal["adjoint", "least_squares", "tracking", "mmse", "peeling", "residual"] | None = None
-    step: Annotated[float, Meta(gt=0, le=1)] = 1.0  # α of tracking
-    noise: NonNegative | None = None  # σ² of mmse, of an element of a payload; none: estimated
-    decay: Annotated[float, Meta(ge=0, lt=1)] = 0.9  # of what mmse remembers of the blocks' energies
-    # Of residual: what a payload may differ from what the others say, as a share of its norm (None: the
-    # rounding of the wire), and how many it looks for that differ more.
-    tolerance: Annotated[float, Meta(gt=0, lt=1)] | None = None
-    faults: Positive = 1
+class Decoder(Kind, tag_field="kind"):
+    """From arrivals to a gradient; without `kind`, the decoder that the memory needs."""
+
+    table, group, default = "decoder", "decoders", "adjoint"
+    makes: ClassVar[Any]  # a subclass of `decoders.Decoder`
+    relays: ClassVar[bool] = False  # whether replicas can follow it: all that it holds is its accumulator
+    adapts: ClassVar[bool] = False  # whether what it captures depends on payloads
+
+    def make(self, context: Any) -> Any:
+        """The decoder of a layer; `context` is a `decoders.Context`."""
+        return self.makes(*context.shape, length=context.length, **self.options(context))
+
+    def options(self, context: Any) -> dict[str, Any]:
+        """Options of the decoder: the keys of its table, if it does not say otherwise."""
+        return msgspec.structs.asdict(self)
 
 
-class Memory(Table):
-    kind: Literal["none", "worker", "difference", "coordinator"] = "none"
+class Memory(Kind, tag_field="kind"):
+    """What becomes of the part of a gradient that its codewords leave out."""
+
+    table, group, default = "memory", "memories", "none"
+    decoder: ClassVar[str] = "adjoint"  # that it needs, or by default
+    decoders: ClassVar[tuple[str, ...]] = ()  # names by which that one may be asked for; none: any will do
+    keeps: ClassVar[bool] = False  # whether workers keep what they have not sent
+
+    def decoder_for(self, kind: Any) -> Any:
+        """Kind of the decoder, where a configuration asks for one, or for none.
+
+        Raises
+        ------
+        InputError
+            If the memory needs another.
+        """
+        if kind is None or kind in self.decoders:
+            return self.decoder
+        if self.decoders:
+            raise InputError(f"decoder.kind: memory '{self.kind}' needs '{self.decoder}', got {kind!r}")
+        return kind
 
 
 class Wire(Table):
@@ -129,32 +220,25 @@ class Workers(Table):
     count: Positive = 8
 
 
-class Stragglers(Table):
+class Stragglers(Kind, tag_field="kind"):
     """Injected delays, keyed by (seed, worker, task), so that every scheme meets the same ones."""
 
-    kind: Literal[
-        "none", "shifted-exponential", "pareto", "bimodal", "lognormal", "markov", "slow-set",
-        "heterogeneous", "trace",
-    ] = "none"  # fmt: skip
-    shift_s: NonNegative = 0.0  # of every delay; the least one of pareto
-    mean_s: NonNegative = 0.0  # of the exponential part
-    shape: NonNegative = 0.0  # of pareto's tail
-    extra_s: NonNegative = 0.0  # more for the slow tasks of bimodal and markov
-    probability: Probability = 0.0  # of a slow task, of bimodal
-    median_s: NonNegative = 0.0  # of the lognormal part
-    sigma: Annotated[float, Meta(ge=0, le=10)] = 0.0  # standard deviation of its logarithm
-    enter: Probability = 0.0  # that a slow spell of markov begins, a task
-    leave: Probability = 0.0  # that it ends
-    path: str | None = None  # of recorded delays: a trace, or a CSV or HDF5 matrix of workers × rounds
-    dataset: str | None = None  # of an HDF5 file with several matrices
-    draw: Literal["bootstrap", "replay"] = "bootstrap"  # recorded delays at random, or in their order
-    # What a matrix has: delays, which come on top of compute times, or times of whole tasks, which contain
-    # them: a task takes so long, or what it computes if that is longer.
-    times: Literal["delay", "task"] = "delay"
-    slow: list[Count] = []  # workers whose delay is multiplied …
-    slowdown: Factor = 1.0  # … by this; of heterogeneous that of the last worker
-    dead: list[Count] = []  # workers that never answer
-    how: Literal["sleep", "spin"] = "sleep"
+    table, group, default = "stragglers", "stragglers", "none"
+
+    @property
+    def reads(self) -> str | None:
+        """File from which delays are read."""
+        return None
+
+    def make(self, seed: int, workers: int) -> Any:
+        """The delays of a run, a `stragglers.Model`.
+
+        Raises
+        ------
+        InputError
+            If a file cannot be used.
+        """
+        raise NotImplementedError
 
 
 class Machine(Table):
@@ -209,19 +293,59 @@ class Config(Table):
     """A whole run."""
 
     seed: Count = 1
-    problem: Problem = Problem()
-    code: Code = Code()
-    scheme: Scheme = Scheme()
-    decoder: Decoder = Decoder()
-    memory: Memory = Memory()
+    plugins: list[str] = []  # Python files with further kinds; paths are relative to this file's folder
+    problem: Problem = kinds.field(Problem)
+    code: Code = kinds.field(Code)
+    scheme: Scheme = msgspec.field(default_factory=lambda: Scheme.of({}))
+    decoder: Decoder = kinds.field(Decoder)
+    memory: Memory = kinds.field(Memory)
     wire: Wire = Wire()
     downlink: Downlink = Downlink()
     update: Update = Update()
     optimizer: Optimizer = Optimizer()
     workers: Workers = Workers()
-    stragglers: Stragglers = Stragglers()
+    stragglers: Stragglers = kinds.field(Stragglers)
     machine: Machine = Machine()
     link: Link = Link()
     faults: Faults = Faults()
     stop: Stop = Stop()
     trace: Trace = Trace()
+
+    @classmethod
+    def of(cls, tables: Mapping[str, Any], old: bool = False) -> Config:
+        """Make a configuration of the tables of a TOML file, or of a trace.
+
+        Parameters
+        ----------
+        tables : mapping
+        old : bool
+            Whether to drop keys that a table's kind does not have: traces up to version 0.1 have the keys of
+            all kinds.
+
+        Raises
+        ------
+        InputError
+            Naming key and value.
+        """
+        made_here = {"scheme", *KINDS}
+        config = kinds.build(cls, {key: table for key, table in tables.items() if key not in made_here})
+        for path in config.plugins:
+            kinds.load_plugin(path)
+        made = {
+            name: base.of(tables[name], old)
+            for name, base in KINDS.items()
+            if name in tables and base is not Decoder
+        }
+        config = msgspec.structs.replace(config, scheme=Scheme.of(tables.get("scheme", {}), old), **made)
+        decoder = tables.get("decoder", {})
+        if isinstance(decoder, Mapping):
+            decoder = {**decoder, "kind": config.memory.decoder_for(decoder.get("kind"))}
+        return msgspec.structs.replace(config, decoder=Decoder.of(decoder, old))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A process that has not imported the plug-ins makes it from plain tables."""
+        return Config.of, (msgspec.to_builtins(self),)
+
+
+KINDS: dict[str, type[Kind]] = {each.table: each for each in (Problem, Code, Decoder, Memory, Stragglers)}
+"""The tables that come in kinds."""

@@ -4,27 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..config import kinds
 from ..util.errors import InputError
-from .adjoint import Adjoint
-from .base import Decoder
-from .least_squares import LeastSquares
-from .mmse import Mmse
-from .peeling import Peeling
-from .residual import Residual
-from .summing import Summing
-from .tracking import Tracking
+from .base import Context, Decoder
 
-__all__ = ["KINDS", "Decoder", "create"]
-
-KINDS: dict[str, type[Decoder]] = {
-    "adjoint": Adjoint,
-    "least_squares": LeastSquares,
-    "mmse": Mmse,
-    "peeling": Peeling,
-    "residual": Residual,
-    "summing": Summing,
-    "tracking": Tracking,
-}
+__all__ = ["Context", "Decoder", "create"]
 
 
 def create(
@@ -35,7 +19,8 @@ def create(
     Parameters
     ----------
     kind : str
-        ``adjoint``, ``least_squares``, ``mmse``, ``peeling``, ``residual``, ``summing`` or ``tracking``.
+        ``adjoint``, ``least_squares``, ``mmse``, ``peeling``, ``residual``, ``summing``, ``tracking``, or
+        that of a plug-in.
     blocks : int
         Number of blocks k.
     block_shape : tuple of int
@@ -58,9 +43,12 @@ def create(
     InputError
         If the kind or an option is unknown, or a value is impossible.
     """
-    if not isinstance(kind, str) or kind not in KINDS:
-        raise InputError(f"decoder.kind = {kind!r}: not one of {', '.join(KINDS)}")
-    known = KINDS[kind].options
-    for name in options.keys() - set(known):
-        raise InputError(f"decoder.{name} = {options[name]!r}: not an option of {kind}: {', '.join(known)}")
-    return KINDS[kind](blocks, block_shape, dtype, **options)
+    table = kinds.find("decoders", kind)
+    if table is None:
+        raise InputError(f"decoder.kind = {kind!r}: not one of {', '.join(kinds.names('decoders'))}")
+    made: type[Decoder] = table.makes
+    for name in options.keys() - set(made.options):
+        raise InputError(
+            f"decoder.{name} = {options[name]!r}: not an option of {kind}: {', '.join(made.options)}"
+        )
+    return made(blocks, block_shape, dtype, **options)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
+from ..config.tables import Decoder as Table
 from ..kernels import decode, specialise
 from ..util.errors import InputError
-from .base import Decoder, count_of, number_of
+from .base import Context, Decoder, count_of, number_of
 
 
 class Adjoint(Decoder):
@@ -37,15 +38,13 @@ class Adjoint(Decoder):
 
     def __init__(
         self,
-        blocks: int,
-        block_shape: tuple[int, ...],
-        dtype: Any = "float32",
-        length: int | None = None,
+        *shape: Any,
         scale: str | float = "mean",
         mean_of: int | None = None,
         rows: int | None = None,
+        **common: Any,
     ) -> None:
-        super().__init__(blocks, block_shape, dtype, length)
+        super().__init__(*shape, **common)
         if isinstance(scale, str) and scale != "mean":
             raise InputError(f"decoder.scale = {scale!r}: neither 'mean' nor a number")
         if mean_of is not None and scale != "mean":
@@ -57,7 +56,7 @@ class Adjoint(Decoder):
             self._constant = number_of("decoder.scale", scale)
         rows = None if rows is None else count_of("decoder.rows", rows)
         # fewer rows than blocks cannot be tight: take them to be orthogonal
-        self._overlap = (rows - blocks) / (rows - 1) if rows is not None and rows > blocks else 0.0
+        self._overlap = (rows - self.blocks) / (rows - 1) if rows is not None and rows > self.blocks else 0.0
         self._decode = specialise(decode.adjoint_decode, self.dtype)
         self._target = self.accumulator[: self.length]
         self.touched = []
@@ -89,3 +88,13 @@ class Adjoint(Decoder):
             self.accumulator.fill(0)
             self.touched.clear()
         self.count = 0
+
+
+class AdjointTable(Table, tag="adjoint"):
+    """A scaled sum of what has arrived; with memory at the workers, the plain one."""
+
+    makes: ClassVar[type[Decoder]] = Adjoint
+    relays: ClassVar[bool] = True
+
+    def options(self, context: Context) -> dict[str, Any]:
+        return {"mean_of": context.mean_of, "rows": context.rows}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from math import isfinite, prod
 from operator import index
 from typing import Any, ClassVar
@@ -26,6 +27,35 @@ def number_of(name: str, value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float | np.number) or not isfinite(value):
         raise InputError(f"{name} = {value!r}: not a number")
     return float(value)
+
+
+@dataclass(frozen=True)
+class Context:
+    """What the decoder of a layer can be made of.
+
+    Attributes
+    ----------
+    shape : tuple
+        Blocks k, shape of a block, and dtype, as for `Decoder`.
+    length : int
+        Elements of the gradient.
+    workers : int
+        Number of workers n.
+    mean_of : int or None
+        n where payloads are to be summed over the workers and divided by n, as nothing of a gradient is lost,
+        or its best part is sent; None where they are samples of the gradient.
+    rows : int or None
+        Rows of the layer's code, if that is known.
+    wire : str
+        Format of payloads on the wire.
+    """
+
+    shape: tuple[int, tuple[int, ...], Any]
+    length: int
+    workers: int = 1
+    mean_of: int | None = None
+    rows: int | None = None
+    wire: str = ""
 
 
 class Decoder(ABC):

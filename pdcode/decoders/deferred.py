@@ -34,16 +34,8 @@ class Deferred(Decoder):
 
     options = (*Decoder.options, "copy", "capacity")
 
-    def __init__(
-        self,
-        blocks: int,
-        block_shape: tuple[int, ...],
-        dtype: Any = "float32",
-        length: int | None = None,
-        copy: bool = False,
-        capacity: int | None = None,
-    ) -> None:
-        super().__init__(blocks, block_shape, dtype, length)
+    def __init__(self, *shape: Any, copy: bool = False, capacity: int | None = None, **common: Any) -> None:
+        super().__init__(*shape, **common)
         room = 2 * self.blocks if capacity is None else count_of("decoder.capacity", capacity)
         self._received = Received(self.elements, self.dtype, copy, room)
         self._structure = self._prepare(room)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import numpy as np
 
+from ..config.tables import Decoder as Table
+from .base import Decoder
 from .linear import Linear
 
 
@@ -24,3 +28,9 @@ class LeastSquares(Linear):
     def coefficients(self) -> np.ndarray:
         inverse: np.ndarray = self._factors.pseudoinverse()
         return inverse.T
+
+
+class LeastSquaresTable(Table, tag="least_squares"):
+    """The minimum-norm solution over all that has arrived."""
+
+    makes: ClassVar[type[Decoder]] = LeastSquares

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
+from msgspec import Meta
 
 from ..codes.quality.information import covariance_of, root_of, variance_of
+from ..config.tables import Decoder as Table
+from ..config.tables import NonNegative
 from ..kernels import mmse
 from ..util.errors import InputError
-from .base import count_of, number_of
+from .base import Decoder, count_of, number_of
 from .energies import Energies
 from .linear import Linear
 
@@ -51,18 +54,14 @@ class Mmse(Linear):
 
     def __init__(
         self,
-        blocks: int,
-        block_shape: tuple[int, ...],
-        dtype: Any = "float32",
-        length: int | None = None,
-        copy: bool = False,
-        capacity: int | None = None,
+        *shape: Any,
         covariance: Any = None,
         noise: float | None = None,
         decay: float = 0.9,
         sample: int = 512,
+        **common: Any,
     ) -> None:
-        super().__init__(blocks, block_shape, dtype, length, copy, capacity)
+        super().__init__(*shape, **common)
         if not 0 <= number_of("decoder.decay", decay) < 1:
             raise InputError(f"decoder.decay = {decay}: not from 0 to below 1")
         try:
@@ -80,7 +79,7 @@ class Mmse(Linear):
             root = root_of(known)
             self._root = np.diagonal(root).copy() if not (root - np.diag(np.diagonal(root))).any() else root
         self._updates = 0
-        self._room = capacity or 2 * self.blocks
+        self._room = common.get("capacity") or 2 * self.blocks
         self._posterior = self._prior()
 
     def _prior(self) -> mmse.Posterior:
@@ -115,3 +114,13 @@ class Mmse(Linear):
         else:
             self._posterior.reset()
         super().reset()
+
+
+class MmseTable(Table, tag="mmse"):
+    """The linear estimate with least mean square error."""
+
+    makes: ClassVar[type[Decoder]] = Mmse
+    adapts: ClassVar[bool] = True
+
+    noise: NonNegative | None = None  # σ², of an element of a payload; none: estimated
+    decay: Annotated[float, Meta(ge=0, lt=1)] = 0.9  # of what is remembered of the blocks' energies

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from math import sqrt
+from typing import ClassVar
 
 import numpy as np
 
+from ..config.tables import Decoder as Table
 from ..kernels import peeling as graph
+from .base import Decoder
 from .deferred import Deferred, Structure
 from .linear import TILE
 
@@ -69,3 +72,9 @@ class Peeling(Deferred):
     def reset(self) -> None:
         super().reset()
         self._executed = 0
+
+
+class PeelingTable(Table, tag="peeling"):
+    """Exact decoding of low-weight codewords, block by block."""
+
+    makes: ClassVar[type[Decoder]] = Peeling

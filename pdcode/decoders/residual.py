@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
+from msgspec import Meta
 
+from ..config.tables import Decoder as Table
+from ..config.tables import Positive
 from ..kernels import factor
 from ..util.errors import InputError
-from .base import count_of, number_of
+from .base import Context, Decoder, count_of, number_of
 from .faults import Search, null_space
 from .linear import TILE, Linear
 
 TOLERANCE = {"float32": 1e-4, "float64": 1e-10}
+ROUNDING = {"bfloat16": 0.02, "float16": 0.002, "int8": 0.02}
+"""Largest error of a rounded payload as a share of its norm, generously."""
 CANDIDATES = 8  # sets that are tried on the payloads, where the checks' Gram matrix does not tell them apart
 
 
@@ -55,17 +60,13 @@ class Residual(Linear):
 
     def __init__(
         self,
-        blocks: int,
-        block_shape: tuple[int, ...],
-        dtype: Any = "float32",
-        length: int | None = None,
-        copy: bool = False,
-        capacity: int | None = None,
+        *shape: Any,
         tolerance: float | None = None,
         faults: int = 1,
         checks: int = 16,
+        **common: Any,
     ) -> None:
-        super().__init__(blocks, block_shape, dtype, length, copy, capacity)
+        super().__init__(*shape, **common)
         if tolerance is None:
             self.tolerance = TOLERANCE[self.dtype.name]
         else:
@@ -177,3 +178,16 @@ class Residual(Linear):
         super().reset()
         self._checked, self._flagged, self._consistent = 0, [], True
         self._rest, self._rows = None, slice(None)
+
+
+class ResidualTable(Table, tag="residual"):
+    """Least squares over the arrivals that do not contradict the rest."""
+
+    # What a payload may differ from what the others say, as a share of its norm; none: the wire's rounding.
+    tolerance: Annotated[float, Meta(gt=0, lt=1)] | None = None
+    faults: Positive = 1  # how many are looked for that differ more
+
+    makes: ClassVar[type[Decoder]] = Residual
+
+    def options(self, context: Context) -> dict[str, Any]:
+        return {"tolerance": self.tolerance or ROUNDING.get(context.wire), "faults": self.faults}

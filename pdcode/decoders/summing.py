@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
+from ..config.tables import Config
+from ..config.tables import Decoder as Table
 from ..kernels import decode, specialise
-from .base import Decoder, count_of
+from ..util.errors import InputError
+from .base import Context, Decoder, count_of
 
 
 class Summing(Decoder):
@@ -27,15 +30,8 @@ class Summing(Decoder):
 
     options = (*Decoder.options, "mean_of")
 
-    def __init__(
-        self,
-        blocks: int,
-        block_shape: tuple[int, ...],
-        dtype: Any = "float32",
-        length: int | None = None,
-        mean_of: int = 1,
-    ) -> None:
-        super().__init__(blocks, block_shape, dtype, length)
+    def __init__(self, *shape: Any, mean_of: int = 1, **common: Any) -> None:
+        super().__init__(*shape, **common)
         self.mean_of = count_of("decoder.mean_of", mean_of)
         self._decode = specialise(decode.adjoint_decode, self.dtype)
 
@@ -50,3 +46,19 @@ class Summing(Decoder):
     def reset(self) -> None:
         """Begin a new update; the sum stays."""
         self.count = 0
+
+
+class SummingTable(Table, tag="summing"):
+    """The sum of all that has ever arrived, for memory ``difference``."""
+
+    makes: ClassVar[type[Decoder]] = Summing
+    relays: ClassVar[bool] = True
+
+    def options(self, context: Context) -> dict[str, Any]:
+        return {"mean_of": context.workers}
+
+    def check(self, config: Config) -> None:
+        if config.memory.decoder != self.kind:
+            raise InputError(
+                f"decoder.kind: 'summing' is that of memory 'difference', not '{config.memory.kind}'"
+            )

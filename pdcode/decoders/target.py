@@ -24,12 +24,9 @@ class Target(Linear):
 
     options = (*Linear.options, "target")
 
-    def __init__(
-        self, blocks: int, block_shape: tuple[int, ...], dtype: Any = "float32", length: int | None = None,
-        copy: bool = False, capacity: int | None = None, target: Any = (1.0,),
-    ) -> None:  # fmt: skip
+    def __init__(self, *shape: Any, target: Any = (1.0,), **common: Any) -> None:
         self._target = np.asarray(target, np.float64)
-        super().__init__(blocks, block_shape, dtype, length, copy, capacity)
+        super().__init__(*shape, **common)
 
     def _prepare(self, room: int) -> Any:
         self._factors = factor.Factorisation(len(self._target), room)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from math import sqrt
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
+from ..config.tables import Decoder as Table
+from ..config.tables import Fraction
 from ..kernels import decode, specialise
 from ..util.errors import InputError
 from .base import Decoder, number_of
@@ -29,15 +31,8 @@ class Tracking(Decoder):
 
     options = (*Decoder.options, "step")
 
-    def __init__(
-        self,
-        blocks: int,
-        block_shape: tuple[int, ...],
-        dtype: Any = "float32",
-        length: int | None = None,
-        step: float = 1.0,
-    ) -> None:
-        super().__init__(blocks, block_shape, dtype, length)
+    def __init__(self, *shape: Any, step: float = 1.0, **common: Any) -> None:
+        super().__init__(*shape, **common)
         self.step = number_of("decoder.step", step)
         if not 0 < self.step < 2:
             raise InputError(f"decoder.step = {step}: not between 0 and 2, where tracking converges")
@@ -62,3 +57,15 @@ class Tracking(Decoder):
         self.accumulator.fill(0)
         self._squared = float("nan")
         self.count = 0
+
+
+class TrackingTable(Table, tag="tracking"):
+    """An estimate that is kept from update to update."""
+
+    makes: ClassVar[type[Decoder]] = Tracking
+    relays: ClassVar[bool] = True
+
+    step: Fraction = 1.0  # α
+
+    def describe(self) -> str:
+        return f"tracking (step {self.step:g})"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,7 +10,6 @@ import msgspec
 import numpy as np
 from mpi4py import MPI
 
-from .. import stragglers
 from ..transport.base import Link
 from ..transport.layout import RECALL, STOP, Layout, buffer, longest
 from ..transport.messages import Reply, Task
@@ -67,7 +67,12 @@ class MPILink(Link):
         return clocks.now_ns()
 
     def wait(self, delay_ns: int, spin: bool) -> None:
-        (stragglers.spin if spin else stragglers.nap)(delay_ns)
+        if not spin:
+            time.sleep(delay_ns * 1e-9)
+            return
+        until = time.perf_counter_ns() + delay_ns
+        while time.perf_counter_ns() < until:
+            pass
 
     def hold(self) -> None:
         self._receive_task.Start()

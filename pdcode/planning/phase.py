@@ -27,7 +27,6 @@ SPARE = 8  # times the updates of the middle cell that a descent may take
 TUNING = 1000  # seeds of the tuning begin so far after those of the cells
 RECORDED = (0.0, 1.0, 2.0, 4.0, 8.0)  # severities by default, of recorded delays …
 SEVERITIES = (0.0, 0.25, 1.0, 4.0, 16.0)  # … and of others
-LENGTHS = ("shift_s", "mean_s", "extra_s", "median_s")  # keys of [stragglers]
 BANDWIDTHS = (1e5, 1e6, 1e7, 1e8, 1e9)  # bytes/s
 
 Say = Callable[[str], None]
@@ -115,23 +114,24 @@ def scaled(config: Config, severity: float) -> Stragglers:
     table, workers = config.stragglers, config.workers.count
     if severity == 0:
         dead = stragglers.dead(table, workers)
-        return Stragglers(kind="slow-set", dead=dead) if dead else msgspec.structs.replace(table, kind="none")
+        return Stragglers.of({"kind": "slow-set", "dead": dead} if dead else {})
     if severity == 1 and table.kind != "none":
         return table
     if table.kind == "trace":
-        if severity < 1 or table.slow:
+        if severity < 1 or getattr(table, "slow", None):
             raise InputError(
                 f"--severities {severity:g}: recorded delays can be taken as they are, be lengthened for all "
                 "workers alike, or be left out"
             )
         changed: dict[str, Any] = {"slow": list(range(workers)), "slowdown": severity}
     elif table.kind == "none":
-        table = Stragglers()
-        changed = {"kind": "shifted-exponential", "mean_s": severity * task_s(config)}
+        mean_s = severity * task_s(config)
+        table, changed = Stragglers.of({"kind": "shifted-exponential", "mean_s": 1.0}), {"mean_s": mean_s}
     else:
-        changed = {key: severity * getattr(table, key) for key in LENGTHS}
+        keys = [key for key in table.__struct_fields__ if key.endswith("_s")]
+        changed = {key: severity * getattr(table, key) for key in keys}
         if not any(changed.values()):  # slow workers take multiples of their own compute time
-            changed = {"slowdown": 1 + severity * (table.slowdown - 1)}
+            changed = {"slowdown": 1 + severity * (getattr(table, "slowdown", 1.0) - 1)}
     for key, value in changed.items():
         if isinstance(value, float) and value > LARGEST:
             raise InputError(f"--severities {severity:g}: stragglers.{key} would be more than {LARGEST:g}")

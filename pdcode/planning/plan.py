@@ -98,7 +98,7 @@ def measured(config: Config, path: str) -> Config:
     InputError
         If the file is no trace, or tells nothing of them.
     """
-    table = msgspec.convert({"kind": "trace", "path": path, "draw": "bootstrap"}, Stragglers)
+    table = Stragglers.of({"kind": "trace", "path": path, "draw": "bootstrap"})
     return costs.load(path, msgspec.structs.replace(config, stragglers=table), base="low")
 
 

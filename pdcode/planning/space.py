@@ -15,9 +15,9 @@ import msgspec
 import numpy as np
 
 from ..coding.policies import wanted
+from ..config import kinds
 from ..config import load as configfile
-from ..config import presets as schemes
-from ..config.tables import Config, Scheme
+from ..config.tables import Config, Memory, Scheme
 from ..training import setup as parts
 from ..util.errors import InputError
 from .trials import source
@@ -33,7 +33,7 @@ TRIES = 40  # draws a candidate that is wanted
 
 UNCODED: Tables = {
     "scheme": {"name": "uncoded"},
-    **{name: dict(table) for name, table in schemes.tables_of("uncoded").items()},
+    **{name: dict(table) for name, table in kinds.find("schemes", "uncoded").tables.items()},
     "decoder": {},
     "wire": {},
     "downlink": {},
@@ -110,15 +110,12 @@ def candidates(base: Config, count: int, seed: int, path: str = "") -> list[Cand
 
 def identity(config: Config) -> bytes:
     """What a descent depends on: defaults that depend on other keys are written out."""
-    update, decoder, wire = config.update, config.decoder, config.wire
+    update, wire = config.update, config.wire
     if update.mode == "first":
         update = msgspec.structs.replace(update, count=wanted(update, config.workers.count))
-    if decoder.kind is None:
-        kind = "tracking" if config.memory.kind == "coordinator" else "adjoint"
-        decoder = msgspec.structs.replace(decoder, kind=kind)
     if wire.dtype is None:
         wire = msgspec.structs.replace(wire, dtype=config.problem.dtype)
-    tables = {"update": update, "decoder": decoder, "wire": wire, "scheme": Scheme()}
+    tables = {"update": update, "wire": wire, "scheme": Scheme.of({})}
     return msgspec.json.encode(msgspec.structs.replace(config, **tables))
 
 
@@ -143,9 +140,9 @@ def apply(base: Config, tables: Mapping[str, Mapping[str, Any]], multiple: float
     config = base
     if tables:
         built = msgspec.to_builtins(base) | {name: dict(table) for name, table in tables.items()}
-        if built["memory"].get("kind") in ("worker", "difference"):
+        if Memory.of(built["memory"]).keeps:
             built["optimizer"]["staleness"] = "constant"
-        config = msgspec.convert(built, Config)
+        config = Config.of(built)
     rate = multiple * base_rate(base) * (1.0 if _whole_step(config) else 1.0 / config.workers.count)
     if multiple == 1 and not tables:
         return base
@@ -173,7 +170,7 @@ def named(base: Config) -> dict[str, Tables]:
     presets = ["default", "starved"] + ["shards"] * (base.problem.batch == 0)
     found: dict[str, Tables] = {}
     for preset in presets:
-        tables = schemes.presets_of("lwpd")[preset]
+        tables = kinds.find("schemes", "lwpd").presets[preset]
         found[f"preset {preset}"] = BLANK | {
             name: dict(table) for name, table in tables.items() if name != "problem"
         }
@@ -212,7 +209,7 @@ def _code(base: Config, family: str, random: np.random.Generator) -> dict[str, A
     """The table ``[code]``."""
     if family == "uncoded":
         return {"family": family, "blocks": 1, "rotate": False}
-    hidden = len(base.problem.hidden) if base.problem.kind == "mlp" else 0
+    hidden = len(base.problem.hidden) if base.problem.deep else 0
     k = pick(random, ("units", 4, 8, 16, 32, 64, 128), (4, 1, 1, 1, 1, 1, 1))
     code: dict[str, Any] = {"family": family, "rotate": True}
     # The output layer is small: its blocks would be smaller than what they cost.
@@ -252,12 +249,13 @@ def in_words(candidate: Candidate) -> Iterator[str]:
         rows = (
             f"share {code.share:.3g}" if code.share is not None else f"r={_listed(code.rows_per_task or 1)}"
         )
-        weight = "" if code.weight is None else f" w={_listed(code.weight)}"
+        given = getattr(code, "weight", None)
+        weight = "" if given is None else f" w={_listed(given)}"
         yield f"{code.family} k={k}{weight} {rows}"
     if config.memory.kind != "none":
         yield f"memory {config.memory.kind}"
-    if config.decoder.kind not in (None, "adjoint"):
-        yield str(config.decoder.kind)
+    if config.decoder.kind != config.memory.decoder:
+        yield config.decoder.kind
     if config.wire.dtype:
         yield config.wire.dtype
     if config.downlink.kind == "codewords":

@@ -194,7 +194,7 @@ def source(config: Config) -> problems.Source:
 
 @functools.lru_cache(1)
 def _source(table: bytes) -> problems.Source:
-    return problems.describe(msgspec.json.decode(table, type=Problem))
+    return problems.describe(Problem.of(msgspec.json.decode(table)))
 
 
 def most_updates(config: Config) -> int:

@@ -97,7 +97,7 @@ def config_of(
         config,
         seed=user.seed,
         problem=dealt(config.problem, config.workers.count),
-        scheme=msgspec.structs.replace(config.scheme, preset=None),  # all that it fills in is written out
+        scheme=type(config.scheme)(),  # all that it fills in is written out
         stragglers=user.stragglers,
         machine=user.machine,
         link=user.link,

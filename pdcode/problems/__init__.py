@@ -2,15 +2,19 @@
 
 from .dataset import Dataset
 from .loading import Source, describe, load, load_slice, receive, sliced
+from .losses import Classification, Loss, Regression
 from .partition import Blocks, partition, payload_layout, sparse_codewords, task_rows
 from .plan import Plan
 from .problem import Problem, as_table, create
 
 __all__ = [
     "Blocks",
+    "Classification",
     "Dataset",
+    "Loss",
     "Plan",
     "Problem",
+    "Regression",
     "Source",
     "as_table",
     "create",

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from .forward import Forward
 from .matrix import Array, Matrix
 from .network import Network
@@ -29,10 +27,6 @@ class Evaluation:
         self._network = network
         self._forward = Forward(network, x, y, batch=0)
         self._targets = y
-        if network.loss == "squared":
-            self._variation = float(np.square(y - y.mean(axis=0, dtype=np.float64)).sum())
-        elif network.loss == "softmax":
-            self._predicted = np.empty(len(y), np.int64)
 
     def loss(self, theta: Array) -> float:
         """Mean loss, the penalty included."""
@@ -40,19 +34,6 @@ class Evaluation:
         return self._forward.loss() + self._network.penalty(theta)
 
     def accuracy(self, theta: Array) -> float:
-        """Share of rows whose class is right; for real targets R², the share of their variation explained.
-
-        Where the targets do not vary, R² is 1 if they are met exactly and 0 if not.
-        """
+        """See `Loss.accuracy`."""
         self._forward.run(self._network.views(theta))
-        scores = self._forward.scores[-1]
-        if self._network.loss == "softmax":
-            np.argmax(scores, axis=1, out=self._predicted)
-            return float(np.count_nonzero(self._predicted == self._targets) / len(scores))
-        if self._network.loss == "logistic":
-            return float(np.count_nonzero((scores[:, 0] > 0) == self._targets) / len(scores))
-        np.subtract(scores, self._targets, out=scores)
-        residual = float(np.einsum("ij,ij->", scores, scores, dtype=np.float64))
-        if self._variation == 0:
-            return float(residual == 0)
-        return 1 - residual / self._variation
+        return self._network.loss.accuracy(self._forward.scores[-1], self._targets)

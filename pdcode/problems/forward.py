@@ -6,12 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..kernels import activation, loss, specialise
+from ..kernels import activation, specialise
 from .layers import DenseLayer, SparseLayer
 from .matrix import Array, Csr, Matrix
 from .network import LayerViews, Network
-
-KERNELS = {"softmax": loss.softmax_loss, "logistic": loss.logistic_loss, "squared": loss.squared_loss}
 
 
 class Forward:
@@ -49,7 +47,7 @@ class Forward:
             self.layers.append(DenseLayer(layer, inputs))
         self._kind = activation.KINDS[network.activation]
         self._activate = specialise(activation.forward, dtype)
-        self._loss = specialise(KERNELS[network.loss], dtype)
+        self._loss = network.loss.evaluator(dtype)
 
     def select(self, indices: Array | None) -> None:
         """Take the rows of a batch, int64 of shape (B,) and in range; ignored where a batch is all rows."""

@@ -10,10 +10,9 @@ import numpy as np
 
 from ..config.tables import Problem as Table
 from ..util.errors import InputError
+from .losses import Loss
 from .matrix import Array
 from .partition import Blocks, partition
-
-LOSSES = {"least-squares": "squared", "logistic": "logistic", "softmax": "softmax"}
 
 
 class LayerViews(NamedTuple):
@@ -31,8 +30,8 @@ class Network:
     Attributes
     ----------
     layers : tuple of Blocks
-    loss : "squared", "logistic" or "softmax"
-        ½‖z - t‖², or the cross-entropy of two classes (one output) or of more; the mean over the samples.
+    loss : Loss
+        Of the outputs; the mean over the samples.
     activation : "relu", "tanh" or "gelu"
     l2 : float
         The loss includes ½·l2·‖θ‖², biases included.
@@ -41,7 +40,7 @@ class Network:
     """
 
     layers: tuple[Blocks, ...]
-    loss: str
+    loss: Loss
     activation: str
     l2: float
     dtype: np.dtype
@@ -115,14 +114,13 @@ def build(
     InputError
         If kind and targets do not fit, or axis or blocks are bad.
     """
-    loss = LOSSES.get(table.kind) or ("softmax" if classes else "squared")
-    if (loss == "squared") != (classes is None):
+    loss: Loss = table.loss_of(classes)
+    if loss.classes != (classes is not None):
         what = f"{classes} classes" if classes else "real targets"
         raise InputError(f"problem.kind: {table.kind!r} does not go with {what}")
-    if loss == "logistic" and classes != 2:
-        raise InputError(f"problem.kind: 'logistic' needs two classes, but the data have {classes}")
-    width = {"squared": outputs, "logistic": 1}.get(loss, classes or 0)
-    hidden = list(table.hidden) if table.kind == "mlp" else []
+    if loss.most_classes is not None and classes != loss.most_classes:
+        raise InputError(f"problem.kind: '{table.kind}' needs two classes, but the data have {classes}")
+    hidden, width = list(table.hidden) if table.deep else [], loss.outputs_for(outputs, classes)
     sizes = [features, *hidden, width]
     layers = partition(list(zip(sizes[1:], sizes[:-1], strict=True)), table.axis, blocks)
     return Network(tuple(layers), loss, table.activation, table.l2, np.dtype(table.dtype))

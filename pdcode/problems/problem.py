@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -16,6 +15,7 @@ from . import optimum
 from .dataset import Dataset
 from .evaluation import Evaluation
 from .loading import load
+from .losses import LeastSquares
 from .matrix import Array
 from .network import Network, build
 from .partition import Blocks, sparse_codewords, task_rows
@@ -147,7 +147,7 @@ class Problem:
     @cached_property
     def optimum(self) -> Array | None:
         """θ of least loss over the training rows held, for least squares; None for other kinds."""
-        if self.table.kind != "least-squares":
+        if not isinstance(self.table, LeastSquares):
             return None
         return optimum.least_squares(self.network, self.dataset.x, self.dataset.y)
 
@@ -234,12 +234,4 @@ def as_table(table: Mapping[str, Any] | Table) -> Table:
     InputError
         If a key is unknown or a value bad.
     """
-    if isinstance(table, Table):
-        return table
-    try:
-        return msgspec.convert(dict(table), Table)
-    except msgspec.ValidationError as error:
-        message, _, path = str(error).partition(" - at `$.")
-        key = path.rstrip("`").partition("[")[0]
-        given = f" {table[key]!r}:" if key in table else ""
-        raise InputError(f"problem{'.' + key if key else ''}:{given} {message}") from error
+    return table if isinstance(table, Table) else Table.of(table)

@@ -104,10 +104,8 @@ def check_shapes(table: Table, x: Array, y: Array) -> None:
 
 
 def is_classification(table: Table, y: Array) -> bool:
-    """Whether targets are classes: by the kind, and for an MLP by their being whole-number types."""
-    if table.kind == "mlp":
-        return y.dtype.kind in "bui"
-    return table.kind != "least-squares"
+    """Whether targets are classes: by the kind, or by their being whole-number types."""
+    return y.dtype.kind in "bui" if table.classes is None else table.classes
 
 
 def label_column(table: Table, y: Array) -> Array:
@@ -139,14 +137,14 @@ def label_values(table: Table, labels: Array) -> Array:
     Raises
     ------
     InputError
-        If there are fewer than two, or more than two for logistic regression.
+        If there are fewer than two, or more than the kind can take.
     """
     values = np.unique(labels)
     if len(values) < 2:
         raise InputError(f"problem.targets: {table.data!r} has one class only, {values[0]}")
-    if table.kind == "logistic" and len(values) > 2:
+    if table.most_classes is not None and len(values) > table.most_classes:
         raise InputError(
-            f"problem.kind: 'logistic' needs two classes, but {table.data!r} has {len(values)};"
+            f"problem.kind: '{table.kind}' needs two classes, but {table.data!r} has {len(values)};"
             " take 'softmax'"
         )
     return values

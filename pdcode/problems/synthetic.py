@@ -41,7 +41,7 @@ def generate(table: Table) -> Samples:
     else:
         x = _dense(random, train, test, spectrum)
         signal = x @ (random.standard_normal((features, _width(table))) / np.sqrt(np.square(spectrum).sum()))
-    if table.kind == "mlp":
+    if table.deep:
         outputs = table.outputs
         signal = np.tanh(signal) @ (random.standard_normal((signal.shape[1], outputs)) / 2)
     offset = random.standard_normal(signal.shape[1]) if not _classes(table) else 0
@@ -54,18 +54,20 @@ def generate(table: Table) -> Samples:
 
 def _classes(table: Table) -> int:
     """Number of classes; 0 for real targets."""
-    if table.kind == "logistic":
-        if table.outputs > 2:
-            raise InputError(f"problem.outputs: {table.outputs}, but kind 'logistic' has two classes")
-        return 2
-    if table.kind == "softmax" and table.outputs < 2:
-        raise InputError(f"problem.outputs: {table.outputs}, but kind 'softmax' needs two classes or more")
-    return table.outputs if table.outputs > 1 and table.kind != "least-squares" else 0
+    if table.most_classes is not None:
+        if table.outputs > table.most_classes:
+            raise InputError(f"problem.outputs: {table.outputs}, but kind '{table.kind}' has two classes")
+        return table.most_classes
+    if table.classes and table.outputs < 2:
+        raise InputError(
+            f"problem.outputs: {table.outputs}, but kind '{table.kind}' needs two classes or more"
+        )
+    return table.outputs if table.outputs > 1 and table.classes is not False else 0
 
 
 def _width(table: Table) -> int:
     """Columns of the linear map: hidden units of an MLP's teacher, else outputs or classes."""
-    return 16 if table.kind == "mlp" else _classes(table) or table.outputs
+    return 16 if table.deep else _classes(table) or table.outputs
 
 
 def _dense(random: np.random.Generator, train: Array, test: Array, spectrum: Array) -> Array:

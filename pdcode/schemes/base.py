@@ -18,7 +18,7 @@ from ..coding.replica import Relay
 from ..coding.source import Batch, Source
 from ..coding.state import Coded, State
 from ..config import kinds
-from ..config.tables import Config, Table
+from ..config.tables import Config, Table, Tables
 from ..decoders import Decoder
 from ..problems import Problem
 from ..problems.partition import Unit
@@ -26,8 +26,6 @@ from ..transport.layout import Layout
 from ..transport.messages import Reply
 from ..util.errors import InputError
 from ..util.rng import Batches
-
-Tables = dict[str, dict[str, object]]
 
 
 class Scheme:
@@ -47,14 +45,14 @@ class Scheme:
         What ``[scheme] name`` says.
     summary : str
         What the scheme does, in a line.
-    TABLES : dict
+    tables : dict
         Defaults of the tables that a configuration does not give.
-    PRESETS : dict
+    presets : dict
         Named defaults of keys that a configuration does not give, by table.
     Options : type
         The keys of ``[scheme] options``.
     unused : tuple of str
-        Tables of the configuration that have no effect, which may only be as `TABLES` has them.
+        Tables of the configuration that have no effect, which may only be as `tables` has them.
     chosen : bool
         Whether workers choose their codewords.
     single_round : bool
@@ -64,20 +62,26 @@ class Scheme:
         the gradient of a mini-batch.
     """
 
+    group: ClassVar[str] = "schemes"
     name: ClassVar[str]
     summary: ClassVar[str]
-    TABLES: ClassVar[Tables] = {}
-    PRESETS: ClassVar[dict[str, Tables]] = {}
+    tables: ClassVar[Tables] = {}
+    presets: ClassVar[Mapping[str, Tables]] = {}
     unused: ClassVar[tuple[str, ...]] = ()
     single_round: ClassVar[bool] = True
     fused: ClassVar[bool] = True
 
-    class Options(Table, frozen=True):
+    class Options(Table):
         """None."""
+
+    @classmethod
+    def name_of(cls) -> str:
+        """Name of the scheme, for `config.kinds`."""
+        return cls.name
 
     def __init__(self, config: Config) -> None:
         self.config, self.workers = config, config.workers.count
-        self.options: Any = msgspec.convert(config.scheme.options, self.Options)
+        self.options: Any = config.scheme.options
 
     @classmethod
     def check(cls, config: Config) -> None:
@@ -91,7 +95,7 @@ class Scheme:
         tables, standard = msgspec.to_builtins(config), msgspec.to_builtins(Config())
         for table in cls.unused:
             for key, value in tables[table].items():
-                if value != cls.TABLES.get(table, {}).get(key, standard[table][key]):
+                if value != cls.tables.get(table, {}).get(key, standard[table][key]):
                     raise InputError(f"{table}.{key}: {value!r} has no effect with scheme '{cls.name}'")
 
     # Data: what a worker is sent before its first task, and what it makes of that.
@@ -109,7 +113,7 @@ class Scheme:
 
     @property
     def chosen(self) -> bool:
-        return self.config.code.family == "matched"
+        return self.config.code.chosen
 
     @property
     def relayed(self) -> bool:
@@ -138,8 +142,7 @@ class Scheme:
             Longest body of a task; θ's length if not given.
         """
         config, units = self.config, self.units(problem)
-        apart = config.code.family in builders.ADAPTIVE
-        wire = config.wire.dtype or ""
+        wire, apart = config.wire.dtype or "", config.code.adapts
         return [Layout(units, self.rows(units), weights, problem.dtype, wire, self.chosen, body_bytes, apart)]
 
     # Rank 0's side.

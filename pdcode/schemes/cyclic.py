@@ -21,7 +21,7 @@ class Cyclic(DataCode):
     name = "cyclic"
     summary = "one combination of s + 1 shards' gradients; exact whichever s workers are late"
 
-    class Options(Table, frozen=True):
+    class Options(Table):
         """Keys of ``[scheme] options``."""
 
         stragglers: Count = 1  # s: late workers that cost nothing
@@ -29,8 +29,8 @@ class Cyclic(DataCode):
     @classmethod
     def check(cls, config: Config) -> None:
         super().check(config)
-        late = config.scheme.options.get("stragglers", cls.Options().stragglers)
-        if isinstance(late, int) and late >= config.workers.count:
+        late = config.scheme.options.stragglers
+        if late >= config.workers.count:
             raise InputError(
                 f"scheme.options.stragglers: {late} must be less than the {config.workers.count} workers"
             )

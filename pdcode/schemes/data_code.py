@@ -12,7 +12,7 @@ from ..codes import Code
 from ..coding import flops
 from ..coding.assignments import Assignment, DataRows
 from ..coding.source import Source
-from ..config.tables import Config
+from ..config.tables import Config, Tables
 from ..decoders import Decoder
 from ..decoders.target import Target
 from ..problems import Plan, Problem
@@ -21,7 +21,7 @@ from ..transport.layout import Layout
 from ..transport.messages import Reply, Task
 from ..util.errors import InputError
 from ..util.rng import Batches
-from .base import Scheme, Tables
+from .base import Scheme
 
 
 class ShardedProblem(Problem):
@@ -70,7 +70,7 @@ class DataCode(Scheme):
 
     fused = False
     unused = ("code", "memory", "decoder")
-    TABLES: ClassVar[Tables] = {
+    tables: ClassVar[Tables] = {
         "code": {"family": "uncoded", "blocks": 1, "rotate": False},
         "memory": {"kind": "none"},
         "update": {"mode": "captured", "fraction": 1.0, "late": "waste"},

@@ -13,12 +13,12 @@ import numpy as np
 
 from ..coding import flops
 from ..coding.source import Source
-from ..config.tables import Positive, Real, Table
+from ..config.tables import Positive, Real, Table, Tables
 from ..problems import Plan, Problem
 from ..transport.layout import Layout
 from ..transport.messages import Reply, Task
 from ..util.rng import Batches
-from .base import Scheme, Tables
+from .base import Scheme
 
 
 class LocalSteps:
@@ -64,14 +64,14 @@ class Local(Scheme):
     name = "local"
     summary = "H steps at the worker, then codewords of the displacement"
     fused = False
-    TABLES: ClassVar[Tables] = {
+    tables: ClassVar[Tables] = {
         "code": {"family": "uncoded", "blocks": 1, "rotate": False},
         "memory": {"kind": "none"},
         "update": {"mode": "all"},
         "optimizer": {"kind": "sgd", "rate": 1.0},  # the mean of the workers' θ
     }
 
-    class Options(Table, frozen=True):
+    class Options(Table):
         """Keys of ``[scheme] options``."""
 
         steps: Positive = 8  # H

@@ -7,9 +7,11 @@ and all that the presets say, is this project's reading.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar
 
-from .base import Scheme, Tables
+from ..config.tables import Tables
+from .base import Scheme
 
 
 class LWPD(Scheme):
@@ -17,11 +19,11 @@ class LWPD(Scheme):
 
     name = "lwpd"
     summary = "low-weight codewords of each layer's gradient, with error feedback"
-    TABLES: ClassVar[Tables] = {
+    tables: ClassVar[Tables] = {
         "code": {"family": "net", "blocks": 16, "weight": 4, "rotate": True},
         "memory": {"kind": "worker"},
     }
-    PRESETS: ClassVar[dict[str, Tables]] = {
+    presets: ClassVar[Mapping[str, Tables]] = {
         # Mini-batches: an eighth of the gradient a task, in one byte an element, both ways; auto is the net
         # where there is one for so many units. Its rate is about 1.5 times that of full gradients.
         "default": {

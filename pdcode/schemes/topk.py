@@ -15,12 +15,12 @@ import numpy as np
 
 from ..coding.assignments import Assignment, Chosen
 from ..coding.memory import Choose
-from ..config.tables import Config, Fraction, Table
+from ..config.tables import Config, Fraction, Table, Tables
 from ..problems import Problem
 from ..problems.partition import Unit
 from ..transport.layout import Layout, Pair
 from ..util.errors import InputError
-from .base import Scheme, Tables
+from .base import Scheme
 
 
 class Largest:
@@ -49,9 +49,9 @@ class TopK(Scheme):
     summary = "the largest elements of each layer's gradient, with error feedback"
     chosen = True
     unused = ("code",)
-    TABLES: ClassVar[Tables] = {"code": {"family": "uncoded", "blocks": 1}, "memory": {"kind": "worker"}}
+    tables: ClassVar[Tables] = {"code": {"family": "uncoded", "blocks": 1}, "memory": {"kind": "worker"}}
 
-    class Options(Table, frozen=True):
+    class Options(Table):
         """Keys of ``[scheme] options``."""
 
         share: Fraction = 0.01  # of a layer's elements, rounded up, that a task sends
@@ -59,7 +59,7 @@ class TopK(Scheme):
     @classmethod
     def check(cls, config: Config) -> None:
         super().check(config)
-        if config.decoder.kind not in (None, "adjoint"):
+        if config.decoder.kind not in ("adjoint", "summing"):
             raise InputError(f"decoder.kind: '{config.decoder.kind}': scheme 'topk' sums elements up")
         if config.update.mode == "captured":
             raise InputError("update.mode: 'captured' says nothing of elements that workers choose")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from .base import Scheme, Tables
+from ..config.tables import Tables
+from .base import Scheme
 
 
 class Uncoded(Scheme):
@@ -12,7 +13,7 @@ class Uncoded(Scheme):
 
     name = "uncoded"
     summary = "whole gradients; rank 0 takes the mean of those that have arrived"
-    TABLES: ClassVar[Tables] = {
+    tables: ClassVar[Tables] = {
         "code": {"family": "uncoded", "blocks": 1, "rotate": False},
         "memory": {"kind": "none"},
     }

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import math
-import time
 
 from ..config.tables import LARGEST, Stragglers
-from .kinds import create
 
 BLOCK = 64  # tasks for which delays are drawn at a time
 
@@ -30,8 +28,8 @@ class Delays:
     """
 
     def __init__(self, table: Stragglers, seed: int, worker: int, workers: int) -> None:
-        self.spin = table.how == "spin"
-        self._model, self._worker = create(table, seed, workers), [worker]
+        self.spin = getattr(table, "how", "sleep") == "spin"
+        self._model, self._worker = table.make(seed, workers), [worker]
         self._stretch = float(self._model.stretch(self._worker)[0])
         self._first, self._plain_s = 0, list[float]()
 
@@ -43,15 +41,3 @@ class Delays:
             self._plain_s = self._model.delays_s(self._worker, [task], BLOCK)[0].tolist()
         delay_ns = 1e9 * self._plain_s[at] + self._stretch * compute_ns
         return -1 if math.isinf(delay_ns) else round(max(0.0, min(delay_ns, 1e9 * LARGEST)))
-
-
-def nap(delay_ns: int) -> None:
-    """Give the core away for a while."""
-    time.sleep(delay_ns * 1e-9)
-
-
-def spin(delay_ns: int) -> None:
-    """Keep the core busy for a while."""
-    until = time.perf_counter_ns() + delay_ns
-    while time.perf_counter_ns() < until:
-        pass

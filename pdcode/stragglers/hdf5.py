@@ -8,6 +8,7 @@ import h5py
 import msgspec
 import numpy as np
 
+from ..config import kinds
 from ..config.tables import Stragglers
 from ..trace import opening
 from ..trace.reader import Trace
@@ -15,7 +16,6 @@ from ..trace.schema import SCHEMA
 from ..util.errors import DAMAGE, InputError
 from . import bases, records, trace
 from .base import Reals
-from .kinds import create
 
 
 def read(
@@ -88,22 +88,27 @@ def recorded(run: Trace, draw: str, above: tuple[Path, ...] = ()) -> records.Rec
 def _stretch(run: Trace, members: int, above: tuple[Path, ...]) -> Reals:
     """What the run's own stragglers were late, in compute times of each worker."""
     try:
-        table = msgspec.convert(run.config.get("stragglers", {}), Stragglers)
-    except msgspec.ValidationError as error:
+        for plugin in run.config.get("plugins", []):
+            kinds.load_plugin(plugin)
+        table = Stragglers.of(run.config.get("stragglers", {}), old=True)
+    except InputError as error:
         raise records.wrong(run.path, f"its configuration is none of this pdcode: {error}") from None
-    if table.kind == "trace":
+    slow = [worker for worker in getattr(table, "slow", []) if worker < members]
+    if isinstance(table, trace.Recorded):
         above = (*above, run.path.resolve())
-        if Path(table.path or "").resolve() in above:
+        if Path(table.path).resolve() in above:
             raise records.wrong(run.path, f"took its delays from {table.path}, which was replaced since")
         try:
             stretch = np.maximum(records.load(table, above).stretch, 0)  # whole tasks are no stretch
         except InputError as error:
             raise records.wrong(run.path, f"took its delays from another file: {error}") from None
         stretch = stretch[np.arange(members) % len(stretch)]
-        stretch[[worker for worker in table.slow if worker < members]] *= table.slowdown
+        stretch[slow] *= table.slowdown
         return stretch
-    slow = [worker for worker in table.slow if worker < members]
-    return create(msgspec.structs.replace(table, slow=slow, dead=[]), 0, members).stretch(np.arange(members))
+    present: dict[str, object] = {"slow": slow, "dead": []}
+    present = {key: value for key, value in present.items() if hasattr(table, key)}
+    stretch = msgspec.structs.replace(table, **present).make(0, members).stretch(np.arange(members))
+    return np.asarray(stretch)
 
 
 def _is_trace(file: h5py.File) -> bool:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from ..config.tables import Stragglers
+from ..config.tables import Fraction, Real
 from .base import Integers, Model, Reals
+from .laws import Shifted, time
 
 WINDOW, MOST = 16, 1 << 20  # draws that are looked at in one go: at first of a worker, and of all at the most
 
 States = NDArray[np.bool_]
 
 
-class Markov(Model):
+class Markov(Shifted, tag="markov", kw_only=True):
     """shift_s, and extra_s more in a slow spell.
 
     A worker's tasks are a Markov chain of two states (Gilbert, "Capacity of a burst-noise channel", Bell
@@ -21,6 +22,23 @@ class Markov(Model):
     spell begins with probability ``enter`` a task and ends with probability ``leave``, so it lasts 1/leave
     tasks in the mean, and enter / (enter + leave) of all tasks are slow. The first task's state is of that
     stationary law.
+    """
+
+    extra_s: Real  # more for the tasks of a slow spell
+    enter: Fraction  # probability that a spell begins, a task
+    leave: Fraction  # probability that it ends
+
+    def make(self, seed: int, workers: int) -> Model:
+        return Spells(self, seed, workers)
+
+    def part(self) -> str:
+        slow = 100 * self.enter / (self.enter + self.leave)
+        spells = f"of {1 / self.leave:g} tasks" if self.leave > 1e-300 else "without end"
+        return f"{time(self.extra_s)} in spells {spells}, {slow:.3g} % of all"
+
+
+class Spells(Model):
+    """Delays of `Markov`.
 
     Notes
     -----
@@ -30,12 +48,9 @@ class Markov(Model):
     that settled it, and the number of tasks since: 1 / (1 - |1 - enter - leave|) draws back in the mean.
     """
 
-    kind = "markov"
-    keys = ("shift_s", "extra_s", "enter", "leave")
-    needs = ("extra_s", "enter", "leave")
-
-    def __init__(self, table: Stragglers, seed: int, workers: int) -> None:
+    def __init__(self, table: Markov, seed: int, workers: int) -> None:
         super().__init__(table, seed, workers)
+        self._shift_s, self._extra_s = table.shift_s, table.extra_s
         self._low, self._high = sorted((table.enter, 1 - table.leave))
         self._changes = 1 - table.leave < table.enter
         self._occupancy = table.enter / (table.enter + table.leave)
@@ -44,7 +59,7 @@ class Markov(Model):
 
     def _draw_s(self, workers: Integers, first: Integers, count: int) -> Reals:
         slow = self.slow(workers, first, count).astype(np.float64)
-        return self.table.shift_s + self.table.extra_s * slow
+        return self._shift_s + self._extra_s * slow
 
     def slow(self, workers: Integers, first: Integers, count: int) -> States:
         """Whether each of some tasks falls into a slow spell, shape (m, count)."""

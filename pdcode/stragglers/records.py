@@ -7,12 +7,16 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..config.tables import LARGEST, Stragglers
+from ..config.tables import LARGEST
 from ..util.errors import InputError
 from .base import Integers, Reals
+
+if TYPE_CHECKING:
+    from .trace import Recorded
 
 HDF5 = b"\x89HDF\r\n\x1a\n"  # how such a file begins
 
@@ -36,12 +40,12 @@ class Records:
     stretch: Reals
 
 
-def load(table: Stragglers, above: tuple[Path, ...] = ()) -> Records:
+def load(table: Recorded, above: tuple[Path, ...] = ()) -> Records:
     """Read the file that ``[stragglers]`` names; one that has not changed is read once.
 
     Parameters
     ----------
-    table : Stragglers
+    table : Recorded
     above : tuple of Path
         Traces of runs that took their delays from this file.
 
@@ -50,7 +54,7 @@ def load(table: Stragglers, above: tuple[Path, ...] = ()) -> Records:
     InputError
         Naming stragglers.path or stragglers.dataset, and what is wrong.
     """
-    path = Path(table.path or "")
+    path = Path(table.path)
     try:
         if not path.is_file():
             raise wrong(path, "not a file" if path.exists() else "no such file")

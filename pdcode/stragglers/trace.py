@@ -2,33 +2,50 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from ..config.tables import Stragglers
 from . import bases, records
-from .base import Integers, Model, Reals
+from .base import Integers, Law, Model, Reals
 
 if TYPE_CHECKING:
     from ..trace.reader import Trace
 
 
-class Recorded(Model):
-    """Worker i takes its delays from worker i mod m of the m that were recorded.
+class Recorded(Law, tag="trace", kw_only=True):
+    """Worker i takes its delays from worker i mod m of the m that were recorded."""
 
-    ``replay``: its task t has the delay of the t-th task recorded, and after the last comes the first again.
-    ``bootstrap``: each task has one of all those delays, drawn with replacement (Efron, "Bootstrap methods",
-    Ann. Statist. 1979). A worker of which nothing was recorded never answers. One that computed slower than
-    others does so here: `stretch`.
+    path: str  # of recorded delays: a trace, or a CSV or HDF5 matrix of workers × rounds
+    dataset: str | None = None  # of an HDF5 file with several matrices
+    draw: Literal["bootstrap", "replay"] = "bootstrap"  # recorded delays at random, or in their order
+    # What a matrix has: delays, which come on top of compute times, or times of whole tasks, which contain
+    # them: a task takes so long, or what it computes if that is longer.
+    times: Literal["delay", "task"] = "delay"
+
+    @property
+    def reads(self) -> str:
+        return self.path
+
+    def make(self, seed: int, workers: int) -> Model:
+        return RecordedDelays(self, seed, workers)
+
+    def words(self) -> str:
+        return f"those recorded in {self.path}, {'in their order' if self.draw == 'replay' else 'at random'}"
+
+
+class RecordedDelays(Model):
+    """Delays of `Recorded`.
+
+    ``replay``: a worker's task t has the delay of the t-th task recorded, and after the last comes the first
+    again. ``bootstrap``: each task has one of all those delays, drawn with replacement (Efron, "Bootstrap
+    methods", Ann. Statist. 1979). A worker of which nothing was recorded never answers. One that computed
+    slower than others does so here: `stretch`.
     """
 
-    kind = "trace"
-    keys = ("path", "dataset", "draw", "times")
-    needs = ("path",)
-
-    def __init__(self, table: Stragglers, seed: int, workers: int) -> None:
+    def __init__(self, table: Recorded, seed: int, workers: int) -> None:
         super().__init__(table, seed, workers)
+        self._replays = table.draw == "replay"
         recorded = records.load(table)
         self._values, model = recorded.delays_s, np.arange(workers) % len(recorded.counts)
         self._counts = recorded.counts[model]
@@ -42,7 +59,7 @@ class Recorded(Model):
 
     def _draw_s(self, workers: Integers, first: Integers, count: int) -> Reals:
         counts, starts = self._counts[workers, None], self._starts[workers, None]
-        if self.table.draw == "replay":
+        if self._replays:
             number = (first[:, None] + np.arange(count)) % np.maximum(counts, 1)
         else:
             number = (self._uniforms(workers, first, count)[..., 0] * counts).astype(np.int64)

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from .. import problems
+from .. import problems, stragglers
+from ..coding.policies import check_end
 from ..coding.replica import Mirror, Replica, View
 from ..coding.state import State
 from ..config.tables import Config, Stop
@@ -56,8 +57,10 @@ class Parts:
         return {"weights": list(self.layout.weights), "rows": self.source.dealt(self.scheme.workers)}
 
 
-def prepare(config: Config, path: str = "", source: Source | None = None) -> Parts:
+def prepare(config: Config, path: str = "", source: Source | None = None, check: bool = True) -> Parts:
     """Load the data, unless they are given, and make rank 0's parts.
+
+    Without `check`, of a run that has been, it does not matter whether another would end, or has its delays.
 
     Raises
     ------
@@ -68,6 +71,8 @@ def prepare(config: Config, path: str = "", source: Source | None = None) -> Par
     with within(path):
         if config.stop == Stop():
             raise InputError("stop: nothing would end the run; give updates, seconds, loss or accuracy")
+        if check:
+            check_end(config, stragglers.dead(config.stragglers, workers))
         source = source or problems.describe(config.problem)
         problem = Problem.from_dataset(config.problem, source.dataset, config.code.blocks)
         source.shard(workers - 1, workers)  # enough rows for all

@@ -213,8 +213,8 @@ def config_of(trace: Trace) -> Config:
         If it is none of this pdcode.
     """
     try:
-        return msgspec.convert(trace.config, Config)
-    except msgspec.ValidationError as error:
+        return Config.of(trace.config, old=True)
+    except InputError as error:
         raise InputError(f"{trace.path}: its configuration is none of this pdcode: {error}") from None
 
 

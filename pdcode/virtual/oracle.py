@@ -80,7 +80,7 @@ def genie_s(config: Config, work: float, compute_ns: np.ndarray, model: straggle
 def time_s(config: Config, task_ns: int, tasks: int) -> float:
     """`genie_s` for equal workers, under the delays of a configuration."""
     workers = config.workers.count
-    model = stragglers.create(config.stragglers, config.seed, workers)
+    model = config.stragglers.make(config.seed, workers)
     return genie_s(config, tasks, np.full(workers, task_ns, np.int64), model)
 
 

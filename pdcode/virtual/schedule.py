@@ -127,7 +127,7 @@ class Modelled(Schedule):
         self._task_ns, self._reply_bytes = task_ns, reply_bytes
         # Delays may be multiples of the compute time: only if that is always the same, they are drawn ahead.
         self._block = BLOCK if len(task_ns) == 1 else 1
-        self._model = stragglers.create(config.stragglers, config.seed, workers)
+        self._model = config.stragglers.make(config.seed, workers)
         self._delays_ns = np.zeros((workers, self._block), np.int64)
         self._drawn = np.zeros(workers, np.int64)  # tasks that were drawn, a multiple of BLOCK
         self.injected_delay_ns = self._injected_ns = np.zeros(workers, np.int64)

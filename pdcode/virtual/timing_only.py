@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from .. import stragglers
-from ..coding.builders import ADAPTIVE
 from ..coding.policies import make_policy, wanted
 from ..config import kinds
 from ..config.tables import Config
@@ -90,8 +89,11 @@ def check_captured(config: Config) -> None:
     """
     if config.update.mode != "captured":
         return
-    for key, value in (("decoder.kind", config.decoder.kind), ("code.family", config.code.family)):
-        if value == "mmse" or value in ADAPTIVE:
+    for key, value, adapts in (
+        ("decoder.kind", config.decoder.kind, config.decoder.adapts),
+        ("code.family", config.code.family, config.code.adapts),
+    ):
+        if adapts:
             raise InputError(f"update.mode: 'captured' depends on payloads with {key} '{value}'")
 
 
@@ -177,7 +179,7 @@ class TimingOnly:
         self.config, self._task_ns = config, task_ns
         self.interrupted = False
         self._bytes = reply_bytes, body_bytes + own_bytes
-        self._model = stragglers.create(config.stragglers, config.seed, n)
+        self._model = config.stragglers.make(config.seed, n)
         self.events = make_events(config, reply_bytes)
         kept = min(MOST, max(LEAST, 1 << max(1, KEPT // n).bit_length() - 1))
         self._half = kept // 2

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from pdcode import codes, decoders
 from pdcode.coding import optimizers
-from pdcode.config import tables
+from pdcode.config import kinds, tables
 from pdcode.util.errors import InputError
 
-KINDS = sorted(decoders.KINDS)
+KINDS = sorted(kinds.KINDS["decoders"])
 TABLES = [
     {"kind": "sgd", "rate": 0.3},
     {"kind": "sgd", "rate": 0.3, "momentum": 0.9},

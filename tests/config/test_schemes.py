@@ -7,7 +7,7 @@ from descents import Descent
 from paths import JOBS
 
 from pdcode.config import load as configfile
-from pdcode.config.presets import PRESETS, SCHEMES
+from pdcode.schemes.lwpd import LWPD
 from pdcode.util.errors import InputError
 
 PRESET = {"default": ("net", 8), "starved": ("matched", 2), "shards": ("matched", 4)}
@@ -18,8 +18,7 @@ def resolve(tables: dict[str, object], *overrides: str) -> configfile.Config:
 
 
 def test_all_presets_are_known_here() -> None:
-    assert set(PRESETS["lwpd"]) == set(PRESET)
-    assert set(SCHEMES) == {"lwpd", "uncoded"}
+    assert set(LWPD.presets) == set(PRESET)
 
 
 @pytest.mark.parametrize("name", PRESET)
@@ -29,7 +28,7 @@ def test_a_preset_fills_in_all_keys_that_are_not_given(name: str, how: str) -> N
     overrides = [] if how == "file" else [f"scheme.preset={name}"]
     config = resolve(tables, *overrides)
     assert config.scheme.preset == name
-    for key, table in PRESETS["lwpd"][name].items():
+    for key, table in LWPD.presets[name].items():
         for option, value in table.items():
             assert getattr(getattr(config, key), option) == value
 
@@ -76,7 +75,10 @@ def test_a_scheme_and_its_preset_on_the_command_line() -> None:
 @pytest.mark.parametrize(
     ("tables", "message"),
     [
-        ({"scheme": {"name": "uncoded", "preset": "default"}}, r"scheme\.preset: .*'uncoded'.*'default'"),
+        (
+            {"scheme": {"name": "uncoded", "preset": "default"}},
+            r"scheme\.preset: unknown .*'default'.*uncoded",
+        ),
         ({"scheme": {"preset": "defaults"}}, r"scheme\.preset: .*default, starved, shards .*'defaults'"),
         ({"scheme": {"preset": 3}}, r"scheme\.preset: .*3"),
         ({"scheme": "lwpd"}, r"scheme: .*'lwpd'"),

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 from pdcode import Trace, problems
-from pdcode.config.tables import Problem
 
 MODES = ["async", "all", "first", "captured"]
 
@@ -72,7 +71,9 @@ def test_full_batches_of_all_workers_are_gradient_descent(run: object, trace_pat
         "update.mode=all", "workers.count=4", "stop.updates=25", "problem.kind=softmax",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    problem = problems.create(Problem(kind="softmax", data="digits", l2=0.01, dtype="float64", batch=0))
+    problem = problems.create(
+        {"kind": "softmax", "data": "digits", "l2": 0.01, "dtype": "float64", "batch": 0}
+    )
     theta = problem.initial(3)
     for _ in range(25):
         theta -= 0.2 * problem.gradient(theta, np.arange(problem.rows))
@@ -87,7 +88,9 @@ def test_least_squares_of_a_whole_basis_is_gradient_descent(run: object, trace_p
         "problem.dtype=float64", "update.mode=all", "workers.count=1", "stop.updates=10",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    problem = problems.create(Problem(data="digits", hidden=[16], dtype="float64", batch=0), blocks=[8, 1])
+    problem = problems.create(
+        {"data": "digits", "hidden": [16], "dtype": "float64", "batch": 0}, blocks=[8, 1]
+    )
     theta = problem.initial(3)
     for _ in range(10):
         theta -= 0.2 * problem.gradient(theta, np.arange(problem.rows))

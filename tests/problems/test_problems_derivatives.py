@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import assume, given, settings
@@ -94,7 +95,7 @@ def test_gradient_equals_central_differences_of_the_loss(case):
     y = data.y if problem.classes else data.y.astype(np.float64)
     x = data.x.astype(np.float64)
     batch = Dataset(x[rows], y[rows], x[:0], y[:0], data.names)
-    table = {**{f: getattr(problem.table, f) for f in problem.table.__struct_fields__}, "dtype": "float64"}
+    table = msgspec.to_builtins(problem.table) | {"dtype": "float64"}
     blocks = [layer.count for layer in problem.layers]
     double = problems.Problem.from_dataset(table, batch, blocks)
     step, theta = 1e-6, theta.astype(np.float64)
@@ -119,7 +120,7 @@ def test_gradient_equals_central_differences_of_the_loss(case):
 @given(cases())
 def test_axes_and_blocks_change_the_layout_of_theta_but_not_the_model(case):
     problem, theta, indices, _ = case
-    table = {f: getattr(problem.table, f) for f in problem.table.__struct_fields__} | {"axis": "output"}
+    table = msgspec.to_builtins(problem.table) | {"axis": "output"}
     other = problems.Problem.from_dataset(table, problem.dataset, 1)
     moved = np.empty_like(theta)
     for layer in range(len(problem.layers)):

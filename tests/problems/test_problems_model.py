@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from pdcode import problems
-from pdcode.config.tables import Problem as Table
 from pdcode.util.errors import InputError
 
 
@@ -23,7 +22,7 @@ def test_default_problem_is_an_mlp_on_digits():
 
 
 def test_gradient_descent_learns_digits():
-    problem = problems.create(Table(hidden=[32], l2=1e-4))
+    problem = problems.create({"hidden": [32], "l2": 1e-4})
     theta = problem.initial(0)
     plan, random = problem.plan(64), np.random.default_rng(0)
     for _ in range(600):
@@ -123,10 +122,13 @@ def test_hidden_is_ignored_by_linear_models():
 @pytest.mark.parametrize(
     ("table", "message"),
     [
-        ({"kinds": "mlp"}, "problem: Object contains unknown field `kinds`"),
-        ({"kind": "lasso"}, "problem.kind: 'lasso': Invalid enum value"),
-        ({"batch": -1}, "problem.batch: -1: Expected `int` >= 0"),
-        ({"hidden": [0]}, "problem.hidden: [0]: Expected `int` >= 1"),
+        ({"kinds": "mlp"}, "problem.kinds: unknown key (value 'mlp'); known: kind (mlp), data"),
+        (
+            {"kind": "lasso"},
+            "problem.kind: expected one of least-squares, logistic, softmax",
+        ),
+        ({"batch": -1}, "problem.batch: expected int >= 0 (got -1)"),
+        ({"hidden": [0]}, "problem.hidden: expected int >= 1 (got [0])"),
         ({"kind": "logistic"}, "problem.kind: 'logistic' needs two classes, but 'digits' has 10"),
     ],
 )

@@ -11,6 +11,7 @@ from pdcode import codes
 from pdcode.__main__ import main
 from pdcode.coding.adaptive import Energy
 from pdcode.coding.assignments import Chosen, Rotating, Static
+from pdcode.config import kinds
 from pdcode.config import load as configfile
 from pdcode.problems.partition import Blocks
 from pdcode.schemes import base as coding
@@ -110,7 +111,7 @@ def dry_run(folder: Path, *overrides: str) -> int:
 
 
 @pytest.mark.parametrize("mode", ["async", "first"])
-@pytest.mark.parametrize("family", sorted({*codes.FAMILIES, "auto", *coding.ADAPTIVE}))
+@pytest.mark.parametrize("family", sorted({*codes.FAMILIES, "auto", *kinds.KINDS["codes"]}))
 def test_every_family_can_be_asked_for(
     family: str, mode: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -145,7 +146,7 @@ def test_the_options_of_a_family_are_printed_as_they_are_read(
         (["code.family=energy", "code.options.foo=1"], ["code.options.foo", "1", "exponent"]),
         (["code.family=energy", "code.options.exponent=-1"], ["exponent = -1"]),
         (["code.family=energy", "code.rotate=false"], ["code.rotate", "energy"]),
-        (["code.family=matched", "code.rows=8"], ["code.rows: 8", "matched"]),
+        (["code.family=matched", "code.rows=8"], ["code.rows", "8", "matched"]),
         (["code.weight=[4,4,4]"], ["code.weight: [4, 4, 4]", "3 entries", "2 layers"]),
         (["code.weight=[4,2]", "code.blocks=16"], ["code.weight", "16 blocks", "4 and 2"]),
         (["code.family=energy", "code.weight=[4,2]", "code.blocks=16"], ["code.weight", "4 and 2"]),

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pdcode.training.policies import check_end
+from tables import delayed
 
 from pdcode import stragglers
 from pdcode.config import load as configfile
@@ -27,14 +28,14 @@ KINDS: dict[str, dict[str, Any]] = {
     "slow-set": {"shift_s": 0.004},
     "heterogeneous": {"shift_s": 0.004, "slowdown": 3.0},
 }
-TABLES = [Stragglers(kind=kind, **keys) for kind, keys in KINDS.items()]
+TABLES = [delayed(kind=kind, **keys) for kind, keys in KINDS.items()]
 # spells that begin and end at once: then most draws change the state
-TABLES.append(Stragglers(kind="markov", extra_s=0.05, enter=0.97, leave=0.95))
+TABLES.append(delayed(kind="markov", extra_s=0.05, enter=0.97, leave=0.95))
 by_kind = pytest.mark.parametrize("table", TABLES, ids=[each.kind for each in TABLES])
 
 
 def with_keys(table: Stragglers, **keys: Any) -> Stragglers:
-    return Stragglers(**{name: getattr(table, name) for name in table.__struct_fields__} | keys)
+    return Stragglers.of(msgspec.to_builtins(table) | keys)
 
 
 @by_kind
@@ -43,9 +44,9 @@ def test_delays_are_the_same_however_they_are_asked_for(table: Stragglers, data:
     """Any blocking, any order, going on or not, many workers or one, as a vector or one by one."""
     seed, start = data.draw(st.integers(0, 2**64 - 1)), data.draw(st.sampled_from([0, 1, 700]))
     everyone = np.arange(WORKERS)
-    model = stragglers.create(table, seed, WORKERS)
+    model = table.make(seed, WORKERS)
     expected = model.delays_s(everyone, np.full(WORKERS, start), 40)
-    asked = stragglers.create(table, seed, WORKERS)
+    asked = table.make(seed, WORKERS)
     for _ in range(data.draw(st.integers(1, 6))):
         pairs = st.tuples(st.integers(0, WORKERS - 1), st.integers(0, 39))
         workers, tasks = np.array(data.draw(st.lists(pairs, min_size=1, max_size=8))).T
@@ -63,7 +64,7 @@ def test_delays_are_the_same_however_they_are_asked_for(table: Stragglers, data:
 
 @pytest.mark.parametrize("table", [each for each in TABLES if each.kind not in ("slow-set", "heterogeneous")])
 def test_seeds_and_workers_have_delays_of_their_own(table: Stragglers) -> None:
-    first, other = (stragglers.create(table, seed, 2).delays_s([0, 1], [0, 0], 100) for seed in (1, 2))
+    first, other = (table.make(seed, 2).delays_s([0, 1], [0, 0], 100) for seed in (1, 2))
     assert (first[0] != first[1]).any()
     assert (first != other).any(axis=1).all()
 
@@ -72,10 +73,9 @@ def test_seeds_and_workers_have_delays_of_their_own(table: Stragglers) -> None:
 def test_slow_workers_take_a_multiple_and_dead_ones_never_answer(table: Stragglers) -> None:
     slow = {} if table.kind == "heterogeneous" else {"slow": [2, 3], "slowdown": 10.0}
     changed = with_keys(table, **slow, dead=[3, 5])
-    stragglers.check(changed, WORKERS)
     everyone, first = np.arange(WORKERS), np.zeros(WORKERS, int)
-    plain = stragglers.create(table, 1, WORKERS).delays_s(everyone, first, 30)
-    model = stragglers.create(changed, 1, WORKERS)
+    plain = table.make(1, WORKERS).delays_s(everyone, first, 30)
+    model = changed.make(1, WORKERS)
     delays = model.delays_s(everyone, first, 30)
     factor = np.ones(WORKERS)
     factor[2:4] = 10.0 if slow else 1.0
@@ -89,35 +89,35 @@ def test_slow_workers_take_a_multiple_and_dead_ones_never_answer(table: Straggle
     assert Delays(changed, 1, 5, WORKERS).delay_ns(0, 1000) == -1
 
 
-def test_none_switches_all_of_it_off() -> None:
-    table = Stragglers(slow=[0], slowdown=9.0, dead=[1], shift_s=1.0)
-    stragglers.check(table, 2)
-    model = stragglers.create(table, 1, 2)
+def test_none_on_the_command_line_switches_all_of_it_off() -> None:
+    tables = {"stragglers": {"kind": "slow-set", "slow": [0], "slowdown": 9.0, "dead": [1], "shift_s": 1.0}}
+    table = configfile.resolve(tables, ["stragglers.kind=none"]).stragglers
+    model = table.make(1, 2)
     assert not stragglers.delays_ns(model, [0, 1], [0, 0], 10, [1000, 1000]).any()
     assert stragglers.dead(table, 2) == []
     assert Delays(table, 1, 0, 2).delay_ns(3, 1000) == 0
 
 
 def test_a_slow_set_delays_by_its_shift_or_stretches_the_compute_time() -> None:
-    fixed = Stragglers(kind="slow-set", shift_s=0.004, slow=[1], slowdown=3.0)
-    stretched = Stragglers(kind="slow-set", slow=[1], slowdown=3.0)
+    fixed = delayed(kind="slow-set", shift_s=0.004, slow=[1], slowdown=3.0)
+    stretched = delayed(kind="slow-set", slow=[1], slowdown=3.0)
     for table, expected in (fixed, [4_000_000, 12_000_000]), (stretched, [0, 2_000_000]):
         assert [Delays(table, 1, worker, 2).delay_ns(0, 1_000_000) for worker in range(2)] == expected
 
 
 def test_a_heterogeneous_fleet_is_slower_worker_by_worker() -> None:
-    fixed = Stragglers(kind="heterogeneous", shift_s=0.004, slowdown=3.0)
-    stretched = Stragglers(kind="heterogeneous", slowdown=3.0)
+    fixed = delayed(kind="heterogeneous", shift_s=0.004, slowdown=3.0)
+    stretched = delayed(kind="heterogeneous", slowdown=3.0)
     for table, expected in (fixed, [4, 6, 8, 10, 12]), (stretched, [0, 0.5, 1, 1.5, 2]):
-        model = stragglers.create(table, 1, 5)
+        model = table.make(1, 5)
         delays = stragglers.delays_ns(model, np.arange(5), np.zeros(5, int), 2, np.full(5, 1_000_000))
         np.testing.assert_array_equal(delays, np.array(expected)[:, None].repeat(2, 1) * 1e6)
     assert Delays(fixed, 1, 0, 1).delay_ns(0, 0) == 4_000_000
 
 
 def test_no_delay_is_longer_than_a_clock_holds() -> None:
-    table = Stragglers(kind="pareto", shift_s=1.0, shape=0.01, slow=[0], slowdown=1e9)
-    model = stragglers.create(table, 1, 1)
+    table = delayed(kind="pareto", shift_s=1.0, shape=0.01, slow=[0], slowdown=1e9)
+    model = table.make(1, 1)
     with np.errstate(all="raise"):
         assert model.delays_s([0], [0], 100).max() == LARGEST
     assert stragglers.delays_ns(model, [0], [0], 100, [0]).max() == 10**18
@@ -125,35 +125,41 @@ def test_no_delay_is_longer_than_a_clock_holds() -> None:
     assert max(one.delay_ns(task, 0) for task in range(100)) == 10**18
 
 
-@pytest.mark.parametrize("wait", [stragglers.nap, stragglers.spin])
-def test_waiting_takes_at_least_the_delay(wait: Callable[[int], None]) -> None:
-    start_ns = time.perf_counter_ns()
-    wait(10_000_000)
-    assert time.perf_counter_ns() - start_ns >= 10_000_000
+NEEDED = {
+    "shifted-exponential": ["mean_s"],
+    "pareto": ["shift_s", "shape"],
+    "bimodal": ["extra_s", "probability"],
+    "lognormal": ["median_s", "sigma"],
+    "markov": ["extra_s", "enter", "leave"],
+}
 
 
-@by_kind
-def test_every_key_that_a_kind_needs_is_asked_for(table: Stragglers) -> None:
-    stragglers.check(table, WORKERS)
-    for key in stragglers.kinds.KINDS[table.kind].needs:
-        with pytest.raises(InputError, match=rf"stragglers\.{key}: kind '{table.kind}' needs .* got 0\.0"):
-            stragglers.check(with_keys(table, **{key: 0.0}), WORKERS)
+@pytest.mark.parametrize("kind", NEEDED)
+def test_every_key_that_a_kind_needs_is_asked_for(kind: str) -> None:
+    for key in NEEDED[kind]:
+        others = {name: value for name, value in KINDS[kind].items() if name != key}
+        with pytest.raises(InputError, match=rf"stragglers\.{key}: must be given"):
+            delayed(kind, **others)
+        with pytest.raises(InputError, match=rf"stragglers\.{key}: expected float > 0.* \(got 0\.0\)"):
+            delayed(kind, **others, **{key: 0.0})
 
 
-@by_kind
-def test_keys_of_another_kind_are_refused(table: Stragglers) -> None:
-    known = stragglers.kinds.KINDS[table.kind]
-    others: dict[str, Any] = {key: value for keys in KINDS.values() for key, value in keys.items()}
-    others |= {"path": "x.csv", "dataset": "x", "draw": "replay", "slow": [0]}
-    for key in others.keys() - {*known.keys, *known.modifiers}:
-        with pytest.raises(InputError, match=rf"stragglers\.{key}: .* is not a key of kind '{table.kind}'"):
-            stragglers.check(with_keys(table, **{key: others[key]}), WORKERS)
+@pytest.mark.parametrize("kind", ["none", *KINDS])
+def test_keys_of_another_kind_are_refused_even_if_they_say_nothing(kind: str) -> None:
+    own = KINDS.get(kind, {})
+    others: dict[str, Any] = {key: 0.0 for keys in KINDS.values() for key in keys}
+    others |= {"path": "x.csv", "dataset": "x", "draw": "bootstrap"} | (
+        {"slow": []} if kind == "none" else {}
+    )
+    for key in others.keys() - {*(delayed(kind, **own).__struct_fields__)}:
+        with pytest.raises(InputError, match=rf"stragglers\.{key}: unknown key .*; known: kind"):
+            delayed(kind, **own, **{key: others[key]})
 
 
 @pytest.mark.parametrize("key", ["slow", "dead"])
 def test_workers_that_do_not_exist_are_refused(key: str) -> None:
     with pytest.raises(InputError, match=rf"stragglers\.{key}: worker 2 does not exist"):
-        stragglers.check(Stragglers(kind="slow-set", shift_s=1.0, **{key: [0, 2]}), 2)
+        configfile.resolve({"stragglers": {"kind": "slow-set", key: [0, 2]}, "workers": {"count": 2}})
 
 
 @pytest.mark.parametrize(
@@ -178,7 +184,7 @@ def test_waiting_for_dead_workers_needs_an_end(update: dict[str, Any], dead: lis
     }
     if waits:
         with pytest.raises(InputError, match=rf"stop\.seconds: .*'{update['mode']}' may wait for ever"):
-            configfile.resolve(tables)
+            check_end(configfile.resolve(tables), dead)
     else:
-        configfile.resolve(tables)
-    configfile.resolve(tables | {"stop": {"seconds": 5.0}})
+        check_end(configfile.resolve(tables), dead)
+    check_end(configfile.resolve(tables | {"stop": {"seconds": 5.0}}), dead)

@@ -10,7 +10,7 @@ import pytest
 import traces
 from test_stragglers_trace import MATRIX, NAN, csv, hdf5, table
 
-from pdcode import Trace, stragglers
+from pdcode import Trace
 from pdcode.util.errors import InputError
 
 
@@ -18,11 +18,11 @@ def test_more_numbers_than_memory(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "huge.h5", "w") as file:
         file.create_dataset("delays", (1 << 20, 1 << 20), "f4", chunks=(1024, 1024))  # nothing is in it
     with pytest.raises(InputError, match=r"stragglers\.path: .*huge\.h5: 1,099,511,627,776 delays are more"):
-        stragglers.check(table(tmp_path / "huge.h5"), 2)
+        table(tmp_path / "huge.h5").make(0, 2)
     with (tmp_path / "huge.csv").open("wb") as file:
         file.truncate(1 << 40)
     with pytest.raises(InputError, match=r"stragglers\.path: .*huge\.csv: 549,755,813,888 delays are more"):
-        stragglers.check(table(tmp_path / "huge.csv"), 2)
+        table(tmp_path / "huge.csv").make(0, 2)
 
 
 @pytest.mark.parametrize(
@@ -40,13 +40,13 @@ def test_more_numbers_than_memory(tmp_path: Path) -> None:
 )
 def test_bad_tables_of_text(tmp_path: Path, text: str, words: str) -> None:
     with pytest.raises(InputError, match=rf"stragglers\.path: .*bad\.csv: {words}"):
-        stragglers.check(table(csv(tmp_path / "bad.csv", text)), 2)
+        table(csv(tmp_path / "bad.csv", text)).make(0, 2)
 
 
 def test_bad_files(tmp_path: Path) -> None:
     def refused(words: str, path: Path, **keys: object) -> None:
         with pytest.raises(InputError, match=words):
-            stragglers.check(table(path, **keys), 2)
+            table(path, **keys).make(0, 2)
 
     refused(r"stragglers\.path: .*none\.csv: no such file", tmp_path / "none.csv")
     refused(r"stragglers\.path: .*: not a file", tmp_path)
@@ -66,7 +66,7 @@ def test_bad_files(tmp_path: Path) -> None:
     two = hdf5(tmp_path / "two.h5", slow=MATRIX, deep__fast=0.1 * MATRIX)
     refused(r"stragglers\.dataset: .*two\.h5: say which one; .*: deep/fast, slow", two)
     refused(r"stragglers\.dataset: .*two\.h5: 'deep' is not a matrix of numbers", two, dataset="deep")
-    chosen = stragglers.create(table(two, dataset="/deep/fast"), 1, 1).delays_s([0], [0], 3)
+    chosen = table(two, dataset="/deep/fast").make(1, 1).delays_s([0], [0], 3)
     np.testing.assert_array_equal(chosen[0], 0.1 * MATRIX[0])
     run = traces.simulate(tmp_path / "trace.h5", seconds=0.1)
     refused(r"stragglers\.dataset: .*trace\.h5: 'x' is for matrices", run.path, dataset="x")
@@ -83,7 +83,7 @@ def test_bad_files(tmp_path: Path) -> None:
         ({"config_resolved": "{"}, "damaged: its configuration: Expecting"),
         (
             {"config_resolved": '{"stragglers": {"kind": "tides"}}'},
-            "its configuration is none of this pdcode: Invalid",
+            "its configuration is none of this pdcode: stragglers.kind",
         ),
         ({"workers": 3}, "has arrivals of others than its 3 workers"),
         ({"workers": "many"}, "damaged: invalid literal"),
@@ -105,7 +105,7 @@ def test_traces_that_something_has_happened_to(tmp_path: Path, change: dict[str,
             else:
                 file.attrs[name] = value
     with pytest.raises(InputError, match=rf"stragglers\.path: .*odd\.h5: {words}"):
-        stragglers.check(table(run.path, "bootstrap"), 8)
+        table(run.path, "bootstrap").make(0, 8)
 
 
 def test_a_matrix_whose_bytes_are_torn(tmp_path: Path) -> None:
@@ -118,4 +118,4 @@ def test_a_matrix_whose_bytes_are_torn(tmp_path: Path) -> None:
     data[where.byte_offset + 10 : where.byte_offset + 500] = bytes(490)
     path.write_bytes(data)
     with pytest.raises(InputError, match=r"stragglers\.path: .*torn\.h5: damaged: "):
-        stragglers.check(table(path), 2)
+        table(path).make(0, 2)

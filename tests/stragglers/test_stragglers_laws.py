@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tables import delayed
 
-from pdcode import stragglers
 from pdcode.config.tables import Stragglers
 from pdcode.kernels import philox
 from pdcode.kernels.reference import normal
-from pdcode.stragglers.markov import Markov
+from pdcode.stragglers.markov import Spells
 from pdcode.util import rng
 
 WORKERS, TASKS = 200, 500
@@ -24,19 +24,19 @@ Law = Callable[[np.ndarray], np.ndarray]
 
 LAWS: dict[str, tuple[Stragglers, Law, float, float]] = {  # table, distribution function, mean, variance
     "shifted-exponential": (
-        Stragglers(kind="shifted-exponential", shift_s=0.002, mean_s=0.003),
+        delayed(kind="shifted-exponential", shift_s=0.002, mean_s=0.003),
         lambda t: -np.expm1(-np.maximum(t - 0.002, 0) / 0.003),
         0.005,
         0.003**2,
     ),
     "pareto": (
-        Stragglers(kind="pareto", shift_s=0.002, shape=4.5),
+        delayed(kind="pareto", shift_s=0.002, shape=4.5),
         lambda t: 1 - (0.002 / np.maximum(t, 0.002)) ** 4.5,
         0.002 * 4.5 / 3.5,
         0.002**2 * 4.5 / (3.5**2 * 2.5),
     ),
     "lognormal": (
-        Stragglers(kind="lognormal", shift_s=0.001, median_s=0.004, sigma=0.6),
+        delayed(kind="lognormal", shift_s=0.001, median_s=0.004, sigma=0.6),
         lambda t: normal(np.log(np.maximum(t - 0.001, 1e-300) / 0.004) / 0.6),
         0.001 + 0.004 * math.exp(0.18),
         0.004**2 * math.exp(0.36) * math.expm1(0.36),
@@ -46,8 +46,8 @@ LAWS: dict[str, tuple[Stragglers, Law, float, float]] = {  # table, distribution
 
 def sample(table: Stragglers, seed: int = 7) -> np.ndarray:
     """Delays (WORKERS, TASKS)."""
-    stragglers.check(table, WORKERS)
-    model = stragglers.create(table, seed, WORKERS)
+    table.make(0, WORKERS)
+    model = table.make(seed, WORKERS)
     return model.delays_s(np.arange(WORKERS), np.zeros(WORKERS, int), TASKS)
 
 
@@ -76,14 +76,14 @@ def test_tasks_and_workers_are_independent(kind: str) -> None:
 
 
 def test_a_pareto_tail_without_a_mean_has_its_quantiles() -> None:
-    drawn = sample(Stragglers(kind="pareto", shift_s=0.01, shape=0.8))
+    drawn = sample(delayed(kind="pareto", shift_s=0.01, shape=0.8))
     for share in (0.5, 0.1, 0.01, 0.001):
         beyond = np.count_nonzero(drawn > 0.01 * share ** (-1 / 0.8)) / drawn.size
         assert beyond == pytest.approx(share, abs=ERRORS * math.sqrt(share * (1 - share) / drawn.size))
 
 
 def test_bimodal_tasks_are_slow_with_their_probability() -> None:
-    drawn = sample(Stragglers(kind="bimodal", shift_s=0.001, extra_s=0.05, probability=0.1))
+    drawn = sample(delayed(kind="bimodal", shift_s=0.001, extra_s=0.05, probability=0.1))
     slow = drawn > 0.01
     np.testing.assert_array_equal(np.unique(drawn), [0.001, 0.001 + 0.05])
     assert slow.mean() == pytest.approx(0.1, abs=ERRORS * math.sqrt(0.09 / slow.size))
@@ -92,7 +92,7 @@ def test_bimodal_tasks_are_slow_with_their_probability() -> None:
 
 @pytest.mark.parametrize(("enter", "leave"), [(0.02, 0.08), (0.3, 0.7), (0.9, 0.8), (0.5, 1.0)])
 def test_markov_spells_have_their_share_and_their_lengths(enter: float, leave: float) -> None:
-    table = Stragglers(kind="markov", shift_s=0.001, extra_s=0.05, enter=enter, leave=leave)
+    table = delayed(kind="markov", shift_s=0.001, extra_s=0.05, enter=enter, leave=leave)
     slow = sample(table) > 0.01
     share, memory = enter / (enter + leave), 1 - enter - leave
     # variance of the mean of a chain whose correlations are memory^lag
@@ -105,9 +105,9 @@ def test_markov_spells_have_their_share_and_their_lengths(enter: float, leave: f
 
 
 def test_the_first_task_of_a_markov_worker_is_as_any_other() -> None:
-    table = Stragglers(kind="markov", extra_s=0.05, enter=0.001, leave=0.003)
+    table = delayed(kind="markov", extra_s=0.05, enter=0.001, leave=0.003)
     workers = np.arange(20_000)
-    model = stragglers.create(table, 1, len(workers))
+    model = table.make(1, len(workers))
     slow = model.delays_s(workers, np.zeros_like(workers), 1) > 0
     assert slow.mean() == pytest.approx(0.25, abs=ERRORS * math.sqrt(0.25 * 0.75 / len(workers)))
 
@@ -123,7 +123,7 @@ def test_markov_states_at_random_are_those_of_the_chain_in_order(
         if task:
             slow = bool(uniform < (1 - leave if slow else enter))
         chain.append(slow)
-    model = Markov(Stragglers(kind="markov", extra_s=0.05, enter=enter, leave=leave), seed, 4)
+    model = Spells(delayed(kind="markov", extra_s=0.05, enter=enter, leave=leave), seed, 4)
     for start, count in (first, 20), (max(first - 3, 0), 1), (max(first - 2, 0), 5):
         found = model.slow(np.array([3]), np.array([start]), count)
         assert found[0].tolist() == chain[start : start + count]

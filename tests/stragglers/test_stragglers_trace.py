@@ -10,6 +10,7 @@ import h5py
 import numpy as np
 import pytest
 import traces
+from tables import delayed
 
 from pdcode import Trace, stragglers
 from pdcode.config.tables import Stragglers
@@ -21,7 +22,7 @@ MATRIX = np.array([[0.1, 0.2, 0.3], [1.0, NAN, 2.0], [NAN, NAN, NAN]])
 
 
 def table(path: Path, draw: str = "replay", **keys: object) -> Stragglers:
-    return Stragglers(kind="trace", path=str(path), draw=draw, **keys)
+    return delayed(kind="trace", path=str(path), draw=draw, **keys)
 
 
 def csv(path: Path, text: str = "0.1, 0.2, 0.3\n1.0,,2.0\nnan,nan,nan\n") -> Path:
@@ -40,8 +41,8 @@ def test_a_matrix_is_replayed_worker_by_worker(tmp_path: Path) -> None:
     """Tasks that were not recorded are left out; there are more workers and tasks than records."""
     expected = [[0.1, 0.2, 0.3, 0.1, 0.2], [1, 2, 1, 2, 1], [np.inf] * 5]
     for path in csv(tmp_path / "a.csv"), hdf5(tmp_path / "a.h5", delays=MATRIX, names=np.arange(3)):
-        stragglers.check(table(path), 5)
-        model = stragglers.create(table(path), 1, 5)
+        table(path).make(0, 5)
+        model = table(path).make(1, 5)
         delays = model.delays_s(np.arange(5), np.zeros(5, int), 5)
         np.testing.assert_array_equal(delays, expected + expected[:2])
         np.testing.assert_array_equal(model.delays_s([1, 0], [3, 4], 2), [[2, 1], [0.2, 0.3]])
@@ -56,22 +57,21 @@ def test_a_matrix_that_is_linked_to_can_be_named(tmp_path: Path) -> None:
         file["link"] = h5py.SoftLink("/deep/delays")
         file["broken"] = h5py.SoftLink("/nowhere")
     for name in ("link", "/link/", "deep/delays"):
-        model = stragglers.create(table(path, dataset=name), 1, 1)
+        model = table(path, dataset=name).make(1, 1)
         np.testing.assert_array_equal(model.delays_s([0], [0], 3)[0], MATRIX[0])
     for name in ("broken", "/", "x"):
         with pytest.raises(InputError, match=r"stragglers\.dataset: .*a\.h5: '.*' is not a matrix"):
-            stragglers.check(table(path, dataset=name), 1)
+            table(path, dataset=name).make(0, 1)
 
 
 def test_slow_and_dead_workers_are_added_to_what_was_recorded(tmp_path: Path) -> None:
     changed = table(csv(tmp_path / "a.csv"), slow=[0], slowdown=2.0, dead=[1])
-    stragglers.check(changed, 2)
-    delays = stragglers.create(changed, 1, 2).delays_s([0, 1], [0, 0], 3)
+    delays = changed.make(1, 2).delays_s([0, 1], [0, 0], 3)
     np.testing.assert_array_equal(delays, [[0.2, 0.4, 0.6], [np.inf] * 3])
 
 
 def test_the_bootstrap_draws_each_of_a_workers_delays_equally_often(tmp_path: Path) -> None:
-    model = stragglers.create(table(csv(tmp_path / "a.csv"), "bootstrap"), 1, 6)
+    model = table(csv(tmp_path / "a.csv"), "bootstrap").make(1, 6)
     delays = model.delays_s(np.arange(6), np.zeros(6, int), 3000)
     for worker, own in enumerate(([0.1, 0.2, 0.3], [1.0, 2.0])):
         for twin in (worker, worker + 3):
@@ -89,7 +89,7 @@ def test_base_and_delays_give_back_the_times_of_a_trace(tmp_path: Path) -> None:
     base_ns = stragglers.base_ns(run)
     compute = rows["t_compute_ns"] - rows["t_start_ns"]
     assert np.mean(compute < base_ns) <= 0.05 <= np.mean(compute <= base_ns)
-    model = stragglers.create(table(run.path), 1, 8)
+    model = table(run.path).make(1, 8)
     for worker in range(8):
         mine = np.flatnonzero(rows["worker"] == worker)
         mine = mine[np.argsort(rows["task"][mine])]
@@ -131,7 +131,7 @@ def test_a_slow_worker_is_as_many_times_slower_with_other_work(
     run = recorded(tmp_path / "slow.h5", speeds, table, stretch)
     base_ns = stragglers.base_ns(run)
     assert base_ns == 1_000_000
-    model = stragglers.create(Stragglers(kind="trace", path=str(run.path), draw="replay"), 1, 6)
+    model = delayed(kind="trace", path=str(run.path), draw="replay").make(1, 6)
     everyone, none = np.arange(6), np.zeros(6, int)
     factors = np.array(speeds) * (1 + np.array(stretch))
     np.testing.assert_allclose(model.stretch(everyone), [*(factors - 1)] * 2)
@@ -150,26 +150,26 @@ def test_delays_of_a_run_that_took_them_from_a_file_are_followed_to_it(tmp_path:
     first = recorded(tmp_path / "first.h5", [1, 1], {"kind": "heterogeneous", "slowdown": 4.0}, [0, 3])
     own = {"kind": "trace", "path": str(first.path), "slow": [1], "slowdown": 2.0}
     second = recorded(tmp_path / "second.h5", [1, 1], own, [0, 6])
-    model = stragglers.create(table(second.path), 1, 2)
+    model = table(second.path).make(1, 2)
     np.testing.assert_allclose(model.stretch([0, 1]), [0, 6])
     whole = csv(tmp_path / "whole.csv", "0.004,0.005\n0.006,0.007\n")
     own = {"kind": "trace", "path": str(whole), "times": "task"}
-    third = stragglers.create(table(recorded(tmp_path / "third.h5", [1, 1], own, [0, 0]).path), 1, 2)
+    third = table(recorded(tmp_path / "third.h5", [1, 1], own, [0, 0]).path).make(1, 2)
     np.testing.assert_allclose(third.stretch([0, 1]), [0, 0])
     assert model.delays_s([0, 1], [1, 1], 5).max() < 3.1e-3
     recorded(first.path, [1, 1], {"kind": "trace", "path": str(second.path)}, [0, 0])
     with pytest.raises(InputError, match=r"stragglers\.path: .*first\.h5: took its delays .*replaced since"):
-        stragglers.check(table(first.path), 2)
+        table(first.path).make(0, 2)
     second.path.unlink()
     with pytest.raises(InputError, match=r"stragglers\.path: .*first\.h5: .*another file: .*no such file"):
-        stragglers.check(table(first.path), 2)
+        table(first.path).make(0, 2)
 
 
 def test_a_task_takes_the_time_of_a_whole_task(tmp_path: Path) -> None:
     values = np.random.default_rng(4).uniform(0.1, 0.5, (3, 100))
     values[1, 3] = NAN
     path = hdf5(tmp_path / "a.h5", times=values)
-    model = stragglers.create(table(path, times="task"), 1, 3)
+    model = table(path, times="task").make(1, 3)
     for compute in (0.0, 0.05, 0.3):
         compute_ns = round(1e9 * compute)
         late = stragglers.delays_ns(model, range(3), [0] * 3, 99, [compute_ns] * 3)
@@ -178,22 +178,22 @@ def test_a_task_takes_the_time_of_a_whole_task(tmp_path: Path) -> None:
             np.testing.assert_allclose(compute + 1e-9 * late[worker], np.maximum(took, compute), rtol=1e-8)
             one = stragglers.Delays(model.table, 1, worker, 3)
             assert [one.delay_ns(task, compute_ns) for task in range(99)] == late[worker].tolist()
-    slow = stragglers.create(table(path, times="task", slow=[2], slowdown=3.0), 1, 3)
+    slow = table(path, times="task", slow=[2], slowdown=3.0).make(1, 3)
     late = stragglers.delays_ns(slow, range(3), [0] * 3, 99, [10**8] * 3)
     np.testing.assert_allclose(0.1 + 1e-9 * late[2], 3 * values[2, :99], rtol=1e-6)
     nothing = csv(tmp_path / "nothing.csv", "0,0\n0,0\n")
-    assert not stragglers.create(table(nothing, times="task"), 1, 2).delays_s([0, 1], [0, 0], 3).any()
-    with pytest.raises(InputError, match=r"stragglers\.times: 'task' is not a key of kind 'pareto'"):
-        stragglers.check(Stragglers(kind="pareto", shift_s=1.0, shape=2.0, times="task"), 2)
+    assert not table(nothing, times="task").make(1, 2).delays_s([0, 1], [0, 0], 3).any()
+    with pytest.raises(InputError, match=r"stragglers\.times: unknown key .value 'task'"):
+        delayed(kind="pareto", shift_s=1.0, shape=2.0, times="task")
     run = traces.simulate(tmp_path / "trace.h5", seconds=0.1)
     with pytest.raises(InputError, match=r"stragglers\.times: .*trace\.h5: 'task' is for matrices"):
-        stragglers.check(table(run.path, times="task"), 8)
+        table(run.path, times="task").make(0, 8)
 
 
 def test_a_trace_without_an_end_is_taken_as_far_as_it_goes(tmp_path: Path) -> None:
     run = traces.simulate(tmp_path / "trace.h5", seconds=0.2, close=False)
     assert not run.finished
-    model = stragglers.create(table(run.path), 1, 8)
+    model = table(run.path).make(1, 8)
     assert np.isfinite(model.delays_s(np.arange(8), np.zeros(8, int), 4)).all()
 
 
@@ -205,26 +205,26 @@ def test_workers_that_answered_only_when_recalled_are_dead(tmp_path: Path) -> No
     trace.close(np.zeros(1), {}, traces.members(3), {})
     found = table(tmp_path / "trace.h5")
     assert stragglers.dead(found, 3) == [1, 2]
-    delays = stragglers.delays_ns(stragglers.create(found, 1, 3), [0, 1, 2], [0, 0, 0], 2, [0, 0, 0])
+    delays = stragglers.delays_ns(found.make(1, 3), [0, 1, 2], [0, 0, 0], 2, [0, 0, 0])
     np.testing.assert_array_equal(delays, [[1000, 3000], [-1, -1], [-1, -1]])
 
 
 def test_a_sample_can_be_drawn_from_but_not_replayed(tmp_path: Path) -> None:
     run = traces.simulate(tmp_path / "trace.h5", seconds=0.3, arrivals="sampled", sample=4)
-    model = stragglers.create(table(run.path, "bootstrap"), 1, 8)
+    model = table(run.path, "bootstrap").make(1, 8)
     assert np.isfinite(model.delays_s([7], [0], 50)).all()
     with pytest.raises(InputError, match=r"stragglers\.draw: .*trace\.h5: 'replay' needs all arrivals"):
-        stragglers.check(table(run.path), 8)
+        table(run.path).make(0, 8)
     sparse = traces.simulate(tmp_path / "sparse.h5", seconds=0.1, arrivals="sampled", sample=1000)
     with pytest.raises(InputError, match=r"stragglers\.path: .*sparse\.h5: the sample has no arrival of"):
-        stragglers.check(table(sparse.path, "bootstrap"), 8)
+        table(sparse.path, "bootstrap").make(0, 8)
 
 
 def test_a_file_that_has_changed_is_read_again(tmp_path: Path) -> None:
     path = csv(tmp_path / "a.csv", "1,2\n")
-    assert stragglers.create(table(path), 1, 1).delays_s([0], [0], 2).tolist() == [[1, 2]]
+    assert table(path).make(1, 1).delays_s([0], [0], 2).tolist() == [[1, 2]]
     csv(path, "3,4,5\n")
-    assert stragglers.create(table(path), 1, 1).delays_s([0], [0], 2).tolist() == [[3, 4]]
+    assert table(path).make(1, 1).delays_s([0], [0], 2).tolist() == [[3, 4]]
 
 
 def test_only_files_of_that_format_cost_the_import_of_h5py(tmp_path: Path) -> None:
@@ -233,7 +233,7 @@ def test_only_files_of_that_format_cost_the_import_of_h5py(tmp_path: Path) -> No
 import sys
 from pdcode.config.tables import Stragglers
 from pdcode.stragglers import Delays
-Delays(Stragglers(kind="trace", path={str(path)!r}), 1, 0, 2).delay_ns(0, 0)
+Delays(Stragglers.of({{"kind": "trace", "path": {str(path)!r}}}), 1, 0, 2).delay_ns(0, 0)
 assert "h5py" not in sys.modules
 """
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

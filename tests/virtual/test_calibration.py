@@ -10,11 +10,12 @@ import msgspec
 import numpy as np
 import pytest
 import traces
+from tables import delayed
 
 from pdcode import stragglers
 from pdcode.bench import machine as bench
 from pdcode.config.load import resolve
-from pdcode.config.tables import Config, Link, Machine, Stragglers
+from pdcode.config.tables import Config, Link, Machine
 from pdcode.trace import Trace, Writer
 from pdcode.trace.schema import DRAINED, USED
 from pdcode.training import setup as parts
@@ -151,7 +152,7 @@ def test_a_trace_is_known_by_its_content_and_costs_what_its_stragglers_expect(tm
     assert loaded.machine.task_s == 0
     made_ns = costs.task_ns(loaded, made_of.problem, made_of.layout)
     assert made_ns == pytest.approx(stragglers.base_ns(trace), abs=1)
-    model = stragglers.create(Stragglers(kind="trace", path=str(trace.path), draw="replay"), 1, 4)
+    model = delayed(kind="trace", path=str(trace.path), draw="replay").make(1, 4)
     rows = trace.arrivals
     mine = rows["worker"] == 2
     took = (rows["t_send_ns"] - rows["t_start_ns"])[mine][np.argsort(rows["task"][mine])]

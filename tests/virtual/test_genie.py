@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tables import delayed
 
 from pdcode.config.tables import Config, Stragglers, Workers
 from pdcode.stragglers import Model, create, delays_ns
@@ -30,7 +31,7 @@ class Listed(Model):
     kind = "listed"
 
     def __init__(self, lists: list[list[int]]) -> None:
-        super().__init__(Stragglers(), 0, len(lists))
+        super().__init__(delayed(), 0, len(lists))
         self.lists = lists
 
     def _draw_s(self, workers: np.ndarray, first: np.ndarray, count: int) -> np.ndarray:
@@ -43,14 +44,14 @@ class Listed(Model):
 
 @given(st.integers(1, 20), st.integers(1, 10**9), st.floats(0, 1000))
 def test_equal_workers_share_the_work(workers: int, task_ns: int, work: float) -> None:
-    time_s = oracle_s(Stragglers(), work, [task_ns] * workers)
+    time_s = oracle_s(delayed(), work, [task_ns] * workers)
     assert time_s == pytest.approx(1e-9 * work * task_ns / workers, rel=1e-9, abs=1e-15)
 
 
 def test_unequal_workers_work_at_the_sum_of_their_rates() -> None:
     compute_ns = [1 * MS, 3 * MS, 10 * MS, 70 * MS]
     rate = sum(1e9 / each for each in compute_ns)
-    assert oracle_s(Stragglers(), 1000, compute_ns) == pytest.approx(1000 / rate, rel=1e-9)
+    assert oracle_s(delayed(), 1000, compute_ns) == pytest.approx(1000 / rate, rel=1e-9)
 
 
 def test_a_half_done_task_counts_as_half() -> None:
@@ -60,20 +61,20 @@ def test_a_half_done_task_counts_as_half() -> None:
 
 
 def test_dead_workers_do_nothing() -> None:
-    dead, all_dead = (Stragglers(kind="slow-set", slow=[1], dead=gone) for gone in ([0, 2], [0, 1, 2, 3]))
-    assert oracle_s(dead, 12, [5 * MS] * 4) == oracle_s(Stragglers(), 12, [5 * MS] * 2)
+    dead, all_dead = (delayed(kind="slow-set", slow=[1], dead=gone) for gone in ([0, 2], [0, 1, 2, 3]))
+    assert oracle_s(dead, 12, [5 * MS] * 4) == oracle_s(delayed(), 12, [5 * MS] * 2)
     assert oracle_s(all_dead, 1, [5 * MS] * 4) == math.inf
     assert oracle_s(dead, 0, [5 * MS] * 4) == 0.0
 
 
 def test_delays_that_grow_with_the_compute_time_are_reckoned_with() -> None:
-    table = Stragglers(kind="slow-set", slow=[1], slowdown=3.0)
+    table = delayed(kind="slow-set", slow=[1], slowdown=3.0)
     assert oracle_s(table, 40, [6 * MS, 6 * MS]) == pytest.approx(40 / (1 / 6e-3 + 1 / 18e-3))
 
 
 def test_much_faster_workers_are_given_all_the_tasks_that_they_can_do() -> None:
     """One worker does nearly all of them, many more than are drawn of each at first."""
-    assert oracle_s(Stragglers(), 50_000, [1000] + [10 * MS] * 9) == pytest.approx(
+    assert oracle_s(delayed(), 50_000, [1000] + [10 * MS] * 9) == pytest.approx(
         50_000 / (1e6 + 9 * 100), rel=1e-9
     )
 
@@ -128,7 +129,7 @@ def test_more_work_takes_longer_and_the_work_is_just_done_then(
 
 
 def test_random_delays_make_the_same_whatever_was_drawn_at_a_time() -> None:
-    table = Stragglers(kind="shifted-exponential", shift_s=0.002, mean_s=0.01)
+    table = delayed(kind="shifted-exponential", shift_s=0.002, mean_s=0.01)
     compute_ns = [MS] * 50
     time_s = oracle_s(table, 5000, compute_ns)
     model = create(table, 1, 50)
@@ -156,7 +157,7 @@ def test_memory_does_not_grow_with_the_work(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(genie, "MOST", 2000)
     amount = genie._amount
     monkeypatch.setattr(genie, "_amount", lambda *tasks: held.append(len(tasks[0])) or amount(*tasks))
-    table = Stragglers(kind="pareto", shift_s=0.001, shape=1.2, slow=[1], slowdown=30.0, dead=[0])
+    table = delayed(kind="pareto", shift_s=0.001, shape=1.2, slow=[1], slowdown=30.0, dead=[0])
     for work in (10_000, 300_000):
         oracle_s(table, work, [MS] * 20)
         assert max(held) < 8000
@@ -167,6 +168,6 @@ def test_long_times_are_drawn_in_few_pieces(monkeypatch: pytest.MonkeyPatch) -> 
     drawn = []
     edges = genie._edges
     monkeypatch.setattr(genie, "_edges", lambda *known: drawn.append(known[3]) or edges(*known))
-    table = Stragglers(kind="shifted-exponential", shift_s=10.0, mean_s=10.0)
+    table = delayed(kind="shifted-exponential", shift_s=10.0, mean_s=10.0)
     assert oracle_s(table, 12_000_000, [MS] * 8) == pytest.approx(12e6 / 8 * 20, rel=0.01)
     assert len(drawn) < 40

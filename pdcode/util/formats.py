@@ -1,0 +1,32 @@
+"""Times and lists as people read them."""
+
+from __future__ import annotations
+
+import math
+
+NOTHING = "–"
+SCALES = ((1e9, "s"), (1e6, "ms"), (1e3, "µs"), (1.0, "ns"))
+
+
+def duration(ns: float) -> str:
+    """A time in the unit that gives it three digits: 12.3 ms."""
+    if math.isnan(ns):
+        return NOTHING
+    if ns == 0:
+        return "0 s"
+    if ns >= 600e9:
+        hours, seconds = divmod(round(ns / 1e9), 3600)
+        return f"{hours} h {seconds // 60:02} min" if hours else f"{seconds // 60} min {seconds % 60:02} s"
+    scale, unit = next(((scale, unit) for scale, unit in SCALES if abs(ns) >= scale), SCALES[-1])
+    return f"{three(ns / scale)} {unit}"
+
+
+def listing(items: list[str]) -> str:
+    """a, b and c."""
+    return " and ".join(filter(None, (", ".join(items[:-1]), *items[-1:])))
+
+
+def three(value: float) -> str:
+    """A number with three digits."""
+    digits = 0 if abs(value) >= 99.95 else 1 if abs(value) >= 9.995 else 2
+    return f"{value:.{digits}f}"
