@@ -90,7 +90,7 @@ def test_layers_with_equally_many_blocks_have_their_own_codewords_at_the_workers
     )  # fmt: skip
     folded = [np.zeros(made.parts.problem.size) for _ in range(3)]
     gradients = [np.zeros(made.parts.problem.size) for _ in range(3)]
-    arrived = made.parts.assignment.arrived
+    arrived = made.state.assignment.arrived
 
     def watch(arrival: object) -> None:
         for layer, pair, payload in zip(
@@ -101,9 +101,9 @@ def test_layers_with_equally_many_blocks_have_their_own_codewords_at_the_workers
             folded[arrival.worker][part] += decoded
         arrived(arrival)
 
-    made.parts.assignment.arrived = watch
+    made.state.assignment.arrived = watch
     for worker in made.workers:
-        plan = worker.respond.plan
+        plan = worker.responds[0].source._plan
         whole = plan.gradient
 
         def gradient(theta: np.ndarray, rows: np.ndarray, worker=worker, plan=plan, whole=whole) -> float:
@@ -115,9 +115,9 @@ def test_layers_with_equally_many_blocks_have_their_own_codewords_at_the_workers
     assert made.run() == "enough"
     drained = {row["worker"] for row in made.trace.arrivals if row["status"] == 2}
     for worker in set(range(3)) - drained:
-        kept = made.workers[worker].respond.residual
+        kept = made.workers[worker].responds[0].residual
         np.testing.assert_allclose(folded[worker] + kept, gradients[worker], atol=1e-12)
     assert len(drained) < 3
-    words = [pair[1] for pair in made.parts.assignment.codewords(made.parts.assignment.row(0))]
+    words = [pair[1] for pair in made.state.assignment.codewords(made.state.assignment.row(0))]
     assert words[0].shape == words[1].shape
     assert (words[0] != words[1]).any()

@@ -9,6 +9,7 @@ import pytest
 from descents import Descent
 
 from pdcode.coding.replica import Relay, ReplicaError, digest
+from pdcode.transport.base import Arrival
 from pdcode.transport.layout import CHECK, RETURNED, SNAPSHOT
 from pdcode.transport.messages import Task
 
@@ -53,7 +54,7 @@ def follow(made: Descent) -> Counter[str]:
                 seen["amid an update"] += 1
             theta = update(task)
             np.testing.assert_array_equal(theta, made.thetas[task.version])
-            assert len(task.body) <= made.state.bytes
+            assert len(task.body) <= made.state._state.bytes
             return theta
 
         worker.replica.update = compare
@@ -136,22 +137,22 @@ def test_a_digest_tells_thetas_apart() -> None:
 
 def test_a_log_is_never_longer_than_the_state_and_a_task_never_longer_than_that() -> None:
     made = Descent([*START, "workers.count=3", "stop.updates=300", "code.rows_per_task=3"], [1, 1.5, 40])
-    relay = made.coordinator.downlink
+    relay = made.state
     assert isinstance(relay, Relay)
-    longest = 0
-    arrived = relay.arrived
+    least, longest, fold = relay._state.least_bytes, 0, relay.fold
 
-    def watch(arrival: object) -> None:
+    def watch(arrival: Arrival) -> float:
         nonlocal longest
-        arrived(arrival)
+        captured = fold(arrival)
         longest = max(longest, sum(map(len, relay._log)))
-        assert longest <= made.state.least_bytes
+        assert longest <= least
         assert relay._bytes == sum(map(len, relay._log))
         assert relay._next - relay._first == len(relay._log)
+        return captured
 
-    relay.arrived = watch
+    relay.fold = watch
     made.run()
-    assert longest > made.state.least_bytes / 2
+    assert longest > least / 2
     assert made.trace.column("bytes_down").max() <= made.parts.layout.task_bytes
 
 

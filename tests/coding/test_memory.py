@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tracemalloc
-from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -13,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pdcode import codes, problems
-from pdcode.coding import memory
-from pdcode.problems import Problem
+from pdcode.coding.memory import Choose, Forgetful, Remembering, Respond
+from pdcode.coding.source import Batch
+from pdcode.problems import Plan, Problem
 from pdcode.transport.layout import Layout, Pair, buffer
 from pdcode.transport.messages import Reply
 
@@ -30,6 +30,29 @@ BATCH = 7
 def problem_of(dtype: str, axis: str) -> Problem:
     table = {"kind": "mlp", "data": "digits", "hidden": [13], "axis": axis, "batch": BATCH, "l2": 0.01}
     return problems.create(table | {"dtype": dtype}, blocks=[4, 1])
+
+
+class Given:
+    """A task with given rows and codewords."""
+
+    task = 0
+
+    def draw(self, task: int) -> np.ndarray:
+        return self.rows
+
+    def __call__(self, rows: np.ndarray, codewords: list[Pair]) -> Any:
+        self.rows, self.codewords = rows, codewords
+        return self
+
+
+def make_respond(
+    kind: str, plan: Plan, reply: Reply, given: Given, choosers: list[Choose | None] | None = None
+) -> Respond:
+    """A worker's side with the memory of a kind, whose batches are `given`."""
+    source: Any = Batch(plan, given)
+    if kind in ("none", "coordinator") and choosers is None:
+        return Forgetful(source, reply)
+    return Remembering(source, reply, kind, choosers or [None] * len(reply.payloads))
 
 
 class Largest:
@@ -67,8 +90,9 @@ class Pairing:
         self.sent, self.received = (Reply(layout, buffer(layout.reply_bytes)[0]) for _ in range(2))
         plan = problem.plan(BATCH, counts, self.sent.payload, weight)
         layer = problem.layers[0]
-        choosers = lambda: [Largest(4, layer.elements, rows, 2, dtype), None]  # noqa: E731
-        self.respond = memory.create(kind, plan, self.sent, choosers if chosen else None)
+        choosers = [Largest(4, layer.elements, rows, 2, dtype), None]
+        self.given = Given()
+        self.respond = make_respond(kind, plan, self.sent, self.given, choosers if chosen else None)
         self.reference = problem.plan(BATCH, weight=weight)
         self.code = codes.design("random", workers=12, blocks=4, weight=2)
         self.task, self.theta, self.returned = 0, problem.initial(1), False
@@ -86,7 +110,7 @@ class Pairing:
         theta = self.theta if theta is None else theta
         if self.returned:  # the worker hears of it with its next task
             self.respond.restore()
-        loss = self.respond(theta, batch, words)
+        loss = self.respond(theta, self.given(batch, words))
         expected = self.reference.gradient(theta, batch)
         assert loss == pytest.approx(expected, rel=1e-5, nan_ok=True)
         if np.isfinite(self.reference.full_gradient).all():
@@ -200,13 +224,14 @@ def test_the_steady_state_allocates_no_arrays(kind: str, chosen: bool, wire: str
     problem = problems.create({"kind": "mlp", "data": "digits", "hidden": [256], "batch": 8}, blocks=[16, 1])
     layout = Layout(problem.layers, [2, 1], [4, 1], problem.dtype, wire)
     reply = Reply(layout, buffer(layout.reply_bytes)[0])
-    respond = memory.create(kind, problem.plan(8, [2, 1], reply.payload), reply)
+    given = Given()
+    respond = make_respond(kind, problem.plan(8, [2, 1], reply.payload), reply, given)
     words, theta = codes.design("net", workers=16, blocks=16, weight=4), problem.initial(1)
     pair = np.ascontiguousarray(words.indices[:2]), np.ascontiguousarray(words.values[:2], np.float32)
     batch = np.arange(8)
 
     def turn() -> None:
-        respond(theta, batch, [pair, layout.whole])
+        respond(theta, given(batch, [pair, layout.whole]))
         respond.settle((1, 2, 3))
         respond.restore()
 
@@ -225,11 +250,11 @@ def test_given_codewords_without_memory_need_no_full_gradient(kind: str) -> None
     layout = Layout(problem.layers, [1, 1], [4, 4], problem.dtype)
     reply = Reply(layout, buffer(layout.reply_bytes)[0])
     plan = problem.plan(8, 1, reply.payload)
-    respond: Any = memory.create(kind, plan, reply)
+    given = Given()
+    respond = make_respond(kind, plan, reply, given)
     code = codes.design("net", workers=8, blocks=8, weight=4)
     pair = np.ascontiguousarray(code.indices[:1]), np.ascontiguousarray(code.values[:1], np.float32)
-    make: Callable[..., float] = respond
-    assert np.isfinite(make(problem.initial(0), np.arange(8), [pair, pair]))
+    assert np.isfinite(respond(problem.initial(0), given(np.arange(8), [pair, pair])))
     assert "full_gradient" not in vars(plan)
     assert np.isfinite(reply.payload).all()
     assert reply.payload.any()

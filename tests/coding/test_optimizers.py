@@ -198,7 +198,7 @@ def test_bad_input():
     stack = [decoders.create("adjoint", 8, (9,)), decoders.create("adjoint", 1, (21,))]
     with pytest.raises(InputError, match=r"theta: float64 \(83,\) is not float32 \(83,\)"):
         optimizer.step(np.zeros(SIZE), LAYERS, stack)
-    with pytest.raises(InputError, match="decoder of layer 1: 1 blocks of 21, not 1 of 20"):
+    with pytest.raises(InputError, match="decoder 1: 1 blocks of 21 elements, not 1 of 20"):
         optimizer.step(np.zeros(SIZE, np.float32), LAYERS, stack)
 
 

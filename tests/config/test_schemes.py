@@ -77,9 +77,12 @@ def test_a_scheme_and_its_preset_on_the_command_line() -> None:
     [
         (
             {"scheme": {"name": "uncoded", "preset": "default"}},
-            r"scheme\.preset: unknown .*'default'.*uncoded",
+            r"scheme\.preset: scheme 'uncoded' has no preset 'default'",
         ),
-        ({"scheme": {"preset": "defaults"}}, r"scheme\.preset: .*default, starved, shards .*'defaults'"),
+        (
+            {"scheme": {"preset": "defaults"}},
+            r"scheme\.preset: .*'defaults'; known: default, starved, shards",
+        ),
         ({"scheme": {"preset": 3}}, r"scheme\.preset: .*3"),
         ({"scheme": "lwpd"}, r"scheme: .*'lwpd'"),
         ({"scheme": {"name": 3}}, r"scheme\.name: .*3"),

@@ -9,12 +9,12 @@ import pytest
 
 from pdcode import codes
 from pdcode.__main__ import main
+from pdcode.coding import builders
 from pdcode.coding.adaptive import Energy
 from pdcode.coding.assignments import Chosen, Rotating, Static
 from pdcode.config import kinds
 from pdcode.config import load as configfile
 from pdcode.problems.partition import Blocks
-from pdcode.schemes import base as coding
 
 LAYERS = [
     Blocks(0, "output", 16, 64, 65, 0),
@@ -33,7 +33,7 @@ SIZES = {  # blocks that a family has, where it has not 16
 
 def create(*overrides: str, workers: int = 8, layers: list[Blocks] = LAYERS) -> object:
     config = configfile.resolve({}, [BLOCKS, *overrides, f"workers.count={workers}"])
-    return coding.create(config, layers, workers)
+    return builders.make_assignment(config, layers, workers)
 
 
 def test_there_is_one_code_for_each_block_count() -> None:
@@ -93,7 +93,7 @@ def test_adaptive_families_are_assignments_of_their_own() -> None:
 )
 def test_the_decoder_is_what_the_memory_needs(overrides: list[str], kind: str, scale: float) -> None:
     config = configfile.resolve({}, [BLOCKS, *overrides])
-    made = coding.make_decoders(config, LAYERS)[0]
+    made = builders.make_decoders(config, LAYERS, chosen=config.code.chosen)[0]
     assert type(made).__name__ == kind
     for row in range(3):
         made.add(np.eye(16)[row], np.ones(made.block_shape))

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pdcode.training.policies import check_end
 from tables import delayed
 
 from pdcode import stragglers
+from pdcode.coding.policies import check_end
 from pdcode.config import load as configfile
 from pdcode.config.tables import LARGEST, Stragglers
 from pdcode.stragglers import Delays

@@ -73,14 +73,11 @@ class Descent:
         if not callable(duration_ns):
             times = [round(MS * each) for each in duration_ns]
             duration_ns = lambda worker, task: times[worker]  # noqa: E731
-        layout = self.parts.layout
-        self.crew = LocalCrew(layout, workers, parts.employer(config, self.parts))
-        self.fleet = VirtualFleet(layout, workers, self.crew, Durations(workers, duration_ns))
+        layouts = self.parts.layouts
+        self.crew = LocalCrew(layouts, workers, parts.employer(config, self.parts))
+        self.fleet = VirtualFleet(layouts, workers, self.crew, Durations(workers, duration_ns))
         self.state, self.trace = self.parts.state, Rows()
-        self.coordinator = Coordinator(
-            self.fleet, self.parts.assignment, self.parts.layout, self.state, self.parts.ready, self.trace,
-            config.update.late, parts.make_downlink(config, self.parts),
-        )  # fmt: skip
+        self.coordinator = Coordinator(self.fleet, self.state, self.trace, config.update.late)
         self.thetas = [self.state.theta.copy()]
 
     @property

@@ -10,6 +10,7 @@ import numpy as np
 
 from pdcode.transport.base import Arrival, Fleet, Member
 from pdcode.transport.layout import Codewords
+from pdcode.transport.messages import Order
 
 Compute = Callable[[int, int, int, Codewords, np.ndarray], list[np.ndarray]]
 
@@ -43,24 +44,16 @@ class ScriptedFleet(Fleet):
     def now_ns(self) -> int:
         return self._now_ns
 
-    def dispatch(
-        self,
-        worker: int,
-        task: int,
-        version: int,
-        row: int,
-        codewords: Codewords,
-        parts: Sequence[np.ndarray],
-        flags: int = 0,
-        digest: int = 0,
-    ) -> int:
+    def dispatch(self, worker: int, task: int, version: int, order: Order, flags: int = 0) -> int:
         assert worker not in self.busy, f"worker {worker} has a task already"
         assert worker not in self.dismissed
         self.busy.add(worker)
+        row, codewords, parts = order[:3]
         self.dispatched.append((worker, task, version, row))
-        self.flags.append(flags)
-        arrival = Arrival()
+        self.flags.append(flags | order.flags)
+        arrival = Arrival.__new__(Arrival)
         arrival.codewords, arrival.bytes_up, arrival.bytes_down = codewords, 0, 0
+        arrival.round = order.round
         arrival.worker, arrival.task, arrival.version, arrival.row, arrival.loss = (
             worker,
             task,

@@ -14,16 +14,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pdcode import codes, decoders
-from pdcode.coding import optimizers
+from pdcode.coding import optimizers, policies
 from pdcode.coding.assignments import Rotating
-from pdcode.coding.replica import State
+from pdcode.coding.state import Coded
 from pdcode.config.tables import Optimizer, Update
 from pdcode.problems.partition import Blocks
 from pdcode.trace.schema import DRAINED, USED, WASTED
-from pdcode.training import policies
 from pdcode.training.coordinator import Coordinator
 from pdcode.transport.base import Arrival
 from pdcode.transport.layout import Layout
+from pdcode.transport.messages import Order
 
 LAYERS = [Blocks(0, "output", 8, 8, 2, 0), Blocks(1, "output", 1, 2, 3, 16)]
 SIZE = 22
@@ -57,8 +57,9 @@ def coordinator(
     ]
     assignment = Rotating(LAYERS, [rows, 1], np.dtype("float64"), {8: code}, 1)
     optimizer = optimizers.create(Optimizer(**{"rate": 0.1} | options), SIZE, "float64")
-    ready, theta, trace = policies.create(table, workers), np.zeros(SIZE), Rows()
-    return Coordinator(fleet, assignment, layout, State(theta, made, optimizer), ready, trace, table.late)
+    state = Coded(np.zeros(SIZE), LAYERS, made, optimizer, assignment)
+    state.layouts, state.policy = [layout], policies.make_policy(table, workers)
+    return Coordinator(fleet, state, Rows(), table.late)
 
 
 def run(made: Coordinator, updates: int = 50) -> Rows:
@@ -222,29 +223,15 @@ class Echo(ScriptedFleet):
 
     def __init__(self, payloads: list[np.ndarray]) -> None:
         super().__init__(1, lambda worker, task: 1, lambda *task: payloads)
-        self.arrival = Arrival()
-        self.arrival.payloads, self.arrival.finite = payloads, True
+        self.arrival = Arrival.__new__(Arrival)
+        self.arrival.payloads, self.arrival.finite, self.arrival.round = payloads, True, 0
         for name in ("t_start_ns", "t_compute_ns", "t_send_ns", "t_recv_ns", "injected_delay_ns", "loss"):
             setattr(self.arrival, name, 0)
 
-    def dispatch(
-        self,
-        worker: int,
-        task: int,
-        version: int,
-        row: int,
-        codewords: Any,
-        parts: Any,
-        flags: int = 0,
-        digest: int = 0,
-    ) -> int:
-        self.arrival.codewords, self.arrival.bytes_up, self.arrival.bytes_down = codewords, 0, 0
-        self.arrival.worker, self.arrival.task, self.arrival.version, self.arrival.row = (
-            worker,
-            task,
-            version,
-            row,
-        )
+    def dispatch(self, worker: int, task: int, version: int, order: Order, flags: int = 0) -> int:
+        arrival = self.arrival
+        arrival.codewords, arrival.bytes_up, arrival.bytes_down = order.codewords, 0, 0
+        arrival.worker, arrival.task, arrival.version, arrival.row = worker, task, version, order.row
         return 0
 
     def arrivals(self, timeout_ns: int) -> list[Arrival]:
@@ -263,18 +250,12 @@ def test_the_steady_state_allocates_no_arrays_of_payload_size() -> None:
     code = codes.design("net", workers=16, blocks=16, weight=4)
     f4 = np.dtype("float32")
     layout = Layout([layer], [1], [4], f4)
-    made = Coordinator(
-        Echo([np.ones((1, layer.elements), f4)]),
-        Rotating([layer], [1], f4, {16: code}, 1),
-        layout,
-        State(
-            np.zeros(layout.parameters, f4),
-            [decoders.create("adjoint", 16, layer.shape, f4)],
-            optimizers.create(Optimizer(), layout.parameters, f4),
-        ),
-        policies.create(Update(), 1),
-        NoRows(),
-    )
+    optimizer = optimizers.create(Optimizer(), layout.parameters, f4)
+    decoder = decoders.create("adjoint", 16, layer.shape, f4)
+    theta, assignment = np.zeros(layout.parameters, f4), Rotating([layer], [1], f4, {16: code}, 1)
+    state = Coded(theta, [layer], [decoder], optimizer, assignment)
+    state.layouts, state.policy = [layout], policies.make_policy(Update(), 1)
+    made = Coordinator(Echo([np.ones((1, layer.elements), f4)]), state, NoRows())
 
     def observe(now_ns: int, coordinator: Coordinator) -> str:
         if coordinator.version == 100:

@@ -10,6 +10,7 @@ import pytest
 from descents import MS, Descent
 
 from pdcode.trace.schema import DRAINED, REFUSED, USED, WASTED
+from pdcode.transport.base import Arrival
 from pdcode.transport.layout import RETURNED
 from pdcode.transport.messages import Task
 
@@ -132,16 +133,19 @@ def test_what_was_wasted_is_sent_again_with_what_comes_later(wire: str) -> None:
     )  # fmt: skip
     worker, size = made.workers[2], made.parts.problem.size
     gradients, folded = np.zeros(size), np.zeros(size)
-    plan, whole, fold = worker.respond.plan, worker.respond.plan.gradient, made.coordinator.downlink.arrived
+    (respond,) = worker.responds
+    source, fold = respond.source, made.state.fold
 
-    def gradient(theta: np.ndarray, rows: np.ndarray) -> float:
-        nonlocal gradients
-        loss = whole(theta, rows)
-        gradients += plan.full_gradient
-        return loss
+    class Watched:
+        gradient = source.gradient
 
-    def arrived(arrival: object) -> None:
-        fold(arrival)
+        def __call__(self, theta: np.ndarray, task: Task) -> float:
+            nonlocal gradients
+            loss = source(theta, task)
+            gradients += source.gradient
+            return loss
+
+    def arrived(arrival: Arrival) -> float:
         if arrival.worker == 2:
             for layer, pair, payload in zip(
                 made.parts.layout.units, arrival.codewords, arrival.payloads, strict=True
@@ -150,15 +154,16 @@ def test_what_was_wasted_is_sent_again_with_what_comes_later(wire: str) -> None:
                 np.add.at(dense, (np.arange(len(pair[0]))[:, None], pair[0]), pair[1])
                 decoded = (dense.T @ payload).reshape(-1)[: layer.length]
                 folded[layer.offset : layer.offset + layer.length] += decoded
+        return fold(arrival)
 
-    plan.gradient, made.coordinator.downlink.arrived = gradient, arrived
+    respond.source, made.state.fold = Watched(), arrived
     assert made.run() == "enough"
     fates = made.trace.column("status")[made.trace.column("worker") == 2]
     counts = Counter(fates)
     assert counts[WASTED] >= 5 <= counts[USED]
     assert counts[DRAINED] <= 1
     if fates[-1] != USED:  # no later task says so
-        worker.respond.restore()
+        respond.restore()
     np.testing.assert_allclose(
-        folded + worker.respond.residual, gradients, atol=2e-5 if wire == "float32" else 1e-11
+        folded + respond.residual, gradients, atol=2e-5 if wire == "float32" else 1e-11
     )

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from pdcode.kernels import quantise
 from pdcode.problems.partition import ALIGNMENT, Blocks
-from pdcode.transport.layout import CHECK, HEADER, RETURNED, STOP, Layout, buffer
-from pdcode.transport.messages import Reply, Task
+from pdcode.transport.layout import CHECK, HEADER, RETURNED, ROUND, STOP, Layout, buffer, longest
+from pdcode.transport.messages import Order, Reply, Task, notice
 from pdcode.util.errors import InputError
 
 LAYERS = [
@@ -34,7 +34,7 @@ def layout(dtype: str = "float32", rows: int = 3, **options: object) -> Layout:
 def words(made: Layout, seed: int = 0) -> list[tuple[np.ndarray, np.ndarray]]:
     """Unit codewords for each layer, all of them different."""
     random, pairs = np.random.default_rng(seed), []
-    for layer, r, w in zip(made.layers, made.rows, made.weights, strict=True):
+    for layer, r, w in zip(made.units, made.rows, made.weights, strict=True):
         values = random.normal(size=(r, w))
         values = np.ones((1, 1)) if layer.whole else values / np.linalg.norm(values, axis=1, keepdims=True)
         indices = np.stack([random.permutation(layer.count)[:w] for _ in range(r)])
@@ -120,12 +120,12 @@ def test_codewords_of_blocks_that_do_not_exist_are_noticed() -> None:
 def test_a_worker_reads_the_task_that_rank_0_wrote(dtype: str, rows: int, apart: bool, seed: int) -> None:
     made = layout(dtype, rows, apart=apart)
     message = buffer(made.task_bytes)[0]
-    order, task = Task(made, message), Task(made, message.copy())
+    order, task = Task([made], message), Task([made], message.copy())
     given, theta = words(made, seed), np.random.default_rng(seed).normal(size=SIZE).astype(dtype)
     if not apart:
         given[3] = given[0]  # equally many blocks
     parts = [theta.view(np.uint8)[:1000], theta.view(np.uint8)[1000:]]
-    size = order.write(7, 2**31, 3, 2**40, given, parts, RETURNED | CHECK, -5)
+    size = order.write(7, 2**31, 3, Order(2**40, given, parts, CHECK, -5), RETURNED)
     assert size == made.task_bytes
     task.message[:] = message
     task.read()
@@ -139,6 +139,26 @@ def test_a_worker_reads_the_task_that_rank_0_wrote(dtype: str, rows: int, apart:
     assert [array.tolist() for array in task.codewords[2]] == [[[0]], [[1]]]
 
 
+def test_each_round_of_an_update_has_messages_of_its_own() -> None:
+    rounds = [
+        layout(),
+        Layout([Blocks(0, "output", 1, 3, 5, 0)], [1], [1], np.dtype("float32"), body_bytes=40),
+    ]
+    message = buffer(longest(rounds)[0])[0]
+    order, task = Task(rounds, message), Task(rounds, message)
+    for number, made in enumerate(rounds):
+        body = np.arange(made.task_bytes - made.body_at).astype(np.uint8)
+        given = words(made) if number == 0 else ()
+        size = order.write(7, 1, 3, Order(0, given, [body], CHECK, round=number), RETURNED)
+        task.read()
+        assert (size, task.round, task.flags) == (made.task_bytes, number, RETURNED | CHECK)
+        np.testing.assert_array_equal(task.body, body)
+        assert len(task.codewords) == len(made.units)
+        reply = Reply(made, buffer(made.reply_bytes)[0])
+        reply.seal(7, task, 10, 20, 30, 40, 0.5)
+        assert HEADER.unpack_from(reply.header)[:4] == (7, number << ROUND, made.payload_bytes, 1)
+
+
 def test_layers_with_equally_many_blocks_share_their_codewords_in_a_task_unless_they_differ() -> None:
     assert layout().section == [0, 1, -1, 0]
     for options in ({"apart": True}, {"chosen": True}):
@@ -150,16 +170,15 @@ def test_layers_with_equally_many_blocks_share_their_codewords_in_a_task_unless_
 
 def test_a_task_is_as_long_as_its_body_and_the_last_one_a_header() -> None:
     made = layout()
-    order = Task(made, buffer(made.task_bytes)[0])
+    order = Task([made], buffer(made.task_bytes)[0])
     for length in (0, 16, 800, 16):
         body = np.arange(length, dtype=np.uint8)
-        assert order.write(0, 1, 2, 3, words(made), [body[: length // 2], body[length // 2 :]], 0, 0) == (
-            made.body_at + length
-        )
+        parts = [body[: length // 2], body[length // 2 :]]
+        assert order.write(0, 1, 2, Order(3, words(made), parts), 0) == made.body_at + length
         order.read()
         np.testing.assert_array_equal(order.body, body)
     order.message.fill(255)
-    order.message[: HEADER.size] = np.frombuffer(HEADER.pack(1, STOP, 0, *[0] * 7, 0.0), np.uint8)
+    order.message[: HEADER.size] = notice(1, STOP)
     order.read()
     assert order.flags & STOP
     assert len(order.body) == 0

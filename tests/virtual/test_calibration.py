@@ -46,7 +46,7 @@ def record(
     for the bandwidth, which is LINK's; sleeps last task_s longer, and computing has only the flops."""
     random = np.random.default_rng(3)
     machine, link, workers = config.machine, config.link, config.workers.count
-    compute = 1e9 * costs.task_flops(config, made_of.problem, made_of.layout) / machine.flops_per_s
+    compute = 1e9 * made_of.flops() / machine.flops_per_s
     spread = {
         name: 1e9 * getattr(machine, name) for name in ("task_s", "arrival_s", "dispatch_s", "update_s")
     }
@@ -101,7 +101,7 @@ def record(
 def test_a_fit_recovers_what_a_run_cost(tmp_path: Path, wanted: int) -> None:
     config, made_of = made()
     trace = record(tmp_path / "t.h5", config, made_of, wanted, 200)
-    machine, link = calibration.fit(trace, made_of.problem, made_of.layout)
+    machine, link = calibration.fit(trace, made_of.flops())
     assert machine.flops_per_s == pytest.approx(MACHINE.flops_per_s, rel=0.02)
     assert machine.task_s == pytest.approx(MACHINE.task_s, rel=0.02)
     assert machine.arrival_s == pytest.approx(MACHINE.arrival_s, rel=0.02)
@@ -116,31 +116,31 @@ def test_a_fit_finds_the_bandwidth_where_tasks_differ_in_size(tmp_path: Path) ->
     trace = record(
         tmp_path / "t.h5", config, made_of, 1, 300, bandwidth=2e8, down=lambda task: (2000, 60_000)[task % 2]
     )
-    _, link = calibration.fit(trace, made_of.problem, made_of.layout)
+    _, link = calibration.fit(trace, made_of.flops())
     assert link.bandwidth == pytest.approx(2e8, rel=0.05)
     assert link.latency_s == pytest.approx(LINK.latency_s, rel=0.05)
     same = record(tmp_path / "s.h5", config, made_of, 1, 300, down=lambda task: (2000, 2400)[task % 2])
-    assert calibration.fit(same, made_of.problem, made_of.layout)[1].bandwidth == LINK.bandwidth
+    assert calibration.fit(same, made_of.flops())[1].bandwidth == LINK.bandwidth
 
 
 def test_a_run_on_the_virtual_clock_has_the_costs_that_it_was_given(tmp_path: Path) -> None:
     config, made_of = made()
     trace = record(tmp_path / "t.h5", config, made_of, 1, 5, clock="virtual")
-    assert calibration.fit(trace, made_of.problem, made_of.layout) == (MACHINE, LINK)
+    assert calibration.fit(trace, made_of.flops()) == (MACHINE, LINK)
 
 
 def test_a_trace_without_arrivals_cannot_be_fitted(tmp_path: Path) -> None:
     config, made_of = made()
     trace = record(tmp_path / "t.h5", config, made_of, 1, 5, arrivals="none")
     with pytest.raises(InputError, match="no arrivals"):
-        calibration.fit(trace, made_of.problem, made_of.layout)
+        calibration.fit(trace, made_of.flops())
 
 
 def test_costs_of_a_trace_are_loaded(tmp_path: Path) -> None:
     config, made_of = made()
     trace = record(tmp_path / "t.h5", config, made_of, 3, 30)
     loaded = costs.load(str(tmp_path / "t.h5"), Config())
-    assert (loaded.machine, loaded.link) == calibration.fit(trace, made_of.problem, made_of.layout)
+    assert (loaded.machine, loaded.link) == calibration.fit(trace, made_of.flops())
     assert msgspec.structs.replace(loaded, machine=Machine(), link=Link()) == Config()
 
 
@@ -150,7 +150,7 @@ def test_a_trace_is_known_by_its_content_and_costs_what_its_stragglers_expect(tm
     trace = record(tmp_path / "t.trace", config, made_of, 3, 30)
     loaded = costs.load(str(trace.path), config, base="low")
     assert loaded.machine.task_s == 0
-    made_ns = costs.task_ns(loaded, made_of.problem, made_of.layout)
+    made_ns = costs.time_ns(loaded.machine, made_of.flops())
     assert made_ns == pytest.approx(stragglers.base_ns(trace), abs=1)
     model = delayed(kind="trace", path=str(trace.path), draw="replay").make(1, 4)
     rows = trace.arrivals

@@ -9,6 +9,7 @@ import msgspec
 import numpy as np
 import pytest
 
+from pdcode.coding.flops import POINTWISE, ROUND, task_flops
 from pdcode.config.load import resolve
 from pdcode.config.tables import Config, Link, Machine
 from pdcode.training import setup as parts
@@ -16,7 +17,6 @@ from pdcode.transport.layout import buffer
 from pdcode.transport.messages import Reply, Task
 from pdcode.util.errors import InputError
 from pdcode.virtual import costs
-from pdcode.virtual.flops import POINTWISE, ROUND
 
 SMALL: dict[str, Any] = {
     "problem": {"data": "digits", "hidden": [12], "batch": 8},
@@ -37,8 +37,8 @@ def made(**tables: Any) -> tuple[Config, parts.Parts]:
 
 
 def flops(**tables: Any) -> int:
-    config, made_of = made(**tables)
-    return costs.task_flops(config, made_of.problem, made_of.layout)
+    _, made_of = made(**tables)
+    return made_of.flops()
 
 
 def test_flops_of_a_coded_derivative_are_those_of_the_formula() -> None:
@@ -73,10 +73,9 @@ def test_flops_are_those_of_the_products_that_a_worker_makes(
         code={"blocks": blocks, "weight": 4},
     )
     layout = made_of.layout
-    worker = parts.employer(config, made_of)(0, Reply(layout, buffer(layout.reply_bytes)[0]))
-    order = Task(layout, buffer(layout.task_bytes)[0])
-    words = made_of.assignment.codewords(made_of.assignment.row(0))
-    order.write(0, 0, 0, 0, words, [made_of.state.theta.view(np.uint8)], 0, 0)
+    worker = parts.employer(config, made_of)(0, [Reply(layout, buffer(layout.reply_bytes)[0])])
+    order = Task([layout], buffer(layout.task_bytes)[0])
+    order.write(0, 0, 0, made_of.state.order(0, 0), 0)
     order.read()
     counted, matmul = [0], np.matmul
 
@@ -86,18 +85,18 @@ def test_flops_are_those_of_the_products_that_a_worker_makes(
 
     monkeypatch.setattr(np, "matmul", count)
     worker.perform(order)
-    total = costs.task_flops(config, made_of.problem, layout)
+    total = made_of.flops()
     assert 0 < counted[0] <= total <= 1.1 * counted[0]
 
 
 def test_flops_of_sparse_inputs_go_by_their_entries() -> None:
     common: dict[str, Any] = {"code": {"blocks": 1, "weight": None, "rows_per_task": None}, "problem": SPARSE}
-    config, made_of = made(**common)
+    _, made_of = made(**common)
     x = made_of.problem.dataset.x
     entries = np.count_nonzero(x.toarray()) / len(x)
     assert 8 < entries < 14  # a quarter of 40, and the bias
     expected = 8 * (2 * entries + POINTWISE) + 2 * 8 * entries + 41
-    assert costs.task_flops(config, made_of.problem, made_of.layout) == round(expected)
+    assert made_of.flops() == round(expected)
     assert flops(**common | {"problem": SPARSE | {"density": 1.0}}) > 2 * expected
 
 
@@ -105,10 +104,10 @@ def test_flops_grow_with_codewords_and_with_the_shard_where_batches_are_all_of_i
     by_rows = [flops(code={"rows_per_task": r}) for r in (1, 2, 4)]
     assert by_rows == sorted(set(by_rows))
     config, made_of = made(problem={"batch": 0})
-    by_shard = [costs.task_flops(config, made_of.problem, made_of.layout, shard) for shard in (100, 200)]
+    by_shard = [task_flops(config, made_of.problem, made_of.layout, shard) for shard in (100, 200)]
     assert 1.9 < by_shard[1] / by_shard[0] < 2
-    half = costs.task_flops(config, made_of.problem, made_of.layout, made_of.problem.rows // 2)
-    assert costs.task_flops(config, made_of.problem, made_of.layout) == half  # two workers
+    half = task_flops(config, made_of.problem, made_of.layout, made_of.problem.rows // 2)
+    assert made_of.flops() == half  # two workers
 
 
 def test_replicas_of_theta_cost_flops() -> None:
@@ -119,8 +118,8 @@ def test_replicas_of_theta_cost_flops() -> None:
 
 def test_time_of_a_task_is_its_fixed_part_and_its_flops_at_the_rate() -> None:
     config, made_of = made(machine={"task_s": 1e-3, "flops_per_s": 1e6})
-    expected = 1e6 + 1e3 * costs.task_flops(config, made_of.problem, made_of.layout)
-    assert costs.task_ns(config, made_of.problem, made_of.layout) == round(expected)
+    expected = 1e6 + 1e3 * made_of.flops()
+    assert costs.time_ns(config.machine, made_of.flops()) == round(expected)
 
 
 def test_tasks_take_no_longer_than_any_clock_holds() -> None:
@@ -128,7 +127,7 @@ def test_tasks_take_no_longer_than_any_clock_holds() -> None:
     for task_s, rate, expected in ((1e9, 1.0, 10**18), (0.0, 1e300, 1)):  # … but some, so that time goes on
         machine = msgspec.structs.replace(config.machine, task_s=task_s, flops_per_s=rate)
         slow = msgspec.structs.replace(config, machine=machine)
-        assert costs.task_ns(slow, made_of.problem, made_of.layout) == expected
+        assert costs.time_ns(slow.machine, made_of.flops()) == expected
     with pytest.raises(InputError, match=r"machine\.task_s"):
         resolve({**SMALL, "machine": {"task_s": 1e9}})
     with pytest.raises(InputError, match=r"machine\.flops_per_s: .*1e-300"):

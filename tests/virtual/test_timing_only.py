@@ -64,7 +64,7 @@ def compare(overrides: list[str]) -> tuple[Sink, timing_only.Times]:
     """Run both; all that the fast loop knows must be what the coordinator found."""
     config = load(overrides)
     parts = prepare(config)
-    simulation = Simulation(config, parts, Idle(parts.layout))
+    simulation = Simulation(config, parts, Idle(parts.layouts))
     slow, fast = Sink(), Sink()
     _, result = simulation.run(slow)
     times = ready(config, simulation).run(fast)
