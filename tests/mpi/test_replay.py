@@ -1,4 +1,4 @@
-"""Real asynchronous runs, made again in one process from their traces: the same to the last bit.
+"""Real asynchronous runs, recomputed in one process from their traces: bit-identical.
 
 This pins down buffers (a payload that changed under the decoder's hands), late payloads, memories and what
 was given back to them, rounding, the weights of unequal shards, keyed batches and rows, codes that

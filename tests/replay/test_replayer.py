@@ -37,7 +37,7 @@ CASES = {
     "relay": ["downlink.kind=codewords", "downlink.check=5", "wire.dtype=int8"],
     "energy": [NONE, "code.family=energy", "code.blocks=[8,8]", "decoder.kind=mmse", "update.mode=all"],
     "eigenbasis": [NONE, "code.family=eigenbasis", "code.rows_per_task=[2,1]", "optimizer.kind=adam"],
-    "captured": [NONE, "update.mode=captured", "problem.dtype=float64", "stop.loss=2.2", "stop.updates=1000"],
+    "captured": [NONE, "update.mode=captured", "problem.dtype=float64", "stop.loss=0.5", "stop.updates=1000"],
     "waste": [
         *FIRST, "update.late=waste", "optimizer.momentum=0.5", "faults.nan_worker=1", "workers.count=5",
     ],
@@ -46,7 +46,11 @@ CASES = {
     "seconds": ["update.mode=all", "stop.seconds=0.03", "stragglers.dead=[3]", "machine.arrival_s=0.0003"],
     "at-once": ["stop.loss=1000"],
 }  # fmt: skip
-DELAYS = ["stragglers.kind=shifted-exponential", "stragglers.mean_s=0.001", "stragglers.shift_s=0.001"]
+COMMON = [
+    *SMALL, "workers.count=4", "problem.data=breast-cancer", "problem.standardise=true", "stop.updates=16",
+    "stragglers.kind=shifted-exponential", "stragglers.mean_s=0.001", "stragglers.shift_s=0.001",
+    "trace.progress_s=0.004",
+]  # fmt: skip
 
 
 def quiet(line: str) -> None:
@@ -55,16 +59,7 @@ def quiet(line: str) -> None:
 
 def prepared(path: Path, overrides: Sequence[str], clock: str) -> tuple[Simulation, Writer]:
     """A run on the virtual clock, and its trace, which says of which clock it is."""
-    sets = [
-        "workers.count=4",
-        *SMALL,
-        "problem.data=breast-cancer",
-        "stop.updates=16",
-        *DELAYS,
-        "trace.progress_s=0.004",
-        f"trace.path={path}",
-        *overrides,
-    ]
+    sets = [*COMMON, f"trace.path={path}", *overrides]
     simulation = Simulation(configfile.resolve({}, sets))
     kind = {"clock": clock, "task_ns": simulation.task_ns}
     return simulation, open_trace(simulation.config, "", simulation.parts, simulation.fleet, **kind)
@@ -196,7 +191,9 @@ def test_an_altered_value_is_found_and_named(runs: Runs, how: str, clock: str, d
         old = values[place]
         if values.dtype.kind == "f":
             new = (
-                1.5 if np.isnan(old) else data.draw(st.sampled_from([np.nextafter(old, 9), np.nan, old + 2]))
+                1.5
+                if np.isnan(old)
+                else data.draw(st.sampled_from([np.nextafter(old, 9), np.nan, -2 * old - 1]))
             )
         else:
             limits = np.iinfo(values.dtype)
