@@ -206,7 +206,7 @@ def configuration(trace: Trace) -> Config:
         raise InputError(f"{trace.path}: config_resolved: not there, so the run cannot be recomputed")
     try:
         config = msgspec.convert(trace.config, Config)
-    except msgspec.ValidationError as error:
+    except ValueError as error:  # ValidationError, or text that is not UTF-8
         raise InputError(f"{trace.path}: config_resolved: {error}") from None
     if config.trace.arrivals != "all":
         raise InputError(
