@@ -15,6 +15,7 @@ from . import __version__
 from .cli import bench as bench_command
 from .cli import codes as codes_command
 from .cli import plan as plan_command
+from .cli import replay as replay_command
 from .mpi import launch
 from .util import signals
 from .util.errors import Failure, InputError
@@ -30,13 +31,6 @@ def simulate(options: argparse.Namespace) -> int:
     from .cli.simulate import simulate
 
     return simulate(options)
-
-
-def replay(options: argparse.Namespace) -> int:
-    from .cli.replay import replay
-
-    launch.alone("replay")
-    return replay(options.trace)
 
 
 def show(options: argparse.Namespace) -> int:
@@ -126,20 +120,7 @@ def parser() -> argparse.ArgumentParser:
     )
     command.set_defaults(function=simulate)
 
-    command = commands.add_parser(
-        "replay",
-        help="make a run again from its trace, and prove that it is the same",
-        description="Make a run, over MPI or on the virtual clock, again from its trace alone: "
-        "configuration, seed and order of arrivals. Every payload is computed anew, in this process. All "
-        "that this determines, in every row of arrivals, updates and progress, and the final theta, the "
-        "optimizer's state and the counters, beside the codes and sizes that the file begins with, must be "
-        "the same to the last bit; else it names the first arrival that differs. The arithmetic must be that "
-        "of the run: the same kind of processor, the same numpy and BLAS. Of a run that was killed, or goes "
-        "on, the rows that are there are compared. "
-        "Exit codes: 0 the same, 1 not the same, 2 bad input, such as a trace without all arrivals.",
-    )
-    command.add_argument("trace", metavar="TRACE", help="HDF5 file of a run")
-    command.set_defaults(function=replay)
+    replay_command.add_parser(commands)
 
     command = commands.add_parser(
         "show",

@@ -1,149 +1,58 @@
-"""The command `pdcode replay`: a run made again from its trace."""
+"""`pdcode replay`."""
 
 from __future__ import annotations
 
+import argparse
 import time
+from typing import Any
 
-import numpy as np
-
-from ..coding.replica import digest
-from ..config.tables import Config
-from ..replay.again import ByClock, ByTrace, Ended
-from ..replay.recorded import Difference, Recorded
-from ..trace.reader import Trace
-from ..training.coordinator import Coordinator
-from ..training.monitor import Print
-from ..training.setup import prepare
-from ..util.errors import InputError
+from ..mpi import launch
 from ..util.output import say
 
 
-def replay(path: str) -> int:
-    """Make a run again from its trace; say whether it is the same.
+def add_parser(commands: Any) -> None:
+    """Add the command to the parser's."""
+    command = commands.add_parser(
+        "replay",
+        help="recompute a run from its trace and verify that it is bit-identical",
+        description="Recompute a run, over MPI or on the virtual clock, from its trace alone: configuration, "
+        "seed and order of arrivals. Checks codes, arrivals, updates, progress, final theta, optimizer state "
+        "and counters bit for bit, on the virtual clock with all times, and names the first row (counted "
+        "from 0) that differs. The arithmetic must be that of the run: the same kind of processor, the same "
+        "numpy and BLAS. Of a run that was killed, or goes on, the rows that are there are compared. "
+        "Exit codes: 0 the same, 1 not the same, 2 bad input, such as a trace without all arrivals.",
+    )
+    command.add_argument("trace", metavar="TRACE", help="HDF5 file of a run")
+    command.set_defaults(function=run)
 
-    Parameters
-    ----------
-    path : str
-        Of the trace.
 
-    Returns
-    -------
-    int
-        0 if all is the same to the last bit, 1 if not.
+def run(options: argparse.Namespace) -> int:
+    """Replay a trace; say whether it is the same."""
+    from ..coding.replica import digest
+    from ..replay import Difference, replay
+    from ..trace.reader import Trace
 
-    Raises
-    ------
-    InputError
-        If the trace cannot be replayed, because its arrivals or its data are not there.
-    """
-    trace = Trace(path, correct_clocks=False)
-    began_s = time.perf_counter()
+    launch.alone("replay")
+    trace, began_s = Trace(options.trace, correct_clocks=False), time.perf_counter()
     try:
-        with np.errstate(all="ignore"):  # as in the run
-            coordinator, recorded, unknown = remake(trace, say)
+        done = replay(trace, say)
     except Difference as difference:
-        say(f"{path}: not the same: {difference}")
+        say(f"{options.trace}: not the same: {difference}")
         return 1
-    took_s = time.perf_counter() - began_s
+    took_s, compared = time.perf_counter() - began_s, done.compared
+    arrivals, updates, measurements = compared.arrivals, compared.updates, compared.measurements
     say(
-        f"{path}: {recorded.row} arrivals, {recorded.version} updates and {recorded.measured} rows of "
-        f"progress made again in {took_s:.1f} s"
+        f"{options.trace}: bit-identical: {arrivals.equal} arrivals, {updates.equal} updates and "
+        f"{measurements.equal} rows of progress, recomputed in {took_s:.1f} s"
     )
-    version, theta = coordinator.version, coordinator.theta
-    say(f"theta of version {version}: {len(theta)} parameters, digest {digest(theta) % 2**64:016x}")
-    virtual = trace.attributes.get("clock") == "virtual"
-    if unknown:
-        what = "times and injected delays" if virtual else "injected delays"
-        say(f"{what} were not compared, as they cannot be made again: {unknown}")
-    rows = "every row with its times"
-    if not recorded.timed:
-        whose = (
-            "" if virtual else ", which are those of the machine and were only searched for contradictions"
-        )
-        rows = f"every row but its times{whose}"
+    theta = f"{len(done.theta)} parameters, digest {digest(done.theta) % 2**64:016x}"
     if trace.finished:
-        end = "theta, the optimizer's state and the counters"
-        say(f"identical to the last bit: {end}, and {rows}")
-        return 0
-    updates = recorded.updates.rows - recorded.version
-    measured = recorded.measurements.rows - recorded.measured
-    say(
-        "the run did not end, or not yet, so there is no final theta to compare; identical to the last bit: "
-        + rows
-        + (f", without the last {updates} of updates, whose arrivals are not there" if updates > 0 else "")
-        + (f", without the last {measured} of progress, whose arrivals are not there" if measured > 0 else "")
-    )
-    return 0
-
-
-def remake(trace: Trace, say: Print) -> tuple[Coordinator, Recorded, str]:
-    """Make a run again, and compare all that is determined: of a virtual run, the times too.
-
-    Parameters
-    ----------
-    trace : Trace
-        With the clocks as they were.
-    say : callable
-        Prints a line.
-
-    Returns
-    -------
-    coordinator : Coordinator
-        As the run left it.
-    recorded : Recorded
-    unknown : str
-        Why injected delays, and the times of a virtual run, cannot be made again; else empty.
-
-    Raises
-    ------
-    Difference
-        Something is not the same.
-    InputError
-        The trace cannot be replayed.
-    """
-    config = configuration(trace)
-    parts = prepare(config, str(trace.path), check=False)
-    model, unknown = None, ""
-    try:
-        model = config.stragglers.make(config.seed, config.workers.count)
-    except InputError as error:
-        unknown = str(error)
-    recorded = Recorded(trace, model is not None and trace.attributes.get("clock") == "virtual")
-    again = (
-        ByClock(config, parts, recorded, say)
-        if recorded.timed
-        else ByTrace(config, parts, recorded, say, model)
-    )
-    try:
-        again.run()
-    except Ended:
-        pass
+        say(f"final theta, optimizer state and counters too: {theta}")
     else:
-        if recorded.row < recorded.arrivals.rows:
-            raise recorded.differs([], "The run is over then: no worker has a task.")
-    recorded.finish(parts.state, again.counted() if trace.finished else {})
-    return again.descent.coordinator, recorded, unknown
-
-
-def configuration(trace: Trace) -> Config:
-    """The configuration of a trace that can be replayed.
-
-    Raises
-    ------
-    InputError
-        If it is not known, or not all arrivals are, or nothing was computed.
-    """
-    if "config_resolved" not in trace.attributes:
-        raise InputError(f"{trace.path}: config_resolved: not there, so the run cannot be made again")
-    try:
-        config = Config.of(trace.config, old=True)
-    except InputError as error:
-        raise InputError(f"{trace.path}: config_resolved: {error}") from None
-    if config.trace.arrivals != "all":
-        raise InputError(
-            f"{trace.path}: trace.arrivals: '{config.trace.arrivals}': a replay needs every arrival; "
-            "set it to 'all' for a run that is to be replayed"
-        )
-    if not trace.attributes.get("numerics", True):
-        raise InputError(f"{trace.path}: numerics: False: only times were simulated; there is no theta")
-    return config
+        left = f"{updates.rows - updates.equal} updates, {measurements.rows - measurements.equal} of progress"
+        say(f"the run did not end: no final theta to compare; rows after the last arrival: {left}")
+    if done.unknown:
+        say(f"injected delays and times were not compared: {done.unknown}")
+    elif not done.timed:
+        say("times, which are those of the machine, were not compared")
+    return 0

@@ -1,11 +1,15 @@
-"""A run made again from its trace, and compared with it to the last bit.
+"""Recompute a run from its trace, and compare it bit for bit.
 
-θ is determined by the configuration, the seed and the order in which replies arrived. The coordinator of the
-run is given replies in that order, by workers that compute all of them anew; every column of the trace that
-is determined is compared as soon as it is known, so the first arrival that differs is found.
+θ is a function of the configuration, the seed and the order of arrivals. A replay therefore
 
-On the virtual clock that order and all times are determined, too: they are computed again by the model. Those
-of a real run are the machine's; of them only such are found as cannot be beside the others.
+1. gives the recorded arrivals, in their order, to the same `Coordinator` over a `VirtualFleet` whose workers
+   compute every payload anew;
+2. compares the columns of the trace as they become known;
+3. compares the final θ, the optimizer's state and the counters.
+
+On the virtual clock the order and all times follow from the model, and are recomputed as well.
 """
 
-from .recorded import Difference as Difference
+from .comparison import Difference as Difference
+from .replayer import Replayer as Replayer
+from .replayer import replay as replay

@@ -75,7 +75,7 @@ class Observer:
             self.fail(now_ns, coordinator.stopping)
             self.measure(now_ns, coordinator.version, coordinator.theta)
         wall_ns = now_ns if self._wall_ns is None else self._wall_ns()
-        quiet = now_ns < self._due_ns and wall_ns < self._wall_due_ns
+        quiet = now_ns < self._due_ns and wall_ns < self._wall_due_ns and not coordinator.fleet.interrupted
         if quiet and (not reason or coordinator.stopping):
             return reason
         if now_ns >= self._until_ns:

@@ -1,0 +1,149 @@
+"""Comparison of recorded with recomputed rows and arrays, bit for bit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from operator import itemgetter
+from typing import Any
+
+import numpy as np
+
+from ..trace.reader import Trace
+from ..trace.schema import TABLES
+
+NONE = "none"  # stands for a value that only one of the two runs has
+
+
+class Difference(Exception):
+    """The first place where a recomputed run differs from its trace.
+
+    Parameters
+    ----------
+    table : str
+        Table of the trace, or ``attributes``, ``code``, ``checkpoint``.
+    row : int or None
+        Row of the table, counted from 0.
+    columns : dict
+        Column -> recorded and recomputed value.
+    """
+
+    def __init__(self, table: str, row: int | None, columns: Mapping[str, tuple[Any, Any]]) -> None:
+        values = [f"{key}: recorded {old}, recomputed {new}" for key, (old, new) in columns.items()]
+        super().__init__(f"{table if row is None else f'{table} row {row}'}: {'; '.join(values)}")
+        self.table, self.row, self.columns = table, row, columns
+
+
+class TableComparison:
+    """The rows of one table, against which recomputed ones are held.
+
+    Parameters
+    ----------
+    trace : Trace
+    name : str
+        Name of the table.
+    timed : bool
+        Whether times are recomputed.
+    kinds : sequence of str, optional
+        Which faults to keep.
+
+    Attributes
+    ----------
+    rows : int
+        Number of recorded rows.
+    equal : int
+        Number of rows that were recomputed and are the same.
+    """
+
+    def __init__(self, trace: Trace, name: str, timed: bool, kinds: Sequence[str] = ()) -> None:
+        table, schema = getattr(trace, name), TABLES[name]
+        keys = [key for key in schema if (timed or not key.startswith("t_")) and key in table]
+        recorded = np.empty(table.rows, [(key, schema[key].dtype) for key in keys])
+        for key in keys:
+            text = schema[key].dtype[1] == "S"
+            recorded[key] = np.char.encode(table[key], "utf-8") if text else table[key]
+        self._recorded = recorded[np.isin(table["kind"], kinds)] if kinds else recorded
+        self._pick = itemgetter(*(list(schema).index(key) for key in keys))
+        self._name, self._finished = name, trace.finished
+        self.rows, self.equal = len(self._recorded), 0
+
+    def add(self, *values: Any) -> None:
+        """Compare the next row, its values in the order of the schema; one that a killed run did not come to
+        write is not counted."""
+        if self.equal < self.rows or self._finished:
+            row = np.array(self._pick(values), self._recorded.dtype)
+            if self.equal == self.rows or self._recorded[self.equal].tobytes() != row.tobytes():
+                raise self._difference(row)
+            self.equal += 1
+
+    def end(self) -> None:
+        """Refuse recorded rows that were not recomputed."""
+        if self.equal < self.rows:
+            raise self._difference(None)
+
+    def _difference(self, row: np.ndarray | None) -> Difference:
+        recorded = self._recorded[self.equal] if self.equal < self.rows else None
+        if recorded is None or row is None:
+            sides = [NONE if side is None else str(side.item()) for side in (recorded, row)]
+            return Difference(self._name, self.equal, {"row": (sides[0], sides[1])})
+        return Difference(
+            self._name,
+            self.equal,
+            {
+                key: (recorded[key].item(), row[key].item())
+                for key in self._recorded.dtype.names or ()
+                if recorded[key].tobytes() != row[key].tobytes()
+            },
+        )
+
+
+class Comparison:
+    """A sink for the rows of a recomputed run, which raises `Difference` at the first that is not recorded.
+
+    Parameters
+    ----------
+    trace : Trace
+        With the workers' times as they stamped them.
+    timed : bool
+        Whether times are recomputed.
+    """
+
+    def __init__(self, trace: Trace, timed: bool) -> None:
+        self.arrivals, self.updates, self.measurements = (
+            TableComparison(trace, name, timed) for name in ("arrivals", "updates", "progress")
+        )
+        self._kinds = ("refused", "flagged", "stop")[: 3 if timed else 2]  # the others are the machine's
+        self.faults = TableComparison(trace, "faults", timed, self._kinds)
+        self.arrival: Callable[..., None] = self.arrivals.add
+        self.update: Callable[..., None] = self.updates.add
+        self.progress: Callable[..., None] = self.measurements.add
+
+    def fault(self, t_ns: int, worker: int, task: int, kind: str, message: str) -> None:
+        if kind in self._kinds:
+            self.faults.add(t_ns, worker, task, kind.encode(), message.encode())
+
+    def due(self, now_ns: int) -> bool:
+        return False
+
+    def flush(self, now_ns: int) -> None:
+        return
+
+
+def compare(place: str, recorded: Mapping[str, Any], recomputed: Mapping[str, Any]) -> None:
+    """Compare arrays and numbers by name.
+
+    Raises
+    ------
+    Difference
+        At the first element that differs in any bit, or the first array whose type or shape does.
+    """
+    for key, value in recomputed.items():
+        new = np.asarray(value)
+        old = np.asarray(recorded[key]) if recorded.get(key) is not None else None
+        if old is None or (old.dtype, old.shape) != (new.dtype, new.shape):
+            sides = [NONE if side is None else f"{side.dtype} {side.shape}" for side in (old, new)]
+            raise Difference(place, None, {key: (sides[0], sides[1])})
+        if old.tobytes() != new.tobytes():
+            bits = [np.frombuffer(side.tobytes(), np.uint8).reshape(side.size, -1) for side in (old, new)]
+            at = np.unravel_index(np.argmax((bits[0] != bits[1]).any(axis=1)), new.shape)
+            name = f"{key}[{', '.join(map(str, at))}]" if at else key
+            raise Difference(place, None, {name: (old[at].item(), new[at].item())})

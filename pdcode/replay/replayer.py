@@ -1,0 +1,218 @@
+"""Replays: a run recomputed from its trace."""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+
+import msgspec
+import numpy as np
+
+from ..config.tables import Config
+from ..trace import opening
+from ..trace.reader import Trace
+from ..trace.schema import DRAINED, REFUSED, USED
+from ..training.coordinator import Coordinator
+from ..training.monitor import LINE_NS, Print
+from ..training.session import Descent, counters, described
+from ..training.setup import employer, prepare
+from ..util.errors import InputError, sound
+from ..virtual import oracle
+from ..virtual.executor import LocalCrew
+from ..virtual.fleet import VirtualFleet
+from ..virtual.schedule import NEVER_NS
+from ..virtual.simulation import Simulation, processor_ns
+from .comparison import Comparison, Difference, compare
+from .schedule import RecordedSchedule
+
+
+class EndOfTrace(Exception):
+    """All arrivals of a run that did not end have been recomputed."""
+
+
+class Replayer:
+    """A run that is recomputed from its trace.
+
+    Parameters
+    ----------
+    trace : Trace
+        With the workers' times as they stamped them: ``correct_clocks=False``.
+    say : callable
+        Prints a line of progress a second.
+
+    Attributes
+    ----------
+    timed : bool
+        Whether times are recomputed: those of a run on the virtual clock.
+    unknown : str
+        Why injected delays, and with them virtual times, cannot be recomputed; else empty.
+    compared : Comparison
+    theta : (N,) array
+        θ as far as it was recomputed.
+
+    Raises
+    ------
+    InputError
+        If the trace cannot be replayed.
+    """
+
+    def __init__(self, trace: Trace, say: Print) -> None:
+        self._trace, self._say = trace, say
+        self._config = config = configuration(trace)
+        self._parts = parts = prepare(config, str(trace.path), check=False)
+        model, self.unknown = None, ""
+        try:
+            model = config.stragglers.make(config.seed, config.workers.count)
+        except InputError as error:  # a file of delays is gone: θ does not depend on it
+            self.unknown = str(error)
+        self.timed = model is not None and trace.attributes.get("clock") == "virtual"
+        self.compared = Comparison(trace, self.timed)
+        self._simulation = Simulation(config, parts) if self.timed else None
+        if self._simulation is not None:
+            self._fleet = self._simulation.fleet
+        else:
+            workers = config.workers.count
+            crew = LocalCrew(parts.layouts, workers, employer(config, parts))
+            schedule = RecordedSchedule(trace, workers, model, self._over)
+            self._fleet = VirtualFleet(parts.layouts, workers, crew, schedule)
+        self._descent = Descent(config, parts, self._fleet, self.compared, lambda line: None)
+        self.theta = parts.state.theta
+        self._status, self._measured = trace.arrivals["status"], trace.progress["version"]
+        stops = (trace.faults["kind"] == "stop") & ~np.char.startswith(trace.faults["message"], "diverged")
+        self._interrupted_ns: int = min(trace.faults["t_ns"][stops].tolist(), default=NEVER_NS)
+        self._start_ns = self._line_ns = time.perf_counter_ns()
+
+    def run(self) -> None:
+        """Recompute and compare.
+
+        Raises
+        ------
+        Difference
+            At the first row, attribute, code or number that is not the same.
+        """
+        attributes = described(self._config, self._parts)
+        if self._simulation is not None:
+            attributes["task_ns"] = self._simulation.task_ns
+        compare("attributes", self._trace.attributes, attributes)
+        codes = {f"{blocks}/matrix": matrix for blocks, matrix in self._trace.code.items()}
+        designs = self._parts.state.designs.items()
+        compare("code", codes, {f"{blocks}/matrix": code.matrix for blocks, code in designs})
+        with np.errstate(all="ignore"), suppress(EndOfTrace):  # floating point errors as in the run
+            self._fleet.start()
+            self._descent.coordinator.run(self._observe)
+        self.compared.arrivals.end()
+        if self._trace.finished:
+            for table in (self.compared.updates, self.compared.measurements, self.compared.faults):
+                table.end()
+            self._compare_checkpoint()
+
+    def _observe(self, now_ns: int, coordinator: Coordinator) -> str:
+        """Reason to stop, or an empty string."""
+        done, rows = self.compared.arrivals.equal, self.compared.arrivals.rows
+        reason = (self._observe_model if self.timed else self._observe_trace)(now_ns, coordinator)
+        if (wall_ns := time.perf_counter_ns()) >= self._line_ns + LINE_NS:
+            self._line_ns, took_s = wall_ns, 1e-9 * (wall_ns - self._start_ns)
+            self._say(f"{took_s:7.1f} s  {done} of {rows} arrivals  {done / took_s:7.0f} arrivals/s")
+        if done == rows and not self._trace.finished:
+            raise EndOfTrace
+        return reason
+
+    def _observe_trace(self, now_ns: int, coordinator: Coordinator) -> str:
+        """Measure the versions that were measured, and the last; stop where the trace does."""
+        over, version, row = self._over(), coordinator.version, self.compared.measurements.equal
+        recorded = int(self._measured[row]) if row < len(self._measured) else NEVER_NS
+        if recorded < version:
+            raise Difference("progress", row, {"version": (recorded, version)})
+        if recorded == version or over or coordinator.stopping:
+            self._descent.observer.measure(now_ns, version, coordinator.theta)
+        return "the trace ends" if over else ""
+
+    def _observe_model(self, now_ns: int, coordinator: Coordinator) -> str:
+        """Observe as the run did; when it was interrupted is known only from the trace."""
+        if now_ns >= self._interrupted_ns and (coordinator.stopping or self._over()):
+            self._fleet.interrupted = True
+        return self._descent.observer(now_ns, coordinator)
+
+    def _over(self) -> bool:
+        """Whether the run was stopped here: all recorded tasks are sent, all updates made, and the next reply
+        that is fit for use was not used, or there is none."""
+        coordinator, compared = self._descent.coordinator, self.compared
+        sent, version = coordinator.arrivals + coordinator.outstanding, coordinator.version
+        if coordinator.stopping or sent < compared.arrivals.rows or version < compared.updates.rows:
+            return False
+        left = self._status[coordinator.arrivals :]
+        fit = left[left != REFUSED]
+        return bool(fit[0] == DRAINED) if len(fit) else self._trace.finished
+
+    def _compare_checkpoint(self) -> None:
+        """Compare what is kept of the end: θ, the optimizer's state and the counters."""
+        path, counted = self._trace.path, counters(self._descent)
+        with sound(path), opening.read(path) as file:
+            recorded = {key: data[()] for key, data in file.get("checkpoint", {}).items()}
+        compare("checkpoint", recorded, {"theta": self.theta, **self._parts.state.optimizer.state})
+        if self._simulation is None:  # times and the messages of set-up are the machine's
+            for key in ("spent_evaluate_ns", "bytes_up", "bytes_down"):
+                del counted[key]
+        else:
+            coordinator, schedule = self._descent.coordinator, self._simulation.schedule
+            counted |= {
+                "t_stop_ns": round(1e9 * (1e-9 * coordinator.t_stop_ns)),
+                "length_ns": schedule.now_ns,
+                "processor_ns": processor_ns(self._config, coordinator.arrivals, coordinator.version),
+                **{key: getattr(schedule, key) for key in ("ingress_ns", "egress_ns")},
+                "genie_s": oracle.time_s(self._config, self._simulation.task_ns, coordinator.outcomes[USED]),
+            }
+        kept = self._trace.counters  # an older trace may not have all of them
+        compare("checkpoint", kept, {key: value for key, value in counted.items() if key in kept})
+
+
+def replay(trace: Trace, say: Print) -> Replayer:
+    """Recompute a run from its trace, and compare all that is determined bit for bit.
+
+    Parameters
+    ----------
+    trace : Trace
+        Made with ``correct_clocks=False``.
+    say : callable
+        Prints a line of progress a second.
+
+    Returns
+    -------
+    Replayer
+        After the run.
+
+    Raises
+    ------
+    Difference
+        At the first place that is not the same.
+    InputError
+        If the trace cannot be replayed: its arrivals or its data are not there.
+    """
+    replayer = Replayer(trace, say)
+    replayer.run()
+    return replayer
+
+
+def configuration(trace: Trace) -> Config:
+    """The configuration of a trace that can be replayed, without faults that would end a replay.
+
+    Raises
+    ------
+    InputError
+        If it is not known, not all arrivals are recorded, or nothing was computed.
+    """
+    if "config_resolved" not in trace.attributes:
+        raise InputError(f"{trace.path}: config_resolved: not there, so the run cannot be recomputed")
+    try:
+        config = Config.of(trace.config, old=True)
+    except ValueError as error:  # text that is not UTF-8
+        raise InputError(f"{trace.path}: config_resolved: {error}") from None
+    if config.trace.arrivals != "all":
+        raise InputError(
+            f"{trace.path}: trace.arrivals: '{config.trace.arrivals}': a replay needs every arrival; "
+            "set it to 'all' for a run that is to be replayed"
+        )
+    if not trace.attributes.get("numerics", True):
+        raise InputError(f"{trace.path}: numerics: False: only times were simulated; there is no theta")
+    faults = msgspec.structs.replace(config.faults, raise_worker=None)
+    return msgspec.structs.replace(config, faults=faults)

@@ -1,0 +1,69 @@
+"""Replies in the order of a trace."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from .. import stragglers
+from ..trace.reader import Trace
+from ..trace.schema import WORKER_CLOCK
+from ..virtual.schedule import Schedule, Sent
+from .comparison import NONE, Difference
+
+
+class RecordedSchedule(Schedule):
+    """Replies arrive in the order, and at the times, of a trace.
+
+    Parameters
+    ----------
+    trace : Trace
+        With the workers' times as they stamped them.
+    workers : int
+    model : Model, optional
+        Injected delays; without it they are those of the trace.
+    over : callable
+        Whether the trace says that the run was stopped when it came as far as this.
+    """
+
+    def __init__(
+        self, trace: Trace, workers: int, model: stragglers.Model | None, over: Callable[[], bool]
+    ) -> None:
+        arrivals, self._over = trace.arrivals, over
+        delays_ns = arrivals["injected_delay_ns"]
+        if model is not None and arrivals.rows:
+            compute_ns = arrivals["t_compute_ns"] - arrivals["t_start_ns"]
+            own = np.clip(arrivals["worker"], 0, workers - 1), np.clip(arrivals["task"], 0, arrivals.rows)
+            delays_ns = stragglers.delays_ns(model, *own, 1, compute_ns)[:, 0]
+        self._worker, self._recv_ns, self._row = arrivals["worker"], arrivals["t_recv_ns"], 0
+        self._out = set[int]()  # workers that have a task
+        self.now_ns = self.t_recv_ns = 0
+        self.t_start_ns, self.t_compute_ns, self.t_send_ns, self.injected_delay_ns = (
+            [0] * workers for _ in range(4)
+        )
+        places = self.t_start_ns, self.t_compute_ns, self.t_send_ns, self.injected_delay_ns
+        columns = *(arrivals[key] for key in WORKER_CLOCK), delays_ns
+        self._columns = list(zip(places, columns, strict=True))
+
+    def start(self) -> None:
+        return
+
+    def send(self, sent: Sequence[Sent], body_bytes: int, own_bytes: int, number: int = 0) -> None:
+        self._out.update(worker for worker, _ in sent)
+
+    def next(self, limit_ns: int) -> int:
+        if self._over():
+            return -1  # the coordinator asks whether to stop when nothing arrives
+        row = self._row
+        if row == len(self._worker):
+            raise Difference("arrivals", row, {"worker": (NONE, f"one of {sorted(self._out)}")})
+        worker = int(self._worker[row])
+        if worker not in self._out:
+            raise Difference("arrivals", row, {"worker": (worker, f"one of {sorted(self._out)}")})
+        self._out.remove(worker)
+        for times_ns, column in self._columns:
+            times_ns[worker] = int(column[row])
+        self.now_ns = self.t_recv_ns = int(self._recv_ns[row])
+        self._row += 1
+        return worker

@@ -1,0 +1,323 @@
+"""Replays of runs in this process: bit-identical, and what is altered in a trace is found and named."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from descents import MS, SMALL
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from pdcode import Trace
+from pdcode.__main__ import main
+from pdcode.cli.simulate import clocked
+from pdcode.config import load as configfile
+from pdcode.replay import Difference, Replayer, replay
+from pdcode.trace.schema import DRAINED, REFUSED, USED, WASTED
+from pdcode.trace.writer import Writer
+from pdcode.training.session import close_trace, open_trace
+from pdcode.transport.base import Arrival
+from pdcode.virtual.simulation import Simulation
+
+CLOCKS = ["real", "virtual"]
+NONE, FIRST = "memory.kind=none", ["update.mode=first", "update.count=3"]
+CASES = {
+    "default": [],
+    "least-squares": [NONE, "decoder.kind=least_squares", *FIRST],
+    "tracking": ["memory.kind=coordinator", "code.rows_per_task=2", "wire.dtype=int8"],
+    "worker": ["memory.kind=worker", "code.rows_per_task=3", "wire.dtype=int8", "stragglers.dead=[3]"],
+    "difference": ["memory.kind=difference", "problem.batch=0", "wire.dtype=bfloat16", *FIRST],
+    "matched": ["code.family=matched", "code.rows_per_task=[2,1]", "wire.dtype=int8", *FIRST],
+    "relay": ["downlink.kind=codewords", "downlink.check=5", "wire.dtype=int8"],
+    "energy": [NONE, "code.family=energy", "code.blocks=[8,8]", "decoder.kind=mmse", "update.mode=all"],
+    "eigenbasis": [NONE, "code.family=eigenbasis", "code.rows_per_task=[2,1]", "optimizer.kind=adam"],
+    "captured": [NONE, "update.mode=captured", "problem.dtype=float64", "stop.loss=0.5", "stop.updates=1000"],
+    "waste": [
+        *FIRST, "update.late=waste", "optimizer.momentum=0.5", "faults.nan_worker=1", "workers.count=5",
+    ],
+    "refuses": ["update.mode=all", "workers.count=1", "faults.nan_worker=0", "faults.nan_task=4"],
+    "diverges": [*FIRST, NONE, "optimizer.rate=1e9", "stop.updates=1000"],
+    "seconds": ["update.mode=all", "stop.seconds=0.03", "stragglers.dead=[3]", "machine.arrival_s=0.0003"],
+    "at-once": ["stop.loss=1000"],
+}  # fmt: skip
+COMMON = [
+    *SMALL, "workers.count=4", "problem.data=breast-cancer", "problem.standardise=true", "stop.updates=16",
+    "stragglers.kind=shifted-exponential", "stragglers.mean_s=0.001", "stragglers.shift_s=0.001",
+    "trace.progress_s=0.004",
+]  # fmt: skip
+
+
+def quiet(line: str) -> None:
+    """Print nothing."""
+
+
+def prepared(path: Path, overrides: Sequence[str], clock: str) -> tuple[Simulation, Writer]:
+    """A run on the virtual clock, and its trace, which says of which clock it is."""
+    sets = [*COMMON, f"trace.path={path}", *overrides]
+    simulation = Simulation(configfile.resolve({}, sets))
+    kind = {"clock": clock, "task_ns": simulation.task_ns}
+    return simulation, open_trace(simulation.config, "", simulation.parts, simulation.fleet, **kind)
+
+
+def record(
+    path: Path, overrides: Sequence[str] = (), clock: str = "virtual", interrupt_ms: float = 0
+) -> Path:
+    """The trace of a run to its end."""
+    simulation, trace = prepared(path, overrides, clock)
+    fleet, arrivals = simulation.fleet, simulation.fleet.arrivals
+
+    def interrupted(timeout_ns: int) -> Sequence[Arrival]:
+        fleet.interrupted = 0 < interrupt_ms * MS <= fleet.now_ns()
+        return arrivals(timeout_ns)
+
+    fleet.arrivals = interrupted
+    with np.errstate(all="ignore"):
+        descent, result = simulation.run(trace)
+    close_trace(trace, descent, clocked(result) | {"genie_s": result.genie_s})
+    return path
+
+
+def replayed(path: Path) -> Replayer:
+    return replay(Trace(path, correct_clocks=False), quiet)
+
+
+Runs = dict[tuple[str, str], Path]
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
+    """Traces by case and clock."""
+    folder = tmp_path_factory.mktemp("runs")
+    return {
+        (how, clock): record(folder / f"{how}-{clock}.h5", overrides, clock)
+        for how, overrides in CASES.items()
+        for clock in CLOCKS
+    }
+
+
+@pytest.mark.parametrize("clock", CLOCKS)
+@pytest.mark.parametrize("how", CASES)
+def test_a_run_is_bit_identical(runs: Runs, how: str, clock: str) -> None:
+    done, trace = replayed(runs[how, clock]), Trace(runs[how, clock])
+    assert done.timed == (clock == "virtual")
+    assert done.compared.arrivals.equal == trace.arrivals.rows >= (0 if how == "at-once" else 4)
+    assert done.compared.updates.equal == trace.counters["version"]
+    assert done.compared.measurements.equal == trace.progress.rows
+    assert done.theta.tobytes() == trace.theta.tobytes()
+
+
+def test_the_cases_have_all_that_can_become_of_an_arrival(runs: Runs) -> None:
+    found = set().union(*(Trace(path).arrivals["status"].tolist() for path in runs.values()))
+    assert found == {USED, WASTED, DRAINED, REFUSED}
+
+
+@pytest.mark.parametrize(("at_ms", "updates"), [(11, 1000), (3, 4)], ids=["running", "draining"])
+def test_an_interrupted_run_is_bit_identical(tmp_path: Path, at_ms: float, updates: int) -> None:
+    path = record(tmp_path / "a.h5", [f"stop.updates={updates}"], interrupt_ms=at_ms)
+    assert Trace(path).faults["kind"].tolist() == ["stop"]
+    assert (Trace(path).counters["version"] == updates) == (updates == 4)
+    replayed(path)
+    with h5py.File(path, "r+") as file:
+        file["faults/t_ns"][0] += 1
+    with pytest.raises(Difference):
+        replayed(path)
+
+
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(how=st.sampled_from(["default", "waste", "seconds"]), clock=st.sampled_from(CLOCKS), data=st.data())
+def test_a_killed_run_is_compared_as_far_as_its_trace_goes(
+    runs: Runs, tmp_path: Path, how: str, clock: str, data: st.DataObject
+) -> None:
+    kept = data.draw(st.integers(0, Trace(runs[how, clock]).arrivals.rows - 1))
+    simulation, trace = prepared(tmp_path / "a.h5", CASES[how], clock)
+    append, left = trace.arrival, iter(range(kept))
+
+    def arrival(*values: float) -> None:
+        if next(left, None) is None:
+            raise KeyboardInterrupt
+        append(*values)
+
+    trace.arrival = arrival
+    with pytest.raises(KeyboardInterrupt), np.errstate(all="ignore"):
+        simulation.run(trace)
+    trace.flush(0)
+    compared = replayed(copied(tmp_path / "a.h5")).compared
+    assert compared.arrivals.equal == compared.arrivals.rows == kept
+    assert compared.updates.equal == compared.updates.rows
+
+
+@pytest.mark.parametrize("clock", CLOCKS)
+def test_a_run_whose_worker_raised_is_compared_until_then(tmp_path: Path, clock: str) -> None:
+    simulation, trace = prepared(tmp_path / "a.h5", ["faults.raise_worker=2", "faults.raise_task=3"], clock)
+    with pytest.raises(RuntimeError, match="worker 2 raises at task 3"):
+        simulation.run(trace)
+    assert replayed(copied(tmp_path / "a.h5")).compared.arrivals.equal >= 3
+
+
+def copied(path: Path) -> Path:
+    return Path(shutil.copy(path, path.with_name("copy.h5")))
+
+
+def determined(path: Path, timed: bool) -> list[str]:
+    """Datasets of a trace that a replay compares."""
+    with h5py.File(path) as file:
+        names = [f"{table}/{key}" for table in ("arrivals", "updates", "progress") for key in file[table]]
+        codes = [f"code/{blocks}/matrix" for blocks in file["code"]]
+        return [
+            *(name for name in names if timed or "/t_" not in name),
+            *codes,
+            *(f"checkpoint/{key}" for key in file["checkpoint"]),
+        ]
+
+
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    how=st.sampled_from(["default", "waste", "relay", "difference", "captured"]),
+    clock=st.sampled_from(CLOCKS),
+    data=st.data(),
+)
+def test_an_altered_value_is_found_and_named(runs: Runs, how: str, clock: str, data: st.DataObject) -> None:
+    path = copied(runs[how, clock])
+    name = data.draw(st.sampled_from(determined(path, clock == "virtual")))
+    with h5py.File(path, "r+") as file:
+        values = file[name]
+        place = tuple(data.draw(st.integers(0, length - 1)) for length in values.shape)
+        old = values[place]
+        if values.dtype.kind == "f":
+            new = (
+                1.5
+                if np.isnan(old)
+                else data.draw(st.sampled_from([np.nextafter(old, 9), np.nan, -2 * old - 1]))
+            )
+        else:
+            limits = np.iinfo(values.dtype)
+            near = st.integers(-2, 6) | st.sampled_from([limits.min, limits.max, int(old) - 1, int(old) + 1])
+            new = data.draw(near.filter(lambda new: new != old and limits.min <= new <= limits.max))
+        values[place] = new
+    with pytest.raises(Difference) as caught:
+        replayed(path)
+    found, (table, key) = caught.value, name.split("/", 1)
+    if clock == "real" and name == "arrivals/status" and old == DRAINED:
+        return  # these alone tell when a real run was stopped, so a later row may show it
+    assert found.table == table
+    if table in ("code", "checkpoint"):
+        shown = f"{key}[{', '.join(map(str, place))}]" if place else key
+        assert list(found.columns) == [shown]
+        return
+    assert found.row == place[0]
+    # A replay goes by these columns of a real trace: others show that they are wrong.
+    if clock == "virtual" or name not in ("arrivals/worker", "arrivals/status", "progress/version"):
+        np.testing.assert_equal(found.columns[key], (new, old))
+
+
+@pytest.mark.parametrize("name", ["seed", "task_ns", "blocks", "weights", "wasted", "genie_s", "egress_ns"])
+def test_an_altered_number_is_named(runs: Runs, name: str) -> None:
+    path = copied(runs["waste", "virtual"])
+    with h5py.File(path, "r+") as file:
+        place = "attributes" if name in file.attrs else "checkpoint"
+        attributes = file.attrs if name in file.attrs else file["checkpoint"].attrs
+        attributes[name] = attributes[name] + 1
+    with pytest.raises(Difference, match=f"^{place}: {name}.*: recorded ") as caught:
+        replayed(path)
+    assert caught.value.row is None
+
+
+@pytest.mark.parametrize("clock", CLOCKS)
+@pytest.mark.parametrize("table", ["arrivals", "updates", "progress"])
+@pytest.mark.parametrize(
+    "change", [lambda values: values[:-1], lambda values: np.append(values, values[-1:])]
+)
+def test_a_row_too_few_or_too_many_is_named(
+    runs: Runs, table: str, clock: str, change: Callable[[np.ndarray], np.ndarray]
+) -> None:
+    path = copied(runs["default", clock])
+    with h5py.File(path, "r+") as file:
+        for column in file[table].values():
+            values = change(column[:])
+            column.resize(values.shape)
+            column[:] = values
+    with pytest.raises(Difference):
+        replayed(path)
+
+
+def test_the_command_names_the_difference_in_one_line(runs: Runs, capsys: pytest.CaptureFixture[str]) -> None:
+    path = copied(runs["default", "real"])
+    assert main(["replay", str(path)]) == 0
+    assert "bit-identical" in capsys.readouterr().out
+    with h5py.File(path, "r+") as file:
+        loss = file["arrivals/loss"][7]
+        file["arrivals/loss"][7] = 0.5
+    assert main(["replay", str(path)]) == 1
+    out = capsys.readouterr().out
+    assert out == f"{path}: not the same: arrivals row 7: loss: recorded 0.5, recomputed {loss}\n"
+
+
+def test_a_file_of_delays_that_is_gone_leaves_times_uncompared(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    delays = tmp_path / "delays.csv"
+    delays.write_text("0.001,0.002\n" * 4)
+    path = record(tmp_path / "a.h5", ["stragglers={kind='trace', path='" + str(delays) + "'}"])
+    assert replayed(path).timed
+    delays.unlink()
+    assert main(["replay", str(path)]) == 0
+    assert "delays.csv" in capsys.readouterr().out
+
+
+def configured(file: h5py.File, **tables: object) -> None:
+    """Put other tables into the resolved configuration."""
+    file.attrs["config_resolved"] = json.dumps(json.loads(file.attrs["config_resolved"]) | tables)
+
+
+def retyped(file: h5py.File) -> None:
+    del file["updates/n_used"]
+    file["updates/n_used"] = np.array([b"a", b"b"])
+
+
+def regrouped(file: h5py.File, name: str) -> None:
+    del file[name]
+    file.create_group(name)
+
+
+DAMAGES: dict[str, tuple[Callable[[h5py.File], object], str]] = {
+    "no-config": (lambda file: file.attrs.pop("config_resolved"), "config_resolved: not there"),
+    "config": (lambda file: configured(file, seed=-1), "config_resolved: Expected `int` >= 0"),
+    "no-utf-8": (lambda file: configured(file, **{"\udc9a": 1}), "config_resolved: "),
+    "no-json": (lambda file: file.attrs.modify("config_resolved", "{"), "damaged: its configuration"),
+    "sampled": (lambda file: configured(file, trace={"arrivals": "sampled"}), "a replay needs every arrival"),
+    "no-data": (lambda file: configured(file, problem={"data": "none.npz"}), "none.npz"),
+    "times-only": (lambda file: file.attrs.modify("numerics", np.False_), "only times were simulated"),
+    "no-column": (lambda file: file.__delitem__("arrivals/loss"), "damaged: arrivals has no column loss"),
+    "no-table": (lambda file: file.__delitem__("progress"), "damaged: "),
+    "type": (retyped, "damaged: column n_used of updates"),
+    "theta": (lambda file: regrouped(file, "checkpoint/theta"), "damaged: "),
+}
+
+
+@pytest.mark.parametrize("how", [*DAMAGES, "cut", "text", "gone"])
+def test_what_cannot_be_replayed_is_bad_input(
+    runs: Runs, capsys: pytest.CaptureFixture[str], how: str
+) -> None:
+    path = copied(runs["default", "virtual"])
+    expected = "copy.h5: "
+    if how in DAMAGES:
+        change, expected = DAMAGES[how]
+        with h5py.File(path, "r+") as file:
+            change(file)
+    elif how == "cut":
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    elif how == "text":
+        path.write_text("a,b\n")
+    else:
+        path.unlink()
+    assert main(["replay", str(path)]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "copy.h5" in error
+    assert expected in error
