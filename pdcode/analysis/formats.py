@@ -1,8 +1,9 @@
-"""Numbers and times as people read them."""
+"""Numbers, times and sizes as people read them."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 NOTHING = "–"
 BARS = " ▁▂▃▄▅▆▇█"
@@ -16,8 +17,8 @@ def number(value: float, digits: int = 4) -> str:
 
 
 def duration(ns: float) -> str:
-    """A time in the unit that gives it three digits: 12.3 ms."""
-    if math.isnan(ns):
+    """A time in ns in the unit that gives it three digits (12.3 ms), or a dash for nan and infinity."""
+    if not math.isfinite(ns):
         return NOTHING
     if ns == 0:
         return "0 s"
@@ -40,8 +41,15 @@ def percent(part: float, whole: float) -> str:
 
 
 def ratio(value: float) -> str:
-    """How many times: 10.2×."""
-    return NOTHING if math.isnan(value) else f"{value:.1f}×" if value < 99.5 else f"{value:,.0f}×"
+    """A factor with three digits (10.2×), or a dash for nan and infinity."""
+    if not math.isfinite(value):
+        return NOTHING
+    return f"{_three(value)}×" if value < 99.95 else f"{value:,.0f}×"
+
+
+def span(low: str, high: str) -> str:
+    """An interval between two formatted numbers, with the unit once if they share it: 1.25 – 1.88 s."""
+    return f"{low.removesuffix(high.lstrip('0123456789.,'))} – {high}"
 
 
 def bar(value: float, most: float, width: int) -> str:
@@ -50,13 +58,13 @@ def bar(value: float, most: float, width: int) -> str:
     return "█" * (eighths // 8) + ("", *"▏▎▍▌▋▊▉")[eighths % 8]
 
 
-def spark(values: list[int]) -> str:
+def spark(values: Sequence[int]) -> str:
     """One character a value, its height in eighths of the greatest."""
     most = max(values, default=0)
     return "".join(BARS[math.ceil(8 * value / most)] if value else " " for value in values)
 
 
-def listing(items: list[str]) -> str:
+def listing(items: Sequence[str]) -> str:
     """a, b and c."""
     return " and ".join(filter(None, (", ".join(items[:-1]), *items[-1:])))
 

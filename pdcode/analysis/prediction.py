@@ -21,9 +21,9 @@ def summary(config: Config, result: Result) -> Iterator[str]:
         if level is not None:
             yield f"{key} {level:g}: {after(result.target_s)}"
     known = result.used and math.isfinite(result.genie_s)  # it may be beyond the end of the clock
-    genie = f", {result.multiple:.2f}× the genie's {duration(1e9 * result.genie_s)}" if known else ""
+    oracle = f", {result.multiple:.2f}× the oracle's {duration(1e9 * result.genie_s)}" if known else ""
     median = f", the median one {duration(1e9 * result.update_s)}" if result.updates else ""
-    yield f"virtual time {duration(1e9 * result.seconds)}{genie}; {result.updates:,} updates{median}"
+    yield f"virtual time {duration(1e9 * result.seconds)}{oracle}; {result.updates:,} updates{median}"
     wasted = f", {percent(result.wasted, result.arrivals)} % wasted" if result.wasted else ""
     yield (
         f"{result.arrivals:,} arrivals{wasted}; {size(result.bytes_up)} up, {size(result.bytes_down)} down; "

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..util.errors import InputError, reason
+from ..util.output import ensure_writable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -48,14 +48,9 @@ def check(path: str) -> None:
     InputError
         Naming the option and the file.
     """
-    if Path(path).suffix.lower() not in FORMATS or Path(path).is_dir():
+    if Path(path).suffix.lower() not in FORMATS:
         raise InputError(f"--figure {path}: expected a file that ends in {', '.join(FORMATS)}")
-    try:
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=Path(path).parent):
-            pass
-    except OSError as error:
-        raise InputError(f"--figure {path}: cannot write there: {reason(error)}") from None
+    ensure_writable(Path(path), f"--figure {path}")
 
 
 def save(drawing: Figure, path: str | os.PathLike[str]) -> None:

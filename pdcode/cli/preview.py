@@ -1,46 +1,20 @@
-"""What `pdcode run --dry-run` prints: the resolved configuration, the codes, the messages."""
+"""The text of `pdcode run --dry-run`: the resolved configuration, the codes, the messages."""
 
 from __future__ import annotations
 
-import json
-
-import msgspec
-
 from ..coding.assignments import Assignment, Chosen, Rotating
 from ..config.tables import Config
+from ..config.write import to_toml
 from ..transport.layout import Layout
 
 
 def describe(config: Config, assignment: Assignment, layout: Layout) -> str:
-    """All of it, as text; the first part is TOML that runs as it is."""
-    return "\n".join([toml(config), *codes(assignment), *layers(layout), *messages(config, layout)])
-
-
-def toml(config: Config) -> str:
-    """The configuration as TOML; keys without a value are left out."""
-    lines, tables = [], msgspec.to_builtins(config)
-    for name, value in tables.items():
-        if not isinstance(value, dict):
-            lines.append(f"{name} = {json.dumps(value)}")
-    for name, table in tables.items():
-        if isinstance(table, dict):
-            lines += [
-                "",
-                f"[{name}]",
-                *(f"{key} = {_value(value)}" for key, value in table.items() if value is not None),
-            ]
-    return "\n".join([*lines, ""])
-
-
-def _value(value: object) -> str:
-    """A value as TOML."""
-    if isinstance(value, dict):
-        return "{" + ", ".join(f"{_value(key)} = {_value(each)}" for key, each in value.items()) + "}"
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")  # TOML has no surrogate pairs
+    """Describe a run; the first part is TOML that `pdcode run` takes, the rest is comments."""
+    return "\n".join([to_toml(config), *codes(assignment), *layers(layout), *messages(config, layout)])
 
 
 def codes(assignment: Assignment) -> list[str]:
-    """A line or two for each code."""
+    """Describe the codes, a line or two each."""
     lines = ["# Codes"]
     for k, code in assignment.designs.items():
         low, high = code.frame_bounds
@@ -61,7 +35,7 @@ def codes(assignment: Assignment) -> list[str]:
 
 
 def layers(layout: Layout) -> list[str]:
-    """A line for each layer."""
+    """Describe the layers, a line each."""
     lines = ["# Layers"]
     for layer in layout.layers:
         cut = f"{layer.count} blocks of {layer.size} × {layer.width} by {layer.axis}"
@@ -73,7 +47,7 @@ def layers(layout: Layout) -> list[str]:
 
 
 def messages(config: Config, layout: Layout) -> list[str]:
-    """Sizes of tasks and replies."""
+    """Describe the sizes of tasks and replies, in bytes."""
     header, theta = layout.header_bytes, layout.gradient_bytes
     body = layout.task_bytes - layout.body_at
     relayed = config.downlink.kind == "codewords"

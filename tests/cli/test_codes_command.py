@@ -43,7 +43,7 @@ def test_the_catalogue_is_verified(capsys, monkeypatch):
     assert main(["codes", "list", "--verify"]) == 0
     text = capsys.readouterr().out
     assert "All as claimed." in text
-    assert len(text.splitlines()) == len(entries) + 3
+    assert text.count("holds") == len(entries)
     wrong = catalogue.Entry("net", 32, 16, 4, {}, 0.25 + 1e-9, True)
     slack = catalogue.Entry("random", 32, 16, 4, {}, None, True)
     monkeypatch.setattr(catalogue, "ENTRIES", [entries[0], wrong, slack])

@@ -1,4 +1,4 @@
-"""`pdcode plan --map`: which scheme is first where, over the link's bandwidth and the severity of delays."""
+"""The map: which scheme reaches the target first, over the link's bandwidth and the severity of delays."""
 
 from __future__ import annotations
 
@@ -15,27 +15,30 @@ from ..training import setup as parts
 from ..util.errors import InputError
 from ..util.processes import Pool
 from ..virtual import costs
-from . import space, trials
+from . import halving, space, trials
 from .goal import Goal
-from .ranking import genie_multiple
+from .ranking import oracle_multiple
+from .search import Environment
 from .space import Candidate
 from .trials import Score, Trial
 
 MULTIPLES = (1.0, 2.0, 0.5, 4.0, 0.25)  # of the user's step size
 ROUNDS = 4  # rounds of all workers from one measurement to the next
-SPARE = 8  # times the updates of the middle cell that a descent may take
-TUNING = 1000  # seeds of the tuning begin so far after those of the cells
+SPARE = 8  # multiple of the updates in the middle cell that a descent may take
+TUNING = 1000  # distance of the tuning's seeds from those of the cells
 RECORDED = (0.0, 1.0, 2.0, 4.0, 8.0)  # severities by default, of recorded delays …
 SEVERITIES = (0.0, 0.25, 1.0, 4.0, 16.0)  # … and of others
-LENGTHS = ("shift_s", "mean_s", "extra_s", "median_s")  # keys of [stragglers]
+LENGTHS = ("shift_s", "mean_s", "extra_s", "median_s")  # keys of [stragglers] that are times
 BANDWIDTHS = (1e5, 1e6, 1e7, 1e8, 1e9)  # bytes/s
 
 Say = Callable[[str], None]
+Entrant = tuple[Candidate, int]
+"""A scheme, and the updates that a descent may take at the most."""
 
 
 @dataclass(frozen=True)
 class Grid:
-    """What the map is drawn over.
+    """The axes of a map.
 
     Attributes
     ----------
@@ -51,34 +54,14 @@ class Grid:
 
 
 @dataclass(frozen=True)
-class Race:
-    """Descents of several schemes in one cell.
-
-    Attributes
-    ----------
-    runners : list of (Candidate, int)
-        Schemes, and the updates that each may take at the most; those that promise most come first.
-    goal : Goal
-    seeds : tuple of int
-    places : int
-        How many of the first must be known; the others may be cut off.
-    """
-
-    runners: list[tuple[Candidate, int]]
-    goal: Goal
-    seeds: tuple[int, ...]
-    places: int
-
-
-@dataclass(frozen=True)
 class Cell:
-    """How a race went.
+    """A cell of a map.
 
     Attributes
     ----------
     bandwidth, severity : float
     ranked : list of (str, Score)
-        Names of the schemes, the first first.
+        Names of the schemes with their scores, best first.
     """
 
     bandwidth: float
@@ -86,30 +69,30 @@ class Cell:
     ranked: list[tuple[str, Score]]
 
     @property
-    def winner(self) -> str:
-        """Name of the first; empty if none reached the goal."""
+    def best(self) -> str:
+        """Name of the first; empty if none reached the target."""
         name, score = self.ranked[0]
         return name if score.reached else ""
 
     @property
     def factor(self) -> float:
-        """Time of the second over that of the first; infinite if the first alone reached the goal."""
-        others = [score.mean for _, score in self.ranked[1:2] if score.reached]
-        return others[0] / self.ranked[0][1].mean if others else math.inf
+        """Time of the second over that of the first; infinity if the first alone reached the target."""
+        others = [score.seconds for _, score in self.ranked[1:2] if score.reached]
+        return others[0] / self.ranked[0][1].seconds if others else math.inf
 
     @property
-    def genie(self) -> float:
-        """Time of the first as a multiple of the genie's, median of its descents; nan if there is none."""
-        return genie_multiple(self.ranked[0][1].outcomes) if self.winner else math.nan
+    def oracle(self) -> float:
+        """Time of the first over the oracle's, median of its descents; nan if there is none."""
+        return oracle_multiple(self.ranked[0][1].outcomes) if self.best else math.nan
 
 
 def scaled(config: Config, severity: float) -> Stragglers:
-    """The configuration's delays, so many times as long; 0 means none, but the dead stay dead.
+    """Multiply the configuration's delays; 0 leaves only its dead workers.
 
     Raises
     ------
     InputError
-        If recorded delays are to be shortened, or those of chosen workers to be lengthened; if delays become
+        If recorded delays are to be shortened, or to be lengthened beside slow workers, or if delays become
         longer than a configuration can say.
     """
     table, workers = config.stragglers, config.workers.count
@@ -139,97 +122,104 @@ def scaled(config: Config, severity: float) -> Stragglers:
 
 
 def task_s(config: Config) -> float:
-    """Time that the full gradient of a mini-batch takes to compute."""
+    """Compute the modelled time of a full gradient of a mini-batch, in s."""
     whole = space.apply(config, space.UNCODED | {"update": {"mode": "all"}})
     made = parts.prepare(whole)
     return 1e-9 * costs.task_ns(whole, made.problem, made.layout)
 
 
-def ground(config: Config, bandwidth: float, severity: float) -> Config:
-    """The configuration in a cell."""
+def in_cell(config: Config, bandwidth: float, severity: float) -> Config:
+    """Put a configuration into a cell."""
     link = msgspec.structs.replace(config.link, bandwidth=bandwidth)
     return msgspec.structs.replace(config, link=link, stragglers=scaled(config, severity))
 
 
 def move(candidate: Candidate, cell: Config) -> Candidate:
-    """A scheme in a cell."""
+    """Put a scheme into the cell of a configuration."""
     config = msgspec.structs.replace(candidate.config, link=cell.link, stragglers=cell.stragglers)
     return Candidate(candidate.name, candidate.multiple, config)
 
 
-def run(race: Race) -> list[tuple[Candidate, Score]]:
-    """Let schemes descend, one after the other, each cut off where its place is of no interest any more."""
-    ranked: list[tuple[Candidate, Score]] = []
-    for candidate, updates in race.runners:
-        reached = sorted(score.mean for _, score in ranked if score.reached)
-        bar = reached[race.places - 1] if len(reached) >= race.places else math.inf
+@dataclass(frozen=True)
+class CellRace:
+    """A race of schemes in one cell, of which the first `places` are asked for."""
+
+    entrants: list[Entrant]
+    goal: Goal
+    seeds: tuple[int, ...]
+    places: int
+
+
+def race_in_cell(task: CellRace) -> list[tuple[Candidate, Score]]:
+    """Run a race in this process."""
+
+    def work(entrant: Entrant, cut_off_s: float) -> Trial:
+        candidate, updates = entrant
         config = candidate.config
         length = ROUNDS * (config.workers.count if config.update.mode == "async" else 1)
-        probe = Trial(config, race.goal, race.seeds[:1], LARGEST, LARGEST, updates=length)
-        step = max(1e-6, trials.descend(probe, race.seeds[0], LARGEST).ended_s)
-        trial = Trial(config, race.goal, race.seeds, LARGEST, step, bar, updates)
-        ranked.append((candidate, trials.perform(trial)))
-    return sorted(ranked, key=lambda pair: pair[1].key)
+        probe = Trial(config, task.goal, task.seeds[:1], LARGEST, LARGEST, updates=length)
+        step = max(1e-6, trials.descend(probe, task.seeds[0], LARGEST).ended_s)
+        return Trial(config, task.goal, task.seeds, LARGEST, step, cut_off_s, updates)
+
+    ranked = halving.race(task.entrants, task.places, Pool(1), trials.perform, work)
+    return [(candidate, score) for (candidate, _), score in ranked]
 
 
-def tune(config: Config, goal: Goal, grid: Grid, pool: Pool, say: Say) -> list[tuple[Candidate, int]]:
+def tune(config: Config, goal: Goal, grid: Grid, pool: Pool, say: Say) -> list[Entrant]:
     """Find each scheme's step size in the middle cell.
 
-    Returns the schemes, the first first, and the updates that each may take. A scheme that does not reach the
-    goal there with any of the step sizes comes last.
+    Returns the schemes, best first, with limits of their updates. A scheme that misses the target with all
+    step sizes comes last.
     """
-    middle = ground(
-        config,
-        sorted(grid.bandwidths)[len(grid.bandwidths) // 2],
-        sorted(grid.severities)[len(grid.severities) // 2],
-    )
+    middle = in_cell(config, *(sorted(axis)[len(axis) // 2] for axis in (grid.bandwidths, grid.severities)))
     schemes = {space.OWN: {}, **space.named(config)}
     seeds = config.seed + TUNING, config.seed + TUNING + 1
 
-    def races() -> Iterator[tuple[str, Race]]:
+    def races() -> Iterator[tuple[str, CellRace]]:
         seen: set[bytes] = set()
         for name, tables in schemes.items():
             made = [space.offered(middle, name, tables, multiple) for multiple in MULTIPLES]
-            runners = [(each, trials.most_updates(each.config)) for each in made if each is not None]
-            if runners and space.identity(runners[0][0].config) not in seen:  # yours may be one of the others
-                seen.add(space.identity(runners[0][0].config))
-                yield name, Race(runners, goal, seeds, 1)
+            entrants = [(each, trials.most_updates(each.config)) for each in made if each is not None]
+            if entrants and space.identity(entrants[0][0].config) not in seen:  # yours may be a named one
+                seen.add(space.identity(entrants[0][0].config))
+                yield name, CellRace(entrants, goal, seeds, 1)
 
-    firsts = [ranked[0] for _, ranked in pool.results(run, races())]
+    firsts = [ranked[0] for _, ranked in pool.results(race_in_cell, races())]
     firsts.sort(key=lambda pair: (pair[1].key, pair[0].name))
-    found = []
+    tuned = []
     for candidate, score in firsts:
-        updates = max(outcome.updates for outcome in score.outcomes)
-        time = f"{score.mean:.3g} s" if score.reached else "not reached"
+        time = f"{score.seconds:.3g} s" if score.reached else "not reached"
         say(f"  {candidate.name:16} rate ×{candidate.multiple:<5g} {time}")
+        updates = SPARE * max(outcome.updates for outcome in score.outcomes)
         most = trials.most_updates(candidate.config)
-        found.append((candidate, min(most, SPARE * updates) if score.reached else most))
-    return found
+        tuned.append((candidate, min(most, updates) if score.reached else most))
+    return tuned
 
 
 def survey(
-    config: Config, goal: Goal, grid: Grid, seeds: Sequence[int], pool: Pool, say: Say, path: str = ""
+    environment: Environment, grid: Grid, seeds: Sequence[int], pool: Pool, say: Say
 ) -> tuple[list[Cell], list[str]]:
-    """Run all cells; return them and the names of the schemes. `path` is the configuration's, for errors.
+    """Race the schemes in all cells; return the cells and the names of the schemes.
 
     Raises
     ------
     InputError
-        If the configuration cannot run, or its delays cannot be scaled so.
+        If the configuration cannot run, or its delays cannot be scaled.
     """
-    parts.prepare(config, path)
+    config = environment.config
+    parts.prepare(config, environment.path)
     places = [(b, s) for s in grid.severities for b in grid.bandwidths]
-    cells = [ground(config, *place) for place in places]
+    cells = [in_cell(config, *place) for place in places]
     say("step sizes, in the middle cell:")
-    schemes = tune(config, goal, grid, pool, say)
+    schemes = tune(config, environment.goal, grid, pool, say)
 
-    def races() -> Iterator[tuple[int, Race]]:
+    def races() -> Iterator[tuple[int, CellRace]]:
         for number, cell in enumerate(cells):
-            runners = [(move(candidate, cell), updates) for candidate, updates in schemes]
-            yield number, Race(runners, goal, tuple(seeds), 2)
+            entrants = [(move(candidate, cell), updates) for candidate, updates in schemes]
+            yield number, CellRace(entrants, environment.goal, tuple(seeds), 2)
 
     done: dict[int, Cell] = {}
-    for number, ranked in pool.results(run, races()):
+    for number, ranked in pool.results(race_in_cell, races()):
         done[number] = Cell(*places[number], [(candidate.name, score) for candidate, score in ranked])
         if len(done) % max(1, len(cells) // 10) == 0 or len(done) == len(cells):
             say(f"{len(done)} of {len(cells)} cells")

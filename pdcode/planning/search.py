@@ -1,0 +1,208 @@
+"""The search, from the user's configuration to the ranked finalists."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+
+import msgspec
+
+from ..config import load as configfile
+from ..config.tables import LARGEST, Config, Stragglers
+from ..trace.reader import Trace
+from ..util.errors import InputError, within
+from ..util.processes import Pool
+from ..virtual import costs
+from ..virtual.simulation import check_count
+from . import halving, ranking, space, trials
+from .goal import Goal, choose_goal
+from .halving import Ranking, Rung
+from .ranking import Row
+from .report import describe_rung, seconds
+from .space import Candidate
+from .trials import POINTS, Outcome, Trial
+
+FINALISTS = 3
+SEARCH = 1000  # distance of the search's seeds from those of the last rung
+MOST_SEED = 2**63 - 1 - 10**6  # leaves room for the seeds of search, tuning and descents
+SLACK, OWN_SLACK = (
+    3.0,
+    10.0,
+)  # time limits of finalists and of the own configuration, as multiples of its time
+COARSE = 16  # measurements that the own configuration's time must consist of
+
+Say = Callable[[str], None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Environment:
+    """What a plan is made for.
+
+    Attributes
+    ----------
+    user : Config
+        The user's configuration.
+    config : Config
+        The same under the stragglers, machine and link of the plan.
+    goal : Goal
+    path : str
+        Of the configuration, for errors.
+    trace : Trace, optional
+        The recorded run whose delays and costs are taken.
+    """
+
+    user: Config
+    config: Config
+    goal: Goal
+    path: str = ""
+    trace: Trace | None = None
+
+
+def load_environment(path: str, overrides: list[str], trace: str | None, target: float | None) -> Environment:
+    """Read a configuration and, if a trace is given, the delays and costs of that run.
+
+    Raises
+    ------
+    InputError
+        Naming file, key and value.
+    """
+    user, _ = configfile.load(path, overrides)
+    recorded = None if trace is None else Trace(trace)
+    with within(path):
+        if user.faults.raise_worker is not None:
+            worker = user.faults.raise_worker
+            raise InputError(f"faults.raise_worker: worker {worker} would end every descent")
+        check_count(user)
+        if user.seed > MOST_SEED:
+            raise InputError(f"seed: {user.seed}: a plan uses the seeds that follow: {MOST_SEED} at the most")
+        goal = choose_goal(user, recorded, target)
+    config = user
+    if trace is not None:
+        table = msgspec.convert({"kind": "trace", "path": trace, "draw": "bootstrap"}, Stragglers)
+        config = costs.load(trace, msgspec.structs.replace(user, stragglers=table), base="low")
+    return Environment(user, config, goal, path, recorded)
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """The size of a search.
+
+    Attributes
+    ----------
+    candidates, seeds : int
+        How many to begin with, and descents of each finalist.
+    eta : float
+        A rung keeps 1/η of its candidates.
+    seconds : float, optional
+        Virtual time that the user's own configuration may take; by default what its ``[stop]`` says.
+    """
+
+    candidates: int = 24
+    seeds: int = 5
+    eta: float = 3.0
+    seconds: float | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """The result of a search.
+
+    Attributes
+    ----------
+    rows : list of Row
+        The finalists, best first.
+    rankings : list of Ranking
+        Of the rungs before.
+    candidates : int
+        Number of candidates that were tried.
+    seeds : tuple of int
+        Of the finalists' descents.
+    """
+
+    rows: list[Row]
+    rankings: list[Ranking[Candidate]]
+    candidates: int
+    seeds: tuple[int, ...]
+
+    @property
+    def own(self) -> Row:
+        """The user's configuration."""
+        return next(row for row in self.rows if row.candidate.own)
+
+
+def search(environment: Environment, settings: Settings, pool: Pool, say: Say) -> Found:
+    """Find the finalists.
+
+    Raises
+    ------
+    InputError
+        If the user's configuration cannot run or begins at the target, or if nothing limits a descent.
+    """
+    base, goal, path = environment.config, environment.goal, environment.path
+    offered = space.candidates(base, settings.candidates, base.seed, path)
+    limit_s = settings.seconds or base.stop.seconds
+    own = baseline(environment, settings)
+    length = own.spent_s
+    if own.reached and not length:
+        raise InputError(
+            f"{path}: nothing to plan: it begins with {goal.shown(own.value)}, the target is {goal}"
+        )
+    missed = "" if own.reached else f", target not reached ({goal.shown(own.value)} then)"
+    say(f"your own configuration: {seconds(length)}{missed}")
+    rungs = halving.ladder(len(offered), settings.eta, FINALISTS, length, base.seed + SEARCH)
+
+    def work(candidate: Candidate, rung: Rung, cut_off_s: float) -> Trial:
+        return Trial(candidate.config, goal, rung.seeds, rung.seconds, rung.seconds / POINTS, cut_off_s)
+
+    rankings = []
+    for found in halving.halve(offered, rungs, pool, trials.perform, work):
+        rankings.append(found)
+        say(describe_rung(found, len(rungs)))
+    finalists = list(rankings[-1].kept if rankings else offered)
+    if not any(candidate.own for candidate in finalists):
+        finalists.append(offered[0])
+    slack = (SLACK, OWN_SLACK) if own.reached else (1.0, 1.0)
+    most, own_most = (min(factor * length, max(length, limit_s or LARGEST)) for factor in slack)
+    say(f"last rung: {len(finalists)} candidates to the target, {seconds(most)} each at the most")
+    expected = {id(candidate): score.seconds for each in rankings for candidate, score in each.ranked}
+    expected[id(offered[0])] = length
+    seeds = tuple(range(base.seed, base.seed + settings.seeds))
+
+    def descents() -> Iterator[tuple[tuple[int, int], Trial]]:
+        for seed in seeds:
+            for number in reversed(range(len(finalists))):  # the user's own takes longest
+                candidate = finalists[number]
+                step = min(most, expected.get(id(candidate), most)) / POINTS
+                limit = own_most if candidate.own else most
+                yield (number, seed), Trial(candidate.config, goal, (seed,), limit, step)
+
+    outcomes = {key: score.outcomes[0] for key, score in pool.results(trials.perform, descents())}
+    results = [[outcomes[number, seed] for seed in seeds] for number in range(len(finalists))]
+    return Found(ranking.rank(finalists, results), rankings, len(offered), seeds)
+
+
+def baseline(environment: Environment, settings: Settings) -> Outcome:
+    """Simulate the user's own configuration, measured finely enough.
+
+    Raises
+    ------
+    InputError
+        If it diverges, and nothing limits the time of a descent.
+    """
+    config, stop = environment.config, environment.config.stop
+    limit = settings.seconds or stop.seconds
+    updates = stop.updates if settings.seconds is None else None
+    seed, step = config.seed + SEARCH, config.trace.progress_s
+    while True:
+        trial = Trial(config, environment.goal, (seed,), limit or LARGEST, step, updates=updates)
+        outcome = trials.descend(trial, seed, trial.seconds)
+        if not outcome.reached and outcome.diverged:
+            if limit is None:
+                raise InputError(
+                    f"{environment.path}: the configuration diverges, and nothing limits the time of a run; "
+                    "give --seconds or stop.seconds"
+                )
+            return dataclasses.replace(outcome, ended_s=limit)
+        if outcome.ended_s >= COARSE * step or outcome.ended_s <= 0:
+            return outcome
+        step = outcome.ended_s / POINTS

@@ -1,0 +1,103 @@
+"""The map: scaled delays, cells, schemes that move into them, and the figure."""
+
+from __future__ import annotations
+
+import math
+
+import msgspec
+import pytest
+
+from pdcode import stragglers
+from pdcode.config import load as configfile
+from pdcode.planning import chart, map, space
+from pdcode.planning.trials import Outcome, Score, score
+
+MS = 1_000_000
+
+
+def bimodal(**values: float):
+    base = configfile.resolve({}, ["stop.loss=1.0"]).stragglers
+    return msgspec.structs.replace(base, kind="bimodal", shift_s=1.0, extra_s=2.0, probability=0.5, **values)
+
+
+def test_delays_are_scaled():
+    config = configfile.resolve({}, ["stop.loss=1.0", "workers.count=4"])
+    made = msgspec.structs.replace(config, stragglers=bimodal(slowdown=3.0, slow=[1]))
+    assert map.scaled(made, 1.0) == made.stragglers
+    assert map.scaled(made, 0.0).kind == "none"
+    dying = msgspec.structs.replace(config, stragglers=bimodal(dead=[2]))
+    for severity in (0.0, 0.5, 1.0, 4.0):
+        assert stragglers.dead(map.scaled(dying, severity), 4) == [2]
+    calm = stragglers.create(map.scaled(dying, 0.0), 1, 4)
+    assert stragglers.delays_ns(calm, [0, 1, 2, 3], [0] * 4, 3, [MS] * 4).tolist() == [[0] * 3] * 2 + [
+        [-1] * 3,
+        [0] * 3,
+    ]
+    with pytest.raises(ValueError, match=r"^--severities 1e\+18: stragglers\.shift_s would be more"):
+        map.scaled(made, 1e18)
+    half = map.scaled(made, 0.5)
+    assert (half.shift_s, half.extra_s, half.probability, half.slowdown) == (0.5, 1.0, 0.5, 3.0)
+    stretched = configfile.resolve(
+        {}, ["stop.loss=1.0", "stragglers.kind=slow-set", "stragglers.slow=[1]", "stragglers.slowdown=5.0"]
+    )
+    assert map.scaled(stretched, 0.5).slowdown == 3.0
+    task = map.task_s(config)
+    assert 5e-5 < task < 1e-2
+    assert map.scaled(config, 2.0).mean_s == pytest.approx(2 * task)
+    assert map.scaled(config, 1.0).mean_s == pytest.approx(task)
+    recorded = msgspec.structs.replace(config.stragglers, kind="trace", path="x.h5")
+    recorded = msgspec.structs.replace(config, stragglers=recorded)
+    assert map.scaled(recorded, 1.0) == recorded.stragglers
+    longer = map.scaled(recorded, 4.0)
+    assert (longer.slow, longer.slowdown, longer.path) == ([0, 1, 2, 3], 4.0, "x.h5")
+    with pytest.raises(ValueError, match=r"^--severities 0\.5: recorded delays"):
+        map.scaled(recorded, 0.5)
+
+
+def test_who_is_first_in_a_cell():
+    def cell(*pairs: tuple[str, float]) -> map.Cell:
+        return map.Cell(1e6, 1.0, [(name, Score(mean, 0.1)) for name, mean in pairs])
+
+    found = cell(("a", 2.0), ("b", 3.0), ("c", math.inf))
+    assert (found.best, found.factor, chart.lead(found)) == ("a", 1.5, "1.50×")
+    alone = cell(("a", 2.0), ("b", math.inf))
+    assert (alone.best, alone.factor, chart.lead(alone)) == ("a", math.inf, "alone")
+    nobody = cell(("a", math.inf), ("b", math.inf))
+    assert (nobody.best, chart.lead(nobody)) == ("", "")
+
+
+def test_a_cell_tells_the_multiple_of_the_oracle_in_the_figure_too(tmp_path):
+    def scored(seconds: float, *oracle_s: float) -> Score:
+        return score([Outcome(seconds, seconds, 0.1, oracle_s=each) for each in oracle_s], len(oracle_s))
+
+    first = map.Cell(1e6, 1.0, [("a", scored(2.0, 1.0, 1.6)), ("b", scored(3.0, 0.1, 0.1))])
+    assert first.oracle == pytest.approx(1.625)
+    assert chart.oracle(first) == "oracle ×1.62"
+    without = map.Cell(1e6, 0.0, [("a", scored(2.0, math.inf)), ("b", scored(3.0, 1.0))])
+    nobody = map.Cell(1e6, 2.0, [("a", scored(math.inf, 1.0))])
+    unknown = map.Cell(1e6, 0.0, [("a", Score(2.0, 0.1))])
+    assert [chart.oracle(cell) for cell in (without, nobody, unknown)] == ["", "", ""]
+    grid = map.Grid((1e6,), (0.0, 1.0, 2.0))
+    chart.draw([first, without, nobody], grid, ["a", "b"], "title", "delays", tmp_path / "map.svg")
+    drawn = (tmp_path / "map.svg").read_text(encoding="utf-8")
+    assert drawn.count("<!-- oracle ×1.62 -->") == 1
+    assert "<!-- oracle ×: -->" in drawn
+
+
+def test_a_scheme_moves_into_a_cell_with_all_else_as_it_was():
+    config = configfile.resolve({}, ["stop.loss=1.0", "stragglers.kind=slow-set", "stragglers.shift_s=0.01"])
+    cell = map.in_cell(config, 1e6, 2.0)
+    assert (cell.link.bandwidth, cell.stragglers.shift_s) == (1e6, 0.02)
+    candidate = space.candidates(config, 2, 1)[1]
+    moved = map.move(candidate, cell)
+    assert (moved.config.link, moved.config.stragglers) == (cell.link, cell.stragglers)
+    back = msgspec.structs.replace(moved.config, link=config.link, stragglers=config.stragglers)
+    assert back == candidate.config
+    assert map.Grid((1e5, 1e6), (0.0, 1.0)).bandwidths == (1e5, 1e6)
+
+
+def test_colours_stay_with_their_names():
+    some = chart.colours(["yours", "uncoded all", "preset default"])
+    assert chart.colours(["preset default", "yours", "uncoded all"]) == some
+    assert len(set(some.values())) == 3
+    assert len(set(chart.colours([str(number) for number in range(8)]).values())) == 8
