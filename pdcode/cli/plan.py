@@ -30,76 +30,34 @@ def add(commands: Any) -> None:
         "writes the first of them as a configuration for `pdcode run`. Exit codes: 0 done, "
         "1 nothing reached the target, 2 bad input.",
     )
-    command.add_argument("config", metavar="CONFIG", help="TOML file, such as jobs/digits.toml")
-    command.add_argument(
-        "--trace",
-        metavar="TRACE",
-        help="plan under the delays, machine and link of this recorded run",
+    option = command.add_argument
+    option("config", metavar="CONFIG", help="TOML file, such as jobs/digits.toml")
+    option("--trace", metavar="TRACE", help="plan under the delays, machine and link of this recorded run")
+    option("--target", type=float, metavar="LOSS", help="training loss to reach (instead of that of [stop])")
+    option("-n", "--workers", type=int, metavar="N", help="number of workers (instead of workers.count)")
+    what = "override a key, such as link.bandwidth=1e6; may be repeated"
+    option("--set", action="append", default=[], metavar="KEY=VALUE", help=what)
+    what = "how many to begin with (default: %(default)s); presets and uncoded schemes are always among them"
+    option("--candidates", type=int, default=24, metavar="N", help=what)
+    what = "descents of each finalist (default: 5), or with --map of each scheme in a cell (default: 2)"
+    option("--seeds", type=int, metavar="N", help=what)
+    what = "each rung keeps 1/η of its candidates (default: %(default)g)"
+    option("--eta", type=float, default=3.0, metavar="η", help=what)
+    what = "give up on the configuration itself after this much virtual time (default: stop.seconds)"
+    option("--seconds", type=float, metavar="S", help=what)
+    option("--processes", type=int, metavar="N", help="number of processes (default: one per core)")
+    what = "where to write the best (default: results/<name>.plan.toml)"
+    option("-o", "--output", metavar="TOML", help=what)
+    what = "compare presets and uncoded schemes over a grid of bandwidths and delays instead of searching"
+    option("--map", action="store_true", help=what)
+    option("--figure", metavar="PNG", help="of --map (default: results/<name>.map.png)")
+    what = "of --map, bytes/s of rank 0's link (default: 1e5,1e6,1e7,1e8,1e9)"
+    option("--bandwidths", metavar="B,B,…", help=what)
+    what = (
+        "of --map, multiples of the configuration's delays, 0 for none (default: 0,0.25,1,4,16; with --trace "
+        "0,1,2,4,8); without [stragglers]: mean exponential delay, in gradient compute times"
     )
-    command.add_argument(
-        "--target", type=float, metavar="LOSS", help="training loss to reach (instead of the one of [stop])"
-    )
-    command.add_argument(
-        "-n", "--workers", type=int, metavar="WORKERS", help="number of workers (instead of workers.count)"
-    )
-    command.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="override a key, such as link.bandwidth=1e6; may be repeated",
-    )
-    command.add_argument(
-        "--candidates",
-        type=int,
-        default=24,
-        metavar="N",
-        help="how many to begin with (default: %(default)s); presets and uncoded schemes are among them",
-    )
-    command.add_argument(
-        "--seeds",
-        type=int,
-        metavar="N",
-        help="descents of each finalist (default: 5), or with --map of each scheme in a cell (default: 2)",
-    )
-    command.add_argument(
-        "--eta",
-        type=float,
-        default=3.0,
-        metavar="η",
-        help="each rung keeps 1/η of its candidates (default: %(default)g)",
-    )
-    command.add_argument(
-        "--seconds",
-        type=float,
-        metavar="S",
-        help="give up on the configuration itself after this much virtual time (default: stop.seconds)",
-    )
-    command.add_argument(
-        "--processes", type=int, metavar="N", help="number of processes (default: one per core)"
-    )
-    command.add_argument(
-        "-o", "--output", metavar="TOML", help="where to write the best (default: results/<name>.plan.toml)"
-    )
-    command.add_argument(
-        "--map",
-        action="store_true",
-        help="compare presets and uncoded schemes over a grid of bandwidths and delays instead of searching",
-    )
-    command.add_argument(
-        "--figure", metavar="PNG", help="of --map, where to draw it (default: results/<name>.map.png)"
-    )
-    command.add_argument(
-        "--bandwidths",
-        metavar="B,B,…",
-        help="of --map, bytes/s of rank 0's link (default: 1e5,1e6,1e7,1e8,1e9)",
-    )
-    command.add_argument(
-        "--severities",
-        metavar="S,S,…",
-        help="of --map, multiples of the configuration's delays, 0 for none (default: 0,0.25,1,4,16; with "
-        "--trace 0,1,2,4,8); without [stragglers]: mean exponential delay, in gradient compute times",
-    )
+    option("--severities", metavar="S,S,…", help=what)
     command.set_defaults(function=plan)
 
 
@@ -111,13 +69,7 @@ def plan(options: argparse.Namespace) -> int:
 
 
 def check_options(options: argparse.Namespace) -> None:
-    """Refuse numbers that make no sense, and options of the other mode.
-
-    Raises
-    ------
-    InputError
-        Naming option and value.
-    """
+    """Refuse numbers that make no sense, and options of the other mode."""
     for name, least, most, text in (
         ("candidates", 2, math.inf, "2 or more"),
         ("seeds", 1, 1000, "1 to 1000"),
@@ -144,9 +96,9 @@ def find_best(options: argparse.Namespace) -> int:
     environment = load(options)
     goal, trace = environment.goal, environment.trace
     path = best.output_path(options.config, options.output)
-    settings = search.Settings(options.candidates, options.seeds or 5, options.eta, options.seconds)
+    size = options.candidates, options.seeds or 5, options.eta, options.seconds
     with Pool(options.processes) as pool:
-        found = search.search(environment, settings, pool, say)
+        found = search.search(environment, pool, say, *size)
     row = found.rows[0]
     reached = row.missed < len(row.outcomes)
     if reached:  # before anything is printed that nobody may read
@@ -220,13 +172,7 @@ def draw_map(options: argparse.Namespace) -> int:
 
 
 def numbers(name: str, text: str | None, default: Sequence[float], least: float) -> list[float]:
-    """Read the numbers of an option, sorted, each once.
-
-    Raises
-    ------
-    InputError
-        Naming option and value.
-    """
+    """Read the numbers of an option; sort them."""
     if text is None:
         return list(default)
     try:

@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from ..analysis import printing
 from ..analysis.formats import ratio, size
-from ..analysis.style import GREY, INK, STYLE, save
+from ..analysis.style import GREY, INK, canvas
 from .map import Cell, Grid
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
     from rich.console import Console
 
 # Okabe and Ito's colours, and two tints of theirs; the names stand in the cells besides.
@@ -63,56 +62,28 @@ def show(cells: Sequence[Cell], grid: Grid, title: str, axis: str, console: Cons
 def draw(
     cells: Sequence[Cell], grid: Grid, names: Sequence[str], title: str, axis: str, path: str | Path
 ) -> None:
-    """Draw the map into a file, whose ending gives the format.
-
-    Raises
-    ------
-    InputError
-        If the file cannot be written.
-    """
-    import matplotlib
-    from matplotlib.figure import Figure
-
-    with matplotlib.rc_context(STYLE):
-        width, height = max(6.8, 3.2 + 1.7 * len(grid.bandwidths)), 2.2 + 0.85 * len(grid.severities)
-        figure = Figure(figsize=(width, height), layout="constrained")
-        _draw(figure, cells, grid, names, title, axis)
-        save(figure, path)
-
-
-def _draw(
-    figure: Figure, cells: Sequence[Cell], grid: Grid, names: Sequence[str], title: str, axis: str
-) -> None:
+    """Draw the map into a file: png, svg or pdf."""
     from matplotlib.patches import Patch
 
-    axes, palette = figure.subplots(), colours(names)
-    columns, rows = sorted(grid.bandwidths), sorted(grid.severities)
-    for cell in cells:
-        _cell(axes, cell, columns.index(cell.bandwidth), rows.index(cell.severity), palette)
-    axes.grid(False)
-    axes.set_xlim(-0.5, len(columns) - 0.5)
-    axes.set_ylim(-0.5, len(rows) - 0.5)
-    axes.set_xticks(range(len(columns)), [f"{size(value)}/s" for value in columns])
-    axes.set_yticks(range(len(rows)), [f"{value:g}" for value in rows])
-    axes.tick_params(length=0)
-    for side in axes.spines.values():
-        side.set_visible(False)
-    axes.set_xlabel("bandwidth of rank 0's link, each way")
-    axes.set_ylabel(axis.replace(", ", ",\n"))
-    figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold")  # over the legend too
-    best = [name for name in sorted(palette) if any(cell.best == name for cell in cells)]
+    columns, rows, palette = sorted(grid.bandwidths), sorted(grid.severities), colours(names)
+    best = sorted({cell.best for cell in cells} - {""})
     patches = [Patch(facecolor=palette[name], label=name) for name in best]
-    pale = Patch(facecolor="white", edgecolor=GREY, label=f"pale: less than {PALE:g}×")
-    oracle_label = Patch(
-        facecolor="none", edgecolor="none", label=ORACLE.replace(": ", ":\n").replace(" over", "\nover")
-    )
-    axes.legend(
-        handles=[*patches, pale, oracle_label],
-        loc="upper left",
-        bbox_to_anchor=(1, 1),
-        frameon=False,
-        title="first",
-    )
+    patches.append(Patch(facecolor="white", edgecolor=GREY, label=f"pale: less than {PALE:g}×"))
+    text = ORACLE.replace(": ", ":\n").replace(" over", "\nover")
+    patches.append(Patch(facecolor="none", edgecolor="none", label=text))
+    with canvas(path, max(6.8, 3.2 + 1.7 * len(columns)), 2.2 + 0.85 * len(rows)) as figure:
+        axes = figure.subplots()
+        for cell in cells:
+            _cell(axes, cell, columns.index(cell.bandwidth), rows.index(cell.severity), palette)
+        axes.grid(False)
+        axes.set(xlim=(-0.5, len(columns) - 0.5), ylim=(-0.5, len(rows) - 0.5))
+        axes.set_xticks(range(len(columns)), [f"{size(value)}/s" for value in columns])
+        axes.set_yticks(range(len(rows)), [f"{value:g}" for value in rows])
+        axes.tick_params(length=0)
+        axes.spines[:].set_visible(False)
+        axes.set(xlabel="bandwidth of rank 0's link, each way", ylabel=axis.replace(", ", ",\n"))
+        figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold")  # over the legend too
+        axes.legend(handles=patches, loc="upper left", bbox_to_anchor=(1, 1), frameon=False, title="first")
 
 
 def _cell(axes: Axes, cell: Cell, x: int, y: int, palette: dict[str, str]) -> None:

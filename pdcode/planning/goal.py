@@ -16,19 +16,11 @@ from ..util.errors import InputError
 
 @dataclass(frozen=True)
 class Goal:
-    """A training loss to come down to, or an accuracy (R² of least squares) to come up to.
+    """A training loss to come down to, or an accuracy (R² of least squares) to come up to."""
 
-    Attributes
-    ----------
-    kind : {"loss", "accuracy"}
-    level : float
-    source : str
-        Option, table or file that it comes from.
-    """
-
-    kind: str
+    kind: str  # "loss" or "accuracy"
     level: float
-    source: str = ""
+    source: str = ""  # option, table or file that it comes from
 
     @property
     def bound(self) -> float:

@@ -24,23 +24,12 @@ Work = TypeVar("Work")
 
 @dataclass(frozen=True)
 class Rung:
-    """A round of the search.
+    """A round of the search."""
 
-    Attributes
-    ----------
-    number : int
-        From 1.
-    candidates, keep : int
-        Numbers of candidates that are tried, and that survive.
-    seconds : float
-        Virtual time of a descent, at the most.
-    seeds : tuple of int
-    """
-
-    number: int
+    number: int  # from 1
     candidates: int
-    keep: int
-    seconds: float
+    keep: int  # number of candidates that survive
+    seconds: float  # virtual time of a descent, at the most
     seeds: tuple[int, ...]
 
 

@@ -38,31 +38,15 @@ Entrant = tuple[Candidate, int]
 
 @dataclass(frozen=True)
 class Grid:
-    """The axes of a map.
+    """The axes of a map."""
 
-    Attributes
-    ----------
-    bandwidths : sequence of float
-        Bytes/s of rank 0's link, each way.
-    severities : sequence of float
-        Multiples of the configuration's delays; if it has none, the mean of exponential ones as a multiple of
-        the time that a full gradient of the mini-batch takes to compute.
-    """
-
-    bandwidths: Sequence[float]
-    severities: Sequence[float]
+    bandwidths: Sequence[float]  # bytes/s of rank 0's link, each way
+    severities: Sequence[float]  # factors of the delays; see `scaled`
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell of a map.
-
-    Attributes
-    ----------
-    bandwidth, severity : float
-    ranked : list of (str, Score)
-        Names of the schemes with their scores, best first.
-    """
+    """A cell of a map, with the names and scores of the schemes, best first."""
 
     bandwidth: float
     severity: float
@@ -88,6 +72,9 @@ class Cell:
 
 def scaled(config: Config, severity: float) -> Stragglers:
     """Multiply the configuration's delays; 0 leaves only its dead workers.
+
+    If there are no delays they become exponential; `severity` is then their mean, as a multiple of the time
+    that a full gradient of the mini-batch takes to compute.
 
     Raises
     ------

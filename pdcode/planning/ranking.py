@@ -48,18 +48,10 @@ def geometric_interval(values: Sequence[float]) -> Interval:
 
 @dataclass(frozen=True)
 class Speedup:
-    """The time of one configuration over that of another, seed by seed.
+    """The time of one configuration over that of another, seed by seed."""
 
-    Attributes
-    ----------
-    ratio : Interval
-        Geometric mean over the seeds; nan where neither always reached the target.
-    bound : {"", "<", ">"}
-        Whether the ratio is less, as the other did not always reach the target, or more, as this one did not.
-    """
-
-    ratio: Interval
-    bound: str = ""
+    ratio: Interval  # geometric mean; nan where neither always reached the target
+    bound: str = ""  # "<": it is less, as the other missed the target; ">": more, as this one did
 
 
 def compare(these: Sequence[Outcome], those: Sequence[Outcome]) -> Speedup:
@@ -73,20 +65,11 @@ def compare(these: Sequence[Outcome], those: Sequence[Outcome]) -> Speedup:
 
 @dataclass(frozen=True)
 class Row:
-    """A finalist.
-
-    Attributes
-    ----------
-    candidate : Candidate
-    outcomes : list of Outcome
-        One for each seed; the seeds are the same for all rows.
-    speedup : Speedup
-        Its time over that of the user's own configuration.
-    """
+    """A finalist."""
 
     candidate: Candidate
-    outcomes: list[Outcome]
-    speedup: Speedup
+    outcomes: list[Outcome]  # one for each seed; the seeds are the same for all rows
+    speedup: Speedup  # its time over that of the user's own configuration
 
     @property
     def missed(self) -> int:

@@ -85,26 +85,23 @@ def _speedup(row: Row) -> str:
 
 def legend(rows: Sequence[Row], seeds: Sequence[int]) -> Iterator[str]:
     """Yield sentences: how the rows are ranked, and which of them the seeds do not tell apart."""
-    over = " over the 95 % intervals of their means (geometric but for shares)" if len(seeds) > 1 else ""
     yield (
-        f"Ranked by how many of the {len(seeds)} descents reached the target, then by the geometric mean of "
-        f"their times (seeds {seeds[0]} – {seeds[-1]}). “of yours”: ratio to your own configuration under "
-        "the same seed, with the same delays and batches. Updates, bytes and wasted payloads: medians"
-        f"{over}. The oracle knows all delays and balances as many tasks perfectly."
+        f"Ranked by how many of the {len(seeds)} descents (seeds {seeds[0]} – {seeds[-1]}) reached the "
+        "target, then by the geometric mean of their times. “of yours”: time over your own configuration's "
+        "under the same seed, with the same delays and batches. Updates, bytes and wasted payloads: medians. "
+        "The oracle knows all delays and balances as many tasks perfectly."
     )
+    if len(seeds) > 1:
+        yield "Under them 95 % intervals of the means (geometric but for shares)."
     if any(row.missed for row in rows):
         yield "Where a descent missed the target: its median loss, or 1 - accuracy, at the end."
     if len(rows) > 1:
         yield "The same descents chose number 1, which flatters its own times a little."
-    if rows[0].candidate.own:
-        yield "Your own configuration is the first."
+    places = tied(rows)
     if len(seeds) < 2:
         yield "One seed gives no interval."
-    elif places := tied(rows):
-        yield (
-            f"Intervals overlap: these seeds do not tell number {listing([*map(str, places)])} from number 1 "
-            "(the 95 % interval of the ratio, seed by seed, is not above 1)."
-        )
+    elif places:
+        yield f"These seeds do not tell number {listing([*map(str, places)])} from number 1 at 95 %."
     elif len(rows) > 1:
         yield "Number 1 is told from every other at 95 %."
 

@@ -25,10 +25,7 @@ from .trials import POINTS, Outcome, Trial
 FINALISTS = 3
 SEARCH = 1000  # distance of the search's seeds from those of the last rung
 MOST_SEED = 2**63 - 1 - 10**6  # leaves room for the seeds of search, tuning and descents
-SLACK, OWN_SLACK = (
-    3.0,
-    10.0,
-)  # time limits of finalists and of the own configuration, as multiples of its time
+SLACK, OWN_SLACK = 3.0, 10.0  # multiples of the own time that finalists, and it itself, may take
 COARSE = 16  # measurements that the own configuration's time must consist of
 
 Say = Callable[[str], None]
@@ -36,26 +33,13 @@ Say = Callable[[str], None]
 
 @dataclasses.dataclass(frozen=True)
 class Environment:
-    """What a plan is made for.
+    """What a plan is made for."""
 
-    Attributes
-    ----------
-    user : Config
-        The user's configuration.
-    config : Config
-        The same under the stragglers, machine and link of the plan.
-    goal : Goal
-    path : str
-        Of the configuration, for errors.
-    trace : Trace, optional
-        The recorded run whose delays and costs are taken.
-    """
-
-    user: Config
-    config: Config
+    user: Config  # the user's configuration
+    config: Config  # the same under the stragglers, machine and link of the plan
     goal: Goal
-    path: str = ""
-    trace: Trace | None = None
+    path: str = ""  # of the configuration, for errors
+    trace: Trace | None = None  # the recorded run whose delays and costs are taken
 
 
 def load_environment(path: str, overrides: list[str], trace: str | None, target: float | None) -> Environment:
@@ -84,45 +68,13 @@ def load_environment(path: str, overrides: list[str], trace: str | None, target:
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings:
-    """The size of a search.
-
-    Attributes
-    ----------
-    candidates, seeds : int
-        How many to begin with, and descents of each finalist.
-    eta : float
-        A rung keeps 1/η of its candidates.
-    seconds : float, optional
-        Virtual time that the user's own configuration may take; by default what its ``[stop]`` says.
-    """
-
-    candidates: int = 24
-    seeds: int = 5
-    eta: float = 3.0
-    seconds: float | None = None
-
-
-@dataclasses.dataclass(frozen=True)
 class Found:
-    """The result of a search.
+    """The result of a search."""
 
-    Attributes
-    ----------
-    rows : list of Row
-        The finalists, best first.
-    rankings : list of Ranking
-        Of the rungs before.
-    candidates : int
-        Number of candidates that were tried.
-    seeds : tuple of int
-        Of the finalists' descents.
-    """
-
-    rows: list[Row]
-    rankings: list[Ranking[Candidate]]
-    candidates: int
-    seeds: tuple[int, ...]
+    rows: list[Row]  # the finalists, best first
+    rankings: list[Ranking[Candidate]]  # of the rungs before
+    candidates: int  # that were tried
+    seeds: tuple[int, ...]  # of the finalists' descents
 
     @property
     def own(self) -> Row:
@@ -130,8 +82,29 @@ class Found:
         return next(row for row in self.rows if row.candidate.own)
 
 
-def search(environment: Environment, settings: Settings, pool: Pool, say: Say) -> Found:
+def search(
+    environment: Environment,
+    pool: Pool,
+    say: Say,
+    candidates: int = 24,
+    seeds: int = 5,
+    eta: float = 3.0,
+    limit_s: float | None = None,
+) -> Found:
     """Find the finalists.
+
+    Parameters
+    ----------
+    environment : Environment
+    pool : Pool
+    say : callable
+        Takes lines about the progress.
+    candidates, seeds : int
+        Number of candidates to begin with, and of descents of each finalist.
+    eta : float
+        A rung keeps 1/η of its candidates.
+    limit_s : float, optional
+        Virtual time that the user's own configuration may take; by default what its ``[stop]`` says.
 
     Raises
     ------
@@ -139,9 +112,8 @@ def search(environment: Environment, settings: Settings, pool: Pool, say: Say) -
         If the user's configuration cannot run or begins at the target, or if nothing limits a descent.
     """
     base, goal, path = environment.config, environment.goal, environment.path
-    offered = space.candidates(base, settings.candidates, base.seed, path)
-    limit_s = settings.seconds or base.stop.seconds
-    own = baseline(environment, settings)
+    offered = space.candidates(base, candidates, base.seed, path)
+    own = baseline(environment, limit_s)
     length = own.spent_s
     if own.reached and not length:
         raise InputError(
@@ -149,7 +121,7 @@ def search(environment: Environment, settings: Settings, pool: Pool, say: Say) -
         )
     missed = "" if own.reached else f", target not reached ({goal.shown(own.value)} then)"
     say(f"your own configuration: {seconds(length)}{missed}")
-    rungs = halving.ladder(len(offered), settings.eta, FINALISTS, length, base.seed + SEARCH)
+    rungs = halving.ladder(len(offered), eta, FINALISTS, length, base.seed + SEARCH)
 
     def work(candidate: Candidate, rung: Rung, cut_off_s: float) -> Trial:
         return Trial(candidate.config, goal, rung.seeds, rung.seconds, rung.seconds / POINTS, cut_off_s)
@@ -162,14 +134,15 @@ def search(environment: Environment, settings: Settings, pool: Pool, say: Say) -
     if not any(candidate.own for candidate in finalists):
         finalists.append(offered[0])
     slack = (SLACK, OWN_SLACK) if own.reached else (1.0, 1.0)
-    most, own_most = (min(factor * length, max(length, limit_s or LARGEST)) for factor in slack)
+    longest = max(length, limit_s or base.stop.seconds or LARGEST)
+    most, own_most = (min(factor * length, longest) for factor in slack)
     say(f"last rung: {len(finalists)} candidates to the target, {seconds(most)} each at the most")
     expected = {id(candidate): score.seconds for each in rankings for candidate, score in each.ranked}
     expected[id(offered[0])] = length
-    seeds = tuple(range(base.seed, base.seed + settings.seeds))
+    final_seeds = tuple(range(base.seed, base.seed + seeds))
 
     def descents() -> Iterator[tuple[tuple[int, int], Trial]]:
-        for seed in seeds:
+        for seed in final_seeds:
             for number in reversed(range(len(finalists))):  # the user's own takes longest
                 candidate = finalists[number]
                 step = min(most, expected.get(id(candidate), most)) / POINTS
@@ -177,11 +150,11 @@ def search(environment: Environment, settings: Settings, pool: Pool, say: Say) -
                 yield (number, seed), Trial(candidate.config, goal, (seed,), limit, step)
 
     outcomes = {key: score.outcomes[0] for key, score in pool.results(trials.perform, descents())}
-    results = [[outcomes[number, seed] for seed in seeds] for number in range(len(finalists))]
-    return Found(ranking.rank(finalists, results), rankings, len(offered), seeds)
+    results = [[outcomes[number, seed] for seed in final_seeds] for number in range(len(finalists))]
+    return Found(ranking.rank(finalists, results), rankings, len(offered), final_seeds)
 
 
-def baseline(environment: Environment, settings: Settings) -> Outcome:
+def baseline(environment: Environment, limit_s: float | None) -> Outcome:
     """Simulate the user's own configuration, measured finely enough.
 
     Raises
@@ -190,8 +163,8 @@ def baseline(environment: Environment, settings: Settings) -> Outcome:
         If it diverges, and nothing limits the time of a descent.
     """
     config, stop = environment.config, environment.config.stop
-    limit = settings.seconds or stop.seconds
-    updates = stop.updates if settings.seconds is None else None
+    limit = limit_s or stop.seconds
+    updates = stop.updates if limit_s is None else None
     seed, step = config.seed + SEARCH, config.trace.progress_s
     while True:
         trial = Trial(config, environment.goal, (seed,), limit or LARGEST, step, updates=updates)

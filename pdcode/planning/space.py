@@ -43,19 +43,10 @@ BLANK: Tables = {"scheme": {"name": "lwpd"}} | {name: {} for name in VARIED[1:]}
 
 @dataclass(frozen=True)
 class Candidate:
-    """A configuration that could run in place of the user's.
+    """A configuration that could run in place of the user's."""
 
-    Attributes
-    ----------
-    name : str
-        ``yours``, the name of a preset or of an uncoded scheme, or ``drawn``.
-    multiple : float
-        Its step size as a multiple of the user's, see `base_rate`.
-    config : Config
-    """
-
-    name: str
-    multiple: float
+    name: str  # `OWN`, the name of a preset or of an uncoded scheme, or `DRAWN`
+    multiple: float  # its step size as a multiple of the user's, see `base_rate`
     config: Config
 
     @property

@@ -45,33 +45,16 @@ class Curve:
 
 @dataclass(frozen=True)
 class Outcome:
-    """The result of a descent.
+    """The result of a descent."""
 
-    Attributes
-    ----------
-    seconds : float
-        Virtual time at which the curve crossed the target, between two measurements; infinity if it did not.
-    ended_s : float
-        Virtual time at the end.
-    value : float
-        Loss, or 1 - accuracy, at the end.
-    oracle_s : float
-        Time of an oracle that balances the work perfectly; infinity if there is none.
-    updates, bytes_up, bytes_down : int
-    wasted : float
-        Share of the replies that were not used, 0 to 1.
-    diverged : bool
-        Whether the run failed.
-    """
-
-    seconds: float
-    ended_s: float
-    value: float
-    oracle_s: float = math.inf
+    seconds: float  # virtual time at which the curve crossed the target; infinity if it did not
+    ended_s: float  # virtual time at the end
+    value: float  # loss, or 1 - accuracy, at the end
+    oracle_s: float = math.inf  # time of an oracle that balances the work perfectly; infinity if unknown
     updates: int = 0
     bytes_up: int = 0
     bytes_down: int = 0
-    wasted: float = 0.0
+    wasted: float = 0.0  # share of the replies that were not used
     diverged: bool = False
 
     @property
@@ -86,50 +69,24 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Trial:
-    """Descents of a configuration, one for each seed.
+    """Descents of a configuration, one for each seed."""
 
-    Attributes
-    ----------
-    config : Config
-        Its seed and ``[stop]`` are replaced.
-    goal : Goal
-    seeds : tuple of int
-    seconds : float
-        Virtual time of a descent, at the most.
-    step_s : float
-        Virtual time from one measurement to the next.
-    cut_off_s : float
-        Mean time to the target beyond which the trial may be ended early.
-    updates : int, optional
-        Of a descent, at the most; by default as many as make `ARRIVALS` arrivals.
-    """
-
-    config: Config
+    config: Config  # its seed and [stop] are replaced
     goal: Goal
     seeds: tuple[int, ...]
-    seconds: float
-    step_s: float
-    cut_off_s: float = math.inf
-    updates: int | None = None
+    seconds: float  # virtual time of a descent, at the most
+    step_s: float  # virtual time from one measurement to the next
+    cut_off_s: float = math.inf  # mean time to the target beyond which the trial may be ended early
+    updates: int | None = None  # of a descent, at the most; by default as many as make `ARRIVALS` arrivals
 
 
 @dataclass(frozen=True)
 class Score:
-    """The result of a trial.
+    """The result of a trial."""
 
-    Attributes
-    ----------
-    seconds : float
-        Mean time to the target; infinity unless all descents reached it.
-    value : float
-        Mean of the loss, or 1 - accuracy, at the end.
-    outcomes : tuple of Outcome
-        Fewer than there are seeds if the trial was cut off.
-    """
-
-    seconds: float
-    value: float
-    outcomes: tuple[Outcome, ...] = ()
+    seconds: float  # mean time to the target; infinity unless all descents reached it
+    value: float  # mean of the loss, or 1 - accuracy, at the end
+    outcomes: tuple[Outcome, ...] = ()  # fewer than there are seeds if the trial was cut off
 
     @property
     def reached(self) -> bool:

@@ -12,46 +12,45 @@ from pdcode.config import load as configfile
 from pdcode.planning import chart, map, space
 from pdcode.planning.trials import Outcome, Score, score
 
-MS = 1_000_000
 
-
-def bimodal(**values: float):
-    base = configfile.resolve({}, ["stop.loss=1.0"]).stragglers
-    return msgspec.structs.replace(base, kind="bimodal", shift_s=1.0, extra_s=2.0, probability=0.5, **values)
+def delayed(**table: object):
+    """A configuration with these delays."""
+    return configfile.resolve({"stragglers": table}, ["stop.loss=1.0", "workers.count=4"])
 
 
 def test_delays_are_scaled():
-    config = configfile.resolve({}, ["stop.loss=1.0", "workers.count=4"])
-    made = msgspec.structs.replace(config, stragglers=bimodal(slowdown=3.0, slow=[1]))
-    assert map.scaled(made, 1.0) == made.stragglers
-    assert map.scaled(made, 0.0).kind == "none"
-    dying = msgspec.structs.replace(config, stragglers=bimodal(dead=[2]))
-    for severity in (0.0, 0.5, 1.0, 4.0):
-        assert stragglers.dead(map.scaled(dying, severity), 4) == [2]
-    calm = stragglers.create(map.scaled(dying, 0.0), 1, 4)
-    assert stragglers.delays_ns(calm, [0, 1, 2, 3], [0] * 4, 3, [MS] * 4).tolist() == [[0] * 3] * 2 + [
-        [-1] * 3,
-        [0] * 3,
-    ]
-    with pytest.raises(ValueError, match=r"^--severities 1e\+18: stragglers\.shift_s would be more"):
-        map.scaled(made, 1e18)
+    made = delayed(
+        kind="bimodal", shift_s=1.0, extra_s=2.0, probability=0.5, slowdown=3.0, slow=[1], dead=[2]
+    )
     half = map.scaled(made, 0.5)
     assert (half.shift_s, half.extra_s, half.probability, half.slowdown) == (0.5, 1.0, 0.5, 3.0)
-    stretched = configfile.resolve(
-        {}, ["stop.loss=1.0", "stragglers.kind=slow-set", "stragglers.slow=[1]", "stragglers.slowdown=5.0"]
-    )
-    assert map.scaled(stretched, 0.5).slowdown == 3.0
-    task = map.task_s(config)
+    assert map.scaled(made, 1.0) == made.stragglers
+    assert all(stragglers.dead(map.scaled(made, severity), 4) == [2] for severity in (0.0, 0.5, 1.0, 4.0))
+    calm = stragglers.create(map.scaled(made, 0.0), 1, 4)
+    times = stragglers.delays_ns(calm, [0, 1, 2, 3], [0] * 4, 3, [1_000_000] * 4)
+    assert times.tolist() == [[0] * 3, [0] * 3, [-1] * 3, [0] * 3]
+    with pytest.raises(ValueError, match=r"^--severities 1e\+18: stragglers\.shift_s would be more"):
+        map.scaled(made, 1e18)
+    assert map.scaled(delayed(kind="slow-set", slow=[1], slowdown=5.0), 0.5).slowdown == 3.0
+
+
+def test_without_delays_they_become_multiples_of_the_compute_time():
+    none = delayed(kind="none")
+    task = map.task_s(none)
     assert 5e-5 < task < 1e-2
-    assert map.scaled(config, 2.0).mean_s == pytest.approx(2 * task)
-    assert map.scaled(config, 1.0).mean_s == pytest.approx(task)
-    recorded = msgspec.structs.replace(config.stragglers, kind="trace", path="x.h5")
-    recorded = msgspec.structs.replace(config, stragglers=recorded)
-    assert map.scaled(recorded, 1.0) == recorded.stragglers
-    longer = map.scaled(recorded, 4.0)
+    assert map.scaled(none, 0.0).kind == "none"
+    assert [map.scaled(none, factor).mean_s for factor in (1.0, 2.0)] == pytest.approx([task, 2 * task])
+
+
+def test_recorded_delays_can_only_be_lengthened():
+    none = delayed(kind="none")
+    recorded = msgspec.structs.replace(none.stragglers, kind="trace", path="x.h5")
+    config = msgspec.structs.replace(none, stragglers=recorded)
+    assert map.scaled(config, 1.0) == recorded
+    longer = map.scaled(config, 4.0)
     assert (longer.slow, longer.slowdown, longer.path) == ([0, 1, 2, 3], 4.0, "x.h5")
     with pytest.raises(ValueError, match=r"^--severities 0\.5: recorded delays"):
-        map.scaled(recorded, 0.5)
+        map.scaled(config, 0.5)
 
 
 def test_who_is_first_in_a_cell():
@@ -93,11 +92,3 @@ def test_a_scheme_moves_into_a_cell_with_all_else_as_it_was():
     assert (moved.config.link, moved.config.stragglers) == (cell.link, cell.stragglers)
     back = msgspec.structs.replace(moved.config, link=config.link, stragglers=config.stragglers)
     assert back == candidate.config
-    assert map.Grid((1e5, 1e6), (0.0, 1.0)).bandwidths == (1e5, 1e6)
-
-
-def test_colours_stay_with_their_names():
-    some = chart.colours(["yours", "uncoded all", "preset default"])
-    assert chart.colours(["preset default", "yours", "uncoded all"]) == some
-    assert len(set(some.values())) == 3
-    assert len(set(chart.colours([str(number) for number in range(8)]).values())) == 8
