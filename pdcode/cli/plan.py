@@ -144,20 +144,22 @@ def load(options: argparse.Namespace) -> Environment:
 
 def draw_map(options: argparse.Namespace) -> int:
     """Compare the schemes over the grid, print and draw the map."""
-    from ..planning import chart, map
+    from ..planning import chart, survey
     from ..util.processes import Pool
 
     figure = options.figure or str(Path("results") / f"{Path(options.config).stem}.map.png")
     style.check(figure)
     environment = load(options)
     config, kind = environment.config, environment.config.stragglers.kind
-    grid = map.Grid(
-        numbers("bandwidths", options.bandwidths, map.BANDWIDTHS, 1.0),
-        numbers("severities", options.severities, map.RECORDED if kind == "trace" else map.SEVERITIES, 0.0),
+    grid = survey.Grid(
+        numbers("bandwidths", options.bandwidths, survey.BANDWIDTHS, 1.0),
+        numbers(
+            "severities", options.severities, survey.RECORDED if kind == "trace" else survey.SEVERITIES, 0.0
+        ),
     )
     seeds = range(config.seed, config.seed + (options.seeds or 2))
     with Pool(options.processes) as pool:
-        cells, names = map.survey(environment, grid, seeds, pool, say)
+        cells, names = survey.survey_cells(environment, grid, seeds, pool, say)
     axis = (
         "mean delay, × compute time of a gradient"
         if kind == "none"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..analysis import printing
 from ..analysis.formats import ratio, size
 from ..analysis.style import GREY, INK, canvas
-from .map import Cell, Grid
+from .survey import Cell, Grid
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

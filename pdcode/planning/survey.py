@@ -183,7 +183,7 @@ def tune(config: Config, goal: Goal, grid: Grid, pool: Pool, say: Say) -> list[E
     return tuned
 
 
-def survey(
+def survey_cells(
     environment: Environment, grid: Grid, seeds: Sequence[int], pool: Pool, say: Say
 ) -> tuple[list[Cell], list[str]]:
     """Race the schemes in all cells; return the cells and the names of the schemes.
