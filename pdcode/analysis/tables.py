@@ -61,7 +61,7 @@ def sections(trace: Trace) -> Iterator[Section]:
 
 
 def outcomes(status: np.ndarray) -> list[str]:
-    """What became of payloads before the stop, in a sentence, if not all were used."""
+    """Say what became of payloads before the stop, if not all were used."""
     used, wasted, refused = (int(np.count_nonzero(status == each)) for each in (USED, WASTED, REFUSED))
     lost = [f"{wasted:,} came too late and were wasted"] if wasted else []
     lost += [f"{refused:,} were not finite and were refused"] if refused else []
@@ -110,7 +110,7 @@ def _faults(trace: Trace) -> Table:
 
 
 def shown_workers(pace: timing.Pace) -> tuple[list[int], list[int]]:
-    """Which workers to show one by one, and which as one line: all, or of many the slowest."""
+    """Choose the workers to show one by one (all, or of many the slowest), and those to show as one row."""
     workers = len(pace.arrivals)
     if workers <= ROWS:
         return list(range(workers)), []
@@ -147,7 +147,7 @@ def _time(trace: Trace, pace: timing.Pace, length: int) -> list[RenderableType]:
 
 
 def slow_sentences(pace: timing.Pace) -> list[str]:
-    """Which worker is slow, and by how much."""
+    """Say which workers are slow, and by how much."""
     total = int(pace.arrivals.sum())
     texts = [
         f"worker {worker} is slow: {ratio(pace.ratio[worker])} the median task time of the others; "
