@@ -11,38 +11,21 @@ import numpy as np
 from ..codes.code import Code
 from ..codes.quality.captured import captured_energy
 from ..codes.quality.summary import Quality
-from .style import BLUE, GREY, INK, LIGHT_BLUE, ORANGE, STYLE, save
+from .style import BLUE, GREY, INK, LIGHT_BLUE, ORANGE, canvas
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-SHOWN, STRETCH = 256, 32  # rows that are drawn of larger codes, in stretches of so many
+SHOWN = 256  # rows that are drawn of larger codes
 CELLS = 256  # columns of the drawn supports; more blocks share a column
 
 
 def figure(codes: Sequence[tuple[Code, Quality]], path: str | os.PathLike[str]) -> None:
-    """Draw codes into a file, a line of three panels for each.
-
-    Parameters
-    ----------
-    codes : sequence of (Code, Quality)
-    path : str or Path
-        Where to; the ending tells the format: png (3000 pixels wide), svg or pdf.
-
-    Raises
-    ------
-    InputError
-        If the file cannot be written.
-    """
-    import matplotlib
-    from matplotlib.figure import Figure
-
-    with matplotlib.rc_context(STYLE):
-        drawing = Figure(figsize=(15, 5.6 * len(codes)), layout="constrained")
+    """Draw codes into a file: png (3000 pixels wide), svg or pdf; a line of three panels for each."""
+    with canvas(path, 15, 5.6 * len(codes)) as drawing:
         lines = drawing.subfigures(len(codes), 1, squeeze=False)[:, 0]
         for line, (code, quality) in zip(lines, codes, strict=True):
             _draw(code, quality, line)
-        save(drawing, path)
 
 
 def _draw(code: Code, quality: Quality, drawing: Any) -> None:
@@ -52,9 +35,8 @@ def _draw(code: Code, quality: Quality, drawing: Any) -> None:
     title = "   ·   ".join((code.family, size, frame, f"spark {_spark(quality)}"))
     drawing.suptitle(title, x=0.01, ha="left", fontsize=12, color=GREY)
     left, middle, right = drawing.subplots(1, 3, width_ratios=(1, 1.12, 1.25))
-    rows = drawn_rows(len(code))
-    _supports(code, rows, left)
-    _gram(code, quality, rows, middle, drawing)
+    _supports(code, left)
+    _gram(code, quality, middle, drawing)
     _captured(code, quality, right)
 
 
@@ -65,27 +47,12 @@ def _spark(quality: Quality) -> str:
     return str(found.upper) if found.exact else f"{found.lower} to {found.upper}"
 
 
-def drawn_rows(n: int) -> np.ndarray:
-    """Rows that are drawn: all, or of many some stretches at even distances."""
-    if n <= SHOWN:
-        return np.arange(n)
-    starts = np.linspace(0, n - STRETCH, SHOWN // STRETCH).astype(int)
-    return (starts[:, None] + np.arange(STRETCH)).ravel()
-
-
-def _rows_axis(axis: Any, rows: np.ndarray, n: int) -> None:
-    """Label drawn rows with their true numbers."""
-    if len(rows) < n:
-        places = np.arange(0, len(rows), STRETCH)
-        axis.set_ticks(places, [f"{row:,}" for row in rows[places]])
-    else:
-        axis.set_major_locator(_whole_numbers())
-
-
-def _whole_numbers() -> Any:
+def _label(axis: Any, name: str, count: int = 0) -> None:
+    """Label an axis of rows or blocks, and say if not all are drawn."""
     from matplotlib.ticker import MaxNLocator
 
-    return MaxNLocator(6, integer=True)
+    axis.set_label_text(f"{name} (the first {SHOWN} of {count:,})" if count > SHOWN else name)
+    axis.set_major_locator(MaxNLocator(6, integer=True))
 
 
 def _pooled(matrix: np.ndarray) -> np.ndarray:
@@ -100,26 +67,24 @@ def _pooled(matrix: np.ndarray) -> np.ndarray:
     return np.take_along_axis(parts, np.abs(parts).argmax(axis=2)[:, :, None], axis=2)[:, :, 0]
 
 
-def _supports(code: Code, rows: np.ndarray, axes: Axes) -> None:
+def _supports(code: Code, axes: Axes) -> None:
     from matplotlib.colors import LinearSegmentedColormap
 
     colours = LinearSegmentedColormap.from_list("signs", [ORANGE, "white", BLUE])
     most = float(np.abs(code.values).max())
-    extent = (-0.5, code.blocks - 0.5, len(rows) - 0.5, -0.5)
-    image = _pooled(code.matrix[rows])
+    image = _pooled(code.matrix[:SHOWN])
+    extent = (-0.5, code.blocks - 0.5, len(image) - 0.5, -0.5)
     axes.imshow(image, colours, aspect="auto", interpolation="nearest", vmin=-most, vmax=most, extent=extent)
     axes.set_title("Codewords: blue +, orange –")
-    axes.set_xlabel("block")
-    axes.set_ylabel("row" if len(rows) == len(code) else f"row ({len(rows)} of {len(code):,})")
-    axes.xaxis.set_major_locator(_whole_numbers())
-    _rows_axis(axes.yaxis, rows, len(code))
-    _stretches(axes, rows, len(code), across=False)
+    axes.grid(False)
+    _label(axes.xaxis, "block")
+    _label(axes.yaxis, "row", len(code))
 
 
-def _gram(code: Code, quality: Quality, rows: np.ndarray, axes: Axes, drawing: Any) -> None:
+def _gram(code: Code, quality: Quality, axes: Axes, drawing: Any) -> None:
     from matplotlib.colors import LinearSegmentedColormap
 
-    gram = np.abs(code.matrix[rows] @ code.matrix[rows].T)
+    gram = np.abs(code.matrix[:SHOWN] @ code.matrix[:SHOWN].T)
     np.fill_diagonal(gram, np.nan)
     ramp = LinearSegmentedColormap.from_list("products", ["white", LIGHT_BLUE, BLUE])
     colours = ramp.with_extremes(bad="#E4E4E4")  # the diagonal
@@ -128,22 +93,9 @@ def _gram(code: Code, quality: Quality, rows: np.ndarray, axes: Axes, drawing: A
     bar = drawing.colorbar(image, ax=axes, pad=0.02, fraction=0.05)
     bar.outline.set_visible(False)
     axes.set_title(f"|Inner products|, at most {quality.coherence:.4g}")
-    axes.set_xlabel("row")
-    for axis in axes.xaxis, axes.yaxis:
-        _rows_axis(axis, rows, len(code))
-    if len(rows) < len(code):
-        axes.tick_params(axis="x", rotation=45)
-    _stretches(axes, rows, len(code), across=True)
-
-
-def _stretches(axes: Axes, rows: np.ndarray, n: int, across: bool) -> None:
-    """Thin lines between the stretches of rows."""
     axes.grid(False)
-    if len(rows) < n:
-        for place in range(STRETCH, len(rows), STRETCH):
-            axes.axhline(place - 0.5, color=GREY, linewidth=0.5)
-            if across:
-                axes.axvline(place - 0.5, color=GREY, linewidth=0.5)
+    for axis in axes.xaxis, axes.yaxis:
+        _label(axis, "row", len(code))
 
 
 def _captured(code: Code, quality: Quality, axes: Axes) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from fractions import Fraction
 from math import isinf
 from typing import TYPE_CHECKING
@@ -14,7 +14,9 @@ from ..codes import catalogue
 from ..codes.code import Code
 from ..codes.quality.summary import NOISE, Quality
 from ..codes.registry import FAMILIES, Family
-from .formats import number, percent
+from . import printing
+from .formats import NOTHING, number, percent
+from .printing import make_table
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -27,25 +29,14 @@ USUAL = 4  # weight; of several over so many blocks the size nearest to it is li
 QUARTERS = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 3.0, 4.0)  # arrivals in units of k
 
 
-def table(*columns: str, left: Iterable[str] = (), wrap: Iterable[str] = ()) -> Table:
-    """A table without lines, its columns flush right but for those in `left`."""
-    from rich.table import Table
-
-    made = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
-    for column in columns:
-        justify = "left" if column in left else "right"
-        made.add_column(column, justify=justify, no_wrap=column not in wrap)  # type: ignore[arg-type]
-    return made
-
-
 def families(target: Console | None = None) -> None:
-    """Print a line or two for each family: what it is, and sizes with their coherence."""
+    """Print the families of codes: what they are, and sizes with their coherence."""
     columns = ("family", "what it is", "sizes (n, k, w) and coherence")
-    made = table(*columns, left=columns, wrap=columns[1:])
+    table = make_table(*columns, left=columns)
     for family in FAMILIES.values():
-        made.add_row(family.name, family.about, sizes(family))
-    made.add_row("auto", "the best of these that exists", "any n, any k, w at most as asked")
-    _printed(target, [made])
+        table.add_row(family.name, family.about, sizes(family))
+    table.add_row("auto", "the best of these that exists", "any n, any k, w at most as asked")
+    printing.show([("", [table])], target)
 
 
 def sizes(family: Family) -> str:
@@ -67,56 +58,69 @@ def sizes(family: Family) -> str:
 
 
 def fraction(value: float) -> str:
-    """A coherence as 1/m where it is that, else with four digits."""
+    """Write a coherence as 1/m where it is that, else with four digits."""
     near = Fraction(value).limit_denominator(10_000)
     exact = abs(float(near) - value) < TOLERANCE and near.numerator == 1
     return str(near) if exact else f"{value:.4f}"
 
 
-def verified() -> Iterator[tuple[str, bool]]:
-    """Check the catalogue; yield a line for each entry, and whether it holds."""
-    yield (
-        f"{'family':16}{'(n, k, w)':>18}{'claimed':>11}{'measured':>11}{'difference':>12}"
-        f"{'tightness':>11}{'error':>9}{'seconds':>9}",
-        True,
-    )
+def verify() -> int:
+    """Make the codes of the catalogue and print what they claim beside what is measured.
+
+    Returns
+    -------
+    int
+        Entries that do not hold.
+    """
+    columns = "(n, k, w)", "claimed", "measured", "difference", "tightness", "error", "seconds", "verdict"
+    table = make_table("family", *columns, left=("family",))
+    wrong = 0
     for entry in catalogue.ENTRIES:
         start_s = time.perf_counter()
         code, coherence, tightness = catalogue.verify(entry)
         spent_s = time.perf_counter() - start_s
         holds = coherence <= TOLERANCE and abs(tightness) <= TOLERANCE
+        wrong += not holds
         claimed = entry.coherence is not None
-        difference = f"{coherence:.0e}" if claimed else "–"
-        size = f"({entry.workers}, {entry.blocks}, {entry.weight})"
-        yield (
-            f"{entry.family:16}{size:>18}{fraction(entry.coherence or 0.0) if claimed else '–':>11}"
-            f"{fraction(code.coherence):>11}{difference:>12}{code.tightness:>11.6f}"
-            f"{f'{abs(tightness):.0e}' if entry.tight else '–':>9}{spent_s:>9.2f}"
-            + ("" if holds else "  WRONG"),
-            holds,
+        table.add_row(
+            entry.family,
+            f"({entry.workers}, {entry.blocks}, {entry.weight})",
+            fraction(entry.coherence or 0.0) if claimed else NOTHING,
+            fraction(code.coherence),
+            f"{coherence:.0e}" if claimed else NOTHING,
+            f"{code.tightness:.6f}",
+            f"{abs(tightness):.0e}" if entry.tight else NOTHING,
+            f"{spent_s:.2f}",
+            "holds" if holds else "WRONG",
         )
+    printing.show([("", [table, f"\n{wrong} wrong" if wrong else "\nAll as claimed."])])
+    return wrong
 
 
 def show(code: Code, quality: Quality, title: str = "", target: Console | None = None) -> None:
-    """Print all about one code."""
+    """Print the properties of a code."""
     name = (
         f"{code.family}: {len(code)} rows over {code.blocks} blocks, weight {code.weight}, seed {code.seed}"
     )
-    about = table("", " ", left=("", " "), wrap=(" ",))
-    about.show_header = False
+    about = make_table("topic", "text", left=("topic", "text"), header=False)
     for topic, text in facts(code, quality):
         about.add_row(topic, text)
     legend = (
-        "Captured: share of the energy of isotropic blocks after so many random arrivals; adjoint: exact; "
-        f"least squares: {exactness(quality)}. Information: joint, of q random arrivals, a payload's noise "
+        "captured: share of the energy of isotropic blocks after so many random arrivals; adjoint: exact; "
+        f"least squares: {exactness(quality)}. information: joint, of q random arrivals, a payload's noise "
         f"having {NOISE:g} of its variance; nats for each element of a block. Arrivals for 90 %, 99 %: "
         "where the mean gets there; for all: their mean."
     )
-    _printed(target, [about, bounds(quality), arrivals(code, quality), legend], title + name)
+    sections: list[printing.Section] = [
+        (title + name, [about]),
+        ("Lower bounds on the coherence", [bounds(quality)]),
+        ("Captured energy and information", [arrivals(code, quality), printing.note(legend)]),
+    ]
+    printing.show(sections, target)
 
 
 def facts(code: Code, quality: Quality) -> Iterator[tuple[str, str]]:
-    """What is said in a line each."""
+    """Yield topics and texts: coherence, frame bounds, spark, arrivals that are needed, options."""
     low, high = quality.frame_bounds
     yield "coherence", f"{quality.coherence:.6g}"
     yield "frame bounds", f"{low:.6g} … {high:.6g}, tightness {quality.tightness:.6g}"
@@ -142,49 +146,33 @@ def _short(value: object) -> str:
 
 
 def bounds(quality: Quality) -> Table:
-    """Each bound on the coherence beside what is reached."""
-    made = table("lower bound", "coherence", "above it by", left=("lower bound",))
+    """Tabulate the lower bounds on the coherence beside what is reached."""
+    table = make_table("bound", "coherence", "above it by", left=("bound",))
     for name, bound in sorted(quality.bounds.items(), key=lambda item: -item[1]):
         if bound > 0:
             more = 100 * (quality.coherence / bound - 1)
-            made.add_row(name, f"{bound:.6f}", "reached" if abs(more) < 1e-8 else f"{more:.2f} %")
+            table.add_row(name, f"{bound:.6f}", "reached" if abs(more) < 1e-8 else f"{more:.2f} %")
         else:
-            made.add_row(name, "none", "")
-    return made
+            table.add_row(name, "none", "")
+    return table
 
 
 def arrivals(code: Code, quality: Quality) -> Table:
-    """Captured energy and information at some numbers of arrivals."""
-    made = table("arrivals", "of k", "captured: least squares", "adjoint", "information")
+    """Tabulate captured energy and information after some numbers of arrivals."""
+    table = make_table("arrivals", "of k", "captured: least squares", "adjoint", "information")
     last = len(quality.joint) - 1
     for q in sorted({min(max(round(part * code.blocks), 1), last) for part in QUARTERS}):
         mean, error = (float(array[q]) for array in quality.least_squares)
         spread = f" ± {100 * error:.1f}" if error >= 0.0005 else ""
-        made.add_row(
+        table.add_row(
             str(q), f"{q / code.blocks:.2f}", f"{percent(mean, 1)}{spread} %",
             f"{percent(float(quality.adjoint.mean[q]), 1)} %", f"{quality.joint[q]:.2f}",
         )  # fmt: skip
-    return made
+    return table
 
 
 def exactness(quality: Quality) -> str:
-    """How the curve of least squares was found."""
+    """Say how the curve of least squares was found."""
     if np.any(quality.least_squares.standard_error):
         return f"sampled over {quality.draws} orders, ± its standard error"
     return f"the same in all of {quality.draws} orders, or exact"
-
-
-def _printed(target: Console | None, parts: Iterable[Table | str], title: str = "") -> None:
-    """Print parts under a title, without the blanks that rich fills lines up with."""
-    from rich.console import Console
-    from rich.padding import Padding
-
-    target = target or Console(highlight=False, markup=False, emoji=False)
-    with target.capture() as capture:
-        if title:
-            target.print(title, style="bold", soft_wrap=True)
-        for part in parts:
-            style = "dim" if isinstance(part, str) else None
-            target.print(Padding(part, (0, 0, 1, 2 if title else 0), expand=False), style=style)
-    for line in capture.get().splitlines():
-        target.file.write(line.rstrip() + "\n")

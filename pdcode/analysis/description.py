@@ -100,7 +100,7 @@ def _clock(trace: Trace) -> str:
     busy = [percent(min(part * counters[f"{what}_ns"], stop_ns), stop_ns) for what, part in parts.items()]
     return (
         f"virtual: a task computes {duration(trace.attributes['task_ns'])}; stopped after "
-        f"{duration(stop_ns)}, {1e-9 * stop_ns / counters['genie_s']:.2f}× the genie's time; rank 0 was "
+        f"{duration(stop_ns)}, {1e-9 * stop_ns / counters['genie_s']:.2f}× the oracle's time; rank 0 was "
         f"busy {busy[0]} % of the time, its link received {busy[1]} % and sent {busy[2]} %"
     )
 

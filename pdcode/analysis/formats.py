@@ -1,8 +1,9 @@
-"""Numbers and times as people read them."""
+"""Numbers, times and sizes as people read them."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from ..util.formats import NOTHING as NOTHING
 from ..util.formats import duration as duration
@@ -30,8 +31,15 @@ def percent(part: float, whole: float) -> str:
 
 
 def ratio(value: float) -> str:
-    """How many times: 10.2×."""
-    return NOTHING if math.isnan(value) else f"{value:.1f}×" if value < 99.5 else f"{value:,.0f}×"
+    """A factor with three digits (10.2×), or a dash for nan and infinity."""
+    if not math.isfinite(value):
+        return NOTHING
+    return f"{three(value)}×" if value < 99.95 else f"{value:,.0f}×"
+
+
+def span(low: str, high: str) -> str:
+    """An interval between two formatted numbers, with the unit once if they share it: 1.25 – 1.88 s."""
+    return f"{low.removesuffix(high.lstrip('0123456789.,'))} – {high}"
 
 
 def bar(value: float, most: float, width: int) -> str:
@@ -40,7 +48,7 @@ def bar(value: float, most: float, width: int) -> str:
     return "█" * (eighths // 8) + ("", *"▏▎▍▌▋▊▉")[eighths % 8]
 
 
-def spark(values: list[int]) -> str:
+def spark(values: Sequence[int]) -> str:
     """One character a value, its height in eighths of the greatest."""
     most = max(values, default=0)
     return "".join(BARS[math.ceil(8 * value / most)] if value else " " for value in values)

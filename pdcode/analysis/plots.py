@@ -9,7 +9,7 @@ import numpy as np
 
 from ..trace.reader import Trace
 from . import description, timing
-from .style import BLUE, GREEN, GREY, INK, LIGHT_BLUE, STYLE, save
+from .style import BLUE, GREEN, GREY, INK, LIGHT_BLUE, canvas
 from .timeline import timeline
 
 if TYPE_CHECKING:
@@ -20,27 +20,9 @@ BINS = 120  # of arrivals a second
 
 
 def figure(trace: Trace, path: str | os.PathLike[str]) -> None:
-    """Draw a run into a file.
-
-    Parameters
-    ----------
-    trace : Trace
-        Of a run that is finished, goes on or was killed.
-    path : str or Path
-        Where to; the ending tells the format: png (2400 pixels wide), svg or pdf.
-
-    Raises
-    ------
-    InputError
-        If the file cannot be written.
-    """
-    import matplotlib
-    from matplotlib.figure import Figure
-
-    with matplotlib.rc_context(STYLE):
-        drawing = Figure(figsize=(12, 5.6), layout="constrained")
+    """Draw a run, finished or not, into a file: png (2400 pixels wide), svg or pdf."""
+    with canvas(path, 12, 5.6) as drawing:
         _draw(trace, drawing)
-        save(drawing, path)
 
 
 def _draw(trace: Trace, drawing: Figure) -> None:
@@ -61,7 +43,7 @@ def _draw(trace: Trace, drawing: Figure) -> None:
 
 
 def _title(trace: Trace) -> str:
-    """What ran, in one line."""
+    """Describe what ran, in one line."""
     lines = description.lines(trace)
     topics = ("problem", "workers", "code", "update")
     return "   ·   ".join(lines[topic].split(",")[0].split(";")[0] for topic in topics if topic in lines)

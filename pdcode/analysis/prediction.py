@@ -1,4 +1,4 @@
-"""What `pdcode simulate` prints: how a run on the virtual clock went, beside a recorded one."""
+"""The text of `pdcode simulate`: the result of a run on the virtual clock, beside a recorded one."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from .formats import duration, number, percent, size
 
 
 def summary(config: Config, result: Result) -> Iterator[str]:
-    """How it went, in a few lines; times are virtual."""
+    """Yield lines on the result; times are virtual."""
     stop = config.stop
     for key, level in (("loss", stop.loss), ("accuracy", stop.accuracy)):
         if level is not None:
             yield f"{key} {level:g}: {after(result.target_s)}"
     known = result.used and math.isfinite(result.genie_s)  # it may be beyond the end of the clock
-    genie = f", {result.multiple:.2f}× the genie's {duration(1e9 * result.genie_s)}" if known else ""
+    oracle = f", {result.multiple:.2f}× the oracle's {duration(1e9 * result.genie_s)}" if known else ""
     median = f", the median one {duration(1e9 * result.update_s)}" if result.updates else ""
-    yield f"virtual time {duration(1e9 * result.seconds)}{genie}; {result.updates:,} updates{median}"
+    yield f"virtual time {duration(1e9 * result.seconds)}{oracle}; {result.updates:,} updates{median}"
     wasted = f", {percent(result.wasted, result.arrivals)} % wasted" if result.wasted else ""
     yield (
         f"{result.arrivals:,} arrivals{wasted}; {size(result.bytes_up)} up, {size(result.bytes_down)} down; "
@@ -33,12 +33,12 @@ def summary(config: Config, result: Result) -> Iterator[str]:
 
 
 def after(seconds: float) -> str:
-    """When a target was reached."""
+    """Say when a target was reached."""
     return f"after {duration(1e9 * seconds)}" if math.isfinite(seconds) else "not reached"
 
 
 def compared(predicted: Trace, recorded: Trace, config: Config) -> str:
-    """The predicted time to target beside the recorded one, each between two measurements of its own run.
+    """Compare the predicted time to target with the recorded one, each between two measurements.
 
     The target is that of the configuration or, if it has none, the least loss that both reached.
     """
@@ -65,6 +65,6 @@ def compared(predicted: Trace, recorded: Trace, config: Config) -> str:
 
 
 def measured(trace: Trace) -> dict[str, object]:
-    """What the loss of a run is that of: the problem, but for how it is cut and dealt out."""
+    """Give the keys of the problem that determine its loss."""
     problem = trace.config.get("problem") or {}
     return {key: value for key, value in problem.items() if key not in ("axis", "batch", "shards")}

@@ -17,19 +17,16 @@ Columns = Mapping[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Staleness:
-    """Distribution of the staleness of some arrivals, in versions; all 0 without arrivals.
-
-    median, tail : the least observed values that at least 50 % and 90 % of the arrivals do not exceed.
-    """
+    """Distribution of the staleness of some arrivals, in versions; all 0 without arrivals."""
 
     count: int
-    median: int
-    tail: int
+    median: int  # the least observed value that at least 50 % of the arrivals do not exceed
+    tail: int  # the same for 90 %
     most: int
 
     @classmethod
     def of(cls, values: np.ndarray) -> Staleness:
-        """The distribution of an integer array."""
+        """Summarise an integer array."""
         if not len(values):
             return cls(0, 0, 0, 0)
         median, tail = np.quantile(values, [0.5, 0.9], method="inverted_cdf")
@@ -38,31 +35,24 @@ class Staleness:
 
 @dataclass(frozen=True)
 class Traffic:
-    """Messages and bytes of a run.
+    """Messages and bytes of a run."""
 
-    arrivals : payloads that came to rank 0.
-    up, down : bytes of their messages, and of those that they answer.
-    full_up : bytes of as many messages with a full gradient each.
-    setup_up, setup_down : bytes sent before the first task.
-    exact : whether rank 0 counted, or all arrivals were summed; otherwise estimated from a sample.
-    """
-
-    arrivals: int
-    up: int
-    down: int
-    full_up: int
-    setup_up: int
+    arrivals: int  # payloads that came to rank 0
+    up: int  # bytes of their messages
+    down: int  # bytes of the messages that they answer
+    full_up: int  # bytes of as many messages with a full gradient each
+    setup_up: int  # bytes sent before the first task
     setup_down: int
-    exact: bool
+    exact: bool  # whether all arrivals were counted; otherwise estimated from a sample
 
 
 def in_time(arrivals: Columns) -> np.ndarray:
-    """Which arrivals came before the stop, whether they were used or not."""
+    """Mark the arrivals that came before the stop, used or not."""
     return arrivals["status"] != DRAINED
 
 
 def histogram(values: np.ndarray, bins: int = 10) -> list[tuple[int, int, int]]:
-    """Counts of integers ≥ 0 as (first, last, count).
+    """Count integers ≥ 0 in bins (first, last, count).
 
     One bin a value, or doubling bins 0, 1, 2-3, 4-7, … where that would be more than `bins`; if that is more
     still, the lowest are taken together.
@@ -78,7 +68,7 @@ def histogram(values: np.ndarray, bins: int = 10) -> list[tuple[int, int, int]]:
 
 
 def levels(loss: np.ndarray, most: int = 5) -> list[float]:
-    """Round losses to ask the time to: 1, 2 or 5 times a power of ten, below the first, not below the best.
+    """List round losses (1, 2 or 5 times a power of ten) that a run came down to.
 
     At most `most` of them, the highest and the lowest among them, the others evenly between.
     """
@@ -94,7 +84,7 @@ def levels(loss: np.ndarray, most: int = 5) -> list[float]:
 
 
 def time_to(times: np.ndarray, values: np.ndarray, level: float) -> float:
-    """Time of the first value at or below `level`; nan if none is."""
+    """Find the time of the first value at or below `level`; nan if there is none."""
     reached = np.flatnonzero(values <= level)
     return float(times[reached[0]]) if len(reached) else float("nan")
 
@@ -102,7 +92,7 @@ def time_to(times: np.ndarray, values: np.ndarray, level: float) -> float:
 def crossing(
     times: Sequence[float] | np.ndarray, values: Sequence[float] | np.ndarray, level: float
 ) -> float:
-    """When a curve has come down to a level, between its measurements; infinite if it has not.
+    """Find when a curve came down to a level, between its measurements; infinity if it did not.
 
     Between the first value that is not above the level and the one before the curve is taken to be straight,
     in ln v if the level and both values are positive.
@@ -121,19 +111,7 @@ def crossing(
 
 
 def traffic(arrivals: Columns, attributes: Mapping[str, Any], counters: Mapping[str, Any]) -> Traffic:
-    """Bytes of a run: sums over the recorded arrivals, or what rank 0 counted if not all were recorded.
-
-    Parameters
-    ----------
-    arrivals : mapping
-        The table of that name.
-    attributes : mapping
-        Of the `Trace`: gradient_bytes, header_bytes, setup_bytes_up and _down, arrivals (which are recorded),
-        sample.
-    counters : mapping
-        Of the `Trace`: arrivals, bytes_up and bytes_down (of all messages, set-up included), if rank 0
-        counted.
-    """
+    """Sum up the bytes of a run, from the `Trace`'s arrivals, or its counters if not all were recorded."""
     setup = {way: int(attributes.get(f"setup_bytes_{way}", 0)) for way in ("up", "down")}
     whole = attributes.get("arrivals", "all") == "all"
     counted = not whole and all(key in counters for key in ("arrivals", "bytes_up", "bytes_down"))

@@ -1,13 +1,15 @@
-"""Colours and type of the figures, and the files that they go to."""
+"""Colours and type of the figures, and the files that they are drawn into."""
 
 from __future__ import annotations
 
 import os
-import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..util.errors import InputError, reason
+from ..util.output import ensure_writable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -41,33 +43,31 @@ STYLE: Any = {
 
 
 def check(path: str) -> None:
-    """Refuse a file that no figure can be drawn into, before there is one.
-
-    Raises
-    ------
-    InputError
-        Naming the option and the file.
-    """
-    if Path(path).suffix.lower() not in FORMATS or Path(path).is_dir():
+    """Refuse a path that no figure can be drawn into, before there is one."""
+    if Path(path).suffix.lower() not in FORMATS:
         raise InputError(f"--figure {path}: expected a file that ends in {', '.join(FORMATS)}")
-    try:
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=Path(path).parent):
-            pass
-    except OSError as error:
-        raise InputError(f"--figure {path}: cannot write there: {reason(error)}") from None
+    ensure_writable(Path(path), f"--figure {path}")
 
 
-def save(drawing: Figure, path: str | os.PathLike[str]) -> None:
-    """Draw into a file; the ending tells the format. Folders are made.
+@contextmanager
+def canvas(path: str | os.PathLike[str], width: float, height: float) -> Iterator[Figure]:
+    """Give a figure to draw on, `width` × `height` inches at 200 dpi, and write it into a file.
+
+    The ending of the file gives the format. Folders are made.
 
     Raises
     ------
     InputError
         If the file cannot be written.
     """
-    try:
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        drawing.savefig(path, dpi=200)
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot write the figure: {reason(error)}") from error
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context(STYLE):
+        drawing = Figure(figsize=(width, height), layout="constrained")
+        yield drawing
+        try:
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+            drawing.savefig(path, dpi=200)
+        except (OSError, ValueError) as error:
+            raise InputError(f"{path}: cannot write the figure: {reason(error)}") from error

@@ -1,8 +1,8 @@
-"""What `pdcode show TRACE` prints: plain text for 80 columns, coloured only on a terminal."""
+"""What `pdcode show TRACE` prints."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterator
 from dataclasses import fields
 from typing import TYPE_CHECKING
 
@@ -10,8 +10,9 @@ import numpy as np
 
 from ..trace.reader import Trace
 from ..trace.schema import REFUSED, USED, WASTED
-from . import description, statistics, timing
+from . import description, printing, statistics, timing
 from .formats import NOTHING, bar, duration, listing, number, percent, ratio, size, spark
+from .printing import Section, make_table, note
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -34,22 +35,11 @@ def show(trace: Trace, console: Console | None = None) -> None:
     console : rich.console.Console, optional
         Where to; stdout if not given.
     """
-    from rich.console import Console
-    from rich.padding import Padding
-
-    console = console or Console(highlight=False, markup=False, emoji=False)
-    with console.capture() as capture:
-        for title, body in sections(trace):
-            console.print(title, style="bold", soft_wrap=True)  # so that a path stays whole
-            for part in body:
-                console.print(Padding(part, (0, 0, 0, 2), expand=False))
-            console.print()
-    for line in capture.get().splitlines():
-        console.file.write(line.rstrip() + "\n")  # rich fills lines up with blanks
+    printing.show(sections(trace), console)
 
 
-def sections(trace: Trace) -> Iterable[tuple[str, list[RenderableType]]]:
-    """The titles and contents of what `show` prints."""
+def sections(trace: Trace) -> Iterator[Section]:
+    """Yield the titles and contents of what `show` prints."""
     length = timing.length_ns([trace.arrivals, trace.updates, trace.progress, trace.faults])
     yield description.headline(trace, length), [_what(trace)]
     if trace.progress.rows:
@@ -71,26 +61,15 @@ def sections(trace: Trace) -> Iterable[tuple[str, list[RenderableType]]]:
 
 
 def outcomes(status: np.ndarray) -> list[str]:
-    """What became of payloads before the stop, in a sentence, if not all were used."""
+    """Say what became of payloads before the stop, if not all were used."""
     used, wasted, refused = (int(np.count_nonzero(status == each)) for each in (USED, WASTED, REFUSED))
     lost = [f"{wasted:,} came too late and were wasted"] if wasted else []
     lost += [f"{refused:,} were not finite and were refused"] if refused else []
     return [f"{used:,} payloads were used; {'; '.join(lost)}"] if lost else []
 
 
-def _table(*columns: str, left: Iterable[str] = ()) -> Table:
-    """A table without lines, its columns flush right but for those in `left`."""
-    from rich.table import Table
-
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
-    for column in columns:
-        table.add_column(column, justify="left" if column in left else "right", no_wrap=column not in left)
-    return table
-
-
 def _what(trace: Trace) -> Table:
-    table = _table("", " ", left=("", " "))
-    table.show_header = False
+    table = make_table("topic", "text", left=("topic", "text"), header=False)
     for topic, text in description.lines(trace).items():
         table.add_row(topic, text)
     return table
@@ -98,7 +77,7 @@ def _what(trace: Trace) -> Table:
 
 def _loss(trace: Trace) -> list[RenderableType]:
     times, loss = trace.progress["t_ns"], trace.progress["loss"]
-    table = _table("", "first", "last", "best", "at", left=("",))
+    table = make_table("", "first", "last", "best", "at", left=("",))
     regression = (trace.config.get("problem") or {}).get("kind") == "least-squares"
     for name, values, best in (
         ("loss", loss, np.nanargmin),
@@ -123,7 +102,7 @@ def _loss(trace: Trace) -> list[RenderableType]:
 
 
 def _faults(trace: Trace) -> Table:
-    table = _table("at", "worker", "task", "kind", "what happened", left=("kind", "what happened"))
+    table = make_table("at", "worker", "task", "kind", "what happened", left=("kind", "what happened"))
     for i in range(min(trace.faults.rows, FAULTS)):
         when, *rest = (trace.faults[key][i] for key in ("t_ns", "worker", "task", "kind", "message"))
         table.add_row(duration(float(when)), *map(str, rest))
@@ -131,7 +110,7 @@ def _faults(trace: Trace) -> Table:
 
 
 def shown_workers(pace: timing.Pace) -> tuple[list[int], list[int]]:
-    """Which workers to show one by one, and which as one line: all, or of many the slowest."""
+    """Choose the workers to show one by one (all, or of many the slowest), and those to show as one row."""
     workers = len(pace.arrivals)
     if workers <= ROWS:
         return list(range(workers)), []
@@ -140,12 +119,10 @@ def shown_workers(pace: timing.Pace) -> tuple[list[int], list[int]]:
 
 
 def _time(trace: Trace, pace: timing.Pace, length: int) -> list[RenderableType]:
-    from rich.text import Text
-
     sample = int(trace.attributes.get("sample", 1))
     split = timing.split(trace.arrivals, len(pace.arrivals), length, sample)
     parts = [getattr(split, field.name) for field in fields(split)]
-    table = _table("worker", "tasks", "median", "ratio", *SPLIT)
+    table = make_table("worker", "tasks", "median", "ratio", *SPLIT)
     slow, (single, rest) = pace.slow(), shown_workers(pace)
     for worker in single:
         table.add_row(
@@ -166,11 +143,11 @@ def _time(trace: Trace, pace: timing.Pace, length: int) -> list[RenderableType]:
     if sample > 1:
         legend += f" Estimated from every {sample}th task of each worker."
     coordinator = f"rank 0: {shares} (decoding takes {mean} an arrival)"
-    return [table, coordinator, Text(legend, style="dim")]
+    return [table, coordinator, note(legend)]
 
 
 def slow_sentences(pace: timing.Pace) -> list[str]:
-    """Which worker is slow, and by how much."""
+    """Say which workers are slow, and by how much."""
     total = int(pace.arrivals.sum())
     texts = [
         f"worker {worker} is slow: {ratio(pace.ratio[worker])} the median task time of the others; "
@@ -196,11 +173,11 @@ def _staleness(trace: Trace, pace: timing.Pace) -> RenderableType:
     values, worker = trace.arrivals["staleness"][chosen], trace.arrivals["worker"][chosen]
     bins = statistics.histogram(values)
     most = max(count for _, _, count in bins)
-    left = _table("updates", "arrivals in %", left=("arrivals in %",))
+    left = make_table("updates", "arrivals in %", left=("arrivals in %",))
     for first, last, count in bins:
         name = str(first) if first == last else f"{first}-{last}"
         left.add_row(name, f"{percent(count, len(values)):>5} {bar(count, most, BAR)}")
-    right = _table("worker", "median", "90 %", "max", "spread", left=("spread",))
+    right = make_table("worker", "median", "90 %", "max", "spread", left=("spread",))
 
     def add(name: str, part: np.ndarray) -> None:
         mine = statistics.Staleness.of(part)
@@ -222,7 +199,7 @@ def _staleness(trace: Trace, pace: timing.Pace) -> RenderableType:
 def _bytes(trace: Trace) -> list[RenderableType]:
     sent = statistics.traffic(trace.arrivals, trace.attributes, trace.counters)
     about = "" if sent.exact else "about "
-    table = _table("", "up", "down", left=("",))
+    table = make_table("", "up", "down", left=("",))
     tasks, some = f"{sent.arrivals:,} task{'s' if sent.arrivals != 1 else ''}", max(sent.arrivals, 1)
     table.add_row(about + tasks, size(sent.up), size(sent.down))
     table.add_row("a task", size(sent.up / some), size(sent.down / some))

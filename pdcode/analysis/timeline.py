@@ -19,7 +19,7 @@ TASKS = 60  # tasks of a usual worker at the most
 
 
 def window_ns(arrivals: timing.Columns, pace: timing.Pace) -> tuple[int, int]:
-    """A stretch of time in which the slowest worker has a few arrivals, and the others not too many to see.
+    """Choose a stretch of time in which the slowest worker has a few arrivals, the others not too many.
 
     It is 4.5 tasks of the slowest worker long, but between 8 and `TASKS` tasks of a usual one, and begins
     with a task of the slowest worker in the middle of the run.
@@ -34,7 +34,7 @@ def window_ns(arrivals: timing.Columns, pace: timing.Pace) -> tuple[int, int]:
 
 
 def lanes(pace: timing.Pace) -> list[int]:
-    """The workers of the timeline: all, or the slow ones (half of the places at most) and others evenly."""
+    """Choose the workers to draw: all, or the slow ones (half of the lanes at most) and others evenly."""
     workers = len(pace.arrivals)
     if workers <= LANES:
         return list(range(workers))
@@ -100,7 +100,7 @@ def _label(axes: Axes, chosen: list[int], slow: list[int], rates: np.ndarray) ->
 
 
 def _who(pace: timing.Pace) -> str:
-    """The timeline's title."""
+    """Make the title."""
     slow = pace.slow()
     if len(slow) == 1:
         return f"Worker {slow[0]} is slow: {ratio(pace.ratio[slow[0]])} the others' task time"

@@ -21,43 +21,30 @@ EVENTS = ("dispatch", "start", "compute", "send", "recv", "decoded")
 
 @dataclass(frozen=True)
 class Split:
-    """How each worker spent the run, in ns: arrays of shape (workers,) that sum to the run's length.
+    """How each worker spent a run, in ns: arrays of shape (workers,) that sum to the run's length."""
 
-    compute : from the start of a task to its payload.
-    delay : from the payload to its sending: the injected delay.
-    flight : from the sending to the arrival at rank 0, and from rank 0's dispatch to the start, so far as the
-    worker
-        does nothing else (a task that was sent ahead while the worker computed is not counted as flight).
-    decode : rank 0 has the worker's last payload, and has not decoded it: it decodes, or serves others first
-        (not counted while the worker is busy with a task that was sent ahead).
-    idle : rank 0 has decoded the worker's last payload, and has not sent a new task.
-    quiet : after the decoding of the worker's last arrival: waiting for the end, or busy with a task that has
-        not arrived.
-    """
-
-    compute: np.ndarray
-    delay: np.ndarray
+    compute: np.ndarray  # from the start of a task to its payload
+    delay: np.ndarray  # from the payload to its sending: the injected delay
+    # From the sending to the arrival at rank 0, and from rank 0's dispatch to the start, while the worker has
+    # nothing else to do (a task that was sent ahead while it computed is not counted).
     flight: np.ndarray
+    # Rank 0 has the worker's last payload and has not decoded it: it decodes, or serves others first. Not
+    # counted while the worker is busy with a task that was sent ahead.
     decode: np.ndarray
-    idle: np.ndarray
-    quiet: np.ndarray
+    idle: np.ndarray  # rank 0 has decoded the worker's last payload, and has not sent a new task
+    quiet: np.ndarray  # after the decoding of the worker's last arrival
 
 
 @dataclass(frozen=True)
 class Pace:
-    """How fast the workers are: arrays of shape (workers,).
+    """How fast the workers are: arrays of shape (workers,)."""
 
-    arrivals : recorded arrivals of each.
-    median : median task time in ns, nan without an arrival; see `task_times`.
-    ratio : that median over the median of the other workers' medians; nan where there is no such thing.
-    """
-
-    arrivals: np.ndarray
-    median: np.ndarray
-    ratio: np.ndarray
+    arrivals: np.ndarray  # recorded arrivals
+    median: np.ndarray  # median task time in ns, nan without an arrival; see `task_times`
+    ratio: np.ndarray  # that median over the median of the other workers' medians; nan if there are none
 
     def slow(self) -> list[int]:
-        """The slow workers, slowest first.
+        """List the slow workers, slowest first.
 
         A worker is slow if its ratio is at least `SLOW` and its excess over 1 at least `SLOW_ERRORS` standard
         errors, so that one late arrival does not make a worker slow. As the relative standard error of a
@@ -68,12 +55,12 @@ class Pace:
         return [int(worker) for worker in slow[np.argsort(-self.ratio[slow], kind="stable")]]
 
     def silent(self) -> list[int]:
-        """The workers without any arrival."""
+        """List the workers without any arrival."""
         return [int(worker) for worker in np.flatnonzero(self.arrivals == 0)]
 
 
 def length_ns(tables: Iterable[Columns]) -> int:
-    """Length of a run: from its start to the last event in any of its tables."""
+    """Measure a run in ns, from its start to the last event in any of its tables."""
     last = [
         int(table[key].max())
         for table in tables
@@ -84,14 +71,14 @@ def length_ns(tables: Iterable[Columns]) -> int:
 
 
 def by_worker(arrivals: Columns, workers: int) -> Iterator[np.ndarray]:
-    """For each worker the rows of its arrivals, in the order in which it started them."""
+    """Give for each worker the rows of its arrivals, in the order in which it started them."""
     order = np.lexsort((arrivals["t_start_ns"], arrivals["worker"]))
     ends = np.searchsorted(arrivals["worker"][order], np.arange(workers + 1))
     return (order[first:last] for first, last in pairwise(ends))
 
 
 def split(arrivals: Columns, workers: int, length: int, sample: int = 1) -> Split:
-    """How each worker spent a run of `length` ns.
+    """Split a run of `length` ns for each worker.
 
     With `sample` > 1 only every so many-th task is recorded: compute, delay, flight and decode are then those
     of the recorded tasks times `sample` (scaled down where they would exceed the run), the rest counts as
@@ -105,7 +92,7 @@ def split(arrivals: Columns, workers: int, length: int, sample: int = 1) -> Spli
 
 
 def _partition(columns: list[np.ndarray], length: int) -> tuple[float, ...]:
-    """One worker's time, cut into the six kinds at its tasks' times, even where clocks disagree."""
+    """Split one worker's time at its tasks' times, even where clocks disagree."""
     if not len(columns[0]):
         return 0, 0, 0, 0, 0, length
     dispatch, *own, recv, decoded = columns
@@ -125,7 +112,7 @@ def _partition(columns: list[np.ndarray], length: int) -> tuple[float, ...]:
 
 
 def _estimate(columns: list[np.ndarray], length: int, sample: int) -> tuple[float, ...]:
-    """The same from a sample of the worker's tasks."""
+    """Estimate one worker's split from a sample of its tasks."""
     dispatch, start, compute, send, recv, decoded = columns
     parts = [compute - start, send - compute, recv - send + start - dispatch, decoded - recv]
     sums = sample * np.array([np.maximum(part, 0).sum() for part in parts], dtype=np.float64)
@@ -136,14 +123,14 @@ def _estimate(columns: list[np.ndarray], length: int, sample: int) -> tuple[floa
 def coordinator(
     arrivals: Columns, updates: Columns, counters: Mapping[str, Any], length: int, sample: int = 1
 ) -> dict[str, float]:
-    """How rank 0 spent the run, in ns; the values sum to `length`.
+    """Split a run of `length` ns for rank 0.
 
-    decode : from an arrival to its decoding, but not before the decoding or the step before that: so it
-    includes
-        what rank 0 did in between for arrivals that it received together.
-    step : from a decoding to the step that follows it; not known of a sample.
-    … : what rank 0 measured itself: the counters ``spent_<what>_ns``. They replace the above of the same
-    name. idle : the rest: waiting for arrivals, and what nobody counted.
+    Returns
+    -------
+    dict
+        ns, which sum to `length`. `decode`: from an arrival, but not before the decoding or step before it,
+        to its decoding. `step`: from a decoding to the step that follows it; not known of a sample. What rank
+        0 measured itself, the counters ``spent_<name>_ns``, replaces these. `idle`: the rest.
     """
     recv, decoded = arrivals["t_recv_ns"], arrivals["t_decoded_ns"]
     if sample == 1:
@@ -165,7 +152,7 @@ def coordinator(
 
 
 def task_times(arrivals: Columns, rows: np.ndarray) -> np.ndarray:
-    """Time that each task of one worker took, in ns, as rank 0 sees it.
+    """Measure the time of each task of one worker, in ns, as rank 0 sees it.
 
     It ends when the payload arrives. It begins at the dispatch, or at the sending of the worker's payload
     before if that is later, so a task that waited for the worker to be free is not blamed on it twice. `rows`
@@ -178,7 +165,7 @@ def task_times(arrivals: Columns, rows: np.ndarray) -> np.ndarray:
 
 
 def pace(arrivals: Columns, workers: int) -> Pace:
-    """Median task time of each worker, and its ratio to the others'."""
+    """Compare the median task times of the workers."""
     count, median = np.zeros(workers, np.int64), np.full(workers, np.nan)
     for worker, rows in enumerate(by_worker(arrivals, workers)):
         count[worker] = len(rows)
@@ -188,7 +175,7 @@ def pace(arrivals: Columns, workers: int) -> Pace:
 
 
 def _ratio_to_others(values: np.ndarray) -> np.ndarray:
-    """Each value over the median of the other ones, by one sort; nan values take no part."""
+    """Divide each value by the median of the others, by one sort; nan values take no part."""
     known = np.flatnonzero(~np.isnan(values))
     ratio = np.full(len(values), np.nan)
     if len(known) > 1:

@@ -1,22 +1,20 @@
-"""What `pdcode run --dry-run` prints: the resolved configuration, the codes, the messages."""
+"""The text of `pdcode run --dry-run`: the resolved configuration, the codes, the messages."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-
-import msgspec
 
 from ..coding.assignments import Rotating
 from ..config.tables import Config
+from ..config.write import to_toml
 from ..problems.partition import Blocks
 from ..training.setup import Parts
 from ..transport.layout import Layout
 
 
 def describe(config: Config, parts: Parts) -> str:
-    """All of it, as text; the first part is TOML that runs as it is."""
-    lines = [toml(config), *codes(parts), *layers(parts.problem.layers)]
+    """Describe a run; the first part is TOML that `pdcode run` takes, the rest is comments."""
+    lines = [to_toml(config), *codes(parts), *layers(parts.problem.layers)]
     for number, layout in enumerate(parts.layouts):
         round_ = f", round {number}" if len(parts.layouts) > 1 else ""
         lines.append(f"# Messages ({config.workers.count} workers{round_})")
@@ -24,31 +22,8 @@ def describe(config: Config, parts: Parts) -> str:
     return "\n".join(lines)
 
 
-def toml(config: Config) -> str:
-    """The configuration as TOML; keys without a value are left out."""
-    lines, tables = [], msgspec.to_builtins(config)
-    for name, value in tables.items():
-        if not isinstance(value, dict):
-            lines.append(f"{name} = {json.dumps(value)}")
-    for name, table in tables.items():
-        if isinstance(table, dict):
-            lines += [
-                "",
-                f"[{name}]",
-                *(f"{key} = {_value(value)}" for key, value in table.items() if value is not None),
-            ]
-    return "\n".join([*lines, ""])
-
-
-def _value(value: object) -> str:
-    """A value as TOML."""
-    if isinstance(value, dict):
-        return "{" + ", ".join(f"{_value(key)} = {_value(each)}" for key, each in value.items()) + "}"
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")  # TOML has no surrogate pairs
-
-
 def codes(parts: Parts) -> list[str]:
-    """A line or two for each code."""
+    """Describe the codes, a line or two each."""
     assignment, lines = parts.state.assignment, [f"# Scheme: {parts.scheme.summary}", "# Codes"]
     for k, code in parts.state.designs.items():
         low, high = code.frame_bounds
@@ -70,7 +45,7 @@ def codes(parts: Parts) -> list[str]:
 
 
 def layers(blocks: Sequence[Blocks]) -> list[str]:
-    """A line for each layer."""
+    """Describe the layers, a line each."""
     lines = ["# Layers"]
     for layer in blocks:
         cut = f"{layer.count} blocks of {layer.size} × {layer.width} by {layer.axis}"
@@ -82,7 +57,7 @@ def layers(blocks: Sequence[Blocks]) -> list[str]:
 
 
 def messages(config: Config, layout: Layout, theta: int) -> list[str]:
-    """Sizes of the tasks and replies of a round, beside θ of so many bytes."""
+    """Describe the sizes of the tasks and replies of a round, beside θ of so many bytes."""
     header = layout.header_bytes
     body = layout.task_bytes - layout.body_at
     relayed = config.downlink.kind == "codewords"

@@ -2,8 +2,8 @@
 
 After Jamieson and Talwalkar, "Non-stochastic best arm identification and hyperparameter optimization",
 AISTATS 2016; it is the inner loop of Hyperband (Li et al., JMLR 2018). All candidates of a rung run with the
-same seeds, so they meet the same delays and mini-batches: their differences are those of the candidates. A
-candidate that cannot be among the survivors any more is cut off.
+same seeds, and meet the same delays and mini-batches (common random numbers). A candidate that can no longer
+be among the survivors is cut off.
 """
 
 from __future__ import annotations
@@ -13,84 +13,48 @@ from bisect import insort
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, TypeVar
 
 from ..util.processes import Pool
+from .trials import Score
 
 T = TypeVar("T")
 Work = TypeVar("Work")
 
 
-class Scored(Protocol):
-    """The score of a candidate; see `trials.Score`."""
-
-    @property
-    def mean(self) -> float: ...
-
-    @property
-    def reached(self) -> bool: ...
-
-    @property
-    def key(self) -> tuple[float, bool, float]: ...
-
-
-S = TypeVar("S", bound=Scored)
-
-
 @dataclass(frozen=True)
 class Rung:
-    """A round of the search.
+    """A round of the search."""
 
-    Attributes
-    ----------
-    number : int
-        From 1.
-    candidates, keep : int
-        How many are tried, and how many go on.
-    seconds : float
-        Virtual time of each of their descents, at the most.
-    seeds : tuple of int
-    """
-
-    number: int
+    number: int  # from 1
     candidates: int
-    keep: int
-    seconds: float
+    keep: int  # number of candidates that survive
+    seconds: float  # virtual time of a descent, at the most
     seeds: tuple[int, ...]
 
 
 @dataclass(frozen=True)
-class Ranking(Generic[T, S]):
-    """What a rung came to: its candidates with their scores, the best first; `keep` of them go on."""
+class Ranking(Generic[T]):
+    """The candidates of a rung with their scores, best first."""
 
     rung: Rung
-    ranked: list[tuple[T, S]]
+    ranked: list[tuple[T, Score]]
 
     @property
     def kept(self) -> list[T]:
         return [candidate for candidate, _ in self.ranked[: self.rung.keep]]
 
     @property
-    def bar(self) -> float:
-        """The score that a survivor had at worst."""
-        return self.ranked[min(self.rung.keep, len(self.ranked)) - 1][1].mean
+    def cut_off_s(self) -> float:
+        """Time of the worst survivor; infinity if not all survivors reached the target."""
+        return self.ranked[min(self.rung.keep, len(self.ranked)) - 1][1].seconds
 
 
 def ladder(candidates: int, eta: float, finalists: int, seconds: float, seed: int) -> list[Rung]:
-    """The rungs that lead from so many candidates to so many finalists.
+    """Make the rungs that lead from `candidates` to `finalists`.
 
-    Each keeps 1/η of its candidates and gives them η times the virtual time of the one before, the last of
-    them `seconds`; the rungs have one seed each, none of them the same.
-
-    Parameters
-    ----------
-    candidates, finalists : int
-    eta : float
-        More than 1.
-    seconds : float
-        Virtual time of a descent on the last rung.
-    seed : int
-        Of the first rung.
+    Each keeps 1/η of its candidates and gives a descent η times the virtual time of the rung before, the last
+    of them `seconds`. Each has one seed: `seed` and those that follow.
     """
     counts = [candidates]
     while counts[-1] > finalists:
@@ -104,60 +68,63 @@ def ladder(candidates: int, eta: float, finalists: int, seconds: float, seed: in
 
 def race(
     candidates: Sequence[T],
-    rung: Rung,
+    keep: int,
     pool: Pool,
-    perform: Callable[[Work], S],
-    work: Callable[[T, Rung, float], Work],
-) -> Ranking[T, S]:
-    """Try the candidates of a rung.
+    perform: Callable[[Work], Score],
+    work: Callable[[T, float], Work],
+) -> list[tuple[T, Score]]:
+    """Try candidates; find the first `keep` of them, in order.
+
+    The cut-off is the time of the `keep`-th best so far. Who is beyond it at the end keeps its place in
+    `candidates`, as what was measured of it depends on who had finished when it began.
 
     Parameters
     ----------
     candidates : sequence
-        The most promising first, so that the others are cut off early.
-    rung : Rung
+        The most promising first, to cut the others off early.
+    keep : int
     pool : Pool
     perform : callable
-        ``perform(work) -> score``.
+        ``perform(work) -> Score``.
     work : callable
-        ``work(candidate, rung, bar)``: what is to be done; if the candidate's mean time to the goal must come
-        out beyond the bar, it need not be done to the end.
+        ``work(candidate, cut_off_s)``: the trial of a candidate; it may be ended once its time to the target
+        must exceed the cut-off.
     """
     reached: list[float] = []
 
-    def items() -> Iterator[tuple[int, Work]]:
-        for number, candidate in enumerate(candidates):
-            bar = reached[rung.keep - 1] if len(reached) >= rung.keep else math.inf
-            yield number, work(candidate, rung, bar)
+    def cut_off_s() -> float:
+        return reached[keep - 1] if len(reached) >= keep else math.inf
 
-    scores: dict[int, S] = {}
-    for number, score in pool.results(perform, items()):
+    scores: dict[int, Score] = {}
+    items = ((number, work(each, cut_off_s())) for number, each in enumerate(candidates))
+    for number, score in pool.results(perform, items):
         scores[number] = score
         if score.reached:
-            insort(reached, score.mean)
-    # What was found of those beyond the bar depends on who was done when they began.
-    bar = reached[rung.keep - 1] if len(reached) >= rung.keep else math.inf
-    order = sorted(scores, key=lambda n: (False, scores[n].key, n) if scores[n].mean <= bar else (True, n))
-    return Ranking(rung, [(candidates[number], scores[number]) for number in order])
+            insort(reached, score.seconds)
+    last_s = cut_off_s()
+    order = sorted(
+        scores, key=lambda n: (False, scores[n].key, n) if scores[n].seconds <= last_s else (True, n)
+    )
+    return [(candidates[number], scores[number]) for number in order]
 
 
 def halve(
     candidates: Sequence[T],
     rungs: Sequence[Rung],
     pool: Pool,
-    perform: Callable[[Work], S],
+    perform: Callable[[Work], Score],
     work: Callable[[T, Rung, float], Work],
-    say: Callable[[Ranking[T, S]], None],
-) -> tuple[list[T], list[Ranking[T, S]]]:
-    """Climb the ladder; return the finalists, the best first, and what each rung came to.
+) -> Iterator[Ranking[T]]:
+    """Race the candidates up the ladder; yield the ranking of each rung.
 
-    The first candidate is the user's own: it is among the finalists, as one more if it is none of the best.
+    `work` takes the rung as its second argument; the rest is as in `race`.
     """
-    left, rankings = list(candidates), []
+    left = list(candidates)
     for rung in rungs:
-        ranking = race(left, rung, pool, perform, work)
-        rankings.append(ranking)
-        say(ranking)
+
+        def trial(candidate: T, cut_off_s: float, rung: Rung = rung) -> Work:
+            return work(candidate, rung, cut_off_s)
+
+        ranking = Ranking(rung, race(left, rung.keep, pool, perform, trial))
+        yield ranking
         left = ranking.kept
-    own = candidates[0]
-    return left if any(each is own for each in left) else [*left, own], rankings

@@ -1,13 +1,12 @@
-"""Candidates: what could run in place of the user's configuration.
+"""Candidates: configurations that could run in place of the user's.
 
-Problem, workers, stop, stragglers, machine and link stay as they are. Scheme, code, decoder, memory, wire,
-downlink, update and step size vary; each draw is keyed by (seed, number), so more candidates begin with the
-same ones.
+Problem, workers, stop, stragglers, machine and link stay. Scheme, code, decoder, memory, wire, downlink,
+update and step size vary. Each draw is keyed by (seed, number): a longer list begins with the shorter one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -29,7 +28,7 @@ OWN = "yours"
 DRAWN = "drawn"
 VARIED = ("scheme", "code", "decoder", "memory", "wire", "downlink", "update")  # whole tables
 MULTIPLES = (0.5, 1.0, 2.0, 4.0)  # of the user's step size
-TRIES = 40  # draws a candidate that is wanted
+TRIES = 40  # draws for each candidate that is asked for
 
 UNCODED: Tables = {
     "scheme": {"name": "uncoded"},
@@ -43,40 +42,38 @@ BLANK: Tables = {"scheme": {"name": "lwpd"}} | {name: {} for name in VARIED[1:]}
 
 @dataclass(frozen=True)
 class Candidate:
-    """A configuration that could run in place of the user's.
+    """A configuration that could run in place of the user's."""
 
-    Attributes
-    ----------
-    name : str
-        ``yours``, that of a preset or of a known scheme, or ``drawn``.
-    multiple : float
-        Of the user's step size, see `base_rate`.
-    config : Config
-    """
-
-    name: str
-    multiple: float
+    name: str  # `OWN`, the name of a preset or of an uncoded scheme, or `DRAWN`
+    multiple: float  # its step size as a multiple of the user's, see `base_rate`
     config: Config
 
     @property
     def own(self) -> bool:
+        """Whether it is the user's configuration itself."""
         return self.name == OWN and self.multiple == 1
+
+    @property
+    def title(self) -> str:
+        """Name, and the multiple of the step size if a named scheme has another than the user's."""
+        return self.name + (f", rate ×{self.multiple:g}" if self.name != DRAWN and self.multiple != 1 else "")
+
+    def __str__(self) -> str:
+        return f"{self.title}: {summary(self.config)}"
 
 
 def candidates(base: Config, count: int, seed: int, path: str = "") -> list[Candidate]:
-    """So many candidates, the user's own first; the presets and the uncoded schemes are among them.
-
-    Those that `pdcode run` would refuse are never offered, nor one twice.
+    """List candidates that `pdcode run` accepts, each once: the user's own, the named schemes, then draws.
 
     Parameters
     ----------
     base : Config
         The user's.
     count : int
-        How many. All named ones with the user's step size are offered even if they are more.
+        How many. All named schemes with the user's step size are listed even if they are more.
     seed : int
     path : str
-        Of the configuration, for the error where it is refused itself.
+        Of the configuration, for errors.
 
     Raises
     ------
@@ -109,18 +106,19 @@ def candidates(base: Config, count: int, seed: int, path: str = "") -> list[Cand
 
 
 def identity(config: Config) -> bytes:
-    """What a descent depends on: defaults that depend on other keys are written out."""
-    update, wire = config.update, config.wire
+    """Give a key of all that a descent depends on, with defaults that depend on other keys written out."""
+    update, wire, scheme = config.update, config.wire, config.scheme
     if update.mode == "first":
         update = msgspec.structs.replace(update, count=wanted(update, config.workers.count))
-    if wire.dtype is None:
-        wire = msgspec.structs.replace(wire, dtype=config.problem.dtype)
-    tables = {"update": update, "wire": wire, "scheme": Scheme.of({})}
+    wire = msgspec.structs.replace(wire, dtype=wire.dtype or config.problem.dtype)
+    named = scheme.name not in ("lwpd", "uncoded")  # what these are, their tables say
+    scheme = msgspec.structs.replace(scheme, preset=None) if named else Scheme.of({})
+    tables = {"update": update, "wire": wire, "scheme": scheme}
     return msgspec.json.encode(msgspec.structs.replace(config, **tables))
 
 
 def offered(base: Config, name: str, tables: Tables, multiple: float) -> Candidate | None:
-    """The candidate with these tables, if `pdcode run` would take it."""
+    """Make the candidate with these tables; None if `pdcode run` refuses it."""
     try:
         config = apply(base, tables, multiple)
         parts.prepare(config, source=source(config))
@@ -130,7 +128,7 @@ def offered(base: Config, name: str, tables: Tables, multiple: float) -> Candida
 
 
 def apply(base: Config, tables: Mapping[str, Mapping[str, Any]], multiple: float = 1.0) -> Config:
-    """The user's configuration with other tables, and the step size that they ask for.
+    """Put other tables into the user's configuration, and scale the step size to them.
 
     Raises
     ------
@@ -153,10 +151,9 @@ def apply(base: Config, tables: Mapping[str, Mapping[str, Any]], multiple: float
 
 
 def base_rate(base: Config) -> float:
-    """The user's step size as that of a whole step: one for which all n workers have been heard.
+    """Convert the user's step size to that of a step on all n workers' replies.
 
-    Under `async` an arrival is worth 1/n of it with memory ``worker``, as the decoder divides by n, and is a
-    whole step otherwise: `config.Optimizer`.
+    In `async` mode an arrival is scaled by 1/n with memory ``worker``, and is a full step otherwise.
     """
     return base.optimizer.rate * (1.0 if _whole_step(base) else base.workers.count)
 
@@ -166,7 +163,7 @@ def _whole_step(config: Config) -> bool:
 
 
 def named(base: Config) -> dict[str, Tables]:
-    """Presets and known schemes, for this problem."""
+    """List presets and uncoded schemes for this problem."""
     presets = ["default", "starved"] + ["shards"] * (base.problem.batch == 0)
     found: dict[str, Tables] = {}
     for preset in presets:
@@ -180,13 +177,13 @@ def named(base: Config) -> dict[str, Tables]:
 
 
 def pick(random: np.random.Generator, values: Sequence[Value], weights: Sequence[float]) -> Value:
-    """One of the values, with chances in proportion to the weights."""
+    """Draw one of the values with probabilities in proportion to the weights."""
     edges = np.cumsum(weights) / sum(weights)
     return values[min(int(np.searchsorted(edges, random.random(), side="right")), len(values) - 1)]
 
 
 def draw(base: Config, random: np.random.Generator) -> Tables:
-    """Tables of a scheme at random; they may contradict each other."""
+    """Draw the tables of a scheme; they may contradict each other."""
     families = "net", "auto", "matched", "energy", "hadamard", "uncoded"
     family = pick(random, families, (4, 2, 4, 1, 1, 3))
     memory = pick(random, ("none", "worker", "difference", "coordinator"), (2, 6, 1, 1))
@@ -206,7 +203,7 @@ def draw(base: Config, random: np.random.Generator) -> Tables:
 
 
 def _code(base: Config, family: str, random: np.random.Generator) -> dict[str, Any]:
-    """The table ``[code]``."""
+    """Draw the table ``[code]``."""
     if family == "uncoded":
         return {"family": family, "blocks": 1, "rotate": False}
     hidden = len(base.problem.hidden) if base.problem.deep else 0
@@ -225,7 +222,7 @@ def _code(base: Config, family: str, random: np.random.Generator) -> dict[str, A
 
 
 def _update(workers: int, random: np.random.Generator) -> dict[str, Any]:
-    """The table ``[update]``."""
+    """Draw the table ``[update]``."""
     mode = pick(random, ("async", "first", "captured", "all"), (4, 4, 1, 1))
     share = pick(random, (0.5, 0.75, 0.9), (1, 2, 1))
     update: dict[str, Any] = {"mode": mode}
@@ -238,34 +235,31 @@ def _update(workers: int, random: np.random.Generator) -> dict[str, Any]:
     return update
 
 
-def in_words(candidate: Candidate) -> Iterator[str]:
-    """What it is, in a few words each: codes, memory, messages, updates, step size."""
-    config = candidate.config
-    code = config.code
+def summary(config: Config) -> str:
+    """Describe a scheme in a line: code, memory, messages, updates, step size."""
+    code, update = config.code, config.update
     if code.family == "uncoded":
-        yield "uncoded"
+        coded = "uncoded"
     else:
-        k = code.blocks if isinstance(code.blocks, str | int) else "/".join(map(str, code.blocks))
         rows = (
-            f"share {code.share:.3g}" if code.share is not None else f"r={_listed(code.rows_per_task or 1)}"
+            f"share {code.share:.3g}" if code.share is not None else f"r={_joined(code.rows_per_task or 1)}"
         )
         given = getattr(code, "weight", None)
-        weight = "" if given is None else f" w={_listed(given)}"
-        yield f"{code.family} k={k}{weight} {rows}"
-    if config.memory.kind != "none":
-        yield f"memory {config.memory.kind}"
-    if config.decoder.kind != config.memory.decoder:
-        yield config.decoder.kind
-    if config.wire.dtype:
-        yield config.wire.dtype
-    if config.downlink.kind == "codewords":
-        yield "codewords down"
-    update = config.update
-    amount = {"first": update.count or max(1, 3 * config.workers.count // 4), "captured": update.fraction}
-    text = f"{update.mode} {amount[update.mode]:g}" if update.mode in amount else update.mode
-    yield text + (", late wasted" if update.late == "waste" and update.mode in amount else "")
-    yield f"rate {config.optimizer.rate:.3g}"
+        weight = "" if given is None else f" w={_joined(given)}"
+        coded = f"{code.family} k={_joined(code.blocks)}{weight} {rows}"
+    amount = {"first": wanted(update, config.workers.count), "captured": update.fraction}.get(update.mode)
+    parts = [
+        config.scheme.name if config.scheme.name not in ("lwpd", "uncoded") else coded,
+        f"memory {config.memory.kind}" if config.memory.kind != "none" else "",
+        config.decoder.kind if config.decoder.kind != config.memory.decoder else "",
+        config.wire.dtype,
+        "codewords down" if config.downlink.kind == "codewords" else "",
+        update.mode if amount is None else f"{update.mode} {amount:g}",
+        "late wasted" if update.late == "waste" and amount is not None else "",
+        f"rate {config.optimizer.rate:.3g}",
+    ]
+    return ", ".join(filter(None, parts))
 
 
-def _listed(value: int | list[int]) -> str:
+def _joined(value: int | str | list[int]) -> str:
     return "/".join(map(str, value)) if isinstance(value, list) else str(value)

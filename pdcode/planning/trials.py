@@ -1,4 +1,4 @@
-"""Simulated descents to a goal: what one cost, or how far it came."""
+"""Simulated descents to a target, and what they cost."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -15,180 +16,134 @@ from ..analysis.statistics import crossing
 from ..config.tables import Config, Problem
 from ..training import setup as parts
 from ..virtual.simulation import Simulation
-from .goal import Goal, extrapolate
+from .goal import Goal
 
 ARRIVALS = 100_000  # of one descent, at the most
 POINTS = 128  # measurements of one descent, about
 
 
 class Curve:
-    """The sink of a trace that keeps loss and accuracy alone."""
+    """A recorder of the measurements alone: times in s, and the goal's value of loss and accuracy."""
 
     def __init__(self, goal: Goal) -> None:
         self._goal = goal
         self.times: list[float] = []
         self.values: list[float] = []
 
-    def arrival(self, *values: float) -> None: ...
-
-    def update(self, *values: float) -> None: ...
-
     def progress(self, *values: float) -> None:
         _, t_ns, loss, accuracy, *_ = values
         self.times.append(1e-9 * t_ns)
         self.values.append(self._goal.value(loss, accuracy))
 
-    def fault(self, t_ns: int, worker: int, task: int, kind: str, message: str) -> None: ...
+    def _ignore(self, *values: Any, **named: Any) -> None: ...
+
+    arrival = update = fault = flush = _ignore
 
     def due(self, now_ns: int) -> bool:
         return False
 
-    def flush(self, now_ns: int) -> None: ...
-
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a descent went.
+    """The result of a descent."""
 
-    Attributes
-    ----------
-    seconds : float
-        Virtual time to the measurement that found the goal reached; infinite if none did.
-    estimate : float
-        When the curve crossed the goal between two measurements, or would cross it, extrapolated.
-    ended_s : float
-        Virtual time at the end.
-    value : float
-        Loss, or what the accuracy lacks of 1, at the end.
-    genie_s : float
-        Time of an oracle that balances the work perfectly; infinite if there is none.
-    updates, bytes_up, bytes_down : int
-    wasted : float
-        Share of the replies that were not used.
-    diverged : bool
-        Whether it cannot be called a success.
-    """
-
-    seconds: float
-    estimate: float
-    ended_s: float
-    value: float
-    genie_s: float = math.inf
+    seconds: float  # virtual time at which the curve crossed the target; infinity if it did not
+    ended_s: float  # virtual time at the end
+    value: float  # loss, or 1 - accuracy, at the end
+    oracle_s: float = math.inf  # time of an oracle that balances the work perfectly; infinity if unknown
     updates: int = 0
     bytes_up: int = 0
     bytes_down: int = 0
-    wasted: float = 0.0
+    wasted: float = 0.0  # share of the replies that were not used
     diverged: bool = False
 
     @property
     def reached(self) -> bool:
         return math.isfinite(self.seconds)
 
+    @property
+    def spent_s(self) -> float:
+        """Time to the target, or until the descent was ended."""
+        return self.seconds if self.reached else self.ended_s
+
 
 @dataclass(frozen=True)
 class Trial:
-    """Descents of a configuration, one a seed.
+    """Descents of a configuration, one for each seed."""
 
-    Attributes
-    ----------
-    config : Config
-        Its seed and its stop do not count.
-    goal : Goal
-    seeds : tuple of int
-    seconds : float
-        Virtual time of each, at the most.
-    step_s : float
-        From one measurement to the next.
-    bar : float
-        Mean time to the goal from which on nobody asks for this trial any more.
-    updates : int, optional
-        Of each descent, at the most; by default as many as make `ARRIVALS` arrivals.
-    """
-
-    config: Config
+    config: Config  # its seed and [stop] are replaced
     goal: Goal
     seeds: tuple[int, ...]
-    seconds: float
-    step_s: float
-    bar: float = math.inf
-    updates: int | None = None
+    seconds: float  # virtual time of a descent, at the most
+    step_s: float  # virtual time from one measurement to the next
+    cut_off_s: float = math.inf  # mean time to the target beyond which the trial may be ended early
+    updates: int | None = None  # of a descent, at the most; by default as many as make `ARRIVALS` arrivals
 
 
 @dataclass(frozen=True)
 class Score:
-    """What a trial is worth.
+    """The result of a trial."""
 
-    Attributes
-    ----------
-    mean : float
-        Mean over the seeds of the time to the goal, reached or extrapolated; infinite if the trial was broken
-        off because it had passed the bar.
-    reached : bool
-        Whether no time is extrapolated.
-    value : float
-        Mean over the seeds of what there was at the end.
-    outcomes : tuple of Outcome
-    """
-
-    mean: float
-    reached: bool
-    value: float
-    outcomes: tuple[Outcome, ...]
+    seconds: float  # mean time to the target; infinity unless all descents reached it
+    value: float  # mean of the loss, or 1 - accuracy, at the end
+    outcomes: tuple[Outcome, ...] = ()  # fewer than there are seeds if the trial was cut off
 
     @property
-    def key(self) -> tuple[float, bool, float]:
-        """The less, the better: by time, and where that does not decide by what there was at the end."""
-        return self.mean, not self.reached, self.value if math.isfinite(self.value) else math.inf
+    def reached(self) -> bool:
+        return math.isfinite(self.seconds)
+
+    @property
+    def key(self) -> tuple[float, float]:
+        """Sort key: time, then the value at the end; less is better."""
+        return self.seconds, self.value if math.isfinite(self.value) else math.inf
 
 
 def perform(trial: Trial) -> Score:
-    """Run the trial's descents, one after the other; stop when their mean must come out beyond the bar."""
+    """Run a trial's descents one after the other, until their mean must exceed the cut-off."""
     outcomes: list[Outcome] = []
-    left = trial.bar * len(trial.seeds)
+    left_s = trial.cut_off_s * len(trial.seeds)
     for seed in trial.seeds:
-        outcome = descend(trial, seed, min(trial.seconds, left + trial.step_s))
+        outcome = descend(trial, seed, min(trial.seconds, left_s + trial.step_s))
         outcomes.append(outcome)
-        left -= outcome.estimate if outcome.reached else outcome.ended_s
-        if left < 0:
+        left_s -= outcome.spent_s
+        if left_s < 0:
             break
     return score(outcomes, len(trial.seeds))
 
 
 def score(outcomes: Sequence[Outcome], seeds: int) -> Score:
-    """Sum up a trial of so many seeds."""
-    whole = len(outcomes) == seeds
-    mean = sum(outcome.estimate for outcome in outcomes) / seeds if whole else math.inf
-    value = sum(outcome.value for outcome in outcomes) / len(outcomes)
-    return Score(mean, whole and all(outcome.reached for outcome in outcomes), value, tuple(outcomes))
+    """Sum up the descents of a trial with this many seeds."""
+    mean = sum(outcome.seconds for outcome in outcomes) / seeds if len(outcomes) == seeds else math.inf
+    return Score(mean, sum(outcome.value for outcome in outcomes) / len(outcomes), tuple(outcomes))
 
 
 def descend(trial: Trial, seed: int, seconds: float) -> Outcome:
-    """One descent of at most so much virtual time."""
-    config, goal = trial.config, trial.goal
-    updates = trial.updates or most_updates(config)
+    """Simulate one descent of at most `seconds` of virtual time."""
+    goal = trial.goal
     config = msgspec.structs.replace(
-        config,
+        trial.config,
         seed=seed,
-        stop=goal.stop(seconds, updates),
-        trace=msgspec.structs.replace(config.trace, progress_s=trial.step_s),
+        stop=goal.stop(seconds, trial.updates or most_updates(trial.config)),
+        trace=msgspec.structs.replace(trial.config.trace, progress_s=trial.step_s),
     )
     curve = Curve(goal)
     with np.errstate(all="ignore"):  # where it diverges
         _, result = Simulation(config, parts.prepare(config, source=source(config))).run(curve)
-    where = curve.times, curve.values, goal.bound
-    if math.isfinite(result.target_s):
-        estimate = crossing(*where)
-    else:
-        estimate = math.inf if result.failed else extrapolate(*where)
     return Outcome(
-        result.target_s, estimate, result.seconds, goal.value(result.loss, result.accuracy), result.genie_s,
-        result.updates, result.bytes_up, result.bytes_down,
-        (result.wasted + result.refused) / max(1, result.arrivals), result.failed,
-    )  # fmt: skip
+        seconds=crossing(curve.times, curve.values, goal.bound),
+        ended_s=result.seconds,
+        value=goal.value(result.loss, result.accuracy),
+        oracle_s=result.genie_s,
+        updates=result.updates,
+        bytes_up=result.bytes_up,
+        bytes_down=result.bytes_down,
+        wasted=(result.wasted + result.refused) / max(1, result.arrivals),
+        diverged=result.failed,
+    )
 
 
 def source(config: Config) -> problems.Source:
-    """The configuration's data, which this process reads once for all descents."""
+    """Read the configuration's data, once in a process for all its descents."""
     return _source(msgspec.json.encode(config.problem))
 
 
@@ -198,7 +153,7 @@ def _source(table: bytes) -> problems.Source:
 
 
 def most_updates(config: Config) -> int:
-    """Updates that make about `ARRIVALS` arrivals."""
+    """Give the number of updates that make about `ARRIVALS` arrivals."""
     workers = config.workers.count
     each = 1 if config.update.mode == "async" else (config.update.count or workers)
     return max(100, ARRIVALS // each)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 NOTHING = "–"
 SCALES = ((1e9, "s"), (1e6, "ms"), (1e3, "µs"), (1.0, "ns"))
 
 
 def duration(ns: float) -> str:
-    """A time in the unit that gives it three digits: 12.3 ms."""
-    if math.isnan(ns):
+    """A time in ns in the unit that gives it three digits (12.3 ms), or a dash for nan and infinity."""
+    if not math.isfinite(ns):
         return NOTHING
     if ns == 0:
         return "0 s"
@@ -21,7 +22,7 @@ def duration(ns: float) -> str:
     return f"{three(ns / scale)} {unit}"
 
 
-def listing(items: list[str]) -> str:
+def listing(items: Sequence[str]) -> str:
     """a, b and c."""
     return " and ".join(filter(None, (", ".join(items[:-1]), *items[-1:])))
 

@@ -79,6 +79,17 @@ def test_time_to_a_level() -> None:
     assert np.isnan(statistics.time_to(times, loss, 0.1))
 
 
+def test_crossing_is_between_two_measurements() -> None:
+    crossing = statistics.crossing
+    assert crossing([0.0, 1.0, 3.0], [4.0, 2.0, 0.5], 1.0) == pytest.approx(2.0)  # half-way in ln v
+    assert crossing([0.0, 1.0, 3.0], [4.0, 2.0, -2.0], 0.0) == pytest.approx(2.0)  # half-way
+    assert crossing([0.0, 2.0], [1.0, 0.5], 0.5) == 2.0
+    assert crossing([1.0], [0.5], 0.5) == 1.0
+    assert crossing([0.0, 1.0, 3.0, 4.0], [4.0, 2.0, 0.5, 3.0], 1.0) == pytest.approx(2.0)  # the first time
+    for times, values in (([0.0, 1.0], [1.0, 0.6]), ([], []), ([0.0, 1.0], [1.0, np.nan])):
+        assert crossing(times, values, 0.5) == np.inf
+
+
 ROWS = [traces.row(bytes_up=100, bytes_down=1000), traces.row(bytes_up=120, bytes_down=1000)]
 SIZES = {"gradient_bytes": 800, "header_bytes": 64, "setup_bytes_up": 7, "setup_bytes_down": 9}
 

@@ -51,10 +51,8 @@ def test_the_sentence_about_the_slow_worker_holds_the_right_numbers(tmp_path: Pa
     times = trace.arrivals["t_recv_ns"] - trace.arrivals["t_dispatch_ns"]
     medians = [np.median(times[worker == i]) for i in range(8)]
     by, share = medians[7] / np.median(medians[:7]), 100 * (worker == 7).mean()
-    sentence = (
-        f"worker 7 is slow: {by:.1f}× the median task time of the others; {share:.2g} % of the arrivals"
-    )
-    assert f"\n{sentence}\n" in shown(trace)
+    sentence = f"worker 7 is slow: {formats.ratio(by)} the median task time of the others; {share:.2g} %"
+    assert f"\n{sentence} of the arrivals\n" in shown(trace)
 
 
 @pytest.mark.parametrize("workers", [1, 8, 64])
@@ -120,6 +118,7 @@ def test_brackets_and_colours(tmp_path: Path, capsys: pytest.CaptureFixture[str]
         (formats.duration(754e9), "12 min 34 s"),
         (formats.duration(7265e9), "2 h 01 min"),
         (formats.duration(float("nan")), "–"),
+        (formats.duration(float("inf")), "–"),
         (formats.size(0), "0 B"),
         (formats.size(999), "999 B"),
         (formats.size(1234), "1.23 kB"),
@@ -127,7 +126,12 @@ def test_brackets_and_colours(tmp_path: Path, capsys: pytest.CaptureFixture[str]
         (formats.percent(1, 8), "12.5"),
         (formats.percent(1, 0), "–"),
         (formats.ratio(10.24), "10.2×"),
+        (formats.ratio(0.523), "0.52×"),
         (formats.ratio(1234), "1,234×"),
+        (formats.ratio(float("inf")), "–"),
+        (formats.span("1.25 s", "1.88 s"), "1.25 – 1.88 s"),
+        (formats.span("990 kB", "1.38 MB"), "990 kB – 1.38 MB"),
+        (formats.span("845", "845"), "845 – 845"),
         (formats.number(float("nan")), "–"),
         (formats.bar(5, 10, 4), "██"),
         (formats.bar(0, 10, 4), ""),

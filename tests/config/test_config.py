@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from paths import JOBS
 
-from pdcode.cli import preview
 from pdcode.config import load as configfile
 from pdcode.config.tables import Config
+from pdcode.config.write import to_toml
 from pdcode.util.errors import InputError
 
 
@@ -197,4 +197,4 @@ def test_the_dry_run_prints_a_configuration_that_reads_back_the_same(tables: dic
 
     config = configfile.resolve(tables)
     assert isinstance(config, Config)
-    assert configfile.resolve(tomllib.loads(preview.toml(config))) == config
+    assert configfile.resolve(tomllib.loads(to_toml(config))) == config

@@ -1,20 +1,15 @@
-"""Candidates of a plan: which are offered, that all of them can run, and the configuration of the winner."""
+"""Candidates of a plan: which are offered, and that all of them can run."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 import msgspec
 import numpy as np
 import pytest
 
-from pdcode.cli import run
 from pdcode.config import load as configfile
-from pdcode.planning import space, winner
-from pdcode.planning.goal import Goal
-from pdcode.planning.ranking import rank
-from pdcode.planning.space import OWN, Candidate
-from pdcode.planning.trials import Outcome
+from pdcode.config.write import to_toml
+from pdcode.planning import space
+from pdcode.planning.space import OWN
 from pdcode.training import setup as parts
 from pdcode.util.errors import InputError
 
@@ -52,17 +47,8 @@ def test_all_that_is_offered_can_run_and_comes_back_from_its_file(name, tmp_path
         configfile.check(config)
         parts.prepare(config)
         path = tmp_path / f"{number}.toml"
-        line = rank([found[0], candidate] if number else [found[0]], [[reached(1.0)]] * (1 + (number > 0)))[
-            -1
-        ]
-        written = winner.config_of(line, base, Goal("loss", 0.25))
-        winner.write(path, written, ["one\ntwo", "three"])
-        assert configfile.load(path)[0] == written
-        assert path.read_text(encoding="utf-8").startswith("# one two\n# three\nseed = 1\n")
-
-
-def reached(seconds: float, updates: int = 10) -> Outcome:
-    return Outcome(seconds, seconds, seconds, 0.2, updates=updates)
+        path.write_text(to_toml(config), encoding="utf-8")
+        assert configfile.load(path)[0] == config
 
 
 def test_presets_and_uncoded_schemes_are_always_there_and_draws_are_keyed():
@@ -128,81 +114,14 @@ def test_the_users_own_configuration_must_be_able_to_run():
         space.candidates(base, 5, 1, "job.toml")
 
 
-def test_candidates_in_words():
+def test_schemes_in_words():
     base = configfile.resolve({}, SMALL)
-    words = {each.name: ", ".join(space.in_words(each)) for each in space.candidates(base, 2, 7)}
-    assert words[OWN] == "net k=8/1 w=4 r=1, memory worker, async, rate 0.4"
-    assert words["uncoded first"] == "uncoded, first 3, rate 0.4"
-    assert words["preset default"] == (
-        "auto k=units w=4 share 0.125, memory worker, int8, codewords down, async, rate 0.4"
-    )
+    words = {each.name: str(each) for each in space.candidates(base, 2, 7)}
+    assert words[OWN] == "yours: net k=8/1 w=4 r=1, memory worker, async, rate 0.4"
+    assert words["uncoded first"] == "uncoded first: uncoded, first 3, rate 0.4"
     captured = base.update.__class__(mode="captured", fraction=0.5, late="waste")
-    candidate = Candidate("drawn", 2.0, msgspec.structs.replace(base, update=captured))
-    assert "captured 0.5, late wasted" in ", ".join(space.in_words(candidate))
-
-
-def test_the_winner_ends_at_the_goal_and_spares_the_users_traces(tmp_path):
-    sets = [*SMALL, "stop.updates=100", "stop.seconds=9.0", 'trace.path="results/a.h5"']
-    user = configfile.resolve({}, sets)
-    moved = configfile.resolve({}, [*sets, "link.bandwidth=1e6", "stragglers.kind=slow-set"])
-    line = rank([Candidate(OWN, 1.0, moved)], [[reached(1.0, updates=70)]])[0]
-    config = winner.config_of(line, user, Goal("accuracy", 0.9))
-    assert (config.stop.updates, config.stop.seconds) == (700, 9.0)
-    assert (config.stop.loss, config.stop.accuracy) == (None, 0.9)  # another target might come first
-    longer = winner.config_of(line, user, Goal("accuracy", 0.9), seconds=30.0)
-    assert longer.stop.seconds == 30.0
-    assert winner.config_of(line, user, Goal("accuracy", 0.9), seconds=3.0).stop.seconds == 9.0
-    assert (config.link, config.stragglers) == (user.link, user.stragglers)
-    assert config.trace.path == "results/a.plan.h5"
-    assert config.trace.progress_s == 0.02  # so that it sees the goal when it is there
-    fine = msgspec.structs.replace(user, trace=msgspec.structs.replace(user.trace, progress_s=0.001))
-    assert winner.config_of(line, fine, Goal("accuracy", 0.9)).trace.progress_s == 0.001
-    spared = winner.config_of(line, user, Goal("loss", 0.2), ["results/a.plan.h5"])
-    assert spared.trace.path == "results/a.plan.plan.h5"
-    assert (spared.stop.loss, spared.stop.accuracy) == (0.2, None)
-    preset = configfile.resolve({}, [*SMALL[:1], "workers.count=4", "scheme.preset=default", "stop.loss=1"])
-    (line,) = rank([Candidate(OWN, 1.0, preset)], [[reached(1.0)]])
-    assert winner.config_of(line, preset, Goal("loss", 1.0)).scheme.preset is None
-
-
-def test_rows_that_all_workers_had_are_asked_for_by_name(tmp_path):
-    sets = [
-        "problem.kind=least-squares", "problem.data=synthetic", "problem.samples=10", "code.blocks=4",
-        "workers.count=9", "stop.updates=5",
-    ]  # fmt: skip
-    for shards, written in (("auto", "replicated"), ("replicated", "replicated")):
-        user = configfile.resolve({}, [*sets, f"problem.shards={shards}"])
-        (line,) = rank([Candidate(OWN, 1.0, user)], [[reached(1.0)]])
-        config = winner.config_of(line, user, Goal("loss", 0.1))
-        assert config.problem == msgspec.structs.replace(user.problem, shards=written)
-        winner.write(tmp_path / "plan.toml", config, [])
-        again = configfile.load(tmp_path / "plan.toml")[0]
-        assert run.prepare_ranks(again, "plan.toml").source.dealt(9) == 9 * 8
-    enough = configfile.resolve({}, [*sets, "workers.count=8"])
-    (line,) = rank([Candidate(OWN, 1.0, enough)], [[reached(1.0)]])
-    assert winner.config_of(line, enough, Goal("loss", 0.1)).problem == enough.problem
-
-
-def test_where_the_winner_is_written(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    config = tmp_path / "job.toml"
-    config.write_text("", encoding="utf-8")
-    assert winner.place("job.toml", None) == Path("results/job.plan.toml")
-    assert not Path("results/job.plan.toml").exists()
-    for same in ("job.toml", str(config), "../" + tmp_path.name + "/job.toml"):
-        with pytest.raises(InputError, match="would overwrite the configuration"):
-            winner.place("job.toml", same)
-    with pytest.raises(InputError, match="cannot write the plan"):
-        winner.place("job.toml", "results")
-    with pytest.raises(InputError, match="cannot write the plan"):
-        winner.place("job.toml", "job.toml/plan.toml")
-    older = Path("results/old.toml")
-    older.write_text("# Written by `pdcode plan job.toml`", encoding="utf-8")
-    assert winner.place("job.toml", str(older)) == older
-    assert older.read_text(encoding="utf-8") == "# Written by `pdcode plan job.toml`"
-    older.write_text("x", encoding="utf-8")
-    with pytest.raises(InputError, match="something is there that no plan has written"):
-        winner.place("job.toml", str(older))
+    text = space.summary(msgspec.structs.replace(base, update=captured))
+    assert "captured 0.5, late wasted" in text
 
 
 def test_what_is_the_same_is_offered_once():

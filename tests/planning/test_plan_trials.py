@@ -10,7 +10,7 @@ from pdcode.config import load as configfile
 from pdcode.config.tables import Config
 from pdcode.planning import space, trials
 from pdcode.planning.goal import Goal
-from pdcode.planning.trials import Curve, Outcome, Trial
+from pdcode.planning.trials import Curve, Trial
 from pdcode.trace.schema import ARRIVALS
 from pdcode.virtual.simulation import simulate
 
@@ -64,10 +64,9 @@ def test_a_descent_to_the_goal():
     trial = Trial(config(), GOAL, (1,), 10.0, 0.005)
     outcome = trials.descend(trial, 1, 10.0)
     assert outcome.reached
-    assert outcome.seconds == outcome.ended_s
-    assert outcome.seconds - 0.006 <= outcome.estimate <= outcome.seconds
+    assert outcome.ended_s - 0.006 <= outcome.seconds <= outcome.ended_s
     assert outcome.value <= 1.5
-    assert 0 < outcome.genie_s <= outcome.seconds * 1.5
+    assert 0 < outcome.oracle_s <= outcome.ended_s
     assert outcome.bytes_up > 0
     assert outcome.bytes_down > outcome.bytes_up
     assert not outcome.diverged
@@ -78,43 +77,28 @@ def test_a_descent_to_the_goal():
     assert trials.descend(moved, 1, 10.0) == outcome
 
 
-def test_a_descent_that_is_cut_off_is_extrapolated():
+def test_a_descent_that_misses_the_target():
     goal = Goal("accuracy", 0.9)
-    trial = Trial(config(), goal, (1,), 0.06, 0.002)
-    outcome = trials.descend(trial, 1, 0.06)
+    outcome = trials.descend(Trial(config(), goal, (1,), 0.06, 0.002), 1, 0.06)
     assert math.isinf(outcome.seconds)
-    assert not outcome.reached
-    assert outcome.ended_s == pytest.approx(0.06, abs=0.01)
-    assert outcome.estimate > 0.06
+    assert outcome.ended_s == outcome.spent_s == pytest.approx(0.06, abs=0.01)
     assert 0.1 < outcome.value < 1  # 1 - accuracy
     few = Trial(config(), goal, (1,), 10.0, 0.002, updates=7)
     assert trials.descend(few, 1, 10.0).updates == 7
     diverged = trials.descend(Trial(config("optimizer.rate=1e6"), GOAL, (1,), 1.0, 0.002), 1, 1.0)
     assert diverged.diverged
-    assert math.isinf(diverged.estimate)
+    assert not diverged.reached
 
 
-def test_the_bar_ends_a_trial(monkeypatch):
-    asked = []
-
-    def descend(trial: Trial, seed: int, seconds: float) -> Outcome:
-        asked.append(seconds)
-        if seconds < 2.0:
-            return Outcome(math.inf, 5.0, seconds, 1.0)
-        return Outcome(2.0, 2.0, 2.0, 0.1)
-
-    monkeypatch.setattr(trials, "descend", descend)
-    whole = trials.perform(Trial(config(), GOAL, (1, 2, 3), 7.0, 0.1))
-    assert (whole.mean, whole.reached, asked) == (2.0, True, [7.0, 7.0, 7.0])
-    asked.clear()
-    cut = trials.perform(Trial(config(), GOAL, (1, 2, 3), 7.0, 0.1, bar=1.5))
-    assert asked == [pytest.approx(4.6), pytest.approx(2.6), pytest.approx(0.6)]
-    assert not cut.reached
-    assert cut.mean == 3.0  # three times 2, 2 and 5, extrapolated
-    asked.clear()
-    cut = trials.perform(Trial(config(), GOAL, (1, 2, 3), 7.0, 0.1, bar=0.5))
-    assert asked == [pytest.approx(1.6)]
-    assert (cut.mean, cut.reached) == (math.inf, False)
+def test_the_cut_off_ends_a_trial():
+    whole = trials.perform(Trial(config(), GOAL, (1, 2, 3), 7.0, 0.01))
+    assert whole.reached
+    assert whole.seconds == pytest.approx(sum(each.seconds for each in whole.outcomes) / 3)
+    for factor in (1.001, 0.9, 0.2):
+        cut = trials.perform(Trial(config(), GOAL, (1, 2, 3), 7.0, 0.01, cut_off_s=factor * whole.seconds))
+        assert cut.reached == (factor > 1)
+        assert sum(each.spent_s for each in cut.outcomes) <= 3 * factor * whole.seconds + 2 * 0.01
+    assert len(cut.outcomes) == 1
 
 
 def test_data_are_read_once_for_all_descents():

@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from shell import environment
 
+from pdcode.util.processes import Pool
+
 PROGRAM = """
 import os, sys, time
 from pdcode.util.processes import Pool
@@ -121,3 +123,29 @@ def test_a_plan_that_is_ended_leaves_nothing_behind(tmp_path: Path, number: int)
         assert (process.returncode, err) == (1, "pdcode: interrupted\n")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["job.toml", "results"]
     assert not list((tmp_path / "results").iterdir())
+
+
+def slow_square(value: float) -> float:
+    time.sleep(0.002 * (value % 3))
+    return value * value
+
+
+def test_work_is_spread_over_processes_as_they_get_free() -> None:
+    drawn = []
+
+    def items():
+        for number in range(7):
+            drawn.append(number)
+            yield f"item {number}", float(number)
+
+    with Pool(2) as pool:
+        found = {}
+        for key, value in pool.results(slow_square, items()):
+            assert len(drawn) <= len(found) + 2
+            found[key] = value
+        assert found == {f"item {number}": float(number) ** 2 for number in range(7)}
+        assert list(pool.results(slow_square, [])) == []
+        with pytest.raises(TypeError):
+            list(pool.results(slow_square, [(0, "x")]))
+    with Pool(1) as pool:
+        assert list(pool.results(slow_square, [(0, 3.0), (1, 2.0)])) == [(0, 9.0), (1, 4.0)]

@@ -183,7 +183,7 @@ def test_the_command_writes_a_trace_beside_that_of_real_runs(job: Path, capsys: 
     assert trace.counters["used"] == np.count_nonzero(trace.arrivals["status"] == 0)
     assert trace.counters["genie_s"] > 0
     assert trace.updates.rows == 40
-    assert "× the genie's" in capsys.readouterr().out
+    assert "× the oracle's" in capsys.readouterr().out
     assert main(["show", str(trace.path)]) == 0
     shown = capsys.readouterr().out
     assert "of virtual time" in shown

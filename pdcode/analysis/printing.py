@@ -1,0 +1,81 @@
+"""Tables and paragraphs for people: coloured on a terminal, plain text in a file or a pipe."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+    from rich.table import Table
+    from rich.text import Text
+
+PLAIN_WIDTH = 100  # columns of text that goes to no terminal
+
+Section = tuple[str, Sequence["RenderableType"]]
+"""A title, which may be empty, and what stands under it."""
+
+
+def make_table(*columns: str, left: Iterable[str] = (), header: bool = True) -> Table:
+    """Make a table without rules.
+
+    Parameters
+    ----------
+    *columns : str
+        Their names.
+    left : iterable of str
+        Columns of text: flush left, and broken into lines where there is little room.
+    header : bool
+        Whether the names are printed.
+    """
+    from rich.table import Table
+
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim", show_header=header)
+    for column in columns:
+        if column in left:
+            table.add_column(column, overflow="fold")
+        else:
+            table.add_column(column, justify="right", no_wrap=True)
+    return table
+
+
+def note(text: str) -> Text:
+    """A paragraph of explanation, dimmed."""
+    from rich.text import Text
+
+    return Text(text, style="dim")
+
+
+def show(sections: Iterable[Section], console: Console | None = None) -> None:
+    """Print sections, with an empty line after each.
+
+    Lines get wider than the console rather than lose a part of a table.
+
+    Parameters
+    ----------
+    sections : iterable of Section
+    console : rich.console.Console, optional
+        By default stdout, `PLAIN_WIDTH` columns wide where that is no terminal.
+    """
+    from rich.console import Console
+    from rich.measure import Measurement
+    from rich.padding import Padding
+
+    if console is None:
+        width = None if sys.stdout.isatty() else PLAIN_WIDTH
+        console = Console(highlight=False, markup=False, emoji=False, width=width)
+    width, unbounded = console.width, console.options.update(max_width=10_000)
+    for title, parts in sections:
+        with console.capture() as capture:
+            if title:
+                console.print(title, style="bold", soft_wrap=True)
+            for part in parts:
+                padded = Padding(part, (0, 0, 0, 2 if title else 0), expand=False)
+                if not isinstance(part, str):
+                    console.width = max(width, Measurement.get(console, unbounded, padded).minimum)
+                console.print(padded)
+                console.width = width
+        text = "\n".join(line.rstrip() for line in capture.get().splitlines())  # rich pads lines with blanks
+        console.file.write(f"{text}\n\n")
+    console.file.flush()  # so that a reader who has left is noticed here

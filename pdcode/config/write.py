@@ -1,0 +1,28 @@
+"""Configurations as TOML."""
+
+from __future__ import annotations
+
+import json
+
+import msgspec
+
+from .tables import Config
+
+
+def to_toml(config: Config) -> str:
+    """Write a configuration as TOML that reads back the same; keys without a value are left out."""
+    lines, tables = [], msgspec.to_builtins(config)
+    for name, value in tables.items():
+        if not isinstance(value, dict):
+            lines.append(f"{name} = {json.dumps(value)}")
+    for name, table in tables.items():
+        if isinstance(table, dict):
+            pairs = (f"{key} = {_value(value)}" for key, value in table.items() if value is not None)
+            lines += ["", f"[{name}]", *pairs]
+    return "\n".join([*lines, ""])
+
+
+def _value(value: object) -> str:
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{_value(key)} = {_value(each)}" for key, each in value.items()) + "}"
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")  # TOML has no surrogate pairs

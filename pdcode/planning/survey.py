@@ -1,0 +1,213 @@
+"""The map: which scheme reaches the target first, over the link's bandwidth and the severity of delays."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from .. import stragglers
+from ..config.tables import LARGEST, Config, Stragglers
+from ..training import setup as parts
+from ..util.errors import InputError
+from ..util.processes import Pool
+from ..virtual import costs
+from . import halving, space, trials
+from .goal import Goal
+from .ranking import oracle_multiple
+from .search import Environment
+from .space import Candidate
+from .trials import Score, Trial
+
+MULTIPLES = (1.0, 2.0, 0.5, 4.0, 0.25)  # of the user's step size
+ROUNDS = 4  # rounds of all workers from one measurement to the next
+SPARE = 8  # multiple of the updates in the middle cell that a descent may take
+TUNING = 1000  # distance of the tuning's seeds from those of the cells
+RECORDED = (0.0, 1.0, 2.0, 4.0, 8.0)  # severities by default, of recorded delays …
+SEVERITIES = (0.0, 0.25, 1.0, 4.0, 16.0)  # … and of others
+BANDWIDTHS = (1e5, 1e6, 1e7, 1e8, 1e9)  # bytes/s
+
+Say = Callable[[str], None]
+Entrant = tuple[Candidate, int]
+"""A scheme, and the updates that a descent may take at the most."""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The axes of a map."""
+
+    bandwidths: Sequence[float]  # bytes/s of rank 0's link, each way
+    severities: Sequence[float]  # factors of the delays; see `scaled`
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A cell of a map, with the names and scores of the schemes, best first."""
+
+    bandwidth: float
+    severity: float
+    ranked: list[tuple[str, Score]]
+
+    @property
+    def best(self) -> str:
+        """Name of the first; empty if none reached the target."""
+        name, score = self.ranked[0]
+        return name if score.reached else ""
+
+    @property
+    def factor(self) -> float:
+        """Time of the second over that of the first; infinity if the first alone reached the target."""
+        others = [score.seconds for _, score in self.ranked[1:2] if score.reached]
+        return others[0] / self.ranked[0][1].seconds if others else math.inf
+
+    @property
+    def oracle(self) -> float:
+        """Time of the first over the oracle's, median of its descents; nan if there is none."""
+        return oracle_multiple(self.ranked[0][1].outcomes) if self.best else math.nan
+
+
+def scaled(config: Config, severity: float) -> Stragglers:
+    """Multiply the configuration's delays; 0 leaves only its dead workers.
+
+    If there are no delays they become exponential; `severity` is then their mean, as a multiple of the time
+    that a full gradient of the mini-batch takes to compute.
+
+    Raises
+    ------
+    InputError
+        If recorded delays are to be shortened, or to be lengthened beside slow workers, or if delays become
+        longer than a configuration can say.
+    """
+    table, workers = config.stragglers, config.workers.count
+    if severity == 0:
+        dead = stragglers.dead(table, workers)
+        return Stragglers.of({"kind": "slow-set", "dead": dead} if dead else {})
+    if severity == 1 and table.kind != "none":
+        return table
+    if table.kind == "trace":
+        if severity < 1 or getattr(table, "slow", None):
+            raise InputError(
+                f"--severities {severity:g}: recorded delays can be taken as they are, be lengthened for all "
+                "workers alike, or be left out"
+            )
+        changed: dict[str, Any] = {"slow": list(range(workers)), "slowdown": severity}
+    elif table.kind == "none":
+        mean_s = severity * task_s(config)
+        table, changed = Stragglers.of({"kind": "shifted-exponential", "mean_s": 1.0}), {"mean_s": mean_s}
+    else:
+        keys = [key for key in table.__struct_fields__ if key.endswith("_s")]
+        changed = {key: severity * getattr(table, key) for key in keys}
+        if not any(changed.values()):  # slow workers take multiples of their own compute time
+            changed = {"slowdown": 1 + severity * (getattr(table, "slowdown", 1.0) - 1)}
+    for key, value in changed.items():
+        if isinstance(value, float) and value > LARGEST:
+            raise InputError(f"--severities {severity:g}: stragglers.{key} would be more than {LARGEST:g}")
+    return msgspec.structs.replace(table, **changed)
+
+
+def task_s(config: Config) -> float:
+    """Compute the modelled time of a full gradient of a mini-batch, in s."""
+    whole = space.apply(config, space.UNCODED | {"update": {"mode": "all"}})
+    made = parts.prepare(whole)
+    return 1e-9 * costs.time_ns(whole.machine, made.scheme.flops(made.problem, made.layouts, 0, None))
+
+
+def in_cell(config: Config, bandwidth: float, severity: float) -> Config:
+    """Put a configuration into a cell."""
+    link = msgspec.structs.replace(config.link, bandwidth=bandwidth)
+    return msgspec.structs.replace(config, link=link, stragglers=scaled(config, severity))
+
+
+def move(candidate: Candidate, cell: Config) -> Candidate:
+    """Put a scheme into the cell of a configuration."""
+    config = msgspec.structs.replace(candidate.config, link=cell.link, stragglers=cell.stragglers)
+    return Candidate(candidate.name, candidate.multiple, config)
+
+
+@dataclass(frozen=True)
+class CellRace:
+    """A race of schemes in one cell, of which the first `places` are asked for."""
+
+    entrants: list[Entrant]
+    goal: Goal
+    seeds: tuple[int, ...]
+    places: int
+
+
+def race_in_cell(task: CellRace) -> list[tuple[Candidate, Score]]:
+    """Run a race in this process."""
+
+    def work(entrant: Entrant, cut_off_s: float) -> Trial:
+        candidate, updates = entrant
+        config = candidate.config
+        length = ROUNDS * (config.workers.count if config.update.mode == "async" else 1)
+        probe = Trial(config, task.goal, task.seeds[:1], LARGEST, LARGEST, updates=length)
+        step = max(1e-6, trials.descend(probe, task.seeds[0], LARGEST).ended_s)
+        return Trial(config, task.goal, task.seeds, LARGEST, step, cut_off_s, updates)
+
+    ranked = halving.race(task.entrants, task.places, Pool(1), trials.perform, work)
+    return [(candidate, score) for (candidate, _), score in ranked]
+
+
+def tune(config: Config, goal: Goal, grid: Grid, pool: Pool, say: Say) -> list[Entrant]:
+    """Find each scheme's step size in the middle cell.
+
+    Returns the schemes, best first, with limits of their updates. A scheme that misses the target with all
+    step sizes comes last.
+    """
+    middle = in_cell(config, *(sorted(axis)[len(axis) // 2] for axis in (grid.bandwidths, grid.severities)))
+    schemes = {space.OWN: {}, **space.named(config)}
+    seeds = config.seed + TUNING, config.seed + TUNING + 1
+
+    def races() -> Iterator[tuple[str, CellRace]]:
+        seen: set[bytes] = set()
+        for name, tables in schemes.items():
+            made = [space.offered(middle, name, tables, multiple) for multiple in MULTIPLES]
+            entrants = [(each, trials.most_updates(each.config)) for each in made if each is not None]
+            if entrants and space.identity(entrants[0][0].config) not in seen:  # yours may be a named one
+                seen.add(space.identity(entrants[0][0].config))
+                yield name, CellRace(entrants, goal, seeds, 1)
+
+    firsts = [ranked[0] for _, ranked in pool.results(race_in_cell, races())]
+    firsts.sort(key=lambda pair: (pair[1].key, pair[0].name))
+    tuned = []
+    for candidate, score in firsts:
+        time = f"{score.seconds:.3g} s" if score.reached else "not reached"
+        say(f"  {candidate.name:16} rate ×{candidate.multiple:<5g} {time}")
+        updates = SPARE * max(outcome.updates for outcome in score.outcomes)
+        most = trials.most_updates(candidate.config)
+        tuned.append((candidate, min(most, updates) if score.reached else most))
+    return tuned
+
+
+def survey_cells(
+    environment: Environment, grid: Grid, seeds: Sequence[int], pool: Pool, say: Say
+) -> tuple[list[Cell], list[str]]:
+    """Race the schemes in all cells; return the cells and the names of the schemes.
+
+    Raises
+    ------
+    InputError
+        If the configuration cannot run, or its delays cannot be scaled.
+    """
+    config = environment.config
+    parts.prepare(config, environment.path)
+    places = [(b, s) for s in grid.severities for b in grid.bandwidths]
+    cells = [in_cell(config, *place) for place in places]
+    say("step sizes, in the middle cell:")
+    schemes = tune(config, environment.goal, grid, pool, say)
+
+    def races() -> Iterator[tuple[int, CellRace]]:
+        for number, cell in enumerate(cells):
+            entrants = [(move(candidate, cell), updates) for candidate, updates in schemes]
+            yield number, CellRace(entrants, environment.goal, tuple(seeds), 2)
+
+    done: dict[int, Cell] = {}
+    for number, ranked in pool.results(race_in_cell, races()):
+        done[number] = Cell(*places[number], [(candidate.name, score) for candidate, score in ranked])
+        if len(done) % max(1, len(cells) // 10) == 0 or len(done) == len(cells):
+            say(f"{len(done)} of {len(cells)} cells")
+    return [done[number] for number in range(len(cells))], [candidate.name for candidate, _ in schemes]
