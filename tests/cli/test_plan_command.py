@@ -235,7 +235,7 @@ def test_delays_are_scaled():
     dying = msgspec.structs.replace(config, stragglers=bimodal(dead=[2]))
     for severity in (0.0, 0.5, 1.0, 4.0):
         assert stragglers.dead(phase.scaled(dying, severity), 4) == [2]
-    calm = stragglers.create(phase.scaled(dying, 0.0), 1, 4)
+    calm = phase.scaled(dying, 0.0).make(1, 4)
     assert stragglers.delays_ns(calm, [0, 1, 2, 3], [0] * 4, 3, [MS] * 4).tolist() == [[0] * 3] * 2 + [
         [-1] * 3,
         [0] * 3,

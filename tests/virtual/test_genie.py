@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tables import delayed
 
 from pdcode.config.tables import Config, Stragglers, Workers
-from pdcode.stragglers import Model, create, delays_ns
+from pdcode.stragglers import Law, Model, delays_ns
 from pdcode.virtual import oracle as genie
 from pdcode.virtual.oracle import genie_s
 
@@ -21,17 +21,15 @@ MS = 1_000_000
 
 def oracle_s(table: Stragglers, work: float, compute_ns: list[int], seed: int = 1) -> float:
     workers = len(compute_ns)
-    model = create(table, seed, workers)
+    model = table.make(seed, workers)
     return genie_s(Config(workers=Workers(count=workers)), work, np.array(compute_ns), model)
 
 
 class Listed(Model):
     """Delays of whole ns from a list a worker, again and again; none is dead."""
 
-    kind = "listed"
-
     def __init__(self, lists: list[list[int]]) -> None:
-        super().__init__(delayed(), 0, len(lists))
+        super().__init__(Law(), 0, len(lists))
         self.lists = lists
 
     def _draw_s(self, workers: np.ndarray, first: np.ndarray, count: int) -> np.ndarray:
@@ -132,7 +130,7 @@ def test_random_delays_make_the_same_whatever_was_drawn_at_a_time() -> None:
     table = delayed(kind="shifted-exponential", shift_s=0.002, mean_s=0.01)
     compute_ns = [MS] * 50
     time_s = oracle_s(table, 5000, compute_ns)
-    model = create(table, 1, 50)
+    model = table.make(1, 50)
     ends = np.cumsum(delays_ns(model, range(50), [0] * 50, 400, compute_ns) + MS, axis=1)
     begins = np.concatenate((np.zeros((50, 1)), ends[:, :-1]), axis=1)
     done = np.clip((1e9 * time_s - begins) / (ends - begins), 0, 1).sum()
