@@ -25,8 +25,8 @@ test: .venv/built .venv/extra-test .venv/extra-mnist5k ## run all tests; those o
 	@$(python) -m pytest $(tests)
 
 # A shell may force old BLAS kernels on OpenBLAS; limits are measured with those that it would choose by itself.
-bench: .venv/built .venv/extra-mnist5k .venv/extra-bench ## measure kernels, decoders, messages and the virtual clock beside their limits, and descents with each memory
-	unset OPENBLAS_CORETYPE OPENBLAS_L2_SIZE; for what in kernels messages events clocks decoders memory; do .venv/bin/pdcode bench $$what || exit; done
+bench: .venv/built .venv/extra-bench ## measure kernels, decoders, messages and the virtual clock beside their limits
+	unset OPENBLAS_CORETYPE OPENBLAS_L2_SIZE; for what in kernels messages events clocks decoders; do .venv/bin/pdcode bench $$what || exit; done
 
 lint: .venv/installed .venv/extra-lint ## check style and types
 	$(python) -m ruff check .

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from io import TextIOWrapper
 
 from . import __version__
+from .cli import bench as bench_command
 from .cli import codes as codes_command
 from .cli import plan as plan_command
 from .mpi import launch
@@ -55,12 +56,6 @@ def show(options: argparse.Namespace) -> int:
         plots.figure(traces[0], options.figure)
         print(f"figure: {options.figure}")
     return 0
-
-
-def bench(options: argparse.Namespace) -> int:
-    from . import bench
-
-    return bench.run(options.what, options.argv)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -160,26 +155,9 @@ def parser() -> argparse.ArgumentParser:
     )
     command.set_defaults(function=show)
 
-    codes_command.add(commands)
+    codes_command.add_parser(commands)
     plan_command.add(commands)
-
-    command = commands.add_parser(
-        "bench",
-        help="measure pdcode against its limits on this machine",
-        description="clocks: real runs beside what the virtual clock predicts of them. "
-        "kernels: each kernel beside its limit (copy bandwidth, numpy's GEMM), measured in turn "
-        "with it. "
-        "decoders: what an arrival and a gradient cost, and captured energy against arrivals. "
-        "events: arrivals a second of the virtual clock without numerics, beside SimPy and a bare loop. "
-        "machine: [machine] and [link] of this machine, for the virtual clock. "
-        "memory: updates and bytes to a loss with every kind of memory. "
-        "messages: arrivals a second through rank 0's whole path, beside a bare mpi4py loop. "
-        "packings: optimized codes beside the best known packings of lines, a CSV file that PDCODE_PACKINGS "
-        "names.",
-    )
-    names = ["clocks", "decoders", "events", "kernels", "machine", "memory", "messages", "packings"]
-    command.add_argument("what", choices=names)
-    command.set_defaults(function=bench)
+    bench_command.add_parser(commands)
     return top
 
 

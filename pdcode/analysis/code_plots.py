@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..codes.captured import captured_energy
 from ..codes.code import Code
-from ..codes.quality import Quality
+from ..codes.quality.captured import captured_energy
+from ..codes.quality.summary import Quality
 from .style import BLUE, GREY, INK, LIGHT_BLUE, ORANGE, STYLE, save
 
 if TYPE_CHECKING:

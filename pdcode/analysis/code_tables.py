@@ -12,7 +12,7 @@ import numpy as np
 
 from ..codes import catalogue
 from ..codes.code import Code
-from ..codes.quality import NOISE, Quality
+from ..codes.quality.summary import NOISE, Quality
 from ..codes.registry import FAMILIES, Family
 from .formats import number, percent
 
@@ -20,26 +20,6 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-ABOUT = {
-    "uncoded": "a block a row, in turn",
-    "repetition": "each block in n/k rows",
-    "pairs": "signed pairs of neighbours on a ring of blocks",
-    "random": "random supports with signs or Gaussian entries",
-    "net": "an orthogonal matrix on each line of an affine or modular net; tight; the default",
-    "graph": "signed pairs along the edges of a regular graph",
-    "steiner": "equiangular tight frame of a Steiner system; meets the Welch bound",
-    "simplex-lines": "a regular simplex on each line of a Steiner system; tight",
-    "tremain": "equiangular tight frame of a Steiner triple system; meets the Welch bound",
-    "haar-simplex": "regular simplex in Haar wavelets; meets the Welch bound",
-    "icosahedron": "the diagonals of an icosahedron on every 3 blocks",
-    "dk": "roots of the lattice D_k",
-    "e8": "roots of the lattice E8 on every 8 blocks",
-    "kerdock": "mutually unbiased bases of a Kerdock set; meets the orthoplex bound",
-    "hadamard": "rows of Hadamard matrices, dense",
-    "optimized": "least coherence by optimisation, supports given or free, k ≤ 64",
-    "energy": "one own block, the others drawn by block energies; decode by mmse",
-    "auto": "the best of these that fits, padded or trimmed",
-}
 TOLERANCE = 1e-12  # of claims
 SAMPLES = (4, 8, 9, 16, 64, 256)  # blocks for which the sizes of a family with many are listed
 SHOWN, LARGEST = 4, 1000  # sizes, and blocks
@@ -59,39 +39,27 @@ def table(*columns: str, left: Iterable[str] = (), wrap: Iterable[str] = ()) -> 
 
 
 def families(target: Console | None = None) -> None:
-    """Print a line or two for each family: what it is, sizes with their coherence, default weight."""
-    left = ("family", "what it is", "sizes (n, k, w) and coherence")
-    made = table(*left, "default w", left=left, wrap=left[1:])
-    for name, family in FAMILIES.items():
-        made.add_row(name, ABOUT[name], sizes(name, family), default_weight(family))
-    made.add_row("auto", ABOUT["auto"], "any n, any k, w at most as asked", "any")
+    """Print a line or two for each family: what it is, and sizes with their coherence."""
+    columns = ("family", "what it is", "sizes (n, k, w) and coherence")
+    made = table(*columns, left=columns, wrap=columns[1:])
+    for family in FAMILIES.values():
+        made.add_row(family.name, family.about, sizes(family))
+    made.add_row("auto", "the best of these that exists", "any n, any k, w at most as asked")
     _printed(target, [made])
 
 
-def default_weight(family: Family) -> str:
-    """The weight of a code for which none is asked, as a text."""
-    if family.weight is None:
-        return "its own"
-    usual = {family.weight(2 * k, k) for k in (16, 64)}
-    return str(usual.pop()) if len(usual) == 1 else "k"
-
-
-def sizes(name: str, family: Family) -> str:
-    """Some sizes of a family with the coherence that it claims."""
-    if family.shapes is None or name == "uncoded":
-        free = "n a multiple of k" if name == "repetition" else "any n"
-        weight = "any w ≤ k" if family.any_weight else f"w = {default_weight(family)}"
-        return f"{free}, any k, {weight}"
+def sizes(family: Family) -> str:
+    """List some sizes of a family with the coherence that it claims."""
     found: list[str] = []
     for k in range(2, LARGEST):
-        shapes = [shape for shape in family.shapes(k) if shape.weight > 1]
-        if not shapes or not (k in SAMPLES or all(shape.exact for shape in shapes)):
+        shapes = list(family.sizes(k, None))
+        if not shapes or not (k in SAMPLES or all(size.least == size.most for size in shapes)):
             continue
-        size = min(shapes, key=lambda each: abs(each.weight - USUAL))
-        n = 2 * k if isinf(size.rows) else int(size.rows)
+        size = min(shapes, key=lambda each: (abs(each.weight - USUAL), -each.most))
+        n = 2 * k if isinf(size.most) else int(size.most)
         claim = family.coherence(n, k, size.weight)
-        least = f"≥{size.least}" if size.least > 1 else "any n"
-        rows = least if isinf(size.rows) else f"{n}" if size.exact else f"≤{n}"
+        least = f"{k}, {2 * k}, …" if size.step > 1 else f"≥{size.least}" if size.least > 1 else "any n"
+        rows = least if isinf(size.most) else f"{n}" if size.least == n else f"≤{n}"
         found.append(f"({rows},{k},{size.weight})" + (f" {fraction(claim)}" if claim else ""))
         if len(found) > SHOWN:
             break

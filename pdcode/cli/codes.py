@@ -13,7 +13,7 @@ from typing import Any
 from ..util.errors import InputError
 
 
-def add(commands: Any) -> None:
+def add_parser(commands: Any) -> None:
     """Add the command to the parser's."""
     top = commands.add_parser(
         "codes",
@@ -92,7 +92,7 @@ def design(options: argparse.Namespace) -> int:
     _check(options)
     given = dict(_option(text) for text in options.option)
     family = FAMILIES.get(options.family)
-    watched = family is not None and "progress" in family.option_names
+    watched = family is not None and "progress" in family.options
     with _progress() if watched else _nothing() as report:
         if report:
             given["progress"] = report
@@ -113,10 +113,10 @@ def design(options: argparse.Namespace) -> int:
 
 
 def show(options: argparse.Namespace) -> int:
-    from ..codes import files
+    from ..codes import Code
 
     _check(options)
-    _print(files.load_all(options.file), options.figure)
+    _print(Code.load_all(options.file), options.figure)
     return 0
 
 
@@ -129,7 +129,7 @@ def _check(options: argparse.Namespace) -> None:
 
 def _print(found: dict[str, Any], figure: str | None) -> None:
     from ..analysis import code_tables
-    from ..codes.quality import quality
+    from ..codes.quality.summary import quality
 
     measured = {name: quality(code) for name, code in found.items()}
     for name, code in found.items():
@@ -159,7 +159,7 @@ def _nothing() -> Iterator[None]:
 
 @contextmanager
 def _progress() -> Iterator[Callable[[int, int, float], None]]:
-    """A function (done, total, best coherence) that draws a bar on a terminal, else prints a few lines."""
+    """Yield a function (done, total, best coherence) that draws a bar on a terminal, else prints lines."""
     if not sys.stderr.isatty():
         shown = -1
 

@@ -6,7 +6,7 @@ import json
 
 import msgspec
 
-from ..coding.assignments import Assignment, Chosen, Rotating
+from ..coding.assignments import Assignment, Rotating
 from ..config.tables import Config
 from ..transport.layout import Layout
 
@@ -53,10 +53,9 @@ def codes(assignment: Assignment) -> list[str]:
         lines.append(f"#     lower bounds on coherence: {bounds or 'none above 0'}")
         lines += [f"#     note: {note}" for note in code.notes]
     if not assignment.designs:
-        who = "workers" if isinstance(assignment, Chosen) else "rank 0"
         what = f"of weight {assignment.weights}, {list(assignment.rows)} a task"
         whole = all(layer.whole for layer in assignment.layers)
-        lines.append("#   none: every layer is sent whole" if whole else f"#   chosen by {who}, {what}")
+        lines.append("#   none: every layer is sent whole" if whole else f"#   chosen by workers, {what}")
     return lines
 
 

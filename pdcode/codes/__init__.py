@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from .captured import arrivals_needed, captured_energy
 from .code import Code
-from .design import FAMILIES, design, fitting_rows
-from .information import arrival_information, information, joint_information
-from .quality import quality
-from .spark import spark
+from .design import design, fitting_rows
+from .family import Family, Size
+from .quality.captured import arrivals_needed, captured_energy
+from .quality.information import arrival_information, information, joint_information
+from .quality.spark import spark
+from .quality.summary import quality
+from .registry import FAMILIES, register
 
 __all__ = [
     "FAMILIES",
     "Code",
+    "Family",
+    "Size",
     "arrival_information",
     "arrivals_needed",
     "captured_energy",
@@ -20,5 +24,6 @@ __all__ = [
     "information",
     "joint_information",
     "quality",
+    "register",
     "spark",
 ]

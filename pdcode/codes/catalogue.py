@@ -1,4 +1,4 @@
-"""What every family promises, as a table that can be checked: `pdcode codes list --verify`."""
+"""Claims of every family, to be checked: `pdcode codes list --verify`."""
 
 from __future__ import annotations
 

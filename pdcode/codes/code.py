@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -9,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from .bounds import bounds
+from . import files
 from .keyed import signed_permutation
+from .quality.bounds import bounds
 
 DENSE_GRAM = 1 << 30  # multiplications up to which the Gram matrix is made by one dense product
 SPARSE_COST = 30  # of one multiplication in a sparse product, in those of a dense one
@@ -129,7 +131,7 @@ class Code:
         return bounds(len(self), self.blocks, self.weight, bool((counts == counts[0]).all()), flat)
 
     def rows(self, start: int, count: int = 1) -> tuple[np.ndarray, np.ndarray]:
-        """Consecutive codewords, beginning again after the last.
+        """Return consecutive codewords, beginning again after the last.
 
         Parameters
         ----------
@@ -185,8 +187,6 @@ class Code:
         InputError
             If the file cannot be written.
         """
-        from . import files
-
         files.save(self, target)
 
     @classmethod
@@ -196,16 +196,30 @@ class Code:
         Parameters
         ----------
         source : path, or h5py group
-            Of a trace, only a group is one code; `pdcode.codes.files.load_all` reads all of a file.
+            Of a trace, only a group is one code; `load_all` reads all of a file.
 
         Raises
         ------
         InputError
             If there is no such file, or no code in it.
         """
-        from . import files
+        return cls(**(files.fields(source) if hasattr(source, "attrs") else files.load(source)))
 
-        return files.load(source)
+    @classmethod
+    def load_all(cls, path: str | os.PathLike[str]) -> dict[str, Code]:
+        """Read all codes of a file: the one that `save` wrote, or those of a trace, by ascending k.
+
+        Returns
+        -------
+        dict
+            Name of the group → code.
+
+        Raises
+        ------
+        InputError
+            If the file is not HDF5, or holds no code.
+        """
+        return {name: cls(**fields) for name, fields in files.load_all(path).items()}
 
 
 def _panel_coherence(rows: Any, count: int) -> float:

@@ -7,13 +7,9 @@ from typing import Any
 import numpy as np
 
 from ..util.errors import InputError
-from . import whole
+from . import auto
 from .code import Code
-from .registry import FAMILIES, Family, family_of
-from .sizes import nearest, weight_of
-
-__all__ = ["FAMILIES", "Family", "design", "fitting_rows"]
-
+from .registry import family_of
 
 PASSING = ("progress", "processes", "state")  # options that change nothing about the rows
 
@@ -25,7 +21,7 @@ def _positive(name: str, value: Any) -> int:
 
 
 def _plain(value: Any) -> Any:
-    """Value of an option as JSON has it, so that the code can be saved."""
+    """Return an option's value as JSON has it, so that the code can be saved."""
     if isinstance(value, np.ndarray | np.generic):
         return value.tolist()
     return list(value) if isinstance(value, tuple) else value
@@ -52,9 +48,7 @@ def design(
     **options
         Of the family. ``dither`` (net, default True): random column signs on each set. ``entries`` (random):
         ``rademacher`` or ``gaussian``; ``balanced`` (random, default False). ``degree`` and ``kind`` (graph).
-        Those of optimized and energy: see there. Of every family: ``whole`` = [n', k', w'], which makes the
-        design of that size and cuts its rows and blocks or adds rows of redrawn copies
-        (`pdcode.codes.whole`); ``dithered`` = [[seed, epoch], …], redraws.
+        Those of optimized and energy: see there. Of every family: ``dithered`` = [[seed, epoch], …], redraws.
 
     Returns
     -------
@@ -64,8 +58,7 @@ def design(
     Raises
     ------
     InputError
-        If the family does not exist for these parameters; the message names the nearest ones for which it
-        does.
+        If the family has no code of this size; the message names one that it has.
 
     Examples
     --------
@@ -77,22 +70,26 @@ def design(
     w = None if weight is None else _positive("weight", weight)
     if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed < 2**63:
         raise InputError(f"seed = {seed!r}: not a whole number from 0 to 2^63 - 1")
+    given, notes = dict(options), []
+    redraws = _redraws(given.pop("dithered", []))
     if family == "auto":
-        from .auto import choose
-
         for name in options:
             raise InputError(f"{name} = {options[name]!r}: not an option of the auto code")
-        return choose(n, k, w, int(seed))
-    made, given = family_of(family), dict(options)
-    redraws, size = given.pop("dithered", []), given.pop("whole", None)
-    for name in given:
-        if name not in made.option_names:
-            raise InputError(f"{name} = {options[name]!r}: not an option of the {family} code")
-    if size is None:
-        code = _designed(family, made, n, k, w, int(seed), given)
+        made, fitting, given = auto.choose(n, k, min(w or k, k))
+        notes.append(f"auto: {made.name} of weight {fitting}")
     else:
-        code = _fitted(family, whole.size(size), n, k, w, int(seed), given)
-    for key, epoch in _redraws(redraws):
+        made = family_of(family)
+        for name in given.keys() - made.options:
+            raise InputError(f"{name} = {options[name]!r}: not an option of the {family} code")
+        fitting = made.weight(n, k, w)
+    indices, values = made.build(n, k, fitting, int(seed), **given)
+    if made.period and n % made.period(k):
+        notes.append(
+            f"{n} rows are not a multiple of {made.period(k)}: the last round is cut short, not tight"
+        )
+    plain = {name: _plain(value) for name, value in given.items() if name not in PASSING}
+    code = Code(indices, values, k, made.name, int(seed), plain, tuple(notes))
+    for key, epoch in redraws:
         code = code.dithered(key, epoch)
     return code
 
@@ -112,40 +109,8 @@ def _redraws(value: Any) -> list[tuple[int, int]]:
     return [(pair[0], pair[1]) for pair in pairs]
 
 
-def _designed(
-    family: str, made: Family, n: int, k: int, w: int | None, seed: int, options: dict[str, Any]
-) -> Code:
-    if w is not None and w > k and made.any_weight:
-        raise InputError(f"weight = {w}: more than the {k} blocks; {nearest((n, k, k))}")
-    if made.checks or made.shapes is None:
-        fitting = w if w is not None else made.weight(n, k) if made.weight else k
-    else:
-        fitting = weight_of(family, made.shapes, n, k, w)
-    indices, values = made.build(n, k, fitting, seed, **options)
-    notes: list[str] = []
-    if made.period and n % made.period(k):
-        notes.append(
-            f"{n} rows are not a multiple of {made.period(k)}: the last round is cut short, not tight"
-        )
-    plain = {name: _plain(value) for name, value in options.items() if name not in PASSING}
-    return Code(indices, values, k, family, seed, plain, tuple(notes))
-
-
-def _fitted(
-    family: str, size: tuple[int, int, int], n: int, k: int, w: int | None, seed: int, options: dict[str, Any]
-) -> Code:
-    base = design(family, *size, seed, **options)
-    indices, values, notes = whole.fit(base, n, k, seed, family_of(family).period is not None)
-    if w not in (None, indices.shape[1]):
-        raise InputError(
-            f"weight = {w}: the {family} code fitted to {k} blocks has another; "
-            + nearest((n, k, indices.shape[1]))
-        )
-    return Code(indices, values, k, family, seed, {**base.options, "whole": list(size)}, tuple(notes))
-
-
 def fitting_rows(family: str, least: int, blocks: int) -> int:
-    """Smallest number of rows ≥ `least` with which a code of a family is whole.
+    """Return the smallest number of rows ≥ `least` with which a code of a family is whole.
 
     Whole: of full rank (random and graph: likely so), and tight where the family can be. Where the family has
     no code of so many rows or over so many blocks, a number for `design` to refuse.
@@ -162,8 +127,8 @@ def fitting_rows(family: str, least: int, blocks: int) -> int:
     if family == "auto":
         return -(-least // blocks) * blocks
     made = family_of(family)
-    if made.period is None and made.shapes is not None:
-        sizes = [int(shape.rows) for shape in made.shapes(blocks) if shape.rows >= least]
+    if made.period is None:
+        sizes = [int(size.most) for size in made.of_weight(blocks, None) if size.most >= least]
         return min(sizes, default=max(least, blocks))
-    period = made.period(blocks) if made.period else 1
+    period = made.period(blocks)
     return max(-(-least // period) * period, blocks)

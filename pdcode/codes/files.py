@@ -11,15 +11,15 @@ from typing import Any
 
 import numpy as np
 
+from ..trace import opening
 from ..util.errors import InputError, reason, sound
-from .code import Code
 
 DENSE = 1 << 20  # elements up to which `save` adds the dense matrix for other readers
 SCHEMA, SCHEMA_VERSION = "pdcode-code", 1
 
 
-def save(code: Code, target: Any) -> None:
-    """What `Code.save` does."""
+def save(code: Any, target: Any) -> None:
+    """Write a code to a file or an open group; see `Code.save`."""
     import h5py
 
     if isinstance(target, h5py.Group):
@@ -38,7 +38,7 @@ def save(code: Code, target: Any) -> None:
         raise InputError(f"{path}: cannot write the code: {reason(error)}") from error
 
 
-def _write(code: Code, group: Any) -> None:
+def _write(code: Any, group: Any) -> None:
     group.attrs.update(
         schema=SCHEMA,
         schema_version=SCHEMA_VERSION,
@@ -54,60 +54,49 @@ def _write(code: Code, group: Any) -> None:
 
 
 def _plain(value: Any) -> Any:
-    """An option's value as JSON has it."""
+    """Return an option's value as JSON has it."""
     if isinstance(value, np.ndarray | np.generic):
         return value.tolist()
     return str(value) if isinstance(value, os.PathLike) else repr(value)
 
 
-def load(source: Any) -> Code:
-    """What `Code.load` does."""
-    import h5py
-
-    if not isinstance(source, h5py.Group):
-        with sound(source), _opened(source) as file:
-            return load(file)
-    about = source.attrs
-    blocks = about.get("blocks", source["matrix"].shape[1] if "matrix" in source else None)
-    if not {"supports", "values"} <= set(source) or "family" not in about or blocks is None:
-        raise InputError(f"{source.file.filename}: {source.name} is not a code of pdcode")
-    return Code(
-        source["supports"][()],
-        source["values"][()],
-        int(blocks),
-        str(about["family"]),
-        int(about.get("seed", 0)),
-        json.loads(about.get("options", "{}")),
-        tuple(json.loads(about.get("notes", "[]"))),
-    )
-
-
-def load_all(path: str | os.PathLike[str]) -> dict[str, Code]:
-    """Read all codes of a file: the one that `Code.save` wrote, or those of a trace, by ascending k.
-
-    Returns
-    -------
-    dict
-        Name of the group → code.
+def fields(group: Any) -> dict[str, Any]:
+    """Read what a group says of a code: the arguments of `Code`.
 
     Raises
     ------
     InputError
-        If the file is not HDF5, or holds no code.
+        If it says nothing of one.
     """
-    with sound(path), _opened(path) as file:
+    about = group.attrs
+    blocks = about.get("blocks", group["matrix"].shape[1] if "matrix" in group else None)
+    if not {"supports", "values"} <= set(group) or "family" not in about or blocks is None:
+        raise InputError(f"{group.file.filename}: {group.name} is not a code of pdcode")
+    return {
+        "indices": group["supports"][()],
+        "values": group["values"][()],
+        "blocks": int(blocks),
+        "family": str(about["family"]),
+        "seed": int(about.get("seed", 0)),
+        "options": json.loads(about.get("options", "{}")),
+        "notes": tuple(json.loads(about.get("notes", "[]"))),
+    }
+
+
+def load(path: Any) -> dict[str, Any]:
+    """Read the fields of the code that `save` wrote to a file."""
+    with sound(path), opening.read(Path(path)) as file:
+        return fields(file)
+
+
+def load_all(path: str | os.PathLike[str]) -> dict[str, dict[str, Any]]:
+    """Read the fields of all codes of a file; see `Code.load_all`."""
+    with sound(path), opening.read(Path(path)) as file:
         if file.attrs.get("schema") == SCHEMA:
-            return {"/": load(file)}
+            return {"/": fields(file)}
         codes = file.get("code", {})
         if not len(codes):
             trace = file.attrs.get("schema") == "pdcode-trace"
             what = "every layer is sent whole" if trace else "neither a code nor a trace of pdcode"
             raise InputError(f"{path}: holds no code: {what}")
-        return {f"/code/{k}": load(codes[k]) for k in sorted(codes, key=int)}
-
-
-def _opened(path: Any) -> Any:
-    """The file, which may be the trace of a run that goes on."""
-    from ..trace import opening
-
-    return opening.read(Path(path))
+        return {f"/code/{k}": fields(codes[k]) for k in sorted(codes, key=int)}

@@ -9,7 +9,7 @@ import numpy as np
 from msgspec import Meta
 
 from .. import codes
-from ..codes.energy import BlockEnergies, energy
+from ..codes.constructions.energy import BlockEnergies, energy
 from ..config.tables import Code, Config, Positive, Table
 from ..problems.partition import Blocks
 from ..transport.layout import Pair

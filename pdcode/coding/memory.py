@@ -51,7 +51,7 @@ class CoordinatorMemory(Memory, tag="coordinator"):
 
 
 class Choose(Protocol):
-    """Picks codewords of a layer from what is to be sent of it, as `codes.matched.Matched` does."""
+    """Picks codewords of a layer from what is to be sent of it, as `codes.constructions.matched` does."""
 
     def choose(self, residual: np.ndarray) -> Pair: ...
 

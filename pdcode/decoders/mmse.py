@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar
 import numpy as np
 from msgspec import Meta
 
-from ..codes.information import covariance_of, root_of, variance_of
+from ..codes.quality.information import covariance_of, root_of, variance_of
 from ..config.tables import Decoder as Table
 from ..config.tables import NonNegative
 from ..kernels import mmse

@@ -151,7 +151,7 @@ def make_decoders(
 
 def choosers(config: Config, layers: Sequence[Blocks], worker: int) -> list[Choose | None]:
     """What picks the codewords of each layer at a worker; None for a layer that is sent whole."""
-    from ..codes.matched import Matched
+    from ..codes.constructions.matched import Matched
 
     rows, limits = rows_of(config, layers), weights_of(config, layers, config.code.usual)
     dtype = np.dtype(config.problem.dtype)

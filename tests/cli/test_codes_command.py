@@ -14,8 +14,9 @@ from paths import ROOT
 
 from pdcode import codes
 from pdcode.__main__ import main
-from pdcode.analysis import code_plots, code_tables
-from pdcode.codes import catalogue, packing
+from pdcode.analysis import code_plots
+from pdcode.codes import catalogue
+from pdcode.codes.optimise import packing
 from pdcode.codes.registry import FAMILIES
 
 
@@ -30,7 +31,6 @@ def test_every_family_is_listed(capsys):
     assert main(["codes", "list"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert {line.split()[0] for line in lines if line and not line.startswith(" ")} >= {*FAMILIES, "auto"}
-    assert set(code_tables.ABOUT) == {*FAMILIES, "auto"}
     assert not any(line.endswith(" ") for line in lines)
     text = " ".join(" ".join(lines).split())
     assert "(16,6,3) 1/3" in text
@@ -80,8 +80,7 @@ def test_a_code_is_designed_saved_and_shown(tmp_path, capsys):
     assert png_size(tmp_path / "new" / "code.png") == (3000, 1120)
 
 
-def test_a_search_shows_its_progress(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(packing, "OPTIONS", packing.OPTIONS | {"progress"})
+def test_a_search_shows_its_progress(tmp_path, capsys):
     command = ["codes", "design", "optimized", "-n", "5", "-k", "3", "--option", "restarts=4"]
     assert main([*command, "-o", str(tmp_path / "code.h5")]) == 0
     said = capsys.readouterr()

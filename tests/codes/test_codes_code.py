@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pdcode import codes
-from pdcode.codes import bounds
 from pdcode.codes import code as code_module
+from pdcode.codes.quality import bounds
 from pdcode.util.errors import InputError
 
 FAMILIES = ["uncoded", "repetition", "pairs", "random", "net"]

@@ -7,11 +7,11 @@ import pytest
 
 from pdcode import codes
 from pdcode.codes import catalogue, registry
-from pdcode.codes.sizes import Shape
+from pdcode.codes.family import Family, Size
 from pdcode.util.errors import InputError
 
 EXACT = [entry for entry in catalogue.ENTRIES if entry.family != "optimized"]
-CLOSED = [name for name, family in registry.FAMILIES.items() if family.shapes is not None]
+CLOSED = [name for name in codes.FAMILIES if name not in ("random", "optimized", "energy")]
 
 
 @pytest.mark.parametrize("entry", EXACT, ids=lambda entry: f"{entry.family}-{entry.workers}-{entry.blocks}")
@@ -41,16 +41,15 @@ def test_every_size_in_a_range(family):
     record = registry.FAMILIES[family]
     sizes = 0
     for k in range(1, 41):
-        for shape in record.shapes(k):
-            counts = {int(shape.rows)} if shape.exact else {k, 2 * k, 3 * k + 1, min(shape.rows, 12 * k)}
-            for n in counts:
-                if not shape.least <= n <= shape.rows or n > 500:
+        for size in {size for w in (None, *range(1, k + 1)) for size in record.sizes(k, w)}:
+            for n in {size.near(n) for n in (k, 2 * k, 3 * k + 1, 12 * k)}:
+                if n > 500:
                     continue
                 sizes += 1
-                code = codes.design(family, n, k, shape.weight, seed=1)
-                assert code.weight == shape.weight
-                assert (np.count_nonzero(code.matrix, axis=1) <= shape.weight).all()
-                claim = record.coherence(n, k, shape.weight)
+                code = codes.design(family, n, k, size.weight, seed=1)
+                assert code.weight == size.weight
+                assert (np.count_nonzero(code.matrix, axis=1) <= size.weight).all()
+                claim = record.coherence(n, k, size.weight)
                 assert claim is None or code.coherence == pytest.approx(claim, abs=1e-12), (n, k)
                 if record.tight and (record.period is None or n % record.period(k) == 0):
                     assert code.tightness == pytest.approx(1, abs=1e-12), (n, k)
@@ -78,7 +77,7 @@ def test_other_bounds_that_are_reached():
 
 @pytest.mark.parametrize(("family", "k"), [("e8", 8), ("e8", 24), ("dk", 6), ("dk", 16), ("kerdock", 16)])
 def test_rounds_are_orthonormal_bases(family, k):
-    n = int(registry.FAMILIES[family].shapes(k)[0].rows)
+    n = int(registry.FAMILIES[family].sizes(k, None)[0].most)
     for basis in codes.design(family, n, k).matrix.reshape(-1, k, k):
         np.testing.assert_allclose(basis @ basis.T, np.eye(k), atol=1e-13)
 
@@ -107,16 +106,28 @@ def test_fitting_rows_are_whole(family, k):
     for least in (1, k, k + 1, 3 * k - 1):
         n = codes.fitting_rows(family, least, k)
         assert n >= max(least, k)
-        shapes = record.shapes(k) if record.shapes else [Shape(float("inf"), 1)]
-        if family == "net":  # of odd k there are nets of weight 1, but one must ask for them
-            shapes = [shape for shape in shapes if shape.weight > 1]
-        if not any(least <= n <= shape.rows for shape in shapes):  # no such blocks, or not so many rows
+        sizes = record.of_weight(k, None)
+        if not any(size.near(n) == n for size in sizes):  # no such blocks, or not so many rows
             with pytest.raises(InputError, match="nearest: workers = "):
                 codes.design(family, n, k)
             continue
         code = codes.design(family, n, k)
         assert code.notes == ()
         assert code.tightness == pytest.approx(1) or not record.tight
-    sizes = record.shapes(k) if record.shapes else []
-    if sizes and record.period is None:
-        assert codes.fitting_rows(family, 1, k) == sizes[0].rows
+    if record.period is None and (sizes := record.of_weight(k, None)):
+        assert codes.fitting_rows(family, 1, k) == sizes[0].most
+
+
+def test_a_family_from_outside_is_one_record(monkeypatch):
+    monkeypatch.setattr(registry, "FAMILIES", dict(registry.FAMILIES))
+    twins = Family(
+        "twins", "each block twice", lambda n, k, w, seed: (np.arange(n)[:, None] % k, np.ones((n, 1))),
+        lambda k, w: [Size(1, 2 * k, 2 * k)],
+    )  # fmt: skip
+    registry.register(twins)
+    assert codes.design("twins", 8, 4).tightness == 1
+    with pytest.raises(InputError, match=r"workers = 9, blocks = 4: .*; nearest: workers = 8, blocks = 4"):
+        codes.design("twins", 9, 4)
+    for name in ("twins", "net", "auto"):
+        with pytest.raises(ValueError, match=f"'{name}' already"):
+            registry.register(Family(name, "", twins.build, twins.sizes))

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pdcode.codes.energy import BlockEnergies, energy
+from pdcode.codes.constructions.energy import BlockEnergies, energy
 from pdcode.util.errors import InputError
 
 K, N = 32, 64
@@ -101,7 +101,6 @@ def test_supports_follow_the_energies_and_entries_their_roots():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"weight": 5}, r"weight = 5: .*nearest: 4"),
         ({"energies": ["a", 1, 2, 3]}, r"energies = \['a', 1, 2, 3\]: must be 4 numbers"),
         ({"exponent": "x"}, "exponent = 'x': must be a number"),
         ({"epoch": 1.5}, "epoch = 1.5: not a whole number"),

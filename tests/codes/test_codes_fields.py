@@ -5,8 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pdcode.codes import geometry, steiner
-from pdcode.codes.finite_field import FieldProduct, FiniteField, irreducible, is_prime_power, prime_powers
+from pdcode.codes.constructions import geometry, steiner
+from pdcode.codes.constructions.finite_field import (
+    FieldProduct,
+    FiniteField,
+    irreducible,
+    is_prime_power,
+    prime_powers,
+)
 
 
 @pytest.mark.parametrize("q", [q for q in range(2, 50) if is_prime_power(q)] + [64, 81, 121, 125])

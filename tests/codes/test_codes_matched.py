@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pdcode.codes.matched import Matched
+from pdcode.codes.constructions.matched import Matched
 from pdcode.kernels import encode
 from pdcode.util.errors import InputError
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from decimal import Decimal, localcontext
 from math import sqrt
 
 import numpy
 import pytest
 
 from pdcode import codes
-from pdcode.bench import packings
-from pdcode.codes import packing, polish, restarts
+from pdcode.codes.optimise import packing, polish, restarts
 from pdcode.util.errors import InputError
 
 
@@ -63,8 +61,6 @@ def test_it_is_a_family_of_design():
     code = codes.design("optimized", workers=5, blocks=3, seed=4, restarts=32)
     assert (code.family, code.weight, len(code)) == ("optimized", 3, 5)
     assert code.coherence == pytest.approx(1 / sqrt(5), rel=1e-10)
-    with pytest.raises(InputError, match=r"blocks = 65: .* nearest: 64"):
-        codes.design("optimized", workers=130, blocks=65)
 
 
 def test_the_seed_decides():
@@ -179,11 +175,14 @@ def test_light_rows_keep_to_their_weight(supports):
 
 
 def test_random_supports_are_balanced_and_net_supports_meet_once():
-    problem = restarts.Problem(14, 8, 3, 5, "random")
+    problem = restarts.PackingProblem(14, 8, 3, 5, "random")
     counts = numpy.bincount(restarts.balanced(problem, restarts.Draws(problem, 0)).ravel())
     assert counts.tolist().count(6) == 2
     assert counts.tolist().count(5) == 6
-    sets = {tuple(row) for row in numpy.sort(restarts.of_net(restarts.Problem(18, 9, 3, 0, "net"))).tolist()}
+    sets = {
+        tuple(row)
+        for row in numpy.sort(restarts.of_net(restarts.PackingProblem(18, 9, 3, 0, "net"))).tolist()
+    }
     assert all(len(set(a) & set(b)) <= 1 for a in sets for b in sets if a != b)
 
 
@@ -209,8 +208,6 @@ def test_polishing_is_quadratic_and_never_raises():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"blocks": 65, "weight": 65}, "blocks = 65: .* nearest: 64"),
-        ({"weight": 7}, "weight = 7: more than the 6 blocks; nearest: 6"),
         ({"supports": "lines"}, "supports = 'lines': not one of free, random, net"),
         ({"restarts": 0}, "restarts = 0: .* nearest: 1"),
         ({"restarts": True}, "restarts = True"),
@@ -223,25 +220,3 @@ def test_polishing_is_quadratic_and_never_raises():
 def test_what_cannot_be_is_refused(arguments, message):
     with pytest.raises(InputError, match=message):
         packing.optimized(**{"rows": 12, "blocks": 6, "weight": 6, "seed": 0, **arguments})
-
-
-def test_coherence_to_fifty_digits():
-    rows = numpy.array([[1.0, 0.0], [1.0, 1.0], [0.0, 3.0]])
-    with localcontext(prec=60):
-        assert abs(packings.exact_coherence(rows) ** 2 - Decimal("0.5")) < Decimal("1e-48")
-
-
-def test_the_bench_compares_with_a_table(tmp_path, monkeypatch, capsys):
-    file = tmp_path / "packings.csv"
-    file.write_text("k,n,coherence\n3,4,0.4\n7,16,0.325797054\n9,60,0.5\n")
-    monkeypatch.setenv("PDCODE_PACKINGS", str(file))
-    monkeypatch.setattr(packings, "OTHERS", ((3, 4),))
-    monkeypatch.setattr(packings, "LIGHT_RESTARTS", 2)
-    assert packings.run(1) == 0
-    printed = capsys.readouterr().out
-    assert "better: 0.33333333333333" in printed
-    assert "1 cases: 1 within 0.1 % of the table, 0 more than 2 % off" in printed
-    assert "steiner" in printed
-    monkeypatch.setenv("PDCODE_PACKINGS", str(tmp_path / "none.csv"))
-    with pytest.raises(InputError, match="PDCODE_PACKINGS"):
-        packings.run(1)

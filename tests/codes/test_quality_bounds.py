@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pdcode import codes
-from pdcode.codes import bounds, catalogue
+from pdcode.codes import catalogue
+from pdcode.codes.quality import bounds
 
 BEST = [
     (3, 4, 1 / 3),

@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 
 from pdcode import codes
 from pdcode.codes import code as code_module
-from pdcode.codes import files
-from pdcode.codes.quality import affordable_draws
+from pdcode.codes.quality.summary import affordable_draws
 from pdcode.trace import Trace
 from pdcode.util.errors import InputError
 
@@ -48,13 +47,13 @@ def test_ten_thousand_rows_by_sparse_products():
 def test_a_code_and_the_codes_of_a_trace_are_read(tmp_path):
     code = codes.design("net", 16, 8, 2, seed=3, dither=False)
     code.save(tmp_path / "new" / "code.h5")
-    [(name, same)] = files.load_all(tmp_path / "new" / "code.h5").items()
+    [(name, same)] = codes.Code.load_all(tmp_path / "new" / "code.h5").items()
     assert name == "/"
     assert same.options == {"dither": False}
     np.testing.assert_array_equal(same.matrix, code.matrix)
 
     trace = traces.simulate(tmp_path / "trace.h5", seconds=0.1)
-    found = files.load_all(tmp_path / "trace.h5")
+    found = codes.Code.load_all(tmp_path / "trace.h5")
     assert set(found) == {f"/code/{k}" for k in trace.code}
     for k, matrix in Trace(tmp_path / "trace.h5").code.items():
         read = found[f"/code/{k}"]
@@ -79,13 +78,13 @@ def test_options_of_any_kind_are_kept(tmp_path):
 def test_files_that_hold_no_code_are_refused(tmp_path):
     (tmp_path / "text").write_text("no")
     with pytest.raises(InputError, match="text: not a pdcode"):
-        files.load_all(tmp_path / "text")
+        codes.Code.load_all(tmp_path / "text")
     with pytest.raises(InputError, match="no such file"):
-        files.load_all(tmp_path / "nothing.h5")
+        codes.Code.load_all(tmp_path / "nothing.h5")
     with h5py.File(tmp_path / "other.h5", "w") as file:
         file["x"] = 1
     with pytest.raises(InputError, match=r"other\.h5: holds no code: neither a code nor a trace"):
-        files.load_all(tmp_path / "other.h5")
+        codes.Code.load_all(tmp_path / "other.h5")
     code = codes.design("net", 8, 8, 2)
     with pytest.raises(InputError, match="cannot write the code"):
         code.save(tmp_path / "text" / "code.h5")

@@ -1,0 +1,138 @@
+"""What the experiments on descents share: a run on the virtual clock, whose unit is the shortest task.
+
+Tasks take 1 + Exp(1) units, keyed by seed, worker and task; messages, and all that rank 0 does, take no time.
+So neither the number of cores nor their load changes a result.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import statistics
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from pdcode.config import load
+from pdcode.virtual.simulation import simulate
+
+Tables = dict[str, Any]
+
+CLOCK: Tables = {
+    "stragglers": {"kind": "shifted-exponential", "shift_s": 1.0, "mean_s": 1.0},
+    "machine": {"flops_per_s": 1e18, "task_s": 0.0, "arrival_s": 0.0, "dispatch_s": 0.0},
+    "link": {"bandwidth": 1e18, "latency_s": 0.0},
+    "trace": {"progress_s": 2.0},
+}
+
+
+class Outcome(NamedTuple):
+    """How a descent went: updates to the target (infinite if it was not reached), and sums until the end."""
+
+    updates: float
+    steps: int
+    loss: float
+    bytes_up: int
+    bytes_down: int
+
+
+def merged(*tables: Mapping[str, Any]) -> Tables:
+    """Tables of a configuration, later keys over earlier ones."""
+    result: Tables = {}
+    for some in tables:
+        for name, value in some.items():
+            result[name] = {**result.get(name, {}), **value} if isinstance(value, dict) else value
+    return result
+
+
+def coded(memory: str, wire: str = "int8", **code: Any) -> Tables:
+    """Tables of a code with a memory."""
+    return {"code": code, "memory": {"kind": memory}, "wire": {"dtype": wire}}
+
+
+def descend(tables: Tables) -> Outcome:
+    """Run a configuration until its stop.loss or stop.updates."""
+    with np.errstate(all="ignore"):  # where it diverges
+        done = simulate(load.resolve(merged(CLOCK, tables)))
+    updates = done.updates if math.isfinite(done.target_s) else math.inf
+    loss = done.loss if math.isfinite(done.loss) else math.inf
+    return Outcome(updates, max(1, done.updates), loss, done.bytes_up, done.bytes_down)
+
+
+def spread(function: Callable[[Any], Any], items: Sequence[Any]) -> Iterator[Any]:
+    """Apply a function to items, over as many processes as there are cores; results in the items' order."""
+    if len(items) < 4:
+        yield from map(function, items)
+        return
+    with ProcessPoolExecutor(len(os.sched_getaffinity(0)), get_context("spawn")) as pool:
+        yield from pool.map(function, items)
+
+
+def middle(outcomes: Sequence[Outcome]) -> tuple[float, float]:
+    """Median of updates and of the last loss: the less, the better."""
+    return statistics.median(o.updates for o in outcomes), statistics.median(o.loss for o in outcomes)
+
+
+def keyed(tables: Tables, rate: float, seed: int) -> Tables:
+    """Tables with a step size and a seed."""
+    return merged(tables, {"seed": seed, "optimizer": {"rate": rate}})
+
+
+def tuned(
+    schemes: Mapping[str, Tables], rates: Mapping[str, Sequence[float]], seeds: Sequence[int]
+) -> dict[str, float]:
+    """Find each scheme's rate of the fewest updates, by the median over seeds; print a line for each."""
+    plan = [(name, rate, seed) for name in schemes for rate in rates[name] for seed in seeds]
+    outcomes = spread(descend, [keyed(schemes[name], rate, seed) for name, rate, seed in plan])
+    best: dict[str, float] = {}
+    for name in schemes:
+        found = {rate: middle([next(outcomes) for _ in seeds]) for rate in rates[name]}
+        best[name] = min(found, key=found.__getitem__)
+        cells = (f"{rate:.3g}: {shown(*result)}" for rate, result in found.items())
+        print(f"  {name:38} {', '.join(cells)}", flush=True)
+    return best
+
+
+def shown(updates: float, loss: float) -> str:
+    """Updates, or in brackets the loss that there was at the end."""
+    return f"{updates:.0f}" if math.isfinite(updates) else f"({loss:.3g})"
+
+
+def table(results: Mapping[str, tuple[float, Sequence[Outcome]]]) -> None:
+    """Print rate, updates and bytes of each scheme, relative to the first."""
+    titles = zip(("KB up", "1/", "KB down", "MB up"), (9, 7, 9, 9), strict=True)
+    print(
+        f"\n{'':38}{'rate':>7}{'updates (range)':>20}{'ratio':>7}", *(f"{t:>{w}}" for t, w in titles), sep=""
+    )
+    first = next(iter(results.values()))[1]
+    base, share = middle(first)[0], statistics.median(o.bytes_up / o.steps for o in first)
+    for name, (rate, outcomes) in results.items():
+        ends = [min(o.updates for o in outcomes), max(o.updates for o in outcomes)]
+        updates = f"{shown(*middle(outcomes))} ({'-'.join(f'{end:.0f}' for end in ends)})"
+        up, down = (statistics.median(o[i] / o.steps for o in outcomes) for i in (3, 4))
+        print(
+            f"{name:38}{rate:7.3g}{updates:>20}{middle(outcomes)[0] / base:7.2f}{up / 1e3:9.2f}"
+            f"{share / up:7.1f}{down / 1e3:9.0f}{statistics.median(o.bytes_up for o in outcomes) / 1e6:9.2f}",
+            flush=True,
+        )
+
+
+def compare(
+    schemes: Mapping[str, Tables],
+    rates: Mapping[str, Sequence[float]],
+    tuning: Sequence[int],
+    seeds: Sequence[int],
+) -> None:
+    """Tune the schemes on some seeds, and print what they do on others; at the first one's rate, too."""
+    print(f"Rates tuned on seeds {tuning}, reported on {seeds}. Tuning, median of updates:")
+    best = tuned(schemes, rates, tuning)
+    for title, chosen in (
+        ("At tuned rates", best),
+        (f"At the rate of: {next(iter(best))}", dict.fromkeys(best, next(iter(best.values())))),
+    ):
+        print(f"\n{title}", end="")
+        outcomes = spread(descend, [keyed(schemes[name], chosen[name], s) for name in best for s in seeds])
+        table({name: (chosen[name], [next(outcomes) for _ in seeds]) for name in best})

@@ -1,0 +1,1 @@
+"""Families of codes, each made exactly, and the mathematics that they are made of."""

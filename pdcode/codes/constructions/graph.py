@@ -1,0 +1,108 @@
+"""Signed edges of a regular graph on the blocks."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ...util.errors import InputError
+from .. import keyed
+from ..family import Family, Size
+
+KINDS = ("random", "circulant")
+
+
+def default_degree(rows: int, blocks: int) -> int:
+    """Return the least degree with an edge for each row, or the complete graph's."""
+    degree = max(2, -(-2 * rows // blocks))
+    degree += degree * blocks % 2
+    return min(degree, blocks - 1)
+
+
+def circulant(blocks: int, degree: int) -> np.ndarray:
+    """List edges {a, a + s modulo k}, s = 1, 2, …, for odd degrees k/2 too; shape (k·degree/2, 2)."""
+    step, a = np.ogrid[1 : degree // 2 + 1, :blocks]
+    edges = np.stack(np.broadcast_arrays(a, (a + step) % blocks), axis=-1).reshape(-1, 2)
+    if degree % 2:
+        half = np.arange(blocks // 2)
+        edges = np.concatenate([edges, np.stack([half, half + blocks // 2], axis=1)])
+    return edges
+
+
+def switched(edges: np.ndarray, fixed: int, seed: int) -> np.ndarray:
+    """Make a regular graph random by switches {a, b}, {c, d} → {a, d}, {c, b} that keep it simple.
+
+    The first `fixed` edges stay. Ten switches are tried an edge (Rao, Jana, Bandyopadhyay, Sankhya 1996).
+    """
+    free = len(edges) - fixed
+    if free < 2:
+        return edges
+    graph = [(int(a), int(b)) for a, b in edges]
+    present = {frozenset(edge) for edge in graph}
+    draws = keyed.uniforms(seed, keyed.SUPPORTS, 0, (10 * free, 2))
+    flips = keyed.uniforms(seed, keyed.SUPPORTS, 1, (10 * free,)) < 0.5
+    chosen = fixed + (draws * free).astype(np.int64)
+    for (e, f), flip in zip(chosen.tolist(), flips.tolist(), strict=True):
+        (a, b), (c, d) = graph[e], graph[f][::-1] if flip else graph[f]
+        new = frozenset((a, d)), frozenset((c, b))
+        if a in (c, d) or b in (c, d) or present.intersection(new):
+            continue
+        present -= {frozenset((a, b)), frozenset((c, d))}
+        present.update(new)
+        graph[e], graph[f] = (a, d), (c, b)
+    return np.array(graph, np.int64)
+
+
+def graph(
+    rows: int, blocks: int, weight: int, seed: int, degree: int | None = None, kind: str = "random"
+) -> tuple[np.ndarray, np.ndarray]:
+    """Make rows (e_a ± e_b)/√2, one for each edge {a, b} of a regular graph; w = 2, coherence ½.
+
+    The edges come with random signs, and after them once more with the opposite signs; all of these, n =
+    k·degree rows, are tight. The first k edges are the ring 0, 1, …, k-1, whose signs are such that n ≥ k
+    rows have rank k (see `pairs`); a ring and random further edges are a random regular graph but for events
+    of vanishing probability (Robinson and Wormald 1994).
+
+    Parameters
+    ----------
+    rows, blocks, weight, seed : int
+        k ≤ n ≤ k·degree, k ≥ 3, w = 2.
+    degree : int, optional
+        Edges at each block, 2 … k-1; even if k is odd. Default: the least with an edge for each row.
+    kind : str
+        ``random``, or ``circulant``: edges {a, a + s} for s = 1, 2, ….
+    """
+    if kind not in KINDS:
+        raise InputError(f"kind = {kind!r}: not one of {', '.join(KINDS)}")
+    made = default_degree(rows, blocks) if degree is None else degree
+    if isinstance(made, bool) or not isinstance(made, int) or not 2 <= made < blocks or made * blocks % 2:
+        possible = [d for d in range(2, blocks) if d * blocks % 2 == 0]
+        close = sorted(possible, key=lambda d: abs(d - made) if isinstance(made, int) else d)[:2]
+        raise InputError(
+            f"degree = {made!r}: no regular graph on {blocks} blocks has it; "
+            f"nearest: {' or '.join(str(d) for d in sorted(close))}"
+        )
+    if rows > made * blocks:
+        raise InputError(
+            f"workers = {rows}: a graph of degree {made} on {blocks} blocks has at most {made * blocks} rows"
+        )
+    edges = circulant(blocks, made)
+    if kind == "random":
+        edges = switched(edges, blocks, seed)
+    signs = keyed.signs(seed, keyed.SIGNS, 0, (len(edges),))
+    if np.count_nonzero(signs[:blocks] > 0) % 2 == 0:
+        signs[blocks - 1] = -signs[blocks - 1]
+    second = np.concatenate([signs, -signs])
+    values = np.stack([np.ones(len(second)), second], axis=1) / np.sqrt(2.0)
+    return np.concatenate([edges, edges])[:rows], values[:rows]
+
+
+GRAPH = Family(
+    "graph",
+    "signed pairs along the edges of a regular graph",
+    graph,
+    lambda blocks, weight: [Size(2, blocks * (blocks - 1), blocks)] if blocks > 2 else [],
+    options=frozenset({"degree", "kind"}),
+    period=lambda blocks: 1,
+    coherence=lambda rows, blocks, weight: 0.5,
+    tight=False,
+)

@@ -1,0 +1,95 @@
+"""What a family of codes is: its builder, the sizes that it has, what it promises."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from math import inf
+from typing import NamedTuple
+
+import numpy as np
+
+from ..util.errors import InputError
+
+Rows = tuple[np.ndarray, np.ndarray]
+"""Sparse codewords: blocks and entries, both of shape (n, w)."""
+
+
+class Size(NamedTuple):
+    """Numbers of rows for which there is a code of one weight: least, least + step, …, most."""
+
+    weight: int
+    most: float = inf
+    least: int = 1
+    step: int = 1
+
+    def near(self, rows: int) -> int:
+        """Return a possible number of rows near the one that is wanted, which itself comes first."""
+        return int(min(max(rows, self.least), self.most)) // self.step * self.step
+
+
+def exactly(rows: int, weight: int) -> Size:
+    """Return the size of a design that is made whole only."""
+    return Size(weight, rows, rows)
+
+
+@dataclass(frozen=True)
+class Family:
+    """A family of codes; `pdcode.codes.registry.register` makes it known to `design` and the command line.
+
+    Parameters
+    ----------
+    name : str
+    about : str
+        One line for ``pdcode codes list``.
+    build : callable
+        ``build(n, k, w, seed, **options)`` returns blocks and entries of the codewords, shape (n, w); each
+        row has norm 1. Shorter rows are padded with block 0, entry 0. Called for existing sizes only.
+    sizes : callable
+        ``sizes(k, w)`` lists the sizes over k blocks, of weight w if that is not None; the first that fits is
+        the default. Sizes of other weights may be among them.
+    options : frozenset of str
+        Names of the options that `build` takes.
+    period : callable, optional
+        Number of blocks → rows of a round: whole rounds are tight. None: a code has all rows of its size.
+    coherence : callable
+        ``coherence(n, k, w)`` is the coherence in closed form; None where none is known.
+    tight : bool
+        Whether whole rounds are tight.
+    """
+
+    name: str
+    about: str
+    build: Callable[..., Rows]
+    sizes: Callable[[int, int | None], Iterable[Size]]
+    options: frozenset[str] = frozenset()
+    period: Callable[[int], int] | None = lambda blocks: blocks
+    coherence: Callable[[int, int, int], float | None] = lambda rows, blocks, weight: None
+    tight: bool = True
+
+    def of_weight(self, blocks: int, weight: int | None) -> list[Size]:
+        """List the sizes over k blocks: those of one weight, or the default ones."""
+        return [size for size in self.sizes(blocks, weight) if weight in (None, size.weight)]
+
+    def weight(self, rows: int, blocks: int, weight: int | None) -> int:
+        """Return the weight of the code of this size.
+
+        Raises
+        ------
+        InputError
+            If there is no such code; the message names a size that exists.
+        """
+        for size in self.of_weight(blocks, weight):
+            if size.near(rows) == rows:
+                return size.weight
+        asked = f"workers = {rows}, blocks = {blocks}" + (f", weight = {weight}" if weight else "")
+        raise InputError(f"{asked}: there is no such {self.name} code{self._nearest(rows, blocks, weight)}")
+
+    def _nearest(self, rows: int, blocks: int, weight: int | None) -> str:
+        """Name a size that exists: over as many blocks if possible, then of the weight that is wanted."""
+        around = (k for away in range(3 * blocks + 64) for k in (blocks + away, blocks - away) if k > 0)
+        for k in around:
+            if found := self.of_weight(k, weight) or self.of_weight(k, None):
+                size = min(found, key=lambda each: abs(each.near(rows) - rows))
+                return f"; nearest: workers = {size.near(rows)}, blocks = {k}, weight = {size.weight}"
+        return ""

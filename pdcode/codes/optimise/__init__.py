@@ -1,0 +1,1 @@
+"""Numerical search for rows of least coherence; used by the family ``optimized`` alone."""

@@ -1,0 +1,266 @@
+"""Search for rows of least coherence, over at most 64 blocks.
+
+log(Σ exp(p <g_i, g_i'>²)) / p is minimised on a product of spheres while p rises (`restarts`), from many
+starts; the best are brought to a local minimum of the coherence itself (`polish`). Restarts come in rounds,
+those of a round may also start from the best of the rounds before; so the result depends on the seed and the
+number of restarts alone, not on the number of processes or on interruptions. The search ends early where a
+lower bound is reached.
+
+No public table is consulted, and no family of designs: where one fits, it is as good or better, and exact.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+import zlib
+from collections.abc import Callable, Generator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack, closing
+from itertools import islice
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+
+from ...util.errors import InputError
+from ...util.processes import start, submit
+from ..constructions import partitions
+from ..quality import bounds
+from .polish import VARIABLES, polish
+from .restarts import Packing, PackingProblem, anneal, attempt, measured, sharpnesses
+
+SUPPORTS = ("free", "random", "net")
+ROUND, POOL = 16, 8
+EFFORT, MOST_RESTARTS = 8e7, 4096
+SAME = 1e-5  # closer coherences are taken for one packing
+POLISHED = 500  # numbers, in all packings that are polished together
+SAVE_S = 1.0
+
+Progress = Callable[[int, int, float], object]
+
+
+def default_restarts(problem: PackingProblem) -> int:
+    """Return how many restarts take about 10 s on one processor, from 1 to 4096."""
+    return min(max(int(EFFORT / problem.effort**1.35), 1), MOST_RESTARTS)
+
+
+def lower_bound(problem: PackingProblem) -> float:
+    """Compute the best lower bound on the coherence of any rows of this size."""
+    return max(bounds.bounds(problem.rows, problem.blocks, problem.weight, False, False).values())
+
+
+def merge(pool: list[Packing], found: Packing) -> list[Packing]:
+    """Merge a pool and one more packing: the best ones, the best first, none twice."""
+    kept: list[Packing] = []
+    for one in sorted([*pool, found], key=lambda one: one.coherence):
+        if not kept or one.coherence > (1 + SAME) * kept[-1].coherence:
+            kept.append(one)
+    return kept[:POOL]
+
+
+def finish(problem: PackingProblem, found: list[Packing]) -> Packing:
+    """Take some to sharper maxima, the best then to a local minimum of the coherence, which never rises."""
+    last = 1e7 if found[0].supports.size <= VARIABLES else 1e9
+    stages = sharpnesses(4096.0, 4.0, last)
+    sharper = [anneal(problem, one.points.copy(), one.supports, stages, 1e-6) for one in found]
+    ends = sorted([*found, *sharper], key=lambda one: one.coherence)
+    best = ends[0]
+    for end in ends[: max(1, POLISHED // best.supports.size)]:
+        polished = measured(polish(end.points, end.used), end.supports)
+        best = min(best, polished, key=lambda one: one.coherence)
+    return best
+
+
+class Checkpoint:
+    """Restarts done, the pool now and at the start of the round; kept in a file if there is a path."""
+
+    def __init__(self, problem: PackingProblem, path: str | os.PathLike[str] | None) -> None:
+        self.problem, self.path = problem, path
+        self.done, self.pool, self.before = 0, list[Packing](), list[Packing]()
+        self._saved = time.monotonic()
+        if path is not None and os.path.exists(path):
+            self._load(path)
+        self.save()  # a place that cannot be written to is to be known before the search
+
+    def add(self, found: Packing) -> None:
+        """Count the next restart."""
+        self.done, self.pool = self.done + 1, merge(self.pool, found)
+        if self.done % ROUND == 0:
+            self.before = self.pool
+        if time.monotonic() - self._saved > SAVE_S:
+            self.save()
+
+    def save(self) -> None:
+        """Replace the file in one go, so that a kill leaves the old or the new one."""
+        if self.path is None:
+            return
+        arrays = {}
+        for name, pool in ("pool", self.pool), ("before", self.before):
+            shape = (len(pool), self.problem.blocks, self.problem.rows)
+            arrays[f"{name}_points"] = np.reshape([one.points for one in pool], shape)
+            shape = (len(pool), self.problem.rows, self.problem.weight)
+            arrays[f"{name}_supports"] = np.reshape([one.supports for one in pool], shape).astype(np.int32)
+        partial = f"{os.fspath(self.path)}.{os.getpid()}"
+        try:
+            with open(partial, "wb") as file:
+                np.savez(file, problem=json.dumps(self.problem), done=self.done, allow_pickle=False, **arrays)
+            os.replace(partial, self.path)
+        except OSError as error:
+            raise InputError(f"state = {self.path!r}: cannot be written: {error.strerror}") from error
+        self._saved = time.monotonic()
+
+    def _load(self, path: str | os.PathLike[str]) -> None:
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                content = {name: file[name] for name in file.files}
+            problem = PackingProblem(*json.loads(str(content["problem"])))
+            if problem == self.problem:
+                self.done = _whole("done", int(content["done"]), 0)
+                self.pool, self.before = (self._packings(content, name) for name in ("pool", "before"))
+        except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile, zlib.error) as error:
+            raise InputError(f"state = {os.fspath(path)!r}: not a state of the optimiser ({error})") from None
+        if problem != self.problem:
+            raise InputError(f"state = {os.fspath(path)!r}: of another problem, {problem}")
+
+    def _packings(self, content: dict[str, np.ndarray], name: str) -> list[Packing]:
+        """Check and return a pool of a file."""
+        points, supports = content[f"{name}_points"], content[f"{name}_supports"]
+        n, k, w = self.problem.rows, self.problem.blocks, self.problem.weight
+        if points.shape[1:] != (k, n) or supports.shape != (len(points), n, w) or len(points) > POOL:
+            raise ValueError(f"{name}: shapes {points.shape} and {supports.shape}")
+        if not np.allclose(np.square(points).sum(axis=1), 1.0, atol=1e-9) or np.any(supports // k):
+            raise ValueError(f"{name}: no unit vectors")
+        return [measured(each, at) for each, at in zip(points, supports, strict=True)]
+
+
+def _results(
+    state: Checkpoint, total: int, executor: ProcessPoolExecutor | None, processes: int
+) -> Generator[Packing, None, None]:
+    """Yield the rest of a round's restarts, in order."""
+    indices = range(state.done, min(total, (state.done // ROUND + 1) * ROUND))
+    if executor is None:
+        yield from (attempt(state.problem, index, state.before) for index in indices)
+        return
+    waiting = iter([submit(executor, attempt, state.problem, index, state.before) for index in indices])
+    while group := list(islice(waiting, processes)):
+        yield from (one.result() for one in group)
+
+
+def search(
+    problem: PackingProblem,
+    restarts: int,
+    seconds: float | None = None,
+    processes: int = 1,
+    path: str | os.PathLike[str] | None = None,
+    progress: Progress | None = None,
+) -> Packing:
+    """Find the best packing of a number of restarts; see `optimized`."""
+    began, state, floor = time.monotonic(), Checkpoint(problem, path), lower_bound(problem)
+    tried = np.inf
+    late = False
+    with ExitStack() as stack:
+        stack.callback(state.save)
+        executor = stack.enter_context(start(processes)) if processes > 1 else None
+        while state.done < restarts and not late:
+            best = state.pool[0] if state.before else None
+            if best is not None and best.coherence <= (1 + 1e-4) * floor and best.coherence < tried:
+                tried = best.coherence
+                if finish(problem, [best]).coherence <= (1 + 1e-9) * floor:
+                    break
+            with closing(_results(state, restarts, executor, processes)) as results:
+                for found in results:
+                    state.add(found)
+                    if progress is not None:
+                        progress(state.done, restarts, state.pool[0].coherence)
+                    late = seconds is not None and time.monotonic() - began > seconds
+                    if late:
+                        break
+    return finish(problem, state.pool)
+
+
+def _whole(name: str, value: Any, least: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+        raise InputError(f"{name} = {value!r}: not a whole number from {least} on; nearest: {least}")
+    return int(value)
+
+
+def check(problem: PackingProblem) -> None:
+    """Raise InputError unless the optimiser takes this problem."""
+    n, k, w = problem.rows, problem.blocks, problem.weight
+    if problem.supports not in SUPPORTS:
+        raise InputError(f"supports = {problem.supports!r}: not one of {', '.join(SUPPORTS)}")
+    if problem.supports != "net":
+        return
+    if k % w:
+        divisors = [d for d in range(1, k + 1) if k % d == 0]
+        near = min(divisors, key=lambda d: abs(d - w))
+        raise InputError(f"weight = {w}: the supports of a net divide the {k} blocks; nearest: {near}")
+    most = partitions.most(k, w) * k
+    if n > most:
+        raise InputError(f"workers = {n}: more rows than the supports of a net have; nearest: {most}")
+
+
+def optimized(
+    rows: int,
+    blocks: int,
+    weight: int,
+    seed: int,
+    restarts: int | None = None,
+    seconds: float | None = None,
+    supports: str = "free",
+    processes: int = 1,
+    state: str | os.PathLike[str] | None = None,
+    progress: Progress | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Search for rows of least coherence.
+
+    Parameters
+    ----------
+    rows, blocks, weight : int
+        n, k ≤ 64, w. Rows of weight k are the rule; lighter ones are rarely as good as a design.
+    seed : int
+        Key of all that is random.
+    restarts : int, optional
+        Number of starts. Default: about 10 s of one processor, at the most 4096.
+    seconds : float, optional
+        No further restart begins after so long. The result then depends on the machine's speed.
+    supports : str
+        Where w < k, the places of the nonzeros: ``free``, the largest entries of a dense optimum; ``random``,
+        each block in equally many rows, give or take one, drawn anew each restart; ``net``, sets of which two
+        share one block at the most, or all.
+    processes : int
+        Processes that share the restarts; the result is the same. More than one needs a main module that can
+        be imported, as `multiprocessing` does to spawn.
+    state : path, optional
+        Kept there: what has been found. A search that was interrupted goes on from it, and ends as if it had
+        not been; more restarts than before go on too.
+    progress : callable, optional
+        Called after each restart with the number done, the number of all, and the least coherence so far.
+
+    Returns
+    -------
+    indices : ndarray of int64, shape (n, w)
+    values : ndarray of float64, shape (n, w)
+
+    Raises
+    ------
+    InputError
+        If an argument is out of range, the supports do not exist, or the state is another problem's.
+    """
+    problem = PackingProblem(rows, blocks, weight, seed, supports)
+    check(problem)
+    total = default_restarts(problem) if restarts is None else _whole("restarts", restarts, 1)
+    processes = _whole("processes", processes, 1)
+    if seconds is not None and not (isinstance(seconds, int | float) and seconds > 0):
+        raise InputError(f"seconds = {seconds!r}: not a positive number")
+    if state is not None and not (isinstance(state, str | os.PathLike) and os.fspath(state)):
+        raise InputError(f"state = {state!r}: not the path of a file")
+    if rows <= blocks or weight == 1:  # orthogonal rows, or each block over and over
+        first = np.arange(rows)[:, None] % blocks
+        return (first + np.arange(weight)) % blocks, np.broadcast_to(
+            np.arange(weight) == 0, (rows, weight)
+        ) + 0.0
+    best = search(problem, total, seconds, processes, state, progress)
+    return best.supports.astype(np.int64), best.points.T[np.arange(rows)[:, None], best.supports]

@@ -1,0 +1,253 @@
+"""One restart of the optimiser: its start, and the descent through sharper and sharper maxima.
+
+Packings have many local minima, and which of them are reached depends on the start. So starts differ: random
+points; orbits of a random cyclic group, of rotations or of signed permutations, as most of the best packings
+known have symmetries; more points than needed, of which the most crowded are dropped, as some are parts of
+larger ones (of the 28 equiangular lines of R^7); and the best found so far, some points thrown anew or all
+shaken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from ...kernels import packing as kernel
+from .. import keyed
+from ..constructions import partitions
+from .polish import coherence
+
+RESTART = 1 << 16  # purpose of the draws, beside those in keyed
+MOST_ITERATIONS, LEAST_ITERATIONS = 3000, 30
+WORK = 2.5e9  # of a stage, n² w iterations
+SHARP = 1e6  # last sharpness p
+TOLERANCE = 1e-4  # over p
+LEAST_SPAN = 1e-3  # smallest eigenvalue of GᵀG
+
+
+class PackingProblem(NamedTuple):
+    """Size, seed and supports of a search."""
+
+    rows: int
+    blocks: int
+    weight: int
+    seed: int
+    supports: str  # free, random or net
+
+    @property
+    def effort(self) -> int:
+        """Multiply-adds of one evaluation, roughly."""
+        return self.rows**2 * self.weight
+
+
+class Packing(NamedTuple):
+    """Unit columns (k, n), the coordinates (n, w) that they use, and their coherence."""
+
+    points: np.ndarray
+    supports: np.ndarray
+    coherence: float
+
+    @property
+    def used(self) -> np.ndarray:
+        """Shape (k, n), bool."""
+        used = np.zeros(self.points.shape, dtype=bool)
+        used[self.supports.T, np.arange(len(self.supports))] = True
+        return used
+
+
+class Draws:
+    """Random numbers of one restart, in order, keyed by (seed, restart)."""
+
+    def __init__(self, problem: PackingProblem, index: int) -> None:
+        count = 8 * problem.blocks * (2 * problem.rows + 8)
+        self._numbers, self._next = keyed.uniforms(problem.seed, RESTART, index, (count,)), 0
+
+    def uniforms(self, *shape: int) -> np.ndarray:
+        """Draw numbers in [0, 1)."""
+        start, self._next = self._next, self._next + int(np.prod(shape, dtype=int))
+        return self._numbers[start : self._next].reshape(shape)
+
+    def below(self, bound: int) -> int:
+        """Draw a whole number from 0 to bound - 1."""
+        return int(self.uniforms(1)[0] * bound)
+
+    def bells(self, *shape: int) -> np.ndarray:
+        """Draw nearly normal numbers, sums of four uniform ones: the same on every machine."""
+        return (self.uniforms(4, *shape).sum(axis=0) - 2) * np.sqrt(3)
+
+
+Turns = Callable[[int, int, Draws], np.ndarray]
+
+
+def sharpnesses(first: float, ratio: float, last: float = SHARP) -> list[float]:
+    """List sharpnesses in geometric progression, up to the first that is not below the last."""
+    steps = int(np.ceil(np.log(last / first) / np.log(ratio)))
+    return [first * ratio**step for step in range(steps + 1)]
+
+
+def measured(points: np.ndarray, supports: np.ndarray) -> Packing:
+    """Measure a packing; one that leaves a direction out, as light ones may, counts as coherence 1."""
+    k, n = points.shape
+    light = supports.shape[1] < k <= n
+    spans = not light or np.linalg.eigvalsh(points @ points.T)[0] > LEAST_SPAN
+    return Packing(points, supports, coherence(points) if spans else 1.0)
+
+
+def anneal(
+    problem: PackingProblem,
+    points: np.ndarray,
+    supports: np.ndarray,
+    stages: list[float],
+    tolerance: float = TOLERANCE,
+) -> Packing:
+    """Minimise the smooth maximum for one sharpness after the other, in place."""
+    iterations = min(max(int(WORK / problem.effort), LEAST_ITERATIONS), MOST_ITERATIONS)
+    work = np.empty(kernel.workspace(*points.shape))
+    for sharpness in stages:
+        kernel.minimise(points, supports, sharpness, tolerance / sharpness, iterations, work)
+    return measured(points, supports)
+
+
+def whole(blocks: int, rows: int) -> np.ndarray:
+    """Return the supports of dense rows, int32, shape (n, k)."""
+    return np.tile(np.arange(blocks, dtype=np.int32), (rows, 1))
+
+
+def balanced(problem: PackingProblem, draws: Draws) -> np.ndarray:
+    """Draw supports, shape (n, w): each row takes the blocks that were taken least, ties at random."""
+    taken = np.zeros(problem.blocks)
+    supports = np.empty((problem.rows, problem.weight), np.int32)
+    for support, ties in zip(supports, draws.uniforms(problem.rows, problem.blocks), strict=True):
+        support[:] = np.argsort(taken + ties, kind="stable")[: problem.weight]
+        taken[support] += 1
+    return np.sort(supports, axis=1)
+
+
+def of_net(problem: PackingProblem) -> np.ndarray:
+    """Return the sets of a net, each for w rows, in the order of `net`; shape (n, w)."""
+    n, k, w = problem.rows, problem.blocks, problem.weight
+    sets = np.asarray(partitions.partitions(k, w, -(-n // k)), np.int32)[:, None]
+    return np.ascontiguousarray(np.broadcast_to(sets, (len(sets), w, k // w, w)).reshape(-1, w)[:n])
+
+
+def rotation(blocks: int, order: int, draws: Draws) -> np.ndarray:
+    """Draw an orthogonal A with A^m = ±I: planes turned by multiples of a half m-th of a turn."""
+    half, pairs = draws.below(2), blocks // 2
+    angles = np.pi * (2 * np.floor(draws.uniforms(pairs) * order) + half) / order
+    turned = np.zeros((blocks, blocks))
+    turned[-1, -1] = draws.below(2) * 2 - 1  # the last coordinate of an odd number; else overwritten
+    even = 2 * np.arange(pairs)
+    turned[even, even] = turned[even + 1, even + 1] = np.cos(angles)
+    turned[even, even + 1], turned[even + 1, even] = -np.sin(angles), np.sin(angles)
+    return turned
+
+
+def permutation(blocks: int, order: int, draws: Draws) -> np.ndarray:
+    """Draw a signed permutation of the coordinates, of cycles whose lengths divide m."""
+    permuted, start = np.zeros((blocks, blocks)), 0
+    while start < blocks:
+        lengths = [length for length in range(1, blocks - start + 1) if order % length == 0]
+        cycle = start + np.arange(lengths[draws.below(len(lengths))])
+        permuted[np.roll(cycle, -1), cycle] = 1.0
+        permuted[cycle[0], cycle[-1]] *= draws.below(2) * 2 - 1
+        start += len(cycle)
+    return permuted
+
+
+def symmetric(rows: int, blocks: int, draws: Draws, turns: Turns) -> np.ndarray:
+    """Draw orbits of length m of random points, m random; and at most two random points beside them."""
+    orders = [order for order in range(2, rows + 1) if rows % order <= 2]
+    order = orders[draws.below(len(orders))]
+    turn, points = turns(blocks, order, draws), draws.bells(blocks, rows)
+    for i in range(rows // order * order):
+        if i % order:
+            points[:, i] = turn @ points[:, i - 1]
+    return points
+
+
+def without_crowded(points: np.ndarray, rows: int) -> np.ndarray:
+    """Drop the point that is nearest to the others, softly counted, until n are left."""
+    while points.shape[1] > rows:
+        squares = (points.T @ points) ** 2
+        np.fill_diagonal(squares, 0.0)
+        crowding = np.exp(200 * (squares - squares.max())).sum(axis=0)
+        points = np.delete(points, crowding.argmax(), axis=1)
+    return np.ascontiguousarray(points)
+
+
+def heaviest(points: np.ndarray, weight: int) -> tuple[np.ndarray, np.ndarray]:
+    """Cut each column to its w largest entries; the columns, and their supports (n, w).
+
+    A block that no column then has takes, where it is largest, the place of the least entry whose block
+    others have too.
+    """
+    sizes = np.abs(points)
+    used = np.argsort(np.argsort(-sizes, axis=0, kind="stable"), axis=0) < weight
+    for block in np.flatnonzero(~used.any(axis=1)):
+        for column in np.argsort(-sizes[block], kind="stable"):
+            spare = np.flatnonzero(used[:, column] & (used.sum(axis=1) > 1))
+            if len(spare):
+                used[spare[sizes[spare, column].argmin()], column] = False
+                used[block, column] = True
+                break
+    supports = np.nonzero(used.T)[1].reshape(-1, weight)
+    return np.where(used, points, 0.0), supports.astype(np.int32)
+
+
+def _fresh(problem: PackingProblem, draws: Draws, ratio: float) -> Packing:
+    n, k, w = problem.rows, problem.blocks, problem.weight
+    if problem.supports == "free":
+        dense, choice, first = whole(k, n), draws.below(8), (4.0, 64.0)[draws.below(2)]
+        if choice < 2:
+            points = draws.bells(k, n)
+        elif choice < 7:
+            points = symmetric(n, k, draws, rotation if choice < 4 else permutation)
+        else:
+            more, first = n + 1 + draws.below(max(2, n // 3)), 64.0
+            points = draws.bells(k, more)
+            larger = problem._replace(rows=more)
+            points = without_crowded(anneal(larger, points, whole(k, more), [4.0, 64.0, 1024.0]).points, n)
+        if w == k:
+            return anneal(problem, points, dense, sharpnesses(first, ratio))
+        points, supports = heaviest(anneal(problem, points, dense, sharpnesses(first, ratio, 1e3)).points, w)
+        return anneal(problem, points, supports, sharpnesses(4.0, ratio))
+    supports = balanced(problem, draws) if problem.supports == "random" else of_net(problem)
+    points = np.zeros((k, n))
+    points[supports.T, np.arange(n)] = draws.bells(w, n)
+    return anneal(problem, points, supports, sharpnesses(4.0, ratio))
+
+
+def _hop(problem: PackingProblem, draws: Draws, ratio: float, start: Packing) -> Packing:
+    n, w = problem.rows, problem.weight
+    points, supports = start.points.copy(), start.supports.copy()
+    size = 1.0
+    moved = np.arange(n)
+    if draws.below(2):
+        moved = np.unique([draws.below(n) for _ in range(1 + draws.below(2))])
+        points[:, moved] = 0
+    else:
+        size = 10 ** (-1.5 + 1.2 * draws.uniforms(1)[0]) / np.sqrt(w)
+    points[supports[moved].T, moved] += size * draws.bells(w, len(moved))
+    return anneal(problem, points, supports, sharpnesses(64.0, ratio))
+
+
+def attempt(problem: PackingProblem, index: int, pool: list[Packing]) -> Packing:
+    """Make one restart: a fresh start, or every other time a hop from one of the pool.
+
+    Parameters
+    ----------
+    problem : PackingProblem
+        n ≥ 2, w ≥ 2.
+    index : int
+        Number of the restart; what is random depends on it and the seed alone.
+    pool : list of Packing
+        The best so far, the best first.
+    """
+    draws = Draws(problem, index)
+    ratio = (4.0, 16.0, 64.0)[draws.below(3)]
+    if pool and index % 2:
+        near = draws.uniforms(1)[0]
+        return _hop(problem, draws, ratio, pool[int(near * near * len(pool))])
+    return _fresh(problem, draws, ratio)

@@ -1,0 +1,1 @@
+"""How good a code is: bounds, spark, information, captured energy."""

@@ -1,0 +1,214 @@
+"""Captured energy: how much of the gradient a decoder has after q arrivals, in expectation over their order.
+
+The energy that an estimate ĝ captures is 1 - E‖ĝ - d‖² / E‖d‖², for a gradient d of block covariance Σ. For
+least squares and Σ = I that is rank/k.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ...util.errors import InputError
+from .. import keyed
+from . import closed_forms, projection
+from .information import covariance_of, root_of, rows_of
+
+DECODERS = ("least_squares", "adjoint", "mmse")
+ORDERS = 1000  # purpose of the keyed draws: orders of arrival
+CHUNK = 1 << 18  # elements of the vectors that are orthogonalised at a time
+EVERYTHING = 1 - 1e-9  # captured share that counts as all
+
+
+class Captured(NamedTuple):
+    """Expected captured energy after q = 0, 1, … arrivals; float64 arrays."""
+
+    mean: np.ndarray
+    standard_error: np.ndarray  # of the mean, from the spread of the draws; 0 where the mean is exact
+
+
+class Question(NamedTuple):
+    """Checked arguments of `captured_energy`."""
+
+    rows: np.ndarray
+    arrivals: int
+    decoder: str
+    sigma: np.ndarray
+
+
+def captured_energy(
+    code: Any,
+    arrivals: int | None = None,
+    decoder: str = "least_squares",
+    covariance: Any = None,
+    draws: int = 200,
+    seed: int = 0,
+) -> Captured:
+    """Compute the expected captured energy after q arrivals, rows being drawn evenly without replacement.
+
+    Exact for the adjoint; for rows of weight 1 (repetition, uncoded), for orthonormal rows and for
+    uncorrelated payloads: see `closed_forms`. Else the mean over random orders, keyed by the
+    seed.
+
+    Parameters
+    ----------
+    code : Code, or array_like of shape (n, k)
+        Unit rows.
+    arrivals : int, optional
+        Largest q, at most n, the default.
+    decoder : {"least_squares", "adjoint", "mmse"}
+        The adjoint is scaled as is best for q.
+    covariance : array_like of shape (k, k) or (k,), optional
+        Covariance Σ of the blocks, or its diagonal; identity by default. The mmse decoder knows it.
+    draws : int
+        Orders that are sampled.
+    seed : int
+        Key of the orders.
+
+    Returns
+    -------
+    Captured
+        Two arrays of shape (arrivals + 1,): the mean and its standard error.
+
+    Raises
+    ------
+    InputError
+        If there are fewer rows than arrivals, there is no such decoder, or Σ is no covariance or zero.
+    """
+    question = ask(code, arrivals, decoder, covariance, draws)
+    exact = closed_form(question)
+    return summary(sample(question, draws, seed)) if exact is None else exact
+
+
+def arrivals_needed(
+    code: Any,
+    fractions: Sequence[float] = (0.9, 0.99, 1.0),
+    decoder: str = "least_squares",
+    covariance: Any = None,
+    draws: int = 200,
+    seed: int = 0,
+) -> list[tuple[float, float]]:
+    """Compute how many random arrivals capture given fractions of the energy.
+
+    Parameters
+    ----------
+    code, decoder, covariance, draws, seed
+        As for `captured_energy`.
+    fractions : sequence of float
+        In (0, 1]. Below 1: where the expected captured energy reaches it, interpolated between whole numbers
+        of arrivals. 1: the mean number of arrivals until all is captured.
+
+    Returns
+    -------
+    list of (float, float)
+        Arrivals and their standard error, for each fraction; infinite if the code does not get there.
+
+    Raises
+    ------
+    InputError
+        As `captured_energy`; or if a fraction is not in (0, 1].
+    """
+    for fraction in fractions:
+        if not 0 < fraction <= 1:
+            raise InputError(f"fractions: {fraction} is not in (0, 1]")
+    question = ask(code, None, decoder, covariance, draws)
+    curves, few = np.zeros((draws, 1)), min(len(question.rows), 2 * question.rows.shape[1])
+    if decoder != "adjoint":
+        curves = sample(question._replace(arrivals=few), draws, seed)
+        if few < question.arrivals and curves[:, -1].min() < min(max(fractions), EVERYTHING):
+            curves = sample(question, draws, seed)
+    exact = closed_form(question)
+    return needed(summary(curves) if exact is None else exact, curves, fractions)
+
+
+def needed(curve: Captured, curves: np.ndarray, fractions: Sequence[float]) -> list[tuple[float, float]]:
+    """Return what `arrivals_needed` does, from an expected curve and the sampled ones of `sample`."""
+    return [
+        _until_all(curve, curves) if fraction == 1 else _crossing(curve, fraction) for fraction in fractions
+    ]
+
+
+def _crossing(curve: Captured, level: float) -> tuple[float, float]:
+    reached = curve.mean >= level
+    if not reached.any():
+        return np.inf, 0.0
+    after = int(reached.argmax())
+    slope = curve.mean[after] - curve.mean[after - 1]
+    error = max(curve.standard_error[after - 1 : after + 1]) / slope
+    return float(after - (curve.mean[after] - level) / slope), float(error)
+
+
+def _until_all(curve: Captured, curves: np.ndarray) -> tuple[float, float]:
+    if curves.shape[1] == 1:  # nothing was sampled, as orders do not matter
+        reached = curve.mean >= EVERYTHING
+        return (float(reached.argmax()) if reached.any() else np.inf), 0.0
+    if curves[:, -1].min() < EVERYTHING:
+        return np.inf, 0.0
+    counts = (curves >= EVERYTHING).argmax(axis=1)
+    return float(counts.mean()), float(counts.std(ddof=min(1, len(counts) - 1)) / np.sqrt(len(counts)))
+
+
+def ask(
+    code: Any,
+    arrivals: int | None = None,
+    decoder: str = "least_squares",
+    covariance: Any = None,
+    draws: int = 200,
+) -> Question:
+    """Check the arguments of `captured_energy`."""
+    rows = rows_of(code)
+    most = len(rows)
+    if decoder not in DECODERS:
+        raise InputError(f"decoder = {decoder!r}: not one of {', '.join(DECODERS)}")
+    if arrivals is None:
+        arrivals = most
+    if not 0 <= arrivals <= most:
+        raise InputError(f"arrivals = {arrivals}: not from 0 to the code's {most} rows; nearest: {most}")
+    if draws < 1:
+        raise InputError(f"draws = {draws}: not a positive number")
+    sigma = covariance_of(covariance, rows.shape[1])
+    if not np.trace(sigma) > 0:
+        raise InputError("covariance: zero, so there is no energy to capture")
+    return Question(rows, int(arrivals), decoder, sigma)
+
+
+def closed_form(question: Question) -> Captured | None:
+    """Return the expected curve where a formula gives it."""
+    rows, arrivals, decoder, sigma = question
+    if decoder == "adjoint":
+        exact: np.ndarray | None = closed_forms.adjoint(rows, sigma, arrivals)
+    else:
+        mmse = decoder == "mmse"
+        exact = closed_forms.single_blocks(rows, sigma, arrivals, mmse)
+        if exact is None:
+            exact = closed_forms.uncorrelated(rows, sigma, arrivals, mmse)
+    return None if exact is None else Captured(exact, np.zeros(len(exact)))
+
+
+def summary(curves: np.ndarray) -> Captured:
+    """Compute mean and standard error of sampled curves."""
+    draws = len(curves)
+    deviation = curves.std(axis=0, ddof=min(1, draws - 1))
+    deviation[deviation < 1e-12] = 0.0  # all alike but for rounding
+    return Captured(curves.mean(axis=0), deviation / np.sqrt(draws))
+
+
+def sample(question: Question, draws: int, seed: int) -> np.ndarray:
+    """Sample captured energy over orders of arrival, float64 (draws, arrivals + 1); not for the adjoint."""
+    rows, arrivals, decoder, sigma = question
+    n, k = rows.shape
+    root = root_of(sigma)
+    vectors, metric = (rows @ root, root.T) if decoder == "mmse" else (rows, root)
+    plain = np.array_equal(metric, np.eye(k))
+    curves = np.zeros((draws, arrivals + 1))
+    some = max(1, CHUNK // max(1, arrivals * len(metric)))
+    for first in range(0, draws, some):
+        count = min(some, draws - first)
+        draw = np.stack([keyed.uniforms(seed, ORDERS, first + i, (n,)) for i in range(count)])
+        orders = np.argsort(draw, axis=1, kind="stable")[:, :arrivals]
+        steps = projection.steps(vectors[orders], None if plain else metric)
+        np.cumsum(steps.gain, axis=1, out=curves[first : first + count, 1:])
+    curves /= np.trace(sigma)
+    return curves

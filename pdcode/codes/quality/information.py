@@ -1,0 +1,183 @@
+"""Information between and within codewords, for jointly Gaussian blocks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ...util.errors import InputError
+from . import projection
+
+STEADY = 1e-9  # noise, as a share of a payload's variance, from which on the Gram matrix is safely regular
+
+
+def rows_of(matrix: Any) -> np.ndarray:
+    """Return codewords as a float64 (n, k) array, from a `Code` or what numpy takes for a matrix.
+
+    Raises
+    ------
+    InputError
+        If it has another number of dimensions.
+    """
+    rows = np.asarray(getattr(matrix, "matrix", matrix), np.float64)
+    if rows.ndim != 2:
+        raise InputError(f"matrix: shape {rows.shape} is not (n, k)")
+    return rows
+
+
+def covariance_of(covariance: Any, blocks: int) -> np.ndarray:
+    """Return the covariance Σ of the blocks, float64 (k, k): the identity, of k energies, or as it is.
+
+    Raises
+    ------
+    InputError
+        If Σ has another shape, or is not symmetric and positive semidefinite.
+    """
+    if covariance is None:
+        return np.eye(blocks)
+    try:
+        sigma = np.asarray(covariance, np.float64)
+    except (TypeError, ValueError):
+        raise InputError(f"covariance: not a ({blocks}, {blocks}) matrix of numbers") from None
+    if sigma.shape == (blocks,):
+        sigma = np.diag(sigma)
+    if sigma.shape != (blocks, blocks) or not np.isfinite(sigma).all() or not np.allclose(sigma, sigma.T):
+        raise InputError(f"covariance: not a symmetric ({blocks}, {blocks}) matrix, nor {blocks} energies")
+    spectrum = np.linalg.eigvalsh(sigma) if blocks else np.zeros(1)
+    if spectrum[0] < -1e-9 * max(spectrum[-1], 0.0) or spectrum[-1] < 0:
+        raise InputError(f"covariance: not positive semidefinite; its least eigenvalue is {spectrum[0]:.3g}")
+    return sigma
+
+
+def root_of(sigma: np.ndarray) -> np.ndarray:
+    """Return a square matrix L with LLᵀ = Σ, for a positive semidefinite Σ."""
+    if not (sigma - np.diag(np.diagonal(sigma))).any():
+        return np.diag(np.sqrt(np.maximum(np.diagonal(sigma), 0.0)))
+    values, vectors = np.linalg.eigh(sigma)
+    return vectors * np.sqrt(np.maximum(values, 0.0))
+
+
+def variance_of(noise: float) -> float:
+    """Return the noise, checked to be a variance.
+
+    Raises
+    ------
+    InputError
+        If it is negative or not a number.
+    """
+    if not isinstance(noise, int | float | np.number):
+        raise InputError(f"noise = {noise!r}: not a number")
+    if not 0 <= noise < np.inf:
+        raise InputError(f"noise = {noise}: {'negative' if noise < 0 else 'not a finite number'}")
+    return float(noise)
+
+
+def _gram(matrix: Any, covariance: Any) -> np.ndarray:
+    """Compute the covariance GΣGᵀ of the payloads, shape (n, n)."""
+    rows = rows_of(matrix)
+    if covariance is None:
+        return rows @ rows.T
+    return rows @ covariance_of(covariance, rows.shape[1]) @ rows.T
+
+
+def information(matrix: Any, covariance: Any = None) -> np.ndarray:
+    """Compute the mutual information of the payloads of each pair of codewords.
+
+    I(i, i') = -½ ln(1 - ρ²) with ρ the correlation g_iᵀΣg_i' / √(g_iᵀΣg_i · g_i'ᵀΣg_i'); with Σ = I and unit
+    rows that is -½ ln(1 - <g_i, g_i'>²), the information metric on real projective space.
+
+    Parameters
+    ----------
+    matrix : array_like of shape (n, k), or Code
+        Codewords g_i.
+    covariance : array_like of shape (k, k) or (k,), optional
+        Covariance Σ of the blocks, or its diagonal; identity by default.
+
+    Returns
+    -------
+    ndarray of float64, shape (n, n)
+        In nats for each element of a block. Infinite where a payload determines the other: on the diagonal,
+        and for parallel codewords. 0 for a codeword without variance, which tells nothing, also on its
+        diagonal.
+
+    Raises
+    ------
+    InputError
+        If the shapes do not fit or Σ is not symmetric and positive semidefinite.
+    """
+    gram = _gram(matrix, covariance)
+    variance = np.maximum(np.diagonal(gram), 0.0)
+    scale = np.outer(variance, variance)
+    squared = np.divide(gram * gram, scale, out=np.zeros_like(gram), where=scale > 0)
+    squared[squared > 1 - 1e-14] = 1.0  # parallel but for rounding
+    np.fill_diagonal(squared, variance > 0)
+    with np.errstate(divide="ignore"):
+        return -0.5 * np.log1p(-squared)
+
+
+def joint_information(matrix: Any, covariance: Any = None, noise: float = 0.0) -> float:
+    """Compute the information in all payloads together: ½ ln det(2πe (GΣGᵀ + noise·I)).
+
+    Parameters
+    ----------
+    matrix : array_like of shape (n, k), or Code
+        Codewords.
+    covariance : array_like of shape (k, k) or (k,), optional
+        Covariance Σ of the blocks, or its diagonal; identity by default.
+    noise : float
+        Variance of independent noise on each payload (σ², not σ).
+
+    Returns
+    -------
+    float
+        Differential entropy in nats for each element of a block; -inf without noise if the payloads are
+        linearly dependent, as they are for n > k.
+
+    Raises
+    ------
+    InputError
+        If the shapes do not fit, Σ is not symmetric and positive semidefinite, or the noise is negative.
+    """
+    noise = variance_of(noise)
+    gram = _gram(matrix, covariance)
+    spectrum = np.linalg.eigvalsh(gram)
+    dependent = len(gram) * np.finfo(np.float64).eps * max(spectrum[-1], 0.0)
+    if spectrum[0] <= dependent:  # rounding leaves zero eigenvalues slightly off, on either side
+        spectrum = np.where(spectrum <= dependent, 0.0, spectrum)
+    with np.errstate(divide="ignore"):
+        logarithm = np.log(spectrum + noise).sum()
+    return float(0.5 * (len(gram) * np.log(2 * np.pi * np.e) + logarithm))
+
+
+def arrival_information(matrix: Any, covariance: Any = None, noise: float = 0.0) -> np.ndarray:
+    """Compute the joint information of the first q payloads for every q, the rows arriving in their order.
+
+    Parameters
+    ----------
+    matrix, covariance, noise
+        As for `joint_information`; permute the rows for another order.
+
+    Returns
+    -------
+    ndarray of float64, shape (n + 1,)
+        Element q is that of the first q rows, in nats for each element of a block; 0 for none, -inf from the
+        first payload on that earlier ones determine.
+
+    Raises
+    ------
+    InputError
+        As `joint_information`.
+    """
+    rows, noise = rows_of(matrix), variance_of(noise)
+    gram = _gram(rows, covariance)
+    if noise > STEADY * float(np.diagonal(gram).max(initial=0.0)):
+        deviations = np.diagonal(np.linalg.cholesky(gram + noise * np.eye(len(gram))))
+        variances = np.square(deviations)  # of each payload, given the earlier ones
+    else:
+        root = None if covariance is None else root_of(covariance_of(covariance, rows.shape[1]))
+        vectors = rows if root is None else rows @ root
+        variances = projection.steps(vectors[None].copy()).fresh[0] + noise
+    with np.errstate(divide="ignore"):
+        entropies = 0.5 * np.log(2 * np.pi * np.e * variances)
+    return np.concatenate([[0.0], np.cumsum(entropies)])

@@ -1,0 +1,181 @@
+"""Spark: the least number of codewords that are linearly dependent.
+
+Fewer arrivals than that are never redundant, whatever their order. To find it is NP-hard: it is enclosed
+here. From below by the coherence, and by trying all small sets. From above by the smallest dependent set that
+is found in the row reductions of many random orders of the rows, those near each other first; that is
+Prange's information-set decoding (IRE Trans. Inf. Theory 1962), over the reals.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from math import ceil, comb
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .. import keyed
+from .information import rows_of
+
+ORDERS = 1001  # purpose of the keyed draws
+ZERO = 1e-9  # entries of reduced unit rows below this are rounding
+PARALLEL = 1e-11  # 1 - cos² of two directions below which they are looked at more closely
+WORK = 18 * 10**7  # multiplications that the search for small sets may cost
+AT_ONCE = 64  # rows up to which their Gram matrices are made in one call
+NEAR = 96  # blocks, and four times as many rows, that a row reduction is restricted to
+TRIES = 64
+
+
+class Spark(NamedTuple):
+    """Bounds on the spark, and a smallest dependent set that was found."""
+
+    lower: int
+    upper: int  # n + 1 if the rows are independent
+    rows: np.ndarray  # of a dependent set of `upper` rows, int64; empty if there is none
+    reason: str  # where the lower bound is from: "coherence" or "search"
+
+    @property
+    def exact(self) -> bool:
+        """Whether the spark is known."""
+        return self.lower == self.upper
+
+    def __str__(self) -> str:
+        if not len(self.rows):
+            return f"all {self.upper - 1} rows are independent"
+        if self.exact:
+            return f"{self.upper}, exact"
+        how = "coherence" if self.reason == "coherence" else "all smaller sets tried"
+        return f"{self.lower} ({how}) to {self.upper} (a dependent set)"
+
+
+def spark(code: Any, coherence: float, tries: int = TRIES, work: int = WORK, seed: int = 0) -> Spark:
+    """Enclose the spark of a code.
+
+    Parameters
+    ----------
+    code : Code, or array_like of shape (n, k)
+        Unit rows.
+    coherence : float
+        Its coherence μ: spark ≥ 1 + 1/μ (Donoho and Elad, PNAS 2003).
+    tries : int
+        Random orders of the rows for the upper bound.
+    work : int
+        Multiplications that may be spent on trying all small sets, roughly.
+    seed : int
+        Key of the orders.
+
+    Returns
+    -------
+    Spark
+    """
+    rows = rows_of(code)
+    n, k = rows.shape
+    lower = min(ceil(1 + 1 / coherence - 1e-9) if coherence > 0 else n + 1, n + 1)
+    if lower > n or (n <= k and np.linalg.matrix_rank(rows) == n):
+        return Spark(n + 1, n + 1, np.empty(0, np.int64), "coherence")
+    lower, reason = min(lower, k + 1), "coherence"
+    best, columns = np.arange(min(n, k + 1)), np.ascontiguousarray(rows.T != 0)
+    for attempt in range(tries):
+        if len(best) == lower:
+            break
+        best = _better(rows, best, _reduced(rows, _near(columns, attempt, seed)))
+    if len(best) > k or n <= k:
+        best = _better(rows, best, _reduced(rows, np.arange(min(n, k + 1 + NEAR))))
+    while lower < len(best) and _cost(n, lower) <= work:
+        reason = "search"
+        candidates = map(np.array, _parallel(rows @ rows.T, lower))
+        found = next((chosen for chosen in candidates if _is_dependent(rows[chosen])), None)
+        if found is not None:
+            best = found
+            break
+        lower += 1
+    return Spark(lower, len(best), np.sort(best), reason)
+
+
+def _is_dependent(rows: np.ndarray) -> bool:
+    return len(rows) > rows.shape[1] or float(np.linalg.svd(rows, compute_uv=False)[-1]) < ZERO
+
+
+def _better(rows: np.ndarray, best: np.ndarray, found: np.ndarray) -> np.ndarray:
+    """Return the smaller of two sets, if the second is a dependent one."""
+    return found if 0 < len(found) < len(best) and _is_dependent(rows[found]) else best
+
+
+def _near(columns: np.ndarray, attempt: int, seed: int) -> np.ndarray:
+    """Draw a random order of rows, from a neighbourhood that grows block by block around a random row.
+
+    `columns` are the supports, bool (k, n).
+    """
+    k, n = columns.shape
+    draw = keyed.uniforms(seed, ORDERS, attempt, (n + 1,))
+    if attempt % 2 and n <= 4 * NEAR:  # half of the tries take the rows as they come
+        return np.argsort(draw[:n])
+    inside, start = np.zeros(k, bool), int(draw[n] * n)
+    weights = columns.sum(axis=0)
+    outside, fresh = weights.copy(), columns[:, start]
+    while True:
+        inside |= fresh
+        outside -= columns[fresh].sum(axis=0)
+        touched = (outside > 0) & (outside < weights)
+        spare = np.count_nonzero(outside == 0) - inside.sum()  # more rows than blocks: they are dependent
+        if spare > attempt // 8 or inside.sum() >= min(k, NEAR) or not touched.any():
+            break
+        nearest = int(np.where(touched, outside + draw[:n], np.inf).argmin())  # needs fewest new blocks
+        fresh = columns[:, nearest] & ~inside
+    chosen = np.flatnonzero(outside == 0)
+    return chosen[np.argsort(draw[chosen])][: 4 * NEAR]
+
+
+def _reduced(rows: np.ndarray, order: np.ndarray) -> np.ndarray:
+    """Find the smallest fundamental circuit of the first rows in an order that are a basis."""
+    table = rows[order].T  # (k, m): its columns are the rows
+    table = table[(table != 0).any(axis=1)]
+    pivots: list[int] = []
+    for column in range(table.shape[1]):
+        if len(pivots) == len(table):
+            break
+        free = table[len(pivots) :, column]
+        place = len(pivots) + int(np.abs(free).argmax())
+        if abs(table[place, column]) <= ZERO:
+            continue
+        here = len(pivots)
+        table[[here, place]] = table[[place, here]]
+        table[here] /= table[here, column]
+        factors = table[:, column].copy()
+        factors[here] = 0
+        table -= np.outer(factors, table[here])
+        pivots.append(column)
+    others = np.setdiff1d(np.arange(table.shape[1]), pivots)
+    if not len(others):
+        return np.empty(0, np.int64)
+    used = np.abs(table[: len(pivots), others]) > ZERO
+    smallest = int(used.sum(axis=0).argmin())
+    return order[[*np.array(pivots)[used[:, smallest]], others[smallest]]]
+
+
+def _cost(n: int, size: int) -> float:
+    """Count the multiplications to try all sets of a size: a Gram matrix for all of them but two rows."""
+    return float(comb(n, size - 2) * n * n)
+
+
+def _parallel(gram: np.ndarray, size: int, first: int = 0) -> Iterator[list[int]]:
+    """Yield sets of a size that seem dependent, if all smaller ones are independent, from the Gram matrix.
+
+    Rows are projected off one by one (Schur complements), in ascending order, until two of the later rows are
+    parallel.
+    """
+    m, diagonal = len(gram), np.diagonal(gram)
+    if size == 2:
+        close = np.square(gram) > (1 - PARALLEL) * np.outer(diagonal, diagonal)
+        yield from (first + np.argwhere(np.triu(close, 1))).tolist()
+    elif size == 3 and m <= AT_ONCE:  # the last but one level is where the time goes
+        rest = gram - gram[:, :, None] * gram[:, None, :] / diagonal[:, None, None]
+        own = np.einsum("tii->ti", rest)
+        close = np.square(rest) > (1 - PARALLEL) * own[:, :, None] * own[:, None, :]
+        t, i, j = np.ogrid[:m, :m, :m]
+        yield from (first + np.argwhere(close & (t < i) & (i < j))).tolist()
+    else:
+        for one in range(m - size + 1):
+            row = gram[one, one + 1 :]
+            left = gram[one + 1 :, one + 1 :] - np.outer(row, row) / gram[one, one]
+            yield from ([first + one, *others] for others in _parallel(left, size - 1, first + one + 1))

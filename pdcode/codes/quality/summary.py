@@ -1,0 +1,109 @@
+"""A summary of a code's quality: `pdcode.codes.quality`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .. import keyed
+from ..code import Code
+from . import captured
+from .information import arrival_information
+from .spark import Spark, spark
+
+ORDERS = 1002  # purpose of the keyed draws
+NOISE = 0.01  # variance of the noise with which joint information is stated: without, redundancy has none
+WORK = 10**9  # multiplications that sampling captured energy may cost, roughly
+LEAST, MOST = 4, 200  # draws
+LARGE = 256  # blocks
+FEW = 4  # draws of joint information, which varies little
+
+
+@dataclass(frozen=True)
+class Quality:
+    """Measured qualities of a code.
+
+    Attributes
+    ----------
+    coherence, tightness : float
+    bounds : dict
+        Name → lower bound on the coherence.
+    frame_bounds : (float, float)
+    spark : Spark
+    worst_pair : float
+        Largest mutual information of two payloads for isotropic blocks, nats for each element of a block.
+    least_squares, adjoint : Captured
+        Expected captured energy after q = 0, 1, … random arrivals, isotropic blocks, no noise.
+    joint : ndarray of float64
+        Mean joint information of q = 0, 1, … random arrivals, noise of variance `NOISE`; nats for each
+        element of a block.
+    needed : list of (float, float)
+        Arrivals for 90 %, 99 % and all of the energy by least squares, with their standard errors.
+    draws : int
+        Orders of arrival that were sampled.
+    """
+
+    coherence: float
+    bounds: dict[str, float]
+    frame_bounds: tuple[float, float]
+    tightness: float
+    spark: Spark
+    worst_pair: float
+    least_squares: captured.Captured
+    adjoint: captured.Captured
+    joint: np.ndarray
+    needed: list[tuple[float, float]]
+    draws: int
+
+
+def affordable_draws(code: Code, arrivals: int) -> int:
+    """Return how many orders of arrival are sampled in a few seconds."""
+    cost = float(arrivals) ** 2 * code.blocks + 1
+    return int(np.clip(WORK / cost, LEAST, MOST))
+
+
+def quality(code: Code, seed: int = 0) -> Quality:
+    """Measure a code: coherence, bounds, frame, spark, information, captured energy.
+
+    Parameters
+    ----------
+    code : Code
+    seed : int
+        Key of the orders of arrival that are sampled.
+
+    Returns
+    -------
+    Quality
+        Curves go up to 4k arrivals at the most, or 2k for k > 256.
+    """
+    laps = 4 if code.blocks <= LARGE else 2
+    arrivals = min(len(code), laps * code.blocks)
+    draws = affordable_draws(code, arrivals)
+    mu = code.coherence
+    squared = min(mu, 1.0) ** 2
+    question = captured.ask(code, arrivals, draws=draws)
+    curves = captured.sample(question, draws, seed)
+    least_squares = captured.closed_form(question) or captured.summary(curves)
+    return Quality(
+        mu,
+        code.bounds,
+        code.frame_bounds,
+        code.tightness,
+        spark(code, mu, seed=seed),
+        float(-0.5 * np.log1p(-squared)) if squared < 1 - 1e-14 else np.inf,
+        least_squares,
+        captured.captured_energy(code, arrivals, "adjoint"),
+        _joint(code, arrivals, seed),
+        captured.needed(least_squares, curves, (0.9, 0.99, 1.0)),
+        draws,
+    )
+
+
+def _joint(code: Code, arrivals: int, seed: int) -> np.ndarray:
+    """Compute the mean joint information over random orders."""
+    total, few = np.zeros(arrivals + 1), FEW if code.blocks <= LARGE else 1
+    for draw in range(few):
+        order = np.argsort(keyed.uniforms(seed, ORDERS, draw, (len(code),)))[:arrivals]
+        total += arrival_information(code.matrix[order], noise=NOISE)
+    return total / few

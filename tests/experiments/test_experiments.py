@@ -1,0 +1,18 @@
+"""Every experiment runs."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+from paths import ROOT
+
+SCRIPTS = sorted(path.stem for path in (ROOT / "experiments").glob("*.py") if path.stem != "descents")
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_it_runs(name: str) -> None:
+    command = [sys.executable, str(ROOT / "experiments" / f"{name}.py"), "--quick"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
