@@ -17,7 +17,7 @@ from pdcode.config import load as configfile
 from pdcode.util.errors import InputError
 
 EXAMPLES = ("weibull", "diagonal", "ladder", "huber")
-SETS = ["stop.updates=60", "workers.count=4", "trace.progress_s=0.01", "optimizer.rate=0.05"]
+SETS = ["stop.updates=120", "workers.count=4", "trace.progress_s=0.01", "optimizer.rate=0.1"]
 
 
 def pdcode(*arguments: object, **extra: str) -> subprocess.CompletedProcess[str]:

@@ -13,7 +13,7 @@ from shell import environment
 from pdcode import Trace
 from pdcode.mpi import launch
 
-SETS = ["stop.updates=60", "optimizer.rate=0.05", "workers.count=2"]
+SETS = ["stop.updates=60", "optimizer.rate=0.05", "workers.count=3"]
 
 
 def pdcode(*arguments: object, launcher: tuple[str, ...] = (), **extra: str) -> str:
@@ -34,7 +34,7 @@ def test_all_examples_in_one_run(tmp_path: Path, how: str) -> None:
         pdcode(*words)
     else:
         command, extra = launch.command(2, [])
-        pdcode(*words, launcher=tuple(command[:4]), **extra)
+        pdcode(*words, launcher=tuple(command[:3]), **extra)
     config = Trace(trace).config
     chosen = [config[table]["kind"] for table in ("stragglers", "decoder", "problem")]
     assert [*chosen, config["code"]["family"]] == ["weibull", "diagonal", "huber", "ladder"]
