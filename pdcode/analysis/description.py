@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
+from ..config import kinds
 from ..config.tables import Decoder, Memory
 from ..trace.reader import Trace
 from ..util.errors import InputError
@@ -71,6 +72,12 @@ def _problem(table: Mapping[str, Any], parameters: int) -> str:
         f"{parameters:,} parameters" if parameters else "",
     ]
     return ", ".join(filter(None, parts))
+
+
+def accuracy_name(table: Mapping[str, Any]) -> str:
+    """What accuracy is called, by the table ``[problem]``."""
+    kind = kinds.find("problems", table.get("kind"))
+    return "R²" if getattr(kind, "classes", None) is False else "accuracy"
 
 
 def _workers(trace: Trace) -> str:

@@ -67,9 +67,9 @@ def _loss(trace: Trace, axes: Axes, length: int) -> None:
 def _accuracy(trace: Trace, axes: Axes, length: int) -> None:
     times, accuracy = 1e-9 * trace.progress["t_ns"], trace.progress["accuracy"]
     axes.plot(times, accuracy, color=GREEN, linewidth=2)
-    regression = (trace.config.get("problem") or {}).get("kind") == "least-squares"
+    name = description.accuracy_name(trace.config.get("problem") or {})
     last = accuracy[~np.isnan(accuracy)][-1]
-    axes.set_title(f"Test {'R²' if regression else 'accuracy'}, {last:.3f} at the end")
+    axes.set_title(f"Test {name}, {last:.3f} at the end")
     axes.set_ylim(max(-0.05, float(np.nanmin(accuracy)) - 0.05), 1.02)
     _seconds(axes, length)
 

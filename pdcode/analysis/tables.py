@@ -78,10 +78,13 @@ def _what(trace: Trace) -> Table:
 def _loss(trace: Trace) -> list[RenderableType]:
     times, loss = trace.progress["t_ns"], trace.progress["loss"]
     table = make_table("", "first", "last", "best", "at", left=("",))
-    regression = (trace.config.get("problem") or {}).get("kind") == "least-squares"
     for name, values, best in (
         ("loss", loss, np.nanargmin),
-        ("R²" if regression else "accuracy", trace.progress["accuracy"], np.nanargmax),
+        (
+            description.accuracy_name(trace.config.get("problem") or {}),
+            trace.progress["accuracy"],
+            np.nanargmax,
+        ),
         ("gradient norm", trace.progress["grad_norm"], np.nanargmin),
     ):
         if not np.isnan(values).all():

@@ -82,11 +82,11 @@ def listing(options: argparse.Namespace) -> int:
 
 def design(options: argparse.Namespace) -> int:
     from .. import codes
-    from ..codes.registry import FAMILIES
+    from ..codes.registry import find
 
     _check(options)
     given = dict(_option(text) for text in options.option)
-    family = FAMILIES.get(options.family)
+    family = find(options.family)
     watched = family is not None and "progress" in family.options
     with _progress() if watched else _nothing() as report:
         if report:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
+from ..config import kinds
 from ..util.errors import InputError
 from .constructions import energy, equiangular, graph, hadamard, kerdock, lattices, net, simple
 from .family import Family, Rows, Size
@@ -54,15 +56,28 @@ def register(family: Family) -> None:
 
     Raises
     ------
-    ValueError
+    InputError
         If there is another of its name.
     """
-    if FAMILIES.setdefault(family.name, family) is not family or family.name == "auto":
-        raise ValueError(f"there is a family of codes named {family.name!r} already")
+    other = FAMILIES.setdefault(family.name, family)
+    if other is not family or family.name == "auto":
+        where = "pdcode" if family.name == "auto" else inspect.getfile(other.build)
+        raise InputError(f"'{family.name}' of codes is in {where} already")
+
+
+def find(name: Any) -> Family | None:
+    """Return a family by its name, or None; that of an installed package is an entry point."""
+    if not isinstance(name, str) or name in FAMILIES:
+        return FAMILIES.get(name)
+    found = kinds.find("codes", name)
+    if isinstance(found, Family):
+        register(found)
+    return FAMILIES.get(name)
 
 
 def family_of(name: Any) -> Family:
     """Return a family by its name; InputError if there is none."""
-    if not isinstance(name, str) or name not in FAMILIES:
+    family = find(name)
+    if family is None:
         raise InputError(f"family = {name!r}: not one of {', '.join(FAMILIES)}, auto")
-    return FAMILIES[name]
+    return family

@@ -81,7 +81,7 @@ class Energy(Rotating):
     each_update : bool
         Whether every update begins with a fresh code.
     exponent : float
-        See `codes.constructions.energy`.
+        See `codes.energy`.
     """
 
     def __init__(

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from .. import codes
-from ..codes import Code
+from ..codes import Code, registry
 from ..config import kinds
 from ..config.tables import Config, Designed
 from ..decoders import Context, Decoder
@@ -112,7 +112,7 @@ def _design(config: Config, k: int, weight: int | None, r: int, workers: int, ea
     """The code of layers of k blocks."""
     table = config.code
     assert isinstance(table, Designed)
-    if table.family not in (*codes.FAMILIES, "auto"):
+    if table.family != "auto" and registry.find(table.family) is None:
         known = ", ".join(dict.fromkeys([*codes.FAMILIES, "auto", *kinds.names("codes")]))
         raise InputError(f"code.family: '{table.family}' is not one of {known}")
     sizes = [table.rows or workers * r]

@@ -165,7 +165,9 @@ def find(group: str, name: Any) -> Any:
     InputError
         If two installed packages have kinds of that name.
     """
-    found: Any = KINDS[group].get(name) if isinstance(name, str) else None
+    if not isinstance(name, str):
+        return None
+    found: Any = KINDS[group].get(name)
     if found is None:
         entries = [entry for entry in _entries(group) if entry.name == name]
         if len(entries) > 1:

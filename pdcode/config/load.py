@@ -7,17 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from ..util.errors import InputError, within
 from . import kinds, presets
-from .tables import KINDS, Config, Table
-
-
-class Plugins(Table):
-    """What is read of a configuration before the rest."""
-
-    plugins: list[str] = msgspec.field(default_factory=list)
+from .tables import KINDS, Config
 
 
 def load(path: str | Path, overrides: Sequence[str] = ()) -> tuple[Config, str]:
@@ -92,11 +84,11 @@ def _load_plugins(tables: dict[str, Any], parsed: list[tuple[list[str], Any]], f
         if keys == ["plugins"]:
             tables["plugins"] = value
     parsed[:] = [pair for pair in parsed if pair[0] != ["plugins"]]
-    plugins = kinds.build(Plugins, {"plugins": tables.get("plugins", [])}).plugins
-    if plugins:
-        tables["plugins"] = [str((folder / path).resolve()) for path in plugins]
-    for path in tables.get("plugins", []):
-        kinds.load_plugin(path)
+    if "plugins" in tables:
+        given = kinds.build(list[str], tables["plugins"], "plugins")
+        tables["plugins"] = [str((folder / path).resolve()) for path in given]
+        for path in tables["plugins"]:
+            kinds.load_plugin(path)
 
 
 def check(config: Config) -> None:

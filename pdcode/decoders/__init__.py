@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from ..config import kinds
+from ..config.tables import Decoder as Table
 from ..util.errors import InputError
 from .base import Context, Decoder
 
-__all__ = ["Context", "Decoder", "create"]
+__all__ = ["Context", "Decoder", "Table", "create"]
 
 
 def create(

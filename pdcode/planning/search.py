@@ -62,7 +62,7 @@ def load_environment(path: str, overrides: list[str], trace: str | None, target:
         goal = choose_goal(user, recorded, target)
     config = user
     if trace is not None:
-        table = msgspec.convert({"kind": "trace", "path": trace, "draw": "bootstrap"}, Stragglers)
+        table = Stragglers.of({"kind": "trace", "path": trace, "draw": "bootstrap"})
         config = costs.load(trace, msgspec.structs.replace(user, stragglers=table), base="low")
     return Environment(user, config, goal, path, recorded)
 

@@ -208,7 +208,7 @@ def _code(base: Config, family: str, random: np.random.Generator) -> dict[str, A
         return {"family": family, "blocks": 1, "rotate": False}
     hidden = len(base.problem.hidden) if base.problem.deep else 0
     k = pick(random, ("units", 4, 8, 16, 32, 64, 128), (4, 1, 1, 1, 1, 1, 1))
-    code: dict[str, Any] = {"family": family, "rotate": True}
+    code: dict[str, Any] = {"family": family}
     # The output layer is small: its blocks would be smaller than what they cost.
     code["blocks"] = k if k == "units" or not hidden else [k] * hidden + [1]
     if family == "matched":

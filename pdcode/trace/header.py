@@ -69,7 +69,8 @@ def write(
     }
     _set(file, attributes)
     _set(file.create_group("environment"), {**_surroundings(), **environment})
-    rotate = rest.get("rotate", ((resolved or {}).get("code") or {}).get("rotate", False))
+    table = (resolved or {}).get("code") or {"rotate": False}
+    rotate = rest.get("rotate", table.get("rotate", True))  # codes that adapt are redrawn: they have no key
     file.create_group("code")  # empty where every layer is sent whole
     for code in codes:
         _write_code(file, code, bool(getattr(code, "rotate", rotate)))

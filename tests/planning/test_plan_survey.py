@@ -9,6 +9,7 @@ import pytest
 
 from pdcode import stragglers
 from pdcode.config import load as configfile
+from pdcode.config.tables import Stragglers
 from pdcode.planning import chart, space, survey
 from pdcode.planning.trials import Outcome, Score, score
 
@@ -26,7 +27,7 @@ def test_delays_are_scaled():
     assert (half.shift_s, half.extra_s, half.probability, half.slowdown) == (0.5, 1.0, 0.5, 3.0)
     assert survey.scaled(made, 1.0) == made.stragglers
     assert all(stragglers.dead(survey.scaled(made, severity), 4) == [2] for severity in (0.0, 0.5, 1.0, 4.0))
-    calm = stragglers.create(survey.scaled(made, 0.0), 1, 4)
+    calm = survey.scaled(made, 0.0).make(1, 4)
     times = stragglers.delays_ns(calm, [0, 1, 2, 3], [0] * 4, 3, [1_000_000] * 4)
     assert times.tolist() == [[0] * 3, [0] * 3, [-1] * 3, [0] * 3]
     with pytest.raises(ValueError, match=r"^--severities 1e\+18: stragglers\.shift_s would be more"):
@@ -43,8 +44,7 @@ def test_without_delays_they_become_multiples_of_the_compute_time():
 
 
 def test_recorded_delays_can_only_be_lengthened():
-    none = delayed(kind="none")
-    recorded = msgspec.structs.replace(none.stragglers, kind="trace", path="x.h5")
+    none, recorded = delayed(kind="none"), Stragglers.of({"kind": "trace", "path": "x.h5"})
     config = msgspec.structs.replace(none, stragglers=recorded)
     assert survey.scaled(config, 1.0) == recorded
     longer = survey.scaled(config, 4.0)

@@ -36,7 +36,9 @@ CASES = {
     "matched": ["code.family=matched", "code.rows_per_task=[2,1]", "wire.dtype=int8", *FIRST],
     "relay": ["downlink.kind=codewords", "downlink.check=5", "wire.dtype=int8"],
     "energy": [NONE, "code.family=energy", "code.blocks=[8,8]", "decoder.kind=mmse", "update.mode=all"],
-    "eigenbasis": [NONE, "code.family=eigenbasis", "code.rows_per_task=[2,1]", "optimizer.kind=adam"],
+    "topk": ["scheme.name=topk", "scheme.options.share=0.05", "code.blocks=1", "downlink.kind=codewords"],
+    "local": ["scheme.name=local", "scheme.options.steps=3", "code.blocks=[4,1]", "code.family=net"],
+    "cyclic": ["scheme.name=cyclic", "code.blocks=1", "scheme.options.stragglers=2", "stragglers.dead=[3]"],
     "captured": [NONE, "update.mode=captured", "problem.dtype=float64", "stop.loss=0.5", "stop.updates=1000"],
     "waste": [
         *FIRST, "update.late=waste", "optimizer.momentum=0.5", "faults.nan_worker=1", "workers.count=5",

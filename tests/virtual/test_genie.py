@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tables import delayed
 
 from pdcode.config.tables import Config, Stragglers, Workers
-from pdcode.stragglers import Model, delays_ns
+from pdcode.stragglers import Law, Model, delays_ns
 from pdcode.virtual import oracle as genie
 from pdcode.virtual.oracle import genie_s
 
@@ -28,10 +28,8 @@ def oracle_s(table: Stragglers, work: float, compute_ns: list[int], seed: int = 
 class Listed(Model):
     """Delays of whole ns from a list a worker, again and again; none is dead."""
 
-    kind = "listed"
-
     def __init__(self, lists: list[list[int]]) -> None:
-        super().__init__(delayed(), 0, len(lists))
+        super().__init__(Law(), 0, len(lists))
         self.lists = lists
 
     def _draw_s(self, workers: np.ndarray, first: np.ndarray, count: int) -> np.ndarray:

@@ -1,0 +1,153 @@
+"""Plug-ins: the examples of docs/extending.md as they are, on the virtual clock and in a replay; bad ones."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import extending
+import pytest
+from shell import environment
+
+from pdcode import Trace
+from pdcode.config import load as configfile
+from pdcode.util.errors import InputError
+
+EXAMPLES = ("weibull", "diagonal", "ladder", "huber")
+SETS = ["stop.updates=120", "workers.count=4", "trace.progress_s=0.01", "optimizer.rate=0.1"]
+
+
+def pdcode(*arguments: object, **extra: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "pdcode", *map(str, arguments)]
+    return subprocess.run(
+        command, env=environment() | extra, capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+def simulate(job: Path, *sets: str, **extra: str) -> subprocess.CompletedProcess[str]:
+    words = [word for each in (*SETS, *sets) for word in ("--set", each)]
+    return pdcode("simulate", job, "-o", job.with_suffix(".h5"), *words, **extra)
+
+
+def write(folder: Path, plugin: str, table: str = "", name: str = "mine.py") -> Path:
+    """A plug-in, and a configuration that names it."""
+    (folder / name).write_text(plugin, encoding="utf-8")
+    job = folder / "job.toml"
+    job.write_text(f'plugins = ["./{name}"]\n{table}', encoding="utf-8")
+    return job
+
+
+def test_all_examples_of_the_document_are_run_here(tmp_path: Path) -> None:
+    assert tuple(extending.paste(tmp_path))[: len(EXAMPLES)] == EXAMPLES
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_an_example_runs_on_the_virtual_clock_and_is_replayed(tmp_path: Path, name: str) -> None:
+    job = tmp_path / "job.toml"
+    job.write_text(extending.paste(tmp_path)[name], encoding="utf-8")
+    done = simulate(job)
+    assert done.returncode == 0, done.stderr
+    loss = Trace(tmp_path / "job.h5").progress["loss"]
+    assert loss[-1] < 0.9 * loss[0]
+    again = pdcode("replay", tmp_path / "job.h5")
+    assert "identical to the last bit" in again.stdout, again.stderr
+    shown = pdcode("show", tmp_path / "job.h5")
+    assert name in shown.stdout, shown.stderr
+    (tmp_path / f"{name}.py").unlink()
+    missing = pdcode("replay", tmp_path / "job.h5")
+    assert missing.returncode == 2
+    assert missing.stderr.count("\n") == 1
+    assert f"{tmp_path / name}.py: no such file" in missing.stderr
+    assert pdcode("show", tmp_path / "job.h5").returncode == 0
+
+
+ENTRY_POINTS = """
+[pdcode.stragglers]
+weibull = weibull:Weibull
+[pdcode.decoders]
+diagonal = diagonal:DiagonalTable
+[pdcode.problems]
+huber = huber:Huber
+[pdcode.codes]
+ladder = ladder:LADDER
+"""
+
+
+def test_a_kind_of_an_installed_package_needs_no_plugins(tmp_path: Path) -> None:
+    """All four groups, by an entry point each."""
+    job, folder = tmp_path / "job.toml", tmp_path / "mine-1.0.dist-info"
+    job.write_text(extending.together(extending.paste(tmp_path), plugins=False), encoding="utf-8")
+    folder.mkdir()
+    (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: mine\nVersion: 1.0\n")
+    (folder / "entry_points.txt").write_text(ENTRY_POINTS)
+    done = simulate(job, PYTHONPATH=os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
+    assert done.returncode == 0, done.stderr
+    assert simulate(job).returncode == 2
+
+
+def test_another_process_reads_the_plugins_of_a_configuration(tmp_path: Path) -> None:
+    """As the planner's processes do, to which configurations are sent."""
+    job = tmp_path / "job.toml"
+    job.write_text(extending.paste(tmp_path)["weibull"], encoding="utf-8")
+    (tmp_path / "config").write_bytes(pickle.dumps(configfile.load(job)[0]))
+    code = (
+        f"import pickle; print(pickle.load(open({str(tmp_path / 'config')!r}, 'rb')).stragglers.describe())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout == "weibull: Weibull, scale 0.004 s, shape 0.7; 3× that for worker 2\n"
+
+
+LAW = """
+from pdcode.stragglers import Law
+class Mine(Law, tag="{name}"):
+    width_s: float = 0.1
+    def delay_s(self, u):
+        return self.width_s * u
+"""
+
+
+@pytest.mark.parametrize(
+    ("plugin", "table", "words"),
+    [
+        ("import nowhere", "", ["mine.py, line 1", "ModuleNotFoundError", "nowhere"]),
+        ("x = 1\ny = 1 +\n", "", ["mine.py, line 2", "SyntaxError", "invalid syntax"]),
+        ("x = 1\n\nraise ValueError('one\\nof two')", "", ["mine.py, line 3", "ValueError: one of two"]),
+        (LAW.format(name="pareto"), "", ["mine.py", "'pareto'", "pdcode/stragglers/laws.py"]),
+        (LAW.format(name="a1"), '[stragglers]\nkind = "a1"\nwidth = 1', ["stragglers.width", "width_s"]),
+        (LAW.format(name="a2"), '[stragglers]\nkind = "a3"', ["stragglers.kind", "pareto", "a2", "'a3'"]),
+        (
+            LAW.format(name="a4"),
+            '[stragglers]\nkind = "a4"\nwidth_s = "x"',
+            ["stragglers.width_s: expected float, got str", "'x'"],
+        ),
+    ],
+)
+def test_what_is_wrong_with_a_plugin_is_said_in_a_line(
+    tmp_path: Path, plugin: str, table: str, words: list[str]
+) -> None:
+    with pytest.raises(InputError) as caught:
+        configfile.load(write(tmp_path, plugin, table))
+    message = str(caught.value)
+    assert message.startswith(f"{tmp_path / 'job.toml'}: ")
+    assert "\n" not in message
+    for word in words:
+        assert word in message
+
+
+def test_two_plugins_with_a_kind_of_one_name_are_named(tmp_path: Path) -> None:
+    configfile.load(write(tmp_path, LAW.format(name="twice"), name="one.py"))
+    with pytest.raises(InputError, match=r"two\.py: 'twice' of stragglers is in .*one\.py already"):
+        configfile.load(write(tmp_path, LAW.format(name="twice"), name="two.py"))
+
+
+@pytest.mark.parametrize("plugins", ['["none.py"]', '["."]', '["notes.txt"]', '"mine.py"', "[1]"])
+def test_what_is_no_plugin_is_refused(tmp_path: Path, plugins: str) -> None:
+    (tmp_path / "notes.txt").write_text("")
+    (tmp_path / "job.toml").write_text(f"plugins = {plugins}\n")
+    with pytest.raises(InputError, match=r"job\.toml: plugins"):
+        configfile.load(tmp_path / "job.toml")
