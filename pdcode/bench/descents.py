@@ -10,13 +10,13 @@ import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import numpy as np
 
 from ..coding import replica as downlink
 from ..config import load as configfile
-from ..trace import Writer
+from ..trace import Recorder
 from ..training import setup as parts
 from ..training.coordinator import Coordinator
 from ..util.rng import DELAY, uniform
@@ -30,16 +30,6 @@ Out = TypeVar("Out")
 
 UNIT_NS = 1_000_000  # the shortest task
 NEAR = 1.3  # times the target
-
-
-class Untraced:
-    """Takes what a trace would and forgets it."""
-
-    def arrival(self, *row: object) -> None: ...
-
-    def update(self, *row: object) -> None: ...
-
-    def fault(self, *row: object) -> None: ...
 
 
 def merged(*tables: Mapping[str, Any]) -> Tables:
@@ -71,7 +61,7 @@ class Descent:
         self.fleet = VirtualFleet(layout, workers, crew, Durations(workers, self._duration_ns))
         self.coordinator = Coordinator(
             self.fleet, self.parts.assignment, self.parts.layout, self.parts.state, self.parts.ready,
-            cast(Writer, Untraced()), config.update.late, parts.make_downlink(config, self.parts),
+            Recorder(), config.update.late, parts.make_downlink(config, self.parts),
         )  # fmt: skip
 
     def _duration_ns(self, worker: int, task: int) -> int:

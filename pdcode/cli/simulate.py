@@ -5,9 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 import os
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import ExitStack
 from pathlib import Path
-from types import FrameType
 
 import msgspec
 import numpy as np
@@ -16,8 +15,8 @@ from ..analysis import prediction
 from ..config import load as configfile
 from ..config.tables import Config, Stop
 from ..mpi import launch
+from ..trace import TraceWriter
 from ..trace.reader import Trace
-from ..trace.writer import Writer
 from ..training.monitor import Print
 from ..training.session import close_trace, open_trace
 from ..training.setup import Parts, employer, prepare
@@ -26,7 +25,7 @@ from ..util.errors import InputError, within
 from ..util.output import say, say_on
 from ..virtual import costs, timing_only
 from ..virtual.executor import Idle
-from ..virtual.fleet import Roll, VirtualFleet
+from ..virtual.fleet import Roll
 from ..virtual.result import Result
 from ..virtual.simulation import Simulation, check_count, task_time_ns, without_numerics
 from .run import check_writable
@@ -122,12 +121,18 @@ def timed(config: Config) -> Config:
     return msgspec.structs.replace(config, stop=stop)
 
 
-def times(config: Config, text: str, parts: Parts) -> tuple[Writer, Result]:
+def times(config: Config, text: str, parts: Parts) -> tuple[TraceWriter, Result]:
     """Without numerics, and where nothing depends on them: the loop in C."""
     attributes = {"clock": "virtual", "numerics": False, "task_ns": task_time_ns(config, parts)}
     trace = open_trace(config, text, parts, Roll(config.workers.count), **attributes)
     with ExitStack() as stack:
-        result = without_numerics(config, parts, trace, lambda run: stack.enter_context(caught(run)), say_on)
+        result = without_numerics(
+            config,
+            parts,
+            trace,
+            lambda run: stack.enter_context(signals.handled(signals.interrupts(run))),
+            say_on,
+        )
         names = ("arrivals", "used", "wasted", "bytes_up", "bytes_down")
         trace.close(counters=clocked(result) | {name: getattr(result, name) for name in names})
     say_on(f"stopped: {result.reason}, after {result.updates:,} updates without numerics")
@@ -172,18 +177,18 @@ def spread(config: Config, text: str, options: argparse.Namespace, rank: int) ->
 
 def perform(
     simulation: Simulation, text: str, options: argparse.Namespace, say: Print
-) -> tuple[Writer, Result]:
+) -> tuple[TraceWriter, Result]:
     """Descend, and trace."""
     config = simulation.config
     attributes = {"clock": "virtual", "numerics": not options.timing_only, "task_ns": simulation.task_ns}
     trace = open_trace(config, text, simulation.parts, simulation.fleet, **attributes)
-    with caught(simulation.fleet):
+    with signals.handled(signals.interrupts(simulation.fleet)):
         descent, result = simulation.run(trace, say)
         close_trace(trace, descent, clocked(result))
     return trace, result
 
 
-def report(trace: Writer, result: Result, options: argparse.Namespace) -> int:
+def report(trace: TraceWriter, result: Result, options: argparse.Namespace) -> int:
     """Say how it went, beside the genie, whose time goes into the trace; return the exit code.
 
     Nothing of the run is at stake any more, so an interrupt ends this at once.
@@ -194,14 +199,3 @@ def report(trace: Writer, result: Result, options: argparse.Namespace) -> int:
         say_on(prediction.compared(Trace(trace.path), Trace(options.stragglers), result.config))
     trace.count({"genie_s": result.genie_s})
     return 1 if result.failed else 0
-
-
-def caught(run: VirtualFleet | timing_only.TimingOnly) -> AbstractContextManager[None]:
-    """Ctrl-C and SIGTERM end the run in an orderly way; the second time at once."""
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        if run.interrupted:
-            raise SystemExit(128 + number)
-        run.interrupted = True
-
-    return signals.handled(dict.fromkeys(signals.ENDS, interrupt))

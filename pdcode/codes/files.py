@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import operator
 import os
 from contextlib import suppress
 from pathlib import Path
@@ -11,7 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from ..util.errors import InputError, reason, sound
+from ..trace import opening
+from ..trace.schema import SCHEMA as TRACE
+from ..util.errors import InputError, reason
 from .code import Code
 
 DENSE = 1 << 20  # elements up to which `save` adds the dense matrix for other readers
@@ -64,22 +67,11 @@ def load(source: Any) -> Code:
     """What `Code.load` does."""
     import h5py
 
-    if not isinstance(source, h5py.Group):
-        with sound(source), _opened(source) as file:
-            return load(file)
-    about = source.attrs
-    blocks = about.get("blocks", source["matrix"].shape[1] if "matrix" in source else None)
-    if not {"supports", "values"} <= set(source) or "family" not in about or blocks is None:
-        raise InputError(f"{source.file.filename}: {source.name} is not a code of pdcode")
-    return Code(
-        source["supports"][()],
-        source["values"][()],
-        int(blocks),
-        str(about["family"]),
-        int(about.get("seed", 0)),
-        json.loads(about.get("options", "{}")),
-        tuple(json.loads(about.get("notes", "[]"))),
-    )
+    if isinstance(source, h5py.Group):
+        return _code(f"{source.file.filename}: {source.name}", *_read(source))
+    with opening.read(Path(source)) as file:
+        found = _read(file)
+    return _code(f"{source}: /", *found)
 
 
 def load_all(path: str | os.PathLike[str]) -> dict[str, Code]:
@@ -95,19 +87,44 @@ def load_all(path: str | os.PathLike[str]) -> dict[str, Code]:
     InputError
         If the file is not HDF5, or holds no code.
     """
-    with sound(path), _opened(path) as file:
-        if file.attrs.get("schema") == SCHEMA:
-            return {"/": load(file)}
-        codes = file.get("code", {})
-        if not len(codes):
-            trace = file.attrs.get("schema") == "pdcode-trace"
-            what = "every layer is sent whole" if trace else "neither a code nor a trace of pdcode"
-            raise InputError(f"{path}: holds no code: {what}")
-        return {f"/code/{k}": load(codes[k]) for k in sorted(codes, key=int)}
+    with opening.read(Path(path)) as file:
+        schema = file.attrs.get("schema")
+        if schema == SCHEMA:
+            found = {"/": _read(file)}
+        else:
+            codes = file.get("code", {})
+            found = {f"/code/{k}": _read(codes[k]) for k in sorted(codes, key=int)}
+    if not found:
+        what = "every layer is sent whole" if schema == TRACE else "neither a code nor a trace of pdcode"
+        raise InputError(f"{path}: holds no code: {what}")
+    return {name: _code(f"{path}: {name}", *parts) for name, parts in found.items()}
 
 
-def _opened(path: Any) -> Any:
-    """The file, which may be the trace of a run that goes on."""
-    from ..trace import opening
+def _read(group: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """The attributes and arrays of a code, as they are; those of a trace do not name their blocks."""
+    about = dict(group.attrs)
+    if "matrix" in group:
+        about.setdefault("blocks", group["matrix"].shape[-1])
+    return about, {name: group[name][()] for name in ("supports", "values") if name in group}
 
-    return opening.read(Path(path))
+
+def _code(where: str, about: dict[str, Any], arrays: dict[str, np.ndarray]) -> Code:
+    """A code of what was read; InputError if it is none."""
+    if len(arrays) < 2 or not {"family", "blocks"} <= about.keys():
+        raise InputError(f"{where} is not a code of pdcode")
+    supports, values = np.asarray(arrays["supports"]), np.asarray(arrays["values"])
+    try:
+        blocks, seed = operator.index(about["blocks"]), operator.index(about.get("seed", 0))
+        options, notes = json.loads(about.get("options", "{}")), tuple(json.loads(about.get("notes", "[]")))
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{where}: damaged: {error}") from None
+    if (
+        supports.ndim != 2
+        or supports.shape != values.shape
+        or supports.dtype.kind + values.dtype.kind != "if"
+    ):
+        kinds = f"supports {supports.dtype} {supports.shape}, values {values.dtype} {values.shape}"
+        raise InputError(f"{where}: damaged: {kinds}")
+    if not (supports.size and 0 <= supports.min() <= supports.max() < blocks and np.isfinite(values).all()):
+        raise InputError(f"{where}: damaged: codewords that are not of its {blocks} blocks")
+    return Code(supports, values, blocks, str(about["family"]), seed, options, notes)

@@ -13,6 +13,7 @@ import numpy as np
 from .. import problems
 from ..analysis.statistics import crossing
 from ..config.tables import Config, Problem
+from ..trace import Recorder
 from ..training import setup as parts
 from ..virtual.simulation import Simulation
 from .goal import Goal, extrapolate
@@ -21,29 +22,18 @@ ARRIVALS = 100_000  # of one descent, at the most
 POINTS = 128  # measurements of one descent, about
 
 
-class Curve:
-    """The sink of a trace that keeps loss and accuracy alone."""
+class Curve(Recorder):
+    """Keeps loss and accuracy over time, of a trace's rows."""
 
     def __init__(self, goal: Goal) -> None:
         self._goal = goal
         self.times: list[float] = []
         self.values: list[float] = []
 
-    def arrival(self, *values: float) -> None: ...
-
-    def update(self, *values: float) -> None: ...
-
     def progress(self, *values: float) -> None:
         _, t_ns, loss, accuracy, *_ = values
         self.times.append(1e-9 * t_ns)
         self.values.append(self._goal.value(loss, accuracy))
-
-    def fault(self, t_ns: int, worker: int, task: int, kind: str, message: str) -> None: ...
-
-    def due(self, now_ns: int) -> bool:
-        return False
-
-    def flush(self, now_ns: int) -> None: ...
 
 
 @dataclass(frozen=True)

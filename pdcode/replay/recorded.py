@@ -11,10 +11,9 @@ import numpy as np
 from .. import __version__
 from ..coding.replica import State
 from ..config.tables import Config
-from ..trace import opening
+from ..trace import Recorder, opening
 from ..trace.reader import Trace
 from ..trace.schema import ARRIVALS, USED
-from ..trace.writer import Sink
 from ..training.session import described
 from ..training.setup import Parts
 from .columns import Determined, Line, some, table, unequal
@@ -39,7 +38,7 @@ class Difference(Exception):
         self.arrival = arrival
 
 
-class Recorded(Sink):
+class Recorded(Recorder):
     """Takes the rows of a run that is made again; raises at the first that differs.
 
     Parameters
@@ -142,12 +141,6 @@ class Recorded(Sink):
     def _kinds(self) -> tuple[str, ...]:
         """Faults that are made again; the others are of the run, not of the descent."""
         return ("refused", "flagged", "stop") if self.timed else ("refused", "flagged")
-
-    def due(self, now_ns: int) -> bool:
-        return False
-
-    def flush(self, now_ns: int) -> None:
-        return
 
     def finish(self, state: State, counted: Mapping[str, float]) -> None:
         """Compare what is left once all arrivals agree: faults, and of a finished run its end.

@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 from ..coding.assignments import Assignment
 from ..coding.replica import Downlink, Full, State
+from ..trace import Recorder
 from ..trace.schema import DRAINED, REFUSED, USED, WASTED
-from ..trace.writer import Sink
 from ..transport.base import Arrival, Fleet
 from ..transport.layout import RETURNED, Layout
 from .policies import Ready
@@ -32,7 +32,7 @@ class Coordinator:
         payloads.
     ready : callable
         The policy.
-    trace : Sink
+    trace : Recorder
         Takes a row for each arrival and update.
     late : {"use", "waste"}
         What becomes of a payload of an older θ.
@@ -47,7 +47,7 @@ class Coordinator:
         layout: Layout,
         state: State,
         ready: Ready,
-        trace: Sink,
+        trace: Recorder,
         late: str = "use",
         downlink: Downlink | None = None,
     ) -> None:
@@ -164,7 +164,7 @@ class Coordinator:
             worker, arrival.task, arrival.version, applied, arrival.row, staleness,
             self.t_dispatch_ns[worker], arrival.t_start_ns, arrival.t_compute_ns, arrival.t_send_ns,
             arrival.t_recv_ns, self.fleet.now_ns(), arrival.injected_delay_ns,
-            arrival.bytes_up, arrival.bytes_down, self.captured, status, arrival.loss,
+            arrival.bytes_up, arrival.bytes_down, self.captured, status, arrival.loss, 0,
         )  # fmt: skip
         return staleness > 0
 

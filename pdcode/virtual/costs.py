@@ -22,7 +22,7 @@ from ..stragglers.records import is_hdf5
 from ..trace.reader import Trace
 from ..training.setup import prepare
 from ..transport.layout import Layout
-from ..util.errors import InputError, sound
+from ..util.errors import InputError
 from .calibration import Base, config_of, fit
 from .flops import task_flops
 
@@ -56,8 +56,7 @@ def load(path: str, config: Config, base: Base = "median") -> Config:
         Naming file and key.
     """
     if is_hdf5(Path(path)):
-        with sound(path):
-            machine, link = _fitted(path, base)
+        machine, link = _fitted(path, base)
         return msgspec.structs.replace(config, machine=machine, link=link)
     given, text = configfile.load(path)
     tables = tomllib.loads(text)

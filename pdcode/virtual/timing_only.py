@@ -15,7 +15,7 @@ from .. import stragglers
 from ..config.tables import Config
 from ..kernels import events, rounds
 from ..schemes.base import ADAPTIVE
-from ..trace.writer import Writer
+from ..trace import TraceWriter
 from ..training.monitor import LINE_NS, Print
 from ..training.policies import create, wanted
 from ..util.errors import InputError
@@ -191,7 +191,7 @@ class TimingOnly:
             room=ROOM,
         )
 
-    def run(self, trace: Writer | None = None, say: Print | None = None) -> Times:
+    def run(self, trace: TraceWriter | None = None, say: Print | None = None) -> Times:
         """Run, with a trace or without; its `arrivals` and `sample` are those of the configuration.
 
         Raises
@@ -236,7 +236,7 @@ class TimingOnly:
                 stragglers.delays_ns(self._model, workers[some], first[some], self._half, compute_ns),
             )
 
-    def _record(self, trace: Writer | None) -> None:
+    def _record(self, trace: TraceWriter | None) -> None:
         """Take over what has been recorded."""
         steps, arrivals = self.rounds.steps(), self.rounds.arrivals()
         self._intervals.add(steps[:, 1])
