@@ -12,7 +12,7 @@ from typing import Any
 from ..analysis import style
 from ..mpi import launch
 from ..util.errors import InputError, within
-from ..util.output import say_on as say
+from ..util.output import say
 
 MOST_SEED = 2**63 - 1 - 10**6  # the search, the tuning and the descents have seeds of their own
 

@@ -1,4 +1,4 @@
-"""The command `pdcode simulate`: a configuration on the virtual clock, alone or spread over MPI ranks."""
+"""`pdcode simulate`: a configuration on the virtual clock, alone or spread over MPI ranks."""
 
 from __future__ import annotations
 
@@ -7,30 +7,59 @@ import json
 import os
 from contextlib import ExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import msgspec
-import numpy as np
-
-from ..analysis import prediction
-from ..config import load as configfile
-from ..config.tables import Config, Stop
 from ..mpi import launch
-from ..trace import TraceWriter
-from ..trace.reader import Trace
-from ..training.monitor import Print
-from ..training.session import close_trace, open_trace
-from ..training.setup import Parts, employer, prepare
 from ..util import signals
 from ..util.errors import InputError, within
-from ..util.output import say, say_on
-from ..virtual import costs, timing_only
-from ..virtual.executor import Idle
-from ..virtual.fleet import Roll
-from ..virtual.result import Result
-from ..virtual.simulation import Simulation, check_count, task_time_ns, without_numerics
+from ..util.output import say
 from .run import check_writable
 
+if TYPE_CHECKING:
+    from ..config.tables import Config
+    from ..trace import TraceWriter
+    from ..training.monitor import Print
+    from ..training.setup import Parts
+    from ..virtual.result import Result
+    from ..virtual.simulation import Simulation
+
 VIRTUAL = ".virtual.h5"
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command to the parser's."""
+    command = commands.add_parser(
+        "simulate",
+        help="run a configuration on the virtual clock",
+        description="Run a configuration on the virtual clock: the coordinator of `pdcode run` over workers "
+        "whose tasks take what [machine], [link] and [stragglers] say. Payloads are computed for real, by "
+        "this process or, under mpirun, by all ranks. Exit codes: 0 done, 1 failure, 2 bad input.",
+    )
+    command.add_argument("config", metavar="CONFIG", help="TOML file, such as jobs/digits.toml")
+    command.add_argument(
+        "-n", "--workers", type=int, metavar="WORKERS", help="number of workers (instead of workers.count)"
+    )
+    command.add_argument(
+        "-o", "--output", metavar="TRACE", help="HDF5 file to write (instead of trace.path's .virtual.h5)"
+    )
+    command.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="override a key; may be repeated"
+    )
+    command.add_argument(
+        "--stragglers",
+        metavar="FILE",
+        help="replay delays from FILE: a trace, or a workers × rounds matrix (CSV, HDF5) in seconds, of "
+        "whole tasks with --set stragglers.times=task. With a trace, costs are fitted to it unless --cost is given",
+    )
+    command.add_argument(
+        "--cost", metavar="FILE", help="[machine] and [link] from a TOML file, or fitted to a trace"
+    )
+    command.add_argument(
+        "--timing-only",
+        action="store_true",
+        help="simulate arrival times only, without gradients (not with policies or faults that need them)",
+    )
+    command.set_defaults(function=simulate)
 
 
 def simulate(options: argparse.Namespace) -> int:
@@ -50,6 +79,12 @@ def load(options: argparse.Namespace) -> tuple[Config, str]:
     InputError
         Naming file, key and value.
     """
+    import msgspec
+
+    from ..config import load as configfile
+    from ..trace import Trace
+    from ..virtual import costs
+
     overrides = []
     if options.stragglers is not None:
         # Each worker's own delays in their order, if all are recorded; else drawn from them.
@@ -79,6 +114,8 @@ def load(options: argparse.Namespace) -> tuple[Config, str]:
 
 def is_trace(path: str) -> bool:
     """Whether a file is a pdcode trace."""
+    from ..trace import Trace
+
     try:
         Trace(path)
     except InputError:
@@ -88,6 +125,13 @@ def is_trace(path: str) -> bool:
 
 def alone(config: Config, text: str, options: argparse.Namespace) -> int:
     """In this process."""
+    import numpy as np
+
+    from ..training.setup import prepare
+    from ..virtual import timing_only
+    from ..virtual.executor import Idle
+    from ..virtual.simulation import Simulation, check_count
+
     with within(options.config):
         if options.timing_only:
             config = timed(config)
@@ -100,7 +144,7 @@ def alone(config: Config, text: str, options: argparse.Namespace) -> int:
         return report(*times(config, text, parts), options)
     simulation = Simulation(config, parts, Idle(parts.layout) if options.timing_only else None)
     with np.errstate(all="ignore"):  # the observer looks at the loss
-        trace, result = perform(simulation, text, options, say_on)
+        trace, result = perform(simulation, text, options, say)
     return report(trace, result, options)
 
 
@@ -112,6 +156,10 @@ def timed(config: Config) -> Config:
     InputError
         If there is no other, or if payloads are to have faults.
     """
+    import msgspec
+
+    from ..config.tables import Stop
+
     for key in ("raise_worker", "nan_worker"):
         if (worker := getattr(config.faults, key)) is not None:
             raise InputError(f"faults.{key}: worker {worker} has no payloads without numerics")
@@ -123,6 +171,10 @@ def timed(config: Config) -> Config:
 
 def times(config: Config, text: str, parts: Parts) -> tuple[TraceWriter, Result]:
     """Without numerics, and where nothing depends on them: the loop in C."""
+    from ..training.session import open_trace
+    from ..virtual.fleet import Roll
+    from ..virtual.simulation import task_time_ns, without_numerics
+
     attributes = {"clock": "virtual", "numerics": False, "task_ns": task_time_ns(config, parts)}
     trace = open_trace(config, text, parts, Roll(config.workers.count), **attributes)
     with ExitStack() as stack:
@@ -131,12 +183,12 @@ def times(config: Config, text: str, parts: Parts) -> tuple[TraceWriter, Result]
             parts,
             trace,
             lambda run: stack.enter_context(signals.handled(signals.interrupts(run))),
-            say_on,
+            say,
         )
         names = ("arrivals", "used", "wasted", "bytes_up", "bytes_down")
         trace.close(counters=clocked(result) | {name: getattr(result, name) for name in names})
-    say_on(f"stopped: {result.reason}, after {result.updates:,} updates without numerics")
-    say_on(f"trace: {trace.path}")
+    say(f"stopped: {result.reason}, after {result.updates:,} updates without numerics")
+    say(f"trace: {trace.path}")
     return trace, result
 
 
@@ -155,6 +207,8 @@ def spread(config: Config, text: str, options: argparse.Namespace, rank: int) ->
         launch.alone("--timing-only")
     from ..mpi import spread
     from ..mpi.process import job
+    from ..training.setup import employer, prepare
+    from ..virtual.simulation import Simulation, check_count
 
     def make() -> Parts:
         with within(options.config):
@@ -179,6 +233,8 @@ def perform(
     simulation: Simulation, text: str, options: argparse.Namespace, say: Print
 ) -> tuple[TraceWriter, Result]:
     """Descend, and trace."""
+    from ..training.session import close_trace, open_trace
+
     config = simulation.config
     attributes = {"clock": "virtual", "numerics": not options.timing_only, "task_ns": simulation.task_ns}
     trace = open_trace(config, text, simulation.parts, simulation.fleet, **attributes)
@@ -193,9 +249,12 @@ def report(trace: TraceWriter, result: Result, options: argparse.Namespace) -> i
 
     Nothing of the run is at stake any more, so an interrupt ends this at once.
     """
+    from ..analysis import prediction
+    from ..trace import Trace
+
     for line in prediction.summary(result.config, result):
-        say_on(line)
+        say(line)
     if options.stragglers is not None and is_trace(options.stragglers) and not options.timing_only:
-        say_on(prediction.compared(Trace(trace.path), Trace(options.stragglers), result.config))
+        say(prediction.compared(Trace(trace.path), Trace(options.stragglers), result.config))
     trace.count({"genie_s": result.genie_s})
     return 1 if result.failed else 0
