@@ -49,7 +49,7 @@ def add_parser(commands: Any) -> None:
         "--stragglers",
         metavar="FILE",
         help="replay delays from FILE: a trace, or a workers × rounds matrix (CSV, HDF5) in seconds, of "
-        "whole tasks with --set stragglers.times=task. With a trace, costs are fitted to it unless --cost is given",
+        "whole tasks with --set stragglers.times=task. With a trace, costs are fitted unless --cost is given",
     )
     command.add_argument(
         "--cost", metavar="FILE", help="[machine] and [link] from a TOML file, or fitted to a trace"
