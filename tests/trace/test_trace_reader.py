@@ -301,3 +301,31 @@ def test_flipped_bytes_end_in_one_line(tmp_path: Path) -> None:
             continue
         damaged += 1
     assert 5 < damaged < 150
+
+
+def test_a_column_that_older_traces_lack_has_its_default(tmp_path: Path) -> None:
+    trace = traces.simulate(tmp_path / "a.h5", seconds=0.05)
+    with h5py.File(tmp_path / "a.h5", "r+") as file:
+        del file["arrivals/round"]
+        file.attrs["schema_version"] = 1
+    older = Trace(tmp_path / "a.h5").arrivals
+    assert older.keys() == trace.arrivals.keys()
+    np.testing.assert_array_equal(older["round"], np.zeros(trace.arrivals.rows))
+    assert older["round"].dtype == ARRIVALS["round"].dtype
+
+
+@pytest.mark.parametrize(
+    ("place", "key"),
+    [("/", "workers"), ("/", "arrivals"), ("/", "config"), ("/", "blocks"), ("code/16", "family"),
+     ("checkpoint", "bytes_up")],
+)  # fmt: skip
+@pytest.mark.parametrize("value", [h5py.Empty("f8"), np.zeros((2, 2)), 1j], ids=str)
+def test_an_attribute_of_another_type_is_bad_input(
+    tmp_path: Path, place: str, key: str, value: object
+) -> None:
+    path = tmp_path / "a.h5"
+    traces.writer(path).close(counters={"bytes_up": 3})
+    with h5py.File(path, "r+") as file:
+        file[place].attrs[key] = value
+    with pytest.raises(InputError, match=rf"a\.h5: damaged: .*{key}"):
+        _ = (trace := Trace(path)).code_attributes, trace.counters
