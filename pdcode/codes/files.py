@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..trace import opening
+from ..trace.reader import code_groups
 from ..trace.schema import SCHEMA as TRACE
 from ..util.errors import InputError, reason
 from .code import Code
@@ -92,8 +93,7 @@ def load_all(path: str | os.PathLike[str]) -> dict[str, Code]:
         if schema == SCHEMA:
             found = {"/": _read(file)}
         else:
-            codes = file.get("code", {})
-            found = {f"/code/{k}": _read(codes[k]) for k in sorted(codes, key=int)}
+            found = {f"/code/{k}": _read(group) for k, group in code_groups(file)} if "code" in file else {}
     if not found:
         what = "every layer is sent whole" if schema == TRACE else "neither a code nor a trace of pdcode"
         raise InputError(f"{path}: holds no code: {what}")
@@ -102,27 +102,28 @@ def load_all(path: str | os.PathLike[str]) -> dict[str, Code]:
 
 def _read(group: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """The attributes and arrays of a code, as they are; those of a trace do not name their blocks."""
-    about = dict(group.attrs)
-    if "matrix" in group:
-        about.setdefault("blocks", group["matrix"].shape[-1])
-    return about, {name: group[name][()] for name in ("supports", "values") if name in group}
+    import h5py
+
+    about, found = dict(group.attrs), {name: group.get(name) for name in ("matrix", "supports", "values")}
+    datasets = {
+        name: data for name, data in found.items() if isinstance(data, h5py.Dataset) and data.ndim == 2
+    }
+    if "matrix" in datasets:
+        about.setdefault("blocks", datasets["matrix"].shape[1])
+    return about, {name: data[()] for name, data in datasets.items() if name != "matrix"}
 
 
 def _code(where: str, about: dict[str, Any], arrays: dict[str, np.ndarray]) -> Code:
     """A code of what was read; InputError if it is none."""
     if len(arrays) < 2 or not {"family", "blocks"} <= about.keys():
         raise InputError(f"{where} is not a code of pdcode")
-    supports, values = np.asarray(arrays["supports"]), np.asarray(arrays["values"])
+    supports, values = arrays["supports"], arrays["values"]
     try:
         blocks, seed = operator.index(about["blocks"]), operator.index(about.get("seed", 0))
         options, notes = json.loads(about.get("options", "{}")), tuple(json.loads(about.get("notes", "[]")))
     except (TypeError, ValueError) as error:
         raise InputError(f"{where}: damaged: {error}") from None
-    if (
-        supports.ndim != 2
-        or supports.shape != values.shape
-        or supports.dtype.kind + values.dtype.kind != "if"
-    ):
+    if supports.shape != values.shape or supports.dtype.kind + values.dtype.kind != "if":
         kinds = f"supports {supports.dtype} {supports.shape}, values {values.dtype} {values.shape}"
         raise InputError(f"{where}: damaged: {kinds}")
     if not (supports.size and 0 <= supports.min() <= supports.max() < blocks and np.isfinite(values).all()):

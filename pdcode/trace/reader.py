@@ -182,12 +182,12 @@ class Trace:
     @cached_property
     def code(self) -> dict[int, np.ndarray]:
         with self._open() as file:
-            return {k: group["matrix"][:] for k, group in _codes(file)}
+            return {k: group["matrix"][:] for k, group in code_groups(file)}
 
     @cached_property
     def code_attributes(self) -> dict[int, dict[str, Any]]:
         with self._open() as file:
-            found = {k: _attributes(group) for k, group in _codes(file)}
+            found = {k: _attributes(group) for k, group in code_groups(file)}
         for k, attributes in found.items():
             self._check(f"attribute of the code of {k} blocks", dict.fromkeys(CODE) | attributes, CODE)
         return found
@@ -262,7 +262,7 @@ def _columns(group: h5py.Group) -> dict[str, tuple[tuple[int, ...], np.dtype[Any
     return {key: (data.shape or (), data.dtype) for key, data in datasets.items()}
 
 
-def _codes(file: h5py.File) -> list[tuple[int, h5py.Group]]:
+def code_groups(file: h5py.File) -> list[tuple[int, h5py.Group]]:
     """The groups of ``/code``, in the order of k."""
     import h5py
 
