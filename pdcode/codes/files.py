@@ -120,12 +120,16 @@ def _code(where: str, about: dict[str, Any], arrays: dict[str, np.ndarray]) -> C
     supports, values = arrays["supports"], arrays["values"]
     try:
         blocks, seed = operator.index(about["blocks"]), operator.index(about.get("seed", 0))
-        options, notes = json.loads(about.get("options", "{}")), tuple(json.loads(about.get("notes", "[]")))
+        options, notes = (
+            dict(json.loads(about.get("options", "{}"))),
+            tuple(json.loads(about.get("notes", "[]"))),
+        )
     except (TypeError, ValueError) as error:
         raise InputError(f"{where}: damaged: {error}") from None
     if supports.shape != values.shape or supports.dtype.kind + values.dtype.kind != "if":
         kinds = f"supports {supports.dtype} {supports.shape}, values {values.dtype} {values.shape}"
         raise InputError(f"{where}: damaged: {kinds}")
-    if not (supports.size and 0 <= supports.min() <= supports.max() < blocks and np.isfinite(values).all()):
+    known = supports.size and 0 <= supports.min() <= supports.max() < blocks and supports.shape[1] <= blocks
+    if not (known and np.isfinite(values).all()):
         raise InputError(f"{where}: damaged: codewords that are not of its {blocks} blocks")
     return Code(supports, values, blocks, str(about["family"]), seed, options, notes)
