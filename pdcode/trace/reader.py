@@ -135,6 +135,8 @@ class Trace:
             isinstance(value, int) for each in lists for value in each
         ):
             raise InputError(f"{self.path}: damaged: {', '.join(LISTS)} are {lists}")
+        if not 0 <= (workers := self.attributes.get("workers", 0)) < 2**31:
+            raise InputError(f"{self.path}: damaged: attribute workers is {workers}")
         if (version := self.attributes.get("schema_version", 0)) > SCHEMA_VERSION:
             raise InputError(
                 f"{self.path}: trace of schema version {version}; this pdcode reads up to {SCHEMA_VERSION}"
