@@ -12,44 +12,10 @@ from collections.abc import Sequence
 from io import TextIOWrapper
 
 from . import __version__
-from .cli import bench as bench_command
-from .cli import codes as codes_command
-from .cli import plan as plan_command
-from .cli import replay as replay_command
+from .cli import bench, codes, plan, replay, run, show, simulate
 from .mpi import launch
 from .util import signals
 from .util.errors import Failure, InputError
-
-
-def run(options: argparse.Namespace) -> int:
-    from .cli.run import run
-
-    return run(options.config, options.set, options.workers, options.output, options.dry_run, options.argv)
-
-
-def simulate(options: argparse.Namespace) -> int:
-    from .cli.simulate import simulate
-
-    return simulate(options)
-
-
-def show(options: argparse.Namespace) -> int:
-    from .analysis import style, tables
-    from .trace.reader import Trace
-
-    if options.figure:
-        style.check(options.figure)
-        if len(options.trace) != 1:
-            raise InputError(f"--figure {options.figure}: draws one trace, got {len(options.trace)}")
-    traces = [Trace(path) for path in options.trace]
-    for trace in traces:
-        tables.show(trace)
-    if options.figure:
-        from .analysis import plots
-
-        plots.figure(traces[0], options.figure)
-        print(f"figure: {options.figure}")
-    return 0
 
 
 def parser() -> argparse.ArgumentParser:
@@ -60,85 +26,8 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=f"pdcode {__version__}")
     commands = top.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
-    command = commands.add_parser(
-        "run",
-        help="train a model over MPI as a configuration says",
-        description="Train a model over MPI. Starts mpirun itself where no launcher (mpirun, srun) did; "
-        "under a launcher the number of workers is its number of ranks less one. "
-        "Exit codes: 0 done, 1 failure, 2 bad input.",
-    )
-    command.add_argument("config", metavar="CONFIG", help="TOML file, such as jobs/digits.toml")
-    command.add_argument(
-        "-n", "--workers", type=int, metavar="WORKERS", help="number of workers (instead of workers.count)"
-    )
-    command.add_argument("-o", "--output", metavar="TRACE", help="HDF5 file to write (instead of trace.path)")
-    command.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="override a key, such as update.mode=all; may be repeated",
-    )
-    command.add_argument(
-        "--dry-run",
-        action="store_true",
-        help="print the resolved configuration, the code and the message sizes; start nothing",
-    )
-    command.set_defaults(function=run)
-
-    command = commands.add_parser(
-        "simulate",
-        help="run a configuration on the virtual clock",
-        description="Run a configuration on the virtual clock: the coordinator of `pdcode run` over workers "
-        "whose tasks take what [machine], [link] and [stragglers] say. Payloads are computed for real, by "
-        "this process or, under mpirun, by all ranks. Exit codes: 0 done, 1 failure, 2 bad input.",
-    )
-    command.add_argument("config", metavar="CONFIG", help="TOML file, such as jobs/digits.toml")
-    command.add_argument(
-        "-n", "--workers", type=int, metavar="WORKERS", help="number of workers (instead of workers.count)"
-    )
-    command.add_argument(
-        "-o", "--output", metavar="TRACE", help="HDF5 file to write (instead of trace.path's .virtual.h5)"
-    )
-    command.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="override a key; may be repeated"
-    )
-    command.add_argument(
-        "--stragglers",
-        metavar="TRACE",
-        help="what if: the delays of a recorded run, which is a trace, or a CSV or HDF5 matrix of workers × "
-        "rounds in seconds (of whole tasks with --set stragglers.times=task); with a trace the costs are "
-        "fitted to it too, unless --cost is given",
-    )
-    command.add_argument(
-        "--cost", metavar="FILE", help="[machine] and [link] from a TOML file, or fitted to a trace"
-    )
-    command.add_argument(
-        "--timing-only",
-        action="store_true",
-        help="only when tasks arrive: no gradients, no loss, and no policy or fault that depends on them",
-    )
-    command.set_defaults(function=simulate)
-
-    replay_command.add_parser(commands)
-
-    command = commands.add_parser(
-        "show",
-        help="print what a trace says",
-        description="Print what ran, loss and accuracy, where the time went, which worker is slow, "
-        "staleness and bytes. Works on traces of running and of killed runs too.",
-    )
-    command.add_argument("trace", nargs="+", metavar="TRACE", help="HDF5 file of a run")
-    command.add_argument(
-        "--figure",
-        metavar="PNG",
-        help="also draw loss against time and the timeline of arrivals (or .svg, .pdf)",
-    )
-    command.set_defaults(function=show)
-
-    codes_command.add_parser(commands)
-    plan_command.add(commands)
-    bench_command.add_parser(commands)
+    for command in (run, simulate, replay, show, codes, plan, bench):
+        command.add_parser(commands)
     return top
 
 

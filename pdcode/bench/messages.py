@@ -22,7 +22,7 @@ from ..coding.state import Coded
 from ..config.tables import Optimizer, Update
 from ..mpi import launch
 from ..problems.partition import Blocks
-from ..trace.writer import Writer
+from ..trace import TraceWriter
 from ..training.coordinator import Coordinator
 from ..transport.layout import Layout
 from .timing import processor
@@ -58,7 +58,7 @@ def path(layout: Layout, code: codes.Code, trace_path: Path) -> float:
     from ..mpi.fleet import MPIFleet
 
     fleet = MPIFleet([layout])
-    trace = Writer(trace_path, "", [code], {}, [member.row() for member in fleet.members])
+    trace = TraceWriter(trace_path, "", [code], {}, [member.row() for member in fleet.members])
     optimizer = optimizers.create(Optimizer(rate=0.1), layout.parameters, DTYPE)
     decoder = decoders.create("adjoint", LAYER.count, LAYER.shape, DTYPE, length=LAYER.length)
     theta = np.zeros(layout.parameters, DTYPE)

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 from ..analysis import style
 from ..mpi import launch
 from ..util.errors import InputError
-from ..util.output import say_on as say
+from ..util.output import say
 
 if TYPE_CHECKING:
     from ..planning.search import Environment
 
 
-def add(commands: Any) -> None:
+def add_parser(commands: Any) -> None:
     """Add the command to the parser's."""
     command = commands.add_parser(
         "plan",

@@ -1,58 +1,64 @@
-"""The command `pdcode run`: from a configuration to a trace."""
+"""`pdcode run`: from a configuration to a trace."""
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import sys
-from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from ..config import load as configfile
-from ..config.tables import Config
 from ..mpi import launch
-from ..trace import opening
-from ..trace.reader import Trace
-from ..training.setup import Parts, prepare
 from ..util.errors import InputError, within
-from . import preview
+
+if TYPE_CHECKING:
+    from ..config.tables import Config
+    from ..training.setup import Parts
 
 
-def run(
-    path: str,
-    overrides: Sequence[str] = (),
-    workers: int | None = None,
-    output: str | None = None,
-    dry_run: bool = False,
-    argv: Sequence[str] = (),
-) -> int:
+def add_parser(commands: Any) -> None:
+    """Add the command to the parser's."""
+    command = commands.add_parser(
+        "run",
+        help="train a model over MPI as a configuration says",
+        description="Train a model over MPI. Starts mpirun itself where no launcher (mpirun, srun) did; "
+        "under a launcher the number of workers is its number of ranks less one. "
+        "Exit codes: 0 done, 1 failure, 2 bad input.",
+    )
+    command.add_argument("config", metavar="CONFIG", help="TOML file, such as jobs/digits.toml")
+    command.add_argument(
+        "-n", "--workers", type=int, metavar="WORKERS", help="number of workers (instead of workers.count)"
+    )
+    command.add_argument("-o", "--output", metavar="TRACE", help="HDF5 file to write (instead of trace.path)")
+    command.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="override a key, such as update.mode=all; may be repeated",
+    )
+    command.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="print the resolved configuration, the code and the message sizes; start nothing",
+    )
+    command.set_defaults(function=run)
+
+
+def run(options: argparse.Namespace) -> int:
     """Run a configuration under the launcher that started this process, or start mpirun.
-
-    Parameters
-    ----------
-    path : str
-        Of the configuration.
-    overrides : sequence of str
-        ``key=value``.
-    workers : int, optional
-        Instead of workers.count; under a launcher it must agree with the number of ranks.
-    output : str, optional
-        Instead of trace.path.
-    dry_run : bool
-        Print what would run.
-    argv : sequence of str
-        Command line to hand on to the ranks.
-
-    Returns
-    -------
-    int
-        Exit code.
 
     Raises
     ------
     InputError
         Before MPI starts.
     """
+    from ..config import load as configfile
+    from . import preview
+
+    path, workers, output = options.config, options.workers, options.output
+    overrides, dry_run = [*options.set], options.dry_run
     place = launch.place(os.environ)
     if place and not dry_run:
         if place[1] < 2:
@@ -67,7 +73,6 @@ def run(
             raise InputError(
                 f"--set {counts[-1]}: the launcher started {place[1]} ranks, that is {workers} workers"
             )
-    overrides = [*overrides]
     if workers is not None:
         overrides.append(f"workers.count={workers}")
     if output is not None:
@@ -80,7 +85,7 @@ def run(
             return 0
         check_writable(config.trace.path, path, config.stragglers.reads)
         sys.stdout.flush()
-        command, environment = launch.command(config.workers.count, argv)
+        command, environment = launch.command(config.workers.count, options.argv)
         os.execvpe(command[0], command, environment)
     if place[0] == 0:
         return rank_0(config, text, path)
@@ -112,6 +117,8 @@ def prepare_ranks(config: Config, path: str) -> Parts:
     InputError
         Naming file, key and value.
     """
+    from ..training.setup import prepare
+
     parts, workers = prepare(config, path), config.workers.count
     assert parts.source is not None
     rows = parts.source.rows
@@ -131,6 +138,8 @@ def check_writable(trace: str, path: str, reads: str | None = None) -> None:
     InputError
         Naming file, key and value.
     """
+    from ..trace import Trace, opening
+
     with within(path):
         if reads is not None and Path(reads).resolve() == Path(trace).resolve():
             raise InputError(f"trace.path: '{trace}' is stragglers.path, from which delays are read")

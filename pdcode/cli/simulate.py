@@ -1,37 +1,65 @@
-"""The command `pdcode simulate`: a configuration on the virtual clock, alone or spread over MPI ranks."""
+"""`pdcode simulate`: a configuration on the virtual clock, alone or spread over MPI ranks."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import os
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import ExitStack
 from pathlib import Path
-from types import FrameType
+from typing import TYPE_CHECKING, Any
 
-import msgspec
-import numpy as np
-
-from ..analysis import prediction
-from ..config import load as configfile
-from ..config.tables import Config, Stop
 from ..mpi import launch
-from ..trace.reader import Trace
-from ..trace.writer import Writer
-from ..training.monitor import Print
-from ..training.session import close_trace, open_trace
-from ..training.setup import Parts, employer, prepare
 from ..util import signals
 from ..util.errors import InputError, within
-from ..util.output import say, say_on
-from ..virtual import costs, timing_only
-from ..virtual.executor import Idle
-from ..virtual.fleet import Roll, VirtualFleet
-from ..virtual.result import Result
-from ..virtual.simulation import Simulation, check_count, task_time_ns, without_numerics
+from ..util.output import say
 from .run import check_writable
 
+if TYPE_CHECKING:
+    from ..config.tables import Config
+    from ..trace import TraceWriter
+    from ..training.monitor import Print
+    from ..training.setup import Parts
+    from ..virtual.result import Result
+    from ..virtual.simulation import Simulation
+
 VIRTUAL = ".virtual.h5"
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command to the parser's."""
+    command = commands.add_parser(
+        "simulate",
+        help="run a configuration on the virtual clock",
+        description="Run a configuration on the virtual clock: the coordinator of `pdcode run` over workers "
+        "whose tasks take what [machine], [link] and [stragglers] say. Payloads are computed for real, by "
+        "this process or, under mpirun, by all ranks. Exit codes: 0 done, 1 failure, 2 bad input.",
+    )
+    command.add_argument("config", metavar="CONFIG", help="TOML file, such as jobs/digits.toml")
+    command.add_argument(
+        "-n", "--workers", type=int, metavar="WORKERS", help="number of workers (instead of workers.count)"
+    )
+    command.add_argument(
+        "-o", "--output", metavar="TRACE", help="HDF5 file to write (instead of trace.path's .virtual.h5)"
+    )
+    command.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="override a key; may be repeated"
+    )
+    command.add_argument(
+        "--stragglers",
+        metavar="FILE",
+        help="replay delays from FILE: a trace, or a workers × rounds matrix (CSV, HDF5) in seconds, of "
+        "whole tasks with --set stragglers.times=task. With a trace, costs are fitted unless --cost is given",
+    )
+    command.add_argument(
+        "--cost", metavar="FILE", help="[machine] and [link] from a TOML file, or fitted to a trace"
+    )
+    command.add_argument(
+        "--timing-only",
+        action="store_true",
+        help="simulate arrival times only, without gradients (not with policies or faults that need them)",
+    )
+    command.set_defaults(function=simulate)
 
 
 def simulate(options: argparse.Namespace) -> int:
@@ -51,6 +79,12 @@ def load(options: argparse.Namespace) -> tuple[Config, str]:
     InputError
         Naming file, key and value.
     """
+    import msgspec
+
+    from ..config import load as configfile
+    from ..trace import Trace
+    from ..virtual import costs
+
     overrides = []
     if options.stragglers is not None:
         # Each worker's own delays in their order, if all are recorded; else drawn from them.
@@ -80,6 +114,8 @@ def load(options: argparse.Namespace) -> tuple[Config, str]:
 
 def is_trace(path: str) -> bool:
     """Whether a file is a pdcode trace."""
+    from ..trace import Trace
+
     try:
         Trace(path)
     except InputError:
@@ -89,6 +125,13 @@ def is_trace(path: str) -> bool:
 
 def alone(config: Config, text: str, options: argparse.Namespace) -> int:
     """In this process."""
+    import numpy as np
+
+    from ..training.setup import prepare
+    from ..virtual import timing_only
+    from ..virtual.executor import Idle
+    from ..virtual.simulation import Simulation, check_count
+
     with within(options.config):
         if options.timing_only:
             config = timed(config)
@@ -101,7 +144,7 @@ def alone(config: Config, text: str, options: argparse.Namespace) -> int:
         return report(*times(config, text, parts), options)
     simulation = Simulation(config, parts, Idle(parts.layouts) if options.timing_only else None)
     with np.errstate(all="ignore"):  # the observer looks at the loss
-        trace, result = perform(simulation, text, options, say_on)
+        trace, result = perform(simulation, text, options, say)
     return report(trace, result, options)
 
 
@@ -113,6 +156,10 @@ def timed(config: Config) -> Config:
     InputError
         If there is no other, or if payloads are to have faults.
     """
+    import msgspec
+
+    from ..config.tables import Stop
+
     for key in ("raise_worker", "nan_worker"):
         if (worker := getattr(config.faults, key)) is not None:
             raise InputError(f"faults.{key}: worker {worker} has no payloads without numerics")
@@ -122,16 +169,26 @@ def timed(config: Config) -> Config:
     return msgspec.structs.replace(config, stop=stop)
 
 
-def times(config: Config, text: str, parts: Parts) -> tuple[Writer, Result]:
+def times(config: Config, text: str, parts: Parts) -> tuple[TraceWriter, Result]:
     """Without numerics, and where nothing depends on them: the loop in C."""
+    from ..training.session import open_trace
+    from ..virtual.fleet import Roll
+    from ..virtual.simulation import task_time_ns, without_numerics
+
     attributes = {"clock": "virtual", "numerics": False, "task_ns": task_time_ns(config, parts)}
     trace = open_trace(config, text, parts, Roll(config.workers.count), **attributes)
     with ExitStack() as stack:
-        result = without_numerics(config, parts, trace, lambda run: stack.enter_context(caught(run)), say_on)
+        result = without_numerics(
+            config,
+            parts,
+            trace,
+            lambda run: stack.enter_context(signals.handled(signals.interrupts(run))),
+            say,
+        )
         names = ("arrivals", "used", "wasted", "bytes_up", "bytes_down")
         trace.close(counters=clocked(result) | {name: getattr(result, name) for name in names})
-    say_on(f"stopped: {result.reason}, after {result.updates:,} updates without numerics")
-    say_on(f"trace: {trace.path}")
+    say(f"stopped: {result.reason}, after {result.updates:,} updates without numerics")
+    say(f"trace: {trace.path}")
     return trace, result
 
 
@@ -150,6 +207,8 @@ def spread(config: Config, text: str, options: argparse.Namespace, rank: int) ->
         launch.alone("--timing-only")
     from ..mpi import spread
     from ..mpi.process import job
+    from ..training.setup import employer, prepare
+    from ..virtual.simulation import Simulation, check_count
 
     def make() -> Parts:
         with within(options.config):
@@ -172,36 +231,30 @@ def spread(config: Config, text: str, options: argparse.Namespace, rank: int) ->
 
 def perform(
     simulation: Simulation, text: str, options: argparse.Namespace, say: Print
-) -> tuple[Writer, Result]:
+) -> tuple[TraceWriter, Result]:
     """Descend, and trace."""
+    from ..training.session import close_trace, open_trace
+
     config = simulation.config
     attributes = {"clock": "virtual", "numerics": not options.timing_only, "task_ns": simulation.task_ns}
     trace = open_trace(config, text, simulation.parts, simulation.fleet, **attributes)
-    with caught(simulation.fleet):
+    with signals.handled(signals.interrupts(simulation.fleet)):
         descent, result = simulation.run(trace, say)
         close_trace(trace, descent, clocked(result))
     return trace, result
 
 
-def report(trace: Writer, result: Result, options: argparse.Namespace) -> int:
+def report(trace: TraceWriter, result: Result, options: argparse.Namespace) -> int:
     """Say how it went, beside the genie, whose time goes into the trace; return the exit code.
 
     Nothing of the run is at stake any more, so an interrupt ends this at once.
     """
+    from ..analysis import prediction
+    from ..trace import Trace
+
     for line in prediction.summary(result.config, result):
-        say_on(line)
+        say(line)
     if options.stragglers is not None and is_trace(options.stragglers) and not options.timing_only:
-        say_on(prediction.compared(Trace(trace.path), Trace(options.stragglers), result.config))
+        say(prediction.compared(Trace(trace.path), Trace(options.stragglers), result.config))
     trace.count({"genie_s": result.genie_s})
     return 1 if result.failed else 0
-
-
-def caught(run: VirtualFleet | timing_only.TimingOnly) -> AbstractContextManager[None]:
-    """Ctrl-C and SIGTERM end the run in an orderly way; the second time at once."""
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        if run.interrupted:
-            raise SystemExit(128 + number)
-        run.interrupted = True
-
-    return signals.handled(dict.fromkeys(signals.ENDS, interrupt))

@@ -203,7 +203,7 @@ class Code:
         InputError
             If there is no such file, or no code in it.
         """
-        return cls(**(files.fields(source) if hasattr(source, "attrs") else files.load(source)))
+        return cls(**files.load(source))
 
     @classmethod
     def load_all(cls, path: str | os.PathLike[str]) -> dict[str, Code]:

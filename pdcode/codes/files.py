@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import operator
 import os
 from contextlib import suppress
 from pathlib import Path
@@ -12,7 +13,9 @@ from typing import Any
 import numpy as np
 
 from ..trace import opening
-from ..util.errors import InputError, reason, sound
+from ..trace.reader import code_groups
+from ..trace.schema import SCHEMA as TRACE
+from ..util.errors import InputError, reason
 
 DENSE = 1 << 20  # elements up to which `save` adds the dense matrix for other readers
 SCHEMA, SCHEMA_VERSION = "pdcode-code", 1
@@ -60,43 +63,67 @@ def _plain(value: Any) -> Any:
     return str(value) if isinstance(value, os.PathLike) else repr(value)
 
 
-def fields(group: Any) -> dict[str, Any]:
-    """Read what a group says of a code: the arguments of `Code`.
+def load(source: Any) -> dict[str, Any]:
+    """Read the arguments of `Code` from a file that `save` wrote, or from an open group."""
+    import h5py
 
-    Raises
-    ------
-    InputError
-        If it says nothing of one.
-    """
-    about = group.attrs
-    blocks = about.get("blocks", group["matrix"].shape[1] if "matrix" in group else None)
-    if not {"supports", "values"} <= set(group) or "family" not in about or blocks is None:
-        raise InputError(f"{group.file.filename}: {group.name} is not a code of pdcode")
-    return {
-        "indices": group["supports"][()],
-        "values": group["values"][()],
-        "blocks": int(blocks),
-        "family": str(about["family"]),
-        "seed": int(about.get("seed", 0)),
-        "options": json.loads(about.get("options", "{}")),
-        "notes": tuple(json.loads(about.get("notes", "[]"))),
-    }
-
-
-def load(path: Any) -> dict[str, Any]:
-    """Read the fields of the code that `save` wrote to a file."""
-    with sound(path), opening.read(Path(path)) as file:
-        return fields(file)
+    if isinstance(source, h5py.Group):
+        return _checked(f"{source.file.filename}: {source.name}", *_read(source))
+    with opening.read(Path(source)) as file:
+        found = _read(file)
+    return _checked(f"{source}: /", *found)
 
 
 def load_all(path: str | os.PathLike[str]) -> dict[str, dict[str, Any]]:
-    """Read the fields of all codes of a file; see `Code.load_all`."""
-    with sound(path), opening.read(Path(path)) as file:
-        if file.attrs.get("schema") == SCHEMA:
-            return {"/": fields(file)}
-        codes = file.get("code", {})
-        if not len(codes):
-            trace = file.attrs.get("schema") == "pdcode-trace"
-            what = "every layer is sent whole" if trace else "neither a code nor a trace of pdcode"
-            raise InputError(f"{path}: holds no code: {what}")
-        return {f"/code/{k}": fields(codes[k]) for k in sorted(codes, key=int)}
+    """Read the arguments of `Code` for all codes of a file; see `Code.load_all`."""
+    with opening.read(Path(path)) as file:
+        schema = file.attrs.get("schema")
+        if schema == SCHEMA:
+            found = {"/": _read(file)}
+        else:
+            found = {f"/code/{k}": _read(group) for k, group in code_groups(file)} if "code" in file else {}
+    if not found:
+        what = "every layer is sent whole" if schema == TRACE else "neither a code nor a trace of pdcode"
+        raise InputError(f"{path}: holds no code: {what}")
+    return {name: _checked(f"{path}: {name}", *parts) for name, parts in found.items()}
+
+
+def _read(group: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Read the attributes and arrays of a code as they are; those of a trace do not name their blocks."""
+    import h5py
+
+    about, found = dict(group.attrs), {name: group.get(name) for name in ("matrix", "supports", "values")}
+    datasets = {
+        name: data for name, data in found.items() if isinstance(data, h5py.Dataset) and data.ndim == 2
+    }
+    if "matrix" in datasets:
+        about.setdefault("blocks", datasets["matrix"].shape[1])
+    return about, {name: data[()] for name, data in datasets.items() if name != "matrix"}
+
+
+def _checked(where: str, about: dict[str, Any], arrays: dict[str, np.ndarray]) -> dict[str, Any]:
+    """Turn what was read into the arguments of `Code`; InputError if it is no code."""
+    if len(arrays) < 2 or not {"family", "blocks"} <= about.keys():
+        raise InputError(f"{where} is not a code of pdcode")
+    supports, values = arrays["supports"], arrays["values"]
+    try:
+        blocks, seed = operator.index(about["blocks"]), operator.index(about.get("seed", 0))
+        options = dict(json.loads(about.get("options", "{}")))
+        notes = tuple(json.loads(about.get("notes", "[]")))
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{where}: damaged: {error}") from None
+    if supports.shape != values.shape or supports.dtype.kind + values.dtype.kind != "if":
+        kinds = f"supports {supports.dtype} {supports.shape}, values {values.dtype} {values.shape}"
+        raise InputError(f"{where}: damaged: {kinds}")
+    known = supports.size and 0 <= supports.min() <= supports.max() < blocks and supports.shape[1] <= blocks
+    if not (known and np.isfinite(values).all()):
+        raise InputError(f"{where}: damaged: codewords that are not of its {blocks} blocks")
+    return {
+        "indices": supports,
+        "values": values,
+        "blocks": blocks,
+        "family": str(about["family"]),
+        "seed": seed,
+        "options": options,
+        "notes": notes,
+    }

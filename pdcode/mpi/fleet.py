@@ -24,8 +24,9 @@ from mpi4py import MPI
 from ..transport.base import Arrival, Fleet, Member
 from ..transport.layout import HEADER, RECALL, STOP, Layout, buffer, longest
 from ..transport.messages import Order, Reply, Task, notice
+from ..util import signals
 from . import clocks
-from .process import CHUNK, CLOCK, HELLO, INTERRUPTS, REPLY, SETUP, TASK, Patience
+from .process import CHUNK, CLOCK, HELLO, REPLY, SETUP, TASK, Patience
 
 
 class MPIFleet(Fleet):
@@ -65,13 +66,8 @@ class MPIFleet(Fleet):
         self._slots = [2 * worker for worker in range(workers)]  # receive buffer of each worker's task
         self._active = [self._receives[slot] for slot in self._slots]
         self.start()
-        for number in INTERRUPTS:
-            signal.signal(number, self._interrupt)
-
-    def _interrupt(self, number: int, frame: object) -> None:
-        if self.interrupted:
-            raise SystemExit(128 + number)
-        self.interrupted = True
+        for number, handler in signals.interrupts(self).items():
+            signal.signal(number, handler)
 
     def _meet(self, worker: int) -> Member:
         hello = bytearray(256)

@@ -14,12 +14,12 @@ from typing import Any, NoReturn
 import numpy as np
 from mpi4py import MPI
 
+from ..util import signals
 from ..util.errors import Failure, InputError
 from . import clocks
 
 HELLO, SETUP, TASK, REPLY, CLOCK = range(1, 6)  # tags
 CHUNK = 1 << 30  # bytes of a set-up message at the most: counts are C ints
-INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
 CORES = 4096  # of a node, at the most
 
 
@@ -88,7 +88,7 @@ def job(named: bool = True) -> Iterator[None]:
 
     Ctrl-C and SIGTERM, which launchers send to all ranks, are rank 0's affair.
     """
-    for number in INTERRUPTS:
+    for number in signals.ENDS:
         signal.signal(number, signal.SIG_IGN)
     np.seterr(all="ignore")  # rank 0 looks at the loss; a warning of each kernel would say no more
     with ExitStack() as stack:

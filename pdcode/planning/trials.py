@@ -6,7 +6,6 @@ import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import msgspec
 import numpy as np
@@ -14,6 +13,7 @@ import numpy as np
 from .. import problems
 from ..analysis.statistics import crossing
 from ..config.tables import Config, Problem
+from ..trace import Recorder
 from ..training import setup as parts
 from ..virtual.simulation import Simulation
 from .goal import Goal
@@ -22,7 +22,7 @@ ARRIVALS = 100_000  # of one descent, at the most
 POINTS = 128  # measurements of one descent, about
 
 
-class Curve:
+class Curve(Recorder):
     """A recorder of the measurements alone: times in s, and the goal's value of loss and accuracy."""
 
     def __init__(self, goal: Goal) -> None:
@@ -34,13 +34,6 @@ class Curve:
         _, t_ns, loss, accuracy, *_ = values
         self.times.append(1e-9 * t_ns)
         self.values.append(self._goal.value(loss, accuracy))
-
-    def _ignore(self, *values: Any, **named: Any) -> None: ...
-
-    arrival = update = fault = flush = _ignore
-
-    def due(self, now_ns: int) -> bool:
-        return False
 
 
 @dataclass(frozen=True)

@@ -79,15 +79,19 @@ def opened(table: Table) -> Iterator[tuple[h5py.Dataset, h5py.Dataset]]:
 
     path = existing("data", table.data)
     try:
-        file = h5py.File(path, "r")
-    except OSError as error:
+        with h5py.File(path, "r") as file:
+            try:
+                there = list(file)
+                x, y = file.get(table.inputs), file.get(table.targets)
+            except RuntimeError as error:
+                raise OSError(str(error)) from None
+            for key, name, data in (("inputs", table.inputs, x), ("targets", table.targets, y)):
+                if not isinstance(data, h5py.Dataset):
+                    raise missing(key, name, table, there)
+            check_shapes(table, x, y)
+            yield x, y
+    except OSError as error:  # of h5py, also while the block reads
         raise InputError(f"problem.data: {table.data!r} cannot be read as HDF5: {error}") from error
-    with file:
-        for key, name in (("inputs", table.inputs), ("targets", table.targets)):
-            if not isinstance(file.get(name), h5py.Dataset):
-                raise missing(key, name, table, list(file))
-        check_shapes(table, file[table.inputs], file[table.targets])
-        yield file[table.inputs], file[table.targets]
 
 
 def _flat(x: h5py.Dataset, start: int, stop: int) -> Array:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from operator import itemgetter
 from typing import Any
 
 import numpy as np
 
-from ..trace.reader import Trace
+from ..trace import Recorder, Trace
 from ..trace.schema import TABLES
 
 NONE = "none"  # stands for a value that only one of the two runs has
@@ -96,8 +96,8 @@ class TableComparison:
         )
 
 
-class Comparison:
-    """A sink for the rows of a recomputed run, which raises `Difference` at the first that is not recorded.
+class Comparison(Recorder):
+    """A recorder of the rows of a recomputed run, which raises `Difference` at the first that is not recorded.
 
     Parameters
     ----------
@@ -113,19 +113,19 @@ class Comparison:
         )
         self._kinds = ("refused", "flagged", "stop")[: 3 if timed else 2]  # the others are the machine's
         self.faults = TableComparison(trace, "faults", timed, self._kinds)
-        self.arrival: Callable[..., None] = self.arrivals.add
-        self.update: Callable[..., None] = self.updates.add
-        self.progress: Callable[..., None] = self.measurements.add
+
+    def arrival(self, *values: float) -> None:
+        self.arrivals.add(*values)
+
+    def update(self, *values: float) -> None:
+        self.updates.add(*values)
+
+    def progress(self, *values: float) -> None:
+        self.measurements.add(*values)
 
     def fault(self, t_ns: int, worker: int, task: int, kind: str, message: str) -> None:
         if kind in self._kinds:
             self.faults.add(t_ns, worker, task, kind.encode(), message.encode())
-
-    def due(self, now_ns: int) -> bool:
-        return False
-
-    def flush(self, now_ns: int) -> None:
-        return
 
 
 def compare(place: str, recorded: Mapping[str, Any], recomputed: Mapping[str, Any]) -> None:

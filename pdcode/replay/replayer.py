@@ -16,7 +16,7 @@ from ..training.coordinator import Coordinator
 from ..training.monitor import LINE_NS, Print
 from ..training.session import Descent, counters, described
 from ..training.setup import employer, prepare
-from ..util.errors import InputError, sound
+from ..util.errors import InputError
 from ..virtual import oracle
 from ..virtual.executor import LocalCrew
 from ..virtual.fleet import VirtualFleet
@@ -147,7 +147,7 @@ class Replayer:
     def _compare_checkpoint(self) -> None:
         """Compare what is kept of the end: θ, the optimizer's state and the counters."""
         path, counted = self._trace.path, counters(self._descent)
-        with sound(path), opening.read(path) as file:
+        with opening.read(path) as file:
             recorded = {key: data[()] for key, data in file.get("checkpoint", {}).items()}
         compare("checkpoint", recorded, {"theta": self.theta, **self._parts.state.optimizer.state})
         if self._simulation is None:  # times and the messages of set-up are the machine's

@@ -13,7 +13,7 @@ from ..config.tables import Stragglers
 from ..trace import opening
 from ..trace.reader import Trace
 from ..trace.schema import SCHEMA
-from ..util.errors import DAMAGE, InputError
+from ..util.errors import InputError
 from . import bases, records, trace
 from .base import Reals
 
@@ -30,8 +30,9 @@ def read(
     """
     try:
         with opening.read(path) as file:
-            if not _is_trace(file):
-                return records.matrix(path, _matrix(path, file, dataset), times)
+            values = None if _is_trace(file) else _matrix(path, file, dataset)
+        if values is not None:
+            return records.matrix(path, values, times)
         run = Trace(path)
         for key, value in ("dataset", dataset), ("times", times if times != "delay" else None):
             if value is not None:
@@ -40,8 +41,6 @@ def read(
     except InputError as error:
         known = str(error).startswith("stragglers.")
         raise error if known else InputError(f"stragglers.path: {error}") from None
-    except DAMAGE as error:
-        raise records.wrong(path, f"damaged: {error}") from None
 
 
 def recorded(run: Trace, draw: str, above: tuple[Path, ...] = ()) -> records.Records:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .reader import Trace
-from .writer import Writer
+from .recorder import Recorder
+from .writer import TraceWriter
 
-__all__ = ["Trace", "Writer"]
+__all__ = ["Recorder", "Trace", "TraceWriter"]

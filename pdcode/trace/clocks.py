@@ -12,6 +12,10 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from .schema import WORKERS
+
+END = {key for key in WORKERS if key.startswith("end_")}
+
 
 def straighten(
     times: np.ndarray, worker: np.ndarray, clocks: Mapping[str, np.ndarray], last_ns: int
@@ -33,7 +37,7 @@ def straighten(
     -------
     (q,) int64 array
     """
-    if "end_clock_offset_ns" not in clocks:
+    if not clocks.keys() >= END:
         return times
     change = (clocks["end_clock_offset_ns"] - clocks["clock_offset_ns"]).astype(np.float64)
     change[np.abs(change) <= clocks["clock_error_ns"] + clocks["end_clock_error_ns"]] = 0.0

@@ -146,8 +146,7 @@ def _write_workers(file: h5py.File, workers: Sequence[Mapping[str, Any]]) -> Non
 
     group = file.create_group("workers", track_order=True)
     hosts = np.array([worker["host"] for worker in workers], dtype=object)
-    dataset = group.create_dataset("host", data=hosts, dtype=h5py.string_dtype())
-    describe(dataset, Column("", "1", "host name"))
+    describe(group.create_dataset("host", data=hosts, dtype=h5py.string_dtype()), WORKERS["host"])
     _write_columns(
         group,
         {

@@ -6,7 +6,8 @@ import errno
 import os
 import tempfile
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 LIBVER = ("v110", "v110")  # the oldest format with SWMR, so that every HDF5 since 2016 reads the file
 PATIENCE_S = 5.0  # how long to wait for another process to let go of a file
 NAP_S = 0.01
+DAMAGE = OSError, KeyError, RuntimeError, ValueError
 FULL = errno.ENOSPC, errno.EDQUOT, errno.EFBIG
 LEAST = 4 << 20  # bytes that the disk must have room for
 
@@ -63,48 +65,54 @@ def check(path: Path) -> None:
         if path.is_dir():
             raise IsADirectoryError(None, "it is a folder")
         with tempfile.TemporaryFile(dir=path.parent) as file:
-            room.reserve(file.fileno(), 0, LEAST)
+            room.take(file.fileno(), LEAST)
     except OSError as error:
         wants = f" (a trace wants {LEAST >> 20} MiB at least)" if error.errno in FULL else ""
         raise InputError(f"trace.path: cannot write '{path}': {reason(error)}{wants}") from None
 
 
-def amend(path: Path, size: int) -> h5py.File:
+def amend(path: Path) -> h5py.File:
     """Open a file for its last additions, as soon as no reader that came in between holds its lock.
-
-    `size` is what they need of the disk, at the most: it is taken first, because a file that cannot be
-    finished once it is open cannot be read either.
 
     Raises
     ------
     Failure
-        If there is no room, or the file cannot be opened; it is as it was.
+        If the file cannot be opened.
     """
     import h5py
 
-    try:
-        with path.open("r+b") as file:
-            end = file.seek(0, os.SEEK_END)
-            room.reserve(file.fileno(), end, end + size)
-        until = time.monotonic() + PATIENCE_S
-        while time.monotonic() < until:
-            with suppress(OSError):
-                return h5py.File(path, "r+", libver=LIBVER, locking="best-effort")
-            time.sleep(NAP_S)
-        # The result of a run outweighs a reader's lock.
+    until = time.monotonic() + PATIENCE_S
+    while time.monotonic() < until:
+        with suppress(OSError):
+            return h5py.File(path, "r+", libver=LIBVER, locking="best-effort")
+        time.sleep(NAP_S)
+    try:  # the result of a run outweighs a reader's lock
         return h5py.File(path, "r+", libver=LIBVER, locking=False)
     except OSError as error:
         raise room.unwritable(path, error) from None
 
 
-def read(path: Path) -> h5py.File:
-    """Open a trace that may be finished, live or killed: the latter two are only to be had in SWMR mode.
+@contextmanager
+def read(path: Path) -> Iterator[h5py.File]:
+    """Open an HDF5 file; if reading in the block fails, the file is damaged: do nothing else there.
+
+    A trace may be finished, live or killed: the latter two are only to be had in SWMR mode.
 
     Raises
     ------
     InputError
-        If there is no such file, or it is not HDF5, or not whole.
+        If there is no such file, or it is not HDF5, or not whole, or damaged.
     """
+    try:
+        with _opened(path) as file:
+            yield file
+    except InputError:
+        raise
+    except DAMAGE as error:
+        raise InputError(f"{path}: damaged: {error}") from None
+
+
+def _opened(path: Path) -> h5py.File:
     import h5py
 
     if not path.is_file():

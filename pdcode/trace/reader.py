@@ -13,17 +13,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..util.errors import InputError, sound
+from ..util.errors import InputError
 from . import opening
 from .clocks import straighten
-from .schema import SCHEMA, SCHEMA_VERSION, TABLES, WORKER_CLOCK, WORKERS
+from .schema import ATTRIBUTES, CODE, LISTS, SCHEMA, SCHEMA_VERSION, TABLES, WORKER_CLOCK, WORKERS
 
 if TYPE_CHECKING:
     import h5py
     import pandas
 
-COLUMNS = TABLES | {"workers": {key: each for key, each in WORKERS.items() if not key.startswith("end_")}}
-KINDS = {"i": "iu", "u": "iu", "f": "f", "S": "SO"}  # letters of numpy: what will do for what a column is
+COLUMNS = TABLES | {"workers": WORKERS}
+KINDS = {"i": "iu", "u": "iu", "f": "f", "S": "SO", "O": "SO"}  # dtype.kind: what will do for a column
 
 
 class Table(Mapping[str, np.ndarray]):
@@ -41,17 +41,24 @@ class Table(Mapping[str, np.ndarray]):
 
     def __init__(self, trace: Trace, name: str) -> None:
         self._trace, self._name = trace, name
+        columns = COLUMNS[name]
         with trace._open() as file:
-            lengths = {key: len(dataset) for key, dataset in file[name].items()}
-            for key, column in COLUMNS[name].items():
-                found, kind = file[name].get(key), np.dtype(column.dtype).kind
-                if found is None:
-                    raise InputError(f"{trace.path}: damaged: {name} has no column {key}")
-                if found.ndim != 1 or found.dtype.kind not in KINDS[kind]:
-                    raise InputError(f"{trace.path}: damaged: column {key} of {name} is {found.dtype}")
-        self._keys = tuple(lengths)
-        self.rows = min(lengths.values(), default=0)
-        self._columns: dict[str, np.ndarray] = {}
+            found = _columns(file[name])
+        for key in columns.keys() - found.keys():
+            if columns[key].default is None and not key.startswith("end_"):
+                raise InputError(f"{trace.path}: damaged: {name} has no column {key}")
+        for key, (shape, dtype) in found.items():
+            kind = np.dtype(columns[key].dtype).kind if key in columns else dtype.kind
+            if len(shape) != 1 or dtype.kind not in KINDS.get(kind, kind):
+                raise InputError(f"{trace.path}: damaged: column {key} of {name} is {dtype} {shape}")
+        self.rows = min((shape[0] for shape, _ in found.values()), default=0)
+        added = {
+            key: column for key, column in columns.items() if key not in found and column.default is not None
+        }
+        self._keys = (*found, *added)
+        self._columns = {
+            key: np.full(self.rows, column.default, column.dtype) for key, column in added.items()
+        }
 
     def __getitem__(self, key: str) -> np.ndarray:
         if key not in self._columns:
@@ -118,13 +125,19 @@ class Trace:
     def __init__(self, path: str | os.PathLike[str], correct_clocks: bool = True) -> None:
         self.path = Path(path)
         self._correct = correct_clocks
-        with sound(self.path), opening.read(self.path) as file:
-            self.attributes: dict[str, Any] = {key: _plain(value) for key, value in file.attrs.items()}
+        with opening.read(self.path) as file:
+            self.attributes = _attributes(file)
         if self.attributes.get("schema") != SCHEMA:
             raise InputError(f"{self.path}: not a pdcode trace")
-        with sound(self.path):
-            version = int(self.attributes.get("schema_version", 0))
-        if version > SCHEMA_VERSION:
+        self._check("attribute", self.attributes, ATTRIBUTES)
+        lists = [self.attributes.get(key, []) for key in LISTS]
+        if not all(isinstance(each, list) and len(each) == len(lists[0]) for each in lists) or not all(
+            isinstance(value, int) for each in lists for value in each
+        ):
+            raise InputError(f"{self.path}: damaged: {', '.join(LISTS)} are {lists}")
+        if not 0 <= (workers := self.attributes.get("workers", 0)) < 2**31:
+            raise InputError(f"{self.path}: damaged: attribute workers is {workers}")
+        if (version := self.attributes.get("schema_version", 0)) > SCHEMA_VERSION:
             raise InputError(
                 f"{self.path}: trace of schema version {version}; this pdcode reads up to {SCHEMA_VERSION}"
             )
@@ -171,15 +184,15 @@ class Trace:
     @cached_property
     def code(self) -> dict[int, np.ndarray]:
         with self._open() as file:
-            return {int(k): group["matrix"][:] for k, group in _by_blocks(file)}
+            return {k: group["matrix"][:] for k, group in code_groups(file)}
 
     @cached_property
     def code_attributes(self) -> dict[int, dict[str, Any]]:
         with self._open() as file:
-            return {
-                int(k): {key: _plain(value) for key, value in group.attrs.items()}
-                for k, group in _by_blocks(file)
-            }
+            found = {k: _attributes(group) for k, group in code_groups(file)}
+        for k, attributes in found.items():
+            self._check(f"attribute of the code of {k} blocks", dict.fromkeys(CODE) | attributes, CODE)
+        return found
 
     @cached_property
     def theta(self) -> np.ndarray | None:
@@ -189,8 +202,15 @@ class Trace:
     @cached_property
     def counters(self) -> dict[str, Any]:
         with self._open() as file:
-            attributes = file["checkpoint"].attrs.items() if "checkpoint" in file else ()
-            return {key: _plain(value) for key, value in attributes}
+            found = _attributes(file["checkpoint"]) if "checkpoint" in file else {}
+        self._check("counter", found, dict.fromkeys(found, (int, float)))
+        return found
+
+    def _check(self, what: str, values: Mapping[str, Any], kinds: Mapping[str, Any]) -> None:
+        """Refuse values of other types than these."""
+        for key in values.keys() & kinds.keys():
+            if not isinstance(values[key], kinds[key]):
+                raise InputError(f"{self.path}: damaged: {what} {key} is {values[key]!r}")
 
     def to_pandas(self, table: str) -> pandas.DataFrame:
         """One table as a pandas DataFrame.
@@ -216,7 +236,7 @@ class Trace:
     def _open(self) -> Iterator[h5py.File]:
         """The file that this trace began with, wherever a new run has moved it to in the meantime."""
         for path in filter(Path.is_file, (self.path, opening.previous(self.path))):
-            with sound(path), opening.read(path) as file:
+            with opening.read(path) as file:
                 if file.attrs.get("run") == self.attributes.get("run"):
                     yield file
                     return
@@ -226,20 +246,37 @@ class Trace:
         """The first `rows` rows of a column."""
         with self._open() as file:
             column = file[table][key][:rows]
-        with sound(self.path):
-            if column.dtype.kind in "SO":  # text: bytes in the file
-                return np.array([text.decode(errors="replace") for text in column], dtype=np.str_)
-            if table == "arrivals" and key in WORKER_CLOCK and self._correct and rows:
-                last = int(self.arrivals["t_recv_ns"].max())
-                return straighten(column, self.arrivals["worker"], self.workers, last)
+        if column.dtype.kind in "SO":  # text: bytes in the file
+            return np.array([text.decode(errors="replace") for text in column], dtype=np.str_)
+        if table == "arrivals" and key in WORKER_CLOCK and self._correct and rows:
+            last = int(self.arrivals["t_recv_ns"].max())
+            return straighten(column, self.arrivals["worker"], self.workers, last)
         return column
 
 
-def _by_blocks(file: h5py.File) -> list[tuple[str, h5py.Group]]:
+def _columns(group: h5py.Group) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
+    """Shape and type of each dataset of a group."""
+    import h5py
+
+    if not isinstance(group, h5py.Group):
+        raise ValueError(f"{group.name} is not a group")
+    datasets = {key: data for key in group if isinstance(data := group[key], h5py.Dataset)}
+    return {key: (data.shape or (), data.dtype) for key, data in datasets.items()}
+
+
+def code_groups(file: h5py.File) -> list[tuple[int, h5py.Group]]:
     """The groups of ``/code``, in the order of k."""
-    return sorted(file["code"].items(), key=lambda item: int(item[0])) if "code" in file else []
+    import h5py
+
+    groups = file.get("code")
+    if not isinstance(groups, h5py.Group) or not all(isinstance(groups[k], h5py.Group) for k in groups):
+        raise ValueError("its codes are no groups")
+    return sorted((int(k), groups[k]) for k in groups)
 
 
-def _plain(value: Any) -> Any:
-    """An attribute in Python's own types."""
-    return value.tolist() if isinstance(value, np.ndarray | np.generic) else value
+def _attributes(place: h5py.HLObject) -> dict[str, Any]:
+    """Attributes in Python's own types."""
+    return {
+        key: value.tolist() if isinstance(value, np.ndarray | np.generic) else value
+        for key, value in place.attrs.items()
+    }

@@ -1,15 +1,16 @@
 """Room on the disk, taken before HDF5 writes.
 
-HDF5 cannot be asked to write to a full disk: what it has of the file is torn then, and the process crashes
-when the file is closed. So a trace takes the room for all that is not on disk yet, and writes only into that.
+A flush for which the disk has no room leaves columns longer than their data, and the process crashes when the
+file is closed. Only writing shows whether there is room: a quota is in no statistics of the file system.
 """
 
 from __future__ import annotations
 
-import errno
+import atexit
 import os
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,127 +20,81 @@ if TYPE_CHECKING:
     import h5py
 
 SLACK = 1 << 20  # bytes that HDF5 may need beside the data: indices, headers, what it takes ahead
-ZEROS = 1 << 20  # bytes that are written at a time where a file system cannot be asked for room
-
-_abandoned: list[h5py.File] = []  # never closed, for HDF5 would write to them again
+ZEROS = bytes(1 << 20)
 
 
-def reserve(descriptor: int, start: int, end: int) -> None:
-    """Take the room of a file from one offset to another; what is there stays, and the file may get longer.
-
-    HDF5 cuts off what it has not used, when it closes the file at the latest.
+def take(descriptor: int, end: int) -> None:
+    """Lengthen a file to `end` bytes, if it is shorter.
 
     Raises
     ------
     OSError
         If there is no room; the file is as long as it was.
     """
-    if end <= start:
-        return
-    length = os.fstat(descriptor).st_size
+    at = length = os.fstat(descriptor).st_size
     try:
-        if not _allocate(descriptor, start, end):
-            for at in range(max(start, length), end, ZEROS):
-                os.pwrite(descriptor, bytes(min(ZEROS, end - at)), at)
+        while at < end:
+            at += os.pwrite(descriptor, ZEROS[: end - at], at)
     except OSError:
-        with suppress(OSError):
-            os.ftruncate(descriptor, length)
+        os.ftruncate(descriptor, length)
         raise
 
 
-def _allocate(descriptor: int, start: int, end: int) -> bool:
-    """Ask the file system; whether it can be asked."""
-    if not hasattr(os, "posix_fallocate"):  # macOS
-        return False
-    try:
-        os.posix_fallocate(descriptor, start, end - start)
-    except OSError as error:
-        if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
-            raise
-        return False
-    return True
-
-
 class Guard:
-    """Writes to an open file only what the disk has room for.
-
-    Should that fail all the same, what HDF5 has kept, and tries to write again at every close, goes to
-    memory.
+    """Room for what is written to an open HDF5 file.
 
     Parameters
     ----------
     path : Path
     file : h5py.File
-        Open.
+
+    Attributes
+    ----------
+    torn : bool
+        Whether HDF5 failed to write; it would crash over closing the file.
     """
 
     def __init__(self, path: Path, file: h5py.File) -> None:
         self._path, self._file = path, file
-        self._descriptor = file.id.get_vfd_handle()
-        self._flushed = 0  # end of the file when it was last flushed …
-        self._end = 0  # … and if it is flushed now, at the most
-        self._reserved = 0  # up to where there is room
         self._failure: Failure | None = None
-
-    def need(self, size: int) -> None:
-        """Take room for so many bytes more.
-
-        HDF5 finds a place for what is written only when it is flushed, so all since then counts.
-
-        Raises
-        ------
-        Failure
-            Naming the file and the reason, then and ever after.
-        """
-        self._check()
-        self._end += size
-        end = self._end + SLACK
-        if end <= self._reserved:
-            return
-        try:
-            reserve(self._descriptor, max(self._reserved, self._flushed - SLACK), end)
-        except OSError as error:
-            with self.writing():
-                self._file.flush()  # what there is room for
-            self._failure = unwritable(self._path, error)
-            self._check()
-        self._reserved = end
+        self.torn = False
 
     @contextmanager
-    def writing(self) -> Iterator[None]:
-        """A context in which there is writing, into the room that was taken.
+    def writing(self, size: int = 0) -> Iterator[None]:
+        """Take room for `size` bytes, let the block write them, and flush.
 
         Raises
         ------
         Failure
-            As above.
+            Naming the file and the reason, ever after. If there is no room, nothing was written.
         """
-        self._check()
-        try:
-            yield
-        except (OSError, RuntimeError) as error:
-            self._abandon()
-            self._failure = unwritable(self._path, error)
-        self._check()
-
-    def flush(self) -> None:
-        """Bring all to disk."""
-        with self.writing():
-            self._file.flush()
-        self._end = self._flushed = self._file.id.get_filesize()
-        self._reserved = 0  # HDF5 may have cut it off
-
-    def _check(self) -> None:
         if self._failure is not None:
             raise self._failure
+        try:
+            take(self._file.id.get_vfd_handle(), self._file.id.get_filesize() + size + SLACK)
+        except OSError as error:
+            self._failure = unwritable(self._path, error)
+            raise self._failure from None
+        try:
+            yield
+            self._file.flush()
+        except (OSError, RuntimeError) as error:
+            self.torn = True
+            atexit.register(_leave, self)
+            self._failure = unwritable(self._path, error)
+            raise self._failure from None
 
-    def _abandon(self) -> None:
-        with suppress(OSError, RuntimeError):
-            there = hasattr(os, "memfd_create")
-            memory = os.memfd_create("pdcode") if there else os.open(os.devnull, os.O_RDWR)
-            os.dup2(memory, self._descriptor)
-            os.close(memory)
-        _abandoned.append(self._file)
+    def close(self) -> None:
+        """Close a file that is flushed, without the room that it has not used."""
+        os.ftruncate(self._file.id.get_vfd_handle(), self._file.id.get_filesize())
+        self._file.close()
+
+
+def _leave(guard: Guard) -> None:
+    """End the process before HDF5 closes the guard's file, which it would crash over."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(1)
 
 
 def unwritable(path: Path, error: BaseException) -> Failure:

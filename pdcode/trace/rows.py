@@ -24,12 +24,12 @@ class Rows:
     """One table's rows on their way to the file: a batch as bytes, and the datasets it is written to."""
 
     __slots__ = (
-        "_batch", "_buffer", "_capacity", "_datasets", "_end", "_full", "_guard", "_pack", "_size",
-        "_written",
+        "_batch", "_buffer", "_capacity", "_columns", "_datasets", "_end", "_full", "_guard", "_pack",
+        "_size", "_written",
     )  # fmt: skip
 
     def __init__(self, file: h5py.File, name: str, columns: Mapping[str, Column], guard: room.Guard) -> None:
-        self._guard = guard
+        self._columns, self._guard = columns, guard
         row = struct.Struct("<" + "".join(_format(column.dtype) for column in columns.values()))
         self._capacity = capacity = FEW.get(name, CAPACITY)
         self._pack, self._size, self._full = row.pack_into, row.size, row.size * capacity
@@ -48,35 +48,41 @@ class Rows:
         self._pack(self._buffer, self._end, *values)
         self._end += self._size
         if self._end == self._full:
-            self.write()
-
-    def write(self) -> None:
-        """Append the batch to the file's columns."""
-        count = self._end // self._size
-        if count:
-            self._put(count, self._batch[:count])
-            self._end = 0
+            with self._guard.writing(self.needed()):
+                self.write()
 
     def extend(self, count: int, columns: Mapping[str, Any]) -> None:
         """Add `count` rows by their columns: an array each, or a number that is the same in all."""
-        self.write()
-        if count:
-            self._put(count, columns)
+        defaults = {key: column.default for key, column in self._columns.items()}
+        with self._guard.writing(self.needed(count)):
+            self.write()
+            self._put(count, defaults | dict(columns))
+
+    def needed(self, more: int = 0) -> int:
+        """Bytes of the file that the batch and `more` rows may take: the chunks that they begin."""
+        rows = self._written + self._end // self._size + more
+        chunks = -(-rows // self._capacity) - -(-self._written // self._capacity)
+        return chunks * (self._full + ENTRY * len(self._datasets))
+
+    def write(self) -> None:
+        """Append the batch to the file's columns, in room for what is `needed`."""
+        count = self._end // self._size
+        self._put(count, self._batch[:count])
+        self._end = 0
 
     def _put(self, count: int, columns: Mapping[str, Any] | np.ndarray) -> None:
         """Write columns by h5py's low level: half the cost of its slices."""
         import h5py
 
+        if not count:
+            return
         memory = h5py.h5s.create_simple((count,))
-        chunks = -(-(self._written + count) // self._capacity) - -(-self._written // self._capacity)
-        self._guard.need(chunks * (self._full + ENTRY * len(self._datasets)))
-        with self._guard.writing():
-            for key, dataset in self._datasets:
-                values = np.ascontiguousarray(np.broadcast_to(columns[key], count), self._batch.dtype[key])
-                dataset.id.set_extent((self._written + count,))
-                where = dataset.id.get_space()
-                where.select_hyperslab((self._written,), (count,))
-                dataset.id.write(memory, where, values)
+        for key, dataset in self._datasets:
+            values = np.ascontiguousarray(np.broadcast_to(columns[key], count), self._batch.dtype[key])
+            dataset.id.set_extent((self._written + count,))
+            where = dataset.id.get_space()
+            where.select_hyperslab((self._written,), (count,))
+            dataset.id.write(memory, where, values)
         self._written += count
 
 

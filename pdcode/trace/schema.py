@@ -10,18 +10,28 @@ from __future__ import annotations
 from typing import NamedTuple
 
 SCHEMA = "pdcode-trace"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 USED, WASTED, DRAINED, REFUSED = 0, 1, 2, 3
 """Values of `arrivals/status`: used in a step, too late for the policy, after the stop, not finite."""
 
 
 class Column(NamedTuple):
-    """One dataset of a table; `dtype` is in numpy's notation with an explicit byte order."""
+    """One dataset of a table.
+
+    Attributes
+    ----------
+    dtype : str
+        In numpy's notation with an explicit byte order.
+    units, description : str
+    default : number, optional
+        Value in files of before the column; a file that lacks a column without one is damaged.
+    """
 
     dtype: str
     units: str
     description: str
+    default: float | None = None
 
 
 ARRIVALS = {
@@ -47,6 +57,7 @@ ARRIVALS = {
         "|u1", "1", "0 used, 1 wasted (late), 2 drained (after the stop), 3 refused (not finite)"
     ),
     "loss": Column("<f8", "1", "loss of the worker's mini-batch"),
+    "round": Column("<i4", "1", "round of the update, from 0, in schemes of several rounds", 0),
 }
 
 UPDATES = {
@@ -77,6 +88,7 @@ TABLES = {"arrivals": ARRIVALS, "updates": UPDATES, "progress": PROGRESS, "fault
 """The tables that grow while a run goes on: name -> columns in the order of a row's values."""
 
 WORKERS = {
+    "host": Column("|O", "1", "host name"),
     "rank": Column("<i4", "1", "MPI rank"),
     "clock_offset_ns": Column("<i8", "ns", "the rank's clock minus rank 0's, at the start"),
     "clock_error_ns": Column("<i8", "ns", "bound on that offset's error"),
@@ -85,7 +97,21 @@ WORKERS = {
     "end_clock_error_ns": Column("<i8", "ns", "bound on that offset's error"),
     "end_clock_t_ns": Column("<i8", "ns", "when that offset was measured; -1: not known"),
 }
-"""Columns of `workers`, beside `host` (a string): one row a rank. The `end_` ones come at the close."""
+"""Columns of `workers`: one row a rank. The `end_` ones come at the close."""
+
+ATTRIBUTES: dict[str, type] = {
+    **dict.fromkeys(("arrivals", "clock", "config", "config_resolved", "created", "creator"), str),
+    **dict.fromkeys(("git_commit", "mpi_library"), str),
+    **dict.fromkeys(
+        ("gradient_bytes", "header_bytes", "parameters", "sample", "schema_version", "seed"), int
+    ),
+    **dict.fromkeys(("setup_bytes_down", "setup_bytes_up", "task_ns", "workers"), int),
+}
+LISTS = "blocks", "rows_per_task", "weights"  # of integers, one a layer
+"""Root attributes that readers rely on, with their types; any may be missing."""
+
+CODE: dict[str, type] = {"family": str, "weight": int, "coherence": float}
+"""Attributes of a code."""
 
 WORKER_CLOCK = ("t_start_ns", "t_compute_ns", "t_send_ns")
 """Columns of `arrivals` that a worker stamped, moved to rank 0's clock by the offset at the start."""

@@ -3,34 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from ..util.errors import Failure
 from . import header, opening, room
+from .recorder import Recorder
 from .rows import Rows
 from .schema import TABLES
 
-if TYPE_CHECKING:
-    import h5py
 
-
-class Sink(Protocol):
-    """Takes rows: their values are in the order of the schema."""
-
-    def arrival(self, *values: float) -> None: ...
-    def update(self, *values: float) -> None: ...
-    def progress(self, *values: float) -> None: ...
-    def fault(self, t_ns: int, worker: int, task: int, kind: str, message: str) -> None: ...
-    def due(self, now_ns: int) -> bool: ...
-    def flush(self, now_ns: int) -> None: ...
-
-
-class Writer:
+class TraceWriter(Recorder):
     """Write one run's trace.
 
     Parameters
@@ -52,11 +39,6 @@ class Writer:
         What is older than this, in seconds, is on disk, if `flush` is called when it is `due`.
     arrivals : {"all", "sampled", "none"}
         Which arrivals to keep; sampled: of each worker every `sample`-th task.
-
-    Attributes
-    ----------
-    arrival, update, progress : callable
-        Each adds a row: the values in the order of `schema.ARRIVALS`, `schema.UPDATES`, `schema.PROGRESS`.
 
     Raises
     ------
@@ -83,9 +65,7 @@ class Writer:
         sample: int = 100,
     ) -> None:
         self.path = Path(path)
-        self._flush_ns = int(
-            flush_s * 0.9e9
-        )  # due a little early, so that what is older is on disk for certain
+        self._flush_ns = int(flush_s * 0.9e9)  # a little early, so that what is older is on disk for certain
         self._due = self._flush_ns
         kept = {"flush_s": flush_s, "arrivals": arrivals, "sample": sample if arrivals == "sampled" else 1}
         self._file, older = opening.create(self.path)
@@ -93,22 +73,27 @@ class Writer:
         self._identity = os.fstat(file.id.get_vfd_handle())
         codes = list(codes)
         arrays = [array for code in codes for array in (code.matrix, code.indices, code.values)]
-        with discard(file, self.path, older):
-            self._guard.need(needed(arrays, len(workers)))
-            with self._guard.writing():
-                header.write(file, config_text, {**metadata, **kept}, workers, codes)
-                tables = {name: Rows(file, name, columns, self._guard) for name, columns in TABLES.items()}
-                file.swmr_mode = True
-            self._guard.flush()
-        self._tables = tables
-        self._fault = tables["faults"].append
-        self.arrival: Callable[..., None] = _keep(tables["arrivals"].append, arrivals, sample)
-        self.update: Callable[..., None] = tables["updates"].append
-        self.progress: Callable[..., None] = tables["progress"].append
+        with self._begun(older), self._guard.writing(needed(arrays, len(workers))):
+            header.write(file, config_text, {**metadata, **kept}, workers, codes)
+            self._tables = {name: Rows(file, name, columns, self._guard) for name, columns in TABLES.items()}
+            file.swmr_mode = True
+        self._every = {"all": 1, "sampled": sample, "none": 0}[arrivals]
+
+    def arrival(self, *values: float) -> None:
+        """Take a row of arrivals; a sample goes by the worker's own count, so that no worker is favoured."""
+        worker, task, every = values[0], values[1], self._every
+        if every == 1 or (every and task % every == worker % every):
+            self._tables["arrivals"].append(*values)
+
+    def update(self, *values: float) -> None:
+        self._tables["updates"].append(*values)
+
+    def progress(self, *values: float) -> None:
+        self._tables["progress"].append(*values)
 
     def fault(self, t_ns: int, worker: int, task: int, kind: str, message: str) -> None:
         """Record a fault, and bring it to disk at once."""
-        self._fault(t_ns, worker, task, kind.encode()[:32], message.encode()[:256])
+        self._tables["faults"].append(t_ns, worker, task, kind.encode()[:32], message.encode()[:256])
         self.flush(t_ns)
 
     def extend(self, table: str, count: int, columns: Mapping[str, Any]) -> None:
@@ -119,7 +104,8 @@ class Writer:
         table : {"arrivals", "updates", "progress"}
         count : int
         columns : dict
-            Column -> array (count,), or a number that is the same in all rows.
+            Column -> array (count,), or a number that is the same in all rows; a column that has a default
+            may be missing.
         """
         self._tables[table].extend(count, columns)
 
@@ -129,9 +115,10 @@ class Writer:
 
     def flush(self, now_ns: int) -> None:
         """Bring all rows to disk (about 1 ms); `now_ns` is the time since the run's start."""
-        for rows in self._tables.values():
-            rows.write()
-        self._guard.flush()
+        tables = self._tables.values()
+        with self._guard.writing(sum(rows.needed() for rows in tables)):
+            for rows in tables:
+                rows.write()
         self._due = now_ns + self._flush_ns
 
     def close(
@@ -163,12 +150,12 @@ class Writer:
         """
         self.flush(self._due)
         home = self._home()
-        with self._guard.writing():
-            self._file.close()  # HDF5 cannot leave SWMR mode in an open file
+        self._guard.close()  # HDF5 cannot leave SWMR mode in an open file
         kept = {"theta": theta, **(state or {})}
         arrays = {name: np.asarray(value) for name, value in kept.items() if value is not None}
-        file = opening.amend(home, needed(arrays.values(), len(end_offsets or ())))
-        with room.Guard(home, file).writing():
+        file = opening.amend(home)
+        guard = room.Guard(home, file)
+        with guard.writing(needed(arrays.values(), len(end_offsets or ()))):
             checkpoint = file.create_group("checkpoint")
             for name, array in arrays.items():
                 checkpoint[name] = array
@@ -176,7 +163,7 @@ class Writer:
             if end_offsets:
                 header.write_end_offsets(file["workers"], end_offsets)
             file.attrs.modify("finished", np.True_)
-            file.close()
+        guard.close()
 
     def count(self, counters: Mapping[str, float]) -> None:
         """Add totals to those of a trace that is closed.
@@ -187,10 +174,24 @@ class Writer:
             If they cannot be written.
         """
         home = self._home()
-        file = opening.amend(home, room.SLACK)
-        with room.Guard(home, file).writing():
+        file = opening.amend(home)
+        guard = room.Guard(home, file)
+        with guard.writing():
             file["checkpoint"].attrs.update(counters)
-            file.close()
+        guard.close()
+
+    @contextmanager
+    def _begun(self, older: bool) -> Iterator[None]:
+        """If the file cannot be begun, nothing stays of it, and an older one comes back."""
+        try:
+            yield
+        except BaseException:  # Ctrl-C, too
+            if not self._guard.torn:
+                self._file.close()
+            self.path.unlink()
+            if older:
+                os.replace(opening.previous(self.path), self.path)
+            raise
 
     def _home(self) -> Path:
         """Where the file is now: a later run may have moved it out of its way."""
@@ -200,34 +201,6 @@ class Writer:
         raise Failure(f"{self.path}: the trace was moved or deleted while it was written")
 
 
-@contextmanager
-def discard(file: h5py.File, path: Path, older: bool) -> Iterator[None]:
-    """If a new file cannot be begun, nothing stays of it, and one that was there comes back."""
-    try:
-        yield
-    except BaseException:  # Ctrl-C, too
-        with suppress(OSError, RuntimeError):
-            file.close()
-        path.unlink()
-        if older:
-            os.replace(opening.previous(path), path)
-        raise
-
-
 def needed(arrays: Iterable[np.ndarray], ranks: int) -> int:
     """Bytes of the disk for arrays, a row of each rank, and attributes."""
-    return sum(array.nbytes for array in arrays) + 256 * ranks + room.SLACK
-
-
-def _keep(append: Callable[..., None], arrivals: str, sample: int) -> Callable[..., None]:
-    """`append`, restricted to the arrivals that the trace is to hold."""
-    if arrivals == "none":
-        return lambda *values: None
-    if arrivals == "all":
-        return append
-
-    def sampled(worker: int, task: int, *values: float) -> None:
-        if task % sample == worker % sample:  # by the worker's own count, so that no worker is favoured
-            append(worker, task, *values)
-
-    return sampled
+    return sum(array.nbytes for array in arrays) + 256 * ranks

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ..coding.state import State
+from ..trace import Recorder
 from ..trace.schema import DRAINED, REFUSED, USED, WASTED
-from ..trace.writer import Sink
 from ..transport.base import Arrival, Fleet
 from ..transport.layout import RETURNED
 
@@ -27,13 +27,13 @@ class Coordinator:
         Where tasks go and replies come from.
     state : State
         Rank 0's side of the scheme. A step is damped by the mean of `Optimizer.damping` over its payloads.
-    trace : Sink
+    trace : Recorder
         Takes a row for each arrival and update.
     late : {"use", "waste"}
         What becomes of a payload of an older θ, or of another round of the update.
     """
 
-    def __init__(self, fleet: Fleet, state: State, trace: Sink, late: str = "use") -> None:
+    def __init__(self, fleet: Fleet, state: State, trace: Recorder, late: str = "use") -> None:
         self.fleet, self.state, self.theta, self.trace = fleet, state, state.theta, trace
         self._waste, self._robust = late == "waste", state.robust
 
@@ -145,7 +145,7 @@ class Coordinator:
             worker, arrival.task, arrival.version, applied, arrival.row, staleness,
             self.t_dispatch_ns[worker], arrival.t_start_ns, arrival.t_compute_ns, arrival.t_send_ns,
             arrival.t_recv_ns, self.fleet.now_ns(), arrival.injected_delay_ns,
-            arrival.bytes_up, arrival.bytes_down, self.captured, status, arrival.loss,
+            arrival.bytes_up, arrival.bytes_down, self.captured, status, arrival.loss, arrival.round,
         )  # fmt: skip
         return late
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..config.tables import Config
 from ..problems import Problem
-from ..trace.writer import Sink
+from ..trace import Recorder
 from .coordinator import Coordinator
 
 LINE_NS = 1_000_000_000
@@ -32,7 +32,7 @@ class Observer:
         On whose data loss and accuracy are measured.
     config : Config
         Its ``[stop]`` and ``[trace]`` tables.
-    trace : Sink
+    trace : Recorder
         Takes the measurements.
     say : callable
         Prints a line.
@@ -46,7 +46,7 @@ class Observer:
         self,
         problem: Problem,
         config: Config,
-        trace: Sink,
+        trace: Recorder,
         say: Print,
         wall_ns: Callable[[], int] | None = None,
         numerics: bool = True,

@@ -8,8 +8,8 @@ from contextlib import suppress
 from typing import Protocol
 
 from ..config.tables import Config
+from ..trace import Recorder, TraceWriter
 from ..trace.schema import USED, WASTED
-from ..trace.writer import Sink, Writer
 from ..transport.base import Fleet, Member
 from ..util.errors import Failure
 from .coordinator import Coordinator
@@ -27,7 +27,7 @@ class Descent:
         Made of it.
     fleet : Fleet
         Its workers are set up.
-    trace : Sink
+    trace : Recorder
         Takes rows.
     say : callable
         Prints a line.
@@ -42,7 +42,7 @@ class Descent:
         config: Config,
         parts: Parts,
         fleet: Fleet,
-        trace: Sink,
+        trace: Recorder,
         say: Print,
         wall_ns: Callable[[], int] | None = None,
         numerics: bool = True,
@@ -88,9 +88,9 @@ class Roll(Protocol):
     bytes_down: int
 
 
-def open_trace(config: Config, text: str, parts: Parts, fleet: Roll, **attributes: object) -> Writer:
+def open_trace(config: Config, text: str, parts: Parts, fleet: Roll, **attributes: object) -> TraceWriter:
     """The trace of a descent, before its first row."""
-    return Writer(
+    return TraceWriter(
         config.trace.path,
         text,
         # Without numerics nothing tells codewords apart, and to describe a code of many rows takes long.
@@ -103,7 +103,7 @@ def open_trace(config: Config, text: str, parts: Parts, fleet: Roll, **attribute
     )
 
 
-def close_trace(trace: Writer, descent: Descent, more: Mapping[str, float] | None = None) -> None:
+def close_trace(trace: TraceWriter, descent: Descent, more: Mapping[str, float] | None = None) -> None:
     """End it with θ and what was counted; the rest of the counters is of the clock."""
     fleet, state = descent.fleet, descent.parts.state
     trace.close(

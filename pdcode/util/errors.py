@@ -8,9 +8,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-DAMAGE = (AttributeError, LookupError, OSError, OverflowError, RuntimeError, TypeError, ValueError)
-"""What reading an HDF5 file may end in whose bytes are torn, or that somebody else has written."""
-
 
 class InputError(ValueError):
     """Bad input by the user: one clear line that names file, key and value; exit code 2."""
@@ -27,17 +24,6 @@ def within(path: str | Path) -> Iterator[None]:
         yield
     except InputError as error:
         raise InputError(f"{path}: {error}" if path else str(error)) from None
-
-
-@contextmanager
-def sound(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Reading an HDF5 file, of which what cannot be understood is damaged: nothing else is done here."""
-    try:
-        yield
-    except InputError:
-        raise
-    except DAMAGE as error:
-        raise InputError(f"{path}: damaged: {error}") from None
 
 
 def reason(error: BaseException) -> str:

@@ -11,14 +11,9 @@ from .errors import InputError, reason
 
 
 def say(line: str) -> None:
-    """Print a line at once; launchers buffer otherwise."""
-    print(line, flush=True)
-
-
-def say_on(line: str) -> None:
-    """The same; if nobody reads on (`pdcode plan … | head`), there is still work to be done."""
+    """Print a line at once, as launchers buffer otherwise; once nobody reads (`… | head`), print nothing."""
     try:
-        say(line)
+        print(line, flush=True)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 

@@ -1,4 +1,4 @@
-"""Signals, for as long as somebody wants them: Python has them in its main thread alone."""
+"""Signal handlers: Python has them in its main thread alone."""
 
 from __future__ import annotations
 
@@ -7,15 +7,33 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import FrameType
+from typing import Protocol
 
 ENDS = signal.SIGINT, signal.SIGTERM
 
 Handler = Callable[[int, FrameType | None], object]
 
 
+class Interruptible(Protocol):
+    """A run that ends in an orderly way once it is told to."""
+
+    interrupted: bool
+
+
+def interrupts(run: Interruptible) -> dict[signal.Signals, Handler]:
+    """Handlers for Ctrl-C and SIGTERM: the first one interrupts a run, the second one ends the process."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        if run.interrupted:
+            raise SystemExit(128 + number)
+        run.interrupted = True
+
+    return dict.fromkeys(ENDS, interrupt)
+
+
 @contextmanager
 def handled(handlers: Mapping[signal.Signals, Handler]) -> Iterator[None]:
-    """Handle signals so, and afterwards as before; in other threads than the main one, as they are."""
+    """Install handlers for the duration of the block; does nothing outside the main thread."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -29,7 +47,7 @@ def handled(handlers: Mapping[signal.Signals, Handler]) -> Iterator[None]:
 
 @contextmanager
 def deferred() -> Iterator[None]:
-    """Ctrl-C and SIGTERM wait until this is over."""
+    """Hold back Ctrl-C and SIGTERM until the block is left."""
     caught: list[int] = []
     with handled(dict.fromkeys(ENDS, lambda number, frame: caught.append(number))):
         yield

@@ -20,7 +20,7 @@ from ..config.tables import LARGEST, Config, Link, Machine
 from ..stragglers.records import is_hdf5
 from ..trace.reader import Trace
 from ..training.setup import prepare
-from ..util.errors import InputError, sound
+from ..util.errors import InputError
 from .calibration import Base, config_of, fit
 
 __all__ = ["fit", "load", "time_ns"]
@@ -52,8 +52,7 @@ def load(path: str, config: Config, base: Base = "median") -> Config:
         Naming file and key.
     """
     if is_hdf5(Path(path)):
-        with sound(path):
-            machine, link = _fitted(path, base)
+        machine, link = _fitted(path, base)
         return msgspec.structs.replace(config, machine=machine, link=link)
     given, text = configfile.load(path)
     tables = tomllib.loads(text)

@@ -6,13 +6,12 @@ import math
 import statistics
 import time
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
 from ..config.tables import Config
+from ..trace import Recorder, TraceWriter
 from ..trace.schema import REFUSED, USED, WASTED
-from ..trace.writer import Sink, Writer
 from ..training.monitor import Print
 from ..training.session import Descent
 from ..training.setup import Parts, employer, prepare
@@ -26,35 +25,31 @@ from .schedule import NEVER_NS, Modelled, Schedule
 MOST = 2**16 - 1  # workers, by the header of messages
 
 
-class Tally(Sink):
-    """Keeps the times of updates and passes all on to a trace, if there is one."""
+class UpdateTimes(Recorder):
+    """Keeps the times of updates, and passes every row on to a trace."""
 
-    def __init__(self, trace: Sink | None) -> None:
+    def __init__(self, trace: Recorder) -> None:
         self._trace = trace
         self.t_update_ns: list[int] = []
-        if trace is not None:  # straight through
-            self.arrival, self.progress, self.fault = trace.arrival, trace.progress, trace.fault  # type: ignore[method-assign]
-            self.due, self.flush = trace.due, trace.flush  # type: ignore[method-assign]
 
     def arrival(self, *values: float) -> None:
-        return
+        self._trace.arrival(*values)
 
     def update(self, *values: float) -> None:
         self.t_update_ns.append(int(values[1]))
-        if self._trace is not None:
-            self._trace.update(*values)
+        self._trace.update(*values)
 
     def progress(self, *values: float) -> None:
-        return
+        self._trace.progress(*values)
 
-    def fault(self, *values: Any) -> None:
-        return
+    def fault(self, t_ns: int, worker: int, task: int, kind: str, message: str) -> None:
+        self._trace.fault(t_ns, worker, task, kind, message)
 
     def due(self, now_ns: int) -> bool:
-        return False
+        return self._trace.due(now_ns)
 
     def flush(self, now_ns: int) -> None:
-        return
+        self._trace.flush(now_ns)
 
 
 class Simulation:
@@ -93,20 +88,20 @@ class Simulation:
         until_ns = NEVER_NS if config.stop.seconds is None else max(1, round(1e9 * config.stop.seconds))
         self.fleet = VirtualFleet(layouts, workers, crew, self.schedule, until_ns)
 
-    def run(self, trace: Sink | None = None, say: Print | None = None) -> tuple[Descent, Result]:
+    def run(self, trace: Recorder | None = None, say: Print | None = None) -> tuple[Descent, Result]:
         """Descend, with a trace or without."""
-        tally = Tally(trace)
+        times = UpdateTimes(trace or Recorder())
         descent = Descent(
             self.config,
             self.parts,
             self.fleet,
-            tally,
+            times,
             say or (lambda line: None),
             time.perf_counter_ns,
             self.fleet.crew.numerics,
         )
         reason = descent.run()
-        return descent, self._result(descent, reason, tally.t_update_ns)
+        return descent, self._result(descent, reason, times.t_update_ns)
 
     def _result(self, descent: Descent, reason: str, t_update_ns: list[int]) -> Result:
         coordinator, observer = descent.coordinator, descent.observer
@@ -173,7 +168,7 @@ def processor_ns(config: Config, arrivals: int, updates: int) -> int:
 def without_numerics(
     config: Config,
     parts: Parts,
-    trace: Writer | None = None,
+    trace: TraceWriter | None = None,
     watch: Callable[[timing_only.TimingOnly], object] = lambda run: None,
     say: Print | None = None,
 ) -> Result:
@@ -211,7 +206,7 @@ def without_numerics(
     )
 
 
-def simulate(config: Config, crew: Crew | None = None, trace: Sink | None = None) -> Result:
+def simulate(config: Config, crew: Crew | None = None, trace: Recorder | None = None) -> Result:
     """Run a configuration on the virtual clock.
 
     Parameters
@@ -220,7 +215,7 @@ def simulate(config: Config, crew: Crew | None = None, trace: Sink | None = None
         Resolved.
     crew : Crew, optional
         Does the tasks; by default this process does.
-    trace : Sink, optional
+    trace : Recorder, optional
         Takes rows.
 
     Returns

@@ -16,7 +16,7 @@ from ..coding.policies import make_policy, wanted
 from ..config import kinds
 from ..config.tables import Config
 from ..kernels import events, rounds
-from ..trace.writer import Writer
+from ..trace import TraceWriter
 from ..training.monitor import LINE_NS, Print
 from ..util.errors import InputError
 from .schedule import make_events
@@ -197,7 +197,7 @@ class TimingOnly:
             room=ROOM,
         )
 
-    def run(self, trace: Writer | None = None, say: Print | None = None) -> Times:
+    def run(self, trace: TraceWriter | None = None, say: Print | None = None) -> Times:
         """Run, with a trace or without; its `arrivals` and `sample` are those of the configuration.
 
         Raises
@@ -242,7 +242,7 @@ class TimingOnly:
                 stragglers.delays_ns(self._model, workers[some], first[some], self._half, compute_ns),
             )
 
-    def _record(self, trace: Writer | None) -> None:
+    def _record(self, trace: TraceWriter | None) -> None:
         """Take over what has been recorded."""
         steps, arrivals = self.rounds.steps(), self.rounds.arrivals()
         self._intervals.add(steps[:, 1])

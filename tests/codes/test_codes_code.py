@@ -123,6 +123,23 @@ def test_load_refuses_other_files(tmp_path):
         codes.Code.load(tmp_path / "other.h5")
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("supports", np.full((16, 2), 8)),
+        ("supports", np.zeros((16, 3))),
+        ("values", np.full((16, 2), np.nan)),
+    ],
+)
+def test_load_refuses_codewords_that_are_none(tmp_path, name, value):
+    codes.design("net", 16, 8, 2).save(tmp_path / "code.h5")
+    with h5py.File(tmp_path / "code.h5", "r+") as file:
+        del file[name]
+        file[name] = value
+    with pytest.raises(InputError, match=r"code\.h5: /: damaged: "):
+        codes.Code.load(tmp_path / "code.h5")
+
+
 @given(any_code())
 def test_information_of_isotropic_blocks(code):
     result = codes.information(code)

@@ -86,7 +86,7 @@ def test_bad_files(tmp_path: Path) -> None:
             "its configuration is none of this pdcode: stragglers.kind",
         ),
         ({"workers": 3}, "has arrivals of others than its 3 workers"),
-        ({"workers": "many"}, "damaged: invalid literal"),
+        ({"workers": "many"}, "damaged: attribute workers is 'many'"),
         ({"schema_version": "new"}, "damaged: "),
         ({"t_send_ns": None}, "damaged: arrivals has no column t_send_ns"),
         ({"t_send_ns": np.full(9, NAN)}, "damaged: column t_send_ns of arrivals is float64"),

@@ -14,7 +14,7 @@ from tables import delayed
 
 from pdcode import Trace, stragglers
 from pdcode.config.tables import Stragglers
-from pdcode.trace import Writer
+from pdcode.trace import TraceWriter
 from pdcode.util.errors import InputError
 
 NAN = float("nan")
@@ -103,7 +103,7 @@ def recorded(path: Path, speeds: list[float], table: dict[str, object], stretch:
     random = np.random.default_rng(2)
     config = {**traces.CONFIG, "stragglers": table}
     metadata = {**traces.METADATA, "config": config, "workers": len(speeds)}
-    trace = Writer(path, traces.TEXT, [], metadata, traces.members(len(speeds)))
+    trace = TraceWriter(path, traces.TEXT, [], metadata, traces.members(len(speeds)))
     for task in range(40):
         for worker, speed in enumerate(speeds):
             compute = round(1e6 * speed * (1 if task % 10 else 1.3))

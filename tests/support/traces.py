@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from pdcode.trace import Trace, Writer
+from pdcode.trace import Trace, TraceWriter
 from pdcode.trace.schema import ARRIVALS, DRAINED, USED
 
 TEXT = 'seed = 3\n[problem]\nkind = "mlp"  # a comment that must survive\n'
@@ -64,9 +64,9 @@ def members(workers: int, hosts: int = 1) -> list[dict[str, Any]]:
     ]
 
 
-def writer(path: Path, workers: int = 8, **options: Any) -> Writer:
+def writer(path: Path, workers: int = 8, **options: Any) -> TraceWriter:
     """A writer with all that it wants to know."""
-    return Writer(path, TEXT, [code()], {**METADATA, "workers": workers}, members(workers), **options)
+    return TraceWriter(path, TEXT, [code()], {**METADATA, "workers": workers}, members(workers), **options)
 
 
 def row(**values: float) -> tuple[float, ...]:
@@ -113,7 +113,7 @@ def simulate(
         fresh = decoded < end
         trace.arrival(
             worker, task, at, version if fresh else -1, task, version - at, sent, start, compute, send, recv,
-            decoded, delay, 3904, 19304, 0.25, USED if fresh else DRAINED, 2.3 * np.exp(-version / 500),
+            decoded, delay, 3904, 19304, 0.25, USED if fresh else DRAINED, 2.3 * np.exp(-version / 500), 0,
         )  # fmt: skip
         free = decoded
         if fresh:

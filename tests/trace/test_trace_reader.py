@@ -33,7 +33,7 @@ print("ready", flush=True)
 task = 0
 while True:
     now = time.perf_counter_ns() - start
-    writer.arrival(task % 2, *[task] * 9, now, now, *[task] * 3, float(task), 0, float(task))
+    writer.arrival(task % 2, *[task] * 9, now, now, *[task] * 3, float(task), 0, float(task), 0)
     writer.update(task, now, 1, 1.0, 1.0)
     task += 1
     if writer.due(now):
@@ -66,7 +66,7 @@ def check(trace: Trace) -> int:
         column = trace.arrivals[name]
         if name in ("t_recv_ns", "t_decoded_ns"):
             assert (np.diff(column) >= 0).all()
-        elif name not in ("worker", "status"):
+        elif name not in ("worker", "status", "round"):
             np.testing.assert_array_equal(column, np.arange(rows))
     np.testing.assert_array_equal(trace.updates["version"], np.arange(trace.updates.rows))
     return rows
@@ -254,14 +254,17 @@ def test_a_table_that_is_not_whole_is_bad_input(tmp_path: Path, table: str) -> N
     path = tmp_path / "a.h5"
     traces.writer(path).close()
     with h5py.File(path) as file:
-        names = [name for name in file[table] if not name.startswith("end_") and name != "host"]
+        names = [name for name in file[table] if not name.startswith("end_") and name != "round"]
     for name in names:
         with h5py.File(path, "r+") as file:
             kept = file[table][name][()]
             del file[table][name]
         with pytest.raises(InputError, match=rf"a\.h5: damaged: {table} has no column {name}"):
             getattr(Trace(path), table)
-        for other in (kept[:, None], kept.astype("c16") if kept.dtype.kind != "S" else np.arange(len(kept))):
+        for other in (
+            kept[:, None],
+            kept.astype("c16") if kept.dtype.kind not in "SO" else np.arange(len(kept)),
+        ):
             with h5py.File(path, "r+") as file:
                 file[table][name] = other
             with pytest.raises(InputError, match=rf"a\.h5: damaged: column {name} of {table} is "):
@@ -298,3 +301,31 @@ def test_flipped_bytes_end_in_one_line(tmp_path: Path) -> None:
             continue
         damaged += 1
     assert 5 < damaged < 150
+
+
+def test_a_column_that_older_traces_lack_has_its_default(tmp_path: Path) -> None:
+    trace = traces.simulate(tmp_path / "a.h5", seconds=0.05)
+    with h5py.File(tmp_path / "a.h5", "r+") as file:
+        del file["arrivals/round"]
+        file.attrs["schema_version"] = 1
+    older = Trace(tmp_path / "a.h5").arrivals
+    assert older.keys() == trace.arrivals.keys()
+    np.testing.assert_array_equal(older["round"], np.zeros(trace.arrivals.rows))
+    assert older["round"].dtype == ARRIVALS["round"].dtype
+
+
+@pytest.mark.parametrize(
+    ("place", "key"),
+    [("/", "workers"), ("/", "arrivals"), ("/", "config"), ("/", "blocks"), ("code/16", "family"),
+     ("checkpoint", "bytes_up")],
+)  # fmt: skip
+@pytest.mark.parametrize("value", [h5py.Empty("f8"), np.zeros((2, 2)), 1j], ids=str)
+def test_an_attribute_of_another_type_is_bad_input(
+    tmp_path: Path, place: str, key: str, value: object
+) -> None:
+    path = tmp_path / "a.h5"
+    traces.writer(path).close(counters={"bytes_up": 3})
+    with h5py.File(path, "r+") as file:
+        file[place].attrs[key] = value
+    with pytest.raises(InputError, match=rf"a\.h5: damaged: .*{key}"):
+        _ = (trace := Trace(path)).code_attributes, trace.counters

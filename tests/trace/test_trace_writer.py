@@ -12,7 +12,7 @@ import pytest
 import traces
 
 from pdcode.config.tables import Config
-from pdcode.trace import Trace, Writer
+from pdcode.trace import Trace, TraceWriter
 from pdcode.trace.rows import CAPACITY
 from pdcode.trace.schema import ARRIVALS, TABLES, WORKERS
 from pdcode.util.errors import Failure, InputError
@@ -71,7 +71,7 @@ def test_attributes_configuration_and_code(tmp_path: Path) -> None:
     config = Config(seed=9)
     codes = [traces.code(16), traces.code(4, 8, seed=2), traces.code(4, 9)]
     metadata = {"config": config, "seed": 9, "git_commit": None, "environment": {"SITE": "here"}}
-    writer = Writer(tmp_path / "a.h5", "seed = 9 # mine\n", codes, metadata, traces.members(4, hosts=2))
+    writer = TraceWriter(tmp_path / "a.h5", "seed = 9 # mine\n", codes, metadata, traces.members(4, hosts=2))
     writer.close()
     trace = Trace(tmp_path / "a.h5")
     assert trace.config_text == "seed = 9 # mine\n"

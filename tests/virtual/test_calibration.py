@@ -16,7 +16,7 @@ from pdcode import stragglers
 from pdcode.bench import machine as bench
 from pdcode.config.load import resolve
 from pdcode.config.tables import Config, Link, Machine
-from pdcode.trace import Trace, Writer
+from pdcode.trace import Trace, TraceWriter
 from pdcode.trace.schema import DRAINED, USED
 from pdcode.training import setup as parts
 from pdcode.util.errors import InputError
@@ -54,7 +54,7 @@ def record(
     rate, latency = options.pop("bandwidth", link.bandwidth) / 1e9, 1e9 * link.latency_s
     down = options.pop("down", lambda task: made_of.layout.task_bytes)
     metadata = {"config": config, "workers": workers, "clock": options.pop("clock", "real")}
-    trace = Writer(path, "", [], metadata, members, **options)
+    trace = TraceWriter(path, "", [], metadata, members, **options)
     up = made_of.layout.reply_bytes
     now = leaving = received = 0.0
     heap: list[tuple[float, int, tuple[int, ...]]] = []
@@ -84,14 +84,22 @@ def record(
             task, at, sent, start, ready, send, delay, size = stamps
             trace.arrival(
                 worker, task, at, version, 0, version - at, sent, start, ready, send, int(recv), int(now),
-                delay, up, size, 0.5, USED, 1.0,
+                delay, up, size, 0.5, USED, 1.0, 0,
             )  # fmt: skip
             waiting.append(worker)
         version += 1
         trace.update(version, int(now), len(waiting), 0.5, 0.1)
         now += about(spread["update_s"])
     trace.arrival(
-        *(0, 0, 0, 0, 0, 0), *(int(now) + 10**9 * i for i in (0, 1, 2, 3, 4, 5)), 0, up, 9, 0.5, DRAINED, 1.0
+        *(0, 0, 0, 0, 0, 0),
+        *(int(now) + 10**9 * i for i in (0, 1, 2, 3, 4, 5)),
+        0,
+        up,
+        9,
+        0.5,
+        DRAINED,
+        1.0,
+        0,
     )
     trace.close(np.zeros(1))
     return Trace(path)

@@ -442,7 +442,7 @@ def test_what_does_not_fit_into_memory_is_a_line(
     def prepare(*arguments: object) -> None:
         raise MemoryError("Unable to allocate 373 GiB")
 
-    monkeypatch.setattr("pdcode.cli.simulate.prepare", prepare)
+    monkeypatch.setattr("pdcode.training.setup.prepare", prepare)
     assert main(["simulate", str(job)]) == 1
     assert capsys.readouterr().err == "pdcode: not enough memory: Unable to allocate 373 GiB\n"
     assert main(["simulate", str(job), "--set", "problem.batch=9223372036854775807"]) == 2

@@ -1,0 +1,45 @@
+"""`pdcode show`."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from ..util.errors import InputError
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command to the parser's."""
+    command = commands.add_parser(
+        "show",
+        help="print what a trace says",
+        description="Print what ran, loss and accuracy, where the time went, which worker is slow, "
+        "staleness and bytes. Works on traces of running and of killed runs too.",
+    )
+    command.add_argument("trace", nargs="+", metavar="TRACE", help="HDF5 file of a run")
+    command.add_argument(
+        "--figure",
+        metavar="PNG",
+        help="also draw loss against time and the timeline of arrivals (or .svg, .pdf)",
+    )
+    command.set_defaults(function=show)
+
+
+def show(options: argparse.Namespace) -> int:
+    """Print the traces; draw the one."""
+    from ..analysis import style, tables
+    from ..trace.reader import Trace
+
+    if options.figure:
+        style.check(options.figure)
+        if len(options.trace) != 1:
+            raise InputError(f"--figure {options.figure}: draws one trace, got {len(options.trace)}")
+    traces = [Trace(path) for path in options.trace]
+    for trace in traces:
+        tables.show(trace)
+    if options.figure:
+        from ..analysis import plots
+
+        plots.figure(traces[0], options.figure)
+        print(f"figure: {options.figure}")
+    return 0
