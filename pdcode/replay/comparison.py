@@ -97,7 +97,7 @@ class TableComparison:
 
 
 class Comparison(Recorder):
-    """A recorder of the rows of a recomputed run, which raises `Difference` at the first that is not recorded.
+    """The rows of a recomputed run held against a trace; raises `Difference` at the first that differs.
 
     Parameters
     ----------

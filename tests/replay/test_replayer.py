@@ -19,8 +19,8 @@ from pdcode.__main__ import main
 from pdcode.cli.simulate import clocked
 from pdcode.config import load as configfile
 from pdcode.replay import Difference, Replayer, replay
+from pdcode.trace import TraceWriter
 from pdcode.trace.schema import DRAINED, REFUSED, USED, WASTED
-from pdcode.trace.writer import Writer
 from pdcode.training.session import close_trace, open_trace
 from pdcode.transport.base import Arrival
 from pdcode.virtual.simulation import Simulation
@@ -59,7 +59,7 @@ def quiet(line: str) -> None:
     """Print nothing."""
 
 
-def prepared(path: Path, overrides: Sequence[str], clock: str) -> tuple[Simulation, Writer]:
+def prepared(path: Path, overrides: Sequence[str], clock: str) -> tuple[Simulation, TraceWriter]:
     """A run on the virtual clock, and its trace, which says of which clock it is."""
     sets = [*COMMON, f"trace.path={path}", *overrides]
     simulation = Simulation(configfile.resolve({}, sets))
