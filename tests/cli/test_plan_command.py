@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 import pytest
 import traces
+from tables import delayed
 
 from pdcode import stragglers
 from pdcode.__main__ import main
@@ -223,8 +224,7 @@ def test_a_map(job, capsys):
 
 
 def bimodal(**values: float):
-    base = configfile.resolve({}, ["stop.loss=1.0"]).stragglers
-    return msgspec.structs.replace(base, kind="bimodal", shift_s=1.0, extra_s=2.0, probability=0.5, **values)
+    return delayed("bimodal", shift_s=1.0, extra_s=2.0, probability=0.5, **values)
 
 
 def test_delays_are_scaled():
@@ -252,8 +252,7 @@ def test_delays_are_scaled():
     assert 5e-5 < task < 1e-2
     assert phase.scaled(config, 2.0).mean_s == pytest.approx(2 * task)
     assert phase.scaled(config, 1.0).mean_s == pytest.approx(task)
-    recorded = msgspec.structs.replace(config.stragglers, kind="trace", path="x.h5")
-    recorded = msgspec.structs.replace(config, stragglers=recorded)
+    recorded = msgspec.structs.replace(config, stragglers=delayed("trace", path="x.h5"))
     assert phase.scaled(recorded, 1.0) == recorded.stragglers
     longer = phase.scaled(recorded, 4.0)
     assert (longer.slow, longer.slowdown, longer.path) == ([0, 1, 2, 3], 4.0, "x.h5")
