@@ -673,7 +673,7 @@ def test_what_cannot_be_replayed_is_bad_input(
     assert "no such file" in refused(tmp_path / "none.h5")
     for name, value, expected in (
         ("config_resolved", None, "config_resolved: not there"),
-        ("config_resolved", '{"seed": -1}', "config_resolved: Expected `int` >= 0"),
+        ("config_resolved", '{"seed": -1}', "config_resolved: seed: expected int >= 0"),
         ("numerics", False, "only times were simulated"),
     ):
         copy = shutil.copy(runs["async"], tmp_path / "copy.h5")
