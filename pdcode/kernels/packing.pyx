@@ -5,8 +5,6 @@ Points are columns here, so that the products of one with many others lie next t
 
 from libc.stdint cimport int32_t
 
-MOST_BLOCKS = PACKING_MOST
-
 
 def workspace(Py_ssize_t k, Py_ssize_t n):
     """Numbers (float64) of work that `smooth_maximum` and `minimise` need for n points of R^k."""
