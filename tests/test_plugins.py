@@ -53,7 +53,7 @@ def test_an_example_runs_on_the_virtual_clock_and_is_replayed(tmp_path: Path, na
     loss = Trace(tmp_path / "job.h5").progress["loss"]
     assert loss[-1] < 0.9 * loss[0]
     again = pdcode("replay", tmp_path / "job.h5")
-    assert "identical to the last bit" in again.stdout, again.stderr
+    assert "bit-identical" in again.stdout, again.stderr
     shown = pdcode("show", tmp_path / "job.h5")
     assert name in shown.stdout, shown.stderr
     (tmp_path / f"{name}.py").unlink()

@@ -143,8 +143,13 @@ class Kind(msgspec.Struct, **STRICT):
 
     def describe(self) -> str:
         """The kind and its keys, in a line."""
-        keys = ((key, getattr(self, key)) for key in self.__struct_fields__)
-        return ", ".join([self.kind, *(f"{key} {value}" for key, value in keys if value not in (None, []))])
+        keys = [(key, getattr(self, key)) for key in self.__struct_fields__]
+        said = [
+            f"{key} {value:g}" if isinstance(value, float) else f"{key} {value}"
+            for key, value in keys
+            if value is not None
+        ]
+        return f"{self.kind} ({', '.join(said)})" if said else self.kind
 
 
 def field(base: type[Kind]) -> Any:

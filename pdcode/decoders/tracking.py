@@ -66,6 +66,3 @@ class TrackingTable(Table, tag="tracking"):
     relays: ClassVar[bool] = True
 
     step: Fraction = 1.0  # α
-
-    def describe(self) -> str:
-        return f"tracking (step {self.step:g})"

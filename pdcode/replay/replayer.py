@@ -9,7 +9,6 @@ import msgspec
 import numpy as np
 
 from ..config.tables import Config
-from ..trace import opening
 from ..trace.reader import Trace
 from ..trace.schema import DRAINED, REFUSED, USED
 from ..training.coordinator import Coordinator
@@ -146,10 +145,8 @@ class Replayer:
 
     def _compare_checkpoint(self) -> None:
         """Compare what is kept of the end: θ, the optimizer's state and the counters."""
-        path, counted = self._trace.path, counters(self._descent)
-        with opening.read(path) as file:
-            recorded = {key: data[()] for key, data in file.get("checkpoint", {}).items()}
-        compare("checkpoint", recorded, {"theta": self.theta, **self._parts.state.optimizer.state})
+        trace, counted = self._trace, counters(self._descent)
+        compare("checkpoint", trace.checkpoint, {"theta": self.theta, **self._parts.state.optimizer.state})
         if self._simulation is None:  # times and the messages of set-up are the machine's
             for key in ("spent_evaluate_ns", "bytes_up", "bytes_down"):
                 del counted[key]
@@ -162,7 +159,7 @@ class Replayer:
                 **{key: getattr(schedule, key) for key in ("ingress_ns", "egress_ns")},
                 "genie_s": oracle.time_s(self._config, self._simulation.task_ns, coordinator.outcomes[USED]),
             }
-        kept = self._trace.counters  # an older trace may not have all of them
+        kept = trace.counters  # an older trace may not have all of them
         compare("checkpoint", kept, {key: value for key, value in counted.items() if key in kept})
 
 

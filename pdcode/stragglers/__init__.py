@@ -4,7 +4,7 @@ They are keyed by (seed, worker, task), so that every scheme meets the same ones
 """
 
 from .base import Delayed, Law, Model, dead, delays_ns
+from .bases import base_ns
 from .delays import Delays
-from .trace import base_ns
 
 __all__ = ["Delayed", "Delays", "Law", "Model", "base_ns", "dead", "delays_ns"]

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from .base import Integers, Reals
+
+if TYPE_CHECKING:
+    from ..trace.reader import Trace
 
 BASE = 0.05  # share of tasks that took less than the base
 
@@ -37,3 +42,13 @@ def of_workers(times: Integers, counts: Integers) -> Reals:
     at = np.cumsum(counts) - counts + (BASE * np.maximum(counts - 1, 0)).astype(np.int64)
     own = np.take(ordered, at, mode="clip").astype(np.float64)
     return np.where(counts > 0, np.maximum(own, base(times)), base(times))
+
+
+def base_ns(trace: Trace) -> int:
+    """What tasks of a run took without delay, in ns: a low quantile of their compute times, see `base`.
+
+    What a recorded task took beyond that of its own worker counts as delay, be it injected or the machine's
+    own, so that base, `stretch` and delay together are the time from its start to its reply.
+    """
+    rows = trace.arrivals
+    return int(base(rows["t_compute_ns"] - rows["t_start_ns"]))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import h5py
 import msgspec
@@ -14,14 +16,16 @@ from ..trace import opening
 from ..trace.reader import Trace
 from ..trace.schema import SCHEMA
 from ..util.errors import InputError
-from . import bases, records, trace
+from . import bases, records
 from .base import Reals
+
+Load = Callable[[Any, tuple[Path, ...]], records.Records]
 
 
 def read(
-    path: Path, dataset: str | None, draw: str, times: str, above: tuple[Path, ...] = ()
+    path: Path, dataset: str | None, draw: str, times: str, above: tuple[Path, ...], load: Load
 ) -> records.Records:
-    """Records of a file, for the keys of the table; `above` as for `records.load`.
+    """Records of a file, for the keys of the table; `above` as for `load`, which is `trace.load`.
 
     Raises
     ------
@@ -37,13 +41,13 @@ def read(
         for key, value in ("dataset", dataset), ("times", times if times != "delay" else None):
             if value is not None:
                 raise records.wrong(path, f"'{value}' is for matrices, and this is a trace of pdcode", key)
-        return recorded(run, draw, above)
+        return recorded(run, draw, above, load)
     except InputError as error:
         known = str(error).startswith("stragglers.")
         raise error if known else InputError(f"stragglers.path: {error}") from None
 
 
-def recorded(run: Trace, draw: str, above: tuple[Path, ...] = ()) -> records.Records:
+def recorded(run: Trace, draw: str, above: tuple[Path, ...], load: Load) -> records.Records:
     """Delays of a run's tasks: from start to reply, less their worker's base, and never less than 0.
 
     The base of a worker is `bases.of_workers` of the compute times, with what stragglers that are so many
@@ -75,16 +79,16 @@ def recorded(run: Trace, draw: str, above: tuple[Path, ...] = ()) -> records.Rec
         (rows["t_compute_ns"] - rows["t_start_ns"])[by_worker],
         np.bincount(rows["worker"], minlength=members).astype(np.int64),
     )
-    own_ns *= 1 + _stretch(run, members, above)
+    own_ns *= 1 + _stretch(run, members, above, load)
     late_ns = (rows["t_send_ns"] - rows["t_start_ns"])[answered] - own_ns[workers]
     order = np.lexsort((rows["task"][answered], workers))
     counts = np.bincount(workers, minlength=members).astype(np.int64)
-    base_ns = trace.base_ns(run)
+    base_ns = bases.base_ns(run)
     stretch = own_ns / base_ns - 1 if base_ns else np.zeros(members)
     return records.Records(1e-9 * np.maximum(late_ns[order], 0), counts, stretch)
 
 
-def _stretch(run: Trace, members: int, above: tuple[Path, ...]) -> Reals:
+def _stretch(run: Trace, members: int, above: tuple[Path, ...], load: Load) -> Reals:
     """What the run's own stragglers were late, in compute times of each worker."""
     try:
         for plugin in run.config.get("plugins", []):
@@ -93,16 +97,16 @@ def _stretch(run: Trace, members: int, above: tuple[Path, ...]) -> Reals:
     except InputError as error:
         raise records.wrong(run.path, f"its configuration is none of this pdcode: {error}") from None
     slow = [worker for worker in getattr(table, "slow", []) if worker < members]
-    if isinstance(table, trace.Recorded):
+    if table.kind == "trace" and table.reads is not None:
         above = (*above, run.path.resolve())
-        if Path(table.path).resolve() in above:
-            raise records.wrong(run.path, f"took its delays from {table.path}, which was replaced since")
+        if Path(table.reads).resolve() in above:
+            raise records.wrong(run.path, f"took its delays from {table.reads}, which was replaced since")
         try:
-            stretch = np.maximum(records.load(table, above).stretch, 0)  # whole tasks are no stretch
+            stretch = np.maximum(load(table, above).stretch, 0)  # whole tasks are no stretch
         except InputError as error:
             raise records.wrong(run.path, f"took its delays from another file: {error}") from None
         stretch = stretch[np.arange(members) % len(stretch)]
-        stretch[slow] *= table.slowdown
+        stretch[slow] *= getattr(table, "slowdown", 1.0)
         return stretch
     present: dict[str, object] = {"slow": slow, "dead": []}
     present = {key: value for key, value in present.items() if hasattr(table, key)}

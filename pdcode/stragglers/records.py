@@ -5,18 +5,13 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..config.tables import LARGEST
 from ..util.errors import InputError
 from .base import Integers, Reals
-
-if TYPE_CHECKING:
-    from .trace import Recorded
 
 HDF5 = b"\x89HDF\r\n\x1a\n"  # how such a file begins
 
@@ -40,31 +35,6 @@ class Records:
     stretch: Reals
 
 
-def load(table: Recorded, above: tuple[Path, ...] = ()) -> Records:
-    """Read the file that ``[stragglers]`` names; one that has not changed is read once.
-
-    Parameters
-    ----------
-    table : Recorded
-    above : tuple of Path
-        Traces of runs that took their delays from this file.
-
-    Raises
-    ------
-    InputError
-        Naming stragglers.path or stragglers.dataset, and what is wrong.
-    """
-    path = Path(table.path)
-    try:
-        if not path.is_file():
-            raise wrong(path, "not a file" if path.exists() else "no such file")
-        found = os.stat(path)
-        stamp = found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
-        return _read(path, table.dataset, table.draw, table.times, stamp, above)
-    except OSError as error:
-        raise wrong(path, error.strerror or str(error)) from None
-
-
 def wrong(path: Path, what: str, key: str = "path") -> InputError:
     """What to raise because of a file, or of another key that the file does not fit."""
     return InputError(f"stragglers.{key}: {path}: {what}")
@@ -75,23 +45,6 @@ def is_hdf5(path: Path) -> bool:
     with suppress(OSError), path.open("rb") as file:
         return file.read(len(HDF5)) == HDF5
     return False
-
-
-@lru_cache(maxsize=4)
-def _read(
-    path: Path, dataset: str | None, draw: str, times: str, stamp: tuple[int, ...], above: tuple[Path, ...]
-) -> Records:
-    if is_hdf5(path):
-        from . import hdf5
-
-        found = hdf5.read(path, dataset, draw, times, above)
-    elif dataset is not None:
-        raise wrong(path, f"'{dataset}' names an HDF5 dataset, and this is not HDF5", "dataset")
-    else:
-        found = matrix(path, csv(path), times)
-    if not len(found.delays_s):
-        raise wrong(path, "has no delays")
-    return found
 
 
 def csv(path: Path) -> Reals:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+import os
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 
-from . import bases, records
+from . import records
 from .base import Integers, Law, Model, Reals
-
-if TYPE_CHECKING:
-    from ..trace.reader import Trace
 
 
 class Recorded(Law, tag="trace", kw_only=True):
@@ -46,7 +46,7 @@ class RecordedDelays(Model):
     def __init__(self, table: Recorded, seed: int, workers: int) -> None:
         super().__init__(table, seed, workers)
         self._replays = table.draw == "replay"
-        recorded = records.load(table)
+        recorded = load(table)
         self._values, model = recorded.delays_s, np.arange(workers) % len(recorded.counts)
         self._counts = recorded.counts[model]
         self._starts = (np.cumsum(recorded.counts) - recorded.counts)[model]
@@ -66,11 +66,43 @@ class RecordedDelays(Model):
         return np.take(self._values, starts + number, mode="clip")  # clipped for the dead alone
 
 
-def base_ns(trace: Trace) -> int:
-    """What tasks of a run took without delay, in ns: a low quantile of their compute times, see `bases.base`.
+def load(table: Recorded, above: tuple[Path, ...] = ()) -> records.Records:
+    """Read the file that ``[stragglers]`` names; one that has not changed is read once.
 
-    What a recorded task took beyond that of its own worker counts as delay, be it injected or the machine's
-    own, so that base, `stretch` and delay together are the time from its start to its reply.
+    Parameters
+    ----------
+    table : Recorded
+    above : tuple of Path
+        Traces of runs that took their delays from this file.
+
+    Raises
+    ------
+    InputError
+        Naming stragglers.path or stragglers.dataset, and what is wrong.
     """
-    rows = trace.arrivals
-    return int(bases.base(rows["t_compute_ns"] - rows["t_start_ns"]))
+    path = Path(table.path)
+    try:
+        if not path.is_file():
+            raise records.wrong(path, "not a file" if path.exists() else "no such file")
+        found = os.stat(path)
+        stamp = found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+        return _read(path, table.dataset, table.draw, table.times, stamp, above)
+    except OSError as error:
+        raise records.wrong(path, error.strerror or str(error)) from None
+
+
+@lru_cache(maxsize=4)
+def _read(
+    path: Path, dataset: str | None, draw: str, times: str, stamp: tuple[int, ...], above: tuple[Path, ...]
+) -> records.Records:
+    if records.is_hdf5(path):
+        from . import hdf5
+
+        found = hdf5.read(path, dataset, draw, times, above, load)
+    elif dataset is not None:
+        raise records.wrong(path, f"'{dataset}' names an HDF5 dataset, and this is not HDF5", "dataset")
+    else:
+        found = records.matrix(path, records.csv(path), times)
+    if not len(found.delays_s):
+        raise records.wrong(path, "has no delays")
+    return found

@@ -195,9 +195,17 @@ class Trace:
         return found
 
     @cached_property
-    def theta(self) -> np.ndarray | None:
+    def checkpoint(self) -> dict[str, np.ndarray]:
+        """θ and the optimizer's arrays at the end, by name; empty if the run did not end."""
         with self._open() as file:
-            return file["checkpoint/theta"][:] if "checkpoint/theta" in file else None
+            group = file.get("checkpoint", {})
+            if group and len(_columns(group)) < len(group):
+                raise ValueError("checkpoint holds what is no array")
+            return {name: group[name][()] for name in group}
+
+    @property
+    def theta(self) -> np.ndarray | None:
+        return self.checkpoint.get("theta")
 
     @cached_property
     def counters(self) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 
 from ..config.tables import Config, Link, Machine
-from ..stragglers.trace import base_ns
+from ..stragglers.bases import base_ns
 from ..trace.reader import Trace
 from ..trace.schema import DRAINED
 from ..util.errors import InputError
@@ -59,7 +59,7 @@ def times(trace: Trace, bandwidth: float, base: Base = "median") -> Times:
     bandwidth : float
         Bytes/s of rank 0's link.
     base : {"median", "low"}
-        Compute time: the median; or `stragglers.trace.base_ns`, what is left where a straggler model replays
+        Compute time: the median; or `stragglers.base_ns`, what is left where a straggler model replays
         the trace's delays, which include all that tasks took longer (and then `nap` is 0).
 
     Raises

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from paths import JOBS
 
+from pdcode.config import kinds
 from pdcode.config import load as configfile
 from pdcode.config.tables import Config
 from pdcode.config.write import to_toml
@@ -198,3 +199,10 @@ def test_the_dry_run_prints_a_configuration_that_reads_back_the_same(tables: dic
     config = configfile.resolve(tables)
     assert isinstance(config, Config)
     assert configfile.resolve(tomllib.loads(to_toml(config))) == config
+
+
+@pytest.mark.parametrize("group", kinds.KINDS)
+def test_every_kind_is_where_the_registry_says(group: str) -> None:
+    for name in list(kinds.KINDS[group]):
+        assert kinds.find(group, name).name_of() == name
+        assert kinds.find(group, name).__doc__

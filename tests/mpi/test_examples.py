@@ -38,4 +38,4 @@ def test_all_examples_in_one_run(tmp_path: Path, how: str) -> None:
     config = Trace(trace).config
     chosen = [config[table]["kind"] for table in ("stragglers", "decoder", "problem")]
     assert [*chosen, config["code"]["family"]] == ["weibull", "diagonal", "huber", "ladder"]
-    assert "identical to the last bit" in pdcode("replay", trace)
+    assert "bit-identical" in pdcode("replay", trace)

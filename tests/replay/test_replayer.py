@@ -38,7 +38,7 @@ CASES = {
     "energy": [NONE, "code.family=energy", "code.blocks=[8,8]", "decoder.kind=mmse", "update.mode=all"],
     "topk": ["scheme.name=topk", "scheme.options.share=0.05", "code.blocks=1", "downlink.kind=codewords"],
     "local": ["scheme.name=local", "scheme.options.steps=3", "code.blocks=[4,1]", "code.family=net"],
-    "cyclic": ["scheme.name=cyclic", "code.blocks=1", "scheme.options.stragglers=2", "stragglers.dead=[3]"],
+    "cyclic": ["scheme.name=cyclic", "code.blocks=1", "scheme.options.stragglers=2", "stragglers.dead=[3]", "stop.seconds=9.0"],
     "captured": [NONE, "update.mode=captured", "problem.dtype=float64", "stop.loss=0.5", "stop.updates=1000"],
     "waste": [
         *FIRST, "update.late=waste", "optimizer.momentum=0.5", "faults.nan_worker=1", "workers.count=5",
@@ -289,7 +289,7 @@ def regrouped(file: h5py.File, name: str) -> None:
 
 DAMAGES: dict[str, tuple[Callable[[h5py.File], object], str]] = {
     "no-config": (lambda file: file.attrs.pop("config_resolved"), "config_resolved: not there"),
-    "config": (lambda file: configured(file, seed=-1), "config_resolved: Expected `int` >= 0"),
+    "config": (lambda file: configured(file, seed=-1), "config_resolved: seed: expected int >= 0"),
     "no-utf-8": (lambda file: configured(file, **{"\udc9a": 1}), "config_resolved: "),
     "no-json": (lambda file: file.attrs.modify("config_resolved", "{"), "damaged: its configuration"),
     "sampled": (lambda file: configured(file, trace={"arrivals": "sampled"}), "a replay needs every arrival"),
