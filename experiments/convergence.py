@@ -13,7 +13,7 @@ import numpy as np
 from descents import CLOCK, Tables, coded, merged, spread
 
 from pdcode.config import load
-from pdcode.trace.writer import Sink
+from pdcode.trace import Recorder
 from pdcode.virtual.simulation import Simulation
 
 SAMPLES, WORKERS, RATE = 200, 16, 0.1
@@ -30,7 +30,7 @@ BASE: Tables = {
 }
 
 
-class Samples(Sink):
+class Samples(Recorder):
     """Loss, and norms of the slow worker's memory, the largest of the others' and rank 0's estimate."""
 
     def __init__(self, made: Simulation, every: int) -> None:

@@ -203,6 +203,7 @@ def test_the_dry_run_prints_a_configuration_that_reads_back_the_same(tables: dic
 
 @pytest.mark.parametrize("group", kinds.KINDS)
 def test_every_kind_is_where_the_registry_says(group: str) -> None:
-    for name in list(kinds.KINDS[group]):
-        assert kinds.find(group, name).name_of() == name
-        assert kinds.find(group, name).__doc__
+    for name, place in kinds.KINDS[group].items():
+        if isinstance(place, str):  # else it is a plug-in of another test
+            assert kinds.find(group, name).name_of() == name
+            assert kinds.find(group, name).__doc__
