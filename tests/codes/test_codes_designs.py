@@ -129,5 +129,5 @@ def test_a_family_from_outside_is_one_record(monkeypatch):
     with pytest.raises(InputError, match=r"workers = 9, blocks = 4: .*; nearest: workers = 8, blocks = 4"):
         codes.design("twins", 9, 4)
     for name in ("twins", "net", "auto"):
-        with pytest.raises(ValueError, match=f"'{name}' already"):
+        with pytest.raises(ValueError, match=f"'{name}' of codes is in .* already"):
             registry.register(Family(name, "", twins.build, twins.sizes))

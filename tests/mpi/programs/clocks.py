@@ -21,12 +21,12 @@ clocks.now_ns = lambda: time.perf_counter_ns() + AHEAD_NS * rank
 layout = Layout([Blocks(0, "output", 1, 4, 4, 0)], [1], [1], "float32")
 with job():
     if rank == 0:
-        fleet = MPIFleet(layout)
+        fleet = MPIFleet([layout])
         start = fleet.members[0].offset_ns, fleet.members[0].error_ns
         fleet.dismiss(0)
         fleet.close()
         print(*start, fleet.members[0].offset_ns, fleet.members[0].error_ns)
     else:
         link = MPILink()
-        link.connect(layout)
+        link.connect([layout])
         assert link.next_task() is None

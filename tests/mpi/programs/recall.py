@@ -10,15 +10,16 @@ from pdcode.mpi.link import MPILink
 from pdcode.mpi.process import job
 from pdcode.problems.partition import Blocks
 from pdcode.transport.layout import Layout
+from pdcode.transport.messages import Order
 
 layout = Layout([Blocks(0, "output", 1, 4, 4, 0)], [1], [1], "float32")
 with job():
     if MPI.COMM_WORLD.rank == 0:
-        fleet = MPIFleet(layout, dead=[0])
+        fleet = MPIFleet([layout], dead=[0])
         fleet.start()
         for task in range(2):
             theta = np.full(16, 7 + task, np.float32).view(np.uint8)
-            fleet.dispatch(0, task, 3, 0, [layout.whole], [theta])
+            fleet.dispatch(0, task, 3, Order(0, [layout.whole], [theta]))
             if task:
                 assert not fleet.arrivals(100_000_000)
             fleet.recall(0)
@@ -31,7 +32,7 @@ with job():
         fleet.close()
     else:
         link = MPILink()
-        reply = link.connect(layout)
+        (reply,) = link.connect([layout])
         for delay_ns in (0, -1):
             task = link.next_task()
             reply.payload[:] = task.body.view(np.float32)
