@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..config.tables import Stragglers
+from ..config.tables import StragglersTable
 from ..util.errors import InputError
 
 
@@ -14,6 +14,6 @@ def words(table: Mapping[str, Any]) -> str:
     if not table:
         return ""
     try:
-        return Stragglers.of(table, old=True).describe()
+        return StragglersTable.of(table, old=True).describe()
     except InputError:  # of a plug-in, or of another version
         return ", ".join([str(table.get("kind")), *(f"{key} {table[key]}" for key in table if key != "kind")])

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..config import kinds
-from ..config.tables import Decoder, Memory
+from ..config.tables import DecoderTable, MemoryTable
 from ..trace.reader import Trace
 from ..util.errors import InputError
 from . import delays
@@ -148,8 +148,8 @@ def _decoder(config: Mapping[str, Mapping[str, Any]]) -> str:
 
 def _decoder_kind(table: Mapping[str, Any], memory: Mapping[str, Any]) -> str:
     try:
-        kind = Memory.of(memory, old=True).decoder_for(table.get("kind"))
-        return Decoder.of({**table, "kind": kind}, old=True).describe()
+        kind = MemoryTable.of(memory, old=True).decoder_for(table.get("kind"))
+        return DecoderTable.of({**table, "kind": kind}, old=True).describe()
     except InputError:  # of a plug-in
         return str(table.get("kind"))
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from ..config.tables import Link, Machine
+from ..config.tables import LinkTable, MachineTable
 from ..trace.reader import Trace
 from ..training.setup import prepare
 from ..virtual.calibration import fit
@@ -93,7 +93,7 @@ def run() -> int:
     return 0 if worst <= MOST else 1
 
 
-def costs(*tables: Machine | Link) -> str:
+def costs(*tables: MachineTable | LinkTable) -> str:
     """Tables in one line."""
     pairs = [pair for table in tables for pair in msgspec.structs.asdict(table).items()]
     return ", ".join(f"{key} {value:.4g}" for key, value in pairs if isinstance(value, float))

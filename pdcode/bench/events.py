@@ -23,7 +23,16 @@ from typing import Any
 import numpy as np
 
 from .. import stragglers
-from ..config.tables import Config, Link, Machine, Stop, Stragglers, Trace, Update, Workers
+from ..config.tables import (
+    Config,
+    LinkTable,
+    MachineTable,
+    StopTable,
+    StragglersTable,
+    TraceTable,
+    UpdateTable,
+    WorkersTable,
+)
 from ..util.errors import InputError
 from ..virtual.timing_only import TimingOnly
 from .timing import processor
@@ -56,10 +65,10 @@ def run() -> int:
         f"{'heapq/s':>12}{'SimPy/s':>10}{'async ÷ SimPy':>15}"
     )
     base: list[float] = []
-    ours(SIZES[0], Update(), ARRIVALS)  # warms up
+    ours(SIZES[0], UpdateTable(), ARRIVALS)  # warms up
     for workers in SIZES:
         arrivals = max(ARRIVALS, EACH * workers)
-        modes = [Update(mode="async"), Update(mode="first")]
+        modes = [UpdateTable(mode="async"), UpdateTable(mode="first")]
         measured = [[ours(workers, update, arrivals) for update in modes] for _ in range(ROUNDS)]
         rates = [statistics.median(column) for column in zip(*measured, strict=True)]
         bare = heapq_rate(workers, arrivals // HEAPQ)
@@ -95,21 +104,21 @@ def load_simpy() -> Any:
     return simpy
 
 
-def model(workers: int, update: Update, updates: int) -> Config:
+def model(workers: int, update: UpdateTable, updates: int) -> Config:
     """The configuration."""
     mean_s = workers * BYTES / BANDWIDTH / LOAD
     return Config(
-        workers=Workers(count=workers),
+        workers=WorkersTable(count=workers),
         update=update,
-        stragglers=Stragglers.of({"kind": "shifted-exponential", "mean_s": mean_s}),
-        machine=Machine(arrival_s=0, dispatch_s=0),
-        link=Link(bandwidth=BANDWIDTH, latency_s=LATENCY_S, broadcast="star"),
-        stop=Stop(updates=updates),
-        trace=Trace(arrivals="none"),
+        stragglers=StragglersTable.of({"kind": "shifted-exponential", "mean_s": mean_s}),
+        machine=MachineTable(arrival_s=0, dispatch_s=0),
+        link=LinkTable(bandwidth=BANDWIDTH, latency_s=LATENCY_S, broadcast="star"),
+        stop=StopTable(updates=updates),
+        trace=TraceTable(arrivals="none"),
     )
 
 
-def ours(workers: int, update: Update, arrivals: int) -> float:
+def ours(workers: int, update: UpdateTable, arrivals: int) -> float:
     """Arrivals a second, the drawing of delays included."""
     each = 1 if update.mode == "async" else max(1, 3 * workers // 4)
     made = TimingOnly(model(workers, update, arrivals // each), round(1e9 * TASK_S), BYTES, 0, BYTES)
@@ -120,7 +129,7 @@ def ours(workers: int, update: Update, arrivals: int) -> float:
 
 def delays(workers: int, arrivals: int) -> list[list[int]]:
     """Delays in ns of each worker's tasks, enough for so many arrivals."""
-    config = model(workers, Update(), 1)
+    config = model(workers, UpdateTable(), 1)
     drawn = config.stragglers.make(config.seed, workers)
     count = 2 * arrivals // workers + 64  # the fastest worker does more than the mean
     zeros = np.zeros(workers, np.int64)
@@ -172,7 +181,7 @@ def simpy_rate(simpy: Any, workers: int, arrivals: int) -> float:
     start_s = time.process_time()
     end_ns = environment.run(enough)
     rate = arrivals / (time.process_time() - start_s)
-    made = TimingOnly(model(workers, Update(), arrivals), round(1e9 * TASK_S), BYTES, 0, BYTES)
+    made = TimingOnly(model(workers, UpdateTable(), arrivals), round(1e9 * TASK_S), BYTES, 0, BYTES)
     made.run()
     if made.rounds.stopped_ns != end_ns:
         raise RuntimeError(f"SimPy's run ends at {end_ns} ns, ours at {made.rounds.stopped_ns} ns")

@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from ..config.tables import Link, Machine
+from ..config.tables import LinkTable, MachineTable
 from ..training.setup import prepare
 from ..virtual import calibration
 from . import runs
@@ -60,7 +60,7 @@ def run() -> int:
     return 0
 
 
-def text(machine: Machine, link: Link) -> str:
+def text(machine: MachineTable, link: LinkTable) -> str:
     """Both tables in TOML."""
     lines = []
     for name, table in (("machine", machine), ("link", link)):

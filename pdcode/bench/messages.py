@@ -19,7 +19,7 @@ from ..coding import optimizers
 from ..coding.assignments import Rotating
 from ..coding.policies import make_policy
 from ..coding.state import Coded
-from ..config.tables import Optimizer, Update
+from ..config.tables import OptimizerTable, UpdateTable
 from ..mpi import launch
 from ..problems.partition import Blocks
 from ..trace import TraceWriter
@@ -59,11 +59,11 @@ def path(layout: Layout, code: codes.Code, trace_path: Path) -> float:
 
     fleet = MPIFleet([layout])
     trace = TraceWriter(trace_path, "", [code], {}, [member.row() for member in fleet.members])
-    optimizer = optimizers.create(Optimizer(rate=0.1), layout.parameters, DTYPE)
+    optimizer = optimizers.create(OptimizerTable(rate=0.1), layout.parameters, DTYPE)
     decoder = decoders.create("adjoint", LAYER.count, LAYER.shape, DTYPE, length=LAYER.length)
     theta = np.zeros(layout.parameters, DTYPE)
     state = Coded(theta, [LAYER], [decoder], optimizer, Rotating([LAYER], [1], DTYPE, {16: code}, 0))
-    state.layouts, state.policy = [layout], make_policy(Update(), 1)
+    state.layouts, state.policy = [layout], make_policy(UpdateTable(), 1)
     coordinator = Coordinator(fleet, state, trace)
 
     def observe(now_ns: int, coordinator: Coordinator) -> str:

@@ -10,7 +10,7 @@ from msgspec import Meta
 
 from .. import codes
 from ..codes.constructions.energy import BlockEnergies, energy
-from ..config.tables import Code, Config, Positive, Table
+from ..config.tables import CodeTable, Config, Positive, Table
 from ..problems.partition import Unit
 from ..transport.layout import Pair
 from .assignments import Assignment, Chosen, Rotating
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ..transport.base import Arrival
 
 
-class MatchedTable(Code, tag="matched"):
+class MatchedTable(CodeTable, tag="matched"):
     """Each worker takes the directions in which what it has to send is largest."""
 
     chosen: ClassVar[bool] = True
@@ -43,7 +43,7 @@ class EnergyOptions(Table):
     exponent: Any = 0.5  # of the energies, in the codewords' entries
 
 
-class EnergyTable(Code, tag="energy"):
+class EnergyTable(CodeTable, tag="energy"):
     """One own block a codeword, and others drawn by the block energies that rank 0 has seen."""
 
     usual: ClassVar[int] = 4

@@ -11,7 +11,7 @@ import numpy as np
 from .. import codes
 from ..codes import Code, registry
 from ..config import kinds
-from ..config.tables import Config, Designed
+from ..config.tables import Config, DesignedTable
 from ..decoders import Context, Decoder
 from ..problems.partition import Unit, each, task_rows
 from ..util.errors import InputError
@@ -81,7 +81,7 @@ def make_assignment(config: Config, layers: Sequence[Unit], workers: int) -> Ass
             _one_weight(layers, limits)
         made: Assignment = table.make(config, layers, rows, limits, dtype)
         return made
-    assert isinstance(table, Designed)
+    assert isinstance(table, DesignedTable)
     designs: dict[int, Code] = {}
     weights = _one_weight(layers, limits)
     needed: dict[int, int] = {}
@@ -111,7 +111,7 @@ def _one_weight(layers: Sequence[Unit], weights: Sequence[int | None]) -> dict[i
 def _design(config: Config, k: int, weight: int | None, r: int, workers: int, each_update: bool) -> Code:
     """The code of layers of k blocks."""
     table = config.code
-    assert isinstance(table, Designed)
+    assert isinstance(table, DesignedTable)
     if table.family != "auto" and registry.find(table.family) is None:
         known = ", ".join(dict.fromkeys([*codes.FAMILIES, "auto", *kinds.names("codes")]))
         raise InputError(f"code.family: '{table.family}' is not one of {known}")

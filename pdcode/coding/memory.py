@@ -16,25 +16,25 @@ from typing import ClassVar, Protocol
 
 import numpy as np
 
-from ..config.tables import Memory
+from ..config.tables import MemoryTable
 from ..kernels import decode, encode, finite, specialise
 from ..transport.layout import Pair
 from ..transport.messages import Reply, Task
 from .source import Batch, Source
 
 
-class NoMemory(Memory, tag="none"):
+class NoMemory(MemoryTable, tag="none"):
     """What codewords leave out is forgotten."""
 
 
-class WorkerMemory(Memory, tag="worker"):
+class WorkerMemory(MemoryTable, tag="worker"):
     """Workers add what codewords have left out to their next gradient: error feedback."""
 
     decoders: ClassVar[tuple[str, ...]] = ("adjoint",)
     keeps: ClassVar[bool] = True
 
 
-class DifferenceMemory(Memory, tag="difference"):
+class DifferenceMemory(MemoryTable, tag="difference"):
     """Workers send what their gradients differ by from what rank 0 has of them: EF21."""
 
     decoder: ClassVar[str] = "summing"
@@ -42,7 +42,7 @@ class DifferenceMemory(Memory, tag="difference"):
     keeps: ClassVar[bool] = True
 
 
-class CoordinatorMemory(Memory, tag="coordinator"):
+class CoordinatorMemory(MemoryTable, tag="coordinator"):
     """Rank 0 keeps an estimate of the gradient, which arrivals correct."""
 
     decoder: ClassVar[str] = "tracking"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import msgspec
 import numpy as np
 
-from ..config import tables as config
+from ..config.tables import OptimizerTable
 from ..decoders import Decoder
 from ..kernels import optimize, specialise
 from ..util.errors import InputError
@@ -24,7 +24,7 @@ class Optimizer(ABC):
 
     Parameters
     ----------
-    table : config.Optimizer
+    table : OptimizerTable
         The table ``[optimizer]``.
     size : int
         Parameters in θ.
@@ -39,7 +39,7 @@ class Optimizer(ABC):
 
     moments: ClassVar[tuple[str, ...]] = ()  # names of the arrays of θ's size that it keeps
 
-    def __init__(self, table: config.Optimizer, size: int, dtype: Any) -> None:
+    def __init__(self, table: OptimizerTable, size: int, dtype: Any) -> None:
         self.table, self.size, self.dtype = table, int(size), np.dtype(dtype)
         self.rate = table.rate
         self.state = {name: np.zeros(self.size, self.dtype) for name in self.moments}
@@ -118,7 +118,7 @@ class Optimizer(ABC):
 class Descent(Optimizer):
     """θ ← θ - η ĝ, on the touched blocks only where the decoder knows them."""
 
-    def __init__(self, table: config.Optimizer, size: int, dtype: Any) -> None:
+    def __init__(self, table: OptimizerTable, size: int, dtype: Any) -> None:
         super().__init__(table, size, dtype)
         self._whole = specialise(optimize.sgd_step, self.dtype)
         self._blocks = specialise(optimize.sgd_blocks, self.dtype)
@@ -147,7 +147,7 @@ class Momentum(Optimizer):
 
     moments = ("velocity",)
 
-    def __init__(self, table: config.Optimizer, size: int, dtype: Any) -> None:
+    def __init__(self, table: OptimizerTable, size: int, dtype: Any) -> None:
         super().__init__(table, size, dtype)
         self._step = specialise(optimize.sgd_step, self.dtype)
 
@@ -166,7 +166,7 @@ class Adam(Optimizer):
 
     moments = ("first", "second")
 
-    def __init__(self, table: config.Optimizer, size: int, dtype: Any) -> None:
+    def __init__(self, table: OptimizerTable, size: int, dtype: Any) -> None:
         super().__init__(table, size, dtype)
         self.state["steps"] = np.zeros(1, np.int64)
         self._step = specialise(optimize.adam_step, self.dtype)
@@ -183,12 +183,12 @@ class Adam(Optimizer):
         return total
 
 
-def create(table: config.Optimizer | Mapping[str, Any], size: int, dtype: Any) -> Optimizer:
+def create(table: OptimizerTable | Mapping[str, Any], size: int, dtype: Any) -> Optimizer:
     """Make an optimizer.
 
     Parameters
     ----------
-    table : config.Optimizer or mapping
+    table : OptimizerTable or mapping
         The table ``[optimizer]``.
     size : int
         Parameters in θ.
@@ -204,9 +204,9 @@ def create(table: config.Optimizer | Mapping[str, Any], size: int, dtype: Any) -
     InputError
         If the table has an unknown key or an impossible value.
     """
-    if not isinstance(table, config.Optimizer):
+    if not isinstance(table, OptimizerTable):
         try:
-            table = msgspec.convert(dict(table), config.Optimizer)
+            table = msgspec.convert(dict(table), OptimizerTable)
         except msgspec.ValidationError as error:
             raise InputError(f"optimizer: {error}") from None
     if table.kind == "adam":

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from ..config.tables import Config, Update
+from ..config.tables import Config, UpdateTable
 from ..util.errors import InputError
 
 
@@ -23,12 +23,12 @@ Policy = Callable[[Seen, int], bool]
 """(seen, payloads still to come if it does not step) -> step now?"""
 
 
-def make_policy(table: Update, workers: int) -> Policy:
+def make_policy(table: UpdateTable, workers: int) -> Policy:
     """Make the predicate of ``[update]``.
 
     Parameters
     ----------
-    table : Update
+    table : UpdateTable
         The configuration table.
     workers : int
         Number of workers n.
@@ -56,7 +56,7 @@ def make_policy(table: Update, workers: int) -> Policy:
     return lambda seen, expected: seen.captured >= least or expected == 0
 
 
-def wanted(table: Update, workers: int) -> int:
+def wanted(table: UpdateTable, workers: int) -> int:
     """Payloads of an update under ``first``."""
     return table.count if table.count is not None else max(1, 3 * workers // 4)
 

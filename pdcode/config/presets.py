@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from . import kinds
-from .tables import KINDS, Scheme, Tables
+from .tables import KINDS, SchemeTable, Tables
 
 RIVALS = {"share": "rows_per_task", "rows_per_task": "share"}  # keys that say the same in other words
 
@@ -58,7 +58,7 @@ def without_others(name: str, table: dict[str, Any], overrides: dict[str, Any]) 
 
 def _scheme(table: Any) -> Any:
     """Class of the scheme that the table names; None if there is none of that name."""
-    name = table.get("name", Scheme().name) if isinstance(table, dict) else None
+    name = table.get("name", SchemeTable().name) if isinstance(table, dict) else None
     return kinds.find("schemes", name)
 
 

@@ -32,7 +32,7 @@ class Table(msgspec.Struct, **STRICT):
     """A TOML table; unknown keys are refused."""
 
 
-class Problem(Kind, tag_field="kind"):
+class ProblemTable(Kind, tag_field="kind"):
     """What is learnt, from which data."""
 
     table, group, default = "problem", "problems", "mlp"
@@ -70,7 +70,7 @@ class Problem(Kind, tag_field="kind"):
         raise NotImplementedError
 
 
-class Code(Kind, tag_field="family"):
+class CodeTable(Kind, tag_field="family"):
     """Which codewords; blocks = 1 sends a layer whole."""
 
     table, group, default = "code", "codes", "net"
@@ -85,7 +85,7 @@ class Code(Kind, tag_field="family"):
     @classmethod
     def find(cls, name: Any) -> Any:
         """Class of a family; all that do not adapt have one class, and `codes` knows their names."""
-        return super().find(name) if name in kinds.KINDS["codes"] else Designed
+        return super().find(name) if name in kinds.KINDS["codes"] else DesignedTable
 
     @property
     def family(self) -> str:
@@ -97,7 +97,7 @@ class Code(Kind, tag_field="family"):
         raise NotImplementedError
 
 
-class Designed(Code, tag=False):
+class DesignedTable(CodeTable, tag=False):
     """A code that is known before the run, by its family."""
 
     adapts: ClassVar[bool] = False
@@ -114,7 +114,7 @@ class Designed(Code, tag=False):
     options: dict[str, bool | int | float | str] = msgspec.field(default_factory=dict)  # of the family
 
 
-class Scheme(Table):
+class SchemeTable(Table):
     """What rank 0 and the workers do; it fills in the tables that are not given."""
 
     name: str = "lwpd"  # of a `schemes.Scheme`
@@ -122,7 +122,7 @@ class Scheme(Table):
     options: Any = None  # the scheme's own keys, its `Options`
 
     @classmethod
-    def of(cls, table: Any, old: bool = False) -> Scheme:
+    def of(cls, table: Any, old: bool = False) -> SchemeTable:
         """The table with the options of the scheme that it names.
 
         Raises
@@ -146,7 +146,7 @@ class Scheme(Table):
         kinds.find("schemes", self.name).check(config)
 
 
-class Decoder(Kind, tag_field="kind"):
+class DecoderTable(Kind, tag_field="kind"):
     """From arrivals to a gradient; without `kind`, the decoder that the memory needs."""
 
     table, group, default = "decoder", "decoders", "adjoint"
@@ -163,7 +163,7 @@ class Decoder(Kind, tag_field="kind"):
         return msgspec.structs.asdict(self)
 
 
-class Memory(Kind, tag_field="kind"):
+class MemoryTable(Kind, tag_field="kind"):
     """What becomes of the part of a gradient that its codewords leave out."""
 
     table, group, default = "memory", "memories", "none"
@@ -186,16 +186,16 @@ class Memory(Kind, tag_field="kind"):
         return kind
 
 
-class Wire(Table):
+class WireTable(Table):
     dtype: Literal["float64", "float32", "bfloat16", "float16", "int8"] | None = None  # none: the problem's
 
 
-class Downlink(Table):
+class DownlinkTable(Table):
     kind: Literal["full", "codewords"] = "full"
     check: Positive = 64  # codewords: each worker's θ is compared with rank 0's every so many tasks
 
 
-class Update(Table):
+class UpdateTable(Table):
     """When rank 0 steps."""
 
     mode: Literal["async", "all", "first", "captured"] = "async"
@@ -204,7 +204,7 @@ class Update(Table):
     late: Literal["use", "waste"] = "use"
 
 
-class Optimizer(Table):
+class OptimizerTable(Table):
     kind: Literal["sgd", "adam"] = "sgd"
     # η. With memory "worker" an arrival is worth 1/n of a step, as the sum over n workers is divided by n;
     # without memory an update is a whole step on the mean of what has arrived, in `async` too.
@@ -216,11 +216,11 @@ class Optimizer(Table):
     staleness: Literal["constant", "inverse"] = "constant"
 
 
-class Workers(Table):
+class WorkersTable(Table):
     count: Positive = 8
 
 
-class Stragglers(Kind, tag_field="kind"):
+class StragglersTable(Kind, tag_field="kind"):
     """Injected delays, keyed by (seed, worker, task), so that every scheme meets the same ones."""
 
     table, group, default = "stragglers", "stragglers", "none"
@@ -241,7 +241,7 @@ class Stragglers(Kind, tag_field="kind"):
         raise NotImplementedError
 
 
-class Machine(Table):
+class MachineTable(Table):
     """What a task costs on the virtual clock; a run over MPI takes no notice of it."""
 
     flops_per_s: Annotated[float, Meta(ge=1, le=1e18)] = 5e9  # of a worker, on its tasks
@@ -251,7 +251,7 @@ class Machine(Table):
     update_s: Span = 0.0  # of rank 0, each update
 
 
-class Link(Table):
+class LinkTable(Table):
     """The network on the virtual clock; a run over MPI takes no notice of it."""
 
     latency_s: Span = 2e-5  # one way
@@ -263,7 +263,7 @@ class Link(Table):
     segment: Positive = 65536  # bytes of the pieces that go through the tree
 
 
-class Faults(Table):
+class FaultsTable(Table):
     """Faults that are injected to try the error paths."""
 
     raise_worker: Count | None = None  # this worker raises an exception …
@@ -272,7 +272,7 @@ class Faults(Table):
     nan_task: Count = 0  # … from this task on
 
 
-class Stop(Table):
+class StopTable(Table):
     """The first of these that is reached ends the run."""
 
     updates: Positive | None = None
@@ -281,7 +281,7 @@ class Stop(Table):
     accuracy: Annotated[float, Meta(ge=-LARGEST, le=1)] | None = None
 
 
-class Trace(Table):
+class TraceTable(Table):
     path: str = "results/trace.h5"
     flush_s: Real = 1.0
     progress_s: Real = 1.0  # how often rank 0 measures loss and accuracy, but for 5 % of its time at the most
@@ -294,22 +294,22 @@ class Config(Table):
 
     seed: Count = 1
     plugins: list[str] = []  # Python files with further kinds; paths are relative to this file's folder
-    problem: Problem = kinds.field(Problem)
-    code: Code = kinds.field(Code)
-    scheme: Scheme = msgspec.field(default_factory=lambda: Scheme.of({}))
-    decoder: Decoder = kinds.field(Decoder)
-    memory: Memory = kinds.field(Memory)
-    wire: Wire = Wire()
-    downlink: Downlink = Downlink()
-    update: Update = Update()
-    optimizer: Optimizer = Optimizer()
-    workers: Workers = Workers()
-    stragglers: Stragglers = kinds.field(Stragglers)
-    machine: Machine = Machine()
-    link: Link = Link()
-    faults: Faults = Faults()
-    stop: Stop = Stop()
-    trace: Trace = Trace()
+    problem: ProblemTable = kinds.field(ProblemTable)
+    code: CodeTable = kinds.field(CodeTable)
+    scheme: SchemeTable = msgspec.field(default_factory=lambda: SchemeTable.of({}))
+    decoder: DecoderTable = kinds.field(DecoderTable)
+    memory: MemoryTable = kinds.field(MemoryTable)
+    wire: WireTable = WireTable()
+    downlink: DownlinkTable = DownlinkTable()
+    update: UpdateTable = UpdateTable()
+    optimizer: OptimizerTable = OptimizerTable()
+    workers: WorkersTable = WorkersTable()
+    stragglers: StragglersTable = kinds.field(StragglersTable)
+    machine: MachineTable = MachineTable()
+    link: LinkTable = LinkTable()
+    faults: FaultsTable = FaultsTable()
+    stop: StopTable = StopTable()
+    trace: TraceTable = TraceTable()
 
     @classmethod
     def of(cls, tables: Mapping[str, Any], old: bool = False) -> Config:
@@ -334,18 +334,20 @@ class Config(Table):
         made = {
             name: base.of(tables[name], old)
             for name, base in KINDS.items()
-            if name in tables and base is not Decoder
+            if name in tables and base is not DecoderTable
         }
-        config = msgspec.structs.replace(config, scheme=Scheme.of(tables.get("scheme", {}), old), **made)
+        config = msgspec.structs.replace(config, scheme=SchemeTable.of(tables.get("scheme", {}), old), **made)
         decoder = tables.get("decoder", {})
         if isinstance(decoder, Mapping):
             decoder = {**decoder, "kind": config.memory.decoder_for(decoder.get("kind"))}
-        return msgspec.structs.replace(config, decoder=Decoder.of(decoder, old))
+        return msgspec.structs.replace(config, decoder=DecoderTable.of(decoder, old))
 
     def __reduce__(self) -> tuple[Any, ...]:
         """A process that has not imported the plug-ins makes it from plain tables."""
         return Config.of, (msgspec.to_builtins(self),)
 
 
-KINDS: dict[str, type[Kind]] = {each.table: each for each in (Problem, Code, Decoder, Memory, Stragglers)}
+KINDS: dict[str, type[Kind]] = {
+    each.table: each for each in (ProblemTable, CodeTable, DecoderTable, MemoryTable, StragglersTable)
+}
 """The tables that come in kinds."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..config import kinds
-from ..config.tables import Decoder as Table
+from ..config.tables import DecoderTable as Table
 from ..util.errors import InputError
 from .base import Context, Decoder
 

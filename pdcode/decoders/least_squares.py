@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from ..config.tables import Decoder as Table
+from ..config.tables import DecoderTable as Table
 from .base import Decoder
 from .linear import Linear
 

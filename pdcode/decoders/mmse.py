@@ -8,7 +8,7 @@ import numpy as np
 from msgspec import Meta
 
 from ..codes.quality.information import covariance_of, root_of, variance_of
-from ..config.tables import Decoder as Table
+from ..config.tables import DecoderTable as Table
 from ..config.tables import NonNegative
 from ..kernels import mmse
 from ..util.errors import InputError

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from ..config.tables import Decoder as Table
+from ..config.tables import DecoderTable as Table
 from ..kernels import peeling as graph
 from .base import Decoder
 from .deferred import Deferred, Structure

@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar
 import numpy as np
 from msgspec import Meta
 
-from ..config.tables import Decoder as Table
+from ..config.tables import DecoderTable as Table
 from ..config.tables import Positive
 from ..kernels import factor
 from ..util.errors import InputError

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..config.tables import Config
-from ..config.tables import Decoder as Table
+from ..config.tables import DecoderTable as Table
 from ..kernels import decode, specialise
 from ..util.errors import InputError
 from .base import Context, Decoder, count_of

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ..config.tables import Decoder as Table
+from ..config.tables import DecoderTable as Table
 from ..config.tables import Fraction
 from ..kernels import decode, specialise
 from ..util.errors import InputError

@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 from .. import problems
-from ..config.tables import Config, Problem
+from ..config.tables import Config, ProblemTable
 from ..config.write import to_toml
 from ..util.errors import InputError
 from ..util.output import ensure_writable
@@ -80,7 +80,7 @@ def best_config(found: Found, environment: Environment, limit_s: float | None = 
     )
 
 
-def explicit_shards(table: Problem, workers: int) -> Problem:
+def explicit_shards(table: ProblemTable, workers: int) -> ProblemTable:
     """Write `shards` out where auto gives each worker all rows, which a run over MPI refuses to guess."""
     if table.shards != "auto":
         return table

@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 
 from ..analysis import statistics
-from ..config.tables import Config, Stop
+from ..config.tables import Config, StopTable
 from ..trace.reader import Trace
 from ..util.errors import InputError
 
@@ -31,10 +31,10 @@ class Goal:
         """Give the loss, or 1 - accuracy, of numbers or arrays: less is better."""
         return loss if self.kind == "loss" else 1.0 - accuracy
 
-    def stop(self, seconds: float | None, updates: int | None) -> Stop:
+    def stop(self, seconds: float | None, updates: int | None) -> StopTable:
         """Make the table ``[stop]`` of a run that ends at the target, or when time or updates are used up."""
         loss, accuracy = (self.level if self.kind == kind else None for kind in ("loss", "accuracy"))
-        return Stop(seconds=seconds, updates=updates, loss=loss, accuracy=accuracy)
+        return StopTable(seconds=seconds, updates=updates, loss=loss, accuracy=accuracy)
 
     def seconds(self, trace: Trace) -> float:
         """Find when a recorded run reached the target, between two measurements; infinity if it did not."""

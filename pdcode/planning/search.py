@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import msgspec
 
 from ..config import load as configfile
-from ..config.tables import LARGEST, Config, Stragglers
+from ..config.tables import LARGEST, Config, StragglersTable
 from ..trace.reader import Trace
 from ..util.errors import InputError, within
 from ..util.processes import Pool
@@ -62,7 +62,7 @@ def load_environment(path: str, overrides: list[str], trace: str | None, target:
         goal = choose_goal(user, recorded, target)
     config = user
     if trace is not None:
-        table = Stragglers.of({"kind": "trace", "path": trace, "draw": "bootstrap"})
+        table = StragglersTable.of({"kind": "trace", "path": trace, "draw": "bootstrap"})
         config = costs.load(trace, msgspec.structs.replace(user, stragglers=table), base="low")
     return Environment(user, config, goal, path, recorded)
 

@@ -16,7 +16,7 @@ import numpy as np
 from ..coding.policies import wanted
 from ..config import kinds
 from ..config import load as configfile
-from ..config.tables import Config, Memory, Scheme
+from ..config.tables import Config, MemoryTable, SchemeTable
 from ..training import setup as parts
 from ..util.errors import InputError
 from .trials import source
@@ -112,7 +112,7 @@ def identity(config: Config) -> bytes:
         update = msgspec.structs.replace(update, count=wanted(update, config.workers.count))
     wire = msgspec.structs.replace(wire, dtype=wire.dtype or config.problem.dtype)
     named = scheme.name not in ("lwpd", "uncoded")  # what these are, their tables say
-    scheme = msgspec.structs.replace(scheme, preset=None) if named else Scheme.of({})
+    scheme = msgspec.structs.replace(scheme, preset=None) if named else SchemeTable.of({})
     tables = {"update": update, "wire": wire, "scheme": scheme}
     return msgspec.json.encode(msgspec.structs.replace(config, **tables))
 
@@ -138,7 +138,7 @@ def apply(base: Config, tables: Mapping[str, Mapping[str, Any]], multiple: float
     config = base
     if tables:
         built = msgspec.to_builtins(base) | {name: dict(table) for name, table in tables.items()}
-        if Memory.of(built["memory"]).keeps:
+        if MemoryTable.of(built["memory"]).keeps:
             built["optimizer"]["staleness"] = "constant"
         config = Config.of(built)
     rate = multiple * base_rate(base) * (1.0 if _whole_step(config) else 1.0 / config.workers.count)

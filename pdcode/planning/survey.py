@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from .. import stragglers
-from ..config.tables import LARGEST, Config, Stragglers
+from ..config.tables import LARGEST, Config, StragglersTable
 from ..training import setup as parts
 from ..util.errors import InputError
 from ..util.processes import Pool
@@ -69,7 +69,7 @@ class Cell:
         return oracle_multiple(self.ranked[0][1].outcomes) if self.best else math.nan
 
 
-def scaled(config: Config, severity: float) -> Stragglers:
+def scaled(config: Config, severity: float) -> StragglersTable:
     """Multiply the configuration's delays; 0 leaves only its dead workers.
 
     If there are no delays they become exponential; `severity` is then their mean, as a multiple of the time
@@ -84,7 +84,7 @@ def scaled(config: Config, severity: float) -> Stragglers:
     table, workers = config.stragglers, config.workers.count
     if severity == 0:
         dead = stragglers.dead(table, workers)
-        return Stragglers.of({"kind": "slow-set", "dead": dead} if dead else {})
+        return StragglersTable.of({"kind": "slow-set", "dead": dead} if dead else {})
     if severity == 1 and table.kind != "none":
         return table
     if table.kind == "trace":
@@ -96,7 +96,10 @@ def scaled(config: Config, severity: float) -> Stragglers:
         changed: dict[str, Any] = {"slow": list(range(workers)), "slowdown": severity}
     elif table.kind == "none":
         mean_s = severity * task_s(config)
-        table, changed = Stragglers.of({"kind": "shifted-exponential", "mean_s": 1.0}), {"mean_s": mean_s}
+        table, changed = (
+            StragglersTable.of({"kind": "shifted-exponential", "mean_s": 1.0}),
+            {"mean_s": mean_s},
+        )
     else:
         keys = [key for key in table.__struct_fields__ if key.endswith("_s")]
         changed = {key: severity * getattr(table, key) for key in keys}

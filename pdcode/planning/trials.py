@@ -12,7 +12,7 @@ import numpy as np
 
 from .. import problems
 from ..analysis.statistics import crossing
-from ..config.tables import Config, Problem
+from ..config.tables import Config, ProblemTable
 from ..trace import Recorder
 from ..training import setup as parts
 from ..virtual.simulation import Simulation
@@ -142,7 +142,7 @@ def source(config: Config) -> problems.Source:
 
 @functools.lru_cache(1)
 def _source(table: bytes) -> problems.Source:
-    return problems.describe(Problem.of(msgspec.json.decode(table)))
+    return problems.describe(ProblemTable.of(msgspec.json.decode(table)))
 
 
 def most_updates(config: Config) -> int:

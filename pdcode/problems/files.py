@@ -7,7 +7,7 @@ import zlib
 
 import numpy as np
 
-from ..config.tables import Problem as Table
+from ..config.tables import ProblemTable as Table
 from ..util.errors import InputError
 from .formats import existing
 from .matrix import Array, Csr

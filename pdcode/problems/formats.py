@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from ..config.tables import Problem as Table
+from ..config.tables import ProblemTable as Table
 from ..util.errors import InputError
 
 NAMES = ("digits", "breast-cancer", "diabetes", "mnist5k", "synthetic")

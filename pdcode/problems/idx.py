@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..config.tables import Problem as Table
+from ..config.tables import ProblemTable as Table
 from ..util.errors import InputError
 from .formats import existing
 from .matrix import Array

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..config.tables import Problem as Table
+from ..config.tables import ProblemTable as Table
 from . import bundled, files, hdf5, idx, split, synthetic
 from .dataset import Dataset
 from .formats import format_of

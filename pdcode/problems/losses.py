@@ -7,14 +7,14 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ..config.tables import Problem
+from ..config.tables import ProblemTable
 from ..kernels import loss, specialise
 from .matrix import Array
 
 Evaluator = Callable[[Array, Array, Array, float], float]
 
 
-class Loss(Problem):
+class Loss(ProblemTable):
     """A problem of one loss, the mean over the samples; without `deep` a linear model learns it."""
 
     deep: ClassVar[bool] = False
@@ -112,7 +112,7 @@ class Softmax(Classification, tag="softmax"):
         return _kernel(loss.softmax_loss, dtype)
 
 
-class Perceptron(Problem, tag="mlp"):
+class Perceptron(ProblemTable, tag="mlp"):
     """A multilayer perceptron, with the loss that the targets ask for: whole numbers are classes."""
 
     def loss_of(self, classes: int | None) -> Loss:

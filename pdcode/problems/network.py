@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..config.tables import Problem as Table
+from ..config.tables import ProblemTable as Table
 from ..util.errors import InputError
 from .losses import Loss
 from .matrix import Array

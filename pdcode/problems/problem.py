@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..config.tables import Problem as Table
+from ..config.tables import ProblemTable as Table
 from ..util.errors import InputError
 from . import optimum
 from .dataset import Dataset

@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from ..config.tables import LARGEST, Config, Count, Factor, Stragglers
+from ..config.tables import LARGEST, Config, Count, Factor, StragglersTable
 from ..kernels import philox
 from ..util import rng
 from ..util.errors import InputError
@@ -18,7 +18,7 @@ Integers = NDArray[np.int64]
 Reals = NDArray[np.float64]
 
 
-class Delayed(Stragglers):
+class Delayed(StragglersTable):
     """A kind of delay that can be waited for."""
 
     dead: list[Count] = msgspec.field(default_factory=list)  # workers that never answer
@@ -152,7 +152,7 @@ class Model:
         return out
 
 
-def dead(table: Stragglers, workers: int) -> list[int]:
+def dead(table: StragglersTable, workers: int) -> list[int]:
     """Workers that never answer, in order."""
     return [int(worker) for worker in table.make(0, workers).dead.nonzero()[0]]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from ..config.tables import LARGEST, Stragglers
+from ..config.tables import LARGEST, StragglersTable
 
 BLOCK = 64  # tasks for which delays are drawn at a time
 
@@ -14,7 +14,7 @@ class Delays:
 
     Parameters
     ----------
-    table : Stragglers
+    table : StragglersTable
         The configuration table.
     seed : int
         Seed of the run.
@@ -27,7 +27,7 @@ class Delays:
         Whether the core is kept busy meanwhile.
     """
 
-    def __init__(self, table: Stragglers, seed: int, worker: int, workers: int) -> None:
+    def __init__(self, table: StragglersTable, seed: int, worker: int, workers: int) -> None:
         self.spin = getattr(table, "how", "sleep") == "spin"
         self._model, self._worker = table.make(seed, workers), [worker]
         self._stretch = float(self._model.stretch(self._worker)[0])

@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 
 from ..config import kinds
-from ..config.tables import Stragglers
+from ..config.tables import StragglersTable
 from ..trace import opening
 from ..trace.reader import Trace
 from ..trace.schema import SCHEMA
@@ -93,7 +93,7 @@ def _stretch(run: Trace, members: int, above: tuple[Path, ...], load: Load) -> R
     try:
         for plugin in run.config.get("plugins", []):
             kinds.load_plugin(plugin)
-        table = Stragglers.of(run.config.get("stragglers", {}), old=True)
+        table = StragglersTable.of(run.config.get("stragglers", {}), old=True)
     except InputError as error:
         raise records.wrong(run.path, f"its configuration is none of this pdcode: {error}") from None
     slow = [worker for worker in getattr(table, "slow", []) if worker < members]

@@ -7,12 +7,12 @@ from typing import Annotated, Any, ClassVar
 import numpy as np
 from msgspec import Meta
 
-from ..config.tables import Factor, Fraction, NonNegative, Real, Stragglers
+from ..config.tables import Factor, Fraction, NonNegative, Real, StragglersTable
 from ..util.formats import duration
 from .base import Delayed, Integers, Law, Model, Reals
 
 
-class NoDelays(Stragglers, tag="none"):
+class NoDelays(StragglersTable, tag="none"):
     """Tasks take what they compute."""
 
     def make(self, seed: int, workers: int) -> Model:

@@ -15,7 +15,7 @@ from .. import problems, stragglers
 from ..coding.policies import check_end
 from ..coding.replica import Mirror, Replica, View
 from ..coding.state import State
-from ..config.tables import Config, Stop
+from ..config.tables import Config, StopTable
 from ..problems import Problem, Source
 from ..schemes import Scheme, make_scheme
 from ..transport.layout import ROUNDS, Layout
@@ -69,7 +69,7 @@ def prepare(config: Config, path: str = "", source: Source | None = None, check:
     """
     workers = config.workers.count
     with within(path):
-        if config.stop == Stop():
+        if config.stop == StopTable():
             raise InputError("stop: nothing would end the run; give updates, seconds, loss or accuracy")
         if check:
             check_end(config, stragglers.dead(config.stragglers, workers))

@@ -9,7 +9,7 @@ from typing import Literal
 import msgspec
 import numpy as np
 
-from ..config.tables import Config, Link, Machine
+from ..config.tables import Config, LinkTable, MachineTable
 from ..stragglers.bases import base_ns
 from ..trace.reader import Trace
 from ..trace.schema import DRAINED
@@ -104,7 +104,7 @@ def times(trace: Trace, bandwidth: float, base: Base = "median") -> Times:
     return Times(*seconds)
 
 
-def fit(trace: Trace, flops: float, base: Base = "median") -> tuple[Machine, Link]:
+def fit(trace: Trace, flops: float, base: Base = "median") -> tuple[MachineTable, LinkTable]:
     """``[machine]`` and ``[link]`` from a trace.
 
     With the medians of `Times` and the trace's own configuration: flops_per_s = flops of a task / compute,
@@ -129,7 +129,7 @@ def fit(trace: Trace, flops: float, base: Base = "median") -> tuple[Machine, Lin
 
     Returns
     -------
-    Machine, Link
+    MachineTable, LinkTable
 
     Raises
     ------
@@ -146,7 +146,7 @@ def fit(trace: Trace, flops: float, base: Base = "median") -> tuple[Machine, Lin
     dispatch = _first(seen.dispatch, config.machine.dispatch_s)
     update = _first(seen.update, dispatch + config.machine.update_s)
     dispatch = min(dispatch, update)
-    machine = Machine(
+    machine = MachineTable(
         flops_per_s=flops / max(seen.compute, 1e-9),
         task_s=seen.nap,
         arrival_s=max(0.0, seen.arrival),
@@ -158,7 +158,7 @@ def fit(trace: Trace, flops: float, base: Base = "median") -> tuple[Machine, Lin
 
 def of_two_sizes(
     seen: Sequence[Times], flops: Sequence[float], sizes: Sequence[float]
-) -> tuple[Machine, Link]:
+) -> tuple[MachineTable, LinkTable]:
     """``[machine]`` and ``[link]`` from a small and a large run, through whose times straight lines go.
 
     1 / flops_per_s and 1 / bandwidth are the slopes, task_s and latency_s what is left at size 0. What rank 0
@@ -178,7 +178,7 @@ def of_two_sizes(
     rate = _rate(flops, (small.compute, large.compute))
     bandwidth = _rate(sizes, ways)
     dispatch = min(_first(small.dispatch, 0.0), _first(small.update, np.inf))
-    machine = Machine(
+    machine = MachineTable(
         flops_per_s=rate,
         task_s=max(0.0, small.compute - flops[0] / rate),
         arrival_s=max(0.0, small.arrival),
@@ -186,7 +186,7 @@ def of_two_sizes(
         update_s=_first(small.update, dispatch) - dispatch,
     )
     latency = max(0.0, ways[0] - sizes[0] / bandwidth)
-    return machine, Link(latency_s=latency, bandwidth=bandwidth, broadcast="star")
+    return machine, LinkTable(latency_s=latency, bandwidth=bandwidth, broadcast="star")
 
 
 def arrived(trace: Trace) -> dict[str, np.ndarray]:

@@ -16,7 +16,7 @@ from pathlib import Path
 import msgspec
 
 from ..config import load as configfile
-from ..config.tables import LARGEST, Config, Link, Machine
+from ..config.tables import LARGEST, Config, LinkTable, MachineTable
 from ..stragglers.records import is_hdf5
 from ..trace.reader import Trace
 from ..training.setup import prepare
@@ -26,7 +26,7 @@ from .calibration import Base, config_of, fit
 __all__ = ["fit", "load", "time_ns"]
 
 
-def time_ns(machine: Machine, flops: float) -> int:
+def time_ns(machine: MachineTable, flops: float) -> int:
     """Compute time of so many flops in a task, in ns: ``task_s + flops / flops_per_s``.
 
     It is 1e9 s at the most, as delays are, and 1 ns at the least, so that time goes on.
@@ -67,7 +67,7 @@ def load(path: str, config: Config, base: Base = "median") -> Config:
     return msgspec.structs.replace(config, machine=machine, link=link)
 
 
-def _fitted(path: str, base: Base) -> tuple[Machine, Link]:
+def _fitted(path: str, base: Base) -> tuple[MachineTable, LinkTable]:
     """The costs of a run, by its trace."""
     trace = Trace(path)
     return fit(trace, prepare(config_of(trace), path, check=False).flops(), base)

@@ -9,7 +9,7 @@ import pytest
 
 from pdcode import stragglers
 from pdcode.config import load as configfile
-from pdcode.config.tables import Stragglers
+from pdcode.config.tables import StragglersTable
 from pdcode.planning import chart, space, survey
 from pdcode.planning.trials import Outcome, Score, score
 
@@ -44,7 +44,7 @@ def test_without_delays_they_become_multiples_of_the_compute_time():
 
 
 def test_recorded_delays_can_only_be_lengthened():
-    none, recorded = delayed(kind="none"), Stragglers.of({"kind": "trace", "path": "x.h5"})
+    none, recorded = delayed(kind="none"), StragglersTable.of({"kind": "trace", "path": "x.h5"})
     config = msgspec.structs.replace(none, stragglers=recorded)
     assert survey.scaled(config, 1.0) == recorded
     longer = survey.scaled(config, 4.0)

@@ -14,7 +14,7 @@ from tables import delayed
 from pdcode import stragglers
 from pdcode.coding.policies import check_end
 from pdcode.config import load as configfile
-from pdcode.config.tables import LARGEST, Stragglers
+from pdcode.config.tables import LARGEST, StragglersTable
 from pdcode.stragglers import Delays
 from pdcode.util.errors import InputError
 
@@ -34,13 +34,13 @@ TABLES.append(delayed(kind="markov", extra_s=0.05, enter=0.97, leave=0.95))
 by_kind = pytest.mark.parametrize("table", TABLES, ids=[each.kind for each in TABLES])
 
 
-def with_keys(table: Stragglers, **keys: Any) -> Stragglers:
-    return Stragglers.of(msgspec.to_builtins(table) | keys)
+def with_keys(table: StragglersTable, **keys: Any) -> StragglersTable:
+    return StragglersTable.of(msgspec.to_builtins(table) | keys)
 
 
 @by_kind
 @given(st.data())
-def test_delays_are_the_same_however_they_are_asked_for(table: Stragglers, data: st.DataObject) -> None:
+def test_delays_are_the_same_however_they_are_asked_for(table: StragglersTable, data: st.DataObject) -> None:
     """Any blocking, any order, going on or not, many workers or one, as a vector or one by one."""
     seed, start = data.draw(st.integers(0, 2**64 - 1)), data.draw(st.sampled_from([0, 1, 700]))
     everyone = np.arange(WORKERS)
@@ -63,14 +63,14 @@ def test_delays_are_the_same_however_they_are_asked_for(table: Stragglers, data:
 
 
 @pytest.mark.parametrize("table", [each for each in TABLES if each.kind not in ("slow-set", "heterogeneous")])
-def test_seeds_and_workers_have_delays_of_their_own(table: Stragglers) -> None:
+def test_seeds_and_workers_have_delays_of_their_own(table: StragglersTable) -> None:
     first, other = (table.make(seed, 2).delays_s([0, 1], [0, 0], 100) for seed in (1, 2))
     assert (first[0] != first[1]).any()
     assert (first != other).any(axis=1).all()
 
 
 @by_kind
-def test_slow_workers_take_a_multiple_and_dead_ones_never_answer(table: Stragglers) -> None:
+def test_slow_workers_take_a_multiple_and_dead_ones_never_answer(table: StragglersTable) -> None:
     slow = {} if table.kind == "heterogeneous" else {"slow": [2, 3], "slowdown": 10.0}
     changed = with_keys(table, **slow, dead=[3, 5])
     everyone, first = np.arange(WORKERS), np.zeros(WORKERS, int)

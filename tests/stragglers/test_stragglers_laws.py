@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tables import delayed
 
-from pdcode.config.tables import Stragglers
+from pdcode.config.tables import StragglersTable
 from pdcode.kernels import philox
 from pdcode.kernels.reference import normal
 from pdcode.stragglers.markov import Spells
@@ -22,7 +22,7 @@ ERRORS = 4  # standard errors that a measured mean may be off
 
 Law = Callable[[np.ndarray], np.ndarray]
 
-LAWS: dict[str, tuple[Stragglers, Law, float, float]] = {  # table, distribution function, mean, variance
+LAWS: dict[str, tuple[StragglersTable, Law, float, float]] = {  # table, distribution function, mean, variance
     "shifted-exponential": (
         delayed(kind="shifted-exponential", shift_s=0.002, mean_s=0.003),
         lambda t: -np.expm1(-np.maximum(t - 0.002, 0) / 0.003),
@@ -44,7 +44,7 @@ LAWS: dict[str, tuple[Stragglers, Law, float, float]] = {  # table, distribution
 }
 
 
-def sample(table: Stragglers, seed: int = 7) -> np.ndarray:
+def sample(table: StragglersTable, seed: int = 7) -> np.ndarray:
     """Delays (WORKERS, TASKS)."""
     table.make(0, WORKERS)
     model = table.make(seed, WORKERS)

@@ -13,7 +13,7 @@ import traces
 from tables import delayed
 
 from pdcode import Trace, stragglers
-from pdcode.config.tables import Stragglers
+from pdcode.config.tables import StragglersTable
 from pdcode.trace import TraceWriter
 from pdcode.util.errors import InputError
 
@@ -21,7 +21,7 @@ NAN = float("nan")
 MATRIX = np.array([[0.1, 0.2, 0.3], [1.0, NAN, 2.0], [NAN, NAN, NAN]])
 
 
-def table(path: Path, draw: str = "replay", **keys: object) -> Stragglers:
+def table(path: Path, draw: str = "replay", **keys: object) -> StragglersTable:
     return delayed(kind="trace", path=str(path), draw=draw, **keys)
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from pdcode.config.tables import Stragglers
+from pdcode.config.tables import StragglersTable
 
 
-def delayed(kind: str = "none", **keys: Any) -> Stragglers:
+def delayed(kind: str = "none", **keys: Any) -> StragglersTable:
     """The table ``[stragglers]``."""
-    return Stragglers.of({"kind": kind, **keys})
+    return StragglersTable.of({"kind": kind, **keys})

@@ -17,7 +17,7 @@ from pdcode import codes, decoders
 from pdcode.coding import optimizers, policies
 from pdcode.coding.assignments import Rotating
 from pdcode.coding.state import Coded
-from pdcode.config.tables import Optimizer, Update
+from pdcode.config.tables import OptimizerTable, UpdateTable
 from pdcode.problems.partition import Blocks
 from pdcode.trace.schema import DRAINED, USED, WASTED
 from pdcode.training.coordinator import Coordinator
@@ -47,7 +47,7 @@ def coordinator(
     durations_ms: list[float], kind: str = "least_squares", rows: int = 1, **options: Any
 ) -> Coordinator:
     update = {name: options.pop(name) for name in ("mode", "count", "fraction", "late") if name in options}
-    table = Update(**update)
+    table = UpdateTable(**update)
     workers = len(durations_ms)
     fleet = ScriptedFleet(workers, lambda worker, task: round(durations_ms[worker] * MS), encode)
     code = codes.design("net", workers=8, blocks=8, weight=4)
@@ -56,7 +56,7 @@ def coordinator(
         decoders.create(kind, layer.count, layer.shape, "float64", length=layer.length) for layer in LAYERS
     ]
     assignment = Rotating(LAYERS, [rows, 1], np.dtype("float64"), {8: code}, 1)
-    optimizer = optimizers.create(Optimizer(**{"rate": 0.1} | options), SIZE, "float64")
+    optimizer = optimizers.create(OptimizerTable(**{"rate": 0.1} | options), SIZE, "float64")
     state = Coded(np.zeros(SIZE), LAYERS, made, optimizer, assignment)
     state.layouts, state.policy = [layout], policies.make_policy(table, workers)
     return Coordinator(fleet, state, Rows(), table.late)
@@ -250,11 +250,11 @@ def test_the_steady_state_allocates_no_arrays_of_payload_size() -> None:
     code = codes.design("net", workers=16, blocks=16, weight=4)
     f4 = np.dtype("float32")
     layout = Layout([layer], [1], [4], f4)
-    optimizer = optimizers.create(Optimizer(), layout.parameters, f4)
+    optimizer = optimizers.create(OptimizerTable(), layout.parameters, f4)
     decoder = decoders.create("adjoint", 16, layer.shape, f4)
     theta, assignment = np.zeros(layout.parameters, f4), Rotating([layer], [1], f4, {16: code}, 1)
     state = Coded(theta, [layer], [decoder], optimizer, assignment)
-    state.layouts, state.policy = [layout], policies.make_policy(Update(), 1)
+    state.layouts, state.policy = [layout], policies.make_policy(UpdateTable(), 1)
     made = Coordinator(Echo([np.ones((1, layer.elements), f4)]), state, NoRows())
 
     def observe(now_ns: int, coordinator: Coordinator) -> str:

@@ -15,7 +15,7 @@ from tables import delayed
 from pdcode import stragglers
 from pdcode.bench import machine as bench
 from pdcode.config.load import resolve
-from pdcode.config.tables import Config, Link, Machine
+from pdcode.config.tables import Config, LinkTable, MachineTable
 from pdcode.trace import Trace, TraceWriter
 from pdcode.trace.schema import DRAINED, USED
 from pdcode.training import setup as parts
@@ -23,8 +23,8 @@ from pdcode.util.errors import InputError
 from pdcode.virtual import calibration, costs
 from pdcode.virtual.calibration import Times
 
-MACHINE = Machine(flops_per_s=2e8, task_s=3e-4, arrival_s=6e-5, dispatch_s=2e-5, update_s=9e-5)
-LINK = Link(latency_s=4e-4, bandwidth=1e9, broadcast="star")
+MACHINE = MachineTable(flops_per_s=2e8, task_s=3e-4, arrival_s=6e-5, dispatch_s=2e-5, update_s=9e-5)
+LINK = LinkTable(latency_s=4e-4, bandwidth=1e9, broadcast="star")
 
 
 def made(**options: Any) -> tuple[Config, parts.Parts]:
@@ -149,7 +149,7 @@ def test_costs_of_a_trace_are_loaded(tmp_path: Path) -> None:
     trace = record(tmp_path / "t.h5", config, made_of, 3, 30)
     loaded = costs.load(str(tmp_path / "t.h5"), Config())
     assert (loaded.machine, loaded.link) == calibration.fit(trace, made_of.flops())
-    assert msgspec.structs.replace(loaded, machine=Machine(), link=Link()) == Config()
+    assert msgspec.structs.replace(loaded, machine=MachineTable(), link=LinkTable()) == Config()
 
 
 def test_a_trace_is_known_by_its_content_and_costs_what_its_stragglers_expect(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from pdcode.coding.flops import POINTWISE, ROUND, task_flops
 from pdcode.config.load import resolve
-from pdcode.config.tables import Config, Link, Machine
+from pdcode.config.tables import Config, LinkTable, MachineTable
 from pdcode.training import setup as parts
 from pdcode.transport.layout import buffer
 from pdcode.transport.messages import Reply, Task
@@ -26,8 +26,8 @@ SMALL: dict[str, Any] = {
     "workers": {"count": 2},
 }
 SPARSE = {"kind": "logistic", "data": "synthetic", "density": 0.25, "features": 40, "samples": 60, "batch": 8}
-MACHINE = Machine(flops_per_s=2e8, task_s=3e-4, arrival_s=6e-5, dispatch_s=2e-5, update_s=9e-5)
-LINK = Link(latency_s=4e-4, bandwidth=1e9, broadcast="star")
+MACHINE = MachineTable(flops_per_s=2e8, task_s=3e-4, arrival_s=6e-5, dispatch_s=2e-5, update_s=9e-5)
+LINK = LinkTable(latency_s=4e-4, bandwidth=1e9, broadcast="star")
 
 
 def made(**tables: Any) -> tuple[Config, parts.Parts]:
@@ -139,7 +139,7 @@ def test_keys_of_a_file_replace_those_of_the_configuration(tmp_path: Path) -> No
     path.write_text("[link]\nlatency_s = 1e-3\nhalf_duplex = true\n")
     config = resolve({"link": {"bandwidth": 1e6, "latency_s": 2.0}, "machine": {"task_s": 1.0}})
     loaded = costs.load(str(path), config)
-    assert loaded.link == Link(bandwidth=1e6, latency_s=1e-3, half_duplex=True)
+    assert loaded.link == LinkTable(bandwidth=1e6, latency_s=1e-3, half_duplex=True)
     assert loaded.machine == config.machine
 
 

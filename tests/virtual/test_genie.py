@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tables import delayed
 
-from pdcode.config.tables import Config, Stragglers, Workers
+from pdcode.config.tables import Config, StragglersTable, WorkersTable
 from pdcode.stragglers import Law, Model, delays_ns
 from pdcode.virtual import oracle as genie
 from pdcode.virtual.oracle import genie_s
@@ -19,10 +19,10 @@ from pdcode.virtual.oracle import genie_s
 MS = 1_000_000
 
 
-def oracle_s(table: Stragglers, work: float, compute_ns: list[int], seed: int = 1) -> float:
+def oracle_s(table: StragglersTable, work: float, compute_ns: list[int], seed: int = 1) -> float:
     workers = len(compute_ns)
     model = table.make(seed, workers)
-    return genie_s(Config(workers=Workers(count=workers)), work, np.array(compute_ns), model)
+    return genie_s(Config(workers=WorkersTable(count=workers)), work, np.array(compute_ns), model)
 
 
 class Listed(Model):
@@ -53,7 +53,7 @@ def test_unequal_workers_work_at_the_sum_of_their_rates() -> None:
 
 
 def test_a_half_done_task_counts_as_half() -> None:
-    config, compute_ns = Config(workers=Workers(count=2)), np.array([0, 0])
+    config, compute_ns = Config(workers=WorkersTable(count=2)), np.array([0, 0])
     model = Listed([[10, 10], [4, 100]])  # done by 7 ns: 0.7 and 1 + 3/100 tasks
     assert genie_s(config, 0.7 + 1.03, compute_ns, model) == pytest.approx(7e-9)
 
@@ -100,7 +100,7 @@ def scheduled_ns(lists: list[list[int]], compute_ns: int, work: int, waits: list
 def test_no_schedule_of_the_same_tasks_is_quicker(
     lists: list[list[int]], compute_ns: int, work: int, waits: list[int]
 ) -> None:
-    config, compute = Config(workers=Workers(count=len(lists))), np.full(len(lists), compute_ns)
+    config, compute = Config(workers=WorkersTable(count=len(lists))), np.full(len(lists), compute_ns)
     least_ns = 1e9 * genie_s(config, work, compute, Listed(lists))
     assert least_ns <= scheduled_ns(lists, compute_ns, work, waits) * (1 + 1e-12)
     if len(lists) == 1:
@@ -112,7 +112,7 @@ def test_no_schedule_of_the_same_tasks_is_quicker(
 def test_more_work_takes_longer_and_the_work_is_just_done_then(
     lists: list[list[int]], compute_ns: int, works: list[float]
 ) -> None:
-    config, compute = Config(workers=Workers(count=len(lists))), np.full(len(lists), compute_ns)
+    config, compute = Config(workers=WorkersTable(count=len(lists))), np.full(len(lists), compute_ns)
     model = Listed(lists)
     times_ns = [1e9 * genie_s(config, work, compute, model) for work in sorted(works)]
     assert times_ns == sorted(times_ns)
@@ -142,7 +142,7 @@ def test_random_delays_make_the_same_whatever_was_drawn_at_a_time() -> None:
 def test_what_is_kept_at_a_time_makes_no_difference(
     lists: list[list[int]], compute_ns: int, work: float, most: int
 ) -> None:
-    config, compute = Config(workers=Workers(count=len(lists))), np.full(len(lists), compute_ns)
+    config, compute = Config(workers=WorkersTable(count=len(lists))), np.full(len(lists), compute_ns)
     at_once = genie_s(config, work, compute, Listed(lists))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(genie, "MOST", most)

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pdcode.config import load as configfile
-from pdcode.config.tables import Config, Stop
+from pdcode.config.tables import Config, StopTable
 from pdcode.kernels import events, rounds
 from pdcode.training.setup import prepare
 from pdcode.util.errors import InputError
@@ -171,7 +171,7 @@ def test_a_run_ends_if_rank_0_is_busy_past_its_end_and_only_dead_workers_have_ta
 
 def test_one_that_nothing_ends_is_an_error() -> None:
     config = load([*MIXED, "stragglers.dead=[3]", "update.mode=all", "stop.seconds=5"])
-    config = msgspec.structs.replace(config, stop=Stop(updates=5))
+    config = msgspec.structs.replace(config, stop=StopTable(updates=5))
     with pytest.raises(RuntimeError, match="no reply will ever arrive"):
         timing_only.TimingOnly(config, 1000, 100, 100, 0).run()
 
