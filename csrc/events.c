@@ -34,9 +34,9 @@ int64_t events_pop(struct events *e, int64_t limit)
     return receive(e, t_recv);
 }
 
-void events_recall(struct events *e, int64_t worker)
+void events_cancel(struct events *e, int64_t worker)
 {
-    recall(e, worker);
+    cancel(e, worker);
 }
 
 void events_step(struct events *e)

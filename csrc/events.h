@@ -9,7 +9,7 @@
 #define EVENTS_LAST (((int64_t)1 << 62) - 1) /* ns: the end of time, 146 years */
 #define EVENTS_SLOT 32                       /* room of a slot: two cache lines */
 
-enum { IDLE, OUT, DEAD, RECALLED }; /* state of a worker; replies come from the second and the last */
+enum { IDLE, OUT, DEAD, CANCELLED }; /* state of a worker; replies come from the second and the last */
 
 /* One worker and its task: a cache line. */
 struct errand {
@@ -58,7 +58,7 @@ void events_begin(struct events *e);
 void events_send(struct events *e, const struct parts *parts, ptrdiff_t count, const int32_t *workers,
                  const int64_t *compute, const int64_t *delay);
 int64_t events_pop(struct events *e, int64_t limit);
-void events_recall(struct events *e, int64_t worker);
+void events_cancel(struct events *e, int64_t worker);
 void events_step(struct events *e);
 
 #endif

@@ -154,11 +154,11 @@ INLINE void leave(struct events *e, struct wave *wave, const struct parts *parts
 }
 
 /* A dead worker replies after all, as soon as it has computed. */
-INLINE void recall(struct events *e, int64_t worker)
+INLINE void cancel(struct events *e, int64_t worker)
 {
     struct errand *errand = e->errands + worker;
     errand->t_send = latest(e->now, errand->t_compute);
-    errand->state = RECALLED;
+    errand->state = CANCELLED;
     e->dead--;
     enter(e, event_of(e, worker));
 }

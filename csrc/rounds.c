@@ -64,7 +64,7 @@ static void stop(struct rounds *r, int64_t now)
     r->stop = now;
     for (int64_t worker = 0; e->dead && worker < e->workers; worker++)
         if (e->errands[worker].state == DEAD)
-            recall(e, worker);
+            cancel(e, worker);
 }
 
 INLINE void record(struct rounds *r, int64_t worker, const struct errand *errand, int64_t state,

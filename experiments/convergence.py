@@ -41,10 +41,10 @@ class Samples(Recorder):
         """Take a sample every so many updates."""
         if values[0] % self._every:
             return
-        parts, staff = self._made.parts, self._made.fleet.crew.staff
+        made, staff = self._made.components, self._made.fleet.executor.staff
         norms = [float(np.linalg.norm(getattr(worker.responds[0], "residual", 0.0))) for worker in staff]
-        kept = [d.scale * np.linalg.norm(d.accumulator) for d in parts.state.decoders if not d.clears]
-        self.rows.append([parts.problem.loss(parts.state.theta), norms[0], max(norms[1:]), math.hypot(*kept)])
+        kept = [d.scale * np.linalg.norm(d.accumulator) for d in made.state.decoders if not d.clears]
+        self.rows.append([made.problem.loss(made.state.theta), norms[0], max(norms[1:]), math.hypot(*kept)])
 
 
 def follow(case: tuple[str, str, int]) -> np.ndarray:

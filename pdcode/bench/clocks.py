@@ -68,8 +68,8 @@ def run() -> int:
     began_s, worst = time.perf_counter(), 0.0
     with tempfile.TemporaryDirectory() as folder:
         config, trace = runs.run(TEXT, CALIBRATION, Path(folder) / "calibration.h5")
-        parts = prepare(config)
-        machine, link = fit(trace, parts.flops())
+        components = prepare(config)
+        machine, link = fit(trace, components.flops())
         print(f"8 workers with injected sleeps; {len(os.sched_getaffinity(0))} cores. {processor()}")
         print(f"costs by a run of {CALIBRATION[1].partition('=')[2]} updates: {costs(machine, link)}")
         print(f"{'':28}{'median time of an update, ms':^32}{'time to loss 0.1, s':^32}")

@@ -42,10 +42,10 @@ def run() -> int:
         for name, hidden in SIZES.items():
             overrides = [f"problem.hidden=[{hidden}]", f"stop.updates={UPDATES[name]}"]
             config, trace = runs.run(TEXT, overrides, Path(folder) / f"{name}.h5")
-            parts = prepare(config)
+            components = prepare(config)
             seen.append(calibration.times(trace, np.inf))
-            flops.append(parts.flops())
-            message.append((parts.layout.task_bytes + parts.layout.reply_bytes) / 2)
+            flops.append(components.flops())
+            message.append((components.layout.task_bytes + components.layout.reply_bytes) / 2)
     print(
         f"# pdcode bench machine: 2 workers, small and large messages of {message[0]:,.0f} and "
         f"{message[1]:,.0f} bytes; rank 0's costs are those of small ones"

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ..analysis import style
 from ..mpi import launch
 from ..util.errors import InputError
-from ..util.output import say
+from ..util.output import print_line
 
 if TYPE_CHECKING:
     from ..planning.search import Environment
@@ -98,17 +98,17 @@ def find_best(options: argparse.Namespace) -> int:
     path = best.output_path(options.config, options.output)
     size = options.candidates, options.seeds or 5, options.eta, options.seconds
     with Pool(options.processes) as pool:
-        found = search.search(environment, pool, say, *size)
+        found = search.search(environment, pool, print_line, *size)
     row = found.rows[0]
     reached = row.missed < len(row.outcomes)
     if reached:  # before anything is printed that nobody may read
         command = shlex.join(["pdcode", *options.argv])
         config = best.best_config(found, environment, options.seconds)
         best.write(path, config, best.comments(found, goal, command))
-    say("")
+    print_line("")
     report.show(found.rows, found.seeds, found.rankings)
     if not reached:
-        say(f"no candidate reached {goal}: no plan was written")
+        print_line(f"no candidate reached {goal}: no plan was written")
         return 1
     if trace is not None:
         then = goal.seconds(trace)
@@ -117,11 +117,11 @@ def find_best(options: argparse.Namespace) -> int:
             f"{'more than ' if each.missed else ''}{report.seconds(each.time.mean)}"
             for each in (found.own, row)
         )
-        say(
+        print_line(
             f"recorded in {trace.path}: {goal} {when}\n"
             f"predicted under its delays: {guess} for your own configuration, {planned} for number 1\n"
         )
-    say(f"plan: {path} (pdcode run {shlex.quote(str(path))})")
+    print_line(f"plan: {path} (pdcode run {shlex.quote(str(path))})")
     return 0
 
 
@@ -135,10 +135,10 @@ def load(options: argparse.Namespace) -> Environment:
     environment = search.load_environment(options.config, overrides, options.trace, options.target)
     goal, user = environment.goal, environment.user
     under = "" if options.trace is None else f", delays and costs of {options.trace}"
-    say(f"target: {goal} ({goal.source}); {user.workers.count} workers{under}")
+    print_line(f"target: {goal} ({goal.source}); {user.workers.count} workers{under}")
     other = "accuracy" if goal.kind == "loss" else "loss"
     if getattr(user.stop, other) is not None:
-        say(f"stop.{other} is left out: the plan is for one target")
+        print_line(f"stop.{other} is left out: the plan is for one target")
     return environment
 
 
@@ -159,17 +159,17 @@ def draw_map(options: argparse.Namespace) -> int:
     )
     seeds = range(config.seed, config.seed + (options.seeds or 2))
     with Pool(options.processes) as pool:
-        cells, names = survey.survey_cells(environment, grid, seeds, pool, say)
+        cells, names = survey.survey_cells(environment, grid, seeds, pool, print_line)
     axis = (
         "mean delay, × compute time of a gradient"
         if kind == "none"
         else "delays, × those of the configuration"
     )
     title = f"First to {environment.goal}, and by what factor; {config.workers.count} workers"
-    say("")
+    print_line("")
     chart.show(cells, grid, title, axis)
     chart.draw(cells, grid, names, title, axis, figure)
-    say(f"figure: {figure}")
+    print_line(f"figure: {figure}")
     return 0
 
 

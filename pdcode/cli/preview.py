@@ -8,24 +8,24 @@ from ..coding.assignments import Rotating
 from ..config.tables import Config
 from ..config.write import to_toml
 from ..problems.partition import Blocks
-from ..training.setup import Parts
+from ..training.setup import Components
 from ..transport.layout import Layout
 
 
-def describe(config: Config, parts: Parts) -> str:
+def describe(config: Config, components: Components) -> str:
     """Describe a run; the first part is TOML that `pdcode run` takes, the rest is comments."""
-    lines = [to_toml(config), *codes(parts), *layers(parts.problem.layers)]
-    for number, layout in enumerate(parts.layouts):
-        round_ = f", round {number}" if len(parts.layouts) > 1 else ""
+    lines = [to_toml(config), *codes(components), *layers(components.problem.layers)]
+    for number, layout in enumerate(components.layouts):
+        round_ = f", round {number}" if len(components.layouts) > 1 else ""
         lines.append(f"# Messages ({config.workers.count} workers{round_})")
-        lines += messages(config, layout, parts.state.theta.nbytes)
+        lines += messages(config, layout, components.state.theta.nbytes)
     return "\n".join(lines)
 
 
-def codes(parts: Parts) -> list[str]:
+def codes(components: Components) -> list[str]:
     """Describe the codes, a line or two each."""
-    assignment, lines = parts.state.assignment, [f"# Scheme: {parts.scheme.summary}", "# Codes"]
-    for k, code in parts.state.designs.items():
+    assignment, lines = components.state.assignment, [f"# Scheme: {components.scheme.summary}", "# Codes"]
+    for k, code in components.state.designs.items():
         low, high = code.frame_bounds
         bounds = ", ".join(f"{name} {value:.4f}" for name, value in code.bounds.items() if value > 0)
         lines.append(
@@ -35,7 +35,7 @@ def codes(parts: Parts) -> list[str]:
         )
         lines.append(f"#     lower bounds on coherence: {bounds or 'none above 0'}")
         lines += [f"#     note: {note}" for note in code.notes]
-    if not parts.state.designs:
+    if not components.state.designs:
         if assignment is None or all(unit.whole for unit in assignment.layers):
             lines.append("#   none: every layer is sent whole")
         else:
@@ -62,7 +62,7 @@ def messages(config: Config, layout: Layout, theta: int) -> list[str]:
     body = layout.task_bytes - layout.body_at
     relayed = config.downlink.kind == "codewords"
     task = f"arrived codewords, {body} at the most" if relayed else f"θ {body}"
-    reply = f"codewords {layout.words_bytes}, " if layout.chosen else ""
+    reply = f"codewords {layout.codeword_bytes}, " if layout.chosen else ""
     return [
         f"#   task  {layout.task_bytes} bytes{' at the most' * relayed}: header {header}, "
         f"codewords and padding {layout.body_at - header}, {task}",

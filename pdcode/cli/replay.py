@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 from ..mpi import launch
-from ..util.output import say
+from ..util.output import print_line
 
 
 def add_parser(commands: Any) -> None:
@@ -35,24 +35,24 @@ def run(options: argparse.Namespace) -> int:
     launch.alone("replay")
     trace, began_s = Trace(options.trace, correct_clocks=False), time.perf_counter()
     try:
-        done = replay(trace, say)
+        done = replay(trace, print_line)
     except Difference as difference:
-        say(f"{options.trace}: not the same: {difference}")
+        print_line(f"{options.trace}: not the same: {difference}")
         return 1
     took_s, compared = time.perf_counter() - began_s, done.compared
     arrivals, updates, measurements = compared.arrivals, compared.updates, compared.measurements
-    say(
+    print_line(
         f"{options.trace}: bit-identical: {arrivals.equal} arrivals, {updates.equal} updates and "
         f"{measurements.equal} rows of progress, recomputed in {took_s:.1f} s"
     )
     theta = f"{len(done.theta)} parameters, digest {digest(done.theta) % 2**64:016x}"
     if trace.finished:
-        say(f"final theta, optimizer state and counters too: {theta}")
+        print_line(f"final theta, optimizer state and counters too: {theta}")
     else:
         left = f"{updates.rows - updates.equal} updates, {measurements.rows - measurements.equal} of progress"
-        say(f"the run did not end: no final theta to compare; rows after the last arrival: {left}")
+        print_line(f"the run did not end: no final theta to compare; rows after the last arrival: {left}")
     if done.unknown:
-        say(f"injected delays and times were not compared: {done.unknown}")
+        print_line(f"injected delays and times were not compared: {done.unknown}")
     elif not done.timed:
-        say("times, which are those of the machine, were not compared")
+        print_line("times, which are those of the machine, were not compared")
     return 0

@@ -14,7 +14,7 @@ from ..util.errors import InputError, within
 
 if TYPE_CHECKING:
     from ..config.tables import Config
-    from ..training.setup import Parts
+    from ..training.setup import Components
 
 
 def add_parser(commands: Any) -> None:
@@ -79,9 +79,9 @@ def run(options: argparse.Namespace) -> int:
         overrides.append(f"trace.path={json.dumps(output, ensure_ascii=False)}")
     config, text = configfile.load(path, overrides)
     if place is None or dry_run:
-        parts = prepare_ranks(config, path)
+        components = prepare_ranks(config, path)
         if dry_run:
-            print(preview.describe(config, parts))
+            print(preview.describe(config, components))
             return 0
         check_writable(config.trace.path, path, config.stragglers.reads)
         sys.stdout.flush()
@@ -97,7 +97,7 @@ def run(options: argparse.Namespace) -> int:
 def rank_0(config: Config, text: str, path: str) -> int:
     """Prepare, and only then start MPI; if that fails, take down the ranks that wait for us there."""
     try:
-        parts = prepare_ranks(config, path)
+        components = prepare_ranks(config, path)
         check_writable(config.trace.path, path, config.stragglers.reads)
     except BaseException as error:
         from ..mpi.process import abort
@@ -106,10 +106,10 @@ def rank_0(config: Config, text: str, path: str) -> int:
         raise
     from ..mpi import ranks
 
-    return ranks.coordinate(config, text, parts)
+    return ranks.coordinate(config, text, components)
 
 
-def prepare_ranks(config: Config, path: str) -> Parts:
+def prepare_ranks(config: Config, path: str) -> Components:
     """The parts of a run over MPI: so many ranks are likely meant where each has rows of its own.
 
     Raises
@@ -119,15 +119,15 @@ def prepare_ranks(config: Config, path: str) -> Parts:
     """
     from ..training.setup import prepare
 
-    parts, workers = prepare(config, path), config.workers.count
-    assert parts.source is not None
-    rows = parts.source.rows
+    components, workers = prepare(config, path), config.workers.count
+    assert components.source is not None
+    rows = components.source.rows
     if workers > rows and config.problem.shards == "auto":
         raise InputError(
             f"{path}: workers.count: {workers} workers are more than the {rows} training rows of "
             "problem.data; problem.shards = 'replicated' gives all rows to each"
         )
-    return parts
+    return components
 
 
 def check_writable(trace: str, path: str, reads: str | None = None) -> None:

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 from ..mpi import launch
 from ..util import signals
 from ..util.errors import InputError, within
-from ..util.output import say
+from ..util.output import print_line
 from .run import check_writable
 
 if TYPE_CHECKING:
     from ..config.tables import Config
     from ..trace import TraceWriter
     from ..training.monitor import Print
-    from ..training.setup import Parts
+    from ..training.setup import Components
     from ..virtual.result import Result
     from ..virtual.simulation import Simulation
 
@@ -129,7 +129,7 @@ def alone(config: Config, text: str, options: argparse.Namespace) -> int:
 
     from ..training.setup import prepare
     from ..virtual import timing_only
-    from ..virtual.executor import Idle
+    from ..virtual.executor import NullExecutor
     from ..virtual.simulation import Simulation, check_count
 
     with within(options.config):
@@ -138,13 +138,15 @@ def alone(config: Config, text: str, options: argparse.Namespace) -> int:
             timing_only.check_captured(config)
         quick = options.timing_only and timing_only.can(config)
         (timing_only.check if quick else check_count)(config)
-    parts = prepare(config, options.config)
+    components = prepare(config, options.config)
     check_writable(config.trace.path, options.config, config.stragglers.reads)
     if quick:
-        return report(*times(config, text, parts), options)
-    simulation = Simulation(config, parts, Idle(parts.layouts) if options.timing_only else None)
+        return report(*times(config, text, components), options)
+    simulation = Simulation(
+        config, components, NullExecutor(components.layouts) if options.timing_only else None
+    )
     with np.errstate(all="ignore"):  # the observer looks at the loss
-        trace, result = perform(simulation, text, options, say)
+        trace, result = perform(simulation, text, options, print_line)
     return report(trace, result, options)
 
 
@@ -169,26 +171,26 @@ def timed(config: Config) -> Config:
     return msgspec.structs.replace(config, stop=stop)
 
 
-def times(config: Config, text: str, parts: Parts) -> tuple[TraceWriter, Result]:
+def times(config: Config, text: str, components: Components) -> tuple[TraceWriter, Result]:
     """Without numerics, and where nothing depends on them: the loop in C."""
     from ..training.session import open_trace
-    from ..virtual.fleet import Roll
+    from ..virtual.fleet import VirtualRanks
     from ..virtual.simulation import task_time_ns, without_numerics
 
-    attributes = {"clock": "virtual", "numerics": False, "task_ns": task_time_ns(config, parts)}
-    trace = open_trace(config, text, parts, Roll(config.workers.count), **attributes)
+    attributes = {"clock": "virtual", "numerics": False, "task_ns": task_time_ns(config, components)}
+    trace = open_trace(config, text, components, VirtualRanks(config.workers.count), **attributes)
     with ExitStack() as stack:
         result = without_numerics(
             config,
-            parts,
+            components,
             trace,
             lambda run: stack.enter_context(signals.handled(signals.interrupts(run))),
-            say,
+            print_line,
         )
         names = ("arrivals", "used", "wasted", "bytes_up", "bytes_down")
         trace.close(counters=clocked(result) | {name: getattr(result, name) for name in names})
-    say(f"stopped: {result.reason}, after {result.updates:,} updates without numerics")
-    say(f"trace: {trace.path}")
+    print_line(f"stopped: {result.reason}, after {result.updates:,} updates without numerics")
+    print_line(f"trace: {trace.path}")
     return trace, result
 
 
@@ -207,39 +209,41 @@ def spread(config: Config, text: str, options: argparse.Namespace, rank: int) ->
         launch.alone("--timing-only")
     from ..mpi import spread
     from ..mpi.process import job
-    from ..training.setup import employer, prepare
+    from ..training.setup import prepare, worker_builder
     from ..virtual.simulation import Simulation, check_count
 
-    def make() -> Parts:
+    def make() -> Components:
         with within(options.config):
             check_count(config)
-        parts = prepare(config, options.config)
+        components = prepare(config, options.config)
         if rank == 0:
             check_writable(config.trace.path, options.config, config.stragglers.reads)
-        return parts
+        return components
 
     with job(named=False):
-        parts = spread.together(make)
-        employ = employer(config, parts)
+        components = spread.together(make)
+        build = worker_builder(config, components)
         if rank:
-            spread.serve(parts.layouts, config.workers.count, employ)
+            spread.serve(components.layouts, config.workers.count, build)
             return 0
-        simulation = Simulation(config, parts, spread.SpreadCrew(parts.layouts, config.workers.count, employ))
-        trace, result = perform(simulation, text, options, say)
+        simulation = Simulation(
+            config, components, spread.MPIExecutor(components.layouts, config.workers.count, build)
+        )
+        trace, result = perform(simulation, text, options, print_line)
     return report(trace, result, options)
 
 
 def perform(
-    simulation: Simulation, text: str, options: argparse.Namespace, say: Print
+    simulation: Simulation, text: str, options: argparse.Namespace, print_line: Print
 ) -> tuple[TraceWriter, Result]:
     """Descend, and trace."""
     from ..training.session import close_trace, open_trace
 
     config = simulation.config
     attributes = {"clock": "virtual", "numerics": not options.timing_only, "task_ns": simulation.task_ns}
-    trace = open_trace(config, text, simulation.parts, simulation.fleet, **attributes)
+    trace = open_trace(config, text, simulation.components, simulation.fleet, **attributes)
     with signals.handled(signals.interrupts(simulation.fleet)):
-        descent, result = simulation.run(trace, say)
+        descent, result = simulation.run(trace, print_line)
         close_trace(trace, descent, clocked(result))
     return trace, result
 
@@ -253,8 +257,8 @@ def report(trace: TraceWriter, result: Result, options: argparse.Namespace) -> i
     from ..trace import Trace
 
     for line in prediction.summary(result.config, result):
-        say(line)
+        print_line(line)
     if options.stragglers is not None and is_trace(options.stragglers) and not options.timing_only:
-        say(prediction.compared(Trace(trace.path), Trace(options.stragglers), result.config))
+        print_line(prediction.compared(Trace(trace.path), Trace(options.stragglers), result.config))
     trace.count({"genie_s": result.genie_s})
     return 1 if result.failed else 0

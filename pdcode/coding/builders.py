@@ -16,7 +16,7 @@ from ..decoders import Context, Decoder
 from ..problems.partition import Unit, each, task_rows
 from ..util.errors import InputError
 from .assignments import Assignment, Rotating, Static
-from .memory import Choose
+from .memory import CodewordSelector
 
 
 def rows_of(config: Config, layers: Sequence[Unit]) -> list[int]:
@@ -162,7 +162,7 @@ def make_decoders(
     return made
 
 
-def make_choosers(config: Config, layers: Sequence[Unit], worker: int) -> list[Choose | None]:
+def make_selectors(config: Config, layers: Sequence[Unit], worker: int) -> list[CodewordSelector | None]:
     """What picks the codewords of each layer at a worker; None for a layer that is sent whole."""
     from ..codes.constructions.matched import Matched
 

@@ -134,7 +134,7 @@ def _penalty(config: Config, r: int, w: int, elements: int) -> float:
 
 
 def _memory(config: Config, unit: Unit, r: int, w: int) -> float:
-    """What `memory.Remembering` does with a unit's part of the gradient."""
+    """What `memory.MemoryEncoder` does with a unit's part of the gradient."""
     sums = 3 if config.memory.kind == "difference" else 1
     total = unit.length * (1.0 + sums) + 4.0 * r * w * unit.elements  # is it finite; sum up; take out
     if config.code.family == "matched" and not unit.whole:

@@ -49,10 +49,10 @@ class CoordinatorMemory(MemoryTable, tag="coordinator"):
     decoders: ClassVar[tuple[str, ...]] = ("tracking",)
 
 
-class Choose(Protocol):
+class CodewordSelector(Protocol):
     """Picks codewords of a unit from what is to be sent of it, as `codes.constructions.matched` does."""
 
-    def choose(self, residual: np.ndarray) -> Pair:
+    def select(self, residual: np.ndarray) -> Pair:
         """Codewords for a residual of shape (length,): int32 indices (r, w) and unit-norm values (r, w)."""
 
 
@@ -62,14 +62,14 @@ class Respond(Protocol):
     def __call__(self, theta: np.ndarray, task: Task) -> float:
         """Leave the payload in the reply; return the mini-batch loss."""
 
-    def settle(self, keys: tuple[int, int, int]) -> None:
+    def quantise(self, keys: tuple[int, int, int]) -> None:
         """Round the payload into the message, and keep what is lost by it; seed, worker and task."""
 
-    def restore(self) -> None:
+    def rollback(self) -> None:
         """Take the last payload back: rank 0 has not used it."""
 
 
-class Forgetful:
+class StatelessEncoder:
     """Coded derivatives by given codewords; nothing is kept."""
 
     def __init__(self, source: Batch, reply: Reply) -> None:
@@ -78,14 +78,14 @@ class Forgetful:
     def __call__(self, theta: np.ndarray, task: Task) -> float:
         return self._source.coded(theta, task)
 
-    def settle(self, keys: tuple[int, int, int]) -> None:
+    def quantise(self, keys: tuple[int, int, int]) -> None:
         self._reply.write(*keys)
 
-    def restore(self) -> None:
+    def rollback(self) -> None:
         pass
 
 
-class Remembering:
+class MemoryEncoder:
     """From the full gradient: payload y = Q e of what is to be sent, e, of which e - Qᵀy stays.
 
     Codewords are taken in turn, so that each of them is a projection of what is left, and e never grows by
@@ -100,12 +100,14 @@ class Remembering:
         Where payloads, and chosen codewords, are written.
     kind : {"none", "worker", "difference", "coordinator"}
         Whether e starts from nothing, from what stayed, or from that and minus the last gradient.
-    choosers : list of Choose or None
+    selectors : list of CodewordSelector or None
         One a unit; None where codewords are given.
     """
 
-    def __init__(self, source: Source, reply: Reply, kind: str, choosers: list[Choose | None]) -> None:
-        self.source, self.reply, self.kind, self.choosers = source, reply, kind, choosers
+    def __init__(
+        self, source: Source, reply: Reply, kind: str, selectors: list[CodewordSelector | None]
+    ) -> None:
+        self.source, self.reply, self.kind, self.selectors = source, reply, kind, selectors
         dtype, size = source.gradient.dtype, source.gradient.size
         self.residual = np.zeros(size, dtype)
         self._last = np.zeros(size if kind == "difference" else 0, dtype)
@@ -140,12 +142,12 @@ class Remembering:
         # Copies: the next task, which says what became of this payload, is read into the same arrays.
         self._words = [(places.copy(), values.copy()) for places, values in task.codewords]
         if self.reply.layout.chosen:
-            for number, (choose, (_, residual, _, _)) in enumerate(
-                zip(self.choosers, self._units, strict=True)
+            for number, (select, (_, residual, _, _)) in enumerate(
+                zip(self.selectors, self._units, strict=True)
             ):
-                if choose is not None:
-                    self._words[number] = choose.choose(residual)
-            self.reply.choose(self._words)
+                if select is not None:
+                    self._words[number] = select.select(residual)
+            self.reply.put_codewords(self._words)
             self._words = self.reply.codewords
         for (elements, residual, part, view), words in zip(self._units, self._words, strict=True):
             if added:
@@ -154,7 +156,7 @@ class Remembering:
                 self._deflate(residual, *words, elements, view)
         return loss
 
-    def settle(self, keys: tuple[int, int, int]) -> None:
+    def quantise(self, keys: tuple[int, int, int]) -> None:
         exact = self.reply.layout.exact
         if not exact:
             np.copyto(self._sent, self.reply.payload)
@@ -171,7 +173,7 @@ class Remembering:
                 self._add(self._lost)
             self._committed = False
 
-    def restore(self) -> None:
+    def rollback(self) -> None:
         if self._committed:
             self._add(self.reply.payloads)
         self._committed = False

@@ -115,7 +115,7 @@ class Optimizer(ABC):
         """Step all units; return the squared norm of the step."""
 
 
-class Descent(Optimizer):
+class SGD(Optimizer):
     """θ ← θ - η ĝ, on the touched blocks only where the decoder knows them."""
 
     def __init__(self, table: OptimizerTable, size: int, dtype: Any) -> None:
@@ -211,4 +211,4 @@ def create(table: OptimizerTable | Mapping[str, Any], size: int, dtype: Any) -> 
             raise InputError(f"optimizer: {error}") from None
     if table.kind == "adam":
         return Adam(table, size, dtype)
-    return Momentum(table, size, dtype) if table.momentum else Descent(table, size, dtype)
+    return Momentum(table, size, dtype) if table.momentum else SGD(table, size, dtype)

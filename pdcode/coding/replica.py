@@ -23,7 +23,7 @@ import numpy as np
 
 from ..transport.base import Arrival
 from ..transport.layout import CHECK, SNAPSHOT, buffer
-from ..transport.messages import Order, Reply, Task, WordsView
+from ..transport.messages import CodewordView, Order, Reply, Task
 from .policies import Seen
 from .state import Coded, State
 
@@ -41,7 +41,7 @@ def digest(theta: np.ndarray) -> int:
     return int.from_bytes(blake2b(theta.data, digest_size=8).digest(), "little", signed=True)
 
 
-class Relay(State):
+class RelayedState(State):
     """A state that sends workers the codewords that have arrived, in place of θ.
 
     Parameters
@@ -62,10 +62,10 @@ class Relay(State):
         self._bytes = 0  # of the log
         self._first = self._next = 0  # entries: the oldest that is kept, and the one to come
         self._seen = [-1] * workers  # entries that a worker has; none at first
-        self._words_bytes = 0 if layout.chosen else layout.words_bytes
+        self._words_bytes = 0 if layout.chosen else layout.codeword_bytes
         size = ENTRY.size + self._words_bytes + layout.reply_bytes - layout.header_bytes
-        self._scratch = np.zeros(layout.header_bytes + layout.words_bytes, np.uint8)
-        self._words = None if layout.chosen else WordsView(layout, self._scratch, layout.empty_words())
+        self._scratch = np.zeros(layout.header_bytes + layout.codeword_bytes, np.uint8)
+        self._words = None if layout.chosen else CodewordView(layout, self._scratch, layout.empty_codewords())
         self._size = -(-size // 8) * 8
         self._digest: int | None = None  # of the newest θ, once a worker has been asked for it
 
@@ -126,7 +126,7 @@ class Replica(ABC):
         """θ of a task."""
 
 
-class View(Replica):
+class FullReplica(Replica):
     """θ as it lies in the task."""
 
     def __init__(self, dtype: np.dtype) -> None:
@@ -140,7 +140,7 @@ class View(Replica):
         return self._theta
 
 
-class Mirror(Replica):
+class MirroredReplica(Replica):
     """A state of the worker's own that follows rank 0's.
 
     Parameters
@@ -154,10 +154,10 @@ class Mirror(Replica):
         self._state = state
         message = buffer(layout.reply_bytes)[0]
         self._reply = Reply(layout, message)
-        self._words_bytes = 0 if layout.chosen else layout.words_bytes
-        self._scratch = np.zeros(layout.header_bytes + layout.words_bytes, np.uint8)
-        self._codewords = self._reply.codewords if layout.chosen else layout.empty_words()
-        self._words = None if layout.chosen else WordsView(layout, self._scratch, self._codewords)
+        self._words_bytes = 0 if layout.chosen else layout.codeword_bytes
+        self._scratch = np.zeros(layout.header_bytes + layout.codeword_bytes, np.uint8)
+        self._codewords = self._reply.codewords if layout.chosen else layout.empty_codewords()
+        self._words = None if layout.chosen else CodewordView(layout, self._scratch, self._codewords)
 
     def update(self, task: Task) -> np.ndarray:
         body, state = task.body, self._state

@@ -8,7 +8,7 @@ cdef extern from "events.h" nogil:
         IDLE
         OUT
         DEAD
-        RECALLED
+        CANCELLED
     const int64_t EVENTS_LAST
     struct errand:
         int64_t t_dispatch, t_start, t_compute, t_send, version, task, state
@@ -34,7 +34,7 @@ cdef extern from "events.h" nogil:
     void events_send(events *e, const parts *parts, Py_ssize_t count, const int32_t *workers,
                      const int64_t *compute, const int64_t *delay)
     int64_t events_pop(events *e, int64_t limit)
-    void events_recall(events *e, int64_t worker)
+    void events_cancel(events *e, int64_t worker)
     void events_step(events *e)
 
 

@@ -11,7 +11,7 @@ from libc.stdint cimport int32_t, int64_t, uint8_t
 
 from pdcode.kernels.events cimport (
     DEAD, EVENTS_LAST, EVENTS_SLOT, EVENTS_WORKER_BITS, IDLE, OUT, errand, event, events_begin, events_pop,
-    events_recall, events_send, events_step, parts)
+    events_cancel, events_send, events_step, parts)
 
 LAST = EVENTS_LAST
 """The end of time in ns, some 146 years: later times become this one."""
@@ -255,7 +255,7 @@ cdef class Events:
         """
         return events_pop(&self.state, min(limit_ns, EVENTS_LAST))
 
-    def recall(self, int64_t worker):
+    def cancel(self, int64_t worker):
         """Let a dead worker reply now, or as soon as it has computed.
 
         Raises
@@ -265,7 +265,7 @@ cdef class Events:
         """
         if not 0 <= worker < self.state.workers or self.state.errands[worker].state != DEAD:
             raise ValueError(f"worker {worker} is not dead")
-        events_recall(&self.state, worker)
+        events_cancel(&self.state, worker)
 
     def step(self):
         """Rank 0's processor makes an update."""

@@ -21,8 +21,8 @@ import msgspec
 import numpy as np
 from mpi4py import MPI
 
-from ..transport.base import Arrival, Fleet, Member
-from ..transport.layout import HEADER, RECALL, STOP, Layout, buffer, longest
+from ..transport.base import Arrival, Fleet, RankInfo
+from ..transport.layout import CANCEL, HEADER, STOP, Layout, buffer, longest
 from ..transport.messages import Order, Reply, Task, notice
 from ..util import signals
 from . import clocks
@@ -47,7 +47,7 @@ class MPIFleet(Fleet):
         self.library = MPI.Get_library_version().partition("\0")[0].partition(",")[0].strip()
         self._patience = Patience(50e-6)
         self._layouts, self._dead = layouts, frozenset(dead)
-        self.coordinator = Member(0, clocks.host())
+        self.coordinator = RankInfo(0, clocks.host())
         self.members = [self._meet(worker) for worker in range(workers)]
 
         task_bytes, reply_bytes = longest(layouts)
@@ -69,7 +69,7 @@ class MPIFleet(Fleet):
         for number, handler in signals.interrupts(self).items():
             signal.signal(number, handler)
 
-    def _meet(self, worker: int) -> Member:
+    def _meet(self, worker: int) -> RankInfo:
         hello = bytearray(256)
         status = MPI.Status()
         request = self._comm.Irecv(hello, source=1 + worker, tag=HELLO)
@@ -78,7 +78,7 @@ class MPIFleet(Fleet):
         host, _, identity = bytes(hello[: status.Get_count(MPI.BYTE)]).decode().partition("\n")
         rounds = 0 if identity == clocks.identity() else clocks.ROUNDS
         self._send(worker, CLOCK, np.array([rounds]))
-        member = Member(1 + worker, host, rounds)
+        member = RankInfo(1 + worker, host, rounds)
         if rounds:
             member.offset_ns, member.error_ns = self.clock_offset(worker, rounds)
         return member
@@ -162,11 +162,11 @@ class MPIFleet(Fleet):
         """Send a header alone."""
         self._send(worker, TASK, notice(worker, flag))
 
-    def recall(self, worker: int) -> None:
+    def cancel(self, worker: int) -> None:
         if worker in self._dead:
-            self._tell(worker, RECALL)
+            self._tell(worker, CANCEL)
 
-    def dismiss(self, worker: int) -> None:
+    def shutdown(self, worker: int) -> None:
         self._sends[worker].Wait()
         self._tell(worker, STOP)
         member = self.members[worker]

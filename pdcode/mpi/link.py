@@ -11,7 +11,7 @@ import numpy as np
 from mpi4py import MPI
 
 from ..transport.base import Link
-from ..transport.layout import RECALL, STOP, Layout, buffer, longest
+from ..transport.layout import CANCEL, STOP, Layout, buffer, longest
 from ..transport.messages import Reply, Task
 from . import clocks
 from .process import CHUNK, CLOCK, HELLO, REPLY, SETUP, TASK, Patience
@@ -74,7 +74,7 @@ class MPILink(Link):
         while time.perf_counter_ns() < until:
             pass
 
-    def hold(self) -> None:
+    def wait_for_shutdown(self) -> None:
         self._receive_task.Start()
         self._patience.wait(self._receive_task.Test)  # nothing but RECALL comes while a task is out
 
@@ -82,7 +82,7 @@ class MPILink(Link):
         task = self._task
         self._patience.wait(self._receive_task.Test)
         task.read()
-        while task.flags & RECALL:  # it came too late, for the reply was on its way
+        while task.flags & CANCEL:  # it came too late, for the reply was on its way
             self._receive_task.Start()
             self._patience.wait(self._receive_task.Test)
             task.read()

@@ -6,26 +6,26 @@ from .. import stragglers
 from ..config.tables import Config
 from ..schemes import make_scheme
 from ..stragglers import Delays
-from ..training.session import Descent, close_trace, open_trace
-from ..training.setup import Parts, Staff
+from ..training.session import TrainingRun, close_trace, open_trace
+from ..training.setup import Components, WorkerFactory
 from ..training.worker import work
-from ..util.output import say
+from ..util.output import print_line
 from .fleet import MPIFleet
 from .link import MPILink
 from .process import job
 
 
-def coordinate(config: Config, text: str, parts: Parts) -> int:
+def coordinate(config: Config, text: str, components: Components) -> int:
     """Rank 0: set the workers up, descend, close the trace, print where it is."""
     with job():
-        fleet = MPIFleet(parts.layouts, stragglers.dead(config.stragglers, config.workers.count))
-        facts, source, parts.source = parts.facts, parts.source, None
+        fleet = MPIFleet(components.layouts, stragglers.dead(config.stragglers, config.workers.count))
+        facts, source, components.source = components.facts, components.source, None
         assert source is not None
         for worker in range(fleet.workers):
-            fleet.set_up(worker, facts, parts.scheme.share(source, worker))
+            fleet.set_up(worker, facts, components.scheme.share(source, worker))
         del source  # the whole data, of which rank 0 keeps what it measures on
-        trace = open_trace(config, text, parts, fleet)
-        descent = Descent(config, parts, fleet, trace, say)
+        trace = open_trace(config, text, components, fleet)
+        descent = TrainingRun(config, components, fleet, trace, print_line)
         descent.run()
         close_trace(trace, descent)
     return 1 if descent.failed else 0
@@ -36,7 +36,7 @@ def serve(config: Config) -> int:
     with job():
         link = MPILink()
         facts, arrays = link.set_up()
-        staff = Staff(make_scheme(config), link.worker, arrays, facts)
-        worker = staff.employ(link.connect(staff.layouts))
+        staff = WorkerFactory(make_scheme(config), link.worker, arrays, facts)
+        worker = staff.build(link.connect(staff.layouts))
         work(link, worker, Delays(config.stragglers, config.seed, link.worker, config.workers.count))
     return 0

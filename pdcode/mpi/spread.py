@@ -1,12 +1,12 @@
-"""The crew of workers that are spread over all MPI ranks: worker i belongs to rank i modulo their number.
+"""Virtual workers spread over all MPI ranks: worker i belongs to rank i modulo their number.
 
-Rank 0, where the fleet is, does the tasks of its own workers when they are given, as `LocalCrew` does, and
-sends those of the others, so all ranks compute. A rank does its tasks in the order in which they were sent,
-and MPI keeps messages in order, so rank 0 knows whose reply is the next of a rank: its receive is posted, in
-that worker's own buffer, before the task leaves. Replies thus always have somewhere to go, however long they
-are, and rank 0 may wait at any time. What is under way to a rank is bounded by the outboxes that rank 0 has
-for it; when all are taken, it waits for the reply to the oldest task. The rank has as many inboxes, whose
-receives are posted, so tasks travel while it computes.
+Rank 0, where the fleet is, does the tasks of its own workers when they are given, as `InProcessExecutor`
+does, and sends those of the others, so all ranks compute. A rank does its tasks in the order in which they
+were sent, and MPI keeps messages in order, so rank 0 knows whose reply is the next of a rank: its receive is
+posted, in that worker's own buffer, before the task leaves. Replies thus always have somewhere to go, however
+long they are, and rank 0 may wait at any time. What is under way to a rank is bounded by the outboxes that
+rank 0 has for it; when all are taken, it waits for the reply to the oldest task. The rank has as many inboxes,
+whose receives are posted, so tasks travel while it computes.
 
 When a reply is done has no bearing on the run: the schedule says when it arrives.
 """
@@ -23,7 +23,7 @@ from mpi4py import MPI
 
 from ..transport.layout import HEADER, STOP, Layout, buffer, longest
 from ..transport.messages import Reply, Task, notice
-from ..virtual.executor import Crew, Employ
+from ..virtual.executor import BuildWorker, Executor
 from .process import REPLY, TASK, Patience
 
 MOST, MOST_BYTES = 64, 1 << 26  # tasks that are under way to a rank, and their length in all
@@ -44,18 +44,18 @@ class Share:
     layouts : sequence of Layout
     workers : int
         Of all ranks.
-    employ : callable
+    build : callable
         Makes each worker.
     """
 
-    def __init__(self, layouts: Sequence[Layout], workers: int, employ: Employ) -> None:
+    def __init__(self, layouts: Sequence[Layout], workers: int, build: BuildWorker) -> None:
         comm = MPI.COMM_WORLD
         self._size = comm.size
         mine = range(comm.rank, workers, comm.size)
         size = longest(layouts)[1]
         self.messages = buffer(size, len(mine))[:, :size]
         self.replies = [[Reply(layout, message) for layout in layouts] for message in self.messages]
-        self.staff = [employ(worker, reply) for worker, reply in zip(mine, self.replies, strict=True)]
+        self.staff = [build(worker, reply) for worker, reply in zip(mine, self.replies, strict=True)]
 
     def perform(self, worker: int, task: Task) -> float:
         """Do a task that has been read: leave the reply's body in its buffer, return the loss."""
@@ -66,7 +66,7 @@ class Share:
             raise
 
 
-class SpreadCrew(Crew):
+class MPIExecutor(Executor):
     """Rank 0's side; the other ranks `serve` meanwhile. Collective.
 
     Parameters
@@ -74,16 +74,16 @@ class SpreadCrew(Crew):
     layouts : sequence of Layout
     workers : int
         Of all ranks.
-    employ : callable
+    build : callable
         Makes each of rank 0's own workers.
     """
 
-    def __init__(self, layouts: Sequence[Layout], workers: int, employ: Employ) -> None:
+    def __init__(self, layouts: Sequence[Layout], workers: int, build: BuildWorker) -> None:
         self._comm = MPI.COMM_WORLD
         self._size = size = self._comm.size
         self._patience = Patience(50e-6)
         self._layouts = layouts
-        self._share = Share(layouts, workers, employ)
+        self._share = Share(layouts, workers, build)
         self._losses = [0.0] * workers
         task_bytes, reply_bytes = longest(layouts)
         self._replies = buffer(reply_bytes, workers - len(self._share.staff))[:, :reply_bytes]
@@ -140,20 +140,20 @@ class SpreadCrew(Crew):
             self._comm.Send(last, rank, TASK)
 
 
-def serve(layouts: Sequence[Layout], workers: int, employ: Employ) -> None:
-    """Do the tasks of this rank's workers until rank 0 has no more. Collective with `SpreadCrew`.
+def serve(layouts: Sequence[Layout], workers: int, build: BuildWorker) -> None:
+    """Do the tasks of this rank's workers until rank 0 has no more. Collective with `MPIExecutor`.
 
     Parameters
     ----------
     layouts : sequence of Layout
     workers : int
         Of all ranks.
-    employ : callable
+    build : callable
         Makes each of this rank's workers.
     """
     comm = MPI.COMM_WORLD
     patience = Patience(1e-3)
-    share = Share(layouts, workers, employ)
+    share = Share(layouts, workers, build)
     sends = [MPI.REQUEST_NULL] * len(share.staff)
     tasks = [Task(layouts, message) for message in buffer(longest(layouts)[0], places(layouts))]
     receives = deque(comm.Irecv(task.message, 0, TASK) for task in tasks)

@@ -85,7 +85,7 @@ class Found:
 def search(
     environment: Environment,
     pool: Pool,
-    say: Say,
+    print_line: Say,
     candidates: int = 24,
     seeds: int = 5,
     eta: float = 3.0,
@@ -97,7 +97,7 @@ def search(
     ----------
     environment : Environment
     pool : Pool
-    say : callable
+    print_line : callable
         Takes lines about the progress.
     candidates, seeds : int
         Number of candidates to begin with, and of descents of each finalist.
@@ -120,7 +120,7 @@ def search(
             f"{path}: nothing to plan: it begins with {goal.shown(own.value)}, the target is {goal}"
         )
     missed = "" if own.reached else f", target not reached ({goal.shown(own.value)} then)"
-    say(f"your own configuration: {seconds(length)}{missed}")
+    print_line(f"your own configuration: {seconds(length)}{missed}")
     rungs = halving.ladder(len(offered), eta, FINALISTS, length, base.seed + SEARCH)
 
     def work(candidate: Candidate, rung: Rung, cut_off_s: float) -> Trial:
@@ -129,14 +129,14 @@ def search(
     rankings = []
     for found in halving.halve(offered, rungs, pool, trials.perform, work):
         rankings.append(found)
-        say(describe_rung(found, len(rungs)))
+        print_line(describe_rung(found, len(rungs)))
     finalists = list(rankings[-1].kept if rankings else offered)
     if not any(candidate.own for candidate in finalists):
         finalists.append(offered[0])
     slack = (SLACK, OWN_SLACK) if own.reached else (1.0, 1.0)
     longest = max(length, limit_s or base.stop.seconds or LARGEST)
     most, own_most = (min(factor * length, longest) for factor in slack)
-    say(f"last rung: {len(finalists)} candidates to the target, {seconds(most)} each at the most")
+    print_line(f"last rung: {len(finalists)} candidates to the target, {seconds(most)} each at the most")
     expected = {id(candidate): score.seconds for each in rankings for candidate, score in each.ranked}
     expected[id(offered[0])] = length
     final_seeds = tuple(range(base.seed, base.seed + seeds))

@@ -17,7 +17,7 @@ from ..coding.policies import wanted
 from ..config import kinds
 from ..config import load as configfile
 from ..config.tables import Config, MemoryTable, SchemeTable
-from ..training import setup as parts
+from ..training import setup
 from ..util.errors import InputError
 from .trials import source
 
@@ -80,7 +80,7 @@ def candidates(base: Config, count: int, seed: int, path: str = "") -> list[Cand
     InputError
         If the user's configuration cannot run.
     """
-    parts.prepare(base, path)
+    setup.prepare(base, path)
     found = [Candidate(OWN, 1.0, base)]
     seen = {identity(base)}
 
@@ -121,7 +121,7 @@ def offered(base: Config, name: str, tables: Tables, multiple: float) -> Candida
     """Make the candidate with these tables; None if `pdcode run` refuses it."""
     try:
         config = apply(base, tables, multiple)
-        parts.prepare(config, source=source(config))
+        setup.prepare(config, source=source(config))
     except InputError:
         return None
     return Candidate(name, multiple, config)

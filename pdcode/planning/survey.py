@@ -11,7 +11,7 @@ import msgspec
 
 from .. import stragglers
 from ..config.tables import LARGEST, Config, StragglersTable
-from ..training import setup as parts
+from ..training import setup
 from ..util.errors import InputError
 from ..util.processes import Pool
 from ..virtual import costs
@@ -114,7 +114,7 @@ def scaled(config: Config, severity: float) -> StragglersTable:
 def task_s(config: Config) -> float:
     """Compute the modelled time of a full gradient of a mini-batch, in s."""
     whole = space.apply(config, space.UNCODED | {"update": {"mode": "all"}})
-    made = parts.prepare(whole)
+    made = setup.prepare(whole)
     return 1e-9 * costs.time_ns(whole.machine, made.scheme.flops(made.problem, made.layouts, 0, None))
 
 
@@ -155,7 +155,7 @@ def race_in_cell(task: CellRace) -> list[tuple[Candidate, Score]]:
     return [(candidate, score) for (candidate, _), score in ranked]
 
 
-def tune(config: Config, goal: Goal, grid: Grid, pool: Pool, say: Say) -> list[Entrant]:
+def tune(config: Config, goal: Goal, grid: Grid, pool: Pool, print_line: Say) -> list[Entrant]:
     """Find each scheme's step size in the middle cell.
 
     Returns the schemes, best first, with limits of their updates. A scheme that misses the target with all
@@ -179,7 +179,7 @@ def tune(config: Config, goal: Goal, grid: Grid, pool: Pool, say: Say) -> list[E
     tuned = []
     for candidate, score in firsts:
         time = f"{score.seconds:.3g} s" if score.reached else "not reached"
-        say(f"  {candidate.name:16} rate ×{candidate.multiple:<5g} {time}")
+        print_line(f"  {candidate.name:16} rate ×{candidate.multiple:<5g} {time}")
         updates = SPARE * max(outcome.updates for outcome in score.outcomes)
         most = trials.most_updates(candidate.config)
         tuned.append((candidate, min(most, updates) if score.reached else most))
@@ -187,7 +187,7 @@ def tune(config: Config, goal: Goal, grid: Grid, pool: Pool, say: Say) -> list[E
 
 
 def survey_cells(
-    environment: Environment, grid: Grid, seeds: Sequence[int], pool: Pool, say: Say
+    environment: Environment, grid: Grid, seeds: Sequence[int], pool: Pool, print_line: Say
 ) -> tuple[list[Cell], list[str]]:
     """Race the schemes in all cells; return the cells and the names of the schemes.
 
@@ -197,11 +197,11 @@ def survey_cells(
         If the configuration cannot run, or its delays cannot be scaled.
     """
     config = environment.config
-    parts.prepare(config, environment.path)
+    setup.prepare(config, environment.path)
     places = [(b, s) for s in grid.severities for b in grid.bandwidths]
     cells = [in_cell(config, *place) for place in places]
-    say("step sizes, in the middle cell:")
-    schemes = tune(config, environment.goal, grid, pool, say)
+    print_line("step sizes, in the middle cell:")
+    schemes = tune(config, environment.goal, grid, pool, print_line)
 
     def races() -> Iterator[tuple[int, CellRace]]:
         for number, cell in enumerate(cells):
@@ -212,5 +212,5 @@ def survey_cells(
     for number, ranked in pool.results(race_in_cell, races()):
         done[number] = Cell(*places[number], [(candidate.name, score) for candidate, score in ranked])
         if len(done) % max(1, len(cells) // 10) == 0 or len(done) == len(cells):
-            say(f"{len(done)} of {len(cells)} cells")
+            print_line(f"{len(done)} of {len(cells)} cells")
     return [done[number] for number in range(len(cells))], [candidate.name for candidate, _ in schemes]

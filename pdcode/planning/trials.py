@@ -14,7 +14,7 @@ from .. import problems
 from ..analysis.statistics import crossing
 from ..config.tables import Config, ProblemTable
 from ..trace import Recorder
-from ..training import setup as parts
+from ..training import setup
 from ..virtual.simulation import Simulation
 from .goal import Goal
 
@@ -121,7 +121,7 @@ def descend(trial: Trial, seed: int, seconds: float) -> Outcome:
     )
     curve = Curve(goal)
     with np.errstate(all="ignore"):  # where it diverges
-        _, result = Simulation(config, parts.prepare(config, source=source(config))).run(curve)
+        _, result = Simulation(config, setup.prepare(config, source=source(config))).run(curve)
     return Outcome(
         seconds=crossing(curve.times, curve.values, goal.bound),
         ended_s=result.seconds,
@@ -135,13 +135,13 @@ def descend(trial: Trial, seed: int, seconds: float) -> Outcome:
     )
 
 
-def source(config: Config) -> problems.Source:
+def source(config: Config) -> problems.DataSource:
     """Read the configuration's data, once in a process for all its descents."""
     return _source(msgspec.json.encode(config.problem))
 
 
 @functools.lru_cache(1)
-def _source(table: bytes) -> problems.Source:
+def _source(table: bytes) -> problems.DataSource:
     return problems.describe(ProblemTable.of(msgspec.json.decode(table)))
 
 

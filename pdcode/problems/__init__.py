@@ -1,7 +1,7 @@
 """Problems: models, their data, and the coded derivatives of their losses."""
 
 from .dataset import Dataset
-from .loading import Source, describe, load, load_slice, receive, sliced
+from .loading import DataSource, describe, load, load_slice, receive, sliced
 from .losses import Classification, Loss, Regression
 from .partition import Blocks, partition, payload_layout, sparse_codewords, task_rows
 from .plan import Plan
@@ -10,12 +10,12 @@ from .problem import Problem, as_table, create
 __all__ = [
     "Blocks",
     "Classification",
+    "DataSource",
     "Dataset",
     "Loss",
     "Plan",
     "Problem",
     "Regression",
-    "Source",
     "as_table",
     "create",
     "describe",

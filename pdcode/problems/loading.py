@@ -62,7 +62,7 @@ def load(table: Table) -> Dataset:
 
 
 @dataclass(frozen=True, eq=False)
-class Source:
+class DataSource:
     """What rank 0 knows of the data: the rows that it keeps, and what each worker must be sent.
 
     Attributes
@@ -110,18 +110,18 @@ def sliced(table: Table) -> bool:
     return format_of(table) == "hdf5" and split.sharding(table) == "contiguous"
 
 
-def describe(table: Table) -> Source:
+def describe(table: Table) -> DataSource:
     """Rank 0's part of loading: everything, or of a file in slices only what evaluation needs."""
     if sliced(table):
         rows, common = hdf5.statistics(table)
         train, _ = split.split(table, rows)
-        return Source(hdf5.load_sample(table, common), len(train), True, table, None, common)
+        return DataSource(hdf5.load_sample(table, common), len(train), True, table, None, common)
     whole = load(table)
-    return Source(whole.sample(table.evaluate), whole.rows, False, table, whole, None)
+    return DataSource(whole.sample(table.evaluate), whole.rows, False, table, whole, None)
 
 
 def receive(table: Table, arrays: dict[str, Array], worker: int, workers: int) -> Dataset:
-    """A worker's part of loading: its Dataset from what `Source.shard` gave or its slice of the file."""
+    """A worker's part of loading: its Dataset from what `DataSource.shard` gave or its slice of the file."""
     if sliced(table):
         return load_slice(table, worker, workers, Statistics(**arrays))
     return Dataset.from_arrays(arrays)

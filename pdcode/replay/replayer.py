@@ -13,11 +13,11 @@ from ..trace.reader import Trace
 from ..trace.schema import DRAINED, REFUSED, USED
 from ..training.coordinator import Coordinator
 from ..training.monitor import LINE_NS, Print
-from ..training.session import Descent, counters, described
-from ..training.setup import employer, prepare
+from ..training.session import TrainingRun, counters, described
+from ..training.setup import prepare, worker_builder
 from ..util.errors import InputError
 from ..virtual import oracle
-from ..virtual.executor import LocalCrew
+from ..virtual.executor import InProcessExecutor
 from ..virtual.fleet import VirtualFleet
 from ..virtual.schedule import NEVER_NS
 from ..virtual.simulation import Simulation, processor_ns
@@ -36,7 +36,7 @@ class Replayer:
     ----------
     trace : Trace
         With the workers' times as they stamped them: ``correct_clocks=False``.
-    say : callable
+    print_line : callable
         Prints a line of progress a second.
 
     Attributes
@@ -55,10 +55,10 @@ class Replayer:
         If the trace cannot be replayed.
     """
 
-    def __init__(self, trace: Trace, say: Print) -> None:
-        self._trace, self._say = trace, say
+    def __init__(self, trace: Trace, print_line: Print) -> None:
+        self._trace, self._say = trace, print_line
         self._config = config = configuration(trace)
-        self._parts = parts = prepare(config, str(trace.path), check=False)
+        self._parts = components = prepare(config, str(trace.path), check=False)
         model, self.unknown = None, ""
         try:
             model = config.stragglers.make(config.seed, config.workers.count)
@@ -66,16 +66,16 @@ class Replayer:
             self.unknown = str(error)
         self.timed = model is not None and trace.attributes.get("clock") == "virtual"
         self.compared = Comparison(trace, self.timed)
-        self._simulation = Simulation(config, parts) if self.timed else None
+        self._simulation = Simulation(config, components) if self.timed else None
         if self._simulation is not None:
             self._fleet = self._simulation.fleet
         else:
             workers = config.workers.count
-            crew = LocalCrew(parts.layouts, workers, employer(config, parts))
+            executor = InProcessExecutor(components.layouts, workers, worker_builder(config, components))
             schedule = RecordedSchedule(trace, workers, model, self._over)
-            self._fleet = VirtualFleet(parts.layouts, workers, crew, schedule)
-        self._descent = Descent(config, parts, self._fleet, self.compared, lambda line: None)
-        self.theta = parts.state.theta
+            self._fleet = VirtualFleet(components.layouts, workers, executor, schedule)
+        self._descent = TrainingRun(config, components, self._fleet, self.compared, lambda line: None)
+        self.theta = components.state.theta
         self._status, self._measured = trace.arrivals["status"], trace.progress["version"]
         stops = (trace.faults["kind"] == "stop") & ~np.char.startswith(trace.faults["message"], "diverged")
         self._interrupted_ns: int = min(trace.faults["t_ns"][stops].tolist(), default=NEVER_NS)
@@ -123,14 +123,14 @@ class Replayer:
         if recorded < version:
             raise Difference("progress", row, {"version": (recorded, version)})
         if recorded == version or over or coordinator.stopping:
-            self._descent.observer.measure(now_ns, version, coordinator.theta)
+            self._descent.monitor.measure(now_ns, version, coordinator.theta)
         return "the trace ends" if over else ""
 
     def _observe_model(self, now_ns: int, coordinator: Coordinator) -> str:
         """Observe as the run did; when it was interrupted is known only from the trace."""
         if now_ns >= self._interrupted_ns and (coordinator.stopping or self._over()):
             self._fleet.interrupted = True
-        return self._descent.observer(now_ns, coordinator)
+        return self._descent.monitor(now_ns, coordinator)
 
     def _over(self) -> bool:
         """Whether the run was stopped here: all recorded tasks are sent, all updates made, and the next reply
@@ -163,14 +163,14 @@ class Replayer:
         compare("checkpoint", kept, {key: value for key, value in counted.items() if key in kept})
 
 
-def replay(trace: Trace, say: Print) -> Replayer:
+def replay(trace: Trace, print_line: Print) -> Replayer:
     """Recompute a run from its trace, and compare all that is determined bit for bit.
 
     Parameters
     ----------
     trace : Trace
         Made with ``correct_clocks=False``.
-    say : callable
+    print_line : callable
         Prints a line of progress a second.
 
     Returns
@@ -185,7 +185,7 @@ def replay(trace: Trace, say: Print) -> Replayer:
     InputError
         If the trace cannot be replayed: its arrivals or its data are not there.
     """
-    replayer = Replayer(trace, say)
+    replayer = Replayer(trace, print_line)
     replayer.run()
     return replayer
 

@@ -12,9 +12,9 @@ from .. import problems
 from ..codes import Code
 from ..coding import builders, flops, optimizers
 from ..coding.assignments import Assignment
-from ..coding.memory import Choose, Forgetful, Remembering, Respond
+from ..coding.memory import CodewordSelector, MemoryEncoder, Respond, StatelessEncoder
 from ..coding.policies import make_policy
-from ..coding.replica import Relay
+from ..coding.replica import RelayedState
 from ..coding.source import Batch, Source
 from ..coding.state import Coded, State
 from ..config import kinds
@@ -100,7 +100,7 @@ class Scheme:
 
     # Data: what a worker is sent before its first task, and what it makes of that.
 
-    def share(self, data: problems.Source, worker: int) -> dict[str, np.ndarray]:
+    def share(self, data: problems.DataSource, worker: int) -> dict[str, np.ndarray]:
         """Arrays that rank 0 sends to a worker."""
         return data.shard(worker, self.workers)
 
@@ -159,7 +159,7 @@ class Scheme:
         """Rank 0's state."""
         coded = self.coded(problem, self.assignment(self.units(problem)))
         coded.policy = make_policy(self.config.update, self.workers)
-        return Relay(coded, self.workers, self.config.downlink.check) if self.relayed else coded
+        return RelayedState(coded, self.workers, self.config.downlink.check) if self.relayed else coded
 
     def coded(
         self, problem: Problem, assignment: Assignment | None = None, weights: Sequence[int] = ()
@@ -200,11 +200,11 @@ class Scheme:
         """Weight of a worker's gradient, so that the mean over workers is that over rows."""
         return self.workers * problem.rows / rows
 
-    def choosers(self, units: Sequence[Unit], worker: int) -> list[Choose | None]:
+    def selectors(self, units: Sequence[Unit], worker: int) -> list[CodewordSelector | None]:
         """What picks the codewords of each unit at a worker; None where they are given."""
         if not self.chosen:
             return [None] * len(units)
-        return builders.make_choosers(self.config, units, worker)
+        return builders.make_selectors(self.config, units, worker)
 
     def responds(
         self, problem: Problem, worker: int, rows: int, replies: Sequence[Reply]
@@ -215,9 +215,9 @@ class Scheme:
         if kind in ("none", "coordinator") and not self.chosen and self.fused:
             source = self.source(problem, worker, rows, reply)
             assert isinstance(source, Batch)
-            return [Forgetful(source, reply)]
+            return [StatelessEncoder(source, reply)]
         source = self.source(problem, worker, rows)
-        return [Remembering(source, reply, kind, self.choosers(units, worker))]
+        return [MemoryEncoder(source, reply, kind, self.selectors(units, worker))]
 
     def flops(self, problem: Problem, layouts: Sequence[Layout], number: int, shard: int | None) -> float:
         """Floating-point operations of a task in round `number`, for the virtual clock.

@@ -118,7 +118,7 @@ class DataCode(Scheme):
         """Shards that a worker has."""
         return [int(shard) for shard in np.flatnonzero(self.matrix()[worker])]
 
-    def share(self, data: problems.Source, worker: int) -> dict[str, np.ndarray]:
+    def share(self, data: problems.DataSource, worker: int) -> dict[str, np.ndarray]:
         count = self.matrix().shape[1]
         return {
             f"{shard}/{name}": array

@@ -14,7 +14,7 @@ from typing import ClassVar
 import numpy as np
 
 from ..coding.assignments import Assignment, Chosen
-from ..coding.memory import Choose
+from ..coding.memory import CodewordSelector
 from ..config.tables import Config, Fraction, Table, Tables
 from ..problems import Problem
 from ..problems.partition import Unit
@@ -35,7 +35,7 @@ class Largest:
     def __init__(self, count: int) -> None:
         self._count = count
 
-    def choose(self, residual: np.ndarray) -> Pair:
+    def select(self, residual: np.ndarray) -> Pair:
         places = np.sort(np.argpartition(np.abs(residual), -self._count)[-self._count :])
         values = residual[places]
         norm = np.linalg.norm(values)
@@ -77,7 +77,7 @@ class TopK(Scheme):
     def assignment(self, units: Sequence[Unit]) -> Assignment:
         return Chosen(units, self.rows(units), np.dtype(self.config.problem.dtype), self.counts(units))
 
-    def choosers(self, units: Sequence[Unit], worker: int) -> list[Choose | None]:
+    def selectors(self, units: Sequence[Unit], worker: int) -> list[CodewordSelector | None]:
         counts = self.counts(units)
         return [None if unit.whole else Largest(k) for unit, k in zip(units, counts, strict=True)]
 

@@ -114,7 +114,7 @@ class Coordinator:
             idle = set(self.waiting)
             for worker in range(self.fleet.workers):
                 if worker not in idle:
-                    self.fleet.recall(worker)
+                    self.fleet.cancel(worker)
 
     def _fold(self, arrival: Arrival) -> bool:
         """Take a reply in; return whether it is of an older θ or of another round."""
@@ -185,7 +185,7 @@ class Coordinator:
         waiting, self.waiting = self.waiting, []
         for worker in sorted(waiting):  # where all wait, rows then do not depend on the order of arrival
             if self.stopping:
-                self.fleet.dismiss(worker)
+                self.fleet.shutdown(worker)
             else:
                 self._dispatch(worker)
 

@@ -23,7 +23,7 @@ class Print(Protocol):
     def __call__(self, line: str) -> None: ...
 
 
-class Observer:
+class Monitor:
     """Called by the coordinator's loop after each arrival; nearly always it has nothing to do.
 
     Parameters
@@ -34,7 +34,7 @@ class Observer:
         Its ``[stop]`` and ``[trace]`` tables.
     trace : Recorder
         Takes the measurements.
-    say : callable
+    print_line : callable
         Prints a line.
     wall_ns : callable, optional
         The time by which lines are printed and the trace is flushed; by default that of the fleet.
@@ -47,11 +47,11 @@ class Observer:
         problem: Problem,
         config: Config,
         trace: Recorder,
-        say: Print,
+        print_line: Print,
         wall_ns: Callable[[], int] | None = None,
         numerics: bool = True,
     ) -> None:
-        self.problem, self.trace, self.say = problem, trace, say
+        self.problem, self.trace, self.print_line = problem, trace, print_line
         self.stop = config.stop
         self._wall_ns, self._numerics = wall_ns, numerics
         self._plan = problem.plan(0)
@@ -94,7 +94,7 @@ class Observer:
             self.spent_ns += cost_ns
             self._measure_ns = now_ns + max(self._every_ns, SHARE * cost_ns)
         if wall_ns >= self._line_ns:
-            self.say(self.line(now_ns, coordinator, wall_ns))
+            self.print_line(self.line(now_ns, coordinator, wall_ns))
             self._line_ns = wall_ns + LINE_NS
         if self.trace.due(wall_ns):
             self.trace.flush(wall_ns)

@@ -10,26 +10,26 @@ from typing import Protocol
 from ..config.tables import Config
 from ..trace import Recorder, TraceWriter
 from ..trace.schema import USED, WASTED
-from ..transport.base import Fleet, Member
+from ..transport.base import Fleet, RankInfo
 from ..util.errors import Failure
 from .coordinator import Coordinator
-from .monitor import Observer, Print
-from .setup import Parts
+from .monitor import Monitor, Print
+from .setup import Components
 
 
-class Descent:
+class TrainingRun:
     """What runs on rank 0.
 
     Parameters
     ----------
     config : Config
-    parts : Parts
+    components : Components
         Made of it.
     fleet : Fleet
         Its workers are set up.
     trace : Recorder
         Takes rows.
-    say : callable
+    print_line : callable
         Prints a line.
     wall_ns : callable, optional
         The time by which lines are printed and the trace is flushed, where the fleet's clock is not real.
@@ -40,62 +40,70 @@ class Descent:
     def __init__(
         self,
         config: Config,
-        parts: Parts,
+        components: Components,
         fleet: Fleet,
         trace: Recorder,
-        say: Print,
+        print_line: Print,
         wall_ns: Callable[[], int] | None = None,
         numerics: bool = True,
     ) -> None:
-        self.config, self.parts, self.fleet, self.trace, self.say = config, parts, fleet, trace, say
+        self.config, self.components, self.fleet, self.trace, self.print_line = (
+            config,
+            components,
+            fleet,
+            trace,
+            print_line,
+        )
         self.numerics = numerics
-        self.coordinator = Coordinator(fleet, parts.state, trace, config.update.late)
-        self.observer = Observer(parts.problem, config, trace, say, wall_ns, numerics)
+        self.coordinator = Coordinator(fleet, components.state, trace, config.update.late)
+        self.monitor = Monitor(components.problem, config, trace, print_line, wall_ns, numerics)
 
     @property
     def failed(self) -> bool:
         """Whether the run cannot be called a success."""
-        return self.observer.failed or self.coordinator.stuck
+        return self.monitor.failed or self.coordinator.stuck
 
     def run(self) -> str:
         """Descend; say and return why it ended. What goes wrong is noted in the trace."""
-        layout, observer, fleet = self.parts.layout, self.observer, self.fleet
-        self.say(
-            f"{fleet.workers} workers, {len(self.parts.state.theta)} parameters, "
+        layout, monitor, fleet = self.components.layout, self.monitor, self.fleet
+        self.print_line(
+            f"{fleet.workers} workers, {len(self.components.state.theta)} parameters, "
             f"{layout.reply_bytes} bytes up and {layout.task_bytes} down a task"
         )
         fleet.start()
         try:
-            reason = self.coordinator.run(observer)
+            reason = self.coordinator.run(monitor)
         except BaseException as error:
             with suppress(Failure):  # a full disk must not hide what went wrong
                 self.trace.fault(fleet.now_ns(), -1, -1, "exception", repr(error))
             raise
-        measured = f"loss {observer.loss:.4g}, {observer.score} {observer.accuracy:.4f}"
+        measured = f"loss {monitor.loss:.4g}, {monitor.score} {monitor.accuracy:.4f}"
         found = f"; {measured}" if self.numerics else ","
-        self.say(f"stopped: {reason}{found} after {self.coordinator.version} updates")
+        self.print_line(f"stopped: {reason}{found} after {self.coordinator.version} updates")
         return reason
 
 
-class Roll(Protocol):
+class FleetInfo(Protocol):
     """What a trace wants to know of a fleet."""
 
     workers: int
-    coordinator: Member
-    members: list[Member]
+    coordinator: RankInfo
+    members: list[RankInfo]
     library: str
     bytes_up: int
     bytes_down: int
 
 
-def open_trace(config: Config, text: str, parts: Parts, fleet: Roll, **attributes: object) -> TraceWriter:
+def open_trace(
+    config: Config, text: str, components: Components, fleet: FleetInfo, **attributes: object
+) -> TraceWriter:
     """The trace of a descent, before its first row."""
     return TraceWriter(
         config.trace.path,
         text,
         # Without numerics nothing tells codewords apart, and to describe a code of many rows takes long.
-        parts.state.designs.values() if attributes.get("numerics", True) else (),
-        metadata(config, parts, fleet) | attributes,
+        components.state.designs.values() if attributes.get("numerics", True) else (),
+        metadata(config, components, fleet) | attributes,
         [member.row() for member in (fleet.coordinator, *fleet.members)],
         config.trace.flush_s,
         config.trace.arrivals,
@@ -103,26 +111,26 @@ def open_trace(config: Config, text: str, parts: Parts, fleet: Roll, **attribute
     )
 
 
-def close_trace(trace: TraceWriter, descent: Descent, more: Mapping[str, float] | None = None) -> None:
+def close_trace(trace: TraceWriter, descent: TrainingRun, more: Mapping[str, float] | None = None) -> None:
     """End it with θ and what was counted; the rest of the counters is of the clock."""
-    fleet, state = descent.fleet, descent.parts.state
+    fleet, state = descent.fleet, descent.components.state
     trace.close(
         state.theta,
         state.optimizer.state,
         [member.row() for member in (fleet.coordinator, *fleet.members)],
         counters(descent) | dict(more or {}),
     )
-    descent.say(f"trace: {trace.path}")
+    descent.print_line(f"trace: {trace.path}")
 
 
-def described(config: Config, parts: Parts) -> dict[str, object]:
+def described(config: Config, components: Components) -> dict[str, object]:
     """Root attributes of the trace that the configuration determines."""
-    layout = parts.layout
+    layout = components.layout
     return {
         "seed": config.seed,
         "workers": config.workers.count,
-        "parameters": len(parts.state.theta),
-        "gradient_bytes": parts.state.theta.nbytes,
+        "parameters": len(components.state.theta),
+        "gradient_bytes": components.state.theta.nbytes,
         "payload_bytes": layout.payload_bytes,
         "blocks": [layer.count for layer in layout.units],
         "rows_per_task": list(layout.rows),
@@ -131,21 +139,21 @@ def described(config: Config, parts: Parts) -> dict[str, object]:
     }
 
 
-def metadata(config: Config, parts: Parts, fleet: Roll) -> dict[str, object]:
+def metadata(config: Config, components: Components, fleet: FleetInfo) -> dict[str, object]:
     """Root attributes of the trace."""
     return {
         "config": config,
-        **described(config, parts),
+        **described(config, components),
         "setup_bytes_up": fleet.bytes_up,
         "setup_bytes_down": fleet.bytes_down,
         "mpi_library": fleet.library,
-        "git_commit": parts.git_commit,
+        "git_commit": components.git_commit,
         "clock": "real",
         "numerics": True,
     }
 
 
-def counters(descent: Descent) -> dict[str, float]:
+def counters(descent: TrainingRun) -> dict[str, float]:
     """Totals that the trace keeps beside its rows."""
     coordinator, fleet = descent.coordinator, descent.fleet
     return {
@@ -155,7 +163,7 @@ def counters(descent: Descent) -> dict[str, float]:
         "wasted": coordinator.outcomes[WASTED],
         "refused": sum(coordinator.refused),
         "flagged": sum(coordinator.flagged),
-        "spent_evaluate_ns": descent.observer.spent_ns,
+        "spent_evaluate_ns": descent.monitor.spent_ns,
         "bytes_up": fleet.bytes_up,
         "bytes_down": fleet.bytes_down,
     }

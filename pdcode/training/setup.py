@@ -13,10 +13,10 @@ import numpy as np
 
 from .. import problems, stragglers
 from ..coding.policies import check_end
-from ..coding.replica import Mirror, Replica, View
+from ..coding.replica import FullReplica, MirroredReplica, Replica
 from ..coding.state import State
 from ..config.tables import Config, StopTable
-from ..problems import Problem, Source
+from ..problems import DataSource, Problem
 from ..schemes import Scheme, make_scheme
 from ..transport.layout import ROUNDS, Layout
 from ..transport.messages import Reply
@@ -25,10 +25,10 @@ from .worker import Worker
 
 
 @dataclass
-class Parts:
+class Components:
     """What rank 0 makes before MPI starts, so that bad input never reaches it."""
 
-    source: Source | None
+    source: DataSource | None
     git_commit: str
     problem: Problem
     scheme: Scheme
@@ -57,7 +57,9 @@ class Parts:
         return {"weights": list(self.layout.weights), "rows": self.source.dealt(self.scheme.workers)}
 
 
-def prepare(config: Config, path: str = "", source: Source | None = None, check: bool = True) -> Parts:
+def prepare(
+    config: Config, path: str = "", source: DataSource | None = None, check: bool = True
+) -> Components:
     """Load the data, unless they are given, and make rank 0's parts.
 
     Without `check`, of a run that has been, it does not matter whether another would end, or has its delays.
@@ -85,21 +87,21 @@ def prepare(config: Config, path: str = "", source: Source | None = None, check:
             )
         if len(state.layouts) > ROUNDS:
             raise InputError(f"scheme.name: '{config.scheme.name}' has more than {ROUNDS} rounds an update")
-    return Parts(source, git_commit(), problem, scheme, state)
+    return Components(source, git_commit(), problem, scheme, state)
 
 
-def employer(config: Config, parts: Parts) -> Callable[[int, Sequence[Reply]], Worker]:
+def worker_builder(config: Config, components: Components) -> Callable[[int, Sequence[Reply]], Worker]:
     """What makes each worker from rank 0's parts, where workers are not ranks of their own."""
-    source, scheme, facts = parts.source, parts.scheme, parts.facts
+    source, scheme, facts = components.source, components.scheme, components.facts
     assert source is not None
 
-    def employ(worker: int, replies: Sequence[Reply]) -> Worker:
-        return Staff(scheme, worker, scheme.share(source, worker), facts).employ(replies)
+    def build(worker: int, replies: Sequence[Reply]) -> Worker:
+        return WorkerFactory(scheme, worker, scheme.share(source, worker), facts).build(replies)
 
-    return employ
+    return build
 
 
-class Staff:
+class WorkerFactory:
     """A worker's parts: what it has before its link's buffers are made, and then the worker.
 
     Parameters
@@ -109,7 +111,7 @@ class Staff:
     arrays : dict of str to ndarray
         What rank 0 sent, `Scheme.share`.
     facts : dict
-        What rank 0 told, `Parts.facts`.
+        What rank 0 told, `Components.facts`.
     """
 
     def __init__(
@@ -117,14 +119,14 @@ class Staff:
     ) -> None:
         self.scheme, self.worker, self.rows = scheme, worker, facts["rows"]
         self.problem = scheme.learn(arrays, worker)
-        self.replica: Replica = View(self.problem.dtype)
+        self.replica: Replica = FullReplica(self.problem.dtype)
         if scheme.relayed:
             state = scheme.coded(self.problem, weights=facts["weights"])
-            self.replica, self.layouts = Mirror(state), state.layouts
+            self.replica, self.layouts = MirroredReplica(state), state.layouts
         else:
             self.layouts = scheme.layouts(self.problem, facts["weights"])
 
-    def employ(self, replies: Sequence[Reply]) -> Worker:
+    def build(self, replies: Sequence[Reply]) -> Worker:
         """The worker that answers in these buffers, one a round."""
         responds = self.scheme.responds(self.problem, self.worker, self.rows, replies)
         return Worker(self.worker, self.replica, responds, self.scheme.config)

@@ -45,13 +45,13 @@ class Worker:
         if faults.raise_worker == self.worker and faults.raise_task == task.task:
             raise InjectedFault(f"worker {self.worker} raises at task {task.task}, as [faults] asks")
         if task.flags & RETURNED:
-            self._last.restore()
+            self._last.rollback()
         theta = self.replica.update(task)
         if faults.nan_worker == self.worker and task.task >= faults.nan_task:
             theta = np.full_like(theta, np.nan)  # as a worker whose arithmetic has gone wrong
         self._last = respond = self.responds[task.round]
         loss = respond(theta, task)
-        respond.settle((self.seed, self.worker, task.task))
+        respond.quantise((self.seed, self.worker, task.task))
         return loss
 
 
@@ -75,5 +75,5 @@ def work(link: Link, worker: Worker, delays: Delays) -> None:
         if delay_ns > 0:
             link.wait(delay_ns, delays.spin)
         elif delay_ns:
-            link.hold()
+            link.wait_for_shutdown()
         link.reply(t_start_ns, t_compute_ns, delay_ns, loss)

@@ -53,7 +53,7 @@ class Arrival:
 
 
 @dataclass
-class Member:
+class RankInfo:
     """Who a rank is, and its clock minus rank 0's, measured at the start and again at the end."""
 
     rank: int
@@ -78,8 +78,8 @@ class Fleet(ABC):
     """Rank 0's side: tasks out, replies in, a clock."""
 
     workers: int
-    coordinator: Member  # rank 0 itself
-    members: list[Member]  # of the workers, as of now
+    coordinator: RankInfo  # rank 0 itself
+    members: list[RankInfo]  # of the workers, as of now
     library: str  # that carries the messages
     interrupted: bool = False  # whether the outside asked for an end, by Ctrl-C or SIGTERM
     bytes_up: int  # all that was received, set-up included
@@ -113,7 +113,7 @@ class Fleet(ABC):
         """Rank 0 has stepped θ: on a clock that is not real, that takes its time now."""
         return
 
-    def recall(self, worker: int) -> None:
+    def cancel(self, worker: int) -> None:
         """Tell a worker whose task is out that the run is over.
 
         A worker that may never answer then gives back what it has; to others this need not be said.
@@ -121,7 +121,7 @@ class Fleet(ABC):
         return
 
     @abstractmethod
-    def dismiss(self, worker: int) -> None:
+    def shutdown(self, worker: int) -> None:
         """Tell an idle worker that there is no more to do."""
 
     @abstractmethod
@@ -143,7 +143,7 @@ class Link(ABC):
         """Let an injected delay pass, the core given away or kept busy."""
 
     @abstractmethod
-    def hold(self) -> None:
+    def wait_for_shutdown(self) -> None:
         """Let an injected delay without end pass: until rank 0 says that the run is over."""
 
     @abstractmethod

@@ -12,7 +12,7 @@ import numpy as np
 from ..kernels import finite
 
 
-class Words:
+class CodewordFormat:
     """The codewords of one layer in a message.
 
     Parameters

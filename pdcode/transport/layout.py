@@ -10,7 +10,7 @@ import numpy as np
 from ..kernels import quantise
 from ..problems.partition import ALIGNMENT, Unit, payload_layout
 from ..util.errors import InputError
-from .codewords import Words
+from .codewords import CodewordFormat
 
 HEADER = struct.Struct("<HHIIIqqqqqd")
 """worker, flags, body or payload bytes, task, version, code row, t_start_ns (of a task: digest of θ),
@@ -18,7 +18,7 @@ t_compute_ns, t_send_ns, injected_delay_ns, mini-batch loss."""
 
 LARGEST = 2**31 - 1  # bytes of a message: MPI counts in C ints
 
-STOP, RETURNED, SNAPSHOT, CHECK, RECALL = 1, 2, 4, 8, 16
+STOP, RETURNED, SNAPSHOT, CHECK, CANCEL = 1, 2, 4, 8, 16
 """Flags of a task: it ends the worker's loop; the worker's last payload was not used; the body is a whole
 state; the header has a digest of θ, which the replica's must equal; it is no task, but word that the run is
 over and that a reply that is held back is wanted now. STOP and RECALL come with a header alone."""
@@ -87,7 +87,7 @@ class Layout:
     ----------
     task_bytes, reply_bytes : int
         Whole messages; of a task the largest.
-    payload_bytes, header_bytes, gradient_bytes, words_bytes : int
+    payload_bytes, header_bytes, gradient_bytes, codeword_bytes : int
         Parts of a reply; θ (or a full gradient) for comparison; the codewords of a task or reply.
     body_at : int
         Where the body of a task begins.
@@ -113,7 +113,9 @@ class Layout:
         self.header_bytes = HEADER.size
         self.gradient_bytes = self.parameters * self.dtype.itemsize
 
-        self.words: list[tuple[int, Words]] = []  # offset in the message, format: one for each that differs
+        self.words: list[
+            tuple[int, CodewordFormat]
+        ] = []  # offset in the message, format: one for each that differs
         self.section: list[int] = []  # which of them is a unit's; -1 for one that is sent whole
         at, known = self.header_bytes, dict[tuple[int, int], int]()
         for unit, r, w in zip(self.units, self.rows, self.weights, strict=True):
@@ -125,9 +127,9 @@ class Layout:
             else:
                 known[key] = len(self.words)
                 self.section.append(len(self.words))
-                self.words.append((at, Words(unit.count, r, w, self.dtype, rounded=chosen)))
+                self.words.append((at, CodewordFormat(unit.count, r, w, self.dtype, rounded=chosen)))
                 at += self.words[-1][1].bytes
-        self.words_bytes = at - self.header_bytes
+        self.codeword_bytes = at - self.header_bytes
         whole = np.zeros((1, 1), np.int32), np.ones((1, 1), self.dtype)
         for array in whole:
             array.flags.writeable = False
@@ -155,7 +157,7 @@ class Layout:
         if largest >= LARGEST:
             raise InputError(f"problem.hidden: messages of {largest} bytes exceed MPI's {LARGEST}")
 
-    def empty_words(self) -> list[Pair]:
+    def empty_codewords(self) -> list[Pair]:
         """Arrays for the codewords of each unit; equal units share theirs."""
         pairs = [words.empty() for _, words in self.words]
         return [self.whole if number < 0 else pairs[number] for number in self.section]

@@ -17,7 +17,7 @@ import numpy as np
 
 from ..kernels import finite, quantise
 from ..util.rng import WIRE
-from .layout import HEADER, RECALL, ROUND, STOP, Codewords, Layout, Pair, buffer
+from .layout import CANCEL, HEADER, ROUND, STOP, Codewords, Layout, Pair, buffer
 
 
 class Order(NamedTuple):
@@ -50,7 +50,7 @@ def notice(worker: int, flag: int) -> np.ndarray:
     return np.frombuffer(HEADER.pack(worker, flag, 0, 0, 0, 0, 0, 0, 0, 0, 0.0), np.uint8)
 
 
-class WordsView:
+class CodewordView:
     """The codewords of one message.
 
     Parameters
@@ -120,10 +120,10 @@ class Reply:
             flat = self.payload[start : start + r * layer.elements]
             self.payloads.append(flat.reshape(r, layer.elements))
             self._parts.append((flat, message[at : at + size], r))
-        self.codewords: list[Pair] = layout.empty_words()
-        self._words = WordsView(layout, message, self.codewords) if layout.chosen else None
+        self.codewords: list[Pair] = layout.empty_codewords()
+        self._words = CodewordView(layout, message, self.codewords) if layout.chosen else None
 
-    def choose(self, codewords: Codewords) -> None:
+    def put_codewords(self, codewords: Codewords) -> None:
         """Put codewords that the worker chose into the message; `codewords` are then the rounded ones."""
         assert self._words is not None
         self._words.write(codewords)
@@ -191,10 +191,10 @@ class Task:
 
     def __init__(self, layouts: Sequence[Layout], message: np.ndarray) -> None:
         self.message, self.header = message, message[: HEADER.size].data
-        self._rounds: list[tuple[int, list[Pair], WordsView | None]] = []
+        self._rounds: list[tuple[int, list[Pair], CodewordView | None]] = []
         for layout in layouts:
-            codewords = layout.empty_words()
-            words = None if layout.chosen else WordsView(layout, message, codewords)
+            codewords = layout.empty_codewords()
+            words = None if layout.chosen else CodewordView(layout, message, codewords)
             self._rounds.append((layout.body_at, codewords, words))
         self.task = self.version = self.row = self.flags = self.digest = self.round = 0
         self.codewords = self._rounds[0][1]
@@ -222,5 +222,5 @@ class Task:
         start, self.codewords, words = self._rounds[self.round]
         if self._place != (start, size):
             self._place, self.body = (start, size), self.message[start : start + size]
-        if words is not None and not flags & (STOP | RECALL):
+        if words is not None and not flags & (STOP | CANCEL):
             words.read()

@@ -10,7 +10,7 @@ from pathlib import Path
 from .errors import InputError, reason
 
 
-def say(line: str) -> None:
+def print_line(line: str) -> None:
     """Print a line at once, as launchers buffer otherwise; once nobody reads (`… | head`), print nothing."""
     try:
         print(line, flush=True)

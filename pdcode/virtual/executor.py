@@ -14,11 +14,11 @@ from ..transport.messages import Reply, Task
 if TYPE_CHECKING:
     from ..training.worker import Worker
 
-Employ = Callable[[int, Sequence[Reply]], "Worker"]
+BuildWorker = Callable[[int, Sequence[Reply]], "Worker"]
 """(worker, reply buffers of each round) -> what performs its tasks."""
 
 
-class Crew(ABC):
+class Executor(ABC):
     """The workers' code, wherever it runs."""
 
     numerics = True  # whether payloads are those of the problem
@@ -37,14 +37,14 @@ class Crew(ABC):
         return
 
 
-class LocalCrew(Crew):
+class InProcessExecutor(Executor):
     """All of them in this process, where a task is done at once.
 
     Parameters
     ----------
     layouts : sequence of Layout
     workers : int
-    employ : callable
+    build : callable
         Makes each worker.
 
     Attributes
@@ -52,11 +52,11 @@ class LocalCrew(Crew):
     staff : list of Worker
     """
 
-    def __init__(self, layouts: Sequence[Layout], workers: int, employ: Employ) -> None:
+    def __init__(self, layouts: Sequence[Layout], workers: int, build: BuildWorker) -> None:
         rows = buffer(longest(layouts)[1], workers)
         self._replies = [[Reply(layout, row) for layout in layouts] for row in rows]
         self._losses = [0.0] * workers
-        self.staff = [employ(worker, replies) for worker, replies in enumerate(self._replies)]
+        self.staff = [build(worker, replies) for worker, replies in enumerate(self._replies)]
 
     def perform(self, worker: int, task: Task, number: int) -> None:
         task.read()
@@ -66,7 +66,7 @@ class LocalCrew(Crew):
         return self._losses[worker], self._replies[worker][number].body
 
 
-class Idle(Crew):
+class NullExecutor(Executor):
     """Nobody: every payload is zero.
 
     Parameters

@@ -12,14 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from ..transport.base import Arrival, Fleet, Member
+from ..transport.base import Arrival, Fleet, RankInfo
 from ..transport.layout import Layout, buffer, longest
 from ..transport.messages import Order, Reply, Task
-from .executor import Crew
+from .executor import Executor
 from .schedule import NEVER_NS, Schedule, Sent
 
 
-class Roll:
+class VirtualRanks:
     """Who is in a fleet of workers that are not real.
 
     Parameters
@@ -31,12 +31,12 @@ class Roll:
 
     def __init__(self, workers: int) -> None:
         self.workers = workers
-        self.coordinator = Member(0, "virtual")
-        self.members = [Member(1 + worker, "virtual") for worker in range(workers)]
+        self.coordinator = RankInfo(0, "virtual")
+        self.members = [RankInfo(1 + worker, "virtual") for worker in range(workers)]
         self.bytes_up = self.bytes_down = 0
 
 
-class VirtualFleet(Roll, Fleet):
+class VirtualFleet(VirtualRanks, Fleet):
     """Rank 0's side.
 
     Parameters
@@ -44,7 +44,7 @@ class VirtualFleet(Roll, Fleet):
     layouts : sequence of Layout
         Of the messages of each round of an update.
     workers : int
-    crew : Crew
+    executor : Executor
         Does the tasks.
     schedule : Schedule
         Says when replies arrive.
@@ -57,12 +57,12 @@ class VirtualFleet(Roll, Fleet):
         self,
         layouts: Sequence[Layout],
         workers: int,
-        crew: Crew,
+        executor: Executor,
         schedule: Schedule,
         until_ns: int | None = None,
     ) -> None:
-        Roll.__init__(self, workers)
-        self.crew, self.schedule = crew, schedule
+        VirtualRanks.__init__(self, workers)
+        self.executor, self.schedule = executor, schedule
         self._layouts, self._until_ns = layouts, until_ns
         task_bytes, reply_bytes = longest(layouts)
         self._replies = [
@@ -95,7 +95,7 @@ class VirtualFleet(Roll, Fleet):
             arrival.codewords = order.codewords
         arrival.worker, arrival.task, arrival.version, arrival.row = worker, task, version, order.row
         arrival.bytes_down = size
-        self.crew.perform(worker, self._task, number)
+        self.executor.perform(worker, self._task, number)
         self.bytes_down += size
         body = sum(len(part) for part in order.parts)
         if (body, size - body, number) != self._sizes:
@@ -125,7 +125,7 @@ class VirtualFleet(Roll, Fleet):
             return ()
         slot, number = self._slots[worker], self._rounds[worker]
         reply, arrival = self._replies[slot][number], self._arrivals[slot][number]
-        arrival.loss, body = self.crew.finish(worker, number)
+        arrival.loss, body = self.executor.finish(worker, number)
         reply.body[:] = body
         arrival.finite = reply.read()
         arrival.t_start_ns = int(schedule.t_start_ns[worker])
@@ -140,12 +140,12 @@ class VirtualFleet(Roll, Fleet):
         self._send()  # what is to leave was sent before
         self.schedule.stepped()
 
-    def recall(self, worker: int) -> None:
+    def cancel(self, worker: int) -> None:
         self._send()
-        self.schedule.recall(worker)
+        self.schedule.cancel(worker)
 
-    def dismiss(self, worker: int) -> None:
+    def shutdown(self, worker: int) -> None:
         pass
 
     def close(self) -> None:
-        self.crew.close()
+        self.executor.close()

@@ -65,12 +65,12 @@ class Schedule(ABC):
         """Rank 0 steps θ."""
         return
 
-    def recall(self, worker: int) -> None:
+    def cancel(self, worker: int) -> None:
         """A worker that never answers is told that the run is over."""
         return
 
 
-class Durations(Schedule):
+class FixedDurations(Schedule):
     """Task times are given, and there is no network.
 
     Parameters
@@ -108,7 +108,7 @@ class Durations(Schedule):
         return worker
 
 
-class Modelled(Schedule):
+class CostModelSchedule(Schedule):
     """Task times by the cost model of ``[machine]`` and ``[link]`` and the delays of ``[stragglers]``.
 
     A task takes the worker's compute time, the same for all its tasks, and its delay, keyed by (seed, worker,
@@ -177,9 +177,9 @@ class Modelled(Schedule):
     def stepped(self) -> None:
         self._events.step()
 
-    def recall(self, worker: int) -> None:
+    def cancel(self, worker: int) -> None:
         if self._injected_ns[worker] < 0:
-            self._events.recall(worker)
+            self._events.cancel(worker)
 
 
 def make_events(config: Config, reply_bytes: int) -> Any:

@@ -13,14 +13,14 @@ from ..config.tables import Config
 from ..trace import Recorder, TraceWriter
 from ..trace.schema import REFUSED, USED, WASTED
 from ..training.monitor import Print
-from ..training.session import Descent
-from ..training.setup import Parts, employer, prepare
+from ..training.session import TrainingRun
+from ..training.setup import Components, prepare, worker_builder
 from ..util.errors import InputError
 from . import costs, timing_only
-from .executor import Crew, LocalCrew
+from .executor import Executor, InProcessExecutor
 from .fleet import VirtualFleet
 from .result import Result
-from .schedule import NEVER_NS, Modelled, Schedule
+from .schedule import NEVER_NS, CostModelSchedule, Schedule
 
 MOST = 2**16 - 1  # workers, by the header of messages
 
@@ -58,9 +58,9 @@ class Simulation:
     Parameters
     ----------
     config : Config
-    parts : Parts, optional
+    components : Components, optional
         Made of it.
-    crew : Crew, optional
+    executor : Executor, optional
         Does the tasks; by default this process does.
     schedule : Schedule, optional
         Says when replies arrive; by default the model of ``[machine]``, ``[link]`` and ``[stragglers]``.
@@ -75,36 +75,38 @@ class Simulation:
     def __init__(
         self,
         config: Config,
-        parts: Parts | None = None,
-        crew: Crew | None = None,
+        components: Components | None = None,
+        executor: Executor | None = None,
         schedule: Schedule | None = None,
     ) -> None:
         check_count(config)
-        self.config, self.parts = config, parts or prepare(config)
-        layouts, workers = self.parts.layouts, config.workers.count
-        self.task_ns = task_time_ns(config, self.parts)
-        self.schedule = schedule or modelled(config, self.parts)
-        crew = crew or LocalCrew(layouts, workers, employer(config, self.parts))
+        self.config, self.components = config, components or prepare(config)
+        layouts, workers = self.components.layouts, config.workers.count
+        self.task_ns = task_time_ns(config, self.components)
+        self.schedule = schedule or cost_model_schedule(config, self.components)
+        executor = executor or InProcessExecutor(layouts, workers, worker_builder(config, self.components))
         until_ns = NEVER_NS if config.stop.seconds is None else max(1, round(1e9 * config.stop.seconds))
-        self.fleet = VirtualFleet(layouts, workers, crew, self.schedule, until_ns)
+        self.fleet = VirtualFleet(layouts, workers, executor, self.schedule, until_ns)
 
-    def run(self, trace: Recorder | None = None, say: Print | None = None) -> tuple[Descent, Result]:
+    def run(
+        self, trace: Recorder | None = None, print_line: Print | None = None
+    ) -> tuple[TrainingRun, Result]:
         """Descend, with a trace or without."""
         times = UpdateTimes(trace or Recorder())
-        descent = Descent(
+        descent = TrainingRun(
             self.config,
-            self.parts,
+            self.components,
             self.fleet,
             times,
-            say or (lambda line: None),
+            print_line or (lambda line: None),
             time.perf_counter_ns,
-            self.fleet.crew.numerics,
+            self.fleet.executor.numerics,
         )
         reason = descent.run()
         return descent, self._result(descent, reason, times.t_update_ns)
 
-    def _result(self, descent: Descent, reason: str, t_update_ns: list[int]) -> Result:
-        coordinator, observer = descent.coordinator, descent.observer
+    def _result(self, descent: TrainingRun, reason: str, t_update_ns: list[int]) -> Result:
+        coordinator, monitor = descent.coordinator, descent.monitor
         seconds = 1e-9 * coordinator.t_stop_ns
         intervals = np.diff([0, *t_update_ns])
         return Result(
@@ -114,9 +116,9 @@ class Simulation:
             failed=descent.failed,
             updates=coordinator.version,
             seconds=seconds,
-            target_s=seconds if observer.reached else math.inf,
-            loss=observer.loss,
-            accuracy=observer.accuracy,
+            target_s=seconds if monitor.reached else math.inf,
+            loss=monitor.loss,
+            accuracy=monitor.accuracy,
             arrivals=coordinator.arrivals,
             used=coordinator.outcomes[USED],
             wasted=coordinator.outcomes[WASTED],
@@ -147,15 +149,15 @@ def check_count(config: Config) -> None:
         )
 
 
-def modelled(config: Config, parts: Parts) -> Modelled:
+def cost_model_schedule(config: Config, components: Components) -> CostModelSchedule:
     """The model of ``[machine]``, ``[link]`` and ``[stragglers]``."""
-    task_ns = [task_time_ns(config, parts, number) for number in range(len(parts.layouts))]
-    return Modelled(config, task_ns, [layout.reply_bytes for layout in parts.layouts])
+    task_ns = [task_time_ns(config, components, number) for number in range(len(components.layouts))]
+    return CostModelSchedule(config, task_ns, [layout.reply_bytes for layout in components.layouts])
 
 
-def task_time_ns(config: Config, parts: Parts, number: int = 0) -> int:
+def task_time_ns(config: Config, components: Components, number: int = 0) -> int:
     """Compute time of a task in round `number` of a worker that has as many rows as the average."""
-    return costs.time_ns(config.machine, parts.flops(number))
+    return costs.time_ns(config.machine, components.flops(number))
 
 
 def processor_ns(config: Config, arrivals: int, updates: int) -> int:
@@ -167,20 +169,20 @@ def processor_ns(config: Config, arrivals: int, updates: int) -> int:
 
 def without_numerics(
     config: Config,
-    parts: Parts,
+    components: Components,
     trace: TraceWriter | None = None,
     watch: Callable[[timing_only.TimingOnly], object] = lambda run: None,
-    say: Print | None = None,
+    print_line: Print | None = None,
 ) -> Result:
     """Only the times of a run, if nothing else tells them: `timing_only.can`.
 
-    `watch` is given the run before it starts, and may interrupt it; `say` prints a line.
+    `watch` is given the run before it starts, and may interrupt it; `print_line` prints a line.
     """
-    layout, task_ns = parts.layout, task_time_ns(config, parts)
+    layout, task_ns = components.layout, task_time_ns(config, components)
     body, size = layout.gradient_bytes, layout.task_bytes
     run = timing_only.TimingOnly(config, task_ns, layout.reply_bytes, body, size - body)
     watch(run)
-    done = run.run(trace, say)
+    done = run.run(trace, print_line)
     return Result(
         config=config,
         task_ns=task_ns,
@@ -206,14 +208,14 @@ def without_numerics(
     )
 
 
-def simulate(config: Config, crew: Crew | None = None, trace: Recorder | None = None) -> Result:
+def simulate(config: Config, executor: Executor | None = None, trace: Recorder | None = None) -> Result:
     """Run a configuration on the virtual clock.
 
     Parameters
     ----------
     config : Config
         Resolved.
-    crew : Crew, optional
+    executor : Executor, optional
         Does the tasks; by default this process does.
     trace : Recorder, optional
         Takes rows.
@@ -227,4 +229,4 @@ def simulate(config: Config, crew: Crew | None = None, trace: Recorder | None = 
     InputError
         Naming key and value.
     """
-    return Simulation(config, crew=crew).run(trace)[1]
+    return Simulation(config, executor=executor).run(trace)[1]

@@ -197,7 +197,7 @@ class TimingOnly:
             room=ROOM,
         )
 
-    def run(self, trace: TraceWriter | None = None, say: Print | None = None) -> Times:
+    def run(self, trace: TraceWriter | None = None, print_line: Print | None = None) -> Times:
         """Run, with a trace or without; its `arrivals` and `sample` are those of the configuration.
 
         Raises
@@ -219,10 +219,10 @@ class TimingOnly:
             wall_ns = round(1e9 * (now_s - start_s))
             if trace is not None and trace.due(wall_ns):
                 trace.flush(wall_ns)
-            if say is not None and now_s >= line_s + 1e-9 * LINE_NS:
+            if print_line is not None and now_s >= line_s + 1e-9 * LINE_NS:
                 arrived = self.events.arrived
                 rate = (arrived - before) / (now_s - line_s)
-                say(
+                print_line(
                     f"{1e-9 * self.events.now_ns:7.1f} s  update {self.rounds.version:<9d} "
                     f"{arrived:,} arrivals, {rate:,.0f} a second"
                 )

@@ -41,8 +41,8 @@ def test_dense_codewords_capture_what_the_best_ones_do(dtype, k, e, r, decay):
     residual = spectrum(1, k, e, decay).astype(dtype)
     squares = np.linalg.svd(residual.reshape(k, e), compute_uv=False).astype("f8") ** 2
     best = squares[:r].sum() / squares.sum()
-    choose = Matched(k, e, k * e, r, k, dtype, seed=2)
-    shares = [1 - left_over(residual, choose.choose(residual), k, e) for _ in range(12)]
+    select = Matched(k, e, k * e, r, k, dtype, seed=2)
+    shares = [1 - left_over(residual, select.select(residual), k, e) for _ in range(12)]
     assert shares[0] >= 0.3 * best
     assert shares[-1] >= (1 - 1e-3) * best
     assert max(shares) <= best + 1e-5
@@ -51,12 +51,12 @@ def test_dense_codewords_capture_what_the_best_ones_do(dtype, k, e, r, decay):
 def test_one_dense_codeword_is_the_power_iteration():
     k, e = 30, 70
     residual = spectrum(3, k, e, 0.9)
-    matrix, choose = residual.reshape(k, e), Matched(k, e, k * e, 1, k, "float64", seed=4)
-    vector = choose._kept[0].copy()
+    matrix, select = residual.reshape(k, e), Matched(k, e, k * e, 1, k, "float64", seed=4)
+    vector = select._kept[0].copy()
     for _ in range(6):
         vector = matrix @ (matrix.T @ vector)
         vector /= np.linalg.norm(vector)
-        indices, values = choose.choose(residual)
+        indices, values = select.select(residual)
         np.testing.assert_array_equal(indices[0], np.arange(k))
         np.testing.assert_allclose(values[0], vector, atol=1e-12)
 
@@ -67,8 +67,8 @@ def test_a_warm_start_beats_a_cold_one_where_directions_last():
     chosen, base = Matched(k, e, k * e, r, 20, "float64"), spectrum(5, k, e, 0.93)
     for step in range(8):
         residual = base + 0.01 * random.normal(size=k * e)
-        warm.append(left_over(residual, chosen.choose(residual), k, e))
-        cold.append(left_over(residual, Matched(k, e, k * e, r, 20, "float64", step).choose(residual), k, e))
+        warm.append(left_over(residual, chosen.select(residual), k, e))
+        cold.append(left_over(residual, Matched(k, e, k * e, r, 20, "float64", step).select(residual), k, e))
     assert np.mean(warm[2:]) < np.mean(cold[2:]) - 0.05
 
 
@@ -85,11 +85,11 @@ def test_a_warm_start_beats_a_cold_one_where_directions_last():
 def test_codewords_are_sparse_unit_vectors_of_real_blocks(k, e, cut, w, dtype, seed, data):
     r = data.draw(st.integers(1, k))
     length = max(1, round(k * e * (1 - cut)))
-    choose = Matched(k, e, length, r, w, dtype, seed)
+    select = Matched(k, e, length, r, w, dtype, seed)
     residual = np.random.default_rng(seed).normal(size=length).astype(dtype)
     residual.flags.writeable = False
     for _ in range(2):
-        indices, values = choose.choose(residual)
+        indices, values = select.select(residual)
         assert indices.dtype == np.int32
         assert values.dtype == dtype
         assert indices.shape == values.shape == (r, w)
@@ -108,7 +108,7 @@ def test_a_ragged_end_counts_as_padded_with_zeros(dtype, length):
     padded[:length] = residual
     one, other = (Matched(40, 50, size, 3, 8, dtype, 1) for size in (length, 40 * 50))
     for _ in range(3):
-        np.testing.assert_array_equal(one.choose(residual)[0], other.choose(padded)[0])
+        np.testing.assert_array_equal(one.select(residual)[0], other.select(padded)[0])
         np.testing.assert_allclose(one._values, other._values, atol=1e-4)
 
 
@@ -118,24 +118,24 @@ def test_r_blocks_that_alone_have_something_are_sent_exactly(dtype):
     for seed in range(5):
         random, residual = np.random.default_rng(seed), np.zeros((k, e), dtype)
         residual[random.permutation(k)[:r]] = random.normal(size=(r, e))
-        words = Matched(k, e, k * e, r, 8, dtype, seed).choose(residual.ravel())
+        words = Matched(k, e, k * e, r, 8, dtype, seed).select(residual.ravel())
         assert left_over(residual.ravel(), words, k, e) < (1e-10 if dtype == "float32" else 1e-24)
 
 
 def test_choosing_goes_on_after_zeros_lost_directions_and_what_is_not_finite():
     k, e, r = 20, 30, 2
-    residual, choose = spectrum(8, k, e, 0.6).astype("f4"), Matched(k, e, k * e, r, 5, "float32", 1)
-    fresh = left_over(residual, Matched(k, e, k * e, r, 5, "float32", 2).choose(residual), k, e)
+    residual, select = spectrum(8, k, e, 0.6).astype("f4"), Matched(k, e, k * e, r, 5, "float32", 1)
+    fresh = left_over(residual, Matched(k, e, k * e, r, 5, "float32", 2).select(residual), k, e)
     only = np.zeros(k * e, "f4")
     only[:e] = 1  # nothing outside block 0: all directions end there
     elsewhere = np.zeros(k * e, "f4")
     elsewhere[-e:] = 1
     for bad in (np.zeros(k * e, "f4"), np.full(k * e, np.nan, "f4"), residual * np.float32(1e38), only):
-        indices, values = choose.choose(bad)
+        indices, values = select.select(bad)
         np.testing.assert_allclose(np.linalg.norm(values, axis=1), 1, atol=1e-6)
         assert indices.min() >= 0
-        assert left_over(elsewhere, choose.choose(elsewhere), k, e) < 1e-6
-        assert left_over(residual, choose.choose(residual), k, e) < 2 * fresh + 0.1
+        assert left_over(elsewhere, select.select(elsewhere), k, e) < 1e-6
+        assert left_over(residual, select.select(residual), k, e) < 2 * fresh + 0.1
 
 
 def test_error_feedback_with_matched_codewords_keeps_the_memory_bounded():
@@ -143,10 +143,10 @@ def test_error_feedback_with_matched_codewords_keeps_the_memory_bounded():
     k, e, random = 32, 40, np.random.default_rng(9)
     for r, w in ((1, 8), (4, 8), (2, 32)):
         memory, out, norms = np.zeros(k * e), np.empty((r, e)), []
-        choose = Matched(k, e, k * e, r, w, "float64")
+        select = Matched(k, e, k * e, r, w, "float64")
         for _ in range(300):
             gradient = random.normal(size=k * e) / np.sqrt(k * e)
-            words = choose.choose(memory + gradient)
+            words = select.select(memory + gradient)
             encode.feedback_encode(memory, gradient, *words, e, out)
             norms.append(np.linalg.norm(memory))
         assert max(norms) < 4 * k / r
@@ -170,8 +170,8 @@ def test_numbers_out_of_range_are_named(parameters, message):
 
 
 def test_another_residual_is_refused():
-    choose = Matched(4, 3, 12, 1, 1, "float32")
+    select = Matched(4, 3, 12, 1, 1, "float32")
     with pytest.raises(ValueError, match="12 elements of float32"):
-        choose.choose(np.zeros(11, "f4"))
+        select.select(np.zeros(11, "f4"))
     with pytest.raises(ValueError, match="float32"):
-        choose.choose(np.zeros(12))
+        select.select(np.zeros(12))

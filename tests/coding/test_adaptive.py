@@ -88,13 +88,13 @@ def test_layers_with_equally_many_blocks_have_their_own_codewords_at_the_workers
         ],
         [1, 2, 3],
     )  # fmt: skip
-    folded = [np.zeros(made.parts.problem.size) for _ in range(3)]
-    gradients = [np.zeros(made.parts.problem.size) for _ in range(3)]
+    folded = [np.zeros(made.components.problem.size) for _ in range(3)]
+    gradients = [np.zeros(made.components.problem.size) for _ in range(3)]
     arrived = made.state.assignment.arrived
 
     def watch(arrival: object) -> None:
         for layer, pair, payload in zip(
-            made.parts.layout.units, arrival.codewords, arrival.payloads, strict=True
+            made.components.layout.units, arrival.codewords, arrival.payloads, strict=True
         ):
             part = slice(layer.offset, layer.offset + layer.length)
             decoded = (dense(pair, layer.count).T @ payload).reshape(-1)[: layer.length]

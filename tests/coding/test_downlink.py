@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from descents import Descent
 
-from pdcode.coding.replica import Relay, ReplicaError, digest
+from pdcode.coding.replica import RelayedState, ReplicaError, digest
 from pdcode.transport.base import Arrival
 from pdcode.transport.layout import CHECK, RETURNED, SNAPSHOT
 from pdcode.transport.messages import Task
@@ -138,7 +138,7 @@ def test_a_digest_tells_thetas_apart() -> None:
 def test_a_log_is_never_longer_than_the_state_and_a_task_never_longer_than_that() -> None:
     made = Descent([*START, "workers.count=3", "stop.updates=300", "code.rows_per_task=3"], [1, 1.5, 40])
     relay = made.state
-    assert isinstance(relay, Relay)
+    assert isinstance(relay, RelayedState)
     least, longest, fold = relay._state.least_bytes, 0, relay.fold
 
     def watch(arrival: Arrival) -> float:
@@ -153,7 +153,7 @@ def test_a_log_is_never_longer_than_the_state_and_a_task_never_longer_than_that(
     relay.fold = watch
     made.run()
     assert longest > least / 2
-    assert made.trace.column("bytes_down").max() <= made.parts.layout.task_bytes
+    assert made.trace.column("bytes_down").max() <= made.components.layout.task_bytes
 
 
 def test_the_downlink_is_as_compressed_as_the_uplink() -> None:

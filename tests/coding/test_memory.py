@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pdcode import codes, problems
-from pdcode.coding.memory import Choose, Forgetful, Remembering, Respond
+from pdcode.coding.memory import CodewordSelector, MemoryEncoder, Respond, StatelessEncoder
 from pdcode.coding.source import Batch
 from pdcode.problems import Plan, Problem
 from pdcode.transport.layout import Layout, Pair, buffer
@@ -46,13 +46,13 @@ class Given:
 
 
 def make_respond(
-    kind: str, plan: Plan, reply: Reply, given: Given, choosers: list[Choose | None] | None = None
+    kind: str, plan: Plan, reply: Reply, given: Given, selectors: list[CodewordSelector | None] | None = None
 ) -> Respond:
     """A worker's side with the memory of a kind, whose batches are `given`."""
     source: Any = Batch(plan, given)
-    if kind in ("none", "coordinator") and choosers is None:
-        return Forgetful(source, reply)
-    return Remembering(source, reply, kind, choosers or [None] * len(reply.payloads))
+    if kind in ("none", "coordinator") and selectors is None:
+        return StatelessEncoder(source, reply)
+    return MemoryEncoder(source, reply, kind, selectors or [None] * len(reply.payloads))
 
 
 class Largest:
@@ -61,7 +61,7 @@ class Largest:
     def __init__(self, blocks: int, elements: int, rows: int, weight: int, dtype: str) -> None:
         self.shape, self.rows, self.weight, self.dtype = (blocks, elements), rows, weight, dtype
 
-    def choose(self, residual: np.ndarray) -> Pair:
+    def select(self, residual: np.ndarray) -> Pair:
         full = np.zeros(self.shape)
         full.reshape(-1)[: len(residual)] = residual
         norms = np.linalg.norm(full, axis=1) + 1e-30
@@ -90,9 +90,9 @@ class Pairing:
         self.sent, self.received = (Reply(layout, buffer(layout.reply_bytes)[0]) for _ in range(2))
         plan = problem.plan(BATCH, counts, self.sent.payload, weight)
         layer = problem.layers[0]
-        choosers = [Largest(4, layer.elements, rows, 2, dtype), None]
+        selectors = [Largest(4, layer.elements, rows, 2, dtype), None]
         self.given = Given()
-        self.respond = make_respond(kind, plan, self.sent, self.given, choosers if chosen else None)
+        self.respond = make_respond(kind, plan, self.sent, self.given, selectors if chosen else None)
         self.reference = problem.plan(BATCH, weight=weight)
         self.code = codes.design("random", workers=12, blocks=4, weight=2)
         self.task, self.theta, self.returned = 0, problem.initial(1), False
@@ -109,14 +109,14 @@ class Pairing:
         batch = np.random.default_rng(self.task).integers(0, self.problem.rows, BATCH)
         theta = self.theta if theta is None else theta
         if self.returned:  # the worker hears of it with its next task
-            self.respond.restore()
+            self.respond.rollback()
         loss = self.respond(theta, self.given(batch, words))
         expected = self.reference.gradient(theta, batch)
         assert loss == pytest.approx(expected, rel=1e-5, nan_ok=True)
         if np.isfinite(self.reference.full_gradient).all():
             self.last = self.reference.full_gradient.astype(np.float64)
             self.gradients += self.last
-        self.respond.settle((3, 1, self.task))
+        self.respond.quantise((3, 1, self.task))
         self.task += 1
         self.received.body[:] = self.sent.body
         sound, self.returned = self.received.read(), False
@@ -140,7 +140,7 @@ class Pairing:
         if self.returned:
             self.words[0][:] += 1
             self.words[0][:] %= 4
-            self.respond.restore()
+            self.respond.rollback()
             self.returned = False
         kept = self.respond.residual.astype(np.float64)
         expected = self.gradients if kind == "worker" else self.last
@@ -232,8 +232,8 @@ def test_the_steady_state_allocates_no_arrays(kind: str, chosen: bool, wire: str
 
     def turn() -> None:
         respond(theta, given(batch, [pair, layout.whole]))
-        respond.settle((1, 2, 3))
-        respond.restore()
+        respond.quantise((1, 2, 3))
+        respond.rollback()
 
     turn()
     tracemalloc.start()

@@ -45,7 +45,7 @@ class Twin:
     """The three optimizers in numpy, float64."""
 
     def __init__(self, table, size):
-        self.table = tables.Optimizer(**table)
+        self.table = tables.OptimizerTable(**table)
         self.first, self.second, self.t = np.zeros(size), np.zeros(size), 0
 
     def step(self, theta, gradient, damping):

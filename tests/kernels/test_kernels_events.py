@@ -41,7 +41,7 @@ def test_is_its_plain_twin(options: dict[str, Any], data: st.DataObject) -> None
             worker = data.draw(st.sampled_from(sorted(dead)))
             dead.remove(worker)
             for clock in (fast, plain):
-                clock.recall(worker)
+                clock.cancel(worker)
         elif what == "step":
             for clock in (fast, plain):
                 clock.step()
@@ -84,7 +84,7 @@ def test_many_workers_of_whom_most_are_in_the_calendar_too(law: str, mean_group:
         idle.clear()
         for worker in np.flatnonzero(fast.t_send_ns < 0)[:1]:
             for clock in (fast, plain):
-                clock.recall(int(worker))
+                clock.cancel(int(worker))
         for _ in range(random.geometric(1 / mean_group)):
             got = fast.pop()
             assert got == plain.pop()
@@ -156,6 +156,6 @@ def test_refuses_tasks_and_sends_none(
     assert clock.outstanding == 1
     send(clock, [1, 2], 0, -1)  # they are idle still
     with pytest.raises(ValueError, match="worker 0 is not dead"):
-        clock.recall(0)
+        clock.cancel(0)
     with pytest.raises(ValueError, match="now_ns is -1"):
         clock.now_ns = -1

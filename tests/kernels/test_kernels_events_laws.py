@@ -73,13 +73,13 @@ def test_a_task_starts_is_computed_sent_and_received_in_this_order(
         send(clock, list(range(workers)), data.draw(SPANS), delays, 70, 7)
         dead = [worker for worker in range(workers) if delays[worker] < 0]
         for worker in dead[: len(dead) // 2]:
-            clock.recall(worker)
+            clock.cancel(worker)
         left = workers
         while left:
             worker = clock.pop()
             if worker < 0:
                 for late in dead[len(dead) // 2 :]:
-                    clock.recall(late)
+                    clock.cancel(late)
                 continue
             left -= 1
             times = [int(getattr(clock, name)[worker]) for name in COLUMNS]

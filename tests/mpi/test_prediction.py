@@ -42,7 +42,7 @@ def test_a_simulated_run_meets_the_delays_of_the_real_one_and_descends_as_it_did
     assert fitted.link.broadcast == "star"
     table = msgspec.structs.replace(config.trace, path=str(tmp_path / "virtual.h5"))
     simulation = Simulation(msgspec.structs.replace(fitted, trace=table))
-    trace = open_trace(simulation.config, TEXT, simulation.parts, simulation.fleet, clock="virtual")
+    trace = open_trace(simulation.config, TEXT, simulation.components, simulation.fleet, clock="virtual")
     close_trace(trace, simulation.run(trace)[0])
     virtual = Trace(tmp_path / "virtual.h5")
     delays = []

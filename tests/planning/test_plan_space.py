@@ -10,7 +10,7 @@ from pdcode.config import load as configfile
 from pdcode.config.write import to_toml
 from pdcode.planning import space
 from pdcode.planning.space import OWN
-from pdcode.training import setup as parts
+from pdcode.training import setup
 from pdcode.util.errors import InputError
 
 SMALL = ["problem.hidden=[16]", "code.blocks=[8,1]", "workers.count=4", "stop.loss=0.3", "optimizer.rate=0.4"]
@@ -45,7 +45,7 @@ def test_all_that_is_offered_can_run_and_comes_back_from_its_file(name, tmp_path
         for table in ("problem", "workers", "stop", "stragglers", "machine", "link", "seed", "trace"):
             assert getattr(config, table) == getattr(base, table)
         configfile.check(config)
-        parts.prepare(config)
+        setup.prepare(config)
         path = tmp_path / f"{number}.toml"
         path.write_text(to_toml(config), encoding="utf-8")
         assert configfile.load(path)[0] == config

@@ -67,7 +67,7 @@ def prepared(path: Path, overrides: Sequence[str], clock: str) -> tuple[Simulati
     sets = [*COMMON, f"trace.path={path}", *overrides]
     simulation = Simulation(configfile.resolve({}, sets))
     kind = {"clock": clock, "task_ns": simulation.task_ns}
-    return simulation, open_trace(simulation.config, "", simulation.parts, simulation.fleet, **kind)
+    return simulation, open_trace(simulation.config, "", simulation.components, simulation.fleet, **kind)
 
 
 def record(

@@ -231,9 +231,9 @@ def test_only_files_of_that_format_cost_the_import_of_h5py(tmp_path: Path) -> No
     path = csv(tmp_path / "a.csv")
     code = f"""
 import sys
-from pdcode.config.tables import Stragglers
+from pdcode.config.tables import StragglersTable
 from pdcode.stragglers import Delays
-Delays(Stragglers.of({{"kind": "trace", "path": {str(path)!r}}}), 1, 0, 2).delay_ns(0, 0)
+Delays(StragglersTable.of({{"kind": "trace", "path": {str(path)!r}}}), 1, 0, 2).delay_ns(0, 0)
 assert "h5py" not in sys.modules
 """
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

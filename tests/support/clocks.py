@@ -148,7 +148,7 @@ class PlainEvents:
             self.now_ns = max(self.now_ns, limit_ns)
         return -1
 
-    def recall(self, worker: int) -> None:
+    def cancel(self, worker: int) -> None:
         self.t_send_ns[worker] = max(self.now_ns, self.t_compute_ns[worker])
         self._reply(worker)
 

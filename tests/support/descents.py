@@ -9,12 +9,12 @@ import numpy as np
 
 from pdcode.config import load as configfile
 from pdcode.trace.schema import ARRIVALS, FAULTS, UPDATES
-from pdcode.training import setup as parts
+from pdcode.training import setup
 from pdcode.training.coordinator import Coordinator
 from pdcode.training.worker import Worker
-from pdcode.virtual.executor import LocalCrew
+from pdcode.virtual.executor import InProcessExecutor
 from pdcode.virtual.fleet import VirtualFleet
-from pdcode.virtual.schedule import Durations
+from pdcode.virtual.schedule import FixedDurations
 
 MS = 1_000_000
 SMALL = [
@@ -69,20 +69,20 @@ class Descent:
     ) -> None:
         self.config = configfile.resolve({}, [*SMALL, *overrides])
         config, workers = self.config, self.config.workers.count
-        self.parts = parts.prepare(config)
+        self.components = setup.prepare(config)
         if not callable(duration_ns):
             times = [round(MS * each) for each in duration_ns]
             duration_ns = lambda worker, task: times[worker]  # noqa: E731
-        layouts = self.parts.layouts
-        self.crew = LocalCrew(layouts, workers, parts.employer(config, self.parts))
-        self.fleet = VirtualFleet(layouts, workers, self.crew, Durations(workers, duration_ns))
-        self.state, self.trace = self.parts.state, Rows()
+        layouts = self.components.layouts
+        self.executor = InProcessExecutor(layouts, workers, setup.worker_builder(config, self.components))
+        self.fleet = VirtualFleet(layouts, workers, self.executor, FixedDurations(workers, duration_ns))
+        self.state, self.trace = self.components.state, Rows()
         self.coordinator = Coordinator(self.fleet, self.state, self.trace, config.update.late)
         self.thetas = [self.state.theta.copy()]
 
     @property
     def workers(self) -> list[Worker]:
-        return self.crew.staff
+        return self.executor.staff
 
     def observe(self, now_ns: int, coordinator: Coordinator) -> str:
         """Keep θ, and stop when there are as many updates as asked for."""

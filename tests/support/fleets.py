@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from pdcode.transport.base import Arrival, Fleet, Member
+from pdcode.transport.base import Arrival, Fleet, RankInfo
 from pdcode.transport.layout import Codewords
 from pdcode.transport.messages import Order
 
@@ -23,7 +23,7 @@ class ScriptedFleet(Fleet):
 
     def __init__(self, workers: int, duration_ns: Callable[[int, int], int], compute: Compute) -> None:
         self.workers, self._duration_ns, self._compute = workers, duration_ns, compute
-        self.members = [Member(1 + worker, "here") for worker in range(workers)]
+        self.members = [RankInfo(1 + worker, "here") for worker in range(workers)]
         self.bytes_up = self.bytes_down = 0
         self._now_ns, self._sequence = 0, 0
         self._heap: list[tuple[int, int, Arrival, list[np.ndarray]]] = []
@@ -31,8 +31,8 @@ class ScriptedFleet(Fleet):
         self.busy: set[int] = set()
         self.dispatched: list[tuple[int, int, int, int]] = []  # worker, task, version, row
         self.flags: list[int] = []
-        self.dismissed: set[int] = set()
-        self.recalled: list[int] = []
+        self.shut_down: set[int] = set()
+        self.cancelled: list[int] = []
         self.stopped = False
 
     def set_up(self, worker: int, facts: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
@@ -46,7 +46,7 @@ class ScriptedFleet(Fleet):
 
     def dispatch(self, worker: int, task: int, version: int, order: Order, flags: int = 0) -> int:
         assert worker not in self.busy, f"worker {worker} has a task already"
-        assert worker not in self.dismissed
+        assert worker not in self.shut_down
         self.busy.add(worker)
         row, codewords, parts = order[:3]
         self.dispatched.append((worker, task, version, row))
@@ -88,15 +88,15 @@ class ScriptedFleet(Fleet):
         self.busy.remove(arrival.worker)
         return (arrival,)
 
-    def recall(self, worker: int) -> None:
+    def cancel(self, worker: int) -> None:
         assert worker in self.busy
-        self.recalled.append(worker)
+        self.cancelled.append(worker)
 
-    def dismiss(self, worker: int) -> None:
-        assert worker not in self.busy | self.dismissed
-        self.dismissed.add(worker)
+    def shutdown(self, worker: int) -> None:
+        assert worker not in self.busy | self.shut_down
+        self.shut_down.add(worker)
 
     def close(self) -> None:
         assert not self.busy
-        assert len(self.dismissed) == self.workers
+        assert len(self.shut_down) == self.workers
         self.stopped = True

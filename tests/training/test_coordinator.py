@@ -160,8 +160,8 @@ def test_what_is_out_at_the_stop_is_drained_not_used() -> None:
 def test_who_is_out_at_the_stop_is_recalled_once() -> None:
     made = coordinator([1.0, 1.5, 3.0, 1000.0], mode="async")
     trace = run(made, updates=10)
-    assert made.fleet.recalled == sorted(row["worker"] for row in trace.arrivals if row["status"] == DRAINED)
-    assert 3 in made.fleet.recalled
+    assert made.fleet.cancelled == sorted(row["worker"] for row in trace.arrivals if row["status"] == DRAINED)
+    assert 3 in made.fleet.cancelled
 
 
 def test_captured_waits_for_the_share_that_is_asked_for() -> None:

@@ -51,7 +51,7 @@ def test_the_descent_goes_on_without_a_worker_that_always_sends_nan(mode: str, k
             return perform(task)
 
         worker.perform = note
-    before = made.parts.problem.loss(made.state.theta)
+    before = made.components.problem.loss(made.state.theta)
     assert made.run() == "enough"
     statuses = made.trace.column("status")
     bad = made.trace.column("worker") == 2
@@ -62,7 +62,7 @@ def test_the_descent_goes_on_without_a_worker_that_always_sends_nan(mode: str, k
     assert [(row["kind"], row["worker"], row["task"]) for row in made.trace.faults] == [("refused", 2, 0)]
     assert "worker 2" in made.trace.faults[0]["message"]
     assert np.isfinite(made.state.theta).all()
-    assert made.parts.problem.loss(made.state.theta) < before
+    assert made.components.problem.loss(made.state.theta) < before
     assert made.coordinator.outstanding == 0
     assert sum(row["n_used"] for row in made.trace.updates) == Counter(statuses)[USED]
     for worker, seen in flags.items():  # each task says what became of the payload before
@@ -131,7 +131,7 @@ def test_what_was_wasted_is_sent_again_with_what_comes_later(wire: str) -> None:
         ],
         lambda worker, task: round(MS * (1 + 0.3 * worker if worker < 2 else 5.7 if task % 3 else 0.2)),
     )  # fmt: skip
-    worker, size = made.workers[2], made.parts.problem.size
+    worker, size = made.workers[2], made.components.problem.size
     gradients, folded = np.zeros(size), np.zeros(size)
     (respond,) = worker.responds
     source, fold = respond.source, made.state.fold
@@ -148,7 +148,7 @@ def test_what_was_wasted_is_sent_again_with_what_comes_later(wire: str) -> None:
     def arrived(arrival: Arrival) -> float:
         if arrival.worker == 2:
             for layer, pair, payload in zip(
-                made.parts.layout.units, arrival.codewords, arrival.payloads, strict=True
+                made.components.layout.units, arrival.codewords, arrival.payloads, strict=True
             ):
                 dense = np.zeros((len(pair[0]), layer.count))
                 np.add.at(dense, (np.arange(len(pair[0]))[:, None], pair[0]), pair[1])
@@ -163,7 +163,7 @@ def test_what_was_wasted_is_sent_again_with_what_comes_later(wire: str) -> None:
     assert counts[WASTED] >= 5 <= counts[USED]
     assert counts[DRAINED] <= 1
     if fates[-1] != USED:  # no later task says so
-        respond.restore()
+        respond.rollback()
     np.testing.assert_allclose(
         folded + respond.residual, gradients, atol=2e-5 if wire == "float32" else 1e-11
     )

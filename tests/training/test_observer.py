@@ -11,7 +11,7 @@ import pytest
 
 from pdcode import problems
 from pdcode.config import load as configfile
-from pdcode.training.monitor import Observer, slowest_worker
+from pdcode.training.monitor import Monitor, slowest_worker
 
 S = 1_000_000_000
 
@@ -55,13 +55,13 @@ def state(problem: problems.Problem, version: int = 0, theta: np.ndarray | None 
     )
 
 
-def observer(problem: problems.Problem, *overrides: str) -> tuple[Observer, Rows, list[str]]:
+def monitor(problem: problems.Problem, *overrides: str) -> tuple[Monitor, Rows, list[str]]:
     rows, lines = Rows(), []
-    return Observer(problem, configfile.resolve({}, overrides), rows, lines.append), rows, lines
+    return Monitor(problem, configfile.resolve({}, overrides), rows, lines.append), rows, lines
 
 
 def test_a_line_a_second_and_measurements_as_often_as_asked(problem: problems.Problem) -> None:
-    watch, rows, lines = observer(problem, "trace.progress_s=0.25")
+    watch, rows, lines = monitor(problem, "trace.progress_s=0.25")
     for tick in range(401):  # 4 s in steps of 10 ms, a new version each
         assert watch(tick * S // 100, state(problem, tick)) == ""
     assert len(lines) == 5
@@ -73,7 +73,7 @@ def test_a_line_a_second_and_measurements_as_often_as_asked(problem: problems.Pr
 
 
 def test_the_measurements_are_the_problems_own(problem: problems.Problem) -> None:
-    watch, rows, _ = observer(problem)
+    watch, rows, _ = monitor(problem)
     theta = problem.initial(5)
     watch(0, state(problem, 3, theta))
     version, t_ns, loss, accuracy, norm = rows.measured[0]
@@ -98,21 +98,21 @@ def test_the_measurements_are_the_problems_own(problem: problems.Problem) -> Non
 def test_reasons_to_stop(
     problem: problems.Problem, override: str, now_ns: int, version: int, reason: str
 ) -> None:
-    watch, _, _ = observer(problem, override)
+    watch, _, _ = monitor(problem, override)
     said = watch(now_ns, state(problem, version))
     assert reason in said
     assert bool(said) == bool(reason)
 
 
 def test_a_loss_that_is_no_number_stops_the_run(problem: problems.Problem) -> None:
-    watch, rows, _ = observer(problem)
+    watch, rows, _ = monitor(problem)
     assert watch(0, state(problem, 1, np.full(problem.size, math.nan, np.float32))).startswith("diverged")
     assert watch.failed
     assert len(rows.faults) == 1
 
 
 def test_the_last_theta_of_a_run_is_measured_too(problem: problems.Problem) -> None:
-    watch, rows, _ = observer(problem, "stop.updates=10", "trace.progress_s=100.0")
+    watch, rows, _ = monitor(problem, "stop.updates=10", "trace.progress_s=100.0")
     assert watch(0, state(problem, 0)) == ""
     reason = watch(S, state(problem, 10, np.full(problem.size, math.nan, np.float32)))
     assert reason.startswith("diverged")
@@ -121,7 +121,7 @@ def test_the_last_theta_of_a_run_is_measured_too(problem: problems.Problem) -> N
 
 
 def test_the_trace_is_flushed_while_the_last_tasks_are_awaited(problem: problems.Problem) -> None:
-    watch, rows, lines = observer(problem, "stop.seconds=1.0")
+    watch, rows, lines = monitor(problem, "stop.seconds=1.0")
     made = state(problem, 5)
     assert watch(S, made) == "1 s"
     made.stopping = "1 s"
@@ -132,7 +132,7 @@ def test_the_trace_is_flushed_while_the_last_tasks_are_awaited(problem: problems
 
 
 def test_an_interrupt_stops_the_run_and_flushes_its_trace(problem: problems.Problem) -> None:
-    watch, rows, _ = observer(problem)
+    watch, rows, _ = monitor(problem)
     made = state(problem, 5)
     made.fleet.interrupted = True
     assert watch(S // 10, made) == "interrupted"
@@ -149,7 +149,7 @@ def test_a_worker_that_has_not_answered_yet_counts_by_its_waiting() -> None:
 
 
 def test_costly_measurements_become_rare(problem: problems.Problem) -> None:
-    watch, rows, _ = observer(problem, "trace.progress_s=0.01")
+    watch, rows, _ = monitor(problem, "trace.progress_s=0.01")
     for tick in range(1001):  # 10 s; each measurement takes 0.1 s
         now_ns = tick * S // 100
         made = state(problem, tick)

@@ -56,10 +56,10 @@ def test_sections_do_not_overlap_and_payloads_start_on_cache_lines(
         assert view.ctypes.data % ALIGNMENT == 0
     assert all((view == number + 1).all() for number, view in enumerate(reply.payloads))
     if chosen:
-        reply.choose(words(made))
+        reply.put_codewords(words(made))
     assert reply.write(1, 2, 3)
     assert not message[: HEADER.size].any()
-    ends = [(HEADER.size, HEADER.size + (made.words_bytes if chosen else 0))]
+    ends = [(HEADER.size, HEADER.size + (made.codeword_bytes if chosen else 0))]
     ends += [(at, at + size) for at, size in made.parts]
     for (_, end), (at, _) in pairwise(ends):
         assert end <= at
@@ -75,7 +75,7 @@ def test_rank_0_reads_what_the_worker_thinks_it_has_sent(dtype: str, wire: str, 
     sent.payload[:] = np.random.default_rng(4).normal(size=sent.payload.shape)
     before = sent.payload.copy()
     if chosen:
-        sent.choose(words(made, 5))
+        sent.put_codewords(words(made, 5))
     assert sent.write(1, 2, 3)
     received.body[:] = sent.body
     assert received.read()
@@ -109,9 +109,9 @@ def test_a_payload_that_is_not_finite_is_noticed_at_both_ends(dtype: str, wire: 
 def test_codewords_of_blocks_that_do_not_exist_are_noticed() -> None:
     made = layout(chosen=True)
     reply = Reply(made, buffer(made.reply_bytes)[0])
-    reply.choose(words(made))
+    reply.put_codewords(words(made))
     assert reply.read()
-    reply.body[: made.words_bytes] = 255
+    reply.body[: made.codeword_bytes] = 255
     assert not reply.read()
 
 
@@ -164,8 +164,8 @@ def test_layers_with_equally_many_blocks_share_their_codewords_in_a_task_unless_
     for options in ({"apart": True}, {"chosen": True}):
         made = layout(**options)
         assert made.section == [0, 1, -1, 2]
-        assert made.words_bytes > layout(chosen="chosen" in options).words_bytes - 1
-    assert layout(apart=True).words_bytes > layout().words_bytes
+        assert made.codeword_bytes > layout(chosen="chosen" in options).codeword_bytes - 1
+    assert layout(apart=True).codeword_bytes > layout().codeword_bytes
 
 
 def test_a_task_is_as_long_as_its_body_and_the_last_one_a_header() -> None:
@@ -188,7 +188,7 @@ def test_codewords_are_in_the_task_or_in_the_reply() -> None:
     given, chosen = layout(), layout(chosen=True)
     assert chosen.task_bytes < given.task_bytes
     assert chosen.reply_bytes > given.reply_bytes
-    assert given.task_bytes >= HEADER.size + given.words_bytes + 4 * SIZE
+    assert given.task_bytes >= HEADER.size + given.codeword_bytes + 4 * SIZE
 
 
 def test_a_payload_is_a_kth_of_the_gradient_and_padding() -> None:

@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pdcode.transport.codewords import Words
+from pdcode.transport.codewords import CodewordFormat
 
 DTYPES = ["float32", "float64"]
 sizes = st.tuples(st.sampled_from([2, 7, 256, 257, 65536, 65537]), st.integers(1, 5), st.integers(1, 40))
 
 
-def codewords(words: Words, weight: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def codewords(words: CodewordFormat, weight: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Unit codewords of this weight, as large indices as there are among them."""
     random = np.random.default_rng(seed)
     indices = random.integers(0, words.blocks, (words.rows, weight)).astype(np.int32)
@@ -22,7 +22,7 @@ def codewords(words: Words, weight: int, seed: int) -> tuple[np.ndarray, np.ndar
     return indices, (values / np.linalg.norm(values, axis=1, keepdims=True)).astype(words.dtype)
 
 
-def section(words: Words) -> np.ndarray:
+def section(words: CodewordFormat) -> np.ndarray:
     """Room for them, with something in it, at a multiple of 8 bytes."""
     return np.full(words.bytes // 8, -1, np.int64).view(np.uint8)
 
@@ -33,7 +33,7 @@ def section(words: Words) -> np.ndarray:
 def test_what_rank_0_writes_is_read_exactly(
     dtype: str, size: tuple[int, int, int], less: int, seed: int
 ) -> None:
-    words = Words(*size, np.dtype(dtype), rounded=False)
+    words = CodewordFormat(*size, np.dtype(dtype), rounded=False)
     weight = max(1, words.weight - less)
     indices, values = codewords(words, weight, seed)
     views, pair = words.views(section(words)), words.empty()
@@ -52,7 +52,7 @@ def test_what_rank_0_writes_is_read_exactly(
 def test_rounded_codewords_are_unit_vectors_that_rounding_leaves_alone(
     dtype: str, size: tuple[int, int, int], less: int, seed: int
 ) -> None:
-    words = Words(*size, np.dtype(dtype), rounded=True)
+    words = CodewordFormat(*size, np.dtype(dtype), rounded=True)
     weight = max(1, words.weight - less)
     indices, values = codewords(words, weight, seed)
     message, pair = section(words), words.empty()
@@ -75,7 +75,7 @@ def test_rounded_codewords_are_unit_vectors_that_rounding_leaves_alone(
 )
 @pytest.mark.parametrize("rounded", [False, True])
 def test_indices_take_the_smallest_type_that_holds_them(blocks: int, kind: str, rounded: bool) -> None:
-    words = Words(blocks, 3, 5, np.dtype("float32"), rounded)
+    words = CodewordFormat(blocks, 3, 5, np.dtype("float32"), rounded)
     scales, values, indices = words.views(section(words))
     assert indices.dtype == np.dtype(kind)
     assert values.dtype == ("i1" if rounded else "f4")
@@ -88,7 +88,7 @@ def test_indices_take_the_smallest_type_that_holds_them(blocks: int, kind: str, 
 @settings(max_examples=100, deadline=None)
 @given(size=sizes, rounded=st.booleans(), dtype=st.sampled_from(DTYPES))
 def test_parts_do_not_overlap(size: tuple[int, int, int], rounded: bool, dtype: str) -> None:
-    words = Words(*size, np.dtype(dtype), rounded)
+    words = CodewordFormat(*size, np.dtype(dtype), rounded)
     parts = words.views(section(words))
     for number, part in enumerate(parts):
         part.fill(number + 1)
@@ -98,7 +98,7 @@ def test_parts_do_not_overlap(size: tuple[int, int, int], rounded: bool, dtype: 
 
 
 def test_a_codeword_of_zeros_stays_one() -> None:
-    words = Words(9, 2, 3, np.dtype("float32"), rounded=True)
+    words = CodewordFormat(9, 2, 3, np.dtype("float32"), rounded=True)
     views, pair = words.views(section(words)), words.empty()
     words.write(views, np.zeros((2, 3), "i4"), np.array([[0, 0, 0], [0.6, 0, 0.8]], "f4"))
     assert words.read(views, pair)
@@ -108,7 +108,7 @@ def test_a_codeword_of_zeros_stays_one() -> None:
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_what_a_broken_worker_sends_is_noticed(bad: float) -> None:
-    words = Words(9, 2, 3, np.dtype("float32"), rounded=True)
+    words = CodewordFormat(9, 2, 3, np.dtype("float32"), rounded=True)
     views, pair = words.views(section(words)), words.empty()
     words.write(views, *codewords(words, 3, 1))
     assert words.read(views, pair)

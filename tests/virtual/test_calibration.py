@@ -18,7 +18,7 @@ from pdcode.config.load import resolve
 from pdcode.config.tables import Config, LinkTable, MachineTable
 from pdcode.trace import Trace, TraceWriter
 from pdcode.trace.schema import DRAINED, USED
-from pdcode.training import setup as parts
+from pdcode.training import setup
 from pdcode.util.errors import InputError
 from pdcode.virtual import calibration, costs
 from pdcode.virtual.calibration import Times
@@ -27,7 +27,7 @@ MACHINE = MachineTable(flops_per_s=2e8, task_s=3e-4, arrival_s=6e-5, dispatch_s=
 LINK = LinkTable(latency_s=4e-4, bandwidth=1e9, broadcast="star")
 
 
-def made(**options: Any) -> tuple[Config, parts.Parts]:
+def made(**options: Any) -> tuple[Config, setup.Components]:
     """A run of four workers that costs MACHINE and LINK."""
     tables = {
         "problem": {"data": "digits", "hidden": [12], "batch": 8},
@@ -36,11 +36,11 @@ def made(**options: Any) -> tuple[Config, parts.Parts]:
         "stop": {"updates": 1},
     }
     config = resolve(tables | options)
-    return msgspec.structs.replace(config, machine=MACHINE, link=LINK), parts.prepare(config)
+    return msgspec.structs.replace(config, machine=MACHINE, link=LINK), setup.prepare(config)
 
 
 def record(
-    path: Path, config: Config, made_of: parts.Parts, wanted: int, rounds: int, **options: Any
+    path: Path, config: Config, made_of: setup.Components, wanted: int, rounds: int, **options: Any
 ) -> Trace:
     """The trace of a run over MPI that steps at `wanted` arrivals and costs what its configuration says, but
     for the bandwidth, which is LINK's; sleeps last task_s longer, and computing has only the flops."""

@@ -12,7 +12,7 @@ import pytest
 from pdcode.coding.flops import POINTWISE, ROUND, task_flops
 from pdcode.config.load import resolve
 from pdcode.config.tables import Config, LinkTable, MachineTable
-from pdcode.training import setup as parts
+from pdcode.training import setup
 from pdcode.transport.layout import buffer
 from pdcode.transport.messages import Reply, Task
 from pdcode.util.errors import InputError
@@ -30,10 +30,10 @@ MACHINE = MachineTable(flops_per_s=2e8, task_s=3e-4, arrival_s=6e-5, dispatch_s=
 LINK = LinkTable(latency_s=4e-4, bandwidth=1e9, broadcast="star")
 
 
-def made(**tables: Any) -> tuple[Config, parts.Parts]:
+def made(**tables: Any) -> tuple[Config, setup.Components]:
     """A configuration, tables over those of SMALL, and rank 0's parts."""
     config = resolve({name: {**SMALL.get(name, {}), **tables.get(name, {})} for name in {*SMALL, *tables}})
-    return config, parts.prepare(config)
+    return config, setup.prepare(config)
 
 
 def flops(**tables: Any) -> int:
@@ -73,7 +73,7 @@ def test_flops_are_those_of_the_products_that_a_worker_makes(
         code={"blocks": blocks, "weight": 4},
     )
     layout = made_of.layout
-    worker = parts.employer(config, made_of)(0, [Reply(layout, buffer(layout.reply_bytes)[0])])
+    worker = setup.worker_builder(config, made_of)(0, [Reply(layout, buffer(layout.reply_bytes)[0])])
     order = Task([layout], buffer(layout.task_bytes)[0])
     order.write(0, 0, 0, made_of.state.order(0, 0), 0)
     order.read()

@@ -32,7 +32,7 @@ def test_ties_are_in_the_order_of_dispatch() -> None:
 def test_bytes_are_those_of_the_messages() -> None:
     made = Descent(["workers.count=3", "wire.dtype=int8"], [1, 2, 3])
     made.run()
-    layout = made.parts.layout
+    layout = made.components.layout
     assert set(made.trace.column("bytes_up")) == {layout.reply_bytes}
     assert set(made.trace.column("bytes_down")) == {layout.task_bytes}
     assert made.fleet.bytes_up == made.trace.column("bytes_up").sum()

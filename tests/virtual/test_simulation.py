@@ -94,7 +94,7 @@ def test_with_free_links_updates_take_a_task() -> None:
 def test_a_narrow_link_is_busy_all_the_time() -> None:
     narrow = [*FREE, "link.bandwidth=1e5", "link.broadcast=star"]
     done = run("update.mode=all", *narrow)
-    layout = Simulation(config()).parts.layout
+    layout = Simulation(config()).components.layout
     down, up = (6 * size / 1e5 for size in (layout.task_bytes, layout.reply_bytes))
     # The first task is done when the fifth is still being sent; replies are shorter, and only the last waits.
     last = down + 0.01 + layout.reply_bytes / 1e5

@@ -18,7 +18,7 @@ from pdcode.kernels import events, rounds
 from pdcode.training.setup import prepare
 from pdcode.util.errors import InputError
 from pdcode.virtual import timing_only
-from pdcode.virtual.executor import Idle
+from pdcode.virtual.executor import NullExecutor
 from pdcode.virtual.simulation import Simulation
 
 TINY = ["problem.kind=least-squares", "problem.data=synthetic", "problem.samples=40", "problem.features=3"]
@@ -54,7 +54,7 @@ def load(overrides: list[str]) -> Config:
 
 
 def ready(config: Config, simulation: Simulation) -> timing_only.TimingOnly:
-    layout = simulation.parts.layout
+    layout = simulation.components.layout
     return timing_only.TimingOnly(
         config, simulation.task_ns, layout.reply_bytes, layout.gradient_bytes, layout.body_at
     )
@@ -63,8 +63,8 @@ def ready(config: Config, simulation: Simulation) -> timing_only.TimingOnly:
 def compare(overrides: list[str]) -> tuple[Sink, timing_only.Times]:
     """Run both; all that the fast loop knows must be what the coordinator found."""
     config = load(overrides)
-    parts = prepare(config)
-    simulation = Simulation(config, parts, Idle(parts.layouts))
+    components = prepare(config)
+    simulation = Simulation(config, components, NullExecutor(components.layouts))
     slow, fast = Sink(), Sink()
     _, result = simulation.run(slow)
     times = ready(config, simulation).run(fast)

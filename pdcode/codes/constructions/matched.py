@@ -87,7 +87,7 @@ class Matched:
         self._orthonormalise = specialise(matched.orthonormalise, dtype)
         self._orthonormalise(self._kept, self._spare)
 
-    def choose(self, residual: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def select(self, residual: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Pick codewords for what is to be sent.
 
         Parameters

@@ -23,7 +23,7 @@ with job():
     if rank == 0:
         fleet = MPIFleet([layout])
         start = fleet.members[0].offset_ns, fleet.members[0].error_ns
-        fleet.dismiss(0)
+        fleet.shutdown(0)
         fleet.close()
         print(*start, fleet.members[0].offset_ns, fleet.members[0].error_ns)
     else:

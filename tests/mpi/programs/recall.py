@@ -22,13 +22,13 @@ with job():
             fleet.dispatch(0, task, 3, Order(0, [layout.whole], [theta]))
             if task:
                 assert not fleet.arrivals(100_000_000)
-            fleet.recall(0)
+            fleet.cancel(0)
             while not (arrivals := fleet.arrivals(1_000_000_000)):
                 pass
             print(
                 arrivals[0].task, arrivals[0].version, arrivals[0].injected_delay_ns, *arrivals[0].payloads[0]
             )
-        fleet.dismiss(0)
+        fleet.shutdown(0)
         fleet.close()
     else:
         link = MPILink()
@@ -37,6 +37,6 @@ with job():
             task = link.next_task()
             reply.payload[:] = task.body.view(np.float32)
             if delay_ns:
-                link.hold()
+                link.wait_for_shutdown()
             link.reply(0, 0, delay_ns, 0.0)
         assert link.next_task() is None
