@@ -28,11 +28,12 @@ test: .venv/built .venv/extra-test .venv/extra-mnist5k ## run all tests; those o
 bench: .venv/built .venv/extra-bench ## measure kernels, decoders, messages and the virtual clock beside their limits
 	unset OPENBLAS_CORETYPE OPENBLAS_L2_SIZE; for what in kernels messages events clocks decoders; do .venv/bin/pdcode bench $$what || exit; done
 
-lint: .venv/installed .venv/extra-lint ## check style and types
+lint: .venv/installed .venv/extra-lint ## check style, types and who imports whom
 	$(python) -m ruff check .
 	$(python) -m ruff format --check .
 	PATH="$(CURDIR)/.venv/bin:$$PATH" cython-lint pdcode
 	$(python) -m mypy
+	.venv/bin/lint-imports --no-cache
 
 dist: .venv/built ## build the sdist, and from it the wheel, in dist/
 	rm -rf dist

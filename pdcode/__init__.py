@@ -9,6 +9,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from .util.version import __version__ as __version__
+
 if TYPE_CHECKING:
     from . import codes as codes
     from . import decoders as decoders
@@ -16,8 +18,6 @@ if TYPE_CHECKING:
     from .trace.reader import Trace as Trace
 
 __all__ = ["Trace", "codes", "decoders", "problems"]
-
-__version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:

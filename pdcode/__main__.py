@@ -11,11 +11,11 @@ import time
 from collections.abc import Sequence
 from io import TextIOWrapper
 
-from . import __version__
 from .cli import bench, codes, plan, replay, run, show, simulate
 from .mpi import launch
 from .util import signals
 from .util.errors import Failure, InputError
+from .util.version import __version__
 
 
 def parser() -> argparse.ArgumentParser:

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..codes.code import Code
 from ..codes.quality.captured import captured_energy
-from ..codes.quality.summary import Quality
+from ..codes.summary import Quality
 from .style import BLUE, GREY, INK, LIGHT_BLUE, ORANGE, canvas
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ import numpy as np
 
 from ..codes import catalogue
 from ..codes.code import Code
-from ..codes.quality.summary import NOISE, Quality
 from ..codes.registry import FAMILIES, Family
+from ..codes.summary import NOISE, Quality
 from . import printing
 from .formats import NOTHING, number, percent
 from .printing import make_table

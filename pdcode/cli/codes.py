@@ -124,7 +124,7 @@ def _check(options: argparse.Namespace) -> None:
 
 def _print(found: dict[str, Any], figure: str | None) -> None:
     from ..analysis import code_tables
-    from ..codes.quality.summary import quality
+    from ..codes.summary import quality
 
     measured = {name: quality(code) for name, code in found.items()}
     for name, code in found.items():

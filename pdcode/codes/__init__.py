@@ -8,8 +8,8 @@ from .family import Family, Size
 from .quality.captured import arrivals_needed, captured_energy
 from .quality.information import arrival_information, information, joint_information
 from .quality.spark import spark
-from .quality.summary import quality
 from .registry import FAMILIES, register
+from .summary import quality
 
 __all__ = [
     "FAMILIES",

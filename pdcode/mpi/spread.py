@@ -5,8 +5,8 @@ does, and sends those of the others, so all ranks compute. A rank does its tasks
 were sent, and MPI keeps messages in order, so rank 0 knows whose reply is the next of a rank: its receive is
 posted, in that worker's own buffer, before the task leaves. Replies thus always have somewhere to go, however
 long they are, and rank 0 may wait at any time. What is under way to a rank is bounded by the outboxes that
-rank 0 has for it; when all are taken, it waits for the reply to the oldest task. The rank has as many inboxes,
-whose receives are posted, so tasks travel while it computes.
+rank 0 has for it; when all are taken, it waits for the reply to the oldest task. The rank has as many
+inboxes, whose receives are posted, so tasks travel while it computes.
 
 When a reply is done has no bearing on the run: the schedule says when it arrives.
 """

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from .. import __version__
+from ..util.version import __version__
 from .schema import SCHEMA, SCHEMA_VERSION, WORKERS, Column
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from pdcode import codes
 from pdcode.codes import code as code_module
-from pdcode.codes.quality.summary import affordable_draws
+from pdcode.codes.summary import affordable_draws
 from pdcode.trace import Trace
 from pdcode.util.errors import InputError
 

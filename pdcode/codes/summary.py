@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .. import keyed
-from ..code import Code
-from . import captured
-from .information import arrival_information
-from .spark import Spark, spark
+from . import keyed
+from .code import Code
+from .quality import captured
+from .quality.information import arrival_information
+from .quality.spark import Spark, spark
 
 ORDERS = 1002  # purpose of the keyed draws
 NOISE = 0.01  # variance of the noise with which joint information is stated: without, redundancy has none
