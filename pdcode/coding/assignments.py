@@ -129,9 +129,11 @@ class Static(Assignment):
         self.designs = designs
         self.weights = [1 if layer.whole else designs[layer.count].weight for layer in self.layers]
         self._tasks = {}  # tasks that the rows of a code suffice for, of each (k, r)
-        for layer, r in zip(self.layers, self.rows, strict=True):
+        self._coded: list[tuple[int, int, int]] = []  # number, k and r of each unit that is not sent whole
+        for number, (layer, r) in enumerate(zip(self.layers, self.rows, strict=True)):
             if layer.whole:
                 continue
+            self._coded.append((number, layer.count, r))
             self._tasks[layer.count, r] = len(designs[layer.count]) // r
             if r > len(designs[layer.count]):
                 raise InputError(
@@ -143,10 +145,10 @@ class Static(Assignment):
         return worker * self.span
 
     def codewords(self, row: int) -> Codewords:
-        return [
-            self.whole if layer.whole else self._words(number, layer.count, r, row // self.span)
-            for number, (layer, r) in enumerate(zip(self.layers, self.rows, strict=True))
-        ]
+        codewords, task = [self.whole] * len(self.layers), row // self.span
+        for number, k, r in self._coded:
+            codewords[number] = self._words(number, k, r, task)
+        return codewords
 
     def _words(self, number: int, k: int, r: int, task: int) -> Pair:
         """Codewords of a layer."""
@@ -201,9 +203,10 @@ class Rotating(Static):
         tasks = self._tasks[k, r]
         turn, place = divmod(task, self._turn)
         epoch = turn * -(-self._turn // tasks) + place // tasks
-        if number not in self._drawn or self._drawn[number][0] != epoch:
-            self._drawn[number] = epoch, self._draw(number, k, epoch)
-        indices, values = self._drawn[number][1]
+        drawn = self._drawn.get(number)
+        if drawn is None or drawn[0] != epoch:
+            drawn = self._drawn[number] = epoch, self._draw(number, k, epoch)
+        indices, values = drawn[1]
         first = place % tasks * r
         return indices[first : first + r], values[first : first + r]
 

@@ -122,7 +122,8 @@ class Coded(State):
         self.assignment = assignment
         self.designs = {} if assignment is None else assignment.designs
         self.robust = any(decoder.robust for decoder in decoders)
-        self._shares = [unit.length / len(theta) for unit in units]
+        shares = [unit.length / len(theta) for unit in units]  # of all of θ
+        self._folds = list(zip(decoders, shares, strict=True))
         self._body = [theta.view(np.uint8)]
         self._counts = np.zeros(len(decoders), np.int64)
         self._arrays = [
@@ -148,9 +149,8 @@ class Coded(State):
     def add(self, codewords: Codewords, payloads: Sequence[np.ndarray]) -> float:
         """Fold payloads into the decoders; return the captured share of the gradient."""
         captured = 0.0
-        for decoder, (indices, values), payload, share in zip(
-            self.decoders, codewords, payloads, self._shares, strict=True
-        ):
+        parts = zip(self._folds, codewords, payloads, strict=True)
+        for (decoder, share), (indices, values), payload in parts:
             decoder.add_sparse(indices, values, payload)
             captured += share * decoder.captured
         return captured
