@@ -45,8 +45,9 @@ class Cyclic(DataCode):
 
     @cached_property
     def _matrix(self) -> np.ndarray:
-        """The best of some draws: decoding weights grow with the ratio of the largest to the smallest entry."""
-        rng, draws = np.random.default_rng(self.config.seed), max(1, min(DRAWS, 4096 // self.workers))
+        """The draw whose entries are most alike: the further apart they are, the larger decoding weights."""
+        rng = np.random.default_rng(self.config.seed)
+        draws = max(1, min(DRAWS, 4096 // self.workers))
         return min((self._draw(rng) for _ in range(draws)), key=_spread)
 
     def _draw(self, rng: np.random.Generator) -> np.ndarray:

@@ -52,7 +52,10 @@ class TopK(Scheme):
     summary = "the largest elements of each layer's gradient, with error feedback"
     chosen = True
     unused = ("code",)
-    tables: ClassVar[Tables] = {"code": {"family": "uncoded", "blocks": 1}, "memory": {"kind": "worker"}}
+    tables: ClassVar[Tables] = {
+        "code": {"family": "uncoded", "blocks": 1, "rotate": False},
+        "memory": {"kind": "worker"},
+    }
 
     class Options(Table):
         """Keys of ``[scheme] options``."""

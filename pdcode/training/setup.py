@@ -80,6 +80,11 @@ def prepare(
         source.shard(workers - 1, workers)  # enough rows for all
         scheme = make_scheme(config)
         state = scheme.state(problem)
+        if len(state.layouts) > 1 and scheme.single_round:
+            raise InputError(
+                f"scheme.name: an update of '{config.scheme.name}' has {len(state.layouts)} rounds, which its "
+                "class does not say: single_round = False"
+            )
         if len(state.layouts) > 1 and config.update.late != "waste":
             raise InputError(
                 f"update.late: '{config.update.late}': an update of scheme '{config.scheme.name}' has "

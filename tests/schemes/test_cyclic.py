@@ -1,4 +1,4 @@
-"""Cyclic gradient codes: exact for every pattern of s stragglers, and in whole runs what full gradients give."""
+"""Cyclic gradient codes: exact for every pattern of s stragglers; whole runs go where full gradients go."""
 
 from __future__ import annotations
 
@@ -97,7 +97,10 @@ def test_many_workers_in_float32_can_do_without_any_s(n: int, s: int) -> None:
     [
         ["workers.count=5", "scheme.options.stragglers=2"],
         ["workers.count=5", "scheme.options.stragglers=2", "update.mode=all"],
-        ["workers.count=6", "stragglers.kind=pareto", "stragglers.shift_s=0.001", "stragglers.shape=1.2", "scheme.options.stragglers=1"],
+        [
+            "workers.count=6", "scheme.options.stragglers=1", "stragglers.kind=pareto",
+            "stragglers.shift_s=0.001", "stragglers.shape=1.2",
+        ],
         [
             "workers.count=7", "scheme.options.stragglers=3", "stragglers.kind=shifted-exponential",
             "stragglers.mean_s=0.01", "stragglers.slow=[0,3]", "stragglers.slowdown=20", "problem.l2=0.01",

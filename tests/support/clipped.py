@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -11,7 +11,7 @@ from pdcode.coding import flops
 from pdcode.coding.assignments import Assignment
 from pdcode.coding.policies import make_policy
 from pdcode.coding.state import Coded
-from pdcode.config.tables import Real, Table
+from pdcode.config.tables import Real, Table, Tables
 from pdcode.problems.partition import Unit
 from pdcode.schemes import Scheme
 from pdcode.transport.layout import Layout
@@ -46,7 +46,7 @@ class ClippedState(Coded):
         self.round = 1 - self.round
         if not self.round:
             return super().step(damping)
-        self.factor = np.array([min(1.0, self.limit / np.mean(self.norms))], self.theta.dtype)
+        self.factor = np.array([self.limit / max(self.limit, np.mean(self.norms))], self.theta.dtype)
         self.norms = ()
         return None
 
@@ -77,7 +77,7 @@ class Clipped(Scheme):
     name = "clipped"
     summary = "gradients of which the mean norm is bounded"
     single_round = False
-    tables = {
+    tables: ClassVar[Tables] = {
         "code": {"family": "uncoded", "blocks": 1, "rotate": False},
         "memory": {"kind": "none"},
         "update": {"mode": "all", "late": "waste"},
