@@ -82,8 +82,8 @@ def prepare(
         state = scheme.state(problem)
         if len(state.layouts) > 1 and scheme.single_round:
             raise InputError(
-                f"scheme.name: an update of '{config.scheme.name}' has {len(state.layouts)} rounds, which its "
-                "class does not say: single_round = False"
+                f"scheme.name: an update of '{config.scheme.name}' has {len(state.layouts)} rounds, and its "
+                "class does not say single_round = False"
             )
         if len(state.layouts) > 1 and config.update.late != "waste":
             raise InputError(
