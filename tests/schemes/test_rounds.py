@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from descents import Descent, Rows
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from paths import SUPPORT
 
@@ -77,6 +77,7 @@ def test_a_first_round_that_changes_nothing_leaves_the_second() -> None:
     assert 0.2 * 0.003 < min(steps) <= max(steps) <= 0.2 * 0.01  # of a mean of gradients of that mean norm
 
 
+@settings(max_examples=30)
 @given(
     st.sampled_from(["all", "first", "async"]),
     st.lists(st.floats(0.1, 9), min_size=4, max_size=4),
@@ -177,8 +178,15 @@ def test_the_commands_take_a_scheme_of_two_rounds(tmp_path: Path, capsys: pytest
 def test_a_scheme_that_does_not_say_that_it_has_rounds_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     config = resolve(*CLIPPED)
     monkeypatch.setattr(kinds.find("schemes", "clipped"), "single_round", True)
-    with pytest.raises(InputError, match=r"scheme\.name: .*'clipped' has 2 rounds.*single_round = False"):
+    with pytest.raises(
+        InputError, match=r"scheme\.name: .*'clipped' has several rounds.*single_round = False"
+    ):
         prepare(config)
+
+
+def test_a_state_that_sends_theta_has_no_relay() -> None:
+    with pytest.raises(InputError, match=r"downlink\.kind: 'codewords': scheme 'clipped' sends θ"):
+        prepare(resolve(*CLIPPED, "downlink.kind=codewords"))
 
 
 def test_there_are_no_more_rounds_than_a_header_can_name(monkeypatch: pytest.MonkeyPatch) -> None:

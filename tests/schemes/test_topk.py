@@ -27,7 +27,7 @@ TOPK = ["scheme.name=topk", "code.blocks=1", "workers.count=4"]
 UNEVEN = [1, 1.3, 1.7, 6]
 SPARSE = [
     "problem.kind=least-squares", "problem.data=synthetic", "problem.features=30", "problem.density=0.1",
-    "problem.samples=200",
+    "problem.samples=200", "optimizer.rate=0.02",
 ]  # fmt: skip
 
 
@@ -188,8 +188,8 @@ def test_a_reply_is_as_long_as_was_promised(dtype: str, share: float) -> None:
         ],
         ["memory.kind=difference", "problem.batch=0", "update.mode=all"],
         ["memory.kind=none"],
-        [*SPARSE, "optimizer.rate=0.02"],
-        [*SPARSE, "optimizer.rate=0.02", "downlink.kind=codewords", "downlink.check=1", "problem.dtype=float64"],
+        SPARSE,
+        [*SPARSE, "downlink.kind=codewords", "downlink.check=1", "problem.dtype=float64"],
     ],
 )  # fmt: skip
 def test_it_learns(overrides: list[str]) -> None:
