@@ -44,7 +44,11 @@ def is_virtual(trace: Trace) -> bool:
 def lines(trace: Trace) -> dict[str, str]:
     """Topic -> what the run did about it; topics that the trace says nothing about are left out."""
     config = {name: table for name, table in trace.config.items() if isinstance(table, Mapping)}
+    scheme = config.get("scheme", {})
+    for unused in getattr(kinds.find("schemes", scheme.get("name")), "unused", ()):
+        config.pop(unused, None)
     topics = {
+        "scheme": _scheme(scheme),
         "problem": _problem(config.get("problem", {}), int(trace.attributes.get("parameters", 0))),
         "workers": _workers(trace),
         "code": _code(config.get("code", {}), trace.code_attributes, trace.attributes),
@@ -55,6 +59,15 @@ def lines(trace: Trace) -> dict[str, str]:
         "made": _made(trace.attributes),
     }
     return {topic: text for topic, text in topics.items() if text}
+
+
+def _scheme(table: Mapping[str, Any]) -> str:
+    """Name and options, unless other tables say all."""
+    name, options = table.get("name"), table.get("options")
+    if name in (None, "lwpd", "uncoded"):
+        return ""
+    keys = [f"{key} {value}" for key, value in options.items()] if isinstance(options, Mapping) else []
+    return f"{name} ({', '.join(keys)})" if keys else str(name)
 
 
 def _problem(table: Mapping[str, Any], parameters: int) -> str:

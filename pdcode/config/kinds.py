@@ -281,7 +281,7 @@ def _explain(message: str, struct: Any, table: Any, where: str) -> str:
             return f"{key}: must be given"
         tag = holder.__struct_config__.tag_field
         tagged = [f"{tag} ({holder.name_of()})"] if tag else []
-        known = ", ".join([*tagged, *holder.__struct_fields__])
+        known = ", ".join([*tagged, *holder.__struct_fields__]) or "none"
         return f"{key}: unknown key (value {value[name]!r}); known: {known}"
     if "nvalid enum value" in text:
         for key in path[:-1]:

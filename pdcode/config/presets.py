@@ -24,7 +24,8 @@ def fill(tables: dict[str, Any], overrides: Tables) -> dict[str, Any]:
     filled = dict(tables)
     for name, table in (scheme.tables if preset is None else preset).items():
         given = tables.get(name, {})
-        if name not in tables or (preset is not None and isinstance(given, dict)):
+        by_key = preset is not None or name in scheme.unused  # an error names the key that is given
+        if name not in tables or (by_key and isinstance(given, dict)):
             filled[name] = _fitting(name, table, {**given, **overrides.get(name, {})}) | given
     return filled
 

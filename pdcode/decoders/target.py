@@ -40,7 +40,10 @@ class Target(Linear):
         """1 less the share of the target that is out of reach."""
         if not self.count:
             return 0.0
-        missed = self._target - self.coefficients()[:, 0] @ self._factors.codewords
+        weights, codewords = self.coefficients()[:, 0], self._factors.codewords
+        missed = self._target - weights @ codewords
+        # What large weights make of the rounding of codewords, and no less of that of payloads, is in reach.
+        missed[np.abs(missed) <= 2 * np.finfo(self.dtype).eps * (np.abs(weights) @ np.abs(codewords))] = 0
         return 1 - float(missed @ missed / (self._target @ self._target))
 
     @property

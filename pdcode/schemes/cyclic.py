@@ -14,6 +14,14 @@ from ..config.tables import Config, Count, Table
 from ..util.errors import InputError
 from .data_code import DataCode
 
+DRAWS = 64  # of the code, fewer for very many workers
+
+
+def _spread(U: np.ndarray) -> float:
+    """Largest over smallest absolute value of the entries of a code."""
+    entries = np.abs(U[U != 0])
+    return float(entries.max() / entries.min())
+
 
 class Cyclic(DataCode):
     """A cyclic gradient code: exact for every pattern of s stragglers, at s + 1 times the work."""
@@ -37,10 +45,16 @@ class Cyclic(DataCode):
 
     @cached_property
     def _matrix(self) -> np.ndarray:
+        """The draw whose entries are most alike: the further apart they are, the larger decoding weights."""
+        rng = np.random.default_rng(self.config.seed)
+        draws = max(1, min(DRAWS, 4096 // self.workers))
+        return min((self._draw(rng) for _ in range(draws)), key=_spread)
+
+    def _draw(self, rng: np.random.Generator) -> np.ndarray:
         """Row i has the support i … i + s and is orthogonal to all rows of a random H (s, n) with H·1 = 0."""
         n, s = self.workers, self.options.stragglers
-        H = np.random.default_rng(self.config.seed).standard_normal((s, n))
-        H[:, -1] = -H[:, :-1].sum(axis=1)
+        H = rng.standard_normal((s, n))
+        H -= H.mean(axis=1, keepdims=True)
         U = np.eye(n)
         for i in range(n):
             rest = [(i + j) % n for j in range(1, s + 1)]

@@ -93,7 +93,7 @@ class DataCode(Scheme):
                 f"wire.dtype: '{config.wire.dtype}': decoding with scheme '{name}' multiplies payloads by "
                 "weights that amplify what rounding loses; leave it out"
             )
-        if config.downlink.kind != "full":
+        if config.downlink.kind != "full":  # each decoder would have to hold payloads
             raise InputError(
                 f"downlink.kind: '{config.downlink.kind}': scheme '{name}' sends θ with each task"
             )

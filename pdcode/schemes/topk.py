@@ -38,8 +38,11 @@ class Largest:
     def select(self, residual: np.ndarray) -> Pair:
         places = np.sort(np.argpartition(np.abs(residual), -self._count)[-self._count :])
         values = residual[places]
-        norm = np.linalg.norm(values)
-        return places[None].astype(np.int32), (values / norm if norm > 0 else values)[None]
+        largest = np.abs(values).max()  # whose square may be out of range
+        if largest > 0:
+            values /= largest
+            values /= np.linalg.norm(values)
+        return places[None].astype(np.int32), values[None]
 
 
 class TopK(Scheme):
@@ -49,7 +52,10 @@ class TopK(Scheme):
     summary = "the largest elements of each layer's gradient, with error feedback"
     chosen = True
     unused = ("code",)
-    tables: ClassVar[Tables] = {"code": {"family": "uncoded", "blocks": 1}, "memory": {"kind": "worker"}}
+    tables: ClassVar[Tables] = {
+        "code": {"family": "uncoded", "blocks": 1, "rotate": False},
+        "memory": {"kind": "worker"},
+    }
 
     class Options(Table):
         """Keys of ``[scheme] options``."""
@@ -59,6 +65,8 @@ class TopK(Scheme):
     @classmethod
     def check(cls, config: Config) -> None:
         super().check(config)
+        if config.memory.kind == "coordinator":
+            raise InputError("memory.kind: 'coordinator' estimates nothing from elements that workers choose")
         if config.decoder.kind not in ("adjoint", "summing"):
             raise InputError(f"decoder.kind: '{config.decoder.kind}': scheme 'topk' sums elements up")
         if config.update.mode == "captured":
@@ -72,7 +80,7 @@ class TopK(Scheme):
 
     def counts(self, units: Sequence[Unit]) -> list[int]:
         """Elements that a task sends of each unit."""
-        return [ceil(self.options.share * unit.count - 1e-9) for unit in units]
+        return [max(1, ceil(self.options.share * unit.count - 1e-9)) for unit in units]
 
     def assignment(self, units: Sequence[Unit]) -> Assignment:
         return Chosen(units, self.rows(units), np.dtype(self.config.problem.dtype), self.counts(units))

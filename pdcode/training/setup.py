@@ -13,7 +13,7 @@ import numpy as np
 
 from .. import problems, stragglers
 from ..coding.policies import check_end
-from ..coding.replica import FullReplica, MirroredReplica, Replica
+from ..coding.replica import FullReplica, MirroredReplica, RelayedState, Replica
 from ..coding.state import State
 from ..config.tables import Config, StopTable
 from ..problems import DataSource, Problem
@@ -80,6 +80,15 @@ def prepare(
         source.shard(workers - 1, workers)  # enough rows for all
         scheme = make_scheme(config)
         state = scheme.state(problem)
+        if scheme.relayed and not isinstance(state, RelayedState):
+            raise InputError(
+                f"downlink.kind: '{config.downlink.kind}': scheme '{config.scheme.name}' sends θ with each task"
+            )
+        if len(state.layouts) > 1 and scheme.single_round:
+            raise InputError(
+                f"scheme.name: an update of '{config.scheme.name}' has several rounds, and its class does not "
+                "say single_round = False"
+            )
         if len(state.layouts) > 1 and config.update.late != "waste":
             raise InputError(
                 f"update.late: '{config.update.late}': an update of scheme '{config.scheme.name}' has "

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import h5py
 import pytest
+from paths import SUPPORT
 from shell import environment
 
 from pdcode import Trace
@@ -26,6 +27,14 @@ FEW = ["workers.count=5", "stop.updates=200"]
 MANY = ["workers.count=8", "stop.updates=1000", "stragglers.shift_s=0.0005", "wire.dtype=int8"]
 EF_WASTE = ["update.mode=first", "update.late=waste", "optimizer.momentum=0.5", "wire.dtype=float16"]
 NONE, FIRST = "memory.kind=none", ["update.mode=first", "update.count=3"]
+
+
+def scheme(name: str) -> list[str]:
+    """Overrides that choose a scheme, with nothing left of the code and the memory above."""
+    plugins = [f'plugins=["{SUPPORT / "clipped.py"}"]'] if name == "clipped" else []
+    return [*plugins, f"scheme.name={name}", 'code={family="uncoded",blocks=1,rotate=false}']
+
+
 CASES = {
     "worker-int8": [*MANY, "memory.kind=worker", "code.rows_per_task=3"],
     "tracking-int8": [*MANY, "memory.kind=coordinator", "decoder.kind=tracking", "code.rows_per_task=3"],
@@ -42,6 +51,10 @@ CASES = {
         "memory.kind=difference", "problem.batch=0", "wire.dtype=bfloat16", *FIRST, "update.late=waste",
     ],
     "matched": ["code.family=matched", "code.rows_per_task=[2,1]", "wire.dtype=int8", *FIRST],
+    "topk": [*scheme("topk"), "scheme.options.share=0.1", "wire.dtype=bfloat16", "downlink.kind=codewords"],
+    "local": [*scheme("local"), "scheme.options.steps=3", "wire.dtype=int8", *FIRST],
+    "cyclic": [*scheme("cyclic"), "scheme.options.stragglers=2", "update.mode=captured", "update.late=waste"],
+    "rounds": [*scheme("clipped"), *FIRST, "update.late=waste"],
     "relay": [
         "downlink.kind=codewords", "downlink.check=5", "wire.dtype=int8", "code.blocks=units",
         "code.share=0.25", "faults.nan_worker=1", "faults.nan_task=20",

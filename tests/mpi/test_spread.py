@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from paths import SUPPORT
 from shell import environment
 
 from pdcode import Trace
@@ -21,6 +22,7 @@ COMMON = [
     "workers.count=10", "optimizer.rate=0.1", "stragglers.kind=shifted-exponential",
     "stragglers.mean_s=0.002", "stop.updates=60", "trace.progress_s=0.01",
 ]  # fmt: skip
+WHOLE = 'code={family="uncoded",blocks=1,rotate=false}'
 CASES = {
     "async": ["wire.dtype=int8", "memory.kind=worker", "code.rows_per_task=3"],
     "relay": [
@@ -29,6 +31,12 @@ CASES = {
     ],
     "matched": ["code.family=matched", "code.rows_per_task=[2, 1]", "memory.kind=difference"],
     "refused": ["memory.kind=coordinator", "faults.nan_worker=4", "faults.nan_task=2"],
+    "topk": ["scheme.name=topk", WHOLE, "scheme.options.share=0.1", "wire.dtype=int8"],
+    "local": ["scheme.name=local", WHOLE, "scheme.options.steps=3", "update.mode=first"],
+    "cyclic": ["scheme.name=cyclic", WHOLE, "scheme.options.stragglers=3"],
+    "rounds": [
+        f'plugins=["{SUPPORT / "clipped.py"}"]', "scheme.name=clipped", WHOLE, "update.mode=first",
+    ],
     "few": ["workers.count=2"],
     # Messages that MPI does not send before they are waited for, both ways, from workers without number.
     "long": [

@@ -1,0 +1,62 @@
+"""The commands on each scheme that is no code over blocks: previews, runs, replays, views, and plans."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pdcode.__main__ import main
+from pdcode.trace import Trace
+
+JOB = """
+seed = 3
+[problem]
+hidden = [16]
+batch = 16
+[workers]
+count = 4
+[stragglers]
+kind = "shifted-exponential"
+mean_s = 0.002
+[stop]
+updates = 30
+[trace]
+progress_s = 0.01
+"""
+SCHEMES = {"topk": "share = 0.05", "local": "steps = 3", "cyclic": "stragglers = 2"}
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_commands(scheme: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    job, path, other = tmp_path / "job.toml", str(tmp_path / "a.h5"), str(tmp_path / "b.h5")
+    table = f'[scheme]\nname = "{scheme}"\n[scheme.options]\n{SCHEMES[scheme]}\n'
+    job.write_text(JOB + table, encoding="utf-8")
+
+    def say(*arguments: str) -> str:
+        assert main(list(arguments)) == 0
+        return capsys.readouterr().out
+
+    preview = say("run", str(job), "--dry-run")
+    promised = [int(text) for text in re.search(r"reply (\d+) bytes.*payload (\d+)", preview).groups()]
+    again = tmp_path / "again.toml"  # what is printed is a configuration
+    again.write_text(preview, encoding="utf-8")
+    assert say("run", str(again), "--dry-run") == preview
+    say("simulate", str(job), "-o", path)
+    trace = Trace(path)
+    assert set(trace.arrivals["bytes_up"]) == {promised[0]}
+    assert trace.attributes["payload_bytes"] == promised[1]
+    assert "bit-identical" in say("replay", path)
+    key = SCHEMES[scheme].replace(" = ", " ")
+    assert re.search(rf"scheme +{scheme} \(.*{key}", say("show", path))
+    say("simulate", str(job), "--timing-only", "-o", other)
+    for name in ("t_dispatch_ns", "t_recv_ns", "t_decoded_ns", "worker", "version", "status", "bytes_down"):
+        np.testing.assert_array_equal(Trace(other).arrivals[name], trace.arrivals[name], name)
+    say("simulate", str(job), "--stragglers", path, "-o", other)
+    say("simulate", str(job), "--cost", path, "-o", other)
+    np.testing.assert_array_equal(Trace(other).theta, trace.theta)
+    search = ["--candidates", "2", "--seeds", "1", "--seconds", "2", "--processes", "1"]
+    planned = say("plan", str(job), "--target", "2.2", *search, "-o", str(tmp_path / "plan.toml"))
+    assert f"{scheme}, " in planned

@@ -1,0 +1,120 @@
+"""A plug-in for tests: a scheme whose updates have two rounds, norms of gradients and then the gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+
+from pdcode.coding import flops
+from pdcode.coding.assignments import Assignment
+from pdcode.coding.policies import make_policy
+from pdcode.coding.state import Coded
+from pdcode.config.tables import Real, Table, Tables
+from pdcode.problems.partition import Unit
+from pdcode.schemes import Scheme
+from pdcode.transport.layout import Layout
+from pdcode.util.rng import Batches
+
+
+class ClippedState(Coded):
+    """Round 0 folds norms in; round 1 gradients, whose factor the mean norm has told.
+
+    Parameters
+    ----------
+    limit : float
+        The mean norm at the most.
+    """
+
+    limit: float
+    norms: tuple[float, ...] = ()
+    factor = np.zeros(1)
+
+    def order(self, worker: int, task: int) -> Any:
+        order = super().order(worker, task)
+        parts = [*order.parts, self.factor.view(np.uint8)] if self.round else order.parts
+        return order._replace(parts=parts, round=self.round)
+
+    def fold(self, arrival: Any) -> float:
+        if self.round:
+            return super().fold(arrival)
+        self.norms += (float(arrival.payloads[0][0, 0]),)
+        return 0.0
+
+    def step(self, damping: float) -> float | None:
+        self.round = 1 - self.round
+        if not self.round:
+            return super().step(damping)
+        self.factor = np.array([self.limit / max(self.limit, np.mean(self.norms))], self.theta.dtype)
+        self.norms = ()
+        return None
+
+
+class Answer:
+    """Either round's side at a worker; `rolled` counts payloads that rank 0 has not used."""
+
+    def __init__(self, plan: Any, batches: Batches, reply: Any, number: int) -> None:
+        self.plan, self.batches, self.reply, self.number, self.rolled = plan, batches, reply, number, 0
+
+    def __call__(self, theta: np.ndarray, task: Any) -> float:
+        size = self.plan.network.size
+        loss = self.plan.gradient(theta[:size], self.batches.draw(task.version))
+        gradient = self.plan.full_gradient
+        self.reply.payloads[0][0] = gradient * theta[size] if self.number else np.linalg.norm(gradient)
+        return float(loss)
+
+    def quantise(self, keys: tuple[int, int, int]) -> None:
+        self.reply.write(*keys)
+
+    def rollback(self) -> None:
+        self.rolled += 1
+
+
+class Clipped(Scheme):
+    """Gradients of which the mean norm is bounded."""
+
+    name = "clipped"
+    summary = "gradients of which the mean norm is bounded"
+    single_round = False
+    tables: ClassVar[Tables] = {
+        "code": {"family": "uncoded", "blocks": 1, "rotate": False},
+        "memory": {"kind": "none"},
+        "update": {"mode": "all", "late": "waste"},
+    }
+
+    class Options(Table):
+        """Keys of ``[scheme] options``."""
+
+        limit: Real = 0.5
+
+    def units(self, problem: Any) -> Sequence[Unit]:
+        return [Unit(0, problem.size, 1)]
+
+    def layouts(self, problem: Any, weights: Sequence[int], body_bytes: int | None = None) -> list[Layout]:
+        item = problem.dtype.itemsize
+        bodies = item * problem.size, item * (problem.size + 1)
+        sizes = 1, problem.size
+        return [
+            Layout([Unit(0, size, 1)], [1], [1], problem.dtype, body_bytes=body)
+            for size, body in zip(sizes, bodies, strict=True)
+        ]
+
+    def assignment(self, units: Sequence[Unit]) -> Assignment:
+        return Assignment(units, [1], np.dtype(self.config.problem.dtype))
+
+    def state(self, problem: Any) -> ClippedState:
+        made = self.coded(problem, self.assignment(self.units(problem)))
+        state = ClippedState(made.theta, made.units, made.decoders, made.optimizer, made.assignment)
+        state.layouts, state.limit = made.layouts, self.options.limit
+        state.policy = make_policy(self.config.update, self.workers)
+        return state
+
+    def responds(self, problem: Any, worker: int, rows: int, replies: Sequence[Any]) -> list[Answer]:
+        batch = self.config.problem.batch
+        plan = problem.plan(batch, weight=self.share_of(problem, rows))
+        batches = Batches(self.config.seed, worker, problem.rows, batch)
+        return [Answer(plan, batches, reply, number) for number, reply in enumerate(replies)]
+
+    def flops(self, problem: Any, layouts: Sequence[Layout], number: int, shard: int | None) -> float:
+        return flops.gradient_flops(self.config, problem, shard) + (2.0 - number) * problem.size
