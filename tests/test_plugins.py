@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import os
 import pickle
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import extending
 import pytest
+from paths import ROOT
 from shell import environment
 
 from pdcode import Trace
 from pdcode.config import load as configfile
+from pdcode.schemes import Scheme
 from pdcode.util.errors import InputError
 
 EXAMPLES = ("weibull", "diagonal", "ladder", "huber", "clipped")
@@ -42,6 +45,12 @@ def write(folder: Path, plugin: str, table: str = "", name: str = "mine.py") -> 
 
 def test_all_examples_of_the_document_are_run_here(tmp_path: Path) -> None:
     assert tuple(extending.paste(tmp_path)) == EXAMPLES
+
+
+def test_the_document_names_all_members_of_a_scheme() -> None:
+    section = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8").partition("## A scheme")[2]
+    members = {name for name in vars(Scheme) if not name.startswith("_")} - {"group", "name_of"}
+    assert members <= set(re.findall(r"`(\w+)", section))
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
