@@ -81,7 +81,15 @@ def clean(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_sdist_holds_the_sources_and_nothing_built(sdist: Path) -> None:
     with tarfile.open(sdist) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
-    for pattern in ("csrc/*.[ch]", "pdcode/**/*.py", "pdcode/kernels/*.p[yx][xd]", "jobs/*", "tests/**/*.py"):
+    for pattern in (
+        "csrc/*.[ch]",
+        "pdcode/**/*.py",
+        "pdcode/kernels/*.p[yx][xd]",
+        "jobs/*",
+        "docs/*.md",
+        "experiments/*",
+        "tests/**/*.py",
+    ):
         wanted = {str(path.relative_to(ROOT)) for path in ROOT.glob(pattern) if path.is_file()}
         assert wanted <= names
     assert {"LICENSE", "README.md", "Makefile", "pyproject.toml", "setup.py"} <= names

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import os
 import pickle
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import extending
 import pytest
+from paths import ROOT
 from shell import environment
 
 from pdcode import Trace
 from pdcode.config import load as configfile
+from pdcode.schemes import Scheme
 from pdcode.util.errors import InputError
 
-EXAMPLES = ("weibull", "diagonal", "ladder", "huber")
+EXAMPLES = ("weibull", "diagonal", "ladder", "huber", "clipped")
 SETS = ["stop.updates=120", "workers.count=4", "trace.progress_s=0.01", "optimizer.rate=0.1"]
 
 
@@ -41,7 +44,13 @@ def write(folder: Path, plugin: str, table: str = "", name: str = "mine.py") -> 
 
 
 def test_all_examples_of_the_document_are_run_here(tmp_path: Path) -> None:
-    assert tuple(extending.paste(tmp_path))[: len(EXAMPLES)] == EXAMPLES
+    assert tuple(extending.paste(tmp_path)) == EXAMPLES
+
+
+def test_the_document_names_all_members_of_a_scheme() -> None:
+    section = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8").partition("## A scheme")[2]
+    members = {name for name in vars(Scheme) if not name.startswith("_")} - {"group", "name_of"}
+    assert members <= set(re.findall(r"`(\w+)", section))
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
@@ -73,11 +82,13 @@ diagonal = diagonal:DiagonalTable
 huber = huber:Huber
 [pdcode.codes]
 ladder = ladder:LADDER
+[pdcode.schemes]
+clipped = clipped:Clipped
 """
 
 
 def test_a_kind_of_an_installed_package_needs_no_plugins(tmp_path: Path) -> None:
-    """All four groups, by an entry point each."""
+    """All five groups, by an entry point each."""
     job, folder = tmp_path / "job.toml", tmp_path / "mine-1.0.dist-info"
     job.write_text(extending.together(extending.paste(tmp_path), plugins=False), encoding="utf-8")
     folder.mkdir()

@@ -45,7 +45,7 @@ def _draw(trace: Trace, drawing: Figure) -> None:
 def _title(trace: Trace) -> str:
     """Describe what ran, in one line."""
     lines = description.lines(trace)
-    topics = ("problem", "workers", "code", "update")
+    topics = ("problem", "workers", "scheme", "code", "update")
     return "   ·   ".join(lines[topic].split(",")[0].split(";")[0] for topic in topics if topic in lines)
 
 

@@ -74,7 +74,7 @@ def run() -> int:
         print(f"costs by a run of {CALIBRATION[1].partition('=')[2]} updates: {costs(machine, link)}")
         print(f"{'':28}{'median time of an update, ms':^32}{'time to loss 0.1, s':^32}")
         columns = 2 * f"{'real':>11}{'predicted':>11}{'ratio':>10}"
-        print(f"{'delays':20}{'steps at':8}{columns}{'× genie':>10}", flush=True)
+        print(f"{'delays':20}{'steps at':8}{columns}{'× oracle':>10}", flush=True)
         for model, delays in MODELS.items():
             for scheme, updates in SCHEMES.items():
                 config, trace = runs.run(TEXT, [*updates, *delays], Path(folder) / f"{scheme}-{model}.h5")
@@ -88,7 +88,7 @@ def run() -> int:
                 worst = max(worst, *(abs(guess / real - 1) for real, guess in pairs))
     print(f"largest error {100 * worst:.1f} %; all of it took {time.perf_counter() - began_s:.0f} s")
     print(
-        "× genie: the predicted time to the loss over that of an oracle who balances the same work perfectly"
+        "× oracle: the predicted time to the loss over that of an oracle who balances the same work perfectly"
     )
     return 0 if worst <= MOST else 1
 

@@ -51,7 +51,7 @@ def add_parser(commands: Any) -> None:
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="of the family, such as dither=false; may be repeated",
+        help="family-specific option, e.g. dither=false; may be repeated",
     )
     command.add_argument("-o", "--output", metavar="FILE", help="HDF5 file to write the code to")
     command.add_argument("--figure", metavar="PNG", help="also draw it, as show does")

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from ..coding.assignments import Rotating
 from ..config.tables import Config
 from ..config.write import to_toml
-from ..problems.partition import Blocks
 from ..training.setup import Components
 from ..transport.layout import Layout
 
 
 def describe(config: Config, components: Components) -> str:
     """Describe a run; the first part is TOML that `pdcode run` takes, the rest is comments."""
-    lines = [to_toml(config), *codes(components), *layers(components.problem.layers)]
+    lines = [to_toml(config), *codes(components), *layers(components)]
     for number, layout in enumerate(components.layouts):
         round_ = f", round {number}" if len(components.layouts) > 1 else ""
         lines.append(f"# Messages ({config.workers.count} workers{round_})")
@@ -37,22 +34,29 @@ def codes(components: Components) -> list[str]:
         lines += [f"#     note: {note}" for note in code.notes]
     if not components.state.designs:
         if assignment is None or all(unit.whole for unit in assignment.layers):
-            lines.append("#   none: every layer is sent whole")
+            lines.append("#   none: everything is sent whole")
         else:
             what = f"of weight {assignment.weights}, {list(assignment.rows)} a task"
             lines.append(f"#   chosen by workers, {what}")
     return lines
 
 
-def layers(blocks: Sequence[Blocks]) -> list[str]:
-    """Describe the layers, a line each."""
-    lines = ["# Layers"]
-    for layer in blocks:
+def layers(components: Components) -> list[str]:
+    """Describe the layers, and the units that codewords are over where they are not the layers; a line
+    each."""
+    lines, units = ["# Layers"], components.layout.units
+    coded = units == tuple(components.problem.layers)
+    for layer in components.problem.layers:
         cut = f"{layer.count} blocks of {layer.size} × {layer.width} by {layer.axis}"
         lines.append(
             f"#   {layer.layer}: {layer.inputs} inputs and bias → {layer.outputs} outputs, "
-            f"{layer.length} parameters, {'whole' if layer.whole else cut}"
+            f"{layer.length} parameters" + coded * f", {'whole' if layer.whole else cut}"
         )
+    if not coded:
+        lines.append("# Units that codewords are over")
+        for number, unit in enumerate(units):
+            cut = "whole" if unit.whole else f"{unit.count} blocks of {unit.elements}"
+            lines.append(f"#   {number}: {unit.length} parameters, {cut}")
     return lines
 
 

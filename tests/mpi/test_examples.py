@@ -38,4 +38,5 @@ def test_all_examples_in_one_run(tmp_path: Path, how: str) -> None:
     config = Trace(trace).config
     chosen = [config[table]["kind"] for table in ("stragglers", "decoder", "problem")]
     assert [*chosen, config["code"]["family"]] == ["weibull", "diagonal", "huber", "ladder"]
+    assert config["scheme"] == {"name": "clipped", "preset": None, "options": {"norm": 0.5}}
     assert "bit-identical" in pdcode("replay", trace)

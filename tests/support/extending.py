@@ -29,5 +29,12 @@ def together(configurations: dict[str, str], plugins: bool = True) -> str:
     for name, tables in parsed.items():
         for key, table in tables.items():
             if isinstance(table, dict) and name in table.values():
-                lines += [f"[{key}]", *(f"{option} = {json.dumps(value)}" for option, value in table.items())]
+                lines += [f"[{key}]", *(f"{option} = {_value(value)}" for option, value in table.items())]
     return "\n".join([*lines, "[memory]", 'kind = "none"', ""])
+
+
+def _value(value: object) -> str:
+    """A value as TOML; tables of one level are written inline."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key} = {json.dumps(each)}" for key, each in value.items()) + "}"
+    return json.dumps(value)

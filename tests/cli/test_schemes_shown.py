@@ -1,0 +1,56 @@
+"""What `run --dry-run` and `show` say of a scheme: tables that have no effect are not described."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pdcode.__main__ import main
+
+JOB = """
+[scheme]
+name = "{name}"
+[stop]
+updates = 3
+[workers]
+count = 4
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "planned", "shown", "hidden"),
+    [
+        ("lwpd", ["by output", "k=16: net"], ["scheme lwpd", "code net with k = 16", "decoder"], []),
+        (
+            "topk",
+            ["# 0: 4160 parameters, 4160 blocks of 1"],
+            ["scheme topk, share 0.01", "decoder"],
+            ["code"],
+        ),
+        ("local", ["parameters, whole"], ["scheme local, steps 8, rate 0.1", "code every layer whole"], []),
+        ("cyclic", ["# 0: 4810 parameters, whole"], ["scheme cyclic, stragglers 1"], ["code", "decoder"]),
+    ],
+)
+def test_a_scheme_is_described(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+    planned: list[str],
+    shown: list[str],
+    hidden: list[str],
+) -> None:
+    job, trace = tmp_path / "job.toml", tmp_path / "trace.h5"
+    job.write_text(JOB.format(name=name), encoding="utf-8")
+    assert main(["run", str(job), "--dry-run"]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    for part in planned:
+        assert part in text
+    assert main(["simulate", str(job), "-o", str(trace)]) == 0
+    capsys.readouterr()
+    assert main(["show", str(trace)]) == 0
+    lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    for part in shown:
+        assert any(line.startswith(part) for line in lines)
+    for topic in hidden:
+        assert not any(line.startswith(f"{topic} ") for line in lines[:9])
