@@ -25,12 +25,12 @@ DSAG = merged(FULL, {"memory": {"kind": "difference"}})
 
 
 def matched(memory: str) -> Tables:
-    """Four codewords a task, which the worker chooses."""
+    """Return the four codewords a task, which the worker chooses."""
     return coded(memory, "float64", family="matched", blocks=64, weight=64, rows_per_task=4)
 
 
 def net(memory: str, r: int) -> Tables:
-    """Given codewords, redrawn each update."""
+    """Return the given codewords, redrawn each update."""
     return coded(memory, "float64", family="net", blocks=64, weight=4, rows_per_task=r)
 
 

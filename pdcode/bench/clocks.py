@@ -94,13 +94,13 @@ def run() -> int:
 
 
 def costs(*tables: MachineTable | LinkTable) -> str:
-    """Tables in one line."""
+    """Return the tables in one line."""
     pairs = [pair for table in tables for pair in msgspec.structs.asdict(table).items()]
     return ", ".join(f"{key} {value:.4g}" for key, value in pairs if isinstance(value, float))
 
 
 def update_s(trace: Trace) -> float:
-    """Median time of an update."""
+    """Return the median time of an update."""
     return 1e-9 * float(np.median(np.diff(trace.updates["t_ns"], prepend=0)))
 
 

@@ -61,7 +61,7 @@ def run() -> int:
 
 
 def text(machine: MachineTable, link: LinkTable) -> str:
-    """Both tables in TOML."""
+    """Return the both tables in TOML."""
     lines = []
     for name, table in (("machine", machine), ("link", link)):
         lines.append(f"[{name}]")

@@ -223,7 +223,7 @@ class Code:
 
 
 def _panel_coherence(rows: Any, count: int) -> float:
-    """Largest |product| of one of the first `count` sparse rows and another row, of these or later."""
+    """Return the largest |product| of one of the first `count` sparse rows and another row, of these or later."""
     product = rows[:count] @ rows.T.tocsr()
     line = np.repeat(np.arange(product.shape[0]), np.diff(product.indptr))
     product.data[product.indices == line] = 0.0
@@ -231,7 +231,7 @@ def _panel_coherence(rows: Any, count: int) -> float:
 
 
 def _dense_coherence(matrix: np.ndarray) -> float:
-    """Coherence by dense products, of which only the upper triangle is made."""
+    """Return the coherence by dense products, of which only the upper triangle is made."""
     n, most = len(matrix), 0.0
     step = max(1, min(n, GRAM_PANEL // n, 512))
     for first in range(0, n, step):

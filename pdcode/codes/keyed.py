@@ -12,14 +12,14 @@ SIGNS, SUPPORTS, PERMUTATION = 0, 1, 2
 
 
 def uniforms(seed: int, purpose: int, epoch: int, shape: tuple[int, ...]) -> np.ndarray:
-    """Numbers in [0, 1), float64, of the given shape."""
+    """Return the numbers in [0, 1), float64, of the given shape."""
     out = np.empty(shape, np.float64)
     philox.uniforms(seed, CODE, purpose, epoch, out.reshape(-1))
     return out
 
 
 def signs(seed: int, purpose: int, epoch: int, shape: tuple[int, ...]) -> np.ndarray:
-    """Fair signs -1.0 and 1.0, float64, of the given shape."""
+    """Return the fair signs -1.0 and 1.0, float64, of the given shape."""
     return np.copysign(1.0, uniforms(seed, purpose, epoch, shape) - 0.5)
 
 

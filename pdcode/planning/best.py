@@ -40,7 +40,7 @@ def output_path(path: str, output: str | None) -> Path:
 
 
 def _is_plan(path: Path) -> bool:
-    """Whether a file is a plan, or empty."""
+    """Return whether a file is a plan, or empty."""
     if not path.is_file():
         return False
     with path.open("rb") as file:

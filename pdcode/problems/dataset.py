@@ -52,7 +52,7 @@ class Dataset:
         return 1 if self.y.ndim == 1 else self.y.shape[1]
 
     def shard(self, worker: int, workers: int, how: str = "shuffled") -> Dataset:
-        """A worker's training rows, without test rows.
+        """Return a worker's training rows, without test rows.
 
         Parameters
         ----------
@@ -73,7 +73,7 @@ class Dataset:
         return replace(self, x=x, y=y, test_x=self.test_x[:0], test_y=self.test_y[:0])
 
     def sample(self, most: int) -> Dataset:
-        """At most so many training rows and as many test rows, evenly spaced."""
+        """Return at most so many training rows and as many test rows, evenly spaced."""
         train, test = (evenly(n, min(n, most)) for n in (self.rows, len(self.test_x)))
         if len(train) == self.rows and len(test) == len(self.test_x):
             return self
@@ -82,7 +82,7 @@ class Dataset:
         )
 
     def arrays(self) -> dict[str, Array]:
-        """The data set as named arrays of plain numbers, from which `from_arrays` makes it again."""
+        """Return the data set as named arrays of plain numbers, from which `from_arrays` makes it again."""
         arrays = {"y": self.y, "test_y": self.test_y}
         for name, x in (("x", self.x), ("test_x", self.test_x)):
             if isinstance(x, Csr):
@@ -96,7 +96,7 @@ class Dataset:
 
     @classmethod
     def from_arrays(cls, arrays: dict[str, Array]) -> Dataset:
-        """The data set that `arrays` took apart."""
+        """Return the data set that `arrays` took apart."""
         inputs: list[Matrix] = []
         for name in ("x", "test_x"):
             if name in arrays:

@@ -29,7 +29,7 @@ class Evaluation:
         self._targets = y
 
     def loss(self, theta: Array) -> float:
-        """Mean loss, the penalty included."""
+        """Return the mean loss, the penalty included."""
         self._forward.run(self._network.views(theta))
         return self._forward.loss() + self._network.penalty(theta)
 

@@ -15,7 +15,7 @@ from .samples import Samples
 
 
 def read_npz(table: Table) -> Samples:
-    """Inputs and targets from the arrays of an npz file that the table names."""
+    """Return the inputs and targets from the arrays of an npz file that the table names."""
     path = existing("data", table.data)
     try:
         file = np.load(path, allow_pickle=False)
@@ -33,7 +33,7 @@ def read_npz(table: Table) -> Samples:
 
 
 def read_svmlight(table: Table) -> Samples:
-    """Sparse inputs and targets; targets that are all whole numbers may serve as classes."""
+    """Return the sparse inputs and targets; targets that are all whole numbers may serve as classes."""
     from sklearn.datasets import load_svmlight_file
 
     path = existing("data", table.data)
@@ -48,14 +48,14 @@ def read_svmlight(table: Table) -> Samples:
 
 
 def missing(key: str, name: str, table: Table, names: list[str]) -> InputError:
-    """The error of an array that a file does not have."""
+    """Return the error of an array that a file does not have."""
     return InputError(
         f"problem.{key}: no {name!r} in {table.data!r}, which holds {', '.join(sorted(names)) or 'nothing'}"
     )
 
 
 def _whole(targets: Array) -> Array:
-    """Targets as integers if that changes none: the format does not tell classes from real targets."""
+    """Return the targets as integers if that changes none: the format does not tell classes from real targets."""
     with np.errstate(invalid="ignore"):
         integers = targets.astype(np.int64)
     return integers if np.array_equal(integers, targets) else targets

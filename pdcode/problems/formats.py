@@ -18,7 +18,7 @@ FORMATS = {
 
 
 def format_of(table: Table) -> str:
-    """The name of a bundled data set, or the format of a file by its name.
+    """Return the name of a bundled data set, or the format of a file by its name.
 
     Raises
     ------
@@ -42,7 +42,7 @@ def format_of(table: Table) -> str:
 
 
 def existing(key: str, name: str | Path) -> Path:
-    """The path of a file that is there.
+    """Return the path of a file that is there.
 
     Raises
     ------

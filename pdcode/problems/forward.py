@@ -69,5 +69,5 @@ class Forward:
                 self._activate(self._kind, self.scores[number], self.hidden[number])
 
     def loss(self, weight: float = 1.0) -> float:
-        """Mean loss of the batch without the penalty; turns the last scores into the errors weight·Δ/B."""
+        """Return the mean loss of the batch without the penalty; turns the last scores into the errors weight·Δ/B."""
         return self._loss(self.scores[-1], self.targets, self.scores[-1], weight)

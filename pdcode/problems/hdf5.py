@@ -28,13 +28,13 @@ GAP = 16  # rows that are rather read in vain than skipped
 
 
 def read(table: Table) -> Samples:
-    """All rows."""
+    """Return all rows."""
     with opened(table) as (x, y):
         return Samples(x[:], y[:])
 
 
 def statistics(table: Table) -> tuple[int, Statistics]:
-    """Number of rows, and what a slice needs to know of them all; reads inputs only to standardise."""
+    """Return the number of rows, and what a slice needs to know of them all; reads inputs only to standardise."""
     with opened(table) as (x, y):
         rows = len(x)
         values = mean = deviation = None
@@ -50,7 +50,7 @@ def statistics(table: Table) -> tuple[int, Statistics]:
 
 
 def load_slice(table: Table, worker: int, workers: int, common: Statistics) -> Dataset:
-    """One worker's training rows, read from the file without the other workers' rows.
+    """Return one worker's training rows, read from the file without the other workers' rows.
 
     Parameters
     ----------
@@ -66,7 +66,7 @@ def load_slice(table: Table, worker: int, workers: int, common: Statistics) -> D
 
 
 def load_sample(table: Table, common: Statistics) -> Dataset:
-    """At most `evaluate` training and `evaluate` test rows, in runs that are spread evenly over the file."""
+    """Return at most `evaluate` training and `evaluate` test rows, in runs that are spread evenly over the file."""
     with opened(table) as (x, y):
         train, test = (rows[_runs(len(rows), table.evaluate)] for rows in split.split(table, len(x)))
         return _dataset(table, common, x, y, train, test)
@@ -74,7 +74,7 @@ def load_sample(table: Table, common: Statistics) -> Dataset:
 
 @contextmanager
 def opened(table: Table) -> Iterator[tuple[h5py.Dataset, h5py.Dataset]]:
-    """The open file's datasets of inputs and targets, their shapes checked."""
+    """Return the open file's datasets of inputs and targets, their shapes checked."""
     import h5py
 
     path = existing("data", table.data)
@@ -95,12 +95,12 @@ def opened(table: Table) -> Iterator[tuple[h5py.Dataset, h5py.Dataset]]:
 
 
 def _flat(x: h5py.Dataset, start: int, stop: int) -> Array:
-    """Some rows as (rows, features)."""
+    """Return some rows as (rows, features)."""
     return x[start:stop].reshape(-1, math.prod(x.shape[1:]))
 
 
 def _runs(rows: int, most: int) -> Array:
-    """Numbers of at most `most` out of `rows` rows, ascending, in a few runs."""
+    """Return the numbers of at most `most` out of `rows` rows, ascending, in a few runs."""
     if rows <= most:
         return np.arange(rows)
     windows = min(WINDOWS, most)
@@ -108,7 +108,7 @@ def _runs(rows: int, most: int) -> Array:
 
 
 def _pick(data: h5py.Dataset, rows: Array) -> Array:
-    """Rows of a dataset by ascending numbers, near ones in one go."""
+    """Return the rows of a dataset by ascending numbers, near ones in one go."""
     if not len(rows):
         return data[:0]
     runs = np.split(rows, np.flatnonzero(np.diff(rows) > GAP) + 1)
@@ -119,7 +119,7 @@ def _pick(data: h5py.Dataset, rows: Array) -> Array:
 def _dataset(
     table: Table, common: Statistics, x: h5py.Dataset, y: h5py.Dataset, train: Array, test: Array
 ) -> Dataset:
-    """The Dataset of some training and test rows."""
+    """Return the Dataset of some training and test rows."""
     pairs = []
     for rows in (train, test):
         inputs, targets = _pick(x, rows).reshape(len(rows), math.prod(x.shape[1:])), _pick(y, rows)

@@ -21,7 +21,7 @@ GZIP = b"\x1f\x8b"
 
 
 def read(table: Table) -> Samples:
-    """Images and their labels; bytes 0 … 255 become 0 … 1.
+    """Return the images and their labels; bytes 0 … 255 become 0 … 1.
 
     The labels' file is `labels` of the table, or else the one whose name has "labels" and "idx1" in place of
     "images" and "idx3".
@@ -34,7 +34,7 @@ def read(table: Table) -> Samples:
 
 
 def read_idx(path: Path, key: str = "data") -> Array:
-    """The array in an IDX file.
+    """Return the array in an IDX file.
 
     Parameters
     ----------
@@ -73,7 +73,7 @@ def read_idx(path: Path, key: str = "data") -> Array:
 
 
 def _labels_of(images: Path) -> Path:
-    """The file of labels that belongs to a file of images."""
+    """Return the file of labels that belongs to a file of images."""
     name = images.name.replace("images", "labels").replace("idx3", "idx1")
     if name == images.name:
         raise InputError(f"problem.labels: not given, and the name {images.name!r} does not tell them")

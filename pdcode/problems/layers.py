@@ -25,7 +25,7 @@ class DenseLayer:
         self._encode = specialise(encode.encode, inputs.dtype)
 
     def forward(self, weights: Array, scores: Array) -> None:
-        """scores (B, d_out) = inputs @ weights (d_in + 1, d_out)."""
+        """Return scores (B, d_out) = inputs @ weights (d_in + 1, d_out)."""
         np.matmul(self.inputs, weights, out=scores)
 
     def attach(self, delta: Array, rows: int) -> None:
@@ -37,11 +37,11 @@ class DenseLayer:
             self._encoded_transposed = self._encoded.T
 
     def gradient(self, out: Array) -> None:
-        """out (p, m) = SᵀO."""
+        """Return out (p, m) = SᵀO."""
         np.matmul(self._transposed, self._other, out=out)
 
     def coded(self, indices: Array, values: Array, out: Array) -> None:
-        """out (r·b, m): the combinations of blocks of SᵀO, by encoding S before the one product."""
+        """Return out (r·b, m): the combinations of blocks of SᵀO, by encoding S before the one product."""
         self._encode(self._small, indices, values, self.blocks.size, self._encoded)
         np.matmul(self._encoded_transposed, self._other, out=out)
 

@@ -83,7 +83,7 @@ class DataSource:
     _common: Statistics | None
 
     def shard(self, worker: int, workers: int) -> dict[str, Array]:
-        """The arrays to be sent to a worker, which makes its Dataset of them by `receive`.
+        """Return the arrays to be sent to a worker, which makes its Dataset of them by `receive`.
 
         Raises
         ------
@@ -97,7 +97,7 @@ class DataSource:
         return self._common.arrays() if self._common is not None else {}
 
     def dealt(self, workers: int) -> int:
-        """Training rows of all workers together: more than there are where they are replicated."""
+        """Return the training rows of all workers together: more than there are where they are replicated."""
         return self.rows * workers if self._how(workers) == "replicated" else self.rows
 
     def _how(self, workers: int) -> str:
@@ -106,7 +106,7 @@ class DataSource:
 
 
 def sliced(table: Table) -> bool:
-    """Whether each worker reads its own rows from the file: HDF5 with contiguous shards."""
+    """Return whether each worker reads its own rows from the file: HDF5 with contiguous shards."""
     return format_of(table) == "hdf5" and split.sharding(table) == "contiguous"
 
 
@@ -121,12 +121,12 @@ def describe(table: Table) -> DataSource:
 
 
 def receive(table: Table, arrays: dict[str, Array], worker: int, workers: int) -> Dataset:
-    """A worker's part of loading: its Dataset from what `DataSource.shard` gave or its slice of the file."""
+    """Return a worker's part of loading: its Dataset from what `DataSource.shard` gave or its slice of the file."""
     if sliced(table):
         return load_slice(table, worker, workers, Statistics(**arrays))
     return Dataset.from_arrays(arrays)
 
 
 def load_slice(table: Table, worker: int, workers: int, statistics: Statistics) -> Dataset:
-    """A worker's rows of an HDF5 file with contiguous shards; see pdcode.problems.hdf5."""
+    """Return a worker's rows of an HDF5 file with contiguous shards; see pdcode.problems.hdf5."""
     return hdf5.load_slice(table, worker, workers, statistics)

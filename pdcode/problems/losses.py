@@ -20,7 +20,7 @@ class Loss(ProblemTable):
     deep: ClassVar[bool] = False
 
     def loss(self, outputs: Array, targets: Array) -> tuple[Array, Array]:
-        """Losses of some samples, and their derivatives by the outputs.
+        """Return the losses of some samples, and their derivatives by the outputs.
 
         Parameters
         ----------
@@ -41,14 +41,14 @@ class Loss(ProblemTable):
         raise NotImplementedError
 
     def outputs_for(self, targets: int, classes: int | None) -> int:
-        """Outputs T of the network, for so many real targets a sample or so many classes."""
+        """Return the outputs T of the network, for so many real targets a sample or so many classes."""
         return targets if classes is None else classes
 
     def loss_of(self, classes: int | None) -> Loss:
         return self
 
     def evaluator(self, dtype: np.dtype) -> Evaluator:
-        """A function of outputs, targets, an array for the result, which may be the outputs, and a factor: it
+        """Return a function of outputs, targets, an array for the result, which may be the outputs, and a factor: it
         writes factor · derivative of the mean loss, and returns the mean loss."""
 
         def evaluate(outputs: Array, targets: Array, out: Array, factor: float) -> float:
@@ -65,7 +65,7 @@ class Regression(Loss):
     classes: ClassVar[bool | None] = False
 
     def accuracy(self, outputs: Array, targets: Array) -> float:
-        """R²; where the targets do not vary, 1 if they are met exactly and 0 if not."""
+        """Return R²; where the targets do not vary, 1 if they are met exactly and 0 if not."""
         variation = float(np.square(targets - targets.mean(axis=0, dtype=np.float64)).sum())
         np.subtract(outputs, targets, out=outputs)
         residual = float(np.einsum("ij,ij->", outputs, outputs, dtype=np.float64))

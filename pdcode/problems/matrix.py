@@ -50,14 +50,14 @@ class Csr:
         return Csr(indptr, self.columns[entries], self.data[entries], self.width)
 
     def row_numbers(self) -> Array:
-        """The row of each entry, shape (nonzeros,)."""
+        """Return the row of each entry, shape (nonzeros,)."""
         return np.repeat(np.arange(len(self)), np.diff(self.indptr))
 
     def astype(self, dtype: npt.DTypeLike) -> Csr:
         return Csr(self.indptr, self.columns, self.data.astype(dtype, copy=False), self.width)
 
     def toarray(self) -> Array:
-        """The dense matrix (rows, width); entries that occur twice are added."""
+        """Return the dense matrix (rows, width); entries that occur twice are added."""
         dense = np.zeros(self.shape, self.dtype)
         np.add.at(dense, (self.row_numbers(), self.columns), self.data)
         return dense
@@ -67,7 +67,7 @@ Matrix = Array | Csr  # inputs: both have len(), shape, dtype and rows by [...]
 
 
 def with_ones(x: Matrix) -> Matrix:
-    """The inputs with a last column of ones, by which the bias is one more weight."""
+    """Return the inputs with a last column of ones, by which the bias is one more weight."""
     if isinstance(x, Csr):
         ends, rows = x.indptr[1:], len(x)
         return Csr(
@@ -82,5 +82,5 @@ def with_ones(x: Matrix) -> Matrix:
 
 
 def as_dense(x: Matrix) -> Array:
-    """The inputs as an array; for a few rows at a time where they are sparse."""
+    """Return the inputs as an array; for a few rows at a time where they are sparse."""
     return x.toarray() if isinstance(x, Csr) else x

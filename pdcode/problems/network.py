@@ -51,7 +51,7 @@ class Network:
         return self.layers[-1].offset + self.layers[-1].length
 
     def views(self, theta: Array) -> list[LayerViews]:
-        """The layers' weights in θ, without a copy.
+        """Return the layers' weights in θ, without a copy.
 
         Raises
         ------
@@ -70,11 +70,11 @@ class Network:
         return views
 
     def penalty(self, theta: Array) -> float:
-        """½·l2·‖θ‖²."""
+        """Return ½·l2·‖θ‖²."""
         return 0.5 * self.l2 * float(np.dot(theta, theta)) if self.l2 else 0.0
 
     def initial(self, seed: int) -> Array:
-        """Random θ, keyed by the seed; the same network whatever its axes and blocks.
+        """Return the random θ, keyed by the seed; the same network whatever its axes and blocks.
 
         Weights are normal with variance 2/d_in before a relu or gelu (He et al. 2015, "Delving deep into
         rectifiers") and 2/(d_in + d_out) elsewhere (Glorot and Bengio 2010, "Understanding the difficulty of
@@ -95,7 +95,7 @@ class Network:
 def build(
     table: Table, features: int, outputs: int, classes: int | None, blocks: int | str | list[int]
 ) -> Network:
-    """The network that a [problem] table asks for.
+    """Return the network that a [problem] table asks for.
 
     Parameters
     ----------

@@ -12,7 +12,7 @@ from .samples import CHUNK
 
 
 def least_squares(network: Network, x: Matrix, y: Array) -> Array:
-    """θ that minimises ½ mean ‖x·W - y‖² + ½·l2·‖W‖²; the one of least norm if there are several.
+    """Return θ that minimises ½ mean ‖x·W - y‖² + ½·l2·‖W‖²; the one of least norm if there are several.
 
     The rows are reduced to a triangle by QR, some at a time, so that sparse inputs are never made dense as a
     whole and the error grows with the condition of x, not with its square as by the normal equations.

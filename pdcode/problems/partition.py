@@ -113,11 +113,11 @@ class Blocks(Unit):
         return self.rows if self.axis == "output" else self.width
 
     def matrix(self, flat: Array) -> Array:
-        """View of a θ-sized array as this layer's (p, m) matrix."""
+        """Return the view of a θ-sized array as this layer's (p, m) matrix."""
         return flat[self.offset : self.offset + self.length].reshape(self.rows, self.width)
 
     def weights(self, flat: Array) -> Array:
-        """View of a θ-sized array as weights (d_out, d_in + 1), biases last, whatever the axis."""
+        """Return the view of a θ-sized array as weights (d_out, d_in + 1), biases last, whatever the axis."""
         matrix = self.matrix(flat)
         return matrix if self.axis == "output" else matrix.T
 
@@ -173,7 +173,7 @@ def partition(
 
 
 def task_rows(layers: Sequence[Unit], rows: int | Sequence[int]) -> list[int]:
-    """Codewords that a task sends of each layer: r, or one of a layer that is sent whole.
+    """Return the codewords that a task sends of each layer: r, or one of a layer that is sent whole.
 
     Parameters
     ----------
@@ -188,7 +188,7 @@ def task_rows(layers: Sequence[Unit], rows: int | Sequence[int]) -> list[int]:
 def payload_layout(
     layers: Sequence[Unit], rows: int | Sequence[int], dtype: npt.DTypeLike
 ) -> tuple[list[int], int]:
-    """Where each layer lies in the payload of a task with `rows` codewords (of each layer, or one a layer).
+    """Return where each layer lies in the payload of a task with `rows` codewords (of each layer, or one a layer).
 
     Returns
     -------
@@ -207,7 +207,7 @@ def payload_layout(
 
 
 def sparse_codewords(dense: Array, dtype: npt.DTypeLike) -> tuple[Array, Array]:
-    """Sparse form of dense codewords (r, k): indices int32 (r, w) and values (r, w), w the largest weight.
+    """Return the sparse form of dense codewords (r, k): indices int32 (r, w) and values (r, w), w the largest weight.
 
     Codewords of smaller weight are padded with index 0 and value 0.
     """
@@ -220,7 +220,7 @@ def sparse_codewords(dense: Array, dtype: npt.DTypeLike) -> tuple[Array, Array]:
 
 
 def each(key: str, value: object, layers: int) -> list:
-    """`value` once for every layer, unless it is a list of one a layer already."""
+    """Return `value` once for every layer, unless it is a list of one a layer already."""
     if isinstance(value, (list, tuple, np.ndarray)):
         if len(value) != layers:
             raise InputError(f"{key}: {list(value)} has {len(value)} entries, but there are {layers} layers")

@@ -158,7 +158,7 @@ class Plan:
         self._encode(self._weights[number].flat, support, values, block, out, self._l2, True)
 
     def _checked(self, number: int, codeword: Codeword | None) -> Codeword:
-        """A layer's codewords, if they are as many as its part of the payload has room for."""
+        """Return a layer's codewords, if they are as many as its part of the payload has room for."""
         wanted = len(self.views[number])
         if codeword is None or len(codeword[0]) != wanted:
             raise ValueError(f"layer {number} needs {wanted} codewords")

@@ -51,7 +51,7 @@ class Problem:
     def from_dataset(
         cls, table: Mapping[str, Any] | Table, dataset: Dataset, blocks: int | str | list[int] = 1
     ) -> Problem:
-        """A problem on given rows, such as a worker's shard."""
+        """Return a problem on given rows, such as a worker's shard."""
         table = as_table(table)
         network = build(table, dataset.features, dataset.outputs, dataset.classes, blocks)
         return cls(table, dataset, network)
@@ -61,26 +61,26 @@ class Problem:
         return self.layers[layer]
 
     def weights(self, theta: Array, layer: int) -> Array:
-        """View of a layer's weights in θ, (d_out, d_in + 1), biases last, whatever the axis."""
+        """Return the view of a layer's weights in θ, (d_out, d_in + 1), biases last, whatever the axis."""
         return self.layers[layer].weights(theta)
 
     def initial(self, seed: int) -> Array:
-        """Random θ, see Network.initial."""
+        """Return the random θ, see Network.initial."""
         return self.network.initial(seed)
 
     def loss(self, theta: npt.ArrayLike) -> float:
-        """Mean training loss plus ½·l2·‖θ‖²; on `evaluate` rows, evenly spaced, if there are more."""
+        """Return the mean training loss plus ½·l2·‖θ‖²; on `evaluate` rows, evenly spaced, if there are more."""
         return self._training.loss(self._theta(theta))
 
     def accuracy(self, theta: npt.ArrayLike) -> float:
-        """Share of right classes, or R², on the test rows; on the training rows if there are none.
+        """Return the share of right classes, or R², on the test rows; on the training rows if there are none.
 
         At most `evaluate` rows, evenly spaced, are used.
         """
         return self._testing.accuracy(self._theta(theta))
 
     def gradient(self, theta: npt.ArrayLike, indices: npt.ArrayLike | None = None) -> Array:
-        """Gradient of the mean loss over some training rows, flat like θ.
+        """Return the gradient of the mean loss over some training rows, flat like θ.
 
         Parameters
         ----------
@@ -103,7 +103,7 @@ class Problem:
         indices: npt.ArrayLike | None,
         codewords: Sequence[npt.ArrayLike | None],
     ) -> list[Array]:
-        """Combinations of blocks of the gradient, without forming the gradient.
+        """Return the combinations of blocks of the gradient, without forming the gradient.
 
         Parameters
         ----------
@@ -140,7 +140,7 @@ class Problem:
         payload: Array | None = None,
         weight: float = 1.0,
     ) -> Plan:
-        """Buffers for tasks on batches of a fixed size; 0 takes all rows held. See Plan."""
+        """Return the buffers for tasks on batches of a fixed size; 0 takes all rows held. See Plan."""
         network, data = self.network, self.dataset
         return Plan(network, data.x, data.y, batch, codewords_per_task, payload, weight)
 
@@ -163,14 +163,14 @@ class Problem:
         return Evaluation(self.network, data.test_x, data.test_y, self.table.evaluate)
 
     def _theta(self, theta: npt.ArrayLike) -> Array:
-        """θ in the problem's dtype, contiguous."""
+        """Return θ in the problem's dtype, contiguous."""
         theta = np.ascontiguousarray(theta, self.dtype)
         if theta.shape != (self.size,):
             raise InputError(f"θ has shape {theta.shape}, not ({self.size},)")
         return theta
 
     def _plan(self, indices: npt.ArrayLike | None, codewords: list[int]) -> tuple[Plan, Array | None]:
-        """A plan for so many rows, the last one if it fits, and checked row numbers."""
+        """Return a plan for so many rows, the last one if it fits, and checked row numbers."""
         rows = None if indices is None else np.asarray(indices)
         if rows is not None:
             if rows.ndim != 1 or not rows.size or rows.dtype.kind not in "iu":
@@ -186,7 +186,7 @@ class Problem:
         return self._plans[key], rows
 
     def _dense(self, codewords: Sequence[npt.ArrayLike | None]) -> list[Array]:
-        """The codewords as arrays (r, k), shapes checked."""
+        """Return the codewords as arrays (r, k), shapes checked."""
         if len(codewords) != len(self.layers):
             raise InputError(f"codewords: {len(codewords)} given, but there are {len(self.layers)} layers")
         dense = []
@@ -227,7 +227,7 @@ def create(table: Mapping[str, Any] | Table, blocks: int | str | list[int] = 1) 
 
 
 def as_table(table: Mapping[str, Any] | Table) -> Table:
-    """A checked [problem] table.
+    """Return a checked [problem] table.
 
     Raises
     ------

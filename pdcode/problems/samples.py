@@ -39,11 +39,11 @@ class Statistics:
     deviation: Array | None = None
 
     def arrays(self) -> dict[str, Array]:
-        """The fields that are set, ready to be sent."""
+        """Return the fields that are set, ready to be sent."""
         return {name: value for name, value in vars(self).items() if value is not None}
 
     def apply(self, table: Table, x: Matrix, y: Array) -> tuple[Matrix, Array]:
-        """Inputs in the problem's dtype, scaled, with ones; and int32 labels or real targets (rows, T).
+        """Return the inputs in the problem's dtype, scaled, with ones; and int32 labels or real targets (rows, T).
 
         Raises
         ------
@@ -69,7 +69,7 @@ class Statistics:
 
 
 def check(table: Table, samples: Samples) -> Samples:
-    """The samples with inputs (rows, d); images and the like are flattened.
+    """Return the samples with inputs (rows, d); images and the like are flattened.
 
     Raises
     ------
@@ -104,12 +104,12 @@ def check_shapes(table: Table, x: Array, y: Array) -> None:
 
 
 def is_classification(table: Table, y: Array) -> bool:
-    """Whether targets are classes: by the kind, or by their being whole-number types."""
+    """Return whether targets are classes: by the kind, or by their being whole-number types."""
     return y.dtype.kind in "bui" if table.classes is None else table.classes
 
 
 def label_column(table: Table, y: Array) -> Array:
-    """Labels as int64 of shape (rows,).
+    """Return the labels as int64 of shape (rows,).
 
     Raises
     ------
@@ -132,7 +132,7 @@ def label_column(table: Table, y: Array) -> Array:
 
 
 def label_values(table: Table, labels: Array) -> Array:
-    """The labels that occur, ascending.
+    """Return the labels that occur, ascending.
 
     Raises
     ------
@@ -158,6 +158,6 @@ def check_finite(table: Table, key: str, values: Matrix) -> None:
 
 
 def name_of(table: Table, key: str) -> str:
-    """Inputs or targets in the user's words."""
+    """Return the inputs or targets in the user's words."""
     name = table.inputs if key == "inputs" else table.targets
     return f"{name!r} in {table.data!r}"

@@ -10,7 +10,7 @@ from .matrix import Array, Csr
 
 
 def moments(chunks: Iterable[Array], width: int) -> tuple[Array, Array]:
-    """Mean and standard deviation of each column, both float64; a constant column has deviation 1.
+    """Return the mean and standard deviation of each column, both float64; a constant column has deviation 1.
 
     Parameters
     ----------
@@ -38,7 +38,7 @@ def moments(chunks: Iterable[Array], width: int) -> tuple[Array, Array]:
 
 
 def largest(x: Csr) -> tuple[Array, Array]:
-    """Zero means and the largest absolute value of each column: scaling that keeps a sparse matrix sparse."""
+    """Return the zero means and the largest absolute value of each column: scaling that keeps a sparse matrix sparse."""
     scale = np.zeros(x.width)
     np.maximum.at(scale, x.columns, np.abs(x.data))
     scale[scale == 0] = 1

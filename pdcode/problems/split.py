@@ -22,7 +22,7 @@ def sharding(table: Table) -> Literal["shuffled", "contiguous", "replicated"]:
 
 
 def split(table: Table, rows: int) -> tuple[Array, Array]:
-    """Training and test rows by a random permutation, keyed by `split_seed`.
+    """Return the training and test rows by a random permutation, keyed by `split_seed`.
 
     Returns
     -------
@@ -41,7 +41,7 @@ def split(table: Table, rows: int) -> tuple[Array, Array]:
 
 
 def shard(rows: int, worker: int, workers: int, how: str) -> slice:
-    """A worker's part of the training rows: dealt out in turn if shuffled, a run of them if contiguous, all
+    """Return a worker's part of the training rows: dealt out in turn if shuffled, a run of them if contiguous, all
     of them if replicated.
 
     Raises
@@ -63,5 +63,5 @@ def shard(rows: int, worker: int, workers: int, how: str) -> slice:
 
 
 def evenly(rows: int, count: int) -> Array:
-    """`count` different row numbers, ascending and evenly spaced over `rows` ≥ count rows."""
+    """Return `count` different row numbers, ascending and evenly spaced over `rows` ≥ count rows."""
     return np.arange(count, dtype=np.int64) * rows // count

@@ -15,7 +15,7 @@ REFLECTIONS = 3
 
 
 def generate(table: Table) -> Samples:
-    """Random inputs and the answers of a random teacher, keyed by `split_seed`.
+    """Return the random inputs and the answers of a random teacher, keyed by `split_seed`.
 
     Dense training inputs, with their column of ones, have singular values √rows·(1 … condition^-½), evenly
     spaced in logarithm. So `condition` is that of the Hessian XᵀX of least squares before l2; exactly so if
@@ -53,7 +53,7 @@ def generate(table: Table) -> Samples:
 
 
 def _classes(table: Table) -> int:
-    """Number of classes; 0 for real targets."""
+    """Return the number of classes; 0 for real targets."""
     if table.most_classes is not None:
         if table.outputs > table.most_classes:
             raise InputError(f"problem.outputs: {table.outputs}, but kind '{table.kind}' has two classes")
@@ -66,12 +66,12 @@ def _classes(table: Table) -> int:
 
 
 def _width(table: Table) -> int:
-    """Columns of the linear map: hidden units of an MLP's teacher, else outputs or classes."""
+    """Return the columns of the linear map: hidden units of an MLP's teacher, else outputs or classes."""
     return 16 if table.deep else _classes(table) or table.outputs
 
 
 def _dense(random: np.random.Generator, train: Array, test: Array, spectrum: Array) -> Array:
-    """Inputs whose training rows are centred, with singular values √rows·spectrum."""
+    """Return the inputs whose training rows are centred, with singular values √rows·spectrum."""
     x = random.standard_normal((len(train) + len(test), len(spectrum)))
     if len(train) > len(spectrum):
         centred = x[train] - x[train].mean(axis=0)
@@ -85,7 +85,7 @@ def _dense(random: np.random.Generator, train: Array, test: Array, spectrum: Arr
 
 
 def _sparse(random: np.random.Generator, rows: int, features: int, density: float, spectrum: Array) -> Csr:
-    """Each entry is there with probability `density`: the gaps between entries are geometric."""
+    """Return each entry is there with probability `density`: the gaps between entries are geometric."""
     total = rows * features
     expected = density * total
     gaps = random.geometric(density, int(expected + 6 * np.sqrt(expected) + 10))
@@ -98,7 +98,7 @@ def _sparse(random: np.random.Generator, rows: int, features: int, density: floa
 
 
 def _times(x: Csr, matrix: Array) -> Array:
-    """x @ matrix, without scipy."""
+    """Return x @ matrix, without scipy."""
     product = np.zeros((len(x), matrix.shape[1]))
     np.add.at(product, x.row_numbers(), x.data[:, None] * matrix[x.columns])
     return product

@@ -23,7 +23,7 @@ LEAST = 1e-12  # of the largest energy: below it a block would have no chance an
 
 
 def _checked(energies: npt.ArrayLike | None, blocks: int) -> np.ndarray:
-    """Energies (k,), float64, the largest 1, none of them zero."""
+    """Return the energies (k,), float64, the largest 1, none of them zero."""
     if energies is None:
         return np.ones(blocks)
     try:

@@ -16,7 +16,7 @@ def sizes(blocks: int, weight: int | None) -> list[Size]:
 
 
 def coherence(rows: int, blocks: int, weight: int) -> float:
-    """1/√k between rows of different bases."""
+    """Return 1/√k between rows of different bases."""
     return 1 / np.sqrt(blocks) if rows > blocks else 0.0
 
 

@@ -115,7 +115,7 @@ class Matched:
         return self._indices, self._values
 
     def _step(self, residual: np.ndarray) -> bool:
-        """Power step, from U to P; returns whether it led anywhere."""
+        """Return the power step, from U to P; returns whether it led anywhere."""
         end = self._whole * self._right.shape[1]
         blocks, rest = residual[:end].reshape(self._whole, self._right.shape[1]), residual[end:]
         np.matmul(self._kept[:, : self._whole], blocks, out=self._right)
@@ -132,7 +132,7 @@ class Matched:
         return True
 
     def _rotated(self) -> np.ndarray | None:
-        """Right vectors in descending order of energy, near unit norm; None if zero or not finite."""
+        """Return the right vectors in descending order of energy, near unit norm; None if zero or not finite."""
         np.matmul(self._right, self._right.T, out=self._gram)
         top = float(self._gram.trace())
         if not 0 < top < np.inf:

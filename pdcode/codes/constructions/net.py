@@ -30,7 +30,7 @@ def sizes(blocks: int, weight: int | None) -> list[Size]:
 
 
 def coherence(rows: int, blocks: int, weight: int) -> float:
-    """1/w, or 0 for a single partition."""
+    """Return 1/w, or 0 for a single partition."""
     return 1 / weight if rows > blocks else 0.0
 
 

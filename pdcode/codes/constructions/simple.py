@@ -85,12 +85,12 @@ def random(
 
 
 def repeated_coherence(rows: int, blocks: int, weight: int) -> float:
-    """1 as soon as a block comes again."""
+    """Return 1 as soon as a block comes again."""
     return float(rows > blocks)
 
 
 def pairs_coherence(rows: int, blocks: int, weight: int) -> float:
-    """½ of neighbours on the ring; 1 from the third lap on."""
+    """Return ½ of neighbours on the ring; 1 from the third lap on."""
     if rows > 2 * blocks or (blocks == 2 and rows > 2):
         return 1.0
     return 0.5 if blocks > 2 else 0.0
