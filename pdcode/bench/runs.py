@@ -30,7 +30,7 @@ def configured(text: str, overrides: Sequence[str], trace: Path) -> tuple[Config
     return configfile.load(path, overrides)[0], arguments
 
 
-def run(text: str, overrides: Sequence[str], trace: Path) -> tuple[Config, Trace]:
+def run_over_mpi(text: str, overrides: Sequence[str], trace: Path) -> tuple[Config, Trace]:
     """Run it over MPI on this machine, and wait for the end.
 
     Raises

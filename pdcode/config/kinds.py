@@ -42,7 +42,7 @@ KINDS: dict[str, dict[str, str | type]] = {
         "coordinator": "pdcode.coding.memory:CoordinatorMemory",
     },
     "problems": {
-        "least-squares": "pdcode.problems.losses:LeastSquares",
+        "least-squares": "pdcode.problems.losses:LeastSquaresProblem",
         "logistic": "pdcode.problems.losses:Logistic",
         "softmax": "pdcode.problems.losses:Softmax",
         "mlp": "pdcode.problems.losses:Perceptron",

@@ -74,7 +74,7 @@ def resolve(tables: dict[str, Any], overrides: Sequence[str] = (), folder: str |
     for keys, value in parsed:
         _insert(tables, keys, value)
     config = Config.of(tables)
-    check(config)
+    check_consistency(config)
     return config
 
 
@@ -91,7 +91,7 @@ def _load_plugins(tables: dict[str, Any], parsed: list[tuple[list[str], Any]], f
             kinds.load_plugin(path)
 
 
-def check(config: Config) -> None:
+def check_consistency(config: Config) -> None:
     """Refuse combinations of keys that cannot work.
 
     Raises

@@ -90,7 +90,7 @@ def explicit_shards(table: ProblemTable, workers: int) -> ProblemTable:
     return msgspec.structs.replace(table, shards="replicated")
 
 
-def write(path: Path, config: Config, comments: Sequence[str]) -> None:
+def write_plan(path: Path, config: Config, comments: Sequence[str]) -> None:
     """Write a configuration under comments.
 
     Raises

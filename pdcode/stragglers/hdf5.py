@@ -22,10 +22,10 @@ from .base import Reals
 Load = Callable[[Any, tuple[Path, ...]], records.Records]
 
 
-def read(
+def read_records(
     path: Path, dataset: str | None, draw: str, times: str, above: tuple[Path, ...], load: Load
 ) -> records.Records:
-    """Read the records of an HDF5 file; `load` is `trace.load`, which explains `above`.
+    """Read the records of an HDF5 file; `load` is `trace.load_records`, which explains `above`.
 
     Raises
     ------
@@ -33,7 +33,7 @@ def read(
         If the file has no usable records; the message names key, file and reason.
     """
     try:
-        with opening.read(path) as file:
+        with opening.open_for_reading(path) as file:
             values = None if _is_trace(file) else _matrix(path, file, dataset)
         if values is not None:
             return records.matrix(path, values, times)
@@ -100,7 +100,7 @@ def _stretch(run: Trace, members: int, above: tuple[Path, ...], load: Load) -> R
     if table.kind == "trace" and table.reads is not None:
         above = (*above, run.path.resolve())
         if Path(table.reads).resolve() in above:
-            raise records.wrong(run.path, f"took its delays from {table.reads}, since replaced")
+            raise records.wrong(run.path, f"took its delays from {table.reads}, which was replaced since")
         try:
             stretch = np.maximum(load(table, above).stretch, 0)  # -1, for total durations, is no stretch
         except InputError as error:

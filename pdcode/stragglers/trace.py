@@ -39,14 +39,14 @@ class RecordedDelays(Model):
 
     ``replay``: a worker's task t has the delay of its t-th recorded task, cyclically. ``bootstrap``: each
     task has one of the worker's recorded delays, drawn with replacement (Efron, "Bootstrap methods", Ann.
-    Statist. 1979). A worker without records never answers. A worker that computed more slowly than others is slower
-    here too, by its `stretch`.
+    Statist. 1979). A worker without records never answers. A worker that computed more slowly than others is
+    slower here too, by its `stretch`.
     """
 
     def __init__(self, table: Recorded, seed: int, workers: int) -> None:
         super().__init__(table, seed, workers)
         self._replays = table.draw == "replay"
-        recorded = load(table)
+        recorded = load_records(table)
         self._values, model = recorded.delays_s, np.arange(workers) % len(recorded.counts)
         self._counts = recorded.counts[model]
         self._starts = (np.cumsum(recorded.counts) - recorded.counts)[model]
@@ -66,7 +66,7 @@ class RecordedDelays(Model):
         return np.take(self._values, starts + number, mode="clip")  # clips only for dead workers
 
 
-def load(table: Recorded, above: tuple[Path, ...] = ()) -> records.Records:
+def load_records(table: Recorded, above: tuple[Path, ...] = ()) -> records.Records:
     """Read the file that ``[stragglers]`` names; an unchanged file is read only once.
 
     Parameters
@@ -99,7 +99,7 @@ def _read(
     if records.is_hdf5(path):
         from . import hdf5
 
-        found = hdf5.read(path, dataset, draw, times, above, load)
+        found = hdf5.read_records(path, dataset, draw, times, above, load_records)
     elif dataset is not None:
         raise records.wrong(path, f"'{dataset}' names an HDF5 dataset, and this is not HDF5", "dataset")
     else:

@@ -44,7 +44,7 @@ class CodeLike(Protocol):
     def seed(self) -> int: ...
 
 
-def write(
+def write_header(
     file: h5py.File,
     config_text: str,
     metadata: Mapping[str, Any],
@@ -77,7 +77,7 @@ def write(
     _write_workers(file, workers)
 
 
-def describe(dataset: h5py.Dataset, column: Column) -> None:
+def describe_column(dataset: h5py.Dataset, column: Column) -> None:
     """Write a column's units and description as attributes of its dataset."""
     dataset.attrs["units"] = column.units
     dataset.attrs["description"] = column.description
@@ -136,7 +136,7 @@ def _write_code(file: h5py.File, code: CodeLike, rotate: bool) -> None:
         ("values", code.values, "their coefficients; padding is 0"),
     ):
         dataset = group.create_dataset(name, data=array, **packing)
-        describe(dataset, Column("", "1", description))
+        describe_column(dataset, Column("", "1", description))
     scalars = {name: getattr(code, name) for name in ("family", "weight", "coherence", "seed")}
     _set(group, {**scalars, "rotate": rotate})
 
@@ -146,7 +146,7 @@ def _write_workers(file: h5py.File, workers: Sequence[Mapping[str, Any]]) -> Non
 
     group = file.create_group("workers", track_order=True)
     hosts = np.array([worker["host"] for worker in workers], dtype=object)
-    describe(group.create_dataset("host", data=hosts, dtype=h5py.string_dtype()), WORKERS["host"])
+    describe_column(group.create_dataset("host", data=hosts, dtype=h5py.string_dtype()), WORKERS["host"])
     _write_columns(
         group,
         {
@@ -160,4 +160,4 @@ def _write_workers(file: h5py.File, workers: Sequence[Mapping[str, Any]]) -> Non
 
 def _write_columns(group: h5py.Group, columns: Mapping[str, list[int]]) -> None:
     for name, values in columns.items():
-        describe(group.create_dataset(name, data=np.array(values, WORKERS[name].dtype)), WORKERS[name])
+        describe_column(group.create_dataset(name, data=np.array(values, WORKERS[name].dtype)), WORKERS[name])

@@ -30,7 +30,7 @@ def previous(path: Path) -> Path:
     return path.with_name(f"{path.stem}.previous{path.suffix}")
 
 
-def create(path: Path) -> tuple[h5py.File, bool]:
+def create_file(path: Path) -> tuple[h5py.File, bool]:
     """Create the file and its folder; an existing file is renamed.
 
     Returns the open file, and whether a file was renamed.
@@ -42,7 +42,7 @@ def create(path: Path) -> tuple[h5py.File, bool]:
     """
     import h5py
 
-    check(path)
+    ensure_room_for_trace(path)
     there = path.is_file()
     try:
         if there:
@@ -52,7 +52,7 @@ def create(path: Path) -> tuple[h5py.File, bool]:
         raise InputError(f"trace.path: cannot write '{path}': {reason(error)}") from error
 
 
-def check(path: Path) -> None:
+def ensure_room_for_trace(path: Path) -> None:
     """Create the folder of a trace, and check that the disk has room for a short trace.
 
     Raises
@@ -93,7 +93,7 @@ def amend(path: Path) -> h5py.File:
 
 
 @contextmanager
-def read(path: Path) -> Iterator[h5py.File]:
+def open_for_reading(path: Path) -> Iterator[h5py.File]:
     """Open an HDF5 file, and report errors in the block as damage: the block must only read.
 
     Traces of live and killed runs are opened in SWMR mode.

@@ -26,7 +26,7 @@ COLUMNS = TABLES | {"workers": WORKERS}
 KINDS = {"i": "iu", "u": "iu", "f": "f", "S": "SO", "O": "SO"}  # dtype.kind -> kinds accepted in a file
 
 
-class Table(Mapping[str, np.ndarray]):
+class RecordedTable(Mapping[str, np.ndarray]):
     """The columns of one table, each read on first access.
 
     The number of rows is fixed when the table is opened. The file is closed between accesses, and does not
@@ -89,7 +89,7 @@ class Trace:
 
     Attributes
     ----------
-    arrivals, updates, progress, workers, faults : Table
+    arrivals, updates, progress, workers, faults : RecordedTable
         Column -> array; `pdcode.trace.schema` describes the columns.
     attributes : dict
         Root attributes: created, creator, hostnames, seed, parameters, gradient_bytes, and others.
@@ -124,7 +124,7 @@ class Trace:
     def __init__(self, path: str | os.PathLike[str], correct_clocks: bool = True) -> None:
         self.path = Path(path)
         self._correct = correct_clocks
-        with opening.read(self.path) as file:
+        with opening.open_for_reading(self.path) as file:
             self.attributes = _attributes(file)
         if self.attributes.get("schema") != SCHEMA:
             raise InputError(f"{self.path}: not a pdcode trace")
@@ -161,24 +161,24 @@ class Trace:
             raise InputError(f"{self.path}: damaged: config_resolved: {error}") from None
 
     @cached_property
-    def arrivals(self) -> Table:
-        return Table(self, "arrivals")
+    def arrivals(self) -> RecordedTable:
+        return RecordedTable(self, "arrivals")
 
     @cached_property
-    def updates(self) -> Table:
-        return Table(self, "updates")
+    def updates(self) -> RecordedTable:
+        return RecordedTable(self, "updates")
 
     @cached_property
-    def progress(self) -> Table:
-        return Table(self, "progress")
+    def progress(self) -> RecordedTable:
+        return RecordedTable(self, "progress")
 
     @cached_property
-    def workers(self) -> Table:
-        return Table(self, "workers")
+    def workers(self) -> RecordedTable:
+        return RecordedTable(self, "workers")
 
     @cached_property
-    def faults(self) -> Table:
-        return Table(self, "faults")
+    def faults(self) -> RecordedTable:
+        return RecordedTable(self, "faults")
 
     @cached_property
     def code(self) -> dict[int, np.ndarray]:
@@ -243,7 +243,7 @@ class Trace:
     def _open(self) -> Iterator[h5py.File]:
         """Open the file of this trace, also if a new run has renamed it."""
         for path in filter(Path.is_file, (self.path, opening.previous(self.path))):
-            with opening.read(path) as file:
+            with opening.open_for_reading(path) as file:
                 if file.attrs.get("run") == self.attributes.get("run"):
                     yield file
                     return

@@ -40,7 +40,7 @@ class Rows:
         self._datasets = []
         for key, column in columns.items():
             dataset = group.create_dataset(key, (0,), column.dtype, maxshape=(None,), chunks=(capacity,))
-            header.describe(dataset, column)
+            header.describe_column(dataset, column)
             self._datasets.append((key, dataset))
 
     def append(self, *values: float | bytes) -> None:

@@ -68,13 +68,13 @@ class TraceWriter(Recorder):
         self._flush_ns = int(flush_s * 0.9e9)  # slightly early, so that older rows are certainly on disk
         self._due = self._flush_ns
         kept = {"flush_s": flush_s, "arrivals": arrivals, "sample": sample if arrivals == "sampled" else 1}
-        self._file, older = opening.create(self.path)
+        self._file, older = opening.create_file(self.path)
         self._guard, file = room.Guard(self.path, self._file), self._file
         self._identity = os.fstat(file.id.get_vfd_handle())
         codes = list(codes)
         arrays = [array for code in codes for array in (code.matrix, code.indices, code.values)]
         with self._begun(older), self._guard.writing(needed(arrays, len(workers))):
-            header.write(file, config_text, {**metadata, **kept}, workers, codes)
+            header.write_header(file, config_text, {**metadata, **kept}, workers, codes)
             self._tables = {name: Rows(file, name, columns, self._guard) for name, columns in TABLES.items()}
             file.swmr_mode = True
         self._every = {"all": 1, "sampled": sample, "none": 0}[arrivals]
