@@ -30,7 +30,7 @@ Make = Callable[[int], Any]
 def measure(
     make: Make, count: int, draws: int, decoder: str = "least_squares", covariance: Any = None
 ) -> str:
-    """Arrivals in units of k, ± standard error, over several codes (seed → code) and orders of arrival."""
+    """Return the arrivals in units of k, ± standard error, over several codes (seed → code) and orders of arrival."""
     question = captured.ask(make(0), None, decoder, covariance, draws)
     curves = [
         captured.sample(captured.ask(make(seed), None, decoder, covariance), draws, seed)
@@ -44,7 +44,7 @@ def measure(
 
 
 def ring(seed: int) -> np.ndarray:
-    """Code matrix of signed pairs of the blocks a, a + 1 and a, a + 3 on a ring, random signs."""
+    """Return the code matrix of signed pairs of the blocks a, a + 1 and a, a + 3 on a ring, random signs."""
     a, matrix = np.arange(K), np.zeros((N, K))
     sets = np.concatenate([np.stack([a, (a + step) % K], axis=1) for step in (1, 3)])
     signs = np.random.default_rng(seed).choice([-1.0, 1.0], size=sets.shape)

@@ -40,7 +40,7 @@ class Outcome(NamedTuple):
 
 
 def merged(*tables: Mapping[str, Any]) -> Tables:
-    """Tables of a configuration, later keys over earlier ones."""
+    """Return the tables of a configuration, later keys over earlier ones."""
     result: Tables = {}
     for some in tables:
         for name, value in some.items():
@@ -49,7 +49,7 @@ def merged(*tables: Mapping[str, Any]) -> Tables:
 
 
 def coded(memory: str, wire: str = "int8", **code: Any) -> Tables:
-    """Tables of a code with a memory."""
+    """Return the tables of a code with a memory."""
     return {"code": code, "memory": {"kind": memory}, "wire": {"dtype": wire}}
 
 
@@ -72,12 +72,12 @@ def spread(function: Callable[[Any], Any], items: Sequence[Any]) -> Iterator[Any
 
 
 def middle(outcomes: Sequence[Outcome]) -> tuple[float, float]:
-    """Median of updates and of the last loss: the less, the better."""
+    """Return the median of updates and of the last loss: the less, the better."""
     return statistics.median(o.updates for o in outcomes), statistics.median(o.loss for o in outcomes)
 
 
 def keyed(tables: Tables, rate: float, seed: int) -> Tables:
-    """Tables with a step size and a seed."""
+    """Return the tables with a step size and a seed."""
     return merged(tables, {"seed": seed, "optimizer": {"rate": rate}})
 
 

@@ -28,7 +28,7 @@ DESIGNS = [
 
 
 def exact_coherence(matrix: np.ndarray) -> Decimal:
-    """Largest |<g, g'>| / (|g| |g'|) of the rows as they are stored, to 50 digits."""
+    """Return the largest |<g, g'>| / (|g| |g'|) of the rows as they are stored, to 50 digits."""
     with localcontext() as context:
         context.prec = 50
         rows = [[Decimal(float(entry)) for entry in row] for row in matrix]

@@ -25,12 +25,12 @@ DSAG = merged(FULL, {"memory": {"kind": "difference"}})
 
 
 def matched(memory: str) -> Tables:
-    """Four codewords a task, which the worker chooses."""
+    """Return the four codewords a task, which the worker chooses."""
     return coded(memory, "float64", family="matched", blocks=64, weight=64, rows_per_task=4)
 
 
 def net(memory: str, r: int) -> Tables:
-    """Given codewords, redrawn each update."""
+    """Return the given codewords, redrawn each update."""
     return coded(memory, "float64", family="net", blocks=64, weight=4, rows_per_task=r)
 
 
@@ -48,7 +48,7 @@ SCHEMES: dict[str, Tables] = {
 }
 
 
-def write(path: Path, seed: int) -> None:
+def write_data(path: Path, seed: int) -> None:
     """Write inputs and targets, a worker's rows after those of another, to an npz file."""
     random = np.random.default_rng(seed)
     normal = random.standard_normal
@@ -75,7 +75,7 @@ def main(quick: bool) -> None:
     most, rates = (2, (1.0,)) if quick else (800, (0.03, 0.1, 0.3, 0.6, 1.0, 1.2, 1.4, 1.6, 1.75, 1.9))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "shards.npz"
-        write(path, 1)
+        write_data(path, 1)
         problem: Tables = {
             "kind": "least-squares", "data": str(path), "batch": 0, "dtype": "float64", "test_fraction": 0.0,
             "shards": "contiguous", "axis": "input",

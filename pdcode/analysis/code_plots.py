@@ -56,7 +56,7 @@ def _label(axis: Any, name: str, count: int = 0) -> None:
 
 
 def _pooled(matrix: np.ndarray) -> np.ndarray:
-    """Columns merged to at most `CELLS`: the entry of largest magnitude of each group."""
+    """Return the columns merged to at most `CELLS`: the entry of largest magnitude of each group."""
     rows, blocks = matrix.shape
     group = -(-blocks // CELLS)
     if group == 1:

@@ -10,7 +10,7 @@ from ..util.errors import InputError
 
 
 def words(table: Mapping[str, Any]) -> str:
-    """What was injected; empty where the trace says nothing about it."""
+    """Return what was injected; empty where the trace says nothing about it."""
     if not table:
         return ""
     try:

@@ -17,7 +17,7 @@ from .formats import duration, listing, percent
 
 
 def workers_of(trace: Trace) -> int:
-    """Number of workers of a run: as it was told, but no fewer than those that its rows name."""
+    """Return the number of workers of a run: as it was told, but no fewer than those that its rows name."""
     told = int(trace.attributes.get("workers", 0))
     seen = int(trace.arrivals["worker"].max()) + 1 if trace.arrivals.rows else 0
     return max(told, seen, sum(int(rank) > 0 for rank in trace.workers["rank"]) if trace.workers else 0)
@@ -37,12 +37,12 @@ def headline(trace: Trace, length: float) -> str:
 
 
 def is_virtual(trace: Trace) -> bool:
-    """Whether times are those of the virtual clock."""
+    """Return whether times are those of the virtual clock."""
     return trace.attributes.get("clock") == "virtual"
 
 
 def lines(trace: Trace) -> dict[str, str]:
-    """Topic -> what the run did about it; topics that the trace says nothing about are left out."""
+    """Return the topic -> what the run did about it; topics that the trace says nothing about are left out."""
     config = {name: table for name, table in trace.config.items() if isinstance(table, Mapping)}
     scheme = config.get("scheme", {})
     unused = getattr(kinds.find("schemes", scheme.get("name")), "unused", ())
@@ -78,7 +78,7 @@ def _problem(table: Mapping[str, Any], parameters: int) -> str:
 
 
 def accuracy_name(table: Mapping[str, Any]) -> str:
-    """What accuracy is called, by the table ``[problem]``."""
+    """Return what accuracy is called, by the table ``[problem]``."""
     kind = kinds.find("problems", table.get("kind"))
     return "R²" if getattr(kind, "classes", None) is False else "accuracy"
 
@@ -98,7 +98,7 @@ def _workers(trace: Trace) -> str:
 
 
 def _clock(trace: Trace) -> str:
-    """What the virtual clock knows besides."""
+    """Return what the virtual clock knows besides."""
     counters = trace.counters
     if not is_virtual(trace):
         return ""

@@ -41,7 +41,7 @@ def make_table(*columns: str, left: Iterable[str] = (), header: bool = True) -> 
 
 
 def note(text: str) -> Text:
-    """A paragraph of explanation, dimmed."""
+    """Return a paragraph of explanation, dimmed."""
     from rich.text import Text
 
     return Text(text, style="dim")

@@ -42,7 +42,7 @@ STYLE: Any = {
 """For `matplotlib.rc_context`."""
 
 
-def check(path: str) -> None:
+def ensure_figure_can_be_drawn(path: str) -> None:
     """Refuse a path that no figure can be drawn into, before there is one."""
     if Path(path).suffix.lower() not in FORMATS:
         raise InputError(f"--figure {path}: expected a file that ends in {', '.join(FORMATS)}")

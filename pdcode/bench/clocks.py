@@ -67,7 +67,7 @@ def run() -> int:
     """Measure, predict and print the table; exit code 1 if a prediction is off by more than 10 %."""
     began_s, worst = time.perf_counter(), 0.0
     with tempfile.TemporaryDirectory() as folder:
-        config, trace = runs.run(TEXT, CALIBRATION, Path(folder) / "calibration.h5")
+        config, trace = runs.run_over_mpi(TEXT, CALIBRATION, Path(folder) / "calibration.h5")
         components = prepare(config)
         machine, link = fit(trace, components.flops())
         print(f"8 workers with injected sleeps; {len(os.sched_getaffinity(0))} cores. {processor()}")
@@ -77,7 +77,9 @@ def run() -> int:
         print(f"{'delays':20}{'steps at':8}{columns}{'× oracle':>10}", flush=True)
         for model, delays in MODELS.items():
             for scheme, updates in SCHEMES.items():
-                config, trace = runs.run(TEXT, [*updates, *delays], Path(folder) / f"{scheme}-{model}.h5")
+                config, trace = runs.run_over_mpi(
+                    TEXT, [*updates, *delays], Path(folder) / f"{scheme}-{model}.h5"
+                )
                 predicted = simulate(msgspec.structs.replace(config, machine=machine, link=link))
                 pairs = [
                     (1e3 * update_s(trace), 1e3 * predicted.update_s),
@@ -94,13 +96,13 @@ def run() -> int:
 
 
 def costs(*tables: MachineTable | LinkTable) -> str:
-    """Tables in one line."""
+    """Return the tables in one line."""
     pairs = [pair for table in tables for pair in msgspec.structs.asdict(table).items()]
     return ", ".join(f"{key} {value:.4g}" for key, value in pairs if isinstance(value, float))
 
 
 def update_s(trace: Trace) -> float:
-    """Median time of an update."""
+    """Return the median time of an update."""
     return 1e-9 * float(np.median(np.diff(trace.updates["t_ns"], prepend=0)))
 
 

@@ -36,25 +36,25 @@ class Arrivals:
         self.pairs = list(zip(self.words, self.payloads, strict=True))
 
     def fold(self, decoder: Decoder) -> None:
-        """A whole update's arrivals."""
+        """Return a whole update's arrivals."""
         decoder.reset()
         for (indices, values), payload in self.pairs:
             decoder.add_sparse(indices, values, payload)
 
     def decode(self, decoder: Decoder) -> None:
-        """An update: all arrivals and the gradient."""
+        """Return an update: all arrivals and the gradient."""
         self.fold(decoder)
         decoder.solve()
 
 
 def make(kind: str, k: int, elements: int) -> Decoder:
-    """A decoder, mmse with block energies and noise known."""
+    """Return a decoder, mmse with block energies and noise known."""
     options = {"covariance": 1 / np.arange(1.0, k + 1), "noise": 0.01} if kind == "mmse" else {}
     return decoders.create(kind, k, (elements,), F4, **options)
 
 
 def folding() -> None:
-    """Microseconds of `add_sparse`."""
+    """Return the microseconds of `add_sparse`."""
     print("\nAn arrival (one codeword), mean over an update of k arrivals, µs")
     print(f"{'k':>5}{'w':>4}{'block':>8}" + "".join(f"{kind:>15}" for kind in KINDS))
     for k, w, elements in SIZES:
@@ -65,7 +65,7 @@ def folding() -> None:
 
 
 def solving() -> None:
-    """k arrivals and the gradient beside numpy's GEMM of the same shape, its payloads in one matrix."""
+    """Return k arrivals and the gradient beside numpy's GEMM of the same shape, its payloads in one matrix."""
     print(
         f"\nThe gradient, k = {MANY}, {MANY} arrivals, blocks of {LARGE}: {MANY} × {MANY} × {LARGE}; "
         f"{threads()} thread(s)"
@@ -109,7 +109,7 @@ def report(name: str, work: Work, gemm: Work) -> None:
 
 
 def moving() -> None:
-    """Tracking and adjoint beside numpy's copy of as many bytes."""
+    """Return the tracking and adjoint beside numpy's copy of as many bytes."""
     print("\nFolding a payload in, w = 4, beside numpy's copy of half as many bytes as are moved")
     print(f"{'decoder':12}{'k':>5}{'r':>4}{'block':>9}{'GB/s':>8}{'copy GB/s':>11}{'of copy':>9}")
     for k, rows, elements in FOLDING:

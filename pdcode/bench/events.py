@@ -90,7 +90,7 @@ def run() -> int:
 
 
 def load_simpy() -> Any:
-    """The package.
+    """Return the package.
 
     Raises
     ------
@@ -105,7 +105,7 @@ def load_simpy() -> Any:
 
 
 def model(workers: int, update: UpdateTable, updates: int) -> Config:
-    """The configuration."""
+    """Return the configuration."""
     mean_s = workers * BYTES / BANDWIDTH / LOAD
     return Config(
         workers=WorkersTable(count=workers),
@@ -119,7 +119,7 @@ def model(workers: int, update: UpdateTable, updates: int) -> Config:
 
 
 def ours(workers: int, update: UpdateTable, arrivals: int) -> float:
-    """Arrivals a second, the drawing of delays included."""
+    """Return the arrivals a second, the drawing of delays included."""
     each = 1 if update.mode == "async" else max(1, 3 * workers // 4)
     made = TimingOnly(model(workers, update, arrivals // each), round(1e9 * TASK_S), BYTES, 0, BYTES)
     start_s = time.process_time()
@@ -128,7 +128,7 @@ def ours(workers: int, update: UpdateTable, arrivals: int) -> float:
 
 
 def delays(workers: int, arrivals: int) -> list[list[int]]:
-    """Delays in ns of each worker's tasks, enough for so many arrivals."""
+    """Return the delays in ns of each worker's tasks, enough for so many arrivals."""
     config = model(workers, UpdateTable(), 1)
     drawn = config.stragglers.make(config.seed, workers)
     count = 2 * arrivals // workers + 64  # the fastest worker does more than the mean
@@ -138,7 +138,7 @@ def delays(workers: int, arrivals: int) -> list[list[int]]:
 
 
 def heapq_rate(workers: int, arrivals: int) -> float:
-    """Arrivals a second of a loop that does nothing but take the next event and put in another."""
+    """Return the arrivals a second of a loop that does nothing but take the next event and put in another."""
     ahead = list(itertools.islice(itertools.chain.from_iterable(delays(workers, arrivals)), arrivals))
     heap = [(delay, number, number) for number, delay in enumerate(ahead[:workers])]
     heapq.heapify(heap)
@@ -150,7 +150,7 @@ def heapq_rate(workers: int, arrivals: int) -> float:
 
 
 def simpy_rate(simpy: Any, workers: int, arrivals: int) -> float:
-    """Arrivals a second of SimPy, asynchronous.
+    """Return the arrivals a second of SimPy, asynchronous.
 
     Raises
     ------
@@ -189,7 +189,7 @@ def simpy_rate(simpy: Any, workers: int, arrivals: int) -> float:
 
 
 def whole(mode: str, updates: int) -> tuple[float, int]:
-    """Seconds that the command takes, and bytes of memory at its peak."""
+    """Return the seconds that the command takes, and bytes of memory at its peak."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "many.toml"
         path.write_text(WHOLE, encoding="utf-8")

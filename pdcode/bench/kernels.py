@@ -24,13 +24,13 @@ SAMPLES, CLASSES = 1 << 20, 16  # of activations and losses
 
 
 def moving(name: str, moved: int, work: Work) -> Case:
-    """A kernel that moves so many bytes."""
+    """Return a kernel that moves so many bytes."""
     source = np.ones(moved // 8, F4)
     return Case(name, 1e-9 * moved, work, partial(np.copyto, np.empty_like(source), source))
 
 
 def encoding() -> Iterator[Case]:
-    """Factors larger than cache: one that is cut evenly, one with a last block that is ragged."""
+    """Return the factors larger than cache: one that is cut evenly, one with a last block that is ragged."""
     indices, values = codeword()
     for rows, columns, remark in (4096, 8192, ""), (1 << 15, 1025, ", by input"):
         size = -(-columns // K)
@@ -41,7 +41,7 @@ def encoding() -> Iterator[Case]:
 
 
 def decoding() -> Iterator[Case]:
-    """Blocks larger than cache."""
+    """Return the blocks larger than cache."""
     words, blocks, payload, gradient = codeword(), array(K * LARGE), array(1, LARGE), array(K * LARGE)
     moved = payload.nbytes * (1 + 2 * W)
     yield moving("adjoint decode", moved, plan(decode.adjoint_decode, blocks, *words, payload, 1e-3))
@@ -53,7 +53,7 @@ def decoding() -> Iterator[Case]:
 
 
 def rounding() -> Iterator[Case]:
-    """Payloads larger than cache, to each format of the wire and back."""
+    """Return the payloads larger than cache, to each format of the wire and back."""
     payload, decoded = array(LARGE), array(LARGE)
     for name in ("bfloat16", "float16", "int8"):
         kind = quantise.KINDS[name]
@@ -65,7 +65,7 @@ def rounding() -> Iterator[Case]:
 
 
 def stepping() -> Iterator[Case]:
-    """Models larger than cache."""
+    """Return the models larger than cache."""
     theta, first, second, gradient = (np.abs(array(K * LARGE)) for _ in range(4))
     work = plan(optimize.sgd_step, theta, first, gradient, 1e-9, 1e-3, 0.9, False)
     yield moving("sgd with momentum", 5 * theta.nbytes, work)
@@ -76,7 +76,7 @@ def stepping() -> Iterator[Case]:
 
 
 def activating() -> Iterator[Case]:
-    """Batches larger than cache."""
+    """Return the batches larger than cache."""
     scores, out = array(SAMPLES, CLASSES), array(SAMPLES, CLASSES)
     for name, kind in activation.KINDS.items():
         yield moving(f"{name}, forward", 2 * scores.nbytes, plan(activation.forward, kind, scores, out))
@@ -85,7 +85,7 @@ def activating() -> Iterator[Case]:
 
 
 def losing() -> Iterator[Case]:
-    """Batches larger than cache, losses and errors in one pass."""
+    """Return the batches larger than cache, losses and errors in one pass."""
     scores, out, labels = array(SAMPLES, CLASSES), array(SAMPLES, CLASSES), np.zeros(SAMPLES, np.int32)
     softmax = plan(loss.softmax_loss, scores, labels, out, 1.0)
     yield moving(f"softmax loss, {CLASSES} classes", 2 * scores.nbytes + labels.nbytes, softmax)

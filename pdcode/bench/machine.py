@@ -41,7 +41,7 @@ def run() -> int:
     with tempfile.TemporaryDirectory() as folder:
         for name, hidden in SIZES.items():
             overrides = [f"problem.hidden=[{hidden}]", f"stop.updates={UPDATES[name]}"]
-            config, trace = runs.run(TEXT, overrides, Path(folder) / f"{name}.h5")
+            config, trace = runs.run_over_mpi(TEXT, overrides, Path(folder) / f"{name}.h5")
             components = prepare(config)
             seen.append(calibration.times(trace, np.inf))
             flops.append(components.flops())
@@ -61,7 +61,7 @@ def run() -> int:
 
 
 def text(machine: MachineTable, link: LinkTable) -> str:
-    """Both tables in TOML."""
+    """Return the both tables in TOML."""
     lines = []
     for name, table in (("machine", machine), ("link", link)):
         lines.append(f"[{name}]")

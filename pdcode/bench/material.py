@@ -27,18 +27,18 @@ class Case(NamedTuple):
 
 
 def codeword() -> tuple[np.ndarray, np.ndarray]:
-    """One of weight 4 over 8 blocks."""
+    """Return one of weight 4 over 8 blocks."""
     indices, values = codes.design("net", workers=K, blocks=K, weight=W).rows(0)
     return np.ascontiguousarray(indices), np.ascontiguousarray(values, F4)
 
 
 def array(*shape: int) -> np.ndarray:
-    """Normal numbers, every page touched."""
+    """Return the normal numbers, every page touched."""
     return np.random.default_rng(1).standard_normal(shape, F4)
 
 
 def csr(rows: int, width: int, entries: int) -> Csr:
-    """A sparse matrix with so many entries in each row, in columns evenly drawn."""
+    """Return a sparse matrix with so many entries in each row, in columns evenly drawn."""
     random = np.random.default_rng(2)
     chosen = [np.sort(random.choice(width, entries, replace=False)) for _ in range(rows)]
     indptr = np.arange(0, rows * entries + 1, entries, dtype=np.int64)
@@ -46,5 +46,5 @@ def csr(rows: int, width: int, entries: int) -> Csr:
 
 
 def plan(kernel: Callable[..., object], *arguments: object) -> Work:
-    """The call that is timed."""
+    """Return the call that is timed."""
     return partial(specialise(kernel, F4), *arguments)

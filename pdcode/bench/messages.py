@@ -79,7 +79,7 @@ def path(layout: Layout, code: codes.Code, trace_path: Path) -> float:
 
 
 def echo(layout: Layout) -> float:
-    """The worker's side: reply at once."""
+    """Return the worker's side: reply at once."""
     from ..mpi.link import MPILink
 
     link = MPILink()

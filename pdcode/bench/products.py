@@ -22,7 +22,7 @@ MANY = 64  # blocks of the least squares
 
 
 def multiplying() -> Iterator[Case]:
-    """Products of sparse rows beside scipy's, whose matrices are ready: batched, transposed, combined.
+    """Return the products of sparse rows beside scipy's, whose matrices are ready: batched, transposed, combined.
 
     csr_outer writes rows as long as a row of A, scipy's product the transpose of that.
     """
@@ -51,14 +51,14 @@ def multiplying() -> Iterator[Case]:
 
 
 def agreeing(case: Case, result: np.ndarray) -> Case:
-    """The case, once its two ways have led to the same."""
+    """Return the case, once its two ways have led to the same."""
     case.work()
     np.testing.assert_allclose(result, np.asarray(case.limit()), rtol=1e-4, atol=1e-4)
     return case
 
 
 def drawing() -> Iterator[Case]:
-    """Random numbers beside those of numpy's Philox."""
+    """Return the random numbers beside those of numpy's Philox."""
     bits, whole, real = np.random.Philox(key=[1, 2]), np.empty(NUMBERS, np.int64), np.empty(NUMBERS)
     work = partial(philox.integers, 1, 2, 3, 4, 1000, whole)
     yield Case("philox integers (numpy: raw)", 1e-6 * NUMBERS, work, partial(bits.random_raw, NUMBERS))
@@ -68,7 +68,7 @@ def drawing() -> Iterator[Case]:
 
 
 def derivative() -> None:
-    """The coded derivative of one layer against a GEMM of the reduced shape and the way through the
+    """Return the coded derivative of one layer against a GEMM of the reduced shape and the way through the
     gradient."""
     words = codeword()
     blocks = Blocks(layer=0, axis="output", count=K, rows=WIDTH, width=WIDTH + 1, offset=0)
@@ -107,7 +107,7 @@ def derivative() -> None:
 
 
 def solution() -> None:
-    """Least squares: the factorisation against numpy's pseudoinverse, all against a GEMM of its shape."""
+    """Return the least squares: the factorisation against numpy's pseudoinverse, all against a GEMM of its shape."""
     elements = 1 << 16
     code = codes.design("net", workers=MANY, blocks=MANY, weight=W)
     decoder = decoders.create("least_squares", blocks=MANY, block_shape=(elements,), dtype="float32")

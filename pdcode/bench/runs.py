@@ -17,7 +17,7 @@ LONGEST_S = 120.0  # a run that takes longer hangs
 
 
 def configured(text: str, overrides: Sequence[str], trace: Path) -> tuple[Config, list[str]]:
-    """The configuration that TOML text and overrides make, and the command line by which `pdcode` runs it.
+    """Return the configuration that TOML text and overrides make, and the command line by which `pdcode` runs it.
 
     The text is written beside the trace.
     """
@@ -30,7 +30,7 @@ def configured(text: str, overrides: Sequence[str], trace: Path) -> tuple[Config
     return configfile.load(path, overrides)[0], arguments
 
 
-def run(text: str, overrides: Sequence[str], trace: Path) -> tuple[Config, Trace]:
+def run_over_mpi(text: str, overrides: Sequence[str], trace: Path) -> tuple[Config, Trace]:
     """Run it over MPI on this machine, and wait for the end.
 
     Raises

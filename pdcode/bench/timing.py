@@ -36,7 +36,7 @@ def in_turn(works: Sequence[Work], rounds: int = ROUNDS) -> list[list[float]]:
 
 
 def ratio(first: Sequence[float], second: Sequence[float]) -> float:
-    """Median of first/second, round by round."""
+    """Return the median of first/second, round by round."""
     return statistics.median(a / b for a, b in zip(first, second, strict=True))
 
 

@@ -119,7 +119,7 @@ def _check(options: argparse.Namespace) -> None:
     if options.figure:
         from ..analysis import style
 
-        style.check(options.figure)
+        style.ensure_figure_can_be_drawn(options.figure)
 
 
 def _print(found: dict[str, Any], figure: str | None) -> None:

@@ -104,7 +104,7 @@ def find_best(options: argparse.Namespace) -> int:
     if reached:  # before anything is printed that nobody may read
         command = shlex.join(["pdcode", *options.argv])
         config = best.best_config(found, environment, options.seconds)
-        best.write(path, config, best.comments(found, goal, command))
+        best.write_plan(path, config, best.comments(found, goal, command))
     print_line("")
     report.show(found.rows, found.seeds, found.rankings)
     if not reached:
@@ -148,7 +148,7 @@ def draw_map(options: argparse.Namespace) -> int:
     from ..util.processes import Pool
 
     figure = options.figure or str(Path("results") / f"{Path(options.config).stem}.map.png")
-    style.check(figure)
+    style.ensure_figure_can_be_drawn(figure)
     environment = load(options)
     config, kind = environment.config, environment.config.stragglers.kind
     grid = survey.Grid(
@@ -168,7 +168,7 @@ def draw_map(options: argparse.Namespace) -> int:
     title = f"First to {environment.goal}, and by what factor; {config.workers.count} workers"
     print_line("")
     chart.show(cells, grid, title, axis)
-    chart.draw(cells, grid, names, title, axis, figure)
+    chart.draw_map(cells, grid, names, title, axis, figure)
     print_line(f"figure: {figure}")
     return 0
 

@@ -143,7 +143,7 @@ def check_writable(trace: str, path: str, reads: str | None = None) -> None:
     with within(path):
         if reads is not None and Path(reads).resolve() == Path(trace).resolve():
             raise InputError(f"trace.path: '{trace}' is stragglers.path, from which delays are read")
-        opening.check(Path(trace))
+        opening.ensure_room_for_trace(Path(trace))
         if Path(trace).exists():
             with within(f"trace.path: cannot write '{trace}': a file is there"):
                 Trace(trace)  # an older trace is kept beside the new one; any other file is not ours to move

@@ -31,7 +31,7 @@ def show(options: argparse.Namespace) -> int:
     from ..trace.reader import Trace
 
     if options.figure:
-        style.check(options.figure)
+        style.ensure_figure_can_be_drawn(options.figure)
         if len(options.trace) != 1:
             raise InputError(f"--figure {options.figure}: draws one trace, got {len(options.trace)}")
     traces = [Trace(path) for path in options.trace]

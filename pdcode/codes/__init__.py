@@ -1,4 +1,4 @@
-"""Codes: which combinations of blocks are sent. `design` makes one, `Code` holds it."""
+"""Codes: the combinations of blocks that workers send. `design` makes a `Code`."""
 
 from __future__ import annotations
 

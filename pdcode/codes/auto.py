@@ -1,4 +1,4 @@
-"""The design that fits a size best: `design("auto", …)`."""
+"""Choice of the best design of a size: `design("auto", …)`."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from typing import Any
 from .family import Family
 from .registry import FAMILIES
 
-USUAL_WEIGHT = 4  # of equally good designs the one of the nearest weight is taken
-HEAVIEST = 128  # of the weights that are considered, beside a family's own
-POOR = 0.6  # coherence from which on random rows are better
+USUAL_WEIGHT = 4  # preferred weight among equally good designs
+HEAVIEST = 128  # largest weight that is tried, in addition to a family's default sizes
+POOR = 0.6  # coherence from which random rows are better
 
 
 def choose(rows: int, blocks: int, limit: int) -> tuple[Family, int, dict[str, Any]]:
     """Choose among the designs that exist for n rows and k blocks.
 
-    The one of least coherence, which the families know in closed form; of equals the one whose weight is
-    nearest to 4, then the net, then a tight one, then the first by name. Where none is good, as for more rows
-    than any has, random Gaussian rows.
+    The design of least coherence wins; ties go to the weight nearest to 4, then to the net, then to a tight
+    design, then to the first by name. If no design is good, or none has enough rows, random Gaussian rows are
+    chosen.
 
     Parameters
     ----------
     rows, blocks, limit : int
-        n, k, and the largest weight that is allowed.
+        n, k, and the largest allowed weight.
 
     Returns
     -------

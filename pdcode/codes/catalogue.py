@@ -1,4 +1,4 @@
-"""Claims of every family, to be checked: `pdcode codes list --verify`."""
+"""Catalogue of codes with claimed properties, checked by `pdcode codes list --verify`."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from .design import design
 
 
 class Entry(NamedTuple):
-    """A code of a family, with what is claimed of it."""
+    """A code of a family, with its claimed properties."""
 
     family: str
     workers: int  # n
     blocks: int  # k
     weight: int  # w
     options: Mapping[str, Any]
-    coherence: float | None  # μ; none: no closed form
-    tight: bool | None  # whether GᵀG = (n/k) I; none: not claimed either way
+    coherence: float | None  # coherence μ; None: no closed form
+    tight: bool | None  # whether GᵀG = (n/k) I; None: no claim
 
 
 def _entries(
@@ -96,19 +96,20 @@ ENTRIES: list[Entry] = [
 
 
 def verify(entry: Entry) -> tuple[Code, float, float]:
-    """Make a code and compare it with what is claimed.
+    """Make a code and compare it with its claims.
 
     Parameters
     ----------
     entry : Entry
+        The code and its claims.
 
     Returns
     -------
     code : Code
     coherence_error : float
-        |measured - claimed|; 0 where nothing is claimed.
+        |measured - claimed|; 0 without a claim.
     tightness_error : float
-        1 - A/B for a code that is said to be tight, A/B of its frame bounds; 0 for others.
+        1 - A/B of the frame bounds for a code that is claimed to be tight; 0 for others.
     """
     code = design(entry.family, entry.workers, entry.blocks, entry.weight, **entry.options)
     coherence = 0.0 if entry.coherence is None else abs(code.coherence - entry.coherence)

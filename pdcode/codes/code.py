@@ -1,4 +1,4 @@
-"""A code: n sparse unit codewords over k blocks."""
+"""Codes: n sparse unit codewords over k blocks."""
 
 from __future__ import annotations
 
@@ -14,32 +14,32 @@ from . import files
 from .keyed import signed_permutation
 from .quality.bounds import bounds
 
-DENSE_GRAM = 1 << 30  # multiplications up to which the Gram matrix is made by one dense product
-SPARSE_COST = 30  # of one multiplication in a sparse product, in those of a dense one
+DENSE_GRAM = 1 << 30  # multiplications up to which the Gram matrix is one dense product
+SPARSE_COST = 30  # cost of a multiplication in a sparse product, relative to a dense one
 DIAGONAL = 4e-13  # relative norm of the off-diagonal part up to which a frame operator counts as diagonal
-GRAM_PANEL = 1 << 20  # entries of the Gram matrix that are held at a time
+GRAM_PANEL = 1 << 20  # entries of the Gram matrix computed at a time
 
 
 @dataclass(frozen=True, eq=False)
 class Code:
-    """Codewords in sparse form, with what can be said about them.
+    """Codewords in sparse form, with their properties.
 
     Parameters
     ----------
     indices : ndarray of int32, shape (n, w)
         Blocks of each codeword. Shorter codewords are padded with index 0 and value 0.
     values : ndarray of float64, shape (n, w)
-        Their entries; each row has norm 1.
+        Entries of the codewords at those blocks; each row has norm 1.
     blocks : int
         Number of blocks k.
     family : str
         Name of the family.
     seed : int
-        Key of what is random in it.
+        Key of the code's randomness.
     options : mapping
-        Options of the family that were given, and ``dithered`` = [seed, epoch] pairs.
+        Given options of the family, and the redraws ``dithered`` = [[seed, epoch], …].
     notes : tuple of str
-        What a user should know, such as a round that is cut short.
+        Remarks for the user, such as on an incomplete round.
     """
 
     indices: np.ndarray
@@ -64,19 +64,19 @@ class Code:
 
     @property
     def weight(self) -> int:
-        """Nonzeros of a codeword at the most, w."""
+        """Weight w: the largest number of nonzeros of a codeword."""
         return self.indices.shape[1]
 
     @cached_property
     def matrix(self) -> np.ndarray:
-        """Code matrix G, float64, shape (n, k), unit rows; made at first use."""
+        """Code matrix G with unit rows, float64, shape (n, k); computed on first use."""
         matrix = np.zeros((len(self), self.blocks))
         np.add.at(matrix, (np.arange(len(self))[:, None], self.indices), self.values)
         return matrix
 
     @cached_property
     def coherence(self) -> float:
-        """Largest |<g_i, g_i'>| over i ≠ i'; 0 for one row."""
+        """Coherence: the largest |<g_i, g_i'>| over i ≠ i'; 0 for one row."""
         n, k, w = len(self), self.blocks, self.weight
         if n * n * k <= DENSE_GRAM or SPARSE_COST * w * w > k * k:
             return _dense_coherence(self.matrix)
@@ -85,8 +85,8 @@ class Code:
 
     @property
     def _sparse(self) -> Any:
-        """Code matrix in scipy's CSR form."""
-        from scipy.sparse import csr_array  # 0.2 s, and only for large codes
+        """Code matrix in scipy's CSR format."""
+        from scipy.sparse import csr_array  # takes 0.2 s; only for large codes
 
         starts = np.arange(0, self.values.size + 1, self.weight)
         shape = len(self), self.blocks
@@ -105,11 +105,11 @@ class Code:
 
     @cached_property
     def frame_bounds(self) -> tuple[float, float]:
-        """Least and largest eigenvalue (A, B) of GᵀG: A‖x‖² ≤ ‖Gx‖² ≤ B‖x‖². A = 0 if the rank is below k."""
+        """Frame bounds (A, B), the extreme eigenvalues of GᵀG: A‖x‖² ≤ ‖Gx‖² ≤ B‖x‖². A = 0 if rank < k."""
         frame = self.frame
         diagonal = np.diagonal(frame)
-        apart = np.linalg.norm(frame - np.diag(diagonal))  # moves no eigenvalue by more than this
-        if apart <= DIAGONAL * diagonal.max():  # as of tight codes
+        apart = np.linalg.norm(frame - np.diag(diagonal))  # bound on the change of each eigenvalue
+        if apart <= DIAGONAL * diagonal.max():  # as for tight codes
             spectrum = np.sort(diagonal)
         else:
             spectrum = np.linalg.eigvalsh(frame)
@@ -118,20 +118,20 @@ class Code:
 
     @property
     def tightness(self) -> float:
-        """A/B of the frame bounds: 1 for a tight code (GᵀG = (n/k) I), 0 for one without full rank."""
+        """Tightness A/B: 1 for a tight code (GᵀG = (n/k) I), 0 without full rank."""
         low, high = self.frame_bounds
         return low / high
 
     @cached_property
     def bounds(self) -> dict[str, float]:
-        """Name → lower bound on the coherence of any code of this n, k, w (and regularity, and flatness)."""
+        """Name → lower bound on the coherence of codes with the same n, k, w, regularity and flatness."""
         nonzero = self.values != 0
         counts = np.bincount(self.indices[nonzero], minlength=self.blocks)
         flat = bool(np.allclose(np.abs(self.values), self.weight**-0.5, rtol=1e-12, atol=0))
         return bounds(len(self), self.blocks, self.weight, bool((counts == counts[0]).all()), flat)
 
     def rows(self, start: int, count: int = 1) -> tuple[np.ndarray, np.ndarray]:
-        """Return consecutive codewords, beginning again after the last.
+        """Return consecutive codewords, cyclically.
 
         Parameters
         ----------
@@ -141,7 +141,7 @@ class Code:
         Returns
         -------
         indices, values : ndarray, shape (r, w)
-            int32 and float64; views unless they run over the end.
+            int32 and float64; views unless the rows wrap around.
         """
         start %= len(self)
         if start + count <= len(self):
@@ -150,15 +150,14 @@ class Code:
         return self.indices[picked], self.values[picked]
 
     def dithered(self, seed: int, epoch: int) -> Code:
-        """Redraw the code: the same design under a keyed random permutation and random signs of the blocks.
+        """Redraw the code: apply a keyed random permutation and random signs to the blocks.
 
-        That is an isometry of R^k which keeps sparsity: coherence, frame bounds and the rank of every subset
-        of rows stay, a net stays a net.
+        This isometry of R^k preserves sparsity, coherence, frame bounds and the rank of every subset of rows.
 
         Parameters
         ----------
         seed, epoch : int
-            The redraw depends on these and k alone.
+            Key of the redraw, together with k.
         """
         permutation, sign = signed_permutation(seed, epoch, self.blocks)
         drawn = [*self.options.get("dithered", []), [seed, epoch]]
@@ -175,12 +174,12 @@ class Code:
     def save(self, target: Any) -> None:
         """Write the code to HDF5.
 
-        Datasets ``supports`` and ``values``, and ``matrix`` where that is small; the rest as attributes.
+        The datasets are ``supports``, ``values`` and, for small codes, ``matrix``; the rest are attributes.
 
         Parameters
         ----------
         target : path, or h5py group
-            A file to be made, or an open group.
+            A file to create, or an open group.
 
         Raises
         ------
@@ -191,23 +190,23 @@ class Code:
 
     @classmethod
     def load(cls, source: Any) -> Code:
-        """Read a code that `save` wrote, or one of a trace: its group ``/code/<k>``.
+        """Read a code written by `save`, or a trace's group ``/code/<k>``.
 
         Parameters
         ----------
         source : path, or h5py group
-            Of a trace, only a group is one code; `load_all` reads all of a file.
+            The file or group. The codes of a whole trace are read by `load_all`.
 
         Raises
         ------
         InputError
-            If there is no such file, or no code in it.
+            If there is no such file, or it holds no code.
         """
-        return cls(**files.load(source))
+        return cls(**files.read_code(source))
 
     @classmethod
     def load_all(cls, path: str | os.PathLike[str]) -> dict[str, Code]:
-        """Read all codes of a file: the one that `save` wrote, or those of a trace, by ascending k.
+        """Read all codes of a file: the code written by `save`, or those of a trace by ascending k.
 
         Returns
         -------
@@ -223,7 +222,7 @@ class Code:
 
 
 def _panel_coherence(rows: Any, count: int) -> float:
-    """Largest |product| of one of the first `count` sparse rows and another row, of these or later."""
+    """Return the largest |inner product| of one of the first `count` sparse rows and any other row."""
     product = rows[:count] @ rows.T.tocsr()
     line = np.repeat(np.arange(product.shape[0]), np.diff(product.indptr))
     product.data[product.indices == line] = 0.0
@@ -231,7 +230,7 @@ def _panel_coherence(rows: Any, count: int) -> float:
 
 
 def _dense_coherence(matrix: np.ndarray) -> float:
-    """Coherence by dense products, of which only the upper triangle is made."""
+    """Compute the coherence by dense products, of the upper triangle only."""
     n, most = len(matrix), 0.0
     step = max(1, min(n, GRAM_PANEL // n, 512))
     for first in range(0, n, step):

@@ -1,4 +1,4 @@
-"""Choosing a code by family and size."""
+"""Design of a code by family and size."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from . import auto
 from .code import Code
 from .registry import family_of
 
-PASSING = ("progress", "processes", "state")  # options that change nothing about the rows
+PASSING = ("progress", "processes", "state")  # options that do not change the rows
 
 
 def _positive(name: str, value: Any) -> int:
@@ -21,7 +21,7 @@ def _positive(name: str, value: Any) -> int:
 
 
 def _plain(value: Any) -> Any:
-    """Return an option's value as JSON has it, so that the code can be saved."""
+    """Convert an option's value to JSON types, so that the code can be saved."""
     if isinstance(value, np.ndarray | np.generic):
         return value.tolist()
     return list(value) if isinstance(value, tuple) else value
@@ -30,35 +30,36 @@ def _plain(value: Any) -> Any:
 def design(
     family: str, workers: int, blocks: int, weight: int | None = None, seed: int = 0, **options: Any
 ) -> Code:
-    """Make a code.
+    """Design a code.
 
     Parameters
     ----------
     family : str
-        A name in `FAMILIES`, or ``auto``: the best that fits (`pdcode.codes.auto`).
+        A name in `FAMILIES`, or ``auto``: the best design of this size (`pdcode.codes.auto`).
     workers : int
         Number of rows n.
     blocks : int
         Number of blocks k.
     weight : int, optional
-        Nonzeros of a row, w; for ``auto`` a limit on it. Default: the family's own where it has one weight; 4
-        (random, energy); the larger of 4 and 2 that can be (net); k (optimized); no limit (auto).
+        Weight w, the number of nonzeros of a row; for ``auto`` an upper bound. Default: the family's weight
+        if it has only one; 4 (random, energy); 4 if possible, else 2 (net); k (optimized); no bound (auto).
     seed : int
-        Key of everything that is random in the code.
+        Key of all randomness of the code.
     **options
-        Of the family. ``dither`` (net, default True): random column signs on each set. ``entries`` (random):
-        ``rademacher`` or ``gaussian``; ``balanced`` (random, default False). ``degree`` and ``kind`` (graph).
-        Those of optimized and energy: see there. Of every family: ``dithered`` = [[seed, epoch], …], redraws.
+        Options of the family. ``dither`` (net, default True): random column signs on each set. ``entries``
+        (random): ``rademacher`` or ``gaussian``; ``balanced`` (random, default False). ``degree`` and
+        ``kind`` (graph). Options of optimized and energy: see these functions. For every family:
+        ``dithered`` = [[seed, epoch], …], redraws.
 
     Returns
     -------
     Code
-        Made again by its family, size, seed and options.
+        The code, a function of family, size, seed and options.
 
     Raises
     ------
     InputError
-        If the family has no code of this size; the message names one that it has.
+        If the family has no code of this size; the message names a possible size.
 
     Examples
     --------
@@ -85,7 +86,7 @@ def design(
     indices, values = made.build(n, k, fitting, int(seed), **given)
     if made.period and n % made.period(k):
         notes.append(
-            f"{n} rows are not a multiple of {made.period(k)}: the last round is cut short, not tight"
+            f"{n} rows are not a multiple of {made.period(k)}: the last round is incomplete, not tight"
         )
     plain = {name: _plain(value) for name, value in given.items() if name not in PASSING}
     code = Code(indices, values, k, made.name, int(seed), plain, tuple(notes))
@@ -110,17 +111,17 @@ def _redraws(value: Any) -> list[tuple[int, int]]:
 
 
 def fitting_rows(family: str, least: int, blocks: int) -> int:
-    """Return the smallest number of rows ≥ `least` with which a code of a family is whole.
+    """Return the smallest number of rows ≥ `least` with which a code of a family is complete.
 
-    Whole: of full rank (random and graph: likely so), and tight where the family can be. Where the family has
-    no code of so many rows or over so many blocks, a number for `design` to refuse.
+    A complete code has full rank (random and graph: with high probability), and is tight if the family can
+    be. If the family has no such code, the result is a number that `design` refuses.
 
     Parameters
     ----------
     family : str
         As for `design`.
     least : int
-        Rows that are needed, say workers times codewords a task.
+        Number of rows needed, such as workers × codewords per task.
     blocks : int
         Number of blocks k.
     """

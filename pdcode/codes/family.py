@@ -1,4 +1,4 @@
-"""What a family of codes is: its builder, the sizes that it has, what it promises."""
+"""Families of codes: builder, available sizes, and guaranteed properties."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Rows = tuple[np.ndarray, np.ndarray]
 
 
 class Size(NamedTuple):
-    """Numbers of rows for which there is a code of one weight: least, least + step, …, most."""
+    """Numbers of rows of the codes of one weight: least, least + step, …, most."""
 
     weight: int
     most: float = inf
@@ -24,12 +24,12 @@ class Size(NamedTuple):
     step: int = 1
 
     def near(self, rows: int) -> int:
-        """Return a possible number of rows near the one that is wanted, which itself comes first."""
+        """Return a possible number of rows near `rows`, or `rows` itself if possible."""
         return int(min(max(rows, self.least), self.most)) // self.step * self.step
 
 
 def exactly(rows: int, weight: int) -> Size:
-    """Return the size of a design that is made whole only."""
+    """Return the size of a design that has exactly this number of rows."""
     return Size(weight, rows, rows)
 
 
@@ -40,22 +40,23 @@ class Family:
     Parameters
     ----------
     name : str
+        Name in configurations and on the command line.
     about : str
-        One line for ``pdcode codes list``.
+        Description in one line, for ``pdcode codes list``.
     build : callable
         ``build(n, k, w, seed, **options)`` returns blocks and entries of the codewords, shape (n, w); each
-        row has norm 1. Shorter rows are padded with block 0, entry 0. Called for existing sizes only.
+        row has norm 1. Shorter rows are padded with block 0, entry 0. It is called for listed sizes only.
     sizes : callable
-        ``sizes(k, w)`` lists the sizes over k blocks, of weight w if that is not None; the first that fits is
-        the default. Sizes of other weights may be among them.
+        ``sizes(k, w)`` lists the sizes over k blocks, of weight w unless that is None; the first that fits is
+        the default. The list may contain other weights.
     options : frozenset of str
         Names of the options that `build` takes.
     period : callable, optional
-        Number of blocks → rows of a round: whole rounds are tight. None: a code has all rows of its size.
+        Number of blocks → rows of a round; complete rounds are tight. None: all rows are one round.
     coherence : callable
-        ``coherence(n, k, w)`` is the coherence in closed form; None where none is known.
+        ``coherence(n, k, w)`` is the coherence in closed form, or None if unknown.
     tight : bool
-        Whether whole rounds are tight.
+        Whether complete rounds are tight.
     """
 
     name: str
@@ -68,7 +69,7 @@ class Family:
     tight: bool = True
 
     def of_weight(self, blocks: int, weight: int | None) -> list[Size]:
-        """List the sizes over k blocks: those of one weight, or the default ones."""
+        """List the sizes over k blocks of one weight, or the default sizes."""
         return [size for size in self.sizes(blocks, weight) if weight in (None, size.weight)]
 
     def weight(self, rows: int, blocks: int, weight: int | None) -> int:
@@ -77,16 +78,16 @@ class Family:
         Raises
         ------
         InputError
-            If there is no such code; the message names a size that exists.
+            If there is no such code; the message names an existing size.
         """
         for size in self.of_weight(blocks, weight):
             if size.near(rows) == rows:
                 return size.weight
-        asked = f"workers = {rows}, blocks = {blocks}" + (f", weight = {weight}" if weight else "")
-        raise InputError(f"{asked}: there is no such {self.name} code{self._nearest(rows, blocks, weight)}")
+        size = f"workers = {rows}, blocks = {blocks}" + (f", weight = {weight}" if weight else "")
+        raise InputError(f"{size}: there is no such {self.name} code{self._nearest(rows, blocks, weight)}")
 
     def _nearest(self, rows: int, blocks: int, weight: int | None) -> str:
-        """Name a size that exists: over as many blocks if possible, then of the weight that is wanted."""
+        """Name an existing size: with the same number of blocks if possible, then with the same weight."""
         around = (k for away in range(3 * blocks + 64) for k in (blocks + away, blocks - away) if k > 0)
         for k in around:
             if found := self.of_weight(k, weight) or self.of_weight(k, None):

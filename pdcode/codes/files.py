@@ -1,4 +1,4 @@
-"""Codes in HDF5 files: their own, and traces."""
+"""Reading and writing of codes in HDF5 files, including traces."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ..trace.reader import code_groups
 from ..trace.schema import SCHEMA as TRACE
 from ..util.errors import InputError, reason
 
-DENSE = 1 << 20  # elements up to which `save` adds the dense matrix for other readers
+DENSE = 1 << 20  # elements up to which `save` adds the dense matrix, for other readers
 SCHEMA, SCHEMA_VERSION = "pdcode-code", 1
 
 
@@ -28,7 +28,7 @@ def save(code: Any, target: Any) -> None:
     if isinstance(target, h5py.Group):
         return _write(code, target)
     path, made = Path(target), io.BytesIO()
-    with h5py.File(made, "w") as file:  # HDF5 itself cannot be asked to write to a full disk
+    with h5py.File(made, "w") as file:  # in memory: HDF5 crashes when it writes to a full disk
         _write(code, file)
     partial = path.with_name(f"{path.name}.partial")
     try:
@@ -57,39 +57,39 @@ def _write(code: Any, group: Any) -> None:
 
 
 def _plain(value: Any) -> Any:
-    """Return an option's value as JSON has it."""
+    """Convert an option's value to JSON types."""
     if isinstance(value, np.ndarray | np.generic):
         return value.tolist()
     return str(value) if isinstance(value, os.PathLike) else repr(value)
 
 
-def load(source: Any) -> dict[str, Any]:
-    """Read the arguments of `Code` from a file that `save` wrote, or from an open group."""
+def read_code(source: Any) -> dict[str, Any]:
+    """Read the arguments of `Code` from a file written by `save`, or from an open group."""
     import h5py
 
     if isinstance(source, h5py.Group):
         return _checked(f"{source.file.filename}: {source.name}", *_read(source))
-    with opening.read(Path(source)) as file:
+    with opening.open_for_reading(Path(source)) as file:
         found = _read(file)
     return _checked(f"{source}: /", *found)
 
 
 def load_all(path: str | os.PathLike[str]) -> dict[str, dict[str, Any]]:
     """Read the arguments of `Code` for all codes of a file; see `Code.load_all`."""
-    with opening.read(Path(path)) as file:
+    with opening.open_for_reading(Path(path)) as file:
         schema = file.attrs.get("schema")
         if schema == SCHEMA:
             found = {"/": _read(file)}
         else:
             found = {f"/code/{k}": _read(group) for k, group in code_groups(file)} if "code" in file else {}
     if not found:
-        what = "every layer is sent whole" if schema == TRACE else "neither a code nor a trace of pdcode"
+        what = "every layer is sent uncoded" if schema == TRACE else "neither a code nor a trace of pdcode"
         raise InputError(f"{path}: holds no code: {what}")
     return {name: _checked(f"{path}: {name}", *parts) for name, parts in found.items()}
 
 
 def _read(group: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Read the attributes and arrays of a code as they are; those of a trace do not name their blocks."""
+    """Read the attributes and arrays of a code; a trace gives the number of blocks as the group's name."""
     import h5py
 
     about, found = dict(group.attrs), {name: group.get(name) for name in ("matrix", "supports", "values")}
@@ -102,7 +102,7 @@ def _read(group: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
 
 
 def _checked(where: str, about: dict[str, Any], arrays: dict[str, np.ndarray]) -> dict[str, Any]:
-    """Turn what was read into the arguments of `Code`; InputError if it is no code."""
+    """Convert attributes and arrays to the arguments of `Code`; raise InputError if they are no code."""
     if len(arrays) < 2 or not {"family", "blocks"} <= about.keys():
         raise InputError(f"{where} is not a code of pdcode")
     supports, values = arrays["supports"], arrays["values"]
@@ -117,7 +117,7 @@ def _checked(where: str, about: dict[str, Any], arrays: dict[str, np.ndarray]) -
         raise InputError(f"{where}: damaged: {kinds}")
     known = supports.size and 0 <= supports.min() <= supports.max() < blocks and supports.shape[1] <= blocks
     if not (known and np.isfinite(values).all()):
-        raise InputError(f"{where}: damaged: codewords that are not of its {blocks} blocks")
+        raise InputError(f"{where}: damaged: codewords do not fit its {blocks} blocks")
     return {
         "indices": supports,
         "values": values,

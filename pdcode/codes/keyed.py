@@ -1,4 +1,4 @@
-"""Keyed randomness of codes: signs and permutations that depend on (seed, purpose, epoch) alone."""
+"""Keyed randomness of codes: signs and permutations as functions of (seed, purpose, epoch)."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from ..kernels import philox
 from ..util.rng import CODE
 
 SIGNS, SUPPORTS, PERMUTATION = 0, 1, 2
-"""Purposes; they take the place of the worker in the counter."""
+"""Purposes of draws; they take the worker's place in the counter."""
 
 
 def uniforms(seed: int, purpose: int, epoch: int, shape: tuple[int, ...]) -> np.ndarray:
-    """Numbers in [0, 1), float64, of the given shape."""
+    """Draw numbers in [0, 1), float64, of the given shape."""
     out = np.empty(shape, np.float64)
     philox.uniforms(seed, CODE, purpose, epoch, out.reshape(-1))
     return out
 
 
 def signs(seed: int, purpose: int, epoch: int, shape: tuple[int, ...]) -> np.ndarray:
-    """Fair signs -1.0 and 1.0, float64, of the given shape."""
+    """Draw fair signs -1.0 and 1.0, float64, of the given shape."""
     return np.copysign(1.0, uniforms(seed, purpose, epoch, shape) - 0.5)
 
 

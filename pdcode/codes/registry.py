@@ -1,4 +1,4 @@
-"""The families of codes by name."""
+"""Registry of the families of codes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .family import Family, Rows, Size
 
 
 def _optimized(*size: Any, **options: Any) -> Rows:
-    from .optimise.packing import optimized  # nobody else needs the optimiser, nor scipy
+    from .optimise.packing import optimized  # only this family needs the optimiser and scipy
 
     return optimized(*size, **options)
 
@@ -52,12 +52,12 @@ FAMILIES: dict[str, Family] = {
 
 
 def register(family: Family) -> None:
-    """Add a family, such as a plug-in's.
+    """Register a family, such as a plug-in's.
 
     Raises
     ------
     InputError
-        If there is another of its name.
+        If another family has this name.
     """
     other = FAMILIES.setdefault(family.name, family)
     if other is not family or family.name == "auto":
@@ -66,7 +66,7 @@ def register(family: Family) -> None:
 
 
 def find(name: Any) -> Family | None:
-    """Return a family by its name, or None; that of an installed package is an entry point."""
+    """Return a family by its name, or None; includes entry points of installed packages."""
     if not isinstance(name, str) or name in FAMILIES:
         return FAMILIES.get(name)
     found = kinds.find("codes", name)
@@ -76,7 +76,7 @@ def find(name: Any) -> Family | None:
 
 
 def family_of(name: Any) -> Family:
-    """Return a family by its name; InputError if there is none."""
+    """Return a family by its name; raise InputError if there is none."""
     family = find(name)
     if family is None:
         raise InputError(f"family = {name!r}: not one of {', '.join(FAMILIES)}, auto")

@@ -1,1 +1,1 @@
-"""The configuration of a run: its tables, their defaults by scheme, and reading them from TOML."""
+"""The configuration of a run: its tables, the schemes' defaults, and reading and writing TOML."""

@@ -1,8 +1,8 @@
-"""Kinds: classes that a configuration chooses by name.
+"""Kinds: classes that a configuration selects by name.
 
-A kind is a struct of its own keys, with methods that make what it stands for; its name is the struct's tag.
-It is built in, an entry point of an installed package, or a class in a plug-in, which is a Python file that
-the configuration lists under ``plugins``. Modules are imported when a kind of theirs is asked for.
+A kind is a struct with its own keys and with methods that build the object it describes. Its name is the
+struct's tag. A kind is built in, an entry point of an installed package, or a class in a plug-in: a Python
+file listed under ``plugins`` in the configuration. A module is imported only when one of its kinds is used.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ KINDS: dict[str, dict[str, str | type]] = {
         "coordinator": "pdcode.coding.memory:CoordinatorMemory",
     },
     "problems": {
-        "least-squares": "pdcode.problems.losses:LeastSquares",
+        "least-squares": "pdcode.problems.losses:LeastSquaresProblem",
         "logistic": "pdcode.problems.losses:Logistic",
         "softmax": "pdcode.problems.losses:Softmax",
         "mlp": "pdcode.problems.losses:Perceptron",
@@ -66,23 +66,23 @@ KINDS: dict[str, dict[str, str | type]] = {
         "cyclic": "pdcode.schemes.cyclic:Cyclic",
     },
 }
-"""Group -> name -> "module:Class", or the class of a plug-in."""
+"""Group -> name -> "module:Class", or a class from a plug-in."""
 
 Struct = TypeVar("Struct")
 STRICT: Any = {"frozen": True, "forbid_unknown_fields": True, "kw_only": True}  # kw_only is not inherited
 
 
 class Kind(msgspec.Struct, **STRICT):
-    """Base of the tables of a configuration that come in kinds.
+    """Base class of the configuration tables that come in kinds.
 
     Attributes
     ----------
     table : str
         Name of the table.
     group : str
-        Key of `KINDS`; entry points are ``pdcode.<group>``.
+        Key of `KINDS`; the entry point group is ``pdcode.<group>``.
     default : str
-        Name of the kind that a table is of which names none.
+        Name of the kind of a table that names none.
     """
 
     table: ClassVar[str]
@@ -91,18 +91,19 @@ class Kind(msgspec.Struct, **STRICT):
 
     @classmethod
     def of(cls, table: Any, old: bool = False) -> Self:
-        """The kind that a table is, from its keys.
+        """Build the kind that a table names, from the table's keys.
 
         Parameters
         ----------
         table : mapping
+            Keys and values; the tag field names the kind.
         old : bool
-            Whether keys that the kind does not have are dropped.
+            Whether to drop keys that the kind does not have, instead of refusing them.
 
         Raises
         ------
         InputError
-            Naming key and value.
+            If a key or value is invalid; the message names both.
         """
         if not isinstance(table, Mapping):
             raise InputError(f"{cls.table}: expected object, got {type(table).__name__} (got {table!r})")
@@ -119,7 +120,7 @@ class Kind(msgspec.Struct, **STRICT):
 
     @classmethod
     def find(cls, name: Any) -> Any:
-        """Class of a kind; None if there is none of that name."""
+        """Return the class of the kind with this name, or None."""
         return find(cls.group, name)
 
     @classmethod
@@ -138,11 +139,11 @@ class Kind(msgspec.Struct, **STRICT):
         Raises
         ------
         InputError
-            Naming key and value.
+            If a key or value is invalid; the message names both.
         """
 
     def describe(self) -> str:
-        """The kind and its keys, in a line."""
+        """Return the kind and its keys, as one line of text."""
         keys = [(key, getattr(self, key)) for key in self.__struct_fields__]
         said = [
             f"{key} {value:g}" if isinstance(value, float) else f"{key} {value}"
@@ -153,22 +154,22 @@ class Kind(msgspec.Struct, **STRICT):
 
 
 def field(base: type[Kind]) -> Any:
-    """A field of the configuration that is of the default kind where the table is not given."""
+    """Return a field of `Config` whose default is the default kind of the table."""
     return msgspec.field(default_factory=lambda: base.of({}))
 
 
 def names(group: str) -> list[str]:
-    """Names of all kinds of a group."""
+    """Return the names of all kinds of a group."""
     return list(dict.fromkeys([*KINDS[group], *(entry.name for entry in _entries(group))]))
 
 
 def find(group: str, name: Any) -> Any:
-    """Class of a kind; None if there is none of that name.
+    """Return the class of the kind with this name, or None.
 
     Raises
     ------
     InputError
-        If two installed packages have kinds of that name.
+        If two installed packages have a kind with this name.
     """
     if not isinstance(name, str):
         return None
@@ -177,7 +178,7 @@ def find(group: str, name: Any) -> Any:
         entries = [entry for entry in _entries(group) if entry.name == name]
         if len(entries) > 1:
             places = " and ".join(entry.value for entry in entries)
-            raise InputError(f"'{name}' of pdcode.{group} is in {places}")
+            raise InputError(f"pdcode.{group}: '{name}' is defined in {places}")
         found = entries[0].load() if entries else None
     if isinstance(found, str):
         module, _, attribute = found.partition(":")
@@ -187,19 +188,19 @@ def find(group: str, name: Any) -> Any:
 
 @cache
 def _entries(group: str) -> tuple[Any, ...]:
-    """Entry points of installed packages; found only when they are asked for, as that takes 60 ms."""
+    """Return the entry points of installed packages; on demand, as the search takes 60 ms."""
     from importlib import metadata
 
     return tuple(metadata.entry_points(group=f"pdcode.{group}"))
 
 
 def register(group: str, name: str, kind: Any) -> None:
-    """Add a kind.
+    """Register a kind.
 
     Raises
     ------
     InputError
-        If there is another of that name.
+        If another kind of the group has this name.
     """
     other = find(group, name)
     if other is not None and other is not kind:
@@ -208,12 +209,12 @@ def register(group: str, name: str, kind: Any) -> None:
 
 
 def load_plugin(path: str) -> None:
-    """Import a plug-in, unless that has been done, and register the kinds that are classes in it.
+    """Import a plug-in once, and register the kinds that it defines.
 
     Raises
     ------
     InputError
-        Naming the file, and what it raised.
+        If the file cannot be imported; the message names the file and the exception.
     """
     module_name = f"pdcode plug-in {path}"
     if module_name in sys.modules:
@@ -244,19 +245,19 @@ def load_plugin(path: str) -> None:
 
 
 def build(struct: type[Struct], table: Any, where: str = "") -> Struct:
-    """Make a struct of a table.
+    """Convert a table to a struct.
 
     Parameters
     ----------
     struct : type
     table : dict
     where : str
-        Name of the table, for errors; empty for the configuration itself.
+        Name of the table, for error messages; empty for the whole configuration.
 
     Raises
     ------
     InputError
-        Naming key and value.
+        If a key or value is invalid; the message names both.
     """
     try:
         return msgspec.convert(table, struct)
@@ -271,7 +272,7 @@ def _explain(message: str, struct: Any, table: Any, where: str) -> str:
     path = [part.partition("[")[0] for part in place.split(".") if part]
     value, holder = table, struct
     for key in path:
-        value = value.get(key) if isinstance(value, dict) else value  # of a list's element: the list
+        value = value.get(key) if isinstance(value, dict) else value  # an index keeps the list
     if "unknown field" in text or "missing required" in text:
         for key in path:
             holder = get_type_hints(holder)[key]
@@ -291,6 +292,6 @@ def _explain(message: str, struct: Any, table: Any, where: str) -> str:
 
 
 def _choices(hint: Any) -> list[Any]:
-    """Values that a key may have, if they are an enumeration."""
+    """Return the values of an enumeration; empty for other types."""
     hints = [hint, *get_args(hint), *(inner for outer in get_args(hint) for inner in get_args(outer))]
     return next((list(get_args(each)) for each in hints if get_origin(each) is Literal), [])

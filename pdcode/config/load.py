@@ -1,4 +1,4 @@
-"""Reading a configuration: TOML, overrides from the command line, scheme defaults, and errors of one line."""
+"""Reading of configurations: TOML, command-line overrides, scheme defaults, and one-line errors."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> tuple[Config, str]:
     Parameters
     ----------
     path : path
-        Of the TOML file.
+        The TOML file.
     overrides : sequence of str
-        ``key=value`` with dotted keys; values are TOML, or else plain strings.
+        ``key=value`` with dotted keys. A value is parsed as TOML, and taken as a string if that fails.
 
     Returns
     -------
     config : Config
-        Resolved: the scheme's defaults filled in.
+        The resolved configuration, with the scheme's defaults.
     text : str
-        The file, verbatim.
+        The content of the file.
 
     Raises
     ------
     InputError
-        Naming file, key and value.
+        If the configuration is invalid; the message names file, key and value.
     """
     try:
         text = Path(path).read_text(encoding="utf-8-sig")
@@ -48,21 +48,21 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> tuple[Config, str]:
 
 
 def resolve(tables: dict[str, Any], overrides: Sequence[str] = (), folder: str | Path = "") -> Config:
-    """Turn the tables of a TOML file into a checked configuration.
+    """Convert the tables of a TOML file to a checked configuration.
 
-    Plug-ins are imported; their paths are relative to `folder`, that of the file.
+    Plug-ins are imported. Their paths are relative to `folder`, the folder of the file.
 
     Raises
     ------
     InputError
-        Naming key and value.
+        If a key or value is invalid; the message names both.
     """
     parsed = [_parse(override) for override in overrides]
     tables = {name: dict(table) if isinstance(table, dict) else table for name, table in tables.items()}
     _load_plugins(tables, parsed, Path(folder))
-    asked = {keys[1]: str(value) for keys, value in parsed if keys[0] == "scheme" and len(keys) == 2}
-    if asked:  # in so many words: it overrides the file's tables
-        tables = presets.impose(tables, asked.get("name"), asked.get("preset"))
+    chosen = {keys[1]: str(value) for keys, value in parsed if keys[0] == "scheme" and len(keys) == 2}
+    if chosen:  # a scheme from the command line takes precedence over the file's tables
+        tables = presets.impose(tables, chosen.get("name"), chosen.get("preset"))
     given: dict[str, dict[str, Any]] = {}
     for keys, value in parsed:
         if len(keys) == 2:
@@ -74,12 +74,12 @@ def resolve(tables: dict[str, Any], overrides: Sequence[str] = (), folder: str |
     for keys, value in parsed:
         _insert(tables, keys, value)
     config = Config.of(tables)
-    check(config)
+    check_consistency(config)
     return config
 
 
 def _load_plugins(tables: dict[str, Any], parsed: list[tuple[list[str], Any]], folder: Path) -> None:
-    """Import the plug-ins, whose kinds the rest may need; write their whole paths in the tables."""
+    """Import the plug-ins, before kinds are looked up, and make their paths absolute in `tables`."""
     for keys, value in parsed:
         if keys == ["plugins"]:
             tables["plugins"] = value
@@ -91,30 +91,30 @@ def _load_plugins(tables: dict[str, Any], parsed: list[tuple[list[str], Any]], f
             kinds.load_plugin(path)
 
 
-def check(config: Config) -> None:
+def check_consistency(config: Config) -> None:
     """Refuse combinations of keys that cannot work.
 
     Raises
     ------
     InputError
-        Naming key and value.
+        If a key or value is invalid; the message names both.
     """
     if config.wire.dtype == "float64" and config.problem.dtype == "float32":
         raise InputError("wire.dtype: 'float64' is wider than problem.dtype 'float32'")
     memory, decoder = config.memory, config.decoder
     if memory.keeps and config.optimizer.staleness == "inverse":
         raise InputError(
-            "optimizer.staleness: 'inverse' would lose part of what workers with "
-            f"memory.kind = '{memory.kind}' have sent"
+            "optimizer.staleness: 'inverse' would lose part of the payloads of workers with "
+            f"memory.kind = '{memory.kind}'"
         )
     if config.downlink.kind == "codewords" and not decoder.relays:
         raise InputError(
-            f"downlink.kind: replicas cannot follow 'codewords' with decoder '{decoder.kind}', which holds "
-            "payloads and no state that could be sent to a late worker"
+            f"downlink.kind: 'codewords' does not work with decoder '{decoder.kind}', which keeps payloads "
+            "and has no state that could be sent to a late worker"
         )
     if config.update.mode != "first" and config.update.count is not None:
         raise InputError(
-            f"update.count: {config.update.count} belongs to update.mode 'first', not '{config.update.mode}'"
+            f"update.count: {config.update.count} needs update.mode 'first', got '{config.update.mode}'"
         )
     workers = config.workers.count
     for key in ("raise_worker", "nan_worker"):

@@ -1,4 +1,4 @@
-"""Schemes' and presets' defaults for what a configuration does not say."""
+"""Defaults of schemes and presets for tables and keys that a configuration does not give."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import Any
 from . import kinds
 from .tables import KINDS, SchemeTable, Tables
 
-RIVALS = {"share": "rows_per_task", "rows_per_task": "share"}  # keys that say the same in other words
+RIVALS = {"share": "rows_per_task", "rows_per_task": "share"}  # either key replaces the other
 
 
 def fill(tables: dict[str, Any], overrides: Tables) -> dict[str, Any]:
-    """Add what the preset or the scheme says where the configuration says nothing.
+    """Add the defaults of the scheme or preset for tables and keys that are not given.
 
-    A scheme fills in whole tables, a preset single keys; neither any that contradicts what is given in the
-    tables, or will be by the overrides.
+    A scheme fills in whole tables, a preset single keys. Neither adds a key that contradicts the tables or
+    the overrides.
     """
     chosen = tables.get("scheme", {})
     scheme = _scheme(chosen)
@@ -31,7 +31,7 @@ def fill(tables: dict[str, Any], overrides: Tables) -> dict[str, Any]:
 
 
 def impose(tables: dict[str, Any], name: str | None, preset: str | None) -> dict[str, Any]:
-    """Let a scheme's tables, and a preset's keys, take the place of those that the configuration has."""
+    """Replace tables of the configuration by those of a scheme, and keys by those of a preset."""
     if name is not None:
         scheme = _scheme({"name": name})
         own = {key: dict(table) for key, table in scheme.tables.items()} if scheme else {}
@@ -42,14 +42,14 @@ def impose(tables: dict[str, Any], name: str | None, preset: str | None) -> dict
     scheme = _scheme(tables["scheme"])
     for key, table in (scheme.presets.get(preset, {}) if scheme else {}).items():
         given = tables.get(key, {})
-        if isinstance(given, dict):  # what is left is what `fill` will not say
+        if isinstance(given, dict):  # drop keys that contradict the preset; `fill` adds the preset's
             left = _fitting(key, given, table)
             tables[key] = {name: value for name, value in left.items() if name not in table}
     return tables
 
 
 def without_others(name: str, table: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
-    """The keys of a table, without those of another kind where the overrides change its kind."""
+    """Return a table without the keys of its old kind, if the overrides change its kind."""
     base = KINDS.get(name)
     tag = str(base.__struct_config__.tag_field if base else None)
     if base is None or overrides.get(tag, table.get(tag)) == table.get(tag):
@@ -58,26 +58,26 @@ def without_others(name: str, table: dict[str, Any], overrides: dict[str, Any]) 
 
 
 def _scheme(table: Any) -> Any:
-    """Class of the scheme that the table names; None if there is none of that name."""
+    """Return the class of the scheme that the table names, or None."""
     name = table.get("name", SchemeTable().name) if isinstance(table, dict) else None
     return kinds.find("schemes", name)
 
 
 def _fitting(name: str, filling: Any, given: Any) -> dict[str, Any]:
-    """Those of the filling's keys that do not contradict what is given."""
+    """Return the keys of `filling` that do not contradict the given ones."""
     dropped = {RIVALS.get(key) for key in given}
     base = KINDS.get(name)
     if base is not None:
         tag = str(base.__struct_config__.tag_field)
         kind = given.get(tag, filling.get(tag, base.default))
         if kind != filling.get(tag, base.default):
-            dropped |= {"weight", "options"}  # are those of another family
+            dropped |= {"weight", "options"}  # they belong to another family
         filling = _of_kind(base, filling, kind)
     return {key: value for key, value in filling.items() if key not in dropped}
 
 
 def _of_kind(base: Any, table: Any, kind: Any) -> dict[str, Any]:
-    """The keys of a table that a kind has; all of them if there is no such kind."""
+    """Return the keys of a table that the kind has; all keys if the kind does not exist."""
     found, tag = base.find(kind), base.__struct_config__.tag_field
     if found is None:
         return dict(table)

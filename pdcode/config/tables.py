@@ -1,7 +1,6 @@
-"""The configuration of a run: one frozen struct a TOML table, checked before any communication starts.
+"""The configuration of a run: a frozen struct for each TOML table, checked before communication starts.
 
-Tables that come in kinds are `Kind`s: here is what all kinds of a table have in common, and the keys of each
-kind are where it is.
+A table that comes in kinds has its common keys here; the keys of each kind are defined with the kind.
 """
 
 from __future__ import annotations
@@ -18,10 +17,10 @@ from .kinds import STRICT, Kind
 
 Positive = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
-LARGEST = 1e9  # keeps out infinity, and times that no clock holds
+LARGEST = 1e9  # upper bound that excludes infinity and times that overflow int64 ns
 Real = Annotated[float, Meta(gt=0, le=LARGEST)]
 NonNegative = Annotated[float, Meta(ge=0, le=LARGEST)]
-Span = Annotated[float, Meta(ge=0, le=1e6)]  # s: more, and the clock stands at its end after few tasks
+Span = Annotated[float, Meta(ge=0, le=1e6)]  # s; bounded so that int64 ns cannot overflow within few tasks
 Factor = Annotated[float, Meta(ge=1, le=LARGEST)]
 Fraction = Annotated[float, Meta(gt=0, le=1)]
 Probability = Annotated[float, Meta(ge=0, le=1)]
@@ -33,58 +32,60 @@ class Table(msgspec.Struct, **STRICT):
 
 
 class ProblemTable(Kind, tag_field="kind"):
-    """What is learnt, from which data."""
+    """The model, its loss, and the data."""
 
     table, group, default = "problem", "problems", "mlp"
-    classes: ClassVar[bool | None] = None  # whether targets are classes; None: if they are whole numbers
-    most_classes: ClassVar[int | None] = None
+    classes: ClassVar[bool | None] = None  # whether targets are classes; None: if they are integers
+    most_classes: ClassVar[int | None] = None  # largest number of classes; None: no limit
     deep: ClassVar[bool] = True  # whether there are hidden layers
 
-    data: str = "digits"  # a name, or the path of a file
-    labels: str | None = None  # second file of MNIST IDX data; found by name if not given
+    data: str = "digits"  # name of a bundled data set, or path of a file
+    labels: str | None = None  # file of the labels of MNIST IDX data; by default found by its name
     inputs: str = "x"  # name of the inputs in an npz or HDF5 file
     targets: str = "y"  # name of the targets in an npz or HDF5 file
-    hidden: list[Positive] = msgspec.field(default_factory=lambda: [64])
-    activation: Literal["relu", "tanh", "gelu"] = "relu"
+    hidden: list[Positive] = msgspec.field(default_factory=lambda: [64])  # units of each hidden layer
+    activation: Literal["relu", "tanh", "gelu"] = "relu"  # activation function of the hidden layers
+    # axis of each layer that is cut into blocks: output units or input units; auto: the smaller payload
     axis: Literal["auto", "output", "input"] | list[Literal["auto", "output", "input"]] = "auto"
-    batch: Annotated[int, Meta(ge=0, le=2**31 - 1)] = 32  # 0 = all rows of the worker's shard
-    l2: NonNegative = 0.0
-    dtype: Literal["float32", "float64"] = "float32"
-    standardise: bool = False
-    test_fraction: Annotated[float, Meta(ge=0, lt=1)] = 0.2
-    split_seed: Count = 0
-    # Rows are dealt out or, "replicated", all with every worker; auto does that on the virtual
-    # clock if workers outnumber rows.
+    batch: Annotated[int, Meta(ge=0, le=2**31 - 1)] = 32  # rows of a mini-batch; 0: the whole shard
+    l2: NonNegative = 0.0  # the loss includes ½·l2·‖θ‖²
+    dtype: Literal["float32", "float64"] = "float32"  # type of θ, data and gradients
+    standardise: bool = False  # scale each input to mean 0 and deviation 1 (sparse: to largest magnitude 1)
+    test_fraction: Annotated[float, Meta(ge=0, lt=1)] = 0.2  # fraction of the rows that is kept for testing
+    split_seed: Count = 0  # seed of the split into training and test rows, and of synthetic data
+    # how training rows are divided among workers; "replicated": every worker has all rows; auto: contiguous
+    # for HDF5 files, replicated on the virtual clock if workers outnumber rows, else shuffled
     shards: Literal["auto", "shuffled", "contiguous", "replicated"] = "auto"
-    evaluate: Positive = 10_000  # rows at the most on which rank 0 measures loss and accuracy
-    # synthetic data only
-    samples: Positive = 1000
-    features: Positive = 20
-    outputs: Positive = 1
-    noise: NonNegative = 0.1
-    condition: Factor = 10.0
-    density: Fraction = 1.0  # < 1: CSR inputs
+    evaluate: Positive = 10_000  # maximum number of rows on which rank 0 measures loss and accuracy
+    samples: Positive = 1000  # synthetic data: number of rows
+    features: Positive = 20  # synthetic data: number of inputs
+    outputs: Positive = 1  # synthetic data: number of targets or classes
+    noise: NonNegative = 0.1  # synthetic data: standard deviation of the targets' noise
+    condition: Factor = 10.0  # synthetic data: condition number of the Hessian XᵀX
+    density: Fraction = 1.0  # synthetic data: fraction of nonzero inputs; below 1 they are sparse (CSR)
 
     def loss_of(self, classes: int | None) -> Any:
-        """The loss for so many classes or, None, for real targets; a `problems.Loss`."""
+        """Return the loss, a `problems.Loss`, for this number of classes; None: for real targets."""
         raise NotImplementedError
 
 
 class CodeTable(Kind, tag_field="family"):
-    """Which codewords; blocks = 1 sends a layer whole."""
+    """The code: how gradients are cut into blocks, and which combinations of blocks are sent."""
 
     table, group, default = "code", "codes", "net"
-    chosen: ClassVar[bool] = False  # whether workers choose codewords by what they have to send
+    chosen: ClassVar[bool] = False  # whether workers choose codewords from their gradients
     adapts: ClassVar[bool] = True  # whether codewords depend on gradients
-    usual: ClassVar[int | None] = 32  # weight of codewords, if it is not given
+    usual: ClassVar[int | None] = 32  # default weight of codewords
 
+    # number of blocks k of all layers or of each; 1: the layer is sent uncoded; "units": one per hidden unit
     blocks: Positive | list[Positive] | Literal["units"] = 16
-    rows_per_task: Positive | list[Positive] | None = None  # r; none: by `share`, else 1
-    share: Fraction | None = None  # r as a share of a layer's blocks, rounded up
+    # codewords r per task, of all layers or of each; none: from `share`, or else 1
+    rows_per_task: Positive | list[Positive] | None = None
+    share: Fraction | None = None  # r as a fraction of a layer's blocks, rounded up
 
     @classmethod
     def find(cls, name: Any) -> Any:
-        """Class of a family; all that do not adapt have one class, and `codes` knows their names."""
+        """Return the class of a family; all families that do not adapt share `DesignedTable`."""
         return super().find(name) if name in kinds.KINDS["codes"] else DesignedTable
 
     @property
@@ -93,53 +94,55 @@ class CodeTable(Kind, tag_field="family"):
         return self.name_of()
 
     def make(self, config: Any, layers: Any, rows: Any, weights: Any, dtype: Any) -> Any:
-        """Who gets which codewords, a `coding.assignments.Assignment`, if the code adapts."""
+        """Return the `coding.assignments.Assignment` of codewords to workers, for a code that adapts."""
         raise NotImplementedError
 
 
 class DesignedTable(CodeTable, tag=False):
-    """A code that is known before the run, by its family."""
+    """A code that is designed before the run."""
 
     adapts: ClassVar[bool] = False
     usual: ClassVar[int | None] = None
 
-    family: str = "net"  # one of `pdcode codes list`, or auto
+    family: str = "net"  # one of `pdcode codes list`, or auto: the best design of this size
+    # blocks combined by a codeword, of all layers or of each; none: the family's default
     weight: Positive | list[Positive] | None = None
-    # Rows of the code. None: where they rotate, k under `async` and what an update uses under other modes;
-    # else as many as the workers use.
+    # number of codewords n; none: as many as the workers use, or with `rotate` as many as an update uses (k
+    # if `async`)
     rows: Annotated[int, Meta(ge=1, le=1_000_000)] | None = None
-    # Every task takes the next rows of a code that is redrawn when it is used up and, but under `async`, at
-    # every update.
+    # whether tasks take successive rows; a new code is drawn when the rows run out and, except in `async`
+    # mode, after every update
     rotate: bool = True
-    options: dict[str, bool | int | float | str] = msgspec.field(default_factory=dict)  # of the family
+    # options of the family
+    options: dict[str, bool | int | float | str] = msgspec.field(default_factory=dict)
 
 
 class SchemeTable(Table):
-    """What rank 0 and the workers do; it fills in the tables that are not given."""
+    """The scheme, which also provides defaults for tables that are not given."""
 
-    name: str = "lwpd"  # of a `schemes.Scheme`
-    preset: str | None = None  # of the scheme; fills in keys that are not given
-    options: Any = None  # the scheme's own keys, its `Options`
+    name: str = "lwpd"  # name of the scheme
+    preset: str | None = None  # name of one of the scheme's presets, which provides defaults for single keys
+    options: Any = None  # the scheme's own keys
 
     @classmethod
     def of(cls, table: Any, old: bool = False) -> SchemeTable:
-        """The table with the options of the scheme that it names.
+        """Build the table, with the options of the scheme that it names.
 
         Raises
         ------
         InputError
-            Naming key and value.
+            If a key or value is invalid; the message names both.
         """
-        made = kinds.build(cls, table, "scheme")
-        found = kinds.find("schemes", made.name)
-        if found is None:
-            known = ", ".join(kinds.names("schemes"))
-            raise InputError(f"scheme.name: expected one of {known} (got {made.name!r})")
-        if made.preset is not None and made.preset not in found.presets:
-            known = f"known: {', '.join(found.presets)}" if found.presets else "it has none"
-            raise InputError(f"scheme.preset: scheme '{made.name}' has no preset {made.preset!r}; {known}")
-        options = {} if made.options is None else made.options
-        return msgspec.structs.replace(made, options=kinds.build(found.Options, options, "scheme.options"))
+        built = kinds.build(cls, table, "scheme")
+        scheme = kinds.find("schemes", built.name)
+        if scheme is None:
+            names = ", ".join(kinds.names("schemes"))
+            raise InputError(f"scheme.name: expected one of {names} (got {built.name!r})")
+        if built.preset is not None and built.preset not in scheme.presets:
+            names = f"known: {', '.join(scheme.presets)}" if scheme.presets else "it has none"
+            raise InputError(f"scheme.preset: scheme '{built.name}' has no preset {built.preset!r}; {names}")
+        options = {} if built.options is None else built.options
+        return msgspec.structs.replace(built, options=kinds.build(scheme.Options, options, "scheme.options"))
 
     def check(self, config: Config) -> None:
         """Refuse combinations of keys that cannot work with the scheme."""
@@ -147,37 +150,37 @@ class SchemeTable(Table):
 
 
 class DecoderTable(Kind, tag_field="kind"):
-    """From arrivals to a gradient; without `kind`, the decoder that the memory needs."""
+    """The decoder of arrivals to a gradient; by default the one that the memory needs."""
 
     table, group, default = "decoder", "decoders", "adjoint"
-    makes: ClassVar[Any]  # a subclass of `decoders.Decoder`
-    relays: ClassVar[bool] = False  # whether replicas can follow it: all that it holds is its accumulator
-    adapts: ClassVar[bool] = False  # whether what it captures depends on payloads
+    makes: ClassVar[Any]  # the subclass of `decoders.Decoder`
+    relays: ClassVar[bool] = False  # whether replicas can follow: its whole state is the accumulator
+    adapts: ClassVar[bool] = False  # whether the captured fraction depends on payloads
 
     def make(self, context: Any) -> Any:
-        """The decoder of a layer; `context` is a `decoders.Context`."""
+        """Return the decoder of a layer; `context` is a `decoders.Context`."""
         return self.makes(*context.shape, length=context.length, **self.options(context))
 
     def options(self, context: Any) -> dict[str, Any]:
-        """Options of the decoder: the keys of its table, if it does not say otherwise."""
+        """Return the options of the decoder; by default the keys of its table."""
         return msgspec.structs.asdict(self)
 
 
 class MemoryTable(Kind, tag_field="kind"):
-    """What becomes of the part of a gradient that its codewords leave out."""
+    """Memory of the part of a gradient that its codewords leave out."""
 
     table, group, default = "memory", "memories", "none"
-    decoder: ClassVar[str] = "adjoint"  # that it needs, or by default
-    decoders: ClassVar[tuple[str, ...]] = ()  # names by which that one may be asked for; none: any will do
-    keeps: ClassVar[bool] = False  # whether workers keep what they have not sent
+    decoder: ClassVar[str] = "adjoint"  # the decoder that it needs, or the default
+    decoders: ClassVar[tuple[str, ...]] = ()  # kinds that stand for the needed decoder; empty: any decoder
+    keeps: ClassVar[bool] = False  # whether workers keep the part that they have not sent
 
     def decoder_for(self, kind: Any) -> Any:
-        """Kind of the decoder, where a configuration asks for one, or for none.
+        """Return the kind of the decoder, given the configured kind, or None.
 
         Raises
         ------
         InputError
-            If the memory needs another.
+            If the memory needs another decoder.
         """
         if kind is None or kind in self.decoders:
             return self.decoder
@@ -187,113 +190,126 @@ class MemoryTable(Kind, tag_field="kind"):
 
 
 class WireTable(Table):
-    dtype: Literal["float64", "float32", "bfloat16", "float16", "int8"] | None = None  # none: the problem's
+    """Format of payloads in messages."""
+
+    # type of payload elements on the wire; none: the problem's
+    dtype: Literal["float64", "float32", "bfloat16", "float16", "int8"] | None = None
 
 
 class DownlinkTable(Table):
-    kind: Literal["full", "codewords"] = "full"
-    check: Positive = 64  # codewords: each worker's θ is compared with rank 0's every so many tasks
+    """How workers get the new θ."""
+
+    kind: Literal["full", "codewords"] = "full"  # θ itself, or the payloads from which workers compute it
+    check: Positive = 64  # with "codewords": number of tasks between comparisons of worker's and rank 0's θ
 
 
 class UpdateTable(Table):
-    """When rank 0 steps."""
+    """When rank 0 makes an optimizer step."""
 
+    # after each arrival, all workers' arrivals, the first `count`, or once a `fraction` is captured
     mode: Literal["async", "all", "first", "captured"] = "async"
-    count: Positive | None = None  # of `first`; none: three quarters of the workers
-    fraction: Fraction = 0.75  # of `captured`
-    late: Literal["use", "waste"] = "use"
+    count: Positive | None = None  # with "first": arrivals per update; none: three quarters of the workers
+    fraction: Fraction = 0.75  # with "captured": captured fraction of the gradient at which to step
+    late: Literal["use", "waste"] = "use"  # use late payloads in the next update, or drop them
 
 
 class OptimizerTable(Table):
-    kind: Literal["sgd", "adam"] = "sgd"
-    # η. With memory "worker" an arrival is worth 1/n of a step, as the sum over n workers is divided by n;
-    # without memory an update is a whole step on the mean of what has arrived, in `async` too.
+    """The optimizer on rank 0."""
+
+    kind: Literal["sgd", "adam"] = "sgd"  # optimizer
+    # learning rate of a full-gradient step; with memory "worker" each arrival is scaled by 1/n, with the
+    # other memories every update is a full step, also in `async` mode
     rate: Real = 0.1
-    momentum: Annotated[float, Meta(ge=0, lt=1)] = 0.0
-    beta1: Annotated[float, Meta(ge=0, lt=1)] = 0.9
-    beta2: Annotated[float, Meta(ge=0, lt=1)] = 0.999
-    epsilon: Real = 1e-8
-    staleness: Literal["constant", "inverse"] = "constant"
+    momentum: Annotated[float, Meta(ge=0, lt=1)] = 0.0  # momentum of sgd
+    beta1: Annotated[float, Meta(ge=0, lt=1)] = 0.9  # adam: decay of the mean gradient
+    beta2: Annotated[float, Meta(ge=0, lt=1)] = 0.999  # adam: decay of the mean squared gradient
+    epsilon: Real = 1e-8  # adam: added to the denominator
+    staleness: Literal["constant", "inverse"] = "constant"  # "inverse": scale by 1/(1 + staleness)
 
 
 class WorkersTable(Table):
-    count: Positive = 8
+    """The workers."""
+
+    count: Positive = 8  # number of workers n
 
 
 class StragglersTable(Kind, tag_field="kind"):
-    """Injected delays, keyed by (seed, worker, task), so that every scheme meets the same ones."""
+    """Injected delays, keyed by (seed, worker, task): the same for every scheme."""
 
     table, group, default = "stragglers", "stragglers", "none"
 
     @property
     def reads(self) -> str | None:
-        """File from which delays are read."""
+        """Path of the file from which delays are read, or None."""
         return None
 
     def make(self, seed: int, workers: int) -> Any:
-        """The delays of a run, a `stragglers.Model`.
+        """Return the delays of a run, a `stragglers.Model`.
 
         Raises
         ------
         InputError
-            If a file cannot be used.
+            If the file of delays cannot be used.
         """
         raise NotImplementedError
 
 
 class MachineTable(Table):
-    """What a task costs on the virtual clock; a run over MPI takes no notice of it."""
+    """Computation costs on the virtual clock; ignored by runs over MPI."""
 
-    flops_per_s: Annotated[float, Meta(ge=1, le=1e18)] = 5e9  # of a worker, on its tasks
-    task_s: Span = 5e-5  # of a worker, each task, beside its flops
-    arrival_s: Span = 3e-5  # of rank 0, each arrival
-    dispatch_s: Span = 5e-6  # of rank 0, each task that it sends
-    update_s: Span = 0.0  # of rank 0, each update
+    flops_per_s: Annotated[float, Meta(ge=1, le=1e18)] = 5e9  # a worker's speed on its tasks
+    task_s: Span = 5e-5  # a worker's fixed time per task, in addition to its flops
+    arrival_s: Span = 3e-5  # rank 0's time per arrival
+    dispatch_s: Span = 5e-6  # rank 0's time per dispatched task
+    update_s: Span = 0.0  # rank 0's time per update
 
 
 class LinkTable(Table):
-    """The network on the virtual clock; a run over MPI takes no notice of it."""
+    """The network on the virtual clock; ignored by runs over MPI."""
 
-    latency_s: Span = 2e-5  # one way
-    bandwidth: Annotated[float, Meta(ge=1, le=1e18)] = 1e9  # bytes/s of rank 0's link, each way
-    half_duplex: bool = False  # rank 0 sends or receives, one message at a time; if both wait it sends
-    # θ that goes to many workers at once: a pipelined tree, or one by one, as a run over MPI sends it.
+    latency_s: Span = 2e-5  # one-way latency
+    bandwidth: Annotated[float, Meta(ge=1, le=1e18)] = 1e9  # of rank 0's link, each way, bytes/s
+    half_duplex: bool = False  # whether rank 0 cannot send and receive at once; sending has priority
+    # how θ reaches many workers: by a pipelined tree, or one by one as in a run over MPI
     broadcast: Literal["tree", "star"] = "tree"
-    fanout: Annotated[int, Meta(ge=1, le=1024)] = 2  # of the tree
-    segment: Positive = 65536  # bytes of the pieces that go through the tree
+    fanout: Annotated[int, Meta(ge=1, le=1024)] = 2  # number of children of a node of the tree
+    segment: Positive = 65536  # size of the segments pipelined through the tree, bytes
 
 
 class FaultsTable(Table):
-    """Faults that are injected to try the error paths."""
+    """Injected faults, to exercise the error paths."""
 
-    raise_worker: Count | None = None  # this worker raises an exception …
-    raise_task: Count = 0  # … at this task
-    nan_worker: Count | None = None  # this worker sends gradients that are no numbers …
-    nan_task: Count = 0  # … from this task on
+    raise_worker: Count | None = None  # worker that raises an exception
+    raise_task: Count = 0  # task at which it raises the exception
+    nan_worker: Count | None = None  # worker that sends NaN gradients
+    nan_task: Count = 0  # first task with NaN gradients
 
 
 class StopTable(Table):
-    """The first of these that is reached ends the run."""
+    """Conditions that end a run; the first to be met counts."""
 
-    updates: Positive | None = None
-    seconds: Real | None = None
-    loss: Real | None = None
+    updates: Positive | None = None  # number of updates
+    seconds: Real | None = None  # time of the run, virtual or real
+    loss: Real | None = None  # training loss to fall to
+    # test accuracy (R² for least squares) to reach
     accuracy: Annotated[float, Meta(ge=-LARGEST, le=1)] | None = None
 
 
 class TraceTable(Table):
-    path: str = "results/trace.h5"
-    flush_s: Real = 1.0
-    progress_s: Real = 1.0  # how often rank 0 measures loss and accuracy, but for 5 % of its time at the most
-    arrivals: Literal["all", "sampled", "none"] = "all"
-    sample: Positive = 100
+    """The trace file."""
+
+    path: str = "results/trace.h5"  # path of the HDF5 file
+    flush_s: Real = 1.0  # time after which recorded rows are on disk
+    progress_s: Real = 1.0  # period of measuring loss and accuracy; longer if that takes over 5 % of the time
+    arrivals: Literal["all", "sampled", "none"] = "all"  # which arrivals to record
+    sample: Positive = 100  # with "sampled": record every `sample`-th task of each worker
 
 
 class Config(Table):
-    """A whole run."""
+    """The configuration of a run."""
 
-    seed: Count = 1
-    plugins: list[str] = []  # Python files with further kinds; paths are relative to this file's folder
+    seed: Count = 1  # key of all randomness except the split of the data
+    plugins: list[str] = []  # Python files that define further kinds; relative to the configuration's folder
     problem: ProblemTable = kinds.field(ProblemTable)
     code: CodeTable = kinds.field(CodeTable)
     scheme: SchemeTable = msgspec.field(default_factory=lambda: SchemeTable.of({}))
@@ -313,19 +329,20 @@ class Config(Table):
 
     @classmethod
     def of(cls, tables: Mapping[str, Any], old: bool = False) -> Config:
-        """Make a configuration of the tables of a TOML file, or of a trace.
+        """Build a configuration from the tables of a TOML file or of a trace.
 
         Parameters
         ----------
         tables : mapping
+            Table name -> keys and values.
         old : bool
-            Whether to drop keys that a table's kind does not have: traces up to version 0.1 have the keys of
+            Whether to drop keys that a table's kind does not have: traces up to version 0.1 hold the keys of
             all kinds.
 
         Raises
         ------
         InputError
-            Naming key and value.
+            If a key or value is invalid; the message names both.
         """
         made_here = {"scheme", *KINDS}
         config = kinds.build(cls, {key: table for key, table in tables.items() if key not in made_here})
@@ -343,11 +360,11 @@ class Config(Table):
         return msgspec.structs.replace(config, decoder=DecoderTable.of(decoder, old))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """A process that has not imported the plug-ins makes it from plain tables."""
+        """Pickle as plain tables, so that a process without the plug-ins can rebuild it."""
         return Config.of, (msgspec.to_builtins(self),)
 
 
 KINDS: dict[str, type[Kind]] = {
     each.table: each for each in (ProblemTable, CodeTable, DecoderTable, MemoryTable, StragglersTable)
 }
-"""The tables that come in kinds."""
+"""Table name -> base class, for the tables that come in kinds."""

@@ -1,4 +1,4 @@
-"""Configurations as TOML."""
+"""Writing of configurations as TOML."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .tables import Config
 
 
 def to_toml(config: Config) -> str:
-    """Write a configuration as TOML that reads back the same; keys without a value are left out."""
+    """Return a configuration as TOML text that reads back equal; keys without a value are left out."""
     lines, tables = [], msgspec.to_builtins(config)
     for name, value in tables.items():
         if not isinstance(value, dict):

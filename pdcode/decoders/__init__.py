@@ -1,4 +1,4 @@
-"""Decoders: from codewords and payloads, in the order in which they arrive, to a gradient."""
+"""Decoders: estimates of a gradient from codewords and payloads, updated with each arrival."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ def create(
     ----------
     kind : str
         ``adjoint``, ``least_squares``, ``mmse``, ``peeling``, ``residual``, ``summing``, ``tracking``, or
-        that of a plug-in.
+        the kind of a plug-in.
     blocks : int
         Number of blocks k.
     block_shape : tuple of int
         Shape of a block of the gradient.
     dtype : dtype
-        float32 or float64: of payloads and gradient.
+        Type of payloads and gradient, float32 or float64.
     **options
-        ``length``: elements of the gradient if the last blocks are ragged (default: k blocks in full).
+        ``length``: elements of the gradient if the last blocks are short (default: k full blocks).
         adjoint: ``scale``, ``mean_of``, ``rows``. summing: ``mean_of``. tracking: ``step``.
         least_squares, mmse, peeling, residual: ``copy``, ``capacity``.
         mmse: ``covariance``, ``noise``, ``decay``, ``sample``.
@@ -47,9 +47,9 @@ def create(
     table = kinds.find("decoders", kind)
     if table is None:
         raise InputError(f"decoder.kind = {kind!r}: not one of {', '.join(kinds.names('decoders'))}")
-    made: type[Decoder] = table.makes
-    for name in options.keys() - set(made.options):
+    decoder: type[Decoder] = table.makes
+    for name in options.keys() - set(decoder.options):
         raise InputError(
-            f"decoder.{name} = {options[name]!r}: not an option of {kind}: {', '.join(made.options)}"
+            f"decoder.{name} = {options[name]!r}: not an option of {kind}: {', '.join(decoder.options)}"
         )
-    return made(blocks, block_shape, dtype, **options)
+    return decoder(blocks, block_shape, dtype, **options)

@@ -13,10 +13,10 @@ from .base import Context, Decoder, count_of, number_of
 
 
 class Adjoint(Decoder):
-    """ĝ = c Σ g_i ⊗ y_i over the arrivals; O(w·e) for each codeword.
+    """Adjoint decoder: ĝ = c Σ g_i ⊗ y_i over the arrivals, O(w·e) for each codeword.
 
-    With c = k/q it is unbiased for a tight code of which a random set of rows arrives. It keeps no payload,
-    and knows which blocks it touched.
+    With c = k/q it is unbiased for a tight code of which a random set of rows arrives. It keeps no payloads,
+    and records which blocks it touched.
 
     Parameters
     ----------
@@ -25,11 +25,10 @@ class Adjoint(Decoder):
     scale : "mean" or float
         c: k/q, or a constant.
     mean_of : int, optional
-        Constant c = 1/mean_of instead: the plain sum over this many workers, for workers with memory, where
-        nothing of a gradient is lost and so nothing must be scaled up.
+        Number of workers n for c = 1/n instead: the mean over workers with error-feedback memory, which lose
+        no part of a gradient, so that nothing must be scaled up.
     rows : int, optional
-        Rows n of the (tight) code, to tell the captured fraction of q arrivals of distinct rows: q / (k +
-        (q-1)(n-k)/(n-1)).
+        Rows n of the (tight) code. The captured fraction of q distinct rows is q / (k + (q-1)(n-k)/(n-1)).
     """
 
     clears = True
@@ -55,7 +54,7 @@ class Adjoint(Decoder):
         elif not isinstance(scale, str):
             self._constant = number_of("decoder.scale", scale)
         rows = None if rows is None else count_of("decoder.rows", rows)
-        # fewer rows than blocks cannot be tight: take them to be orthogonal
+        # Fewer rows than blocks cannot be tight: take them to be orthogonal.
         self._overlap = (rows - self.blocks) / (rows - 1) if rows is not None and rows > self.blocks else 0.0
         self._decode = specialise(decode.adjoint_decode, self.dtype)
         self._target = self.accumulator[: self.length]
@@ -83,7 +82,7 @@ class Adjoint(Decoder):
         return min(1.0, count / (self.blocks + (count - 1) * self._overlap)) if count else 0.0
 
     def reset(self) -> None:
-        """Begin a new update. Free after a step, which has zeroed the accumulator in its own pass."""
+        """Begin a new update; no work after a step, which has already zeroed the accumulator."""
         if self.touched:
             self.accumulator.fill(0)
             self.touched.clear()
@@ -91,7 +90,7 @@ class Adjoint(Decoder):
 
 
 class AdjointTable(Table, tag="adjoint"):
-    """A scaled sum of what has arrived; with memory at the workers, the plain one."""
+    """A scaled sum of the arrivals; a plain sum with memory ``worker``."""
 
     makes: ClassVar[type[Decoder]] = Adjoint
     relays: ClassVar[bool] = True

@@ -1,4 +1,4 @@
-"""What all decoders share."""
+"""Base class of decoders, and what a decoder is built from."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from ..util.errors import InputError
 
 
 def count_of(name: str, value: Any) -> int:
-    """Positive whole number that is given for an option; InputError for anything else."""
+    """Return an option's value as a positive int; raise InputError for anything else."""
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
         raise InputError(f"{name} = {value!r}: not a positive whole number")
     return int(value)
 
 
 def number_of(name: str, value: Any) -> float:
-    """Finite number that is given for an option; InputError for anything else."""
+    """Return an option's value as a finite float; raise InputError for anything else."""
     if isinstance(value, bool) or not isinstance(value, int | float | np.number) or not isfinite(value):
         raise InputError(f"{name} = {value!r}: not a number")
     return float(value)
@@ -31,21 +31,21 @@ def number_of(name: str, value: Any) -> float:
 
 @dataclass(frozen=True)
 class Context:
-    """What the decoder of a layer can be made of.
+    """Properties of a layer and of the run from which its decoder is built.
 
     Attributes
     ----------
     shape : tuple
-        Blocks k, shape of a block, and dtype, as for `Decoder`.
+        Number of blocks k, shape of a block, and dtype, as for `Decoder`.
     length : int
         Elements of the gradient.
     workers : int
         Number of workers n.
     mean_of : int or None
-        n where payloads are to be summed over the workers and divided by n, as nothing of a gradient is lost,
-        or its best part is sent; None where they are samples of the gradient.
+        n if the estimate is the mean of the payloads over the workers, because memory keeps what a payload
+        leaves out or because it sends the largest part; None if payloads are samples of the gradient.
     rows : int or None
-        Rows of the layer's code, if that is known.
+        Rows of the layer's code, if known.
     wire : str
         Format of payloads on the wire.
     """
@@ -59,7 +59,7 @@ class Context:
 
 
 class Decoder(ABC):
-    """Folds arrivals in one by one; a gradient estimate is ready after each.
+    """Estimator of a gradient that takes arrivals one by one; an estimate is available after each.
 
     Parameters
     ----------
@@ -70,23 +70,23 @@ class Decoder(ABC):
     dtype : dtype
         float32 or float64.
     length : int, optional
-        Elements of the gradient, if fewer than k·e: where the layer has not k·b rows, the last blocks are
-        short. What codewords say of the padding is then ignored.
+        Elements of the gradient, if fewer than k·e because the last blocks are short. Their padding is
+        ignored.
 
     Attributes
     ----------
     accumulator : ndarray, shape (k·e,)
-        `scale` times this is the estimate, once `solve` has been called.
+        The estimate divided by `scale`, once `solve` has been called.
     touched : list of ndarray of int32, or None
-        Index arrays of the arrivals since the accumulator was last zero: all blocks that can be nonzero.
-        None: any can.
+        Block indices of the arrivals since the accumulator was last zero. Other blocks are zero. None: any
+        block may be nonzero.
     count : int
-        Codewords that have arrived since the last `reset`, q.
+        Number q of codewords that have arrived since the last `reset`.
     clears : bool
-        Whether the accumulator has to be zero when the next update's arrivals begin, so that a step may as
-        well zero it in its own pass and empty `touched`.
+        Whether the accumulator must be zero before the next update's arrivals. The optimizer's step may
+        then zero it in its own pass and empty `touched`.
     robust : bool
-        Whether it looks for payloads that contradict the others.
+        Whether the decoder looks for payloads that contradict the others.
     """
 
     clears: ClassVar[bool] = False
@@ -119,19 +119,19 @@ class Decoder(ABC):
         self.count = 0
 
     def add(self, codeword: Any, payload: Any) -> None:
-        """Fold in an arrival, given densely.
+        """Add an arrival with dense codewords.
 
         Parameters
         ----------
         codeword : array_like, shape (k,) or (r, k)
         payload : array_like, shape `block_shape` or (r,) + `block_shape`
-            Σ_j g_j d_j for each codeword g.
+            Σ_j g_j d_j for each codeword g, d_j the blocks of the gradient.
 
         Raises
         ------
         InputError
-            If a shape is wrong, or an element is no number, NaN or infinite: it would spread over the
-            estimate and, where a decoder keeps an estimate, never leave it.
+            If a shape is wrong, or an element is not a finite number: a NaN would spread over the estimate,
+            and some decoders would keep it for ever.
         """
         words, data = self._floats("codeword", codeword), self._floats("payload", payload)
         if words.ndim not in (1, 2) or words.shape[-1] != self.blocks:
@@ -148,27 +148,27 @@ class Decoder(ABC):
             self.add_sparse(*sparse_codewords(words, self.dtype), data.reshape(len(words), self.elements))
 
     def _floats(self, name: str, value: Any) -> np.ndarray:
-        """A copy of an array as C-ordered floats: least squares keeps it."""
+        """Return a C-ordered copy in the decoder's dtype; a copy, because some decoders keep it."""
         try:
             if np.iscomplexobj(value):
                 raise TypeError("complex")
-            with np.errstate(over="ignore"):  # what is too large for float32 is refused as infinite
+            with np.errstate(over="ignore"):  # values too large for float32 are refused as infinite
                 return np.array(value, self.dtype, order="C")
         except (TypeError, ValueError) as error:
             raise InputError(f"{name}: not an array of real numbers: {error}") from None
 
     @abstractmethod
     def add_sparse(self, indices: np.ndarray, values: np.ndarray, payload: np.ndarray) -> None:
-        """Fold in an arrival: the hot path.
+        """Add an arrival with sparse codewords, without checks: the hot path.
 
         Parameters
         ----------
         indices : ndarray of int32, shape (r, w), C-ordered
-            Blocks of each codeword; not to be changed before the next `reset`.
+            Blocks of each codeword; must stay unchanged until the next `reset`.
         values : ndarray of the decoder's dtype, shape (r, w), C-ordered
-            Their entries.
+            Entries of the codewords at those blocks.
         payload : ndarray of the decoder's dtype, shape (r, e), C-ordered
-            One combination of blocks for each codeword.
+            The combination of blocks of each codeword.
         """
 
     def solve(self) -> None:  # noqa: B027  most decoders are always up to date
@@ -180,12 +180,13 @@ class Decoder(ABC):
         return 1.0
 
     def gradient(self, out: np.ndarray | None = None) -> np.ndarray:
-        """Return the estimate.
+        """Return the gradient estimate.
 
         Parameters
         ----------
         out : ndarray, shape (k,) + `block_shape`, C-ordered, of the decoder's dtype, optional
-            Where to write it: spares an allocation, which for a large gradient costs as much as decoding it.
+            Array for the result. It saves an allocation, which for a large gradient costs as much as
+            decoding.
 
         Returns
         -------
@@ -204,7 +205,7 @@ class Decoder(ABC):
         return result
 
     def _result(self, out: np.ndarray | None) -> np.ndarray:
-        """The array that a gradient is written into."""
+        """Return `out` if it fits the gradient, or a new array if it is None."""
         shape = (self.blocks, *self.block_shape)
         if out is None:
             return np.empty(shape, self.dtype)
@@ -218,30 +219,30 @@ class Decoder(ABC):
     def captured(self) -> float:
         """Fraction of an isotropic gradient's energy that the arrivals determine, from 0 to 1.
 
-        Here min(1, q/k), which takes the arrivals to be orthogonal until there are k of them.
+        By default min(1, q/k), as for orthogonal codewords.
         """
         return min(1.0, self.count / self.blocks)
 
     @property
     def decodable(self) -> bool:
-        """Whether all of the gradient is captured."""
+        """Whether the whole gradient is captured."""
         return self.captured >= 1.0
 
     @property
     def residual(self) -> float:
-        """Norm of what arrivals contradict of the estimate, in payload units; nan if it cannot be told."""
+        """Norm of the misfit between payloads and estimate, in payload units; nan if unknown."""
         return float("nan")
 
     @property
     def flagged(self) -> list[int]:
-        """Arrivals since the last `reset`, counted from 0, that contradict the rest and are left out.
+        """Indices since the last `reset`, from 0, of arrivals left out because they contradict the rest.
 
-        Only a `robust` decoder looks for any.
+        Empty for decoders that are not `robust`.
         """
         return []
 
     def trim(self, length: int) -> None:
-        """Ignore from now on what lies beyond `length` elements, the padding of short last blocks."""
+        """Ignore from now on all elements beyond `length`: the padding of short last blocks."""
         self.length = length
 
     @abstractmethod

@@ -1,4 +1,4 @@
-"""What decoders share that leave payloads where they were received until the gradient is asked for."""
+"""Base of decoders that read payloads only when the gradient is asked for."""
 
 from __future__ import annotations
 
@@ -12,24 +12,25 @@ from .received import Received
 
 
 class Structure(Protocol):
-    """What is kept of the codewords."""
+    """State of a decoder's codewords, such as a factorisation."""
 
     def add_sparse(self, indices: np.ndarray, values: np.ndarray) -> object: ...
     def reset(self) -> None: ...
 
 
 class Deferred(Decoder):
-    """A decoder whose arrivals cost work on the codewords alone.
+    """Decoder that processes only the codewords at an arrival, and the payloads when it solves.
 
     Parameters
     ----------
     blocks, block_shape, dtype, length
         As for `Decoder`.
     copy : bool
-        Whether `add_sparse` copies payloads. If not, a payload must stay unchanged until `reset`; `add`
-        copies in any case.
+        Whether `add_sparse` copies payloads; if not, a payload must stay unchanged until `reset`. `add`
+        always copies.
     capacity : int, optional
-        Codewords between two resets for which room is made at once (default 2k); it grows when needed.
+        Codewords between two resets for which memory is allocated in advance (default 2k); it grows on
+        demand.
     """
 
     options = (*Decoder.options, "copy", "capacity")
@@ -42,7 +43,7 @@ class Deferred(Decoder):
 
     @abstractmethod
     def _prepare(self, room: int) -> Structure:
-        """Make what keeps the codewords, with room for so many at once."""
+        """Make the structure that keeps the codewords, with room for `room` of them."""
 
     def add_sparse(self, indices: np.ndarray, values: np.ndarray, payload: np.ndarray) -> None:
         self._received.check(payload, len(indices))
@@ -51,7 +52,7 @@ class Deferred(Decoder):
         self.count += len(indices)
 
     def reset(self) -> None:
-        """Begin a new update; references to payloads are given up."""
+        """Begin a new update and release the payloads."""
         self._received.clear()
         self._structure.reset()
         self.count = 0

@@ -4,28 +4,28 @@ from __future__ import annotations
 
 import numpy as np
 
-FLOOR = 1e-9  # least noise, and least energy of a block, as a share of the mean energy of a block
-STEPS = 20  # of expectation and maximisation at the first update; one each later
+FLOOR = 1e-9  # lower bound on noise and block energies, as a fraction of the mean block energy
+STEPS = 20  # EM steps at the first update; one at each later update
 
 
 def expectation_maximisation(
     words: np.ndarray, payloads: np.ndarray, energies: np.ndarray, noise: float
 ) -> tuple[np.ndarray, float]:
-    """One step of EM for y = Gd + ε, d ~ N(0, diag(energies)), ε ~ N(0, noise·I), column by column.
+    """Make one EM step for y = Gd + ε, d ~ N(0, diag(energies)), ε ~ N(0, noise·I), column by column.
 
-    Dempster, Laird and Rubin (JRSS B 1977): the likelihood of the payloads never falls. What the payloads
-    leave unknown of a block is filled in from its present energy, so blocks that were not seen keep theirs.
+    The likelihood of the payloads never falls (Dempster, Laird and Rubin, JRSS B 1977). Blocks that occur in
+    no payload keep their energies.
 
     Parameters
     ----------
     words : ndarray, shape (q, k)
         Codewords G.
     payloads : ndarray, shape (q, c)
-        Samples of each payload; there should be tens.
+        Sampled elements of each payload; tens of columns suffice.
     energies : ndarray, shape (k,)
-        Energies of an element of each block, positive.
+        Mean square of an element of each block, positive.
     noise : float
-        Noise variance of an element of a payload, positive.
+        Noise variance per element of a payload, positive.
 
     Returns
     -------
@@ -39,31 +39,31 @@ def expectation_maximisation(
     estimate = coded.T @ weighted
     variance = energies - (coded * gain).sum(axis=0)
     better = np.square(estimate).mean(axis=1) + np.maximum(variance, 0)
-    # the residual y - Gĝ is noise·K⁻¹y, and its posterior spread is the trace of noise·(I - noise·K⁻¹)
+    # The residual y - Gĝ is noise·K⁻¹y; its posterior covariance has the trace of noise·(I - noise·K⁻¹).
     spread = (gain * words).sum()
     return better, float((noise**2 * np.square(weighted).sum(axis=0).mean() + noise * spread) / len(words))
 
 
 class Energies:
-    """Decayed estimate of the energies of an element of each block and of the noise of the payloads.
+    """Running estimate, with exponential decay, of block energies and payload noise.
 
     Parameters
     ----------
     blocks : int
         Number of blocks k.
     decay : float
-        Share of the old estimate that an update leaves, from 0 to below 1.
+        Weight of the old estimate after an update, from 0 to below 1.
     noise : float, optional
-        Noise variance if it is known; estimated if not.
+        Noise variance, if known; otherwise estimated.
     energies : ndarray, shape (k,), optional
-        Energies if they are known.
+        Energies, if known; otherwise estimated.
 
     Attributes
     ----------
     energies : ndarray, shape (k,)
-        Equal, 1, before the first update.
+        Current energies; all 1 before the first update.
     noise : float
-        0 before the first update, if not known.
+        Current noise variance; 0 before the first update, unless known.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class Energies:
         self.updates = 0
 
     def update(self, words: np.ndarray, payloads: np.ndarray) -> None:
-        """Learn from the codewords (q, k) of an update and samples (q, c) of their payloads."""
+        """Update the estimates from an update's codewords (q, k) and sampled payload elements (q, c)."""
         power = np.square(words).sum()
         level = np.square(payloads).mean(axis=1).sum() / power if power else 0.0
         if not level > 0:

@@ -1,10 +1,10 @@
-"""Which arrivals contradict the rest: a search over small sets, on parity checks of the payloads.
+"""Search for the arrivals that contradict the rest, on parity checks of the payloads.
 
 A combination of payloads with coefficients from the left null space of the codewords G is zero whatever the
-gradient is. With orthonormal columns B of that space, checks Z = BᵀY hold the errors of the payloads alone:
+gradient is. With orthonormal columns B of that space, checks Z = BᵀY depend on the payloads' errors alone:
 Z = Σ_i b_i ⊗ error_i, b_i the rows of B. A set F of arrivals explains the errors if Z lies in the span of its
-b_i. This is syndrome decoding over the reals (Candès and Tao, IEEE Trans. Information Theory 2005). All that
-is needed of Z is its Gram matrix.
+b_i. This is syndrome decoding over the reals (Candès and Tao, IEEE Trans. Information Theory 2005). Only the
+Gram matrix of Z is needed.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from math import comb
 
 import numpy as np
 
-EXHAUSTIVE = 20_000  # sets of a size that are all tried
+EXHAUSTIVE = 20_000  # number of sets of one size up to which all are tried
 PARALLEL = 1e-7  # sine below which two directions are one
-CANCELLED = 1e-14  # of |Z|², lost when what a set explains is subtracted from it
+CANCELLED = 1e-14  # fraction of |Z|² lost to cancellation when the part that a set explains is subtracted
 
 
 def null_space(basis: np.ndarray, most: int) -> np.ndarray:
-    """Orthonormal checks B, shape (q, c): random combinations of the null space, c the least of both.
+    """Return orthonormal checks B, shape (q, c), c = min(`most`, q - rank), drawn from the null space.
 
     Parameters
     ----------
     basis : ndarray, shape (rank, q)
         Orthonormal rows that span the column space of the codewords.
     most : int
-        Most checks. Random ones tell apart whatever all can tell apart, as long as there are enough.
+        Maximum number of checks. Enough random checks distinguish the same sets of arrivals as all checks.
     """
     rank, count = basis.shape
     width = min(count - rank, most)
@@ -40,16 +40,16 @@ def null_space(basis: np.ndarray, most: int) -> np.ndarray:
 
 
 class Search:
-    """Sets of arrivals that explain what the checks find.
+    """Search for the sets of arrivals whose errors explain the checks.
 
     Parameters
     ----------
     directions : ndarray, shape (arrivals, r, c)
-        Rows of B of each arrival, padded with zeros.
+        Rows of B that belong to each arrival, padded with zeros.
     gram : ndarray, shape (c, c)
         Z Zᵀ.
     honest, rounding : ndarray, shape (arrivals,)
-        What an arrival may add to |Z|² if it is honest, and by rounding if it is left out.
+        Bounds on the contribution of an arrival to |Z|²: of an honest one, and by rounding of one left out.
     """
 
     def __init__(
@@ -59,11 +59,11 @@ class Search:
 
     @property
     def consistent(self) -> bool:
-        """Whether no arrival has to be left out."""
+        """Whether the checks hold with all arrivals."""
         return bool(np.trace(self.gram) <= self.honest.sum())
 
     def unexplained(self, sets: np.ndarray) -> np.ndarray:
-        """Share of what is allowed that sets (n, f) leave of |Z|²; 0 where a set leaves no check."""
+        """Return the unexplained part of |Z|² over its bound, for sets (n, f); 0 if a set leaves no check."""
         count, checks = len(sets), self.gram.shape[0]
         span = self.directions[sets].reshape(count, -1, checks)
         _, sizes, right = np.linalg.svd(span, full_matrices=False)
@@ -76,10 +76,10 @@ class Search:
         return np.where(mask.sum(axis=1) >= checks, 0.0, ratio)
 
     def smallest(self, faults: int) -> list[tuple[int, ...]]:
-        """All sets of the smallest size, up to `faults`, that explain the checks; none if there is none.
+        """Return all sets of the smallest size, at most `faults`, that explain the checks; empty if none do.
 
-        Sizes of which there are too many sets are searched greedily: the best arrival is added to the best
-        set of the size before, then members are exchanged one by one.
+        If there are too many sets of a size, the search is greedy: the best arrival is added to the best set
+        of the size before, then members are exchanged one by one.
         """
         arrivals = len(self.directions)
         best: tuple[int, ...] = ()
@@ -94,7 +94,7 @@ class Search:
         return []
 
     def _accepted(self, sets: Iterable[tuple[int, ...]]) -> tuple[list[tuple[int, ...]], tuple[int, ...]]:
-        """The sets that explain the checks, and the one that does it best."""
+        """Return the sets that explain the checks, and the set that explains them best."""
         table = np.array(sorted({tuple(sorted(one)) for one in sets}))
         ratio = self.unexplained(table)
         chosen = [tuple(int(i) for i in one) for one in table[ratio <= 1]]

@@ -1,4 +1,4 @@
-"""The least-squares decoder: the minimum-norm solution over all that has arrived."""
+"""The least-squares decoder: the minimum-norm solution over all arrivals."""
 
 from __future__ import annotations
 
@@ -12,12 +12,11 @@ from .linear import Linear
 
 
 class LeastSquares(Linear):
-    """ĝ = G⁺ y, exact for every prefix of the arrivals, of any rank.
+    """Least-squares decoder: ĝ = G⁺ y, exact for every prefix of the arrivals, of any rank.
 
-    A complete orthogonal factorisation of the codewords is updated with each of them, O(k·q) in float64;
-    payloads are read once, when the gradient is asked for. `captured` is rank/k. Zero and repeated codewords
-    and codewords of any norm are as good as others; those of larger norm count more where payloads
-    contradict each other.
+    A complete orthogonal factorisation of the codewords is updated with each codeword, O(k·q) in float64;
+    payloads are read once, when the gradient is asked for. `captured` is rank/k. Codewords may be zero,
+    repeated or of any norm; those of larger norm weigh more where payloads contradict each other.
 
     Parameters
     ----------
@@ -31,6 +30,6 @@ class LeastSquares(Linear):
 
 
 class LeastSquaresTable(Table, tag="least_squares"):
-    """The minimum-norm solution over all that has arrived."""
+    """The minimum-norm least-squares solution over all arrivals."""
 
     makes: ClassVar[type[Decoder]] = LeastSquares

@@ -1,4 +1,4 @@
-"""What decoders share whose estimate is linear in the payloads, with coefficients from the codewords."""
+"""Base of decoders whose estimate is linear in the payloads, with coefficients from the codewords."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import numpy as np
 from ..kernels import factor
 from .deferred import Deferred, Structure
 
-TILE = 1 << 14  # elements of a payload that are checked at a time
+TILE = 1 << 14  # payload elements per pass when residuals are computed
 
 
 class Linear(Deferred):
-    """ĝ = W y, W from a factorisation of the codewords.
+    """Linear decoder: ĝ = W y, with W from a factorisation of the codewords.
 
-    The algebra runs on the codewords, O(k·q) for each, in float64. Payloads stay where they were received and
-    are read once, when the gradient is asked for.
+    The algebra runs on the codewords, O(k·q) per arrival, in float64. Payloads stay where they were received
+    and are read once, when the gradient is asked for.
 
     Parameters
     ----------
@@ -25,7 +25,7 @@ class Linear(Deferred):
         As for `Deferred`.
     """
 
-    _solved = 0  # codewords that the accumulator accounts for; -1 if none can be said
+    _solved = 0  # number of codewords that the accumulator accounts for; -1: unknown
 
     def _prepare(self, room: int) -> Structure:
         self._factors = factor.Factorisation(self.blocks, room)
@@ -33,10 +33,10 @@ class Linear(Deferred):
 
     @abstractmethod
     def coefficients(self) -> np.ndarray:
-        """W transposed, shape (q, k): what each payload contributes to each block."""
+        """Return Wᵀ, shape (q, k): the weight of each payload in each block."""
 
     def _kept(self) -> np.ndarray | slice:
-        """Payload rows that the coefficients are of."""
+        """Return the payload rows to which the coefficients apply."""
         return slice(None)
 
     def _fill(self, out: np.ndarray) -> None:
@@ -55,13 +55,13 @@ class Linear(Deferred):
         if self._solved == self.count:
             return super().gradient(out)
         result = self._result(out)
-        self._fill(result.reshape(self.blocks, self.elements))  # not by way of the accumulator
+        self._fill(result.reshape(self.blocks, self.elements))  # directly, without the accumulator
         result.reshape(-1)[self.length :] = 0
         return result
 
     @property
     def captured(self) -> float:
-        """rank/k."""
+        """Captured fraction rank/k."""
         return self._factors.rank / self.blocks
 
     @property
@@ -70,10 +70,10 @@ class Linear(Deferred):
         return self._factors.rank == self.blocks
 
     def residuals(self) -> np.ndarray:
-        """Norms of y_i - g_iᵀ ĝ of each codeword that has arrived, float64, shape (q,): a check on faults.
+        """Return ‖y_i - g_iᵀ ĝ‖ for each codeword that has arrived, float64, shape (q,): a check on faults.
 
-        For least squares zero but for rounding until the arrivals are redundant; then far from zero only if
-        payloads contradict each other. One more pass over the payloads, of q/k of the gradient's cost.
+        For least squares it is zero up to rounding until arrivals are redundant, and then large only if
+        payloads contradict each other. It takes one more pass over the payloads, q/k of the gradient's cost.
         """
         squares = np.zeros(self.count)
         if not self.count:

@@ -1,4 +1,4 @@
-"""The mmse decoder: the linear estimate with least mean square error."""
+"""The MMSE decoder: the linear estimate of least mean square error."""
 
 from __future__ import annotations
 
@@ -18,36 +18,36 @@ from .linear import Linear
 
 
 class Mmse(Linear):
-    """ĝ = ΣGᵀ(GΣGᵀ + σ²I)⁻¹ y, for blocks of covariance Σ and payloads with noise of variance σ².
+    """MMSE decoder: ĝ = ΣGᵀ(GΣGᵀ + σ²I)⁻¹ y, for blocks of covariance Σ and payload noise of variance σ².
 
     No linear estimate has a smaller mean square error, for any distribution with these moments (Gauss and
-    Markov). For σ² = 0 it is the limit: of all gradients that fit the payloads the one of least ĝᵀΣ⁻¹ĝ; with
-    Σ = I that is least squares. An arrival costs O(k·(k + q)) in float64: the covariance is updated in
-    square-root form.
+    Markov). σ² = 0 is the limit: the gradient of least ĝᵀΣ⁻¹ĝ among those that fit the payloads; with Σ = I
+    that is least squares. An arrival costs O(k·(k + q)) in float64: the covariance is updated in square-root
+    form.
 
-    What is not given of Σ and σ² is estimated from the payloads of earlier updates, by a step of EM at each
-    `reset` on samples of the payloads: block energies (a diagonal Σ) and σ². Until the first `reset` it is
-    least squares. σ² can be told from the energies only as far as arrivals are redundant or supports overlap.
+    If Σ or σ² is not given, it is estimated from the payloads of earlier updates: one EM step at each
+    `reset`, on samples of the payloads, for block energies (a diagonal Σ) and σ². Until the first `reset` the
+    decoder is least squares. σ² is identifiable only if arrivals are redundant or supports overlap.
 
     Parameters
     ----------
     blocks, block_shape, dtype, length, copy, capacity
         As for `Linear`.
     covariance : array_like, shape (k,) or (k, k), optional
-        Energies of an element of each block, or their covariance Σ.
+        Mean square of an element of each block, or the blocks' covariance Σ.
     noise : float, optional
-        σ²: the noise of an element of a payload, in the same unit.
+        σ²: noise variance per element of a payload, in the same unit.
     decay : float
-        Share of the old estimate that an update leaves.
+        Weight of the old estimate after an update.
     sample : int
-        Elements of each payload from which an update is learnt.
+        Number of elements of each payload from which the estimates are updated.
 
     Attributes
     ----------
     energies : ndarray, shape (k,)
-        Diagonal of Σ, as it is used for this update.
+        Diagonal of the Σ that this update uses.
     noise : float
-        σ², as it is used for this update.
+        σ² that this update uses.
     """
 
     options = (*Linear.options, "covariance", "noise", "decay", "sample")
@@ -74,7 +74,7 @@ class Mmse(Linear):
         self._estimate = Energies(
             self.blocks, float(decay), variance, None if known is None else np.diagonal(known).copy()
         )
-        self._root: np.ndarray | None = None  # of a covariance that is given
+        self._root: np.ndarray | None = None  # square root of a given covariance
         if known is not None:
             root = root_of(known)
             self._root = np.diagonal(root).copy() if not (root - np.diag(np.diagonal(root))).any() else root
@@ -83,7 +83,7 @@ class Mmse(Linear):
         self._posterior = self._prior()
 
     def _prior(self) -> mmse.Posterior:
-        """The state of knowledge before an update."""
+        """Return the prior of the next update."""
         self.energies, self.noise = self._estimate.energies, self._estimate.noise
         root = np.sqrt(self.energies) if self._root is None else self._root
         return mmse.Posterior(self.blocks, self._room, root, self.noise)
@@ -98,12 +98,12 @@ class Mmse(Linear):
 
     @property
     def captured(self) -> float:
-        """Share of the gradient's energy that is captured, 1 - tr(P)/tr(Σ), P the posterior covariance."""
+        """Captured fraction of the gradient's energy: 1 - tr(P)/tr(Σ), P the posterior covariance."""
         total, remaining = self._posterior.total, self._posterior.remaining
         return min(1.0, max(0.0, 1 - remaining / total)) if total > 0 else 1.0
 
     def reset(self) -> None:
-        """Begin a new update, having learnt from this one; references to payloads are given up."""
+        """Update the estimates from this update's payloads, release the payloads and begin a new update."""
         if self._learns and self.count:
             step = self.elements // self.sample
             columns = np.arange(self.sample) * step + self._updates % step
@@ -117,10 +117,10 @@ class Mmse(Linear):
 
 
 class MmseTable(Table, tag="mmse"):
-    """The linear estimate with least mean square error."""
+    """The linear estimate of least mean square error."""
 
     makes: ClassVar[type[Decoder]] = Mmse
     adapts: ClassVar[bool] = True
 
-    noise: NonNegative | None = None  # σ², of an element of a payload; none: estimated
-    decay: Annotated[float, Meta(ge=0, lt=1)] = 0.9  # of what is remembered of the blocks' energies
+    noise: NonNegative | None = None  # noise variance σ² per element of a payload; none: estimated
+    decay: Annotated[float, Meta(ge=0, lt=1)] = 0.9  # weight of the old block energies after an update

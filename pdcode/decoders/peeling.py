@@ -1,4 +1,4 @@
-"""The peeling decoder: exact, for codewords of low weight, at a cost that does not depend on k."""
+"""The peeling decoder: exact, for codewords of low weight, at a cost independent of k."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from .linear import TILE
 
 
 class Peeling(Deferred):
-    """A codeword with one unknown block releases it, in cascade; blocks that are not released are zero.
+    """Peeling decoder: a codeword with one unknown block releases that block, in cascade.
 
-    The decoder of LT codes (Luby, FOCS 2002) over the reals. It starts only where a codeword of weight 1
-    arrives, or one all of whose other blocks are known, and needs more arrivals than least squares; its merit
-    is that bookkeeping costs O(edges) in all. Payloads stay where they were received; each block that is
-    released costs one combination of w blocks, when the gradient is asked for.
+    The decoder of LT codes (Luby, FOCS 2002) over the reals. Blocks that are not released are zero. It starts
+    only when a codeword of weight 1 arrives, and needs more arrivals than least squares; in return its
+    bookkeeping costs O(edges) in total. Payloads stay where they were received; each released block costs one
+    combination of w blocks when the gradient is asked for.
 
     Parameters
     ----------
@@ -28,18 +28,18 @@ class Peeling(Deferred):
         As for `Deferred`.
     """
 
-    _executed = 0  # releases that the accumulator has
+    _executed = 0  # number of releases that the accumulator accounts for
 
     def _prepare(self, room: int) -> Structure:
         self._graph = graph.Peeling(self.blocks, room)
-        self._filled = np.zeros(self.blocks, bool)  # blocks of the accumulator that can be nonzero
+        self._filled = np.zeros(self.blocks, bool)  # blocks of the accumulator that may be nonzero
         return self._graph
 
     def solve(self) -> None:
         result, known = self.accumulator.reshape(self.blocks, self.elements), self._graph.schedule[:, 1]
         if self._executed == 0:
             self._filled[known] = False
-            result[self._filled] = 0  # left by the update before
+            result[self._filled] = 0  # left over from the previous update
             self._filled.fill(False)
         self._graph.release(self._executed, self._received.addresses, result)
         self._filled[known] = True
@@ -47,17 +47,17 @@ class Peeling(Deferred):
 
     @property
     def known(self) -> np.ndarray:
-        """Blocks that are released, in the order of release."""
+        """Released blocks, in the order of release."""
         return np.array(self._graph.schedule[:, 1])
 
     @property
     def captured(self) -> float:
-        """Share of the blocks that are released."""
+        """Fraction of the blocks that are released."""
         return self._graph.released / self.blocks
 
     @property
     def residual(self) -> float:
-        """Norm of y - Gĝ over the codewords all of whose blocks are known; computed on request."""
+        """Norm of y - Gĝ over the codewords whose blocks are all known; computed on request."""
         self.solve()
         rows = np.flatnonzero(self._graph.unknown == 0)
         words, total = self._graph.codewords()[rows], 0.0

@@ -1,4 +1,4 @@
-"""Payloads that stay where they were received, and the one pass over them."""
+"""Payloads kept where they were received, and combined in one pass."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from ..kernels import combine, specialise
 from ..util.errors import InputError
 
-SHARE = 1 << 24  # multiplications that are worth a thread of their own
+SHARE = 1 << 24  # least number of multiplications per thread
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
@@ -27,14 +27,14 @@ class Received:
     copy : bool
         Whether to copy payloads. If not, they must stay unchanged until `clear`.
     capacity : int
-        Rows for which room is made at once; it grows when needed.
+        Number of rows for which memory is allocated in advance; it grows on demand.
 
     Attributes
     ----------
     count : int
-        Rows of the payloads.
+        Number of payload rows.
     sizes : list of int
-        Rows of each arrival.
+        Number of rows of each arrival.
     """
 
     def __init__(self, elements: int, dtype: np.dtype, copy: bool = False, capacity: int = 64) -> None:
@@ -47,7 +47,7 @@ class Received:
         self._combine = specialise(combine.combine, dtype)
 
     def check(self, payload: np.ndarray, rows: int) -> None:
-        """Refuse what is not a payload (rows, e) of the right type: it will be read by address.
+        """Refuse an array that is not a C-ordered payload (rows, e) of the right type: it is read by address.
 
         Raises
         ------
@@ -58,7 +58,7 @@ class Received:
             raise InputError(f"payload: {payload.dtype} {payload.shape} is not {self.dtype} {shape}")
 
     def add(self, payload: np.ndarray) -> None:
-        """Take in the payload of an arrival, which has been checked; moves no byte of it."""
+        """Add a checked payload by reference, without moving its bytes (unless `copy`)."""
         rows = len(payload)
         if self.copy or not payload.flags.c_contiguous:
             payload = payload.copy()
@@ -72,25 +72,25 @@ class Received:
 
     @property
     def addresses(self) -> np.ndarray:
-        """Where each payload row begins, uint64 (count,): a view."""
+        """Addresses of the payload rows, uint64, shape (count,): a view."""
         return self._addresses[: self.count]
 
     def combine(
         self, matrix: np.ndarray, out: np.ndarray, start: int = 0, rows: np.ndarray | slice = slice(None)
     ) -> None:
-        """``out = matrix.T @ payloads[rows, start:start + T]``, each payload read once.
+        """Compute ``out = matrix.T @ payloads[rows, start:start + T]``, reading each payload once.
 
-        Uses as many threads as numpy's BLAS would (`OMP_NUM_THREADS`, `OPENBLAS_NUM_THREADS`, else the
-        cores of the process); the bits of the result do not depend on how many.
+        It uses as many threads as numpy's BLAS would (`OMP_NUM_THREADS`, `OPENBLAS_NUM_THREADS`, else the
+        cores of the process). The result is bit-identical for any number of threads.
 
         Parameters
         ----------
         matrix : ndarray, shape (q, k)
             Coefficients of each payload row, of any float type.
         out : ndarray, shape (k, T)
-            Overwritten; its rows contiguous.
+            Array for the result; each row must be contiguous.
         start : int
-            First element.
+            First element of each payload row to combine.
         rows : slice or ndarray of int
             Payload rows to combine.
         """
@@ -109,13 +109,13 @@ class Received:
             job.result()
 
     def sample(self, columns: np.ndarray) -> np.ndarray:
-        """The (q, columns) float64 elements of all payloads at some columns."""
+        """Return the elements of all payloads at the given columns, float64, shape (q, columns)."""
         if not self._payloads:
             return np.empty((0, len(columns)))
         return np.concatenate([payload[:, columns] for payload in self._payloads]).astype(np.float64)
 
     def squares(self) -> np.ndarray:
-        """Squared norm of each payload row, float64, shape (q,)."""
+        """Return the squared norm of each payload row, float64, shape (q,)."""
         rows = [row for payload in self._payloads for row in payload]
         with np.errstate(over="ignore"):
             squares = np.array([np.dot(row, row) for row in rows], np.float64)
@@ -124,7 +124,7 @@ class Received:
         return squares
 
     def clear(self) -> None:
-        """Give up all payloads."""
+        """Release all payloads."""
         self._payloads.clear()
         self.sizes.clear()
         self.count = 0
@@ -132,7 +132,7 @@ class Received:
 
 @cache
 def threads() -> int:
-    """Threads for one pass, as the environment says or cores are there."""
+    """Return the number of threads for one pass, from the environment or the number of cores."""
     for name in THREADS:
         value = os.environ.get(name, "")
         if value.isdecimal() and int(value):

@@ -17,42 +17,40 @@ from .linear import TILE, Linear
 
 TOLERANCE = {"float32": 1e-4, "float64": 1e-10}
 ROUNDING = {"bfloat16": 0.02, "float16": 0.002, "int8": 0.02}
-"""Largest error of a rounded payload as a share of its norm, generously."""
-CANDIDATES = 8  # sets that are tried on the payloads, where the checks' Gram matrix does not tell them apart
+"""Upper bound on the rounding error of a payload, relative to its norm, for each wire format."""
+CANDIDATES = 8  # sets tried on the payloads themselves if the checks' Gram matrix cannot tell them apart
 
 
 class Residual(Linear):
-    """Least squares that flags arrivals whose payloads contradict the others, and leaves them out.
+    """Robust decoder: least squares without the arrivals whose payloads contradict the others.
 
-    Honest payloads y = Gd satisfy q - rank checks, whatever d is; errors break them. Of the sets of at most
-    `faults` arrivals that explain all broken checks, those of the smallest size are sought. If there is one,
-    its arrivals are flagged, once the rest has been found to be consistent; if there are several, or none,
-    nobody is flagged and `consistent` is False. What holds, for codewords in general position and r codewords
-    an arrival:
+    Honest payloads y = Gd satisfy q - rank checks for every d; errors break them. Of the sets of at most
+    `faults` arrivals that explain all broken checks, the smallest are sought. If there is exactly one and the
+    rest is consistent, its arrivals are flagged. If there are several or none, no arrival is flagged and
+    `consistent` is False. For codewords in general position and r codewords per arrival:
 
-    - a payload that is wrong by more than the tolerance is noticed if q - rank ≥ 1;
+    - a payload that is wrong by more than the tolerance is detected if q - rank ≥ 1;
     - one liar is identified if q - rank ≥ r + 1;
     - f liars are identified if q - rank ≥ f·r + 1 and their errors are independent, or q - rank ≥ 2·f·r in
       any case (with less, errors could look like those of others); sets are searched exhaustively up to
       20,000 of a size, greedily beyond;
-    - an arrival that no other checks (the rank falls without it) can lie unnoticed.
+    - errors in an arrival that no other checks (the rank falls without it) are not detected.
 
-    Payloads must be of the same data: sampling noise between workers is a contradiction like any other, and
-    so is quantisation. The check is made when the gradient is asked for: two more passes over the payloads,
-    of at most checks/k of the arithmetic of the gradient. `captured` is that of all arrivals until then.
+    All payloads must come from the same data: sampling noise between workers counts as contradiction, and so
+    does quantisation. The check is made when the gradient is asked for. It takes two more passes over the
+    payloads, at most checks/k of the gradient's arithmetic. Until then `captured` refers to all arrivals.
 
     Parameters
     ----------
     blocks, block_shape, dtype, length, copy, capacity
         As for `Linear`.
     tolerance : float, optional
-        Error of a payload that is not held against it, as a share of its norm (or of the median norm, if that
-        is larger). Default 1e-4 for float32, 1e-10 for float64; for quantised payloads it is their rounding
-        error.
+        Allowed error of a payload, relative to its norm (or to the median norm, if that is larger). Default
+        1e-4 for float32, 1e-10 for float64; for quantised payloads give their rounding error.
     faults : int
-        Most arrivals that are flagged.
+        Maximum number of flagged arrivals.
     checks : int
-        Most checks that are evaluated; at least 2·faults·r + 1 are, where there are as many.
+        Maximum number of evaluated checks; at least 2·faults·r + 1 are evaluated if there are as many.
     """
 
     robust = True
@@ -74,37 +72,37 @@ class Residual(Linear):
         if not 0 < self.tolerance < 1:
             raise InputError(f"decoder.tolerance = {tolerance}: not between 0 and 1")
         self.faults, self.checks = count_of("decoder.faults", faults), count_of("decoder.checks", checks)
-        self._checked = 0  # codewords that the verdict is about
+        self._checked = 0  # number of codewords that the verdict covers
         self._flagged: list[int] = []
         self._consistent = True
-        self._rest: factor.Factorisation | None = None  # of the arrivals that are not flagged, if some are
-        self._rows: np.ndarray | slice = slice(None)  # their payload rows
+        self._rest: factor.Factorisation | None = None  # without the flagged arrivals, if any
+        self._rows: np.ndarray | slice = slice(None)  # payload rows that are not flagged
 
     @property
     def redundancy(self) -> int:
-        """Checks there are, q - rank; with none, nothing can be said of the payloads."""
+        """Number of checks, q - rank; without checks no error can be detected."""
         return self.count - int(self._factors.rank)
 
     @property
     def flagged(self) -> list[int]:
-        """Arrivals since the last `reset`, counted from 0, that contradict the rest and are left out."""
+        """Indices since the last `reset`, from 0, of arrivals left out because they contradict the rest."""
         self._check()
         return list(self._flagged)
 
     @property
     def consistent(self) -> bool:
-        """Whether the arrivals that are not flagged agree; False if it cannot be told who lies."""
+        """Whether the arrivals that are not flagged agree; False if the faulty ones cannot be identified."""
         self._check()
         return self._consistent
 
     @property
     def captured(self) -> float:
-        """rank/k, without the arrivals that have been flagged."""
+        """Captured fraction rank/k without the flagged arrivals."""
         return self._algebra.rank / self.blocks
 
     @property
     def decodable(self) -> bool:
-        """Whether the codewords that count have rank k."""
+        """Whether the codewords that are not flagged have rank k."""
         return self._algebra.rank == self.blocks
 
     @property
@@ -154,7 +152,7 @@ class Residual(Linear):
     def _search(
         self, basis: np.ndarray, rows: np.ndarray | slice, owners: np.ndarray, squares: np.ndarray
     ) -> Search:
-        """Evaluate the checks of some payload rows, whose squared norms are given."""
+        """Evaluate the checks of payload rows with the given squared norms."""
         most = max(self.checks, 2 * self.faults * max(self._received.sizes) + 1)
         matrix = null_space(basis, most)
         gram = np.zeros((matrix.shape[1], matrix.shape[1]))
@@ -183,9 +181,9 @@ class Residual(Linear):
 class ResidualTable(Table, tag="residual"):
     """Least squares over the arrivals that do not contradict the rest."""
 
-    # What a payload may differ from what the others say, as a share of its norm; none: the wire's rounding.
+    # allowed error of a payload relative to its norm; none: the wire's rounding error
     tolerance: Annotated[float, Meta(gt=0, lt=1)] | None = None
-    faults: Positive = 1  # how many are looked for that differ more
+    faults: Positive = 1  # maximum number of faulty arrivals that are looked for
 
     makes: ClassVar[type[Decoder]] = Residual
 

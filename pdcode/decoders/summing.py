@@ -1,4 +1,4 @@
-"""The summing decoder: rank 0's half of a memory of differences."""
+"""The summing decoder: rank 0's side of memory ``difference``."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from .base import Context, Decoder, count_of
 
 
 class Summing(Decoder):
-    """ĝ = Σ g_i ⊗ y_i / n over all arrivals there ever were; `reset` does not clear it.
+    """Summing decoder: ĝ = Σ g_i ⊗ y_i / n over all arrivals since the start; `reset` does not clear it.
 
-    With workers that send codewords of their gradient minus what they have sent of it before, it is the mean
-    over the n workers of what has been sent of their gradients: EF21 (Richtárik, Sokolov and Fatkhullin,
-    NeurIPS 2021). O(w·e) for each codeword.
+    Workers send codewords of the difference between their gradient and rank 0's copy of it. ĝ is the mean of
+    these copies over the n workers: EF21 (Richtárik, Sokolov and Fatkhullin, NeurIPS 2021). O(w·e) for each
+    codeword.
 
     Parameters
     ----------
@@ -44,12 +44,12 @@ class Summing(Decoder):
         return 1 / self.mean_of
 
     def reset(self) -> None:
-        """Begin a new update; the sum stays."""
+        """Begin a new update and keep the sum."""
         self.count = 0
 
 
 class SummingTable(Table, tag="summing"):
-    """The sum of all that has ever arrived, for memory ``difference``."""
+    """The sum of all arrivals since the start, for memory ``difference``."""
 
     makes: ClassVar[type[Decoder]] = Summing
     relays: ClassVar[bool] = True
@@ -59,6 +59,4 @@ class SummingTable(Table, tag="summing"):
 
     def check(self, config: Config) -> None:
         if config.memory.decoder != self.kind:
-            raise InputError(
-                f"decoder.kind: 'summing' is that of memory 'difference', not '{config.memory.kind}'"
-            )
+            raise InputError(f"decoder.kind: 'summing' needs memory 'difference', got '{config.memory.kind}'")

@@ -1,4 +1,4 @@
-"""The decoder of codes over data: the combination of payloads that is nearest to a target."""
+"""The decoder of codes over data shards: the combination of payloads nearest to a target."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from .linear import Linear
 
 
 class Target(Linear):
-    """ĝ = Σ a_i y_i, where Uᵀa is as near to t as the rows that have arrived allow, and a of least norm.
+    """Target decoder: ĝ = Σ a_i y_i, with the minimum-norm a that minimises ‖Uᵀa - t‖, U the rows arrived.
 
-    Exact as soon as t is in their span: gradient coding (Tandon et al., ICML 2017) has t = 1. For approximate
-    gradient codes it is the optimal decoding of Charles, Papailiopoulos and Ellenberg (2017).
+    It is exact as soon as t is in the span of the rows: gradient coding (Tandon et al., ICML 2017) has t = 1.
+    For approximate gradient codes it is the optimal decoding of Charles, Papailiopoulos and Ellenberg (2017).
 
     Parameters
     ----------
     target : ndarray, shape (m,)
-        t: the combination of data shards that is wanted.
+        t: the wanted combination of data shards.
     """
 
     options = (*Linear.options, "target")
@@ -37,7 +37,7 @@ class Target(Linear):
 
     @property
     def captured(self) -> float:
-        """1 less the share of the target that is out of reach."""
+        """Captured fraction of the target: 1 minus its relative squared distance from the span."""
         if not self.count:
             return 0.0
         weights, codewords = self.coefficients()[:, 0], self._factors.codewords

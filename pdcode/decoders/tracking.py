@@ -1,4 +1,4 @@
-"""The tracking decoder: an estimate that is kept from update to update."""
+"""The tracking decoder: a gradient estimate kept from update to update."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from .base import Decoder, number_of
 
 
 class Tracking(Decoder):
-    """z ← z + α·g_i ⊗ (y_i - g_iᵀ z)/‖g_i‖²: Kaczmarz's method with memory; the estimate z survives `reset`.
+    """Tracking decoder: z ← z + α·g_i ⊗ (y_i - g_iᵀ z)/‖g_i‖², Kaczmarz's method; z survives `reset`.
 
-    The SEGA/JacSketch family (Hanzely, Mishchenko, Richtárik, NeurIPS 2018). Directions that were not seen
-    keep their last value, so that the projection noise vanishes as a descent converges. Codewords may have
-    any norm; zero ones change nothing. O(w·e) for each codeword.
+    The SEGA/JacSketch family (Hanzely, Mishchenko, Richtárik, NeurIPS 2018). Directions that were not sampled
+    keep their last value, so the projection noise vanishes as the descent converges. Codewords may have any
+    norm; zero codewords change nothing. O(w·e) for each codeword.
 
     Parameters
     ----------
     blocks, block_shape, dtype, length
         As for `Decoder`.
     step : float
-        α in (0, 2); 1 makes z consistent with the newest payload, less damps sampling noise.
+        α in (0, 2). 1 makes z consistent with the newest payload; smaller values damp sampling noise.
     """
 
     options = (*Decoder.options, "step")
@@ -45,11 +45,11 @@ class Tracking(Decoder):
 
     @property
     def residual(self) -> float:
-        """Norm of y - Gz of the last arrival, before it was folded in; nan before the first."""
+        """Norm of y - Gz of the last arrival, before its update of z; nan before the first."""
         return sqrt(self._squared)
 
     def reset(self) -> None:
-        """Begin a new update; z stays."""
+        """Begin a new update and keep z."""
         self.count = 0
 
     def forget(self) -> None:
@@ -60,9 +60,9 @@ class Tracking(Decoder):
 
 
 class TrackingTable(Table, tag="tracking"):
-    """An estimate that is kept from update to update."""
+    """A gradient estimate kept from update to update."""
 
     makes: ClassVar[type[Decoder]] = Tracking
     relays: ClassVar[bool] = True
 
-    step: Fraction = 1.0  # α
+    step: Fraction = 1.0  # step size α of the projections

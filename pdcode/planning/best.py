@@ -40,7 +40,7 @@ def output_path(path: str, output: str | None) -> Path:
 
 
 def _is_plan(path: Path) -> bool:
-    """Whether a file is a plan, or empty."""
+    """Return whether a file is a plan, or empty."""
     if not path.is_file():
         return False
     with path.open("rb") as file:
@@ -90,7 +90,7 @@ def explicit_shards(table: ProblemTable, workers: int) -> ProblemTable:
     return msgspec.structs.replace(table, shards="replicated")
 
 
-def write(path: Path, config: Config, comments: Sequence[str]) -> None:
+def write_plan(path: Path, config: Config, comments: Sequence[str]) -> None:
     """Write a configuration under comments.
 
     Raises

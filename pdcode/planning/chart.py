@@ -59,7 +59,7 @@ def show(cells: Sequence[Cell], grid: Grid, title: str, axis: str, console: Cons
     printing.show([(title, [table]), ("", [printing.note(legend)])], console)
 
 
-def draw(
+def draw_map(
     cells: Sequence[Cell], grid: Grid, names: Sequence[str], title: str, axis: str, path: str | Path
 ) -> None:
     """Draw the map into a file: png, svg or pdf."""

@@ -48,7 +48,7 @@ def load_environment(path: str, overrides: list[str], trace: str | None, target:
     Raises
     ------
     InputError
-        Naming file, key and value.
+        If the configuration is invalid; the message names file, key and value.
     """
     user, _ = configfile.load(path, overrides)
     recorded = None if trace is None else Trace(trace)

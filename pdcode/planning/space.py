@@ -101,7 +101,7 @@ def candidates(base: Config, count: int, seed: int, path: str = "") -> list[Cand
         if len(found) >= count:
             break
         random = np.random.default_rng((seed, number))
-        offer(DRAWN, draw(base, random), pick(random, MULTIPLES, (1, 2, 2, 1)))
+        offer(DRAWN, draw_tables(base, random), pick(random, MULTIPLES, (1, 2, 2, 1)))
     return found
 
 
@@ -146,7 +146,7 @@ def apply(base: Config, tables: Mapping[str, Mapping[str, Any]], multiple: float
         return base
     optimizer = msgspec.structs.replace(config.optimizer, rate=float(f"{rate:.4g}"))
     config = msgspec.structs.replace(config, optimizer=optimizer)
-    configfile.check(config)
+    configfile.check_consistency(config)
     return config
 
 
@@ -182,7 +182,7 @@ def pick(random: np.random.Generator, values: Sequence[Value], weights: Sequence
     return values[min(int(np.searchsorted(edges, random.random(), side="right")), len(values) - 1)]
 
 
-def draw(base: Config, random: np.random.Generator) -> Tables:
+def draw_tables(base: Config, random: np.random.Generator) -> Tables:
     """Draw the tables of a scheme; they may contradict each other."""
     families = "net", "auto", "matched", "energy", "hadamard", "uncoded"
     family = pick(random, families, (4, 2, 4, 1, 1, 3))

@@ -1,4 +1,4 @@
-"""Problems: models, their data, and the coded derivatives of their losses."""
+"""Problems: models, data, losses, and coded derivatives."""
 
 from .dataset import Dataset
 from .loading import DataSource, describe, load, load_slice, receive, sliced

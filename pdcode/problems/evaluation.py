@@ -1,4 +1,4 @@
-"""Evaluation: loss and accuracy on a fixed set of rows."""
+"""Evaluation of loss and accuracy on fixed rows."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from .split import evenly
 
 
 class Evaluation:
-    """Loss and accuracy of a network on some rows, with buffers of its own that are made once.
+    """Evaluator of a network's loss and accuracy on fixed rows, with preallocated buffers.
 
     Parameters
     ----------
     network : Network
     x, y : ndarray or Csr, ndarray
-        See Forward.
+        Inputs and targets, as for `Forward`.
     most : int
-        If there are more rows, so many of them, evenly spaced, stand for all.
+        Maximum number of rows to use, evenly spaced.
     """
 
     def __init__(self, network: Network, x: Matrix, y: Array, most: int) -> None:
@@ -29,11 +29,11 @@ class Evaluation:
         self._targets = y
 
     def loss(self, theta: Array) -> float:
-        """Mean loss, the penalty included."""
+        """Return the mean loss, including the penalty."""
         self._forward.run(self._network.views(theta))
         return self._forward.loss() + self._network.penalty(theta)
 
     def accuracy(self, theta: Array) -> float:
-        """See `Loss.accuracy`."""
+        """Return the accuracy, see `Loss.accuracy`."""
         self._forward.run(self._network.views(theta))
         return self._network.loss.accuracy(self._forward.scores[-1], self._targets)

@@ -1,4 +1,4 @@
-"""npz and svmlight files."""
+"""Readers of npz and svmlight files."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from .samples import Samples
 
 
 def read_npz(table: Table) -> Samples:
-    """Inputs and targets from the arrays of an npz file that the table names."""
+    """Read inputs and targets from the arrays of an npz file that the table names."""
     path = existing("data", table.data)
     try:
         file = np.load(path, allow_pickle=False)
         if not isinstance(file, np.lib.npyio.NpzFile):
-            raise InputError(f"problem.data: {table.data!r} is not an npz file but a single array")
+            raise InputError(f"problem.data: {table.data!r} is a single array, not an npz file")
         with file:
             for key, name in (("inputs", table.inputs), ("targets", table.targets)):
                 if name not in file.files:
@@ -33,7 +33,7 @@ def read_npz(table: Table) -> Samples:
 
 
 def read_svmlight(table: Table) -> Samples:
-    """Sparse inputs and targets; targets that are all whole numbers may serve as classes."""
+    """Read sparse inputs and targets; targets that are all integers may serve as classes."""
     from sklearn.datasets import load_svmlight_file
 
     path = existing("data", table.data)
@@ -48,14 +48,14 @@ def read_svmlight(table: Table) -> Samples:
 
 
 def missing(key: str, name: str, table: Table, names: list[str]) -> InputError:
-    """The error of an array that a file does not have."""
+    """Return the InputError for an array that is missing in a file."""
     return InputError(
         f"problem.{key}: no {name!r} in {table.data!r}, which holds {', '.join(sorted(names)) or 'nothing'}"
     )
 
 
 def _whole(targets: Array) -> Array:
-    """Targets as integers if that changes none: the format does not tell classes from real targets."""
+    """Convert targets to integers if that is exact: the format does not distinguish classes from reals."""
     with np.errstate(invalid="ignore"):
         integers = targets.astype(np.int64)
     return integers if np.array_equal(integers, targets) else targets

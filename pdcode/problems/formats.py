@@ -1,4 +1,4 @@
-"""Names of data sets and formats of files."""
+"""Names of bundled data sets, and file formats."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ FORMATS = {
 
 
 def format_of(table: Table) -> str:
-    """The name of a bundled data set, or the format of a file by its name.
+    """Return the name of a bundled data set, or the format of a file, by its file name.
 
     Raises
     ------
     InputError
-        If the data are neither known nor a file in a known format.
+        If the data are neither a bundled data set nor a file in a known format.
     """
     if table.data in NAMES:
         return table.data
@@ -33,21 +33,21 @@ def format_of(table: Table) -> str:
             return name
     if path.is_file():
         raise InputError(
-            f"problem.data: the format of {table.data!r} is not known by its name:"
+            f"problem.data: {table.data!r} does not end in a known format:"
             " .npz, .h5, .hdf5, -idx3-ubyte, .svm, .svmlight or .libsvm"
         )
     if path.suffix or len(path.parts) > 1:
         raise InputError(f"problem.data: no such file {table.data!r}")
-    raise InputError(f"problem.data: {table.data!r} is none of {', '.join(NAMES)} and no file")
+    raise InputError(f"problem.data: {table.data!r} is neither a file nor one of {', '.join(NAMES)}")
 
 
 def existing(key: str, name: str | Path) -> Path:
-    """The path of a file that is there.
+    """Return the path of an existing file.
 
     Raises
     ------
     InputError
-        If it is not, or is not a file.
+        If there is no such file.
     """
     path = Path(name)
     if path.is_dir():

@@ -1,4 +1,4 @@
-"""Forward: the forward pass of a batch and its loss, all buffers made once."""
+"""The forward pass of a batch and its loss, with preallocated buffers."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from .network import LayerViews, Network
 
 
 class Forward:
-    """The forward pass of batches of a fixed size.
+    """Forward pass of batches of a fixed size.
 
     Parameters
     ----------
     network : Network
     x : ndarray or Csr, shape (rows, d_in + 1)
-        All inputs, with the last column of ones.
+        Inputs of all rows, with the last column of ones.
     y : ndarray
-        int32 labels (rows,) or real targets (rows, T).
+        Labels, int32, shape (rows,), or real targets, shape (rows, T).
     batch : int
-        Rows of a batch; 0 takes all rows, and then neither indices nor copies are needed.
+        Rows of a batch. 0 takes all rows, without indices or copies.
     """
 
     def __init__(self, network: Network, x: Matrix, y: Array, batch: int) -> None:
@@ -34,7 +34,7 @@ class Forward:
         self.layers: list[DenseLayer | SparseLayer] = []
         first = network.layers[0]
         if isinstance(x, Csr):
-            self._inputs = np.arange(self.count, dtype=np.int64)  # row numbers
+            self._inputs = np.arange(self.count, dtype=np.int64)  # row numbers of the batch
             self.layers.append(SparseLayer(first, x, self._inputs))
         else:
             self._inputs = x if self._full else np.empty((batch, x.shape[1]), dtype)
@@ -50,11 +50,11 @@ class Forward:
         self._loss = network.loss.evaluator(dtype)
 
     def select(self, indices: Array | None) -> None:
-        """Take the rows of a batch, int64 of shape (B,) and in range; ignored where a batch is all rows."""
+        """Select the rows of a batch, int64, shape (B,), in range; ignored if a batch is all rows."""
         if self._full:
             return
         if indices is None or len(indices) != self.count:
-            raise ValueError(f"a batch of {self.count} rows needs as many indices")
+            raise ValueError(f"a batch of {self.count} rows needs {self.count} indices")
         if isinstance(self._x, Csr):
             self._inputs[:] = indices
         else:
@@ -62,12 +62,12 @@ class Forward:
         np.take(self._y, indices, axis=0, out=self.targets, mode="clip")
 
     def run(self, views: Sequence[LayerViews]) -> None:
-        """Compute the scores of every layer and the activations of the hidden ones."""
+        """Compute the scores of every layer and the activations of the hidden layers."""
         for number, layer in enumerate(self.layers):
             layer.forward(views[number].forward, self.scores[number])
             if number < len(self.hidden):
                 self._activate(self._kind, self.scores[number], self.hidden[number])
 
     def loss(self, weight: float = 1.0) -> float:
-        """Mean loss of the batch without the penalty; turns the last scores into the errors weight·Δ/B."""
+        """Return the mean loss without the penalty, and replace the last scores by errors weight·Δ/B."""
         return self._loss(self.scores[-1], self.targets, self.scores[-1], weight)

@@ -1,4 +1,4 @@
-"""HDF5 files, whole or in slices, so that each worker reads only its own rows."""
+"""Reader of HDF5 files, whole or in slices: each worker may read only its own rows."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ from .split import evenly
 if TYPE_CHECKING:
     import h5py
 
-WINDOWS = 64  # runs of rows that rank 0 reads of a file for its evaluation
-GAP = 16  # rows that are rather read in vain than skipped
+WINDOWS = 64  # number of runs of rows that rank 0 reads for evaluation
+GAP = 16  # gap in rows up to which reading on is cheaper than skipping
 
 
-def read(table: Table) -> Samples:
-    """All rows."""
+def read_all(table: Table) -> Samples:
+    """Read all rows."""
     with opened(table) as (x, y):
         return Samples(x[:], y[:])
 
 
 def statistics(table: Table) -> tuple[int, Statistics]:
-    """Number of rows, and what a slice needs to know of them all; reads inputs only to standardise."""
+    """Read the number of rows and the statistics that slices need; inputs are read only to standardise."""
     with opened(table) as (x, y):
         rows = len(x)
         values = mean = deviation = None
@@ -50,14 +50,16 @@ def statistics(table: Table) -> tuple[int, Statistics]:
 
 
 def load_slice(table: Table, worker: int, workers: int, common: Statistics) -> Dataset:
-    """One worker's training rows, read from the file without the other workers' rows.
+    """Read one worker's training rows, without the other workers' rows.
 
     Parameters
     ----------
-    table : pdcode.config.tables.Problem
+    table : pdcode.config.tables.ProblemTable
+        The table ``[problem]``.
     worker, workers : int
+        Number of the worker, and of all workers.
     common : Statistics
-        From `statistics` on rank 0.
+        Statistics of all rows, from `statistics` on rank 0.
     """
     with opened(table) as (x, y):
         train, test = split.split(table, len(x))
@@ -66,7 +68,7 @@ def load_slice(table: Table, worker: int, workers: int, common: Statistics) -> D
 
 
 def load_sample(table: Table, common: Statistics) -> Dataset:
-    """At most `evaluate` training and `evaluate` test rows, in runs that are spread evenly over the file."""
+    """Read at most `evaluate` training and `evaluate` test rows, in runs spread evenly over the file."""
     with opened(table) as (x, y):
         train, test = (rows[_runs(len(rows), table.evaluate)] for rows in split.split(table, len(x)))
         return _dataset(table, common, x, y, train, test)
@@ -74,7 +76,7 @@ def load_sample(table: Table, common: Statistics) -> Dataset:
 
 @contextmanager
 def opened(table: Table) -> Iterator[tuple[h5py.Dataset, h5py.Dataset]]:
-    """The open file's datasets of inputs and targets, their shapes checked."""
+    """Open the file, and yield its datasets of inputs and targets, with checked shapes."""
     import h5py
 
     path = existing("data", table.data)
@@ -90,17 +92,17 @@ def opened(table: Table) -> Iterator[tuple[h5py.Dataset, h5py.Dataset]]:
                     raise missing(key, name, table, there)
             check_shapes(table, x, y)
             yield x, y
-    except OSError as error:  # of h5py, also while the block reads
+    except OSError as error:  # from h5py, also while the block reads
         raise InputError(f"problem.data: {table.data!r} cannot be read as HDF5: {error}") from error
 
 
 def _flat(x: h5py.Dataset, start: int, stop: int) -> Array:
-    """Some rows as (rows, features)."""
+    """Read rows start … stop - 1, flattened to shape (rows, features)."""
     return x[start:stop].reshape(-1, math.prod(x.shape[1:]))
 
 
 def _runs(rows: int, most: int) -> Array:
-    """Numbers of at most `most` out of `rows` rows, ascending, in a few runs."""
+    """Choose at most `most` of `rows` rows, in a few runs; return their numbers, ascending."""
     if rows <= most:
         return np.arange(rows)
     windows = min(WINDOWS, most)
@@ -108,7 +110,7 @@ def _runs(rows: int, most: int) -> Array:
 
 
 def _pick(data: h5py.Dataset, rows: Array) -> Array:
-    """Rows of a dataset by ascending numbers, near ones in one go."""
+    """Read rows of a dataset by ascending numbers; rows close together are read at once."""
     if not len(rows):
         return data[:0]
     runs = np.split(rows, np.flatnonzero(np.diff(rows) > GAP) + 1)
@@ -119,7 +121,7 @@ def _pick(data: h5py.Dataset, rows: Array) -> Array:
 def _dataset(
     table: Table, common: Statistics, x: h5py.Dataset, y: h5py.Dataset, train: Array, test: Array
 ) -> Dataset:
-    """The Dataset of some training and test rows."""
+    """Build a Dataset from training and test rows."""
     pairs = []
     for rows in (train, test):
         inputs, targets = _pick(x, rows).reshape(len(rows), math.prod(x.shape[1:])), _pick(y, rows)

@@ -1,4 +1,4 @@
-"""MNIST's IDX format, gzipped or not."""
+"""Reader of MNIST's IDX format, gzipped or not."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from .formats import existing
 from .matrix import Array
 from .samples import Samples
 
-# third byte of the magic number: type of the numbers, big-endian
+# third byte of the magic number -> type of the numbers, big-endian
 TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 GZIP = b"\x1f\x8b"
 
 
-def read(table: Table) -> Samples:
-    """Images and their labels; bytes 0 … 255 become 0 … 1.
+def read_images_and_labels(table: Table) -> Samples:
+    """Read images and their labels; bytes 0 … 255 become 0 … 1.
 
-    The labels' file is `labels` of the table, or else the one whose name has "labels" and "idx1" in place of
+    The file of labels is the table's `labels`, or the file whose name has "labels" and "idx1" in place of
     "images" and "idx3".
     """
     path = existing("data", table.data)
@@ -34,18 +34,19 @@ def read(table: Table) -> Samples:
 
 
 def read_idx(path: Path, key: str = "data") -> Array:
-    """The array in an IDX file.
+    """Read the array in an IDX file.
 
     Parameters
     ----------
     path : Path
+        The file.
     key : str
-        The key of [problem] that named the file, for messages.
+        Key of [problem] that names the file, for messages.
 
     Raises
     ------
     InputError
-        If the file is not IDX, or is cut off or too long.
+        If the file is not IDX, is truncated or too long.
     """
     try:
         content = path.read_bytes()
@@ -55,12 +56,12 @@ def read_idx(path: Path, key: str = "data") -> Array:
         raise InputError(f"problem.{key}: {str(path)!r} cannot be read: {error}") from error
     if len(content) < 4 or content[:2] != b"\0\0" or content[2] not in TYPES or content[3] == 0:
         raise InputError(
-            f"problem.{key}: {str(path)!r} is no IDX file:"
+            f"problem.{key}: {str(path)!r} is not an IDX file:"
             f" its magic number is {content[:4].hex(' ') or 'missing'}"
         )
     dtype, start = np.dtype(TYPES[content[2]]), 4 + 4 * content[3]
     if len(content) < start:
-        raise InputError(f"problem.{key}: {str(path)!r} is cut off in its header")
+        raise InputError(f"problem.{key}: {str(path)!r} is truncated in its header")
     shape = tuple(int(length) for length in np.frombuffer(content, ">u4", content[3], 4))
     expected = start + math.prod(shape) * dtype.itemsize
     if len(content) != expected:
@@ -73,8 +74,8 @@ def read_idx(path: Path, key: str = "data") -> Array:
 
 
 def _labels_of(images: Path) -> Path:
-    """The file of labels that belongs to a file of images."""
+    """Return the path of the labels that belong to a file of images."""
     name = images.name.replace("images", "labels").replace("idx3", "idx1")
     if name == images.name:
-        raise InputError(f"problem.labels: not given, and the name {images.name!r} does not tell them")
+        raise InputError(f"problem.labels: not given, and cannot be derived from the name {images.name!r}")
     return existing("labels", images.with_name(name))

@@ -1,4 +1,4 @@
-"""One layer's products with a batch: forward, gradient and coded derivative, for dense or sparse inputs."""
+"""A layer's products with a batch: forward, gradient and coded derivative, for dense or sparse inputs."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from .partition import Blocks
 
 
 class DenseLayer:
-    """A layer whose inputs are an array.
+    """A layer with dense inputs.
 
     Parameters
     ----------
     blocks : Blocks
+        The blocks of the layer's gradient.
     inputs : ndarray, shape (B, d_in + 1)
-        Buffer in which the inputs of each batch will lie; its last column is ones.
+        Buffer for the inputs of each batch; its last column is ones.
     """
 
     def __init__(self, blocks: Blocks, inputs: Array) -> None:
@@ -25,11 +26,11 @@ class DenseLayer:
         self._encode = specialise(encode.encode, inputs.dtype)
 
     def forward(self, weights: Array, scores: Array) -> None:
-        """scores (B, d_out) = inputs @ weights (d_in + 1, d_out)."""
+        """Compute scores (B, d_out) = inputs @ weights (d_in + 1, d_out)."""
         np.matmul(self.inputs, weights, out=scores)
 
     def attach(self, delta: Array, rows: int) -> None:
-        """Make ready for derivatives: `delta` (B, d_out) will hold the errors; `rows` codewords a task."""
+        """Prepare for derivatives: `delta` (B, d_out) will hold the errors; a task has `rows` codewords."""
         small, self._other = (delta, self.inputs) if self.blocks.axis == "output" else (self.inputs, delta)
         self._small, self._transposed = small, small.T
         if not self.blocks.whole:
@@ -37,25 +38,26 @@ class DenseLayer:
             self._encoded_transposed = self._encoded.T
 
     def gradient(self, out: Array) -> None:
-        """out (p, m) = SᵀO."""
+        """Compute the gradient SᵀO into `out`, shape (p, m)."""
         np.matmul(self._transposed, self._other, out=out)
 
     def coded(self, indices: Array, values: Array, out: Array) -> None:
-        """out (r·b, m): the combinations of blocks of SᵀO, by encoding S before the one product."""
+        """Compute combinations of blocks of SᵀO into `out`, shape (r·b, m): encode S, then multiply once."""
         self._encode(self._small, indices, values, self.blocks.size, self._encoded)
         np.matmul(self._encoded_transposed, self._other, out=out)
 
 
 class SparseLayer:
-    """A first layer whose inputs are rows of a sparse matrix; methods as those of DenseLayer.
+    """A first layer with sparse inputs; methods as for `DenseLayer`.
 
     Parameters
     ----------
     blocks : Blocks
+        The blocks of the layer's gradient.
     x : Csr
-        All inputs, the bias included as an explicit one in the last column of each row.
+        Inputs of all rows, including the bias as an explicit one in the last column of each row.
     rows : ndarray of int64, shape (B,)
-        Buffer in which the row numbers of each batch will lie.
+        Buffer for the row numbers of each batch.
     """
 
     def __init__(self, blocks: Blocks, x: Csr, rows: Array) -> None:
@@ -90,7 +92,7 @@ class SparseLayer:
         if self.blocks.axis == "output":
             self._encode(self._delta, indices, values, self.blocks.size, self._encoded)
             self._outer(*self._batch, self._encoded, out)
-        else:  # this kernel looks coefficients up by block: scatter the codewords, as blocks of one element
+        else:  # this kernel needs dense coefficients: scatter the codewords, as blocks of one element
             self._codewords.fill(0)
             for row, codeword in enumerate(self._codewords):
                 self._scatter(codeword, indices[row : row + 1], values[row : row + 1], self._one, 1.0)

@@ -1,4 +1,4 @@
-"""From a [problem] table to a Dataset: whole, or a worker's shard of it."""
+"""Loading of the data that a [problem] table names: all rows, or a worker's shard."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from . import bundled, files, hdf5, idx, split, synthetic
 from .dataset import Dataset
 from .formats import format_of
 from .matrix import Array, Csr, as_dense
-from .samples import CHUNK, Samples, Statistics, check, is_classification, label_column, label_values
+from .samples import CHUNK, Samples, Statistics, flatten_inputs, is_classification, label_column, label_values
 from .scaling import largest, moments
 
 READERS: dict[str, Callable[[Table], Samples]] = {
@@ -23,8 +23,8 @@ READERS: dict[str, Callable[[Table], Samples]] = {
     "synthetic": synthetic.generate,
     "npz": files.read_npz,
     "svmlight": files.read_svmlight,
-    "hdf5": hdf5.read,
-    "idx": idx.read,
+    "hdf5": hdf5.read_all,
+    "idx": idx.read_images_and_labels,
 }
 
 
@@ -33,21 +33,22 @@ def load(table: Table) -> Dataset:
 
     Parameters
     ----------
-    table : pdcode.config.tables.Problem
+    table : pdcode.config.tables.ProblemTable
+        The table ``[problem]``.
 
     Raises
     ------
     InputError
-        If the data are unknown, missing, broken or unfit for the kind of problem; names key and value.
+        If the data are missing, broken or unfit for the kind of problem; the message names key and value.
     """
-    x, y, names = check(table, READERS[format_of(table)](table))
+    x, y, names = flatten_inputs(table, READERS[format_of(table)](table))
     values = None
     if is_classification(table, y):
         y = label_column(table, y)
         values = label_values(table, y)
         if names is None:
             names = [str(value) for value in values]
-        else:  # a class may be missing
+        else:  # some class may have no rows
             values = np.arange(len(names))
     train, test = split.split(table, len(x))
     mean = deviation = None
@@ -63,16 +64,16 @@ def load(table: Table) -> Dataset:
 
 @dataclass(frozen=True, eq=False)
 class DataSource:
-    """What rank 0 knows of the data: the rows that it keeps, and what each worker must be sent.
+    """The data on rank 0: the rows that it keeps, and those to be sent to each worker.
 
     Attributes
     ----------
     dataset : Dataset
-        At most `evaluate` training and test rows, from which rank 0 makes its Problem.
+        At most `evaluate` training and test rows, for rank 0's Problem.
     rows : int
-        Number of all training rows.
+        Total number of training rows.
     sliced : bool
-        Whether workers read their rows from the file themselves.
+        Whether each worker reads its own rows from the file.
     """
 
     dataset: Dataset
@@ -83,7 +84,7 @@ class DataSource:
     _common: Statistics | None
 
     def shard(self, worker: int, workers: int) -> dict[str, Array]:
-        """The arrays to be sent to a worker, which makes its Dataset of them by `receive`.
+        """Return the arrays to be sent to a worker, the input of `receive`.
 
         Raises
         ------
@@ -93,11 +94,11 @@ class DataSource:
         how = self._how(workers)
         if self._whole is not None:
             return self._whole.shard(worker, workers, how).arrays()
-        split.shard(self.rows, worker, workers, how)  # as many workers as rows, or an error
+        split.shard(self.rows, worker, workers, how)  # raises if there are fewer rows than workers
         return self._common.arrays() if self._common is not None else {}
 
     def dealt(self, workers: int) -> int:
-        """Training rows of all workers together: more than there are where they are replicated."""
+        """Return the number of training rows of all workers together; replicated rows count repeatedly."""
         return self.rows * workers if self._how(workers) == "replicated" else self.rows
 
     def _how(self, workers: int) -> str:
@@ -106,12 +107,12 @@ class DataSource:
 
 
 def sliced(table: Table) -> bool:
-    """Whether each worker reads its own rows from the file: HDF5 with contiguous shards."""
+    """Return whether each worker reads its own rows from the file: HDF5 with contiguous shards."""
     return format_of(table) == "hdf5" and split.sharding(table) == "contiguous"
 
 
 def describe(table: Table) -> DataSource:
-    """Rank 0's part of loading: everything, or of a file in slices only what evaluation needs."""
+    """Load rank 0's data: all rows, or only those for evaluation if workers read slices of the file."""
     if sliced(table):
         rows, common = hdf5.statistics(table)
         train, _ = split.split(table, rows)
@@ -121,12 +122,12 @@ def describe(table: Table) -> DataSource:
 
 
 def receive(table: Table, arrays: dict[str, Array], worker: int, workers: int) -> Dataset:
-    """A worker's part of loading: its Dataset from what `DataSource.shard` gave or its slice of the file."""
+    """Build a worker's Dataset from the result of `DataSource.shard`, or from its slice of the file."""
     if sliced(table):
         return load_slice(table, worker, workers, Statistics(**arrays))
     return Dataset.from_arrays(arrays)
 
 
 def load_slice(table: Table, worker: int, workers: int, statistics: Statistics) -> Dataset:
-    """A worker's rows of an HDF5 file with contiguous shards; see pdcode.problems.hdf5."""
+    """Read a worker's rows of an HDF5 file with contiguous shards; see `pdcode.problems.hdf5`."""
     return hdf5.load_slice(table, worker, workers, statistics)

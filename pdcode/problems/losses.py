@@ -1,4 +1,4 @@
-"""Kinds of problems: what a network's outputs are compared with, and how."""
+"""Kinds of problems: losses that compare a network's outputs with targets."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ Evaluator = Callable[[Array, Array, Array, float], float]
 
 
 class Loss(ProblemTable):
-    """A problem of one loss, the mean over the samples; without `deep` a linear model learns it."""
+    """Problem with one loss, the mean over the samples; its model is linear unless `deep`."""
 
     deep: ClassVar[bool] = False
 
     def loss(self, outputs: Array, targets: Array) -> tuple[Array, Array]:
-        """Losses of some samples, and their derivatives by the outputs.
+        """Compute the losses of samples, and their derivatives with respect to the outputs.
 
         Parameters
         ----------
         outputs : ndarray, shape (B, T)
-            Of the network.
+            Outputs of the network.
         targets : ndarray
-            Real targets (B, T); or int32 classes (B,).
+            Real targets, shape (B, T), or classes, int32, shape (B,).
 
         Returns
         -------
@@ -37,19 +37,21 @@ class Loss(ProblemTable):
         raise NotImplementedError
 
     def accuracy(self, outputs: Array, targets: Array) -> float:
-        """How well the outputs, which may be overwritten, fit the targets: 1 is best."""
+        """Return the accuracy of the outputs, 1 at best; the outputs may be overwritten."""
         raise NotImplementedError
 
     def outputs_for(self, targets: int, classes: int | None) -> int:
-        """Outputs T of the network, for so many real targets a sample or so many classes."""
+        """Return the number T of the network's outputs, given the number of real targets or of classes."""
         return targets if classes is None else classes
 
     def loss_of(self, classes: int | None) -> Loss:
         return self
 
     def evaluator(self, dtype: np.dtype) -> Evaluator:
-        """A function of outputs, targets, an array for the result, which may be the outputs, and a factor: it
-        writes factor · derivative of the mean loss, and returns the mean loss."""
+        """Return a function (outputs, targets, out, factor) -> mean loss.
+
+        It writes factor · derivative of the mean loss to `out`, which may be `outputs`.
+        """
 
         def evaluate(outputs: Array, targets: Array, out: Array, factor: float) -> float:
             losses, derivatives = self.loss(outputs, targets)
@@ -60,12 +62,12 @@ class Loss(ProblemTable):
 
 
 class Regression(Loss):
-    """Real targets; their accuracy is R², the share of their variation that is explained."""
+    """Regression of real targets; its accuracy is R²."""
 
     classes: ClassVar[bool | None] = False
 
     def accuracy(self, outputs: Array, targets: Array) -> float:
-        """R²; where the targets do not vary, 1 if they are met exactly and 0 if not."""
+        """Return R²; for constant targets, 1 if they are met exactly and 0 if not."""
         variation = float(np.square(targets - targets.mean(axis=0, dtype=np.float64)).sum())
         np.subtract(outputs, targets, out=outputs)
         residual = float(np.einsum("ij,ij->", outputs, outputs, dtype=np.float64))
@@ -75,7 +77,7 @@ class Regression(Loss):
 
 
 class Classification(Loss):
-    """Classes, of which the largest output tells one; their accuracy is the share that is right."""
+    """Classification by the largest output; its accuracy is the fraction of correct classes."""
 
     classes: ClassVar[bool | None] = True
 
@@ -83,15 +85,15 @@ class Classification(Loss):
         return float(np.count_nonzero(np.argmax(outputs, axis=1) == targets) / len(outputs))
 
 
-class LeastSquares(Regression, tag="least-squares"):
-    """½‖z - t‖² of outputs z and real targets t."""
+class LeastSquaresProblem(Regression, tag="least-squares"):
+    """Least squares: ½‖z - t‖² of outputs z and real targets t."""
 
     def evaluator(self, dtype: np.dtype) -> Evaluator:
         return _kernel(loss.squared_loss, dtype)
 
 
 class Logistic(Classification, tag="logistic"):
-    """Cross-entropy of two classes, by one output."""
+    """Logistic regression: cross-entropy of two classes, with one output."""
 
     most_classes: ClassVar[int | None] = 2
 
@@ -106,17 +108,17 @@ class Logistic(Classification, tag="logistic"):
 
 
 class Softmax(Classification, tag="softmax"):
-    """Cross-entropy of classes, by an output each."""
+    """Softmax regression: cross-entropy of classes, with one output per class."""
 
     def evaluator(self, dtype: np.dtype) -> Evaluator:
         return _kernel(loss.softmax_loss, dtype)
 
 
 class Perceptron(ProblemTable, tag="mlp"):
-    """A multilayer perceptron, with the loss that the targets ask for: whole numbers are classes."""
+    """Multilayer perceptron: softmax cross-entropy for integer targets, least squares for real ones."""
 
     def loss_of(self, classes: int | None) -> Loss:
-        return LeastSquares() if classes is None else Softmax()
+        return LeastSquaresProblem() if classes is None else Softmax()
 
 
 def _kernel(function: Any, dtype: np.dtype) -> Evaluator:

@@ -1,4 +1,4 @@
-"""Csr: sparse inputs as three plain arrays, so that workers need no scipy."""
+"""Sparse matrices as three plain arrays, so that workers need no scipy."""
 
 from __future__ import annotations
 
@@ -13,14 +13,16 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True, eq=False)
 class Csr:
-    """A matrix in compressed sparse rows.
+    """A matrix in compressed sparse row (CSR) format.
 
     Attributes
     ----------
     indptr : ndarray of int64, shape (rows + 1,)
-        Row s holds the entries indptr[s] … indptr[s + 1].
+        Row s holds the entries indptr[s] … indptr[s + 1] - 1.
     columns : ndarray of int32, shape (nonzeros,)
+        Column of each entry.
     data : ndarray of float, shape (nonzeros,)
+        Value of each entry.
     width : int
         Number of columns.
     """
@@ -42,7 +44,7 @@ class Csr:
         return self.data.dtype
 
     def __getitem__(self, rows: Array | slice) -> Csr:
-        """Copy of some rows: an array of row numbers or a slice."""
+        """Copy rows, given as an array of row numbers or a slice."""
         chosen = np.arange(len(self))[rows]
         starts, lengths = self.indptr[chosen], np.diff(self.indptr)[chosen]
         indptr = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
@@ -50,14 +52,14 @@ class Csr:
         return Csr(indptr, self.columns[entries], self.data[entries], self.width)
 
     def row_numbers(self) -> Array:
-        """The row of each entry, shape (nonzeros,)."""
+        """Return the row of each entry, shape (nonzeros,)."""
         return np.repeat(np.arange(len(self)), np.diff(self.indptr))
 
     def astype(self, dtype: npt.DTypeLike) -> Csr:
         return Csr(self.indptr, self.columns, self.data.astype(dtype, copy=False), self.width)
 
     def toarray(self) -> Array:
-        """The dense matrix (rows, width); entries that occur twice are added."""
+        """Return the dense matrix (rows, width); repeated entries are added."""
         dense = np.zeros(self.shape, self.dtype)
         np.add.at(dense, (self.row_numbers(), self.columns), self.data)
         return dense
@@ -67,7 +69,7 @@ Matrix = Array | Csr  # inputs: both have len(), shape, dtype and rows by [...]
 
 
 def with_ones(x: Matrix) -> Matrix:
-    """The inputs with a last column of ones, by which the bias is one more weight."""
+    """Append a column of ones to the inputs, which makes the bias one more weight."""
     if isinstance(x, Csr):
         ends, rows = x.indptr[1:], len(x)
         return Csr(
@@ -82,5 +84,5 @@ def with_ones(x: Matrix) -> Matrix:
 
 
 def as_dense(x: Matrix) -> Array:
-    """The inputs as an array; for a few rows at a time where they are sparse."""
+    """Return the inputs as a dense array; meant for few rows at a time if they are sparse."""
     return x.toarray() if isinstance(x, Csr) else x

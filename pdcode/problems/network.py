@@ -1,4 +1,4 @@
-"""Network: the layers of a model, its loss, and its weights as views of θ."""
+"""Networks: the layers of a model, its loss, and its weights as views of θ."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .partition import Blocks, partition
 
 
 class LayerViews(NamedTuple):
-    """Views of one layer's weights in θ, as its products need them."""
+    """Views of one layer's weights in θ, shaped for its products."""
 
     flat: Array  # (1, p·m), for the encoder
     forward: Array  # (d_in + 1, d_out): scores = inputs @ forward
@@ -30,13 +30,15 @@ class Network:
     Attributes
     ----------
     layers : tuple of Blocks
+        Shape and blocks of each layer.
     loss : Loss
-        Of the outputs; the mean over the samples.
+        Loss of the outputs, a mean over the samples.
     activation : "relu", "tanh" or "gelu"
+        Activation function of the hidden layers.
     l2 : float
-        The loss includes ½·l2·‖θ‖², biases included.
+        Weight of the penalty ½·l2·‖θ‖², which includes biases.
     dtype : numpy dtype
-        float32 or float64, of θ and of everything else.
+        Type of θ and of all arrays, float32 or float64.
     """
 
     layers: tuple[Blocks, ...]
@@ -51,7 +53,7 @@ class Network:
         return self.layers[-1].offset + self.layers[-1].length
 
     def views(self, theta: Array) -> list[LayerViews]:
-        """The layers' weights in θ, without a copy.
+        """Return views of the layers' weights in θ.
 
         Raises
         ------
@@ -70,11 +72,11 @@ class Network:
         return views
 
     def penalty(self, theta: Array) -> float:
-        """½·l2·‖θ‖²."""
+        """Return ½·l2·‖θ‖²."""
         return 0.5 * self.l2 * float(np.dot(theta, theta)) if self.l2 else 0.0
 
     def initial(self, seed: int) -> Array:
-        """Random θ, keyed by the seed; the same network whatever its axes and blocks.
+        """Draw a random θ, keyed by the seed; the network does not depend on axes and blocks.
 
         Weights are normal with variance 2/d_in before a relu or gelu (He et al. 2015, "Delving deep into
         rectifiers") and 2/(d_in + d_out) elsewhere (Glorot and Bengio 2010, "Understanding the difficulty of
@@ -95,24 +97,25 @@ class Network:
 def build(
     table: Table, features: int, outputs: int, classes: int | None, blocks: int | str | list[int]
 ) -> Network:
-    """The network that a [problem] table asks for.
+    """Build the network of a [problem] table.
 
     Parameters
     ----------
-    table : pdcode.config.tables.Problem
+    table : pdcode.config.tables.ProblemTable
+        The table ``[problem]``.
     features : int
-        Inputs without the bias.
+        Number of inputs without the bias.
     outputs : int
-        Real targets a sample; counts only where `classes` is None.
+        Number of real targets; used only if `classes` is None.
     classes : int or None
         Number of classes; None for regression.
     blocks : int, list of int or "units"
-        Blocks of each layer, as for `partition`.
+        Number of blocks of each layer, as for `partition`.
 
     Raises
     ------
     InputError
-        If kind and targets do not fit, or axis or blocks are bad.
+        If kind and targets do not fit, or axis or blocks are invalid.
     """
     loss: Loss = table.loss_of(classes)
     if loss.classes != (classes is not None):

@@ -12,21 +12,25 @@ from .samples import CHUNK
 
 
 def least_squares(network: Network, x: Matrix, y: Array) -> Array:
-    """θ that minimises ½ mean ‖x·W - y‖² + ½·l2·‖W‖²; the one of least norm if there are several.
+    """Compute the minimum-norm θ that minimises ½ mean ‖x·W - y‖² + ½·l2·‖W‖².
 
-    The rows are reduced to a triangle by QR, some at a time, so that sparse inputs are never made dense as a
-    whole and the error grows with the condition of x, not with its square as by the normal equations.
+    A QR factorisation reduces the rows to a triangle, some rows at a time. Sparse inputs are never made dense
+    as a whole, and the error grows with the condition number of x, not with its square as by the normal
+    equations.
 
     Parameters
     ----------
     network : Network
-        Of one layer, with squared loss.
+        A network of one layer with squared loss.
     x : ndarray or Csr, shape (rows, d + 1)
+        Inputs with the column of ones.
     y : ndarray, shape (rows, T)
+        Real targets.
 
     Returns
     -------
     ndarray, shape (size,)
+        θ in the network's dtype.
     """
     width = x.shape[1]
     triangle: Any = np.sqrt(network.l2 * len(x)) * np.eye(width, width + y.shape[1])

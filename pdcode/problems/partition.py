@@ -1,4 +1,4 @@
-"""Blocks: how the gradient of a layer is cut, where it lies in θ and in a payload."""
+"""Blocks of a layer's gradient, and their places in θ and in a payload."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from .matrix import Array
 
 Axis = Literal["output", "input"]
 
-ALIGNMENT = 64  # bytes; each layer's part of a payload starts on a cache line
+ALIGNMENT = 64  # bytes; each layer starts on a cache line in a payload
 
 
 @dataclass(frozen=True)
 class Unit:
-    """Consecutive elements of θ, cut into equal blocks that codewords combine.
+    """A range of θ, cut into equal blocks that codewords combine.
 
-    A unit may be a layer (`Blocks`), or need not follow the layers: single elements, chunks, all of θ.
+    A unit may be a layer (`Blocks`), but need not: it may be single elements, chunks, or all of θ.
 
     Attributes
     ----------
     offset : int
-        Where it starts in θ, in elements.
+        First element in θ.
     length : int
-        Elements of θ in it.
+        Number of elements of θ.
     count : int
-        Number of blocks k; 1 sends the unit whole. A short last block counts as padded with zeros.
+        Number of blocks k; 1 sends the unit uncoded. A short last block is padded with zeros.
     """
 
     offset: int
@@ -39,7 +39,7 @@ class Unit:
 
     @property
     def elements(self) -> int:
-        """Elements of a block, ⌈length / k⌉."""
+        """Number of elements of a block, ⌈length / k⌉."""
         return -(-self.length // self.count)
 
     @property
@@ -57,24 +57,24 @@ class Unit:
 class Blocks(Unit):
     """The blocks of one layer's gradient SᵀO, cut along the columns of the small factor S.
 
-    The layer lies in θ as a C-ordered matrix of shape (rows, width), so that block j is its rows
-    j·size … (j+1)·size: contiguous memory whatever the axis. The last blocks may be short or empty; they
-    count as padded with zeros.
+    The layer is stored in θ as a C-ordered matrix of shape (rows, width). Block j is its rows j·size …
+    (j+1)·size - 1: contiguous memory for either axis. The last blocks may be short or empty; they are padded
+    with zeros.
 
     Attributes
     ----------
     layer : int
         Number of the layer, from the inputs.
     axis : "output" or "input"
-        What is cut: output units (S = Δ, O = A) or input units with the bias as the last one (S = A, O = Δ).
+        Units that are cut: output units (S = Δ, O = A), or input units with the bias last (S = A, O = Δ).
     count : int
-        Number of blocks k; 1 sends the layer whole.
+        Number of blocks k; 1 sends the layer uncoded.
     rows : int
-        p, the columns of S.
+        p, the number of columns of S.
     width : int
-        m, the columns of O.
+        m, the number of columns of O.
     offset : int
-        Where the layer starts in θ, in elements.
+        First element of the layer in θ.
     """
 
     layer: int
@@ -89,12 +89,12 @@ class Blocks(Unit):
 
     @property
     def size(self) -> int:
-        """Rows of a block, b = ⌈p / k⌉."""
+        """Number of rows of a block, b = ⌈p / k⌉."""
         return -(-self.rows // self.count)
 
     @property
     def elements(self) -> int:
-        """Elements of a block, b·m."""
+        """Number of elements of a block, b·m."""
         return self.size * self.width
 
     @property
@@ -104,25 +104,25 @@ class Blocks(Unit):
 
     @property
     def inputs(self) -> int:
-        """Input units d_in, without the bias."""
+        """Number of input units d_in, without the bias."""
         return (self.width if self.axis == "output" else self.rows) - 1
 
     @property
     def outputs(self) -> int:
-        """Output units d_out."""
+        """Number of output units d_out."""
         return self.rows if self.axis == "output" else self.width
 
     def matrix(self, flat: Array) -> Array:
-        """View of a θ-sized array as this layer's (p, m) matrix."""
+        """Return a view of a θ-sized array as this layer's (p, m) matrix."""
         return flat[self.offset : self.offset + self.length].reshape(self.rows, self.width)
 
     def weights(self, flat: Array) -> Array:
-        """View of a θ-sized array as weights (d_out, d_in + 1), biases last, whatever the axis."""
+        """Return a view of a θ-sized array as weights (d_out, d_in + 1), biases last, for either axis."""
         matrix = self.matrix(flat)
         return matrix if self.axis == "output" else matrix.T
 
     def split(self, flat: Array) -> Array:
-        """Copy of this layer's part of a θ-sized array as blocks (k, b, m), padded with zeros."""
+        """Copy this layer's part of a θ-sized array to blocks (k, b, m), padded with zeros."""
         blocks = np.zeros((self.count, *self.shape), flat.dtype)
         blocks.reshape(-1)[: self.length] = flat[self.offset : self.offset + self.length]
         return blocks
@@ -133,22 +133,22 @@ def partition(
     axis: str | Sequence[str] = "auto",
     blocks: int | str | Sequence[int] = 1,
 ) -> list[Blocks]:
-    """Cut every layer of a network.
+    """Cut every layer of a network into blocks.
 
     Parameters
     ----------
     shapes : sequence of (d_out, d_in)
-        One a layer, without the bias.
-    axis : "auto", "output", "input" or one a layer
-        auto takes the axis with the smaller payload, "output" where both are equal.
-    blocks : int, one a layer, or "units"
-        Number of blocks k of each layer. "units": one block a hidden unit, with its weights and bias, and the
-        output layer whole; where there is no hidden layer, one block an input.
+        Shape of each layer, without the bias.
+    axis : "auto", "output", "input" or list of these
+        Axis of all layers, or of each; auto takes the axis with the smaller payload, "output" if equal.
+    blocks : int, list of int, or "units"
+        Number of blocks k of all layers, or of each. "units": one block per hidden unit, with its weights and
+        bias, and the output layer uncoded; without hidden layers, one block per input.
 
     Raises
     ------
     InputError
-        If a list has not one entry a layer, or k < 1.
+        If a list does not have one entry per layer, or k < 1.
     """
     axes = each("problem.axis", axis, len(shapes))
     if blocks == "units":
@@ -173,13 +173,14 @@ def partition(
 
 
 def task_rows(layers: Sequence[Unit], rows: int | Sequence[int]) -> list[int]:
-    """Codewords that a task sends of each layer: r, or one of a layer that is sent whole.
+    """Return the number of codewords per task of each layer: r, or 1 for an uncoded layer.
 
     Parameters
     ----------
     layers : sequence of Unit
-    rows : int or one a layer
-        Codewords per task; what a list says of whole layers does not count.
+        The layers, or other units.
+    rows : int or list of int
+        Codewords per task of all layers, or of each; ignored for uncoded layers.
     """
     counts = each("code.rows_per_task", rows, len(layers))
     return [1 if layer.whole else int(count) for layer, count in zip(layers, counts, strict=True)]
@@ -188,14 +189,14 @@ def task_rows(layers: Sequence[Unit], rows: int | Sequence[int]) -> list[int]:
 def payload_layout(
     layers: Sequence[Unit], rows: int | Sequence[int], dtype: npt.DTypeLike
 ) -> tuple[list[int], int]:
-    """Where each layer lies in the payload of a task with `rows` codewords (of each layer, or one a layer).
+    """Compute the layout of a payload with `rows` codewords of all layers, or of each.
 
     Returns
     -------
     offsets : list of int
         Start of each layer, in elements of `dtype`; a multiple of 64 bytes.
     size : int
-        Elements of the whole payload, rounded up to 64 bytes too.
+        Number of elements of the payload, rounded up to 64 bytes too.
     """
     line = ALIGNMENT // np.dtype(dtype).itemsize
     offsets: list[int] = []
@@ -207,9 +208,9 @@ def payload_layout(
 
 
 def sparse_codewords(dense: Array, dtype: npt.DTypeLike) -> tuple[Array, Array]:
-    """Sparse form of dense codewords (r, k): indices int32 (r, w) and values (r, w), w the largest weight.
+    """Return the sparse form of dense codewords (r, k): indices, int32, and values, both of shape (r, w).
 
-    Codewords of smaller weight are padded with index 0 and value 0.
+    w is the largest weight. Codewords of smaller weight are padded with index 0 and value 0.
     """
     dense = np.atleast_2d(dense)
     zero = dense == 0
@@ -220,7 +221,7 @@ def sparse_codewords(dense: Array, dtype: npt.DTypeLike) -> tuple[Array, Array]:
 
 
 def each(key: str, value: object, layers: int) -> list:
-    """`value` once for every layer, unless it is a list of one a layer already."""
+    """Return a list with one value per layer, from a single value or such a list."""
     if isinstance(value, (list, tuple, np.ndarray)):
         if len(value) != layers:
             raise InputError(f"{key}: {list(value)} has {len(value)} entries, but there are {layers} layers")

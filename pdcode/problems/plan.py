@@ -1,4 +1,4 @@
-"""Plan: coded derivatives and gradients of batches of a fixed size, without allocation once it is made."""
+"""Coded derivatives and gradients of batches of a fixed size, in preallocated buffers."""
 
 from __future__ import annotations
 
@@ -17,33 +17,35 @@ Codeword = tuple[Array, Array]  # indices int32 (r, w), values (r, w)
 
 
 class Plan:
-    """Everything that a worker needs for its tasks.
+    """Buffers and kernels that compute coded derivatives and gradients.
 
     Parameters
     ----------
     network : Network
+        The network.
     x, y : ndarray or Csr, ndarray
-        The rows from which batches are taken, see Forward.
+        The rows from which batches are drawn, as for `Forward`.
     batch : int
-        Rows of a batch; 0 takes all of them.
-    codewords_per_task : int or one a layer, optional
-        r; a layer that is sent whole has one codeword, [1]. Without it there is `gradient` alone.
+        Rows of a batch; 0 takes all rows.
+    codewords_per_task : int or list of int, optional
+        r, of all layers or of each; an uncoded layer has the one codeword [1]. Without r only `gradient` is
+        available.
     payload : ndarray, shape (payload_size,), optional
-        Where payloads are to be written, such as the send buffer of a message; made if not given.
+        Buffer for payloads, such as the send buffer of a message; allocated if not given.
     weight : float
-        Factor of gradients and coded derivatives, not of losses: u_i of a worker whose shard is larger or
-        smaller than those of others.
+        Factor of gradients and coded derivatives, not of losses: the weight of a worker's shard, if shards
+        differ in size.
 
     Attributes
     ----------
     payload : ndarray, shape (payload_size,)
-        The coded derivatives of all layers; the gaps that round layers up to 64 bytes are zero.
+        The coded derivatives of all layers; padding between layers is zero.
     payload_size : int
-        Its elements.
+        Number of elements of a payload.
     offsets : list of int
-        Start of each layer in it, in elements.
-    views : list of ndarray
-        Each layer in it, shape (r_l, b·m).
+        First element of each layer in a payload.
+    views : list of ndarray, shape (r_l, b·m)
+        Views of each layer in the payload.
     """
 
     def __init__(
@@ -70,7 +72,7 @@ class Plan:
         self._forward = forward = Forward(network, x, y, batch)
         self._deltas = [np.empty_like(scores) for scores in forward.scores[:-1]] + [forward.scores[-1]]
         self.views: list[Array] = []
-        self._matrices: list[Array] = []  # the same memory, (r·b, m)
+        self._matrices: list[Array] = []  # the same memory as `views`, (r·b, m)
         for layer, count, start, delta in zip(forward.layers, rows, self.offsets, self._deltas, strict=True):
             blocks = layer.blocks
             layer.attach(delta, count)
@@ -86,7 +88,7 @@ class Plan:
 
     @cached_property
     def full_gradient(self) -> Array:
-        """The result of `gradient`, θ-sized; made at first use, as coded derivatives never need it."""
+        """The result of `gradient`, θ-sized; allocated on first use, as coded derivatives do not need it."""
         return np.empty(self.network.size, self.network.dtype)
 
     @cached_property
@@ -101,15 +103,16 @@ class Plan:
         Parameters
         ----------
         theta : ndarray, shape (size,)
+            θ in the network's dtype.
         indices : ndarray of int64, shape (batch,)
             Rows of the batch, which must be in range; ignored if the batch is all rows.
         codewords : sequence of (indices, values)
-            One pair a layer of arrays (r, w), int32 and of the network's dtype; ignored for whole layers.
+            Codewords of each layer: arrays (r, w), int32 and of the network's dtype; ignored if uncoded.
 
         Returns
         -------
         float
-            Mean loss over the batch, the penalty included.
+            Mean loss over the batch, including the penalty.
         """
         loss = self._start(theta, indices)
         for number in range(len(self.views) - 1, -1, -1):
@@ -128,7 +131,7 @@ class Plan:
         return loss
 
     def gradient(self, theta: Array, indices: Array | None) -> float:
-        """Write the gradient of a batch to `full_gradient`; parameters and result as of coded_derivative."""
+        """Write the gradient of a batch to `full_gradient`; arguments and result as in `coded_derivative`."""
         loss = self._start(theta, indices)
         for number in range(len(self.views) - 1, -1, -1):
             layer, out = self._forward.layers[number], self._gradients[number]
@@ -140,7 +143,7 @@ class Plan:
         return loss
 
     def _start(self, theta: Array, indices: Array | None) -> float:
-        """Forward pass and loss; leaves the errors of the last layer."""
+        """Compute the forward pass, the loss, and the errors of the last layer."""
         if theta is not self._theta:
             self._weights, self._theta = self.network.views(theta), theta
         self._forward.select(indices)
@@ -148,7 +151,7 @@ class Plan:
         return self._forward.loss(self.weight) + self.network.penalty(theta)
 
     def _propagate(self, number: int) -> None:
-        """From the errors of a layer to those of the layer below."""
+        """Compute the errors of the layer below from those of a layer."""
         below = self._deltas[number - 1]
         np.matmul(self._deltas[number], self._weights[number].backward, out=below)
         self._backward(self._kind, self._forward.scores[number - 1], self._forward.hidden[number - 1], below)
@@ -158,7 +161,7 @@ class Plan:
         self._encode(self._weights[number].flat, support, values, block, out, self._l2, True)
 
     def _checked(self, number: int, codeword: Codeword | None) -> Codeword:
-        """A layer's codewords, if they are as many as its part of the payload has room for."""
+        """Return a layer's codewords, after checking that they fit its part of the payload."""
         wanted = len(self.views[number])
         if codeword is None or len(codeword[0]) != wanted:
             raise ValueError(f"layer {number} needs {wanted} codewords")

@@ -1,4 +1,4 @@
-"""Problem: a model and its data; losses, gradients and coded derivatives by plain calls."""
+"""Problems: a model with its data, losses, gradients and coded derivatives."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from . import optimum
 from .dataset import Dataset
 from .evaluation import Evaluation
 from .loading import load
-from .losses import LeastSquares
+from .losses import LeastSquaresProblem
 from .matrix import Array
 from .network import Network, build
 from .partition import Blocks, sparse_codewords, task_rows
@@ -23,19 +23,24 @@ from .plan import Plan
 
 
 class Problem:
-    """What is learnt from which rows; made by `create` or `from_dataset`.
+    """A model and its data; built by `create` or `from_dataset`.
 
     Attributes
     ----------
-    table : pdcode.config.tables.Problem
+    table : pdcode.config.tables.ProblemTable
+        The table ``[problem]``.
     dataset : Dataset
+        Training and test rows.
     network : Network
+        The model.
     layers : list of Blocks
+        Blocks of each layer's gradient.
     size : int
         Length of θ.
     dtype : numpy dtype
+        Type of θ, float32 or float64.
     rows : int
-        Training rows that are held.
+        Number of training rows.
     classes : int or None
         Number of classes; None for regression.
     """
@@ -51,42 +56,43 @@ class Problem:
     def from_dataset(
         cls, table: Mapping[str, Any] | Table, dataset: Dataset, blocks: int | str | list[int] = 1
     ) -> Problem:
-        """A problem on given rows, such as a worker's shard."""
+        """Build a problem on given rows, such as a worker's shard."""
         table = as_table(table)
         network = build(table, dataset.features, dataset.outputs, dataset.classes, blocks)
         return cls(table, dataset, network)
 
     def blocks(self, layer: int) -> Blocks:
-        """How the gradient of a layer is cut."""
+        """Return the blocks of a layer's gradient."""
         return self.layers[layer]
 
     def weights(self, theta: Array, layer: int) -> Array:
-        """View of a layer's weights in θ, (d_out, d_in + 1), biases last, whatever the axis."""
+        """Return a view of a layer's weights in θ, shape (d_out, d_in + 1), biases last, for either axis."""
         return self.layers[layer].weights(theta)
 
     def initial(self, seed: int) -> Array:
-        """Random θ, see Network.initial."""
+        """Draw a random θ, see `Network.initial`."""
         return self.network.initial(seed)
 
     def loss(self, theta: npt.ArrayLike) -> float:
-        """Mean training loss plus ½·l2·‖θ‖²; on `evaluate` rows, evenly spaced, if there are more."""
+        """Compute the mean training loss plus ½·l2·‖θ‖², on at most `evaluate` rows, evenly spaced."""
         return self._training.loss(self._theta(theta))
 
     def accuracy(self, theta: npt.ArrayLike) -> float:
-        """Share of right classes, or R², on the test rows; on the training rows if there are none.
+        """Compute the fraction of correct classes, or R², on the test rows.
 
-        At most `evaluate` rows, evenly spaced, are used.
+        At most `evaluate` rows are used, evenly spaced. Without test rows, training rows are used.
         """
         return self._testing.accuracy(self._theta(theta))
 
     def gradient(self, theta: npt.ArrayLike, indices: npt.ArrayLike | None = None) -> Array:
-        """Gradient of the mean loss over some training rows, flat like θ.
+        """Compute the gradient of the mean loss over training rows, shape (size,).
 
         Parameters
         ----------
         theta : array_like, shape (size,)
+            Parameters θ.
         indices : array_like of int, shape (B,), optional
-            Training rows, repetitions allowed; all of them if not given.
+            Numbers of training rows, repetitions allowed; by default all rows.
 
         Raises
         ------
@@ -103,14 +109,14 @@ class Problem:
         indices: npt.ArrayLike | None,
         codewords: Sequence[npt.ArrayLike | None],
     ) -> list[Array]:
-        """Combinations of blocks of the gradient, without forming the gradient.
+        """Compute combinations of blocks of the gradient, without forming the gradient.
 
         Parameters
         ----------
         theta, indices
             As for `gradient`.
         codewords : sequence of array_like, shape (r, k_l)
-            Dense codewords of each layer, r_l of them; None stands for [[1]] where a layer is sent whole.
+            Dense codewords of each layer, r_l of them; None stands for [[1]] of an uncoded layer.
 
         Returns
         -------
@@ -140,14 +146,14 @@ class Problem:
         payload: Array | None = None,
         weight: float = 1.0,
     ) -> Plan:
-        """Buffers for tasks on batches of a fixed size; 0 takes all rows held. See Plan."""
+        """Build a `Plan` for batches of a fixed size; 0 takes all rows."""
         network, data = self.network, self.dataset
         return Plan(network, data.x, data.y, batch, codewords_per_task, payload, weight)
 
     @cached_property
     def optimum(self) -> Array | None:
-        """θ of least loss over the training rows held, for least squares; None for other kinds."""
-        if not isinstance(self.table, LeastSquares):
+        """θ of least training loss for least squares; None for other kinds of problem."""
+        if not isinstance(self.table, LeastSquaresProblem):
             return None
         return optimum.least_squares(self.network, self.dataset.x, self.dataset.y)
 
@@ -163,14 +169,14 @@ class Problem:
         return Evaluation(self.network, data.test_x, data.test_y, self.table.evaluate)
 
     def _theta(self, theta: npt.ArrayLike) -> Array:
-        """θ in the problem's dtype, contiguous."""
+        """Convert θ to a contiguous array of the problem's dtype."""
         theta = np.ascontiguousarray(theta, self.dtype)
         if theta.shape != (self.size,):
             raise InputError(f"θ has shape {theta.shape}, not ({self.size},)")
         return theta
 
     def _plan(self, indices: npt.ArrayLike | None, codewords: list[int]) -> tuple[Plan, Array | None]:
-        """A plan for so many rows, the last one if it fits, and checked row numbers."""
+        """Return a plan for this number of rows, the last one if it fits, and checked row numbers."""
         rows = None if indices is None else np.asarray(indices)
         if rows is not None:
             if rows.ndim != 1 or not rows.size or rows.dtype.kind not in "iu":
@@ -186,7 +192,7 @@ class Problem:
         return self._plans[key], rows
 
     def _dense(self, codewords: Sequence[npt.ArrayLike | None]) -> list[Array]:
-        """The codewords as arrays (r, k), shapes checked."""
+        """Convert codewords to arrays (r, k) and check their shapes."""
         if len(codewords) != len(self.layers):
             raise InputError(f"codewords: {len(codewords)} given, but there are {len(self.layers)} layers")
         dense = []
@@ -203,15 +209,15 @@ class Problem:
 
 
 def create(table: Mapping[str, Any] | Table, blocks: int | str | list[int] = 1) -> Problem:
-    """Load data and make a problem of them.
+    """Create a problem and load its data.
 
     Parameters
     ----------
-    table : dict or pdcode.config.tables.Problem
+    table : dict or pdcode.config.tables.ProblemTable
         The [problem] table of a configuration.
     blocks : int, list of int or "units"
-        Number of blocks of every layer's gradient, or one number a layer; 1 sends a layer whole; "units" as
-        for `partition`.
+        Number of blocks of all layers' gradients, or of each; 1 sends a layer uncoded; "units" as for
+        `partition`.
 
     Returns
     -------
@@ -220,18 +226,18 @@ def create(table: Mapping[str, Any] | Table, blocks: int | str | list[int] = 1) 
     Raises
     ------
     InputError
-        If the table, the data or `blocks` are bad; the message names key and value.
+        If the table, the data or `blocks` are invalid; the message names key and value.
     """
     table = as_table(table)
     return Problem.from_dataset(table, load(table), blocks)
 
 
 def as_table(table: Mapping[str, Any] | Table) -> Table:
-    """A checked [problem] table.
+    """Convert to a checked [problem] table.
 
     Raises
     ------
     InputError
-        If a key is unknown or a value bad.
+        If a key is unknown or a value invalid.
     """
     return table if isinstance(table, Table) else Table.of(table)

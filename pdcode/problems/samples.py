@@ -1,4 +1,4 @@
-"""Samples: data as a loader read them, and what makes them fit for training."""
+"""Samples as a loader read them, their checks, and their conversion for training."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from ..config.tables import ProblemTable as Table
 from ..util.errors import InputError
 from .matrix import Array, Csr, Matrix, with_ones
 
-CHUNK = 4096  # rows at a time where a pass over the data would make copies
+CHUNK = 4096  # rows per step of passes that copy data
 
 
 class Samples(NamedTuple):
-    """Inputs (rows, d) without the column of ones, targets (rows,) or (rows, T), and names of the classes."""
+    """Inputs (rows, d) without the column of ones, targets (rows,) or (rows, T), and class names."""
 
     x: Matrix
     y: Array
@@ -24,14 +24,14 @@ class Samples(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Statistics:
-    """What the rows of a data set share: the labels' values and the scaling of the inputs.
+    """Statistics of all rows of a data set: label values and scaling of the inputs.
 
     Attributes
     ----------
     values : ndarray of int64, shape (classes,), or None
-        The labels that occur, ascending; None for real targets.
+        The distinct labels, ascending; None for real targets.
     mean, deviation : ndarray of float64, shape (d,), or None
-        Inputs become (x - mean) / deviation; None where they stay as they are.
+        Inputs become (x - mean) / deviation; None: they are not scaled.
     """
 
     values: Array | None = None
@@ -39,11 +39,11 @@ class Statistics:
     deviation: Array | None = None
 
     def arrays(self) -> dict[str, Array]:
-        """The fields that are set, ready to be sent."""
+        """Return the fields that are not None, by name."""
         return {name: value for name, value in vars(self).items() if value is not None}
 
     def apply(self, table: Table, x: Matrix, y: Array) -> tuple[Matrix, Array]:
-        """Inputs in the problem's dtype, scaled, with ones; and int32 labels or real targets (rows, T).
+        """Scale the inputs, append ones, and convert the targets to int32 labels or to real (rows, T).
 
         Raises
         ------
@@ -51,7 +51,7 @@ class Statistics:
             If an input or target is NaN or infinite.
         """
         dtype = np.dtype(table.dtype)
-        with np.errstate(over="ignore", invalid="ignore"):  # reported below
+        with np.errstate(over="ignore", invalid="ignore"):  # reported by check_finite
             if self.mean is None or self.deviation is None:
                 x = x.astype(dtype)
             elif isinstance(x, Csr):
@@ -68,13 +68,13 @@ class Statistics:
         return with_ones(x), y
 
 
-def check(table: Table, samples: Samples) -> Samples:
-    """The samples with inputs (rows, d); images and the like are flattened.
+def flatten_inputs(table: Table, samples: Samples) -> Samples:
+    """Check samples, and flatten inputs such as images to shape (rows, d).
 
     Raises
     ------
     InputError
-        If inputs and targets are not numbers of fitting shapes.
+        If inputs or targets are not numeric, or their shapes do not fit.
     """
     x, y = samples.x, samples.y
     if not isinstance(x, Csr):
@@ -86,7 +86,7 @@ def check(table: Table, samples: Samples) -> Samples:
 
 
 def check_shapes(table: Table, x: Array, y: Array) -> None:
-    """Refuse arrays (or HDF5 datasets) that are no inputs and targets."""
+    """Refuse inputs and targets (arrays or HDF5 datasets) of wrong types or shapes."""
     for key, array in (("inputs", x), ("targets", y)):
         if array.dtype.kind not in "buif":
             raise InputError(f"problem.{key}: {name_of(table, key)} holds {array.dtype}, not real numbers")
@@ -104,17 +104,17 @@ def check_shapes(table: Table, x: Array, y: Array) -> None:
 
 
 def is_classification(table: Table, y: Array) -> bool:
-    """Whether targets are classes: by the kind, or by their being whole-number types."""
+    """Return whether targets are classes: by the kind of problem, or by their integer type."""
     return y.dtype.kind in "bui" if table.classes is None else table.classes
 
 
 def label_column(table: Table, y: Array) -> Array:
-    """Labels as int64 of shape (rows,).
+    """Return the labels, int64, shape (rows,).
 
     Raises
     ------
     InputError
-        If they are not whole numbers, one a row.
+        If the targets are not one integer per row.
     """
     if y.ndim == 2 and y.shape[1] == 1:
         y = y[:, 0]
@@ -132,12 +132,12 @@ def label_column(table: Table, y: Array) -> Array:
 
 
 def label_values(table: Table, labels: Array) -> Array:
-    """The labels that occur, ascending.
+    """Return the distinct labels, ascending.
 
     Raises
     ------
     InputError
-        If there are fewer than two, or more than the kind can take.
+        If there are fewer than two, or more than the kind of problem allows.
     """
     values = np.unique(labels)
     if len(values) < 2:
@@ -158,6 +158,6 @@ def check_finite(table: Table, key: str, values: Matrix) -> None:
 
 
 def name_of(table: Table, key: str) -> str:
-    """Inputs or targets in the user's words."""
+    """Return the user's name for the inputs or targets, for messages."""
     name = table.inputs if key == "inputs" else table.targets
     return f"{name!r} in {table.data!r}"

@@ -1,4 +1,4 @@
-"""Standardisation: mean and deviation of the columns in one pass over the training rows."""
+"""Standardisation of inputs: statistics of the columns in one pass over the training rows."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from .matrix import Array, Csr
 
 
 def moments(chunks: Iterable[Array], width: int) -> tuple[Array, Array]:
-    """Mean and standard deviation of each column, both float64; a constant column has deviation 1.
+    """Compute mean and standard deviation of each column, float64; a constant column gets deviation 1.
 
     Parameters
     ----------
     chunks : iterable of ndarray, shape (any, width)
-        The rows, some at a time, merged as by Chan, Golub and LeVeque (1983), "Algorithms for computing the
-        sample variance".
+        The rows, in chunks, which are merged as in Chan, Golub and LeVeque (1983), "Algorithms for computing
+        the sample variance".
     width : int
         Number of columns.
     """
@@ -32,13 +32,13 @@ def moments(chunks: Iterable[Array], width: int) -> tuple[Array, Array]:
         mean += (new - mean) * (rows / (count + rows))
         count += rows
     deviation = np.sqrt(squares / max(count, 1))
-    # rounding leaves a constant column a deviation of some units in the last place
+    # rounding leaves a constant column with a deviation of a few ulp
     deviation[deviation <= 1e-12 * np.abs(mean)] = 1
     return mean, deviation
 
 
 def largest(x: Csr) -> tuple[Array, Array]:
-    """Zero means and the largest absolute value of each column: scaling that keeps a sparse matrix sparse."""
+    """Return zero means and each column's largest absolute value: a scaling that keeps sparsity."""
     scale = np.zeros(x.width)
     np.maximum.at(scale, x.columns, np.abs(x.data))
     scale[scale == 0] = 1

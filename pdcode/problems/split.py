@@ -1,4 +1,4 @@
-"""Which rows train, which test, and which worker has which."""
+"""The split into training and test rows, and into workers' shards."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from ..util.errors import InputError
 from .formats import format_of
 from .matrix import Array
 
-STREAM = 0x5E9A7A7E  # keeps the permutation's random numbers apart from others of the same seed
+STREAM = 0x5E9A7A7E  # separates the permutation's random numbers from others of the same seed
 
 
 def sharding(table: Table) -> Literal["shuffled", "contiguous", "replicated"]:
-    """How rows are dealt to workers: `auto` is contiguous for HDF5 files, which are then read in slices."""
+    """Return the kind of shards: `auto` is contiguous for HDF5 files, to be read in slices, else shuffled."""
     if table.shards == "auto":
         return "contiguous" if format_of(table) == "hdf5" else "shuffled"
     return table.shards
 
 
 def split(table: Table, rows: int) -> tuple[Array, Array]:
-    """Training and test rows by a random permutation, keyed by `split_seed`.
+    """Split rows into training and test rows by a random permutation, keyed by `split_seed`.
 
     Returns
     -------
     train, test : ndarray of int64
-        Row numbers; ascending where shards are contiguous, in the permutation's order if they are shuffled.
+        Row numbers; ascending if shards are contiguous, in the permutation's order if shuffled.
     """
     if rows < 1:
         raise InputError(f"problem.data: {table.data!r} has no rows")
@@ -41,9 +41,9 @@ def split(table: Table, rows: int) -> tuple[Array, Array]:
 
 
 def shard(rows: int, worker: int, workers: int, how: str) -> slice:
-    """A worker's part of the training rows: dealt out in turn if shuffled, a run of them if contiguous, all
-    of them if replicated.
+    """Return a worker's shard of the training rows.
 
+    Shuffled shards take rows in turn, contiguous ones a run of rows, replicated ones all rows.
     Raises
     ------
     InputError
@@ -63,5 +63,5 @@ def shard(rows: int, worker: int, workers: int, how: str) -> slice:
 
 
 def evenly(rows: int, count: int) -> Array:
-    """`count` different row numbers, ascending and evenly spaced over `rows` ≥ count rows."""
+    """Return `count` distinct row numbers, ascending and evenly spaced over `rows` ≥ `count` rows."""
     return np.arange(count, dtype=np.int64) * rows // count

@@ -15,17 +15,17 @@ REFLECTIONS = 3
 
 
 def generate(table: Table) -> Samples:
-    """Random inputs and the answers of a random teacher, keyed by `split_seed`.
+    """Generate random inputs and the targets of a random teacher, keyed by `split_seed`.
 
     Dense training inputs, with their column of ones, have singular values √rows·(1 … condition^-½), evenly
-    spaced in logarithm. So `condition` is that of the Hessian XᵀX of least squares before l2; exactly so if
-    there are more training rows than features, not standardised. Sparse inputs (density < 1) are normal
-    numbers at random places, their columns scaled over the same range.
+    spaced in logarithm: `condition` is the condition number of the Hessian XᵀX of least squares before l2,
+    exactly if there are more training rows than features and inputs are not standardised. Sparse inputs
+    (density < 1) are normal numbers at random places, with columns scaled over the same range.
 
     Targets by kind, with x·V a random linear map of variance about 1:
-    least-squares, `outputs` of them: x·V + c + noise·N(0, 1);
-    logistic and softmax, the class of the largest of x·V + noise·N(0, 1), two or `outputs` classes;
-    mlp: V applied to tanh of 16 random linear maps; classes as softmax if outputs > 1, else a real target.
+    least-squares: x·V + c + noise·N(0, 1), with `outputs` columns;
+    logistic and softmax: the index of the largest of x·V + noise·N(0, 1), two or `outputs` classes;
+    mlp: V applied to tanh of 16 random linear maps; classes as in softmax if outputs > 1, else a real target.
     """
     rows, features = table.samples, table.features
     key = np.array([table.split_seed, STREAM], np.uint64)
@@ -53,7 +53,7 @@ def generate(table: Table) -> Samples:
 
 
 def _classes(table: Table) -> int:
-    """Number of classes; 0 for real targets."""
+    """Return the number of classes; 0 for real targets."""
     if table.most_classes is not None:
         if table.outputs > table.most_classes:
             raise InputError(f"problem.outputs: {table.outputs}, but kind '{table.kind}' has two classes")
@@ -66,18 +66,18 @@ def _classes(table: Table) -> int:
 
 
 def _width(table: Table) -> int:
-    """Columns of the linear map: hidden units of an MLP's teacher, else outputs or classes."""
+    """Return the number of columns of the linear map: a teacher's hidden units, or outputs or classes."""
     return 16 if table.deep else _classes(table) or table.outputs
 
 
 def _dense(random: np.random.Generator, train: Array, test: Array, spectrum: Array) -> Array:
-    """Inputs whose training rows are centred, with singular values √rows·spectrum."""
+    """Generate inputs whose training rows are centred and have singular values √rows·spectrum."""
     x = random.standard_normal((len(train) + len(test), len(spectrum)))
     if len(train) > len(spectrum):
         centred = x[train] - x[train].mean(axis=0)
         x[train] = np.linalg.qr(centred)[0] * np.sqrt(len(train))
     x *= spectrum
-    for _ in range(REFLECTIONS):  # so that the axes are not the singular vectors
+    for _ in range(REFLECTIONS):  # turns the singular vectors away from the axes
         direction = random.standard_normal(len(spectrum))
         direction /= np.linalg.norm(direction)
         x -= np.outer(x @ direction, 2 * direction)
@@ -85,11 +85,11 @@ def _dense(random: np.random.Generator, train: Array, test: Array, spectrum: Arr
 
 
 def _sparse(random: np.random.Generator, rows: int, features: int, density: float, spectrum: Array) -> Csr:
-    """Each entry is there with probability `density`: the gaps between entries are geometric."""
+    """Generate sparse inputs: entries are nonzero with probability `density`, so gaps are geometric."""
     total = rows * features
     expected = density * total
     gaps = random.geometric(density, int(expected + 6 * np.sqrt(expected) + 10))
-    positions = np.cumsum(np.minimum(gaps, total + 1)) - 1  # sums of longer ones are not to be had
+    positions = np.cumsum(np.minimum(gaps, total + 1)) - 1  # bounded to avoid overflow
     positions = positions[positions < total]
     row, column = np.divmod(positions, features)
     indptr = np.searchsorted(row, np.arange(rows + 1)).astype(np.int64)
@@ -98,7 +98,7 @@ def _sparse(random: np.random.Generator, rows: int, features: int, density: floa
 
 
 def _times(x: Csr, matrix: Array) -> Array:
-    """x @ matrix, without scipy."""
+    """Compute x @ matrix, without scipy."""
     product = np.zeros((len(x), matrix.shape[1]))
     np.add.at(product, x.row_numbers(), x.data[:, None] * matrix[x.columns])
     return product

@@ -1,4 +1,4 @@
-"""Comparison of recorded with recomputed rows and arrays, bit for bit."""
+"""Bitwise comparison of recorded and recomputed rows and arrays."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from ..trace import Recorder, Trace
 from ..trace.schema import TABLES
 
-NONE = "none"  # stands for a value that only one of the two runs has
+NONE = "none"  # value that one of the two runs does not have
 
 
 class Difference(Exception):
@@ -34,7 +34,7 @@ class Difference(Exception):
 
 
 class TableComparison:
-    """The rows of one table, against which recomputed ones are held.
+    """Comparison of the rows of one table.
 
     Parameters
     ----------
@@ -44,14 +44,14 @@ class TableComparison:
     timed : bool
         Whether times are recomputed.
     kinds : sequence of str, optional
-        Which faults to keep.
+        For faults: the kinds to compare.
 
     Attributes
     ----------
     rows : int
         Number of recorded rows.
     equal : int
-        Number of rows that were recomputed and are the same.
+        Number of rows that were recomputed and are equal.
     """
 
     def __init__(self, trace: Trace, name: str, timed: bool, kinds: Sequence[str] = ()) -> None:
@@ -67,8 +67,10 @@ class TableComparison:
         self.rows, self.equal = len(self._recorded), 0
 
     def add(self, *values: Any) -> None:
-        """Compare the next row, its values in the order of the schema; one that a killed run did not come to
-        write is not counted."""
+        """Compare the next row, its values in the order of the schema.
+
+        Rows beyond the end of a killed run's table are ignored.
+        """
         if self.equal < self.rows or self._finished:
             row = np.array(self._pick(values), self._recorded.dtype)
             if self.equal == self.rows or self._recorded[self.equal].tobytes() != row.tobytes():
@@ -97,12 +99,14 @@ class TableComparison:
 
 
 class Comparison(Recorder):
-    """The rows of a recomputed run held against a trace; raises `Difference` at the first that differs.
+    """Recorder that compares the rows of a recomputed run with a trace.
+
+    It raises `Difference` at the first row that differs.
 
     Parameters
     ----------
     trace : Trace
-        With the workers' times as they stamped them.
+        The recorded run, with uncorrected worker clocks.
     timed : bool
         Whether times are recomputed.
     """
@@ -111,7 +115,7 @@ class Comparison(Recorder):
         self.arrivals, self.updates, self.measurements = (
             TableComparison(trace, name, timed) for name in ("arrivals", "updates", "progress")
         )
-        self._kinds = ("refused", "flagged", "stop")[: 3 if timed else 2]  # the others are the machine's
+        self._kinds = ("refused", "flagged", "stop")[: 3 if timed else 2]  # others depend on the machine
         self.faults = TableComparison(trace, "faults", timed, self._kinds)
 
     def arrival(self, *values: float) -> None:
@@ -134,7 +138,7 @@ def compare(place: str, recorded: Mapping[str, Any], recomputed: Mapping[str, An
     Raises
     ------
     Difference
-        At the first element that differs in any bit, or the first array whose type or shape does.
+        At the first element that differs in any bit, or the first array that differs in type or shape.
     """
     for key, value in recomputed.items():
         new = np.asarray(value)

@@ -1,4 +1,4 @@
-"""Replays: a run recomputed from its trace."""
+"""The replayer: a run recomputed from its trace."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from .schedule import RecordedSchedule
 
 
 class EndOfTrace(Exception):
-    """All arrivals of a run that did not end have been recomputed."""
+    """All recorded arrivals of an unfinished run have been recomputed."""
 
 
 class Replayer:
@@ -35,19 +35,20 @@ class Replayer:
     Parameters
     ----------
     trace : Trace
-        With the workers' times as they stamped them: ``correct_clocks=False``.
+        The recorded run, opened with ``correct_clocks=False``.
     print_line : callable
-        Prints a line of progress a second.
+        Prints a line of progress, once a second.
 
     Attributes
     ----------
     timed : bool
-        Whether times are recomputed: those of a run on the virtual clock.
+        Whether times are recomputed, as for runs on the virtual clock.
     unknown : str
-        Why injected delays, and with them virtual times, cannot be recomputed; else empty.
+        Reason why injected delays and virtual times cannot be recomputed; else empty.
     compared : Comparison
-    theta : (N,) array
-        θ as far as it was recomputed.
+        Counts of compared rows.
+    theta : ndarray, shape (N,)
+        θ after the last recomputed update.
 
     Raises
     ------
@@ -62,7 +63,7 @@ class Replayer:
         model, self.unknown = None, ""
         try:
             model = config.stragglers.make(config.seed, config.workers.count)
-        except InputError as error:  # a file of delays is gone: θ does not depend on it
+        except InputError as error:  # a file of delays is missing; θ does not depend on it
             self.unknown = str(error)
         self.timed = model is not None and trace.attributes.get("clock") == "virtual"
         self.compared = Comparison(trace, self.timed)
@@ -87,7 +88,7 @@ class Replayer:
         Raises
         ------
         Difference
-            At the first row, attribute, code or number that is not the same.
+            At the first row, attribute, code or number that differs.
         """
         attributes = described(self._config, self._parts)
         if self._simulation is not None:
@@ -106,7 +107,7 @@ class Replayer:
             self._compare_checkpoint()
 
     def _observe(self, now_ns: int, coordinator: Coordinator) -> str:
-        """Reason to stop, or an empty string."""
+        """Observe the run, and return the reason to stop, or an empty string."""
         done, rows = self.compared.arrivals.equal, self.compared.arrivals.rows
         reason = (self._observe_model if self.timed else self._observe_trace)(now_ns, coordinator)
         if (wall_ns := time.perf_counter_ns()) >= self._line_ns + LINE_NS:
@@ -117,7 +118,7 @@ class Replayer:
         return reason
 
     def _observe_trace(self, now_ns: int, coordinator: Coordinator) -> str:
-        """Measure the versions that were measured, and the last; stop where the trace does."""
+        """Measure the versions that the run measured, and the last version; stop where the trace ends."""
         over, version, row = self._over(), coordinator.version, self.compared.measurements.equal
         recorded = int(self._measured[row]) if row < len(self._measured) else NEVER_NS
         if recorded < version:
@@ -127,14 +128,17 @@ class Replayer:
         return "the trace ends" if over else ""
 
     def _observe_model(self, now_ns: int, coordinator: Coordinator) -> str:
-        """Observe as the run did; when it was interrupted is known only from the trace."""
+        """Observe as the run did; the time of an interrupt is taken from the trace."""
         if now_ns >= self._interrupted_ns and (coordinator.stopping or self._over()):
             self._fleet.interrupted = True
         return self._descent.monitor(now_ns, coordinator)
 
     def _over(self) -> bool:
-        """Whether the run was stopped here: all recorded tasks are sent, all updates made, and the next reply
-        that is fit for use was not used, or there is none."""
+        """Return whether the recorded run was stopped here.
+
+        That is so if all recorded tasks are sent, all updates are made, and the next finite payload was not
+        used, or there is none.
+        """
         coordinator, compared = self._descent.coordinator, self.compared
         sent, version = coordinator.arrivals + coordinator.outstanding, coordinator.version
         if coordinator.stopping or sent < compared.arrivals.rows or version < compared.updates.rows:
@@ -144,10 +148,10 @@ class Replayer:
         return bool(fit[0] == DRAINED) if len(fit) else self._trace.finished
 
     def _compare_checkpoint(self) -> None:
-        """Compare what is kept of the end: θ, the optimizer's state and the counters."""
+        """Compare the final θ, the optimizer's state and the counters."""
         trace, counted = self._trace, counters(self._descent)
         compare("checkpoint", trace.checkpoint, {"theta": self.theta, **self._parts.state.optimizer.state})
-        if self._simulation is None:  # times and the messages of set-up are the machine's
+        if self._simulation is None:  # times and set-up messages depend on the machine
             for key in ("spent_evaluate_ns", "bytes_up", "bytes_down"):
                 del counted[key]
         else:
@@ -159,19 +163,19 @@ class Replayer:
                 **{key: getattr(schedule, key) for key in ("ingress_ns", "egress_ns")},
                 "genie_s": oracle.time_s(self._config, self._simulation.task_ns, coordinator.outcomes[USED]),
             }
-        kept = trace.counters  # an older trace may not have all of them
+        kept = trace.counters  # older traces lack some
         compare("checkpoint", kept, {key: value for key, value in counted.items() if key in kept})
 
 
 def replay(trace: Trace, print_line: Print) -> Replayer:
-    """Recompute a run from its trace, and compare all that is determined bit for bit.
+    """Recompute a run from its trace, and compare everything that is deterministic bit for bit.
 
     Parameters
     ----------
     trace : Trace
-        Made with ``correct_clocks=False``.
+        The recorded run, opened with ``correct_clocks=False``.
     print_line : callable
-        Prints a line of progress a second.
+        Prints a line of progress, once a second.
 
     Returns
     -------
@@ -181,9 +185,9 @@ def replay(trace: Trace, print_line: Print) -> Replayer:
     Raises
     ------
     Difference
-        At the first place that is not the same.
+        At the first place that differs.
     InputError
-        If the trace cannot be replayed: its arrivals or its data are not there.
+        If the trace cannot be replayed, for want of its arrivals or of the data.
     """
     replayer = Replayer(trace, print_line)
     replayer.run()
@@ -191,15 +195,15 @@ def replay(trace: Trace, print_line: Print) -> Replayer:
 
 
 def configuration(trace: Trace) -> Config:
-    """The configuration of a trace that can be replayed, without faults that would end a replay.
+    """Return the configuration of a trace to be replayed, without faults that would end the replay.
 
     Raises
     ------
     InputError
-        If it is not known, not all arrivals are recorded, or nothing was computed.
+        If the configuration is missing, arrivals were not all recorded, or the run was timing-only.
     """
     if "config_resolved" not in trace.attributes:
-        raise InputError(f"{trace.path}: config_resolved: not there, so the run cannot be recomputed")
+        raise InputError(f"{trace.path}: config_resolved: missing, so the run cannot be recomputed")
     try:
         config = Config.of(trace.config, old=True)
     except ValueError as error:  # text that is not UTF-8

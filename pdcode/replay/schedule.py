@@ -1,4 +1,4 @@
-"""Replies in the order of a trace."""
+"""The schedule of replies recorded in a trace."""
 
 from __future__ import annotations
 
@@ -14,17 +14,18 @@ from .comparison import NONE, Difference
 
 
 class RecordedSchedule(Schedule):
-    """Replies arrive in the order, and at the times, of a trace.
+    """Schedule in which replies arrive in the order and at the times of a trace.
 
     Parameters
     ----------
     trace : Trace
-        With the workers' times as they stamped them.
+        The recorded run, with uncorrected worker clocks.
     workers : int
+        Number of workers n.
     model : Model, optional
-        Injected delays; without it they are those of the trace.
+        Injected delays; by default those of the trace.
     over : callable
-        Whether the trace says that the run was stopped when it came as far as this.
+        Returns whether the recorded run was stopped at this point.
     """
 
     def __init__(

@@ -1,6 +1,6 @@
 """Injected delays of workers.
 
-They are keyed by (seed, worker, task), so that every scheme meets the same ones, on both clocks.
+They are keyed by (seed, worker, task), and therefore the same for every scheme and on both clocks.
 """
 
 from .base import Delayed, Law, Model, dead, delays_ns

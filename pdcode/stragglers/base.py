@@ -1,4 +1,4 @@
-"""What all kinds of delay have in common: slow workers, dead workers, and how delays are drawn."""
+"""Base classes of the kinds of delay: slow workers, dead workers, and keyed draws."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ Reals = NDArray[np.float64]
 
 
 class Delayed(StragglersTable):
-    """A kind of delay that can be waited for."""
+    """Kind of delay with workers that may never answer."""
 
     dead: list[Count] = msgspec.field(default_factory=list)  # workers that never answer
-    how: Literal["sleep", "spin"] = "sleep"  # what a worker does meanwhile
+    how: Literal["sleep", "spin"] = "sleep"  # how a worker spends the delay
 
     def check(self, config: Config) -> None:
         for key in ("slow", "dead"):
@@ -36,7 +36,7 @@ class Delayed(StragglersTable):
         return Model(self, seed, workers)
 
     def factors(self, workers: int) -> Reals:
-        """By which each worker's delays are multiplied, shape (n,)."""
+        """Return the factor of each worker's delays, shape (n,)."""
         return np.ones(workers)
 
     def describe(self) -> str:
@@ -45,26 +45,26 @@ class Delayed(StragglersTable):
         return f"{self.kind}: " + "; ".join(filter(None, (self.words(), self.slower(), never)))
 
     def slower(self) -> str:
-        """Which workers are slow, for `describe`."""
+        """Return which workers are slow, for `describe`."""
         return ""
 
     def words(self) -> str:
-        """What is drawn or read, for `describe`."""
+        """Return the law or source of delays in words, for `describe`."""
         common = {*Law.__struct_fields__}
         return ", ".join(f"{key} {getattr(self, key)}" for key in self.__struct_fields__ if key not in common)
 
 
 class Law(Delayed):
-    """Delays drawn for each task by itself, of workers that may be slow.
+    """Kind whose delays are drawn independently for each task, with workers that may be slow.
 
-    A kind has ``delay_s(self, *uniforms)``: delays in seconds of workers that are neither slow nor dead, a
-    new array, from as many arrays of numbers in [0, 1) of the same shape as `uniforms` says.
+    A subclass defines ``delay_s(self, *u)``. It takes `uniforms` arrays of numbers in [0, 1), all of one
+    shape, and returns a new array of that shape: delays in s of workers that are neither slow nor dead.
     """
 
-    uniforms: ClassVar[int] = 1  # random numbers that a delay needs
+    uniforms: ClassVar[int] = 1  # random numbers per delay
 
-    slow: list[Count] = msgspec.field(default_factory=list)  # workers whose delay is multiplied …
-    slowdown: Factor = 1.0  # … by this
+    slow: list[Count] = msgspec.field(default_factory=list)  # workers that are slow
+    slowdown: Factor = 1.0  # factor of the slow workers' delays
 
     def slower(self, that: str = "that") -> str:
         slow = sorted({*self.slow})
@@ -84,13 +84,13 @@ def _workers(workers: list[int]) -> str:
 class Model:
     """The delays of a run.
 
-    A delay is a function of (seed, worker, task) alone, however many are asked for at a time and in whatever
-    order. Those of `Delayed.dead` are infinite.
+    A delay is a function of (seed, worker, task) alone; it does not depend on how many are drawn at a time or
+    in which order. The delays of workers in `Delayed.dead` are infinite.
 
     Parameters
     ----------
     table : Delayed
-        The kind, with its keys.
+        The kind of delay, with its keys.
     seed : int
         Seed of the run.
     workers : int
@@ -99,7 +99,7 @@ class Model:
     Attributes
     ----------
     factor : ndarray of float64, shape (n,)
-        By which each worker's delays are multiplied.
+        Factor of each worker's delays.
     dead : ndarray of bool, shape (n,)
         Workers that never answer.
     """
@@ -111,26 +111,28 @@ class Model:
         self.dead[table.dead] = True
 
     def _draw_s(self, workers: Integers, first: Integers, count: int) -> Reals:
-        """Delays (m, count) of workers that are neither slow nor dead; a new array."""
+        """Draw the delays in s of workers that are neither slow nor dead; a new array, shape (m, count)."""
         table = self.table
         drawn = self._uniforms(workers, first, count, table.uniforms)
-        # Copies where there are several, for numpy has other code for numbers that lie apart, which may round
-        # otherwise: a delay must not depend on how many are drawn with it.
+        # Contiguous copies if there are several: numpy's strided loops may round differently, and a delay
+        # must not depend on how many are drawn with it.
         delays: Reals = table.delay_s(*(np.ascontiguousarray(drawn[..., i]) for i in range(table.uniforms)))
         return delays
 
     def delays_s(self, workers: Any, first: Any, count: int) -> Reals:
-        """Delays of tasks ``first[i]`` … ``first[i] + count - 1`` of worker ``workers[i]``.
+        """Return the delays of tasks ``first[i]`` … ``first[i] + count - 1`` of worker ``workers[i]``.
 
         Parameters
         ----------
         workers, first : array_like of int, shape (m,)
+            Workers, and the first task of each.
         count : int
+            Number of tasks of each worker.
 
         Returns
         -------
         ndarray of float64, shape (m, count)
-            Seconds, 1e9 at the most; infinite for a worker that never answers.
+            Delays in s, at most 1e9; infinite for a worker that never answers.
         """
         workers, first = np.ascontiguousarray(workers, np.int64), np.ascontiguousarray(first, np.int64)
         with np.errstate(over="ignore"):  # the tail of a heavy-tailed law
@@ -141,12 +143,14 @@ class Model:
         return delays
 
     def stretch(self, workers: Any) -> Reals:
-        """By how much of a task's own compute time each of some workers is late besides, shape (m,); -1 if
-        delays are times of whole tasks."""
+        """Return each worker's additional delay as a multiple of a task's compute time, shape (m,).
+
+        -1 means that delays are the total durations of tasks.
+        """
         return np.zeros(len(workers))
 
     def _uniforms(self, workers: Integers, first: Integers, count: int, words: int = 1) -> Reals:
-        """Numbers in [0, 1), shape (m, count, words)."""
+        """Draw numbers in [0, 1), shape (m, count, words)."""
         out = np.empty((len(workers), count, words))
         philox.uniforms_of(self.seed, rng.DELAY, workers, first, count, words, out)
         return out
@@ -158,15 +162,17 @@ def dead(table: StragglersTable, workers: int) -> list[int]:
 
 
 def delays_ns(model: Model, workers: Any, first: Any, count: int, compute_ns: Any) -> Integers:
-    """Delays as `Model.delays_s` in ns, with what is a multiple of a task's compute time.
+    """Return delays in ns, as `Model.delays_s` plus the part that is a multiple of a task's compute time.
 
     Parameters
     ----------
     model : Model
     workers, first : array_like of int, shape (m,)
+        Workers, and the first task of each.
     count : int
+        Number of tasks of each worker.
     compute_ns : array_like of int, shape (m,)
-        Compute time of each worker's tasks.
+        Compute time of each worker's tasks, ns.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""What recorded tasks take without delay: low quantiles of their times."""
+"""Durations of recorded tasks without delay, estimated by low quantiles."""
 
 from __future__ import annotations
 
@@ -11,31 +11,31 @@ from .base import Integers, Reals
 if TYPE_CHECKING:
     from ..trace.reader import Trace
 
-BASE = 0.05  # share of tasks that took less than the base
+BASE = 0.05  # fraction of the tasks that took less than the base
 
 
 def base(times: Integers) -> float:
-    """Of all workers: the 5 % quantile of all times, and never less than 0."""
+    """Return the 5 % quantile of all workers' times, at least 0."""
     return max(0.0, float(np.quantile(times, BASE, method="lower")))
 
 
 def of_workers(times: Integers, counts: Integers) -> Reals:
-    """Of each worker: the 5 % quantile of its own times, of a few the least, but no less than that of all.
+    """Return each worker's base: the 5 % quantile of its own times, but at least `base` of all.
 
-    How much slower than `base` a worker computes is a property of the machine: with other work it is as many
-    times slower, and not later by as much.
+    The ratio of a worker's base to `base` is taken as a property of its machine: with other work the worker
+    is slower by the same factor, not by the same time.
 
     Parameters
     ----------
     times : ndarray
-        Of all tasks, one worker after the other.
+        Times of all tasks, one worker after the other.
     counts : ndarray of int64, shape (m,)
-        How many are each worker's.
+        Number of tasks of each worker.
 
     Returns
     -------
     ndarray of float64, shape (m,)
-        In the unit of the times; `base` for a worker without any.
+        Bases, in the unit of `times`; `base` for a worker without tasks.
     """
     workers = np.repeat(np.arange(len(counts)), counts)
     ordered = times[np.lexsort((times, workers))]
@@ -45,10 +45,10 @@ def of_workers(times: Integers, counts: Integers) -> Reals:
 
 
 def base_ns(trace: Trace) -> int:
-    """What tasks of a run took without delay, in ns: a low quantile of their compute times, see `base`.
+    """Return the duration of a run's tasks without delay, in ns: `base` of their compute times.
 
-    What a recorded task took beyond that of its own worker counts as delay, be it injected or the machine's
-    own, so that base, `stretch` and delay together are the time from its start to its reply.
+    Time of a task beyond its worker's base counts as delay, whether injected or caused by the machine: base,
+    `stretch` and delay add up to the time from start to reply.
     """
     rows = trace.arrivals
     return int(base(rows["t_compute_ns"] - rows["t_start_ns"]))

@@ -15,16 +15,16 @@ class Delays:
     Parameters
     ----------
     table : StragglersTable
-        The configuration table.
+        The table ``[stragglers]``.
     seed : int
         Seed of the run.
     worker, workers : int
-        This worker, and the number of all.
+        Number of this worker, and of all workers.
 
     Attributes
     ----------
     spin : bool
-        Whether the core is kept busy meanwhile.
+        Whether the worker keeps its core busy during the delay.
     """
 
     def __init__(self, table: StragglersTable, seed: int, worker: int, workers: int) -> None:
@@ -34,7 +34,7 @@ class Delays:
         self._first, self._plain_s = 0, list[float]()
 
     def delay_ns(self, task: int, compute_ns: int) -> int:
-        """Delay of a task in ns, given the time that it computed; negative: the worker is dead."""
+        """Return the delay of a task in ns, given its compute time; negative for a dead worker."""
         at = task - self._first
         if not 0 <= at < len(self._plain_s):
             self._first, at = task, 0

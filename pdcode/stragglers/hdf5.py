@@ -22,18 +22,18 @@ from .base import Reals
 Load = Callable[[Any, tuple[Path, ...]], records.Records]
 
 
-def read(
+def read_records(
     path: Path, dataset: str | None, draw: str, times: str, above: tuple[Path, ...], load: Load
 ) -> records.Records:
-    """Records of a file, for the keys of the table; `above` as for `load`, which is `trace.load`.
+    """Read the records of an HDF5 file; `load` is `trace.load_records`, which explains `above`.
 
     Raises
     ------
     InputError
-        Naming the key, the file and what is wrong.
+        If the file has no usable records; the message names key, file and reason.
     """
     try:
-        with opening.read(path) as file:
+        with opening.open_for_reading(path) as file:
             values = None if _is_trace(file) else _matrix(path, file, dataset)
         if values is not None:
             return records.matrix(path, values, times)
@@ -48,10 +48,10 @@ def read(
 
 
 def recorded(run: Trace, draw: str, above: tuple[Path, ...], load: Load) -> records.Records:
-    """Delays of a run's tasks: from start to reply, less their worker's base, and never less than 0.
+    """Compute the delays of a run's tasks: time from start to reply minus the worker's base, at least 0.
 
-    The base of a worker is `bases.of_workers` of the compute times, with what stragglers that are so many
-    times slower were late of that: such delays depend on the work, and are stretch here too.
+    A worker's base is `bases.of_workers` of the compute times, times 1 + its stretch if the run's own
+    stragglers had one: such delays depend on the work, and stay a stretch here.
 
     Raises
     ------
@@ -72,7 +72,7 @@ def recorded(run: Trace, draw: str, above: tuple[Path, ...], load: Load) -> reco
     unseen = np.flatnonzero(np.bincount(rows["worker"], minlength=members) == 0)
     if kept == "sampled" and len(unseen):
         raise records.wrong(run.path, f"the sample has no arrival of worker {unseen[0]}, dead or not")
-    answered = rows["injected_delay_ns"] >= 0  # the dead reply when the run is over
+    answered = rows["injected_delay_ns"] >= 0  # dead workers reply at the end of the run
     workers = rows["worker"][answered]
     by_worker = np.argsort(rows["worker"], kind="stable")
     own_ns = bases.of_workers(
@@ -89,20 +89,20 @@ def recorded(run: Trace, draw: str, above: tuple[Path, ...], load: Load) -> reco
 
 
 def _stretch(run: Trace, members: int, above: tuple[Path, ...], load: Load) -> Reals:
-    """What the run's own stragglers were late, in compute times of each worker."""
+    """Return the stretch of the run's own stragglers: delay over compute time of each worker."""
     try:
         for plugin in run.config.get("plugins", []):
             kinds.load_plugin(plugin)
         table = StragglersTable.of(run.config.get("stragglers", {}), old=True)
     except InputError as error:
-        raise records.wrong(run.path, f"its configuration is none of this pdcode: {error}") from None
+        raise records.wrong(run.path, f"this pdcode cannot read its configuration: {error}") from None
     slow = [worker for worker in getattr(table, "slow", []) if worker < members]
     if table.kind == "trace" and table.reads is not None:
         above = (*above, run.path.resolve())
         if Path(table.reads).resolve() in above:
             raise records.wrong(run.path, f"took its delays from {table.reads}, which was replaced since")
         try:
-            stretch = np.maximum(load(table, above).stretch, 0)  # whole tasks are no stretch
+            stretch = np.maximum(load(table, above).stretch, 0)  # -1, for total durations, is no stretch
         except InputError as error:
             raise records.wrong(run.path, f"took its delays from another file: {error}") from None
         stretch = stretch[np.arange(members) % len(stretch)]
@@ -120,7 +120,7 @@ def _is_trace(file: h5py.File) -> bool:
 
 
 def _matrix(path: Path, file: h5py.File, name: str | None) -> Reals:
-    """The matrix of that name, or the only one."""
+    """Read the matrix of this name, or the only one."""
     found: dict[str, h5py.Dataset] = {}
 
     def note(where: str, each: h5py.HLObject) -> None:

@@ -1,4 +1,4 @@
-"""Delays of a few lines each."""
+"""Laws of delay that take a few lines each."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .base import Delayed, Integers, Law, Model, Reals
 
 
 class NoDelays(StragglersTable, tag="none"):
-    """Tasks take what they compute."""
+    """No injected delays."""
 
     def make(self, seed: int, workers: int) -> Model:
         return Undelayed(Delayed(), seed, workers)
@@ -23,37 +23,39 @@ class NoDelays(StragglersTable, tag="none"):
 
 
 class Undelayed(Model):
-    """No delays."""
+    """Delays of `NoDelays`: zero."""
 
     def _draw_s(self, workers: Integers, first: Integers, count: int) -> Reals:
         return np.zeros((len(workers), count))
 
 
 class Shifted(Law):
-    """A constant, and a random part."""
+    """A constant delay plus a random part."""
 
-    shift_s: NonNegative = 0.0  # of every delay
+    shift_s: NonNegative = 0.0  # constant part of every delay, s
 
     def words(self) -> str:
         shift = time(self.shift_s) if self.shift_s else ""
         return " plus ".join(filter(None, (shift, self.part()))) or "none"
 
     def part(self) -> str:
-        """What is drawn beside the constant, for `describe`."""
+        """Return the random part in words, for `describe`."""
         return ""
 
 
 def time(seconds: float) -> str:
-    """A time as people read it."""
+    """Format a time in s for people."""
     return duration(1e9 * seconds)
 
 
 class ShiftedExponential(Shifted, tag="shifted-exponential", kw_only=True):
-    """shift_s + mean_s · Exp(1) for each task: the usual model of service times in coded computing (Lee, Lam,
-    Pedarsani, Papailiopoulos, Ramchandran, "Speeding up distributed machine learning using codes", IEEE
-    Trans. Inf. Theory 2018)."""
+    """Shifted exponential law, shift_s + mean_s · Exp(1): the usual service times in coded computing.
 
-    mean_s: Real  # of the exponential part
+    Lee, Lam, Pedarsani, Papailiopoulos, Ramchandran, "Speeding up distributed machine learning using codes",
+    IEEE Trans. Inf. Theory 2018.
+    """
+
+    mean_s: Real  # mean of the exponential part, s
 
     def delay_s(self, u: Reals) -> Reals:
         return self.shift_s - self.mean_s * np.log1p(-u)
@@ -63,14 +65,14 @@ class ShiftedExponential(Shifted, tag="shifted-exponential", kw_only=True):
 
 
 class Pareto(Law, tag="pareto", kw_only=True):
-    """A heavy tail: shift_s · U^(-1/shape), which is longer than t with probability (shift_s / t)^shape.
+    """Pareto law, heavy-tailed: shift_s · U^(-1/shape), longer than t with probability (shift_s / t)^shape.
 
-    The mean is shift_s · shape / (shape - 1), and infinite where shape ≤ 1; the variance is where shape ≤ 2.
+    The mean is shift_s · shape / (shape - 1), infinite for shape ≤ 1; the variance is infinite for shape ≤ 2.
     Response times in data centres have such tails (Dean, Barroso, "The tail at scale", Comm. ACM 2013).
     """
 
-    shift_s: Real  # the least delay
-    shape: Real  # of the tail
+    shift_s: Real  # least delay, s
+    shape: Real  # exponent of the tail
 
     def delay_s(self, u: Reals) -> Reals:
         return self.shift_s * (1 - u) ** (-1 / self.shape)
@@ -80,10 +82,10 @@ class Pareto(Law, tag="pareto", kw_only=True):
 
 
 class Bimodal(Shifted, tag="bimodal", kw_only=True):
-    """shift_s, and extra_s more with ``probability``: a Bernoulli draw a task."""
+    """Two delays: shift_s, or with ``probability`` shift_s + extra_s, drawn independently for each task."""
 
-    extra_s: Real  # more for the slow tasks
-    probability: Fraction  # of a slow task
+    extra_s: Real  # additional delay of slow tasks, s
+    probability: Fraction  # probability of a slow task
 
     def delay_s(self, u: Reals) -> Reals:
         return self.shift_s + self.extra_s * (u < self.probability).astype(np.float64)
@@ -93,17 +95,16 @@ class Bimodal(Shifted, tag="bimodal", kw_only=True):
 
 
 class Lognormal(Shifted, tag="lognormal", kw_only=True):
-    """shift_s + median_s · exp(sigma · N), a product of many small causes: N is standard normal, and the mean
-    is shift_s + median_s · exp(sigma² / 2).
+    """Lognormal law, shift_s + median_s · exp(sigma · N) with N standard normal: a product of many causes.
 
-    N is cos(2πV) √(-2 ln U) of two uniform numbers (Box, Muller, "A note on the generation of random normal
-    deviates", Ann. Math. Statist. 1958).
+    The mean is shift_s + median_s · exp(sigma² / 2). N is cos(2πV) √(-2 ln U) of two uniform numbers (Box,
+    Muller, "A note on the generation of random normal deviates", Ann. Math. Statist. 1958).
     """
 
     uniforms: ClassVar[int] = 2
 
-    median_s: Real  # of the lognormal part
-    sigma: Annotated[float, Meta(gt=0, le=10)]  # standard deviation of its logarithm
+    median_s: Real  # median of the lognormal part, s
+    sigma: Annotated[float, Meta(gt=0, le=10)]  # standard deviation of the logarithm
 
     def delay_s(self, u: Reals, v: Reals) -> Reals:
         normal = np.sqrt(-2 * np.log1p(-u)) * np.cos(2 * np.pi * v)
@@ -114,8 +115,10 @@ class Lognormal(Shifted, tag="lognormal", kw_only=True):
 
 
 class SlowSet(Shifted, tag="slow-set"):
-    """Workers that are slow all the time: every task is delayed by shift_s, on the workers in ``slow`` by
-    ``slowdown`` times that. Without shift_s, slow workers take ``slowdown`` times their own compute time."""
+    """Permanently slow workers: a task is delayed by shift_s, on the workers in ``slow`` by slowdown × that.
+
+    Without shift_s, slow workers take slowdown × their own compute time.
+    """
 
     def make(self, seed: int, workers: int) -> Model:
         return Constant(self, seed, workers)
@@ -128,11 +131,14 @@ OWN = "the task's compute time in all"
 
 
 class Heterogeneous(Delayed, tag="heterogeneous"):
-    """Worker i of n is 1 + (slowdown - 1) · i / (n - 1) times as slow as worker 0: so many times shift_s, or
-    without shift_s its own compute time."""
+    """Workers of graded speed: worker i of n is slower than worker 0 by 1 + (slowdown - 1) · i / (n - 1).
 
-    shift_s: NonNegative = 0.0  # of worker 0
-    slowdown: Factor = 1.0  # of the last worker
+    Its delay is this factor times shift_s. Without shift_s, its tasks take this factor times its own compute
+    time.
+    """
+
+    shift_s: NonNegative = 0.0  # delay of worker 0, s
+    slowdown: Factor = 1.0  # factor of the last worker
 
     def make(self, seed: int, workers: int) -> Model:
         return Constant(self, seed, workers)
@@ -147,7 +153,7 @@ class Heterogeneous(Delayed, tag="heterogeneous"):
 
 
 class Constant(Model):
-    """shift_s times a worker's factor; without shift_s its compute time times that."""
+    """Constant delays: a worker's factor times shift_s, or without shift_s times its compute time."""
 
     def _draw_s(self, workers: Integers, first: Integers, count: int) -> Reals:
         return np.full((len(workers), count), self.table.shift_s)

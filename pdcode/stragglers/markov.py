@@ -1,4 +1,4 @@
-"""Slow spells: a worker that is slow tends to stay so for a while."""
+"""Slow spells: delays that are correlated between successive tasks of a worker."""
 
 from __future__ import annotations
 
@@ -9,24 +9,23 @@ from ..config.tables import Fraction, Real
 from .base import Integers, Model, Reals
 from .laws import Shifted, time
 
-WINDOW, MOST = 16, 1 << 20  # draws that are looked at in one go: at first of a worker, and of all at the most
+WINDOW, MOST = 16, 1 << 20  # draws searched at a time: at first for one worker, and at most for all
 
 States = NDArray[np.bool_]
 
 
 class Markov(Shifted, tag="markov", kw_only=True):
-    """shift_s, and extra_s more in a slow spell.
+    """Two-state Markov chain: a delay of shift_s, and extra_s more in a slow spell.
 
-    A worker's tasks are a Markov chain of two states (Gilbert, "Capacity of a burst-noise channel", Bell
-    Syst. Tech. J. 1960; Elliott, "Estimates of error rates for codes on burst-noise channels", ibid. 1963): a
-    spell begins with probability ``enter`` a task and ends with probability ``leave``, so it lasts 1/leave
-    tasks in the mean, and enter / (enter + leave) of all tasks are slow. The first task's state is of that
-    stationary law.
+    Gilbert, "Capacity of a burst-noise channel", Bell Syst. Tech. J. 1960; Elliott, "Estimates of error rates
+    for codes on burst-noise channels", ibid. 1963. At each task a spell begins with probability ``enter`` and
+    ends with probability ``leave``. It lasts 1/leave tasks in the mean, and enter / (enter + leave) of all
+    tasks are slow. The first task's state has this stationary distribution.
     """
 
-    extra_s: Real  # more for the tasks of a slow spell
-    enter: Fraction  # probability that a spell begins, a task
-    leave: Fraction  # probability that it ends
+    extra_s: Real  # additional delay in a slow spell, s
+    enter: Fraction  # probability per task that a spell begins
+    leave: Fraction  # probability per task that a spell ends
 
     def make(self, seed: int, workers: int) -> Model:
         return Spells(self, seed, workers)
@@ -42,10 +41,10 @@ class Spells(Model):
 
     Notes
     -----
-    The state of task t is that of t-1 put through U_t: to slow from fast if U_t < enter, and from slow if
-    U_t < 1 - leave. A U_t below both bounds, or above both, *settles* the state whatever it was; between them
-    the state stays, or where 1 - leave < enter it changes. So any task's state is known from the last draw
-    that settled it, and the number of tasks since: 1 / (1 - |1 - enter - leave|) draws back in the mean.
+    Task t is slow if U_t < enter after a fast task, or if U_t < 1 - leave after a slow one. A U_t below both
+    bounds, or above both, *settles* the state whatever it was before. Between the bounds the state stays, or,
+    if 1 - leave < enter, changes. A task's state therefore follows from the last settling draw and the number
+    of tasks since; that draw lies 1 / (1 - |1 - enter - leave|) tasks back in the mean.
     """
 
     def __init__(self, table: Markov, seed: int, workers: int) -> None:
@@ -54,7 +53,7 @@ class Spells(Model):
         self._low, self._high = sorted((table.enter, 1 - table.leave))
         self._changes = 1 - table.leave < table.enter
         self._occupancy = table.enter / (table.enter + table.leave)
-        # Going on from where the last call ended costs no look back.
+        # Continuing where the last call ended needs no search backwards.
         self._next, self._last = np.zeros(workers, np.int64), np.zeros(workers, bool)
 
     def _draw_s(self, workers: Integers, first: Integers, count: int) -> Reals:
@@ -62,7 +61,7 @@ class Spells(Model):
         return self._shift_s + self._extra_s * slow
 
     def slow(self, workers: Integers, first: Integers, count: int) -> States:
-        """Whether each of some tasks falls into a slow spell, shape (m, count)."""
+        """Return whether each task falls into a slow spell, bool, shape (m, count)."""
         settled, state = self._settle(workers, first, count)
         if not count:
             return state
@@ -72,7 +71,7 @@ class Spells(Model):
         before[strange] = self._before(workers[strange], first[strange])
         state[missing, 0] = before[missing] ^ self._changes
         number = np.arange(count)
-        known = np.where(settled, number, 0)  # number of the last task that is settled, by itself or by now
+        known = np.where(settled, number, 0)  # last settled task up to each task
         np.maximum.accumulate(known, axis=1, out=known)
         slow = np.take_along_axis(state, known, axis=1)
         if self._changes:
@@ -81,7 +80,7 @@ class Spells(Model):
         return slow
 
     def _settle(self, workers: Integers, first: Integers, count: int) -> tuple[States, States]:
-        """Which tasks' states are settled by their own draws, and those states."""
+        """Return which tasks' states are settled by their own draws, and those states."""
         uniform = self._uniforms(workers, first, count)[..., 0]
         state = uniform < self._low
         settled = state | (uniform >= self._high)
@@ -91,7 +90,7 @@ class Spells(Model):
         return settled, state
 
     def _before(self, workers: Integers, first: Integers) -> States:
-        """States of the tasks before `first` ≥ 1."""
+        """Return the state of the task before `first` ≥ 1, for each worker."""
         found, end, window = np.zeros(len(first), bool), first.copy(), WINDOW
         rest = np.arange(len(first))
         while len(rest):

@@ -13,7 +13,7 @@ from ..config.tables import LARGEST
 from ..util.errors import InputError
 from .base import Integers, Reals
 
-HDF5 = b"\x89HDF\r\n\x1a\n"  # how such a file begins
+HDF5 = b"\x89HDF\r\n\x1a\n"  # signature of an HDF5 file
 
 
 @dataclass(frozen=True)
@@ -23,11 +23,11 @@ class Records:
     Attributes
     ----------
     delays_s : ndarray of float64
-        Of each worker in the order of its tasks.
+        Delays in s, of each worker in the order of its tasks.
     counts : ndarray of int64, shape (m,)
-        How many are each worker's.
+        Number of delays of each worker.
     stretch : ndarray of float64, shape (m,)
-        By how much of its own compute time each worker is late besides; -1 if delays are whole tasks.
+        Additional delay as a multiple of a task's compute time; -1 if delays are total durations of tasks.
     """
 
     delays_s: Reals
@@ -36,26 +36,26 @@ class Records:
 
 
 def wrong(path: Path, what: str, key: str = "path") -> InputError:
-    """What to raise because of a file, or of another key that the file does not fit."""
+    """Return the InputError for a file of delays, or for another key that does not fit the file."""
     return InputError(f"stragglers.{key}: {path}: {what}")
 
 
 def is_hdf5(path: Path) -> bool:
-    """Whether a file can be read and begins as HDF5 does, whatever its name."""
+    """Return whether a file is readable and begins with the HDF5 signature."""
     with suppress(OSError), path.open("rb") as file:
         return file.read(len(HDF5)) == HDF5
     return False
 
 
 def csv(path: Path) -> Reals:
-    """A row of numbers a worker, shape (workers, rounds); an empty cell is NaN.
+    """Read a CSV matrix, shape (workers, rounds); empty cells are NaN.
 
     Raises
     ------
     InputError
-        Naming the line that is wrong.
+        If the file is not such a matrix; the message names the line.
     """
-    check_size(path, path.stat().st_size // 2)  # two bytes an entry, at the least: a digit and a comma
+    check_size(path, path.stat().st_size // 2)  # an entry has at least two bytes: a digit and a comma
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError:
@@ -76,15 +76,14 @@ def csv(path: Path) -> Reals:
 
 
 def matrix(path: Path, values: Reals, times: str) -> Records:
-    """Records of a matrix (workers, rounds) in seconds; NaN where nothing was recorded.
+    """Return the records of a matrix (workers, rounds) in seconds; NaN where nothing was recorded.
 
-    Entries are delays or, where `times` is ``task``, times of whole tasks: then a task is late by what it
-    computes less than that.
+    Entries are delays or, if `times` is ``task``, total durations of tasks.
 
     Raises
     ------
     InputError
-        If an entry is neither.
+        If an entry is negative or too large.
     """
     known = ~np.isnan(values)
     bad = np.argwhere(known & ~((values >= 0) & (values <= LARGEST)))
@@ -98,12 +97,12 @@ def matrix(path: Path, values: Reals, times: str) -> Records:
 
 
 def check_size(path: Path, entries: int) -> None:
-    """Refuse more numbers than a quarter of this machine's memory holds, for they are copied.
+    """Refuse delays that need more than a quarter of this machine's memory, as they are copied.
 
     Raises
     ------
     InputError
-        Naming the file.
+        If there are too many; the message names the file.
     """
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     if 4 * 8 * entries > memory:

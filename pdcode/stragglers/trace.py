@@ -14,13 +14,13 @@ from .base import Integers, Law, Model, Reals
 
 
 class Recorded(Law, tag="trace", kw_only=True):
-    """Worker i takes its delays from worker i mod m of the m that were recorded."""
+    """Recorded delays: worker i takes those of recorded worker i mod m."""
 
-    path: str  # of recorded delays: a trace, or a CSV or HDF5 matrix of workers × rounds
-    dataset: str | None = None  # of an HDF5 file with several matrices
-    draw: Literal["bootstrap", "replay"] = "bootstrap"  # recorded delays at random, or in their order
-    # What a matrix has: delays, which come on top of compute times, or times of whole tasks, which contain
-    # them: a task takes so long, or what it computes if that is longer.
+    path: str  # file of recorded delays: a trace, or a CSV or HDF5 matrix (workers × rounds) in s
+    dataset: str | None = None  # name of the matrix in an HDF5 file with several
+    draw: Literal["bootstrap", "replay"] = "bootstrap"  # draw recorded delays at random, or in their order
+    # meaning of a matrix's entries: delays in addition to the compute time, or total durations of tasks,
+    # which take at least their compute time
     times: Literal["delay", "task"] = "delay"
 
     @property
@@ -37,16 +37,16 @@ class Recorded(Law, tag="trace", kw_only=True):
 class RecordedDelays(Model):
     """Delays of `Recorded`.
 
-    ``replay``: a worker's task t has the delay of the t-th task recorded, and after the last comes the first
-    again. ``bootstrap``: each task has one of all those delays, drawn with replacement (Efron, "Bootstrap
-    methods", Ann. Statist. 1979). A worker of which nothing was recorded never answers. One that computed
-    slower than others does so here: `stretch`.
+    ``replay``: a worker's task t has the delay of its t-th recorded task, cyclically. ``bootstrap``: each
+    task has one of the worker's recorded delays, drawn with replacement (Efron, "Bootstrap methods", Ann.
+    Statist. 1979). A worker without records never answers. A worker that computed more slowly than others is
+    slower here too, by its `stretch`.
     """
 
     def __init__(self, table: Recorded, seed: int, workers: int) -> None:
         super().__init__(table, seed, workers)
         self._replays = table.draw == "replay"
-        recorded = load(table)
+        recorded = load_records(table)
         self._values, model = recorded.delays_s, np.arange(workers) % len(recorded.counts)
         self._counts = recorded.counts[model]
         self._starts = (np.cumsum(recorded.counts) - recorded.counts)[model]
@@ -55,7 +55,7 @@ class RecordedDelays(Model):
 
     def stretch(self, workers: Any) -> Reals:
         own = self._stretch[workers]
-        return np.where(own < 0, own, own * self.factor[workers])  # whole tasks are as many times as long
+        return np.where(own < 0, own, own * self.factor[workers])  # total durations keep their mark -1
 
     def _draw_s(self, workers: Integers, first: Integers, count: int) -> Reals:
         counts, starts = self._counts[workers, None], self._starts[workers, None]
@@ -63,22 +63,23 @@ class RecordedDelays(Model):
             number = (first[:, None] + np.arange(count)) % np.maximum(counts, 1)
         else:
             number = (self._uniforms(workers, first, count)[..., 0] * counts).astype(np.int64)
-        return np.take(self._values, starts + number, mode="clip")  # clipped for the dead alone
+        return np.take(self._values, starts + number, mode="clip")  # clips only for dead workers
 
 
-def load(table: Recorded, above: tuple[Path, ...] = ()) -> records.Records:
-    """Read the file that ``[stragglers]`` names; one that has not changed is read once.
+def load_records(table: Recorded, above: tuple[Path, ...] = ()) -> records.Records:
+    """Read the file that ``[stragglers]`` names; an unchanged file is read only once.
 
     Parameters
     ----------
     table : Recorded
+        The table ``[stragglers]``.
     above : tuple of Path
-        Traces of runs that took their delays from this file.
+        Traces of runs that took their delays from this file, to detect cycles.
 
     Raises
     ------
     InputError
-        Naming stragglers.path or stragglers.dataset, and what is wrong.
+        If there are no usable delays; the message names stragglers.path or stragglers.dataset and the reason.
     """
     path = Path(table.path)
     try:
@@ -98,7 +99,7 @@ def _read(
     if records.is_hdf5(path):
         from . import hdf5
 
-        found = hdf5.read(path, dataset, draw, times, above, load)
+        found = hdf5.read_records(path, dataset, draw, times, above, load_records)
     elif dataset is not None:
         raise records.wrong(path, f"'{dataset}' names an HDF5 dataset, and this is not HDF5", "dataset")
     else:

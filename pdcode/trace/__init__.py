@@ -1,4 +1,4 @@
-"""Traces: every event of a run in one HDF5 file. Nothing here imports h5py before a file is opened."""
+"""Traces: every event of a run in one HDF5 file. h5py is imported only when a file is opened."""
 
 from __future__ import annotations
 

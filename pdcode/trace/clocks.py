@@ -1,9 +1,9 @@
-"""The drift of the workers' clocks against rank 0's, taken out of their times.
+"""Correction of recorded times for the drift of the workers' clocks.
 
-The offset o of a worker is its clock minus rank 0's. Its times are on rank 0's clock by o(a), measured at
-time a before the run. If the offset was measured again, o(b) at time b, after it, a time t becomes t - (o(b)
-- o(a)) (t - a) / (b - a): that puts a clock right which drifts at a constant rate. A change of the offset no
-larger than the two measurements' errors together is only noise, and is not corrected.
+The offset o of a worker is its clock minus rank 0's. Recorded times have been moved to rank 0's clock by
+o(a), measured at time a before the run. If o(b) was measured at time b after the run, a time t becomes t -
+(o(b) - o(a)) (t - a) / (b - a), which corrects a constant drift. A change of the offset that does not exceed
+the sum of both measurements' errors is taken for noise, and not corrected.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ END = {key for key in WORKERS if key.startswith("end_")}
 def straighten(
     times: np.ndarray, worker: np.ndarray, clocks: Mapping[str, np.ndarray], last_ns: int
 ) -> np.ndarray:
-    """Correct times for the drift of the clocks that they were taken from.
+    """Correct times for the drift of the clocks that stamped them.
 
     Parameters
     ----------
     times : (q,) int64 array
         Times in ns since the run's start.
     worker : (q,) int array
-        The worker that took each; worker i is rank i + 1.
+        The worker that stamped each time; worker i is rank i + 1.
     clocks : mapping
-        The table `pdcode.trace.schema.WORKERS`; without its `end_` columns nothing is corrected.
+        The columns `pdcode.trace.schema.WORKERS`; without the `end_` columns nothing is corrected.
     last_ns : int
-        Time of the last offset where the table does not know it.
+        Time of the second measurement of an offset, if the table lacks it.
 
     Returns
     -------

@@ -1,6 +1,6 @@
-"""What a trace file holds beside its rows: attributes, codes, workers, environment.
+"""The header of a trace file: attributes, codes, workers, environment.
 
-All but the end offsets is written before the first row, because HDF5's SWMR mode allows nothing new but rows.
+All but the end offsets is written before the first row, because HDF5's SWMR mode allows only further rows.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from .schema import SCHEMA, SCHEMA_VERSION, WORKERS, Column
 if TYPE_CHECKING:
     import h5py
 
-COMPRESS = 1 << 20  # a code's matrix from this size in bytes on is compressed: it is mostly zeros
+COMPRESS = 1 << 20  # size in bytes from which a code's matrix, mostly zeros, is compressed
 ENVIRONMENT = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "SLURM_JOB_ID", "SLURM_JOB_NODELIST")
 
 
 class CodeLike(Protocol):
-    """What a trace wants of a code; `pdcode.codes.Code` has it."""
+    """Properties of a code that a trace records; `pdcode.codes.Code` has them."""
 
     @property
     def matrix(self) -> np.ndarray: ...
@@ -44,14 +44,14 @@ class CodeLike(Protocol):
     def seed(self) -> int: ...
 
 
-def write(
+def write_header(
     file: h5py.File,
     config_text: str,
     metadata: Mapping[str, Any],
     workers: Sequence[Mapping[str, Any]],
     codes: Iterable[CodeLike],
 ) -> None:
-    """Write everything but the tables that grow."""
+    """Write everything except the growing tables."""
     rest = dict(metadata)
     environment = rest.pop("environment", None) or {}
     resolved = _resolved(rest.pop("config", None))
@@ -70,21 +70,21 @@ def write(
     _set(file, attributes)
     _set(file.create_group("environment"), {**_surroundings(), **environment})
     table = (resolved or {}).get("code") or {"rotate": False}
-    rotate = rest.get("rotate", table.get("rotate", True))  # codes that adapt are redrawn: they have no key
-    file.create_group("code")  # empty where every layer is sent whole
+    rotate = rest.get("rotate", table.get("rotate", True))  # codes that adapt have no such key
+    file.create_group("code")  # empty if every layer is sent uncoded
     for code in codes:
         _write_code(file, code, bool(getattr(code, "rotate", rotate)))
     _write_workers(file, workers)
 
 
-def describe(dataset: h5py.Dataset, column: Column) -> None:
-    """Attach a column's units and meaning to its dataset."""
+def describe_column(dataset: h5py.Dataset, column: Column) -> None:
+    """Write a column's units and description as attributes of its dataset."""
     dataset.attrs["units"] = column.units
     dataset.attrs["description"] = column.description
 
 
 def write_end_offsets(group: h5py.Group, offsets: Sequence[Mapping[str, Any]]) -> None:
-    """Add to ``/workers`` the clock offsets that were measured at the end, row by row of the same ranks."""
+    """Add the clock offsets measured at the end to ``/workers``, in the order of its ranks."""
     by_rank = {int(offset["rank"]): offset for offset in offsets}
     ranks = [int(rank) for rank in group["rank"][:]]
     if missing := [rank for rank in ranks if rank not in by_rank]:
@@ -107,7 +107,7 @@ def _set(place: h5py.HLObject, attributes: Mapping[str, Any]) -> None:
 
 
 def _resolved(config: Any) -> Any:
-    """The resolved configuration in JSON's own types, from a struct, a dict or JSON text."""
+    """Return the resolved configuration in JSON types, from a struct, a dict or JSON text."""
     import msgspec
 
     return json.loads(config) if isinstance(config, str) else msgspec.to_builtins(config)
@@ -118,7 +118,7 @@ def _surroundings() -> dict[str, str]:
 
     versions = {"python": platform.python_version(), "numpy": np.__version__, "h5py": h5py.__version__}
     variables = {name: os.environ[name] for name in ENVIRONMENT if name in os.environ}
-    variables["OPENBLAS_CORETYPE"] = os.environ.get("OPENBLAS_CORETYPE", "")  # "": its own choice
+    variables["OPENBLAS_CORETYPE"] = os.environ.get("OPENBLAS_CORETYPE", "")  # "": OpenBLAS chooses
     return {**versions, "hdf5": h5py.version.hdf5_version, "platform": platform.platform(), **variables}
 
 
@@ -126,7 +126,7 @@ def _write_code(file: h5py.File, code: CodeLike, rotate: bool) -> None:
     matrix = np.asarray(code.matrix)
     name = str(matrix.shape[1])
     codes = file["code"]
-    if name in codes:  # layers with as many blocks share their code
+    if name in codes:  # layers with the same number of blocks share a code
         return
     group = codes.create_group(name)
     packing: dict[str, Any] = {"compression": "gzip", "shuffle": True} if matrix.nbytes >= COMPRESS else {}
@@ -136,7 +136,7 @@ def _write_code(file: h5py.File, code: CodeLike, rotate: bool) -> None:
         ("values", code.values, "their coefficients; padding is 0"),
     ):
         dataset = group.create_dataset(name, data=array, **packing)
-        describe(dataset, Column("", "1", description))
+        describe_column(dataset, Column("", "1", description))
     scalars = {name: getattr(code, name) for name in ("family", "weight", "coherence", "seed")}
     _set(group, {**scalars, "rotate": rotate})
 
@@ -146,7 +146,7 @@ def _write_workers(file: h5py.File, workers: Sequence[Mapping[str, Any]]) -> Non
 
     group = file.create_group("workers", track_order=True)
     hosts = np.array([worker["host"] for worker in workers], dtype=object)
-    describe(group.create_dataset("host", data=hosts, dtype=h5py.string_dtype()), WORKERS["host"])
+    describe_column(group.create_dataset("host", data=hosts, dtype=h5py.string_dtype()), WORKERS["host"])
     _write_columns(
         group,
         {
@@ -160,4 +160,4 @@ def _write_workers(file: h5py.File, workers: Sequence[Mapping[str, Any]]) -> Non
 
 def _write_columns(group: h5py.Group, columns: Mapping[str, list[int]]) -> None:
     for name, values in columns.items():
-        describe(group.create_dataset(name, data=np.array(values, WORKERS[name].dtype)), WORKERS[name])
+        describe_column(group.create_dataset(name, data=np.array(values, WORKERS[name].dtype)), WORKERS[name])

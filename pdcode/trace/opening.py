@@ -1,4 +1,4 @@
-"""Making and opening trace files: in the right mode, past locks and marks, without losing an older one."""
+"""Creating and opening trace files: access modes, locks, and the renaming of an older file."""
 
 from __future__ import annotations
 
@@ -18,31 +18,31 @@ if TYPE_CHECKING:
     import h5py
 
 LIBVER = ("v110", "v110")  # the oldest format with SWMR, so that every HDF5 since 2016 reads the file
-PATIENCE_S = 5.0  # how long to wait for another process to let go of a file
+PATIENCE_S = 5.0  # time to wait for another process to release a file
 NAP_S = 0.01
 DAMAGE = OSError, KeyError, RuntimeError, ValueError
 FULL = errno.ENOSPC, errno.EDQUOT, errno.EFBIG
-LEAST = 4 << 20  # bytes that the disk must have room for
+LEAST = 4 << 20  # bytes that must be free on the disk
 
 
 def previous(path: Path) -> Path:
-    """Where the file that a new run finds at `path` is moved to."""
+    """Return the name that an existing file at `path` gets when a new run writes there."""
     return path.with_name(f"{path.stem}.previous{path.suffix}")
 
 
-def create(path: Path) -> tuple[h5py.File, bool]:
-    """Make the file and its folder; a file that is there already is kept under another name.
+def create_file(path: Path) -> tuple[h5py.File, bool]:
+    """Create the file and its folder; an existing file is renamed.
 
-    Returns the file, and whether there was one.
+    Returns the open file, and whether a file was renamed.
 
     Raises
     ------
     InputError
-        If there cannot be such a file.
+        If the file cannot be created.
     """
     import h5py
 
-    check(path)
+    ensure_room_for_trace(path)
     there = path.is_file()
     try:
         if there:
@@ -52,13 +52,13 @@ def create(path: Path) -> tuple[h5py.File, bool]:
         raise InputError(f"trace.path: cannot write '{path}': {reason(error)}") from error
 
 
-def check(path: Path) -> None:
-    """Make the folder of a file, and find out whether the disk takes a short trace there.
+def ensure_room_for_trace(path: Path) -> None:
+    """Create the folder of a trace, and check that the disk has room for a short trace.
 
     Raises
     ------
     InputError
-        If it does not.
+        If a trace cannot be written there.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -67,12 +67,12 @@ def check(path: Path) -> None:
         with tempfile.TemporaryFile(dir=path.parent) as file:
             room.take(file.fileno(), LEAST)
     except OSError as error:
-        wants = f" (a trace wants {LEAST >> 20} MiB at least)" if error.errno in FULL else ""
-        raise InputError(f"trace.path: cannot write '{path}': {reason(error)}{wants}") from None
+        need = f" (a trace needs at least {LEAST >> 20} MiB)" if error.errno in FULL else ""
+        raise InputError(f"trace.path: cannot write '{path}': {reason(error)}{need}") from None
 
 
 def amend(path: Path) -> h5py.File:
-    """Open a file for its last additions, as soon as no reader that came in between holds its lock.
+    """Open a closed trace for additions, after waiting for readers to release its lock.
 
     Raises
     ------
@@ -86,22 +86,22 @@ def amend(path: Path) -> h5py.File:
         with suppress(OSError):
             return h5py.File(path, "r+", libver=LIBVER, locking="best-effort")
         time.sleep(NAP_S)
-    try:  # the result of a run outweighs a reader's lock
+    try:  # the result of a run is worth more than a reader's lock
         return h5py.File(path, "r+", libver=LIBVER, locking=False)
     except OSError as error:
         raise room.unwritable(path, error) from None
 
 
 @contextmanager
-def read(path: Path) -> Iterator[h5py.File]:
-    """Open an HDF5 file; if reading in the block fails, the file is damaged: do nothing else there.
+def open_for_reading(path: Path) -> Iterator[h5py.File]:
+    """Open an HDF5 file, and report errors in the block as damage: the block must only read.
 
-    A trace may be finished, live or killed: the latter two are only to be had in SWMR mode.
+    Traces of live and killed runs are opened in SWMR mode.
 
     Raises
     ------
     InputError
-        If there is no such file, or it is not HDF5, or not whole, or damaged.
+        If the file is missing, not HDF5, truncated or damaged.
     """
     try:
         with _opened(path) as file:
@@ -123,13 +123,11 @@ def _opened(path: Path) -> h5py.File:
             return h5py.File(path, "r", locking="best-effort")
         except OSError as error:
             problem = str(error)
-        if "open for write" in problem:  # else never: in SWMR mode HDF5 waits for hours for what is missing
+        if "open for write" in problem:  # only then: in SWMR mode HDF5 waits for hours for missing data
             with suppress(OSError):
                 return h5py.File(path, "r", swmr=True, locking="best-effort")
         elif "unable to lock" not in problem:
             break
         time.sleep(NAP_S)
-    what = (
-        "a part of the file is missing" if "truncated" in problem else "not a pdcode trace, or not readable"
-    )
+    what = "the file is truncated" if "truncated" in problem else "not a pdcode trace, or not readable"
     raise InputError(f"{path}: {what}")

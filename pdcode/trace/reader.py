@@ -1,4 +1,4 @@
-"""`Trace`: a trace file as numpy arrays, whether its run has ended, goes on or was killed."""
+"""`Trace`: the trace of a finished, running or killed run as numpy arrays."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ if TYPE_CHECKING:
     import pandas
 
 COLUMNS = TABLES | {"workers": WORKERS}
-KINDS = {"i": "iu", "u": "iu", "f": "f", "S": "SO", "O": "SO"}  # dtype.kind: what will do for a column
+KINDS = {"i": "iu", "u": "iu", "f": "f", "S": "SO", "O": "SO"}  # dtype.kind -> kinds accepted in a file
 
 
-class Table(Mapping[str, np.ndarray]):
-    """The columns of one table, each read when it is first asked for.
+class RecordedTable(Mapping[str, np.ndarray]):
+    """The columns of one table, each read on first access.
 
-    The number of rows is settled at the first look. The file is closed between the columns, so nothing is in
-    the way of the run that writes it.
+    The number of rows is fixed when the table is opened. The file is closed between accesses, and does not
+    block the run that writes it.
 
     Attributes
     ----------
     rows : int
-        Length of every column: that of the shortest, as a file that is being written (or was killed while a
-        batch went to disk) may have columns that are a batch ahead of others.
+        Length of every column: that of the shortest, as in the file of a running or killed run some columns
+        may be a batch ahead of others.
     """
 
     def __init__(self, trace: Trace, name: str) -> None:
@@ -78,54 +78,53 @@ class Table(Mapping[str, np.ndarray]):
 
 
 class Trace:
-    """One run's trace.
+    """The trace of a run.
 
     Parameters
     ----------
     path : str or Path
-        An HDF5 file that `pdcode run` wrote or is writing.
+        HDF5 file that `pdcode run` wrote or is writing.
     correct_clocks : bool
-        Whether to take out the drift of the workers' clocks, see Notes.
+        Whether to correct for the drift of the workers' clocks, see Notes.
 
     Attributes
     ----------
-    arrivals, updates, progress, workers, faults : Table
-        Mapping: column -> array; `pdcode.trace.schema` says what each column is.
+    arrivals, updates, progress, workers, faults : RecordedTable
+        Column -> array; `pdcode.trace.schema` describes the columns.
     attributes : dict
-        Root attributes: created, creator, hostnames, seed, parameters, gradient_bytes, … .
+        Root attributes: created, creator, hostnames, seed, parameters, gradient_bytes, and others.
     config : dict
         The resolved configuration, with all defaults.
     config_text : str
-        The configuration as the user wrote it.
+        The user's TOML file.
     code : dict
         Number of blocks k -> code matrix, float64 (n, k).
     code_attributes : dict
         Number of blocks k -> family, weight, coherence, seed, rotate.
     finished : bool
-        Whether the run came to its end; False for one that goes on, and for one that was killed.
+        Whether the run has ended; False for running and killed runs.
     theta : ndarray or None
         Final parameters of a finished run.
     counters : dict
-        Totals that rank 0 counted, of a finished run.
+        Totals counted by rank 0, of a finished run.
 
     Raises
     ------
     InputError
-        If the file is missing, is not a trace, or is of a newer version than this library.
+        If the file is missing, is not a trace, or has a newer schema version than this library.
 
     Notes
     -----
-    A worker's clock is moved to rank 0's by an offset measured at the start. If it was measured at the end
-    too, the worker's times are corrected for a constant drift: `pdcode.trace.clocks`.
+    A worker's times are moved to rank 0's clock by an offset measured at the start. If the offset was
+    measured at the end too, they are corrected for a constant drift: `pdcode.trace.clocks`.
 
-    Everything is read from the file when it is first asked for, and kept; make a new `Trace` to see newer
-    rows.
+    Everything is read on first access and kept; open a new `Trace` to see newer rows.
     """
 
     def __init__(self, path: str | os.PathLike[str], correct_clocks: bool = True) -> None:
         self.path = Path(path)
         self._correct = correct_clocks
-        with opening.read(self.path) as file:
+        with opening.open_for_reading(self.path) as file:
             self.attributes = _attributes(file)
         if self.attributes.get("schema") != SCHEMA:
             raise InputError(f"{self.path}: not a pdcode trace")
@@ -159,27 +158,27 @@ class Trace:
         try:
             return dict(json.loads(resolved) if resolved else tomllib.loads(self.config_text))
         except (TypeError, ValueError) as error:
-            raise InputError(f"{self.path}: damaged: its configuration: {error}") from None
+            raise InputError(f"{self.path}: damaged: config_resolved: {error}") from None
 
     @cached_property
-    def arrivals(self) -> Table:
-        return Table(self, "arrivals")
+    def arrivals(self) -> RecordedTable:
+        return RecordedTable(self, "arrivals")
 
     @cached_property
-    def updates(self) -> Table:
-        return Table(self, "updates")
+    def updates(self) -> RecordedTable:
+        return RecordedTable(self, "updates")
 
     @cached_property
-    def progress(self) -> Table:
-        return Table(self, "progress")
+    def progress(self) -> RecordedTable:
+        return RecordedTable(self, "progress")
 
     @cached_property
-    def workers(self) -> Table:
-        return Table(self, "workers")
+    def workers(self) -> RecordedTable:
+        return RecordedTable(self, "workers")
 
     @cached_property
-    def faults(self) -> Table:
-        return Table(self, "faults")
+    def faults(self) -> RecordedTable:
+        return RecordedTable(self, "faults")
 
     @cached_property
     def code(self) -> dict[int, np.ndarray]:
@@ -196,11 +195,11 @@ class Trace:
 
     @cached_property
     def checkpoint(self) -> dict[str, np.ndarray]:
-        """θ and the optimizer's arrays at the end, by name; empty if the run did not end."""
+        """Final θ and arrays of the optimizer, by name; empty if the run has not ended."""
         with self._open() as file:
             group = file.get("checkpoint", {})
             if group and len(_columns(group)) < len(group):
-                raise ValueError("checkpoint holds what is no array")
+                raise ValueError("checkpoint holds something that is no array")
             return {name: group[name][()] for name in group}
 
     @property
@@ -215,13 +214,13 @@ class Trace:
         return found
 
     def _check(self, what: str, values: Mapping[str, Any], kinds: Mapping[str, Any]) -> None:
-        """Refuse values of other types than these."""
+        """Refuse values of unexpected types."""
         for key in values.keys() & kinds.keys():
             if not isinstance(values[key], kinds[key]):
                 raise InputError(f"{self.path}: damaged: {what} {key} is {values[key]!r}")
 
     def to_pandas(self, table: str) -> pandas.DataFrame:
-        """One table as a pandas DataFrame.
+        """Return one table as a pandas DataFrame.
 
         Parameters
         ----------
@@ -242,16 +241,16 @@ class Trace:
 
     @contextmanager
     def _open(self) -> Iterator[h5py.File]:
-        """The file that this trace began with, wherever a new run has moved it to in the meantime."""
+        """Open the file of this trace, also if a new run has renamed it."""
         for path in filter(Path.is_file, (self.path, opening.previous(self.path))):
-            with opening.read(path) as file:
+            with opening.open_for_reading(path) as file:
                 if file.attrs.get("run") == self.attributes.get("run"):
                     yield file
                     return
         raise InputError(f"{self.path}: the file was replaced or deleted; open the trace again")
 
     def _read(self, table: str, key: str, rows: int) -> np.ndarray:
-        """The first `rows` rows of a column."""
+        """Read the first `rows` rows of a column."""
         with self._open() as file:
             column = file[table][key][:rows]
         if column.dtype.kind in "SO":  # text: bytes in the file
@@ -263,7 +262,7 @@ class Trace:
 
 
 def _columns(group: h5py.Group) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
-    """Shape and type of each dataset of a group."""
+    """Return the shape and type of each dataset of a group."""
     import h5py
 
     if not isinstance(group, h5py.Group):
@@ -273,7 +272,7 @@ def _columns(group: h5py.Group) -> dict[str, tuple[tuple[int, ...], np.dtype[Any
 
 
 def code_groups(file: h5py.File) -> list[tuple[int, h5py.Group]]:
-    """The groups of ``/code``, in the order of k."""
+    """Return the numbers of blocks k and groups of ``/code``, by ascending k."""
     import h5py
 
     groups = file.get("code")
@@ -283,7 +282,7 @@ def code_groups(file: h5py.File) -> list[tuple[int, h5py.Group]]:
 
 
 def _attributes(place: h5py.HLObject) -> dict[str, Any]:
-    """Attributes in Python's own types."""
+    """Return the attributes of a group or file as Python types."""
     return {
         key: value.tolist() if isinstance(value, np.ndarray | np.generic) else value
         for key, value in place.attrs.items()

@@ -1,7 +1,7 @@
-"""Room on the disk, taken before HDF5 writes.
+"""Reservation of disk space before HDF5 writes.
 
-A flush for which the disk has no room leaves columns longer than their data, and the process crashes when the
-file is closed. Only writing shows whether there is room: a quota is in no statistics of the file system.
+A flush to a full disk leaves columns longer than their data, and the process crashes when the file is closed.
+Only writing shows whether there is room: file system statistics do not show quotas.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from ..util.errors import Failure, reason
 if TYPE_CHECKING:
     import h5py
 
-SLACK = 1 << 20  # bytes that HDF5 may need beside the data: indices, headers, what it takes ahead
+SLACK = 1 << 20  # bytes that HDF5 may need for indices, headers and preallocation
 ZEROS = bytes(1 << 20)
 
 
 def take(descriptor: int, end: int) -> None:
-    """Lengthen a file to `end` bytes, if it is shorter.
+    """Extend a file to `end` bytes, if it is shorter.
 
     Raises
     ------
     OSError
-        If there is no room; the file is as long as it was.
+        If there is no room; the file keeps its length.
     """
     at = length = os.fstat(descriptor).st_size
     try:
@@ -41,17 +41,19 @@ def take(descriptor: int, end: int) -> None:
 
 
 class Guard:
-    """Room for what is written to an open HDF5 file.
+    """Guard of an open HDF5 file that reserves space before each write.
 
     Parameters
     ----------
     path : Path
+        Name of the file, for messages.
     file : h5py.File
+        The open file.
 
     Attributes
     ----------
     torn : bool
-        Whether HDF5 failed to write; it would crash over closing the file.
+        Whether HDF5 failed to write; closing the file would then crash.
     """
 
     def __init__(self, path: Path, file: h5py.File) -> None:
@@ -61,12 +63,12 @@ class Guard:
 
     @contextmanager
     def writing(self, size: int = 0) -> Iterator[None]:
-        """Take room for `size` bytes, let the block write them, and flush.
+        """Reserve `size` bytes, let the block write them, and flush.
 
         Raises
         ------
         Failure
-            Naming the file and the reason, ever after. If there is no room, nothing was written.
+            If there is no room, and in every later call; then nothing is written. The message names the file.
         """
         if self._failure is not None:
             raise self._failure
@@ -85,18 +87,18 @@ class Guard:
             raise self._failure from None
 
     def close(self) -> None:
-        """Close a file that is flushed, without the room that it has not used."""
+        """Cut off unused space and close the file, which must be flushed."""
         os.ftruncate(self._file.id.get_vfd_handle(), self._file.id.get_filesize())
         self._file.close()
 
 
 def _leave(guard: Guard) -> None:
-    """End the process before HDF5 closes the guard's file, which it would crash over."""
+    """End the process before HDF5 tries to close the guard's file, which would crash."""
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(1)
 
 
 def unwritable(path: Path, error: BaseException) -> Failure:
-    """What to raise where a trace cannot be written on."""
+    """Return the Failure for a trace that can no longer be written."""
     return Failure(f"{path}: cannot write the trace: {reason(error)}")

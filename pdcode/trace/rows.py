@@ -1,4 +1,4 @@
-"""Rows of a table on their way to the file: packed into batches, they reach the disk as columns."""
+"""Batches of rows: packed in memory, written to the file as columns."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from .schema import Column
 if TYPE_CHECKING:
     import h5py
 
-CAPACITY = 4096  # rows a batch, and a chunk of the file: 32 KiB of an 8 byte column …
-FEW = {"faults": 64}  # … and of the tables that stay small
-ENTRY = 64  # bytes of a chunk in HDF5's index, at the most
+CAPACITY = 4096  # rows per batch and per chunk of the file; 32 KiB of an 8-byte column
+FEW = {"faults": 64}  # the same for tables that stay small
+ENTRY = 64  # maximum size of a chunk's entry in HDF5's index, bytes
 FORMATS = {"i4": "i", "i8": "q", "u1": "B", "f8": "d"}  # numpy's letters -> struct's
 
 
 class Rows:
-    """One table's rows on their way to the file: a batch as bytes, and the datasets it is written to."""
+    """Writer of one table: a batch of packed rows, and the datasets for its columns."""
 
     __slots__ = (
         "_batch", "_buffer", "_capacity", "_columns", "_datasets", "_end", "_full", "_guard", "_pack",
@@ -40,11 +40,11 @@ class Rows:
         self._datasets = []
         for key, column in columns.items():
             dataset = group.create_dataset(key, (0,), column.dtype, maxshape=(None,), chunks=(capacity,))
-            header.describe(dataset, column)
+            header.describe_column(dataset, column)
             self._datasets.append((key, dataset))
 
     def append(self, *values: float | bytes) -> None:
-        """Add one row, its values in the order of the schema. This is the hot path: one pack and two sums."""
+        """Add one row, its values in the order of the schema: the hot path, one pack and two additions."""
         self._pack(self._buffer, self._end, *values)
         self._end += self._size
         if self._end == self._full:
@@ -52,26 +52,26 @@ class Rows:
                 self.write()
 
     def extend(self, count: int, columns: Mapping[str, Any]) -> None:
-        """Add `count` rows by their columns: an array each, or a number that is the same in all."""
+        """Add `count` rows; a column is an array, or a number that is the same in all rows."""
         defaults = {key: column.default for key, column in self._columns.items()}
         with self._guard.writing(self.needed(count)):
             self.write()
             self._put(count, defaults | dict(columns))
 
     def needed(self, more: int = 0) -> int:
-        """Bytes of the file that the batch and `more` rows may take: the chunks that they begin."""
+        """Return the file space in bytes of the chunks that the batch and `more` rows begin."""
         rows = self._written + self._end // self._size + more
         chunks = -(-rows // self._capacity) - -(-self._written // self._capacity)
         return chunks * (self._full + ENTRY * len(self._datasets))
 
     def write(self) -> None:
-        """Append the batch to the file's columns, in room for what is `needed`."""
+        """Append the batch to the file's columns; space for `needed` bytes must be reserved."""
         count = self._end // self._size
         self._put(count, self._batch[:count])
         self._end = 0
 
     def _put(self, count: int, columns: Mapping[str, Any] | np.ndarray) -> None:
-        """Write columns by h5py's low level: half the cost of its slices."""
+        """Write columns by h5py's low-level interface, at half the cost of slices."""
         import h5py
 
         if not count:
@@ -87,5 +87,5 @@ class Rows:
 
 
 def _format(dtype: str) -> str:
-    """A column's letters in a struct's format."""
+    """Return the struct format of a column."""
     return f"{dtype[2:]}s" if dtype[1] == "S" else FORMATS[dtype[1:]]

@@ -1,8 +1,7 @@
-"""What a trace file holds: its tables and their columns, each with its type, its units and its meaning.
+"""The schema of a trace file: tables and columns with type, unit and description.
 
 Times (`t_*_ns`) are nanoseconds since the start of the run on rank 0's clock. Worker i is MPI rank i + 1.
-Rows are only ever appended, so a column is the same whether the file is read live, after a kill or at the
-end.
+Rows are only appended, so readers of a running, killed or finished run see the same rows.
 """
 
 from __future__ import annotations
@@ -13,19 +12,20 @@ SCHEMA = "pdcode-trace"
 SCHEMA_VERSION = 2
 
 USED, WASTED, DRAINED, REFUSED = 0, 1, 2, 3
-"""Values of `arrivals/status`: used in a step, too late for the policy, after the stop, not finite."""
+"""Values of `arrivals/status`: used in a step, too late, after the stop, not finite."""
 
 
 class Column(NamedTuple):
-    """One dataset of a table.
+    """A column of a table: one dataset.
 
     Attributes
     ----------
     dtype : str
-        In numpy's notation with an explicit byte order.
+        Type in numpy's notation with an explicit byte order.
     units, description : str
+        Unit and meaning, stored with the dataset.
     default : number, optional
-        Value in files of before the column; a file that lacks a column without one is damaged.
+        Value for older files without the column; a file that lacks a column without default is damaged.
     """
 
     dtype: str
@@ -85,7 +85,7 @@ FAULTS = {
 }
 
 TABLES = {"arrivals": ARRIVALS, "updates": UPDATES, "progress": PROGRESS, "faults": FAULTS}
-"""The tables that grow while a run goes on: name -> columns in the order of a row's values."""
+"""Tables that grow during a run: name -> columns in the order of a row's values."""
 
 WORKERS = {
     "host": Column("|O", "1", "host name"),
@@ -97,7 +97,7 @@ WORKERS = {
     "end_clock_error_ns": Column("<i8", "ns", "bound on that offset's error"),
     "end_clock_t_ns": Column("<i8", "ns", "when that offset was measured; -1: not known"),
 }
-"""Columns of `workers`: one row a rank. The `end_` ones come at the close."""
+"""Columns of `workers`, one row per rank. The `end_` columns are written when the trace is closed."""
 
 ATTRIBUTES: dict[str, type] = {
     **dict.fromkeys(("arrivals", "clock", "config", "config_resolved", "created", "creator"), str),
@@ -107,11 +107,11 @@ ATTRIBUTES: dict[str, type] = {
     ),
     **dict.fromkeys(("setup_bytes_down", "setup_bytes_up", "task_ns", "workers"), int),
 }
-LISTS = "blocks", "rows_per_task", "weights"  # of integers, one a layer
-"""Root attributes that readers rely on, with their types; any may be missing."""
+LISTS = "blocks", "rows_per_task", "weights"  # lists of integers, one per layer
+"""Root attributes that readers use, with their types; any may be missing."""
 
 CODE: dict[str, type] = {"family": str, "weight": int, "coherence": float}
 """Attributes of a code."""
 
 WORKER_CLOCK = ("t_start_ns", "t_compute_ns", "t_send_ns")
-"""Columns of `arrivals` that a worker stamped, moved to rank 0's clock by the offset at the start."""
+"""Columns of `arrivals` stamped by workers, and moved to rank 0's clock by the offset at the start."""

@@ -1,4 +1,4 @@
-"""The trace file while it is written."""
+"""Writing of trace files."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from .schema import TABLES
 
 
 class TraceWriter(Recorder):
-    """Write one run's trace.
+    """Writer of a run's trace.
 
     Parameters
     ----------
     path : str or Path
-        The file. One that is there already is renamed to ``<stem>.previous.h5`` first; folders are made.
+        The file. An existing file is first renamed to ``<stem>.previous.h5``; folders are created.
     config_text : str
-        The configuration as the user wrote it (TOML), stored verbatim.
+        The user's TOML file, stored verbatim.
     codes : iterable of Code
         The codes of the run: one group ``/code/<k>`` for each number of blocks k.
     metadata : dict
@@ -34,23 +34,23 @@ class TraceWriter(Recorder):
         text), becomes the attribute ``config_resolved``; ``environment``, a dict, becomes the attributes of
         ``/environment``. ``None`` values are left out.
     workers : sequence of dict
-        One a rank: rank, host, clock_offset_ns, clock_error_ns and, if known, t_ns (when that was measured).
+        One entry per rank: rank, host, clock_offset_ns, clock_error_ns and, if known, t_ns, the time of
+        measurement.
     flush_s : float
-        What is older than this, in seconds, is on disk, if `flush` is called when it is `due`.
+        Time in s after which rows are on disk, if `flush` is called when it is `due`.
     arrivals : {"all", "sampled", "none"}
-        Which arrivals to keep; sampled: of each worker every `sample`-th task.
+        Which arrivals to record; sampled: every `sample`-th task of each worker.
 
     Raises
     ------
     InputError
-        If the file cannot be made.
+        If the file cannot be created.
 
     Notes
     -----
-    The file is in HDF5's SWMR mode (single writer, multiple readers) while the run goes on: other processes
-    can read it, and after a kill it holds everything up to the last flush. All groups, datasets and
-    attributes are made before that mode starts, because it allows none to be made. A batch that fills up is
-    written at once.
+    During the run the file is in HDF5's SWMR mode (single writer, multiple readers): other processes can read
+    it, and after a kill it holds everything up to the last flush. All groups, datasets and attributes are
+    created first, because SWMR mode allows no new ones. A full batch is written at once.
     """
 
     def __init__(
@@ -65,22 +65,22 @@ class TraceWriter(Recorder):
         sample: int = 100,
     ) -> None:
         self.path = Path(path)
-        self._flush_ns = int(flush_s * 0.9e9)  # a little early, so that what is older is on disk for certain
+        self._flush_ns = int(flush_s * 0.9e9)  # slightly early, so that older rows are certainly on disk
         self._due = self._flush_ns
         kept = {"flush_s": flush_s, "arrivals": arrivals, "sample": sample if arrivals == "sampled" else 1}
-        self._file, older = opening.create(self.path)
+        self._file, older = opening.create_file(self.path)
         self._guard, file = room.Guard(self.path, self._file), self._file
         self._identity = os.fstat(file.id.get_vfd_handle())
         codes = list(codes)
         arrays = [array for code in codes for array in (code.matrix, code.indices, code.values)]
         with self._begun(older), self._guard.writing(needed(arrays, len(workers))):
-            header.write(file, config_text, {**metadata, **kept}, workers, codes)
+            header.write_header(file, config_text, {**metadata, **kept}, workers, codes)
             self._tables = {name: Rows(file, name, columns, self._guard) for name, columns in TABLES.items()}
             file.swmr_mode = True
         self._every = {"all": 1, "sampled": sample, "none": 0}[arrivals]
 
     def arrival(self, *values: float) -> None:
-        """Take a row of arrivals; a sample goes by the worker's own count, so that no worker is favoured."""
+        """Record a row of arrivals; samples count each worker's own tasks, so that no worker is favoured."""
         worker, task, every = values[0], values[1], self._every
         if every == 1 or (every and task % every == worker % every):
             self._tables["arrivals"].append(*values)
@@ -92,29 +92,31 @@ class TraceWriter(Recorder):
         self._tables["progress"].append(*values)
 
     def fault(self, t_ns: int, worker: int, task: int, kind: str, message: str) -> None:
-        """Record a fault, and bring it to disk at once."""
+        """Record a fault, and write it to disk at once."""
         self._tables["faults"].append(t_ns, worker, task, kind.encode()[:32], message.encode()[:256])
         self.flush(t_ns)
 
     def extend(self, table: str, count: int, columns: Mapping[str, Any]) -> None:
-        """Add many rows at a time, all of which are kept.
+        """Add many rows at a time, without sampling.
 
         Parameters
         ----------
         table : {"arrivals", "updates", "progress"}
+            Name of the table.
         count : int
+            Number of rows.
         columns : dict
-            Column -> array (count,), or a number that is the same in all rows; a column that has a default
-            may be missing.
+            Column -> array (count,), or a number that is the same in all rows. Columns with a default may be
+            missing.
         """
         self._tables[table].extend(count, columns)
 
     def due(self, now_ns: int) -> bool:
-        """Whether it is time to `flush`."""
+        """Return whether it is time to `flush`."""
         return now_ns >= self._due
 
     def flush(self, now_ns: int) -> None:
-        """Bring all rows to disk (about 1 ms); `now_ns` is the time since the run's start."""
+        """Write all rows to disk (about 1 ms); `now_ns` is the time since the run's start."""
         tables = self._tables.values()
         with self._guard.writing(sum(rows.needed() for rows in tables)):
             for rows in tables:
@@ -128,7 +130,7 @@ class TraceWriter(Recorder):
         end_offsets: Sequence[Mapping[str, Any]] | None = None,
         counters: Mapping[str, float] | None = None,
     ) -> None:
-        """End the trace of a run that came to its end.
+        """Write the results of a finished run, and close the trace.
 
         Parameters
         ----------
@@ -139,14 +141,13 @@ class TraceWriter(Recorder):
         end_offsets : sequence of dict, optional
             Clock offsets at the end: rank, clock_offset_ns, clock_error_ns and, if known, t_ns.
         counters : dict of numbers, optional
-            Totals that rank 0 counted: attributes of ``/checkpoint``. Among them may be arrivals; bytes_up
-            and bytes_down (of all messages, set-up included); and times that rank 0 spent,
-            ``spent_<what>_ns``.
+            Totals counted by rank 0, stored as attributes of ``/checkpoint``: such as arrivals, bytes_up and
+            bytes_down (all messages, set-up included), and times spent by rank 0, ``spent_<name>_ns``.
 
         Raises
         ------
         Failure
-            If there is no room for that; the trace is then one of a run that did not end.
+            If the disk is full; the trace then counts as unfinished.
         """
         self.flush(self._due)
         home = self._home()
@@ -166,12 +167,12 @@ class TraceWriter(Recorder):
         guard.close()
 
     def count(self, counters: Mapping[str, float]) -> None:
-        """Add totals to those of a trace that is closed.
+        """Add totals to a closed trace.
 
         Raises
         ------
         Failure
-            If they cannot be written.
+            If the totals cannot be written.
         """
         home = self._home()
         file = opening.amend(home)
@@ -182,7 +183,7 @@ class TraceWriter(Recorder):
 
     @contextmanager
     def _begun(self, older: bool) -> Iterator[None]:
-        """If the file cannot be begun, nothing stays of it, and an older one comes back."""
+        """Delete the file and restore an older one if the block, which writes the header, fails."""
         try:
             yield
         except BaseException:  # Ctrl-C, too
@@ -194,7 +195,7 @@ class TraceWriter(Recorder):
             raise
 
     def _home(self) -> Path:
-        """Where the file is now: a later run may have moved it out of its way."""
+        """Return the file's current path: a later run may have renamed it."""
         for path in (self.path, opening.previous(self.path)):
             if path.exists() and os.path.samestat(path.stat(), self._identity):
                 return path
@@ -202,5 +203,5 @@ class TraceWriter(Recorder):
 
 
 def needed(arrays: Iterable[np.ndarray], ranks: int) -> int:
-    """Bytes of the disk for arrays, a row of each rank, and attributes."""
+    """Return the bytes needed for arrays, a row per rank, and attributes."""
     return sum(array.nbytes for array in arrays) + 256 * ranks

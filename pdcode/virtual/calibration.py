@@ -23,7 +23,7 @@ ERRORS = 4.0  # … and their median times by this many standard errors
 
 
 @dataclass(frozen=True)
-class Times:
+class MeasuredTimes:
     """What a run over MPI took for the parts of the model: medians, in seconds.
 
     Attributes
@@ -49,7 +49,7 @@ class Times:
     update: float
 
 
-def times(trace: Trace, bandwidth: float, base: Base = "median") -> Times:
+def times(trace: Trace, bandwidth: float, base: Base = "median") -> MeasuredTimes:
     """Measure the parts of a run over MPI.
 
     Parameters
@@ -101,13 +101,13 @@ def times(trace: Trace, bandwidth: float, base: Base = "median") -> Times:
     seconds = (
         1e-9 * part for part in (compute_ns, nap, *map(_median, (start - sent, up, folding, gap, update)))
     )
-    return Times(*seconds)
+    return MeasuredTimes(*seconds)
 
 
 def fit(trace: Trace, flops: float, base: Base = "median") -> tuple[MachineTable, LinkTable]:
     """``[machine]`` and ``[link]`` from a trace.
 
-    With the medians of `Times` and the trace's own configuration: flops_per_s = flops of a task / compute,
+    With the medians of `MeasuredTimes` and the trace's own configuration: flops_per_s = flops of a task / compute,
     and task_s = nap, for one size of task cannot tell a fixed part of its compute time from the rest;
     latency_s = (down + up) / 2; arrival_s = arrival; dispatch_s = dispatch, and update_s = update less one
     dispatch. Where no tasks leave together dispatch_s stays as it is.
@@ -157,7 +157,7 @@ def fit(trace: Trace, flops: float, base: Base = "median") -> tuple[MachineTable
 
 
 def of_two_sizes(
-    seen: Sequence[Times], flops: Sequence[float], sizes: Sequence[float]
+    seen: Sequence[MeasuredTimes], flops: Sequence[float], sizes: Sequence[float]
 ) -> tuple[MachineTable, LinkTable]:
     """``[machine]`` and ``[link]`` from a small and a large run, through whose times straight lines go.
 
@@ -166,7 +166,7 @@ def of_two_sizes(
 
     Parameters
     ----------
-    seen : (Times, Times)
+    seen : (MeasuredTimes, MeasuredTimes)
         As `times` measures for an infinite bandwidth.
     flops : (int, int)
         Of a task.

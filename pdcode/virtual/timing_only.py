@@ -31,7 +31,7 @@ INTERVALS = 1 << 20  # times between updates of which the median is taken
 
 
 @dataclass(frozen=True)
-class Times:
+class TimingResult:
     """How a run went; times are those of the virtual clock.
 
     Attributes
@@ -197,7 +197,7 @@ class TimingOnly:
             room=ROOM,
         )
 
-    def run(self, trace: TraceWriter | None = None, print_line: Print | None = None) -> Times:
+    def run(self, trace: TraceWriter | None = None, print_line: Print | None = None) -> TimingResult:
         """Run, with a trace or without; its `arrivals` and `sample` are those of the configuration.
 
         Raises
@@ -254,13 +254,13 @@ class TimingOnly:
         columns = dict(zip(rounds.UPDATE, steps.T, strict=True))
         trace.extend("updates", len(steps), columns | {"captured": np.nan, "step_norm": np.nan})
 
-    def _times(self) -> Times:
+    def _times(self) -> TimingResult:
         loop, clock, stop = self.rounds, self.events, self.config.stop
         used, wasted, drained = loop.outcomes
         reason = f"{stop.seconds:g} s" if stop.seconds is not None else ""
         if stop.updates is not None and loop.version >= stop.updates:
             reason = f"{loop.version} updates"
-        return Times(
+        return TimingResult(
             reason="interrupted" if self.interrupted else reason,
             updates=loop.version,
             seconds=1e-9 * (clock.now_ns if self.interrupted else loop.stopped_ns),

@@ -103,7 +103,7 @@ def test_an_interrupted_search_is_one_line(tmp_path, capsys, monkeypatch):
 
 def test_notes_and_what_is_never_reached_are_said(capsys):
     assert main(["codes", "design", "net", "-n", "20", "-k", "16"]) == 0
-    assert "the last round is cut short" in " ".join(capsys.readouterr().out.split())
+    assert "the last round is incomplete" in " ".join(capsys.readouterr().out.split())
     assert main(["codes", "design", "uncoded", "-n", "3", "-k", "4"]) == 0
     text = capsys.readouterr().out
     assert "all: not reached" in text

@@ -74,7 +74,7 @@ def test_options_of_other_families():
         codes.design("pairs", 8, 4, dither=True)
     with pytest.raises(InputError, match="dither = True: not an option of the auto code"):
         codes.design("auto", 8, 4, dither=True)
-    with pytest.raises(InputError, match="dither = 'yes': not true or false"):
+    with pytest.raises(InputError, match="dither = 'yes': neither true nor false"):
         codes.design("net", 8, 4, dither="yes")
     with pytest.raises(InputError, match=r"dithered = .*: not a list of \[seed, epoch\] pairs"):
         codes.design("net", 8, 4, 2, dithered=[[2**63, 0]])

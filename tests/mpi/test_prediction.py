@@ -36,7 +36,7 @@ updates = 40
 
 
 def test_a_simulated_run_meets_the_delays_of_the_real_one_and_descends_as_it_did(tmp_path: Path) -> None:
-    config, real = runs.run(TEXT, [], tmp_path / "real.h5")
+    config, real = runs.run_over_mpi(TEXT, [], tmp_path / "real.h5")
     fitted = costs.load(str(tmp_path / "real.h5"), config)
     assert fitted != config
     assert fitted.link.broadcast == "star"
@@ -58,4 +58,4 @@ def test_a_simulated_run_meets_the_delays_of_the_real_one_and_descends_as_it_did
 
 def test_a_real_run_that_fails_says_what_it_printed(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="InjectedFault"):
-        runs.run(TEXT, ["faults.raise_worker=0"], tmp_path / "t.h5")
+        runs.run_over_mpi(TEXT, ["faults.raise_worker=0"], tmp_path / "t.h5")

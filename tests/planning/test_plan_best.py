@@ -65,7 +65,7 @@ def test_rows_that_all_workers_had_are_asked_for_by_name(tmp_path):
         user = configfile.resolve({}, [*sets, f"problem.shards={shards}"])
         config = best_of(user)
         assert config.problem == msgspec.structs.replace(user.problem, shards="replicated")
-        best.write(tmp_path / "plan.toml", config, ["one\ntwo", "three"])
+        best.write_plan(tmp_path / "plan.toml", config, ["one\ntwo", "three"])
         again, text = configfile.load(tmp_path / "plan.toml")
         assert text.startswith("# one two\n# three\nseed = 1\n")
         assert run.prepare_ranks(again, "plan.toml").source.dealt(9) == 9 * 8

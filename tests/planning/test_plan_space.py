@@ -44,7 +44,7 @@ def test_all_that_is_offered_can_run_and_comes_back_from_its_file(name, tmp_path
         config = candidate.config
         for table in ("problem", "workers", "stop", "stragglers", "machine", "link", "seed", "trace"):
             assert getattr(config, table) == getattr(base, table)
-        configfile.check(config)
+        configfile.check_consistency(config)
         setup.prepare(config)
         path = tmp_path / f"{number}.toml"
         path.write_text(to_toml(config), encoding="utf-8")
@@ -97,7 +97,7 @@ def test_step_sizes_are_multiples_of_a_whole_step():
 
 def test_draws_differ_and_cover_the_space():
     base = configfile.resolve({}, SMALL)
-    drawn = [space.draw(base, np.random.default_rng((3, number))) for number in range(300)]
+    drawn = [space.draw_tables(base, np.random.default_rng((3, number))) for number in range(300)]
     for table, key, least in (
         ("code", "family", 6), ("memory", "kind", 4), ("wire", "dtype", 4), ("downlink", "kind", 2),
         ("update", "mode", 4), ("update", "late", 3), ("code", "weight", 6), ("code", "share", 5),

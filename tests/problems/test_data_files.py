@@ -136,7 +136,7 @@ def test_broken_idx_is_refused(tmp_path):
         (b"", "magic number is missing"),
         (b"\1\0\x08\3", "magic number is 01 00 08 03"),
         (b"\0\0\x0a\3" + good[4:], "no IDX file"),
-        (good[:7], "cut off in its header"),
+        (good[:7], "truncated in its header"),
         (good[:-1], "is cut off: 27 bytes, but shape (3, 2, 2) needs 28"),
         (good + b"x", "too long"),
         (gzip.compress(good)[:-9], "cannot be read"),

@@ -154,7 +154,7 @@ def test_no_room_is_found_before_anything_starts(tmp_path: Path) -> None:
     before = path.read_bytes()
     done = simulate(path, 3000)
     assert done.returncode == 2
-    line = f"{JOB}: trace.path: cannot write '{path}': File too large (a trace wants 4 MiB at least)"
+    line = f"{JOB}: trace.path: cannot write '{path}': File too large (a trace needs at least 4 MiB)"
     assert done.stderr == f"pdcode: {line}\n"
     assert (sorted(tmp_path.iterdir()), path.read_bytes()) == ([path], before)
 

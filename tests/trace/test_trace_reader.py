@@ -149,7 +149,7 @@ def test_a_cut_off_file_is_refused_in_one_line(tmp_path: Path) -> None:
     traces.simulate(tmp_path / "a.h5", seconds=0.1)
     whole = (tmp_path / "a.h5").read_bytes()
     (tmp_path / "b.h5").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(InputError, match=r"b\.h5: a part of the file is missing"):
+    with pytest.raises(InputError, match=r"b\.h5: the file is truncated"):
         Trace(tmp_path / "b.h5")
     (tmp_path / "c.h5").write_bytes(whole[:40])
     with pytest.raises(InputError, match=r"c\.h5: not a pdcode trace, or not readable"):
@@ -245,7 +245,7 @@ def test_a_damaged_configuration_is_bad_input(tmp_path: Path, text: str) -> None
     traces.writer(tmp_path / "a.h5").close()
     with h5py.File(tmp_path / "a.h5", "r+") as file:
         file.attrs["config_resolved"] = text
-    with pytest.raises(InputError, match=r"a\.h5: damaged: its configuration: "):
+    with pytest.raises(InputError, match=r"a\.h5: damaged: config_resolved: "):
         Trace(tmp_path / "a.h5").config  # noqa: B018
 
 

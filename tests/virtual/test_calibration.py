@@ -21,7 +21,7 @@ from pdcode.trace.schema import DRAINED, USED
 from pdcode.training import setup
 from pdcode.util.errors import InputError
 from pdcode.virtual import calibration, costs
-from pdcode.virtual.calibration import Times
+from pdcode.virtual.calibration import MeasuredTimes
 
 MACHINE = MachineTable(flops_per_s=2e8, task_s=3e-4, arrival_s=6e-5, dispatch_s=2e-5, update_s=9e-5)
 LINK = LinkTable(latency_s=4e-4, bandwidth=1e9, broadcast="star")
@@ -171,7 +171,7 @@ def test_a_trace_is_known_by_its_content_and_costs_what_its_stragglers_expect(tm
 def test_two_sizes_tell_fixed_costs_from_those_of_flops_and_bytes() -> None:
     flops, sizes = (1_000_000, 50_000_000), (20_000.0, 600_000.0)
     seen = [
-        Times(2e-5 + f / 4e9, 0.0, 3e-5 + b / 2e9, 5e-5 + b / 2e9, 7e-6, 3e-6, 8e-6)
+        MeasuredTimes(2e-5 + f / 4e9, 0.0, 3e-5 + b / 2e9, 5e-5 + b / 2e9, 7e-6, 3e-6, 8e-6)
         for f, b in zip(flops, sizes, strict=True)
     ]
     machine, link = calibration.of_two_sizes(seen, flops, sizes)
@@ -185,7 +185,7 @@ def test_two_sizes_tell_fixed_costs_from_those_of_flops_and_bytes() -> None:
 
 def test_sizes_that_do_not_tell_leave_no_fixed_part() -> None:
     """The large run was no slower: noise. Rates are then those of the large one."""
-    seen = [Times(1e-3, 0.0, 1e-4, 1e-4, 7e-6, np.nan, np.nan)] * 2
+    seen = [MeasuredTimes(1e-3, 0.0, 1e-4, 1e-4, 7e-6, np.nan, np.nan)] * 2
     machine, link = calibration.of_two_sizes(seen, (1000, 2000), (10.0, 30.0))
     assert (machine.flops_per_s, link.bandwidth) == (2000 / 1e-3, 30 / 1e-4)
     assert (machine.dispatch_s, machine.update_s) == (0.0, 0.0)

@@ -60,7 +60,7 @@ def ready(config: Config, simulation: Simulation) -> timing_only.TimingOnly:
     )
 
 
-def compare(overrides: list[str]) -> tuple[Sink, timing_only.Times]:
+def compare(overrides: list[str]) -> tuple[Sink, timing_only.TimingResult]:
     """Run both; all that the fast loop knows must be what the coordinator found."""
     config = load(overrides)
     components = prepare(config)

@@ -1,1 +1,1 @@
-"""Families of codes, each made exactly, and the mathematics that they are made of."""
+"""Exact constructions of the families of codes, and the mathematics behind them."""

@@ -1,13 +1,13 @@
-"""Energy codes: supports drawn by the energies of the blocks, and the energies that rank 0 publishes.
+"""Energy codes: supports drawn by block energies, and the energies that rank 0 publishes.
 
-Row i has one own block, i mod k, so that no block is ever left out, and w-1 more, drawn without replacement
-with probability ∝ E_j^a. Its entries are ± E_j^½ over their norm: blocks that contribute to a payload in
-proportion to what they hold. With unequal energies the joint information ½ ln det(2πe GΣGᵀ), Σ = diag(E),
-is what counts, not the coherence; decode by `mmse` with the same energies.
+Row i contains block i mod k, so that no block is left out, and w-1 more, drawn without replacement with
+probability ∝ E_j^a. Its entries are ± E_j^½ over their norm: blocks contribute in proportion to their energy.
+With unequal energies the relevant quantity is the joint information ½ ln det(2πe GΣGᵀ), Σ = diag(E), not the
+coherence; decode by `mmse` with the same energies.
 
 Trials, k = 32, E_j = j^-2, n = 64, w = 4: with a = ½ 90 % of the energy is captured after .22k random
 arrivals and 99 % after .78k; with a = ¾ after .195k and .83k; with a = 1 after .19k and .90k; repetition
-needs 1.41k and 1.79k. So a = ½ is the default; more of it favours the first arrivals over the last.
+needs 1.41k and 1.79k. The default is a = ½; a larger a favours the first arrivals over the last.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from ...util.errors import InputError
 from .. import keyed
 from ..family import Family, Size
 
-LEAST = 1e-12  # of the largest energy: below it a block would have no chance and no entry worth sending
+LEAST = 1e-12  # lower bound on energies, relative to the largest: smaller ones would never be drawn
 
 
 def _checked(energies: npt.ArrayLike | None, blocks: int) -> np.ndarray:
-    """Energies (k,), float64, the largest 1, none of them zero."""
+    """Check the energies, and scale the largest to 1; float64, shape (k,), all positive."""
     if energies is None:
         return np.ones(blocks)
     try:
@@ -57,24 +57,24 @@ def energy(
     seed : int
         Key of supports and signs.
     energies : array_like, shape (k,), optional
-        Energy of each block, in any unit; not negative. All equal if not given. Those below 1e-12 of the
-        largest count as that.
+        Energy of each block, in any unit, not negative; by default all equal. They are raised to at least
+        1e-12 of the largest.
     exponent : float
-        a ≥ 0, see above; 0 draws uniformly.
+        a ≥ 0, see the module; 0 draws uniformly.
     epoch : int
-        Another one gives other supports and signs: a rotating code.
+        Key of the draw in addition to the seed: each epoch has other supports and signs.
 
     Returns
     -------
     indices : ndarray of int64, shape (n, w)
-        Own block first.
+        Blocks of each codeword, block i mod k first.
     values : ndarray of float64, shape (n, w)
-        Of unit norm, none of them 0.
+        Their entries, nonzero; rows have unit norm.
 
     Raises
     ------
     InputError
-        If energies, exponent or epoch are bad.
+        If energies, exponent or epoch are invalid.
 
     Notes
     -----
@@ -113,23 +113,22 @@ ENERGY = Family(
 
 
 class BlockEnergies:
-    """Decayed energies of the blocks, as rank 0 publishes them to rotate energy codes.
+    """Running estimate of the block energies, from which rank 0 redraws energy codes.
 
-    They are learnt from payloads, not from decoded gradients, which a decoder shrinks where it has heard
-    nothing: ‖y_i‖² = Σ_j g_ij² E_j in the mean, for uncorrelated blocks, and the energies of a payload's
-    blocks are corrected by a projection on these equations (Kaczmarz, or Cimmino where several rows meet in a
-    block: the mean of their corrections), damped by 1 - decay.
+    Energies are estimated from payloads. Decoded gradients would be biased: a decoder sets blocks without
+    arrivals to zero. For uncorrelated blocks ‖y_i‖² = Σ_j g_ij² E_j in the mean. The energies of a payload's
+    blocks are corrected by a projection on these equations, damped by 1 - decay (Kaczmarz, or Cimmino if
+    several rows share a block: the mean of their corrections).
 
     Parameters
     ----------
     blocks : int
-        k.
+        Number of blocks k.
     decay : float
-        In [0, 1): what a payload leaves of the old estimate of its blocks.
+        Weight of the old estimate of a block after a payload, in [0, 1).
     floor : float
-        Least share of the mean energy that is published for a block, so that its share of the codewords does
-        not vanish and it is noticed when it wakes up: a payload says of a block what its entries let
-        through, the roots of the energies that were published.
+        Lower bound on published energies, as a fraction of the mean energy. Every block then stays in some
+        codewords, and an increase of its energy is noticed.
 
     Raises
     ------
@@ -149,21 +148,21 @@ class BlockEnergies:
 
     @property
     def energies(self) -> np.ndarray:
-        """Energies, float64, shape (k,), of mean 1 before the floor; all 1 as long as nothing is known."""
+        """Energies, float64, shape (k,), with mean 1 before the floor; all 1 before the first payload."""
         mean = self._energies.mean()
         if not mean > 0:
             return np.ones(len(self._energies))
         return np.maximum(self._energies / mean, self.floor)
 
     def update(self, indices: np.ndarray, values: np.ndarray, payload: np.ndarray) -> None:
-        """Fold in a payload.
+        """Update the energies from a payload.
 
         Parameters
         ----------
         indices, values : ndarray, shape (r, w)
-            Its codewords; value 0 pads.
+            Codewords of the payload, padded with value 0.
         payload : ndarray, shape (r, …)
-            Rows that are not finite, or whose square overflows, are ignored.
+            The payload. Rows that are not finite, or whose square overflows, are ignored.
         """
         flat = payload.reshape(len(indices), -1)
         norms = np.einsum("ie,ie->i", flat, flat).astype(np.float64)
@@ -173,7 +172,7 @@ class BlockEnergies:
         if not sound.any():
             return
         index, squares, norms, power = indices[sound], squares[sound], norms[sound], power[sound]
-        if not self._known:  # in the units of payloads; codewords are of unit norm
+        if not self._known:  # start in the payloads' unit; codewords have unit norm
             self._energies.fill(norms.mean())
             self._known = True
         steps = (norms - (squares * self._energies[index]).sum(axis=1)) / power

@@ -1,4 +1,4 @@
-"""Codes made of Steiner systems and Hadamard matrices: Steiner and Tremain frames, and simplices on lines.
+"""Codes from Steiner systems and Hadamard matrices: Steiner and Tremain frames, and simplices on lines.
 
 Hadamard matrices without their column of ones give simplices: c rows of c - 1 entries ±1, inner products -1.
 """
@@ -32,9 +32,9 @@ def steiner_sizes(blocks: int, weight: int | None) -> list[Size]:
 def steiner_frame(rows: int, blocks: int, weight: int, seed: int) -> Rows:
     """Make the Steiner equiangular tight frame of S(2, B, v).
 
-    A block is a set, a point has a simplex of r₀ + 1 rows. The simplex stands on the r₀ = (v-1)/(B-1) sets
-    that the point is in. n = v(r₀ + 1), k = v(v-1)/(B(B-1)), w = r₀, coherence 1/r₀, the Welch bound. Row
-    j·v + i is row j of point i.
+    Blocks are the sets of the system. Each point has a simplex of r₀ + 1 rows, supported on the
+    r₀ = (v-1)/(B-1) sets that contain it. n = v(r₀ + 1), k = v(v-1)/(B(B-1)), w = r₀, coherence 1/r₀, the
+    Welch bound. Row j·v + i is row j of point i.
 
     Fickus, Mixon, Tremain, "Steiner equiangular tight frames", Linear Algebra and its Applications 2012.
     """
@@ -60,8 +60,8 @@ def simplex_lines(rows: int, blocks: int, weight: int, seed: int) -> Rows:
     """Make a simplex of w + 1 rows on each set of a Steiner system whose points are the blocks.
 
     w = 3 with triple systems: (k, n) = (9, 48); w = q with the lines of AG(d, q), q ≡ 3 modulo 4. n =
-    k(k-1)(w+1) / (w(w-1)), coherence 1/w, tight. Row j·(number of sets) + l is row j of set l. A construction
-    of this project.
+    k(k-1)(w+1) / (w(w-1)), coherence 1/w, tight. Row j·(number of sets) + l is row j of set l. The
+    construction is new in this project.
     """
     system = next(s for s in steiner.with_points(blocks) if s.size == weight)
     sets = steiner.build(system)
@@ -89,11 +89,11 @@ def tremain_sizes(blocks: int, weight: int | None) -> list[Size]:
 def tremain(rows: int, blocks: int, weight: int, seed: int) -> Rows:
     """Make the Tremain equiangular tight frame of a Steiner triple system on v points.
 
-    Blocks: its v(v-1)/6 triples, its v points, and one more. With r₀ = (v-1)/2, point i has r₀ + 1 rows: ±1
-    on its r₀ triples, a simplex, and √2 on the point. v + 1 further rows are ±1/√2 on the points, a simplex,
-    and √(3/2) on the last block. All over √(r₀ + 2): k = (v+2)(v+3)/6, n = (v+1)(v+2)/2, coherence 1/(r₀ +
-    2), the Welch bound; weight r₀ + 1, and v + 1 of the further rows. Needs Hadamard matrices of orders r₀ +
-    1 and v + 1.
+    Blocks are its v(v-1)/6 triples, its v points, and one more. With r₀ = (v-1)/2, point i has r₀ + 1 rows: a
+    simplex ±1 on its r₀ triples, and √2 on the point. Further v + 1 rows are a simplex ±1/√2 on the points,
+    and √(3/2) on the last block. All are divided by √(r₀ + 2): k = (v+2)(v+3)/6, n = (v+1)(v+2)/2, coherence
+    1/(r₀ + 2), the Welch bound. Weights are r₀ + 1, and v + 1 for the further rows. Hadamard matrices of
+    orders r₀ + 1 and v + 1 are needed.
 
     Fickus, Jasper, Mixon, Peterson, "Tremain equiangular tight frames", J. Combinatorial Theory A 2018.
     """

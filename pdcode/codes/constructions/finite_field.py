@@ -40,7 +40,7 @@ def _number(digits: np.ndarray, p: int) -> np.ndarray:
 
 
 def _reduced(polynomial: np.ndarray, modulus: np.ndarray, p: int) -> np.ndarray:
-    """Divide by a monic polynomial, return the remainder; coefficients along the last axis, lowest first."""
+    """Return the remainder modulo a monic polynomial; coefficients along the last axis, lowest first."""
     remainder, e = polynomial % p, len(modulus) - 1
     for top in range(remainder.shape[-1] - 1, e - 1, -1):
         remainder[..., top - e : top + 1] -= remainder[..., top, None] * modulus
@@ -52,7 +52,7 @@ def _reduced(polynomial: np.ndarray, modulus: np.ndarray, p: int) -> np.ndarray:
 def irreducible(p: int, e: int) -> tuple[int, ...]:
     """Find the coefficients, lowest first, of the least irreducible monic polynomial of degree e over GF(p).
 
-    By trial division: a reducible polynomial has a monic factor of at most half its degree.
+    It is found by trial division: a reducible polynomial has a monic factor of at most half its degree.
     """
     divisors = [_digits(d + p**f, p, f + 1) for f in range(1, e // 2 + 1) for d in range(p**f)]
     for low in range(p**e):
@@ -115,7 +115,7 @@ class FiniteField:
 
 
 class FieldProduct:
-    """Product of the fields whose sizes are the prime powers of m: a ring of m elements.
+    """Product of the fields whose orders are the prime powers in m: a ring of m elements.
 
     Parameters
     ----------
@@ -137,7 +137,7 @@ class FieldProduct:
         return self._each("multiply", left, right)
 
     def diagonal(self, elements: np.ndarray) -> np.ndarray:
-        """Return (i, i, …, i) for i below the size of the least field: differences of these are units."""
+        """Return (i, i, …, i) for i below the order of the smallest field: their differences are units."""
         return np.asarray(elements) * int(self.units[:-1].sum())
 
     def _each(self, operation: str, left: np.ndarray, right: np.ndarray) -> np.ndarray:

@@ -19,7 +19,7 @@ def default_degree(rows: int, blocks: int) -> int:
 
 
 def circulant(blocks: int, degree: int) -> np.ndarray:
-    """List edges {a, a + s modulo k}, s = 1, 2, …, for odd degrees k/2 too; shape (k·degree/2, 2)."""
+    """List the edges {a, a + s modulo k}, s = 1, 2, …, and k/2 for odd degrees; shape (k·degree/2, 2)."""
     step, a = np.ogrid[1 : degree // 2 + 1, :blocks]
     edges = np.stack(np.broadcast_arrays(a, (a + step) % blocks), axis=-1).reshape(-1, 2)
     if degree % 2:
@@ -29,9 +29,9 @@ def circulant(blocks: int, degree: int) -> np.ndarray:
 
 
 def switched(edges: np.ndarray, fixed: int, seed: int) -> np.ndarray:
-    """Make a regular graph random by switches {a, b}, {c, d} → {a, d}, {c, b} that keep it simple.
+    """Randomise a regular graph by switches {a, b}, {c, d} → {a, d}, {c, b} that keep it simple.
 
-    The first `fixed` edges stay. Ten switches are tried an edge (Rao, Jana, Bandyopadhyay, Sankhya 1996).
+    The first `fixed` edges stay. Ten switches per edge are tried (Rao, Jana, Bandyopadhyay, Sankhya 1996).
     """
     free = len(edges) - fixed
     if free < 2:
@@ -57,17 +57,17 @@ def graph(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Make rows (e_a ± e_b)/√2, one for each edge {a, b} of a regular graph; w = 2, coherence ½.
 
-    The edges come with random signs, and after them once more with the opposite signs; all of these, n =
-    k·degree rows, are tight. The first k edges are the ring 0, 1, …, k-1, whose signs are such that n ≥ k
-    rows have rank k (see `pairs`); a ring and random further edges are a random regular graph but for events
-    of vanishing probability (Robinson and Wormald 1994).
+    The edges have random signs, and then come again with opposite signs; all n = k·degree rows together are
+    tight. The first k edges are the ring 0, 1, …, k-1, with signs such that n ≥ k rows have rank k (see
+    `pairs`). A ring with random further edges is asymptotically a random regular graph (Robinson and Wormald
+    1994).
 
     Parameters
     ----------
     rows, blocks, weight, seed : int
         k ≤ n ≤ k·degree, k ≥ 3, w = 2.
     degree : int, optional
-        Edges at each block, 2 … k-1; even if k is odd. Default: the least with an edge for each row.
+        Number of edges at each block, 2 … k-1; even if k is odd. Default: the least with an edge per row.
     kind : str
         ``random``, or ``circulant``: edges {a, a + s} for s = 1, 2, ….
     """

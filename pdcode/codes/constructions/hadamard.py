@@ -1,8 +1,7 @@
-"""Hadamard matrices by Sylvester, Paley and Kronecker products, and the dense code made of them.
-
+"""Hadamard matrices by Sylvester, Paley and Kronecker products, and the dense code built from them.
 Sylvester (Phil. Mag. 1867) gives the orders 2^a. Paley ("On orthogonal matrices", J. Math. and Phys. 1933)
 gives q + 1 for prime powers q ≡ 3 modulo 4 (I) and 2(q + 1) for q ≡ 1 modulo 4 (II). A Kronecker product of
-two Hadamard matrices is one. Orders that these do not reach, 92 the least, are refused.
+two Hadamard matrices is a Hadamard matrix. Orders that these do not reach, 92 the least, are refused.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from .finite_field import FiniteField, is_prime_power
 
 @cache
 def _recipe(order: int) -> tuple[str, int] | None:
-    """Find a way to an order: "sylvester", "paley-1" or "paley-2" and q, "product" and a factor."""
+    """Find a construction of an order: "sylvester", "paley-1" or "paley-2" and q, "product" and a factor."""
     if order < 1 or (order > 2 and order % 4):
         return None
     if order & (order - 1) == 0:
@@ -95,10 +94,10 @@ def hadamard(order: int) -> np.ndarray:
 
 
 def dense(rows: int, blocks: int, weight: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Stack Hadamard matrices of order k over √k, the first plain, the others with random column signs.
+    """Stack Hadamard matrices of order k over √k, all but the first with random column signs.
 
     Each k rows from a multiple of k are an orthonormal basis, so multiples of k rows are tight. Rows of
-    different matrices are as good as random; `kerdock` has the best signs where k is a power of 4.
+    different matrices are no better than random; if k is a power of 4, `kerdock` has the best signs.
     """
     count = -(-rows // blocks)
     signs = np.concatenate([np.ones((1, blocks)), keyed.signs(seed, keyed.SIGNS, 0, (count - 1, blocks))])
@@ -111,5 +110,5 @@ HADAMARD = Family(
     "rows of Hadamard matrices, dense",
     dense,
     lambda blocks, weight: [Size(blocks)] if exists(blocks) else [],
-    coherence=lambda rows, blocks, weight: 0.0 if rows <= blocks else None,  # of a stack: as random signs
+    coherence=lambda rows, blocks, weight: 0.0 if rows <= blocks else None,  # a stack has random coherence
 )

@@ -1,4 +1,4 @@
-"""Kerdock codes: k/2 + 1 orthonormal bases of R^k, k = 4^m, of which any two are mutually unbiased."""
+"""Kerdock codes: k/2 + 1 mutually unbiased orthonormal bases of R^k, k = 4^m."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from .hadamard import hadamard
 
 
 def sizes(blocks: int, weight: int | None) -> list[Size]:
-    """List the Kerdock code over k blocks: k is a power of 4, and not 1."""
+    """List the size of the Kerdock code over k blocks, if k > 1 is a power of 4."""
     four = blocks > 1 and blocks & (blocks - 1) == 0 and blocks.bit_length() % 2 == 1
     return [Size(blocks, blocks * (blocks // 2 + 1))] if four else []
 
 
 def coherence(rows: int, blocks: int, weight: int) -> float:
-    """1/√k between rows of different bases."""
+    """Return the coherence: 1/√k between rows of different bases, or 0 within one basis."""
     return 1 / np.sqrt(blocks) if rows > blocks else 0.0
 
 
@@ -24,7 +24,7 @@ def quadratic_forms(blocks: int, count: int) -> np.ndarray:
     """Make a Kerdock set of quadratic forms on F_2^M, k = 2^M, M even.
 
     On GF(2^(M-1)) ⊕ GF(2): Q_a(x, ε) = Σ_j Tr((ax)^(1 + 2^j)) + ε Tr(ax), j = 1 … (M-2)/2, one for each a of
-    the field. The alternating form of the sum of any two is not singular.
+    the field. The alternating form of the sum of any two is nonsingular.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Codes of well-known figures: roots of D_k and E8, the icosahedron, and the simplex."""
+"""Codes from well-known configurations: roots of D_k and E8, the icosahedron, and the simplex."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from .partitions import matchings
 
 
 def _signed(edges: np.ndarray) -> Rows:
-    """Make rows (e_a + e_b)/√2 of the edges of a group, then (e_a - e_b)/√2; shape (groups, edges, 2)."""
+    """Make the rows (e_a + e_b)/√2 of a group's edges, then (e_a - e_b)/√2; edges (groups, edges, 2)."""
     indices = np.repeat(edges[:, None], 2, axis=1)
     values = np.broadcast_to(np.array([[1.0, 1.0], [1.0, -1.0]])[:, None] / sqrt(2.0), indices.shape)
     return indices.reshape(-1, 2), values.reshape(-1, 2)
 
 
 def dk(rows: int, blocks: int, weight: int, seed: int) -> Rows:
-    """Make the roots ±e_a ± e_b of the lattice D_k over √2, a line each: n ≤ k(k-1), w = 2, coherence ½.
+    """Make the roots ±e_a ± e_b of the lattice D_k over √2, one per line: n ≤ k(k-1), w = 2, coherence ½.
 
     Conway and Sloane, "Sphere Packings, Lattices and Groups", chapter 4. The pairs come as the perfect
     matchings of a round-robin tournament (k even), or as cycles a, a + s, a + 2s, … (k odd), with sign + and
@@ -46,11 +46,11 @@ def _e8() -> Rows:
     x = np.arange(8)
     affine = np.array([(x >> 0 & 1), (x >> 1 & 1), (x >> 2 & 1)])
     words = np.arange(8)[:, None] >> np.arange(3) & 1
-    linear = words @ affine % 2  # the code RM(1, 3) but for complements
+    linear = words @ affine % 2  # the code RM(1, 3) without complements
     seen, bases = set(), []
     for word in even:
         coset = (word + linear) % 2
-        coset = np.where(coset[:, :1], 1 - coset, coset)  # of a line's two ends the one that begins with 0
+        coset = np.where(coset[:, :1], 1 - coset, coset)  # of ± a line, the one that begins with 0
         key = frozenset(map(tuple, coset.tolist()))
         if key not in seen:
             seen.add(key)
@@ -60,7 +60,7 @@ def _e8() -> Rows:
 
 
 def e8(rows: int, blocks: int, weight: int, seed: int) -> Rows:
-    """Make the roots of the lattice E8, a line each, on each 8 blocks: n ≤ 15k, coherence ½.
+    """Make the roots of the lattice E8, one per line, on each 8 blocks: n ≤ 15k, coherence ½.
 
     Conway and Sloane, "Sphere Packings, Lattices and Groups", chapter 4. 56 lines ±e_a ± e_b and 64 lines
     (±1, …, ±1)/√8 with an even number of minus signs. They come as 15 orthonormal bases: 7 perfect matchings,
@@ -79,9 +79,8 @@ def e8(rows: int, blocks: int, weight: int, seed: int) -> Rows:
 def icosahedron(rows: int, blocks: int, weight: int, seed: int) -> Rows:
     """Make the six diagonals of an icosahedron on each 3 blocks: n = 2k, w = 2, coherence 1/√5, tight.
 
-    Lines (0, 1, ±φ) and their cyclic shifts over √(1 + φ²), φ the golden ratio (Haantjes 1948 has them as the
-    six equiangular lines of space). Rows of one kind come together: k/3 consecutive rows are of different
-    copies.
+    The lines are (0, 1, ±φ) and their cyclic shifts over √(1 + φ²), φ the golden ratio: the six equiangular
+    lines of space (Haantjes 1948). k/3 consecutive rows belong to different copies.
     """
     golden = (1 + sqrt(5.0)) / 2
     copy = 3 * np.arange(blocks // 3)
@@ -96,10 +95,10 @@ def icosahedron(rows: int, blocks: int, weight: int, seed: int) -> Rows:
 def haar_simplex(rows: int, blocks: int, weight: int, seed: int) -> Rows:
     """Make a regular simplex of n = k + 1 rows in the basis of Haar wavelets of a balanced binary tree.
 
-    Row l is leaf l, less its mean, in the wavelets of the nodes above it: w = ⌈log₂ n⌉, j for k = 2^j - 1. A
-    node with L and R leaves has the wavelet √(R/(L(L+R))) on the left and -√(L/(R(L+R))) on the right.
-    Coherence 1/k, the Welch bound, tight. A construction of this project (Haar 1910 has the wavelets of equal
-    halves).
+    Row l is the indicator of leaf l, minus its mean, expanded in the wavelets of the nodes above the leaf:
+    w = ⌈log₂ n⌉, j for k = 2^j - 1. A node with L and R leaves has the wavelet √(R/(L(L+R))) on the left and
+    -√(L/(R(L+R))) on the right. Coherence 1/k, the Welch bound, tight. The construction is new in this
+    project (Haar 1910 has the wavelets of equal halves).
     """
     n = blocks + 1
     indices, values = np.zeros((n, weight), np.int64), np.zeros((n, weight))
@@ -138,7 +137,7 @@ DK = Family(
     "roots of the lattice D_k",
     dk,
     lambda blocks, weight: [Size(2, blocks * (blocks - 1))] if blocks > 1 else [],
-    period=lambda blocks: 2 * blocks if blocks % 2 else blocks,  # a cycle, or a matching, with both signs
+    period=lambda blocks: 2 * blocks if blocks % 2 else blocks,  # a cycle or matching with both signs
     coherence=lambda rows, blocks, weight: 0.5 if rows > (1 if blocks % 2 else blocks) else 0.0,
 )
 E8 = Family(

@@ -1,17 +1,17 @@
-"""Matched codewords: a worker picks them from what it has to send, one warm power step a task.
+"""Matched codewords: a worker chooses them from its residual, by one warm-started power step per task.
 
-R (k, e) is what is to be sent, its rows the blocks. Of orthonormal directions U (r, k), kept from the last
-task, come Z = U R and, by the eigenvectors W of Z Zᵀ (Rayleigh-Ritz), the r right vectors W Z in descending
-order of energy; one power step makes P = W Z Rᵀ of them, the leading left singular vectors of R as far as U
-was near them. Each row of P is cut to its w largest entries at unit norm: a codeword g. As sending it takes
-its part out of R, it is taken out of the rows of P that follow, R z ← (I - g gᵀ) R z; so codewords are made
-for being sent one after the other, as `kernels.encode` does. U of the next task is P before the cut.
+The residual R (k, e) is to be sent; its rows are the blocks. U (r, k) are orthonormal directions, kept from
+the last task. Z = U R and the eigenvectors W of Z Zᵀ (Rayleigh-Ritz) give r right vectors W Z in descending
+order of energy. One power step gives P = W Z Rᵀ, which approximates the leading left singular vectors of R if
+U was near them. Each row of P is truncated to its w largest entries and normalised: a codeword g. Sending g
+removes its part from R; the same part is removed from the following rows of P, R z ← (I - g gᵀ) R z.
+Codewords are therefore made to be sent in order, as by `kernels.encode`. The next task's U is P before the cut.
 
 A cut to w = 32 of k = 256 keeps the message small at little loss. Trials (784-256-10 on 4,000 images of
-MNIST, 16 workers, batch 32 each, first 12 heard, error feedback, int8, output layer whole; updates to loss
+MNIST, 16 workers, batch 32 each, first 12 used, error feedback, int8, output layer whole; updates to loss
 0.1, mean of 5 seeds at the better of the rates 1 and 1.2): full gradients 117; r = 4, w = 32: 116; r = 2,
 w = 16: 129; r = 1, w = 32: 139. Within the spread (± 5) were: three or four more directions than codewords,
-U from what the cut left of P, fresh random directions in place of U, values refitted to the cut support.
+U from the part of P that the cut removed, fresh random directions in place of U, values refitted to the cut support.
 Taking next the row of P with most energy in its w largest entries was not better. The output layer may be
 coded as well, one codeword over its ten rows: 113 at rate 1, 100 at 1.2 (3 seeds).
 
@@ -31,20 +31,20 @@ from .. import keyed
 
 
 class Matched:
-    """Chooses codewords of a layer; one for each worker and layer, used task after task.
+    """Selector of a layer's codewords; one per worker and layer, with state from task to task.
 
     Parameters
     ----------
     blocks, elements, length : int
-        k and e, and the layer's length in the residual: consecutive blocks of e elements, the last ones cut
-        short or empty, (k - 1)·e < length ≤ k·e as a rule, and counting as padded with zeros.
+        k, e, and the layer's length in the residual: consecutive blocks of e elements. The last blocks may be
+        short or empty; they count as padded with zeros.
     rows, weight : int
-        r ≤ k codewords of weight w; where w > k, padded.
+        r ≤ k codewords of weight w; padded if w > k.
     dtype : dtype-like
-        float32 or float64, of residual and values.
+        Type of residual and values, float32 or float64.
     seed : int
-        Key of the first directions, which are random, and of those that replace lost ones. Workers need not
-        have different ones: their residuals differ.
+        Key of the first directions, which are random, and of replacements for lost directions. Workers may
+        share it, as their residuals differ.
 
     Raises
     ------
@@ -74,7 +74,7 @@ class Matched:
         self.length = length
         self._whole, self._tail = divmod(
             length, elements
-        )  # whole blocks, elements of the one that is cut short
+        )  # full blocks, elements of the short block
         self._spare = (keyed.uniforms(seed, keyed.SUPPORTS, 0, (rows, blocks)) - 0.5).astype(dtype)
         self._kept = self._spare.copy()  # U
         self._left = np.zeros((rows, blocks), dtype)  # P
@@ -88,24 +88,24 @@ class Matched:
         self._orthonormalise(self._kept, self._spare)
 
     def select(self, residual: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Pick codewords for what is to be sent.
+        """Choose codewords for a residual.
 
         Parameters
         ----------
         residual : ndarray, shape (length,)
-            Contiguous, of the dtype; not changed.
+            The residual: contiguous, of the dtype; not changed.
 
         Returns
         -------
         indices : ndarray of int32, shape (r, w)
             Ascending; padding is index 0.
         values : ndarray, shape (r, w)
-            Unit norm; padding is 0. Both are overwritten by the next call.
+            Entries; codewords have unit norm, and padding is 0. Both are overwritten by the next call.
         """
         if residual.shape != (self.length,) or residual.dtype != self._kept.dtype:
             raise ValueError(f"the residual must be {self.length} elements of {self._kept.dtype}")
         with np.errstate(over="ignore", invalid="ignore"):
-            if not self._step(residual):  # nothing of R along U: start again
+            if not self._step(residual):  # R vanishes along U: start again
                 self._kept[:] = self._spare
                 self._orthonormalise(self._kept, self._spare)
                 self._step(residual)
@@ -115,7 +115,7 @@ class Matched:
         return self._indices, self._values
 
     def _step(self, residual: np.ndarray) -> bool:
-        """Power step, from U to P; returns whether it led anywhere."""
+        """Return the power step, from U to P; returns whether it led anywhere."""
         end = self._whole * self._right.shape[1]
         blocks, rest = residual[:end].reshape(self._whole, self._right.shape[1]), residual[end:]
         np.matmul(self._kept[:, : self._whole], blocks, out=self._right)
@@ -132,7 +132,7 @@ class Matched:
         return True
 
     def _rotated(self) -> np.ndarray | None:
-        """Right vectors in descending order of energy, near unit norm; None if zero or not finite."""
+        """Return right vectors in descending order of energy, near unit norm; None if zero or not finite."""
         np.matmul(self._right, self._right.T, out=self._gram)
         top = float(self._gram.trace())
         if not 0 < top < np.inf:

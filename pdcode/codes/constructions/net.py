@@ -1,11 +1,11 @@
 """Nets, the default static code: orthogonal rows on the sets of partitions of the blocks.
 
-Two sets of different partitions meet in one block at the most (`partitions`). On each set of c blocks stand
-the c rows of an orthogonal weighing matrix W(c, w) over √w (`weighing`): a Hadamard matrix where one of order
-w is known, and then c = w; else, say, a conference matrix of order c = w + 1. A random sign a column (dither)
-repairs the rank of subsets of rows and changes neither coherence nor tightness. So rows of different
-partitions have inner product 0 or ±1/w, and those of one partition are an orthonormal basis of R^k: coherence
-1/w (0 for a single partition), and GᵀG = (n/k) I.
+Two sets of different partitions share at most one block (`partitions`). Each set of c blocks supports the c
+rows of an orthogonal weighing matrix W(c, w) over √w (`weighing`): a Hadamard matrix (c = w) if one of order
+w is known, otherwise for example a conference matrix of order c = w + 1. A random sign of each column (dither)
+repairs the rank of subsets of rows and changes neither coherence nor tightness. Rows of different partitions
+have inner product 0 or ±1/w, and those of one partition are an orthonormal basis of R^k. The coherence is 1/w
+(0 for a single partition), and GᵀG = (n/k) I.
 """
 
 from __future__ import annotations
@@ -20,31 +20,31 @@ from .weighing import order, weighing
 
 
 def sizes(blocks: int, weight: int | None) -> list[Size]:
-    """List the nets of a weight, all of at most `most` partitions; by default of 4, or else 2."""
+    """List the nets of a weight, with at most `most` partitions; by default of weight 4, or else 2."""
     default = [w for w in (4, 2) if blocks % w == 0] if blocks > 1 else [1]
     wanted = default if weight is None else [weight]
     found = [Size(w, most(blocks, c) * blocks) for w in wanted if blocks % (c := order(w)) == 0]
-    if weight is None:  # the plain construction decides where it can
+    if weight is None:  # the plain construction decides if it can
         return [Size(w, plain_most(blocks, w) * blocks) for w in wanted] + found
     return found
 
 
 def coherence(rows: int, blocks: int, weight: int) -> float:
-    """1/w, or 0 for a single partition."""
+    """Return the coherence: 1/w, or 0 for a single partition."""
     return 1 / weight if rows > blocks else 0.0
 
 
 def net(rows: int, blocks: int, weight: int, seed: int, dither: bool = True) -> tuple[np.ndarray, np.ndarray]:
     """Make the sparse rows of a net.
 
-    Within a partition the first row of every set comes first, then the second of every set, and so on: with
-    c = w, k/w consecutive rows touch each block once, and k consecutive ones, from a multiple of k, are an
-    orthonormal basis. The design is of this project; its parts are cited in `partitions` and `weighing`.
+    Within a partition the first rows of all sets come first, then the second rows, and so on. With c = w, k/w
+    consecutive rows contain each block once, and k consecutive rows from a multiple of k are an orthonormal
+    basis. The design is new in this project; its parts are cited in `partitions` and `weighing`.
 
     Parameters
     ----------
     rows, blocks, weight : int
-        n, k, w. If n is not a multiple of k, the last partition is not complete.
+        n, k, w. If n is not a multiple of k, the last partition is incomplete.
     seed : int
         Key of the dither.
     dither : bool
@@ -58,13 +58,13 @@ def net(rows: int, blocks: int, weight: int, seed: int, dither: bool = True) -> 
     Raises
     ------
     InputError
-        If `dither` is not a truth value.
+        If `dither` is not a bool.
     """
     if not isinstance(dither, bool):
-        raise InputError(f"dither = {dither!r}: not true or false")
+        raise InputError(f"dither = {dither!r}: neither true nor false")
     matrix = weighing(weight)
     size = len(matrix)
-    columns = np.nonzero(matrix)[1].reshape(size, 1, weight)  # of the nonzeros of each row of the matrix
+    columns = np.nonzero(matrix)[1].reshape(size, 1, weight)  # of the nonzeros in each row of the matrix
     sets = partitions(blocks, size, -(-rows // blocks))[:, None]  # (t, 1, k/c, c)
     shape = (sets.shape[0], size, blocks // size, weight)  # partition, row of the matrix, set, nonzero
     values = np.take_along_axis(matrix[:, None], columns, axis=2) / np.sqrt(weight)

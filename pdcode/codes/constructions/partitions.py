@@ -1,11 +1,11 @@
-"""Partitions of the blocks into sets of c, two sets of different partitions meeting in one block at the most.
+"""Partitions of the blocks into sets of size c; sets of different partitions share at most one block.
 
 The k = c·m blocks are the points (i, x) with i = 0 … c-1 and x in a ring of m elements; point (i, x) is block
 i·m + x. Slant s consists of the m sets {(i, x + s·i) : i = 0 … c-1}, one for each x. Sets of slants s ≠ s'
 meet in at most one point if (s - s')(i - i') ≠ 0 for all i ≠ i'. There are three rings: the integers modulo
 m; the field GF(m), for m a prime power; and the product of the fields of the prime powers of m, where i runs
-over the diagonal (MacNeish, Annals of Mathematics 1922). The one that admits more slants is taken. Where c
-divides m, the columns (i, ·) are partitioned in the same way, all at once, so k = q^d with c = q gives all
+over the diagonal (MacNeish, Annals of Mathematics 1922). The ring that admits most slants is used. If c
+divides m, the columns (i, ·) are partitioned in the same way, all at once; k = q^d with c = q then gives all
 lines of the affine space AG(d, q). Pairs (c = 2) have the k - 1 perfect matchings of a round-robin
 tournament.
 """
@@ -31,7 +31,7 @@ def _binary(m: int, c: int) -> int:
 
 
 def _product(m: int, c: int) -> int:
-    """Count the slants of the product of fields; the diagonal has as many elements as the least field."""
+    """Count the slants of the product of fields; the diagonal has as many elements as the smallest field."""
     return m if all(p**e >= c for p, e in prime_powers(m)) else 1
 
 
@@ -42,7 +42,7 @@ def _first(m: int, c: int) -> int:
 
 @cache
 def most(blocks: int, size: int) -> float:
-    """Count the partitions of k blocks into sets of a size that divides k; infinity for sets of one block."""
+    """Count the partitions of k blocks into sets of a size that divides k; infinity for size 1."""
     if size == 1:
         return inf
     if size == 2:
@@ -53,7 +53,10 @@ def most(blocks: int, size: int) -> float:
 
 
 def plain_most(blocks: int, size: int) -> float:
-    """Count as `most` does, for one ring and one cut of the columns: those are the same for every count."""
+    """Count the partitions, as `most`, of the construction with one ring and one cut of the columns.
+
+    Its first partitions do not depend on how many are made.
+    """
     return inf if size == 1 else _first(blocks // size, size)
 
 
@@ -92,14 +95,14 @@ def partitions(blocks: int, size: int, count: int) -> np.ndarray:
         return sets
     inner = partitions(
         m, size, count - slants
-    )  # of one column, written so that the first is consecutive cuts
+    )  # of one column, ordered such that the first cuts it consecutively
     inner = inner % (m // size) * size + inner // (m // size)
     columns = np.arange(size)[:, None, None] * m + inner[:, None]
     return np.concatenate([sets, columns.reshape(-1, m, size)])
 
 
 def matchings(points: int) -> np.ndarray:
-    """Make perfect matchings of an even number of points that share no pair: a round-robin tournament.
+    """Make disjoint perfect matchings of an even number of points: a round-robin tournament.
 
     Returns
     -------

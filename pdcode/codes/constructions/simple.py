@@ -12,7 +12,7 @@ ENTRIES = ("rademacher", "gaussian")
 
 
 def uncoded(rows: int, blocks: int, weight: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Make rows of one block, row i of block i mod k; of 1 block, the whole gradient from everyone."""
+    """Make rows of one block: row i is block i mod k. With k = 1 every worker sends the full gradient."""
     return np.arange(rows)[:, None] % blocks, np.ones((rows, 1))
 
 
@@ -20,9 +20,9 @@ def pairs(rows: int, blocks: int, weight: int, seed: int) -> tuple[np.ndarray, n
     """Make a ring of signed pairs: row i is (e_a + s_a e_b) / √2 with a = i mod k, b = a + 1 mod k.
 
     Every other lap of the ring has the signs -s_a. One lap has determinant (1 - Π(-s_a)) / √2^k, so it has
-    full rank exactly if an odd number of the s_a are +1 (the signed cycle is unbalanced). The signs are
-    random but for the last, which sees to that. Hence n ≥ k rows have rank k, and any 2k from a multiple of k
-    are tight.
+    full rank exactly if an odd number of the s_a are +1 (the signed cycle is unbalanced). All signs are
+    random but the last, which is chosen to make it odd. Hence n ≥ k rows have rank k, and any 2k rows from a
+    multiple of k are tight.
     """
     ring = keyed.signs(seed, keyed.SIGNS, 0, (blocks,))
     if np.count_nonzero(ring > 0) % 2 == 0:
@@ -34,7 +34,7 @@ def pairs(rows: int, blocks: int, weight: int, seed: int) -> tuple[np.ndarray, n
 
 
 def _even_supports(rows: int, blocks: int, weight: int, seed: int) -> np.ndarray:
-    """Draw supports in which blocks occur equally often, but for one: a row takes the least used ones."""
+    """Draw supports in which all blocks occur equally often (± 1): a row takes the least used blocks."""
     indices, used = np.empty((rows, weight), np.int64), np.zeros(blocks)
     ties = keyed.uniforms(seed, keyed.SUPPORTS, 0, (rows, blocks))
     for row, tie in zip(indices, ties, strict=True):
@@ -48,8 +48,8 @@ def random(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Draw rows of w distinct blocks, keyed by the seed.
 
-    Supports are drawn by Floyd's algorithm (Bentley and Floyd, "A sample of brilliance", CACM 1987), all rows
-    at once.
+    Supports are drawn by Floyd's algorithm (Bentley and Floyd, "A sample of brilliance", CACM 1987), for all
+    rows at once.
 
     Parameters
     ----------
@@ -58,7 +58,7 @@ def random(
     entries : str
         ``rademacher``: ±1/√w; ``gaussian``: normal (Box and Muller 1958), then scaled to norm 1.
     balanced : bool
-        Whether all blocks occur equally often (but for one), which repairs the rank of light codes.
+        Whether all blocks occur equally often (± 1), which repairs the rank of codes of low weight.
     """
     if entries not in ENTRIES:
         raise InputError(f"entries = {entries!r}: not one of {', '.join(ENTRIES)}")
@@ -79,18 +79,18 @@ def random(
     radius, angle = keyed.uniforms(seed, keyed.SIGNS, 1, (2, rows, weight))
     values = np.sqrt(-2 * np.log1p(-radius)) * np.cos(2 * np.pi * angle)
     norms = np.linalg.norm(values, axis=1, keepdims=True)
-    if not norms.all():  # a draw of 0 exactly, which no direction belongs to
+    if not norms.all():  # a row drawn as exactly 0 has no direction
         values[~norms[:, 0].astype(bool), 0] = norms[norms == 0] = 1.0
     return indices, values / norms
 
 
 def repeated_coherence(rows: int, blocks: int, weight: int) -> float:
-    """1 as soon as a block comes again."""
+    """Return the coherence: 1 as soon as a block is repeated."""
     return float(rows > blocks)
 
 
 def pairs_coherence(rows: int, blocks: int, weight: int) -> float:
-    """½ of neighbours on the ring; 1 from the third lap on."""
+    """Return the coherence: ½ of neighbours on the ring, and 1 from the third lap on."""
     if rows > 2 * blocks or (blocks == 2 and rows > 2):
         return 1.0
     return 0.5 if blocks > 2 else 0.0

@@ -19,7 +19,7 @@ from .finite_field import is_prime_power
 
 
 class System(NamedTuple):
-    """Parameters of a Steiner system that the constructions reach."""
+    """Parameters of a Steiner system that can be constructed."""
 
     points: int  # v
     size: int  # B
@@ -33,7 +33,7 @@ class System(NamedTuple):
 
     @property
     def degree(self) -> int:
-        """Sets that a point is in, r₀ = (v-1)/(B-1)."""
+        """Number of sets that contain a point, r₀ = (v-1)/(B-1)."""
         return (self.points - 1) // (self.size - 1)
 
 
@@ -43,7 +43,7 @@ def is_triple_system(points: int) -> bool:
 
 
 def with_lines(lines: int) -> Iterator[System]:
-    """Yield the systems of this many sets, of more than one set, small sets first."""
+    """Yield the systems with this many sets (more than one), in ascending order of set size."""
     for size, source in ((2, "pairs"), (3, "triples")):
         v = (1 + isqrt(1 + 4 * size * (size - 1) * lines)) // 2
         if v * (v - 1) == size * (size - 1) * lines and v > size and (size == 2 or is_triple_system(v)):
@@ -53,7 +53,7 @@ def with_lines(lines: int) -> Iterator[System]:
 
 @cache
 def _spaces(bits: int) -> dict[int, list[System]]:
-    """List the affine and projective spaces of less than 2^bits lines, B > 3, by the number of lines."""
+    """List the affine and projective spaces of fewer than 2^bits lines, B > 3, by the number of lines."""
     found: dict[int, list[System]] = {}
     for q in range(3, isqrt(1 << bits) + 1):
         if not is_prime_power(q):
@@ -113,5 +113,5 @@ def triples(points: int) -> np.ndarray:
 
 
 def incidence(lines: np.ndarray, points: int) -> np.ndarray:
-    """List the sets that each point is in, int64, shape (v, r₀), rising."""
+    """List the sets that contain each point, int64, shape (v, r₀), ascending."""
     return np.argsort(lines.ravel(), kind="stable").reshape(points, -1) // lines.shape[1]

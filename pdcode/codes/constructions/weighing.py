@@ -2,8 +2,8 @@
 
 A Hadamard matrix is W(w, w), Paley's conference matrix is W(q + 1, q) for odd prime powers q, and the
 Kronecker product of W(c, w) and W(c', w') is W(cc', ww') (Geramita and Seberry, "Orthogonal Designs", 1979).
-As each number is a product of prime powers, every weight has such a matrix; the one of least order is taken,
-so Hadamard's wherever there is one.
+As each number is a product of prime powers, every weight has such a matrix. The one of least order is used: a
+Hadamard matrix whenever there is one.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from .hadamard import bordered, exists, hadamard
 
 @cache
 def order(weight: int) -> int:
-    """Return the least order c of a weighing matrix of this weight that the constructions reach."""
+    """Return the least order c of a weighing matrix of this weight that can be constructed."""
     return _best(weight)[0]
 
 
@@ -45,8 +45,7 @@ def weighing(weight: int) -> np.ndarray:
     Returns
     -------
     ndarray of int8, shape (c, c)
-        c = `order` (w): w itself where a Hadamard matrix of order w is known, w + 1 for other prime powers.
-        Read-only.
+        c = `order` (w): w if a Hadamard matrix of order w is known, w + 1 for other prime powers. Read-only.
     """
     factor = _best(weight)[1]
     if factor == 0:

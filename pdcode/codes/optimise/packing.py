@@ -186,7 +186,7 @@ def _whole(name: str, value: Any, least: int) -> int:
     return int(value)
 
 
-def check(problem: PackingProblem) -> None:
+def check_problem(problem: PackingProblem) -> None:
     """Raise InputError unless the optimiser takes this problem."""
     n, k, w = problem.rows, problem.blocks, problem.weight
     if problem.supports not in SUPPORTS:
@@ -250,7 +250,7 @@ def optimized(
         If an argument is out of range, the supports do not exist, or the state is another problem's.
     """
     problem = PackingProblem(rows, blocks, weight, seed, supports)
-    check(problem)
+    check_problem(problem)
     total = default_restarts(problem) if restarts is None else _whole("restarts", restarts, 1)
     processes = _whole("processes", processes, 1)
     if seconds is not None and not (isinstance(seconds, int | float) and seconds > 0):
