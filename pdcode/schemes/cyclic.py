@@ -1,7 +1,7 @@
-"""Cyclic gradient code: worker i has the shards i … i + s, modulo n.
+"""Cyclic gradient code: worker i holds the shards i … i + s, modulo n.
 
 Tandon, Lei, Dimakis and Karampatziakis, "Gradient coding: avoiding stragglers in distributed learning", ICML
-2017, algorithm 2: the gradient is exact whichever s of the n workers are late.
+2017, algorithm 2: the decoded gradient is exact for any s stragglers among the n workers.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ class Cyclic(DataCode):
     """A cyclic gradient code: exact for every pattern of s stragglers, at s + 1 times the work."""
 
     name = "cyclic"
-    summary = "one combination of s + 1 shards' gradients; exact whichever s workers are late"
+    summary = "one combination of s + 1 shards' gradients; exact for any s stragglers"
 
     class Options(Table):
         """Keys of ``[scheme] options``."""
 
-        stragglers: Count = 1  # s: late workers that cost nothing
+        stragglers: Count = 1  # s, the number of stragglers tolerated
 
     @classmethod
     def check(cls, config: Config) -> None:
@@ -37,7 +37,7 @@ class Cyclic(DataCode):
 
     @cached_property
     def _matrix(self) -> np.ndarray:
-        """Row i has the support i … i + s and is orthogonal to all rows of a random H (s, n) with H·1 = 0."""
+        """Rows with support i … i + s, orthogonal to the rows of a random H, shape (s, n), with H·1 = 0."""
         n, s = self.workers, self.options.stragglers
         H = np.random.default_rng(self.config.seed).standard_normal((s, n))
         H[:, -1] = -H[:, :-1].sum(axis=1)
