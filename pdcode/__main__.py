@@ -1,5 +1,5 @@
-"""The command line. A command is a function; what it needs is imported when it runs, so `pdcode --help` is
-quick and starts no MPI."""
+"""Command line. Commands import what they need when they run, which keeps `pdcode --help` fast and free of
+MPI."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .util.version import __version__
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line's grammar."""
+    """Build the argument parser."""
     top = argparse.ArgumentParser(
         prog="pdcode", description="Distributed gradient descent with coded partial derivatives."
     )
@@ -36,11 +36,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     launch.one_thread(os.environ)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a terminal that has no × must not end a run
+            stream.reconfigure(errors="replace")  # a terminal without × must not end a run
     options = parser().parse_args(argv)
     options.argv = list(sys.argv[1:] if argv is None else argv)
     place = launch.place(os.environ)
-    # SIGTERM is as Ctrl-C, unless a launcher sends it, which has an end of its own in mind.
+    # SIGTERM acts like Ctrl-C, except under a launcher, which handles it for all ranks.
     handlers = {signal.SIGTERM: signal.default_int_handler} if place is None else {}
     try:
         with signals.handled(handlers):
@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if place is None or place[0] == 0:
             print(f"pdcode: {error}", file=sys.stderr, flush=True)
         else:
-            # Rank 0 finds the same fault; a launcher kills all when one ends: let its line come out first.
+            # Rank 0 finds the same error. Let it report first: the launcher kills all ranks when one ends.
             time.sleep(3)
         return 2
     except Failure as error:

@@ -1,4 +1,4 @@
-"""`pdcode bench`."""
+"""`pdcode bench`: measurements against the limits of the machine."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from typing import Any
 from ..mpi import launch
 
 BENCHES = {
-    "kernels": "each kernel beside its limit (copy bandwidth, numpy's GEMM), measured in turn with it",
-    "decoders": "what an arrival and a gradient cost each decoder, and how near its limit that is",
-    "messages": "arrivals a second through rank 0's whole path over MPI, beside a bare mpi4py loop",
-    "events": "arrivals a second of the virtual clock without numerics, beside SimPy and a bare heap",
-    "clocks": "real runs beside predictions of the virtual clock; exit code 1 if one is off by a tenth",
-    "machine": "[machine] and [link] of this machine, for the virtual clock, as TOML",
+    "kernels": "time of each kernel against its limit (copy bandwidth, numpy's GEMM), measured alternately",
+    "decoders": "time per arrival and per gradient of each decoder, against its limit",
+    "messages": "arrivals per second through rank 0 over MPI, against a bare mpi4py loop",
+    "events": "arrivals per second of the timing-only virtual clock, against SimPy and a bare heap",
+    "clocks": "real runs against predictions of the virtual clock; exit code 1 if one is off by a tenth",
+    "machine": "fit [machine] and [link] to this machine, as TOML for the virtual clock",
 }
 
 
 def add_parser(commands: Any) -> None:
-    """Add the command to the parser's."""
+    """Add the command to the parser."""
     command = commands.add_parser(
         "bench",
         help="measure pdcode against its limits on this machine",
-        description="Measure parts of pdcode beside their limits on this machine, in the same run.",
+        description="Measure parts of pdcode against their limits on this machine, in the same run.",
     )
     benches = command.add_subparsers(title="benches", required=True, metavar="BENCH")
     for name, about in BENCHES.items():
@@ -33,7 +33,7 @@ def add_parser(commands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Run a bench, the module of its name; start mpirun where one needs it and no launcher did."""
+    """Run a bench, the module of its name; start mpirun if it needs MPI and no launcher is present."""
     if options.bench == "messages" and launch.place(os.environ) is None:
         command, environment = launch.command(1, options.argv)
         os.execvpe(command[0], command, environment)

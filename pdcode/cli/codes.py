@@ -1,4 +1,4 @@
-"""`pdcode codes list | design | show`."""
+"""`pdcode codes list | design | show`: code families, designs and their quality."""
 
 from __future__ import annotations
 
@@ -14,38 +14,38 @@ from ..util.errors import InputError
 
 
 def add_parser(commands: Any) -> None:
-    """Add the command to the parser's."""
+    """Add the command to the parser."""
     top = commands.add_parser(
         "codes",
-        help="list the families of codes, design a code, show one",
-        description="Codes: which combinations of blocks the workers send.",
+        help="list code families, design a code, or show a saved one",
+        description="Codes: the linear combinations of gradient blocks that workers send.",
     )
     actions = top.add_subparsers(title="actions", required=True, metavar="ACTION")
 
     command = actions.add_parser(
         "list",
-        help="print the families",
-        description="Print the families: what they are, sizes, default weight, coherence.",
+        help="list the code families",
+        description="List the code families with sizes, default weight and coherence.",
     )
     command.add_argument(
         "--verify",
         action="store_true",
-        help="make the codes of the catalogue and compare coherence and tightness with what is claimed; exit "
-        "code 1 if any differs by more than 1e-12",
+        help="build the catalogued codes and verify their stated coherence and tightness; exit code 1 if any "
+        "differs by more than 1e-12",
     )
     command.set_defaults(function=listing)
 
     command = actions.add_parser(
         "design",
-        help="make a code and print how good it is",
-        description="Make a code and print how good it is: coherence beside the bounds on it, frame bounds, "
-        "spark, information, captured energy against arrivals.",
+        help="design a code and print its quality",
+        description="Design a code and print its quality: coherence and lower bounds on it, frame bounds, "
+        "spark, information, captured energy by number of arrivals.",
     )
-    command.add_argument("family", metavar="FAMILY", help="a name that `pdcode codes list` prints, or auto")
-    command.add_argument("-n", "--rows", type=int, required=True, metavar="ROWS", help="codewords")
-    command.add_argument("-k", "--blocks", type=int, required=True, metavar="BLOCKS", help="blocks")
-    command.add_argument("-w", "--weight", type=int, metavar="WEIGHT", help="nonzeros of a codeword")
-    command.add_argument("--seed", type=int, default=0, metavar="SEED", help="key of what is random (0)")
+    command.add_argument("family", metavar="FAMILY", help="a name from `pdcode codes list`, or auto")
+    command.add_argument("-n", "--rows", type=int, required=True, metavar="ROWS", help="number of codewords")
+    command.add_argument("-k", "--blocks", type=int, required=True, metavar="BLOCKS", help="number of blocks")
+    command.add_argument("-w", "--weight", type=int, metavar="WEIGHT", help="nonzeros per codeword")
+    command.add_argument("--seed", type=int, default=0, metavar="SEED", help="random seed (default: 0)")
     command.add_argument(
         "--option",
         action="append",
@@ -54,19 +54,19 @@ def add_parser(commands: Any) -> None:
         help="family-specific option, e.g. dither=false; may be repeated",
     )
     command.add_argument("-o", "--output", metavar="FILE", help="HDF5 file to write the code to")
-    command.add_argument("--figure", metavar="PNG", help="also draw it, as show does")
+    command.add_argument("--figure", metavar="PNG", help="also draw the code, as `show` does")
     command.set_defaults(function=design)
 
     command = actions.add_parser(
         "show",
-        help="print how good a saved code is",
-        description="Print how good a code is that was saved, or the codes of a trace.",
+        help="print the quality of a saved code",
+        description="Print the quality of a saved code, or of the codes of a trace.",
     )
     command.add_argument("file", metavar="FILE", help="HDF5 file of `pdcode codes design`, or a trace")
     command.add_argument(
         "--figure",
         metavar="PNG",
-        help="also draw supports, Gram matrix, and captured energy against arrivals",
+        help="also draw supports, Gram matrix, and captured energy by number of arrivals",
     )
     command.set_defaults(function=show)
 
@@ -137,7 +137,7 @@ def _print(found: dict[str, Any], figure: str | None) -> None:
 
 
 def _option(text: str) -> tuple[str, Any]:
-    """Key and value of ``--option``; the value as TOML has it, else as it stands."""
+    """Parse KEY=VALUE of ``--option``; the value is TOML, or else a string."""
     key, sign, value = text.partition("=")
     if not sign or not key.strip():
         raise InputError(f"--option {text}: not KEY=VALUE")

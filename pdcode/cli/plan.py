@@ -1,4 +1,4 @@
-"""`pdcode plan`."""
+"""`pdcode plan`: search for a faster configuration."""
 
 from __future__ import annotations
 
@@ -20,63 +20,63 @@ if TYPE_CHECKING:
 
 
 def add_parser(commands: Any) -> None:
-    """Add the command to the parser's."""
+    """Add the command to the parser."""
     command = commands.add_parser(
         "plan",
         help="search for a faster scheme in virtual time, and write it as a configuration",
-        description="Search for the scheme, code, memory, wire, updates and step size that reach the target "
-        "of a configuration soonest, by descents on the virtual clock under its workers, stragglers, machine "
-        "and link, or under those of a recorded run. Prints the best beside the configuration itself, and "
-        "writes the first of them as a configuration for `pdcode run`. Exit codes: 0 done, "
-        "1 nothing reached the target, 2 bad input.",
+        description="Search for the scheme, code, memory, wire format, updates and learning rate that reach "
+        "the target of a configuration soonest, by simulated runs with its workers, stragglers, machine and "
+        "link, or with those of a recorded run. Prints a ranking that includes the configuration itself, and "
+        "writes the best as a configuration for `pdcode run`. Exit codes: 0 done, 1 nothing reached the "
+        "target, 2 bad input.",
     )
     option = command.add_argument
     option("config", metavar="CONFIG", help="TOML file, such as jobs/digits.toml")
-    option("--trace", metavar="TRACE", help="plan under the delays, machine and link of this recorded run")
-    option("--target", type=float, metavar="LOSS", help="training loss to reach (instead of that of [stop])")
+    option("--trace", metavar="TRACE", help="plan with the delays, machine and link of this recorded run")
+    option("--target", type=float, metavar="LOSS", help="training loss to reach (instead of [stop])")
     option("-n", "--workers", type=int, metavar="N", help="number of workers (instead of workers.count)")
     what = "override a key, such as link.bandwidth=1e6; may be repeated"
     option("--set", action="append", default=[], metavar="KEY=VALUE", help=what)
-    what = "how many to begin with (default: %(default)s); presets and uncoded schemes are always among them"
+    what = "initial candidates (default: %(default)s); presets and uncoded schemes are always included"
     option("--candidates", type=int, default=24, metavar="N", help=what)
-    what = "descents of each finalist (default: 5), or with --map of each scheme in a cell (default: 2)"
+    what = "runs per finalist (default: 5), or with --map per scheme and cell (default: 2)"
     option("--seeds", type=int, metavar="N", help=what)
-    what = "each rung keeps 1/η of its candidates (default: %(default)g)"
+    what = "each rung of the search keeps 1/η of its candidates (default: %(default)g)"
     option("--eta", type=float, default=3.0, metavar="η", help=what)
-    what = "give up on the configuration itself after this much virtual time (default: stop.seconds)"
+    what = "give up on the given configuration after this much virtual time (default: stop.seconds)"
     option("--seconds", type=float, metavar="S", help=what)
     option("--processes", type=int, metavar="N", help="number of processes (default: one per core)")
-    what = "where to write the best (default: results/<name>.plan.toml)"
+    what = "TOML file for the best configuration (default: results/<name>.plan.toml)"
     option("-o", "--output", metavar="TOML", help=what)
     what = "compare presets and uncoded schemes over a grid of bandwidths and delays instead of searching"
     option("--map", action="store_true", help=what)
-    option("--figure", metavar="PNG", help="of --map (default: results/<name>.map.png)")
-    what = "of --map, bytes/s of rank 0's link (default: 1e5,1e6,1e7,1e8,1e9)"
+    option("--figure", metavar="PNG", help="figure of --map (default: results/<name>.map.png)")
+    what = "bandwidths of --map: bytes/s of rank 0's link (default: 1e5,1e6,1e7,1e8,1e9)"
     option("--bandwidths", metavar="B,B,…", help=what)
     what = (
-        "of --map, multiples of the configuration's delays, 0 for none (default: 0,0.25,1,4,16; with --trace "
-        "0,1,2,4,8); without [stragglers]: mean exponential delay, in gradient compute times"
+        "delays of --map: multiples of the configuration's delays, 0 for none (default: 0,0.25,1,4,16; with "
+        "--trace 0,1,2,4,8); without [stragglers]: mean exponential delay, in gradient compute times"
     )
     option("--severities", metavar="S,S,…", help=what)
     command.set_defaults(function=plan)
 
 
 def plan(options: argparse.Namespace) -> int:
-    """Search, or draw the map."""
+    """Run the search, or with ``--map`` draw the map."""
     launch.alone("plan")
     check_options(options)
     return draw_map(options) if options.map else find_best(options)
 
 
 def check_options(options: argparse.Namespace) -> None:
-    """Refuse numbers that make no sense, and options of the other mode."""
+    """Refuse numbers out of range, and options of the other mode."""
     for name, least, most, text in (
         ("candidates", 2, math.inf, "2 or more"),
         ("seeds", 1, 1000, "1 to 1000"),
         ("processes", 1, math.inf, "1 or more"),
         ("workers", 1, math.inf, "1 or more"),
-        ("eta", math.nextafter(1, 2), 100, "more than 1, and no more than 100"),
-        ("seconds", math.nextafter(0, 1), 1e9, "a time above 0, and no more than 1e9"),
+        ("eta", math.nextafter(1, 2), 100, "a number above 1 and at most 100"),
+        ("seconds", math.nextafter(0, 1), 1e9, "a time above 0 and at most 1e9"),
         ("target", -sys.float_info.max, sys.float_info.max, "a loss"),
     ):
         value = getattr(options, name)
@@ -85,15 +85,15 @@ def check_options(options: argparse.Namespace) -> None:
     for name in ("figure", "bandwidths", "severities", "output", "seconds"):
         value = getattr(options, name)
         if value is not None and options.map == (name in ("output", "seconds")):
-            raise InputError(f"--{name} {value}: goes {'without' if options.map else 'with'} --map")
+            raise InputError(f"--{name} {value}: valid only {'without' if options.map else 'with'} --map")
 
 
 def find_best(options: argparse.Namespace) -> int:
-    """Search, print the ranking, write the best."""
+    """Search, print the ranking and write the best configuration."""
     from ..planning import best, report, search
     from ..util.processes import Pool
 
-    environment = load(options)
+    environment = load_environment(options)
     goal, trace = environment.goal, environment.trace
     path = best.output_path(options.config, options.output)
     size = options.candidates, options.seeds or 5, options.eta, options.seconds
@@ -101,7 +101,7 @@ def find_best(options: argparse.Namespace) -> int:
         found = search.search(environment, pool, print_line, *size)
     row = found.rows[0]
     reached = row.missed < len(row.outcomes)
-    if reached:  # before anything is printed that nobody may read
+    if reached:  # write the plan before printing, which may fail on a closed pipe
         command = shlex.join(["pdcode", *options.argv])
         config = best.best_config(found, environment, options.seconds)
         best.write_plan(path, config, best.comments(found, goal, command))
@@ -114,19 +114,19 @@ def find_best(options: argparse.Namespace) -> int:
         then = goal.seconds(trace)
         when = f"after {report.seconds(then)}" if math.isfinite(then) else "never"
         guess, planned = (
-            f"{'more than ' if each.missed else ''}{report.seconds(each.time.mean)}"
-            for each in (found.own, row)
+            f"{'more than ' if entry.missed else ''}{report.seconds(entry.time.mean)}"
+            for entry in (found.own, row)
         )
         print_line(
             f"recorded in {trace.path}: {goal} {when}\n"
-            f"predicted under its delays: {guess} for your own configuration, {planned} for number 1\n"
+            f"predicted with its delays: {guess} for your own configuration, {planned} for number 1\n"
         )
     print_line(f"plan: {path} (pdcode run {shlex.quote(str(path))})")
     return 0
 
 
-def load(options: argparse.Namespace) -> Environment:
-    """Read what the plan is for, and print it."""
+def load_environment(options: argparse.Namespace) -> Environment:
+    """Load configuration, trace and target, and print the target."""
     from ..planning import search
 
     overrides = [*options.set]
@@ -138,18 +138,18 @@ def load(options: argparse.Namespace) -> Environment:
     print_line(f"target: {goal} ({goal.source}); {user.workers.count} workers{under}")
     other = "accuracy" if goal.kind == "loss" else "loss"
     if getattr(user.stop, other) is not None:
-        print_line(f"stop.{other} is left out: the plan is for one target")
+        print_line(f"stop.{other} is ignored: a plan has one target")
     return environment
 
 
 def draw_map(options: argparse.Namespace) -> int:
-    """Compare the schemes over the grid, print and draw the map."""
+    """Compare the schemes over the grid; print and draw the map."""
     from ..planning import chart, survey
     from ..util.processes import Pool
 
     figure = options.figure or str(Path("results") / f"{Path(options.config).stem}.map.png")
     style.ensure_figure_can_be_drawn(figure)
-    environment = load(options)
+    environment = load_environment(options)
     config, kind = environment.config, environment.config.stragglers.kind
     grid = survey.Grid(
         numbers("bandwidths", options.bandwidths, survey.BANDWIDTHS, 1.0),
@@ -165,7 +165,7 @@ def draw_map(options: argparse.Namespace) -> int:
         if kind == "none"
         else "delays, × those of the configuration"
     )
-    title = f"First to {environment.goal}, and by what factor; {config.workers.count} workers"
+    title = f"Fastest to {environment.goal}, and by what factor; {config.workers.count} workers"
     print_line("")
     chart.show(cells, grid, title, axis)
     chart.draw_map(cells, grid, names, title, axis, figure)
@@ -174,13 +174,13 @@ def draw_map(options: argparse.Namespace) -> int:
 
 
 def numbers(name: str, text: str | None, default: Sequence[float], least: float) -> list[float]:
-    """Read the numbers of an option; sort them."""
+    """Parse and sort the comma-separated numbers of an option."""
     if text is None:
         return list(default)
     try:
-        found = sorted({float(part) for part in text.split(",")})
+        values = sorted({float(part) for part in text.split(",")})
     except ValueError:
         raise InputError(f"--{name} {text}: expected numbers, such as 1e6,1e8") from None
-    if not all(least <= value <= 1e18 for value in found):
+    if not all(least <= value <= 1e18 for value in values):
         raise InputError(f"--{name} {text}: expected numbers of at least {least:g}")
-    return found
+    return values

@@ -1,4 +1,4 @@
-"""The text of `pdcode run --dry-run`: the resolved configuration, the codes, the messages."""
+"""Text of `pdcode run --dry-run`: the resolved configuration, codes, layers and messages."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from ..training.setup import Components
 from ..transport.layout import Layout
 
 
-def describe(config: Config, components: Components) -> str:
-    """Describe a run; the first part is TOML that `pdcode run` takes, the rest is comments."""
+def dry_run_text(config: Config, components: Components) -> str:
+    """Describe a run, as TOML that `pdcode run` accepts; all but the configuration are comments."""
     lines = [to_toml(config), *codes(components), *layers(components)]
     for number, layout in enumerate(components.layouts):
         round_ = f", round {number}" if len(components.layouts) > 1 else ""
@@ -20,7 +20,7 @@ def describe(config: Config, components: Components) -> str:
 
 
 def codes(components: Components) -> list[str]:
-    """Describe the codes, a line or two each."""
+    """Describe the codes, in two lines or more each."""
     assignment, lines = components.state.assignment, [f"# Scheme: {components.scheme.summary}", "# Codes"]
     for k, code in components.state.designs.items():
         low, high = code.frame_bounds
@@ -34,23 +34,22 @@ def codes(components: Components) -> list[str]:
         lines += [f"#     note: {note}" for note in code.notes]
     if not components.state.designs:
         if assignment is None or all(unit.whole for unit in assignment.layers):
-            lines.append("#   none: everything is sent whole")
+            lines.append("#   none: everything is sent uncoded")
         else:
-            what = f"of weight {assignment.weights}, {list(assignment.rows)} a task"
-            lines.append(f"#   chosen by workers, {what}")
+            what = f"of weight {assignment.weights}, {list(assignment.rows)} per task"
+            lines.append(f"#   worker-selected, {what}")
     return lines
 
 
 def layers(components: Components) -> list[str]:
-    """Describe the layers, and the units that codewords are over where they are not the layers; a line
-    each."""
+    """Describe the layers, and the units that codewords are over where these are not the layers."""
     lines, units = ["# Layers"], components.layout.units
     coded = units == tuple(components.problem.layers)
     for layer in components.problem.layers:
         cut = f"{layer.count} blocks of {layer.size} × {layer.width} by {layer.axis}"
         lines.append(
             f"#   {layer.layer}: {layer.inputs} inputs and bias → {layer.outputs} outputs, "
-            f"{layer.length} parameters" + coded * f", {'whole' if layer.whole else cut}"
+            f"{layer.length} parameters" + coded * f", {'uncoded' if layer.whole else cut}"
         )
     if not coded:
         lines.append("# Units that codewords are over")
@@ -61,14 +60,14 @@ def layers(components: Components) -> list[str]:
 
 
 def messages(config: Config, layout: Layout, theta: int) -> list[str]:
-    """Describe the sizes of the tasks and replies of a round, beside θ of so many bytes."""
+    """Describe the message sizes of a round; `theta` is the length of θ in bytes, for comparison."""
     header = layout.header_bytes
     body = layout.task_bytes - layout.body_at
     relayed = config.downlink.kind == "codewords"
-    task = f"arrived codewords, {body} at the most" if relayed else f"θ {body}"
+    task = f"relayed codewords, at most {body}" if relayed else f"θ {body}"
     reply = f"codewords {layout.codeword_bytes}, " if layout.chosen else ""
     return [
-        f"#   task  {layout.task_bytes} bytes{' at the most' * relayed}: header {header}, "
+        f"#   task  {'at most ' * relayed}{layout.task_bytes} bytes: header {header}, "
         f"codewords and padding {layout.body_at - header}, {task}",
         f"#   reply {layout.reply_bytes} bytes: header {header}, {reply}payload {layout.payload_bytes} in "
         f"{layout.wire}; {layout.reply_bytes / (theta + header):.4f} of a full gradient's",

@@ -1,4 +1,4 @@
-"""`pdcode replay`."""
+"""`pdcode replay`: verification of a trace."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..util.output import print_line
 
 
 def add_parser(commands: Any) -> None:
-    """Add the command to the parser's."""
+    """Add the command to the parser."""
     command = commands.add_parser(
         "replay",
         help="recompute a run from its trace and verify that it is bit-identical",
@@ -19,15 +19,15 @@ def add_parser(commands: Any) -> None:
         "seed and order of arrivals. Checks codes, arrivals, updates, progress, final theta, optimizer state "
         "and counters bit for bit, on the virtual clock with all times, and names the first row (counted "
         "from 0) that differs. The arithmetic must be that of the run: the same kind of processor, the same "
-        "numpy and BLAS. Of a run that was killed, or goes on, the rows that are there are compared. "
-        "Exit codes: 0 the same, 1 not the same, 2 bad input, such as a trace without all arrivals.",
+        "numpy and BLAS. For a killed or running run, the rows present are compared. "
+        "Exit codes: 0 identical, 1 different, 2 bad input, such as a trace without all arrivals.",
     )
     command.add_argument("trace", metavar="TRACE", help="HDF5 file of a run")
     command.set_defaults(function=run)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Replay a trace; say whether it is the same."""
+    """Replay a trace; print whether it is bit-identical."""
     from ..coding.replica import digest
     from ..replay import Difference, replay
     from ..trace.reader import Trace
@@ -50,9 +50,9 @@ def run(options: argparse.Namespace) -> int:
         print_line(f"final theta, optimizer state and counters too: {theta}")
     else:
         left = f"{updates.rows - updates.equal} updates, {measurements.rows - measurements.equal} of progress"
-        print_line(f"the run did not end: no final theta to compare; rows after the last arrival: {left}")
+        print_line(f"unfinished run: no final theta to compare; rows after the last arrival: {left}")
     if done.unknown:
         print_line(f"injected delays and times were not compared: {done.unknown}")
     elif not done.timed:
-        print_line("times, which are those of the machine, were not compared")
+        print_line("times of a real run cannot be reproduced and were not compared")
     return 0

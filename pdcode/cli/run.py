@@ -1,4 +1,4 @@
-"""`pdcode run`: from a configuration to a trace."""
+"""`pdcode run`: a training run over MPI."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 
 def add_parser(commands: Any) -> None:
-    """Add the command to the parser's."""
+    """Add the command to the parser."""
     command = commands.add_parser(
         "run",
-        help="train a model over MPI as a configuration says",
-        description="Train a model over MPI. Starts mpirun itself where no launcher (mpirun, srun) did; "
-        "under a launcher the number of workers is its number of ranks less one. "
+        help="train a model over MPI",
+        description="Train a model over MPI. Starts mpirun itself, unless a launcher (mpirun, srun) started "
+        "it; the number of workers is then the launcher's number of ranks minus one. "
         "Exit codes: 0 done, 1 failure, 2 bad input.",
     )
     command.add_argument("config", metavar="CONFIG", help="TOML file, such as jobs/digits.toml")
@@ -41,7 +41,7 @@ def add_parser(commands: Any) -> None:
     command.add_argument(
         "--dry-run",
         action="store_true",
-        help="print the resolved configuration, the code and the message sizes; start nothing",
+        help="print the resolved configuration, the codes and the message sizes, and exit",
     )
     command.set_defaults(function=run)
 
@@ -52,7 +52,7 @@ def run(options: argparse.Namespace) -> int:
     Raises
     ------
     InputError
-        Before MPI starts.
+        Always before MPI starts.
     """
     from ..config import load as configfile
     from . import preview
@@ -62,16 +62,16 @@ def run(options: argparse.Namespace) -> int:
     place = launch.place(os.environ)
     if place and not dry_run:
         if place[1] < 2:
-            raise InputError(f"{place[1]} rank: rank 0 coordinates, so at least 2 are needed")
+            raise InputError(f"{place[1]} rank: at least 2 are needed, as rank 0 is the coordinator")
         if workers not in (None, place[1] - 1):
             raise InputError(
-                f"--workers {workers}: the launcher started {place[1]} ranks, that is {place[1] - 1} workers"
+                f"--workers {workers}: the launcher started {place[1]} ranks, i.e. {place[1] - 1} workers"
             )
         workers = place[1] - 1
         counts = [override for override in overrides if override.partition("=")[0].strip() == "workers.count"]
         if counts and counts[-1].partition("=")[2].strip() != str(workers):  # the last one counts
             raise InputError(
-                f"--set {counts[-1]}: the launcher started {place[1]} ranks, that is {workers} workers"
+                f"--set {counts[-1]}: the launcher started {place[1]} ranks, i.e. {workers} workers"
             )
     if workers is not None:
         overrides.append(f"workers.count={workers}")
@@ -81,7 +81,7 @@ def run(options: argparse.Namespace) -> int:
     if place is None or dry_run:
         components = prepare_ranks(config, path)
         if dry_run:
-            print(preview.describe(config, components))
+            print(preview.dry_run_text(config, components))
             return 0
         check_writable(config.trace.path, path, config.stragglers.reads)
         sys.stdout.flush()
@@ -95,7 +95,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def rank_0(config: Config, text: str, path: str) -> int:
-    """Prepare, and only then start MPI; if that fails, take down the ranks that wait for us there."""
+    """Prepare and then start MPI, as rank 0; on failure abort the ranks that already wait in MPI."""
     try:
         components = prepare_ranks(config, path)
         check_writable(config.trace.path, path, config.stragglers.reads)
@@ -110,7 +110,7 @@ def rank_0(config: Config, text: str, path: str) -> int:
 
 
 def prepare_ranks(config: Config, path: str) -> Components:
-    """The parts of a run over MPI: so many ranks are likely meant where each has rows of its own.
+    """Build the components of a run over MPI; refuse more workers than training rows, a likely mistake.
 
     Raises
     ------
@@ -131,7 +131,7 @@ def prepare_ranks(config: Config, path: str) -> Components:
 
 
 def check_writable(trace: str, path: str, reads: str | None = None) -> None:
-    """Make the trace's folder, and refuse one that has no room for it, or a file that the run reads.
+    """Create the trace's folder; refuse a full disk, a file that the run reads, or one that is no trace.
 
     Raises
     ------
@@ -146,4 +146,4 @@ def check_writable(trace: str, path: str, reads: str | None = None) -> None:
         opening.ensure_room_for_trace(Path(trace))
         if Path(trace).exists():
             with within(f"trace.path: cannot write '{trace}': a file is there"):
-                Trace(trace)  # an older trace is kept beside the new one; any other file is not ours to move
+                Trace(trace)  # an older trace is renamed; other files are refused

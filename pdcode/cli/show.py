@@ -1,4 +1,4 @@
-"""`pdcode show`."""
+"""`pdcode show`: summary of a trace."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from ..util.errors import InputError
 
 
 def add_parser(commands: Any) -> None:
-    """Add the command to the parser's."""
+    """Add the command to the parser."""
     command = commands.add_parser(
         "show",
-        help="print what a trace says",
-        description="Print what ran, loss and accuracy, where the time went, which worker is slow, "
-        "staleness and bytes. Works on traces of running and of killed runs too.",
+        help="summarise a trace",
+        description="Print configuration, loss and accuracy, a breakdown of the time, the slowest worker, "
+        "staleness and bytes. Also works on traces of running and killed runs.",
     )
     command.add_argument("trace", nargs="+", metavar="TRACE", help="HDF5 file of a run")
     command.add_argument(
         "--figure",
         metavar="PNG",
-        help="also draw loss against time and the timeline of arrivals (or .svg, .pdf)",
+        help="also draw loss against time and the timeline of arrivals (.png, .svg or .pdf)",
     )
     command.set_defaults(function=show)
 
 
 def show(options: argparse.Namespace) -> int:
-    """Print the traces; draw the one."""
+    """Print the traces; with ``--figure`` draw the only one."""
     from ..analysis import style, tables
     from ..trace.reader import Trace
 

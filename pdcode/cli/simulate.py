@@ -1,4 +1,4 @@
-"""`pdcode simulate`: a configuration on the virtual clock, alone or spread over MPI ranks."""
+"""`pdcode simulate`: a run on the virtual clock, in one process or distributed over MPI ranks."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ VIRTUAL = ".virtual.h5"
 
 
 def add_parser(commands: Any) -> None:
-    """Add the command to the parser's."""
+    """Add the command to the parser."""
     command = commands.add_parser(
         "simulate",
         help="run a configuration on the virtual clock",
-        description="Run a configuration on the virtual clock: the coordinator of `pdcode run` over workers "
-        "whose tasks take what [machine], [link] and [stragglers] say. Payloads are computed for real, by "
-        "this process or, under mpirun, by all ranks. Exit codes: 0 done, 1 failure, 2 bad input.",
+        description="Run a configuration on the virtual clock: the coordinator of `pdcode run` with virtual "
+        "workers, whose task times follow [machine], [link] and [stragglers]. Payloads are computed, by this "
+        "process or, under mpirun, by all ranks. Exit codes: 0 done, 1 failure, 2 bad input.",
     )
     command.add_argument("config", metavar="CONFIG", help="TOML file, such as jobs/digits.toml")
     command.add_argument(
@@ -48,11 +48,11 @@ def add_parser(commands: Any) -> None:
     command.add_argument(
         "--stragglers",
         metavar="FILE",
-        help="replay delays from FILE: a trace, or a workers × rounds matrix (CSV, HDF5) in seconds, of "
-        "whole tasks with --set stragglers.times=task. With a trace, costs are fitted unless --cost is given",
+        help="replay delays from FILE: a trace, or a workers × rounds matrix (CSV, HDF5) in seconds (total "
+        "task times with --set stragglers.times=task). With a trace, costs are fitted unless --cost is given",
     )
     command.add_argument(
-        "--cost", metavar="FILE", help="[machine] and [link] from a TOML file, or fitted to a trace"
+        "--cost", metavar="FILE", help="read [machine] and [link] from a TOML file, or fit them to a trace"
     )
     command.add_argument(
         "--timing-only",
@@ -63,16 +63,16 @@ def add_parser(commands: Any) -> None:
 
 
 def simulate(options: argparse.Namespace) -> int:
-    """Run; print the summary."""
-    config, text = load(options)
+    """Simulate a run and print its summary."""
+    config, text = load_config(options)
     place = launch.place(os.environ)
     if place is None or place[1] == 1:
         return alone(config, text, options)
     return spread(config, text, options, place[0])
 
 
-def load(options: argparse.Namespace) -> tuple[Config, str]:
-    """The configuration that the options ask for.
+def load_config(options: argparse.Namespace) -> tuple[Config, str]:
+    """Load the configuration with the overrides of the options.
 
     Raises
     ------
@@ -87,7 +87,7 @@ def load(options: argparse.Namespace) -> tuple[Config, str]:
 
     overrides = []
     if options.stragglers is not None:
-        # Each worker's own delays in their order, if all are recorded; else drawn from them.
+        # Replay each worker's delays in order if all are recorded; else bootstrap them.
         kept = Trace(options.stragglers).attributes if is_trace(options.stragglers) else {}
         draw = "replay" if kept.get("arrivals", "all") == "all" else "bootstrap"
         path = json.dumps(options.stragglers, ensure_ascii=False)
@@ -104,7 +104,7 @@ def load(options: argparse.Namespace) -> tuple[Config, str]:
     read = [name for name in (options.stragglers, options.cost) if name is not None]
     for name in read:
         if Path(name).resolve() == Path(config.trace.path).resolve():
-            raise InputError(f"{name}: it is read, so the trace cannot be written there; use -o")
+            raise InputError(f"{name}: an input file cannot be overwritten by the trace; use -o")
     if options.cost is not None:
         config = costs.load(options.cost, config)
     elif options.stragglers is not None and is_trace(options.stragglers):
@@ -113,7 +113,7 @@ def load(options: argparse.Namespace) -> tuple[Config, str]:
 
 
 def is_trace(path: str) -> bool:
-    """Whether a file is a pdcode trace."""
+    """Tell whether a file is a pdcode trace."""
     from ..trace import Trace
 
     try:
@@ -124,7 +124,7 @@ def is_trace(path: str) -> bool:
 
 
 def alone(config: Config, text: str, options: argparse.Namespace) -> int:
-    """In this process."""
+    """Simulate in this process."""
     import numpy as np
 
     from ..training.setup import prepare
@@ -136,8 +136,8 @@ def alone(config: Config, text: str, options: argparse.Namespace) -> int:
         if options.timing_only:
             config = timed(config)
             timing_only.check_captured(config)
-        quick = options.timing_only and timing_only.can(config)
-        (timing_only.check if quick else check_count)(config)
+        quick = options.timing_only and timing_only.is_timeable(config)
+        (timing_only.ensure_timeable if quick else check_count)(config)
     components = prepare(config, options.config)
     check_writable(config.trace.path, options.config, config.stragglers.reads)
     if quick:
@@ -145,18 +145,18 @@ def alone(config: Config, text: str, options: argparse.Namespace) -> int:
     simulation = Simulation(
         config, components, NullExecutor(components.layouts) if options.timing_only else None
     )
-    with np.errstate(all="ignore"):  # the observer looks at the loss
+    with np.errstate(all="ignore"):  # the monitor checks the loss
         trace, result = perform(simulation, text, options, print_line)
     return report(trace, result, options)
 
 
 def timed(config: Config) -> Config:
-    """The configuration without the ends that only the numerics tell.
+    """Remove the stop criteria that need numerics.
 
     Raises
     ------
     InputError
-        If there is no other, or if payloads are to have faults.
+        If no other remains, or if ``[faults]`` needs payloads.
     """
     import msgspec
 
@@ -164,7 +164,7 @@ def timed(config: Config) -> Config:
 
     for key in ("raise_worker", "nan_worker"):
         if (worker := getattr(config.faults, key)) is not None:
-            raise InputError(f"faults.{key}: worker {worker} has no payloads without numerics")
+            raise InputError(f"faults.{key}: worker {worker} computes no payloads without numerics")
     stop = msgspec.structs.replace(config.stop, loss=None, accuracy=None)
     if stop == StopTable():
         raise InputError("stop.updates: without numerics, updates or seconds must end the run")
@@ -172,7 +172,7 @@ def timed(config: Config) -> Config:
 
 
 def times(config: Config, text: str, components: Components) -> tuple[TraceWriter, Result]:
-    """Without numerics, and where nothing depends on them: the loop in C."""
+    """Simulate with the timing-only loop in C."""
     from ..training.session import open_trace
     from ..virtual.fleet import VirtualRanks
     from ..virtual.simulation import task_time_ns, without_numerics
@@ -195,7 +195,7 @@ def times(config: Config, text: str, components: Components) -> tuple[TraceWrite
 
 
 def clocked(result: Result) -> dict[str, float]:
-    """What the virtual clock counts, for the trace."""
+    """Return the virtual clock's counters, for the trace."""
     return {
         "version": result.updates,
         "t_stop_ns": round(1e9 * result.seconds),
@@ -204,7 +204,7 @@ def clocked(result: Result) -> dict[str, float]:
 
 
 def spread(config: Config, text: str, options: argparse.Namespace, rank: int) -> int:
-    """Over the ranks that a launcher started."""
+    """Simulate on the ranks of a launcher."""
     if options.timing_only:
         launch.alone("--timing-only")
     from ..mpi import spread
@@ -236,7 +236,7 @@ def spread(config: Config, text: str, options: argparse.Namespace, rank: int) ->
 def perform(
     simulation: Simulation, text: str, options: argparse.Namespace, print_line: Print
 ) -> tuple[TraceWriter, Result]:
-    """Descend, and trace."""
+    """Run a simulation with a trace."""
     from ..training.session import close_trace, open_trace
 
     config = simulation.config
@@ -249,9 +249,9 @@ def perform(
 
 
 def report(trace: TraceWriter, result: Result, options: argparse.Namespace) -> int:
-    """Say how it went, beside the oracle, whose time goes into the trace; return the exit code.
+    """Print the summary, record the oracle's time in the trace, and return the exit code.
 
-    Nothing of the run is at stake any more, so an interrupt ends this at once.
+    The trace is complete by now; an interrupt may end this at once.
     """
     from ..analysis import prediction
     from ..trace import Trace

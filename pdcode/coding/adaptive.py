@@ -1,4 +1,4 @@
-"""Codes that are fitted to gradients: by workers to their own, or by rank 0 to those seen."""
+"""Adaptive codes: fitted to gradients by each worker, or by rank 0 to the payloads it has received."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
 
 class MatchedTable(CodeTable, tag="matched"):
-    """Each worker takes the directions in which what it has to send is largest."""
+    """Worker-selected codewords, along the directions in which the vector to send is largest."""
 
     chosen: ClassVar[bool] = True
 
-    weight: Positive | list[Positive] | None = None  # largest weight; none: 32
+    weight: Positive | list[Positive] | None = None  # upper bound on w; default 32
 
     def make(
         self,
@@ -40,16 +40,16 @@ class MatchedTable(CodeTable, tag="matched"):
 class EnergyOptions(Table):
     """Options of `codes.energy`."""
 
-    exponent: Any = 0.5  # of the energies, in the codewords' entries
+    exponent: Any = 0.5  # entries ∝ energy ** exponent
 
 
 class EnergyTable(CodeTable, tag="energy"):
-    """One own block a codeword, and others drawn by the block energies that rank 0 has seen."""
+    """Codewords of one fixed block each and random others, drawn by the block energies seen at rank 0."""
 
     usual: ClassVar[int] = 4
 
-    weight: Positive | list[Positive] | None = None  # none: 4
-    decay: Annotated[float, Meta(ge=0, lt=1)] = 0.9  # of what is remembered of the energies
+    weight: Positive | list[Positive] | None = None  # w; default 4
+    decay: Annotated[float, Meta(ge=0, lt=1)] = 0.9  # of the running energies, per arrival
     options: EnergyOptions = EnergyOptions()
 
     def make(
@@ -65,21 +65,21 @@ class EnergyTable(CodeTable, tag="energy"):
 
 
 class Energy(Rotating):
-    """Supports drawn by decayed block energies: one own block, and w - 1 more with probability ∝ energy.
+    """Codewords of one fixed block and w - 1 others, drawn with probability ∝ decayed block energy.
 
-    A fresh code of k rows is drawn by the energies that are known then, each time it is used up or at every
-    update; so the row number tells the codewords only together with what has arrived before.
+    A new code of k rows is drawn from the current energies when the rows run out, or at every update.
+    Reproducing a task's codewords therefore takes its row number and all earlier arrivals.
 
     Parameters
     ----------
     weights : sequence of int
-        w of each layer's codewords.
+        Codeword weight w of each layer.
     seed : int
-        Key of the draws.
+        Key of the random draws.
     decay : float
-        Share of the old energies that an arrival leaves.
+        Factor on the running energies at each arrival.
     each_update : bool
-        Whether every update begins with a fresh code.
+        Whether every update begins with a new code.
     exponent : float
         See `codes.energy`.
     """
@@ -105,14 +105,15 @@ class Energy(Rotating):
         self.energies = [None if layer.whole else BlockEnergies(layer.count, decay) for layer in self.layers]
 
     def _draw(self, number: int, k: int, epoch: int) -> Pair:
-        known = self.energies[number]
-        assert known is not None
-        indices, values = energy(k, k, self.weights[number], self.seed, known.energies, self._exponent, epoch)
+        tracker = self.energies[number]
+        assert tracker is not None
+        weight = self.weights[number]
+        indices, values = energy(k, k, weight, self.seed, tracker.energies, self._exponent, epoch)
         return np.ascontiguousarray(indices, np.int32), np.ascontiguousarray(values, self.dtype)
 
     def arrived(self, arrival: Arrival) -> None:
-        for known, (indices, values), payload in zip(
+        for tracker, (indices, values), payload in zip(
             self.energies, arrival.codewords, arrival.payloads, strict=True
         ):
-            if known is not None:
-                known.update(indices, values, payload)
+            if tracker is not None:
+                tracker.update(indices, values, payload)

@@ -1,4 +1,4 @@
-"""Which codewords a task gets."""
+"""Assignment of codewords to tasks."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ if TYPE_CHECKING:
 
 
 class Assignment:
-    """Codewords of tasks, by a row number that tells them from then on.
+    """Map from tasks to codewords; a row number identifies the codewords of a task.
 
     Parameters
     ----------
     layers : sequence of Unit
     rows : sequence of int
-        Codewords per task, r, of each layer; 1 of a whole one.
+        Codewords per task, r, of each layer; 1 for an uncoded layer.
     dtype : dtype
-        Of codeword values.
+        Type of codeword values.
 
     Attributes
     ----------
-    designs : dict
-        The code of each distinct block count k > 1, where there is one.
+    designs : dict of int to Code
+        Code for each distinct block count k > 1, if codes are fixed in advance.
     weights : list of int
-        w of each layer's codewords; 1 of a whole layer.
+        Codeword weight w of each layer; 1 for an uncoded layer.
     """
 
     def __init__(self, layers: Sequence[Unit], rows: Sequence[int], dtype: np.dtype) -> None:
@@ -44,41 +44,41 @@ class Assignment:
         self._next = 0
 
     def row(self, worker: int) -> int:
-        """Number of the first row of the next task of a worker."""
+        """Assign rows to the next task of a worker; return the number of the first."""
         row = self._next
         self._next += self.span
         return row
 
     def codewords(self, row: int) -> Codewords:
-        """Codewords of a task.
+        """Return the codewords of a task.
 
         Parameters
         ----------
         row : int
-            As `row` gave it.
+            Number that `row` returned.
 
         Returns
         -------
         list of (indices, values)
-            One a layer, of shape (r, w), int32 and the dtype; [1] for a layer that is sent whole. They stay
-            as they are.
+            One pair per layer, shape (r, w), int32 and `dtype`; the codeword [1] for an uncoded layer.
+            The arrays are never modified.
         """
         return [self.whole] * len(self.layers)
 
     def arrived(self, arrival: Arrival) -> None:
-        """A payload has been folded into the decoders."""
+        """Note that a payload has been folded into the decoders."""
 
     def stepped(self) -> None:
-        """θ has been stepped."""
+        """Note that θ has been stepped."""
 
 
 class Chosen(Assignment):
-    """Workers choose the codewords; the row number only counts tasks.
+    """Worker-selected codewords; the row number only counts tasks.
 
     Parameters
     ----------
     weights : sequence of int
-        w of each layer's codewords.
+        Codeword weight w of each layer.
     """
 
     def __init__(
@@ -89,14 +89,14 @@ class Chosen(Assignment):
 
 
 class DataRows(Assignment):
-    """Rows of a code over data shards: worker i always has row i, which only rank 0's decoder needs.
+    """Rows of a code over data shards: worker i always has row i.
 
-    The gradient itself is sent whole.
+    The gradient is sent uncoded; only rank 0's decoder uses the rows.
 
     Parameters
     ----------
     matrix : ndarray, shape (n, m)
-        U: data weights of the workers over the shards.
+        U, the weights of the workers over the shards.
     """
 
     def __init__(self, layers: Sequence[Unit], dtype: np.dtype, matrix: np.ndarray) -> None:
@@ -114,12 +114,12 @@ class DataRows(Assignment):
 
 
 class Static(Assignment):
-    """Rows of a code: worker i has its i-th r for ever, modulo the rows of the code.
+    """Static assignment: worker i always uses rows i·r … i·r + r - 1, modulo the number of rows.
 
     Parameters
     ----------
-    designs : dict
-        As above.
+    designs : dict of int to Code
+        Code for each distinct block count.
     """
 
     def __init__(
@@ -128,8 +128,8 @@ class Static(Assignment):
         super().__init__(layers, rows, dtype)
         self.designs = designs
         self.weights = [1 if layer.whole else designs[layer.count].weight for layer in self.layers]
-        self._tasks = {}  # tasks that the rows of a code suffice for, of each (k, r)
-        self._coded: list[tuple[int, int, int]] = []  # number, k and r of each unit that is not sent whole
+        self._tasks = {}  # tasks until the rows of a code run out, by (k, r)
+        self._coded: list[tuple[int, int, int]] = []  # number, k and r of each unit that is not sent uncoded
         for number, (layer, r) in enumerate(zip(self.layers, self.rows, strict=True)):
             if layer.whole:
                 continue
@@ -137,7 +137,7 @@ class Static(Assignment):
             self._tasks[layer.count, r] = len(designs[layer.count]) // r
             if r > len(designs[layer.count]):
                 raise InputError(
-                    f"code.rows_per_task: {r} codewords a task are more than the "
+                    f"code.rows_per_task: {r} codewords per task are more than the "
                     f"{len(designs[layer.count])} rows of the code"
                 )
 
@@ -151,7 +151,7 @@ class Static(Assignment):
         return codewords
 
     def _words(self, number: int, k: int, r: int, task: int) -> Pair:
-        """Codewords of a layer."""
+        """Return the codewords of a task for one layer."""
         code, first = self.designs[k], task % self._tasks[k, r] * r
         return code.indices[first : first + r], np.ascontiguousarray(
             code.values[first : first + r], self.dtype
@@ -159,21 +159,20 @@ class Static(Assignment):
 
 
 class Rotating(Static):
-    """The c-th task, whoever gets it, takes the c-th r rows of an endless code.
+    """Rotating assignment: successive tasks take successive rows of an endless code, whichever the worker.
 
-    That is the design, redrawn under a keyed random permutation of the blocks and dither each time it is used
-    up and, if so asked, at every update. Tasks that are in flight together then have disjoint rows, and a
-    worker meets all directions in the course of its tasks. The row number of a task tells its codewords, so a
-    trace needs to store no more.
+    When its rows run out (and at every update, if `each_update`), the design is redrawn with a keyed random
+    permutation of blocks and dither. Tasks in flight together have disjoint rows, and each worker covers all
+    directions over time. The row number of a task determines its codewords; a trace stores nothing more.
 
     Parameters
     ----------
-    designs : dict
-        As above.
+    designs : dict of int to Code
+        Code for each distinct block count.
     seed : int
         Key of the redraws.
     each_update : bool
-        Whether every update begins with a fresh code.
+        Whether every update begins with a new code.
     """
 
     def __init__(
@@ -187,9 +186,9 @@ class Rotating(Static):
     ) -> None:
         super().__init__(layers, rows, dtype, designs)
         self.seed, self.each_update = seed, each_update
-        # Tasks of a turn: until every code has been used up at least once.
+        # Tasks in a turn: until every code has been used up at least once.
         self._turn = max(self._tasks.values(), default=1)
-        self._drawn: dict[int, tuple[int, Pair]] = {}  # what each layer uses: epoch and codewords
+        self._drawn: dict[int, tuple[int, Pair]] = {}  # current epoch and codewords, by layer
 
     def row(self, worker: int) -> int:
         return Assignment.row(self, worker)
@@ -211,6 +210,6 @@ class Rotating(Static):
         return indices[first : first + r], values[first : first + r]
 
     def _draw(self, number: int, k: int, epoch: int) -> Pair:
-        """All codewords of a layer for an epoch."""
+        """Draw all codewords of a layer for an epoch."""
         code = self.designs[k].dithered(self.seed, epoch) if epoch else self.designs[k]
         return code.indices, np.ascontiguousarray(code.values, self.dtype)

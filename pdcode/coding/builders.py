@@ -1,4 +1,4 @@
-"""From the tables of a configuration to the codes of its layers, who gets which rows, and the decoders."""
+"""Construction of codes, assignments, decoders and selectors from a configuration."""
 
 from __future__ import annotations
 
@@ -20,34 +20,34 @@ from .memory import CodewordSelector
 
 
 def rows_of(config: Config, layers: Sequence[Unit]) -> list[int]:
-    """Codewords per task, r, of each layer.
+    """Return the codewords per task, r, of each layer.
 
     Raises
     ------
     InputError
-        If a layer has fewer blocks.
+        If r exceeds the number of blocks of a layer.
     """
     table = config.code
     if table.share is not None and table.rows_per_task is not None:
         raise InputError(f"code.share: {table.share} says the same as code.rows_per_task; give one of them")
-    wanted: Any = table.rows_per_task or 1
+    counts: Any = table.rows_per_task or 1
     if table.share is not None:
-        wanted = [max(1, ceil(table.share * layer.count - 1e-9)) for layer in layers]
-    rows = task_rows(layers, wanted)
+        counts = [max(1, ceil(table.share * layer.count - 1e-9)) for layer in layers]
+    rows = task_rows(layers, counts)
     for layer, r in zip(layers, rows, strict=True):
         if r > layer.count:
             raise InputError(
                 f"code.rows_per_task: {r} codewords are more than the {layer.count} blocks of a layer; "
-                "blocks = 1 sends it whole"
+                "blocks = 1 sends it uncoded"
             )
     return rows
 
 
 def weights_of(config: Config, layers: Sequence[Unit], default: int | None) -> list[int | None]:
-    """Weight w of each layer's codewords as asked for, or the default, no more than its blocks."""
-    asked = each("code.weight", getattr(config.code, "weight", None), len(layers))
+    """Return the codeword weight w of each layer: configured or default, at most the number of blocks."""
+    configured = each("code.weight", getattr(config.code, "weight", None), len(layers))
     weights: list[int | None] = []
-    for layer, weight in zip(layers, asked, strict=True):
+    for layer, weight in zip(layers, configured, strict=True):
         w = default if weight is None else int(weight)
         weights.append(1 if layer.whole else None if w is None else min(w, layer.count) if default else w)
     return weights
@@ -59,7 +59,6 @@ def make_assignment(config: Config, layers: Sequence[Unit], workers: int) -> Ass
     Parameters
     ----------
     config : Config
-        Of the run.
     layers : sequence of Unit
         Partition of each layer.
     workers : int
@@ -79,8 +78,8 @@ def make_assignment(config: Config, layers: Sequence[Unit], workers: int) -> Ass
     if table.adapts:
         if not table.chosen:
             _one_weight(layers, limits)
-        made: Assignment = table.make(config, layers, rows, limits, dtype)
-        return made
+        adaptive: Assignment = table.make(config, layers, rows, limits, dtype)
+        return adaptive
     assert isinstance(table, DesignedTable)
     designs: dict[int, Code] = {}
     weights = _one_weight(layers, limits)
@@ -97,7 +96,7 @@ def make_assignment(config: Config, layers: Sequence[Unit], workers: int) -> Ass
 
 
 def _one_weight(layers: Sequence[Unit], weights: Sequence[int | None]) -> dict[int, int | None]:
-    """Weight of the code of each block count; layers with equally many blocks share one."""
+    """Return the codeword weight for each block count; layers with equally many blocks share a code."""
     shared: dict[int, int | None] = {}
     for layer, w in zip(layers, weights, strict=True):
         if not layer.whole and shared.setdefault(layer.count, w) != w:
@@ -109,14 +108,14 @@ def _one_weight(layers: Sequence[Unit], weights: Sequence[int | None]) -> dict[i
 
 
 def _design(config: Config, k: int, weight: int | None, r: int, workers: int, each_update: bool) -> Code:
-    """The code of layers of k blocks."""
+    """Design the code for layers of k blocks."""
     table = config.code
     assert isinstance(table, DesignedTable)
     if table.family != "auto" and registry.find(table.family) is None:
-        known = ", ".join(dict.fromkeys([*codes.FAMILIES, "auto", *kinds.names("codes")]))
-        raise InputError(f"code.family: '{table.family}' is not one of {known}")
+        families = ", ".join(dict.fromkeys([*codes.FAMILIES, "auto", *kinds.names("codes")]))
+        raise InputError(f"code.family: '{table.family}' is not one of {families}")
     sizes = [table.rows or workers * r]
-    # one basis; or enough for all of an update's tasks, if that exists
+    # Rows for all tasks of an update, if such a code exists; else a single basis.
     if table.rows is None and table.rotate:
         one = codes.fitting_rows(table.family, r, k)
         sizes = [codes.fitting_rows(table.family, workers * r, k), one] if each_update else [one]
@@ -130,7 +129,7 @@ def _design(config: Config, k: int, weight: int | None, r: int, workers: int, ea
                 raise InputError(
                     f"code.family: no '{table.family}' of {rows} rows over {k} blocks: {error}"
                 ) from None
-    raise AssertionError("there is a size")
+    raise AssertionError("no size was tried")
 
 
 def make_decoders(
@@ -139,31 +138,31 @@ def make_decoders(
     designs: Mapping[int, Code] | None = None,
     chosen: bool = False,
 ) -> list[Decoder]:
-    """A decoder a unit, as the configuration says.
+    """Build the configured decoder for each unit.
 
     Parameters
     ----------
     config : Config
     layers : sequence of Unit
     designs : mapping of int to Code, optional
-        From which the adjoint knows what it captures.
+        Codes by block count, from which the adjoint decoder computes its captured share.
     chosen : bool
-        Whether workers choose the codewords.
+        Whether codewords are worker-selected.
     """
     workers = config.workers.count
-    # Where nothing of a gradient is lost, or its best part is sent, nothing must be scaled up.
+    # With error feedback or worker-selected codewords payloads are averaged, not scaled to be unbiased.
     mean_of = workers if config.memory.keeps or chosen else None
-    made = []
+    decoders = []
     for layer in layers:
         shape, design = (layer.count, layer.shape, config.problem.dtype), (designs or {}).get(layer.count)
         rows = None if design is None else len(design)
         context = Context(shape, layer.length, workers, mean_of, rows, config.wire.dtype or "")
-        made.append(config.decoder.make(context))
-    return made
+        decoders.append(config.decoder.make(context))
+    return decoders
 
 
 def make_selectors(config: Config, layers: Sequence[Unit], worker: int) -> list[CodewordSelector | None]:
-    """What picks the codewords of each layer at a worker; None for a layer that is sent whole."""
+    """Build a worker's codeword selector for each layer; None for an uncoded layer."""
     from ..codes.constructions.matched import Matched
 
     rows, limits = rows_of(config, layers), weights_of(config, layers, config.code.usual)

@@ -1,8 +1,8 @@
-"""Floating-point operations of a worker's task, counted as the kernels do them.
+"""Floating-point operations of a worker's task, counted as the kernels perform them.
 
-A product of matrices (a × b)(b × c) counts 2abc. Work on single elements counts a flop an addition or
-multiplication; `POINTWISE` and `ROUND` stand for what has no such count. Memory traffic is not counted: a
-rate that is fitted to measured times takes it in.
+A matrix product (a × b)(b × c) counts 2abc. Elementwise work counts one flop per addition or multiplication;
+`POINTWISE` and `ROUND` are estimates for functions without such a count. Memory traffic is not counted; it is
+absorbed by a rate fitted to measured times.
 """
 
 from __future__ import annotations
@@ -13,36 +13,36 @@ from ..problems.matrix import Csr
 from ..problems.partition import Blocks, Unit
 from ..transport.layout import Layout
 
-POINTWISE = 4  # of an activation and its derivative, or of a loss and its error, for a unit and a sample
-ROUND = 8  # of rounding an element of a payload: scaling, a random number, and the conversion
+POINTWISE = 4  # an activation and its derivative, or a loss and its error, per unit and sample
+ROUND = 8  # per payload element: scaling, a random number, and the conversion
 
 
 def task_flops(config: Config, problem: Problem, layout: Layout, shard: int | None = None) -> int:
-    """Flops of one task of a worker, from θ to the payload as it travels.
+    """Return the flops of one task, from θ to the payload in wire format.
 
     With a batch of B samples, a layer of d_in + 1 inputs (the bias included) and d_out outputs, cut into k
     blocks of shape (b, m) along its small factor of p columns, r codewords of weight w a task:
 
-    - forward 2·B·(d_in + 1)·d_out; errors for the layer below 2·B·d_in·d_out; `POINTWISE` a unit and sample
+    - forward 2·B·(d_in + 1)·d_out; errors for the layer below 2·B·d_in·d_out; `POINTWISE` per unit and sample
     - coded derivative 2·B·r·w·b to encode the small factor, then one product 2·B·(r·b)·m
-    - where the worker needs the whole gradient (memory at the worker, or codewords that it chooses):
-      2·B·p·m, then 4·r·w·b·m to take the codewords out of what is to be sent, and the sums with the memory
-    - a layer that is sent whole: 2·B·p·m
-    - rounding to the wire `ROUND` an element; a replica of θ does rank 0's decoding and steps besides
+    - where the worker needs the full gradient (error feedback or worker-selected codewords):
+      2·B·p·m, then 4·r·w·b·m to subtract the projection, and the sums with the memory
+    - an uncoded layer: 2·B·p·m
+    - rounding to the wire format: `ROUND` per element; a replica of θ also does rank 0's decoding and steps
 
-    The first layer of sparse inputs counts the entries that a row has on average in place of its d_in + 1
-    inputs, and coded along them, only the w/k of these that a codeword holds.
+    With sparse inputs the first layer counts the average number of nonzeros of a row instead of d_in + 1
+    inputs; if it is coded along the inputs, only the fraction w/k that a codeword covers.
 
     Parameters
     ----------
     config : Config
     problem : Problem
-        For the layers and the density of the inputs.
+        Gives the layers and the density of the inputs.
     layout : Layout
-        For rows and weights of the codewords, and the format of payloads.
+        Gives rows and weights of the codewords, and the wire format.
     shard : int, optional
-        Rows of a worker's shard, which count where batches are all of it. If not given, the problem's rows
-        are taken as those of all workers.
+        Rows of a worker's shard, used with full batches. Default: the problem's rows divided by the
+        number of workers.
 
     Returns
     -------
@@ -63,7 +63,7 @@ def task_flops(config: Config, problem: Problem, layout: Layout, shard: int | No
 
 
 def gradient_flops(config: Config, problem: Problem, shard: int | None = None) -> float:
-    """Flops of the whole gradient of a mini-batch."""
+    """Return the flops of the full gradient of a mini-batch."""
     batch = _batch(config, problem, shard)
     products = sum(
         2.0 * batch * _entries(problem, number) * blocks.outputs + _penalty(config, 1, 1, blocks.length)
@@ -73,10 +73,10 @@ def gradient_flops(config: Config, problem: Problem, shard: int | None = None) -
 
 
 def coding_flops(config: Config, problem: Problem, layout: Layout) -> float:
-    """Flops from a vector of θ's size, such as a gradient, to the payload as it travels."""
+    """Return the flops from a vector of θ's size, such as a gradient, to the payload in wire format."""
     units = zip(layout.units, layout.rows, layout.weights, strict=True)
     total = sum(_memory(config, unit, r, w) for unit, r, w in units) + _message(config, problem, layout)
-    if not layout.exact:  # what is lost by rounding is put back into the memory
+    if not layout.exact:  # the rounding error goes back into the memory
         total += _sent(layout) + _scatter(layout)
     return total
 
@@ -86,7 +86,7 @@ def _batch(config: Config, problem: Problem, shard: int | None) -> int:
 
 
 def _passes(config: Config, problem: Problem, batch: int) -> float:
-    """Forward, and errors back to the first layer."""
+    """Count the forward pass, and the errors back to the first layer."""
     total = 2.0 * problem.size if config.problem.l2 else 0.0  # ½·l2·‖θ‖²
     for number, blocks in enumerate(problem.layers):
         total += batch * blocks.outputs * (2.0 * _entries(problem, number) + POINTWISE)
@@ -96,7 +96,7 @@ def _passes(config: Config, problem: Problem, batch: int) -> float:
 
 
 def _message(config: Config, problem: Problem, layout: Layout) -> float:
-    """Rounding the payload, and what a replica does between two tasks."""
+    """Count the rounding of the payload, and a replica's updates between two tasks."""
     total = _sent(layout) * (1 if layout.exact else ROUND)
     if config.downlink.kind == "codewords":
         total += _replica(config, problem, layout)
@@ -104,7 +104,7 @@ def _message(config: Config, problem: Problem, layout: Layout) -> float:
 
 
 def _sent(layout: Layout) -> float:
-    """Elements of a payload."""
+    """Count the elements of a payload."""
     return float(sum(r * unit.elements for r, unit in zip(layout.rows, layout.units, strict=True)))
 
 
@@ -113,7 +113,7 @@ def _sparse(problem: Problem) -> bool:
 
 
 def _entries(problem: Problem, number: int) -> float:
-    """Inputs of a layer, the bias included; of sparse data as many as a row has on average."""
+    """Count the inputs of a layer with the bias; for sparse data, the average number of nonzeros."""
     x = problem.dataset.x
     if number == 0 and isinstance(x, Csr):
         return len(x.data) / len(x)
@@ -121,36 +121,36 @@ def _entries(problem: Problem, number: int) -> float:
 
 
 def _coded(blocks: Blocks, batch: int, entries: float, sparse: bool, r: int, w: int) -> float:
-    """The coded derivative of a layer: encode the small factor, then one product."""
-    if sparse and blocks.axis == "input":  # entry by entry, each multiplied by its coefficient
+    """Count the coded derivative of a layer: encode the small factor, then one product."""
+    if sparse and blocks.axis == "input":  # entry by entry, each scaled by its coefficient
         return batch * entries * r * min(1.0, w / blocks.count) * (1 + 2.0 * blocks.outputs)
     other = entries if blocks.axis == "output" else blocks.width
     return 2.0 * batch * r * blocks.size * (w + other)
 
 
 def _penalty(config: Config, r: int, w: int, elements: int) -> float:
-    """l2 times a combination of blocks of θ, added to each of r of them."""
+    """Count adding l2 times a combination of blocks of θ to each of r payload rows."""
     return 2.0 * r * w * elements if config.problem.l2 else 0.0
 
 
 def _memory(config: Config, unit: Unit, r: int, w: int) -> float:
-    """What `memory.MemoryEncoder` does with a unit's part of the gradient."""
+    """Count the work of `memory.MemoryEncoder` on a unit of the gradient."""
     sums = 3 if config.memory.kind == "difference" else 1
-    total = unit.length * (1.0 + sums) + 4.0 * r * w * unit.elements  # is it finite; sum up; take out
+    total = unit.length * (1.0 + sums) + 4.0 * r * w * unit.elements  # finiteness check, sums, projection
     if config.code.family == "matched" and not unit.whole:
-        # a power step: there and back, and r × r products of what is kept
+        # a power iteration: products with the matrix and its transpose, and r × r Gram matrices
         total += 4.0 * r * unit.length + 4.0 * r * r * unit.elements
     return total
 
 
 def _scatter(layout: Layout) -> float:
-    """Adding a payload's blocks up, by their codewords."""
+    """Count adding a payload's blocks to an accumulator by their codewords."""
     parts = zip(layout.units, layout.rows, layout.weights, strict=True)
     return sum(2.0 * r * w * unit.elements for unit, r, w in parts)
 
 
 def _replica(config: Config, problem: Problem, layout: Layout) -> float:
-    """Between two tasks of a worker, about one payload of each worker has arrived, and θ was stepped."""
+    """Count a replica's work between two tasks: about one payload of each worker, and one step of θ."""
     workers = config.workers.count
     steps = {"async": workers, "first": workers / (config.update.count or max(1, 3 * workers // 4))}
     return workers * _scatter(layout) + 2.0 * problem.size * steps.get(config.update.mode, 1.0)

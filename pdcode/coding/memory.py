@@ -1,13 +1,13 @@
-"""What a worker does with the part of its gradient that its codewords leave out.
+"""Memory kinds and encoders: treatment of the part of a gradient that the codewords of a task leave out.
 
-``none`` forgets it, and where the codewords are given never forms it. ``worker`` keeps it and adds it to the
-next gradient: error feedback (Seide et al., "1-bit stochastic gradient descent", Interspeech 2014; Stich,
+``none`` drops it; with given codewords the full gradient is never formed. ``worker`` adds it to the next
+gradient: error feedback (Seide et al., "1-bit stochastic gradient descent", Interspeech 2014; Stich,
 Cordonnier and Jaggi, "Sparsified SGD with memory", NeurIPS 2018; Karimireddy et al., "Error feedback fixes
-SignSGD", ICML 2019), with the projection onto the task's codewords, and the rounding of the payload, as the
-compressor. ``difference`` sends codewords of the gradient minus what rank 0 has of it, h, which both sides
-add to h: EF21 (Richtárik, Sokolov and Fatkhullin, NeurIPS 2021). As h is the last gradient less what was left
-of it, that is error feedback on the changes of the gradient, with rank 0 summing them up. ``coordinator``
-leaves it to rank 0: workers are as without memory, and the tracking decoder keeps an estimate.
+SignSGD", ICML 2019). The compressor is the projection onto the task's codewords, and rounding.
+``difference`` sends codewords of the gradient minus rank 0's estimate h of it, and both sides add the decoded
+payload to h: EF21 (Richtárik, Sokolov and Fatkhullin, NeurIPS 2021). h equals the last gradient minus its
+residual, which makes this error feedback on gradient differences, summed at rank 0. ``coordinator`` keeps an
+estimate at rank 0, in the tracking decoder; workers have no memory.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ from .source import Batch, Source
 
 
 class NoMemory(MemoryTable, tag="none"):
-    """What codewords leave out is forgotten."""
+    """No memory: the part that codewords leave out is dropped."""
 
 
 class WorkerMemory(MemoryTable, tag="worker"):
-    """Workers add what codewords have left out to their next gradient: error feedback."""
+    """Error feedback: workers add the part that codewords left out to their next gradient."""
 
     decoders: ClassVar[tuple[str, ...]] = ("adjoint",)
     keeps: ClassVar[bool] = True
 
 
 class DifferenceMemory(MemoryTable, tag="difference"):
-    """Workers send what their gradients differ by from what rank 0 has of them: EF21."""
+    """EF21: workers send the difference of their gradient from rank 0's estimate of it."""
 
     decoder: ClassVar[str] = "summing"
     decoders: ClassVar[tuple[str, ...]] = ("summing", "adjoint")
@@ -43,34 +43,34 @@ class DifferenceMemory(MemoryTable, tag="difference"):
 
 
 class CoordinatorMemory(MemoryTable, tag="coordinator"):
-    """Rank 0 keeps an estimate of the gradient, which arrivals correct."""
+    """Gradient tracking: rank 0 keeps an estimate of the gradient, which arrivals correct."""
 
     decoder: ClassVar[str] = "tracking"
     decoders: ClassVar[tuple[str, ...]] = ("tracking",)
 
 
 class CodewordSelector(Protocol):
-    """Picks codewords of a unit from what is to be sent of it, as `codes.constructions.matched` does."""
+    """Selector of a unit's codewords, given the vector to send (see `codes.constructions.matched`)."""
 
     def select(self, residual: np.ndarray) -> Pair:
-        """Codewords for a residual of shape (length,): int32 indices (r, w) and unit-norm values (r, w)."""
+        """Return codewords for a residual (length,): int32 indices (r, w) and unit-norm values (r, w)."""
 
 
 class Respond(Protocol):
-    """A worker's side of a round: makes the payload of a task in the reply's buffer."""
+    """A worker's side of a round: it computes the payload of a task into the reply's buffer."""
 
     def __call__(self, theta: np.ndarray, task: Task) -> float:
-        """Leave the payload in the reply; return the mini-batch loss."""
+        """Compute the payload into the reply; return the mini-batch loss."""
 
     def quantise(self, keys: tuple[int, int, int]) -> None:
-        """Round the payload into the message, and keep what is lost by it; seed, worker and task."""
+        """Round the payload into the message and keep the rounding error; key: seed, worker, task."""
 
     def rollback(self) -> None:
-        """Take the last payload back: rank 0 has not used it."""
+        """Take back the last payload, which rank 0 has dropped."""
 
 
 class StatelessEncoder:
-    """Coded derivatives by given codewords; nothing is kept."""
+    """Encoder of coded derivatives by given codewords, without memory."""
 
     def __init__(self, source: Batch, reply: Reply) -> None:
         self._source, self._reply = source, reply
@@ -86,22 +86,23 @@ class StatelessEncoder:
 
 
 class MemoryEncoder:
-    """From the full gradient: payload y = Q e of what is to be sent, e, of which e - Qᵀy stays.
+    """Encoder of the full gradient: payload y = Q e of the vector e to send, and memory e - Qᵀy.
 
-    Codewords are taken in turn, so that each of them is a projection of what is left, and e never grows by
-    encoding whether or not they are orthogonal. A layer that is sent whole is a block with the codeword [1].
-    A gradient that is not finite is not let into the memory: a payload of NaN tells rank 0 of it.
+    Codewords are applied one after another, each as a projection of the remaining residual; encoding never
+    increases ‖e‖, even if they are not orthogonal. An uncoded layer is one block with the codeword [1].
+    A gradient that is not finite leaves the memory unchanged, and a payload of NaN reports it to rank 0.
 
     Parameters
     ----------
     source : Source
-        Computes the gradient, or what stands for it.
+        Computes the gradient, or another vector of its size.
     reply : Reply
-        Where payloads, and chosen codewords, are written.
+        Receives payloads and worker-selected codewords.
     kind : {"none", "worker", "difference", "coordinator"}
-        Whether e starts from nothing, from what stayed, or from that and minus the last gradient.
+        Memory kind; decides what is added to the gradient: nothing, the residual, or the residual minus the
+        last gradient.
     selectors : list of CodewordSelector or None
-        One a unit; None where codewords are given.
+        One per unit; None where codewords are given.
     """
 
     def __init__(
@@ -139,7 +140,7 @@ class MemoryEncoder:
             self.residual.fill(0)
         if not added:
             self.residual += gradient
-        # Copies: the next task, which says what became of this payload, is read into the same arrays.
+        # Copies, because the next task, which reports this payload's fate, is read into the same arrays.
         self._words = [(places.copy(), values.copy()) for places, values in task.codewords]
         if self.reply.layout.chosen:
             for number, (select, (_, residual, _, _)) in enumerate(
@@ -166,7 +167,7 @@ class MemoryEncoder:
         if sound and not exact:
             np.subtract(self._sent, self.reply.payload, out=self._sent)
             self._add(self._lost)
-        elif not sound:  # beyond the range of the format: rank 0 will refuse the payload
+        elif not sound:  # out of the format's range: rank 0 will refuse the payload
             if exact:
                 self.residual.fill(0)
             else:
@@ -179,6 +180,6 @@ class MemoryEncoder:
         self._committed = False
 
     def _add(self, payloads: list[np.ndarray]) -> None:
-        """Put payloads back into the memory."""
+        """Add payloads back to the memory."""
         for (_, residual, _, _), words, payload in zip(self._units, self._words, payloads, strict=True):
             self._scatter(residual, *words, payload, 1.0)

@@ -1,4 +1,4 @@
-"""Optimizers: from what the decoders hold to a step of θ, in one pass over each unit."""
+"""Optimizers: steps of θ by the decoded gradient, in one pass over each unit."""
 
 from __future__ import annotations
 
@@ -20,36 +20,36 @@ if TYPE_CHECKING:
 
 
 class Optimizer(ABC):
-    """Steps θ in place by the gradients that one decoder a unit holds.
+    """Optimizer that steps θ in place by the gradient held in one decoder per unit.
 
     Parameters
     ----------
     table : OptimizerTable
         The table ``[optimizer]``.
     size : int
-        Parameters in θ.
+        Number of parameters in θ.
     dtype : dtype
         float32 or float64, of θ and of the decoders.
 
     Attributes
     ----------
     state : dict of str to ndarray
-        What a checkpoint has to keep; the optimizer's own arrays.
+        State to checkpoint: the optimizer's own arrays, not copies.
     """
 
-    moments: ClassVar[tuple[str, ...]] = ()  # names of the arrays of θ's size that it keeps
+    moments: ClassVar[tuple[str, ...]] = ()  # names of state arrays of shape (size,)
 
     def __init__(self, table: OptimizerTable, size: int, dtype: Any) -> None:
         self.table, self.size, self.dtype = table, int(size), np.dtype(dtype)
         self.rate = table.rate
         self.state = {name: np.zeros(self.size, self.dtype) for name in self.moments}
-        # what the last step was made with, and the views that were planned for it
+        # arguments of the last step, and the views planned for them
         self._theta: np.ndarray | None = None
         self._decoders: Sequence[Decoder] | None = None
         self._plan: list[tuple[Any, ...]] = []
 
     def damping(self, staleness: float) -> float:
-        """Factor of a step by gradients this many versions old: 1, or 1/(1 + staleness) if so configured."""
+        """Return the step's factor for gradients this many versions old: 1, or 1/(1 + staleness)."""
         return 1.0 if self.table.staleness == "constant" else 1.0 / (1.0 + staleness)
 
     def step(
@@ -65,11 +65,11 @@ class Optimizer(ABC):
         theta : ndarray, shape (size,)
             Changed in place.
         units : sequence of Unit
-            Where each part of θ lies.
+            Segments of θ.
         decoders : sequence of Decoder
-            One a unit. Views are planned once; repeated steps should pass the same objects.
+            One per unit. Views are planned once; repeated steps should pass the same objects.
         damping : float
-            Factor of the rate.
+            Factor of the learning rate.
 
         Returns
         -------
@@ -81,12 +81,12 @@ class Optimizer(ABC):
         return sqrt(self._advance(self.rate * damping))
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
-        """Copy a checkpoint's state back.
+        """Restore the state of a checkpoint.
 
         Raises
         ------
         InputError
-            If it is the state of another optimizer.
+            If the arrays do not match this optimizer.
         """
         for name, array in self.state.items():
             if name not in state or np.shape(state[name]) != array.shape:
@@ -134,9 +134,9 @@ class SGD(Optimizer):
                 continue
             factor = rate * decoder.scale
             if len(touched) == 1 or sum(indices.size for indices in touched) < decoder.blocks:
-                for indices in touched:  # a block that comes again is zero by then
+                for indices in touched:  # a repeated block is zero by then
                     total += self._blocks(theta, gradient, indices.ravel(), decoder.elements, factor)
-            else:  # once over everything is cheaper
+            else:  # one pass over all blocks is cheaper
                 total += self._whole(theta, self._still, gradient, 1.0, factor, 0.0, True)
             touched.clear()
         return total
@@ -184,14 +184,14 @@ class Adam(Optimizer):
 
 
 def create(table: OptimizerTable | Mapping[str, Any], size: int, dtype: Any) -> Optimizer:
-    """Make an optimizer.
+    """Build an optimizer.
 
     Parameters
     ----------
     table : OptimizerTable or mapping
         The table ``[optimizer]``.
     size : int
-        Parameters in θ.
+        Number of parameters in θ.
     dtype : dtype
         float32 or float64, of θ.
 

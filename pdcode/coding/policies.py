@@ -1,6 +1,6 @@
-"""When rank 0 steps: a policy is a predicate on what has arrived since the last update.
+"""Update policies: predicates on the payloads since the last update that decide when rank 0 steps.
 
-Every policy also steps when nothing more is to come, so that none can wait for ever.
+Every policy also steps once no further payload is expected; none can wait for ever.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ from ..util.errors import InputError
 
 
 class Seen(Protocol):
-    """What a policy looks at; the coordinator has it."""
+    """Progress of the current update, on which policies decide; the coordinator provides it."""
 
     used: int  # payloads since the last update
     captured: float  # share of the gradient that they capture
 
 
 Policy = Callable[[Seen, int], bool]
-"""(seen, payloads still to come if it does not step) -> step now?"""
+"""Predicate (progress, payloads outstanding) -> step now?"""
 
 
 def make_policy(table: UpdateTable, workers: int) -> Policy:
-    """Make the predicate of ``[update]``.
+    """Build the policy of ``[update]``.
 
     Parameters
     ----------
@@ -41,7 +41,7 @@ def make_policy(table: UpdateTable, workers: int) -> Policy:
     Raises
     ------
     InputError
-        If more payloads are asked for than there are workers.
+        If an update waits for more payloads than there are workers.
     """
     if table.mode == "async":
         return lambda seen, expected: True
@@ -57,17 +57,17 @@ def make_policy(table: UpdateTable, workers: int) -> Policy:
 
 
 def wanted(table: UpdateTable, workers: int) -> int:
-    """Payloads of an update under ``first``."""
+    """Return the number of payloads per update with ``mode = "first"``; default ¾ of the workers."""
     return table.count if table.count is not None else max(1, 3 * workers // 4)
 
 
 def check_end(config: Config, dead: Sequence[int]) -> None:
-    """Refuse dead workers for whom rank 0 would wait for ever.
+    """Refuse dead workers that rank 0 would wait for forever.
 
     Raises
     ------
     InputError
-        If the policy cannot be sure of an update without them, and no time ends the run.
+        If the policy may never step without them, and no time limit ends the run.
     """
     workers, update = config.workers.count, config.update
     if not dead or config.stop.seconds is not None:

@@ -1,14 +1,13 @@
-"""How workers come by the newest θ.
+"""Downlink of θ, in full or as relayed codewords.
 
-``full`` sends θ with each task. ``codewords`` sends what has arrived at rank 0 since the worker's last task,
-as it arrived, and when rank 0 stepped: every worker keeps a replica of θ, of the decoders and of the
-optimizer, and does what rank 0 did. The same kernels in the same order make the same bits, so replicas never
-drift; a digest of θ is compared now and then. That makes the downlink as compressed as the uplink (for the
-idea that the server's messages, too, may be compressed differences which both sides apply: Tang et al.,
-"DoubleSqueeze", ICML 2019; that the arrived codewords themselves are relayed is this project's reading).
+``full`` sends θ with each task. ``codewords`` relays the payloads that rank 0 has used since the worker's
+last task, and its steps. Every worker keeps a replica of θ, of the decoders and of the optimizer, and repeats
+rank 0's operations: the same kernels in the same order give the same bits. A digest of θ is compared
+periodically. The downlink is then as compressed as the uplink. Compressed differences from the server are due
+to Tang et al., "DoubleSqueeze", ICML 2019; relaying the received codewords is this project's addition.
 
-A log has an entry for each arrival that was folded in and one for each step. A worker for whom the entries
-would be longer than the state itself is sent that: θ, the optimizer's arrays and what decoders hold.
+A log has an entry for each payload used and for each step. A worker whose entries would be longer than the
+state itself gets a snapshot: θ, the optimizer's arrays and the decoders' accumulators.
 """
 
 from __future__ import annotations
@@ -33,24 +32,24 @@ ARRIVAL, STEP = 0, 1
 
 
 class ReplicaError(RuntimeError):
-    """A worker's θ is not rank 0's."""
+    """Mismatch between a worker's replica of θ and rank 0's θ."""
 
 
 def digest(theta: np.ndarray) -> int:
-    """64 bits that tell one θ from another."""
+    """Return a 64-bit hash of θ."""
     return int.from_bytes(blake2b(theta.data, digest_size=8).digest(), "little", signed=True)
 
 
 class RelayedState(State):
-    """A state that sends workers the codewords that have arrived, in place of θ.
+    """State that relays received codewords to the workers instead of θ.
 
     Parameters
     ----------
     state : Coded
-        Rank 0's, whose arrivals and steps are logged here.
+        Rank 0's state, whose arrivals and steps are logged here.
     workers : int
     check : int
-        Each worker's every so many tasks have a digest of θ.
+        Period, in tasks of a worker, of the comparison of digests of θ.
     """
 
     def __init__(self, state: Coded, workers: int, check: int) -> None:
@@ -59,15 +58,15 @@ class RelayedState(State):
         layout = self._layout = self.layouts[0]
         self._state, self._check = state, check
         self._log: deque[np.ndarray] = deque()
-        self._bytes = 0  # of the log
-        self._first = self._next = 0  # entries: the oldest that is kept, and the one to come
-        self._seen = [-1] * workers  # entries that a worker has; none at first
+        self._bytes = 0  # length of the log
+        self._first = self._next = 0  # numbers of the oldest entry kept and of the next one
+        self._seen = [-1] * workers  # entries that each worker has; -1: needs a snapshot
         self._words_bytes = 0 if layout.chosen else layout.codeword_bytes
         size = ENTRY.size + self._words_bytes + layout.reply_bytes - layout.header_bytes
         self._scratch = np.zeros(layout.header_bytes + layout.codeword_bytes, np.uint8)
         self._words = None if layout.chosen else CodewordView(layout, self._scratch, layout.empty_codewords())
         self._size = -(-size // 8) * 8
-        self._digest: int | None = None  # of the newest θ, once a worker has been asked for it
+        self._digest: int | None = None  # of the current θ; computed on demand
 
     def fold(self, arrival: Arrival) -> float:
         entry = np.zeros(self._size, np.uint8)
@@ -100,7 +99,7 @@ class RelayedState(State):
         self._log.append(entry)
         self._bytes += len(entry)
         self._next += 1
-        while self._bytes > self._state.least_bytes:  # the state itself is shorter
+        while self._bytes > self._state.least_bytes:  # a snapshot is shorter
             self._bytes -= len(self._log.popleft())
             self._first += 1
 
@@ -119,15 +118,15 @@ class RelayedState(State):
 
 
 class Replica(ABC):
-    """A worker's side."""
+    """A worker's copy of θ."""
 
     @abstractmethod
     def update(self, task: Task) -> np.ndarray:
-        """θ of a task."""
+        """Return θ for a task, shape (size,)."""
 
 
 class FullReplica(Replica):
-    """θ as it lies in the task."""
+    """Replica that reads θ from each task, without a copy."""
 
     def __init__(self, dtype: np.dtype) -> None:
         self._dtype = dtype
@@ -141,12 +140,12 @@ class FullReplica(Replica):
 
 
 class MirroredReplica(Replica):
-    """A state of the worker's own that follows rank 0's.
+    """Replica that repeats rank 0's operations on a state of its own.
 
     Parameters
     ----------
     state : Coded
-        As rank 0's was made; its θ need not be the first one.
+        Built as rank 0's; its θ may have any value.
     """
 
     def __init__(self, state: Coded) -> None:
@@ -179,7 +178,7 @@ class MirroredReplica(Replica):
         return state.theta
 
     def _fold(self, body: np.ndarray, at: int) -> int:
-        """Fold in an arrival as rank 0 did; return where its entry ends."""
+        """Fold in an arrival as rank 0 did; return the offset at which its entry ends."""
         if self._words is not None:
             self._scratch[self._layout.header_bytes :] = body[at : at + self._words_bytes]
             self._words.read()
@@ -187,6 +186,6 @@ class MirroredReplica(Replica):
         reply = self._reply
         reply.body[:] = body[at : at + len(reply.body)]
         reply.read()
-        # a decoder may keep the indices
+        # copied: a decoder may keep the indices
         self._state.add([(words[0].copy(), words[1]) for words in self._codewords], reply.payloads)
         return at + len(reply.body)

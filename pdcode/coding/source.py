@@ -1,4 +1,4 @@
-"""What a worker codes: a vector of θ's size, such as the gradient of a mini-batch."""
+"""Sources: the vectors of θ's size that workers encode, such as the gradient of a mini-batch."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from ..util.rng import Batches
 
 
 class Source(Protocol):
-    """Computes the vector that a worker codes.
+    """Computation of the vector that a worker encodes.
 
     Attributes
     ----------
     gradient : ndarray, shape (size,)
-        Where the vector is left; the same array for every task.
+        The vector of the last task; the same array every time.
     """
 
     @property
@@ -33,9 +33,9 @@ class Batch:
     Parameters
     ----------
     plan : Plan
-        Of the worker's problem; with the reply's payload if `coded` is used.
+        Plan of the worker's problem; built with the reply's payload if `coded` is used.
     batches : Batches
-        Rows of each task.
+        Row indices of each task.
     """
 
     def __init__(self, plan: Plan, batches: Batches) -> None:
@@ -49,5 +49,5 @@ class Batch:
         return self._plan.gradient(theta, self._batches.draw(task.task))
 
     def coded(self, theta: np.ndarray, task: Task) -> float:
-        """Leave the task's combinations of blocks in the payload, without forming the gradient."""
+        """Compute the task's payload without forming the gradient; return the mini-batch loss."""
         return self._plan.coded_derivative(theta, self._batches.draw(task.task), task.codewords)

@@ -1,7 +1,7 @@
-"""All that decides what θ becomes: what rank 0 asks workers for, and what it makes of their replies.
+"""State of a scheme at rank 0: the tasks it sends, and the use it makes of the replies.
 
-A scheme is a `State` at rank 0 and, at every worker, a `Respond` for each round; the two loops know nothing
-else of it. Where replies are relayed, every worker has a replica of the state, which does what rank 0's does.
+A scheme is a `State` at rank 0 and, at every worker, a `Respond` for each round; the loops of coordinator and
+worker use nothing else. If replies are relayed, every worker has a replica of the state.
 """
 
 from __future__ import annotations
@@ -26,26 +26,26 @@ if TYPE_CHECKING:
 
 
 class State(ABC):
-    """θ, and how a scheme moves it.
+    """θ, and the rule by which a scheme updates it.
 
     Attributes
     ----------
     theta : ndarray, shape (size,)
         Changed in place.
     optimizer : Optimizer
-        Its `damping` weighs late payloads.
+        Its `damping` scales steps by stale payloads.
     layouts : sequence of Layout
-        Of the messages of each round of an update; most schemes have one round.
+        Message layout of each round of an update; most schemes have one round.
     policy : callable
         ``policy(seen, expected) -> bool``: whether to step.
     round : int
-        The round of the update whose replies are folded in now.
+        Current round of the update.
     designs : mapping of int to Code
-        Codes by their number of blocks, for the trace.
+        Codes by block count, for the trace.
     assignment : Assignment or None
-        Codewords of tasks, where rank 0 gives them out.
+        Assignment of codewords to tasks; None without one.
     robust : bool
-        Whether `flagged` has to be asked.
+        Whether the decoder rejects outliers, reported by `flagged`.
     """
 
     theta: np.ndarray
@@ -59,11 +59,11 @@ class State(ABC):
 
     @abstractmethod
     def order(self, worker: int, task: int) -> Order:
-        """What a worker's next task is."""
+        """Return a worker's next task."""
 
     @abstractmethod
     def fold(self, arrival: Arrival) -> float:
-        """Take in a reply of this round; return the share of the gradient that is captured by now."""
+        """Fold in a reply of this round; return the share of the gradient captured since the last step."""
 
     @abstractmethod
     def step(self, damping: float) -> float | None:
@@ -72,42 +72,42 @@ class State(ABC):
         Parameters
         ----------
         damping : float
-            Factor of the rate.
+            Factor of the learning rate.
 
         Returns
         -------
         float or None
-            Euclidean norm of the step of θ; None if the update goes on with another round.
+            Euclidean norm of the step of θ; None if the update continues with another round.
         """
 
     def ready(self, seen: Seen, expected: int) -> bool:
-        """Whether to step now, `expected` payloads being still to come; a round may have its own rule."""
+        """Tell whether to step, with `expected` payloads outstanding; a round may have its own rule."""
         return self.policy(seen, expected)
 
     @property
     def flagged(self) -> list[int]:
-        """Arrivals since the last step, counted from 0, that contradict the others and are left out."""
+        """Indices, since the last step, of arrivals rejected as outliers."""
         return []
 
 
 class Coded(State):
-    """Codewords over units of θ, a decoder for each unit, and an optimizer over what they decode.
+    """State with codewords over units of θ, a decoder for each unit, and an optimizer.
 
     Parameters
     ----------
     theta : ndarray, shape (size,)
     units : sequence of Unit
-        The parts of θ that codewords combine blocks of.
+        Segments of θ whose blocks the codewords combine.
     decoders : sequence of Decoder
-        One a unit.
+        One per unit.
     optimizer : Optimizer
     assignment : Assignment, optional
-        Codewords of each task; a replica has none.
+        Assignment of codewords to tasks; a replica has none.
 
     Attributes
     ----------
     bytes, least_bytes : int
-        Length of `parts`, at the most and while no payload waits for its step.
+        Length of `parts`: the maximum, and the length right after a step.
     """
 
     def __init__(
@@ -147,7 +147,7 @@ class Coded(State):
         return captured
 
     def add(self, codewords: Codewords, payloads: Sequence[np.ndarray]) -> float:
-        """Fold payloads into the decoders; return the captured share of the gradient."""
+        """Fold payloads into the decoders; return the captured share of the gradient, 0 to 1."""
         captured = 0.0
         parts = zip(self._folds, codewords, payloads, strict=True)
         for (decoder, share), (indices, values), payload in parts:
@@ -168,12 +168,12 @@ class Coded(State):
         return sorted({number for decoder in self.decoders for number in decoder.flagged})
 
     def parts(self) -> list[np.ndarray]:
-        """The state as parts of a task's body; an accumulator that must be zero is left out."""
+        """Return the state as uint8 buffers of a task's body, without accumulators known to be zero."""
         self._counts[:] = [decoder.count for decoder in self.decoders]
         return self._arrays + [array for decoder, array in self._held if decoder.count or not decoder.clears]
 
     def load(self, body: np.ndarray) -> None:
-        """Take over a state that `parts` made."""
+        """Load a state that `parts` returned."""
         at = self._copy(body, 0, self._arrays)
         for (decoder, array), count in zip(self._held, self._counts, strict=True):
             decoder.count = int(count)

@@ -1,5 +1,4 @@
-"""The least that mpi4py can do with the same messages: the limit that `pdcode bench messages` prints beside
-rank 0's whole path."""
+"""Bare mpi4py round trips with the same messages: the upper bound for `pdcode bench messages`."""
 
 from __future__ import annotations
 
@@ -13,8 +12,7 @@ TASK, REPLY = 21, 22  # tags
 
 
 def exchange(rounds: int, task_bytes: int, reply_bytes: int) -> float:
-    """Send a task and wait for its reply with a bare Waitsome loop, again and again; collective over ranks 0
-    and 1.
+    """Measure round trips of a task and its reply in a bare Waitsome loop. Collective over ranks 0 and 1.
 
     Parameters
     ----------
@@ -26,7 +24,7 @@ def exchange(rounds: int, task_bytes: int, reply_bytes: int) -> float:
     Returns
     -------
     float
-        Round trips a second.
+        Round trips per second.
     """
     comm, task, reply = (
         MPI.COMM_WORLD,

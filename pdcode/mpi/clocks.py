@@ -1,8 +1,8 @@
 """Offsets between the clocks of ranks.
 
-The offset is that of the exchange with the least round trip, whose half bounds its error (Cristian,
-"Probabilistic clock synchronization", 1989). Ranks of one boot of one machine read the same monotonic clock:
-their offset is 0 by definition.
+The offset is taken from the exchange with the shortest round trip, half of which bounds its error (Cristian,
+"Probabilistic clock synchronization", 1989). Ranks on one machine read the same monotonic clock: their offset
+is 0 by definition.
 """
 
 from __future__ import annotations
@@ -18,19 +18,18 @@ now_ns = time.perf_counter_ns
 
 
 def host() -> str:
-    """Name of this machine."""
+    """Return the name of this machine."""
     return socket.gethostname()
 
 
 def identity() -> str:
-    """What tells the clock of this machine from others: host name and, on Linux, its boot and time
-    namespace."""
+    """Return the identity of this machine's clock: host name and, on Linux, boot id and time namespace."""
     boot, offsets = Path("/proc/sys/kernel/random/boot_id"), Path("/proc/self/timens_offsets")
     return "|".join([host(), *(path.read_text().strip() for path in (boot, offsets) if path.exists())])
 
 
 def offset(exchange: Callable[[], int], rounds: int = ROUNDS) -> tuple[int, int]:
-    """Offset of a remote clock and a bound on its error.
+    """Measure the offset of a remote clock and a bound on its error.
 
     Parameters
     ----------
@@ -42,7 +41,7 @@ def offset(exchange: Callable[[], int], rounds: int = ROUNDS) -> tuple[int, int]
     Returns
     -------
     offset_ns, error_ns : int
-        Remote minus local clock; half of the least round trip.
+        Remote minus local clock; half of the shortest round trip.
     """
     best = None
     for _ in range(rounds):

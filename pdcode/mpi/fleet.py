@@ -1,14 +1,13 @@
 """The fleet of MPI ranks: rank 0 is the coordinator, rank i + 1 is worker i.
 
 Rank 0 has two receive buffers for each worker, with a persistent receive each, and one send buffer. Sends are
-plain Isends: Open MPI's monitoring, by which our count of bytes is checked, does not see persistent ones, and
-tasks may differ in length. A
-worker has one task at a time: it gets the next one, always of the newest θ, when its reply is here, so there
-is never a backlog to skip. Its two buffers are used in turn, so a payload stays whole where it was received
-until the worker's next but one reply; decoders may refer to it.
+plain Isends: tasks may differ in length, and Open MPI's monitoring, against which byte counts are tested,
+does not see persistent sends. A worker has one task in flight; after its reply it gets the next one, with the
+newest θ. Its two receive buffers alternate: a payload stays valid until the worker's next but one reply, and
+decoders may refer to it.
 
-Waiting is by Testsome and naps, not Waitsome: a wait can then time out (a trace must be flushed, a clock must
-stop the run), and where ranks outnumber cores an idle rank leaves its core to those that compute.
+Rank 0 waits by Testsome and sleeps, not Waitsome: waits can then time out (to flush the trace or stop the
+run), and if ranks outnumber cores an idle rank leaves its core to those that compute.
 """
 
 from __future__ import annotations
@@ -35,9 +34,9 @@ class MPIFleet(Fleet):
     Parameters
     ----------
     layouts : sequence of Layout
-        Of the messages of each round.
+        Message layout of each round.
     dead : collection of int
-        Workers that never answer until they are recalled.
+        Workers that never reply unless cancelled.
     """
 
     def __init__(self, layouts: Sequence[Layout], dead: Collection[int] = ()) -> None:
@@ -57,7 +56,7 @@ class MPIFleet(Fleet):
         self._arrivals = [
             [Arrival(reply, number) for number, reply in enumerate(rounds)] for rounds in self._replies
         ]
-        self._rounds = [0] * workers  # of each worker's task
+        self._rounds = [0] * workers  # round of each worker's task
         self._receives = [
             self._comm.Recv_init(row[:reply_bytes], source=1 + slot // 2, tag=REPLY)
             for slot, row in enumerate(replies)
@@ -84,7 +83,7 @@ class MPIFleet(Fleet):
         return member
 
     def clock_offset(self, worker: int, rounds: int) -> tuple[int, int]:
-        """Offset of a worker's clock and its error bound, in ns; the worker must be in
+        """Measure the offset of a worker's clock and its error bound, in ns, while the worker is in
         `MPILink.serve_clock`."""
         stamp = np.zeros(1, np.int64)
 
@@ -121,7 +120,7 @@ class MPIFleet(Fleet):
         slot = self._slots[worker] = self._slots[worker] ^ 1
         receive = self._active[worker] = self._receives[slot]
         receive.Start()
-        self._sends[worker].Wait()  # done long ago, for the worker has replied to it; this frees the request
+        self._sends[worker].Wait()  # complete, as the worker has replied; this frees the request
         number = self._rounds[worker] = order.round
         message, arrival = self._tasks[worker], self._arrivals[slot][number]
         size = message.write(worker, task, version, order, flags)
@@ -159,7 +158,7 @@ class MPIFleet(Fleet):
         return arrival
 
     def _tell(self, worker: int, flag: int) -> None:
-        """Send a header alone."""
+        """Send a header without a body."""
         self._send(worker, TASK, notice(worker, flag))
 
     def cancel(self, worker: int) -> None:

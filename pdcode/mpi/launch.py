@@ -1,4 +1,4 @@
-"""Starting ranks: what launcher runs us, and mpirun with the right flags where none does. Imports no MPI."""
+"""Start of ranks: detection of a launcher, and mpirun with the right flags without one. Imports no MPI."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..util.errors import InputError
 
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS")
 
-_RANKS = (  # (rank, size) variables of launchers, in order of trust
+_RANKS = (  # (rank, size) variables of launchers, most reliable first
     ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),
     ("PMI_RANK", "PMI_SIZE"),
     ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS"),
@@ -20,28 +20,28 @@ _RANKS = (  # (rank, size) variables of launchers, in order of trust
 
 
 def one_thread(environment: dict[str, str] | os._Environ[str]) -> None:
-    """One BLAS thread a rank, unless the user says otherwise; to be called before numpy is imported."""
+    """Limit BLAS to one thread per rank unless the user sets it; call before numpy is imported."""
     for name in THREADS:
         environment.setdefault(name, "1")
 
 
 def place(environment: Mapping[str, str]) -> tuple[int, int] | None:
-    """Rank and size that the launcher gave this process; None where no launcher did."""
+    """Return the rank and size given by a launcher; None without a launcher."""
     for rank, size in _RANKS:
         if rank in environment and size in environment:
             if rank == "SLURM_PROCID" and not any(name.startswith("PMI") for name in environment):
-                continue  # a batch script or `srun` without MPI: its ranks would not know of each other
+                continue  # a batch script or `srun` without MPI: no communication between ranks
             return int(environment[rank]), int(environment[size])
     return None
 
 
 def alone(command: str) -> None:
-    """Refuse a launcher for a command that takes one process.
+    """Refuse a launcher for a command that runs in one process.
 
     Raises
     ------
     InputError
-        If there are several ranks.
+        If a launcher has started several ranks.
     """
     found = place(os.environ)
     if found and found[1] > 1:
@@ -49,7 +49,7 @@ def alone(command: str) -> None:
 
 
 def find_mpirun() -> str:
-    """Path of mpirun: that of this environment, else that on PATH.
+    """Return the path of mpirun: in this Python environment, else on PATH.
 
     Raises
     ------
@@ -64,14 +64,14 @@ def find_mpirun() -> str:
 
 
 def command(workers: int, arguments: Sequence[str]) -> tuple[list[str], dict[str, str]]:
-    """Command line and environment that start rank 0 and the workers on this machine.
+    """Build the command line and environment that start rank 0 and the workers on this machine.
 
     Parameters
     ----------
     workers : int
         Number of workers; one more rank is started.
     arguments : sequence of str
-        Of ``python -m pdcode``.
+        Arguments of ``python -m pdcode``.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""A worker's side of the fleet of MPI ranks."""
+"""A worker's side of the MPI transport."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .process import CHUNK, CLOCK, HELLO, REPLY, SETUP, TASK, Patience
 
 
 class MPILink(Link):
-    """A worker's side."""
+    """Link of a worker to rank 0 over MPI."""
 
     def __init__(self) -> None:
         self._comm = MPI.COMM_WORLD
@@ -29,7 +29,7 @@ class MPILink(Link):
         self.serve_clock(self._rounds)
 
     def serve_clock(self, rounds: int) -> None:
-        """Answer rank 0's questions for the time."""
+        """Answer rank 0's clock requests."""
         stamp = np.zeros(1, np.int64)
         for _ in range(rounds):
             self._comm.Recv(stamp, source=0, tag=CLOCK)
@@ -41,7 +41,7 @@ class MPILink(Link):
         return array
 
     def set_up(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-        """Receive what `MPIFleet.set_up` sent."""
+        """Receive the facts and arrays of `MPIFleet.set_up`."""
         size = int(self._receive(SETUP, np.zeros(1, np.int64))[0])
         facts, shapes = msgspec.msgpack.decode(self._receive(SETUP, np.zeros(size, np.uint8)).tobytes())
         arrays = {}
@@ -76,17 +76,17 @@ class MPILink(Link):
 
     def wait_for_shutdown(self) -> None:
         self._receive_task.Start()
-        self._patience.wait(self._receive_task.Test)  # nothing but RECALL comes while a task is out
+        self._patience.wait(self._receive_task.Test)  # only CANCEL comes while a task is in flight
 
     def next_task(self) -> Task | None:
         task = self._task
         self._patience.wait(self._receive_task.Test)
         task.read()
-        while task.flags & CANCEL:  # it came too late, for the reply was on its way
+        while task.flags & CANCEL:  # crossed with the reply; ignore
             self._receive_task.Start()
             self._patience.wait(self._receive_task.Test)
             task.read()
-        self._sent.Wait()  # rank 0 had the last reply before it sent this: the payload's buffer is free again
+        self._sent.Wait()  # complete, as rank 0 has the last reply; frees its buffer
         if task.flags & STOP:
             self.serve_clock(self._rounds)
             self._receive_task.Free()

@@ -1,4 +1,4 @@
-"""What any rank needs of MPI: a way to wait, and a way to fail."""
+"""Common parts of all ranks: waiting with sleeps, and failure of the job."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from ..util.errors import Failure, InputError
 from . import clocks
 
 HELLO, SETUP, TASK, REPLY, CLOCK = range(1, 6)  # tags
-CHUNK = 1 << 30  # bytes of a set-up message at the most: counts are C ints
-CORES = 4096  # of a node, at the most
+CHUNK = 1 << 30  # maximum bytes of a set-up message: counts are C ints
+CORES = 4096  # upper bound on the cores of a node
 
 
 def crowded() -> bool:
-    """Whether ranks outnumber the cores that they may use on this node; collective."""
+    """Tell whether ranks outnumber the cores available to them on this node. Collective."""
     node = MPI.COMM_WORLD.Split_type(MPI.COMM_TYPE_SHARED)
     cores = np.zeros(CORES, bool)
     cores[[core for core in os.sched_getaffinity(0) if core < CORES]] = True
@@ -36,12 +36,12 @@ def crowded() -> bool:
 
 
 class Patience:
-    """Polls at once for a while, then naps of growing length.
+    """Waiting strategy: busy polling at first, then sleeps of growing length.
 
     Parameters
     ----------
     longest_s : float
-        Longest nap.
+        Longest sleep.
     """
 
     def __init__(self, longest_s: float) -> None:
@@ -62,10 +62,10 @@ class Patience:
 
 
 def abort(error: BaseException, named: bool = True) -> NoReturn:
-    """End the whole job: one line for bad input, exit code 2, and for what the machine does not let us do,
-    exit code 1; else the traceback and exit code 1.
+    """End the whole job: with one line for bad input (exit code 2) and for failures of the environment
+    (exit code 1), else with a traceback (exit code 1).
 
-    `named` says whether a rank is a worker.
+    With `named`, the message names the worker.
     """
     if isinstance(error, InputError | Failure):
         print(f"pdcode: {error}", file=sys.stderr, flush=True)
@@ -82,15 +82,14 @@ def abort(error: BaseException, named: bool = True) -> NoReturn:
 
 @contextmanager
 def job(named: bool = True) -> Iterator[None]:
-    """What a rank does once MPI has started: an exception of any rank ends the whole job.
+    """Context of a rank's work after MPI_Init: an exception on any rank ends the whole job.
 
-    `named` says whether a rank is a worker.
-
-    Ctrl-C and SIGTERM, which launchers send to all ranks, are rank 0's affair.
+    With `named`, error messages name the worker. Ctrl-C and SIGTERM, which launchers send to all ranks, are
+    handled by rank 0 only.
     """
     for number in signals.ENDS:
         signal.signal(number, signal.SIG_IGN)
-    np.seterr(all="ignore")  # rank 0 looks at the loss; a warning of each kernel would say no more
+    np.seterr(all="ignore")  # rank 0 checks for non-finite payloads and losses
     with ExitStack() as stack:
         stack.push(lambda kind, error, trace: None if error is None else abort(error, named))
         yield

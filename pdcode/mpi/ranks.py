@@ -1,4 +1,4 @@
-"""What a rank does once MPI has started: rank 0 coordinates, the others serve. Imports MPI."""
+"""Main functions of MPI ranks: rank 0 coordinates, the others serve. Imports MPI."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from .process import job
 
 
 def coordinate(config: Config, text: str, components: Components) -> int:
-    """Rank 0: set the workers up, descend, close the trace, print where it is."""
+    """Run rank 0: set the workers up, train, close the trace and print its path."""
     with job():
         fleet = MPIFleet(components.layouts, stragglers.dead(config.stragglers, config.workers.count))
         facts, source, components.source = components.facts, components.source, None
         assert source is not None
         for worker in range(fleet.workers):
             fleet.set_up(worker, facts, components.scheme.share(source, worker))
-        del source  # the whole data, of which rank 0 keeps what it measures on
+        del source  # frees the full data; rank 0 keeps only its evaluation set
         trace = open_trace(config, text, components, fleet)
         descent = TrainingRun(config, components, fleet, trace, print_line)
         descent.run()
@@ -32,7 +32,7 @@ def coordinate(config: Config, text: str, components: Components) -> int:
 
 
 def serve(config: Config) -> int:
-    """A worker: receive data, make the problem, work."""
+    """Run a worker: receive the data, build the problem, serve tasks."""
     with job():
         link = MPILink()
         facts, arrays = link.set_up()

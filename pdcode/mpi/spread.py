@@ -1,14 +1,13 @@
-"""Virtual workers spread over all MPI ranks: worker i belongs to rank i modulo their number.
+"""Virtual workers distributed over all MPI ranks: worker i belongs to rank i mod the number of ranks.
 
-Rank 0, where the fleet is, does the tasks of its own workers when they are given, as `InProcessExecutor`
-does, and sends those of the others, so all ranks compute. A rank does its tasks in the order in which they
-were sent, and MPI keeps messages in order, so rank 0 knows whose reply is the next of a rank: its receive is
-posted, in that worker's own buffer, before the task leaves. Replies thus always have somewhere to go, however
-long they are, and rank 0 may wait at any time. What is under way to a rank is bounded by the outboxes that
-rank 0 has for it; when all are taken, it waits for the reply to the oldest task. The rank has as many
-inboxes, whose receives are posted, so tasks travel while it computes.
+Rank 0, which has the fleet, performs the tasks of its own workers at once, as `InProcessExecutor` does, and
+sends those of the others. A rank performs its tasks in the order of sending, and MPI preserves the order of
+messages; rank 0 therefore knows whose reply comes next from a rank, and posts its receive, in that worker's
+buffer, before it sends the task. Every reply has a buffer, and rank 0 may wait at any time without deadlock.
+Rank 0 has a fixed number of send buffers per rank; when all are in use, it waits for the oldest reply. The
+rank has as many receive buffers with posted receives, and tasks travel while it computes.
 
-When a reply is done has no bearing on the run: the schedule says when it arrives.
+The time at which a reply is computed does not affect the run: the schedule determines its arrival.
 """
 
 from __future__ import annotations
@@ -26,13 +25,13 @@ from ..transport.messages import Reply, Task, notice
 from ..virtual.executor import BuildWorker, Executor
 from .process import REPLY, TASK, Patience
 
-MOST, MOST_BYTES = 64, 1 << 26  # tasks that are under way to a rank, and their length in all
+MOST, MOST_BYTES = 64, 1 << 26  # bounds on the tasks in flight to a rank, and their total bytes
 
 Made = TypeVar("Made")
 
 
 def places(layouts: Sequence[Layout]) -> int:
-    """Tasks that may be under way to a rank."""
+    """Return the number of tasks that may be in flight to a rank."""
     return min(MOST, max(2, MOST_BYTES // longest(layouts)[0]))
 
 
@@ -43,9 +42,9 @@ class Share:
     ----------
     layouts : sequence of Layout
     workers : int
-        Of all ranks.
+        Number of workers of all ranks.
     build : callable
-        Makes each worker.
+        Builds a worker.
     """
 
     def __init__(self, layouts: Sequence[Layout], workers: int, build: BuildWorker) -> None:
@@ -58,7 +57,7 @@ class Share:
         self.staff = [build(worker, reply) for worker, reply in zip(mine, self.replies, strict=True)]
 
     def perform(self, worker: int, task: Task) -> float:
-        """Do a task that has been read: leave the reply's body in its buffer, return the loss."""
+        """Perform a received task: write the reply's body to its buffer, return the loss."""
         try:
             return self.staff[worker // self._size].perform(task)
         except BaseException as error:
@@ -67,15 +66,15 @@ class Share:
 
 
 class MPIExecutor(Executor):
-    """Rank 0's side; the other ranks `serve` meanwhile. Collective.
+    """Executor on rank 0, while the other ranks `serve`. Collective.
 
     Parameters
     ----------
     layouts : sequence of Layout
     workers : int
-        Of all ranks.
+        Number of workers of all ranks.
     build : callable
-        Makes each of rank 0's own workers.
+        Builds a worker of rank 0.
     """
 
     def __init__(self, layouts: Sequence[Layout], workers: int, build: BuildWorker) -> None:
@@ -89,19 +88,19 @@ class MPIExecutor(Executor):
         self._replies = buffer(reply_bytes, workers - len(self._share.staff))[:, :reply_bytes]
         self._slots = places(layouts)
         self._outboxes = [buffer(task_bytes, self._slots if rank else 0) for rank in range(size)]
-        self._sent = [0] * size  # tasks, by rank
-        # By rank, in the order in which they were sent: worker, and the requests of its task and its reply.
+        self._sent = [0] * size  # number of tasks, by rank
+        # By rank, in order of sending: worker, and the requests of its task and its reply.
         self._under_way = [deque[tuple[int, MPI.Request, MPI.Request]]() for _ in range(size)]
-        self._away = [False] * workers  # whether a task is under way
+        self._away = [False] * workers  # whether a task is in flight, by worker
 
     def _reply(self, worker: int) -> np.ndarray:
-        """Where the reply of another rank's worker is received."""
-        return self._replies[worker - 1 - worker // self._size]  # rank 0's, one in size, have none
+        """Return the receive buffer of another rank's worker."""
+        return self._replies[worker - 1 - worker // self._size]  # rank 0's own workers have none
 
     def perform(self, worker: int, task: Task, number: int) -> None:
         rank = worker % self._size
         if not rank:
-            self._comm.Iprobe(MPI.ANY_SOURCE, REPLY)  # finds nothing, but moves on what is under way
+            self._comm.Iprobe(MPI.ANY_SOURCE, REPLY)  # only makes MPI progress messages in flight
             task.read()
             self._losses[worker] = self._share.perform(worker, task)
             return
@@ -120,7 +119,7 @@ class MPIExecutor(Executor):
         """Wait for the next reply of a rank."""
         worker, send, receive = self._under_way[rank].popleft()
         self._patience.wait(receive.Test)
-        send.Wait()  # done, for the worker has replied to it; this frees the request
+        send.Wait()  # complete, as the worker has replied; this frees the request
         self._losses[worker] = HEADER.unpack_from(self._reply(worker).data)[-1]
         self._away[worker] = False
 
@@ -141,15 +140,15 @@ class MPIExecutor(Executor):
 
 
 def serve(layouts: Sequence[Layout], workers: int, build: BuildWorker) -> None:
-    """Do the tasks of this rank's workers until rank 0 has no more. Collective with `MPIExecutor`.
+    """Perform the tasks of this rank's workers until rank 0 ends the run. Collective with `MPIExecutor`.
 
     Parameters
     ----------
     layouts : sequence of Layout
     workers : int
-        Of all ranks.
+        Number of workers of all ranks.
     build : callable
-        Makes each of this rank's workers.
+        Builds a worker of this rank.
     """
     comm = MPI.COMM_WORLD
     patience = Patience(1e-3)
@@ -164,7 +163,7 @@ def serve(layouts: Sequence[Layout], workers: int, build: BuildWorker) -> None:
             break
         worker = HEADER.unpack_from(task.header)[0]
         mine = worker // comm.size
-        sends[mine].Wait()  # rank 0 has the last reply; this frees the request
+        sends[mine].Wait()  # complete, as rank 0 has the last reply; this frees the request
         loss = share.perform(worker, task)
         reply = share.replies[mine][task.round]
         reply.seal(worker, task, loss=loss)
@@ -176,22 +175,21 @@ def serve(layouts: Sequence[Layout], workers: int, build: BuildWorker) -> None:
 
 
 def together(make: Callable[[], Made]) -> Made:
-    """Make what every rank needs of the input. Collective.
+    """Call `make` on every rank; the first rank that fails reports the error and ends the job. Collective.
 
-    If ranks cannot, the first of them says why and ends the job: most faults are found by all, and only one
-    is to speak; but a file may be missing on one machine only.
+    Most errors occur on all ranks and should be reported once, but a file may be missing on one machine only.
 
     Parameters
     ----------
     make : callable
-        May raise what `process.abort` reports.
+        May raise exceptions that `process.abort` reports.
     """
     try:
         made = make()
     except BaseException as error:
         if _first_to_fail(True) == MPI.COMM_WORLD.rank:
             raise
-        MPI.COMM_WORLD.Barrier()  # until that rank has ended the job
+        MPI.COMM_WORLD.Barrier()  # the failing rank ends the job meanwhile
         raise error  # not reached
     if _first_to_fail(False) < MPI.COMM_WORLD.size:
         MPI.COMM_WORLD.Barrier()
@@ -199,7 +197,7 @@ def together(make: Callable[[], Made]) -> Made:
 
 
 def _first_to_fail(failed: bool) -> int:
-    """The first rank that has failed; the number of ranks if none has."""
+    """Return the lowest rank that has failed; the number of ranks if none has."""
     comm = MPI.COMM_WORLD
     first = np.array([comm.rank if failed else comm.size])
     comm.Allreduce(MPI.IN_PLACE, first, MPI.MIN)

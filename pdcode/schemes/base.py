@@ -1,4 +1,4 @@
-"""What a scheme is; by itself, codewords of each layer of the gradient of a mini-batch."""
+"""Base class of schemes; its defaults are codewords of each layer of a mini-batch gradient."""
 
 from __future__ import annotations
 
@@ -29,37 +29,37 @@ from ..util.rng import Batches
 
 
 class Scheme:
-    """What rank 0 and the workers do; every method's default is that of projective derivative codes.
+    """Algorithm of rank 0 and the workers; every default is that of projective derivative codes.
 
-    A scheme overrides what is different, in a file of its own, and has a line in `config.kinds`. Rank 0 and
-    the workers make their scheme from the same configuration, so that both know units and layouts.
+    A scheme overrides what differs, in a file of its own, and has a line in `config.kinds`. Rank 0 and the
+    workers build it from the same configuration, hence with the same units and message layouts.
 
     Parameters
     ----------
     config : Config
-        Resolved.
+        Resolved configuration.
 
     Attributes
     ----------
     name : str
-        What ``[scheme] name`` says.
+        Value of ``[scheme] name``.
     summary : str
-        What the scheme does, in a line.
+        One-line description.
     tables : dict
-        Defaults of the tables that a configuration does not give.
+        Default tables, for those missing in a configuration.
     presets : dict
-        Named defaults of keys that a configuration does not give, by table.
+        Default keys by table, for those missing in a configuration, by preset name.
     Options : type
         The keys of ``[scheme] options``.
     unused : tuple of str
-        Tables of the configuration that have no effect, which may only be as `tables` has them.
+        Tables of the configuration without effect; values other than those of `tables` are refused.
     chosen : bool
-        Whether workers choose their codewords.
+        Whether codewords are worker-selected.
     single_round : bool
-        Whether an update is one round, which ends when the policy of ``[update]`` says so.
+        Whether an update is a single round, ended by the policy of ``[update]``.
     fused : bool
-        Whether codewords may be applied before the gradient is formed: units must be layers, and the source
-        the gradient of a mini-batch.
+        Whether the payload may be computed without forming the gradient: units must be layers, and the
+        source a mini-batch gradient.
     """
 
     group: ClassVar[str] = "schemes"
@@ -72,11 +72,11 @@ class Scheme:
     fused: ClassVar[bool] = True
 
     class Options(Table):
-        """None."""
+        """Keys of ``[scheme] options``: none."""
 
     @classmethod
     def name_of(cls) -> str:
-        """Name of the scheme, for `config.kinds`."""
+        """Return the scheme's name, for `config.kinds`."""
         return cls.name
 
     def __init__(self, config: Config) -> None:
@@ -98,14 +98,14 @@ class Scheme:
                 if value != cls.tables.get(table, {}).get(key, standard[table][key]):
                     raise InputError(f"{table}.{key}: {value!r} has no effect with scheme '{cls.name}'")
 
-    # Data: what a worker is sent before its first task, and what it makes of that.
+    # Data, sent to a worker before its first task.
 
     def share(self, data: problems.DataSource, worker: int) -> dict[str, np.ndarray]:
-        """Arrays that rank 0 sends to a worker."""
+        """Return the data that rank 0 sends to a worker, as arrays by name."""
         return data.shard(worker, self.workers)
 
     def learn(self, arrays: dict[str, np.ndarray], worker: int) -> Problem:
-        """The worker's problem, from what `share` gave."""
+        """Build the worker's problem from the arrays of `share`."""
         dataset = problems.receive(self.config.problem, arrays, worker, self.workers)
         return Problem.from_dataset(self.config.problem, dataset, self.config.code.blocks)
 
@@ -117,29 +117,29 @@ class Scheme:
 
     @property
     def relayed(self) -> bool:
-        """Whether workers have replicas, which follow the codewords that arrive at rank 0."""
+        """Whether received codewords are relayed to replicas of the state at the workers."""
         return self.config.downlink.kind == "codewords"
 
     def units(self, problem: Problem) -> Sequence[Unit]:
-        """The parts of θ that codewords combine blocks of."""
+        """Return the segments of θ whose blocks the codewords combine."""
         return problem.layers
 
     def rows(self, units: Sequence[Unit]) -> list[int]:
-        """Codewords per task, r, of each unit."""
+        """Return the codewords per task, r, of each unit."""
         return builders.rows_of(self.config, units)
 
     def layouts(
         self, problem: Problem, weights: Sequence[int], body_bytes: int | None = None
     ) -> list[Layout]:
-        """The messages of each round of an update.
+        """Return the message layout of each round of an update.
 
         Parameters
         ----------
         problem : Problem
         weights : sequence of int
-            Weight of each unit's codewords.
+            Codeword weight w of each unit.
         body_bytes : int, optional
-            Longest body of a task; θ's length if not given.
+            Maximum body length of a task; default: the bytes of θ.
         """
         config, units = self.config, self.units(problem)
         wire, apart = config.wire.dtype or "", config.code.adapts
@@ -148,15 +148,15 @@ class Scheme:
     # Rank 0's side.
 
     def assignment(self, units: Sequence[Unit]) -> Assignment:
-        """Which codewords a task gets."""
+        """Build the assignment of codewords to tasks."""
         return builders.make_assignment(self.config, units, self.workers)
 
     def decoders(self, units: Sequence[Unit], designs: Mapping[int, Code] | None) -> list[Decoder]:
-        """A decoder for each unit; without `designs` those of a replica."""
+        """Build a decoder for each unit; without `designs`, for a replica."""
         return builders.make_decoders(self.config, units, designs, self.chosen)
 
     def state(self, problem: Problem) -> State:
-        """Rank 0's state."""
+        """Build rank 0's state."""
         coded = self.coded(problem, self.assignment(self.units(problem)))
         coded.policy = make_policy(self.config.update, self.workers)
         return RelayedState(coded, self.workers, self.config.downlink.check) if self.relayed else coded
@@ -164,11 +164,11 @@ class Scheme:
     def coded(
         self, problem: Problem, assignment: Assignment | None = None, weights: Sequence[int] = ()
     ) -> Coded:
-        """Rank 0's state without a relay, or a worker's replica of it, which knows no more than `weights`."""
+        """Build rank 0's state without a relay, or (from `weights` alone) a worker's replica of it."""
         units = self.units(problem)
-        made = self.decoders(units, None if assignment is None else assignment.designs)
+        decoders = self.decoders(units, None if assignment is None else assignment.designs)
         optimizer = optimizers.create(self.config.optimizer, problem.size, problem.dtype)
-        coded = Coded(problem.initial(self.config.seed), units, made, optimizer, assignment)
+        coded = Coded(problem.initial(self.config.seed), units, decoders, optimizer, assignment)
         weights = weights if assignment is None else assignment.weights
         coded.layouts = self.layouts(problem, weights, coded.bytes if self.relayed else None)
         return coded
@@ -176,7 +176,7 @@ class Scheme:
     # A worker's side.
 
     def source(self, problem: Problem, worker: int, rows: int, reply: Reply | None = None) -> Source:
-        """What a worker codes.
+        """Build the source of the vector that a worker encodes.
 
         Parameters
         ----------
@@ -186,7 +186,7 @@ class Scheme:
         rows : int
             Training rows of all workers together.
         reply : Reply, optional
-            Where combinations of blocks are to be left, if the gradient itself is not formed.
+            Receives the payload if the gradient is not to be formed.
         """
         batch, share = self.config.problem.batch, self.share_of(problem, rows)
         plan = (
@@ -197,11 +197,11 @@ class Scheme:
         return Batch(plan, Batches(self.config.seed, worker, problem.rows, batch))
 
     def share_of(self, problem: Problem, rows: int) -> float:
-        """Weight of a worker's gradient, so that the mean over workers is that over rows."""
+        """Return the weight of a worker's gradient that makes the mean over workers the mean over rows."""
         return self.workers * problem.rows / rows
 
     def selectors(self, units: Sequence[Unit], worker: int) -> list[CodewordSelector | None]:
-        """What picks the codewords of each unit at a worker; None where they are given."""
+        """Build a worker's codeword selector for each unit; None where codewords are given."""
         if not self.chosen:
             return [None] * len(units)
         return builders.make_selectors(self.config, units, worker)
@@ -209,7 +209,7 @@ class Scheme:
     def responds(
         self, problem: Problem, worker: int, rows: int, replies: Sequence[Reply]
     ) -> Sequence[Respond]:
-        """A worker's side of each round."""
+        """Build a worker's side of each round."""
         (reply,) = replies
         kind, units = self.config.memory.kind, reply.layout.units
         if kind in ("none", "coordinator") and not self.chosen and self.fused:
@@ -220,7 +220,7 @@ class Scheme:
         return [MemoryEncoder(source, reply, kind, self.selectors(units, worker))]
 
     def flops(self, problem: Problem, layouts: Sequence[Layout], number: int, shard: int | None) -> float:
-        """Floating-point operations of a task in round `number`, for the virtual clock.
+        """Return the floating-point operations of a task in round `number`, for the virtual clock.
 
         Parameters
         ----------
@@ -228,12 +228,12 @@ class Scheme:
         layouts : sequence of Layout
         number : int
         shard : int or None
-            Training rows of a worker, on average.
+            Average number of training rows of a worker.
         """
         return flops.task_flops(self.config, problem, layouts[number], shard)
 
 
 def make_scheme(config: Config) -> Scheme:
-    """The scheme of a resolved configuration."""
+    """Build the scheme of a resolved configuration."""
     scheme: type[Scheme] = kinds.find("schemes", config.scheme.name)
     return scheme(config)

@@ -1,7 +1,7 @@
-"""Cyclic gradient code: worker i has the shards i … i + s, modulo n.
+"""Cyclic gradient code: worker i holds the shards i … i + s, modulo n.
 
 Tandon, Lei, Dimakis and Karampatziakis, "Gradient coding: avoiding stragglers in distributed learning", ICML
-2017, algorithm 2: the gradient is exact whichever s of the n workers are late.
+2017, algorithm 2: the decoded gradient is exact for any s stragglers among the n workers.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ class Cyclic(DataCode):
     """A cyclic gradient code: exact for every pattern of s stragglers, at s + 1 times the work."""
 
     name = "cyclic"
-    summary = "one combination of s + 1 shards' gradients; exact whichever s workers are late"
+    summary = "one combination of s + 1 shards' gradients; exact for any s stragglers"
 
     class Options(Table):
         """Keys of ``[scheme] options``."""
 
-        stragglers: Count = 1  # s: late workers that cost nothing
+        stragglers: Count = 1  # s, the number of stragglers tolerated
 
     @classmethod
     def check(cls, config: Config) -> None:
@@ -51,7 +51,7 @@ class Cyclic(DataCode):
         return min((self._draw(rng) for _ in range(draws)), key=_spread)
 
     def _draw(self, rng: np.random.Generator) -> np.ndarray:
-        """Row i has the support i … i + s and is orthogonal to all rows of a random H (s, n) with H·1 = 0."""
+        """Draw rows with support i … i + s, orthogonal to those of a random H, shape (s, n), with H·1 = 0."""
         n, s = self.workers, self.options.stragglers
         H = rng.standard_normal((s, n))
         H -= H.mean(axis=1, keepdims=True)

@@ -1,4 +1,4 @@
-"""Codes over data: a worker sends one combination of the gradients of the shards that it has."""
+"""Codes over data: a worker sends one combination of the gradients of its shards."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from .base import Scheme
 
 
 class ShardedProblem(Problem):
-    """A problem on several shards; by itself on the first of them.
+    """A problem on several shards; its own data are those of the first.
 
     Attributes
     ----------
@@ -39,12 +39,12 @@ class ShardedProblem(Problem):
 
 
 class ShardSum:
-    """Σ_s u_s · gradient of shard s. Who has the same shard has the same mini-batch of it in an update.
+    """Source of Σ_s u_s · gradient of shard s; workers that share a shard draw the same mini-batch of it.
 
     Parameters
     ----------
     parts : sequence of (float, Plan, Batches)
-        u_s, and what computes the gradient of the shard.
+        For each shard u_s, the plan of its gradient, and its mini-batches.
     """
 
     def __init__(self, parts: Sequence[tuple[float, Plan, Batches]]) -> None:
@@ -63,9 +63,9 @@ class ShardSum:
 
 
 class DataCode(Scheme):
-    """A code over data shards: y_i = Σ_s u_is d(shard s), decoded to Σ_s t_s d(shard s).
+    """Code over data shards: y_i = Σ_s u_is d(shard s), decoded to Σ_s t_s d(shard s).
 
-    A subclass gives `matrix`, and `target` where it is not the plain sum.
+    A subclass defines `matrix`, and `target` unless it is the plain sum.
     """
 
     fused = False
@@ -77,11 +77,11 @@ class DataCode(Scheme):
     }
 
     def matrix(self) -> np.ndarray:
-        """U, shape (n, m) float64: the data weights of each worker over the shards."""
+        """Return U, shape (n, m), float64: the weights of each worker over the shards."""
         raise NotImplementedError
 
     def target(self) -> np.ndarray:
-        """t, shape (m,) float64: the combination of the columns of U that is decoded."""
+        """Return t, shape (m,), float64: the combination of shard gradients to decode."""
         return np.ones(self.matrix().shape[1])
 
     @classmethod
@@ -90,8 +90,8 @@ class DataCode(Scheme):
         name = config.scheme.name
         if config.wire.dtype not in (None, config.problem.dtype):
             raise InputError(
-                f"wire.dtype: '{config.wire.dtype}': decoding with scheme '{name}' multiplies payloads by "
-                "weights that amplify what rounding loses; leave it out"
+                f"wire.dtype: '{config.wire.dtype}': scheme '{name}' decodes with weights that "
+                "amplify rounding errors; leave it out"
             )
         if config.downlink.kind != "full":  # each decoder would have to hold payloads
             raise InputError(
@@ -115,7 +115,7 @@ class DataCode(Scheme):
         return [Target(1, unit.shape, self.config.problem.dtype, target=self.target())]
 
     def shards_of(self, worker: int) -> list[int]:
-        """Shards that a worker has."""
+        """Return the shards of a worker."""
         return [int(shard) for shard in np.flatnonzero(self.matrix()[worker])]
 
     def share(self, data: problems.DataSource, worker: int) -> dict[str, np.ndarray]:
@@ -146,10 +146,10 @@ class DataCode(Scheme):
             [
                 (
                     weights[shard],
-                    each.plan(batch, weight=each.rows / rows),
-                    Batches(seed, shard, each.rows, batch),
+                    part.plan(batch, weight=part.rows / rows),
+                    Batches(seed, shard, part.rows, batch),
                 )
-                for shard, each in problem.shards.items()
+                for shard, part in problem.shards.items()
             ]
         )
 

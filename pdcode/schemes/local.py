@@ -1,7 +1,7 @@
-"""Local SGD: a worker takes H steps of its own and sends codewords of how far they led.
+"""Local SGD: a worker takes H local steps and sends codewords of the displacement.
 
-Stich, "Local SGD converges fast and communicates little", ICLR 2019. That the displacement is coded as a
-gradient is, through any code and memory, is this project's addition.
+Stich, "Local SGD converges fast and communicates little", ICLR 2019. Encoding the displacement like a
+gradient, with any code and memory, is this project's addition.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from .base import Scheme
 
 
 class LocalSteps:
-    """θ before minus θ after H steps of gradient descent, each on a mini-batch of its own.
+    """Source of the displacement: θ before minus θ after H gradient steps, each on its own mini-batch.
 
     Parameters
     ----------
     plan : Plan
-        Of the worker's problem.
+        Plan of the worker's problem.
     batches : Batches
-        Rows of all steps of a task; those of one step if batches are all rows.
+        Row indices of all steps of a task; full batches are used in every step.
     steps : int
-        H.
+        H, the number of local steps.
     rate : float
-        Of the local steps.
+        Learning rate of the local steps.
     weight : float
         Factor of the displacement.
     """
@@ -49,8 +49,8 @@ class LocalSteps:
         self._theta[:] = theta
         rows, loss = self._batches.draw(task.task), 0.0
         for step in range(self._steps):
-            each = rows if self._batches.full else np.split(rows, self._steps)[step]
-            loss += self._plan.gradient(self._theta, each) / self._steps
+            batch = rows if self._batches.full else np.split(rows, self._steps)[step]
+            loss += self._plan.gradient(self._theta, batch) / self._steps
             np.multiply(self._plan.full_gradient, self._rate, out=self.gradient)
             self._theta -= self.gradient
         np.subtract(theta, self._theta, out=self.gradient)
@@ -59,7 +59,7 @@ class LocalSteps:
 
 
 class Local(Scheme):
-    """H local steps; codewords of the displacement."""
+    """Local SGD: H local steps, then codewords of the displacement."""
 
     name = "local"
     summary = "H steps at the worker, then codewords of the displacement"
@@ -68,14 +68,14 @@ class Local(Scheme):
         "code": {"family": "uncoded", "blocks": 1, "rotate": False},
         "memory": {"kind": "none"},
         "update": {"mode": "all"},
-        "optimizer": {"kind": "sgd", "rate": 1.0},  # the mean of the workers' θ
+        "optimizer": {"kind": "sgd", "rate": 1.0},  # 1.0: θ becomes the mean of the workers' θ
     }
 
     class Options(Table):
         """Keys of ``[scheme] options``."""
 
         steps: Positive = 8  # H
-        rate: Real = 0.1  # of the local steps; that of [optimizer] is rank 0's
+        rate: Real = 0.1  # learning rate of the local steps; [optimizer] has rank 0's
 
     def source(self, problem: Problem, worker: int, rows: int, reply: Reply | None = None) -> Source:
         batch, steps = self.config.problem.batch, self.options.steps

@@ -1,8 +1,8 @@
 """Top-k with error feedback (Stich, Cordonnier and Jaggi, "Sparsified SGD with memory", NeurIPS 2018).
 
-The largest elements of a layer are one codeword over its single elements, which the worker chooses: their
-values at unit norm, rounded to one byte each, and their norm as the payload. What the rounding loses stays in
-the memory with what was not chosen.
+The largest elements of a layer are one worker-selected codeword over its single elements: their values at
+unit norm, rounded to one byte each, with their norm as the payload. The rounding error stays in the memory
+with the elements that were not selected.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from .base import Scheme
 
 
 class Largest:
-    """Picks the elements of largest absolute value.
+    """Selector of the elements of largest absolute value.
 
     Parameters
     ----------
     count : int
-        How many.
+        Number of elements.
     """
 
     def __init__(self, count: int) -> None:
@@ -46,7 +46,7 @@ class Largest:
 
 
 class TopK(Scheme):
-    """The largest elements of each layer's gradient, with error feedback."""
+    """Top-k sparsification of each layer's gradient, with error feedback."""
 
     name = "topk"
     summary = "the largest elements of each layer's gradient, with error feedback"
@@ -60,7 +60,7 @@ class TopK(Scheme):
     class Options(Table):
         """Keys of ``[scheme] options``."""
 
-        share: Fraction = 0.01  # of a layer's elements, rounded up, that a task sends
+        share: Fraction = 0.01  # fraction of a layer's elements that a task sends, rounded up
 
     @classmethod
     def check(cls, config: Config) -> None:
@@ -68,9 +68,11 @@ class TopK(Scheme):
         if config.memory.kind == "coordinator":
             raise InputError("memory.kind: 'coordinator' estimates nothing from elements that workers choose")
         if config.decoder.kind not in ("adjoint", "summing"):
-            raise InputError(f"decoder.kind: '{config.decoder.kind}': scheme 'topk' sums elements up")
+            raise InputError(
+                f"decoder.kind: '{config.decoder.kind}': scheme 'topk' needs 'adjoint' or 'summing'"
+            )
         if config.update.mode == "captured":
-            raise InputError("update.mode: 'captured' says nothing of elements that workers choose")
+            raise InputError("update.mode: 'captured' is undefined for worker-selected elements")
 
     def units(self, problem: Problem) -> Sequence[Unit]:
         return [Unit(layer.offset, layer.length, layer.length) for layer in problem.layers]
@@ -79,7 +81,7 @@ class TopK(Scheme):
         return [1] * len(units)
 
     def counts(self, units: Sequence[Unit]) -> list[int]:
-        """Elements that a task sends of each unit."""
+        """Return the number of elements of each unit that a task sends."""
         return [max(1, ceil(self.options.share * unit.count - 1e-9)) for unit in units]
 
     def assignment(self, units: Sequence[Unit]) -> Assignment:
@@ -90,5 +92,5 @@ class TopK(Scheme):
         return [None if unit.whole else Largest(k) for unit, k in zip(units, counts, strict=True)]
 
     def flops(self, problem: Problem, layouts: Sequence[Layout], number: int, shard: int | None) -> float:
-        # An absolute value and about four comparisons an element select the largest.
+        # Selection: an absolute value and about four comparisons per element.
         return super().flops(problem, layouts, number, shard) + 5.0 * problem.size

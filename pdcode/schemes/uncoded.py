@@ -1,4 +1,4 @@
-"""Whole gradients: every worker returns its own, and rank 0 takes the mean of those that have arrived."""
+"""Uncoded full gradients: rank 0 averages the gradients that have arrived."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from .base import Scheme
 
 
 class Uncoded(Scheme):
-    """Whole gradients, without memory."""
+    """Uncoded full gradients, without memory."""
 
     name = "uncoded"
-    summary = "whole gradients; rank 0 takes the mean of those that have arrived"
+    summary = "full gradients; rank 0 averages those that have arrived"
     tables: ClassVar[Tables] = {
         "code": {"family": "uncoded", "blocks": 1, "rotate": False},
         "memory": {"kind": "none"},

@@ -1,8 +1,7 @@
-"""Rank 0's loop: fold each arrival into the state, step when the policy says so, and keep idle workers busy
-with the newest θ.
+"""Rank 0's loop: fold arrivals into the state, step by the policy, and send idle workers the newest θ.
 
-What happens to the coordinator is a method each: an arrival, and silence. What it wants done are calls on the
-fleet and rows of the trace, so it needs neither MPI nor a clock of its own.
+Its inputs are method calls, for an arrival and for silence; its outputs are calls on the fleet and rows of
+the trace. It uses neither MPI nor a clock of its own.
 """
 
 from __future__ import annotations
@@ -15,22 +14,22 @@ from ..trace.schema import DRAINED, REFUSED, USED, WASTED
 from ..transport.base import Arrival, Fleet
 from ..transport.layout import RETURNED
 
-TICK_NS = 20_000_000  # how often, at the least, the observer is asked when nothing arrives
+TICK_NS = 20_000_000  # longest time between calls of the monitor
 
 
 class Coordinator:
-    """The progress of a run on rank 0.
+    """Coordinator of a run, on rank 0.
 
     Parameters
     ----------
     fleet : Fleet
-        Where tasks go and replies come from.
+        Sends tasks and receives replies.
     state : State
         Rank 0's side of the scheme. A step is damped by the mean of `Optimizer.damping` over its payloads.
     trace : Recorder
-        Takes a row for each arrival and update.
+        Records a row for each arrival and update.
     late : {"use", "waste"}
-        What becomes of a payload of an older θ, or of another round of the update.
+        Use or drop stale payloads: those of an older θ, or of another round of the update.
     """
 
     def __init__(self, fleet: Fleet, state: State, trace: Recorder, late: str = "use") -> None:
@@ -39,28 +38,28 @@ class Coordinator:
 
         workers = fleet.workers
         self.waiting = list(range(workers))  # workers without a task, in order of arrival
-        self.versions = [-1] * workers  # version of θ of its last task
-        self.tasks = [0] * workers  # tasks that it was given
-        self.replies = [0] * workers  # replies that it gave
-        self.t_dispatch_ns = [0] * workers  # when it got its task, on rank 0's clock
-        self.busy_ns = [0] * workers  # time from dispatch to arrival, in all
-        self.returned = [0] * workers  # flag of the next task: whether its last payload was not used
-        self.outcomes = [0] * 4  # replies by what became of them, as `arrivals/status` of the trace
-        self.refused = [0] * workers  # payloads that were not finite
-        self.flagged = [0] * workers  # payloads that contradicted the others and were left out of a step
-        self._senders: list[int] = []  # of the payloads since the last step
-        self.outstanding = 0  # tasks that are out
+        self.versions = [-1] * workers  # version of θ in each worker's last task
+        self.tasks = [0] * workers  # tasks sent to each worker
+        self.replies = [0] * workers  # replies of each worker
+        self.t_dispatch_ns = [0] * workers  # dispatch of the last task, rank 0's clock
+        self.busy_ns = [0] * workers  # total time from dispatch to arrival
+        self.returned = [0] * workers  # flag of the next task: the last payload was dropped
+        self.outcomes = [0] * 4  # replies by `arrivals/status` of the trace
+        self.refused = [0] * workers  # payloads that are not finite
+        self.flagged = [0] * workers  # payloads rejected as outliers
+        self._senders: list[int] = []  # workers of the payloads since the last step
+        self.outstanding = 0  # tasks in flight
         self.version = 0  # of θ: number of updates
         self.used = 0  # payloads folded in since the last step
-        self.captured = 0.0  # share of the gradient that they capture, over all of θ
+        self.captured = 0.0  # share of the gradient captured since the last step
         self.arrivals = 0
-        self._damping = 0.0  # sum over the payloads since the last step
-        self.stopping = ""  # why the run ends …
-        self.t_stop_ns = 0  # … and when that was found
-        self.stuck = False  # whether it ends because no payload was fit for use
+        self._damping = 0.0  # sum of damping over the payloads since the last step
+        self.stopping = ""  # reason to stop …
+        self.t_stop_ns = 0  # … and when it arose
+        self.stuck = False  # whether the run ends for want of a usable payload
 
     def run(self, observe: Callable[[int, Coordinator], str]) -> str:
-        """Descend until the observer gives a reason to stop, then take in what is still out.
+        """Run until the monitor gives a reason to stop, then drain the tasks in flight.
 
         Parameters
         ----------
@@ -86,7 +85,7 @@ class Coordinator:
         return self.stopping
 
     def on_arrival(self, arrival: Arrival) -> None:
-        """A reply has come."""
+        """Handle a reply."""
         late = self._fold(arrival)
         stepped = self._step_if_ready(self.outstanding + late)
         if not (stepped or late or self.outstanding or self.stopping):
@@ -95,11 +94,11 @@ class Coordinator:
         self._observe(self.fleet.now_ns() if stepped else arrival.t_recv_ns)
         if stepped or self.stopping:
             self._dispatch_waiting()
-        elif late:  # a late worker is not kept waiting for the next step
+        elif late:  # a straggler does not wait for the next step
             self._dispatch(self.waiting.pop())
 
     def on_silence(self) -> None:
-        """Nothing has come for a while."""
+        """Handle a timeout without arrivals."""
         stepped = self._step_if_ready(self.outstanding)
         self._observe(self.fleet.now_ns())
         if stepped or self.stopping:
@@ -117,7 +116,7 @@ class Coordinator:
                     self.fleet.cancel(worker)
 
     def _fold(self, arrival: Arrival) -> bool:
-        """Take a reply in; return whether it is of an older θ or of another round."""
+        """Fold a reply in; return whether it is stale: of an older θ or of another round."""
         worker = arrival.worker
         self.waiting.append(worker)
         self.outstanding -= 1
@@ -150,7 +149,7 @@ class Coordinator:
         return late
 
     def _step_if_ready(self, expected: int) -> bool:
-        """Step if the state is ready; `expected` payloads are still to come if it does not."""
+        """Step if the state is ready, with `expected` payloads outstanding."""
         if self.stopping or not self.used or not self.state.ready(self, expected):
             return False
         if self._robust:
@@ -158,14 +157,14 @@ class Coordinator:
         self._senders.clear()
         norm = self.state.step(self._damping / self.used)
         self.fleet.stepped()
-        if norm is not None:  # None: the update goes on with another round
+        if norm is not None:  # None: the update continues with another round
             self.version += 1
             self.trace.update(self.version, self.fleet.now_ns(), self.used, self.captured, norm)
         self.used, self.captured, self._damping = 0, 0.0, 0.0
         return True
 
     def _refuse(self, arrival: Arrival) -> None:
-        """Count a payload that is not finite; the first of each worker is noted as a fault."""
+        """Count a payload that is not finite; record the first of each worker as a fault."""
         worker = arrival.worker
         if not self.refused[worker]:
             what = f"worker {worker} sent a payload that is not finite; it was refused"
@@ -173,7 +172,7 @@ class Coordinator:
         self.refused[worker] += 1
 
     def _note_flagged(self) -> None:
-        """Count payloads that a decoder leaves out; the first of each worker is noted as a fault."""
+        """Count payloads rejected as outliers; record the first of each worker as a fault."""
         for worker in sorted({self._senders[number] for number in self.state.flagged}):
             if not self.flagged[worker]:
                 what = f"worker {worker} sent a payload that contradicts the others; it was left out"
@@ -181,9 +180,9 @@ class Coordinator:
             self.flagged[worker] += 1
 
     def _dispatch_waiting(self) -> None:
-        """Send the newest θ to every worker that has no task, or word that the run is over."""
+        """Send the newest θ to every idle worker, or shut it down if the run is over."""
         waiting, self.waiting = self.waiting, []
-        for worker in sorted(waiting):  # where all wait, rows then do not depend on the order of arrival
+        for worker in sorted(waiting):  # sorted: rows of a synchronous run are independent of arrival order
             if self.stopping:
                 self.fleet.shutdown(worker)
             else:

@@ -1,5 +1,5 @@
-"""What rank 0 does beside the descent: measure loss and accuracy, print a line a second, flush the trace, and
-say when to stop."""
+"""Monitor of a run: it measures loss and accuracy, prints progress, flushes the trace, and decides when to
+stop."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..trace import Recorder
 from .coordinator import Coordinator
 
 LINE_NS = 1_000_000_000
-SHARE = 20  # measuring takes 1/20 of rank 0's time at the most: arrivals wait while it lasts
+SHARE = 20  # measuring takes at most 1/20 of rank 0's time, as arrivals wait meanwhile
 
 
 class Print(Protocol):
@@ -24,22 +24,22 @@ class Print(Protocol):
 
 
 class Monitor:
-    """Called by the coordinator's loop after each arrival; nearly always it has nothing to do.
+    """Monitor, called by the coordinator after each arrival; most calls do nothing.
 
     Parameters
     ----------
     problem : Problem
-        On whose data loss and accuracy are measured.
+        Supplies the data on which loss and accuracy are measured.
     config : Config
-        Its ``[stop]`` and ``[trace]`` tables.
+        ``[stop]`` and ``[trace]`` are used.
     trace : Recorder
-        Takes the measurements.
+        Records the measurements.
     print_line : callable
         Prints a line.
     wall_ns : callable, optional
-        The time by which lines are printed and the trace is flushed; by default that of the fleet.
+        Clock for printing and flushing, in ns; default: the fleet's.
     numerics : bool
-        Whether there is a loss to be measured.
+        Whether gradients are computed, and a loss can be measured.
     """
 
     def __init__(
@@ -63,13 +63,13 @@ class Monitor:
         self._last_line = 0, 0  # time, arrivals
         self._last_version = -1
         self.loss = self.accuracy = self.grad_norm = math.nan
-        self.spent_ns = 0  # time that measuring took
+        self.spent_ns = 0  # time spent on measuring
         self.score = "R²" if problem.classes is None else "accuracy"
-        self.reached = False  # whether the loss or accuracy asked for is
-        self.failed = False  # whether the run cannot be called a success
+        self.reached = False  # whether the target loss or accuracy is reached
+        self.failed = False  # whether the run counts as failed
 
     def __call__(self, now_ns: int, coordinator: Coordinator) -> str:
-        """Reason to stop, or an empty string."""
+        """Do what is due; return a reason to stop, or an empty string."""
         reason = f"{coordinator.version} updates" if coordinator.version >= self._updates else ""
         if coordinator.stuck and not self.failed:
             self.fail(now_ns, coordinator.stopping)
@@ -84,7 +84,7 @@ class Monitor:
             reason = reason or "interrupted"
             self.fail(now_ns, reason)
         if reason and not coordinator.stopping:
-            # The last θ is measured when the descent stops, not when all that is out has come in.
+            # The final θ is measured when the run stops, not after tasks in flight have drained.
             self.trace.flush(wall_ns)
             return self.measure(now_ns, coordinator.version, coordinator.theta) or reason
         if now_ns >= self._measure_ns:
@@ -105,7 +105,7 @@ class Monitor:
         return reason
 
     def measure(self, now_ns: int, version: int, theta: np.ndarray) -> str:
-        """Measure θ, once a version; return a reason to stop, or an empty string."""
+        """Measure θ, once per version; return a reason to stop, or an empty string."""
         if version == self._last_version or not self._numerics:
             return ""
         self._last_version = version
@@ -125,13 +125,13 @@ class Monitor:
         return ""
 
     def fail(self, now_ns: int, message: str) -> None:
-        """Note, once, why this run is no success."""
+        """Record, once, why the run counts as failed."""
         if not self.failed:
             self.trace.fault(now_ns, -1, -1, "stop", message)
         self.failed = True
 
     def line(self, now_ns: int, coordinator: Coordinator, wall_ns: int | None = None) -> str:
-        """One line of progress; the rate is that of the wall clock, if it is given."""
+        """Return a line of progress; rates are per second of the wall clock, if given."""
         wall_ns = now_ns if wall_ns is None else wall_ns
         then_ns, before = self._last_line
         rate = 1e9 * (coordinator.arrivals - before) / (wall_ns - then_ns) if wall_ns > then_ns else 0.0
@@ -143,7 +143,7 @@ class Monitor:
 
 
 def slowest_worker(coordinator: Coordinator, now_ns: int) -> tuple[int, float] | None:
-    """The worker with the longest mean task, and how many times the median of the others that is."""
+    """Return the worker with the longest mean task time, and its ratio to the median of the others."""
     times = []
     for worker, busy_ns in enumerate(coordinator.busy_ns):
         done = coordinator.replies[worker]

@@ -1,5 +1,4 @@
-"""One descent, whatever its clock: the coordinator and the observer over a fleet, and the trace that they
-write."""
+"""A training run on rank 0, on a real or virtual clock, and its trace."""
 
 from __future__ import annotations
 
@@ -18,23 +17,23 @@ from .setup import Components
 
 
 class TrainingRun:
-    """What runs on rank 0.
+    """Coordinator and monitor over a fleet.
 
     Parameters
     ----------
     config : Config
     components : Components
-        Made of it.
+        Prebuilt components of `config`.
     fleet : Fleet
-        Its workers are set up.
+        Fleet whose workers are set up.
     trace : Recorder
-        Takes rows.
+        Records rows.
     print_line : callable
         Prints a line.
     wall_ns : callable, optional
-        The time by which lines are printed and the trace is flushed, where the fleet's clock is not real.
+        Clock for printing and flushing, in ns, if the fleet's is virtual.
     numerics : bool
-        Whether payloads are those of the problem, so that there is a loss.
+        Whether gradients are computed.
     """
 
     def __init__(
@@ -60,31 +59,31 @@ class TrainingRun:
 
     @property
     def failed(self) -> bool:
-        """Whether the run cannot be called a success."""
+        """Whether the run counts as failed."""
         return self.monitor.failed or self.coordinator.stuck
 
     def run(self) -> str:
-        """Descend; say and return why it ended. What goes wrong is noted in the trace."""
+        """Run; print and return the reason of the end. Exceptions are recorded in the trace."""
         layout, monitor, fleet = self.components.layout, self.monitor, self.fleet
         self.print_line(
             f"{fleet.workers} workers, {len(self.components.state.theta)} parameters, "
-            f"{layout.reply_bytes} bytes up and {layout.task_bytes} down a task"
+            f"{layout.reply_bytes} bytes up and {layout.task_bytes} down per task"
         )
         fleet.start()
         try:
             reason = self.coordinator.run(monitor)
         except BaseException as error:
-            with suppress(Failure):  # a full disk must not hide what went wrong
+            with suppress(Failure):  # a full disk must not hide the error
                 self.trace.fault(fleet.now_ns(), -1, -1, "exception", repr(error))
             raise
         measured = f"loss {monitor.loss:.4g}, {monitor.score} {monitor.accuracy:.4f}"
-        found = f"; {measured}" if self.numerics else ","
-        self.print_line(f"stopped: {reason}{found} after {self.coordinator.version} updates")
+        scores = f"; {measured}" if self.numerics else ","
+        self.print_line(f"stopped: {reason}{scores} after {self.coordinator.version} updates")
         return reason
 
 
 class FleetInfo(Protocol):
-    """What a trace wants to know of a fleet."""
+    """Facts of a fleet that a trace records."""
 
     workers: int
     coordinator: RankInfo
@@ -97,11 +96,11 @@ class FleetInfo(Protocol):
 def open_trace(
     config: Config, text: str, components: Components, fleet: FleetInfo, **attributes: object
 ) -> TraceWriter:
-    """The trace of a descent, before its first row."""
+    """Create the trace of a run."""
     return TraceWriter(
         config.trace.path,
         text,
-        # Without numerics nothing tells codewords apart, and to describe a code of many rows takes long.
+        # Without numerics codewords do not matter, and writing a code of many rows takes long.
         components.state.designs.values() if attributes.get("numerics", True) else (),
         metadata(config, components, fleet) | attributes,
         [member.row() for member in (fleet.coordinator, *fleet.members)],
@@ -112,7 +111,7 @@ def open_trace(
 
 
 def close_trace(trace: TraceWriter, descent: TrainingRun, more: Mapping[str, float] | None = None) -> None:
-    """End it with θ and what was counted; the rest of the counters is of the clock."""
+    """Close a trace with the final θ and the counters, and those of the clock (`more`)."""
     fleet, state = descent.fleet, descent.components.state
     trace.close(
         state.theta,
@@ -124,7 +123,7 @@ def close_trace(trace: TraceWriter, descent: TrainingRun, more: Mapping[str, flo
 
 
 def described(config: Config, components: Components) -> dict[str, object]:
-    """Root attributes of the trace that the configuration determines."""
+    """Return the root attributes of a trace that the configuration determines."""
     layout = components.layout
     return {
         "seed": config.seed,
@@ -140,7 +139,7 @@ def described(config: Config, components: Components) -> dict[str, object]:
 
 
 def metadata(config: Config, components: Components, fleet: FleetInfo) -> dict[str, object]:
-    """Root attributes of the trace."""
+    """Return the root attributes of a trace."""
     return {
         "config": config,
         **described(config, components),
@@ -154,7 +153,7 @@ def metadata(config: Config, components: Components, fleet: FleetInfo) -> dict[s
 
 
 def counters(descent: TrainingRun) -> dict[str, float]:
-    """Totals that the trace keeps beside its rows."""
+    """Return the totals that a trace keeps beside its rows."""
     coordinator, fleet = descent.coordinator, descent.fleet
     return {
         "version": coordinator.version,

@@ -1,4 +1,4 @@
-"""What rank 0 and the workers make of a configuration before they start."""
+"""Setup of rank 0 and the workers from a configuration."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from .worker import Worker
 
 @dataclass
 class Components:
-    """What rank 0 makes before MPI starts, so that bad input never reaches it."""
+    """Everything rank 0 builds before MPI_Init: configuration errors surface before any process starts."""
 
     source: DataSource | None
     git_commit: str
@@ -36,23 +36,23 @@ class Components:
 
     @property
     def layouts(self) -> Sequence[Layout]:
-        """Of the messages of each round of an update."""
+        """Message layout of each round of an update."""
         return self.state.layouts
 
     @property
     def layout(self) -> Layout:
-        """Of the messages of the first round."""
+        """Message layout of the first round."""
         return self.state.layouts[0]
 
     def flops(self, number: int = 0) -> float:
-        """Flops of a task in round `number`, of a worker that has as many rows as the average."""
+        """Return the flops of a task in round `number`, for a worker with the average number of rows."""
         source, workers = self.source, self.scheme.workers
         shard = None if source is None else max(1, source.dealt(workers) // workers)
         return self.scheme.flops(self.problem, self.layouts, number, shard)
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What every worker is told: the weights of codewords, and the training rows of all workers."""
+        """Facts sent to every worker: codeword weights, and the training rows of all workers together."""
         assert self.source is not None
         return {"weights": list(self.layout.weights), "rows": self.source.dealt(self.scheme.workers)}
 
@@ -60,9 +60,9 @@ class Components:
 def prepare(
     config: Config, path: str = "", source: DataSource | None = None, check: bool = True
 ) -> Components:
-    """Load the data, unless they are given, and make rank 0's parts.
+    """Load the data, unless given, and build rank 0's components.
 
-    Without `check`, of a run that has been, it does not matter whether another would end, or has its delays.
+    `check` refuses stragglers that keep the run from ending; a replay needs no such check.
 
     Raises
     ------
@@ -72,35 +72,35 @@ def prepare(
     workers = config.workers.count
     with within(path):
         if config.stop == StopTable():
-            raise InputError("stop: nothing would end the run; give updates, seconds, loss or accuracy")
+            raise InputError("stop: nothing ends the run; give updates, seconds, loss or accuracy")
         if check:
             check_end(config, stragglers.dead(config.stragglers, workers))
         source = source or problems.describe(config.problem)
         problem = Problem.from_dataset(config.problem, source.dataset, config.code.blocks)
-        source.shard(workers - 1, workers)  # enough rows for all
+        source.shard(workers - 1, workers)  # raises if there are too few rows
         scheme = make_scheme(config)
         state = scheme.state(problem)
         if scheme.relayed and not isinstance(state, RelayedState):
             raise InputError(
-                f"downlink.kind: '{config.downlink.kind}': scheme '{config.scheme.name}' sends θ with each task"
+                f"downlink.kind: '{config.downlink.kind}': scheme '{config.scheme.name}' sends θ with tasks"
             )
         if len(state.layouts) > 1 and scheme.single_round:
             raise InputError(
-                f"scheme.name: an update of '{config.scheme.name}' has several rounds, and its class does not "
-                "say single_round = False"
+                f"scheme.name: an update of '{config.scheme.name}' has several rounds, and its class does "
+                "not say single_round = False"
             )
         if len(state.layouts) > 1 and config.update.late != "waste":
             raise InputError(
-                f"update.late: '{config.update.late}': an update of scheme '{config.scheme.name}' has "
-                "several rounds, and a payload of another one is of no use; use 'waste'"
+                f"update.late: '{config.update.late}': scheme '{config.scheme.name}' has several rounds "
+                "per update and cannot use payloads of another round; use 'waste'"
             )
         if len(state.layouts) > ROUNDS:
-            raise InputError(f"scheme.name: '{config.scheme.name}' has more than {ROUNDS} rounds an update")
+            raise InputError(f"scheme.name: '{config.scheme.name}' has more than {ROUNDS} rounds per update")
     return Components(source, git_commit(), problem, scheme, state)
 
 
 def worker_builder(config: Config, components: Components) -> Callable[[int, Sequence[Reply]], Worker]:
-    """What makes each worker from rank 0's parts, where workers are not ranks of their own."""
+    """Return a function that builds any worker in this process, for runs on the virtual clock."""
     source, scheme, facts = components.source, components.scheme, components.facts
     assert source is not None
 
@@ -111,16 +111,16 @@ def worker_builder(config: Config, components: Components) -> Callable[[int, Seq
 
 
 class WorkerFactory:
-    """A worker's parts: what it has before its link's buffers are made, and then the worker.
+    """Factory of a worker: problem and layouts first, and the worker once its reply buffers exist.
 
     Parameters
     ----------
     scheme : Scheme
     worker : int
     arrays : dict of str to ndarray
-        What rank 0 sent, `Scheme.share`.
+        Data from rank 0, see `Scheme.share`.
     facts : dict
-        What rank 0 told, `Components.facts`.
+        Facts from rank 0, see `Components.facts`.
     """
 
     def __init__(
@@ -136,14 +136,14 @@ class WorkerFactory:
             self.layouts = scheme.layouts(self.problem, facts["weights"])
 
     def build(self, replies: Sequence[Reply]) -> Worker:
-        """The worker that answers in these buffers, one a round."""
+        """Build the worker that writes its replies to these buffers, one per round."""
         responds = self.scheme.responds(self.problem, self.worker, self.rows, replies)
         return Worker(self.worker, self.replica, responds, self.scheme.config)
 
 
 @cache
 def git_commit() -> str:
-    """Commit of the source tree that runs, or an empty string."""
+    """Return the git commit of the running source tree, or an empty string."""
     here = Path(__file__).parents[2]
     if not (here / ".git").exists():
         return ""

@@ -1,4 +1,4 @@
-"""A worker's loop: the newest θ, what it makes of it, a payload back."""
+"""A worker's loop: receive a task, compute its payload, reply."""
 
 from __future__ import annotations
 
@@ -16,31 +16,31 @@ from ..transport.messages import Task
 
 
 class InjectedFault(RuntimeError):
-    """Raised on purpose by ``[faults]``."""
+    """Exception raised on purpose by ``[faults]``."""
 
 
 class Worker:
-    """What a worker does with a task, wherever it runs.
+    """Worker: computes replies to tasks, on a rank or in a simulation.
 
     Parameters
     ----------
     worker : int
-        Its number.
+        Number of the worker, from 0.
     replica : Replica
-        Its θ.
+        The worker's copy of θ.
     responds : sequence of Respond
-        What makes the payload of a task, for each round of an update.
+        Computation of the payload, for each round of an update.
     config : Config
-        Of the run, for its seed and its faults.
+        The seed and ``[faults]`` are used.
     """
 
     def __init__(self, worker: int, replica: Replica, responds: Sequence[Respond], config: Config) -> None:
         self.worker, self.replica, self.responds = worker, replica, responds
         self.seed, self.faults = config.seed, config.faults
-        self._last = responds[0]  # what made the last payload
+        self._last = responds[0]  # encoder of the last payload
 
     def perform(self, task: Task) -> float:
-        """Leave the reply to a task in its buffer; return the mini-batch loss."""
+        """Write the reply to a task to its buffer; return the mini-batch loss."""
         faults = self.faults
         if faults.raise_worker == self.worker and faults.raise_task == task.task:
             raise InjectedFault(f"worker {self.worker} raises at task {task.task}, as [faults] asks")
@@ -48,7 +48,7 @@ class Worker:
             self._last.rollback()
         theta = self.replica.update(task)
         if faults.nan_worker == self.worker and task.task >= faults.nan_task:
-            theta = np.full_like(theta, np.nan)  # as a worker whose arithmetic has gone wrong
+            theta = np.full_like(theta, np.nan)  # simulates a numerical failure
         self._last = respond = self.responds[task.round]
         loss = respond(theta, task)
         respond.quantise((self.seed, self.worker, task.task))
@@ -56,14 +56,14 @@ class Worker:
 
 
 def work(link: Link, worker: Worker, delays: Delays) -> None:
-    """Serve tasks until rank 0 has no more.
+    """Serve tasks until rank 0 ends the run.
 
     Parameters
     ----------
     link : Link
-        To rank 0.
+        Link to rank 0.
     worker : Worker
-        What it does with them.
+        Computes the replies.
     delays : Delays
         Injected delays.
     """

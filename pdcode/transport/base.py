@@ -1,6 +1,6 @@
-"""What the two loops need of a fleet, whatever its clock.
+"""Interface between the loops of coordinator and worker and their transport, on a real or virtual clock.
 
-Above this interface nothing knows whether workers are MPI ranks.
+Code above it does not know whether workers are MPI ranks.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from .messages import Order, Reply, Task
 
 
 class Arrival:
-    """A reply as rank 0 sees it. There is one object for each receive buffer, used again and again.
+    """A reply at rank 0; each receive buffer has one such object, reused for every reply.
 
-    Times are ns since the run's start on rank 0's clock.
+    Times are in ns since the start of the run, on rank 0's clock.
     """
 
     __slots__ = (
@@ -38,33 +38,33 @@ class Arrival:
     t_send_ns: int
     t_recv_ns: int
     injected_delay_ns: int
-    codewords: Sequence[Pair]  # one pair a unit
-    finite: bool  # whether all of the payload is
-    bytes_up: int  # of the reply
-    bytes_down: int  # of the task
-    # (r, elements) a unit; as they are until the worker's next but one reply
+    codewords: Sequence[Pair]  # one pair per unit
+    finite: bool  # whether the whole payload is
+    bytes_up: int  # size of the reply
+    bytes_down: int  # size of the task
+    # shape (r, elements) per unit; unchanged until the worker's next but one reply
     payloads: list[np.ndarray]
     body: np.ndarray  # the reply as it travelled, uint8, without its header
 
     def __init__(self, reply: Reply, number: int) -> None:
-        """The arrival of a reply in this buffer, in round `number`."""
+        """Bind to the reply of round `number` in a buffer."""
         self.payloads, self.codewords, self.body = reply.payloads, reply.codewords, reply.body
         self.bytes_up, self.round = reply.layout.reply_bytes, number
 
 
 @dataclass
 class RankInfo:
-    """Who a rank is, and its clock minus rank 0's, measured at the start and again at the end."""
+    """Identity of a rank, and its clock offset from rank 0, measured at the start and the end of a run."""
 
     rank: int
     host: str
-    rounds: int = 0  # exchanges by which its clock is compared; 0 if it is rank 0's
+    rounds: int = 0  # message exchanges per clock comparison; 0 on rank 0's clock
     offset_ns: int = 0
     error_ns: int = 0
-    measured_ns: int = 0  # when, since the run's start
+    measured_ns: int = 0  # time of the measurement since the run's start
 
     def row(self) -> dict[str, object]:
-        """As the trace wants it."""
+        """Return the rank's row of the trace."""
         return {
             "rank": self.rank,
             "host": self.host,
@@ -75,19 +75,19 @@ class RankInfo:
 
 
 class Fleet(ABC):
-    """Rank 0's side: tasks out, replies in, a clock."""
+    """Rank 0's side of the transport: it sends tasks, receives replies and has a clock."""
 
     workers: int
     coordinator: RankInfo  # rank 0 itself
-    members: list[RankInfo]  # of the workers, as of now
-    library: str  # that carries the messages
-    interrupted: bool = False  # whether the outside asked for an end, by Ctrl-C or SIGTERM
-    bytes_up: int  # all that was received, set-up included
+    members: list[RankInfo]  # the workers
+    library: str  # name of the message-passing library
+    interrupted: bool = False  # whether Ctrl-C or SIGTERM has asked for an end
+    bytes_up: int  # bytes received in all, set-up included
     bytes_down: int
 
     @abstractmethod
     def set_up(self, worker: int, facts: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
-        """Send a worker what it needs before its first task: plain facts, and arrays."""
+        """Send a worker its facts and data arrays, before the first task."""
 
     @abstractmethod
     def start(self) -> None:
@@ -95,56 +95,56 @@ class Fleet(ABC):
 
     @abstractmethod
     def now_ns(self) -> int:
-        """Time since the run's start."""
+        """Return the time since the run's start, in ns."""
 
     @abstractmethod
     def dispatch(self, worker: int, task: int, version: int, order: Order, flags: int = 0) -> int:
         """Send a task to an idle worker; return the time in ns.
 
-        The body of the task is copied before this returns; codewords must stay as they are until the reply
-        has been folded in.
+        The body of the task is copied before this returns; the codewords must not change until the reply has
+        been folded in.
         """
 
     @abstractmethod
     def arrivals(self, timeout_ns: int) -> Sequence[Arrival]:
-        """Replies in order of arrival; none if the timeout passes first."""
+        """Yield replies in order of arrival; none if the timeout passes first."""
 
     def stepped(self) -> None:
-        """Rank 0 has stepped θ: on a clock that is not real, that takes its time now."""
+        """Note that rank 0 has stepped θ; a virtual clock advances by the time of a step."""
         return
 
     def cancel(self, worker: int) -> None:
-        """Tell a worker whose task is out that the run is over.
+        """Tell a worker with a task in flight that the run is over.
 
-        A worker that may never answer then gives back what it has; to others this need not be said.
+        A worker that would never answer then replies at once; for others this may do nothing.
         """
         return
 
     @abstractmethod
     def shutdown(self, worker: int) -> None:
-        """Tell an idle worker that there is no more to do."""
+        """Tell an idle worker that the run is over."""
 
     @abstractmethod
     def close(self) -> None:
-        """Free what the fleet holds; all workers are dismissed by now."""
+        """Free the fleet's resources, after the shutdown of all workers."""
 
 
 class Link(ABC):
-    """A worker's side: tasks in, replies out."""
+    """A worker's side of the transport: it receives tasks and sends replies."""
 
     worker: int
 
     @abstractmethod
     def now_ns(self) -> int:
-        """Time on the worker's clock."""
+        """Return the time on the worker's clock, in ns."""
 
     @abstractmethod
     def wait(self, delay_ns: int, spin: bool) -> None:
-        """Let an injected delay pass, the core given away or kept busy."""
+        """Wait for an injected delay, asleep or (`spin`) keeping the core busy."""
 
     @abstractmethod
     def wait_for_shutdown(self) -> None:
-        """Let an injected delay without end pass: until rank 0 says that the run is over."""
+        """Wait until rank 0 ends the run: an injected delay without end."""
 
     @abstractmethod
     def next_task(self) -> Task | None:
@@ -152,8 +152,8 @@ class Link(ABC):
 
     @abstractmethod
     def connect(self, layouts: Sequence[Layout]) -> list[Reply]:
-        """Make the buffers of the messages; return the reply of each round."""
+        """Allocate the message buffers; return the reply of each round."""
 
     @abstractmethod
     def reply(self, t_start_ns: int, t_compute_ns: int, delay_ns: int, loss: float) -> None:
-        """Send the payload as it lies in the buffer, and be ready for the next task."""
+        """Send the reply in the buffer, and post the receive of the next task."""

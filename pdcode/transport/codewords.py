@@ -1,8 +1,8 @@
-"""Codewords on the wire: sparse, indices in the smallest type that holds them, values as they are or rounded.
+"""Wire format of codewords: sparse, with indices in the smallest integer type, and exact or rounded values.
 
-Rank 0 sends the values of its codes exactly, in the problem's dtype. A worker that chooses its codewords
-itself may as well choose them from those that take one byte a value: v = q·s with q from -127 to 127 and one
-float32 scale s a codeword, s = 1/‖q‖. What it encodes with are the rounded ones, so nothing is lost by it.
+Rank 0 sends the values of its codes exactly, in the problem's dtype. Worker-selected codewords take one byte
+per value: v = q·s with q from -127 to 127, and one float32 scale s = 1/‖q‖ per codeword. Workers encode with
+the rounded codewords, hence without a rounding error.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from ..kernels import finite
 
 
 class CodewordFormat:
-    """The codewords of one layer in a message.
+    """Format of the codewords of one layer in a message.
 
     Parameters
     ----------
     blocks : int
-        k, which indices are less than.
+        k; indices are less than k.
     rows, weight : int
-        r and w.
+        Codewords r, and their weight w.
     dtype : dtype
-        Of values.
+        Type of values.
     rounded : bool
         Whether values are sent as one byte each.
 
@@ -37,19 +37,19 @@ class CodewordFormat:
         self.dtype, self.rounded = np.dtype(dtype), rounded
         self._index = np.min_scalar_type(blocks - 1)
         count = rows * weight
-        self._values = 4 * rows if rounded else 0  # where values begin
+        self._values = 4 * rows if rounded else 0  # offset of the values
         self._indices = self._values + count * (1 if rounded else self.dtype.itemsize)
         if not rounded or self._index.itemsize > 1:
             self._indices = -(-self._indices // 8) * 8
         self.bytes = -(-(self._indices + count * self._index.itemsize) // 8) * 8
 
     def empty(self) -> tuple[np.ndarray, np.ndarray]:
-        """Arrays for `read`: int32 and the dtype, of shape (r, w)."""
+        """Allocate arrays for `read`: indices (int32) and values (`dtype`), shape (r, w)."""
         shape = self.rows, self.weight
         return np.zeros(shape, np.int32), np.zeros(shape, self.dtype)
 
     def views(self, section: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Scales (r,), values (r, w) and indices (r, w) as they lie in a message; plan once, use often."""
+        """Return views of a message: scales (r,), values (r, w) and indices (r, w), to be reused."""
         count, shape = self.rows * self.weight, (self.rows, self.weight)
         kind = np.dtype(np.int8) if self.rounded else self.dtype
         values = section[self._values : self._values + count * kind.itemsize].view(kind).reshape(shape)
@@ -60,14 +60,14 @@ class CodewordFormat:
     def write(
         self, views: tuple[np.ndarray, np.ndarray, np.ndarray], indices: np.ndarray, values: np.ndarray
     ) -> None:
-        """Put codewords into a message.
+        """Write codewords to a message.
 
         Parameters
         ----------
         views
-            Of the message's section.
-        indices, values : ndarray, shape (r, w)
-            Not longer than w; shorter ones are padded with index 0 and value 0.
+            Views of the message's section.
+        indices, values : ndarray, shape (r, ≤ w)
+            Shorter codewords are padded with index 0 and value 0.
         """
         scales, sent, places = views
         weight = indices.shape[1]
@@ -90,12 +90,12 @@ class CodewordFormat:
         views: tuple[np.ndarray, np.ndarray, np.ndarray],
         pair: tuple[np.ndarray, np.ndarray],
     ) -> bool:
-        """Take codewords out of a message, into arrays that `empty` made.
+        """Read codewords from a message into arrays of `empty`.
 
         Returns
         -------
         bool
-            Whether a worker's are sound: finite, and of blocks that there are. Rank 0's always are.
+            Whether a worker's codewords are valid: finite, with indices less than k. Rank 0's always are.
         """
         scales, values, places = views
         pair[0][...] = places

@@ -1,4 +1,4 @@
-"""Where everything lies in the two kinds of message; `pdcode.transport.messages` says what they are."""
+"""Sizes and offsets in tasks and replies; `pdcode.transport.messages` describes their content."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from ..util.errors import InputError
 from .codewords import CodewordFormat
 
 HEADER = struct.Struct("<HHIIIqqqqqd")
-"""worker, flags, body or payload bytes, task, version, code row, t_start_ns (of a task: digest of θ),
+"""Header: worker, flags, body or payload bytes, task, version, code row, t_start_ns (in a task: digest of θ),
 t_compute_ns, t_send_ns, injected_delay_ns, mini-batch loss."""
 
 LARGEST = 2**31 - 1  # bytes of a message: MPI counts in C ints
 
 STOP, RETURNED, SNAPSHOT, CHECK, CANCEL = 1, 2, 4, 8, 16
-"""Flags of a task: it ends the worker's loop; the worker's last payload was not used; the body is a whole
-state; the header has a digest of θ, which the replica's must equal; it is no task, but word that the run is
-over and that a reply that is held back is wanted now. STOP and RECALL come with a header alone."""
+"""Flags of a task. STOP: end the worker's loop; RETURNED: the last payload was dropped; SNAPSHOT: the body is
+a state; CHECK: compare the header's digest of θ with the replica's; CANCEL: the run is over, reply to the
+task in flight at once. STOP and CANCEL are headers without a body."""
 
 ROUND = 8
-"""Number of the first bit of a header's flags that holds the round of the update."""
+"""Shift of the round of the update in a header's flags."""
 ROUNDS = 1 << 16 - ROUND
-"""Rounds of an update at the most."""
+"""Maximum number of rounds of an update."""
 
 Pair = tuple[np.ndarray, np.ndarray]
 Codewords = Sequence[Pair]
-"""(indices, values) a unit, each of shape (r, w): int32 and the problem's dtype; [1] for a whole unit."""
+"""Pairs (indices, values) per unit, shape (r, w), int32 and the problem's dtype; [1] for an uncoded unit."""
 
 
 def aligned(size: int) -> int:
@@ -39,12 +39,12 @@ def aligned(size: int) -> int:
 
 
 def buffer(size: int, copies: int = 1) -> np.ndarray:
-    """Zeroed, aligned message buffers.
+    """Allocate zeroed, aligned message buffers.
 
     Parameters
     ----------
     size : int
-        Bytes of one message.
+        Length of one message in bytes.
     copies : int
         Number of buffers.
 
@@ -59,38 +59,38 @@ def buffer(size: int, copies: int = 1) -> np.ndarray:
 
 
 def longest(layouts: Sequence[Layout]) -> tuple[int, int]:
-    """Bytes of the longest task and of the longest reply of all rounds."""
+    """Return the bytes of the longest task and of the longest reply of all rounds."""
     return max(layout.task_bytes for layout in layouts), max(layout.reply_bytes for layout in layouts)
 
 
 class Layout:
-    """Sizes and offsets of the two kinds of message of one round of an update.
+    """Layout of the tasks and replies of one round of an update.
 
     Parameters
     ----------
     units : sequence of Unit
-        The parts of θ that codewords combine blocks of.
+        Segments of θ whose blocks the codewords combine.
     rows, weights : sequence of int
-        Codewords per task, r, and their weight w, of each unit; 1 and 1 where it is sent whole.
+        Codewords per task, r, and their weight w, of each unit; 1 and 1 for an uncoded unit.
     dtype : dtype
-        Of θ, gradients and codeword values.
+        Type of θ, gradients and codeword values.
     wire : str
-        Format of payloads; as the dtype if empty.
+        Wire format of payloads; empty for `dtype`.
     chosen : bool
-        Whether workers choose the codewords.
+        Whether codewords are worker-selected.
     body_bytes : int, optional
-        Bytes of a task's body at the most; those of θ if not given.
+        Maximum length of a task's body in bytes; default: that of θ.
     apart : bool
-        Whether units with equally many blocks have codewords of their own; else they share them.
+        Whether units with equally many blocks have separate codewords; else they share them.
 
     Attributes
     ----------
     task_bytes, reply_bytes : int
-        Whole messages; of a task the largest.
+        Message lengths; for tasks the maximum.
     payload_bytes, header_bytes, gradient_bytes, codeword_bytes : int
-        Parts of a reply; θ (or a full gradient) for comparison; the codewords of a task or reply.
+        Length of a reply's payload, of a header, of a full gradient, and of the codewords of a message.
     body_at : int
-        Where the body of a task begins.
+        Offset of a task's body.
     """
 
     def __init__(
@@ -115,8 +115,8 @@ class Layout:
 
         self.words: list[
             tuple[int, CodewordFormat]
-        ] = []  # offset in the message, format: one for each that differs
-        self.section: list[int] = []  # which of them is a unit's; -1 for one that is sent whole
+        ] = []  # distinct formats, with their offset in the message
+        self.section: list[int] = []  # index of each unit's format; -1 for an uncoded unit
         at, known = self.header_bytes, dict[tuple[int, int], int]()
         for unit, r, w in zip(self.units, self.rows, self.weights, strict=True):
             key = (unit.count, r)
@@ -158,6 +158,6 @@ class Layout:
             raise InputError(f"problem.hidden: messages of {largest} bytes exceed MPI's {LARGEST}")
 
     def empty_codewords(self) -> list[Pair]:
-        """Arrays for the codewords of each unit; equal units share theirs."""
+        """Allocate arrays for the codewords of each unit; units of the same section share theirs."""
         pairs = [words.empty() for _, words in self.words]
         return [self.whole if number < 0 else pairs[number] for number in self.section]

@@ -1,11 +1,11 @@
-"""What travels between rank 0 and a worker: one 64 byte header, then plain arrays at fixed offsets.
+"""Messages between rank 0 and a worker: a 64-byte header, then plain arrays at fixed offsets.
 
-A task is ``header | codewords | body``: the body is θ, or what brings the worker's replica of θ up to date. A
-reply is ``header | codewords | payload``. Codewords are in the task, except where workers choose them: then
-they are in the reply. They are sent sparse, so a worker needs to know nothing of how rows are assigned, and a
-static, a rotating and an adaptive code are the same protocol. Both ends make views of their buffers once; a
-message is then sent and received without being packed or parsed, and a payload in the problem's dtype is
-encoded and decoded where it lies. Payloads of other formats are rounded into the message and read out of it.
+A task is ``header | codewords | body``; the body is θ, or the log that updates the worker's replica of θ. A
+reply is ``header | codewords | payload``. Codewords are in the task, or in the reply if they are
+worker-selected. They are sent explicitly (sparse): the protocol is the same for static, rotating and adaptive
+codes. Both ends make views of their buffers once, and messages are then sent and received without packing or
+parsing. A payload in the problem's dtype is encoded and decoded in place; other formats are rounded into the
+message and read out of it.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from .layout import CANCEL, HEADER, ROUND, STOP, Codewords, Layout, Pair, buffer
 
 
 class Order(NamedTuple):
-    """What rank 0 asks of a worker with a task.
+    """Content of a task, as the state requests it.
 
     Attributes
     ----------
     row : int
-        Number of the first codeword, by which a trace tells codewords.
+        Number of the first codeword, which identifies the codewords in a trace.
     codewords : sequence of (indices, values)
-        One a unit; empty where workers choose them.
+        One pair per unit; empty if workers select them.
     parts : sequence of ndarray of uint8
-        The body of the message, in parts.
+        Segments of the message's body.
     flags, digest : int
-        Of the header: SNAPSHOT or CHECK, and the digest that goes with it.
+        Header fields: SNAPSHOT or CHECK, and the digest of θ for CHECK.
     round : int
         Round of the update, from 0.
     """
@@ -46,19 +46,19 @@ class Order(NamedTuple):
 
 
 def notice(worker: int, flag: int) -> np.ndarray:
-    """A header alone, as bytes: word to a worker that the run is over, STOP or RECALL."""
+    """Return a header without a body, shape (64,), uint8: STOP or CANCEL."""
     return np.frombuffer(HEADER.pack(worker, flag, 0, 0, 0, 0, 0, 0, 0, 0, 0.0), np.uint8)
 
 
 class CodewordView:
-    """The codewords of one message.
+    """View of the codewords of one message.
 
     Parameters
     ----------
     layout : Layout
     message : ndarray of uint8
     pairs : list of (indices, values)
-        One a unit: where `read` puts them.
+        Arrays that `read` fills, one pair per unit.
     """
 
     def __init__(self, layout: Layout, message: np.ndarray, pairs: list[Pair]) -> None:
@@ -69,12 +69,12 @@ class CodewordView:
             self._sections.append((words, views, layer, pairs[layer]))
 
     def write(self, codewords: Codewords) -> None:
-        """Put the codewords of a task into the message."""
+        """Write the codewords of a task to the message."""
         for words, views, layer, _ in self._sections:
             words.write(views, *codewords[layer])
 
     def read(self) -> bool:
-        """Take them out; return whether they are codewords."""
+        """Read the codewords into `pairs`; return whether they are valid."""
         sound = True
         for words, views, _, pair in self._sections:
             sound &= words.read(views, pair)
@@ -82,7 +82,7 @@ class CodewordView:
 
 
 class Reply:
-    """Views of a reply in its buffer.
+    """View of a reply in its buffer.
 
     Parameters
     ----------
@@ -93,13 +93,13 @@ class Reply:
     ----------
     header : memoryview
     body : ndarray of uint8
-        All after the header.
+        The message after its header.
     payload : ndarray, shape (payload_size,)
-        In the problem's dtype: a view of the message if it travels so, else beside it.
+        Payload in the problem's dtype: a view of the message if that is the wire format, else an own array.
     payloads : list of ndarray
-        Each unit in it, shape (r, elements of a block).
+        View of each unit's payload, shape (r, elements of a block).
     codewords : list of (indices, values)
-        One a unit, where workers choose them.
+        Worker-selected codewords, one pair per unit; else empty.
     """
 
     def __init__(self, layout: Layout, message: np.ndarray) -> None:
@@ -113,7 +113,7 @@ class Reply:
             self.payload = buffer(layout.payload_size * layout.dtype.itemsize)[0].view(layout.dtype)
             self.payload = self.payload[: layout.payload_size]
         self.payloads: list[np.ndarray] = []
-        self._parts: list[tuple[np.ndarray, np.ndarray, int]] = []  # payload of a layer, its bytes, r
+        self._parts: list[tuple[np.ndarray, np.ndarray, int]] = []  # a unit's payload, its bytes, r
         for layer, r, start, (at, size) in zip(
             layout.units, layout.rows, layout.offsets, layout.parts, strict=True
         ):
@@ -124,13 +124,13 @@ class Reply:
         self._words = CodewordView(layout, message, self.codewords) if layout.chosen else None
 
     def put_codewords(self, codewords: Codewords) -> None:
-        """Put codewords that the worker chose into the message; `codewords` are then the rounded ones."""
+        """Write worker-selected codewords to the message; `codewords` then has their rounded values."""
         assert self._words is not None
         self._words.write(codewords)
         self._words.read()
 
     def write(self, seed: int, worker: int, task: int) -> bool:
-        """Round the payload into the message; it then is what rank 0 will read. Return whether it is
+        """Round the payload into the message, and to the values that rank 0 will read; return whether it is
         finite."""
         sound = True
         for part, (flat, wire, r) in enumerate(self._parts):
@@ -152,14 +152,14 @@ class Reply:
         delay_ns: int = 0,
         loss: float = 0.0,
     ) -> None:
-        """Fill the header in: whose reply it is, to which task, and times on the worker's clock."""
+        """Write the header: worker, task, and times on the worker's clock in ns."""
         HEADER.pack_into(
             self.header, 0, worker, task.round << ROUND, self.layout.payload_bytes, task.task, task.version,
             task.row, t_start_ns, t_compute_ns, t_send_ns, delay_ns, loss,
         )  # fmt: skip
 
     def read(self) -> bool:
-        """Take codewords and payload out of the message; return whether all is finite."""
+        """Read codewords and payload from the message; return whether they are valid and finite."""
         sound = self._words is None or self._words.read()
         for flat, wire, r in self._parts:
             if self.layout.exact:
@@ -170,23 +170,23 @@ class Reply:
 
 
 class Task:
-    """A task in its buffer, as rank 0 writes it and a worker reads it.
+    """View of a task in its buffer, written by rank 0 and read by a worker.
 
     Parameters
     ----------
     layouts : sequence of Layout
-        Of the messages of each round of an update.
+        Message layout of each round of an update.
     message : ndarray of uint8
         The buffer, as long as the longest task.
 
     Attributes
     ----------
     task, version, row, flags, digest, round : int
-        Of the header.
+        Header fields.
     codewords : list of (indices, values)
-        One a unit.
+        One pair per unit.
     body : ndarray of uint8
-        As long as it is this time.
+        View of the body, at its current length.
     """
 
     def __init__(self, layouts: Sequence[Layout], message: np.ndarray) -> None:
@@ -198,11 +198,11 @@ class Task:
             self._rounds.append((layout.body_at, codewords, words))
         self.task = self.version = self.row = self.flags = self.digest = self.round = 0
         self.codewords = self._rounds[0][1]
-        self._place = 0, 0  # start and length of the body
+        self._place = 0, 0  # offset and length of the body
         self.body = message[:0]
 
     def write(self, worker: int, task: int, version: int, order: Order, flags: int) -> int:
-        """Fill in; return the bytes of the message."""
+        """Write a task; return the length of the message in bytes."""
         row, codewords, parts, own_flags, digest, number = order
         start, _, words = self._rounds[number]
         if words is not None:
@@ -216,7 +216,7 @@ class Task:
         return end
 
     def read(self) -> None:
-        """Take out what has been received."""
+        """Read the received task."""
         _, flags, size, self.task, self.version, self.row, self.digest, *_ = HEADER.unpack_from(self.header)
         self.flags, self.round = flags & (1 << ROUND) - 1, flags >> ROUND
         start, self.codewords, words = self._rounds[self.round]

@@ -1,4 +1,4 @@
-"""Errors that a command turns into one line and an exit code."""
+"""Errors that end a command with one line and an exit code."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from pathlib import Path
 
 
 class InputError(ValueError):
-    """Bad input by the user: one clear line that names file, key and value; exit code 2."""
+    """Bad input: one line naming file, key and value; exit code 2."""
 
 
 class Failure(RuntimeError):
-    """What the machine does not let us do, such as writing to a full disk: one clear line; exit code 1."""
+    """Failure of the environment, such as a full disk: one line; exit code 1."""
 
 
 @contextmanager
 def within(path: str | Path) -> Iterator[None]:
-    """Put the name of a file, if there is one, before what is wrong in it."""
+    """Prefix an `InputError` raised in the block with the name of a file, unless it is empty."""
     try:
         yield
     except InputError as error:
@@ -27,6 +27,6 @@ def within(path: str | Path) -> Iterator[None]:
 
 
 def reason(error: BaseException) -> str:
-    """Why the system did not do something, by its number, which HDF5 hides in a long text."""
+    """Return the system's message for an OSError, by its errno, which HDF5 buries in a long text."""
     number = getattr(error, "errno", None) or int((re.findall(r"errno = (\d+)", str(error)) or [0])[0])
     return getattr(error, "strerror", None) or (os.strerror(number) if number else str(error))

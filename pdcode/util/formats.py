@@ -1,4 +1,4 @@
-"""Times and lists as people read them."""
+"""Formatting of times, numbers and lists for people."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ SCALES = ((1e9, "s"), (1e6, "ms"), (1e3, "µs"), (1.0, "ns"))
 
 
 def duration(ns: float) -> str:
-    """A time in ns in the unit that gives it three digits (12.3 ms), or a dash for nan and infinity."""
+    """Format a time in ns with three digits and a unit (12.3 ms); a dash for nan and infinity."""
     if not math.isfinite(ns):
         return NOTHING
     if ns == 0:
@@ -23,11 +23,11 @@ def duration(ns: float) -> str:
 
 
 def listing(items: Sequence[str]) -> str:
-    """a, b and c."""
+    """Join items as "a, b and c"."""
     return " and ".join(filter(None, (", ".join(items[:-1]), *items[-1:])))
 
 
 def three(value: float) -> str:
-    """A number with three digits."""
+    """Format a number with three digits."""
     digits = 0 if abs(value) >= 99.95 else 1 if abs(value) >= 9.995 else 2
     return f"{value:.{digits}f}"

@@ -1,4 +1,4 @@
-"""Lines for the user, and the files that they ask for."""
+"""Output to the user: lines, and checks of output files."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .errors import InputError, reason
 
 
 def print_line(line: str) -> None:
-    """Print a line at once, as launchers buffer otherwise; once nobody reads (`… | head`), print nothing."""
+    """Print a line and flush, as launchers buffer output; a no-op once the reader is gone (`… | head`)."""
     try:
         print(line, flush=True)
     except BrokenPipeError:
@@ -19,18 +19,18 @@ def print_line(line: str) -> None:
 
 
 def ensure_writable(path: Path, name: str) -> None:
-    """Make the folder of a file, and try to write there.
+    """Create the folder of a file, and check that it can be written.
 
     Parameters
     ----------
     path : Path
     name : str
-        Of the file in the error: its path or its option.
+        Name of the file in the error message: its path or its option.
 
     Raises
     ------
     InputError
-        If no file can be written there, or `path` is a folder.
+        If the file cannot be written, or `path` is a folder.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Processes that share work; none of them outlives the one that started it."""
+"""Pools of worker processes that never outlive the process that started them."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ Out = TypeVar("Out")
 
 @contextmanager
 def start(processes: int) -> Iterator[ProcessPoolExecutor]:
-    """Processes that leave Ctrl-C to this one, and end with it however it ends.
+    """Start processes that ignore Ctrl-C and end with this process, even if it is killed.
 
-    If this context is left by an exception they are ended at once, for nobody waits for what they are at.
+    If the context is left by an exception they are killed at once, as their results are not needed.
     """
     context = multiprocessing.get_context("spawn")  # a fork would copy MPI, and BLAS's locked threads
     executor = ProcessPoolExecutor(processes, context, _begin)
@@ -40,7 +40,7 @@ def start(processes: int) -> Iterator[ProcessPoolExecutor]:
 
 
 def submit(executor: ProcessPoolExecutor, function: Callable[..., Out], *arguments: Any) -> Future[Out]:
-    """Give work to processes, which may begin for it: one that is begun is begun wholly."""
+    """Submit a call. Signals are deferred while a new process starts, which leaves none half-started."""
     with signals.deferred():
         return executor.submit(function, *arguments)
 
@@ -51,19 +51,19 @@ def _begin() -> None:
 
 
 def _follow() -> None:
-    """Wait for the process that started this one to end."""
+    """Exit when the parent process ends."""
     if parent := multiprocessing.parent_process():
         parent.join()
         os._exit(1)
 
 
 class Pool:
-    """Processes that stay from one use to the next; work for them is made only when one is free.
+    """Pool of processes, kept between uses; items are drawn only when a process is free.
 
     Parameters
     ----------
     processes : int, optional
-        How many; as many as there are cores if not given. One does its work in this process.
+        Number of processes; default: the number of cores. With 1, work is done in this process.
     """
 
     def __init__(self, processes: int | None = None) -> None:
@@ -82,9 +82,9 @@ class Pool:
     def results(
         self, function: Callable[[In], Out], items: Iterable[tuple[Key, In]]
     ) -> Iterator[tuple[Key, Out]]:
-        """Apply a function to the second part of each item; yield results as they come, with the first part.
+        """Apply a function to the argument of each (key, argument) item; yield (key, result) on completion.
 
-        An item is asked for when a process is free for it, so what was found by then can shape it.
+        An item is drawn when a process is free for it, and may depend on earlier results.
         """
         if self.processes == 1:
             for key, item in items:

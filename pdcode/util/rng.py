@@ -1,7 +1,7 @@
-"""Keyed randomness: a number depends on (seed, stream, worker, task) alone, never on what was drawn before.
+"""Counter-based randomness: a number depends on (seed, stream, worker, task) alone, not on earlier draws.
 
-Philox4x64-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011) under one key a stream;
-so all schemes meet the same mini-batches and delays, in any order of events.
+Philox4x64-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011) with one key per stream.
+All schemes thus see the same mini-batches and delays, in any order of events.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _one = np.empty(1, np.float64)
 
 
 def uniform(seed: int, stream: int, worker: int, task: int) -> float:
-    """One number in [0, 1)."""
+    """Return a number in [0, 1)."""
     philox.uniforms(seed, stream, worker, task, _one)
     return float(_one[0])
 
@@ -27,7 +27,7 @@ class Batches:
     Parameters
     ----------
     seed, worker : int
-        Keys.
+        Keys of the generator.
     rows : int
         Rows of the worker's shard.
     batch : int
@@ -39,7 +39,7 @@ class Batches:
         self._indices = np.arange(rows, dtype=np.int64) if self.full else np.empty(batch, np.int64)
 
     def draw(self, task: int) -> np.ndarray:
-        """Row indices (int64) of a task; the same buffer each time."""
+        """Return the row indices (int64) of a task, in the same buffer each time."""
         if not self.full:
             philox.integers(self.seed, BATCH, self.worker, task, self.rows, self._indices)
         return self._indices

@@ -1,4 +1,4 @@
-"""Signal handlers: Python has them in its main thread alone."""
+"""Signal handlers, which Python allows in its main thread only."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ Handler = Callable[[int, FrameType | None], object]
 
 
 class Interruptible(Protocol):
-    """A run that ends in an orderly way once it is told to."""
+    """A run that can be asked to end early."""
 
     interrupted: bool
 
 
 def interrupts(run: Interruptible) -> dict[signal.Signals, Handler]:
-    """Handlers for Ctrl-C and SIGTERM: the first one interrupts a run, the second one ends the process."""
+    """Return handlers of Ctrl-C and SIGTERM: the first interrupts a run, the second ends the process."""
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         if run.interrupted:
@@ -33,7 +33,7 @@ def interrupts(run: Interruptible) -> dict[signal.Signals, Handler]:
 
 @contextmanager
 def handled(handlers: Mapping[signal.Signals, Handler]) -> Iterator[None]:
-    """Install handlers for the duration of the block; does nothing outside the main thread."""
+    """Install handlers for the duration of the block; a no-op outside the main thread."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -47,7 +47,7 @@ def handled(handlers: Mapping[signal.Signals, Handler]) -> Iterator[None]:
 
 @contextmanager
 def deferred() -> Iterator[None]:
-    """Hold back Ctrl-C and SIGTERM until the block is left."""
+    """Defer Ctrl-C and SIGTERM until the end of the block."""
     caught: list[int] = []
     with handled(dict.fromkeys(ENDS, lambda number, frame: caught.append(number))):
         yield

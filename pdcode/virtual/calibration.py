@@ -1,4 +1,4 @@
-"""What tasks and messages of real runs took: ``[machine]`` and ``[link]`` of the virtual clock by traces."""
+"""Calibration of the virtual clock: ``[machine]`` and ``[link]`` fitted to traces of real runs."""
 
 from __future__ import annotations
 
@@ -18,26 +18,25 @@ from ..util.errors import InputError
 EVENTS = ("dispatch", "start", "compute", "send", "recv", "decoded")
 OTHERS = ("task", "status", "bytes_up", "bytes_down", "injected_delay_ns")
 Base = Literal["median", "low"]
-APART = 2.0  # sizes of messages that tell the bandwidth differ by this factor …
+APART = 2.0  # the bandwidth is fitted if message sizes differ by this factor …
 ERRORS = 4.0  # … and their median times by this many standard errors
 
 
 @dataclass(frozen=True)
 class MeasuredTimes:
-    """What a run over MPI took for the parts of the model: medians, in seconds.
+    """Median times in seconds of the model's components in a run over MPI.
 
     Attributes
     ----------
     compute : from the start of a task to its payload.
-    nap : by how much injected sleeps last longer than was asked; 0 without any.
-    down : from the sending of a task to its start, less the time that rank 0's link was busy: latency.
-    up : the same from the sending of a payload to its arrival, for those that rank 0 did not keep waiting.
-    arrival : of rank 0, from receiving a payload, or from what it did before if that is later, to its
-        decoding.
-    dispatch : of rank 0, from the sending of a task to that of the next which leaves together with it; nan if
-        none do.
-    update : of rank 0, from the last decoding before a step to the first task after it, which may include one
-        `dispatch`; nan if not known.
+    nap : overshoot of injected sleeps; 0 without any.
+    down : latency of a task: from its sending to its start, less the time that rank 0's link was busy.
+    up : latency of a payload: likewise to its arrival, for those that did not wait for rank 0.
+    arrival : rank 0's time per arrival: from receiving a payload, or its previous action if that is later, to
+        the end of decoding.
+    dispatch : rank 0's time per dispatch: between the sends of tasks that leave together; nan if none do.
+    update : rank 0's time per update: from the last decoding before a step to the first task after it, which
+        may include one `dispatch`; nan if unknown.
     """
 
     compute: float
@@ -50,17 +49,17 @@ class MeasuredTimes:
 
 
 def times(trace: Trace, bandwidth: float, base: Base = "median") -> MeasuredTimes:
-    """Measure the parts of a run over MPI.
+    """Measure the components of a run over MPI.
 
     Parameters
     ----------
     trace : Trace
-        With its arrivals.
+        Trace with arrivals.
     bandwidth : float
-        Bytes/s of rank 0's link.
+        Bandwidth of rank 0's link, in bytes/s.
     base : {"median", "low"}
-        Compute time: the median; or `stragglers.base_ns`, what is left where a straggler model replays
-        the trace's delays, which include all that tasks took longer (and then `nap` is 0).
+        Compute time: the median, or `stragglers.base_ns` for use with a straggler model that replays the
+        trace's delays, which include all variation of task times (`nap` is then 0).
 
     Raises
     ------
@@ -105,25 +104,24 @@ def times(trace: Trace, bandwidth: float, base: Base = "median") -> MeasuredTime
 
 
 def fit(trace: Trace, flops: float, base: Base = "median") -> tuple[MachineTable, LinkTable]:
-    """``[machine]`` and ``[link]`` from a trace.
+    """Fit ``[machine]`` and ``[link]`` to a trace.
 
-    With the medians of `MeasuredTimes` and the trace's own configuration: flops_per_s = flops of a task / compute,
-    and task_s = nap, for one size of task cannot tell a fixed part of its compute time from the rest;
-    latency_s = (down + up) / 2; arrival_s = arrival; dispatch_s = dispatch, and update_s = update less one
-    dispatch. Where no tasks leave together dispatch_s stays as it is.
+    From the medians of `MeasuredTimes`: flops_per_s = flops of a task / compute; task_s = nap, as one task
+    size does not separate a fixed part of the compute time; latency_s = (down + up) / 2; arrival_s = arrival;
+    dispatch_s = dispatch (unchanged if no tasks leave together); update_s = update - dispatch.
 
-    The bandwidth is fitted only where tasks differ in size enough to tell it from the latency: the difference
+    The bandwidth is fitted only if task sizes differ enough to separate it from the latency: the difference
     of sizes over the difference of median times, between the larger and the smaller half of the range. Else
-    it stays as the trace's ``[link]`` has it, by which the link's busy time is taken off the latencies.
+    it stays that of the trace's ``[link]``, with which the link's busy time is subtracted from the latencies.
 
-    A trace of the virtual clock has the tables that it ran with, and these are returned.
+    For a trace of the virtual clock, the tables of its own configuration are returned.
 
     Parameters
     ----------
     trace : Trace
-        With its arrivals.
+        Trace with arrivals.
     flops : float
-        Of a task of that run, `Scheme.flops`.
+        Flops of a task of that run, see `Scheme.flops`.
     base : {"median", "low"}
         See `times`.
 
@@ -159,17 +157,17 @@ def fit(trace: Trace, flops: float, base: Base = "median") -> tuple[MachineTable
 def of_two_sizes(
     seen: Sequence[MeasuredTimes], flops: Sequence[float], sizes: Sequence[float]
 ) -> tuple[MachineTable, LinkTable]:
-    """``[machine]`` and ``[link]`` from a small and a large run, through whose times straight lines go.
+    """Fit ``[machine]`` and ``[link]`` to a small and a large run, linearly in size.
 
-    1 / flops_per_s and 1 / bandwidth are the slopes, task_s and latency_s what is left at size 0. What rank 0
-    spends is that of the small run.
+    1 / flops_per_s and 1 / bandwidth are the slopes, task_s and latency_s the intercepts. Rank 0's times are
+    those of the small run.
 
     Parameters
     ----------
     seen : (MeasuredTimes, MeasuredTimes)
-        As `times` measures for an infinite bandwidth.
+        Results of `times` for an infinite bandwidth.
     flops : (int, int)
-        Of a task.
+        Flops of a task.
     sizes : (float, float)
         Mean bytes of a message.
     """
@@ -190,7 +188,7 @@ def of_two_sizes(
 
 
 def arrived(trace: Trace) -> dict[str, np.ndarray]:
-    """The arrivals before the stop.
+    """Return the arrivals before the stop.
 
     Raises
     ------
@@ -205,12 +203,12 @@ def arrived(trace: Trace) -> dict[str, np.ndarray]:
 
 
 def config_of(trace: Trace) -> Config:
-    """The configuration that a trace's run had.
+    """Return the configuration of a trace's run.
 
     Raises
     ------
     InputError
-        If it is none of this pdcode.
+        If it is not a valid configuration of this version.
     """
     try:
         return Config.of(trace.config, old=True)
@@ -219,16 +217,16 @@ def config_of(trace: Trace) -> Config:
 
 
 def _bandwidth(trace: Trace) -> float | None:
-    """Bytes/s by tasks that differ in size; None if they do not, or their times do not tell."""
+    """Fit the bandwidth (bytes/s) to tasks of different sizes; None if sizes or times differ too little."""
     rows = arrived(trace)
-    later = rows["task"] > 0  # the first message to a worker also makes the connection
+    later = rows["task"] > 0  # the first message to a worker also opens the connection
     sizes, flight = rows["bytes_down"][later], (rows["t_start_ns"] - rows["t_dispatch_ns"])[later]
     if not len(sizes) or sizes.max() < APART * sizes.min():
         return None
     large = sizes > (sizes.min() + sizes.max()) / 2
     halves = flight[~large], flight[large]
     middle = [float(np.median(half)) for half in halves]
-    # of a median of normal times whose deviation is 1.48 times the median deviation
+    # standard errors of the medians of normal times, with σ = 1.48 × the median absolute deviation
     errors = [
         1.2533 * 1.4826 * float(np.median(np.abs(half - m))) / len(half) ** 0.5
         for half, m in zip(halves, middle, strict=True)
@@ -240,13 +238,13 @@ def _bandwidth(trace: Trace) -> float | None:
 
 
 def _serialised(dispatch: np.ndarray, busy_ns: np.ndarray) -> np.ndarray:
-    """When the last byte of each message has left: one after the other, each from its dispatch on."""
+    """Return when the last byte of each message has left a serial link, given their dispatch times."""
     ends = np.cumsum(busy_ns)
     return ends + np.maximum.accumulate(dispatch - (ends - busy_ns))
 
 
 def _rate(amounts: Sequence[float], seconds: Sequence[float]) -> float:
-    """Amount a second by two points; where more does not take longer, as if nothing but the amount did."""
+    """Return the amount per second through two points, or through the origin if that is not positive."""
     (small, large), (quick, slow) = amounts, seconds
     return (large - small) / (slow - quick) if slow > quick else large / max(slow, 1e-9)
 

@@ -1,11 +1,10 @@
-"""What a run costs on the virtual clock.
+"""Cost model of the virtual clock.
 
-The model: a task takes a worker ``task_s + flops / flops_per_s``, whatever the delays of its stragglers add.
-A message of so many bytes takes ``bytes / bandwidth`` of rank 0's link and ``latency_s`` to get there; rank 0
-spends ``arrival_s`` on each arrival, ``update_s`` on each update and ``dispatch_s`` on each task that it
-sends. Not in the model: that ranks may share cores; the measuring of the loss, which takes rank 0 5 % of its
-time at the most; and that a worker which has waited long notices its task up to 1 ms late where ranks
-outnumber cores.
+A task takes a worker ``task_s + flops / flops_per_s``, plus its straggler delay. A message occupies rank 0's
+link for ``bytes / bandwidth`` and arrives ``latency_s`` later. Rank 0 spends ``arrival_s`` on each arrival,
+``update_s`` on each update and ``dispatch_s`` on each task. Not modelled: cores shared by ranks; evaluation
+of the loss, at most 5 % of rank 0's time; and, if ranks outnumber cores, the up to 1 ms after which a
+sleeping worker notices a task.
 """
 
 from __future__ import annotations
@@ -27,21 +26,21 @@ __all__ = ["fit", "load", "time_ns"]
 
 
 def time_ns(machine: MachineTable, flops: float) -> int:
-    """Compute time of so many flops in a task, in ns: ``task_s + flops / flops_per_s``.
+    """Return the compute time of a task in ns, ``task_s + flops / flops_per_s``.
 
-    It is 1e9 s at the most, as delays are, and 1 ns at the least, so that time goes on.
+    It is at least 1 ns, which keeps the clock advancing, and at most 1e9 s, like delays.
     """
     return max(1, round(1e9 * min(machine.task_s + flops / machine.flops_per_s, LARGEST)))
 
 
 def load(path: str, config: Config, base: Base = "median") -> Config:
-    """A configuration with the costs of a file.
+    """Return a configuration with the costs of a file.
 
     Parameters
     ----------
     path : str
-        A TOML file with no other tables than ``[machine]`` and ``[link]``, whose keys replace the
-        configuration's; or the trace of a run, which is HDF5 whatever its name, to which both are fitted.
+        A TOML file of ``[machine]`` and ``[link]`` only, whose keys replace the configuration's; or a trace
+        (HDF5, whatever its name), to which both tables are fitted.
     config : Config
     base : {"median", "low"}
         See `times`.
@@ -68,6 +67,6 @@ def load(path: str, config: Config, base: Base = "median") -> Config:
 
 
 def _fitted(path: str, base: Base) -> tuple[MachineTable, LinkTable]:
-    """The costs of a run, by its trace."""
+    """Fit the costs to the trace of a run."""
     trace = Trace(path)
     return fit(trace, prepare(config_of(trace), path, check=False).flops(), base)

@@ -1,4 +1,4 @@
-"""Who does the work of workers that are not ranks."""
+"""Executors: computation of the tasks of virtual workers."""
 
 from __future__ import annotations
 
@@ -15,37 +15,37 @@ if TYPE_CHECKING:
     from ..training.worker import Worker
 
 BuildWorker = Callable[[int, Sequence[Reply]], "Worker"]
-"""(worker, reply buffers of each round) -> what performs its tasks."""
+"""Function (worker, reply buffers of each round) -> Worker."""
 
 
 class Executor(ABC):
-    """The workers' code, wherever it runs."""
+    """Executor of the tasks of virtual workers."""
 
-    numerics = True  # whether payloads are those of the problem
+    numerics = True  # whether gradients are computed
 
     @abstractmethod
     def perform(self, worker: int, task: Task, number: int) -> None:
-        """Begin a task of round `number`; its buffer is free again when this returns."""
+        """Begin a task of round `number`; its buffer may be reused when this returns."""
 
     @abstractmethod
     def finish(self, worker: int, number: int) -> tuple[float, np.ndarray]:
-        """Wait for the task of round `number`; return its loss, and the reply's body, unchanged until
-        the worker's next task."""
+        """Wait for the task of round `number`; return its loss and the reply's body, valid until the
+        worker's next task."""
 
     def close(self) -> None:
-        """There is no more to do."""
+        """End the executor's work."""
         return
 
 
 class InProcessExecutor(Executor):
-    """All of them in this process, where a task is done at once.
+    """Executor in this process, which performs a task at once.
 
     Parameters
     ----------
     layouts : sequence of Layout
     workers : int
     build : callable
-        Makes each worker.
+        Builds a worker.
 
     Attributes
     ----------
@@ -67,7 +67,7 @@ class InProcessExecutor(Executor):
 
 
 class NullExecutor(Executor):
-    """Nobody: every payload is zero.
+    """Executor that computes nothing: every payload is zero.
 
     Parameters
     ----------

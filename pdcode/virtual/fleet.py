@@ -1,8 +1,8 @@
-"""The fleet of workers that are not real: their work is done somewhere, and replies arrive by a schedule.
+"""Fleet of virtual workers: an executor computes their tasks, and a schedule times their replies.
 
-Messages are written, rounded and read as over MPI, so a descent is the same as with ranks that take those
-times; only the clock is not real. A task is computed as soon as it is sent, at the θ that it brings, so no θ
-needs to be kept for it; when its reply arrives is the schedule's affair.
+Messages are written, rounded and read as over MPI; a run equals that of real ranks with the same timing. A
+task is computed when it is sent, at the θ that it carries; no old θ is kept. The schedule determines when its
+reply arrives.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from .schedule import NEVER_NS, Schedule, Sent
 
 
 class VirtualRanks:
-    """Who is in a fleet of workers that are not real.
+    """Ranks of a fleet of virtual workers.
 
     Parameters
     ----------
@@ -37,20 +37,19 @@ class VirtualRanks:
 
 
 class VirtualFleet(VirtualRanks, Fleet):
-    """Rank 0's side.
+    """Rank 0's side of virtual workers.
 
     Parameters
     ----------
     layouts : sequence of Layout
-        Of the messages of each round of an update.
+        Message layout of each round of an update.
     workers : int
     executor : Executor
-        Does the tasks.
+        Computes the tasks.
     schedule : Schedule
-        Says when replies arrive.
+        Determines when replies arrive.
     until_ns : int, optional
-        The time at which something happens though nothing arrives. Rank 0's waits then time out at it, once,
-        and never else, as nothing would come of that.
+        Time limit of the run. Rank 0's wait times out then, once; no other time-out has any effect.
     """
 
     def __init__(
@@ -72,10 +71,10 @@ class VirtualFleet(VirtualRanks, Fleet):
         self._arrivals = [
             [Arrival(reply, number) for number, reply in enumerate(rounds)] for rounds in self._replies
         ]
-        self._rounds = [0] * workers  # of each worker's task
+        self._rounds = [0] * workers  # round of each worker's task
         self._slots = [2 * worker for worker in range(workers)]
-        self._leaving: list[Sent] = []  # tasks that leave together: nothing has arrived between them …
-        self._sizes = 0, 0, 0  # … they are of one round and equally long, in the common part and their own
+        self._leaving: list[Sent] = []  # tasks to send together: no arrival between them …
+        self._sizes = 0, 0, 0  # … and equal round, common bytes and own bytes
 
     def set_up(self, worker: int, facts: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
         pass
@@ -137,7 +136,7 @@ class VirtualFleet(VirtualRanks, Fleet):
         return (arrival,)
 
     def stepped(self) -> None:
-        self._send()  # what is to leave was sent before
+        self._send()  # earlier tasks leave before this message
         self.schedule.stepped()
 
     def cancel(self, worker: int) -> None:

@@ -1,4 +1,4 @@
-"""How a run on the virtual clock went."""
+"""Result of a run on the virtual clock."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from . import oracle as genie
 
 @dataclass(frozen=True)
 class Result:
-    """How a simulated run went; times are those of the virtual clock.
+    """Result of a simulated run; times are virtual.
 
     Attributes
     ----------
@@ -22,27 +22,27 @@ class Result:
     task_ns : int
         Compute time of a task.
     reason : str
-        Why it ended.
+        Reason of the end.
     failed : bool
-        Whether it cannot be called a success.
+        Whether the run counts as failed.
     updates : int
     seconds : float
-        When it was stopped.
+        Time of the stop.
     target_s : float
-        When the loss or accuracy of ``[stop]`` was measured to be reached; infinite if it was not.
+        Time at which the loss or accuracy of ``[stop]`` was reached; infinite if it was not.
     loss, accuracy : float
-        Last measured.
+        Last measured values.
     arrivals, used, wasted, refused : int
-        Payloads, until the last had come in, and what became of them.
+        Numbers of payloads, those drained after the stop included.
     bytes_up, bytes_down : int
     length_ns : int
-        When the last payload had come in.
+        Arrival time of the last payload.
     processor_ns, ingress_ns, egress_ns : int
-        How long of that rank 0's processor was busy, and its link received and sent.
+        Busy time within `length_ns` of rank 0's processor and of its link, receiving and sending.
     update_s : float
-        Median time from one update to the next.
-    theta : ndarray
-        Empty without numerics.
+        Median time between updates.
+    theta : ndarray, shape (size,)
+        Final θ; empty without numerics.
     """
 
     config: Config
@@ -69,35 +69,34 @@ class Result:
 
     @cached_property
     def genie_s(self) -> float:
-        """Time that `pdcode.virtual.oracle` needs for the payloads that were used; found when asked for,
-        as it may take as long as the run."""
+        """Oracle time for the payloads used, in seconds; computed on demand, possibly as slow as the run."""
         return genie.time_s(self.config, self.task_ns, self.used)
 
     @property
     def multiple(self) -> float:
-        """Time to target, or to the stop, as a multiple of the genie's."""
+        """Time to target, or to the stop, as a multiple of the oracle's."""
         return min(self.seconds, self.target_s) / self.genie_s if self.genie_s else math.nan
 
     @property
     def processor(self) -> float:
-        """Share of the time until the stop that rank 0's processor was busy."""
+        """Utilisation of rank 0's processor until the stop."""
         return self._share(self.processor_ns, self._taken)
 
     @property
     def ingress(self) -> float:
-        """Share of the time until the stop that rank 0's link received."""
+        """Utilisation of rank 0's link until the stop, receiving."""
         return self._share(self.ingress_ns, self._taken)
 
     @property
     def egress(self) -> float:
-        """Share of the time until the stop that rank 0's link sent."""
+        """Utilisation of rank 0's link until the stop, sending."""
         return self._share(self.egress_ns)
 
     @property
     def _taken(self) -> float:
-        """Share of the replies that came before the stop."""
+        """Share of the replies that arrived before the stop."""
         return (self.used + self.wasted + self.refused) / max(1, self.arrivals)
 
     def _share(self, busy_ns: int, part: float = 1.0) -> float:
-        """Of the time until the stop; tasks may still be leaving then."""
+        """Return a time as a share of that until the stop, at most 1, as tasks may still be leaving then."""
         return min(1.0, part * busy_ns / (1e9 * self.seconds)) if self.seconds else 0.0

@@ -1,4 +1,4 @@
-"""When the replies of workers that are not real arrive."""
+"""Schedules: arrival times of the replies of virtual workers."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from ..config.tables import Config
 from ..kernels import events
 
 Sent = tuple[int, int]
-"""A worker, and the number of the task that it was sent."""
+"""Worker, and number of the task sent to it."""
 
 NEVER_NS: int = events.LAST
-BLOCK = 32  # tasks of a worker for which delays are drawn at a time
+BLOCK = 32  # tasks of a worker whose delays are drawn at a time
 
 
 class Schedule(ABC):
-    """A clock, and what has been sent on its way.
+    """Virtual clock and the tasks in flight.
 
     Attributes
     ----------
     now_ns : int
-        When rank 0 is free again.
+        Time at which rank 0 is free.
     t_recv_ns : int
-        When the last reply was received.
+        Time at which the last reply was received.
     t_start_ns, t_compute_ns, t_send_ns, injected_delay_ns : sequence of int
-        By worker: of its last task.
+        Times of each worker's last task.
     """
 
     now_ns: int
@@ -52,37 +52,37 @@ class Schedule(ABC):
         ----------
         sent : sequence of (worker, task)
         body_bytes, own_bytes : int
-            What is the same for all, and what each has of its own.
+            Bytes common to all tasks, and bytes specific to each.
         number : int
             Round of the update.
         """
 
     @abstractmethod
     def next(self, limit_ns: int) -> int:
-        """The worker whose reply is received next; -1 if none is up to the limit, which then is the time."""
+        """Receive the next reply and return its worker; at the limit, advance to it and return -1."""
 
     def stepped(self) -> None:
-        """Rank 0 steps θ."""
+        """Account for a step of θ."""
         return
 
     def cancel(self, worker: int) -> None:
-        """A worker that never answers is told that the run is over."""
+        """Cancel the task of a worker that never replies."""
         return
 
 
 class FixedDurations(Schedule):
-    """Task times are given, and there is no network.
+    """Schedule with given task times and no network.
 
     Parameters
     ----------
     workers : int
     duration_ns : callable
-        ``duration_ns(worker, task)``: from a task's dispatch to its reply's arrival.
+        ``duration_ns(worker, task)``: time from a task's dispatch to its reply's arrival.
     """
 
     def __init__(self, workers: int, duration_ns: Callable[[int, int], int]) -> None:
         self._duration_ns = duration_ns
-        self._heap: list[tuple[int, int, int]] = []  # time of arrival, number of the task, worker
+        self._heap: list[tuple[int, int, int]] = []  # arrival time, number of the task, worker
         self._sent = 0
         self.now_ns = self.t_recv_ns = 0
         self.t_start_ns = [0] * workers
@@ -109,27 +109,27 @@ class FixedDurations(Schedule):
 
 
 class CostModelSchedule(Schedule):
-    """Task times by the cost model of ``[machine]`` and ``[link]`` and the delays of ``[stragglers]``.
+    """Schedule by the cost model of ``[machine]`` and ``[link]`` and the delays of ``[stragglers]``.
 
-    A task takes the worker's compute time, the same for all its tasks, and its delay, keyed by (seed, worker,
-    task), which may in part be a multiple of the compute time.
+    A task takes the worker's compute time plus a delay keyed by (seed, worker, task), part of which may be a
+    multiple of the compute time.
 
     Parameters
     ----------
     config : Config
     task_ns, reply_bytes : sequence of int
-        Compute time of a task, `simulation.task_time_ns`, and bytes of a reply, of each round.
+        Compute time of a task (`simulation.task_time_ns`) and bytes of a reply, for each round.
     """
 
     def __init__(self, config: Config, task_ns: Sequence[int], reply_bytes: Sequence[int]) -> None:
         self._n = workers = config.workers.count
         self._events = make_events(config, reply_bytes[0])
         self._task_ns, self._reply_bytes = task_ns, reply_bytes
-        # Delays may be multiples of the compute time: only if that is always the same, they are drawn ahead.
+        # Delays may be multiples of the compute time; they are drawn ahead only if that is constant.
         self._block = BLOCK if len(task_ns) == 1 else 1
         self._model = config.stragglers.make(config.seed, workers)
         self._delays_ns = np.zeros((workers, self._block), np.int64)
-        self._drawn = np.zeros(workers, np.int64)  # tasks that were drawn, a multiple of BLOCK
+        self._drawn = np.zeros(workers, np.int64)  # tasks drawn so far, a multiple of BLOCK
         self.injected_delay_ns = self._injected_ns = np.zeros(workers, np.int64)
         self.t_start_ns, self.t_compute_ns = self._events.t_start_ns, self._events.t_compute_ns
         self.t_send_ns = self._events.t_send_ns
@@ -144,12 +144,12 @@ class CostModelSchedule(Schedule):
 
     @property
     def ingress_ns(self) -> int:
-        """Time that rank 0's link was busy with replies."""
+        """Time that rank 0's link was busy receiving."""
         return self._events.ingress_ns
 
     @property
     def egress_ns(self) -> int:
-        """Time that rank 0's link was busy with tasks."""
+        """Time that rank 0's link was busy sending."""
         return self._events.egress_ns
 
     def start(self) -> None:
@@ -183,7 +183,7 @@ class CostModelSchedule(Schedule):
 
 
 def make_events(config: Config, reply_bytes: int) -> Any:
-    """Rank 0, its link and its workers, as ``[machine]`` and ``[link]`` say."""
+    """Build the event queue of rank 0, its link and its workers from ``[machine]`` and ``[link]``."""
     machine, link = config.machine, config.link
     return events.Events(
         config.workers.count,

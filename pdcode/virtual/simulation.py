@@ -1,4 +1,4 @@
-"""A run on the virtual clock: the same coordinator, and workers that exist as long as their tasks do."""
+"""Simulation: a run on the virtual clock, with the coordinator of real runs and virtual workers."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from .fleet import VirtualFleet
 from .result import Result
 from .schedule import NEVER_NS, CostModelSchedule, Schedule
 
-MOST = 2**16 - 1  # workers, by the header of messages
+MOST = 2**16 - 1  # workers, bounded by the header field of messages
 
 
 class UpdateTimes(Recorder):
-    """Keeps the times of updates, and passes every row on to a trace."""
+    """Recorder that keeps the times of updates, and passes every row on to a trace."""
 
     def __init__(self, trace: Recorder) -> None:
         self._trace = trace
@@ -53,17 +53,17 @@ class UpdateTimes(Recorder):
 
 
 class Simulation:
-    """A run that is ready to start.
+    """A simulated run, ready to start.
 
     Parameters
     ----------
     config : Config
     components : Components, optional
-        Made of it.
+        Prebuilt components of `config`.
     executor : Executor, optional
-        Does the tasks; by default this process does.
+        Computes the tasks; default: in this process.
     schedule : Schedule, optional
-        Says when replies arrive; by default the model of ``[machine]``, ``[link]`` and ``[stragglers]``.
+        Determines when replies arrive; default: the cost model.
 
     Attributes
     ----------
@@ -91,7 +91,7 @@ class Simulation:
     def run(
         self, trace: Recorder | None = None, print_line: Print | None = None
     ) -> tuple[TrainingRun, Result]:
-        """Descend, with a trace or without."""
+        """Run, with or without a trace."""
         times = UpdateTimes(trace or Recorder())
         descent = TrainingRun(
             self.config,
@@ -135,7 +135,7 @@ class Simulation:
 
 
 def check_count(config: Config) -> None:
-    """Refuse more workers than messages can name.
+    """Refuse more workers than the message header can number.
 
     Raises
     ------
@@ -150,18 +150,18 @@ def check_count(config: Config) -> None:
 
 
 def cost_model_schedule(config: Config, components: Components) -> CostModelSchedule:
-    """The model of ``[machine]``, ``[link]`` and ``[stragglers]``."""
+    """Build the schedule of ``[machine]``, ``[link]`` and ``[stragglers]``."""
     task_ns = [task_time_ns(config, components, number) for number in range(len(components.layouts))]
     return CostModelSchedule(config, task_ns, [layout.reply_bytes for layout in components.layouts])
 
 
 def task_time_ns(config: Config, components: Components, number: int = 0) -> int:
-    """Compute time of a task in round `number` of a worker that has as many rows as the average."""
+    """Return the compute time in ns of a task in round `number`, for the average number of rows."""
     return costs.time_ns(config.machine, components.flops(number))
 
 
 def processor_ns(config: Config, arrivals: int, updates: int) -> int:
-    """Time that rank 0's processor was busy; every task that was sent has come back."""
+    """Return the busy time of rank 0's processor in ns, all tasks having been answered."""
     machine = config.machine
     task_s = machine.arrival_s + machine.dispatch_s
     return min(NEVER_NS, round(1e9 * (task_s * arrivals + machine.update_s * updates)))  # as the clock
@@ -174,9 +174,9 @@ def without_numerics(
     watch: Callable[[timing_only.TimingOnly], object] = lambda run: None,
     print_line: Print | None = None,
 ) -> Result:
-    """Only the times of a run, if nothing else tells them: `timing_only.can`.
+    """Simulate only the timing of a run, which requires `timing_only.is_timeable`.
 
-    `watch` is given the run before it starts, and may interrupt it; `print_line` prints a line.
+    `watch` is called with the run before it starts, and may interrupt it; `print_line` prints a line.
     """
     layout, task_ns = components.layout, task_time_ns(config, components)
     body, size = layout.gradient_bytes, layout.task_bytes
@@ -214,11 +214,11 @@ def simulate(config: Config, executor: Executor | None = None, trace: Recorder |
     Parameters
     ----------
     config : Config
-        Resolved.
+        Resolved configuration.
     executor : Executor, optional
-        Does the tasks; by default this process does.
+        Computes the tasks; default: in this process.
     trace : Recorder, optional
-        Takes rows.
+        Records rows.
 
     Returns
     -------

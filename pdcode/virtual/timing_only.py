@@ -1,7 +1,7 @@
-"""A run on the virtual clock without numerics: only when tasks and replies arrive, and what becomes of them.
+"""Timing-only simulation: arrival times of tasks and replies, and their outcomes, without numerics.
 
-The loop is `pdcode.kernels.rounds`, which does what the coordinator does over a virtual fleet, to the last
-nanosecond, some thousand times as fast. Delays are drawn by key, some tasks of each worker ahead.
+The loop, `pdcode.kernels.rounds`, gives the same times as the coordinator over a virtual fleet, to the
+nanosecond, about a thousand times faster. Delays are keyed, and drawn some tasks ahead for each worker.
 """
 
 from __future__ import annotations
@@ -23,33 +23,33 @@ from .schedule import make_events
 
 MODES = ("all", "first", "async")
 MOST_WORKERS: int = events.WORKERS
-ROOM = 65_536  # rows between two visits to the trace
-KEPT = 1 << 21  # delays that are drawn ahead, of all workers together …
-LEAST, MOST = 8, 1024  # … and of each
-DRAWN = 1 << 15  # delays that are drawn at a time: they stay in the cache
-INTERVALS = 1 << 20  # times between updates of which the median is taken
+ROOM = 65_536  # rows between two writes to the trace
+KEPT = 1 << 21  # delays drawn ahead, of all workers together …
+LEAST, MOST = 8, 1024  # … and of each worker
+DRAWN = 1 << 15  # delays drawn at a time: small enough for the cache
+INTERVALS = 1 << 20  # times between updates kept for the median
 
 
 @dataclass(frozen=True)
 class TimingResult:
-    """How a run went; times are those of the virtual clock.
+    """Result of a run; times are virtual.
 
     Attributes
     ----------
     reason : str
-        Why it ended.
+        Reason of the end.
     updates : int
     seconds : float
-        When it was stopped.
+        Time of the stop.
     arrivals, used, wasted, drained : int
-        Replies, until the last had come in, and what became of them.
+        Numbers of replies, and of those used, dropped, and drained after the stop.
     bytes_up, bytes_down : int
     now_ns : int
-        When the last reply had been taken in.
+        Time at which the last reply had been handled.
     ingress_ns, egress_ns : int
-        How long rank 0's link received and sent.
+        Busy time of rank 0's link, receiving and sending.
     update_s : float
-        Median time from one update to the next, of every so many if they are many; nan without any.
+        Median time between updates, sampled evenly if they are many; nan without any.
     """
 
     reason: str
@@ -67,8 +67,8 @@ class TimingResult:
     update_s: float
 
 
-def can(config: Config) -> bool:
-    """Whether the times of a run depend on nothing that only its numerics tell."""
+def is_timeable(config: Config) -> bool:
+    """Tell whether the timing of a run is independent of its numerics."""
     faults, scheme = config.faults, kinds.find("schemes", config.scheme.name)
     return (
         scheme.single_round
@@ -80,7 +80,7 @@ def can(config: Config) -> bool:
 
 
 def check_captured(config: Config) -> None:
-    """Refuse a run that waits for a share of the gradient which payloads tell.
+    """Refuse ``mode = "captured"`` if the captured share depends on payloads.
 
     Raises
     ------
@@ -97,8 +97,8 @@ def check_captured(config: Config) -> None:
             raise InputError(f"update.mode: 'captured' depends on payloads with {key} '{value}'")
 
 
-def check(config: Config) -> None:
-    """Refuse what `can` refuses, and a run without an end.
+def ensure_timeable(config: Config) -> None:
+    """Refuse a configuration whose timing depends on its numerics, or a run without an end.
 
     Raises
     ------
@@ -106,13 +106,13 @@ def check(config: Config) -> None:
         Naming key and value.
     """
     if not kinds.find("schemes", config.scheme.name).single_round:
-        raise InputError(f"scheme.name: an update of '{config.scheme.name}' has rounds of its own")
+        raise InputError(f"scheme.name: '{config.scheme.name}' has several rounds per update")
     if config.update.mode not in MODES:
-        raise InputError(f"update.mode: '{config.update.mode}' depends on the numerics, not on times only")
+        raise InputError(f"update.mode: '{config.update.mode}' depends on the numerics, not only on times")
     if config.downlink.kind != "full":
-        raise InputError(f"downlink.kind: '{config.downlink.kind}' makes tasks whose sizes are not known")
-    if not can(config):
-        raise InputError("faults: they change payloads, and there are none without the numerics")
+        raise InputError(f"downlink.kind: '{config.downlink.kind}' has task sizes that depend on the run")
+    if not is_timeable(config):
+        raise InputError("faults: they need payloads, which a run without numerics does not compute")
     if (workers := config.workers.count) > MOST_WORKERS:
         raise InputError(f"workers.count: {workers} is more than the {MOST_WORKERS} of the virtual clock")
     if config.stop.updates is None and config.stop.seconds is None:
@@ -120,7 +120,7 @@ def check(config: Config) -> None:
 
 
 class Intervals:
-    """Times from one update to the next: all, or as many as there is room for, at equal distances."""
+    """Times between updates: all, or an evenly spaced sample if they are too many."""
 
     def __init__(self) -> None:
         self._kept = np.empty(0, np.int64)
@@ -128,7 +128,7 @@ class Intervals:
         self._seen = self._last_ns = 0
 
     def add(self, t_update_ns: np.ndarray) -> None:
-        """Take in updates that come after those before."""
+        """Add the times of further updates."""
         if not len(t_update_ns):
             return
         intervals = np.diff(t_update_ns, prepend=self._last_ns)
@@ -139,41 +139,41 @@ class Intervals:
             self._kept, self._every = self._kept[::2].copy(), 2 * self._every
 
     def median_s(self) -> float:
-        """In seconds; nan without any."""
+        """Return the median time between updates in seconds; nan without any."""
         return 1e-9 * float(np.median(self._kept)) if self._seen else float("nan")
 
 
 class TimingOnly:
-    """A run that is ready to start.
+    """A timing-only run, ready to start.
 
     Parameters
     ----------
     config : Config
-        What `check` lets pass.
+        Configuration that passes `ensure_timeable`.
     task_ns : int
-        Compute time of a task, `costs.task_ns`.
+        Compute time of a task, see `costs.time_ns`.
     reply_bytes, body_bytes, own_bytes : int
-        Of a reply; of a task, what is the same for all, and the rest.
+        Bytes of a reply; bytes of a task common to all workers, and specific to each.
 
     Attributes
     ----------
     interrupted : bool
-        Set from outside, it ends the run where it is.
+        Set from outside to end the run.
     events : Events
-        The clock.
+        Event queue and clock.
     rounds : Rounds
-        The loop.
+        Coordinator loop.
 
     Raises
     ------
     InputError
-        If `check` refuses the configuration.
+        If `ensure_timeable` refuses the configuration.
     """
 
     def __init__(
         self, config: Config, task_ns: int, reply_bytes: int, body_bytes: int, own_bytes: int
     ) -> None:
-        check(config)
+        ensure_timeable(config)
         n, update, stop, trace = config.workers.count, config.update, config.stop, config.trace
         make_policy(update, n)  # checks the count
         self.config, self._task_ns = config, task_ns
@@ -198,12 +198,12 @@ class TimingOnly:
         )
 
     def run(self, trace: TraceWriter | None = None, print_line: Print | None = None) -> TimingResult:
-        """Run, with a trace or without; its `arrivals` and `sample` are those of the configuration.
+        """Run, with or without a trace; ``[trace]`` gives `arrivals` and `sample`.
 
         Raises
         ------
         RuntimeError
-            If all who have a task are dead, and no time ends the run.
+            If all workers with a task are dead, and no time limit ends the run.
         """
         self._intervals = Intervals()
         start_s = line_s = time.perf_counter()
@@ -231,7 +231,7 @@ class TimingOnly:
         return self._times()
 
     def _draw(self) -> None:
-        """Draw delays for workers that have few left."""
+        """Draw delays for workers with few left."""
         workers, first = self.rounds.short()
         step = max(1, DRAWN // self._half)
         for start in range(0, len(workers), step):
@@ -243,7 +243,7 @@ class TimingOnly:
             )
 
     def _record(self, trace: TraceWriter | None) -> None:
-        """Take over what has been recorded."""
+        """Write the recorded rows to the trace."""
         steps, arrivals = self.rounds.steps(), self.rounds.arrivals()
         self._intervals.add(steps[:, 1])
         if trace is None:

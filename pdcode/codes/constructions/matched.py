@@ -72,9 +72,7 @@ class Matched:
             nearest = 1 if length < 1 else blocks * elements
             raise InputError(f"length = {length}: not from 1 to blocks * elements; nearest: {nearest}")
         self.length = length
-        self._whole, self._tail = divmod(
-            length, elements
-        )  # full blocks, elements of the short block
+        self._whole, self._tail = divmod(length, elements)  # full blocks, elements of the short block
         self._spare = (keyed.uniforms(seed, keyed.SUPPORTS, 0, (rows, blocks)) - 0.5).astype(dtype)
         self._kept = self._spare.copy()  # U
         self._left = np.zeros((rows, blocks), dtype)  # P
