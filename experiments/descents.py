@@ -42,8 +42,8 @@ class Outcome(NamedTuple):
 def merged(*tables: Mapping[str, Any]) -> Tables:
     """Merge tables of a configuration; later keys override earlier ones."""
     result: Tables = {}
-    for some in tables:
-        for name, value in some.items():
+    for keys in tables:
+        for name, value in keys.items():
             result[name] = {**result.get(name, {}), **value} if isinstance(value, dict) else value
     return result
 
@@ -89,9 +89,9 @@ def tuned(
     outcomes = spread(descend, [keyed(schemes[name], rate, seed) for name, rate, seed in plan])
     best: dict[str, float] = {}
     for name in schemes:
-        found = {rate: middle([next(outcomes) for _ in seeds]) for rate in rates[name]}
-        best[name] = min(found, key=found.__getitem__)
-        cells = (f"{rate:.3g}: {shown(*result)}" for rate, result in found.items())
+        medians = {rate: middle([next(outcomes) for _ in seeds]) for rate in rates[name]}
+        best[name] = min(medians, key=medians.__getitem__)
+        cells = (f"{rate:.3g}: {shown(*result)}" for rate, result in medians.items())
         print(f"  {name:38} {', '.join(cells)}", flush=True)
     return best
 

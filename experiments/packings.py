@@ -70,15 +70,17 @@ def light(cases: list[tuple[str, int, int, int]], restarts: int) -> None:
 
 def main(quick: bool) -> None:
     """Print the tables."""
-    known: dict[tuple[int, int], float] = {}
+    coherences: dict[tuple[int, int], float] = {}
     if path := os.environ.get("PDCODE_PACKINGS"):
         with open(path, newline="", encoding="utf-8") as file:
-            known = {(int(row["k"]), int(row["n"])): float(row["coherence"]) for row in csv.DictReader(file)}
+            coherences = {
+                (int(row["k"]), int(row["n"])): float(row["coherence"]) for row in csv.DictReader(file)
+            }
         print("Known packings of n lines in R^k, k ≤ 6 and n ≤ 3k, and some of k = 7 and 8")
-        asked = [(k, n) for k, n in sorted(known) if k <= 6 and n <= 3 * k] + OTHERS
-        compare(asked[: 1 if quick else None], known)
+        cases = [(k, n) for k, n in sorted(coherences) if k <= 6 and n <= 3 * k] + OTHERS
+        compare(cases[: 1 if quick else None], coherences)
     print("\nBeside the best lower bound (Welch, orthoplex, Levenshtein, Bukh-Cox), which few reach")
-    compare([(3, 4)] if quick else UNLISTED, known)
+    compare([(3, 4)] if quick else UNLISTED, coherences)
     print("\nWeight w: designs, and the search on supports of each kind")
     light(DESIGNS[: 1 if quick else None], 1 if quick else 128)
 

@@ -80,9 +80,9 @@ def main(quick: bool) -> None:
             "kind": "least-squares", "data": str(path), "batch": 0, "dtype": "float64", "test_fraction": 0.0,
             "shards": "contiguous", "axis": "input",
         }  # fmt: skip
-        made = problems.create(problem, blocks=64)
-        least = made.loss(made.optimum)
-        target = float(least + 1e-12 * (made.loss(np.zeros_like(made.optimum)) - least))
+        instance = problems.create(problem, blocks=64)
+        least = instance.loss(instance.optimum)
+        target = float(least + 1e-12 * (instance.loss(np.zeros_like(instance.optimum)) - least))
         base = {"problem": problem, "workers": {"count": WORKERS}, "stop": {"updates": most, "loss": target}}
         schemes = {
             name: merged(base, tables) for name, tables in list(SCHEMES.items())[: 3 if quick else None]

@@ -41,10 +41,10 @@ def _draw(code: Code, quality: Quality, drawing: Any) -> None:
 
 
 def _spark(quality: Quality) -> str:
-    found = quality.spark
-    if not len(found.rows):
+    spark = quality.spark
+    if not len(spark.rows):
         return "none: independent rows"
-    return str(found.upper) if found.exact else f"{found.lower} to {found.upper}"
+    return str(spark.upper) if spark.exact else f"{spark.lower} to {spark.upper}"
 
 
 def _label(axis: Any, name: str, count: int = 0) -> None:

@@ -41,7 +41,7 @@ def families(target: Console | None = None) -> None:
 
 def sizes(family: Family) -> str:
     """List some sizes of a family with their claimed coherence."""
-    found: list[str] = []
+    lines: list[str] = []
     for k in range(2, LARGEST):
         shapes = list(family.sizes(k, None))
         if not shapes or not (k in SAMPLES or all(size.least == size.most for size in shapes)):
@@ -51,10 +51,10 @@ def sizes(family: Family) -> str:
         claim = family.coherence(n, k, size.weight)
         least = f"{k}, {2 * k}, …" if size.step > 1 else f"≥{size.least}" if size.least > 1 else "any n"
         rows = least if isinf(size.most) else f"{n}" if size.least == n else f"≤{n}"
-        found.append(f"({rows},{k},{size.weight})" + (f" {fraction(claim)}" if claim else ""))
-        if len(found) > SHOWN:
+        lines.append(f"({rows},{k},{size.weight})" + (f" {fraction(claim)}" if claim else ""))
+        if len(lines) > SHOWN:
             break
-    return ", ".join(found[:SHOWN]) + (" …" if len(found) > SHOWN else "")
+    return ", ".join(lines[:SHOWN]) + (" …" if len(lines) > SHOWN else "")
 
 
 def fraction(value: float) -> str:

@@ -52,8 +52,8 @@ def _title(trace: Trace) -> str:
 def _loss(trace: Trace, axes: Axes, length: int) -> None:
     times, loss = 1e-9 * trace.progress["t_ns"], trace.progress["loss"]
     axes.plot(times, loss, color=BLUE, linewidth=2)
-    known = loss[np.isfinite(loss)]
-    if len(known) and known.min() > 0 and known.max() > 5 * known.min():
+    finite = loss[np.isfinite(loss)]
+    if len(finite) and finite.min() > 0 and finite.max() > 5 * finite.min():
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter("{x:g}")
     target = (trace.config.get("stop") or {}).get("loss")

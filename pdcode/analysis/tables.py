@@ -62,7 +62,7 @@ def sections(trace: Trace) -> Iterator[Section]:
 
 def outcomes(status: np.ndarray) -> list[str]:
     """Describe the fate of payloads before the stop, if not all were used."""
-    used, wasted, refused = (int(np.count_nonzero(status == each)) for each in (USED, WASTED, REFUSED))
+    used, wasted, refused = (int(np.count_nonzero(status == outcome)) for outcome in (USED, WASTED, REFUSED))
     lost = [f"{wasted:,} came too late and were wasted"] if wasted else []
     lost += [f"{refused:,} were not finite and were refused"] if refused else []
     return [f"{used:,} payloads were used; {'; '.join(lost)}"] if lost else []

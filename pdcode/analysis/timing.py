@@ -174,10 +174,10 @@ def pace(arrivals: Columns, workers: int) -> Pace:
 
 def _ratio_to_others(values: np.ndarray) -> np.ndarray:
     """Divide each value by the median of the others, by one sort; nan values take no part."""
-    known = np.flatnonzero(~np.isnan(values))
+    finite = np.flatnonzero(~np.isnan(values))
     ratio = np.full(len(values), np.nan)
-    if len(known) > 1:
-        order = known[np.argsort(values[known], kind="stable")]
+    if len(finite) > 1:
+        order = finite[np.argsort(values[finite], kind="stable")]
         ranked, place = values[order], np.arange(len(order))
         low, high = (len(order) - 2) // 2, (len(order) - 1) // 2  # middle ranks among all values but one
         others = (ranked[low + (place <= low)] + ranked[high + (place <= high)]) / 2

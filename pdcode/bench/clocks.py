@@ -89,9 +89,7 @@ def run() -> int:
                 print(f"{model:20}{scheme:8}{''.join(cells)}{predicted.multiple:10.2f}", flush=True)
                 worst = max(worst, *(abs(guess / real - 1) for real, guess in pairs))
     print(f"largest error {100 * worst:.1f} %; all of it took {time.perf_counter() - began_s:.0f} s")
-    print(
-        "× oracle: predicted time to the loss over that of an oracle that balances the same work perfectly"
-    )
+    print("× oracle: predicted time to the loss over that of an oracle that balances the same work perfectly")
     return 0 if worst <= MOST else 1
 
 

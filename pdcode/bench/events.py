@@ -181,10 +181,10 @@ def simpy_rate(simpy: Any, workers: int, arrivals: int) -> float:
     start_s = time.process_time()
     end_ns = environment.run(enough)
     rate = arrivals / (time.process_time() - start_s)
-    made = TimingOnly(model(workers, UpdateTable(), arrivals), round(1e9 * TASK_S), BYTES, 0, BYTES)
-    made.run()
-    if made.rounds.stopped_ns != end_ns:
-        raise RuntimeError(f"SimPy's run ends at {end_ns} ns, ours at {made.rounds.stopped_ns} ns")
+    loop = TimingOnly(model(workers, UpdateTable(), arrivals), round(1e9 * TASK_S), BYTES, 0, BYTES)
+    loop.run()
+    if loop.rounds.stopped_ns != end_ns:
+        raise RuntimeError(f"SimPy's run ends at {end_ns} ns, ours at {loop.rounds.stopped_ns} ns")
     return rate
 
 

@@ -197,14 +197,14 @@ class WireTable(Table):
 
 
 class DownlinkTable(Table):
-    """How workers get the new θ."""
+    """The downlink: the way in which workers get the new θ."""
 
     kind: Literal["full", "codewords"] = "full"  # θ itself, or the payloads from which workers compute it
     check: Positive = 64  # with "codewords": number of tasks between comparisons of worker's and rank 0's θ
 
 
 class UpdateTable(Table):
-    """When rank 0 makes an optimizer step."""
+    """The policy by which rank 0 makes an optimizer step."""
 
     # after each arrival, all workers' arrivals, the first `count`, or once a `fraction` is captured
     mode: Literal["async", "all", "first", "captured"] = "async"
@@ -348,12 +348,12 @@ class Config(Table):
         config = kinds.build(cls, {key: table for key, table in tables.items() if key not in made_here})
         for path in config.plugins:
             kinds.load_plugin(path)
-        made = {
+        own = {
             name: base.of(tables[name], old)
             for name, base in KINDS.items()
             if name in tables and base is not DecoderTable
         }
-        config = msgspec.structs.replace(config, scheme=SchemeTable.of(tables.get("scheme", {}), old), **made)
+        config = msgspec.structs.replace(config, scheme=SchemeTable.of(tables.get("scheme", {}), old), **own)
         decoder = tables.get("decoder", {})
         if isinstance(decoder, Mapping):
             decoder = {**decoder, "kind": config.memory.decoder_for(decoder.get("kind"))}

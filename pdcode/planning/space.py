@@ -82,28 +82,28 @@ def candidates(base: Config, count: int, seed: int, path: str = "") -> list[Cand
         If the user's configuration cannot run.
     """
     setup.prepare(base, path)
-    found = [Candidate(OWN, 1.0, base)]
+    listed = [Candidate(OWN, 1.0, base)]
     seen = {identity(base)}
 
     def offer(name: str, tables: Tables, multiple: float) -> None:
         candidate = offered(base, name, tables, multiple)
         if candidate is not None and identity(candidate.config) not in seen:
             seen.add(identity(candidate.config))
-            found.append(candidate)
+            listed.append(candidate)
 
     fixed = named(base)
     for name, tables in fixed.items():
         offer(name, tables, 1.0)
     for multiple in (2.0, 0.5):
         for name, tables in {OWN: {}, **fixed}.items():
-            if len(found) < count and (multiple > 1 or name == OWN):
+            if len(listed) < count and (multiple > 1 or name == OWN):
                 offer(name, tables, multiple)
     for number in range(TRIES * count):
-        if len(found) >= count:
+        if len(listed) >= count:
             break
         random = np.random.default_rng((seed, number))
         offer(DRAWN, draw_tables(base, random), pick(random, MULTIPLES, (1, 2, 2, 1)))
-    return found
+    return listed
 
 
 def identity(config: Config) -> bytes:
@@ -166,15 +166,15 @@ def _whole_step(config: Config) -> bool:
 def named(base: Config) -> dict[str, Tables]:
     """List the presets and uncoded schemes for this problem, by name."""
     presets = ["default", "starved"] + ["shards"] * (base.problem.batch == 0)
-    found: dict[str, Tables] = {}
+    schemes: dict[str, Tables] = {}
     for preset in presets:
         tables = kinds.find("schemes", "lwpd").presets[preset]
-        found[f"preset {preset}"] = BLANK | {
+        schemes[f"preset {preset}"] = BLANK | {
             name: dict(table) for name, table in tables.items() if name != "problem"
         }
     for mode in ("all", "first", "async"):
-        found[f"uncoded {mode}"] = UNCODED | {"update": {"mode": mode}}
-    return found
+        schemes[f"uncoded {mode}"] = UNCODED | {"update": {"mode": mode}}
+    return schemes
 
 
 def pick(random: np.random.Generator, values: Sequence[Value], weights: Sequence[float]) -> Value:

@@ -114,8 +114,8 @@ def scaled(config: Config, severity: float) -> StragglersTable:
 def task_s(config: Config) -> float:
     """Return the modelled compute time of a mini-batch's full gradient, in s."""
     whole = space.apply(config, space.UNCODED | {"update": {"mode": "all"}})
-    made = setup.prepare(whole)
-    return 1e-9 * costs.time_ns(whole.machine, made.scheme.flops(made.problem, made.layouts, 0, None))
+    parts = setup.prepare(whole)
+    return 1e-9 * costs.time_ns(whole.machine, parts.scheme.flops(parts.problem, parts.layouts, 0, None))
 
 
 def in_cell(config: Config, bandwidth: float, severity: float) -> Config:
@@ -168,8 +168,10 @@ def tune(config: Config, goal: Goal, grid: Grid, pool: Pool, print_line: Say) ->
     def races() -> Iterator[tuple[str, CellRace]]:
         seen: set[bytes] = set()
         for name, tables in schemes.items():
-            made = [space.offered(middle, name, tables, multiple) for multiple in MULTIPLES]
-            entrants = [(each, trials.most_updates(each.config)) for each in made if each is not None]
+            variants = [space.offered(middle, name, tables, multiple) for multiple in MULTIPLES]
+            entrants = [
+                (variant, trials.most_updates(variant.config)) for variant in variants if variant is not None
+            ]
             if entrants and space.identity(entrants[0][0].config) not in seen:  # unless it is a named scheme
                 seen.add(space.identity(entrants[0][0].config))
                 yield name, CellRace(entrants, goal, seeds, 1)

@@ -157,7 +157,7 @@ class Model:
 
 
 def dead(table: StragglersTable, workers: int) -> list[int]:
-    """Workers that never answer, in order."""
+    """Return the workers that never answer, ascending."""
     return [int(worker) for worker in table.make(0, workers).dead.nonzero()[0]]
 
 

@@ -107,9 +107,9 @@ def times(trace: Trace, bandwidth: float, base: Base = "median") -> MeasuredTime
 def fit(trace: Trace, flops: float, base: Base = "median") -> tuple[MachineTable, LinkTable]:
     """``[machine]`` and ``[link]`` from a trace.
 
-    With the medians of `MeasuredTimes` and the trace's own configuration: flops_per_s = flops of a task / compute,
-    and task_s = nap, for one size of task cannot tell a fixed part of its compute time from the rest;
-    latency_s = (down + up) / 2; arrival_s = arrival; dispatch_s = dispatch, and update_s = update less one
+    With the medians of `MeasuredTimes` and the trace's own configuration: flops_per_s = flops of a task /
+    compute, and task_s = nap, for one size of task cannot tell a fixed part of its compute time from the
+    rest; latency_s = (down + up) / 2; arrival_s = arrival; dispatch_s = dispatch, and update_s = update less one
     dispatch. Where no tasks leave together dispatch_s stays as it is.
 
     The bandwidth is fitted only where tasks differ in size enough to tell it from the latency: the difference

@@ -23,10 +23,10 @@ def sizes(blocks: int, weight: int | None) -> list[Size]:
     """List the nets of a weight, with at most `most` partitions; by default of weight 4, or else 2."""
     default = [w for w in (4, 2) if blocks % w == 0] if blocks > 1 else [1]
     wanted = default if weight is None else [weight]
-    found = [Size(w, most(blocks, c) * blocks) for w in wanted if blocks % (c := order(w)) == 0]
+    nets = [Size(w, most(blocks, c) * blocks) for w in wanted if blocks % (c := order(w)) == 0]
     if weight is None:  # the plain construction decides if it can
-        return [Size(w, plain_most(blocks, w) * blocks) for w in wanted] + found
-    return found
+        return [Size(w, plain_most(blocks, w) * blocks) for w in wanted] + nets
+    return nets
 
 
 def coherence(rows: int, blocks: int, weight: int) -> float:

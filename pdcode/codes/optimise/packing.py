@@ -173,8 +173,8 @@ def search(
                 if finish(problem, [best]).coherence <= (1 + 1e-9) * floor:
                     break
             with closing(_results(state, restarts, executor, processes)) as results:
-                for found in results:
-                    state.add(found)
+                for packing in results:
+                    state.add(packing)
                     if progress is not None:
                         progress(state.done, restarts, state.pool[0].coherence)
                     late = seconds is not None and time.monotonic() - began > seconds

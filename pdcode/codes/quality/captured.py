@@ -202,9 +202,9 @@ def sample(question: Question, draws: int, seed: int) -> np.ndarray:
     vectors, metric = (rows @ root, root.T) if decoder == "mmse" else (rows, root)
     plain = np.array_equal(metric, np.eye(k))
     curves = np.zeros((draws, arrivals + 1))
-    some = max(1, CHUNK // max(1, arrivals * len(metric)))
-    for first in range(0, draws, some):
-        count = min(some, draws - first)
+    orders_at_once = max(1, CHUNK // max(1, arrivals * len(metric)))
+    for first in range(0, draws, orders_at_once):
+        count = min(orders_at_once, draws - first)
         draw = np.stack([keyed.uniforms(seed, ORDERS, first + i, (n,)) for i in range(count)])
         orders = np.argsort(draw, axis=1, kind="stable")[:, :arrivals]
         steps = projection.steps(vectors[orders], None if plain else metric)

@@ -84,9 +84,9 @@ def spark(code: Any, coherence: float, tries: int = TRIES, work: int = WORK, see
     while lower < len(best) and _cost(n, lower) <= work:
         reason = "search"
         candidates = map(np.array, _parallel(rows @ rows.T, lower))
-        found = next((chosen for chosen in candidates if _is_dependent(rows[chosen])), None)
-        if found is not None:
-            best = found
+        dependent = next((chosen for chosen in candidates if _is_dependent(rows[chosen])), None)
+        if dependent is not None:
+            best = dependent
             break
         lower += 1
     return Spark(lower, len(best), np.sort(best), reason)
