@@ -268,7 +268,8 @@ class LinkTable(Table):
     """The network on the virtual clock; ignored by runs over MPI."""
 
     latency_s: Span = 2e-5  # one-way latency
-    bandwidth: Annotated[float, Meta(ge=1, le=1e18)] = 1e9  # of rank 0's link, each way, bytes/s
+    # bandwidth of rank 0's link in each direction, bytes/s
+    bandwidth: Annotated[float, Meta(ge=1, le=1e18)] = 1e9
     half_duplex: bool = False  # whether rank 0 cannot send and receive at once; sending has priority
     # how θ reaches many workers: by a pipelined tree, or one by one as in a run over MPI
     broadcast: Literal["tree", "star"] = "tree"

@@ -26,7 +26,7 @@ Work = TypeVar("Work")
 class Rung:
     """A round of the search."""
 
-    number: int  # from 1
+    number: int  # counted from 1
     candidates: int
     keep: int  # number of candidates that survive
     seconds: float  # maximum virtual time of a descent

@@ -80,7 +80,7 @@ class Spells(Model):
         return slow
 
     def _settle(self, workers: Integers, first: Integers, count: int) -> tuple[States, States]:
-        """Return which tasks' states are settled by their own draws, and those states."""
+        """Return two bool arrays, shape (m, count): tasks settled by their own draws, and their states."""
         uniform = self._uniforms(workers, first, count)[..., 0]
         state = uniform < self._low
         settled = state | (uniform >= self._high)

@@ -109,8 +109,8 @@ def fit(trace: Trace, flops: float, base: Base = "median") -> tuple[MachineTable
 
     With the medians of `MeasuredTimes` and the trace's own configuration: flops_per_s = flops of a task /
     compute, and task_s = nap, for one size of task cannot tell a fixed part of its compute time from the
-    rest; latency_s = (down + up) / 2; arrival_s = arrival; dispatch_s = dispatch, and update_s = update less one
-    dispatch. Where no tasks leave together dispatch_s stays as it is.
+    rest; latency_s = (down + up) / 2; arrival_s = arrival; dispatch_s = dispatch, and update_s = update less
+    one dispatch. Where no tasks leave together dispatch_s stays as it is.
 
     The bandwidth is fitted only where tasks differ in size enough to tell it from the latency: the difference
     of sizes over the difference of median times, between the larger and the smaller half of the range. Else

@@ -113,7 +113,7 @@ class Matched:
         return self._indices, self._values
 
     def _step(self, residual: np.ndarray) -> bool:
-        """Return the power step, from U to P; returns whether it led anywhere."""
+        """Make the power step from U to P; return whether the result is usable."""
         end = self._whole * self._right.shape[1]
         blocks, rest = residual[:end].reshape(self._whole, self._right.shape[1]), residual[end:]
         np.matmul(self._kept[:, : self._whole], blocks, out=self._right)

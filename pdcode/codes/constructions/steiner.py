@@ -24,7 +24,7 @@ class System(NamedTuple):
     points: int  # v
     size: int  # B
     source: str  # pairs, triples, affine or projective
-    dimension: int = 0  # of the space
+    dimension: int = 0  # dimension of the space
 
     @property
     def lines(self) -> int:
