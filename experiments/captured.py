@@ -1,8 +1,8 @@
-"""How many random arrivals does least squares need for 90 %, 99 % and all of the gradient?
+"""Number of random arrivals that least squares needs for 90 %, 99 % and all of the gradient.
 
-Beside it, the law of tight codes under the adjoint, and codes for blocks of unequal energy.
+It also checks the law of tight codes under the adjoint, and tries codes for blocks of unequal energy.
 
-Keyed, so two machines print the same.
+Draws are keyed: the output is the same on every machine.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 from pdcode import codes
 from pdcode.codes.quality import captured
 
-K, N, ORDERS = 64, 128, 800  # blocks, rows, orders of arrival in all of each kind of code
+K, N, ORDERS = 64, 128, 800  # blocks, rows, and total orders of arrival for each kind of code
 TIGHT = (
     ("net", 8, 4, 2), ("dk", 12, 4, 2), ("steiner", 16, 6, 3), ("tremain", 36, 15, 8),
     ("repetition", 128, 64, 1), ("net", 128, 64, 8), ("steiner", 256, 120, 15),
@@ -30,7 +30,7 @@ Make = Callable[[int], Any]
 def measure(
     make: Make, count: int, draws: int, decoder: str = "least_squares", covariance: Any = None
 ) -> str:
-    """Return the arrivals in units of k, ± standard error, over several codes (seed → code) and orders of arrival."""
+    """Return arrivals in units of k, ± standard error, over several codes (seed → code) and orders."""
     question = captured.ask(make(0), None, decoder, covariance, draws)
     curves = [
         captured.sample(captured.ask(make(seed), None, decoder, covariance), draws, seed)
@@ -44,7 +44,7 @@ def measure(
 
 
 def ring(seed: int) -> np.ndarray:
-    """Return the code matrix of signed pairs of the blocks a, a + 1 and a, a + 3 on a ring, random signs."""
+    """Return the code matrix of pairs of blocks a, a + 1 and a, a + 3 on a ring, with random signs."""
     a, matrix = np.arange(K), np.zeros((N, K))
     sets = np.concatenate([np.stack([a, (a + step) % K], axis=1) for step in (1, 3)])
     signs = np.random.default_rng(seed).choice([-1.0, 1.0], size=sets.shape)
@@ -53,7 +53,7 @@ def ring(seed: int) -> np.ndarray:
 
 
 def designed(family: str, weight: int | None = None, **options: Any) -> Make:
-    """Seed → code of a family, n = 2k."""
+    """Return the function seed → code of a family, n = 2k."""
     return lambda seed: codes.design(family, N, K, weight, seed, **options)
 
 

@@ -1,7 +1,7 @@
-"""Do the loss and the memories stay bounded under `async` with one worker 30 times slower, over 10⁵ arrivals?
+"""Boundedness of loss and memories in `async` mode over 10⁵ arrivals, with one worker 30 times slower.
 
-64-16-10 on 1,437 digits of 8 × 8, 16 workers, batch 8, int8, r = 2 of 16. Each arrival steps θ; the slow
-worker's payloads are then some 900 versions old. n arrivals are worth one step of the rate with every memory.
+64-16-10 on 1,437 digits of 8 × 8, 16 workers, batch 8, int8, r = 2 of 16. Each arrival steps θ, so the slow
+worker's payloads are some 900 versions old. With every memory n arrivals amount to one full step.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pdcode.trace import Recorder
 from pdcode.virtual.simulation import Simulation
 
 SAMPLES, WORKERS, RATE = 200, 16, 0.1
-GROWTH = 1.5  # bounded: the largest norm of the second half is less than this times that of the first
+GROWTH = 1.5  # a norm counts as bounded if its maximum grows by less than this from first to second half
 CASES = [
     ("net", "none"), ("net", "worker"), ("net", "difference"), ("net", "coordinator"),
     ("matched", "worker"), ("matched", "difference"),
@@ -30,25 +30,25 @@ BASE: Tables = {
 }
 
 
-class Samples(Recorder):
-    """Loss, and norms of the slow worker's memory, the largest of the others' and rank 0's estimate."""
+class NormRecorder(Recorder):
+    """Recorder of the loss, and of norms: slow worker's memory, largest other memory, rank 0's estimate."""
 
-    def __init__(self, made: Simulation, every: int) -> None:
-        self._made, self._every = made, every
+    def __init__(self, simulation: Simulation, every: int) -> None:
+        self._simulation, self._every = simulation, every
         self.rows: list[list[float]] = []
 
     def update(self, *values: float) -> None:
-        """Take a sample every so many updates."""
+        """Take a sample at every `every`-th update."""
         if values[0] % self._every:
             return
-        made, staff = self._made.components, self._made.fleet.executor.staff
+        parts, staff = self._simulation.components, self._simulation.fleet.executor.staff
         norms = [float(np.linalg.norm(getattr(worker.responds[0], "residual", 0.0))) for worker in staff]
-        kept = [d.scale * np.linalg.norm(d.accumulator) for d in made.state.decoders if not d.clears]
-        self.rows.append([made.problem.loss(made.state.theta), norms[0], max(norms[1:]), math.hypot(*kept)])
+        kept = [d.scale * np.linalg.norm(d.accumulator) for d in parts.state.decoders if not d.clears]
+        self.rows.append([parts.problem.loss(parts.state.theta), norms[0], max(norms[1:]), math.hypot(*kept)])
 
 
 def follow(case: tuple[str, str, int]) -> np.ndarray:
-    """Run a case for so many arrivals; samples, shape (samples, 4)."""
+    """Run a case and return its samples, shape (samples, 4)."""
     family, memory, arrivals = case
     code = coded(memory, family=family, blocks="units", weight=4 if family == "net" else 8, rows_per_task=2)
     rest: Tables = {
@@ -56,9 +56,9 @@ def follow(case: tuple[str, str, int]) -> np.ndarray:
         "stop": {"updates": arrivals},
         "trace": {"progress_s": 1e6},
     }
-    made = Simulation(load.resolve(merged(CLOCK, BASE, code, rest)))
-    samples = Samples(made, max(1, arrivals // SAMPLES))
-    made.run(samples)
+    simulation = Simulation(load.resolve(merged(CLOCK, BASE, code, rest)))
+    samples = NormRecorder(simulation, max(1, arrivals // SAMPLES))
+    simulation.run(samples)
     return np.array(samples.rows)
 
 

@@ -1,7 +1,7 @@
-"""What the experiments on descents share: a run on the virtual clock, whose unit is the shortest task.
+"""Shared functions of the experiments on descents: runs on the virtual clock, tuning and tables.
 
-Tasks take 1 + Exp(1) units, keyed by seed, worker and task; messages, and all that rank 0 does, take no time.
-So neither the number of cores nor their load changes a result.
+The unit of time is the shortest task. Tasks take 1 + Exp(1) units, keyed by seed, worker and task; messages
+and rank 0's work take no time. Results do not depend on the number of cores or their load.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ CLOCK: Tables = {
 
 
 class Outcome(NamedTuple):
-    """How a descent went: updates to the target (infinite if it was not reached), and sums until the end."""
+    """Result of a descent: updates to the target (infinite if missed), and totals until the end."""
 
     updates: float
     steps: int
@@ -40,22 +40,22 @@ class Outcome(NamedTuple):
 
 
 def merged(*tables: Mapping[str, Any]) -> Tables:
-    """Return the tables of a configuration, later keys over earlier ones."""
+    """Merge tables of a configuration; later keys override earlier ones."""
     result: Tables = {}
-    for some in tables:
-        for name, value in some.items():
+    for keys in tables:
+        for name, value in keys.items():
             result[name] = {**result.get(name, {}), **value} if isinstance(value, dict) else value
     return result
 
 
 def coded(memory: str, wire: str = "int8", **code: Any) -> Tables:
-    """Return the tables of a code with a memory."""
+    """Return the tables for a code with a memory."""
     return {"code": code, "memory": {"kind": memory}, "wire": {"dtype": wire}}
 
 
 def descend(tables: Tables) -> Outcome:
-    """Run a configuration until its stop.loss or stop.updates."""
-    with np.errstate(all="ignore"):  # where it diverges
+    """Run a configuration to its stop.loss or stop.updates."""
+    with np.errstate(all="ignore"):  # descents may diverge
         done = simulate(load.resolve(merged(CLOCK, tables)))
     updates = done.updates if math.isfinite(done.target_s) else math.inf
     loss = done.loss if math.isfinite(done.loss) else math.inf
@@ -63,7 +63,7 @@ def descend(tables: Tables) -> Outcome:
 
 
 def spread(function: Callable[[Any], Any], items: Sequence[Any]) -> Iterator[Any]:
-    """Apply a function to items, over as many processes as there are cores; results in the items' order."""
+    """Apply a function to items with one process per core, and yield results in the items' order."""
     if len(items) < 4:
         yield from map(function, items)
         return
@@ -72,32 +72,32 @@ def spread(function: Callable[[Any], Any], items: Sequence[Any]) -> Iterator[Any
 
 
 def middle(outcomes: Sequence[Outcome]) -> tuple[float, float]:
-    """Return the median of updates and of the last loss: the less, the better."""
+    """Return the medians of updates and of the last loss: less is better."""
     return statistics.median(o.updates for o in outcomes), statistics.median(o.loss for o in outcomes)
 
 
 def keyed(tables: Tables, rate: float, seed: int) -> Tables:
-    """Return the tables with a step size and a seed."""
+    """Add a step size and a seed to the tables."""
     return merged(tables, {"seed": seed, "optimizer": {"rate": rate}})
 
 
 def tuned(
     schemes: Mapping[str, Tables], rates: Mapping[str, Sequence[float]], seeds: Sequence[int]
 ) -> dict[str, float]:
-    """Find each scheme's rate of the fewest updates, by the median over seeds; print a line for each."""
+    """Find each scheme's rate of fewest updates, by the median over seeds, and print a line for each."""
     plan = [(name, rate, seed) for name in schemes for rate in rates[name] for seed in seeds]
     outcomes = spread(descend, [keyed(schemes[name], rate, seed) for name, rate, seed in plan])
     best: dict[str, float] = {}
     for name in schemes:
-        found = {rate: middle([next(outcomes) for _ in seeds]) for rate in rates[name]}
-        best[name] = min(found, key=found.__getitem__)
-        cells = (f"{rate:.3g}: {shown(*result)}" for rate, result in found.items())
+        medians = {rate: middle([next(outcomes) for _ in seeds]) for rate in rates[name]}
+        best[name] = min(medians, key=medians.__getitem__)
+        cells = (f"{rate:.3g}: {shown(*result)}" for rate, result in medians.items())
         print(f"  {name:38} {', '.join(cells)}", flush=True)
     return best
 
 
 def shown(updates: float, loss: float) -> str:
-    """Updates, or in brackets the loss that there was at the end."""
+    """Format the number of updates, or the final loss in brackets if the target was missed."""
     return f"{updates:.0f}" if math.isfinite(updates) else f"({loss:.3g})"
 
 
@@ -126,7 +126,7 @@ def compare(
     tuning: Sequence[int],
     seeds: Sequence[int],
 ) -> None:
-    """Tune the schemes on some seeds, and print what they do on others; at the first one's rate, too."""
+    """Tune the schemes on some seeds, and print results on others, also at the first scheme's rate."""
     print(f"Rates tuned on seeds {tuning}, reported on {seeds}. Tuning, median of updates:")
     best = tuned(schemes, rates, tuning)
     for title, chosen in (

@@ -1,8 +1,8 @@
-"""How many updates and bytes do low-weight codewords with a memory need, with mini-batches, to a loss?
+"""Updates and bytes to a loss for low-weight codewords with a memory, with mini-batches.
 
 784-256-10 on 4,000 images of MNIST, 16 workers, batch 32 each. Rank 0 steps at the first 12 payloads; later
-ones are used in the next update. A rate multiplies the mean of the 12 gradients where there is no memory, and
-the sum of all payloads over 16 with memory `worker`.
+ones are used in the next update. A rate multiplies the mean of the 12 gradients without memory, and the sum
+of all payloads over 16 with memory `worker`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ NET: Tables = {"family": "net", "blocks": [256, 1], "weight": 4, "rows_per_task"
 
 
 def matched(memory: str, r: int) -> Tables:
-    """Workers choose r codewords over the hidden units and one over the ten output units."""
+    """Return the tables for r matched codewords over the hidden units and one over the ten output units."""
     return coded(memory, family="matched", blocks=[256, 10], weight=[32, 10], rows_per_task=[r, 1])
 
 

@@ -1,7 +1,7 @@
-"""How good is the numerical search for codes of least coherence, beside known packings and the designs?
+"""Comparison of the numerical search for least coherence with known packings and with designs.
 
 PDCODE_PACKINGS names a CSV file of known packings of n lines in R^k, with columns k, n and coherence; without
-it they are left out. What is below a known coherence is computed again with 50 digits.
+it they are left out. Results below a known coherence are recomputed with 50 digits.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ DESIGNS = [
 
 
 def exact_coherence(matrix: np.ndarray) -> Decimal:
-    """Return the largest |<g, g'>| / (|g| |g'|) of the rows as they are stored, to 50 digits."""
+    """Compute the largest |<g, g'>| / (|g| |g'|) of the stored rows, to 50 digits."""
     with localcontext() as context:
         context.prec = 50
         rows = [[Decimal(float(entry)) for entry in row] for row in matrix]
@@ -41,21 +41,21 @@ def exact_coherence(matrix: np.ndarray) -> Decimal:
 
 
 def compare(cases: list[tuple[int, int]], known: dict[tuple[int, int], float]) -> None:
-    """Print a line a case (k, n): what is known, or else the best lower bound, and what the search finds."""
+    """Print a line per case (k, n): the known coherence, or the best lower bound, and the search's result."""
     print(f"{'k':>3} {'n':>3} {'known':>12} {'found':>14} {'above':>9} {'seconds':>8}")
     for k, n in cases:
         began = time.perf_counter()
         code = codes.design("optimized", workers=n, blocks=k)
         goal = known.get((k, n)) or max(bounds(n, k, k, False, False).values())
         above, took = code.coherence / goal - 1, time.perf_counter() - began
-        better = f"  better: {exact_coherence(code.matrix):.20f}" if above < -1e-7 else ""  # of nine digits
+        better = f"  better: {exact_coherence(code.matrix):.20f}" if above < -1e-7 else ""  # rounded
         print(
             f"{k:3} {n:3} {goal:12.9f} {code.coherence:14.11f} {above:9.1e} {took:8.1f}{better}", flush=True
         )
 
 
 def light(cases: list[tuple[str, int, int, int]], restarts: int) -> None:
-    """Print a line a design (family, k, n, w): its coherence, and what is found on supports of each kind."""
+    """Print a line per design (family, k, n, w): its coherence, and the search's on each kind of support."""
     print(f"{'design':>14} {'k':>3} {'n':>3} {'w':>2} {'its':>8} {'free':>8} {'random':>8} {'net':>8}")
     for family, k, n, w in cases:
         line = f"{family:>14} {k:3} {n:3} {w:2} {codes.design(family, n, k, w).coherence:8.5f}"
@@ -70,15 +70,17 @@ def light(cases: list[tuple[str, int, int, int]], restarts: int) -> None:
 
 def main(quick: bool) -> None:
     """Print the tables."""
-    known: dict[tuple[int, int], float] = {}
+    coherences: dict[tuple[int, int], float] = {}
     if path := os.environ.get("PDCODE_PACKINGS"):
         with open(path, newline="", encoding="utf-8") as file:
-            known = {(int(row["k"]), int(row["n"])): float(row["coherence"]) for row in csv.DictReader(file)}
+            coherences = {
+                (int(row["k"]), int(row["n"])): float(row["coherence"]) for row in csv.DictReader(file)
+            }
         print("Known packings of n lines in R^k, k ≤ 6 and n ≤ 3k, and some of k = 7 and 8")
-        asked = [(k, n) for k, n in sorted(known) if k <= 6 and n <= 3 * k] + OTHERS
-        compare(asked[: 1 if quick else None], known)
+        cases = [(k, n) for k, n in sorted(coherences) if k <= 6 and n <= 3 * k] + OTHERS
+        compare(cases[: 1 if quick else None], coherences)
     print("\nBeside the best lower bound (Welch, orthoplex, Levenshtein, Bukh-Cox), which few reach")
-    compare([(3, 4)] if quick else UNLISTED, known)
+    compare([(3, 4)] if quick else UNLISTED, coherences)
     print("\nWeight w: designs, and the search on supports of each kind")
     light(DESIGNS[: 1 if quick else None], 1 if quick else 128)
 

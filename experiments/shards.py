@@ -1,9 +1,9 @@
-"""Which memories reach the optimum on fixed shards that differ, and in how many updates and bytes?
+"""Updates and bytes with which memories reach the optimum on heterogeneous shards.
 
 Least squares over 64 blocks (63 inputs and the bias) of 32 numbers, float64, full batch. 16 workers have 200
-rows each; inputs of each worker have a mean and a covariance of their own, and targets come from a teacher of
-its own. The Hessian of all rows has condition number 30 and largest eigenvalue L = 1, so rates are in units
-of 1/L. A descent ends when the loss exceeds its minimum by 1e-12 of what it did at θ = 0.
+rows each; each worker's inputs have their own mean and covariance, and its targets their own teacher. The
+Hessian of all rows has condition number 30 and largest eigenvalue L = 1, so rates are in units of 1/L. A
+descent ends when the excess of the loss over its minimum has fallen to 1e-12 of that at θ = 0.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ DSAG = merged(FULL, {"memory": {"kind": "difference"}})
 
 
 def matched(memory: str) -> Tables:
-    """Return the four codewords a task, which the worker chooses."""
+    """Return the tables for four matched codewords per task."""
     return coded(memory, "float64", family="matched", blocks=64, weight=64, rows_per_task=4)
 
 
 def net(memory: str, r: int) -> Tables:
-    """Return the given codewords, redrawn each update."""
+    """Return the tables for r codewords of a net per task, redrawn at each update."""
     return coded(memory, "float64", family="net", blocks=64, weight=4, rows_per_task=r)
 
 
@@ -49,7 +49,7 @@ SCHEMES: dict[str, Tables] = {
 
 
 def write_data(path: Path, seed: int) -> None:
-    """Write inputs and targets, a worker's rows after those of another, to an npz file."""
+    """Write inputs and targets, ordered by worker, to an npz file."""
     random = np.random.default_rng(seed)
     normal = random.standard_normal
 
@@ -62,7 +62,7 @@ def write_data(path: Path, seed: int) -> None:
             for _ in range(WORKERS)
         ]
     )
-    # One linear map for all, so that they still differ: singular values of √rows (1 … condition^-½).
+    # One linear map for all workers keeps their differences; singular values become √rows (1 … condition^-½).
     x = np.linalg.qr(x - x.mean(axis=0))[0] * CONDITION ** np.linspace(0, -0.5, INPUTS)
     x = np.sqrt(len(x)) * x @ rotation()
     teacher, offset = normal((INPUTS, OUTPUTS)), normal(OUTPUTS)
@@ -80,9 +80,9 @@ def main(quick: bool) -> None:
             "kind": "least-squares", "data": str(path), "batch": 0, "dtype": "float64", "test_fraction": 0.0,
             "shards": "contiguous", "axis": "input",
         }  # fmt: skip
-        made = problems.create(problem, blocks=64)
-        least = made.loss(made.optimum)
-        target = float(least + 1e-12 * (made.loss(np.zeros_like(made.optimum)) - least))
+        instance = problems.create(problem, blocks=64)
+        least = instance.loss(instance.optimum)
+        target = float(least + 1e-12 * (instance.loss(np.zeros_like(instance.optimum)) - least))
         base = {"problem": problem, "workers": {"count": WORKERS}, "stop": {"updates": most, "loss": target}}
         schemes = {
             name: merged(base, tables) for name, tables in list(SCHEMES.items())[: 3 if quick else None]

@@ -1,1 +1,1 @@
-"""Reading a trace: the numbers in it, and how they are printed and drawn."""
+"""Analysis of traces and codes: statistics, tables and figures."""

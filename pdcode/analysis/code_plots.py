@@ -1,4 +1,4 @@
-"""The figure of a code: its supports, its Gram matrix, and captured energy against arrivals."""
+"""The figure of a code: supports, Gram matrix, and captured energy against arrivals."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from .style import BLUE, GREY, INK, LIGHT_BLUE, ORANGE, canvas
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-SHOWN = 256  # rows that are drawn of larger codes
-CELLS = 256  # columns of the drawn supports; more blocks share a column
+SHOWN = 256  # maximum number of drawn rows
+CELLS = 256  # maximum number of drawn columns; more blocks share columns
 
 
 def figure(codes: Sequence[tuple[Code, Quality]], path: str | os.PathLike[str]) -> None:
-    """Draw codes into a file: png (3000 pixels wide), svg or pdf; a line of three panels for each."""
+    """Draw codes to a file, png (3000 pixels wide), svg or pdf: a row of three panels for each."""
     with canvas(path, 15, 5.6 * len(codes)) as drawing:
         lines = drawing.subfigures(len(codes), 1, squeeze=False)[:, 0]
         for line, (code, quality) in zip(lines, codes, strict=True):
@@ -41,14 +41,14 @@ def _draw(code: Code, quality: Quality, drawing: Any) -> None:
 
 
 def _spark(quality: Quality) -> str:
-    found = quality.spark
-    if not len(found.rows):
+    spark = quality.spark
+    if not len(spark.rows):
         return "none: independent rows"
-    return str(found.upper) if found.exact else f"{found.lower} to {found.upper}"
+    return str(spark.upper) if spark.exact else f"{spark.lower} to {spark.upper}"
 
 
 def _label(axis: Any, name: str, count: int = 0) -> None:
-    """Label an axis of rows or blocks, and say if not all are drawn."""
+    """Label an axis of rows or blocks, with a note if not all are drawn."""
     from matplotlib.ticker import MaxNLocator
 
     axis.set_label_text(f"{name} (the first {SHOWN} of {count:,})" if count > SHOWN else name)
@@ -56,7 +56,7 @@ def _label(axis: Any, name: str, count: int = 0) -> None:
 
 
 def _pooled(matrix: np.ndarray) -> np.ndarray:
-    """Return the columns merged to at most `CELLS`: the entry of largest magnitude of each group."""
+    """Merge columns to at most `CELLS`, by the entry of largest magnitude in each group."""
     rows, blocks = matrix.shape
     group = -(-blocks // CELLS)
     if group == 1:

@@ -1,4 +1,4 @@
-"""What `pdcode codes` prints: the families, the catalogue as it was checked, and all about one code."""
+"""The tables that `pdcode codes` prints: families, checked catalogue, and properties of a code."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-TOLERANCE = 1e-12  # of claims
-SAMPLES = (4, 8, 9, 16, 64, 256)  # blocks for which the sizes of a family with many are listed
-SHOWN, LARGEST = 4, 1000  # sizes, and blocks
-USUAL = 4  # weight; of several over so many blocks the size nearest to it is listed
+TOLERANCE = 1e-12  # allowed difference from a claim
+SAMPLES = (4, 8, 9, 16, 64, 256)  # numbers of blocks listed for families with many sizes
+SHOWN, LARGEST = 4, 1000  # maximum number of listed sizes, and of their blocks
+USUAL = 4  # among sizes over the same blocks, the weight nearest to this is listed
 QUARTERS = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 3.0, 4.0)  # arrivals in units of k
 
 
 def families(target: Console | None = None) -> None:
-    """Print the families of codes: what they are, and sizes with their coherence."""
-    columns = ("family", "what it is", "sizes (n, k, w) and coherence")
+    """Print the families of codes: descriptions, and sizes with coherence."""
+    columns = ("family", "description", "sizes (n, k, w) and coherence")
     table = make_table(*columns, left=columns)
     for family in FAMILIES.values():
         table.add_row(family.name, family.about, sizes(family))
@@ -40,8 +40,8 @@ def families(target: Console | None = None) -> None:
 
 
 def sizes(family: Family) -> str:
-    """List some sizes of a family with the coherence that it claims."""
-    found: list[str] = []
+    """List some sizes of a family with their claimed coherence."""
+    lines: list[str] = []
     for k in range(2, LARGEST):
         shapes = list(family.sizes(k, None))
         if not shapes or not (k in SAMPLES or all(size.least == size.most for size in shapes)):
@@ -51,26 +51,26 @@ def sizes(family: Family) -> str:
         claim = family.coherence(n, k, size.weight)
         least = f"{k}, {2 * k}, …" if size.step > 1 else f"≥{size.least}" if size.least > 1 else "any n"
         rows = least if isinf(size.most) else f"{n}" if size.least == n else f"≤{n}"
-        found.append(f"({rows},{k},{size.weight})" + (f" {fraction(claim)}" if claim else ""))
-        if len(found) > SHOWN:
+        lines.append(f"({rows},{k},{size.weight})" + (f" {fraction(claim)}" if claim else ""))
+        if len(lines) > SHOWN:
             break
-    return ", ".join(found[:SHOWN]) + (" …" if len(found) > SHOWN else "")
+    return ", ".join(lines[:SHOWN]) + (" …" if len(lines) > SHOWN else "")
 
 
 def fraction(value: float) -> str:
-    """Write a coherence as 1/m where it is that, else with four digits."""
+    """Format a coherence as 1/m if exact, else with four digits."""
     near = Fraction(value).limit_denominator(10_000)
     exact = abs(float(near) - value) < TOLERANCE and near.numerator == 1
     return str(near) if exact else f"{value:.4f}"
 
 
 def verify() -> int:
-    """Make the codes of the catalogue and print what they claim beside what is measured.
+    """Make the codes of the catalogue, and print claimed and measured properties.
 
     Returns
     -------
     int
-        Entries that do not hold.
+        Number of entries whose claims do not hold.
     """
     columns = "(n, k, w)", "claimed", "measured", "difference", "tightness", "error", "seconds", "verdict"
     table = make_table("family", *columns, left=("family",))
@@ -120,7 +120,7 @@ def show(code: Code, quality: Quality, title: str = "", target: Console | None =
 
 
 def facts(code: Code, quality: Quality) -> Iterator[tuple[str, str]]:
-    """Yield topics and texts: coherence, frame bounds, spark, arrivals that are needed, options."""
+    """Yield topics and texts: coherence, frame bounds, spark, needed arrivals, options."""
     low, high = quality.frame_bounds
     yield "coherence", f"{quality.coherence:.6g}"
     yield "frame bounds", f"{low:.6g} … {high:.6g}, tightness {quality.tightness:.6g}"
@@ -146,7 +146,7 @@ def _short(value: object) -> str:
 
 
 def bounds(quality: Quality) -> Table:
-    """Tabulate the lower bounds on the coherence beside what is reached."""
+    """Tabulate the lower bounds on the coherence and the code's excess over them."""
     table = make_table("bound", "coherence", "above it by", left=("bound",))
     for name, bound in sorted(quality.bounds.items(), key=lambda item: -item[1]):
         if bound > 0:
@@ -158,7 +158,7 @@ def bounds(quality: Quality) -> Table:
 
 
 def arrivals(code: Code, quality: Quality) -> Table:
-    """Tabulate captured energy and information after some numbers of arrivals."""
+    """Tabulate captured energy and information against the number of arrivals."""
     table = make_table("arrivals", "of k", "captured: least squares", "adjoint", "information")
     last = len(quality.joint) - 1
     for q in sorted({min(max(round(part * code.blocks), 1), last) for part in QUARTERS}):
@@ -172,7 +172,7 @@ def arrivals(code: Code, quality: Quality) -> Table:
 
 
 def exactness(quality: Quality) -> str:
-    """Say how the curve of least squares was found."""
+    """Describe how the curve of least squares was computed."""
     if np.any(quality.least_squares.standard_error):
         return f"sampled over {quality.draws} orders, ± its standard error"
     return f"the same in all of {quality.draws} orders, or exact"

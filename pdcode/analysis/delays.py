@@ -1,4 +1,4 @@
-"""The delays of a run in words, from its table ``[stragglers]``."""
+"""Description of a run's delays, from its table ``[stragglers]``."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from ..util.errors import InputError
 
 
 def words(table: Mapping[str, Any]) -> str:
-    """Return what was injected; empty where the trace says nothing about it."""
+    """Describe the injected delays; empty if the trace does not tell."""
     if not table:
         return ""
     try:
         return StragglersTable.of(table, old=True).describe()
-    except InputError:  # of a plug-in, or of another version
+    except InputError:  # a kind of a plug-in or of another version
         return ", ".join([str(table.get("kind")), *(f"{key} {table[key]}" for key in table if key != "kind")])

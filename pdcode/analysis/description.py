@@ -1,4 +1,4 @@
-"""What ran, in a few lines of words, from a trace's configuration and attributes."""
+"""Description of a run in a few lines, from its trace's configuration and attributes."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from .formats import duration, listing, percent
 
 
 def workers_of(trace: Trace) -> int:
-    """Return the number of workers of a run: as it was told, but no fewer than those that its rows name."""
+    """Return a run's number of workers: as recorded, but at least the number that its rows name."""
     told = int(trace.attributes.get("workers", 0))
     seen = int(trace.arrivals["worker"].max()) + 1 if trace.arrivals.rows else 0
     return max(told, seen, sum(int(rank) > 0 for rank in trace.workers["rank"]) if trace.workers else 0)
 
 
 def headline(trace: Trace, length: float) -> str:
-    """Name of the file, and whether the run has ended."""
+    """Return a line with the name of the file and whether the run has ended."""
     if trace.finished:
         if is_virtual(trace):
             stop = trace.counters.get("t_stop_ns", length)
@@ -37,12 +37,12 @@ def headline(trace: Trace, length: float) -> str:
 
 
 def is_virtual(trace: Trace) -> bool:
-    """Return whether times are those of the virtual clock."""
+    """Return whether the run was on the virtual clock."""
     return trace.attributes.get("clock") == "virtual"
 
 
 def lines(trace: Trace) -> dict[str, str]:
-    """Return the topic -> what the run did about it; topics that the trace says nothing about are left out."""
+    """Describe the run, by topic; topics on which the trace is silent are left out."""
     config = {name: table for name, table in trace.config.items() if isinstance(table, Mapping)}
     scheme = config.get("scheme", {})
     unused = getattr(kinds.find("schemes", scheme.get("name")), "unused", ())
@@ -78,7 +78,7 @@ def _problem(table: Mapping[str, Any], parameters: int) -> str:
 
 
 def accuracy_name(table: Mapping[str, Any]) -> str:
-    """Return what accuracy is called, by the table ``[problem]``."""
+    """Return the name of the accuracy for a table ``[problem]``: accuracy or R²."""
     kind = kinds.find("problems", table.get("kind"))
     return "R²" if getattr(kind, "classes", None) is False else "accuracy"
 
@@ -88,7 +88,7 @@ def _workers(trace: Trace) -> str:
     count = workers_of(trace)
     text = f"{count} worker" + ("s" if count != 1 else "")
     if is_virtual(trace):
-        return f"{text} that are virtual"
+        return f"{text}, virtual"
     if len(hosts) == 1:
         return f"{text} on {next(iter(hosts))}"
     shown = listing([f"{host} ({number})" for host, number in hosts.most_common(4)])
@@ -98,7 +98,7 @@ def _workers(trace: Trace) -> str:
 
 
 def _clock(trace: Trace) -> str:
-    """Return what the virtual clock knows besides."""
+    """Describe the clock; for a virtual clock, with the model's times and loads."""
     counters = trace.counters
     if not is_virtual(trace):
         return ""
@@ -106,7 +106,7 @@ def _clock(trace: Trace) -> str:
         return "virtual"
     stop_ns = counters["t_stop_ns"]
     taken = sum(counters.get(what, 0) for what in ("used", "wasted", "refused")) / counters["arrivals"]
-    parts = {"processor": taken, "ingress": taken, "egress": 1.0}  # what came after the stop is left out
+    parts = {"processor": taken, "ingress": taken, "egress": 1.0}  # without the time after the stop
     busy = [percent(min(part * counters[f"{what}_ns"], stop_ns), stop_ns) for what, part in parts.items()]
     return (
         f"virtual: a task computes {duration(trace.attributes['task_ns'])}; stopped after "
@@ -138,7 +138,7 @@ def _code(
         return ""
     if coded and not parts:
         parts = [f"{table.get('family')} with k = {k}, weight {w}" for k, w in coded]
-    parts = parts or ["every layer whole"]
+    parts = parts or ["every layer uncoded"]
     rows = [r for k, r in zip(counts, attributes.get("rows_per_task", []), strict=True) if k > 1] or [1]
     rows = rows[:1] if len(set(rows)) == 1 else rows
     parts.append(f"{listing([str(r) for r in rows])} codeword{'s' if rows != [1] else ''} a task")
@@ -163,7 +163,7 @@ def _decoder_kind(table: Mapping[str, Any], memory: Mapping[str, Any]) -> str:
     try:
         kind = MemoryTable.of(memory, old=True).decoder_for(table.get("kind"))
         return DecoderTable.of({**table, "kind": kind}, old=True).describe()
-    except InputError:  # of a plug-in
+    except InputError:  # a kind of a plug-in
         return str(table.get("kind"))
 
 

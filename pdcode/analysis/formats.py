@@ -1,4 +1,4 @@
-"""Numbers, times and sizes as people read them."""
+"""Formatting of numbers, times and sizes for people."""
 
 from __future__ import annotations
 
@@ -15,40 +15,40 @@ SIZES = ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
 
 
 def number(value: float, digits: int = 4) -> str:
-    """Return a number with so many significant digits, or a dash for nan."""
+    """Format a number with this many significant digits, or as a dash for nan."""
     return NOTHING if math.isnan(value) else f"{value:.{digits}g}"
 
 
 def size(count: float) -> str:
-    """Return a number of bytes in decimal units: 1.23 MB."""
+    """Format a number of bytes in decimal units: 1.23 MB."""
     scale, unit = next(((scale, unit) for scale, unit in SIZES if abs(count) >= scale), (1.0, "B"))
     return f"{three(count / scale)} {unit}" if scale > 1 else f"{count:.0f} B"
 
 
 def percent(part: float, whole: float) -> str:
-    """Return a share in percent with one digit behind the point, or a dash where there is no whole."""
+    """Format a fraction in percent with one decimal, or as a dash if the whole is 0."""
     return f"{100 * part / whole:.1f}" if whole > 0 and not math.isnan(part) else NOTHING
 
 
 def ratio(value: float) -> str:
-    """Return a factor with three digits (10.2×), or a dash for nan and infinity."""
+    """Format a factor with three digits (10.2×), or as a dash for nan and infinity."""
     if not math.isfinite(value):
         return NOTHING
     return f"{three(value)}×" if value < 99.95 else f"{value:,.0f}×"
 
 
 def span(low: str, high: str) -> str:
-    """Return an interval between two formatted numbers, with the unit once if they share it: 1.25 – 1.88 s."""
+    """Join two formatted numbers to an interval, with a shared unit only once: 1.25 – 1.88 s."""
     return f"{low.removesuffix(high.lstrip('0123456789.,'))} – {high}"
 
 
 def bar(value: float, most: float, width: int) -> str:
-    """Return a bar of text, in eighths of a character; at least one eighth if there is anything."""
+    """Draw a bar of text, in eighths of a character; at least one eighth for positive values."""
     eighths = max(round(8 * width * value / most), 1) if value > 0 else 0
     return "█" * (eighths // 8) + ("", *"▏▎▍▌▋▊▉")[eighths % 8]
 
 
 def spark(values: Sequence[int]) -> str:
-    """Return one character a value, its height in eighths of the greatest."""
+    """Draw one character per value, its height in eighths of the largest."""
     most = max(values, default=0)
     return "".join(BARS[math.ceil(8 * value / most)] if value else " " for value in values)

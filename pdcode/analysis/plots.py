@@ -1,4 +1,4 @@
-"""The figure of a run: loss and accuracy against time; what each worker did when, as a timeline."""
+"""The figure of a run: loss and accuracy against time, and the workers' timeline."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-BINS = 120  # of arrivals a second
+BINS = 120  # bins of the curve of arrivals per second
 
 
 def figure(trace: Trace, path: str | os.PathLike[str]) -> None:
-    """Draw a run, finished or not, into a file: png (2400 pixels wide), svg or pdf."""
+    """Draw a run, finished or not, to a file: png (2400 pixels wide), svg or pdf."""
     with canvas(path, 12, 5.6) as drawing:
         _draw(trace, drawing)
 
@@ -43,7 +43,7 @@ def _draw(trace: Trace, drawing: Figure) -> None:
 
 
 def _title(trace: Trace) -> str:
-    """Describe what ran, in one line."""
+    """Describe the run in one line."""
     lines = description.lines(trace)
     topics = ("problem", "workers", "scheme", "code", "update")
     return "   ·   ".join(lines[topic].split(",")[0].split(";")[0] for topic in topics if topic in lines)
@@ -52,8 +52,8 @@ def _title(trace: Trace) -> str:
 def _loss(trace: Trace, axes: Axes, length: int) -> None:
     times, loss = 1e-9 * trace.progress["t_ns"], trace.progress["loss"]
     axes.plot(times, loss, color=BLUE, linewidth=2)
-    known = loss[np.isfinite(loss)]
-    if len(known) and known.min() > 0 and known.max() > 5 * known.min():
+    finite = loss[np.isfinite(loss)]
+    if len(finite) and finite.min() > 0 and finite.max() > 5 * finite.min():
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter("{x:g}")
     target = (trace.config.get("stop") or {}).get("loss")
@@ -80,7 +80,7 @@ def _seconds(axes: Axes, length: int) -> None:
 
 
 def _rate(trace: Trace, axes: Axes, length: int, window: tuple[int, int] | None) -> None:
-    """Draw arrivals a second over the whole run."""
+    """Draw arrivals per second over the whole run."""
     sample = int(trace.attributes.get("sample", 1))
     bins = int(np.clip(trace.arrivals.rows // 20, 1, BINS))
     counts, edges = np.histogram(1e-9 * trace.arrivals["t_recv_ns"], bins, (0, max(1e-9 * length, 1e-3)))

@@ -1,4 +1,4 @@
-"""The text of `pdcode simulate`: the result of a run on the virtual clock, beside a recorded one."""
+"""The text of `pdcode simulate`: the result on the virtual clock, and its comparison with a recorded run."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def summary(config: Config, result: Result) -> Iterator[str]:
     for key, level in (("loss", stop.loss), ("accuracy", stop.accuracy)):
         if level is not None:
             yield f"{key} {level:g}: {after(result.target_s)}"
-    known = result.used and math.isfinite(result.genie_s)  # it may be beyond the end of the clock
-    oracle = f", {result.multiple:.2f}× the oracle's {duration(1e9 * result.genie_s)}" if known else ""
+    comparable = result.used and math.isfinite(result.genie_s)  # infinite beyond the end of the clock
+    oracle = f", {result.multiple:.2f}× the oracle's {duration(1e9 * result.genie_s)}" if comparable else ""
     median = f", the median one {duration(1e9 * result.update_s)}" if result.updates else ""
     yield f"virtual time {duration(1e9 * result.seconds)}{oracle}; {result.updates:,} updates{median}"
     wasted = f", {percent(result.wasted, result.arrivals)} % wasted" if result.wasted else ""
@@ -33,19 +33,19 @@ def summary(config: Config, result: Result) -> Iterator[str]:
 
 
 def after(seconds: float) -> str:
-    """Say when a target was reached."""
+    """Describe when a target was reached."""
     return f"after {duration(1e9 * seconds)}" if math.isfinite(seconds) else "not reached"
 
 
 def compared(predicted: Trace, recorded: Trace, config: Config) -> str:
-    """Compare the predicted time to target with the recorded one, each between two measurements.
+    """Compare the predicted time to target with the recorded one, both interpolated between measurements.
 
-    The target is that of the configuration or, if it has none, the least loss that both reached.
+    The target is the configuration's or, without one, the least loss that both runs reached.
     """
     if not (predicted.progress.rows and recorded.progress.rows):
-        return f"no loss was recorded in {recorded.path}, beside which the prediction could be put"
+        return f"no loss was recorded in {recorded.path} for comparison with the prediction"
     if measured(predicted) != measured(recorded):
-        return f"the losses recorded in {recorded.path} are those of another problem"
+        return f"the losses recorded in {recorded.path} belong to another problem"
     key, level = "loss", config.stop.loss
     if level is None and config.stop.accuracy is not None:
         key, level = "accuracy", config.stop.accuracy
@@ -65,6 +65,6 @@ def compared(predicted: Trace, recorded: Trace, config: Config) -> str:
 
 
 def measured(trace: Trace) -> dict[str, object]:
-    """Give the keys of the problem that determine its loss."""
+    """Return the keys of the problem that determine its loss."""
     problem = trace.config.get("problem") or {}
     return {key: value for key, value in problem.items() if key not in ("axis", "batch", "shards")}

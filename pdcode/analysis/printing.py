@@ -1,4 +1,4 @@
-"""Tables and paragraphs for people: coloured on a terminal, plain text in a file or a pipe."""
+"""Printing of tables and paragraphs: coloured on a terminal, plain text in a file or pipe."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-PLAIN_WIDTH = 100  # columns of text that goes to no terminal
+PLAIN_WIDTH = 100  # width of plain text
 
 Section = tuple[str, Sequence["RenderableType"]]
-"""A title, which may be empty, and what stands under it."""
+"""A title, which may be empty, and the content below it."""
 
 
 def make_table(*columns: str, left: Iterable[str] = (), header: bool = True) -> Table:
@@ -23,11 +23,11 @@ def make_table(*columns: str, left: Iterable[str] = (), header: bool = True) -> 
     Parameters
     ----------
     *columns : str
-        Their names.
+        Names of the columns.
     left : iterable of str
-        Columns of text: flush left, and broken into lines where there is little room.
+        Names of text columns: left-aligned, and wrapped if space is short.
     header : bool
-        Whether the names are printed.
+        Whether to print the names.
     """
     from rich.table import Table
 
@@ -41,7 +41,7 @@ def make_table(*columns: str, left: Iterable[str] = (), header: bool = True) -> 
 
 
 def note(text: str) -> Text:
-    """Return a paragraph of explanation, dimmed."""
+    """Return an explanatory paragraph, dimmed."""
     from rich.text import Text
 
     return Text(text, style="dim")
@@ -50,13 +50,14 @@ def note(text: str) -> Text:
 def show(sections: Iterable[Section], console: Console | None = None) -> None:
     """Print sections, with an empty line after each.
 
-    Lines get wider than the console rather than lose a part of a table.
+    A table wider than the console is printed in full.
 
     Parameters
     ----------
     sections : iterable of Section
+        Titles and contents.
     console : rich.console.Console, optional
-        By default stdout, `PLAIN_WIDTH` columns wide where that is no terminal.
+        By default stdout, `PLAIN_WIDTH` columns wide if it is not a terminal.
     """
     from rich.console import Console
     from rich.measure import Measurement
@@ -78,4 +79,4 @@ def show(sections: Iterable[Section], console: Console | None = None) -> None:
                 console.width = width
         text = "\n".join(line.rstrip() for line in capture.get().splitlines())  # rich pads lines with blanks
         console.file.write(f"{text}\n\n")
-    console.file.flush()  # so that a reader who has left is noticed here
+    console.file.flush()  # a closed pipe is noticed here

@@ -1,4 +1,4 @@
-"""Staleness, loss and bytes of a run: definitions and numbers, in plain numpy. `timing` has the times."""
+"""Statistics of a run: staleness, loss and bytes, in plain numpy. `timing` has the times."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ Columns = Mapping[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Staleness:
-    """Distribution of the staleness of some arrivals, in versions; all 0 without arrivals."""
+    """Distribution of the staleness of arrivals, in versions; all 0 without arrivals."""
 
     count: int
-    median: int  # the least observed value that at least 50 % of the arrivals do not exceed
+    median: int  # least observed value that at least 50 % of the arrivals do not exceed
     tail: int  # the same for 90 %
     most: int
 
     @classmethod
     def of(cls, values: np.ndarray) -> Staleness:
-        """Summarise an integer array."""
+        """Summarise an array of staleness."""
         if not len(values):
             return cls(0, 0, 0, 0)
         median, tail = np.quantile(values, [0.5, 0.9], method="inverted_cdf")
@@ -37,25 +37,25 @@ class Staleness:
 class Traffic:
     """Messages and bytes of a run."""
 
-    arrivals: int  # payloads that came to rank 0
+    arrivals: int  # number of payloads that reached rank 0
     up: int  # bytes of their messages
-    down: int  # bytes of the messages that they answer
-    full_up: int  # bytes of as many messages with a full gradient each
+    down: int  # bytes of the tasks that they answer
+    full_up: int  # bytes of the same number of full gradients
     setup_up: int  # bytes sent before the first task
     setup_down: int
     exact: bool  # whether all arrivals were counted; otherwise estimated from a sample
 
 
 def in_time(arrivals: Columns) -> np.ndarray:
-    """Mark the arrivals that came before the stop, used or not."""
+    """Mark the arrivals before the stop, used or not."""
     return arrivals["status"] != DRAINED
 
 
 def histogram(values: np.ndarray, bins: int = 10) -> list[tuple[int, int, int]]:
     """Count integers ≥ 0 in bins (first, last, count).
 
-    One bin a value, or doubling bins 0, 1, 2-3, 4-7, … where that would be more than `bins`; if that is more
-    still, the lowest are taken together.
+    There is one bin per value or, if that exceeds `bins`, doubling bins 0, 1, 2-3, 4-7, …; if that exceeds
+    `bins` too, the lowest are merged.
     """
     most = int(values.max()) if len(values) else 0
     if most < bins:
@@ -68,9 +68,9 @@ def histogram(values: np.ndarray, bins: int = 10) -> list[tuple[int, int, int]]:
 
 
 def levels(loss: np.ndarray, most: int = 5) -> list[float]:
-    """List round losses (1, 2 or 5 times a power of ten) that a run came down to.
+    """List round losses (1, 2 or 5 times a power of ten) that a run reached.
 
-    At most `most` of them, the highest and the lowest among them, the others evenly between.
+    At most `most` are listed: the highest, the lowest, and others evenly between.
     """
     finite = loss[np.isfinite(loss) & (loss > 0)]
     if not len(finite) or finite.min() >= finite[0]:
@@ -92,10 +92,9 @@ def time_to(times: np.ndarray, values: np.ndarray, level: float) -> float:
 def crossing(
     times: Sequence[float] | np.ndarray, values: Sequence[float] | np.ndarray, level: float
 ) -> float:
-    """Find when a curve came down to a level, between its measurements; infinity if it did not.
+    """Find when a curve first fell to a level, interpolated between measurements; infinity if it did not.
 
-    Between the first value that is not above the level and the one before the curve is taken to be straight,
-    in ln v if the level and both values are positive.
+    Interpolation is linear in ln v if the level and both values are positive, otherwise in v.
     """
     reached = np.flatnonzero(np.asarray(values) <= level)
     if not len(reached):
@@ -111,7 +110,7 @@ def crossing(
 
 
 def traffic(arrivals: Columns, attributes: Mapping[str, Any], counters: Mapping[str, Any]) -> Traffic:
-    """Sum up the bytes of a run, from the `Trace`'s arrivals, or its counters if not all were recorded."""
+    """Sum the bytes of a run, from its recorded arrivals, or from its counters if not all were recorded."""
     setup = {way: int(attributes.get(f"setup_bytes_{way}", 0)) for way in ("up", "down")}
     whole = attributes.get("arrivals", "all") == "all"
     counted = not whole and all(key in counters for key in ("arrivals", "bytes_up", "bytes_down"))

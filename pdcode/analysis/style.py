@@ -1,4 +1,4 @@
-"""Colours and type of the figures, and the files that they are drawn into."""
+"""Colours and fonts of figures, and their files."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 FORMATS = ".png", ".svg", ".pdf"
 
-# Okabe and Ito's colours, which colour-blind readers tell apart too; light: the same for injected delays
+# Okabe and Ito's colours, distinct for colour-blind readers too; light variants for injected delays
 BLUE, LIGHT_BLUE = "#0072B2", "#B5D5EA"
 ORANGE, LIGHT_ORANGE = "#D55E00", "#F7CFAE"
 GREEN, INK, GREY = "#009E73", "#222222", "#777777"
@@ -43,7 +43,7 @@ STYLE: Any = {
 
 
 def ensure_figure_can_be_drawn(path: str) -> None:
-    """Refuse a path that no figure can be drawn into, before there is one."""
+    """Refuse a path to which no figure can be written, before work begins."""
     if Path(path).suffix.lower() not in FORMATS:
         raise InputError(f"--figure {path}: expected a file that ends in {', '.join(FORMATS)}")
     ensure_writable(Path(path), f"--figure {path}")
@@ -51,9 +51,9 @@ def ensure_figure_can_be_drawn(path: str) -> None:
 
 @contextmanager
 def canvas(path: str | os.PathLike[str], width: float, height: float) -> Iterator[Figure]:
-    """Give a figure to draw on, `width` × `height` inches at 200 dpi, and write it into a file.
+    """Yield a figure to draw on, `width` × `height` inches at 200 dpi, and write it to a file.
 
-    The ending of the file gives the format. Folders are made.
+    The file's extension determines the format. Folders are created.
 
     Raises
     ------

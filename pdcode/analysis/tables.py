@@ -1,4 +1,4 @@
-"""What `pdcode show TRACE` prints."""
+"""The tables that `pdcode show TRACE` prints."""
 
 from __future__ import annotations
 
@@ -18,28 +18,28 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
     from rich.table import Table
 
-ROWS = 32  # workers that are shown one by one; of more, only the slowest …
-FEW = 12  # … so many, and the mean of the others
+ROWS = 32  # number of workers up to which all are shown
+FEW = 12  # number of slowest workers shown if there are more, before the mean of the others
 FAULTS = 5
 BAR = 14
-SPLIT = ("compute", "delay", "in\nflight", "decode", "idle", "quiet")  # as the fields of timing.Split
+SPLIT = ("compute", "delay", "in\nflight", "decode", "idle", "quiet")  # in the order of timing.Split
 
 
 def show(trace: Trace, console: Console | None = None) -> None:
-    """Print what a trace says: what ran, loss, where the time went, who is slow, staleness and bytes.
+    """Print a summary of a trace: configuration, loss, time, slow workers, staleness and bytes.
 
     Parameters
     ----------
     trace : Trace
-        Of a run that is finished, goes on or was killed.
+        Trace of a finished, running or killed run.
     console : rich.console.Console, optional
-        Where to; stdout if not given.
+        Console to print on; by default stdout.
     """
     printing.show(sections(trace), console)
 
 
 def sections(trace: Trace) -> Iterator[Section]:
-    """Yield the titles and contents of what `show` prints."""
+    """Yield the titles and contents of the sections that `show` prints."""
     length = timing.length_ns([trace.arrivals, trace.updates, trace.progress, trace.faults])
     yield description.headline(trace, length), [_what(trace)]
     if trace.progress.rows:
@@ -61,8 +61,8 @@ def sections(trace: Trace) -> Iterator[Section]:
 
 
 def outcomes(status: np.ndarray) -> list[str]:
-    """Say what became of payloads before the stop, if not all were used."""
-    used, wasted, refused = (int(np.count_nonzero(status == each)) for each in (USED, WASTED, REFUSED))
+    """Describe the fate of payloads before the stop, if not all were used."""
+    used, wasted, refused = (int(np.count_nonzero(status == outcome)) for outcome in (USED, WASTED, REFUSED))
     lost = [f"{wasted:,} came too late and were wasted"] if wasted else []
     lost += [f"{refused:,} were not finite and were refused"] if refused else []
     return [f"{used:,} payloads were used; {'; '.join(lost)}"] if lost else []
@@ -113,7 +113,7 @@ def _faults(trace: Trace) -> Table:
 
 
 def shown_workers(pace: timing.Pace) -> tuple[list[int], list[int]]:
-    """Choose the workers to show one by one (all, or of many the slowest), and those to show as one row."""
+    """Choose the workers to show individually (all, or the slowest of many), and those to show as one row."""
     workers = len(pace.arrivals)
     if workers <= ROWS:
         return list(range(workers)), []
@@ -150,7 +150,7 @@ def _time(trace: Trace, pace: timing.Pace, length: int) -> list[RenderableType]:
 
 
 def slow_sentences(pace: timing.Pace) -> list[str]:
-    """Say which workers are slow, and by how much."""
+    """Describe which workers are slow, and by how much."""
     total = int(pace.arrivals.sum())
     texts = [
         f"worker {worker} is slow: {ratio(pace.ratio[worker])} the median task time of the others; "

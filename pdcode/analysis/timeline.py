@@ -1,4 +1,4 @@
-"""What each worker did when: the figure's timeline, a lane a worker, for a stretch of the run."""
+"""The timeline of a figure: the workers' tasks in an interval of the run, one lane per worker."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from .style import BLUE, GREY, INK, LIGHT_BLUE, LIGHT_ORANGE, ORANGE
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-LANES = 16  # workers at the most
-TASKS = 60  # tasks of a usual worker at the most
+LANES = 16  # maximum number of workers
+TASKS = 60  # maximum number of tasks of a typical worker
 
 
 def window_ns(arrivals: timing.Columns, pace: timing.Pace) -> tuple[int, int]:
-    """Choose a stretch of time in which the slowest worker has a few arrivals, the others not too many.
+    """Choose an interval with a few arrivals of the slowest worker, and not too many of the others.
 
-    It is 4.5 tasks of the slowest worker long, but between 8 and `TASKS` tasks of a usual one, and begins
-    with a task of the slowest worker in the middle of the run.
+    Its length is 4.5 tasks of the slowest worker, but between 8 and `TASKS` tasks of a typical worker. It
+    begins with a task of the slowest worker in the middle of the run.
     """
     usual, slowest = float(np.nanmedian(pace.median)), int(np.nanargmax(pace.median))
     span = int(np.clip(4.5 * pace.median[slowest], 8 * usual, TASKS * usual)) or 1
@@ -34,7 +34,7 @@ def window_ns(arrivals: timing.Columns, pace: timing.Pace) -> tuple[int, int]:
 
 
 def lanes(pace: timing.Pace) -> list[int]:
-    """Choose the workers to draw: all, or the slow ones (half of the lanes at most) and others evenly."""
+    """Choose the workers to draw: all, or slow ones (at most half of the lanes) and others evenly spaced."""
     workers = len(pace.arrivals)
     if workers <= LANES:
         return list(range(workers))
@@ -45,7 +45,7 @@ def lanes(pace: timing.Pace) -> list[int]:
 
 
 def timeline(trace: Trace, axes: Axes) -> tuple[int, int] | None:
-    """Draw the workers' tasks in a stretch of time; return that stretch."""
+    """Draw the workers' tasks in an interval of time; return the interval in ns."""
     axes.grid(False)
     if not trace.arrivals.rows:
         axes.set_title("No arrivals")
@@ -85,7 +85,7 @@ def _lane(
 
 
 def _label(axes: Axes, chosen: list[int], slow: list[int], rates: np.ndarray) -> None:
-    """Name the lanes on the left, and write the workers' arrivals a second on the right."""
+    """Label the lanes with workers on the left and arrivals per second on the right."""
     axes.set_ylim(len(chosen) - 0.4, -0.6)
     axes.set_yticks(range(len(chosen)), [f"worker {worker}" for worker in chosen])
     axes.tick_params(axis="y", length=0, labelsize=11 if len(chosen) <= 10 else 9)

@@ -1,1 +1,1 @@
-"""Measurements of pdcode beside its limits on the same machine, in the same run; `pdcode bench`."""
+"""Benchmarks of pdcode against its limits on the same machine, in the same run: `pdcode bench`."""

@@ -1,8 +1,8 @@
-"""Real runs beside what the virtual clock predicts: the time of an update, and the time to a loss.
+"""Comparison of real runs with predictions on the virtual clock: time per update, and time to a loss.
 
-Eight workers of this machine with injected sleeps, three schemes under two straggler models. One other run,
-of another seed, tells what this machine and its messages cost; from then on each prediction is made without a
-look at the run that it predicts. Delays are keyed, so both clocks meet the same ones.
+Eight workers on this machine with injected sleeps, three schemes under two straggler models. A separate run
+with another seed calibrates the costs of the machine and its messages. Predictions do not use the runs that
+they predict. Delays are keyed, and thus equal on both clocks.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ MODELS = {
     ],
     "pareto": ["stragglers.kind=pareto", "stragglers.shift_s=0.02", "stragglers.shape=3.0"],
 }  # fmt: skip
-MOST = 0.1  # error of a prediction
+MOST = 0.1  # largest relative error of a prediction
 CALIBRATION = ["seed=2", "stop.updates=100", *SCHEMES["first 6"], *MODELS["shifted-exponential"]]
 
 
@@ -71,7 +71,7 @@ def run() -> int:
         components = prepare(config)
         machine, link = fit(trace, components.flops())
         print(f"8 workers with injected sleeps; {len(os.sched_getaffinity(0))} cores. {processor()}")
-        print(f"costs by a run of {CALIBRATION[1].partition('=')[2]} updates: {costs(machine, link)}")
+        print(f"costs from a run of {CALIBRATION[1].partition('=')[2]} updates: {costs(machine, link)}")
         print(f"{'':28}{'median time of an update, ms':^32}{'time to loss 0.1, s':^32}")
         columns = 2 * f"{'real':>11}{'predicted':>11}{'ratio':>10}"
         print(f"{'delays':20}{'steps at':8}{columns}{'× oracle':>10}", flush=True)
@@ -89,24 +89,22 @@ def run() -> int:
                 print(f"{model:20}{scheme:8}{''.join(cells)}{predicted.multiple:10.2f}", flush=True)
                 worst = max(worst, *(abs(guess / real - 1) for real, guess in pairs))
     print(f"largest error {100 * worst:.1f} %; all of it took {time.perf_counter() - began_s:.0f} s")
-    print(
-        "× oracle: the predicted time to the loss over that of an oracle who balances the same work perfectly"
-    )
+    print("× oracle: predicted time to the loss over that of an oracle that balances the same work perfectly")
     return 0 if worst <= MOST else 1
 
 
 def costs(*tables: MachineTable | LinkTable) -> str:
-    """Return the tables in one line."""
+    """Format tables of costs in one line."""
     pairs = [pair for table in tables for pair in msgspec.structs.asdict(table).items()]
     return ", ".join(f"{key} {value:.4g}" for key, value in pairs if isinstance(value, float))
 
 
 def update_s(trace: Trace) -> float:
-    """Return the median time of an update."""
+    """Return the median time of an update in s."""
     return 1e-9 * float(np.median(np.diff(trace.updates["t_ns"], prepend=0)))
 
 
 def target_s(trace: Trace, loss: float) -> float:
-    """When the loss was measured to be reached."""
+    """Return the time in s of the first measurement at or below a loss."""
     reached = trace.progress["loss"] <= loss
     return 1e-9 * float(trace.progress["t_ns"][reached][0]) if reached.any() else np.inf

@@ -1,4 +1,4 @@
-"""Decoders: what an arrival costs each of them, and how near the gradient is to its limit."""
+"""Benchmarks of decoders: cost of an arrival, and cost of the gradient relative to its limit."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from .timing import Work, in_turn, processor, ratio
 
 SIZES = ((16, 4, 1 << 16), (64, 4, 1 << 12), (64, 4, 1 << 16), (256, 4, 1 << 12))  # k, w, elements of a block
 KINDS = ("least_squares", "mmse", "residual", "peeling", "tracking", "adjoint")
-MANY, LARGE = 64, 1_000_000  # blocks and elements of the least squares that is held to its GEMM
+MANY, LARGE = 64, 1_000_000  # blocks and their elements, for least squares against its GEMM
 FOLDING = ((8, 1, 1 << 22), (64, 1, 1 << 18), (256, 16, 1 << 12), (256, 16, 785))  # k, r, elements
 
 
 class Arrivals:
-    """Codewords of a net and payloads, each payload in memory of its own, as it would be received."""
+    """Codewords of a net and payloads, each payload in its own memory, as if received."""
 
     def __init__(self, k: int, w: int, elements: int, rows: int = 1, single: bool = False) -> None:
         code = codes.design("net", workers=k, blocks=k, weight=w)
         values = np.ascontiguousarray(code.values, F4)
         self.words = [(code.indices[i : i + rows], values[i : i + rows]) for i in range(0, k, rows)]
-        if single:  # one that lets peeling begin
+        if single:  # lets peeling begin
             self.words[0] = np.zeros((rows, w), np.int32), np.eye(rows, w, dtype=F4)
         matrix = np.zeros((len(self.words), k), F4)
         for row, (indices, weights) in zip(matrix, self.words, strict=True):
@@ -36,25 +36,25 @@ class Arrivals:
         self.pairs = list(zip(self.words, self.payloads, strict=True))
 
     def fold(self, decoder: Decoder) -> None:
-        """Return a whole update's arrivals."""
+        """Add an update's arrivals."""
         decoder.reset()
         for (indices, values), payload in self.pairs:
             decoder.add_sparse(indices, values, payload)
 
     def decode(self, decoder: Decoder) -> None:
-        """Return an update: all arrivals and the gradient."""
+        """Decode an update: all arrivals and the gradient."""
         self.fold(decoder)
         decoder.solve()
 
 
 def make(kind: str, k: int, elements: int) -> Decoder:
-    """Return a decoder, mmse with block energies and noise known."""
+    """Make a decoder; mmse gets block energies and noise."""
     options = {"covariance": 1 / np.arange(1.0, k + 1), "noise": 0.01} if kind == "mmse" else {}
     return decoders.create(kind, k, (elements,), F4, **options)
 
 
 def folding() -> None:
-    """Return the microseconds of `add_sparse`."""
+    """Measure `add_sparse`, in µs."""
     print("\nAn arrival (one codeword), mean over an update of k arrivals, µs")
     print(f"{'k':>5}{'w':>4}{'block':>8}" + "".join(f"{kind:>15}" for kind in KINDS))
     for k, w, elements in SIZES:
@@ -65,7 +65,7 @@ def folding() -> None:
 
 
 def solving() -> None:
-    """Return k arrivals and the gradient beside numpy's GEMM of the same shape, its payloads in one matrix."""
+    """Measure k arrivals and the gradient against numpy's GEMM of this shape, with payloads in one matrix."""
     print(
         f"\nThe gradient, k = {MANY}, {MANY} arrivals, blocks of {LARGE}: {MANY} × {MANY} × {LARGE}; "
         f"{threads()} thread(s)"
@@ -90,7 +90,7 @@ def solving() -> None:
 
     def redundant() -> None:
         arrivals.fold(robust)
-        for (indices, values), payload in arrivals.pairs[:4]:  # duplicates are checks, too
+        for (indices, values), payload in arrivals.pairs[:4]:  # duplicates are checks too
             robust.add_sparse(indices, values, payload)
         robust.solve()
 
@@ -98,7 +98,7 @@ def solving() -> None:
 
 
 def report(name: str, work: Work, gemm: Work) -> None:
-    """Print a line: time, speed and the share of the GEMM's."""
+    """Print a line with time, speed and fraction of the GEMM's speed."""
     mine, limit = in_turn([work, gemm], 7)
     middle = statistics.median(mine)
     print(
@@ -109,8 +109,8 @@ def report(name: str, work: Work, gemm: Work) -> None:
 
 
 def moving() -> None:
-    """Return the tracking and adjoint beside numpy's copy of as many bytes."""
-    print("\nFolding a payload in, w = 4, beside numpy's copy of half as many bytes as are moved")
+    """Measure tracking and adjoint against numpy's copy that moves the same bytes."""
+    print("\nAdding a payload, w = 4, against numpy's copy that moves the same number of bytes")
     print(f"{'decoder':12}{'k':>5}{'r':>4}{'block':>9}{'GB/s':>8}{'copy GB/s':>11}{'of copy':>9}")
     for k, rows, elements in FOLDING:
         arrivals = Arrivals(k, 4, elements, rows)
@@ -130,14 +130,14 @@ def moving() -> None:
 
 
 def again(decoder: Decoder, indices: np.ndarray, values: np.ndarray, payload: np.ndarray) -> None:
-    """Fold the same arrival in once more."""
+    """Add the same arrival once more."""
     decoder.add_sparse(indices, values, payload)
     if decoder.touched is not None:
         decoder.touched.clear()
 
 
 def run() -> int:
-    """Print the tables."""
+    """Measure, and print the tables."""
     print("float32; the median of rounds in turn. " + processor())
     folding()
     solving()

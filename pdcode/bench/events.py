@@ -1,8 +1,8 @@
-"""The virtual clock without numerics: arrivals a second beside SimPy and a bare loop over Python's heapq.
+"""Benchmark of the virtual clock without numerics: arrivals/s against SimPy and a bare heapq loop.
 
-The model: workers whose service times are exponential, drawn by key; tasks and replies of 1,000 bytes, which
-pass rank 0's link one after the other; the link is used at 80 %. SimPy runs the same model, asynchronous, on
-the same delays, which it is given, and must end at the same nanosecond; the bare loop lacks the link.
+The model: workers with exponential service times, drawn by key; tasks and replies of 1,000 bytes pass rank
+0's link one after another, at a load of 80 %. SimPy runs the same asynchronous model on the same, precomputed
+delays and must end at the same nanosecond. The bare loop has no link.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ from ..virtual.timing_only import TimingOnly
 from .timing import processor
 
 SIZES = (100, 1_000, 10_000, 100_000)
-ARRIVALS, EACH, ROUNDS = 3_000_000, 100, 3  # of ours, and a worker at least; the others do a part of that
-HEAPQ, SIMPY = 10, 50  # by which that part is smaller
+ARRIVALS, EACH, ROUNDS = 3_000_000, 100, 3  # arrivals of pdcode's loop in total, and at least per worker
+HEAPQ, SIMPY = 10, 50  # factors by which heapq and SimPy have fewer arrivals
 BYTES, BANDWIDTH, LATENCY_S, TASK_S, LOAD = 1000, 1e9, 2e-5, 1e-4, 0.8
 MANY, UPDATES = 100_000, 100
 WHOLE = """
@@ -57,7 +57,7 @@ arrivals = "none"
 
 
 def run() -> int:
-    """Print the tables."""
+    """Measure, and print the tables."""
     simpy = load_simpy()
     print(f"virtual clock without numerics, exponential delays drawn by key, CPU time. {processor()}")
     print(
@@ -65,7 +65,7 @@ def run() -> int:
         f"{'heapq/s':>12}{'SimPy/s':>10}{'async ÷ SimPy':>15}"
     )
     base: list[float] = []
-    ours(SIZES[0], UpdateTable(), ARRIVALS)  # warms up
+    ours(SIZES[0], UpdateTable(), ARRIVALS)  # warm-up
     for workers in SIZES:
         arrivals = max(ARRIVALS, EACH * workers)
         modes = [UpdateTable(mode="async"), UpdateTable(mode="first")]
@@ -81,7 +81,7 @@ def run() -> int:
             for rate, cost, by_log in zip(rates, costs, growth, strict=True)
         )
         print(f"{workers:9,}{cells}{bare:12,.0f}{other:10,.0f}{rates[0] / other:15.0f}", flush=True)
-    print("÷ log n: ns an arrival over the logarithm of n, as a multiple of the first line's")
+    print("÷ log n: ns per arrival over the logarithm of n, relative to the first line")
     print(f"\npdcode simulate --timing-only, the whole command, {MANY:,} workers × {UPDATES} rounds:")
     for name, updates in (("all", UPDATES), ("first", UPDATES), ("async", MANY * UPDATES)):
         seconds, peak = whole(name, updates)
@@ -90,7 +90,7 @@ def run() -> int:
 
 
 def load_simpy() -> Any:
-    """Return the package.
+    """Import SimPy.
 
     Raises
     ------
@@ -105,7 +105,7 @@ def load_simpy() -> Any:
 
 
 def model(workers: int, update: UpdateTable, updates: int) -> Config:
-    """Return the configuration."""
+    """Return the configuration of the model."""
     mean_s = workers * BYTES / BANDWIDTH / LOAD
     return Config(
         workers=WorkersTable(count=workers),
@@ -119,26 +119,26 @@ def model(workers: int, update: UpdateTable, updates: int) -> Config:
 
 
 def ours(workers: int, update: UpdateTable, arrivals: int) -> float:
-    """Return the arrivals a second, the drawing of delays included."""
-    each = 1 if update.mode == "async" else max(1, 3 * workers // 4)
-    made = TimingOnly(model(workers, update, arrivals // each), round(1e9 * TASK_S), BYTES, 0, BYTES)
+    """Measure pdcode's arrivals per second, including the drawing of delays."""
+    per_update = 1 if update.mode == "async" else max(1, 3 * workers // 4)
+    loop = TimingOnly(model(workers, update, arrivals // per_update), round(1e9 * TASK_S), BYTES, 0, BYTES)
     start_s = time.process_time()
-    times = made.run()
-    return times.arrivals / (time.process_time() - start_s)
+    result = loop.run()
+    return result.arrivals / (time.process_time() - start_s)
 
 
 def delays(workers: int, arrivals: int) -> list[list[int]]:
-    """Return the delays in ns of each worker's tasks, enough for so many arrivals."""
+    """Draw delays in ns of each worker's tasks, enough for the number of arrivals."""
     config = model(workers, UpdateTable(), 1)
     drawn = config.stragglers.make(config.seed, workers)
-    count = 2 * arrivals // workers + 64  # the fastest worker does more than the mean
+    count = 2 * arrivals // workers + 64  # the fastest worker has more tasks than the mean
     zeros = np.zeros(workers, np.int64)
     rows: list[list[int]] = stragglers.delays_ns(drawn, np.arange(workers), zeros, count, zeros).tolist()
     return rows
 
 
 def heapq_rate(workers: int, arrivals: int) -> float:
-    """Return the arrivals a second of a loop that does nothing but take the next event and put in another."""
+    """Measure the arrivals per second of a loop that only pops an event and pushes another."""
     ahead = list(itertools.islice(itertools.chain.from_iterable(delays(workers, arrivals)), arrivals))
     heap = [(delay, number, number) for number, delay in enumerate(ahead[:workers])]
     heapq.heapify(heap)
@@ -150,12 +150,12 @@ def heapq_rate(workers: int, arrivals: int) -> float:
 
 
 def simpy_rate(simpy: Any, workers: int, arrivals: int) -> float:
-    """Return the arrivals a second of SimPy, asynchronous.
+    """Measure the arrivals per second of SimPy, asynchronous.
 
     Raises
     ------
     RuntimeError
-        If it does not end at the same nanosecond as ours.
+        If it does not end at the same nanosecond as pdcode.
     """
     environment = simpy.Environment()
     up, down = simpy.Resource(environment), simpy.Resource(environment)
@@ -181,15 +181,15 @@ def simpy_rate(simpy: Any, workers: int, arrivals: int) -> float:
     start_s = time.process_time()
     end_ns = environment.run(enough)
     rate = arrivals / (time.process_time() - start_s)
-    made = TimingOnly(model(workers, UpdateTable(), arrivals), round(1e9 * TASK_S), BYTES, 0, BYTES)
-    made.run()
-    if made.rounds.stopped_ns != end_ns:
-        raise RuntimeError(f"SimPy's run ends at {end_ns} ns, ours at {made.rounds.stopped_ns} ns")
+    loop = TimingOnly(model(workers, UpdateTable(), arrivals), round(1e9 * TASK_S), BYTES, 0, BYTES)
+    loop.run()
+    if loop.rounds.stopped_ns != end_ns:
+        raise RuntimeError(f"SimPy's run ends at {end_ns} ns, ours at {loop.rounds.stopped_ns} ns")
     return rate
 
 
 def whole(mode: str, updates: int) -> tuple[float, int]:
-    """Return the seconds that the command takes, and bytes of memory at its peak."""
+    """Measure the time of the whole command in s, and its peak memory in bytes."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "many.toml"
         path.write_text(WHOLE, encoding="utf-8")

@@ -1,8 +1,8 @@
-"""Each kernel beside its limit: copy bandwidth for what moves data, numpy and scipy for what computes.
+"""Benchmarks of kernels against their limits: copy bandwidth, or numpy and scipy.
 
-A kernel that moves so many bytes (each touched element read once, each result written once, and read first
-where it is added to) is compared with numpy's copy of half as many, which also moves that many. Both are
-timed in turn; the share is the median over the rounds.
+A kernel limited by memory moves a number of bytes: each element is read once, each result written once, and
+read first if it is accumulated. It is compared with numpy's copy of half as many bytes, which moves the same
+number. Both are timed in turn; the fraction is the median over the rounds.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from . import products
 from .material import F4, Case, K, W, array, codeword, plan
 from .timing import Work, in_turn, processor, ratio
 
-LARGE = 1 << 22  # elements of a block that no cache holds: 16 MiB
-SAMPLES, CLASSES = 1 << 20, 16  # of activations and losses
+LARGE = 1 << 22  # elements of a block larger than any cache: 16 MiB
+SAMPLES, CLASSES = 1 << 20, 16  # sizes for activations and losses
 
 
 def moving(name: str, moved: int, work: Work) -> Case:
-    """Return a kernel that moves so many bytes."""
+    """Make a case of a kernel that moves `moved` bytes, against a copy."""
     source = np.ones(moved // 8, F4)
     return Case(name, 1e-9 * moved, work, partial(np.copyto, np.empty_like(source), source))
 
 
 def encoding() -> Iterator[Case]:
-    """Return the factors larger than cache: one that is cut evenly, one with a last block that is ragged."""
+    """Yield cases of encoding factors larger than cache: cut evenly, and with a short last block."""
     indices, values = codeword()
     for rows, columns, remark in (4096, 8192, ""), (1 << 15, 1025, ", by input"):
         size = -(-columns // K)
@@ -41,7 +41,7 @@ def encoding() -> Iterator[Case]:
 
 
 def decoding() -> Iterator[Case]:
-    """Return the blocks larger than cache."""
+    """Yield cases of decoding and error feedback on blocks larger than cache."""
     words, blocks, payload, gradient = codeword(), array(K * LARGE), array(1, LARGE), array(K * LARGE)
     moved = payload.nbytes * (1 + 2 * W)
     yield moving("adjoint decode", moved, plan(decode.adjoint_decode, blocks, *words, payload, 1e-3))
@@ -53,7 +53,7 @@ def decoding() -> Iterator[Case]:
 
 
 def rounding() -> Iterator[Case]:
-    """Return the payloads larger than cache, to each format of the wire and back."""
+    """Yield cases of rounding payloads larger than cache to each wire format and back."""
     payload, decoded = array(LARGE), array(LARGE)
     for name in ("bfloat16", "float16", "int8"):
         kind = quantise.KINDS[name]
@@ -65,7 +65,7 @@ def rounding() -> Iterator[Case]:
 
 
 def stepping() -> Iterator[Case]:
-    """Return the models larger than cache."""
+    """Yield cases of optimizer steps on models larger than cache."""
     theta, first, second, gradient = (np.abs(array(K * LARGE)) for _ in range(4))
     work = plan(optimize.sgd_step, theta, first, gradient, 1e-9, 1e-3, 0.9, False)
     yield moving("sgd with momentum", 5 * theta.nbytes, work)
@@ -76,7 +76,7 @@ def stepping() -> Iterator[Case]:
 
 
 def activating() -> Iterator[Case]:
-    """Return the batches larger than cache."""
+    """Yield cases of activations on batches larger than cache."""
     scores, out = array(SAMPLES, CLASSES), array(SAMPLES, CLASSES)
     for name, kind in activation.KINDS.items():
         yield moving(f"{name}, forward", 2 * scores.nbytes, plan(activation.forward, kind, scores, out))
@@ -85,7 +85,7 @@ def activating() -> Iterator[Case]:
 
 
 def losing() -> Iterator[Case]:
-    """Return the batches larger than cache, losses and errors in one pass."""
+    """Yield cases of losses and errors in one pass, on batches larger than cache."""
     scores, out, labels = array(SAMPLES, CLASSES), array(SAMPLES, CLASSES), np.zeros(SAMPLES, np.int32)
     softmax = plan(loss.softmax_loss, scores, labels, out, 1.0)
     yield moving(f"softmax loss, {CLASSES} classes", 2 * scores.nbytes + labels.nbytes, softmax)
@@ -97,7 +97,7 @@ def losing() -> Iterator[Case]:
 
 
 def run() -> int:
-    """Print the tables."""
+    """Measure, and print the tables."""
     print("One thread, float32; the median of rounds in turn. " + processor())
     groups = (encoding, decoding, rounding, stepping, activating, losing)
     table("copy", "GB/s", chain.from_iterable(group() for group in groups))
@@ -109,7 +109,7 @@ def run() -> int:
 
 
 def table(limit: str, unit: str, cases: Iterable[Case]) -> None:
-    """Print a line a case: its speed, its limit's, and the share of it that is reached."""
+    """Print a line per case: speed, limit, and their ratio."""
     print(f"\n{'kernel':40}{unit:>11}{f'{limit} {unit}':>17}{f'share of {limit}':>16}")
     for case in cases:
         mine, bound = in_turn([case.work, case.limit])

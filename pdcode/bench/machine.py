@@ -1,7 +1,7 @@
-"""What this machine costs on the virtual clock: ``[machine]`` and ``[link]``, by real runs of two sizes.
+"""Calibration of the tables ``[machine]`` and ``[link]`` for this machine, by real runs of two sizes.
 
-Two workers without stragglers send whole gradients, of a small network and of a large one. Two sizes tell
-what one cannot: the fixed part of a task's time from that by its flops, and the latency from the bandwidth.
+Two workers without stragglers send full gradients of a small and of a large network. Two sizes separate the
+fixed part of a task's time from the part in its flops, and the latency from the bandwidth.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ rate = 0.01
 [workers]
 count = 2
 """
-SIZES = {"small": 8, "large": 2048}  # hidden units
+SIZES = {"small": 8, "large": 2048}  # numbers of hidden units
 UPDATES = {"small": 2000, "large": 500}
 
 
 def run() -> int:
-    """Measure, and print tables to paste."""
+    """Measure, and print the tables for a configuration."""
     seen, flops, message = [], [], []
     with tempfile.TemporaryDirectory() as folder:
         for name, hidden in SIZES.items():
@@ -61,7 +61,7 @@ def run() -> int:
 
 
 def text(machine: MachineTable, link: LinkTable) -> str:
-    """Return the both tables in TOML."""
+    """Format both tables as TOML."""
     lines = []
     for name, table in (("machine", machine), ("link", link)):
         lines.append(f"[{name}]")

@@ -1,4 +1,4 @@
-"""What the kernels are measured on: numbers, codewords and sparse rows, made alike each time."""
+"""Reproducible inputs for benchmarks of kernels: numbers, codewords and sparse rows."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ K, W = 8, 4  # blocks and weight of the codewords
 
 
 class Case(NamedTuple):
-    """A kernel's work beside the work that is its limit; both do `amount` (of the table's unit)."""
+    """A kernel's work and the work that is its limit, both of `amount` in the table's unit."""
 
     name: str
     amount: float
@@ -27,18 +27,18 @@ class Case(NamedTuple):
 
 
 def codeword() -> tuple[np.ndarray, np.ndarray]:
-    """Return one of weight 4 over 8 blocks."""
+    """Make a codeword of weight 4 over 8 blocks."""
     indices, values = codes.design("net", workers=K, blocks=K, weight=W).rows(0)
     return np.ascontiguousarray(indices), np.ascontiguousarray(values, F4)
 
 
 def array(*shape: int) -> np.ndarray:
-    """Return the normal numbers, every page touched."""
+    """Draw normal numbers; every page of the array is touched."""
     return np.random.default_rng(1).standard_normal(shape, F4)
 
 
 def csr(rows: int, width: int, entries: int) -> Csr:
-    """Return a sparse matrix with so many entries in each row, in columns evenly drawn."""
+    """Draw a sparse matrix with `entries` entries in each row, in uniformly drawn columns."""
     random = np.random.default_rng(2)
     chosen = [np.sort(random.choice(width, entries, replace=False)) for _ in range(rows)]
     indptr = np.arange(0, rows * entries + 1, entries, dtype=np.int64)
@@ -46,5 +46,5 @@ def csr(rows: int, width: int, entries: int) -> Csr:
 
 
 def plan(kernel: Callable[..., object], *arguments: object) -> Work:
-    """Return the call that is timed."""
+    """Return the call of a kernel to be timed."""
     return partial(specialise(kernel, F4), *arguments)

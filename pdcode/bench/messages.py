@@ -1,8 +1,7 @@
-"""Rank 0's cost per arrival: its whole path (receive, decode, policy, step, trace, reply) beside a bare
-mpi4py loop.
+"""Benchmark of rank 0's cost per arrival, against a bare mpi4py loop.
 
-One worker rank answers at once with a payload of 256 bytes. Both loops are timed in turn, so that the
-machine's drift hits both.
+Rank 0's path is receive, decode, policy, step, trace, reply. One worker rank replies immediately with a
+payload of 256 bytes. Both loops are timed in turn, so that drift of the machine's speed affects both.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ DTYPE = np.dtype("float32")
 
 
 def run() -> int:
-    """Measure on ranks 0 and 1; rank 0 prints."""
+    """Measure on ranks 0 and 1, and print on rank 0."""
     from ..mpi.bare import exchange
     from ..mpi.process import job
 
@@ -45,7 +44,7 @@ def run() -> int:
         code = codes.design("net", workers=16, blocks=16, weight=4)
         layout = Layout([LAYER], [1], [code.weight], DTYPE)
         bare, whole = [], []
-        for _ in range(1 + PAIRS):  # the first pair warms up
+        for _ in range(1 + PAIRS):  # the first pair is a warm-up
             bare.append(exchange(ROUNDS, layout.task_bytes, layout.reply_bytes))
             whole.append(path(layout, code, Path(folder) / "bench.h5") if place[0] == 0 else echo(layout))
     if place[0] == 0:
@@ -54,7 +53,7 @@ def run() -> int:
 
 
 def path(layout: Layout, code: codes.Code, trace_path: Path) -> float:
-    """Rank 0's side of a short run that measures no loss and prints no lines; arrivals a second."""
+    """Run rank 0's side without measurements of loss; return arrivals per second."""
     from ..mpi.fleet import MPIFleet
 
     fleet = MPIFleet([layout])
@@ -79,7 +78,7 @@ def path(layout: Layout, code: codes.Code, trace_path: Path) -> float:
 
 
 def echo(layout: Layout) -> float:
-    """Return the worker's side: reply at once."""
+    """Run the worker's side, which replies immediately; return arrivals per second."""
     from ..mpi.link import MPILink
 
     link = MPILink()
@@ -90,7 +89,7 @@ def echo(layout: Layout) -> float:
 
 
 def report(layout: Layout, bare: list[float], whole: list[float]) -> None:
-    """Print medians, their spread and the ratio pair by pair."""
+    """Print medians, their spread, and the pairwise difference."""
     print(
         f"one worker, task {layout.task_bytes} bytes, reply {layout.reply_bytes} bytes "
         f"(payload {layout.payload_bytes}); {PAIRS} pairs of {ROUNDS} arrivals in turn. {processor()}"
@@ -100,4 +99,4 @@ def report(layout: Layout, bare: list[float], whole: list[float]) -> None:
         middle = statistics.median(rates)
         print(f"{name:34}{middle:12,.0f}{min(rates):12,.0f}{max(rates):12,.0f}{1e6 / middle:10.2f}")
     own = statistics.median(1e6 / b - 1e6 / a for a, b in zip(bare, whole, strict=True))
-    print(f"cost of pdcode an arrival, rank 0 and worker together: {own:.2f} µs (median of the differences)")
+    print(f"cost of pdcode per arrival, rank 0 and worker together: {own:.2f} µs (median of the differences)")

@@ -1,4 +1,4 @@
-"""Kernels that compute, beside numpy and scipy on the same data."""
+"""Benchmarks of compute-bound kernels against numpy and scipy on the same data."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from ..problems.partition import Blocks
 from .material import F4, Case, K, W, array, codeword, csr, plan
 from .timing import in_turn, ratio
 
-BATCH, WIDTH = 256, 1024  # of the coded derivative
-INPUTS, ENTRIES, UNITS = 1 << 15, 64, 64  # of a sparse layer: text has such rows
+BATCH, WIDTH = 256, 1024  # sizes of the coded derivative
+INPUTS, ENTRIES, UNITS = 1 << 15, 64, 64  # sizes of a sparse layer, as for text
 NUMBERS = 1 << 16
-MANY = 64  # blocks of the least squares
+MANY = 64  # blocks for least squares
 
 
 def multiplying() -> Iterator[Case]:
-    """Return the products of sparse rows beside scipy's, whose matrices are ready: batched, transposed, combined.
+    """Yield cases of sparse products against scipy's on prebuilt matrices: batched, transposed, combined.
 
-    csr_outer writes rows as long as a row of A, scipy's product the transpose of that.
+    csr_outer writes rows as long as a row of A; scipy's product writes the transpose.
     """
     from scipy.sparse import csr_array
 
@@ -51,14 +51,14 @@ def multiplying() -> Iterator[Case]:
 
 
 def agreeing(case: Case, result: np.ndarray) -> Case:
-    """Return the case, once its two ways have led to the same."""
+    """Return the case, after checking that both methods give the same result."""
     case.work()
     np.testing.assert_allclose(result, np.asarray(case.limit()), rtol=1e-4, atol=1e-4)
     return case
 
 
 def drawing() -> Iterator[Case]:
-    """Return the random numbers beside those of numpy's Philox."""
+    """Yield cases of random numbers against numpy's Philox."""
     bits, whole, real = np.random.Philox(key=[1, 2]), np.empty(NUMBERS, np.int64), np.empty(NUMBERS)
     work = partial(philox.integers, 1, 2, 3, 4, 1000, whole)
     yield Case("philox integers (numpy: raw)", 1e-6 * NUMBERS, work, partial(bits.random_raw, NUMBERS))
@@ -68,8 +68,7 @@ def drawing() -> Iterator[Case]:
 
 
 def derivative() -> None:
-    """Return the coded derivative of one layer against a GEMM of the reduced shape and the way through the
-    gradient."""
+    """Measure a layer's coded derivative against a GEMM of the reduced shape, and the full gradient."""
     words = codeword()
     blocks = Blocks(layer=0, axis="output", count=K, rows=WIDTH, width=WIDTH + 1, offset=0)
     inputs, errors, reduced = array(BATCH, WIDTH + 1), array(BATCH, WIDTH), array(BATCH, WIDTH // K)
@@ -90,7 +89,7 @@ def derivative() -> None:
     work = 2e-9 * BATCH * blocks.length / K
     print(
         f"\nCoded derivative, layer {WIDTH} × {WIDTH} with bias, B = {BATCH}, k = {K}, w = {W}; "
-        f"the ways agree to {error:.0e}"
+        f"the methods agree to {error:.0e}"
     )
     for name, times, remark in (
         ("encode, then GEMM of 1/k the size", coded, ""),
@@ -107,7 +106,7 @@ def derivative() -> None:
 
 
 def solution() -> None:
-    """Return the least squares: the factorisation against numpy's pseudoinverse, all against a GEMM of its shape."""
+    """Measure least squares: the factorisation against numpy's pseudoinverse, and all against a GEMM."""
     elements = 1 << 16
     code = codes.design("net", workers=MANY, blocks=MANY, weight=W)
     decoder = decoders.create("least_squares", blocks=MANY, block_shape=(elements,), dtype="float32")

@@ -1,5 +1,4 @@
-"""Real runs to measure: a configuration, started over MPI in processes of its own, and the trace that it
-leaves."""
+"""Real runs over MPI for benchmarks, in their own processes."""
 
 from __future__ import annotations
 
@@ -13,13 +12,13 @@ from ..config.tables import Config
 from ..mpi import launch
 from ..trace.reader import Trace
 
-LONGEST_S = 120.0  # a run that takes longer hangs
+LONGEST_S = 120.0  # timeout of a run
 
 
 def configured(text: str, overrides: Sequence[str], trace: Path) -> tuple[Config, list[str]]:
-    """Return the configuration that TOML text and overrides make, and the command line by which `pdcode` runs it.
+    """Return the configuration of TOML text and overrides, and the arguments of `pdcode` that run it.
 
-    The text is written beside the trace.
+    The text is written to a file beside the trace.
     """
     path = trace.with_suffix(".toml")
     path.write_text(text, encoding="utf-8")
@@ -31,12 +30,12 @@ def configured(text: str, overrides: Sequence[str], trace: Path) -> tuple[Config
 
 
 def run_over_mpi(text: str, overrides: Sequence[str], trace: Path) -> tuple[Config, Trace]:
-    """Run it over MPI on this machine, and wait for the end.
+    """Run a configuration over MPI on this machine, and return it with its trace.
 
     Raises
     ------
     RuntimeError
-        If the run fails, with what it printed.
+        If the run fails; the message has its output.
     """
     config, arguments = configured(text, overrides, trace)
     command, environment = launch.command(config.workers.count, arguments)

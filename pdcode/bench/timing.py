@@ -1,4 +1,4 @@
-"""Timing a piece of work beside its limit, in turn."""
+"""Timing of several pieces of work in turn."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ Work = Callable[[], object]
 
 
 def in_turn(works: Sequence[Work], rounds: int = ROUNDS) -> list[list[float]]:
-    """Time works in turn, A B C A B C …, so that a drift of the machine's speed hits all.
+    """Time works in turn, A B C A B C …, so that drift of the machine's speed affects all.
 
     Parameters
     ----------
     works : sequence of callables
-        Each is repeated within a round until it takes about 20 ms.
+        Calls to time; each is repeated within a round until it takes about 20 ms.
     rounds : int
-        Rounds that count, after one that does not.
+        Number of rounds after a warm-up round.
 
     Returns
     -------
     list of list of float
-        Seconds a call, one list a work, one entry a round.
+        Seconds per call: a list per work, with one entry per round.
     """
     repeats = [max(1, round(LEAST_S / max(_once(work, 1), 1e-9))) for work in works]
     times: list[list[float]] = [[] for _ in works]
@@ -36,7 +36,7 @@ def in_turn(works: Sequence[Work], rounds: int = ROUNDS) -> list[list[float]]:
 
 
 def ratio(first: Sequence[float], second: Sequence[float]) -> float:
-    """Return the median of first/second, round by round."""
+    """Return the median over rounds of first/second."""
     return statistics.median(a / b for a, b in zip(first, second, strict=True))
 
 
@@ -48,7 +48,7 @@ def _once(work: Work, repeat: int) -> float:
 
 
 def processor() -> str:
-    """Name of the processor, and how numpy's BLAS was told to treat it."""
+    """Name of the processor, and the core type set for numpy's BLAS."""
     name = "unknown processor"
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as lines:

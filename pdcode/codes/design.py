@@ -76,20 +76,20 @@ def design(
     if family == "auto":
         for name in options:
             raise InputError(f"{name} = {options[name]!r}: not an option of the auto code")
-        made, fitting, given = auto.choose(n, k, min(w or k, k))
-        notes.append(f"auto: {made.name} of weight {fitting}")
+        entry, fitting, given = auto.choose(n, k, min(w or k, k))
+        notes.append(f"auto: {entry.name} of weight {fitting}")
     else:
-        made = family_of(family)
-        for name in given.keys() - made.options:
+        entry = family_of(family)
+        for name in given.keys() - entry.options:
             raise InputError(f"{name} = {options[name]!r}: not an option of the {family} code")
-        fitting = made.weight(n, k, w)
-    indices, values = made.build(n, k, fitting, int(seed), **given)
-    if made.period and n % made.period(k):
+        fitting = entry.weight(n, k, w)
+    indices, values = entry.build(n, k, fitting, int(seed), **given)
+    if entry.period and n % entry.period(k):
         notes.append(
-            f"{n} rows are not a multiple of {made.period(k)}: the last round is incomplete, not tight"
+            f"{n} rows are not a multiple of {entry.period(k)}: the last round is incomplete, not tight"
         )
     plain = {name: _plain(value) for name, value in given.items() if name not in PASSING}
-    code = Code(indices, values, k, made.name, int(seed), plain, tuple(notes))
+    code = Code(indices, values, k, entry.name, int(seed), plain, tuple(notes))
     for key, epoch in redraws:
         code = code.dithered(key, epoch)
     return code
@@ -103,7 +103,8 @@ def _redraws(value: Any) -> list[tuple[int, int]]:
             isinstance(pair, list | tuple)
             and len(pair) == 2
             and all(
-                isinstance(each, int) and not isinstance(each, bool) and 0 <= each < 2**63 for each in pair
+                isinstance(number, int) and not isinstance(number, bool) and 0 <= number < 2**63
+                for number in pair
             )
         ):
             raise InputError(f"dithered = {value!r}: not a list of [seed, epoch] pairs")
@@ -127,9 +128,9 @@ def fitting_rows(family: str, least: int, blocks: int) -> int:
     """
     if family == "auto":
         return -(-least // blocks) * blocks
-    made = family_of(family)
-    if made.period is None:
-        sizes = [int(size.most) for size in made.of_weight(blocks, None) if size.most >= least]
+    entry = family_of(family)
+    if entry.period is None:
+        sizes = [int(size.most) for size in entry.of_weight(blocks, None) if size.most >= least]
         return min(sizes, default=max(least, blocks))
-    period = made.period(blocks)
+    period = entry.period(blocks)
     return max(-(-least // period) * period, blocks)

@@ -83,8 +83,8 @@ class Family:
         for size in self.of_weight(blocks, weight):
             if size.near(rows) == rows:
                 return size.weight
-        size = f"workers = {rows}, blocks = {blocks}" + (f", weight = {weight}" if weight else "")
-        raise InputError(f"{size}: there is no such {self.name} code{self._nearest(rows, blocks, weight)}")
+        wanted = f"workers = {rows}, blocks = {blocks}" + (f", weight = {weight}" if weight else "")
+        raise InputError(f"{wanted}: there is no such {self.name} code{self._nearest(rows, blocks, weight)}")
 
     def _nearest(self, rows: int, blocks: int, weight: int | None) -> str:
         """Name an existing size: with the same number of blocks if possible, then with the same weight."""

@@ -27,13 +27,13 @@ def save(code: Any, target: Any) -> None:
 
     if isinstance(target, h5py.Group):
         return _write(code, target)
-    path, made = Path(target), io.BytesIO()
-    with h5py.File(made, "w") as file:  # in memory: HDF5 crashes when it writes to a full disk
+    path, content = Path(target), io.BytesIO()
+    with h5py.File(content, "w") as file:  # in memory: HDF5 crashes when it writes to a full disk
         _write(code, file)
     partial = path.with_name(f"{path.name}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(made.getbuffer())
+        partial.write_bytes(content.getbuffer())
         os.replace(partial, path)
     except OSError as error:
         with suppress(OSError):
@@ -70,8 +70,8 @@ def read_code(source: Any) -> dict[str, Any]:
     if isinstance(source, h5py.Group):
         return _checked(f"{source.file.filename}: {source.name}", *_read(source))
     with opening.open_for_reading(Path(source)) as file:
-        found = _read(file)
-    return _checked(f"{source}: /", *found)
+        content = _read(file)
+    return _checked(f"{source}: /", *content)
 
 
 def load_all(path: str | os.PathLike[str]) -> dict[str, dict[str, Any]]:
@@ -79,22 +79,24 @@ def load_all(path: str | os.PathLike[str]) -> dict[str, dict[str, Any]]:
     with opening.open_for_reading(Path(path)) as file:
         schema = file.attrs.get("schema")
         if schema == SCHEMA:
-            found = {"/": _read(file)}
+            contents = {"/": _read(file)}
         else:
-            found = {f"/code/{k}": _read(group) for k, group in code_groups(file)} if "code" in file else {}
-    if not found:
+            contents = (
+                {f"/code/{k}": _read(group) for k, group in code_groups(file)} if "code" in file else {}
+            )
+    if not contents:
         what = "every layer is sent uncoded" if schema == TRACE else "neither a code nor a trace of pdcode"
         raise InputError(f"{path}: holds no code: {what}")
-    return {name: _checked(f"{path}: {name}", *parts) for name, parts in found.items()}
+    return {name: _checked(f"{path}: {name}", *parts) for name, parts in contents.items()}
 
 
 def _read(group: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Read the attributes and arrays of a code; a trace gives the number of blocks as the group's name."""
     import h5py
 
-    about, found = dict(group.attrs), {name: group.get(name) for name in ("matrix", "supports", "values")}
+    about, arrays = dict(group.attrs), {name: group.get(name) for name in ("matrix", "supports", "values")}
     datasets = {
-        name: data for name, data in found.items() if isinstance(data, h5py.Dataset) and data.ndim == 2
+        name: data for name, data in arrays.items() if isinstance(data, h5py.Dataset) and data.ndim == 2
     }
     if "matrix" in datasets:
         about.setdefault("blocks", datasets["matrix"].shape[1])
@@ -115,8 +117,8 @@ def _checked(where: str, about: dict[str, Any], arrays: dict[str, np.ndarray]) -
     if supports.shape != values.shape or supports.dtype.kind + values.dtype.kind != "if":
         kinds = f"supports {supports.dtype} {supports.shape}, values {values.dtype} {values.shape}"
         raise InputError(f"{where}: damaged: {kinds}")
-    known = supports.size and 0 <= supports.min() <= supports.max() < blocks and supports.shape[1] <= blocks
-    if not (known and np.isfinite(values).all()):
+    fits = supports.size and 0 <= supports.min() <= supports.max() < blocks and supports.shape[1] <= blocks
+    if not (fits and np.isfinite(values).all()):
         raise InputError(f"{where}: damaged: codewords do not fit its {blocks} blocks")
     return {
         "indices": supports,

@@ -69,9 +69,9 @@ def find(name: Any) -> Family | None:
     """Return a family by its name, or None; includes entry points of installed packages."""
     if not isinstance(name, str) or name in FAMILIES:
         return FAMILIES.get(name)
-    found = kinds.find("codes", name)
-    if isinstance(found, Family):
-        register(found)
+    family = kinds.find("codes", name)
+    if isinstance(family, Family):
+        register(family)
     return FAMILIES.get(name)
 
 

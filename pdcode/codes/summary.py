@@ -1,4 +1,4 @@
-"""A summary of a code's quality: `pdcode.codes.quality`."""
+"""Summary of a code's quality."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from .quality.information import arrival_information
 from .quality.spark import Spark, spark
 
 ORDERS = 1002  # purpose of the keyed draws
-NOISE = 0.01  # variance of the noise with which joint information is stated: without, redundancy has none
-WORK = 10**9  # multiplications that sampling captured energy may cost, roughly
-LEAST, MOST = 4, 200  # draws
-LARGE = 256  # blocks
+NOISE = 0.01  # noise variance for joint information, which is -inf without noise for dependent payloads
+WORK = 10**9  # approximate number of multiplications allowed for sampling captured energy
+LEAST, MOST = 4, 200  # bounds on the number of draws
+LARGE = 256  # blocks above which curves are shorter
 FEW = 4  # draws of joint information, which varies little
 
 
@@ -32,16 +32,16 @@ class Quality:
     frame_bounds : (float, float)
     spark : Spark
     worst_pair : float
-        Largest mutual information of two payloads for isotropic blocks, nats for each element of a block.
+        Largest mutual information of two payloads for isotropic blocks, nats per element of a block.
     least_squares, adjoint : Captured
         Expected captured energy after q = 0, 1, … random arrivals, isotropic blocks, no noise.
     joint : ndarray of float64
-        Mean joint information of q = 0, 1, … random arrivals, noise of variance `NOISE`; nats for each
-        element of a block.
+        Mean joint information of q = 0, 1, … random arrivals with noise variance `NOISE`, nats per element of
+        a block.
     needed : list of (float, float)
         Arrivals for 90 %, 99 % and all of the energy by least squares, with their standard errors.
     draws : int
-        Orders of arrival that were sampled.
+        Number of sampled orders of arrival.
     """
 
     coherence: float
@@ -58,7 +58,7 @@ class Quality:
 
 
 def affordable_draws(code: Code, arrivals: int) -> int:
-    """Return how many orders of arrival are sampled in a few seconds."""
+    """Return the number of orders of arrival that can be sampled in a few seconds."""
     cost = float(arrivals) ** 2 * code.blocks + 1
     return int(np.clip(WORK / cost, LEAST, MOST))
 
@@ -70,12 +70,12 @@ def quality(code: Code, seed: int = 0) -> Quality:
     ----------
     code : Code
     seed : int
-        Key of the orders of arrival that are sampled.
+        Key of the sampled orders of arrival.
 
     Returns
     -------
     Quality
-        Curves go up to 4k arrivals at the most, or 2k for k > 256.
+        The measures; curves end at 4k arrivals at most, or 2k for k > 256.
     """
     laps = 4 if code.blocks <= LARGE else 2
     arrivals = min(len(code), laps * code.blocks)

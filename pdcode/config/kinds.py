@@ -109,14 +109,14 @@ class Kind(msgspec.Struct, **STRICT):
             raise InputError(f"{cls.table}: expected object, got {type(table).__name__} (got {table!r})")
         tag_field = str(cls.__struct_config__.tag_field)
         name = table.get(tag_field)
-        found = cls.find(cls.default if name is None else name)
-        if found is None:
+        kind = cls.find(cls.default if name is None else name)
+        if kind is None:
             known = ", ".join(names(cls.group))
             raise InputError(f"{cls.table}.{tag_field}: expected one of {known} (got {name!r})")
-        fields = found.__struct_fields__
+        fields = kind.__struct_fields__
         keys = {key: value for key, value in table.items() if key in fields or (key != tag_field and not old)}
-        made: Self = build(found, keys, cls.table)
-        return made
+        built: Self = build(kind, keys, cls.table)
+        return built
 
     @classmethod
     def find(cls, name: Any) -> Any:
@@ -173,17 +173,17 @@ def find(group: str, name: Any) -> Any:
     """
     if not isinstance(name, str):
         return None
-    found: Any = KINDS[group].get(name)
-    if found is None:
+    kind: Any = KINDS[group].get(name)
+    if kind is None:
         entries = [entry for entry in _entries(group) if entry.name == name]
         if len(entries) > 1:
             places = " and ".join(entry.value for entry in entries)
             raise InputError(f"pdcode.{group}: '{name}' is defined in {places}")
-        found = entries[0].load() if entries else None
-    if isinstance(found, str):
-        module, _, attribute = found.partition(":")
-        found = getattr(import_module(module), attribute)
-    return found
+        kind = entries[0].load() if entries else None
+    if isinstance(kind, str):
+        module, _, attribute = kind.partition(":")
+        kind = getattr(import_module(module), attribute)
+    return kind
 
 
 @cache
@@ -228,10 +228,10 @@ def load_plugin(path: str) -> None:
     sys.modules[module_name] = module
     try:
         spec.loader.exec_module(module)
-        own: list[Any] = [each for each in vars(module).values() if inspect.isclass(each)]
-        for each in own:
-            if each.__module__ == module_name and getattr(each, "group", None):
-                register(each.group, each.name_of(), each)
+        own: list[Any] = [cls for cls in vars(module).values() if inspect.isclass(cls)]
+        for cls in own:
+            if cls.__module__ == module_name and getattr(cls, "group", None):
+                register(cls.group, cls.name_of(), cls)
     except Exception as error:
         del sys.modules[module_name]
         if isinstance(error, InputError):

@@ -197,14 +197,14 @@ class WireTable(Table):
 
 
 class DownlinkTable(Table):
-    """How workers get the new θ."""
+    """The downlink: the way in which workers get the new θ."""
 
     kind: Literal["full", "codewords"] = "full"  # θ itself, or the payloads from which workers compute it
     check: Positive = 64  # with "codewords": number of tasks between comparisons of worker's and rank 0's θ
 
 
 class UpdateTable(Table):
-    """When rank 0 makes an optimizer step."""
+    """The policy by which rank 0 makes an optimizer step."""
 
     # after each arrival, all workers' arrivals, the first `count`, or once a `fraction` is captured
     mode: Literal["async", "all", "first", "captured"] = "async"
@@ -268,7 +268,8 @@ class LinkTable(Table):
     """The network on the virtual clock; ignored by runs over MPI."""
 
     latency_s: Span = 2e-5  # one-way latency
-    bandwidth: Annotated[float, Meta(ge=1, le=1e18)] = 1e9  # of rank 0's link, each way, bytes/s
+    # bandwidth of rank 0's link in each direction, bytes/s
+    bandwidth: Annotated[float, Meta(ge=1, le=1e18)] = 1e9
     half_duplex: bool = False  # whether rank 0 cannot send and receive at once; sending has priority
     # how θ reaches many workers: by a pipelined tree, or one by one as in a run over MPI
     broadcast: Literal["tree", "star"] = "tree"
@@ -348,12 +349,12 @@ class Config(Table):
         config = kinds.build(cls, {key: table for key, table in tables.items() if key not in made_here})
         for path in config.plugins:
             kinds.load_plugin(path)
-        made = {
+        own = {
             name: base.of(tables[name], old)
             for name, base in KINDS.items()
             if name in tables and base is not DecoderTable
         }
-        config = msgspec.structs.replace(config, scheme=SchemeTable.of(tables.get("scheme", {}), old), **made)
+        config = msgspec.structs.replace(config, scheme=SchemeTable.of(tables.get("scheme", {}), old), **own)
         decoder = tables.get("decoder", {})
         if isinstance(decoder, Mapping):
             decoder = {**decoder, "kind": config.memory.decoder_for(decoder.get("kind"))}

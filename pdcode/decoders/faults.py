@@ -85,12 +85,12 @@ class Search:
         best: tuple[int, ...] = ()
         for size in range(1, min(faults, arrivals - 1) + 1):
             if comb(arrivals, size) <= EXHAUSTIVE:
-                found, best = self._accepted(combinations(range(arrivals), size))
+                sets, best = self._accepted(combinations(range(arrivals), size))
             else:
                 _, best = self._accepted(self._grown(best))
-                found, best = self._accepted([best, *self._exchanged(best)])
-            if found:
-                return found
+                sets, best = self._accepted([best, *self._exchanged(best)])
+            if sets:
+                return sets
         return []
 
     def _accepted(self, sets: Iterable[tuple[int, ...]]) -> tuple[list[tuple[int, ...]], tuple[int, ...]]:

@@ -65,18 +65,18 @@ class Mmse(Linear):
         if not 0 <= number_of("decoder.decay", decay) < 1:
             raise InputError(f"decoder.decay = {decay}: not from 0 to below 1")
         try:
-            known = None if covariance is None else covariance_of(covariance, self.blocks)
+            prior = None if covariance is None else covariance_of(covariance, self.blocks)
             variance = None if noise is None else variance_of(noise)
         except InputError as error:
             raise InputError(f"decoder.{error}") from None
         self.sample = min(count_of("decoder.sample", sample), self.elements)
-        self._learns = known is None or variance is None
+        self._learns = prior is None or variance is None
         self._estimate = Energies(
-            self.blocks, float(decay), variance, None if known is None else np.diagonal(known).copy()
+            self.blocks, float(decay), variance, None if prior is None else np.diagonal(prior).copy()
         )
         self._root: np.ndarray | None = None  # square root of a given covariance
-        if known is not None:
-            root = root_of(known)
+        if prior is not None:
+            root = root_of(prior)
             self._root = np.diagonal(root).copy() if not (root - np.diag(np.diagonal(root))).any() else root
         self._updates = 0
         self._room = common.get("capacity") or 2 * self.blocks

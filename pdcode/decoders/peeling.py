@@ -36,14 +36,14 @@ class Peeling(Deferred):
         return self._graph
 
     def solve(self) -> None:
-        result, known = self.accumulator.reshape(self.blocks, self.elements), self._graph.schedule[:, 1]
+        result, released = self.accumulator.reshape(self.blocks, self.elements), self._graph.schedule[:, 1]
         if self._executed == 0:
-            self._filled[known] = False
+            self._filled[released] = False
             result[self._filled] = 0  # left over from the previous update
             self._filled.fill(False)
         self._graph.release(self._executed, self._received.addresses, result)
-        self._filled[known] = True
-        self._executed = len(known)
+        self._filled[released] = True
+        self._executed = len(released)
 
     @property
     def known(self) -> np.ndarray:

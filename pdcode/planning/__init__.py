@@ -1,1 +1,1 @@
-"""`pdcode plan`: which scheme to run next, found by simulated descents."""
+"""Planning: the search for the best scheme by simulated descents, `pdcode plan`."""

@@ -1,4 +1,4 @@
-"""The first of the ranking as a configuration that `pdcode run` takes as it is."""
+"""The best scheme as a configuration for `pdcode run`."""
 
 from __future__ import annotations
 
@@ -17,30 +17,30 @@ from .goal import Goal
 from .report import seconds
 from .search import Environment, Found
 
-HEAD = b"# Written by `pdcode plan"  # how each plan begins
-LOOKS, LEAST_S = 50, 1e-3  # measurements until the predicted time to the target; least time between two, s
-SPARE = 10  # multiple of the predicted updates after which a run without other limits gives up
+HEAD = b"# Written by `pdcode plan"  # first bytes of every plan
+LOOKS, LEAST_S = 50, 1e-3  # number of measurements until the predicted time to the target; least period, s
+SPARE = 10  # multiple of the predicted number of updates that limits a run without other limits
 
 
 def output_path(path: str, output: str | None) -> Path:
-    """Choose the file: `output`, or ``results/<name of the configuration>.plan.toml``.
+    """Choose the plan's file: `output`, or ``results/<name of the configuration>.plan.toml``.
 
     Raises
     ------
     InputError
-        If that is the configuration itself, is no plan, or cannot be written.
+        If the file is the configuration itself, exists and is no plan, or cannot be written.
     """
     chosen = Path(output) if output is not None else Path("results") / f"{Path(path).stem}.plan.toml"
     if chosen.exists() and Path(path).exists() and chosen.samefile(path):
         raise InputError(f"{chosen}: the plan would overwrite the configuration; choose another with -o")
     ensure_writable(chosen, str(chosen))
     if chosen.exists() and not _is_plan(chosen):
-        raise InputError(f"{chosen}: something is there that no plan has written; choose another with -o")
+        raise InputError(f"{chosen}: the file exists and is not a plan; choose another with -o")
     return chosen
 
 
 def _is_plan(path: Path) -> bool:
-    """Return whether a file is a plan, or empty."""
+    """Return whether a file is a plan or empty."""
     if not path.is_file():
         return False
     with path.open("rb") as file:
@@ -50,8 +50,8 @@ def _is_plan(path: Path) -> bool:
 def best_config(found: Found, environment: Environment, limit_s: float | None = None) -> Config:
     """Make the configuration of the best scheme, with the user's own stragglers, machine, link and trace.
 
-    It ends at the plan's target alone, at no fewer updates than the scheme may need and no sooner than the
-    time that the plan was given (`limit_s`). Its trace takes the place of neither the user's nor the plan's.
+    It ends at the plan's target. Limits of updates and time are at least what the scheme may need and
+    `limit_s`. Its trace overwrites neither the user's nor the plan's.
     """
     row, user = found.rows[0], environment.user
     config = row.candidate.config
@@ -61,7 +61,7 @@ def best_config(found: Found, environment: Environment, limit_s: float | None = 
         None if user.stop.updates is None else max(user.stop.updates, needed),
     )
     progress_s = user.trace.progress_s
-    if math.isfinite(row.time.mean):  # so that the run notices in time that it has reached the target
+    if math.isfinite(row.time.mean):  # measure often enough to notice the target in time
         progress_s = min(progress_s, max(LEAST_S, float(f"{row.time.mean / LOOKS:.2g}")))
     path = Path(user.trace.path)
     taken = {path.absolute(), *([environment.trace.path.absolute()] if environment.trace else [])}
@@ -71,7 +71,7 @@ def best_config(found: Found, environment: Environment, limit_s: float | None = 
         config,
         seed=user.seed,
         problem=explicit_shards(config.problem, config.workers.count),
-        scheme=msgspec.structs.replace(config.scheme, preset=None),  # all that it fills in is written out
+        scheme=msgspec.structs.replace(config.scheme, preset=None),  # its defaults are written out
         stragglers=user.stragglers,
         machine=user.machine,
         link=user.link,
@@ -81,7 +81,7 @@ def best_config(found: Found, environment: Environment, limit_s: float | None = 
 
 
 def explicit_shards(table: ProblemTable, workers: int) -> ProblemTable:
-    """Write `shards` out where auto gives each worker all rows, which a run over MPI refuses to guess."""
+    """Set `shards` explicitly if auto would replicate rows, as a run over MPI refuses auto then."""
     if table.shards != "auto":
         return table
     source = problems.describe(table)
@@ -91,7 +91,7 @@ def explicit_shards(table: ProblemTable, workers: int) -> ProblemTable:
 
 
 def write_plan(path: Path, config: Config, comments: Sequence[str]) -> None:
-    """Write a configuration under comments.
+    """Write a configuration with comments at the top.
 
     Raises
     ------
@@ -106,7 +106,7 @@ def write_plan(path: Path, config: Config, comments: Sequence[str]) -> None:
 
 
 def comments(found: Found, goal: Goal, command: str) -> list[str]:
-    """Say where the configuration comes from, and what is predicted."""
+    """Describe the origin of the configuration, and the prediction."""
     row, own, seeds = found.rows[0], found.own, found.seeds
     done, takes = (
         f"reached by {each.reached} in" if each.missed else text
@@ -117,6 +117,6 @@ def comments(found: Found, goal: Goal, command: str) -> list[str]:
         f"Written by `{command}`: the first of {found.candidates} candidates.",
         str(row.candidate),
         f"Predicted on the virtual clock: {goal} {done} {seconds(row.time.mean)}{span}, seeds "
-        f"{seeds[0]} – {seeds[-1]}; the configuration that it was planned for {takes} "
+        f"{seeds[0]} – {seeds[-1]}; the user's own configuration {takes} "
         f"{seconds(own.time.mean)}.",
     ]

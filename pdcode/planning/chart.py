@@ -1,4 +1,4 @@
-"""The map as a printed table and as a figure."""
+"""The map of best schemes as a printed table and as a figure."""
 
 from __future__ import annotations
 
@@ -16,33 +16,33 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from rich.console import Console
 
-# Okabe and Ito's colours, and two tints of theirs; the names stand in the cells besides.
+# Okabe and Ito's colours and two tints; cells also show the schemes' names.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#999999")
-DARK = ("#0072B2", "#009E73", "#D55E00")  # white letters
-PALE = 1.1  # factors below this are hardly a lead
+DARK = ("#0072B2", "#009E73", "#D55E00")  # cells with white text
+PALE = 1.1  # lead below which a cell is drawn pale
 NOBODY = "nobody"
 ORACLE = "oracle ×: the first's time over the oracle's"
 
 
 def colours(names: Sequence[str]) -> dict[str, str]:
-    """Choose a colour for each scheme, whatever their order."""
+    """Choose a colour for each scheme, independent of their order."""
     return dict(zip(sorted(names), COLOURS * (1 + len(names) // len(COLOURS)), strict=False))
 
 
 def lead(cell: Cell) -> str:
-    """Write the factor by which the first is ahead of the second."""
+    """Format the factor by which the first scheme is ahead of the second."""
     if not cell.best:
         return ""
     return "alone" if math.isinf(cell.factor) else ratio(cell.factor)
 
 
 def oracle(cell: Cell) -> str:
-    """Write the first's time as a multiple of the oracle's; empty if there is none."""
+    """Format the first scheme's time as a multiple of the oracle's; empty if unknown."""
     return f"oracle ×{ratio(cell.oracle).removesuffix('×')}" if math.isfinite(cell.oracle) else ""
 
 
 def show(cells: Sequence[Cell], grid: Grid, title: str, axis: str, console: Console | None = None) -> None:
-    """Print the map: a row for each severity, a column for each bandwidth."""
+    """Print the map, with a row per severity and a column per bandwidth."""
     columns = "", *(f"{size(bandwidth)}/s" for bandwidth in grid.bandwidths)
     table = printing.make_table(*columns, left=columns)
     at = {(cell.bandwidth, cell.severity): cell for cell in cells}
@@ -53,8 +53,8 @@ def show(cells: Sequence[Cell], grid: Grid, title: str, axis: str, console: Cons
         )
     legend = (
         f"Rows: {axis}. Columns: bandwidth of rank 0's link, each way. Factors: time of the second over "
-        f"the first's. {ORACLE}, which knows all delays and balances as many tasks perfectly. Step sizes are "
-        "tuned in the middle cell."
+        f"the first's. {ORACLE}, which knows all delays and balances the same tasks perfectly. Step sizes "
+        "are tuned in the middle cell."
     )
     printing.show([(title, [table]), ("", [printing.note(legend)])], console)
 
@@ -62,7 +62,7 @@ def show(cells: Sequence[Cell], grid: Grid, title: str, axis: str, console: Cons
 def draw_map(
     cells: Sequence[Cell], grid: Grid, names: Sequence[str], title: str, axis: str, path: str | Path
 ) -> None:
-    """Draw the map into a file: png, svg or pdf."""
+    """Draw the map to a file: png, svg or pdf."""
     from matplotlib.patches import Patch
 
     columns, rows, palette = sorted(grid.bandwidths), sorted(grid.severities), colours(names)
@@ -82,7 +82,7 @@ def draw_map(
         axes.tick_params(length=0)
         axes.spines[:].set_visible(False)
         axes.set(xlabel="bandwidth of rank 0's link, each way", ylabel=axis.replace(", ", ",\n"))
-        figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold")  # over the legend too
+        figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold")  # also spans the legend
         axes.legend(handles=patches, loc="upper left", bbox_to_anchor=(1, 1), frameon=False, title="first")
 
 

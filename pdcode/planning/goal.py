@@ -16,33 +16,33 @@ from ..util.errors import InputError
 
 @dataclass(frozen=True)
 class Goal:
-    """A training loss to come down to, or an accuracy (R² of least squares) to come up to."""
+    """Target of descents: a training loss to fall to, or an accuracy (R² of least squares) to reach."""
 
     kind: str  # "loss" or "accuracy"
     level: float
-    source: str = ""  # option, table or file that it comes from
+    source: str = ""  # option, key or file that the target comes from
 
     @property
     def bound(self) -> float:
-        """What `value` must come down to."""
+        """Bound that `value` must not exceed."""
         return self.level if self.kind == "loss" else 1.0 - self.level
 
     def value(self, loss: Any, accuracy: Any) -> Any:
-        """Give the loss, or 1 - accuracy, of numbers or arrays: less is better."""
+        """Return the loss, or 1 - accuracy, of numbers or arrays: less is better."""
         return loss if self.kind == "loss" else 1.0 - accuracy
 
     def stop(self, seconds: float | None, updates: int | None) -> StopTable:
-        """Make the table ``[stop]`` of a run that ends at the target, or when time or updates are used up."""
+        """Make the table ``[stop]`` of a run that ends at the target, or at a limit of time or updates."""
         loss, accuracy = (self.level if self.kind == kind else None for kind in ("loss", "accuracy"))
         return StopTable(seconds=seconds, updates=updates, loss=loss, accuracy=accuracy)
 
     def seconds(self, trace: Trace) -> float:
-        """Find when a recorded run reached the target, between two measurements; infinity if it did not."""
+        """Find when a recorded run reached the target, interpolated, in s; infinity if it did not."""
         values = self.value(trace.progress["loss"], trace.progress["accuracy"])
         return 1e-9 * statistics.crossing(trace.progress["t_ns"], values, self.bound)
 
     def shown(self, value: float) -> str:
-        """Write a `value`."""
+        """Format a `value` as loss or accuracy."""
         return f"loss {value:.3g}" if self.kind == "loss" else f"accuracy {1 - value:.3g}"
 
     def __str__(self) -> str:
@@ -50,9 +50,9 @@ class Goal:
 
 
 def choose_goal(config: Config, trace: Trace | None, target: float | None) -> Goal:
-    """Take the loss that is asked for, else the target of the configuration's ``[stop]``, else the trace's.
+    """Choose the target: the given loss, else the configuration's ``[stop]``, else the trace's.
 
-    If the recorded run had no target, it is the last loss that was measured.
+    If the recorded run had no target, its last measured loss is taken.
 
     Raises
     ------
@@ -73,5 +73,5 @@ def choose_goal(config: Config, trace: Trace | None, target: float | None) -> Go
     losses = trace.progress["loss"]
     losses = losses[np.isfinite(losses)]
     if not len(losses):
-        raise InputError(f"--trace {trace.path}: no loss was measured in it; give --target")
+        raise InputError(f"--trace {trace.path}: no loss was measured; give --target")
     return Goal("loss", float(losses[-1]), f"the last loss of {trace.path}")

@@ -1,9 +1,9 @@
-"""Successive halving in virtual time: many candidates get a little of it, the better ones more.
+"""Successive halving in virtual time: many candidates run briefly, the better ones longer.
 
 After Jamieson and Talwalkar, "Non-stochastic best arm identification and hyperparameter optimization",
-AISTATS 2016; it is the inner loop of Hyperband (Li et al., JMLR 2018). All candidates of a rung run with the
-same seeds, and meet the same delays and mini-batches (common random numbers). A candidate that can no longer
-be among the survivors is cut off.
+AISTATS 2016; it is the inner loop of Hyperband (Li et al., JMLR 2018). All candidates of a rung have the same
+seeds, and thus the same delays and mini-batches (common random numbers). A candidate that can no longer be
+among the survivors is stopped.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ Work = TypeVar("Work")
 class Rung:
     """A round of the search."""
 
-    number: int  # from 1
+    number: int  # counted from 1
     candidates: int
     keep: int  # number of candidates that survive
-    seconds: float  # virtual time of a descent, at the most
+    seconds: float  # maximum virtual time of a descent
     seeds: tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class Ranking(Generic[T]):
-    """The candidates of a rung with their scores, best first."""
+    """Ranking of a rung's candidates with their scores, best first."""
 
     rung: Rung
     ranked: list[tuple[T, Score]]
@@ -46,15 +46,15 @@ class Ranking(Generic[T]):
 
     @property
     def cut_off_s(self) -> float:
-        """Time of the worst survivor; infinity if not all survivors reached the target."""
+        """Time of the worst survivor in s; infinity if not all survivors reached the target."""
         return self.ranked[min(self.rung.keep, len(self.ranked)) - 1][1].seconds
 
 
 def ladder(candidates: int, eta: float, finalists: int, seconds: float, seed: int) -> list[Rung]:
     """Make the rungs that lead from `candidates` to `finalists`.
 
-    Each keeps 1/η of its candidates and gives a descent η times the virtual time of the rung before, the last
-    of them `seconds`. Each has one seed: `seed` and those that follow.
+    A rung keeps 1/η of its candidates. A descent has η times the virtual time of the previous rung, and
+    `seconds` on the last rung. Each rung has one seed, counted from `seed`.
     """
     counts = [candidates]
     while counts[-1] > finalists:
@@ -73,22 +73,24 @@ def race(
     perform: Callable[[Work], Score],
     work: Callable[[T, float], Work],
 ) -> list[tuple[T, Score]]:
-    """Try candidates; find the first `keep` of them, in order.
+    """Run trials of candidates, and return all with the best `keep` first, in order.
 
-    The cut-off is the time of the `keep`-th best so far. Who is beyond it at the end keeps its place in
-    `candidates`, as what was measured of it depends on who had finished when it began.
+    The cut-off is the time of the `keep`-th best so far. Candidates beyond the final cut-off keep their order
+    in `candidates`, as their scores depend on which trials had finished when they began.
 
     Parameters
     ----------
     candidates : sequence
-        The most promising first, to cut the others off early.
+        The candidates, the most promising first to stop others early.
     keep : int
+        Number of survivors.
     pool : Pool
+        Processes that run the trials.
     perform : callable
-        ``perform(work) -> Score``.
+        ``perform(trial) -> Score``.
     work : callable
-        ``work(candidate, cut_off_s)``: the trial of a candidate; it may be ended once its time to the target
-        must exceed the cut-off.
+        ``work(candidate, cut_off_s)`` makes the trial of a candidate, which may end once its time to the
+        target must exceed the cut-off.
     """
     reached: list[float] = []
 
@@ -115,9 +117,9 @@ def halve(
     perform: Callable[[Work], Score],
     work: Callable[[T, Rung, float], Work],
 ) -> Iterator[Ranking[T]]:
-    """Race the candidates up the ladder; yield the ranking of each rung.
+    """Race the candidates through the rungs, and yield the ranking of each rung.
 
-    `work` takes the rung as its second argument; the rest is as in `race`.
+    `work` takes the rung as its second argument; other parameters as for `race`.
     """
     left = list(candidates)
     for rung in rungs:

@@ -1,4 +1,4 @@
-"""The finalists in order, with confidence intervals over the seeds."""
+"""Ranking of the finalists, with confidence intervals over the seeds."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CONFIDENCE = 0.95
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean and its 95 % confidence interval; nan where there is none."""
+    """A mean and its 95 % confidence interval; nan if undefined."""
 
     mean: float = math.nan
     low: float = math.nan
@@ -30,7 +30,7 @@ class Interval:
 
 
 def student_interval(values: Sequence[float]) -> Interval:
-    """Give the arithmetic mean and its interval by Student's t; a single value has no interval."""
+    """Return the arithmetic mean and its interval by Student's t; a single value has no interval."""
     mean, count = float(np.mean(values)), len(values)
     if count < 2:
         return Interval(mean)
@@ -39,7 +39,7 @@ def student_interval(values: Sequence[float]) -> Interval:
 
 
 def geometric_interval(values: Sequence[float]) -> Interval:
-    """Give the geometric mean and its interval; of no values, or values ≤ 0 or infinite, there is none."""
+    """Return the geometric mean and its interval; undefined without values, or if any is ≤ 0 or infinite."""
     if not values or not all(0 < value < math.inf for value in values):
         return Interval()
     logs = student_interval(np.log(values).tolist())
@@ -48,14 +48,14 @@ def geometric_interval(values: Sequence[float]) -> Interval:
 
 @dataclass(frozen=True)
 class Speedup:
-    """The time of one configuration over that of another, seed by seed."""
+    """Ratio of one configuration's time to another's, seed by seed."""
 
-    ratio: Interval  # geometric mean; nan where neither always reached the target
-    bound: str = ""  # "<": it is less, as the other missed the target; ">": more, as this one did
+    ratio: Interval  # geometric mean; nan if neither always reached the target
+    bound: str = ""  # "<": upper bound, as the other missed the target; ">": lower bound, as this one did
 
 
 def compare(these: Sequence[Outcome], those: Sequence[Outcome]) -> Speedup:
-    """Compare times; a descent that did not reach the target counts with its length."""
+    """Compare the times of two configurations; a descent that missed the target counts with its length."""
     here, there = (all(outcome.reached for outcome in outcomes) for outcomes in (these, those))
     if not (here or there):
         return Speedup(Interval())
@@ -65,11 +65,11 @@ def compare(these: Sequence[Outcome], those: Sequence[Outcome]) -> Speedup:
 
 @dataclass(frozen=True)
 class Row:
-    """A finalist."""
+    """A finalist and its results."""
 
     candidate: Candidate
     outcomes: list[Outcome]  # one for each seed; the seeds are the same for all rows
-    speedup: Speedup  # its time over that of the user's own configuration
+    speedup: Speedup  # its time over the user's own configuration's
 
     @property
     def missed(self) -> int:
@@ -78,12 +78,12 @@ class Row:
 
     @property
     def reached(self) -> str:
-        """How many of the descents reached the target, as text."""
+        """Text on how many of the descents reached the target."""
         return f"{len(self.outcomes) - self.missed} of {len(self.outcomes)}"
 
     @property
     def time(self) -> Interval:
-        """Time to the target in s; of descents that missed it their length, without an interval."""
+        """Time to the target in s; if descents missed it, their length without an interval."""
         time = geometric_interval([outcome.spent_s for outcome in self.outcomes])
         return Interval(time.mean) if self.missed else time
 
@@ -94,18 +94,18 @@ class Row:
         return self.missed, mean if mean > 0 else math.inf, value if math.isfinite(value) else math.inf
 
     def median(self, name: str) -> float:
-        """Take the median over the seeds of an attribute of the outcomes."""
+        """Return the median over the seeds of an attribute of the outcomes."""
         return float(statistics.median(getattr(outcome, name) for outcome in self.outcomes))
 
     def interval(self, name: str) -> Interval:
-        """Give the interval of updates, bytes_up or bytes_down; none if a descent missed the target."""
+        """Return the interval of updates, bytes_up or bytes_down; undefined if any missed the target."""
         return (
             Interval() if self.missed else geometric_interval([getattr(each, name) for each in self.outcomes])
         )
 
     @property
     def wasted(self) -> Interval:
-        """Share of the replies that were not used, 0 to 1."""
+        """Fraction of the replies that were not used."""
         share = student_interval([outcome.wasted for outcome in self.outcomes])
         return Interval(share.mean, max(share.low, 0.0), min(share.high, 1.0)) if share.known else share
 
@@ -116,27 +116,26 @@ class Row:
 
 
 def oracle_multiple(outcomes: Sequence[Outcome]) -> float:
-    """Take the median of lengths over the oracle's time for the same work; nan unless all are known.
+    """Return the median ratio of lengths to the oracle's time for the same work; nan unless all are known.
 
-    The length is that to the measurement which found the target reached, as the oracle does the work until
-    then.
+    A length ends at the measurement that found the target reached, as does the oracle's work.
     """
     multiples = [each.ended_s / each.oracle_s if each.reached and each.oracle_s else 0.0 for each in outcomes]
     return statistics.median(multiples) if multiples and min(multiples) > 0 else math.nan
 
 
 def rank(finalists: Sequence[Candidate], outcomes: Sequence[list[Outcome]]) -> list[Row]:
-    """Sort the finalists, the user's own configuration among them; best first."""
+    """Sort the finalists, including the user's own configuration, best first."""
     own = next(result for candidate, result in zip(finalists, outcomes, strict=True) if candidate.own)
     rows = [Row(each, result, compare(result, own)) for each, result in zip(finalists, outcomes, strict=True)]
     return sorted(rows, key=lambda row: row.key)
 
 
 def tied(rows: Sequence[Row]) -> list[int]:
-    """List the places, from 2, of rows that these seeds do not tell from the first.
+    """List the places, from 2, of rows that are not significantly slower than the first.
 
-    A row is told from it if the interval of its time over the first's is above 1 by more than the resolution
-    of the times.
+    A row is significantly slower if the interval of its time over the first's exceeds 1 by more than the
+    resolution of the times.
     """
     compared = [compare(row.outcomes, rows[0].outcomes) for row in rows[1:]]
     return [

@@ -1,4 +1,4 @@
-"""What `pdcode plan` prints: the finalists, ranked, and the candidates that were left out."""
+"""The report of `pdcode plan`: ranked finalists, and the candidates eliminated before."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def seconds(value: float) -> str:
-    """Write a time in s."""
+    """Format a time in s."""
     return duration(1e9 * value)
 
 
@@ -28,7 +28,7 @@ def show(
     rankings: Sequence[Ranking[Candidate]],
     console: Console | None = None,
 ) -> None:
-    """Print the ranked finalists side by side, and who was left out at which rung."""
+    """Print the ranked finalists side by side, and the candidates eliminated at each rung."""
     columns = "", *(str(place) for place in range(1, len(rows) + 1))
     table = printing.make_table(*columns, left=columns)
     for name, cells in quantities(rows):
@@ -47,7 +47,7 @@ def show(
 
 
 def quantities(rows: Sequence[Row]) -> Iterator[tuple[str, list[str]]]:
-    """Yield the lines of the table: a name, and a cell for each finalist."""
+    """Yield the rows of the table: a name, and a cell for each finalist."""
     yield "candidate", [row.candidate.title for row in rows]
     yield "time", [_time(row) for row in rows]
     yield "of yours", [_speedup(row) for row in rows]
@@ -84,7 +84,7 @@ def _speedup(row: Row) -> str:
 
 
 def legend(rows: Sequence[Row], seeds: Sequence[int]) -> Iterator[str]:
-    """Yield sentences: how the rows are ranked, and which of them the seeds do not tell apart."""
+    """Yield sentences on the ranking, and on finalists that are not significantly different."""
     yield (
         f"Ranked by how many of the {len(seeds)} descents (seeds {seeds[0]} – {seeds[-1]}) reached the "
         "target, then by the geometric mean of their times. “of yours”: time over your own configuration's "
@@ -107,7 +107,7 @@ def legend(rows: Sequence[Row], seeds: Sequence[int]) -> Iterator[str]:
 
 
 def describe_rung(ranking: Ranking[Candidate], rungs: int) -> str:
-    """Describe a rung that is done."""
+    """Describe a finished rung."""
     rung = ranking.rung
     reached = sum(score.reached for _, score in ranking.ranked[: rung.keep])
     best, score = ranking.ranked[0]
@@ -119,7 +119,7 @@ def describe_rung(ranking: Ranking[Candidate], rungs: int) -> str:
 
 
 def verdict(score: Score, cut_off_s: float = math.inf) -> str:
-    """Write a candidate's time on a rung, or what there was at its end."""
+    """Describe a candidate's time on a rung, or its final value."""
     if score.seconds > cut_off_s:
         return f"over {seconds(cut_off_s)}"
     if score.reached:

@@ -23,27 +23,27 @@ from .space import Candidate
 from .trials import POINTS, Outcome, Trial
 
 FINALISTS = 3
-SEARCH = 1000  # distance of the search's seeds from those of the last rung
+SEARCH = 1000  # offset of the search's seeds from those of the last rung
 MOST_SEED = 2**63 - 1 - 10**6  # leaves room for the seeds of search, tuning and descents
-SLACK, OWN_SLACK = 3.0, 10.0  # multiples of the own time that finalists, and it itself, may take
-COARSE = 16  # measurements that the own configuration's time must consist of
+SLACK, OWN_SLACK = 3.0, 10.0  # limits for finalists and the user's configuration, in multiples of its time
+COARSE = 16  # least number of measurements in the time of the user's configuration
 
 Say = Callable[[str], None]
 
 
 @dataclasses.dataclass(frozen=True)
 class Environment:
-    """What a plan is made for."""
+    """Environment of a plan: configuration, target, and recorded run."""
 
     user: Config  # the user's configuration
     config: Config  # the same under the stragglers, machine and link of the plan
     goal: Goal
-    path: str = ""  # of the configuration, for errors
-    trace: Trace | None = None  # the recorded run whose delays and costs are taken
+    path: str = ""  # file of the configuration, for error messages
+    trace: Trace | None = None  # recorded run that provides delays and costs
 
 
 def load_environment(path: str, overrides: list[str], trace: str | None, target: float | None) -> Environment:
-    """Read a configuration and, if a trace is given, the delays and costs of that run.
+    """Read a configuration and, if a trace is given, delays and costs from that run.
 
     Raises
     ------
@@ -58,7 +58,7 @@ def load_environment(path: str, overrides: list[str], trace: str | None, target:
             raise InputError(f"faults.raise_worker: worker {worker} would end every descent")
         check_count(user)
         if user.seed > MOST_SEED:
-            raise InputError(f"seed: {user.seed}: a plan uses the seeds that follow: {MOST_SEED} at the most")
+            raise InputError(f"seed: {user.seed}: a plan also uses larger seeds; give {MOST_SEED} at most")
         goal = choose_goal(user, recorded, target)
     config = user
     if trace is not None:
@@ -72,13 +72,13 @@ class Found:
     """The result of a search."""
 
     rows: list[Row]  # the finalists, best first
-    rankings: list[Ranking[Candidate]]  # of the rungs before
-    candidates: int  # that were tried
-    seeds: tuple[int, ...]  # of the finalists' descents
+    rankings: list[Ranking[Candidate]]  # rankings of the earlier rungs
+    candidates: int  # number of candidates
+    seeds: tuple[int, ...]  # seeds of the finalists' descents
 
     @property
     def own(self) -> Row:
-        """The user's configuration."""
+        """Row of the user's own configuration."""
         return next(row for row in self.rows if row.candidate.own)
 
 
@@ -91,25 +91,27 @@ def search(
     eta: float = 3.0,
     limit_s: float | None = None,
 ) -> Found:
-    """Find the finalists.
+    """Search for the best schemes.
 
     Parameters
     ----------
     environment : Environment
+        Configuration, target and recorded run.
     pool : Pool
+        Processes that run the descents.
     print_line : callable
-        Takes lines about the progress.
+        Prints a line of progress.
     candidates, seeds : int
-        Number of candidates to begin with, and of descents of each finalist.
+        Initial number of candidates, and number of descents of each finalist.
     eta : float
-        A rung keeps 1/η of its candidates.
+        η; a rung keeps 1/η of its candidates.
     limit_s : float, optional
-        Virtual time that the user's own configuration may take; by default what its ``[stop]`` says.
+        Virtual time limit of the user's own configuration; by default its ``stop.seconds``.
 
     Raises
     ------
     InputError
-        If the user's configuration cannot run or begins at the target, or if nothing limits a descent.
+        If the user's configuration cannot run or starts at the target, or if nothing limits a descent.
     """
     base, goal, path = environment.config, environment.goal, environment.path
     offered = space.candidates(base, candidates, base.seed, path)
@@ -117,7 +119,7 @@ def search(
     length = own.spent_s
     if own.reached and not length:
         raise InputError(
-            f"{path}: nothing to plan: it begins with {goal.shown(own.value)}, the target is {goal}"
+            f"{path}: nothing to plan: it starts with {goal.shown(own.value)}, the target is {goal}"
         )
     missed = "" if own.reached else f", target not reached ({goal.shown(own.value)} then)"
     print_line(f"your own configuration: {seconds(length)}{missed}")
@@ -155,12 +157,12 @@ def search(
 
 
 def baseline(environment: Environment, limit_s: float | None) -> Outcome:
-    """Simulate the user's own configuration, measured finely enough.
+    """Simulate the user's own configuration, with sufficiently frequent measurements.
 
     Raises
     ------
     InputError
-        If it diverges, and nothing limits the time of a descent.
+        If it diverges and nothing limits its time.
     """
     config, stop = environment.config, environment.config.stop
     limit = limit_s or stop.seconds

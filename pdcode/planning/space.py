@@ -1,7 +1,7 @@
-"""Candidates: configurations that could run in place of the user's.
+"""Candidates: alternatives to the user's configuration.
 
-Problem, workers, stop, stragglers, machine and link stay. Scheme, code, decoder, memory, wire, downlink,
-update and step size vary. Each draw is keyed by (seed, number): a longer list begins with the shorter one.
+Problem, workers, stop, stragglers, machine and link are fixed. Scheme, code, decoder, memory, wire, downlink,
+update and step size vary. Each draw is keyed by (seed, number): a longer list extends a shorter one.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ Value = TypeVar("Value")
 OWN = "yours"
 DRAWN = "drawn"
 VARIED = ("scheme", "code", "decoder", "memory", "wire", "downlink", "update")  # whole tables
-MULTIPLES = (0.5, 1.0, 2.0, 4.0)  # of the user's step size
-TRIES = 40  # draws for each candidate that is asked for
+MULTIPLES = (0.5, 1.0, 2.0, 4.0)  # multiples of the user's step size
+TRIES = 40  # maximum number of draws per requested candidate
 
 UNCODED: Tables = {
     "scheme": {"name": "uncoded"},
@@ -42,20 +42,20 @@ BLANK: Tables = {"scheme": {"name": "lwpd"}} | {name: {} for name in VARIED[1:]}
 
 @dataclass(frozen=True)
 class Candidate:
-    """A configuration that could run in place of the user's."""
+    """An alternative to the user's configuration."""
 
     name: str  # `OWN`, the name of a preset or of an uncoded scheme, or `DRAWN`
-    multiple: float  # its step size as a multiple of the user's, see `base_rate`
+    multiple: float  # step size as a multiple of the user's, see `base_rate`
     config: Config
 
     @property
     def own(self) -> bool:
-        """Whether it is the user's configuration itself."""
+        """Whether this is the user's own configuration."""
         return self.name == OWN and self.multiple == 1
 
     @property
     def title(self) -> str:
-        """Name, and the multiple of the step size if a named scheme has another than the user's."""
+        """Name, and for a named scheme the multiple of the step size unless it is 1."""
         return self.name + (f", rate ×{self.multiple:g}" if self.name != DRAWN and self.multiple != 1 else "")
 
     def __str__(self) -> str:
@@ -63,17 +63,18 @@ class Candidate:
 
 
 def candidates(base: Config, count: int, seed: int, path: str = "") -> list[Candidate]:
-    """List candidates that `pdcode run` accepts, each once: the user's own, the named schemes, then draws.
+    """List distinct candidates that `pdcode run` accepts: the user's own, the named schemes, then draws.
 
     Parameters
     ----------
     base : Config
-        The user's.
+        The user's configuration.
     count : int
-        How many. All named schemes with the user's step size are listed even if they are more.
+        Number of candidates. All named schemes with the user's step size are listed even if there are more.
     seed : int
+        Key of the draws.
     path : str
-        Of the configuration, for errors.
+        File of the configuration, for error messages.
 
     Raises
     ------
@@ -81,44 +82,44 @@ def candidates(base: Config, count: int, seed: int, path: str = "") -> list[Cand
         If the user's configuration cannot run.
     """
     setup.prepare(base, path)
-    found = [Candidate(OWN, 1.0, base)]
+    listed = [Candidate(OWN, 1.0, base)]
     seen = {identity(base)}
 
     def offer(name: str, tables: Tables, multiple: float) -> None:
         candidate = offered(base, name, tables, multiple)
         if candidate is not None and identity(candidate.config) not in seen:
             seen.add(identity(candidate.config))
-            found.append(candidate)
+            listed.append(candidate)
 
     fixed = named(base)
     for name, tables in fixed.items():
         offer(name, tables, 1.0)
     for multiple in (2.0, 0.5):
         for name, tables in {OWN: {}, **fixed}.items():
-            if len(found) < count and (multiple > 1 or name == OWN):
+            if len(listed) < count and (multiple > 1 or name == OWN):
                 offer(name, tables, multiple)
     for number in range(TRIES * count):
-        if len(found) >= count:
+        if len(listed) >= count:
             break
         random = np.random.default_rng((seed, number))
         offer(DRAWN, draw_tables(base, random), pick(random, MULTIPLES, (1, 2, 2, 1)))
-    return found
+    return listed
 
 
 def identity(config: Config) -> bytes:
-    """Give a key of all that a descent depends on, with defaults that depend on other keys written out."""
+    """Return a key of everything that a descent depends on, with dependent defaults resolved."""
     update, wire, scheme = config.update, config.wire, config.scheme
     if update.mode == "first":
         update = msgspec.structs.replace(update, count=wanted(update, config.workers.count))
     wire = msgspec.structs.replace(wire, dtype=wire.dtype or config.problem.dtype)
-    named = scheme.name not in ("lwpd", "uncoded")  # what these are, their tables say
+    named = scheme.name not in ("lwpd", "uncoded")  # their tables determine these
     scheme = msgspec.structs.replace(scheme, preset=None) if named else SchemeTable.of({})
     tables = {"update": update, "wire": wire, "scheme": scheme}
     return msgspec.json.encode(msgspec.structs.replace(config, **tables))
 
 
 def offered(base: Config, name: str, tables: Tables, multiple: float) -> Candidate | None:
-    """Make the candidate with these tables; None if `pdcode run` refuses it."""
+    """Make the candidate with these tables; return None if `pdcode run` refuses it."""
     try:
         config = apply(base, tables, multiple)
         setup.prepare(config, source=source(config))
@@ -128,7 +129,7 @@ def offered(base: Config, name: str, tables: Tables, multiple: float) -> Candida
 
 
 def apply(base: Config, tables: Mapping[str, Mapping[str, Any]], multiple: float = 1.0) -> Config:
-    """Put other tables into the user's configuration, and scale the step size to them.
+    """Replace tables of the user's configuration, and scale the step size accordingly.
 
     Raises
     ------
@@ -151,7 +152,7 @@ def apply(base: Config, tables: Mapping[str, Mapping[str, Any]], multiple: float
 
 
 def base_rate(base: Config) -> float:
-    """Convert the user's step size to that of a step on all n workers' replies.
+    """Convert the user's step size to that of a step on the replies of all n workers.
 
     In `async` mode an arrival is scaled by 1/n with memory ``worker``, and is a full step otherwise.
     """
@@ -163,21 +164,21 @@ def _whole_step(config: Config) -> bool:
 
 
 def named(base: Config) -> dict[str, Tables]:
-    """List presets and uncoded schemes for this problem."""
+    """List the presets and uncoded schemes for this problem, by name."""
     presets = ["default", "starved"] + ["shards"] * (base.problem.batch == 0)
-    found: dict[str, Tables] = {}
+    schemes: dict[str, Tables] = {}
     for preset in presets:
         tables = kinds.find("schemes", "lwpd").presets[preset]
-        found[f"preset {preset}"] = BLANK | {
+        schemes[f"preset {preset}"] = BLANK | {
             name: dict(table) for name, table in tables.items() if name != "problem"
         }
     for mode in ("all", "first", "async"):
-        found[f"uncoded {mode}"] = UNCODED | {"update": {"mode": mode}}
-    return found
+        schemes[f"uncoded {mode}"] = UNCODED | {"update": {"mode": mode}}
+    return schemes
 
 
 def pick(random: np.random.Generator, values: Sequence[Value], weights: Sequence[float]) -> Value:
-    """Draw one of the values with probabilities in proportion to the weights."""
+    """Draw one of the values with probabilities proportional to the weights."""
     edges = np.cumsum(weights) / sum(weights)
     return values[min(int(np.searchsorted(edges, random.random(), side="right")), len(values) - 1)]
 
@@ -209,7 +210,7 @@ def _code(base: Config, family: str, random: np.random.Generator) -> dict[str, A
     hidden = len(base.problem.hidden) if base.problem.deep else 0
     k = pick(random, ("units", 4, 8, 16, 32, 64, 128), (4, 1, 1, 1, 1, 1, 1))
     code: dict[str, Any] = {"family": family}
-    # The output layer is small: its blocks would be smaller than what they cost.
+    # The output layer is small: coding its blocks would cost more than it saves.
     code["blocks"] = k if k == "units" or not hidden else [k] * hidden + [1]
     if family == "matched":
         code["weight"] = pick(random, (8, 16, 32), (1, 2, 2))
@@ -236,7 +237,7 @@ def _update(workers: int, random: np.random.Generator) -> dict[str, Any]:
 
 
 def summary(config: Config) -> str:
-    """Describe a scheme in a line: code, memory, messages, updates, step size."""
+    """Describe a scheme in one line: code, memory, messages, updates, step size."""
     code, update = config.code, config.update
     if code.family == "uncoded":
         coded = "uncoded"

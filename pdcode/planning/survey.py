@@ -1,4 +1,4 @@
-"""The map: which scheme reaches the target first, over the link's bandwidth and the severity of delays."""
+"""The map of best schemes over the link's bandwidth and the severity of delays."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ from .search import Environment
 from .space import Candidate
 from .trials import Score, Trial
 
-MULTIPLES = (1.0, 2.0, 0.5, 4.0, 0.25)  # of the user's step size
-ROUNDS = 4  # rounds of all workers from one measurement to the next
-SPARE = 8  # multiple of the updates in the middle cell that a descent may take
-TUNING = 1000  # distance of the tuning's seeds from those of the cells
-RECORDED = (0.0, 1.0, 2.0, 4.0, 8.0)  # severities by default, of recorded delays …
-SEVERITIES = (0.0, 0.25, 1.0, 4.0, 16.0)  # … and of others
+MULTIPLES = (1.0, 2.0, 0.5, 4.0, 0.25)  # multiples of the user's step size
+ROUNDS = 4  # rounds of all workers between measurements
+SPARE = 8  # limit of a descent's updates, as a multiple of those in the middle cell
+TUNING = 1000  # offset of the tuning's seeds from those of the cells
+RECORDED = (0.0, 1.0, 2.0, 4.0, 8.0)  # default severities for recorded delays
+SEVERITIES = (0.0, 0.25, 1.0, 4.0, 16.0)  # default severities for other delays
 BANDWIDTHS = (1e5, 1e6, 1e7, 1e8, 1e9)  # bytes/s
 
 Say = Callable[[str], None]
 Entrant = tuple[Candidate, int]
-"""A scheme, and the updates that a descent may take at the most."""
+"""A scheme, and the maximum number of updates of its descents."""
 
 
 @dataclass(frozen=True)
 class Grid:
-    """The axes of a map."""
+    """Axes of a map."""
 
     bandwidths: Sequence[float]  # bytes/s of rank 0's link, each way
     severities: Sequence[float]  # factors of the delays; see `scaled`
@@ -45,7 +45,7 @@ class Grid:
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell of a map, with the names and scores of the schemes, best first."""
+    """Cell of a map, with the names and scores of the schemes, best first."""
 
     bandwidth: float
     severity: float
@@ -53,33 +53,33 @@ class Cell:
 
     @property
     def best(self) -> str:
-        """Name of the first; empty if none reached the target."""
+        """Name of the best scheme; empty if none reached the target."""
         name, score = self.ranked[0]
         return name if score.reached else ""
 
     @property
     def factor(self) -> float:
-        """Time of the second over that of the first; infinity if the first alone reached the target."""
+        """Time of the second scheme over the first's; infinity if only the first reached the target."""
         others = [score.seconds for _, score in self.ranked[1:2] if score.reached]
         return others[0] / self.ranked[0][1].seconds if others else math.inf
 
     @property
     def oracle(self) -> float:
-        """Time of the first over the oracle's, median of its descents; nan if there is none."""
+        """Time of the first scheme over the oracle's, median of its descents; nan if unknown."""
         return oracle_multiple(self.ranked[0][1].outcomes) if self.best else math.nan
 
 
 def scaled(config: Config, severity: float) -> StragglersTable:
-    """Multiply the configuration's delays; 0 leaves only its dead workers.
+    """Multiply the configuration's delays by `severity`; 0 leaves only its dead workers.
 
-    If there are no delays they become exponential; `severity` is then their mean, as a multiple of the time
-    that a full gradient of the mini-batch takes to compute.
+    Without delays, exponential ones are added; `severity` is then their mean, in units of the compute time of
+    a mini-batch's full gradient.
 
     Raises
     ------
     InputError
-        If recorded delays are to be shortened, or to be lengthened beside slow workers, or if delays become
-        longer than a configuration can say.
+        If recorded delays would be shortened, or lengthened together with slow workers, or if delays would
+        exceed the largest value that a configuration allows.
     """
     table, workers = config.stragglers, config.workers.count
     if severity == 0:
@@ -90,8 +90,8 @@ def scaled(config: Config, severity: float) -> StragglersTable:
     if table.kind == "trace":
         if severity < 1 or getattr(table, "slow", None):
             raise InputError(
-                f"--severities {severity:g}: recorded delays can be taken as they are, be lengthened for all "
-                "workers alike, or be left out"
+                f"--severities {severity:g}: recorded delays can be kept (1), lengthened for all workers "
+                "alike, or left out (0)"
             )
         changed: dict[str, Any] = {"slow": list(range(workers)), "slowdown": severity}
     elif table.kind == "none":
@@ -103,7 +103,7 @@ def scaled(config: Config, severity: float) -> StragglersTable:
     else:
         keys = [key for key in table.__struct_fields__ if key.endswith("_s")]
         changed = {key: severity * getattr(table, key) for key in keys}
-        if not any(changed.values()):  # slow workers take multiples of their own compute time
+        if not any(changed.values()):  # slow workers take multiples of their compute time
             changed = {"slowdown": 1 + severity * (getattr(table, "slowdown", 1.0) - 1)}
     for key, value in changed.items():
         if isinstance(value, float) and value > LARGEST:
@@ -112,27 +112,27 @@ def scaled(config: Config, severity: float) -> StragglersTable:
 
 
 def task_s(config: Config) -> float:
-    """Compute the modelled time of a full gradient of a mini-batch, in s."""
+    """Return the modelled compute time of a mini-batch's full gradient, in s."""
     whole = space.apply(config, space.UNCODED | {"update": {"mode": "all"}})
-    made = setup.prepare(whole)
-    return 1e-9 * costs.time_ns(whole.machine, made.scheme.flops(made.problem, made.layouts, 0, None))
+    parts = setup.prepare(whole)
+    return 1e-9 * costs.time_ns(whole.machine, parts.scheme.flops(parts.problem, parts.layouts, 0, None))
 
 
 def in_cell(config: Config, bandwidth: float, severity: float) -> Config:
-    """Put a configuration into a cell."""
+    """Return the configuration for a cell's bandwidth and severity."""
     link = msgspec.structs.replace(config.link, bandwidth=bandwidth)
     return msgspec.structs.replace(config, link=link, stragglers=scaled(config, severity))
 
 
 def move(candidate: Candidate, cell: Config) -> Candidate:
-    """Put a scheme into the cell of a configuration."""
+    """Return the candidate's scheme in the cell of a configuration."""
     config = msgspec.structs.replace(candidate.config, link=cell.link, stragglers=cell.stragglers)
     return Candidate(candidate.name, candidate.multiple, config)
 
 
 @dataclass(frozen=True)
 class CellRace:
-    """A race of schemes in one cell, of which the first `places` are asked for."""
+    """Race of schemes in one cell for the first `places`."""
 
     entrants: list[Entrant]
     goal: Goal
@@ -141,7 +141,7 @@ class CellRace:
 
 
 def race_in_cell(task: CellRace) -> list[tuple[Candidate, Score]]:
-    """Run a race in this process."""
+    """Run a race within this process."""
 
     def work(entrant: Entrant, cut_off_s: float) -> Trial:
         candidate, updates = entrant
@@ -156,10 +156,10 @@ def race_in_cell(task: CellRace) -> list[tuple[Candidate, Score]]:
 
 
 def tune(config: Config, goal: Goal, grid: Grid, pool: Pool, print_line: Say) -> list[Entrant]:
-    """Find each scheme's step size in the middle cell.
+    """Tune each scheme's step size in the middle cell.
 
-    Returns the schemes, best first, with limits of their updates. A scheme that misses the target with all
-    step sizes comes last.
+    Returns the schemes, best first, with limits of their updates. Schemes that miss the target with all step
+    sizes come last.
     """
     middle = in_cell(config, *(sorted(axis)[len(axis) // 2] for axis in (grid.bandwidths, grid.severities)))
     schemes = {space.OWN: {}, **space.named(config)}
@@ -168,9 +168,11 @@ def tune(config: Config, goal: Goal, grid: Grid, pool: Pool, print_line: Say) ->
     def races() -> Iterator[tuple[str, CellRace]]:
         seen: set[bytes] = set()
         for name, tables in schemes.items():
-            made = [space.offered(middle, name, tables, multiple) for multiple in MULTIPLES]
-            entrants = [(each, trials.most_updates(each.config)) for each in made if each is not None]
-            if entrants and space.identity(entrants[0][0].config) not in seen:  # yours may be a named one
+            variants = [space.offered(middle, name, tables, multiple) for multiple in MULTIPLES]
+            entrants = [
+                (variant, trials.most_updates(variant.config)) for variant in variants if variant is not None
+            ]
+            if entrants and space.identity(entrants[0][0].config) not in seen:  # unless it is a named scheme
                 seen.add(space.identity(entrants[0][0].config))
                 yield name, CellRace(entrants, goal, seeds, 1)
 
@@ -189,7 +191,7 @@ def tune(config: Config, goal: Goal, grid: Grid, pool: Pool, print_line: Say) ->
 def survey_cells(
     environment: Environment, grid: Grid, seeds: Sequence[int], pool: Pool, print_line: Say
 ) -> tuple[list[Cell], list[str]]:
-    """Race the schemes in all cells; return the cells and the names of the schemes.
+    """Race the schemes in all cells, and return the cells and the schemes' names.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Simulated descents to a target, and what they cost."""
+"""Simulated descents to a target, and their costs."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from ..training import setup
 from ..virtual.simulation import Simulation
 from .goal import Goal
 
-ARRIVALS = 100_000  # of one descent, at the most
-POINTS = 128  # measurements of one descent, about
+ARRIVALS = 100_000  # maximum number of arrivals of a descent
+POINTS = 128  # approximate number of measurements of a descent
 
 
 class Curve(Recorder):
-    """A recorder of the measurements alone: times in s, and the goal's value of loss and accuracy."""
+    """Recorder of measurements only: times in s, and the goal's value."""
 
     def __init__(self, goal: Goal) -> None:
         self._goal = goal
@@ -38,16 +38,16 @@ class Curve(Recorder):
 
 @dataclass(frozen=True)
 class Outcome:
-    """The result of a descent."""
+    """Result of a descent."""
 
-    seconds: float  # virtual time at which the curve crossed the target; infinity if it did not
+    seconds: float  # virtual time at which the target was reached; infinity if it was not
     ended_s: float  # virtual time at the end
     value: float  # loss, or 1 - accuracy, at the end
     oracle_s: float = math.inf  # time of an oracle that balances the work perfectly; infinity if unknown
     updates: int = 0
     bytes_up: int = 0
     bytes_down: int = 0
-    wasted: float = 0.0  # share of the replies that were not used
+    wasted: float = 0.0  # fraction of the replies that were not used
     diverged: bool = False
 
     @property
@@ -56,7 +56,7 @@ class Outcome:
 
     @property
     def spent_s(self) -> float:
-        """Time to the target, or until the descent was ended."""
+        """Time to the target, or length of the descent."""
         return self.seconds if self.reached else self.ended_s
 
 
@@ -64,22 +64,22 @@ class Outcome:
 class Trial:
     """Descents of a configuration, one for each seed."""
 
-    config: Config  # its seed and [stop] are replaced
+    config: Config  # seed and [stop] are replaced
     goal: Goal
     seeds: tuple[int, ...]
-    seconds: float  # virtual time of a descent, at the most
-    step_s: float  # virtual time from one measurement to the next
+    seconds: float  # maximum virtual time of a descent
+    step_s: float  # virtual time between measurements
     cut_off_s: float = math.inf  # mean time to the target beyond which the trial may be ended early
-    updates: int | None = None  # of a descent, at the most; by default as many as make `ARRIVALS` arrivals
+    updates: int | None = None  # maximum number per descent; by default for `ARRIVALS` arrivals
 
 
 @dataclass(frozen=True)
 class Score:
-    """The result of a trial."""
+    """Result of a trial."""
 
     seconds: float  # mean time to the target; infinity unless all descents reached it
-    value: float  # mean of the loss, or 1 - accuracy, at the end
-    outcomes: tuple[Outcome, ...] = ()  # fewer than there are seeds if the trial was cut off
+    value: float  # mean of the final loss, or 1 - accuracy
+    outcomes: tuple[Outcome, ...] = ()  # fewer than seeds if the trial was cut off
 
     @property
     def reached(self) -> bool:
@@ -92,7 +92,7 @@ class Score:
 
 
 def perform(trial: Trial) -> Score:
-    """Run a trial's descents one after the other, until their mean must exceed the cut-off."""
+    """Run a trial's descents in turn, until their mean time must exceed the cut-off."""
     outcomes: list[Outcome] = []
     left_s = trial.cut_off_s * len(trial.seeds)
     for seed in trial.seeds:
@@ -105,7 +105,7 @@ def perform(trial: Trial) -> Score:
 
 
 def score(outcomes: Sequence[Outcome], seeds: int) -> Score:
-    """Sum up the descents of a trial with this many seeds."""
+    """Compute the score of a trial from its descents; `seeds` is the planned number."""
     mean = sum(outcome.seconds for outcome in outcomes) / seeds if len(outcomes) == seeds else math.inf
     return Score(mean, sum(outcome.value for outcome in outcomes) / len(outcomes), tuple(outcomes))
 
@@ -120,7 +120,7 @@ def descend(trial: Trial, seed: int, seconds: float) -> Outcome:
         trace=msgspec.structs.replace(trial.config.trace, progress_s=trial.step_s),
     )
     curve = Curve(goal)
-    with np.errstate(all="ignore"):  # where it diverges
+    with np.errstate(all="ignore"):  # descents may diverge
         _, result = Simulation(config, setup.prepare(config, source=source(config))).run(curve)
     return Outcome(
         seconds=crossing(curve.times, curve.values, goal.bound),
@@ -136,7 +136,7 @@ def descend(trial: Trial, seed: int, seconds: float) -> Outcome:
 
 
 def source(config: Config) -> problems.DataSource:
-    """Read the configuration's data, once in a process for all its descents."""
+    """Read the configuration's data, once per process for all descents."""
     return _source(msgspec.json.encode(config.problem))
 
 
@@ -146,7 +146,7 @@ def _source(table: bytes) -> problems.DataSource:
 
 
 def most_updates(config: Config) -> int:
-    """Give the number of updates that make about `ARRIVALS` arrivals."""
+    """Return the number of updates with about `ARRIVALS` arrivals."""
     workers = config.workers.count
     each = 1 if config.update.mode == "async" else (config.update.count or workers)
     return max(100, ARRIVALS // each)

@@ -45,7 +45,7 @@ class Delayed(StragglersTable):
         return f"{self.kind}: " + "; ".join(filter(None, (self.words(), self.slower(), never)))
 
     def slower(self) -> str:
-        """Return which workers are slow, for `describe`."""
+        """Return the slow workers in words, for `describe`."""
         return ""
 
     def words(self) -> str:
@@ -120,7 +120,7 @@ class Model:
         return delays
 
     def delays_s(self, workers: Any, first: Any, count: int) -> Reals:
-        """Return the delays of tasks ``first[i]`` … ``first[i] + count - 1`` of worker ``workers[i]``.
+        """Return the delays in s of tasks ``first[i]`` … ``first[i] + count - 1`` of worker ``workers[i]``.
 
         Parameters
         ----------
@@ -157,7 +157,7 @@ class Model:
 
 
 def dead(table: StragglersTable, workers: int) -> list[int]:
-    """Workers that never answer, in order."""
+    """Return the workers that never answer, ascending."""
     return [int(worker) for worker in table.make(0, workers).dead.nonzero()[0]]
 
 

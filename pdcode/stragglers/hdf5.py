@@ -43,8 +43,8 @@ def read_records(
                 raise records.wrong(path, f"'{value}' is for matrices, and this is a trace of pdcode", key)
         return recorded(run, draw, above, load)
     except InputError as error:
-        known = str(error).startswith("stragglers.")
-        raise error if known else InputError(f"stragglers.path: {error}") from None
+        explained = str(error).startswith("stragglers.")
+        raise error if explained else InputError(f"stragglers.path: {error}") from None
 
 
 def recorded(run: Trace, draw: str, above: tuple[Path, ...], load: Load) -> records.Records:
@@ -121,22 +121,22 @@ def _is_trace(file: h5py.File) -> bool:
 
 def _matrix(path: Path, file: h5py.File, name: str | None) -> Reals:
     """Read the matrix of this name, or the only one."""
-    found: dict[str, h5py.Dataset] = {}
+    matrices: dict[str, h5py.Dataset] = {}
 
     def note(where: str, each: h5py.HLObject) -> None:
         if isinstance(each, h5py.Dataset) and each.ndim == 2 and each.dtype.kind in "fiu":
-            found[where] = each
+            matrices[where] = each
 
     if name and name.strip("/"):
         note(name.strip("/"), file.get(name))  # what is linked to is not visited
     file.visititems(note)
-    listed = f"the matrices of this file: {', '.join(sorted(found)) or 'none'}"
-    if name is None and len(found) > 1:
+    listed = f"the matrices of this file: {', '.join(sorted(matrices)) or 'none'}"
+    if name is None and len(matrices) > 1:
         raise records.wrong(path, f"say which one; {listed}", "dataset")
-    if name is not None and name.strip("/") not in found:
+    if name is not None and name.strip("/") not in matrices:
         raise records.wrong(path, f"'{name}' is not a matrix of numbers; {listed}", "dataset")
-    if not found:
+    if not matrices:
         raise records.wrong(path, "has no matrix of numbers, workers × rounds")
-    chosen = next(iter(found)) if name is None else name.strip("/")
-    records.check_size(path, found[chosen].size)
-    return np.asarray(found[chosen][:], np.float64)
+    chosen = next(iter(matrices)) if name is None else name.strip("/")
+    records.check_size(path, matrices[chosen].size)
+    return np.asarray(matrices[chosen][:], np.float64)

@@ -71,16 +71,16 @@ class Spells(Model):
         before[strange] = self._before(workers[strange], first[strange])
         state[missing, 0] = before[missing] ^ self._changes
         number = np.arange(count)
-        known = np.where(settled, number, 0)  # last settled task up to each task
-        np.maximum.accumulate(known, axis=1, out=known)
-        slow = np.take_along_axis(state, known, axis=1)
+        last_settled = np.where(settled, number, 0)  # last settled task up to each task
+        np.maximum.accumulate(last_settled, axis=1, out=last_settled)
+        slow = np.take_along_axis(state, last_settled, axis=1)
         if self._changes:
-            slow ^= (number - known) % 2 == 1
+            slow ^= (number - last_settled) % 2 == 1
         self._next[workers], self._last[workers] = first + count, slow[:, -1]
         return slow
 
     def _settle(self, workers: Integers, first: Integers, count: int) -> tuple[States, States]:
-        """Return which tasks' states are settled by their own draws, and those states."""
+        """Return two bool arrays, shape (m, count): tasks settled by their own draws, and their states."""
         uniform = self._uniforms(workers, first, count)[..., 0]
         state = uniform < self._low
         settled = state | (uniform >= self._high)

@@ -85,15 +85,15 @@ def matrix(path: Path, values: Reals, times: str) -> Records:
     InputError
         If an entry is negative or too large.
     """
-    known = ~np.isnan(values)
-    bad = np.argwhere(known & ~((values >= 0) & (values <= LARGEST)))
+    recorded = ~np.isnan(values)
+    bad = np.argwhere(recorded & ~((values >= 0) & (values <= LARGEST)))
     if len(bad):
         worker, task = bad[0]
-        found = f"worker {worker}, round {task}: {values[worker, task]:g}"
+        entry = f"worker {worker}, round {task}: {values[worker, task]:g}"
         what = "delay" if times == "delay" else "time"
-        raise wrong(path, f"{found} is not a {what} from 0 to {LARGEST:g} s")
-    counts = np.count_nonzero(known, axis=1).astype(np.int64)
-    return Records(values[known], counts, np.full(len(counts), 0.0 if times == "delay" else -1.0))
+        raise wrong(path, f"{entry} is not a {what} from 0 to {LARGEST:g} s")
+    counts = np.count_nonzero(recorded, axis=1).astype(np.int64)
+    return Records(values[recorded], counts, np.full(len(counts), 0.0 if times == "delay" else -1.0))
 
 
 def check_size(path: Path, entries: int) -> None:

@@ -85,8 +85,8 @@ def load_records(table: Recorded, above: tuple[Path, ...] = ()) -> records.Recor
     try:
         if not path.is_file():
             raise records.wrong(path, "not a file" if path.exists() else "no such file")
-        found = os.stat(path)
-        stamp = found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+        status = os.stat(path)
+        stamp = status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
         return _read(path, table.dataset, table.draw, table.times, stamp, above)
     except OSError as error:
         raise records.wrong(path, error.strerror or str(error)) from None
@@ -99,11 +99,11 @@ def _read(
     if records.is_hdf5(path):
         from . import hdf5
 
-        found = hdf5.read_records(path, dataset, draw, times, above, load_records)
+        delays = hdf5.read_records(path, dataset, draw, times, above, load_records)
     elif dataset is not None:
         raise records.wrong(path, f"'{dataset}' names an HDF5 dataset, and this is not HDF5", "dataset")
     else:
-        found = records.matrix(path, records.csv(path), times)
-    if not len(found.delays_s):
+        delays = records.matrix(path, records.csv(path), times)
+    if not len(delays.delays_s):
         raise records.wrong(path, "has no delays")
-    return found
+    return delays

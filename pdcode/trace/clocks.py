@@ -45,7 +45,7 @@ def straighten(
     end = np.where(clocks["end_clock_t_ns"] < 0, last_ns, clocks["end_clock_t_ns"])
     rate = change / np.maximum(end - start, 1)
     rates, starts = np.zeros(int(worker.max()) + 1), np.zeros(int(worker.max()) + 1)
-    known = (clocks["rank"] >= 1) & (clocks["rank"] <= len(rates))  # rank 0 may be listed, and has no drift
-    rates[clocks["rank"][known] - 1] = rate[known]
-    starts[clocks["rank"][known] - 1] = start[known]
+    workers = (clocks["rank"] >= 1) & (clocks["rank"] <= len(rates))  # rank 0 may be listed, and has no drift
+    rates[clocks["rank"][workers] - 1] = rate[workers]
+    starts[clocks["rank"][workers] - 1] = start[workers]
     return times - np.rint(rates[worker] * (times - starts[worker])).astype(times.dtype)

@@ -209,9 +209,9 @@ class Trace:
     @cached_property
     def counters(self) -> dict[str, Any]:
         with self._open() as file:
-            found = _attributes(file["checkpoint"]) if "checkpoint" in file else {}
-        self._check("counter", found, dict.fromkeys(found, (int, float)))
-        return found
+            counters = _attributes(file["checkpoint"]) if "checkpoint" in file else {}
+        self._check("counter", counters, dict.fromkeys(counters, (int, float)))
+        return counters
 
     def _check(self, what: str, values: Mapping[str, Any], kinds: Mapping[str, Any]) -> None:
         """Refuse values of unexpected types."""

@@ -129,7 +129,7 @@ def test_a_target_that_is_not_reached_is_said(job, capsys):
         (["--target", "nan"], "--target nan: expected a loss"),
         (["--set", "stop.loss=x"], "job.toml: stop.loss"),
         (["--set", "problem.data=none.npz"], "none.npz"),
-        (["--candidates", "6", "--target", "5.0"], "job.toml: nothing to plan: it begins with loss 2."),
+        (["--candidates", "6", "--target", "5.0"], "job.toml: nothing to plan: it starts with loss 2."),
         (["--trace", "empty.h5"], "empty.h5"),
         (["--trace", "none.h5"], "none.h5"),
         (["-o", "job.toml/x.toml"], "job.toml/x.toml: cannot write there"),
@@ -144,7 +144,10 @@ def test_a_target_that_is_not_reached_is_said(job, capsys):
         (["--map", "--bandwidths", "0.1,10"], "--bandwidths 0.1,10: expected numbers of at least 1"),
         (["--map", "--severities", "0,1e18"], "--severities 1e+18: stragglers.shift_s would be more than"),
         (["--seeds", "2000"], "--seeds 2000: expected 1 to 1000"),
-        (["--set", f"seed={2**63 - 1}"], "job.toml: seed: 9223372036854775807: a plan uses the seeds"),
+        (
+            ["--set", f"seed={2**63 - 1}"],
+            "job.toml: seed: 9223372036854775807: a plan also uses larger seeds",
+        ),
         (["--map", "--severities", "1,-1"], "--severities 1,-1: expected numbers of at least 0"),
     ],
 )

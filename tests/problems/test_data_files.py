@@ -102,9 +102,9 @@ def test_broken_files_are_refused(tmp_path):
 def test_unknown_data_are_refused(tmp_path):
     refused("x.npz", "problem.data: no such file 'x.npz'")
     refused("some/where", "problem.data: no such file 'some/where'")
-    refused("digit", "problem.data: 'digit' is none of digits, breast-cancer,")
+    refused("digit", "problem.data: 'digit' is neither a file nor one of digits, breast-cancer,")
     (tmp_path / "a.csv").write_text("1,2\n")
-    refused(tmp_path / "a.csv", "problem.data: the format of", "a.csv")
+    refused(tmp_path / "a.csv", "problem.data: '", "a.csv' does not end in a known format")
     (tmp_path / "d.npz").mkdir()
     refused(tmp_path / "d.npz", "problem.data:", "is a directory")
 
@@ -135,7 +135,7 @@ def test_broken_idx_is_refused(tmp_path):
     for content, part in [
         (b"", "magic number is missing"),
         (b"\1\0\x08\3", "magic number is 01 00 08 03"),
-        (b"\0\0\x0a\3" + good[4:], "no IDX file"),
+        (b"\0\0\x0a\3" + good[4:], "not an IDX file"),
         (good[:7], "truncated in its header"),
         (good[:-1], "is cut off: 27 bytes, but shape (3, 2, 2) needs 28"),
         (good + b"x", "too long"),
@@ -146,7 +146,7 @@ def test_broken_idx_is_refused(tmp_path):
         refused(path, "problem.data", "t-images-idx3-ubyte", part)
     path.write_bytes(good)
     (tmp_path / "t-labels-idx1-ubyte").write_bytes(b"junk")
-    refused(path, "problem.labels", "t-labels-idx1-ubyte", "no IDX file")
+    refused(path, "problem.labels", "t-labels-idx1-ubyte", "not an IDX file")
     (tmp_path / "t.idx").write_bytes(good)
     refused(tmp_path / "t.idx", "problem.labels: not given")
 

@@ -165,7 +165,7 @@ def test_a_trace_that_cannot_begin_leaves_the_one_before(
     path = tmp_path / "a.h5"
     traces.writer(path).close(np.ones(3))
     before = path.read_bytes()
-    monkeypatch.setattr(opening, "check", lambda path: None)
+    monkeypatch.setattr(opening, "ensure_room_for_trace", lambda path: None)
     monkeypatch.setattr(room, "take", full)
     with pytest.raises(Failure, match=r"a\.h5: cannot write the trace: No space left on device"):
         traces.writer(path)

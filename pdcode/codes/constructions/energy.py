@@ -27,16 +27,16 @@ def _checked(energies: npt.ArrayLike | None, blocks: int) -> np.ndarray:
     if energies is None:
         return np.ones(blocks)
     try:
-        found = np.asarray(energies, np.float64)
+        array = np.asarray(energies, np.float64)
     except (TypeError, ValueError):
         raise InputError(f"energies = {energies!r}: must be {blocks} numbers, one a block") from None
-    if found.shape != (blocks,):
-        raise InputError(f"energies: shape {found.shape}; must be ({blocks},), one energy a block")
-    if not (np.isfinite(found) & (found >= 0)).all():
-        j = int(np.argmin(np.isfinite(found) & (found >= 0)))
-        raise InputError(f"energies[{j}] = {found[j]}: must be finite and not negative; nearest: 0")
-    top = found.max()
-    return np.maximum(found / top, LEAST) if top > 0 else np.ones(blocks)
+    if array.shape != (blocks,):
+        raise InputError(f"energies: shape {array.shape}; must be ({blocks},), one energy a block")
+    if not (np.isfinite(array) & (array >= 0)).all():
+        j = int(np.argmin(np.isfinite(array) & (array >= 0)))
+        raise InputError(f"energies[{j}] = {array[j]}: must be finite and not negative; nearest: 0")
+    top = array.max()
+    return np.maximum(array / top, LEAST) if top > 0 else np.ones(blocks)
 
 
 def energy(

@@ -73,19 +73,25 @@ def graph(
     """
     if kind not in KINDS:
         raise InputError(f"kind = {kind!r}: not one of {', '.join(KINDS)}")
-    made = default_degree(rows, blocks) if degree is None else degree
-    if isinstance(made, bool) or not isinstance(made, int) or not 2 <= made < blocks or made * blocks % 2:
+    per_block = default_degree(rows, blocks) if degree is None else degree
+    if (
+        isinstance(per_block, bool)
+        or not isinstance(per_block, int)
+        or not 2 <= per_block < blocks
+        or per_block * blocks % 2
+    ):
         possible = [d for d in range(2, blocks) if d * blocks % 2 == 0]
-        close = sorted(possible, key=lambda d: abs(d - made) if isinstance(made, int) else d)[:2]
+        close = sorted(possible, key=lambda d: abs(d - per_block) if isinstance(per_block, int) else d)[:2]
         raise InputError(
-            f"degree = {made!r}: no regular graph on {blocks} blocks has it; "
+            f"degree = {per_block!r}: no regular graph on {blocks} blocks has it; "
             f"nearest: {' or '.join(str(d) for d in sorted(close))}"
         )
-    if rows > made * blocks:
+    if rows > per_block * blocks:
         raise InputError(
-            f"workers = {rows}: a graph of degree {made} on {blocks} blocks has at most {made * blocks} rows"
+            f"workers = {rows}: a graph of degree {per_block} on {blocks} blocks has at most "
+            f"{per_block * blocks} rows"
         )
-    edges = circulant(blocks, made)
+    edges = circulant(blocks, per_block)
     if kind == "random":
         edges = switched(edges, blocks, seed)
     signs = keyed.signs(seed, keyed.SIGNS, 0, (len(edges),))

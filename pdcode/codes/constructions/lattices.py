@@ -145,5 +145,5 @@ E8 = Family(
     "roots of the lattice E8 on every 8 blocks",
     e8,
     lambda blocks, weight: [Size(8, 15 * blocks)] if blocks % 8 == 0 else [],
-    coherence=lambda rows, blocks, weight: 0.5 if rows > blocks else 0.0,  # of different bases
+    coherence=lambda rows, blocks, weight: 0.5 if rows > blocks else 0.0,  # between different bases
 )

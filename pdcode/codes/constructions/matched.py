@@ -5,15 +5,15 @@ the last task. Z = U R and the eigenvectors W of Z Zᵀ (Rayleigh-Ritz) give r r
 order of energy. One power step gives P = W Z Rᵀ, which approximates the leading left singular vectors of R if
 U was near them. Each row of P is truncated to its w largest entries and normalised: a codeword g. Sending g
 removes its part from R; the same part is removed from the following rows of P, R z ← (I - g gᵀ) R z.
-Codewords are therefore made to be sent in order, as by `kernels.encode`. The next task's U is P before the cut.
+Codewords must therefore be sent in this order, as by `kernels.encode`. The next task's U is P before the cut.
 
 A cut to w = 32 of k = 256 keeps the message small at little loss. Trials (784-256-10 on 4,000 images of
 MNIST, 16 workers, batch 32 each, first 12 used, error feedback, int8, output layer whole; updates to loss
 0.1, mean of 5 seeds at the better of the rates 1 and 1.2): full gradients 117; r = 4, w = 32: 116; r = 2,
-w = 16: 129; r = 1, w = 32: 139. Within the spread (± 5) were: three or four more directions than codewords,
-U from the part of P that the cut removed, fresh random directions in place of U, values refitted to the cut support.
-Taking next the row of P with most energy in its w largest entries was not better. The output layer may be
-coded as well, one codeword over its ten rows: 113 at rate 1, 100 at 1.2 (3 seeds).
+w = 16: 129; r = 1, w = 32: 139. Variants within the spread (± 5): three or four more directions than
+codewords, U from the part of P that the cut removed, fresh random directions instead of U, values refitted to
+the cut support. Ordering the rows of P by the energy of their w largest entries was not better. The output
+layer may be coded too, by one codeword over its ten rows: 113 at rate 1, 100 at 1.2 (3 seeds).
 
 Sources: subspace iteration with Rayleigh-Ritz (Parlett, "The Symmetric Eigenvalue Problem", 1980); the warm
 power step of PowerSGD (Vogels, Karimireddy and Jaggi, NeurIPS 2019), here with a basis of each worker's own;
@@ -113,7 +113,7 @@ class Matched:
         return self._indices, self._values
 
     def _step(self, residual: np.ndarray) -> bool:
-        """Return the power step, from U to P; returns whether it led anywhere."""
+        """Make the power step from U to P; return whether the result is usable."""
         end = self._whole * self._right.shape[1]
         blocks, rest = residual[:end].reshape(self._whole, self._right.shape[1]), residual[end:]
         np.matmul(self._kept[:, : self._whole], blocks, out=self._right)

@@ -2,8 +2,8 @@
 
 Two sets of different partitions share at most one block (`partitions`). Each set of c blocks supports the c
 rows of an orthogonal weighing matrix W(c, w) over √w (`weighing`): a Hadamard matrix (c = w) if one of order
-w is known, otherwise for example a conference matrix of order c = w + 1. A random sign of each column (dither)
-repairs the rank of subsets of rows and changes neither coherence nor tightness. Rows of different partitions
+w is known, otherwise for example a conference matrix of order c = w + 1. Random signs of the columns (dither)
+repair the rank of subsets of rows and change neither coherence nor tightness. Rows of different partitions
 have inner product 0 or ±1/w, and those of one partition are an orthonormal basis of R^k. The coherence is 1/w
 (0 for a single partition), and GᵀG = (n/k) I.
 """
@@ -23,10 +23,10 @@ def sizes(blocks: int, weight: int | None) -> list[Size]:
     """List the nets of a weight, with at most `most` partitions; by default of weight 4, or else 2."""
     default = [w for w in (4, 2) if blocks % w == 0] if blocks > 1 else [1]
     wanted = default if weight is None else [weight]
-    found = [Size(w, most(blocks, c) * blocks) for w in wanted if blocks % (c := order(w)) == 0]
+    nets = [Size(w, most(blocks, c) * blocks) for w in wanted if blocks % (c := order(w)) == 0]
     if weight is None:  # the plain construction decides if it can
-        return [Size(w, plain_most(blocks, w) * blocks) for w in wanted] + found
-    return found
+        return [Size(w, plain_most(blocks, w) * blocks) for w in wanted] + nets
+    return nets
 
 
 def coherence(rows: int, blocks: int, weight: int) -> float:

@@ -24,7 +24,7 @@ class System(NamedTuple):
     points: int  # v
     size: int  # B
     source: str  # pairs, triples, affine or projective
-    dimension: int = 0  # of the space
+    dimension: int = 0  # dimension of the space
 
     @property
     def lines(self) -> int:
@@ -54,7 +54,7 @@ def with_lines(lines: int) -> Iterator[System]:
 @cache
 def _spaces(bits: int) -> dict[int, list[System]]:
     """List the affine and projective spaces of fewer than 2^bits lines, B > 3, by the number of lines."""
-    found: dict[int, list[System]] = {}
+    spaces: dict[int, list[System]] = {}
     for q in range(3, isqrt(1 << bits) + 1):
         if not is_prime_power(q):
             continue
@@ -62,10 +62,10 @@ def _spaces(bits: int) -> dict[int, list[System]]:
             system = System(points, size, source, 2)
             while system.lines < 1 << bits:
                 if size > 3:
-                    found.setdefault(system.lines, []).append(system)
+                    spaces.setdefault(system.lines, []).append(system)
                 points = points * q + (source == "projective")
                 system = System(points, size, source, system.dimension + 1)
-    return found
+    return spaces
 
 
 def with_points(points: int) -> Iterator[System]:

@@ -1,1 +1,1 @@
-"""Numerical search for rows of least coherence; used by the family ``optimized`` alone."""
+"""Numerical search for codes of least coherence, for the family ``optimized``."""

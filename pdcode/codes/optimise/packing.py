@@ -1,12 +1,12 @@
-"""Search for rows of least coherence, over at most 64 blocks.
+"""Search for codes of least coherence, over at most 64 blocks.
 
-log(Σ exp(p <g_i, g_i'>²)) / p is minimised on a product of spheres while p rises (`restarts`), from many
-starts; the best are brought to a local minimum of the coherence itself (`polish`). Restarts come in rounds,
-those of a round may also start from the best of the rounds before; so the result depends on the seed and the
-number of restarts alone, not on the number of processes or on interruptions. The search ends early where a
+log(Σ exp(p <g_i, g_i'>²)) / p is minimised on a product of spheres for increasing p (`restarts`), from many
+starts; the best results are brought to a local minimum of the coherence itself (`polish`). Restarts come in
+rounds, and may start from the best results of earlier rounds. The result therefore depends only on the seed
+and the number of restarts, not on the number of processes or on interruptions. The search ends early if a
 lower bound is reached.
 
-No public table is consulted, and no family of designs: where one fits, it is as good or better, and exact.
+It uses neither public tables nor designs: where a design fits, it is as good or better, and exact.
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ from .restarts import Packing, PackingProblem, anneal, attempt, measured, sharpn
 SUPPORTS = ("free", "random", "net")
 ROUND, POOL = 16, 8
 EFFORT, MOST_RESTARTS = 8e7, 4096
-SAME = 1e-5  # closer coherences are taken for one packing
-POLISHED = 500  # numbers, in all packings that are polished together
+SAME = 1e-5  # difference of coherence below which packings count as equal
+POLISHED = 500  # total size of the packings that are polished
 SAVE_S = 1.0
 
 Progress = Callable[[int, int, float], object]
 
 
 def default_restarts(problem: PackingProblem) -> int:
-    """Return how many restarts take about 10 s on one processor, from 1 to 4096."""
+    """Return the number of restarts that take about 10 s on one core, from 1 to 4096."""
     return min(max(int(EFFORT / problem.effort**1.35), 1), MOST_RESTARTS)
 
 
@@ -52,7 +52,7 @@ def lower_bound(problem: PackingProblem) -> float:
 
 
 def merge(pool: list[Packing], found: Packing) -> list[Packing]:
-    """Merge a pool and one more packing: the best ones, the best first, none twice."""
+    """Add a packing to a pool, sorted from the best, without duplicates and of limited length."""
     kept: list[Packing] = []
     for one in sorted([*pool, found], key=lambda one: one.coherence):
         if not kept or one.coherence > (1 + SAME) * kept[-1].coherence:
@@ -61,7 +61,7 @@ def merge(pool: list[Packing], found: Packing) -> list[Packing]:
 
 
 def finish(problem: PackingProblem, found: list[Packing]) -> Packing:
-    """Take some to sharper maxima, the best then to a local minimum of the coherence, which never rises."""
+    """Refine some packings at sharper maxima, and polish the best; the coherence never rises."""
     last = 1e7 if found[0].supports.size <= VARIABLES else 1e9
     stages = sharpnesses(4096.0, 4.0, last)
     sharper = [anneal(problem, one.points.copy(), one.supports, stages, 1e-6) for one in found]
@@ -74,7 +74,10 @@ def finish(problem: PackingProblem, found: list[Packing]) -> Packing:
 
 
 class Checkpoint:
-    """Restarts done, the pool now and at the start of the round; kept in a file if there is a path."""
+    """State of a search: finished restarts, the pool, and the pool at the start of the round.
+
+    It is kept in a file if a path is given.
+    """
 
     def __init__(self, problem: PackingProblem, path: str | os.PathLike[str] | None) -> None:
         self.problem, self.path = problem, path
@@ -82,10 +85,10 @@ class Checkpoint:
         self._saved = time.monotonic()
         if path is not None and os.path.exists(path):
             self._load(path)
-        self.save()  # a place that cannot be written to is to be known before the search
+        self.save()  # an unwritable path is reported before the search
 
     def add(self, found: Packing) -> None:
-        """Count the next restart."""
+        """Count a restart, and add its packing to the pool."""
         self.done, self.pool = self.done + 1, merge(self.pool, found)
         if self.done % ROUND == 0:
             self.before = self.pool
@@ -93,7 +96,7 @@ class Checkpoint:
             self.save()
 
     def save(self) -> None:
-        """Replace the file in one go, so that a kill leaves the old or the new one."""
+        """Replace the file atomically, so that a kill leaves the old or the new file."""
         if self.path is None:
             return
         arrays = {}
@@ -125,7 +128,7 @@ class Checkpoint:
             raise InputError(f"state = {os.fspath(path)!r}: of another problem, {problem}")
 
     def _packings(self, content: dict[str, np.ndarray], name: str) -> list[Packing]:
-        """Check and return a pool of a file."""
+        """Return a pool from a file's arrays, after checks."""
         points, supports = content[f"{name}_points"], content[f"{name}_supports"]
         n, k, w = self.problem.rows, self.problem.blocks, self.problem.weight
         if points.shape[1:] != (k, n) or supports.shape != (len(points), n, w) or len(points) > POOL:
@@ -138,7 +141,7 @@ class Checkpoint:
 def _results(
     state: Checkpoint, total: int, executor: ProcessPoolExecutor | None, processes: int
 ) -> Generator[Packing, None, None]:
-    """Yield the rest of a round's restarts, in order."""
+    """Yield the results of a round's remaining restarts, in order."""
     indices = range(state.done, min(total, (state.done // ROUND + 1) * ROUND))
     if executor is None:
         yield from (attempt(state.problem, index, state.before) for index in indices)
@@ -156,7 +159,7 @@ def search(
     path: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
 ) -> Packing:
-    """Find the best packing of a number of restarts; see `optimized`."""
+    """Find the best packing of several restarts; see `optimized`."""
     began, state, floor = time.monotonic(), Checkpoint(problem, path), lower_bound(problem)
     tried = np.inf
     late = False
@@ -170,8 +173,8 @@ def search(
                 if finish(problem, [best]).coherence <= (1 + 1e-9) * floor:
                     break
             with closing(_results(state, restarts, executor, processes)) as results:
-                for found in results:
-                    state.add(found)
+                for packing in results:
+                    state.add(packing)
                     if progress is not None:
                         progress(state.done, restarts, state.pool[0].coherence)
                     late = seconds is not None and time.monotonic() - began > seconds
@@ -187,7 +190,7 @@ def _whole(name: str, value: Any, least: int) -> int:
 
 
 def check_problem(problem: PackingProblem) -> None:
-    """Raise InputError unless the optimiser takes this problem."""
+    """Refuse problems that the optimiser cannot solve."""
     n, k, w = problem.rows, problem.blocks, problem.weight
     if problem.supports not in SUPPORTS:
         raise InputError(f"supports = {problem.supports!r}: not one of {', '.join(SUPPORTS)}")
@@ -214,30 +217,29 @@ def optimized(
     state: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Search for rows of least coherence.
+    """Search for a code of least coherence.
 
     Parameters
     ----------
     rows, blocks, weight : int
-        n, k ≤ 64, w. Rows of weight k are the rule; lighter ones are rarely as good as a design.
+        n, k ≤ 64, w. Usually w = k; rows of lower weight are rarely as good as a design.
     seed : int
-        Key of all that is random.
+        Key of all randomness.
     restarts : int, optional
-        Number of starts. Default: about 10 s of one processor, at the most 4096.
+        Number of restarts. Default: about 10 s on one core, at most 4096.
     seconds : float, optional
-        No further restart begins after so long. The result then depends on the machine's speed.
+        Time after which no restart begins. The result then depends on the machine's speed.
     supports : str
-        Where w < k, the places of the nonzeros: ``free``, the largest entries of a dense optimum; ``random``,
-        each block in equally many rows, give or take one, drawn anew each restart; ``net``, sets of which two
-        share one block at the most, or all.
+        Supports if w < k. ``free``: the largest entries of a dense optimum; ``random``: each block in equally
+        many rows (± 1), drawn for each restart; ``net``: sets, of which two share at most one block, or all.
     processes : int
-        Processes that share the restarts; the result is the same. More than one needs a main module that can
-        be imported, as `multiprocessing` does to spawn.
+        Number of processes that share the restarts; it does not change the result. More than one needs an
+        importable main module, as `multiprocessing` spawns.
     state : path, optional
-        Kept there: what has been found. A search that was interrupted goes on from it, and ends as if it had
-        not been; more restarts than before go on too.
+        File of the search's state. An interrupted search continues from it with the same result, and a larger
+        number of restarts extends an earlier search.
     progress : callable, optional
-        Called after each restart with the number done, the number of all, and the least coherence so far.
+        Called after each restart with the numbers of finished and of all restarts, and the least coherence.
 
     Returns
     -------
@@ -247,7 +249,7 @@ def optimized(
     Raises
     ------
     InputError
-        If an argument is out of range, the supports do not exist, or the state is another problem's.
+        If an argument is out of range, the supports do not exist, or the state belongs to another problem.
     """
     problem = PackingProblem(rows, blocks, weight, seed, supports)
     check_problem(problem)
@@ -257,7 +259,7 @@ def optimized(
         raise InputError(f"seconds = {seconds!r}: not a positive number")
     if state is not None and not (isinstance(state, str | os.PathLike) and os.fspath(state)):
         raise InputError(f"state = {state!r}: not the path of a file")
-    if rows <= blocks or weight == 1:  # orthogonal rows, or each block over and over
+    if rows <= blocks or weight == 1:  # orthogonal rows, or repetition
         first = np.arange(rows)[:, None] % blocks
         return (first + np.arange(weight)) % blocks, np.broadcast_to(
             np.arange(weight) == 0, (rows, weight)

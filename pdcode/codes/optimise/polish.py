@@ -1,10 +1,10 @@
-"""From nearly the least coherence to the least coherence nearby: a sequence of linear programs.
+"""Local minimisation of the coherence by a sequence of linear programs.
 
 The coherence is a maximum of smooth functions ±<x_i, x_j>. Each step minimises the maximum of their linear
 models over a box of tangent steps of every point: min τ, ±(<x_i, x_j> + <d_i, x_j> + <x_i, d_j>) ≤ τ and
-|d| ≤ radius (the trust region of Madsen, J. IMA 1975, for minimax problems). Where the contacts hold the
-points in place, as they do in most packings, this converges quadratically. Lengths are counted in radii, so
-that the tolerance of the linear solver shrinks along with the steps.
+|d| ≤ radius (the trust region of Madsen, J. IMA 1975, for minimax problems). If the contacts fix the points,
+as in most packings, convergence is quadratic. Lengths are in units of the radius, so that the tolerance of
+the linear solver shrinks with the steps.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from __future__ import annotations
 import numpy as np
 
 STEPS, LARGEST, SMALLEST = 40, 0.1, 1e-13
-LEAST_PROMISE = 1e-13  # a gain that is not worth a step
-VARIABLES = 1500  # more are left as they are: a linear program would take minutes
+LEAST_PROMISE = 1e-13  # predicted gain at which to stop
+VARIABLES = 1500  # maximum number of variables; a larger linear program would take minutes
 
 
 def coherence(points: np.ndarray) -> float:
@@ -31,15 +31,15 @@ def contacts(points: np.ndarray, above: float) -> tuple[np.ndarray, np.ndarray, 
 
 
 def _step(points: np.ndarray, used: np.ndarray, largest: float, radius: float) -> tuple[np.ndarray, float]:
-    """Find the best step in the linear model, and the gain that it promises."""
-    from scipy import optimize, sparse  # 0.6 s, and only here
+    """Find the best step in the linear model, and its predicted gain."""
+    from scipy import optimize, sparse  # takes 0.6 s; only used here
 
     number = np.cumsum(used).reshape(used.shape) - 1  # of the variable at (coordinate, point)
     i, j, product = contacts(points, largest - 3 * radius)
     sign, pair = np.sign(product), np.arange(len(i))
     parts = []
     for moved, fixed in (i, j), (j, i):
-        slope = sign * (points[:, fixed] - product * points[:, moved])  # in the tangent of the moved point
+        slope = sign * (points[:, fixed] - product * points[:, moved])  # in the moved point's tangent space
         coordinate, column = np.nonzero(used[:, moved])
         at = (pair[column], number[coordinate, moved[column]])
         shape = (len(i), int(used.sum()))
@@ -54,17 +54,17 @@ def _step(points: np.ndarray, used: np.ndarray, largest: float, radius: float) -
         method="highs",
     )
     step = np.zeros_like(points)
-    if answer.x is None:  # the solver gave up: numerical trouble, seen at radii near rounding
+    if answer.x is None:  # the solver failed numerically, as happens at radii near rounding
         return step, 0.0
     step[used] = radius * answer.x[:-1]
     return step, -radius * float(answer.x[-1])
 
 
 def _pinned(points: np.ndarray, used: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Take from a problem the freedom that changes nothing, so that its best step is unique and small.
+    """Remove the rotational and radial freedom, so that the best step is unique and small.
 
-    Where all coordinates are used the points are rotated until the first k are triangular, which then stay
-    so. Of each point the largest coordinate is not varied: its length would be.
+    If all coordinates are used, the points are rotated such that the first k are triangular, and stay so.
+    Each point's largest coordinate is fixed, as varying it would mainly change its length.
     """
     k, n = points.shape
     if used.all():
@@ -84,16 +84,16 @@ def polish(points: np.ndarray, used: np.ndarray, steps: int = STEPS, radius: flo
     points : ndarray of float64, shape (k, n)
         Unit columns.
     used : ndarray of bool, shape (k, n)
-        Coordinates that each may use.
+        Coordinates that each point may use.
     steps : int
-        Most linear programs.
+        Maximum number of linear programs.
     radius : float
-        First bound on a change of a coordinate.
+        Initial bound on the change of a coordinate.
 
     Returns
     -------
     ndarray, shape (k, n)
-        Unit columns. With more than `VARIABLES` numbers the points as they were.
+        Unit columns; unchanged if there are more than `VARIABLES` numbers.
     """
     largest = coherence(points)
     if used.sum() > VARIABLES or largest == 0:

@@ -1,10 +1,9 @@
-"""One restart of the optimiser: its start, and the descent through sharper and sharper maxima.
+"""A restart of the optimiser: its start, and the descent through increasingly sharp maxima.
 
-Packings have many local minima, and which of them are reached depends on the start. So starts differ: random
-points; orbits of a random cyclic group, of rotations or of signed permutations, as most of the best packings
-known have symmetries; more points than needed, of which the most crowded are dropped, as some are parts of
-larger ones (of the 28 equiangular lines of R^7); and the best found so far, some points thrown anew or all
-shaken.
+Packings have many local minima, which are reached from different starts: random points; orbits of a random
+cyclic group of rotations or signed permutations, as most of the best known packings are symmetric; more
+points than needed, of which the most crowded are dropped, as some packings are parts of larger ones (such as
+the 28 equiangular lines of R^7); and the best found so far, with some points redrawn or all perturbed.
 """
 
 from __future__ import annotations
@@ -19,11 +18,11 @@ from .. import keyed
 from ..constructions import partitions
 from .polish import coherence
 
-RESTART = 1 << 16  # purpose of the draws, beside those in keyed
+RESTART = 1 << 16  # purpose of the draws, distinct from those in `keyed`
 MOST_ITERATIONS, LEAST_ITERATIONS = 3000, 30
-WORK = 2.5e9  # of a stage, n² w iterations
+WORK = 2.5e9  # bound on n² w × iterations of a stage
 SHARP = 1e6  # last sharpness p
-TOLERANCE = 1e-4  # over p
+TOLERANCE = 1e-4  # tolerance of a stage, divided by p
 LEAST_SPAN = 1e-3  # smallest eigenvalue of GᵀG
 
 
@@ -34,11 +33,11 @@ class PackingProblem(NamedTuple):
     blocks: int
     weight: int
     seed: int
-    supports: str  # free, random or net
+    supports: str  # "free", "random" or "net"
 
     @property
     def effort(self) -> int:
-        """Multiply-adds of one evaluation, roughly."""
+        """Approximate number of multiply-adds of one evaluation."""
         return self.rows**2 * self.weight
 
 
@@ -51,14 +50,14 @@ class Packing(NamedTuple):
 
     @property
     def used(self) -> np.ndarray:
-        """Shape (k, n), bool."""
+        """Coordinates that each column uses, bool, shape (k, n)."""
         used = np.zeros(self.points.shape, dtype=bool)
         used[self.supports.T, np.arange(len(self.supports))] = True
         return used
 
 
 class Draws:
-    """Random numbers of one restart, in order, keyed by (seed, restart)."""
+    """Stream of random numbers of one restart, keyed by (seed, restart)."""
 
     def __init__(self, problem: PackingProblem, index: int) -> None:
         count = 8 * problem.blocks * (2 * problem.rows + 8)
@@ -74,7 +73,7 @@ class Draws:
         return int(self.uniforms(1)[0] * bound)
 
     def bells(self, *shape: int) -> np.ndarray:
-        """Draw nearly normal numbers, sums of four uniform ones: the same on every machine."""
+        """Draw nearly normal numbers, as sums of four uniform ones: identical on every machine."""
         return (self.uniforms(4, *shape).sum(axis=0) - 2) * np.sqrt(3)
 
 
@@ -82,13 +81,13 @@ Turns = Callable[[int, int, Draws], np.ndarray]
 
 
 def sharpnesses(first: float, ratio: float, last: float = SHARP) -> list[float]:
-    """List sharpnesses in geometric progression, up to the first that is not below the last."""
+    """List sharpnesses in geometric progression, up to the first that is at least `last`."""
     steps = int(np.ceil(np.log(last / first) / np.log(ratio)))
     return [first * ratio**step for step in range(steps + 1)]
 
 
 def measured(points: np.ndarray, supports: np.ndarray) -> Packing:
-    """Measure a packing; one that leaves a direction out, as light ones may, counts as coherence 1."""
+    """Measure a packing; one that does not span R^k, as may happen for low weight, counts as coherence 1."""
     k, n = points.shape
     light = supports.shape[1] < k <= n
     spans = not light or np.linalg.eigvalsh(points @ points.T)[0] > LEAST_SPAN
@@ -102,7 +101,7 @@ def anneal(
     stages: list[float],
     tolerance: float = TOLERANCE,
 ) -> Packing:
-    """Minimise the smooth maximum for one sharpness after the other, in place."""
+    """Minimise the smooth maximum for each sharpness in turn, in place."""
     iterations = min(max(int(WORK / problem.effort), LEAST_ITERATIONS), MOST_ITERATIONS)
     work = np.empty(kernel.workspace(*points.shape))
     for sharpness in stages:
@@ -116,7 +115,7 @@ def whole(blocks: int, rows: int) -> np.ndarray:
 
 
 def balanced(problem: PackingProblem, draws: Draws) -> np.ndarray:
-    """Draw supports, shape (n, w): each row takes the blocks that were taken least, ties at random."""
+    """Draw supports, shape (n, w): each row takes the least used blocks, with random ties."""
     taken = np.zeros(problem.blocks)
     supports = np.empty((problem.rows, problem.weight), np.int32)
     for support, ties in zip(supports, draws.uniforms(problem.rows, problem.blocks), strict=True):
@@ -133,11 +132,11 @@ def of_net(problem: PackingProblem) -> np.ndarray:
 
 
 def rotation(blocks: int, order: int, draws: Draws) -> np.ndarray:
-    """Draw an orthogonal A with A^m = ±I: planes turned by multiples of a half m-th of a turn."""
+    """Draw an orthogonal A with A^m = ±I: planes rotated by multiples of π/m."""
     half, pairs = draws.below(2), blocks // 2
     angles = np.pi * (2 * np.floor(draws.uniforms(pairs) * order) + half) / order
     turned = np.zeros((blocks, blocks))
-    turned[-1, -1] = draws.below(2) * 2 - 1  # the last coordinate of an odd number; else overwritten
+    turned[-1, -1] = draws.below(2) * 2 - 1  # the last coordinate if k is odd; else overwritten
     even = 2 * np.arange(pairs)
     turned[even, even] = turned[even + 1, even + 1] = np.cos(angles)
     turned[even, even + 1], turned[even + 1, even] = -np.sin(angles), np.sin(angles)
@@ -145,7 +144,7 @@ def rotation(blocks: int, order: int, draws: Draws) -> np.ndarray:
 
 
 def permutation(blocks: int, order: int, draws: Draws) -> np.ndarray:
-    """Draw a signed permutation of the coordinates, of cycles whose lengths divide m."""
+    """Draw a signed permutation of the coordinates whose cycle lengths divide m."""
     permuted, start = np.zeros((blocks, blocks)), 0
     while start < blocks:
         lengths = [length for length in range(1, blocks - start + 1) if order % length == 0]
@@ -157,7 +156,7 @@ def permutation(blocks: int, order: int, draws: Draws) -> np.ndarray:
 
 
 def symmetric(rows: int, blocks: int, draws: Draws, turns: Turns) -> np.ndarray:
-    """Draw orbits of length m of random points, m random; and at most two random points beside them."""
+    """Draw orbits of random points of random length m, and at most two further random points."""
     orders = [order for order in range(2, rows + 1) if rows % order <= 2]
     order = orders[draws.below(len(orders))]
     turn, points = turns(blocks, order, draws), draws.bells(blocks, rows)
@@ -168,7 +167,7 @@ def symmetric(rows: int, blocks: int, draws: Draws, turns: Turns) -> np.ndarray:
 
 
 def without_crowded(points: np.ndarray, rows: int) -> np.ndarray:
-    """Drop the point that is nearest to the others, softly counted, until n are left."""
+    """Drop the point that is nearest to the others, by a soft measure, until n are left."""
     while points.shape[1] > rows:
         squares = (points.T @ points) ** 2
         np.fill_diagonal(squares, 0.0)
@@ -178,10 +177,10 @@ def without_crowded(points: np.ndarray, rows: int) -> np.ndarray:
 
 
 def heaviest(points: np.ndarray, weight: int) -> tuple[np.ndarray, np.ndarray]:
-    """Cut each column to its w largest entries; the columns, and their supports (n, w).
+    """Cut each column to its w largest entries; return the columns and their supports (n, w).
 
-    A block that no column then has takes, where it is largest, the place of the least entry whose block
-    others have too.
+    A block that no column then contains replaces, in the column where it is largest, the smallest entry whose
+    block other columns contain too.
     """
     sizes = np.abs(points)
     used = np.argsort(np.argsort(-sizes, axis=0, kind="stable"), axis=0) < weight
@@ -234,16 +233,16 @@ def _hop(problem: PackingProblem, draws: Draws, ratio: float, start: Packing) ->
 
 
 def attempt(problem: PackingProblem, index: int, pool: list[Packing]) -> Packing:
-    """Make one restart: a fresh start, or every other time a hop from one of the pool.
+    """Make one restart: alternately from a new start and from a perturbed packing of the pool.
 
     Parameters
     ----------
     problem : PackingProblem
         n ≥ 2, w ≥ 2.
     index : int
-        Number of the restart; what is random depends on it and the seed alone.
+        Number of the restart: with the seed, the key of its randomness.
     pool : list of Packing
-        The best so far, the best first.
+        The best packings so far, the best first.
     """
     draws = Draws(problem, index)
     ratio = (4.0, 16.0, 64.0)[draws.below(3)]

@@ -1,1 +1,1 @@
-"""How good a code is: bounds, spark, information, captured energy."""
+"""Quality measures of codes: bounds, spark, information, captured energy."""

@@ -1,4 +1,4 @@
-"""Captured energy: how much of the gradient a decoder has after q arrivals, in expectation over their order.
+"""Captured energy: the expected fraction of the gradient after q arrivals in random order.
 
 The energy that an estimate ĝ captures is 1 - E‖ĝ - d‖² / E‖d‖², for a gradient d of block covariance Σ. For
 least squares and Σ = I that is rank/k.
@@ -17,16 +17,16 @@ from . import closed_forms, projection
 from .information import covariance_of, root_of, rows_of
 
 DECODERS = ("least_squares", "adjoint", "mmse")
-ORDERS = 1000  # purpose of the keyed draws: orders of arrival
-CHUNK = 1 << 18  # elements of the vectors that are orthogonalised at a time
-EVERYTHING = 1 - 1e-9  # captured share that counts as all
+ORDERS = 1000  # purpose of the keyed draws of orders of arrival
+CHUNK = 1 << 18  # total elements of the vectors orthogonalised at a time
+EVERYTHING = 1 - 1e-9  # captured fraction that counts as all
 
 
 class Captured(NamedTuple):
     """Expected captured energy after q = 0, 1, … arrivals; float64 arrays."""
 
     mean: np.ndarray
-    standard_error: np.ndarray  # of the mean, from the spread of the draws; 0 where the mean is exact
+    standard_error: np.ndarray  # of the mean, over the draws; 0 if the mean is exact
 
 
 class Question(NamedTuple):
@@ -46,24 +46,23 @@ def captured_energy(
     draws: int = 200,
     seed: int = 0,
 ) -> Captured:
-    """Compute the expected captured energy after q arrivals, rows being drawn evenly without replacement.
+    """Compute the expected captured energy after q arrivals, of rows drawn uniformly without replacement.
 
-    Exact for the adjoint; for rows of weight 1 (repetition, uncoded), for orthonormal rows and for
-    uncorrelated payloads: see `closed_forms`. Else the mean over random orders, keyed by the
-    seed.
+    It is exact for the adjoint, for rows of weight 1 (repetition, uncoded), for orthonormal rows and for
+    uncorrelated payloads: see `closed_forms`. Otherwise it is the mean over keyed random orders.
 
     Parameters
     ----------
     code : Code, or array_like of shape (n, k)
         Unit rows.
     arrivals : int, optional
-        Largest q, at most n, the default.
+        Largest q, at most n; by default n.
     decoder : {"least_squares", "adjoint", "mmse"}
-        The adjoint is scaled as is best for q.
+        The decoder; the adjoint has the best scale for each q.
     covariance : array_like of shape (k, k) or (k,), optional
         Covariance Σ of the blocks, or its diagonal; identity by default. The mmse decoder knows it.
     draws : int
-        Orders that are sampled.
+        Number of sampled orders.
     seed : int
         Key of the orders.
 
@@ -75,7 +74,7 @@ def captured_energy(
     Raises
     ------
     InputError
-        If there are fewer rows than arrivals, there is no such decoder, or Σ is no covariance or zero.
+        If there are fewer rows than arrivals, the decoder is unknown, or Σ is zero or no covariance.
     """
     question = ask(code, arrivals, decoder, covariance, draws)
     exact = closed_form(question)
@@ -90,25 +89,25 @@ def arrivals_needed(
     draws: int = 200,
     seed: int = 0,
 ) -> list[tuple[float, float]]:
-    """Compute how many random arrivals capture given fractions of the energy.
+    """Compute the number of random arrivals that capture given fractions of the energy.
 
     Parameters
     ----------
     code, decoder, covariance, draws, seed
         As for `captured_energy`.
     fractions : sequence of float
-        In (0, 1]. Below 1: where the expected captured energy reaches it, interpolated between whole numbers
-        of arrivals. 1: the mean number of arrivals until all is captured.
+        Fractions in (0, 1]. Below 1: the number at which the expected captured energy reaches the fraction,
+        interpolated linearly. 1: the mean number of arrivals until everything is captured.
 
     Returns
     -------
     list of (float, float)
-        Arrivals and their standard error, for each fraction; infinite if the code does not get there.
+        Arrivals and their standard error, for each fraction; infinite if it is not reached.
 
     Raises
     ------
     InputError
-        As `captured_energy`; or if a fraction is not in (0, 1].
+        As for `captured_energy`, or if a fraction is not in (0, 1].
     """
     for fraction in fractions:
         if not 0 < fraction <= 1:
@@ -124,7 +123,7 @@ def arrivals_needed(
 
 
 def needed(curve: Captured, curves: np.ndarray, fractions: Sequence[float]) -> list[tuple[float, float]]:
-    """Return what `arrivals_needed` does, from an expected curve and the sampled ones of `sample`."""
+    """Compute the result of `arrivals_needed` from an expected curve and the curves of `sample`."""
     return [
         _until_all(curve, curves) if fraction == 1 else _crossing(curve, fraction) for fraction in fractions
     ]
@@ -141,7 +140,7 @@ def _crossing(curve: Captured, level: float) -> tuple[float, float]:
 
 
 def _until_all(curve: Captured, curves: np.ndarray) -> tuple[float, float]:
-    if curves.shape[1] == 1:  # nothing was sampled, as orders do not matter
+    if curves.shape[1] == 1:  # nothing was sampled, as the order does not matter
         reached = curve.mean >= EVERYTHING
         return (float(reached.argmax()) if reached.any() else np.inf), 0.0
     if curves[:, -1].min() < EVERYTHING:
@@ -175,7 +174,7 @@ def ask(
 
 
 def closed_form(question: Question) -> Captured | None:
-    """Return the expected curve where a formula gives it."""
+    """Return the expected curve in closed form, or None."""
     rows, arrivals, decoder, sigma = question
     if decoder == "adjoint":
         exact: np.ndarray | None = closed_forms.adjoint(rows, sigma, arrivals)
@@ -191,7 +190,7 @@ def summary(curves: np.ndarray) -> Captured:
     """Compute mean and standard error of sampled curves."""
     draws = len(curves)
     deviation = curves.std(axis=0, ddof=min(1, draws - 1))
-    deviation[deviation < 1e-12] = 0.0  # all alike but for rounding
+    deviation[deviation < 1e-12] = 0.0  # equal up to rounding
     return Captured(curves.mean(axis=0), deviation / np.sqrt(draws))
 
 
@@ -203,9 +202,9 @@ def sample(question: Question, draws: int, seed: int) -> np.ndarray:
     vectors, metric = (rows @ root, root.T) if decoder == "mmse" else (rows, root)
     plain = np.array_equal(metric, np.eye(k))
     curves = np.zeros((draws, arrivals + 1))
-    some = max(1, CHUNK // max(1, arrivals * len(metric)))
-    for first in range(0, draws, some):
-        count = min(some, draws - first)
+    orders_at_once = max(1, CHUNK // max(1, arrivals * len(metric)))
+    for first in range(0, draws, orders_at_once):
+        count = min(orders_at_once, draws - first)
         draw = np.stack([keyed.uniforms(seed, ORDERS, first + i, (n,)) for i in range(count)])
         orders = np.argsort(draw, axis=1, kind="stable")[:, :arrivals]
         steps = projection.steps(vectors[orders], None if plain else metric)

@@ -1,27 +1,29 @@
-"""Expected captured energy where a formula gives it: the adjoint, rows of weight 1, uncorrelated payloads.
+"""Expected captured energy in closed form: the adjoint, rows of weight 1, uncorrelated payloads.
 
-All are for q rows drawn evenly without replacement and a gradient of block covariance Σ. The energy that an
-estimate ĝ captures is 1 - E‖ĝ - d‖² / E‖d‖².
+All are for q rows drawn uniformly without replacement and a gradient of block covariance Σ. The energy that
+an estimate ĝ captures is 1 - E‖ĝ - d‖² / E‖d‖².
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-UNCORRELATED = 1e-12  # share of the largest variance below which a covariance is rounding
+UNCORRELATED = 1e-12  # fraction of the largest variance below which a covariance is rounding error
 
 
 def adjoint(rows: np.ndarray, sigma: np.ndarray, arrivals: int) -> np.ndarray:
-    """Compute it for the adjoint ĝ = c Gᵀy of any code, with the best c for each number of arrivals.
+    """Compute the captured energy of the adjoint ĝ = c Gᵀy of any code, with the best c for each q.
 
-    E‖cGᵀy - d‖² is a square polynomial in c with coefficients that are sums over pairs of rows, so two traces
-    give their means over all sets of q rows. For a unit-norm tight frame, Σ = I it comes to
+    E‖cGᵀy - d‖² is a quadratic polynomial in c. Its coefficients are sums over pairs of rows, whose means
+    over all sets of q rows follow from two traces. For a unit-norm tight frame and Σ = I the result is
     q / (k + (q-1)(n-k)/(n-1)).
 
     Parameters
     ----------
     rows : ndarray, shape (n, k)
+        Code matrix.
     sigma : ndarray, shape (k, k)
+        Covariance Σ of the blocks.
     arrivals : int
         Largest q, at most n.
 
@@ -42,19 +44,19 @@ def adjoint(rows: np.ndarray, sigma: np.ndarray, arrivals: int) -> np.ndarray:
 
 
 def single_blocks(rows: np.ndarray, sigma: np.ndarray, arrivals: int, mmse: bool) -> np.ndarray | None:
-    """Compute it where each row holds one block, for least squares and mmse: arrivals are hypergeometric.
+    """Compute the captured energy of rows of one block, for least squares and mmse, by hypergeometric laws.
 
     Parameters
     ----------
     rows, sigma, arrivals
-        As for `adjoint`; unit rows.
+        As for `adjoint`, with unit rows.
     mmse : bool
-        Whether the estimate is that of least mean square error, and not least squares.
+        Whether the decoder is mmse, not least squares.
 
     Returns
     -------
     ndarray of float64, shape (arrivals + 1,), or None
-        None if a row holds more, or, for mmse, if blocks are correlated.
+        None if a row contains several blocks, or, for mmse, if blocks are correlated.
     """
     if (np.count_nonzero(rows, axis=1) > 1).any():
         return None
@@ -76,9 +78,9 @@ def single_blocks(rows: np.ndarray, sigma: np.ndarray, arrivals: int, mmse: bool
 
 
 def uncorrelated(rows: np.ndarray, sigma: np.ndarray, arrivals: int, mmse: bool) -> np.ndarray | None:
-    """Compute it for orthonormal rows (least squares) or uncorrelated payloads (mmse): each adds its share.
+    """Compute the captured energy of orthonormal rows (least squares) or uncorrelated payloads (mmse).
 
-    Parameters and result as for `single_blocks`; None if the rows or payloads are not so.
+    Parameters and result as for `single_blocks`; None if the condition does not hold.
     """
     n, k = rows.shape
     if n > k:

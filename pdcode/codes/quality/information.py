@@ -9,16 +9,16 @@ import numpy as np
 from ...util.errors import InputError
 from . import projection
 
-STEADY = 1e-9  # noise, as a share of a payload's variance, from which on the Gram matrix is safely regular
+STEADY = 1e-9  # noise, relative to a payload's variance, from which the Gram matrix is safely regular
 
 
 def rows_of(matrix: Any) -> np.ndarray:
-    """Return codewords as a float64 (n, k) array, from a `Code` or what numpy takes for a matrix.
+    """Return codewords as a float64 array (n, k), from a `Code` or an array-like matrix.
 
     Raises
     ------
     InputError
-        If it has another number of dimensions.
+        If the matrix does not have two dimensions.
     """
     rows = np.asarray(getattr(matrix, "matrix", matrix), np.float64)
     if rows.ndim != 2:
@@ -27,7 +27,7 @@ def rows_of(matrix: Any) -> np.ndarray:
 
 
 def covariance_of(covariance: Any, blocks: int) -> np.ndarray:
-    """Return the covariance Σ of the blocks, float64 (k, k): the identity, of k energies, or as it is.
+    """Return the covariance Σ of the blocks, float64 (k, k), from None (identity), k energies, or Σ.
 
     Raises
     ------
@@ -59,12 +59,12 @@ def root_of(sigma: np.ndarray) -> np.ndarray:
 
 
 def variance_of(noise: float) -> float:
-    """Return the noise, checked to be a variance.
+    """Check that the noise is a variance, and return it.
 
     Raises
     ------
     InputError
-        If it is negative or not a number.
+        If it is negative or not a finite number.
     """
     if not isinstance(noise, int | float | np.number):
         raise InputError(f"noise = {noise!r}: not a number")
@@ -97,9 +97,8 @@ def information(matrix: Any, covariance: Any = None) -> np.ndarray:
     Returns
     -------
     ndarray of float64, shape (n, n)
-        In nats for each element of a block. Infinite where a payload determines the other: on the diagonal,
-        and for parallel codewords. 0 for a codeword without variance, which tells nothing, also on its
-        diagonal.
+        Nats per element of a block. Infinite if one payload determines the other: on the diagonal, and for
+        parallel codewords. 0 for a codeword without variance, also on the diagonal.
 
     Raises
     ------
@@ -110,7 +109,7 @@ def information(matrix: Any, covariance: Any = None) -> np.ndarray:
     variance = np.maximum(np.diagonal(gram), 0.0)
     scale = np.outer(variance, variance)
     squared = np.divide(gram * gram, scale, out=np.zeros_like(gram), where=scale > 0)
-    squared[squared > 1 - 1e-14] = 1.0  # parallel but for rounding
+    squared[squared > 1 - 1e-14] = 1.0  # parallel up to rounding
     np.fill_diagonal(squared, variance > 0)
     with np.errstate(divide="ignore"):
         return -0.5 * np.log1p(-squared)
@@ -131,8 +130,8 @@ def joint_information(matrix: Any, covariance: Any = None, noise: float = 0.0) -
     Returns
     -------
     float
-        Differential entropy in nats for each element of a block; -inf without noise if the payloads are
-        linearly dependent, as they are for n > k.
+        Differential entropy in nats per element of a block; -inf without noise if the payloads are linearly
+        dependent, as for n > k.
 
     Raises
     ------
@@ -143,7 +142,7 @@ def joint_information(matrix: Any, covariance: Any = None, noise: float = 0.0) -
     gram = _gram(matrix, covariance)
     spectrum = np.linalg.eigvalsh(gram)
     dependent = len(gram) * np.finfo(np.float64).eps * max(spectrum[-1], 0.0)
-    if spectrum[0] <= dependent:  # rounding leaves zero eigenvalues slightly off, on either side
+    if spectrum[0] <= dependent:  # zero eigenvalues have rounding errors of either sign
         spectrum = np.where(spectrum <= dependent, 0.0, spectrum)
     with np.errstate(divide="ignore"):
         logarithm = np.log(spectrum + noise).sum()
@@ -151,7 +150,7 @@ def joint_information(matrix: Any, covariance: Any = None, noise: float = 0.0) -
 
 
 def arrival_information(matrix: Any, covariance: Any = None, noise: float = 0.0) -> np.ndarray:
-    """Compute the joint information of the first q payloads for every q, the rows arriving in their order.
+    """Compute the joint information of the first q payloads for every q, in the order of the rows.
 
     Parameters
     ----------
@@ -161,19 +160,19 @@ def arrival_information(matrix: Any, covariance: Any = None, noise: float = 0.0)
     Returns
     -------
     ndarray of float64, shape (n + 1,)
-        Element q is that of the first q rows, in nats for each element of a block; 0 for none, -inf from the
-        first payload on that earlier ones determine.
+        Joint information of the first q rows, nats per element of a block; 0 for q = 0, and -inf from the
+        first payload that is determined by earlier ones.
 
     Raises
     ------
     InputError
-        As `joint_information`.
+        As for `joint_information`.
     """
     rows, noise = rows_of(matrix), variance_of(noise)
     gram = _gram(rows, covariance)
     if noise > STEADY * float(np.diagonal(gram).max(initial=0.0)):
         deviations = np.diagonal(np.linalg.cholesky(gram + noise * np.eye(len(gram))))
-        variances = np.square(deviations)  # of each payload, given the earlier ones
+        variances = np.square(deviations)  # conditional variance of each payload, given the earlier ones
     else:
         root = None if covariance is None else root_of(covariance_of(covariance, rows.shape[1]))
         vectors = rows if root is None else rows @ root

@@ -1,4 +1,4 @@
-"""Gram-Schmidt on vectors in their order of arrival, many orders at once: what each adds to the earlier."""
+"""Gram-Schmidt orthogonalisation of vectors in their order of arrival, for many orders at once."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-PANEL = 32  # vectors that are projected on the earlier ones by one matrix product
-DEPENDENT = 1e-9  # share of a vector's norm below which it counts as a combination of the earlier ones
+PANEL = 32  # number of vectors projected by one matrix product
+DEPENDENT = 1e-9  # relative norm of the new part below which a vector counts as dependent on earlier ones
 
 
 class Steps(NamedTuple):
-    """What each arrival adds; float64 arrays of shape (orders, arrivals)."""
+    """Contributions of each arrival; float64 arrays of shape (orders, arrivals)."""
 
     fresh: np.ndarray  # squared norm of the part orthogonal to all earlier vectors; 0 if dependent
     gain: np.ndarray  # squared norm of the metric's product with the new direction; 0 if dependent
@@ -20,16 +20,16 @@ class Steps(NamedTuple):
 def steps(vectors: np.ndarray, metric: np.ndarray | None = None) -> Steps:
     """Orthogonalise vectors in their order.
 
-    Classical Gram-Schmidt, each projection made twice (Giraud, Langou, Rozložník, Computers and Mathematics
-    with Applications 2005), in panels so that most of the work is matrix products.
+    Classical Gram-Schmidt with each projection made twice (Giraud, Langou, Rozložník, Computers and
+    Mathematics with Applications 2005), in panels so that most of the work is matrix products.
 
     Parameters
     ----------
     vectors : ndarray of float64, shape (orders, arrivals, d)
-        Overwritten: by an orthonormal basis of their span, with a zero vector for each dependent one.
+        The vectors; overwritten by an orthonormal basis, with a zero vector for each dependent one.
     metric : ndarray of float64, shape (d, e), optional
-        B in the gain ‖qᵀB‖² of a new direction q. Identity by default, so that each gain is 1 or 0 and their
-        sum is the rank.
+        B in the gain ‖qᵀB‖² of a new direction q. By default the identity: gains are 1 or 0, and their sum is
+        the rank.
 
     Returns
     -------

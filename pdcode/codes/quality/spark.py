@@ -1,9 +1,9 @@
-"""Spark: the least number of codewords that are linearly dependent.
+"""Spark: the least number of linearly dependent codewords.
 
-Fewer arrivals than that are never redundant, whatever their order. To find it is NP-hard: it is enclosed
-here. From below by the coherence, and by trying all small sets. From above by the smallest dependent set that
-is found in the row reductions of many random orders of the rows, those near each other first; that is
-Prange's information-set decoding (IRE Trans. Inf. Theory 1962), over the reals.
+Fewer arrivals are never redundant, in any order. Computing the spark is NP-hard, so it is bounded: from below
+by the coherence and by trying all small sets, from above by the smallest dependent set found in row
+reductions of random orders of the rows, with neighbouring rows first. This is Prange's information-set
+decoding (IRE Trans. Inf. Theory 1962) over the reals.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from .. import keyed
 from .information import rows_of
 
 ORDERS = 1001  # purpose of the keyed draws
-ZERO = 1e-9  # entries of reduced unit rows below this are rounding
-PARALLEL = 1e-11  # 1 - cos² of two directions below which they are looked at more closely
-WORK = 18 * 10**7  # multiplications that the search for small sets may cost
-AT_ONCE = 64  # rows up to which their Gram matrices are made in one call
-NEAR = 96  # blocks, and four times as many rows, that a row reduction is restricted to
+ZERO = 1e-9  # magnitude below which entries of reduced unit rows are rounding errors
+PARALLEL = 1e-11  # 1 - cos² below which two directions are checked more accurately
+WORK = 18 * 10**7  # multiplications allowed in the search for small sets
+AT_ONCE = 64  # number of rows up to which all Gram matrices are computed in one call
+NEAR = 96  # maximum number of blocks, and a quarter of the number of rows, in a row reduction
 TRIES = 64
 
 
 class Spark(NamedTuple):
-    """Bounds on the spark, and a smallest dependent set that was found."""
+    """Bounds on the spark, and the smallest dependent set found."""
 
     lower: int
     upper: int  # n + 1 if the rows are independent
-    rows: np.ndarray  # of a dependent set of `upper` rows, int64; empty if there is none
-    reason: str  # where the lower bound is from: "coherence" or "search"
+    rows: np.ndarray  # a dependent set of `upper` rows, int64; empty if there is none
+    reason: str  # origin of the lower bound: "coherence" or "search"
 
     @property
     def exact(self) -> bool:
@@ -49,18 +49,18 @@ class Spark(NamedTuple):
 
 
 def spark(code: Any, coherence: float, tries: int = TRIES, work: int = WORK, seed: int = 0) -> Spark:
-    """Enclose the spark of a code.
+    """Compute bounds on the spark of a code.
 
     Parameters
     ----------
     code : Code, or array_like of shape (n, k)
         Unit rows.
     coherence : float
-        Its coherence μ: spark ≥ 1 + 1/μ (Donoho and Elad, PNAS 2003).
+        Coherence μ of the code: spark ≥ 1 + 1/μ (Donoho and Elad, PNAS 2003).
     tries : int
-        Random orders of the rows for the upper bound.
+        Number of random orders of the rows for the upper bound.
     work : int
-        Multiplications that may be spent on trying all small sets, roughly.
+        Approximate number of multiplications allowed for trying all small sets.
     seed : int
         Key of the orders.
 
@@ -84,9 +84,9 @@ def spark(code: Any, coherence: float, tries: int = TRIES, work: int = WORK, see
     while lower < len(best) and _cost(n, lower) <= work:
         reason = "search"
         candidates = map(np.array, _parallel(rows @ rows.T, lower))
-        found = next((chosen for chosen in candidates if _is_dependent(rows[chosen])), None)
-        if found is not None:
-            best = found
+        dependent = next((chosen for chosen in candidates if _is_dependent(rows[chosen])), None)
+        if dependent is not None:
+            best = dependent
             break
         lower += 1
     return Spark(lower, len(best), np.sort(best), reason)
@@ -97,7 +97,7 @@ def _is_dependent(rows: np.ndarray) -> bool:
 
 
 def _better(rows: np.ndarray, best: np.ndarray, found: np.ndarray) -> np.ndarray:
-    """Return the smaller of two sets, if the second is a dependent one."""
+    """Return `found` if it is dependent and smaller than `best`, otherwise `best`."""
     return found if 0 < len(found) < len(best) and _is_dependent(rows[found]) else best
 
 
@@ -108,7 +108,7 @@ def _near(columns: np.ndarray, attempt: int, seed: int) -> np.ndarray:
     """
     k, n = columns.shape
     draw = keyed.uniforms(seed, ORDERS, attempt, (n + 1,))
-    if attempt % 2 and n <= 4 * NEAR:  # half of the tries take the rows as they come
+    if attempt % 2 and n <= 4 * NEAR:  # half of the tries use a plain random order
         return np.argsort(draw[:n])
     inside, start = np.zeros(k, bool), int(draw[n] * n)
     weights = columns.sum(axis=0)
@@ -117,17 +117,17 @@ def _near(columns: np.ndarray, attempt: int, seed: int) -> np.ndarray:
         inside |= fresh
         outside -= columns[fresh].sum(axis=0)
         touched = (outside > 0) & (outside < weights)
-        spare = np.count_nonzero(outside == 0) - inside.sum()  # more rows than blocks: they are dependent
+        spare = np.count_nonzero(outside == 0) - inside.sum()  # more rows than blocks are dependent
         if spare > attempt // 8 or inside.sum() >= min(k, NEAR) or not touched.any():
             break
-        nearest = int(np.where(touched, outside + draw[:n], np.inf).argmin())  # needs fewest new blocks
+        nearest = int(np.where(touched, outside + draw[:n], np.inf).argmin())  # adds the fewest blocks
         fresh = columns[:, nearest] & ~inside
     chosen = np.flatnonzero(outside == 0)
     return chosen[np.argsort(draw[chosen])][: 4 * NEAR]
 
 
 def _reduced(rows: np.ndarray, order: np.ndarray) -> np.ndarray:
-    """Find the smallest fundamental circuit of the first rows in an order that are a basis."""
+    """Find the smallest fundamental circuit with respect to the first basis in an order of the rows."""
     table = rows[order].T  # (k, m): its columns are the rows
     table = table[(table != 0).any(axis=1)]
     pivots: list[int] = []
@@ -154,12 +154,12 @@ def _reduced(rows: np.ndarray, order: np.ndarray) -> np.ndarray:
 
 
 def _cost(n: int, size: int) -> float:
-    """Count the multiplications to try all sets of a size: a Gram matrix for all of them but two rows."""
+    """Count the multiplications for trying all sets of a size: a Gram matrix for each choice but two rows."""
     return float(comb(n, size - 2) * n * n)
 
 
 def _parallel(gram: np.ndarray, size: int, first: int = 0) -> Iterator[list[int]]:
-    """Yield sets of a size that seem dependent, if all smaller ones are independent, from the Gram matrix.
+    """Yield sets of a size that seem dependent by the Gram matrix, if all smaller sets are independent.
 
     Rows are projected off one by one (Schur complements), in ascending order, until two of the later rows are
     parallel.
@@ -168,7 +168,7 @@ def _parallel(gram: np.ndarray, size: int, first: int = 0) -> Iterator[list[int]
     if size == 2:
         close = np.square(gram) > (1 - PARALLEL) * np.outer(diagonal, diagonal)
         yield from (first + np.argwhere(np.triu(close, 1))).tolist()
-    elif size == 3 and m <= AT_ONCE:  # the last but one level is where the time goes
+    elif size == 3 and m <= AT_ONCE:  # the last level but one takes most of the time
         rest = gram - gram[:, :, None] * gram[:, None, :] / diagonal[:, None, None]
         own = np.einsum("tii->ti", rest)
         close = np.square(rest) > (1 - PARALLEL) * own[:, :, None] * own[:, None, :]
