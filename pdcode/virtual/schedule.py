@@ -31,6 +31,8 @@ class Schedule(ABC):
         When the last reply was received.
     t_start_ns, t_compute_ns, t_send_ns, injected_delay_ns : sequence of int
         By worker: of its last task.
+    steps : int
+        Rounds that have ended; an update has one or more.
     """
 
     now_ns: int
@@ -39,6 +41,7 @@ class Schedule(ABC):
     t_compute_ns: list[int] | np.ndarray
     t_send_ns: list[int] | np.ndarray
     injected_delay_ns: list[int] | np.ndarray
+    steps = 0
 
     @abstractmethod
     def start(self) -> None:
@@ -62,8 +65,8 @@ class Schedule(ABC):
         """The worker whose reply is received next; -1 if none is up to the limit, which then is the time."""
 
     def stepped(self) -> None:
-        """Rank 0 steps θ."""
-        return
+        """Rank 0 ends a round."""
+        self.steps += 1
 
     def cancel(self, worker: int) -> None:
         """A worker that never answers is told that the run is over."""
@@ -175,6 +178,7 @@ class CostModelSchedule(Schedule):
         return self._events.pop(limit_ns)
 
     def stepped(self) -> None:
+        super().stepped()
         self._events.step()
 
     def cancel(self, worker: int) -> None:
