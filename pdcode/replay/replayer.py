@@ -159,7 +159,7 @@ class Replayer:
             counted |= {
                 "t_stop_ns": round(1e9 * (1e-9 * coordinator.t_stop_ns)),
                 "length_ns": schedule.now_ns,
-                "processor_ns": processor_ns(self._config, coordinator.arrivals, coordinator.version),
+                "processor_ns": processor_ns(self._config, coordinator.arrivals, schedule.steps),
                 **{key: getattr(schedule, key) for key in ("ingress_ns", "egress_ns")},
                 "genie_s": oracle.time_s(self._config, self._simulation.task_ns, coordinator.outcomes[USED]),
             }

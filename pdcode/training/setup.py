@@ -80,22 +80,21 @@ def prepare(
         source.shard(workers - 1, workers)  # raises if there are too few rows
         scheme = make_scheme(config)
         state = scheme.state(problem)
+        name, down = config.scheme.name, config.downlink.kind
         if scheme.relayed and not isinstance(state, RelayedState):
-            raise InputError(
-                f"downlink.kind: '{config.downlink.kind}': scheme '{config.scheme.name}' sends θ with tasks"
-            )
+            raise InputError(f"downlink.kind: '{down}': scheme '{name}' sends θ with each task")
         if len(state.layouts) > 1 and scheme.single_round:
             raise InputError(
-                f"scheme.name: an update of '{config.scheme.name}' has several rounds, and its class does "
-                "not say single_round = False"
+                f"scheme.name: an update of '{name}' has several rounds, and its class does not say "
+                "single_round = False"
             )
         if len(state.layouts) > 1 and config.update.late != "waste":
             raise InputError(
-                f"update.late: '{config.update.late}': scheme '{config.scheme.name}' has several rounds "
-                "per update and cannot use payloads of another round; use 'waste'"
+                f"update.late: '{config.update.late}': scheme '{name}' has several rounds per update and cannot "
+                "use payloads of another round; use 'waste'"
             )
         if len(state.layouts) > ROUNDS:
-            raise InputError(f"scheme.name: '{config.scheme.name}' has more than {ROUNDS} rounds per update")
+            raise InputError(f"scheme.name: '{name}' has more than {ROUNDS} rounds per update")
     return Components(source, git_commit(), problem, scheme, state)
 
 

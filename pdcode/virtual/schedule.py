@@ -31,6 +31,8 @@ class Schedule(ABC):
         Time at which the last reply was received.
     t_start_ns, t_compute_ns, t_send_ns, injected_delay_ns : sequence of int
         Times of each worker's last task.
+    steps : int
+        Number of rounds that have ended; an update has one or more.
     """
 
     now_ns: int
@@ -39,6 +41,7 @@ class Schedule(ABC):
     t_compute_ns: list[int] | np.ndarray
     t_send_ns: list[int] | np.ndarray
     injected_delay_ns: list[int] | np.ndarray
+    steps = 0
 
     @abstractmethod
     def start(self) -> None:
@@ -62,8 +65,8 @@ class Schedule(ABC):
         """Receive the next reply and return its worker; at the limit, advance to it and return -1."""
 
     def stepped(self) -> None:
-        """Account for a step of θ."""
-        return
+        """Account for the end of a round."""
+        self.steps += 1
 
     def cancel(self, worker: int) -> None:
         """Cancel the task of a worker that never replies."""
@@ -175,6 +178,7 @@ class CostModelSchedule(Schedule):
         return self._events.pop(limit_ns)
 
     def stepped(self) -> None:
+        super().stepped()
         self._events.step()
 
     def cancel(self, worker: int) -> None:

@@ -126,7 +126,7 @@ class Simulation:
             bytes_up=self.fleet.bytes_up,
             bytes_down=self.fleet.bytes_down,
             length_ns=self.schedule.now_ns,
-            processor_ns=processor_ns(self.config, coordinator.arrivals, coordinator.version),
+            processor_ns=processor_ns(self.config, coordinator.arrivals, self.schedule.steps),
             ingress_ns=getattr(self.schedule, "ingress_ns", 0),
             egress_ns=getattr(self.schedule, "egress_ns", 0),
             update_s=1e-9 * statistics.median(intervals) if len(intervals) else math.nan,
@@ -160,11 +160,11 @@ def task_time_ns(config: Config, components: Components, number: int = 0) -> int
     return costs.time_ns(config.machine, components.flops(number))
 
 
-def processor_ns(config: Config, arrivals: int, updates: int) -> int:
+def processor_ns(config: Config, arrivals: int, steps: int) -> int:
     """Return the busy time of rank 0's processor in ns, all tasks having been answered."""
     machine = config.machine
     task_s = machine.arrival_s + machine.dispatch_s
-    return min(NEVER_NS, round(1e9 * (task_s * arrivals + machine.update_s * updates)))  # as the clock
+    return min(NEVER_NS, round(1e9 * (task_s * arrivals + machine.update_s * steps)))  # as the clock
 
 
 def without_numerics(

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 from pdcode.__main__ import main
+from pdcode.config import load as configfile
 from pdcode.trace import Trace
+from pdcode.training.setup import prepare
 
 JOB = """
 seed = 3
@@ -60,3 +62,16 @@ def test_commands(scheme: str, tmp_path: Path, capsys: pytest.CaptureFixture[str
     search = ["--candidates", "2", "--seeds", "1", "--seconds", "2", "--processes", "1"]
     planned = say("plan", str(job), "--target", "2.2", *search, "-o", str(tmp_path / "plan.toml"))
     assert f"{scheme}, " in planned
+
+
+@pytest.mark.parametrize("batch", [0, 16])
+@pytest.mark.parametrize(("scheme", "key"), [("local", "steps"), ("cyclic", "stragglers")])
+def test_a_step_more_or_a_shard_more_costs_one_gradient_more(scheme: str, key: str, batch: int) -> None:
+    def flops(*overrides: str) -> float:
+        job = [f"problem.batch={batch}", "workers.count=8", "stop.updates=1"]
+        return prepare(configfile.resolve({}, [*job, *overrides])).flops()
+
+    cost = [flops(f"scheme.name={scheme}", f"scheme.options.{key}={count}") for count in (1, 2, 5)]
+    assert cost[2] - cost[1] == pytest.approx(3 * (cost[1] - cost[0]))
+    full = flops("scheme.name=uncoded")
+    assert full <= cost[1] - cost[0] <= 1.1 * full

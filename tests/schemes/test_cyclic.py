@@ -151,13 +151,14 @@ def test_workers_with_a_shard_in_common_have_the_same_mini_batch_of_it() -> None
     np.testing.assert_allclose(late.theta, quick.theta, rtol=1e-9, atol=1e-9)
 
 
-def test_workers_read_their_shards_of_a_file_themselves(tmp_path: Path) -> None:
+@pytest.mark.parametrize("standardise", ["true", "false"])
+def test_workers_read_their_shards_of_a_file_themselves(tmp_path: Path, standardise: str) -> None:
     path, random = tmp_path / "data.h5", np.random.default_rng(1)
     with h5py.File(path, "w") as file:
         file["x"], file["y"] = random.standard_normal((103, 6)), random.standard_normal(103)
     job = [
         *JOB, "workers.count=5", "problem.kind=least-squares", f"problem.data={path}",
-        "problem.standardise=true", "optimizer.rate=0.05",
+        f"problem.standardise={standardise}", "optimizer.rate=0.05",
     ]  # fmt: skip
     config = resolve(*job, "scheme.options.stragglers=2")
     components = prepare(config)

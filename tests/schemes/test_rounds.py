@@ -24,6 +24,7 @@ from pdcode.transport.layout import RETURNED
 from pdcode.util.errors import InputError
 from pdcode.virtual import costs, timing_only
 from pdcode.virtual.executor import NullExecutor
+from pdcode.virtual.result import Result
 from pdcode.virtual.simulation import Simulation
 
 PLUGIN = f'plugins=["{SUPPORT / "clipped.py"}"]'
@@ -53,14 +54,13 @@ def resolve(*overrides: str) -> Config:
     return configfile.resolve({}, [*JOB, *overrides])
 
 
-def trace_of(*overrides: str, numerics: bool = True) -> tuple[Table, Simulation]:
+def trace_of(*overrides: str, numerics: bool = True) -> tuple[Table, Simulation, Result]:
     """The rows of a run, with payloads or without."""
     config = resolve(*overrides)
     components = prepare(config)
     executor = None if numerics else NullExecutor(components.layouts)
     simulation, rows = Simulation(config, components, executor), Table()
-    simulation.run(rows)
-    return rows, simulation
+    return rows, simulation, simulation.run(rows)[1]
 
 
 def test_a_first_round_that_changes_nothing_leaves_the_second() -> None:
@@ -126,7 +126,8 @@ def test_a_reply_of_the_round_before_is_late_at_the_same_version() -> None:
 def test_the_clock_charges_each_round_what_is_its_own(mode: str, stragglers: list[str]) -> None:
     costly = ["machine.flops_per_s=1e8", "machine.update_s=1e-5", "link.bandwidth=1e7", "link.broadcast=star"]
     job = [*CLIPPED, f"update.mode={mode}", *costly, *stragglers]
-    rows, simulation = trace_of(*job)
+    rows, simulation, result = trace_of(*job)
+    assert result.processor_ns == 35_000 * result.arrivals + 10_000 * (2 * result.updates)
     machine, components = simulation.config.machine, simulation.components
     compute = [costs.time_ns(machine, components.flops(number)) for number in range(2)]
     assert compute[0] != compute[1]
@@ -140,7 +141,7 @@ def test_the_clock_charges_each_round_what_is_its_own(mode: str, stragglers: lis
             assert row["injected_delay_ns"] == pytest.approx(6 * compute[number], abs=2)
     link_ns = sum(round(1e9 * row["bytes_up"] / 1e7) for row in rows.arrivals)
     assert simulation.schedule.ingress_ns == link_ns
-    timed, without = trace_of(*job, numerics=False)
+    timed, without, _ = trace_of(*job, numerics=False)
     for name in (*TIMES, "worker", "task", "version", "round", "status", "bytes_up", "bytes_down"):
         np.testing.assert_array_equal(timed.column(name), rows.column(name), name)
     assert without.schedule.now_ns == simulation.schedule.now_ns
