@@ -34,7 +34,7 @@ def codes(components: Components) -> list[str]:
         lines += [f"#     note: {note}" for note in code.notes]
     if not components.state.designs:
         if assignment is None or all(unit.whole for unit in assignment.layers):
-            lines.append("#   none: everything is sent whole")
+            lines.append("#   none: every layer is sent whole")
         else:
             what = f"of weight {assignment.weights}, {list(assignment.rows)} a task"
             lines.append(f"#   chosen by workers, {what}")

@@ -249,7 +249,7 @@ def perform(
 
 
 def report(trace: TraceWriter, result: Result, options: argparse.Namespace) -> int:
-    """Say how it went, beside the oracle, whose time goes into the trace; return the exit code.
+    """Say how it went, beside the genie, whose time goes into the trace; return the exit code.
 
     Nothing of the run is at stake any more, so an interrupt ends this at once.
     """

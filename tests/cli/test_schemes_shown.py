@@ -21,15 +21,15 @@ count = 4
 @pytest.mark.parametrize(
     ("name", "planned", "shown", "hidden"),
     [
-        ("lwpd", ["by output", "k=16: net"], ["scheme lwpd", "code net with k = 16", "decoder"], []),
+        ("lwpd", ["by output", "k=16: net"], ["code net with k = 16", "decoder"], ["scheme"]),
         (
             "topk",
             ["# 0: 4160 parameters, 4160 blocks of 1"],
-            ["scheme topk, share 0.01", "decoder"],
+            ["scheme topk (share 0.01)", "decoder"],
             ["code"],
         ),
-        ("local", ["parameters, whole"], ["scheme local, steps 8, rate 0.1", "code every layer whole"], []),
-        ("cyclic", ["# 0: 4810 parameters, whole"], ["scheme cyclic, stragglers 1"], ["code", "decoder"]),
+        ("local", ["parameters, whole"], ["scheme local (steps 8, rate 0.1)", "code every layer whole"], []),
+        ("cyclic", ["# 0: 4810 parameters, whole"], ["scheme cyclic (stragglers 1)"], ["code"]),
     ],
 )
 def test_a_scheme_is_described(
