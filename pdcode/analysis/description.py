@@ -45,12 +45,11 @@ def lines(trace: Trace) -> dict[str, str]:
     """Topic -> what the run did about it; topics that the trace says nothing about are left out."""
     config = {name: table for name, table in trace.config.items() if isinstance(table, Mapping)}
     scheme = config.get("scheme", {})
-    for unused in getattr(kinds.find("schemes", scheme.get("name")), "unused", ()):
-        config.pop(unused, None)
+    unused = getattr(kinds.find("schemes", scheme.get("name")), "unused", ())
     topics = {
-        "scheme": _scheme(scheme),
         "problem": _problem(config.get("problem", {}), int(trace.attributes.get("parameters", 0))),
         "workers": _workers(trace),
+        "scheme": _scheme(scheme),
         "code": _code(config.get("code", {}), trace.code_attributes, trace.attributes),
         "decoder": _decoder(config),
         "update": _update(config.get("update", {}), config.get("optimizer", {})),
@@ -58,16 +57,7 @@ def lines(trace: Trace) -> dict[str, str]:
         "clock": _clock(trace),
         "made": _made(trace.attributes),
     }
-    return {topic: text for topic, text in topics.items() if text}
-
-
-def _scheme(table: Mapping[str, Any]) -> str:
-    """Name and options, unless other tables say all."""
-    name, options = table.get("name"), table.get("options")
-    if name in (None, "lwpd", "uncoded"):
-        return ""
-    keys = [f"{key} {value}" for key, value in options.items()] if isinstance(options, Mapping) else []
-    return f"{name} ({', '.join(keys)})" if keys else str(name)
+    return {topic: text for topic, text in topics.items() if text and topic not in unused}
 
 
 def _problem(table: Mapping[str, Any], parameters: int) -> str:
@@ -123,6 +113,16 @@ def _clock(trace: Trace) -> str:
         f"{duration(stop_ns)}, {1e-9 * stop_ns / counters['genie_s']:.2f}× the oracle's time; rank 0 was "
         f"busy {busy[0]} % of the time, its link received {busy[1]} % and sent {busy[2]} %"
     )
+
+
+def _scheme(table: Mapping[str, Any]) -> str:
+    options = table.get("options") or {}
+    parts = [
+        str(table.get("name", "")),
+        f"preset {table['preset']}" if table.get("preset") else "",
+        *(f"{key} {value}" for key, value in options.items()),
+    ]
+    return ", ".join(filter(None, parts))
 
 
 def _code(
