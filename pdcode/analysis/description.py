@@ -116,13 +116,14 @@ def _clock(trace: Trace) -> str:
 
 
 def _scheme(table: Mapping[str, Any]) -> str:
-    options = table.get("options") or {}
+    options = table["options"] if isinstance(table.get("options"), Mapping) else {}
     parts = [
         str(table.get("name", "")),
         f"preset {table['preset']}" if table.get("preset") else "",
         *(f"{key} {value}" for key, value in options.items()),
     ]
-    return ", ".join(filter(None, parts))
+    keys = ", ".join(filter(None, parts[1:]))
+    return f"{parts[0]} ({keys})" if keys else parts[0]
 
 
 def _code(
