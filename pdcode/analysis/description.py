@@ -122,7 +122,8 @@ def _scheme(table: Mapping[str, Any]) -> str:
         f"preset {table['preset']}" if table.get("preset") else "",
         *(f"{key} {value}" for key, value in options.items()),
     ]
-    return ", ".join(filter(None, parts))
+    keys = ", ".join(filter(None, parts[1:]))
+    return f"{parts[0]} ({keys})" if keys else parts[0]
 
 
 def _code(

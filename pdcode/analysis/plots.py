@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -46,7 +47,7 @@ def _title(trace: Trace) -> str:
     """Describe the run in one line."""
     lines = description.lines(trace)
     topics = ("problem", "workers", "scheme", "code", "update")
-    return "   ·   ".join(lines[topic].split(",")[0].split(";")[0] for topic in topics if topic in lines)
+    return "   ·   ".join(re.split(r"[,;]| \(", lines[topic])[0] for topic in topics if topic in lines)
 
 
 def _loss(trace: Trace, axes: Axes, length: int) -> None:

@@ -25,11 +25,16 @@ count = 4
         (
             "topk",
             ["# 0: 4160 parameters, 4160 blocks of 1"],
-            ["scheme topk, share 0.01", "decoder"],
+            ["scheme topk (share 0.01)", "decoder"],
             ["code"],
         ),
-        ("local", ["parameters, whole"], ["scheme local, steps 8, rate 0.1", "code every layer whole"], []),
-        ("cyclic", ["# 0: 4810 parameters, whole"], ["scheme cyclic, stragglers 1"], ["code", "decoder"]),
+        (
+            "local",
+            ["64 outputs, 4160 parameters,"],
+            ["scheme local (steps 8, rate 0.1)", "code every layer"],
+            [],
+        ),
+        ("cyclic", ["# 0: 4810 parameters,"], ["scheme cyclic (stragglers 1)"], ["code", "decoder"]),
     ],
 )
 def test_a_scheme_is_described(
