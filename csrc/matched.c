@@ -12,15 +12,15 @@
 #include "real.h"
 #else
 
-/* Whether entry a is the worse one to keep: smaller than b, or as large with a larger index. */
+/* Whether entry a ranks below b: smaller in magnitude, or as large with a larger index. */
 INLINE int NAME(worse)(const REAL *direction, int32_t a, int32_t b)
 {
     const double x = fabs((double)direction[a]), y = fabs((double)direction[b]);
     return x < y || (x == y && a > b);
 }
 
-/* In a heap of indices, the worst at its root, move the one `at` down to its place. */
-INLINE void NAME(sink)(const REAL *direction, int32_t *heap, ptrdiff_t size, ptrdiff_t at)
+/* Sift the index at `at` down in a heap of indices whose root ranks lowest. */
+INLINE void NAME(sift_down)(const REAL *direction, int32_t *heap, ptrdiff_t size, ptrdiff_t at)
 {
     const int32_t moved = heap[at];
     for (ptrdiff_t child = 2 * at + 1; child < size; at = child, child = 2 * at + 1) {
@@ -41,11 +41,11 @@ INLINE void NAME(largest)(const REAL *direction, ptrdiff_t blocks, int32_t *out,
     if (size == blocks)
         return;
     for (ptrdiff_t at = size / 2; at-- > 0;)
-        NAME(sink)(direction, out, size, at);
+        NAME(sift_down)(direction, out, size, at);
     for (ptrdiff_t j = size; j < blocks; j++)
         if (NAME(worse)(direction, out[0], (int32_t)j)) {
             out[0] = (int32_t)j;
-            NAME(sink)(direction, out, size, 0);
+            NAME(sift_down)(direction, out, size, 0);
         }
     const int32_t least = out[0];
     for (int32_t j = 0, t = 0; t < size; j++)

@@ -1,4 +1,4 @@
-"""Combine blocks by sparse codewords: what a worker sends."""
+"""Encoding of blocks by sparse codewords, at the workers."""
 
 from libc.stdint cimport int32_t
 
@@ -52,7 +52,7 @@ def encode(const real[:, :] factor, const int32_t[:, ::1] indices, const real[:,
 
 def deflate(real[::1] memory, const int32_t[:, ::1] indices, const real[:, ::1] values, Py_ssize_t block,
             real[:, ::1] out):
-    """Take codewords out of a memory, one by one: `feedback_encode` without a gradient to add.
+    """Project codewords out of a memory, one by one: `feedback_encode` without a gradient.
 
     ``out[i] = sum_j g_ij memory_j``, then ``memory_j -= g_ij out[i]``.
 
@@ -90,11 +90,11 @@ cdef int check_feedback(Py_ssize_t rows, Py_ssize_t weight, Py_ssize_t value_row
 
 def feedback_encode(real[::1] memory, const real[::1] gradient, const int32_t[:, ::1] indices,
                     const real[:, ::1] values, Py_ssize_t block, real[:, ::1] out):
-    """Encode with error feedback: what the codewords leave out stays in memory for the next task.
+    """Encode with error feedback: the residual stays in memory for the next task.
 
     ``memory += gradient``; then codeword by codeword ``out[i] = sum_j g_ij memory_j`` and
-    ``memory_j -= g_ij out[i]``, in one pass over memory. Whatever the codewords, what
-    ``memory_j + gradient_j`` was before is ``memory_j + sum_i g_ij out[i]`` after.
+    ``memory_j -= g_ij out[i]``, in one pass over memory. For any codewords, ``memory_j + gradient_j``
+    before equals ``memory_j + sum_i g_ij out[i]`` after.
 
     Parameters
     ----------
