@@ -22,7 +22,7 @@ void events_send(struct events *e, const struct parts *parts, ptrdiff_t count, c
         send_one(e, &batch, parts, workers[i], compute[i], delay[i]);
 }
 
-/* Receive the next reply and return its worker; -1 if there is none up to the limit, to which time advances. */
+/* Receive the next reply, return its worker; at the limit without one, advance to it and return -1. */
 int64_t events_pop(struct events *e, int64_t limit)
 {
     const int64_t t_recv = next_recv(e);

@@ -20,7 +20,7 @@ def encode(const real[:, :] factor, const int32_t[:, ::1] indices, const real[:,
     indices : array (r, w), int32
         Blocks of each codeword. Short codewords are padded with value 0.
     values : array (r, w)
-        Their weights; a zero is skipped, whatever lies in the block.
+        Their weights; a zero skips its block, even one with NaN.
     block : int
         Columns of a block.
     out : array (B, r*block)
@@ -61,7 +61,7 @@ def deflate(real[::1] memory, const int32_t[:, ::1] indices, const real[:, ::1] 
     memory : array (N,), float32 or float64
         Consecutive blocks, the last one ragged. Updated in place.
     indices, values, block, out
-        As for `feedback_encode`.
+        See `feedback_encode`.
 
     Raises
     ------
@@ -103,7 +103,7 @@ def feedback_encode(real[::1] memory, const real[::1] gradient, const int32_t[:,
     gradient : array (N,)
     indices : array (r, w), int32
     values : array (r, w)
-        As for `encode`; within a codeword an index occurs once.
+        See `encode`; the indices of a codeword are distinct.
     block : int
         Elements of a block.
     out : array (r, block)

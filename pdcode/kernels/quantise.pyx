@@ -6,9 +6,9 @@ the same on every machine and do not depend on earlier calls. A float64 source i
 nearest; float64 and float32 payloads are plain copies.
 
 Layout of r rows of e elements: float64, float32, bfloat16, float16: the r * e numbers. int8: a float32 scale
-for each row and each 1,024 elements of it (max |x| / 127, so that the largest is not clipped), then r * e
-codes; an element is code * scale. Both are padded with zeros to a multiple of 8 bytes.
-Groups whose largest magnitude is below 127 * 2**-126 (1.5e-36) are sent as zeros.
+for every 1,024 elements of each row (max |x| / 127: the largest is not clipped), then r * e codes; an element
+is code * scale. Both are padded with zeros to a multiple of 8 bytes. Groups whose largest magnitude is below
+127 * 2**-126 (1.5e-36) are sent as zeros.
 
 NaN and infinity are preserved (int8: the scale of their group becomes NaN, and with it all its elements).
 Magnitudes beyond the largest number of the format (65504 for float16, 3.4e38 for the others) become infinity

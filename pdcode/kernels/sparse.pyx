@@ -64,7 +64,7 @@ def csr_outer(const int64_t[::1] indptr, const int32_t[::1] columns, const real[
     Parameters
     ----------
     indptr, columns, data, rows
-        As for `csr_forward`.
+        See `csr_forward`.
     encoded : array (B, c)
         Encoded deltas.
     out : array (c, D)

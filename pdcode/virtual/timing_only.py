@@ -224,7 +224,7 @@ class TimingOnly:
                 rate = (arrived - before) / (now_s - line_s)
                 print_line(
                     f"{1e-9 * self.events.now_ns:7.1f} s  update {self.rounds.version:<9d} "
-                    f"{arrived:,} arrivals, {rate:,.0f} a second"
+                    f"{arrived:,} arrivals, {rate:,.0f} per second"
                 )
                 line_s, before = now_s, arrived
         self._record(trace)
