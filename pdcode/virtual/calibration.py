@@ -172,7 +172,7 @@ def of_two_sizes(
         Mean bytes of a message.
     """
     small, large = seen
-    ways = [(each.down + each.up) / 2 for each in seen]
+    ways = [(run.down + run.up) / 2 for run in seen]
     rate = _rate(flops, (small.compute, large.compute))
     bandwidth = _rate(sizes, ways)
     dispatch = min(_first(small.dispatch, 0.0), _first(small.update, np.inf))
