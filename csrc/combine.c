@@ -1,15 +1,15 @@
-/* combine.c: a GEMM whose right factor is a list of rows that lie anywhere.
+/* combine.c: a GEMM whose right factor is a list of rows at arbitrary addresses.
  *
- * Design note. BLAS wants equally spaced rows: payloads would have to be gathered first, which costs a sixth of
- * the product's time on one thread and two fifths beside a BLAS of two. Here nothing is packed: a column strip
- * of WIDE vectors is read straight from each payload, and GROUP rows of the result stay in registers while all
- * payloads pass by, GROUP * WIDE fused multiplications for WIDE + GROUP loads. A chunk of CHUNK bytes of every
- * payload stays in the second-level cache while all groups pass; the next chunk is prefetched meanwhile, each
- * group its share. Bound by arithmetic from about 32 rows on, by bandwidth below.
+ * Design note. BLAS needs equally spaced rows. Gathering the payloads first costs a sixth of the product's time
+ * with one BLAS thread and two fifths with two. Here nothing is packed: a column strip of WIDE vectors is read
+ * directly from each payload, and GROUP rows of the result stay in registers over all payloads, with
+ * GROUP * WIDE fused multiplications for WIDE + GROUP loads. A chunk of CHUNK bytes of every payload stays in
+ * the second-level cache over all groups; meanwhile each group prefetches its share of the next chunk. Bound by
+ * arithmetic from about 32 rows on, by bandwidth below.
  *
- * Every product is a fused multiply-add and sums run in the order of the payloads, so the bits of the result
- * depend on neither the processor, nor the cut into columns, nor where payloads lie; BLAS promises none of it,
- * and replicas of a model on unlike machines need it. Processors before AVX2 take fma() of the C library.
+ * Every product is a fused multiply-add and sums run in the order of the payloads. The result is bit-identical
+ * for any processor, column split and addresses, as replicas of a model on different machines require; BLAS
+ * does not guarantee this. Processors before AVX2 use fma() of the C library.
  */
 #ifndef REAL
 #include <math.h>
@@ -107,7 +107,7 @@ struct NAME(job) {
     ptrdiff_t stride;
 };
 
-/* `wide` vectors of `group` rows; `valid` elements of them if it is one vector that is cut short. */
+/* `wide` vectors of `group` rows; `valid` elements if it is a single partial vector. */
 AIM INLINE void NAME(strip)(const struct NAME(job) *job, ptrdiff_t row, ptrdiff_t column, const int group,
                             const int wide, const ptrdiff_t valid)
 {

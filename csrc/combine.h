@@ -1,4 +1,4 @@
-/* combine.h: linear combinations of payloads that lie anywhere. */
+/* combine.h: linear combinations of payloads at arbitrary addresses. */
 #ifndef PDCODE_COMBINE_H
 #define PDCODE_COMBINE_H
 

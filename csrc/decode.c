@@ -47,7 +47,7 @@ INLINE double NAME(track)(REAL *const *z, const REAL *value, const REAL *step, c
     return (double)sum;
 }
 
-/* The same for a codeword of any weight, blocks that are cut short or missing. */
+/* The same for a codeword of any weight, and for short or missing blocks. */
 INLINE double NAME(track_any)(REAL *estimate, ptrdiff_t length, const int32_t *index, const REAL *value,
                               REAL scale, ptrdiff_t weight, const REAL *y, ptrdiff_t block, ptrdiff_t start,
                               ptrdiff_t count)

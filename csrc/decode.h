@@ -1,4 +1,4 @@
-/* decode.h: what rank 0 does with a payload. */
+/* decode.h: folding of payloads into the gradient. */
 #ifndef PDCODE_DECODE_H
 #define PDCODE_DECODE_H
 

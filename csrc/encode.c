@@ -37,7 +37,7 @@ INLINE void NAME(quad)(REAL *restrict out, const REAL *f, const REAL *const *sou
     }
 }
 
-/* The same line by line, asking for what will be read `ahead` elements further on. */
+/* The same by cache lines, prefetching `ahead` elements. */
 INLINE void NAME(quad_ahead)(REAL *restrict out, const REAL *f, const REAL *const *source, ptrdiff_t count,
                              int keep, ptrdiff_t ahead)
 {

@@ -1,7 +1,7 @@
-/* events.c: the virtual clock: rank 0's processor and links, and the replies that are under way.
+/* events.c: the virtual clock: rank 0's processor and links, and the replies in flight.
  *
- * Design note. The model is in events_link.h and its queue in events_queue.h, which rounds.c shares. Here are
- * the operations one by one, for schedules that are driven from Python.
+ * Design note. The model is in events_link.h and its queue in events_queue.h, both shared with rounds.c. This
+ * file exports the single operations, for schedules driven from Python.
  */
 #include "events_link.h"
 
@@ -9,20 +9,20 @@ void events_begin(struct events *e)
 {
     for (int64_t i = 0; i < e->workers + 4; i++)
         e->heap[i] = (struct event){NEVER, 0};
-    e->horizon = NEVER; /* all goes to the heap at first */
+    e->horizon = NEVER; /* all events go to the heap at first */
     e->least = EVENTS_LAST;
-    e->look = e->ring ? e->workers / 2 : NEVER;
+    e->review = e->ring ? e->workers / 2 : NEVER;
 }
 
 void events_send(struct events *e, const struct parts *parts, ptrdiff_t count, const int32_t *workers,
                  const int64_t *compute, const int64_t *delay)
 {
-    struct wave wave = set_out(e, parts, count);
+    struct batch batch = set_out(e, parts, count);
     for (ptrdiff_t i = 0; i < count; i++)
-        leave(e, &wave, parts, workers[i], compute[i], delay[i]);
+        send_one(e, &batch, parts, workers[i], compute[i], delay[i]);
 }
 
-/* The worker whose reply is in; -1 if there is none up to the limit: time then passes up to it. */
+/* Receive the next reply, return its worker; at the limit without one, advance to it and return -1. */
 int64_t events_pop(struct events *e, int64_t limit)
 {
     const int64_t t_recv = next_recv(e);

@@ -1,55 +1,55 @@
-/* events.h: when tasks reach workers and replies reach rank 0, on a virtual clock. */
+/* events.h: event queue of the virtual clock: arrivals of tasks at workers and of replies at rank 0. */
 #ifndef PDCODE_EVENTS_H
 #define PDCODE_EVENTS_H
 
 #include <stddef.h>
 #include <stdint.h>
 
-#define EVENTS_WORKER_BITS 24                /* of a key: the worker; the others: number of the dispatch */
+#define EVENTS_WORKER_BITS 24                /* of a key: the worker; the rest: number of the dispatch */
 #define EVENTS_LAST (((int64_t)1 << 62) - 1) /* ns: the end of time, 146 years */
 #define EVENTS_SLOT 32                       /* room of a slot: two cache lines */
 
-enum { IDLE, OUT, DEAD, CANCELLED }; /* state of a worker; replies come from the second and the last */
+enum { IDLE, OUT, DEAD, CANCELLED }; /* state of a worker; only OUT and CANCELLED have a reply */
 
-/* One worker and its task: a cache line. */
-struct errand {
+/* A worker's task in flight: one cache line. */
+struct in_flight {
     int64_t t_dispatch, t_start, t_compute, t_send; /* ns; t_send is -1 while the worker is dead */
-    int64_t version, task;                          /* of the loop in rounds.c alone; task: of the next one */
+    int64_t version, task;                          /* for rounds.c only; task: number of the next one */
     uint64_t key;                                   /* number of the dispatch, worker */
     int64_t state;
 };
 
 struct event {
-    int64_t reach; /* ns: the reply is at rank 0's link */
+    int64_t reach; /* ns: time at which the reply reaches rank 0's link */
     uint64_t key;
 };
 
-/* The buffers are the caller's. */
+/* Buffers are owned by the caller. */
 struct events {
     struct event *heap; /* (workers + 4): children begin a cache line; beyond `size` reach is INT64_MAX */
-    struct errand *errands;          /* (workers) */
-    int64_t workers, size, dead;     /* in the heap; dead workers with a task */
-    int64_t hole;                    /* 1: the root has been taken out */
-    int32_t *slots;                  /* (ring, EVENTS_SLOT): workers; the calendar of what comes later */
+    struct in_flight *flights;       /* (workers) */
+    int64_t workers, size, dead;     /* size: of the heap; dead: dead workers with a task */
+    int64_t hole;                    /* 1: the root is removed */
+    int32_t *slots;                  /* (ring, EVENTS_SLOT): workers; the calendar of later events */
     uint8_t *counts;                 /* (ring): workers in a slot; zeros */
     int64_t ring, shift;             /* slots, a power of two, or 0: no calendar; 1 << shift ns each */
-    int64_t open, horizon;           /* slot that is opened next; ns: its begin; all before is in the heap */
-    int64_t filed, skipped;          /* events in the calendar; empty slots since the last look */
-    int64_t reach, began, least;     /* ns: of the last reply; at the last look; the least between two */
-    int64_t look, looks;             /* replies until the next look; looks made */
-    int64_t *delays;                 /* of rounds.c alone: (workers, kept), ns of task t at t % kept */
-    int64_t kept;                    /* a power of two; 0 without that loop */
-    int64_t now, in_free, out_free;  /* ns: rank 0's processor and links are free from then on */
-    struct event *inbox;             /* half duplex: (workers), a ring of replies that passed the link ... */
-    int64_t oldest, held;            /* ... since when (in `reach`), but were not taken in; first, count */
+    int64_t open, horizon;           /* next slot to open; ns: its start; earlier events are in the heap */
+    int64_t filed, skipped;          /* events in the calendar; empty slots since the last review */
+    int64_t reach, began, least;     /* ns: last reply; last review; shortest time between reviews */
+    int64_t review, reviews;         /* replies at the next review; number of reviews */
+    int64_t *delays;                 /* for rounds.c only: (workers, kept), ns; task t at t % kept */
+    int64_t kept;                    /* a power of two; 0 without rounds.c */
+    int64_t now, in_free, out_free;  /* ns: times at which rank 0's processor and links are free */
+    struct event *inbox;             /* half duplex: (workers), a ring of replies past the link ... */
+    int64_t oldest, held;            /* ... (time in `reach`), not yet received; first, count */
     int64_t ingress, egress, t_recv; /* ns: busy times; time of the last reply */
     int64_t dispatched, arrived;     /* tasks, replies */
-    int64_t up, latency, arrival, dispatch, update; /* ns; up: of a reply on the link */
-    int64_t *ups;                    /* (workers): of each one's reply, where they differ; else NULL */
+    int64_t up, latency, arrival, dispatch, update; /* ns; up: a reply on the link */
+    int64_t *ups;                    /* (workers): `up` by worker if they differ; else NULL */
     int64_t half_duplex, tree, fanout;
 };
 
-/* ns on the link: what tasks that leave together share, what is a worker's own, both, a piece in the tree. */
+/* ns on the link: common body of a batch, bytes specific to a worker, both, a piece in the tree. */
 struct parts {
     int64_t body, own, both, piece;
 };

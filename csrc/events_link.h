@@ -1,7 +1,7 @@
 /* events_link.h: rank 0's processor and links, inlined into events.c and rounds.c.
  *
- * Design note. Every time is a sum or a maximum of others: a few instructions, and nothing is read but the
- * worker's own cache line. Sums stop at the end of time, so that no input overflows.
+ * Design note. Every time is a sum or a maximum of others: a few instructions, which read only the worker's
+ * own cache line. Sums saturate at EVENTS_LAST, so no input overflows.
  */
 #ifndef PDCODE_EVENTS_LINK_H
 #define PDCODE_EVENTS_LINK_H
@@ -13,13 +13,13 @@ INLINE int64_t scaled(int64_t span, int64_t count)
     return count && span > EVENTS_LAST / count ? EVENTS_LAST : span * count;
 }
 
-/* How long the reply of an event is on the link. */
+/* Time of an event's reply on the link. */
 INLINE int64_t up_of(const struct events *e, struct event event)
 {
     return e->ups ? e->ups[worker_of(event.key)] : e->up;
 }
 
-/* When the next reply is received, NEVER if none is to come. */
+/* Time at which the next reply is received; NEVER if there is none. */
 INLINE int64_t next_recv(struct events *e)
 {
     if (e->held)
@@ -30,14 +30,14 @@ INLINE int64_t next_recv(struct events *e)
     return latest(after(latest(e->in_free, e->heap[0].reach), up_of(e, e->heap[0])), e->now);
 }
 
-/* Whose it is; only after next_recv. */
+/* Its worker; call after next_recv. */
 INLINE int64_t next_worker(const struct events *e)
 {
     return worker_of(e->held ? e->inbox[e->oldest].key : e->heap[0].key);
 }
 
-/* Let the reply at the root pass the link; in `reach` of what is returned: until when. */
-INLINE struct event admit(struct events *e)
+/* Pass the reply at the root through the link; return it with the end of the transfer in `reach`. */
+INLINE struct event pass_link(struct events *e)
 {
     const struct event event = e->heap[0];
     const int64_t up = up_of(e, event);
@@ -50,7 +50,7 @@ INLINE struct event admit(struct events *e)
     return (struct event){e->in_free, event.key};
 }
 
-/* Receive the next reply, at the time that next_recv gave. */
+/* Receive the next reply at the time from next_recv; return its worker. */
 INLINE int64_t receive(struct events *e, int64_t t_recv)
 {
     uint64_t key;
@@ -59,26 +59,26 @@ INLINE int64_t receive(struct events *e, int64_t t_recv)
         e->oldest = e->oldest + 1 < e->workers ? e->oldest + 1 : 0;
         e->held--;
     } else {
-        key = admit(e).key;
+        key = pass_link(e).key;
     }
     e->t_recv = t_recv;
     e->now = after(t_recv, e->arrival);
     e->arrived++;
     const int64_t worker = worker_of(key);
-    e->errands[worker].state = IDLE;
+    e->flights[worker].state = IDLE;
     return worker;
 }
 
-/* Half duplex: before rank 0 sends, its link takes in the replies that begin to pass it before that. */
+/* Half duplex: before rank 0 sends, pass the replies whose transfer begins earlier. */
 static void listen(struct events *e)
 {
     for (settle(e); e->size && latest(e->in_free, e->heap[0].reach) < e->now; settle(e)) {
         const int64_t place = e->oldest + e->held++;
-        e->inbox[place < e->workers ? place : place - e->workers] = admit(e);
+        e->inbox[place < e->workers ? place : place - e->workers] = pass_link(e);
     }
 }
 
-/* Rank 0's processor has dealt with so many tasks; then the link is free to send. */
+/* Spend the processor's time on `count` tasks, after which the link may send. */
 INLINE void turn_to(struct events *e, int64_t count)
 {
     e->now = after(e->now, scaled(e->dispatch, count));
@@ -87,7 +87,7 @@ INLINE void turn_to(struct events *e, int64_t count)
     e->out_free = latest(e->out_free, e->now);
 }
 
-/* The link sends for so long. */
+/* Occupy the link by sending for `span`. */
 INLINE void emit(struct events *e, int64_t span)
 {
     e->out_free = after(e->out_free, span);
@@ -96,71 +96,71 @@ INLINE void emit(struct events *e, int64_t span)
         e->in_free = e->out_free;
 }
 
-/* Tasks that leave together. */
-struct wave {
-    int64_t begin;              /* ns: rank 0 turns to them */
-    int64_t level, left, width; /* the tree's level: when the body is there; workers yet to come; all */
-    int64_t ready;              /* tasks that the processor has dealt with already */
+/* Tasks that are sent together. */
+struct batch {
+    int64_t begin;              /* ns: start of their dispatch */
+    int64_t level, left, width; /* current level of the tree: arrival of the body; workers left; workers */
+    int64_t ready;              /* tasks already dispatched by the processor */
     int64_t deeper;             /* ns between two levels */
     int tree;
 };
 
-INLINE struct wave set_out(struct events *e, const struct parts *parts, int64_t count)
+INLINE struct batch set_out(struct events *e, const struct parts *parts, int64_t count)
 {
-    struct wave wave = {e->now, 0, 0, 0, 0, 0, e->tree && count > 1};
-    if (wave.tree) {
+    struct batch batch = {e->now, 0, 0, 0, 0, 0, e->tree && count > 1};
+    if (batch.tree) {
         const int64_t fanout = e->fanout < count ? e->fanout : count, bodies = scaled(parts->body, fanout);
-        turn_to(e, fanout); /* the body needs no more, and does not wait for the others */
+        turn_to(e, fanout); /* the body waits for these tasks only */
         emit(e, bodies);
-        wave.level = after(e->out_free, e->latency);
-        wave.ready = wave.left = wave.width = fanout;
-        wave.deeper = after(e->latency, scaled(parts->piece, fanout));
+        batch.level = after(e->out_free, e->latency);
+        batch.ready = batch.left = batch.width = fanout;
+        batch.deeper = after(e->latency, scaled(parts->piece, fanout));
     }
-    return wave;
+    return batch;
 }
 
-/* The next task of a wave leaves for `worker`. */
-INLINE void leave(struct events *e, struct wave *wave, const struct parts *parts, int64_t worker,
+/* Send the next task of a batch to `worker`. */
+INLINE void send_one(struct events *e, struct batch *batch, const struct parts *parts, int64_t worker,
                   int64_t compute, int64_t delay)
 {
-    struct errand *errand = e->errands + worker;
+    struct in_flight *flight = e->flights + worker;
     int64_t there = 0;
-    if (wave->tree) {
-        if (wave->left-- == 0) {
-            wave->width = scaled(wave->width, e->fanout);
-            wave->left = wave->width - 1;
-            wave->level = after(wave->level, wave->deeper);
+    if (batch->tree) {
+        if (batch->left-- == 0) {
+            batch->width = scaled(batch->width, e->fanout);
+            batch->left = batch->width - 1;
+            batch->level = after(batch->level, batch->deeper);
         }
-        there = wave->level;
+        there = batch->level;
     }
-    if (wave->ready > 0)
-        wave->ready--;
+    if (batch->ready > 0)
+        batch->ready--;
     else
         turn_to(e, 1);
-    emit(e, wave->tree ? parts->own : parts->both);
-    errand->t_dispatch = wave->begin;
-    errand->t_start = latest(there, after(e->out_free, e->latency));
-    errand->t_compute = after(errand->t_start, compute);
-    errand->key = (uint64_t)e->dispatched++ << EVENTS_WORKER_BITS | (uint64_t)worker;
+    emit(e, batch->tree ? parts->own : parts->both);
+    flight->t_dispatch = batch->begin;
+    flight->t_start = latest(there, after(e->out_free, e->latency));
+    flight->t_compute = after(flight->t_start, compute);
+    flight->key = (uint64_t)e->dispatched++ << EVENTS_WORKER_BITS | (uint64_t)worker;
     if (delay < 0) {
-        errand->t_send = -1;
-        errand->state = DEAD;
+        flight->t_send = -1;
+        flight->state = DEAD;
         e->dead++;
     } else {
-        errand->t_send = after(errand->t_compute, delay);
-        errand->state = OUT;
-        enter(e, event_of(e, worker));
+        flight->t_send = after(flight->t_compute, delay);
+        flight->state = OUT;
+        push(e, event_of(e, worker));
     }
 }
 
-/* A dead worker replies after all, as soon as it has computed. */
+/* Make a dead worker reply as soon as it has computed. */
 INLINE void cancel(struct events *e, int64_t worker)
 {
-    struct errand *errand = e->errands + worker;
-    errand->t_send = latest(e->now, errand->t_compute);
-    errand->state = CANCELLED;
+    struct in_flight *flight = e->flights + worker;
+    flight->t_send = latest(e->now, flight->t_compute);
+    flight->state = CANCELLED;
     e->dead--;
-    enter(e, event_of(e, worker));
+    push(e, event_of(e, worker));
 }
 
 #endif

@@ -1,18 +1,17 @@
-/* events_queue.h: replies under way, in the order in which they reach rank 0.
+/* events_queue.h: priority queue of the replies in flight, by the time they reach rank 0.
  *
- * Design note. A 4-ary heap of 16 bytes an event: half the levels of a binary one, and four children are one
- * cache line. Unused places hold the end of time, so that the least child is found without a branch. The root
- * is taken out lazily: an event that comes next takes its place, and the tree is walked once for both. A walk
- * goes down to a leaf without looking at what is to be placed (Floyd's way), as most events belong far below.
+ * Design note. A 4-ary heap with 16 bytes per event: half the levels of a binary one, and four children share
+ * a cache line. Unused places hold NEVER, so that the least child is found without a branch. The root is
+ * removed lazily: the next event pushed takes its place, and the tree is walked once for both. A walk goes
+ * down to a leaf and then up (Floyd's heuristic), as most events belong near the leaves.
  *
- * Of many workers the heap has only the replies of the near future, so it stays in the first-level cache.
- * Later ones are in a calendar (Brown, "Calendar queues", CACM 31, 1988): slots of equal width in time, some
- * ten workers in each, the next of which is moved to the heap when that has nothing earlier. Writing into a
- * slot waits for nothing, and what is read of a slot is prefetched: 100,000 workers cost less than twice as
- * much an event as 100. Events for which the calendar is too short wait in its second half; those for which
- * it is still too short, or a slot too full, go to the heap, which is right for any. So the order never
- * depends on the slots' width, which is chosen by the shortest time that n / 2 replies took; if nearly all
- * slots turn out to be empty, the heap has to do.
+ * With many workers the heap holds only the replies of the near future, and stays in the first-level cache.
+ * Later ones are in a calendar (Brown, "Calendar queues", CACM 31, 1988): slots of equal width in time with
+ * about ten workers each. The next slot is moved to the heap when the heap has nothing earlier. Writes to a
+ * slot do not stall and reads are prefetched: with 100,000 workers an event costs less than twice as much as
+ * with 100. Events beyond the calendar wait in its second half; those still beyond it, or for a full slot, go
+ * to the heap, which accepts any event. The order therefore never depends on the slot width, which is chosen
+ * by the shortest time that n / 2 replies took. If nearly all slots are empty, the calendar is given up.
  */
 #ifndef PDCODE_EVENTS_QUEUE_H
 #define PDCODE_EVENTS_QUEUE_H
@@ -21,9 +20,9 @@
 #include "simd.h"
 
 #define NEVER INT64_MAX
-#define WANTED 16    /* events of a slot */
-#define LOOKS 16     /* looks at the rate of replies before the calendar may be made anew ... */
-#define IDLE_SLOTS 4 /* ... and rounds of empty slots between two looks before it is given up */
+#define WANTED 16    /* events per slot to aim for */
+#define REVIEWS 16     /* reviews of the rate of replies between rebuilds of the calendar ... */
+#define IDLE_SLOTS 4 /* ... and turns of empty slots between two reviews before it is given up */
 
 INLINE int64_t after(int64_t time, int64_t span)
 {
@@ -58,7 +57,7 @@ INLINE void place(struct event *heap, int64_t at, struct event event)
     heap[at] = event;
 }
 
-/* Put an event in place of the root. */
+/* Replace the root by an event. */
 INLINE void replace(struct event *heap, int64_t size, struct event event)
 {
     int64_t at = 0, child = 1;
@@ -77,7 +76,7 @@ INLINE void replace(struct event *heap, int64_t size, struct event event)
     place(heap, at, event);
 }
 
-INLINE void push(struct events *e, struct event event)
+INLINE void heap_push(struct events *e, struct event event)
 {
     if (e->hole) {
         e->hole = 0;
@@ -88,7 +87,7 @@ INLINE void push(struct events *e, struct event event)
 }
 
 /* Fill the hole at the root with the last event. */
-INLINE void mend(struct events *e)
+INLINE void repair(struct events *e)
 {
     if (!e->hole)
         return;
@@ -101,16 +100,16 @@ INLINE void mend(struct events *e)
 
 INLINE int64_t *delay_of(const struct events *e, int64_t worker)
 {
-    return e->delays + worker * e->kept + (e->errands[worker].task & (e->kept - 1));
+    return e->delays + worker * e->kept + (e->flights[worker].task & (e->kept - 1));
 }
 
 INLINE struct event event_of(const struct events *e, int64_t worker)
 {
-    const struct errand *errand = e->errands + worker;
-    return (struct event){after(errand->t_send, e->latency), errand->key};
+    const struct in_flight *flight = e->flights + worker;
+    return (struct event){after(flight->t_send, e->latency), flight->key};
 }
 
-/* File an event in the slot that is so far ahead; 0 if there is no room. */
+/* File an event `ahead` slots from the next one; return 0 if that slot is full. */
 INLINE int file(struct events *e, int64_t worker, int64_t ahead)
 {
     const int64_t slot = (e->open + ahead) & (e->ring - 1), count = e->counts[slot];
@@ -122,7 +121,7 @@ INLINE int file(struct events *e, int64_t worker, int64_t ahead)
     return 1;
 }
 
-INLINE void enter(struct events *e, struct event event)
+INLINE void push(struct events *e, struct event event)
 {
     if (event.reach >= e->horizon) {
         const int64_t worker = worker_of(event.key), half = e->ring / 2;
@@ -132,7 +131,7 @@ INLINE void enter(struct events *e, struct event event)
         if (file(e, worker, ahead))
             return;
     }
-    push(e, event);
+    heap_push(e, event);
 }
 
 /* Move the events of the next slot to the heap. */
@@ -144,7 +143,7 @@ INLINE void open_slot(struct events *e)
     PREFETCH(e->slots + after_next * EVENTS_SLOT);
     PREFETCH(e->slots + after_next * EVENTS_SLOT + EVENTS_SLOT / 2);
     for (int64_t i = 0; i < e->counts[next]; i++)
-        PREFETCH(e->errands + e->slots[next * EVENTS_SLOT + i]);
+        PREFETCH(e->flights + e->slots[next * EVENTS_SLOT + i]);
     e->counts[slot] = 0;
     e->filed -= count;
     e->open++;
@@ -155,11 +154,11 @@ INLINE void open_slot(struct events *e)
             PREFETCH(delay_of(e, workers[i]));
         const int64_t ahead = (event.reach - e->horizon) >> e->shift;
         if (event.reach < e->horizon || ahead >= e->ring || !file(e, workers[i], ahead))
-            push(e, event);
+            heap_push(e, event);
     }
 }
 
-/* Make the calendar anew with slots of 1 << shift ns; put all in the heap if that is negative. */
+/* Rebuild the calendar with slots of 1 << shift ns; move all events to the heap if shift is negative. */
 static void refile(struct events *e, int64_t shift)
 {
     for (int64_t slot = 0; slot < e->ring; e->counts[slot++] = 0)
@@ -174,22 +173,22 @@ static void refile(struct events *e, int64_t shift)
         e->horizon = e->open << shift;
     }
     for (int64_t i = 0; i < count; i++) {
-        const struct event event = e->heap[i]; /* the new heap is no longer than what was read of the old */
-        enter(e, event);
+        const struct event event = e->heap[i]; /* the new heap never overtakes the old */
+        push(e, event);
     }
     for (int64_t i = e->size; i < count; i++)
         e->heap[i].reach = NEVER;
 }
 
-/* Look how fast replies come, and now and then choose the width of slots by that. */
-static void look(struct events *e)
+/* Review the rate of replies, and every REVIEWS times choose the slot width by it. */
+static void review(struct events *e)
 {
     const int64_t half = e->workers / 2, span = e->reach - e->began;
     e->least = span < e->least ? span : e->least;
     e->began = e->reach;
-    e->look = e->arrived + half;
+    e->review = e->arrived + half;
     e->skipped = 0;
-    if (e->horizon != NEVER && ++e->looks % LOOKS)
+    if (e->horizon != NEVER && ++e->reviews % REVIEWS)
         return;
     int64_t shift = 0;
     while (shift < 60 && (e->least / half * WANTED) >> (shift + 1))
@@ -202,18 +201,18 @@ static void look(struct events *e)
 /* Bring the next event to the root. */
 INLINE void settle(struct events *e)
 {
-    mend(e);
-    if (e->arrived >= e->look)
-        look(e);
+    repair(e);
+    if (e->arrived >= e->review)
+        review(e);
     while (!(e->size && e->heap[0].reach < e->horizon) && e->filed) {
         for (; !e->counts[e->open & (e->ring - 1)]; e->horizon += (int64_t)1 << e->shift)
             e->open++, e->skipped++;
         if (e->skipped > IDLE_SLOTS * e->ring)
-            refile(e, -1); /* until the next look */
+            refile(e, -1); /* until the next review */
         else
             open_slot(e);
     }
-    if (e->size && e->heap[0].reach >= e->horizon) { /* the calendar is empty: let it begin here */
+    if (e->size && e->heap[0].reach >= e->horizon) { /* the calendar is empty: restart it here */
         e->open = (e->heap[0].reach >> e->shift) + 1;
         e->horizon = e->open << e->shift;
     }

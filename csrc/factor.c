@@ -6,10 +6,10 @@
  * [T'; 0] give U' and W' too, as [U 0; 0 1] G' = [U' v] and [W 0] G' = [W' u]. Nothing is squared or
  * subtracted from a large inverse (as in Greville's recurrence), so the error stays near that of one
  * orthogonal factorisation. About 4 to 8 passes over (count + 2 length) * rank numbers in cache: bound by
- * flops. Sums are taken in eight lanes on every processor, so that all get the same bits.
+ * flops. Sums use eight lanes on every processor, hence are bit-identical.
  *
- * With a prior the factorisation begins as if `length` rows prior * I were in already: then W U' is
- * (A'A + prior^2 I)^-1 A'. Their columns of U are never needed, so they are not kept.
+ * With a prior the factorisation starts with `length` rows prior * I: W U' is then (A'A + prior^2 I)^-1 A'.
+ * The columns of U for these rows are not needed and not kept.
  */
 #include <float.h>
 #include <math.h>

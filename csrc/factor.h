@@ -5,8 +5,7 @@
 #include <stddef.h>
 
 /* A (count, length) = U T Q with U' U = Q Q' = I and T lower triangular; pseudoinverse W U' with W = Q' / T.
- * The buffers are the caller's. Only their first `rank` rows count, and of those of left the first `count`
- * columns. */
+ * Buffers are owned by the caller. Only their first `rank` rows are valid; in left, the first `count` columns. */
 struct factorisation {
     ptrdiff_t length, capacity, count, rank;
     double largest; /* largest norm of a row of A */
@@ -20,7 +19,7 @@ struct factorisation {
 /* Forget all codewords; prior > 0 stands for `length` rows prior * I that are always in. */
 void factorisation_begin(struct factorisation *f, double prior);
 
-/* One codeword (length) more; returns 1 if the rank grew. The caller has checked that count < capacity. */
+/* Add a codeword (length); return 1 if the rank grew. The caller checks that count < capacity. */
 int factorisation_add(struct factorisation *f, const double *codeword);
 
 /* inverse (count, length) = (W U')', in sums whose order is the same on every processor. */

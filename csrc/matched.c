@@ -1,10 +1,10 @@
-/* matched.c: directions in the space of blocks, cut to sparse codewords, and kept as a warm start.
+/* matched.c: directions in the space of blocks, truncated to sparse codewords, and kept as a warm start.
  *
  * Design note. directions are (count, blocks), spare (count, blocks); indices and values are (rows, weight),
- * rows <= count. A codeword is the `weight` largest entries of the next direction, at unit norm; what lies
- * along it is then taken out of all directions, as sending it takes it out of the residual R: directions are
- * R z, for some z each. The largest entries are kept in a heap, the least at its root: O(blocks log weight),
- * a few microseconds a codeword beside two products with the residual. So sums are in double and in order.
+ * rows <= count. A codeword is the `weight` largest entries of the next direction, at unit norm. It is then
+ * projected out of all directions, which have the form R z, as sending it projects it out of the residual R.
+ * The largest entries are kept in a heap, the least at its root: O(blocks log weight), a few microseconds per
+ * codeword, little against two products with the residual. Sums can thus be in double and in order.
  */
 #ifndef REAL
 #include "matched.h"
@@ -12,15 +12,15 @@
 #include "real.h"
 #else
 
-/* Whether entry a is the worse one to keep: smaller than b, or as large with a larger index. */
+/* Whether entry a ranks below b: smaller in magnitude, or as large with a larger index. */
 INLINE int NAME(worse)(const REAL *direction, int32_t a, int32_t b)
 {
     const double x = fabs((double)direction[a]), y = fabs((double)direction[b]);
     return x < y || (x == y && a > b);
 }
 
-/* In a heap of indices, the worst at its root, move the one `at` down to its place. */
-INLINE void NAME(sink)(const REAL *direction, int32_t *heap, ptrdiff_t size, ptrdiff_t at)
+/* Sift the index at `at` down in a heap of indices whose root ranks lowest. */
+INLINE void NAME(sift_down)(const REAL *direction, int32_t *heap, ptrdiff_t size, ptrdiff_t at)
 {
     const int32_t moved = heap[at];
     for (ptrdiff_t child = 2 * at + 1; child < size; at = child, child = 2 * at + 1) {
@@ -41,11 +41,11 @@ INLINE void NAME(largest)(const REAL *direction, ptrdiff_t blocks, int32_t *out,
     if (size == blocks)
         return;
     for (ptrdiff_t at = size / 2; at-- > 0;)
-        NAME(sink)(direction, out, size, at);
+        NAME(sift_down)(direction, out, size, at);
     for (ptrdiff_t j = size; j < blocks; j++)
         if (NAME(worse)(direction, out[0], (int32_t)j)) {
             out[0] = (int32_t)j;
-            NAME(sink)(direction, out, size, 0);
+            NAME(sift_down)(direction, out, size, 0);
         }
     const int32_t least = out[0];
     for (int32_t j = 0, t = 0; t < size; j++)
@@ -96,7 +96,7 @@ INLINE double NAME(inner)(const REAL *x, const REAL *y, ptrdiff_t blocks)
     return sum;
 }
 
-/* x at unit norm, then without what lies along the directions before it; the square of what is left. */
+/* Normalise x and project it off the directions before it; return the squared norm of the residual. */
 INLINE double NAME(project)(REAL *x, const REAL *directions, ptrdiff_t before, ptrdiff_t blocks)
 {
     const double factor = 1 / sqrt(NAME(inner)(x, x, blocks));
@@ -111,8 +111,8 @@ INLINE double NAME(project)(REAL *x, const REAL *directions, ptrdiff_t before, p
 }
 
 /* Gram-Schmidt, each direction twice (Giraud, Langou, Rozloznik, Computers & Mathematics with Applications
- * 2005). One that is zero or not finite, or of which less than a thousandth is left, gives way to the spare
- * one of its row. */
+ * 2005). A direction that is zero, not finite, or with a residual below a thousandth is replaced by the spare
+ * of its row. */
 void NAME(matched_orthonormalise)(REAL *directions, const REAL *spare, ptrdiff_t count, ptrdiff_t blocks)
 {
     for (ptrdiff_t row = 0; row < count; row++) {

@@ -1,11 +1,11 @@
-/* mmse.c: the part of an mmse decoder that is not the factorisation of factor.c.
+/* mmse.c: parts of the MMSE decoder beside the factorisation of factor.c.
  *
  * Design note. With Sigma = C C' and whitened codewords A = G C the estimate is C (A'A + noise I)^-1 A' y: ridge
- * regression, which factor.c updates by rotations (a square-root filter: no covariance is ever subtracted
- * from). It keeps M = (A'A + noise I)^-1 as a product of triangular factors. Here is how the trace of the
- * posterior covariance P = noise C M C' falls with a codeword a: by noise |C M a|^2 / (1 + a' M a), by Sherman
- * and Morrison. Length^2 to 2 length^2 flops, all along contiguous rows; sums in eight lanes on every
- * processor, so that all get the same bits.
+ * regression, which factor.c updates by rotations (a square-root filter, without subtractions of covariances).
+ * It keeps M = (A'A + noise I)^-1 as a product of triangular factors. The trace of the posterior covariance
+ * P = noise C M C' falls with a codeword a by noise |C M a|^2 / (1 + a' M a) (Sherman and Morrison). This takes
+ * length^2 to 2 length^2 flops along contiguous rows; sums use eight lanes on every processor, hence are
+ * bit-identical.
  */
 #include <string.h>
 

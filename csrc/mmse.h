@@ -1,4 +1,4 @@
-/* mmse.h: whitening of codewords, and what they leave unknown. */
+/* mmse.h: whitening of codewords, and the posterior variance. */
 #ifndef PDCODE_MMSE_H
 #define PDCODE_MMSE_H
 
@@ -17,7 +17,7 @@ void mmse_whiten(const struct root *root, const double *codeword, double *out);
 /* |C v|^2 */
 double mmse_energy(const struct root *root, const double *v);
 
-/* Energy that codeword a (length, whitened) takes from tr(P), P = variance C M C', M = sum over i of solver_i
+/* Decrease of tr(P) by a codeword a (length, whitened), P = variance C M C', M = sum over i of solver_i
  * solver_i' before it; work (length). */
 double mmse_gain(const struct root *root, double variance, const double *solver, const double *a, double *work);
 

@@ -1,16 +1,15 @@
 /* packing.c: f(X) = log(sum over i < j of exp(p <x_i, x_j>^2)) / p, its gradient, and L-BFGS on it.
  *
- * Design note. points is (k, n), a column a point y_j of any length > 0, x_j = y_j / |y_j|; supports is
- * (n, weight): the coordinates that x_j may use, each once, zero elsewhere. Columns lie next to each other,
- * so that one row's products with LANES others are elementwise: w multiply-adds a pair forward and 2 w back,
- * on data in cache; bound by flops, and by exp for small w. The maximum that keeps exp in range is taken on
- * the way: where it rises, what has been summed is scaled down. A group of pairs that all weigh less than
- * exp(-CUT) is left out, which are nearly all where p is large. Sums run over a fixed number of lanes, not
- * over as many as the processor has: the result is the same on every machine.
+ * Design note. points is (k, n), with a point y_j of any norm > 0 per column, x_j = y_j / |y_j|; supports is
+ * (n, weight): the distinct coordinates of x_j's support. With points in columns, the products of one point
+ * with LANES others are elementwise: w multiply-adds per pair forward and 2 w backward, on data in cache;
+ * bound by flops, and by exp for small w. The maximum that keeps exp in range is updated on the way, and the
+ * running sums are rescaled when it rises. A group of pairs that all weigh less than exp(-CUT) is skipped:
+ * nearly all groups for large p. Sums use a fixed number of lanes: the result is the same on every machine.
  *
- * f does not change with the lengths of the y_j, so its gradient is tangent to the spheres, and L-BFGS
- * (Nocedal, Math. Comp. 1980) with a weak Wolfe search by bisection, which also stands kinks (Lewis and
- * Overton, Math. Program. 2013), runs on the y_j as on any vector.
+ * f does not depend on the norms of the y_j, hence its gradient is tangent to the spheres, and L-BFGS (Nocedal,
+ * Math. Comp. 1980) runs on the y_j as on any vector. Its weak Wolfe line search by bisection also handles
+ * kinks (Lewis and Overton, Math. Program. 2013).
  */
 #include <float.h>
 #include <math.h>
@@ -26,8 +25,8 @@
 
 #define LANES 16   /* of the sums */
 #define HISTORY 12 /* steps that L-BFGS remembers */
-#define CUT 40.0   /* exp(-CUT) = 4e-18: not seen beside 1 */
-#define SEARCH 40  /* most lengths that are tried on a line */
+#define CUT 40.0   /* exp(-CUT) = 4e-18: negligible against 1 */
+#define SEARCH 40  /* maximum number of step lengths per line search */
 
 INLINE double across(double *lane)
 {
@@ -62,7 +61,7 @@ INLINE void normalise(const double *restrict y, ptrdiff_t k, ptrdiff_t n, double
             x[l * n + j] = y[l * n + j] * inverse[j];
 }
 
-/* Running sum of exp(p (s - largest)) and what the gradient has gathered of it. */
+/* Running sum of exp(p (s - largest)), and the gradient's sums with the same scale. */
 struct sum {
     double largest, total;
 };
@@ -152,7 +151,7 @@ INLINE double evaluate(const double *points, ptrdiff_t k, ptrdiff_t n, const int
     memset(gradient, 0, (size_t)size * sizeof(double));
     if (n < 2)
         return 0;
-    for (ptrdiff_t i = 0; i < n; i++) { /* of what is gathered, the part on the support and in the tangent */
+    for (ptrdiff_t i = 0; i < n; i++) { /* project the gradient's sums onto support and tangent space */
         const int32_t *support = supports + i * weight;
         double radial = 0;
         for (ptrdiff_t t = 0; t < weight; t++)
@@ -195,8 +194,8 @@ INLINE void turn(const double *gradient, double *restrict direction, const doubl
     }
 }
 
-/* Lowers f from points on, in place, until a step gains less than tolerance or *iterations steps are done,
- * which then says how many were, and leaves unit columns. Returns f. */
+/* Minimise f from points, in place, until a step gains less than tolerance or *iterations steps are done; set
+ * *iterations to the number of steps, normalise the columns and return f. */
 VECTORISED
 double packing_minimise(double *points, ptrdiff_t k, ptrdiff_t n, const int32_t *supports, ptrdiff_t weight,
                         double sharpness, double tolerance, ptrdiff_t *iterations, double *work)
@@ -217,7 +216,7 @@ double packing_minimise(double *points, ptrdiff_t k, ptrdiff_t n, const int32_t 
         if (!(descent < 0)) {
             if (pairs == 0)
                 break;
-            pairs = 0; /* rounding has spoilt the history: begin again with the gradient */
+            pairs = 0; /* history spoilt by rounding: restart with the gradient */
             continue;
         }
         double low = 0, high = INFINITY, reached = value;
@@ -236,7 +235,7 @@ double packing_minimise(double *points, ptrdiff_t k, ptrdiff_t n, const int32_t 
             if (!found)
                 length = high < INFINITY ? 0.5 * (low + high) : 2 * low;
         }
-        if (!found) { /* at the limit of rounding, unless the history has misled */
+        if (!found) { /* converged to rounding, unless the history is bad */
             if (pairs == 0)
                 break;
             pairs = 0;

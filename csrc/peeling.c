@@ -4,7 +4,7 @@
  * count is 1 the xor is the block, so no search is needed (the trick of invertible Bloom lookup tables: Goodrich
  * and Mitzenmacher, Allerton 2011). Each block has a list of its edges, which is walked once, when it is
  * released: O(edges) in all. Payloads are not touched then: the order of releases is a schedule, executed when
- * the gradient is asked for. A release reads its payload and the blocks that are subtracted once and writes one
+ * the gradient is read. A release reads its payload and the blocks that are subtracted once and writes one
  * block, a tile at a time, so that a block stays in the second-level cache while releases that need it pass:
  * bound by bandwidth.
  */

@@ -5,7 +5,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* A bipartite graph of codewords and blocks. The buffers are the caller's. */
+/* A bipartite graph of codewords and blocks. Buffers are owned by the caller. */
 struct peeling {
     ptrdiff_t blocks, words, edges, released;
     int32_t *latest; /* (blocks): newest edge of a block, -1 for none */
@@ -23,7 +23,7 @@ struct peeling {
 
 void peeling_begin(struct peeling *p);
 
-/* One codeword more; the caller has checked its indices and made room for it and its edges. */
+/* Add a codeword; the caller has checked its indices and reserved memory for it and its edges. */
 void peeling_add(struct peeling *p, const int32_t *indices, const float *single, const double *full,
                  ptrdiff_t weight);
 

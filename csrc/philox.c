@@ -1,13 +1,13 @@
 /* philox.c: Philox4x64-10 (Salmon, Moraes, Dror, Shaw 2011), a random function of a key and a counter.
  *
  * Design note. key = (seed, stream), counter = (block, 0, worker, task) with block = 1, 2, …: philox_block.h.
- * Where one block each of many keys is asked for, nothing in the loop waits for the block before: the processor
- * overlaps them, and one costs some 6 ns. Two woven by hand gain a sixth, four lose a quarter.
+ * With one block for each of many keys the iterations are independent: the processor overlaps them, and a block
+ * costs about 6 ns. Interleaving two by hand gains a sixth, four lose a quarter.
  */
 #include "philox.h"
 #include "philox_block.h"
 
-/* Whole numbers in [0, bound): the high word of bound * random, biased by less than bound / 2^64. */
+/* Integers in [0, bound): the high word of bound * random, biased by less than bound / 2^64. */
 void philox_integers(uint64_t seed, uint64_t stream, uint64_t worker, uint64_t task, uint64_t bound,
                      int64_t *out, ptrdiff_t count)
 {

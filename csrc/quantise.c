@@ -1,14 +1,13 @@
-/* quantise.c: payloads as float64, float32, bfloat16, float16 or int8, rounded at random so that the mean is
- * the value.
+/* quantise.c: payloads as float64, float32, bfloat16, float16 or int8, with unbiased stochastic rounding.
  *
  * Design note. source is (rows, elements). A row is cut into groups of GROUP elements, so that what one pass
  * leaves in the level 1 cache the next one finds there; formats but int8 take the payload as one row. int8
- * lays a float32 scale a group first, then the codes. A magnitude is made a fixed-point number of steps of
- * the format with 16 binary digits behind the point, a random number of 16 bits is added, and the digits are
+ * stores a float32 scale per group first, then the codes. A magnitude is converted to a fixed-point number of
+ * steps of the format with 16 fractional bits, a random number of 16 bits is added, and the fraction is
  * dropped: P(up) is the fraction, to 2^-17 of a step (exactly for bfloat16 and normal numbers of float16).
  * Element c of group G takes bits 16 (c mod 4) ... of number c / 4 of the 256 that Philox blocks 1 + 64 G ...
- * give. Bound by those: 0.9 ns of 1.4 ns an element; the rest vectorises. Only whole numbers and correctly
- * rounded single operations decide: the same bytes on every machine.
+ * give. Bound by these: 0.9 ns of 1.4 ns per element; the rest vectorises. Only integer and correctly rounded
+ * single operations are used: the same bytes on every machine.
  */
 #ifndef REAL
 #include "quantise.h"
@@ -174,7 +173,7 @@ int NAME(quantise_encode)(int kind, const REAL *source, ptrdiff_t rows, ptrdiff_
         } else if (top >= LEAST_INT8 && top < INFINITE) {
             scales[g] = float_of(top < MOST_INT8 ? top : MOST_INT8) / 127.0f;
             to_int8(x, scales[g], random, codes + at, count);
-        } else { /* nothing to speak of, or NaN, which the scale hands on to every element */
+        } else { /* negligible, or NaN, which the scale passes on to every element */
             scales[g] = top < LEAST_INT8 ? 0.0f : float_of(0x7FC00000u);
             memset(codes + at, 0, (size_t)count);
             finite &= top < LEAST_INT8;

@@ -1,16 +1,16 @@
-/* rounds.c: pdcode.coordinator.Coordinator's loop over the clock of events_link.h, without numerics.
+/* rounds.c: loop of pdcode.training.coordinator.Coordinator over the clock of events_link.h, without numerics.
  *
- * Design note. Beside the queue's work an arrival touches three cache lines: the worker's errand, its delay,
- * and its row of the record, if any; the first two are prefetched with the slot that the reply is in. Delays
- * are drawn in bulk by the caller, when a worker has none left. Workers that are sent θ together are sorted by
- * a bitmap, or by insertion if they are few.
+ * Design note. Besides the queue an arrival touches three cache lines: the worker's task in flight, its delay,
+ * and its row of the record, if any; the first two are prefetched with the slot of the reply. Delays are drawn
+ * in bulk by the caller, when a worker has none left. Workers that get θ together are sorted by a bitmap, or
+ * by insertion if they are few.
  */
 #include "events_link.h"
 #include "rounds.h"
 
 #define FEW 32
 
-/* Put waiting workers in order of their numbers. */
+/* Sort idle workers by number. */
 static void sort(struct rounds *r)
 {
     int32_t *waiting = r->waiting;
@@ -35,61 +35,61 @@ static void sort(struct rounds *r)
     }
 }
 
-/* Send the newest θ to the workers that wait from `first` on; 0 if one has no delay drawn. */
+/* Send the newest θ to the idle workers from `first` on; return 0 if one has no delay drawn. */
 static int dispatch(struct rounds *r)
 {
     struct events *e = r->events;
     for (int64_t i = r->first; i < r->idle; i++)
         if (*delay_of(e, r->waiting[i]) == ROUNDS_DRAW)
             return 0;
-    struct wave wave = set_out(e, &r->parts, r->idle - r->first);
+    struct batch batch = set_out(e, &r->parts, r->idle - r->first);
     for (int64_t i = r->first; i < r->idle; i++) {
         const int64_t worker = r->waiting[i];
-        struct errand *errand = e->errands + worker;
+        struct in_flight *flight = e->flights + worker;
         int64_t *delay = delay_of(e, worker);
-        leave(e, &wave, &r->parts, worker, r->compute[worker * r->compute_step], *delay);
+        send_one(e, &batch, &r->parts, worker, r->compute[worker * r->compute_step], *delay);
         *delay = ROUNDS_DRAW;
-        errand->version = r->version;
-        errand->task++;
+        flight->version = r->version;
+        flight->task++;
     }
     r->idle = r->first;
     return 1;
 }
 
-/* The run is over: nobody is sent a task any more, and who would never answer does now. */
+/* End the run: no worker gets another task, and dead workers reply now. */
 static void stop(struct rounds *r, int64_t now)
 {
     struct events *e = r->events;
     r->stopping = 1;
     r->stop = now;
     for (int64_t worker = 0; e->dead && worker < e->workers; worker++)
-        if (e->errands[worker].state == DEAD)
+        if (e->flights[worker].state == DEAD)
             cancel(e, worker);
 }
 
-INLINE void record(struct rounds *r, int64_t worker, const struct errand *errand, int64_t state,
+INLINE void record(struct rounds *r, int64_t worker, const struct in_flight *flight, int64_t state,
                    int64_t status)
 {
-    const int64_t task = errand->task - 1;
+    const int64_t task = flight->task - 1;
     if (!r->every || (r->every > 1 && task % r->every != worker % r->every))
         return;
     int64_t *row = r->arrivals + r->rows++ * ROUNDS_ARRIVAL;
     row[0] = worker;
     row[1] = task;
-    row[2] = errand->version;
+    row[2] = flight->version;
     row[3] = status == USED ? r->version : -1;
-    row[4] = r->version - errand->version;
-    row[5] = errand->t_dispatch;
-    row[6] = errand->t_start;
-    row[7] = errand->t_compute;
-    row[8] = errand->t_send;
+    row[4] = r->version - flight->version;
+    row[5] = flight->t_dispatch;
+    row[6] = flight->t_start;
+    row[7] = flight->t_compute;
+    row[8] = flight->t_send;
     row[9] = r->events->t_recv;
     row[10] = r->events->now;
-    row[11] = state == OUT ? errand->t_send - errand->t_compute : -1;
+    row[11] = state == OUT ? flight->t_send - flight->t_compute : -1;
     row[12] = status;
 }
 
-/* Go on until the run is over or something is wanting: delays, room for rows, or `most` arrivals are done. */
+/* Run until the end, or until delays or room for rows are missing, or `most` arrivals are done. */
 int rounds_run(struct rounds *r, int64_t most)
 {
     struct events *e = r->events;
@@ -106,22 +106,22 @@ int rounds_run(struct rounds *r, int64_t most)
         const int64_t t_recv = next_recv(e);
         const int64_t patience = latest(r->until, e->now);
         if (!r->stopping && patience < NEVER && t_recv > patience) {
-            e->now = patience; /* rank 0 wakes up though nothing has come, and finds that it is time to end */
+            e->now = patience; /* rank 0 times out without an arrival and ends the run */
             stop(r, e->now);
             r->first = r->idle = 0;
             continue;
         }
         if (t_recv == NEVER)
             return ROUNDS_STUCK;
-        const int64_t state_before = e->errands[next_worker(e)].state;
+        const int64_t state_before = e->flights[next_worker(e)].state;
         const int64_t worker = receive(e, t_recv);
-        const struct errand *errand = e->errands + worker;
-        const int late = errand->version != r->version;
+        const struct in_flight *flight = e->flights + worker;
+        const int late = flight->version != r->version;
         const int64_t status = r->stopping ? DRAINED : late && r->waste ? WASTED : USED;
         r->waiting[r->idle++] = (int32_t)worker;
         r->first = r->idle;
         r->outcomes[status]++;
-        record(r, worker, errand, state_before, status);
+        record(r, worker, flight, state_before, status);
         if (r->stopping) {
             r->first = r->idle = 0;
             continue;
@@ -136,9 +136,9 @@ int rounds_run(struct rounds *r, int64_t most)
             row[2] = r->fresh;
             r->fresh = 0;
         }
-        const int64_t looked = step ? e->now : t_recv; /* when the coordinator asks whether to end */
-        if (r->version >= r->updates || looked >= r->until) {
-            stop(r, looked);
+        const int64_t checked = step ? e->now : t_recv; /* when the coordinator calls the monitor */
+        if (r->version >= r->updates || checked >= r->until) {
+            stop(r, checked);
             r->first = r->idle = 0;
         } else if (step) {
             sort(r);

@@ -2,9 +2,9 @@
  *
  * Design note. Sample s of the batch is row rows[s] of A: nonzeros indptr[row] ... indptr[row + 1] of columns
  * and data. weights (columns of A, units) with any strides, encoded (samples, coded), delta (samples, units),
- * codewords (count, blocks). Bound by loads: the inner loop runs over what lies contiguous, `units` where it
- * can; otherwise a row of weights or of out (one output, all columns) stays in a near cache while the batch's
- * nonzeros, which are few, pass by.
+ * codewords (count, blocks). Bound by loads: the inner loop runs over the contiguous axis, if possible `units`;
+ * otherwise a row of weights or of out (one output, all columns) stays in a near cache for all nonzeros of the
+ * batch, which are few.
  */
 #ifndef REAL
 #include "sparse.h"

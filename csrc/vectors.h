@@ -6,7 +6,7 @@
 
 #include "simd.h"
 
-/* The sum is taken in eight lanes, whatever the width of the processor's vectors. */
+/* The sum uses eight lanes for any width of the processor's vectors. */
 INLINE double dot(const double *restrict a, const double *restrict b, ptrdiff_t count)
 {
     double lanes[8] = {0};

@@ -122,17 +122,17 @@ def _check(options: argparse.Namespace) -> None:
         style.ensure_figure_can_be_drawn(options.figure)
 
 
-def _print(found: dict[str, Any], figure: str | None) -> None:
+def _print(designs: dict[str, Any], figure: str | None) -> None:
     from ..analysis import code_tables
     from ..codes.summary import quality
 
-    measured = {name: quality(code) for name, code in found.items()}
-    for name, code in found.items():
-        code_tables.show(code, measured[name], f"{name}  " if len(found) > 1 else "")
+    measured = {name: quality(code) for name, code in designs.items()}
+    for name, code in designs.items():
+        code_tables.show(code, measured[name], f"{name}  " if len(designs) > 1 else "")
     if figure:
         from ..analysis import code_plots
 
-        code_plots.figure([(code, measured[name]) for name, code in found.items()], figure)
+        code_plots.figure([(code, measured[name]) for name, code in designs.items()], figure)
         print(f"figure: {figure}")
 
 

@@ -98,15 +98,15 @@ def find_best(options: argparse.Namespace) -> int:
     path = best.output_path(options.config, options.output)
     size = options.candidates, options.seeds or 5, options.eta, options.seconds
     with Pool(options.processes) as pool:
-        found = search.search(environment, pool, print_line, *size)
-    row = found.rows[0]
+        ranking = search.search(environment, pool, print_line, *size)
+    row = ranking.rows[0]
     reached = row.missed < len(row.outcomes)
     if reached:  # write the plan before printing, which may fail on a closed pipe
         command = shlex.join(["pdcode", *options.argv])
-        config = best.best_config(found, environment, options.seconds)
-        best.write_plan(path, config, best.comments(found, goal, command))
+        config = best.best_config(ranking, environment, options.seconds)
+        best.write_plan(path, config, best.comments(ranking, goal, command))
     print_line("")
-    report.show(found.rows, found.seeds, found.rankings)
+    report.show(ranking.rows, ranking.seeds, ranking.rankings)
     if not reached:
         print_line(f"no candidate reached {goal}: no plan was written")
         return 1
@@ -115,7 +115,7 @@ def find_best(options: argparse.Namespace) -> int:
         when = f"after {report.seconds(then)}" if math.isfinite(then) else "never"
         guess, planned = (
             f"{'more than ' if entry.missed else ''}{report.seconds(entry.time.mean)}"
-            for entry in (found.own, row)
+            for entry in (ranking.own, row)
         )
         print_line(
             f"recorded in {trace.path}: {goal} {when}\n"

@@ -1,4 +1,4 @@
-"""Compiled kernels: Cython over csrc/. `pdcode.kernels.reference` is the same in numpy, a few lines each.
+"""Compiled kernels: Cython over csrc/. `pdcode.kernels.reference` has the same functions in numpy.
 
 Modules: encode, loss, activation, sparse, matched (workers); decode, combine, factor, mmse, peeling, optimize
 (rank 0); quantise, finite, philox (both); packing (design of codes); events, rounds (the virtual clock).
@@ -16,13 +16,12 @@ NAMES = {"float32": "float", "float64": "double"}
 
 
 def specialise(kernel: Callable[..., Any], dtype: DTypeLike) -> Callable[..., Any]:
-    """The version of a kernel for one precision, which spares each call the choice.
+    """Select the version of a kernel for one precision, to avoid the dispatch in each call.
 
     Parameters
     ----------
     kernel : function
-        Of one of the kernel modules. One that has a single version, as any Python function has, is
-        returned as it is.
+        Function of a kernel module; returned unchanged if it has a single version.
     dtype : dtype-like
         float32 or float64.
 

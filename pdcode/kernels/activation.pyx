@@ -1,4 +1,4 @@
-"""Activations of hidden units and their backward step."""
+"""Activations of hidden units and their derivatives."""
 
 from pdcode.kernels.real cimport real, row_stride
 
@@ -9,7 +9,7 @@ KINDS = {"relu": RELU, "tanh": TANH, "gelu": GELU}
 
 
 def forward(int kind, const real[:, :] z, real[:, :] out):
-    """``out = act(z)``.
+    """Compute ``out = act(z)``.
 
     Parameters
     ----------
@@ -17,8 +17,8 @@ def forward(int kind, const real[:, :] z, real[:, :] out):
         RELU, TANH or GELU (exact: z * Phi(z), Phi the normal distribution function).
     z : array (B, h), float32 or float64
     out : array (B, h)
-        Each row contiguous, rows any distance apart, so that it may be part of a matrix with a column of
-        ones. May be `z` itself.
+        Each row contiguous, with any stride between rows, e.g. part of a matrix with a column of ones. May
+        be `z` itself.
 
     Raises
     ------
@@ -38,7 +38,7 @@ def forward(int kind, const real[:, :] z, real[:, :] out):
 
 
 def backward(int kind, const real[:, :] z, const real[:, :] a, real[:, :] delta):
-    """``delta *= act'(z)`` in place.
+    """Compute ``delta *= act'(z)`` in place.
 
     Parameters
     ----------
@@ -48,7 +48,7 @@ def backward(int kind, const real[:, :] z, const real[:, :] a, real[:, :] delta)
     a : array (B, h)
         ``act(z)``, from `forward`.
     delta : array (B, h)
-        All three with contiguous rows, any distance apart.
+        All three with contiguous rows, with any stride between rows.
 
     Raises
     ------

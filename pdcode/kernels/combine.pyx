@@ -1,4 +1,4 @@
-"""Linear combinations of payloads, each of which stays where it was received."""
+"""Linear combinations of payloads, read in place from their receive buffers."""
 
 from libc.stdint cimport uint64_t
 
@@ -6,7 +6,7 @@ from pdcode.kernels.real cimport real, row_stride
 
 
 def locate(const real[:, ::1] payload, uint64_t[::1] addresses, Py_ssize_t position):
-    """Write where the rows of a payload begin: ``addresses[position + i] = address of payload[i]``.
+    """Write the addresses of a payload's rows: ``addresses[position + i] = address of payload[i]``.
 
     Parameters
     ----------
@@ -17,7 +17,7 @@ def locate(const real[:, ::1] payload, uint64_t[::1] addresses, Py_ssize_t posit
     Raises
     ------
     ValueError
-        If strides or types do not fit, or there is no room.
+        If strides or types do not fit, or `addresses` is too short.
     """
     cdef Py_ssize_t i
     if position < 0 or position + payload.shape[0] > addresses.shape[0]:
@@ -27,15 +27,15 @@ def locate(const real[:, ::1] payload, uint64_t[::1] addresses, Py_ssize_t posit
 
 
 def combine(const uint64_t[::1] addresses, Py_ssize_t start, const real[:, ::1] matrix, real[:, :] out):
-    """``out[j] = sum_i matrix[i, j] * payload_i[start:start + T]``, the payloads given by address.
+    """Compute ``out[j] = sum_i matrix[i, j] * payload_i[start:start + T]``, the payloads given by address.
 
-    The bits of the result depend on neither the processor, nor the cut into columns, nor the addresses.
+    The result is bit-identical for any processor, column split and addresses.
 
     Parameters
     ----------
     addresses : array (q,), uint64
-        Where each payload begins, as `locate` writes it. The caller keeps the payloads alive and long enough:
-        nothing here can check that.
+        Address of each payload, from `locate`. Unchecked: the caller keeps the payloads alive and long
+        enough.
     start : int
         First element.
     matrix : array (q, k), float32 or float64

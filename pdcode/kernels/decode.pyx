@@ -1,4 +1,4 @@
-"""Fold payloads into the gradient: what rank 0 does at each arrival."""
+"""Folding of payloads into the gradient, on rank 0 at each arrival."""
 
 from libc.stdint cimport int32_t
 
@@ -7,7 +7,7 @@ from pdcode.kernels.real cimport real
 
 def adjoint_decode(real[::1] accumulator, const int32_t[:, ::1] indices, const real[:, ::1] values,
                    const real[:, ::1] payload, double scale):
-    """``accumulator_j += scale * sum_i g_ij payload[i]``, touching only the blocks of the codewords.
+    """Add ``scale * sum_i g_ij payload[i]`` to each accumulator_j, touching only the codewords' blocks.
 
     Parameters
     ----------
@@ -39,7 +39,7 @@ def adjoint_decode(real[::1] accumulator, const int32_t[:, ::1] indices, const r
 
 def tracking_decode(real[::1] estimate, const int32_t[:, ::1] indices, const real[:, ::1] values,
                     const real[:, ::1] payload, double step):
-    """Kaczmarz step: ``estimate_j += step * g_j * (y - sum_j g_j estimate_j) / |g|**2``, word by word.
+    """Take Kaczmarz steps ``estimate_j += step * g_j * (y - sum_j g_j estimate_j) / |g|**2``, by codeword.
 
     Parameters
     ----------

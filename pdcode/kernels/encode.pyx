@@ -1,4 +1,4 @@
-"""Combine blocks by sparse codewords: what a worker sends."""
+"""Encoding of blocks by sparse codewords, at the workers."""
 
 from libc.stdint cimport int32_t
 
@@ -20,7 +20,7 @@ def encode(const real[:, :] factor, const int32_t[:, ::1] indices, const real[:,
     indices : array (r, w), int32
         Blocks of each codeword. Short codewords are padded with value 0.
     values : array (r, w)
-        Their weights; a zero is skipped, whatever lies in the block.
+        Their weights; a zero skips its block, even one with NaN.
     block : int
         Columns of a block.
     out : array (B, r*block)
@@ -52,7 +52,7 @@ def encode(const real[:, :] factor, const int32_t[:, ::1] indices, const real[:,
 
 def deflate(real[::1] memory, const int32_t[:, ::1] indices, const real[:, ::1] values, Py_ssize_t block,
             real[:, ::1] out):
-    """Take codewords out of a memory, one by one: `feedback_encode` without a gradient to add.
+    """Project codewords out of a memory, one by one: `feedback_encode` without a gradient.
 
     ``out[i] = sum_j g_ij memory_j``, then ``memory_j -= g_ij out[i]``.
 
@@ -61,7 +61,7 @@ def deflate(real[::1] memory, const int32_t[:, ::1] indices, const real[:, ::1] 
     memory : array (N,), float32 or float64
         Consecutive blocks, the last one ragged. Updated in place.
     indices, values, block, out
-        As for `feedback_encode`.
+        See `feedback_encode`.
 
     Raises
     ------
@@ -90,11 +90,11 @@ cdef int check_feedback(Py_ssize_t rows, Py_ssize_t weight, Py_ssize_t value_row
 
 def feedback_encode(real[::1] memory, const real[::1] gradient, const int32_t[:, ::1] indices,
                     const real[:, ::1] values, Py_ssize_t block, real[:, ::1] out):
-    """Encode with error feedback: what the codewords leave out stays in memory for the next task.
+    """Encode with error feedback: the residual stays in memory for the next task.
 
     ``memory += gradient``; then codeword by codeword ``out[i] = sum_j g_ij memory_j`` and
-    ``memory_j -= g_ij out[i]``, in one pass over memory. Whatever the codewords, what
-    ``memory_j + gradient_j`` was before is ``memory_j + sum_i g_ij out[i]`` after.
+    ``memory_j -= g_ij out[i]``, in one pass over memory. For any codewords, ``memory_j + gradient_j``
+    before equals ``memory_j + sum_i g_ij out[i]`` after.
 
     Parameters
     ----------
@@ -103,7 +103,7 @@ def feedback_encode(real[::1] memory, const real[::1] gradient, const int32_t[:,
     gradient : array (N,)
     indices : array (r, w), int32
     values : array (r, w)
-        As for `encode`; within a codeword an index occurs once.
+        See `encode`; the indices of a codeword are distinct.
     block : int
         Elements of a block.
     out : array (r, block)

@@ -10,7 +10,7 @@ cdef extern from "events.h" nogil:
         DEAD
         CANCELLED
     const int64_t EVENTS_LAST
-    struct errand:
+    struct in_flight:
         int64_t t_dispatch, t_start, t_compute, t_send, version, task, state
         uint64_t key
     struct event:
@@ -19,7 +19,7 @@ cdef extern from "events.h" nogil:
     struct events:
         event *heap
         event *inbox
-        errand *errands
+        in_flight *flights
         int32_t *slots
         uint8_t *counts
         int64_t ring, kept
@@ -43,6 +43,6 @@ cdef class Events:
     cdef double bandwidth
     cdef int64_t segment
     cdef object heap, slots, counts, inbox, ups
-    cdef readonly object errands
+    cdef readonly object flights
     cdef int64_t on_link(self, size) except -1
     cdef parts on_links(self, body_bytes, own_bytes) except *

@@ -1,7 +1,7 @@
-"""The virtual clock: when tasks reach workers, and when their replies reach rank 0.
+"""Event queue of the virtual clock: arrival times of tasks at workers and of replies at rank 0.
 
-Rank 0 has a processor and a link of limited bandwidth each way. Times are whole nanoseconds, so that a run is
-the same on every machine.
+Rank 0 has a processor, and a link of limited bandwidth each way. Times are integers in ns: a run is identical
+on every machine.
 """
 
 import math
@@ -10,25 +10,25 @@ import numpy
 from libc.stdint cimport int32_t, int64_t, uint8_t
 
 from pdcode.kernels.events cimport (
-    DEAD, EVENTS_LAST, EVENTS_SLOT, EVENTS_WORKER_BITS, IDLE, OUT, errand, event, events_begin, events_pop,
+    DEAD, EVENTS_LAST, EVENTS_SLOT, EVENTS_WORKER_BITS, IDLE, OUT, event, in_flight, events_begin, events_pop,
     events_cancel, events_send, events_step, parts)
 
 LAST = EVENTS_LAST
-"""The end of time in ns, some 146 years: later times become this one."""
+"""Largest representable time (int64 ns, 146 years); later times saturate."""
 
 WORKERS = 1 << EVENTS_WORKER_BITS
-"""The most that there can be."""
+"""Maximum number of workers."""
 
 MANY = 200
-"""Workers from which on a calendar pays."""
+"""Number of workers from which a calendar queue pays off."""
 
-ERRAND = numpy.dtype([(name, "i8") for name in (
+IN_FLIGHT = numpy.dtype([(name, "i8") for name in (
     "t_dispatch", "t_start", "t_compute", "t_send", "version", "task", "key", "state")])
 
 
 cdef object aligned(Py_ssize_t count, Py_ssize_t size, Py_ssize_t at):
-    """Zeroed bytes for `count` structs of `size`; number `at` begins a cache line."""
-    raw = numpy.empty(count * size + 64, numpy.uint8)  # numpy.zeros asks for no huge pages
+    """Allocate zeroed bytes for `count` structs of `size`, with number `at` at the start of a cache line."""
+    raw = numpy.empty(count * size + 64, numpy.uint8)  # numpy.zeros does not use huge pages
     raw.fill(0)
     start = -(raw.ctypes.data + at * size) % 64
     return raw[start : start + count * size]
@@ -41,48 +41,47 @@ cdef int64_t bounded(name, value, int64_t least) except? -1:
 
 
 cdef class Events:
-    """What is under way between rank 0 and n workers.
+    """Tasks and replies in flight between rank 0 and n workers.
 
     Every task costs rank 0's processor `dispatch_ns`, and goes through its egress link to a worker, which
-    computes, waits for its delay and replies. Replies pass rank 0's ingress link in the order in which they
-    reach it (ties: in that of their dispatch), and each costs its processor `arrival_ns`. A byte takes
-    1e9 / bandwidth ns, and messages `latency_ns` more. Tasks that are sent together may share a body, which
-    then goes down a tree: rank 0 sends it to `fanout` workers, and these pass it on, `segment` bytes at a
-    time. The body waits for the processor's work on those tasks only; what each worker has of its own follows
-    through the link in turn.
+    computes, waits for its delay and replies. Replies pass rank 0's ingress link in order of arrival (ties:
+    in order of dispatch), and each costs its processor `arrival_ns`. A byte takes 1e9 / bandwidth ns, and a
+    message `latency_ns` more. Tasks that are sent together may share a body, which is then broadcast down a
+    tree: rank 0 sends it to `fanout` workers, which forward it in pieces of `segment` bytes. The body waits
+    for the processor's work on those tasks only; the bytes specific to each worker follow through the link.
 
     Parameters
     ----------
     workers : int
         n, at most 2**24.
     bytes_up : int
-        Of a reply.
+        Bytes of a reply.
     bandwidth : float
-        Bytes a second, each way.
+        Bytes per second, each way.
     latency_ns, arrival_ns, dispatch_ns, update_ns : int
     half_duplex : bool
-        Whether rank 0's link carries one message at a time, whichever its direction. A task that may leave
-        goes before replies that are not passing yet; replies pass while the processor is busy.
+        Whether rank 0's link carries one message at a time, in either direction. A task that may leave has
+        priority over replies that are not passing yet; replies pass while the processor is busy.
     tree : bool
-        Whether bodies go down a tree.
+        Whether bodies are broadcast down a tree.
     fanout, segment : int
-        Of the tree.
+        Children per node, and bytes forwarded at a time.
 
     Attributes
     ----------
     now_ns : int
-        When rank 0's processor is next free; may be set.
+        Time at which rank 0's processor is free; may be set.
     t_recv_ns : int
-        When the last reply was received.
+        Time at which the last reply was received.
     ingress_ns, egress_ns : int
-        How long each direction of rank 0's link was busy.
+        Busy time of each direction of rank 0's link.
     outstanding : int
-        Workers that have a task, dead ones too.
+        Tasks in flight, those of dead workers included.
     dispatched, arrived : int
         Tasks sent, replies received.
     t_dispatch_ns, t_start_ns, t_compute_ns, t_send_ns : (n,) int64 arrays
-        By worker, of its last task: rank 0 turned to it; it was there; it was done; its delay was over (-1
-        for a worker that is dead). Views.
+        Times of each worker's last task: dispatch begun; arrived at the worker; computed; delay over (-1 for
+        a dead worker). Views.
 
     Raises
     ------
@@ -98,9 +97,9 @@ cdef class Events:
             raise ValueError(f"bandwidth is {bandwidth}: must be greater than 0, and finite")
         self.bandwidth, self.segment = bandwidth, bounded("segment", segment, 1)
         self.heap = aligned(workers + 4, sizeof(event), 1)
-        self.errands = aligned(workers, sizeof(errand), 0).view(ERRAND)
-        cdef unsigned char[::1] heap = self.heap, errands = self.errands.view(numpy.uint8)
-        self.state.heap, self.state.errands = <event *> &heap[0], <errand *> &errands[0]
+        self.flights = aligned(workers, sizeof(in_flight), 0).view(IN_FLIGHT)
+        cdef unsigned char[::1] heap = self.heap, flights = self.flights.view(numpy.uint8)
+        self.state.heap, self.state.flights = <event *> &heap[0], <in_flight *> &flights[0]
         self.state.workers = workers
         if workers >= MANY:
             self.state.ring = 1 << (workers // 4).bit_length()
@@ -125,13 +124,13 @@ cdef class Events:
         events_begin(&self.state)
 
     cdef int64_t on_link(self, size) except -1:
-        """Time in ns that a message takes on rank 0's link."""
+        """Return the time in ns of a message on rank 0's link."""
         if size < 0:
             raise ValueError(f"a message of {size} bytes: must be at least 0")
         return min(round(1e9 * size / self.bandwidth), LAST)
 
     cdef parts on_links(self, body_bytes, own_bytes) except *:
-        """Times of a task's parts."""
+        """Return the link times of a task's parts."""
         cdef parts times
         times.body, times.own = self.on_link(body_bytes), self.on_link(own_bytes)
         times.both = self.on_link(body_bytes + own_bytes)
@@ -172,40 +171,40 @@ cdef class Events:
 
     @property
     def t_dispatch_ns(self):
-        return self.errands["t_dispatch"]
+        return self.flights["t_dispatch"]
 
     @property
     def t_start_ns(self):
-        return self.errands["t_start"]
+        return self.flights["t_start"]
 
     @property
     def t_compute_ns(self):
-        return self.errands["t_compute"]
+        return self.flights["t_compute"]
 
     @property
     def t_send_ns(self):
-        return self.errands["t_send"]
+        return self.flights["t_send"]
 
     def send(self, const int32_t[::1] workers, const int64_t[::1] compute_ns, const int64_t[::1] delay_ns,
              body_bytes, own_bytes, bytes_up=None):
-        """Send tasks of one version, which leave together.
+        """Send tasks of one version together.
 
         Parameters
         ----------
         workers : array (m,), int32
-            Who gets one, in this order; none has a task.
+            Idle workers, in order of sending.
         compute_ns, delay_ns : arrays (m,), int64
-            Of each; a delay below 0 is that of a dead worker, which never replies.
+            Times of each task; a negative delay marks a dead worker, which never replies.
         body_bytes, own_bytes : int
-            What all get, and what each gets of its own.
+            Bytes common to all tasks, and bytes specific to each.
         bytes_up : int, optional
-            Size of their replies, if it is not that of all.
+            Bytes of their replies; default: that of the constructor.
 
         Raises
         ------
         ValueError
-            If lengths differ, a worker does not exist or has a task, or a number is out of its range. Then
-            nothing is sent.
+            If lengths differ, a worker does not exist or has a task, or a number is out of range. Nothing is
+            sent then.
         """
         cdef Py_ssize_t i, done = 0, count = workers.shape[0]
         cdef parts times = self.on_links(body_bytes, own_bytes)
@@ -218,9 +217,9 @@ cdef class Events:
             return
         while done < count and fits:
             fits = 0 <= workers[done] < self.state.workers and 0 <= compute_ns[done] <= EVENTS_LAST \
-                and delay_ns[done] <= EVENTS_LAST and self.state.errands[workers[done]].state == IDLE
+                and delay_ns[done] <= EVENTS_LAST and self.state.flights[workers[done]].state == IDLE
             if fits:
-                self.state.errands[workers[done]].state = OUT  # a worker may not be named twice
+                self.state.flights[workers[done]].state = OUT  # to detect repeated workers
                 done += 1
         if fits:
             if bytes_up is not None:
@@ -232,7 +231,7 @@ cdef class Events:
             events_send(&self.state, &times, count, &workers[0], &compute_ns[0], &delay_ns[0])
             return
         for i in range(done):
-            self.state.errands[workers[i]].state = IDLE
+            self.state.flights[workers[i]].state = IDLE
         if not 0 <= workers[done] < self.state.workers:
             raise ValueError(f"worker {workers[done]}: must be from 0 to {self.state.workers - 1}")
         bounded(f"compute_ns of worker {workers[done]}", compute_ns[done], 0)
@@ -245,28 +244,28 @@ cdef class Events:
         Parameters
         ----------
         limit_ns : int, optional
-            Latest time at which it may be received.
+            Latest time of reception.
 
         Returns
         -------
         int
-            The worker; rank 0's processor is free when the reply has been taken in. -1 if there is no reply
-            up to the limit: the clock then stands at it, or where it was, if later or without a limit.
+            The worker; `now_ns` is then the end of the reply's processing. -1 if there is no reply up to the
+            limit: `now_ns` then is the limit, or unchanged if later or without a limit.
         """
         return events_pop(&self.state, min(limit_ns, EVENTS_LAST))
 
     def cancel(self, int64_t worker):
-        """Let a dead worker reply now, or as soon as it has computed.
+        """Make a dead worker reply now, or as soon as it has computed.
 
         Raises
         ------
         ValueError
             If it is not a dead worker with a task.
         """
-        if not 0 <= worker < self.state.workers or self.state.errands[worker].state != DEAD:
+        if not 0 <= worker < self.state.workers or self.state.flights[worker].state != DEAD:
             raise ValueError(f"worker {worker} is not dead")
         events_cancel(&self.state, worker)
 
     def step(self):
-        """Rank 0's processor makes an update."""
+        """Advance rank 0's processor by the time of an update."""
         events_step(&self.state)

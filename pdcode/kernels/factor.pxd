@@ -17,12 +17,12 @@ cdef extern from "factor.h" nogil:
 
 cdef class Factorisation:
     cdef factorisation state
-    cdef double[::1] fixed  # all buffers of state whose size capacity does not change
+    cdef double[::1] fixed  # buffers of state whose size does not depend on capacity
     cdef double[::1] scratch  # work of state
-    cdef double[:, ::1] words  # codewords taken in, densely; the rows after them are scratch
+    cdef double[:, ::1] words  # codewords added, dense; the rows after them are scratch
     cdef object left, right, solver, inverse, codes
     cdef double given  # the prior
-    cdef bint current  # whether inverse holds that of all codewords
+    cdef bint current  # whether inverse is up to date
     cdef int scatter(self, Py_ssize_t q, const int32_t[:] indices, const float *single,
                      const double *full) except -1
     cdef int fold(self, const double *row) noexcept nogil

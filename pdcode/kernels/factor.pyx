@@ -1,39 +1,38 @@
-"""Least squares on codewords, one more at a time."""
+"""Incremental least squares on codewords."""
 
 import numpy
 from libc.stdint cimport int32_t
 
 
 cdef double *address(double[::1] array):
-    """Where an array lies."""
+    """Return the address of an array."""
     return &array[0]
 
 
 cdef class Factorisation:
-    """Pseudoinverse of the codewords that have arrived, exact after each of them.
+    """Pseudoinverse of the codewords received, updated with each of them.
 
     With payloads Y (count, ...), ``pseudoinverse() @ Y`` is the minimum-norm least-squares gradient, also
-    where codewords are fewer than blocks, repeated, or contradict each other. A complete orthogonal
-    factorisation is updated with each codeword, at O(k * count) flops (csrc/factor.c); the pseudoinverse is
-    one small product of two of its factors, made when it is asked for. Nothing is allocated after the object
-    is made, unless codewords exceed the capacity.
+    if codewords are fewer than blocks, repeated or inconsistent. A complete orthogonal factorisation is
+    updated with each codeword, at O(k * count) flops (csrc/factor.c); the pseudoinverse is a small product of
+    two of its factors, computed on demand. Memory is allocated only when codewords exceed the capacity.
 
     Parameters
     ----------
     k : int
         Number of blocks.
     capacity : int
-        Codewords between two resets for which room is made at once; it doubles when needed.
+        Codewords between two resets for which memory is reserved; doubled when needed.
     prior : float
         If positive, the solution is that of ridge regression, (A'A + prior**2 I)^-1 A' instead of the
-        pseudoinverse of A, and the rank is k from the beginning.
+        pseudoinverse of A, and the rank is always k.
 
     Attributes
     ----------
     count : int
-        Codewords added.
+        Number of codewords added.
     rank : int
-        Their rank.
+        Rank of the codewords.
 
     Raises
     ------
@@ -63,7 +62,7 @@ cdef class Factorisation:
         self.reset()
 
     cdef int room(self, Py_ssize_t rows) except -1:
-        """Make room for so many codewords in all."""
+        """Reserve memory for `capacity` codewords in all."""
         cdef Py_ssize_t k = self.state.length, old = self.state.capacity, new
         if rows <= old:
             return 0
@@ -81,7 +80,7 @@ cdef class Factorisation:
 
     cdef int scatter(self, Py_ssize_t q, const int32_t[:] indices, const float *single,
                      const double *full) except -1:
-        """Write a codeword into a row of words after the last one; entries of the same block add up."""
+        """Write a codeword to a row of `words` after the last one; entries of the same block add up."""
         cdef double[:, ::1] words = self.words
         cdef Py_ssize_t t, k = self.state.length
         cdef double value
@@ -95,17 +94,17 @@ cdef class Factorisation:
         return 0
 
     cdef int fold(self, const double *row) noexcept nogil:
-        """Take a row into the factorisation; return whether the rank grew."""
+        """Add a row to the factorisation; return whether the rank grew."""
         self.current = False
         return factorisation_add(&self.state, row)
 
     cdef int push(self) noexcept nogil:
-        """Take in the codeword that is in the row after the last one; return whether the rank grew."""
+        """Add the codeword in the row after the last one; return whether the rank grew."""
         return self.fold(&self.words[self.state.count, 0])
 
     @property
     def count(self):
-        """Codewords added."""
+        """Number of codewords added."""
         return self.state.count
 
     @property
@@ -115,20 +114,20 @@ cdef class Factorisation:
 
     @property
     def codewords(self):
-        """The (count, k) float64 codewords added: a view."""
+        """Return a view of the codewords added, shape (count, k), float64."""
         return self.codes[:self.state.count]
 
     @property
     def basis(self):
-        """The (rank, count) float64 matrix U': its columns are codewords in the basis of their row space.
+        """Return U', shape (rank, count), float64: its columns are codewords in the basis of their row space.
 
-        ``U @ U'`` maps payloads to what the solution says of them: the hat matrix. A view, good until the
-        next `add`.
+        ``U @ U'`` is the hat matrix, which maps payloads to their fitted values. A view, valid until the next
+        `add`.
         """
         return self.left[:self.state.rank, :self.state.count]
 
     def add(self, const double[::1] codeword):
-        """Take one codeword in.
+        """Add one codeword.
 
         Parameters
         ----------
@@ -151,12 +150,12 @@ cdef class Factorisation:
         return bool(self.push())
 
     def add_sparse(self, const int32_t[:, ::1] indices, values):
-        """Take the codewords of one arrival in.
+        """Add the codewords of one arrival.
 
         Parameters
         ----------
         indices : array (r, w), int32
-            Blocks of each codeword; weights of a block that is named repeatedly add up.
+            Blocks of each codeword; weights of a repeated block add up.
         values : array (r, w), float32 or float64
             Their weights.
 
@@ -183,7 +182,7 @@ cdef class Factorisation:
             self.push()
 
     def pseudoinverse(self):
-        """The (k, count) float64 pseudoinverse: a view with contiguous columns, good until the next `add`."""
+        """Return a view of the pseudoinverse, (k, count), float64, contiguous columns; valid until `add`."""
         cdef double[:, ::1] inverse = self.inverse
         if not self.current:
             with nogil:

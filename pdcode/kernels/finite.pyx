@@ -1,10 +1,10 @@
-"""Find NaN and infinity."""
+"""Detection of NaN and infinity."""
 
 from pdcode.kernels.real cimport real
 
 
 def all_finite(const real[::1] values):
-    """Whether no element is NaN or infinite.
+    """Return whether all elements are finite.
 
     Parameters
     ----------

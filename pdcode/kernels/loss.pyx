@@ -1,4 +1,4 @@
-"""Mean loss of a batch, and its derivative by the scores in the same pass."""
+"""Mean loss of a batch and its derivative by the scores, in one pass."""
 
 from libc.stdint cimport int32_t
 
@@ -6,7 +6,7 @@ from pdcode.kernels.real cimport real
 
 
 cdef int check(Py_ssize_t samples, Py_ssize_t classes, const int32_t[::1] labels, Py_ssize_t bound) except -1:
-    """A batch that has samples and as many labels, all in [0, bound)."""
+    """Check a batch: not empty, and as many labels as samples, all in [0, bound)."""
     cdef Py_ssize_t s
     if samples < 1 or classes < 1:
         raise ValueError("scores must have at least one sample and one column")
@@ -19,7 +19,7 @@ cdef int check(Py_ssize_t samples, Py_ssize_t classes, const int32_t[::1] labels
 
 
 def softmax_loss(const real[:, ::1] scores, const int32_t[::1] labels, real[:, ::1] delta, double scale):
-    """Softmax cross-entropy.
+    """Compute the softmax cross-entropy and its derivative.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ def softmax_loss(const real[:, ::1] scores, const int32_t[::1] labels, real[:, :
 
 
 def logistic_loss(const real[:, ::1] scores, const int32_t[::1] labels, real[:, ::1] delta, double scale):
-    """Logistic loss, ``log(1 + exp(z)) - label * z``.
+    """Compute the logistic loss, ``log(1 + exp(z)) - label * z``, and its derivative.
 
     Parameters
     ----------
@@ -89,7 +89,7 @@ def logistic_loss(const real[:, ::1] scores, const int32_t[::1] labels, real[:, 
 
 
 def squared_loss(const real[:, ::1] scores, const real[:, ::1] targets, real[:, ::1] delta, double scale):
-    """Half the mean over samples of the squared norm of ``scores - targets``.
+    """Compute half the mean over samples of ``|scores - targets|**2``, and its derivative.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Sparse codewords cut from dense directions: what a worker that chooses its own codewords does with them."""
+"""Sparse worker-selected codewords, truncated from dense directions."""
 
 from libc.stdint cimport int32_t
 
@@ -6,16 +6,15 @@ from pdcode.kernels.real cimport real
 
 
 def select(real[:, ::1] directions, int32_t[:, ::1] indices, real[:, ::1] values):
-    """Cut directions to codewords of weight w, one after the other.
+    """Truncate directions to codewords of weight w, one after another.
 
-    Codeword i is the w largest entries of direction i, in magnitude, of equal ones those of smaller index, at
-    unit norm; what lies along it is then taken out of all directions. A direction that is zero or not finite
-    gives block 0 alone.
+    Codeword i has the w entries of direction i of largest magnitude (ties: smaller index), at unit norm; it
+    is then projected out of all directions. A direction that is zero or not finite gives block 0 alone.
 
     Parameters
     ----------
     directions : array (m, k), float32 or float64
-        Changed in place: what the codewords leave of them.
+        Replaced by their residuals.
     indices : array (r, w), int32
         Overwritten: ascending; where k < w, padded with 0. r ≤ m.
     values : array (r, w)
@@ -40,15 +39,15 @@ def select(real[:, ::1] directions, int32_t[:, ::1] indices, real[:, ::1] values
 
 
 def orthonormalise(real[:, ::1] directions, const real[:, ::1] spare):
-    """Make directions orthonormal, the first one keeping its course, in place.
+    """Orthonormalise directions in place, by Gram-Schmidt from the first one.
 
     Parameters
     ----------
     directions : array (m, k), float32 or float64
         m ≤ k.
     spare : array (m, k)
-        Take the place of directions that are zero, not finite, or in the span of those before them (less than
-        a thousandth is left). Linearly independent, of each other and of whatever they may meet.
+        Replacements of directions that are zero, not finite, or in the span of earlier ones (residual below
+        a thousandth). They must be linearly independent of each other and of the directions.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""The linear estimate with least mean square error, on codewords, one more at a time."""
+"""Incremental linear MMSE estimate on codewords."""
 
 import numpy
 
@@ -7,26 +7,26 @@ from pdcode.kernels.mmse cimport mmse_energy, mmse_gain, mmse_whiten, root
 
 
 cdef class Posterior(Factorisation):
-    """Gain and posterior covariance of a Gaussian gradient, given the codewords that have arrived.
+    """Gain and posterior covariance of a Gaussian gradient, given the codewords received.
 
     For blocks with covariance Σ and payloads with noise of variance σ², ``gain() @ Y`` is
-    ΣGᵀ(GΣGᵀ + σ²I)⁻¹ Y. With a root C of Σ = CCᵀ it is ridge regression over the whitened codewords GC, and
-    that is what is factorised (`Factorisation` with prior σ); for σ = 0 it is its limit, the solution of
-    least norm ĝᵀΣ⁻¹ĝ. O(k * (k + count)) flops a codeword.
+    ΣGᵀ(GΣGᵀ + σ²I)⁻¹ Y. With a root C of Σ = CCᵀ this is ridge regression over the whitened codewords GC,
+    which are factorised (`Factorisation` with prior σ); for σ = 0 it is the limit, the solution of least norm
+    ĝᵀΣ⁻¹ĝ. O(k * (k + count)) flops per codeword.
 
     Parameters
     ----------
     k, capacity : int
-        As for `Factorisation`.
+        See `Factorisation`.
     matrix : array (k,) or (k, k), float64
-        C, or its diagonal.
+        C, or its diagonal if C is diagonal.
     noise : float
-        σ², not negative.
+        σ² ≥ 0.
 
     Attributes
     ----------
     remaining : float
-        tr(P), the energy that is not captured; P = Σ - ΣGᵀ(GΣGᵀ + σ²I)⁻¹GΣ.
+        tr(P), the energy not captured; P = Σ - ΣGᵀ(GΣGᵀ + σ²I)⁻¹GΣ.
     total : float
         tr(Σ).
 
@@ -73,7 +73,7 @@ cdef class Posterior(Factorisation):
         return grew
 
     def gain(self):
-        """The (k, count) float64 matrix from payloads to estimate."""
+        """Return the gain, shape (k, count), float64, which maps payloads to the estimate."""
         inverse = self.pseudoinverse()
         return self.shape[:, None] * inverse if self.shape.ndim == 1 else self.shape @ inverse
 

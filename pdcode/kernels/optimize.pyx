@@ -1,4 +1,4 @@
-"""Optimizer steps that read the decoded gradient where it lies, and can clear it in the same pass."""
+"""Optimizer steps that read the decoded gradient in place, and can clear it in the same pass."""
 
 from libc.math cimport sqrt
 from libc.stdint cimport int32_t
@@ -8,14 +8,14 @@ from pdcode.kernels.real cimport real
 
 def sgd_step(real[::1] theta, real[::1] velocity, real[::1] gradient, double scale, double rate,
              double momentum, bint clear):
-    """``velocity = momentum * velocity + scale * gradient; theta -= rate * velocity``.
+    """Compute ``velocity = momentum * velocity + scale * gradient; theta -= rate * velocity``.
 
     Parameters
     ----------
     theta : array (N,), float32 or float64
         Updated in place.
     velocity : array (N,) or (0,)
-        Updated in place; empty for plain descent, which is momentum 0.
+        Updated in place; empty without momentum.
     gradient : array (N,)
         A multiple of the gradient; set to 0 if `clear`.
     scale : float
@@ -53,19 +53,19 @@ def sgd_step(real[::1] theta, real[::1] velocity, real[::1] gradient, double sca
 
 def adam_step(real[::1] theta, real[::1] first, real[::1] second, real[::1] gradient, double scale,
               double rate, double beta1, double beta2, double epsilon, long t, bint clear):
-    """One step of Adam (Kingma and Ba, ICLR 2015, algorithm 1).
+    """Take a step of Adam (Kingma and Ba, ICLR 2015, algorithm 1).
 
     Parameters
     ----------
     theta, first, second : array (N,), float32 or float64
-        Parameters, and running means of the gradient and of its square; updated in place.
+        θ, and running means of the gradient and of its square; updated in place.
     gradient : array (N,)
         A multiple of the gradient; set to 0 if `clear`.
     scale : float
         The gradient is ``scale * gradient``.
     rate, beta1, beta2, epsilon : float
     t : int
-        Number of this step, from 1 on.
+        Number of this step, from 1.
     clear : bool
 
     Returns
@@ -99,14 +99,14 @@ def adam_step(real[::1] theta, real[::1] first, real[::1] second, real[::1] grad
 
 def sgd_blocks(real[::1] theta, real[::1] accumulator, const int32_t[::1] blocks, Py_ssize_t block,
                double factor):
-    """``theta_j -= factor * accumulator_j; accumulator_j = 0`` for the listed blocks only.
+    """Compute ``theta_j -= factor * accumulator_j; accumulator_j = 0`` for the listed blocks only.
 
     Parameters
     ----------
     theta, accumulator : array (N,), float32 or float64
         Consecutive blocks, the last one ragged. Updated in place.
     blocks : array (c,), int32
-        Blocks that arrivals have touched; a repeated one finds its accumulator at 0.
+        Blocks touched by arrivals; repeats have no effect.
     block : int
         Elements of a block.
     factor : float

@@ -1,13 +1,13 @@
-"""The smooth maximum of squared inner products of unit vectors, its gradient and its minimisation.
+"""Smooth maximum of squared inner products of unit vectors, its gradient and its minimisation.
 
-Points are columns here, so that the products of one with many others lie next to each other.
+Points are columns, for contiguous access to the products of one point with many others.
 """
 
 from libc.stdint cimport int32_t
 
 
 def workspace(Py_ssize_t k, Py_ssize_t n):
-    """Numbers (float64) of work that `smooth_maximum` and `minimise` need for n points of R^k."""
+    """Return the length of `work`, float64, for n points of R^k."""
     return packing_work(k, n)
 
 
@@ -31,22 +31,22 @@ cdef int check(const double[:, ::1] points, const int32_t[:, ::1] supports, doub
 
 def smooth_maximum(const double[:, ::1] points, const int32_t[:, ::1] supports, double sharpness,
                    double[:, ::1] gradient, double[::1] work):
-    """``log(sum_{i<j} exp(p s_ij)) / p`` with s_ij the squared cosine of the points i and j.
+    """Compute ``log(sum_{i<j} exp(p s_ij)) / p`` with s_ij the squared cosine of the points i and j.
 
     It exceeds the largest s_ij by at most ``log(n (n - 1) / 2) / p``.
 
     Parameters
     ----------
     points : array (k, n), float64
-        A column a point, of any positive length; zero outside its support. k <= 64.
+        One point per column, of any positive norm; zero outside its support. k <= 64.
     supports : array (n, w), int32
-        Coordinates that each point may use, each once.
+        Distinct coordinates of each point's support.
     sharpness : float
         p > 0.
     gradient : array (k, n), float64
         Overwritten: the derivative with respect to the points, orthogonal to each, 0 outside the supports.
     work : array, float64
-        as long as `workspace` says; overwritten.
+        At least `workspace` long; overwritten.
 
     Returns
     -------
@@ -71,21 +71,21 @@ def smooth_maximum(const double[:, ::1] points, const int32_t[:, ::1] supports, 
 
 def minimise(double[:, ::1] points, const int32_t[:, ::1] supports, double sharpness, double tolerance,
              Py_ssize_t iterations, double[::1] work):
-    """Lower the smooth maximum by L-BFGS, in place; the points become unit vectors.
+    """Minimise the smooth maximum by L-BFGS, in place; the points become unit vectors.
 
     Parameters
     ----------
     points, supports, sharpness, work
-        As for `smooth_maximum`.
+        See `smooth_maximum`.
     tolerance : float
-        Ends with the first step that gains less.
+        Stop at the first step that gains less.
     iterations : int
-        Most steps.
+        Maximum number of steps.
 
     Returns
     -------
     value : float
-        The smooth maximum that is reached.
+        The smooth maximum reached.
     iterations : int
         Steps taken.
 

@@ -1,4 +1,4 @@
-"""Peeling: a codeword with one unknown block releases it, in cascade."""
+"""Peeling decoder: a codeword with one unknown block releases it, in cascade."""
 
 import numpy
 from libc.stdint cimport int8_t, int32_t, uint64_t
@@ -9,24 +9,24 @@ from pdcode.kernels.real cimport real
 
 
 cdef class Peeling:
-    """Which blocks the codewords that have arrived release, and in which order.
+    """Blocks released by the codewords received, and the order of releases.
 
-    O(edges) in all, whatever the order of arrival. Nothing is allocated after the object is made, unless
-    codewords or edges exceed their room, which then doubles.
+    O(edges) in all, for any order of arrival. Memory is allocated only when codewords or edges exceed their
+    capacity, which then doubles.
 
     Parameters
     ----------
     k : int
         Number of blocks.
     capacity : int
-        Codewords between two resets for which room is made at once.
+        Codewords between two resets for which memory is reserved.
 
     Attributes
     ----------
     count : int
-        Codewords added.
+        Number of codewords added.
     released : int
-        Blocks that are known.
+        Number of known blocks.
 
     Raises
     ------
@@ -57,7 +57,7 @@ cdef class Peeling:
         self.reset()
 
     cdef int room(self, Py_ssize_t words, Py_ssize_t edges) except -1:
-        """Make room for so many codewords and edges in all."""
+        """Reserve memory for `capacity` codewords and `edges` edges in all."""
         cdef int32_t[:, ::1] table
         cdef double[::1] weights
         if words > self.most_words:
@@ -79,45 +79,45 @@ cdef class Peeling:
 
     @property
     def count(self):
-        """Codewords added."""
+        """Number of codewords added."""
         return self.state.words
 
     @property
     def released(self):
-        """Blocks that are known."""
+        """Number of known blocks."""
         return self.state.released
 
     @property
     def schedule(self):
-        """The (released, 2) int32 pairs of codeword and block, in the order of release: a view."""
+        """Return a view of the pairs (codeword, block) in order of release, shape (released, 2), int32."""
         return self.order[:self.state.released]
 
     @property
     def unknown(self):
-        """How many blocks of each codeword are not known, int32 (count,): a view."""
+        """Return a view of the number of unknown blocks of each codeword, shape (count,), int32."""
         return self.words[1, :self.state.words]
 
     def codewords(self):
-        """The (count, k) float64 codewords added."""
+        """Return the codewords added, dense, shape (count, k), float64."""
         dense = numpy.zeros((self.state.words, self.state.blocks))
         here = slice(0, self.state.edges)
         dense[self.edges[1, here], self.edges[0, here]] = self.weights[here]
         return dense
 
     def add_sparse(self, const int32_t[:, ::1] indices, values):
-        """Take the codewords of one arrival in.
+        """Add the codewords of one arrival.
 
         Parameters
         ----------
         indices : array (r, w), int32
-            Blocks of each codeword; weights of a block that is named repeatedly add up.
+            Blocks of each codeword; weights of a repeated block add up.
         values : array (r, w), float32 or float64
             Their weights; 0 pads.
 
         Returns
         -------
         int
-            Blocks that were released.
+            Number of blocks released.
 
         Raises
         ------
@@ -148,16 +148,16 @@ cdef class Peeling:
         return self.state.released - before
 
     def release(self, Py_ssize_t start, const uint64_t[::1] addresses, real[:, ::1] blocks):
-        """Write the blocks of all releases from `start` on; those before it must be there.
+        """Compute the blocks of all releases from `start` on; earlier ones must be computed already.
 
         Parameters
         ----------
         start : int
-            First release that is executed.
+            First release to compute.
         addresses : array (count,), uint64
-            Where the payload of each codeword begins. The caller keeps the payloads alive and long enough.
+            Address of each codeword's payload. The caller keeps the payloads alive and long enough.
         blocks : array (k, e), float32 or float64
-            Updated in place; blocks that are not known are left alone.
+            Updated in place; unknown blocks are unchanged.
 
         Raises
         ------

@@ -1,4 +1,4 @@
-"""Random numbers keyed by (seed, stream, worker, task), so that the order of events does not change them.
+"""Random numbers keyed by (seed, stream, worker, task), independent of the order of events.
 
 Philox4x64-10 (Salmon, Moraes, Dror, Shaw, SC 2011), number for number that of
 ``numpy.random.Philox(key=[seed, stream], counter=[0, 0, worker, task])``.
@@ -8,9 +8,9 @@ from libc.stdint cimport int64_t, uint64_t
 
 
 def integers(uint64_t seed, uint64_t stream, uint64_t worker, uint64_t task, int64_t bound, int64_t[::1] out):
-    """Fill `out` (N,), int64, with whole numbers in [0, bound), each from one 64-bit number.
+    """Fill `out` (N,), int64, with integers in [0, bound), each from one 64-bit number.
 
-    The upper word of ``bound * number``; its bias is below ``bound / 2**64``.
+    Each is the upper word of ``bound * number``, with a bias below ``bound / 2**64``.
 
     Raises
     ------
@@ -54,9 +54,9 @@ def uniforms_of(
     seed, stream : int
     workers, first : ndarray of int64, shape (m,)
     count : int
-        Tasks of each worker.
+        Number of tasks per worker.
     words : int
-        Numbers of each task, 0 … 4: those of one block.
+        Numbers per task, 0 to 4 (one Philox block).
     out : ndarray of float64, shape (m, count, words)
 
     Raises

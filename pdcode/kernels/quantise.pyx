@@ -1,18 +1,18 @@
-"""Payloads on the wire: float64, float32, bfloat16, float16 and int8, with stochastic rounding.
+"""Wire formats of payloads: float64, float32, bfloat16, float16 and int8, with stochastic rounding.
 
-A value is rounded to one of the two neighbours that the format has, up with the probability that makes the
-mean the value: exactly for bfloat16 and float16, to 2**-17 of a step for int8 and for the denormal numbers of
-float16. The random numbers are keyed: the same bytes on every machine, whatever was encoded before. A float64
-source is first rounded to float32, to nearest; float64 and float32 payloads are plain copies.
+A value is rounded to one of its two neighbours in the format, without bias: exactly for bfloat16 and float16,
+to 2**-17 of a step for int8 and for denormal numbers of float16. The random numbers are keyed: the bytes are
+the same on every machine and do not depend on earlier calls. A float64 source is first rounded to float32, to
+nearest; float64 and float32 payloads are plain copies.
 
 Layout of r rows of e elements: float64, float32, bfloat16, float16: the r * e numbers. int8: a float32 scale
-for each row and each 1,024 elements of it (max |x| / 127, so that the largest is not clipped), then r * e
-codes; an element is code * scale. Both are padded with zeros to a multiple of 8 bytes.
-Groups whose largest magnitude is below 127 * 2**-126 (1.5e-36) are sent as zeros.
+for every 1,024 elements of each row (max |x| / 127: the largest is not clipped), then r * e codes; an element
+is code * scale. Both are padded with zeros to a multiple of 8 bytes. Groups whose largest magnitude is below
+127 * 2**-126 (1.5e-36) are sent as zeros.
 
-What is not finite stays so: NaN and infinity as they are (int8: the scale of their group is NaN, and so are
-all its elements). Magnitudes beyond the largest number of the format (65504 for float16, 3.4e38 for the
-others) become infinity rather than being clipped, which would bias the mean in silence.
+NaN and infinity are preserved (int8: the scale of their group becomes NaN, and with it all its elements).
+Magnitudes beyond the largest number of the format (65504 for float16, 3.4e38 for the others) become infinity
+and are not clipped, which would bias the mean silently.
 """
 
 from libc.stdint cimport uint8_t, uint64_t
@@ -31,7 +31,7 @@ GROUP = PDCODE_GROUP
 
 
 cdef Py_ssize_t numbers(int kind, Py_ssize_t rows, Py_ssize_t elements) except -1:
-    """Bytes of a layer, without the padding."""
+    """Return the bytes of a layer without padding."""
     if not PDCODE_FLOAT64 <= kind <= PDCODE_INT8:
         raise ValueError(f"kind is {kind}: must be one of {KINDS}")
     if rows < 0 or elements < 0:
@@ -42,7 +42,7 @@ cdef Py_ssize_t numbers(int kind, Py_ssize_t rows, Py_ssize_t elements) except -
 
 
 def size(int kind, Py_ssize_t rows, Py_ssize_t elements):
-    """Bytes that `encode` writes for a payload (rows, elements): a multiple of 8.
+    """Return the bytes that `encode` writes for a payload (rows, elements), a multiple of 8.
 
     Parameters
     ----------
@@ -59,7 +59,7 @@ def size(int kind, Py_ssize_t rows, Py_ssize_t elements):
 
 
 cdef Py_ssize_t check(int kind, Py_ssize_t length, const uint8_t[::1] wire, Py_ssize_t rows) except -1:
-    """Elements of a row; refuses what does not fit."""
+    """Check the arguments; return the elements of a row."""
     if rows < 0 or (rows == 0 and length > 0) or (rows > 0 and length % rows):
         raise ValueError(f"{length} elements are not {rows} rows of equal length")
     cdef Py_ssize_t elements = length // rows if rows else 0, needed = numbers(kind, rows, elements)
@@ -72,23 +72,22 @@ cdef Py_ssize_t check(int kind, Py_ssize_t length, const uint8_t[::1] wire, Py_s
 
 def encode(int kind, const real[::1] source, uint8_t[::1] out, Py_ssize_t rows, uint64_t seed,
            uint64_t stream, uint64_t worker, uint64_t task, uint64_t part=0, real[::1] decoded=None):
-    """Write a payload as it goes over the wire.
+    """Encode a payload to a wire format.
 
     Parameters
     ----------
     kind : int
         One of `KINDS`.
     source : array (r * e,), float32 or float64
-        Rows one after the other.
+        The rows, concatenated.
     out : array (size(kind, r, e),), uint8
-        Overwritten. Begins at a multiple of 8 bytes.
+        Overwritten. Aligned to 8 bytes.
     rows : int
-        r.
+        Number of rows, r.
     seed, stream, worker, task, part : int
         Keys of the rounding. Different layers of a task need different parts.
     decoded : array (r * e,), optional
-        Overwritten with what `decode` will make of `out`, bit for bit; may be `source` itself, which error
-        feedback wants.
+        Overwritten with the exact result of `decode`; may be `source` itself, for error feedback.
 
     Returns
     -------
@@ -124,18 +123,18 @@ def encode(int kind, const real[::1] source, uint8_t[::1] out, Py_ssize_t rows, 
 
 
 def decode(int kind, const uint8_t[::1] payload, real[::1] out, Py_ssize_t rows):
-    """Read a payload from the wire.
+    """Decode a payload from a wire format.
 
     Parameters
     ----------
     kind : int
         One of `KINDS`.
     payload : array (size(kind, r, e),), uint8
-        From `encode`. Begins at a multiple of 8 bytes.
+        Output of `encode`, aligned to 8 bytes.
     out : array (r * e,), float32 or float64
         Overwritten.
     rows : int
-        r.
+        Number of rows, r.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""The two precisions of the kernels, and what they ask of a matrix."""
+"""The two precisions of the kernels, and the stride check of matrices."""
 
 ctypedef fused real:
     float
@@ -6,7 +6,7 @@ ctypedef fused real:
 
 
 cdef inline Py_ssize_t row_stride(const real[:, :] matrix) except? -1:
-    """Elements from one row of a matrix to the next; each row itself must lie without gaps."""
+    """Return the elements from one row of a matrix to the next; rows must be contiguous."""
     if matrix.shape[1] > 1 and matrix.strides[1] != sizeof(real):
         raise ValueError("a row of the matrix must be contiguous: its inner stride is not one element")
     if matrix.shape[0] > 1 and matrix.strides[0] % <Py_ssize_t> sizeof(real):

@@ -1,7 +1,7 @@
-"""The kernels in numpy, same names and arguments: what they compute, said as briefly as numpy can.
+"""Reference implementations of the kernels in numpy, with the same names and arguments.
 
-They allocate, and are what the tests compare the compiled kernels with. `forward` and `backward` are those of
-`pdcode.kernels.activation`; `pseudoinverse` is what a `Factorisation` holds.
+Tests compare the compiled kernels with them. `forward` and `backward` are those of
+`pdcode.kernels.activation`; `pseudoinverse` is that of a `Factorisation`.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ RELU, TANH, GELU = 0, 1, 2
 
 
 def dense(indices: Integers, values: Reals, blocks: int) -> Reals:
-    """Codewords (r, blocks) from their sparse form; what lies beyond the last block is dropped."""
+    """Convert sparse codewords to dense ones (r, blocks); indices beyond the last block are dropped."""
     codewords = numpy.zeros((len(indices), max(blocks, int(indices.max(initial=0)) + 1)), values.dtype)
     numpy.add.at(codewords, (numpy.arange(len(indices))[:, None], indices), values)
     return codewords[:, :blocks]
 
 
 def padded(vectors: Reals, block: int) -> Reals:
-    """Blocks (B, k, block) of each row of vectors (B, N), zero-padded."""
+    """Cut each row of vectors (B, N) into blocks (B, k, block), zero-padded."""
     blocks = -(-vectors.shape[-1] // block) if block else 0
     padding = numpy.zeros((len(vectors), blocks * block - vectors.shape[-1]), vectors.dtype)
     return numpy.concatenate([vectors, padding], axis=1).reshape(len(vectors), blocks, block)
@@ -38,7 +38,7 @@ def encode(factor, indices, values, block, out, scale=1.0, accumulate=False):
 
 
 def feedback_encode(memory, gradient, indices, values, block, out):
-    """Encode memory + gradient codeword by codeword; what is left out stays in memory."""
+    """Encode memory + gradient codeword by codeword; the residual stays in memory."""
     blocks = padded((memory + gradient)[None], block)[0]
     for y, g in zip(out, dense(indices, values, len(blocks)), strict=True):
         y[:] = g @ blocks
@@ -47,7 +47,7 @@ def feedback_encode(memory, gradient, indices, values, block, out):
 
 
 def softmax_loss(scores, labels, delta, scale):
-    """Mean cross-entropy; delta = scale * (softmax - onehot) / B."""
+    """Return the mean cross-entropy; delta = scale * (softmax - onehot) / B."""
     shifted = scores - scores.max(axis=1, keepdims=True)
     chances = numpy.exp(shifted) / numpy.exp(shifted).sum(axis=1, keepdims=True)
     loss = numpy.log(numpy.exp(shifted).sum(axis=1)) - shifted[numpy.arange(len(labels)), labels]
@@ -56,37 +56,37 @@ def softmax_loss(scores, labels, delta, scale):
 
 
 def logistic_loss(scores, labels, delta, scale):
-    """Mean of log(1 + exp(z)) - label * z; delta = scale * (sigmoid - labels) / B."""
+    """Return the mean of log(1 + exp(z)) - label * z; delta = scale * (sigmoid - labels) / B."""
     loss = float((numpy.logaddexp(0, scores) - labels[:, None] * scores).mean())
     delta[:] = scale * (numpy.exp(-numpy.logaddexp(0, -scores)) - labels[:, None]) / len(scores)
     return loss
 
 
 def squared_loss(scores, targets, delta, scale):
-    """Half the mean squared norm of the errors; delta = scale * errors / B."""
+    """Return half the mean squared norm of the errors; delta = scale * errors / B."""
     errors = scores - targets
     delta[:] = scale * errors / len(scores)
     return float(0.5 * (errors**2).sum() / len(scores))
 
 
 def normal(z):
-    """The normal distribution function."""
+    """Return the normal distribution function."""
     return 0.5 * numpy.vectorize(math.erfc, otypes=[float])(-z / math.sqrt(2))
 
 
 def forward(kind, z, out):
-    """out = act(z)."""
+    """Compute out = act(z)."""
     out[:] = numpy.maximum(z, 0) if kind == RELU else numpy.tanh(z) if kind == TANH else z * normal(z)
 
 
 def backward(kind, z, a, delta):
-    """delta *= act'(z)."""
+    """Compute delta *= act'(z)."""
     gelu = normal(z) + z * numpy.exp(-(z**2) / 2) / math.sqrt(2 * math.pi)
     delta *= z > 0 if kind == RELU else 1 - a**2 if kind == TANH else gelu.astype(z.dtype)
 
 
 def batch(indptr, columns, data, rows, width):
-    """A[rows] as a dense (B, width) array."""
+    """Return A[rows] as a dense (B, width) array."""
     matrix = numpy.zeros((len(rows), width), data.dtype)
     for s, row in enumerate(rows):
         here = slice(indptr[row], indptr[row + 1])
@@ -95,30 +95,30 @@ def batch(indptr, columns, data, rows, width):
 
 
 def csr_forward(indptr, columns, data, rows, weights, out):
-    """out = A[rows] @ weights."""
+    """Compute out = A[rows] @ weights."""
     out[:] = batch(indptr, columns, data, rows, len(weights)) @ weights
 
 
 def csr_outer(indptr, columns, data, rows, encoded, out):
-    """out = encoded' @ A[rows]."""
+    """Compute out = encoded' @ A[rows]."""
     out[:] = encoded.T @ batch(indptr, columns, data, rows, out.shape[1])
 
 
 def csr_coded(indptr, columns, data, rows, delta, codewords, block, out):
-    """out[i*block + c] = sum over j and s of codewords[i, j] * A[rows][s, j*block + c] * delta[s]."""
+    """Compute out[i*block + c] = sum_js codewords[i, j] * A[rows][s, j*block + c] * delta[s]."""
     k = codewords.shape[1]
     blocks = batch(indptr, columns, data, rows, k * block).reshape(len(rows), k, block)
     out[:] = numpy.einsum("rj,sjc,sh->rch", codewords, blocks, delta).reshape(out.shape)
 
 
 def adjoint_decode(accumulator, indices, values, payload, scale):
-    """accumulator_j += scale * sum_i g_ij payload_i."""
+    """Compute accumulator_j += scale * sum_i g_ij payload_i."""
     blocks = -(-len(accumulator) // payload.shape[1]) if payload.shape[1] else 0
     accumulator += scale * (dense(indices, values, blocks).T @ payload).ravel()[: len(accumulator)]
 
 
 def tracking_decode(estimate, indices, values, payload, step):
-    """One codeword at a time: estimate_j += step * g_j * residual / |g|^2; the residuals' squared norm."""
+    """Compute estimate_j += step * g_j * residual / |g|^2 by codeword; return the residuals' squared norm."""
     block, residuals = payload.shape[1], payload.copy()
     for g, residual in zip(dense(indices, values, -(-len(estimate) // block)), residuals, strict=True):
         residual -= g @ padded(estimate[None], block)[0]
@@ -127,12 +127,12 @@ def tracking_decode(estimate, indices, values, payload, step):
 
 
 def pseudoinverse(codewords):
-    """(k, count) from codewords (count, k)."""
+    """Return the pseudoinverse (k, count) of codewords (count, k)."""
     return numpy.linalg.pinv(codewords)
 
 
 def sgd_step(theta, velocity, gradient, scale, rate, momentum, clear):
-    """velocity = momentum * velocity + scale * gradient; theta -= rate * velocity."""
+    """Compute velocity = momentum * velocity + scale * gradient; theta -= rate * velocity."""
     speed = momentum * velocity + scale * gradient if len(velocity) else scale * gradient
     velocity[:] = speed[: len(velocity)]
     theta -= rate * speed
@@ -141,7 +141,7 @@ def sgd_step(theta, velocity, gradient, scale, rate, momentum, clear):
 
 
 def adam_step(theta, first, second, gradient, scale, rate, beta1, beta2, epsilon, t, clear):
-    """Adam (Kingma and Ba 2015)."""
+    """Take a step of Adam (Kingma and Ba 2015)."""
     first += (1 - beta1) * (scale * gradient - first)
     second += (1 - beta2) * ((scale * gradient) ** 2 - second)
     theta -= (step := rate * first / (1 - beta1**t) / (numpy.sqrt(second / (1 - beta2**t)) + epsilon))
@@ -150,7 +150,7 @@ def adam_step(theta, first, second, gradient, scale, rate, beta1, beta2, epsilon
 
 
 def sgd_blocks(theta, accumulator, blocks, block, factor):
-    """theta_j -= factor * accumulator_j; accumulator_j = 0 for the blocks listed."""
+    """Compute theta_j -= factor * accumulator_j; accumulator_j = 0 for the listed blocks."""
     step = factor * accumulator * numpy.isin(numpy.arange(len(theta)) // block, blocks)
     theta -= step
     accumulator[step != 0] = 0
@@ -158,47 +158,47 @@ def sgd_blocks(theta, accumulator, blocks, block, factor):
 
 
 def philox(seed, stream, worker, task, count):
-    """Raw 64-bit numbers."""
+    """Return raw 64-bit numbers."""
     words = numpy.array([seed, stream, 0, 0, worker, task], numpy.uint64)
     return numpy.random.Philox(key=words[:2], counter=words[2:]).random_raw(count)
 
 
 def integers(seed, stream, worker, task, bound, out):
-    """Whole numbers in [0, bound)."""
+    """Fill out with integers in [0, bound)."""
     out[:] = [int(number) * bound >> 64 for number in philox(seed, stream, worker, task, len(out))]
 
 
 def uniforms(seed, stream, worker, task, out):
-    """Multiples of 2**-53 in [0, 1)."""
+    """Fill out with multiples of 2**-53 in [0, 1)."""
     out[:] = (philox(seed, stream, worker, task, len(out)) >> numpy.uint64(11)) * 2.0**-53
 
 
 def uniforms_of(seed, stream, workers, first, count, words, out):
-    """The first `words` numbers of tasks first[i] + j of workers[i]."""
+    """Fill out with the first `words` numbers of tasks first[i] + j of workers[i]."""
     for i, j in numpy.ndindex(len(workers), count):
         uniforms(seed, stream, int(workers[i]), int(first[i]) + j, out[i, j])
 
 
 def round_at_random(x, step, lanes):
-    """x in steps: magnitudes get 16 binary digits behind the point, lanes are added, the digits dropped."""
+    """Round x, in steps, stochastically: truncate |x| to 16 fractional bits, add lanes, drop the fraction."""
     fixed = (numpy.abs(x) / step * numpy.float32(65536) + numpy.float32(0.5)).astype("i8")
     return numpy.copysign((fixed + lanes) >> 16, x).astype("f4")
 
 
 def to_bfloat16(x, lanes):
-    """Upper halves of float32, after the lanes have been added to the lower halves."""
+    """Return the upper halves of float32, after adding lanes to the lower halves."""
     return ((numpy.where(numpy.isfinite(x), lanes, 0) + x.view("u4")) >> 16).astype("<u2")
 
 
 def to_float16(x, lanes):
-    """A step is 2**-10 of the power of two below x, and 2**-24 for denormal numbers."""
+    """Round in steps of 2**-10 of the power of two below x, and of 2**-24 for denormal numbers."""
     step = numpy.exp2(numpy.maximum(numpy.frexp(numpy.nan_to_num(x, posinf=0, neginf=0))[1] - 11, -24))
     rounded = round_at_random(numpy.where(numpy.isfinite(x), x, 0), step.astype("f4"), lanes) * step
     return numpy.where(numpy.isfinite(x), rounded, x).astype("<f2")
 
 
 def to_int8(x, lanes):
-    """Codes, and scales: 1/127 of each group's largest magnitude. x is (r, groups, 1024)."""
+    """Return codes, and scales of 1/127 of each group's largest magnitude, for x (r, groups, 1024)."""
     top = numpy.abs(x).max(axis=2, keepdims=True, initial=0)
     scales = numpy.where(top < 127 * 2.0**-126, 0, numpy.minimum(top, 3.4028203e38) / numpy.float32(127))
     steps, finite = numpy.where(scales > 0, scales, numpy.inf).astype("f4"), numpy.isfinite(top)
@@ -207,7 +207,7 @@ def to_int8(x, lanes):
 
 
 def quantise_encode(kind, source, out, rows, seed, stream, worker, task, part=0):
-    """`quantise.encode` for bfloat16 (kind 2), float16 (3) and int8 (4)."""
+    """Encode as `quantise.encode` for bfloat16 (kind 2), float16 (3) and int8 (4)."""
     x = padded(source.astype("f4").reshape(rows if kind == 4 else 1, -1), 1024)
     x = numpy.where(numpy.abs(x) > {2: 3.3895313e38, 3: 65504, 4: 3.4028235e38}[kind], x * numpy.inf, x)
     keys = numpy.array([seed, stream, 0, part, worker, task], numpy.uint64)
@@ -219,7 +219,7 @@ def quantise_encode(kind, source, out, rows, seed, stream, worker, task, part=0)
 
 
 def quantise_decode(kind, payload, out, rows):
-    """`quantise.decode` for float16 (kind 3) and int8 (4)."""
+    """Decode as `quantise.decode` for float16 (kind 3) and int8 (4)."""
     groups = -(-out.size // rows // 1024)
     scales = payload[: 4 * rows * groups].view("<f4").astype(out.dtype).repeat(1024).reshape(rows, -1)
     codes = payload[4 * rows * groups :][: out.size].view("i1").reshape(rows, -1)
@@ -227,24 +227,24 @@ def quantise_decode(kind, payload, out, rows):
 
 
 def all_finite(values):
-    """Whether no element is NaN or infinite."""
+    """Return whether all elements are finite."""
     return bool(numpy.isfinite(values).all())
 
 
 def combine(payloads, start, matrix, out):
-    """out = matrix' @ payloads[:, start : start + T]: arrays, where the kernel takes addresses."""
+    """Compute out = matrix' @ payloads[:, start : start + T], from arrays instead of addresses."""
     out[:] = matrix.T @ numpy.array([payload[start : start + out.shape[1]] for payload in payloads])
 
 
 def posterior(codewords, covariance, noise):
-    """Gain (k, count) and tr(P) of the estimate with least mean square error."""
+    """Return the gain (k, count) and tr(P) of the MMSE estimate."""
     gram = codewords @ covariance @ codewords.T + noise * numpy.eye(len(codewords))
     gain = covariance @ codewords.T @ numpy.linalg.inv(gram)
     return gain, float(numpy.trace(covariance - gain @ codewords @ covariance))
 
 
 def peel(codewords):
-    """Pairs of codeword and block, in an order in which they can be released."""
+    """Return pairs (codeword, block) in an order of possible releases."""
     known, pairs = numpy.zeros(codewords.shape[1], bool), []
     while len(ready := numpy.flatnonzero(((codewords != 0) & ~known).sum(axis=1) == 1)):
         pairs.append((int(ready[0]), int(numpy.flatnonzero((codewords[ready[0]] != 0) & ~known)[0])))
@@ -253,7 +253,7 @@ def peel(codewords):
 
 
 def matched_select(directions, indices, values):
-    """Cut directions (m, k) to codewords, one after the other; all lose what lies along each."""
+    """Truncate directions (m, k) to codewords, and project each codeword out of all directions."""
     indices[:], values[:], size = 0, 0, min(indices.shape[1], directions.shape[1])
     for direction, index, value in zip(directions, indices, values, strict=False):
         index[:size] = numpy.sort(numpy.argsort(-numpy.abs(direction), kind="stable")[:size])
@@ -262,13 +262,13 @@ def matched_select(directions, indices, values):
 
 
 def matched_orthonormalise(directions):
-    """Gram-Schmidt is QR with a positive diagonal."""
+    """Orthonormalise by QR with a positive diagonal, which equals Gram-Schmidt."""
     q, r = numpy.linalg.qr(directions.T.astype("f8"))
     directions[:] = (q * numpy.sign(numpy.diag(r))).T
 
 
 def smooth_maximum(points, supports, sharpness, gradient, work):
-    """log(sum exp(p s_ij)) / p over i < j, s_ij the squared cosine of columns of points (k, n); n > 1."""
+    """Compute log(sum_{i<j} exp(p s_ij)) / p, s_ij the squared cosine of columns of points (k, n > 1)."""
     used, lengths = dense(supports, numpy.ones(supports.shape), len(points)).T, (points**2).sum(axis=0) ** 0.5
     pairs, cosines = numpy.tri(len(lengths), k=-1), (x := points / lengths).T @ x
     value = float(numpy.logaddexp.reduce(sharpness * cosines[pairs > 0] ** 2))
@@ -279,5 +279,5 @@ def smooth_maximum(points, supports, sharpness, gradient, work):
 
 
 def deflate(memory, indices, values, block, out):
-    """Take codewords out of memory, one by one."""
+    """Project codewords out of memory, one by one."""
     feedback_encode(memory, numpy.zeros_like(memory), indices, values, block, out)

@@ -1,4 +1,4 @@
-"""The coordinator's loop without its numerics: which arrival is used in which update, and when."""
+"""Timing-only coordinator loop: the update and time at which each arrival is used."""
 
 import numpy
 from libc.stdint cimport int32_t, int64_t, uint64_t
@@ -9,8 +9,8 @@ from pdcode.kernels.rounds cimport (
     ROUNDS_STUCK, ROUNDS_UPDATE, rounds, rounds_run)
 
 DONE, DRY, FULL, PAUSED, STUCK = ROUNDS_DONE, ROUNDS_DRY, ROUNDS_FULL, ROUNDS_PAUSED, ROUNDS_STUCK
-"""Why `Rounds.run` returns: the run is over; delays must be drawn; the records must be emptied; as many
-arrivals as asked for; only dead workers have tasks, and nothing ends the run."""
+"""Return values of `Rounds.run`: the run is over; delays must be drawn; the records are full; `most` arrivals
+are done; only dead workers have tasks, and no time limit ends the run."""
 
 ARRIVAL = ("worker", "task", "version", "applied_version", "staleness", "t_dispatch_ns", "t_start_ns",
            "t_compute_ns", "t_send_ns", "t_recv_ns", "t_decoded_ns", "injected_delay_ns", "status")
@@ -21,40 +21,40 @@ MOST = 2**63 - 1
 
 
 cdef class Rounds:
-    """Updates of n workers over a virtual clock, as `pdcode.training.coordinator.Coordinator` makes them.
+    """Loop of `pdcode.training.coordinator.Coordinator` over a virtual clock, without numerics.
 
     Parameters
     ----------
     events : Events
-        The clock; nothing has been sent.
+        Event queue, before the first task.
     compute_ns : array (1,) or (n,), int64
-        Of a task, of all workers or of each.
+        Compute time of a task, for all workers or for each.
     ring : int
-        Delays that are kept of each worker, a power of two and at least 2. They are drawn by half of that.
+        Delays buffered per worker, a power of two, at least 2. Half of them are drawn at a time.
     body_bytes, own_bytes : int
-        Of a task: what all get, and what each gets of its own.
+        Bytes of a task common to all workers, and specific to each.
     wanted : int, optional
-        Payloads of an update; if not given, those of all that have tasks. An update that can get no more is
-        made of what there is.
+        Payloads per update; default: one from every worker with a task. An update that cannot get more
+        payloads uses those it has.
     waste : bool
-        Whether payloads of older θ are not used.
+        Whether stale payloads are dropped.
     updates, until_ns : int, optional
-        The run is over after so many updates, or at `until_ns`, or when rank 0 is next free after that.
+        The run ends after `updates` updates, or when rank 0 is free at or after `until_ns`.
     every : int
-        Of each worker the record has every so many tasks; 0 for none.
+        Record every `every`-th task of each worker; 0 for none.
     room : int
-        Arrivals, and updates, that the record has room for.
+        Capacity of the record, in arrivals and in updates.
 
     Attributes
     ----------
     version : int
-        Updates made.
+        Number of updates.
     fresh : int
-        Payloads since the last.
+        Payloads since the last update.
     outcomes : tuple of int
-        Arrivals that were used, wasted (late), and drained (after the end).
+        Arrivals used, wasted (stale) and drained (after the end).
     stopped_ns : int
-        When it was found that the run is over; -1 before.
+        Time at which the run ended; -1 before.
 
     Raises
     ------
@@ -123,12 +123,12 @@ cdef class Rounds:
         return self.state.stop
 
     def run(self, int64_t most=MOST):
-        """Go on.
+        """Continue the run.
 
         Parameters
         ----------
         most : int, optional
-            Arrivals after which to return, if nothing is wanting before.
+            Maximum number of arrivals before returning.
 
         Returns
         -------
@@ -141,36 +141,36 @@ cdef class Rounds:
         return why
 
     def short(self):
-        """Workers who have used half of their delays, and the first of their tasks that is to be drawn.
+        """Return the workers that have used half of their delays, and the first task to draw for each.
 
         Returns
         -------
         workers, first : arrays (m,), int64
         """
-        workers = numpy.flatnonzero(self.drawn - self.events.errands["task"] <= self.events.state.kept // 2)
+        workers = numpy.flatnonzero(self.drawn - self.events.flights["task"] <= self.events.state.kept // 2)
         return workers, self.drawn[workers]
 
     def fill(self, workers, const int64_t[:, ::1] delays_ns):
-        """Take delays in.
+        """Supply delays.
 
         Parameters
         ----------
         workers : array (m,), int64
-            Some of those of `short`, each once.
+            Distinct workers returned by `short`.
         delays_ns : array (m, ring / 2), int64
-            Of their next tasks; below 0 for a worker that never answers.
+            Delays of their next tasks; negative for a dead worker.
 
         Raises
         ------
         ValueError
-            If shapes do not fit, a delay is out of its range, or a worker has too many already.
+            If shapes do not fit, a delay is out of range, or a worker has too many already.
         """
         cdef int64_t half = self.events.state.kept // 2
         first = self.drawn[workers]
         if delays_ns.shape[0] != len(workers) or delays_ns.shape[1] != half:
             raise ValueError(f"delays_ns is ({delays_ns.shape[0]}, {delays_ns.shape[1]}): must be "
                              f"({len(workers)}, {half})")
-        if (first - self.events.errands["task"][workers] > half).any():
+        if (first - self.events.flights["task"][workers] > half).any():
             raise ValueError("a worker has used less than half of its delays")
         values = numpy.asarray(delays_ns)
         if values.size and (values.min() < -EVENTS_LAST or values.max() > EVENTS_LAST):
@@ -179,11 +179,11 @@ cdef class Rounds:
         self.drawn[workers] = first + half
 
     def arrivals(self):
-        """The recorded arrivals (count, len(ARRIVAL)), int64, which are then forgotten: valid until `run`."""
+        """Take the recorded arrivals, shape (count, len(ARRIVAL)), int64; valid until `run`."""
         count, self.state.rows = self.state.rows, 0
         return self.records[:count]
 
     def steps(self):
-        """The recorded updates (count, len(UPDATE)), int64, which are then forgotten: valid until `run`."""
+        """Take the recorded updates, shape (count, len(UPDATE)), int64; valid until `run`."""
         count, self.state.steps = self.state.steps, 0
         return self.updates[:count]

@@ -1,6 +1,6 @@
 """Products of a batch of rows of a CSR matrix A (scipy's layout: indptr, columns, data).
-The batch is checked, the matrix is not: its columns must be in range, indptr must not decrease. Check it
-once, when it is loaded.
+The batch is checked, the matrix is not: its columns must be in range and indptr must not decrease, which is
+to be checked when it is loaded.
 """
 
 from libc.stdint cimport int32_t, int64_t
@@ -10,7 +10,7 @@ from pdcode.kernels.real cimport real
 
 cdef int check(const int64_t[::1] indptr, const int32_t[::1] columns, Py_ssize_t values,
                const int64_t[::1] rows) except -1:
-    """Rows that A has, and as many columns as values."""
+    """Check that the rows exist in A, and that columns and data have equal length."""
     cdef Py_ssize_t s
     if indptr.shape[0] < 1 or columns.shape[0] != values or indptr[indptr.shape[0] - 1] > values:
         raise ValueError("indptr, columns and data do not form a CSR matrix")
@@ -22,7 +22,7 @@ cdef int check(const int64_t[::1] indptr, const int32_t[::1] columns, Py_ssize_t
 
 def csr_forward(const int64_t[::1] indptr, const int32_t[::1] columns, const real[::1] data,
                 const int64_t[::1] rows, const real[:, :] weights, real[:, ::1] out):
-    """``out = A[rows] @ weights``.
+    """Compute ``out = A[rows] @ weights``.
 
     Parameters
     ----------
@@ -59,12 +59,12 @@ def csr_forward(const int64_t[::1] indptr, const int32_t[::1] columns, const rea
 
 def csr_outer(const int64_t[::1] indptr, const int32_t[::1] columns, const real[::1] data,
               const int64_t[::1] rows, const real[:, ::1] encoded, real[:, ::1] out):
-    """``out = encoded' @ A[rows]``: the coded derivative of a layer that is partitioned by output.
+    """Compute ``out = encoded' @ A[rows]``: the coded derivative of a layer partitioned by output.
 
     Parameters
     ----------
     indptr, columns, data, rows
-        As for `csr_forward`.
+        See `csr_forward`.
     encoded : array (B, c)
         Encoded deltas.
     out : array (c, D)
@@ -91,7 +91,7 @@ def csr_outer(const int64_t[::1] indptr, const int32_t[::1] columns, const real[
 def csr_coded(const int64_t[::1] indptr, const int32_t[::1] columns, const real[::1] data,
               const int64_t[::1] rows, const real[:, ::1] delta, const real[:, ::1] codewords,
               Py_ssize_t block, real[:, ::1] out):
-    """The coded derivative of a layer that is partitioned by input.
+    """Compute the coded derivative of a layer partitioned by input.
 
     A nonzero x of sample s in column ``j*block + c`` adds ``codewords[i, j] * x * delta[s]`` to row
     ``i*block + c`` of out.
@@ -99,10 +99,10 @@ def csr_coded(const int64_t[::1] indptr, const int32_t[::1] columns, const real[
     Parameters
     ----------
     indptr, columns, data, rows
-        As for `csr_forward`; columns in [0, k * block).
+        See `csr_forward`; columns in [0, k * block).
     delta : array (B, h)
     codewords : array (r, k)
-        Dense.
+        Codewords, dense.
     block : int
         Columns of a block.
     out : array (r*block, h)

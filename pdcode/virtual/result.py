@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 
 from ..config.tables import Config
-from . import oracle as genie
+from . import oracle
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class Result:
     @cached_property
     def genie_s(self) -> float:
         """Oracle time for the payloads used, in seconds; computed on demand, possibly as slow as the run."""
-        return genie.time_s(self.config, self.task_ns, self.used)
+        return oracle.time_s(self.config, self.task_ns, self.used)
 
     @property
     def multiple(self) -> float:

@@ -224,7 +224,7 @@ class TimingOnly:
                 rate = (arrived - before) / (now_s - line_s)
                 print_line(
                     f"{1e-9 * self.events.now_ns:7.1f} s  update {self.rounds.version:<9d} "
-                    f"{arrived:,} arrivals, {rate:,.0f} a second"
+                    f"{arrived:,} arrivals, {rate:,.0f} per second"
                 )
                 line_s, before = now_s, arrived
         self._record(trace)
@@ -235,11 +235,11 @@ class TimingOnly:
         workers, first = self.rounds.short()
         step = max(1, DRAWN // self._half)
         for start in range(0, len(workers), step):
-            some = slice(start, start + step)
-            compute_ns = np.full(len(workers[some]), self._task_ns, np.int64)
+            part = slice(start, start + step)
+            compute_ns = np.full(len(workers[part]), self._task_ns, np.int64)
             self.rounds.fill(
-                workers[some],
-                stragglers.delays_ns(self._model, workers[some], first[some], self._half, compute_ns),
+                workers[part],
+                stragglers.delays_ns(self._model, workers[part], first[part], self._half, compute_ns),
             )
 
     def _record(self, trace: TraceWriter | None) -> None:

@@ -124,7 +124,7 @@ def test_a_target_that_is_not_reached_is_said(job, capsys):
         (["--seeds", "0"], "--seeds 0: expected 1 to 1000"),
         (["--processes", "0"], "--processes 0"),
         (["--workers", "0"], "--workers 0"),
-        (["--eta", "1"], "--eta 1: expected more than 1"),
+        (["--eta", "1"], "--eta 1: expected a number above 1"),
         (["--seconds", "-1"], "--seconds -1"),
         (["--target", "nan"], "--target nan: expected a loss"),
         (["--set", "stop.loss=x"], "job.toml: stop.loss"),
@@ -133,11 +133,11 @@ def test_a_target_that_is_not_reached_is_said(job, capsys):
         (["--trace", "empty.h5"], "empty.h5"),
         (["--trace", "none.h5"], "none.h5"),
         (["-o", "job.toml/x.toml"], "job.toml/x.toml: cannot write there"),
-        (["--figure", "x.png"], "--figure x.png: goes with --map"),
+        (["--figure", "x.png"], "--figure x.png: valid only with --map"),
         (["--set", "faults.raise_worker=0"], "job.toml: faults.raise_worker: worker 0 would end every"),
         (["-n", "70000"], "job.toml: workers.count: 70000 is more than the 65535"),
-        (["--bandwidths", "1e6"], "--bandwidths 1e6: goes with --map"),
-        (["--map", "-o", "x.toml"], "--output x.toml: goes without --map"),
+        (["--bandwidths", "1e6"], "--bandwidths 1e6: valid only with --map"),
+        (["--map", "-o", "x.toml"], "--output x.toml: valid only without --map"),
         (["--map", "--figure", "x.doc"], "--figure x.doc: expected a file that ends in .png"),
         (["--map", "--figure", "/proc/none/x.png"], "--figure /proc/none/x.png: cannot write there"),
         (["--map", "--bandwidths", "fast"], "--bandwidths fast: expected numbers"),
@@ -174,7 +174,7 @@ def test_a_plan_from_a_trace(job, capsys):
     text = capsys.readouterr().out
     assert "4 workers, delays and costs of slow.h5" in text
     assert "recorded in slow.h5: training loss 1.5 after " in text
-    assert "predicted under its delays: " in text
+    assert "predicted with its delays: " in text
     config, user = configfile.load("fast.toml")[0], configfile.load(job)[0]
     assert (config.stragglers, config.machine, config.link) == (user.stragglers, user.machine, user.link)
     planned = search.load_environment("job.toml", [], "slow.h5", None).config
@@ -184,7 +184,7 @@ def test_a_plan_from_a_trace(job, capsys):
 def test_a_target_beside_that_of_the_file_is_the_only_one(job, capsys):
     job.write_text(JOB.replace("loss = 1.5", "accuracy = 0.2"), encoding="utf-8")
     assert main(["plan", "job.toml", *QUICK, "--target", "1.6", "-o", "won.toml"]) == 0
-    assert "stop.accuracy is left out: the plan is for one target" in capsys.readouterr().out
+    assert "stop.accuracy is ignored: a plan has one target" in capsys.readouterr().out
     stop = configfile.load("won.toml")[0].stop
     assert (stop.loss, stop.accuracy) == (1.6, None)
 

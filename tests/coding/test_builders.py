@@ -121,7 +121,7 @@ def test_every_family_can_be_asked_for(
         sets.append("code.blocks=[4,1]")
     assert dry_run(tmp_path, *sets) == 0
     printed = capsys.readouterr().out
-    found = {"matched": "chosen by workers", "auto": "#   k=16: net"}
+    found = {"matched": "worker-selected", "auto": "#   k=16: net"}
     assert found.get(family, f": {family}, ") in printed
 
 

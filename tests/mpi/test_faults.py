@@ -230,7 +230,7 @@ def test_a_file_that_is_no_trace_is_not_overwritten(run: object, trace_path: Pat
 def test_a_run_without_an_end_is_refused(run: object, trace_path: Path) -> None:
     done = run(job="seed = 1")
     assert done.returncode == 2
-    assert "stop: nothing would end the run" in done.stderr
+    assert "stop: nothing ends the run" in done.stderr
 
 
 def test_an_older_trace_is_kept(run: object, trace_path: Path) -> None:

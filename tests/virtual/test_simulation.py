@@ -222,7 +222,10 @@ def test_what_if_is_printed_beside_what_was(job: Path, capsys: Any) -> None:
         (["-n", "0"], "workers.count"),
         (["--set", "machine.task_s=1e9"], "machine.task_s"),
         (["--set", "trace.path=", "-n", "3"], "trace.path: '' is not the name of a file"),
-        (["--timing-only", "--set", "faults.nan_worker=1"], "job.toml: faults.nan_worker: worker 1 has no"),
+        (
+            ["--timing-only", "--set", "faults.nan_worker=1"],
+            "job.toml: faults.nan_worker: worker 1 computes no",
+        ),
         (
             ["--timing-only", "--set", "faults.raise_worker=1"],
             "job.toml: faults.raise_worker: worker 1",
@@ -351,7 +354,7 @@ def test_what_is_read_is_not_written_whatever_its_name(job: Path, capsys: Any) -
     for option in ("--cost", "--stragglers"):
         for read, written in ((first, other), (other, first)):
             assert main(["simulate", str(job), option, str(read), "-o", str(written)]) == 2
-            assert "it is read, so the trace cannot be written there" in capsys.readouterr().err
+            assert "an input file cannot be overwritten by the trace" in capsys.readouterr().err
     assert (first.read_bytes(), other.is_symlink()) == (before, True)
 
 
