@@ -90,8 +90,8 @@ def prepare(
             )
         if len(state.layouts) > 1 and config.update.late != "waste":
             raise InputError(
-                f"update.late: '{config.update.late}': scheme '{name}' has several rounds per update and cannot "
-                "use payloads of another round; use 'waste'"
+                f"update.late: '{config.update.late}': scheme '{name}' has several rounds per update and "
+                "cannot use payloads of another round; use 'waste'"
             )
         if len(state.layouts) > ROUNDS:
             raise InputError(f"scheme.name: '{name}' has more than {ROUNDS} rounds per update")
