@@ -145,7 +145,7 @@ def test_the_clock_charges_each_round_what_is_its_own(mode: str, stragglers: lis
     for name in (*TIMES, "worker", "task", "version", "round", "status", "bytes_up", "bytes_down"):
         np.testing.assert_array_equal(timed.column(name), rows.column(name), name)
     assert without.schedule.now_ns == simulation.schedule.now_ns
-    assert not timing_only.can(simulation.config)
+    assert not timing_only.is_timeable(simulation.config)
 
 
 def words(*overrides: str) -> list[str]:
