@@ -230,7 +230,10 @@ class Scheme:
         shard : int or None
             Average number of training rows of a worker.
         """
-        return flops.task_flops(self.config, problem, layouts[number], shard)
+        config, layout = self.config, layouts[number]
+        if self.fused:
+            return flops.task_flops(config, problem, layout, shard)
+        return flops.gradient_flops(config, problem, shard) + flops.coding_flops(config, problem, layout)
 
 
 def make_scheme(config: Config) -> Scheme:

@@ -63,6 +63,6 @@ def test_the_planned_run_beats_the_run_that_it_was_planned_from(tmp_path: Path) 
     few = "--candidates", "8", "--seeds", "2", "--processes", "1"
     text = pdcode(tmp_path, "plan", "slow.toml", "--trace", "slow.h5", *few, "-o", "fast.toml")
     assert "recorded in slow.h5: training loss 0.6 after" in text
-    assert "predicted under its delays: " in text
+    assert "predicted with its delays: " in text
     pdcode(tmp_path, "run", "fast.toml")
     assert seconds(tmp_path / "slow.plan.h5") < 0.6 * before
