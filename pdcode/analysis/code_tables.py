@@ -35,7 +35,7 @@ def families(target: Console | None = None) -> None:
     table = make_table(*columns, left=columns)
     for family in FAMILIES.values():
         table.add_row(family.name, family.about, sizes(family))
-    table.add_row("auto", "the best of these that exists", "any n, any k, w at most as asked")
+    table.add_row("auto", "the one of least coherence at this size", "any n, any k, w at most as asked")
     printing.show([("", [table])], target)
 
 

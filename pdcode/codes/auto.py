@@ -1,4 +1,4 @@
-"""Choice of the best design of a size: `design("auto", …)`."""
+"""Choice of the design of least coherence at a size: `design("auto", …)`."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ def design(
     Parameters
     ----------
     family : str
-        A name in `FAMILIES`, or ``auto``: the best design of this size (`pdcode.codes.auto`).
+        A name in `FAMILIES`, or ``auto``: the design of least coherence at this size (`pdcode.codes.auto`).
     workers : int
         Number of rows n.
     blocks : int

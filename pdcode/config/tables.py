@@ -104,7 +104,7 @@ class DesignedTable(CodeTable, tag=False):
     adapts: ClassVar[bool] = False
     usual: ClassVar[int | None] = None
 
-    family: str = "net"  # one of `pdcode codes list`, or auto: the best design of this size
+    family: str = "net"  # one of `pdcode codes list`, or auto: the design of least coherence
     # blocks combined by a codeword, of all layers or of each; none: the family's default
     weight: Positive | list[Positive] | None = None
     # number of codewords n; none: as many as the workers use, or with `rotate` as many as an update uses (k
