@@ -26,5 +26,7 @@ extensions = [
 
 setup(
     ext_modules=cythonize(extensions, build_dir="build/cython", compiler_directives=DIRECTIVES),
-    options={"build_ext": {"parallel": os.cpu_count()}},
+    # An editable install puts this folder on sys.path. A finder behind it would come too late where the
+    # current folder holds a clone of this repository, as Python takes that for a namespace package.
+    options={"build_ext": {"parallel": os.cpu_count()}, "editable_wheel": {"mode": "compat"}},
 )

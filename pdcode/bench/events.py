@@ -193,7 +193,7 @@ def whole(mode: str, updates: int) -> tuple[float, int]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "many.toml"
         path.write_text(WHOLE, encoding="utf-8")
-        command = [sys.executable, "-m", "pdcode", "simulate", str(path), "--timing-only"]
+        command = [sys.executable, "-P", "-m", "pdcode", "simulate", str(path), "--timing-only"]
         command += ["-o", str(Path(folder) / "many.h5"), "--set", f"update.mode={mode}"]
         command += ["--set", f"stop.updates={updates}"]
         start_s = time.perf_counter()

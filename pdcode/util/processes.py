@@ -23,20 +23,21 @@ Out = TypeVar("Out")
 
 @contextmanager
 def start(processes: int) -> Iterator[ProcessPoolExecutor]:
-    """Start processes that ignore Ctrl-C and end with this process, even if it is killed.
+    """Start processes that leave signals to this process and end with this process, even if it is killed.
 
     If the context is left by an exception they are killed at once, as their results are not needed.
     """
     context = multiprocessing.get_context("spawn")  # a fork would copy MPI, and BLAS's locked threads
-    executor = ProcessPoolExecutor(processes, context, _begin)
-    try:
-        yield executor
-    except BaseException:
-        for process in list((executor._processes or {}).values()):
-            process.terminate()
-        executor.shutdown(wait=False, cancel_futures=True)
-        raise
-    executor.shutdown(cancel_futures=True)
+    with _safe_path():
+        executor = ProcessPoolExecutor(processes, context, _begin)
+        try:
+            yield executor
+        except BaseException:
+            for process in list((executor._processes or {}).values()):
+                process.terminate()
+            executor.shutdown(wait=False, cancel_futures=True)
+            raise
+        executor.shutdown(cancel_futures=True)
 
 
 def submit(executor: ProcessPoolExecutor, function: Callable[..., Out], *arguments: Any) -> Future[Out]:
@@ -45,8 +46,24 @@ def submit(executor: ProcessPoolExecutor, function: Callable[..., Out], *argumen
         return executor.submit(function, *arguments)
 
 
+@contextmanager
+def _safe_path() -> Iterator[None]:
+    """Start Python processes without the current folder on their path, where a `random.py` may lie."""
+    name = "PYTHONSAFEPATH"
+    before = os.environ.get(name)
+    os.environ[name] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
+
+
 def _begin() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in set(signals.ENDS) - {signal.SIGTERM}:  # the parent's: a terminal or SLURM sends them to all
+        signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_follow, daemon=True).start()
 
 
