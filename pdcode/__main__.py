@@ -9,11 +9,12 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 from io import TextIOWrapper
 
 from .cli import bench, codes, plan, replay, run, show, simulate
-from .mpi import launch
-from .util import signals
+from .mpi import launch, supervisor
+from .util import output, signals
 from .util.errors import Failure, InputError
 from .util.version import __version__
 
@@ -33,36 +34,52 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; return its exit code (0 done, 1 failure, 2 bad input)."""
+    supervisor.attach()
+    output.open_streams()
+    code = 1  # of a bug
+    try:
+        code = checked(list(sys.argv[1:] if argv is None else argv))
+    finally:
+        supervisor.ended(code)
+    return code
+
+
+def checked(argv: list[str]) -> int:
+    """Run a command; turn errors of the user and the environment into a line and an exit code."""
     launch.one_thread(os.environ)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal without × must not end a run
-    options = parser().parse_args(argv)
-    options.argv = list(sys.argv[1:] if argv is None else argv)
     place = launch.place(os.environ)
-    # SIGTERM acts like Ctrl-C, except under a launcher, which handles it for all ranks.
-    handlers = {signal.SIGTERM: signal.default_int_handler} if place is None else {}
+    # The signals that end act like Ctrl-C, except under a launcher, which handles them for all ranks.
+    handlers = dict.fromkeys(signals.ENDS if place is None else (), signal.default_int_handler)
     try:
-        with signals.handled(handlers):
-            return options.function(options)
+        with signals.handled(handlers), redirect_stdout(output.Checked(sys.stdout)) as stdout:
+            try:
+                options = parser().parse_args(argv)
+                options.argv = argv
+                code: int = options.function(options)
+            finally:
+                stdout.flush()
+            return code
     except InputError as error:
         if place is None or place[0] == 0:
-            print(f"pdcode: {error}", file=sys.stderr, flush=True)
+            output.complain(str(error))
         else:
             # Rank 0 finds the same error. Let it report first: the launcher kills all ranks when one ends.
             time.sleep(3)
         return 2
     except Failure as error:
-        print(f"pdcode: {error}", file=sys.stderr, flush=True)
+        output.complain(str(error))
         return 1
     except MemoryError as error:
-        print(f"pdcode: not enough memory: {error}", file=sys.stderr, flush=True)
+        output.complain(f"not enough memory: {error}")
         return 1
     except KeyboardInterrupt:
-        print("pdcode: interrupted", file=sys.stderr, flush=True)
+        output.complain("interrupted")
         return 1
     except BrokenPipeError:  # `pdcode show … | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        output.silence()
         return 0
 
 

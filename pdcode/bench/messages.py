@@ -6,10 +6,10 @@ payload of 256 bytes. Both loops are timed in turn, so that drift of the machine
 
 from __future__ import annotations
 
-import os
 import statistics
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -19,7 +19,6 @@ from ..coding.assignments import Rotating
 from ..coding.policies import make_policy
 from ..coding.state import Coded
 from ..config.tables import OptimizerTable, UpdateTable
-from ..mpi import launch
 from ..problems.partition import Blocks
 from ..trace import TraceWriter
 from ..training.coordinator import Coordinator
@@ -38,25 +37,26 @@ def run() -> int:
     from ..mpi.bare import exchange
     from ..mpi.process import job
 
-    place = launch.place(os.environ)
-    assert place is not None
-    with job(), tempfile.TemporaryDirectory() as folder:
+    with job() as comm, tempfile.TemporaryDirectory() as folder:
         code = codes.design("net", workers=16, blocks=16, weight=4)
         layout = Layout([LAYER], [1], [code.weight], DTYPE)
         bare, whole = [], []
         for _ in range(1 + PAIRS):  # the first pair is a warm-up
-            bare.append(exchange(ROUNDS, layout.task_bytes, layout.reply_bytes))
-            whole.append(path(layout, code, Path(folder) / "bench.h5") if place[0] == 0 else echo(layout))
-    if place[0] == 0:
+            bare.append(exchange(ROUNDS, layout.task_bytes, layout.reply_bytes, comm))
+            if comm.rank:
+                echo(layout, comm)
+            else:
+                whole.append(path(layout, code, Path(folder) / "bench.h5", comm))
+    if whole:
         report(layout, bare[1:], whole[1:])
     return 0
 
 
-def path(layout: Layout, code: codes.Code, trace_path: Path) -> float:
+def path(layout: Layout, code: codes.Code, trace_path: Path, comm: Any) -> float:
     """Run rank 0's side without measurements of loss; return arrivals per second."""
     from ..mpi.fleet import MPIFleet
 
-    fleet = MPIFleet([layout])
+    fleet = MPIFleet([layout], comm)
     trace = TraceWriter(trace_path, "", [code], {}, [member.row() for member in fleet.members])
     optimizer = optimizers.create(OptimizerTable(rate=0.1), layout.parameters, DTYPE)
     decoder = decoders.create("adjoint", LAYER.count, LAYER.shape, DTYPE, length=LAYER.length)
@@ -77,15 +77,14 @@ def path(layout: Layout, code: codes.Code, trace_path: Path) -> float:
     return 1e9 * coordinator.arrivals / elapsed_ns
 
 
-def echo(layout: Layout) -> float:
-    """Run the worker's side, which replies immediately; return arrivals per second."""
+def echo(layout: Layout, comm: Any) -> None:
+    """Run the worker's side, which replies immediately."""
     from ..mpi.link import MPILink
 
-    link = MPILink()
+    link = MPILink(comm)
     link.connect([layout])
     while link.next_task() is not None:
         link.reply(0, 0, 0, 0.0)
-    return 0.0
 
 
 def report(layout: Layout, bare: list[float], whole: list[float]) -> None:

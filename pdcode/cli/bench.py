@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import Any
 
 from ..mpi import launch
+from ..mpi.supervisor import Supervisor
 
 BENCHES = {
     "kernels": "time of each kernel against its limit (copy bandwidth, numpy's GEMM), measured alternately",
@@ -34,8 +35,9 @@ def add_parser(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Run a bench, the module of its name; start mpirun if it needs MPI and no launcher is present."""
-    if options.bench == "messages" and launch.place(os.environ) is None:
-        command, environment = launch.command(1, options.argv)
-        os.execvpe(command[0], command, environment)
+    if options.bench == "messages":
+        launch.ensure_mpi(os.environ)
+        if launch.place(os.environ) is None:
+            return Supervisor(*launch.command(1, options.argv)).run()
     done: int = import_module(f"..bench.{options.bench}", __package__).run()
     return done

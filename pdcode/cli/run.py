@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..mpi import launch
+from ..mpi.supervisor import Supervisor
 from ..util.errors import InputError, within
 
 if TYPE_CHECKING:
@@ -59,6 +59,7 @@ def run(options: argparse.Namespace) -> int:
 
     path, workers, output = options.config, options.workers, options.output
     overrides, dry_run = [*options.set], options.dry_run
+    launch.ensure_mpi(os.environ)
     place = launch.place(os.environ)
     if place and not dry_run:
         if place[1] < 2:
@@ -78,15 +79,13 @@ def run(options: argparse.Namespace) -> int:
     if output is not None:
         overrides.append(f"trace.path={json.dumps(output, ensure_ascii=False)}")
     config, text = configfile.load(path, overrides)
-    if place is None or dry_run:
-        components = prepare_ranks(config, path)
-        if dry_run:
-            print(preview.dry_run_text(config, components))
-            return 0
+    if dry_run:
+        print(preview.dry_run_text(config, prepare_ranks(config, path)))
+        return 0
+    if place is None:
+        prepare_ranks(config, path)
         check_writable(config.trace.path, path, config.stragglers.reads)
-        sys.stdout.flush()
-        command, environment = launch.command(config.workers.count, options.argv)
-        os.execvpe(command[0], command, environment)
+        return Supervisor(*launch.command(config.workers.count, options.argv)).run()
     if place[0] == 0:
         return rank_0(config, text, path)
     from ..mpi import ranks

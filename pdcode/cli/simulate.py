@@ -64,11 +64,12 @@ def add_parser(commands: Any) -> None:
 
 def simulate(options: argparse.Namespace) -> int:
     """Simulate a run and print its summary."""
+    launch.ensure_mpi(os.environ)
     config, text = load_config(options)
     place = launch.place(os.environ)
     if place is None or place[1] == 1:
         return alone(config, text, options)
-    return spread(config, text, options, place[0])
+    return spread(config, text, options)
 
 
 def load_config(options: argparse.Namespace) -> tuple[Config, str]:
@@ -203,7 +204,7 @@ def clocked(result: Result) -> dict[str, float]:
     }
 
 
-def spread(config: Config, text: str, options: argparse.Namespace, rank: int) -> int:
+def spread(config: Config, text: str, options: argparse.Namespace) -> int:
     """Simulate on the ranks of a launcher."""
     if options.timing_only:
         launch.alone("--timing-only")
@@ -216,19 +217,17 @@ def spread(config: Config, text: str, options: argparse.Namespace, rank: int) ->
         with within(options.config):
             check_count(config)
         components = prepare(config, options.config)
-        if rank == 0:
+        if comm.rank == 0:
             check_writable(config.trace.path, options.config, config.stragglers.reads)
         return components
 
-    with job(named=False):
-        components = spread.together(make)
-        build = worker_builder(config, components)
-        if rank:
-            spread.serve(components.layouts, config.workers.count, build)
+    with job(named=False) as comm:
+        components = spread.together(make, comm)
+        mine = components.layouts, config.workers.count, worker_builder(config, components), comm
+        if comm.rank:
+            spread.serve(*mine)
             return 0
-        simulation = Simulation(
-            config, components, spread.MPIExecutor(components.layouts, config.workers.count, build)
-        )
+        simulation = Simulation(config, components, spread.MPIExecutor(*mine))
         trace, result = perform(simulation, text, options, print_line)
     return report(trace, result, options)
 

@@ -11,7 +11,7 @@ from ..transport.layout import buffer
 TASK, REPLY = 21, 22  # tags
 
 
-def exchange(rounds: int, task_bytes: int, reply_bytes: int) -> float:
+def exchange(rounds: int, task_bytes: int, reply_bytes: int, comm: MPI.Intracomm) -> float:
     """Measure round trips of a task and its reply in a bare Waitsome loop. Collective over ranks 0 and 1.
 
     Parameters
@@ -20,17 +20,14 @@ def exchange(rounds: int, task_bytes: int, reply_bytes: int) -> float:
         Number of round trips.
     task_bytes, reply_bytes : int
         Sizes of the messages.
+    comm : MPI.Intracomm
 
     Returns
     -------
     float
         Round trips per second.
     """
-    comm, task, reply = (
-        MPI.COMM_WORLD,
-        buffer(task_bytes)[0, :task_bytes],
-        buffer(reply_bytes)[0, :reply_bytes],
-    )
+    task, reply = (buffer(size)[0, :size] for size in (task_bytes, reply_bytes))
     if comm.rank == 0:
         receive, send = comm.Recv_init(reply, source=1, tag=REPLY), comm.Send_init(task, dest=1, tag=TASK)
         waiting = [receive]

@@ -25,7 +25,7 @@ from ..transport.layout import CANCEL, HEADER, STOP, Layout, buffer, longest
 from ..transport.messages import Order, Reply, Task, notice
 from ..util import signals
 from . import clocks
-from .process import CHUNK, CLOCK, HELLO, REPLY, SETUP, TASK, Patience
+from .process import CHUNK, CLOCK, HELLO, REPLY, SETUP, TASK, Patience, library
 
 
 class MPIFleet(Fleet):
@@ -35,16 +35,18 @@ class MPIFleet(Fleet):
     ----------
     layouts : sequence of Layout
         Message layout of each round.
+    comm : MPI.Intracomm
+        Rank 0 and the workers.
     dead : collection of int
         Workers that never reply unless cancelled.
     """
 
-    def __init__(self, layouts: Sequence[Layout], dead: Collection[int] = ()) -> None:
-        self._comm = MPI.COMM_WORLD
+    def __init__(self, layouts: Sequence[Layout], comm: MPI.Intracomm, dead: Collection[int] = ()) -> None:
+        self._comm = comm
         self.workers = workers = self._comm.size - 1
         self.bytes_up = self.bytes_down = 0
-        self.library = MPI.Get_library_version().partition("\0")[0].partition(",")[0].strip()
-        self._patience = Patience(50e-6)
+        self.library = library()
+        self._patience = Patience(50e-6, comm)
         self._layouts, self._dead = layouts, frozenset(dead)
         self.coordinator = RankInfo(0, clocks.host())
         self.members = [self._meet(worker) for worker in range(workers)]

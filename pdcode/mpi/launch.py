@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
@@ -15,8 +16,8 @@ THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_N
 _RANKS = (  # (rank, size) variables of launchers, most reliable first
     ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),
     ("PMI_RANK", "PMI_SIZE"),
-    ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS"),
 )
+_TASKS = "SLURM_PROCID", "SLURM_STEP_NUM_TASKS"  # of srun, with or without MPI
 
 
 def one_thread(environment: dict[str, str] | os._Environ[str]) -> None:
@@ -26,13 +27,33 @@ def one_thread(environment: dict[str, str] | os._Environ[str]) -> None:
 
 
 def place(environment: Mapping[str, str]) -> tuple[int, int] | None:
-    """Return the rank and size given by a launcher; None without a launcher."""
-    for rank, size in _RANKS:
+    """Return the rank and size given by a launcher; None without a launcher, as in a batch script."""
+    for rank, size in (*_RANKS, _TASKS):
         if rank in environment and size in environment:
-            if rank == "SLURM_PROCID" and not any(name.startswith("PMI") for name in environment):
-                continue  # a batch script or `srun` without MPI: no communication between ranks
-            return int(environment[rank]), int(environment[size])
+            found = int(environment[rank]), int(environment[size])
+            if (rank, size) != _TASKS or found[1] > 1 or _speaks_pmi(environment):
+                return found
     return None
+
+
+def _speaks_pmi(environment: Mapping[str, str]) -> bool:
+    return any(name.startswith("PMI") for name in environment)
+
+
+def ensure_mpi(environment: Mapping[str, str]) -> None:
+    """Refuse tasks of srun that MPI cannot join.
+
+    Raises
+    ------
+    InputError
+        If srun started several without PMI.
+    """
+    found = place(environment)
+    if found and not any(rank in environment for rank, _ in _RANKS) and not _speaks_pmi(environment):
+        raise InputError(
+            f"srun started {found[1]} tasks that MPI cannot connect (there are no PMI variables): use "
+            f"`srun --mpi=pmix -n {found[1]} …`, or `mpirun -n {found[1]} …` in the batch script"
+        )
 
 
 def alone(command: str) -> None:
@@ -63,6 +84,22 @@ def find_mpirun() -> str:
     return path
 
 
+def library_path() -> Path | None:
+    """Return the path of the MPI library that this process has loaded, on Linux."""
+    maps = Path("/proc/self/maps")
+    lines = maps.read_text(errors="replace").splitlines() if maps.exists() else []
+    paths = (Path(line[line.index("/") :]) for line in lines if "/" in line)
+    return next((path for path in paths if re.match(r"libmpi(ch|_abi|_cray)?\.so", path.name)), None)
+
+
+def advice() -> str:
+    """Return how to start ranks with the MPI library that this process has loaded."""
+    library = library_path()
+    beside = [each / "bin" / "mpirun" for each in (library.parents if library else ())]
+    found = next((str(path) for path in beside if path.exists()), "the mpirun that comes with the library")
+    return f"use {found}"
+
+
 def command(workers: int, arguments: Sequence[str]) -> tuple[list[str], dict[str, str]]:
     """Build the command line and environment that start rank 0 and the workers on this machine.
 
@@ -71,7 +108,7 @@ def command(workers: int, arguments: Sequence[str]) -> tuple[list[str], dict[str
     workers : int
         Number of workers; one more rank is started.
     arguments : sequence of str
-        Arguments of ``python -m pdcode``.
+        Arguments of ``python -P -m pdcode``; -P, as modules of the user's folder must not hide others.
 
     Returns
     -------
@@ -91,4 +128,4 @@ def command(workers: int, arguments: Sequence[str]) -> tuple[list[str], dict[str
         environment.setdefault("OMPI_MCA_hwloc_base_binding_policy", "none")
         environment.setdefault("OMPI_MCA_mpi_yield_when_idle", "true")
     environment.setdefault("PYTHONUNBUFFERED", "1")
-    return [find_mpirun(), "-n", str(ranks), sys.executable, "-m", "pdcode", *arguments], environment
+    return [find_mpirun(), "-n", str(ranks), sys.executable, "-P", "-m", "pdcode", *arguments], environment

@@ -18,12 +18,18 @@ from .process import CHUNK, CLOCK, HELLO, REPLY, SETUP, TASK, Patience
 
 
 class MPILink(Link):
-    """Link of a worker to rank 0 over MPI."""
+    """Link of a worker to rank 0 over MPI.
 
-    def __init__(self) -> None:
-        self._comm = MPI.COMM_WORLD
+    Parameters
+    ----------
+    comm : MPI.Intracomm
+        Rank 0 and the workers.
+    """
+
+    def __init__(self, comm: MPI.Intracomm) -> None:
+        self._comm = comm
         self.worker = self._comm.rank - 1
-        self._patience = Patience(1e-3)
+        self._patience = Patience(1e-3, comm)
         self._comm.Send(f"{clocks.host()}\n{clocks.identity()}".encode(), dest=0, tag=HELLO)
         self._rounds = int(self._receive(CLOCK, np.zeros(1, np.int64))[0])
         self.serve_clock(self._rounds)

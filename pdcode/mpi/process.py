@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -16,16 +15,17 @@ from mpi4py import MPI
 
 from ..util import signals
 from ..util.errors import Failure, InputError
-from . import clocks
+from ..util.output import complain
+from . import clocks, launch, supervisor
 
 HELLO, SETUP, TASK, REPLY, CLOCK = range(1, 6)  # tags
 CHUNK = 1 << 30  # maximum bytes of a set-up message: counts are C ints
 CORES = 4096  # upper bound on the cores of a node
 
 
-def crowded() -> bool:
+def crowded(comm: MPI.Intracomm) -> bool:
     """Tell whether ranks outnumber the cores available to them on this node. Collective."""
-    node = MPI.COMM_WORLD.Split_type(MPI.COMM_TYPE_SHARED)
+    node = comm.Split_type(MPI.COMM_TYPE_SHARED)
     cores = np.zeros(CORES, bool)
     cores[[core for core in os.sched_getaffinity(0) if core < CORES]] = True
     bits = np.packbits(cores)
@@ -42,10 +42,12 @@ class Patience:
     ----------
     longest_s : float
         Longest sleep.
+    comm : MPI.Intracomm
+        The job's ranks. Collective.
     """
 
-    def __init__(self, longest_s: float) -> None:
-        self.polls = 20 if crowded() else 200_000
+    def __init__(self, longest_s: float, comm: MPI.Intracomm) -> None:
+        self.polls = 20 if crowded(comm) else 200_000
         self.longest_s = longest_s
 
     def wait(self, poll: Callable[[], Any], timeout_ns: int | None = None) -> Any:
@@ -61,35 +63,73 @@ class Patience:
         return result
 
 
-def abort(error: BaseException, named: bool = True) -> NoReturn:
+def abort(error: BaseException, named: bool = True, comm: MPI.Intracomm = MPI.COMM_WORLD) -> NoReturn:
     """End the whole job: with one line for bad input (exit code 2) and for failures of the environment
     (exit code 1), else with a traceback (exit code 1).
 
     With `named`, the message names the worker.
     """
     if isinstance(error, InputError | Failure):
-        print(f"pdcode: {error}", file=sys.stderr, flush=True)
-        MPI.COMM_WORLD.Abort(2 if isinstance(error, InputError) else 1)
-    if not isinstance(error, SystemExit):
-        rank = MPI.COMM_WORLD.rank
-        worker = f", worker {rank - 1}," if rank and named else ""
-        print(f"pdcode: rank {rank}{worker} failed:", file=sys.stderr)
-        traceback.print_exception(error)
-        sys.stderr.flush()
-    MPI.COMM_WORLD.Abort(1)
+        complain(str(error))
+    elif not isinstance(error, SystemExit):
+        worker = f", worker {comm.rank - 1}," if comm.rank and named else ""
+        complain(f"rank {comm.rank}{worker} failed:\n{''.join(traceback.format_exception(error)).rstrip()}")
+    code = 2 if isinstance(error, InputError) else 1
+    supervisor.ended(code)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # MPICH prints a banner here
+    comm.Abort(code)
     raise error  # not reached
 
 
-@contextmanager
-def job(named: bool = True) -> Iterator[None]:
-    """Run a rank's work after MPI_Init: an exception on any rank ends the whole job.
+def check_launcher() -> None:
+    """Compare the launcher's rank and size with MPI's, right after MPI_Init.
 
-    With `named`, error messages name the worker. Ctrl-C and SIGTERM, which launchers send to all ranks, are
-    handled by rank 0 only.
+    Raises
+    ------
+    InputError
+        If they differ: the library cannot talk to the launcher, and each rank is alone.
     """
-    for number in signals.ENDS:
-        signal.signal(number, signal.SIG_IGN)
-    np.seterr(all="ignore")  # rank 0 checks for non-finite payloads and losses
+    world, place = MPI.COMM_WORLD, launch.place(os.environ)
+    if place is None or place == (world.rank, world.size):
+        return
+    if place[0]:
+        time.sleep(3)  # rank 0 reports first, and most launchers end all ranks then
+    raise InputError(
+        f"the launcher calls this rank {place[0]} of {place[1]}, MPI ({library()}) rank {world.rank} of "
+        f"{world.size}: they belong to different MPIs; {launch.advice()}"
+    )
+
+
+def library() -> str:
+    """Return name and version of the MPI library."""
+    text = MPI.Get_library_version().partition("\0")[0]
+    return " ".join(text.partition(",")[0].splitlines()[0].replace("Version:", "").split())
+
+
+@contextmanager
+def job(named: bool = True, comm: MPI.Intracomm | None = None) -> Iterator[MPI.Intracomm]:
+    """Run a rank's work after MPI_Init: an exception on any rank ends the whole job. Collective.
+
+    Ctrl-C and SIGTERM, which launchers send to all ranks, are handled by rank 0 only.
+
+    Parameters
+    ----------
+    named : bool
+        Whether error messages name the worker.
+    comm : MPI.Intracomm, optional
+        The job's ranks; default: all, by a communicator of its own.
+
+    Yields
+    ------
+    MPI.Intracomm
+    """
     with ExitStack() as stack:
-        stack.push(lambda kind, error, trace: None if error is None else abort(error, named))
-        yield
+        stack.enter_context(signals.handled(dict.fromkeys(signals.ENDS, signal.SIG_IGN)))
+        stack.enter_context(np.errstate(all="ignore"))  # rank 0 checks for non-finite payloads and losses
+        scope = MPI.COMM_WORLD if comm is None else comm
+        stack.push(lambda kind, error, trace: None if error is None else abort(error, named, scope))
+        if comm is None:
+            check_launcher()
+            comm = MPI.COMM_WORLD.Dup()
+            stack.callback(comm.Free)
+        yield comm

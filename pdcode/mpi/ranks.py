@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from mpi4py import MPI
+
 from .. import stragglers
 from ..config.tables import Config
 from ..schemes import make_scheme
@@ -10,15 +12,28 @@ from ..training.session import TrainingRun, close_trace, open_trace
 from ..training.setup import Components, WorkerFactory
 from ..training.worker import work
 from ..util.output import print_line
+from . import supervisor
 from .fleet import MPIFleet
 from .link import MPILink
 from .process import job
 
 
-def coordinate(config: Config, text: str, components: Components) -> int:
-    """Run rank 0: set the workers up, train, close the trace and print its path."""
-    with job():
-        fleet = MPIFleet(components.layouts, stragglers.dead(config.stragglers, config.workers.count))
+def coordinate(config: Config, text: str, components: Components, comm: MPI.Intracomm | None = None) -> int:
+    """Run rank 0: set the workers up, train, close the trace and print its path; return the exit code.
+
+    Parameters
+    ----------
+    config : Config
+    text : str
+        Its TOML text, for the trace.
+    components : Components
+        Prebuilt components of `config`.
+    comm : MPI.Intracomm, optional
+        Rank 0 and the workers; default: all ranks.
+    """
+    with job(comm=comm) as comm:
+        fleet = MPIFleet(components.layouts, comm, stragglers.dead(config.stragglers, config.workers.count))
+        supervisor.ready()
         facts, source, components.source = components.facts, components.source, None
         assert source is not None
         for worker in range(fleet.workers):
@@ -31,10 +46,10 @@ def coordinate(config: Config, text: str, components: Components) -> int:
     return 1 if descent.failed else 0
 
 
-def serve(config: Config) -> int:
-    """Run a worker: receive the data, build the problem, serve tasks."""
-    with job():
-        link = MPILink()
+def serve(config: Config, comm: MPI.Intracomm | None = None) -> int:
+    """Run a worker: receive the data, build the problem, serve tasks. `comm` as for `coordinate`."""
+    with job(comm=comm) as comm:
+        link = MPILink(comm)
         facts, arrays = link.set_up()
         staff = WorkerFactory(make_scheme(config), link.worker, arrays, facts)
         worker = staff.build(link.connect(staff.layouts))

@@ -45,10 +45,12 @@ class Share:
         Number of workers of all ranks.
     build : callable
         Builds a worker.
+    comm : MPI.Intracomm
     """
 
-    def __init__(self, layouts: Sequence[Layout], workers: int, build: BuildWorker) -> None:
-        comm = MPI.COMM_WORLD
+    def __init__(
+        self, layouts: Sequence[Layout], workers: int, build: BuildWorker, comm: MPI.Intracomm
+    ) -> None:
         self._size = comm.size
         mine = range(comm.rank, workers, comm.size)
         size = longest(layouts)[1]
@@ -75,14 +77,17 @@ class MPIExecutor(Executor):
         Number of workers of all ranks.
     build : callable
         Builds a worker of rank 0.
+    comm : MPI.Intracomm
     """
 
-    def __init__(self, layouts: Sequence[Layout], workers: int, build: BuildWorker) -> None:
-        self._comm = MPI.COMM_WORLD
+    def __init__(
+        self, layouts: Sequence[Layout], workers: int, build: BuildWorker, comm: MPI.Intracomm
+    ) -> None:
+        self._comm = comm
         self._size = size = self._comm.size
-        self._patience = Patience(50e-6)
+        self._patience = Patience(50e-6, comm)
         self._layouts = layouts
-        self._share = Share(layouts, workers, build)
+        self._share = Share(layouts, workers, build, comm)
         self._losses = [0.0] * workers
         task_bytes, reply_bytes = longest(layouts)
         self._replies = buffer(reply_bytes, workers - len(self._share.staff))[:, :reply_bytes]
@@ -139,7 +144,7 @@ class MPIExecutor(Executor):
             self._comm.Send(last, rank, TASK)
 
 
-def serve(layouts: Sequence[Layout], workers: int, build: BuildWorker) -> None:
+def serve(layouts: Sequence[Layout], workers: int, build: BuildWorker, comm: MPI.Intracomm) -> None:
     """Perform the tasks of this rank's workers until rank 0 ends the run. Collective with `MPIExecutor`.
 
     Parameters
@@ -149,10 +154,10 @@ def serve(layouts: Sequence[Layout], workers: int, build: BuildWorker) -> None:
         Number of workers of all ranks.
     build : callable
         Builds a worker of this rank.
+    comm : MPI.Intracomm
     """
-    comm = MPI.COMM_WORLD
-    patience = Patience(1e-3)
-    share = Share(layouts, workers, build)
+    patience = Patience(1e-3, comm)
+    share = Share(layouts, workers, build, comm)
     sends = [MPI.REQUEST_NULL] * len(share.staff)
     tasks = [Task(layouts, message) for message in buffer(longest(layouts)[0], places(layouts))]
     receives = deque(comm.Irecv(task.message, 0, TASK) for task in tasks)
@@ -174,7 +179,7 @@ def serve(layouts: Sequence[Layout], workers: int, build: BuildWorker) -> None:
     MPI.Request.Waitall([*receives, *sends])
 
 
-def together(make: Callable[[], Made]) -> Made:
+def together(make: Callable[[], Made], comm: MPI.Intracomm) -> Made:
     """Call `make` on every rank; the first rank that fails reports the error and ends the job. Collective.
 
     Most errors occur on all ranks and should be reported once, but a file may be missing on one machine only.
@@ -183,22 +188,22 @@ def together(make: Callable[[], Made]) -> Made:
     ----------
     make : callable
         May raise exceptions that `process.abort` reports.
+    comm : MPI.Intracomm
     """
     try:
         result = make()
     except BaseException as error:
-        if _first_to_fail(True) == MPI.COMM_WORLD.rank:
+        if _first_to_fail(True, comm) == comm.rank:
             raise
-        MPI.COMM_WORLD.Barrier()  # the failing rank ends the job meanwhile
+        comm.Barrier()  # the failing rank ends the job meanwhile
         raise error  # not reached
-    if _first_to_fail(False) < MPI.COMM_WORLD.size:
-        MPI.COMM_WORLD.Barrier()
+    if _first_to_fail(False, comm) < comm.size:
+        comm.Barrier()
     return result
 
 
-def _first_to_fail(failed: bool) -> int:
+def _first_to_fail(failed: bool, comm: MPI.Intracomm) -> int:
     """Return the lowest rank that has failed; the number of ranks if none has."""
-    comm = MPI.COMM_WORLD
     first = np.array([comm.rank if failed else comm.size])
     comm.Allreduce(MPI.IN_PLACE, first, MPI.MIN)
     return int(first[0])

@@ -1,21 +1,100 @@
-"""Output to the user: lines, and checks of output files."""
+"""Output to the user: lines, stdout that fails, and checks of output files."""
 
 from __future__ import annotations
 
 import os
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any, TextIO
 
-from .errors import InputError, reason
+from .errors import Failure, InputError, reason
 
 
 def print_line(line: str) -> None:
-    """Print a line and flush, as launchers buffer output; a no-op once the reader is gone (`… | head`)."""
+    """Print a line of progress and flush, as launchers buffer output.
+
+    A run is worth more than its output: if that fails, one line on stderr says so, and stdout is silent from
+    then on. It is silent at once when the reader is gone (`… | head`).
+    """
     try:
         print(line, flush=True)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        silence()
+    except OSError as error:
+        complain(f"{unwritable(error)}; it goes on without")
+        silence()
+    except Failure as error:
+        complain(f"{error}; it goes on without")
+
+
+def complain(text: str) -> None:
+    """Print a line for the user on stderr, if that can be written."""
+    with suppress(OSError):
+        print(f"pdcode: {text}", file=sys.stderr, flush=True)
+
+
+def silence() -> None:
+    """Send stdout, and what it still buffers, to /dev/null."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def unwritable(error: OSError) -> str:
+    """Return what to say of stdout that fails."""
+    return f"cannot write to standard output: {reason(error)}"
+
+
+def open_streams() -> None:
+    """Open stdout and stderr where they are closed (`>&-`), so that no other file gets their numbers.
+
+    Writing to this stdout fails, as to a closed one.
+    """
+    for number, mode in ((1, os.O_RDONLY), (2, os.O_WRONLY)):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.dup2(os.open(os.devnull, mode), number)
+    sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115
+    sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
+
+
+class Checked:
+    """A text stream whose writes fail with a `Failure`, but for closed pipes; afterwards it is silent.
+
+    Parameters
+    ----------
+    stream : TextIO
+        Standard output.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        """Write text."""
+        with _checked():
+            return self._stream.write(text)
+
+    def flush(self) -> None:
+        """Write what is buffered."""
+        with _checked():
+            self._stream.flush()
+
+
+@contextmanager
+def _checked() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        silence()
+        raise Failure(unwritable(error)) from None
 
 
 def ensure_writable(path: Path, name: str) -> None:

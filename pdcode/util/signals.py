@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import FrameType
 from typing import Protocol
 
-ENDS = signal.SIGINT, signal.SIGTERM
+# Ctrl-C, `kill`, a terminal that is closed, and the usual choice for SLURM's warning before the time limit.
+ENDS = signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1
+ONE_WISH_S = 1.0  # signals within this time are one: SLURM, mpirun and `pdcode run` may each send theirs
 
-Handler = Callable[[int, FrameType | None], object]
+Handler = Callable[[int, FrameType | None], object] | signal.Handlers
 
 
 class Interruptible(Protocol):
@@ -21,23 +24,34 @@ class Interruptible(Protocol):
 
 
 def interrupts(run: Interruptible) -> dict[signal.Signals, Handler]:
-    """Return handlers of Ctrl-C and SIGTERM: the first interrupts a run, the second ends the process."""
+    """Return handlers of the signals that end: the first interrupts a run, the second ends the process."""
+    first_s = 0.0
 
     def interrupt(number: int, frame: FrameType | None) -> None:
-        if run.interrupted:
+        nonlocal first_s
+        now_s = time.monotonic()
+        if not run.interrupted:
+            run.interrupted, first_s = True, now_s
+        elif now_s >= first_s + ONE_WISH_S:
             raise SystemExit(128 + number)
-        run.interrupted = True
 
     return dict.fromkeys(ENDS, interrupt)
 
 
 @contextmanager
 def handled(handlers: Mapping[signal.Signals, Handler]) -> Iterator[None]:
-    """Install handlers for the duration of the block; a no-op outside the main thread."""
+    """Install handlers for the duration of the block; a no-op outside the main thread.
+
+    A hang-up that is ignored stays ignored: `nohup pdcode …`.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    before = {
+        number: signal.signal(number, handler)
+        for number, handler in handlers.items()
+        if not (number == signal.SIGHUP and signal.getsignal(number) == signal.SIG_IGN)
+    }
     try:
         yield
     finally:
@@ -47,7 +61,7 @@ def handled(handlers: Mapping[signal.Signals, Handler]) -> Iterator[None]:
 
 @contextmanager
 def deferred() -> Iterator[None]:
-    """Defer Ctrl-C and SIGTERM until the end of the block."""
+    """Defer the signals that end until the end of the block."""
     caught: list[int] = []
     with handled(dict.fromkeys(ENDS, lambda number, frame: caught.append(number))):
         yield

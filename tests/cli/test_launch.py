@@ -18,6 +18,7 @@ from pdcode.mpi import clocks, launch
         ({"OMPI_COMM_WORLD_RANK": "3", "OMPI_COMM_WORLD_SIZE": "9"}, (3, 9)),
         ({"PMI_RANK": "0", "PMI_SIZE": "4"}, (0, 4)),
         ({"SLURM_PROCID": "1", "SLURM_STEP_NUM_TASKS": "9", "PMIX_RANK": "1"}, (1, 9)),
+        ({"SLURM_PROCID": "1", "SLURM_STEP_NUM_TASKS": "9"}, (1, 9)),
         ({"SLURM_PROCID": "0", "SLURM_STEP_NUM_TASKS": "1"}, None),
         ({"SLURM_JOB_ID": "7", "SLURM_NTASKS": "9"}, None),
     ],
@@ -32,7 +33,7 @@ def test_the_command_starts_one_rank_more_than_workers(monkeypatch: pytest.Monke
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     command, environment = launch.command(64, ["run", "job.toml"])
     assert command[1:3] == ["-n", "65"]
-    assert command[-4:] == ["-m", "pdcode", "run", "job.toml"]
+    assert command[-5:] == ["-P", "-m", "pdcode", "run", "job.toml"]
     assert environment["OMP_NUM_THREADS"] == "1"
     assert environment["PRTE_MCA_rmaps_default_mapping_policy"] == ":oversubscribe"
     if os.geteuid() == 0:

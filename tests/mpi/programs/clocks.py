@@ -19,14 +19,14 @@ rank = MPI.COMM_WORLD.rank
 clocks.identity = lambda: f"machine {rank}"
 clocks.now_ns = lambda: time.perf_counter_ns() + AHEAD_NS * rank
 layout = Layout([Blocks(0, "output", 1, 4, 4, 0)], [1], [1], "float32")
-with job():
+with job() as comm:
     if rank == 0:
-        fleet = MPIFleet([layout])
+        fleet = MPIFleet([layout], comm)
         start = fleet.members[0].offset_ns, fleet.members[0].error_ns
         fleet.shutdown(0)
         fleet.close()
         print(*start, fleet.members[0].offset_ns, fleet.members[0].error_ns)
     else:
-        link = MPILink()
+        link = MPILink(comm)
         link.connect([layout])
         assert link.next_task() is None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from mpi4py import MPI
 
 from pdcode.mpi.fleet import MPIFleet
 from pdcode.mpi.link import MPILink
@@ -13,9 +12,9 @@ from pdcode.transport.layout import Layout
 from pdcode.transport.messages import Order
 
 layout = Layout([Blocks(0, "output", 1, 4, 4, 0)], [1], [1], "float32")
-with job():
-    if MPI.COMM_WORLD.rank == 0:
-        fleet = MPIFleet([layout], dead=[0])
+with job() as comm:
+    if comm.rank == 0:
+        fleet = MPIFleet([layout], comm, dead=[0])
         fleet.start()
         for task in range(2):
             theta = np.full(16, 7 + task, np.float32).view(np.uint8)
@@ -31,7 +30,7 @@ with job():
         fleet.shutdown(0)
         fleet.close()
     else:
-        link = MPILink()
+        link = MPILink(comm)
         (reply,) = link.connect([layout])
         for delay_ns in (0, -1):
             task = link.next_task()

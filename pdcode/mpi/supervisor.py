@@ -1,0 +1,204 @@
+"""mpirun as a child process: who gets signals, and what the user sees. Imports no MPI.
+
+mpirun stops forwarding the output of ranks once it has a signal, and prints banners when a rank ends with an
+exit code. Ranks on this machine therefore write to the command's own stdout and stderr: they get both file
+descriptors over a Unix socket, whose name is in the environment. Over it they also say when rank 0 handles
+signals, and with which exit code they end; what mpirun prints after that is dropped. The socket closes when
+the command is killed, and the ranks end, too. Ranks on other machines, which cannot connect, print through
+mpirun.
+"""
+
+from __future__ import annotations
+
+import os
+import selectors
+import signal
+import socket
+import struct
+import subprocess
+import threading
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, suppress
+from types import FrameType
+from typing import Any
+
+from ..util import signals
+from ..util.output import complain
+
+VARIABLE = "PDCODE_SUPERVISOR"  # name of the socket, in Linux's abstract namespace
+READY, ENDED = b"r", b"e"
+
+_command: socket.socket | None = None  # in a rank: its connection to the command
+
+
+class Supervisor:
+    """Parent of mpirun.
+
+    Parameters
+    ----------
+    command : sequence of str
+        mpirun and its arguments.
+    environment : mapping
+    """
+
+    def __init__(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
+        self._command, self._environment = command, environment
+        self._process: subprocess.Popen[bytes] | None = None
+        self._rank_0: int | None = None  # process id, once it handles signals
+        self._signals = 0
+        self._code: int | None = None  # first exit code of a rank, failures before success
+        self._words: list[tuple[int, bytes]] = []  # of mpirun, after a rank has ended
+        self._selector = selectors.DefaultSelector()
+
+    def run(self) -> int:
+        """Run mpirun to its end; return the exit code of the job."""
+        name = f"pdcode-{uuid.uuid4()}"
+        with ExitStack() as stack:
+            stack.enter_context(signals.handled(dict.fromkeys(signals.ENDS, self._on_signal)))
+            stack.enter_context(self._selector)
+            server = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET))
+            server.bind(f"\0{name}")
+            server.listen(1024)
+            # A process group of its own: the terminal sends Ctrl-C to this process alone.
+            process = self._process = subprocess.Popen(
+                self._command,
+                env={**self._environment, VARIABLE: name},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                process_group=0,
+            )
+            stack.callback(process.kill)  # if this process fails
+            if self._signals:
+                process.terminate()
+            self._serve(0, server, self._on_connection)
+            for target, pipe in enumerate((process.stdout, process.stderr), 1):
+                assert pipe is not None
+                self._serve(target, pipe, self._on_words)
+            self._forward()
+            return self._exit_code(process.wait())
+
+    def _serve(self, target: int, source: Any, serve: Callable[[Any, int], bool]) -> None:
+        """Have `serve` called when there is something to read; the source is closed when it returns false.
+
+        `target` is where mpirun's words go: 1 for stdout, 2 for stderr; 0 for what ranks say.
+        """
+        self._selector.register(source, selectors.EVENT_READ, (target, source, serve))
+
+    def _forward(self) -> None:
+        """Serve ranks until mpirun has closed its stdout and stderr."""
+        pipes = 2
+        while pipes:
+            # What a rank says comes before mpirun's words about it.
+            ready = sorted((key.data for key, _ in self._selector.select()), key=lambda data: data[0])
+            for target, source, serve in ready:
+                if not serve(source, target):
+                    self._selector.unregister(source)
+                    source.close()
+                    pipes -= target > 0
+
+    def _on_connection(self, server: socket.socket, _: int) -> bool:
+        """Hand stdout and stderr to a rank of this user."""
+        connection, _ = server.accept()
+        pid, user, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+        if user != os.getuid():
+            connection.close()
+            return True
+        with suppress(OSError):  # a rank that is gone again
+            socket.send_fds(connection, [b"."], [1, 2])
+        self._serve(0, connection, lambda rank, _: self._on_message(rank, pid))
+        return True
+
+    def _on_message(self, rank: socket.socket, pid: int) -> bool:
+        try:
+            message = rank.recv(16)
+        except OSError:
+            return False
+        if message == READY:
+            self._rank_0 = pid
+        elif message:
+            self._code = self._code or message[1]
+        return bool(message)
+
+    def _on_words(self, pipe: Any, target: int) -> bool:
+        """Pass mpirun's words on, or keep them once a rank has said how it ends."""
+        words = os.read(pipe.fileno(), 1 << 16)
+        if words and self._code is None:
+            _write(target, words)
+        elif words:
+            self._words.append((target, words))
+        return bool(words)
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        """Forward the first two signals to rank 0; a third, or one before rank 0 is ready, ends mpirun."""
+        self._signals += 1
+        if self._rank_0 is not None and self._signals < 3:
+            if self._code is None:
+                with suppress(ProcessLookupError):
+                    os.kill(self._rank_0, number)
+        elif self._process is not None:
+            self._process.terminate()
+
+    def _exit_code(self, code: int) -> int:
+        """Choose between the exit codes of mpirun and of ranks; print what has been kept if it is news."""
+        if code < 0:
+            code = 128 - code  # killed
+        if self._signals and self._code is None:
+            complain("interrupted")
+            return 1
+        if code and not self._code:
+            for target, words in self._words:
+                _write(target, words)
+        return self._code or code
+
+
+def _write(target: int, words: bytes) -> None:
+    """Write all bytes to a file descriptor; a failure loses them."""
+    with suppress(OSError):
+        while words:
+            words = words[os.write(target, words) :]
+
+
+def attach() -> None:
+    """In a rank: take over stdout and stderr of the command that started mpirun here, and end with it."""
+    global _command
+    name = os.environ.pop(VARIABLE, None)
+    if name is None:
+        return
+    command = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    try:
+        command.connect(f"\0{name}")
+        _, streams, _, _ = socket.recv_fds(command, 1, 2)
+    except OSError:  # on another machine
+        command.close()
+        return
+    for target, stream in enumerate(streams, 1):
+        os.dup2(stream, target)
+        os.close(stream)
+    signal.signal(signal.SIGTTOU, signal.SIG_IGN)  # as `stty tostop` stops background processes that print
+    _command = command
+    threading.Thread(target=_follow, args=(command,), daemon=True).start()
+
+
+def _follow(command: socket.socket) -> None:
+    """End this process when the command ends, even if it is killed."""
+    with suppress(OSError):
+        command.recv(1)
+    os._exit(1)
+
+
+def ready() -> None:
+    """In rank 0: say that it handles signals from now on."""
+    _tell(READY)
+
+
+def ended(code: int) -> None:
+    """In a rank: say with which exit code it ends, after its last words."""
+    _tell(ENDED + bytes([code & 0xFF]))
+
+
+def _tell(message: bytes) -> None:
+    if _command is not None:
+        with suppress(OSError):
+            _command.send(message)

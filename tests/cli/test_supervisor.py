@@ -1,0 +1,140 @@
+"""mpirun as a child of the command: a script takes mpirun's place, and its child is a rank."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+DRIVER = """
+import os, sys
+from pdcode.mpi.supervisor import Supervisor
+sys.exit(Supervisor([sys.executable, "-P", sys.argv[1]], os.environ).run())
+"""
+MPIRUN = """
+import os, signal, subprocess, sys, time
+
+def say(text):
+    print(text, file=sys.stderr, flush=True)
+
+def rank(program):
+    begin = "import os, signal, sys, time; from pdcode.mpi import supervisor; supervisor.attach()"
+    return subprocess.Popen([sys.executable, "-P", "-c", begin + "\\n" + program], stdout=subprocess.PIPE)
+
+"""
+WAITING = """
+def last(number, frame):
+    print('stopped: interrupted', flush=True)
+    supervisor.ended(1)
+    sys.exit(1)
+signal.signal(signal.SIGTERM, last)
+supervisor.ready()
+print('ready', flush=True)
+time.sleep(60)
+"""
+
+
+def start(folder: Path, mpirun: str) -> subprocess.Popen[str]:
+    script = folder / "mpirun.py"
+    script.write_text(MPIRUN + mpirun)
+    return subprocess.Popen(
+        [sys.executable, "-P", "-c", DRIVER, str(script)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def outcome(process: subprocess.Popen[str]) -> tuple[int, str, str]:
+    out, err = process.communicate(timeout=30)
+    return process.returncode, out, err
+
+
+def ends_within(pid: int, limit_s: float) -> bool:
+    until = time.monotonic() + limit_s
+    while time.monotonic() < until:
+        try:
+            if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
+                return True
+        except OSError:
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def test_the_line_of_a_rank_is_the_last_one_and_its_exit_code_counts(tmp_path: Path) -> None:
+    process = start(
+        tmp_path,
+        """
+say("mpirun: a warning")
+rank("print('pdcode: bad', file=sys.stderr); sys.stderr.flush(); supervisor.ended(2)").wait()
+say("banner")
+sys.exit(213)
+""",
+    )
+    assert outcome(process) == (2, "", "mpirun: a warning\npdcode: bad\n")
+
+
+def test_a_rank_that_says_nothing_leaves_the_word_to_mpirun(tmp_path: Path) -> None:
+    process = start(
+        tmp_path,
+        """
+rank("supervisor.ended(0)").wait()
+rank("os.kill(os.getpid(), signal.SIGKILL)").wait()
+say("rank 1 was killed")
+sys.exit(137)
+""",
+    )
+    assert outcome(process) == (137, "", "rank 1 was killed\n")
+
+
+def test_what_a_rank_elsewhere_prints_comes_through_mpirun(tmp_path: Path) -> None:
+    """It cannot connect to the name that it finds in its environment."""
+    process = start(
+        tmp_path,
+        """
+os.environ["PDCODE_SUPERVISOR"] = "of another machine"
+print(rank("print('progress', flush=True); supervisor.ended(0)").communicate()[0].decode(), end="")
+""",
+    )
+    assert outcome(process) == (0, "progress\n", "")
+
+
+def test_a_signal_reaches_rank_0_and_its_last_words_the_user(tmp_path: Path) -> None:
+    process = start(tmp_path, f"one = rank({WAITING!r})\none.wait()\nsay('banner')\nsys.exit(1)")
+    assert process.stdout.readline() == "ready\n"
+    process.terminate()
+    assert outcome(process) == (1, "stopped: interrupted\n", "")
+
+
+def test_a_signal_before_rank_0_is_ready_ends_mpirun(tmp_path: Path) -> None:
+    process = start(tmp_path, "print('started', flush=True)\ntime.sleep(60)")
+    assert process.stdout.readline() == "started\n"
+    process.send_signal(signal.SIGHUP)
+    assert outcome(process) == (1, "", "pdcode: interrupted\n")
+
+
+def test_a_third_signal_ends_mpirun_when_rank_0_hangs(tmp_path: Path) -> None:
+    hangs = WAITING.replace(
+        "signal.signal(signal.SIGTERM, last)", "signal.signal(signal.SIGTERM, signal.SIG_IGN)"
+    )
+    process = start(tmp_path, f"rank({hangs!r}).wait()")
+    assert process.stdout.readline() == "ready\n"
+    for _ in range(3):
+        process.terminate()
+        time.sleep(0.1)
+    assert outcome(process) == (1, "", "pdcode: interrupted\n")
+
+
+def test_ranks_die_with_the_command(tmp_path: Path) -> None:
+    program = WAITING.replace("'ready'", "os.getpid()")
+    process = start(tmp_path, f"rank({program!r}).wait()")
+    rank = int(process.stdout.readline())
+    assert Path(f"/proc/{rank}").exists()
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait(30)
+    assert ends_within(rank, 10)
