@@ -34,9 +34,9 @@ int64_t events_pop(struct events *e, int64_t limit)
     return receive(e, t_recv);
 }
 
-void events_cancel(struct events *e, int64_t worker)
+void events_cancel(struct events *e, int cut)
 {
-    cancel(e, worker);
+    cancel(e, cut);
 }
 
 void events_step(struct events *e)

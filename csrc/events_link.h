@@ -153,14 +153,31 @@ INLINE void send_one(struct events *e, struct batch *batch, const struct parts *
     }
 }
 
-/* Make a dead worker reply as soon as it has computed. */
-INLINE void cancel(struct events *e, int64_t worker)
+/* Make the workers reply as soon as they have computed: dead ones, and with `cut` those in their delay. */
+static void cancel(struct events *e, int cut)
 {
-    struct in_flight *flight = e->flights + worker;
-    flight->t_send = latest(e->now, flight->t_compute);
-    flight->state = CANCELLED;
-    e->dead--;
-    push(e, event_of(e, worker));
+    if (cut) {
+        repair(e);
+        refile(e, -1); /* to the heap, which is rebuilt in place */
+        const int64_t count = e->size;
+        e->size = 0;
+        for (int64_t i = 0; i < count; i++) {
+            const int64_t worker = worker_of(e->heap[i].key);
+            struct in_flight *flight = e->flights + worker;
+            const int64_t soonest = latest(e->now, flight->t_compute);
+            flight->t_send = flight->t_send < soonest ? flight->t_send : soonest;
+            place(e->heap, e->size++, event_of(e, worker));
+        }
+    }
+    for (int64_t worker = 0; e->dead && worker < e->workers; worker++) {
+        struct in_flight *flight = e->flights + worker;
+        if (flight->state != DEAD)
+            continue;
+        flight->t_send = latest(e->now, flight->t_compute);
+        flight->state = CANCELLED;
+        e->dead--;
+        push(e, event_of(e, worker));
+    }
 }
 
 #endif

@@ -56,15 +56,13 @@ static int dispatch(struct rounds *r)
     return 1;
 }
 
-/* End the run: no worker gets another task, and dead workers reply now. */
+/* End the run: no worker gets another task, and all reply as soon as they have computed. */
 static void stop(struct rounds *r, int64_t now)
 {
-    struct events *e = r->events;
     r->stopping = 1;
     r->stop = now;
-    for (int64_t worker = 0; e->dead && worker < e->workers; worker++)
-        if (e->flights[worker].state == DEAD)
-            cancel(e, worker);
+    cancel(r->events, 1);
+    r->until = after(r->events->now, r->drain);
 }
 
 INLINE void record(struct rounds *r, int64_t worker, const struct in_flight *flight, int64_t state,
@@ -105,8 +103,10 @@ int rounds_run(struct rounds *r, int64_t most)
             return ROUNDS_PAUSED;
         const int64_t t_recv = next_recv(e);
         const int64_t patience = latest(r->until, e->now);
-        if (!r->stopping && patience < NEVER && t_recv > patience) {
-            e->now = patience; /* rank 0 times out without an arrival and ends the run */
+        if (patience < NEVER && t_recv > patience) {
+            e->now = patience; /* rank 0 times out without an arrival and ends the run, or the wait */
+            if (r->stopping)
+                return ROUNDS_DONE;
             stop(r, e->now);
             r->first = r->idle = 0;
             continue;

@@ -23,7 +23,8 @@ struct rounds {
     uint64_t *marks;        /* (workers / 64, rounded up): zeros */
     int64_t idle, first;    /* number of idle workers; those from `first` on get a task next */
     int64_t wanted, waste;  /* payloads per update; 1: stale ones are dropped */
-    int64_t updates, until; /* end of the run, in updates and in ns */
+    int64_t updates, until; /* end of the run, in updates and in ns; later, of the wait for its last tasks */
+    int64_t drain;          /* ns: longest such wait */
     int64_t version, fresh; /* updates; payloads since the last */
     int64_t stopping, stop; /* 1: the run is over; ns: time of its end */
     int64_t outcomes[3];    /* arrivals by their status */

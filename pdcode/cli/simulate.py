@@ -161,13 +161,11 @@ def timed(config: Config) -> Config:
     """
     import msgspec
 
-    from ..config.tables import StopTable
-
     for key in ("raise_worker", "nan_worker"):
         if (worker := getattr(config.faults, key)) is not None:
             raise InputError(f"faults.{key}: worker {worker} computes no payloads without numerics")
     stop = msgspec.structs.replace(config.stop, loss=None, accuracy=None)
-    if stop == StopTable():
+    if not stop.ends:
         raise InputError("stop.updates: without numerics, updates or seconds must end the run")
     return msgspec.structs.replace(config, stop=stop)
 

@@ -294,6 +294,14 @@ class StopTable(Table):
     loss: Real | None = None  # training loss to fall to
     # test accuracy (R² for least squares) to reach
     accuracy: Annotated[float, Meta(ge=-LARGEST, le=1)] | None = None
+    # longest wait for payloads in flight when a run ends, s; none: four times a usual task, at least 1 s, and
+    # without limit on the virtual clock, where no worker hangs
+    drain_s: Span | None = None
+
+    @property
+    def ends(self) -> bool:
+        """Whether a condition is given."""
+        return any(value is not None for value in (self.updates, self.seconds, self.loss, self.accuracy))
 
 
 class TraceTable(Table):

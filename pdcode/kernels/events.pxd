@@ -34,7 +34,7 @@ cdef extern from "events.h" nogil:
     void events_send(events *e, const parts *parts, Py_ssize_t count, const int32_t *workers,
                      const int64_t *compute, const int64_t *delay)
     int64_t events_pop(events *e, int64_t limit)
-    void events_cancel(events *e, int64_t worker)
+    void events_cancel(events *e, int cut)
     void events_step(events *e)
 
 

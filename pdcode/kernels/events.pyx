@@ -10,7 +10,7 @@ import numpy
 from libc.stdint cimport int32_t, int64_t, uint8_t
 
 from pdcode.kernels.events cimport (
-    DEAD, EVENTS_LAST, EVENTS_SLOT, EVENTS_WORKER_BITS, IDLE, OUT, event, in_flight, events_begin, events_pop,
+    EVENTS_LAST, EVENTS_SLOT, EVENTS_WORKER_BITS, IDLE, OUT, event, in_flight, events_begin, events_pop,
     events_cancel, events_send, events_step, parts)
 
 LAST = EVENTS_LAST
@@ -254,17 +254,15 @@ cdef class Events:
         """
         return events_pop(&self.state, min(limit_ns, EVENTS_LAST))
 
-    def cancel(self, int64_t worker):
-        """Make a dead worker reply now, or as soon as it has computed.
+    def cancel(self, bint cut=True):
+        """Make workers with a task reply now, or as soon as they have computed.
 
-        Raises
-        ------
-        ValueError
-            If it is not a dead worker with a task.
+        Parameters
+        ----------
+        cut : bool
+            Whether those that wait for their delay reply, too, or the dead alone.
         """
-        if not 0 <= worker < self.state.workers or self.state.flights[worker].state != DEAD:
-            raise ValueError(f"worker {worker} is not dead")
-        events_cancel(&self.state, worker)
+        events_cancel(&self.state, cut)
 
     def step(self):
         """Advance rank 0's processor by the time of an update."""

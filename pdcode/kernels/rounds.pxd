@@ -22,7 +22,7 @@ cdef extern from "rounds.h" nogil:
         int32_t *waiting
         uint64_t *marks
         int64_t idle, first
-        int64_t wanted, waste, updates, until
+        int64_t wanted, waste, updates, until, drain
         int64_t version, fresh, stopping, stop
         int64_t outcomes[3]
         int64_t every, room, rows, steps

@@ -40,6 +40,8 @@ cdef class Rounds:
         Whether stale payloads are dropped.
     updates, until_ns : int, optional
         The run ends after `updates` updates, or when rank 0 is free at or after `until_ns`.
+    drain_ns : int, optional
+        Longest wait, after the end, for the replies to tasks in flight; default: until all have arrived.
     every : int
         Record every `every`-th task of each worker; 0 for none.
     room : int
@@ -67,7 +69,8 @@ cdef class Rounds:
     cdef object compute, delays, waiting, marks, records, updates, drawn
 
     def __init__(self, Events events, const int64_t[::1] compute_ns, int64_t ring, body_bytes, own_bytes,
-                 wanted=None, waste=False, updates=None, until_ns=None, every=0, room=4096):
+                 wanted=None, waste=False, updates=None, until_ns=None, drain_ns=None, every=0,
+                 room=4096):
         cdef int64_t n = events.state.workers
         if compute_ns.shape[0] not in (1, n):
             raise ValueError(f"compute_ns has {compute_ns.shape[0]} times: must be 1 or {n}")
@@ -78,7 +81,7 @@ cdef class Rounds:
         if events.state.dispatched:
             raise ValueError("tasks have been sent before")
         for name, value, least in (("wanted", wanted, 1), ("updates", updates, 1), ("until_ns", until_ns, 1),
-                                   ("every", every, 0), ("room", room, 1)):
+                                   ("drain_ns", drain_ns, 0), ("every", every, 0), ("room", room, 1)):
             if value is not None and not least <= value <= EVENTS_LAST:
                 raise ValueError(f"{name} is {value}: must be from {least} to {EVENTS_LAST}")
         self.events, self.compute = events, compute_ns
@@ -103,6 +106,7 @@ cdef class Rounds:
         self.state.waste = bool(waste)
         self.state.updates = MOST if updates is None else updates
         self.state.until = MOST if until_ns is None else until_ns
+        self.state.drain = EVENTS_LAST if drain_ns is None else drain_ns
         self.state.stop = -1
         self.state.every, self.state.room = every, room
 

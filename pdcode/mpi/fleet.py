@@ -37,17 +37,15 @@ class MPIFleet(Fleet):
         Message layout of each round.
     comm : MPI.Intracomm
         Rank 0 and the workers.
-    dead : collection of int
-        Workers that never reply unless cancelled.
     """
 
-    def __init__(self, layouts: Sequence[Layout], comm: MPI.Intracomm, dead: Collection[int] = ()) -> None:
+    def __init__(self, layouts: Sequence[Layout], comm: MPI.Intracomm) -> None:
         self._comm = comm
         self.workers = workers = self._comm.size - 1
         self.bytes_up = self.bytes_down = 0
         self.library = library()
         self._patience = Patience(50e-6, comm)
-        self._layouts, self._dead = layouts, frozenset(dead)
+        self._layouts = layouts
         self.coordinator = RankInfo(0, clocks.host())
         self.members = [self._meet(worker) for worker in range(workers)]
 
@@ -163,8 +161,8 @@ class MPIFleet(Fleet):
         """Send a header without a body."""
         self._send(worker, TASK, notice(worker, flag))
 
-    def cancel(self, worker: int) -> None:
-        if worker in self._dead:
+    def cancel(self, workers: Collection[int], until_ns: int) -> None:
+        for worker in workers:
             self._tell(worker, CANCEL)
 
     def shutdown(self, worker: int) -> None:

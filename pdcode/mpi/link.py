@@ -16,6 +16,8 @@ from ..transport.messages import Reply, Task
 from . import clocks
 from .process import CHUNK, CLOCK, HELLO, REPLY, SETUP, TASK, Patience
 
+LONGEST_NAP_NS = 10_000_000  # within a delay, which the end of the run may cut short
+
 
 class MPILink(Link):
     """Link of a worker to rank 0 over MPI.
@@ -65,6 +67,7 @@ class MPILink(Link):
         self._receive_task = self._comm.Recv_init(inbox, source=0, tag=TASK)
         self._messages = [(outbox[: layout.reply_bytes].data, MPI.BYTE) for layout in layouts]
         self._sent = MPI.REQUEST_NULL
+        self._listening = False  # whether `wait` has posted the receive of the next task
         self._task, self._replies = Task(layouts, inbox), [Reply(layout, outbox) for layout in layouts]
         self._receive_task.Start()
         return self._replies
@@ -72,17 +75,18 @@ class MPILink(Link):
     def now_ns(self) -> int:
         return clocks.now_ns()
 
-    def wait(self, delay_ns: int, spin: bool) -> None:
-        if not spin:
-            time.sleep(delay_ns * 1e-9)
-            return
-        until = time.perf_counter_ns() + delay_ns
-        while time.perf_counter_ns() < until:
-            pass
-
-    def wait_for_shutdown(self) -> None:
+    def wait(self, delay_ns: int, spin: bool) -> int:
         self._receive_task.Start()
-        self._patience.wait(self._receive_task.Test)  # only CANCEL comes while a task is in flight
+        self._listening = True
+        start_ns = time.perf_counter_ns()
+        while (waited_ns := time.perf_counter_ns() - start_ns) < delay_ns or delay_ns < 0:
+            if self._receive_task.Test():  # CANCEL: nothing else comes while a task is in flight
+                self._listening = False
+                return min(delay_ns, waited_ns)
+            if not spin or delay_ns < 0:
+                left_ns = LONGEST_NAP_NS if delay_ns < 0 else delay_ns - waited_ns
+                time.sleep(1e-9 * min(left_ns, LONGEST_NAP_NS))
+        return delay_ns
 
     def next_task(self) -> Task | None:
         task = self._task
@@ -103,5 +107,7 @@ class MPILink(Link):
         task = self._task
         reply = self._replies[task.round]
         reply.seal(self.worker, task, t_start_ns, t_compute_ns, clocks.now_ns(), delay_ns, loss)
-        self._receive_task.Start()
+        if not self._listening:
+            self._receive_task.Start()
+        self._listening = False
         self._sent = self._comm.Isend(self._messages[task.round], 0, REPLY)

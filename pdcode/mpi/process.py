@@ -76,9 +76,22 @@ def abort(error: BaseException, named: bool = True, comm: MPI.Intracomm = MPI.CO
         complain(f"rank {comm.rank}{worker} failed:\n{''.join(traceback.format_exception(error)).rstrip()}")
     code = 2 if isinstance(error, InputError) else 1
     supervisor.ended(code)
+    _abort(code, comm)
+
+
+def leave(code: int, comm: MPI.Intracomm) -> NoReturn:
+    """End the job, which is done, although some ranks do not answer: MPI_Finalize would wait for them.
+
+    `pdcode run` exits with `code`; a launcher of the user's reports that the job was aborted.
+    """
+    supervisor.left(code)
+    _abort(1, comm)
+
+
+def _abort(code: int, comm: MPI.Intracomm) -> NoReturn:
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # MPICH prints a banner here
     comm.Abort(code)
-    raise error  # not reached
+    raise SystemExit(code)  # not reached
 
 
 def check_launcher() -> None:

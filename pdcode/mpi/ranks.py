@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from mpi4py import MPI
 
-from .. import stragglers
 from ..config.tables import Config
 from ..schemes import make_scheme
 from ..stragglers import Delays
@@ -15,7 +14,7 @@ from ..util.output import print_line
 from . import supervisor
 from .fleet import MPIFleet
 from .link import MPILink
-from .process import job
+from .process import job, leave
 
 
 def coordinate(config: Config, text: str, components: Components, comm: MPI.Intracomm | None = None) -> int:
@@ -32,7 +31,7 @@ def coordinate(config: Config, text: str, components: Components, comm: MPI.Intr
         Rank 0 and the workers; default: all ranks.
     """
     with job(comm=comm) as comm:
-        fleet = MPIFleet(components.layouts, comm, stragglers.dead(config.stragglers, config.workers.count))
+        fleet = MPIFleet(components.layouts, comm)
         supervisor.ready()
         facts, source, components.source = components.facts, components.source, None
         assert source is not None
@@ -40,10 +39,14 @@ def coordinate(config: Config, text: str, components: Components, comm: MPI.Intr
             fleet.set_up(worker, facts, components.scheme.share(source, worker))
         del source  # frees the full data; rank 0 keeps only its evaluation set
         trace = open_trace(config, text, components, fleet)
-        descent = TrainingRun(config, components, fleet, trace, print_line)
+        drain_ns = None if config.stop.drain_s is None else round(1e9 * config.stop.drain_s)
+        descent = TrainingRun(config, components, fleet, trace, print_line, drain_ns=drain_ns)
         descent.run()
         close_trace(trace, descent)
-    return 1 if descent.failed else 0
+        code = 1 if descent.failed else 0
+        if descent.coordinator.missing:
+            leave(code, comm)
+    return code
 
 
 def serve(config: Config, comm: MPI.Intracomm | None = None) -> int:

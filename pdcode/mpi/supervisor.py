@@ -27,7 +27,7 @@ from ..util import signals
 from ..util.output import complain
 
 VARIABLE = "PDCODE_SUPERVISOR"  # name of the socket, in Linux's abstract namespace
-READY, ENDED = b"r", b"e"
+READY, ENDED, LEFT = b"r", b"e", b"l"
 
 _command: socket.socket | None = None  # in a rank: its connection to the command
 
@@ -48,6 +48,7 @@ class Supervisor:
         self._rank_0: int | None = None  # process id, once it handles signals
         self._signals = 0
         self._code: int | None = None  # first exit code of a rank, failures before success
+        self._left: int | None = None  # exit code of a job that rank 0 has ended without other ranks
         self._words: list[tuple[int, bytes]] = []  # of mpirun, after a rank has ended
         self._selector = selectors.DefaultSelector()
 
@@ -117,6 +118,8 @@ class Supervisor:
             return False
         if message == READY:
             self._rank_0 = pid
+        elif message[:1] == LEFT:
+            self._code = self._left = message[1]
         elif message:
             self._code = self._code or message[1]
         return bool(message)
@@ -142,6 +145,8 @@ class Supervisor:
 
     def _exit_code(self, code: int) -> int:
         """Choose between the exit codes of mpirun and of ranks; print what has been kept if it is news."""
+        if self._left is not None:
+            return self._left
         if code < 0:
             code = 128 - code  # killed
         if self._signals and self._code is None:
@@ -196,6 +201,11 @@ def ready() -> None:
 def ended(code: int) -> None:
     """In a rank: say with which exit code it ends, after its last words."""
     _tell(ENDED + bytes([code & 0xFF]))
+
+
+def left(code: int) -> None:
+    """In rank 0: say with which exit code the job ends, whatever becomes of the other ranks."""
+    _tell(LEFT + bytes([code & 0xFF]))
 
 
 def _tell(message: bytes) -> None:

@@ -115,7 +115,8 @@ class Comparison(Recorder):
         self.arrivals, self.updates, self.measurements = (
             TableComparison(trace, name, timed) for name in ("arrivals", "updates", "progress")
         )
-        self._kinds = ("refused", "flagged", "stop")[: 3 if timed else 2]  # others depend on the machine
+        # Others depend on the machine.
+        self._kinds = ("refused", "flagged", "stop", "missing")[: 4 if timed else 2]
         self.faults = TableComparison(trace, "faults", timed, self._kinds)
 
     def arrival(self, *values: float) -> None:

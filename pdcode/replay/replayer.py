@@ -20,7 +20,7 @@ from ..virtual import oracle
 from ..virtual.executor import InProcessExecutor
 from ..virtual.fleet import VirtualFleet
 from ..virtual.schedule import NEVER_NS
-from ..virtual.simulation import Simulation, processor_ns
+from ..virtual.simulation import Simulation, drain_ns, processor_ns
 from .comparison import Comparison, Difference, compare
 from .schedule import RecordedSchedule
 
@@ -70,12 +70,17 @@ class Replayer:
         self._simulation = Simulation(config, components) if self.timed else None
         if self._simulation is not None:
             self._fleet = self._simulation.fleet
+            self._simulation.schedule.cuts = "drain_s" in trace.config["stop"]
         else:
             workers = config.workers.count
             executor = InProcessExecutor(components.layouts, workers, worker_builder(config, components))
             schedule = RecordedSchedule(trace, workers, model, self._over)
             self._fleet = VirtualFleet(components.layouts, workers, executor, schedule)
-        self._descent = TrainingRun(config, components, self._fleet, self.compared, lambda line: None)
+        # 1 ns, in which all that was recorded arrives: the trace's clock stands still meanwhile.
+        drain = 1 if self._simulation is None else drain_ns(config)
+        self._descent = TrainingRun(
+            config, components, self._fleet, self.compared, lambda line: None, drain_ns=drain
+        )
         self.theta = components.state.theta
         self._status, self._measured = trace.arrivals["status"], trace.progress["version"]
         stops = (trace.faults["kind"] == "stop") & ~np.char.startswith(trace.faults["message"], "diverged")
@@ -152,12 +157,11 @@ class Replayer:
         trace, counted = self._trace, counters(self._descent)
         compare("checkpoint", trace.checkpoint, {"theta": self.theta, **self._parts.state.optimizer.state})
         if self._simulation is None:  # times and set-up messages depend on the machine
-            for key in ("spent_evaluate_ns", "bytes_up", "bytes_down"):
+            for key in ("spent_evaluate_ns", "t_stop_ns", "bytes_up", "bytes_down"):
                 del counted[key]
         else:
             coordinator, schedule = self._descent.coordinator, self._simulation.schedule
             counted |= {
-                "t_stop_ns": round(1e9 * (1e-9 * coordinator.t_stop_ns)),
                 "length_ns": schedule.now_ns,
                 "processor_ns": processor_ns(self._config, coordinator.arrivals, schedule.steps),
                 **{key: getattr(schedule, key) for key in ("ingress_ns", "egress_ns")},

@@ -8,7 +8,7 @@ import numpy as np
 
 from .. import stragglers
 from ..trace.reader import Trace
-from ..trace.schema import WORKER_CLOCK
+from ..trace.schema import DRAINED, REFUSED, WORKER_CLOCK
 from ..virtual.schedule import Schedule, Sent
 from .comparison import NONE, Difference
 
@@ -36,9 +36,14 @@ class RecordedSchedule(Schedule):
         if model is not None and arrivals.rows:
             compute_ns = arrivals["t_compute_ns"] - arrivals["t_start_ns"]
             own = np.clip(arrivals["worker"], 0, workers - 1), np.clip(arrivals["task"], 0, arrivals.rows)
-            delays_ns = stragglers.delays_ns(model, *own, 1, compute_ns)[:, 0]
+            drawn_ns = stragglers.delays_ns(model, *own, 1, compute_ns)[:, 0]
+            stopped = np.isin(arrivals["status"], (DRAINED, REFUSED))
+            cut = stopped & (delays_ns >= 0) & (delays_ns < drawn_ns)  # by the stop
+            delays_ns = np.where(cut, delays_ns, drawn_ns)
         self._worker, self._recv_ns, self._row = arrivals["worker"], arrivals["t_recv_ns"], 0
         self._out = set[int]()  # workers that have a task
+        self._missing = set(trace.faults["worker"][trace.faults["kind"] == "missing"].tolist())
+        self._cancelled = False
         self.now_ns = self.t_recv_ns = 0
         self.t_start_ns, self.t_compute_ns, self.t_send_ns, self.injected_delay_ns = (
             [0] * workers for _ in range(4)
@@ -53,11 +58,17 @@ class RecordedSchedule(Schedule):
     def send(self, sent: Sequence[Sent], body_bytes: int, own_bytes: int, number: int = 0) -> None:
         self._out.update(worker for worker, _ in sent)
 
+    def cancel(self) -> None:
+        self._cancelled = True
+
     def next(self, limit_ns: int) -> int:
         if self._over():
             return -1  # the coordinator asks whether to stop when nothing arrives
         row = self._row
         if row == len(self._worker):
+            if self._cancelled and self._out == self._missing:
+                self.now_ns = max(self.now_ns, limit_ns)
+                return -1  # the run ended without them
             raise Difference("arrivals", row, {"worker": (NONE, f"one of {sorted(self._out)}")})
         worker = int(self._worker[row])
         if worker not in self._out:

@@ -7,6 +7,7 @@ the trace. It uses neither MPI nor a clock of its own.
 from __future__ import annotations
 
 from collections.abc import Callable
+from statistics import median
 
 from ..coding.state import State
 from ..trace import Recorder
@@ -15,6 +16,12 @@ from ..transport.base import Arrival, Fleet
 from ..transport.layout import RETURNED
 
 TICK_NS = 20_000_000  # longest time between calls of the monitor
+DRAIN_TASKS, DRAIN_LEAST_NS = 4, 1_000_000_000
+
+
+def missing_message(worker: int, task: int, sent_ns: int) -> str:
+    """Describe a task that was still out when a run ended."""
+    return f"worker {worker} had not answered task {task}, sent at {1e-9 * sent_ns:.3f} s, when the run ended"
 
 
 class Coordinator:
@@ -30,11 +37,16 @@ class Coordinator:
         Records a row for each arrival and update.
     late : {"use", "waste"}
         Use or drop stale payloads: those of an older θ, or of another round of the update.
+    drain_ns : int, optional
+        Longest wait for the tasks in flight after the stop, ns; default: `DRAIN_TASKS` times the median
+        worker's mean task, and at least `DRAIN_LEAST_NS`.
     """
 
-    def __init__(self, fleet: Fleet, state: State, trace: Recorder, late: str = "use") -> None:
+    def __init__(
+        self, fleet: Fleet, state: State, trace: Recorder, late: str = "use", drain_ns: int | None = None
+    ) -> None:
         self.fleet, self.state, self.theta, self.trace = fleet, state, state.theta, trace
-        self._waste, self._robust = late == "waste", state.robust
+        self._waste, self._robust, self._drain_ns = late == "waste", state.robust, drain_ns
 
         workers = fleet.workers
         self.waiting = list(range(workers))  # workers without a task, in order of arrival
@@ -56,6 +68,8 @@ class Coordinator:
         self._damping = 0.0  # sum of damping over the payloads since the last step
         self.stopping = ""  # reason to stop …
         self.t_stop_ns = 0  # … and when it arose
+        self.drain_until_ns = 0  # longest wait for the tasks in flight then
+        self.missing: list[int] = []  # workers for which the wait was too long
         self.stuck = False  # whether the run ends for want of a usable payload
 
     def run(self, observe: Callable[[int, Coordinator], str]) -> str:
@@ -75,7 +89,7 @@ class Coordinator:
         self._watch = observe
         self.stopping = observe(self.fleet.now_ns(), self)
         self._dispatch_waiting()
-        while self.outstanding:
+        while self.outstanding and not self.missing:
             arrivals = self.fleet.arrivals(TICK_NS)
             for arrival in arrivals:
                 self.on_arrival(arrival)
@@ -103,6 +117,19 @@ class Coordinator:
         self._observe(self.fleet.now_ns())
         if stepped or self.stopping:
             self._dispatch_waiting()
+        if self.stopping and self.outstanding and self.fleet.now_ns() >= self.drain_until_ns:
+            self._give_up()
+
+    def in_flight(self) -> list[int]:
+        """Return the workers that have a task."""
+        return [worker for worker in range(self.fleet.workers) if self.replies[worker] < self.tasks[worker]]
+
+    def task_times_ns(self, now_ns: int) -> list[float]:
+        """Return each worker's mean time from dispatch to arrival; of its first task so far without any."""
+        return [
+            busy / replies if replies else now_ns - sent
+            for busy, replies, sent in zip(self.busy_ns, self.replies, self.t_dispatch_ns, strict=True)
+        ]
 
     def _observe(self, now_ns: int) -> None:
         reason = self._watch(now_ns, self)  # while draining, too: it flushes the trace
@@ -110,10 +137,20 @@ class Coordinator:
             self.t_stop_ns = now_ns
         if reason and not self.stopping:
             self.stopping = reason
-            idle = set(self.waiting)
-            for worker in range(self.fleet.workers):
-                if worker not in idle:
-                    self.fleet.cancel(worker)
+            now_ns, drain_ns = self.fleet.now_ns(), self._drain_ns
+            if drain_ns is None:
+                drain_ns = max(DRAIN_LEAST_NS, int(DRAIN_TASKS * median(self.task_times_ns(now_ns))))
+            self.drain_until_ns = now_ns + drain_ns
+            if workers := self.in_flight():
+                self.fleet.cancel(workers, self.drain_until_ns)
+
+    def _give_up(self) -> None:
+        """Stop waiting for the tasks in flight; record each as a fault."""
+        now_ns = self.fleet.now_ns()
+        self.missing = self.in_flight()
+        for worker in self.missing:
+            task, sent_ns = self.tasks[worker] - 1, self.t_dispatch_ns[worker]
+            self.trace.fault(now_ns, worker, task, "missing", missing_message(worker, task, sent_ns))
 
     def _fold(self, arrival: Arrival) -> bool:
         """Fold a reply in; return whether it is stale: of an older θ or of another round."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -16,6 +16,7 @@ from ..trace import Recorder
 from .coordinator import Coordinator
 
 LINE_NS = 1_000_000_000
+HUNG = 10
 SHARE = 20  # measuring takes at most 1/20 of rank 0's time, as arrivals wait meanwhile
 
 
@@ -86,6 +87,7 @@ class Monitor:
         if reason and not coordinator.stopping:
             # The final θ is measured when the run stops, not after tasks in flight have drained.
             self.trace.flush(wall_ns)
+            self._line_ns = wall_ns + LINE_NS
             return self.measure(now_ns, coordinator.version, coordinator.theta) or reason
         if now_ns >= self._measure_ns:
             begun_ns = coordinator.fleet.now_ns()
@@ -136,20 +138,39 @@ class Monitor:
         then_ns, before = self._last_line
         rate = 1e9 * (coordinator.arrivals - before) / (wall_ns - then_ns) if wall_ns > then_ns else 0.0
         self._last_line = wall_ns, coordinator.arrivals
+        if coordinator.stopping:
+            left_s = max(0.0, 1e-9 * (coordinator.drain_until_ns - now_ns))
+            out = workers(coordinator.in_flight())
+            return f"{now_ns * 1e-9:7.1f} s  stopped; waiting for {out}, {left_s:.1f} s at most"
         measured = f"loss {self.loss:<9.4g} {self.score} {self.accuracy:<7.4f} " if self._numerics else ""
+        if self._numerics and self._last_version != coordinator.version:
+            measured += f"(at update {self._last_version}) "
         text = f"{now_ns * 1e-9:7.1f} s  update {coordinator.version:<7d} {measured}{rate:7.0f} arrivals/s"
-        slowest = slowest_worker(coordinator, now_ns)
-        return text + (f"  slowest: worker {slowest[0]} ({slowest[1]:.1f}×)" if slowest else "")
+        return text + conspicuous(coordinator, now_ns)
 
 
-def slowest_worker(coordinator: Coordinator, now_ns: int) -> tuple[int, float] | None:
-    """Return the worker with the longest mean task time, and its ratio to the median of the others."""
-    times = []
-    for worker, busy_ns in enumerate(coordinator.busy_ns):
-        done = coordinator.replies[worker]
-        times.append(busy_ns / done if done else now_ns - coordinator.t_dispatch_ns[worker])
+def workers(numbers: Sequence[int]) -> str:
+    """Name workers, the first few of many."""
+    some = ", ".join(map(str, numbers[:8]))
+    more = f" and {len(numbers) - 8} more" if len(numbers) > 8 else ""
+    return f"worker{'s' * (len(numbers) > 1)} {some}{more}"
+
+
+def conspicuous(coordinator: Coordinator, now_ns: int) -> str:
+    """Name the workers that do not answer, or else the slowest, with its ratio to the median of the others.
+
+    A worker is said not to answer if its task has been out for over a second, and for `HUNG` times its own
+    mean task and that of the median worker.
+    """
+    times, replies = coordinator.task_times_ns(now_ns), coordinator.replies
+    usual = max(LINE_NS / HUNG, statistics.median(times))
+    out_ns = {worker: now_ns - coordinator.t_dispatch_ns[worker] for worker in coordinator.in_flight()}
+    usual_ns = {worker: max(usual, times[worker] if replies[worker] else 0) for worker in out_ns}
+    if hung := [worker for worker, ns in out_ns.items() if ns > HUNG * usual_ns[worker]]:
+        longest_s = 1e-9 * max(out_ns[worker] for worker in hung)
+        return f"  no answer from {workers(hung)} for {longest_s:.1f} s"
     if len(times) < 2:
-        return None
+        return ""
     worker = max(range(len(times)), key=times.__getitem__)
     others = statistics.median(times[:worker] + times[worker + 1 :])
-    return (worker, times[worker] / others) if others > 0 else None
+    return f"  slowest: worker {worker} ({times[worker] / others:.1f}×)" if others > 0 else ""

@@ -12,7 +12,7 @@ from ..trace.schema import USED, WASTED
 from ..transport.base import Fleet, RankInfo
 from ..util.errors import Failure
 from .coordinator import Coordinator
-from .monitor import Monitor, Print
+from .monitor import Monitor, Print, workers
 from .setup import Components
 
 
@@ -34,6 +34,8 @@ class TrainingRun:
         Clock for printing and flushing, in ns, if the fleet's is virtual.
     numerics : bool
         Whether gradients are computed.
+    drain_ns : int, optional
+        Longest wait for the tasks in flight after the stop; default: that of the coordinator.
     """
 
     def __init__(
@@ -45,6 +47,7 @@ class TrainingRun:
         print_line: Print,
         wall_ns: Callable[[], int] | None = None,
         numerics: bool = True,
+        drain_ns: int | None = None,
     ) -> None:
         self.config, self.components, self.fleet, self.trace, self.print_line = (
             config,
@@ -54,7 +57,7 @@ class TrainingRun:
             print_line,
         )
         self.numerics = numerics
-        self.coordinator = Coordinator(fleet, components.state, trace, config.update.late)
+        self.coordinator = Coordinator(fleet, components.state, trace, config.update.late, drain_ns)
         self.monitor = Monitor(components.problem, config, trace, print_line, wall_ns, numerics)
 
     @property
@@ -79,6 +82,8 @@ class TrainingRun:
         measured = f"loss {monitor.loss:.4g}, {monitor.score} {monitor.accuracy:.4f}"
         scores = f"; {measured}" if self.numerics else ","
         self.print_line(f"stopped: {reason}{scores} after {self.coordinator.version} updates")
+        if missing := self.coordinator.missing:
+            self.print_line(f"not waited for any longer: {workers(missing)}")
         return reason
 
 
@@ -157,6 +162,7 @@ def counters(descent: TrainingRun) -> dict[str, float]:
     coordinator, fleet = descent.coordinator, descent.fleet
     return {
         "version": coordinator.version,
+        "t_stop_ns": coordinator.t_stop_ns,
         "arrivals": coordinator.arrivals,
         "used": coordinator.outcomes[USED],
         "wasted": coordinator.outcomes[WASTED],

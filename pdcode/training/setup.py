@@ -15,7 +15,7 @@ from .. import problems, stragglers
 from ..coding.policies import check_end
 from ..coding.replica import FullReplica, MirroredReplica, RelayedState, Replica
 from ..coding.state import State
-from ..config.tables import Config, StopTable
+from ..config.tables import Config
 from ..problems import DataSource, Problem
 from ..schemes import Scheme, make_scheme
 from ..transport.layout import ROUNDS, Layout
@@ -71,7 +71,7 @@ def prepare(
     """
     workers = config.workers.count
     with within(path):
-        if config.stop == StopTable():
+        if not config.stop.ends:
             raise InputError("stop: nothing ends the run; give updates, seconds, loss or accuracy")
         if check:
             check_end(config, stragglers.dead(config.stragglers, workers))

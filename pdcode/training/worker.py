@@ -72,8 +72,6 @@ def work(link: Link, worker: Worker, delays: Delays) -> None:
         loss = worker.perform(task)
         t_compute_ns = link.now_ns()
         delay_ns = delays.delay_ns(task.task, t_compute_ns - t_start_ns)
-        if delay_ns > 0:
-            link.wait(delay_ns, delays.spin)
-        elif delay_ns:
-            link.wait_for_shutdown()
+        if delay_ns:
+            delay_ns = link.wait(delay_ns, delays.spin)
         link.reply(t_start_ns, t_compute_ns, delay_ns, loss)

@@ -6,7 +6,7 @@ Code above it does not know whether workers are MPI ranks.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -113,12 +113,12 @@ class Fleet(ABC):
         """Note that rank 0 has stepped θ; a virtual clock advances by the time of a step."""
         return
 
-    def cancel(self, worker: int) -> None:
-        """Tell a worker with a task in flight that the run is over.
+    @abstractmethod
+    def cancel(self, workers: Collection[int], until_ns: int) -> None:
+        """Tell the workers with a task in flight that the run is over, and is waited for until `until_ns`.
 
-        A worker that would never answer then replies at once; for others this may do nothing.
+        They cut an injected delay short and reply, even if it has no end.
         """
-        return
 
     @abstractmethod
     def shutdown(self, worker: int) -> None:
@@ -139,12 +139,14 @@ class Link(ABC):
         """Return the time on the worker's clock, in ns."""
 
     @abstractmethod
-    def wait(self, delay_ns: int, spin: bool) -> None:
-        """Wait for an injected delay, asleep or (`spin`) keeping the core busy."""
+    def wait(self, delay_ns: int, spin: bool) -> int:
+        """Wait for an injected delay, asleep or (`spin`) keeping the core busy.
 
-    @abstractmethod
-    def wait_for_shutdown(self) -> None:
-        """Wait until rank 0 ends the run: an injected delay without end."""
+        Returns
+        -------
+        int
+            The delay; shorter if the end of the run has cut it short. A negative one has no end.
+        """
 
     @abstractmethod
     def next_task(self) -> Task | None:

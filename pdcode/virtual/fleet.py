@@ -7,7 +7,7 @@ reply arrives.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -49,7 +49,8 @@ class VirtualFleet(VirtualRanks, Fleet):
     schedule : Schedule
         Determines when replies arrive.
     until_ns : int, optional
-        Time limit of the run. Rank 0's wait times out then, once; no other time-out has any effect.
+        Time limit of the run. Rank 0's wait times out then, once, and at the limit of `cancel`; no other
+        time-out has any effect.
     """
 
     def __init__(
@@ -139,9 +140,10 @@ class VirtualFleet(VirtualRanks, Fleet):
         self._send()  # earlier tasks leave before this message
         self.schedule.stepped()
 
-    def cancel(self, worker: int) -> None:
+    def cancel(self, workers: Collection[int], until_ns: int) -> None:
         self._send()
-        self.schedule.cancel(worker)
+        self.schedule.cancel()
+        self._until_ns = min(until_ns, NEVER_NS)
 
     def shutdown(self, worker: int) -> None:
         pass

@@ -33,6 +33,8 @@ class Schedule(ABC):
         Times of each worker's last task.
     steps : int
         Number of rounds that have ended; an update has one or more.
+    cuts : bool
+        Whether `cancel` cuts delays short; the runs of older traces were not.
     """
 
     now_ns: int
@@ -42,6 +44,7 @@ class Schedule(ABC):
     t_send_ns: list[int] | np.ndarray
     injected_delay_ns: list[int] | np.ndarray
     steps = 0
+    cuts = True
 
     @abstractmethod
     def start(self) -> None:
@@ -68,8 +71,8 @@ class Schedule(ABC):
         """Account for the end of a round."""
         self.steps += 1
 
-    def cancel(self, worker: int) -> None:
-        """Cancel the task of a worker that never replies."""
+    def cancel(self) -> None:
+        """Cut the delays of all tasks in flight short; dead workers reply, too."""
         return
 
 
@@ -181,9 +184,10 @@ class CostModelSchedule(Schedule):
         super().stepped()
         self._events.step()
 
-    def cancel(self, worker: int) -> None:
-        if self._injected_ns[worker] < 0:
-            self._events.cancel(worker)
+    def cancel(self) -> None:
+        self._events.cancel(self.cuts)
+        alive = self._injected_ns >= 0
+        self._injected_ns[alive] = (self._events.t_send_ns - self._events.t_compute_ns)[alive]
 
 
 def make_events(config: Config, reply_bytes: int) -> Any:

@@ -101,6 +101,7 @@ class Simulation:
             print_line or (lambda line: None),
             time.perf_counter_ns,
             self.fleet.executor.numerics,
+            drain_ns(self.config),
         )
         reason = descent.run()
         return descent, self._result(descent, reason, times.t_update_ns)
@@ -147,6 +148,11 @@ def check_count(config: Config) -> None:
             f"workers.count: {config.workers.count} is more than the {MOST} workers that messages can "
             "name; without numerics (--timing-only), update.mode all, first and async can have more"
         )
+
+
+def drain_ns(config: Config) -> int:
+    """Return the longest wait for the tasks in flight after the stop, ns."""
+    return NEVER_NS if config.stop.drain_s is None else round(1e9 * config.stop.drain_s)
 
 
 def cost_model_schedule(config: Config, components: Components) -> CostModelSchedule:

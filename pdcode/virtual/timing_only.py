@@ -17,6 +17,7 @@ from ..config import kinds
 from ..config.tables import Config
 from ..kernels import events, rounds
 from ..trace import TraceWriter
+from ..training.coordinator import missing_message
 from ..training.monitor import LINE_NS, Print
 from ..util.errors import InputError
 from .schedule import make_events
@@ -193,6 +194,7 @@ class TimingOnly:
             waste=update.late == "waste",
             updates=stop.updates,
             until_ns=None if stop.seconds is None else max(1, round(1e9 * stop.seconds)),
+            drain_ns=None if stop.drain_s is None else round(1e9 * stop.drain_s),
             every={"all": 1, "sampled": trace.sample, "none": 0}[trace.arrivals],
             room=ROOM,
         )
@@ -228,6 +230,12 @@ class TimingOnly:
                 )
                 line_s, before = now_s, arrived
         self._record(trace)
+        if trace is not None and not self.interrupted:
+            for worker in np.flatnonzero(self.events.flights["state"]):  # 0: idle
+                flight = self.events.flights[worker]
+                task, sent_ns = int(flight["task"]) - 1, int(flight["t_dispatch"])
+                what = missing_message(int(worker), task, sent_ns)
+                trace.fault(self.events.now_ns, int(worker), task, "missing", what)
         return self._times()
 
     def _draw(self) -> None:

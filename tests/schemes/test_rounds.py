@@ -17,7 +17,7 @@ from pdcode.config import kinds
 from pdcode.config import load as configfile
 from pdcode.config.tables import Config
 from pdcode.trace import Trace
-from pdcode.trace.schema import USED, WASTED
+from pdcode.trace.schema import DRAINED, USED, WASTED
 from pdcode.training import setup
 from pdcode.training.setup import prepare
 from pdcode.transport.layout import RETURNED
@@ -137,7 +137,8 @@ def test_the_clock_charges_each_round_what_is_its_own(mode: str, stragglers: lis
         assert (row["bytes_up"], row["bytes_down"]) == (layout.reply_bytes, layout.task_bytes)
         link_ns = round(1e9 * layout.reply_bytes / 1e7) + 20_000
         assert row["t_recv_ns"] - row["t_send_ns"] >= link_ns
-        if "stragglers.slowdown=7" in stragglers and row["worker"] == 2:
+        slow = "stragglers.slowdown=7" in stragglers and row["worker"] == 2
+        if slow and row["status"] != DRAINED:  # the stop cuts delays short
             assert row["injected_delay_ns"] == pytest.approx(6 * compute[number], abs=2)
     link_ns = sum(round(1e9 * row["bytes_up"] / 1e7) for row in rows.arrivals)
     assert simulation.schedule.ingress_ns == link_ns

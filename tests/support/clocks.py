@@ -148,9 +148,17 @@ class PlainEvents:
             self.now_ns = max(self.now_ns, limit_ns)
         return -1
 
-    def cancel(self, worker: int) -> None:
-        self.t_send_ns[worker] = max(self.now_ns, self.t_compute_ns[worker])
-        self._reply(worker)
+    def cancel(self, cut: bool = True) -> None:
+        waiting, self._heap = self._heap, []
+        for _, _, worker in waiting:
+            if cut:
+                soonest_ns = max(self.now_ns, self.t_compute_ns[worker])
+                self.t_send_ns[worker] = min(self.t_send_ns[worker], soonest_ns)
+            self._reply(worker)
+        for worker, send_ns in enumerate(self.t_send_ns):
+            if send_ns < 0:
+                self.t_send_ns[worker] = max(self.now_ns, self.t_compute_ns[worker])
+                self._reply(worker)
 
     def step(self) -> None:
         self.now_ns = after(self.now_ns, self.update_ns)

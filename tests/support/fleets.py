@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -88,15 +88,15 @@ class ScriptedFleet(Fleet):
         self.busy.remove(arrival.worker)
         return (arrival,)
 
-    def cancel(self, worker: int) -> None:
-        assert worker in self.busy
-        self.cancelled.append(worker)
+    def cancel(self, workers: Collection[int], until_ns: int) -> None:
+        assert set(workers) == self.busy
+        self.cancelled += workers
 
     def shutdown(self, worker: int) -> None:
         assert worker not in self.busy | self.shut_down
         self.shut_down.add(worker)
 
     def close(self) -> None:
-        assert not self.busy
-        assert len(self.shut_down) == self.workers
+        assert self.busy <= set(self.cancelled)
+        assert len(self.shut_down | self.busy) == self.workers
         self.stopped = True

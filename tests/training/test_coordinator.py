@@ -47,6 +47,7 @@ def coordinator(
     durations_ms: list[float], kind: str = "least_squares", rows: int = 1, **options: Any
 ) -> Coordinator:
     update = {name: options.pop(name) for name in ("mode", "count", "fraction", "late") if name in options}
+    drain_ns = options.pop("drain_ns", None)
     table = UpdateTable(**update)
     workers = len(durations_ms)
     fleet = ScriptedFleet(workers, lambda worker, task: round(durations_ms[worker] * MS), encode)
@@ -59,7 +60,7 @@ def coordinator(
     optimizer = optimizers.create(OptimizerTable(**{"rate": 0.1} | options), SIZE, "float64")
     state = Coded(np.zeros(SIZE), LAYERS, made, optimizer, assignment)
     state.layouts, state.policy = [layout], policies.make_policy(table, workers)
-    return Coordinator(fleet, state, Rows(), table.late)
+    return Coordinator(fleet, state, Rows(), table.late, drain_ns)
 
 
 def run(made: Coordinator, updates: int = 50) -> Rows:
@@ -216,6 +217,29 @@ def test_the_observer_is_asked_while_nothing_arrives() -> None:
     asked = []
     made.run(lambda now_ns, c: asked.append(now_ns) or ("late" if now_ns >= 200 * MS else ""))
     assert len(asked) >= 10
+    assert made.missing == [0, 1]
+
+
+@pytest.mark.parametrize(("drain_ns", "waits_ms"), [(None, 1000), (300 * MS, 300), (0, 0)])
+def test_a_stop_waits_for_nobody_longer_than_its_limit(drain_ns: int | None, waits_ms: float) -> None:
+    """Worker 2 answers within all limits but the last, worker 1 within none."""
+    made = coordinator([10, 1500, 60], drain_ns=drain_ns)
+    made.run(lambda now_ns, c: "enough" if c.version >= 20 else "")
+    left = [1] if drain_ns != 0 else sorted(made.missing)
+    assert made.missing == left
+    assert 1 in left
+    assert waits_ms * MS <= made.fleet.now_ns() - made.t_stop_ns <= (waits_ms + 41) * MS
+    rows = [row for row in made.trace.faults if row["kind"] == "missing"]
+    assert [row["worker"] for row in rows] == left
+    assert rows[-1]["message"].startswith(f"worker {left[-1]} had not answered task ")
+    assert made.fleet.shut_down == {0, 1, 2} - set(left)
+
+
+def test_long_tasks_are_waited_for_longer() -> None:
+    """Four tasks of the median worker: 1.6 s."""
+    made = coordinator([400, 400, 400, 1900, 2500])
+    made.run(lambda now_ns, c: "enough" if now_ns >= 800 * MS else "")
+    assert made.missing == [4]
 
 
 class Echo(ScriptedFleet):

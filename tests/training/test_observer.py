@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from types import SimpleNamespace
+from types import MethodType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,8 @@ import pytest
 
 from pdcode import problems
 from pdcode.config import load as configfile
-from pdcode.training.monitor import Monitor, slowest_worker
+from pdcode.training.coordinator import Coordinator
+from pdcode.training.monitor import Monitor, conspicuous
 
 S = 1_000_000_000
 
@@ -43,16 +44,21 @@ def problem() -> problems.Problem:
 def state(problem: problems.Problem, version: int = 0, theta: np.ndarray | None = None, **more: Any) -> Any:
     lists = {"busy_ns": [10, 20, 100], "tasks": [2, 2, 1], "replies": [2, 2, 1], "t_dispatch_ns": [0, 0, 0]}
     theta = problem.initial(1) if theta is None else theta
-    fleet = SimpleNamespace(now_ns=lambda: 0, interrupted=False)
-    return SimpleNamespace(
+    lists |= {name: more.pop(name) for name in lists if name in more}
+    fleet = SimpleNamespace(now_ns=lambda: 0, interrupted=False, workers=len(lists["tasks"]))
+    made = SimpleNamespace(
         stopping="",
         stuck=False,
         version=version,
         theta=theta,
         arrivals=version,
         fleet=fleet,
+        drain_until_ns=0,
         **(lists | more),
     )
+    made.in_flight = MethodType(Coordinator.in_flight, made)
+    made.task_times_ns = MethodType(Coordinator.task_times_ns, made)
+    return made
 
 
 def monitor(problem: problems.Problem, *overrides: str) -> tuple[Monitor, Rows, list[str]]:
@@ -124,11 +130,15 @@ def test_the_trace_is_flushed_while_the_last_tasks_are_awaited(problem: problems
     watch, rows, lines = monitor(problem, "stop.seconds=1.0")
     made = state(problem, 5)
     assert watch(S, made) == "1 s"
-    made.stopping = "1 s"
+    made.stopping, made.tasks, made.drain_until_ns = "1 s", [3, 2, 2], 5 * S
     for tick in range(101, 500):
         watch(tick * S // 100, made)
     assert len(rows.flushed) >= 4
-    assert len(lines) >= 3
+    said = [line.strip() for line in lines]
+    assert said[:2] == [
+        "2.0 s  stopped; waiting for workers 0, 2, 3.0 s at most",
+        "3.0 s  stopped; waiting for workers 0, 2, 2.0 s at most",
+    ]
 
 
 def test_an_interrupt_stops_the_run_and_flushes_its_trace(problem: problems.Problem) -> None:
@@ -140,12 +150,33 @@ def test_an_interrupt_stops_the_run_and_flushes_its_trace(problem: problems.Prob
     assert watch.failed
 
 
-def test_a_worker_that_has_not_answered_yet_counts_by_its_waiting() -> None:
-    made = SimpleNamespace(
-        busy_ns=[100, 100, 0], tasks=[10, 10, 1], replies=[10, 9, 0], t_dispatch_ns=[0, 0, 0]
-    )
-    assert slowest_worker(made, 500) == (2, pytest.approx(500 / ((10 + 100 / 9) / 2)))
-    assert slowest_worker(SimpleNamespace(busy_ns=[5], tasks=[1], replies=[1], t_dispatch_ns=[0]), 9) is None
+def test_a_worker_that_has_not_answered_yet_counts_by_its_waiting(problem: problems.Problem) -> None:
+    made = state(problem, busy_ns=[100, 100, 0], tasks=[10, 10, 1], replies=[10, 9, 0])
+    made.t_dispatch_ns = [0, 0, 0]
+    ratio = 500 / ((10 + 100 / 9) / 2)
+    assert conspicuous(made, 500) == f"  slowest: worker 2 ({ratio:.1f}×)"
+    assert not conspicuous(state(problem, busy_ns=[5], tasks=[1], replies=[1], t_dispatch_ns=[0]), 9)
+
+
+def test_workers_that_do_not_answer_are_named(problem: problems.Problem) -> None:
+    """Of three workers with tasks of 10 ms, the last has been silent for 3 s, and later the first, too."""
+    made = state(problem, busy_ns=[S, S, S], tasks=[101, 100, 101], replies=[100, 100, 100])
+    made.t_dispatch_ns = [4 * S - 1, 4 * S, S]
+    assert conspicuous(made, 4 * S) == "  no answer from worker 2 for 3.0 s"
+    assert conspicuous(made, 6 * S) == "  no answer from workers 0, 2 for 5.0 s"
+    made.busy_ns[2] = 100 * S  # its tasks take 1 s: one of 5 s is not conspicuous
+    assert conspicuous(made, 6 * S) == "  no answer from worker 0 for 2.0 s"
+    many = state(problem, busy_ns=[0] * 12, tasks=[1] * 12, replies=[0] * 12, t_dispatch_ns=[0] * 12)
+    assert conspicuous(many, 2 * S) == "  slowest: worker 0 (1.0×)"  # as they begin: nobody is unusual
+
+
+def test_a_line_says_when_its_loss_was_measured(problem: problems.Problem) -> None:
+    watch, _, lines = monitor(problem, "trace.progress_s=100")
+    watch(0, state(problem, 0))
+    watch(S, state(problem, 7))
+    assert "(at update 0)" not in lines[0]
+    assert "update 7 " in lines[1]
+    assert "(at update 0)" in lines[1]
 
 
 def test_costly_measurements_become_rare(problem: problems.Problem) -> None:

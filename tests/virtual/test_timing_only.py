@@ -80,6 +80,7 @@ def compare(overrides: list[str]) -> tuple[Sink, timing_only.TimingResult]:
     for name in ("now_ns", "ingress_ns", "egress_ns"):
         assert getattr(times, name) == getattr(simulation.schedule, name), name
     assert times.arrivals == times.used + times.wasted + times.drained
+    assert fast.faults == slow.faults  # of the workers that were not waited for
     return fast, times
 
 
@@ -105,6 +106,8 @@ def runs(draw: st.DrawFn) -> list[str]:
         overrides.append(f"stragglers.dead={dead}")
     overrides.append(f"stop.updates={draw(st.integers(1, 60))}")
     overrides.append(f"stop.seconds={draw(st.sampled_from([0.15, 0.4]))}")
+    if draw(st.booleans()):
+        overrides.append(f"stop.drain_s={draw(st.sampled_from([0.0, 1e-4, 2e-3]))}")
     return overrides
 
 

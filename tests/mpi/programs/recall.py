@@ -14,14 +14,14 @@ from pdcode.transport.messages import Order
 layout = Layout([Blocks(0, "output", 1, 4, 4, 0)], [1], [1], "float32")
 with job() as comm:
     if comm.rank == 0:
-        fleet = MPIFleet([layout], comm, dead=[0])
+        fleet = MPIFleet([layout], comm)
         fleet.start()
         for task in range(2):
             theta = np.full(16, 7 + task, np.float32).view(np.uint8)
             fleet.dispatch(0, task, 3, Order(0, [layout.whole], [theta]))
             if task:
                 assert not fleet.arrivals(100_000_000)
-            fleet.cancel(0)
+            fleet.cancel([0], 0)
             while not (arrivals := fleet.arrivals(1_000_000_000)):
                 pass
             print(
@@ -36,6 +36,6 @@ with job() as comm:
             task = link.next_task()
             reply.payload[:] = task.body.view(np.float32)
             if delay_ns:
-                link.wait_for_shutdown()
+                delay_ns = link.wait(delay_ns, spin=False)
             link.reply(0, 0, delay_ns, 0.0)
         assert link.next_task() is None
