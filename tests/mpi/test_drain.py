@@ -1,0 +1,54 @@
+"""The end of a run: injected delays are cut short, and a worker that hangs is not waited for."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from test_faults import ranks_of
+
+from pdcode import Trace
+
+
+def test_a_stopped_worker_is_named_and_does_not_keep_a_run_from_ending(
+    start: object, trace_path: Path
+) -> None:
+    process = start("update.mode=async", "stop.updates=1000000", "stop.seconds=3", "stop.drain_s=1.5")
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        if "update" in line:
+            os.kill(ranks_of(trace_path)[2], signal.SIGSTOP)
+            break
+    out, err = process.communicate(timeout=60)
+    lines += out.splitlines()
+    assert process.returncode == 0, err
+    assert any("no answer from worker 1 for" in line for line in lines)
+    assert any("stopped; waiting for worker 1, " in line for line in lines)
+    assert "not waited for any longer: worker 1" in out
+    assert lines[-1] == f"trace: {trace_path}"
+    assert err == ""
+    trace = Trace(trace_path)
+    assert trace.finished
+    assert trace.faults["kind"].tolist() == ["missing"]
+    assert trace.faults["worker"].tolist() == [1]
+    assert 3e9 <= trace.counters["t_stop_ns"] < 3.5e9
+    assert 1.5e9 <= trace.faults["t_ns"][0] - trace.counters["t_stop_ns"] < 2.5e9
+    replayed = subprocess.run([sys.executable, "-m", "pdcode", "replay", trace_path], capture_output=True)
+    assert b"bit-identical" in replayed.stdout
+
+
+def test_the_end_of_a_run_cuts_delays_short(run: object, trace_path: Path) -> None:
+    """Worker 1 sleeps for 10 min, or keeps its core busy for as long; drains take no time to speak of."""
+    for how in ("sleep", "spin"):
+        slow = ("stragglers.kind=slow-set", "stragglers.slow=[1]", "stragglers.shift_s=0.001")
+        done = run(*slow, "stragglers.slowdown=600000", f"stragglers.how={how}", "update.mode=async")
+        assert done.returncode == 0, done.stderr
+        trace = Trace(trace_path)
+        assert len(trace.faults["kind"]) == 0
+        late = trace.arrivals["worker"] == 1
+        assert late.sum() == 1
+        assert 0 < trace.arrivals["injected_delay_ns"][late][0] < 60e9
