@@ -11,8 +11,9 @@ from typing import Any
 from ..config import kinds
 from ..config.tables import DecoderTable, MemoryTable
 from ..trace.reader import Trace
+from ..trace.schema import DRAINED
 from ..util.errors import InputError
-from . import delays
+from . import delays, timing
 from .formats import duration, listing, percent
 
 
@@ -21,6 +22,14 @@ def workers_of(trace: Trace) -> int:
     told = int(trace.attributes.get("workers", 0))
     seen = int(trace.arrivals["worker"].max()) + 1 if trace.arrivals.rows else 0
     return max(told, seen, sum(int(rank) > 0 for rank in trace.workers["rank"]) if trace.workers else 0)
+
+
+def stop_ns(trace: Trace) -> int:
+    """Return when a run stopped, or its last event so far; payloads still out then may have come later."""
+    if stopped := trace.counters.get("t_stop_ns"):
+        return int(stopped)
+    heard = trace.arrivals["t_recv_ns"][trace.arrivals["status"] != DRAINED]
+    return timing.length_ns([{"t_ns": heard}, trace.updates, trace.progress])
 
 
 def headline(trace: Trace, length: float) -> str:
