@@ -5,16 +5,27 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+import numpy as np
+
+from ..coding.policies import wanted
 from ..config import kinds
-from ..config.tables import DecoderTable, MemoryTable
+from ..config.tables import DecoderTable, MemoryTable, UpdateTable
 from ..trace.reader import Trace
 from ..trace.schema import DRAINED
 from ..util.errors import InputError
 from . import delays, timing
 from .formats import duration, listing, percent
+
+ENDS = "stop", "exception"  # kinds of faults that end a run
+STALE = (
+    5  # a trace not written for so many times flush_s is not that of a running run, or nothing happens in it
+)
+KILLED = "killed or hanging"
+FEW = 12  # maximum number of named workers
+LATE = {"use": "late payloads are used", "waste": "late payloads are wasted"}
 
 
 def workers_of(trace: Trace) -> int:
@@ -29,20 +40,63 @@ def stop_ns(trace: Trace) -> int:
     if stopped := trace.counters.get("t_stop_ns"):
         return int(stopped)
     heard = trace.arrivals["t_recv_ns"][trace.arrivals["status"] != DRAINED]
-    return timing.length_ns([{"t_ns": heard}, trace.updates, trace.progress])
+    failed = trace.faults["t_ns"][trace.faults["kind"] == "stop"]
+    return timing.length_ns([{"t_ns": heard}, {"t_ns": failed}, trace.updates, trace.progress])
 
 
-def headline(trace: Trace, length: float) -> str:
-    """Return a line with the name of the file and whether the run has ended."""
+def failure(trace: Trace) -> str:
+    """Return why a run failed, such as "interrupted"; empty if it did not, or as far as is known."""
+    return next(iter(trace.faults["message"][np.isin(trace.faults["kind"], ENDS)].tolist()), "")
+
+
+def outcome(trace: Trace) -> str:
+    """Return how a run ended, in a word or two."""
+    if reason := failure(trace):
+        return reason if reason == "interrupted" else "failed"
     if trace.finished:
-        if is_virtual(trace):
-            stop = trace.counters.get("t_stop_ns", length)
-            drained = f"; the last payload was in after {duration(length)}" if length > stop else ""
-            return f"{trace.path}: finished after {duration(stop)} of virtual time{drained}"
-        return f"{trace.path}: finished after {duration(length)}"
-    age = max(0.0, time.time() - trace.path.stat().st_mtime)
-    written = f"written {duration(1e9 * age)} ago" if age >= 0.001 else "just written"
-    return f"{trace.path}: not finished (running, or killed); {duration(length)} so far, {written}"
+        return "finished"
+    late = _age_s(trace) > STALE * float(trace.attributes.get("flush_s", 1.0))
+    return KILLED if late else "running"
+
+
+def _age_s(trace: Trace) -> float:
+    return max(0.0, time.time() - trace.path.stat().st_mtime)
+
+
+def headline(trace: Trace) -> str:
+    """Return a line with the name of the file, how the run ended, and when."""
+    stop, how, age = stop_ns(trace), outcome(trace), duration(1e9 * _age_s(trace))
+    text = f"{how} {'for' if how == 'running' else 'after'} {duration(stop)}"
+    text += " of virtual time" if is_virtual(trace) else ""
+    text += _asked(trace.config.get("stop") or {}) if how != "finished" else ""
+    more = {
+        "failed": f": {failure(trace)}",
+        "running": f"; last written {age} ago",
+        KILLED: f"; nothing was written in the last {age}",
+    }
+    text += more.get(how, "")
+    later = timing.length_ns([trace.arrivals]) - stop
+    if later > 0.01 * stop:
+        text += f"; the last payload came {duration(later)} later"
+    if len(missing := np.unique(trace.faults["worker"][trace.faults["kind"] == "missing"])):
+        text += f"; {workers_named(missing)} did not answer any more"
+    return f"{trace.path}: {text}"
+
+
+def _asked(stop: Mapping[str, Any]) -> str:
+    parts = [
+        duration(1e9 * stop["seconds"]) if stop.get("seconds") else "",
+        f"{stop['updates']:,} updates" if stop.get("updates") else "",
+    ]
+    text = " or ".join(filter(None, parts))
+    return f" of {text} asked" if text else ""
+
+
+def workers_named(workers: Iterable[int], few: int = FEW) -> str:
+    """Name workers, the first few of many: "worker 3", "workers 1, 2 and 5"."""
+    names = [str(worker) for worker in workers]
+    shown = listing(names) if len(names) <= few else f"{', '.join(names[:few])} and {len(names) - few} more"
+    return f"worker{'s' * (len(names) != 1)} {shown}"
 
 
 def is_virtual(trace: Trace) -> bool:
@@ -61,7 +115,7 @@ def lines(trace: Trace) -> dict[str, str]:
         "scheme": _scheme(scheme),
         "code": _code(config.get("code", {}), trace.code_attributes, trace.attributes),
         "decoder": _decoder(config),
-        "update": _update(config.get("update", {}), config.get("optimizer", {})),
+        "update": _update(policy(trace), config.get("update", {}), config.get("optimizer", {})),
         "delays": delays.words(config.get("stragglers", {})),
         "clock": _clock(trace),
         "made": _made(trace.attributes),
@@ -111,17 +165,18 @@ def _clock(trace: Trace) -> str:
     counters = trace.counters
     if not is_virtual(trace):
         return ""
-    if not counters.get("t_stop_ns") or not 0 < counters.get("genie_s", 0) < math.inf:
-        return "virtual"
+    task_ns = trace.attributes.get("task_ns")
+    text = "virtual" if task_ns is None else f"virtual: a task computes {duration(task_ns)}"
+    if trace.attributes.get("numerics") is False:
+        text += "; no gradients were computed"
+    if not counters.get("t_stop_ns") or not counters.get("arrivals"):
+        return text
     stop_ns = counters["t_stop_ns"]
-    taken = sum(counters.get(what, 0) for what in ("used", "wasted", "refused")) / counters["arrivals"]
-    parts = {"processor": taken, "ingress": taken, "egress": 1.0}  # without the time after the stop
-    busy = [percent(min(part * counters[f"{what}_ns"], stop_ns), stop_ns) for what, part in parts.items()]
-    return (
-        f"virtual: a task computes {duration(trace.attributes['task_ns'])}; stopped after "
-        f"{duration(stop_ns)}, {1e-9 * stop_ns / counters['genie_s']:.2f}× the oracle's time; rank 0 was "
-        f"busy {busy[0]} % of the time, its link received {busy[1]} % and sent {busy[2]} %"
-    )
+    if 0 < counters.get("genie_s", 0) < math.inf:
+        multiple = 1e-9 * stop_ns / counters["genie_s"]
+        text += f"; the run took {multiple:.2f}× the time of an oracle that balances the same tasks perfectly"
+    busy = (percent(timing.busy_ns(counters, what), stop_ns) for what in ("processor", "ingress", "egress"))
+    return text + "; rank 0 was busy {} % of the time, its link received {} % and sent {} %".format(*busy)
 
 
 def _scheme(table: Mapping[str, Any]) -> str:
@@ -177,12 +232,19 @@ def _decoder_kind(table: Mapping[str, Any], memory: Mapping[str, Any]) -> str:
         return str(table.get("kind"))
 
 
-def _update(update: Mapping[str, Any], optimizer: Mapping[str, Any]) -> str:
-    mode = str(update.get("mode", ""))
-    extra = {"first": update.get("count"), "captured": update.get("fraction")}.get(mode)
+def policy(trace: Trace) -> str:
+    """Name the policy of a run: async, all, "first 6 of 8" or "captured 0.75"."""
+    update = trace.config.get("update") or {}
+    mode, workers = str(update.get("mode", "")), workers_of(trace)
+    if mode == "first":
+        return f"first {update.get('count') or wanted(UpdateTable(), workers)} of {workers:,}"
+    return f"captured {update['fraction']:g}" if mode == "captured" and "fraction" in update else mode
+
+
+def _update(policy: str, update: Mapping[str, Any], optimizer: Mapping[str, Any]) -> str:
     parts = [
-        f"{mode} {extra:g}" if extra is not None else mode,
-        f"late payloads: {update['late']}" if "late" in update and mode != "async" else "",
+        policy,
+        "" if update.get("mode") in ("async", "all") else LATE.get(str(update.get("late")), ""),
         f"{optimizer['kind']} at rate {optimizer.get('rate', 0):g}" if "kind" in optimizer else "",
         f"momentum {optimizer['momentum']:g}" if optimizer.get("momentum") else "",
         "damped by staleness" if optimizer.get("staleness") == "inverse" else "",

@@ -17,7 +17,9 @@ Section = tuple[str, Sequence["RenderableType"]]
 """A title, which may be empty, and the content below it."""
 
 
-def make_table(*columns: str, left: Iterable[str] = (), header: bool = True) -> Table:
+def make_table(
+    *columns: str, left: Iterable[str] = (), header: bool = True, gap: int = 2, fold: bool = True
+) -> Table:
     """Make a table without rules.
 
     Parameters
@@ -25,16 +27,20 @@ def make_table(*columns: str, left: Iterable[str] = (), header: bool = True) -> 
     *columns : str
         Names of the columns.
     left : iterable of str
-        Names of text columns: left-aligned, and wrapped if space is short.
+        Names of text columns, which are left-aligned.
     header : bool
         Whether to print the names.
+    gap : int
+        Blanks between columns.
+    fold : bool
+        Whether text is wrapped where space is short.
     """
     from rich.table import Table
 
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim", show_header=header)
+    table = Table(box=None, padding=(0, gap, 0, 0), pad_edge=False, header_style="dim", show_header=header)
     for column in columns:
         if column in left:
-            table.add_column(column, overflow="fold")
+            table.add_column(column, overflow="fold", no_wrap=not fold)
         else:
             table.add_column(column, justify="right", no_wrap=True)
     return table
@@ -62,6 +68,7 @@ def show(sections: Iterable[Section], console: Console | None = None) -> None:
     from rich.console import Console
     from rich.measure import Measurement
     from rich.padding import Padding
+    from rich.table import Table
 
     if console is None:
         width = None if sys.stdout.isatty() else PLAIN_WIDTH
@@ -74,7 +81,9 @@ def show(sections: Iterable[Section], console: Console | None = None) -> None:
             for part in parts:
                 padded = Padding(part, (0, 0, 0, 2 if title else 0), expand=False)
                 if not isinstance(part, str):
-                    console.width = max(width, Measurement.get(console, unbounded, padded).minimum)
+                    rigid = isinstance(part, Table) and all(column.no_wrap for column in part.columns)
+                    needed = Measurement.get(console, unbounded, padded)
+                    console.width = max(width, needed.maximum if rigid else needed.minimum)
                 console.print(padded)
                 console.width = width
         text = "\n".join(line.rstrip() for line in capture.get().splitlines())  # rich pads lines with blanks

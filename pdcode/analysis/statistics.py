@@ -83,6 +83,20 @@ def levels(loss: np.ndarray, most: int = 5) -> list[float]:
     return [passed[place] for place in chosen]
 
 
+def milestones(times: np.ndarray, loss: np.ndarray, target: float | None = None) -> list[tuple[float, float]]:
+    """List losses with the times of the measurements that first reached them, each measurement once.
+
+    Of the round losses that one measurement was the first to reach, the least is listed, or the target.
+    """
+    wanted = sorted({*levels(loss), *([target] if target else [])}, reverse=True)
+    reached: dict[float, float] = {}  # time -> level
+    for level in wanted:
+        time = time_to(times, loss, level)
+        if not np.isnan(time) and (time not in reached or reached[time] != target):
+            reached[time] = level
+    return [(level, time) for time, level in reached.items()]
+
+
 def time_to(times: np.ndarray, values: np.ndarray, level: float) -> float:
     """Find the time of the first value at or below `level`; nan if there is none."""
     reached = np.flatnonzero(values <= level)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import fields
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ import numpy as np
 from ..trace.reader import Trace
 from ..trace.schema import REFUSED, USED, WASTED
 from . import description, printing, statistics, timing
-from .formats import NOTHING, bar, duration, listing, number, percent, ratio, size, spark
+from .formats import NOTHING, bar, duration, number, percent, ratio, size, spark
 from .printing import Section, make_table, note
 
 if TYPE_CHECKING:
@@ -22,7 +23,8 @@ ROWS = 32  # number of workers up to which all are shown
 FEW = 12  # number of slowest workers shown if there are more, before the mean of the others
 FAULTS = 5
 BAR = 14
-SPLIT = ("compute", "delay", "in\nflight", "decode", "idle", "quiet")  # in the order of timing.Split
+OUTAGES = 3  # number of outages that are told
+SPLIT = ("compute", "delay", "send", "in\nflight", "decode", "idle", "quiet")  # in the order of timing.Split
 
 
 def show(trace: Trace, console: Console | None = None) -> None:
@@ -40,12 +42,12 @@ def show(trace: Trace, console: Console | None = None) -> None:
 
 def sections(trace: Trace) -> Iterator[Section]:
     """Yield the titles and contents of the sections that `show` prints."""
-    length = timing.length_ns([trace.arrivals, trace.updates, trace.progress, trace.faults])
-    yield description.headline(trace, length), [_what(trace)]
+    length = description.stop_ns(trace)
+    yield description.headline(trace), [_what(trace)]
     if trace.progress.rows:
         yield "Loss and accuracy", _loss(trace)
     if trace.faults.rows:
-        yield f"Faults: {trace.faults.rows}", [_faults(trace)]
+        yield f"Faults: {trace.faults.rows}", _faults(trace)
     if not trace.arrivals.rows:
         none = trace.attributes.get("arrivals") == "none"
         yield "No arrival was recorded: trace.arrivals = none." if none else "No arrival yet.", []
@@ -53,9 +55,18 @@ def sections(trace: Trace) -> Iterator[Section]:
             yield "Bytes", _bytes(trace)
         return
     pace = timing.pace(trace.arrivals, description.workers_of(trace))
-    if sentences := [*outcomes(trace.arrivals["status"]), *slow_sentences(pace)]:
-        yield "\n".join(sentences), []
-    yield f"Time, in % of {duration(length)}", _time(trace, pace, length)
+    outages = timing.outages(trace.arrivals, trace.updates, pace, length)
+    yield (
+        "\n".join(
+            [*outcomes(trace.arrivals["status"]), *out_sentences(outages, pace), *slow_sentences(pace)]
+        ),
+        [],
+    )
+    until = "until the stop" if trace.finished else "so far"
+    yield (
+        f"Time {until}, in % of {duration(length)}",
+        _time(trace, pace, length, {each.worker for each in outages}),
+    )
     yield "Staleness: updates between a task's dispatch and its arrival", [_staleness(trace, pace)]
     yield "Bytes", _bytes(trace)
 
@@ -77,76 +88,122 @@ def _what(trace: Trace) -> Table:
 
 def _loss(trace: Trace) -> list[RenderableType]:
     times, loss = trace.progress["t_ns"], trace.progress["loss"]
+    score_name = description.accuracy_name(trace.config.get("problem") or {})
     table = make_table("", "first", "last", "best", "at", left=("",))
     for name, values, best in (
         ("loss", loss, np.nanargmin),
-        (
-            description.accuracy_name(trace.config.get("problem") or {}),
-            trace.progress["accuracy"],
-            np.nanargmax,
-        ),
+        (score_name, trace.progress["accuracy"], np.nanargmax),
         ("gradient norm", trace.progress["grad_norm"], np.nanargmin),
     ):
         if not np.isnan(values).all():
             place = int(best(values))
             shown = (number(float(value)) for value in (values[0], values[-1], values[place]))
             table.add_row(name, *shown, duration(float(times[place])))
-    target = (trace.config.get("stop") or {}).get("loss")
-    wanted = sorted({*statistics.levels(loss), *([target] if target else [])}, reverse=True)
-    if not wanted:
-        return [table]
-    reached = [(level, statistics.time_to(times, loss, level)) for level in wanted]
+    stop = trace.config.get("stop") or {}
+    target, score = stop.get("loss"), stop.get("accuracy")
     texts = [
-        f"{level:g}{' (the target)' if level == target else ''} "
-        + (f"after {duration(time)}" if not np.isnan(time) else "not reached")
-        for level, time in reached
+        f"{level:g}{' (the target)' if level == target else ''} after {duration(time)}"
+        for level, time in statistics.milestones(times, loss, target)
     ]
-    return [table, f"Loss {', '.join(texts)}."]
+    sentences = [f"The loss reached {', '.join(texts)}."] if texts else []
+    if target and not (loss <= target).any():
+        sentences.append(f"The target {target:g} was not reached.")
+    if score:
+        time = statistics.time_to(times, -trace.progress["accuracy"], -score)
+        reached = "was not reached" if math.isnan(time) else f"was reached after {duration(time)}"
+        sentences.append(f"The target {score_name} {score:g} {reached}.")
+    return [table, " ".join([*sentences, measured(trace)])]
 
 
-def _faults(trace: Trace) -> Table:
+def measured(trace: Trace) -> str:
+    """Tell how often loss and accuracy were measured, and when last."""
+    versions, updates = trace.progress["version"], int(trace.counters.get("version", trace.updates.rows))
+    count, last = len(np.unique(versions)), int(versions[-1])
+    return f"Measured {count:,} time{'s' * (count != 1)}, the last after update {last:,} of {updates:,}."
+
+
+def _faults(trace: Trace) -> list[RenderableType]:
     table = make_table("at", "worker", "task", "kind", "what happened", left=("kind", "what happened"))
     for i in range(min(trace.faults.rows, FAULTS)):
-        when, *rest = (trace.faults[key][i] for key in ("t_ns", "worker", "task", "kind", "message"))
-        table.add_row(duration(float(when)), *map(str, rest))
-    return table
+        when, worker, task, kind, what = (
+            trace.faults[key][i] for key in ("t_ns", "worker", "task", "kind", "message")
+        )
+        numbers = (str(number) if number >= 0 else NOTHING for number in (worker, task))
+        table.add_row(duration(float(when)), *numbers, str(kind), str(what))
+    more = trace.faults.rows - FAULTS
+    return [table, *([f"and {more:,} more"] if more > 0 else [])]
 
 
-def shown_workers(pace: timing.Pace) -> tuple[list[int], list[int]]:
-    """Choose the workers to show individually (all, or the slowest of many), and those to show as one row."""
+def shown_workers(pace: timing.Pace, out: Collection[int] = ()) -> tuple[list[int], list[int]]:
+    """Choose the workers to show individually and those to show as one row.
+
+    Shown individually are all, or of many those that were out and the slowest.
+    """
     workers = len(pace.arrivals)
     if workers <= ROWS:
         return list(range(workers)), []
-    order = np.argsort(-np.nan_to_num(pace.median, nan=np.inf), kind="stable")
+    slowness = np.nan_to_num(pace.median, nan=np.inf)
+    slowness[list(out)] = np.inf
+    order = np.argsort(-slowness, kind="stable")
     return sorted(int(worker) for worker in order[:FEW]), sorted(int(worker) for worker in order[FEW:])
 
 
-def _time(trace: Trace, pace: timing.Pace, length: int) -> list[RenderableType]:
+def _time(trace: Trace, pace: timing.Pace, length: int, out: set[int]) -> list[RenderableType]:
     sample = int(trace.attributes.get("sample", 1))
     split = timing.split(trace.arrivals, len(pace.arrivals), length, sample)
     parts = [getattr(split, field.name) for field in fields(split)]
-    table = make_table("worker", "tasks", "median", "ratio", *SPLIT)
-    slow, (single, rest) = pace.slow(), shown_workers(pace)
+    table = make_table("worker", "tasks", "median", "ratio", *SPLIT, gap=1)
+    marked, (single, rest) = out.union(pace.slow()), shown_workers(pace, out)
     for worker in single:
+        style = "bold yellow" if worker in marked else ""
         table.add_row(
             str(worker), str(pace.arrivals[worker]), duration(pace.median[worker]), ratio(pace.ratio[worker]),
-            *(percent(part[worker], length) for part in parts), style="bold yellow" if worker in slow else "",
+            *(percent(part[worker], length) for part in parts), style=style,
         )  # fmt: skip
     if rest:
         tasks, median = int(pace.arrivals[rest].sum()), float(np.median(pace.median[rest]))
         means = (percent(float(part[rest].mean()), length) for part in parts)
         table.add_row(f"{len(rest)} more", str(tasks), duration(median), "", *means)
     spent = timing.coordinator(trace.arrivals, trace.updates, trace.counters, length, sample)
-    mean = duration(spent["decode"] / (sample * trace.arrivals.rows))
-    shares = ", ".join(f"{what} {percent(time, length)}" for what, time in spent.items())
+    heard = sample * int(np.count_nonzero(trace.arrivals["t_recv_ns"] <= length))
+    names = {"idle": "idle" if "dispatch" in spent else "idle or sending"}
+    if heard:
+        names["decode"] = f"decode ({duration(spent['decode'] / heard)} an arrival)"
+    shares = (f"{names.get(part, part)} {percent(time, length)}" for part, time in spent.items() if time)
     legend = (
         "median: of the task times; ratio: to the median of the other workers' medians; delay: the injected "
-        "one; decode: from an arrival until rank 0 has decoded it; quiet: after the worker's last one."
+        "one; send: from then to the sending, as when the processor is taken; in flight: between the worker "
+        "and rank 0, or waiting there; decode: from an arrival until rank 0 has decoded it; idle: from then "
+        "to the next task; quiet: after the worker's last arrival."
     )
     if sample > 1:
         legend += f" Estimated from every {sample}th task of each worker."
-    coordinator = f"rank 0: {shares} (decoding takes {mean} an arrival)"
-    return [table, coordinator, note(legend)]
+    return [table, f"rank 0: {', '.join(shares)}", note(legend)]
+
+
+def out_sentences(outages: Sequence[timing.Outage], pace: timing.Pace) -> list[str]:
+    """Describe the longest outages."""
+    groups, workers = timing.together(outages), len(pace.arrivals)
+    texts = []
+    for group in groups[:OUTAGES]:
+        first, names = group[0], {outage.worker for outage in group}
+        when = f"for {duration(first.length_ns)}, from {duration(first.begin_ns)} on"
+        if len(names) > max(1, workers / 2):
+            who = "all" if len(names) == workers else f"{len(names):,} of"
+            texts.append(
+                f"{who} {workers:,} workers were out at once {when}: rank 0 or the network stood still"
+            )
+            continue
+        times = f"{ratio(first.length_ns / pace.median[first.worker])} its median task time"
+        if len(names) > 1:
+            texts.append(f"{description.workers_named(sorted(names))} were out at once {when}")
+        elif first.ended:
+            texts.append(f"worker {first.worker} was out {when}: its task {first.task} took {times}")
+        else:
+            texts.append(f"worker {first.worker} has been out {when}: its task {first.task} is not back")
+    if more := len(groups) - OUTAGES:
+        texts += [f"{more:,} more outages were shorter"] if more > 0 else []
+    return texts
 
 
 def slow_sentences(pace: timing.Pace) -> list[str]:
@@ -160,8 +217,7 @@ def slow_sentences(pace: timing.Pace) -> list[str]:
     if len(pace.slow()) > FEW:
         texts.append(f"{len(pace.slow()) - FEW} more workers are slow")
     if silent := pace.silent():
-        names = listing([str(worker) for worker in silent[:FEW]]) + (" …" if len(silent) > FEW else "")
-        texts.append(f"no arrival from {len(silent)} of {len(pace.arrivals)} workers: {names}")
+        texts.append(f"no arrival from {description.workers_named(silent)}, of {len(pace.arrivals):,}")
     if not texts and np.isfinite(pace.ratio).any():
         worst = int(np.nanargmax(pace.ratio))
         most = ratio(pace.ratio[worst])
@@ -210,4 +266,6 @@ def _bytes(trace: Trace) -> list[RenderableType]:
     if not sent.up or not trace.attributes.get("gradient_bytes"):
         return [table]
     table.add_row("as many full gradients", size(sent.full_up), size(sent.full_up))
-    return [table, f"Up: 1/{number(sent.full_up / sent.up, 3)} of the bytes of full gradients."]
+    less = sent.full_up / sent.up
+    share = f"1/{number(less, 3)}" if less >= 1.005 else f"{number(1 / less, 3)}×"
+    return [table, f"Up: {share} {'of ' * (less >= 1.005)}the bytes of full gradients."]

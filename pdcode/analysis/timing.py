@@ -6,7 +6,7 @@ a `Trace`. Tables may be empty.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from itertools import pairwise
 from typing import Any
@@ -16,6 +16,9 @@ import numpy as np
 Columns = Mapping[str, np.ndarray]
 SLOW = 1.5  # least ratio of task times of a slow worker
 SLOW_ERRORS = 3.0  # least excess of that ratio over 1, in standard errors of the worker's median
+# A worker was out if a task took OUT times the usual, and OUT_SHARE of the run or OUT_NS (what is shorter).
+OUT, OUT_SHARE, OUT_NS = 10.0, 0.05, 10e9
+LONGEST = 1000  # number of outages that are grouped
 EVENTS = ("dispatch", "start", "compute", "send", "recv", "decoded")
 
 
@@ -24,7 +27,8 @@ class Split:
     """Use of each worker's time, in ns: arrays of shape (workers,) that sum to the run's length."""
 
     compute: np.ndarray  # from the start of a task to its payload
-    delay: np.ndarray  # from the payload to its sending: the injected delay
+    delay: np.ndarray  # the injected delay, which follows
+    send: np.ndarray  # from then to the sending, such as waiting for a processor
     # From sending to arrival at rank 0, and from dispatch to start, while the worker has nothing else to do
     # (not while it computes another task).
     flight: np.ndarray
@@ -53,9 +57,28 @@ class Pace:
         slow = np.flatnonzero(np.nan_to_num(self.ratio) >= np.maximum(SLOW, 1 + SLOW_ERRORS * error))
         return [int(worker) for worker in slow[np.argsort(-self.ratio[slow], kind="stable")]]
 
+    def usual(self, worker: int) -> float:
+        """Return a time in ns that neither this worker's tasks nor the others' usually exceed."""
+        return float(np.nanmax([self.median[worker], np.nanmedian(self.median)]))
+
     def silent(self) -> list[int]:
         """List the workers without arrivals."""
         return [int(worker) for worker in np.flatnonzero(self.arrivals == 0)]
+
+
+@dataclass(frozen=True)
+class Outage:
+    """A task that took so long that its worker, or the way there and back, must have stood still."""
+
+    worker: int
+    task: int
+    begin_ns: int  # from here on rank 0 waited for it
+    length_ns: int
+    ended: bool = True  # whether its payload has arrived
+
+    @property
+    def end_ns(self) -> int:
+        return self.begin_ns + self.length_ns
 
 
 def length_ns(tables: Iterable[Columns]) -> int:
@@ -79,20 +102,31 @@ def by_worker(arrivals: Columns, workers: int) -> Iterator[np.ndarray]:
 def split(arrivals: Columns, workers: int, length: int, sample: int = 1) -> Split:
     """Split a run of `length` ns for each worker.
 
-    With `sample` > 1 only every `sample`-th task is recorded: compute, delay, flight and decode are then the
-    recorded times multiplied by `sample` (scaled down if they exceed the run), and the rest counts as idle.
+    What comes after `length`, which may be the time of the stop, is left out. With `sample` > 1 only every
+    `sample`-th task is recorded: all but idle and quiet are then the recorded times multiplied by `sample`
+    (scaled down if they exceed the run), and the rest counts as idle.
     """
     parts = np.zeros((len(fields(Split)), workers))
     for worker, rows in enumerate(by_worker(arrivals, workers)):
-        columns = [arrivals[f"t_{event}_ns"][rows] for event in EVENTS]
-        parts[:, worker] = _estimate(columns, length, sample) if sample > 1 else _partition(columns, length)
+        columns = [np.minimum(arrivals[f"t_{event}_ns"][rows], length) for event in EVENTS]
+        injected = arrivals["injected_delay_ns"][rows]
+        parts[:, worker] = (
+            _estimate(columns, injected, length, sample)
+            if sample > 1
+            else _partition(columns, injected, length)
+        )
     return Split(*parts)
 
 
-def _partition(columns: list[np.ndarray], length: int) -> tuple[float, ...]:
+def injected_ns(gap: np.ndarray, injected: np.ndarray) -> np.ndarray:
+    """Return the injected part of the times from payloads to their sending; -1 is a delay without end."""
+    return np.where(injected < 0, gap, np.clip(injected, 0, np.maximum(gap, 0)))
+
+
+def _partition(columns: list[np.ndarray], injected: np.ndarray, length: int) -> tuple[float, ...]:
     """Split one worker's time at its tasks' times, robustly against clock errors."""
     if not len(columns[0]):
-        return 0, 0, 0, 0, 0, length
+        return 0, 0, 0, 0, 0, 0, length
     dispatch, *own, recv, decoded = columns
     times = np.stack(own, axis=1).clip(0, length)
     start, compute, send = np.maximum.accumulate(times.ravel()).reshape(-1, 3).T
@@ -103,36 +137,51 @@ def _partition(columns: list[np.ndarray], length: int) -> tuple[float, ...]:
     last = np.clip(recv[-1], send[-1], length)
     end = np.clip(decoded[-1], last, length)
     flight = (start - free - wait).sum() + last - send[-1]
+    delay = injected_ns(send - compute, injected)
     return (
-        (compute - start).sum(), (send - compute).sum(), flight, decode.sum() + end - last,
-        (wait - decode).sum(), length - end,
+        (compute - start).sum(), delay.sum(), (send - compute - delay).sum(), flight,
+        decode.sum() + end - last, (wait - decode).sum(), length - end,
     )  # fmt: skip
 
 
-def _estimate(columns: list[np.ndarray], length: int, sample: int) -> tuple[float, ...]:
+def _estimate(columns: list[np.ndarray], injected: np.ndarray, length: int, sample: int) -> tuple[float, ...]:
     """Estimate one worker's split from a sample of its tasks."""
     dispatch, start, compute, send, recv, decoded = columns
-    parts = [compute - start, send - compute, recv - send + start - dispatch, decoded - recv]
+    delay = injected_ns(send - compute, injected)
+    flight = recv - send + start - dispatch
+    parts = [compute - start, delay, send - compute - delay, flight, decoded - recv]
     sums = sample * np.array([np.maximum(part, 0).sum() for part in parts], dtype=np.float64)
     sums *= min(1.0, length / max(sums.sum(), 1.0))
     return *sums, max(0.0, length - sums.sum()), 0.0
 
 
+def busy_ns(counters: Mapping[str, Any], what: str) -> float:
+    """Return the time until the stop in which a part of rank 0 was busy, on the virtual clock.
+
+    `what` is processor, ingress or egress: the link, receiving and sending. The counters hold the times until
+    the last payload; here those that came after the stop are left out.
+    """
+    taken = sum(counters.get(outcome, 0) for outcome in ("used", "wasted", "refused")) / counters["arrivals"]
+    part = 1.0 if what == "egress" else taken
+    return float(min(part * counters[f"{what}_ns"], counters["t_stop_ns"]))
+
+
 def coordinator(
     arrivals: Columns, updates: Columns, counters: Mapping[str, Any], length: int, sample: int = 1
 ) -> dict[str, float]:
-    """Split a run of `length` ns for rank 0.
+    """Split a run of `length` ns for rank 0; what comes after is left out.
 
     Returns
     -------
     dict
         Times in ns that sum to `length`. `decode`: from an arrival, or the previous decoding or step if
         later, to its decoding. `step`: from a decoding to the following step; unknown for a sample. Rank 0's
-        own measurements, the counters ``spent_<name>_ns``, replace these. `idle`: the rest.
+        own measurements, the counters ``spent_<name>_ns``, replace these. `dispatch`: sending of tasks, known
+        on the virtual clock only. `idle`: the rest; of a real run it includes receiving and sending.
     """
-    recv, decoded = arrivals["t_recv_ns"], arrivals["t_decoded_ns"]
+    recv, decoded = (np.minimum(arrivals[key], length) for key in ("t_recv_ns", "t_decoded_ns"))
     if sample == 1:
-        times = np.concatenate((decoded, updates["t_ns"]))
+        times = np.concatenate((decoded, np.minimum(updates["t_ns"], length)))
         order = np.argsort(times, kind="stable")
         end, stepped = times[order], order >= len(decoded)
         begin = np.concatenate(([0], end))[:-1]
@@ -145,6 +194,8 @@ def coordinator(
     for key, value in counters.items():
         if key.startswith("spent_") and key.endswith("_ns"):
             parts[key.removeprefix("spent_").removesuffix("_ns")] = float(value)
+    if counters.get("arrivals") and "processor_ns" in counters:
+        parts["dispatch"] = max(0.0, busy_ns(counters, "processor") - sum(parts.values()))
     parts["idle"] = max(0.0, length - sum(parts.values()))
     return parts
 
@@ -152,14 +203,20 @@ def coordinator(
 def task_times(arrivals: Columns, rows: np.ndarray) -> np.ndarray:
     """Compute the time of each task of one worker, in ns, as seen by rank 0.
 
-    It ends when the payload arrives. It begins at the dispatch, or at the sending of the worker's previous
-    payload if that is later, so that waiting for the worker is not counted twice. `rows` are the worker's
-    arrivals in order, as from `by_worker`.
+    It ends when the payload arrives, and begins as `task_begins` says. `rows` are the worker's arrivals in
+    order, as from `by_worker`.
     """
-    send = arrivals["t_send_ns"][rows]
+    return np.maximum(arrivals["t_recv_ns"][rows] - task_begins(arrivals, rows), 0)
+
+
+def task_begins(arrivals: Columns, rows: np.ndarray) -> np.ndarray:
+    """Return when rank 0 began to wait for each task of one worker, in ns.
+
+    That is the dispatch, or the sending of the worker's previous payload if that is later, so that waiting
+    for the worker is not counted twice.
+    """
     begin = arrivals["t_dispatch_ns"][rows]
-    begin = np.maximum(begin, np.concatenate((begin[:1], send[:-1])))
-    return np.maximum(arrivals["t_recv_ns"][rows] - begin, 0)
+    return np.maximum(begin, np.concatenate((begin[:1], arrivals["t_send_ns"][rows][:-1])))
 
 
 def pace(arrivals: Columns, workers: int) -> Pace:
@@ -170,6 +227,45 @@ def pace(arrivals: Columns, workers: int) -> Pace:
         if len(rows):
             median[worker] = np.median(task_times(arrivals, rows))
     return Pace(count, median, _ratio_to_others(median))
+
+
+def outages(arrivals: Columns, updates: Columns, pace: Pace, length: int) -> list[Outage]:
+    """Find the outages until `length` ns, longest first.
+
+    Injected delays are not counted. Of a worker whose last payload was followed by a step, the next task is
+    out; it may be an outage that has not ended.
+    """
+    found = []
+    for worker, rows in enumerate(by_worker(arrivals, len(pace.arrivals))):
+        if not len(rows):
+            continue
+        least = max(OUT * pace.usual(worker), min(OUT_SHARE * length, OUT_NS))
+        begin, end = task_begins(arrivals, rows), np.minimum(arrivals["t_recv_ns"][rows], length)
+        gap = arrivals["t_send_ns"][rows] - arrivals["t_compute_ns"][rows]
+        excess = end - begin - injected_ns(gap, arrivals["injected_delay_ns"][rows])
+        for place in np.flatnonzero(excess >= least):
+            task = int(arrivals["task"][rows[place]])
+            found.append(Outage(worker, task, int(begin[place]), int(end[place] - begin[place])))
+        last = rows[-1]
+        step = int(np.searchsorted(updates["t_ns"], arrivals["t_decoded_ns"][last]))
+        if step < len(updates["t_ns"]) and (out := length - int(updates["t_ns"][step])) >= least:
+            found.append(Outage(worker, int(arrivals["task"][last]) + 1, length - out, out, ended=False))
+    return sorted(found, key=lambda outage: -outage.length_ns)
+
+
+def together(found: Sequence[Outage]) -> list[list[Outage]]:
+    """Group outages, given longest first, that overlap for more than half of the group's longest."""
+    groups: list[list[Outage]] = []
+    for outage in found[:LONGEST]:
+        for group in groups:
+            first = group[0]
+            overlap = min(first.end_ns, outage.end_ns) - max(first.begin_ns, outage.begin_ns)
+            if 2 * overlap > first.length_ns:
+                group.append(outage)
+                break
+        else:
+            groups.append([outage])
+    return groups
 
 
 def _ratio_to_others(values: np.ndarray) -> np.ndarray:

@@ -36,7 +36,7 @@ def test_a_finished_run(tmp_path: Path) -> None:
         "0.07 (the target)",
         "worker 7 is slow: ",
         "rank 0: decode ",
-        "worker tasks median ratio compute delay flight decode idle quiet",
+        "worker tasks median ratio compute delay send flight decode idle quiet",
         f"{trace.arrivals.rows:,} tasks",
         "Up: 1/4.94 of the bytes of full gradients.",  # (19240 + 64) / 3904
     ):
@@ -66,7 +66,7 @@ def test_eighty_columns_are_enough(tmp_path: Path, workers: int) -> None:
 
 def test_an_unfinished_run_says_so(tmp_path: Path) -> None:
     text = shown(traces.simulate(tmp_path / "a.h5", seconds=0.3, close=False))
-    assert "a.h5: not finished (running, or killed); 3" in text.splitlines()[0]
+    assert "a.h5: running for 300 ms of 20.0 s asked; last written " in text.splitlines()[0]
     assert "worker 7" in text
 
 
@@ -76,7 +76,7 @@ def test_runs_with_few_or_no_rows(tmp_path: Path) -> None:
     writer.arrival(*traces.row(worker=1, t_start_ns=1000, t_compute_ns=2000, t_send_ns=3000, t_recv_ns=4000))
     writer.flush(0)
     text = shown(Trace(tmp_path / "a.h5"))
-    assert "no arrival from 2 of 3 workers: 0 and 2" in text
+    assert "no arrival from workers 0 and 2, of 3" in text
     assert "1 task  " in text
     writer.progress(0, 0, float("nan"), float("nan"), float("nan"))
     writer.fault(5_000, 2, 0, "crash", "rank 3 is gone")

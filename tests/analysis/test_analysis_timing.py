@@ -23,49 +23,49 @@ def task(
     """A row of arrivals from its times."""
     return traces.row(
         worker=worker, t_dispatch_ns=dispatch, t_start_ns=start, t_compute_ns=compute, t_send_ns=send,
-        t_recv_ns=recv, t_decoded_ns=decoded or recv,
+        t_recv_ns=recv, t_decoded_ns=decoded or recv, injected_delay_ns=max(0, send - compute),
     )  # fmt: skip
 
 
 def parts(
     rows: list[tuple], length: int, workers: int = 1, worker: int = 0, sample: int = 1
 ) -> tuple[float, ...]:
-    """One worker's compute, delay, flight, decode, idle and quiet."""
+    """One worker's compute, delay, send, flight, decode, idle and quiet."""
     split = timing.split(traces.columns(rows), workers, length, sample)
     return tuple(float(getattr(split, name)[worker]) for name in PARTS)
 
 
 def test_split_of_two_tasks() -> None:
     rows = [task(0, 10, 15, 35, 75, 80), task(0, 90, 92, 100, 110, 115)]
-    assert parts(rows, 150) == (20 + 8, 40 + 10, 5 + 5 + 2 + 5, 0, 10 + 10, 35)
+    assert parts(rows, 150) == (20 + 8, 40 + 10, 0, 5 + 5 + 2 + 5, 0, 10 + 10, 35)
 
 
 def test_decoding_is_neither_idle_nor_quiet() -> None:
     rows = [task(0, 10, 15, 35, 75, 80, 84), task(0, 90, 92, 100, 110, 115, 122)]
-    assert parts(rows, 150) == (20 + 8, 40 + 10, 5 + 5 + 2 + 5, 4 + 7, 10 + 6, 28)
-    assert parts(rows, 118)[3] == 4 + 3  # the run ends before the last decoding
+    assert parts(rows, 150) == (20 + 8, 40 + 10, 0, 5 + 5 + 2 + 5, 4 + 7, 10 + 6, 28)
+    assert parts(rows, 118)[4] == 4 + 3  # the run ends before the last decoding
 
 
 def test_decoding_while_the_worker_is_busy_is_not_counted() -> None:
     rows = [task(0, 0, 0, 50, 100, 110, 125), task(0, 20, 103, 110, 120, 125, 130)]
-    assert parts(rows, 130) == (57, 60, 3 + 5, 5, 0, 0)
+    assert parts(rows, 130) == (57, 60, 0, 3 + 5, 5, 0, 0)
 
 
 def test_a_task_sent_ahead_is_no_flight_while_the_worker_is_busy() -> None:
     rows = [task(0, 0, 0, 50, 100, 110), task(0, 20, 103, 110, 120, 125)]
-    assert parts(rows, 125) == (57, 60, 3 + 5, 0, 0, 0)
+    assert parts(rows, 125) == (57, 60, 0, 3 + 5, 0, 0, 0)
 
 
 def test_order_of_rows_does_not_matter_and_workers_are_apart() -> None:
     rows = [task(1, 0, 5, 6, 7, 9), task(0, 90, 92, 100, 110, 115), task(0, 10, 15, 35, 75, 80)]
     assert parts(rows, 150, workers=3)[0] == 28
-    assert parts(rows, 150, workers=3, worker=1) == (1, 1, 7, 0, 0, 141)
-    assert parts(rows, 150, workers=3, worker=2) == (0, 0, 0, 0, 0, 150)
+    assert parts(rows, 150, workers=3, worker=1) == (1, 1, 0, 7, 0, 0, 141)
+    assert parts(rows, 150, workers=3, worker=2) == (0, 0, 0, 0, 0, 0, 150)
 
 
 def test_split_of_a_sample_is_scaled() -> None:
     rows = [task(0, 10, 15, 35, 75, 80, 82)]
-    assert parts(rows, 1000, sample=10) == (200, 400, 100, 20, 280, 0)
+    assert parts(rows, 1000, sample=10) == (200, 400, 0, 100, 20, 280, 0)
     full = parts(rows, 360, sample=10)
     assert sum(full) == pytest.approx(360)
     assert full[1] == pytest.approx(200)
