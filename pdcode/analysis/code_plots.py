@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 SHOWN = 256  # maximum number of drawn rows
+ZERO = 1e-9  # coherence that is due to rounding
 CELLS = 256  # maximum number of drawn columns; more blocks share columns
 
 
@@ -88,11 +89,15 @@ def _gram(code: Code, quality: Quality, axes: Axes, drawing: Any) -> None:
     np.fill_diagonal(gram, np.nan)
     ramp = LinearSegmentedColormap.from_list("products", ["white", LIGHT_BLUE, BLUE])
     colours = ramp.with_extremes(bad="#E4E4E4")  # the diagonal
-    most = max(quality.coherence, 1e-3)
+    zero = quality.coherence < ZERO
+    most = 1.0 if zero else quality.coherence
     image = axes.imshow(gram, cmap=colours, vmin=0, vmax=most, aspect="auto", interpolation="nearest")
-    bar = drawing.colorbar(image, ax=axes, pad=0.02, fraction=0.05)
-    bar.outline.set_visible(False)
-    axes.set_title(f"|Inner products|, at most {quality.coherence:.4g}")
+    if zero:
+        axes.set_title("Inner products: all are 0")
+    else:
+        bar = drawing.colorbar(image, ax=axes, pad=0.02, fraction=0.05)
+        bar.outline.set_visible(False)
+        axes.set_title(f"|Inner products|, at most {quality.coherence:.4g}")
     axes.grid(False)
     for axis in axes.xaxis, axes.yaxis:
         _label(axis, "row", len(code))
@@ -104,8 +109,8 @@ def _captured(code: Code, quality: Quality, axes: Axes) -> None:
     q = np.arange(len(mean)) / k
     axes.plot(q, np.minimum(q, 1), color=INK, linewidth=1, linestyle=(0, (1, 2)), label="any code, at most")
     axes.fill_between(q, mean - 2 * error, mean + 2 * error, color=LIGHT_BLUE, linewidth=0)
-    axes.plot(q, mean, color=BLUE, linewidth=2.5, label="least squares")
-    axes.plot(q, quality.adjoint.mean, color=ORANGE, linewidth=2, label="adjoint")
+    axes.plot(q, mean, color=BLUE, linewidth=3, label="least squares")  # thick: adjoint may be the same
+    axes.plot(q, quality.adjoint.mean, color=ORANGE, linewidth=1.5, label="adjoint")
     if n % k == 0 and n > k and code.weight > 1:
         repeated = captured_energy(np.eye(k)[np.arange(n) % k], len(mean) - 1).mean
         axes.plot(q, repeated, color=GREY, linewidth=1.5, linestyle="--", label="repetition, as many rows")
@@ -113,16 +118,11 @@ def _captured(code: Code, quality: Quality, axes: Axes) -> None:
     axes.set_ylim(0, 1.12)
     axes.set_xlim(0, max(q[-1], 1 / k))
     axes.set_xlabel("arrivals / k, in random order")
-    axes.legend(loc="lower right", frameon=False)
     axes.set_title("Captured energy")
     ninety, _, everything = (needed / k for needed, _ in quality.needed)
-    if ninety <= q[-1]:
-        _mark(axes, ninety, 0.9, "90 %", (-9, -3), "right")
-    if everything <= q[-1]:
-        _mark(axes, everything, 1.0, "all", (0, 7), "center" if everything < 0.85 * q[-1] else "right")
-
-
-def _mark(axes: Axes, x: float, y: float, name: str, place: tuple[int, int], align: str) -> None:
-    axes.plot(x, y, "o", color=BLUE, markersize=7)
-    text = f"{name} at {x:.2f} k"
-    axes.annotate(text, (x, y), place, textcoords="offset points", ha=align, color=BLUE)
+    marks = {ninety: (0.9, f"90 % at {ninety:.2f} k"), everything: (1.0, f"all at {everything:.2f} k")}
+    inside = {x: mark for x, mark in marks.items() if x <= q[-1]}
+    if inside:
+        heights, names = zip(*inside.values(), strict=True)
+        axes.plot(list(inside), heights, "o", color=BLUE, markersize=8, label=", ".join(names), clip_on=False)
+    axes.legend(loc="lower right", frameon=False)

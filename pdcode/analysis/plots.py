@@ -9,88 +9,115 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..trace.reader import Trace
-from . import description, timing
-from .style import BLUE, GREEN, GREY, INK, LIGHT_BLUE, canvas
+from . import description
+from .style import BLUE, GREEN, GREY, INK, LIGHT_BLUE, canvas, loss_axis, mark_target, sheet
 from .timeline import timeline
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+SIZE = 12, 5.6  # inches
 BINS = 120  # bins of the curve of arrivals per second
+RISE = 0.2  # share of the time that does not determine the axis of the accuracy
 
 
 def figure(trace: Trace, path: str | os.PathLike[str]) -> None:
     """Draw a run, finished or not, to a file: png (2400 pixels wide), svg or pdf."""
-    with canvas(path, 12, 5.6) as drawing:
+    with canvas(path, *SIZE) as drawing:
         _draw(trace, drawing)
+
+
+def draw(trace: Trace) -> Figure:
+    """Draw a run, finished or not."""
+    with sheet(*SIZE) as drawing:
+        _draw(trace, drawing)
+    return drawing
 
 
 def _draw(trace: Trace, drawing: Figure) -> None:
     grid = drawing.add_gridspec(1, 2, width_ratios=(1, 1.25))
     left, right = drawing.add_subfigure(grid[0]), drawing.add_subfigure(grid[1])
     drawing.suptitle(_title(trace), x=0.01, ha="left", fontsize=12, color=GREY)
-    length = timing.length_ns([trace.arrivals, trace.updates, trace.progress])
     if np.isnan(trace.progress["accuracy"]).all():
-        _loss(trace, left.subplots(), length)
+        loss(trace, left.subplots())
     else:
-        above, below = left.subplots(2, 1, sharex=True, height_ratios=(2.4, 1))
-        _loss(trace, above, length)
-        _accuracy(trace, below, length)
+        above, below = left.subplots(2, 1, sharex=True, height_ratios=(2.1, 1))
+        loss(trace, above)
+        accuracy(trace, below)
         above.set_xlabel("")
     above, below = right.subplots(2, 1, height_ratios=(2.4, 1))
-    window = timeline(trace, above)
-    _rate(trace, below, length, window)
+    rate(trace, below, timeline(trace, above))
 
 
 def _title(trace: Trace) -> str:
     """Describe the run in one line."""
     lines = description.lines(trace)
     topics = ("problem", "workers", "scheme", "code", "update")
-    return "   ·   ".join(re.split(r"[,;]| \(", lines[topic])[0] for topic in topics if topic in lines)
+    return "   ·   ".join(re.split(r"[,;] | \(", lines[topic])[0] for topic in topics if topic in lines)
 
 
-def _loss(trace: Trace, axes: Axes, length: int) -> None:
-    times, loss = 1e-9 * trace.progress["t_ns"], trace.progress["loss"]
-    axes.plot(times, loss, color=BLUE, linewidth=2)
-    finite = loss[np.isfinite(loss)]
-    if len(finite) and finite.min() > 0 and finite.max() > 5 * finite.min():
-        axes.set_yscale("log")
-        axes.yaxis.set_major_formatter("{x:g}")
+def loss(trace: Trace, axes: Axes) -> None:
+    """Draw the training loss against time."""
+    times, values = 1e-9 * trace.progress["t_ns"], trace.progress["loss"]
+    if not len(values):
+        none = trace.attributes.get("numerics") is False
+        axes.set_title("No loss: no gradients were computed" if none else "No loss has been measured yet")
+        axes.set_axis_off()
+        return
+    axes.plot(times, values, color=BLUE, linewidth=2)
     target = (trace.config.get("stop") or {}).get("loss")
+    loss_axis(axes, [values], target)
     if target:
-        axes.axhline(target, color=GREY, linestyle="--", linewidth=1)
-        axes.annotate("target", (1, target), (-2, 3), axes.get_yaxis_transform(), "offset points", ha="right")
-    _seconds(axes, length)
-    axes.set_title(f"Training loss, {loss[-1]:.3g} at the end" if len(loss) else "Loss is not measured yet")
+        mark_target(axes, target)
+    _seconds(trace, axes)
+    axes.set_title(f"Training loss, {values[-1]:.3g} {_end(trace)}")
 
 
-def _accuracy(trace: Trace, axes: Axes, length: int) -> None:
-    times, accuracy = 1e-9 * trace.progress["t_ns"], trace.progress["accuracy"]
-    axes.plot(times, accuracy, color=GREEN, linewidth=2)
+def accuracy(trace: Trace, axes: Axes) -> None:
+    """Draw the test accuracy against time; the axis leaves out the first rise."""
+    times, values = 1e-9 * trace.progress["t_ns"], trace.progress["accuracy"]
+    axes.plot(times, values, color=GREEN, linewidth=2)
     name = description.accuracy_name(trace.config.get("problem") or {})
-    last = accuracy[~np.isnan(accuracy)][-1]
-    axes.set_title(f"Test {name}, {last:.3f} at the end")
-    axes.set_ylim(max(-0.05, float(np.nanmin(accuracy)) - 0.05), 1.02)
-    _seconds(axes, length)
+    measured = np.flatnonzero(~np.isnan(values))
+    later = values[measured[times[measured] >= RISE * times[measured[-1]]]]
+    low, high = float(later.min()), float(np.nanmax(values))
+    if target := (trace.config.get("stop") or {}).get("accuracy"):
+        mark_target(axes, target, above=True)
+        high = max(high, target)
+    margin = 0.12 * max(high - low, 0.005)
+    axes.set_ylim(low - margin, high + margin * (3 if target else 1))
+    axes.set_ylabel(name)
+    axes.set_title(f"Test {name}, {values[measured[-1]]:.3f} {_end(trace)}")
+    _seconds(trace, axes)
 
 
-def _seconds(axes: Axes, length: int) -> None:
-    axes.set_xlim(0, max(1e-9 * length, 1e-3))
-    axes.set_xlabel("time, s")
+def _end(trace: Trace) -> str:
+    return "at the end" if trace.finished else "so far"
 
 
-def _rate(trace: Trace, axes: Axes, length: int, window: tuple[int, int] | None) -> None:
-    """Draw arrivals per second over the whole run."""
-    sample = int(trace.attributes.get("sample", 1))
-    bins = int(np.clip(trace.arrivals.rows // 20, 1, BINS))
-    counts, edges = np.histogram(1e-9 * trace.arrivals["t_recv_ns"], bins, (0, max(1e-9 * length, 1e-3)))
-    rate = sample * counts / np.diff(edges)
-    axes.stairs(rate, edges, color=LIGHT_BLUE, fill=True)
-    axes.stairs(rate, edges, color=BLUE, linewidth=1.5, baseline=None)
-    axes.set_ylim(0, 1.15 * max(rate.max(), 1))
+def _seconds(trace: Trace, axes: Axes) -> float:
+    """Scale the axis of time, which ends with the run; return its end in s."""
+    end = max(1e-9 * description.stop_ns(trace), 1e-3)
+    axes.set_xlim(0, end)
+    axes.set_xlabel("virtual time, s" if description.is_virtual(trace) else "time, s")
+    return end
+
+
+def rate(trace: Trace, axes: Axes, window: tuple[int, int] | None = None) -> None:
+    """Draw arrivals per second against time, and mark an interval given in ns."""
+    if not trace.arrivals.rows:
+        axes.set_axis_off()
+        return
+    sample, end = int(trace.attributes.get("sample", 1)), _seconds(trace, axes)
+    times = 1e-9 * trace.arrivals["t_recv_ns"]
+    bins = int(np.clip(np.count_nonzero(times <= end) // 20, 1, BINS))
+    counts, edges = np.histogram(times, bins, (0, end))
+    rates = sample * counts / np.diff(edges)
+    axes.stairs(rates, edges, color=LIGHT_BLUE, fill=True)
+    axes.stairs(rates, edges, color=BLUE, linewidth=1.5, baseline=None)
+    axes.set_ylim(0, 1.15 * max(rates.max(), 1))
     axes.yaxis.set_major_formatter("{x:,.0f}")
-    axes.set_title("Arrivals a second" + (" (grey: the stretch above)" if window else ""))
-    _seconds(axes, length)
+    axes.set_title("Arrivals a second" + (" (grey: the interval above)" if window else ""))
     if window:
         axes.axvspan(window[0] * 1e-9, window[1] * 1e-9, facecolor=GREY, edgecolor=INK, alpha=0.5)

@@ -1,25 +1,34 @@
-"""Colours and fonts of figures, and their files."""
+"""Colours, fonts and axes of figures, and their files."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from ..util.errors import InputError, reason
 from ..util.output import ensure_writable
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 FORMATS = ".png", ".svg", ".pdf"
+DPI = 200
+DIVERGED = 30
 
 # Okabe and Ito's colours, distinct for colour-blind readers too; light variants for injected delays
 BLUE, LIGHT_BLUE = "#0072B2", "#B5D5EA"
 ORANGE, LIGHT_ORANGE = "#D55E00", "#F7CFAE"
 GREEN, INK, GREY = "#009E73", "#222222", "#777777"
+LINES = (BLUE, ORANGE, GREEN, "#CC79A7", "#E69F00", "#56B4E9", INK)
+"""Colours of the curves of several runs."""
+DASHES = "-", "--", "-.", ":"
+"""Their line styles: the next one once all colours are taken."""
 STYLE: Any = {
     "font.size": 12,
     "axes.titlesize": 13,
@@ -50,6 +59,18 @@ def ensure_figure_can_be_drawn(path: str) -> None:
 
 
 @contextmanager
+def sheet(width: float, height: float) -> Iterator[Figure]:
+    """Yield a figure to draw on, `width` × `height` inches."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context(STYLE):
+        drawing = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
+        yield drawing
+        drawing.draw_without_rendering()  # makes the ticks, in this style
+
+
+@contextmanager
 def canvas(path: str | os.PathLike[str], width: float, height: float) -> Iterator[Figure]:
     """Yield a figure to draw on, `width` × `height` inches at 200 dpi, and write it to a file.
 
@@ -60,14 +81,39 @@ def canvas(path: str | os.PathLike[str], width: float, height: float) -> Iterato
     InputError
         If the file cannot be written.
     """
-    import matplotlib
-    from matplotlib.figure import Figure
-
-    with matplotlib.rc_context(STYLE):
-        drawing = Figure(figsize=(width, height), layout="constrained")
+    with sheet(width, height) as drawing:
         yield drawing
-        try:
-            Path(path).parent.mkdir(parents=True, exist_ok=True)
-            drawing.savefig(path, dpi=200)
-        except (OSError, ValueError) as error:
-            raise InputError(f"{path}: cannot write the figure: {reason(error)}") from error
+    try:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        drawing.savefig(path)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot write the figure: {reason(error)}") from error
+
+
+def mark_target(axes: Axes, level: float, above: bool = False) -> None:
+    """Draw a dashed line at a target, named on the side that a run does not reach before it stops."""
+    axes.axhline(level, color=GREY, linestyle="--", linewidth=1)
+    place, side = (4, 3 if above else -3), "bottom" if above else "top"
+    name, across = f"target {level:g}", axes.get_yaxis_transform()
+    axes.annotate(name, (0, level), place, across, "offset points", va=side, color=GREY, fontsize=11)
+
+
+def loss_axis(axes: Axes, values: Sequence[np.ndarray], target: float | None) -> None:
+    """Scale the axis of training losses: by decades if they span a factor of 5, with room for the target.
+
+    What exceeds `DIVERGED` times the first loss is cut off.
+    """
+    from matplotlib.ticker import LogLocator, NullLocator
+
+    finite = np.concatenate([loss[np.isfinite(loss)] for loss in values] or [np.zeros(0)])
+    axes.set_ylabel("loss")
+    if len(finite) and finite.min() > 0 and finite.max() > 5 * finite.min():
+        first = max(float(loss[0]) for loss in values if len(loss))
+        least, most = min(finite.min(), target or np.inf), finite.max()
+        if first > 0:
+            most = min(most, DIVERGED * first)
+        axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if most < 1e3 * least else (1,)))
+        axes.yaxis.set_minor_locator(NullLocator())
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.set_ylim(least / (most / least) ** 0.1, most * (most / least) ** 0.05)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..trace.reader import Trace
 from . import description, timing
-from .formats import listing, ratio
+from .formats import duration, ratio
 from .style import BLUE, GREY, INK, LIGHT_BLUE, LIGHT_ORANGE, ORANGE
 
 if TYPE_CHECKING:
@@ -18,27 +19,37 @@ LANES = 16  # maximum number of workers
 TASKS = 60  # maximum number of tasks of a typical worker
 
 
-def window_ns(arrivals: timing.Columns, pace: timing.Pace) -> tuple[int, int]:
-    """Choose an interval with a few arrivals of the slowest worker, and not too many of the others.
+def window_ns(
+    arrivals: timing.Columns, pace: timing.Pace, length: int, outages: Sequence[timing.Outage] = ()
+) -> tuple[int, int]:
+    """Choose an interval before the stop, at `length` ns, that shows typical tasks.
 
-    Its length is 4.5 tasks of the slowest worker, but between 8 and `TASKS` tasks of a typical worker. It
-    begins with a task of the slowest worker in the middle of the run.
+    It has a few arrivals of the slowest worker, and not too many of the others: its length is 4.5 tasks of
+    the slowest worker, but between 8 and `TASKS` tasks of a typical worker. It begins with a task of the
+    slowest worker in the middle of the run; if there is an outage, the longest begins in its middle.
     """
     usual, slowest = float(np.nanmedian(pace.median)), int(np.nanargmax(pace.median))
     span = int(np.clip(4.5 * pace.median[slowest], 8 * usual, TASKS * usual)) or 1
-    starts = np.sort(arrivals["t_start_ns"][arrivals["worker"] == slowest])
-    middle = (int(arrivals["t_recv_ns"].max()) - span) // 2
-    place = min(int(np.searchsorted(starts, middle)), len(starts) - 1)
-    begin = int(starts[place]) if middle > 0 else 0
-    return max(0, begin - span // 50), begin + span
+    span = max(1, min(span, length))
+    if outages:
+        begin = outages[0].begin_ns - span // 2
+    else:
+        starts = np.sort(arrivals["t_start_ns"][arrivals["worker"] == slowest])
+        place = int(np.searchsorted(starts, (length - span) // 2))
+        begin = int(starts[min(place, len(starts) - 1)]) - span // 50
+    begin = max(0, min(begin, length - span))
+    return begin, begin + span
 
 
-def lanes(pace: timing.Pace) -> list[int]:
-    """Choose the workers to draw: all, or slow ones (at most half of the lanes) and others evenly spaced."""
+def lanes(pace: timing.Pace, out: Sequence[int] = ()) -> list[int]:
+    """Choose the workers to draw: all, or conspicuous ones and others evenly spaced.
+
+    Conspicuous, at most half of the lanes, are those that were out, and slow ones.
+    """
     workers = len(pace.arrivals)
     if workers <= LANES:
         return list(range(workers))
-    slow = pace.slow()[: LANES // 2]
+    slow = list(dict.fromkeys([*out, *pace.slow()]))[: LANES // 2]
     others = [worker for worker in range(workers) if worker not in slow]
     chosen = np.linspace(0, len(others) - 1, LANES - len(slow)).round().astype(int)
     return sorted([*slow, *(others[place] for place in chosen)])
@@ -48,43 +59,58 @@ def timeline(trace: Trace, axes: Axes) -> tuple[int, int] | None:
     """Draw the workers' tasks in an interval of time; return the interval in ns."""
     axes.grid(False)
     if not trace.arrivals.rows:
-        axes.set_title("No arrivals")
+        none = trace.attributes.get("arrivals") == "none"
+        axes.set_title("Arrivals were not recorded" if none else "No arrivals yet")
         axes.set_axis_off()
         return None
-    pace = timing.pace(trace.arrivals, description.workers_of(trace))
-    begin, end = window_ns(trace.arrivals, pace)
+    pace, length = timing.pace(trace.arrivals, description.workers_of(trace)), description.stop_ns(trace)
+    outages = timing.outages(trace.arrivals, trace.updates, pace, length)
+    out = list(dict.fromkeys(outage.worker for outage in outages))
+    begin, end = window_ns(trace.arrivals, pace, length, outages)
     scale, unit = (1e-9, "s") if end - begin > 5e9 else (1e-6, "ms")
-    chosen, slow = lanes(pace), pace.slow()
+    chosen, marked = lanes(pace, out), {*out, *pace.slow()}
     rows = list(timing.by_worker(trace.arrivals, len(pace.arrivals)))
+    injected = False
     for lane, worker in enumerate(chosen):
-        _lane(trace, axes, lane, rows[worker], (begin, end), scale, worker in slow)
-    seconds = 1e-9 * int(trace.arrivals["t_recv_ns"].max()) / int(trace.attributes.get("sample", 1))
-    _label(axes, chosen, slow, pace.arrivals[chosen] / max(seconds, 1e-9))
+        injected |= _lane(trace, axes, lane, rows[worker], (begin, end), scale, worker in marked)
+    for lane, worker in enumerate(chosen):
+        for outage in outages:
+            if outage.worker == worker and not outage.ended:
+                axes.hlines(
+                    lane, (outage.begin_ns - begin) * scale, (end - begin) * scale, GREY, linewidth=1.5
+                )
+    seconds = 1e-9 * length / int(trace.attributes.get("sample", 1))
+    in_time = trace.arrivals["worker"][trace.arrivals["t_recv_ns"] <= length]
+    counts = np.bincount(in_time, minlength=len(pace.arrivals))
+    _label(axes, chosen, marked, counts[chosen] / max(seconds, 1e-9))
     axes.set_xlim(0, (end - begin) * scale)
     axes.set_xlabel(f"time, {unit} after {begin * 1e-9:.3f} s")
-    axes.set_title(_who(pace), pad=26)  # the legend is between
-    _legend(axes)
+    axes.set_title(_who(pace, outages, len(chosen)), pad=26)  # the legend is between
+    _legend(axes, injected, [name for name, some in (("slow", pace.slow()), ("out", out)) if some])
     return begin, end
 
 
 def _lane(
     trace: Trace, axes: Axes, lane: int, rows: np.ndarray, window: tuple[int, int], scale: float, slow: bool
-) -> None:
-    """Draw one worker's tasks."""
+) -> bool:
+    """Draw one worker's tasks; return whether there were injected delays."""
     begin, end = window
     table = trace.arrivals
-    rows = rows[(table["t_recv_ns"][rows] >= begin) & (table["t_start_ns"][rows] <= end)]
-    start, ready, send, recv = (
-        (table[f"t_{event}_ns"][rows] - begin) * scale for event in ("start", "compute", "send", "recv")
+    rows = rows[(table["t_recv_ns"][rows] >= begin) & (table["t_dispatch_ns"][rows] <= end)]
+    dispatch, start, ready, send, recv = (
+        (table[f"t_{event}_ns"][rows] - begin) * scale
+        for event in ("dispatch", "start", "compute", "send", "recv")
     )
+    delay = timing.injected_ns(send - ready, table["injected_delay_ns"][rows] * scale)
     dark, light = (ORANGE, LIGHT_ORANGE) if slow else (BLUE, LIGHT_BLUE)
-    axes.hlines(np.full(len(rows), lane), send, recv, color=GREY, linewidth=1)
-    axes.barh(np.full(len(rows), lane), send - ready, left=ready, height=0.62, color=light, linewidth=0)
+    axes.hlines(np.full(len(rows), lane), dispatch, recv, color=GREY, linewidth=1.5, zorder=0.5)
+    axes.barh(np.full(len(rows), lane), delay, left=ready, height=0.62, color=light, linewidth=0)
     axes.barh(np.full(len(rows), lane), ready - start, left=start, height=0.62, color=dark, linewidth=0)
     axes.vlines(recv, lane - 0.42, lane + 0.42, color=INK, linewidth=1.1)
+    return bool((delay > 0).any())
 
 
-def _label(axes: Axes, chosen: list[int], slow: list[int], rates: np.ndarray) -> None:
+def _label(axes: Axes, chosen: list[int], slow: Collection[int], rates: np.ndarray) -> None:
     """Label the lanes with workers on the left and arrivals per second on the right."""
     axes.set_ylim(len(chosen) - 0.4, -0.6)
     axes.set_yticks(range(len(chosen)), [f"worker {worker}" for worker in chosen])
@@ -99,25 +125,43 @@ def _label(axes: Axes, chosen: list[int], slow: list[int], rates: np.ndarray) ->
         text.set(color=colour, fontsize=10)
 
 
-def _who(pace: timing.Pace) -> str:
+def _who(pace: timing.Pace, outages: Sequence[timing.Outage], lanes: int) -> str:
     """Make the title."""
-    slow = pace.slow()
+    slow, workers = pace.slow(), len(pace.arrivals)
+    if outages:
+        group = timing.together(outages)[0]
+        out = sorted({outage.worker for outage in group})
+        who = "All workers" if len(out) == workers > 1 else _named(out)
+        return f"{who} {'was' if len(out) == 1 else 'were'} out for {duration(group[0].length_ns)}"
     if len(slow) == 1:
         return f"Worker {slow[0]} is slow: {ratio(pace.ratio[slow[0]])} the others' task time"
-    names = listing([str(worker) for worker in slow[:4]]) + (" …" if len(slow) > 4 else "")
-    return f"Workers {names} are slow" if slow else "The workers' tasks"
+    if slow:
+        return f"{_named(slow)} are slow"
+    return f"Tasks of {lanes} of the {workers:,} workers" if lanes < workers else "Tasks of the workers"
 
 
-def _legend(axes: Axes) -> None:
+def _named(workers: Sequence[int]) -> str:
+    return description.workers_named(workers, 4).capitalize()
+
+
+def _legend(axes: Axes, injected: bool, marked: Sequence[str]) -> None:
+    """Explain what is drawn: `marked` says for what workers are drawn in orange."""
+    from matplotlib.legend_handler import HandlerTuple
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
-    handles = [
-        Patch(color=BLUE, label="compute"),
-        Patch(color=LIGHT_BLUE, label="injected delay"),
-        Line2D([], [], color=INK, marker="|", linestyle="", markersize=11, label="arrival"),
+    entries: list[tuple[str, Any]] = [
+        ("compute", Patch(color=BLUE)),
+        *([("injected delay", Patch(color=LIGHT_BLUE))] if injected else []),
+        ("in flight", Line2D([], [], color=GREY, linewidth=1.5)),
+        ("arrival", Line2D([], [], color=INK, marker="|", linestyle="", markersize=11)),
     ]
-    axes.legend(
-        handles=handles, loc="lower left", bbox_to_anchor=(-0.01, 1.0), ncols=3, frameon=False, fontsize=11,
-        handlelength=1.4, columnspacing=1.4, borderaxespad=0.1,
+    if marked:
+        orange = (Patch(color=ORANGE), Patch(color=LIGHT_ORANGE)) if injected else Patch(color=ORANGE)
+        entries.append((" or ".join(marked), orange))
+    legend = axes.legend(
+        [handle for _, handle in entries], [name for name, _ in entries], loc="lower left", frameon=False,
+        bbox_to_anchor=(-0.01, 1.0), ncols=len(entries), fontsize=10.3, handlelength=1.4, columnspacing=0.9,
+        borderaxespad=0.1, handletextpad=0.5, handler_map={tuple: HandlerTuple(None, 0)},
     )  # fmt: skip
+    legend.set_in_layout(False)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..analysis import printing
 from ..analysis.formats import ratio, size
 from ..analysis.style import GREY, INK, canvas
+from .space import OWN
 from .survey import Cell, Grid
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F
 DARK = ("#0072B2", "#009E73", "#D55E00")  # cells with white text
 PALE = 1.1  # lead below which a cell is drawn pale
 NOBODY = "nobody"
+LABELS = {OWN: f"{OWN}: the job file's\nown scheme and code"}
 ORACLE = "oracle ×: the first's time over the oracle's"
 
 
@@ -67,8 +69,8 @@ def draw_map(
 
     columns, rows, palette = sorted(grid.bandwidths), sorted(grid.severities), colours(names)
     best = sorted({cell.best for cell in cells} - {""})
-    patches = [Patch(facecolor=palette[name], label=name) for name in best]
-    patches.append(Patch(facecolor="white", edgecolor=GREY, label=f"pale: less than {PALE:g}×"))
+    patches = [Patch(facecolor=palette[name], label=LABELS.get(name, name)) for name in best]
+    patches.append(Patch(facecolor="white", edgecolor=GREY, label=f"pale: by less than {PALE:g}×"))
     text = ORACLE.replace(": ", ":\n").replace(" over", "\nover")
     patches.append(Patch(facecolor="none", edgecolor="none", label=text))
     with canvas(path, max(6.8, 3.2 + 1.7 * len(columns)), 2.2 + 0.85 * len(rows)) as figure:
@@ -81,7 +83,7 @@ def draw_map(
         axes.set_yticks(range(len(rows)), [f"{value:g}" for value in rows])
         axes.tick_params(length=0)
         axes.spines[:].set_visible(False)
-        axes.set(xlabel="bandwidth of rank 0's link, each way", ylabel=axis.replace(", ", ",\n"))
+        axes.set(xlabel="bandwidth of rank 0's link, each way", ylabel=axis)
         figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold")  # also spans the legend
         axes.legend(handles=patches, loc="upper left", bbox_to_anchor=(1, 1), frameon=False, title="first")
 
