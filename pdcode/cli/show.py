@@ -1,4 +1,4 @@
-"""`pdcode show`: summary of a trace."""
+"""`pdcode show`: summary of a trace, or comparison of several."""
 
 from __future__ import annotations
 
@@ -12,34 +12,67 @@ def add_parser(commands: Any) -> None:
     """Add the command to the parser."""
     command = commands.add_parser(
         "show",
-        help="summarise a trace",
-        description="Print configuration, loss and accuracy, a breakdown of the time, the slowest worker, "
-        "staleness and bytes. Also works on traces of running and killed runs.",
+        help="summarise a trace, or compare several",
+        description="Print configuration, loss and accuracy, a breakdown of the time, workers that were slow "
+        "or out, staleness and bytes; of several traces a table with a line for each. Traces of running and "
+        "killed runs can be shown, too.",
     )
     command.add_argument("trace", nargs="+", metavar="TRACE", help="HDF5 file of a run")
     command.add_argument(
         "--figure",
         metavar="PNG",
-        help="also draw loss against time and the timeline of arrivals (.png, .svg or .pdf)",
+        help="also draw loss against time and the timeline of arrivals, or the losses of several runs "
+        "against time and bytes (.png, .svg or .pdf)",
     )
     command.set_defaults(function=show)
 
 
 def show(options: argparse.Namespace) -> int:
-    """Print the traces; with ``--figure`` draw the only one."""
-    from ..analysis import style, tables
+    """Print and draw one trace, or compare several."""
+    from ..analysis import style
     from ..trace.reader import Trace
 
     if options.figure:
         style.ensure_figure_can_be_drawn(options.figure)
-        if len(options.trace) != 1:
-            raise InputError(f"--figure {options.figure}: draws one trace, got {len(options.trace)}")
-    traces = [Trace(path) for path in options.trace]
-    for trace in traces:
-        tables.show(trace)
-    if options.figure:
-        from ..analysis import plots
+    if len(options.trace) > 1:
+        compare(options)
+    else:
+        from ..analysis import tables
 
-        plots.figure(traces[0], options.figure)
+        trace = Trace(options.trace[0])
+        tables.show(trace)
+        if options.figure:
+            from ..analysis import plots
+
+            plots.figure(trace, options.figure)
+    if options.figure:
         print(f"figure: {options.figure}")
     return 0
+
+
+def compare(options: argparse.Namespace) -> None:
+    """Compare the traces that can be read.
+
+    Raises
+    ------
+    InputError
+        After the comparison, naming the others.
+    """
+    from ..analysis import comparison
+    from ..analysis.summary import summarise
+    from ..trace.reader import Trace
+
+    traces, errors = [], []
+    for path in options.trace:
+        try:
+            trace = Trace(path)
+            summarise(trace)  # reads all that is compared
+            traces.append(trace)
+        except InputError as error:
+            errors.append(str(error))
+    if traces:
+        comparison.show(traces)
+        if options.figure:
+            comparison.figure(traces, options.figure)
+    if errors:
+        raise InputError("; ".join(errors))

@@ -1,0 +1,174 @@
+"""The table and the figure that compare several runs."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..trace.reader import Trace
+from . import description, prediction, printing, statistics
+from .formats import NOTHING, duration, listing, number, percent, size
+from .style import DASHES, GREY, LINES, canvas, loss_axis, sheet
+from .summary import Summary, summarise
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from rich.console import Console
+    from rich.table import Table
+
+SIZE = 12, 4.8  # inches
+FAR = 20  # ratio of the runs' lengths from which on an axis is logarithmic …
+DECADES = 1e3  # … and begins at the shortest one's over this
+
+
+def names(traces: Sequence[Trace]) -> list[str]:
+    """Name runs by their files: without folder and extension, unless two have the same name."""
+    stems = [trace.path.stem for trace in traces]
+    return [
+        stem if count == 1 else str(trace.path)
+        for trace, stem in zip(traces, stems, strict=True)
+        for count in [Counter(stems)[stem]]
+    ]
+
+
+def show(traces: Sequence[Trace], console: Console | None = None) -> None:
+    """Print a table with a line for each run."""
+    section: printing.Section = "", [table(traces), *map(printing.note, notes(traces))]
+    printing.show([section], console)
+
+
+def table(traces: Sequence[Trace]) -> Table:
+    """Tabulate the headline figures of runs."""
+    summaries = [summarise(trace) for trace in traces]
+    targets = {summary.target for summary in summaries} - {""}
+    target = f"to {targets.pop()}" if len(targets) == 1 else "to target"
+    columns = (
+        "run", "scheme", "policy", "workers", "updates", "time", target, "loss", "accuracy", "up", "down",
+        "wasted", "ended",
+    )  # fmt: skip
+    made = printing.make_table(*columns, left=("run", "scheme", "policy", "ended"), fold=False)
+    for name, trace, summary in zip(names(traces), traces, summaries, strict=True):
+        reached = _reached(summary)
+        made.add_row(
+            name,
+            summary.scheme or NOTHING,
+            description.policy(trace).split(" of ")[0] or NOTHING,
+            f"{summary.workers:,}",
+            f"{summary.updates:,}",
+            duration(1e9 * summary.seconds),
+            f"{summary.target}: {reached}" if target == "to target" and summary.target else reached,
+            number(summary.loss),
+            number(summary.accuracy),
+            *(
+                NOTHING if math.isnan(count) else size(count)
+                for count in (summary.bytes_up, summary.bytes_down)
+            ),
+            NOTHING if math.isnan(summary.wasted) else f"{percent(summary.wasted, 1)} %",
+            description.outcome(trace),
+        )
+    return made
+
+
+def _reached(summary: Summary) -> str:
+    if math.isnan(summary.target_s):
+        return NOTHING
+    return duration(1e9 * summary.target_s) if math.isfinite(summary.target_s) else "not reached"
+
+
+def notes(traces: Sequence[Trace]) -> list[str]:
+    """Explain the table: its base, and what cannot be compared."""
+    texts = ["time: until the stop; up, down: bytes of payloads and of tasks; wasted: share of the payloads"]
+    virtual = [
+        name for name, trace in zip(names(traces), traces, strict=True) if description.is_virtual(trace)
+    ]
+    if virtual:
+        texts.append(f"virtual time: {'all' if len(virtual) == len(traces) else listing(virtual)}")
+    measured = [prediction.measured(trace) for trace in traces if trace.progress.rows]
+    if any(problem != measured[0] for problem in measured):
+        texts.append("The problems differ, so that losses are not comparable.")
+    return texts
+
+
+def figure(traces: Sequence[Trace], path: str | os.PathLike[str]) -> None:
+    """Draw the training losses of runs against time and bytes, to a file: png, svg or pdf."""
+    with canvas(path, *SIZE) as drawing:
+        _draw(traces, drawing)
+
+
+def draw(traces: Sequence[Trace]) -> Figure:
+    """Draw the training losses of runs against time and bytes."""
+    with sheet(*SIZE) as drawing:
+        _draw(traces, drawing)
+    return drawing
+
+
+def _draw(traces: Sequence[Trace], drawing: Figure) -> None:
+    from matplotlib.ticker import EngFormatter
+
+    left, right = drawing.subplots(1, 2, sharey=True)
+    measured = [(trace.progress["loss"], 1e-9 * trace.progress["t_ns"], sent(trace)) for trace in traces]
+    for place, (name, (loss, times, count)) in enumerate(zip(names(traces), measured, strict=True)):
+        colour, dashes = LINES[place % len(LINES)], DASHES[place // len(LINES) % len(DASHES)]
+        for axes, position in ((left, times), (right, count)):
+            axes.plot(position, loss, color=colour, linestyle=dashes, linewidth=2, label=name)
+            axes.plot(position[-1:], loss[-1:], "o", color=colour, markersize=6)
+    targets = {(trace.config.get("stop") or {}).get("loss") for trace in traces}
+    target = targets.pop() if len(targets) == 1 else None
+    loss_axis(left, [loss for loss, _, _ in measured], target)
+    if target:
+        for axes in left, right:
+            axes.axhline(target, color=GREY, linestyle="--", linewidth=1, label=f"target {target:g}")
+    _scale(left, [times for _, times, _ in measured])
+    _scale(right, [count for _, _, count in measured])
+    virtual = {description.is_virtual(trace) for trace in traces}
+    left.set_xlabel("virtual time, s" if virtual == {True} else "time, s")
+    right.set_xlabel("bytes up and down")
+    right.xaxis.set_major_formatter(EngFormatter("B", places=0))
+    left.set_title("Training loss against time")
+    right.set_title("… and against bytes")
+    reached = [
+        (times[at[0]], count[at[0]], name)
+        for (loss, times, count), name in zip(measured, names(traces), strict=True)
+        if len(at := np.flatnonzero(loss <= (target or -math.inf)))
+    ]
+    if reached:
+        seconds, _, name = min(reached)
+        left.set_title(f"{name} reaches loss {target:g} first, after {duration(1e9 * seconds)}")
+        count, name = min(each[1:] for each in reached)
+        right.set_title(f"{name} needs the fewest bytes for it: {size(count)}")
+    handles, labels = left.get_legend_handles_labels()
+    drawing.legend(handles, labels, loc="outside upper left", ncols=min(len(handles), 6), frameon=False)
+
+
+def _scale(axes: Axes, positions: Sequence[np.ndarray]) -> None:
+    """Scale the horizontal axis: logarithmically if the runs' lengths are far apart."""
+    ends = [float(position[-1]) for position in positions if len(position) and position[-1] > 0]
+    if not ends:
+        return
+    if max(ends) > FAR * min(ends):
+        axes.set_xscale("log")
+        axes.set_xlim(min(ends) / DECADES, 1.2 * max(ends))
+    else:
+        axes.set_xlim(0, 1.02 * max(ends))
+
+
+def sent(trace: Trace) -> np.ndarray:
+    """Count the bytes up and down until each measurement of the loss.
+
+    A task's bytes count from its arrival on. If no arrivals were recorded, every update counts alike.
+    """
+    total = statistics.traffic(trace.arrivals, trace.attributes, trace.counters)
+    if trace.arrivals.rows:
+        order = np.argsort(trace.arrivals["t_recv_ns"], kind="stable")
+        count = (trace.arrivals["bytes_up"] + trace.arrivals["bytes_down"])[order].cumsum()
+        places = np.searchsorted(trace.arrivals["t_recv_ns"][order], trace.progress["t_ns"], side="right")
+        share = np.concatenate(([0], count))[places] / count[-1]
+    else:
+        share = trace.progress["version"] / max(1, *trace.progress["version"])
+    return np.asarray(share * (total.up + total.down))
