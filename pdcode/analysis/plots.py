@@ -77,7 +77,7 @@ def loss(trace: Trace, axes: Axes) -> None:
 def accuracy(trace: Trace, axes: Axes) -> None:
     """Draw the test accuracy against time; the axis leaves out the first rise."""
     times, values = 1e-9 * trace.progress["t_ns"], trace.progress["accuracy"]
-    axes.plot(times, values, color=GREEN, linewidth=2)
+    axes.plot(times, values, color=GREEN, linewidth=1.4)
     name = description.accuracy_name(trace.config.get("problem") or {})
     measured = np.flatnonzero(~np.isnan(values))
     later = values[measured[times[measured] >= RISE * times[measured[-1]]]]
