@@ -169,7 +169,8 @@ def _clock(trace: Trace) -> str:
     text = "virtual" if task_ns is None else f"virtual: a task computes {duration(task_ns)}"
     if trace.attributes.get("numerics") is False:
         text += "; no gradients were computed"
-    if not counters.get("t_stop_ns") or not counters.get("arrivals"):
+    measured = {"processor_ns", "ingress_ns", "egress_ns"} <= counters.keys()
+    if not (measured and counters.get("t_stop_ns") and counters.get("arrivals")):
         return text
     stop_ns = counters["t_stop_ns"]
     if 0 < counters.get("genie_s", 0) < math.inf:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -62,12 +64,26 @@ def ensure_figure_can_be_drawn(path: str) -> None:
 def sheet(width: float, height: float) -> Iterator[Figure]:
     """Yield a figure to draw on, `width` × `height` inches."""
     import matplotlib
-    from matplotlib.figure import Figure
 
     with matplotlib.rc_context(STYLE):
-        drawing = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
+        drawing = _figure_class()(figsize=(width, height), dpi=DPI, layout="constrained")
         yield drawing
         drawing.draw_without_rendering()  # makes the ticks, in this style
+
+
+@cache
+def _figure_class() -> type[Figure]:
+    from matplotlib.figure import Figure
+
+    class ShownFigure(Figure):
+        """A figure that notebooks show, with or without pyplot."""
+
+        def _repr_png_(self) -> bytes:
+            content = io.BytesIO()
+            self.savefig(content, dpi=DPI / 2)
+            return content.getvalue()
+
+    return ShownFigure
 
 
 @contextmanager

@@ -194,7 +194,7 @@ def coordinator(
     for key, value in counters.items():
         if key.startswith("spent_") and key.endswith("_ns"):
             parts[key.removeprefix("spent_").removesuffix("_ns")] = float(value)
-    if counters.get("arrivals") and "processor_ns" in counters:
+    if counters.get("arrivals") and {"processor_ns", "t_stop_ns"} <= counters.keys():
         parts["dispatch"] = max(0.0, busy_ns(counters, "processor") - sum(parts.values()))
     parts["idle"] = max(0.0, length - sum(parts.values()))
     return parts
