@@ -94,17 +94,16 @@ def run(options: argparse.Namespace) -> int:
 
 
 def rank_0(config: Config, text: str, path: str) -> int:
-    """Prepare and then start MPI, as rank 0; on failure abort the ranks that already wait in MPI."""
+    """Prepare and run rank 0; on failure abort the ranks that already wait for it."""
+    from ..mpi import process, ranks
+
+    process.check_launcher()  # before all that takes time, as the other ranks check it now
     try:
         components = prepare_ranks(config, path)
         check_writable(config.trace.path, path, config.stragglers.reads)
     except BaseException as error:
-        from ..mpi.process import abort
-
-        abort(error)
-        raise
-    from ..mpi import ranks
-
+        process.abort(error)
+        raise  # not reached
     return ranks.coordinate(config, text, components)
 
 

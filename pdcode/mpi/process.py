@@ -105,8 +105,6 @@ def check_launcher() -> None:
     world, place = MPI.COMM_WORLD, launch.place(os.environ)
     if place is None or place == (world.rank, world.size):
         return
-    if place[0]:
-        time.sleep(3)  # rank 0 reports first, and most launchers end all ranks then
     raise InputError(
         f"the launcher calls this rank {place[0]} of {place[1]}, MPI ({library()}) rank {world.rank} of "
         f"{world.size}: they belong to different MPIs; {launch.advice()}"
@@ -140,9 +138,10 @@ def job(named: bool = True, comm: MPI.Intracomm | None = None) -> Iterator[MPI.I
         stack.enter_context(signals.handled(dict.fromkeys(signals.ENDS, signal.SIG_IGN)))
         stack.enter_context(np.errstate(all="ignore"))  # rank 0 checks for non-finite payloads and losses
         scope = MPI.COMM_WORLD if comm is None else comm
-        stack.push(lambda kind, error, trace: None if error is None else abort(error, named, scope))
         if comm is None:
             check_launcher()
+        stack.push(lambda kind, error, trace: None if error is None else abort(error, named, scope))
+        if comm is None:
             comm = MPI.COMM_WORLD.Dup()
             stack.callback(comm.Free)
         yield comm

@@ -5,9 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
+from paths import JOBS
+from shell import environment
 
+from pdcode.__main__ import main
 from pdcode.mpi import clocks, launch
 
 
@@ -74,3 +79,35 @@ def test_the_exchange_with_the_least_round_trip_tells_the_offset(monkeypatch: py
     offset_ns, error_ns = clocks.offset(exchange, 3)
     assert error_ns == 50
     assert abs(offset_ns - 1_000_000) <= error_ns
+
+
+def test_srun_without_mpi_is_refused_by_its_first_task(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(launch, "find_mpirun", lambda: pytest.fail("mpirun was started"))
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "9")
+    for rank, lines in (("0", 1), ("1", 0)):
+        monkeypatch.setenv("SLURM_PROCID", rank)
+        for words in (["run", "job.toml", "-n", "8"], ["simulate", "job.toml"], ["bench", "messages"]):
+            assert main(words) == 2
+            said = capsys.readouterr().err
+            assert said.count("\n") == lines
+            assert not lines or ("`srun --mpi=pmix -n 9" in said and "`mpirun -n 9" in said)
+
+
+@pytest.mark.parametrize("rank", ["0", "1"])
+def test_a_launcher_of_another_mpi_is_refused(rank: str, tmp_path: Path) -> None:
+    """Its variables are there, but MPI, which cannot reach it, makes every rank a job of its own."""
+    trace = tmp_path / "trace.h5"
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "pdcode", "run", JOBS / "breast-cancer.toml", "-o", trace],
+        env=environment() | {"OMPI_COMM_WORLD_SIZE": "9", "OMPI_COMM_WORLD_RANK": rank},
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    if rank == "0":  # which speaks for all
+        assert done.stderr.startswith("pdcode: the launcher calls this rank 0 of 9, MPI (")
+        assert "rank 0 of 1: they belong to different MPIs; use /" in done.stderr
+    assert done.stderr.count("\n") == (rank == "0")
+    assert not trace.exists()

@@ -1,0 +1,40 @@
+"""What signals do to a run."""
+
+from __future__ import annotations
+
+import signal
+import time
+from types import SimpleNamespace
+
+import pytest
+
+from pdcode.util import signals
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1])
+def test_the_first_signal_interrupts_and_a_later_one_ends(
+    number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now_s = [10.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now_s[0])
+    run = SimpleNamespace(interrupted=False)
+    with signals.handled(signals.interrupts(run)):
+        signal.raise_signal(number)
+        assert run.interrupted
+        now_s[0] += 0.5
+        signal.raise_signal(signal.SIGTERM)  # the same wish, from SLURM or mpirun
+        now_s[0] += 0.6
+        with pytest.raises(SystemExit) as error:
+            signal.raise_signal(number)
+        assert error.value.code == 128 + number
+
+
+def test_a_hang_up_that_is_ignored_stays_ignored() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        run = SimpleNamespace(interrupted=False)
+        with signals.handled(signals.interrupts(run)):
+            signal.raise_signal(signal.SIGHUP)
+        assert not run.interrupted
+    finally:
+        signal.signal(signal.SIGHUP, before)
