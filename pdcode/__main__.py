@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from contextlib import redirect_stdout
 from io import TextIOWrapper
 
-from .cli import bench, codes, plan, replay, run, show, simulate
+from .cli import bench, codes, doctor, plan, replay, run, show, simulate
 from .mpi import launch, supervisor
 from .util import output, signals
 from .util.errors import Failure, InputError
@@ -27,7 +27,7 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=f"pdcode {__version__}")
     commands = top.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
-    for command in (run, simulate, replay, show, codes, plan, bench):
+    for command in (run, simulate, replay, show, codes, plan, bench, doctor):
         command.add_parser(commands)
     return top
 

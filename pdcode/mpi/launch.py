@@ -92,12 +92,10 @@ def library_path() -> Path | None:
     return next((path for path in paths if re.match(r"libmpi(ch|_abi|_cray)?\.so", path.name)), None)
 
 
-def advice() -> str:
-    """Return how to start ranks with the MPI library that this process has loaded."""
-    library = library_path()
-    beside = [each / "bin" / "mpirun" for each in (library.parents if library else ())]
-    found = next((str(path) for path in beside if path.exists()), "the mpirun that comes with the library")
-    return f"use {found}"
+def beside(library: Path) -> Path | None:
+    """Return the mpirun of the installation that a library belongs to."""
+    paths = (folder / "bin" / "mpirun" for folder in library.parents)
+    return next((path for path in paths if path.exists()), None)
 
 
 def command(workers: int, arguments: Sequence[str]) -> tuple[list[str], dict[str, str]]:

@@ -105,9 +105,11 @@ def check_launcher() -> None:
     world, place = MPI.COMM_WORLD, launch.place(os.environ)
     if place is None or place == (world.rank, world.size):
         return
+    path = launch.library_path()
+    mpirun = (path and launch.beside(path)) or "the library's own mpirun"
     raise InputError(
         f"the launcher calls this rank {place[0]} of {place[1]}, MPI ({library()}) rank {world.rank} of "
-        f"{world.size}: they belong to different MPIs; {launch.advice()}"
+        f"{world.size}: they belong to different MPIs; use {mpirun}"
     )
 
 

