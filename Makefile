@@ -20,6 +20,11 @@ help: ## list the targets
 run: .venv/built ## train a small model over MPI and show what happened
 	.venv/bin/pdcode run jobs/digits.toml
 	.venv/bin/pdcode show results/digits.h5 --figure results/digits.png
+	@$(on_path)
+
+.PHONY: shell
+shell: .venv/built ## start a shell with pdcode on PATH
+	@PATH="$(CURDIR)/.venv/bin:$$PATH" "$${SHELL:-sh}"
 
 test: .venv/built .venv/extra-test .venv/extra-mnist5k ## run all tests; those of tests/cluster only as root where SLURM is installed
 	@$(python) -m pytest $(tests)
@@ -65,6 +70,8 @@ $(python):
 	done; \
 	echo "pdcode: needs a C compiler (on Debian: gcc libc6-dev); tried $${CC:-cc} gcc clang" >&2; exit 1
 
+on_path = echo 'pdcode is in .venv/bin: `make shell`, or export PATH="$(CURDIR)/.venv/bin:$$PATH"'
+
 # What pip installs is read from pyproject.toml alone: $(call requirements,EXPRESSION of p, the parsed file)
 requirements = $(python) -c 'import tomllib; p = tomllib.load(open("pyproject.toml", "rb")); print(*$(1), sep="\n")'
 
@@ -87,6 +94,7 @@ two_ranks := OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_
 	@echo "pdcode: building the kernels"
 	@CC="$$(cat .venv/compiler)" $(pip) install --no-build-isolation --no-deps --editable .
 	@touch $@
+	@$(on_path)
 
 .venv/extra-%: pyproject.toml | .venv/installed
 	@echo "pdcode: installing the extra $*"

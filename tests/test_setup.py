@@ -71,3 +71,17 @@ def test_no_compiler_is_one_sentence(machine: Machine) -> None:
     assert complaint(machine.make("run")).startswith("pdcode: needs a C compiler")
     machine.program("cc", "exit 1")  # one that cannot link, as gcc without the C library's headers
     assert complaint(machine.make("run")).startswith("pdcode: needs a C compiler")
+
+
+def test_a_shell_finds_the_command(machine: Machine) -> None:
+    scripts = machine.tree / ".venv" / "bin"
+    scripts.mkdir(parents=True)
+    (scripts / "pdcode").write_text("#!/bin/sh\necho found\n")
+    (scripts / "pdcode").chmod(0o755)
+    environ = {"PATH": str(machine.tools), "SHELL": "/bin/sh"}
+    done = subprocess.run(
+        [machine.tools / "make", "--assume-old=.venv/built", "shell"],
+        cwd=machine.tree, env=environ, input="pdcode\n", capture_output=True, text=True, timeout=60,
+        check=False,
+    )  # fmt: skip
+    assert done.stdout == "found\n", done.stderr
