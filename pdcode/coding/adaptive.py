@@ -24,7 +24,8 @@ class MatchedTable(CodeTable, tag="matched"):
 
     chosen: ClassVar[bool] = True
 
-    weight: Positive | list[Positive] | None = None  # upper bound on w; default 32
+    #: largest number of blocks that a codeword combines, of all layers or of each; none: 32
+    weight: Positive | list[Positive] | None = None
 
     def make(
         self,
@@ -40,7 +41,7 @@ class MatchedTable(CodeTable, tag="matched"):
 class EnergyOptions(Table):
     """Options of `codes.energy`."""
 
-    exponent: Any = 0.5  # entries ∝ energy ** exponent
+    exponent: Any = 0.5  #: exponent of the blocks' energies, to which a codeword's entries are proportional
 
 
 class EnergyTable(CodeTable, tag="energy"):
@@ -48,9 +49,10 @@ class EnergyTable(CodeTable, tag="energy"):
 
     usual: ClassVar[int] = 4
 
-    weight: Positive | list[Positive] | None = None  # w; default 4
-    decay: Annotated[float, Meta(ge=0, lt=1)] = 0.9  # of the running energies, per arrival
-    options: EnergyOptions = EnergyOptions()
+    #: blocks combined by a codeword, of all layers or of each; none: 4
+    weight: Positive | list[Positive] | None = None
+    decay: Annotated[float, Meta(ge=0, lt=1)] = 0.9  #: factor on the blocks' running energies at each arrival
+    options: EnergyOptions = EnergyOptions()  #: options of the family
 
     def make(
         self,

@@ -35,34 +35,35 @@ class ProblemTable(Kind, tag_field="kind"):
     """The model, its loss, and the data."""
 
     table, group, default = "problem", "problems", "mlp"
-    classes: ClassVar[bool | None] = None  # whether targets are classes; None: if they are integers
-    most_classes: ClassVar[int | None] = None  # largest number of classes; None: no limit
-    deep: ClassVar[bool] = True  # whether there are hidden layers
+    classes: ClassVar[bool | None] = None  #: whether targets are classes; None: if they are integers
+    most_classes: ClassVar[int | None] = None  #: largest number of classes; None: no limit
+    deep: ClassVar[bool] = True  #: whether there are hidden layers
 
-    data: str = "digits"  # name of a bundled data set, or path of a file
-    labels: str | None = None  # file of the labels of MNIST IDX data; by default found by its name
-    inputs: str = "x"  # name of the inputs in an npz or HDF5 file
-    targets: str = "y"  # name of the targets in an npz or HDF5 file
-    hidden: list[Positive] = msgspec.field(default_factory=lambda: [64])  # units of each hidden layer
-    activation: Literal["relu", "tanh", "gelu"] = "relu"  # activation function of the hidden layers
-    # axis of each layer that is cut into blocks: output units or input units; auto: the smaller payload
+    data: str = "digits"  #: name of a bundled data set, or path of a file
+    labels: str | None = None  #: file of the labels of MNIST IDX data; by default found by its name
+    inputs: str = "x"  #: name of the inputs in an npz or HDF5 file
+    targets: str = "y"  #: name of the targets in an npz or HDF5 file
+    hidden: list[Positive] = msgspec.field(default_factory=lambda: [64])  #: units of each hidden layer
+    activation: Literal["relu", "tanh", "gelu"] = "relu"  #: activation function of the hidden layers
+    #: axis of each layer that is cut into blocks: output units or input units; auto: the smaller payload
     axis: Literal["auto", "output", "input"] | list[Literal["auto", "output", "input"]] = "auto"
-    batch: Annotated[int, Meta(ge=0, le=2**31 - 1)] = 32  # rows of a mini-batch; 0: the whole shard
-    l2: NonNegative = 0.0  # the loss includes ½·l2·‖θ‖²
-    dtype: Literal["float32", "float64"] = "float32"  # type of θ, data and gradients
-    standardise: bool = False  # scale each input to mean 0 and deviation 1 (sparse: to largest magnitude 1)
-    test_fraction: Annotated[float, Meta(ge=0, lt=1)] = 0.2  # fraction of the rows that is kept for testing
-    split_seed: Count = 0  # seed of the split into training and test rows, and of synthetic data
-    # how training rows are divided among workers; "replicated": every worker has all rows; auto: contiguous
-    # for HDF5 files, replicated on the virtual clock if workers outnumber rows, else shuffled
+    batch: Annotated[int, Meta(ge=0, le=2**31 - 1)] = 32  #: rows of a mini-batch; 0: the whole shard
+    l2: NonNegative = 0.0  #: the loss includes ½·l2·‖θ‖²
+    dtype: Literal["float32", "float64"] = "float32"  #: element type of θ, data and gradients
+    #: scale each input to mean 0 and standard deviation 1; sparse inputs to largest magnitude 1, uncentred
+    standardise: bool = False
+    test_fraction: Annotated[float, Meta(ge=0, lt=1)] = 0.2  #: fraction of the rows kept for testing
+    split_seed: Count = 0  #: seed of the split into training and test rows, and of synthetic data
+    #: how training rows are divided among workers; "replicated": every worker has all rows; auto: contiguous
+    #: for HDF5 files, replicated on the virtual clock if workers outnumber rows, else shuffled
     shards: Literal["auto", "shuffled", "contiguous", "replicated"] = "auto"
-    evaluate: Positive = 10_000  # maximum number of rows on which rank 0 measures loss and accuracy
-    samples: Positive = 1000  # synthetic data: number of rows
-    features: Positive = 20  # synthetic data: number of inputs
-    outputs: Positive = 1  # synthetic data: number of targets or classes
-    noise: NonNegative = 0.1  # synthetic data: standard deviation of the targets' noise
-    condition: Factor = 10.0  # synthetic data: condition number of the Hessian XᵀX
-    density: Fraction = 1.0  # synthetic data: fraction of nonzero inputs; below 1 they are sparse (CSR)
+    evaluate: Positive = 10_000  #: maximum number of rows on which rank 0 measures loss and accuracy
+    samples: Positive = 1000  #: synthetic data: number of rows, training and test
+    features: Positive = 20  #: synthetic data: number of inputs
+    outputs: Positive = 1  #: synthetic data: number of targets or classes
+    noise: NonNegative = 0.1  #: synthetic data: standard deviation of the targets' noise
+    condition: Factor = 10.0  #: synthetic data: condition number of the Hessian XᵀX
+    density: Fraction = 1.0  #: synthetic data: fraction of nonzero inputs; below 1 they are sparse (CSR)
 
     def loss_of(self, classes: int | None) -> Any:
         """Return the loss, a `problems.Loss`, for this number of classes; None: for real targets."""
@@ -73,15 +74,15 @@ class CodeTable(Kind, tag_field="family"):
     """The code: how gradients are cut into blocks, and which combinations of blocks are sent."""
 
     table, group, default = "code", "codes", "net"
-    chosen: ClassVar[bool] = False  # whether workers choose codewords from their gradients
-    adapts: ClassVar[bool] = True  # whether codewords depend on gradients
-    usual: ClassVar[int | None] = 32  # default weight of codewords
+    chosen: ClassVar[bool] = False  #: whether workers choose codewords from their gradients
+    adapts: ClassVar[bool] = True  #: whether codewords depend on gradients
+    usual: ClassVar[int | None] = 32  #: default weight of codewords
 
-    # number of blocks k of all layers or of each; 1: the layer is sent uncoded; "units": one per hidden unit
+    #: number of blocks k of all layers or of each; 1: the layer is sent uncoded; "units": one per hidden unit
     blocks: Positive | list[Positive] | Literal["units"] = 16
-    # codewords r per task, of all layers or of each; none: from `share`, or else 1
+    #: codewords r per task, of all layers or of each; none: from `share`, or else 1
     rows_per_task: Positive | list[Positive] | None = None
-    share: Fraction | None = None  # r as a fraction of a layer's blocks, rounded up
+    share: Fraction | None = None  #: r as a fraction of a layer's blocks, rounded up
 
     @classmethod
     def find(cls, name: Any) -> Any:
@@ -104,25 +105,25 @@ class DesignedTable(CodeTable, tag=False):
     adapts: ClassVar[bool] = False
     usual: ClassVar[int | None] = None
 
-    family: str = "net"  # one of `pdcode codes list`, or auto: the design of least coherence
-    # blocks combined by a codeword, of all layers or of each; none: the family's default
+    family: str = "net"  #: one of `pdcode codes list`, or auto: the design of least coherence
+    #: blocks combined by a codeword, of all layers or of each; none: the family's default
     weight: Positive | list[Positive] | None = None
-    # number of codewords n; none: as many as the workers use, or with `rotate` as many as an update uses (k
-    # if `async`)
+    #: number of codewords n; none: as many as the workers use, or with `rotate` as many as an update uses (k
+    #: if `async`)
     rows: Annotated[int, Meta(ge=1, le=1_000_000)] | None = None
-    # whether tasks take successive rows; a new code is drawn when the rows run out and, except in `async`
-    # mode, after every update
+    #: whether tasks take successive rows; a new code is drawn when the rows run out and, except in `async`
+    #: mode, after every update
     rotate: bool = True
-    # options of the family
+    #: options of the family
     options: dict[str, bool | int | float | str] = msgspec.field(default_factory=dict)
 
 
 class SchemeTable(Table):
     """The scheme, which also provides defaults for tables that are not given."""
 
-    name: str = "lwpd"  # name of the scheme
-    preset: str | None = None  # name of one of the scheme's presets, which provides defaults for single keys
-    options: Any = None  # the scheme's own keys
+    name: str = "lwpd"  #: name of the scheme
+    preset: str | None = None  #: name of one of the scheme's presets, which provides defaults for single keys
+    options: Any = None  #: the scheme's own keys
 
     @classmethod
     def of(cls, table: Any, old: bool = False) -> SchemeTable:
@@ -153,9 +154,9 @@ class DecoderTable(Kind, tag_field="kind"):
     """The decoder of arrivals to a gradient; by default the one that the memory needs."""
 
     table, group, default = "decoder", "decoders", "adjoint"
-    makes: ClassVar[Any]  # the subclass of `decoders.Decoder`
-    relays: ClassVar[bool] = False  # whether replicas can follow: its whole state is the accumulator
-    adapts: ClassVar[bool] = False  # whether the captured fraction depends on payloads
+    makes: ClassVar[Any]  #: the subclass of `decoders.Decoder`
+    relays: ClassVar[bool] = False  #: whether replicas can follow: its whole state is the accumulator
+    adapts: ClassVar[bool] = False  #: whether the captured fraction depends on payloads
 
     def make(self, context: Any) -> Any:
         """Return the decoder of a layer; `context` is a `decoders.Context`."""
@@ -170,9 +171,9 @@ class MemoryTable(Kind, tag_field="kind"):
     """Memory of the part of a gradient that its codewords leave out."""
 
     table, group, default = "memory", "memories", "none"
-    decoder: ClassVar[str] = "adjoint"  # the decoder that it needs, or the default
-    decoders: ClassVar[tuple[str, ...]] = ()  # kinds that stand for the needed decoder; empty: any decoder
-    keeps: ClassVar[bool] = False  # whether workers keep the part that they have not sent
+    decoder: ClassVar[str] = "adjoint"  #: the decoder that it needs, or the default
+    decoders: ClassVar[tuple[str, ...]] = ()  #: kinds that stand for the needed decoder; empty: any decoder
+    keeps: ClassVar[bool] = False  #: whether workers keep the part that they have not sent
 
     def decoder_for(self, kind: Any) -> Any:
         """Return the kind of the decoder, given the configured kind, or None.
@@ -192,45 +193,45 @@ class MemoryTable(Kind, tag_field="kind"):
 class WireTable(Table):
     """Format of payloads in messages."""
 
-    # type of payload elements on the wire; none: the problem's
+    #: type of payload elements on the wire; none: the problem's
     dtype: Literal["float64", "float32", "bfloat16", "float16", "int8"] | None = None
 
 
 class DownlinkTable(Table):
     """The downlink: the way in which workers get the new θ."""
 
-    kind: Literal["full", "codewords"] = "full"  # θ itself, or the payloads from which workers compute it
-    check: Positive = 64  # with "codewords": number of tasks between comparisons of worker's and rank 0's θ
+    kind: Literal["full", "codewords"] = "full"  #: θ itself, or the payloads from which workers compute it
+    check: Positive = 64  #: with "codewords": tasks between comparisons of a worker's θ with rank 0's
 
 
 class UpdateTable(Table):
     """The policy by which rank 0 makes an optimizer step."""
 
-    # after each arrival, all workers' arrivals, the first `count`, or once a `fraction` is captured
+    #: after each arrival, all workers' arrivals, the first `count`, or once a `fraction` is captured
     mode: Literal["async", "all", "first", "captured"] = "async"
-    count: Positive | None = None  # with "first": arrivals per update; none: three quarters of the workers
-    fraction: Fraction = 0.75  # with "captured": captured fraction of the gradient at which to step
-    late: Literal["use", "waste"] = "use"  # use late payloads in the next update, or drop them
+    count: Positive | None = None  #: with "first": arrivals per update; none: three quarters of the workers
+    fraction: Fraction = 0.75  #: with "captured": captured fraction of the gradient at which to step
+    late: Literal["use", "waste"] = "use"  #: whether late payloads are used in the next update or dropped
 
 
 class OptimizerTable(Table):
     """The optimizer on rank 0."""
 
-    kind: Literal["sgd", "adam"] = "sgd"  # optimizer
-    # learning rate of a full-gradient step; with memory "worker" each arrival is scaled by 1/n, with the
-    # other memories every update is a full step, also in `async` mode
+    kind: Literal["sgd", "adam"] = "sgd"  #: stochastic gradient descent, or Adam
+    #: learning rate of a full-gradient step; with memory "worker" each arrival is scaled by 1/n, with the
+    #: other memories every update is a full step, also in `async` mode
     rate: Real = 0.1
-    momentum: Annotated[float, Meta(ge=0, lt=1)] = 0.0  # momentum of sgd
-    beta1: Annotated[float, Meta(ge=0, lt=1)] = 0.9  # adam: decay of the mean gradient
-    beta2: Annotated[float, Meta(ge=0, lt=1)] = 0.999  # adam: decay of the mean squared gradient
-    epsilon: Real = 1e-8  # adam: added to the denominator
-    staleness: Literal["constant", "inverse"] = "constant"  # "inverse": scale by 1/(1 + staleness)
+    momentum: Annotated[float, Meta(ge=0, lt=1)] = 0.0  #: sgd: factor on the last step, added to the next
+    beta1: Annotated[float, Meta(ge=0, lt=1)] = 0.9  #: adam: decay of the mean gradient
+    beta2: Annotated[float, Meta(ge=0, lt=1)] = 0.999  #: adam: decay of the mean squared gradient
+    epsilon: Real = 1e-8  #: adam: added to the denominator
+    staleness: Literal["constant", "inverse"] = "constant"  #: "inverse": scales payloads by 1/(1 + staleness)
 
 
 class WorkersTable(Table):
     """The workers."""
 
-    count: Positive = 8  # number of workers n
+    count: Positive = 8  #: number of workers n
 
 
 class StragglersTable(Kind, tag_field="kind"):
@@ -257,42 +258,42 @@ class StragglersTable(Kind, tag_field="kind"):
 class MachineTable(Table):
     """Computation costs on the virtual clock; ignored by runs over MPI."""
 
-    flops_per_s: Annotated[float, Meta(ge=1, le=1e18)] = 5e9  # a worker's speed on its tasks
-    task_s: Span = 5e-5  # a worker's fixed time per task, in addition to its flops
-    arrival_s: Span = 3e-5  # rank 0's time per arrival
-    dispatch_s: Span = 5e-6  # rank 0's time per dispatched task
-    update_s: Span = 0.0  # rank 0's time per update
+    flops_per_s: Annotated[float, Meta(ge=1, le=1e18)] = 5e9  #: a worker's speed on its tasks [flop/s]
+    task_s: Span = 5e-5  #: a worker's fixed time per task, in addition to its flops [s]
+    arrival_s: Span = 3e-5  #: rank 0's time per arrival [s]
+    dispatch_s: Span = 5e-6  #: rank 0's time per dispatched task [s]
+    update_s: Span = 0.0  #: rank 0's time per update [s]
 
 
 class LinkTable(Table):
     """The network on the virtual clock; ignored by runs over MPI."""
 
-    latency_s: Span = 2e-5  # one-way latency
-    # bandwidth of rank 0's link in each direction, bytes/s
+    latency_s: Span = 2e-5  #: one-way latency of a message [s]
+    #: bandwidth of rank 0's link in each direction [bytes/s]
     bandwidth: Annotated[float, Meta(ge=1, le=1e18)] = 1e9
-    half_duplex: bool = False  # whether rank 0 cannot send and receive at once; sending has priority
-    # how θ reaches many workers: by a pipelined tree, or one by one as in a run over MPI
+    half_duplex: bool = False  #: whether rank 0 cannot send and receive at once; sending has priority
+    #: how θ reaches many workers: by a pipelined tree, or one by one as in a run over MPI
     broadcast: Literal["tree", "star"] = "tree"
-    fanout: Annotated[int, Meta(ge=1, le=1024)] = 2  # number of children of a node of the tree
-    segment: Positive = 65536  # size of the segments pipelined through the tree, bytes
+    fanout: Annotated[int, Meta(ge=1, le=1024)] = 2  #: number of children of a node of the tree
+    segment: Positive = 65536  #: size of the segments pipelined through the tree [bytes]
 
 
 class FaultsTable(Table):
     """Injected faults, to exercise the error paths."""
 
-    raise_worker: Count | None = None  # worker that raises an exception
-    raise_task: Count = 0  # task at which it raises the exception
-    nan_worker: Count | None = None  # worker that sends NaN gradients
-    nan_task: Count = 0  # first task with NaN gradients
+    raise_worker: Count | None = None  #: worker that raises an exception
+    raise_task: Count = 0  #: task at which it raises the exception
+    nan_worker: Count | None = None  #: worker that sends NaN gradients
+    nan_task: Count = 0  #: first task with NaN gradients
 
 
 class StopTable(Table):
     """Conditions that end a run; the first to be met counts."""
 
-    updates: Positive | None = None  # number of updates
-    seconds: Real | None = None  # time of the run, virtual or real
-    loss: Real | None = None  # training loss to fall to
-    # test accuracy (R² for least squares) to reach
+    updates: Positive | None = None  #: number of updates
+    seconds: Real | None = None  #: time of the run, virtual or real [s]
+    loss: Real | None = None  #: training loss to fall to
+    #: test accuracy (R² for least squares) to reach
     accuracy: Annotated[float, Meta(ge=-LARGEST, le=1)] | None = None
     # longest wait for payloads in flight when a run ends, s; none: four times a usual task, at least 1 s, and
     # without limit on the virtual clock, where no worker hangs
@@ -307,18 +308,19 @@ class StopTable(Table):
 class TraceTable(Table):
     """The trace file."""
 
-    path: str = "results/trace.h5"  # path of the HDF5 file
-    flush_s: Real = 1.0  # time after which recorded rows are on disk
-    progress_s: Real = 1.0  # period of measuring loss and accuracy; longer if that takes over 5 % of the time
-    arrivals: Literal["all", "sampled", "none"] = "all"  # which arrivals to record
-    sample: Positive = 100  # with "sampled": record every `sample`-th task of each worker
+    path: str = "results/trace.h5"  #: path of the HDF5 file, relative to the current folder
+    flush_s: Real = 1.0  #: time after which recorded rows are on disk [s]
+    #: period of measuring loss and accuracy; longer if that takes over 5 % of the time [s]
+    progress_s: Real = 1.0
+    arrivals: Literal["all", "sampled", "none"] = "all"  #: which arrivals to record
+    sample: Positive = 100  #: with "sampled": record every `sample`-th task of each worker
 
 
 class Config(Table):
     """The configuration of a run."""
 
-    seed: Count = 1  # key of all randomness except the split of the data
-    plugins: list[str] = []  # Python files that define further kinds; relative to the configuration's folder
+    seed: Count = 1  #: key of all randomness except the split of the data
+    plugins: list[str] = []  #: Python files that define further kinds; relative to the configuration's folder
     problem: ProblemTable = kinds.field(ProblemTable)
     code: CodeTable = kinds.field(CodeTable)
     scheme: SchemeTable = msgspec.field(default_factory=lambda: SchemeTable.of({}))

@@ -122,5 +122,5 @@ class MmseTable(Table, tag="mmse"):
     makes: ClassVar[type[Decoder]] = Mmse
     adapts: ClassVar[bool] = True
 
-    noise: NonNegative | None = None  # noise variance σ² per element of a payload; none: estimated
-    decay: Annotated[float, Meta(ge=0, lt=1)] = 0.9  # weight of the old block energies after an update
+    noise: NonNegative | None = None  #: noise variance σ² per element of a payload; none: estimated
+    decay: Annotated[float, Meta(ge=0, lt=1)] = 0.9  #: weight of the old block energies after an update

@@ -181,9 +181,9 @@ class Residual(Linear):
 class ResidualTable(Table, tag="residual"):
     """Least squares over the arrivals that do not contradict the rest."""
 
-    # allowed error of a payload relative to its norm; none: the wire's rounding error
+    #: allowed error of a payload relative to its norm; none: the wire's rounding error
     tolerance: Annotated[float, Meta(gt=0, lt=1)] | None = None
-    faults: Positive = 1  # maximum number of faulty arrivals that are looked for
+    faults: Positive = 1  #: maximum number of faulty arrivals that are looked for
 
     makes: ClassVar[type[Decoder]] = Residual
 

@@ -65,4 +65,4 @@ class TrackingTable(Table, tag="tracking"):
     makes: ClassVar[type[Decoder]] = Tracking
     relays: ClassVar[bool] = True
 
-    step: Fraction = 1.0  # step size α of the projections
+    step: Fraction = 1.0  #: step size α of the projections

@@ -32,7 +32,7 @@ class Cyclic(DataCode):
     class Options(Table):
         """Keys of ``[scheme] options``."""
 
-        stragglers: Count = 1  # s, the number of stragglers tolerated
+        stragglers: Count = 1  #: number of stragglers tolerated, s
 
     @classmethod
     def check(cls, config: Config) -> None:

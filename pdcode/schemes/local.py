@@ -74,8 +74,8 @@ class Local(Scheme):
     class Options(Table):
         """Keys of ``[scheme] options``."""
 
-        steps: Positive = 8  # H
-        rate: Real = 0.1  # learning rate of the local steps; [optimizer] has rank 0's
+        steps: Positive = 8  #: local steps per task, H
+        rate: Real = 0.1  #: learning rate of the local steps; [optimizer] has rank 0's
 
     def source(self, problem: Problem, worker: int, rows: int, reply: Reply | None = None) -> Source:
         batch, steps = self.config.problem.batch, self.options.steps

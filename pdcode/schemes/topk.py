@@ -60,7 +60,7 @@ class TopK(Scheme):
     class Options(Table):
         """Keys of ``[scheme] options``."""
 
-        share: Fraction = 0.01  # fraction of a layer's elements that a task sends, rounded up
+        share: Fraction = 0.01  #: fraction of a layer's elements that a task sends, rounded up
 
     @classmethod
     def check(cls, config: Config) -> None:

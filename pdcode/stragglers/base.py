@@ -21,8 +21,8 @@ Reals = NDArray[np.float64]
 class Delayed(StragglersTable):
     """Kind of delay with workers that may never answer."""
 
-    dead: list[Count] = msgspec.field(default_factory=list)  # workers that never answer
-    how: Literal["sleep", "spin"] = "sleep"  # how a worker spends the delay
+    dead: list[Count] = msgspec.field(default_factory=list)  #: workers that never answer
+    how: Literal["sleep", "spin"] = "sleep"  #: whether a worker sleeps through a delay or keeps its core busy
 
     def check(self, config: Config) -> None:
         for key in ("slow", "dead"):
@@ -61,10 +61,10 @@ class Law(Delayed):
     shape, and returns a new array of that shape: delays in s of workers that are neither slow nor dead.
     """
 
-    uniforms: ClassVar[int] = 1  # random numbers per delay
+    uniforms: ClassVar[int] = 1  #: random numbers per delay
 
-    slow: list[Count] = msgspec.field(default_factory=list)  # workers that are slow
-    slowdown: Factor = 1.0  # factor of the slow workers' delays
+    slow: list[Count] = msgspec.field(default_factory=list)  #: workers that are slow
+    slowdown: Factor = 1.0  #: factor of the slow workers' delays
 
     def slower(self, that: str = "that") -> str:
         slow = sorted({*self.slow})

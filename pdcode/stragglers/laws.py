@@ -32,7 +32,7 @@ class Undelayed(Model):
 class Shifted(Law):
     """A constant delay plus a random part."""
 
-    shift_s: NonNegative = 0.0  # constant part of every delay, s
+    shift_s: NonNegative = 0.0  #: constant part of every delay [s]
 
     def words(self) -> str:
         shift = time(self.shift_s) if self.shift_s else ""
@@ -55,7 +55,7 @@ class ShiftedExponential(Shifted, tag="shifted-exponential", kw_only=True):
     IEEE Trans. Inf. Theory 2018.
     """
 
-    mean_s: Real  # mean of the exponential part, s
+    mean_s: Real  #: mean of the exponential part [s]
 
     def delay_s(self, u: Reals) -> Reals:
         return self.shift_s - self.mean_s * np.log1p(-u)
@@ -71,8 +71,8 @@ class Pareto(Law, tag="pareto", kw_only=True):
     Response times in data centres have such tails (Dean, Barroso, "The tail at scale", Comm. ACM 2013).
     """
 
-    shift_s: Real  # least delay, s
-    shape: Real  # exponent of the tail
+    shift_s: Real  #: least delay [s]
+    shape: Real  #: exponent of the tail; the mean is infinite for shape ≤ 1
 
     def delay_s(self, u: Reals) -> Reals:
         return self.shift_s * (1 - u) ** (-1 / self.shape)
@@ -84,8 +84,8 @@ class Pareto(Law, tag="pareto", kw_only=True):
 class Bimodal(Shifted, tag="bimodal", kw_only=True):
     """Two delays: shift_s, or with ``probability`` shift_s + extra_s, drawn independently for each task."""
 
-    extra_s: Real  # additional delay of slow tasks, s
-    probability: Fraction  # probability of a slow task
+    extra_s: Real  #: additional delay of slow tasks [s]
+    probability: Fraction  #: probability of a slow task
 
     def delay_s(self, u: Reals) -> Reals:
         return self.shift_s + self.extra_s * (u < self.probability).astype(np.float64)
@@ -103,8 +103,8 @@ class Lognormal(Shifted, tag="lognormal", kw_only=True):
 
     uniforms: ClassVar[int] = 2
 
-    median_s: Real  # median of the lognormal part, s
-    sigma: Annotated[float, Meta(gt=0, le=10)]  # standard deviation of the logarithm
+    median_s: Real  #: median of the lognormal part [s]
+    sigma: Annotated[float, Meta(gt=0, le=10)]  #: standard deviation of the logarithm
 
     def delay_s(self, u: Reals, v: Reals) -> Reals:
         normal = np.sqrt(-2 * np.log1p(-u)) * np.cos(2 * np.pi * v)
@@ -137,8 +137,8 @@ class Heterogeneous(Delayed, tag="heterogeneous"):
     time.
     """
 
-    shift_s: NonNegative = 0.0  # delay of worker 0, s
-    slowdown: Factor = 1.0  # factor of the last worker
+    shift_s: NonNegative = 0.0  #: delay of worker 0; 0: factors apply to the compute time [s]
+    slowdown: Factor = 1.0  #: factor of the last worker's delays; worker 0 has 1, others are evenly spaced
 
     def make(self, seed: int, workers: int) -> Model:
         return Constant(self, seed, workers)

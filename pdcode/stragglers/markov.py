@@ -23,9 +23,9 @@ class Markov(Shifted, tag="markov", kw_only=True):
     tasks are slow. The first task's state has this stationary distribution.
     """
 
-    extra_s: Real  # additional delay in a slow spell, s
-    enter: Fraction  # probability per task that a spell begins
-    leave: Fraction  # probability per task that a spell ends
+    extra_s: Real  #: additional delay in a slow spell [s]
+    enter: Fraction  #: probability per task that a spell begins
+    leave: Fraction  #: probability per task that a spell ends
 
     def make(self, seed: int, workers: int) -> Model:
         return Spells(self, seed, workers)

@@ -16,11 +16,11 @@ from .base import Integers, Law, Model, Reals
 class Recorded(Law, tag="trace", kw_only=True):
     """Recorded delays: worker i takes those of recorded worker i mod m."""
 
-    path: str  # file of recorded delays: a trace, or a CSV or HDF5 matrix (workers × rounds) in s
-    dataset: str | None = None  # name of the matrix in an HDF5 file with several
-    draw: Literal["bootstrap", "replay"] = "bootstrap"  # draw recorded delays at random, or in their order
-    # meaning of a matrix's entries: delays in addition to the compute time, or total durations of tasks,
-    # which take at least their compute time
+    path: str  #: file of recorded delays: a trace, or a CSV or HDF5 matrix (workers × rounds) in s
+    dataset: str | None = None  #: name of the matrix in an HDF5 file with several
+    draw: Literal["bootstrap", "replay"] = "bootstrap"  #: draw recorded delays at random, or in their order
+    #: meaning of a matrix's entries: delays in addition to the compute time, or total durations of tasks,
+    #: which take at least their compute time
     times: Literal["delay", "task"] = "delay"
 
     @property
