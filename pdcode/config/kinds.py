@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
+import re
 import sys
 import traceback
 from collections.abc import Mapping
@@ -19,7 +20,7 @@ from typing import Any, ClassVar, Literal, Self, TypeVar, get_args, get_origin, 
 
 import msgspec
 
-from ..util.errors import InputError
+from ..util.errors import InputError, shortened, shown
 
 KINDS: dict[str, dict[str, str | type]] = {
     "codes": {
@@ -83,11 +84,17 @@ class Kind(msgspec.Struct, **STRICT):
         Key of `KINDS`; the entry point group is ``pdcode.<group>``.
     default : str
         Name of the kind of a table that names none.
+    paths : tuple of str
+        Keys that are paths of files to read; in a TOML file they are relative to its folder.
+    before : dict
+        Values that stand for newer keys in traces that lack them.
     """
 
     table: ClassVar[str]
     group: ClassVar[str]
     default: ClassVar[str]
+    paths: ClassVar[tuple[str, ...]] = ()
+    before: ClassVar[Mapping[str, Any]] = {}
 
     @classmethod
     def of(cls, table: Any, old: bool = False) -> Self:
@@ -98,7 +105,8 @@ class Kind(msgspec.Struct, **STRICT):
         table : mapping
             Keys and values; the tag field names the kind.
         old : bool
-            Whether to drop keys that the kind does not have, instead of refusing them.
+            Whether the table is a trace's: keys that the kind does not have are dropped instead of refused,
+            and missing keys get the values of `before`.
 
         Raises
         ------
@@ -106,15 +114,17 @@ class Kind(msgspec.Struct, **STRICT):
             If a key or value is invalid; the message names both.
         """
         if not isinstance(table, Mapping):
-            raise InputError(f"{cls.table}: expected object, got {type(table).__name__} (got {table!r})")
+            raise InputError(f"{cls.table}: expected object, got {type(table).__name__} (got {shown(table)})")
         tag_field = str(cls.__struct_config__.tag_field)
         name = table.get(tag_field)
         kind = cls.find(cls.default if name is None else name)
         if kind is None:
             known = ", ".join(names(cls.group))
-            raise InputError(f"{cls.table}.{tag_field}: expected one of {known} (got {name!r})")
+            raise InputError(f"{cls.table}.{tag_field}: expected one of {known} (got {shown(name)})")
         fields = kind.__struct_fields__
         keys = {key: value for key, value in table.items() if key in fields or (key != tag_field and not old)}
+        if old:
+            keys = {**kind.before, **keys}
         built: Self = build(kind, keys, cls.table)
         return built
 
@@ -268,27 +278,30 @@ def build(struct: type[Struct], table: Any, where: str = "") -> Struct:
 def _explain(message: str, struct: Any, table: Any, where: str) -> str:
     """Reword msgspec's message: ``Expected `int`, got `str` - at `$.blocks``` becomes ``code.blocks: expected
     int, got str ('four')``."""
-    text, _, place = message.replace("`", "").partition(" - at $")
-    path = [part.partition("[")[0] for part in place.split(".") if part]
+    at = re.search(r" - at `\$([^`]*)`$", message)
+    text = (message[: at.start()] if at else message).replace("`", "")
+    path = [part.partition("[")[0] for part in (at[1] if at else "").split(".") if part]
     value, holder = table, struct
     for key in path:
         value = value.get(key) if isinstance(value, dict) else value  # an index keeps the list
-    if "unknown field" in text or "missing required" in text:
+    missing = text.startswith("Object missing required field")
+    if missing or text.startswith("Object contains unknown field"):
         for key in path:
             holder = get_type_hints(holder)[key]
-        name = text.rsplit(" ", 1)[-1]
-        key = ".".join(filter(None, (where, *path, name)))
-        if "missing" in text:
+        known = holder.__struct_fields__
+        name = text.split()[-1] if missing else next(key for key in value if key not in known)
+        key = ".".join(filter(None, (where, *path, shortened(name))))
+        if missing:
             return f"{key}: must be given"
         tag = holder.__struct_config__.tag_field
         tagged = [f"{tag} ({holder.name_of()})"] if tag else []
-        known = ", ".join([*tagged, *holder.__struct_fields__]) or "none"
-        return f"{key}: unknown key (value {value[name]!r}); known: {known}"
-    if "nvalid enum value" in text:
+        listed = ", ".join([*tagged, *known]) or "none"
+        return f"{key}: unknown key (value {shown(value[name])}); known: {listed}"
+    if text.startswith("Invalid enum value"):
         for key in path[:-1]:
             holder = get_type_hints(holder)[key]
         text = f"expected one of {', '.join(map(str, _choices(get_type_hints(holder)[path[-1]])))}"
-    return f"{'.'.join(filter(None, (where, *path)))}: {text[:1].lower()}{text[1:]} (got {value!r})"
+    return f"{'.'.join(filter(None, (where, *path)))}: {text[:1].lower()}{text[1:]} (got {shown(value)})"
 
 
 def _choices(hint: Any) -> list[Any]:

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import re
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..util.errors import InputError, within
-from . import kinds, presets
-from .tables import KINDS, Config
+import msgspec
+
+from ..util.errors import InputError, reason, shortened, within
+from . import conditions, kinds, presets
+from .tables import BUNDLED, KINDS, Config
+
+LARGEST_FILE = 1 << 20  # bytes
+MOST_PARTS = 200  # of a dotted key: tomllib's time is quadratic in them
 
 
 def load(path: str | Path, overrides: Sequence[str] = ()) -> tuple[Config, str]:
@@ -21,6 +28,7 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> tuple[Config, str]:
         The TOML file.
     overrides : sequence of str
         ``key=value`` with dotted keys. A value is parsed as TOML, and taken as a string if that fails.
+        Paths in the file are relative to its folder, those in overrides to the current folder.
 
     Returns
     -------
@@ -35,22 +43,48 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> tuple[Config, str]:
         If the configuration is invalid; the message names file, key and value.
     """
     try:
-        text = Path(path).read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-        raise InputError(f"{path}: {reason}") from None
-    try:
-        tables = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise InputError(f"{path}: not TOML: {error}") from None
+        with open(path, "rb") as file:
+            content = file.read(LARGEST_FILE + 1)
+        if len(content) > LARGEST_FILE:
+            raise InputError(f"{path}: larger than {LARGEST_FILE:,} bytes, so not a configuration")
+        text = content.decode("utf-8-sig")
+    except OSError as error:
+        raise InputError(f"{path}: {reason(error)}") from None
+    except ValueError as error:
+        what = "not UTF-8 text" if isinstance(error, UnicodeDecodeError) else str(error)  # a NUL in the path
+        raise InputError(what if isinstance(error, InputError) else f"{path}: {what}") from None
     with within(path):
+        try:
+            tables = parse(text)
+        except ValueError as error:
+            raise InputError(f"not TOML: {error}") from None
         return resolve(tables, overrides, Path(path).parent), text
+
+
+def parse(text: str) -> dict[str, Any]:
+    """Parse TOML.
+
+    Raises
+    ------
+    InputError
+        If it is nested too deeply.
+    ValueError
+        If it is not TOML, or a number has too many digits.
+    """
+    for piece in re.split(r"^[ \t]*#.*$|[\n,={}\[\]]", text, flags=re.MULTILINE):
+        if piece.count(".") > MOST_PARTS:
+            raise InputError(f"{shortened(piece.strip())}: a key of more than {MOST_PARTS} parts")
+    try:
+        return tomllib.loads(text)
+    except RecursionError:
+        raise InputError("nested too deeply") from None
 
 
 def resolve(tables: dict[str, Any], overrides: Sequence[str] = (), folder: str | Path = "") -> Config:
     """Convert the tables of a TOML file to a checked configuration.
 
-    Plug-ins are imported. Their paths are relative to `folder`, the folder of the file.
+    Plug-ins are imported. Paths of files to read become absolute: those in `tables` are relative to `folder`,
+    the folder of the file, and those in `overrides` to the current folder.
 
     Raises
     ------
@@ -73,16 +107,31 @@ def resolve(tables: dict[str, Any], overrides: Sequence[str] = (), folder: str |
     tables = presets.fill(tables, given)
     for keys, value in parsed:
         _insert(tables, keys, value)
-    config = Config.of(tables)
+    config = _with_absolute_paths(Config.of(tables), parsed, Path(folder))
     check_consistency(config)
     return config
+
+
+def _with_absolute_paths(config: Config, parsed: list[tuple[list[str], Any]], folder: Path) -> Config:
+    """Make the paths of files to read absolute; those from the command line are relative to the current
+    folder, others to `folder`."""
+    commanded = {tuple(keys[:2]) for keys, _ in parsed}
+    changed = {}
+    for name in KINDS:
+        table = getattr(config, name)
+        paths = {key: value for key in table.paths if (value := getattr(table, key)) not in (None, *BUNDLED)}
+        for key, value in paths.items():
+            here = {(name,), (name, key)} & commanded
+            paths[key] = os.path.abspath(value if here else folder / value)
+        changed[name] = msgspec.structs.replace(table, **paths)
+    return msgspec.structs.replace(config, **changed)
 
 
 def _load_plugins(tables: dict[str, Any], parsed: list[tuple[list[str], Any]], folder: Path) -> None:
     """Import the plug-ins, before kinds are looked up, and make their paths absolute in `tables`."""
     for keys, value in parsed:
         if keys == ["plugins"]:
-            tables["plugins"] = value
+            tables["plugins"], folder = value, Path()
     parsed[:] = [pair for pair in parsed if pair[0] != ["plugins"]]
     if "plugins" in tables:
         given = kinds.build(list[str], tables["plugins"], "plugins")
@@ -112,10 +161,6 @@ def check_consistency(config: Config) -> None:
             f"downlink.kind: 'codewords' does not work with decoder '{decoder.kind}', which keeps payloads "
             "and has no state that could be sent to a late worker"
         )
-    if config.update.mode != "first" and config.update.count is not None:
-        raise InputError(
-            f"update.count: {config.update.count} needs update.mode 'first', got '{config.update.mode}'"
-        )
     workers = config.workers.count
     for key in ("raise_worker", "nan_worker"):
         fault = getattr(config.faults, key)
@@ -125,17 +170,26 @@ def check_consistency(config: Config) -> None:
         raise InputError(f"trace.path: '{config.trace.path}' is not the name of a file")
     for name in ("scheme", *KINDS):
         getattr(config, name).check(config)
+    conditions.check(config)
 
 
 def _parse(override: str) -> tuple[list[str], Any]:
     key, equals, text = override.partition("=")
     keys = key.strip().split(".")
     if not equals or not all(keys):
-        raise InputError(f"--set {override}: expected KEY=VALUE with a dotted key, such as update.mode=all")
-    try:
-        return keys, tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        return keys, text.strip()
+        given = shortened(override)
+        raise InputError(f"--set {given}: expected KEY=VALUE with a dotted key, such as update.mode=all")
+    if len(keys) > MOST_PARTS:
+        raise InputError(f"--set {shortened(key)}: a key of more than {MOST_PARTS} parts")
+    with within(f"--set {shortened(key)}"):
+        try:
+            return keys, parse(f"value = {text}")["value"]
+        except tomllib.TOMLDecodeError:
+            return keys, text.strip()
+        except InputError:
+            raise
+        except ValueError as error:  # a number of too many digits
+            raise InputError(str(error)) from None
 
 
 def _insert(tables: dict[str, Any], keys: list[str], value: Any) -> None:
@@ -143,5 +197,5 @@ def _insert(tables: dict[str, Any], keys: list[str], value: Any) -> None:
     for key in keys[:-1]:
         table = table.setdefault(key, {})
         if not isinstance(table, dict):
-            raise InputError(f"--set {'.'.join(keys)}: {key} is not a table")
+            raise InputError(f"--set {shortened('.'.join(keys))}: {shortened(key)} is not a table")
     table[keys[-1]] = value

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from . import kinds
+from .conditions import without_effect
 from .tables import KINDS, SchemeTable, Tables
 
 RIVALS = {"share": "rows_per_task", "rows_per_task": "share"}  # either key replaces the other
@@ -49,8 +50,8 @@ def impose(tables: dict[str, Any], name: str | None, preset: str | None) -> dict
 
 
 def without_others(name: str, table: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
-    """Return a table without the keys of its old kind, if the overrides change its kind."""
-    base = KINDS.get(name)
+    """Return a table without the keys that the overrides deprive of their effect, by another kind or so."""
+    table, base = without_effect(name, table, overrides), KINDS.get(name)
     tag = str(base.__struct_config__.tag_field if base else None)
     if base is None or overrides.get(tag, table.get(tag)) == table.get(tag):
         return table
@@ -73,7 +74,7 @@ def _fitting(name: str, filling: Any, given: Any) -> dict[str, Any]:
         if kind != filling.get(tag, base.default):
             dropped |= {"weight", "options"}  # they belong to another family
         filling = _of_kind(base, filling, kind)
-    return {key: value for key, value in filling.items() if key not in dropped}
+    return {key: value for key, value in without_effect(name, filling, given).items() if key not in dropped}
 
 
 def _of_kind(base: Any, table: Any, kind: Any) -> dict[str, Any]:

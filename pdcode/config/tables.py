@@ -11,7 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal
 import msgspec
 from msgspec import Meta
 
-from ..util.errors import InputError
+from ..util.errors import InputError, shown
 from . import kinds
 from .kinds import STRICT, Kind
 
@@ -25,6 +25,7 @@ Factor = Annotated[float, Meta(ge=1, le=LARGEST)]
 Fraction = Annotated[float, Meta(gt=0, le=1)]
 Probability = Annotated[float, Meta(ge=0, le=1)]
 Tables = Mapping[str, Mapping[str, Any]]
+BUNDLED = ("digits", "breast-cancer", "diabetes", "mnist5k", "synthetic")  # values of problem.data
 
 
 class Table(msgspec.Struct, **STRICT):
@@ -38,9 +39,16 @@ class ProblemTable(Kind, tag_field="kind"):
     classes: ClassVar[bool | None] = None  #: whether targets are classes; None: if they are integers
     most_classes: ClassVar[int | None] = None  #: largest number of classes; None: no limit
     deep: ClassVar[bool] = True  #: whether there are hidden layers
+    paths: ClassVar[tuple[str, ...]] = ("data", "labels")
+    before: ClassVar[Mapping[str, Any]] = {"penalise_bias": True, "task": "type"}
 
-    data: str = "digits"  #: name of a bundled data set, or path of a file
-    labels: str | None = None  #: file of the labels of MNIST IDX data; by default found by its name
+    #: name of a bundled data set, or path of a file: in a TOML file relative to its folder, on the command
+    #: line to the current folder
+    data: str = "digits"
+    labels: str | None = None  #: path, as for `data`, of the labels of IDX data; none: found by its name
+    #: what the targets are, for kinds that do both: classes or real numbers; auto: classes if they are
+    #: integers, refused if in doubt; type: classes if and only if their type is an integer
+    task: Literal["auto", "classification", "regression", "type"] = "auto"
     inputs: str = "x"  #: name of the inputs in an npz or HDF5 file
     targets: str = "y"  #: name of the targets in an npz or HDF5 file
     hidden: list[Positive] = msgspec.field(default_factory=lambda: [64])  #: units of each hidden layer
@@ -48,7 +56,8 @@ class ProblemTable(Kind, tag_field="kind"):
     #: axis of each layer that is cut into blocks: output units or input units; auto: the smaller payload
     axis: Literal["auto", "output", "input"] | list[Literal["auto", "output", "input"]] = "auto"
     batch: Annotated[int, Meta(ge=0, le=2**31 - 1)] = 32  #: rows of a mini-batch; 0: the whole shard
-    l2: NonNegative = 0.0  #: the loss includes ½·l2·‖θ‖²
+    l2: NonNegative = 0.0  #: the loss includes ½·l2·‖W‖², W being the weights without biases
+    penalise_bias: bool = False  #: whether the penalty includes biases: ½·l2·‖θ‖²
     dtype: Literal["float32", "float64"] = "float32"  #: element type of θ, data and gradients
     #: scale each input to mean 0 and standard deviation 1; sparse inputs to largest magnitude 1, uncentred
     standardise: bool = False
@@ -64,6 +73,13 @@ class ProblemTable(Kind, tag_field="kind"):
     noise: NonNegative = 0.1  #: synthetic data: standard deviation of the targets' noise
     condition: Factor = 10.0  #: synthetic data: condition number of the Hessian XᵀX
     density: Fraction = 1.0  #: synthetic data: fraction of nonzero inputs; below 1 they are sparse (CSR)
+
+    @property
+    def classification(self) -> bool | None:
+        """Whether targets are classes, by the kind or `task`; None: if they are integers."""
+        if self.classes is not None:
+            return self.classes
+        return {"classification": True, "regression": False}.get(self.task)
 
     def loss_of(self, classes: int | None) -> Any:
         """Return the loss, a `problems.Loss`, for this number of classes; None: for real targets."""
@@ -138,10 +154,12 @@ class SchemeTable(Table):
         scheme = kinds.find("schemes", built.name)
         if scheme is None:
             names = ", ".join(kinds.names("schemes"))
-            raise InputError(f"scheme.name: expected one of {names} (got {built.name!r})")
+            raise InputError(f"scheme.name: expected one of {names} (got {shown(built.name)})")
         if built.preset is not None and built.preset not in scheme.presets:
             names = f"known: {', '.join(scheme.presets)}" if scheme.presets else "it has none"
-            raise InputError(f"scheme.preset: scheme '{built.name}' has no preset {built.preset!r}; {names}")
+            raise InputError(
+                f"scheme.preset: scheme '{built.name}' has no preset {shown(built.preset)}; {names}"
+            )
         options = {} if built.options is None else built.options
         return msgspec.structs.replace(built, options=kinds.build(scheme.Options, options, "scheme.options"))
 
@@ -186,7 +204,7 @@ class MemoryTable(Kind, tag_field="kind"):
         if kind is None or kind in self.decoders:
             return self.decoder
         if self.decoders:
-            raise InputError(f"decoder.kind: memory '{self.kind}' needs '{self.decoder}', got {kind!r}")
+            raise InputError(f"decoder.kind: memory '{self.kind}' needs '{self.decoder}', got {shown(kind)}")
         return kind
 
 
@@ -308,7 +326,9 @@ class StopTable(Table):
 class TraceTable(Table):
     """The trace file."""
 
-    path: str = "results/trace.h5"  #: path of the HDF5 file, relative to the current folder
+    path: str = (
+        "results/trace.h5"  #: path of the HDF5 file, also in a TOML file relative to the current folder
+    )
     flush_s: Real = 1.0  #: time after which recorded rows are on disk [s]
     #: period of measuring loss and accuracy; longer if that takes over 5 % of the time [s]
     progress_s: Real = 1.0
@@ -320,7 +340,9 @@ class Config(Table):
     """The configuration of a run."""
 
     seed: Count = 1  #: key of all randomness except the split of the data
-    plugins: list[str] = []  #: Python files that define further kinds; relative to the configuration's folder
+    #: paths of Python files that define further kinds: in a TOML file relative to its folder, on the command
+    #: line to the current folder
+    plugins: list[str] = []
     problem: ProblemTable = kinds.field(ProblemTable)
     code: CodeTable = kinds.field(CodeTable)
     scheme: SchemeTable = msgspec.field(default_factory=lambda: SchemeTable.of({}))

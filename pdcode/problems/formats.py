@@ -5,16 +5,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from ..config.conditions import FORMATS
+from ..config.tables import BUNDLED
 from ..config.tables import ProblemTable as Table
 from ..util.errors import InputError
-
-NAMES = ("digits", "breast-cancer", "diabetes", "mnist5k", "synthetic")
-FORMATS = {
-    "npz": r"\.npz$",
-    "hdf5": r"\.(h5|hdf5)$",
-    "idx": r"[.-]idx\d*(-ubyte)?(\.gz)?$",
-    "svmlight": r"\.(svm|svmlight|libsvm)(\.gz|\.bz2)?$",
-}
 
 
 def format_of(table: Table) -> str:
@@ -25,7 +19,7 @@ def format_of(table: Table) -> str:
     InputError
         If the data are neither a bundled data set nor a file in a known format.
     """
-    if table.data in NAMES:
+    if table.data in BUNDLED:
         return table.data
     path = Path(table.data)
     for name, pattern in FORMATS.items():
@@ -38,7 +32,7 @@ def format_of(table: Table) -> str:
         )
     if path.suffix or len(path.parts) > 1:
         raise InputError(f"problem.data: no such file {table.data!r}")
-    raise InputError(f"problem.data: {table.data!r} is neither a file nor one of {', '.join(NAMES)}")
+    raise InputError(f"problem.data: {table.data!r} is neither a file nor one of {', '.join(BUNDLED)}")
 
 
 def existing(key: str, name: str | Path) -> Path:

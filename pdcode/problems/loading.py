@@ -43,7 +43,7 @@ def load(table: Table) -> Dataset:
     """
     x, y, names = flatten_inputs(table, READERS[format_of(table)](table))
     values = None
-    if is_classification(table, y):
+    if is_classification(table, y, certain=names is not None):
         y = label_column(table, y)
         values = label_values(table, y)
         if names is None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from ..util.errors import InputError
 from .matrix import Array, Csr, Matrix, with_ones
 
 CHUNK = 4096  # rows per step of passes that copy data
+MOST_CLASSES = 100  # integers of more values, or of more than half as many as rows, may not be classes
 
 
 class Samples(NamedTuple):
@@ -103,9 +105,38 @@ def check_shapes(table: Table, x: Array, y: Array) -> None:
         raise InputError(f"problem.data: {table.data!r} has {len(x)} rows of inputs but {len(y)} of targets")
 
 
-def is_classification(table: Table, y: Array) -> bool:
-    """Return whether targets are classes: by the kind of problem, or by their integer type."""
-    return y.dtype.kind in "bui" if table.classes is None else table.classes
+def is_classification(table: Table, y: Any, certain: bool = False) -> bool:
+    """Return whether targets are classes: by the kind of problem, by ``task``, or by their type.
+
+    Parameters
+    ----------
+    table : pdcode.config.tables.ProblemTable
+        The table ``[problem]``.
+    y : array or HDF5 dataset
+        Targets.
+    certain : bool
+        Whether integers are known to be classes.
+
+    Raises
+    ------
+    InputError
+        If ``task`` is auto, and integers may not be classes or other numbers may be.
+    """
+    if table.classification is not None:
+        return table.classification
+    integer = y.dtype.kind in "bui"
+    if table.task == "type" or certain or math.prod(y.shape[1:]) != 1:
+        return integer
+    targets = y[:]
+    values = np.unique(targets)
+    few = len(values) <= min(MOST_CLASSES, len(targets) // 2)
+    whole = integer or bool(np.isfinite(values).all() and (values == np.rint(values)).all())
+    if whole and few != integer:
+        raise InputError(
+            f"problem.task: {name_of(table, 'targets')} holds {len(values)} distinct whole numbers of type "
+            f"{y.dtype} in {len(targets)} rows; give 'classification' or 'regression'"
+        )
+    return integer
 
 
 def label_column(table: Table, y: Array) -> Array:

@@ -58,11 +58,11 @@ def _classes(table: Table) -> int:
         if table.outputs > table.most_classes:
             raise InputError(f"problem.outputs: {table.outputs}, but kind '{table.kind}' has two classes")
         return table.most_classes
-    if table.classes and table.outputs < 2:
+    if table.classification and table.outputs < 2:
         raise InputError(
             f"problem.outputs: {table.outputs}, but kind '{table.kind}' needs two classes or more"
         )
-    return table.outputs if table.outputs > 1 and table.classes is not False else 0
+    return table.outputs if table.outputs > 1 and table.classification is not False else 0
 
 
 def _width(table: Table) -> int:

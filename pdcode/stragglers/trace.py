@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
@@ -16,7 +16,11 @@ from .base import Integers, Law, Model, Reals
 class Recorded(Law, tag="trace", kw_only=True):
     """Recorded delays: worker i takes those of recorded worker i mod m."""
 
-    path: str  #: file of recorded delays: a trace, or a CSV or HDF5 matrix (workers × rounds) in s
+    paths: ClassVar[tuple[str, ...]] = ("path",)
+
+    #: path of recorded delays: a trace, or a CSV or HDF5 matrix (workers × rounds) in s; in a TOML file
+    #: relative to its folder, on the command line to the current folder
+    path: str
     dataset: str | None = None  #: name of the matrix in an HDF5 file with several
     draw: Literal["bootstrap", "replay"] = "bootstrap"  #: draw recorded delays at random, or in their order
     #: meaning of a matrix's entries: delays in addition to the compute time, or total durations of tasks,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import reprlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,22 @@ class InputError(ValueError):
 
 class Failure(RuntimeError):
     """Failure of the environment, such as a full disk: one line; exit code 1."""
+
+
+_short = reprlib.Repr()
+_short.maxstring = _short.maxother = _short.maxlong = 120
+_short.maxlist = _short.maxdict = _short.maxtuple = 8
+_short.maxlevel = 3
+
+
+def shown(value: object) -> str:
+    """Format a value of the user's for a message: its repr, shortened in the middle if it is long."""
+    return _short.repr(value)
+
+
+def shortened(text: str) -> str:
+    """Return text of the user's, such as a key, for a message: cut in the middle if it is long."""
+    return text if len(text) <= 120 else f"{text[:58]}...{text[-59:]}"
 
 
 @contextmanager

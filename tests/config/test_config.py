@@ -42,7 +42,7 @@ def test_a_scheme_can_be_chosen_on_the_command_line() -> None:
     [
         ("update.mode=all", "all"),
         ("update.mode='all'", "all"),
-        ("update.fraction=0.5", 0.5),
+        ("problem.l2=0.5", 0.5),
         ("code.blocks=[8, 1]", [8, 1]),
         ("seed=7", 7),
     ],
