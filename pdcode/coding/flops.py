@@ -87,7 +87,7 @@ def _batch(config: Config, problem: Problem, shard: int | None) -> int:
 
 def _passes(config: Config, problem: Problem, batch: int) -> float:
     """Count the forward pass, and the errors back to the first layer."""
-    total = 2.0 * problem.size if config.problem.l2 else 0.0  # ½·l2·‖θ‖²
+    total = 2.0 * problem.size if config.problem.l2 else 0.0  # the penalty
     for number, blocks in enumerate(problem.layers):
         total += batch * blocks.outputs * (2.0 * _entries(problem, number) + POINTWISE)
         if number:

@@ -18,7 +18,7 @@ from .partition import Blocks, partition
 class LayerViews(NamedTuple):
     """Views of one layer's weights in θ, shaped for its products."""
 
-    flat: Array  # (1, p·m), for the encoder
+    penalised: Array  # (1, p·m), for the encoder; without the row of biases if they are the last of p rows
     forward: Array  # (d_in + 1, d_out): scores = inputs @ forward
     backward: Array  # (d_out, d_in), without the bias: errors of the layer below = errors @ backward
 
@@ -36,7 +36,9 @@ class Network:
     activation : "relu", "tanh" or "gelu"
         Activation function of the hidden layers.
     l2 : float
-        Weight of the penalty ½·l2·‖θ‖², which includes biases.
+        Weight of the penalty ½·l2·‖W‖² on the weights W.
+    penalise_bias : bool
+        Whether the penalty includes biases: ½·l2·‖θ‖².
     dtype : numpy dtype
         Type of θ and of all arrays, float32 or float64.
     """
@@ -45,6 +47,7 @@ class Network:
     loss: Loss
     activation: str
     l2: float
+    penalise_bias: bool
     dtype: np.dtype
 
     @property
@@ -67,13 +70,21 @@ class Network:
             )
         views = []
         for layer in self.layers:
-            weights = layer.weights(theta)
-            views.append(LayerViews(layer.matrix(theta).reshape(1, -1), weights.T, weights[:, :-1]))
+            weights, penalised = layer.weights(theta), layer.matrix(theta)
+            if layer.axis == "input" and not self.penalise_bias:
+                penalised = penalised[:-1]
+            views.append(LayerViews(penalised.reshape(1, -1), weights.T, weights[:, :-1]))
         return views
 
     def penalty(self, theta: Array) -> float:
-        """Return ½·l2·‖θ‖²."""
-        return 0.5 * self.l2 * float(np.dot(theta, theta)) if self.l2 else 0.0
+        """Return ½·l2·‖W‖², or ½·l2·‖θ‖² with `penalise_bias`."""
+        if not self.l2:
+            return 0.0
+        squares = float(np.dot(theta, theta))
+        if not self.penalise_bias:
+            biases = [layer.weights(theta)[:, -1] for layer in self.layers]
+            squares -= sum(float(np.dot(bias, bias)) for bias in biases)
+        return 0.5 * self.l2 * squares
 
     def initial(self, seed: int) -> Array:
         """Draw a random θ, keyed by the seed; the network does not depend on axes and blocks.
@@ -126,4 +137,6 @@ def build(
     hidden, width = list(table.hidden) if table.deep else [], loss.outputs_for(outputs, classes)
     sizes = [features, *hidden, width]
     layers = partition(list(zip(sizes[1:], sizes[:-1], strict=True)), table.axis, blocks)
-    return Network(tuple(layers), loss, table.activation, table.l2, np.dtype(table.dtype))
+    return Network(
+        tuple(layers), loss, table.activation, table.l2, table.penalise_bias, np.dtype(table.dtype)
+    )

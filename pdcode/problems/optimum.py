@@ -12,7 +12,7 @@ from .samples import CHUNK
 
 
 def least_squares(network: Network, x: Matrix, y: Array) -> Array:
-    """Compute the minimum-norm θ that minimises ½ mean ‖x·W - y‖² + ½·l2·‖W‖².
+    """Compute the minimum-norm θ that minimises ½ mean ‖x·θ - y‖² + ½·l2·‖W‖², the network's penalty.
 
     A QR factorisation reduces the rows to a triangle, some rows at a time. Sparse inputs are never made dense
     as a whole, and the error grows with the condition number of x, not with its square as by the normal
@@ -34,6 +34,8 @@ def least_squares(network: Network, x: Matrix, y: Array) -> Array:
     """
     width = x.shape[1]
     triangle: Any = np.sqrt(network.l2 * len(x)) * np.eye(width, width + y.shape[1])
+    if not network.penalise_bias:
+        triangle[-1] = 0
     for start in range(0, len(x), CHUNK):
         rows = slice(start, start + CHUNK)
         block = np.hstack([as_dense(x[rows]), y[rows]]).astype(np.float64)

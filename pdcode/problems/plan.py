@@ -124,8 +124,7 @@ class Plan:
                 support, values = self._checked(number, codewords[number])
                 layer.coded(support, values, out)
             if self._l2:
-                view = self.views[number].reshape(1, -1)
-                self._add_penalty(number, support, values, layer.blocks.elements, view)
+                self._add_penalty(number, support, values, layer.blocks.elements, out)
             if number:
                 self._propagate(number)
         return loss
@@ -137,7 +136,7 @@ class Plan:
             layer, out = self._forward.layers[number], self._gradients[number]
             layer.gradient(out)
             if self._l2:
-                self._add_penalty(number, *self._whole, layer.blocks.length, out.reshape(1, -1))
+                self._add_penalty(number, *self._whole, layer.blocks.length, out)
             if number:
                 self._propagate(number)
         return loss
@@ -157,8 +156,13 @@ class Plan:
         self._backward(self._kind, self._forward.scores[number - 1], self._forward.hidden[number - 1], below)
 
     def _add_penalty(self, number: int, support: Array, values: Array, block: int, out: Array) -> None:
-        """Add l2 times the combinations of blocks of a layer's weights."""
-        self._encode(self._weights[number].flat, support, values, block, out, self._l2, True)
+        """Add l2 times the combinations of blocks of a layer's weights to `out`, (r·b, m)."""
+        biased = self.network.layers[number].axis == "output" and not self.network.penalise_bias
+        bias = out[:, -1].copy() if biased else None
+        weights = self._weights[number].penalised
+        self._encode(weights, support, values, block, out.reshape(1, -1), self._l2, True)
+        if bias is not None:
+            out[:, -1] = bias
 
     def _checked(self, number: int, codeword: Codeword | None) -> Codeword:
         """Return a layer's codewords, after checking that they fit its part of the payload."""

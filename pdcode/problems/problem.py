@@ -74,7 +74,7 @@ class Problem:
         return self.network.initial(seed)
 
     def loss(self, theta: npt.ArrayLike) -> float:
-        """Compute the mean training loss plus ½·l2·‖θ‖², on at most `evaluate` rows, evenly spaced."""
+        """Compute the mean training loss plus the penalty, on at most `evaluate` rows, evenly spaced."""
         return self._training.loss(self._theta(theta))
 
     def accuracy(self, theta: npt.ArrayLike) -> float:

@@ -50,6 +50,7 @@ def cases(draw):
             st.lists(st.sampled_from(["auto", "output", "input"]), min_size=layers, max_size=layers)
         ),
         "l2": draw(st.sampled_from([0.0, 0.3])),
+        "penalise_bias": draw(st.booleans()),
         "dtype": draw(st.sampled_from(["float32", "float64"])),
     }
     blocks = draw(st.lists(st.integers(1, 9), min_size=layers, max_size=layers))
@@ -147,19 +148,23 @@ def reference_loss(problem, theta):
         loss = np.logaddexp(0, np.where(y == 1, -z[:, 0], z[:, 0])).mean()
     else:
         loss = (np.log(np.exp(z).sum(axis=1)) - z[np.arange(len(z)), y]).mean()
-    return loss + 0.5 * problem.table.l2 * np.square(theta.astype(np.float64)).sum()
+    penalised = theta.astype(np.float64)
+    for number in range(0 if problem.table.penalise_bias else len(problem.layers)):
+        problem.weights(penalised, number)[:, -1] = 0
+    return loss + 0.5 * problem.table.l2 * np.square(penalised).sum()
 
 
 @pytest.mark.parametrize("sparse", [False, True])
+@pytest.mark.parametrize("penalise_bias", [False, True])
 @pytest.mark.parametrize(
     ("kind", "targets"),
     [("least-squares", -2), ("logistic", 2), ("softmax", 4), ("mlp", 3), ("mlp", -1), ("mlp", 2)],
 )
-def test_losses_are_what_their_formulas_say(kind, targets, sparse):
+def test_losses_are_what_their_formulas_say(kind, targets, penalise_bias, sparse):
     random = np.random.default_rng(11)
     data = dataset(random, targets, "float64", sparse)
     problem = problems.Problem.from_dataset(
-        {"kind": kind, "dtype": "float64", "l2": 0.1, "hidden": [4, 3]}, data
+        {"kind": kind, "dtype": "float64", "l2": 0.1, "penalise_bias": penalise_bias, "hidden": [4, 3]}, data
     )
     theta = random.standard_normal(problem.size)
     assert problem.loss(theta) == pytest.approx(reference_loss(problem, theta), rel=1e-12)

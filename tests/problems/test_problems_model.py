@@ -53,16 +53,18 @@ def test_initial_is_keyed_scaled_and_independent_of_the_layout(activation):
 @pytest.mark.parametrize("density", [1.0, 0.3])
 @pytest.mark.parametrize("l2", [0.0, 0.01])
 @pytest.mark.parametrize("axis", ["output", "input"])
-def test_optimum_is_the_exact_minimiser(density, l2, axis):
+@pytest.mark.parametrize("penalise_bias", [False, True])
+def test_optimum_is_the_exact_minimiser(density, l2, axis, penalise_bias):
     table = {
         "kind": "least-squares", "data": "synthetic", "dtype": "float64", "outputs": 2, "samples": 300,
         "features": 15, "density": density, "l2": l2, "axis": axis, "condition": 1e4,
+        "penalise_bias": penalise_bias,
     }  # fmt: skip
     problem = problems.create(table, 4)
     assert np.abs(problem.gradient(problem.optimum)).max() < 1e-13
     x = problem.dataset.x
     x = x if density == 1 else x.toarray()
-    hessian = x.T @ x / len(x) + l2 * np.eye(16)
+    hessian = x.T @ x / len(x) + l2 * np.diag([1] * 15 + [penalise_bias])
     expected = np.linalg.solve(hessian, x.T @ problem.dataset.y / len(x)).T
     np.testing.assert_allclose(problem.weights(problem.optimum, 0), expected, rtol=1e-6, atol=1e-9)
     assert problem.loss(problem.optimum) < problem.loss(problem.optimum + 1e-3)
