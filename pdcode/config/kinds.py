@@ -15,12 +15,11 @@ import traceback
 from collections.abc import Mapping
 from functools import cache
 from importlib import import_module
-from pathlib import Path
 from typing import Any, ClassVar, Literal, Self, TypeVar, get_args, get_origin, get_type_hints
 
 import msgspec
 
-from ..util.errors import InputError, shortened, shown
+from ..util.errors import InputError, not_a_file, shortened, shown
 
 KINDS: dict[str, dict[str, str | type]] = {
     "codes": {
@@ -229,8 +228,8 @@ def load_plugin(path: str) -> None:
     module_name = f"pdcode plug-in {path}"
     if module_name in sys.modules:
         return
-    if not Path(path).is_file():
-        raise InputError(f"plugins: {path}: {'not a file' if Path(path).exists() else 'no such file'}")
+    if why := not_a_file(path):
+        raise InputError(f"plugins: {path}: {why}")
     spec = importlib.util.spec_from_file_location(module_name, path)
     if spec is None or spec.loader is None:
         raise InputError(f"plugins: {path}: not a Python file (.py)")

@@ -31,9 +31,9 @@ def output_path(path: str, output: str | None) -> Path:
         If the file is the configuration itself, exists and is no plan, or cannot be written.
     """
     chosen = Path(output) if output is not None else Path("results") / f"{Path(path).stem}.plan.toml"
+    ensure_writable(chosen, str(chosen))
     if chosen.exists() and Path(path).exists() and chosen.samefile(path):
         raise InputError(f"{chosen}: the plan would overwrite the configuration; choose another with -o")
-    ensure_writable(chosen, str(chosen))
     if chosen.exists() and not _is_plan(chosen):
         raise InputError(f"{chosen}: the file exists and is not a plan; choose another with -o")
     return chosen

@@ -2,34 +2,67 @@
 
 from __future__ import annotations
 
+import lzma
+import math
+import struct
+import tokenize
 import zipfile
 import zlib
 
 import numpy as np
+from numpy.lib import format as npy
 
 from ..config.tables import ProblemTable as Table
 from ..util.errors import InputError
+from ..util.memory import ensure_fits
 from .formats import existing
 from .matrix import Array, Csr
-from .samples import Samples
+from .samples import Samples, name_of
+
+# what zipfile and numpy raise for damaged files
+DAMAGE = (
+    OSError, EOFError, ValueError, NotImplementedError, RuntimeError, zipfile.BadZipFile, zlib.error,
+    lzma.LZMAError, struct.error, tokenize.TokenError,
+)  # fmt: skip
+WIDEST = 2**31 - 2  # features, as columns are int32 and the last one is the bias
 
 
 def read_npz(table: Table) -> Samples:
     """Read inputs and targets from the arrays of an npz file that the table names."""
     path = existing("data", table.data)
+    if not zipfile.is_zipfile(path):
+        raise InputError(f"problem.data: {table.data!r} is not an npz file, a zip archive of arrays")
     try:
-        file = np.load(path, allow_pickle=False)
-        if not isinstance(file, np.lib.npyio.NpzFile):
-            raise InputError(f"problem.data: {table.data!r} is a single array, not an npz file")
-        with file:
+        with zipfile.ZipFile(path) as archive:
+            names = [name.removesuffix(".npy") for name in archive.namelist()]
             for key, name in (("inputs", table.inputs), ("targets", table.targets)):
-                if name not in file.files:
-                    raise missing(key, name, table, file.files)
-            return Samples(file[table.inputs], file[table.targets])
+                if name not in names:
+                    raise missing(key, name, table, names)
+            return Samples(_array(table, "inputs", archive), _array(table, "targets", archive))
     except InputError:
         raise
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+    except DAMAGE as error:
         raise InputError(f"problem.data: {table.data!r} cannot be read as npz: {error}") from error
+
+
+def _array(table: Table, key: str, archive: zipfile.ZipFile) -> Array:
+    """Read an array, after checks of the size and type that its header claims."""
+    name = table.inputs if key == "inputs" else table.targets
+    member = archive.getinfo(f"{name}.npy" if f"{name}.npy" in archive.namelist() else name)
+    with archive.open(member) as file:
+        version = npy.read_magic(file)
+        header = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}.get(version)
+        if header is None:
+            raise ValueError(f"version {version} of the format of arrays")
+        shape, _, dtype = header(file)
+    if dtype.hasobject:
+        raise InputError(f"problem.{key}: {name_of(table, key)} holds Python objects, not real numbers")
+    size = math.prod(shape) * dtype.itemsize
+    if size > member.file_size:
+        raise ValueError(f"{name!r} is cut off: shape {shape} needs {size} bytes of {member.file_size}")
+    ensure_fits(f"problem.{key}", f"{name_of(table, key)} of shape {shape}", 2 * size)  # it is copied
+    with archive.open(member) as file:
+        return np.asarray(npy.read_array(file, allow_pickle=False))
 
 
 def read_svmlight(table: Table) -> Samples:
@@ -39,18 +72,21 @@ def read_svmlight(table: Table) -> Samples:
     path = existing("data", table.data)
     try:
         matrix, targets = load_svmlight_file(str(path), dtype=np.float64)
-    except (OSError, EOFError, ValueError) as error:
+    except (OSError, EOFError, ValueError, OverflowError, zlib.error) as error:
         raise InputError(f"problem.data: {table.data!r} cannot be read as svmlight: {error}") from error
     if 0 in matrix.shape:
         raise InputError(f"problem.data: {table.data!r} has shape {matrix.shape}, not (rows, features)")
+    if matrix.shape[1] > WIDEST:
+        raise InputError(f"problem.data: {table.data!r} has {matrix.shape[1]} features, more than {WIDEST}")
     x = Csr(matrix.indptr.astype(np.int64), matrix.indices.astype(np.int32), matrix.data, matrix.shape[1])
     return Samples(x, _whole(targets))
 
 
 def missing(key: str, name: str, table: Table, names: list[str]) -> InputError:
     """Return the InputError for an array that is missing in a file."""
+    held = sorted(names)[:20] + ["…"] * (len(names) > 20)
     return InputError(
-        f"problem.{key}: no {name!r} in {table.data!r}, which holds {', '.join(sorted(names)) or 'nothing'}"
+        f"problem.{key}: no {name!r} in {table.data!r}, which holds {', '.join(held) or 'nothing'}"
     )
 
 

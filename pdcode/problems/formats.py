@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
 from ..config.conditions import FORMATS
 from ..config.tables import BUNDLED
 from ..config.tables import ProblemTable as Table
-from ..util.errors import InputError
+from ..util.errors import InputError, not_a_file
 
 
 def format_of(table: Table) -> str:
@@ -21,31 +22,24 @@ def format_of(table: Table) -> str:
     """
     if table.data in BUNDLED:
         return table.data
-    path = Path(table.data)
     for name, pattern in FORMATS.items():
-        if re.search(pattern, path.name):
+        if re.search(pattern, Path(table.data).name):
             return name
-    if path.is_file():
-        raise InputError(
-            f"problem.data: {table.data!r} does not end in a known format:"
-            " .npz, .h5, .hdf5, -idx3-ubyte, .svm, .svmlight or .libsvm"
-        )
-    if path.suffix or len(path.parts) > 1:
-        raise InputError(f"problem.data: no such file {table.data!r}")
-    raise InputError(f"problem.data: {table.data!r} is neither a file nor one of {', '.join(BUNDLED)}")
+    existing("data", table.data, f", nor one of {', '.join(BUNDLED)}")
+    raise InputError(
+        f"problem.data: {table.data!r} does not end in a known format:"
+        " .npz, .h5, .hdf5, -idx3-ubyte, .svm, .svmlight or .libsvm"
+    )
 
 
-def existing(key: str, name: str | Path) -> Path:
+def existing(key: str, name: str | Path, otherwise: str = "") -> Path:
     """Return the path of an existing file.
 
     Raises
     ------
     InputError
-        If there is no such file.
+        If there is no such file; the message ends with `otherwise`.
     """
-    path = Path(name)
-    if path.is_dir():
-        raise InputError(f"problem.{key}: {str(name)!r} is a directory, not a file")
-    if not path.is_file():
-        raise InputError(f"problem.{key}: no such file {str(name)!r}")
-    return path
+    if why := not_a_file(name):
+        raise InputError(f"problem.{key}: {why}: {os.path.abspath(name)!r}{otherwise}")
+    return Path(name)

@@ -3,20 +3,32 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..config.tables import ProblemTable as Table
 from ..util.errors import InputError
+from ..util.memory import ensure_fits
 from . import split
 from .dataset import Dataset
 from .files import missing
 from .formats import existing
 from .matrix import Array
-from .samples import CHUNK, Samples, Statistics, check_shapes, is_classification, label_column, label_values
+from .samples import (
+    CHUNK,
+    Samples,
+    Statistics,
+    check_shapes,
+    is_classification,
+    label_column,
+    label_values,
+    name_of,
+)
 from .scaling import moments
 from .split import evenly
 
@@ -30,6 +42,9 @@ GAP = 16  # gap in rows up to which reading on is cheaper than skipping
 def read_all(table: Table) -> Samples:
     """Read all rows."""
     with opened(table) as (x, y):
+        for key, data in (("inputs", x), ("targets", y)):
+            size = 2 * data.size * data.dtype.itemsize  # it is copied
+            ensure_fits(f"problem.{key}", f"{name_of(table, key)} of shape {data.shape}", size)
         return Samples(x[:], y[:])
 
 
@@ -76,24 +91,82 @@ def load_sample(table: Table, common: Statistics) -> Dataset:
 
 @contextmanager
 def opened(table: Table) -> Iterator[tuple[h5py.Dataset, h5py.Dataset]]:
-    """Open the file, and yield its datasets of inputs and targets, with checked shapes."""
+    """Open the file, and yield its datasets of inputs and targets, with checked shapes.
+
+    The block must only read them and raise nothing else: what h5py raises is reported as a damaged file.
+    """
     import h5py
 
     path = existing("data", table.data)
     try:
         with h5py.File(path, "r") as file:
-            try:
-                there = list(file)
-                x, y = file.get(table.inputs), file.get(table.targets)
-            except RuntimeError as error:
-                raise OSError(str(error)) from None
-            for key, name, data in (("inputs", table.inputs, x), ("targets", table.targets, y)):
-                if not isinstance(data, h5py.Dataset):
-                    raise missing(key, name, table, there)
+            x = _dataset_of(table, "inputs", file)
+            y = _dataset_of(table, "targets", file)
             check_shapes(table, x, y)
+            for key, data in (("inputs", x), ("targets", y)):
+                _ensure_written(table, key, data)
+            ensure_fits("problem.data", f"a permutation of the {len(x)} rows of {table.data!r}", 32 * len(x))
             yield x, y
     except OSError as error:  # from h5py, also while the block reads
         raise InputError(f"problem.data: {table.data!r} cannot be read as HDF5: {error}") from error
+
+
+def _dataset_of(table: Table, key: str, file: h5py.File) -> h5py.Dataset:
+    """Return the dataset of the inputs or targets, or say what is found by its name."""
+    import h5py
+
+    name, where = table.inputs if key == "inputs" else table.targets, f"problem.{key}: {name_of(table, key)}"
+    found = link = None
+    with suppress(RuntimeError, KeyError, ValueError, OSError):  # links in a loop, damage, a NUL in the name
+        link = file.get(name, getlink=True)
+        found = file[name]
+    if isinstance(found, h5py.Dataset):
+        if found.shape is None:
+            raise InputError(f"{where} is empty")
+        return found
+    if isinstance(found, h5py.Group):
+        inner = sorted(found)[:20]
+        raise InputError(f"{where} is a group, which holds {', '.join(inner) or 'nothing'}; name a dataset")
+    if isinstance(link, h5py.ExternalLink):
+        raise InputError(f"{where} is a link to {link.path!r} in {link.filename!r}, which leads nowhere")
+    if isinstance(link, h5py.SoftLink):
+        raise InputError(f"{where} is a link to {link.path!r}, which leads nowhere")
+    if link is not None:
+        raise InputError(f"{where} is damaged or not a dataset")
+    raise missing(key, name, table, list(file))
+
+
+def _ensure_written(table: Table, key: str, data: h5py.Dataset) -> None:
+    """Refuse a dataset with parts that were never written or are elsewhere: HDF5 reads zeros there."""
+    where = f"problem.{key}: {name_of(table, key)}"
+    if data.is_virtual:
+        for source in data.virtual_sources():
+            if gone := _gone(data, source.file_name, source.dset_name):
+                raise InputError(f"{where} is a virtual dataset, and its source {gone} is missing")
+    elif data.chunks:
+        ensure_fits(
+            f"problem.{key}",
+            f"a chunk of {name_of(table, key)}",
+            math.prod(data.chunks) * data.dtype.itemsize,
+        )
+        chunks = math.prod(-(-length // chunk) for length, chunk in zip(data.shape, data.chunks, strict=True))
+        if (written := data.id.get_num_chunks()) < chunks:
+            raise InputError(f"{where} has {written} of {chunks} chunks; the others were never written")
+    elif not data.external and not data.id.get_storage_size():
+        raise InputError(f"{where} was never written")
+
+
+def _gone(data: h5py.Dataset, file_name: str, dataset: str) -> str:
+    """Return the name of the source of a virtual dataset if it cannot be opened; empty if it can."""
+    import h5py
+
+    inside, here = f"{dataset!r} in {file_name!r}", Path(data.file.filename).parent
+    if file_name == ".":
+        return "" if dataset in data.file else inside
+    for folder in (os.environ.get("HDF5_VDS_PREFIX", ""), here, ""):  # where HDF5 looks
+        with suppress(OSError), h5py.File(Path(folder, file_name.replace("%b", "0")), "r") as file:
+            return "" if dataset.replace("%b", "0") in file else inside
+    return inside
 
 
 def _flat(x: h5py.Dataset, start: int, stop: int) -> Array:
@@ -124,6 +197,8 @@ def _dataset(
     """Build a Dataset from training and test rows."""
     pairs = []
     for rows in (train, test):
+        size = len(rows) * math.prod(x.shape[1:]) * (x.dtype.itemsize + 2 * np.dtype(table.dtype).itemsize)
+        ensure_fits("problem.inputs", f"{len(rows)} rows of {name_of(table, 'inputs')}", size)
         inputs, targets = _pick(x, rows).reshape(len(rows), math.prod(x.shape[1:])), _pick(y, rows)
         if common.values is not None:
             targets = label_column(table, targets)

@@ -11,6 +11,7 @@ import numpy as np
 
 from ..config.tables import ProblemTable as Table
 from ..util.errors import InputError
+from ..util.memory import ensure_fits
 from .formats import existing
 from .matrix import Array
 from .samples import Samples
@@ -48,29 +49,27 @@ def read_idx(path: Path, key: str = "data") -> Array:
     InputError
         If the file is not IDX, is truncated or too long.
     """
+    name = f"problem.{key}: {str(path)!r}"
     try:
-        content = path.read_bytes()
-        if content[:2] == GZIP:
-            content = gzip.decompress(content)
+        with path.open("rb") as raw, gzip.open(raw) if raw.peek(2)[:2] == GZIP else raw as file:
+            magic = file.read(4)
+            if len(magic) < 4 or magic[:2] != b"\0\0" or magic[2] not in TYPES or magic[3] == 0:
+                raise InputError(
+                    f"{name} is not an IDX file: its magic number is {magic.hex(' ') or 'missing'}"
+                )
+            dtype, lengths = np.dtype(TYPES[magic[2]]), file.read(4 * magic[3])
+            if len(lengths) < 4 * magic[3]:
+                raise InputError(f"{name} is truncated in its header")
+            shape = tuple(int(length) for length in np.frombuffer(lengths, ">u4"))
+            expected = math.prod(shape) * dtype.itemsize
+            ensure_fits(f"problem.{key}", f"{str(path)!r} of shape {shape}", 2 * expected)  # it is copied
+            content = file.read(expected)
+            if len(content) < expected or file.read(1):
+                what = f"cut off: {len(content)}" if len(content) < expected else "too long: more"
+                raise InputError(f"{name} is {what} bytes, but shape {shape} needs {expected}")
     except (OSError, EOFError, zlib.error) as error:
-        raise InputError(f"problem.{key}: {str(path)!r} cannot be read: {error}") from error
-    if len(content) < 4 or content[:2] != b"\0\0" or content[2] not in TYPES or content[3] == 0:
-        raise InputError(
-            f"problem.{key}: {str(path)!r} is not an IDX file:"
-            f" its magic number is {content[:4].hex(' ') or 'missing'}"
-        )
-    dtype, start = np.dtype(TYPES[content[2]]), 4 + 4 * content[3]
-    if len(content) < start:
-        raise InputError(f"problem.{key}: {str(path)!r} is truncated in its header")
-    shape = tuple(int(length) for length in np.frombuffer(content, ">u4", content[3], 4))
-    expected = start + math.prod(shape) * dtype.itemsize
-    if len(content) != expected:
-        what = "cut off" if len(content) < expected else "too long"
-        raise InputError(
-            f"problem.{key}: {str(path)!r} is {what}: {len(content)} bytes,"
-            f" but shape {shape} needs {expected}"
-        )
-    return np.frombuffer(content, dtype, offset=start).reshape(shape).astype(dtype.newbyteorder("="))
+        raise InputError(f"{name} cannot be read: {error}") from error
+    return np.frombuffer(content, dtype).reshape(shape).astype(dtype.newbyteorder("="))
 
 
 def _labels_of(images: Path) -> Path:

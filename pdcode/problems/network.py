@@ -10,6 +10,7 @@ import numpy as np
 
 from ..config.tables import ProblemTable as Table
 from ..util.errors import InputError
+from ..util.memory import ensure_fits
 from .losses import Loss
 from .matrix import Array
 from .partition import Blocks, partition
@@ -137,6 +138,7 @@ def build(
     hidden, width = list(table.hidden) if table.deep else [], loss.outputs_for(outputs, classes)
     sizes = [features, *hidden, width]
     layers = partition(list(zip(sizes[1:], sizes[:-1], strict=True)), table.axis, blocks)
-    return Network(
-        tuple(layers), loss, table.activation, table.l2, table.penalise_bias, np.dtype(table.dtype)
-    )
+    dtype, size = np.dtype(table.dtype), layers[-1].offset + layers[-1].length
+    key = "problem.hidden" if hidden else "problem.data"
+    ensure_fits(key, f"θ of {size:,} elements", 4 * size * dtype.itemsize)  # θ, gradients, optimizer
+    return Network(tuple(layers), loss, table.activation, table.l2, table.penalise_bias, dtype)

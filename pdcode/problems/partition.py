@@ -14,6 +14,7 @@ from .matrix import Array
 
 Axis = Literal["output", "input"]
 
+MOST_EMPTY = 64  # blocks that a layer of fewer parameters may be cut into, as small examples do by default
 ALIGNMENT = 64  # bytes; each layer starts on a cache line in a payload
 
 
@@ -161,6 +162,9 @@ def partition(
     for number, ((outputs, inputs), wanted, count) in enumerate(zip(shapes, axes, counts, strict=True)):
         if isinstance(count, bool) or not isinstance(count, (int, np.integer)) or count < 1:
             raise InputError(f"code.blocks: {count!r} is not a positive whole number")
+        if count > max(MOST_EMPTY, outputs * (inputs + 1)):
+            size = outputs * (inputs + 1)
+            raise InputError(f"code.blocks: {count} is more than the {size} parameters of layer {number}")
         if wanted not in ("auto", "output", "input"):
             raise InputError(f"problem.axis: {wanted!r} is not one of auto, output, input")
         by_output = Blocks(number, "output", int(count), outputs, inputs + 1, offset)

@@ -6,6 +6,7 @@ import numpy as np
 
 from ..config.tables import ProblemTable as Table
 from ..util.errors import InputError
+from ..util.memory import ensure_fits
 from . import split
 from .matrix import Array, Csr, Matrix
 from .samples import Samples
@@ -28,6 +29,8 @@ def generate(table: Table) -> Samples:
     mlp: V applied to tanh of 16 random linear maps; classes as in softmax if outputs > 1, else a real target.
     """
     rows, features = table.samples, table.features
+    entries = rows * (features + table.outputs) * (table.density if table.density < 1 else 1)
+    ensure_fits("problem.samples", f"{rows} rows of {features} features", round(3 * 8 * entries))
     key = np.array([table.split_seed, STREAM], np.uint64)
     random = np.random.Generator(np.random.Philox(key=key))
     train, test = split.split(table, rows)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ import numpy as np
 
 from ..config.tables import LARGEST
 from ..util.errors import InputError
+from ..util.memory import limit_bytes
 from .base import Integers, Reals
 
 HDF5 = b"\x89HDF\r\n\x1a\n"  # signature of an HDF5 file
@@ -97,13 +97,13 @@ def matrix(path: Path, values: Reals, times: str) -> Records:
 
 
 def check_size(path: Path, entries: int) -> None:
-    """Refuse delays that need more than a quarter of this machine's memory, as they are copied.
+    """Refuse delays that need more than a quarter of the memory that may be used, as they are copied.
 
     Raises
     ------
     InputError
         If there are too many; the message names the file.
     """
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    memory = limit_bytes()
     if 4 * 8 * entries > memory:
-        raise wrong(path, f"{entries:,} delays are more than the {memory >> 30} GiB of this machine can take")
+        raise wrong(path, f"{entries:,} delays are more than {memory >> 30} GiB of memory can take")

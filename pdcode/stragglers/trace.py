@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
+from ..util.errors import not_a_file
 from . import records
 from .base import Integers, Law, Model, Reals
 
@@ -87,8 +88,8 @@ def load_records(table: Recorded, above: tuple[Path, ...] = ()) -> records.Recor
     """
     path = Path(table.path)
     try:
-        if not path.is_file():
-            raise records.wrong(path, "not a file" if path.exists() else "no such file")
+        if why := not_a_file(path):
+            raise records.wrong(path.absolute(), why)
         status = os.stat(path)
         stamp = status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
         return _read(path, table.dataset, table.draw, table.times, stamp, above)

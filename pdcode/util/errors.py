@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import reprlib
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -41,6 +42,17 @@ def within(path: str | Path) -> Iterator[None]:
         yield
     except InputError as error:
         raise InputError(f"{path}: {error}" if path else str(error)) from None
+
+
+def not_a_file(path: str | Path) -> str:
+    """Return why a path is not that of an existing file; empty if it is."""
+    try:
+        mode = os.stat(path).st_mode
+    except FileNotFoundError:
+        return "no such file"
+    except (OSError, ValueError) as error:  # a name that is too long, or has a NUL
+        return reason(error)
+    return "" if stat.S_ISREG(mode) else "a directory, not a file" if stat.S_ISDIR(mode) else "not a file"
 
 
 def reason(error: BaseException) -> str:

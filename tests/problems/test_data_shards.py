@@ -181,7 +181,7 @@ def test_shuffled_hdf5_is_loaded_by_rank_0(file):
     ("keys", "message"),
     [
         ({}, "problem.inputs: no 'x' in"),
-        ({"inputs": "in"}, "problem.inputs: no 'in' in"),
+        ({"inputs": "in"}, "problem.inputs: 'in' in .* is a group, which holds x"),
         ({"inputs": "in/x"}, "problem.targets: no 'y' in"),
         ({"inputs": "label", "targets": "label"}, "problem.inputs: 'label' in"),
         ({"inputs": "in/x", "targets": "real", "kind": "softmax"}, "problem.targets: labels"),

@@ -1,0 +1,71 @@
+"""Memory that this process may use, to refuse sizes that files and configurations only claim."""
+
+from __future__ import annotations
+
+import os
+import resource
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+from .errors import InputError
+
+CGROUPS = Path("/sys/fs/cgroup")
+
+
+def ensure_fits(key: str, what: str, size: int) -> None:
+    """Refuse what needs more memory than this process may use.
+
+    Parameters
+    ----------
+    key : str
+        Key of the configuration, or another place, for the message.
+    what : str
+        What needs the memory, for the message.
+    size : int
+        Number of bytes.
+
+    Raises
+    ------
+    InputError
+        If it does not fit.
+    """
+    if size > limit_bytes():
+        raise InputError(
+            f"{key}: {what} takes {_gib(size)} of memory, but at most {_gib(limit_bytes())} may be used here"
+        )
+
+
+@cache
+def limit_bytes() -> int:
+    """Return the least of physical memory, the limits of the process's cgroups, and ``ulimit -v``."""
+    limits = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"), *_cgroup_limits()]
+    for which in (resource.RLIMIT_AS, resource.RLIMIT_DATA):
+        soft, _ = resource.getrlimit(which)
+        limits += [soft] if soft != resource.RLIM_INFINITY else []
+    return min(limits)
+
+
+def _cgroup_limits() -> Iterator[int]:
+    """Yield the memory limits of the cgroups, version 1 or 2, that hold this process."""
+    try:
+        lines = Path("/proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if controllers and "memory" not in controllers.split(","):
+            continue
+        root, name = (CGROUPS / "memory", "memory.limit_in_bytes") if controllers else (CGROUPS, "memory.max")
+        inner = root / path.lstrip("/")
+        for folder in (inner, *inner.parents[: len(inner.parents) - len(root.parents)]):
+            try:
+                text = (folder / name).read_text().strip()
+            except OSError:  # a container may show its cgroup as the root
+                continue
+            if text != "max":
+                yield int(text)
+
+
+def _gib(size: int) -> str:
+    return f"{size / 2**30:,.1f} GiB"
