@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from ..coding.assignments import Rotating
+from ..coding.policies import wanted
 from ..config.tables import Config
 from ..config.write import to_toml
 from ..training.setup import Components
@@ -11,12 +14,21 @@ from ..transport.layout import Layout
 
 def dry_run_text(config: Config, components: Components) -> str:
     """Describe a run, as TOML that `pdcode run` accepts; all but the configuration are comments."""
-    lines = [to_toml(config), *codes(components), *layers(components)]
+    lines = [to_toml(resolved(config, components)), *codes(components), "# Problem"]
+    lines += [f"#   {line}" for line in components.remarks()] + layers(components)
     for number, layout in enumerate(components.layouts):
         round_ = f", round {number}" if len(components.layouts) > 1 else ""
         lines.append(f"# Messages ({config.workers.count} workers{round_})")
         lines += messages(config, layout, components.state.theta.nbytes)
     return "\n".join(lines)
+
+
+def resolved(config: Config, components: Components) -> Config:
+    """Fill in the keys whose defaults depend on others."""
+    update, wire = config.update, msgspec.structs.replace(config.wire, dtype=components.layout.wire)
+    if update.mode == "first":
+        update = msgspec.structs.replace(update, count=wanted(update, config.workers.count))
+    return msgspec.structs.replace(config, wire=wire, update=update)
 
 
 def codes(components: Components) -> list[str]:

@@ -176,6 +176,8 @@ def times(config: Config, text: str, components: Components) -> tuple[TraceWrite
     from ..virtual.fleet import VirtualRanks
     from ..virtual.simulation import task_time_ns, without_numerics
 
+    for line in components.remarks():
+        print_line(line)
     attributes = {"clock": "virtual", "numerics": False, "task_ns": task_time_ns(config, components)}
     trace = open_trace(config, text, components, VirtualRanks(config.workers.count), **attributes)
     with ExitStack() as stack:

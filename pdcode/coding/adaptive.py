@@ -13,6 +13,7 @@ from ..codes.constructions.energy import BlockEnergies, energy
 from ..config.tables import CodeTable, Config, Positive, Table
 from ..problems.partition import Unit
 from ..transport.layout import Pair
+from ..util.errors import InputError
 from .assignments import Assignment, Chosen, Rotating
 
 if TYPE_CHECKING:
@@ -26,6 +27,13 @@ class MatchedTable(CodeTable, tag="matched"):
 
     #: largest number of blocks that a codeword combines, of all layers or of each; none: 32
     weight: Positive | list[Positive] | None = None
+
+    def check(self, config: Config) -> None:
+        if config.update.mode == "captured":
+            raise InputError(
+                f"update.mode: 'captured' is undefined with code.family '{self.family}': counting codewords "
+                "that workers choose does not tell how much they capture; use 'first'"
+            )
 
     def make(
         self,

@@ -10,6 +10,7 @@ import numpy as np
 
 from ..config.tables import ProblemTable as Table
 from ..util.errors import InputError
+from .formats import format_of
 from .matrix import Array, Csr, Matrix, with_ones
 
 CHUNK = 4096  # rows per step of passes that copy data
@@ -133,7 +134,7 @@ def is_classification(table: Table, y: Any, certain: bool = False) -> bool:
     whole = integer or bool(np.isfinite(values).all() and (values == np.rint(values)).all())
     if whole and few != integer:
         raise InputError(
-            f"problem.task: {name_of(table, 'targets')} holds {len(values)} distinct whole numbers of type "
+            f"problem.task: {name_of(table, 'targets')} has {len(values)} distinct whole numbers of type "
             f"{y.dtype} in {len(targets)} rows; give 'classification' or 'regression'"
         )
     return integer
@@ -190,5 +191,7 @@ def check_finite(table: Table, key: str, values: Matrix) -> None:
 
 def name_of(table: Table, key: str) -> str:
     """Return the user's name for the inputs or targets, for messages."""
+    if format_of(table) not in ("npz", "hdf5"):
+        return f"the {key} of {table.data!r}"
     name = table.inputs if key == "inputs" else table.targets
     return f"{name!r} in {table.data!r}"

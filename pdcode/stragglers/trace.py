@@ -46,6 +46,11 @@ class RecordedDelays(Model):
     task has one of the worker's recorded delays, drawn with replacement (Efron, "Bootstrap methods", Ann.
     Statist. 1979). A worker without records never answers. A worker that computed more slowly than others is
     slower here too, by its `stretch`.
+
+    Attributes
+    ----------
+    recorded : int
+        Number of recorded workers m.
     """
 
     def __init__(self, table: Recorded, seed: int, workers: int) -> None:
@@ -53,6 +58,7 @@ class RecordedDelays(Model):
         self._replays = table.draw == "replay"
         recorded = load_records(table)
         self._values, model = recorded.delays_s, np.arange(workers) % len(recorded.counts)
+        self.recorded = len(recorded.counts)
         self._counts = recorded.counts[model]
         self._starts = (np.cumsum(recorded.counts) - recorded.counts)[model]
         self._stretch = recorded.stretch[model]

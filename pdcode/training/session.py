@@ -68,6 +68,8 @@ class TrainingRun:
     def run(self) -> str:
         """Run; print and return the reason of the end. Exceptions are recorded in the trace."""
         layout, monitor, fleet = self.components.layout, self.monitor, self.fleet
+        for line in self.components.remarks():
+            self.print_line(line)
         self.print_line(
             f"{fleet.workers} workers, {len(self.components.state.theta)} parameters, "
             f"{layout.reply_bytes} bytes up and {layout.task_bytes} down per task"

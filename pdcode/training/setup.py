@@ -17,6 +17,7 @@ from ..coding.replica import FullReplica, MirroredReplica, RelayedState, Replica
 from ..coding.state import State
 from ..config.tables import Config
 from ..problems import DataSource, Problem
+from ..problems.matrix import Csr
 from ..schemes import Scheme, make_scheme
 from ..transport.layout import ROUNDS, Layout
 from ..transport.messages import Reply
@@ -49,6 +50,25 @@ class Components:
         source, workers = self.source, self.scheme.workers
         shard = None if source is None else max(1, source.dealt(workers) // workers)
         return self.scheme.flops(self.problem, self.layouts, number, shard)
+
+    def remarks(self) -> list[str]:
+        """Describe, a line each, what is made of data and delays where it is not evident."""
+        config, problem, data = self.scheme.config, self.problem, self.problem.dataset
+        rows = f"{problem.rows if self.source is None else self.source.rows:,} training rows"
+        task = f"classification, {problem.classes} classes"
+        if problem.classes is None:
+            task = f"regression, {data.outputs} target{'s' if data.outputs > 1 else ''}"
+        lines = [f"{config.problem.data}: {task}; {rows} of {data.features:,} inputs"]
+        if config.problem.standardise and isinstance(data.x, Csr):
+            lines.append("sparse inputs are scaled to largest magnitude 1, not centred, to stay sparse")
+        model = config.stragglers.make(config.seed, self.scheme.workers)
+        recorded = getattr(model, "recorded", self.scheme.workers)
+        if recorded != self.scheme.workers:
+            lines.append(
+                f"{config.stragglers.reads} has delays of {recorded} workers: worker i of "
+                f"{self.scheme.workers} takes those of recorded worker i mod {recorded}"
+            )
+        return lines
 
     @property
     def facts(self) -> dict[str, Any]:

@@ -49,7 +49,7 @@ def test_bad_files(tmp_path: Path) -> None:
             table(path, **keys).make(0, 2)
 
     refused(r"stragglers\.path: .*none\.csv: no such file", tmp_path / "none.csv")
-    refused(r"stragglers\.path: .*: not a file", tmp_path)
+    refused(r"stragglers\.path: .*: a directory, not a file", tmp_path)
     (tmp_path / "image.png").write_bytes(b"\x89PNG\xff\xfe")
     refused(r"stragglers\.path: .*image\.png: neither HDF5 nor UTF-8 text", tmp_path / "image.png")
     (tmp_path / "torn.h5").write_bytes(hdf5(tmp_path / "whole.h5", a=MATRIX).read_bytes()[:1000])

@@ -311,7 +311,7 @@ def test_recorded_times_of_whole_tasks_are_what_tasks_take(job: Path, capsys: An
         assert Trace(path).counters["t_stop_ns"] == pytest.approx(7e9, rel=1e-2)
 
 
-@pytest.mark.parametrize("change", ["decoder.kind=mmse", "code.family=matched", "code.family=energy"])
+@pytest.mark.parametrize("change", ["decoder.kind=mmse", "code.family=energy"])
 def test_shares_that_payloads_tell_are_not_to_be_had_without(job: Path, capsys: Any, change: str) -> None:
     sets = ["--set", "update.mode=captured", "--set", "memory.kind=none", "--set", change]
     assert main(["simulate", str(job), "--timing-only", *sets]) == 2

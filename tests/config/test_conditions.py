@@ -1,0 +1,110 @@
+"""Keys without effect are refused, and dropped where the command line takes their effect away."""
+
+from __future__ import annotations
+
+import pytest
+
+from pdcode.config import load as configfile
+from pdcode.config.conditions import CONDITIONS
+from pdcode.config.tables import Config
+from pdcode.config.write import to_toml
+from pdcode.util.errors import InputError
+
+SELECTED = {  # key -> what gives it an effect, and what takes it
+    "problem.hidden=[8]": ("problem.kind=mlp", "problem.kind=softmax"),
+    "problem.activation=tanh": ("problem.kind=mlp", "problem.kind=least-squares"),
+    "problem.task=regression": ("problem.kind=mlp", "problem.kind=softmax"),
+    "problem.samples=50": ("problem.data=synthetic", "problem.data=digits"),
+    "problem.features=5": ("problem.data=synthetic", "problem.data=digits"),
+    "problem.outputs=2": ("problem.data=synthetic", "problem.data=a.npz"),
+    "problem.noise=0.5": ("problem.data=synthetic", "problem.data=digits"),
+    "problem.condition=5": ("problem.data=synthetic", "problem.data=digits"),
+    "problem.density=0.5": ("problem.data=synthetic", "problem.data=digits"),
+    "problem.labels=l": ("problem.data=a-idx3-ubyte", "problem.data=a.h5"),
+    "problem.inputs=a": ("problem.data=a.h5", "problem.data=digits"),
+    "problem.targets=b": ("problem.data=a.npz", "problem.data=a.svm"),
+    "downlink.check=7": ("downlink.kind=codewords", "downlink.kind=full"),
+    "update.count=2": ("update.mode=first", "update.mode=async"),
+    "update.fraction=0.5": ("update.mode=captured", "update.mode=all"),
+    "optimizer.momentum=0.5": ("optimizer.kind=sgd", "optimizer.kind=adam"),
+    "optimizer.beta1=0.5": ("optimizer.kind=adam", "optimizer.kind=sgd"),
+    "optimizer.beta2=0.5": ("optimizer.kind=adam", "optimizer.kind=sgd"),
+    "optimizer.epsilon=1e-3": ("optimizer.kind=adam", "optimizer.kind=sgd"),
+    "link.fanout=3": ("link.broadcast=tree", "link.broadcast=star"),
+    "link.segment=100": ("link.broadcast=tree", "link.broadcast=star"),
+    "faults.raise_task=3": ("faults.raise_worker=0", ""),
+    "faults.nan_task=3": ("faults.nan_worker=0", ""),
+    "trace.sample=3": ("trace.arrivals=sampled", "trace.arrivals=all"),
+}
+
+
+def tables(*overrides: str) -> dict[str, dict[str, object]]:
+    """The overrides as the tables of a file."""
+    built: dict[str, dict[str, object]] = {}
+    for override in overrides:
+        keys, value = configfile._parse(override)
+        built.setdefault(keys[0], {})[keys[1]] = value
+    return built
+
+
+def test_every_condition_is_tried() -> None:
+    conditional = {f"{name}.{key}" for name, each in CONDITIONS.items() for one in each for key in one.keys}
+    assert {key.partition("=")[0] for key in SELECTED} == conditional - {"stragglers.slowdown"}
+
+
+@pytest.mark.parametrize("key", SELECTED)
+def test_a_key_without_effect_is_refused(key: str) -> None:
+    gives, takes = SELECTED[key]
+    name = key.partition("=")[0]
+    configfile.resolve(tables(key, gives))
+    for given in ([tables(key, *filter(None, [takes]))], [{}, [key, *filter(None, [takes])]]):
+        with pytest.raises(InputError, match=rf"^{name.replace('.', '[.]')}: .*no effect with .*; it needs "):
+            configfile.resolve(*given)
+
+
+@pytest.mark.parametrize("key", [key for key, (_, takes) in SELECTED.items() if takes])
+def test_a_key_of_the_file_goes_with_what_gave_it_an_effect(key: str) -> None:
+    gives, takes = SELECTED[key]
+    table, name = key.partition("=")[0].split(".")
+    changed = configfile.resolve(tables(key, gives), [takes])
+    assert getattr(getattr(changed, table), name) == getattr(getattr(Config.of(tables(takes)), table), name)
+    with pytest.raises(InputError, match="no effect"):
+        configfile.resolve(tables(gives), [takes, key])
+
+
+def test_slowdown_needs_a_slow_worker() -> None:
+    slow = {"kind": "slow-set", "shift_s": 0.1, "slowdown": 3.0}
+    with pytest.raises(InputError, match=r"stragglers.slowdown: 3.0 has no effect with stragglers.slow \[\]"):
+        configfile.resolve({"stragglers": slow})
+    configfile.resolve({"stragglers": {**slow, "slow": [1]}})
+    configfile.resolve({"stragglers": {"kind": "heterogeneous", "slowdown": 3.0}})
+
+
+def test_defaults_written_out_are_no_keys_without_effect(tmp_path) -> None:
+    path = tmp_path / "job.toml"
+    path.write_text(to_toml(configfile.resolve({"problem": {"kind": "softmax"}, "update": {"mode": "all"}})))
+    configfile.load(path)
+
+
+def test_a_preset_drops_what_it_takes_the_effect_of() -> None:
+    config = configfile.resolve(
+        {"update": {"mode": "captured", "fraction": 0.5}}, ["scheme.preset=starved", "scheme.name=lwpd"]
+    )
+    assert (config.update.mode, config.update.fraction) == ("first", 0.75)
+
+
+def test_another_kind_of_delay_drops_the_old_kinds_keys() -> None:
+    job = {"stragglers": {"kind": "shifted-exponential", "shift_s": 0.1, "mean_s": 0.2, "slow": [1]}}
+    config = configfile.resolve(job, ["stragglers.kind=trace", "stragglers.path=a.h5"])
+    assert (config.stragglers.kind, config.stragglers.slow) == ("trace", [1])
+    with pytest.raises(InputError, match=r"stragglers.path: must be given"):
+        configfile.resolve(job, ["stragglers.kind=trace"])
+    with pytest.raises(InputError, match=r"stragglers.shift_s: unknown key"):
+        configfile.resolve(job, ["stragglers.kind=trace", "stragglers.path=a.h5", "stragglers.shift_s=1"])
+
+
+def test_captured_is_undefined_for_codewords_that_workers_choose() -> None:
+    code = {"family": "matched", "blocks": 64, "rows_per_task": 2}
+    with pytest.raises(InputError, match=r"update.mode: 'captured' is undefined with code.family 'matched'"):
+        configfile.resolve({"code": code, "update": {"mode": "captured"}})
+    configfile.resolve({"code": {"family": "energy"}, "update": {"mode": "captured"}})

@@ -1,0 +1,121 @@
+"""Kinds of files to damage: small whole files, and the commands that read them."""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import damage
+
+from pdcode.__main__ import main
+from pdcode.trace import Trace
+
+JOB = """
+problem = {kind = "least-squares", data = "synthetic", samples = 60, features = 12, batch = 4}
+code = {blocks = 4, weight = 2}
+workers = {count = 3}
+stragglers = {kind = "shifted-exponential", shift_s = 0.001, mean_s = 0.001, slow = [1], slowdown = 2}
+stop = {updates = 12, loss = 1e-3}
+trace = {progress_s = 1e-3}
+"""
+LAUNCHERS = "OMPI_", "PMIX_", "PMI_", "PRTE_", "SLURM_"
+
+
+class Kind(NamedTuple):
+    """A kind of file to damage.
+
+    Attributes
+    ----------
+    samples : callable
+        Writes whole files of this kind into a folder, and returns their paths. The folder also holds
+        `job.toml`, a small configuration.
+    damage : callable
+        Damages a file in place; returns how, for the report.
+    commands : callable
+        Returns the commands to run on a file, as lists of arguments of `pdcode`, given `job.toml`. They write
+        in the folder of the damaged file only.
+    """
+
+    samples: Callable[[Path], list[Path]]
+    damage: Callable[[random.Random, Path], str]
+    commands: Callable[[random.Random, Path, str], list[list[str]]]
+
+
+def quiet(arguments: list[str]) -> int:
+    """Run a command in this process without its output; return its exit code."""
+    kept = sys.stdout
+    with open(os.devnull, "w") as sys.stdout:
+        try:
+            return main(arguments)
+        finally:
+            sys.stdout = kept
+
+
+def traces(folder: Path) -> list[Path]:
+    """Record small runs: over MPI, on the virtual clock with several schemes, and with times only."""
+    job, real = str(folder / "job.toml"), folder / "real.h5"
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(LAUNCHERS)}
+    environment["PYTHONPATH"] = os.pathsep.join(sys.path)
+    command = [sys.executable, "-m", "pdcode", "run", job, "-o", str(real)]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=environment)
+    runs = {
+        "virtual": ["memory.kind=worker", "downlink.kind=codewords"],
+        "cyclic": ["scheme.name=cyclic", "update.mode=first", "problem.batch=0"],
+        "matched": ["code.family=matched", "memory.kind=difference", "optimizer.momentum=0.5"],
+        "sampled": ["trace.arrivals=sampled", "trace.sample=2"],
+        "timing": [],
+    }
+    for name, options in runs.items():
+        keys = [part for option in options for part in ("--set", option)]
+        only = ["--timing-only"] if name == "timing" else []
+        assert quiet(["simulate", job, "-o", str(folder / f"{name}.h5"), *keys, *only]) == 0
+    paths = [real, *(folder / f"{name}.h5" for name in runs)]
+    assert all(Trace(path).finished for path in paths)
+    return paths
+
+
+def trace_commands(source: random.Random, path: Path, job: str) -> list[list[str]]:
+    trace, out = str(path), ["-o", str(path.with_suffix(".out.h5"))]
+    commands = [
+        ["show", trace, *_figure(source, path)],
+        ["codes", "show", trace],
+        ["replay", trace],
+        ["simulate", job, "--stragglers", trace, *out],
+        ["simulate", job, "--cost", trace, *out],
+    ]
+    if not source.randrange(8):
+        size = ["--candidates", "2", "--seeds", "1", "--processes", "1"]
+        commands += [["plan", job, "--trace", trace, *size, "-o", str(path.with_suffix(".toml"))]]
+    return commands
+
+
+def codes(folder: Path) -> list[Path]:
+    """Design small codes."""
+    designs = {
+        "net": ["-n", "16", "-k", "16", "-w", "4"],
+        "random": ["-n", "9", "-k", "5", "-w", "3"],
+        "repetition": ["-n", "8", "-k", "4"],
+    }
+    for name, options in designs.items():
+        assert quiet(["codes", "design", name, *options, "-o", str(folder / f"{name}.h5")]) == 0
+    return [folder / f"{name}.h5" for name in designs]
+
+
+def code_commands(source: random.Random, path: Path, job: str) -> list[list[str]]:
+    return [["codes", "show", str(path), *_figure(source, path)], ["show", str(path)]]
+
+
+def _figure(source: random.Random, path: Path) -> list[str]:
+    """Ask for a figure now and then, as it takes a second."""
+    return [] if source.randrange(25) else ["--figure", str(path.with_suffix(".svg"))]
+
+
+KINDS = {
+    "traces": Kind(traces, damage.hdf5, trace_commands),
+    "codes": Kind(codes, damage.hdf5, code_commands),
+}

@@ -1,0 +1,88 @@
+"""Whether targets are classes or numbers: by the kind, by `task`, by their type, or refused in doubt."""
+
+from __future__ import annotations
+
+import h5py
+import numpy as np
+import pytest
+
+from pdcode import problems
+from pdcode.util.errors import InputError
+
+RANDOM = np.random.default_rng(0)
+ROWS = 1000
+X = RANDOM.standard_normal((ROWS, 3))
+PRICES, LABELS = RANDOM.permutation(ROWS) // 2, RANDOM.integers(10, size=ROWS)
+TARGETS = {
+    "labels": (LABELS, 10),
+    "prices": (PRICES, "500 distinct whole numbers of type int64 in 1000 rows"),
+    "float labels": (LABELS.astype(float), "10 distinct whole numbers of type float64"),
+    "reals": (RANDOM.standard_normal(ROWS), None),
+    "float prices": (PRICES.astype(float), None),
+    "two columns": (RANDOM.standard_normal((ROWS, 2)), None),
+}
+
+
+def write(folder, name, y):
+    path = folder / f"a.{name}"
+    if name == "npz":
+        np.savez(path, x=X, y=y)
+    elif name == "h5":
+        with h5py.File(path, "w") as file:
+            file["x"], file["y"] = X, y
+    else:
+        rows = zip(y, X, strict=True)
+        path.write_text(
+            "".join(
+                f"{float(t)} " + " ".join(f"{i + 1}:{v}" for i, v in enumerate(x)) + "\n" for t, x in rows
+            )
+        )
+    return str(path)
+
+
+@pytest.mark.parametrize("name", ["npz", "h5"])
+@pytest.mark.parametrize("what", TARGETS)
+def test_auto_takes_the_type_of_the_targets_unless_in_doubt(tmp_path, name, what):
+    y, expected = TARGETS[what]
+    table = problems.as_table({"data": write(tmp_path, name, y)})
+    for read in (problems.load, problems.describe):
+        if isinstance(expected, str):
+            with pytest.raises(InputError, match=f"problem.task: 'y' in '.*' has {expected}"):
+                read(table)
+        else:
+            data = read(table)
+            assert getattr(data, "dataset", data).classes == expected
+
+
+@pytest.mark.parametrize("what", ["labels", "prices", "float labels"])
+def test_a_task_that_is_given_is_the_task(tmp_path, what):
+    y = TARGETS[what][0]
+    path = write(tmp_path, "npz", y)
+    assert problems.create({"data": path, "task": "classification"}).classes == len(np.unique(y))
+    problem = problems.create({"data": path, "task": "regression"})
+    assert problem.classes is None
+    assert problem.dataset.y.shape == (problem.rows, 1)
+    by_type = problems.create({"data": path, "task": "type"}).classes
+    assert by_type == (len(np.unique(y)) if y.dtype.kind == "i" else None)
+
+
+def test_svmlight_does_not_tell_numbers_from_classes(tmp_path):
+    assert problems.create({"data": write(tmp_path, "svm", LABELS)}).classes == 10
+    with pytest.raises(InputError, match=r"problem.task: the targets of '.*' has 500 distinct whole numbers"):
+        problems.create({"data": write(tmp_path, "svm", PRICES)})
+    assert problems.create({"data": write(tmp_path, "svm", PRICES), "kind": "least-squares"}).classes is None
+
+
+def test_synthetic_data_follow_the_task():
+    table = {"data": "synthetic", "outputs": 3}
+    assert problems.create(table).classes == 3
+    problem = problems.create({**table, "task": "regression"})
+    assert (problem.classes, problem.dataset.outputs) == (None, 3)
+    with pytest.raises(InputError, match=r"problem.outputs: 1, but kind 'mlp' needs two classes"):
+        problems.create({"data": "synthetic", "task": "classification"})
+
+
+def test_a_trace_without_the_key_goes_by_the_type(tmp_path):
+    table = problems.problem.Table.of({"data": write(tmp_path, "npz", PRICES), "l2": 0.1}, old=True)
+    assert problems.create(table).classes == 500
+    assert table.penalise_bias
