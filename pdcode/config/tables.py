@@ -103,7 +103,7 @@ class CodeTable(Kind, tag_field="family"):
     @classmethod
     def find(cls, name: Any) -> Any:
         """Return the class of a family; all families that do not adapt share `DesignedTable`."""
-        return super().find(name) if name in kinds.KINDS["codes"] else DesignedTable
+        return super().find(name) if name in list(kinds.KINDS["codes"]) else DesignedTable
 
     @property
     def family(self) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from ..config.tables import ProblemTable as Table
-from ..util.errors import InputError
+from ..util.errors import InputError, shown
 from ..util.memory import ensure_fits
 from .formats import existing
 from .matrix import Array
@@ -53,7 +53,7 @@ def read_idx(path: Path, key: str = "data") -> Array:
     try:
         with path.open("rb") as raw, gzip.open(raw) if raw.peek(2)[:2] == GZIP else raw as file:
             magic = file.read(4)
-            if len(magic) < 4 or magic[:2] != b"\0\0" or magic[2] not in TYPES or magic[3] == 0:
+            if len(magic) < 4 or magic[:2] != b"\0\0" or magic[2] not in TYPES or not 0 < magic[3] <= 64:
                 raise InputError(
                     f"{name} is not an IDX file: its magic number is {magic.hex(' ') or 'missing'}"
                 )
@@ -62,11 +62,13 @@ def read_idx(path: Path, key: str = "data") -> Array:
                 raise InputError(f"{name} is truncated in its header")
             shape = tuple(int(length) for length in np.frombuffer(lengths, ">u4"))
             expected = math.prod(shape) * dtype.itemsize
-            ensure_fits(f"problem.{key}", f"{str(path)!r} of shape {shape}", 2 * expected)  # it is copied
+            ensure_fits(
+                f"problem.{key}", f"{str(path)!r} of shape {shown(shape)}", 2 * expected
+            )  # it is copied
             content = file.read(expected)
             if len(content) < expected or file.read(1):
                 what = f"cut off: {len(content)}" if len(content) < expected else "too long: more"
-                raise InputError(f"{name} is {what} bytes, but shape {shape} needs {expected}")
+                raise InputError(f"{name} is {what} bytes, but shape {shown(shape)} needs {expected}")
     except (OSError, EOFError, zlib.error) as error:
         raise InputError(f"{name} cannot be read: {error}") from error
     return np.frombuffer(content, dtype).reshape(shape).astype(dtype.newbyteorder("="))

@@ -68,4 +68,4 @@ def _cgroup_limits() -> Iterator[int]:
 
 
 def _gib(size: int) -> str:
-    return f"{size / 2**30:,.1f} GiB"
+    return f"{min(size, 2**100) / 2**30:,.4g} GiB"  # a larger integer may not fit into a float

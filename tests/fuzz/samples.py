@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import damage
+import inputs
 
 from pdcode.__main__ import main
 from pdcode.trace import Trace
@@ -118,4 +119,6 @@ def _figure(source: random.Random, path: Path) -> list[str]:
 KINDS = {
     "traces": Kind(traces, damage.hdf5, trace_commands),
     "codes": Kind(codes, damage.hdf5, code_commands),
+    "configurations": Kind(inputs.configurations, inputs.configuration, inputs.configuration_commands),
+    "data": Kind(inputs.data, inputs.datum, inputs.data_commands),
 }

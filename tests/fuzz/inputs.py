@@ -1,0 +1,250 @@
+"""Damage to what users write: configurations, and files of data."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import random
+import re
+import struct
+import tomllib
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import damage
+import h5py
+import numpy as np
+
+from pdcode.config import kinds
+from pdcode.config import load as configfile
+from pdcode.config.write import to_toml
+
+TABLES: dict[str, list[str]] = {  # of whole configurations: every kind of a table in one of them
+    "lwpd": ["stragglers={kind='markov', extra_s=0.01, enter=0.1, leave=0.5}", "code.family=auto"],
+    "matched": ["code.family=matched", "memory.kind=difference", "optimizer.kind=adam", "update.mode=first"],
+    "energy": ["code.family=energy", "decoder.kind=mmse", "memory.kind=none", "stragglers={kind='slow-set'}"],
+    "topk": ["scheme.name=topk", "problem.kind=softmax", "stragglers={kind='heterogeneous'}"],
+    "local": ["scheme.name=local", "problem.data=synthetic", "problem.density=0.5", "update.mode=all"],
+    "cyclic": ["scheme.name=cyclic", "problem.kind=logistic", "problem.data=breast-cancer"],
+    "residual": ["memory.kind=none", "decoder.kind=residual", "update.mode=captured", "stragglers={}"],
+    "peeling": ["memory.kind=none", "decoder.kind=peeling", "wire.dtype=int8", "problem.shards=replicated"],
+    "tracking": ["memory.kind=coordinator", "downlink.kind=codewords", "trace.arrivals=sampled"],
+}
+WORDS = [
+    *(name for group in kinds.KINDS for name in kinds.names(group)),
+    *(
+        "digits",
+        "breast-cancer",
+        "diabetes",
+        "synthetic",
+        "async",
+        "all",
+        "first",
+        "captured",
+        "use",
+        "waste",
+    ),
+    *("full", "codewords", "int8", "float16", "float64", "float32", "output", "input", "replicated", "units"),
+    *("net", "hadamard", "uncoded", "random", "cyclic", "optimized", "steiner", "repetition", "sgd", "adam"),
+    *("default", "starved", "shards", "regression", "classification", "star", "inverse", "spin", "sampled"),
+]
+NUMBERS = (
+    -1,
+    0,
+    1,
+    2,
+    3,
+    7,
+    100,
+    2**31 - 1,
+    2**31,
+    2**63 - 1,
+    2**63,
+    10**30,
+    -0.5,
+    0.0,
+    0.5,
+    1.0,
+    1e300,
+    1e-300,
+)
+TEXTS = "", "x", "auto", "units", "none", "net", "\0", "a" * 300, "a.npz", "..", "/", "é", "a\nb", "'", '"'
+PIECES = (
+    "[" * 2000, "{a=" * 2000, "9" * 5000, "a." * 50_000, "a.a.", "[[a]]\n", "[code]\n", "#", "=", "''", '"""',
+    "inf", "-nan", "0x", "1_0", "\\u0000", "\ufeff", "'k y' = 1\n", "k = 1\n" * 1000, "1979-05-27T07:32:00Z",
+    ",", "]", "\r",
+    "key = 'value'\n" * 100_000,
+)  # fmt: skip
+
+
+def configurations(folder: Path) -> list[Path]:
+    """Write whole configurations, with all their keys."""
+    for name, keys in TABLES.items():
+        config = configfile.resolve({}, ["stop.updates=3", "workers.count=4", *keys])
+        (folder / f"{name}.toml").write_text(to_toml(config))
+    return [folder / f"{name}.toml" for name in TABLES]
+
+
+def configuration(source: random.Random, path: Path) -> str:
+    """Damage a configuration: one to three values, or its text."""
+    if not source.randrange(4):
+        return damage.flip(source, path) if source.randrange(3) else damage.truncate(source, path)
+    if not source.randrange(3):
+        text = path.read_text()
+        place, piece = source.randrange(len(text)), source.choice(PIECES)
+        path.write_text(text[:place] + piece + text[place + source.choice([0, 0, 1, 30]) :])
+        return f"{piece!r:.20} at {place}"
+    tables, said = tomllib.loads(path.read_text()), []
+    for _ in range(source.choice([1, 1, 2, 3])):
+        holder, key = source.choice(list(damage.nodes(tables)))
+        holder[key] = _value(source, holder[key])
+        said.append(f"{key} = {holder[key]!r:.40}")
+    path.write_text("".join(f"{json.dumps(key)} = {_toml(value)}\n" for key, value in tables.items()))
+    return ", ".join(said)
+
+
+def _value(source: random.Random, old: Any) -> Any:
+    """Another value: mostly one of the same type."""
+    numbers, texts = source.choice(NUMBERS), source.choice(TEXTS)
+    if source.randrange(5) and isinstance(old, bool):
+        return not old
+    if source.randrange(5) and isinstance(old, (int, float)):
+        return source.choice([numbers, old + 1, old * 2, type(old)(old / 2), type(old)(old + 1000)])
+    if source.randrange(5) and isinstance(old, str):
+        return source.choice([texts, source.choice(WORDS)])
+    return source.choice([numbers, texts, True, [], [numbers], [texts], {}, {"a": 1}, [[]], {"kind": texts}])
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{json.dumps(key)} = {_toml(each)}" for key, each in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_toml, value)) + "]"
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def configuration_commands(source: random.Random, path: Path, job: str) -> list[list[str]]:
+    return [["run", str(path), "--dry-run"]]
+
+
+def data(folder: Path) -> list[Path]:
+    """Write the same small data in each format."""
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((40, 6)), np.arange(40) % 2
+    np.savez(folder / "a.npz", x=x, y=y)
+    np.savez_compressed(folder / "packed.npz", x=x.astype("f4"), y=y / 3)
+    with h5py.File(folder / "a.h5", "w") as file:
+        file["x"], file["y"] = x, y
+    with h5py.File(folder / "packed.h5", "w") as file:
+        file.create_dataset("x", data=x, chunks=(7, 6), maxshape=(None, 6), compression="gzip", shuffle=True)
+        file.create_dataset("y", data=y / 3, chunks=(7,), maxshape=(None,), fletcher32=True)
+    rows = [
+        f"{label} " + " ".join(f"{i + 1}:{v:.3}" for i, v in enumerate(row))
+        for label, row in zip(y, x, strict=True)
+    ]
+    text = "\n".join(rows).encode()
+    (folder / "a.svm").write_bytes(text)
+    (folder / "a.svm.gz").write_bytes(gzip.compress(text))
+    images = b"\0\0\x08\3" + struct.pack(">3I", 40, 2, 3) + bytes(range(240))
+    labels = b"\0\0\x08\1" + struct.pack(">I", 40) + bytes(y.astype("u1"))
+    for end, pack in (("", bytes), (".gz", gzip.compress)):
+        (folder / f"a-images-idx3-ubyte{end}").write_bytes(pack(images))
+    (folder / "a-labels-idx1-ubyte").write_bytes(labels)
+    names = (
+        "a.npz",
+        "packed.npz",
+        "a.h5",
+        "packed.h5",
+        "a.svm",
+        "a.svm.gz",
+        "a-images-idx3-ubyte",
+        "a-images-idx3-ubyte.gz",
+    )
+    return [folder / name for name in names]
+
+
+def datum(source: random.Random, path: Path) -> str:
+    """Damage a file of data as its format suggests."""
+    if path.suffix == ".h5":
+        return _hdf5(source, path)
+    if not source.randrange(3):
+        return damage.flip(source, path) if source.randrange(4) else damage.truncate(source, path)
+    if path.suffix == ".npz":
+        return _npz(source, path)
+    return _bytes(source, path)
+
+
+def _hdf5(source: random.Random, path: Path) -> str:
+    ways = [damage.dataset, damage.dataset, damage.link, damage.flip, damage.flip, damage.truncate]
+    chosen = source.choice(ways)
+    if chosen in (damage.flip, damage.truncate):
+        return chosen(source, path)
+    with h5py.File(path, "r+", locking=False) as file:
+        return f"{chosen.__name__} {chosen(source, file)}"
+
+
+def _npz(source: random.Random, path: Path) -> str:
+    """Replace an array: by other values, by another header, or by other text."""
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    name = source.choice(list(members))
+    if source.randrange(2):
+        value = source.choice([each for each in damage.values() if not isinstance(each, h5py.Empty)])
+        file = io.BytesIO()
+        np.save(file, np.asarray(value), allow_pickle=True)
+        members[name], said = file.getvalue(), f"{name} = {value!r:.40}"
+    else:
+        header = bytes(members[name][10:128])
+        shape = source.choice(
+            [b"(2000000000,10)", b"(-1,)", b"(40,)", b"(1e9,)", b"()", b"[1]", b"(((((", b"'", b"(40,0)"]
+        )
+        kind = source.choice(
+            [b"'<f8'", b"'O'", b"'<U9'", b"[('a','f4')]", b"'V8'", b"'<f2'", b"'c16'", b"1", b"'zz'"]
+        )
+        header = re.sub(rb"\([^)]*\)", lambda match: shape if source.randrange(2) else match[0], header)
+        header = re.sub(rb"'<..'", lambda match: kind if source.randrange(2) else match[0], header)[
+            :118
+        ].ljust(118)
+        version = source.choice([b"\1\0", b"\1\0", b"\2\0", b"\3\0", b"\7\0"])
+        members[name] = members[name][:6] + version + members[name][8:10] + header + members[name][128:]
+        said = f"{name} {header.strip()[:60]!r}"
+    with zipfile.ZipFile(
+        path, "w", source.choice([zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2])
+    ) as archive:
+        for each, content in members.items():
+            archive.writestr(each, content)
+    return said
+
+
+def _bytes(source: random.Random, path: Path) -> str:
+    """Insert a piece into the unpacked bytes of a svmlight or IDX file."""
+    packed, content = path.suffix == ".gz", path.read_bytes()
+    content = gzip.decompress(content) if packed else content
+    pieces = [
+        b"9" * 20, b"9:1 ", b"9000000000000000000:2 ", b"2147483648:1", b"-1:3", b"1:nan", b"qid:3 ", b"#",
+        b"\n\n", b"\0", b"1e999 ", b"\xff" * 4, b"\x7f\xff\xff\xff", b"\0\0\0\0", b"1:1 1:1 ", b"x" * 10_000,
+    ]  # fmt: skip
+    head = source.randrange(20) if source.randrange(2) else source.randrange(len(content))
+    piece, over = source.choice(pieces), source.choice([0, 1, 4])
+    content = content[:head] + piece + content[head + over :]
+    path.write_bytes(gzip.compress(content) if packed else content)
+    return f"{piece!r:.30} at {head}"
+
+
+def data_commands(source: random.Random, path: Path, job: str) -> list[list[str]]:
+    keys = [
+        f"problem.data={path}",
+        f"problem.kind={source.choice(['mlp', 'mlp', 'softmax', 'logistic', 'least-squares'])}",
+        f"problem.standardise={source.choice(['true', 'false'])}",
+        f"problem.dtype={source.choice(['float32', 'float64'])}",
+        f"problem.shards={source.choice(['auto', 'contiguous', 'replicated'])}",
+        "workers.count=3",
+    ]
+    if "idx" in path.name:
+        keys.append(f"problem.labels={Path(job).parent / 'a-labels-idx1-ubyte'}")
+    options = [part for key in keys for part in ("--set", key)]
+    if source.randrange(3):
+        return [["run", job, "--dry-run", *options]]
+    return [["simulate", job, "-o", str(path.with_suffix(".out.trace")), *options]]
