@@ -6,6 +6,7 @@ import lzma
 import math
 import struct
 import tokenize
+import warnings
 import zipfile
 import zlib
 
@@ -33,7 +34,8 @@ def read_npz(table: Table) -> Samples:
     if not zipfile.is_zipfile(path):
         raise InputError(f"problem.data: {table.data!r} is not an npz file, a zip archive of arrays")
     try:
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(path) as archive, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # numpy's, of headers that Python 2 wrote
             names = [name.removesuffix(".npy") for name in archive.namelist()]
             for key, name in (("inputs", table.inputs), ("targets", table.targets)):
                 if name not in names:

@@ -125,7 +125,7 @@ def _dataset_of(table: Table, key: str, file: h5py.File) -> h5py.Dataset:
             raise InputError(f"{where} is empty")
         return found
     if isinstance(found, h5py.Group):
-        inner = sorted(found)[:20]
+        inner = _names(found)[:20]
         raise InputError(f"{where} is a group, which holds {', '.join(inner) or 'nothing'}; name a dataset")
     if isinstance(link, h5py.ExternalLink):
         raise InputError(f"{where} is a link to {link.path!r} in {link.filename!r}, which leads nowhere")
@@ -133,7 +133,15 @@ def _dataset_of(table: Table, key: str, file: h5py.File) -> h5py.Dataset:
         raise InputError(f"{where} is a link to {link.path!r}, which leads nowhere")
     if link is not None:
         raise InputError(f"{where} is damaged or not a dataset")
-    raise missing(key, name, table, list(file))
+    raise missing(key, name, table, _names(file))
+
+
+def _names(group: h5py.Group) -> list[str]:
+    """Return the names in a group."""
+    try:
+        return sorted(group)
+    except RuntimeError as error:
+        raise OSError(str(error)) from None
 
 
 def _ensure_written(table: Table, key: str, data: h5py.Dataset) -> None:

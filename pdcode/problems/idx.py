@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import math
+import os
 import zlib
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from .samples import Samples
 # third byte of the magic number -> type of the numbers, big-endian
 TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 GZIP = b"\x1f\x8b"
+RATIO = 1032  # largest compression of gzip
 
 
 def read_images_and_labels(table: Table) -> Samples:
@@ -65,10 +67,11 @@ def read_idx(path: Path, key: str = "data") -> Array:
             ensure_fits(
                 f"problem.{key}", f"{str(path)!r} of shape {shown(shape)}", 2 * expected
             )  # it is copied
-            content = file.read(expected)
+            most = os.fstat(raw.fileno()).st_size * (1 if file is raw else RATIO)
+            content = file.read(expected) if expected <= most else b""
             if len(content) < expected or file.read(1):
-                what = f"cut off: {len(content)}" if len(content) < expected else "too long: more"
-                raise InputError(f"{name} is {what} bytes, but shape {shown(shape)} needs {expected}")
+                what = "cut off" if len(content) < expected else "too long"
+                raise InputError(f"{name} is {what}: shape {shown(shape)} needs {expected} bytes")
     except (OSError, EOFError, zlib.error) as error:
         raise InputError(f"{name} cannot be read: {error}") from error
     return np.frombuffer(content, dtype).reshape(shape).astype(dtype.newbyteorder("="))

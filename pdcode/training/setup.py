@@ -22,6 +22,7 @@ from ..schemes import Scheme, make_scheme
 from ..transport.layout import ROUNDS, Layout
 from ..transport.messages import Reply
 from ..util.errors import InputError, within
+from ..util.memory import ensure_fits
 from .worker import Worker
 
 
@@ -93,6 +94,7 @@ def prepare(
     with within(path):
         if not config.stop.ends:
             raise InputError("stop: nothing ends the run; give updates, seconds, loss or accuracy")
+        ensure_fits("workers.count", f"{workers} workers", 1000 * workers)  # about what rank 0 keeps of each
         if check:
             check_end(config, stragglers.dead(config.stragglers, workers))
         source = source or problems.describe(config.problem)

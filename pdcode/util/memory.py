@@ -32,7 +32,7 @@ def ensure_fits(key: str, what: str, size: int) -> None:
     """
     if size > limit_bytes():
         raise InputError(
-            f"{key}: {what} takes {_gib(size)} of memory, but at most {_gib(limit_bytes())} may be used here"
+            f"{key}: {what} would need {_gib(size)} of memory, but at most {_gib(limit_bytes())} may be used here"
         )
 
 

@@ -13,6 +13,8 @@ import pytest
 
 from pdcode import problems
 from pdcode.__main__ import main
+from pdcode.config import load as configfile
+from pdcode.training.setup import prepare
 from pdcode.util import memory
 from pdcode.util.errors import InputError
 
@@ -116,7 +118,8 @@ def test_npz_files_of_claims(tmp_path, monkeypatch):
     monkeypatch.setattr(memory, "limit_bytes", lambda: 10**6)
     bomb = npz(tmp_path / "b.npz", (20, 10**5), bytes(16 * 10**6))
     refused(
-        bomb, r"problem.inputs: 'x' in .*b.npz' of shape \(20, 100000\) takes .* GiB of memory, but at most"
+        bomb,
+        r"problem.inputs: 'x' in .*b.npz' of shape \(20, 100000\) would need .* GiB of memory, but at most",
     )
     (tmp_path / "c.npz").write_text("x, y\n1, 2\n")
     refused(tmp_path / "c.npz", "problem.data: .*c.npz' is not an npz file, a zip archive of arrays$")
@@ -126,7 +129,7 @@ def test_large_hdf5_files(tmp_path, monkeypatch):
     path = hdf5(tmp_path / "a.h5", lambda f: f.__setitem__("x", np.zeros((20, 10**4))))
     table = problems.as_table(KIND | {"data": str(path), "evaluate": 2})
     monkeypatch.setattr(memory, "limit_bytes", lambda: 10**6)
-    with pytest.raises(InputError, match=r"problem.inputs: 'x' in .* takes"):
+    with pytest.raises(InputError, match=r"problem.inputs: 'x' in .* would need"):
         problems.load(table)
     source = problems.describe(table)  # a part of the rows fits
     data = problems.load_slice(table, 1, 8, problems.loading.Statistics(**source.shard(1, 8)))
@@ -137,13 +140,15 @@ def test_large_hdf5_files(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("pack", [bytes, gzip.compress])
-def test_idx_files_of_claims(tmp_path, monkeypatch, pack):
+def test_idx_files_of_claims(tmp_path, pack):
     images, labels = tmp_path / "a-images-idx3-ubyte", tmp_path / "a-labels-idx1-ubyte"
     labels.write_bytes(b"\0\0\x08\1" + struct.pack(">I", 20) + bytes(20))
     images.write_bytes(pack(b"\0\0\x08\3" + struct.pack(">3I", 2**31, 2**20, 2**20)))
-    refused(images, r"problem.data: '.*idx3-ubyte' of shape \(2147483648, 1048576, 1048576\) takes")
+    refused(images, r"problem.data: '.*idx3-ubyte' of shape \(2147483648, 1048576, 1048576\) would need")
+    images.write_bytes(pack(b"\0\0\x08\3" + struct.pack(">3I", 10**6, 2, 2) + bytes(10)))
+    refused(images, "is cut off: shape .* needs 4000000 bytes")
     images.write_bytes(pack(b"\0\0\x08\3" + struct.pack(">3I", 20, 2, 2) + bytes(10**6)))
-    refused(images, "too long: more bytes, but shape .* needs 80")
+    refused(images, "too long: shape .* needs 80 bytes")
 
 
 def test_svmlight_indices_that_no_array_has(tmp_path):
@@ -175,13 +180,18 @@ def test_names_that_are_too_long(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("table", "message"),
     [
-        ({"data": "synthetic", "samples": 2**31 - 1, "features": 2**20}, "problem.samples: .* takes"),
-        ({"hidden": [2**31 - 1, 2**31 - 1]}, "problem.hidden: θ of .* elements takes"),
+        ({"data": "synthetic", "samples": 2**31 - 1, "features": 2**20}, "problem.samples: .* would need"),
+        ({"hidden": [2**31 - 1, 2**31 - 1]}, "problem.hidden: θ of .* elements would need"),
     ],
 )
 def test_claims_of_a_configuration(table, message):
     with pytest.raises(InputError, match=message):
         problems.create(table)
+
+
+def test_more_workers_than_memory():
+    with pytest.raises(InputError, match=r"workers.count: 2147483647 workers would need .* GiB"):
+        prepare(configfile.resolve({"workers": {"count": 2**31 - 1}, "stop": {"updates": 1}}))
 
 
 def test_more_blocks_than_parameters():

@@ -138,7 +138,7 @@ def test_broken_idx_is_refused(tmp_path):
         (b"\1\0\x08\3", "magic number is 01 00 08 03"),
         (b"\0\0\x0a\3" + good[4:], "not an IDX file"),
         (good[:7], "truncated in its header"),
-        (good[:-1], "is cut off: 11 bytes, but shape (3, 2, 2) needs 12"),
+        (good[:-1], "is cut off: shape (3, 2, 2) needs 12 bytes"),
         (good + b"x", "too long"),
         (gzip.compress(good)[:-9], "cannot be read"),
         (b"\x1f\x8bxx", "cannot be read"),
