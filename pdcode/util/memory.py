@@ -31,9 +31,8 @@ def ensure_fits(key: str, what: str, size: int) -> None:
         If it does not fit.
     """
     if size > limit_bytes():
-        raise InputError(
-            f"{key}: {what} would need {_gib(size)} of memory, but at most {_gib(limit_bytes())} may be used here"
-        )
+        need, most = _gib(size), _gib(limit_bytes())
+        raise InputError(f"{key}: {what} would need {need} of memory, but at most {most} may be used here")
 
 
 @cache
