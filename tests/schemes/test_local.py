@@ -17,7 +17,7 @@ SHARED = ["scheme.name=uncoded", *LOCAL[1:], "update.mode=all"]
 DOUBLE = "problem.dtype=float64"
 LINES = [
     "problem.kind=least-squares", "problem.data=synthetic", "problem.samples=23", "problem.features=5",
-    "problem.test_fraction=0", "problem.hidden=[]", DOUBLE,
+    "problem.test_fraction=0", DOUBLE,
 ]  # fmt: skip
 
 

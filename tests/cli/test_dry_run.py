@@ -1,0 +1,49 @@
+"""`pdcode run --dry-run`: what the defaults come to, and what the data are taken for."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from pdcode.__main__ import main
+
+JOB = """
+[problem]
+kind = "least-squares"
+data = "synthetic"
+density = 0.2
+standardise = true
+dtype = "float64"
+[code]
+blocks = 4
+[memory]
+kind = "difference"
+[update]
+mode = "first"
+[stop]
+updates = 3
+"""
+
+
+@pytest.fixture
+def printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> str:
+    path = tmp_path / "job.toml"
+    path.write_text(JOB)
+    assert main(["run", str(path), "--dry-run", "-n", "8"]) == 0
+    return capsys.readouterr().out
+
+
+def test_defaults_that_depend_on_other_keys_are_filled_in(printed: str, tmp_path: Path) -> None:
+    tables = tomllib.loads(printed)
+    assert tables["decoder"] == {"kind": "summing"}
+    assert tables["wire"] == {"dtype": "float64"}
+    assert (tables["update"]["mode"], tables["update"]["count"]) == ("first", 6)
+    (tmp_path / "again.toml").write_text(printed)
+    assert main(["run", str(tmp_path / "again.toml"), "--dry-run"]) == 0
+
+
+def test_what_the_data_are_taken_for(printed: str) -> None:
+    assert "#   synthetic: regression, 1 target; 800 training rows of 20 inputs\n" in printed
+    assert "#   sparse inputs are scaled to largest magnitude 1, not centred, to stay sparse\n" in printed
