@@ -53,7 +53,8 @@ CASES = {
     "at-once": ["stop.loss=1000"],
 }  # fmt: skip
 COMMON = [
-    *SMALL, "workers.count=4", "problem.data=breast-cancer", "problem.standardise=true", "stop.updates=16",
+    *SMALL, "problem.hidden=[16]", "workers.count=4", "problem.data=breast-cancer",
+    "problem.standardise=true", "stop.updates=16",
     "stragglers.kind=shifted-exponential", "stragglers.mean_s=0.001", "stragglers.shift_s=0.001",
     "trace.progress_s=0.004",
 ]  # fmt: skip

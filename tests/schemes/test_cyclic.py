@@ -17,14 +17,12 @@ from pdcode.training.setup import WorkerFactory, prepare
 from pdcode.util.errors import InputError
 from pdcode.virtual.simulation import simulate
 
-JOB = [
-    "problem.hidden=[8]", "problem.batch=0", "problem.dtype=float64", "optimizer.rate=0.3", "stop.updates=12",
-]  # fmt: skip
+JOB = ["problem.batch=0", "problem.dtype=float64", "optimizer.rate=0.3", "stop.updates=12"]
 SHARED = ["code.blocks=1", "update.mode=all"]  # of uncoded
 
 
 def resolve(*overrides: str, scheme: str = "cyclic") -> Config:
-    return configfile.resolve({}, [f"scheme.name={scheme}", *overrides])
+    return configfile.resolve({"problem": {"hidden": [8]}}, [f"scheme.name={scheme}", *overrides])
 
 
 def make(n: int, s: int, *overrides: str) -> Scheme:

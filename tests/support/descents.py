@@ -18,7 +18,6 @@ from pdcode.virtual.schedule import FixedDurations
 
 MS = 1_000_000
 SMALL = [
-    "problem.hidden=[16]",
     "problem.batch=8",
     "code.blocks=[8,1]",
     "optimizer.rate=0.05",
@@ -54,7 +53,7 @@ class Descent:
     Parameters
     ----------
     overrides : list of str
-        ``key=value``, on top of the defaults and `SMALL`.
+        ``key=value``, on top of the defaults, a hidden layer of 16 units, and `SMALL`.
     duration_ns : callable, or a list of ms, one a worker
         ``duration_ns(worker, task)``: from a task's dispatch to its reply's arrival.
 
@@ -67,7 +66,7 @@ class Descent:
     def __init__(
         self, overrides: Sequence[str], duration_ns: Callable[[int, int], int] | Sequence[float]
     ) -> None:
-        self.config = configfile.resolve({}, [*SMALL, *overrides])
+        self.config = configfile.resolve({"problem": {"hidden": [16]}}, [*SMALL, *overrides])
         config, workers = self.config, self.config.workers.count
         self.components = setup.prepare(config)
         if not callable(duration_ns):
