@@ -137,9 +137,16 @@ def _dataset_of(table: Table, key: str, file: h5py.File) -> h5py.Dataset:
 
 
 def _names(group: h5py.Group) -> list[str]:
-    """Return the names in a group."""
+    """Return the names in a group, as text."""
+    with _damage():
+        return sorted(map(str, group))
+
+
+@contextmanager
+def _damage() -> Iterator[None]:
+    """Raise a RuntimeError, as h5py does of some damaged structures, as OSError."""
     try:
-        return sorted(group)
+        yield
     except RuntimeError as error:
         raise OSError(str(error)) from None
 
@@ -158,7 +165,9 @@ def _ensure_written(table: Table, key: str, data: h5py.Dataset) -> None:
             math.prod(data.chunks) * data.dtype.itemsize,
         )
         chunks = math.prod(-(-length // chunk) for length, chunk in zip(data.shape, data.chunks, strict=True))
-        if (written := data.id.get_num_chunks()) < chunks:
+        with _damage():
+            written = data.id.get_num_chunks()
+        if written < chunks:
             raise InputError(f"{where} has {written} of {chunks} chunks; the others were never written")
     elif not data.external and not data.id.get_storage_size():
         raise InputError(f"{where} was never written")

@@ -14,6 +14,11 @@ from pathlib import Path
 class InputError(ValueError):
     """Bad input: one line naming file, key and value; exit code 2."""
 
+    def __init__(self, message: str) -> None:
+        super().__init__(
+            re.sub(r"[\x00-\x1f\x7f\x85\u2028\u2029]", lambda found: repr(found[0])[1:-1], message)
+        )
+
 
 class Failure(RuntimeError):
     """Failure of the environment, such as a full disk: one line; exit code 1."""

@@ -36,6 +36,7 @@ def refused(path: Path, *overrides: str) -> str:
         (f"[code]\nblocks = '{'v' * 100_000}'", "code.blocks: expected"),
         (f"[problem]\nkind = '{'v' * 100_000}'", "problem.kind: expected one of"),
         (f"[update]\nmode = {list(range(10_000))}", "update.mode: expected"),
+        ("plugins = ['a\\nb']", "a\\nb: no such file"),
         ('"unknown field" = 1', "unknown field: unknown key"),
         ('"missing required" = 1', "missing required: unknown key"),
         ("[update]\nmode = 'unknown field'", "update.mode: expected one of async"),
