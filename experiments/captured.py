@@ -75,10 +75,10 @@ KINDS: tuple[tuple[str, Make, int, str], ...] = (
 def main(quick: bool) -> None:
     """Print the tables."""
     orders = 80 if quick else ORDERS
-    print(f"Least squares, isotropic blocks, k = {K}, n = {N}; last column: the design document's trials")
+    print(f"Least squares, isotropic blocks, k = {K}, n = {N}; last column: an independent program's")
     print(f"{'in units of k':30}{'90 %':>16}{'99 %':>16}{'all':>16}")
-    for name, make, count, design in KINDS[: 3 if quick else None]:
-        print(f"{name:30}{measure(make, count, orders // count)}   {design}", flush=True)
+    for name, make, count, independent in KINDS[: 3 if quick else None]:
+        print(f"{name:30}{measure(make, count, orders // count)}   {independent}", flush=True)
 
     print("\nThe adjoint on tight codes: largest difference from q / (k + (q-1)(n-k)/(n-1)) over all q")
     for family, n, k, w in TIGHT:

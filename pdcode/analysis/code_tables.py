@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..codes import catalogue
+from ..codes import catalogue, registry
 from ..codes.code import Code
-from ..codes.registry import FAMILIES, Family
+from ..codes.family import Family
 from ..codes.summary import NOISE, Quality
 from . import printing
 from .formats import NOTHING, number, percent
@@ -33,7 +33,7 @@ def families(target: Console | None = None) -> None:
     """Print the families of codes: descriptions, and sizes with coherence."""
     columns = ("family", "description", "sizes (n, k, w) and coherence")
     table = make_table(*columns, left=columns)
-    for family in FAMILIES.values():
+    for family in registry.families():
         table.add_row(family.name, family.about, sizes(family))
     table.add_row("auto", "the one of least coherence at this size", "any n, any k, w at most as asked")
     printing.show([("", [table])], target)

@@ -12,6 +12,8 @@ from typing import Any
 
 from ..util.errors import InputError
 
+LARGE = 1 << 21  # entries of a code matrix above which its measurement takes more than about a second
+
 
 def add_parser(commands: Any) -> None:
     """Add the command to the parser."""
@@ -101,9 +103,8 @@ def design(options: argparse.Namespace) -> int:
     code = replace(code, options={key: value for key, value in code.options.items() if key != "progress"})
     if options.output:
         code.save(options.output)
+        print(f"code: {options.output}\n", flush=True)
     _print({"/": code}, options.figure)
-    if options.output:
-        print(f"code: {options.output}")
     return 0
 
 
@@ -126,7 +127,7 @@ def _print(designs: dict[str, Any], figure: str | None) -> None:
     from ..analysis import code_tables
     from ..codes.summary import quality
 
-    measured = {name: quality(code) for name, code in designs.items()}
+    measured = {name: quality(code, progress=_stages(name, code)) for name, code in designs.items()}
     for name, code in designs.items():
         code_tables.show(code, measured[name], f"{name}  " if len(designs) > 1 else "")
     if figure:
@@ -134,6 +135,17 @@ def _print(designs: dict[str, Any], figure: str | None) -> None:
 
         code_plots.figure([(code, measured[name]) for name, code in designs.items()], figure)
         print(f"figure: {figure}")
+
+
+def _stages(name: str, code: Any) -> Callable[[str], None]:
+    """Return a function that prints what is measured next, for a code so large that it takes a while."""
+    of = f" of {name}" if name != "/" else ""
+
+    def say(what: str) -> None:
+        if len(code) * code.blocks > LARGE:
+            print(f"measuring {what}{of}", file=sys.stderr, flush=True)
+
+    return say
 
 
 def _option(text: str) -> tuple[str, Any]:

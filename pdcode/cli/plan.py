@@ -14,6 +14,7 @@ from ..analysis import style
 from ..mpi import launch
 from ..util.errors import InputError
 from ..util.output import print_line
+from ..util.processes import MOST
 
 if TYPE_CHECKING:
     from ..planning.search import Environment
@@ -71,9 +72,9 @@ def plan(options: argparse.Namespace) -> int:
 def check_options(options: argparse.Namespace) -> None:
     """Refuse numbers out of range, and options of the other mode."""
     for name, least, most, text in (
-        ("candidates", 2, math.inf, "2 or more"),
+        ("candidates", 2, 10_000, "2 to 10000"),
         ("seeds", 1, 1000, "1 to 1000"),
-        ("processes", 1, math.inf, "1 or more"),
+        ("processes", 1, MOST, f"1 to {MOST}"),
         ("workers", 1, math.inf, "1 or more"),
         ("eta", math.nextafter(1, 2), 100, "a number above 1 and at most 100"),
         ("seconds", math.nextafter(0, 1), 1e9, "a time above 0 and at most 1e9"),

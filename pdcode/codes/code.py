@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from ..util.memory import ensure_fits
 from . import files
 from .keyed import signed_permutation
 from .quality.bounds import bounds
+from .quality.products import DENSE, SPARSE_COST
 
-DENSE_GRAM = 1 << 30  # multiplications up to which the Gram matrix is one dense product
-SPARSE_COST = 30  # cost of a multiplication in a sparse product, relative to a dense one
 DIAGONAL = 4e-13  # relative norm of the off-diagonal part up to which a frame operator counts as diagonal
 GRAM_PANEL = 1 << 20  # entries of the Gram matrix computed at a time
 
@@ -78,7 +78,7 @@ class Code:
     def coherence(self) -> float:
         """Coherence: the largest |<g_i, g_i'>| over i ≠ i'; 0 for one row."""
         n, k, w = len(self), self.blocks, self.weight
-        if n * n * k <= DENSE_GRAM or SPARSE_COST * w * w > k * k:
+        if n * n * k <= DENSE or SPARSE_COST * w * w > k * k:
             return _dense_coherence(self.matrix)
         rows, step = self._sparse, max(1, GRAM_PANEL * k // (n * w * w))
         return max(_panel_coherence(rows[first:], step) for first in range(0, n, step))
@@ -93,26 +93,38 @@ class Code:
         return csr_array((self.values.ravel(), self.indices.ravel(), starts), shape=shape)
 
     @property
+    def _frame(self) -> Any:
+        """Frame operator GᵀG, as an array or in a sparse format."""
+        n, k, w = len(self), self.blocks, self.weight
+        if n * k * k <= DENSE or SPARSE_COST * w * w > k * k:
+            return self.matrix.T @ self.matrix
+        rows = self._sparse
+        return rows.T @ rows
+
+    @property
     def frame(self) -> np.ndarray:
         """Frame operator GᵀG, float64, shape (k, k)."""
-        n, k, w = len(self), self.blocks, self.weight
-        if n * k * k <= DENSE_GRAM or SPARSE_COST * w * w > k * k:
-            product: np.ndarray = self.matrix.T @ self.matrix
-            return product
-        rows = self._sparse
-        product = (rows.T @ rows).toarray()
-        return product
+        ensure_fits(f"{self.blocks} blocks", "the frame operator", 16 * self.blocks**2)
+        frame = self._frame
+        dense: np.ndarray = frame if isinstance(frame, np.ndarray) else frame.toarray()
+        return dense
 
     @cached_property
     def frame_bounds(self) -> tuple[float, float]:
         """Frame bounds (A, B), the extreme eigenvalues of GᵀG: A‖x‖² ≤ ‖Gx‖² ≤ B‖x‖². A = 0 if rank < k."""
-        frame = self.frame
-        diagonal = np.diagonal(frame)
-        apart = np.linalg.norm(frame - np.diag(diagonal))  # bound on the change of each eigenvalue
-        if apart <= DIAGONAL * diagonal.max():  # as for tight codes
+        frame = self._frame
+        diagonal = frame.diagonal()
+        if isinstance(frame, np.ndarray):
+            others = frame - np.diag(diagonal)
+        else:
+            entries = frame.tocoo()
+            others = entries.data[entries.row != entries.col]
+        if (
+            np.linalg.norm(others) <= DIAGONAL * diagonal.max()
+        ):  # bounds each eigenvalue's change: tight codes
             spectrum = np.sort(diagonal)
         else:
-            spectrum = np.linalg.eigvalsh(frame)
+            spectrum = np.linalg.eigvalsh(self.frame)
         low, high = float(spectrum[0]), float(spectrum[-1])
         return (low if low > self.blocks * np.finfo(np.float64).eps * high else 0.0), high
 

@@ -7,16 +7,21 @@ from typing import Any
 import numpy as np
 
 from ..util.errors import InputError
+from ..util.memory import ensure_fits
 from . import auto
 from .code import Code
 from .registry import family_of
 
 PASSING = ("progress", "processes", "state")  # options that do not change the rows
+MOST = 1 << 24  # rows, and blocks
+ENTRY = 64  # bytes that an entry of a codeword takes while codewords are made
 
 
 def _positive(name: str, value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
         raise InputError(f"{name} = {value!r}: not a positive whole number")
+    if name != "weight" and value > MOST:
+        raise InputError(f"{name} = {value}: more than {MOST}")
     return int(value)
 
 
@@ -59,7 +64,8 @@ def design(
     Raises
     ------
     InputError
-        If the family has no code of this size; the message names a possible size.
+        If the family has no code of this size, and then the message names a possible size; or if the code
+        would not fit into memory.
 
     Examples
     --------
@@ -83,6 +89,8 @@ def design(
         for name in given.keys() - entry.options:
             raise InputError(f"{name} = {options[name]!r}: not an option of the {family} code")
         fitting = entry.weight(n, k, w)
+    size = f"workers = {n}, blocks = {k}, weight = {fitting}"
+    ensure_fits(size, "this code", ENTRY * max(n, k) * fitting)  # no family makes less than k rows
     indices, values = entry.build(n, k, fitting, int(seed), **given)
     if entry.period and n % entry.period(k):
         notes.append(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import chain
 from math import inf
 from typing import NamedTuple
 
@@ -13,6 +14,8 @@ from ..util.errors import InputError
 
 Rows = tuple[np.ndarray, np.ndarray]
 """Sparse codewords: blocks and entries, both of shape (n, w)."""
+
+FAR = 1000  # blocks that the nearest size may be away
 
 
 class Size(NamedTuple):
@@ -70,6 +73,8 @@ class Family:
 
     def of_weight(self, blocks: int, weight: int | None) -> list[Size]:
         """List the sizes over k blocks of one weight, or the default sizes."""
+        if weight is not None and weight > blocks:
+            return []
         return [size for size in self.sizes(blocks, weight) if weight in (None, size.weight)]
 
     def weight(self, rows: int, blocks: int, weight: int | None) -> int:
@@ -84,12 +89,14 @@ class Family:
             if size.near(rows) == rows:
                 return size.weight
         wanted = f"workers = {rows}, blocks = {blocks}" + (f", weight = {weight}" if weight else "")
-        raise InputError(f"{wanted}: there is no such {self.name} code{self._nearest(rows, blocks, weight)}")
+        above = ", its weight is above the number of blocks" if (weight or 1) > blocks else ""
+        nearest = self._nearest(rows, blocks, weight)
+        raise InputError(f"{wanted}: there is no such {self.name} code{above}{nearest}")
 
     def _nearest(self, rows: int, blocks: int, weight: int | None) -> str:
         """Name an existing size: with the same number of blocks if possible, then with the same weight."""
-        around = (k for away in range(3 * blocks + 64) for k in (blocks + away, blocks - away) if k > 0)
-        for k in around:
+        around = (k for away in range(min(3 * blocks + 64, FAR)) for k in (blocks + away, blocks - away))
+        for k in chain((k for k in around if k > 0), range(min(blocks, FAR), 0, -1)):
             if found := self.of_weight(k, weight) or self.of_weight(k, None):
                 size = min(found, key=lambda each: abs(each.near(rows) - rows))
                 return f"; nearest: workers = {size.near(rows)}, blocks = {k}, weight = {size.weight}"

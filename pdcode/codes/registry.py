@@ -75,9 +75,16 @@ def find(name: Any) -> Family | None:
     return FAMILIES.get(name)
 
 
+def families() -> list[Family]:
+    """Return all families; those of installed packages last."""
+    found = [find(name) for name in dict.fromkeys([*FAMILIES, *kinds.names("codes")])]
+    return [family for family in found if family is not None]
+
+
 def family_of(name: Any) -> Family:
     """Return a family by its name; raise InputError if there is none."""
     family = find(name)
     if family is None:
-        raise InputError(f"family = {name!r}: not one of {', '.join(FAMILIES)}, auto")
+        known = ", ".join(each.name for each in families())
+        raise InputError(f"family = {name!r}: not one of {known}, auto")
     return family

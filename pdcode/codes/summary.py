@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
+from ..util.memory import ensure_fits
 from . import keyed
 from .code import Code
 from .quality import captured
@@ -63,7 +65,7 @@ def affordable_draws(code: Code, arrivals: int) -> int:
     return int(np.clip(WORK / cost, LEAST, MOST))
 
 
-def quality(code: Code, seed: int = 0) -> Quality:
+def quality(code: Code, seed: int = 0, progress: Callable[[str], object] = lambda what: None) -> Quality:
     """Measure a code: coherence, bounds, frame, spark, information, captured energy.
 
     Parameters
@@ -71,29 +73,47 @@ def quality(code: Code, seed: int = 0) -> Quality:
     code : Code
     seed : int
         Key of the sampled orders of arrival.
+    progress : callable
+        Called with what is measured next; a code of thousands of blocks takes minutes.
 
     Returns
     -------
     Quality
         The measures; curves end at 4k arrivals at most, or 2k for k > 256.
+
+    Raises
+    ------
+    InputError
+        If the dense matrices do not fit into memory.
     """
-    laps = 4 if code.blocks <= LARGE else 2
-    arrivals = min(len(code), laps * code.blocks)
+    n, k = len(code), code.blocks
+    laps = 4 if k <= LARGE else 2
+    arrivals = min(n, laps * k)
+    size = 32 * (n * k + k * k + arrivals * arrivals)
+    ensure_fits(f"{n} rows over {k} blocks", "measuring the code", size)
     draws = affordable_draws(code, arrivals)
-    mu = code.coherence
+    progress("coherence and frame bounds")
+    mu, frame_bounds = code.coherence, code.frame_bounds
     squared = min(mu, 1.0) ** 2
+    progress("spark")
+    dependent = spark(code, mu, seed=seed)
+    progress("captured energy")
     question = captured.ask(code, arrivals, draws=draws)
-    curves = captured.sample(question, draws, seed)
+    curves = captured.sample(
+        question, draws, seed, lambda done: progress(f"captured energy: {done} of {draws} orders of arrival")
+    )
     least_squares = captured.closed_form(question) or captured.summary(curves)
+    adjoint = captured.captured_energy(code, arrivals, "adjoint")
+    progress("information")
     return Quality(
         mu,
         code.bounds,
-        code.frame_bounds,
+        frame_bounds,
         code.tightness,
-        spark(code, mu, seed=seed),
+        dependent,
         float(-0.5 * np.log1p(-squared)) if squared < 1 - 1e-14 else np.inf,
         least_squares,
-        captured.captured_energy(code, arrivals, "adjoint"),
+        adjoint,
         _joint(code, arrivals, seed),
         captured.needed(least_squares, curves, (0.9, 0.99, 1.0)),
         draws,

@@ -112,8 +112,11 @@ def _design(config: Config, k: int, weight: int | None, r: int, workers: int, ea
     table = config.code
     assert isinstance(table, DesignedTable)
     if table.family != "auto" and registry.find(table.family) is None:
-        families = ", ".join(dict.fromkeys([*codes.FAMILIES, "auto", *kinds.names("codes")]))
+        known = [*(family.name for family in registry.families()), "auto", *kinds.names("codes")]
+        families = ", ".join(dict.fromkeys(known))
         raise InputError(f"code.family: '{table.family}' is not one of {families}")
+    if weight is not None and weight > k and table.family != "auto":
+        raise InputError(f"code.weight: {weight} is above the number of blocks, {k}")
     sizes = [table.rows or workers * r]
     # Rows for all tasks of an update, if such a code exists; else a single basis.
     if table.rows is None and table.rotate:

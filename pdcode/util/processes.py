@@ -16,6 +16,8 @@ from typing import Any, TypeVar
 from . import signals
 from .errors import Failure
 
+MOST = 1024  # processes of a pool
+
 Key = TypeVar("Key")
 In = TypeVar("In")
 Out = TypeVar("Out")

@@ -30,11 +30,11 @@ def test_coherence_dense_and_sparse_agree(code):
     np.fill_diagonal(gram, 0)
     assert code.coherence == pytest.approx(gram.max(), abs=1e-15)
     copy = codes.Code(code.indices.copy(), code.values.copy(), code.blocks, code.family)
-    limit, code_module.DENSE_GRAM = code_module.DENSE_GRAM, 0
+    limit, code_module.DENSE = code_module.DENSE, 0
     try:
         assert copy.coherence == pytest.approx(code.coherence, abs=1e-15)
     finally:
-        code_module.DENSE_GRAM = limit
+        code_module.DENSE = limit
 
 
 @settings(deadline=None)

@@ -54,7 +54,11 @@ def test_the_size_that_a_refusal_names_does_work(family, n, k, w):
         (("net", 9, 4, 4), "nearest: workers = 4, blocks = 4, weight = 4"),
         (("repetition", 10, 4), "nearest: workers = 8, blocks = 4, weight = 1"),
         (("pairs", 3, 1), "nearest: workers = 3, blocks = 2, weight = 2"),
-        (("random", 3, 4, 5), "workers = 3, blocks = 4, weight = 5: there is no such random code; nearest: "),
+        (
+            ("random", 3, 4, 5),
+            "workers = 3, blocks = 4, weight = 5: there is no such random code, its weight is above "
+            "the number of blocks; nearest: ",
+        ),
         (("optimized", 130, 65), "nearest: workers = 130, blocks = 64, weight = 64"),
         (("fountain", 3, 4), "family = 'fountain': not one of uncoded"),
         (("net", 0, 4), "workers = 0: not a positive whole number"),

@@ -67,7 +67,7 @@ def test_most_flat_rows():
     assert bounds.weight_flat(81, 16, 4) == 0.5
     assert bounds.weight_flat(16, 16, 4) == 0
     assert bounds.weight_flat(9, 4, 1) == 1
-    for k, w in product(range(2, 60), range(2, 60)):  # section 7 states the weaker 2k(k-1)/w
+    for k, w in product(range(2, 60), range(2, 60)):  # a simpler bound is weaker
         assert w > k or bounds.most_flat_rows(k, w) <= 2 * k * (k - 1) / w + 1e-9
 
 

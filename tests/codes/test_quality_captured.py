@@ -1,4 +1,4 @@
-"""Captured energy: closed forms against all sets of rows, samples against both, and section 7's laws."""
+"""Captured energy: closed forms against all sets of rows, samples against both, the law of tight frames."""
 
 from __future__ import annotations
 

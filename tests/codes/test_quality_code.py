@@ -24,18 +24,18 @@ def test_sparse_and_dense_algebra_agree(n, k, data):
     gram = np.abs(code.matrix @ code.matrix.T)
     np.fill_diagonal(gram, 0)
     spectrum = np.linalg.eigvalsh(code.matrix.T @ code.matrix)
-    before = code_module.DENSE_GRAM, code_module.SPARSE_COST, code_module.GRAM_PANEL
+    before = code_module.DENSE, code_module.SPARSE_COST, code_module.GRAM_PANEL
     code_module.GRAM_PANEL = data.draw(st.sampled_from([1, 64, 1 << 20]))
     try:
         for limits in ((1 << 30, 30), (0, 0)):  # dense, sparse
-            code_module.DENSE_GRAM, code_module.SPARSE_COST = limits
+            code_module.DENSE, code_module.SPARSE_COST = limits
             copy = codes.Code(code.indices, code.values, k, code.family)
             assert copy.coherence == pytest.approx(gram.max(), abs=1e-14)
             low, high = copy.frame_bounds
             assert low == pytest.approx(max(spectrum[0], 0), abs=1e-12)
             assert high == pytest.approx(spectrum[-1], abs=1e-12)
     finally:
-        code_module.DENSE_GRAM, code_module.SPARSE_COST, code_module.GRAM_PANEL = before
+        code_module.DENSE, code_module.SPARSE_COST, code_module.GRAM_PANEL = before
 
 
 def test_ten_thousand_rows_by_sparse_products():

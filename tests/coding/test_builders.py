@@ -150,7 +150,7 @@ def test_the_options_of_a_family_are_printed_as_they_are_read(
         (["code.weight=[4,4,4]"], ["code.weight: [4, 4, 4]", "3 entries", "2 layers"]),
         (["code.weight=[4,2]", "code.blocks=16"], ["code.weight", "16 blocks", "4 and 2"]),
         (["code.family=energy", "code.weight=[4,2]", "code.blocks=16"], ["code.weight", "4 and 2"]),
-        (["code.weight=17"], ["code.family", "17", "nearest"]),
+        (["code.weight=17"], ["code.weight: 17", "above the number of blocks, 16"]),
         (["code.rows_per_task=[1,2,3]"], ["code.rows_per_task: [1, 2, 3]", "2 layers"]),
         (["code.rows_per_task=17"], ["code.rows_per_task: 17", "16 blocks"]),
         (["code.rows=4", "code.rows_per_task=8"], ["code.rows_per_task: 8", "4 rows"]),
@@ -175,3 +175,18 @@ def test_bad_input_is_one_line_that_names_key_and_value(
     for word in words:
         assert word in captured.err
     assert captured.out == ""
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("code.weight=2147483647", "code.weight: 2147483647 is above the number of blocks, 16"),
+        ("code.blocks=1000000000", "code.blocks: 1000000000 is more than the 4160 parameters of layer 0"),
+        ("workers.count=2147483647", "workers.count: 2147483647: a table of all workers takes 128.0 GiB"),
+    ],
+)
+def test_claimed_sizes_are_refused_at_once(
+    override: str, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert dry_run(tmp_path, override) == 2
+    assert words in capsys.readouterr().err

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...util.errors import InputError
+from ...util.memory import ensure_fits
 from .. import keyed
 from ..family import Family, Size
 
@@ -87,6 +88,7 @@ def energy(
         raise InputError(f"exponent = {exponent}: must be finite and not negative; nearest: 0")
     if not isinstance(epoch, int | np.integer) or not 0 <= epoch < 2**63:
         raise InputError(f"epoch = {epoch!r}: not a whole number from 0 to 2^63 - 1; nearest: 0")
+    ensure_fits(f"workers = {rows}, blocks = {blocks}", "this code", 64 * rows * blocks)
     held = _checked(energies, blocks)
     own = np.arange(rows) % blocks
     draws = np.log1p(-keyed.uniforms(seed, keyed.SUPPORTS, epoch, (rows, blocks))) / held**exponent

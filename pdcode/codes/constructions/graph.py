@@ -5,10 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from ...util.errors import InputError
+from ...util.memory import ensure_fits
 from .. import keyed
 from ..family import Family, Size
 
 KINDS = ("random", "circulant")
+EDGE = 400  # bytes that an edge takes while edges are switched
 
 
 def default_degree(rows: int, blocks: int) -> int:
@@ -80,8 +82,9 @@ def graph(
         or not 2 <= per_block < blocks
         or per_block * blocks % 2
     ):
-        possible = [d for d in range(2, blocks) if d * blocks % 2 == 0]
-        close = sorted(possible, key=lambda d: abs(d - per_block) if isinstance(per_block, int) else d)[:2]
+        wanted = min(max(per_block, 2), blocks - 1) if isinstance(per_block, int) else 2
+        possible = [d for d in range(max(2, wanted - 2), min(wanted + 3, blocks)) if d * blocks % 2 == 0]
+        close = sorted(possible, key=lambda d: abs(d - wanted))[:2]
         raise InputError(
             f"degree = {per_block!r}: no regular graph on {blocks} blocks has it; "
             f"nearest: {' or '.join(str(d) for d in sorted(close))}"
@@ -91,6 +94,7 @@ def graph(
             f"workers = {rows}: a graph of degree {per_block} on {blocks} blocks has at most "
             f"{per_block * blocks} rows"
         )
+    ensure_fits(f"degree = {per_block}", f"a graph on {blocks} blocks", EDGE * blocks * per_block // 2)
     edges = circulant(blocks, per_block)
     if kind == "random":
         edges = switched(edges, blocks, seed)

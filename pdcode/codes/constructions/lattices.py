@@ -27,9 +27,9 @@ def dk(rows: int, blocks: int, weight: int, seed: int) -> Rows:
     basis.
     """
     if blocks % 2 == 0:
-        edges = matchings(blocks)
+        edges = matchings(blocks, -(-rows // blocks))
     else:
-        step, a = np.ogrid[1 : (blocks + 1) // 2, :blocks]
+        step, a = np.ogrid[1 : 1 - (-rows // (2 * blocks)), :blocks]
         edges = np.stack(np.broadcast_arrays(a, (a + step) % blocks), axis=-1)
     indices, values = _signed(edges)
     return indices[:rows], values[:rows]
@@ -39,7 +39,7 @@ def dk(rows: int, blocks: int, weight: int, seed: int) -> Rows:
 def _e8() -> Rows:
     """Make the 120 lines as 15 orthonormal bases of 8 rows, shape (15, 8, 8)."""
     indices, values = np.zeros((15, 8, 8), np.int64), np.zeros((15, 8, 8))
-    pairs, signs = _signed(matchings(8))
+    pairs, signs = _signed(matchings(8, 7))
     indices[:7, :, :2], values[:7, :, :2] = pairs.reshape(7, 8, 2), signs.reshape(7, 8, 2)
     bits = np.arange(256)[:, None] >> np.arange(8) & 1
     even = bits[bits.sum(axis=1) % 2 == 0]
@@ -67,7 +67,7 @@ def e8(rows: int, blocks: int, weight: int, seed: int) -> Rows:
     weight 2, and the 8 cosets of the Reed-Muller code RM(1, 3) in the even code; so each k rows from a
     multiple of k are an orthonormal basis.
     """
-    indices, values = _e8()
+    indices, values = (each[: -(-rows // blocks)] for each in _e8())
     copies = blocks // 8
     offset = 8 * np.arange(copies)[:, None, None]
     indices = np.where(values != 0, indices, 0)[:, None]

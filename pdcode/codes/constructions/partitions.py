@@ -22,7 +22,7 @@ from .finite_field import FieldProduct, prime_powers
 
 def _modular(m: int, c: int) -> int:
     """Count the slants of the integers modulo m: m | s·d has no solution with 0 < s < this, 0 < d < c."""
-    return min(m // gcd(m, d) for d in range(1, c))
+    return min(m // gcd(m, d) for d in range(1, min(c, m + 1)))  # d = m leaves one slant
 
 
 def _binary(m: int, c: int) -> int:
@@ -81,7 +81,7 @@ def partitions(blocks: int, size: int, count: int) -> np.ndarray:
     modular, ring = _modular(m, size), _binary(m, size)
     if count > _first(m, size):
         if size == 2:
-            return matchings(blocks)[:count]
+            return matchings(blocks, count)
         ring = _product(m, size)
     slants = min(count, max(modular, ring))
     s, x, i = np.ogrid[:slants, :m, :size]
@@ -101,15 +101,20 @@ def partitions(blocks: int, size: int, count: int) -> np.ndarray:
     return np.concatenate([sets, columns.reshape(-1, m, size)])
 
 
-def matchings(points: int) -> np.ndarray:
+def matchings(points: int, count: int) -> np.ndarray:
     """Make disjoint perfect matchings of an even number of points: a round-robin tournament.
+
+    Parameters
+    ----------
+    points, count : int
+        Number of points, and of matchings, at most points - 1.
 
     Returns
     -------
-    ndarray of int64, shape (points - 1, points/2, 2)
+    ndarray of int64, shape (count, points/2, 2)
     """
     odd = points - 1
-    day, game = np.ogrid[:odd, 1 : points // 2]
+    day, game = np.ogrid[:count, 1 : points // 2]
     pairs = np.stack([(day + game) % odd, (day - game) % odd], axis=-1)
-    fixed = np.stack([np.arange(odd), np.full(odd, odd)], axis=-1)
+    fixed = np.stack([np.arange(count), np.full(count, odd)], axis=-1)
     return np.concatenate([fixed[:, None], pairs], axis=1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ...util.errors import InputError
+from ...util.memory import ensure_fits
 from .. import keyed
 from ..family import Family, Size
 
@@ -35,6 +36,7 @@ def pairs(rows: int, blocks: int, weight: int, seed: int) -> tuple[np.ndarray, n
 
 def _even_supports(rows: int, blocks: int, weight: int, seed: int) -> np.ndarray:
     """Draw supports in which all blocks occur equally often (± 1): a row takes the least used blocks."""
+    ensure_fits("balanced = true", f"a balanced code of {rows} rows over {blocks} blocks", 16 * rows * blocks)
     indices, used = np.empty((rows, weight), np.int64), np.zeros(blocks)
     ties = keyed.uniforms(seed, keyed.SUPPORTS, 0, (rows, blocks))
     for row, tie in zip(indices, ties, strict=True):

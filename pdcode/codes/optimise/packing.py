@@ -19,13 +19,15 @@ from collections.abc import Callable, Generator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, closing
 from itertools import islice
+from math import inf
 from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
 
 from ...util.errors import InputError
-from ...util.processes import start, submit
+from ...util.memory import ensure_fits
+from ...util.processes import MOST, start, submit
 from ..constructions import partitions
 from ..quality import bounds
 from .polish import VARIABLES, polish
@@ -183,9 +185,11 @@ def search(
     return finish(problem, state.pool)
 
 
-def _whole(name: str, value: Any, least: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
-        raise InputError(f"{name} = {value!r}: not a whole number from {least} on; nearest: {least}")
+def _whole(name: str, value: Any, least: int, most: float = inf) -> int:
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or not least <= value <= most:
+        to = f"to {most}" if most < inf else "on"
+        near = most if isinstance(value, int) and value > most else least
+        raise InputError(f"{name} = {value!r}: not a whole number from {least} {to}; nearest: {near}")
     return int(value)
 
 
@@ -253,8 +257,10 @@ def optimized(
     """
     problem = PackingProblem(rows, blocks, weight, seed, supports)
     check_problem(problem)
+    if rows > blocks:
+        ensure_fits(f"workers = {rows}", "the search", 128 * rows * rows)
     total = default_restarts(problem) if restarts is None else _whole("restarts", restarts, 1)
-    processes = _whole("processes", processes, 1)
+    processes = _whole("processes", processes, 1, MOST)
     if seconds is not None and not (isinstance(seconds, int | float) and seconds > 0):
         raise InputError(f"seconds = {seconds!r}: not a positive number")
     if state is not None and not (isinstance(state, str | os.PathLike) and os.fspath(state)):

@@ -6,7 +6,7 @@ least squares and Σ = I that is rank/k.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,6 +15,7 @@ from ...util.errors import InputError
 from .. import keyed
 from . import closed_forms, projection
 from .information import covariance_of, root_of, rows_of
+from .products import orthogonal, product, times
 
 DECODERS = ("least_squares", "adjoint", "mmse")
 ORDERS = 1000  # purpose of the keyed draws of orders of arrival
@@ -194,13 +195,20 @@ def summary(curves: np.ndarray) -> Captured:
     return Captured(curves.mean(axis=0), deviation / np.sqrt(draws))
 
 
-def sample(question: Question, draws: int, seed: int) -> np.ndarray:
-    """Sample captured energy over orders of arrival, float64 (draws, arrivals + 1); not for the adjoint."""
+def sample(
+    question: Question, draws: int, seed: int, progress: Callable[[int], object] = lambda draw: None
+) -> np.ndarray:
+    """Sample captured energy over orders of arrival, float64 (draws, arrivals + 1); not for the adjoint.
+
+    `progress` is called with the number of finished draws.
+    """
     rows, arrivals, decoder, sigma = question
     n, k = rows.shape
     root = root_of(sigma)
-    vectors, metric = (rows @ root, root.T) if decoder == "mmse" else (rows, root)
+    vectors, metric = (times(rows, root), root.T) if decoder == "mmse" else (rows, root)
     plain = np.array_equal(metric, np.eye(k))
+    if plain and n <= k and orthogonal(product(rows, rows.T), closed_forms.UNCORRELATED):
+        return np.tile(np.arange(arrivals + 1) / k, (draws, 1))  # each row is new, in any order
     curves = np.zeros((draws, arrivals + 1))
     orders_at_once = max(1, CHUNK // max(1, arrivals * len(metric)))
     for first in range(0, draws, orders_at_once):
@@ -209,5 +217,6 @@ def sample(question: Question, draws: int, seed: int) -> np.ndarray:
         orders = np.argsort(draw, axis=1, kind="stable")[:, :arrivals]
         steps = projection.steps(vectors[orders], None if plain else metric)
         np.cumsum(steps.gain, axis=1, out=curves[first : first + count, 1:])
+        progress(first + count)
     curves /= np.trace(sigma)
     return curves

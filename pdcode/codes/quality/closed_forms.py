@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from .products import orthogonal, product, times
+
 UNCORRELATED = 1e-12  # fraction of the largest variance below which a covariance is rounding error
 
 
@@ -32,10 +34,10 @@ def adjoint(rows: np.ndarray, sigma: np.ndarray, arrivals: int) -> np.ndarray:
     ndarray of float64, shape (arrivals + 1,)
     """
     n, q = len(rows), np.arange(arrivals + 1)
-    frame, spread = rows.T @ rows, rows @ sigma
+    frame, spread = product(rows.T, rows), times(rows, sigma)
     first = np.einsum("ik,ik->i", spread, rows)  # g_iᵀΣg_i
     sizes = np.einsum("ik,ik->i", rows, rows)
-    both = np.einsum("ij,ji->", frame @ sigma, frame)  # sum over i, i' of <g_i, g_i'> g_iᵀΣg_i'
+    both = np.einsum("ij,ji->", times(frame, sigma), frame)  # sum over i, i' of <g_i, g_i'> g_iᵀΣg_i'
     own = float(sizes @ first)
     pair = (both - own) / (n * (n - 1)) if n > 1 else 0.0
     square = q * own / n + q * (q - 1) * pair
@@ -85,11 +87,10 @@ def uncorrelated(rows: np.ndarray, sigma: np.ndarray, arrivals: int, mmse: bool)
     n, k = rows.shape
     if n > k:
         return None
-    spread = rows @ sigma
-    payloads = spread @ rows.T
+    spread = times(rows, sigma)
+    payloads = product(spread, rows.T)
     variances = np.diagonal(payloads)
-    gram = payloads if mmse else rows @ rows.T
-    if np.abs(gram - np.diag(np.diagonal(gram))).max() > UNCORRELATED * np.diagonal(gram).max():
+    if not orthogonal(payloads if mmse else product(rows, rows.T), UNCORRELATED):
         return None
     if mmse:
         heard = np.einsum("ik,ik->i", spread, spread)

@@ -8,6 +8,7 @@ import numpy as np
 
 from ...util.errors import InputError
 from . import projection
+from .products import product, times
 
 STEADY = 1e-9  # noise, relative to a payload's variance, from which the Gram matrix is safely regular
 
@@ -76,9 +77,8 @@ def variance_of(noise: float) -> float:
 def _gram(matrix: Any, covariance: Any) -> np.ndarray:
     """Compute the covariance GΣGᵀ of the payloads, shape (n, n)."""
     rows = rows_of(matrix)
-    if covariance is None:
-        return rows @ rows.T
-    return rows @ covariance_of(covariance, rows.shape[1]) @ rows.T
+    spread = rows if covariance is None else times(rows, covariance_of(covariance, rows.shape[1]))
+    return product(spread, rows.T)
 
 
 def information(matrix: Any, covariance: Any = None) -> np.ndarray:

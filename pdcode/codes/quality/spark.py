@@ -16,6 +16,7 @@ import numpy as np
 
 from .. import keyed
 from .information import rows_of
+from .products import product
 
 ORDERS = 1001  # purpose of the keyed draws
 ZERO = 1e-9  # magnitude below which entries of reduced unit rows are rounding errors
@@ -83,7 +84,7 @@ def spark(code: Any, coherence: float, tries: int = TRIES, work: int = WORK, see
         best = _better(rows, best, _reduced(rows, np.arange(min(n, k + 1 + NEAR))))
     while lower < len(best) and _cost(n, lower) <= work:
         reason = "search"
-        candidates = map(np.array, _parallel(rows @ rows.T, lower))
+        candidates = map(np.array, _parallel(product(rows, rows.T), lower))
         dependent = next((chosen for chosen in candidates if _is_dependent(rows[chosen])), None)
         if dependent is not None:
             best = dependent
