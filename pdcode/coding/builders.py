@@ -17,6 +17,7 @@ from ..problems.partition import Unit, each, task_rows
 from ..util.errors import InputError
 from .assignments import Assignment, Rotating, Static
 from .memory import CodewordSelector
+from .saved import FileTable
 
 
 def rows_of(config: Config, layers: Sequence[Unit]) -> list[int]:
@@ -80,7 +81,7 @@ def make_assignment(config: Config, layers: Sequence[Unit], workers: int) -> Ass
             _one_weight(layers, limits)
         adaptive: Assignment = table.make(config, layers, rows, limits, dtype)
         return adaptive
-    assert isinstance(table, DesignedTable)
+    assert isinstance(table, DesignedTable | FileTable)
     designs: dict[int, Code] = {}
     weights = _one_weight(layers, limits)
     needed: dict[int, int] = {}
@@ -88,8 +89,11 @@ def make_assignment(config: Config, layers: Sequence[Unit], workers: int) -> Ass
         if not layer.whole:
             needed[layer.count] = max(needed.get(layer.count, 0), r)
     each_update = config.update.mode != "async"
-    for k in sorted(needed):
-        designs[k] = _design(config, k, weights[k], needed[k], workers, each_update)
+    if isinstance(table, FileTable):
+        designs = table.designs(config, needed)
+    else:
+        for k in sorted(needed):
+            designs[k] = _design(config, k, weights[k], needed[k], workers, each_update)
     if table.rotate:
         return Rotating(layers, rows, dtype, designs, config.seed, each_update)
     return Static(layers, rows, dtype, designs)

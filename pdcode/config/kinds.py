@@ -25,6 +25,7 @@ KINDS: dict[str, dict[str, str | type]] = {
     "codes": {
         "matched": "pdcode.coding.adaptive:MatchedTable",
         "energy": "pdcode.coding.adaptive:EnergyTable",
+        "file": "pdcode.coding.saved:FileTable",
     },
     "decoders": {
         "adjoint": "pdcode.decoders.adjoint:AdjointTable",
@@ -136,6 +137,16 @@ class Kind(msgspec.Struct, **STRICT):
     def name_of(cls) -> str:
         """Name of the kind."""
         return str(cls.__struct_config__.tag)
+
+    @classmethod
+    def adopted(cls, table: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the keys of a table of another kind that this kind has, too."""
+        tag = cls.__struct_config__.tag_field
+        return {key: value for key, value in table.items() if key == tag or key in cls.__struct_fields__}
+
+    def completed(self) -> Self:
+        """Return the kind with the keys that follow from its files."""
+        return self
 
     @property
     def kind(self) -> str:

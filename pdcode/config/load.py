@@ -94,6 +94,7 @@ def resolve(tables: dict[str, Any], overrides: Sequence[str] = (), folder: str |
     parsed = [_parse(override) for override in overrides]
     tables = {name: dict(table) if isinstance(table, dict) else table for name, table in tables.items()}
     _load_plugins(tables, parsed, Path(folder))
+    _name_file_code(tables, parsed)
     chosen = {keys[1]: str(value) for keys, value in parsed if keys[0] == "scheme" and len(keys) == 2}
     if chosen:  # a scheme from the command line takes precedence over the file's tables
         tables = presets.impose(tables, chosen.get("name"), chosen.get("preset"))
@@ -107,14 +108,14 @@ def resolve(tables: dict[str, Any], overrides: Sequence[str] = (), folder: str |
     tables = presets.fill(tables, given)
     for keys, value in parsed:
         _insert(tables, keys, value)
-    config = _with_absolute_paths(Config.of(tables), parsed, Path(folder))
+    config = _with_files(Config.of(tables), parsed, Path(folder))
     check_consistency(config)
     return config
 
 
-def _with_absolute_paths(config: Config, parsed: list[tuple[list[str], Any]], folder: Path) -> Config:
-    """Make the paths of files to read absolute; those from the command line are relative to the current
-    folder, others to `folder`."""
+def _with_files(config: Config, parsed: list[tuple[list[str], Any]], folder: Path) -> Config:
+    """Make the paths of files to read absolute, and add the keys that follow from them; paths from the
+    command line are relative to the current folder, others to `folder`."""
     commanded = {tuple(keys[:2]) for keys, _ in parsed}
     changed = {}
     for name in KINDS:
@@ -123,7 +124,7 @@ def _with_absolute_paths(config: Config, parsed: list[tuple[list[str], Any]], fo
         for key, value in paths.items():
             here = {(name,), (name, key)} & commanded
             paths[key] = os.path.abspath(value if here else folder / value)
-        changed[name] = msgspec.structs.replace(table, **paths)
+        changed[name] = msgspec.structs.replace(table, **paths).completed()
     return msgspec.structs.replace(config, **changed)
 
 
@@ -138,6 +139,15 @@ def _load_plugins(tables: dict[str, Any], parsed: list[tuple[list[str], Any]], f
         tables["plugins"] = [str((folder / path).resolve()) for path in given]
         for path in tables["plugins"]:
             kinds.load_plugin(path)
+
+
+def _name_file_code(tables: dict[str, Any], parsed: list[tuple[list[str], Any]]) -> None:
+    """Add the family "file" where only a code's path is given."""
+    code, commanded = tables.get("code"), [keys for keys, _ in parsed]
+    if isinstance(code, dict) and "path" in code:
+        tables["code"] = {"family": "file", **code}
+    if ["code", "path"] in commanded and ["code", "family"] not in commanded:
+        parsed.append((["code", "family"], "file"))
 
 
 def check_consistency(config: Config) -> None:

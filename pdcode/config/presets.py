@@ -79,7 +79,5 @@ def _fitting(name: str, filling: Any, given: Any) -> dict[str, Any]:
 
 def _of_kind(base: Any, table: Any, kind: Any) -> dict[str, Any]:
     """Return the keys of a table that the kind has; all keys if the kind does not exist."""
-    kind_class, tag = base.find(kind), base.__struct_config__.tag_field
-    if kind_class is None:
-        return dict(table)
-    return {key: value for key, value in table.items() if key == tag or key in kind_class.__struct_fields__}
+    kind_class = base.find(kind)
+    return dict(table) if kind_class is None else kind_class.adopted(table)

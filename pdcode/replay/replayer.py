@@ -8,6 +8,7 @@ from contextlib import suppress
 import msgspec
 import numpy as np
 
+from ..coding import saved
 from ..config.tables import Config
 from ..trace.reader import Trace
 from ..trace.schema import DRAINED, REFUSED, USED
@@ -209,7 +210,7 @@ def configuration(trace: Trace) -> Config:
     if "config_resolved" not in trace.attributes:
         raise InputError(f"{trace.path}: config_resolved: missing, so the run cannot be recomputed")
     try:
-        config = Config.of(trace.config, old=True)
+        config = saved.of_trace(Config.of(trace.config, old=True), trace)
     except ValueError as error:  # text that is not UTF-8
         raise InputError(f"{trace.path}: config_resolved: {error}") from None
     if config.trace.arrivals != "all":

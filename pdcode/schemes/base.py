@@ -95,7 +95,7 @@ class Scheme:
         tables, standard = msgspec.to_builtins(config), msgspec.to_builtins(Config())
         for table in cls.unused:
             for key, value in tables[table].items():
-                if value != cls.tables.get(table, {}).get(key, standard[table][key]):
+                if value != cls.tables.get(table, {}).get(key, standard[table].get(key)):
                     raise InputError(f"{table}.{key}: {value!r} has no effect with scheme '{cls.name}'")
 
     # Data, sent to a worker before its first task.

@@ -9,6 +9,7 @@ from typing import Literal
 import msgspec
 import numpy as np
 
+from ..coding import saved
 from ..config.tables import Config, LinkTable, MachineTable
 from ..stragglers.bases import base_ns
 from ..trace.reader import Trace
@@ -211,7 +212,7 @@ def config_of(trace: Trace) -> Config:
         If it is not a valid configuration of this version.
     """
     try:
-        return Config.of(trace.config, old=True)
+        return saved.of_trace(Config.of(trace.config, old=True), trace)
     except InputError as error:
         raise InputError(f"{trace.path}: its configuration is none of this pdcode: {error}") from None
 

@@ -111,7 +111,7 @@ def dry_run(folder: Path, *overrides: str) -> int:
 
 
 @pytest.mark.parametrize("mode", ["async", "first"])
-@pytest.mark.parametrize("family", sorted({*codes.FAMILIES, "auto", *kinds.KINDS["codes"]}))
+@pytest.mark.parametrize("family", sorted({*codes.FAMILIES, "auto", *kinds.KINDS["codes"]} - {"file"}))
 def test_every_family_can_be_asked_for(
     family: str, mode: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,0 +1,103 @@
+"""Codes from a file: the family "file"."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+import msgspec
+import numpy as np
+from msgspec import Meta
+
+from ..codes import Code
+from ..config.tables import CodeTable, Config
+from ..trace.reader import Trace
+from ..util.errors import InputError, not_a_file
+
+Blocks = Annotated[int, Meta(ge=0, le=2**31 - 1)]
+UNIT = 1e-6  # largest deviation of a codeword's norm from 1
+
+
+class FileTable(CodeTable, tag="file", kw_only=True):
+    """A saved code. Layers of as many blocks as it has use it; a trace may hold several codes."""
+
+    adapts: ClassVar[bool] = False
+    usual: ClassVar[int | None] = None
+    paths: ClassVar[tuple[str, ...]] = ("path",)
+
+    #: path of a code that `pdcode codes design -o` or `Code.save` wrote, or of a trace; in a TOML file
+    #: relative to its folder, on the command line to the current folder
+    path: str
+    #: number of blocks k of all layers or of each; 0: as many as the code has; 1: the layer is sent uncoded;
+    #: "units": one per hidden unit
+    blocks: Blocks | list[Blocks] | Literal["units"] = 0
+    #: whether tasks take successive rows; the code's blocks are permuted and its signs redrawn when the rows
+    #: run out and, except in `async` mode, after every update
+    rotate: bool = True
+
+    @classmethod
+    def adopted(cls, table: Mapping[str, Any]) -> dict[str, Any]:
+        """Which layers are coded stays; into how many blocks they are cut, the file says."""
+        kept = super().adopted(table)
+        match kept.get("blocks"):
+            case [*counts]:
+                kept["blocks"] = [count if count == 1 else 0 for count in counts]
+            case int() as count if count != 1:
+                kept["blocks"] = 0
+        return kept
+
+    def completed(self) -> Self:
+        if self.blocks == "units" or self.blocks == 1:
+            return self
+        counts = [self.blocks] if isinstance(self.blocks, int) else self.blocks
+        if 0 in counts and len(codes := self._codes()) > 1:
+            held = " and ".join(map(str, codes))
+            raise InputError(
+                f"code.blocks: {self.path} holds codes over {held} blocks; say which layer has which"
+            )
+        counts = [count or next(iter(codes)) for count in counts]
+        return msgspec.structs.replace(self, blocks=counts[0] if isinstance(self.blocks, int) else counts)
+
+    def designs(self, config: Config, needed: Mapping[int, int]) -> dict[int, Code]:
+        """Return the code for each number of blocks, given the codewords per task r by number of blocks.
+
+        Raises
+        ------
+        InputError
+            If the file has no code over so many blocks, or without `rotate` too few rows for all workers.
+        """
+        codes, workers = self._codes() if needed else {}, config.workers.count
+        for k, r in sorted(needed.items()):
+            if k not in codes:
+                held = " and ".join(map(str, codes))
+                raise InputError(f"code.blocks: {k}: the code in {self.path} is over {held} blocks")
+            rows = len(codes[k])
+            if not self.rotate and workers * r > rows:
+                tasks = f"{workers} workers × {r} a task"
+                raise InputError(
+                    f"code.path: {self.path} has {rows} codewords, fewer than {tasks}; "
+                    "with rotate = true they are redrawn"
+                )
+        return {k: codes[k] for k in sorted(needed)}
+
+    def _codes(self) -> dict[int, Code]:
+        """Read the codes by number of blocks."""
+        if why := not_a_file(self.path):
+            raise InputError(f"code.path: {self.path}: {why}")
+        try:
+            codes = {code.blocks: code for code in Code.load_all(self.path).values()}
+        except InputError as error:
+            raise InputError(f"code.path: {error}") from None
+        for code in codes.values():
+            norms = np.linalg.norm(code.values, axis=1)
+            if (far := np.abs(norms - 1) > UNIT).any():
+                row = int(far.argmax())
+                raise InputError(f"code.path: {self.path}: codeword {row} has norm {norms[row]:.6g}, not 1")
+        return codes
+
+
+def of_trace(config: Config, trace: Trace) -> Config:
+    """Return the configuration of a trace's run with its codes taken from the trace: the file may be gone."""
+    if not isinstance(config.code, FileTable) or not trace.code_attributes:
+        return config
+    return msgspec.structs.replace(config, code=msgspec.structs.replace(config.code, path=str(trace.path)))
