@@ -88,9 +88,9 @@ def load_config(options: argparse.Namespace) -> tuple[Config, str]:
 
     overrides = []
     if options.stragglers is not None:
-        # Replay each worker's delays in order if all are recorded; else bootstrap them.
+        # Replay each worker's delays in order if all are recorded; else draw blocks of them.
         kept = Trace(options.stragglers).attributes if is_trace(options.stragglers) else {}
-        draw = "replay" if kept.get("arrivals", "all") == "all" else "bootstrap"
+        draw = "replay" if kept.get("arrivals", "all") == "all" else "block"
         path = json.dumps(options.stragglers, ensure_ascii=False)
         overrides.append(f'stragglers={{kind = "trace", path = {path}, draw = "{draw}"}}')
     overrides += options.set

@@ -71,7 +71,10 @@ CONDITIONS: dict[str, list[Condition]] = {
         _among(("momentum",), "kind", "sgd"),
         _among(("beta1", "beta2", "epsilon"), "kind", "adam"),
     ],
-    "stragglers": [Condition(("slowdown",), "slow", bool, "a worker")],
+    "stragglers": [
+        Condition(("slowdown",), "slow", bool, "a worker"),
+        _among(("block",), "draw", "block"),
+    ],
     "link": [_among(("fanout", "segment"), "broadcast", "tree")],
     "faults": [
         Condition(("raise_task",), "raise_worker", _given, "a worker"),

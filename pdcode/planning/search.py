@@ -62,7 +62,7 @@ def load_environment(path: str, overrides: list[str], trace: str | None, target:
         goal = choose_goal(user, recorded, target)
     config = user
     if trace is not None:
-        table = StragglersTable.of({"kind": "trace", "path": trace, "draw": "bootstrap"})
+        table = StragglersTable.of({"kind": "trace", "path": trace, "draw": "block"})
         config = costs.load(trace, msgspec.structs.replace(user, stragglers=table), base="low")
     return Environment(user, config, goal, path, recorded)
 

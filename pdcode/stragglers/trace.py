@@ -9,6 +9,9 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
+from ..config.tables import Positive
+from ..kernels import philox
+from ..util import rng
 from ..util.errors import not_a_file
 from . import records
 from .base import Integers, Law, Model, Reals
@@ -23,7 +26,12 @@ class Recorded(Law, tag="trace", kw_only=True):
     #: relative to its folder, on the command line to the current folder
     path: str
     dataset: str | None = None  #: name of the matrix in an HDF5 file with several
-    draw: Literal["bootstrap", "replay"] = "bootstrap"  #: draw recorded delays at random, or in their order
+    #: how recorded delays are drawn: single ones at random, blocks of consecutive ones at random and for all
+    #: workers together, or all in their order
+    draw: Literal["bootstrap", "block", "replay"] = "bootstrap"
+    #: with "block", number of consecutive tasks; none: from the number of recorded delays and their
+    #: autocorrelation
+    block: Positive | None = None
     #: meaning of a matrix's entries: delays in addition to the compute time, or total durations of tasks,
     #: which take at least their compute time
     times: Literal["delay", "task"] = "delay"
@@ -33,19 +41,19 @@ class Recorded(Law, tag="trace", kw_only=True):
         return self.path
 
     def make(self, seed: int, workers: int) -> Model:
-        return RecordedDelays(self, seed, workers)
+        return DRAWS[self.draw](self, seed, workers)
 
     def words(self) -> str:
-        return f"those recorded in {self.path}, {'in their order' if self.draw == 'replay' else 'at random'}"
+        size = "" if self.block is None else f" of {self.block} tasks"
+        drawn = {"bootstrap": "at random", "block": f"in random blocks{size}", "replay": "in their order"}
+        return f"those recorded in {self.path}, {drawn[self.draw]}"
 
 
 class RecordedDelays(Model):
     """Delays of `Recorded`.
 
-    ``replay``: a worker's task t has the delay of its t-th recorded task, cyclically. ``bootstrap``: each
-    task has one of the worker's recorded delays, drawn with replacement (Efron, "Bootstrap methods", Ann.
-    Statist. 1979). A worker without records never answers. A worker that computed more slowly than others is
-    slower here too, by its `stretch`.
+    A worker without records never answers. A worker that computed more slowly than others is slower here too,
+    by its `stretch`.
 
     Attributes
     ----------
@@ -55,7 +63,6 @@ class RecordedDelays(Model):
 
     def __init__(self, table: Recorded, seed: int, workers: int) -> None:
         super().__init__(table, seed, workers)
-        self._replays = table.draw == "replay"
         recorded = load_records(table)
         self._values, model = recorded.delays_s, np.arange(workers) % len(recorded.counts)
         self.recorded = len(recorded.counts)
@@ -69,12 +76,84 @@ class RecordedDelays(Model):
         return np.where(own < 0, own, own * self.factor[workers])  # total durations keep their mark -1
 
     def _draw_s(self, workers: Integers, first: Integers, count: int) -> Reals:
-        counts, starts = self._counts[workers, None], self._starts[workers, None]
-        if self._replays:
-            number = (first[:, None] + np.arange(count)) % np.maximum(counts, 1)
-        else:
-            number = (self._uniforms(workers, first, count)[..., 0] * counts).astype(np.int64)
-        return np.take(self._values, starts + number, mode="clip")  # clips only for dead workers
+        number = self._number(workers, first, count, np.maximum(self._counts[workers, None], 1))
+        return np.take(self._values, self._starts[workers, None] + number, mode="clip")  # clips dead workers
+
+    def _number(self, workers: Integers, first: Integers, count: int, counts: Integers) -> Integers:
+        """Return which of its recorded delays each task of each worker takes, shape (m, count)."""
+        raise NotImplementedError
+
+
+class Replay(RecordedDelays):
+    """Recorded delays in their order: a worker's task t has that of its t-th recorded task, cyclically."""
+
+    def _number(self, workers: Integers, first: Integers, count: int, counts: Integers) -> Integers:
+        number: Integers = (first[:, None] + np.arange(count)) % counts
+        return number
+
+
+class Bootstrap(RecordedDelays):
+    """Single recorded delays of the worker, drawn with replacement for each task.
+
+    Efron, "Bootstrap methods: another look at the jackknife", Ann. Statist. 1979.
+    """
+
+    def _number(self, workers: Integers, first: Integers, count: int, counts: Integers) -> Integers:
+        return (self._uniforms(workers, first, count)[..., 0] * counts).astype(np.int64)
+
+
+class BlockBootstrap(RecordedDelays):
+    """Blocks of consecutive recorded delays, drawn with replacement for all workers together.
+
+    Künsch, "The jackknife and the bootstrap for general stationary observations", Ann. Statist. 1989;
+    circular: Politis and Romano, "A circular block-resampling procedure for stationary data", 1992.
+
+    Tasks bL … (b+1)L - 1 of all workers are block b. A block starts at the same fraction of each worker's
+    records, which is the same round if they are equally many. Within blocks, a worker's delays keep their
+    autocorrelation. The delays of different workers at the same task number keep their dependence on each
+    other, whenever these tasks are run. Worker i takes the records of worker i mod m; each further m workers
+    draw blocks of their own.
+    """
+
+    def __init__(self, table: Recorded, seed: int, workers: int) -> None:
+        super().__init__(table, seed, workers)
+        self._block = table.block or block_length(load_records(table))
+
+    def _number(self, workers: Integers, first: Integers, count: int, counts: Integers) -> Integers:
+        block, place = np.divmod(first[:, None] + np.arange(count), self._block)
+        blocks = count // self._block + 2  # at most so many are touched
+        out = np.empty((len(first), blocks, 1))
+        start = first // self._block
+        philox.uniforms_of(self.seed, rng.BLOCK, workers // self.recorded, start, blocks, 1, out)
+        fraction = np.take_along_axis(out[..., 0], block - start[:, None], axis=1)
+        number: Integers = ((fraction * counts).astype(np.int64) + place) % counts
+        return number
+
+
+DRAWS: dict[str, type[RecordedDelays]] = {
+    "bootstrap": Bootstrap,
+    "block": BlockBootstrap,
+    "replay": Replay,
+}
+
+
+def block_length(recorded: records.Records) -> int:
+    """Return a block length for recorded delays.
+
+    It is that of least mean square error of the variance of a mean, (6 ρ² N)^⅓ / (1 - ρ²)^⅔, if delays are a
+    first-order autoregression, and at most 3 √N and N / 3: Politis and White, "Automatic block-length
+    selection for the dependent bootstrap", Econometric Reviews 2004, corrected by Patton, Politis and White,
+    ibid. 2009. N is the number of a worker's delays and ρ their lag-1 autocorrelation; of all workers, the
+    longest length is taken.
+    """
+    longest = 1
+    for values in np.split(recorded.delays_s, np.cumsum(recorded.counts)[:-1]):
+        centred, n = values - values.mean() if len(values) else values, len(values)
+        square = float(centred @ centred)
+        rho = float(centred[:-1] @ centred[1:]) / square if square > 0 else 0.0
+        best = (6 * rho * rho * n) ** (1 / 3) / (1 - rho * rho) ** (2 / 3)
+        longest = max(longest, min(round(best), int(3 * n**0.5), n // 3))
+    return longest
 
 
 def load_records(table: Recorded, above: tuple[Path, ...] = ()) -> records.Records:
