@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..config.tables import ProblemTable as Table
+from ..util.datasets import damage, ensure_written
 from ..util.errors import InputError
 from ..util.memory import ensure_fits
 from . import split
@@ -104,7 +103,7 @@ def opened(table: Table) -> Iterator[tuple[h5py.Dataset, h5py.Dataset]]:
             y = _dataset_of(table, "targets", file)
             check_shapes(table, x, y)
             for key, data in (("inputs", x), ("targets", y)):
-                _ensure_written(table, key, data)
+                ensure_written(data, f"problem.{key}", name_of(table, key))
             ensure_fits("problem.data", f"a permutation of the {len(x)} rows of {table.data!r}", 32 * len(x))
             yield x, y
     except OSError as error:  # from h5py, also while the block reads
@@ -138,52 +137,8 @@ def _dataset_of(table: Table, key: str, file: h5py.File) -> h5py.Dataset:
 
 def _names(group: h5py.Group) -> list[str]:
     """Return the names in a group, as text."""
-    with _damage():
+    with damage():
         return sorted(map(str, group))
-
-
-@contextmanager
-def _damage() -> Iterator[None]:
-    """Raise a RuntimeError, as h5py does of some damaged structures, as OSError."""
-    try:
-        yield
-    except RuntimeError as error:
-        raise OSError(str(error)) from None
-
-
-def _ensure_written(table: Table, key: str, data: h5py.Dataset) -> None:
-    """Refuse a dataset with parts that were never written or are elsewhere: HDF5 reads zeros there."""
-    where = f"problem.{key}: {name_of(table, key)}"
-    if data.is_virtual:
-        for source in data.virtual_sources():
-            if gone := _gone(data, source.file_name, source.dset_name):
-                raise InputError(f"{where} is a virtual dataset, and its source {gone} is missing")
-    elif data.chunks:
-        ensure_fits(
-            f"problem.{key}",
-            f"a chunk of {name_of(table, key)}",
-            math.prod(data.chunks) * data.dtype.itemsize,
-        )
-        chunks = math.prod(-(-length // chunk) for length, chunk in zip(data.shape, data.chunks, strict=True))
-        with _damage():
-            written = data.id.get_num_chunks()
-        if written < chunks:
-            raise InputError(f"{where} has {written} of {chunks} chunks; the others were never written")
-    elif not data.external and not data.id.get_storage_size():
-        raise InputError(f"{where} was never written")
-
-
-def _gone(data: h5py.Dataset, file_name: str, dataset: str) -> str:
-    """Return the name of the source of a virtual dataset if it cannot be opened; empty if it can."""
-    import h5py
-
-    inside, here = f"{dataset!r} in {file_name!r}", Path(data.file.filename).parent
-    if file_name == ".":
-        return "" if dataset in data.file else inside
-    for folder in (os.environ.get("HDF5_VDS_PREFIX", ""), here, ""):  # where HDF5 looks
-        with suppress(OSError), h5py.File(Path(folder, file_name.replace("%b", "0")), "r") as file:
-            return "" if dataset.replace("%b", "0") in file else inside
-    return inside
 
 
 def _flat(x: h5py.Dataset, start: int, stop: int) -> Array:

@@ -13,7 +13,6 @@ from ..kernels import philox
 from ..util import rng
 from ..util.errors import InputError
 from ..util.formats import listing
-from ..util.memory import ensure_fits
 
 Integers = NDArray[np.int64]
 Reals = NDArray[np.float64]
@@ -106,7 +105,6 @@ class Model:
     """
 
     def __init__(self, table: Delayed, seed: int, workers: int) -> None:
-        ensure_fits(f"workers.count: {workers}", "a table of all workers", 64 * workers)
         self.seed = seed
         self.table: Any = table
         self.factor, self.dead = table.factors(workers), np.zeros(workers, bool)

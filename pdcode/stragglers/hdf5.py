@@ -15,7 +15,8 @@ from ..config.tables import StragglersTable
 from ..trace import opening
 from ..trace.reader import Trace
 from ..trace.schema import SCHEMA
-from ..util.errors import InputError
+from ..util.datasets import damage, ensure_written
+from ..util.errors import InputError, shortened
 from . import bases, records
 from .base import Reals
 
@@ -123,14 +124,16 @@ def _matrix(path: Path, file: h5py.File, name: str | None) -> Reals:
     """Read the matrix of this name, or the only one."""
     matrices: dict[str, h5py.Dataset] = {}
 
-    def note(where: str, each: h5py.HLObject) -> None:
+    def note(where: str | bytes, each: h5py.HLObject) -> None:
         if isinstance(each, h5py.Dataset) and each.ndim == 2 and each.dtype.kind in "fiu":
-            matrices[where] = each
+            matrices[where if isinstance(where, str) else where.decode(errors="replace")] = each
 
     if name and name.strip("/"):
         note(name.strip("/"), file.get(name))  # what is linked to is not visited
-    file.visititems(note)
-    listed = f"the matrices of this file: {', '.join(sorted(matrices)) or 'none'}"
+    with damage():
+        file.visititems(note)
+    names = ", ".join(repr(found)[1:-1] for found in sorted(matrices))  # damaged ones may hold anything
+    listed = f"the matrices of this file: {shortened(names) or 'none'}"
     if name is None and len(matrices) > 1:
         raise records.wrong(path, f"say which one; {listed}", "dataset")
     if name is not None and name.strip("/") not in matrices:
@@ -139,4 +142,5 @@ def _matrix(path: Path, file: h5py.File, name: str | None) -> Reals:
         raise records.wrong(path, "has no matrix of numbers, workers × rounds")
     chosen = next(iter(matrices)) if name is None else name.strip("/")
     records.check_size(path, matrices[chosen].size)
+    ensure_written(matrices[chosen], "stragglers.path", f"{path}: '{chosen}'")
     return np.asarray(matrices[chosen][:], np.float64)

@@ -33,18 +33,28 @@ def test_an_upper_bound_on_the_weight_may_be_any():
 @pytest.mark.parametrize(
     ("family", "size", "options", "words"),
     [
-        ("hadamard", (16, 2**20), {}, "workers = 16, blocks = 1048576, weight = 1048576: this code takes "),
-        ("kerdock", (16, 2**20), {}, "weight = 1048576: this code takes "),
-        ("energy", (2**20, 2**20), {}, "workers = 1048576, blocks = 1048576: this code takes "),
+        (
+            "hadamard",
+            (16, 2**20),
+            {},
+            "workers = 16, blocks = 1048576, weight = 1048576: this code would need ",
+        ),
+        ("kerdock", (16, 2**20), {}, "weight = 1048576: this code would need "),
+        ("energy", (2**20, 2**20), {}, "workers = 1048576, blocks = 1048576: this code would need "),
         ("random", (2**20, 2**20), {"balanced": True}, "balanced = true: a balanced code of 1048576 rows"),
-        ("optimized", (10**7, 2), {"processes": 10**9}, "workers = 10000000: the search takes "),
+        ("optimized", (10**7, 2), {"processes": 10**9}, "workers = 10000000: the search would need "),
         (
             "optimized",
             (7, 3),
             {"processes": 10**9},
             "processes = 1000000000: not a whole number from 1 to 1024",
         ),
-        ("graph", (2**20, 2**20), {"degree": 2**19}, "degree = 524288: a graph on 1048576 blocks takes "),
+        (
+            "graph",
+            (2**20, 2**20),
+            {"degree": 2**19},
+            "degree = 524288: a graph on 1048576 blocks would need ",
+        ),
         ("graph", (2**24, 2**24), {"degree": 10**20}, "nearest: 16777214 or 16777215"),
         ("graph", (9, 9), {"degree": 10**20}, "nearest: 6 or 8"),
         ("optimized", (16, 999_999), {}, "nearest: workers = 16, blocks = 64, weight = 64"),
@@ -68,7 +78,7 @@ def test_few_rows_over_many_blocks_are_the_first_of_the_design(family):
 def test_matrices_that_do_not_fit_are_not_measured(capsys):
     assert main(["codes", "design", "uncoded", "-n", "999999", "-k", "999999"]) == 2
     text = capsys.readouterr().err
-    assert text.startswith("pdcode: 999999 rows over 999999 blocks: measuring the code takes ")
+    assert text.startswith("pdcode: 999999 rows over 999999 blocks: measuring the code would need ")
     assert text.count("\n") == 1
 
 
