@@ -118,7 +118,7 @@ def test_every_family_can_be_asked_for(
     blocks = SIZES.get(family, 16)
     sets = [f"code.family={family}", f"code.blocks=[{blocks},1]", f"update.mode={mode}"]
     if family == "optimized":
-        sets.append("code.blocks=[4,1]")
+        sets += ["code.blocks=[4,1]", "code.options.restarts=1"]
     assert dry_run(tmp_path, *sets) == 0
     printed = capsys.readouterr().out
     found = {"matched": "worker-selected", "auto": "#   k=16: net"}
