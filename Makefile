@@ -11,11 +11,11 @@ sources := setup.py pyproject.toml $(wildcard csrc/*.[ch] pdcode/kernels/*.pyx p
 slurm := $(shell [ "$$(id -u)" = 0 ] && type slurmctld slurmd srun munged >/dev/null 2>&1 && echo tests/cluster)
 tests := $(wildcard tests/test_*.py) $(filter-out tests/cluster/ tests/mpi/ tests/support/ tests/__pycache__/,$(wildcard tests/*/)) tests/mpi $(slurm)
 
-.PHONY: help run test bench lint clean dist
+.PHONY: help run test bench docs docs-check lint clean dist
 .DELETE_ON_ERROR:
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  make \1\t\2/p' Makefile
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1\t\2/p' Makefile
 
 run: .venv/built ## train a small model over MPI and show what happened
 	.venv/bin/pdcode run jobs/digits.toml
@@ -33,6 +33,13 @@ test: .venv/built .venv/extra-test .venv/extra-mnist5k ## run all tests; those o
 bench: .venv/built .venv/extra-bench ## measure kernels, decoders, messages and the virtual clock beside their limits
 	unset OPENBLAS_CORETYPE OPENBLAS_L2_SIZE; for what in kernels messages events clocks decoders; do .venv/bin/pdcode bench $$what || exit; done
 
+docs: .venv/built .venv/extra-docs ## build the documentation in docs/_build/html; warnings are errors
+	@$(python) -m sphinx -W --keep-going -n -q -b html docs docs/_build/html
+	@echo "docs/_build/html/index.html"
+
+docs-check: docs .venv/extra-test .venv/extra-bench ## look questions up in the documentation, run all its commands and examples
+	PATH="$(CURDIR)/.venv/bin:$$PATH" $(python) docs/check.py
+
 lint: .venv/installed .venv/extra-lint ## check style, types and who imports whom
 	$(python) -m ruff check .
 	$(python) -m ruff format --check .
@@ -47,7 +54,7 @@ dist: .venv/built ## build the sdist, and from it the wheel, in dist/
 	@ls -1 dist/*
 
 clean: ## remove all that make has built, .venv too; results/ stays
-	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv build dist docs/_build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	rm -f pdcode/kernels/*.so $(patsubst %.pyx,%.c,$(wildcard pdcode/kernels/*.pyx))
 	find pdcode tests -name __pycache__ -prune -exec rm -rf {} +
 

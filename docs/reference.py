@@ -1,4 +1,4 @@
-"""Sphinx directives that read pdcode itself: keys of the configuration, presets, columns of the trace, commands.
+"""Sphinx directives that read pdcode: keys of the configuration, presets, columns of the trace, commands.
 
 The meaning of a key is the ``#:`` comment of its field; type, bounds and default are those of the struct.
 """
@@ -175,7 +175,9 @@ class Reading(SphinxDirective):
         self.state.document.note_explicit_target(section)
         return section
 
-    def table(self, head: Sequence[str], rows: Sequence[Sequence[str]], names: Sequence[str] = ()) -> list[nodes.Node]:
+    def table(
+        self, head: Sequence[str], rows: Sequence[Sequence[str]], names: Sequence[str] = ()
+    ) -> list[nodes.Node]:
         """A table; `names` are those under which a search and the role ``confval`` find the rows."""
         made = self.text(markdown(head, rows))
         entries = [row for table in made for body in table.findall(nodes.tbody) for row in body]
@@ -243,7 +245,9 @@ class Keys(Reading):
                 short.append([f'`"{kind}"`', " ".join(text.split())])
                 continue
             designed = struct is tables.DesignedTable
-            title = f'`{tag} = "{kind}"`' + (" and all other families of `pdcode codes list`" if designed else "")
+            title = f'`{tag} = "{kind}"`' + (
+                " and all other families of `pdcode codes list`" if designed else ""
+            )
             body = self.text(text) + (self.rows(table, keys(struct, own), kind) if own else [])
             if options:
                 body += self.text("Keys of `options`:") + self.rows(f"{table}.options", keys(options))
@@ -287,7 +291,9 @@ class Schemes(Reading):
             if scheme.tables:
                 body += self.text(f"Tables that are not given are: {filled(scheme.tables)}.")
             for preset, given in scheme.presets.items():
-                body += self.text(f'With `preset = "{preset}"`, keys that are not given are: {filled(given)}.')
+                body += self.text(
+                    f'With `preset = "{preset}"`, keys that are not given are: {filled(given)}.'
+                )
             made.append(self.section(f'`name = "{name}"`', *body, ids=f"scheme-{name}"))
         return made
 
@@ -339,6 +345,11 @@ class Commands(Reading):
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
-    for name, directive in (("keys", Keys), ("schemes", Schemes), ("columns", Columns), ("commands", Commands)):
+    for name, directive in (
+        ("keys", Keys),
+        ("schemes", Schemes),
+        ("columns", Columns),
+        ("commands", Commands),
+    ):
         app.add_directive(name, directive)
     return {"parallel_read_safe": True}

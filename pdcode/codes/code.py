@@ -76,7 +76,7 @@ class Code:
 
     @cached_property
     def coherence(self) -> float:
-        """Coherence: the largest |<g_i, g_i'>| over i ≠ i'; 0 for one row."""
+        """Coherence: the largest ``|<g_i, g_i'>|`` over i ≠ i'; 0 for one row."""
         n, k, w = len(self), self.blocks, self.weight
         if n * n * k <= DENSE or SPARSE_COST * w * w > k * k:
             return _dense_coherence(self.matrix)

@@ -1,0 +1,71 @@
+"""README and docs/*.md: short blocks are run, the others are checked; generated references are complete."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import documents
+import pytest
+from paths import ROOT
+
+from pdcode.__main__ import main
+from pdcode.codes import FAMILIES
+from pdcode.config import kinds
+
+
+@pytest.fixture(scope="session")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A trace of jobs/digits.toml, of which documents speak as results/digits.h5."""
+    folder = tmp_path_factory.mktemp("recorded")
+    documents.prepare(folder, smaller=True)
+    trace = folder / "digits.h5"
+    assert main(["simulate", str(folder / "jobs" / "digits.toml"), "-o", str(trace)]) == 0
+    return trace
+
+
+@pytest.mark.parametrize("document", documents.documents())
+def test_commands_and_examples_do_what_the_document_says(
+    document: str, recorded: Path, tmp_path: Path
+) -> None:
+    documents.prepare(tmp_path, smaller=True)
+    shutil.copy(recorded, tmp_path / "results" / "digits.h5")
+    documents.follow(document, tmp_path, long=False)
+
+
+def test_a_wrong_block_is_found(tmp_path: Path) -> None:
+    """What runs and checks the blocks refuses wrong ones."""
+
+    def block(text: str, language: str = "sh") -> documents.Block:
+        return documents.Block("made-up.md", 7, "", language, text)
+
+    for text in ("pdcode run job.toml --sett x=1", "pdcode rum job.toml", "make no-such-target", "rm -rf x"):
+        with pytest.raises((documents.Wrong, subprocess.CalledProcessError)):
+            documents.check(block(text), tmp_path)
+    with pytest.raises(documents.Wrong, match=r"made-up\.md:7: exit code 3"):
+        documents.run_shell(block("true\nexit 3\ntrue"), tmp_path)
+    with pytest.raises(documents.Wrong, match="code.blocks"):
+        documents.read_toml(block("[code]\nblocks = 'four'\n", "toml"), tmp_path)
+    with pytest.raises(documents.Wrong, match=r"made-up\.md:7"):
+        documents.run_examples(block(">>> 1 + 1\n3\n", "pycon"), {}, tmp_path)
+
+
+def test_readme_is_short() -> None:
+    lines = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
+    assert len(lines) <= 120
+    assert [line for line in lines if len(line) > 120] == []
+
+
+def test_schemes_and_codes_are_all_described() -> None:
+    text = (ROOT / "docs" / "schemes.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`([\w-]+)`", text))
+    groups = ("schemes", "decoders", "memories", "stragglers", "codes")
+    assert {*FAMILIES, *(name for group in groups for name in kinds.KINDS[group])} <= named
+
+
+def test_links_lead_somewhere() -> None:
+    for document in [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]:
+        links = re.findall(r"\]\(([^)#:\s]+)(?:#[\w-]+)?\)", document.read_text(encoding="utf-8"))
+        assert [link for link in links if not (document.parent / link).exists()] == [], document

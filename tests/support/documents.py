@@ -1,0 +1,212 @@
+"""Shell blocks and examples of README and docs/*.md, run in a scratch folder or checked.
+
+A document is a story: its blocks are run in order in one folder. A block whose first line names a file,
+``# mine.toml``, is that file. ``<!-- long -->`` above a block leaves it to `make docs-check`; one that says
+``<!-- elsewhere -->`` cannot run here, and its commands are only checked.
+"""
+
+from __future__ import annotations
+
+import doctest
+import io
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from contextlib import chdir, redirect_stderr
+from pathlib import Path
+from typing import NamedTuple
+
+from paths import JOBS, ROOT
+from shell import environment
+
+from pdcode.__main__ import parser
+from pdcode.config import load as configfile
+
+FENCE = re.compile(r"(?:^<!-- (\w+) -->\n)?^```([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+FILE = re.compile(r"# ([\w-]+\.(?:toml|py))\b")
+MARKS = ("", "long", "elsewhere")
+OTHERS = ("source", "sudo", "for", "done", "python")  # commands that `check` does not look into
+SMALLER = (
+    (r"\bcount = 8\b", "count = 2"),
+    (r"\bcount = 1000\b", "count = 12"),
+    (r"\bcount = 6\b", "count = 1"),
+    (r"\bslow = \[[37]\]", "slow = [1]"),
+    (r"\bseconds = 20.0\b", "seconds = 0.6"),
+    (r"\bupdates = \d+\b", "updates = 60"),
+)
+
+
+class Block(NamedTuple):
+    """A fenced block.
+
+    Attributes
+    ----------
+    document : str
+        Path within the repository.
+    line : int
+        Line of the fence.
+    mark : {"", "long", "elsewhere"}
+    language, text : str
+    """
+
+    document: str
+    line: int
+    mark: str
+    language: str
+    text: str
+
+    @property
+    def place(self) -> str:
+        return f"{self.document}:{self.line}"
+
+
+class Wrong(Exception):
+    """A block that does not do what its document says; the message names document and line."""
+
+
+def documents() -> list[str]:
+    """List the documents that have commands or examples, README first."""
+    paths = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+    names = [str(path.relative_to(ROOT)) for path in paths]
+    return [name for name in names if any(block.language in ("sh", "pycon") for block in blocks(name))]
+
+
+def blocks(document: str) -> list[Block]:
+    """Return the fenced blocks of a document."""
+    text = (ROOT / document).read_text(encoding="utf-8")
+    found = [
+        Block(document, text.count("\n", 0, match.start(2)) + 1, match[1] or "", match[2], match[3])
+        for match in FENCE.finditer(text)
+    ]
+    for block in found:
+        if block.mark not in MARKS:
+            raise Wrong(f"{block.place}: '{block.mark}' is none of {MARKS}")
+    return found
+
+
+def prepare(folder: Path, smaller: bool) -> None:
+    """Make a scratch folder with the jobs; `smaller` ones have 2 workers and end within a second."""
+    shutil.copytree(JOBS, folder / "jobs")
+    (folder / "experiments").symlink_to(ROOT / "experiments")
+    (folder / "results").mkdir()
+    if smaller:
+        for path in (folder / "jobs").glob("*.toml"):
+            path.write_text(shrink(path.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+def shrink(text: str) -> str:
+    """Return a configuration with fewer workers and a shorter run."""
+    for pattern, replacement in SMALLER:
+        text = re.sub(pattern, replacement, text)
+    return text
+
+
+def follow(document: str, folder: Path, long: bool) -> int:
+    """Run the blocks of a document in order, and check those that are not run; return how many were run.
+
+    Raises
+    ------
+    Wrong
+        At the first block that fails.
+    """
+    names: dict[str, object] = {}
+    count = 0
+    for block in blocks(document):
+        named = FILE.match(block.text)
+        if named and block.language in ("toml", "python"):
+            text = block.text if long else shrink(block.text)
+            (folder / named[1]).write_text(text, encoding="utf-8")
+        if block.language == "toml":
+            read_toml(block, folder)
+        elif block.language == "pycon":
+            run_examples(block, names, folder)
+            count += 1
+        elif block.language == "sh":
+            check(block, folder)
+            if block.mark == "" or (long and block.mark == "long"):
+                run_shell(block, folder)
+                count += 1
+    return count
+
+
+def read_toml(block: Block, folder: Path) -> None:
+    """Read a configuration."""
+    path = folder / "block.toml"
+    path.write_text(block.text, encoding="utf-8")
+    try:
+        configfile.load(path)
+    except Exception as error:
+        raise Wrong(f"{block.place}: {error}") from error
+
+
+def run_examples(block: Block, names: dict[str, object], folder: Path) -> None:
+    """Run a doctest with the names of the examples before it."""
+    test = doctest.DocTestParser().get_doctest(block.text, names, block.place, block.document, block.line)
+    said = io.StringIO()
+    with chdir(folder):
+        runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS)
+        runner.run(test, out=said.write, clear_globs=False)
+    names.update(test.globs)
+    if not runner.tries or runner.failures:
+        raise Wrong(f"{block.place}:\n{said.getvalue()}")
+
+
+def run_shell(block: Block, folder: Path) -> None:
+    """Run a block by bash; the first command that fails ends it."""
+    scripts = str(Path(sys.executable).parent)
+    extra = {"PATH": os.pathsep.join([scripts, os.environ["PATH"]]), "PDCODE_VENV": str(Path(scripts).parent)}
+    if os.geteuid() == 0:
+        extra |= {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", block.text],
+        cwd=folder,
+        env=environment() | extra,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=1200,
+        check=False,
+    )
+    if done.returncode:
+        said = (done.stdout + done.stderr)[-3000:]
+        raise Wrong(f"{block.place}: exit code {done.returncode}\n{block.text}\n{said}")
+
+
+def check(block: Block, folder: Path) -> None:
+    """Check a block without running it: bash's grammar, pdcode's options, make's targets, files of scripts."""
+    parsed = subprocess.run(["bash", "-n", "-c", block.text], capture_output=True, text=True, check=False)
+    if parsed.returncode:
+        raise Wrong(f"{block.place}: {parsed.stderr}")
+    for line in block.text.splitlines():
+        words = shlex.split(line, comments=True)
+        if not words:
+            continue
+        if arguments := pdcode_arguments(words):
+            said = io.StringIO()
+            try:
+                with redirect_stderr(said):
+                    parser().parse_args(arguments)
+            except SystemExit as stop:
+                raise Wrong(f"{block.place}: {line}\n{said.getvalue()}") from stop
+        elif words[0] == "make":
+            subprocess.run(["make", "-n", *words[1:]], cwd=ROOT, capture_output=True, check=True)
+        elif words[0].rstrip(";") not in OTHERS:
+            raise Wrong(f"{block.place}: {words[0]}: nothing checks this command")
+        if words[0] == "python" and words[1].endswith(".py") and not (folder / words[1]).exists():
+            raise Wrong(f"{block.place}: no file {words[1]}")
+
+
+def pdcode_arguments(words: list[str]) -> list[str]:
+    """Return the arguments of pdcode in a command line, after any launcher; empty if it has none."""
+    for end, word in enumerate(words):
+        if word in (">", "|", "2>"):
+            words = words[:end]
+            break
+    if "pdcode" in words:
+        return words[words.index("pdcode") + 1 :]
+    if "jobs/train.sbatch" in words:
+        return ["run", *(words[words.index("jobs/train.sbatch") + 1 :] or ["jobs/digits.toml"])]
+    return []
