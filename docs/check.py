@@ -1,6 +1,6 @@
 """`make docs-check`: questions looked up in the built documentation, and all commands and examples run.
 
-    python docs/check.py [DOCUMENT …]
+python docs/check.py [DOCUMENT …]
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from sphinx.search.en import SearchEnglish
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests" / "support"))
 
-import documents
+import documents  # noqa: E402
 
 QUESTIONS = {
     "own hdf5": ("faq", "tutorial"),
@@ -50,7 +50,7 @@ FIRST = 4  # results that a user looks at
 class Index:
     """The search index of the HTML pages, asked as Sphinx's page does.
 
-    All words must occur in a page. Words of titles count more than those of the text, and parts of words less.
+    All words must occur in a page. Words of titles count more than those of the text, parts of words less.
     """
 
     def __init__(self, path: Path) -> None:

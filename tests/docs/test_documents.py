@@ -46,7 +46,7 @@ def test_a_wrong_block_is_found(tmp_path: Path) -> None:
             documents.check(block(text), tmp_path)
     with pytest.raises(documents.Wrong, match=r"made-up\.md:7: exit code 3"):
         documents.run_shell(block("true\nexit 3\ntrue"), tmp_path)
-    with pytest.raises(documents.Wrong, match="code.blocks"):
+    with pytest.raises(documents.Wrong, match=r"code\.blocks"):
         documents.read_toml(block("[code]\nblocks = 'four'\n", "toml"), tmp_path)
     with pytest.raises(documents.Wrong, match=r"made-up\.md:7"):
         documents.run_examples(block(">>> 1 + 1\n3\n", "pycon"), {}, tmp_path)

@@ -176,7 +176,7 @@ def run_shell(block: Block, folder: Path) -> None:
 
 
 def check(block: Block, folder: Path) -> None:
-    """Check a block without running it: bash's grammar, pdcode's options, make's targets, files of scripts."""
+    """Check a block without running it: bash's grammar, pdcode's options, make's targets, scripts' files."""
     parsed = subprocess.run(["bash", "-n", "-c", block.text], capture_output=True, text=True, check=False)
     if parsed.returncode:
         raise Wrong(f"{block.place}: {parsed.stderr}")
