@@ -9,6 +9,7 @@ import argparse
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import compress
 from typing import Any
 
 import msgspec
@@ -139,10 +140,10 @@ def keys(struct: type, names: Iterable[str] | None = None) -> list[Key]:
     return [Key(struct, field) for field in fields if field.name in wanted]
 
 
-def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a table in Markdown."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(cell.replace("|", r"\|") for cell in line) + " |" for line in lines)
+def markdown(lines: Iterable[Sequence[str]]) -> str:
+    """Return a table in Markdown; its first line is the head."""
+    head, *rows = ([cell.replace("|", r"\|") for cell in line] for line in lines)
+    return "\n".join(f"| {' | '.join(line)} |" for line in (head, ["---"] * len(head), *rows))
 
 
 def prose(doc: str | None) -> str:
@@ -178,8 +179,9 @@ class Reading(SphinxDirective):
     def table(
         self, head: Sequence[str], rows: Sequence[Sequence[str]], names: Sequence[str] = ()
     ) -> list[nodes.Node]:
-        """A table; `names` are those under which a search and the role ``confval`` find the rows."""
-        made = self.text(markdown(head, rows))
+        """A table without its empty columns; a search and the role ``confval`` find its rows by `names`."""
+        used = [any(cells) for cells in zip(*rows, strict=True)]
+        made = self.text(markdown([*compress(line, used)] for line in (head, *rows)))
         entries = [row for table in made for body in table.findall(nodes.tbody) for row in body]
         for name, row in zip(names, entries, strict=False):
             target = nodes.make_id(f"key-{name}")
