@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import traces
-from paths import ROOT
 
 from pdcode.analysis import description, plots, timing
 from pdcode.analysis.timeline import LANES, TASKS, lanes, window_ns
@@ -76,12 +72,3 @@ def test_of_many_workers_the_slow_ones_have_a_lane() -> None:
     assert len(chosen) == LANES
     assert chosen == sorted(set(chosen))
     assert {0, 3, 77, 99} <= set(chosen)
-
-
-def test_importing_the_figure_does_not_import_matplotlib() -> None:
-    code = "from pdcode.analysis import plots; import sys; print({'matplotlib'} & {*sys.modules})"
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
-    )
-    assert done.stdout == "set()\n"

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import traces
-from paths import ROOT
 
 from pdcode import codes
 from pdcode.__main__ import main
@@ -172,15 +168,3 @@ def test_blocks_that_share_a_column_keep_their_entries():
     pooled = code_plots._pooled(codes.design("net", 1000, 1000, 8).matrix[:10])
     assert pooled.shape == (10, 250)
     assert (np.count_nonzero(pooled, axis=1) == 8).all()
-
-
-def test_help_and_listing_import_neither_mpi_nor_matplotlib():
-    program = """
-import sys, pdcode.__main__ as command
-assert command.main(['codes', 'list']) == 0
-assert not {'mpi4py.MPI', 'matplotlib', 'h5py'} & set(sys.modules), set(sys.modules) & {'h5py', 'matplotlib'}
-"""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    subprocess.run(
-        [sys.executable, "-c", program], env=environment, check=True, timeout=60, stdout=subprocess.DEVNULL
-    )

@@ -52,17 +52,6 @@ def test_the_users_thread_count_is_kept() -> None:
     assert environment["OPENBLAS_NUM_THREADS"] == "1"
 
 
-def test_importing_the_package_and_asking_for_help_starts_no_mpi() -> None:
-    program = """
-import sys, pdcode, pdcode.__main__ as command
-try:
-    command.main(['run', '--help'])
-except SystemExit:
-    assert not {'mpi4py', 'numpy', 'h5py'} & set(sys.modules)
-"""
-    subprocess.run([sys.executable, "-c", program], check=True, timeout=60, stdout=subprocess.DEVNULL)
-
-
 def test_the_exchange_with_the_least_round_trip_tells_the_offset(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0]
     monkeypatch.setattr(clocks, "now_ns", lambda: now[0])

@@ -8,27 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from launches import JOB
 from shell import environment
-
-JOB = """
-seed = 3
-[problem]
-data = "digits"
-hidden = [16]
-batch = 16
-[code]
-blocks = [8, 1]
-weight = 4
-[optimizer]
-rate = 0.2
-[workers]
-count = 3
-[stop]
-updates = 60
-[trace]
-progress_s = 0.2
-flush_s = 0.2
-"""
 
 Start = Callable[..., "subprocess.Popen[str]"]
 Run = Callable[..., "subprocess.CompletedProcess[str]"]

@@ -2,24 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
-from pdcode.mpi import launch
+from launches import on_ranks
 
 
 def test_the_offset_of_another_hosts_clock_is_found_at_the_start_and_at_the_end() -> None:
-    command, environment = launch.command(1, [])
-    program = Path(__file__).parent / "programs" / "clocks.py"
-    done = subprocess.run(
-        [*command[:3], sys.executable, str(program)],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    done = on_ranks(2, str(Path(__file__).parent / "programs" / "clocks.py"))
     assert done.returncode == 0, done.stderr
     start_ns, start_error_ns, end_ns, end_error_ns = map(int, done.stdout.split())
     for offset_ns, error_ns in ((start_ns, start_error_ns), (end_ns, end_error_ns)):

@@ -2,32 +2,33 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from launches import Run, on_ranks, run_all
 
 from pdcode import Trace
-from pdcode.mpi import launch
 from pdcode.trace.schema import DRAINED
 
+COMMON = ["stragglers.kind=slow-set", "stragglers.shift_s=0.001", "stragglers.dead=[1]"]
+CASES = {
+    "async": [*COMMON, "update.mode=async", "downlink.kind=codewords"],
+    "all": [*COMMON, "update.mode=all", "stop.seconds=0.3"],
+}
 
-@pytest.mark.parametrize(
-    ("how", "updates"),
-    [
-        (["update.mode=async", "downlink.kind=codewords"], 60),
-        (["update.mode=all", "stop.seconds=0.3"], 0),
-    ],
-    ids=["async", "all"],
-)
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
+    return run_all(tmp_path_factory.mktemp("dead"), 3, CASES)
+
+
+@pytest.mark.parametrize(("mode", "updates"), [("async", 60), ("all", 0)])
 def test_a_dead_worker_holds_its_reply_back_until_the_end(
-    run: object, trace_path: Path, how: list[str], updates: int
+    runs: dict[str, Run], mode: str, updates: int
 ) -> None:
-    done = run("stragglers.kind=slow-set", "stragglers.shift_s=0.001", "stragglers.dead=[1]", *how)
-    assert done.returncode == 0, done.stderr
-    trace = Trace(trace_path)
+    assert runs[mode].returncode == 0, runs[mode].stderr
+    trace = Trace(runs[mode].path)
     assert trace.finished
     assert trace.updates.rows == updates
     rows = trace.arrivals
@@ -47,16 +48,7 @@ def test_a_dead_worker_holds_its_reply_back_until_the_end(
 
 
 def test_word_that_comes_too_late_is_not_taken_for_a_task() -> None:
-    command, environment = launch.command(1, [])
-    program = Path(__file__).parent / "programs" / "recall.py"
-    done = subprocess.run(
-        [*command[:3], sys.executable, str(program)],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    done = on_ranks(2, str(Path(__file__).parent / "programs" / "recall.py"))
     assert done.returncode == 0, done.stderr
     first, second = done.stdout.splitlines()
     assert first.split(maxsplit=3)[:3] == ["0", "3", "0"]

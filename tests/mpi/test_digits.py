@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from launches import run_all
 from paths import JOBS
 
 from pdcode import Trace
@@ -14,13 +15,14 @@ JOB = (JOBS / "digits.toml").read_text(encoding="utf-8")
 
 @pytest.mark.timeout(200)
 def test_all_policies_reach_the_target_and_async_does_so_three_times_sooner(
-    run: object, trace_path: Path
+    tmp_path: Path,
 ) -> None:
+    modes = ("async", "first", "captured", "all")
+    cases = {mode: [f"update.mode={mode}", "stop.loss=0.1", "stop.seconds=80.0"] for mode in modes}
     sooner_s = {}
-    for mode in ("async", "first", "captured", "all"):
-        done = run(f"update.mode={mode}", "stop.loss=0.1", "stop.seconds=80.0", job=JOB, timeout_s=100)
+    for mode, done in run_all(tmp_path, 8, cases, JOB, timeout_s=180).items():
         assert done.returncode == 0, done.stderr
-        progress = Trace(trace_path).progress
+        progress = Trace(done.path).progress
         assert progress["loss"][-1] <= 0.1
         assert progress["accuracy"][-1] >= 0.95
         sooner_s[mode] = progress["t_ns"][-1] * 1e-9

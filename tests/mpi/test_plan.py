@@ -10,6 +10,7 @@ import pytest
 from shell import environment
 
 from pdcode import Trace
+from pdcode.__main__ import main
 from pdcode.analysis.statistics import time_to
 
 TARGET = 0.6
@@ -39,14 +40,10 @@ progress_s = 0.02
 """
 
 
-def pdcode(folder: Path, *words: str) -> str:
-    """Run a command in a folder; what it prints."""
-    done = subprocess.run(
-        [sys.executable, "-m", "pdcode", *words], cwd=folder, env=environment(), capture_output=True,
-        text=True, timeout=60, check=False,
-    )  # fmt: skip
+def run(job: str) -> None:
+    command = [sys.executable, "-m", "pdcode", "run", job]
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 def seconds(path: Path) -> float:
@@ -56,13 +53,17 @@ def seconds(path: Path) -> float:
 
 
 @pytest.mark.timeout(150)
-def test_the_planned_run_beats_the_run_that_it_was_planned_from(tmp_path: Path) -> None:
+def test_the_planned_run_beats_the_run_that_it_was_planned_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "slow.toml").write_text(JOB, encoding="utf-8")
-    pdcode(tmp_path, "run", "slow.toml")
+    run("slow.toml")
     before = seconds(tmp_path / "slow.h5")
     few = "--candidates", "8", "--seeds", "2", "--processes", "1"
-    text = pdcode(tmp_path, "plan", "slow.toml", "--trace", "slow.h5", *few, "-o", "fast.toml")
+    assert main(["plan", "slow.toml", "--trace", "slow.h5", *few, "-o", "fast.toml"]) == 0
+    text = capsys.readouterr().out
     assert "recorded in slow.h5: training loss 0.6 after" in text
     assert "predicted with its delays: " in text
-    pdcode(tmp_path, "run", "fast.toml")
+    run("fast.toml")
     assert seconds(tmp_path / "slow.plan.h5") < 0.6 * before

@@ -5,25 +5,37 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
+from launches import Run, run_all
 
 from pdcode import Trace
 
+CASES = {
+    "diverges": ["optimizer.rate=1e6", "stop.updates=1000000"],
+    "nan": ["faults.nan_worker=1", "faults.nan_task=3", "wire.dtype=int8"],
+}
 
-def test_a_descent_that_diverges_says_so(run: object, trace_path: Path) -> None:
-    done = run("optimizer.rate=1e6", "stop.updates=1000000", timeout_s=60)
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
+    return run_all(tmp_path_factory.mktemp("refusals"), 3, CASES)
+
+
+def test_a_descent_that_diverges_says_so(runs: dict[str, Run]) -> None:
+    done = runs["diverges"]
     assert done.returncode == 1
     assert "diverged" in done.stdout
-    trace = Trace(trace_path)
+    trace = Trace(done.path)
     assert trace.finished
     assert [str(kind) for kind in trace.faults["kind"]][-1] == "stop"
     assert {str(kind) for kind in trace.faults["kind"]} <= {"refused", "stop"}
 
 
-def test_payloads_that_are_not_finite_are_refused_and_counted(run: object, trace_path: Path) -> None:
-    done = run("faults.nan_worker=1", "faults.nan_task=3", "wire.dtype=int8")
+def test_payloads_that_are_not_finite_are_refused_and_counted(runs: dict[str, Run]) -> None:
+    done = runs["nan"]
     assert done.returncode == 0, done.stderr
     assert "Warning" not in done.stderr
-    trace = Trace(trace_path)
+    trace = Trace(done.path)
     refused = trace.arrivals["status"] == 3
     np.testing.assert_array_equal(refused, (trace.arrivals["worker"] == 1) & (trace.arrivals["task"] >= 3))
     assert trace.counters["refused"] == refused.sum() > 0

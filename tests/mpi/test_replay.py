@@ -7,24 +7,20 @@ follow what has arrived, replicas, and the order of arrivals.
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from pathlib import Path
-
 import h5py
 import pytest
+from launches import Run, run_all
 from paths import SUPPORT
-from shell import environment
 
 from pdcode import Trace
+from pdcode.__main__ import main
 
 COMMON = [
     "seed=5", "problem.hidden=[16]", "problem.batch=8", "problem.l2=1e-3", "code.blocks=[8, 1]",
     "code.weight=4", "optimizer.rate=0.1", "stragglers.kind=shifted-exponential",
     "stragglers.mean_s=0.002", "stragglers.slow=[4]", "stragglers.slowdown=8",
 ]  # fmt: skip
-FEW = ["workers.count=5", "stop.updates=200"]
-MANY = ["workers.count=8", "stop.updates=1000", "stragglers.shift_s=0.0005", "wire.dtype=int8"]
+MANY = ["stop.updates=1000", "stragglers.shift_s=0.0005", "wire.dtype=int8"]
 EF_WASTE = ["update.mode=first", "update.late=waste", "optimizer.momentum=0.5", "wire.dtype=float16"]
 NONE, FIRST = "memory.kind=none", ["update.mode=first", "update.count=3"]
 
@@ -60,44 +56,54 @@ CASES = {
         "code.share=0.25", "faults.nan_worker=1", "faults.nan_task=20",
     ],
 }  # fmt: skip
+TO_TARGETS = {
+    f"{mode} to a target": [
+        NONE, f"update.mode={mode}", "stop.loss=1.9", "stop.updates=5000", "stop.seconds=30.0",
+        "trace.progress_s=0.05",
+    ]
+    for mode in ("first", "all", "captured")
+}  # fmt: skip
 
 
-def replay(path: Path) -> tuple[int, str]:
-    """The command in a process of its own, with the one BLAS thread that ranks have."""
-    command = [sys.executable, "-m", "pdcode", "replay", str(path)]
-    done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=60, check=False)
-    return done.returncode, done.stdout
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
+    """Those of many updates with 8 workers, the others with 5."""
+    many = {how: [*COMMON, *overrides] for how, overrides in CASES.items() if MANY[0] in overrides}
+    few = {
+        how: [*COMMON, "stop.updates=200", *overrides]
+        for how, overrides in (CASES | TO_TARGETS).items()
+        if how not in many
+    }
+    folders = tmp_path_factory.mktemp("many"), tmp_path_factory.mktemp("few")
+    return run_all(folders[0], 8, many, job="") | run_all(folders[1], 5, few, job="")
 
 
 @pytest.mark.parametrize("how", CASES)
-def test_theta_is_the_same_to_the_last_bit(run: object, trace_path: Path, how: str) -> None:
-    size = [] if MANY[0] in CASES[how] else FEW
-    done = run(*COMMON, *size, *CASES[how], job="")
+def test_theta_is_the_same_to_the_last_bit(
+    runs: dict[str, Run], how: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    done, updates = runs[how], 1000 if MANY[0] in CASES[how] else 200
     assert done.returncode == 0, done.stderr
-    trace = Trace(trace_path)
-    updates = 200 if size else 1000
+    trace = Trace(done.path)
     assert trace.updates["version"][-1] == updates <= trace.arrivals.rows
     assert trace.arrivals["staleness"].max() > 0
-    code, out = replay(trace_path)
+    code, out = main(["replay", str(done.path)]), capsys.readouterr().out
     assert code == 0, out
     assert f"{trace.arrivals.rows} arrivals, {updates} updates and {trace.progress.rows} rows" in out
-    if size:
+    if updates < 1000:
         return
-    with h5py.File(trace_path, "r+") as file:
+    with h5py.File(done.path, "r+") as file:
         file["arrivals/applied_version"][500] -= 1
-    code, out = replay(trace_path)
-    assert code == 1
-    assert "arrivals row 500: applied_version: recorded " in out
+    assert main(["replay", str(done.path)]) == 1
+    assert "arrivals row 500: applied_version: recorded " in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("mode", ["first", "all", "captured"])
-def test_a_run_that_came_to_its_target_is_the_same(run: object, trace_path: Path, mode: str) -> None:
+@pytest.mark.parametrize("how", TO_TARGETS)
+def test_a_run_that_came_to_its_target_is_the_same(
+    runs: dict[str, Run], how: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Rank 0 looks at the loss now and then, so some arrivals of the next update are in by then."""
-    done = run(
-        *COMMON, *FEW, NONE, f"update.mode={mode}", "stop.loss=1.9", "stop.updates=5000", "stop.seconds=30.0",
-        "trace.progress_s=0.05", job="",
-    )  # fmt: skip
+    done = runs[how]
     assert done.returncode == 0, done.stderr
     assert "stopped: loss" in done.stdout
-    code, out = replay(trace_path)
-    assert code == 0, out
+    assert main(["replay", str(done.path)]) == 0, capsys.readouterr().out

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from launches import Run, on_ranks, run_all
 
 from pdcode import Trace
-from pdcode.mpi import launch
 
 PROGRAM = Path(__file__).parent / "programs" / "replica.py"
 PRESETS = {
@@ -23,11 +21,16 @@ PRESETS = {
 }  # fmt: skip
 
 
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
+    cases = {preset: [f"scheme.preset={preset}", *others] for preset, others in PRESETS.items()}
+    return run_all(tmp_path_factory.mktemp("presets"), 3, cases, job="[stop]\nupdates = 60")
+
+
 @pytest.mark.parametrize("preset", PRESETS)
-def test_presets_learn(run: object, trace_path: Path, preset: str) -> None:
-    done = run(f"scheme.preset={preset}", *PRESETS[preset], job="[workers]\ncount = 3\n[stop]\nupdates = 60")
-    assert done.returncode == 0, done.stderr
-    trace = Trace(trace_path)
+def test_presets_learn(runs: dict[str, Run], preset: str) -> None:
+    assert runs[preset].returncode == 0, runs[preset].stderr
+    trace = Trace(runs[preset].path)
     assert trace.progress["loss"][-1] < 0.7 * trace.progress["loss"][0]
     assert set(trace.arrivals["worker"]) == {0, 1, 2}
     up = trace.arrivals["bytes_up"].mean()
@@ -42,15 +45,7 @@ def test_a_replica_that_lost_a_bit_ends_the_job_and_says_so(tmp_path: Path, trac
         "[downlink]\nkind = 'codewords'\ncheck = 16\n[workers]\ncount = 3\n[stop]\nupdates = 1000000\n",
         encoding="utf-8",
     )
-    command, environment = launch.command(3, [])
-    done = subprocess.run(
-        [*command[:3], sys.executable, str(PROGRAM), "run", str(job), "-o", str(trace_path)],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    done = on_ranks(4, str(PROGRAM), "run", str(job), "-o", str(trace_path))
     assert done.returncode == 1, done.stdout + done.stderr
     message = "ReplicaError: downlink.kind 'codewords': the replica of θ differs from rank 0's at version"
     assert message in done.stderr

@@ -3,16 +3,35 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
+from launches import Run, launcher, run_all
 
 from pdcode import Trace, problems
+from pdcode.__main__ import main
 
 MODES = ["async", "all", "first", "captured"]
+DECODERS = ["adjoint", "least_squares", "tracking"]
+CASES = {
+    "default": [],
+    "two rows a task": ["code.rows_per_task=2"],
+    **{
+        mode: [f"update.mode={mode}", "stragglers.kind=shifted-exponential", "stragglers.mean_s=0.002"]
+        for mode in MODES
+    },
+    **{
+        decoder: ["memory.kind=none", f"decoder.kind={decoder}", "optimizer.rate=0.02", "update.mode=all"]
+        for decoder in DECODERS
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
+    return run_all(tmp_path_factory.mktemp("runs"), 3, CASES)
 
 
 def kept_laws(trace: Trace) -> None:
@@ -38,10 +57,10 @@ def kept_laws(trace: Trace) -> None:
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_every_mode_runs_to_its_end(run: object, trace_path: Path, mode: str) -> None:
-    done = run(f"update.mode={mode}", "stragglers.kind=shifted-exponential", "stragglers.mean_s=0.002")
+def test_every_mode_runs_to_its_end(runs: dict[str, Run], mode: str) -> None:
+    done = runs[mode]
     assert done.returncode == 0, done.stderr
-    trace = Trace(trace_path)
+    trace = Trace(done.path)
     kept_laws(trace)
     assert trace.updates["version"][-1] == 60
     assert set(trace.arrivals["worker"]) == {0, 1, 2}
@@ -50,15 +69,15 @@ def test_every_mode_runs_to_its_end(run: object, trace_path: Path, mode: str) ->
     assert "stopped: 60 updates" in done.stdout
 
 
-def test_payloads_are_small(run: object, trace_path: Path) -> None:
-    done = run("code.rows_per_task=2")
+def test_payloads_are_small(runs: dict[str, Run]) -> None:
+    done = runs["two rows a task"]
     assert done.returncode == 0, done.stderr
-    attributes = Trace(trace_path).attributes
+    attributes = Trace(done.path).attributes
     whole = 10 * 17 * 4  # the output layer
     coded = 16 * 65 * 4  # the hidden layer, 8 blocks of 2 rows or of 9 columns
     padding = 64 * 3 + 2 * 7 * 16 * 4  # sections, and the ragged last block of the input axis
     assert attributes["payload_bytes"] <= coded * 2 / 8 + whole + padding
-    assert set(Trace(trace_path).arrivals["bytes_up"]) == {
+    assert set(Trace(done.path).arrivals["bytes_up"]) == {
         attributes["payload_bytes"] + attributes["header_bytes"]
     }
 
@@ -97,11 +116,11 @@ def test_least_squares_of_a_whole_basis_is_gradient_descent(run: object, trace_p
     np.testing.assert_allclose(Trace(trace_path).theta, theta, rtol=1e-9, atol=1e-12)
 
 
-@pytest.mark.parametrize("decoder", ["adjoint", "least_squares", "tracking"])
-def test_decoders_without_memory(run: object, trace_path: Path, decoder: str) -> None:
-    done = run("memory.kind=none", f"decoder.kind={decoder}", "optimizer.rate=0.02", "update.mode=all")
+@pytest.mark.parametrize("decoder", DECODERS)
+def test_decoders_without_memory(runs: dict[str, Run], decoder: str) -> None:
+    done = runs[decoder]
     assert done.returncode == 0, done.stderr
-    trace = Trace(trace_path)
+    trace = Trace(done.path)
     kept_laws(trace)
     assert trace.progress["loss"][-1] < trace.progress["loss"][0]
 
@@ -116,29 +135,13 @@ def test_sixty_four_ranks(run: object, trace_path: Path) -> None:
 
 
 def test_under_a_launcher_its_ranks_count(run: object, trace_path: Path) -> None:
-    from pdcode.mpi import launch
-
-    command, extra = launch.command(2, [])
-    done = run(
-        launcher=tuple(command[:3]),
-        options=(),
-        **{name: value for name, value in extra.items() if name.startswith(("OMPI", "PRTE"))},
-    )
+    mpirun, extra = launcher(3)
+    done = run(launcher=tuple(mpirun), **extra)
     assert done.returncode == 0, done.stderr
     assert set(Trace(trace_path).arrivals["worker"]) == {0, 1}
 
 
-def test_the_dry_run_starts_nothing(run: object, trace_path: Path) -> None:
-    done = run(options=("--dry-run",))
-    assert done.returncode == 0, done.stderr
-    assert not trace_path.exists()
-    for words in ("[code]", "coherence", "reply", "frame bounds"):
-        assert words in done.stdout
-
-
 def test_data_in_a_file_that_workers_read_themselves(run: object, trace_path: Path, tmp_path: Path) -> None:
-    import h5py
-
     rng = np.random.default_rng(0)
     x = rng.standard_normal((500, 12))
     with h5py.File(tmp_path / "data.h5", "w") as file:
@@ -168,16 +171,10 @@ def test_data_in_a_file_that_workers_read_themselves(run: object, trace_path: Pa
     assert Trace(trace_path).progress["loss"][-1] <= 1e-3
 
 
-def test_show_and_its_figure(run: object, trace_path: Path, tmp_path: Path) -> None:
-    assert run().returncode == 0
+def test_show_and_its_figure(
+    runs: dict[str, Run], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     figure = tmp_path / "figure.png"
-    done = subprocess.run(
-        [sys.executable, "-m", "pdcode", "show", str(trace_path), "--figure", str(figure)],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    assert main(["show", str(runs["default"].path), "--figure", str(figure)]) == 0
     assert figure.read_bytes().startswith(b"\x89PNG")
-    assert "worker" in done.stdout
+    assert "worker" in capsys.readouterr().out

@@ -9,11 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from launches import on_ranks
 from paths import SUPPORT
-from shell import environment
 
 from pdcode import Trace
-from pdcode.mpi import launch
 
 PROGRAM = Path(__file__).parent / "programs" / "spread.py"
 RANKS = 3
@@ -46,19 +45,6 @@ CASES = {
 }  # fmt: skip
 
 
-def spread_over(ranks: int, program: list[str], timeout_s: float) -> subprocess.CompletedProcess[str]:
-    """Run a Python program by itself or on ranks, to its end."""
-    command, extra = [sys.executable], dict[str, str]()
-    if ranks > 1:
-        started, extra = launch.command(ranks - 1, [])
-        command = started[:4]
-    kept = {name: value for name, value in extra.items() if name.startswith(("OMPI", "PRTE"))}
-    return subprocess.run(
-        [*command, *program], env=environment() | kept, capture_output=True, text=True, timeout=timeout_s,
-        check=False,
-    )  # fmt: skip
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Traces of all cases, with 1 and 3 ranks."""
@@ -71,7 +57,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             sets = [word for override in [*COMMON, *overrides] for word in ("--set", override)]
             lists.append([str(config), "-o", str(folder / f"{name}.{ranks}.h5"), *sets])
         # Two tasks under way to a rank at the most, so that rank 0 must wait for a place again and again.
-        done = spread_over(ranks, [str(PROGRAM), "2", json.dumps(lists)], 100)
+        done = on_ranks(ranks, str(PROGRAM), "2", json.dumps(lists), timeout_s=100)
         assert done.returncode == 0, done.stdout + done.stderr
     return folder
 
@@ -108,7 +94,7 @@ def simulate(tmp_path: Path, *overrides: str) -> subprocess.CompletedProcess[str
     config.write_text("", encoding="utf-8")
     settings = [f"trace.path={tmp_path}/trace.h5", *COMMON, *overrides]
     sets = [word for setting in settings for word in ("--set", setting)]
-    return spread_over(RANKS, ["-m", "pdcode", "simulate", str(config), *sets], 60)
+    return on_ranks(RANKS, "-m", "pdcode", "simulate", str(config), *sets)
 
 
 def test_an_exception_in_a_worker_of_another_rank_ends_the_job(tmp_path: Path) -> None:
@@ -138,8 +124,9 @@ def test_bad_input_is_one_line_and_exit_code_2(tmp_path: Path, override: str) ->
 def test_what_only_another_rank_finds_is_said(tmp_path: Path) -> None:
     config = tmp_path / "job.toml"
     config.write_text("", encoding="utf-8")
-    own = [sys.executable, "-m", "pdcode", "simulate", str(config), "--set", "stop.updates=5"]
-    done = spread_over(RANKS, [*own[1:], ":", "-n", "1", *own, "--set", "problem.data=nowhere.npz"], 60)
+    own = ["-m", "pdcode", "simulate", str(config), "--set", "stop.updates=5"]
+    other = [":", "-n", "1", sys.executable, *own, "--set", "problem.data=nowhere.npz"]
+    done = on_ranks(RANKS, *own, *other)
     assert done.returncode == 2, done.stdout + done.stderr
     (line,) = [line for line in done.stderr.splitlines() if "pdcode: " in line]
     assert f"{config}: problem.data: " in line

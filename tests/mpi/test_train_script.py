@@ -7,13 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
 from paths import ROOT
 
 from pdcode import Trace
 
 
-@pytest.mark.mpi
 def test_script_trains_without_slurm(tmp_path: Path) -> None:
     environ = {key: value for key, value in os.environ.items() if not key.startswith("SLURM_")}
     environ["PDCODE_VENV"] = sys.prefix

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import tracemalloc
 
 import numpy as np
@@ -146,21 +144,3 @@ def test_wrong_arguments_are_refused():
     ]:
         with pytest.raises(ValueError, match=message):
             problem.coded_derivative(*bad)
-
-
-def test_workers_import_neither_scipy_nor_h5py_nor_mpi():
-    code = """
-import sys
-import numpy as np
-from pdcode import problems
-
-table = problems.as_table({"kind": "softmax", "data": "digits", "hidden": [4]})
-random = np.random.default_rng(0)
-x, y = random.standard_normal((8, 5)).astype(np.float32), (np.arange(8) % 2).astype(np.int32)
-arrays = {"x": x, "y": y, "test_x": x[:0], "test_y": y[:0], "names": np.frombuffer(b"a\\0b", np.uint8)}
-problem = problems.Problem.from_dataset(table, problems.receive(table, arrays, 0, 2), 2)
-problem.coded_derivative(problem.initial(0), None, [[[1.0, 0.5]]])
-heavy = {"scipy", "sklearn", "h5py", "mpi4py", "mlxtend", "matplotlib"} & set(sys.modules)
-assert not heavy, heavy
-"""
-    subprocess.run([sys.executable, "-c", code], check=True)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import h5py
@@ -225,15 +223,3 @@ def test_a_file_that_has_changed_is_read_again(tmp_path: Path) -> None:
     assert table(path).make(1, 1).delays_s([0], [0], 2).tolist() == [[1, 2]]
     csv(path, "3,4,5\n")
     assert table(path).make(1, 1).delays_s([0], [0], 2).tolist() == [[3, 4]]
-
-
-def test_only_files_of_that_format_cost_the_import_of_h5py(tmp_path: Path) -> None:
-    path = csv(tmp_path / "a.csv")
-    code = f"""
-import sys
-from pdcode.config.tables import StragglersTable
-from pdcode.stragglers import Delays
-Delays(StragglersTable.of({{"kind": "trace", "path": {str(path)!r}}}), 1, 0, 2).delay_ns(0, 0)
-assert "h5py" not in sys.modules
-"""
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

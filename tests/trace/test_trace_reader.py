@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
 import sys
-import time
 from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,90 +13,11 @@ import pytest
 import traces
 from hypothesis import given
 from hypothesis import strategies as st
-from paths import ROOT, SUPPORT
 
 from pdcode.trace import Trace
 from pdcode.trace.clocks import straighten
 from pdcode.trace.schema import ARRIVALS, SCHEMA_VERSION
 from pdcode.util.errors import InputError
-
-RUN = """
-import sys, time, traces
-from pathlib import Path
-writer = traces.writer(Path(sys.argv[1]), workers=2, flush_s=0.05)
-start = time.perf_counter_ns()
-print("ready", flush=True)
-task = 0
-while True:
-    now = time.perf_counter_ns() - start
-    writer.arrival(task % 2, *[task] * 9, now, now, *[task] * 3, float(task), 0, float(task), 0)
-    writer.update(task, now, 1, 1.0, 1.0)
-    task += 1
-    if writer.due(now):
-        writer.flush(now)
-        print(task, flush=True)
-    if task % 64 == 0:
-        time.sleep(0.001)
-"""
-
-
-@pytest.fixture
-def run(tmp_path: Path):
-    """A process that writes a trace, and says after each flush how many rows it has written."""
-    path = os.pathsep.join([str(SUPPORT), str(ROOT)])
-    command = [sys.executable, "-c", RUN, str(tmp_path / "a.h5")]
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": path}
-    )
-    assert process.stdout is not None
-    assert process.stdout.readline() == "ready\n"
-    yield process
-    process.kill()
-    process.wait()
-
-
-def check(trace: Trace) -> int:
-    """All columns are whole and agree; number of rows."""
-    rows = trace.arrivals.rows
-    for name in ARRIVALS:
-        column = trace.arrivals[name]
-        if name in ("t_recv_ns", "t_decoded_ns"):
-            assert (np.diff(column) >= 0).all()
-        elif name not in ("worker", "status", "round"):
-            np.testing.assert_array_equal(column, np.arange(rows))
-    np.testing.assert_array_equal(trace.updates["version"], np.arange(trace.updates.rows))
-    return rows
-
-
-def test_a_running_file_is_read_from_another_process(tmp_path: Path, run: subprocess.Popen[str]) -> None:
-    assert run.stdout is not None
-    seen = 0
-    for _ in range(8):
-        flushed = int(run.stdout.readline())
-        trace = Trace(tmp_path / "a.h5")
-        assert not trace.finished
-        rows = check(trace)
-        assert rows >= flushed > seen
-        seen = flushed
-    assert run.poll() is None
-
-
-def test_a_killed_file_holds_all_but_the_last_flush(tmp_path: Path, run: subprocess.Popen[str]) -> None:
-    assert run.stdout is not None
-    for _ in range(6):
-        run.stdout.readline()
-    time.sleep(0.02)  # somewhere between two flushes
-    run.send_signal(signal.SIGKILL)
-    said = run.stdout.read().split()
-    run.wait()
-    with pytest.raises(OSError, match="already open for write"):
-        h5py.File(tmp_path / "a.h5")  # the mark of the kill, which the reader must get over
-    trace = Trace(tmp_path / "a.h5")
-    assert not trace.finished
-    assert trace.theta is None
-    assert trace.counters == {}
-    assert trace.config == traces.CONFIG
-    assert check(trace) >= (int(said[-1]) if said else 1)
 
 
 def test_columns_are_cut_to_the_shortest(tmp_path: Path) -> None:
@@ -215,17 +132,6 @@ def test_pandas_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pandas", None)
     with pytest.raises(InputError, match="pip install pandas"):
         trace.to_pandas("arrivals")
-
-
-def test_importing_the_reader_and_writer_does_not_import_h5py() -> None:
-    code = (
-        "import sys, pdcode.trace.reader, pdcode.trace.writer; print({'h5py', 'pandas'} & set(sys.modules))"
-    )
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
-    )
-    assert done.stdout == "set()\n"
 
 
 def test_unknown_columns_and_representations(tmp_path: Path) -> None:

@@ -6,15 +6,12 @@ import itertools
 import math
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from shell import environment
 
 from pdcode import Trace
 from pdcode.__main__ import main
@@ -398,19 +395,6 @@ def test_times_beyond_the_end_of_the_clock_end_there(job: Path) -> None:
 def test_more_workers_than_messages_can_name(job: Path, capsys: Any) -> None:
     assert main(["simulate", str(job), "-n", "70000"]) == 2
     assert f"{job}: workers.count: 70000" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("options", [[], ["--timing-only"]])
-def test_a_run_goes_on_if_nobody_reads_what_it_prints(job: Path, options: list[str]) -> None:
-    command = [sys.executable, "-m", "pdcode", "simulate", str(job), *options]
-    reader, writer = os.pipe()
-    os.close(reader)
-    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, env=environment(), timeout=60)
-    os.close(writer)
-    assert (done.returncode, done.stderr) == (0, b"")
-    trace = Trace(job.with_suffix(".virtual.h5"))
-    assert trace.finished
-    assert trace.counters["genie_s"] > 0
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,66 @@
+"""`pdcode run` until it would start mpirun: what it refuses, and the dry run."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from launches import INVALID, JOB
+
+from pdcode.__main__ import main
+
+
+@pytest.fixture
+def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The small job, in a process that no command may replace."""
+    monkeypatch.delattr(os, "execvpe")
+    path = tmp_path / "job.toml"
+    path.write_text(JOB, encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize(("override", "words"), INVALID)
+def test_bad_input_is_one_line_and_exit_code_2(
+    job: Path, capsys: pytest.CaptureFixture[str], override: str, words: str
+) -> None:
+    trace = job.with_suffix(".h5")
+    assert main(["run", str(job), "-o", str(trace), "--set", override]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"pdcode: {job}: ")
+    assert words in error
+    assert error.count("\n") == 1
+    assert not trace.exists()
+
+
+@pytest.mark.parametrize("path", ["/proc/nowhere/x.h5", "/proc", "/dev/null"])
+def test_a_trace_that_cannot_be_written_is_refused(
+    job: Path, capsys: pytest.CaptureFixture[str], path: str
+) -> None:
+    assert main(["run", str(job), "-o", path]) == 2
+    error = capsys.readouterr().err
+    assert f"job.toml: trace.path: cannot write '{path}'" in error
+    assert error.count("\n") == 1
+
+
+def test_a_file_that_is_no_trace_is_not_overwritten(job: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    trace = job.with_suffix(".h5")
+    trace.write_text("precious")
+    assert main(["run", str(job), "-o", str(trace)]) == 2
+    assert "trace.path" in capsys.readouterr().err
+    assert trace.read_text() == "precious"
+
+
+def test_a_run_without_an_end_is_refused(job: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    job.write_text("seed = 1")
+    assert main(["run", str(job)]) == 2
+    assert "stop: nothing ends the run" in capsys.readouterr().err
+
+
+def test_the_dry_run_starts_nothing(job: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    trace = job.with_suffix(".h5")
+    assert main(["run", str(job), "-o", str(trace), "--dry-run"]) == 0
+    out = capsys.readouterr().out
+    assert not trace.exists()
+    for words in ("[code]", "coherence", "reply", "frame bounds"):
+        assert words in out

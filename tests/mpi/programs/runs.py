@@ -1,0 +1,22 @@
+"""`pdcode run` once for each list of arguments, in one start of MPI: ``runs.py LISTS``, the lists as JSON.
+
+Rank 0 prints a form feed after each run, on standard output with the exit code before it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+
+from pdcode.__main__ import main
+from pdcode.mpi import launch
+
+if __name__ == "__main__":
+    launch.one_thread(os.environ)  # as the command does, before numpy is imported
+    rank, _ = launch.place(os.environ)
+    for arguments in json.loads(sys.argv[1]):
+        code = main(["run", *arguments])
+        if rank == 0:
+            print(code, end="\f", flush=True)
+            print(end="\f", file=sys.stderr, flush=True)

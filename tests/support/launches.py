@@ -1,0 +1,97 @@
+"""Python programs on ranks of mpirun, and several runs in one start of it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from paths import ROOT
+from shell import environment
+
+from pdcode.mpi import launch
+
+JOB = """
+seed = 3
+[problem]
+data = "digits"
+hidden = [16]
+batch = 16
+[code]
+blocks = [8, 1]
+weight = 4
+[optimizer]
+rate = 0.2
+[workers]
+count = 3
+[stop]
+updates = 60
+[trace]
+progress_s = 0.2
+flush_s = 0.2
+"""
+INVALID = [  # overrides, and words of what is said of them
+    ("code.blocks=[8, 1, 1]", "code.blocks"),
+    ("code.weight=9", "weight"),
+    ("problem.data=nowhere.npz", "problem.data"),
+    ("update.mode=never", "update.mode: expected one of async, all, first, captured (got 'never')"),
+    ("stop.updates=0", "stop.updates"),
+    ("workers.count=5000", "workers.count"),
+    ("code.rows_per_task=1000", "code.rows_per_task"),
+    ("code.family=nett", "code.family: 'nett' is not one of"),
+]
+RUNS = ROOT / "tests" / "mpi" / "programs" / "runs.py"
+
+
+def launcher(ranks: int) -> tuple[list[str], dict[str, str]]:
+    """The start of a command for ranks of mpirun, and what it wants of the environment."""
+    command, extra = launch.command(ranks - 1, [])
+    kept = {name: value for name, value in extra.items() if name.startswith(("OMPI", "PRTE"))}
+    return command[: command.index(sys.executable)], kept
+
+
+def on_ranks(
+    ranks: int, *words: str, timeout_s: float = 60, **extra: str
+) -> subprocess.CompletedProcess[str]:
+    """Run Python with these arguments on ranks, to the end."""
+    command, kept = launcher(ranks)
+    return subprocess.run(
+        [*command, sys.executable, *words], env=environment() | kept | extra, capture_output=True, text=True,
+        timeout=timeout_s, check=False,
+    )  # fmt: skip
+
+
+class Run(NamedTuple):
+    """What came of one run."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+    path: Path  # of its trace
+
+
+def run_all(
+    folder: Path, workers: int, cases: Mapping[str, Sequence[str]], job: str = JOB, timeout_s: float = 100
+) -> dict[str, Run]:
+    """Run a job once for each list of overrides, in one start of mpirun, which takes longer than small runs.
+
+    Traces are FOLDER/NAME.h5.
+    """
+    config = folder / "job.toml"
+    config.write_text(job, encoding="utf-8")
+    paths = {name: folder / f"{name}.h5" for name in cases}
+    lists = []
+    for name, overrides in cases.items():
+        sets = [word for override in overrides for word in ("--set", override)]
+        lists.append([str(config), "-n", str(workers), "-o", str(paths[name]), *sets])
+    done = on_ranks(1 + workers, str(RUNS), json.dumps(lists), timeout_s=timeout_s)
+    assert done.returncode == 0, done.stdout + done.stderr
+    parts = zip(*(text.split("\f") for text in (done.stdout, done.stderr)), strict=True)
+    *printed, _ = parts
+    return {
+        name: Run(int(out.rpartition("\n")[2]), out.rpartition("\n")[0], err, path)
+        for (name, path), (out, err) in zip(paths.items(), printed, strict=True)
+    }
