@@ -7,11 +7,12 @@ python := .venv/bin/python
 pip := $(python) -m pip --quiet --disable-pip-version-check --no-input
 sources := setup.py pyproject.toml $(wildcard csrc/*.[ch] pdcode/kernels/*.pyx pdcode/kernels/*.pxd)
 
-# Serial tests first, then those under mpirun, then SLURM's, which need root and the Debian packages that .ci/run installs.
+# SLURM's tests need root and the Debian packages that .ci/run installs.
 slurm := $(shell [ "$$(id -u)" = 0 ] && type slurmctld slurmd srun munged >/dev/null 2>&1 && echo tests/cluster)
-tests := $(wildcard tests/test_*.py) $(filter-out tests/cluster/ tests/mpi/ tests/support/ tests/__pycache__/,$(wildcard tests/*/)) tests/mpi $(slurm)
+pytest = $(python) -m pytest --numprocesses auto --maxprocesses 8
+tested := .venv/built .venv/extra-test .venv/extra-mnist5k
 
-.PHONY: help run test bench docs docs-check lint clean dist
+.PHONY: help run shell test test-long check fast bench docs docs-check lint clean dist
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -22,12 +23,20 @@ run: .venv/built ## train a small model over MPI and show what happened
 	.venv/bin/pdcode show results/digits.h5 --figure results/digits.png
 	@$(on_path)
 
-.PHONY: shell
 shell: .venv/built ## start a shell with pdcode on PATH
 	@PATH="$(CURDIR)/.venv/bin:$$PATH" "$${SHELL:-sh}"
 
-test: .venv/built .venv/extra-test .venv/extra-mnist5k ## run all tests; those of tests/cluster only as root where SLURM is installed
-	@$(python) -m pytest $(tests)
+test: $(tested) ## run all tests; those of tests/cluster only as root where SLURM is installed
+	@$(pytest) --durations 10 tests $(slurm)
+
+test-long: $(tested) ## run all tests, with twenty times as many examples of each property
+	@$(pytest) --durations 10 --hypothesis-profile long --timeout 1000 tests $(slurm)
+
+check: ## check style and types, and run the tests that take no second
+	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target lint fast
+
+fast: $(tested)
+	@$(pytest) --durations 5 -m 'not slow' tests
 
 # A shell may force old BLAS kernels on OpenBLAS; limits are measured with those that it would choose by itself.
 bench: .venv/built .venv/extra-bench ## measure kernels, decoders, messages and the virtual clock beside their limits

@@ -2,8 +2,42 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
 from hypothesis import HealthCheck, settings
 
-# How quickly a machine draws examples, with other processes beside us, is not what tests are about.
-settings.register_profile("pdcode", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("pdcode")
+from pdcode.mpi import launch
+
+launch.one_thread(os.environ)  # as ranks have; before numpy is imported
+
+# --hypothesis-profile chooses the number of examples. How quickly a machine draws them, with other processes
+# beside us, is not what tests are about.
+for profile, examples in (("short", 25), ("long", 500)):
+    settings.register_profile(
+        profile, max_examples=examples, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    )
+settings.load_profile("short")
+
+OVER_MPI = "tests/mpi/", "tests/cluster/"
+
+
+def pytest_collection_modifyitems(items: Sequence[pytest.Function]) -> None:
+    """Mark the tests of files that start other processes as slow."""
+    for item in items:
+        if item.nodeid.startswith(OVER_MPI) or hasattr(item.module, "subprocess"):
+            item.add_marker("slow")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Share files out among the processes of pytest-xdist; those that start mpirun all to one, one by one."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class Scheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return "mpi" if nodeid.startswith(OVER_MPI) else super()._split_scope(nodeid)
+
+    return Scheduling(config, log)

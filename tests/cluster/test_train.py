@@ -30,7 +30,6 @@ path = "{trace}"
 """
 
 
-@pytest.mark.cluster
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize(("launcher", "folder"), [("srun", "repository"), ("mpirun", "elsewhere")])
 def test_job_trains_and_every_worker_takes_part(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pdcode import codes
@@ -12,7 +12,6 @@ from pdcode import codes
 seeds = st.integers(0, 2**63 - 1)
 
 
-@settings(deadline=None, max_examples=150)
 @given(st.integers(1, 200), st.integers(1, 48), st.one_of(st.none(), st.integers(1, 60)), seeds)
 def test_auto_always_finds_a_code_that_can_be_made_again(n, k, w, seed):
     code = codes.design("auto", n, k, w, seed)

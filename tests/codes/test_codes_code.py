@@ -5,7 +5,7 @@ from __future__ import annotations
 import h5py
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pdcode import codes
@@ -23,7 +23,6 @@ def any_code(draw):
     return codes.design(draw(st.sampled_from(FAMILIES)), rounds * k, k, seed=draw(st.integers(0, 99)))
 
 
-@settings(deadline=None)
 @given(any_code())
 def test_coherence_dense_and_sparse_agree(code):
     gram = np.abs(code.matrix @ code.matrix.T)
@@ -37,7 +36,6 @@ def test_coherence_dense_and_sparse_agree(code):
         code_module.DENSE = limit
 
 
-@settings(deadline=None)
 @given(any_code())
 def test_frame_bounds_and_lower_bounds(code):
     spectrum = np.linalg.svd(code.matrix, compute_uv=False) ** 2

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pdcode.codes.constructions.energy import BlockEnergies, energy
@@ -62,7 +62,6 @@ def test_repetition_needs_many():
     assert arrivals(shares, 0.99) > 1.7
 
 
-@settings(deadline=None)
 @given(
     rows=st.integers(1, 40),
     blocks=st.integers(1, 30),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pdcode.codes.constructions.matched import Matched
@@ -72,7 +72,6 @@ def test_a_warm_start_beats_a_cold_one_where_directions_last():
     assert np.mean(warm[2:]) < np.mean(cold[2:]) - 0.05
 
 
-@settings(deadline=None, max_examples=60)
 @given(
     k=st.integers(1, 30),
     e=st.integers(1, 30),

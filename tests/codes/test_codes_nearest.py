@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pdcode import codes
@@ -16,7 +16,6 @@ SIZE = re.compile(r"workers = (\d+), blocks = (\d+), weight = (\d+)")
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@settings(deadline=None, max_examples=60)
 @given(st.integers(1, 300), st.integers(1, 70), st.one_of(st.none(), st.integers(1, 80)))
 def test_the_size_that_a_refusal_names_does_work(family, n, k, w):
     try:

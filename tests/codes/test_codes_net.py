@@ -6,7 +6,7 @@ import hashlib
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pdcode import codes
@@ -35,7 +35,6 @@ def check_rows(code):
     np.testing.assert_array_equal(np.count_nonzero(code.matrix, axis=1), code.weight)  # distinct blocks
 
 
-@settings(deadline=None)
 @given(nets(), seeds, st.booleans())
 def test_net_is_tight_with_coherence_one_over_w(parameters, seed, dither):
     n, k, w = parameters
@@ -55,7 +54,6 @@ def test_net_is_tight_with_coherence_one_over_w(parameters, seed, dither):
         assert size != w or len(touched) == k
 
 
-@settings(deadline=None)
 @given(st.integers(2, 9), st.integers(1, 40), st.data())
 def test_sets_of_different_partitions_share_one_block_at_the_most(size, m, data):
     k = size * m
@@ -123,7 +121,6 @@ def test_net_reaches_the_bounds_of_affine_planes():
     assert large.coherence == pytest.approx(0.125, abs=1e-15)  # by the sparse Gram matrix
 
 
-@settings(deadline=None)
 @given(nets(whole=False), seeds)
 def test_net_cut_short_says_so(parameters, seed):
     n, k, w = parameters
@@ -137,7 +134,6 @@ def test_net_cut_short_says_so(parameters, seed):
     assert code.coherence <= 1 / w + 1e-15
 
 
-@settings(deadline=None)
 @given(nets(), seeds, st.integers(0, 1000))
 def test_dithered_net_stays_a_net(parameters, seed, epoch):
     n, k, w = parameters

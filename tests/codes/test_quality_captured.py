@@ -6,7 +6,7 @@ from itertools import combinations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pdcode import codes
@@ -93,7 +93,6 @@ def test_the_law_of_tight_frames_by_samples():
         assert abs(q * q / (64 * law) - mean) < 4.5 * error + 1e-9
 
 
-@settings(deadline=None, max_examples=30)
 @given(st.integers(1, 8), st.integers(1, 70), st.integers(0, 2**32))
 def test_steps_find_the_rank_of_every_prefix(k, q, seed):
     random = np.random.default_rng(seed)

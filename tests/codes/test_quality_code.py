@@ -6,7 +6,7 @@ import h5py
 import numpy as np
 import pytest
 import traces
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pdcode import codes
@@ -16,7 +16,6 @@ from pdcode.trace import Trace
 from pdcode.util.errors import InputError
 
 
-@settings(deadline=None, max_examples=40)
 @given(st.integers(1, 40), st.integers(2, 30), st.data())
 def test_sparse_and_dense_algebra_agree(n, k, data):
     w = data.draw(st.integers(1, k))
@@ -90,7 +89,6 @@ def test_files_that_hold_no_code_are_refused(tmp_path):
         code.save(tmp_path / "text" / "code.h5")
 
 
-@settings(deadline=None)
 @given(st.integers(1, 8), st.integers(1, 6), st.integers(0, 2**32), st.sampled_from([0.0, 1e-12, 0.2]))
 def test_information_of_the_first_arrivals(n, k, seed, noise):
     random = np.random.default_rng(seed)

@@ -6,7 +6,7 @@ from itertools import combinations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pdcode import codes
@@ -38,7 +38,6 @@ def check(rows, found):
     assert 2 <= found.lower <= found.upper <= rows.shape[1] + 1
 
 
-@settings(deadline=None, max_examples=60)
 @given(st.integers(1, 10), st.integers(2, 6), st.integers(0, 2**32))
 def test_small_codes_exactly(n, k, seed):
     random = np.random.default_rng(seed)

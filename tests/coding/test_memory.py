@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pdcode import codes, problems
@@ -152,7 +152,6 @@ class Pairing:
 @pytest.mark.parametrize(("dtype", "wire"), FORMATS)
 @pytest.mark.parametrize("kind", ["worker", "difference"])
 @given(rows=st.sampled_from([1, 2, 3]), axis=st.sampled_from(["output", "input"]), unused=st.integers(0, 31))
-@settings(max_examples=8, deadline=None)
 def test_what_rank_0_decodes_and_what_is_kept_add_up(
     kind: str, dtype: str, wire: str, chosen: bool, rows: int, axis: str, unused: int
 ) -> None:

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pdcode import codes, decoders
@@ -74,7 +74,6 @@ def fill(stack, rng, arrivals, dtype, code):
     return np.concatenate(parts).astype(np.float64)
 
 
-@settings(deadline=None, max_examples=60)
 @given(
     st.sampled_from(TABLES),
     st.sampled_from(KINDS),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pdcode import codes, decoders
@@ -26,7 +26,6 @@ def test_unbiased_over_all_rows_of_a_tight_code(family, scale):
     np.testing.assert_allclose(mean, truth, atol=1e-13)
 
 
-@settings(deadline=None)
 @given(st.sampled_from(["float32", "float64"]), st.integers(1, 4), st.integers(1, 9), st.integers(0, 99))
 def test_accumulator_is_the_plain_sum(dtype, r, e, seed):
     rng = np.random.default_rng(seed)

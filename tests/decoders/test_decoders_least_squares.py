@@ -6,7 +6,7 @@ import gc
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pdcode import codes, decoders
@@ -39,7 +39,6 @@ def arrivals(draw):
     return words, payloads
 
 
-@settings(deadline=None, max_examples=200)
 @given(arrivals())
 def test_equals_numpy_after_every_prefix(case):
     words, payloads = case

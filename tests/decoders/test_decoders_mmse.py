@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pdcode import codes, decoders
@@ -12,7 +12,6 @@ from pdcode.decoders.energies import Energies, expectation_maximisation
 from pdcode.kernels import reference
 
 
-@settings(max_examples=100, deadline=None)
 @given(st.integers(1, 8), st.integers(1, 14), st.booleans(), st.floats(1e-2, 5), st.integers(0, 2**32))
 def test_equals_the_formula_for_every_prefix(k, q, full, noise, seed):
     rng = np.random.default_rng(seed)

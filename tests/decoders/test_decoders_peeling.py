@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from matrices import sparse_matrices
 
 from pdcode import decoders
 from pdcode.kernels import reference
 
 
-@settings(max_examples=100, deadline=None)
 @given(words=sparse_matrices())
 def test_released_blocks_are_exact_in_any_order_of_arrival(words):
     q, k = words.shape

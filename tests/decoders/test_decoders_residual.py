@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pdcode import codes, decoders
@@ -30,7 +30,6 @@ def fold(words, payloads, dtype="float64", **options):
     return decoder
 
 
-@settings(max_examples=80, deadline=None)
 @given(
     st.integers(1, 12),
     st.integers(2, 6),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pdcode import decoders
@@ -12,7 +12,6 @@ from pdcode.util.errors import InputError
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@settings(max_examples=40, deadline=None)
 @given(
     blocks=st.integers(1, 9),
     short=st.integers(0, 4),

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pdcode import codes, decoders
 
 
-@settings(deadline=None)
 @given(st.sampled_from(["float32", "float64"]), st.floats(0.1, 1.9), st.integers(1, 3), st.integers(0, 99))
 def test_equals_a_numpy_twin_step_by_step(dtype, step, r, seed):
     rng = np.random.default_rng(seed)

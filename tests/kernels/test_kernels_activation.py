@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pdcode.kernels import activation, reference, specialise
@@ -28,7 +28,6 @@ def test_kinds_are_those_of_the_reference():
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", KINDS)
-@settings(max_examples=40, deadline=None)
 @given(samples=st.integers(0, 4), units=st.integers(1, 40), gap=st.integers(0, 3), seed=st.integers(0, 99))
 def test_equals_its_twin_with_rows_apart(dtype, name, samples, units, gap, seed):
     kind, epsilon = activation.KINDS[name], numpy.finfo(dtype).eps

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from test_kernels_encode import DTYPES, TOLERANCE, read_only
 
@@ -20,7 +20,6 @@ def located(payloads):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@settings(max_examples=120, deadline=None)
 @given(
     payloads=st.integers(0, 9),
     rows=st.integers(0, 21),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from test_kernels_encode import DTYPES, TOLERANCE, codewords, read_only
 
@@ -27,7 +27,6 @@ def arrival(random, length, block, r, w, dtype):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@settings(max_examples=150, deadline=None)
 @given(**SHAPES)
 def test_adjoint_equals_its_twin(dtype, length, block, r, w, seed):
     state, *message = arrival(numpy.random.default_rng(seed), length, block, r, w, dtype)
@@ -38,7 +37,6 @@ def test_adjoint_equals_its_twin(dtype, length, block, r, w, seed):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@settings(max_examples=150, deadline=None)
 @given(**SHAPES)
 def test_tracking_equals_its_twin(dtype, length, block, r, w, seed):
     state, *message = arrival(numpy.random.default_rng(seed), length, block, r, w, dtype)
@@ -60,7 +58,6 @@ def test_blocks_longer_than_a_tile(dtype, name):
     numpy.testing.assert_allclose(state, expected, atol=20 * TOLERANCE[dtype])
 
 
-@settings(max_examples=50, deadline=None)
 @given(**SHAPES)
 def test_adjoint_is_the_adjoint_of_encode(length, block, r, w, seed):
     """<encode(x), y> = <x, decode(y)>."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pdcode.kernels import encode, reference, specialise
@@ -30,7 +30,6 @@ def read_only(array):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@settings(max_examples=150, deadline=None)
 @given(
     samples=st.integers(0, 5),
     columns=st.integers(1, 200),
@@ -113,7 +112,6 @@ def test_encode_refuses_what_does_not_fit(factor, indices, values, out):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@settings(max_examples=150, deadline=None)
 @given(
     length=st.integers(1, 400),
     block=st.integers(1, 150),
@@ -159,7 +157,6 @@ def test_feedback_refuses_what_does_not_fit():
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@settings(max_examples=150, deadline=None)
 @given(
     length=st.integers(1, 400),
     block=st.integers(1, 150),

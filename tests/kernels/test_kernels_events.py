@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from clocks import COLUMNS, LAST, OPTIONS, SPANS, both, send
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pdcode.kernels import events
@@ -16,7 +16,6 @@ TIMES = ("now_ns", "t_recv_ns", "ingress_ns", "egress_ns", "outstanding", "dispa
 
 
 @given(options=OPTIONS, data=st.data())
-@settings(max_examples=300, deadline=None)
 def test_is_its_plain_twin(options: dict[str, Any], data: st.DataObject) -> None:
     fast, plain = both(options)
     idle = list(range(options["workers"]))
@@ -94,7 +93,6 @@ def test_many_workers_of_whom_most_are_in_the_calendar_too(law: str, mean_group:
 
 
 @given(st.lists(st.integers(0, 50), min_size=1, max_size=300), st.integers(1, 7))
-@settings(deadline=None)
 def test_replies_never_overtake_and_ties_go_by_dispatch(delays: list[int], bytes_up: int) -> None:
     clock = events.Events(len(delays), bytes_up, 1e9, 5)
     order = list(range(len(delays)))[::-1]

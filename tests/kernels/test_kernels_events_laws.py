@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from clocks import COLUMNS, OPTIONS, SPANS, send
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pdcode.kernels import events, reference
@@ -62,7 +62,6 @@ def test_a_half_duplex_link_and_the_processor_work_side_by_side(
 
 
 @given(OPTIONS, st.data())
-@settings(max_examples=100, deadline=None)
 def test_a_task_starts_is_computed_sent_and_received_in_this_order(
     options: dict[str, Any], data: st.DataObject
 ) -> None:
@@ -96,7 +95,6 @@ def starts(workers: int, body: int, own: int, **options: Any) -> list[int]:
 
 
 @given(st.integers(1, 5), st.integers(2, 60), st.integers(0, 10**7), st.integers(0, 5000), st.booleans())
-@settings(deadline=None)
 def test_a_tree_is_never_later_than_a_star(
     fanout: int, times: int, body: int, dispatch: int, half_duplex: bool
 ) -> None:
@@ -107,7 +105,6 @@ def test_a_tree_is_never_later_than_a_star(
 
 
 @given(st.integers(1, 5), st.integers(0, 60), st.integers(0, 10**7), st.integers(0, 9999))
-@settings(deadline=None)
 def test_the_first_workers_of_a_tree_wait_for_none_of_the_others(
     fanout: int, others: int, body: int, own: int
 ) -> None:

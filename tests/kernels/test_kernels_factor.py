@@ -7,7 +7,7 @@ from fractions import Fraction
 
 import numpy
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from pdcode.kernels.factor import Factorisation
@@ -75,7 +75,6 @@ def test_ring_of_differences_never_has_full_rank():
     assert check_prefixes(numpy.tile(codewords, (3, 1))).rank == 11
 
 
-@settings(max_examples=80, deadline=None)
 @given(
     st.integers(1, 7).flatmap(
         lambda k: arrays(numpy.int64, st.tuples(st.integers(1, 12), st.just(k)), elements=st.integers(-3, 3))
@@ -85,7 +84,6 @@ def test_small_whole_numbers(matrix):
     assert check_prefixes(matrix.astype(float)).rank == exact_rank(matrix)
 
 
-@settings(max_examples=80, deadline=None)
 @given(
     base=arrays(numpy.int64, (3, 5), elements=st.integers(-9, 9)),
     nudges=arrays(numpy.int64, (4, 5), elements=st.integers(-1, 1)),
@@ -173,7 +171,6 @@ def test_basis_gives_the_hat_matrix():
     numpy.testing.assert_allclose(basis.T @ basis, codewords @ pseudoinverse(codewords), atol=1e-12)
 
 
-@settings(max_examples=60, deadline=None)
 @given(st.integers(1, 8), st.integers(1, 15), st.floats(1e-3, 10), st.integers(0, 2**32))
 def test_a_prior_makes_it_ridge_regression(k, count, prior, seed):
     codewords = numpy.random.default_rng(seed).normal(size=(count, k))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pdcode.kernels import loss, reference, specialise
@@ -27,7 +27,6 @@ def batch(name, samples, columns, dtype, seed):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", NAMES)
-@settings(max_examples=50, deadline=None)
 @given(samples=st.integers(1, 40), columns=st.integers(1, 30), seed=st.integers(0, 2**32))
 def test_equals_its_twin_also_in_place(dtype, name, samples, columns, seed):
     scores, target = batch(name, samples, columns, dtype, seed)

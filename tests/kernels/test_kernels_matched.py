@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from test_kernels_encode import DTYPES, TOLERANCE, read_only
 
@@ -18,7 +18,6 @@ def empty(r, w, dtype):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@settings(max_examples=150, deadline=None)
 @given(w=st.integers(1, 75), fewer=st.integers(0, 2), **SHAPES)
 def test_select_equals_its_twin(dtype, w, fewer, m, k, seed):
     directions = numpy.random.default_rng(seed).normal(size=(m, k)).astype(dtype)
@@ -60,7 +59,6 @@ def test_no_direction_gives_block_0(dtype, bad):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@settings(max_examples=100, deadline=None)
 @given(**SHAPES)
 def test_orthonormalise_equals_its_twin(dtype, m, k, seed):
     random = numpy.random.default_rng(seed)
@@ -73,7 +71,6 @@ def test_orthonormalise_equals_its_twin(dtype, m, k, seed):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@settings(max_examples=100, deadline=None)
 @given(
     k=st.integers(5, 60),
     bad=st.sampled_from(["zero", "nan", "inf", "same", "nearly", "huge", "tiny"]),

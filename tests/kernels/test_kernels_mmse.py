@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pdcode.kernels.mmse import Posterior
 
@@ -20,7 +20,6 @@ def covariances(random, k, full):
     return numpy.diag(energies), numpy.sqrt(energies)
 
 
-@settings(max_examples=120, deadline=None)
 @given(st.integers(1, 8), st.integers(1, 14), st.booleans(), st.floats(1e-3, 5), st.integers(0, 2**32))
 def test_equals_the_formula_after_every_prefix(k, count, full, noise, seed):
     random = numpy.random.default_rng(seed)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pdcode.kernels import optimize, reference, specialise
@@ -30,7 +30,6 @@ def compare(kernel, twin, mine, theirs, dtype, *arguments):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
-@settings(max_examples=30, deadline=None)
 @given(length=LENGTH, clear=st.booleans(), seed=st.integers(0, 99))
 def test_sgd(dtype, momentum, length, clear, seed):
     mine, theirs = arrays(seed, length, dtype, 3)
@@ -41,7 +40,6 @@ def test_sgd(dtype, momentum, length, clear, seed):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@settings(max_examples=30, deadline=None)
 @given(length=LENGTH, clear=st.booleans(), seed=st.integers(0, 99), t=st.integers(1, 10_000))
 def test_adam(dtype, length, clear, seed, t):
     mine, theirs = arrays(seed, length, dtype, 4)
@@ -59,7 +57,6 @@ def test_adams_first_step_is_the_rate_whatever_the_gradient():
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@settings(max_examples=60, deadline=None)
 @given(
     length=LENGTH,
     block=st.sampled_from([1, 5, 64, 300, 1500]),

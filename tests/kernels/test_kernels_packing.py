@@ -6,7 +6,7 @@ import math
 
 import numpy
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from test_kernels_encode import read_only
 
@@ -27,7 +27,6 @@ def smooth_maximum(points, supports, sharpness):
     return packing.smooth_maximum(points, supports, sharpness, gradient, work), gradient
 
 
-@settings(max_examples=200, deadline=None)
 @given(
     k=st.integers(1, 20),
     n=st.integers(2, 70),
@@ -59,7 +58,6 @@ def test_the_gradient_equals_finite_differences(k, n, w, sharpness):
     assert (gradient * direction).sum() == pytest.approx((ahead - behind) / 2e-6, rel=1e-5, abs=1e-7)
 
 
-@settings(max_examples=60, deadline=None)
 @given(k=st.integers(2, 12), n=st.integers(2, 40), seed=st.integers(0, 2**32))
 def test_the_gradient_is_tangent_and_the_value_bounds_the_maximum(k, n, seed):
     points, supports = problem(numpy.random.default_rng(seed), k, n, max(1, k - 1))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from matrices import sparse_matrices
 from pdcode.kernels.peeling import Peeling
@@ -15,7 +15,6 @@ from pdcode.problems import sparse_codewords
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@settings(max_examples=120, deadline=None)
 @given(words=sparse_matrices(), together=st.integers(1, 4))
 def test_releases_what_a_brute_force_peeler_does(dtype, words, together):
     q, k = words.shape

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from test_kernels_encode import DTYPES, read_only
 
@@ -38,7 +38,6 @@ def values(seed, shape, dtype, spread):
 
 @pytest.mark.parametrize("name", LOSSY)
 @pytest.mark.parametrize("dtype", DTYPES)
-@settings(max_examples=100, deadline=None)
 @given(
     rows=st.integers(1, 4),
     elements=st.sampled_from([0, 1, 3, 16, 785, 1023, 1024, 1025, 2100]),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pdcode.kernels import reference, sparse, specialise
@@ -39,7 +39,6 @@ def rows_of(random, samples, height):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("layout", ["rows", "columns", "neither"])
-@settings(max_examples=60, deadline=None)
 @given(**SHAPES)
 def test_forward_for_any_strides(dtype, layout, samples, width, units, seed):
     random = numpy.random.default_rng(seed)
@@ -57,7 +56,6 @@ def test_forward_for_any_strides(dtype, layout, samples, width, units, seed):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@settings(max_examples=60, deadline=None)
 @given(**SHAPES)
 def test_outer(dtype, samples, width, units, seed):
     random = numpy.random.default_rng(seed)
@@ -72,7 +70,6 @@ def test_outer(dtype, samples, width, units, seed):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("r", [1, 3])
-@settings(max_examples=60, deadline=None)
 @given(block=st.integers(1, 9), **SHAPES)
 def test_coded(dtype, r, block, samples, width, units, seed):
     random = numpy.random.default_rng(seed)

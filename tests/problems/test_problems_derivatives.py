@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from pdcode import problems
@@ -71,7 +71,6 @@ def assert_close(actual, expected, dtype, scale):
     np.testing.assert_allclose(actual, expected, rtol=tolerance, atol=tolerance * max(scale, 1))
 
 
-@settings(max_examples=150, deadline=None)
 @given(cases())
 def test_coded_derivative_is_the_combination_of_blocks_of_the_gradient(case):
     problem, theta, indices, words = case
@@ -85,7 +84,6 @@ def test_coded_derivative_is_the_combination_of_blocks_of_the_gradient(case):
         assert_close(part, np.einsum("rk,kbm->rbm", word, blocks), problem.dtype, np.abs(gradient).max())
 
 
-@settings(max_examples=80, deadline=None)
 @given(cases())
 def test_gradient_equals_central_differences_of_the_loss(case):
     problem, theta, indices, _ = case
@@ -117,7 +115,6 @@ def test_gradient_equals_central_differences_of_the_loss(case):
     np.testing.assert_allclose(loss, double.loss(theta), rtol=tolerance, atol=tolerance)
 
 
-@settings(max_examples=40, deadline=None)
 @given(cases())
 def test_axes_and_blocks_change_the_layout_of_theta_but_not_the_model(case):
     problem, theta, indices, _ = case

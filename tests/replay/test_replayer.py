@@ -139,7 +139,7 @@ def test_an_interrupted_run_is_bit_identical(tmp_path: Path, at_ms: float, updat
         replayed(path)
 
 
-@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(how=st.sampled_from(["default", "waste", "seconds"]), clock=st.sampled_from(CLOCKS), data=st.data())
 def test_a_killed_run_is_compared_as_far_as_its_trace_goes(
     runs: Runs, tmp_path: Path, how: str, clock: str, data: st.DataObject
@@ -186,7 +186,7 @@ def determined(path: Path, timed: bool) -> list[str]:
         ]
 
 
-@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     how=st.sampled_from(["default", "waste", "relay", "difference", "captured"]),
     clock=st.sampled_from(CLOCKS),

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from descents import Descent, Rows
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from paths import SUPPORT
 
@@ -77,7 +77,6 @@ def test_a_first_round_that_changes_nothing_leaves_the_second() -> None:
     assert 0.2 * 0.003 < min(steps) <= max(steps) <= 0.2 * 0.01  # of a mean of gradients of that mean norm
 
 
-@settings(max_examples=30)
 @given(
     st.sampled_from(["all", "first", "async"]),
     st.lists(st.floats(0.1, 9), min_size=4, max_size=4),

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from descents import Rows
 from fleets import ScriptedFleet
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pdcode import codes, decoders
@@ -82,7 +82,6 @@ MODES = [
 
 @pytest.mark.parametrize("mode", MODES, ids=lambda mode: "-".join(str(value) for value in mode.values()))
 @given(durations=st.lists(st.floats(0.5, 40), min_size=4, max_size=9))
-@settings(max_examples=25, deadline=None)
 def test_what_every_policy_keeps(mode: dict[str, Any], durations: list[float]) -> None:
     made = coordinator(durations, **mode)
     trace = run(made, 30)

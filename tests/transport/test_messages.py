@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pdcode.kernels import quantise
@@ -115,7 +115,6 @@ def test_codewords_of_blocks_that_do_not_exist_are_noticed() -> None:
     assert not reply.read()
 
 
-@settings(max_examples=40, deadline=None)
 @given(dtype=st.sampled_from(DTYPES), rows=st.integers(1, 4), apart=st.booleans(), seed=st.integers(0, 99))
 def test_a_worker_reads_the_task_that_rank_0_wrote(dtype: str, rows: int, apart: bool, seed: int) -> None:
     made = layout(dtype, rows, apart=apart)

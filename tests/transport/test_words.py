@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pdcode.transport.codewords import CodewordFormat
@@ -28,7 +28,6 @@ def section(words: CodewordFormat) -> np.ndarray:
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@settings(max_examples=60, deadline=None)
 @given(size=sizes, less=st.integers(0, 39), seed=st.integers(0, 2**32))
 def test_what_rank_0_writes_is_read_exactly(
     dtype: str, size: tuple[int, int, int], less: int, seed: int
@@ -47,7 +46,6 @@ def test_what_rank_0_writes_is_read_exactly(
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@settings(max_examples=60, deadline=None)
 @given(size=sizes, less=st.integers(0, 39), seed=st.integers(0, 2**32))
 def test_rounded_codewords_are_unit_vectors_that_rounding_leaves_alone(
     dtype: str, size: tuple[int, int, int], less: int, seed: int
@@ -85,7 +83,6 @@ def test_indices_take_the_smallest_type_that_holds_them(blocks: int, kind: str, 
     assert used <= words.bytes < used + 16
 
 
-@settings(max_examples=100, deadline=None)
 @given(size=sizes, rounded=st.booleans(), dtype=st.sampled_from(DTYPES))
 def test_parts_do_not_overlap(size: tuple[int, int, int], rounded: bool, dtype: str) -> None:
     words = CodewordFormat(*size, np.dtype(dtype), rounded)

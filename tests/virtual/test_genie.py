@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from tables import delayed
 
@@ -95,7 +95,6 @@ def scheduled_ns(lists: list[list[int]], compute_ns: int, work: int, waits: list
     return sorted(ends)[work - 1]
 
 
-@settings(deadline=None)
 @given(durations, st.integers(0, 30), st.integers(1, 40), st.lists(st.integers(0, 9), min_size=1, max_size=5))
 def test_no_schedule_of_the_same_tasks_is_quicker(
     lists: list[list[int]], compute_ns: int, work: int, waits: list[int]
@@ -107,7 +106,6 @@ def test_no_schedule_of_the_same_tasks_is_quicker(
         assert least_ns == pytest.approx(scheduled_ns(lists, compute_ns, work, [0]), rel=1e-12)
 
 
-@settings(deadline=None)
 @given(durations, st.integers(0, 30), st.lists(st.floats(0, 200), min_size=2, max_size=5))
 def test_more_work_takes_longer_and_the_work_is_just_done_then(
     lists: list[list[int]], compute_ns: int, works: list[float]

@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 import pytest
 from descents import Rows
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pdcode.config import load as configfile
@@ -113,7 +113,6 @@ def runs(draw: st.DrawFn) -> list[str]:
 
 
 @given(runs())
-@settings(max_examples=60, deadline=None)
 def test_arrivals_are_those_of_the_coordinator(overrides: list[str]) -> None:
     compare(overrides)
 
