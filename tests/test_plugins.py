@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 import re
@@ -23,16 +24,25 @@ EXAMPLES = ("weibull", "diagonal", "ladder", "huber", "clipped")
 SETS = ["stop.updates=120", "workers.count=4", "trace.progress_s=0.01", "optimizer.rate=0.1"]
 
 
-def pdcode(*arguments: object, **extra: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "pdcode", *map(str, arguments)]
-    return subprocess.run(
-        command, env=environment() | extra, capture_output=True, text=True, timeout=60, check=False
-    )
+COMMANDS = """
+import json, sys
+from pdcode.__main__ import main
+for arguments in json.loads(sys.argv[1]):
+    print(main(arguments), end="\\f")
+"""
 
 
-def simulate(job: Path, *sets: str, **extra: str) -> subprocess.CompletedProcess[str]:
-    words = [word for each in (*SETS, *sets) for word in ("--set", each)]
-    return pdcode("simulate", job, "-o", job.with_suffix(".h5"), *words, **extra)
+def pdcode(*commands: list[str], **extra: str) -> tuple[list[int], list[str], str]:
+    """Exit codes and outputs of commands in one other process, and what they print on standard error."""
+    words = [sys.executable, "-c", COMMANDS, json.dumps(commands)]
+    done = subprocess.run(words, env=environment() | extra, capture_output=True, text=True, timeout=60)
+    parts = [part.rpartition("\n") for part in done.stdout.split("\f")[:-1]]
+    return [int(code) for *_, code in parts], [out for out, *_ in parts], done.stderr
+
+
+def simulating(job: Path) -> list[str]:
+    words = [word for each in SETS for word in ("--set", each)]
+    return ["simulate", str(job), "-o", str(job.with_suffix(".h5")), *words]
 
 
 def write(folder: Path, plugin: str, table: str = "", name: str = "mine.py") -> Path:
@@ -57,20 +67,18 @@ def test_the_document_names_all_members_of_a_scheme() -> None:
 def test_an_example_runs_on_the_virtual_clock_and_is_replayed(tmp_path: Path, name: str) -> None:
     job = tmp_path / "job.toml"
     job.write_text(extending.paste(tmp_path)[name], encoding="utf-8")
-    done = simulate(job)
-    assert done.returncode == 0, done.stderr
+    replaying, showing = ([word, str(tmp_path / "job.h5")] for word in ("replay", "show"))
+    codes, (_, replayed, shown), error = pdcode(simulating(job), replaying, showing)
+    assert codes == [0, 0, 0], error
     loss = Trace(tmp_path / "job.h5").progress["loss"]
     assert loss[-1] < 0.9 * loss[0]
-    again = pdcode("replay", tmp_path / "job.h5")
-    assert "bit-identical" in again.stdout, again.stderr
-    shown = pdcode("show", tmp_path / "job.h5")
-    assert name in shown.stdout, shown.stderr
+    assert "bit-identical" in replayed
+    assert name in shown
     (tmp_path / f"{name}.py").unlink()
-    missing = pdcode("replay", tmp_path / "job.h5")
-    assert missing.returncode == 2
-    assert missing.stderr.count("\n") == 1
-    assert f"{tmp_path / name}.py: no such file" in missing.stderr
-    assert pdcode("show", tmp_path / "job.h5").returncode == 0
+    codes, _, error = pdcode(replaying, showing)  # in a process that has not read it
+    assert codes == [2, 0]
+    assert error.count("\n") == 1
+    assert f"{tmp_path / name}.py: no such file" in error
 
 
 ENTRY_POINTS = """
@@ -94,9 +102,10 @@ def test_a_kind_of_an_installed_package_needs_no_plugins(tmp_path: Path) -> None
     folder.mkdir()
     (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: mine\nVersion: 1.0\n")
     (folder / "entry_points.txt").write_text(ENTRY_POINTS)
-    done = simulate(job, PYTHONPATH=os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
-    assert done.returncode == 0, done.stderr
-    assert simulate(job).returncode == 2
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    codes, _, error = pdcode(simulating(job), PYTHONPATH=path)
+    assert codes == [0], error
+    assert pdcode(simulating(job))[0] == [2]
 
 
 def test_another_process_reads_the_plugins_of_a_configuration(tmp_path: Path) -> None:

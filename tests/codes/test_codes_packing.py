@@ -11,6 +11,8 @@ from pdcode import codes
 from pdcode.codes.optimise import packing, polish, restarts
 from pdcode.util.errors import InputError
 
+pytestmark = pytest.mark.slow
+
 
 def matrix(rows, blocks, weight=None, seed=0, **options):
     """Dense rows (n, k) of the optimised code."""

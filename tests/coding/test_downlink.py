@@ -13,6 +13,8 @@ from pdcode.transport.base import Arrival
 from pdcode.transport.layout import CHECK, RETURNED, SNAPSHOT
 from pdcode.transport.messages import Task
 
+pytestmark = pytest.mark.slow
+
 MODES = {
     "async": ["update.mode=async"],
     "all": ["update.mode=all"],
