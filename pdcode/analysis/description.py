@@ -29,10 +29,8 @@ LATE = {"use": "late payloads are used", "waste": "late payloads are wasted"}
 
 
 def workers_of(trace: Trace) -> int:
-    """Return a run's number of workers: as recorded, but at least the number that its rows name."""
-    told = int(trace.attributes.get("workers", 0))
-    seen = int(trace.arrivals["worker"].max()) + 1 if trace.arrivals.rows else 0
-    return max(told, seen, sum(int(rank) > 0 for rank in trace.workers["rank"]) if trace.workers else 0)
+    """Return a run's number of workers."""
+    return trace.members
 
 
 def stop_ns(trace: Trace) -> int:
@@ -148,7 +146,7 @@ def accuracy_name(table: Mapping[str, Any]) -> str:
 
 def _workers(trace: Trace) -> str:
     hosts = Counter(str(host) for host in trace.workers["host"]) if trace.workers else Counter()
-    count = workers_of(trace)
+    count = trace.members
     text = f"{count} worker" + ("s" if count != 1 else "")
     if is_virtual(trace):
         return f"{text}, virtual"

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..util.errors import InputError, reason
-from ..util.output import ensure_writable
+from ..util.output import ensure_replaceable, ensure_writable
+from ..util.version import __version__
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,6 +23,11 @@ if TYPE_CHECKING:
 FORMATS = ".png", ".svg", ".pdf"
 DPI = 200
 DIVERGED = 30
+MARKS = {  # the metadata by which a figure is known to be of pdcode, and how it stands in the file
+    ".png": ("Software", b"Software\0pdcode "),
+    ".svg": ("Creator", b"<dc:title>pdcode "),
+    ".pdf": ("Creator", b"/Creator (pdcode "),
+}
 
 # Okabe and Ito's colours, distinct for colour-blind readers too; light variants for injected delays
 BLUE, LIGHT_BLUE = "#0072B2", "#B5D5EA"
@@ -54,10 +60,16 @@ STYLE: Any = {
 
 
 def ensure_figure_can_be_drawn(path: str) -> None:
-    """Refuse a path to which no figure can be written, before work begins."""
+    """Refuse a path to which no figure can be written, or where another file is, before work begins."""
     if Path(path).suffix.lower() not in FORMATS:
         raise InputError(f"--figure {path}: expected a file that ends in {', '.join(FORMATS)}")
     ensure_writable(Path(path), f"--figure {path}")
+    ensure_replaceable(Path(path), f"--figure {path}", "a figure", is_figure)
+
+
+def is_figure(path: Path) -> bool:
+    """Tell whether a file is a figure that pdcode drew."""
+    return MARKS[path.suffix.lower()][1] in path.read_bytes()
 
 
 @contextmanager
@@ -101,7 +113,8 @@ def canvas(path: str | os.PathLike[str], width: float, height: float) -> Iterato
         yield drawing
     try:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
-        drawing.savefig(path)
+        metadata = {MARKS[Path(path).suffix.lower()][0]: f"pdcode {__version__}"}
+        drawing.savefig(path, metadata=metadata)
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: cannot write the figure: {reason(error)}") from error
 

@@ -8,6 +8,7 @@ import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from ..util.errors import InputError
@@ -84,9 +85,12 @@ def listing(options: argparse.Namespace) -> int:
 
 def design(options: argparse.Namespace) -> int:
     from .. import codes
+    from ..codes.files import ensure_savable
     from ..codes.registry import find
 
     _check(options)
+    if options.output:
+        ensure_savable(Path(options.output))
     given = dict(_option(text) for text in options.option)
     family = find(options.family)
     watched = family is not None and "progress" in family.options

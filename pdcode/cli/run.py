@@ -129,19 +129,20 @@ def prepare_ranks(config: Config, path: str) -> Components:
 
 
 def check_writable(trace: str, path: str, reads: str | None = None) -> None:
-    """Create the trace's folder; refuse a full disk, a file that the run reads, or one that is no trace.
+    """Create the trace's folder, and lock its name until this process ends.
 
     Raises
     ------
     InputError
-        Naming file, key and value.
+        If the disk is full, another run writes the trace, another file is there, or the run reads it; the
+        message names file, key and value.
     """
-    from ..trace import Trace, opening
+    from ..trace import opening
 
     with within(path):
-        if reads is not None and Path(reads).resolve() == Path(trace).resolve():
+        if reads is not None and Path(reads).resolve() in (
+            Path(trace).resolve(),
+            opening.previous(Path(trace)).resolve(),
+        ):
             raise InputError(f"trace.path: '{trace}' is stragglers.path, from which delays are read")
-        opening.ensure_room_for_trace(Path(trace))
-        if Path(trace).exists():
-            with within(f"trace.path: cannot write '{trace}': a file is there"):
-                Trace(trace)  # an older trace is renamed; other files are refused
+        opening.reserve(Path(trace))

@@ -17,7 +17,7 @@ from .run import check_writable
 
 if TYPE_CHECKING:
     from ..config.tables import Config
-    from ..trace import TraceWriter
+    from ..trace import Trace, TraceWriter
     from ..training.monitor import Print
     from ..training.setup import Components
     from ..virtual.result import Result
@@ -83,14 +83,14 @@ def load_config(options: argparse.Namespace) -> tuple[Config, str]:
     import msgspec
 
     from ..config import load as configfile
-    from ..trace import Trace
+    from ..trace import opening
     from ..virtual import costs
 
-    overrides = []
+    overrides, recorded = [], recorded_run(options.stragglers)
     if options.stragglers is not None:
         # Replay each worker's delays in order if all are recorded; else draw blocks of them.
-        kept = Trace(options.stragglers).attributes if is_trace(options.stragglers) else {}
-        draw = "replay" if kept.get("arrivals", "all") == "all" else "block"
+        kept = "all" if recorded is None else recorded.attributes.get("arrivals", "all")
+        draw = "replay" if kept == "all" else "block"
         path = json.dumps(options.stragglers, ensure_ascii=False)
         overrides.append(f'stragglers={{kind = "trace", path = {path}, draw = "{draw}"}}')
     overrides += options.set
@@ -103,25 +103,27 @@ def load_config(options: argparse.Namespace) -> tuple[Config, str]:
         path = str(Path(config.trace.path).with_suffix("")) + VIRTUAL
         config = msgspec.structs.replace(config, trace=msgspec.structs.replace(config.trace, path=path))
     read = [name for name in (options.stragglers, options.cost) if name is not None]
+    written = Path(config.trace.path)
     for name in read:
-        if Path(name).resolve() == Path(config.trace.path).resolve():
+        if Path(name).resolve() in (written.resolve(), opening.previous(written).resolve()):
             raise InputError(f"{name}: an input file cannot be overwritten by the trace; use -o")
     if options.cost is not None:
         config = costs.load(options.cost, config)
-    elif options.stragglers is not None and is_trace(options.stragglers):
+    elif recorded is not None:
         config = costs.load(options.stragglers, config, base="low")
     return config, text
 
 
-def is_trace(path: str) -> bool:
-    """Tell whether a file is a pdcode trace."""
-    from ..trace import Trace
+def recorded_run(path: str | None) -> Trace | None:
+    """Open a file of delays if it is a trace, and read what the prediction is compared with at the end."""
+    from ..trace import Trace, opening
 
-    try:
-        Trace(path)
-    except InputError:
-        return False
-    return True
+    if path is None or not opening.is_trace(Path(path)):
+        return None
+    trace = Trace(path)
+    if trace.config:
+        dict(trace.progress)
+    return trace
 
 
 def alone(config: Config, text: str, options: argparse.Namespace) -> int:
@@ -257,7 +259,8 @@ def report(trace: TraceWriter, result: Result, options: argparse.Namespace) -> i
 
     for line in prediction.summary(result.config, result):
         print_line(line)
-    if options.stragglers is not None and is_trace(options.stragglers) and not options.timing_only:
-        print_line(prediction.compared(Trace(trace.path), Trace(options.stragglers), result.config))
+    recorded = recorded_run(options.stragglers)
+    if recorded is not None and not options.timing_only:
+        print_line(prediction.compared(Trace(trace.path), recorded, result.config))
     trace.count({"genie_s": result.genie_s})
     return 1 if result.failed else 0

@@ -4,21 +4,31 @@ from __future__ import annotations
 
 import io
 import json
-import operator
 import os
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..trace import opening
+from ..trace import contents, opening
+from ..trace.contents import damaged
 from ..trace.reader import code_groups
 from ..trace.schema import SCHEMA as TRACE
+from ..trace.schema import Attribute
 from ..util.errors import InputError, reason
+from ..util.output import ensure_replaceable, ensure_writable
 
 DENSE = 1 << 20  # elements up to which `save` adds the dense matrix, for other readers
 SCHEMA, SCHEMA_VERSION = "pdcode-code", 1
+ARRAYS = {"matrix", "supports", "values"}
+ATTRIBUTES = {
+    "schema_version": Attribute(int, 1, SCHEMA_VERSION),
+    "family": Attribute(str),
+    "blocks": Attribute(int, 1, 2**31 - 1),
+    "seed": Attribute(int, -(2**63)),
+    "options": Attribute(str),
+    "notes": Attribute(str),
+}
 
 
 def save(code: Any, target: Any) -> None:
@@ -28,17 +38,30 @@ def save(code: Any, target: Any) -> None:
     if isinstance(target, h5py.Group):
         return _write(code, target)
     path, content = Path(target), io.BytesIO()
+    ensure_savable(path)
     with h5py.File(content, "w") as file:  # in memory: HDF5 crashes when it writes to a full disk
         _write(code, file)
-    partial = path.with_name(f"{path.name}.partial")
+    partial = path.with_name(f"{path.name}.{os.getpid()}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(content.getbuffer())
+        with partial.open("xb") as written:
+            written.write(content.getbuffer())
         os.replace(partial, path)
     except OSError as error:
-        with suppress(OSError):
-            partial.unlink()
+        if not isinstance(error, FileExistsError):
+            partial.unlink(missing_ok=True)
         raise InputError(f"{path}: cannot write the code: {reason(error)}") from error
+
+
+def ensure_savable(path: Path) -> None:
+    """Refuse a file to which no code can be saved, or where another file is.
+
+    Raises
+    ------
+    InputError
+        Naming the file.
+    """
+    ensure_writable(path, str(path))
+    ensure_replaceable(path, str(path), "a code", lambda path: opening.schema(path) == SCHEMA)
 
 
 def _write(code: Any, group: Any) -> None:
@@ -68,64 +91,53 @@ def read_code(source: Any) -> dict[str, Any]:
     import h5py
 
     if isinstance(source, h5py.Group):
-        return _checked(f"{source.file.filename}: {source.name}", *_read(source))
+        return _read(source, f"{source.file.filename}: {source.name}")
     with opening.open_for_reading(Path(source)) as file:
-        content = _read(file)
-    return _checked(f"{source}: /", *content)
+        return _read(file, f"{source}: /")
 
 
 def load_all(path: str | os.PathLike[str]) -> dict[str, dict[str, Any]]:
     """Read the arguments of `Code` for all codes of a file; see `Code.load_all`."""
     with opening.open_for_reading(Path(path)) as file:
-        schema = file.attrs.get("schema")
+        schema = contents.attributes(file, str(path)).get("schema")
         if schema == SCHEMA:
-            contents = {"/": _read(file)}
-        else:
-            contents = (
-                {f"/code/{k}": _read(group) for k, group in code_groups(file)} if "code" in file else {}
-            )
-    if not contents:
+            return {"/": _read(file, f"{path}: /")}
+        groups = code_groups(file, str(path)) if schema == TRACE else []
+        found = {f"/code/{k}": _read(group, f"{path}: /code/{k}", k) for k, group in groups}
+    if not found:
         what = "every layer is sent uncoded" if schema == TRACE else "neither a code nor a trace of pdcode"
         raise InputError(f"{path}: holds no code: {what}")
-    return {name: _checked(f"{path}: {name}", *parts) for name, parts in contents.items()}
+    return found
 
 
-def _read(group: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Read the attributes and arrays of a code; a trace gives the number of blocks as the group's name."""
-    import h5py
-
-    about, arrays = dict(group.attrs), {name: group.get(name) for name in ("matrix", "supports", "values")}
-    datasets = {
-        name: data for name, data in arrays.items() if isinstance(data, h5py.Dataset) and data.ndim == 2
-    }
-    if "matrix" in datasets:
-        about.setdefault("blocks", datasets["matrix"].shape[1])
-    return about, {name: data[()] for name, data in datasets.items() if name != "matrix"}
-
-
-def _checked(where: str, about: dict[str, Any], arrays: dict[str, np.ndarray]) -> dict[str, Any]:
-    """Convert attributes and arrays to the arguments of `Code`; raise InputError if they are no code."""
-    if len(arrays) < 2 or not {"family", "blocks"} <= about.keys():
+def _read(group: Any, where: str, blocks: int | None = None) -> dict[str, Any]:
+    """Read and check the arguments of `Code`; a trace gives the number of blocks as the group's name."""
+    about, present = contents.attributes(group, where), {*contents.names(group, where)}
+    if not {"supports", "values"} <= present or "family" not in about:
         raise InputError(f"{where} is not a code of pdcode")
-    supports, values = arrays["supports"], arrays["values"]
-    try:
-        blocks, seed = operator.index(about["blocks"]), operator.index(about.get("seed", 0))
-        options = dict(json.loads(about.get("options", "{}")))
-        notes = tuple(json.loads(about.get("notes", "[]")))
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{where}: damaged: {error}") from None
-    if supports.shape != values.shape or supports.dtype.kind + values.dtype.kind != "if":
-        kinds = f"supports {supports.dtype} {supports.shape}, values {values.dtype} {values.shape}"
-        raise InputError(f"{where}: damaged: {kinds}")
-    fits = supports.size and 0 <= supports.min() <= supports.max() < blocks and supports.shape[1] <= blocks
-    if not (fits and np.isfinite(values).all()):
-        raise InputError(f"{where}: damaged: codewords do not fit its {blocks} blocks")
+    contents.check(about, ATTRIBUTES, where, "attribute")
+    data = {name: contents.dataset(group, name, where) for name in ARRAYS & present}
+    shapes, kinds = ({name: getattr(each, key) for name, each in data.items()} for key in ("shape", "dtype"))
+    shape = shapes["supports"]
+    if len(shape) != 2 or shape != shapes["values"] or kinds["supports"].kind + kinds["values"].kind != "if":
+        told = ", ".join(f"{name} {kinds[name]} {shapes[name]}" for name in ("supports", "values"))
+        raise damaged(where, told)
+    blocks = about.get("blocks", blocks if "matrix" not in data else shapes["matrix"][-1])
+    if blocks is None or shapes.get("matrix", (shape[0], blocks)) != (shape[0], blocks):
+        raise damaged(where, f"{blocks} blocks, and a matrix of shape {shapes.get('matrix')}")
+    supports, values = (contents.array(data[name], where) for name in ("supports", "values"))
+    fits = supports.size and 0 <= supports.min() <= supports.max() < blocks and shape[1] <= blocks
+    if not (fits and np.allclose(np.linalg.norm(values.clip(-2, 2), axis=1), 1)):
+        raise damaged(where, f"codewords are not of norm 1, or do not fit {blocks} blocks")
+    options, notes = (contents.parsed(about.get(key, "[]"), where, key) for key in ("options", "notes"))
+    if not all(isinstance(note, str) for note in notes) or not isinstance(options or {}, dict):
+        raise damaged(where, f"options or notes are {options!r:.60} and {notes!r:.60}")
     return {
         "indices": supports,
         "values": values,
         "blocks": blocks,
-        "family": str(about["family"]),
-        "seed": seed,
-        "options": options,
-        "notes": notes,
+        "family": about["family"],
+        "seed": about.get("seed", 0),
+        "options": options or {},
+        "notes": tuple(notes),
     }

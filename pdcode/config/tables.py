@@ -6,7 +6,7 @@ A table that comes in kinds has its common keys here; the keys of each kind are 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, get_type_hints
 
 import msgspec
 from msgspec import Meta
@@ -391,6 +391,26 @@ class Config(Table):
         if isinstance(decoder, Mapping):
             decoder = {**decoder, "kind": config.memory.decoder_for(decoder.get("kind"))}
         return msgspec.structs.replace(config, decoder=DecoderTable.of(decoder, old))
+
+    @classmethod
+    def check_recorded(cls, tables: Any) -> None:
+        """Refuse a recorded configuration whose common keys have wrong types or values.
+
+        Unknown keys and the keys of kinds are not checked: they may be those of another version or a plug-in.
+
+        Raises
+        ------
+        InputError
+            If a value is invalid; the message names the key.
+        """
+        kinds.build(dict[str, Any], tables)
+        for name, hint in get_type_hints(cls, include_extras=True).items():
+            value = tables.get(name, cls)
+            if value is not cls and isinstance(hint, type):
+                kinds.build(dict[str, Any], value, name)
+                value = {key: value[key] for key in value if key in getattr(hint, "__struct_fields__", ())}
+            if value is not cls:
+                kinds.build(hint, value, name)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle as plain tables, so that a process without the plug-ins can rebuild it."""

@@ -12,7 +12,7 @@ from .. import problems
 from ..config.tables import Config, ProblemTable
 from ..config.write import to_toml
 from ..util.errors import InputError
-from ..util.output import ensure_writable
+from ..util.output import ensure_replaceable, ensure_writable
 from .goal import Goal
 from .report import seconds
 from .search import Environment, Found
@@ -34,17 +34,13 @@ def output_path(path: str, output: str | None) -> Path:
     ensure_writable(chosen, str(chosen))
     if chosen.exists() and Path(path).exists() and chosen.samefile(path):
         raise InputError(f"{chosen}: the plan would overwrite the configuration; choose another with -o")
-    if chosen.exists() and not _is_plan(chosen):
-        raise InputError(f"{chosen}: the file exists and is not a plan; choose another with -o")
+    ensure_replaceable(chosen, str(chosen), "a plan", _is_plan)
     return chosen
 
 
 def _is_plan(path: Path) -> bool:
-    """Return whether a file is a plan or empty."""
-    if not path.is_file():
-        return False
     with path.open("rb") as file:
-        return file.read(len(HEAD)) in (b"", HEAD)
+        return file.read(len(HEAD)) == HEAD
 
 
 def best_config(found: Found, environment: Environment, limit_s: float | None = None) -> Config:

@@ -12,10 +12,10 @@ import numpy as np
 
 from ..config import kinds
 from ..config.tables import StragglersTable
-from ..trace import opening
+from ..trace import contents, opening
 from ..trace.reader import Trace
 from ..trace.schema import SCHEMA
-from ..util.datasets import damage, ensure_written
+from ..util.datasets import ensure_written
 from ..util.errors import InputError, shortened
 from . import bases, records
 from .base import Reals
@@ -35,7 +35,8 @@ def read_records(
     """
     try:
         with opening.open_for_reading(path) as file:
-            values = None if _is_trace(file) else _matrix(path, file, dataset)
+            schema = contents.attributes(file, str(path)).get("schema")
+            values = None if schema == SCHEMA else _matrix(path, file, dataset)
         if values is not None:
             return records.matrix(path, values, times)
         run = Trace(path)
@@ -67,9 +68,7 @@ def recorded(run: Trace, draw: str, above: tuple[Path, ...], load: Load) -> reco
     rows = run.arrivals
     if not rows.rows:
         raise records.wrong(run.path, "has no arrivals yet")
-    members = int(run.attributes.get("workers", 0))
-    if not 0 <= rows["worker"].min() <= rows["worker"].max() < members:
-        raise records.wrong(run.path, f"has arrivals of others than its {members} workers")
+    members = run.members
     unseen = np.flatnonzero(np.bincount(rows["worker"], minlength=members) == 0)
     if kept == "sampled" and len(unseen):
         raise records.wrong(run.path, f"the sample has no arrival of worker {unseen[0]}, dead or not")
@@ -115,11 +114,6 @@ def _stretch(run: Trace, members: int, above: tuple[Path, ...], load: Load) -> R
     return np.asarray(stretch)
 
 
-def _is_trace(file: h5py.File) -> bool:
-    schema = file.attrs.get("schema")
-    return isinstance(schema, str) and schema == SCHEMA
-
-
 def _matrix(path: Path, file: h5py.File, name: str | None) -> Reals:
     """Read the matrix of this name, or the only one."""
     matrices: dict[str, h5py.Dataset] = {}
@@ -128,9 +122,9 @@ def _matrix(path: Path, file: h5py.File, name: str | None) -> Reals:
         if isinstance(each, h5py.Dataset) and each.ndim == 2 and each.dtype.kind in "fiu":
             matrices[where if isinstance(where, str) else where.decode(errors="replace")] = each
 
-    if name and name.strip("/"):
-        note(name.strip("/"), file.get(name))  # what is linked to is not visited
-    with damage():
+    with contents.damage(str(path)):
+        if name and name.strip("/"):
+            note(name.strip("/"), file.get(name))  # what is linked to is not visited
         file.visititems(note)
     names = ", ".join(repr(found)[1:-1] for found in sorted(matrices))  # damaged ones may hold anything
     listed = f"the matrices of this file: {shortened(names) or 'none'}"
@@ -143,4 +137,5 @@ def _matrix(path: Path, file: h5py.File, name: str | None) -> Reals:
     chosen = next(iter(matrices)) if name is None else name.strip("/")
     records.check_size(path, matrices[chosen].size)
     ensure_written(matrices[chosen], "stragglers.path", f"{path}: '{chosen}'")
-    return np.asarray(matrices[chosen][:], np.float64)
+    matrix = contents.dataset(file, chosen, str(path))
+    return contents.array(matrix, str(path)).astype(np.float64, copy=False)

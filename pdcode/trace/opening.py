@@ -6,13 +6,14 @@ import errno
 import os
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..util.errors import InputError, reason
-from . import room
+from ..util.output import ensure_replaceable
+from . import contents, lock, room
+from .schema import SCHEMA
 
 if TYPE_CHECKING:
     import h5py
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 LIBVER = ("v110", "v110")  # the oldest format with SWMR, so that every HDF5 since 2016 reads the file
 PATIENCE_S = 5.0  # time to wait for another process to release a file
 NAP_S = 0.01
-DAMAGE = OSError, KeyError, RuntimeError, ValueError
 FULL = errno.ENOSPC, errno.EDQUOT, errno.EFBIG
 LEAST = 4 << 20  # bytes that must be free on the disk
 
@@ -30,8 +30,40 @@ def previous(path: Path) -> Path:
     return path.with_name(f"{path.stem}.previous{path.suffix}")
 
 
+def reserve(path: Path) -> lock.Lock:
+    """Create the folder of a trace, and lock its name until this process ends.
+
+    An existing trace will be renamed, in place of an older one of that name; no other file may be there.
+
+    Raises
+    ------
+    InputError
+        If another run writes this trace or the older one, or if another file is in the way.
+    """
+    ensure_room_for_trace(path)
+    name, older = f"trace.path: cannot write '{path}'", previous(path)
+    try:
+        held = lock.take(path)
+        ensure_replaceable(path, name, "a trace", is_trace)
+        if path.exists() and older.exists():
+            kept = f"{name}, as its trace becomes '{older}'"
+            ensure_replaceable(older, kept, "a trace", is_trace)
+            if not (other := lock.take(older)).users:
+                other.leave()
+    except OSError as error:
+        raise InputError(f"{name}: {reason(error)}") from None
+    return held
+
+
+def renaming(path: Path) -> str:
+    """Describe what will become of an existing trace; empty if there is none."""
+    older = previous(path)
+    also = ", in place of an older one" if older.exists() else ""
+    return f"the trace that was there is kept as {older}{also}" if path.exists() else ""
+
+
 def create_file(path: Path) -> tuple[h5py.File, bool]:
-    """Create the file and its folder; an existing file is renamed.
+    """Create the file of a reserved name; an existing file is renamed.
 
     Returns the open file, and whether a file was renamed.
 
@@ -42,7 +74,6 @@ def create_file(path: Path) -> tuple[h5py.File, bool]:
     """
     import h5py
 
-    ensure_room_for_trace(path)
     there = path.is_file()
     try:
         if there:
@@ -92,27 +123,29 @@ def amend(path: Path) -> h5py.File:
         raise room.unwritable(path, error) from None
 
 
-@contextmanager
-def open_for_reading(path: Path) -> Iterator[h5py.File]:
-    """Open an HDF5 file, and report errors in the block as damage: the block must only read.
+def is_trace(path: Path) -> bool:
+    """Tell whether a file is a trace, damaged or not."""
+    return schema(path) == SCHEMA
 
-    Traces of live and killed runs are opened in SWMR mode.
+
+def schema(path: Path) -> str | None:
+    """Return the schema that an HDF5 file names; None if there is none, or no such file."""
+    try:
+        with open_for_reading(path) as file:
+            named = contents.attributes(file, str(path)).get("schema")
+    except InputError:
+        return None
+    return named if isinstance(named, str) else None
+
+
+def open_for_reading(path: Path) -> h5py.File:
+    """Open an HDF5 file; traces of live and killed runs are opened in SWMR mode.
 
     Raises
     ------
     InputError
-        If the file is missing, not HDF5, truncated or damaged.
+        If the file is missing, not HDF5, or truncated.
     """
-    try:
-        with _opened(path) as file:
-            yield file
-    except InputError:
-        raise
-    except DAMAGE as error:
-        raise InputError(f"{path}: damaged: {error}") from None
-
-
-def _opened(path: Path) -> h5py.File:
     import h5py
 
     if not path.is_file():
@@ -121,7 +154,7 @@ def _opened(path: Path) -> h5py.File:
     while time.monotonic() < end:
         try:
             return h5py.File(path, "r", locking="best-effort")
-        except OSError as error:
+        except (OSError, RuntimeError) as error:
             problem = str(error)
         if "open for write" in problem:  # only then: in SWMR mode HDF5 waits for hours for missing data
             with suppress(OSError):

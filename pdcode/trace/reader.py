@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -13,10 +12,23 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..config.tables import Config
 from ..util.errors import InputError
-from . import opening
+from . import contents, opening
 from .clocks import straighten
-from .schema import ATTRIBUTES, CODE, LISTS, SCHEMA, SCHEMA_VERSION, TABLES, WORKER_CLOCK, WORKERS
+from .contents import damaged
+from .schema import (
+    ATTRIBUTES,
+    CODE,
+    COUNTER,
+    LAYERS,
+    SCHEMA,
+    SCHEMA_VERSION,
+    TABLES,
+    WORKER_CLOCK,
+    WORKERS,
+    Column,
+)
 
 if TYPE_CHECKING:
     import h5py
@@ -27,7 +39,7 @@ KINDS = {"i": "iu", "u": "iu", "f": "f", "S": "SO", "O": "SO"}  # dtype.kind -> 
 
 
 class RecordedTable(Mapping[str, np.ndarray]):
-    """The columns of one table, each read on first access.
+    """The columns of one table, each read and checked on first access.
 
     The number of rows is fixed when the table is opened. The file is closed between accesses, and does not
     block the run that writes it.
@@ -41,17 +53,26 @@ class RecordedTable(Mapping[str, np.ndarray]):
 
     def __init__(self, trace: Trace, name: str) -> None:
         self._trace, self._name = trace, name
-        columns = COLUMNS[name]
+        columns, where = COLUMNS[name], str(trace.path)
         with trace._open() as file:
-            found = _columns(file[name])
+            group = contents.group(file, name, where)
+            present = {*contents.names(group, where)} & columns.keys()
+            found = {
+                key: contents.dataset(group, key, where, f"column {key} of {name}")
+                for key in columns
+                if key in present
+            }
+            kinds = {key: (data.dtype, data.shape) for key, data in found.items()}
         for key in columns.keys() - found.keys():
             if columns[key].default is None and not key.startswith("end_"):
-                raise InputError(f"{trace.path}: damaged: {name} has no column {key}")
-        for key, (shape, dtype) in found.items():
-            kind = np.dtype(columns[key].dtype).kind if key in columns else dtype.kind
-            if len(shape) != 1 or dtype.kind not in KINDS.get(kind, kind):
-                raise InputError(f"{trace.path}: damaged: column {key} of {name} is {dtype} {shape}")
-        self.rows = min((shape[0] for shape, _ in found.values()), default=0)
+                raise damaged(where, f"{name} has no column {key}")
+        for key, (dtype, shape) in kinds.items():
+            if len(shape) != 1 or dtype.kind not in KINDS[np.dtype(columns[key].dtype).kind]:
+                raise damaged(where, f"column {key} of {name} is {dtype} {shape}")
+        lengths = {key: shape[0] for key, (_, shape) in kinds.items()}
+        self.rows = min(lengths.values())
+        if max(lengths.values()) > self.rows and (trace.finished or name == "workers"):
+            raise damaged(where, f"columns of {name} have {self.rows} to {max(lengths.values())} rows")
         added = {
             key: column for key, column in columns.items() if key not in found and column.default is not None
         }
@@ -124,21 +145,18 @@ class Trace:
     def __init__(self, path: str | os.PathLike[str], correct_clocks: bool = True) -> None:
         self.path = Path(path)
         self._correct = correct_clocks
+        where = str(self.path)
         with opening.open_for_reading(self.path) as file:
-            self.attributes = _attributes(file)
+            self.attributes = contents.attributes(file, where)
         if self.attributes.get("schema") != SCHEMA:
-            raise InputError(f"{self.path}: not a pdcode trace")
-        self._check("attribute", self.attributes, ATTRIBUTES)
-        lists = [self.attributes.get(key, []) for key in LISTS]
-        if not all(isinstance(each, list) and len(each) == len(lists[0]) for each in lists) or not all(
-            isinstance(value, int) for each in lists for value in each
-        ):
-            raise InputError(f"{self.path}: damaged: {', '.join(LISTS)} are {lists}")
-        if not 0 <= (workers := self.attributes.get("workers", 0)) < 2**31:
-            raise InputError(f"{self.path}: damaged: attribute workers is {workers}")
-        if (version := self.attributes.get("schema_version", 0)) > SCHEMA_VERSION:
+            raise InputError(f"{where}: not a pdcode trace")
+        contents.check(self.attributes, ATTRIBUTES, where, "attribute")
+        layers = [self.attributes.get(key, []) for key in LAYERS]
+        if not len(layers[0]) == len(layers[1]) == len(layers[2]):
+            raise damaged(where, f"{', '.join(LAYERS)} are {layers}")
+        if (version := self.attributes.get("schema_version", 1)) > SCHEMA_VERSION:
             raise InputError(
-                f"{self.path}: trace of schema version {version}; this pdcode reads up to {SCHEMA_VERSION}"
+                f"{where}: trace of schema version {version}; this pdcode reads up to {SCHEMA_VERSION}"
             )
 
     def __repr__(self) -> str:
@@ -154,11 +172,33 @@ class Trace:
 
     @cached_property
     def config(self) -> dict[str, Any]:
-        resolved = self.attributes.get("config_resolved")
+        where, resolved = str(self.path), self.attributes.get("config_resolved")
         try:
-            return dict(json.loads(resolved) if resolved else tomllib.loads(self.config_text))
-        except (TypeError, ValueError) as error:
-            raise InputError(f"{self.path}: damaged: config_resolved: {error}") from None
+            config = (
+                contents.parsed(resolved, where, "config_resolved")
+                if resolved
+                else tomllib.loads(self.config_text)
+            )
+        except tomllib.TOMLDecodeError as error:
+            raise damaged(where, f"config: {error}") from None
+        try:
+            Config.check_recorded(config)
+        except InputError as error:
+            raise damaged(where, f"config_resolved: {error}") from None
+        return dict(config)
+
+    @cached_property
+    def members(self) -> int:
+        """Number of workers n."""
+        ranks = np.sort(self.workers["rank"])
+        first = int(ranks[0]) if len(ranks) else 1  # rank 0 may be listed, too
+        if first > 1 or not np.array_equal(ranks, np.arange(first, first + len(ranks))):
+            raise damaged(str(self.path), "the ranks of workers are not consecutive")
+        count = len(ranks) - (first == 0)
+        if self.attributes.get("workers", count) != count:
+            told = self.attributes["workers"]
+            raise damaged(str(self.path), f"attribute workers is {told}, and {count} are listed")
+        return count
 
     @cached_property
     def arrivals(self) -> RecordedTable:
@@ -182,25 +222,41 @@ class Trace:
 
     @cached_property
     def code(self) -> dict[int, np.ndarray]:
+        where = str(self.path)
         with self._open() as file:
-            return {k: group["matrix"][:] for k, group in code_groups(file)}
+            read = {
+                k: contents.array(contents.dataset(group, "matrix", f"{where}: code/{k}"), where)
+                for k, group in code_groups(file, where)
+            }
+        for k, matrix in read.items():
+            if matrix.ndim != 2 or matrix.shape[1] != k or matrix.dtype.kind != "f":
+                raise damaged(where, f"the matrix of code/{k} is {matrix.dtype} {matrix.shape}")
+        return read
 
     @cached_property
     def code_attributes(self) -> dict[int, dict[str, Any]]:
+        where = str(self.path)
         with self._open() as file:
-            found = {k: _attributes(group) for k, group in code_groups(file)}
+            found = {k: contents.attributes(group, where) for k, group in code_groups(file, where)}
         for k, attributes in found.items():
-            self._check(f"attribute of the code of {k} blocks", dict.fromkeys(CODE) | attributes, CODE)
+            what = f"attribute of the code of {k} blocks"
+            contents.check(dict.fromkeys(CODE) | attributes, CODE, where, what)
         return found
 
     @cached_property
     def checkpoint(self) -> dict[str, np.ndarray]:
         """Final θ and arrays of the optimizer, by name; empty if the run has not ended."""
+        where = str(self.path)
         with self._open() as file:
-            group = file.get("checkpoint", {})
-            if group and len(_columns(group)) < len(group):
-                raise ValueError("checkpoint holds something that is no array")
-            return {name: group[name][()] for name in group}
+            if "checkpoint" not in contents.names(file, where):
+                return {}
+            group = contents.group(file, "checkpoint", where)
+            found = {name: contents.dataset(group, name, where) for name in contents.names(group, where)}
+            arrays = {name: contents.array(data, where) for name, data in found.items()}
+        for name, array in arrays.items():
+            if array.dtype.kind not in "iuf":
+                raise damaged(where, f"checkpoint/{name} is {array.dtype} {array.shape}")
+        return arrays
 
     @property
     def theta(self) -> np.ndarray | None:
@@ -208,16 +264,13 @@ class Trace:
 
     @cached_property
     def counters(self) -> dict[str, Any]:
+        where = str(self.path)
         with self._open() as file:
-            counters = _attributes(file["checkpoint"]) if "checkpoint" in file else {}
-        self._check("counter", counters, dict.fromkeys(counters, (int, float)))
+            if "checkpoint" not in contents.names(file, where):
+                return {}
+            counters = contents.attributes(contents.group(file, "checkpoint", where), where)
+        contents.check(counters, dict.fromkeys(counters, COUNTER), where, "counter")
         return counters
-
-    def _check(self, what: str, values: Mapping[str, Any], kinds: Mapping[str, Any]) -> None:
-        """Refuse values of unexpected types."""
-        for key in values.keys() & kinds.keys():
-            if not isinstance(values[key], kinds[key]):
-                raise InputError(f"{self.path}: damaged: {what} {key} is {values[key]!r}")
 
     def to_pandas(self, table: str) -> pandas.DataFrame:
         """Return one table as a pandas DataFrame.
@@ -244,46 +297,44 @@ class Trace:
         """Open the file of this trace, also if a new run has renamed it."""
         for path in filter(Path.is_file, (self.path, opening.previous(self.path))):
             with opening.open_for_reading(path) as file:
-                if file.attrs.get("run") == self.attributes.get("run"):
+                with contents.damage(str(path)):
+                    run = file.attrs.get("run")
+                if run == self.attributes.get("run"):
                     yield file
                     return
         raise InputError(f"{self.path}: the file was replaced or deleted; open the trace again")
 
     def _read(self, table: str, key: str, rows: int) -> np.ndarray:
-        """Read the first `rows` rows of a column."""
+        """Read and check the first `rows` rows of a column."""
+        where, what, schema = str(self.path), f"column {key} of {table}", COLUMNS[table][key]
         with self._open() as file:
-            column = file[table][key][:rows]
+            group = contents.group(file, table, where)
+            column = contents.array(contents.dataset(group, key, where, what), where, rows)
         if column.dtype.kind in "SO":  # text: bytes in the file
-            return np.array([text.decode(errors="replace") for text in column], dtype=np.str_)
+            return np.array([bytes(text).decode(errors="replace") for text in column], dtype=np.str_)
+        column = _within(column, schema, what, where)
+        if key == "worker" and rows and column.max() >= self.members:
+            raise damaged(where, f"{what} has {column.max()}, and there are {self.members} workers")
         if table == "arrivals" and key in WORKER_CLOCK and self._correct and rows:
             last = int(self.arrivals["t_recv_ns"].max())
             return straighten(column, self.arrivals["worker"], self.workers, last)
         return column
 
 
-def _columns(group: h5py.Group) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
-    """Return the shape and type of each dataset of a group."""
-    import h5py
+def _within(column: np.ndarray, schema: Column, what: str, where: str) -> np.ndarray:
+    """Return a column in the type of the schema, after a check of its bounds."""
+    if column.dtype.kind in "iu" and len(column):
+        for value in int(column.min()), int(column.max()):
+            if not schema.least <= value <= min(schema.most, np.iinfo(schema.dtype).max):
+                raise damaged(where, f"{what} has {value}")
+    return column.astype(schema.dtype, copy=False)
 
-    if not isinstance(group, h5py.Group):
-        raise ValueError(f"{group.name} is not a group")
-    datasets = {key: data for key in group if isinstance(data := group[key], h5py.Dataset)}
-    return {key: (data.shape or (), data.dtype) for key, data in datasets.items()}
 
-
-def code_groups(file: h5py.File) -> list[tuple[int, h5py.Group]]:
+def code_groups(file: h5py.File, where: str) -> list[tuple[int, h5py.Group]]:
     """Return the numbers of blocks k and groups of ``/code``, by ascending k."""
-    import h5py
-
-    groups = file.get("code")
-    if not isinstance(groups, h5py.Group) or not all(isinstance(groups[k], h5py.Group) for k in groups):
-        raise ValueError("its codes are no groups")
-    return sorted((int(k), groups[k]) for k in groups)
-
-
-def _attributes(place: h5py.HLObject) -> dict[str, Any]:
-    """Return the attributes of a group or file as Python types."""
-    return {
-        key: value.tolist() if isinstance(value, np.ndarray | np.generic) else value
-        for key, value in place.attrs.items()
-    }
+    codes = contents.group(file, "code", where)
+    names = contents.names(codes, where)
+    for name in names:
+        if not (name.isascii() and name.isdecimal() and len(name) < 10):
+            raise damaged(where, f"code/{name:.60} is not a number of blocks")
+    return sorted((int(k), contents.group(codes, k, where)) for k in names)

@@ -6,13 +6,16 @@ Rows are only appended, so readers of a running, killed or finished run see the 
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from math import inf
+from typing import Any, NamedTuple
 
 SCHEMA = "pdcode-trace"
 SCHEMA_VERSION = 2
 
 USED, WASTED, DRAINED, REFUSED = 0, 1, 2, 3
 """Values of `arrivals/status`: used in a step, too late, after the stop, not finite."""
+
+MESSAGE = 2**40  # no message has more bytes
 
 
 class Column(NamedTuple):
@@ -26,35 +29,78 @@ class Column(NamedTuple):
         Unit and meaning, stored with the dataset.
     default : number, optional
         Value for older files without the column; a file that lacks a column without default is damaged.
+    least, most : int
+        Bounds of the values of integers; else the file is damaged.
     """
 
     dtype: str
     units: str
     description: str
     default: float | None = None
+    least: int = 0
+    most: int = 2**62  # no difference of two values overflows
+
+
+class Attribute(NamedTuple):
+    """An attribute of a trace that readers use.
+
+    Attributes
+    ----------
+    kind : type
+        Python type; `list` is a list of integers, `float` includes integers.
+    least, most : number
+        Bounds of its values.
+    values : tuple of str
+        Possible values; empty: any.
+    """
+
+    kind: type
+    least: float = 0
+    most: float = 2**63 - 1
+    values: tuple[str, ...] = ()
+
+    def fits(self, value: Any) -> bool:
+        """Return whether a value has the type, and is within the bounds."""
+        if self.kind is list:
+            return isinstance(value, list) and all(self._replace(kind=int).fits(each) for each in value)
+        if self.kind is float:
+            return type(value) in (int, float) and self.least <= value <= self.most
+        if self.kind is int:
+            return type(value) is int and self.least <= value <= self.most
+        return isinstance(value, self.kind) and (not self.values or value in self.values)
 
 
 ARRIVALS = {
     "worker": Column("<i4", "1", "worker that sent the payload; it is MPI rank worker + 1"),
     "task": Column("<i8", "1", "the worker's own count of its tasks, from 0"),
     "version": Column("<i8", "1", "version of theta that the payload was computed at"),
-    "applied_version": Column("<i8", "1", "version of theta that the payload was applied to; -1: to none"),
-    "code_row": Column("<i8", "1", "first code row of the task, counted on through redraws"),
+    "applied_version": Column(
+        "<i8", "1", "version of theta that the payload was applied to; -1: to none", least=-1
+    ),
+    "code_row": Column("<i8", "1", "first code row of the task, counted on through redraws", least=-1),
     "staleness": Column("<i4", "1", "versions that passed between the task's theta and the payload's use"),
     "t_dispatch_ns": Column("<i8", "ns", "rank 0 sent the task"),
-    "t_start_ns": Column("<i8", "ns", "the worker began the task"),
-    "t_compute_ns": Column("<i8", "ns", "the payload was ready; the injected delay begins"),
-    "t_send_ns": Column("<i8", "ns", "the injected delay was over; the payload was sent"),
+    "t_start_ns": Column("<i8", "ns", "the worker began the task", least=-(2**62)),
+    "t_compute_ns": Column("<i8", "ns", "the payload was ready; the injected delay begins", least=-(2**62)),
+    "t_send_ns": Column("<i8", "ns", "the injected delay was over; the payload was sent", least=-(2**62)),
     "t_recv_ns": Column("<i8", "ns", "rank 0 received the payload"),
     "t_decoded_ns": Column("<i8", "ns", "rank 0 had decoded the payload"),
-    "injected_delay_ns": Column("<i8", "ns", "delay that the straggler model asked for; -1: without end"),
-    "bytes_up": Column("<i8", "B", "size of the worker's message: header and payload"),
+    "injected_delay_ns": Column(
+        "<i8", "ns", "delay that the straggler model asked for; -1: without end", least=-1
+    ),
+    "bytes_up": Column("<i8", "B", "size of the worker's message: header and payload", most=MESSAGE),
     "bytes_down": Column(
-        "<i8", "B", "size of rank 0's message that this one answers: header, codewords, theta or news of it"
+        "<i8",
+        "B",
+        "size of rank 0's message that this one answers: header, codewords, theta or news of it",
+        most=MESSAGE,
     ),
     "captured": Column("<f8", "1", "captured fraction of the gradient after this arrival"),
     "status": Column(
-        "|u1", "1", "0 used, 1 wasted (late), 2 drained (after the stop), 3 refused (not finite)"
+        "|u1",
+        "1",
+        "0 used, 1 wasted (late), 2 drained (after the stop), 3 refused (not finite)",
+        most=REFUSED,
     ),
     "loss": Column("<f8", "1", "loss of the worker's mini-batch"),
     "round": Column("<i4", "1", "round of the update, from 0, in schemes of several rounds", 0),
@@ -78,8 +124,8 @@ PROGRESS = {
 
 FAULTS = {
     "t_ns": Column("<i8", "ns", "rank 0 noticed the fault"),
-    "worker": Column("<i4", "1", "worker it concerns; -1: rank 0"),
-    "task": Column("<i8", "1", "the worker's task; -1: unknown"),
+    "worker": Column("<i4", "1", "worker it concerns; -1: rank 0", least=-1),
+    "task": Column("<i8", "1", "the worker's task; -1: unknown", least=-1),
     "kind": Column("|S32", "1", "what happened, in a word (UTF-8)"),
     "message": Column("|S256", "1", "the same in a sentence (UTF-8)"),
 }
@@ -90,28 +136,39 @@ TABLES = {"arrivals": ARRIVALS, "updates": UPDATES, "progress": PROGRESS, "fault
 WORKERS = {
     "host": Column("|O", "1", "host name"),
     "rank": Column("<i4", "1", "MPI rank"),
-    "clock_offset_ns": Column("<i8", "ns", "the rank's clock minus rank 0's, at the start"),
+    "clock_offset_ns": Column("<i8", "ns", "the rank's clock minus rank 0's, at the start", least=-(2**62)),
     "clock_error_ns": Column("<i8", "ns", "bound on that offset's error"),
-    "clock_t_ns": Column("<i8", "ns", "when that offset was measured"),
-    "end_clock_offset_ns": Column("<i8", "ns", "the rank's clock minus rank 0's, at the end"),
+    "clock_t_ns": Column("<i8", "ns", "when that offset was measured", least=-(2**62)),
+    "end_clock_offset_ns": Column("<i8", "ns", "the rank's clock minus rank 0's, at the end", least=-(2**62)),
     "end_clock_error_ns": Column("<i8", "ns", "bound on that offset's error"),
-    "end_clock_t_ns": Column("<i8", "ns", "when that offset was measured; -1: not known"),
+    "end_clock_t_ns": Column("<i8", "ns", "when that offset was measured; -1: not known", least=-(2**62)),
 }
 """Columns of `workers`, one row per rank. The `end_` columns are written when the trace is closed."""
 
-ATTRIBUTES: dict[str, type] = {
-    **dict.fromkeys(("arrivals", "clock", "config", "config_resolved", "created", "creator"), str),
-    **dict.fromkeys(("git_commit", "mpi_library"), str),
-    **dict.fromkeys(
-        ("gradient_bytes", "header_bytes", "parameters", "sample", "schema_version", "seed"), int
-    ),
-    **dict.fromkeys(("setup_bytes_down", "setup_bytes_up", "task_ns", "workers"), int),
+ATTRIBUTES = {
+    "arrivals": Attribute(str, values=("all", "sampled", "none")),
+    "clock": Attribute(str, values=("real", "virtual")),
+    **dict.fromkeys(("config", "config_resolved", "created", "creator"), Attribute(str)),
+    **dict.fromkeys(("git_commit", "mpi_library", "run"), Attribute(str)),
+    **dict.fromkeys(("finished", "numerics"), Attribute(bool)),
+    "schema_version": Attribute(int, 1),
+    "sample": Attribute(int, 1),
+    "workers": Attribute(int, 0, 2**31 - 1),
+    "task_ns": Attribute(int, 0, 2**62),
+    **dict.fromkeys(("gradient_bytes", "header_bytes", "parameters", "seed"), Attribute(int)),
+    **dict.fromkeys(("setup_bytes_down", "setup_bytes_up"), Attribute(int, 0, 2**62)),
+    **dict.fromkeys(("blocks", "rows_per_task", "weights"), Attribute(list, 0, 2**31 - 1)),
 }
-LISTS = "blocks", "rows_per_task", "weights"  # lists of integers, one per layer
-"""Root attributes that readers use, with their types; any may be missing."""
+"""Root attributes that readers use; any may be missing."""
 
-CODE: dict[str, type] = {"family": str, "weight": int, "coherence": float}
+LAYERS = "blocks", "rows_per_task", "weights"
+"""Root attributes that are lists with an entry per layer."""
+
+CODE = {"family": Attribute(str), "weight": Attribute(int), "coherence": Attribute(float, -inf)}
 """Attributes of a code."""
+
+COUNTER = Attribute(float, 0, inf)
+"""An attribute of ``/checkpoint``."""
 
 WORKER_CLOCK = ("t_start_ns", "t_compute_ns", "t_send_ns")
 """Columns of `arrivals` stamped by workers, and moved to rank 0's clock by the offset at the start."""

@@ -41,10 +41,15 @@ class TraceWriter(Recorder):
     arrivals : {"all", "sampled", "none"}
         Which arrivals to record; sampled: every `sample`-th task of each worker.
 
+    Attributes
+    ----------
+    renamed : str
+        What became of a trace that was there, for the user; else empty.
+
     Raises
     ------
     InputError
-        If the file cannot be created.
+        If the file cannot be created, or another run writes it.
 
     Notes
     -----
@@ -68,6 +73,8 @@ class TraceWriter(Recorder):
         self._flush_ns = int(flush_s * 0.9e9)  # slightly early, so that older rows are certainly on disk
         self._due = self._flush_ns
         kept = {"flush_s": flush_s, "arrivals": arrivals, "sample": sample if arrivals == "sampled" else 1}
+        self._unlock = opening.reserve(self.path).use(self)
+        self.renamed = opening.renaming(self.path)
         self._file, older = opening.create_file(self.path)
         self._guard, file = room.Guard(self.path, self._file), self._file
         self._identity = os.fstat(file.id.get_vfd_handle())
@@ -165,6 +172,7 @@ class TraceWriter(Recorder):
                 header.write_end_offsets(file["workers"], end_offsets)
             file.attrs.modify("finished", np.True_)
         guard.close()
+        self._unlock()
 
     def count(self, counters: Mapping[str, float]) -> None:
         """Add totals to a closed trace.

@@ -11,6 +11,7 @@ from ..trace import Recorder, TraceWriter
 from ..trace.schema import USED, WASTED
 from ..transport.base import Fleet, RankInfo
 from ..util.errors import Failure
+from ..util.output import print_line
 from .coordinator import Coordinator
 from .monitor import Monitor, Print, workers
 from .setup import Components
@@ -103,8 +104,8 @@ class FleetInfo(Protocol):
 def open_trace(
     config: Config, text: str, components: Components, fleet: FleetInfo, **attributes: object
 ) -> TraceWriter:
-    """Create the trace of a run."""
-    return TraceWriter(
+    """Create the trace of a run; print what becomes of one that is there."""
+    trace = TraceWriter(
         config.trace.path,
         text,
         # Without numerics codewords do not matter, and writing a code of many rows takes long.
@@ -115,6 +116,9 @@ def open_trace(
         config.trace.arrivals,
         config.trace.sample,
     )
+    if trace.renamed:
+        print_line(trace.renamed)
+    return trace
 
 
 def close_trace(trace: TraceWriter, descent: TrainingRun, more: Mapping[str, float] | None = None) -> None:

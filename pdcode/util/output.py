@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO
@@ -119,3 +119,25 @@ def ensure_writable(path: Path, name: str) -> None:
             pass
     except OSError as error:
         raise InputError(f"{name}: cannot write there: {reason(error)}") from None
+
+
+def ensure_replaceable(path: Path, name: str, what: str, ours: Callable[[Path], bool]) -> None:
+    """Refuse to overwrite a file, unless it is empty or one of the same kind that pdcode has made.
+
+    Parameters
+    ----------
+    path : Path
+    name : str
+        Name of the file in the error message: its path or its option.
+    what : str
+        The kind of file.
+    ours : callable
+        Whether an existing file is of that kind.
+
+    Raises
+    ------
+    InputError
+        If the file may not be overwritten.
+    """
+    if path.exists() and not (path.is_file() and (path.stat().st_size == 0 or ours(path))):
+        raise InputError(f"{name}: a file is there that is not {what} of pdcode; choose another name")

@@ -3,7 +3,7 @@
     python tests/fuzz/fuzz_files.py traces --cases 10000 --seed 1
     python tests/fuzz/fuzz_files.py codes --cases 1 --first 4711 --keep failed/ --verbose
 
-A case damages a copy of a whole file at random, by (seed, case), and runs each command on it in a forked
+A case damages a copy of a whole file at random, by (seed, case), and runs commands on it in a forked
 process. A command passes if it ends with exit code 2 and one line on stderr, or with 0 and nothing there (1
 for a verdict: `replay` finds a difference, `plan` finds nothing), in less than 5 s of processor time and 200
 MB of additional memory.
@@ -70,8 +70,8 @@ def fuzz(
         folder = Path(name)
         (folder / "job.toml").write_text(JOB)
         whole = KINDS[kind].samples(folder)
-        for path in whole:  # a whole file passes, and everything is imported before processes are forked
-            for arguments in KINDS[kind].commands(random.Random(1), path, str(folder / "job.toml")):
+        for number, path in enumerate(whole):  # everything is imported before processes are forked
+            for arguments in KINDS[kind].commands(random.Random(number), path, str(folder / "job.toml")):
                 with open(os.devnull, "w") as sys.stderr:
                     quiet(arguments)
                 sys.stderr = sys.__stderr__

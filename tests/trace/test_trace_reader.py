@@ -25,6 +25,10 @@ def test_columns_are_cut_to_the_shortest(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "a.h5", "r+") as file:
         rows = len(file["arrivals/task"])
         file["arrivals/loss"].resize((rows - 5,))
+    with pytest.raises(InputError, match=rf"columns of arrivals have {rows - 5} to {rows} rows"):
+        Trace(tmp_path / "a.h5").arrivals  # noqa: B018
+    with h5py.File(tmp_path / "a.h5", "r+") as file:
+        file.attrs.modify("finished", np.False_)  # as of a run that was killed while it wrote
     trace = Trace(tmp_path / "a.h5")
     assert trace.arrivals.rows == rows - 5
     assert {len(column) for column in trace.arrivals.values()} == {rows - 5}

@@ -19,7 +19,12 @@ from pdcode.util.errors import Failure, InputError
 
 def test_rows_come_back_in_every_column(tmp_path: Path) -> None:
     writer = traces.writer(tmp_path / "a.h5", workers=2)
-    rows = [tuple(10 * i + column for column in range(len(ARRIVALS))) for i in range(3)]
+    rows = [
+        traces.row(
+            **{name: 10 * i + column for column, name in enumerate(ARRIVALS)} | {"worker": i % 2, "status": i}
+        )
+        for i in range(3)
+    ]
     for row in rows:
         writer.arrival(*row)
     writer.update(1, 20, 3, 0.5, 0.25)
@@ -201,5 +206,5 @@ def test_totals_are_added_to_the_trace_that_they_are_of(tmp_path: Path) -> None:
 def test_a_file_that_cannot_be_moved_away_is_bad_input(tmp_path: Path) -> None:
     (tmp_path / "a.h5").touch()
     (tmp_path / "a.previous.h5").mkdir()
-    with pytest.raises(InputError, match=r"trace\.path: cannot write '.*a\.h5': Is a directory"):
+    with pytest.raises(InputError, match=r"a\.h5', as its trace becomes '.*a\.previous\.h5': a file"):
         traces.writer(tmp_path / "a.h5")

@@ -1,0 +1,134 @@
+"""Contents of HDF5 files that may be damaged: every call of h5py that reads a trace or a code is here.
+
+What h5py cannot read is reported as damage; so is what does not have the expected type, and a dataset that
+claims more than the file holds, before memory is allocated for it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..util.errors import InputError
+from .schema import Attribute
+
+if TYPE_CHECKING:
+    import h5py
+
+PACKED = 1040  # largest ratio of gzip's compression
+SPARE = 1 << 20  # bytes that a dataset may claim in any case
+
+
+@contextmanager
+def damage(where: str) -> Iterator[None]:
+    """Report errors of h5py as damage; the block must only call h5py."""
+    try:
+        yield
+    except (OSError, KeyError, RuntimeError, ValueError, TypeError, OverflowError, MemoryError) as error:
+        raise damaged(where, " ".join(str(error.args[0] if error.args else error).split())) from None
+
+
+def damaged(where: str, what: str) -> InputError:
+    """Return the InputError for a damaged file."""
+    return InputError(f"{where}: damaged: {what}")
+
+
+def attributes(place: h5py.HLObject, where: str) -> dict[str, Any]:
+    """Return the attributes of a group or file as Python types.
+
+    Raises
+    ------
+    InputError
+        If one cannot be read, or is text that is not UTF-8.
+    """
+    with damage(where):
+        raw = {key: place.attrs[key] for key in place.attrs}
+    plain = {
+        key: value.tolist() if isinstance(value, np.ndarray | np.generic) else value
+        for key, value in raw.items()
+    }
+    for key, value in plain.items():
+        for text in (key, *(value if isinstance(value, list) else [value])):
+            if (
+                isinstance(text, str)
+                and not text.isascii()
+                and any("\ud800" <= sign <= "\udfff" for sign in text)
+            ):
+                raise damaged(where, f"attribute {key!a} is not UTF-8 text")
+    return plain
+
+
+def check(values: Mapping[str, Any], expected: Mapping[str, Attribute], where: str, what: str) -> None:
+    """Refuse attributes of other types or values than expected; any may be missing."""
+    for key, attribute in expected.items():
+        if key in values and not attribute.fits(values[key]):
+            raise damaged(where, f"{what} {key} is {values[key]!r:.60}")
+
+
+def parsed(text: str, where: str, what: str) -> Any:
+    """Return the content of JSON text."""
+    try:
+        content = json.loads(text)
+        json.dumps(content, ensure_ascii=False).encode()  # an escape may stand for no character
+    except (ValueError, RecursionError) as error:
+        raise damaged(where, f"{what}: {error}") from None
+    return content
+
+
+def names(group: h5py.Group, where: str) -> list[str]:
+    """List the members of a group."""
+    with damage(where):
+        found = list(group)
+    for name in found:
+        if any("\ud800" <= sign <= "\udfff" for sign in name):
+            raise damaged(where, f"name {name!a} is not UTF-8 text")
+    return found
+
+
+def group(parent: h5py.Group, name: str, where: str) -> h5py.Group:
+    """Return a group of this name; raise InputError if there is none."""
+    import h5py
+
+    with damage(where):
+        found = parent.get(name)
+    if not isinstance(found, h5py.Group):
+        raise damaged(where, f"{name} is not a group")
+    return found
+
+
+def dataset(parent: h5py.Group, name: str, where: str, what: str = "") -> h5py.Dataset:
+    """Return a dataset of this name that the file can hold; raise InputError if there is none.
+
+    The type of its elements is a number, a truth value or text. `what` describes it in messages.
+    """
+    import h5py
+
+    what = what or name
+
+    with damage(where):
+        found = parent.get(name)
+    if not isinstance(found, h5py.Dataset):
+        raise damaged(where, f"{what} is {'missing' if found is None else 'not a dataset'}")
+    with damage(where):
+        shape, dtype, held = found.shape, found.dtype, found.id.get_storage_size()
+        packed, virtual = found.compression is not None, found.is_virtual or found.external
+        plain = dtype.kind in "biufS" or h5py.check_string_dtype(dtype) is not None
+    if shape is None or not plain or virtual:
+        raise damaged(where, f"{what} is {dtype} {shape}")
+    size = dtype.itemsize
+    for length in shape:
+        size *= length  # Python's integers do not overflow
+    if size > held * (PACKED if packed else 1) + SPARE * bool(held):
+        raise damaged(where, f"{what} claims {size} bytes, of which the file holds {held}")
+    return found
+
+
+def array(found: h5py.Dataset, where: str, rows: int | None = None) -> np.ndarray:
+    """Read a dataset, or its first rows."""
+    with damage(where):
+        content = found[()] if rows is None else found[:rows]
+    return np.asarray(content)
