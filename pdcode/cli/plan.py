@@ -129,7 +129,10 @@ def find_best(options: argparse.Namespace) -> int:
 def load_environment(options: argparse.Namespace) -> Environment:
     """Load configuration, trace and target, and print the target."""
     from ..planning import search
+    from ..trace import opening
 
+    if options.trace is not None:
+        opening.survive(options.trace)
     overrides = [*options.set]
     if options.workers is not None:
         overrides.append(f"workers.count={options.workers}")

@@ -30,6 +30,7 @@ def add_parser(commands: Any) -> None:
 def show(options: argparse.Namespace) -> int:
     """Print and draw one trace, or compare several."""
     from ..analysis import style
+    from ..trace import opening
     from ..trace.reader import Trace
 
     if options.figure:
@@ -39,6 +40,7 @@ def show(options: argparse.Namespace) -> int:
     else:
         from ..analysis import tables
 
+        opening.survive(options.trace[0])
         trace = Trace(options.trace[0])
         tables.show(trace)
         if options.figure:
@@ -60,11 +62,13 @@ def compare(options: argparse.Namespace) -> None:
     """
     from ..analysis import comparison
     from ..analysis.summary import summarise
+    from ..trace import opening
     from ..trace.reader import Trace
 
     traces, errors = [], []
     for path in options.trace:
         try:
+            opening.survive(path)
             trace = Trace(path)
             summarise(trace)  # reads all that is compared
             traces.append(trace)

@@ -86,6 +86,9 @@ def load_config(options: argparse.Namespace) -> tuple[Config, str]:
     from ..trace import opening
     from ..virtual import costs
 
+    read = [name for name in (options.stragglers, options.cost) if name is not None]
+    for name in read:
+        opening.survive(name)
     overrides, recorded = [], recorded_run(options.stragglers)
     if options.stragglers is not None:
         # Replay each worker's delays in order if all are recorded; else draw blocks of them.
@@ -102,7 +105,6 @@ def load_config(options: argparse.Namespace) -> tuple[Config, str]:
     if options.output is None:
         path = str(Path(config.trace.path).with_suffix("")) + VIRTUAL
         config = msgspec.structs.replace(config, trace=msgspec.structs.replace(config.trace, path=path))
-    read = [name for name in (options.stragglers, options.cost) if name is not None]
     written = Path(config.trace.path)
     for name in read:
         if Path(name).resolve() in (written.resolve(), opening.previous(written).resolve()):

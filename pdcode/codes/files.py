@@ -118,9 +118,9 @@ def _read(group: Any, where: str, blocks: int | None = None) -> dict[str, Any]:
     contents.check(about, ATTRIBUTES, where, "attribute")
     data = {name: contents.dataset(group, name, where) for name in ARRAYS & present}
     shapes, kinds = ({name: getattr(each, key) for name, each in data.items()} for key in ("shape", "dtype"))
-    shape = shapes["supports"]
-    if len(shape) != 2 or shape != shapes["values"] or kinds["supports"].kind + kinds["values"].kind != "if":
-        told = ", ".join(f"{name} {kinds[name]} {shapes[name]}" for name in ("supports", "values"))
+    shape, flat = shapes["supports"], any(len(each) != 2 for each in shapes.values())
+    if flat or shape != shapes["values"] or kinds["supports"].kind + kinds["values"].kind != "if":
+        told = ", ".join(f"{name} {kinds[name]} {shapes[name]}" for name in sorted(data))
         raise damaged(where, told)
     blocks = about.get("blocks", blocks if "matrix" not in data else shapes["matrix"][-1])
     if blocks is None or shapes.get("matrix", (shape[0], blocks)) != (shape[0], blocks):

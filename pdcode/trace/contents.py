@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -52,14 +52,14 @@ def attributes(place: h5py.HLObject, where: str) -> dict[str, Any]:
         for key, value in raw.items()
     }
     for key, value in plain.items():
-        for text in (key, *(value if isinstance(value, list) else [value])):
-            if (
-                isinstance(text, str)
-                and not text.isascii()
-                and any("\ud800" <= sign <= "\udfff" for sign in text)
-            ):
-                raise damaged(where, f"attribute {key!a} is not UTF-8 text")
+        if not all(_is_text(each) for each in (key, *(value if isinstance(value, list) else [value]))):
+            raise damaged(where, f"attribute {key!a} is not UTF-8 text")
     return plain
+
+
+def _is_text(value: Any) -> bool:
+    """Tell whether a value is no text, or text of characters; h5py gives other bytes as surrogates."""
+    return not (isinstance(value, str) and any("\ud800" <= sign <= "\udfff" for sign in value))
 
 
 def check(values: Mapping[str, Any], expected: Mapping[str, Attribute], where: str, what: str) -> None:
@@ -83,9 +83,8 @@ def names(group: h5py.Group, where: str) -> list[str]:
     """List the members of a group."""
     with damage(where):
         found = list(group)
-    for name in found:
-        if any("\ud800" <= sign <= "\udfff" for sign in name):
-            raise damaged(where, f"name {name!a} is not UTF-8 text")
+    if not all(isinstance(name, str) and _is_text(name) for name in found):  # else h5py gives bytes
+        raise damaged(where, f"names in {group.name} are not UTF-8 text: {found!a:.60}")
     return found
 
 
@@ -132,3 +131,22 @@ def array(found: h5py.Dataset, where: str, rows: int | None = None) -> np.ndarra
     with damage(where):
         content = found[()] if rows is None else found[:rows]
     return np.asarray(content)
+
+
+def read_all(place: h5py.Group, where: str, depth: int = 3) -> None:
+    """Read every attribute and dataset that can be read, of a group and of groups in it."""
+    import h5py
+
+    with suppress(InputError):
+        attributes(place, where)
+    members: list[str] = []
+    with suppress(InputError):
+        members = names(place, where)
+    for name in members:
+        with suppress(InputError):
+            with damage(where):
+                each = place.get(name)
+            if isinstance(each, h5py.Dataset):
+                array(dataset(place, name, where), where)
+            elif isinstance(each, h5py.Group) and depth:
+                read_all(each, where, depth - 1)

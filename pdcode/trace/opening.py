@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import faulthandler
 import os
+import resource
 import tempfile
 import time
 from contextlib import suppress
@@ -21,8 +23,10 @@ if TYPE_CHECKING:
 LIBVER = ("v110", "v110")  # the oldest format with SWMR, so that every HDF5 since 2016 reads the file
 PATIENCE_S = 5.0  # time to wait for another process to release a file
 NAP_S = 0.01
+CACHE = 1 << 16  # bytes of a column's chunks that HDF5 keeps: those that are being filled
 FULL = errno.ENOSPC, errno.EDQUOT, errno.EFBIG
 LEAST = 4 << 20  # bytes that must be free on the disk
+LONGEST_S, FAST = 3, 50 << 20  # processor time to read a file: seconds, and bytes a second beyond them
 
 
 def previous(path: Path) -> Path:
@@ -78,7 +82,7 @@ def create_file(path: Path) -> tuple[h5py.File, bool]:
     try:
         if there:
             os.replace(path, previous(path))
-        return h5py.File(path, "x", libver=LIBVER, locking="best-effort"), there
+        return h5py.File(path, "x", libver=LIBVER, locking="best-effort", rdcc_nbytes=CACHE), there
     except OSError as error:
         raise InputError(f"trace.path: cannot write '{path}': {reason(error)}") from error
 
@@ -121,6 +125,33 @@ def amend(path: Path) -> h5py.File:
         return h5py.File(path, "r+", libver=LIBVER, locking=False)
     except OSError as error:
         raise room.unwritable(path, error) from None
+
+
+def survive(path: str | Path) -> None:
+    """Read a file in a forked process first: HDF5 may crash, or never end, if bytes of a file are damaged.
+
+    For processes without threads, before MPI starts.
+
+    Raises
+    ------
+    InputError
+        If it does. Damage that HDF5 notices is left to whoever reads the file.
+    """
+    if not Path(path).is_file():
+        return
+    child = os.fork()
+    if not child:
+        try:
+            most_s = LONGEST_S + Path(path).stat().st_size // FAST
+            resource.setrlimit(resource.RLIMIT_CPU, (most_s, most_s))
+            resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+            faulthandler.disable()
+            with open_for_reading(Path(path)) as file:
+                contents.read_all(file, str(path))
+        finally:
+            os._exit(0)
+    if os.WIFSIGNALED(os.waitpid(child, 0)[1]):
+        raise contents.damaged(str(path), "HDF5 crashes or does not end when it reads it")
 
 
 def is_trace(path: Path) -> bool:

@@ -14,8 +14,9 @@ from .schema import Column
 if TYPE_CHECKING:
     import h5py
 
-CAPACITY = 4096  # rows per batch and per chunk of the file; 32 KiB of an 8-byte column
-FEW = {"faults": 64}  # the same for tables that stay small
+CAPACITY = 4096  # rows per batch
+FEW = {"progress": 512, "faults": 64}  # the same for tables that stay small
+CHUNKS = 4  # chunks of the file per batch; 8 KiB of an 8-byte column, so that a short run's trace is small
 ENTRY = 64  # maximum size of a chunk's entry in HDF5's index, bytes
 FORMATS = {"i4": "i", "i8": "q", "u1": "B", "f8": "d"}  # numpy's letters -> struct's
 
@@ -24,14 +25,15 @@ class Rows:
     """Writer of one table: a batch of packed rows, and the datasets for its columns."""
 
     __slots__ = (
-        "_batch", "_buffer", "_capacity", "_columns", "_datasets", "_end", "_full", "_guard", "_pack",
+        "_batch", "_buffer", "_chunk", "_columns", "_datasets", "_end", "_full", "_guard", "_pack",
         "_size", "_written",
     )  # fmt: skip
 
     def __init__(self, file: h5py.File, name: str, columns: Mapping[str, Column], guard: room.Guard) -> None:
         self._columns, self._guard = columns, guard
         row = struct.Struct("<" + "".join(_format(column.dtype) for column in columns.values()))
-        self._capacity = capacity = FEW.get(name, CAPACITY)
+        capacity = FEW.get(name, CAPACITY)
+        self._chunk = capacity // CHUNKS
         self._pack, self._size, self._full = row.pack_into, row.size, row.size * capacity
         self._buffer = bytearray(self._full)
         self._batch = np.frombuffer(self._buffer, np.dtype([(key, c.dtype) for key, c in columns.items()]))
@@ -39,7 +41,7 @@ class Rows:
         group = file.create_group(name, track_order=True)
         self._datasets = []
         for key, column in columns.items():
-            dataset = group.create_dataset(key, (0,), column.dtype, maxshape=(None,), chunks=(capacity,))
+            dataset = group.create_dataset(key, (0,), column.dtype, maxshape=(None,), chunks=(self._chunk,))
             header.describe_column(dataset, column)
             self._datasets.append((key, dataset))
 
@@ -61,8 +63,8 @@ class Rows:
     def needed(self, more: int = 0) -> int:
         """Return the file space in bytes of the chunks that the batch and `more` rows begin."""
         rows = self._written + self._end // self._size + more
-        chunks = -(-rows // self._capacity) - -(-self._written // self._capacity)
-        return chunks * (self._full + ENTRY * len(self._datasets))
+        chunks = -(-rows // self._chunk) - -(-self._written // self._chunk)
+        return chunks * (self._chunk * self._size + ENTRY * len(self._datasets))
 
     def write(self) -> None:
         """Append the batch to the file's columns; space for `needed` bytes must be reserved."""
