@@ -130,7 +130,8 @@ def _read(group: Any, where: str, blocks: int | None = None) -> dict[str, Any]:
     if not (fits and np.allclose(np.linalg.norm(values.clip(-2, 2), axis=1), 1)):
         raise damaged(where, f"codewords are not of norm 1, or do not fit {blocks} blocks")
     options, notes = (contents.parsed(about.get(key, "[]"), where, key) for key in ("options", "notes"))
-    if not all(isinstance(note, str) for note in notes) or not isinstance(options or {}, dict):
+    words = isinstance(notes, list) and all(isinstance(note, str) for note in notes)
+    if not words or not isinstance(options or {}, dict):
         raise damaged(where, f"options or notes are {options!r:.60} and {notes!r:.60}")
     return {
         "indices": supports,

@@ -43,7 +43,7 @@ def straighten(
     change[np.abs(change) <= clocks["clock_error_ns"] + clocks["end_clock_error_ns"]] = 0.0
     start = clocks["clock_t_ns"]
     end = np.where(clocks["end_clock_t_ns"] < 0, last_ns, clocks["end_clock_t_ns"])
-    rate = change / np.maximum(end - start, 1)
+    rate = np.clip(change / np.maximum(end - start, 1), -0.5, 0.5)  # no clock drifts more
     rates, starts = np.zeros(int(worker.max()) + 1), np.zeros(int(worker.max()) + 1)
     workers = (clocks["rank"] >= 1) & (clocks["rank"] <= len(rates))  # rank 0 may be listed, and has no drift
     rates[clocks["rank"][workers] - 1] = rate[workers]

@@ -59,6 +59,10 @@ class Lock:
     def leave(self) -> None:
         """End one use; after the last, remove the file, and end the lock."""
         self.users -= 1
+        self.drop()
+
+    def drop(self) -> None:
+        """End the lock if nobody uses it."""
         if self.users <= 0 and self.path in _held:
             del _held[self.path]
             if _is_at(self.path, self.descriptor):
@@ -68,7 +72,7 @@ class Lock:
 
 
 def take(path: Path) -> Lock:
-    """Lock the name of a trace until this process ends, or until `Lock.leave`.
+    """Lock the name of a trace until this process ends, or until nobody uses it.
 
     On a file system without locks the file is written, and locks nothing.
 
@@ -140,4 +144,4 @@ def _is_at(path: Path, descriptor: int) -> bool:
 def _leave_all() -> None:
     for lock in [*_held.values()]:
         lock.users = 0
-        lock.leave()
+        lock.drop()

@@ -48,12 +48,15 @@ def reserve(path: Path) -> lock.Lock:
     name, older = f"trace.path: cannot write '{path}'", previous(path)
     try:
         held = lock.take(path)
-        ensure_replaceable(path, name, "a trace", is_trace)
-        if path.exists() and older.exists():
-            kept = f"{name}, as its trace becomes '{older}'"
-            ensure_replaceable(older, kept, "a trace", is_trace)
-            if not (other := lock.take(older)).users:
-                other.leave()
+        try:
+            ensure_replaceable(path, name, "a trace", is_trace)
+            if path.exists() and older.exists():
+                kept = f"{name}, as its trace becomes '{older}'"
+                ensure_replaceable(older, kept, "a trace", is_trace)
+                lock.take(older).drop()
+        except BaseException:
+            held.drop()
+            raise
     except OSError as error:
         raise InputError(f"{name}: {reason(error)}") from None
     return held

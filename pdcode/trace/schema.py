@@ -18,6 +18,9 @@ USED, WASTED, DRAINED, REFUSED = 0, 1, 2, 3
 MESSAGE = 2**40  # no message has more bytes
 
 
+CLOCK = {"least": -(2**60), "most": 2**60}  # bounds of what clocks show, ns
+
+
 class Column(NamedTuple):
     """A column of a table: one dataset.
 
@@ -136,12 +139,12 @@ TABLES = {"arrivals": ARRIVALS, "updates": UPDATES, "progress": PROGRESS, "fault
 WORKERS = {
     "host": Column("|O", "1", "host name"),
     "rank": Column("<i4", "1", "MPI rank"),
-    "clock_offset_ns": Column("<i8", "ns", "the rank's clock minus rank 0's, at the start", least=-(2**62)),
+    "clock_offset_ns": Column("<i8", "ns", "the rank's clock minus rank 0's, at the start", **CLOCK),
     "clock_error_ns": Column("<i8", "ns", "bound on that offset's error"),
-    "clock_t_ns": Column("<i8", "ns", "when that offset was measured", least=-(2**62)),
-    "end_clock_offset_ns": Column("<i8", "ns", "the rank's clock minus rank 0's, at the end", least=-(2**62)),
+    "clock_t_ns": Column("<i8", "ns", "when that offset was measured", **CLOCK),
+    "end_clock_offset_ns": Column("<i8", "ns", "the rank's clock minus rank 0's, at the end", **CLOCK),
     "end_clock_error_ns": Column("<i8", "ns", "bound on that offset's error"),
-    "end_clock_t_ns": Column("<i8", "ns", "when that offset was measured; -1: not known", least=-(2**62)),
+    "end_clock_t_ns": Column("<i8", "ns", "when that offset was measured; -1: not known", **CLOCK),
 }
 """Columns of `workers`, one row per rank. The `end_` columns are written when the trace is closed."""
 

@@ -57,13 +57,19 @@ def quiet(arguments: list[str]) -> int:
             sys.stdout = kept
 
 
-def traces(folder: Path) -> list[Path]:
-    """Record small runs: over MPI, on the virtual clock with several schemes, and with times only."""
+def real_traces(folder: Path) -> list[Path]:
+    """Record a small run over MPI."""
     job, real = str(folder / "job.toml"), folder / "real.h5"
     environment = {key: value for key, value in os.environ.items() if not key.startswith(LAUNCHERS)}
     environment["PYTHONPATH"] = os.pathsep.join(sys.path)
     command = [sys.executable, "-m", "pdcode", "run", job, "-o", str(real)]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=environment)
+    return [real]
+
+
+def virtual_traces(folder: Path) -> list[Path]:
+    """Record small runs on the virtual clock, with several schemes, and with times only."""
+    job = str(folder / "job.toml")
     runs = {
         "virtual": ["memory.kind=worker", "downlink.kind=codewords"],
         "cyclic": ["scheme.name=cyclic", "update.mode=first", "problem.batch=0"],
@@ -75,7 +81,7 @@ def traces(folder: Path) -> list[Path]:
         keys = [part for option in options for part in ("--set", option)]
         only = ["--timing-only"] if name == "timing" else []
         assert quiet(["simulate", job, "-o", str(folder / f"{name}.h5"), *keys, *only]) == 0
-    paths = [real, *(folder / f"{name}.h5" for name in runs)]
+    paths = [folder / f"{name}.h5" for name in runs]
     assert all(Trace(path).finished for path in paths)
     return paths
 
@@ -118,7 +124,8 @@ def _figure(source: random.Random, path: Path) -> list[str]:
 
 
 KINDS = {
-    "traces": Kind(traces, damage.hdf5, trace_commands),
+    "traces": Kind(lambda folder: real_traces(folder) + virtual_traces(folder), damage.hdf5, trace_commands),
+    "virtual": Kind(virtual_traces, damage.hdf5, trace_commands),
     "codes": Kind(codes, damage.hdf5, code_commands),
     "configurations": Kind(inputs.configurations, inputs.configuration, inputs.configuration_commands),
     "data": Kind(inputs.data, inputs.datum, inputs.data_commands),

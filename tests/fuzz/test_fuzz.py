@@ -1,0 +1,19 @@
+"""A short slice of the fuzzing of files; `fuzz_files.py` runs any number of cases."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import fuzz_files
+
+
+@pytest.mark.parametrize(("kind", "count"), [("virtual", 60), ("codes", 100)])
+def test_damaged_files_end_in_one_line(kind: str, count: int) -> None:
+    results = list(fuzz_files.fuzz(kind, range(count), seed=0))
+    assert len(results) >= count
+    assert [result for result in results if result.problem] == []
+    refused = sum(": damaged: " in result.text for result in results)
+    assert refused > count // 5

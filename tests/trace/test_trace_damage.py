@@ -1,0 +1,206 @@
+"""Commands on damaged traces and codes: exit code 2 and one line that names the file, whatever is damaged."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+
+from pdcode.__main__ import main
+from pdcode.trace import Trace
+
+JOB = """
+problem = {kind = "least-squares", data = "synthetic", samples = 20, features = 4}
+code = {blocks = 4, weight = 2}
+workers = {count = 2}
+stragglers = {kind = "shifted-exponential", shift_s = 0.001, mean_s = 0.001}
+stop = {updates = 6}
+trace = {progress_s = 1e-3}
+"""
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a small trace, a code and a configuration."""
+    folder = tmp_path_factory.mktemp("whole")
+    (folder / "job.toml").write_text(JOB)
+    assert main(["simulate", str(folder / "job.toml"), "-o", str(folder / "a.h5")]) == 0
+    assert (
+        main(["codes", "design", "net", "-n", "8", "-k", "4", "-w", "2", "-o", str(folder / "net.h5")]) == 0
+    )
+    return folder
+
+
+def attribute(place: str, key: str, value: Any) -> Callable[[h5py.File], None]:
+    return lambda file: file[place].attrs.__setitem__(key, value)
+
+
+def column(place: str, value: Any) -> Callable[[h5py.File], None]:
+    return lambda file: file[place].__setitem__(..., value)
+
+
+def put(place: str, value: Any) -> Callable[[h5py.File], None]:
+    def change(file: h5py.File) -> None:
+        del file[place]
+        if value is not None:
+            file[place] = value
+
+    return change
+
+
+def both(*changes: Callable[[h5py.File], None]) -> Callable[[h5py.File], None]:
+    return lambda file: [change(file) for change in changes] and None
+
+
+SHOW = [
+    (attribute("/", "blocks", 7.5), "attribute blocks is 7.5"),
+    (attribute("/", "blocks", [1, 2]), "blocks, rows_per_task, weights are"),
+    (lambda file: file.attrs.__delitem__("blocks"), "blocks, rows_per_task, weights are"),
+    (attribute("/", "gradient_bytes", "many"), "attribute gradient_bytes is 'many'"),
+    (attribute("/", "header_bytes", -1), "attribute header_bytes is -1"),
+    (attribute("/", "rows_per_task", h5py.Empty("i8")), "attribute rows_per_task is "),
+    (attribute("/", "weights", [[1]]), "attribute weights is"),
+    (attribute("/", "workers", 50_000_000), "attribute workers is 50000000, and 2 are listed"),
+    (attribute("/", "schema_version", "1"), "attribute schema_version is '1'"),
+    (attribute("/", "schema_version", -1), "attribute schema_version is -1"),
+    (attribute("/", "schema_version", 1.5), "attribute schema_version is 1.5"),
+    (attribute("/", "sample", 0), "attribute sample is 0"),
+    (attribute("checkpoint", "spent_evaluate_ns", "long"), "counter spent_evaluate_ns is 'long'"),
+    (attribute("checkpoint", "spent_evaluate_ns", np.nan), "counter spent_evaluate_ns is nan"),
+    (put("workers/host", None), "workers has no column host"),
+    (column("workers/rank", 1), "the ranks of workers are not consecutive"),
+    (column("arrivals/staleness", -1), "column staleness of arrivals has -1"),
+    (column("arrivals/worker", 10**9), "column worker of arrivals has 1000000000, and there are 2 workers"),
+    (column("arrivals/status", 9), "column status of arrivals has 9"),
+    (put("arrivals/task", np.zeros((3, 2), int)), r"column task of arrivals is int64 \(3, 2\)"),
+    (put("arrivals", 3), "arrivals is not a group"),
+    (put("progress", h5py.SoftLink("/progress")), "Special link traversal failed|too many|traversal"),
+    (
+        lambda file: file["arrivals/task"].resize((2**40,)),
+        "column task of arrivals claims 8796093022208 bytes",
+    ),
+    (attribute("code/4", "weight", "x"), "attribute of the code of 4 blocks weight is 'x'"),
+    (put("code/4", 3), "4 is not a group"),
+    (attribute("/", "config_resolved", '{"stop": {"loss": "x"}}'), "stop.loss: expected float"),
+    (attribute("/", "config_resolved", '{"stop": [1]}'), "config_resolved: stop: expected object"),
+    (attribute("/", "config_resolved", '{"problem": {"data": "\\ud800"}}'), "surrogates not allowed"),
+    ((b'"least-squares"', b'"least\xff\xfequares"'), "attribute 'config' is not UTF-8 text"),
+]
+REPLAY = [
+    (attribute("/", "setup_bytes_up", [1, 2]), r"attribute setup_bytes_up is \[1, 2\]"),
+    (attribute("checkpoint", "bytes_down", 1j), "counter bytes_down is 1j"),
+    (put("checkpoint", 3), "checkpoint is not a group"),
+    (put("checkpoint", h5py.SoftLink("/nowhere")), "checkpoint is not a group"),
+    (put("checkpoint/theta", h5py.ExternalLink("missing.h5", "/x")), "theta is missing"),
+    (put("checkpoint/theta", "text"), "checkpoint/theta is .S4"),
+    (put("code/4/matrix", np.zeros((2, 3))), r"the matrix of code/4 is float64 \(2, 3\)"),
+]
+COSTS = [
+    (
+        both(attribute("/", "clock", "real"), column("arrivals/bytes_down", -1)),
+        "column bytes_down of arrivals has -1",
+    ),
+    (put("progress/loss", h5py.Empty("f8")), "column loss of progress is float64 None"),
+    (column("progress/t_ns", -5), "column t_ns of progress has -5"),
+    (column("arrivals/t_recv_ns", -(2**63)), "column t_recv_ns of arrivals has -9223372036854775808"),
+]
+CODE = [
+    (column("supports", 98), "do not fit 4 blocks"),
+    (column("supports", -1), "do not fit 4 blocks"),
+    (column("values", np.nan), "codewords are not of norm 1"),
+    (column("values", np.inf), "codewords are not of norm 1"),
+    (put("values", np.ones((8, 3))), r"values float64 \(8, 3\)"),
+    (put("values", np.ones((8, 2), int)), "values int64"),
+    (put("supports", None), "is not a code of pdcode"),
+    (put("matrix", 1.0), r"matrix float64 \(\)"),
+    (attribute("/", "blocks", -3), "attribute blocks is -3"),
+    (attribute("/", "blocks", 10**12), "attribute blocks is 1000000000000"),
+    (attribute("/", "blocks", 5), "5 blocks, and a matrix of shape"),
+    (attribute("/", "options", "[1"), "options: "),
+    (attribute("/", "notes", "3"), "options or notes are "),
+    (lambda file: [put(name, None)(file) or file.create_dataset(name, (10**12, 4), kind)
+                   for name, kind in (("supports", "i4"), ("values", "f8"))], "claims 32000000000000 bytes"),
+]  # fmt: skip
+
+
+def run(
+    whole: Path,
+    folder: Path,
+    damage: Any,
+    capsys: pytest.CaptureFixture[str],
+    *command: str,
+    name: str = "a.h5",
+) -> str:
+    """Run a command on a damaged copy, of which it must make one line; return the line."""
+    path = folder / name
+    path.write_bytes((whole / name).read_bytes())
+    if isinstance(damage, tuple):
+        path.write_bytes(path.read_bytes().replace(*damage, 1))
+    else:
+        with h5py.File(path, "r+") as file:
+            damage(file)
+    given = path.read_bytes()
+    assert (
+        main([each.format(file=path, job=whole / "job.toml", out=folder / "out.h5") for each in command]) == 2
+    )
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1
+    assert str(path) in told
+    assert not (folder / "out.h5").exists()
+    assert path.read_bytes() == given
+    return told
+
+
+@pytest.mark.parametrize(("damage", "expected"), SHOW, ids=[expected for _, expected in SHOW])
+def test_show(
+    whole: Path, tmp_path: Path, damage: Any, expected: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert_told(run(whole, tmp_path, damage, capsys, "show", "{file}"), expected)
+
+
+@pytest.mark.parametrize(("damage", "expected"), REPLAY, ids=[expected for _, expected in REPLAY])
+def test_replay(
+    whole: Path, tmp_path: Path, damage: Any, expected: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert_told(run(whole, tmp_path, damage, capsys, "replay", "{file}"), expected)
+
+
+@pytest.mark.parametrize(("damage", "expected"), COSTS, ids=[expected for _, expected in COSTS])
+def test_simulate(
+    whole: Path, tmp_path: Path, damage: Any, expected: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = "simulate", "{job}", "--stragglers", "{file}", "-o", "{out}"
+    assert_told(run(whole, tmp_path, damage, capsys, *command), expected)
+    if "progress" not in expected:
+        assert_told(run(whole, tmp_path, damage, capsys, "plan", "{job}", "--trace", "{file}"), expected)
+
+
+@pytest.mark.parametrize(("damage", "expected"), CODE, ids=[expected for _, expected in CODE])
+def test_codes_show(
+    whole: Path, tmp_path: Path, damage: Any, expected: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = "codes", "show", "{file}"
+    assert_told(run(whole, tmp_path, damage, capsys, *command, name="net.h5"), expected)
+
+
+def assert_told(told: str, expected: str) -> None:
+    assert re.search(expected, told), told
+
+
+def test_a_bug_is_not_taken_for_damage(whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def wrong(*arguments: object) -> None:
+        raise KeyError("a bug")
+
+    monkeypatch.setattr("pdcode.trace.reader._within", wrong)
+    with pytest.raises(KeyError, match="a bug"):
+        main(["show", str(whole / "a.h5")])
+
+
+def test_a_short_trace_is_small(whole: Path) -> None:
+    assert (whole / "a.h5").stat().st_size < 300_000
+    assert Trace(whole / "a.h5").finished
