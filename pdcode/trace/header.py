@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from ..util.version import __version__
-from .schema import SCHEMA, SCHEMA_VERSION, WORKERS, Column
+from . import dimensions
+from .schema import DIMENSIONS, SCHEMA, SCHEMA_VERSION, WORKERS, Column
 
 if TYPE_CHECKING:
     import h5py
@@ -100,6 +101,20 @@ def write_end_offsets(group: h5py.Group, offsets: Sequence[Mapping[str, Any]]) -
     )
 
 
+def write_checkpoint(
+    file: h5py.File, arrays: Mapping[str, np.ndarray], counters: Mapping[str, float]
+) -> None:
+    """Write ``/checkpoint``: arrays, θ as `theta` among them, and counters as its attributes."""
+    group = file.create_group("checkpoint")
+    group.attrs.update(counters)
+    parameters = len(arrays.get("theta", ()))
+    for name, array in arrays.items():
+        group[name] = array
+        axes = ("parameter" if length == parameters else f"size_{length}" for length in array.shape)
+        pairs = zip(axes, array.shape, strict=True)
+        dimensions.attach(group[name], *(dimensions.make(file, axis, length) for axis, length in pairs))
+
+
 def _set(place: h5py.HLObject, attributes: Mapping[str, Any]) -> None:
     for key, value in attributes.items():
         if value is not None:
@@ -130,12 +145,20 @@ def _write_code(file: h5py.File, code: CodeLike, rotate: bool) -> None:
         return
     group = codes.create_group(name)
     packing: dict[str, Any] = {"compression": "gzip", "shuffle": True} if matrix.nbytes >= COMPRESS else {}
-    for name, array, description in (
-        ("matrix", matrix, "row: codeword of unit norm, column: block of the gradient"),
-        ("supports", code.indices, "blocks of each codeword; short codewords are padded with index 0"),
-        ("values", code.values, "their coefficients; padding is 0"),
+    row, block = (dimensions.make(group, *pair) for pair in zip(("row", "block"), matrix.shape, strict=True))
+    entry = dimensions.make(group, "entry", code.indices.shape[1])
+    for name, array, axes, description in (
+        ("matrix", matrix, (row, block), "row: codeword of unit norm, column: block of the gradient"),
+        (
+            "supports",
+            code.indices,
+            (row, entry),
+            "blocks of each codeword; short codewords are padded with index 0",
+        ),
+        ("values", code.values, (row, entry), "their coefficients; padding is 0"),
     ):
         dataset = group.create_dataset(name, data=array, **packing)
+        dimensions.attach(dataset, *axes)
         describe_column(dataset, Column("", "1", description))
     scalars = {name: getattr(code, name) for name in ("family", "weight", "coherence", "seed")}
     _set(group, {**scalars, "rotate": rotate})
@@ -156,8 +179,12 @@ def _write_workers(file: h5py.File, workers: Sequence[Mapping[str, Any]]) -> Non
             "clock_t_ns": [worker.get("t_ns", 0) for worker in workers],
         },
     )
+    dimensions.attach(group["host"], group[DIMENSIONS["workers"]])
 
 
 def _write_columns(group: h5py.Group, columns: Mapping[str, list[int]]) -> None:
+    """Add columns to ``/workers``; the coordinate first."""
     for name, values in columns.items():
-        describe_column(group.create_dataset(name, data=np.array(values, WORKERS[name].dtype)), WORKERS[name])
+        dataset = group.create_dataset(name, data=np.array(values, WORKERS[name].dtype))
+        describe_column(dataset, WORKERS[name])
+        dimensions.attach(dataset, dimensions.make(group, DIMENSIONS["workers"]))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -21,6 +22,7 @@ from .schema import (
     ATTRIBUTES,
     CODE,
     COUNTER,
+    DIMENSIONS,
     LAYERS,
     SCHEMA,
     SCHEMA_VERSION,
@@ -33,6 +35,7 @@ from .schema import (
 if TYPE_CHECKING:
     import h5py
     import pandas
+    import xarray
 
 COLUMNS = TABLES | {"workers": WORKERS}
 KINDS = {"i": "iu", "u": "iu", "f": "f", "S": "SO", "O": "SO"}  # dtype.kind -> kinds accepted in a file
@@ -273,7 +276,7 @@ class Trace:
         return counters
 
     def to_pandas(self, table: str) -> pandas.DataFrame:
-        """Return one table as a pandas DataFrame.
+        """Return a table as a pandas DataFrame, the units of its columns in ``attrs["units"]``.
 
         Parameters
         ----------
@@ -284,13 +287,37 @@ class Trace:
         InputError
             If there is no such table, or pandas is not installed.
         """
-        if table not in COLUMNS:
-            raise InputError(f"table {table!r}: not one of {', '.join(COLUMNS)}")
-        try:
-            import pandas
-        except ModuleNotFoundError as error:
-            raise InputError("to_pandas needs pandas: pip install pandas") from error
-        return pandas.DataFrame(dict(getattr(self, table)))
+        columns = self._table(table)
+        frame = _library("pandas").DataFrame(dict(columns))
+        frame.attrs["units"] = {key: about["units"] for key, about in _about(table, columns).items()}
+        return frame
+
+    def to_xarray(self, table: str) -> xarray.Dataset:
+        """Return a table as an xarray Dataset; attrs of its variables are `units` and `description`.
+
+        Without pdcode: ``xarray.open_dataset(path, engine="h5netcdf", group=table)``, for a running or killed
+        run with ``driver_kwds={"swmr": True}``. Clocks are not corrected then.
+
+        Parameters
+        ----------
+        table : {"arrivals", "updates", "progress", "workers", "faults"}
+            Updates and progress have the coordinate `version`, workers have `rank`.
+
+        Raises
+        ------
+        InputError
+            If there is no such table, or xarray is not installed.
+        """
+        columns = self._table(table)
+        about, dimension = _about(table, columns), DIMENSIONS[table]
+        variables = {key: (dimension, values, about.get(key)) for key, values in columns.items()}
+        return _library("xarray").Dataset(variables)
+
+    def _table(self, name: str) -> RecordedTable:
+        if name not in COLUMNS:
+            raise InputError(f"table {name!r}: not one of {', '.join(COLUMNS)}")
+        table: RecordedTable = getattr(self, name)
+        return table
 
     @contextmanager
     def _open(self) -> Iterator[h5py.File]:
@@ -328,6 +355,24 @@ def _within(column: np.ndarray, schema: Column, what: str, where: str) -> np.nda
             if not schema.least <= value <= min(schema.most, np.iinfo(schema.dtype).max):
                 raise damaged(where, f"{what} has {value}")
     return column.astype(schema.dtype, copy=False)
+
+
+def _about(table: str, keys: Iterable[str]) -> dict[str, dict[str, str]]:
+    """Return units and description of columns, as the file has them in attributes."""
+    known = COLUMNS[table]
+    return {
+        key: {"units": known[key].units, "description": known[key].description}
+        for key in keys
+        if key in known
+    }
+
+
+def _library(name: str) -> Any:
+    """Import an optional library for `Trace.to_<name>`."""
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        raise InputError(f"to_{name} needs {name}: pip install {name}") from error
 
 
 def code_groups(file: h5py.File, where: str) -> list[tuple[int, h5py.Group]]:

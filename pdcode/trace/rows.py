@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import header, room
-from .schema import Column
+from . import dimensions, header, room
+from .schema import DIMENSIONS, Column
 
 if TYPE_CHECKING:
     import h5py
@@ -44,6 +44,10 @@ class Rows:
             dataset = group.create_dataset(key, (0,), column.dtype, maxshape=(None,), chunks=(self._chunk,))
             header.describe_column(dataset, column)
             self._datasets.append((key, dataset))
+        axis = DIMENSIONS[name]
+        dimension = dimensions.make(group if axis in columns else file, axis)
+        for _, dataset in self._datasets:
+            dimensions.attach(dataset, dimension)
 
     def append(self, *values: float | bytes) -> None:
         """Add one row, its values in the order of the schema: the hot path, one pack and two additions."""

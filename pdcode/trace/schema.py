@@ -148,6 +148,15 @@ WORKERS = {
 }
 """Columns of `workers`, one row per rank. The `end_` columns are written when the trace is closed."""
 
+DIMENSIONS = {
+    "arrivals": "arrival",
+    "updates": "version",
+    "progress": "version",
+    "faults": "fault",
+    "workers": "rank",
+}
+"""Dimension of a table's rows; a column of that name is its coordinate."""
+
 ATTRIBUTES = {
     "arrivals": Attribute(str, values=("all", "sampled", "none")),
     "clock": Attribute(str, values=("real", "virtual")),

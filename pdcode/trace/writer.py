@@ -164,10 +164,7 @@ class TraceWriter(Recorder):
         file = opening.amend(home)
         guard = room.Guard(home, file)
         with guard.writing(needed(arrays.values(), len(end_offsets or ()))):
-            checkpoint = file.create_group("checkpoint")
-            for name, array in arrays.items():
-                checkpoint[name] = array
-            checkpoint.attrs.update(counters or {})
+            header.write_checkpoint(file, arrays, counters or {})
             if end_offsets:
                 header.write_end_offsets(file["workers"], end_offsets)
             file.attrs.modify("finished", np.True_)

@@ -1,0 +1,40 @@
+"""Named dimensions of a trace's datasets: HDF5's dimension scales, as netCDF-4 uses them.
+
+With them xarray and netCDF read a trace without pdcode. A dimension is a dataset: a column of that name,
+which becomes the coordinate, or one without data. Dimensions cannot be added in HDF5's SWMR mode, but need
+not grow in it: the length of an unlimited one is that of the longest dataset that has it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import h5py
+
+WITHOUT_DATA = "This is a netCDF dimension but not a netCDF variable.%10d"  # netCDF-4's name for such a scale
+
+
+def make(group: h5py.Group, name: str, length: int | None = None) -> h5py.Dataset:
+    """Return the dataset of a dimension; make it of the column of that name, or without a coordinate.
+
+    Parameters
+    ----------
+    group : Group
+    name : str
+    length : int, optional
+        Length of a dimension without a coordinate; by default it is unlimited.
+    """
+    if name not in group:
+        shape, most = ((0,), (None,)) if length is None else ((length,), None)
+        group.create_dataset(name, shape, ">f4", maxshape=most).make_scale(WITHOUT_DATA % shape)
+    elif not group[name].is_scale:
+        group[name].make_scale(name)
+    return group[name]
+
+
+def attach(dataset: h5py.Dataset, *dimensions: h5py.Dataset) -> None:
+    """Give a dataset its dimensions, one per axis; a coordinate is its own."""
+    for axis, dimension in enumerate(dimensions):
+        if dimension != dataset:
+            dataset.dims[axis].attach_scale(dimension)
