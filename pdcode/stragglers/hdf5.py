@@ -14,7 +14,7 @@ from ..config import kinds
 from ..config.tables import StragglersTable
 from ..trace import contents, opening
 from ..trace.reader import Trace
-from ..trace.schema import SCHEMA
+from ..trace.schema import DRAINED, SCHEMA
 from ..util.datasets import ensure_written
 from ..util.errors import InputError, shortened
 from . import bases, records
@@ -72,7 +72,7 @@ def recorded(run: Trace, draw: str, above: tuple[Path, ...], load: Load) -> reco
     unseen = np.flatnonzero(np.bincount(rows["worker"], minlength=members) == 0)
     if kept == "sampled" and len(unseen):
         raise records.wrong(run.path, f"the sample has no arrival of worker {unseen[0]}, dead or not")
-    answered = rows["injected_delay_ns"] >= 0  # dead workers reply at the end of the run
+    answered = _answered(rows["worker"], rows["status"], rows["injected_delay_ns"])
     workers = rows["worker"][answered]
     by_worker = np.argsort(rows["worker"], kind="stable")
     own_ns = bases.of_workers(
@@ -86,6 +86,15 @@ def recorded(run: Trace, draw: str, above: tuple[Path, ...], load: Load) -> reco
     base_ns = bases.base_ns(run)
     stretch = own_ns / base_ns - 1 if base_ns else np.zeros(members)
     return records.Records(1e-9 * np.maximum(late_ns[order], 0), counts, stretch)
+
+
+def _answered(worker: np.ndarray, status: np.ndarray, injected_ns: np.ndarray) -> np.ndarray:
+    """Return which rows have a delay: not those of dead workers, which reply at the end of the run, nor those
+    that the end may have cut short, unless the worker has no other."""
+    alive = injected_ns >= 0
+    in_time = alive & (status != DRAINED)
+    seen = np.bincount(worker[in_time], minlength=int(worker.max()) + 1) > 0
+    return in_time | (alive & ~seen[worker])
 
 
 def _stretch(run: Trace, members: int, above: tuple[Path, ...], load: Load) -> Reals:

@@ -13,6 +13,7 @@ from tables import delayed
 from pdcode import Trace, stragglers
 from pdcode.config.tables import StragglersTable
 from pdcode.trace import TraceWriter
+from pdcode.trace.schema import DRAINED, USED
 from pdcode.util.errors import InputError
 
 NAN = float("nan")
@@ -89,11 +90,26 @@ def test_base_and_delays_give_back_the_times_of_a_trace(tmp_path: Path) -> None:
     assert np.mean(compute < base_ns) <= 0.05 <= np.mean(compute <= base_ns)
     model = table(run.path).make(1, 8)
     for worker in range(8):
-        mine = np.flatnonzero(rows["worker"] == worker)
+        mine = np.flatnonzero((rows["worker"] == worker) & (rows["status"] != DRAINED))
         mine = mine[np.argsort(rows["task"][mine])]
         took = (rows["t_send_ns"] - rows["t_start_ns"])[mine]
         delays = stragglers.delays_ns(model, [worker], [0], len(mine), [base_ns])[0]
         np.testing.assert_allclose(base_ns + delays, np.maximum(took, base_ns), rtol=0, atol=1)
+
+
+def test_delays_that_the_end_of_a_run_cut_short_count_only_where_there_is_no_other(tmp_path: Path) -> None:
+    trace = TraceWriter(
+        tmp_path / "a.h5", traces.TEXT, [], {**traces.METADATA, "workers": 3}, traces.members(3)
+    )
+    times = {"t_start_ns": 0, "t_compute_ns": 1000}
+    for worker, task, delay, status in ((0, 0, 7000, USED), (0, 1, 20, DRAINED), (1, 0, 90, DRAINED)):
+        keys = {"worker": worker, "task": task, "injected_delay_ns": delay, "status": status}
+        trace.arrival(*traces.row(**keys, t_send_ns=1000 + delay, **times))
+    trace.arrival(*traces.row(worker=2, injected_delay_ns=-1, status=DRAINED, t_send_ns=5000, **times))
+    trace.close(np.zeros(1), {}, traces.members(3), {})
+    model = table(trace.path).make(1, 3)
+    delays = stragglers.delays_ns(model, [0, 1, 2], [0, 0, 0], 2, [1000] * 3)
+    np.testing.assert_array_equal(delays, [[7000] * 2, [90] * 2, [-1] * 2])
 
 
 def recorded(path: Path, speeds: list[float], table: dict[str, object], stretch: list[float]) -> Trace:
