@@ -13,6 +13,8 @@ from pdcode.analysis.timeline import LANES, TASKS, lanes, window_ns
 from pdcode.trace import Trace
 from pdcode.util.errors import InputError
 
+pytestmark = pytest.mark.slow
+
 
 def png_size(path: Path) -> tuple[int, int]:
     """Width and height from the header of a PNG."""

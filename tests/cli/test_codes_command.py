@@ -15,6 +15,8 @@ from pdcode.codes import catalogue
 from pdcode.codes.optimise import packing
 from pdcode.codes.registry import FAMILIES
 
+pytestmark = pytest.mark.slow
+
 
 def png_size(path: Path) -> tuple[int, int]:
     """Width and height from the header of a PNG."""

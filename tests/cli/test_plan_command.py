@@ -16,6 +16,8 @@ from pdcode.planning import search
 from pdcode.planning.goal import Goal
 from pdcode.util.processes import Pool
 
+pytestmark = pytest.mark.slow
+
 JOB = """
 [problem]
 hidden = [16]

@@ -25,6 +25,8 @@ from pdcode.training.session import close_trace, open_trace
 from pdcode.transport.base import Arrival
 from pdcode.virtual.simulation import Simulation
 
+pytestmark = pytest.mark.slow
+
 CLOCKS = ["real", "virtual"]
 NONE, FIRST = "memory.kind=none", ["update.mode=first", "update.count=3"]
 CASES = {
