@@ -190,7 +190,7 @@ def coordinator(
         follows = np.concatenate(([True], stepped))[:-1]  # no decoding directly before
         parts = {"decode": float(spent[~stepped].sum()), "step": float(spent[stepped & ~follows].sum())}
     else:
-        parts = {"decode": float(sample * np.maximum(decoded - recv, 0).sum())}
+        parts = {"decode": sample * float(np.maximum(decoded - recv, 0).sum())}
     for key, value in counters.items():
         if key.startswith("spent_") and key.endswith("_ns"):
             parts[key.removeprefix("spent_").removesuffix("_ns")] = float(value)

@@ -164,7 +164,7 @@ ATTRIBUTES = {
     **dict.fromkeys(("git_commit", "mpi_library", "run"), Attribute(str)),
     **dict.fromkeys(("finished", "numerics"), Attribute(bool)),
     "schema_version": Attribute(int, 1),
-    "sample": Attribute(int, 1),
+    "sample": Attribute(int, 1, 2**31 - 1),
     "workers": Attribute(int, 0, 2**31 - 1),
     "task_ns": Attribute(int, 0, 2**62),
     **dict.fromkeys(("gradient_bytes", "header_bytes", "parameters", "seed"), Attribute(int)),

@@ -85,7 +85,7 @@ def test_files_that_hold_no_code_are_refused(tmp_path):
     with pytest.raises(InputError, match=r"other\.h5: holds no code: neither a code nor a trace"):
         codes.Code.load_all(tmp_path / "other.h5")
     code = codes.design("net", 8, 8, 2)
-    with pytest.raises(InputError, match="cannot write the code"):
+    with pytest.raises(InputError, match="cannot write there"):
         code.save(tmp_path / "text" / "code.h5")
 
 

@@ -85,13 +85,13 @@ def test_bad_files(tmp_path: Path) -> None:
             {"config_resolved": '{"stragglers": {"kind": "tides"}}'},
             "this pdcode cannot read its configuration: stragglers.kind",
         ),
-        ({"workers": 3}, "has arrivals of others than its 3 workers"),
+        ({"workers": 3}, "damaged: attribute workers is 3, and 8 are listed"),
         ({"workers": "many"}, "damaged: attribute workers is 'many'"),
         ({"schema_version": "new"}, "damaged: "),
         ({"t_send_ns": None}, "damaged: arrivals has no column t_send_ns"),
         ({"t_send_ns": np.full(9, NAN)}, "damaged: column t_send_ns of arrivals is float64"),
-        ({"worker": np.full(9, -1)}, "has arrivals of others than its 8 workers"),
-        ({"injected_delay_ns": np.full(900, -1)}, "has no delays"),
+        ({"worker": np.full(150, -1)}, "damaged: column worker of arrivals has -1"),
+        ({"injected_delay_ns": np.full(150, -1)}, "has no delays"),
     ],
 )
 def test_traces_that_something_has_happened_to(tmp_path: Path, change: dict[str, object], words: str) -> None:
