@@ -8,7 +8,6 @@ from contextlib import suppress
 import msgspec
 import numpy as np
 
-from ..coding import saved
 from ..config.tables import Config
 from ..trace.reader import Trace
 from ..trace.schema import DRAINED, REFUSED, USED
@@ -18,6 +17,7 @@ from ..training.session import TrainingRun, counters, described
 from ..training.setup import prepare, worker_builder
 from ..util.errors import InputError
 from ..virtual import oracle
+from ..virtual.calibration import config_of
 from ..virtual.executor import InProcessExecutor
 from ..virtual.fleet import VirtualFleet
 from ..virtual.schedule import NEVER_NS
@@ -209,10 +209,7 @@ def configuration(trace: Trace) -> Config:
     """
     if "config_resolved" not in trace.attributes:
         raise InputError(f"{trace.path}: config_resolved: missing, so the run cannot be recomputed")
-    try:
-        config = saved.of_trace(Config.of(trace.config, old=True), trace)
-    except ValueError as error:  # text that is not UTF-8
-        raise InputError(f"{trace.path}: config_resolved: {error}") from None
+    config = config_of(trace)
     if config.trace.arrivals != "all":
         raise InputError(
             f"{trace.path}: trace.arrivals: '{config.trace.arrivals}': a replay needs every arrival; "

@@ -209,12 +209,16 @@ def config_of(trace: Trace) -> Config:
     Raises
     ------
     InputError
-        If it is not a valid configuration of this version.
+        If it is not a valid configuration of this version, or of another number of workers.
     """
     try:
-        return saved.of_trace(Config.of(trace.config, old=True), trace)
+        config = saved.of_trace(Config.of(trace.config, old=True), trace)
+        if config.workers.count != trace.members:
+            raise InputError(f"workers.count: {config.workers.count}, and {trace.members} workers are listed")
+        config.stragglers.check(config)
     except InputError as error:
-        raise InputError(f"{trace.path}: its configuration is none of this pdcode: {error}") from None
+        raise InputError(f"{trace.path}: config_resolved: {error}") from None
+    return config
 
 
 def _bandwidth(trace: Trace) -> float | None:

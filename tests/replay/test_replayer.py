@@ -23,6 +23,7 @@ from pdcode.trace import TraceWriter
 from pdcode.trace.schema import DRAINED, REFUSED, USED, WASTED
 from pdcode.training.session import close_trace, open_trace
 from pdcode.transport.base import Arrival
+from pdcode.util.errors import InputError
 from pdcode.virtual.simulation import Simulation
 
 pytestmark = pytest.mark.slow
