@@ -182,7 +182,10 @@ def _hdf5(source: random.Random, path: Path) -> str:
     if chosen in (damage.flip, damage.truncate):
         return chosen(source, path)
     with h5py.File(path, "r+", locking=False) as file:
-        return f"{chosen.__name__} {chosen(source, file)}"
+        try:
+            return f"{chosen.__name__} {chosen(source, file)}"
+        except (OSError, ValueError) as error:  # such as a link of a name that is there
+            return f"{chosen.__name__} {error}"
 
 
 def _npz(source: random.Random, path: Path) -> str:
