@@ -120,7 +120,11 @@ def _dataset_of(table: Table, key: str, file: h5py.File) -> h5py.Dataset:
         link = file.get(name, getlink=True)
         found = file[name]
     if isinstance(found, h5py.Dataset):
-        if found.shape is None:
+        try:
+            empty = found.shape is None or found.dtype is None
+        except (TypeError, ValueError) as error:  # of the type of its numbers
+            raise InputError(f"{where} cannot be read: {error}") from None
+        if empty:
             raise InputError(f"{where} is empty")
         return found
     if isinstance(found, h5py.Group):
