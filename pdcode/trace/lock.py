@@ -43,12 +43,15 @@ class Lock:
         The lock's file.
     descriptor : int
         Its open file. No other one may be closed in this process, as that would end the lock.
+    before : str or None
+        What the environment said before: the key of a lock that is still held, or None.
     users : int
         Number of writers that use the lock; 0: reserved by `take`.
     """
 
     path: Path
     descriptor: int
+    before: str | None
     users: int = 0
 
     def use(self, writer: object) -> Callable[[], object]:
@@ -69,6 +72,8 @@ class Lock:
                 self.path.unlink()
             os.close(self.descriptor)
             os.environ.pop(KEY, None)
+            if self.before is not None:
+                os.environ[KEY] = self.before
 
 
 def take(path: Path) -> Lock:
@@ -88,8 +93,8 @@ def take(path: Path) -> Lock:
         return _held[place]
     while True:
         descriptor = os.open(place, os.O_RDWR | os.O_CREAT, 0o666)
-        holder, key = _holder(place, descriptor), os.environ.get(KEY)
-        bytes_locked = (1, 1) if holder.get("key", "") == key else (2, 0)  # length and start
+        holder, before = _holder(place, descriptor), os.environ.get(KEY)
+        bytes_locked = (1, 1) if holder.get("key", "") == before else (2, 0)  # length and start
         try:
             fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, *bytes_locked)
         except OSError as error:
@@ -109,7 +114,7 @@ def take(path: Path) -> Lock:
         os.pwrite(descriptor, json.dumps(told).encode(), 0)
         with suppress(OSError):
             fcntl.lockf(descriptor, fcntl.LOCK_UN, 1, 1)  # for the writer
-    _held[place] = Lock(place, descriptor)
+    _held[place] = Lock(place, descriptor, before)
     return _held[place]
 
 

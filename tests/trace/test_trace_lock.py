@@ -15,7 +15,7 @@ import traces
 from paths import ROOT, SUPPORT
 
 from pdcode.__main__ import main
-from pdcode.trace import Trace, lock
+from pdcode.trace import Trace, lock, opening
 from pdcode.util.errors import InputError
 
 HOLD = """
@@ -154,3 +154,15 @@ def test_a_trace_that_is_read_is_not_renamed(
         read = str(tmp_path / "a.previous.h5")
         assert main(["simulate", job, option, read, "-o", str(tmp_path / "a.h5")]) == 2
         assert "an input file cannot be overwritten" in capsys.readouterr().err
+
+
+def test_the_key_outlives_a_look_at_the_trace_before(tmp_path: Path, job: str) -> None:
+    """`pdcode run` locks the older trace for a moment, and then starts rank 0 with the key of the new one."""
+    path = tmp_path / "a.h5"
+    for _ in range(2):
+        assert main(["simulate", job, "-o", str(path)]) == 0
+    held = opening.reserve(path)
+    key = os.environ[lock.KEY]
+    assert start(path, **{lock.KEY: key}).communicate("", timeout=60) == ("ready\n", "")
+    held.drop()
+    assert lock.KEY not in os.environ
