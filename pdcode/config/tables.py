@@ -313,8 +313,8 @@ class StopTable(Table):
     loss: Real | None = None  #: training loss to fall to
     #: test accuracy (R² for least squares) to reach
     accuracy: Annotated[float, Meta(ge=-LARGEST, le=1)] | None = None
-    # longest wait for payloads in flight when a run ends, s; none: four times a usual task, at least 1 s, and
-    # without limit on the virtual clock, where no worker hangs
+    #: longest wait for payloads in flight when a run ends; none: four times a usual task, at least 1 s, and
+    #: without limit on the virtual clock, where no worker hangs [s]
     drain_s: Span | None = None
 
     @property
@@ -326,9 +326,8 @@ class StopTable(Table):
 class TraceTable(Table):
     """The trace file."""
 
-    path: str = (
-        "results/trace.h5"  #: path of the HDF5 file, also in a TOML file relative to the current folder
-    )
+    #: path of the HDF5 file, also in a TOML file relative to the current folder
+    path: str = "results/trace.h5"
     flush_s: Real = 1.0  #: time after which recorded rows are on disk [s]
     #: period of measuring loss and accuracy; longer if that takes over 5 % of the time [s]
     progress_s: Real = 1.0
