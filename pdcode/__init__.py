@@ -1,7 +1,8 @@
 """pdcode: distributed gradient descent in which the partial derivatives themselves are coded.
 
-`pdcode.codes`, `pdcode.decoders`, `pdcode.problems` and `pdcode.Trace` are the public interface; each is
-imported when it is first used. Importing the package starts no MPI.
+`run`, `simulate` and `plan` do what the commands of these names do, and `Trace` reads what they record;
+`codes`, `decoders` and `problems` are the parts. Bad input raises `InputError`, a run that fails `Failure`.
+Each is imported when it is first used: importing the package imports neither MPI, HDF5 nor matplotlib.
 """
 
 from __future__ import annotations
@@ -9,20 +10,27 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from .util.errors import Failure as Failure
+from .util.errors import InputError as InputError
 from .util.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from . import codes as codes
     from . import decoders as decoders
     from . import problems as problems
-    from .trace.reader import Trace as Trace
+    from .api.runs import plan as plan
+    from .api.runs import run as run
+    from .api.runs import simulate as simulate
+    from .api.traces import Trace as Trace
 
-__all__ = ["Trace", "codes", "decoders", "problems"]
+__all__ = ["Failure", "InputError", "Trace", "codes", "decoders", "plan", "problems", "run", "simulate"]
+
+_HOMES = {"Trace": "traces", "plan": "runs", "run": "runs", "simulate": "runs"}
 
 
 def __getattr__(name: str) -> Any:
-    if name == "Trace":
-        return importlib.import_module(".trace.reader", __name__).Trace
+    if name in _HOMES:
+        return getattr(importlib.import_module(f".api.{_HOMES[name]}", __name__), name)
     if name in __all__:
         return importlib.import_module(f".{name}", __name__)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -5,12 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..mpi import launch
 from ..mpi.supervisor import Supervisor
-from ..util.errors import InputError, within
+from ..util.errors import InputError
 
 if TYPE_CHECKING:
     from ..config.tables import Config
@@ -55,6 +54,7 @@ def run(options: argparse.Namespace) -> int:
         Always before MPI starts.
     """
     from ..config import load as configfile
+    from ..training.session import check_writable
     from . import preview
 
     path, workers, output = options.config, options.workers, options.output
@@ -96,6 +96,7 @@ def run(options: argparse.Namespace) -> int:
 def rank_0(config: Config, text: str, path: str) -> int:
     """Prepare and run rank 0; on failure abort the ranks that already wait for it."""
     from ..mpi import process, ranks
+    from ..training.session import check_writable
 
     process.check_launcher()  # before all that takes time, as the other ranks check it now
     try:
@@ -126,23 +127,3 @@ def prepare_ranks(config: Config, path: str) -> Components:
             "problem.data; problem.shards = 'replicated' gives all rows to each"
         )
     return components
-
-
-def check_writable(trace: str, path: str, reads: str | None = None) -> None:
-    """Create the trace's folder, and lock its name until this process ends.
-
-    Raises
-    ------
-    InputError
-        If the disk is full, another run writes the trace, another file is there, or the run reads it; the
-        message names file, key and value.
-    """
-    from ..trace import opening
-
-    with within(path):
-        if reads is not None and Path(reads).resolve() in (
-            Path(trace).resolve(),
-            opening.previous(Path(trace)).resolve(),
-        ):
-            raise InputError(f"trace.path: '{trace}' is stragglers.path, from which delays are read")
-        opening.reserve(Path(trace))

@@ -3,26 +3,61 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+from collections.abc import Mapping
+from typing import Any
 
 import msgspec
 
+from ..util.errors import InputError, shown
 from .tables import Config
 
 
-def to_toml(config: Config) -> str:
-    """Return a configuration as TOML text that reads back equal; keys without a value are left out."""
-    lines, tables = [], msgspec.to_builtins(config)
-    for name, value in tables.items():
-        if not isinstance(value, dict):
-            lines.append(f"{name} = {json.dumps(value)}")
+def to_toml(config: Config | Mapping[str, Any]) -> str:
+    """Return a configuration, or the tables of one, as TOML text; keys without a value are left out.
+
+    Raises
+    ------
+    InputError
+        If TOML has no such key or value; the message names it.
+    """
+    tables = msgspec.to_builtins(config) if isinstance(config, Config) else config
+    lines = _pairs({key: value for key, value in tables.items() if not isinstance(value, Mapping)})
     for name, table in tables.items():
-        if isinstance(table, dict):
-            pairs = (f"{key} = {_value(value)}" for key, value in table.items() if value is not None)
-            lines += ["", f"[{name}]", *pairs]
-    return "\n".join([*lines, ""])
+        if isinstance(table, Mapping):
+            lines += ["", f"[{_key(name)}]", *_pairs(table, f"{name}.")]
+    return "\n".join([*lines, ""]).lstrip("\n")
 
 
-def _value(value: object) -> str:
-    if isinstance(value, dict):
-        return "{" + ", ".join(f"{_value(key)} = {_value(item)}" for key, item in value.items()) + "}"
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")  # TOML has no surrogate pairs
+def to_value(value: Any, name: str) -> str:
+    """Return a value as TOML; `name` is its key, for messages. Arrays and scalars of numpy are taken, too."""
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(_pairs(value, f"{name}.")) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(to_value(item, name) for item in value) + "]"
+    if isinstance(value, os.PathLike):
+        value = os.fspath(value)
+    if isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")  # TOML has no surrogate pairs
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int | float):
+        return float.__repr__(value) if isinstance(value, float) else int.__repr__(value)
+    if hasattr(value, "tolist"):
+        return to_value(value.tolist(), name)
+    raise InputError(f"{name}: {shown(value)}: expected a number, text, a list or a table")
+
+
+def _pairs(table: Mapping[str, Any], prefix: str = "") -> list[str]:
+    return [
+        f"{_key(key)} = {to_value(value, f'{prefix}{key}')}"
+        for key, value in table.items()
+        if value is not None
+    ]
+
+
+def _key(key: Any) -> str:
+    if not isinstance(key, str):
+        raise InputError(f"{shown(key)}: expected text as a key")
+    return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else to_value(key, key)

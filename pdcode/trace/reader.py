@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +14,7 @@ import numpy as np
 
 from ..config.tables import Config
 from ..util.errors import InputError
-from . import contents, opening
+from . import contents, frames, opening
 from .clocks import straighten
 from .contents import damaged
 from .schema import (
@@ -287,10 +286,7 @@ class Trace:
         InputError
             If there is no such table, or pandas is not installed.
         """
-        columns = self._table(table)
-        frame = _library("pandas").DataFrame(dict(columns))
-        frame.attrs["units"] = {key: about["units"] for key, about in _about(table, columns).items()}
-        return frame
+        return frames.to_pandas(self._table(table), COLUMNS[table])
 
     def to_xarray(self, table: str) -> xarray.Dataset:
         """Return a table as an xarray Dataset; attrs of its variables are `units` and `description`.
@@ -308,10 +304,7 @@ class Trace:
         InputError
             If there is no such table, or xarray is not installed.
         """
-        columns = self._table(table)
-        about, dimension = _about(table, columns), DIMENSIONS[table]
-        variables = {key: (dimension, values, about.get(key)) for key, values in columns.items()}
-        return _library("xarray").Dataset(variables)
+        return frames.to_xarray(self._table(table), COLUMNS[table], DIMENSIONS[table])
 
     def _table(self, name: str) -> RecordedTable:
         if name not in COLUMNS:
@@ -355,24 +348,6 @@ def _within(column: np.ndarray, schema: Column, what: str, where: str) -> np.nda
             if not schema.least <= value <= min(schema.most, np.iinfo(schema.dtype).max):
                 raise damaged(where, f"{what} has {value}")
     return column.astype(schema.dtype, copy=False)
-
-
-def _about(table: str, keys: Iterable[str]) -> dict[str, dict[str, str]]:
-    """Return units and description of columns, as the file has them in attributes."""
-    known = COLUMNS[table]
-    return {
-        key: {"units": known[key].units, "description": known[key].description}
-        for key in keys
-        if key in known
-    }
-
-
-def _library(name: str) -> Any:
-    """Import an optional library for `Trace.to_<name>`."""
-    try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        raise InputError(f"to_{name} needs {name}: pip install {name}") from error
 
 
 def code_groups(file: h5py.File, where: str) -> list[tuple[int, h5py.Group]]:

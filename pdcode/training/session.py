@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from pathlib import Path
 from typing import Protocol
 
 from ..config.tables import Config
-from ..trace import Recorder, TraceWriter
+from ..trace import Recorder, TraceWriter, opening
 from ..trace.schema import USED, WASTED
 from ..transport.base import Fleet, RankInfo
-from ..util.errors import Failure
+from ..util.errors import Failure, InputError, within
 from ..util.output import print_line
 from .coordinator import Coordinator
 from .monitor import Monitor, Print, workers
@@ -99,6 +100,24 @@ class FleetInfo(Protocol):
     library: str
     bytes_up: int
     bytes_down: int
+
+
+def check_writable(trace: str, path: str, reads: str | None = None) -> None:
+    """Create the trace's folder, and lock its name until this process ends.
+
+    Raises
+    ------
+    InputError
+        If the disk is full, another run writes the trace, another file is there, or the run reads it; the
+        message names file, key and value.
+    """
+    with within(path):
+        if reads is not None and Path(reads).resolve() in (
+            Path(trace).resolve(),
+            opening.previous(Path(trace)).resolve(),
+        ):
+            raise InputError(f"trace.path: '{trace}' is stragglers.path, from which delays are read")
+        opening.reserve(Path(trace))
 
 
 def open_trace(

@@ -9,6 +9,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 
 class InputError(ValueError):
@@ -21,7 +22,15 @@ class InputError(ValueError):
 
 
 class Failure(RuntimeError):
-    """Failure of the environment, such as a full disk: one line; exit code 1."""
+    """Failure of a run or of its environment, such as a full disk: one line; exit code 1.
+
+    Attributes
+    ----------
+    trace : Trace or None
+        What the run has recorded, if `pdcode.run` or `pdcode.simulate` raised this.
+    """
+
+    trace: Any = None
 
 
 _short = reprlib.Repr()

@@ -1,0 +1,1 @@
+"""The interface for scripts and notebooks: `pdcode.run`, `simulate`, `plan` and `Trace`."""

@@ -1,0 +1,68 @@
+"""Commands in child processes: their lines as they come, and their errors as exceptions."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from types import FrameType
+
+from ..util import signals
+from ..util.errors import Failure, InputError
+from ..util.output import print_line
+
+PREFIX = "pdcode: "  # of the line on stderr by which a command fails
+
+
+def start(arguments: Sequence[str], progress: bool = True) -> None:
+    """Run ``pdcode ARGUMENTS`` in a child process to its end.
+
+    Parameters
+    ----------
+    arguments : sequence of str
+    progress : bool
+        Whether to print the lines that the command prints.
+
+    Raises
+    ------
+    InputError, Failure
+        If the command fails, with its message.
+    KeyboardInterrupt
+        After Ctrl-C, which is passed on, once the command has ended.
+    """
+    interrupted, last = False, ""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        nonlocal interrupted
+        interrupted = True
+        process.send_signal(number)
+
+    with (
+        tempfile.TemporaryFile("w+", errors="replace") as errors,
+        subprocess.Popen(
+            [sys.executable, "-P", "-m", "pdcode", *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            errors="replace",
+        ) as process,
+        signals.handled(dict.fromkeys(signals.ENDS, interrupt)),
+    ):
+        assert process.stdout is not None
+        for line in process.stdout:
+            last = line.rstrip()
+            if progress:
+                print_line(last)
+        code = process.wait()
+        errors.seek(0)
+        words = f"\n{errors.read()}"
+    others, _, message = words.rpartition(f"\n{PREFIX}") if code else (words, "", "")
+    if others.strip():
+        print(others.strip(), file=sys.stderr, flush=True)
+    if interrupted:
+        raise KeyboardInterrupt
+    if code:
+        ended = last if code == 1 else f"pdcode {arguments[0]} ended with exit code {code}"
+        raise (InputError if code == 2 else Failure)(message.strip() or ended)

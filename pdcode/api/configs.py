@@ -1,0 +1,98 @@
+"""Configurations as Python has them: files, dicts, and those of traces."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+
+from ..config import load as configfile
+from ..config.tables import Config
+from ..config.write import to_toml, to_value
+from ..trace.reader import Trace
+from ..util.errors import Failure, InputError, shown, within
+
+Name = str | os.PathLike[str]
+Given = Name | Mapping[str, Any] | Trace
+"""A TOML file, its tables, or the trace of a run with that configuration."""
+
+Settings = Mapping[str, Any] | Iterable[str]
+"""Keys to override: dotted key -> value, or "KEY=VALUE" as on the command line."""
+
+
+def overrides(settings: Settings, workers: int | None = None, output: Name | None = None) -> list[str]:
+    """Return settings, number of workers and trace as ``KEY=VALUE``."""
+    if isinstance(settings, Mapping):
+        settings = [f"{key}={to_value(value, str(key))}" for key, value in settings.items()]
+    elif isinstance(settings, str):
+        settings = [settings]
+    named = {"workers.count": workers, "trace.path": output}
+    more = (f"{key}={to_value(value, key)}" for key, value in named.items() if value is not None)
+    return [*settings, *more]
+
+
+class Job(NamedTuple):
+    """A configuration that has been read.
+
+    Attributes
+    ----------
+    config : Config
+    text : str
+        The TOML that was given; paths in tables are made absolute.
+    name : str
+        The file, for messages; empty for tables.
+    """
+
+    config: Config
+    text: str
+    name: str
+
+    @contextmanager
+    def as_file(self) -> Iterator[str]:
+        """Provide the TOML that was given as a file, for another process: the given or a temporary one."""
+        if self.name:
+            yield self.name
+            return
+        with tempfile.TemporaryDirectory(prefix="pdcode-") as folder:
+            path = Path(folder) / "config.toml"
+            path.write_text(self.text, encoding="utf-8")
+            try:
+                yield str(path)
+            except (InputError, Failure) as error:
+                error.args = (str(error).removeprefix(f"{path}: "),)
+                raise
+
+
+def read(given: Given, settings: Sequence[str]) -> Job:
+    """Read and check a configuration with overrides.
+
+    Raises
+    ------
+    InputError
+        If a key or value is invalid; the message names both, and the file.
+    """
+    if isinstance(given, str | os.PathLike):
+        name = os.fspath(given)
+        return Job(*configfile.load(name, settings), name)
+    if isinstance(given, Trace):
+        with within(given.path):
+            tables = tomllib.loads(to_toml(Config.of(given.config, old=True)))
+    elif isinstance(given, Mapping):
+        tables = tomllib.loads(to_toml(given))
+    else:
+        raise InputError(f"config: {shown(given)}: expected a dict, the path of a TOML file, or a Trace")
+    config = configfile.resolve(tables, settings)
+    resolved = msgspec.to_builtins(config)
+    for name, table in tables.items():
+        for key in table if isinstance(table, dict) else ():
+            if isinstance(path := resolved[name].get(key), str) and os.path.isabs(path):
+                table[key] = path
+    if "plugins" in tables:
+        tables["plugins"] = config.plugins
+    return Job(config, to_toml(tables), "")

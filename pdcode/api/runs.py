@@ -1,0 +1,256 @@
+"""`pdcode.run`, `pdcode.simulate` and `pdcode.plan`: the commands as functions of a script or notebook."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ..mpi import launch
+from ..util.errors import Failure, InputError
+from ..util.output import print_line
+from . import command, configs
+from .configs import Given, Name, Settings
+from .traces import Trace
+
+
+def run(
+    config: Given,
+    *,
+    workers: int | None = None,
+    output: Name | None = None,
+    set: Settings = (),
+    progress: bool = True,
+) -> Trace:
+    """Train a model over MPI, as ``pdcode run`` does.
+
+    mpirun is started by a child process: the caller needs no launcher and no ``if __name__ == "__main__"``.
+
+    Parameters
+    ----------
+    config : dict, path or Trace
+        Tables of a configuration, a TOML file of them, or the trace of a run to repeat. Paths in a dict are
+        relative to the current folder.
+    workers : int, optional
+        Number of workers, instead of ``workers.count``.
+    output : path, optional
+        HDF5 file to write, instead of ``trace.path``.
+    set : dict or sequence of str
+        Keys to override: ``{"update.mode": "all"}``, or ``["update.mode=all"]`` as on the command line.
+    progress : bool
+        Whether to print the lines that the command prints.
+
+    Returns
+    -------
+    Trace
+
+    Raises
+    ------
+    InputError
+        If the input is bad, or a launcher started the caller: under mpirun, use the command.
+    Failure
+        If the run fails, as by divergence; what it has recorded is the exception's `trace`.
+    KeyboardInterrupt
+        After Ctrl-C. The run has been stopped, and its trace closed, as by Ctrl-C on the command line.
+
+    Examples
+    --------
+    >>> import pdcode
+    >>> config = {"problem": {"kind": "softmax", "data": "digits"}, "stop": {"updates": 50}}
+    >>> trace = pdcode.run(config, workers=2, output="run.h5", progress=False)
+    >>> trace
+    Trace('run.h5'): finished
+    >>> trace.updates.rows, len(trace.theta)
+    (50, 650)
+    """
+    if launch.place(os.environ) is not None:
+        raise InputError("pdcode.run: it starts mpirun itself; start the script without a launcher")
+    settings = configs.overrides(set, workers, output)
+    job = configs.read(config, settings)
+    path = Path(job.config.trace.path)
+    with job.as_file() as file, _recorded(path):
+        command.start(["run", *(f"--set={setting}" for setting in settings), "--", file], progress)
+    return Trace(path)
+
+
+def simulate(
+    config: Given,
+    *,
+    workers: int | None = None,
+    output: Name | None = None,
+    set: Settings = (),
+    stragglers: Name | Trace | None = None,
+    cost: Name | Trace | None = None,
+    timing_only: bool = False,
+    progress: bool = True,
+) -> Trace:
+    """Run a configuration on the virtual clock, as ``pdcode simulate`` does, in this process.
+
+    Under mpirun every rank that calls it runs a simulation of its own.
+
+    Parameters
+    ----------
+    config : dict, path or Trace
+        Tables of a configuration, a TOML file of them, or the trace of a run to repeat. Paths in a dict are
+        relative to the current folder.
+    workers : int, optional
+        Number of workers, instead of ``workers.count``.
+    output : path, optional
+        HDF5 file to write, instead of ``trace.path`` with the extension .virtual.h5.
+    set : dict or sequence of str
+        Keys to override: ``{"update.mode": "all"}``, or ``["update.mode=all"]`` as on the command line.
+    stragglers : path or Trace, optional
+        Delays to replay: those of a recorded run, or of a workers × rounds matrix (CSV, HDF5) in seconds.
+        With a trace, costs are fitted unless `cost` is given.
+    cost : path or Trace, optional
+        ``[machine]`` and ``[link]``: a TOML file of these tables, or a trace to which they are fitted.
+    timing_only : bool
+        Whether to simulate arrival times only, without gradients.
+    progress : bool
+        Whether to print the lines that the command prints.
+
+    Returns
+    -------
+    Trace
+
+    Raises
+    ------
+    InputError
+        If the input is bad.
+    Failure
+        If the run fails, as by divergence; what it has recorded is the exception's `trace`.
+    KeyboardInterrupt
+        After Ctrl-C. The run has been stopped, and its trace closed, as by Ctrl-C on the command line.
+
+    Examples
+    --------
+    >>> import pdcode
+    >>> config = {
+    ...     "problem": {"kind": "softmax", "data": "digits", "batch": 32},
+    ...     "stragglers": {"kind": "shifted-exponential", "mean_s": 0.01, "slow": [7], "slowdown": 10.0},
+    ...     "stop": {"loss": 1.0, "seconds": 60.0},
+    ... }
+    >>> for mode in ("all", "async"):
+    ...     trace = pdcode.simulate(
+    ...         config, workers=8, output=f"{mode}.h5", set={"update.mode": mode}, progress=False
+    ...     )
+    ...     print(f"{mode}: {trace.summary()['target_s']:.1f} s")
+    all: 12.9 s
+    async: 2.0 s
+    """
+    from threadpoolctl import threadpool_limits
+
+    from . import simulation
+
+    settings = configs.overrides(set, workers, output)
+    files = _text(output), _text(stragglers), _text(cost)
+    order = simulation.load(config, settings, *files, timing_only)
+    path = Path(order.job.config.trace.path)
+    # One thread, as for the command: θ is the same to the last bit.
+    threads = None if any(name in os.environ for name in launch.THREADS) else 1
+    with _recorded(path), threadpool_limits(threads, "blas"):
+        try:
+            result = simulation.alone(order, print_line if progress else _silent)
+        except SystemExit:  # a second Ctrl-C
+            raise KeyboardInterrupt from None
+        if result.reason == "interrupted":
+            raise KeyboardInterrupt
+        if result.failed:
+            raise Failure(result.reason)
+    return Trace(path)
+
+
+def plan(
+    config: Given,
+    *,
+    trace: Name | Trace | None = None,
+    target: float | None = None,
+    workers: int | None = None,
+    set: Settings = (),
+    candidates: int | None = None,
+    seeds: int | None = None,
+    eta: float | None = None,
+    seconds: float | None = None,
+    processes: int | None = None,
+    output: Name | None = None,
+    progress: bool = True,
+) -> dict[str, Any]:
+    """Search for a faster configuration in virtual time, as ``pdcode plan`` does.
+
+    Parameters
+    ----------
+    config : dict, path or Trace
+        As for `run`.
+    trace : path or Trace, optional
+        Recorded run whose delays, machine and link are used.
+    target : float, optional
+        Training loss to reach, instead of that of ``[stop]``.
+    workers, set
+        As for `run`.
+    candidates, seeds, eta, seconds, processes
+        Size of the search: see ``pdcode plan --help``.
+    output : path, optional
+        TOML file for the best configuration; by default none is written.
+    progress : bool
+        Whether to print progress and ranking.
+
+    Returns
+    -------
+    dict
+        The tables of the best configuration, for `run`.
+
+    Raises
+    ------
+    InputError
+        If the input is bad.
+    Failure
+        If no candidate reaches the target.
+    """
+    options = {
+        "trace": _text(trace),
+        "target": target,
+        "candidates": candidates,
+        "seeds": seeds,
+        "eta": eta,
+        "seconds": seconds,
+        "processes": processes,
+    }
+    settings = configs.overrides(set, workers)
+    flags = [f"--{name}={value}" for name, value in options.items() if value is not None]
+    flags += [f"--set={setting}" for setting in settings]
+    job = configs.read(config, settings)
+    with job.as_file() as file, tempfile.TemporaryDirectory(prefix="pdcode-") as folder:
+        best = Path(output or Path(folder) / "plan.toml")
+        command.start(["plan", *flags, f"--output={best}", "--", file], progress)
+        return tomllib.loads(best.read_text(encoding="utf-8"))
+
+
+@contextmanager
+def _recorded(path: Path) -> Iterator[None]:
+    """Give a `Failure` in the block the trace that was written meanwhile, and its reason."""
+    before = _identity(path)
+    try:
+        yield
+    except Failure as failure:
+        if _identity(path) in (None, before):
+            raise
+        trace = Trace(path)
+        named = Failure(trace.summary()["failure"] or str(failure))
+        named.trace = trace
+        raise named from None
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    return (path.stat().st_dev, path.stat().st_ino) if path.exists() else None
+
+
+def _text(file: Name | Trace | None) -> str | None:
+    return None if file is None else os.fspath(file.path if isinstance(file, Trace) else file)
+
+
+def _silent(line: str) -> None:
+    pass

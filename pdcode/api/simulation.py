@@ -1,0 +1,182 @@
+"""A simulation with a trace and a summary: what `pdcode simulate` and `pdcode.simulate` do."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from ..analysis import prediction
+from ..config.tables import Config
+from ..trace import Trace, TraceWriter, opening
+from ..training.monitor import Print
+from ..training.session import check_writable, close_trace, open_trace
+from ..training.setup import Components, prepare
+from ..util import signals
+from ..util.errors import InputError, within
+from ..virtual import costs, timing_only
+from ..virtual.executor import NullExecutor
+from ..virtual.fleet import VirtualRanks
+from ..virtual.result import Result
+from ..virtual.simulation import Simulation, check_count, task_time_ns, without_numerics
+from . import configs
+
+VIRTUAL = ".virtual.h5"
+
+
+@dataclass(frozen=True)
+class Order:
+    """What to simulate: a job, the run whose delays it replays, and whether without gradients."""
+
+    job: configs.Job
+    recorded: Trace | None
+    timing_only: bool
+
+
+def load(
+    given: configs.Given,
+    settings: Sequence[str],
+    output: str | None = None,
+    stragglers: str | None = None,
+    cost: str | None = None,
+    timing_only: bool = False,
+) -> Order:
+    """Read a configuration with settings ``KEY=VALUE``, and the delays and costs of other files.
+
+    Without `output` the trace's file is that of the configuration with another extension.
+
+    Raises
+    ------
+    InputError
+        Naming file, key and value.
+    """
+    read = [file for file in (stragglers, cost) if file is not None]
+    for file in read:
+        opening.survive(file)
+    delays, recorded = [], recorded_run(stragglers)
+    if stragglers is not None:
+        # Replay each worker's delays in order if all are recorded; else draw blocks of them.
+        kept = "all" if recorded is None else recorded.attributes.get("arrivals", "all")
+        draw = "replay" if kept == "all" else "block"
+        path = json.dumps(stragglers, ensure_ascii=False)
+        delays.append(f'stragglers={{kind = "trace", path = {path}, draw = "{draw}"}}')
+    job = configs.read(given, [*delays, *settings])
+    config = job.config
+    if output is None:
+        path = str(Path(config.trace.path).with_suffix("")) + VIRTUAL
+        config = msgspec.structs.replace(config, trace=msgspec.structs.replace(config.trace, path=path))
+    written = Path(config.trace.path)
+    for file in read:
+        if Path(file).resolve() in (written.resolve(), opening.previous(written).resolve()):
+            raise InputError(f"{file}: an input file cannot be overwritten by the trace; use -o")
+    if cost is not None:
+        config = costs.load(cost, config)
+    elif stragglers is not None and recorded is not None:
+        config = costs.load(stragglers, config, base="low")
+    return Order(job._replace(config=config), recorded, timing_only)
+
+
+def recorded_run(path: str | None) -> Trace | None:
+    """Open a file of delays if it is a trace, and read what the prediction is compared with at the end."""
+    if path is None or not opening.is_trace(Path(path)):
+        return None
+    trace = Trace(path)
+    if trace.config:
+        dict(trace.progress)
+    return trace
+
+
+def alone(order: Order, print_line: Print) -> Result:
+    """Simulate in this process."""
+    config, text, name = order.job
+    with within(name):
+        if order.timing_only:
+            config = timed(config)
+            timing_only.check_captured(config)
+        quick = order.timing_only and timing_only.is_timeable(config)
+        (timing_only.ensure_timeable if quick else check_count)(config)
+    components = prepare(config, name)
+    check_writable(config.trace.path, name, config.stragglers.reads)
+    if quick:
+        trace, result = times(config, text, components, print_line)
+    else:
+        executor = NullExecutor(components.layouts) if order.timing_only else None
+        with np.errstate(all="ignore"):  # the monitor checks the loss
+            trace, result = perform(Simulation(config, components, executor), order, print_line)
+    report(trace, result, order, print_line)
+    return result
+
+
+def timed(config: Config) -> Config:
+    """Remove the stop criteria that need numerics.
+
+    Raises
+    ------
+    InputError
+        If no other remains, or if ``[faults]`` needs payloads.
+    """
+    for key in ("raise_worker", "nan_worker"):
+        if (worker := getattr(config.faults, key)) is not None:
+            raise InputError(f"faults.{key}: worker {worker} computes no payloads without numerics")
+    stop = msgspec.structs.replace(config.stop, loss=None, accuracy=None)
+    if not stop.ends:
+        raise InputError("stop.updates: without numerics, updates or seconds must end the run")
+    return msgspec.structs.replace(config, stop=stop)
+
+
+def times(config: Config, text: str, components: Components, print_line: Print) -> tuple[TraceWriter, Result]:
+    """Simulate with the timing-only loop in C."""
+    for line in components.remarks():
+        print_line(line)
+    attributes = {"clock": "virtual", "numerics": False, "task_ns": task_time_ns(config, components)}
+    trace = open_trace(config, text, components, VirtualRanks(config.workers.count), **attributes)
+    with ExitStack() as stack:
+        result = without_numerics(
+            config,
+            components,
+            trace,
+            lambda run: stack.enter_context(signals.handled(signals.interrupts(run))),
+            print_line,
+        )
+        names = ("arrivals", "used", "wasted", "bytes_up", "bytes_down")
+        trace.close(counters=clocked(result) | {name: getattr(result, name) for name in names})
+    print_line(f"stopped: {result.reason}, after {result.updates:,} updates without numerics")
+    print_line(f"trace: {trace.path}")
+    return trace, result
+
+
+def clocked(result: Result) -> dict[str, float]:
+    """Return the virtual clock's counters, for the trace."""
+    return {
+        "version": result.updates,
+        "t_stop_ns": round(1e9 * result.seconds),
+        **{name: getattr(result, name) for name in ("processor_ns", "ingress_ns", "egress_ns", "length_ns")},
+    }
+
+
+def perform(simulation: Simulation, order: Order, print_line: Print) -> tuple[TraceWriter, Result]:
+    """Run a simulation with a trace."""
+    attributes = {"clock": "virtual", "numerics": not order.timing_only, "task_ns": simulation.task_ns}
+    components, fleet = simulation.components, simulation.fleet
+    trace = open_trace(simulation.config, order.job.text, components, fleet, **attributes)
+    with signals.handled(signals.interrupts(fleet)):
+        descent, result = simulation.run(trace, print_line)
+        close_trace(trace, descent, clocked(result))
+    return trace, result
+
+
+def report(trace: TraceWriter, result: Result, order: Order, print_line: Print) -> None:
+    """Print the summary, and record the oracle's time in the trace.
+
+    The trace is complete by now; an interrupt may end this at once.
+    """
+    for line in prediction.summary(result.config, result):
+        print_line(line)
+    if order.recorded is not None and not order.timing_only:
+        print_line(prediction.compared(Trace(trace.path), order.recorded, result.config))
+    trace.count({"genie_s": result.genie_s})

@@ -1,0 +1,119 @@
+"""`pdcode.Trace`: a recorded run with its figures, its headline figures and its replay."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+from ..trace import reader
+from ..util.errors import Failure, InputError
+from ..util.output import print_line
+
+if TYPE_CHECKING:
+    import numpy as np
+    from matplotlib.figure import Figure
+
+PANELS = "loss", "accuracy", "timeline", "rate"
+
+
+class Trace(reader.Trace):
+    __doc__ = reader.Trace.__doc__
+
+    def summary(self, loss: float | None = None, accuracy: float | None = None) -> dict[str, Any]:
+        """Return the headline figures of the run, by which runs are compared.
+
+        Parameters
+        ----------
+        loss, accuracy : float, optional
+            Target to reach, one of the two; default: that of ``[stop]``.
+
+        Returns
+        -------
+        dict
+            The attributes of `pdcode.analysis.summary.Summary`: seconds, target_s, updates, loss, accuracy,
+            wasted, bytes_up, bytes_down, …
+        """
+        from ..analysis.summary import summarise
+
+        return asdict(summarise(self, loss, accuracy))
+
+    def plot(self, kind: str = "run") -> Figure:
+        """Draw the run, finished or not.
+
+        Parameters
+        ----------
+        kind : {"run", "loss", "accuracy", "timeline", "rate", "code"}
+            "run": the figure of ``pdcode show --figure``; then its panels: training loss and test accuracy
+            against time, the workers' tasks in an interval, and arrivals a second. "code": the figure of
+            ``pdcode codes show --figure``.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+            Notebooks show it; `savefig` writes it to a file.
+
+        Raises
+        ------
+        InputError
+            If there is no such kind, or every layer is sent uncoded.
+        """
+        from ..analysis import plots, style
+
+        if kind == "run":
+            return plots.draw(self)
+        if kind == "code":
+            return self._plot_codes()
+        if kind not in PANELS:
+            raise InputError(f"kind {kind!r}: not one of run, {', '.join(PANELS)}, code")
+        with style.sheet(8, 4.5) as drawing:
+            getattr(plots, kind)(self, drawing.subplots())
+        return drawing
+
+    def _plot_codes(self) -> Figure:
+        from ..analysis import code_plots
+        from ..codes.code import Code
+        from ..codes.summary import quality
+
+        return code_plots.draw([(code, quality(code)) for code in Code.load_all(self.path).values()])
+
+    def replay(self, progress: bool = True) -> np.ndarray:
+        """Recompute the run from this trace alone, as ``pdcode replay`` does; return the recomputed θ.
+
+        Parameters
+        ----------
+        progress : bool
+            Whether to print a line a second.
+
+        Raises
+        ------
+        Failure
+            If anything differs in any bit; the message names the first row that does.
+        InputError
+            If the trace cannot be replayed.
+        """
+        from ..replay import Difference, replay
+
+        recorded = reader.Trace(self.path, correct_clocks=False)
+        try:
+            return replay(recorded, print_line if progress else lambda line: None).theta
+        except Difference as difference:
+            raise Failure(f"{self.path}: not the same: {difference}") from None
+
+    def _repr_html_(self) -> str:
+        """Return the run in a few lines, for notebooks."""
+        from ..analysis import description
+        from ..analysis.formats import duration, number, size
+        from ..analysis.summary import summarise
+
+        run = summarise(self)
+        result = (
+            f"loss {number(run.loss)}, accuracy {number(run.accuracy)} after {run.updates:,} updates in "
+            f"{duration(1e9 * run.seconds)}; {size(run.bytes_up)} up, {size(run.bytes_down)} down"
+        )
+        lines = {**description.lines(self), "result": result}
+        rows = "".join(
+            f"<tr><th>{topic}</th><td style='text-align: left'>{escape(text)}</td></tr>"
+            for topic, text in lines.items()
+        )
+        return f"<p>{escape(description.headline(self))}</p><table>{rows}</table>"

@@ -1,0 +1,99 @@
+"""`pdcode.run` from Python, and the programs in examples/."""
+
+from __future__ import annotations
+
+import doctest
+import signal
+import subprocess
+import sys
+import threading
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from shell import environment
+
+import pdcode
+
+CONFIG: dict[str, Any] = {
+    "problem": {"kind": "softmax", "data": "digits", "batch": 16},
+    "workers": {"count": 2},
+    "stop": {"updates": 40, "seconds": 60.0},
+}
+EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.py"))
+
+
+def test_a_script_without_a_guard(tmp_path: Path) -> None:
+    """A dict, relative paths, progress on sys.stdout, and a replay, in a script as a user writes it."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        f"import pdcode\n"
+        f"trace = pdcode.run({CONFIG!r}, workers=3, output='sub/a.h5', set={{'optimizer.rate': 0.05}})\n"
+        f"print(trace.config['workers']['count'], trace.config['optimizer']['rate'], trace.finished)\n"
+        f"print(trace.replay(progress=False).tobytes() == trace.theta.tobytes())\n",
+        encoding="utf-8",
+    )
+    done = subprocess.run(
+        [sys.executable, script], capture_output=True, text=True, cwd=tmp_path, env=environment()
+    )
+    assert done.stderr == ""
+    lines = done.stdout.splitlines()
+    assert any(line.startswith("3 workers, 650 parameters") for line in lines)
+    assert lines[-3:] == ["trace: sub/a.h5", "3 0.05 True", "True"]
+    text = pdcode.Trace(tmp_path / "sub" / "a.h5").config_text
+    assert tomllib.loads(text) == CONFIG
+
+
+def test_ctrl_c_ends_the_run_and_keeps_its_trace(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main_thread = threading.main_thread().ident
+    assert main_thread is not None
+    path = tmp_path / "a.h5"
+
+    def interrupt_when_it_trains() -> None:
+        while not path.exists():
+            if stopped.wait(0.05):
+                return
+        stopped.wait(0.5)
+        signal.pthread_kill(main_thread, signal.SIGINT)
+
+    stopped = threading.Event()
+    watch = threading.Thread(target=interrupt_when_it_trains)
+    watch.start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            pdcode.run(CONFIG, set={"stop.updates": 10**9}, output=path)
+    finally:
+        stopped.set()
+        watch.join()
+    trace = pdcode.Trace(path)
+    assert trace.finished
+    assert trace.summary()["failure"] == "interrupted"
+
+
+def test_a_run_that_diverges_leaves_its_trace(tmp_path: Path) -> None:
+    settings = {"optimizer.rate": 1e9, "problem.kind": "least-squares"}
+    with pytest.raises(pdcode.Failure, match="diverged") as raised:
+        pdcode.run(CONFIG, set=settings, output=tmp_path / "a.h5", progress=False)
+    assert raised.value.trace.summary()["failure"] == str(raised.value)
+
+
+@pytest.mark.parametrize("program", EXAMPLES, ids=lambda path: path.stem)
+def test_an_example_runs_as_it_is(program: Path, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, program],
+        cwd=tmp_path,
+        env=environment() | {"MPLBACKEND": "agg"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "predicted" in done.stdout
+    assert {path.suffix for path in tmp_path.rglob("*.*")} == {".h5", ".png"}
+
+
+def test_the_example_in_the_docstring(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (example,) = doctest.DocTestFinder(recurse=False).find(pdcode.run)
+    assert example.examples
+    assert doctest.DocTestRunner().run(example).failed == 0
