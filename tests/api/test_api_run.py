@@ -45,7 +45,7 @@ def test_a_plan_is_a_configuration(tmp_path: Path, capsys: pytest.CaptureFixture
     assert best == tomllib.loads((tmp_path / "best.toml").read_text(encoding="utf-8"))
     trace = pdcode.simulate(best, output=tmp_path / "a.h5", progress=False)
     assert trace.summary()["target"] == "loss 1.5"
-    with pytest.raises(pdcode.InputError, match="--candidates 1: expected 2 or more"):
+    with pytest.raises(pdcode.InputError, match="--candidates 1: expected 2"):
         pdcode.plan(config, workers=4, candidates=1, progress=False)
 
 

@@ -41,9 +41,9 @@ def test_a_dict_a_file_and_the_command_give_the_same(
     path.write_text(to_toml(CONFIG), encoding="utf-8")
     again = pdcode.simulate(path, output=tmp_path / "b.h5")
     printed = capfd.readouterr().out
-    assert main(["simulate", str(path), "-o", str(tmp_path / "b.h5")]) == 0
-    command = pdcode.Trace(tmp_path / "b.h5")
-    assert capfd.readouterr().out.replace("b.previous", "b") == printed
+    assert main(["simulate", str(path), "-o", str(tmp_path / "c.h5")]) == 0
+    command = pdcode.Trace(tmp_path / "c.h5")
+    assert capfd.readouterr().out.replace("c.h5", "b.h5") == printed
     for other in (again, command):
         assert other.theta.tobytes() == trace.theta.tobytes()
         assert other.config_text == trace.config_text
