@@ -20,6 +20,7 @@ from ..util.output import ensure_replaceable, ensure_writable
 
 DENSE = 1 << 20  # elements up to which `save` adds the dense matrix, for other readers
 SCHEMA, SCHEMA_VERSION = "pdcode-code", 1
+UNIT = 1e-6  # largest deviation of a codeword's norm from 1
 ARRAYS = {"matrix", "supports", "values"}
 ATTRIBUTES = {
     "schema_version": Attribute(int, 1, SCHEMA_VERSION),
@@ -102,7 +103,7 @@ def load_all(path: str | os.PathLike[str]) -> dict[str, dict[str, Any]]:
         schema = contents.attributes(file, str(path)).get("schema")
         if schema == SCHEMA:
             return {"/": _read(file, f"{path}: /")}
-        groups = code_groups(file, str(path)) if schema == TRACE else []
+        groups = code_groups(file, str(path)) if "code" in contents.names(file, str(path)) else []
         found = {f"/code/{k}": _read(group, f"{path}: /code/{k}", k) for k, group in groups}
     if not found:
         what = "every layer is sent uncoded" if schema == TRACE else "neither a code nor a trace of pdcode"
@@ -116,7 +117,7 @@ def _read(group: Any, where: str, blocks: int | None = None) -> dict[str, Any]:
     if not {"supports", "values"} <= present or "family" not in about:
         raise InputError(f"{where} is not a code of pdcode")
     contents.check(about, ATTRIBUTES, where, "attribute")
-    data = {name: contents.dataset(group, name, where) for name in ARRAYS & present}
+    data = {name: contents.dataset(group, name, where) for name in sorted(ARRAYS & present)}
     shapes, kinds = ({name: getattr(each, key) for name, each in data.items()} for key in ("shape", "dtype"))
     shape, flat = shapes["supports"], any(len(each) != 2 for each in shapes.values())
     if flat or shape != shapes["values"] or kinds["supports"].kind + kinds["values"].kind != "if":
@@ -126,9 +127,13 @@ def _read(group: Any, where: str, blocks: int | None = None) -> dict[str, Any]:
     if blocks is None or shapes.get("matrix", (shape[0], blocks)) != (shape[0], blocks):
         raise damaged(where, f"{blocks} blocks, and a matrix of shape {shapes.get('matrix')}")
     supports, values = (contents.array(data[name], where) for name in ("supports", "values"))
-    fits = supports.size and 0 <= supports.min() <= supports.max() < blocks and shape[1] <= blocks
-    if not (fits and np.allclose(np.linalg.norm(values.clip(-2, 2), axis=1), 1)):
-        raise damaged(where, f"codewords are not of norm 1, or do not fit {blocks} blocks")
+    if not (supports.size and 0 <= supports.min() <= supports.max() < blocks and shape[1] <= blocks):
+        raise damaged(where, f"codewords do not fit {blocks} blocks")
+    with np.errstate(over="ignore"):
+        norms = np.linalg.norm(values, axis=1)
+    if (wrong := ~(np.abs(norms - 1) <= UNIT)).any():  # also nan
+        row = int(wrong.argmax())
+        raise damaged(where, f"codeword {row} has norm {norms[row]:.6g}, not 1")
     options, notes = (contents.parsed(about.get(key, "[]"), where, key) for key in ("options", "notes"))
     words = isinstance(notes, list) and all(isinstance(note, str) for note in notes)
     if not words or not isinstance(options or {}, dict):

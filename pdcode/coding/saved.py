@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 import msgspec
-import numpy as np
 from msgspec import Meta
 
 from ..codes import Code
@@ -15,7 +14,6 @@ from ..trace.reader import Trace
 from ..util.errors import InputError, not_a_file
 
 Blocks = Annotated[int, Meta(ge=0, le=2**31 - 1)]
-UNIT = 1e-6  # largest deviation of a codeword's norm from 1
 
 
 class FileTable(CodeTable, tag="file", kw_only=True):
@@ -85,15 +83,9 @@ class FileTable(CodeTable, tag="file", kw_only=True):
         if why := not_a_file(self.path):
             raise InputError(f"code.path: {self.path}: {why}")
         try:
-            codes = {code.blocks: code for code in Code.load_all(self.path).values()}
+            return {code.blocks: code for code in Code.load_all(self.path).values()}
         except InputError as error:
             raise InputError(f"code.path: {error}") from None
-        for code in codes.values():
-            norms = np.linalg.norm(code.values, axis=1)
-            if (far := np.abs(norms - 1) > UNIT).any():
-                row = int(far.argmax())
-                raise InputError(f"code.path: {self.path}: codeword {row} has norm {norms[row]:.6g}, not 1")
-        return codes
 
 
 def of_trace(config: Config, trace: Trace) -> Config:

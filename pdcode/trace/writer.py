@@ -197,6 +197,7 @@ class TraceWriter(Recorder):
             self.path.unlink()
             if older:
                 os.replace(opening.previous(self.path), self.path)
+            self._unlock()
             raise
 
     def _home(self) -> Path:

@@ -97,7 +97,7 @@ def test_a_path_on_the_command_line_replaces_the_family(
         (["code.rows_per_task=33"], "code.rows_per_task: 33 codewords are more than the 32 blocks"),
         (["code.path=jobs"], "code.path: {folder}/jobs: a directory, not a file"),
         (["code.path=jobs/job.toml"], "code.path: {folder}/jobs/job.toml: "),
-        (["code.path=long.h5"], "code.path: {folder}/long.h5: codeword 1 has norm 2, not 1"),
+        (["code.path=long.h5"], "code.path: {folder}/long.h5: /: damaged: codeword 1 has norm 2, not 1"),
         (
             ["code.path=trace.h5"],
             "code.blocks: {folder}/trace.h5 holds codes over 16 and 32 blocks; say which",

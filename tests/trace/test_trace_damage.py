@@ -112,8 +112,8 @@ COSTS = [
 CODE = [
     (column("supports", 98), "do not fit 4 blocks"),
     (column("supports", -1), "do not fit 4 blocks"),
-    (column("values", np.nan), "codewords are not of norm 1"),
-    (column("values", np.inf), "codewords are not of norm 1"),
+    (column("values", np.nan), "codeword 0 has norm nan, not 1"),
+    (column("values", np.inf), "codeword 0 has norm inf, not 1"),
     (put("values", np.ones((8, 3))), r"values float64 \(8, 3\)"),
     (put("values", np.ones((8, 2), int)), "values int64"),
     (put("supports", None), "is not a code of pdcode"),
@@ -124,7 +124,7 @@ CODE = [
     (attribute("/", "options", "[1"), "options: "),
     (attribute("/", "notes", "3"), "options or notes are "),
     (lambda file: [put(name, None)(file) or file.create_dataset(name, (10**12, 4), kind)
-                   for name, kind in (("supports", "i4"), ("values", "f8"))], "claims 32000000000000 bytes"),
+                   for name, kind in (("supports", "i4"), ("values", "f8"))], "claims 16000000000000 bytes"),
 ]  # fmt: skip
 
 
