@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from pdcode import Trace
 from pdcode.__main__ import main
-from pdcode.cli.simulate import clocked
+from pdcode.api.simulation import clocked
 from pdcode.config import load as configfile
 from pdcode.replay import Difference, Replayer, replay
 from pdcode.trace import TraceWriter
