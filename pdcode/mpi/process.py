@@ -143,7 +143,7 @@ def job(named: bool = True, comm: MPI.Intracomm | None = None) -> Iterator[MPI.I
         if comm is None:
             check_launcher()
         stack.push(lambda kind, error, trace: None if error is None else abort(error, named, scope))
+        ranks = MPI.COMM_WORLD.Dup() if comm is None else comm
+        yield ranks
         if comm is None:
-            comm = MPI.COMM_WORLD.Dup()
-            stack.callback(comm.Free)
-        yield comm
+            ranks.Free()  # collective: only at the end of a job, not before its abort

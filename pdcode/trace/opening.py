@@ -44,6 +44,8 @@ def reserve(path: Path) -> lock.Lock:
     InputError
         If another run writes this trace or the older one, or if another file is in the way.
     """
+    if "\0" in str(path):
+        raise InputError(f"trace.path: {str(path)!r}: a file's name has no NUL byte")
     ensure_room_for_trace(path)
     name, older = f"trace.path: cannot write '{path}'", previous(path)
     try:

@@ -95,3 +95,10 @@ def test_processes_of_a_pool_import_nothing_of_the_users(tmp_path: Path) -> None
         [sys.executable, str(program)], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_name_with_a_nul_byte_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", JOB, "--set", 'trace.path="a\\u0000b.h5"']) == 2
+    assert capsys.readouterr().err == (
+        f"pdcode: {JOB}: trace.path: 'a\\x00b.h5': a file's name has no NUL byte\n"
+    )
