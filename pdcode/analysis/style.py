@@ -10,13 +10,12 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from ..util.errors import InputError, reason
 from ..util.output import ensure_replaceable, ensure_writable
 from ..util.version import __version__
 
 if TYPE_CHECKING:
+    import numpy as np
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -113,8 +112,8 @@ def canvas(path: str | os.PathLike[str], width: float, height: float) -> Iterato
         yield drawing
     try:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
-        metadata = {MARKS[Path(path).suffix.lower()][0]: f"pdcode {__version__}"}
-        drawing.savefig(path, metadata=metadata)
+        mark, _ = MARKS.get(Path(path).suffix.lower(), (None, b""))
+        drawing.savefig(path, metadata={mark: f"pdcode {__version__}"} if mark else None)
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: cannot write the figure: {reason(error)}") from error
 
@@ -132,6 +131,7 @@ def loss_axis(axes: Axes, values: Sequence[np.ndarray], target: float | None) ->
 
     What exceeds `DIVERGED` times the first loss is cut off.
     """
+    import numpy as np
     from matplotlib.ticker import LogLocator, NullLocator
 
     finite = np.concatenate([loss[np.isfinite(loss)] for loss in values] or [np.zeros(0)])

@@ -39,7 +39,7 @@ def test_presets_learn(runs: dict[str, Run], preset: str) -> None:
         assert trace.arrivals["bytes_down"].mean() < trace.attributes["gradient_bytes"]
 
 
-def test_a_replica_that_lost_a_bit_ends_the_job_and_says_so(tmp_path: Path, trace_path: Path) -> None:
+def test_a_damaged_replica_ends_the_job_and_says_so(tmp_path: Path, trace_path: Path) -> None:
     job = tmp_path / "job.toml"
     job.write_text(
         "[downlink]\nkind = 'codewords'\ncheck = 16\n[workers]\ncount = 3\n[stop]\nupdates = 1000000\n",

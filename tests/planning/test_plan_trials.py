@@ -11,7 +11,7 @@ from pdcode.config.tables import Config
 from pdcode.planning import space, trials
 from pdcode.planning.goal import Goal
 from pdcode.planning.trials import Curve, Trial
-from pdcode.trace.schema import ARRIVALS
+from pdcode.trace.schema import ARRIVALS, DRAINED
 from pdcode.virtual.simulation import simulate
 
 GOAL = Goal("loss", 1.5)
@@ -34,7 +34,8 @@ class Arrivals(Curve):
 
     def arrival(self, *values: float) -> None:
         row = dict(zip(ARRIVALS, values, strict=True))
-        self.delays[int(row["worker"]), int(row["task"])] = int(row["injected_delay_ns"])
+        if row["status"] != DRAINED:  # the stop cuts delays short
+            self.delays[int(row["worker"]), int(row["task"])] = int(row["injected_delay_ns"])
 
 
 def delays(config: Config) -> dict[tuple[int, int], int]:

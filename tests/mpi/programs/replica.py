@@ -1,4 +1,7 @@
-"""`pdcode`, with the same arguments, but a worker whose replica of θ loses a bit at its 20th task."""
+"""`pdcode`, with the same arguments, but a worker whose replica of θ is damaged from its 20th task on.
+
+It is damaged at every task, as a snapshot of θ may arrive at any time, and mend it.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +19,8 @@ update = MirroredReplica.update
 
 def flip(mirror: MirroredReplica, task: Task) -> np.ndarray:
     theta = update(mirror, task)
-    if task.task == 20 and MPI.COMM_WORLD.rank == 2:
-        theta[100:101].view(np.uint32)[0] ^= 1 << 20  # of the lowest one, rounding may leave no trace
+    if task.task >= 20 and MPI.COMM_WORLD.rank == 2:
+        theta[100] = 0.5
     return theta
 
 
