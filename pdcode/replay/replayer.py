@@ -84,6 +84,7 @@ class Replayer:
         )
         self.theta = components.state.theta
         self._status, self._measured = trace.arrivals["status"], trace.progress["version"]
+        self._final = trace.checkpoint, trace.counters  # damage is found before the work
         stops = (trace.faults["kind"] == "stop") & ~np.char.startswith(trace.faults["message"], "diverged")
         self._interrupted_ns: int = min(trace.faults["t_ns"][stops].tolist(), default=NEVER_NS)
         self._start_ns = self._line_ns = time.perf_counter_ns()
@@ -155,8 +156,8 @@ class Replayer:
 
     def _compare_checkpoint(self) -> None:
         """Compare the final θ, the optimizer's state and the counters."""
-        trace, counted = self._trace, counters(self._descent)
-        compare("checkpoint", trace.checkpoint, {"theta": self.theta, **self._parts.state.optimizer.state})
+        (arrays, kept), counted = self._final, counters(self._descent)
+        compare("checkpoint", arrays, {"theta": self.theta, **self._parts.state.optimizer.state})
         if self._simulation is None:  # times and set-up messages depend on the machine
             for key in ("spent_evaluate_ns", "t_stop_ns", "bytes_up", "bytes_down"):
                 del counted[key]
@@ -168,7 +169,7 @@ class Replayer:
                 **{key: getattr(schedule, key) for key in ("ingress_ns", "egress_ns")},
                 "genie_s": oracle.time_s(self._config, self._simulation.task_ns, coordinator.outcomes[USED]),
             }
-        kept = trace.counters  # older traces lack some
+        # Older traces lack some.
         compare("checkpoint", kept, {key: value for key, value in counted.items() if key in kept})
 
 
