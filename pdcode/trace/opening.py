@@ -26,7 +26,7 @@ NAP_S = 0.01
 CACHE = 1 << 16  # bytes of a column's chunks that HDF5 keeps: those that are being filled
 FULL = errno.ENOSPC, errno.EDQUOT, errno.EFBIG
 LEAST = 4 << 20  # bytes that must be free on the disk
-LONGEST_S, FAST = 3, 50 << 20  # processor time to read a file: seconds, and bytes a second beyond them
+LONGEST_S, FAST = 2, 50 << 20  # processor time to read a file: seconds, and bytes a second beyond them
 
 
 def previous(path: Path) -> Path:

@@ -120,7 +120,7 @@ def code_commands(source: random.Random, path: Path, job: str) -> list[list[str]
 
 def _figure(source: random.Random, path: Path) -> list[str]:
     """Ask for a figure now and then, as it takes a second."""
-    return [] if source.randrange(25) else ["--figure", str(path.with_suffix(".svg"))]
+    return [] if source.randrange(100) else ["--figure", str(path.with_suffix(".svg"))]
 
 
 KINDS = {
