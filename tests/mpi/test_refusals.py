@@ -12,7 +12,8 @@ from pdcode import Trace
 
 CASES = {
     "diverges": ["optimizer.rate=1e6", "stop.updates=1000000"],
-    "nan": ["faults.nan_worker=1", "faults.nan_task=3", "wire.dtype=int8"],
+    # all: worker 1 has a task for each of the 60 updates
+    "nan": ["faults.nan_worker=1", "faults.nan_task=3", "wire.dtype=int8", "update.mode=all"],
 }
 
 
