@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 @contextmanager
 def damage() -> Iterator[None]:
-    """Raise a RuntimeError, as h5py does of some damaged structures, as OSError."""
+    """Raise what h5py does of some damaged structures as OSError; the block must only call h5py."""
     try:
         yield
-    except RuntimeError as error:
+    except (KeyError, RuntimeError) as error:
         raise OSError(str(error)) from None
 
 

@@ -17,3 +17,11 @@ def test_damaged_files_end_in_one_line(kind: str, count: int) -> None:
     assert [result for result in results if result.problem] == []
     refused = sum(": damaged: " in result.text for result in results)
     assert refused > count // 5
+
+
+@pytest.mark.parametrize("kind", ["configurations", "data"])
+def test_damaged_inputs_end_in_one_line(kind: str) -> None:
+    results = list(fuzz_files.fuzz(kind, range(60), seed=0))
+    assert len(results) == 60
+    assert [result for result in results if result.problem] == []
+    assert sum(bool(result.text) for result in results) > 30
