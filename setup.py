@@ -5,6 +5,7 @@ from glob import glob
 
 from Cython.Build import cythonize
 from setuptools import Extension, setup
+from setuptools.command import build_ext
 
 KERNELS = tuple(sorted(path[len("pdcode/kernels/") : -len(".pyx")] for path in glob("pdcode/kernels/*.pyx")))
 # No fused multiply-add: every rank then computes the same bits, whatever its processor. No errno and no
@@ -24,8 +25,21 @@ extensions = [
     for name in KERNELS
 ]
 
+
+class Build(build_ext.build_ext):
+    """Command that compiles the kernels; Cython runs only here, not for an sdist or metadata."""
+
+    def build_extensions(self) -> None:
+        made = cythonize(self.extensions, build_dir="build/cython", compiler_directives=DIRECTIVES)
+        sources = {extension.name: extension.sources for extension in made}
+        for extension in self.extensions:
+            extension.sources = sources[extension.name]
+        super().build_extensions()
+
+
 setup(
-    ext_modules=cythonize(extensions, build_dir="build/cython", compiler_directives=DIRECTIVES),
+    ext_modules=extensions,
+    cmdclass={"build_ext": Build},
     # An editable install puts this folder on sys.path. A finder behind it would come too late where the
     # current folder holds a clone of this repository, as Python takes that for a namespace package.
     options={"build_ext": {"parallel": os.cpu_count()}, "editable_wheel": {"mode": "compat"}},
