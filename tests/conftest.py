@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,6 +13,10 @@ from hypothesis import HealthCheck, settings
 from pdcode.mpi import launch
 
 launch.one_thread(os.environ)  # as ranks have; before numpy is imported
+
+# As a shell's foreground has them; `nohup` and `&` ignore some, and processes inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # --hypothesis-profile chooses the number of examples. How quickly a machine draws them, with other processes
 # beside us, is not what tests are about.
