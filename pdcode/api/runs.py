@@ -142,7 +142,7 @@ def simulate(
     all: 12.9 s
     async: 2.0 s
     """
-    from threadpoolctl import threadpool_limits
+    from threadpoolctl import threadpool_info, threadpool_limits
 
     from . import simulation
 
@@ -150,9 +150,10 @@ def simulate(
     files = _text(output), _text(stragglers), _text(cost)
     order = simulation.load(config, settings, *files, timing_only)
     path = Path(order.job.config.trace.path)
-    # One thread, as for the command: θ is the same to the last bit.
-    threads = None if any(name in os.environ for name in launch.THREADS) else 1
-    with _recorded(path), threadpool_limits(threads, "blas"):
+    # One thread, as for the command, unless the user sets it: θ is the same to the last bit.
+    libraries = [each["internal_api"].upper() for each in threadpool_info() if each["user_api"] == "blas"]
+    asked = any(f"{library}_NUM_THREADS" in os.environ for library in ("OMP", *libraries))
+    with _recorded(path), threadpool_limits(None if asked else 1, "blas"):
         try:
             result = simulation.alone(order, print_line if progress else _silent)
         except SystemExit:  # a second Ctrl-C

@@ -22,8 +22,9 @@ _TASKS = "SLURM_PROCID", "SLURM_STEP_NUM_TASKS"  # of srun, with or without MPI
 
 def one_thread(environment: dict[str, str] | os._Environ[str]) -> None:
     """Limit BLAS to one thread per rank unless the user sets it; call before numpy is imported."""
+    asked = environment.get("OMP_NUM_THREADS", "1")  # the libraries' own variables come before it
     for name in THREADS:
-        environment.setdefault(name, "1")
+        environment.setdefault(name, asked)
 
 
 def place(environment: Mapping[str, str]) -> tuple[int, int] | None:

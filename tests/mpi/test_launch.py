@@ -46,10 +46,10 @@ def test_the_command_starts_one_rank_more_than_workers(monkeypatch: pytest.Monke
 
 
 def test_the_users_thread_count_is_kept() -> None:
-    environment = {"OMP_NUM_THREADS": "3"}
+    environment = {"OMP_NUM_THREADS": "3", "MKL_NUM_THREADS": "2"}
     launch.one_thread(environment)
-    assert environment["OMP_NUM_THREADS"] == "3"
-    assert environment["OPENBLAS_NUM_THREADS"] == "1"
+    assert environment["OMP_NUM_THREADS"] == environment["OPENBLAS_NUM_THREADS"] == "3"
+    assert environment["MKL_NUM_THREADS"] == "2"
 
 
 def test_the_exchange_with_the_least_round_trip_tells_the_offset(monkeypatch: pytest.MonkeyPatch) -> None:
