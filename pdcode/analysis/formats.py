@@ -9,6 +9,7 @@ from ..util.formats import NOTHING as NOTHING
 from ..util.formats import duration as duration
 from ..util.formats import listing as listing
 from ..util.formats import three
+from ..util.formats import workers_named as workers_named
 
 BARS = " ▁▂▃▄▅▆▇█"
 SIZES = ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB"))

@@ -54,6 +54,7 @@ def run(options: argparse.Namespace) -> int:
         Always before MPI starts.
     """
     from ..config import load as configfile
+    from ..trace import lock
     from ..training.session import check_writable
     from . import preview
 
@@ -84,8 +85,9 @@ def run(options: argparse.Namespace) -> int:
         return 0
     if place is None:
         prepare_ranks(config, path)
-        check_writable(config.trace.path, path, config.stragglers.reads)
-        return Supervisor(*launch.command(config.workers.count, options.argv)).run()
+        held = check_writable(config.trace.path, path, config.stragglers.reads)
+        command, environment = launch.command(config.workers.count, options.argv)
+        return Supervisor(command, environment | {lock.KEY: held.key}).run()  # rank 0 shares the lock
     if place[0] == 0:
         return rank_0(config, text, path)
     from ..mpi import ranks

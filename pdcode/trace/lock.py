@@ -43,15 +43,15 @@ class Lock:
         The lock's file.
     descriptor : int
         Its open file. No other one may be closed in this process, as that would end the lock.
-    before : str or None
-        What the environment said before: the key of a lock that is still held, or None.
+    key : str
+        What a launched process finds as `KEY` in its environment, to share the lock.
     users : int
         Number of writers that use the lock; 0: reserved by `take`.
     """
 
     path: Path
     descriptor: int
-    before: str | None
+    key: str
     users: int = 0
 
     def use(self, writer: object) -> Callable[[], object]:
@@ -71,9 +71,6 @@ class Lock:
             if _is_at(self.path, self.descriptor):
                 self.path.unlink()
             os.close(self.descriptor)
-            os.environ.pop(KEY, None)
-            if self.before is not None:
-                os.environ[KEY] = self.before
 
 
 def take(path: Path) -> Lock:
@@ -93,8 +90,8 @@ def take(path: Path) -> Lock:
         return _held[place]
     while True:
         descriptor = os.open(place, os.O_RDWR | os.O_CREAT, 0o666)
-        holder, before = _holder(place, descriptor), os.environ.get(KEY)
-        bytes_locked = (1, 1) if holder.get("key", "") == before else (2, 0)  # length and start
+        holder, key = _holder(place, descriptor), os.environ.get(KEY)
+        bytes_locked = (1, 1) if key is not None and key == holder.get("key") else (2, 0)  # length and start
         try:
             fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, *bytes_locked)
         except OSError as error:
@@ -107,14 +104,14 @@ def take(path: Path) -> Lock:
             break
         os.close(descriptor)
     if bytes_locked == (2, 0):
-        os.environ[KEY] = key = uuid.uuid4().hex
+        key = uuid.uuid4().hex
         since = time.strftime("%Y-%m-%d %H:%M:%S")
         told = {"pid": os.getpid(), "host": socket.gethostname(), "since": since, "key": key}
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, json.dumps(told).encode(), 0)
         with suppress(OSError):
             fcntl.lockf(descriptor, fcntl.LOCK_UN, 1, 1)  # for the writer
-    _held[place] = Lock(place, descriptor, before)
+    _held[place] = Lock(place, descriptor, key or "")
     return _held[place]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
@@ -13,6 +13,7 @@ import numpy as np
 from ..config.tables import Config
 from ..problems import Problem
 from ..trace import Recorder
+from ..util.formats import workers_named
 from .coordinator import Coordinator
 
 LINE_NS = 1_000_000_000
@@ -140,20 +141,13 @@ class Monitor:
         self._last_line = wall_ns, coordinator.arrivals
         if coordinator.stopping:
             left_s = max(0.0, 1e-9 * (coordinator.drain_until_ns - now_ns))
-            out = workers(coordinator.in_flight())
+            out = workers_named(coordinator.in_flight())
             return f"{now_ns * 1e-9:7.1f} s  stopped; waiting for {out}, {left_s:.1f} s at most"
         measured = f"loss {self.loss:<9.4g} {self.score} {self.accuracy:<7.4f} " if self._numerics else ""
         if self._numerics and self._last_version != coordinator.version:
             measured += f"(at update {self._last_version}) "
         text = f"{now_ns * 1e-9:7.1f} s  update {coordinator.version:<7d} {measured}{rate:7.0f} arrivals/s"
         return text + conspicuous(coordinator, now_ns)
-
-
-def workers(numbers: Sequence[int]) -> str:
-    """Name workers, the first few of many."""
-    some = ", ".join(map(str, numbers[:8]))
-    more = f" and {len(numbers) - 8} more" if len(numbers) > 8 else ""
-    return f"worker{'s' * (len(numbers) > 1)} {some}{more}"
 
 
 def conspicuous(coordinator: Coordinator, now_ns: int) -> str:
@@ -168,7 +162,7 @@ def conspicuous(coordinator: Coordinator, now_ns: int) -> str:
     usual_ns = {worker: max(usual, times[worker] if replies[worker] else 0) for worker in out_ns}
     if hung := [worker for worker, ns in out_ns.items() if ns > HUNG * usual_ns[worker]]:
         longest_s = 1e-9 * max(out_ns[worker] for worker in hung)
-        return f"  no answer from {workers(hung)} for {longest_s:.1f} s"
+        return f"  no answer from {workers_named(hung)} for {longest_s:.1f} s"
     if len(times) < 2:
         return ""
     worker = max(range(len(times)), key=times.__getitem__)

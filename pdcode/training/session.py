@@ -9,12 +9,14 @@ from typing import Protocol
 
 from ..config.tables import Config
 from ..trace import Recorder, TraceWriter, opening
+from ..trace.lock import Lock
 from ..trace.schema import USED, WASTED
 from ..transport.base import Fleet, RankInfo
 from ..util.errors import Failure, InputError, within
+from ..util.formats import workers_named
 from ..util.output import print_line
 from .coordinator import Coordinator
-from .monitor import Monitor, Print, workers
+from .monitor import Monitor, Print
 from .setup import Components
 
 
@@ -87,7 +89,7 @@ class TrainingRun:
         scores = f"; {measured}" if self.numerics else ","
         self.print_line(f"stopped: {reason}{scores} after {self.coordinator.version} updates")
         if missing := self.coordinator.missing:
-            self.print_line(f"not waited for any longer: {workers(missing)}")
+            self.print_line(f"not waited for any longer: {workers_named(missing)}")
         return reason
 
 
@@ -102,7 +104,7 @@ class FleetInfo(Protocol):
     bytes_down: int
 
 
-def check_writable(trace: str, path: str, reads: str | None = None) -> None:
+def check_writable(trace: str, path: str, reads: str | None = None) -> Lock:
     """Create the trace's folder, and lock its name until this process ends.
 
     Raises
@@ -117,7 +119,7 @@ def check_writable(trace: str, path: str, reads: str | None = None) -> None:
             opening.previous(Path(trace)).resolve(),
         ):
             raise InputError(f"trace.path: '{trace}' is stragglers.path, from which delays are read")
-        opening.reserve(Path(trace))
+        return opening.reserve(Path(trace))
 
 
 def open_trace(

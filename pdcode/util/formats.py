@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 NOTHING = "–"
 SCALES = ((1e9, "s"), (1e6, "ms"), (1e3, "µs"), (1.0, "ns"))
@@ -25,6 +25,13 @@ def duration(ns: float) -> str:
 def listing(items: Sequence[str]) -> str:
     """Join items as "a, b and c"."""
     return " and ".join(filter(None, (", ".join(items[:-1]), *items[-1:])))
+
+
+def workers_named(workers: Iterable[int], few: int = 12) -> str:
+    """Name workers, the first few of many: "worker 3", "workers 1, 2 and 5"."""
+    names = [str(worker) for worker in workers]
+    shown = listing(names) if len(names) <= few else f"{', '.join(names[:few])} and {len(names) - few} more"
+    return f"worker{'s' * (len(names) != 1)} {shown}"
 
 
 def three(value: float) -> str:

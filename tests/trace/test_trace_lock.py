@@ -36,8 +36,7 @@ stop = {updates = 3}
 
 def start(path: Path, **more: str) -> subprocess.Popen[str]:
     """Start a process that writes a trace until its standard input ends."""
-    environment = {key: value for key, value in os.environ.items() if key != lock.KEY}
-    environment |= {"PYTHONPATH": os.pathsep.join([str(SUPPORT), str(ROOT)])} | more
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(SUPPORT), str(ROOT)])} | more
     return subprocess.Popen(
         [sys.executable, "-c", HOLD, str(path)],
         env=environment,
@@ -106,12 +105,11 @@ def test_a_process_with_the_key_shares_the_lock(tmp_path: Path) -> None:
     """As rank 0 does, for which `pdcode run` has taken the lock before it starts mpirun."""
     path = tmp_path / "a.h5"
     held = lock.take(path)
-    key = os.environ[lock.KEY]
     stranger = start(path)
     told = stranger.communicate("", timeout=60)[1]
     assert f"a.h5' is being written by process {os.getpid()} on " in told
     assert not path.exists()
-    assert start(path, **{lock.KEY: key}).communicate("", timeout=60) == ("ready\n", "")
+    assert start(path, **{lock.KEY: held.key}).communicate("", timeout=60) == ("ready\n", "")
     assert Trace(path).finished
     held.drop()
     assert [each.name for each in tmp_path.iterdir()] == ["a.h5"]
@@ -162,7 +160,5 @@ def test_the_key_outlives_a_look_at_the_trace_before(tmp_path: Path, job: str) -
     for _ in range(2):
         assert main(["simulate", job, "-o", str(path)]) == 0
     held = opening.reserve(path)
-    key = os.environ[lock.KEY]
-    assert start(path, **{lock.KEY: key}).communicate("", timeout=60) == ("ready\n", "")
+    assert start(path, **{lock.KEY: held.key}).communicate("", timeout=60) == ("ready\n", "")
     held.drop()
-    assert lock.KEY not in os.environ
