@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +10,7 @@ import numpy as np
 from ..codes.code import Code
 from ..codes.quality.captured import captured_energy
 from ..codes.summary import Quality
-from .style import BLUE, GREY, INK, LIGHT_BLUE, ORANGE, canvas, sheet
+from .style import BLUE, GREY, INK, LIGHT_BLUE, ORANGE, sheet
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,23 +21,13 @@ ZERO = 1e-9  # coherence that is due to rounding
 CELLS = 256  # maximum number of drawn columns; more blocks share columns
 
 
-def figure(codes: Sequence[tuple[Code, Quality]], path: str | os.PathLike[str]) -> None:
-    """Draw codes to a file, png (3000 pixels wide), svg or pdf: a row of three panels for each."""
-    with canvas(path, 15, 5.6 * len(codes)) as drawing:
-        _draw_all(codes, drawing)
-
-
 def draw(codes: Sequence[tuple[Code, Quality]]) -> Figure:
     """Draw codes: a row of three panels for each."""
     with sheet(15, 5.6 * len(codes)) as drawing:
-        _draw_all(codes, drawing)
+        lines = drawing.subfigures(len(codes), 1, squeeze=False)[:, 0]
+        for line, (code, quality) in zip(lines, codes, strict=True):
+            _draw(code, quality, line)
     return drawing
-
-
-def _draw_all(codes: Sequence[tuple[Code, Quality]], drawing: Figure) -> None:
-    lines = drawing.subfigures(len(codes), 1, squeeze=False)[:, 0]
-    for line, (code, quality) in zip(lines, codes, strict=True):
-        _draw(code, quality, line)
 
 
 def _draw(code: Code, quality: Quality, drawing: Any) -> None:

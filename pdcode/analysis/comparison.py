@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -13,7 +12,7 @@ import numpy as np
 from ..trace.reader import Trace
 from . import description, prediction, printing, statistics
 from .formats import NOTHING, duration, listing, number, percent, size
-from .style import DASHES, GREY, LINES, canvas, loss_axis, sheet
+from .style import DASHES, GREY, LINES, loss_axis, sheet
 from .summary import Summary, summarise
 
 if TYPE_CHECKING:
@@ -29,12 +28,8 @@ DECADES = 1e3  # … and begins at the shortest one's over this
 
 def names(traces: Sequence[Trace]) -> list[str]:
     """Name runs by their files: without folder and extension, unless two have the same name."""
-    stems = [trace.path.stem for trace in traces]
-    return [
-        stem if count == 1 else str(trace.path)
-        for trace, stem in zip(traces, stems, strict=True)
-        for count in [Counter(stems)[stem]]
-    ]
+    count = Counter(trace.path.stem for trace in traces)
+    return [trace.path.stem if count[trace.path.stem] == 1 else str(trace.path) for trace in traces]
 
 
 def show(traces: Sequence[Trace], console: Console | None = None) -> None:
@@ -95,55 +90,45 @@ def notes(traces: Sequence[Trace]) -> list[str]:
     return texts
 
 
-def figure(traces: Sequence[Trace], path: str | os.PathLike[str]) -> None:
-    """Draw the training losses of runs against time and bytes, to a file: png, svg or pdf."""
-    with canvas(path, *SIZE) as drawing:
-        _draw(traces, drawing)
-
-
 def draw(traces: Sequence[Trace]) -> Figure:
     """Draw the training losses of runs against time and bytes."""
-    with sheet(*SIZE) as drawing:
-        _draw(traces, drawing)
-    return drawing
-
-
-def _draw(traces: Sequence[Trace], drawing: Figure) -> None:
     from matplotlib.ticker import EngFormatter
 
-    left, right = drawing.subplots(1, 2, sharey=True)
-    measured = [(trace.progress["loss"], 1e-9 * trace.progress["t_ns"], sent(trace)) for trace in traces]
-    for place, (name, (loss, times, count)) in enumerate(zip(names(traces), measured, strict=True)):
-        colour, dashes = LINES[place % len(LINES)], DASHES[place // len(LINES) % len(DASHES)]
-        for axes, position in ((left, times), (right, count)):
-            axes.plot(position, loss, color=colour, linestyle=dashes, linewidth=2, label=name)
-            axes.plot(position[-1:], loss[-1:], "o", color=colour, markersize=6)
-    targets = {(trace.config.get("stop") or {}).get("loss") for trace in traces}
-    target = targets.pop() if len(targets) == 1 else None
-    loss_axis(left, [loss for loss, _, _ in measured], target)
-    if target:
-        for axes in left, right:
-            axes.axhline(target, color=GREY, linestyle="--", linewidth=1, label=f"target {target:g}")
-    _scale(left, [times for _, times, _ in measured])
-    _scale(right, [count for _, _, count in measured])
-    virtual = {description.is_virtual(trace) for trace in traces}
-    left.set_xlabel("virtual time, s" if virtual == {True} else "time, s")
-    right.set_xlabel("bytes up and down")
-    right.xaxis.set_major_formatter(EngFormatter("B", places=0))
-    left.set_title("Training loss against time")
-    right.set_title("… and against bytes")
-    reached = [
-        (times[at[0]], count[at[0]], name)
-        for (loss, times, count), name in zip(measured, names(traces), strict=True)
-        if len(at := np.flatnonzero(loss <= (target or -math.inf)))
-    ]
-    if reached:
-        seconds, _, name = min(reached)
-        left.set_title(f"{name} reaches loss {target:g} first, after {duration(1e9 * seconds)}")
-        count, name = min(each[1:] for each in reached)
-        right.set_title(f"{name} needs the fewest bytes for it: {size(count)}")
-    handles, labels = left.get_legend_handles_labels()
-    drawing.legend(handles, labels, loc="outside upper left", ncols=min(len(handles), 6), frameon=False)
+    with sheet(*SIZE) as drawing:
+        left, right = drawing.subplots(1, 2, sharey=True)
+        measured = [(trace.progress["loss"], 1e-9 * trace.progress["t_ns"], sent(trace)) for trace in traces]
+        for place, (name, (loss, times, count)) in enumerate(zip(names(traces), measured, strict=True)):
+            colour, dashes = LINES[place % len(LINES)], DASHES[place // len(LINES) % len(DASHES)]
+            for axes, position in ((left, times), (right, count)):
+                axes.plot(position, loss, color=colour, linestyle=dashes, linewidth=2, label=name)
+                axes.plot(position[-1:], loss[-1:], "o", color=colour, markersize=6)
+        targets = {(trace.config.get("stop") or {}).get("loss") for trace in traces}
+        target = targets.pop() if len(targets) == 1 else None
+        loss_axis(left, [loss for loss, _, _ in measured], target)
+        if target:
+            for axes in left, right:
+                axes.axhline(target, color=GREY, linestyle="--", linewidth=1, label=f"target {target:g}")
+        _scale(left, [times for _, times, _ in measured])
+        _scale(right, [count for _, _, count in measured])
+        virtual = {description.is_virtual(trace) for trace in traces}
+        left.set_xlabel("virtual time, s" if virtual == {True} else "time, s")
+        right.set_xlabel("bytes up and down")
+        right.xaxis.set_major_formatter(EngFormatter("B", places=0))
+        left.set_title("Training loss against time")
+        right.set_title("… and against bytes")
+        reached = [
+            (times[at[0]], count[at[0]], name)
+            for (loss, times, count), name in zip(measured, names(traces), strict=True)
+            if len(at := np.flatnonzero(loss <= (target or -math.inf)))
+        ]
+        if reached:
+            seconds, _, name = min(reached)
+            left.set_title(f"{name} reaches loss {target:g} first, after {duration(1e9 * seconds)}")
+            count, name = min(each[1:] for each in reached)
+            right.set_title(f"{name} needs the fewest bytes for it: {size(count)}")
+        handles, labels = left.get_legend_handles_labels()
+        drawing.legend(handles, labels, loc="outside upper left", ncols=min(len(handles), 6), frameon=False)
+    return drawing
 
 
 def _scale(axes: Axes, positions: Sequence[np.ndarray]) -> None:
@@ -168,7 +153,7 @@ def sent(trace: Trace) -> np.ndarray:
         order = np.argsort(trace.arrivals["t_recv_ns"], kind="stable")
         count = (trace.arrivals["bytes_up"] + trace.arrivals["bytes_down"])[order].cumsum()
         places = np.searchsorted(trace.arrivals["t_recv_ns"][order], trace.progress["t_ns"], side="right")
-        share = np.concatenate(([0], count))[places] / count[-1]
+        share = np.concatenate(([0], count))[places] / max(count[-1], 1)
     else:
-        share = trace.progress["version"] / max(1, *trace.progress["version"])
+        share = trace.progress["version"] / trace.progress["version"].max(initial=1)
     return np.asarray(share * (total.up + total.down))

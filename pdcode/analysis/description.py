@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -17,20 +17,12 @@ from ..trace.reader import Trace
 from ..trace.schema import DRAINED
 from ..util.errors import InputError
 from . import delays, timing
-from .formats import duration, listing, percent
+from .formats import duration, listing, percent, workers_named
 
 ENDS = "stop", "exception"  # kinds of faults that end a run
-STALE = (
-    5  # a trace not written for so many times flush_s is not that of a running run, or nothing happens in it
-)
+STALE = 5  # multiple of flush_s after which a trace without news is not that of a running run
 KILLED = "killed or hanging"
-FEW = 12  # maximum number of named workers
 LATE = {"use": "late payloads are used", "waste": "late payloads are wasted"}
-
-
-def workers_of(trace: Trace) -> int:
-    """Return a run's number of workers."""
-    return trace.members
 
 
 def stop_ns(trace: Trace) -> int:
@@ -88,13 +80,6 @@ def _asked(stop: Mapping[str, Any]) -> str:
     ]
     text = " or ".join(filter(None, parts))
     return f" of {text} asked" if text else ""
-
-
-def workers_named(workers: Iterable[int], few: int = FEW) -> str:
-    """Name workers, the first few of many: "worker 3", "workers 1, 2 and 5"."""
-    names = [str(worker) for worker in workers]
-    shown = listing(names) if len(names) <= few else f"{', '.join(names[:few])} and {len(names) - few} more"
-    return f"worker{'s' * (len(names) != 1)} {shown}"
 
 
 def is_virtual(trace: Trace) -> bool:
@@ -234,7 +219,7 @@ def _decoder_kind(table: Mapping[str, Any], memory: Mapping[str, Any]) -> str:
 def policy(trace: Trace) -> str:
     """Name the policy of a run: async, all, "first 6 of 8" or "captured 0.75"."""
     update = trace.config.get("update") or {}
-    mode, workers = str(update.get("mode", "")), workers_of(trace)
+    mode, workers = str(update.get("mode", "")), trace.members
     if mode == "first":
         return f"first {update.get('count') or wanted(UpdateTable(), workers)} of {workers:,}"
     return f"captured {update['fraction']:g}" if mode == "captured" and "fraction" in update else mode

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from typing import TYPE_CHECKING
 
@@ -10,7 +9,7 @@ import numpy as np
 
 from ..trace.reader import Trace
 from . import description
-from .style import BLUE, GREEN, GREY, INK, LIGHT_BLUE, canvas, loss_axis, mark_target, sheet
+from .style import BLUE, GREEN, GREY, INK, LIGHT_BLUE, loss_axis, mark_target, sheet
 from .timeline import timeline
 
 if TYPE_CHECKING:
@@ -22,32 +21,22 @@ BINS = 120  # bins of the curve of arrivals per second
 RISE = 0.2  # share of the time that does not determine the axis of the accuracy
 
 
-def figure(trace: Trace, path: str | os.PathLike[str]) -> None:
-    """Draw a run, finished or not, to a file: png (2400 pixels wide), svg or pdf."""
-    with canvas(path, *SIZE) as drawing:
-        _draw(trace, drawing)
-
-
 def draw(trace: Trace) -> Figure:
     """Draw a run, finished or not."""
     with sheet(*SIZE) as drawing:
-        _draw(trace, drawing)
+        grid = drawing.add_gridspec(1, 2, width_ratios=(1, 1.25))
+        left, right = drawing.add_subfigure(grid[0]), drawing.add_subfigure(grid[1])
+        drawing.suptitle(_title(trace), x=0.01, ha="left", fontsize=12, color=GREY)
+        if np.isnan(trace.progress["accuracy"]).all():
+            loss(trace, left.subplots())
+        else:
+            above, below = left.subplots(2, 1, sharex=True, height_ratios=(2.1, 1))
+            loss(trace, above)
+            accuracy(trace, below)
+            above.set_xlabel("")
+        above, below = right.subplots(2, 1, height_ratios=(2.4, 1))
+        rate(trace, below, timeline(trace, above))
     return drawing
-
-
-def _draw(trace: Trace, drawing: Figure) -> None:
-    grid = drawing.add_gridspec(1, 2, width_ratios=(1, 1.25))
-    left, right = drawing.add_subfigure(grid[0]), drawing.add_subfigure(grid[1])
-    drawing.suptitle(_title(trace), x=0.01, ha="left", fontsize=12, color=GREY)
-    if np.isnan(trace.progress["accuracy"]).all():
-        loss(trace, left.subplots())
-    else:
-        above, below = left.subplots(2, 1, sharex=True, height_ratios=(2.1, 1))
-        loss(trace, above)
-        accuracy(trace, below)
-        above.set_xlabel("")
-    above, below = right.subplots(2, 1, height_ratios=(2.4, 1))
-    rate(trace, below, timeline(trace, above))
 
 
 def _title(trace: Trace) -> str:
@@ -77,9 +66,13 @@ def loss(trace: Trace, axes: Axes) -> None:
 def accuracy(trace: Trace, axes: Axes) -> None:
     """Draw the test accuracy against time; the axis leaves out the first rise."""
     times, values = 1e-9 * trace.progress["t_ns"], trace.progress["accuracy"]
-    axes.plot(times, values, color=GREEN, linewidth=1.4)
     name = description.accuracy_name(trace.config.get("problem") or {})
     measured = np.flatnonzero(~np.isnan(values))
+    if not len(measured):
+        axes.set_title(f"No {name} has been measured")
+        axes.set_axis_off()
+        return
+    axes.plot(times, values, color=GREEN, linewidth=1.4)
     later = values[measured[times[measured] >= RISE * times[measured[-1]]]]
     low, high = float(later.min()), float(np.nanmax(values))
     if target := (trace.config.get("stop") or {}).get("accuracy"):

@@ -97,19 +97,14 @@ def _figure_class() -> type[Figure]:
     return ShownFigure
 
 
-@contextmanager
-def canvas(path: str | os.PathLike[str], width: float, height: float) -> Iterator[Figure]:
-    """Yield a figure to draw on, `width` × `height` inches at 200 dpi, and write it to a file.
-
-    The file's extension determines the format. Folders are created.
+def save(drawing: Figure, path: str | os.PathLike[str]) -> None:
+    """Write a figure to a file: png of 200 dpi, svg or pdf, by its extension. Folders are created.
 
     Raises
     ------
     InputError
         If the file cannot be written.
     """
-    with sheet(width, height) as drawing:
-        yield drawing
     try:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         mark, _ = MARKS.get(Path(path).suffix.lower(), (None, b""))

@@ -44,7 +44,7 @@ class Summary:
     wasted : float
         Share of the arrivals that came too late to be used.
     staleness : float
-        Median number of updates between a task's θ and the arrival of its payload.
+        Median number of updates between a task's θ and the arrival of its payload, as `Staleness.of`.
     bytes_up, bytes_down : int
         Bytes of the payloads and of the tasks, headers included, set-up not.
     """
@@ -97,10 +97,10 @@ def summarise(trace: Trace, loss: float | None = None, accuracy: float | None = 
     return Summary(
         trace=str(trace.path),
         scheme=str((trace.config.get("scheme") or {}).get("name", "")),
-        workers=description.workers_of(trace),
+        workers=trace.members,
         clock="virtual" if description.is_virtual(trace) else "real",
         finished=trace.finished,
-        failure=next(iter(trace.faults["message"][trace.faults["kind"] == "stop"].tolist()), ""),
+        failure=description.failure(trace),
         seconds=description.stop_ns(trace) / 1e9,
         target="" if level is None else f"{name} {level:g}",
         target_s=target_s,
@@ -109,7 +109,7 @@ def summarise(trace: Trace, loss: float | None = None, accuracy: float | None = 
         accuracy=_last(measured["accuracy"]),
         arrivals=sent.arrivals if known else math.nan,
         wasted=wasted,
-        staleness=float(np.median(stale)) if len(stale) else math.nan,
+        staleness=statistics.Staleness.of(stale).median if len(stale) else math.nan,
         bytes_up=sent.up if known else math.nan,
         bytes_down=sent.down if known else math.nan,
     )

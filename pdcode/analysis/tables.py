@@ -12,7 +12,7 @@ import numpy as np
 from ..trace.reader import Trace
 from ..trace.schema import REFUSED, USED, WASTED
 from . import description, printing, statistics, timing
-from .formats import NOTHING, bar, duration, number, percent, ratio, size, spark
+from .formats import NOTHING, bar, duration, number, percent, ratio, size, spark, workers_named
 from .printing import Section, make_table, note
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def sections(trace: Trace) -> Iterator[Section]:
         if none and trace.counters:
             yield "Bytes", _bytes(trace)
         return
-    pace = timing.pace(trace.arrivals, description.workers_of(trace))
+    pace = timing.pace(trace.arrivals, trace.members)
     outages = timing.outages(trace.arrivals, trace.updates, pace, length)
     yield (
         "\n".join(
@@ -196,7 +196,7 @@ def out_sentences(outages: Sequence[timing.Outage], pace: timing.Pace) -> list[s
             continue
         times = f"{ratio(first.length_ns / pace.median[first.worker])} its median task time"
         if len(names) > 1:
-            texts.append(f"{description.workers_named(sorted(names))} were out at once {when}")
+            texts.append(f"{workers_named(sorted(names))} were out at once {when}")
         elif first.ended:
             texts.append(f"worker {first.worker} was out {when}: its task {first.task} took {times}")
         else:
@@ -217,7 +217,7 @@ def slow_sentences(pace: timing.Pace) -> list[str]:
     if len(pace.slow()) > FEW:
         texts.append(f"{len(pace.slow()) - FEW} more workers are slow")
     if silent := pace.silent():
-        texts.append(f"no arrival from {description.workers_named(silent)}, of {len(pace.arrivals):,}")
+        texts.append(f"no arrival from {workers_named(silent)}, of {len(pace.arrivals):,}")
     if not texts and np.isfinite(pace.ratio).any():
         worst = int(np.nanargmax(pace.ratio))
         most = ratio(pace.ratio[worst])

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..trace.reader import Trace
 from . import description, timing
-from .formats import duration, ratio
+from .formats import duration, ratio, workers_named
 from .style import BLUE, GREY, INK, LIGHT_BLUE, LIGHT_ORANGE, ORANGE
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def timeline(trace: Trace, axes: Axes) -> tuple[int, int] | None:
         axes.set_title("Arrivals were not recorded" if none else "No arrivals yet")
         axes.set_axis_off()
         return None
-    pace, length = timing.pace(trace.arrivals, description.workers_of(trace)), description.stop_ns(trace)
+    pace, length = timing.pace(trace.arrivals, trace.members), description.stop_ns(trace)
     outages = timing.outages(trace.arrivals, trace.updates, pace, length)
     out = list(dict.fromkeys(outage.worker for outage in outages))
     begin, end = window_ns(trace.arrivals, pace, length, outages)
@@ -141,7 +141,7 @@ def _who(pace: timing.Pace, outages: Sequence[timing.Outage], lanes: int) -> str
 
 
 def _named(workers: Sequence[int]) -> str:
-    return description.workers_named(workers, 4).capitalize()
+    return workers_named(workers, 4).capitalize()
 
 
 def _legend(axes: Axes, injected: bool, marked: Sequence[str]) -> None:

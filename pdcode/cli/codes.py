@@ -137,9 +137,9 @@ def _print(designs: dict[str, Any], figure: str | None) -> None:
     for name, code in designs.items():
         code_tables.show(code, measured[name], f"{name}  " if len(designs) > 1 else "")
     if figure:
-        from ..analysis import code_plots
+        from ..analysis import code_plots, style
 
-        code_plots.figure([(code, measured[name]) for name, code in designs.items()], figure)
+        style.save(code_plots.draw([(code, measured[name]) for name, code in designs.items()]), figure)
         print(f"figure: {figure}")
 
 

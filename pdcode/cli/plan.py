@@ -172,7 +172,7 @@ def draw_map(options: argparse.Namespace) -> int:
     title = f"Fastest to {environment.goal}, and by what factor; {config.workers.count} workers"
     print_line("")
     chart.show(cells, grid, title, axis)
-    chart.draw_map(cells, grid, names, title, axis, figure)
+    style.save(chart.draw_map(cells, grid, names, title, axis), figure)
     print_line(f"figure: {figure}")
     return 0
 

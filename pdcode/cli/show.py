@@ -46,7 +46,7 @@ def show(options: argparse.Namespace) -> int:
         if options.figure:
             from ..analysis import plots
 
-            plots.figure(trace, options.figure)
+            style.save(plots.draw(trace), options.figure)
     if options.figure:
         print(f"figure: {options.figure}")
     return 0
@@ -60,7 +60,7 @@ def compare(options: argparse.Namespace) -> None:
     InputError
         After the comparison, naming the others.
     """
-    from ..analysis import comparison
+    from ..analysis import comparison, style
     from ..analysis.summary import summarise
     from ..trace import opening
     from ..trace.reader import Trace
@@ -77,6 +77,6 @@ def compare(options: argparse.Namespace) -> None:
     if traces:
         comparison.show(traces)
         if options.figure:
-            comparison.figure(traces, options.figure)
+            style.save(comparison.draw(traces), options.figure)
     if errors:
         raise InputError("; ".join(errors))

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..analysis import printing
 from ..analysis.formats import ratio, size
-from ..analysis.style import GREY, INK, canvas
+from ..analysis.style import GREY, INK, sheet
 from .space import OWN
 from .survey import Cell, Grid
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
     from rich.console import Console
 
 # Okabe and Ito's colours and two tints; cells also show the schemes' names.
@@ -61,10 +61,8 @@ def show(cells: Sequence[Cell], grid: Grid, title: str, axis: str, console: Cons
     printing.show([(title, [table]), ("", [printing.note(legend)])], console)
 
 
-def draw_map(
-    cells: Sequence[Cell], grid: Grid, names: Sequence[str], title: str, axis: str, path: str | Path
-) -> None:
-    """Draw the map to a file: png, svg or pdf."""
+def draw_map(cells: Sequence[Cell], grid: Grid, names: Sequence[str], title: str, axis: str) -> Figure:
+    """Draw the map."""
     from matplotlib.patches import Patch
 
     columns, rows, palette = sorted(grid.bandwidths), sorted(grid.severities), colours(names)
@@ -73,7 +71,7 @@ def draw_map(
     patches.append(Patch(facecolor="white", edgecolor=GREY, label=f"pale: by less than {PALE:g}×"))
     text = ORACLE.replace(": ", ":\n").replace(" over", "\nover")
     patches.append(Patch(facecolor="none", edgecolor="none", label=text))
-    with canvas(path, max(6.8, 3.2 + 1.7 * len(columns)), 2.2 + 0.85 * len(rows)) as figure:
+    with sheet(max(6.8, 3.2 + 1.7 * len(columns)), 2.2 + 0.85 * len(rows)) as figure:
         axes = figure.subplots()
         for cell in cells:
             _cell(axes, cell, columns.index(cell.bandwidth), rows.index(cell.severity), palette)
@@ -86,6 +84,7 @@ def draw_map(
         axes.set(xlabel="bandwidth of rank 0's link, each way", ylabel=axis)
         figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold")  # also spans the legend
         axes.legend(handles=patches, loc="upper left", bbox_to_anchor=(1, 1), frameon=False, title="first")
+    return figure
 
 
 def _cell(axes: Axes, cell: Cell, x: int, y: int, palette: dict[str, str]) -> None:

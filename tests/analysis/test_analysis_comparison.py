@@ -104,6 +104,14 @@ def test_the_figure_compares_over_time_and_bytes(runs: list[str], tmp_path: Path
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_runs_of_which_nothing_is_recorded_are_compared(tmp_path: Path) -> None:
+    paths = [tmp_path / "a.h5", tmp_path / "b.h5"]
+    traces.writer(paths[0]).close()
+    traces.simulate(paths[1], seconds=0.2, arrivals="none")
+    assert main(["show", *map(str, paths), "--figure", str(tmp_path / "a.svg")]) == 0
+    assert len(comparison.sent(Trace(paths[0]))) == 0
+
+
 def test_bytes_count_from_the_arrival_on(tmp_path: Path) -> None:
     trace = traces.simulate(tmp_path / "a.h5", seconds=1.0)
     sent = comparison.sent(trace)

@@ -11,6 +11,7 @@ import pytest
 import traces
 from matplotlib.figure import Figure
 
+import pdcode
 from pdcode import codes
 from pdcode.analysis import code_plots, plots, timing
 from pdcode.analysis.timeline import window_ns
@@ -91,3 +92,11 @@ def test_inner_products_that_are_all_0_have_no_colour_bar() -> None:
         drawing = Figure()
         code_plots._draw(code, quality(code), drawing)
         assert len(drawing.axes) == count
+
+
+def test_a_panel_of_what_was_never_measured_says_so(tmp_path: Path) -> None:
+    traces.writer(tmp_path / "a.h5").close()
+    for kind in ("loss", "accuracy", "rate", "timeline"):
+        (axes,) = pdcode.Trace(tmp_path / "a.h5").plot(kind).axes
+        assert not axes.axison
+    assert axes.get_title("left")

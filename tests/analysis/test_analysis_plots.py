@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import traces
 
-from pdcode.analysis import description, plots, timing
+from pdcode.analysis import description, plots, style, timing
 from pdcode.analysis.timeline import LANES, TASKS, lanes, window_ns
 from pdcode.trace import Trace
 from pdcode.util.errors import InputError
@@ -27,32 +27,32 @@ def png_size(path: Path) -> tuple[int, int]:
 @pytest.mark.filterwarnings("error")
 def test_a_png_is_drawn(tmp_path: Path, workers: int) -> None:
     trace = traces.simulate(tmp_path / "a.h5", seconds=0.6, workers=workers)
-    plots.figure(trace, tmp_path / "new" / "a.png")
+    style.save(plots.draw(trace), tmp_path / "new" / "a.png")
     assert png_size(tmp_path / "new" / "a.png") == (2400, 1120)
 
 
 @pytest.mark.filterwarnings("error")
 def test_runs_with_few_or_no_rows(tmp_path: Path) -> None:
     writer = traces.writer(tmp_path / "a.h5", workers=3)
-    plots.figure(Trace(tmp_path / "a.h5"), tmp_path / "a.png")
+    style.save(plots.draw(Trace(tmp_path / "a.h5")), tmp_path / "a.png")
     writer.arrival(*traces.row(worker=1, t_start_ns=1000, t_compute_ns=2000, t_send_ns=3000, t_recv_ns=4000))
     writer.progress(0, 0, 2.3, float("nan"), 1.0)
     writer.progress(0, 10, float("inf"), float("nan"), 1.0)
     writer.flush(0)
-    plots.figure(Trace(tmp_path / "a.h5"), tmp_path / "a.png")
+    style.save(plots.draw(Trace(tmp_path / "a.h5")), tmp_path / "a.png")
     writer.arrival(*traces.row(worker=1))
     writer.flush(0)
-    plots.figure(Trace(tmp_path / "a.h5"), tmp_path / "a.png")
+    style.save(plots.draw(Trace(tmp_path / "a.h5")), tmp_path / "a.png")
 
 
 def test_vector_formats_and_bad_paths(tmp_path: Path) -> None:
     trace = traces.simulate(tmp_path / "a.h5", seconds=0.1)
-    plots.figure(trace, tmp_path / "a.svg")
+    style.save(plots.draw(trace), tmp_path / "a.svg")
     assert b"<svg" in (tmp_path / "a.svg").read_bytes()
     with pytest.raises(InputError, match=r"a\.nonsense: cannot write the figure"):
-        plots.figure(trace, tmp_path / "a.nonsense")
+        style.save(plots.draw(trace), tmp_path / "a.nonsense")
     with pytest.raises(InputError, match="cannot write the figure"):
-        plots.figure(trace, tmp_path / "a.h5" / "a.png")
+        style.save(plots.draw(trace), tmp_path / "a.h5" / "a.png")
 
 
 def test_the_stretch_shows_the_slow_worker_a_few_times(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import traces
 
+from pdcode.analysis.statistics import Staleness
 from pdcode.analysis.summary import summarise
 from pdcode.trace import Trace
 from pdcode.trace.schema import DRAINED, WASTED
@@ -29,7 +30,7 @@ def test_the_figures_are_those_of_the_columns(tmp_path: Path) -> None:
     assert (summary.updates, summary.arrivals) == (trace.updates.rows, rows.rows)
     assert (summary.loss, summary.accuracy) == (measured["loss"][-1], measured["accuracy"][-1])
     assert summary.wasted == np.mean(rows["status"] == WASTED)
-    assert summary.staleness == np.median(rows["staleness"][in_time])
+    assert summary.staleness == Staleness.of(rows["staleness"][in_time]).median
     assert (summary.bytes_up, summary.bytes_down) == (rows["bytes_up"].sum(), rows["bytes_down"].sum())
 
 
@@ -50,10 +51,13 @@ def test_a_run_of_which_no_arrival_is_recorded(tmp_path: Path) -> None:
     assert running.updates > 1000
 
 
-@pytest.mark.parametrize("message", ["interrupted", "diverged: loss is nan at update 3"])
-def test_why_a_run_failed(tmp_path: Path, message: str) -> None:
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [("stop", "interrupted"), ("stop", "diverged: loss is nan at update 3"), ("exception", "KeyError: 'x'")],
+)
+def test_why_a_run_failed(tmp_path: Path, kind: str, message: str) -> None:
     writer = traces.writer(tmp_path / "a.h5")
     writer.fault(1, 2, 3, "refused", "worker 2 sent a payload that is not finite")
-    writer.fault(1, -1, -1, "stop", message)
+    writer.fault(1, -1, -1, kind, message)
     writer.close()
     assert summarise(Trace(tmp_path / "a.h5")).failure == message

@@ -10,7 +10,7 @@ import traces
 
 from pdcode import codes
 from pdcode.__main__ import main
-from pdcode.analysis import code_plots
+from pdcode.analysis import code_plots, style
 from pdcode.codes import catalogue
 from pdcode.codes.optimise import packing
 from pdcode.codes.registry import FAMILIES
@@ -162,7 +162,7 @@ def test_options_are_read_as_toml_or_as_text(capsys):
 def test_figures_of_codes_of_any_size(arguments, tmp_path):
     code = codes.design(*arguments)
     found = codes.quality(code) if len(code) < 1000 else codes.quality(codes.design("net", 32, 16, 4))
-    code_plots.figure([(code, found)], tmp_path / "a.png")
+    style.save(code_plots.draw([(code, found)]), tmp_path / "a.png")
     assert png_size(tmp_path / "a.png") == (3000, 1120)
 
 

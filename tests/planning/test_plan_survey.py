@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from pdcode import stragglers
+from pdcode.analysis import style
 from pdcode.config import load as configfile
 from pdcode.config.tables import StragglersTable
 from pdcode.planning import chart, space, survey
@@ -77,7 +78,9 @@ def test_a_cell_tells_the_multiple_of_the_oracle_in_the_figure_too(tmp_path):
     unknown = survey.Cell(1e6, 0.0, [("a", Score(2.0, 0.1))])
     assert [chart.oracle(cell) for cell in (without, nobody, unknown)] == ["", "", ""]
     grid = survey.Grid((1e6,), (0.0, 1.0, 2.0))
-    chart.draw_map([first, without, nobody], grid, ["a", "b"], "title", "delays", tmp_path / "map.svg")
+    style.save(
+        chart.draw_map([first, without, nobody], grid, ["a", "b"], "title", "delays"), tmp_path / "map.svg"
+    )
     drawn = (tmp_path / "map.svg").read_text(encoding="utf-8")
     assert drawn.count("<!-- oracle ×1.62 -->") == 1
     assert "<!-- oracle ×: -->" in drawn
