@@ -56,8 +56,6 @@ def load(
         Naming file, key and value.
     """
     read = [file for file in (stragglers, cost) if file is not None]
-    for file in read:
-        opening.survive(file)
     delays, recorded = [], recorded_run(stragglers)
     if stragglers is not None:
         # Replay each worker's delays in order if all are recorded; else draw blocks of them.

@@ -95,7 +95,7 @@ def kernels() -> Finding:
     try:
         from ..kernels import decode
     except ImportError as error:
-        return Finding("kernels", str(error), "build them: `make`, or `pip install -e .`", False)
+        return Finding("kernels", str(error), "build them: `make shell`, or `pip install -e .`", False)
     if platform.machine() != "x86_64":
         return Finding("kernels", f"compiled for {platform.machine()}")
     built = Path(decode.__file__).read_bytes()

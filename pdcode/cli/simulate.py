@@ -54,8 +54,11 @@ def add_parser(commands: Any) -> None:
 def simulate(options: argparse.Namespace) -> int:
     """Simulate a run and print its summary."""
     from ..api import configs, simulation
+    from ..trace import opening
 
     launch.ensure_mpi(os.environ)
+    for file in filter(None, (options.stragglers, options.cost)):
+        opening.survive(file)
     settings = configs.overrides(options.set, options.workers, options.output)
     files = options.output, options.stragglers, options.cost
     order = simulation.load(options.config, settings, *files, options.timing_only)

@@ -23,7 +23,7 @@ SCHEMA, SCHEMA_VERSION = "pdcode-code", 1
 UNIT = 1e-6  # largest deviation of a codeword's norm from 1
 ARRAYS = {"matrix", "supports", "values"}
 ATTRIBUTES = {
-    "schema_version": Attribute(int, 1, SCHEMA_VERSION),
+    "schema_version": Attribute(int, 1),
     "family": Attribute(str),
     "blocks": Attribute(int, 1, 2**31 - 1),
     "seed": Attribute(int, -(2**63)),
@@ -116,6 +116,7 @@ def _read(group: Any, where: str, blocks: int | None = None) -> dict[str, Any]:
     about, present = contents.attributes(group, where), {*contents.names(group, where)}
     if not {"supports", "values"} <= present or "family" not in about:
         raise InputError(f"{where} is not a code of pdcode")
+    contents.check_version(about, SCHEMA_VERSION, where)
     contents.check(about, ATTRIBUTES, where, "attribute")
     data = {name: contents.dataset(group, name, where) for name in sorted(ARRAYS & present)}
     shapes, kinds = ({name: getattr(each, key) for name, each in data.items()} for key in ("shape", "dtype"))

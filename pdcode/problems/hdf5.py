@@ -128,7 +128,7 @@ def _dataset_of(table: Table, key: str, file: h5py.File) -> h5py.Dataset:
             raise InputError(f"{where} is empty")
         return found
     if isinstance(found, h5py.Group):
-        inner = _names(found)[:20]
+        inner = _names(found, table)[:20]
         raise InputError(f"{where} is a group, which holds {', '.join(inner) or 'nothing'}; name a dataset")
     if isinstance(link, h5py.ExternalLink):
         raise InputError(f"{where} is a link to {link.path!r} in {link.filename!r}, which leads nowhere")
@@ -136,12 +136,12 @@ def _dataset_of(table: Table, key: str, file: h5py.File) -> h5py.Dataset:
         raise InputError(f"{where} is a link to {link.path!r}, which leads nowhere")
     if link is not None:
         raise InputError(f"{where} is damaged or not a dataset")
-    raise missing(key, name, table, _names(file))
+    raise missing(key, name, table, _names(file, table))
 
 
-def _names(group: h5py.Group) -> list[str]:
+def _names(group: h5py.Group, table: Table) -> list[str]:
     """Return the names in a group, as text."""
-    with damage():
+    with damage(f"problem.data: {table.data!r}"):
         return sorted(map(str, group))
 
 

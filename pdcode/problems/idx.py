@@ -12,7 +12,7 @@ import numpy as np
 
 from ..config.tables import ProblemTable as Table
 from ..util.errors import InputError, shown
-from ..util.memory import ensure_fits
+from ..util.memory import PACKED, ensure_fits
 from .formats import existing
 from .matrix import Array
 from .samples import Samples
@@ -20,7 +20,6 @@ from .samples import Samples
 # third byte of the magic number -> type of the numbers, big-endian
 TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 GZIP = b"\x1f\x8b"
-RATIO = 1032  # largest compression of gzip
 
 
 def read_images_and_labels(table: Table) -> Samples:
@@ -64,10 +63,8 @@ def read_idx(path: Path, key: str = "data") -> Array:
                 raise InputError(f"{name} is truncated in its header")
             shape = tuple(int(length) for length in np.frombuffer(lengths, ">u4"))
             expected = math.prod(shape) * dtype.itemsize
-            ensure_fits(
-                f"problem.{key}", f"{str(path)!r} of shape {shown(shape)}", 2 * expected
-            )  # it is copied
-            most = os.fstat(raw.fileno()).st_size * (1 if file is raw else RATIO)
+            ensure_fits(f"problem.{key}", f"{str(path)!r} of shape {shown(shape)}", 2 * expected)  # a copy
+            most = os.fstat(raw.fileno()).st_size * (1 if file is raw else PACKED)
             content = file.read(expected) if expected <= most else b""
             if len(content) < expected or file.read(1):
                 what = "cut off" if len(content) < expected else "too long"

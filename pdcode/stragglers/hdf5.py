@@ -144,7 +144,7 @@ def _matrix(path: Path, file: h5py.File, name: str | None) -> Reals:
     if not matrices:
         raise records.wrong(path, "has no matrix of numbers, workers × rounds")
     chosen = next(iter(matrices)) if name is None else name.strip("/")
-    records.check_size(path, matrices[chosen].size)
-    ensure_written(matrices[chosen], "stragglers.path", f"{path}: '{chosen}'")
-    matrix = contents.dataset(file, chosen, str(path))
+    matrix = matrices[chosen]
+    records.ensure_delays_fit(path, matrix.size)
+    ensure_written(matrix, "stragglers.path", f"{path}: '{chosen}'")
     return contents.array(matrix, str(path)).astype(np.float64, copy=False)

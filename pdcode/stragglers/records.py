@@ -10,7 +10,7 @@ import numpy as np
 
 from ..config.tables import LARGEST
 from ..util.errors import InputError, shortened
-from ..util.memory import limit_bytes
+from ..util.memory import ensure_fits
 from .base import Integers, Reals
 
 HDF5 = b"\x89HDF\r\n\x1a\n"  # signature of an HDF5 file
@@ -55,7 +55,7 @@ def csv(path: Path) -> Reals:
     InputError
         If the file is not such a matrix; the message names the line.
     """
-    check_size(path, path.stat().st_size // 2)  # an entry has at least two bytes: a digit and a comma
+    ensure_delays_fit(path, path.stat().st_size // 2)  # an entry has at least two bytes: a digit and a comma
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError:
@@ -96,14 +96,6 @@ def matrix(path: Path, values: Reals, times: str) -> Records:
     return Records(values[recorded], counts, np.full(len(counts), 0.0 if times == "delay" else -1.0))
 
 
-def check_size(path: Path, entries: int) -> None:
-    """Refuse delays that need more than a quarter of the memory that may be used, as they are copied.
-
-    Raises
-    ------
-    InputError
-        If there are too many; the message names the file.
-    """
-    memory = limit_bytes()
-    if 4 * 8 * entries > memory:
-        raise wrong(path, f"{entries:,} delays are more than {memory >> 30} GiB of memory can take")
+def ensure_delays_fit(path: Path, entries: int) -> None:
+    """Refuse delays that do not fit into memory; they are copied three times."""
+    ensure_fits("stragglers.path", f"{path}: {entries:,} delays", 4 * 8 * entries)

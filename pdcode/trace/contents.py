@@ -8,33 +8,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..util.datasets import damage, damaged
 from ..util.errors import InputError
+from ..util.memory import PACKED
 from .schema import Attribute
 
 if TYPE_CHECKING:
     import h5py
 
-PACKED = 1040  # largest ratio of gzip's compression
 SPARE = 1 << 20  # bytes that a dataset may claim in any case
-
-
-@contextmanager
-def damage(where: str) -> Iterator[None]:
-    """Report errors of h5py as damage; the block must only call h5py."""
-    try:
-        yield
-    except (OSError, KeyError, RuntimeError, ValueError, TypeError, OverflowError, MemoryError) as error:
-        raise damaged(where, " ".join(str(error.args[0] if error.args else error).split())) from None
-
-
-def damaged(where: str, what: str) -> InputError:
-    """Return the InputError for a damaged file."""
-    return InputError(f"{where}: damaged: {what}")
 
 
 def attributes(place: h5py.HLObject, where: str) -> dict[str, Any]:
@@ -67,6 +54,12 @@ def check(values: Mapping[str, Any], expected: Mapping[str, Attribute], where: s
     for key, attribute in expected.items():
         if key in values and not attribute.fits(values[key]):
             raise damaged(where, f"{what} {key} is {values[key]!r:.60}")
+
+
+def check_version(values: Mapping[str, Any], newest: int, where: str) -> None:
+    """Refuse a file of a newer schema, which may look damaged."""
+    if isinstance(version := values.get("schema_version"), int) and version > newest:
+        raise InputError(f"{where}: has schema version {version}; this pdcode reads up to {newest}")
 
 
 def parsed(text: str, where: str, what: str) -> Any:
@@ -133,8 +126,8 @@ def array(found: h5py.Dataset, where: str, rows: int | None = None) -> np.ndarra
     return np.asarray(content)
 
 
-def read_all(place: h5py.Group, where: str, depth: int = 3) -> None:
-    """Read every attribute and dataset that can be read, of a group and of groups in it."""
+def datasets(place: h5py.Group, where: str, depth: int = 3) -> Iterator[h5py.Dataset]:
+    """Read all attributes, and yield all datasets that can be read, of a group and of groups in it."""
     import h5py
 
     with suppress(InputError):
@@ -145,8 +138,8 @@ def read_all(place: h5py.Group, where: str, depth: int = 3) -> None:
     for name in members:
         with suppress(InputError):
             with damage(where):
-                each = place.get(name)
-            if isinstance(each, h5py.Dataset):
-                array(dataset(place, name, where), where)
-            elif isinstance(each, h5py.Group) and depth:
-                read_all(each, where, depth - 1)
+                found = place.get(name)
+            if not isinstance(found, h5py.Group):
+                yield dataset(place, name, where)
+            elif depth:
+                yield from datasets(found, where, depth - 1)

@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..util.errors import InputError, reason
+from ..util.errors import InputError, not_a_file, reason
 from ..util.output import ensure_replaceable
 from . import contents, lock, room
 from .schema import SCHEMA
@@ -135,28 +135,39 @@ def amend(path: Path) -> h5py.File:
 def survive(path: str | Path) -> None:
     """Read a file in a forked process first: HDF5 may crash, or never end, if bytes of a file are damaged.
 
-    For processes without threads, before MPI starts.
+    For commands alone, whose process has no threads, before MPI starts.
 
     Raises
     ------
     InputError
         If it does. Damage that HDF5 notices is left to whoever reads the file.
     """
-    if not Path(path).is_file():
+    import h5py  # noqa: F401 (once, for both processes)
+
+    if not_a_file(path):
         return
     child = os.fork()
     if not child:
         try:
-            most_s = LONGEST_S + Path(path).stat().st_size // FAST
-            resource.setrlimit(resource.RLIMIT_CPU, (most_s, most_s))
+            claimed = 0
             resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
             faulthandler.disable()
+            _limit_processor_time(claimed)
             with open_for_reading(Path(path)) as file:
-                contents.read_all(file, str(path))
+                for dataset in contents.datasets(file, str(path)):
+                    claimed += dataset.nbytes
+                    _limit_processor_time(claimed)
+                    with suppress(InputError):
+                        contents.array(dataset, str(path))
         finally:
             os._exit(0)
     if os.WIFSIGNALED(os.waitpid(child, 0)[1]):
         raise contents.damaged(str(path), "HDF5 crashes or does not end when it reads it")
+
+
+def _limit_processor_time(claimed: int) -> None:
+    """Kill this process once it has taken longer than reading so many bytes does."""
+    resource.setrlimit(resource.RLIMIT_CPU, (LONGEST_S + claimed // FAST, resource.RLIM_INFINITY))
 
 
 def is_trace(path: Path) -> bool:
@@ -184,8 +195,8 @@ def open_for_reading(path: Path) -> h5py.File:
     """
     import h5py
 
-    if not path.is_file():
-        raise InputError(f"{path}: {'not a file' if path.exists() else 'no such file'}")
+    if why := not_a_file(path):
+        raise InputError(f"{path}: {why}")
     problem, end = "", time.monotonic() + PATIENCE_S
     while time.monotonic() < end:
         try:

@@ -152,14 +152,11 @@ class Trace:
             self.attributes = contents.attributes(file, where)
         if self.attributes.get("schema") != SCHEMA:
             raise InputError(f"{where}: not a pdcode trace")
+        contents.check_version(self.attributes, SCHEMA_VERSION, where)
         contents.check(self.attributes, ATTRIBUTES, where, "attribute")
         layers = [self.attributes.get(key, []) for key in LAYERS]
         if not len(layers[0]) == len(layers[1]) == len(layers[2]):
             raise damaged(where, f"{', '.join(LAYERS)} are {layers}")
-        if (version := self.attributes.get("schema_version", 1)) > SCHEMA_VERSION:
-            raise InputError(
-                f"{where}: trace of schema version {version}; this pdcode reads up to {SCHEMA_VERSION}"
-            )
 
     def __repr__(self) -> str:
         return f"Trace({str(self.path)!r}): {'finished' if self.finished else 'not finished'}"
@@ -332,7 +329,7 @@ class Trace:
             column = contents.array(contents.dataset(group, key, where, what), where, rows)
         if column.dtype.kind in "SO":  # text: bytes in the file
             return np.array([bytes(text).decode(errors="replace") for text in column], dtype=np.str_)
-        column = _within(column, schema, what, where)
+        column = _bounded(column, schema, what, where)
         if key == "worker" and rows and column.max() >= self.members:
             raise damaged(where, f"{what} has {column.max()}, and there are {self.members} workers")
         if table == "arrivals" and key in WORKER_CLOCK and self._correct and rows:
@@ -341,7 +338,7 @@ class Trace:
         return column
 
 
-def _within(column: np.ndarray, schema: Column, what: str, where: str) -> np.ndarray:
+def _bounded(column: np.ndarray, schema: Column, what: str, where: str) -> np.ndarray:
     """Return a column in the type of the schema, after a check of its bounds."""
     if column.dtype.kind in "iu" and len(column):
         for value in int(column.min()), int(column.max()):

@@ -1,4 +1,4 @@
-"""Datasets of HDF5 files that claim more than they hold."""
+"""Damage of HDF5 files, and datasets that claim more than the file holds."""
 
 from __future__ import annotations
 
@@ -17,12 +17,17 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def damage() -> Iterator[None]:
-    """Raise what h5py does of some damaged structures as OSError; the block must only call h5py."""
+def damage(where: str) -> Iterator[None]:
+    """Report errors of h5py as damage; the block must only call h5py."""
     try:
         yield
-    except (KeyError, RuntimeError) as error:
-        raise OSError(str(error)) from None
+    except (OSError, KeyError, RuntimeError, ValueError, TypeError, OverflowError, MemoryError) as error:
+        raise damaged(where, " ".join(str(error.args[0] if error.args else error).split())) from None
+
+
+def damaged(where: str, what: str) -> InputError:
+    """Return the InputError for a damaged file."""
+    return InputError(f"{where}: damaged: {what}")
 
 
 def ensure_written(data: h5py.Dataset, key: str, name: str) -> None:
@@ -47,7 +52,7 @@ def ensure_written(data: h5py.Dataset, key: str, name: str) -> None:
     elif data.chunks:
         ensure_fits(key, f"a chunk of {name}", math.prod(data.chunks) * data.dtype.itemsize)
         chunks = math.prod(-(-length // chunk) for length, chunk in zip(data.shape, data.chunks, strict=True))
-        with damage():
+        with damage(where):
             written = data.id.get_num_chunks()
         if written < chunks:
             raise InputError(f"{where} has {written} of {chunks} chunks; the others were never written")

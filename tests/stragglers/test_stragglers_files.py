@@ -17,11 +17,13 @@ from pdcode.util.errors import InputError
 def test_more_numbers_than_memory(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "huge.h5", "w") as file:
         file.create_dataset("delays", (1 << 20, 1 << 20), "f4", chunks=(1024, 1024))  # nothing is in it
-    with pytest.raises(InputError, match=r"stragglers\.path: .*huge\.h5: 1,099,511,627,776 delays are more"):
+    with pytest.raises(
+        InputError, match=r"stragglers\.path: .*huge\.h5: 1,099,511,627,776 delays would need"
+    ):
         table(tmp_path / "huge.h5").make(0, 2)
     with (tmp_path / "huge.csv").open("wb") as file:
         file.truncate(1 << 40)
-    with pytest.raises(InputError, match=r"stragglers\.path: .*huge\.csv: 549,755,813,888 delays are more"):
+    with pytest.raises(InputError, match=r"stragglers\.path: .*huge\.csv: 549,755,813,888 delays would need"):
         table(tmp_path / "huge.csv").make(0, 2)
 
 
@@ -119,3 +121,15 @@ def test_a_matrix_whose_bytes_are_torn(tmp_path: Path) -> None:
     path.write_bytes(data)
     with pytest.raises(InputError, match=r"stragglers\.path: .*torn\.h5: damaged: "):
         table(path).make(0, 2)
+
+
+def test_matrices_that_are_elsewhere_or_packed_in_other_ways_are_read(tmp_path: Path) -> None:
+    values = np.zeros((40, 4000))
+    with h5py.File(tmp_path / "packed.h5", "w") as file:
+        file.create_dataset("a", data=values, chunks=True, compression="lzf")
+    with h5py.File(tmp_path / "virtual.h5", "w") as file:
+        layout = h5py.VirtualLayout(values.shape, "f8")
+        layout[:] = h5py.VirtualSource("packed.h5", "a", values.shape)
+        file.create_virtual_dataset("a", layout)
+    for name in ("packed.h5", "virtual.h5"):
+        assert not table(tmp_path / name).make(0, 2).delays_s([0, 1], 0, 9).any()

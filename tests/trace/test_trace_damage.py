@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 
 from pdcode.__main__ import main
-from pdcode.trace import Trace
+from pdcode.trace import Trace, opening
 
 JOB = """
 problem = {kind = "least-squares", data = "synthetic", samples = 20, features = 4}
@@ -196,9 +197,41 @@ def test_a_bug_is_not_taken_for_damage(whole: Path, monkeypatch: pytest.MonkeyPa
     def wrong(*arguments: object) -> None:
         raise KeyError("a bug")
 
-    monkeypatch.setattr("pdcode.trace.reader._within", wrong)
+    monkeypatch.setattr("pdcode.trace.reader._bounded", wrong)
     with pytest.raises(KeyError, match="a bug"):
         main(["show", str(whole / "a.h5")])
+
+
+def test_what_compresses_well_is_not_taken_for_damage(
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Reading takes more time than the size of the file lets expect."""
+    monkeypatch.setattr(opening, "LONGEST_S", 1)
+    path = tmp_path / "a.h5"
+    path.write_bytes((whole / "a.h5").read_bytes())
+    with h5py.File(path, "r+") as file:
+        file.create_dataset("zeros", (1 << 29,), "i1", chunks=(1 << 20,), compression=1, shuffle=True)
+        chunk = file["zeros"].id.write_direct_chunk
+        packed = zlib.compress(bytes(1 << 20), 1)
+        for start in range(0, 1 << 29, 1 << 20):
+            chunk((start,), packed)
+    assert path.stat().st_size < 4 << 20
+    assert main(["show", str(path)]) == 0
+
+
+def test_a_name_that_no_file_can_have_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    for command in ("show", "replay"):
+        assert main([command, "x" * 300]) == 2
+        assert capsys.readouterr().err == f"pdcode: {'x' * 300}: File name too long\n"
+
+
+def test_newer_files_are_not_called_damaged(
+    whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, command, key in (("a.h5", ["show"], "finished"), ("net.h5", ["codes", "show"], "seed")):
+        newer = both(attribute("/", "schema_version", 99), attribute("/", key, "of another type"))
+        told = run(whole, tmp_path, newer, capsys, *command, "{file}", name=name)
+        assert re.search(r": has schema version 99; this pdcode reads up to \d\n$", told)
 
 
 def test_a_short_trace_is_small(whole: Path) -> None:
