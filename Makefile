@@ -32,7 +32,7 @@ test: $(tested) ## run all tests; those of tests/cluster only as root where SLUR
 test-long: $(tested) ## run all tests, with twenty times as many examples of each property
 	@$(pytest) --durations 10 --hypothesis-profile long --timeout 1000 -o faulthandler_timeout=1100 tests $(slurm)
 
-check: ## check style and types, and run the tests that take no second
+check: ## check style and types, and run the quick tests, which start no other process
 	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target lint fast
 
 fast: $(tested)

@@ -9,6 +9,7 @@ import argparse
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from inspect import cleandoc
 from itertools import compress
 from typing import Any
 
@@ -148,15 +149,8 @@ def markdown(lines: Iterable[Sequence[str]]) -> str:
 
 def prose(doc: str | None) -> str:
     """Return a docstring without its numpydoc sections, as Markdown."""
-    text = re.split(r"\n\s*\n[A-Z]\w+\n-{3,}", inspect_doc(doc))[0]
+    text = re.split(r"\n\s*\n[A-Z]\w+\n-{3,}", cleandoc(doc or ""))[0]
     return text.replace("*", r"\*")
-
-
-def inspect_doc(doc: str | None) -> str:
-    """Return a docstring without indentation."""
-    from inspect import cleandoc
-
-    return cleandoc(doc or "")
 
 
 class Reading(SphinxDirective):
@@ -165,9 +159,6 @@ class Reading(SphinxDirective):
     has_content = False
     optional_arguments = 1
     final_argument_whitespace = True
-
-    def text(self, source: str) -> list[nodes.Node]:
-        return self.parse_text_to_nodes(source)
 
     def section(self, title: str, *children: nodes.Node, ids: str) -> nodes.section:
         section = nodes.section(ids=[ids], names=[nodes.fully_normalize_name(ids)])
@@ -181,7 +172,7 @@ class Reading(SphinxDirective):
     ) -> list[nodes.Node]:
         """A table without its empty columns; a search and the role ``confval`` find its rows by `names`."""
         used = [any(cells) for cells in zip(*rows, strict=True)]
-        made = self.text(markdown([*compress(line, used)] for line in (head, *rows)))
+        made = self.parse_text_to_nodes(markdown([*compress(line, used)] for line in (head, *rows)))
         entries = [row for table in made for body in table.findall(nodes.tbody) for row in body]
         for name, row in zip(names, entries, strict=False):
             target = nodes.make_id(f"key-{name}")
@@ -229,7 +220,7 @@ class Keys(Reading):
         )
         several = {which: having for which, having in sharing.items() if 1 < len(having) < len(found)}
         if several:
-            made += self.text("Keys of several kinds:")
+            made += self.parse_text_to_nodes("Keys of several kinds:")
             rows, names = [], []
             for (_, key), having in several.items():
                 (described,) = keys(found[having[0]], [key])
@@ -250,9 +241,11 @@ class Keys(Reading):
             title = f'`{tag} = "{kind}"`' + (
                 " and all other families of `pdcode codes list`" if designed else ""
             )
-            body = self.text(text) + (self.rows(table, keys(struct, own), kind) if own else [])
+            body = self.parse_text_to_nodes(text) + (self.rows(table, keys(struct, own), kind) if own else [])
             if options:
-                body += self.text("Keys of `options`:") + self.rows(f"{table}.options", keys(options))
+                body += self.parse_text_to_nodes("Keys of `options`:") + self.rows(
+                    f"{table}.options", keys(options)
+                )
             sections.append(self.section(title, *body, ids=f"{table}-{kind}"))
         if short:
             made += self.table([f"`{tag}`", "which has no keys of its own"], short)
@@ -286,14 +279,14 @@ class Schemes(Reading):
         made: list[nodes.Node] = []
         for name in kinds.KINDS["schemes"]:
             scheme = kinds.find("schemes", name)
-            body = self.text(prose(scheme.__doc__))
+            body = self.parse_text_to_nodes(prose(scheme.__doc__))
             if options := keys(scheme.Options):
                 known = [f"scheme.options.{key.name} ({name})" for key in options]
                 body += self.table(HEAD, [key.cells() for key in options], known)
             if scheme.tables:
-                body += self.text(f"Tables that are not given are: {filled(scheme.tables)}.")
+                body += self.parse_text_to_nodes(f"Tables that are not given are: {filled(scheme.tables)}.")
             for preset, given in scheme.presets.items():
-                body += self.text(
+                body += self.parse_text_to_nodes(
                     f'With `preset = "{preset}"`, keys that are not given are: {filled(given)}.'
                 )
             made.append(self.section(f'`name = "{name}"`', *body, ids=f"scheme-{name}"))

@@ -91,6 +91,7 @@ def trace_commands(source: random.Random, path: Path, job: str) -> list[list[str
     trace, out = str(path), ["-o", str(path.with_suffix(".out.h5"))]
     commands = [
         ["show", trace, *_figure(source, path)],
+        ["show", trace, trace, *_figure(source, path)],
         ["codes", "show", trace],
         ["replay", trace],
         ["simulate", job, "--stragglers", trace, *out],
