@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -52,7 +51,7 @@ def checked(argv: list[str]) -> int:
             stream.reconfigure(errors="replace")  # a terminal without × must not end a run
     place = launch.place(os.environ)
     # The signals that end act like Ctrl-C, except under a launcher, which handles them for all ranks.
-    handlers = dict.fromkeys(signals.ENDS if place is None else (), signal.default_int_handler)
+    handlers = signals.endings() if place is None else {}
     try:
         with signals.handled(handlers), redirect_stdout(output.Checked(sys.stdout)) as stdout:
             try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import threading
 import time
@@ -12,7 +13,7 @@ from typing import Protocol
 
 # Ctrl-C, `kill`, a terminal that is closed, and the usual choice for SLURM's warning before the time limit.
 ENDS = signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1
-ONE_WISH_S = 1.0  # signals within this time are one: SLURM, mpirun and `pdcode run` may each send theirs
+ONE_WISH_S = 1.0  # signals within this time are one: SLURM, mpirun, `timeout` and we may each send theirs
 
 Handler = Callable[[int, FrameType | None], object] | signal.Handlers
 
@@ -36,6 +37,20 @@ def interrupts(run: Interruptible) -> dict[signal.Signals, Handler]:
             raise SystemExit(128 + number)
 
     return dict.fromkeys(ENDS, interrupt)
+
+
+def endings() -> dict[signal.Signals, Handler]:
+    """Return handlers by which all signals that end act like Ctrl-C, those within `ONE_WISH_S` as one."""
+    last_s = -math.inf
+
+    def end(number: int, frame: FrameType | None) -> None:
+        nonlocal last_s
+        now_s = time.monotonic()
+        if now_s >= last_s + ONE_WISH_S:
+            last_s = now_s
+            raise KeyboardInterrupt
+
+    return dict.fromkeys(ENDS, end)
 
 
 @contextmanager

@@ -136,8 +136,8 @@ def test_the_trace_is_flushed_while_the_last_tasks_are_awaited(problem: problems
     assert len(rows.flushed) >= 4
     said = [line.strip() for line in lines]
     assert said[:2] == [
-        "2.0 s  stopped; waiting for workers 0, 2, 3.0 s at most",
-        "3.0 s  stopped; waiting for workers 0, 2, 2.0 s at most",
+        "2.0 s  stopped; waiting for workers 0 and 2, 3.0 s at most",
+        "3.0 s  stopped; waiting for workers 0 and 2, 2.0 s at most",
     ]
 
 
@@ -163,7 +163,7 @@ def test_workers_that_do_not_answer_are_named(problem: problems.Problem) -> None
     made = state(problem, busy_ns=[S, S, S], tasks=[101, 100, 101], replies=[100, 100, 100])
     made.t_dispatch_ns = [4 * S - 1, 4 * S, S]
     assert conspicuous(made, 4 * S) == "  no answer from worker 2 for 3.0 s"
-    assert conspicuous(made, 6 * S) == "  no answer from workers 0, 2 for 5.0 s"
+    assert conspicuous(made, 6 * S) == "  no answer from workers 0 and 2 for 5.0 s"
     made.busy_ns[2] = 100 * S  # its tasks take 1 s: one of 5 s is not conspicuous
     assert conspicuous(made, 6 * S) == "  no answer from worker 0 for 2.0 s"
     many = state(problem, busy_ns=[0] * 12, tasks=[1] * 12, replies=[0] * 12, t_dispatch_ns=[0] * 12)

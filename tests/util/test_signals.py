@@ -38,3 +38,15 @@ def test_a_hang_up_that_is_ignored_stays_ignored() -> None:
         assert not run.interrupted
     finally:
         signal.signal(signal.SIGHUP, before)
+
+
+def test_signals_of_a_moment_end_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As `timeout` sends them to the process and to its group: the second would break off the end."""
+    now_s = [10.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now_s[0])
+    with signals.handled(signals.endings()):
+        for _ in range(2):
+            with pytest.raises(KeyboardInterrupt):
+                signal.raise_signal(signal.SIGTERM)
+            signal.raise_signal(signal.SIGTERM)
+            now_s[0] += signals.ONE_WISH_S
