@@ -6,6 +6,7 @@ import errno
 import faulthandler
 import os
 import resource
+import shutil
 import tempfile
 import time
 from contextlib import suppress
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     import h5py
 
 LIBVER = ("v110", "v110")  # the oldest format with SWMR, so that every HDF5 since 2016 reads the file
-PATIENCE_S = 5.0  # time to wait for another process to release a file
+PATIENCE_S = 5.0  # time to wait for another process to release a file that is read
 NAP_S = 0.01
 CACHE = 1 << 16  # bytes of a column's chunks that HDF5 keeps: those that are being filled
 FULL = errno.ENOSPC, errno.EDQUOT, errno.EFBIG
@@ -111,8 +112,22 @@ def ensure_room_for_trace(path: Path) -> None:
         raise InputError(f"trace.path: cannot write '{path}': {reason(error)}{need}") from None
 
 
-def amend(path: Path) -> h5py.File:
-    """Open a closed trace for additions, after waiting for readers to release its lock.
+def amend(path: Path, size: int) -> tuple[h5py.File, Path]:
+    """Open a copy of a closed trace for additions, or the trace itself if there is no room for two.
+
+    A kill during additions to a file leaves one that HDF5 refuses to open.
+
+    Parameters
+    ----------
+    path : Path
+    size : int
+        Bytes that will be added.
+
+    Returns
+    -------
+    file : h5py.File
+    place : Path
+        Its path; a copy must be renamed to `path` when it is whole.
 
     Raises
     ------
@@ -121,13 +136,17 @@ def amend(path: Path) -> h5py.File:
     """
     import h5py
 
-    until = time.monotonic() + PATIENCE_S
-    while time.monotonic() < until:
-        with suppress(OSError):
-            return h5py.File(path, "r+", libver=LIBVER, locking="best-effort")
-        time.sleep(NAP_S)
+    place = path.with_name(f"{path.name}.{os.getpid()}")
+    try:
+        shutil.copy(path, place)
+        with place.open("r+b") as copy:
+            room.take(copy.fileno(), path.stat().st_size + size + room.SLACK)
+            copy.truncate(path.stat().st_size)
+    except OSError:
+        place.unlink(missing_ok=True)
+        place = path
     try:  # the result of a run is worth more than a reader's lock
-        return h5py.File(path, "r+", libver=LIBVER, locking=False)
+        return h5py.File(place, "r+", libver=LIBVER, locking=False), place
     except OSError as error:
         raise room.unwritable(path, error) from None
 

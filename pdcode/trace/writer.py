@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,6 +15,9 @@ from . import header, opening, room
 from .recorder import Recorder
 from .rows import Rows
 from .schema import TABLES
+
+if TYPE_CHECKING:
+    import h5py
 
 
 class TraceWriter(Recorder):
@@ -157,18 +160,15 @@ class TraceWriter(Recorder):
             If the disk is full; the trace then counts as unfinished.
         """
         self.flush(self._due)
-        home = self._home()
+        self._home()
         self._guard.close()  # HDF5 cannot leave SWMR mode in an open file
         kept = {"theta": theta, **(state or {})}
         arrays = {name: np.asarray(value) for name, value in kept.items() if value is not None}
-        file = opening.amend(home)
-        guard = room.Guard(home, file)
-        with guard.writing(needed(arrays.values(), len(end_offsets or ()))):
+        with self._amended(needed(arrays.values(), len(end_offsets or ()))) as file:
             header.write_checkpoint(file, arrays, counters or {})
             if end_offsets:
                 header.write_end_offsets(file["workers"], end_offsets)
             file.attrs.modify("finished", np.True_)
-        guard.close()
         self._unlock()
 
     def count(self, counters: Mapping[str, float]) -> None:
@@ -179,12 +179,8 @@ class TraceWriter(Recorder):
         Failure
             If the totals cannot be written.
         """
-        home = self._home()
-        file = opening.amend(home)
-        guard = room.Guard(home, file)
-        with guard.writing():
+        with self._amended() as file:
             file["checkpoint"].attrs.update(counters)
-        guard.close()
 
     @contextmanager
     def _begun(self, older: bool) -> Iterator[None]:
@@ -199,6 +195,23 @@ class TraceWriter(Recorder):
                 os.replace(opening.previous(self.path), self.path)
             self._unlock()
             raise
+
+    @contextmanager
+    def _amended(self, size: int = 0) -> Iterator[h5py.File]:
+        """Yield the closed file for additions of `size` bytes; it changes only once they are whole."""
+        home = self._home()
+        file, place = opening.amend(home, size)
+        guard = room.Guard(home, file)
+        try:
+            with guard.writing(size):
+                yield file
+            guard.close()
+            os.replace(place, home)
+        except BaseException:
+            if place != home:
+                place.unlink(missing_ok=True)
+            raise
+        self._identity = home.stat()
 
     def _home(self) -> Path:
         """Return the file's current path: a later run may have renamed it."""

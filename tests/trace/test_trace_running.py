@@ -95,3 +95,25 @@ def test_a_killed_file_holds_all_but_the_last_flush(tmp_path: Path, run: subproc
     assert trace.counters == {}
     assert trace.config == traces.CONFIG
     assert check(trace) >= (int(said[-1]) if said else 1)
+
+
+def test_a_kill_while_the_results_are_written_loses_no_row(tmp_path: Path) -> None:
+    path = tmp_path / "a.h5"
+    program = """
+import os, signal, sys, traces
+from pdcode.trace import header
+
+def killed(*arguments):
+    written(*arguments)
+    arguments[0].flush()
+    os.kill(os.getpid(), signal.SIGKILL)
+
+written, header.write_checkpoint = header.write_checkpoint, killed
+traces.simulate(sys.argv[1], seconds=0.2)
+"""
+    environ = {**os.environ, "PYTHONPATH": os.pathsep.join([str(SUPPORT), str(ROOT)])}
+    done = subprocess.run([sys.executable, "-c", program, str(path)], env=environ, timeout=60, check=False)
+    assert done.returncode == -signal.SIGKILL
+    trace = Trace(path)
+    assert not trace.finished
+    assert len(trace.arrivals["task"]) == trace.arrivals.rows > 100
