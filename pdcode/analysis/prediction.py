@@ -20,8 +20,8 @@ def summary(config: Config, result: Result) -> Iterator[str]:
     for key, level in (("loss", stop.loss), ("accuracy", stop.accuracy)):
         if level is not None:
             yield f"{key} {level:g}: {after(result.target_s)}"
-    comparable = result.used and math.isfinite(result.genie_s)  # infinite beyond the end of the clock
-    oracle = f", {result.multiple:.2f}× the oracle's {duration(1e9 * result.genie_s)}" if comparable else ""
+    comparable = result.used and math.isfinite(result.oracle_s)  # infinite beyond the end of the clock
+    oracle = f", {result.multiple:.2f}× the oracle's {duration(1e9 * result.oracle_s)}" if comparable else ""
     median = f", the median one {duration(1e9 * result.update_s)}" if result.updates else ""
     yield f"virtual time {duration(1e9 * result.seconds)}{oracle}; {result.updates:,} updates{median}"
     wasted = f", {percent(result.wasted, result.arrivals)} % wasted" if result.wasted else ""

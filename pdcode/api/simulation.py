@@ -177,4 +177,4 @@ def report(trace: TraceWriter, result: Result, order: Order, print_line: Print) 
         print_line(line)
     if order.recorded is not None and not order.timing_only:
         print_line(prediction.compared(Trace(trace.path), order.recorded, result.config))
-    trace.count({"genie_s": result.genie_s})
+    trace.count({"oracle_s": result.oracle_s})

@@ -1,4 +1,4 @@
-"""Compiled kernels: Cython over csrc/. `pdcode.kernels.reference` has the same functions in numpy.
+"""Compiled kernels: Cython over csrc/. `pdcode.kernels.reference` has plain numpy versions.
 
 Modules: encode, loss, activation, sparse, matched (workers); decode, combine, factor, mmse, peeling, optimize
 (rank 0); quantise, finite, philox (both); packing (design of codes); events, rounds (the virtual clock).

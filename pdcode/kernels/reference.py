@@ -1,7 +1,7 @@
-"""Reference implementations of the kernels in numpy, with the same names and arguments.
+"""Plain numpy versions of the kernels, with which tests compare the compiled ones.
 
-Tests compare the compiled kernels with them. `forward` and `backward` are those of
-`pdcode.kernels.activation`; `pseudoinverse` is that of a `Factorisation`.
+Names differ where a kernel is a class or takes addresses: `pseudoinverse` is that of a `Factorisation`. The
+twin of the virtual clock is in tests/support/clocks.py.
 """
 
 from __future__ import annotations

@@ -51,8 +51,6 @@ cdef class Rounds:
     ----------
     version : int
         Number of updates.
-    fresh : int
-        Payloads since the last update.
     outcomes : tuple of int
         Arrivals used, wasted (stale) and drained (after the end).
     stopped_ns : int
@@ -113,10 +111,6 @@ cdef class Rounds:
     @property
     def version(self):
         return self.state.version
-
-    @property
-    def fresh(self):
-        return self.state.fresh
 
     @property
     def outcomes(self):

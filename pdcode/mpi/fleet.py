@@ -12,7 +12,6 @@ run), and if ranks outnumber cores an idle rank leaves its core to those that co
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Collection, Sequence
 from typing import Any
 
@@ -23,7 +22,6 @@ from mpi4py import MPI
 from ..transport.base import Arrival, Fleet, RankInfo
 from ..transport.layout import CANCEL, HEADER, STOP, Layout, buffer, longest
 from ..transport.messages import Order, Reply, Task, notice
-from ..util import signals
 from . import clocks
 from .process import CHUNK, CLOCK, HELLO, REPLY, SETUP, TASK, Patience, library
 
@@ -65,8 +63,6 @@ class MPIFleet(Fleet):
         self._slots = [2 * worker for worker in range(workers)]  # receive buffer of each worker's task
         self._active = [self._receives[slot] for slot in self._slots]
         self.start()
-        for number, handler in signals.interrupts(self).items():
-            signal.signal(number, handler)
 
     def _meet(self, worker: int) -> RankInfo:
         hello = bytearray(256)

@@ -82,10 +82,10 @@ def abort(error: BaseException, named: bool = True, comm: MPI.Intracomm = MPI.CO
 def leave(code: int, comm: MPI.Intracomm) -> NoReturn:
     """End the job, which is done, although some ranks do not answer: MPI_Finalize would wait for them.
 
-    `pdcode run` exits with `code`; a launcher of the user's reports that the job was aborted.
+    A launcher of the user's reports that the job was aborted, and exits with `code`, too.
     """
     supervisor.left(code)
-    _abort(1, comm)
+    _abort(code, comm)
 
 
 def _abort(code: int, comm: MPI.Intracomm) -> NoReturn:
@@ -123,7 +123,7 @@ def library() -> str:
 def job(named: bool = True, comm: MPI.Intracomm | None = None) -> Iterator[MPI.Intracomm]:
     """Run a rank's work after MPI_Init: an exception on any rank ends the whole job. Collective.
 
-    Ctrl-C and SIGTERM, which launchers send to all ranks, are handled by rank 0 only.
+    Signals that end, which launchers send to all ranks, are handled by rank 0 only.
 
     Parameters
     ----------

@@ -10,6 +10,7 @@ from ..stragglers import Delays
 from ..training.session import TrainingRun, close_trace, open_trace
 from ..training.setup import Components, WorkerFactory
 from ..training.worker import work
+from ..util import signals
 from ..util.output import print_line
 from . import supervisor
 from .fleet import MPIFleet
@@ -32,20 +33,21 @@ def coordinate(config: Config, text: str, components: Components, comm: MPI.Intr
     """
     with job(comm=comm) as comm:
         fleet = MPIFleet(components.layouts, comm)
-        supervisor.ready()
-        facts, source, components.source = components.facts, components.source, None
-        assert source is not None
-        for worker in range(fleet.workers):
-            fleet.set_up(worker, facts, components.scheme.share(source, worker))
-        del source  # frees the full data; rank 0 keeps only its evaluation set
-        trace = open_trace(config, text, components, fleet)
-        drain_ns = None if config.stop.drain_s is None else round(1e9 * config.stop.drain_s)
-        descent = TrainingRun(config, components, fleet, trace, print_line, drain_ns=drain_ns)
-        descent.run()
-        close_trace(trace, descent)
-        code = 1 if descent.failed else 0
-        if descent.coordinator.missing:
-            leave(code, comm)
+        with signals.handled(signals.interrupts(fleet)):
+            supervisor.ready()
+            facts, source, components.source = components.facts, components.source, None
+            assert source is not None
+            for worker in range(fleet.workers):
+                fleet.set_up(worker, facts, components.scheme.share(source, worker))
+            del source  # frees the full data; rank 0 keeps only its evaluation set
+            trace = open_trace(config, text, components, fleet)
+            drain_ns = None if config.stop.drain_s is None else round(1e9 * config.stop.drain_s)
+            descent = TrainingRun(config, components, fleet, trace, print_line, drain_ns=drain_ns)
+            descent.run()
+            close_trace(trace, descent)
+            code = 1 if descent.failed else 0
+            if descent.coordinator.missing:
+                leave(code, comm)
     return code
 
 
@@ -54,7 +56,7 @@ def serve(config: Config, comm: MPI.Intracomm | None = None) -> int:
     with job(comm=comm) as comm:
         link = MPILink(comm)
         facts, arrays = link.set_up()
-        staff = WorkerFactory(make_scheme(config), link.worker, arrays, facts)
-        worker = staff.build(link.connect(staff.layouts))
+        factory = WorkerFactory(make_scheme(config), link.worker, arrays, facts)
+        worker = factory.build(link.connect(factory.layouts))
         work(link, worker, Delays(config.stragglers, config.seed, link.worker, config.workers.count))
     return 0

@@ -35,7 +35,7 @@ def places(layouts: Sequence[Layout]) -> int:
     return min(MOST, max(2, MOST_BYTES // longest(layouts)[0]))
 
 
-class Share:
+class RankWorkers:
     """The workers of this rank.
 
     Parameters
@@ -87,16 +87,16 @@ class MPIExecutor(Executor):
         self._size = size = self._comm.size
         self._patience = Patience(50e-6, comm)
         self._layouts = layouts
-        self._share = Share(layouts, workers, build, comm)
+        self._own = RankWorkers(layouts, workers, build, comm)
         self._losses = [0.0] * workers
         task_bytes, reply_bytes = longest(layouts)
-        self._replies = buffer(reply_bytes, workers - len(self._share.staff))[:, :reply_bytes]
+        self._replies = buffer(reply_bytes, workers - len(self._own.staff))[:, :reply_bytes]
         self._slots = places(layouts)
         self._outboxes = [buffer(task_bytes, self._slots if rank else 0) for rank in range(size)]
         self._sent = [0] * size  # number of tasks, by rank
         # By rank, in order of sending: worker, and the requests of its task and its reply.
-        self._under_way = [deque[tuple[int, MPI.Request, MPI.Request]]() for _ in range(size)]
-        self._away = [False] * workers  # whether a task is in flight, by worker
+        self._in_flight = [deque[tuple[int, MPI.Request, MPI.Request]]() for _ in range(size)]
+        self._has_task = [False] * workers  # by worker
 
     def _reply(self, worker: int) -> np.ndarray:
         """Return the receive buffer of another rank's worker."""
@@ -107,39 +107,39 @@ class MPIExecutor(Executor):
         if not rank:
             self._comm.Iprobe(MPI.ANY_SOURCE, REPLY)  # only makes MPI progress messages in flight
             task.read()
-            self._losses[worker] = self._share.perform(worker, task)
+            self._losses[worker] = self._own.perform(worker, task)
             return
-        under_way = self._under_way[rank]
-        if len(under_way) == self._slots:
+        in_flight = self._in_flight[rank]
+        if len(in_flight) == self._slots:
             self._take(rank)
         receive = self._comm.Irecv(self._reply(worker), rank, REPLY)
         size = self._layouts[number].body_at + HEADER.unpack_from(task.header)[2]
         message = self._outboxes[rank][self._sent[rank] % self._slots, :size]
         message[:] = task.message[:size]
-        under_way.append((worker, self._comm.Isend(message, rank, TASK), receive))
+        in_flight.append((worker, self._comm.Isend(message, rank, TASK), receive))
         self._sent[rank] += 1
-        self._away[worker] = True
+        self._has_task[worker] = True
 
     def _take(self, rank: int) -> None:
         """Wait for the next reply of a rank."""
-        worker, send, receive = self._under_way[rank].popleft()
+        worker, send, receive = self._in_flight[rank].popleft()
         self._patience.wait(receive.Test)
         send.Wait()  # complete, as the worker has replied; this frees the request
         self._losses[worker] = HEADER.unpack_from(self._reply(worker).data)[-1]
-        self._away[worker] = False
+        self._has_task[worker] = False
 
     def finish(self, worker: int, number: int) -> tuple[float, np.ndarray]:
         rank = worker % self._size
         if not rank:
-            return self._losses[worker], self._share.replies[worker // self._size][number].body
-        while self._away[worker]:
+            return self._losses[worker], self._own.replies[worker // self._size][number].body
+        while self._has_task[worker]:
             self._take(rank)
         return self._losses[worker], self._reply(worker)[HEADER.size : self._layouts[number].reply_bytes]
 
     def close(self) -> None:
         last = notice(0, STOP)
         for rank in range(1, self._size):
-            while self._under_way[rank]:
+            while self._in_flight[rank]:
                 self._take(rank)
             self._comm.Send(last, rank, TASK)
 
@@ -157,8 +157,8 @@ def serve(layouts: Sequence[Layout], workers: int, build: BuildWorker, comm: MPI
     comm : MPI.Intracomm
     """
     patience = Patience(1e-3, comm)
-    share = Share(layouts, workers, build, comm)
-    sends = [MPI.REQUEST_NULL] * len(share.staff)
+    own = RankWorkers(layouts, workers, build, comm)
+    sends = [MPI.REQUEST_NULL] * len(own.staff)
     tasks = [Task(layouts, message) for message in buffer(longest(layouts)[0], places(layouts))]
     receives = deque(comm.Irecv(task.message, 0, TASK) for task in tasks)
     for task in cycle(tasks):
@@ -169,11 +169,11 @@ def serve(layouts: Sequence[Layout], workers: int, build: BuildWorker, comm: MPI
         worker = HEADER.unpack_from(task.header)[0]
         mine = worker // comm.size
         sends[mine].Wait()  # complete, as rank 0 has the last reply; this frees the request
-        loss = share.perform(worker, task)
-        reply = share.replies[mine][task.round]
+        loss = own.perform(worker, task)
+        reply = own.replies[mine][task.round]
         reply.seal(worker, task, loss=loss)
         receives.append(comm.Irecv(task.message, 0, TASK))
-        sends[mine] = comm.Isend(share.messages[mine, : reply.layout.reply_bytes], 0, REPLY)
+        sends[mine] = comm.Isend(own.messages[mine, : reply.layout.reply_bytes], 0, REPLY)
     for receive in receives:
         receive.Cancel()
     MPI.Request.Waitall([*receives, *sends])

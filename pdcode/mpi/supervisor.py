@@ -10,6 +10,7 @@ mpirun.
 
 from __future__ import annotations
 
+import math
 import os
 import selectors
 import signal
@@ -17,6 +18,7 @@ import socket
 import struct
 import subprocess
 import threading
+import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
@@ -46,7 +48,9 @@ class Supervisor:
         self._command, self._environment = command, environment
         self._process: subprocess.Popen[bytes] | None = None
         self._rank_0: int | None = None  # process id, once it handles signals
-        self._signals = 0
+        self._signals = 0  # of the user's, those of one moment as one
+        self._last_s = -math.inf  # time of the last
+        self._over = False  # whether rank 0 has ended
         self._code: int | None = None  # first exit code of a rank, failures before success
         self._left: int | None = None  # exit code of a job that rank 0 has ended without other ranks
         self._words: list[tuple[int, bytes]] = []  # of mpirun, after a rank has ended
@@ -116,6 +120,7 @@ class Supervisor:
             message = rank.recv(16)
         except OSError:
             return False
+        self._over |= pid == self._rank_0 and message[:1] in (ENDED, LEFT)
         if message == READY:
             self._rank_0 = pid
         elif message[:1] == LEFT:
@@ -135,9 +140,13 @@ class Supervisor:
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         """Forward the first two signals to rank 0; a third, or one before rank 0 is ready, ends mpirun."""
+        now_s = time.monotonic()
+        if now_s < self._last_s + signals.ONE_WISH_S:
+            return
+        self._last_s = now_s
         self._signals += 1
         if self._rank_0 is not None and self._signals < 3:
-            if self._code is None:
+            if not self._over:
                 with suppress(ProcessLookupError):
                     os.kill(self._rank_0, number)
         elif self._process is not None:

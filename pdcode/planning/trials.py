@@ -126,7 +126,7 @@ def descend(trial: Trial, seed: int, seconds: float) -> Outcome:
         seconds=crossing(curve.times, curve.values, goal.bound),
         ended_s=result.seconds,
         value=goal.value(result.loss, result.accuracy),
-        oracle_s=result.genie_s,
+        oracle_s=result.oracle_s,
         updates=result.updates,
         bytes_up=result.bytes_up,
         bytes_down=result.bytes_down,

@@ -167,7 +167,7 @@ class Replayer:
                 "length_ns": schedule.now_ns,
                 "processor_ns": processor_ns(self._config, coordinator.arrivals, schedule.steps),
                 **{key: getattr(schedule, key) for key in ("ingress_ns", "egress_ns")},
-                "genie_s": oracle.time_s(self._config, self._simulation.task_ns, coordinator.outcomes[USED]),
+                "oracle_s": oracle.time_s(self._config, self._simulation.task_ns, coordinator.outcomes[USED]),
             }
         # Older traces lack some.
         compare("checkpoint", kept, {key: value for key, value in counted.items() if key in kept})

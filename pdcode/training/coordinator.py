@@ -50,7 +50,6 @@ class Coordinator:
 
         workers = fleet.workers
         self.waiting = list(range(workers))  # workers without a task, in order of arrival
-        self.versions = [-1] * workers  # version of θ in each worker's last task
         self.tasks = [0] * workers  # tasks sent to each worker
         self.replies = [0] * workers  # replies of each worker
         self.t_dispatch_ns = [0] * workers  # dispatch of the last task, rank 0's clock
@@ -69,6 +68,7 @@ class Coordinator:
         self.stopping = ""  # reason to stop …
         self.t_stop_ns = 0  # … and when it arose
         self.drain_until_ns = 0  # longest wait for the tasks in flight then
+        self._interrupted = False  # whether the user had asked for the stop; a wish later ends the wait
         self.missing: list[int] = []  # workers for which the wait was too long
         self.stuck = False  # whether the run ends for want of a usable payload
 
@@ -117,8 +117,10 @@ class Coordinator:
         self._observe(self.fleet.now_ns())
         if stepped or self.stopping:
             self._dispatch_waiting()
-        if self.stopping and self.outstanding and self.fleet.now_ns() >= self.drain_until_ns:
-            self._give_up()
+        if self.stopping and self.outstanding:
+            hurried = self.fleet.interrupted and not self._interrupted
+            if hurried or self.fleet.now_ns() >= self.drain_until_ns:
+                self._give_up()
 
     def in_flight(self) -> list[int]:
         """Return the workers that have a task."""
@@ -137,6 +139,7 @@ class Coordinator:
             self.t_stop_ns = now_ns
         if reason and not self.stopping:
             self.stopping = reason
+            self._interrupted = self.fleet.interrupted
             now_ns, drain_ns = self.fleet.now_ns(), self._drain_ns
             if drain_ns is None:
                 drain_ns = max(DRAIN_LEAST_NS, int(DRAIN_TASKS * median(self.task_times_ns(now_ns))))
@@ -228,7 +231,6 @@ class Coordinator:
     def _dispatch(self, worker: int) -> None:
         task = self.tasks[worker]
         order = self.state.order(worker, task)
-        self.versions[worker] = self.version
         self.outstanding += 1
         self.t_dispatch_ns[worker] = self.fleet.dispatch(
             worker, task, self.version, order, self.returned[worker]

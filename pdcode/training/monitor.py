@@ -6,7 +6,6 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Callable
-from typing import Protocol
 
 import numpy as np
 
@@ -18,11 +17,11 @@ from .coordinator import Coordinator
 
 LINE_NS = 1_000_000_000
 HUNG = 10
+UNLIMITED_S = 1e9  # a wait from here on has no limit
 SHARE = 20  # measuring takes at most 1/20 of rank 0's time, as arrivals wait meanwhile
 
 
-class Print(Protocol):
-    def __call__(self, line: str) -> None: ...
+Print = Callable[[str], None]
 
 
 class Monitor:
@@ -82,7 +81,7 @@ class Monitor:
             return reason
         if now_ns >= self._until_ns:
             reason = reason or f"{self.stop.seconds:g} s"
-        if coordinator.fleet.interrupted:
+        if coordinator.fleet.interrupted and not coordinator.stopping:
             reason = reason or "interrupted"
             self.fail(now_ns, reason)
         if reason and not coordinator.stopping:
@@ -96,7 +95,7 @@ class Monitor:
             cost_ns = coordinator.fleet.now_ns() - begun_ns
             self.spent_ns += cost_ns
             self._measure_ns = now_ns + max(self._every_ns, SHARE * cost_ns)
-        if wall_ns >= self._line_ns:
+        if wall_ns >= self._line_ns and (not coordinator.stopping or coordinator.in_flight()):
             self.print_line(self.line(now_ns, coordinator, wall_ns))
             self._line_ns = wall_ns + LINE_NS
         if self.trace.due(wall_ns):
@@ -133,16 +132,17 @@ class Monitor:
             self.trace.fault(now_ns, -1, -1, "stop", message)
         self.failed = True
 
-    def line(self, now_ns: int, coordinator: Coordinator, wall_ns: int | None = None) -> str:
-        """Return a line of progress; rates are per second of the wall clock, if given."""
-        wall_ns = now_ns if wall_ns is None else wall_ns
+    def line(self, now_ns: int, coordinator: Coordinator, wall_ns: int) -> str:
+        """Return a line of progress; rates are per second of the wall clock."""
         then_ns, before = self._last_line
         rate = 1e9 * (coordinator.arrivals - before) / (wall_ns - then_ns) if wall_ns > then_ns else 0.0
         self._last_line = wall_ns, coordinator.arrivals
         if coordinator.stopping:
             left_s = max(0.0, 1e-9 * (coordinator.drain_until_ns - now_ns))
-            out = workers_named(coordinator.in_flight())
-            return f"{now_ns * 1e-9:7.1f} s  stopped; waiting for {out}, {left_s:.1f} s at most"
+            most = f", {left_s:.1f} s at most" if left_s < UNLIMITED_S else ""
+            return (
+                f"{now_ns * 1e-9:7.1f} s  stopped; waiting for {workers_named(coordinator.in_flight())}{most}"
+            )
         measured = f"loss {self.loss:<9.4g} {self.score} {self.accuracy:<7.4f} " if self._numerics else ""
         if self._numerics and self._last_version != coordinator.version:
             measured += f"(at update {self._last_version}) "

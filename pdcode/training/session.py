@@ -53,13 +53,7 @@ class TrainingRun:
         numerics: bool = True,
         drain_ns: int | None = None,
     ) -> None:
-        self.config, self.components, self.fleet, self.trace, self.print_line = (
-            config,
-            components,
-            fleet,
-            trace,
-            print_line,
-        )
+        self.components, self.fleet, self.trace, self.print_line = components, fleet, trace, print_line
         self.numerics = numerics
         self.coordinator = Coordinator(fleet, components.state, trace, config.update.late, drain_ns)
         self.monitor = Monitor(components.problem, config, trace, print_line, wall_ns, numerics)

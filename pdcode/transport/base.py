@@ -81,7 +81,7 @@ class Fleet(ABC):
     coordinator: RankInfo  # rank 0 itself
     members: list[RankInfo]  # the workers
     library: str  # name of the message-passing library
-    interrupted: bool = False  # whether Ctrl-C or SIGTERM has asked for an end
+    interrupted: bool = False  # whether a signal has asked for an end
     bytes_up: int  # bytes received in all, set-up included
     bytes_down: int
 
@@ -107,7 +107,7 @@ class Fleet(ABC):
 
     @abstractmethod
     def arrivals(self, timeout_ns: int) -> Sequence[Arrival]:
-        """Yield replies in order of arrival; none if the timeout passes first."""
+        """Return replies in order of arrival; none if the timeout passes first."""
 
     def stepped(self) -> None:
         """Note that rank 0 has stepped θ; a virtual clock advances by the time of a step."""

@@ -28,16 +28,23 @@ def start(processes: int) -> Iterator[ProcessPoolExecutor]:
     """Start processes that leave signals to this process and end with this process, even if it is killed.
 
     If the context is left by an exception they are killed at once, as their results are not needed.
+
+    Raises
+    ------
+    Failure
+        If one of them was killed.
     """
     context = multiprocessing.get_context("spawn")  # a fork would copy MPI, and BLAS's locked threads
     with _safe_path():
         executor = ProcessPoolExecutor(processes, context, _begin)
         try:
             yield executor
-        except BaseException:
+        except BaseException as error:
             for process in list((executor._processes or {}).values()):
                 process.terminate()
             executor.shutdown(wait=False, cancel_futures=True)
+            if isinstance(error, BrokenProcessPool):
+                raise Failure("a process that shared the work was killed") from None
             raise
         executor.shutdown(cancel_futures=True)
 
@@ -123,8 +130,4 @@ class Pool:
                 else:
                     running[submit(self._executor, function, item)] = key
             for done in wait(running, return_when=FIRST_COMPLETED).done if running else ():
-                try:
-                    result = done.result()
-                except BrokenProcessPool:
-                    raise Failure("a process that shared the work was killed") from None
-                yield running.pop(done), result
+                yield running.pop(done), done.result()

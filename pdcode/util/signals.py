@@ -15,6 +15,8 @@ from typing import Protocol
 ENDS = signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1
 ONE_WISH_S = 1.0  # signals within this time are one: SLURM, mpirun, `timeout` and we may each send theirs
 
+NOHUP = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN  # as `nohup pdcode …` starts this process
+
 Handler = Callable[[int, FrameType | None], object] | signal.Handlers
 
 
@@ -57,7 +59,7 @@ def endings() -> dict[signal.Signals, Handler]:
 def handled(handlers: Mapping[signal.Signals, Handler]) -> Iterator[None]:
     """Install handlers for the duration of the block; a no-op outside the main thread.
 
-    A hang-up that is ignored stays ignored: `nohup pdcode …`.
+    A hang-up that this process was started to ignore stays ignored.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -65,7 +67,7 @@ def handled(handlers: Mapping[signal.Signals, Handler]) -> Iterator[None]:
     before = {
         number: signal.signal(number, handler)
         for number, handler in handlers.items()
-        if not (number == signal.SIGHUP and signal.getsignal(number) == signal.SIG_IGN)
+        if not (number == signal.SIGHUP and NOHUP)
     }
     try:
         yield
@@ -78,7 +80,9 @@ def handled(handlers: Mapping[signal.Signals, Handler]) -> Iterator[None]:
 def deferred() -> Iterator[None]:
     """Defer the signals that end until the end of the block."""
     caught: list[int] = []
-    with handled(dict.fromkeys(ENDS, lambda number, frame: caught.append(number))):
-        yield
-    if caught:
-        signal.raise_signal(caught[0])
+    try:
+        with handled(dict.fromkeys(ENDS, lambda number, frame: caught.append(number))):
+            yield
+    finally:
+        if caught:
+            signal.raise_signal(caught[0])

@@ -22,8 +22,6 @@ from ..training.setup import prepare
 from ..util.errors import InputError
 from .calibration import Base, config_of, fit
 
-__all__ = ["fit", "load", "time_ns"]
-
 
 def time_ns(machine: MachineTable, flops: float) -> int:
     """Return the compute time of a task in ns, ``task_s + flops / flops_per_s``.

@@ -18,7 +18,7 @@ LEAST = 16  # tasks of a worker drawn at a time, unless that is more …
 MOST = 4_000_000  # … than this many of all workers; also about the number kept
 
 
-def genie_s(config: Config, work: float, compute_ns: np.ndarray, model: stragglers.Model) -> float:
+def oracle_s(config: Config, work: float, compute_ns: np.ndarray, model: stragglers.Model) -> float:
     """Return the least time T, in seconds, in which all workers together complete `work` tasks.
 
     T is minimal with Σ_i tasks_i(T) ≥ work, where tasks_i(T) is the number of tasks that worker i completes
@@ -78,10 +78,10 @@ def genie_s(config: Config, work: float, compute_ns: np.ndarray, model: straggle
 
 
 def time_s(config: Config, task_ns: int, tasks: int) -> float:
-    """Return `genie_s` for workers of equal speed, with the delays of a configuration."""
+    """Return `oracle_s` for workers of equal speed, with the delays of a configuration."""
     workers = config.workers.count
     model = config.stragglers.make(config.seed, workers)
-    return genie_s(config, tasks, np.full(workers, task_ns, np.int64), model)
+    return oracle_s(config, tasks, np.full(workers, task_ns, np.int64), model)
 
 
 def _edges(

@@ -68,14 +68,14 @@ class Result:
     theta: np.ndarray
 
     @cached_property
-    def genie_s(self) -> float:
+    def oracle_s(self) -> float:
         """Oracle time for the payloads used, in seconds; computed on demand, possibly as slow as the run."""
         return oracle.time_s(self.config, self.task_ns, self.used)
 
     @property
     def multiple(self) -> float:
         """Time to target, or to the stop, as a multiple of the oracle's."""
-        return min(self.seconds, self.target_s) / self.genie_s if self.genie_s else math.nan
+        return min(self.seconds, self.target_s) / self.oracle_s if self.oracle_s else math.nan
 
     @property
     def processor(self) -> float:

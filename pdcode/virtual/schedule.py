@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import heapq
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -76,44 +75,6 @@ class Schedule(ABC):
         return
 
 
-class FixedDurations(Schedule):
-    """Schedule with given task times and no network.
-
-    Parameters
-    ----------
-    workers : int
-    duration_ns : callable
-        ``duration_ns(worker, task)``: time from a task's dispatch to its reply's arrival.
-    """
-
-    def __init__(self, workers: int, duration_ns: Callable[[int, int], int]) -> None:
-        self._duration_ns = duration_ns
-        self._heap: list[tuple[int, int, int]] = []  # arrival time, number of the task, worker
-        self._sent = 0
-        self.now_ns = self.t_recv_ns = 0
-        self.t_start_ns = [0] * workers
-        self.t_send_ns = self.t_compute_ns = [0] * workers
-        self.injected_delay_ns = [0] * workers
-
-    def start(self) -> None:
-        self.now_ns = 0
-
-    def send(self, sent: Sequence[Sent], body_bytes: int, own_bytes: int, number: int = 0) -> None:
-        for worker, task in sent:
-            end_ns = self.now_ns + self._duration_ns(worker, task)
-            self.t_start_ns[worker], self.t_send_ns[worker] = self.now_ns, end_ns
-            heapq.heappush(self._heap, (end_ns, self._sent, worker))
-            self._sent += 1
-
-    def next(self, limit_ns: int) -> int:
-        if not self._heap or self._heap[0][0] > limit_ns:
-            self.now_ns = limit_ns
-            return -1
-        self.now_ns, _, worker = heapq.heappop(self._heap)
-        self.t_recv_ns = self.now_ns
-        return worker
-
-
 class CostModelSchedule(Schedule):
     """Schedule by the cost model of ``[machine]`` and ``[link]`` and the delays of ``[stragglers]``.
 
@@ -135,7 +96,7 @@ class CostModelSchedule(Schedule):
         self._block = BLOCK if len(task_ns) == 1 else 1
         self._model = config.stragglers.make(config.seed, workers)
         self._delays_ns = np.zeros((workers, self._block), np.int64)
-        self._drawn = np.zeros(workers, np.int64)  # tasks drawn so far, a multiple of BLOCK
+        self._drawn = np.zeros(workers, np.int64)  # tasks drawn so far, a multiple of _block
         self.injected_delay_ns = self._injected_ns = np.zeros(workers, np.int64)
         self.t_start_ns, self.t_compute_ns = self._events.t_start_ns, self._events.t_compute_ns
         self.t_send_ns = self._events.t_send_ns

@@ -230,7 +230,9 @@ class TimingOnly:
                 )
                 line_s, before = now_s, arrived
         self._record(trace)
-        if trace is not None and not self.interrupted:
+        if trace is not None and self.interrupted:
+            trace.fault(self.events.now_ns, -1, -1, "stop", "interrupted")
+        elif trace is not None:
             for worker in np.flatnonzero(self.events.flights["state"]):  # 0: idle
                 flight = self.events.flights[worker]
                 task, sent_ns = int(flight["task"]) - 1, int(flight["t_dispatch"])

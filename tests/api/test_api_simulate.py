@@ -116,13 +116,17 @@ def test_a_run_that_diverges_leaves_its_trace(tmp_path: Path) -> None:
     assert raised.value.trace.summary()["failure"] == str(raised.value)
 
 
-def test_ctrl_c_closes_the_trace(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("timing_only", [False, True])
+def test_ctrl_c_closes_the_trace(
+    timing_only: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     main_thread = threading.main_thread().ident
     assert main_thread is not None
     timer = threading.Timer(1.0, signal.pthread_kill, (main_thread, signal.SIGINT))
     timer.start()
+    settings = {"stop": {"seconds": 1e6}}
     with pytest.raises(KeyboardInterrupt):
-        pdcode.simulate(CONFIG, set={"stop": {"seconds": 1e6}}, output=tmp_path / "a.h5")
+        pdcode.simulate(CONFIG, set=settings, output=tmp_path / "a.h5", timing_only=timing_only)
     timer.cancel()
     assert "stopped: interrupted" in capsys.readouterr().out
     trace = pdcode.Trace(tmp_path / "a.h5")

@@ -25,4 +25,4 @@ def test_a_simulation_goes_on(tmp_path: Path, options: list[str]) -> None:
     os.close(writer)
     assert (done.returncode, done.stderr) == (0, b"")
     assert Trace(trace).finished
-    assert Trace(trace).counters["genie_s"] > 0
+    assert Trace(trace).counters["oracle_s"] > 0

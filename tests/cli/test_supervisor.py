@@ -12,6 +12,8 @@ from pathlib import Path
 DRIVER = """
 import os, sys
 from pdcode.mpi.supervisor import Supervisor
+from pdcode.util import signals
+signals.ONE_WISH_S = 0.05
 sys.exit(Supervisor([sys.executable, "-P", sys.argv[1]], os.environ).run())
 """
 MPIRUN = """
@@ -128,6 +130,25 @@ def test_a_third_signal_ends_mpirun_when_rank_0_hangs(tmp_path: Path) -> None:
         process.terminate()
         time.sleep(0.1)
     assert outcome(process) == (1, "", "pdcode: interrupted\n")
+
+
+def test_a_signal_reaches_rank_0_after_workers_have_ended(tmp_path: Path) -> None:
+    worker = "rank('supervisor.ended(0)').wait()\n"
+    process = start(tmp_path, f"one = rank({WAITING!r})\n{worker}one.wait()\nsys.exit(1)")
+    assert process.stdout.readline() == "ready\n"
+    time.sleep(0.5)  # the worker's start
+    process.terminate()
+    assert outcome(process) == (1, "stopped: interrupted\n", "")
+
+
+def test_signals_of_a_moment_are_one(tmp_path: Path) -> None:
+    slow = WAITING.replace("def last(number, frame):", "def last(number, frame):\n    time.sleep(0.3)")
+    process = start(tmp_path, f"one = rank({slow!r})\none.wait()\nsay('banner')\nsys.exit(1)")
+    assert process.stdout.readline() == "ready\n"
+    for _ in range(4):
+        process.terminate()
+        time.sleep(0.002)
+    assert outcome(process) == (1, "stopped: interrupted\n", "")
 
 
 def test_ranks_die_with_the_command(tmp_path: Path) -> None:

@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+from launches import launcher
 from test_faults import ranks_of
 
 from pdcode import Trace
@@ -39,6 +41,26 @@ def test_a_stopped_worker_is_named_and_does_not_keep_a_run_from_ending(
     assert 1.5e9 <= trace.faults["t_ns"][0] - trace.counters["t_stop_ns"] < 2.5e9
     replayed = subprocess.run([sys.executable, "-m", "pdcode", "replay", trace_path], capture_output=True)
     assert b"bit-identical" in replayed.stdout
+
+
+@pytest.mark.parametrize("launched", [False, True])
+def test_ctrl_c_ends_the_wait_for_a_stopped_worker(launched: bool, start: object, trace_path: Path) -> None:
+    """Under `pdcode run` as under a launcher of the user's, the run is whole, and its exit code 0."""
+    command, environment = launcher(4) if launched else ((), {})
+    updates = "update.mode=async", "stop.updates=1000000", "stop.seconds=1.5", "stop.drain_s=60"
+    process = start(*updates, launcher=tuple(command), **environment)
+    for line in process.stdout:
+        if "update" in line:
+            os.kill(ranks_of(trace_path)[2], signal.SIGSTOP)
+        if "stopped; waiting for worker 1, " in line:
+            os.kill(ranks_of(trace_path)[0] if launched else process.pid, signal.SIGINT)
+            break
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    assert "not waited for any longer: worker 1\n" in out
+    trace = Trace(trace_path)
+    assert trace.finished
+    assert trace.faults["kind"].tolist() == ["missing"]
 
 
 def test_the_end_of_a_run_cuts_delays_short(run: object, trace_path: Path) -> None:

@@ -89,7 +89,7 @@ def record(
     fleet.arrivals = interrupted
     with np.errstate(all="ignore"):
         descent, result = simulation.run(trace)
-    close_trace(trace, descent, clocked(result) | {"genie_s": result.genie_s})
+    close_trace(trace, descent, clocked(result) | {"oracle_s": result.oracle_s})
     return path
 
 
@@ -235,7 +235,7 @@ def test_an_altered_value_is_found_and_named(runs: Runs, how: str, clock: str, d
         np.testing.assert_equal(found.columns[key], (new, old))
 
 
-@pytest.mark.parametrize("name", ["seed", "task_ns", "blocks", "weights", "wasted", "genie_s", "egress_ns"])
+@pytest.mark.parametrize("name", ["seed", "task_ns", "blocks", "weights", "wasted", "oracle_s", "egress_ns"])
 def test_an_altered_number_is_named(runs: Runs, name: str) -> None:
     path = copied(runs["waste", "virtual"])
     with h5py.File(path, "r+") as file:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -14,7 +15,7 @@ from pdcode.training.coordinator import Coordinator
 from pdcode.training.worker import Worker
 from pdcode.virtual.executor import InProcessExecutor
 from pdcode.virtual.fleet import VirtualFleet
-from pdcode.virtual.schedule import FixedDurations
+from pdcode.virtual.schedule import Schedule, Sent
 
 MS = 1_000_000
 SMALL = [
@@ -45,6 +46,44 @@ class Rows:
     def column(self, name: str) -> np.ndarray:
         """A column of the arrivals."""
         return np.array([row[name] for row in self.arrivals])
+
+
+class FixedDurations(Schedule):
+    """Schedule with given task times and no network.
+
+    Parameters
+    ----------
+    workers : int
+    duration_ns : callable
+        ``duration_ns(worker, task)``: time from a task's dispatch to its reply's arrival.
+    """
+
+    def __init__(self, workers: int, duration_ns: Callable[[int, int], int]) -> None:
+        self._duration_ns = duration_ns
+        self._heap: list[tuple[int, int, int]] = []  # arrival time, number of the task, worker
+        self._sent = 0
+        self.now_ns = self.t_recv_ns = 0
+        self.t_start_ns = [0] * workers
+        self.t_send_ns = self.t_compute_ns = [0] * workers
+        self.injected_delay_ns = [0] * workers
+
+    def start(self) -> None:
+        self.now_ns = 0
+
+    def send(self, sent: Sequence[Sent], body_bytes: int, own_bytes: int, number: int = 0) -> None:
+        for worker, task in sent:
+            end_ns = self.now_ns + self._duration_ns(worker, task)
+            self.t_start_ns[worker], self.t_send_ns[worker] = self.now_ns, end_ns
+            heapq.heappush(self._heap, (end_ns, self._sent, worker))
+            self._sent += 1
+
+    def next(self, limit_ns: int) -> int:
+        if not self._heap or self._heap[0][0] > limit_ns:
+            self.now_ns = limit_ns
+            return -1
+        self.now_ns, _, worker = heapq.heappop(self._heap)
+        self.t_recv_ns = self.now_ns
+        return worker
 
 
 class Descent:

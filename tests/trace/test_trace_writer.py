@@ -186,18 +186,18 @@ def test_totals_are_added_to_the_trace_that_they_are_of(tmp_path: Path) -> None:
     path = tmp_path / "a.h5"
     first = traces.writer(path)
     first.close(counters={"arrivals": 1})
-    first.count({"genie_s": 0.5})
-    assert Trace(path).counters == {"arrivals": 1, "genie_s": 0.5}
+    first.count({"oracle_s": 0.5})
+    assert Trace(path).counters == {"arrivals": 1, "oracle_s": 0.5}
     second = traces.writer(path)  # moves the first one out of its way
-    first.count({"genie_s": 0.75})
+    first.count({"oracle_s": 0.75})
     second.close(counters={"arrivals": 2})
-    first.count({"genie_s": 1.5})
+    first.count({"oracle_s": 1.5})
     assert Trace(path).counters == {"arrivals": 2}
     moved = path.with_name("a.previous.h5")
-    assert Trace(moved).counters == {"arrivals": 1, "genie_s": 1.5}
+    assert Trace(moved).counters == {"arrivals": 1, "oracle_s": 1.5}
     moved.unlink()
     with pytest.raises(Failure, match=r"a\.h5: the trace was moved or deleted"):
-        first.count({"genie_s": 2.0})
+        first.count({"oracle_s": 2.0})
 
 
 def test_a_file_that_cannot_be_moved_away_is_bad_input(tmp_path: Path) -> None:

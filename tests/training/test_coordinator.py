@@ -241,6 +241,25 @@ def test_long_tasks_are_waited_for_longer() -> None:
     assert made.missing == [4]
 
 
+def test_an_interrupt_after_the_stop_ends_the_wait() -> None:
+    made = coordinator([10, 10_000], drain_ns=60_000 * MS)
+
+    def observe(now_ns: int, c: Coordinator) -> str:
+        made.fleet.interrupted = now_ns >= 200 * MS
+        return "enough" if c.version >= 5 else ""
+
+    assert made.run(observe) == "enough"
+    assert made.missing == [1]
+    assert 200 * MS <= made.fleet.now_ns() < 300 * MS
+
+
+def test_one_that_was_the_reason_to_stop_does_not() -> None:
+    made = coordinator([10, 900])
+    made.fleet.interrupted = True
+    assert made.run(lambda now_ns, c: "interrupted" if c.version >= 5 else "") == "interrupted"
+    assert made.missing == []
+
+
 class Echo(ScriptedFleet):
     """One worker that answers at once with the payload that lies in its buffer."""
 

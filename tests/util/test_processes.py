@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from shell import environment
 
+from pdcode.util.errors import Failure
 from pdcode.util.processes import Pool
 
 PROGRAM = """
@@ -149,3 +150,16 @@ def test_work_is_spread_over_processes_as_they_get_free() -> None:
             list(pool.results(slow_square, [(0, "x")]))
     with Pool(1) as pool:
         assert list(pool.results(slow_square, [(0, 3.0), (1, 2.0)])) == [(0, 9.0), (1, 4.0)]
+
+
+def test_processes_that_are_killed_while_the_caller_works_are_a_failure() -> None:
+    def killing() -> None:
+        with Pool(2) as pool:
+            for _ in pool.results(slow_square, ((number, 1.0) for number in range(100))):
+                for child in children(os.getpid()):
+                    if b"spawn_main" in command_of(child):
+                        os.kill(child, signal.SIGKILL)
+                time.sleep(0.1)
+
+    with pytest.raises(Failure, match="a process that shared the work was killed"):
+        killing()

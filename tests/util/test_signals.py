@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
+from contextlib import suppress
 from types import SimpleNamespace
 
 import pytest
@@ -29,15 +30,30 @@ def test_the_first_signal_interrupts_and_a_later_one_ends(
         assert error.value.code == 128 + number
 
 
-def test_a_hang_up_that_is_ignored_stays_ignored() -> None:
+@pytest.mark.parametrize("nohup", [True, False])
+def test_a_hang_up_that_the_process_was_started_to_ignore_stays_ignored(
+    nohup: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not one that a rank ignores until rank 0 handles it."""
+    monkeypatch.setattr(signals, "NOHUP", nohup)
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         run = SimpleNamespace(interrupted=False)
         with signals.handled(signals.interrupts(run)):
             signal.raise_signal(signal.SIGHUP)
-        assert not run.interrupted
+        assert run.interrupted == (not nohup)
     finally:
         signal.signal(signal.SIGHUP, before)
+
+
+def test_a_deferred_signal_is_not_lost_by_an_error() -> None:
+    run = SimpleNamespace(interrupted=False)
+    with signals.handled(signals.interrupts(run)):
+        with suppress(ValueError), signals.deferred():
+            signal.raise_signal(signal.SIGTERM)
+            assert not run.interrupted
+            raise ValueError
+        assert run.interrupted
 
 
 def test_signals_of_a_moment_end_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -84,7 +84,7 @@ def test_with_free_links_updates_take_a_task() -> None:
     assert done.updates == 30
     assert done.seconds == pytest.approx(0.3)
     assert done.update_s == pytest.approx(0.01)
-    assert done.genie_s == pytest.approx(0.3)
+    assert done.oracle_s == pytest.approx(0.3)
     assert done.multiple == pytest.approx(1.0)
     assert (done.used, done.wasted, done.refused, done.arrivals) == (180, 0, 0, 180)
 
@@ -179,7 +179,7 @@ def test_the_command_writes_a_trace_beside_that_of_real_runs(job: Path, capsys: 
     assert trace.finished
     assert trace.attributes["clock"] == "virtual"
     assert trace.counters["used"] == np.count_nonzero(trace.arrivals["status"] == 0)
-    assert trace.counters["genie_s"] > 0
+    assert trace.counters["oracle_s"] > 0
     assert trace.updates.rows == 40
     assert "× the oracle's" in capsys.readouterr().out
     assert main(["show", str(trace.path)]) == 0
@@ -254,7 +254,7 @@ def test_timing_only_has_the_times_of_the_whole_run(job: Path, capsys: Any, mode
     for column in ("version", "t_ns", "n_used"):
         np.testing.assert_array_equal(whole.updates[column], times.updates[column], err_msg=column)
     for counter in (
-        "genie_s",
+        "oracle_s",
         "t_stop_ns",
         "ingress_ns",
         "egress_ns",
@@ -361,7 +361,7 @@ def test_what_is_read_is_not_written_whatever_its_name(job: Path, capsys: Any) -
 @pytest.mark.parametrize(
     "options", [[], ["--timing-only"], ["--timing-only", "--set", "update.mode=captured"]]
 )
-def test_a_trace_is_whole_before_the_genie_is_asked(
+def test_a_trace_is_whole_before_the_oracle_is_asked(
     job: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch, options: list[str]
 ) -> None:
     path = job.with_suffix(".virtual.h5")
@@ -378,7 +378,7 @@ def test_a_trace_is_whole_before_the_genie_is_asked(
     monkeypatch.undo()
     trace = Trace(path)
     assert trace.counters["version"] == trace.updates.rows == 40
-    assert "genie_s" not in trace.counters
+    assert "oracle_s" not in trace.counters
     assert main(["show", str(path)]) == 0
     if not options:
         assert main(["replay", str(path)]) == 0

@@ -139,6 +139,12 @@ def test_the_trace_is_flushed_while_the_last_tasks_are_awaited(problem: problems
         "2.0 s  stopped; waiting for workers 0 and 2, 3.0 s at most",
         "3.0 s  stopped; waiting for workers 0 and 2, 2.0 s at most",
     ]
+    made.replies, lines[:] = [3, 2, 2], []
+    watch(7 * S, made)
+    assert not lines  # nobody is waited for
+    made.replies, made.drain_until_ns = [2, 2, 1], 2**62
+    watch(9 * S, made)
+    assert lines == ["    9.0 s  stopped; waiting for workers 0 and 2"]
 
 
 def test_an_interrupt_stops_the_run_and_flushes_its_trace(problem: problems.Problem) -> None:
