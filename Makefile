@@ -9,7 +9,7 @@ sources := setup.py pyproject.toml $(wildcard csrc/*.[ch] pdcode/kernels/*.pyx p
 
 # SLURM's tests need root and the Debian packages that .ci/run installs.
 slurm := $(shell [ "$$(id -u)" = 0 ] && type slurmctld slurmd srun munged >/dev/null 2>&1 && echo tests/cluster)
-pytest = $(python) -m pytest --numprocesses auto --maxprocesses 8
+pytest = $(python) -m pytest --numprocesses auto
 tested := .venv/built .venv/extra-test .venv/extra-mnist5k
 
 .PHONY: help run shell test test-long check fast bench docs docs-check lint clean dist

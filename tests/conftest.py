@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -26,14 +25,23 @@ for profile, examples in (("short", 25), ("long", 500)):
     )
 settings.load_profile("short")
 
-OVER_MPI = "tests/mpi/", "tests/cluster/"
 
-
-def pytest_collection_modifyitems(items: Sequence[pytest.Function]) -> None:
-    """Mark the tests of files that start other processes as slow."""
+def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
+    """Mark the tests of files that start other processes as slow, and run them first."""
     for item in items:
-        if item.nodeid.startswith(OVER_MPI) or hasattr(item.module, "subprocess"):
+        if over_mpi(item.nodeid) or hasattr(item.module, "subprocess"):
             item.add_marker("slow")
+    items.sort(key=lambda item: 2 - over_mpi(item.nodeid) - ("slow" in item.keywords))
+
+
+def over_mpi(nodeid: str) -> bool:
+    return nodeid.startswith(("tests/mpi/", "tests/cluster/"))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Choose one process more than cores: that of mpirun's tests waits for others most of the time."""
+    return min(8, 1 + len(os.sched_getaffinity(0)))
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -41,8 +49,10 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """Share files out among the processes of pytest-xdist; those that start mpirun all to one, one by one."""
     from xdist.scheduler import LoadFileScheduling
 
+    config.option.loadscopereorder = False  # not by the number of tests
+
     class Scheduling(LoadFileScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            return "mpi" if nodeid.startswith(OVER_MPI) else super()._split_scope(nodeid)
+            return "mpi" if over_mpi(nodeid) else super()._split_scope(nodeid)
 
     return Scheduling(config, log)

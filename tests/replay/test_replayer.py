@@ -130,11 +130,14 @@ def test_the_cases_have_all_that_can_become_of_an_arrival(runs: Runs) -> None:
     assert set(missing.faults["kind"]) == {"missing"}
 
 
-@pytest.mark.parametrize(("at_ms", "updates"), [(11, 1000), (2.6, 4)], ids=["running", "draining"])
-def test_an_interrupted_run_is_bit_identical(tmp_path: Path, at_ms: float, updates: int) -> None:
-    path = record(tmp_path / "a.h5", [f"stop.updates={updates}"], interrupt_ms=at_ms)
+def test_an_interrupted_run_is_bit_identical(tmp_path: Path) -> None:
+    draining = record(tmp_path / "b.h5", ["stop.updates=4"], interrupt_ms=2.6)
+    assert Trace(draining).counters["version"] == 4
+    assert Trace(draining).faults.rows == 0
+    replayed(draining)
+    path = record(tmp_path / "a.h5", ["stop.updates=1000"], interrupt_ms=11)
     assert Trace(path).faults["kind"].tolist() == ["stop"]
-    assert (Trace(path).counters["version"] == updates) == (updates == 4)
+    assert Trace(path).counters["version"] < 1000
     replayed(path)
     with h5py.File(path, "r+") as file:
         file["faults/t_ns"][0] += 1
