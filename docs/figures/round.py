@@ -1,4 +1,4 @@
-"""Draw round.svg, the figure of docs/concepts.md: `python docs/figures/round.py`."""
+"""Draw round.png, the figure of docs/concepts.md: `python docs/figures/round.py`."""
 
 from pathlib import Path
 
@@ -96,4 +96,4 @@ right.set(xlim=(-1.6, 10.2), ylim=(-1.1, 3.6))
 for axes in (left, right):
     axes.axis("off")
 figure.tight_layout()
-figure.savefig(Path(__file__).with_suffix(".svg"), metadata={"Date": None})
+figure.savefig(Path(__file__).with_suffix(".png"), dpi=130)
