@@ -4,7 +4,7 @@ from pathlib import Path
 
 import matplotlib
 
-matplotlib.use("svg")
+matplotlib.use("agg")
 import matplotlib.pyplot as plt
 from matplotlib.patches import FancyArrowPatch, Rectangle
 
@@ -13,7 +13,7 @@ SHADES = plt.get_cmap("Blues")
 CODEWORD = (0.5, 0.0, -0.5, 0.0, 0.0, 0.5, 0.5, 0.0)
 HEIGHT = 0.7
 
-plt.rcParams.update({"font.family": "DejaVu Sans", "font.size": 10, "svg.hashsalt": "pdcode"})
+plt.rcParams.update({"font.family": "DejaVu Sans", "font.size": 10})
 figure, (left, right) = plt.subplots(1, 2, figsize=(11.5, 4.6), width_ratios=(1, 1.15))
 
 
