@@ -13,7 +13,7 @@ import msgspec
 
 from ..util.errors import InputError, reason, shortened, within
 from . import conditions, kinds, presets
-from .tables import BUNDLED, KINDS, Config
+from .tables import BUNDLED, KINDS, Config, SchemeTable
 
 LARGEST_FILE = 1 << 20  # bytes
 MOST_PARTS = 200  # of a dotted key: tomllib's time is quadratic in them
@@ -45,17 +45,16 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> tuple[Config, str]:
     try:
         with open(path, "rb") as file:
             content = file.read(LARGEST_FILE + 1)
-        if len(content) > LARGEST_FILE:
-            raise InputError(f"{path}: larger than {LARGEST_FILE:,} bytes, so not a configuration")
-        text = content.decode("utf-8-sig")
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         raise InputError(f"{path}: {reason(error)}") from None
-    except ValueError as error:
-        what = "not UTF-8 text" if isinstance(error, UnicodeDecodeError) else str(error)  # a NUL in the path
-        raise InputError(what if isinstance(error, InputError) else f"{path}: {what}") from None
     with within(path):
+        if len(content) > LARGEST_FILE:
+            raise InputError(f"larger than {LARGEST_FILE:,} bytes, so not a configuration")
         try:
+            text = content.decode("utf-8-sig")
             tables = parse(text)
+        except UnicodeDecodeError:
+            raise InputError("not UTF-8 text") from None
         except ValueError as error:
             raise InputError(f"not TOML: {error}") from None
         return resolve(tables, overrides, Path(path).parent), text
@@ -91,8 +90,8 @@ def resolve(tables: dict[str, Any], overrides: Sequence[str] = (), folder: str |
     InputError
         If a key or value is invalid; the message names both.
     """
-    parsed = [_parse(override) for override in overrides]
-    tables = {name: dict(table) if isinstance(table, dict) else table for name, table in tables.items()}
+    parsed = _scheme_by_key([_parse(override) for override in overrides])
+    tables = dict(tables)
     _load_plugins(tables, parsed, Path(folder))
     _name_file_code(tables, parsed)
     chosen = {keys[1]: str(value) for keys, value in parsed if keys[0] == "scheme" and len(keys) == 2}
@@ -128,6 +127,19 @@ def _with_files(config: Config, parsed: list[tuple[list[str], Any]], folder: Pat
     return msgspec.structs.replace(config, **changed)
 
 
+def _scheme_by_key(parsed: list[tuple[list[str], Any]]) -> list[tuple[list[str], Any]]:
+    """Replace an override of all of ``[scheme]``, and those before it, by one of each key: name and preset
+    choose defaults."""
+    found: list[tuple[list[str], Any]] = []
+    for keys, value in parsed:
+        if keys == ["scheme"] and isinstance(value, dict):
+            found = [pair for pair in found if pair[0][0] != "scheme"]
+            found += [(["scheme", key], item) for key, item in ({"name": SchemeTable().name} | value).items()]
+        else:
+            found.append((keys, value))
+    return found
+
+
 def _load_plugins(tables: dict[str, Any], parsed: list[tuple[list[str], Any]], folder: Path) -> None:
     """Import the plug-ins, before kinds are looked up, and make their paths absolute in `tables`."""
     for keys, value in parsed:
@@ -136,7 +148,7 @@ def _load_plugins(tables: dict[str, Any], parsed: list[tuple[list[str], Any]], f
     parsed[:] = [pair for pair in parsed if pair[0] != ["plugins"]]
     if "plugins" in tables:
         given = kinds.build(list[str], tables["plugins"], "plugins")
-        tables["plugins"] = [str((folder / path).resolve()) for path in given]
+        tables["plugins"] = [os.path.abspath(folder / path) for path in given]
         for path in tables["plugins"]:
             kinds.load_plugin(path)
 
@@ -146,6 +158,9 @@ def _name_file_code(tables: dict[str, Any], parsed: list[tuple[list[str], Any]])
     code, commanded = tables.get("code"), [keys for keys, _ in parsed]
     if isinstance(code, dict) and "path" in code:
         tables["code"] = {"family": "file", **code}
+    for keys, table in parsed:
+        if keys == ["code"] and isinstance(table, dict) and "path" in table:
+            table.setdefault("family", "file")
     if ["code", "path"] in commanded and ["code", "family"] not in commanded:
         parsed.append((["code", "family"], "file"))
 
@@ -205,7 +220,9 @@ def _parse(override: str) -> tuple[list[str], Any]:
 def _insert(tables: dict[str, Any], keys: list[str], value: Any) -> None:
     table = tables
     for key in keys[:-1]:
-        table = table.setdefault(key, {})
-        if not isinstance(table, dict):
+        inner = table.get(key, {})
+        if not isinstance(inner, dict):
             raise InputError(f"--set {shortened('.'.join(keys))}: {shortened(key)} is not a table")
+        table[key] = dict(inner)  # a copy: it may be the caller's, or a scheme's
+        table = table[key]
     table[keys[-1]] = value

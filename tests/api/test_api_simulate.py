@@ -82,6 +82,12 @@ def test_timing_only(tmp_path: Path) -> None:
     assert math.isnan(trace.summary()["loss"])
 
 
+def test_a_scheme_can_be_set_as_a_table(tmp_path: Path) -> None:
+    settings = {"scheme": {"name": "uncoded"}}
+    trace = pdcode.simulate(CONFIG, set=settings, output=tmp_path / "a.h5", progress=False)
+    assert (trace.config["scheme"]["name"], trace.config["code"]["family"]) == ("uncoded", "uncoded")
+
+
 def test_without_output_the_extension_tells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     trace = pdcode.simulate(CONFIG, set={"trace.path": "x.h5"}, progress=False)

@@ -83,6 +83,15 @@ def test_a_path_on_the_command_line_replaces_the_family(
     assert config.code.path == str(folder / "net.h5")
 
 
+def test_a_whole_table_with_a_path_replaces_the_family(folder: Path) -> None:
+    shutil.move("jobs/net.h5", "net.h5")
+    for table in ("", '[code]\nfamily = "net"\nweight = 2\n'):
+        (folder / "jobs" / "job.toml").write_text(JOB + table)
+        config, _ = configfile.load("jobs/job.toml", ["code={path='net.h5', blocks=[0, 1]}"])
+        assert (config.code.family, config.code.blocks) == ("file", [32, 1])
+        assert config.code.path == str(folder / "net.h5")
+
+
 @pytest.mark.parametrize(
     ("sets", "words"),
     [

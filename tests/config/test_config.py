@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from pdcode.config import kinds
 from pdcode.config import load as configfile
 from pdcode.config.tables import Config
 from pdcode.config.write import to_toml
+from pdcode.schemes.lwpd import LWPD
 from pdcode.util.errors import InputError
 
 
@@ -144,6 +146,13 @@ def test_keys_are_those_of_the_kind(overrides: list[str], words: list[str] | Non
 def test_bad_overrides_are_named(override: str) -> None:
     with pytest.raises(InputError, match=override.partition("=")[0] or "--set"):
         configfile.resolve({"seed": 1}, [override])
+
+
+def test_the_tables_that_are_given_stay_as_they_are() -> None:
+    tables = {"code": {"options": {"dither": True}}, "scheme": {"preset": "default", "options": {}}}
+    before, presets = copy.deepcopy((tables, LWPD.presets))
+    configfile.resolve(tables, ["code.family=net", "code.options.dither=false", "downlink.check=9"])
+    assert (tables, LWPD.presets) == (before, presets)
 
 
 @pytest.mark.parametrize("path", ["", ".", "..", "/", "results/.."])

@@ -73,6 +73,25 @@ def test_a_scheme_and_its_preset_on_the_command_line() -> None:
 
 
 @pytest.mark.parametrize(
+    ("table", "keys"),
+    [
+        ("{name='uncoded'}", ["scheme.name=uncoded"]),
+        ("{name='local', options={steps=3}}", ["scheme.name=local", "scheme.options.steps=3"]),
+        ("{name='topk'}", ["scheme.name=topk"]),
+        ("{name='cyclic'}", ["scheme.name=cyclic"]),
+        ("{preset='default'}", ["scheme.name=lwpd", "scheme.preset=default"]),
+        ("{}", ["scheme.name=lwpd"]),
+    ],
+)
+def test_a_whole_table_chooses_the_scheme_as_its_keys_do(table: str, keys: list[str]) -> None:
+    for tables in ({}, {"scheme": {"name": "local", "options": {"steps": 9}}, "code": {"blocks": 3}}):
+        before = ["scheme.options.steps=7"]  # replaced, too
+        assert resolve(tables, *before, f"scheme={table}", "seed=3") == resolve(tables, *keys, "seed=3")
+    assert resolve({}, "scheme={name='uncoded'}").code.family == "uncoded"
+    assert resolve({}, "scheme={preset='default'}").wire.dtype == "int8"
+
+
+@pytest.mark.parametrize(
     ("tables", "message"),
     [
         (
