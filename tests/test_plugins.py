@@ -108,6 +108,37 @@ def test_a_kind_of_an_installed_package_needs_no_plugins(tmp_path: Path) -> None
     assert pdcode(simulating(job))[0] == [2]
 
 
+TABLE = """
+from typing import ClassVar
+from pdcode.coding.adaptive import MatchedTable
+class Mine(MatchedTable, tag="mine"):
+    usual: ClassVar[int] = 7
+"""
+
+
+def test_codes_of_installed_packages_are_found_and_a_broken_package_harms_no_other(tmp_path: Path) -> None:
+    """A family is a record or a class of keys; what cannot be imported is one line where it is asked for."""
+    folder = tmp_path / "mine-1.0.dist-info"
+    folder.mkdir()
+    (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: mine\nVersion: 1.0\n")
+    (folder / "entry_points.txt").write_text("[pdcode.codes]\nmine = table:Mine\nbad = nowhere_pkg:X\n")
+    (tmp_path / "table.py").write_text(TABLE, encoding="utf-8")
+    job = tmp_path / "job.toml"
+    job.write_text("[stop]\nupdates = 1\n", encoding="utf-8")
+    dry = ["run", str(job), "--dry-run", "--set"]
+    families = [[*dry, f"code.family={name}"] for name in ("mine", "energy", "nett", "bad")]
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    codes, outs, error = pdcode(
+        ["codes", "list"], *families, ["codes", "design", "nett", "-n", "4", "-k", "4"], PYTHONPATH=path
+    )
+    assert codes == [0, 0, 0, 2, 2, 2], error
+    assert 'family = "mine"' in outs[1]
+    nett, bad, design = error.splitlines()
+    assert "code.family: 'nett' is not one of" in nett
+    assert "pdcode.codes: 'bad' (nowhere_pkg:X) cannot be imported: No module named 'nowhere_pkg'" in bad
+    assert "family = 'nett': not one of" in design
+
+
 def test_another_process_reads_the_plugins_of_a_configuration(tmp_path: Path) -> None:
     """As the planner's processes do, to which configurations are sent."""
     job = tmp_path / "job.toml"
@@ -165,7 +196,40 @@ def test_two_plugins_with_a_kind_of_one_name_are_named(tmp_path: Path) -> None:
         configfile.load(write(tmp_path, LAW.format(name="twice"), name="two.py"))
 
 
-@pytest.mark.parametrize("plugins", ['["none.py"]', '["."]', '["notes.txt"]', '"mine.py"', "[1]"])
+def test_a_plugin_that_fails_can_be_mended_in_the_same_process(tmp_path: Path) -> None:
+    """As in a notebook: nothing of it is registered."""
+    sound = LAW.format(name="half-a") + LAW.format(name="half-b").replace("Mine", "Other")
+    for trouble in (LAW.format(name="pareto"), LAW.format(name="half-a"), "1 / 0\n"):
+        with pytest.raises(InputError, match=r"mine\.py"):
+            configfile.load(write(tmp_path, sound + trouble.replace("Mine", "More")))
+    job = write(tmp_path, sound, '[stragglers]\nkind = "half-b"')
+    assert configfile.load(job)[0].stragglers.kind == "half-b"
+
+
+def test_a_plugin_may_have_base_classes_without_a_name(tmp_path: Path) -> None:
+    plugin = (
+        "from pdcode.schemes import Scheme\nfrom pdcode.stragglers import Law\n"
+        "class Base(Scheme): fused = False\nclass Heir(Base): name, summary = 'heir', 'of a base'\n"
+        "class Slow(Law, tag=False): pass\n"
+    )
+    for name in ("one.py", "two.py"):  # base classes of one name are no kinds of one name
+        text = plugin.replace("heir", name)
+        config, _ = configfile.load(write(tmp_path, text, f'[scheme]\nname = "{name}"', name))
+        assert config.scheme.name == name
+
+
+def test_a_plugin_is_one_by_whichever_link_it_is_found(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "folder")
+    write(tmp_path / "folder", LAW.format(name="linked"))
+    for folder in ("folder", "link"):
+        (path,) = configfile.load(tmp_path / folder / "job.toml")[0].plugins
+        assert path == str(tmp_path / folder / "mine.py")
+
+
+@pytest.mark.parametrize(
+    "plugins", ['["none.py"]', '["."]', '["notes.txt"]', '"mine.py"', "[1]", '["a\\u0000b.py"]']
+)
 def test_what_is_no_plugin_is_refused(tmp_path: Path, plugins: str) -> None:
     (tmp_path / "notes.txt").write_text("")
     (tmp_path / "job.toml").write_text(f"plugins = {plugins}\n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from contextlib import suppress
 from typing import Any
 
 from ..config import kinds
@@ -59,10 +60,12 @@ def register(family: Family) -> None:
     InputError
         If another family has this name.
     """
-    other = FAMILIES.setdefault(family.name, family)
-    if other is not family or family.name == "auto":
-        where = "pdcode" if family.name == "auto" else inspect.getfile(other.build)
-        raise InputError(f"'{family.name}' of codes is in {where} already")
+    if family.name == "auto":
+        raise InputError("'auto' of codes is in pdcode already")
+    other = FAMILIES.get(family.name, family)
+    if other is not family:
+        raise InputError(f"'{family.name}' of codes is in {inspect.getfile(other.build)} already")
+    FAMILIES[family.name] = family
 
 
 def find(name: Any) -> Family | None:
@@ -76,9 +79,13 @@ def find(name: Any) -> Family | None:
 
 
 def families() -> list[Family]:
-    """Return all families; those of installed packages last."""
-    found = [find(name) for name in dict.fromkeys([*FAMILIES, *kinds.names("codes")])]
-    return [family for family in found if family is not None]
+    """Return all families; those of installed packages last, without those that cannot be imported."""
+    found: list[Family] = []
+    for name in dict.fromkeys([*FAMILIES, *kinds.names("codes")]):
+        with suppress(InputError):
+            if (family := find(name)) is not None:
+                found.append(family)
+    return found
 
 
 def family_of(name: Any) -> Family:

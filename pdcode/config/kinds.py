@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
+import os
 import re
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib import import_module
+from types import ModuleType
 from typing import Any, ClassVar, Literal, Self, TypeVar, get_args, get_origin, get_type_hints
 
 import msgspec
@@ -135,8 +137,8 @@ class Kind(msgspec.Struct, **STRICT):
 
     @classmethod
     def name_of(cls) -> str:
-        """Name of the kind."""
-        return str(cls.__struct_config__.tag)
+        """Name of the kind; empty for a base class."""
+        return str(cls.__struct_config__.tag or "")
 
     @classmethod
     def adopted(cls, table: Mapping[str, Any]) -> dict[str, Any]:
@@ -189,7 +191,7 @@ def find(group: str, name: Any) -> Any:
     Raises
     ------
     InputError
-        If two installed packages have a kind with this name.
+        If two installed packages have a kind with this name, or it cannot be imported.
     """
     if not isinstance(name, str):
         return None
@@ -199,7 +201,12 @@ def find(group: str, name: Any) -> Any:
         if len(entries) > 1:
             places = " and ".join(entry.value for entry in entries)
             raise InputError(f"pdcode.{group}: '{name}' is defined in {places}")
-        kind = entries[0].load() if entries else None
+        if entries:
+            try:
+                kind = entries[0].load()
+            except Exception as error:  # whatever a package of other people's does when it is imported
+                place = f"'{name}' ({entries[0].value})"
+                raise InputError(f"pdcode.{group}: {place} cannot be imported: {error}") from error
     if isinstance(kind, str):
         module, _, attribute = kind.partition(":")
         kind = getattr(import_module(module), attribute)
@@ -214,20 +221,6 @@ def _entries(group: str) -> tuple[Any, ...]:
     return tuple(metadata.entry_points(group=f"pdcode.{group}"))
 
 
-def register(group: str, name: str, kind: Any) -> None:
-    """Register a kind.
-
-    Raises
-    ------
-    InputError
-        If another kind of the group has this name.
-    """
-    other = find(group, name)
-    if other is not None and other is not kind:
-        raise InputError(f"'{name}' of {group} is in {inspect.getfile(other)} already")
-    KINDS[group][name] = kind
-
-
 def load_plugin(path: str) -> None:
     """Import a plug-in once, and register the kinds that it defines.
 
@@ -236,10 +229,11 @@ def load_plugin(path: str) -> None:
     InputError
         If the file cannot be imported; the message names the file and the exception.
     """
-    module_name = f"pdcode plug-in {path}"
+    why = not_a_file(path)
+    module_name = f"pdcode plug-in {path if why else os.path.realpath(path)}"  # whatever link leads to it
     if module_name in sys.modules:
         return
-    if why := not_a_file(path):
+    if why:
         raise InputError(f"plugins: {path}: {why}")
     spec = importlib.util.spec_from_file_location(module_name, path)
     if spec is None or spec.loader is None:
@@ -248,10 +242,11 @@ def load_plugin(path: str) -> None:
     sys.modules[module_name] = module
     try:
         spec.loader.exec_module(module)
-        own: list[Any] = [cls for cls in vars(module).values() if inspect.isclass(cls)]
-        for cls in own:
-            if cls.__module__ == module_name and getattr(cls, "group", None):
-                register(cls.group, cls.name_of(), cls)
+        own: dict[tuple[str, str], Any] = {}  # registered together, once the whole file is known to be sound
+        for group, name, kind in _kinds_of(module):
+            other = own.setdefault((group, name), find(group, name) or kind)
+            if other is not kind:
+                raise InputError(f"'{name}' of {group} is in {inspect.getfile(other)} already")
     except Exception as error:
         del sys.modules[module_name]
         if isinstance(error, InputError):
@@ -262,6 +257,17 @@ def load_plugin(path: str) -> None:
         line = getattr(error, "lineno", None) or (lines[-1] if lines else "?")
         text = " ".join(str(getattr(error, "msg", error)).split())
         raise InputError(f"plugins: {path}, line {line}: {type(error).__name__}: {text}") from error
+    for (group, name), kind in own.items():
+        KINDS[group][name] = kind
+
+
+def _kinds_of(module: ModuleType) -> Iterator[tuple[str, str, Any]]:
+    """Yield group, name and class of the kinds that a plug-in defines; their base classes have no name."""
+    for cls in vars(module).values():
+        if inspect.isclass(cls) and cls.__module__ == module.__name__ and getattr(cls, "group", None):
+            kind: Any = cls
+            if name := kind.name_of():
+                yield kind.group, name, kind
 
 
 def build(struct: type[Struct], table: Any, where: str = "") -> Struct:

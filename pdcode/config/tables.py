@@ -103,7 +103,9 @@ class CodeTable(Kind, tag_field="family"):
     @classmethod
     def find(cls, name: Any) -> Any:
         """Return the class of a family; all families that do not adapt share `DesignedTable`."""
-        return super().find(name) if name in list(kinds.KINDS["codes"]) else DesignedTable
+        # The default needs no search of the installed packages. What is found may be a `codes.Family`.
+        kind = None if name == cls.default else super().find(name)
+        return kind if isinstance(kind, type) else DesignedTable
 
     @property
     def family(self) -> str:

@@ -76,8 +76,8 @@ class Scheme:
 
     @classmethod
     def name_of(cls) -> str:
-        """Return the scheme's name, for `config.kinds`."""
-        return cls.name
+        """Return the scheme's name, for `config.kinds`; empty for a base class."""
+        return getattr(cls, "name", "")
 
     def __init__(self, config: Config) -> None:
         self.config, self.workers = config, config.workers.count

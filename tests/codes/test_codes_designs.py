@@ -131,3 +131,5 @@ def test_a_family_from_outside_is_one_record(monkeypatch):
     for name in ("twins", "net", "auto"):
         with pytest.raises(ValueError, match=f"'{name}' of codes is in .* already"):
             registry.register(Family(name, "", twins.build, twins.sizes))
+    assert "auto" not in registry.FAMILIES
+    assert registry.FAMILIES["twins"] is twins
