@@ -7,7 +7,6 @@ import sys
 import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +84,7 @@ def listing(options: argparse.Namespace) -> int:
 
 def design(options: argparse.Namespace) -> int:
     from .. import codes
+    from ..codes.design import refuse_arguments
     from ..codes.files import ensure_savable
     from ..codes.registry import find
 
@@ -92,6 +92,7 @@ def design(options: argparse.Namespace) -> int:
     if options.output:
         ensure_savable(Path(options.output))
     given = dict(_option(text) for text in options.option)
+    refuse_arguments(given, "--option ")
     family = find(options.family)
     watched = family is not None and "progress" in family.options
     with _progress() if watched else _nothing() as report:
@@ -104,7 +105,6 @@ def design(options: argparse.Namespace) -> int:
             kept = f"; the same command goes on from {given['state']}" if "state" in given else ""
             print(f"pdcode: interrupted{kept}", file=sys.stderr, flush=True)
             return 1
-    code = replace(code, options={key: value for key, value in code.options.items() if key != "progress"})
     if options.output:
         code.save(options.output)
         print(f"code: {options.output}\n", flush=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,22 @@ from .code import Code
 from .registry import family_of
 
 PASSING = ("progress", "processes", "state")  # options that do not change the rows
+NO_OPTIONS = ("family", "workers", "blocks", "weight", "seed", "progress")  # arguments, the last a function
 MOST = 1 << 24  # rows, and blocks
 ENTRY = 64  # bytes that an entry of a codeword takes while codewords are made
+
+
+def refuse_arguments(options: Iterable[str], prefix: str) -> None:
+    """Refuse options, of a file or a command line, that are arguments of `design`; `prefix` is of a message.
+
+    Raises
+    ------
+    InputError
+        If there is one.
+    """
+    for name in options:
+        if name in NO_OPTIONS:
+            raise InputError(f"{prefix}{name}: not an option of a code")
 
 
 def _positive(name: str, value: Any) -> int:

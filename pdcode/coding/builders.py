@@ -10,6 +10,7 @@ import numpy as np
 
 from .. import codes
 from ..codes import Code, registry
+from ..codes.design import refuse_arguments
 from ..config import kinds
 from ..config.tables import Config, DesignedTable
 from ..decoders import Context, Decoder
@@ -121,6 +122,7 @@ def _design(config: Config, k: int, weight: int | None, r: int, workers: int, ea
         raise InputError(f"code.family: '{table.family}' is not one of {families}")
     if weight is not None and weight > k and table.family != "auto":
         raise InputError(f"code.weight: {weight} is above the number of blocks, {k}")
+    refuse_arguments(table.options, "code.options.")
     sizes = [table.rows or workers * r]
     # Rows for all tasks of an update, if such a code exists; else a single basis.
     if table.rows is None and table.rotate:
@@ -131,7 +133,7 @@ def _design(config: Config, k: int, weight: int | None, r: int, workers: int, ea
             return codes.design(
                 table.family, workers=rows, blocks=k, weight=weight, seed=config.seed, **table.options
             )
-        except (InputError, TypeError) as error:
+        except InputError as error:
             if last == 0:
                 raise InputError(
                     f"code.family: no '{table.family}' of {rows} rows over {k} blocks: {error}"
