@@ -10,7 +10,8 @@ PDCODE_VENV=${PDCODE_VENV:-$root/.venv}
 
 # The launcher inside a SLURM job: srun where this SLURM speaks PMIx, otherwise mpirun. Outside SLURM pdcode starts mpirun itself.
 if [ -z "${PDCODE_LAUNCHER:-}" ]; then
-    if srun --mpi=list 2>&1 | grep -qw pmix; then PDCODE_LAUNCHER=srun; else PDCODE_LAUNCHER=mpirun; fi
+    # No pipe: with pipefail it fails where grep has found the word before srun has written all.
+    if grep -qw pmix <<<"$(srun --mpi=list 2>&1)"; then PDCODE_LAUNCHER=srun; else PDCODE_LAUNCHER=mpirun; fi
 fi
 
 # More ranks than cores on this node: ranks that wait give their core away, and mpirun does not tie them to cores.
