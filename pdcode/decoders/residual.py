@@ -16,7 +16,7 @@ from .faults import Search, null_space
 from .linear import TILE, Linear
 
 TOLERANCE = {"float32": 1e-4, "float64": 1e-10}
-ROUNDING = {"bfloat16": 0.02, "float16": 0.002, "int8": 0.02}
+ROUNDING = {"float32": 1e-4, "bfloat16": 0.02, "float16": 0.002, "int8": 0.02}
 """Upper bound on the rounding error of a payload, relative to its norm, for each wire format."""
 CANDIDATES = 8  # sets tried on the payloads themselves if the checks' Gram matrix cannot tell them apart
 
@@ -45,8 +45,9 @@ class Residual(Linear):
     blocks, block_shape, dtype, length, copy, capacity
         As for `Linear`.
     tolerance : float, optional
-        Allowed error of a payload, relative to its norm (or to the median norm, if that is larger). Default
-        1e-4 for float32, 1e-10 for float64; for quantised payloads give their rounding error.
+        Allowed error of a payload, relative to its norm (or to the median of those norms that are not zero,
+        if that is larger). Default 1e-4 for float32, 1e-10 for float64; for quantised payloads give their
+        rounding error.
     faults : int
         Maximum number of flagged arrivals.
     checks : int
@@ -166,7 +167,8 @@ class Residual(Linear):
         directions[owners, slot] = matrix
         weights = np.square(matrix).sum(axis=1)
         honest, rounding = np.zeros((2, len(directions)))
-        allowed = self.tolerance**2 * np.maximum(squares, np.median(squares))
+        some = squares[squares > 0]  # codewords may be zero
+        allowed = self.tolerance**2 * np.maximum(squares, np.median(some) if len(some) else 0.0)
         np.add.at(honest, owners, weights * allowed)
         noise = 64.0 * float(np.finfo(self.dtype).eps)
         np.add.at(rounding, owners, weights * noise**2 * squares)

@@ -8,7 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pdcode import codes, decoders
+from pdcode.coding import builders
+from pdcode.config import load as configfile
 from pdcode.decoders.faults import Search, null_space
+from pdcode.problems.partition import Blocks
+
+# numpy has no bfloat16: float16 is finer, and what counts is the tolerance
+ROUNDED = {"float32": np.float32, "float16": np.float16, "bfloat16": np.float16}
 
 
 def lying(rng, k, arrivals, r, liars, dtype="float64", size=1.0, same=False):
@@ -147,6 +153,26 @@ def test_noise_below_the_tolerance_is_not_held_against_anybody():
     strict = fold(words, noisy, tolerance=1e-6)
     assert (strict.flagged, strict.consistent) == ([], False)
     np.testing.assert_allclose(liar.gradient(), truth, atol=0.3)
+
+
+@pytest.mark.parametrize("wire", ["float64", "float32", "bfloat16", "float16"])
+def test_the_tolerance_is_the_rounding_error_of_the_wire(wire):
+    sets = ["problem.dtype=float64", f"wire.dtype={wire}", "memory.kind=none", "decoder.kind=residual"]
+    config = configfile.resolve({}, sets)
+    (decoder,) = builders.make_decoders(config, [Blocks(0, "output", 8, 8, 40, 0)])
+    words, truth, payloads = lying(np.random.default_rng(9), 8, 16, 1, [5])
+    for word, payload in zip(words, payloads.reshape(16, 1, *decoder.block_shape), strict=True):
+        decoder.add(word, payload if wire == "float64" else payload.astype(ROUNDED[wire]))
+    assert (decoder.flagged, decoder.consistent) == ([5], True)
+    np.testing.assert_allclose(decoder.gradient().reshape(truth.shape), truth, atol=0.1)
+
+
+@pytest.mark.parametrize("zeros", [1, 3, 12])
+def test_honest_arrivals_are_consistent_however_many_codewords_are_zero(zeros):
+    words = np.zeros((2 + zeros, 2))
+    words[0], words[-1] = [1, 0], [1, 1e-3]
+    decoder = fold(words, words @ np.ones((2, 3)))
+    assert (decoder.flagged, decoder.consistent) == ([], True)
 
 
 def test_leaving_a_liar_out_can_cost_rank():
