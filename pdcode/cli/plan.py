@@ -38,13 +38,16 @@ def add_parser(commands: Any) -> None:
     option("-n", "--workers", type=int, metavar="N", help="number of workers (instead of workers.count)")
     what = "override a key, such as link.bandwidth=1e6; may be repeated"
     option("--set", action="append", default=[], metavar="KEY=VALUE", help=what)
-    what = "initial candidates (default: %(default)s); presets and uncoded schemes are always included"
-    option("--candidates", type=int, default=24, metavar="N", help=what)
+    what = "initial candidates (default: 24); presets and uncoded schemes are always included"
+    option("--candidates", type=int, metavar="N", help=what)
     what = "runs per finalist (default: 5), or with --map per scheme and cell (default: 2)"
     option("--seeds", type=int, metavar="N", help=what)
-    what = "each rung of the search keeps 1/η of its candidates (default: %(default)g)"
-    option("--eta", type=float, default=3.0, metavar="η", help=what)
-    what = "give up on the given configuration after this much virtual time (default: stop.seconds)"
+    what = "each rung of the search keeps 1/η of its candidates (default: 3)"
+    option("--eta", type=float, metavar="η", help=what)
+    what = (
+        "give up on the given configuration after this much virtual time (default: stop.seconds; without "
+        "either, after about 100000 arrivals)"
+    )
     option("--seconds", type=float, metavar="S", help=what)
     option("--processes", type=int, metavar="N", help="number of processes (default: one per core)")
     what = "TOML file for the best configuration (default: results/<name>.plan.toml)"
@@ -83,9 +86,10 @@ def check_options(options: argparse.Namespace) -> None:
         value = getattr(options, name)
         if value is not None and not least <= value <= most:
             raise InputError(f"--{name} {value:.15g}: expected {text}")
-    for name in ("figure", "bandwidths", "severities", "output", "seconds"):
+    searching, mapping = ("candidates", "eta", "seconds", "output"), ("figure", "bandwidths", "severities")
+    for name in searching if options.map else mapping:
         value = getattr(options, name)
-        if value is not None and options.map == (name in ("output", "seconds")):
+        if value is not None:
             raise InputError(f"--{name} {value}: valid only {'without' if options.map else 'with'} --map")
 
 
@@ -97,17 +101,17 @@ def find_best(options: argparse.Namespace) -> int:
     environment = load_environment(options)
     goal, trace = environment.goal, environment.trace
     path = best.output_path(options.config, options.output)
-    size = options.candidates, options.seeds or 5, options.eta, options.seconds
+    size = options.candidates or 24, options.seeds or 5, options.eta or 3.0, options.seconds
     with Pool(options.processes) as pool:
-        ranking = search.search(environment, pool, print_line, *size)
-    row = ranking.rows[0]
+        found = search.search(environment, pool, print_line, *size)
+    row = found.rows[0]
     reached = row.missed < len(row.outcomes)
     if reached:  # write the plan before printing, which may fail on a closed pipe
         command = shlex.join(["pdcode", *options.argv])
-        config = best.best_config(ranking, environment, options.seconds)
-        best.write_plan(path, config, best.comments(ranking, goal, command))
+        config = best.best_config(found, environment, options.seconds)
+        best.write_plan(path, config, best.comments(found, goal, command))
     print_line("")
-    report.show(ranking.rows, ranking.seeds, ranking.rankings)
+    report.show(found.rows, found.seeds, found.rungs)
     if not reached:
         print_line(f"no candidate reached {goal}: no plan was written")
         return 1
@@ -116,7 +120,7 @@ def find_best(options: argparse.Namespace) -> int:
         when = f"after {report.seconds(then)}" if math.isfinite(then) else "never"
         guess, planned = (
             f"{'more than ' if entry.missed else ''}{report.seconds(entry.time.mean)}"
-            for entry in (ranking.own, row)
+            for entry in (found.own, row)
         )
         print_line(
             f"recorded in {trace.path}: {goal} {when}\n"
@@ -128,14 +132,13 @@ def find_best(options: argparse.Namespace) -> int:
 
 def load_environment(options: argparse.Namespace) -> Environment:
     """Load configuration, trace and target, and print the target."""
+    from ..api import configs
     from ..planning import search
     from ..trace import opening
 
     if options.trace is not None:
         opening.survive(options.trace)
-    overrides = [*options.set]
-    if options.workers is not None:
-        overrides.append(f"workers.count={options.workers}")
+    overrides = configs.overrides(options.set, options.workers)
     environment = search.load_environment(options.config, overrides, options.trace, options.target)
     goal, user = environment.goal, environment.user
     under = "" if options.trace is None else f", delays and costs of {options.trace}"
@@ -186,5 +189,5 @@ def numbers(name: str, text: str | None, default: Sequence[float], least: float)
     except ValueError:
         raise InputError(f"--{name} {text}: expected numbers, such as 1e6,1e8") from None
     if not all(least <= value <= 1e18 for value in values):
-        raise InputError(f"--{name} {text}: expected numbers of at least {least:g}")
+        raise InputError(f"--{name} {text}: expected numbers from {least:g} to 1e18")
     return values

@@ -13,13 +13,13 @@ from ..config.tables import Config, ProblemTable
 from ..config.write import to_toml
 from ..util.errors import InputError
 from ..util.output import ensure_replaceable, ensure_writable
+from . import trials
 from .goal import Goal
 from .report import seconds
 from .search import Environment, Found
 
 HEAD = b"# Written by `pdcode plan"  # first bytes of every plan
 LOOKS, LEAST_S = 50, 1e-3  # number of measurements until the predicted time to the target; least period, s
-SPARE = 10  # multiple of the predicted number of updates that limits a run without other limits
 
 
 def output_path(path: str, output: str | None) -> Path:
@@ -51,7 +51,7 @@ def best_config(found: Found, environment: Environment, limit_s: float | None = 
     """
     row, user = found.rows[0], environment.user
     config = row.candidate.config
-    needed = math.ceil(SPARE * row.median("updates"))
+    needed = math.ceil(trials.SPARE * row.median("updates"))
     stop = environment.goal.stop(
         None if user.stop.seconds is None else max(user.stop.seconds, limit_s or 0.0),
         None if user.stop.updates is None else max(user.stop.updates, needed),

@@ -34,8 +34,8 @@ class Rung:
 
 
 @dataclass(frozen=True)
-class Ranking(Generic[T]):
-    """Ranking of a rung's candidates with their scores, best first."""
+class RungResult(Generic[T]):
+    """A rung's candidates with their scores, best first."""
 
     rung: Rung
     ranked: list[tuple[T, Score]]
@@ -116,8 +116,8 @@ def halve(
     pool: Pool,
     perform: Callable[[Work], Score],
     work: Callable[[T, Rung, float], Work],
-) -> Iterator[Ranking[T]]:
-    """Race the candidates through the rungs, and yield the ranking of each rung.
+) -> Iterator[RungResult[T]]:
+    """Race the candidates through the rungs, and yield the result of each rung.
 
     `work` takes the rung as its second argument; other parameters as for `race`.
     """
@@ -127,6 +127,6 @@ def halve(
         def trial(candidate: T, cut_off_s: float, rung: Rung = rung) -> Work:
             return work(candidate, rung, cut_off_s)
 
-        ranking = Ranking(rung, race(left, rung.keep, pool, perform, trial))
-        yield ranking
-        left = ranking.kept
+        result = RungResult(rung, race(left, rung.keep, pool, perform, trial))
+        yield result
+        left = result.kept

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ..analysis import printing
 from ..analysis.formats import duration, listing, ratio, size, span
-from .halving import Ranking
+from .halving import RungResult
 from .ranking import Interval, Row, tied
 from .space import Candidate, summary
 from .trials import Score
@@ -25,7 +25,7 @@ def seconds(value: float) -> str:
 def show(
     rows: Sequence[Row],
     seeds: Sequence[int],
-    rankings: Sequence[Ranking[Candidate]],
+    rungs: Sequence[RungResult[Candidate]],
     console: Console | None = None,
 ) -> None:
     """Print the ranked finalists side by side, and the candidates eliminated at each rung."""
@@ -35,13 +35,13 @@ def show(
         table.add_row(name, *cells)
     table.columns[1].style = "bold"
     sections: list[printing.Section] = [("", [table]), ("", [printing.note(" ".join(legend(rows, seeds)))])]
-    if any(len(ranking.ranked) > ranking.rung.keep for ranking in rankings):
+    if any(len(result.ranked) > result.rung.keep for result in rungs):
         rest = printing.make_table("rung", "time", "candidate", left=("time", "candidate"))
         finalists = [row.candidate for row in rows]
-        for ranking in reversed(rankings):
-            for candidate, score in ranking.ranked[ranking.rung.keep :]:
+        for result in reversed(rungs):
+            for candidate, score in result.ranked[result.rung.keep :]:
                 if not any(candidate is each for each in finalists):
-                    rest.add_row(str(ranking.rung.number), verdict(score, ranking.cut_off_s), str(candidate))
+                    rest.add_row(str(result.rung.number), verdict(score, result.cut_off_s), str(candidate))
         sections.append(("Left out", [rest]))
     printing.show(sections, console)
 
@@ -106,11 +106,11 @@ def legend(rows: Sequence[Row], seeds: Sequence[int]) -> Iterator[str]:
         yield "Number 1 is told from every other at 95 %."
 
 
-def describe_rung(ranking: Ranking[Candidate], rungs: int) -> str:
+def describe_rung(result: RungResult[Candidate], rungs: int) -> str:
     """Describe a finished rung."""
-    rung = ranking.rung
-    reached = sum(score.reached for _, score in ranking.ranked[: rung.keep])
-    best, score = ranking.ranked[0]
+    rung = result.rung
+    reached = sum(score.reached for _, score in result.ranked[: rung.keep])
+    best, score = result.ranked[0]
     return (
         f"rung {rung.number} of {rungs}: {rung.candidates} candidates × {seconds(rung.seconds)}, seed "
         f"{', '.join(map(str, rung.seeds))}; {rung.keep} go on, {reached} of which reached it\n"

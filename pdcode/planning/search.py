@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import msgspec
 
@@ -16,7 +16,7 @@ from ..virtual import costs
 from ..virtual.simulation import check_count
 from . import halving, ranking, space, trials
 from .goal import Goal, choose_goal
-from .halving import Ranking, Rung
+from .halving import Rung, RungResult
 from .ranking import Row
 from .report import describe_rung, seconds
 from .space import Candidate
@@ -72,7 +72,7 @@ class Found:
     """The result of a search."""
 
     rows: list[Row]  # the finalists, best first
-    rankings: list[Ranking[Candidate]]  # rankings of the earlier rungs
+    rungs: list[RungResult[Candidate]]  # the earlier rungs
     candidates: int  # number of candidates
     seeds: tuple[int, ...]  # seeds of the finalists' descents
 
@@ -106,71 +106,110 @@ def search(
     eta : float
         η; a rung keeps 1/η of its candidates.
     limit_s : float, optional
-        Virtual time limit of the user's own configuration; by default its ``stop.seconds``.
+        Virtual time limit of the user's own configuration; by default its ``stop.seconds``. Without either,
+        descents end after about `trials.ARRIVALS` arrivals.
 
     Raises
     ------
     InputError
-        If the user's configuration cannot run or starts at the target, or if nothing limits a descent.
+        If the user's configuration cannot run or starts at the target under any of the seeds, or if nothing
+        limits a descent.
     """
     base, goal, path = environment.config, environment.goal, environment.path
     offered = space.candidates(base, candidates, base.seed, path)
-    own = baseline(environment, limit_s)
+    limit = limit_s or base.stop.seconds
+    arrivals = trials.ARRIVALS if limit is None else trials.MOST_ARRIVALS
+
+    def tell(outcomes: Sequence[Outcome]) -> None:
+        if count := sum(outcome.exhausted for outcome in outcomes):
+            more = "; --seconds or stop.seconds allows more" if limit is None else ""
+            print_line(f"  {count} of {len(outcomes)} descents ended after {arrivals:,} arrivals{more}")
+
+    own = baseline(environment, limit, base.stop.updates if limit_s is None else None, arrivals)
     length = own.spent_s
-    if own.reached and not length:
-        raise InputError(
-            f"{path}: nothing to plan: it starts with {goal.shown(own.value)}, the target is {goal}"
-        )
+    rungs = halving.ladder(len(offered), eta, FINALISTS, length, base.seed + SEARCH)
+    final_seeds = tuple(range(base.seed, base.seed + seeds))
+    check_starts(environment, {*final_seeds, base.seed + SEARCH, *(s for rung in rungs for s in rung.seeds)})
     missed = "" if own.reached else f", target not reached ({goal.shown(own.value)} then)"
     print_line(f"your own configuration: {seconds(length)}{missed}")
-    rungs = halving.ladder(len(offered), eta, FINALISTS, length, base.seed + SEARCH)
+    tell([own])
 
     def work(candidate: Candidate, rung: Rung, cut_off_s: float) -> Trial:
-        return Trial(candidate.config, goal, rung.seeds, rung.seconds, rung.seconds / POINTS, cut_off_s)
+        step = rung.seconds / POINTS
+        return Trial(candidate.config, goal, rung.seeds, rung.seconds, step, cut_off_s, arrivals=arrivals)
 
-    rankings = []
-    for found in halving.halve(offered, rungs, pool, trials.perform, work):
-        rankings.append(found)
-        print_line(describe_rung(found, len(rungs)))
-    finalists = list(rankings[-1].kept if rankings else offered)
+    results = []
+    for result in halving.halve(offered, rungs, pool, trials.perform, work):
+        results.append(result)
+        print_line(describe_rung(result, len(rungs)))
+        tell([outcome for _, score in result.ranked for outcome in score.outcomes])
+    finalists = list(results[-1].kept if results else offered)
     if not any(candidate.own for candidate in finalists):
         finalists.append(offered[0])
     slack = (SLACK, OWN_SLACK) if own.reached else (1.0, 1.0)
-    longest = max(length, limit_s or base.stop.seconds or LARGEST)
+    longest = max(length, limit or LARGEST)
     most, own_most = (min(factor * length, longest) for factor in slack)
     print_line(f"last rung: {len(finalists)} candidates to the target, {seconds(most)} each at the most")
-    expected = {id(candidate): score.seconds for each in rankings for candidate, score in each.ranked}
+    expected = {id(candidate): score.seconds for each in results for candidate, score in each.ranked}
     expected[id(offered[0])] = length
-    final_seeds = tuple(range(base.seed, base.seed + seeds))
 
     def descents() -> Iterator[tuple[tuple[int, int], Trial]]:
         for seed in final_seeds:
             for number in reversed(range(len(finalists))):  # the user's own takes longest
                 candidate = finalists[number]
                 step = min(most, expected.get(id(candidate), most)) / POINTS
-                limit = own_most if candidate.own else most
-                yield (number, seed), Trial(candidate.config, goal, (seed,), limit, step)
+                longest_s = own_most if candidate.own else most
+                trial = Trial(candidate.config, goal, (seed,), longest_s, step, arrivals=arrivals)
+                yield (number, seed), trial
 
     outcomes = {key: score.outcomes[0] for key, score in pool.results(trials.perform, descents())}
-    results = [[outcomes[number, seed] for seed in final_seeds] for number in range(len(finalists))]
-    return Found(ranking.rank(finalists, results), rankings, len(offered), final_seeds)
+    tell([*outcomes.values()])
+    table = [[outcomes[number, seed] for seed in final_seeds] for number in range(len(finalists))]
+    return Found(ranking.rank(finalists, table), results, len(offered), final_seeds)
 
 
-def baseline(environment: Environment, limit_s: float | None) -> Outcome:
+def check_starts(environment: Environment, seeds: Iterable[int]) -> None:
+    """Refuse a target that the configuration, and so any other, has reached before its first update.
+
+    Raises
+    ------
+    InputError
+        If there is a seed with which it has.
+    """
+    goal = environment.goal
+    for seed in sorted(seeds):
+        trial = Trial(environment.config, goal, (seed,), LARGEST, LARGEST, updates=1)
+        start = trials.descend(trial, seed, LARGEST)
+        if not start.seconds:
+            shown = f"{goal.shown(start.value)} (seed {seed})"
+            raise InputError(
+                f"{environment.path}: nothing to plan: it starts with {shown}, the target is {goal}"
+            )
+
+
+def baseline(environment: Environment, limit: float | None, updates: int | None, arrivals: int) -> Outcome:
     """Simulate the user's own configuration, with sufficiently frequent measurements.
+
+    Parameters
+    ----------
+    environment : Environment
+    limit : float, optional
+        Virtual time in s.
+    updates : int, optional
+        Number of updates.
+    arrivals : int
+        Approximate number of arrivals, if the number of updates is not limited.
 
     Raises
     ------
     InputError
         If it diverges and nothing limits its time.
     """
-    config, stop = environment.config, environment.config.stop
-    limit = limit_s or stop.seconds
-    updates = stop.updates if limit_s is None else None
+    config, longest_s = environment.config, limit or LARGEST
     seed, step = config.seed + SEARCH, config.trace.progress_s
     while True:
-        trial = Trial(config, environment.goal, (seed,), limit or LARGEST, step, updates=updates)
-        outcome = trials.descend(trial, seed, trial.seconds)
+        trial = Trial(config, environment.goal, (seed,), longest_s, step, updates=updates, arrivals=arrivals)
+        outcome = trials.descend(trial, seed, longest_s)
         if not outcome.reached and outcome.diverged:
             if limit is None:
                 raise InputError(

@@ -24,7 +24,6 @@ from .trials import Score, Trial
 
 MULTIPLES = (1.0, 2.0, 0.5, 4.0, 0.25)  # multiples of the user's step size
 ROUNDS = 4  # rounds of all workers between measurements
-SPARE = 8  # limit of a descent's updates, as a multiple of those in the middle cell
 TUNING = 1000  # offset of the tuning's seeds from those of the cells
 RECORDED = (0.0, 1.0, 2.0, 4.0, 8.0)  # default severities for recorded delays
 SEVERITIES = (0.0, 0.25, 1.0, 4.0, 16.0)  # default severities for other delays
@@ -182,7 +181,7 @@ def tune(config: Config, goal: Goal, grid: Grid, pool: Pool, print_line: Say) ->
     for candidate, score in firsts:
         time = f"{score.seconds:.3g} s" if score.reached else "not reached"
         print_line(f"  {candidate.name:16} rate ×{candidate.multiple:<5g} {time}")
-        updates = SPARE * max(outcome.updates for outcome in score.outcomes)
+        updates = trials.SPARE * max(outcome.updates for outcome in score.outcomes)
         most = trials.most_updates(candidate.config)
         tuned.append((candidate, min(most, updates) if score.reached else most))
     return tuned

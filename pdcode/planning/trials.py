@@ -12,13 +12,16 @@ import numpy as np
 
 from .. import problems
 from ..analysis.statistics import crossing
+from ..coding.policies import wanted
 from ..config.tables import Config, ProblemTable
 from ..trace import Recorder
 from ..training import setup
 from ..virtual.simulation import Simulation
 from .goal import Goal
 
-ARRIVALS = 100_000  # maximum number of arrivals of a descent
+ARRIVALS = 100_000  # maximum number of arrivals of a descent that no time limit of the user's ends
+MOST_ARRIVALS = 10_000_000  # of any other descent: a time limit may be that of years
+SPARE = 8  # limit of a run's updates, as a multiple of those that it is expected to need
 POINTS = 128  # approximate number of measurements of a descent
 
 
@@ -49,6 +52,7 @@ class Outcome:
     bytes_down: int = 0
     wasted: float = 0.0  # fraction of the replies that were not used
     diverged: bool = False
+    exhausted: bool = False  # whether it missed the target because the limit of arrivals ended it
 
     @property
     def reached(self) -> bool:
@@ -70,7 +74,8 @@ class Trial:
     seconds: float  # maximum virtual time of a descent
     step_s: float  # virtual time between measurements
     cut_off_s: float = math.inf  # mean time to the target beyond which the trial may be ended early
-    updates: int | None = None  # maximum number per descent; by default for `ARRIVALS` arrivals
+    updates: int | None = None  # maximum number per descent; by default that of `arrivals`
+    arrivals: int = ARRIVALS  # approximate maximum number per descent
 
 
 @dataclass(frozen=True)
@@ -112,18 +117,19 @@ def score(outcomes: Sequence[Outcome], seeds: int) -> Score:
 
 def descend(trial: Trial, seed: int, seconds: float) -> Outcome:
     """Simulate one descent of at most `seconds` of virtual time."""
-    goal = trial.goal
+    goal, most = trial.goal, most_updates(trial.config, trial.arrivals)
     config = msgspec.structs.replace(
         trial.config,
         seed=seed,
-        stop=goal.stop(seconds, trial.updates or most_updates(trial.config)),
+        stop=goal.stop(seconds, trial.updates or most),
         trace=msgspec.structs.replace(trial.config.trace, progress_s=trial.step_s),
     )
     curve = Curve(goal)
     with np.errstate(all="ignore"):  # descents may diverge
         _, result = Simulation(config, setup.prepare(config, source=source(config))).run(curve)
+    reached_s = crossing(curve.times, curve.values, goal.bound)
     return Outcome(
-        seconds=crossing(curve.times, curve.values, goal.bound),
+        seconds=reached_s,
         ended_s=result.seconds,
         value=goal.value(result.loss, result.accuracy),
         oracle_s=result.oracle_s,
@@ -132,6 +138,7 @@ def descend(trial: Trial, seed: int, seconds: float) -> Outcome:
         bytes_down=result.bytes_down,
         wasted=(result.wasted + result.refused) / max(1, result.arrivals),
         diverged=result.failed,
+        exhausted=math.isinf(reached_s) and trial.updates is None and result.updates >= most,
     )
 
 
@@ -145,8 +152,8 @@ def _source(table: bytes) -> problems.DataSource:
     return problems.describe(ProblemTable.of(msgspec.json.decode(table)))
 
 
-def most_updates(config: Config) -> int:
-    """Return the number of updates with about `ARRIVALS` arrivals."""
+def most_updates(config: Config, arrivals: int = ARRIVALS) -> int:
+    """Return the number of updates with about this many arrivals."""
     workers = config.workers.count
-    each = 1 if config.update.mode == "async" else (config.update.count or workers)
-    return max(100, ARRIVALS // each)
+    each = {"async": 1, "first": wanted(config.update, workers)}.get(config.update.mode, workers)
+    return max(100, arrivals // each)

@@ -12,7 +12,7 @@ import traces
 
 from pdcode.__main__ import main
 from pdcode.config import load as configfile
-from pdcode.planning import search
+from pdcode.planning import search, trials
 from pdcode.planning.goal import Goal
 from pdcode.util.processes import Pool
 
@@ -41,6 +41,7 @@ updates = 200
 path = "results/job.h5"
 progress_s = 0.05
 """
+ALMOST = ["--workers", "2", "--set", "problem.hidden=[8]", "--set", "stop.loss=2.41", "--set", "seed=7"]
 QUICK = ["--candidates", "8", "--seeds", "2", "--processes", "1"]
 
 
@@ -95,7 +96,7 @@ def test_waiting_for_slow_workers_is_beaten_by_far_with_any_number_of_processes(
         lines: list[str] = []
         with Pool(processes) as pool:
             found = search.search(environment, pool, lines.append, candidates=8, seeds=2)
-        plans.append((lines, found.rows, [ranking.kept for ranking in found.rankings]))
+        plans.append((lines, found.rows, [result.kept for result in found.rungs]))
     assert plans[0] == plans[1]
     assert found.candidates == 8
     assert found.own.candidate.config == config
@@ -103,10 +104,10 @@ def test_waiting_for_slow_workers_is_beaten_by_far_with_any_number_of_processes(
     assert found.rows[-1] is found.own
     assert len(found.rows) == 1 + search.FINALISTS
     assert not any(row.missed for row in found.rows)
-    (ranking,) = found.rankings
-    assert len(ranking.ranked) == 8
-    assert ranking.ranked[0][1].reached
-    assert set(map(id, ranking.kept)) == {id(row.candidate) for row in found.rows[:-1]}
+    (result,) = found.rungs
+    assert len(result.ranked) == 8
+    assert result.ranked[0][1].reached
+    assert set(map(id, result.kept)) == {id(row.candidate) for row in found.rows[:-1]}
 
 
 def test_a_target_that_is_not_reached_is_said(job, capsys):
@@ -117,6 +118,24 @@ def test_a_target_that_is_not_reached_is_said(job, capsys):
     assert "0 of 2" in text
     assert "no candidate reached training loss 0.001: no plan was written" in text
     assert not Path("results/job.plan.toml").exists()
+
+
+@pytest.mark.parametrize("limit", ["stop.seconds", "--seconds"])
+def test_a_time_limit_alone_ends_descents(job, capsys, monkeypatch, limit):
+    """The number of arrivals is limited, too, but so that nobody meets that; and who does is told."""
+    job.write_text(JOB.replace("updates = 200", ""), encoding="utf-8")
+    monkeypatch.setattr(trials, "ARRIVALS", 400)  # 100 updates
+    command = ["plan", "job.toml", "--candidates", "4", "--seeds", "1", "--processes", "1"]
+    assert main([*command, "--target", "0.13"]) == 1
+    text = capsys.readouterr().out
+    assert "target not reached" in text
+    assert "1 of 1 descents ended after 400 arrivals; --seconds or stop.seconds allows more" in text
+    command += ["--set", f"{limit}=60"] if "." in limit else [limit, "60"]
+    assert main([*command, "--target", "0.13"]) == 0
+    assert "descents ended" not in capsys.readouterr().out
+    monkeypatch.setattr(trials, "MOST_ARRIVALS", 404)
+    assert main([*command, "--target", "0.001"]) == 1
+    assert "1 of 1 descents ended after 404 arrivals\n" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -132,6 +151,9 @@ def test_a_target_that_is_not_reached_is_said(job, capsys):
         (["--set", "stop.loss=x"], "job.toml: stop.loss"),
         (["--set", "problem.data=none.npz"], "none.npz"),
         (["--candidates", "6", "--target", "5.0"], "job.toml: nothing to plan: it starts with loss 2."),
+        ([*QUICK, *ALMOST], "nothing to plan: it starts with loss 2.36 (seed 7)"),
+        (["--map", "--candidates", "9"], "--candidates 9: valid only without --map"),
+        (["--map", "--eta", "2.5"], "--eta 2.5: valid only without --map"),
         (["--trace", "empty.h5"], "empty.h5"),
         (["--trace", "none.h5"], "none.h5"),
         (["-o", "job.toml/x.toml"], "job.toml/x.toml: cannot write there"),
@@ -143,14 +165,15 @@ def test_a_target_that_is_not_reached_is_said(job, capsys):
         (["--map", "--figure", "x.doc"], "--figure x.doc: expected a file that ends in .png"),
         (["--map", "--figure", "/proc/none/x.png"], "--figure /proc/none/x.png: cannot write there"),
         (["--map", "--bandwidths", "fast"], "--bandwidths fast: expected numbers"),
-        (["--map", "--bandwidths", "0.1,10"], "--bandwidths 0.1,10: expected numbers of at least 1"),
+        (["--map", "--bandwidths", "0.1,10"], "--bandwidths 0.1,10: expected numbers from 1 to 1e18"),
+        (["--map", "--bandwidths", "1e19"], "--bandwidths 1e19: expected numbers from 1 to 1e18"),
         (["--map", "--severities", "0,1e18"], "--severities 1e+18: stragglers.shift_s would be more than"),
         (["--seeds", "2000"], "--seeds 2000: expected 1 to 1000"),
         (
             ["--set", f"seed={2**63 - 1}"],
             "job.toml: seed: 9223372036854775807: a plan also uses larger seeds",
         ),
-        (["--map", "--severities", "1,-1"], "--severities 1,-1: expected numbers of at least 0"),
+        (["--map", "--severities", "1,-1"], "--severities 1,-1: expected numbers from 0 to 1e18"),
     ],
 )
 def test_bad_input(job, capsys, options, message):

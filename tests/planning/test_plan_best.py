@@ -39,7 +39,7 @@ def test_the_plan_ends_at_its_target_alone_and_runs_where_the_user_runs():
     user = configfile.resolve({}, sets)
     moved = configfile.resolve({}, [*sets, "link.bandwidth=1e6", "stragglers.kind=slow-set"])
     config = best_of(user, moved, Goal("accuracy", 0.9))
-    assert (config.stop.updates, config.stop.seconds) == (700, 9.0)
+    assert (config.stop.updates, config.stop.seconds) == (560, 9.0)
     assert (config.stop.loss, config.stop.accuracy) == (None, 0.9)
     assert (config.link, config.stragglers) == (user.link, user.stragglers)
     assert [best_of(user, limit_s=limit).stop.seconds for limit in (3.0, 30.0)] == [9.0, 30.0]

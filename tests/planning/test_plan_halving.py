@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pdcode.planning.halving import Ranking, Rung, halve, ladder, race
+from pdcode.planning.halving import Rung, RungResult, halve, ladder, race
 from pdcode.planning.trials import Score
 from pdcode.util.processes import Pool
 
@@ -55,8 +55,8 @@ def test_the_best_three_are_found_for_what_was_promised(needs, eta, length):
     def work(candidate: float, rung: Rung, cut_off_s: float) -> Work:
         return Work(candidate, cut_off_s, rung.seconds, rung.seeds)
 
-    rankings = list(halve(needs, rungs, Pool(1), counted, work))
-    assert rankings[-1].kept == sorted(needs)[:3]
+    results = list(halve(needs, rungs, Pool(1), counted, work))
+    assert results[-1].kept == sorted(needs)[:3]
     for rung in rungs:
         assert len(spent[rung.number]) == rung.candidates
         assert max(spent[rung.number]) <= rung.seconds
@@ -72,9 +72,9 @@ def test_who_cannot_survive_is_cut_off():
 
     ranked = race([3.0, 1.0, 2.0, 9.0, 0.5], 2, Pool(1), perform, watched)
     assert cut_offs == [math.inf, math.inf, 3.0, 2.0, 2.0]
-    ranking = Ranking(Rung(1, 5, 2, 50.0, (1,)), ranked)
-    assert ranking.kept == [0.5, 1.0]
-    assert ranking.cut_off_s == 1.0
+    result = RungResult(Rung(1, 5, 2, 50.0, (1,)), ranked)
+    assert result.kept == [0.5, 1.0]
+    assert result.cut_off_s == 1.0
     cut_offs.clear()
     race([300.0, 100.0, 200.0, 900.0], 2, Pool(1), perform, watched)
     assert cut_offs == [math.inf] * 4  # nobody has reached the target

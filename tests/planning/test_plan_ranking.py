@@ -10,7 +10,7 @@ from rich.console import Console
 
 from pdcode.config import load as configfile
 from pdcode.planning import ranking, report
-from pdcode.planning.halving import Ranking, Rung
+from pdcode.planning.halving import Rung, RungResult
 from pdcode.planning.ranking import Interval, Row, geometric_interval, student_interval
 from pdcode.planning.space import DRAWN, OWN, Candidate
 from pdcode.planning.trials import Outcome, Score, score
@@ -116,10 +116,10 @@ def test_the_score_of_several_seeds():
     assert sorted([diverged, some, whole], key=lambda each: each.key) == [whole, some, diverged]
 
 
-def printed(rows: list[Row], rankings=(), width: int = 80) -> str:
+def printed(rows: list[Row], left_out=(), width: int = 80) -> str:
     file = io.StringIO()
     seeds = range(1, 1 + len(rows[0].outcomes))
-    report.show(rows, seeds, rankings, Console(file=file, width=width, highlight=False, markup=False))
+    report.show(rows, seeds, left_out, Console(file=file, width=width, highlight=False, markup=False))
     return file.getvalue()
 
 
@@ -179,7 +179,7 @@ def test_the_table():
         (rows[1].candidate, Score(math.inf, 0.6)),
     ]
     rungs = [Rung(number, 3, 1, 0.5, (1000 + number,)) for number in (1, 2)]
-    text = printed(rows, [*map(Ranking, rungs, (rung_1, rung_2))])
+    text = printed(rows, [*map(RungResult, rungs, (rung_1, rung_2))])
     assert text == GOLDEN
 
 

@@ -113,3 +113,4 @@ def test_how_many_updates_a_descent_may_take():
     assert trials.most_updates(config("update.mode=async")) == trials.ARRIVALS
     assert trials.most_updates(config("update.mode=all")) == trials.ARRIVALS // 4
     assert trials.most_updates(config("update.mode=first", "update.count=2")) == trials.ARRIVALS // 2
+    assert trials.most_updates(config("update.mode=first")) == trials.ARRIVALS // 3  # ¾ of the workers
