@@ -188,10 +188,13 @@ def probe(
         return [], f"cannot be started: {error.strerror}"
     try:
         out, err = process.communicate(timeout=LONGEST_S)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
+    except BaseException as error:  # Ctrl-C, too: it does not reach another session
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
-        return [], f"no answer within {LONGEST_S:g} s"
+        if isinstance(error, subprocess.TimeoutExpired):
+            return [], f"no answer within {LONGEST_S:g} s"
+        raise
     facts = []
     for line in out.splitlines():
         with suppress(ValueError):
@@ -248,8 +251,13 @@ def clock() -> Finding:
 
 def disk() -> Finding:
     """Tell the room for traces in results/."""
-    results = Path("results").absolute()
+    try:
+        results = Path("results").absolute()
+    except FileNotFoundError:
+        return Finding("disk", "the current folder has been deleted", "go to another: cd", False)
     folder = next(each for each in (results, *results.parents) if each.exists())
+    if not folder.is_dir():
+        return Finding("disk", f"{folder} is not a folder", "move it, or write traces elsewhere: -o", False)
     writable, free = os.access(folder, os.W_OK), shutil.disk_usage(folder).free
     found = f"{free / 1e9:,.1f} GB free for {results}" if writable else f"{folder} cannot be written"
     works = writable and free >= ROOM

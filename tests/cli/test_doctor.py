@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -71,6 +74,38 @@ def test_a_launcher_that_hangs_and_one_that_fails(
     code, out = examined(capsys)
     assert code == 1
     assert "no answer within 0.5 s" in out
+
+
+def test_ctrl_c_ends_a_launcher_that_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mpirun(tmp_path, "echo $$ >new; mv new pid; exec sleep 60", monkeypatch)
+    pid = tmp_path / "pid"
+
+    def interrupt() -> None:
+        while not pid.exists():
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt, daemon=True)
+    thread.start()
+    assert main(["doctor"]) != 0
+    thread.join()
+    assert not Path(f"/proc/{pid.read_text().strip()}").exists()
+
+
+def test_where_no_trace_can_be_written(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doctor, "mpi", lambda: iter(()))
+    (tmp_path / "results").write_text("")
+    code, out = examined(capsys)
+    assert code == 1
+    assert f"✗ disk {tmp_path}/results is not a folder" in out
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    code, out = examined(capsys)
+    assert code == 1
+    assert "✗ disk the current folder has been deleted" in out
 
 
 def limited(monkeypatch: pytest.MonkeyPatch, probe: object, command: list[str], *given: object) -> object:
