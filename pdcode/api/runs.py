@@ -148,14 +148,14 @@ def simulate(
 
     settings = configs.overrides(set, workers, output)
     files = _text(output), _text(stragglers), _text(cost)
-    order = simulation.load(config, settings, *files, timing_only)
-    path = Path(order.job.config.trace.path)
+    request = simulation.load(config, settings, *files, timing_only)
+    path = Path(request.job.config.trace.path)
     # One thread, as for the command, unless the user sets it: θ is the same to the last bit.
     libraries = [each["internal_api"].upper() for each in threadpool_info() if each["user_api"] == "blas"]
     asked = any(f"{library}_NUM_THREADS" in os.environ for library in ("OMP", *libraries))
     with _recorded(path), threadpool_limits(None if asked else 1, "blas"):
         try:
-            result = simulation.alone(order, print_line if progress else _silent)
+            result = simulation.alone(request, print_line if progress else _silent)
         except SystemExit:  # a second Ctrl-C
             raise KeyboardInterrupt from None
         if result.reason == "interrupted":

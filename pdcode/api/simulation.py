@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -30,7 +29,7 @@ VIRTUAL = ".virtual.h5"
 
 
 @dataclass(frozen=True)
-class Order:
+class Request:
     """What to simulate: a job, the run whose delays it replays, and whether without gradients."""
 
     job: configs.Job
@@ -45,7 +44,7 @@ def load(
     stragglers: str | None = None,
     cost: str | None = None,
     timing_only: bool = False,
-) -> Order:
+) -> Request:
     """Read a configuration with settings ``KEY=VALUE``, and the delays and costs of other files.
 
     Without `output` the trace's file is that of the configuration with another extension.
@@ -56,13 +55,13 @@ def load(
         Naming file, key and value.
     """
     read = [file for file in (stragglers, cost) if file is not None]
-    delays, recorded = [], recorded_run(stragglers)
+    delays: list[str] = []
+    recorded = recorded_run(stragglers)
     if stragglers is not None:
         # Replay each worker's delays in order if all are recorded; else draw blocks of them.
         kept = "all" if recorded is None else recorded.attributes.get("arrivals", "all")
         draw = "replay" if kept == "all" else "block"
-        path = json.dumps(stragglers, ensure_ascii=False)
-        delays.append(f'stragglers={{kind = "trace", path = {path}, draw = "{draw}"}}')
+        delays = configs.overrides({"stragglers": {"kind": "trace", "path": stragglers, "draw": draw}})
     job = configs.read(given, [*delays, *settings])
     config = job.config
     if output is None:
@@ -76,7 +75,7 @@ def load(
         config = costs.load(cost, config)
     elif stragglers is not None and recorded is not None:
         config = costs.load(stragglers, config, base="low")
-    return Order(job._replace(config=config), recorded, timing_only)
+    return Request(job._replace(config=config), recorded, timing_only)
 
 
 def recorded_run(path: str | None) -> Trace | None:
@@ -89,24 +88,24 @@ def recorded_run(path: str | None) -> Trace | None:
     return trace
 
 
-def alone(order: Order, print_line: Print) -> Result:
+def alone(request: Request, print_line: Print) -> Result:
     """Simulate in this process."""
-    config, text, name = order.job
+    config, text, name = request.job
     with within(name):
-        if order.timing_only:
+        if request.timing_only:
             config = timed(config)
             timing_only.check_captured(config)
-        quick = order.timing_only and timing_only.is_timeable(config)
+        quick = request.timing_only and timing_only.is_timeable(config)
         (timing_only.ensure_timeable if quick else check_count)(config)
     components = prepare(config, name)
     check_writable(config.trace.path, name, config.stragglers.reads)
     if quick:
         trace, result = times(config, text, components, print_line)
     else:
-        executor = NullExecutor(components.layouts) if order.timing_only else None
+        executor = NullExecutor(components.layouts) if request.timing_only else None
         with np.errstate(all="ignore"):  # the monitor checks the loss
-            trace, result = perform(Simulation(config, components, executor), order, print_line)
-    report(trace, result, order, print_line)
+            trace, result = perform(Simulation(config, components, executor), request, print_line)
+    report(trace, result, request, print_line)
     return result
 
 
@@ -157,24 +156,24 @@ def clocked(result: Result) -> dict[str, float]:
     }
 
 
-def perform(simulation: Simulation, order: Order, print_line: Print) -> tuple[TraceWriter, Result]:
+def perform(simulation: Simulation, request: Request, print_line: Print) -> tuple[TraceWriter, Result]:
     """Run a simulation with a trace."""
-    attributes = {"clock": "virtual", "numerics": not order.timing_only, "task_ns": simulation.task_ns}
+    attributes = {"clock": "virtual", "numerics": not request.timing_only, "task_ns": simulation.task_ns}
     components, fleet = simulation.components, simulation.fleet
-    trace = open_trace(simulation.config, order.job.text, components, fleet, **attributes)
+    trace = open_trace(simulation.config, request.job.text, components, fleet, **attributes)
     with signals.handled(signals.interrupts(fleet)):
         descent, result = simulation.run(trace, print_line)
         close_trace(trace, descent, clocked(result))
     return trace, result
 
 
-def report(trace: TraceWriter, result: Result, order: Order, print_line: Print) -> None:
+def report(trace: TraceWriter, result: Result, request: Request, print_line: Print) -> None:
     """Print the summary, and record the oracle's time in the trace.
 
     The trace is complete by now; an interrupt may end this at once.
     """
     for line in prediction.summary(result.config, result):
         print_line(line)
-    if order.recorded is not None and not order.timing_only:
-        print_line(prediction.compared(Trace(trace.path), order.recorded, result.config))
+    if request.recorded is not None and not request.timing_only:
+        print_line(prediction.compared(Trace(trace.path), request.recorded, result.config))
     trace.count({"oracle_s": result.oracle_s})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -53,13 +52,14 @@ def run(options: argparse.Namespace) -> int:
     InputError
         Always before MPI starts.
     """
+    from ..api import configs
     from ..config import load as configfile
     from ..trace import lock
     from ..training.session import check_writable
     from . import preview
 
     path, workers, output = options.config, options.workers, options.output
-    overrides, dry_run = [*options.set], options.dry_run
+    overrides, dry_run = options.set, options.dry_run
     launch.ensure_mpi(os.environ)
     place = launch.place(os.environ)
     if place and not dry_run:
@@ -75,11 +75,7 @@ def run(options: argparse.Namespace) -> int:
             raise InputError(
                 f"--set {counts[-1]}: the launcher started {place[1]} ranks, i.e. {workers} workers"
             )
-    if workers is not None:
-        overrides.append(f"workers.count={workers}")
-    if output is not None:
-        overrides.append(f"trace.path={json.dumps(output, ensure_ascii=False)}")
-    config, text = configfile.load(path, overrides)
+    config, text = configfile.load(path, configs.overrides(overrides, workers, output))
     if dry_run:
         print(preview.dry_run_text(config, prepare_ranks(config, path)))
         return 0

@@ -11,7 +11,7 @@ from ..util.errors import within
 from ..util.output import print_line
 
 if TYPE_CHECKING:
-    from ..api.simulation import Order
+    from ..api.simulation import Request
     from ..training.setup import Components
 
 
@@ -61,16 +61,16 @@ def simulate(options: argparse.Namespace) -> int:
         opening.survive(file)
     settings = configs.overrides(options.set, options.workers, options.output)
     files = options.output, options.stragglers, options.cost
-    order = simulation.load(options.config, settings, *files, options.timing_only)
+    request = simulation.load(options.config, settings, *files, options.timing_only)
     place = launch.place(os.environ)
     if place is not None and place[1] > 1:
-        return spread(order)
-    return int(simulation.alone(order, print_line).failed)
+        return spread(request)
+    return int(simulation.alone(request, print_line).failed)
 
 
-def spread(order: Order) -> int:
+def spread(request: Request) -> int:
     """Simulate on the ranks of a launcher."""
-    if order.timing_only:
+    if request.timing_only:
         launch.alone("--timing-only")
     from ..api import simulation
     from ..mpi import spread
@@ -79,7 +79,7 @@ def spread(order: Order) -> int:
     from ..training.setup import prepare, worker_builder
     from ..virtual.simulation import Simulation, check_count
 
-    config, _, name = order.job
+    config, _, name = request.job
 
     def make() -> Components:
         with within(name):
@@ -96,6 +96,6 @@ def spread(order: Order) -> int:
             spread.serve(*mine)
             return 0
         executor = spread.MPIExecutor(*mine)
-        trace, result = simulation.perform(Simulation(config, components, executor), order, print_line)
-    simulation.report(trace, result, order, print_line)
+        trace, result = simulation.perform(Simulation(config, components, executor), request, print_line)
+    simulation.report(trace, result, request, print_line)
     return int(result.failed)

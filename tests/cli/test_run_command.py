@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -13,8 +13,8 @@ from pdcode.__main__ import main
 
 @pytest.fixture
 def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The small job, in a process that no command may replace."""
-    monkeypatch.delattr(os, "execvpe")
+    """The small job, which no command may start."""
+    monkeypatch.setattr("pdcode.cli.run.Supervisor", None)
     path = tmp_path / "job.toml"
     path.write_text(JOB, encoding="utf-8")
     return path
@@ -64,3 +64,13 @@ def test_the_dry_run_starts_nothing(job: Path, capsys: pytest.CaptureFixture[str
     assert not trace.exists()
     for words in ("[code]", "coherence", "reply", "frame bounds"):
         assert words in out
+
+
+def test_a_name_with_a_control_character_stays_as_it_is(
+    job: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert main(["run", str(job), "-o", "a\x7fb.h5", "--dry-run"]) == 0
+    assert tomllib.loads(capsys.readouterr().out)["trace"]["path"] == "a\x7fb.h5"
+    monkeypatch.chdir(job.parent)
+    Path("d\x7f.csv").write_text("0.001,0.002\n")
+    assert main(["simulate", str(job), "-o", "a.h5", "--stragglers", "d\x7f.csv"]) == 0
