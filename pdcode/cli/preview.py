@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import msgspec
-
-from ..coding.assignments import Rotating
-from ..coding.policies import wanted
+from ..coding.assignments import DataRows, Rotating
+from ..coding.builders import explicit
 from ..config.tables import Config
 from ..config.write import to_toml
 from ..training.setup import Components
@@ -14,21 +12,13 @@ from ..transport.layout import Layout
 
 def dry_run_text(config: Config, components: Components) -> str:
     """Describe a run, as TOML that `pdcode run` accepts; all but the configuration are comments."""
-    lines = [to_toml(resolved(config, components)), *codes(components), "# Problem"]
+    lines = [to_toml(explicit(config)), *codes(components), "# Problem"]
     lines += [f"#   {line}" for line in components.remarks()] + layers(components)
     for number, layout in enumerate(components.layouts):
         round_ = f", round {number}" if len(components.layouts) > 1 else ""
         lines.append(f"# Messages ({config.workers.count} workers{round_})")
         lines += messages(config, layout, components.state.theta.nbytes)
     return "\n".join(lines)
-
-
-def resolved(config: Config, components: Components) -> Config:
-    """Fill in the keys whose defaults depend on others."""
-    update, wire = config.update, msgspec.structs.replace(config.wire, dtype=components.layout.wire)
-    if update.mode == "first":
-        update = msgspec.structs.replace(update, count=wanted(update, config.workers.count))
-    return msgspec.structs.replace(config, wire=wire, update=update)
 
 
 def codes(components: Components) -> list[str]:
@@ -45,7 +35,9 @@ def codes(components: Components) -> list[str]:
         lines.append(f"#     lower bounds on coherence: {bounds or 'none above 0'}")
         lines += [f"#     note: {note}" for note in code.notes]
     if not components.state.designs:
-        if assignment is None or all(unit.whole for unit in assignment.layers):
+        if isinstance(assignment, DataRows):
+            lines.append("#   none over blocks")
+        elif assignment is None or all(unit.whole for unit in assignment.layers):
             lines.append("#   none: everything is sent uncoded")
         else:
             what = f"of weight {assignment.weights}, {list(assignment.rows)} per task"

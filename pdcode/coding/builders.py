@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from math import ceil
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from .. import codes
@@ -18,7 +19,17 @@ from ..problems.partition import Unit, each, task_rows
 from ..util.errors import InputError
 from .assignments import Assignment, Rotating, Static
 from .memory import CodewordSelector
+from .policies import wanted
 from .saved import FileTable
+
+
+def explicit(config: Config) -> Config:
+    """Return a configuration with the defaults written out that depend on other keys."""
+    update = config.update
+    wire = msgspec.structs.replace(config.wire, dtype=config.wire.dtype or config.problem.dtype)
+    if update.mode == "first":
+        update = msgspec.structs.replace(update, count=wanted(update, config.workers.count))
+    return msgspec.structs.replace(config, wire=wire, update=update)
 
 
 def rows_of(config: Config, layers: Sequence[Unit]) -> list[int]:
@@ -163,10 +174,10 @@ def make_decoders(
     mean_of = workers if config.memory.keeps or chosen else None
     decoders = []
     for layer in layers:
-        shape, design = (layer.count, layer.shape, config.problem.dtype), (designs or {}).get(layer.count)
+        design, wire = (designs or {}).get(layer.count), config.wire.dtype or ""
         rows = None if design is None else len(design)
-        context = Context(shape, layer.length, workers, mean_of, rows, config.wire.dtype or "")
-        decoders.append(config.decoder.make(context))
+        size = layer.count, layer.shape, config.problem.dtype, layer.length
+        decoders.append(config.decoder.make(Context(*size, workers, mean_of, rows, wire)))
     return decoders
 
 

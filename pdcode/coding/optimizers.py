@@ -34,7 +34,7 @@ class Optimizer(ABC):
     Attributes
     ----------
     state : dict of str to ndarray
-        State to checkpoint: the optimizer's own arrays, not copies.
+        State, which traces and the snapshots of replicas hold: the optimizer's own arrays, not copies.
     """
 
     moments: ClassVar[tuple[str, ...]] = ()  # names of state arrays of shape (size,)
@@ -98,13 +98,12 @@ class Optimizer(ABC):
             raise InputError(f"theta: {theta.dtype} {theta.shape} is not {self.dtype} ({self.size},)")
         plan = []
         for number, (unit, decoder) in enumerate(zip(units, decoders, strict=True)):
-            if (decoder.blocks, decoder.elements) != (unit.count, unit.elements):
+            found = decoder.blocks, decoder.elements, decoder.length
+            if found != (unit.count, unit.elements, unit.length):
                 raise InputError(
-                    f"decoder {number}: {decoder.blocks} blocks of {decoder.elements} elements, "
-                    f"not {unit.count} of {unit.elements}"
+                    f"decoder {number}: {found[0]} blocks of {found[1]} elements, {found[2]} in all, "
+                    f"not {unit.count} of {unit.elements}, {unit.length} in all"
                 )
-            if decoder.length > unit.length:
-                decoder.trim(unit.length)
             part = slice(unit.offset, unit.offset + unit.length)
             moments = [self.state[name][part] for name in self.moments]
             plan.append((decoder, theta[part], decoder.accumulator[: unit.length], *moments))

@@ -1,6 +1,6 @@
 """Update policies: predicates on the payloads since the last update that decide when rank 0 steps.
 
-Every policy also steps once no further payload is expected; none can wait for ever.
+Every policy also steps once no further payload is expected; with dead workers it may wait: see `check_end`.
 """
 
 from __future__ import annotations

@@ -23,7 +23,6 @@ NonNegative = Annotated[float, Meta(ge=0, le=LARGEST)]
 Span = Annotated[float, Meta(ge=0, le=1e6)]  # s; bounded so that int64 ns cannot overflow within few tasks
 Factor = Annotated[float, Meta(ge=1, le=LARGEST)]
 Fraction = Annotated[float, Meta(gt=0, le=1)]
-Probability = Annotated[float, Meta(ge=0, le=1)]
 Tables = Mapping[str, Mapping[str, Any]]
 BUNDLED = ("digits", "breast-cancer", "diabetes", "mnist5k", "synthetic")  # values of problem.data
 
@@ -126,8 +125,8 @@ class DesignedTable(CodeTable, tag=False):
     family: str = "net"  #: one of `pdcode codes list`, or auto: the design of least coherence
     #: blocks combined by a codeword, of all layers or of each; none: the family's default
     weight: Positive | list[Positive] | None = None
-    #: number of codewords n; none: as many as the workers use, or with `rotate` as many as an update uses (k
-    #: if `async`)
+    #: number of codewords n; none: as many as the workers use, or with `rotate` as many as an update uses
+    #: (one round of the code if `async`)
     rows: Annotated[int, Meta(ge=1, le=1_000_000)] | None = None
     #: whether tasks take successive rows; a new code is drawn when the rows run out and, except in `async`
     #: mode, after every update
@@ -180,7 +179,8 @@ class DecoderTable(Kind, tag_field="kind"):
 
     def make(self, context: Any) -> Any:
         """Return the decoder of a layer; `context` is a `decoders.Context`."""
-        return self.makes(*context.shape, length=context.length, **self.options(context))
+        shape = context.blocks, context.block_shape, context.dtype
+        return self.makes(*shape, length=context.length, **self.options(context))
 
     def options(self, context: Any) -> dict[str, Any]:
         """Return the options of the decoder; by default the keys of its table."""

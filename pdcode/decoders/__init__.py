@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from ..config import kinds
-from ..config.tables import DecoderTable as Table
+from ..config.tables import DecoderTable
 from ..util.errors import InputError
 from .base import Context, Decoder
 
-__all__ = ["Context", "Decoder", "Table", "create"]
+__all__ = ["Context", "Decoder", "DecoderTable", "create"]
 
 
 def create(

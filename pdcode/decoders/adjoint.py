@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ..config.tables import DecoderTable as Table
+from ..config.tables import DecoderTable
 from ..kernels import decode, specialise
 from ..util.errors import InputError
 from .base import Context, Decoder, count_of, number_of
@@ -65,11 +65,6 @@ class Adjoint(Decoder):
         self.touched.append(indices)
         self.count += len(payload)
 
-    def trim(self, length: int) -> None:
-        super().trim(length)
-        self._target = self.accumulator[:length]
-        self.accumulator[length:] = 0
-
     @property
     def scale(self) -> float:
         if self._constant is not None:
@@ -89,7 +84,7 @@ class Adjoint(Decoder):
         self.count = 0
 
 
-class AdjointTable(Table, tag="adjoint"):
+class AdjointTable(DecoderTable, tag="adjoint"):
     """A scaled sum of the arrivals; a plain sum with memory ``worker``."""
 
     makes: ClassVar[type[Decoder]] = Adjoint

@@ -35,10 +35,8 @@ class Context:
 
     Attributes
     ----------
-    shape : tuple
-        Number of blocks k, shape of a block, and dtype, as for `Decoder`.
-    length : int
-        Elements of the gradient.
+    blocks, block_shape, dtype, length
+        As for `Decoder`.
     workers : int
         Number of workers n.
     mean_of : int or None
@@ -50,7 +48,9 @@ class Context:
         Format of payloads on the wire.
     """
 
-    shape: tuple[int, tuple[int, ...], Any]
+    blocks: int
+    block_shape: tuple[int, ...]
+    dtype: Any
     length: int
     workers: int = 1
     mean_of: int | None = None
@@ -240,10 +240,6 @@ class Decoder(ABC):
         Empty for decoders that are not `robust`.
         """
         return []
-
-    def trim(self, length: int) -> None:
-        """Ignore from now on all elements beyond `length`: the padding of short last blocks."""
-        self.length = length
 
     @abstractmethod
     def reset(self) -> None:

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from ..config.tables import DecoderTable as Table
+from ..config.tables import DecoderTable
 from .base import Decoder
 from .linear import Linear
 
@@ -29,7 +29,7 @@ class LeastSquares(Linear):
         return inverse.T
 
 
-class LeastSquaresTable(Table, tag="least_squares"):
+class LeastSquaresTable(DecoderTable, tag="least_squares"):
     """The minimum-norm least-squares solution over all arrivals."""
 
     makes: ClassVar[type[Decoder]] = LeastSquares

@@ -8,8 +8,7 @@ import numpy as np
 from msgspec import Meta
 
 from ..codes.quality.information import covariance_of, root_of, variance_of
-from ..config.tables import DecoderTable as Table
-from ..config.tables import NonNegative
+from ..config.tables import DecoderTable, NonNegative
 from ..kernels import mmse
 from ..util.errors import InputError
 from .base import Decoder, count_of, number_of
@@ -116,7 +115,7 @@ class Mmse(Linear):
         super().reset()
 
 
-class MmseTable(Table, tag="mmse"):
+class MmseTable(DecoderTable, tag="mmse"):
     """The linear estimate of least mean square error."""
 
     makes: ClassVar[type[Decoder]] = Mmse

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from ..config.tables import DecoderTable as Table
+from ..config.tables import DecoderTable
 from ..kernels import peeling as graph
 from .base import Decoder
 from .deferred import Deferred, Structure
@@ -74,7 +74,7 @@ class Peeling(Deferred):
         self._executed = 0
 
 
-class PeelingTable(Table, tag="peeling"):
+class PeelingTable(DecoderTable, tag="peeling"):
     """Exact decoding of low-weight codewords, block by block."""
 
     makes: ClassVar[type[Decoder]] = Peeling

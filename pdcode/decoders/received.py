@@ -47,7 +47,7 @@ class Received:
         self._combine = specialise(combine.combine, dtype)
 
     def check(self, payload: np.ndarray, rows: int) -> None:
-        """Refuse an array that is not a C-ordered payload (rows, e) of the right type: it is read by address.
+        """Refuse an array that is not a payload (rows, e) of the right type: it is read by address.
 
         Raises
         ------
@@ -58,7 +58,7 @@ class Received:
             raise InputError(f"payload: {payload.dtype} {payload.shape} is not {self.dtype} {shape}")
 
     def add(self, payload: np.ndarray) -> None:
-        """Add a checked payload by reference, without moving its bytes (unless `copy`)."""
+        """Add a checked payload by reference, or a copy if `copy` is set or it is not C-ordered."""
         rows = len(payload)
         if self.copy or not payload.flags.c_contiguous:
             payload = payload.copy()
@@ -137,7 +137,7 @@ def threads() -> int:
         value = os.environ.get(name, "")
         if value.isdecimal() and int(value):
             return int(value)
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return len(os.sched_getaffinity(0))
 
 
 @cache

@@ -7,8 +7,7 @@ from typing import Annotated, Any, ClassVar
 import numpy as np
 from msgspec import Meta
 
-from ..config.tables import DecoderTable as Table
-from ..config.tables import Positive
+from ..config.tables import DecoderTable, Positive
 from ..kernels import factor
 from ..util.errors import InputError
 from .base import Context, Decoder, count_of, number_of
@@ -180,7 +179,7 @@ class Residual(Linear):
         self._rest, self._rows = None, slice(None)
 
 
-class ResidualTable(Table, tag="residual"):
+class ResidualTable(DecoderTable, tag="residual"):
     """Least squares over the arrivals that do not contradict the rest."""
 
     #: allowed error of a payload relative to its norm; none: the wire's rounding error

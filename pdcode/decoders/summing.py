@@ -6,8 +6,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ..config.tables import Config
-from ..config.tables import DecoderTable as Table
+from ..config.tables import Config, DecoderTable
 from ..kernels import decode, specialise
 from ..util.errors import InputError
 from .base import Context, Decoder, count_of
@@ -48,7 +47,7 @@ class Summing(Decoder):
         self.count = 0
 
 
-class SummingTable(Table, tag="summing"):
+class SummingTable(DecoderTable, tag="summing"):
     """The sum of all arrivals since the start, for memory ``difference``."""
 
     makes: ClassVar[type[Decoder]] = Summing

@@ -7,8 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ..config.tables import DecoderTable as Table
-from ..config.tables import Fraction
+from ..config.tables import DecoderTable, Fraction
 from ..kernels import decode, specialise
 from ..util.errors import InputError
 from .base import Decoder, number_of
@@ -52,14 +51,8 @@ class Tracking(Decoder):
         """Begin a new update and keep z."""
         self.count = 0
 
-    def forget(self) -> None:
-        """Set z to zero."""
-        self.accumulator.fill(0)
-        self._squared = float("nan")
-        self.count = 0
 
-
-class TrackingTable(Table, tag="tracking"):
+class TrackingTable(DecoderTable, tag="tracking"):
     """A gradient estimate kept from update to update."""
 
     makes: ClassVar[type[Decoder]] = Tracking

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import msgspec
 import numpy as np
 
+from ..coding.builders import explicit
 from ..coding.policies import wanted
 from ..config import kinds
 from ..config import load as configfile
@@ -108,14 +109,10 @@ def candidates(base: Config, count: int, seed: int, path: str = "") -> list[Cand
 
 def identity(config: Config) -> bytes:
     """Return a key of everything that a descent depends on, with dependent defaults resolved."""
-    update, wire, scheme = config.update, config.wire, config.scheme
-    if update.mode == "first":
-        update = msgspec.structs.replace(update, count=wanted(update, config.workers.count))
-    wire = msgspec.structs.replace(wire, dtype=wire.dtype or config.problem.dtype)
+    scheme = config.scheme
     named = scheme.name not in ("lwpd", "uncoded")  # their tables determine these
     scheme = msgspec.structs.replace(scheme, preset=None) if named else SchemeTable.of({})
-    tables = {"update": update, "wire": wire, "scheme": scheme}
-    return msgspec.json.encode(msgspec.structs.replace(config, **tables))
+    return msgspec.json.encode(msgspec.structs.replace(explicit(config), scheme=scheme))
 
 
 def offered(base: Config, name: str, tables: Tables, multiple: float) -> Candidate | None:

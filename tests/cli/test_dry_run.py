@@ -47,3 +47,11 @@ def test_defaults_that_depend_on_other_keys_are_filled_in(printed: str, tmp_path
 def test_what_the_data_are_taken_for(printed: str) -> None:
     assert "#   synthetic: regression, 1 target; 800 training rows of 20 inputs\n" in printed
     assert "#   sparse inputs are scaled to largest magnitude 1, not centred, to stay sparse\n" in printed
+
+
+def test_codes_over_data_are_no_codes_over_blocks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "job.toml").write_text("[stop]\nupdates = 3\n")
+    assert main(["run", str(tmp_path / "job.toml"), "--dry-run", "--set", "scheme.name=cyclic"]) == 0
+    printed = capsys.readouterr().out
+    assert "#   none over blocks\n" in printed
+    assert "uncoded" not in printed.partition("# Codes\n")[2].partition("# Problem")[0]

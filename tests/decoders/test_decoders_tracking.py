@@ -50,14 +50,3 @@ def test_converges_on_a_consistent_system(family, step):
     assert errors[-1] < 1e-9 * errors[0]
     assert (np.diff(errors) <= 1e-12).all()  # each step is a projection, or part of one
     assert decoder.residual < 1e-9
-
-
-def test_forget():
-    decoder = decoders.create("tracking", 1, (2,))
-    assert np.isnan(decoder.residual)
-    decoder.add([1], [3, 4])
-    assert decoder.residual == pytest.approx(5)
-    decoder.forget()
-    assert not decoder.gradient().any()
-    assert np.isnan(decoder.residual)
-    assert decoder.count == 0
