@@ -31,16 +31,16 @@ def measure(
     make: Make, count: int, draws: int, decoder: str = "least_squares", covariance: Any = None
 ) -> str:
     """Return arrivals in units of k, ± standard error, over several codes (seed → code) and orders."""
-    question = captured.ask(make(0), None, decoder, covariance, draws)
+    given = captured.checked(make(0), None, decoder, covariance, draws)
     curves = [
-        captured.sample(captured.ask(make(seed), None, decoder, covariance), draws, seed)
+        captured.sample(captured.checked(make(seed), None, decoder, covariance), draws, seed)
         for seed in range(count)
     ]
     means = np.stack([one.mean(axis=0) for one in curves]) if count > 1 else curves[0]
-    exact = captured.closed_form(question)
+    exact = captured.closed_form(given)
     pairs = captured.needed(exact or captured.summary(means), means, (0.9, 0.99))
     pairs += captured.needed(captured.summary(means), np.concatenate(curves), (1.0,))
-    return "".join(f"{f'{a:.3f} ± {e:.3f}':>16}" for a, e in np.array(pairs) / question.rows.shape[1])
+    return "".join(f"{f'{a:.3f} ± {e:.3f}':>16}" for a, e in np.array(pairs) / given.rows.shape[1])
 
 
 def ring(seed: int) -> np.ndarray:

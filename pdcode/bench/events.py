@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from .. import stragglers
+from ..coding.policies import wanted
 from ..config.tables import (
     Config,
     LinkTable,
@@ -120,7 +121,7 @@ def model(workers: int, update: UpdateTable, updates: int) -> Config:
 
 def ours(workers: int, update: UpdateTable, arrivals: int) -> float:
     """Measure pdcode's arrivals per second, including the drawing of delays."""
-    per_update = 1 if update.mode == "async" else max(1, 3 * workers // 4)
+    per_update = 1 if update.mode == "async" else wanted(update, workers)
     loop = TimingOnly(model(workers, update, arrivals // per_update), round(1e9 * TASK_S), BYTES, 0, BYTES)
     start_s = time.process_time()
     result = loop.run()

@@ -98,11 +98,11 @@ def quality(code: Code, seed: int = 0, progress: Callable[[str], object] = lambd
     progress("spark")
     dependent = spark(code, mu, seed=seed)
     progress("captured energy")
-    question = captured.ask(code, arrivals, draws=draws)
+    given = captured.checked(code, arrivals, draws=draws)
     curves = captured.sample(
-        question, draws, seed, lambda done: progress(f"captured energy: {done} of {draws} orders of arrival")
+        given, draws, seed, lambda done: progress(f"captured energy: {done} of {draws} orders of arrival")
     )
-    least_squares = captured.closed_form(question) or captured.summary(curves)
+    least_squares = captured.closed_form(given) or captured.summary(curves)
     adjoint = captured.captured_energy(code, arrivals, "adjoint")
     progress("information")
     return Quality(

@@ -91,7 +91,7 @@ class Chosen(Assignment):
 class DataRows(Assignment):
     """Rows of a code over data shards: worker i always has row i.
 
-    The gradient is sent uncoded; only rank 0's decoder uses the rows.
+    The rows combine the gradients of shards; no gradient is cut into blocks.
 
     Parameters
     ----------
@@ -114,7 +114,7 @@ class DataRows(Assignment):
 
 
 class Static(Assignment):
-    """Static assignment: worker i always uses rows i·r … i·r + r - 1, modulo the number of rows.
+    """Static assignment: worker i always uses rows j·r … j·r + r - 1 of a code of n rows, j = i mod ⌊n/r⌋.
 
     Parameters
     ----------

@@ -18,6 +18,13 @@ def _simplex(order: int) -> np.ndarray:
     return hadamard.hadamard(order)[:, 1:].astype(np.float64)
 
 
+def _simplices(sets: np.ndarray, weight: int) -> Rows:
+    """Make a simplex of w + 1 rows on each set of w blocks; row j·(number of sets) + l is row j of set l."""
+    shape = (weight + 1, *sets.shape)
+    values = np.broadcast_to(_simplex(weight + 1)[:, None] / sqrt(weight), shape)
+    return np.broadcast_to(sets, shape).reshape(-1, weight), values.reshape(-1, weight)
+
+
 @lru_cache(maxsize=4096)
 def _frames(blocks: int) -> tuple[steiner.System, ...]:
     """List the Steiner systems of k sets for which there is a Hadamard matrix of order r₀ + 1."""
@@ -39,12 +46,7 @@ def steiner_frame(rows: int, blocks: int, weight: int, seed: int) -> Rows:
     Fickus, Mixon, Tremain, "Steiner equiangular tight frames", Linear Algebra and its Applications 2012.
     """
     system = next(s for s in _frames(blocks) if (s.points * (s.degree + 1), s.degree) == (rows, weight))
-    sets = steiner.incidence(steiner.build(system), system.points)
-    values = _simplex(weight + 1)[:, None] / sqrt(weight)
-    shape = (weight + 1, system.points, weight)
-    return np.broadcast_to(sets, shape).reshape(-1, weight), np.broadcast_to(values, shape).reshape(
-        -1, weight
-    )
+    return _simplices(steiner.incidence(steiner.build(system), system.points), weight)
 
 
 def lines_sizes(blocks: int, weight: int | None) -> list[Size]:
@@ -64,12 +66,7 @@ def simplex_lines(rows: int, blocks: int, weight: int, seed: int) -> Rows:
     construction is new in this project.
     """
     system = next(s for s in steiner.with_points(blocks) if s.size == weight)
-    sets = steiner.build(system)
-    values = _simplex(weight + 1)[:, None] / sqrt(weight)
-    shape = (weight + 1, *sets.shape)
-    return np.broadcast_to(sets, shape).reshape(-1, weight), np.broadcast_to(values, shape).reshape(
-        -1, weight
-    )
+    return _simplices(steiner.build(system), weight)
 
 
 def _tremain_points(blocks: int) -> int:

@@ -30,7 +30,7 @@ class Captured(NamedTuple):
     standard_error: np.ndarray  # of the mean, over the draws; 0 if the mean is exact
 
 
-class Question(NamedTuple):
+class Arguments(NamedTuple):
     """Checked arguments of `captured_energy`."""
 
     rows: np.ndarray
@@ -77,9 +77,9 @@ def captured_energy(
     InputError
         If there are fewer rows than arrivals, the decoder is unknown, or Σ is zero or no covariance.
     """
-    question = ask(code, arrivals, decoder, covariance, draws)
-    exact = closed_form(question)
-    return summary(sample(question, draws, seed)) if exact is None else exact
+    given = checked(code, arrivals, decoder, covariance, draws)
+    exact = closed_form(given)
+    return summary(sample(given, draws, seed)) if exact is None else exact
 
 
 def arrivals_needed(
@@ -113,13 +113,13 @@ def arrivals_needed(
     for fraction in fractions:
         if not 0 < fraction <= 1:
             raise InputError(f"fractions: {fraction} is not in (0, 1]")
-    question = ask(code, None, decoder, covariance, draws)
-    curves, few = np.zeros((draws, 1)), min(len(question.rows), 2 * question.rows.shape[1])
+    given = checked(code, None, decoder, covariance, draws)
+    curves, few = np.zeros((draws, 1)), min(len(given.rows), 2 * given.rows.shape[1])
     if decoder != "adjoint":
-        curves = sample(question._replace(arrivals=few), draws, seed)
-        if few < question.arrivals and curves[:, -1].min() < min(max(fractions), EVERYTHING):
-            curves = sample(question, draws, seed)
-    exact = closed_form(question)
+        curves = sample(given._replace(arrivals=few), draws, seed)
+        if few < given.arrivals and curves[:, -1].min() < min(max(fractions), EVERYTHING):
+            curves = sample(given, draws, seed)
+    exact = closed_form(given)
     return needed(summary(curves) if exact is None else exact, curves, fractions)
 
 
@@ -150,13 +150,13 @@ def _until_all(curve: Captured, curves: np.ndarray) -> tuple[float, float]:
     return float(counts.mean()), float(counts.std(ddof=min(1, len(counts) - 1)) / np.sqrt(len(counts)))
 
 
-def ask(
+def checked(
     code: Any,
     arrivals: int | None = None,
     decoder: str = "least_squares",
     covariance: Any = None,
     draws: int = 200,
-) -> Question:
+) -> Arguments:
     """Check the arguments of `captured_energy`."""
     rows = rows_of(code)
     most = len(rows)
@@ -171,12 +171,12 @@ def ask(
     sigma = covariance_of(covariance, rows.shape[1])
     if not np.trace(sigma) > 0:
         raise InputError("covariance: zero, so there is no energy to capture")
-    return Question(rows, int(arrivals), decoder, sigma)
+    return Arguments(rows, int(arrivals), decoder, sigma)
 
 
-def closed_form(question: Question) -> Captured | None:
+def closed_form(given: Arguments) -> Captured | None:
     """Return the expected curve in closed form, or None."""
-    rows, arrivals, decoder, sigma = question
+    rows, arrivals, decoder, sigma = given
     if decoder == "adjoint":
         exact: np.ndarray | None = closed_forms.adjoint(rows, sigma, arrivals)
     else:
@@ -196,13 +196,13 @@ def summary(curves: np.ndarray) -> Captured:
 
 
 def sample(
-    question: Question, draws: int, seed: int, progress: Callable[[int], object] = lambda draw: None
+    given: Arguments, draws: int, seed: int, progress: Callable[[int], object] = lambda draw: None
 ) -> np.ndarray:
     """Sample captured energy over orders of arrival, float64 (draws, arrivals + 1); not for the adjoint.
 
     `progress` is called with the number of finished draws.
     """
-    rows, arrivals, decoder, sigma = question
+    rows, arrivals, decoder, sigma = given
     n, k = rows.shape
     root = root_of(sigma)
     vectors, metric = (times(rows, root), root.T) if decoder == "mmse" else (rows, root)
