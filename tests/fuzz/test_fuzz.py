@@ -10,7 +10,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import fuzz_files
 
 
-@pytest.mark.parametrize(("kind", "count"), [("virtual", 25), ("codes", 50)])
+@pytest.mark.parametrize(("kind", "count"), [("virtual", 20), ("codes", 40)])
 def test_damaged_files_end_in_one_line(kind: str, count: int) -> None:
     results = list(fuzz_files.fuzz(kind, range(count), seed=0))
     assert len(results) >= count
