@@ -194,7 +194,8 @@ def out_sentences(outages: Sequence[timing.Outage], pace: timing.Pace) -> list[s
                 f"{who} {workers:,} workers were out at once {when}: rank 0 or the network stood still"
             )
             continue
-        times = f"{ratio(first.length_ns / pace.median[first.worker])} its median task time"
+        usual_ns = pace.median[first.worker] or np.nan  # 0 in damaged files
+        times = f"{ratio(first.length_ns / usual_ns)} its median task time"
         if len(names) > 1:
             texts.append(f"{workers_named(sorted(names))} were out at once {when}")
         elif first.ended:
