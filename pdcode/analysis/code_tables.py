@@ -107,9 +107,9 @@ def show(code: Code, quality: Quality, title: str = "", target: Console | None =
         about.add_row(topic, text)
     legend = (
         "captured: share of the energy of isotropic blocks after so many random arrivals; adjoint: exact; "
-        f"least squares: {exactness(quality)}. information: joint, of q random arrivals, a payload's noise "
-        f"having {NOISE:g} of its variance; nats for each element of a block. Arrivals for 90 %, 99 %: "
-        "where the mean gets there; for all: their mean."
+        f"least squares: {exactness(quality)}. information: differential entropy of q random arrivals "
+        f"together, a payload's noise having {NOISE:g} of its variance; nats for each element of a block. "
+        "Arrivals for 90 %, 99 %: where the mean gets there; for all: their mean."
     )
     sections: list[printing.Section] = [
         (title + name, [about]),

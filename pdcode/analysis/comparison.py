@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 SIZE = 12, 4.8  # inches
 FAR = 20  # ratio of the runs' lengths from which on an axis is logarithmic …
-DECADES = 1e3  # … and begins at the shortest one's over this
+DECADES = 1e3  # … and begins at the first measurement, or at the shortest one's over this
 
 
 def names(traces: Sequence[Trace]) -> list[str]:
@@ -137,8 +137,9 @@ def _scale(axes: Axes, positions: Sequence[np.ndarray]) -> None:
     if not ends:
         return
     if max(ends) > FAR * min(ends):
+        first = min(float(position[position > 0].min()) for position in positions if (position > 0).any())
         axes.set_xscale("log")
-        axes.set_xlim(min(ends) / DECADES, 1.2 * max(ends))
+        axes.set_xlim(max(first, min(ends) / DECADES), 1.2 * max(ends))
     else:
         axes.set_xlim(0, 1.02 * max(ends))
 

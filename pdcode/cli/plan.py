@@ -135,6 +135,7 @@ def load_environment(options: argparse.Namespace) -> Environment:
     from ..api import configs
     from ..planning import search
     from ..trace import opening
+    from ..training.setup import shared_delays
 
     if options.trace is not None:
         opening.survive(options.trace)
@@ -143,6 +144,8 @@ def load_environment(options: argparse.Namespace) -> Environment:
     goal, user = environment.goal, environment.user
     under = "" if options.trace is None else f", delays and costs of {options.trace}"
     print_line(f"target: {goal} ({goal.source}); {user.workers.count} workers{under}")
+    for line in shared_delays(environment.config):
+        print_line(line)
     other = "accuracy" if goal.kind == "loss" else "loss"
     if getattr(user.stop, other) is not None:
         print_line(f"stop.{other} is ignored: a plan has one target")

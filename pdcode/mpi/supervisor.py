@@ -153,18 +153,16 @@ class Supervisor:
             self._process.terminate()
 
     def _exit_code(self, code: int) -> int:
-        """Choose between the exit codes of mpirun and of ranks; print what has been kept if it is news."""
+        """Return the ranks' exit code, or 1 if mpirun failed; print what has been kept if it is news."""
         if self._left is not None:
             return self._left
-        if code < 0:
-            code = 128 - code  # killed
         if self._signals and self._code is None:
             complain("interrupted")
             return 1
         if code and not self._code:
             for target, words in self._words:
                 _write(target, words)
-        return self._code or code
+        return self._code or int(code != 0)
 
 
 def _write(target: int, words: bytes) -> None:

@@ -13,7 +13,7 @@ from ..trace.lock import Lock
 from ..trace.schema import USED, WASTED
 from ..transport.base import Fleet, RankInfo
 from ..util.errors import Failure, InputError, within
-from ..util.formats import workers_named
+from ..util.formats import duration, workers_named
 from ..util.output import print_line
 from .coordinator import Coordinator
 from .monitor import Monitor, Print
@@ -68,9 +68,10 @@ class TrainingRun:
         layout, monitor, fleet = self.components.layout, self.monitor, self.fleet
         for line in self.components.remarks():
             self.print_line(line)
+        most = "at most " if self.components.scheme.config.downlink.kind == "codewords" else ""
         self.print_line(
             f"{fleet.workers} workers, {len(self.components.state.theta)} parameters, "
-            f"{layout.reply_bytes} bytes up and {layout.task_bytes} down per task"
+            f"{layout.reply_bytes} bytes up and {most}{layout.task_bytes} down per task"
         )
         fleet.start()
         try:
@@ -81,7 +82,8 @@ class TrainingRun:
             raise
         measured = f"loss {monitor.loss:.4g}, {monitor.score} {monitor.accuracy:.4f}"
         scores = f"; {measured}" if self.numerics else ","
-        self.print_line(f"stopped: {reason}{scores} after {self.coordinator.version} updates")
+        took = f"after {self.coordinator.version} updates in {duration(self.coordinator.t_stop_ns)}"
+        self.print_line(f"stopped: {reason}{scores} {took}")
         if missing := self.coordinator.missing:
             self.print_line(f"not waited for any longer: {workers_named(missing)}")
         return reason

@@ -62,20 +62,23 @@ class Components:
         lines = [f"{config.problem.data}: {task}; {rows} of {data.features:,} inputs"]
         if config.problem.standardise and isinstance(data.x, Csr):
             lines.append("sparse inputs are scaled to largest magnitude 1, not centred, to stay sparse")
-        model = config.stragglers.make(config.seed, self.scheme.workers)
-        recorded = getattr(model, "recorded", self.scheme.workers)
-        if recorded != self.scheme.workers:
-            lines.append(
-                f"{config.stragglers.reads} has delays of {recorded} workers: worker i of "
-                f"{self.scheme.workers} takes those of recorded worker i mod {recorded}"
-            )
-        return lines
+        return [*lines, *shared_delays(config)]
 
     @property
     def facts(self) -> dict[str, Any]:
         """Facts sent to every worker: codeword weights, and the training rows of all workers together."""
         assert self.source is not None
         return {"weights": list(self.layout.weights), "rows": self.source.dealt(self.scheme.workers)}
+
+
+def shared_delays(config: Config) -> list[str]:
+    """Describe, in a line, how recorded delays of another number of workers are used."""
+    workers = config.workers.count
+    recorded = getattr(config.stragglers.make(config.seed, workers), "recorded", workers)
+    if recorded == workers:
+        return []
+    taken = f"worker i of {workers} takes those of recorded worker i mod {recorded}"
+    return [f"{config.stragglers.reads} has delays of {recorded} workers: {taken}"]
 
 
 def prepare(
