@@ -230,6 +230,8 @@ def _bandwidth(trace: Trace) -> float | None:
         return None
     large = sizes > (sizes.min() + sizes.max()) / 2
     halves = flight[~large], flight[large]
+    if min(map(len, halves)) < 8:
+        return None
     middle = [float(np.median(half)) for half in halves]
     # standard errors of the medians of normal times, with σ = 1.48 × the median absolute deviation
     errors = [
@@ -237,7 +239,7 @@ def _bandwidth(trace: Trace) -> float | None:
         for half, m in zip(halves, middle, strict=True)
     ]
     longer = middle[1] - middle[0]
-    if min(map(len, halves)) < 8 or longer <= ERRORS * float(np.hypot(*errors)):
+    if longer <= ERRORS * float(np.hypot(*errors)):
         return None
     return 1e9 * float(sizes[large].mean() - sizes[~large].mean()) / longer
 

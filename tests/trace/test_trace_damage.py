@@ -219,6 +219,20 @@ def test_what_compresses_well_is_not_taken_for_damage(
     assert main(["show", str(path)]) == 0
 
 
+@pytest.mark.filterwarnings("error")
+def test_numbers_that_no_run_has_are_taken_as_they_are(whole: Path, tmp_path: Path) -> None:
+    path = tmp_path / "a.h5"
+    path.write_bytes((whole / "a.h5").read_bytes())
+    with h5py.File(path, "r+") as file:
+        file.attrs["clock"] = "real"
+        file["arrivals/bytes_down"][...] = 0
+        for key in ("t_start_ns", "t_compute_ns", "t_send_ns", "t_recv_ns"):
+            file[f"arrivals/{key}"][...] = file["arrivals/t_dispatch_ns"][...]
+    assert main(["show", str(path)]) == 0
+    job, out = str(whole / "job.toml"), str(tmp_path / "out.h5")
+    assert main(["simulate", job, "--cost", str(path), "-o", out]) == 0
+
+
 def test_a_name_that_no_file_can_have_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     for command in ("show", "replay"):
         assert main([command, "x" * 300]) == 2
