@@ -13,7 +13,7 @@ DRIVER = """
 import os, sys
 from pdcode.mpi.supervisor import Supervisor
 from pdcode.util import signals
-signals.ONE_WISH_S = 0.05
+signals.ONE_WISH_S = float(sys.argv[2])
 sys.exit(Supervisor([sys.executable, "-P", sys.argv[1]], os.environ).run())
 """
 MPIRUN = """
@@ -39,11 +39,11 @@ time.sleep(60)
 """
 
 
-def start(folder: Path, mpirun: str) -> subprocess.Popen[str]:
+def start(folder: Path, mpirun: str, one_wish_s: float = 0.05) -> subprocess.Popen[str]:
     script = folder / "mpirun.py"
     script.write_text(MPIRUN + mpirun)
     return subprocess.Popen(
-        [sys.executable, "-P", "-c", DRIVER, str(script)],
+        [sys.executable, "-P", "-c", DRIVER, str(script), str(one_wish_s)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -143,7 +143,7 @@ def test_a_signal_reaches_rank_0_after_workers_have_ended(tmp_path: Path) -> Non
 
 def test_signals_of_a_moment_are_one(tmp_path: Path) -> None:
     slow = WAITING.replace("def last(number, frame):", "def last(number, frame):\n    time.sleep(0.3)")
-    process = start(tmp_path, f"one = rank({slow!r})\none.wait()\nsay('banner')\nsys.exit(1)")
+    process = start(tmp_path, f"one = rank({slow!r})\none.wait()\nsay('banner')\nsys.exit(1)", 60.0)
     assert process.stdout.readline() == "ready\n"
     for _ in range(4):
         process.terminate()
