@@ -60,7 +60,14 @@ class Supervisor:
         """Run mpirun to its end; return the exit code of the job."""
         name = f"pdcode-{uuid.uuid4()}"
         with ExitStack() as stack:
-            stack.enter_context(signals.handled(dict.fromkeys(signals.ENDS, self._on_signal)))
+            bell, heard = (stack.enter_context(end) for end in socket.socketpair())
+            bell.setblocking(False)
+
+            def ring(number: int, frame: FrameType | None) -> None:
+                with suppress(BlockingIOError):
+                    bell.send(bytes([number]))
+
+            stack.enter_context(signals.handled(dict.fromkeys(signals.ENDS, ring)))
             stack.enter_context(self._selector)
             server = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET))
             server.bind(f"\0{name}")
@@ -75,9 +82,8 @@ class Supervisor:
                 process_group=0,
             )
             stack.callback(process.kill)  # if this process fails
-            if self._signals:
-                process.terminate()
             self._serve(0, server, self._on_connection)
+            self._serve(3, heard, self._on_signal)
             for target, pipe in enumerate((process.stdout, process.stderr), 1):
                 assert pipe is not None
                 self._serve(target, pipe, self._on_words)
@@ -87,7 +93,7 @@ class Supervisor:
     def _serve(self, target: int, source: Any, serve: Callable[[Any, int], bool]) -> None:
         """Have `serve` called when there is something to read; the source is closed when it returns false.
 
-        `target` is where mpirun's words go: 1 for stdout, 2 for stderr; 0 for what ranks say.
+        `target` is where mpirun's words go: 1 for stdout, 2 for stderr; 0 for what ranks say, 3 for signals.
         """
         self._selector.register(source, selectors.EVENT_READ, (target, source, serve))
 
@@ -95,13 +101,14 @@ class Supervisor:
         """Serve ranks until mpirun has closed its stdout and stderr."""
         pipes = 2
         while pipes:
-            # What a rank says comes before mpirun's words about it.
-            ready = sorted((key.data for key, _ in self._selector.select()), key=lambda data: data[0])
-            for target, source, serve in ready:
+            ready = [key.data for key, _ in self._selector.select()]
+            # All that ranks have said comes before mpirun's words about it, and before signals.
+            said = [each for each in ready if each[0] == 0]
+            for target, source, serve in said or ready:
                 if not serve(source, target):
                     self._selector.unregister(source)
                     source.close()
-                    pipes -= target > 0
+                    pipes -= target in (1, 2)
 
     def _on_connection(self, server: socket.socket, _: int) -> bool:
         """Hand stdout and stderr to a rank of this user."""
@@ -138,11 +145,11 @@ class Supervisor:
             self._words.append((target, words))
         return bool(words)
 
-    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+    def _on_signal(self, heard: socket.socket, _: int) -> bool:
         """Forward the first two signals to rank 0; a third, or one before rank 0 is ready, ends mpirun."""
-        now_s = time.monotonic()
+        number, now_s = heard.recv(1)[0], time.monotonic()
         if now_s < self._last_s + signals.ONE_WISH_S:
-            return
+            return True
         self._last_s = now_s
         self._signals += 1
         if self._rank_0 is not None and self._signals < 3:
@@ -151,6 +158,7 @@ class Supervisor:
                     os.kill(self._rank_0, number)
         elif self._process is not None:
             self._process.terminate()
+        return True
 
     def _exit_code(self, code: int) -> int:
         """Return the ranks' exit code, or 1 if mpirun failed; print what has been kept if it is news."""
