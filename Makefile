@@ -7,8 +7,6 @@ python := .venv/bin/python
 pip := $(python) -m pip --quiet --disable-pip-version-check --no-input
 sources := setup.py pyproject.toml $(wildcard csrc/*.[ch] pdcode/kernels/*.pyx pdcode/kernels/*.pxd)
 
-# SLURM's tests need root and the Debian packages that .ci/run installs.
-slurm := $(shell [ "$$(id -u)" = 0 ] && type slurmctld slurmd srun munged >/dev/null 2>&1 && echo tests/cluster)
 pytest = $(python) -m pytest --numprocesses auto
 tested := .venv/built .venv/extra-test .venv/extra-mnist5k
 
@@ -27,10 +25,10 @@ shell: .venv/built ## start a shell with pdcode on PATH
 	@PATH="$(CURDIR)/.venv/bin:$$PATH" "$${SHELL:-sh}"
 
 test: $(tested) ## run all tests; those of tests/cluster only as root where SLURM is installed
-	@$(pytest) --durations 10 tests $(slurm)
+	@$(pytest) --durations 10 tests
 
 test-long: $(tested) ## run all tests, with twenty times as many examples of each property
-	@$(pytest) --durations 10 --hypothesis-profile long --timeout 1000 -o faulthandler_timeout=1100 tests $(slurm)
+	@$(pytest) --durations 10 --hypothesis-profile long --timeout 1000 -o faulthandler_timeout=1100 tests
 
 check: ## check style and types, and run the quick tests, which start no other process
 	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target lint fast

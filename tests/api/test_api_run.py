@@ -11,6 +11,8 @@ import pytest
 import pdcode
 from pdcode.api import command
 
+pytestmark = pytest.mark.slow
+
 CONFIG: dict[str, Any] = {
     "problem": {"kind": "softmax", "data": "digits", "batch": 16},
     "workers": {"count": 2},

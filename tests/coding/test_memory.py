@@ -18,6 +18,8 @@ from pdcode.problems import Plan, Problem
 from pdcode.transport.layout import Layout, Pair, buffer
 from pdcode.transport.messages import Reply
 
+pytestmark = pytest.mark.slow
+
 WIRES = {
     "float32": ["float32", "bfloat16", "float16", "int8"],
     "float64": ["float64", "float32", "bfloat16", "float16", "int8"],

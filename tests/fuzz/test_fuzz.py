@@ -9,6 +9,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import fuzz_files
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize(("kind", "count"), [("virtual", 20), ("codes", 40)])
 def test_damaged_files_end_in_one_line(kind: str, count: int) -> None:

@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 
 from pdcode.kernels import events
 
+pytestmark = pytest.mark.slow
+
 TIMES = ("now_ns", "t_recv_ns", "ingress_ns", "egress_ns", "outstanding", "dispatched", "arrived")
 
 

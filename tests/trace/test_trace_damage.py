@@ -15,6 +15,8 @@ import pytest
 from pdcode.__main__ import main
 from pdcode.trace import Trace, opening
 
+pytestmark = pytest.mark.slow
+
 JOB = """
 problem = {kind = "least-squares", data = "synthetic", samples = 20, features = 4}
 code = {blocks = 4, weight = 2}

@@ -20,6 +20,8 @@ from pdcode.trace.schema import DRAINED
 from pdcode.virtual.result import Result
 from pdcode.virtual.simulation import Simulation, simulate
 
+pytestmark = pytest.mark.slow
+
 SMALL = [
     "problem.hidden=[16]", "problem.batch=8", "code.blocks=[8,1]", "workers.count=6", "stop.updates=30",
     "optimizer.rate=0.1",
