@@ -37,6 +37,8 @@ QUESTIONS = {
     "pin ranks": ("faq", "performance"),
     "how large data": ("faq", "performance"),
     "resume": ("faq",),
+    "bytes task": ("faq",),
+    "stop accuracy": ("faq", "configuration"),
     "command not found": ("faq",),
     "staleness": ("concepts", "configuration", "trace"),
     "update.mode": ("configuration",),

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 SIZE = 12, 4.8  # inches
 FAR = 20  # ratio of the runs' lengths from which on an axis is logarithmic …
-DECADES = 1e3  # … and begins at the first measurement, or at the shortest one's over this
+DECADES = 1e3  # … and begins at the shortest one's over this, at the earliest
 
 
 def names(traces: Sequence[Trace]) -> list[str]:
@@ -97,19 +97,22 @@ def draw(traces: Sequence[Trace]) -> Figure:
     with sheet(*SIZE) as drawing:
         left, right = drawing.subplots(1, 2, sharey=True)
         measured = [(trace.progress["loss"], 1e-9 * trace.progress["t_ns"], sent(trace)) for trace in traces]
-        for place, (name, (loss, times, count)) in enumerate(zip(names(traces), measured, strict=True)):
+        starts = (
+            _scale(left, [times for _, times, _ in measured]),
+            _scale(right, [sizes for *_, sizes in measured]),
+        )
+        for place, (name, (loss, *positions)) in enumerate(zip(names(traces), measured, strict=True)):
             colour, dashes = LINES[place % len(LINES)], DASHES[place // len(LINES) % len(DASHES)]
-            for axes, position in ((left, times), (right, count)):
-                axes.plot(position, loss, color=colour, linestyle=dashes, linewidth=2, label=name)
-                axes.plot(position[-1:], loss[-1:], "o", color=colour, markersize=6)
+            for axes, position, start in zip((left, right), positions, starts, strict=True):
+                shown = np.maximum(position, start)
+                axes.plot(shown, loss, color=colour, linestyle=dashes, linewidth=2, label=name)
+                axes.plot(shown[-1:], loss[-1:], "o", color=colour, markersize=6)
         targets = {(trace.config.get("stop") or {}).get("loss") for trace in traces}
         target = targets.pop() if len(targets) == 1 else None
         loss_axis(left, [loss for loss, _, _ in measured], target)
         if target:
             for axes in left, right:
                 axes.axhline(target, color=GREY, linestyle="--", linewidth=1, label=f"target {target:g}")
-        _scale(left, [times for _, times, _ in measured])
-        _scale(right, [count for _, _, count in measured])
         virtual = {description.is_virtual(trace) for trace in traces}
         left.set_xlabel("virtual time, s" if virtual == {True} else "time, s")
         right.set_xlabel("bytes up and down")
@@ -131,17 +134,20 @@ def draw(traces: Sequence[Trace]) -> Figure:
     return drawing
 
 
-def _scale(axes: Axes, positions: Sequence[np.ndarray]) -> None:
-    """Scale the horizontal axis: logarithmically if the runs' lengths are far apart."""
+def _scale(axes: Axes, positions: Sequence[np.ndarray]) -> float:
+    """Scale the horizontal axis, logarithmically if the runs' lengths are far apart; return where it begins.
+
+    A logarithmic axis begins before the second measurements; the first, at 0, are drawn at its edge.
+    """
     ends = [float(position[-1]) for position in positions if len(position) and position[-1] > 0]
-    if not ends:
-        return
-    if max(ends) > FAR * min(ends):
-        first = min(float(position[position > 0].min()) for position in positions if (position > 0).any())
-        axes.set_xscale("log")
-        axes.set_xlim(max(first, min(ends) / DECADES), 1.2 * max(ends))
-    else:
-        axes.set_xlim(0, 1.02 * max(ends))
+    if not ends or max(ends) <= FAR * min(ends):
+        axes.set_xlim(0, 1.02 * max(ends, default=1.0))
+        return 0.0
+    later = np.concatenate([position[1:] for position in positions])
+    start = max(float(later[later > 0].min(initial=min(ends))) / 2, min(ends) / DECADES)
+    axes.set_xscale("log")
+    axes.set_xlim(start, 1.2 * max(ends))
+    return start
 
 
 def sent(trace: Trace) -> np.ndarray:
