@@ -15,6 +15,7 @@ from ..util.errors import Failure, InputError
 from ..util.output import print_line
 from . import command, configs
 from .configs import Given, Name, Settings
+from .threads import one_thread
 from .traces import Trace
 
 
@@ -142,18 +143,13 @@ def simulate(
     all: 12.9 s
     async: 2.0 s
     """
-    from threadpoolctl import threadpool_info, threadpool_limits
-
     from . import simulation
 
     settings = configs.overrides(set, workers, output)
     files = _text(output), _text(stragglers), _text(cost)
     request = simulation.load(config, settings, *files, timing_only)
     path = Path(request.job.config.trace.path)
-    # One thread, as for the command, unless the user sets it: θ is the same to the last bit.
-    libraries = [each["internal_api"].upper() for each in threadpool_info() if each["user_api"] == "blas"]
-    asked = any(f"{library}_NUM_THREADS" in os.environ for library in ("OMP", *libraries))
-    with _recorded(path), threadpool_limits(None if asked else 1, "blas"):
+    with _recorded(path), one_thread():
         try:
             result = simulation.alone(request, print_line if progress else _silent)
         except SystemExit:  # a second Ctrl-C

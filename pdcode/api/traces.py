@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ..trace import reader
 from ..util.errors import Failure, InputError
 from ..util.output import print_line
+from .threads import one_thread
 
 if TYPE_CHECKING:
     import numpy as np
@@ -96,7 +97,8 @@ class Trace(reader.Trace):
 
         recorded = reader.Trace(self.path, correct_clocks=False)
         try:
-            return replay(recorded, print_line if progress else lambda line: None).theta
+            with one_thread():
+                return replay(recorded, print_line if progress else lambda line: None).theta
         except Difference as difference:
             raise Failure(f"{self.path}: not the same: {difference}") from None
 
