@@ -124,7 +124,7 @@ def test_bad_input_is_one_line_and_exit_code_2(tmp_path: Path, override: str) ->
 def test_what_only_another_rank_finds_is_said(tmp_path: Path) -> None:
     config = tmp_path / "job.toml"
     config.write_text("", encoding="utf-8")
-    own = ["-m", "pdcode", "simulate", str(config), "--set", "stop.updates=5"]
+    own = ["-m", "pdcode", "simulate", str(config), "-o", str(tmp_path / "a.h5"), "--set", "stop.updates=5"]
     other = [":", "-n", "1", sys.executable, *own, "--set", "problem.data=nowhere.npz"]
     done = on_ranks(RANKS, *own, *other)
     assert done.returncode == 2, done.stdout + done.stderr
