@@ -46,27 +46,35 @@ class Lock:
     key : str
         What a launched process finds as `KEY` in its environment, to share the lock.
     users : int
-        Number of writers that use the lock; 0: reserved by `take`.
+        Number of writers that use the lock.
+    reserved : bool
+        Whether it was taken for a writer that does not use it yet.
     """
 
     path: Path
     descriptor: int
     key: str
     users: int = 0
+    reserved: bool = True
 
     def use(self, writer: object) -> Callable[[], object]:
         """Count a writer; return a function that ends the use, as does the end of the writer."""
         self.users += 1
+        self.reserved = False
         return weakref.finalize(writer, self.leave)
 
     def leave(self) -> None:
         """End one use; after the last, remove the file, and end the lock."""
         self.users -= 1
-        self.drop()
+        self._end()
 
     def drop(self) -> None:
-        """End the lock if nobody uses it."""
-        if self.users <= 0 and self.path in _held:
+        """End the lock if nobody uses it, reserved or not."""
+        self.reserved = False
+        self._end()
+
+    def _end(self) -> None:
+        if not self.users and not self.reserved and _held.get(self.path) is self:
             del _held[self.path]
             if _is_at(self.path, self.descriptor):
                 self.path.unlink()
@@ -87,6 +95,7 @@ def take(path: Path) -> Lock:
     """
     place = Path(f"{path.resolve()}.lock")
     if place in _held:
+        _held[place].reserved = True  # its writer may be garbage, and end its use before the next one begins
         return _held[place]
     while True:
         descriptor = os.open(place, os.O_RDWR | os.O_CREAT, 0o666)

@@ -162,3 +162,21 @@ def test_the_key_outlives_a_look_at_the_trace_before(tmp_path: Path, job: str) -
     held = opening.reserve(path)
     assert start(path, **{lock.KEY: held.key}).communicate("", timeout=60) == ("ready\n", "")
     held.drop()
+
+
+def test_a_writer_that_ends_leaves_the_next_ones_lock_alone(tmp_path: Path) -> None:
+    """In a notebook that runs a cell again, the garbage collector ends the first one's use at any time."""
+    path, first, second = tmp_path / "a.h5", {1}, {2}  # stand for writers
+    end_first = lock.take(path).use(first)
+    held = lock.take(path)
+    end_first()
+    assert (tmp_path / "a.h5.lock").exists()
+    end_second = held.use(second)
+    end_second()
+    assert not list(tmp_path.iterdir())
+    again = lock.take(path)
+    assert again is not held
+    held.drop()
+    assert (tmp_path / "a.h5.lock").exists()
+    again.drop()
+    assert not list(tmp_path.iterdir())
