@@ -28,6 +28,7 @@ from .schema import (
     TABLES,
     WORKER_CLOCK,
     WORKERS,
+    Attribute,
     Column,
 )
 
@@ -268,7 +269,8 @@ class Trace:
             if "checkpoint" not in contents.names(file, where):
                 return {}
             counters = contents.attributes(contents.group(file, "checkpoint", where), where)
-        contents.check(counters, dict.fromkeys(counters, COUNTER), where, "counter")
+        kinds = {key: Attribute(float) if key.endswith("_ns") else COUNTER for key in counters}
+        contents.check(counters, kinds, where, "counter")
         return counters
 
     def to_pandas(self, table: str) -> pandas.DataFrame:

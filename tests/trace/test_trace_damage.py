@@ -75,6 +75,7 @@ SHOW = [
     (attribute("/", "sample", 0), "attribute sample is 0"),
     (attribute("checkpoint", "spent_evaluate_ns", "long"), "counter spent_evaluate_ns is 'long'"),
     (attribute("checkpoint", "spent_evaluate_ns", np.nan), "counter spent_evaluate_ns is nan"),
+    (attribute("checkpoint", "t_stop_ns", np.uint64(2**64 - 1)), "counter t_stop_ns is 18446744073709551615"),
     (put("workers/host", None), "workers has no column host"),
     (column("workers/rank", 1), "the ranks of workers are not consecutive"),
     (column("arrivals/staleness", -1), "column staleness of arrivals has -1"),
