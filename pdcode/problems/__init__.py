@@ -5,7 +5,7 @@ from .loading import DataSource, describe, load, load_slice, receive, sliced
 from .losses import Classification, Loss, Regression
 from .partition import Blocks, partition, payload_layout, sparse_codewords, task_rows
 from .plan import Plan
-from .problem import Problem, as_table, create
+from .problem import Problem, as_table, create, synthetic_sizes
 
 __all__ = [
     "Blocks",
@@ -26,5 +26,6 @@ __all__ = [
     "receive",
     "sliced",
     "sparse_codewords",
+    "synthetic_sizes",
     "task_rows",
 ]

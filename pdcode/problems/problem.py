@@ -11,9 +11,10 @@ import numpy.typing as npt
 
 from ..config.tables import ProblemTable as Table
 from ..util.errors import InputError
-from . import optimum
+from . import optimum, split, synthetic
 from .dataset import Dataset
 from .evaluation import Evaluation
+from .formats import format_of
 from .loading import load
 from .losses import LeastSquaresProblem
 from .matrix import Array
@@ -230,6 +231,23 @@ def create(table: Mapping[str, Any] | Table, blocks: int | str | list[int] = 1) 
     """
     table = as_table(table)
     return Problem.from_dataset(table, load(table), blocks)
+
+
+def synthetic_sizes(table: Table, blocks: int | str | list[int]) -> dict[str, int]:
+    """Return sizes of a problem on synthetic data without generating them: "parameters", training "rows".
+
+    For other data, whose sizes are known once they are read, the result is empty.
+
+    Raises
+    ------
+    InputError
+        If the table or `blocks` are invalid, or θ does not fit into memory.
+    """
+    if format_of(table) != "synthetic":
+        return {}
+    classes = synthetic.number_of_classes(table) or None
+    network = build(table, table.features, table.outputs, classes, blocks)
+    return {"parameters": network.size, "rows": table.samples - split.test_rows(table, table.samples)}
 
 
 def as_table(table: Mapping[str, Any] | Table) -> Table:

@@ -33,11 +33,16 @@ def split(table: Table, rows: int) -> tuple[Array, Array]:
         raise InputError(f"problem.data: {table.data!r} has no rows")
     key = np.array([table.split_seed, STREAM], np.uint64)
     order = np.random.Generator(np.random.Philox(key=key)).permutation(rows)
-    tests = min(round(rows * table.test_fraction), rows - 1)
+    tests = test_rows(table, rows)
     test, train = order[:tests], order[tests:]
     if sharding(table) == "contiguous":
         return np.sort(train), np.sort(test)
     return train, test
+
+
+def test_rows(table: Table, rows: int) -> int:
+    """Return the number of test rows among all rows."""
+    return min(round(rows * table.test_fraction), rows - 1)
 
 
 def shard(rows: int, worker: int, workers: int, how: str) -> slice:

@@ -47,15 +47,15 @@ def generate(table: Table) -> Samples:
     if table.deep:
         outputs = table.outputs
         signal = np.tanh(signal) @ (random.standard_normal((signal.shape[1], outputs)) / 2)
-    offset = random.standard_normal(signal.shape[1]) if not _classes(table) else 0
+    offset = random.standard_normal(signal.shape[1]) if not number_of_classes(table) else 0
     y = signal + offset + table.noise * random.standard_normal(signal.shape)
-    classes = _classes(table)
+    classes = number_of_classes(table)
     if classes:
         return Samples(x, y.argmax(axis=1), [str(number) for number in range(classes)])
     return Samples(x, y)
 
 
-def _classes(table: Table) -> int:
+def number_of_classes(table: Table) -> int:
     """Return the number of classes; 0 for real targets."""
     if table.most_classes is not None:
         if table.outputs > table.most_classes:
@@ -70,7 +70,7 @@ def _classes(table: Table) -> int:
 
 def _width(table: Table) -> int:
     """Return the number of columns of the linear map: a teacher's hidden units, or outputs or classes."""
-    return 16 if table.deep else _classes(table) or table.outputs
+    return 16 if table.deep else number_of_classes(table) or table.outputs
 
 
 def _dense(random: np.random.Generator, train: Array, test: Array, spectrum: Array) -> Array:

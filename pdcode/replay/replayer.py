@@ -8,6 +8,7 @@ from contextlib import suppress
 import msgspec
 import numpy as np
 
+from .. import problems
 from ..config.tables import Config
 from ..trace.reader import Trace
 from ..trace.schema import DRAINED, REFUSED, USED
@@ -15,7 +16,7 @@ from ..training.coordinator import Coordinator
 from ..training.monitor import LINE_NS, Print
 from ..training.session import TrainingRun, counters, described
 from ..training.setup import prepare, worker_builder
-from ..util.errors import InputError
+from ..util.errors import InputError, within
 from ..virtual import oracle
 from ..virtual.calibration import config_of
 from ..virtual.executor import InProcessExecutor
@@ -206,7 +207,8 @@ def configuration(trace: Trace) -> Config:
     Raises
     ------
     InputError
-        If the configuration is missing, arrivals were not all recorded, or the run was timing-only.
+        If the configuration is missing, or names synthetic data of other sizes than the run's; if arrivals
+        were not all recorded, or the run was timing-only.
     """
     if "config_resolved" not in trace.attributes:
         raise InputError(f"{trace.path}: config_resolved: missing, so the run cannot be recomputed")
@@ -218,5 +220,10 @@ def configuration(trace: Trace) -> Config:
         )
     if not trace.attributes.get("numerics", True):
         raise InputError(f"{trace.path}: numerics: False: only times were simulated; there is no theta")
+    with within(str(trace.path)):  # before the data are generated
+        for name, size in problems.synthetic_sizes(config.problem, config.code.blocks).items():
+            recorded = trace.attributes.get(name, size)
+            if size != recorded:
+                raise InputError(f"config_resolved: problem: {size:,} {name}, but the run had {recorded:,}")
     faults = msgspec.structs.replace(config.faults, raise_worker=None)
     return msgspec.structs.replace(config, faults=faults)

@@ -171,6 +171,8 @@ def metadata(config: Config, components: Components, fleet: FleetInfo) -> dict[s
     return {
         "config": config,
         **described(config, components),
+        "rows": components.rows,
+        "task_flops": float(components.flops()),
         "setup_bytes_up": fleet.bytes_up,
         "setup_bytes_down": fleet.bytes_down,
         "mpi_library": fleet.library,

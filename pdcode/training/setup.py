@@ -28,9 +28,21 @@ from .worker import Worker
 
 @dataclass
 class Components:
-    """Everything rank 0 builds before MPI_Init: configuration errors surface before any process starts."""
+    """Everything rank 0 builds before MPI_Init: configuration errors surface before any process starts.
+
+    Attributes
+    ----------
+    source : DataSource or None
+        None once the workers have their data, over MPI.
+    rows : int
+        Number of training rows.
+    dealt : int
+        Number of training rows of all workers together, see `DataSource.dealt`.
+    """
 
     source: DataSource | None
+    rows: int
+    dealt: int
     git_commit: str
     problem: Problem
     scheme: Scheme
@@ -48,14 +60,13 @@ class Components:
 
     def flops(self, number: int = 0) -> float:
         """Return the flops of a task in round `number`, for a worker with the average number of rows."""
-        source, workers = self.source, self.scheme.workers
-        shard = None if source is None else max(1, source.dealt(workers) // workers)
+        shard = max(1, self.dealt // self.scheme.workers)
         return self.scheme.flops(self.problem, self.layouts, number, shard)
 
     def remarks(self) -> list[str]:
         """Describe, a line each, what is made of data and delays where it is not evident."""
         config, problem, data = self.scheme.config, self.problem, self.problem.dataset
-        rows = f"{problem.rows if self.source is None else self.source.rows:,} training rows"
+        rows = f"{self.rows:,} training rows"
         task = f"classification, {problem.classes} classes"
         if problem.classes is None:
             task = f"regression, {data.outputs} target{'s' if data.outputs > 1 else ''}"
@@ -67,8 +78,7 @@ class Components:
     @property
     def facts(self) -> dict[str, Any]:
         """Facts sent to every worker: codeword weights, and the training rows of all workers together."""
-        assert self.source is not None
-        return {"weights": list(self.layout.weights), "rows": self.source.dealt(self.scheme.workers)}
+        return {"weights": list(self.layout.weights), "rows": self.dealt}
 
 
 def shared_delays(config: Config) -> list[str]:
@@ -120,7 +130,7 @@ def prepare(
             )
         if len(state.layouts) > ROUNDS:
             raise InputError(f"scheme.name: '{name}' has more than {ROUNDS} rounds per update")
-    return Components(source, git_commit(), problem, scheme, state)
+    return Components(source, source.rows, source.dealt(workers), git_commit(), problem, scheme, state)
 
 
 def worker_builder(config: Config, components: Components) -> Callable[[int, Sequence[Reply]], Worker]:

@@ -65,6 +65,12 @@ def load(path: str, config: Config, base: Base = "median") -> Config:
 
 
 def _fitted(path: str, base: Base) -> tuple[MachineTable, LinkTable]:
-    """Fit the costs to the trace of a run."""
+    """Fit the costs to the trace of a run.
+
+    Traces of older versions do not have the flops of a task, which are counted on the data they name.
+    """
     trace = Trace(path)
-    return fit(trace, prepare(config_of(trace), path, check=False).flops(), base)
+    flops = trace.attributes.get("task_flops")
+    if flops is None:
+        flops = prepare(config_of(trace), path, check=False).flops()
+    return fit(trace, flops, base)

@@ -93,10 +93,14 @@ def test_full_batches_of_all_workers_are_gradient_descent(run: object, trace_pat
     problem = problems.create(
         {"kind": "softmax", "data": "digits", "l2": 0.01, "dtype": "float64", "batch": 0}
     )
+    trace = Trace(trace_path)
+    assert trace.attributes["rows"] == problem.rows
+    products = 2 * 2 * problem.size * (problem.rows // 4)  # scores and gradient of a worker's rows
+    assert products < trace.attributes["task_flops"] < 1.5 * products
     theta = problem.initial(3)
     for _ in range(25):
         theta -= 0.2 * problem.gradient(theta, np.arange(problem.rows))
-    np.testing.assert_allclose(Trace(trace_path).theta, theta, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(trace.theta, theta, rtol=1e-9, atol=1e-12)
 
 
 def test_least_squares_of_a_whole_basis_is_gradient_descent(run: object, trace_path: Path) -> None:

@@ -62,6 +62,8 @@ def test_a_teacher_gives_labels_that_can_be_learnt(kind, outputs, density, class
     table = BASE | {"kind": kind, "outputs": outputs, "density": density, "condition": 1, "samples": 1000}
     problem = problems.create(table)
     assert problem.classes == classes
+    sizes = {"parameters": problem.size, "rows": problem.rows}
+    assert problems.synthetic_sizes(problem.table, 1) == sizes
     theta = problem.initial(0)
     plan = problem.plan(0)
     for _ in range(400):

@@ -297,6 +297,31 @@ def configured(file: h5py.File, **tables: object) -> None:
     file.attrs["config_resolved"] = json.dumps(json.loads(file.attrs["config_resolved"]) | tables)
 
 
+@pytest.mark.parametrize(
+    ("key", "message"),
+    [
+        ("outputs", "17,000,208 parameters, but the run had 225"),
+        ("features", "16,000,033 parameters, but the run had 225"),
+        ("samples", "800,000 rows, but the run had 48"),
+    ],
+)
+def test_synthetic_data_of_another_size_are_not_generated(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    key: str,
+    message: str,
+) -> None:
+    data = ["problem.data=synthetic", "problem.samples=60", "problem.features=12"]
+    path = record(tmp_path / "a.h5", data)
+    with h5py.File(path, "r+") as file:
+        problem = json.loads(file.attrs["config_resolved"])["problem"]
+        configured(file, problem=problem | {key: 10**6})
+    monkeypatch.delattr("pdcode.problems.describe")
+    assert main(["replay", str(path)]) == 2
+    assert message in capsys.readouterr().err
+
+
 def retyped(file: h5py.File) -> None:
     del file["updates/n_used"]
     file["updates/n_used"] = np.array([b"a", b"b"])

@@ -6,6 +6,7 @@ import heapq
 from pathlib import Path
 from typing import Any
 
+import h5py
 import msgspec
 import numpy as np
 import pytest
@@ -54,6 +55,7 @@ def record(
     rate, latency = options.pop("bandwidth", link.bandwidth) / 1e9, 1e9 * link.latency_s
     down = options.pop("down", lambda task: made_of.layout.task_bytes)
     metadata = {"config": config, "workers": workers, "clock": options.pop("clock", "real")}
+    metadata["task_flops"] = options.pop("flops", made_of.flops())
     trace = TraceWriter(path, "", [], metadata, members, **options)
     up = made_of.layout.reply_bytes
     now = leaving = received = 0.0
@@ -150,6 +152,21 @@ def test_costs_of_a_trace_are_loaded(tmp_path: Path) -> None:
     loaded = costs.load(str(tmp_path / "t.h5"), Config())
     assert (loaded.machine, loaded.link) == calibration.fit(trace, made_of.flops())
     assert msgspec.structs.replace(loaded, machine=MachineTable(), link=LinkTable()) == Config()
+    older = record(tmp_path / "older.h5", config, made_of, 3, 30, flops=None)
+    assert costs.load(str(older.path), Config()) == loaded
+
+
+def test_costs_of_a_trace_need_no_data(tmp_path: Path) -> None:
+    """The trace may be on another machine, or claim data that do not fit into memory."""
+    config, made_of = made()
+    problem = {"kind": "least-squares", "data": "synthetic", "samples": 10**9, "features": 10**6}
+    claimed = resolve({"problem": problem, "workers": {"count": 4}, "stop": {"updates": 1}})
+    expected = record(tmp_path / "t.h5", config, made_of, 3, 30)
+    moved = record(tmp_path / "moved.h5", config, made_of, 3, 30)
+    with h5py.File(moved.path, "r+") as file:
+        file.attrs["config_resolved"] = msgspec.json.encode(claimed).decode()
+    loaded = costs.load(str(moved.path), Config())
+    assert loaded.machine == costs.load(str(expected.path), Config()).machine
 
 
 def test_a_trace_is_known_by_its_content_and_costs_what_its_stragglers_expect(tmp_path: Path) -> None:
