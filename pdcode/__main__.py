@@ -13,7 +13,7 @@ from io import TextIOWrapper
 
 from .cli import bench, codes, doctor, plan, replay, run, show, simulate
 from .mpi import launch, supervisor
-from .util import output, signals
+from .util import output, signals, threads
 from .util.errors import Failure, InputError
 from .util.version import __version__
 
@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def checked(argv: list[str]) -> int:
     """Run a command; turn errors of the user and the environment into a line and an exit code."""
-    launch.one_thread(os.environ)
+    threads.limit(os.environ)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal without × must not end a run

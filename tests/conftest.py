@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
-from pdcode.mpi import launch
+from pdcode.util import threads
 
-launch.one_thread(os.environ)  # as ranks have; before numpy is imported
+threads.limit(os.environ)  # as ranks have; before numpy is imported
 
 # As a shell's foreground has them; `nohup` and `&` ignore some, and processes inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)

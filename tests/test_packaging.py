@@ -94,6 +94,7 @@ def test_sdist_holds_the_sources_and_nothing_built(sdist: Path) -> None:
         "pdcode/kernels/*.p[yx][xd]",
         "jobs/*",
         "docs/*.md",
+        "docs/figures/*",
         "examples/*",
         "experiments/*",
         "tests/**/*.py",

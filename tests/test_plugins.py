@@ -88,7 +88,7 @@ weibull = weibull:Weibull
 diagonal = diagonal:DiagonalTable
 [pdcode.problems]
 huber = huber:Huber
-[pdcode.codes]
+[pdcode.families]
 ladder = ladder:LADDER
 [pdcode.schemes]
 clipped = clipped:Clipped
@@ -121,21 +121,24 @@ def test_codes_of_installed_packages_are_found_and_a_broken_package_harms_no_oth
     folder = tmp_path / "mine-1.0.dist-info"
     folder.mkdir()
     (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: mine\nVersion: 1.0\n")
-    (folder / "entry_points.txt").write_text("[pdcode.codes]\nmine = table:Mine\nbad = nowhere_pkg:X\n")
+    (folder / "entry_points.txt").write_text(
+        "[pdcode.codes]\nmine = table:Mine\n[pdcode.families]\nbad = nowhere_pkg:X\ngraph = nowhere_pkg:Y\n"
+    )
     (tmp_path / "table.py").write_text(TABLE, encoding="utf-8")
     job = tmp_path / "job.toml"
     job.write_text("[stop]\nupdates = 1\n", encoding="utf-8")
     dry = ["run", str(job), "--dry-run", "--set"]
-    families = [[*dry, f"code.family={name}"] for name in ("mine", "energy", "nett", "bad")]
+    families = [[*dry, f"code.family={name}"] for name in ("mine", "graph", "nett", "bad")]
     path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
     codes, outs, error = pdcode(
         ["codes", "list"], *families, ["codes", "design", "nett", "-n", "4", "-k", "4"], PYTHONPATH=path
     )
     assert codes == [0, 0, 0, 2, 2, 2], error
     assert 'family = "mine"' in outs[1]
+    assert "bad: pdcode.families: 'bad' (nowhere_pkg:X) cannot be imported" in outs[0]
     nett, bad, design = error.splitlines()
     assert "code.family: 'nett' is not one of" in nett
-    assert "pdcode.codes: 'bad' (nowhere_pkg:X) cannot be imported: No module named 'nowhere_pkg'" in bad
+    assert "pdcode.families: 'bad' (nowhere_pkg:X) cannot be imported: No module named 'nowhere_pkg'" in bad
     assert "family = 'nett': not one of" in design
 
 

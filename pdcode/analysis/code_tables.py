@@ -14,6 +14,8 @@ from ..codes import catalogue, registry
 from ..codes.code import Code
 from ..codes.family import Family
 from ..codes.summary import NOISE, Quality
+from ..config import kinds
+from ..util.errors import InputError
 from . import printing
 from .formats import NOTHING, number, percent
 from .printing import make_table
@@ -33,10 +35,16 @@ def families(target: Console | None = None) -> None:
     """Print the families of codes: descriptions, and sizes with coherence."""
     columns = ("family", "description", "sizes (n, k, w) and coherence")
     table = make_table(*columns, left=columns)
-    for family in registry.families():
+    notes = []
+    for name in kinds.names("families"):
+        try:
+            family = registry.family_of(name)
+        except InputError as error:  # of an installed package
+            notes.append(f"{name}: {error}")
+            continue
         table.add_row(family.name, family.about, sizes(family))
     table.add_row("auto", "the one of least coherence at this size", "any n, any k, w at most as asked")
-    printing.show([("", [table])], target)
+    printing.show([("", [table, *notes])], target)
 
 
 def sizes(family: Family) -> str:

@@ -20,7 +20,7 @@ from . import delays, timing
 from .formats import duration, listing, percent, workers_named
 
 ENDS = "stop", "exception"  # kinds of faults that end a run
-STALE = 5  # multiple of flush_s after which a trace without news is not that of a running run
+STALE = 5  # multiple of flush_s without a new row after which a run counts as dead
 KILLED = "killed or hanging"
 LATE = {"use": "late payloads are used", "waste": "late payloads are wasted"}
 
@@ -156,7 +156,7 @@ def _clock(trace: Trace) -> str:
     if not (measured and counters.get("t_stop_ns") and counters.get("arrivals")):
         return text
     stop_ns = counters["t_stop_ns"]
-    least_s = counters.get("oracle_s", counters.get("genie_s", 0))  # as older traces name it
+    least_s = counters.get("oracle_s", 0)
     if 0 < least_s < math.inf:
         multiple = 1e-9 * stop_ns / least_s
         text += f"; the run took {multiple:.2f}× the time of an oracle that balances the same tasks perfectly"

@@ -100,6 +100,7 @@ def _seconds(trace: Trace, axes: Axes) -> float:
 def rate(trace: Trace, axes: Axes, window: tuple[int, int] | None = None) -> None:
     """Draw arrivals per second against time, and mark an interval given in ns."""
     if not trace.arrivals.rows:
+        axes.set_title("No arrivals recorded")
         axes.set_axis_off()
         return
     sample, end = int(trace.attributes.get("sample", 1)), _seconds(trace, axes)

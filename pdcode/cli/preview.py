@@ -36,7 +36,8 @@ def codes(components: Components) -> list[str]:
         lines += [f"#     note: {note}" for note in code.notes]
     if not components.state.designs:
         if isinstance(assignment, DataRows):
-            lines.append("#   none over blocks")
+            combined = f"{assignment.weight} of {assignment.shards} shards"
+            lines.append(f"#   none over blocks: a task combines the gradients of {combined}")
         elif assignment is None or all(unit.whole for unit in assignment.layers):
             lines.append("#   none: everything is sent uncoded")
         else:

@@ -8,7 +8,7 @@ from .family import Family, Size
 from .quality.captured import arrivals_needed, captured_energy
 from .quality.information import arrival_information, information, joint_information
 from .quality.spark import spark
-from .registry import FAMILIES, register
+from .registry import FAMILIES
 from .summary import quality
 
 __all__ = [
@@ -24,6 +24,5 @@ __all__ = [
     "information",
     "joint_information",
     "quality",
-    "register",
     "spark",
 ]

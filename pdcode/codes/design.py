@@ -14,13 +14,15 @@ from .code import Code
 from .registry import family_of
 
 PASSING = ("progress", "processes", "state")  # options that do not change the rows
-NO_OPTIONS = ("family", "workers", "blocks", "weight", "seed", "progress")  # arguments, the last a function
+ARGUMENTS = ("family", "workers", "blocks", "weight", "seed", "progress")  # `progress` is a function
 MOST = 1 << 24  # rows, and blocks
 ENTRY = 64  # bytes that an entry of a codeword takes while codewords are made
 
 
 def refuse_arguments(options: Iterable[str], prefix: str) -> None:
-    """Refuse options, of a file or a command line, that are arguments of `design`; `prefix` is of a message.
+    """Refuse options, of a file or a command line, that are arguments of `design`.
+
+    The message is `prefix`, which says where the options are from, and the name.
 
     Raises
     ------
@@ -28,7 +30,7 @@ def refuse_arguments(options: Iterable[str], prefix: str) -> None:
         If there is one.
     """
     for name in options:
-        if name in NO_OPTIONS:
+        if name in ARGUMENTS:
             raise InputError(f"{prefix}{name}: not an option of a code")
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import chain
 from math import inf
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 
@@ -38,7 +38,7 @@ def exactly(rows: int, weight: int) -> Size:
 
 @dataclass(frozen=True)
 class Family:
-    """A family of codes; `pdcode.codes.registry.register` makes it known to `design` and the command line.
+    """A family of codes; `design` and configurations know those of plug-ins and installed packages by name.
 
     Parameters
     ----------
@@ -62,6 +62,8 @@ class Family:
         Whether complete rounds are tight.
     """
 
+    group: ClassVar[str] = "families"  # see `config.kinds`
+
     name: str
     about: str
     build: Callable[..., Rows]
@@ -70,6 +72,14 @@ class Family:
     period: Callable[[int], int] | None = lambda blocks: blocks
     coherence: Callable[[int, int, int], float | None] = lambda rows, blocks, weight: None
     tight: bool = True
+
+    def __post_init__(self) -> None:
+        if self.name == "auto":
+            raise InputError("'auto' is no family: it stands for the design of least coherence")
+
+    def name_of(self) -> str:
+        """Return the name, for `config.kinds`."""
+        return self.name
 
     def of_weight(self, blocks: int, weight: int | None) -> list[Size]:
         """List the sizes over k blocks of one weight, or the default sizes."""

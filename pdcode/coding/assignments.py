@@ -97,10 +97,16 @@ class DataRows(Assignment):
     ----------
     matrix : ndarray, shape (n, m)
         U, the weights of the workers over the shards.
+
+    Attributes
+    ----------
+    weight, shards : int
+        Largest number of nonzeros of a row, and m.
     """
 
     def __init__(self, layers: Sequence[Unit], dtype: np.dtype, matrix: np.ndarray) -> None:
         super().__init__(layers, [1] * len(layers), dtype)
+        self.weight, self.shards = int(np.count_nonzero(matrix, axis=1).max()), matrix.shape[1]
         self._words = [
             (np.flatnonzero(row).astype(np.int32)[None], row[row != 0].astype(self.dtype)[None])
             for row in matrix

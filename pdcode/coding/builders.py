@@ -128,7 +128,7 @@ def _design(config: Config, k: int, weight: int | None, r: int, workers: int, ea
     table = config.code
     assert isinstance(table, DesignedTable)
     if table.family != "auto" and registry.find(table.family) is None:
-        known = [*(family.name for family in registry.families()), "auto", *kinds.names("codes")]
+        known = [*kinds.names("families"), "auto", *kinds.names("codes")]
         families = ", ".join(dict.fromkeys(known))
         raise InputError(f"code.family: '{table.family}' is not one of {families}")
     if weight is not None and weight > k and table.family != "auto":

@@ -23,11 +23,30 @@ import msgspec
 
 from ..util.errors import InputError, not_a_file, shortened, shown
 
-KINDS: dict[str, dict[str, str | type]] = {
+KINDS: dict[str, dict[str, Any]] = {
     "codes": {
         "matched": "pdcode.coding.adaptive:MatchedTable",
         "energy": "pdcode.coding.adaptive:EnergyTable",
         "file": "pdcode.coding.saved:FileTable",
+    },
+    "families": {
+        "uncoded": "pdcode.codes.constructions.simple:UNCODED",
+        "repetition": "pdcode.codes.constructions.simple:REPETITION",
+        "pairs": "pdcode.codes.constructions.simple:PAIRS",
+        "random": "pdcode.codes.constructions.simple:RANDOM",
+        "net": "pdcode.codes.constructions.net:NET",
+        "graph": "pdcode.codes.constructions.graph:GRAPH",
+        "steiner": "pdcode.codes.constructions.equiangular:STEINER",
+        "simplex-lines": "pdcode.codes.constructions.equiangular:SIMPLEX_LINES",
+        "tremain": "pdcode.codes.constructions.equiangular:TREMAIN",
+        "haar-simplex": "pdcode.codes.constructions.lattices:HAAR_SIMPLEX",
+        "icosahedron": "pdcode.codes.constructions.lattices:ICOSAHEDRON",
+        "dk": "pdcode.codes.constructions.lattices:DK",
+        "e8": "pdcode.codes.constructions.lattices:E8",
+        "kerdock": "pdcode.codes.constructions.kerdock:KERDOCK",
+        "hadamard": "pdcode.codes.constructions.hadamard:HADAMARD",
+        "optimized": "pdcode.codes.optimise.family:OPTIMIZED",
+        "energy": "pdcode.codes.constructions.energy:ENERGY",
     },
     "decoders": {
         "adjoint": "pdcode.decoders.adjoint:AdjointTable",
@@ -69,7 +88,7 @@ KINDS: dict[str, dict[str, str | type]] = {
         "cyclic": "pdcode.schemes.cyclic:Cyclic",
     },
 }
-"""Group -> name -> "module:Class", or a class from a plug-in."""
+"""Group -> name -> "module:Class", or the class of a plug-in; families of codes are `codes.Family`."""
 
 Struct = TypeVar("Struct")
 STRICT: Any = {"frozen": True, "forbid_unknown_fields": True, "kw_only": True}  # kw_only is not inherited
@@ -246,7 +265,8 @@ def load_plugin(path: str) -> None:
         for group, name, kind in _kinds_of(module):
             other = own.setdefault((group, name), find(group, name) or kind)
             if other is not kind:
-                raise InputError(f"'{name}' of {group} is in {inspect.getfile(other)} already")
+                place = inspect.getfile(other if inspect.isclass(other) else other.build)
+                raise InputError(f"'{name}' of {group} is in {place} already")
     except Exception as error:
         del sys.modules[module_name]
         if isinstance(error, InputError):
@@ -263,11 +283,10 @@ def load_plugin(path: str) -> None:
 
 def _kinds_of(module: ModuleType) -> Iterator[tuple[str, str, Any]]:
     """Yield group, name and class of the kinds that a plug-in defines; their base classes have no name."""
-    for cls in vars(module).values():
-        if inspect.isclass(cls) and cls.__module__ == module.__name__ and getattr(cls, "group", None):
-            kind: Any = cls
-            if name := kind.name_of():
-                yield kind.group, name, kind
+    for kind in vars(module).values():
+        foreign = inspect.isclass(kind) and kind.__module__ != module.__name__
+        if getattr(kind, "group", None) in KINDS and not foreign and (name := kind.name_of()):
+            yield kind.group, name, kind
 
 
 def build(struct: type[Struct], table: Any, where: str = "") -> Struct:

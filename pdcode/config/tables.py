@@ -102,9 +102,9 @@ class CodeTable(Kind, tag_field="family"):
     @classmethod
     def find(cls, name: Any) -> Any:
         """Return the class of a family; all families that do not adapt share `DesignedTable`."""
-        # The default needs no search of the installed packages. What is found may be a `codes.Family`.
-        kind = None if name == cls.default else super().find(name)
-        return kind if isinstance(kind, type) else DesignedTable
+        if name in kinds.KINDS["families"] and name not in kinds.KINDS["codes"]:
+            return DesignedTable  # without a search of the installed packages
+        return super().find(name) or DesignedTable
 
     @property
     def family(self) -> str:

@@ -10,9 +10,9 @@ import numpy as np
 
 from ..kernels import combine, specialise
 from ..util.errors import InputError
+from ..util.threads import asked
 
 SHARE = 1 << 24  # least number of multiplications per thread
-THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
 class Received:
@@ -80,8 +80,8 @@ class Received:
     ) -> None:
         """Compute ``out = matrix.T @ payloads[rows, start:start + T]``, reading each payload once.
 
-        It uses as many threads as numpy's BLAS would (`OMP_NUM_THREADS`, `OPENBLAS_NUM_THREADS`, else the
-        cores of the process). The result is bit-identical for any number of threads.
+        It uses as many threads as the user sets for BLAS (see `util.threads`), else as many as the process
+        has cores. The result is bit-identical for any number of threads.
 
         Parameters
         ----------
@@ -132,12 +132,8 @@ class Received:
 
 @cache
 def threads() -> int:
-    """Return the number of threads for one pass, from the environment or the number of cores."""
-    for name in THREADS:
-        value = os.environ.get(name, "")
-        if value.isdecimal() and int(value):
-            return int(value)
-    return len(os.sched_getaffinity(0))
+    """Return the number of threads for one pass."""
+    return asked() or len(os.sched_getaffinity(0))
 
 
 @cache

@@ -9,22 +9,14 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from ..util import threads
 from ..util.errors import InputError
-
-THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS")
 
 _RANKS = (  # (rank, size) variables of launchers, most reliable first
     ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),
     ("PMI_RANK", "PMI_SIZE"),
 )
 _TASKS = "SLURM_PROCID", "SLURM_STEP_NUM_TASKS"  # of srun, with or without MPI
-
-
-def one_thread(environment: dict[str, str] | os._Environ[str]) -> None:
-    """Limit BLAS to one thread per rank unless the user sets it; call before numpy is imported."""
-    asked = environment.get("OMP_NUM_THREADS", "1")  # the libraries' own variables come before it
-    for name in THREADS:
-        environment.setdefault(name, asked)
 
 
 def place(environment: Mapping[str, str]) -> tuple[int, int] | None:
@@ -115,7 +107,7 @@ def command(workers: int, arguments: Sequence[str]) -> tuple[list[str], dict[str
     environment : dict
     """
     environment = dict(os.environ)
-    one_thread(environment)
+    threads.limit(environment)
     ranks = workers + 1
     if hasattr(os, "geteuid") and os.geteuid() == 0:
         environment.setdefault("OMPI_ALLOW_RUN_AS_ROOT", "1")

@@ -10,7 +10,6 @@ mpirun.
 
 from __future__ import annotations
 
-import math
 import os
 import selectors
 import signal
@@ -18,7 +17,6 @@ import socket
 import struct
 import subprocess
 import threading
-import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
@@ -30,6 +28,7 @@ from ..util.output import complain
 
 VARIABLE = "PDCODE_SUPERVISOR"  # name of the socket, in Linux's abstract namespace
 READY, ENDED, LEFT = b"r", b"e", b"l"
+POLL_S = 0.05  # time between looks at an mpirun that has closed its pipes
 
 _command: socket.socket | None = None  # in a rank: its connection to the command
 
@@ -48,8 +47,7 @@ class Supervisor:
         self._command, self._environment = command, environment
         self._process: subprocess.Popen[bytes] | None = None
         self._rank_0: int | None = None  # process id, once it handles signals
-        self._signals = 0  # of the user's, those of one moment as one
-        self._last_s = -math.inf  # time of the last
+        self._wishes, self._signals = signals.Wishes(), 0  # of the user, to end
         self._over = False  # whether rank 0 has ended
         self._code: int | None = None  # first exit code of a rank, failures before success
         self._left: int | None = None  # exit code of a job that rank 0 has ended without other ranks
@@ -87,7 +85,7 @@ class Supervisor:
             for target, pipe in enumerate((process.stdout, process.stderr), 1):
                 assert pipe is not None
                 self._serve(target, pipe, self._on_words)
-            self._forward()
+            self._forward(process)
             return self._exit_code(process.wait())
 
     def _serve(self, target: int, source: Any, serve: Callable[[Any, int], bool]) -> None:
@@ -97,11 +95,11 @@ class Supervisor:
         """
         self._selector.register(source, selectors.EVENT_READ, (target, source, serve))
 
-    def _forward(self) -> None:
-        """Serve ranks until mpirun has closed its stdout and stderr."""
+    def _forward(self, process: subprocess.Popen[bytes]) -> None:
+        """Serve ranks and signals until mpirun has closed its stdout and stderr, and has ended."""
         pipes = 2
-        while pipes:
-            ready = [key.data for key, _ in self._selector.select()]
+        while pipes or process.poll() is None:
+            ready = [key.data for key, _ in self._selector.select(None if pipes else POLL_S)]
             # All that ranks have said comes before mpirun's words about it, and before signals.
             said = [each for each in ready if each[0] == 0]
             for target, source, serve in said or ready:
@@ -147,10 +145,9 @@ class Supervisor:
 
     def _on_signal(self, heard: socket.socket, _: int) -> bool:
         """Forward the first two signals to rank 0; a third, or one before rank 0 is ready, ends mpirun."""
-        number, now_s = heard.recv(1)[0], time.monotonic()
-        if now_s < self._last_s + signals.ONE_WISH_S:
+        number = heard.recv(1)[0]
+        if not self._wishes.new():
             return True
-        self._last_s = now_s
         self._signals += 1
         if self._rank_0 is not None and self._signals < 3:
             if not self._over:

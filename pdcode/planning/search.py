@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 
 from ..config import load as configfile
 from ..config.tables import LARGEST, Config, StragglersTable
 from ..trace.reader import Trace
+from ..training.monitor import Print
 from ..util.errors import InputError, within
 from ..util.processes import Pool
 from ..virtual import costs
@@ -27,8 +28,6 @@ SEARCH = 1000  # offset of the search's seeds from those of the last rung
 MOST_SEED = 2**63 - 1 - 10**6  # leaves room for the seeds of search, tuning and descents
 SLACK, OWN_SLACK = 3.0, 10.0  # limits for finalists and the user's configuration, in multiples of its time
 COARSE = 16  # least number of measurements in the time of the user's configuration
-
-Say = Callable[[str], None]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,7 +84,7 @@ class Found:
 def search(
     environment: Environment,
     pool: Pool,
-    print_line: Say,
+    print_line: Print,
     candidates: int = 24,
     seeds: int = 5,
     eta: float = 3.0,
@@ -121,9 +120,10 @@ def search(
     arrivals = trials.ARRIVALS if limit is None else trials.MOST_ARRIVALS
 
     def tell(outcomes: Sequence[Outcome]) -> None:
-        if count := sum(outcome.exhausted for outcome in outcomes):
+        if ended := [outcome.exhausted for outcome in outcomes if outcome.exhausted]:
             more = "; --seconds or stop.seconds allows more" if limit is None else ""
-            print_line(f"  {count} of {len(outcomes)} descents ended after {arrivals:,} arrivals{more}")
+            of_all = f"{len(ended)} of {len(outcomes)} descents"
+            print_line(f"  {of_all} ended at the limit of arrivals, after {max(ended):,} at most{more}")
 
     own = baseline(environment, limit, base.stop.updates if limit_s is None else None, arrivals)
     length = own.spent_s

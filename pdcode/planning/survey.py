@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ import msgspec
 from .. import stragglers
 from ..config.tables import LARGEST, Config, StragglersTable
 from ..training import setup
+from ..training.monitor import Print
 from ..util.errors import InputError
 from ..util.processes import Pool
 from ..virtual import costs
@@ -29,7 +30,6 @@ RECORDED = (0.0, 1.0, 2.0, 4.0, 8.0)  # default severities for recorded delays
 SEVERITIES = (0.0, 0.25, 1.0, 4.0, 16.0)  # default severities for other delays
 BANDWIDTHS = (1e5, 1e6, 1e7, 1e8, 1e9)  # bytes/s
 
-Say = Callable[[str], None]
 Entrant = tuple[Candidate, int]
 """A scheme, and the maximum number of updates of its descents."""
 
@@ -154,7 +154,7 @@ def race_in_cell(task: CellRace) -> list[tuple[Candidate, Score]]:
     return [(candidate, score) for (candidate, _), score in ranked]
 
 
-def tune(config: Config, goal: Goal, grid: Grid, pool: Pool, print_line: Say) -> list[Entrant]:
+def tune(config: Config, goal: Goal, grid: Grid, pool: Pool, print_line: Print) -> list[Entrant]:
     """Tune each scheme's step size in the middle cell.
 
     Returns the schemes, best first, with limits of their updates. Schemes that miss the target with all step
@@ -188,7 +188,7 @@ def tune(config: Config, goal: Goal, grid: Grid, pool: Pool, print_line: Say) ->
 
 
 def survey_cells(
-    environment: Environment, grid: Grid, seeds: Sequence[int], pool: Pool, print_line: Say
+    environment: Environment, grid: Grid, seeds: Sequence[int], pool: Pool, print_line: Print
 ) -> tuple[list[Cell], list[str]]:
     """Race the schemes in all cells, and return the cells and the schemes' names.
 

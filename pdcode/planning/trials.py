@@ -20,7 +20,7 @@ from ..virtual.simulation import Simulation
 from .goal import Goal
 
 ARRIVALS = 100_000  # maximum number of arrivals of a descent that no time limit of the user's ends
-MOST_ARRIVALS = 10_000_000  # of any other descent: a time limit may be that of years
+MOST_ARRIVALS = 10_000_000  # maximum number of arrivals of any other, whose time limit may be years
 SPARE = 8  # limit of a run's updates, as a multiple of those that it is expected to need
 POINTS = 128  # approximate number of measurements of a descent
 
@@ -52,7 +52,7 @@ class Outcome:
     bytes_down: int = 0
     wasted: float = 0.0  # fraction of the replies that were not used
     diverged: bool = False
-    exhausted: bool = False  # whether it missed the target because the limit of arrivals ended it
+    exhausted: int = 0  # arrivals at the limit of arrivals, if that ended it before the target
 
     @property
     def reached(self) -> bool:
@@ -128,6 +128,7 @@ def descend(trial: Trial, seed: int, seconds: float) -> Outcome:
     with np.errstate(all="ignore"):  # descents may diverge
         _, result = Simulation(config, setup.prepare(config, source=source(config))).run(curve)
     reached_s = crossing(curve.times, curve.values, goal.bound)
+    limited = math.isinf(reached_s) and trial.updates is None and result.updates >= most
     return Outcome(
         seconds=reached_s,
         ended_s=result.seconds,
@@ -138,7 +139,7 @@ def descend(trial: Trial, seed: int, seconds: float) -> Outcome:
         bytes_down=result.bytes_down,
         wasted=(result.wasted + result.refused) / max(1, result.arrivals),
         diverged=result.failed,
-        exhausted=math.isinf(reached_s) and trial.updates is None and result.updates >= most,
+        exhausted=result.arrivals if limited else 0,
     )
 
 

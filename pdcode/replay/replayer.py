@@ -26,6 +26,8 @@ from ..virtual.simulation import Simulation, drain_ns, processor_ns
 from .comparison import Comparison, Difference, compare
 from .schedule import RecordedSchedule
 
+NEWER = {"rows", "task_flops"}  # attributes that older traces lack
+
 
 class EndOfTrace(Exception):
     """All recorded arrivals of an unfinished run have been recomputed."""
@@ -56,12 +58,18 @@ class Replayer:
     ------
     InputError
         If the trace cannot be replayed.
+    Difference
+        If an attribute that the configuration determines differs.
     """
 
     def __init__(self, trace: Trace, print_line: Print) -> None:
         self._trace, self._say = trace, print_line
         self._config = config = configuration(trace)
         self._parts = components = prepare(config, str(trace.path), check=False)
+        attributes = described(config, components)
+        for key in NEWER - trace.attributes.keys():
+            del attributes[key]
+        compare("attributes", trace.attributes, attributes)  # before the workers are built
         model, self.unknown = None, ""
         try:
             model = config.stragglers.make(config.seed, config.workers.count)
@@ -71,6 +79,7 @@ class Replayer:
         self.compared = Comparison(trace, self.timed)
         self._simulation = Simulation(config, components) if self.timed else None
         if self._simulation is not None:
+            compare("attributes", trace.attributes, {"task_ns": self._simulation.task_ns})
             self._fleet = self._simulation.fleet
             self._simulation.schedule.cuts = "drain_s" in trace.config["stop"]
         else:
@@ -98,10 +107,6 @@ class Replayer:
         Difference
             At the first row, attribute, code or number that differs.
         """
-        attributes = described(self._config, self._parts)
-        if self._simulation is not None:
-            attributes["task_ns"] = self._simulation.task_ns
-        compare("attributes", self._trace.attributes, attributes)
         codes = {f"{blocks}/matrix": matrix for blocks, matrix in self._trace.code.items()}
         designs = self._parts.state.designs.items()
         compare("code", codes, {f"{blocks}/matrix": code.matrix for blocks, code in designs})

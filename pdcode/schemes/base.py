@@ -74,6 +74,10 @@ class Scheme:
     class Options(Table):
         """Keys of ``[scheme] options``: none."""
 
+    def __init_subclass__(cls) -> None:
+        if "summary" in vars(cls) and not cls.name_of():
+            raise TypeError(f"scheme {cls.__name__} has a summary, but no name")
+
     @classmethod
     def name_of(cls) -> str:
         """Return the scheme's name, for `config.kinds`; empty for a base class."""

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from ..util.threads import VARIABLES
 from ..util.version import __version__
 from . import dimensions
 from .schema import DIMENSIONS, SCHEMA, SCHEMA_VERSION, WORKERS, Column
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     import h5py
 
 COMPRESS = 1 << 20  # size in bytes from which a code's matrix, mostly zeros, is compressed
-ENVIRONMENT = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "SLURM_JOB_ID", "SLURM_JOB_NODELIST")
+ENVIRONMENT = (*VARIABLES, "SLURM_JOB_ID", "SLURM_JOB_NODELIST")
 
 
 class CodeLike(Protocol):

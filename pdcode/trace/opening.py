@@ -7,9 +7,12 @@ import faulthandler
 import os
 import resource
 import shutil
+import signal
 import tempfile
 import time
-from contextlib import suppress
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -112,43 +115,47 @@ def ensure_room_for_trace(path: Path) -> None:
         raise InputError(f"trace.path: cannot write '{path}': {reason(error)}{need}") from None
 
 
-def amend(path: Path, size: int) -> tuple[h5py.File, Path]:
-    """Open a copy of a closed trace for additions, or the trace itself if there is no room for two.
+@contextmanager
+def amended(path: Path, size: int) -> Iterator[h5py.File]:
+    """Open a closed trace for additions of `size` bytes; it changes only once they are whole.
 
-    A kill during additions to a file leaves one that HDF5 refuses to open.
-
-    Parameters
-    ----------
-    path : Path
-    size : int
-        Bytes that will be added.
-
-    Returns
-    -------
-    file : h5py.File
-    place : Path
-        Its path; a copy must be renamed to `path` when it is whole.
+    A kill during additions to a file leaves one that HDF5 refuses to open, so they are made to a copy, or to
+    the trace itself if there is no room for two.
 
     Raises
     ------
     Failure
-        If the file cannot be opened.
+        If the file cannot be opened or written.
     """
     import h5py
 
-    place = path.with_name(f"{path.name}.{os.getpid()}")
+    copy = path.with_name(f"{path.name}.amended")
     try:
-        shutil.copy(path, place)
-        with place.open("r+b") as copy:
-            room.take(copy.fileno(), path.stat().st_size + size + room.SLACK)
-            copy.truncate(path.stat().st_size)
+        place = copy if _copied(path, copy, size) else path
+        try:  # the result of a run is worth more than a reader's lock
+            file = h5py.File(place, "r+", libver=LIBVER, locking=False)
+        except OSError as error:
+            raise room.unwritable(path, error) from None
+        guard = room.Guard(path, file)
+        with guard.writing(size):
+            yield file
+        guard.close()
+        if place == copy:
+            os.replace(copy, path)
+    finally:
+        copy.unlink(missing_ok=True)
+
+
+def _copied(path: Path, copy: Path, size: int) -> bool:
+    """Copy a file if there is room for the copy and `size` more bytes; return whether there is."""
+    try:
+        shutil.copy(path, copy)
+        with copy.open("r+b") as file:
+            room.take(file.fileno(), path.stat().st_size + size + room.SLACK)
+            file.truncate(path.stat().st_size)
     except OSError:
-        place.unlink(missing_ok=True)
-        place = path
-    try:  # the result of a run is worth more than a reader's lock
-        return h5py.File(place, "r+", libver=LIBVER, locking=False), place
-    except OSError as error:
-        raise room.unwritable(path, error) from None
+        return False
+    return True
 
 
 def survive(path: str | Path) -> None:
@@ -160,6 +167,8 @@ def survive(path: str | Path) -> None:
     ------
     InputError
         If it does. Damage that HDF5 notices is left to whoever reads the file.
+    RuntimeError
+        If the forked process cannot do its work.
     """
     import h5py  # noqa: F401 (once, for both processes)
 
@@ -167,26 +176,42 @@ def survive(path: str | Path) -> None:
         return
     child = os.fork()
     if not child:
+        code = 1
         try:
-            claimed = 0
-            resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-            faulthandler.disable()
-            _limit_processor_time(claimed)
-            with open_for_reading(Path(path)) as file:
-                for dataset in contents.datasets(file, str(path)):
-                    claimed += dataset.nbytes
-                    _limit_processor_time(claimed)
-                    with suppress(InputError):
-                        contents.array(dataset, str(path))
+            _read_all(path)
+            code = 0
+        except BaseException:  # noqa: BLE001 (nothing of this process may go on)
+            traceback.print_exc()
         finally:
-            os._exit(0)
-    if os.WIFSIGNALED(os.waitpid(child, 0)[1]):
+            os._exit(code)
+    status = os.waitpid(child, 0)[1]
+    if os.WIFSIGNALED(status):
         raise contents.damaged(str(path), "HDF5 crashes or does not end when it reads it")
+    if status:
+        raise RuntimeError(f"{path} could not be read in a forked process")
+
+
+def _read_all(path: str | Path) -> None:
+    """Read all datasets of a file, in limited processor time."""
+    claimed = 0
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    signal.signal(signal.SIGXCPU, signal.SIG_DFL)
+    faulthandler.disable()
+    _limit_processor_time(claimed)
+    with suppress(InputError), open_for_reading(Path(path)) as file:
+        for dataset in contents.datasets(file, str(path)):
+            claimed += dataset.nbytes
+            _limit_processor_time(claimed)
+            with suppress(InputError):
+                contents.array(dataset, str(path))
 
 
 def _limit_processor_time(claimed: int) -> None:
     """Kill this process once it has taken longer than reading so many bytes does."""
-    resource.setrlimit(resource.RLIMIT_CPU, (LONGEST_S + claimed // FAST, resource.RLIM_INFINITY))
+    most = resource.getrlimit(resource.RLIMIT_CPU)[1]  # only root may raise it
+    limit_s = LONGEST_S + claimed // FAST
+    limit_s = limit_s if most == resource.RLIM_INFINITY else min(limit_s, most)
+    resource.setrlimit(resource.RLIMIT_CPU, (limit_s, most))
 
 
 def is_trace(path: Path) -> bool:

@@ -181,7 +181,7 @@ CODE = {"family": Attribute(str), "weight": Attribute(int), "coherence": Attribu
 """Attributes of a code."""
 
 COUNTER = Attribute(float, 0, inf)
-"""An attribute of ``/checkpoint``, but for times in ns, which are int64 once they are read."""
+"""An attribute of ``/checkpoint``; those of times in ns are `Attribute(float)`, which int64 can hold."""
 
 WORKER_CLOCK = ("t_start_ns", "t_compute_ns", "t_send_ns")
 """Columns of `arrivals` stamped by workers, and moved to rank 0's clock by the offset at the start."""

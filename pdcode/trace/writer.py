@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..util.errors import Failure
-from . import header, opening, room
+from ..util.errors import Failure, InputError
+from . import header, lock, opening, room
 from .recorder import Recorder
 from .rows import Rows
 from .schema import TABLES
 
 if TYPE_CHECKING:
-    import h5py
+    pass
 
 
 class TraceWriter(Recorder):
@@ -160,15 +160,16 @@ class TraceWriter(Recorder):
             If the disk is full; the trace then counts as unfinished.
         """
         self.flush(self._due)
-        self._home()
+        home = self._home()
         self._guard.close()  # HDF5 cannot leave SWMR mode in an open file
         kept = {"theta": theta, **(state or {})}
         arrays = {name: np.asarray(value) for name, value in kept.items() if value is not None}
-        with self._amended(needed(arrays.values(), len(end_offsets or ()))) as file:
+        with opening.amended(home, needed(arrays.values(), len(end_offsets or ()))) as file:
             header.write_checkpoint(file, arrays, counters or {})
             if end_offsets:
                 header.write_end_offsets(file["workers"], end_offsets)
             file.attrs.modify("finished", np.True_)
+        self._identity = home.stat()
         self._unlock()
 
     def count(self, counters: Mapping[str, float]) -> None:
@@ -177,10 +178,19 @@ class TraceWriter(Recorder):
         Raises
         ------
         Failure
-            If the totals cannot be written.
+            If the totals cannot be written, or another run writes a trace of this name.
         """
-        with self._amended() as file:
-            file["checkpoint"].attrs.update(counters)
+        try:
+            unlock = lock.take(self.path).use(self)
+        except InputError as error:
+            raise Failure(f"{self.path}: {', '.join(counters)} cannot be added: {error}") from None
+        try:
+            home = self._home()
+            with opening.amended(home, 0) as file:
+                file["checkpoint"].attrs.update(counters)
+            self._identity = home.stat()
+        finally:
+            unlock()
 
     @contextmanager
     def _begun(self, older: bool) -> Iterator[None]:
@@ -195,23 +205,6 @@ class TraceWriter(Recorder):
                 os.replace(opening.previous(self.path), self.path)
             self._unlock()
             raise
-
-    @contextmanager
-    def _amended(self, size: int = 0) -> Iterator[h5py.File]:
-        """Yield the closed file for additions of `size` bytes; it changes only once they are whole."""
-        home = self._home()
-        file, place = opening.amend(home, size)
-        guard = room.Guard(home, file)
-        try:
-            with guard.writing(size):
-                yield file
-            guard.close()
-            os.replace(place, home)
-        except BaseException:
-            if place != home:
-                place.unlink(missing_ok=True)
-            raise
-        self._identity = home.stat()
 
     def _home(self) -> Path:
         """Return the file's current path: a later run may have renamed it."""

@@ -81,8 +81,8 @@ class Monitor:
             return reason
         if now_ns >= self._until_ns:
             reason = reason or f"{self.stop.seconds:g} s"
-        if coordinator.fleet.interrupted and not coordinator.stopping:
-            reason = reason or "interrupted"
+        if coordinator.fleet.interrupted and not coordinator.stopping and not reason:
+            reason = "interrupted"
             self.fail(now_ns, reason)
         if reason and not coordinator.stopping:
             # The final θ is measured when the run stops, not after tasks in flight have drained.

@@ -163,6 +163,8 @@ def described(config: Config, components: Components) -> dict[str, object]:
         "rows_per_task": list(layout.rows),
         "weights": list(layout.weights),
         "header_bytes": layout.header_bytes,
+        "rows": components.rows,
+        "task_flops": float(components.flops()),
     }
 
 
@@ -171,8 +173,6 @@ def metadata(config: Config, components: Components, fleet: FleetInfo) -> dict[s
     return {
         "config": config,
         **described(config, components),
-        "rows": components.rows,
-        "task_flops": float(components.flops()),
         "setup_bytes_up": fleet.bytes_up,
         "setup_bytes_down": fleet.bytes_down,
         "mpi_library": fleet.library,

@@ -26,30 +26,40 @@ class Interruptible(Protocol):
     interrupted: bool
 
 
+class Wishes:
+    """The user's wishes to end, of one signal each or of several within `ONE_WISH_S`."""
+
+    def __init__(self) -> None:
+        self._last_s = -math.inf
+
+    def new(self) -> bool:
+        """Return whether a signal that arrives now is a new wish."""
+        now_s = time.monotonic()
+        if now_s < self._last_s + ONE_WISH_S:
+            return False
+        self._last_s = now_s
+        return True
+
+
 def interrupts(run: Interruptible) -> dict[signal.Signals, Handler]:
-    """Return handlers of the signals that end: the first interrupts a run, the second ends the process."""
-    first_s = 0.0
+    """Return handlers of the signals that end: the first wish interrupts a run, the next ends the process."""
+    wishes = Wishes()
 
     def interrupt(number: int, frame: FrameType | None) -> None:
-        nonlocal first_s
-        now_s = time.monotonic()
-        if not run.interrupted:
-            run.interrupted, first_s = True, now_s
-        elif now_s >= first_s + ONE_WISH_S:
-            raise SystemExit(128 + number)
+        if wishes.new():
+            if run.interrupted:
+                raise SystemExit(128 + number)
+            run.interrupted = True
 
     return dict.fromkeys(ENDS, interrupt)
 
 
 def endings() -> dict[signal.Signals, Handler]:
-    """Return handlers by which all signals that end act like Ctrl-C, those within `ONE_WISH_S` as one."""
-    last_s = -math.inf
+    """Return handlers by which all signals that end act like Ctrl-C, those of one wish as one."""
+    wishes = Wishes()
 
     def end(number: int, frame: FrameType | None) -> None:
-        nonlocal last_s
-        now_s = time.monotonic()
-        if now_s >= last_s + ONE_WISH_S:
-            last_s = now_s
+        if wishes.new():
             raise KeyboardInterrupt
 
     return dict.fromkeys(ENDS, end)

@@ -99,4 +99,4 @@ def test_a_panel_of_what_was_never_measured_says_so(tmp_path: Path) -> None:
     for kind in ("loss", "accuracy", "rate", "timeline"):
         (axes,) = pdcode.Trace(tmp_path / "a.h5").plot(kind).axes
         assert not axes.axison
-    assert axes.get_title("left")
+        assert axes.get_title("left")

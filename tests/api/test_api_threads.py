@@ -9,7 +9,7 @@ from threadpoolctl import threadpool_info, threadpool_limits
 
 import pdcode
 from pdcode.api.threads import one_thread
-from pdcode.mpi import launch
+from pdcode.util.threads import VARIABLES
 
 
 def threads() -> set[int]:
@@ -17,7 +17,7 @@ def threads() -> set[int]:
 
 
 def test_one_thread_unless_the_user_sets_another_number(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in launch.THREADS:
+    for name in VARIABLES:
         monkeypatch.delenv(name, raising=False)
     with threadpool_limits(2, "blas"):
         with one_thread():
@@ -33,7 +33,7 @@ def test_a_replay_is_bit_identical_in_a_process_of_many_threads(
     config = {"problem": {"data": "digits", "hidden": [64]}, "stop": {"updates": 20}}
     settings = {"trace.progress_s": 1e-4}
     trace = pdcode.simulate(config, workers=3, output=tmp_path / "a.h5", set=settings, progress=False)
-    for name in launch.THREADS:
+    for name in VARIABLES:
         monkeypatch.delenv(name, raising=False)
     with threadpool_limits(2, "blas"):
         assert trace.replay(progress=False).tobytes() == trace.theta.tobytes()

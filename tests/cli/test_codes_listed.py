@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from pdcode.__main__ import main
-from pdcode.codes import registry
 from pdcode.config import kinds
 
 PACKAGE = """
@@ -26,9 +25,8 @@ def package(tmp_path, monkeypatch):
     info = tmp_path / "stairs-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: stairs\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[pdcode.codes]\nstairs = stairs_package:STAIRS\n")
+    (info / "entry_points.txt").write_text("[pdcode.families]\nstairs = stairs_package:STAIRS\n")
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(registry, "FAMILIES", dict(registry.FAMILIES))
     kinds._entries.cache_clear()
     yield
     kinds._entries.cache_clear()

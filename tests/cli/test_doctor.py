@@ -15,6 +15,8 @@ from pdcode.__main__ import main
 from pdcode.cli import doctor
 from pdcode.mpi import launch
 
+pytestmark = pytest.mark.slow
+
 
 def examined(capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
     code = main(["doctor"])

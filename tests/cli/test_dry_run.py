@@ -53,5 +53,5 @@ def test_codes_over_data_are_no_codes_over_blocks(tmp_path: Path, capsys: pytest
     (tmp_path / "job.toml").write_text("[stop]\nupdates = 3\n")
     assert main(["run", str(tmp_path / "job.toml"), "--dry-run", "--set", "scheme.name=cyclic"]) == 0
     printed = capsys.readouterr().out
-    assert "#   none over blocks\n" in printed
+    assert "#   none over blocks: a task combines the gradients of 2 of 8 shards\n" in printed
     assert "uncoded" not in printed.partition("# Codes\n")[2].partition("# Problem")[0]

@@ -129,13 +129,14 @@ def test_a_time_limit_alone_ends_descents(job, capsys, monkeypatch, limit):
     assert main([*command, "--target", "0.13"]) == 1
     text = capsys.readouterr().out
     assert "target not reached" in text
-    assert "1 of 1 descents ended after 400 arrivals; --seconds or stop.seconds allows more" in text
+    assert "1 of 1 descents ended at the limit of arrivals, after 400 at most; --seconds or" in text
+    assert "stop.seconds allows more" in text
     command += ["--set", f"{limit}=60"] if "." in limit else [limit, "60"]
     assert main([*command, "--target", "0.13"]) == 0
-    assert "descents ended" not in capsys.readouterr().out
+    assert "the limit of arrivals" not in capsys.readouterr().out
     monkeypatch.setattr(trials, "MOST_ARRIVALS", 404)
     assert main([*command, "--target", "0.001"]) == 1
-    assert "1 of 1 descents ended after 404 arrivals\n" in capsys.readouterr().out
+    assert "1 of 1 descents ended at the limit of arrivals, after 404 at most\n" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

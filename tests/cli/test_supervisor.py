@@ -120,6 +120,15 @@ def test_a_signal_before_rank_0_is_ready_ends_mpirun(tmp_path: Path) -> None:
     assert outcome(process) == (1, "", "pdcode: interrupted\n")
 
 
+def test_a_signal_ends_an_mpirun_that_has_closed_its_pipes(tmp_path: Path) -> None:
+    closed = tmp_path / "closed"
+    process = start(tmp_path, f"os.close(1); os.close(2); open({str(closed)!r}, 'w'); time.sleep(60)")
+    while not closed.exists():
+        time.sleep(0.01)
+    process.terminate()
+    assert outcome(process) == (1, "", "pdcode: interrupted\n")
+
+
 def test_a_third_signal_ends_mpirun_when_rank_0_hangs(tmp_path: Path) -> None:
     hangs = WAITING.replace(
         "signal.signal(signal.SIGTERM, last)", "signal.signal(signal.SIGTERM, signal.SIG_IGN)"

@@ -7,7 +7,7 @@ import pytest
 
 from pdcode import codes
 from pdcode.codes import catalogue, registry
-from pdcode.codes.family import Family, Size
+from pdcode.config import kinds
 from pdcode.util.errors import InputError
 
 EXACT = [entry for entry in catalogue.ENTRIES if entry.family != "optimized"]
@@ -118,18 +118,34 @@ def test_fitting_rows_are_whole(family, k):
         assert codes.fitting_rows(family, 1, k) == sizes[0].most
 
 
-def test_a_family_from_outside_is_one_record(monkeypatch):
-    monkeypatch.setattr(registry, "FAMILIES", dict(registry.FAMILIES))
-    twins = Family(
-        "twins", "each block twice", lambda n, k, w, seed: (np.arange(n)[:, None] % k, np.ones((n, 1))),
-        lambda k, w: [Size(1, 2 * k, 2 * k)],
-    )  # fmt: skip
-    registry.register(twins)
+TWINS = """
+import numpy as np
+from pdcode.codes import Family, Size
+TWINS = Family(
+    "NAME", "each block twice", lambda n, k, w, seed: (np.arange(n)[:, None] % k, np.ones((n, 1))),
+    lambda k, w: [Size(1, 2 * k, 2 * k)],
+)
+"""
+
+
+def test_a_family_of_a_plugin_is_one_record(monkeypatch, tmp_path):
+    monkeypatch.setitem(kinds.KINDS, "families", {**kinds.KINDS["families"]})
+
+    def plugin(name, more=""):
+        path = tmp_path / f"{len([*tmp_path.iterdir()])}.py"
+        path.write_text(TWINS.replace("NAME", name) + more)
+        kinds.load_plugin(str(path))
+
+    with pytest.raises(InputError, match="ZeroDivisionError"):
+        plugin("twins", "1 / 0")
+    with pytest.raises(InputError, match=r"'twins': not one of uncoded, .*, auto"):
+        codes.design("twins", 8, 4)
+    plugin("twins")
     assert codes.design("twins", 8, 4).tightness == 1
     with pytest.raises(InputError, match=r"workers = 9, blocks = 4: .*; nearest: workers = 8, blocks = 4"):
         codes.design("twins", 9, 4)
-    for name in ("twins", "net", "auto"):
-        with pytest.raises(ValueError, match=f"'{name}' of codes is in .* already"):
-            registry.register(Family(name, "", twins.build, twins.sizes))
-    assert "auto" not in registry.FAMILIES
-    assert registry.FAMILIES["twins"] is twins
+    for name in ("twins", "net"):
+        with pytest.raises(InputError, match=f"'{name}' of families is in .* already"):
+            plugin(name)
+    with pytest.raises(InputError, match="'auto' is no family"):
+        plugin("auto")

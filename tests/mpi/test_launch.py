@@ -14,6 +14,7 @@ from shell import environment
 
 from pdcode.__main__ import main
 from pdcode.mpi import clocks, launch
+from pdcode.util import threads
 
 
 @pytest.mark.parametrize(
@@ -47,7 +48,7 @@ def test_the_command_starts_one_rank_more_than_workers(monkeypatch: pytest.Monke
 
 def test_the_users_thread_count_is_kept() -> None:
     environment = {"OMP_NUM_THREADS": "3", "MKL_NUM_THREADS": "2"}
-    launch.one_thread(environment)
+    threads.limit(environment)
     assert environment["OMP_NUM_THREADS"] == environment["OPENBLAS_NUM_THREADS"] == "3"
     assert environment["MKL_NUM_THREADS"] == "2"
 

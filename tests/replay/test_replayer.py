@@ -322,6 +322,19 @@ def test_synthetic_data_of_another_size_are_not_generated(
     assert message in capsys.readouterr().err
 
 
+def test_a_claim_that_the_recorded_flops_contradict_is_found_before_the_work(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = record(tmp_path / "a.h5")
+    with h5py.File(path, "r+") as file:
+        problem = json.loads(file.attrs["config_resolved"])["problem"]
+        configured(file, problem=problem | {"batch": 10**6})
+    monkeypatch.delattr("pdcode.replay.replayer.InProcessExecutor")
+    monkeypatch.delattr("pdcode.replay.replayer.Simulation")
+    assert main(["replay", str(path)]) == 1
+    assert "attributes: task_flops: recorded " in capsys.readouterr().out
+
+
 def retyped(file: h5py.File) -> None:
     del file["updates/n_used"]
     file["updates/n_used"] = np.array([b"a", b"b"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-import zlib
+import resource
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -208,18 +208,38 @@ def test_a_bug_is_not_taken_for_damage(whole: Path, monkeypatch: pytest.MonkeyPa
 def test_what_compresses_well_is_not_taken_for_damage(
     whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Reading takes more time than the size of the file lets expect."""
-    monkeypatch.setattr(opening, "LONGEST_S", 1)
-    path = tmp_path / "a.h5"
+    """The time to read a file grows with what its datasets hold, not with its size."""
+    path, claims = tmp_path / "a.h5", []
     path.write_bytes((whole / "a.h5").read_bytes())
     with h5py.File(path, "r+") as file:
-        file.create_dataset("zeros", (1 << 29,), "i1", chunks=(1 << 20,), compression=1, shuffle=True)
-        chunk = file["zeros"].id.write_direct_chunk
-        packed = zlib.compress(bytes(1 << 20), 1)
-        for start in range(0, 1 << 29, 1 << 20):
-            chunk((start,), packed)
-    assert path.stat().st_size < 4 << 20
-    assert main(["show", str(path)]) == 0
+        file.create_dataset("zeros", data=np.zeros(1 << 26, "i1"), chunks=(1 << 20,), compression=1)
+    assert path.stat().st_size < 1 << 20
+    for name in ("faulthandler.disable", "resource.setrlimit", "signal.signal"):
+        monkeypatch.setattr(name, lambda *arguments: None)
+    monkeypatch.setattr(opening, "_limit_processor_time", claims.append)
+    opening._read_all(path)
+    assert claims[0] == 0
+    assert claims[-1] > 1 << 26
+
+
+def test_the_users_own_limit_of_processor_time_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only root may raise it."""
+    set_to: list[tuple[int, int]] = []
+    monkeypatch.setattr("resource.setrlimit", lambda which, pair: set_to.append(pair))
+    allowed = opening.LONGEST_S + 10
+    for most, expected in ((resource.RLIM_INFINITY, allowed), (3600, allowed), (3, 3)):
+        monkeypatch.setattr("resource.getrlimit", lambda which, most=most: (most, most))
+        opening._limit_processor_time(10 * opening.FAST)
+        assert set_to[-1] == (expected, most)
+
+
+def test_a_bug_in_the_process_that_reads_first_is_no_damage(
+    whole: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(opening.contents, "datasets", None)
+    with pytest.raises(RuntimeError, match=r"a\.h5 could not be read in a forked process"):
+        main(["show", str(whole / "a.h5")])
+    assert "TypeError" in capfd.readouterr().err
 
 
 @pytest.mark.filterwarnings("error")

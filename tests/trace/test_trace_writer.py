@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
 import traces
+from paths import ROOT, SUPPORT
 
 from pdcode.config.tables import Config
 from pdcode.trace import Trace, TraceWriter
@@ -192,12 +196,55 @@ def test_totals_are_added_to_the_trace_that_they_are_of(tmp_path: Path) -> None:
     first.count({"oracle_s": 0.75})
     second.close(counters={"arrivals": 2})
     first.count({"oracle_s": 1.5})
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["a.h5", "a.previous.h5"]
     assert Trace(path).counters == {"arrivals": 2}
     moved = path.with_name("a.previous.h5")
     assert Trace(moved).counters == {"arrivals": 1, "oracle_s": 1.5}
     moved.unlink()
     with pytest.raises(Failure, match=r"a\.h5: the trace was moved or deleted"):
         first.count({"oracle_s": 2.0})
+
+
+def test_another_process_that_writes_the_name_keeps_its_trace(tmp_path: Path) -> None:
+    """Its file takes the name while totals would be added to the one that had it."""
+    path = tmp_path / "a.h5"
+    first = traces.writer(path)
+    first.close()
+    program = """
+import sys, traces
+writer = traces.writer(sys.argv[1])
+print(flush=True)
+input()
+writer.close(counters={"arrivals": 2})
+"""
+    environ = {**os.environ, "PYTHONPATH": os.pathsep.join([str(SUPPORT), str(ROOT)])}
+    words = [sys.executable, "-c", program, str(path)]
+    with subprocess.Popen(words, env=environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"\n"
+        with pytest.raises(Failure, match=r"oracle_s cannot be added: .* is being written by process"):
+            first.count({"oracle_s": 0.5})
+        other.communicate(b"\n", timeout=60)
+    assert other.returncode == 0
+    assert Trace(path).counters == {"arrivals": 2}
+
+
+def test_an_interrupt_while_results_are_written_leaves_no_copy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*arguments: object) -> None:
+        copy(*arguments)
+        raise KeyboardInterrupt
+
+    writer = traces.writer(tmp_path / "a.h5")
+    writer.update(1, 1, 1, 1.0, 1.0)
+    copy = shutil.copy
+    monkeypatch.setattr(shutil, "copy", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        writer.close()
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["a.h5", "a.h5.lock"]
+    trace = Trace(tmp_path / "a.h5")
+    assert (trace.updates.rows, trace.finished) == (1, False)
 
 
 def test_a_file_that_cannot_be_moved_away_is_bad_input(tmp_path: Path) -> None:

@@ -156,6 +156,14 @@ def test_an_interrupt_stops_the_run_and_flushes_its_trace(problem: problems.Prob
     assert watch.failed
 
 
+def test_an_interrupt_together_with_the_end_of_a_run_is_no_failure(problem: problems.Problem) -> None:
+    watch, _, _ = monitor(problem, "stop.updates=10")
+    made = state(problem, 10)
+    made.fleet.interrupted = True
+    assert watch(S, made) == "10 updates"
+    assert not watch.failed
+
+
 def test_a_worker_that_has_not_answered_yet_counts_by_its_waiting(problem: problems.Problem) -> None:
     made = state(problem, busy_ns=[100, 100, 0], tasks=[10, 10, 1], replies=[10, 9, 0])
     made.t_dispatch_ns = [0, 0, 0]

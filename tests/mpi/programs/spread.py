@@ -9,9 +9,10 @@ import sys
 
 from pdcode.__main__ import main
 from pdcode.mpi import launch
+from pdcode.util import threads
 
 if __name__ == "__main__":
-    launch.one_thread(os.environ)  # as the command does, before numpy is imported
+    threads.limit(os.environ)  # as the command does, before numpy is imported
     if launch.place(os.environ) is not None:
         from pdcode.mpi import spread
 

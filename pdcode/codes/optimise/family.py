@@ -1,0 +1,24 @@
+"""The family of codes found by numerical search."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..family import Family, Rows, Size
+
+
+def _optimized(*size: Any, **options: Any) -> Rows:
+    from .packing import optimized  # only this family needs the optimiser and scipy
+
+    return optimized(*size, **options)
+
+
+OPTIMIZED = Family(
+    "optimized",
+    "least coherence by numerical search, k ≤ 64",
+    _optimized,
+    lambda blocks, weight: [Size(weight or blocks)] if (weight or 1) <= blocks <= 64 else [],
+    options=frozenset({"restarts", "seconds", "supports", "processes", "state", "progress"}),
+    period=lambda blocks: 1,
+    tight=False,
+)
