@@ -33,7 +33,7 @@ from pdcode.stragglers import Delays
 with TemporaryDirectory() as folder:
     path = Path(folder, "a.csv")
     path.write_text("1,2\\n3,4\\n")
-    Delays(StragglersTable.of({"kind": "trace", "path": str(path)}), 1, 0, 2).delay_ns(0, 0)
+    Delays(StragglersTable.of({"kind": "trace", "path": str(path)}).make(1, 2), 0).delay_ns(0, 0)
 """,
         {"h5py"},
     ),

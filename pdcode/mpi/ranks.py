@@ -56,7 +56,8 @@ def serve(config: Config, comm: MPI.Intracomm | None = None) -> int:
     with job(comm=comm) as comm:
         link = MPILink(comm)
         facts, arrays = link.set_up()
-        factory = WorkerFactory(make_scheme(config), link.worker, arrays, facts)
+        scheme = make_scheme(config)
+        factory = WorkerFactory(scheme, link.worker, arrays, facts)
         worker = factory.build(link.connect(factory.layouts))
-        work(link, worker, Delays(config.stragglers, config.seed, link.worker, config.workers.count))
+        work(link, worker, Delays(scheme.delays(), link.worker, facts["shares"]))
     return 0

@@ -72,7 +72,7 @@ class Replayer:
         compare("attributes", trace.attributes, attributes)  # before the workers are built
         model, self.unknown = None, ""
         try:
-            model = config.stragglers.make(config.seed, config.workers.count)
+            model = components.scheme.delays()
         except InputError as error:  # a file of delays is missing; θ does not depend on it
             self.unknown = str(error)
         self.timed = model is not None and trace.attributes.get("clock") == "virtual"
@@ -85,7 +85,7 @@ class Replayer:
         else:
             workers = config.workers.count
             executor = InProcessExecutor(components.layouts, workers, worker_builder(config, components))
-            schedule = RecordedSchedule(trace, workers, model, self._over)
+            schedule = RecordedSchedule(trace, workers, model, self._over, components.shares)
             self._fleet = VirtualFleet(components.layouts, workers, executor, schedule)
         # 1 ns, in which all that was recorded arrives: the trace's clock stands still meanwhile.
         drain = 1 if self._simulation is None else drain_ns(config)
@@ -169,11 +169,12 @@ class Replayer:
                 del counted[key]
         else:
             coordinator, schedule = self._descent.coordinator, self._simulation.schedule
+            work = coordinator.outcomes[USED] / len(self._parts.layouts)
             counted |= {
                 "length_ns": schedule.now_ns,
                 "processor_ns": processor_ns(self._config, coordinator.arrivals, schedule.steps),
                 **{key: getattr(schedule, key) for key in ("ingress_ns", "egress_ns")},
-                "oracle_s": oracle.time_s(self._config, self._simulation.task_ns, coordinator.outcomes[USED]),
+                "oracle_s": oracle.time_s(self._config, self._simulation.task_ns, work),
             }
         # Older traces lack some.
         compare("checkpoint", kept, {key: value for key, value in counted.items() if key in kept})

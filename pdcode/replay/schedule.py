@@ -26,17 +26,26 @@ class RecordedSchedule(Schedule):
         Injected delays; by default those of the trace.
     over : callable
         Returns whether the recorded run was stopped at this point.
+    shares : sequence of float
+        Share of a delay that a task of each round of an update has, see `Scheme.shares`.
     """
 
     def __init__(
-        self, trace: Trace, workers: int, model: stragglers.Model | None, over: Callable[[], bool]
+        self,
+        trace: Trace,
+        workers: int,
+        model: stragglers.Model | None,
+        over: Callable[[], bool],
+        shares: Sequence[float] = (1.0,),
     ) -> None:
         arrivals, self._over = trace.arrivals, over
         delays_ns = arrivals["injected_delay_ns"]
         if model is not None and arrivals.rows:
             compute_ns = arrivals["t_compute_ns"] - arrivals["t_start_ns"]
-            own = np.clip(arrivals["worker"], 0, workers - 1), np.clip(arrivals["task"], 0, arrivals.rows)
-            drawn_ns = stragglers.delays_ns(model, *own, 1, compute_ns)[:, 0]
+            number = np.clip(arrivals["round"], 0, len(shares) - 1)
+            drawn = arrivals["task" if len(shares) == 1 else "version"]
+            own = np.clip(arrivals["worker"], 0, workers - 1), np.clip(drawn, 0, arrivals.rows)
+            drawn_ns = stragglers.delays_ns(model, *own, 1, compute_ns, np.take(shares, number))[:, 0]
             stopped = np.isin(arrivals["status"], (DRAINED, REFUSED))
             cut = stopped & (delays_ns >= 0) & (delays_ns < drawn_ns)  # by the stop
             delays_ns = np.where(cut, delays_ns, drawn_ns)

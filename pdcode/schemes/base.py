@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import msgspec
 import numpy as np
 
-from .. import problems
+from .. import problems, stragglers
 from ..codes import Code
 from ..coding import builders, flops, optimizers
 from ..coding.assignments import Assignment
@@ -101,6 +101,25 @@ class Scheme:
             for key, value in tables[table].items():
                 if value != cls.tables.get(table, {}).get(key, standard[table].get(key)):
                     raise InputError(f"{table}.{key}: {value!r} has no effect with scheme '{cls.name}'")
+
+    # Delays, which are those of a worker's time: however a scheme divides the work, it meets as many.
+
+    @property
+    def batches(self) -> int:
+        """Number of mini-batches of a task; its delay is the sum of so many."""
+        return 1
+
+    def delays(self) -> stragglers.Model:
+        """Build the model of the delays of this scheme's tasks."""
+        return self.config.stragglers.make(self.config.seed, self.workers).merge(self.batches)
+
+    def shares(self, problem: Problem, layouts: Sequence[Layout], shard: int | None) -> list[float]:
+        """Return the share of a delay that a task of each round has: that of its flops in an update's.
+
+        Parameters are those of `flops`.
+        """
+        spent = [self.flops(problem, layouts, number, shard) for number in range(len(layouts))]
+        return [each / sum(spent) for each in spent]
 
     # Data, sent to a worker before its first task.
 

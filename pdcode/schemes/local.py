@@ -77,6 +77,10 @@ class Local(Scheme):
         steps: Positive = 8  #: local steps per task, H
         rate: Real = 0.1  #: learning rate of the local steps; [optimizer] has rank 0's
 
+    @property
+    def batches(self) -> int:
+        return int(self.options.steps)
+
     def source(self, problem: Problem, worker: int, rows: int, reply: Reply | None = None) -> Source:
         batch, steps = self.config.problem.batch, self.options.steps
         batches = Batches(self.config.seed, worker, problem.rows, steps * batch)

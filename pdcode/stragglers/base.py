@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import msgspec
 import numpy as np
@@ -102,7 +102,11 @@ class Model:
         Factor of each worker's delays.
     dead : ndarray of bool, shape (n,)
         Workers that never answer.
+    merged : int
+        Number of successive delays that a task has; for schemes whose tasks do the work of several.
     """
+
+    merged = 1
 
     def __init__(self, table: Delayed, seed: int, workers: int) -> None:
         self.seed = seed
@@ -136,11 +140,18 @@ class Model:
         """
         workers, first = np.ascontiguousarray(workers, np.int64), np.ascontiguousarray(first, np.int64)
         with np.errstate(over="ignore"):  # the tail of a heavy-tailed law
-            delays = self._draw_s(workers, first, count)
+            delays = self._draw_s(workers, first * self.merged, count * self.merged)
             delays *= self.factor[workers, None]
         np.minimum(delays, LARGEST, out=delays)
+        if self.merged > 1:
+            delays = np.minimum(delays.reshape(len(workers), count, self.merged).sum(axis=2), LARGEST)
         delays[self.dead[workers]] = np.inf
         return delays
+
+    def merge(self, count: int) -> Self:
+        """Give each task the sum of `count` successive delays; return the model."""
+        self.merged = count
+        return self
 
     def stretch(self, workers: Any) -> Reals:
         """Return each worker's additional delay as a multiple of a task's compute time, shape (m,).
@@ -161,7 +172,9 @@ def dead(table: StragglersTable, workers: int) -> list[int]:
     return [int(worker) for worker in table.make(0, workers).dead.nonzero()[0]]
 
 
-def delays_ns(model: Model, workers: Any, first: Any, count: int, compute_ns: Any) -> Integers:
+def delays_ns(
+    model: Model, workers: Any, first: Any, count: int, compute_ns: Any, share: Any = 1.0
+) -> Integers:
     """Return delays in ns, as `Model.delays_s` plus the part that is a multiple of a task's compute time.
 
     Parameters
@@ -173,6 +186,8 @@ def delays_ns(model: Model, workers: Any, first: Any, count: int, compute_ns: An
         Number of tasks of each worker.
     compute_ns : array_like of int, shape (m,)
         Compute time of each worker's tasks, ns.
+    share : array_like of float, shape () or (m,)
+        Share of a delay that these tasks have; for schemes of several rounds per update.
 
     Returns
     -------
@@ -180,7 +195,7 @@ def delays_ns(model: Model, workers: Any, first: Any, count: int, compute_ns: An
         -1 for a worker that never answers.
     """
     late_ns = model.stretch(workers) * np.asarray(compute_ns)
-    late_ns = 1e9 * model.delays_s(workers, first, count) + late_ns[:, None]
+    late_ns = 1e9 * np.reshape(share, (-1, 1)) * model.delays_s(workers, first, count) + late_ns[:, None]
     never = np.isinf(late_ns)
     late_ns[never] = -1
     np.maximum(late_ns, 0, out=late_ns, where=~never)

@@ -60,8 +60,17 @@ class Components:
 
     def flops(self, number: int = 0) -> float:
         """Return the flops of a task in round `number`, for a worker with the average number of rows."""
-        shard = max(1, self.dealt // self.scheme.workers)
-        return self.scheme.flops(self.problem, self.layouts, number, shard)
+        return self.scheme.flops(self.problem, self.layouts, number, self.shard)
+
+    @property
+    def shard(self) -> int:
+        """Average number of training rows of a worker."""
+        return max(1, self.dealt // self.scheme.workers)
+
+    @property
+    def shares(self) -> list[float]:
+        """Share of a worker's delay that a task of each round of an update has."""
+        return self.scheme.shares(self.problem, self.layouts, self.shard)
 
     def remarks(self) -> list[str]:
         """Describe, a line each, what is made of data and delays where it is not evident."""
@@ -77,8 +86,8 @@ class Components:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """Facts sent to every worker: codeword weights, and the training rows of all workers together."""
-        return {"weights": list(self.layout.weights), "rows": self.dealt}
+        """Facts sent to every worker: codeword weights, training rows of all workers, shares of a delay."""
+        return {"weights": list(self.layout.weights), "rows": self.dealt, "shares": self.shares}
 
 
 def shared_delays(config: Config) -> list[str]:

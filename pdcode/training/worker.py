@@ -71,7 +71,7 @@ def work(link: Link, worker: Worker, delays: Delays) -> None:
         t_start_ns = link.now_ns()
         loss = worker.perform(task)
         t_compute_ns = link.now_ns()
-        delay_ns = delays.delay_ns(task.task, t_compute_ns - t_start_ns)
+        delay_ns = delays.delay_ns(task.task, t_compute_ns - t_start_ns, task.version, task.round)
         if delay_ns:
             delay_ns = link.wait(delay_ns, delays.spin)
         link.reply(t_start_ns, t_compute_ns, delay_ns, loss)

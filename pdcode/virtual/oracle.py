@@ -12,6 +12,7 @@ import numpy as np
 
 from .. import stragglers
 from ..config.tables import Config
+from ..schemes import make_scheme
 
 NEVER_NS = 2**61  # end of a dead worker's task
 LEAST = 16  # tasks of a worker drawn at a time, unless that is more …
@@ -77,11 +78,10 @@ def oracle_s(config: Config, work: float, compute_ns: np.ndarray, model: straggl
         needed = float(np.median((aim - free[behind]) / free[behind] * drawn[behind]))
 
 
-def time_s(config: Config, task_ns: int, tasks: int) -> float:
+def time_s(config: Config, task_ns: int, tasks: float) -> float:
     """Return `oracle_s` for workers of equal speed, with the delays of a configuration."""
-    workers = config.workers.count
-    model = config.stragglers.make(config.seed, workers)
-    return oracle_s(config, tasks, np.full(workers, task_ns, np.int64), model)
+    compute_ns = np.full(config.workers.count, task_ns, np.int64)
+    return oracle_s(config, tasks, compute_ns, make_scheme(config).delays())
 
 
 def _edges(

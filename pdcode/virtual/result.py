@@ -20,7 +20,7 @@ class Result:
     ----------
     config : Config
     task_ns : int
-        Compute time of a task.
+        Compute time of the tasks of all rounds of an update.
     reason : str
         Reason of the end.
     failed : bool
@@ -34,6 +34,8 @@ class Result:
         Last measured values.
     arrivals, used, wasted, refused : int
         Numbers of payloads, those drained after the stop included.
+    rounds : int
+        Rounds of an update, each with a payload of a worker.
     bytes_up, bytes_down : int
     length_ns : int
         Arrival time of the last payload.
@@ -58,6 +60,7 @@ class Result:
     used: int
     wasted: int
     refused: int
+    rounds: int
     bytes_up: int
     bytes_down: int
     length_ns: int
@@ -70,7 +73,7 @@ class Result:
     @cached_property
     def oracle_s(self) -> float:
         """Oracle time for the payloads used, in seconds; computed on demand, possibly as slow as the run."""
-        return oracle.time_s(self.config, self.task_ns, self.used)
+        return oracle.time_s(self.config, self.task_ns, self.used / self.rounds)
 
     @property
     def multiple(self) -> float:

@@ -11,6 +11,7 @@ import numpy as np
 from .. import stragglers
 from ..config.tables import Config
 from ..kernels import events
+from ..schemes import make_scheme
 
 Sent = tuple[int, int]
 """Worker, and number of the task sent to it."""
@@ -86,17 +87,23 @@ class CostModelSchedule(Schedule):
     config : Config
     task_ns, reply_bytes : sequence of int
         Compute time of a task (`simulation.task_time_ns`) and bytes of a reply, for each round.
+    shares : sequence of float
+        Share of a delay that a task of each round has; with several, a delay is keyed by the update.
     """
 
-    def __init__(self, config: Config, task_ns: Sequence[int], reply_bytes: Sequence[int]) -> None:
+    def __init__(
+        self,
+        config: Config,
+        task_ns: Sequence[int],
+        reply_bytes: Sequence[int],
+        shares: Sequence[float] = (1.0,),
+    ) -> None:
         self._n = workers = config.workers.count
         self._events = make_events(config, reply_bytes[0])
-        self._task_ns, self._reply_bytes = task_ns, reply_bytes
-        # Delays may be multiples of the compute time; they are drawn ahead only if that is constant.
-        self._block = BLOCK if len(task_ns) == 1 else 1
-        self._model = config.stragglers.make(config.seed, workers)
-        self._delays_ns = np.zeros((workers, self._block), np.int64)
-        self._drawn = np.zeros(workers, np.int64)  # tasks drawn so far, a multiple of _block
+        self._task_ns, self._reply_bytes, self._shares = task_ns, reply_bytes, shares
+        self._model = make_scheme(config).delays()
+        self._delays_ns = np.zeros((workers, BLOCK), np.int64)
+        self._drawn = np.zeros(workers, np.int64)  # tasks drawn so far, a multiple of BLOCK
         self.injected_delay_ns = self._injected_ns = np.zeros(workers, np.int64)
         self.t_start_ns, self.t_compute_ns = self._events.t_start_ns, self._events.t_compute_ns
         self.t_send_ns = self._events.t_send_ns
@@ -123,17 +130,23 @@ class CostModelSchedule(Schedule):
         self._events.now_ns = 0
 
     def send(self, sent: Sequence[Sent], body_bytes: int, own_bytes: int, number: int = 0) -> None:
-        pairs, block = np.array(sent, np.int64), self._block
+        pairs = np.array(sent, np.int64)
         workers, tasks = pairs[:, 0], pairs[:, 1]
         compute_ns = np.full(len(pairs), self._task_ns[number], np.int64)
-        undrawn = tasks >= self._drawn[workers]
-        if len(short := workers[undrawn]):
-            first = self._drawn[short]
-            self._delays_ns[short] = stragglers.delays_ns(
-                self._model, short, first, block, compute_ns[undrawn]
-            )
-            self._drawn[short] = first + block
-        delays_ns = self._delays_ns[workers, tasks % block]
+        if len(self._shares) > 1:
+            tasks = np.full(len(pairs), self.steps // len(self._shares))
+            delays_ns = stragglers.delays_ns(
+                self._model, workers, tasks, 1, compute_ns, self._shares[number]
+            )[:, 0]
+        else:
+            undrawn = tasks >= self._drawn[workers]
+            if len(short := workers[undrawn]):
+                first = self._drawn[short]
+                self._delays_ns[short] = stragglers.delays_ns(
+                    self._model, short, first, BLOCK, compute_ns[undrawn]
+                )
+                self._drawn[short] = first + BLOCK
+            delays_ns = self._delays_ns[workers, tasks % BLOCK]
         self._injected_ns[workers] = delays_ns
         reply_bytes = None if len(self._reply_bytes) == 1 else self._reply_bytes[number]
         self._events.send(workers.astype(np.int32), compute_ns, delays_ns, body_bytes, own_bytes, reply_bytes)

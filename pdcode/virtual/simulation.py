@@ -69,7 +69,7 @@ class Simulation:
     ----------
     fleet : VirtualFleet
     task_ns : int
-        Compute time of a task.
+        Compute time of the tasks of all rounds of an update.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class Simulation:
         check_count(config)
         self.config, self.components = config, components or prepare(config)
         layouts, workers = self.components.layouts, config.workers.count
-        self.task_ns = task_time_ns(config, self.components)
+        self.task_ns = sum(task_time_ns(config, self.components, number) for number in range(len(layouts)))
         self.schedule = schedule or cost_model_schedule(config, self.components)
         executor = executor or InProcessExecutor(layouts, workers, worker_builder(config, self.components))
         until_ns = NEVER_NS if config.stop.seconds is None else max(1, round(1e9 * config.stop.seconds))
@@ -122,6 +122,7 @@ class Simulation:
             accuracy=monitor.accuracy,
             arrivals=coordinator.arrivals,
             used=coordinator.outcomes[USED],
+            rounds=len(self.components.layouts),
             wasted=coordinator.outcomes[WASTED],
             refused=coordinator.outcomes[REFUSED],
             bytes_up=self.fleet.bytes_up,
@@ -158,7 +159,8 @@ def drain_ns(config: Config) -> int:
 def cost_model_schedule(config: Config, components: Components) -> CostModelSchedule:
     """Build the schedule of ``[machine]``, ``[link]`` and ``[stragglers]``."""
     task_ns = [task_time_ns(config, components, number) for number in range(len(components.layouts))]
-    return CostModelSchedule(config, task_ns, [layout.reply_bytes for layout in components.layouts])
+    sizes = [layout.reply_bytes for layout in components.layouts]
+    return CostModelSchedule(config, task_ns, sizes, components.shares)
 
 
 def task_time_ns(config: Config, components: Components, number: int = 0) -> int:
@@ -201,6 +203,7 @@ def without_numerics(
         accuracy=math.nan,
         arrivals=done.arrivals,
         used=done.used,
+        rounds=1,
         wasted=done.wasted,
         refused=0,
         bytes_up=done.bytes_up,

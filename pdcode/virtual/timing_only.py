@@ -16,6 +16,7 @@ from ..coding.policies import make_policy, wanted
 from ..config import kinds
 from ..config.tables import Config
 from ..kernels import events, rounds
+from ..schemes import make_scheme
 from ..trace import TraceWriter
 from ..training.coordinator import missing_message
 from ..training.monitor import LINE_NS, Print
@@ -180,7 +181,7 @@ class TimingOnly:
         self.config, self._task_ns = config, task_ns
         self.interrupted = False
         self._bytes = reply_bytes, body_bytes + own_bytes
-        self._model = config.stragglers.make(config.seed, n)
+        self._model = make_scheme(config).delays()
         self.events = make_events(config, reply_bytes)
         kept = min(MOST, max(LEAST, 1 << max(1, KEPT // n).bit_length() - 1))
         self._half = kept // 2

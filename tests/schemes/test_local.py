@@ -7,6 +7,7 @@ import pytest
 from descents import Descent
 
 from pdcode.config import load as configfile
+from pdcode.schemes import make_scheme
 from pdcode.util.errors import InputError
 from pdcode.util.rng import Batches
 
@@ -118,3 +119,12 @@ def test_what_cannot_work_is_refused(overrides: list[str], words: list[str]) -> 
     assert "\n" not in str(caught.value)
     for word in words:
         assert word in str(caught.value)
+
+
+def test_a_task_of_several_steps_meets_the_delays_of_as_many() -> None:
+    slow = ["stragglers.kind=pareto", "stragglers.shift_s=0.001", "stragglers.shape=1.5"]
+    options = "scheme.options={steps=5,rate=0.05}"
+    made = configfile.resolve({}, [*LOCAL, *slow, options])
+    single = configfile.resolve({}, [*SHARED, *slow])
+    merged, plain = (make_scheme(config).delays().delays_s([2], [0], 20)[0] for config in (made, single))
+    np.testing.assert_allclose(merged[:4], plain.reshape(4, 5).sum(axis=1))

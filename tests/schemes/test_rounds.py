@@ -195,3 +195,31 @@ def test_there_are_no_more_rounds_than_a_header_can_name(monkeypatch: pytest.Mon
     monkeypatch.setattr(setup, "ROUNDS", 1)
     with pytest.raises(InputError, match=r"scheme\.name: 'clipped' has more than 1 rounds"):
         prepare(config)
+
+
+@pytest.mark.parametrize("mode", ["all", "first"])
+def test_a_worker_meets_as_much_delay_in_one_round_as_in_two(mode: str) -> None:
+    """Delays belong to the worker's time: those of the two rounds of an update add up to that of one task."""
+    slow = [
+        "stragglers.kind=pareto",
+        "stragglers.shift_s=0.001",
+        "stragglers.shape=1.5",
+        f"update.mode={mode}",
+    ]
+    whole, _, _ = trace_of(*WHOLE[:2], *slow)
+    halves, simulation, _ = trace_of(*CLIPPED, *slow)
+    met = {(row["worker"], row["task"]): row["injected_delay_ns"] for row in whole.arrivals}
+    shares = simulation.components.shares
+    assert sum(shares) == pytest.approx(1)
+    assert min(shares) > 0
+    compared = 0
+    for row in halves.arrivals:
+        update = row["worker"], row["version"]
+        if row["status"] != DRAINED and update in met:
+            model = simulation.components.scheme.delays()
+            drawn_s = model.delays_s([row["worker"]], [row["version"]], 1)[0, 0]
+            assert row["injected_delay_ns"] == pytest.approx(1e9 * shares[row["round"]] * drawn_s, abs=1)
+            if mode == "all":  # tasks are numbered as updates
+                assert drawn_s == pytest.approx(1e-9 * met[update])
+            compared += 1
+    assert compared > 60
