@@ -98,8 +98,8 @@ def draw(traces: Sequence[Trace]) -> Figure:
         left, right = drawing.subplots(1, 2, sharey=True)
         measured = [(trace.progress["loss"], 1e-9 * trace.progress["t_ns"], sent(trace)) for trace in traces]
         starts = (
-            _scale(left, [times for _, times, _ in measured]),
-            _scale(right, [sizes for *_, sizes in measured]),
+            scale(left, [times for _, times, _ in measured]),
+            scale(right, [sizes for *_, sizes in measured]),
         )
         for place, (name, (loss, *positions)) in enumerate(zip(names(traces), measured, strict=True)):
             colour, dashes = LINES[place % len(LINES)], DASHES[place // len(LINES) % len(DASHES)]
@@ -134,7 +134,7 @@ def draw(traces: Sequence[Trace]) -> Figure:
     return drawing
 
 
-def _scale(axes: Axes, positions: Sequence[np.ndarray]) -> float:
+def scale(axes: Axes, positions: Sequence[np.ndarray]) -> float:
     """Scale the horizontal axis, logarithmically if the runs' lengths are far apart; return where it begins.
 
     A logarithmic axis begins before the second measurements; the first, at 0, are drawn at its edge.

@@ -12,12 +12,15 @@ def add_parser(commands: Any) -> None:
     """Add the command to the parser."""
     command = commands.add_parser(
         "show",
-        help="summarise a trace, or compare several",
+        help="summarise a trace, or compare several; show the results of `pdcode compare`",
         description="Print configuration, loss and accuracy, a breakdown of the time, workers that were slow "
         "or out, staleness and bytes; of several traces a table with a line for each. Traces of running and "
-        "killed runs can be shown, too.",
+        "killed runs can be shown, too. Of files of `pdcode compare`: their tables, and of two how far their "
+        "orders agree.",
     )
-    command.add_argument("trace", nargs="+", metavar="TRACE", help="HDF5 file of a run")
+    command.add_argument(
+        "trace", nargs="+", metavar="TRACE", help="HDF5 file of a run, or of `pdcode compare`"
+    )
     command.add_argument(
         "--figure",
         metavar="PNG",
@@ -35,7 +38,11 @@ def show(options: argparse.Namespace) -> int:
 
     if options.figure:
         style.ensure_figure_can_be_drawn(options.figure)
-    if len(options.trace) > 1:
+    if compared := [path for path in options.trace if _is_comparison(path)]:
+        if len(compared) < len(options.trace):
+            raise InputError(f"{compared[0]}: a comparison, which cannot be shown together with traces")
+        show_comparisons(options)
+    elif len(options.trace) > 1:
         compare(options)
     else:
         from ..analysis import tables
@@ -50,6 +57,33 @@ def show(options: argparse.Namespace) -> int:
     if options.figure:
         print(f"figure: {options.figure}")
     return 0
+
+
+def _is_comparison(path: str) -> bool:
+    from ..comparing.file import is_comparison
+    from ..trace import opening
+
+    try:
+        opening.survive(path)
+        return is_comparison(path)
+    except InputError:  # told by whoever reads the file
+        return False
+
+
+def show_comparisons(options: argparse.Namespace) -> None:
+    """Print comparisons of `pdcode compare`, and how far the orders of two agree; draw one."""
+    from ..analysis import style
+    from ..comparing import figure, file, table
+
+    loaded = [file.load(path) for path in options.trace]
+    if options.figure and len(loaded) > 1:
+        raise InputError(f"--figure {options.figure}: draws one comparison, not {len(loaded)}")
+    for comparison in loaded:
+        table.show(comparison)
+    for path, other in zip(options.trace[1:], loaded[1:], strict=True):
+        print(table.agreement(loaded[0], other, f"{options.trace[0]} and {path}"))
+    if options.figure:
+        style.save(figure.draw(loaded[0]), options.figure)
 
 
 def compare(options: argparse.Namespace) -> None:

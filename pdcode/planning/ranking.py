@@ -6,6 +6,7 @@ import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from scipy.special import stdtrit
@@ -14,6 +15,8 @@ from .space import Candidate
 from .trials import POINTS, Outcome
 
 CONFIDENCE = 0.95
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -64,12 +67,12 @@ def compare(these: Sequence[Outcome], those: Sequence[Outcome]) -> Speedup:
 
 
 @dataclass(frozen=True)
-class Row:
+class Row(Generic[T]):
     """A finalist and its results."""
 
-    candidate: Candidate
+    candidate: T
     outcomes: list[Outcome]  # one for each seed; the seeds are the same for all rows
-    speedup: Speedup  # its time over the user's own configuration's
+    speedup: Speedup  # its time over that of the user's own configuration, or of another
 
     @property
     def missed(self) -> int:
@@ -124,14 +127,14 @@ def oracle_multiple(outcomes: Sequence[Outcome]) -> float:
     return statistics.median(multiples) if multiples and min(multiples) > 0 else math.nan
 
 
-def rank(finalists: Sequence[Candidate], outcomes: Sequence[list[Outcome]]) -> list[Row]:
+def rank(finalists: Sequence[Candidate], outcomes: Sequence[list[Outcome]]) -> list[Row[Candidate]]:
     """Sort the finalists, including the user's own configuration, best first."""
     own = next(result for candidate, result in zip(finalists, outcomes, strict=True) if candidate.own)
     rows = [Row(each, result, compare(result, own)) for each, result in zip(finalists, outcomes, strict=True)]
     return sorted(rows, key=lambda row: row.key)
 
 
-def tied(rows: Sequence[Row]) -> list[int]:
+def tied(rows: Sequence[Row[Any]]) -> list[int]:
     """List the places, from 2, of rows that are not significantly slower than the first.
 
     A row is significantly slower if the interval of its time over the first's exceeds 1 by more than the

@@ -23,7 +23,7 @@ def seconds(value: float) -> str:
 
 
 def show(
-    rows: Sequence[Row],
+    rows: Sequence[Row[Candidate]],
     seeds: Sequence[int],
     rungs: Sequence[RungResult[Candidate]],
     console: Console | None = None,
@@ -46,7 +46,7 @@ def show(
     printing.show(sections, console)
 
 
-def quantities(rows: Sequence[Row]) -> Iterator[tuple[str, list[str]]]:
+def quantities(rows: Sequence[Row[Candidate]]) -> Iterator[tuple[str, list[str]]]:
     """Yield the rows of the table: a name, and a cell for each finalist."""
     yield "candidate", [row.candidate.title for row in rows]
     yield "time", [_time(row) for row in rows]
@@ -67,7 +67,7 @@ def _cell(value: float, interval: Interval, write: Callable[[float], str]) -> st
     return write(value) + (f"\n{span(write(interval.low), write(interval.high))}" if interval.known else "")
 
 
-def _time(row: Row) -> str:
+def _time(row: Row[Candidate]) -> str:
     if not row.missed:
         return _cell(row.time.mean, row.time, seconds)
     value = row.median("value")
@@ -76,14 +76,14 @@ def _time(row: Row) -> str:
     )
 
 
-def _speedup(row: Row) -> str:
+def _speedup(row: Row[Candidate]) -> str:
     if row.candidate.own:
         return "1"
     interval = Interval() if row.speedup.bound else row.speedup.ratio
     return f"{row.speedup.bound} {_cell(row.speedup.ratio.mean, interval, ratio)}".lstrip()
 
 
-def legend(rows: Sequence[Row], seeds: Sequence[int]) -> Iterator[str]:
+def legend(rows: Sequence[Row[Candidate]], seeds: Sequence[int]) -> Iterator[str]:
     """Yield sentences on the ranking, and on finalists that are not significantly different."""
     yield (
         f"Ranked by how many of the {len(seeds)} descents (seeds {seeds[0]} – {seeds[-1]}) reached the "

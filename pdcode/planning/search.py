@@ -70,13 +70,13 @@ def load_environment(path: str, overrides: list[str], trace: str | None, target:
 class Found:
     """The result of a search."""
 
-    rows: list[Row]  # the finalists, best first
+    rows: list[Row[Candidate]]  # the finalists, best first
     rungs: list[RungResult[Candidate]]  # the earlier rungs
     candidates: int  # number of candidates
     seeds: tuple[int, ...]  # seeds of the finalists' descents
 
     @property
-    def own(self) -> Row:
+    def own(self) -> Row[Candidate]:
         """Row of the user's own configuration."""
         return next(row for row in self.rows if row.candidate.own)
 

@@ -139,7 +139,7 @@ def apply(base: Config, tables: Mapping[str, Mapping[str, Any]], multiple: float
         if MemoryTable.of(built["memory"]).keeps:
             built["optimizer"]["staleness"] = "constant"
         config = Config.of(built)
-    rate = multiple * base_rate(base) * (1.0 if _whole_step(config) else 1.0 / config.workers.count)
+    rate = multiple * base_rate(base) * (1.0 if whole_step(config) else 1.0 / config.workers.count)
     if multiple == 1 and not tables:
         return base
     optimizer = msgspec.structs.replace(config.optimizer, rate=float(f"{rate:.4g}"))
@@ -153,10 +153,11 @@ def base_rate(base: Config) -> float:
 
     In `async` mode an arrival is scaled by 1/n with memory ``worker``, and is a full step otherwise.
     """
-    return base.optimizer.rate * (1.0 if _whole_step(base) else base.workers.count)
+    return base.optimizer.rate * (1.0 if whole_step(base) else base.workers.count)
 
 
-def _whole_step(config: Config) -> bool:
+def whole_step(config: Config) -> bool:
+    """Tell whether a step moves θ by a whole learning rate, not by 1/n of it for each arrival."""
     return config.update.mode != "async" or config.memory.kind == "worker"
 
 

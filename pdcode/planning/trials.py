@@ -153,8 +153,12 @@ def _source(table: bytes) -> problems.DataSource:
     return problems.describe(ProblemTable.of(msgspec.json.decode(table)))
 
 
+def payloads(config: Config) -> int:
+    """Return about how many payloads an update uses."""
+    workers = config.workers.count
+    return {"async": 1, "first": wanted(config.update, workers)}.get(config.update.mode, workers)
+
+
 def most_updates(config: Config, arrivals: int = ARRIVALS) -> int:
     """Return the number of updates with about this many arrivals."""
-    workers = config.workers.count
-    each = {"async": 1, "first": wanted(config.update, workers)}.get(config.update.mode, workers)
-    return max(100, arrivals // each)
+    return max(100, arrivals // payloads(config))

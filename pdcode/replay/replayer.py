@@ -26,7 +26,7 @@ from ..virtual.simulation import Simulation, drain_ns, processor_ns
 from .comparison import Comparison, Difference, compare
 from .schedule import RecordedSchedule
 
-NEWER = {"rows", "task_flops"}  # attributes that older traces lack
+NEWER = {"rows", "task_flops", "task_rows"}  # attributes that older traces lack
 
 
 class EndOfTrace(Exception):

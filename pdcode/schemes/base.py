@@ -57,6 +57,8 @@ class Scheme:
         Whether codewords are worker-selected.
     single_round : bool
         Whether an update is a single round, ended by the policy of ``[update]``.
+    tuned : str
+        Key of the learning rate that matters most, for comparisons that tune it.
     fused : bool
         Whether the payload may be computed without forming the gradient: units must be layers, and the
         source a mini-batch gradient.
@@ -70,6 +72,7 @@ class Scheme:
     unused: ClassVar[tuple[str, ...]] = ()
     single_round: ClassVar[bool] = True
     fused: ClassVar[bool] = True
+    tuned: ClassVar[str] = "optimizer.rate"
 
     class Options(Table):
         """Keys of ``[scheme] options``: none."""
@@ -108,6 +111,10 @@ class Scheme:
     def batches(self) -> int:
         """Number of mini-batches of a task; its delay is the sum of so many."""
         return 1
+
+    def samples(self, shard: int) -> int:
+        """Return the training rows that a worker's tasks of an update use, given those of its shard."""
+        return self.batches * (self.config.problem.batch or shard)
 
     def delays(self) -> stragglers.Model:
         """Build the model of the delays of this scheme's tasks."""

@@ -153,7 +153,14 @@ class DataCode(Scheme):
             ]
         )
 
+    def samples(self, shard: int) -> int:
+        return self.most_shards * super().samples(shard)
+
+    @property
+    def most_shards(self) -> int:
+        """Largest number of shards of a worker."""
+        return max(len(self.shards_of(worker)) for worker in range(self.workers))
+
     def flops(self, problem: Problem, layouts: Sequence[Layout], number: int, shard: int | None) -> float:
-        most = max(len(self.shards_of(worker)) for worker in range(self.workers))
         one = flops.gradient_flops(self.config, problem, shard) + 2.0 * problem.size
-        return most * one + flops.coding_flops(self.config, problem, layouts[number])
+        return self.most_shards * one + flops.coding_flops(self.config, problem, layouts[number])

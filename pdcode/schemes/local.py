@@ -64,6 +64,7 @@ class Local(Scheme):
     name = "local"
     summary = "H steps at the worker, then codewords of the displacement"
     fused = False
+    tuned = "scheme.options.rate"
     tables: ClassVar[Tables] = {
         "code": {"family": "uncoded", "blocks": 1, "rotate": False},
         "memory": {"kind": "none"},

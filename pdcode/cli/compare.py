@@ -1,0 +1,123 @@
+"""`pdcode compare`: schemes under the same delays, ranked."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from pathlib import Path
+from typing import Any
+
+from ..analysis import style
+from ..mpi import launch
+from ..util.errors import InputError
+from ..util.output import print_line
+from ..util.processes import MOST
+
+RATES = 5  # learning rates that --tune tries
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command to the parser."""
+    command = commands.add_parser(
+        "compare",
+        help="run several schemes under the same delays, and rank them",
+        description="Run schemes on the problem, workers and delays of a configuration, each under the same "
+        "seeds, on the virtual clock or over MPI. Prints a ranked table with 95 % intervals, and writes an "
+        "HDF5 file for `pdcode show` and a configuration of each scheme. Exit codes: 0 done, 1 failure, 2 "
+        "bad input.",
+    )
+    option = command.add_argument
+    option("config", metavar="CONFIG", help="TOML file, such as jobs/digits.toml")
+    what = (
+        "schemes, separated by commas: NAME, NAME:PRESET, with /KEY=VALUE for keys to change; `yours` is the "
+        "configuration itself, `all` every scheme and preset that can run"
+    )
+    option("--schemes", metavar="A,B,…", required=True, help=what)
+    option("--seeds", type=int, default=5, metavar="N", help="runs per scheme (default: 5)")
+    what = f"choose each scheme's learning rate first, among N values (default: {RATES}) a factor of 2 apart"
+    option("--tune", type=int, nargs="?", const=RATES, metavar="N", help=what)
+    option("--clock", choices=("virtual", "mpi"), default="virtual", help="default: virtual")
+    option("--target", type=float, metavar="LOSS", help="training loss to reach (instead of [stop])")
+    what = "limit of a run's time (default: stop.seconds; on the virtual clock else 10 times that of CONFIG)"
+    option("--seconds", type=float, metavar="S", help=what)
+    what = "delays of this recorded run, in random blocks, or of a workers × rounds matrix (CSV, HDF5) in s"
+    option("--stragglers", metavar="FILE", help=what)
+    what = "read [machine] and [link] from a TOML file, or fit them to a trace (virtual clock)"
+    option("--cost", metavar="FILE", help=what)
+    what = "bandwidth of rank 0's link, bytes/s (virtual clock); the same as --set link.bandwidth=B"
+    option("--link", type=float, metavar="B", help=what)
+    option("-n", "--workers", type=int, metavar="N", help="number of workers (instead of workers.count)")
+    what = "override a key for all schemes, such as problem.batch=16; may be repeated"
+    option("--set", action="append", default=[], metavar="KEY=VALUE", help=what)
+    option("--processes", type=int, metavar="N", help="number of processes (default: one per core)")
+    option("-o", "--output", metavar="FILE", help="HDF5 file (default: results/<name>.compare.h5)")
+    what = "also draw loss against time and bytes, with bands over the seeds (.png, .svg or .pdf)"
+    option("--figure", metavar="PNG", help=what)
+    option("--keep", action="store_true", help="keep the traces, beside the schemes' configurations")
+    command.set_defaults(function=compare)
+
+
+def compare(options: argparse.Namespace) -> int:
+    """Run the comparison; print, draw and write it."""
+    launch.alone("compare")
+    check_options(options)
+    from ..api import configs
+    from ..comparing import figure, file, table
+    from ..comparing.race import Choice, make_race, run, tune, write_entrants
+    from ..trace import opening
+    from ..util.processes import Pool
+
+    output = Path(options.output or Path("results") / f"{Path(options.config).stem}.compare.h5")
+    file.ensure_savable(output)
+    if options.figure:
+        style.ensure_figure_can_be_drawn(options.figure)
+    for path in filter(None, (options.stragglers, options.cost)):
+        opening.survive(path)
+    link = [] if options.link is None else [f"link.bandwidth={options.link!r}"]
+    settings = configs.overrides([*options.set, *link], options.workers)
+    files = {"stragglers": options.stragglers, "cost": options.cost}
+    limits = {"target": options.target, "seconds": options.seconds}
+    choice = Choice(
+        options.config, options.schemes, settings, options.seeds, options.clock, **limits, **files
+    )
+    race, config, notes = make_race(choice, output.with_suffix(""))
+    command = shlex.join(["pdcode", *options.argv])
+    for line in notes:
+        print_line(line)
+    with Pool(options.processes) as pool:
+        if options.tune:
+            write_entrants(race, command)
+            race, note = tune(race, options.tune, pool, print_line)
+            notes.append(note)
+        write_entrants(race, command)
+        results = run(race, pool, print_line, options.keep)
+    made = file.Comparison(
+        race.names, race.configs, list(race.seeds), race.clock, race.goal, *results, command, config, notes
+    )
+    file.save(made, output)
+    print_line("")
+    table.show(made)
+    print_line(f"any run again: {race.cell(race.entrants[0], race.seeds[0])}")
+    print_line(f"comparison: {output}")
+    if options.figure:
+        style.save(figure.draw(made), options.figure)
+        print_line(f"figure: {options.figure}")
+    return 0
+
+
+def check_options(options: argparse.Namespace) -> None:
+    """Refuse numbers out of range, and options that have no effect."""
+    for name, least, most, text in (
+        ("seeds", 1, 1000, "1 to 1000"),
+        ("tune", 2, 99, "2 to 99"),
+        ("processes", 1, MOST, f"1 to {MOST}"),
+        ("workers", 1, 2**31 - 1, "1 or more"),
+        ("seconds", 1e-9, 1e9, "a time above 0 and at most 1e9"),
+        ("link", 1, 1e18, "1 to 1e18"),
+    ):
+        value = getattr(options, name)
+        if value is not None and not least <= value <= most:
+            raise InputError(f"--{name} {value:.15g}: expected {text}")
+    for name in ("cost", "link", "processes"):
+        if options.clock == "mpi" and getattr(options, name) is not None:
+            raise InputError(f"--{name} {getattr(options, name)}: valid only with --clock virtual")

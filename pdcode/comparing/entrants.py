@@ -1,0 +1,154 @@
+"""Entrants of a comparison: a configuration for each scheme, with everything else in common."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from ..config import kinds
+from ..config import load as configfile
+from ..config.tables import Config
+from ..planning import space
+from ..planning.trials import payloads
+from ..training import setup
+from ..util.errors import InputError, within
+
+OWN = "yours"  # the configuration as it is
+ALL = "all"  # every scheme and preset that can run
+SCHEME = (
+    "scheme",
+    "code",
+    "decoder",
+    "memory",
+    "wire",
+    "downlink",
+    "update",
+)  # tables that a scheme replaces
+
+
+@dataclass(frozen=True)
+class Entrant:
+    """A scheme with the configuration in which it runs.
+
+    Attributes
+    ----------
+    name : str
+        As it was asked for: a scheme, or ``SCHEME:PRESET``, with ``/KEY=VALUE`` for each changed key.
+    config : Config
+    """
+
+    name: str
+    config: Config
+
+    @property
+    def rate_key(self) -> str:
+        """Key of the learning rate that matters most to the scheme."""
+        return str(kinds.find("schemes", self.config.scheme.name).tuned)
+
+    @property
+    def rate(self) -> float:
+        """Value of `rate_key`."""
+        value: Any = self.config
+        for key in self.rate_key.split("."):
+            value = getattr(value, key)
+        return float(value)
+
+    def at(self, rate: float) -> Entrant:
+        """Return the entrant with another learning rate."""
+        return Entrant(self.name, _replaced(self.config, self.rate_key.split("."), float(f"{rate:.4g}")))
+
+
+def _replaced(table: Any, keys: Sequence[str], value: float) -> Any:
+    first, *rest = keys
+    inner = _replaced(getattr(table, first), rest, value) if rest else value
+    return msgspec.structs.replace(table, **{first: inner})
+
+
+def entrants(tables: dict[str, Any], overrides: Sequence[str], folder: Path, wanted: str) -> list[Entrant]:
+    """Make the entrants of a comparison.
+
+    Problem, workers, delays, machine, link and stop are the configuration's. The tables of `SCHEME` are those
+    of the entrant's scheme or preset, and so is ``[optimizer]`` if it has one; else the learning rate is the
+    configuration's, converted to the entrant's kind of step (`space.base_rate`).
+
+    Parameters
+    ----------
+    tables : dict
+        Tables of the user's TOML file.
+    overrides : sequence of str
+        ``KEY=VALUE``, for all entrants.
+    folder : Path
+        Folder of the file.
+    wanted : str
+        Names of entrants, separated by commas; ``all`` stands for every scheme and preset that can run.
+
+    Raises
+    ------
+    InputError
+        If a scheme that was named cannot run, or two entrants have the same name.
+    """
+    own = configfile.resolve(tables, overrides, folder)
+    made: list[Entrant] = []
+    for name in _names(wanted):
+        every = [OWN, *_offered()] if name == ALL else [name]
+        for each in every:
+            try:
+                with within(f"--schemes {each}"):
+                    made.append(_entrant(each, tables, overrides, folder, own))
+            except InputError:
+                if name != ALL:
+                    raise
+    names = [entrant.name for entrant in made]
+    for name in names:
+        if names.count(name) > 1:
+            raise InputError(f"--schemes: '{name}' is there twice")
+    return made
+
+
+def _names(wanted: str) -> list[str]:
+    """Split at commas that separate entrants: those before a name, not those within a value."""
+    names = [name.strip() for name in re.split(r",(?=\s*(?:[a-z][\w-]*\s*(?:[:/,]|$)|,|$))", wanted)]
+    if not all(names):
+        raise InputError(f"--schemes {wanted}: expected names of schemes, such as lwpd:default,uncoded,topk")
+    return names
+
+
+def _offered() -> list[str]:
+    """List every scheme, and every preset of one, that is built in or of an installed package."""
+    offered = []
+    for name in kinds.names("schemes"):
+        offered += [name, *(f"{name}:{preset}" for preset in kinds.find("schemes", name).presets)]
+    return offered
+
+
+def _entrant(
+    name: str, tables: dict[str, Any], overrides: Sequence[str], folder: Path, own: Config
+) -> Entrant:
+    if name == OWN:
+        setup.prepare(own)
+        return Entrant(OWN, own)
+    spec, *changes = name.split("/")
+    scheme, _, preset = spec.partition(":")
+    kind = kinds.find("schemes", scheme)
+    if kind is None:
+        raise InputError(f"scheme.name: expected one of {', '.join(kinds.names('schemes'))} (got {scheme!r})")
+    chosen = {"name": scheme} | ({"preset": preset} if preset else {})
+    common = {key: table for key, table in tables.items() if key not in SCHEME}
+    filled = kind.presets.get(preset, {}) if preset else kind.tables
+    if "optimizer" in filled:
+        common.pop("optimizer", None)
+    config = configfile.resolve(common | {"scheme": chosen}, [*overrides, *changes], folder)
+    if not any(key.startswith("optimizer.rate") for key in changes) and "optimizer" not in filled:
+        rate = space.base_rate(own) * (1.0 if space.whole_step(config) else 1.0 / config.workers.count)
+        config = _replaced(config, ("optimizer", "rate"), float(f"{rate:.4g}"))
+    if own.stop.updates is not None:  # as many payloads as the configuration's updates use
+        updates = max(1, round(own.stop.updates * payloads(own) / payloads(config)))
+        config = msgspec.structs.replace(config, stop=msgspec.structs.replace(config.stop, updates=updates))
+    configfile.check_consistency(config)
+    setup.prepare(config)
+    return Entrant(name, config)

@@ -1,0 +1,213 @@
+"""The HDF5 file of a comparison."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..planning.goal import Goal
+from ..trace import contents, opening
+from ..trace.schema import Attribute
+from ..util.errors import InputError, reason
+from ..util.output import ensure_replaceable, ensure_writable
+from ..util.version import __version__
+from .cells import COLUMNS, CURVES, Curves, Measured
+
+SCHEMA, SCHEMA_VERSION = "pdcode-comparison", 1
+ATTRIBUTES = {
+    "schema_version": Attribute(int, 1),
+    "clock": Attribute(str, values=("virtual", "mpi")),
+    "command": Attribute(str),
+    "config": Attribute(str),
+    "names": Attribute(str),
+    "notes": Attribute(str),
+    "goal": Attribute(str),
+    "seeds": Attribute(list, 0),
+}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A comparison: what was run, and what came out.
+
+    Attributes
+    ----------
+    names : list of str
+        The entrants.
+    configs : list of str
+        Their configurations, TOML.
+    seeds : list of int
+    clock : {"virtual", "mpi"}
+    goal : Goal or None
+        Target of the runs.
+    measured : list of list of Measured
+        Figures by entrant and seed.
+    curves : list of list of Curves
+        Measurements of each run.
+    command : str
+        The command that made it.
+    config : str
+        TOML text of the user's configuration.
+    notes : list of str
+        Sentences on how it was made.
+    """
+
+    names: list[str]
+    configs: list[str]
+    seeds: list[int]
+    clock: str
+    goal: Goal | None
+    measured: list[list[Measured]]
+    curves: list[list[Curves]]
+    command: str = ""
+    config: str = ""
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def title(self) -> str:
+        """Heading of the table."""
+        clock = "on the virtual clock" if self.clock == "virtual" else "over MPI"
+        return f"{len(self.names)} schemes {clock}" + (f", to {self.goal}" if self.goal else "")
+
+
+def save(comparison: Comparison, path: Path) -> None:
+    """Write a comparison.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be written.
+    """
+    import h5py
+
+    content = io.BytesIO()
+    with h5py.File(content, "w") as file:  # in memory: HDF5 crashes when it writes to a full disk
+        goal = comparison.goal
+        file.attrs.update(
+            schema=SCHEMA,
+            schema_version=SCHEMA_VERSION,
+            created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            creator=f"pdcode {__version__}",
+            clock=comparison.clock,
+            command=comparison.command,
+            config=comparison.config,
+            goal=json.dumps(None if goal is None else [goal.kind, goal.level, goal.source]),
+            names=json.dumps(comparison.names),
+            notes=json.dumps(comparison.notes),
+            seeds=np.array(comparison.seeds, np.int64),
+        )
+        for key in COLUMNS:
+            values = [[getattr(each, key) for each in row] for row in comparison.measured]
+            file[f"runs/{key}"] = np.array(values, np.float64)
+        for place, name in enumerate(comparison.names):
+            group = file.create_group(f"schemes/{place}")
+            group.attrs.update(name=name, config=comparison.configs[place])
+            for seed, curves in zip(comparison.seeds, comparison.curves[place], strict=True):
+                for key in CURVES:
+                    group[f"{seed}/{key}"] = curves[key]
+    try:
+        path.write_bytes(content.getbuffer())
+    except OSError as error:
+        raise InputError(f"{path}: cannot write the comparison: {reason(error)}") from None
+
+
+def is_comparison(path: str | os.PathLike[str]) -> bool:
+    """Tell whether a file is a comparison."""
+    return opening.schema(Path(path)) == SCHEMA
+
+
+def ensure_savable(path: Path) -> None:
+    """Refuse a file that cannot be written, or where another file is.
+
+    Raises
+    ------
+    InputError
+        Naming the file.
+    """
+    ensure_writable(path, str(path))
+    ensure_replaceable(path, str(path), "a comparison", is_comparison)
+
+
+def load(path: str | os.PathLike[str]) -> Comparison:
+    """Read a comparison.
+
+    Raises
+    ------
+    InputError
+        If the file is none, or damaged.
+    """
+    where = str(path)
+    with opening.open_for_reading(Path(path)) as file:
+        about = contents.attributes(file, where)
+        if about.get("schema") != SCHEMA:
+            raise InputError(f"{where}: not a comparison of pdcode")
+        contents.check_version(about, SCHEMA_VERSION, where)
+        contents.check(about, ATTRIBUTES, where, "attribute")
+        names, notes, goal = (
+            contents.parsed(about.get(key, "null"), where, key) for key in ("names", "notes", "goal")
+        )
+        seeds = about.get("seeds", [])
+        if not (_texts(names) and _texts(notes) and names and seeds):
+            raise contents.damaged(where, f"names {names!r:.60}, seeds {seeds!r:.60}")
+        runs = contents.group(file, "runs", where)
+        columns = {key: _array(runs, key, where, (len(names), len(seeds))) for key in COLUMNS}
+        schemes = contents.group(file, "schemes", where)
+        curves, configs = [], []
+        for place in range(len(names)):
+            group = contents.group(schemes, str(place), where)
+            configs.append(str(contents.attributes(group, where).get("config", "")))
+            curves.append([_curves(contents.group(group, str(seed), where), where) for seed in seeds])
+    measured = [
+        [
+            _measured({key: float(columns[key][place, number]) for key in COLUMNS})
+            for number in range(len(seeds))
+        ]
+        for place in range(len(names))
+    ]
+    return Comparison(
+        names, configs, seeds, about.get("clock", "virtual"), _goal(goal, where), measured, curves,
+        about.get("command", ""), about.get("config", ""), notes,
+    )  # fmt: skip
+
+
+def _texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(each, str) for each in value)
+
+
+def _array(group: Any, key: str, where: str, shape: tuple[int, ...] | None = None) -> np.ndarray:
+    found = contents.array(contents.dataset(group, key, where), where)
+    if found.dtype.kind not in "fi" or found.ndim != (1 if shape is None else len(shape)):
+        raise contents.damaged(where, f"{key} is {found.dtype} of shape {found.shape}")
+    if shape is not None and found.shape != shape:
+        raise contents.damaged(where, f"{key} has shape {found.shape}, not {shape}")
+    return found.astype(np.float64)
+
+
+def _curves(group: Any, where: str) -> Curves:
+    curves = {key: _array(group, key, where) for key in CURVES}
+    if len({len(values) for values in curves.values()}) > 1:
+        raise contents.damaged(where, "curves of different lengths")
+    return curves
+
+
+def _measured(values: dict[str, float]) -> Measured:
+    failed = bool(values.pop("failed"))
+    return Measured(**values, failed=failed)
+
+
+def _goal(value: Any, where: str) -> Goal | None:
+    if value is None:
+        return None
+    if not (isinstance(value, list) and len(value) == 3 and value[0] in ("loss", "accuracy")):
+        raise contents.damaged(where, f"goal is {value!r:.60}")
+    kind, level, source = value
+    if type(level) not in (int, float) or not isinstance(source, str):
+        raise contents.damaged(where, f"goal is {value!r:.60}")
+    return Goal(kind, level, source)

@@ -1,0 +1,289 @@
+"""`pdcode compare` on a small job: what it runs, measures, prints and writes, and what it refuses."""
+
+from __future__ import annotations
+
+import math
+import shlex
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from pdcode.__main__ import main
+from pdcode.comparing import cells, entrants, file, table
+from pdcode.comparing.cells import COLUMNS, Measured
+from pdcode.comparing.file import Comparison
+from pdcode.config import load as configfile
+from pdcode.planning.goal import Goal
+from pdcode.trace import Trace
+
+pytestmark = pytest.mark.slow
+
+JOB = """
+[problem]
+hidden = [16]
+batch = 16
+[code]
+blocks = [8, 1]
+weight = 2
+rows_per_task = 2
+[memory]
+kind = "worker"
+[optimizer]
+rate = 0.5
+[workers]
+count = 4
+[stragglers]
+kind = "shifted-exponential"
+shift_s = 0.002
+mean_s = 0.004
+[stop]
+loss = 1.0
+[trace]
+progress_s = 0.01
+"""
+SCHEMES = "yours,uncoded/update.mode=first,topk,cyclic"
+
+
+@pytest.fixture
+def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "job.toml"
+    path.write_text(JOB, encoding="utf-8")
+    return path
+
+
+def compared(job: Path, *options: str, schemes: str = SCHEMES, seeds: int = 2) -> Comparison:
+    command = ["compare", str(job), "--schemes", schemes, "--seeds", str(seeds), "--processes", "1"]
+    assert main([*command, *options]) == 0
+    return file.load("results/job.compare.h5")
+
+
+def made(text: str, wanted: str, *overrides: str) -> list[entrants.Entrant]:
+    return entrants.entrants(configfile.parse(text), overrides, Path(), wanted)
+
+
+def test_the_same_seeds_give_the_same_table(job: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first = compared(job)
+    text = capsys.readouterr().out
+    assert text.count("\n  ") >= len(first.names)
+    second = compared(job, "--processes", "2")
+    again = capsys.readouterr().out
+    assert text.partition("\n\n")[2] == again.partition("\n\n")[2]
+    for one, other in zip(first.measured, second.measured, strict=True):
+        np.testing.assert_array_equal([vars(each) for each in one], [vars(each) for each in other])
+    assert main(["show", "results/job.compare.h5"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.strip() in again
+
+
+def test_a_run_can_be_repeated_by_its_command_and_has_the_figures_of_its_trace(
+    job: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    done = compared(job, schemes="topk,cyclic")
+    (line,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("any run again: "))
+    words = shlex.split(line.removeprefix("any run again: "))
+    assert words[:3] == ["pdcode", "simulate", "results/job.compare/topk.toml"]
+    assert not list(Path("results/job.compare").glob("*.h5"))
+    assert main(words[1:]) == 0
+    trace = Trace(words[-1])
+    assert cells.measure(trace, done.goal) == done.measured[0][0]
+    seconds, arrivals = done.measured[0][0], trace.arrivals
+    assert seconds.bytes_up == arrivals["bytes_up"][arrivals["status"] != 2].sum()
+    assert seconds.samples == 16 * np.count_nonzero(arrivals["status"] != 2)
+    assert done.measured[1][0].samples > 2 * 16 * done.measured[1][0].updates * 2  # two shards a task
+    np.testing.assert_array_equal(done.curves[0][0]["loss"], trace.progress["loss"])
+
+
+def test_a_target_is_reached_where_the_curve_crosses_it(job: Path) -> None:
+    done = compared(job)
+    for row, curves in zip(done.measured, done.curves, strict=True):
+        for each, curve in zip(row, curves, strict=True):
+            assert math.isfinite(each.seconds)
+            reached = np.flatnonzero(curve["loss"] <= 1.0)
+            assert curve["t_s"][reached[0] - 1] < each.seconds <= curve["t_s"][reached[0]]
+            assert each.seconds <= each.stop_s <= each.job_s
+            assert 0 < each.busy < 1
+            assert 0.5 < each.stop_s / each.oracle_s < 20
+
+
+def test_traces_are_kept_on_request(job: Path) -> None:
+    compared(job, "--keep", schemes="uncoded", seeds=1)
+    assert Trace("results/job.compare/uncoded-1.h5").finished
+
+
+def test_the_figure_has_a_band_for_each_scheme(job: Path) -> None:
+    compared(job, "--figure", "a.png", schemes="yours,topk")
+    assert Path("a.png").stat().st_size > 20_000
+    assert main(["show", "results/job.compare.h5", "--figure", "b.png"]) == 0
+    assert Path("b.png").read_bytes() == Path("a.png").read_bytes()
+
+
+def test_a_job_ends_with_its_last_straggler(job: Path) -> None:
+    """Worker 3 takes 0.5 s for every task; the stop cuts its delay short, and the job's time does not."""
+    slow = "stragglers={kind='slow-set', shift_s=0.01, slow=[3], slowdown=50}"
+    done = compared(
+        job, "--set", slow, "--set", "optimizer.rate=0.4", schemes="uncoded/update.mode=first", seeds=1
+    )
+    (each,) = done.measured[0]
+    assert each.stop_s < 0.5
+    assert each.job_s == pytest.approx(0.5, abs=0.02)
+
+
+def test_without_a_target_runs_have_as_many_payloads(job: Path) -> None:
+    job.write_text(
+        JOB.replace("loss = 1.0", "updates = 20").replace(
+            'kind = "worker"', 'kind = "worker"\n[update]\nmode = "all"'
+        )
+    )
+    done = compared(job, schemes="yours,uncoded/update.mode=async,uncoded/update.mode=first", seeds=1)
+    assert done.goal is None
+    assert [row[0].updates for row in done.measured] == [20, 80, round(80 / 3)]
+    assert all(row[0].seconds == row[0].stop_s for row in done.measured)
+
+
+def test_learning_rates_are_tuned_on_other_seeds(job: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    job.write_text(JOB.replace("rate = 0.5", "rate = 0.01").replace("loss = 1.0", "loss = 1.8"))
+    done = compared(job, "--tune", "3", "--seconds", "3", schemes="yours,local", seeds=1)
+    text = capsys.readouterr().out
+    assert text.count("tuning ") == 6
+    assert "local, scheme.options.rate 0.2:" in text
+    assert "rate = 0.02\n" in done.configs[0].partition("[optimizer]")[2]
+    assert any("yours" in note and "least or largest" in note for note in done.notes)
+    assert "seed 1001" in " ".join(done.notes)
+
+
+def test_all_is_every_scheme_that_can_run(job: Path) -> None:
+    names = [each.name for each in made(JOB, "all")]
+    assert {"yours", "uncoded", "lwpd", "lwpd:default", "topk", "cyclic", "local"} <= {*names}
+    without = [each.name for each in made(JOB, "all", "wire.dtype=int8")]
+    assert "cyclic" not in without
+    assert "topk" in without
+
+
+def test_an_entrant_has_the_tables_of_its_scheme_and_the_rest_in_common() -> None:
+    own, coded, uncoded, local = made(JOB, "yours,lwpd:default,uncoded,local", "link.bandwidth=1e7")
+    for each in (coded, uncoded, local):
+        for key in ("problem", "workers", "stragglers", "machine", "link", "stop", "trace"):
+            assert getattr(each.config, key) == getattr(own.config, key)
+    assert coded.config.downlink.kind == "codewords"
+    assert (uncoded.config.code.family, uncoded.config.memory.kind) == ("uncoded", "none")
+    assert own.rate == 0.5 == coded.rate  # an arrival is a quarter of a step with memory
+    assert uncoded.rate == 0.125
+    assert (local.rate_key, local.config.optimizer.rate) == ("scheme.options.rate", 1.0)
+    assert local.at(0.3).config.scheme.options.rate == 0.3
+    (changed,) = made(JOB, "topk/scheme.options.share=0.05/optimizer.rate=0.3")
+    assert (changed.config.scheme.options.share, changed.rate) == (0.05, 0.3)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--schemes", "nosuch"], "--schemes nosuch: scheme.name: expected one of lwpd, uncoded"),
+        (["--schemes", "lwpd:nosuch"], "nosuch"),
+        (["--schemes", "topk,topk"], "'topk' is there twice"),
+        (["--schemes", "topk,,uncoded"], "expected names of schemes"),
+        (["--schemes", "cyclic", "--set", "wire.dtype=int8"], "--schemes cyclic: wire.dtype: 'int8'"),
+        (["--schemes", "topk/scheme.options.share=2"], "scheme.options.share"),
+        (["--schemes", "topk", "--seeds", "0"], "--seeds 0: expected 1 to 1000"),
+        (["--schemes", "topk", "--tune", "1"], "--tune 1: expected 2 to 99"),
+        (["--schemes", "topk", "--clock", "mpi", "--cost", "x.toml"], "--cost x.toml: valid only with"),
+        (["--schemes", "topk", "--clock", "mpi"], "job.toml: stop.seconds: not given"),
+        (["--schemes", "topk", "-o", "job.toml"], "a file is there that is not a comparison"),
+        (["--schemes", "topk", "--set", "seed=9223372036854775807"], "seed: 9223372036854775807"),
+        (["--schemes", "topk", "--set", "faults.raise_worker=1"], "faults.raise_worker: worker 1"),
+        (["--schemes", "topk", "--stragglers", "none.csv"], "none.csv"),
+    ],
+)  # fmt: skip
+def test_bad_input_is_one_line(
+    job: Path, capsys: pytest.CaptureFixture[str], options: list[str], message: str
+) -> None:
+    assert main(["compare", str(job), *options]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+
+
+def test_a_comparison_needs_an_end(job: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    job.write_text(JOB.replace("loss = 1.0", "seconds = 1.0"))
+    assert main(["compare", str(job), "--schemes", "topk"]) == 2
+    assert "stop.loss: a comparison needs a target (or --target), or stop.updates" in capsys.readouterr().err
+
+
+def figures(seconds: float, **other: float) -> Measured:
+    values = dict.fromkeys(COLUMNS, 1.0) | {"seconds": seconds, "stop_s": min(seconds, 9.0), "failed": False}
+    return Measured(**values | other)  # type: ignore[arg-type]
+
+
+def comparison(**seconds: list[float]) -> Comparison:
+    runs = [[figures(each) for each in row] for row in seconds.values()]
+    curve = {key: np.array([0.0, 1.0]) for key in cells.CURVES}
+    seeds = list(range(1, 1 + len(runs[0])))
+    return Comparison(
+        [*seconds], [""] * len(runs), seeds, "virtual", Goal("loss", 0.1, "--target"), runs,
+        [[curve] * len(seeds)] * len(runs),
+    )  # fmt: skip
+
+
+def test_the_order_is_by_targets_reached_then_by_time() -> None:
+    made = comparison(slow=[3.0, 4.0], never=[math.inf, 1.0], quick=[1.0, 2.0])
+    rows = table.ranked(made)
+    assert [row.candidate for row, _ in rows] == ["quick", "slow", "never"]
+    assert rows[1][0].speedup.ratio.mean == pytest.approx(math.sqrt(6))
+    other = comparison(slow=[1.0, 1.0], quick=[2.0, 2.0], never=[3.0, 3.0], only=[1.0, 1.0])
+    assert "Order of 3 schemes in a and b: Kendall's τ = 0.33" in table.agreement(made, other, "a and b")
+    assert "fewer than two" in table.agreement(made, comparison(only=[1.0]), "a and b")
+
+
+def test_a_comparison_is_read_as_it_was_written(tmp_path: Path) -> None:
+    made = comparison(a=[1.0, math.inf], b=[2.0, 3.0])
+    file.save(made, tmp_path / "a.h5")
+    found = file.load(tmp_path / "a.h5")
+    assert (found.names, found.seeds, found.goal, found.measured) == (
+        made.names,
+        made.seeds,
+        made.goal,
+        made.measured,
+    )
+    assert file.is_comparison(tmp_path / "a.h5")
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda f: f.__delitem__("runs/seconds"),
+        lambda f: f.__delitem__("runs"),
+        lambda f: f.attrs.modify("names", "[1]"),
+        lambda f: f.attrs.modify("goal", '["loss", "x", ""]'),
+        lambda f: f.attrs.__setitem__("seeds", "text"),
+        lambda f: f.attrs.modify("schema_version", 9),
+        lambda f: f.__delitem__("schemes/0/1/loss"),
+        lambda f: (f.__delitem__("schemes/0/1/loss"), f.__setitem__("schemes/0/1/loss", np.zeros(7))),
+        lambda f: (f.__delitem__("runs/loss"), f.__setitem__("runs/loss", np.zeros((9, 9)))),
+    ],
+)  # fmt: skip
+def test_a_damaged_comparison_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], damage: object
+) -> None:
+    path = tmp_path / "a.h5"
+    file.save(comparison(a=[1.0, 2.0], b=[2.0, 3.0]), path)
+    with h5py.File(path, "r+") as opened:
+        damage(opened)  # type: ignore[operator]
+    assert main(["show", str(path)]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "a.h5" in error
+
+
+def test_comparisons_and_traces_are_not_shown_together(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file.save(comparison(a=[1.0]), tmp_path / "a.h5")
+    (tmp_path / "b.h5").touch()
+    assert main(["show", str(tmp_path / "a.h5"), str(tmp_path / "b.h5")]) == 2
+    assert "cannot be shown together with traces" in capsys.readouterr().err
+    assert (
+        main(["show", str(tmp_path / "a.h5"), str(tmp_path / "a.h5"), "--figure", str(tmp_path / "x.png")])
+        == 2
+    )
