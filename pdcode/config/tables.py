@@ -293,7 +293,7 @@ class LinkTable(Table):
     bandwidth: Annotated[float, Meta(ge=1, le=1e18)] = 1e9
     half_duplex: bool = False  #: whether rank 0 cannot send and receive at once; sending has priority
     #: how θ reaches many workers: by a pipelined tree, or one by one as in a run over MPI
-    broadcast: Literal["tree", "star"] = "tree"
+    broadcast: Literal["star", "tree"] = "star"
     fanout: Annotated[int, Meta(ge=1, le=1024)] = 2  #: number of children of a node of the tree
     segment: Positive = 65536  #: size of the segments pipelined through the tree [bytes]
 

@@ -322,7 +322,7 @@ def test_synthetic_data_of_another_size_are_not_generated(
     assert message in capsys.readouterr().err
 
 
-def test_a_claim_that_the_recorded_flops_contradict_is_found_before_the_work(
+def test_a_claim_that_the_recorded_sizes_contradict_is_found_before_the_work(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = record(tmp_path / "a.h5")
@@ -332,7 +332,7 @@ def test_a_claim_that_the_recorded_flops_contradict_is_found_before_the_work(
     monkeypatch.delattr("pdcode.replay.replayer.InProcessExecutor")
     monkeypatch.delattr("pdcode.replay.replayer.Simulation")
     assert main(["replay", str(path)]) == 1
-    assert "attributes: task_flops: recorded " in capsys.readouterr().out
+    assert "attributes: task_rows: recorded " in capsys.readouterr().out
 
 
 def retyped(file: h5py.File) -> None:
