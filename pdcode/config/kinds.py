@@ -89,6 +89,8 @@ KINDS: dict[str, dict[str, Any]] = {
         "frc": "pdcode.schemes.frc:FractionalRepetition",
         "bernoulli": "pdcode.schemes.bernoulli:Bernoulli",
         "expander": "pdcode.schemes.expander:Expander",
+        "sag": "pdcode.schemes.sag:SAG",
+        "dsag": "pdcode.schemes.sag:DSAG",
     },
 }
 """Group -> name -> "module:Class", or the class of a plug-in; families of codes are `codes.Family`."""

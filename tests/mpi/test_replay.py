@@ -53,6 +53,7 @@ CASES = {
     "frc": [*scheme("frc"), "scheme.options.stragglers=4", "wire.dtype=bfloat16"],
     "bernoulli": [*scheme("bernoulli"), "wire.dtype=int8"],
     "expander": [*scheme("expander"), "update.count=3"],
+    "dsag": [*scheme("dsag"), "scheme.options.parts=3", "update.count=3", "optimizer.momentum=0.5"],
     "rounds": [*scheme("clipped"), *FIRST, "update.late=waste"],
     "relay": [
         "downlink.kind=codewords", "downlink.check=5", "wire.dtype=int8", "code.blocks=units",

@@ -36,6 +36,8 @@ CASES = {
     "frc": ["scheme.name=frc", WHOLE, "scheme.options.stragglers=4"],
     "bernoulli": ["scheme.name=bernoulli", WHOLE],
     "expander": ["scheme.name=expander", WHOLE, "scheme.options.worker=edge"],
+    "sag": ["scheme.name=sag", WHOLE, "scheme.options.parts=2"],
+    "dsag": ["scheme.name=dsag", WHOLE, "scheme.options.parts=3", "problem.batch=0"],
     "rounds": [
         f'plugins=["{SUPPORT / "clipped.py"}"]', "scheme.name=clipped", WHOLE, "update.mode=first",
     ],
