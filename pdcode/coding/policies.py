@@ -15,7 +15,8 @@ from ..util.errors import InputError
 class Seen(Protocol):
     """Progress of the current update, on which policies decide; the coordinator provides it."""
 
-    used: int  # payloads since the last update
+    used: int  # payloads since the last update …
+    fresh: int  # … and those among them that are of the newest θ
     captured: float  # share of the gradient that they capture
 
 

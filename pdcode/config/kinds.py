@@ -86,6 +86,11 @@ KINDS: dict[str, dict[str, Any]] = {
         "topk": "pdcode.schemes.topk:TopK",
         "local": "pdcode.schemes.local:Local",
         "cyclic": "pdcode.schemes.cyclic:Cyclic",
+        "frc": "pdcode.schemes.frc:FractionalRepetition",
+        "bernoulli": "pdcode.schemes.bernoulli:Bernoulli",
+        "expander": "pdcode.schemes.expander:Expander",
+        "sag": "pdcode.schemes.sag:SAG",
+        "dsag": "pdcode.schemes.sag:DSAG",
     },
 }
 """Group -> name -> "module:Class", or the class of a plug-in; families of codes are `codes.Family`."""

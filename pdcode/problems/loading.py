@@ -98,8 +98,16 @@ class DataSource:
         return self._common.arrays() if self._common is not None else {}
 
     def dealt(self, workers: int) -> int:
-        """Return the number of training rows of all workers together; replicated rows count repeatedly."""
-        return self.rows * workers if self._how(workers) == "replicated" else self.rows
+        """Return the number of training rows of all workers together; replicated rows count repeatedly.
+
+        Raises
+        ------
+        InputError
+            If there are fewer rows than workers.
+        """
+        how = self._how(workers)
+        split.shard(self.rows, workers - 1, workers, how)  # raises
+        return self.rows * workers if how == "replicated" else self.rows
 
     def _how(self, workers: int) -> str:
         outnumbered = self._table.shards == "auto" and not self.sliced and workers > self.rows

@@ -130,6 +130,16 @@ class Scheme:
 
     # Data, sent to a worker before its first task.
 
+    def dealt(self, data: problems.DataSource) -> int:
+        """Return the number of training rows of all shards together, the argument `rows` of `source`.
+
+        Raises
+        ------
+        InputError
+            If there are fewer rows than shards.
+        """
+        return data.dealt(self.workers)
+
     def share(self, data: problems.DataSource, worker: int) -> dict[str, np.ndarray]:
         """Return the data that rank 0 sends to a worker, as arrays by name."""
         return data.shard(worker, self.workers)

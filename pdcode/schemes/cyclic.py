@@ -1,7 +1,8 @@
 """Cyclic gradient code: worker i holds the shards i … i + s, modulo n.
 
 Tandon, Lei, Dimakis and Karampatziakis, "Gradient coding: avoiding stragglers in distributed learning", ICML
-2017, algorithm 2: the decoded gradient is exact for any s stragglers among the n workers.
+2017, algorithm 2: the decoded gradient is exact for any s stragglers among the n workers. That the best of
+several random codes is taken is our addition.
 """
 
 from __future__ import annotations
@@ -10,9 +11,7 @@ from functools import cached_property
 
 import numpy as np
 
-from ..config.tables import Config, Count, Table
-from ..util.errors import InputError
-from .data_code import DataCode
+from .data_code import GradientCode
 
 DRAWS = 64  # of the code, fewer for very many workers
 
@@ -23,28 +22,15 @@ def _spread(U: np.ndarray) -> float:
     return float(entries.max() / entries.min())
 
 
-class Cyclic(DataCode):
+class Cyclic(GradientCode):
     """A cyclic gradient code: exact for every pattern of s stragglers, at s + 1 times the work."""
 
     name = "cyclic"
     summary = "one combination of s + 1 shards' gradients; exact for any s stragglers"
-
-    class Options(Table):
-        """Keys of ``[scheme] options``."""
-
-        stragglers: Count = 1  #: number of stragglers tolerated, s
-
-    @classmethod
-    def check(cls, config: Config) -> None:
-        super().check(config)
-        late = config.scheme.options.stragglers
-        if late >= config.workers.count:
-            raise InputError(
-                f"scheme.options.stragglers: {late} must be less than the {config.workers.count} workers"
-            )
+    amplifies = True
 
     @cached_property
-    def _matrix(self) -> np.ndarray:
+    def matrix(self) -> np.ndarray:
         """The draw whose entries are most alike: the further apart they are, the larger decoding weights."""
         rng = np.random.default_rng(self.config.seed)
         draws = max(1, min(DRAWS, 4096 // self.workers))
@@ -60,6 +46,3 @@ class Cyclic(DataCode):
             rest = [(i + j) % n for j in range(1, s + 1)]
             U[i, rest] = np.linalg.solve(H[:, rest], -H[:, i])
         return U
-
-    def matrix(self) -> np.ndarray:
-        return self._matrix

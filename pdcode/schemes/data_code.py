@@ -1,8 +1,13 @@
-"""Codes over data: a worker sends one combination of the gradients of its shards."""
+"""Codes over data: a worker sends one combination of the gradients of its shards.
+
+A `DataCode` is a matrix U over workers and shards; the decoder `target` does the rest. A `GradientCode` is
+exact for any s stragglers.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import ClassVar
 
 import numpy as np
@@ -12,7 +17,7 @@ from ..codes import Code
 from ..coding import flops
 from ..coding.assignments import Assignment, DataRows
 from ..coding.source import Source
-from ..config.tables import Config, Tables
+from ..config.tables import Config, Count, Table, Tables
 from ..decoders import Decoder
 from ..decoders.target import Target
 from ..problems import Plan, Problem
@@ -63,32 +68,37 @@ class ShardSum:
 
 
 class DataCode(Scheme):
-    """Code over data shards: y_i = Σ_s u_is d(shard s), decoded to Σ_s t_s d(shard s).
+    """Code over data shards: y_i = Σ_s u_is d(shard s), decoded to Σ_s d(shard s), or as near as that can be.
 
-    A subclass defines `matrix`, and `target` unless it is the plain sum.
+    A subclass defines `matrix`.
+
+    Attributes
+    ----------
+    matrix : ndarray, shape (n, m), float64
+        U, the weights of the workers over the shards.
+    amplifies : bool
+        Whether payloads cancel in decoding, so that their rounding errors grow: Σ_i |a_i| Σ_s |u_is| is a
+        large multiple of m, a_i the decoding weights. Such a code refuses formats that round.
     """
 
     fused = False
+    amplifies: ClassVar[bool] = False
     unused = ("code", "memory", "decoder")
     tables: ClassVar[Tables] = {
         "code": {"family": "uncoded", "blocks": 1, "rotate": False},
         "memory": {"kind": "none"},
-        "update": {"mode": "captured", "fraction": 1.0, "late": "waste"},
+        "update": {"mode": "first", "late": "waste"},
     }
 
+    @cached_property
     def matrix(self) -> np.ndarray:
-        """Return U, shape (n, m), float64: the weights of each worker over the shards."""
         raise NotImplementedError
-
-    def target(self) -> np.ndarray:
-        """Return t, shape (m,), float64: the combination of shard gradients to decode."""
-        return np.ones(self.matrix().shape[1])
 
     @classmethod
     def check(cls, config: Config) -> None:
         super().check(config)
         name = config.scheme.name
-        if config.wire.dtype not in (None, config.problem.dtype):
+        if cls.amplifies and config.wire.dtype not in (None, config.problem.dtype):
             raise InputError(
                 f"wire.dtype: '{config.wire.dtype}': scheme '{name}' decodes with weights that "
                 "amplify rounding errors; leave it out"
@@ -108,18 +118,21 @@ class DataCode(Scheme):
         return [Unit(0, problem.size, 1)]
 
     def assignment(self, units: Sequence[Unit]) -> Assignment:
-        return DataRows(units, np.dtype(self.config.problem.dtype), self.matrix())
+        return DataRows(units, np.dtype(self.config.problem.dtype), self.matrix)
 
     def decoders(self, units: Sequence[Unit], designs: Mapping[int, Code] | None) -> list[Decoder]:
         (unit,) = units
-        return [Target(1, unit.shape, self.config.problem.dtype, target=self.target())]
+        return [Target(1, unit.shape, self.config.problem.dtype, target=np.ones(self.matrix.shape[1]))]
 
     def shards_of(self, worker: int) -> list[int]:
         """Return the shards of a worker."""
-        return [int(shard) for shard in np.flatnonzero(self.matrix()[worker])]
+        return [int(shard) for shard in np.flatnonzero(self.matrix[worker])]
+
+    def dealt(self, data: problems.DataSource) -> int:
+        return data.dealt(self.matrix.shape[1])
 
     def share(self, data: problems.DataSource, worker: int) -> dict[str, np.ndarray]:
-        count = self.matrix().shape[1]
+        count = self.matrix.shape[1]
         return {
             f"{shard}/{name}": array
             for shard in self.shards_of(worker)
@@ -127,7 +140,7 @@ class DataCode(Scheme):
         }
 
     def learn(self, arrays: dict[str, np.ndarray], worker: int) -> Problem:
-        table, count = self.config.problem, self.matrix().shape[1]
+        table, count = self.config.problem, self.matrix.shape[1]
         shards = {}
         for shard in self.shards_of(worker):
             own = {
@@ -141,7 +154,7 @@ class DataCode(Scheme):
 
     def source(self, problem: Problem, worker: int, rows: int, reply: Reply | None = None) -> Source:
         assert isinstance(problem, ShardedProblem)
-        weights, batch, seed = self.matrix()[worker], self.config.problem.batch, self.config.seed
+        weights, batch, seed = self.matrix[worker], self.config.problem.batch, self.config.seed
         return ShardSum(
             [
                 (
@@ -153,14 +166,39 @@ class DataCode(Scheme):
             ]
         )
 
-    def samples(self, shard: int) -> int:
-        return self.most_shards * super().samples(shard)
+    def _held(self, shard: int) -> tuple[float, int]:
+        """Return the mean number of shards of a worker, and their rows, if `shard` rows came on a worker."""
+        workers, shards = self.matrix.shape
+        return np.count_nonzero(self.matrix) / workers, max(1, shard * workers // shards)
 
-    @property
-    def most_shards(self) -> int:
-        """Largest number of shards of a worker."""
-        return max(len(self.shards_of(worker)) for worker in range(self.workers))
+    def samples(self, shard: int) -> int:
+        each, rows = self._held(shard)
+        return round(each * super().samples(rows))
 
     def flops(self, problem: Problem, layouts: Sequence[Layout], number: int, shard: int | None) -> float:
-        one = flops.gradient_flops(self.config, problem, shard) + 2.0 * problem.size
-        return self.most_shards * one + flops.coding_flops(self.config, problem, layouts[number])
+        each, rows = self._held(shard or problem.rows // self.workers)
+        one = flops.gradient_flops(self.config, problem, rows) + 2.0 * problem.size
+        return each * one + flops.coding_flops(self.config, problem, layouts[number])
+
+
+class GradientCode(DataCode):
+    """Data code from which the sum over shards is decoded exactly if any s of the workers are missing."""
+
+    tables: ClassVar[Tables] = {
+        **DataCode.tables,
+        "update": {"mode": "captured", "fraction": 1.0, "late": "waste"},
+    }
+
+    class Options(Table):
+        """Keys of ``[scheme] options``."""
+
+        stragglers: Count = 1  #: number of stragglers tolerated, s
+
+    @classmethod
+    def check(cls, config: Config) -> None:
+        super().check(config)
+        late = config.scheme.options.stragglers
+        if late >= config.workers.count:
+            raise InputError(
+                f"scheme.options.stragglers: {late} must be less than the {config.workers.count} workers"
+            )

@@ -61,7 +61,8 @@ class Coordinator:
         self._senders: list[int] = []  # workers of the payloads since the last step
         self.outstanding = 0  # tasks in flight
         self.version = 0  # of θ: number of updates
-        self.used = 0  # payloads folded in since the last step
+        self.used = 0  # payloads folded in since the last step …
+        self.fresh = 0  # … and those among them that were not late
         self.captured = 0.0  # share of the gradient captured since the last step
         self.arrivals = 0
         self._damping = 0.0  # sum of damping over the payloads since the last step
@@ -176,6 +177,7 @@ class Coordinator:
             status, applied = USED, self.version
             self.captured = self.state.fold(arrival)
             self.used += 1
+            self.fresh += not late
             self._senders.append(worker)
             self._damping += self.state.optimizer.damping(staleness)
         self.outcomes[status] += 1
@@ -200,7 +202,7 @@ class Coordinator:
         if norm is not None:  # None: the update continues with another round
             self.version += 1
             self.trace.update(self.version, self.fleet.now_ns(), self.used, self.captured, norm)
-        self.used, self.captured, self._damping = 0, 0.0, 0.0
+        self.used, self.fresh, self.captured, self._damping = 0, 0, 0.0, 0.0
         return True
 
     def _refuse(self, arrival: Arrival) -> None:

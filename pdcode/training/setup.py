@@ -37,7 +37,7 @@ class Components:
     rows : int
         Number of training rows.
     dealt : int
-        Number of training rows of all workers together, see `DataSource.dealt`.
+        Number of training rows of all shards together, see `Scheme.dealt`.
     """
 
     source: DataSource | None
@@ -121,8 +121,8 @@ def prepare(
             check_end(config, stragglers.dead(config.stragglers, workers))
         source = source or problems.describe(config.problem)
         problem = Problem.from_dataset(config.problem, source.dataset, config.code.blocks)
-        source.shard(workers - 1, workers)  # raises if there are too few rows
         scheme = make_scheme(config)
+        dealt = scheme.dealt(source)
         state = scheme.state(problem)
         name, down = config.scheme.name, config.downlink.kind
         if scheme.relayed and not isinstance(state, RelayedState):
@@ -139,7 +139,7 @@ def prepare(
             )
         if len(state.layouts) > ROUNDS:
             raise InputError(f"scheme.name: '{name}' has more than {ROUNDS} rounds per update")
-    return Components(source, source.rows, source.dealt(workers), git_commit(), problem, scheme, state)
+    return Components(source, source.rows, dealt, git_commit(), problem, scheme, state)
 
 
 def worker_builder(config: Config, components: Components) -> Callable[[int, Sequence[Reply]], Worker]:

@@ -108,7 +108,7 @@ def ensure_timeable(config: Config) -> None:
         Naming key and value.
     """
     if not kinds.find("schemes", config.scheme.name).single_round:
-        raise InputError(f"scheme.name: '{config.scheme.name}' has several rounds per update")
+        raise InputError(f"scheme.name: '{config.scheme.name}' does not end its updates as [update] says")
     if config.update.mode not in MODES:
         raise InputError(f"update.mode: '{config.update.mode}' depends on the numerics, not only on times")
     if config.downlink.kind != "full":

@@ -50,6 +50,10 @@ CASES = {
     "topk": [*scheme("topk"), "scheme.options.share=0.1", "wire.dtype=bfloat16", "downlink.kind=codewords"],
     "local": [*scheme("local"), "scheme.options.steps=3", "wire.dtype=int8", *FIRST],
     "cyclic": [*scheme("cyclic"), "scheme.options.stragglers=2", "stragglers.dead=[1]", "stop.seconds=50"],
+    "frc": [*scheme("frc"), "scheme.options.stragglers=4", "wire.dtype=bfloat16"],
+    "bernoulli": [*scheme("bernoulli"), "wire.dtype=int8"],
+    "expander": [*scheme("expander"), "update.count=3"],
+    "dsag": [*scheme("dsag"), "scheme.options.parts=3", "update.count=3", "optimizer.momentum=0.5"],
     "rounds": [*scheme("clipped"), *FIRST, "update.late=waste"],
     "relay": [
         "downlink.kind=codewords", "downlink.check=5", "wire.dtype=int8", "code.blocks=units",

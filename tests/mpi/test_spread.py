@@ -33,6 +33,11 @@ CASES = {
     "topk": ["scheme.name=topk", WHOLE, "scheme.options.share=0.1", "wire.dtype=int8"],
     "local": ["scheme.name=local", WHOLE, "scheme.options.steps=3", "update.mode=first"],
     "cyclic": ["scheme.name=cyclic", WHOLE, "scheme.options.stragglers=3"],
+    "frc": ["scheme.name=frc", WHOLE, "scheme.options.stragglers=4"],
+    "bernoulli": ["scheme.name=bernoulli", WHOLE],
+    "expander": ["scheme.name=expander", WHOLE, "scheme.options.worker=edge"],
+    "sag": ["scheme.name=sag", WHOLE, "scheme.options.parts=2"],
+    "dsag": ["scheme.name=dsag", WHOLE, "scheme.options.parts=3", "problem.batch=0"],
     "rounds": [
         f'plugins=["{SUPPORT / "clipped.py"}"]', "scheme.name=clipped", WHOLE, "update.mode=first",
     ],

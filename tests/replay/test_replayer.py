@@ -45,6 +45,11 @@ CASES = {
         "scheme.name=cyclic", "code.blocks=1", "scheme.options.stragglers=2", "stragglers.dead=[3]",
         "stop.seconds=9.0",
     ],
+    "frc": ["scheme.name=frc", "code.blocks=1", "wire.dtype=int8", "stragglers.dead=[3]", "stop.seconds=9.0"],
+    "bernoulli": ["scheme.name=bernoulli", "code.blocks=1", "wire.dtype=float16"],
+    "expander": ["scheme.name=expander", "code.blocks=1", "scheme.options.worker=edge"],
+    "sag": ["scheme.name=sag", "code.blocks=1", "scheme.options.parts=3", "problem.batch=0"],
+    "dsag": ["scheme.name=dsag", "code.blocks=1", "scheme.options.parts=2", "wire.dtype=int8"],
     "captured": [NONE, "update.mode=captured", "problem.dtype=float64", "stop.loss=0.5", "stop.updates=1000"],
     "waste": [
         *FIRST, "update.late=waste", "optimizer.momentum=0.5", "faults.nan_worker=1", "workers.count=5",

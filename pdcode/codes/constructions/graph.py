@@ -20,6 +20,30 @@ def default_degree(rows: int, blocks: int) -> int:
     return min(degree, blocks - 1)
 
 
+def nearest_degrees(vertices: int, degree: int) -> list[int]:
+    """Return the two degrees from 2 on that graphs on so many vertices have, nearest to a degree."""
+    wanted = min(max(degree, 2), vertices - 1)
+    possible = [d for d in range(max(2, wanted - 2), min(wanted + 3, vertices)) if d * vertices % 2 == 0]
+    return sorted(sorted(possible, key=lambda d: abs(d - wanted))[:2])
+
+
+def regular_graph(vertices: int, degree: int, seed: int, kind: str = "random") -> np.ndarray:
+    """List the edges of a regular graph, shape (vertices·degree/2, 2), int64; those of a ring come first.
+
+    A ring with random further edges is asymptotically a random regular graph (Robinson and Wormald 1994).
+
+    Parameters
+    ----------
+    vertices, degree, seed : int
+        A degree of `nearest_degrees`.
+    kind : str
+        ``random``, or ``circulant``: edges {a, a + s} for s = 1, 2, ….
+    """
+    ensure_fits(f"degree = {degree}", f"a graph on {vertices} vertices", EDGE * vertices * degree // 2)
+    edges = circulant(vertices, degree)
+    return switched(edges, vertices, seed) if kind == "random" else edges
+
+
 def circulant(blocks: int, degree: int) -> np.ndarray:
     """List the edges {a, a + s modulo k}, s = 1, 2, …, and k/2 for odd degrees; shape (k·degree/2, 2)."""
     step, a = np.ogrid[1 : degree // 2 + 1, :blocks]
@@ -61,8 +85,7 @@ def graph(
 
     The edges have random signs, and then come again with opposite signs; all n = k·degree rows together are
     tight. The first k edges are the ring 0, 1, …, k-1, with signs such that n ≥ k rows have rank k (see
-    `pairs`). A ring with random further edges is asymptotically a random regular graph (Robinson and Wormald
-    1994).
+    `pairs`).
 
     Parameters
     ----------
@@ -71,33 +94,23 @@ def graph(
     degree : int, optional
         Number of edges at each block, 2 … k-1; even if k is odd. Default: the least with an edge per row.
     kind : str
-        ``random``, or ``circulant``: edges {a, a + s} for s = 1, 2, ….
+        Kind of the `regular_graph`.
     """
     if kind not in KINDS:
         raise InputError(f"kind = {kind!r}: not one of {', '.join(KINDS)}")
     per_block = default_degree(rows, blocks) if degree is None else degree
-    if (
-        isinstance(per_block, bool)
-        or not isinstance(per_block, int)
-        or not 2 <= per_block < blocks
-        or per_block * blocks % 2
-    ):
-        wanted = min(max(per_block, 2), blocks - 1) if isinstance(per_block, int) else 2
-        possible = [d for d in range(max(2, wanted - 2), min(wanted + 3, blocks)) if d * blocks % 2 == 0]
-        close = sorted(possible, key=lambda d: abs(d - wanted))[:2]
+    close = nearest_degrees(blocks, per_block if isinstance(per_block, int) else 2)
+    if not isinstance(per_block, int) or per_block not in close:
         raise InputError(
             f"degree = {per_block!r}: no regular graph on {blocks} blocks has it; "
-            f"nearest: {' or '.join(str(d) for d in sorted(close))}"
+            f"nearest: {' or '.join(map(str, close))}"
         )
     if rows > per_block * blocks:
         raise InputError(
             f"workers = {rows}: a graph of degree {per_block} on {blocks} blocks has at most "
             f"{per_block * blocks} rows"
         )
-    ensure_fits(f"degree = {per_block}", f"a graph on {blocks} blocks", EDGE * blocks * per_block // 2)
-    edges = circulant(blocks, per_block)
-    if kind == "random":
-        edges = switched(edges, blocks, seed)
+    edges = regular_graph(blocks, per_block, seed, kind)
     signs = keyed.signs(seed, keyed.SIGNS, 0, (len(edges),))
     if np.count_nonzero(signs[:blocks] > 0) % 2 == 0:
         signs[blocks - 1] = -signs[blocks - 1]

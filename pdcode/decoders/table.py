@@ -1,0 +1,59 @@
+"""The table decoder: the mean of the last gradient of each part of the data."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .base import Decoder, count_of
+
+
+class Table(Decoder):
+    """Table decoder: ĝ is the mean of the last payload of each row, over the rows that have been received.
+
+    Codewords are unit vectors over rows, not over blocks: they say whose gradient a payload is. `reset` keeps
+    the table. An arrival costs O(e); now and then the sum is taken anew, so that rounding errors do not add
+    up over a run.
+
+    Parameters
+    ----------
+    blocks, block_shape, dtype, length
+        As for `Decoder`, of a gradient that is one block.
+    rows : int
+        Number of rows m of the table, which takes m·e elements.
+    """
+
+    options = (*Decoder.options, "rows")
+
+    def __init__(self, *shape: Any, rows: int = 1, **common: Any) -> None:
+        super().__init__(*shape, **common)
+        self._table = np.zeros((count_of("decoder.rows", rows), self.elements), self.dtype)
+        self._received = np.zeros(len(self._table), bool)
+        self._changes = 0  # of the sum since it was last taken anew
+
+    def add_sparse(self, indices: np.ndarray, values: np.ndarray, payload: np.ndarray) -> None:
+        for number, gradient in zip(indices[:, 0].tolist(), payload, strict=True):
+            row = self._table[number]
+            np.subtract(gradient, row, out=row)
+            self.accumulator += row
+            row[:] = gradient
+            self._received[number] = True
+        self.count += len(payload)
+        self._changes += len(payload)
+        if self._changes >= len(self._table):
+            np.sum(self._table, axis=0, out=self.accumulator)
+            self._changes = 0
+
+    @property
+    def scale(self) -> float:
+        return 1 / max(1, int(self._received.sum()))
+
+    @property
+    def captured(self) -> float:
+        """Fraction of the rows that have been received."""
+        return float(self._received.mean())
+
+    def reset(self) -> None:
+        """Begin a new update and keep the table."""
+        self.count = 0

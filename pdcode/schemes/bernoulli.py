@@ -1,0 +1,45 @@
+"""Bernoulli gradient code: a worker holds each shard with the same probability, and sends their sum.
+
+Charles, Papailiopoulos and Ellenberg, "Approximate gradient coding via sparse random graphs", arXiv
+1711.06771, 2017: the entries of U are independent, 1 with probability s/n and else 0, not normalised; optimal
+decoding. A shard may be on no worker, and is then never seen. The paper allows for workers without a shard,
+too; here the row of such a worker is drawn again, so that none idles. Its regularised code, which thins out
+the heaviest workers, is not included.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import numpy as np
+
+from ..config.tables import Config, Factor, Table
+from ..util.errors import InputError
+from .data_code import DataCode
+
+
+class Bernoulli(DataCode):
+    """A Bernoulli gradient code: approximate, better the more workers arrive."""
+
+    name = "bernoulli"
+    summary = "the sum of the gradients of a random set of shards; rank 0 decodes the sum over shards nearly"
+
+    class Options(Table):
+        """Keys of ``[scheme] options``."""
+
+        shards: Factor = 3.0  #: expected number of shards of a worker, s, at most the number of workers
+
+    @classmethod
+    def check(cls, config: Config) -> None:
+        super().check(config)
+        shards, workers = config.scheme.options.shards, config.workers.count
+        if shards > workers:
+            raise InputError(f"scheme.options.shards: {shards:g} are more than the {workers} shards")
+
+    @cached_property
+    def matrix(self) -> np.ndarray:
+        n, rng = self.workers, np.random.default_rng(self.config.seed)
+        U = np.zeros((n, n))
+        while len(empty := np.flatnonzero(~U.any(axis=1))):
+            U[empty] = rng.random((len(empty), n)) < self.options.shards / n
+        return U

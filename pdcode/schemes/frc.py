@@ -1,0 +1,39 @@
+"""Fractional repetition: groups of s + 1 workers, each of which sends the sum over its group's shards.
+
+Tandon, Lei, Dimakis and Karampatziakis, "Gradient coding: avoiding stragglers in distributed learning", ICML
+2017, algorithm 1: worker i is in group i modulo n/(s + 1), so that replicas are far apart in number. In the
+paper rank 0 takes one payload of each group; the decoder takes the mean of those that have arrived by then,
+which is the same but for rounding errors, and makes those smaller.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import numpy as np
+
+from ..config.tables import Config
+from ..util.errors import InputError
+from .data_code import GradientCode
+
+
+class FractionalRepetition(GradientCode):
+    """A fractional repetition code: exact for every pattern of s stragglers, at s + 1 times the work."""
+
+    name = "frc"
+    summary = "the sum of s + 1 shards' gradients, the same from s + 1 workers; exact for any s stragglers"
+
+    @classmethod
+    def check(cls, config: Config) -> None:
+        super().check(config)
+        late, workers = config.scheme.options.stragglers, config.workers.count
+        if workers % (late + 1):
+            raise InputError(
+                f"scheme.options.stragglers: {late}: {workers} workers are no groups of {late + 1}"
+            )
+
+    @cached_property
+    def matrix(self) -> np.ndarray:
+        size = self.options.stragglers + 1
+        groups = np.kron(np.eye(self.workers // size), np.ones((1, size)))
+        return np.tile(groups, (size, 1))

@@ -1,0 +1,171 @@
+"""SAG and DSAG: rank 0 keeps the last gradient of every part of the data, and steps by their mean.
+
+SAG: Le Roux, Schmidt and Bach, "A stochastic gradient method with an exponential convergence rate for finite
+training sets", NIPS 2012; Schmidt, Le Roux and Bach, "Minimizing finite sums with the stochastic average
+gradient", Math. Program. 2017. DSAG: Severinson, Rosnes, El Rouayheb and Graell i Amat, "DSAG: a mixed
+synchronous-asynchronous iterative method for training with stragglers", arXiv 2111.13877, 2021. A worker's
+rows are cut into parts, and its tasks compute their gradients in turn. The mean is over the parts known so
+far. An update waits for a number of gradients at the newest θ; those at an older one are dropped by SAG,
+while DSAG puts them into the table, too. A worker's replies arrive in the order of its tasks, so that a
+part's gradient never gives way to an older one.
+
+Not included: DSAG's margin of time for further workers, and its balancing of the workers' loads. Penalties
+(`l2`) are in the parts' gradients, as in all schemes, where the papers add them at the newest θ. A mini-batch
+of a part instead of all its rows is our addition, and gives up convergence to the optimum.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, Literal
+
+import numpy as np
+
+from .. import problems
+from ..codes import Code
+from ..coding import flops
+from ..coding.assignments import Assignment
+from ..coding.policies import wanted
+from ..coding.source import Source
+from ..coding.state import State
+from ..config.tables import Config, Positive, Table, Tables
+from ..decoders import Decoder
+from ..decoders.table import Table as TableDecoder
+from ..problems import Plan, Problem
+from ..problems.partition import Unit
+from ..transport.layout import Codewords, Layout
+from ..transport.messages import Reply, Task
+from ..util.errors import InputError
+from ..util.memory import ensure_fits
+from ..util.rng import Batches
+from .base import Scheme
+
+
+class Parts(Assignment):
+    """Assignment of parts: part j of worker i is row ip + j, and a worker's tasks take its p parts in turn.
+
+    Parameters
+    ----------
+    workers, parts : int
+        Number of workers, and of parts of each.
+    """
+
+    def __init__(self, units: Sequence[Unit], dtype: np.dtype, workers: int, parts: int) -> None:
+        super().__init__(units, [1] * len(units), dtype)
+        self._parts, self._tasks = parts, [0] * workers
+
+    def row(self, worker: int) -> int:
+        part = self._tasks[worker] % self._parts
+        self._tasks[worker] += 1
+        return worker * self._parts + part
+
+    def codewords(self, row: int) -> Codewords:
+        _, one = self.whole
+        return [(np.full((1, 1), row, np.int32), one)] * len(self.layers)
+
+
+class PartGradient:
+    """Source of the gradient of a part of a worker's rows: the part that a task's row number says.
+
+    Parameters
+    ----------
+    problem : Problem
+        The worker's.
+    config : Config
+    worker, parts : int
+        Number of the worker, and of the parts p of its shard, which are runs of rows.
+    rows : int
+        Training rows of all workers together; the mean over all parts is that over all rows.
+    """
+
+    def __init__(self, problem: Problem, config: Config, worker: int, parts: int, rows: int) -> None:
+        batch, share = config.problem.batch, config.workers.count * parts / rows
+        self._ends = [problem.rows * number // parts for number in range(parts + 1)]
+        self._takes: dict[int, tuple[Plan, Batches]] = {}  # by the rows of a part
+        for size in sorted(set(np.diff(self._ends).tolist())):
+            plan = problem.plan(batch or (size if parts > 1 else 0), weight=share * size)
+            self._takes[size] = plan, Batches(config.seed, worker, size, batch)
+        self.gradient = plan.full_gradient
+
+    def __call__(self, theta: np.ndarray, task: Task) -> float:
+        first, end = self._ends[part := task.row % (len(self._ends) - 1)], self._ends[part + 1]
+        plan, batches = self._takes[end - first]
+        loss = plan.gradient(theta, first + batches.draw(task.task))
+        if plan.full_gradient is not self.gradient:
+            self.gradient[:] = plan.full_gradient
+        return loss
+
+
+class SAG(Scheme):
+    """Stochastic average gradient: steps by the mean of all parts' last gradients; late ones are dropped."""
+
+    name = "sag"
+    summary = "gradients of parts of the shards; rank 0 steps by the mean of the last one of every part"
+    fused = False
+    late: ClassVar[Literal["use", "waste"]] = "waste"
+    unused = ("code", "memory", "decoder")
+    tables: ClassVar[Tables] = {
+        "code": {"family": "uncoded", "blocks": 1, "rotate": False},
+        "memory": {"kind": "none"},
+        "update": {"mode": "first", "late": "waste"},
+    }
+
+    class Options(Table):
+        """Keys of ``[scheme] options``."""
+
+        parts: Positive = 1  #: parts of a worker's shard, p; rank 0 keeps a gradient of each
+
+    @classmethod
+    def check(cls, config: Config) -> None:
+        super().check(config)
+        if config.update.late != cls.late:
+            raise InputError(f"update.late: '{config.update.late}': scheme '{cls.name}' has '{cls.late}'")
+        if config.downlink.kind != "full":  # a replica would need the whole table
+            raise InputError(
+                f"downlink.kind: '{config.downlink.kind}': scheme '{cls.name}' sends θ with each task"
+            )
+
+    def dealt(self, data: problems.DataSource) -> int:
+        rows, parts = super().dealt(data), self.options.parts
+        if parts > rows // self.workers:
+            raise InputError(
+                f"scheme.options.parts: {parts} are more than the {rows // self.workers} rows of a shard"
+            )
+        return rows
+
+    def units(self, problem: Problem) -> Sequence[Unit]:
+        return [Unit(0, problem.size, 1)]
+
+    def assignment(self, units: Sequence[Unit]) -> Assignment:
+        return Parts(units, np.dtype(self.config.problem.dtype), self.workers, self.options.parts)
+
+    def decoders(self, units: Sequence[Unit], designs: Mapping[int, Code] | None) -> list[Decoder]:
+        (unit,) = units
+        rows, dtype = self.workers * self.options.parts, np.dtype(self.config.problem.dtype)
+        ensure_fits("scheme.options.parts", f"{rows} gradients", rows * unit.length * dtype.itemsize)
+        return [TableDecoder(1, unit.shape, dtype, rows=rows)]
+
+    def source(self, problem: Problem, worker: int, rows: int, reply: Reply | None = None) -> Source:
+        return PartGradient(problem, self.config, worker, self.options.parts, rows)
+
+    def flops(self, problem: Problem, layouts: Sequence[Layout], number: int, shard: int | None) -> float:
+        rows = (shard or problem.rows // self.workers) // self.options.parts
+        coding = flops.coding_flops(self.config, problem, layouts[number])
+        return flops.gradient_flops(self.config, problem, max(1, rows)) + coding
+
+
+class DSAG(SAG):
+    """SAG that uses late gradients: they replace older ones, but an update does not wait for them."""
+
+    name = "dsag"
+    summary = f"{SAG.summary}, the late ones too"
+    late = "use"
+    single_round = False  # the policy does not count late gradients
+    tables: ClassVar[Tables] = {**SAG.tables, "update": {"mode": "first", "late": "use"}}
+
+    def state(self, problem: Problem) -> State:
+        state, update = super().state(problem), self.config.update
+        if update.mode == "first":
+            count = wanted(update, self.workers)
+            state.policy = lambda seen, expected: seen.fresh >= count or expected == 0
+        return state
