@@ -35,18 +35,14 @@ class Coordinator:
         Rank 0's side of the scheme. A step is damped by the mean of `Optimizer.damping` over its payloads.
     trace : Recorder
         Records a row for each arrival and update.
-    late : {"use", "waste"}
-        Use or drop stale payloads: those of an older θ, or of another round of the update.
     drain_ns : int, optional
         Longest wait for the tasks in flight after the stop, ns; default: `DRAIN_TASKS` times the median
         worker's mean task, and at least `DRAIN_LEAST_NS`.
     """
 
-    def __init__(
-        self, fleet: Fleet, state: State, trace: Recorder, late: str = "use", drain_ns: int | None = None
-    ) -> None:
+    def __init__(self, fleet: Fleet, state: State, trace: Recorder, drain_ns: int | None = None) -> None:
         self.fleet, self.state, self.theta, self.trace = fleet, state, state.theta, trace
-        self._waste, self._robust, self._drain_ns = late == "waste", state.robust, drain_ns
+        self._robust, self._drain_ns = state.robust, drain_ns
 
         workers = fleet.workers
         self.waiting = list(range(workers))  # workers without a task, in order of arrival
@@ -170,7 +166,7 @@ class Coordinator:
             self._refuse(arrival)
         elif self.stopping:
             status, applied = DRAINED, -1
-        elif late and self._waste:
+        elif late and not self.state.usable(staleness, arrival.round):
             status, applied = WASTED, -1
         else:
             status, applied = USED, self.version

@@ -34,6 +34,7 @@ count = 4
             ["scheme local (steps 8, rate 0.1)", "code every layer"],
             [],
         ),
+        ("ringmaster", ['mode = "async"'], ["scheme ringmaster"], []),
         ("cyclic", ["# 0: 4810 parameters,"], ["scheme cyclic (stragglers 1)"], ["code", "decoder"]),
     ],
 )
