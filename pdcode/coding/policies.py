@@ -1,4 +1,4 @@
-"""Update policies: which payloads rank 0 uses, and when it steps.
+"""Update policies: which payloads rank 0 uses, when it steps, and who waits for that.
 
 Every policy also steps once no further payload is expected; with dead workers it may wait: see `check_end`.
 """
@@ -6,7 +6,7 @@ Every policy also steps once no further payload is expected; with dead workers i
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from ..config.tables import Config, UpdateTable
 from ..util.errors import InputError
@@ -29,11 +29,19 @@ class Policy:
     workers : int
         Number of workers n.
 
+    Attributes
+    ----------
+    waits : bool
+        Whether a worker waits for the next step if its payload was used and is of the newest θ. Late workers,
+        and all if not, are sent the newest θ at once.
+
     Raises
     ------
     InputError
         If an update waits for more payloads than there are workers.
     """
+
+    waits: ClassVar[bool] = True
 
     def __init__(self, table: UpdateTable, workers: int) -> None:
         self._late = table.late == "use"

@@ -37,7 +37,7 @@ class State(ABC):
     layouts : sequence of Layout
         Message layout of each round of an update; most schemes have one round.
     policy : Policy
-        Which payloads are used, and when to step.
+        Which payloads are used, when to step, and who waits for that.
     round : int
         Current round of the update.
     designs : mapping of int to Code

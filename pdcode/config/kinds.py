@@ -84,6 +84,7 @@ KINDS: dict[str, dict[str, Any]] = {
         "lwpd": "pdcode.schemes.lwpd:LWPD",
         "uncoded": "pdcode.schemes.uncoded:Uncoded",
         "ringmaster": "pdcode.schemes.ringmaster:Ringmaster",
+        "ringleader": "pdcode.schemes.ringleader:Ringleader",
         "topk": "pdcode.schemes.topk:TopK",
         "local": "pdcode.schemes.local:Local",
         "cyclic": "pdcode.schemes.cyclic:Cyclic",

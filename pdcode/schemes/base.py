@@ -160,7 +160,7 @@ class Scheme:
         return builders.make_decoders(self.config, units, designs, self.chosen)
 
     def policy(self) -> Policy:
-        """Build the rule by which rank 0 uses payloads and steps."""
+        """Build the rule of which payloads rank 0 uses, when it steps, and who waits for that."""
         return Policy(self.config.update, self.workers)
 
     def state(self, problem: Problem) -> State:

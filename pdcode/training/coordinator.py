@@ -96,15 +96,15 @@ class Coordinator:
 
     def on_arrival(self, arrival: Arrival) -> None:
         """Handle a reply."""
-        late = self._fold(arrival)
-        stepped = self._step_if_ready(self.outstanding + late)
-        if not (stepped or late or self.outstanding or self.stopping):
+        goes_on = self._fold(arrival)
+        stepped = self._step_if_ready(self.outstanding + goes_on)
+        if not (stepped or goes_on or self.outstanding or self.stopping):
             self.stuck = True
             self.stopping = f"diverged: every payload of update {self.version} was refused"
         self._observe(self.fleet.now_ns() if stepped else arrival.t_recv_ns)
         if stepped or self.stopping:
             self._dispatch_waiting()
-        elif late:  # a straggler does not wait for the next step
+        elif goes_on:
             self._dispatch(self.waiting.pop())
 
     def on_silence(self) -> None:
@@ -152,7 +152,7 @@ class Coordinator:
             self.trace.fault(now_ns, worker, task, "missing", missing_message(worker, task, sent_ns))
 
     def _fold(self, arrival: Arrival) -> bool:
-        """Fold a reply in; return whether it is stale: of an older θ or of another round."""
+        """Fold a reply in; return whether its worker goes on without a step, as a straggler does."""
         worker = arrival.worker
         self.waiting.append(worker)
         self.outstanding -= 1
@@ -182,7 +182,7 @@ class Coordinator:
             arrival.t_recv_ns, self.fleet.now_ns(), arrival.injected_delay_ns,
             arrival.bytes_up, arrival.bytes_down, self.captured, status, arrival.loss, arrival.round,
         )  # fmt: skip
-        return late
+        return late or (status == USED and not self.state.policy.waits)
 
     def _step_if_ready(self, expected: int) -> bool:
         """Step if the state is ready, with `expected` payloads outstanding."""
