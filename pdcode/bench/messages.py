@@ -16,7 +16,7 @@ import numpy as np
 from .. import codes, decoders
 from ..coding import optimizers
 from ..coding.assignments import Rotating
-from ..coding.policies import make_policy
+from ..coding.policies import Policy
 from ..coding.state import Coded
 from ..config.tables import OptimizerTable, UpdateTable
 from ..problems.partition import Blocks
@@ -62,7 +62,7 @@ def path(layout: Layout, code: codes.Code, trace_path: Path, comm: Any) -> float
     decoder = decoders.create("adjoint", LAYER.count, LAYER.shape, DTYPE, length=LAYER.length)
     theta = np.zeros(layout.parameters, DTYPE)
     state = Coded(theta, [LAYER], [decoder], optimizer, Rotating([LAYER], [1], DTYPE, {16: code}, 0))
-    state.layouts, state.policy = [layout], make_policy(UpdateTable(), 1)
+    state.layouts, state.policy = [layout], Policy(UpdateTable(), 1)
     coordinator = Coordinator(fleet, state, trace)
 
     def observe(now_ns: int, coordinator: Coordinator) -> str:

@@ -1,4 +1,4 @@
-"""Update policies: predicates on the payloads since the last update that decide when rank 0 steps.
+"""Update policies: which payloads rank 0 uses, when it steps, and who waits for that.
 
 Every policy also steps once no further payload is expected; with dead workers it may wait: see `check_end`.
 """
@@ -6,7 +6,7 @@ Every policy also steps once no further payload is expected; with dead workers i
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from ..config.tables import Config, UpdateTable
 from ..util.errors import InputError
@@ -20,12 +20,8 @@ class Seen(Protocol):
     captured: float  # share of the gradient that they capture
 
 
-Policy = Callable[[Seen, int], bool]
-"""Predicate (progress, payloads outstanding) -> step now?"""
-
-
-def make_policy(table: UpdateTable, workers: int) -> Policy:
-    """Build the policy of ``[update]``.
+class Policy:
+    """The policy of ``[update]``; a scheme may have its own.
 
     Parameters
     ----------
@@ -34,27 +30,40 @@ def make_policy(table: UpdateTable, workers: int) -> Policy:
     workers : int
         Number of workers n.
 
-    Returns
-    -------
-    callable
-        ``policy(seen, expected) -> bool``.
+    Attributes
+    ----------
+    waits : bool
+        Whether a worker waits for the next step if its payload was used and is of the newest θ. Late workers,
+        and all if not, are sent the newest θ at once.
 
     Raises
     ------
     InputError
         If an update waits for more payloads than there are workers.
     """
-    if table.mode == "async":
-        return lambda seen, expected: True
-    if table.mode == "all":
-        return lambda seen, expected: expected == 0
-    if table.mode == "first":
-        count = wanted(table, workers)
-        if count > workers:
+
+    waits: ClassVar[bool] = True
+
+    def __init__(self, table: UpdateTable, workers: int) -> None:
+        self._late = table.late == "use"
+        count, least = wanted(table, workers), table.fraction - 1e-9
+        if table.mode == "first" and count > workers:
             raise InputError(f"update.count: {count} is more than the {workers} workers")
-        return lambda seen, expected: seen.used >= count or expected == 0
-    least = table.fraction - 1e-9
-    return lambda seen, expected: seen.captured >= least or expected == 0
+        enough: dict[str, Callable[[Seen], bool]] = {
+            "async": lambda seen: True,
+            "all": lambda seen: False,
+            "first": lambda seen: seen.used >= count,
+            "captured": lambda seen: seen.captured >= least,
+        }
+        self._enough = enough[table.mode]
+
+    def ready(self, seen: Seen, expected: int) -> bool:
+        """Tell whether to step, with `expected` payloads outstanding."""
+        return self._enough(seen) or expected == 0
+
+    def usable(self, staleness: int) -> bool:
+        """Tell whether to use a payload of a θ that is `staleness` > 0 versions old."""
+        return self._late
 
 
 def wanted(table: UpdateTable, workers: int) -> int:

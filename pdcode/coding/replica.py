@@ -23,7 +23,6 @@ import numpy as np
 from ..transport.base import Arrival
 from ..transport.layout import CHECK, SNAPSHOT, buffer
 from ..transport.messages import CodewordView, Order, Reply, Task
-from .policies import Seen
 from .state import Coded, State
 
 ENTRY = struct.Struct("<qd")
@@ -55,6 +54,7 @@ class RelayedState(State):
     def __init__(self, state: Coded, workers: int, check: int) -> None:
         self.layouts, self.theta, self.optimizer = state.layouts, state.theta, state.optimizer
         self.designs, self.assignment, self.robust = state.designs, state.assignment, state.robust
+        self.policy = state.policy
         layout = self._layout = self.layouts[0]
         self._state, self._check = state, check
         self._log: deque[np.ndarray] = deque()
@@ -87,9 +87,6 @@ class RelayedState(State):
         self._append(entry)
         self._digest = None
         return norm
-
-    def ready(self, seen: Seen, expected: int) -> bool:
-        return self._state.ready(seen, expected)
 
     @property
     def flagged(self) -> list[int]:

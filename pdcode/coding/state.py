@@ -36,8 +36,8 @@ class State(ABC):
         Its `damping` scales steps by stale payloads.
     layouts : sequence of Layout
         Message layout of each round of an update; most schemes have one round.
-    policy : callable
-        ``policy(seen, expected) -> bool``: whether to step.
+    policy : Policy
+        Which payloads are used, when to step, and who waits for that.
     round : int
         Current round of the update.
     designs : mapping of int to Code
@@ -82,7 +82,11 @@ class State(ABC):
 
     def ready(self, seen: Seen, expected: int) -> bool:
         """Tell whether to step, with `expected` payloads outstanding; a round may have its own rule."""
-        return self.policy(seen, expected)
+        return self.policy.ready(seen, expected)
+
+    def usable(self, staleness: int, number: int) -> bool:
+        """Tell whether to use a late payload: of another θ, or of round `number` and not of this one."""
+        return number == self.round and self.policy.usable(staleness)
 
     @property
     def flagged(self) -> list[int]:

@@ -83,6 +83,8 @@ KINDS: dict[str, dict[str, Any]] = {
     "schemes": {
         "lwpd": "pdcode.schemes.lwpd:LWPD",
         "uncoded": "pdcode.schemes.uncoded:Uncoded",
+        "ringmaster": "pdcode.schemes.ringmaster:Ringmaster",
+        "ringleader": "pdcode.schemes.ringleader:Ringleader",
         "topk": "pdcode.schemes.topk:TopK",
         "local": "pdcode.schemes.local:Local",
         "cyclic": "pdcode.schemes.cyclic:Cyclic",

@@ -31,13 +31,6 @@ VARIED = ("scheme", "code", "decoder", "memory", "wire", "downlink", "update")  
 MULTIPLES = (0.5, 1.0, 2.0, 4.0)  # multiples of the user's step size
 TRIES = 40  # maximum number of draws per requested candidate
 
-UNCODED: Tables = {
-    "scheme": {"name": "uncoded"},
-    **{name: dict(table) for name, table in kinds.find("schemes", "uncoded").tables.items()},
-    "decoder": {},
-    "wire": {},
-    "downlink": {},
-}
 BLANK: Tables = {"scheme": {"name": "lwpd"}} | {name: {} for name in VARIED[1:]}
 
 
@@ -162,17 +155,19 @@ def whole_step(config: Config) -> bool:
 
 
 def named(base: Config) -> dict[str, Tables]:
-    """List the presets and uncoded schemes for this problem, by name."""
-    presets = ["default", "starved"] + ["shards"] * (base.problem.batch == 0)
-    schemes: dict[str, Tables] = {}
-    for preset in presets:
-        tables = kinds.find("schemes", "lwpd").presets[preset]
-        schemes[f"preset {preset}"] = BLANK | {
-            name: dict(table) for name, table in tables.items() if name != "problem"
-        }
-    for mode in ("all", "first", "async"):
-        schemes[f"uncoded {mode}"] = UNCODED | {"update": {"mode": mode}}
-    return schemes
+    """List the presets of lwpd and uncoded for this problem, by name."""
+    lwpd = ["default", "starved"] + ["shards"] * (base.problem.batch == 0)
+    uncoded = kinds.find("schemes", "uncoded").presets
+    return {f"preset {name}": preset("lwpd", name) for name in lwpd} | {
+        f"uncoded {name}": preset("uncoded", name) for name in uncoded
+    }
+
+
+def preset(scheme: str, name: str) -> Tables:
+    """Return the tables of a scheme's preset; those that vary and are not in it have their defaults."""
+    given = kinds.find("schemes", scheme).presets[name]
+    own = {table: dict(given[table]) for table in VARIED if table in given}
+    return BLANK | {"scheme": {"name": scheme}} | own
 
 
 def pick(random: np.random.Generator, values: Sequence[Value], weights: Sequence[float]) -> Value:

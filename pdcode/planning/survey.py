@@ -112,7 +112,7 @@ def scaled(config: Config, severity: float) -> StragglersTable:
 
 def task_s(config: Config) -> float:
     """Return the modelled compute time of a mini-batch's full gradient, in s."""
-    whole = space.apply(config, space.UNCODED | {"update": {"mode": "all"}})
+    whole = space.apply(config, space.preset("uncoded", "all"))
     parts = setup.prepare(whole)
     return 1e-9 * costs.time_ns(whole.machine, parts.scheme.flops(parts.problem, parts.layouts, 0, None))
 

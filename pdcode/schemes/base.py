@@ -13,7 +13,7 @@ from ..codes import Code
 from ..coding import builders, flops, optimizers
 from ..coding.assignments import Assignment
 from ..coding.memory import CodewordSelector, MemoryEncoder, Respond, StatelessEncoder
-from ..coding.policies import make_policy
+from ..coding.policies import Policy
 from ..coding.replica import RelayedState
 from ..coding.source import Batch, Source
 from ..coding.state import Coded, State
@@ -195,10 +195,14 @@ class Scheme:
         """Build a decoder for each unit; without `designs`, for a replica."""
         return builders.make_decoders(self.config, units, designs, self.chosen)
 
+    def policy(self) -> Policy:
+        """Build the rule of which payloads rank 0 uses, when it steps, and who waits for that."""
+        return Policy(self.config.update, self.workers)
+
     def state(self, problem: Problem) -> State:
         """Build rank 0's state."""
         coded = self.coded(problem, self.assignment(self.units(problem)))
-        coded.policy = make_policy(self.config.update, self.workers)
+        coded.policy = self.policy()
         return RelayedState(coded, self.workers, self.config.downlink.check) if self.relayed else coded
 
     def coded(

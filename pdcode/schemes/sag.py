@@ -25,10 +25,9 @@ from .. import problems
 from ..codes import Code
 from ..coding import flops
 from ..coding.assignments import Assignment
-from ..coding.policies import wanted
+from ..coding.policies import Policy, Seen, wanted
 from ..coding.source import Source
-from ..coding.state import State
-from ..config.tables import Config, Positive, Table, Tables
+from ..config.tables import Config, Positive, Table, Tables, UpdateTable
 from ..decoders import Decoder
 from ..decoders.table import Table as TableDecoder
 from ..problems import Plan, Problem
@@ -148,10 +147,24 @@ class SAG(Scheme):
     def source(self, problem: Problem, worker: int, rows: int, reply: Reply | None = None) -> Source:
         return PartGradient(problem, self.config, worker, self.options.parts, rows)
 
+    def samples(self, shard: int) -> int:
+        return super().samples(max(1, shard // self.options.parts))
+
     def flops(self, problem: Problem, layouts: Sequence[Layout], number: int, shard: int | None) -> float:
         rows = (shard or problem.rows // self.workers) // self.options.parts
         coding = flops.coding_flops(self.config, problem, layouts[number])
         return flops.gradient_flops(self.config, problem, max(1, rows)) + coding
+
+
+class NewestFirst(Policy):
+    """Policy ``first`` that counts only gradients at the newest θ; late ones are used, but not waited for."""
+
+    def __init__(self, table: UpdateTable, workers: int) -> None:
+        super().__init__(table, workers)
+        self._count = wanted(table, workers)
+
+    def ready(self, seen: Seen, expected: int) -> bool:
+        return seen.fresh >= self._count or expected == 0
 
 
 class DSAG(SAG):
@@ -160,12 +173,8 @@ class DSAG(SAG):
     name = "dsag"
     summary = f"{SAG.summary}, the late ones too"
     late = "use"
-    single_round = False  # the policy does not count late gradients
     tables: ClassVar[Tables] = {**SAG.tables, "update": {"mode": "first", "late": "use"}}
 
-    def state(self, problem: Problem) -> State:
-        state, update = super().state(problem), self.config.update
-        if update.mode == "first":
-            count = wanted(update, self.workers)
-            state.policy = lambda seen, expected: seen.fresh >= count or expected == 0
-        return state
+    def policy(self) -> Policy:
+        update = self.config.update
+        return NewestFirst(update, self.workers) if update.mode == "first" else super().policy()

@@ -1,7 +1,20 @@
-"""Uncoded full gradients: rank 0 averages the gradients that have arrived."""
+"""Uncoded full gradients: rank 0 averages the gradients that have arrived.
+
+Its presets are the usual schemes without a code. ``all``: synchronous SGD. ``first``: the first q gradients
+at the newest θ, later ones dropped (Chen, Pan, Monga, Bengio and Jozefowicz, "Revisiting distributed
+synchronous SGD", ICLR workshop 2016). ``async``: asynchronous SGD. ``k-async``: any K gradients, stale ones
+included (Dutta, Joshi, Ghosh, Dube and Nagpurkar, "Slow and stale gradients can win the race", AISTATS 2018).
+
+Dutta et al. have two such schemes. In K-async SGD an update takes the gradients of K distinct workers, which
+wait for it; in K-batch-async SGD the gradients may be of the same worker, and no worker waits. Here a worker
+whose gradient is at the newest θ waits for the update, as in K-async SGD, and a late one is sent the newest θ
+at once, as in K-batch-async SGD: a worker has at most two gradients in an update, a stale and then a fresh
+one.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 from ..config.tables import Tables
@@ -16,4 +29,10 @@ class Uncoded(Scheme):
     tables: ClassVar[Tables] = {
         "code": {"family": "uncoded", "blocks": 1, "rotate": False},
         "memory": {"kind": "none"},
+    }
+    presets: ClassVar[Mapping[str, Tables]] = {
+        "all": {**tables, "update": {"mode": "all"}},
+        "first": {**tables, "update": {"mode": "first", "late": "waste"}},
+        "async": {**tables, "update": {"mode": "async"}},
+        "k-async": {**tables, "update": {"mode": "first", "late": "use"}},
     }

@@ -35,18 +35,14 @@ class Coordinator:
         Rank 0's side of the scheme. A step is damped by the mean of `Optimizer.damping` over its payloads.
     trace : Recorder
         Records a row for each arrival and update.
-    late : {"use", "waste"}
-        Use or drop stale payloads: those of an older θ, or of another round of the update.
     drain_ns : int, optional
         Longest wait for the tasks in flight after the stop, ns; default: `DRAIN_TASKS` times the median
         worker's mean task, and at least `DRAIN_LEAST_NS`.
     """
 
-    def __init__(
-        self, fleet: Fleet, state: State, trace: Recorder, late: str = "use", drain_ns: int | None = None
-    ) -> None:
+    def __init__(self, fleet: Fleet, state: State, trace: Recorder, drain_ns: int | None = None) -> None:
         self.fleet, self.state, self.theta, self.trace = fleet, state, state.theta, trace
-        self._waste, self._robust, self._drain_ns = late == "waste", state.robust, drain_ns
+        self._robust, self._drain_ns = state.robust, drain_ns
 
         workers = fleet.workers
         self.waiting = list(range(workers))  # workers without a task, in order of arrival
@@ -101,15 +97,15 @@ class Coordinator:
 
     def on_arrival(self, arrival: Arrival) -> None:
         """Handle a reply."""
-        late = self._fold(arrival)
-        stepped = self._step_if_ready(self.outstanding + late)
-        if not (stepped or late or self.outstanding or self.stopping):
+        goes_on = self._fold(arrival)
+        stepped = self._step_if_ready(self.outstanding + goes_on)
+        if not (stepped or goes_on or self.outstanding or self.stopping):
             self.stuck = True
             self.stopping = f"diverged: every payload of update {self.version} was refused"
         self._observe(self.fleet.now_ns() if stepped else arrival.t_recv_ns)
         if stepped or self.stopping:
             self._dispatch_waiting()
-        elif late:  # a straggler does not wait for the next step
+        elif goes_on:
             self._dispatch(self.waiting.pop())
 
     def on_silence(self) -> None:
@@ -157,7 +153,7 @@ class Coordinator:
             self.trace.fault(now_ns, worker, task, "missing", missing_message(worker, task, sent_ns))
 
     def _fold(self, arrival: Arrival) -> bool:
-        """Fold a reply in; return whether it is stale: of an older θ or of another round."""
+        """Fold a reply in; return whether its worker goes on without a step, as a straggler does."""
         worker = arrival.worker
         self.waiting.append(worker)
         self.outstanding -= 1
@@ -171,7 +167,7 @@ class Coordinator:
             self._refuse(arrival)
         elif self.stopping:
             status, applied = DRAINED, -1
-        elif late and self._waste:
+        elif late and not self.state.usable(staleness, arrival.round):
             status, applied = WASTED, -1
         else:
             status, applied = USED, self.version
@@ -188,7 +184,7 @@ class Coordinator:
             arrival.t_recv_ns, self.fleet.now_ns(), arrival.injected_delay_ns,
             arrival.bytes_up, arrival.bytes_down, self.captured, status, arrival.loss, arrival.round,
         )  # fmt: skip
-        return late
+        return late or (status == USED and not self.state.policy.waits)
 
     def _step_if_ready(self, expected: int) -> bool:
         """Step if the state is ready, with `expected` payloads outstanding."""

@@ -55,7 +55,7 @@ class TrainingRun:
     ) -> None:
         self.components, self.fleet, self.trace, self.print_line = components, fleet, trace, print_line
         self.numerics = numerics
-        self.coordinator = Coordinator(fleet, components.state, trace, config.update.late, drain_ns)
+        self.coordinator = Coordinator(fleet, components.state, trace, drain_ns)
         self.monitor = Monitor(components.problem, config, trace, print_line, wall_ns, numerics)
 
     @property

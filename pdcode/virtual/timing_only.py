@@ -12,11 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from .. import stragglers
-from ..coding.policies import make_policy, wanted
+from ..coding.policies import Policy, wanted
 from ..config import kinds
 from ..config.tables import Config
 from ..kernels import events, rounds
-from ..schemes import make_scheme
+from ..schemes import Scheme, make_scheme
 from ..trace import TraceWriter
 from ..training.coordinator import missing_message
 from ..training.monitor import LINE_NS, Print
@@ -74,6 +74,7 @@ def is_timeable(config: Config) -> bool:
     faults, scheme = config.faults, kinds.find("schemes", config.scheme.name)
     return (
         scheme.single_round
+        and scheme.policy is Scheme.policy
         and config.update.mode in MODES
         and config.downlink.kind == "full"
         and faults.raise_worker is None
@@ -107,8 +108,11 @@ def ensure_timeable(config: Config) -> None:
     InputError
         Naming key and value.
     """
-    if not kinds.find("schemes", config.scheme.name).single_round:
-        raise InputError(f"scheme.name: '{config.scheme.name}' does not end its updates as [update] says")
+    name, scheme = config.scheme.name, kinds.find("schemes", config.scheme.name)
+    if not scheme.single_round:
+        raise InputError(f"scheme.name: '{name}' has several rounds per update")
+    if scheme.policy is not Scheme.policy:
+        raise InputError(f"scheme.name: '{name}' has an update policy of its own, not that of [update]")
     if config.update.mode not in MODES:
         raise InputError(f"update.mode: '{config.update.mode}' depends on the numerics, not only on times")
     if config.downlink.kind != "full":
@@ -177,7 +181,7 @@ class TimingOnly:
     ) -> None:
         ensure_timeable(config)
         n, update, stop, trace = config.workers.count, config.update, config.stop, config.trace
-        make_policy(update, n)  # checks the count
+        Policy(update, n)  # checks the count
         self.config, self._task_ns = config, task_ns
         self.interrupted = False
         self._bytes = reply_bytes, body_bytes + own_bytes

@@ -34,6 +34,13 @@ count = 4
             ["scheme local (steps 8, rate 0.1)", "code every layer"],
             [],
         ),
+        ("ringmaster", ['mode = "async"'], ["scheme ringmaster"], []),
+        (
+            "ringleader",
+            ["# 0: 4810 parameters,"],
+            ["scheme ringleader (gradients 1.0)"],
+            ["code", "decoder"],
+        ),
         ("cyclic", ["# 0: 4810 parameters,"], ["scheme cyclic (stragglers 1)"], ["code", "decoder"]),
     ],
 )

@@ -54,7 +54,8 @@ def test_all_that_is_offered_can_run_and_comes_back_from_its_file(name, tmp_path
 def test_presets_and_uncoded_schemes_are_always_there_and_draws_are_keyed():
     base = configfile.resolve({}, SMALL)
     names = {
-        OWN, "preset default", "preset starved", "uncoded all", "uncoded first", "uncoded async"
+        OWN, "preset default", "preset starved", "uncoded all", "uncoded first", "uncoded async",
+        "uncoded k-async",
     }  # fmt: skip
     few, many = space.candidates(base, 2, seed=7), space.candidates(base, 20, seed=7)
     assert {candidate.name for candidate in few} == names
@@ -70,10 +71,15 @@ def test_presets_and_uncoded_schemes_are_always_there_and_draws_are_keyed():
     assert "preset shards" in {candidate.name for candidate in space.candidates(full, 2, seed=7)}
 
 
-def test_a_preset_is_what_pdcode_run_makes_of_it():
+@pytest.mark.parametrize(
+    ("name", "scheme"),
+    [("preset default", "lwpd"), *((f"uncoded {name}", "uncoded") for name in ("all", "first", "k-async"))],
+)
+def test_a_preset_is_what_pdcode_run_makes_of_it(name, scheme):
     base = configfile.resolve({}, SMALL)
-    asked = configfile.resolve({}, [SMALL[0], *SMALL[2:], "scheme.preset=default"])
-    (preset,) = [each for each in space.candidates(base, 2, 7) if each.name == "preset default"]
+    asked = [f"scheme.name={scheme}", f"scheme.preset={name.split()[1]}"]
+    asked = configfile.resolve({}, [SMALL[0], *SMALL[2:], *asked])
+    (preset,) = [each for each in space.candidates(base, 2, 7) if each.name == name]
     for table in ("code", "memory", "wire", "downlink", "update", "optimizer"):
         assert getattr(preset.config, table) == getattr(asked, table)
 
@@ -92,7 +98,7 @@ def test_step_sizes_are_multiples_of_a_whole_step():
     assert rates[OWN, 0.5] == 0.2
     forgetful = configfile.resolve({}, [*SMALL, "memory.kind=none"])
     assert space.base_rate(forgetful) == 1.6
-    assert space.apply(forgetful, space.UNCODED | {"update": {"mode": "all"}}, 0.5).optimizer.rate == 0.8
+    assert space.apply(forgetful, space.preset("uncoded", "all"), 0.5).optimizer.rate == 0.8
 
 
 def test_draws_differ_and_cover_the_space():
@@ -118,7 +124,7 @@ def test_schemes_in_words():
     base = configfile.resolve({}, SMALL)
     words = {each.name: str(each) for each in space.candidates(base, 2, 7)}
     assert words[OWN] == "yours: net k=8/1 w=4 r=1, memory worker, async, rate 0.4"
-    assert words["uncoded first"] == "uncoded first: uncoded, first 3, rate 0.4"
+    assert words["uncoded first"] == "uncoded first: uncoded, first 3, late wasted, rate 0.4"
     captured = base.update.__class__(mode="captured", fraction=0.5, late="waste")
     text = space.summary(msgspec.structs.replace(base, update=captured))
     assert "captured 0.5, late wasted" in text

@@ -30,6 +30,7 @@ pytestmark = pytest.mark.slow
 
 CLOCKS = ["real", "virtual"]
 NONE, FIRST = "memory.kind=none", ["update.mode=first", "update.count=3"]
+CODE = ["code.family=net", "code.blocks=[8,1]", "code.rotate=true"]
 CASES = {
     "default": [],
     "least-squares": [NONE, "decoder.kind=least_squares", *FIRST],
@@ -41,6 +42,8 @@ CASES = {
     "energy": [NONE, "code.family=energy", "code.blocks=[8,8]", "decoder.kind=mmse", "update.mode=all"],
     "topk": ["scheme.name=topk", "scheme.options.share=0.05", "code.blocks=1", "downlink.kind=codewords"],
     "local": ["scheme.name=local", "scheme.options.steps=3", "code.blocks=[4,1]", "code.family=net"],
+    "ringmaster": ["scheme.name=ringmaster", "scheme.options.threshold=2", *CODE, "memory.kind=worker"],
+    "ringleader": ["scheme.name=ringleader", "code.blocks=1", "optimizer.momentum=0.5", "wire.dtype=int8"],
     "cyclic": [
         "scheme.name=cyclic", "code.blocks=1", "scheme.options.stragglers=2", "stragglers.dead=[3]",
         "stop.seconds=9.0",

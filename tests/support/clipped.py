@@ -9,7 +9,6 @@ import numpy as np
 
 from pdcode.coding import flops
 from pdcode.coding.assignments import Assignment
-from pdcode.coding.policies import make_policy
 from pdcode.coding.state import Coded
 from pdcode.config.tables import Real, Table, Tables
 from pdcode.problems.partition import Unit
@@ -107,7 +106,7 @@ class Clipped(Scheme):
         made = self.coded(problem, self.assignment(self.units(problem)))
         state = ClippedState(made.theta, made.units, made.decoders, made.optimizer, made.assignment)
         state.layouts, state.limit = made.layouts, self.options.limit
-        state.policy = make_policy(self.config.update, self.workers)
+        state.policy = self.policy()
         return state
 
     def responds(self, problem: Any, worker: int, rows: int, replies: Sequence[Any]) -> list[Answer]:

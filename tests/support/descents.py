@@ -115,7 +115,7 @@ class Descent:
         self.executor = InProcessExecutor(layouts, workers, setup.worker_builder(config, self.components))
         self.fleet = VirtualFleet(layouts, workers, self.executor, FixedDurations(workers, duration_ns))
         self.state, self.trace = self.components.state, Rows()
-        self.coordinator = Coordinator(self.fleet, self.state, self.trace, config.update.late)
+        self.coordinator = Coordinator(self.fleet, self.state, self.trace)
         self.thetas = [self.state.theta.copy()]
 
     @property

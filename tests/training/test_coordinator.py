@@ -59,8 +59,8 @@ def coordinator(
     assignment = Rotating(LAYERS, [rows, 1], np.dtype("float64"), {8: code}, 1)
     optimizer = optimizers.create(OptimizerTable(**{"rate": 0.1} | options), SIZE, "float64")
     state = Coded(np.zeros(SIZE), LAYERS, made, optimizer, assignment)
-    state.layouts, state.policy = [layout], policies.make_policy(table, workers)
-    return Coordinator(fleet, state, Rows(), table.late, drain_ns)
+    state.layouts, state.policy = [layout], policies.Policy(table, workers)
+    return Coordinator(fleet, state, Rows(), drain_ns)
 
 
 def run(made: Coordinator, updates: int = 50) -> Rows:
@@ -296,7 +296,7 @@ def test_the_steady_state_allocates_no_arrays_of_payload_size() -> None:
     decoder = decoders.create("adjoint", 16, layer.shape, f4)
     theta, assignment = np.zeros(layout.parameters, f4), Rotating([layer], [1], f4, {16: code}, 1)
     state = Coded(theta, [layer], [decoder], optimizer, assignment)
-    state.layouts, state.policy = [layout], policies.make_policy(UpdateTable(), 1)
+    state.layouts, state.policy = [layout], policies.Policy(UpdateTable(), 1)
     made = Coordinator(Echo([np.ones((1, layer.elements), f4)]), state, NoRows())
 
     def observe(now_ns: int, coordinator: Coordinator) -> str:

@@ -1,0 +1,166 @@
+"""Ringleader ASGD: asynchronous steps by the mean over a table of every worker's gradients.
+
+Maranjyan and Richtárik, "Ringleader ASGD: the first asynchronous SGD with optimal time complexity under data
+heterogeneity", ICLR 2026. Rank 0 keeps for each worker the sum and the number of its gradients, and steps by
+the mean over workers of each worker's mean: shards count alike, however fast their workers are. A round of n
+steps has two phases. In the first, rank 0 collects gradients until every worker has one, and no worker waits.
+The last of them brings the first step. In the second, the next gradient of each other worker goes into its
+entry and brings a step, after which that worker alone is sent the new θ. A worker that has had its step
+goes on, and its gradients are kept for the table of the next round. No gradient is dropped, and none is used
+at a delay above 2n - 2.
+
+Read in descriptions of the paper and in its authors' code, not in the paper. As in that code a worker is
+always sent the newest θ, so that its gradients in an entry may be of several θ; the paper's are of one. Their
+step size for gradients of variance σ² is proportional to the harmonic mean over workers of the numbers of
+gradients in the table. Collecting until it is large enough, by the option ``gradients``, is after Malenia SGD
+(Tyurin and Richtárik, "Optimal time complexities of parallel stochastic optimization methods under a fixed
+computation model", NeurIPS 2023). Going on without a worker whose gradient is not finite is an addition.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+
+from ..codes import Code
+from ..coding.assignments import Assignment, DataRows
+from ..coding.policies import Policy, Seen
+from ..config.tables import Factor, Table, Tables, UpdateTable
+from ..decoders import Decoder
+from ..problems import Problem
+from ..problems.partition import Unit
+from ..util.memory import ensure_fits
+from .base import Scheme
+
+
+class GradientTable(Decoder):
+    """Decoder that averages each worker's gradients, and then over workers; a codeword names the worker.
+
+    Parameters
+    ----------
+    blocks, block_shape, dtype, length
+        As for `Decoder`.
+    workers : int
+        Number of workers n.
+    gradients : float
+        Harmonic mean over workers of the numbers of gradients from which on the table is complete.
+    """
+
+    options = (*Decoder.options, "workers", "gradients")
+
+    def __init__(self, *shape: Any, workers: int = 1, gradients: float = 1.0, **common: Any) -> None:
+        super().__init__(*shape, **common)
+        self._least, size = gradients, len(self.accumulator)
+        self._means = np.zeros(
+            (workers, size), self.dtype
+        )  # of each worker's gradients in the table of its last one
+        # This round's table and the next one's: sum of the means, and number of gradients by worker.
+        self._sums = self.accumulator, np.zeros(size, self.dtype)
+        self._counts = np.zeros((2, workers), np.int64)
+        self._stepped = np.zeros(workers, bool)  # workers that have had their step of this round
+        self._last = 0, 0  # table and worker of the last gradient
+        self._change = np.empty(size, self.dtype)
+
+    def add_sparse(self, indices: np.ndarray, values: np.ndarray, payload: np.ndarray) -> None:
+        worker = int(indices[0, 0])
+        self._last = table, _ = int(self._stepped[worker]), worker
+        number = self._counts[table, worker] = self._counts[table, worker] + 1
+        mean = self._means[worker]
+        if number == 1:
+            mean.fill(0)  # it was that of an earlier table
+        np.subtract(payload[0], mean, out=self._change)
+        self._change /= number
+        mean += self._change
+        self._sums[table][:] += self._change
+        self.count += 1
+
+    @property
+    def captured(self) -> float:
+        """Share of the workers in the last gradient's table; 1 if it is complete."""
+        counts = self._counts[self._last[0]]
+        found = counts[counts > 0]
+        if not len(found):
+            return 0.0
+        return (
+            len(found)
+            / len(counts)
+            * min(1.0, 1 / (self._least * float(np.reciprocal(found, dtype=np.float64).mean())))
+        )
+
+    @property
+    def scale(self) -> float:
+        return 1 / max(1, int(np.count_nonzero(self._counts[0])))
+
+    def solve(self) -> None:
+        """Begin the next round if the last gradient is of it: the workers left had none that is finite."""
+        table, worker = self._last
+        if table:
+            self._begin()
+            self._last = 0, worker
+
+    def reset(self) -> None:
+        _, worker = self._last
+        self._stepped[worker] = True
+        if self._stepped.all():
+            self._begin()
+        self.count = 0
+
+    def _begin(self) -> None:
+        """Begin the next round with the gradients that are there."""
+        for kept in self._sums, self._counts:
+            kept[0][:], kept[1][:] = kept[1], 0
+        self._stepped.fill(False)
+
+
+class Collecting(Policy):
+    """Policy that steps when the table is complete, by all workers that have a task; no worker waits."""
+
+    waits = False
+
+    def __init__(self, table: UpdateTable, workers: int) -> None:
+        super().__init__(table, workers)
+        self._workers = workers
+
+    def ready(self, seen: Seen, expected: int) -> bool:
+        return seen.captured * self._workers >= expected - 1e-6
+
+
+class Ringleader(Scheme):
+    """Ringleader ASGD: a step is the mean over workers of each worker's mean gradient.
+
+    For fixed shards that differ, where asynchronous SGD favours those of fast workers. Rank 0 keeps a vector
+    of θ's size for each worker.
+    """
+
+    name = "ringleader"
+    summary = "full gradients; rank 0 steps by a table of every worker's"
+    fused = False
+    unused = ("code", "memory", "decoder", "update", "downlink")
+    tables: ClassVar[Tables] = {
+        "code": {"family": "uncoded", "blocks": 1, "rotate": False},
+        "memory": {"kind": "none"},
+        "update": {"mode": "captured", "fraction": 1.0},
+    }
+
+    class Options(Table):
+        """Keys of ``[scheme] options``."""
+
+        #: harmonic mean, over workers, of the numbers of gradients from which on a round's steps begin
+        gradients: Factor = 1.0
+
+    def policy(self) -> Policy:
+        return Collecting(self.config.update, self.workers)
+
+    def units(self, problem: Problem) -> Sequence[Unit]:
+        return [Unit(0, problem.size, 1)]
+
+    def assignment(self, units: Sequence[Unit]) -> Assignment:
+        return DataRows(units, np.dtype(self.config.problem.dtype), np.eye(self.workers, dtype=np.int8))
+
+    def decoders(self, units: Sequence[Unit], designs: Mapping[int, Code] | None) -> list[Decoder]:
+        (unit,), dtype = units, np.dtype(self.config.problem.dtype)
+        size = self.workers * unit.length * dtype.itemsize
+        ensure_fits("workers.count", f"a gradient of each of {self.workers} workers", size)
+        return [GradientTable(1, unit.shape, dtype, workers=self.workers, gradients=self.options.gradients)]

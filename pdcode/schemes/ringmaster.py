@@ -1,0 +1,85 @@
+"""Ringmaster ASGD: asynchronous SGD without the gradients whose delay is R or more.
+
+Maranjyan, Tyurin and Richtárik, "Ringmaster ASGD: the first asynchronous SGD with optimal time complexity",
+ICML 2025. The delay of a gradient is the number of updates since its θ. Rank 0 steps by every gradient of a
+delay less than R and drops the others; either way it sends the worker the newest θ. This is the variant
+without calculation stops: workers finish gradients that will be dropped. For gradients of variance σ², and a
+point at which the expected squared norm of the gradient is at most ε, R = max(1, ⌈σ²/ε⌉).
+
+σ² and ε are not known in general. By default R is the number of workers n, which is this project's choice:
+workers of equal speed have delays of n - 1, so that nothing of theirs is dropped. Codes, and memories that
+get back what is dropped, are an addition, too.
+"""
+
+from __future__ import annotations
+
+from math import ceil
+from typing import ClassVar
+
+from ..coding.policies import Policy
+from ..config.tables import Config, NonNegative, Positive, Real, Table, Tables, UpdateTable
+from ..util.errors import InputError
+from .base import Scheme
+
+
+class Recent(Policy):
+    """Policy that drops payloads from a delay on.
+
+    Parameters
+    ----------
+    table, workers
+        As for `Policy`.
+    threshold : int
+        R, the smallest delay to drop.
+    """
+
+    def __init__(self, table: UpdateTable, workers: int, threshold: int) -> None:
+        super().__init__(table, workers)
+        self._threshold = threshold
+
+    def usable(self, staleness: int) -> bool:
+        return staleness < self._threshold
+
+
+class Ringmaster(Scheme):
+    """Ringmaster ASGD: asynchronous SGD that drops gradients of delay R and more."""
+
+    name = "ringmaster"
+    summary = "full gradients, a step each; those of delay R and more are dropped"
+    unused = ("update",)
+    tables: ClassVar[Tables] = {
+        "code": {"family": "uncoded", "blocks": 1, "rotate": False},
+        "memory": {"kind": "none"},
+        "update": {"mode": "async"},
+    }
+
+    class Options(Table):
+        """Keys of ``[scheme] options``."""
+
+        threshold: Positive | None = None  #: R; none: from `sigma2` and `epsilon`, or the number of workers
+        sigma2: NonNegative | None = None  #: σ², the variance of a worker's gradient
+        epsilon: Real | None = None  #: ε, the squared norm of the gradient to reach
+
+    @classmethod
+    def check(cls, config: Config) -> None:
+        super().check(config)
+        options = config.scheme.options
+        for key, other in (("sigma2", "epsilon"), ("epsilon", "sigma2")):
+            value = getattr(options, key)
+            if value is not None and options.threshold is not None:
+                raise InputError(
+                    f"scheme.options.{key}: {value:g} says the same as threshold; give one of them"
+                )
+            if value is not None and getattr(options, other) is None:
+                raise InputError(f"scheme.options.{key}: {value:g} needs {other}")
+
+    @property
+    def threshold(self) -> int:
+        """R, the smallest delay to drop."""
+        options = self.options
+        if options.sigma2 is not None:
+            return max(1, ceil(options.sigma2 / options.epsilon))
+        return int(options.threshold or self.workers)
+
+    def policy(self) -> Policy:
+        return Recent(self.config.update, self.workers, self.threshold)
