@@ -20,15 +20,6 @@ from ..util.errors import InputError, within
 
 OWN = "yours"  # the configuration as it is
 ALL = "all"  # every scheme and preset that can run
-SCHEME = (
-    "scheme",
-    "code",
-    "decoder",
-    "memory",
-    "wire",
-    "downlink",
-    "update",
-)  # tables that a scheme replaces
 
 
 @dataclass(frozen=True)
@@ -46,35 +37,21 @@ class Entrant:
     config: Config
 
     @property
-    def rate_key(self) -> str:
-        """Key of the learning rate that matters most to the scheme."""
-        return str(kinds.find("schemes", self.config.scheme.name).tuned)
-
-    @property
     def rate(self) -> float:
-        """Value of `rate_key`."""
-        value: Any = self.config
-        for key in self.rate_key.split("."):
-            value = getattr(value, key)
-        return float(value)
+        """Learning rate that matters most to the scheme."""
+        return space.rate_of(self.config)
 
     def at(self, rate: float) -> Entrant:
         """Return the entrant with another learning rate."""
-        return Entrant(self.name, _replaced(self.config, self.rate_key.split("."), float(f"{rate:.4g}")))
-
-
-def _replaced(table: Any, keys: Sequence[str], value: float) -> Any:
-    first, *rest = keys
-    inner = _replaced(getattr(table, first), rest, value) if rest else value
-    return msgspec.structs.replace(table, **{first: inner})
+        return Entrant(self.name, space.with_rate(self.config, rate))
 
 
 def entrants(tables: dict[str, Any], overrides: Sequence[str], folder: Path, wanted: str) -> list[Entrant]:
     """Make the entrants of a comparison.
 
-    Problem, workers, delays, machine, link and stop are the configuration's. The tables of `SCHEME` are those
-    of the entrant's scheme or preset, and so is ``[optimizer]`` if it has one; else the learning rate is the
-    configuration's, converted to the entrant's kind of step (`space.base_rate`).
+    Problem, workers, delays, machine, link and stop are the configuration's. The tables of `space.VARIED`
+    are those of the entrant's scheme or preset, and so is ``[optimizer]`` if it has one; else the learning
+    rate is the configuration's, converted to the entrant's kind of step (`space.base_rate`).
 
     Parameters
     ----------
@@ -85,7 +62,8 @@ def entrants(tables: dict[str, Any], overrides: Sequence[str], folder: Path, wan
     folder : Path
         Folder of the file.
     wanted : str
-        Names of entrants, separated by commas; ``all`` stands for every scheme and preset that can run.
+        Names of entrants, separated by commas; ``all`` stands for every scheme and preset that can run and
+        is not one of the others by another name.
 
     Raises
     ------
@@ -103,11 +81,18 @@ def entrants(tables: dict[str, Any], overrides: Sequence[str], folder: Path, wan
             except InputError:
                 if name != ALL:
                     raise
+        if name == ALL:
+            made = _distinct(made)
     names = [entrant.name for entrant in made]
     for name in names:
         if names.count(name) > 1:
             raise InputError(f"--schemes: '{name}' is there twice")
     return made
+
+
+def _distinct(made: list[Entrant]) -> list[Entrant]:
+    """Leave out entrants that differ from an earlier one by name alone."""
+    return list({space.identity(each.config): each for each in reversed(made)}.values())[::-1]
 
 
 def _names(wanted: str) -> list[str]:
@@ -138,14 +123,15 @@ def _entrant(
     if kind is None:
         raise InputError(f"scheme.name: expected one of {', '.join(kinds.names('schemes'))} (got {scheme!r})")
     chosen = {"name": scheme} | ({"preset": preset} if preset else {})
-    common = {key: table for key, table in tables.items() if key not in SCHEME}
+    common = {key: table for key, table in tables.items() if key not in space.VARIED}
     filled = kind.presets.get(preset, {}) if preset else kind.tables
     if "optimizer" in filled:
         common.pop("optimizer", None)
     config = configfile.resolve(common | {"scheme": chosen}, [*overrides, *changes], folder)
     if not any(key.startswith("optimizer.rate") for key in changes) and "optimizer" not in filled:
         rate = space.base_rate(own) * (1.0 if space.whole_step(config) else 1.0 / config.workers.count)
-        config = _replaced(config, ("optimizer", "rate"), float(f"{rate:.4g}"))
+        optimizer = msgspec.structs.replace(config.optimizer, rate=float(f"{rate:.4g}"))
+        config = msgspec.structs.replace(config, optimizer=optimizer)
     if own.stop.updates is not None:  # as many payloads as the configuration's updates use
         updates = max(1, round(own.stop.updates * payloads(own) / payloads(config)))
         config = msgspec.structs.replace(config, stop=msgspec.structs.replace(config.stop, updates=updates))

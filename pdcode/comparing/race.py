@@ -17,6 +17,7 @@ from ..config.write import to_toml, to_value
 from ..planning.goal import Goal, choose_goal
 from ..planning.ranking import Interval, Row, Speedup
 from ..planning.search import MOST_SEED, OWN_SLACK, SEARCH, Environment, baseline
+from ..planning.space import rate_key
 from ..planning.trials import ARRIVALS, MOST_ARRIVALS, POINTS, Outcome
 from ..trace import opening
 from ..training.monitor import Print
@@ -231,7 +232,7 @@ def tune(race: Race, rates: int, pool: Pool, print_line: Print) -> tuple[Race, s
         found[number] = measured.outcome(race.goal)
         Path(cells[number][1].trace).unlink(missing_ok=True)
         entrant = tried[number // rates][number % rates]
-        tried_now = f"{entrant.name}, {entrant.rate_key} {entrant.rate:g}"
+        tried_now = f"{entrant.name}, {'.'.join(rate_key(entrant.config))} {entrant.rate:g}"
         print_line(f"tuning {len(found)} of {len(cells)}: {tried_now}: {verdict(measured, race.goal)}")
     chosen, edges = [], []
     for place, row in enumerate(tried):

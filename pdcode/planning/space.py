@@ -29,6 +29,7 @@ OWN = "yours"
 DRAWN = "drawn"
 VARIED = ("scheme", "code", "decoder", "memory", "wire", "downlink", "update")  # whole tables
 MULTIPLES = (0.5, 1.0, 2.0, 4.0)  # multiples of the user's step size
+RIVALS = 0.2  # share of draws that are other schemes, with their own tables
 TRIES = 40  # maximum number of draws per requested candidate
 
 BLANK: Tables = {"scheme": {"name": "lwpd"}} | {name: {} for name in VARIED[1:]}
@@ -129,9 +130,13 @@ def apply(base: Config, tables: Mapping[str, Mapping[str, Any]], multiple: float
     config = base
     if tables:
         built = msgspec.to_builtins(base) | {name: dict(table) for name, table in tables.items()}
-        if MemoryTable.of(built["memory"]).keeps:
+        if "optimizer" not in tables and MemoryTable.of(built["memory"]).keeps:
             built["optimizer"]["staleness"] = "constant"
         config = Config.of(built)
+    if "optimizer" in tables:  # rates of its own
+        config = with_rate(config, multiple * rate_of(config))
+        configfile.check_consistency(config)
+        return config
     rate = multiple * base_rate(base) * (1.0 if whole_step(config) else 1.0 / config.workers.count)
     if multiple == 1 and not tables:
         return base
@@ -139,6 +144,30 @@ def apply(base: Config, tables: Mapping[str, Mapping[str, Any]], multiple: float
     config = msgspec.structs.replace(config, optimizer=optimizer)
     configfile.check_consistency(config)
     return config
+
+
+def rate_key(config: Config) -> list[str]:
+    """Return the path of the learning rate that matters most to a configuration's scheme."""
+    return str(kinds.find("schemes", config.scheme.name).tuned).split(".")
+
+
+def rate_of(config: Config) -> float:
+    """Return the learning rate that matters most."""
+    value: Any = config
+    for key in rate_key(config):
+        value = getattr(value, key)
+    return float(value)
+
+
+def with_rate(config: Config, rate: float) -> Config:
+    """Return the configuration with another value of the learning rate that matters most."""
+    return _replaced(config, rate_key(config), float(f"{rate:.4g}"))
+
+
+def _replaced(table: Any, keys: Sequence[str], value: float) -> Any:
+    first, *rest = keys
+    inner = _replaced(getattr(table, first), rest, value) if rest else value
+    return msgspec.structs.replace(table, **{first: inner})
 
 
 def base_rate(base: Config) -> float:
@@ -163,11 +192,17 @@ def named(base: Config) -> dict[str, Tables]:
     }
 
 
-def preset(scheme: str, name: str) -> Tables:
-    """Return the tables of a scheme's preset; those that vary and are not in it have their defaults."""
-    given = kinds.find("schemes", scheme).presets[name]
-    own = {table: dict(given[table]) for table in VARIED if table in given}
+def preset(scheme: str, name: str | None = None) -> Tables:
+    """Return the tables of a scheme or preset; those that vary and are not in it have their defaults."""
+    kind = kinds.find("schemes", scheme)
+    given = kind.tables if name is None else kind.presets[name]
+    own = {table: dict(given[table]) for table in (*VARIED, "optimizer") if table in given}
     return BLANK | {"scheme": {"name": scheme}} | own
+
+
+def rivals() -> list[str]:
+    """List the schemes of the registry that are drawn as they are."""
+    return [name for name in kinds.names("schemes") if name not in ("lwpd", "uncoded")]
 
 
 def pick(random: np.random.Generator, values: Sequence[Value], weights: Sequence[float]) -> Value:
@@ -178,6 +213,9 @@ def pick(random: np.random.Generator, values: Sequence[Value], weights: Sequence
 
 def draw_tables(base: Config, random: np.random.Generator) -> Tables:
     """Draw the tables of a scheme; they may contradict each other."""
+    if random.random() < RIVALS:
+        names = rivals()
+        return preset(pick(random, names, [1] * len(names)))
     families = "net", "auto", "matched", "energy", "hadamard", "uncoded"
     family = pick(random, families, (4, 2, 4, 1, 1, 3))
     memory = pick(random, ("none", "worker", "difference", "coordinator"), (2, 6, 1, 1))

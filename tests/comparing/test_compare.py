@@ -15,6 +15,7 @@ from pdcode.comparing import cells, entrants, file, table
 from pdcode.comparing.cells import COLUMNS, Measured
 from pdcode.comparing.file import Comparison
 from pdcode.config import load as configfile
+from pdcode.planning import space
 from pdcode.planning.goal import Goal
 from pdcode.trace import Trace
 
@@ -171,7 +172,7 @@ def test_an_entrant_has_the_tables_of_its_scheme_and_the_rest_in_common() -> Non
     assert (uncoded.config.code.family, uncoded.config.memory.kind) == ("uncoded", "none")
     assert own.rate == 0.5 == coded.rate  # an arrival is a quarter of a step with memory
     assert uncoded.rate == 0.125
-    assert (local.rate_key, local.config.optimizer.rate) == ("scheme.options.rate", 1.0)
+    assert (space.rate_key(local.config), local.config.optimizer.rate) == (["scheme", "options", "rate"], 1.0)
     assert local.at(0.3).config.scheme.options.rate == 0.3
     (changed,) = made(JOB, "topk/scheme.options.share=0.05/optimizer.rate=0.3")
     assert (changed.config.scheme.options.share, changed.rate) == (0.05, 0.3)
