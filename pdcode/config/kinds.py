@@ -86,6 +86,7 @@ KINDS: dict[str, dict[str, Any]] = {
         "topk": "pdcode.schemes.topk:TopK",
         "local": "pdcode.schemes.local:Local",
         "cyclic": "pdcode.schemes.cyclic:Cyclic",
+        "powersgd": "pdcode.schemes.powersgd:PowerSGD",
     },
 }
 """Group -> name -> "module:Class", or the class of a plug-in; families of codes are `codes.Family`."""

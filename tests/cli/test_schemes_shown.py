@@ -35,6 +35,12 @@ count = 4
             [],
         ),
         ("cyclic", ["# 0: 4810 parameters,"], ["scheme cyclic (stragglers 1)"], ["code", "decoder"]),
+        (
+            "powersgd",
+            ["# 0: 64 parameters, 4 vectors # 1: 64 parameters, whole", "round 1)", "body 1184"],
+            ["scheme powersgd (rank 4)"],
+            ["code", "decoder"],
+        ),
     ],
 )
 def test_a_scheme_is_described(

@@ -51,6 +51,7 @@ CASES = {
     "local": [*scheme("local"), "scheme.options.steps=3", "wire.dtype=int8", *FIRST],
     "cyclic": [*scheme("cyclic"), "scheme.options.stragglers=2", "stragglers.dead=[1]", "stop.seconds=50"],
     "rounds": [*scheme("clipped"), *FIRST, "update.late=waste"],
+    "powersgd": [*scheme("powersgd"), "wire.dtype=int8", *FIRST, "update.late=waste"],
     "relay": [
         "downlink.kind=codewords", "downlink.check=5", "wire.dtype=int8", "code.blocks=units",
         "code.share=0.25", "faults.nan_worker=1", "faults.nan_task=20",

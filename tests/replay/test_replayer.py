@@ -45,6 +45,9 @@ CASES = {
         "scheme.name=cyclic", "code.blocks=1", "scheme.options.stragglers=2", "stragglers.dead=[3]",
         "stop.seconds=9.0",
     ],
+    "powersgd": [
+        "scheme.name=powersgd", "code.blocks=1", "wire.dtype=int8", "update.mode=first", "update.late=waste",
+    ],
     "captured": [NONE, "update.mode=captured", "problem.dtype=float64", "stop.loss=0.5", "stop.updates=1000"],
     "waste": [
         *FIRST, "update.late=waste", "optimizer.momentum=0.5", "faults.nan_worker=1", "workers.count=5",
