@@ -87,6 +87,7 @@ KINDS: dict[str, dict[str, Any]] = {
         "local": "pdcode.schemes.local:Local",
         "cyclic": "pdcode.schemes.cyclic:Cyclic",
         "powersgd": "pdcode.schemes.powersgd:PowerSGD",
+        "demo": "pdcode.schemes.demo:DeMo",
     },
 }
 """Group -> name -> "module:Class", or the class of a plug-in; families of codes are `codes.Family`."""

@@ -18,8 +18,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from ..coding import flops, optimizers
+from ..coding import flops
 from ..coding.memory import Respond
+from ..coding.optimizers import Optimizer
 from ..coding.policies import make_policy
 from ..coding.source import Source
 from ..coding.state import State
@@ -77,7 +78,7 @@ class PowerState(State):
     def __init__(
         self,
         theta: np.ndarray,
-        optimizer: optimizers.Optimizer,
+        optimizer: Optimizer,
         factors: Sequence[Factor],
         layouts: Sequence[Layout],
         workers: int,
@@ -236,13 +237,13 @@ class PowerSGD(Scheme):
 
     @classmethod
     def check(cls, config: Config) -> None:
-        super().check(config)
         if config.memory.kind != "worker":
             raise InputError(
                 f"memory.kind: '{config.memory.kind}': scheme 'powersgd' is error feedback; use 'worker'"
             )
         if config.update.mode == "captured":
             raise InputError("update.mode: 'captured' is undefined for factors that follow the gradients")
+        super().check(config)
 
     def factors(self, problem: Problem) -> list[Factor]:
         """Return the layers and their ranks."""
@@ -275,7 +276,7 @@ class PowerSGD(Scheme):
         config = self.config
         state = PowerState(
             problem.initial(config.seed),
-            optimizers.create(config.optimizer, problem.size, problem.dtype),
+            self.optimizer(problem),
             self.factors(problem),
             self.layouts(problem, ()),
             self.workers,

@@ -29,6 +29,7 @@ TABLES: dict[str, list[str]] = {  # of whole configurations: every kind of a tab
     "local": ["scheme.name=local", "problem.data=synthetic", "problem.density=0.5", "update.mode=all"],
     "cyclic": ["scheme.name=cyclic", "problem.kind=logistic", "problem.data=breast-cancer"],
     "powersgd": ["scheme.name=powersgd", "update.mode=first"],
+    "demo": ["scheme.name=demo", "update.mode=first", "memory.keep=0.5"],
     "residual": ["memory.kind=none", "decoder.kind=residual", "update.mode=captured", "stragglers={}"],
     "peeling": ["memory.kind=none", "decoder.kind=peeling", "wire.dtype=int8", "problem.shards=replicated"],
     "tracking": ["memory.kind=coordinator", "downlink.kind=codewords", "trace.arrivals=sampled"],

@@ -52,6 +52,7 @@ CASES = {
     "cyclic": [*scheme("cyclic"), "scheme.options.stragglers=2", "stragglers.dead=[1]", "stop.seconds=50"],
     "rounds": [*scheme("clipped"), *FIRST, "update.late=waste"],
     "powersgd": [*scheme("powersgd"), "wire.dtype=int8", *FIRST, "update.late=waste"],
+    "demo": [*scheme("demo"), "optimizer.kind=sign", "downlink.kind=codewords", "downlink.check=5", *FIRST],
     "relay": [
         "downlink.kind=codewords", "downlink.check=5", "wire.dtype=int8", "code.blocks=units",
         "code.share=0.25", "faults.nan_worker=1", "faults.nan_task=20",
