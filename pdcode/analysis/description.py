@@ -202,11 +202,16 @@ def _decoder(config: Mapping[str, Mapping[str, Any]]) -> str:
     kind = _decoder_kind(decoder, memory) if decoder else ""
     parts = [
         kind,
-        f"memory {memory['kind']}" if "kind" in memory else "",
+        f"memory {memory['kind']}{_kept(memory)}" if "kind" in memory else "",
         f"wire {wire['dtype']}" if wire.get("dtype") else "",
         f"downlink {down['kind']}" if "kind" in down else "",
     ]
     return ", ".join(filter(None, parts))
+
+
+def _kept(memory: Mapping[str, Any]) -> str:
+    keep = memory.get("keep", 1)
+    return "" if keep == 1 else f" (keep {keep:g})"
 
 
 def _decoder_kind(table: Mapping[str, Any], memory: Mapping[str, Any]) -> str:

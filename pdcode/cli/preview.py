@@ -38,7 +38,9 @@ def codes(components: Components) -> list[str]:
         if isinstance(assignment, DataRows):
             combined = f"{assignment.weight} of {assignment.shards} shards"
             lines.append(f"#   none over blocks: a task combines the gradients of {combined}")
-        elif assignment is None or all(unit.whole for unit in assignment.layers):
+        elif assignment is None:
+            lines.append("#   none")
+        elif all(unit.whole for unit in assignment.layers):
             lines.append("#   none: everything is sent uncoded")
         else:
             what = f"of weight {assignment.weights}, {list(assignment.rows)} per task"
@@ -57,9 +59,10 @@ def layers(components: Components) -> list[str]:
             f"{layer.length} parameters" + coded * f", {'uncoded' if layer.whole else cut}"
         )
     if not coded:
-        lines.append("# Units that codewords are over")
-        for number, unit in enumerate(units):
-            cut = "whole" if unit.whole else f"{unit.count} blocks of {unit.elements}"
+        lines.append("# Units of a payload")
+        for number, (unit, r) in enumerate(zip(units, components.layout.rows, strict=True)):
+            whole = "whole" if r == 1 else f"{r} vectors"
+            cut = whole if unit.whole else f"{unit.count} blocks of {unit.elements}"
             lines.append(f"#   {number}: {unit.length} parameters, {cut}")
     return lines
 
@@ -69,7 +72,9 @@ def messages(config: Config, layout: Layout, theta: int) -> list[str]:
     header = layout.header_bytes
     body = layout.task_bytes - layout.body_at
     relayed = config.downlink.kind == "codewords"
-    task = f"relayed codewords, at most {body}" if relayed else f"θ {body}"
+    task = (
+        f"relayed codewords, at most {body}" if relayed else f"θ {body}" if body == theta else f"body {body}"
+    )
     reply = f"codewords {layout.codeword_bytes}, " if layout.chosen else ""
     return [
         f"#   task  {'at most ' * relayed}{layout.task_bytes} bytes: header {header}, "

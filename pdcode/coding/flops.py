@@ -60,7 +60,7 @@ def task_flops(config: Config, problem: Problem, layout: Layout, shard: int | No
         else:
             total += _coded(blocks, batch, entries, number == 0 and _sparse(problem), r, w)
             total += _penalty(config, r, w, blocks.elements)
-    return round(total + _message(config, problem, layout))
+    return round(total + message_flops(config, problem, layout))
 
 
 def gradient_flops(config: Config, problem: Problem, shard: int | None = None) -> float:
@@ -76,7 +76,7 @@ def gradient_flops(config: Config, problem: Problem, shard: int | None = None) -
 def coding_flops(config: Config, problem: Problem, layout: Layout) -> float:
     """Return the flops from a vector of θ's size, such as a gradient, to the payload in wire format."""
     units = zip(layout.units, layout.rows, layout.weights, strict=True)
-    total = sum(_memory(config, unit, r, w) for unit, r, w in units) + _message(config, problem, layout)
+    total = sum(_memory(config, unit, r, w) for unit, r, w in units) + message_flops(config, problem, layout)
     if not layout.exact:  # the rounding error goes back into the memory
         total += _sent(layout) + _scatter(layout)
     return total
@@ -96,8 +96,8 @@ def _passes(config: Config, problem: Problem, batch: int) -> float:
     return total
 
 
-def _message(config: Config, problem: Problem, layout: Layout) -> float:
-    """Count the rounding of the payload, and a replica's updates between two tasks."""
+def message_flops(config: Config, problem: Problem, layout: Layout) -> float:
+    """Return the flops of rounding the payload, and of a replica's updates between two tasks."""
     total = _sent(layout) * (1 if layout.exact else ROUND)
     if config.downlink.kind == "codewords":
         total += _replica(config, problem, layout)

@@ -16,7 +16,7 @@ from typing import ClassVar, Protocol
 
 import numpy as np
 
-from ..config.tables import MemoryTable
+from ..config.tables import Fraction, MemoryTable
 from ..kernels import decode, encode, finite, specialise
 from ..transport.layout import Pair
 from ..transport.messages import Reply, Task
@@ -32,6 +32,8 @@ class WorkerMemory(MemoryTable, tag="worker"):
 
     decoders: ClassVar[tuple[str, ...]] = ("adjoint",)
     keeps: ClassVar[bool] = True
+
+    keep: Fraction = 1.0  #: factor on what a worker has not sent, at each task; below 1 it is a momentum
 
 
 class DifferenceMemory(MemoryTable, tag="difference"):
@@ -103,12 +105,20 @@ class MemoryEncoder:
         last gradient.
     selectors : list of CodewordSelector or None
         One per unit; None where codewords are given.
+    keep : float
+        Factor on the residual at each task.
     """
 
     def __init__(
-        self, source: Source, reply: Reply, kind: str, selectors: list[CodewordSelector | None]
+        self,
+        source: Source,
+        reply: Reply,
+        kind: str,
+        selectors: list[CodewordSelector | None],
+        keep: float = 1.0,
     ) -> None:
         self.source, self.reply, self.kind, self.selectors = source, reply, kind, selectors
+        self._keep = keep
         dtype, size = source.gradient.dtype, source.gradient.size
         self.residual = np.zeros(size, dtype)
         self._last = np.zeros(size if kind == "difference" else 0, dtype)
@@ -138,6 +148,8 @@ class MemoryEncoder:
             self._last[:] = gradient
         elif self.kind != "worker":
             self.residual.fill(0)
+        elif self._keep < 1:
+            self.residual *= self._keep
         if not added:
             self.residual += gradient
         # Copies, because the next task, which reports this payload's fate, is read into the same arrays.

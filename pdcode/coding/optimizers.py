@@ -160,6 +160,23 @@ class Momentum(Optimizer):
         return total
 
 
+class Sign(Optimizer):
+    """θ ← θ - η sign(ĝ) (Bernstein, Wang, Azizzadenesheli and Anandkumar, "signSGD", ICML 2018)."""
+
+    def __init__(self, table: OptimizerTable, size: int, dtype: Any) -> None:
+        super().__init__(table, size, dtype)
+        self._step = specialise(optimize.sgd_step, self.dtype)
+        self._still, self._signs = np.empty(0, self.dtype), np.empty(self.size, self.dtype)
+
+    def _advance(self, rate: float) -> float:
+        total = 0.0
+        for decoder, theta, gradient in self._plan:
+            decoder.solve()
+            signs = np.sign(gradient, out=self._signs[: len(gradient)])
+            total += self._step(theta, self._still, signs, 1.0, rate, 0.0, False)
+        return total
+
+
 class Adam(Optimizer):
     """Adam (Kingma and Ba, ICLR 2015), with bias correction."""
 
@@ -208,6 +225,6 @@ def create(table: OptimizerTable | Mapping[str, Any], size: int, dtype: Any) -> 
             table = msgspec.convert(dict(table), OptimizerTable)
         except msgspec.ValidationError as error:
             raise InputError(f"optimizer: {error}") from None
-    if table.kind == "adam":
-        return Adam(table, size, dtype)
+    if table.kind != "sgd":
+        return {"adam": Adam, "sign": Sign}[table.kind](table, size, dtype)
     return Momentum(table, size, dtype) if table.momentum else SGD(table, size, dtype)

@@ -93,6 +93,8 @@ KINDS: dict[str, dict[str, Any]] = {
         "expander": "pdcode.schemes.expander:Expander",
         "sag": "pdcode.schemes.sag:SAG",
         "dsag": "pdcode.schemes.sag:DSAG",
+        "powersgd": "pdcode.schemes.powersgd:PowerSGD",
+        "demo": "pdcode.schemes.demo:DeMo",
     },
 }
 """Group -> name -> "module:Class", or the class of a plug-in; families of codes are `codes.Family`."""

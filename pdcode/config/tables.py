@@ -237,7 +237,8 @@ class UpdateTable(Table):
 class OptimizerTable(Table):
     """The optimizer on rank 0."""
 
-    kind: Literal["sgd", "adam"] = "sgd"  #: stochastic gradient descent, or Adam
+    #: stochastic gradient descent, Adam, or steps of the learning rate along the gradient's signs
+    kind: Literal["sgd", "adam", "sign"] = "sgd"
     #: learning rate of a full-gradient step; with memory "worker" each arrival is scaled by 1/n, with the
     #: other memories every update is a full step, also in `async` mode
     rate: Real = 0.1

@@ -191,9 +191,9 @@ def task_rows(layers: Sequence[Unit], rows: int | Sequence[int]) -> list[int]:
 
 
 def payload_layout(
-    layers: Sequence[Unit], rows: int | Sequence[int], dtype: npt.DTypeLike
+    layers: Sequence[Unit], rows: Sequence[int], dtype: npt.DTypeLike
 ) -> tuple[list[int], int]:
-    """Compute the layout of a payload with `rows` codewords of all layers, or of each.
+    """Compute the layout of a payload with `rows` rows of each layer or other unit.
 
     Returns
     -------
@@ -205,7 +205,7 @@ def payload_layout(
     line = ALIGNMENT // np.dtype(dtype).itemsize
     offsets: list[int] = []
     end = 0
-    for layer, count in zip(layers, task_rows(layers, rows), strict=True):
+    for layer, count in zip(layers, rows, strict=True):
         offsets.append(end)
         end += -(-count * layer.elements // line) * line
     return offsets, end

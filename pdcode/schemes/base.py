@@ -199,6 +199,10 @@ class Scheme:
         """Build the rule of which payloads rank 0 uses, when it steps, and who waits for that."""
         return Policy(self.config.update, self.workers)
 
+    def optimizer(self, problem: Problem) -> optimizers.Optimizer:
+        """Build the optimizer of ``[optimizer]``."""
+        return optimizers.create(self.config.optimizer, problem.size, problem.dtype)
+
     def state(self, problem: Problem) -> State:
         """Build rank 0's state."""
         coded = self.coded(problem, self.assignment(self.units(problem)))
@@ -211,8 +215,8 @@ class Scheme:
         """Build rank 0's state without a relay, or (from `weights` alone) a worker's replica of it."""
         units = self.units(problem)
         decoders = self.decoders(units, None if assignment is None else assignment.designs)
-        optimizer = optimizers.create(self.config.optimizer, problem.size, problem.dtype)
-        coded = Coded(problem.initial(self.config.seed), units, decoders, optimizer, assignment)
+        theta, optimizer = problem.initial(self.config.seed), self.optimizer(problem)
+        coded = Coded(theta, units, decoders, optimizer, assignment)
         weights = weights if assignment is None else assignment.weights
         coded.layouts = self.layouts(problem, weights, coded.bytes if self.relayed else None)
         return coded
@@ -261,7 +265,8 @@ class Scheme:
             assert isinstance(source, Batch)
             return [StatelessEncoder(source, reply)]
         source = self.source(problem, worker, rows)
-        return [MemoryEncoder(source, reply, kind, self.selectors(units, worker))]
+        keep = getattr(self.config.memory, "keep", 1.0)
+        return [MemoryEncoder(source, reply, kind, self.selectors(units, worker), keep)]
 
     def flops(self, problem: Problem, layouts: Sequence[Layout], number: int, shard: int | None) -> float:
         """Return the floating-point operations of a task in round `number`, for the virtual clock.

@@ -71,7 +71,8 @@ class Layout:
     units : sequence of Unit
         Segments of θ whose blocks the codewords combine.
     rows, weights : sequence of int
-        Codewords per task, r, and their weight w, of each unit; 1 and 1 for an uncoded unit.
+        Codewords per task, r, and their weight w, of each unit; 1 and 1 for an uncoded unit. A unit of one
+        block may have more rows: vectors without codewords.
     dtype : dtype
         Type of θ, gradients and codeword values.
     wire : str

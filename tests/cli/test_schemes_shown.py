@@ -42,6 +42,18 @@ count = 4
             ["code", "decoder"],
         ),
         ("cyclic", ["# 0: 4810 parameters,"], ["scheme cyclic (stragglers 1)"], ["code", "decoder"]),
+        (
+            "powersgd",
+            ["# 0: 64 parameters, 4 vectors # 1: 64 parameters, whole", "round 1)", "body 1184"],
+            ["scheme powersgd (rank 4)"],
+            ["code", "decoder"],
+        ),
+        (
+            "demo",
+            ["# 0: 4096 parameters, 4096 blocks of 1 # 1: 64 parameters", "of weight [32, 32, 32, 10]"],
+            ["scheme demo (chunk 64, largest 32)", "update all, sign at rate 0.001"],
+            ["code", "decoder"],
+        ),
     ],
 )
 def test_a_scheme_is_described(

@@ -48,13 +48,18 @@ class Given:
 
 
 def make_respond(
-    kind: str, plan: Plan, reply: Reply, given: Given, selectors: list[CodewordSelector | None] | None = None
+    kind: str,
+    plan: Plan,
+    reply: Reply,
+    given: Given,
+    selectors: list[CodewordSelector | None] | None = None,
+    keep: float = 1,
 ) -> Respond:
     """A worker's side with the memory of a kind, whose batches are `given`."""
     source: Any = Batch(plan, given)
     if kind in ("none", "coordinator") and selectors is None:
         return StatelessEncoder(source, reply)
-    return MemoryEncoder(source, reply, kind, selectors or [None] * len(reply.payloads))
+    return MemoryEncoder(source, reply, kind, selectors or [None] * len(reply.payloads), keep)
 
 
 class Largest:
@@ -85,7 +90,9 @@ class Pairing:
         axis: str = "auto",
         rows: int = 2,
         weight: float = 1,
+        keep: float = 1,
     ) -> None:
+        self.keep = keep
         self.problem = problem = problem_of(dtype, axis)
         counts = [rows, 1]
         self.layout = layout = Layout(problem.layers, counts, [2, 1], problem.dtype, wire, chosen)
@@ -94,7 +101,7 @@ class Pairing:
         layer = problem.layers[0]
         selectors = [Largest(4, layer.elements, rows, 2, dtype), None]
         self.given = Given()
-        self.respond = make_respond(kind, plan, self.sent, self.given, selectors if chosen else None)
+        self.respond = make_respond(kind, plan, self.sent, self.given, selectors if chosen else None, keep)
         self.reference = problem.plan(BATCH, weight=weight)
         self.code = codes.design("random", workers=12, blocks=4, weight=2)
         self.task, self.theta, self.returned = 0, problem.initial(1), False
@@ -117,7 +124,8 @@ class Pairing:
         assert loss == pytest.approx(expected, rel=1e-5, nan_ok=True)
         if np.isfinite(self.reference.full_gradient).all():
             self.last = self.reference.full_gradient.astype(np.float64)
-            self.gradients += self.last
+            self.gradients = self.keep * self.gradients + self.last
+            self.decoded *= self.keep
         self.respond.quantise((3, 1, self.task))
         self.task += 1
         self.received.body[:] = self.sent.body
@@ -153,11 +161,17 @@ class Pairing:
 @pytest.mark.parametrize("chosen", [False, True], ids=["given", "chosen"])
 @pytest.mark.parametrize(("dtype", "wire"), FORMATS)
 @pytest.mark.parametrize("kind", ["worker", "difference"])
-@given(rows=st.sampled_from([1, 2, 3]), axis=st.sampled_from(["output", "input"]), unused=st.integers(0, 31))
+@given(
+    rows=st.sampled_from([1, 2, 3]),
+    axis=st.sampled_from(["output", "input"]),
+    unused=st.integers(0, 31),
+    keep=st.sampled_from([1.0, 0.9]),
+)
 def test_what_rank_0_decodes_and_what_is_kept_add_up(
-    kind: str, dtype: str, wire: str, chosen: bool, rows: int, axis: str, unused: int
+    kind: str, dtype: str, wire: str, chosen: bool, rows: int, axis: str, unused: int, keep: float
 ) -> None:
-    pairing = Pairing(kind, dtype, wire, chosen, axis, rows)
+    """With a memory that decays by a factor a task, what was decoded counts less by it, too."""
+    pairing = Pairing(kind, dtype, wire, chosen, axis, rows, keep=keep if kind == "worker" else 1)
     for task in range(5):
         used = not unused >> task & 1  # rank 0 refuses or wastes some payloads
         assert pairing.turn(use=used)

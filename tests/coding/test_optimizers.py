@@ -19,6 +19,7 @@ TABLES = [
     {"kind": "sgd", "rate": 0.3},
     {"kind": "sgd", "rate": 0.3, "momentum": 0.9},
     {"kind": "adam", "rate": 0.05, "beta1": 0.8, "beta2": 0.95, "epsilon": 1e-6},
+    {"kind": "sign", "rate": 0.01},
 ]
 
 
@@ -42,7 +43,7 @@ SIZE = 83
 
 
 class Twin:
-    """The three optimizers in numpy, float64."""
+    """The optimizers in numpy, float64."""
 
     def __init__(self, table, size):
         self.table = tables.OptimizerTable(**table)
@@ -53,6 +54,8 @@ class Twin:
         if table.kind == "sgd":
             self.first = table.momentum * self.first + gradient
             move = rate * self.first
+        elif table.kind == "sign":
+            move = rate * np.sign(gradient)
         else:
             self.t += 1
             self.first = table.beta1 * self.first + (1 - table.beta1) * gradient

@@ -57,6 +57,8 @@ CASES = {
     "expander": [*scheme("expander"), "update.count=3"],
     "dsag": [*scheme("dsag"), "scheme.options.parts=3", "update.count=3", "optimizer.momentum=0.5"],
     "rounds": [*scheme("clipped"), *FIRST, "update.late=waste"],
+    "powersgd": [*scheme("powersgd"), "wire.dtype=int8", *FIRST, "update.late=waste"],
+    "demo": [*scheme("demo"), "optimizer.kind=sign", "downlink.kind=codewords", "downlink.check=5", *FIRST],
     "relay": [
         "downlink.kind=codewords", "downlink.check=5", "wire.dtype=int8", "code.blocks=units",
         "code.share=0.25", "faults.nan_worker=1", "faults.nan_task=20",

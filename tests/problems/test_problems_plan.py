@@ -79,7 +79,7 @@ def test_no_full_gradient_of_a_coded_layer_is_formed(density):
 
 def test_plan_writes_into_the_buffer_that_it_is_given():
     problem = problems.create(BASE | {"hidden": [17]}, [4, 1])
-    offsets, size = payload_layout(problem.layers, 3, problem.dtype)
+    offsets, size = payload_layout(problem.layers, [3, 1], problem.dtype)
     message = np.full(size + 8, np.nan, np.float32)
     plan = problem.plan(32, 3, payload=message[8:])
     assert (plan.offsets, plan.payload_size) == (offsets, size)

@@ -53,6 +53,13 @@ CASES = {
     "expander": ["scheme.name=expander", "code.blocks=1", "scheme.options.worker=edge"],
     "sag": ["scheme.name=sag", "code.blocks=1", "scheme.options.parts=3", "problem.batch=0"],
     "dsag": ["scheme.name=dsag", "code.blocks=1", "scheme.options.parts=2", "wire.dtype=int8"],
+    "powersgd": [
+        "scheme.name=powersgd", "code.blocks=1", "wire.dtype=int8", "update.mode=first", "update.late=waste",
+    ],
+    "demo": [
+        "scheme.name=demo", "code.blocks=1", "scheme.options.largest=3", "optimizer.kind=sign",
+        "downlink.kind=codewords", "downlink.check=5",
+    ],
     "captured": [NONE, "update.mode=captured", "problem.dtype=float64", "stop.loss=0.5", "stop.updates=1000"],
     "waste": [
         *FIRST, "update.late=waste", "optimizer.momentum=0.5", "faults.nan_worker=1", "workers.count=5",

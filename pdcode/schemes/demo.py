@@ -1,0 +1,278 @@
+"""DeMo: each worker's momentum is its own, but for the largest of its coefficients in a cosine transform.
+
+Peng, Quesnelle and Kingma, "DeMo: decoupled momentum optimization", arXiv 2411.19870, 2024 (ICLR 2026 with
+three more authors). A worker's momentum m ← β m + gradient is cut into chunks and transformed by an
+orthonormal DCT-II; the k largest coefficients of each chunk are sent and taken out of m. Rank 0 transforms
+their mean back, and steps along its signs. As in the authors' code, weights have chunks of two dimensions,
+whose sides are the largest divisors of the layer's up to 64, and biases of one; and a coefficient is
+averaged over those workers that sent it. The factor of the gradient, there the learning rate, changes no
+sign and is left out.
+
+A chunk's coefficients are one worker-selected codeword. They travel in one byte each, relative to the
+largest; what that loses stays in the momentum. This rounding is the project's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from ..codes import Code
+from ..coding.assignments import Assignment, Chosen
+from ..coding.memory import CodewordSelector
+from ..coding.optimizers import Optimizer, Sign
+from ..coding.source import Source
+from ..config.tables import Config, OptimizerTable, Positive, Table, Tables
+from ..decoders import Decoder
+from ..decoders.summing import Summing
+from ..kernels import decode, specialise
+from ..problems import Problem
+from ..problems.partition import Blocks, Unit
+from ..transport.layout import Layout, Pair
+from ..transport.messages import Reply, Task
+from ..util.errors import InputError
+from .base import Scheme
+
+
+@dataclass(frozen=True)
+class Chunks(Unit):
+    """The coefficients of a layer's weights or biases, chunk after chunk.
+
+    Attributes
+    ----------
+    size : int
+        Coefficients of a chunk.
+    """
+
+    size: int
+
+
+def side(length: int, most: int) -> int:
+    """Return the largest divisor of a length that is at most `most`."""
+    return next(size for size in range(min(length, most), 0, -1) if length % size == 0)
+
+
+def dct(size: int) -> np.ndarray:
+    """Return the matrix of the orthonormal DCT-II, shape (size, size), float64."""
+    number = np.arange(size)
+    matrix = np.sqrt(2 / size) * np.cos(np.pi / size * (number + 0.5) * number[:, None])
+    matrix[0] /= np.sqrt(2)
+    return matrix
+
+
+class Transform:
+    """Orthonormal map of θ-sized vectors to coefficients: of each layer those of weights, then of biases.
+
+    Parameters
+    ----------
+    layers : sequence of Blocks
+    most : int
+        Longest side of a chunk.
+    dtype : dtype
+
+    Attributes
+    ----------
+    units : list of Chunks
+        Segments of the coefficients: weights and biases of each layer.
+    flops : float
+        Of one transform.
+    """
+
+    def __init__(self, layers: Sequence[Blocks], most: int, dtype: np.dtype) -> None:
+        self.units, self.flops = [], 0.0
+        self._parts: list[tuple[Blocks, slice, np.ndarray, np.ndarray]] = []
+        for layer in layers:
+            at = layer.offset
+            for columns in (slice(0, layer.inputs), slice(layer.inputs, None)):
+                width = layer.inputs if columns.start == 0 else 1
+                height, length = side(layer.outputs, most), layer.outputs * width
+                down, across = (dct(each).astype(dtype) for each in (height, side(width, most)))
+                self._parts.append((layer, columns, down, across))
+                self.units.append(Chunks(at, length, length, len(down) * len(across)))
+                self.flops += 2.0 * length * (len(down) + len(across))
+                at += length
+
+    def _views(self, flat: np.ndarray, coefficients: np.ndarray) -> Iterator[tuple[np.ndarray, ...]]:
+        """Yield views of the chunks of both, shape (rows, columns, height, width), and the DCT matrices."""
+        for unit, (layer, columns, down, across) in zip(self.units, self._parts, strict=True):
+            matrix = layer.weights(flat)[:, columns]
+            high, wide = matrix.shape[0] // len(down), matrix.shape[1] // len(across)
+            chunks = matrix.reshape(high, len(down), wide, len(across)).transpose(0, 2, 1, 3)
+            part = coefficients[unit.offset : unit.offset + unit.length]
+            yield chunks, part.reshape(chunks.shape), down, across
+
+    def forward(self, flat: np.ndarray, coefficients: np.ndarray) -> None:
+        """Write the coefficients of a vector of θ's size."""
+        for chunks, part, down, across in self._views(flat, coefficients):
+            np.matmul(down @ chunks, across.T, out=part)
+
+    def inverse(self, coefficients: np.ndarray, flat: np.ndarray) -> None:
+        """Write the vector of θ's size that has these coefficients."""
+        for chunks, part, down, across in self._views(flat, coefficients):
+            chunks[:] = down.T @ part @ across
+
+
+class Coefficients:
+    """Source of the coefficients of another source's vector."""
+
+    def __init__(self, source: Source, transform: Transform) -> None:
+        self._source, self._transform = source, transform
+        self.gradient = np.empty_like(source.gradient)
+
+    def __call__(self, theta: np.ndarray, task: Task) -> float:
+        loss = self._source(theta, task)
+        self._transform.forward(self._source.gradient, self.gradient)
+        return loss
+
+
+class LargestOfChunks:
+    """Selector of the coefficients of largest absolute value of each chunk.
+
+    Parameters
+    ----------
+    size, count : int
+        Coefficients of a chunk, and how many of them are selected.
+    """
+
+    def __init__(self, size: int, count: int) -> None:
+        self._size, self._count = size, count
+
+    def select(self, residual: np.ndarray) -> Pair:
+        chunks = residual.reshape(-1, self._size)
+        places = np.argpartition(np.abs(chunks), self._size - self._count, axis=1)[:, -self._count :]
+        values = np.take_along_axis(chunks, places, axis=1)
+        largest = np.abs(values).max(axis=1, keepdims=True)  # whose square may be out of range
+        values /= np.where(largest > 0, largest, 1)
+        values /= np.where(largest > 0, np.linalg.norm(values, axis=1, keepdims=True), 1)
+        places += self._size * np.arange(len(chunks))[:, None]
+        return places.astype(np.int32), values
+
+
+class SenderMean(Decoder):
+    """Mean of each element over the payloads whose codewords have it; elements without any are 0.
+
+    The accumulator holds the sums, and then the numbers of payloads.
+    """
+
+    clears = True
+
+    def __init__(self, *shape: Any, **common: Any) -> None:
+        super().__init__(*shape, **common)
+        self.accumulator = np.zeros(2 * self.length, self.dtype)
+        self._sums, self._counts = np.split(self.accumulator, 2)
+        self._add = specialise(decode.adjoint_decode, self.dtype)
+
+    def add_sparse(self, indices: np.ndarray, values: np.ndarray, payload: np.ndarray) -> None:
+        self._add(self._sums, indices, values, payload, 1.0)
+        self._counts[indices[values != 0]] += 1
+        self.count += len(payload)
+
+    def gradient(self, out: np.ndarray | None = None) -> np.ndarray:
+        result = self._result(out)
+        np.divide(self._sums, np.maximum(self._counts, 1), out=result.reshape(-1))
+        return result
+
+    def reset(self) -> None:
+        self.accumulator.fill(0)
+        self.count = 0
+
+
+class CoefficientSigns(Sign):
+    """Steps along the signs of the vector whose coefficients the decoders hold.
+
+    Parameters
+    ----------
+    transform : Transform
+    """
+
+    def __init__(self, table: OptimizerTable, size: int, dtype: Any, transform: Transform) -> None:
+        super().__init__(table, size, dtype)
+        self._transform, self._coefficients = transform, np.empty(self.size, self.dtype)
+        self._whole, self._mean = [Unit(0, self.size, 1)], [Summing(1, (self.size,), self.dtype)]
+
+    def step(
+        self, theta: np.ndarray, units: Sequence[Unit], decoders: Sequence[Decoder], damping: float = 1.0
+    ) -> float:
+        for unit, decoder in zip(units, decoders, strict=True):
+            part = self._coefficients[unit.offset : unit.offset + unit.length]
+            decoder.gradient(part.reshape(decoder.blocks, *decoder.block_shape))
+        self._transform.inverse(self._coefficients, self._mean[0].accumulator)
+        return super().step(theta, self._whole, self._mean, damping)
+
+
+class DeMo(Scheme):
+    """The largest DCT coefficients of each worker's momentum; rank 0 steps along the signs of their mean."""
+
+    name = "demo"
+    summary = "the largest cosine coefficients of each worker's momentum; steps along signs"
+    chosen = True
+    fused = False
+    unused = ("code", "decoder")
+    tables: ClassVar[Tables] = {
+        "code": {"family": "uncoded", "blocks": 1, "rotate": False},
+        "memory": {"kind": "worker", "keep": 0.999},
+        "update": {"mode": "all"},
+        "optimizer": {"kind": "sign", "rate": 0.001},
+    }
+
+    class Options(Table):
+        """Keys of ``[scheme] options``."""
+
+        chunk: Positive = 64  #: longest side of a chunk
+        largest: Positive = 32  #: coefficients of each chunk that a task sends, k; all of a smaller chunk
+
+    @classmethod
+    def check(cls, config: Config) -> None:
+        if config.memory.kind != "worker":
+            raise InputError(
+                f"memory.kind: '{config.memory.kind}': scheme 'demo' has momentum at the worker; use 'worker'"
+            )
+        if config.optimizer.kind != "sign":
+            raise InputError(
+                f"optimizer.kind: '{config.optimizer.kind}': scheme 'demo' steps along signs; use 'sign'"
+            )
+        if config.update.mode == "captured":
+            raise InputError("update.mode: 'captured' is undefined for worker-selected coefficients")
+        super().check(config)
+
+    def transform(self, problem: Problem) -> Transform:
+        """Build the transform of vectors of θ's size."""
+        return Transform(problem.layers, self.options.chunk, problem.dtype)
+
+    def units(self, problem: Problem) -> Sequence[Unit]:
+        return self.transform(problem).units
+
+    def rows(self, units: Sequence[Unit]) -> list[int]:
+        return [unit.count // unit.size for unit in units if isinstance(unit, Chunks)]
+
+    def counts(self, units: Sequence[Unit]) -> list[int]:
+        """Return the number of coefficients of a chunk that a task sends, for each unit."""
+        return [min(self.options.largest, unit.size) for unit in units if isinstance(unit, Chunks)]
+
+    def assignment(self, units: Sequence[Unit]) -> Assignment:
+        return Chosen(units, self.rows(units), np.dtype(self.config.problem.dtype), self.counts(units))
+
+    def decoders(self, units: Sequence[Unit], designs: Mapping[int, Code] | None) -> list[Decoder]:
+        dtype = self.config.problem.dtype
+        return [SenderMean(unit.count, unit.shape, dtype, length=unit.length) for unit in units]
+
+    def optimizer(self, problem: Problem) -> Optimizer:
+        return CoefficientSigns(self.config.optimizer, problem.size, problem.dtype, self.transform(problem))
+
+    def source(self, problem: Problem, worker: int, rows: int, reply: Reply | None = None) -> Source:
+        return Coefficients(super().source(problem, worker, rows), self.transform(problem))
+
+    def selectors(self, units: Sequence[Unit], worker: int) -> list[CodewordSelector | None]:
+        return [
+            None if unit.whole else LargestOfChunks(unit.size, count)
+            for unit, count in zip(units, self.counts(units), strict=True)
+            if isinstance(unit, Chunks)
+        ]
+
+    def flops(self, problem: Problem, layouts: Sequence[Layout], number: int, shard: int | None) -> float:
+        # Selection: an absolute value and about four comparisons per element. A replica transforms back.
+        transforms = (1 + self.relayed) * self.transform(problem).flops
+        return super().flops(problem, layouts, number, shard) + transforms + 5.0 * problem.size
