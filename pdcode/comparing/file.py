@@ -21,6 +21,7 @@ from ..util.version import __version__
 from .cells import COLUMNS, CURVES, Curves, Measured
 
 SCHEMA, SCHEMA_VERSION = "pdcode-comparison", 1
+COUNTS = "updates", "bytes_up", "bytes_down"
 ATTRIBUTES = {
     "schema_version": Attribute(int, 1),
     "clock": Attribute(str, values=("virtual", "mpi")),
@@ -158,6 +159,9 @@ def load(path: str | os.PathLike[str]) -> Comparison:
             raise contents.damaged(where, f"names {names!r:.60}, seeds {seeds!r:.60}")
         runs = contents.group(file, "runs", where)
         columns = {key: _array(runs, key, where, (len(names), len(seeds))) for key in COLUMNS}
+        for key in COUNTS:
+            if not ((columns[key] >= 0) & (columns[key] < 2**63)).all():
+                raise contents.damaged(where, f"{key} is not a count")
         schemes = contents.group(file, "schemes", where)
         curves, configs = [], []
         for place in range(len(names)):

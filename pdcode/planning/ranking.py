@@ -62,7 +62,8 @@ def compare(these: Sequence[Outcome], those: Sequence[Outcome]) -> Speedup:
     here, there = (all(outcome.reached for outcome in outcomes) for outcomes in (these, those))
     if not (here or there):
         return Speedup(Interval())
-    ratio = geometric_interval([a.spent_s / b.spent_s for a, b in zip(these, those, strict=True)])
+    pairs = [(a.spent_s, b.spent_s) for a, b in zip(these, those, strict=True)]
+    ratio = geometric_interval([a / b if b > 0 else math.inf for a, b in pairs])
     return Speedup(ratio, "" if here and there else "<" if here else ">")
 
 

@@ -119,6 +119,18 @@ def code_commands(source: random.Random, path: Path, job: str) -> list[list[str]
     return [["codes", "show", str(path), *_figure(source, path)], ["show", str(path)]]
 
 
+def comparisons(folder: Path) -> list[Path]:
+    """Compare two schemes briefly."""
+    job, path = str(folder / "job.toml"), folder / "compared.h5"
+    schemes = ["--schemes", "yours,uncoded", "--seeds", "2", "--processes", "1", "-o", str(path)]
+    assert quiet(["compare", job, *schemes]) == 0
+    return [path]
+
+
+def comparison_commands(source: random.Random, path: Path, job: str) -> list[list[str]]:
+    return [["show", str(path), *_figure(source, path)]]
+
+
 def _figure(source: random.Random, path: Path) -> list[str]:
     """Ask for a figure now and then, as it takes a second."""
     return [] if source.randrange(100) else ["--figure", str(path.with_suffix(".svg"))]
@@ -128,6 +140,7 @@ KINDS = {
     "traces": Kind(lambda folder: real_traces(folder) + virtual_traces(folder), damage.hdf5, trace_commands),
     "virtual": Kind(virtual_traces, damage.hdf5, trace_commands),
     "codes": Kind(codes, damage.hdf5, code_commands),
+    "comparisons": Kind(comparisons, damage.hdf5, comparison_commands),
     "configurations": Kind(inputs.configurations, inputs.configuration, inputs.configuration_commands),
     "data": Kind(inputs.data, inputs.datum, inputs.data_commands),
 }
