@@ -121,7 +121,8 @@ class SGD(Optimizer):
         super().__init__(table, size, dtype)
         self._whole = specialise(optimize.sgd_step, self.dtype)
         self._blocks = specialise(optimize.sgd_blocks, self.dtype)
-        self._still = np.empty(0, self.dtype)  # no velocity
+        self._still = np.empty(0, self.dtype)  # no velocity …
+        self._plain = 0.0, 0.0, 1.0, 0.0  # … and the coefficients for that
 
     def _advance(self, rate: float) -> float:
         total = 0.0
@@ -129,20 +130,25 @@ class SGD(Optimizer):
             touched = decoder.touched
             if touched is None:
                 decoder.solve()
-                total += self._whole(theta, self._still, gradient, decoder.scale, rate, 0.0, decoder.clears)
+                parts = theta, self._still, gradient
+                total += self._whole(*parts, decoder.scale, rate, *self._plain, decoder.clears)
                 continue
             factor = rate * decoder.scale
             if len(touched) == 1 or sum(indices.size for indices in touched) < decoder.blocks:
                 for indices in touched:  # a repeated block is zero by then
                     total += self._blocks(theta, gradient, indices.ravel(), decoder.elements, factor)
             else:  # one pass over all blocks is cheaper
-                total += self._whole(theta, self._still, gradient, 1.0, factor, 0.0, True)
+                total += self._whole(theta, self._still, gradient, 1.0, factor, *self._plain, True)
             touched.clear()
         return total
 
 
 class Momentum(Optimizer):
-    """Heavy ball: v ← βv + ĝ, θ ← θ - ηv (Polyak 1964)."""
+    """Momentum β, as a heavy ball or Nesterov's.
+
+    Heavy ball (Polyak 1964): v ← βv + ĝ, θ ← θ - ηv. Nesterov (1983), in the form of Sutskever, Martens, Dahl
+    and Hinton (ICML 2013) at the point where gradients are taken: v ← βv + ĝ, θ ← θ - η(ĝ + βv).
+    """
 
     moments = ("velocity",)
 
@@ -150,11 +156,17 @@ class Momentum(Optimizer):
         super().__init__(table, size, dtype)
         self._step = specialise(optimize.sgd_step, self.dtype)
 
+    def coefficients(self) -> tuple[float, float, float, float]:
+        """Return (d, a, o, k) of the next step: v ← d·v + a·ĝ, then θ ← θ - η(o·ĝ + k·v)."""
+        beta = self.table.momentum
+        return (beta, 1.0, 1.0, beta) if self.table.nesterov else (beta, 1.0, 0.0, 1.0)
+
     def _advance(self, rate: float) -> float:
-        momentum, total = self.table.momentum, 0.0
+        coefficients, total = self.coefficients(), 0.0
         for decoder, theta, gradient, velocity in self._plan:
             decoder.solve()
-            total += self._step(theta, velocity, gradient, decoder.scale, rate, momentum, decoder.clears)
+            parts = theta, velocity, gradient
+            total += self._step(*parts, decoder.scale, rate, *coefficients, decoder.clears)
             if decoder.clears:
                 decoder.touched.clear()
         return total

@@ -18,6 +18,7 @@ KINDS = sorted(kinds.KINDS["decoders"])
 TABLES = [
     {"kind": "sgd", "rate": 0.3},
     {"kind": "sgd", "rate": 0.3, "momentum": 0.9},
+    {"kind": "sgd", "rate": 0.3, "momentum": 0.9, "nesterov": True},
     {"kind": "adam", "rate": 0.05, "beta1": 0.8, "beta2": 0.95, "epsilon": 1e-6},
 ]
 
@@ -42,7 +43,7 @@ SIZE = 83
 
 
 class Twin:
-    """The three optimizers in numpy, float64."""
+    """The optimizers in numpy, float64."""
 
     def __init__(self, table, size):
         self.table = tables.OptimizerTable(**table)
@@ -52,7 +53,7 @@ class Twin:
         table, rate = self.table, self.table.rate * damping
         if table.kind == "sgd":
             self.first = table.momentum * self.first + gradient
-            move = rate * self.first
+            move = rate * (gradient + table.momentum * self.first if table.nesterov else self.first)
         else:
             self.t += 1
             self.first = table.beta1 * self.first + (1 - table.beta1) * gradient
