@@ -37,10 +37,11 @@ INLINE double NAME(descend)(REAL *restrict theta, REAL *restrict gradient, ptrdi
     return (double)sum;
 }
 
-/* velocity = momentum * velocity + scale * gradient; theta -= rate * velocity. No velocity: momentum is 0. */
+/* g = scale * gradient; velocity = decay * velocity + gain * g; theta -= rate * (own * g + keep * velocity).
+ * No velocity: theta -= rate * g. */
 VECTORISED
 double NAME(sgd_step)(REAL *theta, REAL *velocity, REAL *gradient, ptrdiff_t length, REAL scale, REAL rate,
-                      REAL momentum, int clear)
+                      REAL decay, REAL gain, REAL own, REAL keep, int clear)
 {
     double total = 0;
     for (ptrdiff_t start = 0; start < length; start += TILE) {
@@ -53,8 +54,9 @@ double NAME(sgd_step)(REAL *theta, REAL *velocity, REAL *gradient, ptrdiff_t len
         REAL *restrict v = velocity + start;
 #pragma omp simd reduction(+ : sum)
         for (ptrdiff_t i = 0; i < count; i++) {
-            v[i] = momentum * v[i] + scale * g[i];
-            const REAL step = rate * v[i];
+            const REAL d = scale * g[i];
+            v[i] = decay * v[i] + gain * d;
+            const REAL step = rate * (own * d + keep * v[i]);
             x[i] -= step;
             sum += step * step;
         }

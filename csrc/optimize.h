@@ -7,7 +7,7 @@
 
 #define PDCODE_DECLARE(REAL, SUFFIX)                                                                    \
     double sgd_step_##SUFFIX(REAL *theta, REAL *velocity, REAL *gradient, ptrdiff_t length, REAL scale, \
-                             REAL rate, REAL momentum, int clear);                                      \
+                             REAL rate, REAL decay, REAL gain, REAL own, REAL keep, int clear);         \
     double adam_step_##SUFFIX(REAL *theta, REAL *first, REAL *second, REAL *gradient, ptrdiff_t length, \
                               REAL scale, REAL rate, REAL beta1, REAL beta2, REAL epsilon, REAL root,   \
                               int clear);                                                               \

@@ -232,11 +232,12 @@ def policy(trace: Trace) -> str:
 
 
 def _update(policy: str, update: Mapping[str, Any], optimizer: Mapping[str, Any]) -> str:
+    momentum = "Nesterov momentum" if optimizer.get("nesterov") else "momentum"
     parts = [
         policy,
         "" if update.get("mode") in ("async", "all") else LATE.get(str(update.get("late")), ""),
         f"{optimizer['kind']} at rate {optimizer.get('rate', 0):g}" if "kind" in optimizer else "",
-        f"momentum {optimizer['momentum']:g}" if optimizer.get("momentum") else "",
+        f"{momentum} {optimizer['momentum']:g}" if optimizer.get("momentum") else "",
         "damped by staleness" if optimizer.get("staleness") == "inverse" else "",
     ]
     return ", ".join(filter(None, parts))

@@ -67,7 +67,7 @@ def rounding() -> Iterator[Case]:
 def stepping() -> Iterator[Case]:
     """Yield cases of optimizer steps on models larger than cache."""
     theta, first, second, gradient = (np.abs(array(K * LARGE)) for _ in range(4))
-    work = plan(optimize.sgd_step, theta, first, gradient, 1e-9, 1e-3, 0.9, False)
+    work = plan(optimize.sgd_step, theta, first, gradient, 1e-9, 1e-3, 0.9, 1.0, 0.0, 1.0, False)
     yield moving("sgd with momentum", 5 * theta.nbytes, work)
     work = plan(optimize.sgd_blocks, theta, gradient, codeword()[0][0], LARGE, 1e-9)
     yield moving(f"sgd on {W} of {K} blocks", 4 * theta.nbytes * W // K, work)

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from ..problems.partition import Unit
 
 
+PLAIN = 0.0, 0.0, 1.0, 0.0
+"""Coefficients of the kernel's step without a velocity: decay, gain, own and keep."""
+
+
 class Optimizer(ABC):
     """Optimizer that steps θ in place by the gradient held in one decoder per unit.
 
@@ -129,20 +133,25 @@ class SGD(Optimizer):
             touched = decoder.touched
             if touched is None:
                 decoder.solve()
-                total += self._whole(theta, self._still, gradient, decoder.scale, rate, 0.0, decoder.clears)
+                parts = theta, self._still, gradient
+                total += self._whole(*parts, decoder.scale, rate, *PLAIN, decoder.clears)
                 continue
             factor = rate * decoder.scale
             if len(touched) == 1 or sum(indices.size for indices in touched) < decoder.blocks:
                 for indices in touched:  # a repeated block is zero by then
                     total += self._blocks(theta, gradient, indices.ravel(), decoder.elements, factor)
             else:  # one pass over all blocks is cheaper
-                total += self._whole(theta, self._still, gradient, 1.0, factor, 0.0, True)
+                total += self._whole(theta, self._still, gradient, 1.0, factor, *PLAIN, True)
             touched.clear()
         return total
 
 
 class Momentum(Optimizer):
-    """Heavy ball: v ← βv + ĝ, θ ← θ - ηv (Polyak 1964)."""
+    """Momentum β, as a heavy ball or Nesterov's.
+
+    Heavy ball (Polyak 1964): v ← βv + ĝ, θ ← θ - ηv. Nesterov (1983), in the form of Sutskever, Martens, Dahl
+    and Hinton (ICML 2013) at the point where gradients are taken: v ← βv + ĝ, θ ← θ - η(ĝ + βv).
+    """
 
     moments = ("velocity",)
 
@@ -150,11 +159,17 @@ class Momentum(Optimizer):
         super().__init__(table, size, dtype)
         self._step = specialise(optimize.sgd_step, self.dtype)
 
+    def coefficients(self) -> tuple[float, float, float, float]:
+        """Return (d, a, o, k) of the next step: v ← d·v + a·ĝ, then θ ← θ - η(o·ĝ + k·v)."""
+        beta = self.table.momentum
+        return (beta, 1.0, 1.0, beta) if self.table.nesterov else (beta, 1.0, 0.0, 1.0)
+
     def _advance(self, rate: float) -> float:
-        momentum, total = self.table.momentum, 0.0
+        coefficients, total = self.coefficients(), 0.0
         for decoder, theta, gradient, velocity in self._plan:
             decoder.solve()
-            total += self._step(theta, velocity, gradient, decoder.scale, rate, momentum, decoder.clears)
+            parts = theta, velocity, gradient
+            total += self._step(*parts, decoder.scale, rate, *coefficients, decoder.clears)
             if decoder.clears:
                 decoder.touched.clear()
         return total
@@ -173,7 +188,7 @@ class Sign(Optimizer):
         for decoder, theta, gradient in self._plan:
             decoder.solve()
             signs = np.sign(gradient, out=self._signs[: len(gradient)])
-            total += self._step(theta, self._still, signs, 1.0, rate, 0.0, False)
+            total += self._step(theta, self._still, signs, 1.0, rate, *PLAIN, False)
         return total
 
 

@@ -68,7 +68,8 @@ CONDITIONS: dict[str, list[Condition]] = {
     "downlink": [_among(("check",), "kind", "codewords")],
     "update": [_among(("count",), "mode", "first"), _among(("fraction",), "mode", "captured")],
     "optimizer": [
-        _among(("momentum",), "kind", "sgd"),
+        _among(("momentum", "nesterov"), "kind", "sgd"),
+        Condition(("nesterov",), "momentum", bool, "momentum"),
         _among(("beta1", "beta2", "epsilon"), "kind", "adam"),
     ],
     "stragglers": [

@@ -87,6 +87,7 @@ KINDS: dict[str, dict[str, Any]] = {
         "ringleader": "pdcode.schemes.ringleader:Ringleader",
         "topk": "pdcode.schemes.topk:TopK",
         "local": "pdcode.schemes.local:Local",
+        "diloco": "pdcode.schemes.diloco:DiLoCo",
         "cyclic": "pdcode.schemes.cyclic:Cyclic",
         "frc": "pdcode.schemes.frc:FractionalRepetition",
         "bernoulli": "pdcode.schemes.bernoulli:Bernoulli",

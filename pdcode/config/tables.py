@@ -243,6 +243,7 @@ class OptimizerTable(Table):
     #: other memories every update is a full step, also in `async` mode
     rate: Real = 0.1
     momentum: Annotated[float, Meta(ge=0, lt=1)] = 0.0  #: sgd: factor on the last step, added to the next
+    nesterov: bool = False  #: sgd: whether the momentum is Nesterov's; else it is the heavy ball's
     beta1: Annotated[float, Meta(ge=0, lt=1)] = 0.9  #: adam: decay of the mean gradient
     beta2: Annotated[float, Meta(ge=0, lt=1)] = 0.999  #: adam: decay of the mean squared gradient
     epsilon: Real = 1e-8  #: adam: added to the denominator

@@ -3,9 +3,9 @@ from libc.stdint cimport int32_t
 
 cdef extern from "optimize.h" nogil:
     double sgd_step_f32(float *theta, float *velocity, float *gradient, Py_ssize_t length, float scale,
-                        float rate, float momentum, bint clear)
+                        float rate, float decay, float gain, float own, float keep, bint clear)
     double sgd_step_f64(double *theta, double *velocity, double *gradient, Py_ssize_t length, double scale,
-                        double rate, double momentum, bint clear)
+                        double rate, double decay, double gain, double own, double keep, bint clear)
     double adam_step_f32(float *theta, float *first, float *second, float *gradient, Py_ssize_t length,
                          float scale, float rate, float beta1, float beta2, float epsilon, float root,
                          bint clear)

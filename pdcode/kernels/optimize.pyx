@@ -7,20 +7,23 @@ from pdcode.kernels.real cimport real
 
 
 def sgd_step(real[::1] theta, real[::1] velocity, real[::1] gradient, double scale, double rate,
-             double momentum, bint clear):
-    """Compute ``velocity = momentum * velocity + scale * gradient; theta -= rate * velocity``.
+             double decay, double gain, double own, double keep, bint clear):
+    """Compute ``velocity = decay * velocity + gain * g; theta -= rate * (own * g + keep * velocity)``.
+
+    With momentum β, the coefficients (β, 1, 0, 1) are those of the heavy ball, and (β, 1, 1, β) Nesterov's.
 
     Parameters
     ----------
     theta : array (N,), float32 or float64
         Updated in place.
     velocity : array (N,) or (0,)
-        Updated in place; empty without momentum.
+        Updated in place. If it is empty, the step is ``theta -= rate * g``.
     gradient : array (N,)
         A multiple of the gradient; set to 0 if `clear`.
     scale : float
-        The gradient is ``scale * gradient``.
-    rate, momentum : float
+        The gradient is g, ``scale * gradient``.
+    rate, decay, gain, own, keep : float
+        Without velocity the last four must be (0, 0, 1, 0).
     clear : bool
 
     Returns
@@ -31,7 +34,7 @@ def sgd_step(real[::1] theta, real[::1] velocity, real[::1] gradient, double sca
     Raises
     ------
     ValueError
-        If shapes, strides or types do not fit, or there is momentum but no velocity.
+        If shapes, strides or types do not fit, or the coefficients need a velocity that is empty.
     """
     cdef Py_ssize_t length = theta.shape[0]
     cdef real *state = NULL
@@ -40,14 +43,15 @@ def sgd_step(real[::1] theta, real[::1] velocity, real[::1] gradient, double sca
         raise ValueError("theta and gradient must have the same length, velocity that one or 0")
     if velocity.shape[0] > 0:
         state = &velocity[0]
-    elif momentum != 0 and length > 0:
-        raise ValueError(f"momentum is {momentum}, but velocity is empty")
+    elif (decay, gain, own, keep) != (0, 0, 1, 0) and length > 0:
+        raise ValueError(f"coefficients {decay, gain, own, keep} need a velocity")
     with nogil:
         if real is float:
             total = sgd_step_f32(&theta[0], state, &gradient[0], length, <float> scale, <float> rate,
-                                 <float> momentum, clear)
+                                 <float> decay, <float> gain, <float> own, <float> keep, clear)
         else:
-            total = sgd_step_f64(&theta[0], state, &gradient[0], length, scale, rate, momentum, clear)
+            total = sgd_step_f64(&theta[0], state, &gradient[0], length, scale, rate, decay, gain, own, keep,
+                                 clear)
     return total
 
 

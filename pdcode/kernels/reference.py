@@ -131,13 +131,12 @@ def pseudoinverse(codewords):
     return numpy.linalg.pinv(codewords)
 
 
-def sgd_step(theta, velocity, gradient, scale, rate, momentum, clear):
-    """Compute velocity = momentum * velocity + scale * gradient; theta -= rate * velocity."""
-    speed = momentum * velocity + scale * gradient if len(velocity) else scale * gradient
-    velocity[:] = speed[: len(velocity)]
-    theta -= rate * speed
+def sgd_step(theta, velocity, gradient, scale, rate, decay, gain, own, keep, clear):
+    """Compute velocity = decay * velocity + gain * g; theta -= rate * (own * g + keep * velocity)."""
+    velocity[:] = decay * velocity + gain * scale * gradient[: len(velocity)]
+    theta -= (step := rate * (own * scale * gradient + (keep * velocity if len(velocity) else 0)))
     gradient *= not clear
-    return float(((rate * speed) ** 2).sum())
+    return float((step**2).sum())
 
 
 def adam_step(theta, first, second, gradient, scale, rate, beta1, beta2, epsilon, t, clear):

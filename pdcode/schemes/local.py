@@ -7,7 +7,7 @@ gradient, with any code and memory, is this project's addition.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import ClassVar, Protocol
 
 import numpy as np
 
@@ -21,8 +21,26 @@ from ..util.rng import Batches
 from .base import Scheme
 
 
+class InnerOptimizer(Protocol):
+    """Optimizer of a worker's local steps; it may keep a state from task to task."""
+
+    def step(self, theta: np.ndarray, gradient: np.ndarray) -> None:
+        """Move θ, shape (size,), in place; the gradient, shape (size,), may be overwritten."""
+
+
+class InnerSGD:
+    """Local gradient steps, without a state."""
+
+    def __init__(self, rate: float, dtype: np.dtype) -> None:
+        self._rate = dtype.type(rate)
+
+    def step(self, theta: np.ndarray, gradient: np.ndarray) -> None:
+        gradient *= self._rate
+        theta -= gradient
+
+
 class LocalSteps:
-    """Source of the displacement: θ before minus θ after H gradient steps, each on its own mini-batch.
+    """Source of the displacement: θ before minus θ after H local steps, each on its own mini-batch.
 
     Parameters
     ----------
@@ -32,16 +50,18 @@ class LocalSteps:
         Row indices of all steps of a task; full batches are used in every step.
     steps : int
         H, the number of local steps.
-    rate : float
-        Learning rate of the local steps.
+    inner : InnerOptimizer
+        Takes the local steps.
     weight : float
         Factor of the displacement.
     """
 
-    def __init__(self, plan: Plan, batches: Batches, steps: int, rate: float, weight: float) -> None:
+    def __init__(
+        self, plan: Plan, batches: Batches, steps: int, inner: InnerOptimizer, weight: float
+    ) -> None:
         dtype = plan.network.dtype
-        self._plan, self._batches, self._steps = plan, batches, steps
-        self._rate, self._weight = dtype.type(rate), dtype.type(weight)
+        self._plan, self._batches, self._steps, self.inner = plan, batches, steps, inner
+        self._weight = dtype.type(weight)
         self._theta = np.empty(plan.network.size, dtype)
         self.gradient = np.empty_like(self._theta)
 
@@ -51,8 +71,7 @@ class LocalSteps:
         for step in range(self._steps):
             batch = rows if self._batches.full else np.split(rows, self._steps)[step]
             loss += self._plan.gradient(self._theta, batch) / self._steps
-            np.multiply(self._plan.full_gradient, self._rate, out=self.gradient)
-            self._theta -= self.gradient
+            self.inner.step(self._theta, self._plan.full_gradient)
         np.subtract(theta, self._theta, out=self.gradient)
         self.gradient *= self._weight
         return loss
@@ -65,6 +84,7 @@ class Local(Scheme):
     summary = "H steps at the worker, then codewords of the displacement"
     fused = False
     tuned = "scheme.options.rate"
+    step_flops: ClassVar[float] = 2.0  # of the inner optimizer, for each element of θ
     tables: ClassVar[Tables] = {
         "code": {"family": "uncoded", "blocks": 1, "rotate": False},
         "memory": {"kind": "none"},
@@ -82,12 +102,16 @@ class Local(Scheme):
     def batches(self) -> int:
         return int(self.options.steps)
 
+    def inner(self, problem: Problem) -> InnerOptimizer:
+        """Build a worker's optimizer of its local steps."""
+        return InnerSGD(self.options.rate, problem.dtype)
+
     def source(self, problem: Problem, worker: int, rows: int, reply: Reply | None = None) -> Source:
         batch, steps = self.config.problem.batch, self.options.steps
         batches = Batches(self.config.seed, worker, problem.rows, steps * batch)
         share = self.share_of(problem, rows)
-        return LocalSteps(problem.plan(batch), batches, steps, self.options.rate, share)
+        return LocalSteps(problem.plan(batch), batches, steps, self.inner(problem), share)
 
     def flops(self, problem: Problem, layouts: Sequence[Layout], number: int, shard: int | None) -> float:
-        step = flops.gradient_flops(self.config, problem, shard) + 2.0 * problem.size
+        step = flops.gradient_flops(self.config, problem, shard) + self.step_flops * problem.size
         return self.options.steps * step + flops.coding_flops(self.config, problem, layouts[number])

@@ -34,6 +34,15 @@ count = 4
             ["scheme local (steps 8, rate 0.1)", "code every layer"],
             [],
         ),
+        (
+            "diloco",
+            ["nesterov = true"],
+            [
+                "scheme diloco (steps 8, rate 0.001, beta1 0.9,",
+                "update all, sgd at rate 0.7, Nesterov momentum 0.9",
+            ],
+            [],
+        ),
         ("ringmaster", ['mode = "async"'], ["scheme ringmaster"], []),
         (
             "ringleader",

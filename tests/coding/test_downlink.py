@@ -24,7 +24,7 @@ MODES = {
 }
 OPTIMIZERS = {
     "sgd": [],
-    "momentum": ["optimizer.momentum=0.7", "optimizer.rate=0.02"],
+    "nesterov": ["optimizer.momentum=0.7", "optimizer.nesterov=true", "optimizer.rate=0.02"],
     "adam": ["optimizer.kind=adam", "optimizer.rate=0.002"],
 }
 DECODERS = {

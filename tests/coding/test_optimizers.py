@@ -18,6 +18,7 @@ KINDS = sorted(kinds.KINDS["decoders"])
 TABLES = [
     {"kind": "sgd", "rate": 0.3},
     {"kind": "sgd", "rate": 0.3, "momentum": 0.9},
+    {"kind": "sgd", "rate": 0.3, "momentum": 0.9, "nesterov": True},
     {"kind": "adam", "rate": 0.05, "beta1": 0.8, "beta2": 0.95, "epsilon": 1e-6},
     {"kind": "sign", "rate": 0.01},
 ]
@@ -53,7 +54,7 @@ class Twin:
         table, rate = self.table, self.table.rate * damping
         if table.kind == "sgd":
             self.first = table.momentum * self.first + gradient
-            move = rate * self.first
+            move = rate * (gradient + table.momentum * self.first if table.nesterov else self.first)
         elif table.kind == "sign":
             move = rate * np.sign(gradient)
         else:

@@ -27,6 +27,7 @@ SELECTED = {  # key -> what gives it an effect, and what takes it
     "update.count=2": ("update.mode=first", "update.mode=async"),
     "update.fraction=0.5": ("update.mode=captured", "update.mode=all"),
     "optimizer.momentum=0.5": ("optimizer.kind=sgd", "optimizer.kind=adam"),
+    "optimizer.nesterov=true": ("optimizer.momentum=0.5", "optimizer.momentum=0"),
     "optimizer.beta1=0.5": ("optimizer.kind=adam", "optimizer.kind=sgd"),
     "optimizer.beta2=0.5": ("optimizer.kind=adam", "optimizer.kind=sgd"),
     "optimizer.epsilon=1e-3": ("optimizer.kind=adam", "optimizer.kind=sgd"),

@@ -11,6 +11,7 @@ from pdcode.kernels import optimize, reference, specialise
 
 DTYPES = ["float32", "float64"]
 TOLERANCE = {"float32": 1e-5, "float64": 1e-13}
+PLAIN, HEAVY, NESTEROV = (0.0, 0.0, 1.0, 0.0), (0.9, 1.0, 0.0, 1.0), (0.9, 1.0, 1.0, 0.9)
 LENGTH = st.sampled_from([0, 1, 7, 64, 1000, 3001])
 
 
@@ -29,14 +30,25 @@ def compare(kernel, twin, mine, theirs, dtype, *arguments):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("momentum", [0.0, 0.9])
+@pytest.mark.parametrize("coefficients", [PLAIN, HEAVY, NESTEROV, (0.5, 0.25, 0.75, 0.9)])
 @given(length=LENGTH, clear=st.booleans(), seed=st.integers(0, 99))
-def test_sgd(dtype, momentum, length, clear, seed):
+def test_sgd(dtype, coefficients, length, clear, seed):
     mine, theirs = arrays(seed, length, dtype, 3)
-    if momentum == 0:
+    if coefficients == PLAIN:
         mine[1] = theirs[1] = numpy.empty(0, dtype)
-    compare(optimize.sgd_step, reference.sgd_step, mine, theirs, dtype, 0.25, 0.1, momentum, clear)
+    compare(optimize.sgd_step, reference.sgd_step, mine, theirs, dtype, 0.25, 0.1, *coefficients, clear)
     assert clear is False or not mine[2].any()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@given(length=LENGTH, seed=st.integers(0, 99))
+def test_the_heavy_balls_bits_are_those_of_its_formula(dtype, length, seed):
+    (theta, velocity, gradient), (other, speed, same) = arrays(seed, length, dtype, 3)
+    specialise(optimize.sgd_step, dtype)(theta, velocity, gradient, 0.3, 0.1, *HEAVY, False)
+    scale, rate, momentum = (numpy.dtype(dtype).type(number) for number in (0.3, 0.1, 0.9))
+    speed[:] = momentum * speed + scale * same
+    numpy.testing.assert_array_equal(velocity, speed)
+    numpy.testing.assert_array_equal(theta, other - rate * speed)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -73,7 +85,7 @@ def test_sgd_of_touched_blocks(dtype, length, block, blocks, seed):
 
 def test_a_step_over_all_blocks_is_a_step():
     (theta, gradient), (other, same) = arrays(1, 3001, "float64", 2)
-    norm = optimize.sgd_step(theta, numpy.empty(0), gradient, 0.5, 0.2, 0.0, True)
+    norm = optimize.sgd_step(theta, numpy.empty(0), gradient, 0.5, 0.2, *PLAIN, True)
     blocks = numpy.arange(7, dtype="i4")
     assert optimize.sgd_blocks(other, same, blocks, 450, 0.5 * 0.2) == pytest.approx(norm, rel=1e-12)
     numpy.testing.assert_array_equal(theta, other)
@@ -83,11 +95,11 @@ def test_a_step_over_all_blocks_is_a_step():
 def test_refuses_what_does_not_fit():
     x, y = numpy.ones(4), numpy.ones(5)
     with pytest.raises(ValueError, match="same length"):
-        optimize.sgd_step(x, x, y, 1.0, 1.0, 0.0, False)
+        optimize.sgd_step(x, x, y, 1.0, 1.0, *HEAVY, False)
     with pytest.raises(ValueError, match="same length"):
-        optimize.sgd_step(x, y, x, 1.0, 1.0, 0.0, False)
-    with pytest.raises(ValueError, match=r"momentum is 0\.5"):
-        optimize.sgd_step(x, numpy.empty(0), x, 1.0, 1.0, 0.5, False)
+        optimize.sgd_step(x, y, x, 1.0, 1.0, *HEAVY, False)
+    with pytest.raises(ValueError, match=r"coefficients \(0\.9, 1\.0, 0\.0, 1\.0\) need a velocity"):
+        optimize.sgd_step(x, numpy.empty(0), x, 1.0, 1.0, *HEAVY, False)
     with pytest.raises(ValueError, match="same length"):
         optimize.adam_step(x, x, y, x, 1.0, 1.0, 0.9, 0.9, 1e-8, 1, False)
     with pytest.raises(ValueError, match="t is 0"):

@@ -49,6 +49,7 @@ CASES = {
     "matched": ["code.family=matched", "code.rows_per_task=[2,1]", "wire.dtype=int8", *FIRST],
     "topk": [*scheme("topk"), "scheme.options.share=0.1", "wire.dtype=bfloat16", "downlink.kind=codewords"],
     "local": [*scheme("local"), "scheme.options.steps=3", "wire.dtype=int8", *FIRST],
+    "diloco": [*scheme("diloco"), "scheme.options.steps=3", *FIRST, "update.late=waste"],
     "ringmaster": [*scheme("ringmaster"), "scheme.options.threshold=3", "wire.dtype=bfloat16"],
     "ringleader": [*scheme("ringleader"), "faults.nan_worker=1", "faults.nan_task=9"],
     "cyclic": [*scheme("cyclic"), "scheme.options.stragglers=2", "stragglers.dead=[1]", "stop.seconds=50"],

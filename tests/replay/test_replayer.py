@@ -38,10 +38,17 @@ CASES = {
     "worker": ["memory.kind=worker", "code.rows_per_task=3", "wire.dtype=int8", "stragglers.dead=[3]"],
     "difference": ["memory.kind=difference", "problem.batch=0", "wire.dtype=bfloat16", *FIRST],
     "matched": ["code.family=matched", "code.rows_per_task=[2,1]", "wire.dtype=int8", *FIRST],
-    "relay": ["downlink.kind=codewords", "downlink.check=5", "wire.dtype=int8"],
+    "relay": [
+        "downlink.kind=codewords", "downlink.check=5", "wire.dtype=int8", "optimizer.momentum=0.5",
+        "optimizer.nesterov=true",
+    ],
     "energy": [NONE, "code.family=energy", "code.blocks=[8,8]", "decoder.kind=mmse", "update.mode=all"],
     "topk": ["scheme.name=topk", "scheme.options.share=0.05", "code.blocks=1", "downlink.kind=codewords"],
     "local": ["scheme.name=local", "scheme.options.steps=3", "code.blocks=[4,1]", "code.family=net"],
+    "diloco": [
+        "scheme.name=diloco", "scheme.options.steps=3", "code.blocks=[4,1]", "code.family=net", *FIRST,
+        "update.late=waste", "memory.kind=worker", "wire.dtype=int8",
+    ],
     "ringmaster": ["scheme.name=ringmaster", "scheme.options.threshold=2", *CODE, "memory.kind=worker"],
     "ringleader": ["scheme.name=ringleader", "code.blocks=1", "optimizer.momentum=0.5", "wire.dtype=int8"],
     "cyclic": [
