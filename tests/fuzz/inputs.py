@@ -32,6 +32,7 @@ TABLES: dict[str, list[str]] = {  # of whole configurations: every kind of a tab
     "bernoulli": ["scheme.name=bernoulli", "problem.kind=least-squares", "problem.data=diabetes"],
     "expander": ["scheme.name=expander", "scheme.options.degree=3"],
     "dsag": ["scheme.name=dsag", "scheme.options.parts=2", "problem.batch=0"],
+    "sgc": ["scheme.name=sgc", "scheme.options.stragglers=2", "problem.batch=0"],
     "residual": ["memory.kind=none", "decoder.kind=residual", "update.mode=captured", "stragglers={}"],
     "peeling": ["memory.kind=none", "decoder.kind=peeling", "wire.dtype=int8", "problem.shards=replicated"],
     "tracking": ["memory.kind=coordinator", "downlink.kind=codewords", "trace.arrivals=sampled"],

@@ -31,6 +31,7 @@ progress_s = 0.01
 SCHEMES = {
     "topk": "share = 0.05", "local": "steps = 3", "cyclic": "stragglers = 2", "frc": "stragglers = 1",
     "bernoulli": "shards = 2.5", "expander": "degree = 3", "sag": "parts = 3", "dsag": "parts = 2",
+    "sgc": "stragglers = 2",
 }  # fmt: skip
 
 
