@@ -18,6 +18,7 @@ class Seen(Protocol):
     used: int  # payloads since the last update …
     fresh: int  # … and those among them that are of the newest θ
     captured: float  # share of the gradient that they capture
+    now_ns: int  # time of the arrival or time-out at which the policy is asked
 
 
 class Policy:

@@ -40,6 +40,8 @@ class State(ABC):
         Which payloads are used, when to step, and who waits for that.
     round : int
         Current round of the update.
+    wake_ns : int or None
+        Time since the run's start at which to ask `ready` again if nothing arrives before; None: never.
     designs : mapping of int to Code
         Codes by block count, for the trace.
     assignment : Assignment or None
@@ -53,6 +55,7 @@ class State(ABC):
     layouts: Sequence[Layout]
     policy: Policy
     round = 0
+    wake_ns: int | None = None
     designs: Mapping[int, Code] = {}
     assignment: Assignment | None = None
     robust = False

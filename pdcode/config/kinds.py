@@ -92,6 +92,7 @@ KINDS: dict[str, dict[str, Any]] = {
         "frc": "pdcode.schemes.frc:FractionalRepetition",
         "bernoulli": "pdcode.schemes.bernoulli:Bernoulli",
         "expander": "pdcode.schemes.expander:Expander",
+        "sgc": "pdcode.schemes.sgc:SequentialCode",
         "sag": "pdcode.schemes.sag:SAG",
         "dsag": "pdcode.schemes.sag:DSAG",
         "powersgd": "pdcode.schemes.powersgd:PowerSGD",

@@ -102,7 +102,7 @@ class CodeTable(Kind, tag_field="family"):
     @classmethod
     def find(cls, name: Any) -> Any:
         """Return the class of a family; all families that do not adapt share `DesignedTable`."""
-        if name in kinds.KINDS["families"] and name not in kinds.KINDS["codes"]:
+        if isinstance(name, str) and name in kinds.KINDS["families"] and name not in kinds.KINDS["codes"]:
             return DesignedTable  # without a search of the installed packages
         return super().find(name) or DesignedTable
 

@@ -128,7 +128,9 @@ class MPIFleet(Fleet):
         self.bytes_down += size
         return now_ns
 
-    def arrivals(self, timeout_ns: int) -> Sequence[Arrival]:
+    def arrivals(self, timeout_ns: int, wake_ns: int | None = None) -> Sequence[Arrival]:
+        if wake_ns is not None:
+            timeout_ns = min(timeout_ns, max(0, wake_ns - self.now_ns()))
         done = MPI.Prequest.Testsome(self._active) or self._patience.wait(
             lambda: MPI.Prequest.Testsome(self._active), timeout_ns
         )

@@ -16,6 +16,8 @@ from .comparison import NONE, Difference
 class RecordedSchedule(Schedule):
     """Schedule in which replies arrive in the order and at the times of a trace.
 
+    A state that asks to be woken is woken where the run stepped θ between two arrivals.
+
     Parameters
     ----------
     trace : Trace
@@ -50,6 +52,7 @@ class RecordedSchedule(Schedule):
             cut = stopped & (delays_ns >= 0) & (delays_ns < drawn_ns)  # by the stop
             delays_ns = np.where(cut, delays_ns, drawn_ns)
         self._worker, self._recv_ns, self._row = arrivals["worker"], arrivals["t_recv_ns"], 0
+        self._version = arrivals["version"] + arrivals["staleness"]  # of θ when the reply was handled
         self._out = set[int]()  # workers that have a task
         self._missing = set(trace.faults["worker"][trace.faults["kind"] == "missing"].tolist())
         self._cancelled = False
@@ -70,7 +73,7 @@ class RecordedSchedule(Schedule):
     def cancel(self) -> None:
         self._cancelled = True
 
-    def next(self, limit_ns: int) -> int:
+    def next(self, limit_ns: int, wakes: bool = False) -> int:
         if self._over():
             return -1  # the coordinator asks whether to stop when nothing arrives
         row = self._row
@@ -80,6 +83,9 @@ class RecordedSchedule(Schedule):
                 return -1  # the run ended without them
             raise Difference("arrivals", row, {"worker": (NONE, f"one of {sorted(self._out)}")})
         worker = int(self._worker[row])
+        if wakes and self._version[row] > self.steps:
+            self.now_ns = limit_ns
+            return -1
         if worker not in self._out:
             raise Difference("arrivals", row, {"worker": (worker, f"one of {sorted(self._out)}")})
         self._out.remove(worker)

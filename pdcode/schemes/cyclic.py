@@ -16,6 +16,27 @@ from .data_code import GradientCode
 DRAWS = 64  # of the code, fewer for very many workers
 
 
+def cyclic_code(n: int, s: int, seed: int) -> np.ndarray:
+    """Draw U, shape (n, n), with support i … i + s in row i: all rows but any s span the vector of ones.
+
+    It is the draw whose entries are most alike: the further apart they are, the larger decoding weights.
+    """
+    rng = np.random.default_rng(seed)
+    draws = max(1, min(DRAWS, 4096 // n))
+    return min((_draw(n, s, rng) for _ in range(draws)), key=_spread)
+
+
+def _draw(n: int, s: int, rng: np.random.Generator) -> np.ndarray:
+    """Draw rows that are orthogonal to those of a random H, shape (s, n), with H·1 = 0."""
+    H = rng.standard_normal((s, n))
+    H -= H.mean(axis=1, keepdims=True)
+    U = np.eye(n)
+    for i in range(n):
+        rest = [(i + j) % n for j in range(1, s + 1)]
+        U[i, rest] = np.linalg.solve(H[:, rest], -H[:, i])
+    return U
+
+
 def _spread(U: np.ndarray) -> float:
     """Largest over smallest absolute value of the entries of a code."""
     entries = np.abs(U[U != 0])
@@ -31,18 +52,4 @@ class Cyclic(GradientCode):
 
     @cached_property
     def matrix(self) -> np.ndarray:
-        """The draw whose entries are most alike: the further apart they are, the larger decoding weights."""
-        rng = np.random.default_rng(self.config.seed)
-        draws = max(1, min(DRAWS, 4096 // self.workers))
-        return min((self._draw(rng) for _ in range(draws)), key=_spread)
-
-    def _draw(self, rng: np.random.Generator) -> np.ndarray:
-        """Draw rows with support i … i + s, orthogonal to those of a random H, shape (s, n), with H·1 = 0."""
-        n, s = self.workers, self.options.stragglers
-        H = rng.standard_normal((s, n))
-        H -= H.mean(axis=1, keepdims=True)
-        U = np.eye(n)
-        for i in range(n):
-            rest = [(i + j) % n for j in range(1, s + 1)]
-            U[i, rest] = np.linalg.solve(H[:, rest], -H[:, i])
-        return U
+        return cyclic_code(self.workers, self.options.stragglers, self.config.seed)

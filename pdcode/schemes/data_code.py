@@ -44,7 +44,7 @@ class ShardedProblem(Problem):
 
 
 class ShardSum:
-    """Source of Σ_s u_s · gradient of shard s; workers that share a shard draw the same mini-batch of it.
+    """Source of Σ_s u_s · gradient of shard s; workers that share a shard draw the same mini-batches of it.
 
     Parameters
     ----------
@@ -58,10 +58,14 @@ class ShardSum:
         self._scaled = np.empty_like(self.gradient)
 
     def __call__(self, theta: np.ndarray, task: Task) -> float:
+        return self.compute(theta, task.version)
+
+    def compute(self, theta: np.ndarray, number: int) -> float:
+        """Compute the sum at θ, of mini-batches of this number; return their mean loss."""
         self.gradient.fill(0)
         loss = 0.0
         for weight, plan, batches in self._parts:
-            loss += plan.gradient(theta, batches.draw(task.version)) / len(self._parts)
+            loss += plan.gradient(theta, batches.draw(number)) / len(self._parts)
             np.multiply(plan.full_gradient, self.gradient.dtype.type(weight), out=self._scaled)
             self.gradient += self._scaled
         return loss
@@ -83,7 +87,7 @@ class DataCode(Scheme):
 
     fused = False
     amplifies: ClassVar[bool] = False
-    unused = ("code", "memory", "decoder")
+    unused: ClassVar[tuple[str, ...]] = ("code", "memory", "decoder")
     tables: ClassVar[Tables] = {
         "code": {"family": "uncoded", "blocks": 1, "rotate": False},
         "memory": {"kind": "none"},
@@ -153,18 +157,17 @@ class DataCode(Scheme):
         return ShardedProblem(shards)
 
     def source(self, problem: Problem, worker: int, rows: int, reply: Reply | None = None) -> Source:
+        return self.shard_sum(problem, worker, rows, self.shards_of(worker))
+
+    def shard_sum(self, problem: Problem, worker: int, rows: int, shards: Sequence[int]) -> ShardSum:
+        """Build the source of a worker's combination of some of its shards."""
         assert isinstance(problem, ShardedProblem)
-        weights, batch, seed = self.matrix[worker], self.config.problem.batch, self.config.seed
-        return ShardSum(
-            [
-                (
-                    weights[shard],
-                    part.plan(batch, weight=part.rows / rows),
-                    Batches(seed, shard, part.rows, batch),
-                )
-                for shard, part in problem.shards.items()
-            ]
-        )
+        batch, seed, parts = self.config.problem.batch, self.config.seed, []
+        for shard in shards:
+            own = problem.shards[shard]
+            plan = own.plan(batch, weight=own.rows / rows)
+            parts.append((self.matrix[worker, shard], plan, Batches(seed, shard, own.rows, batch)))
+        return ShardSum(parts)
 
     def _held(self, shard: int) -> tuple[float, int]:
         """Return the mean number of shards of a worker, and their rows, if `shard` rows came on a worker."""

@@ -31,9 +31,8 @@ class Expander(DataCode):
     class Options(Table):
         """Keys of ``[scheme] options``."""
 
-        degree: Positive | None = (
-            None  #: edges at a vertex, d, at least 2; none: the first possible of 3, 4, 2
-        )
+        #: edges at a vertex, d, at least 2; none: the first of 3, 4 and 2 that is possible
+        degree: Positive | None = None
         worker: Literal["vertex", "edge"] = "vertex"  #: what a worker is in the graph
 
     @classmethod

@@ -57,6 +57,7 @@ class Coordinator:
         self._senders: list[int] = []  # workers of the payloads since the last step
         self.outstanding = 0  # tasks in flight
         self.version = 0  # of θ: number of updates
+        self.now_ns = 0  # time of the last arrival, or time-out
         self.used = 0  # payloads folded in since the last step …
         self.fresh = 0  # … and those among them that were not late
         self.captured = 0.0  # share of the gradient captured since the last step
@@ -87,7 +88,7 @@ class Coordinator:
         self.stopping = observe(self.fleet.now_ns(), self)
         self._dispatch_waiting()
         while self.outstanding and not self.missing:
-            arrivals = self.fleet.arrivals(TICK_NS)
+            arrivals = self.fleet.arrivals(TICK_NS, None if self.stopping else self.state.wake_ns)
             for arrival in arrivals:
                 self.on_arrival(arrival)
             if not arrivals:
@@ -97,6 +98,7 @@ class Coordinator:
 
     def on_arrival(self, arrival: Arrival) -> None:
         """Handle a reply."""
+        self.now_ns = arrival.t_recv_ns
         goes_on = self._fold(arrival)
         stepped = self._step_if_ready(self.outstanding + goes_on)
         if not (stepped or goes_on or self.outstanding or self.stopping):
@@ -110,6 +112,7 @@ class Coordinator:
 
     def on_silence(self) -> None:
         """Handle a timeout without arrivals."""
+        self.now_ns = self.fleet.now_ns()
         stepped = self._step_if_ready(self.outstanding)
         self._observe(self.fleet.now_ns())
         if stepped or self.stopping:

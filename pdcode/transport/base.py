@@ -106,8 +106,8 @@ class Fleet(ABC):
         """
 
     @abstractmethod
-    def arrivals(self, timeout_ns: int) -> Sequence[Arrival]:
-        """Return replies in order of arrival; none if the timeout passes first."""
+    def arrivals(self, timeout_ns: int, wake_ns: int | None = None) -> Sequence[Arrival]:
+        """Return replies in order of arrival; none if the timeout, or the time `wake_ns`, passes first."""
 
     def stepped(self) -> None:
         """Note that rank 0 has stepped θ; a virtual clock advances by the time of a step."""

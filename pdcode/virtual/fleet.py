@@ -49,8 +49,8 @@ class VirtualFleet(VirtualRanks, Fleet):
     schedule : Schedule
         Determines when replies arrive.
     until_ns : int, optional
-        Time limit of the run. Rank 0's wait times out then, once, and at the limit of `cancel`; no other
-        time-out has any effect.
+        Time limit of the run. Rank 0's wait times out then, once, at the limit of `cancel`, and when the
+        state is to be woken; no other time-out has any effect.
     """
 
     def __init__(
@@ -109,14 +109,16 @@ class VirtualFleet(VirtualRanks, Fleet):
             self.schedule.send(self._leaving, *self._sizes)
             self._leaving.clear()
 
-    def arrivals(self, timeout_ns: int) -> Sequence[Arrival]:
+    def arrivals(self, timeout_ns: int, wake_ns: int | None = None) -> Sequence[Arrival]:
         self._send()
         schedule = self.schedule
-        if self._until_ns is None:
-            limit_ns = schedule.now_ns + timeout_ns
-        else:
-            limit_ns = max(schedule.now_ns, self._until_ns)
-        worker = schedule.next(limit_ns)
+        until_ns, wakes = self._until_ns, False
+        if wake_ns is not None and (until_ns is None or wake_ns < until_ns):
+            until_ns, wakes = wake_ns, True
+        limit_ns = schedule.now_ns + timeout_ns if until_ns is None else max(schedule.now_ns, until_ns)
+        worker = schedule.next(limit_ns, wakes)
+        if worker < 0 and wakes:
+            return ()
         if worker < 0:
             if limit_ns == NEVER_NS:
                 raise RuntimeError("virtual clock: no reply will ever arrive, and nothing ends the run")

@@ -64,8 +64,15 @@ class Schedule(ABC):
         """
 
     @abstractmethod
-    def next(self, limit_ns: int) -> int:
-        """Receive the next reply and return its worker; at the limit, advance to it and return -1."""
+    def next(self, limit_ns: int, wakes: bool = False) -> int:
+        """Receive the next reply and return its worker; at the limit, advance to it and return -1.
+
+        Parameters
+        ----------
+        limit_ns : int
+        wakes : bool
+            Whether the limit is the state's `wake_ns`.
+        """
 
     def stepped(self) -> None:
         """Account for the end of a round."""
@@ -151,7 +158,7 @@ class CostModelSchedule(Schedule):
         reply_bytes = None if len(self._reply_bytes) == 1 else self._reply_bytes[number]
         self._events.send(workers.astype(np.int32), compute_ns, delays_ns, body_bytes, own_bytes, reply_bytes)
 
-    def next(self, limit_ns: int) -> int:
+    def next(self, limit_ns: int, wakes: bool = False) -> int:
         return self._events.pop(limit_ns)
 
     def stepped(self) -> None:

@@ -58,6 +58,7 @@ def test_a_hostile_file(tmp_path: Path, text: str, words: str) -> None:
         ("x" * 100_000, "expected KEY=VALUE"),
         (f"update.mode={'v' * 100_000}", "update.mode: expected one of"),
         (f"seed.{'k' * 100_000}=1", "seed: expected int, got object"),
+        ("code.family=[]", "code.family: expected str, got array"),
         (f"code.{'k' * 100_000}=1", "unknown key"),
     ],
 )

@@ -57,6 +57,7 @@ CASES = {
     "bernoulli": [*scheme("bernoulli"), "wire.dtype=int8"],
     "expander": [*scheme("expander"), "update.count=3"],
     "dsag": [*scheme("dsag"), "scheme.options.parts=3", "update.count=3", "optimizer.momentum=0.5"],
+    "sgc": [*scheme("sgc"), "update.mode=all", "scheme.options={stragglers=2,burst=1,window=3}"],
     "rounds": [*scheme("clipped"), *FIRST, "update.late=waste"],
     "powersgd": [*scheme("powersgd"), "wire.dtype=int8", *FIRST, "update.late=waste"],
     "demo": [*scheme("demo"), "optimizer.kind=sign", "downlink.kind=codewords", "downlink.check=5", *FIRST],

@@ -38,6 +38,7 @@ CASES = {
     "expander": ["scheme.name=expander", WHOLE, "scheme.options.worker=edge"],
     "sag": ["scheme.name=sag", WHOLE, "scheme.options.parts=2"],
     "dsag": ["scheme.name=dsag", WHOLE, "scheme.options.parts=3", "problem.batch=0"],
+    "sgc": ["scheme.name=sgc", WHOLE, "scheme.options.stragglers=3", "problem.batch=4"],
     "rounds": [
         f'plugins=["{SUPPORT / "clipped.py"}"]', "scheme.name=clipped", WHOLE, "update.mode=first",
     ],

@@ -67,6 +67,7 @@ CASES = {
         "scheme.name=demo", "code.blocks=1", "scheme.options.largest=3", "optimizer.kind=sign",
         "downlink.kind=codewords", "downlink.check=5",
     ],
+    "sgc": ["scheme.name=sgc", "code.blocks=1", "scheme.options={stragglers=2,margin=0.3}"],
     "captured": [NONE, "update.mode=captured", "problem.dtype=float64", "stop.loss=0.5", "stop.updates=1000"],
     "waste": [
         *FIRST, "update.late=waste", "optimizer.momentum=0.5", "faults.nan_worker=1", "workers.count=5",
@@ -104,9 +105,9 @@ def record(
     simulation, trace = prepared(path, overrides, clock)
     fleet, arrivals = simulation.fleet, simulation.fleet.arrivals
 
-    def interrupted(timeout_ns: int) -> Sequence[Arrival]:
+    def interrupted(timeout_ns: int, wake_ns: int | None) -> Sequence[Arrival]:
         fleet.interrupted = 0 < interrupt_ms * MS <= fleet.now_ns()
-        return arrivals(timeout_ns)
+        return arrivals(timeout_ns, wake_ns)
 
     fleet.arrivals = interrupted
     with np.errstate(all="ignore"):

@@ -77,7 +77,7 @@ class FixedDurations(Schedule):
             heapq.heappush(self._heap, (end_ns, self._sent, worker))
             self._sent += 1
 
-    def next(self, limit_ns: int) -> int:
+    def next(self, limit_ns: int, wakes: bool = False) -> int:
         if not self._heap or self._heap[0][0] > limit_ns:
             self.now_ns = limit_ns
             return -1

@@ -76,7 +76,7 @@ class ScriptedFleet(Fleet):
         self._sequence += 1
         return self._now_ns
 
-    def arrivals(self, timeout_ns: int) -> Sequence[Arrival]:
+    def arrivals(self, timeout_ns: int, wake_ns: int | None = None) -> Sequence[Arrival]:
         if not self._heap or self._heap[0][0] > self._now_ns + timeout_ns:
             self._now_ns += timeout_ns
             return ()

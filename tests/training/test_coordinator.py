@@ -276,7 +276,7 @@ class Echo(ScriptedFleet):
         arrival.worker, arrival.task, arrival.version, arrival.row = worker, task, version, order.row
         return 0
 
-    def arrivals(self, timeout_ns: int) -> list[Arrival]:
+    def arrivals(self, timeout_ns: int, wake_ns: int | None = None) -> list[Arrival]:
         return [self.arrival]
 
 
