@@ -159,6 +159,10 @@ class Scheme:
         """Build a decoder for each unit; without `designs`, for a replica."""
         return builders.make_decoders(self.config, units, designs, self.chosen)
 
+    def optimizer(self, problem: Problem) -> optimizers.Optimizer:
+        """Build rank 0's optimizer; replicas have the same."""
+        return optimizers.create(self.config.optimizer, problem.size, problem.dtype)
+
     def policy(self) -> Policy:
         """Build the rule of which payloads rank 0 uses, when it steps, and who waits for that."""
         return Policy(self.config.update, self.workers)
@@ -175,8 +179,8 @@ class Scheme:
         """Build rank 0's state without a relay, or (from `weights` alone) a worker's replica of it."""
         units = self.units(problem)
         decoders = self.decoders(units, None if assignment is None else assignment.designs)
-        optimizer = optimizers.create(self.config.optimizer, problem.size, problem.dtype)
-        coded = Coded(problem.initial(self.config.seed), units, decoders, optimizer, assignment)
+        theta, optimizer = problem.initial(self.config.seed), self.optimizer(problem)
+        coded = Coded(theta, units, decoders, optimizer, assignment)
         weights = weights if assignment is None else assignment.weights
         coded.layouts = self.layouts(problem, weights, coded.bytes if self.relayed else None)
         return coded
@@ -227,8 +231,12 @@ class Scheme:
         source = self.source(problem, worker, rows)
         return [MemoryEncoder(source, reply, kind, self.selectors(units, worker))]
 
-    def flops(self, problem: Problem, layouts: Sequence[Layout], number: int, shard: int | None) -> float:
+    def flops(
+        self, problem: Problem, layouts: Sequence[Layout], number: int, shard: int | None
+    ) -> float | np.ndarray:
         """Return the floating-point operations of a task in round `number`, for the virtual clock.
+
+        Of all workers, a number or shape (1,), or of each, shape (n,), if their tasks differ.
 
         Parameters
         ----------

@@ -97,16 +97,23 @@ class Local(Scheme):
         steps: Positive = 8  #: local steps per task, H
         rate: Real = 0.1  #: learning rate of the local steps; [optimizer] has rank 0's
 
+    @property
+    def steps(self) -> np.ndarray:
+        """H, the number of local steps per task: of all workers, shape (1,), or of each, shape (n,)."""
+        return np.array([self.options.steps])
+
     def inner(self, problem: Problem) -> InnerOptimizer:
         """Build a worker's optimizer of its local steps."""
         return InnerSGD(self.options.rate, problem.dtype)
 
     def source(self, problem: Problem, worker: int, rows: int, reply: Reply | None = None) -> Source:
-        batch, steps = self.config.problem.batch, self.options.steps
+        batch, steps = self.config.problem.batch, int(np.broadcast_to(self.steps, self.workers)[worker])
         batches = Batches(self.config.seed, worker, problem.rows, steps * batch)
         share = self.share_of(problem, rows)
         return LocalSteps(problem.plan(batch), batches, steps, self.inner(problem), share)
 
-    def flops(self, problem: Problem, layouts: Sequence[Layout], number: int, shard: int | None) -> float:
+    def flops(
+        self, problem: Problem, layouts: Sequence[Layout], number: int, shard: int | None
+    ) -> float | np.ndarray:
         step = flops.gradient_flops(self.config, problem, shard) + self.step_flops * problem.size
-        return self.options.steps * step + flops.coding_flops(self.config, problem, layouts[number])
+        return self.steps * step + flops.coding_flops(self.config, problem, layouts[number])

@@ -77,11 +77,11 @@ def oracle_s(config: Config, work: float, compute_ns: np.ndarray, model: straggl
         needed = float(np.median((aim - free[behind]) / free[behind] * drawn[behind]))
 
 
-def time_s(config: Config, task_ns: int, tasks: int) -> float:
-    """Return `oracle_s` for workers of equal speed, with the delays of a configuration."""
+def time_s(config: Config, task_ns: np.ndarray, tasks: int) -> float:
+    """Return `oracle_s` with a configuration's delays; `task_ns` has shape (1,), for all workers, or (n,)."""
     workers = config.workers.count
     model = config.stragglers.make(config.seed, workers)
-    return oracle_s(config, tasks, np.full(workers, task_ns, np.int64), model)
+    return oracle_s(config, tasks, np.broadcast_to(task_ns, workers), model)
 
 
 def _edges(

@@ -84,14 +84,17 @@ class CostModelSchedule(Schedule):
     Parameters
     ----------
     config : Config
-    task_ns, reply_bytes : sequence of int
-        Compute time of a task (`simulation.task_time_ns`) and bytes of a reply, for each round.
+    task_ns : sequence of ndarray of int64, shape (1,) or (n,)
+        Compute time of a task (`simulation.task_times_ns`), for each round.
+    reply_bytes : sequence of int
+        Bytes of a reply, for each round.
     """
 
-    def __init__(self, config: Config, task_ns: Sequence[int], reply_bytes: Sequence[int]) -> None:
+    def __init__(self, config: Config, task_ns: Sequence[np.ndarray], reply_bytes: Sequence[int]) -> None:
         self._n = workers = config.workers.count
         self._events = make_events(config, reply_bytes[0])
-        self._task_ns, self._reply_bytes = task_ns, reply_bytes
+        self._task_ns = [np.broadcast_to(each, workers) for each in task_ns]
+        self._reply_bytes = reply_bytes
         # Delays may be multiples of the compute time; they are drawn ahead only if that is constant.
         self._block = BLOCK if len(task_ns) == 1 else 1
         self._model = config.stragglers.make(config.seed, workers)
@@ -125,7 +128,7 @@ class CostModelSchedule(Schedule):
     def send(self, sent: Sequence[Sent], body_bytes: int, own_bytes: int, number: int = 0) -> None:
         pairs, block = np.array(sent, np.int64), self._block
         workers, tasks = pairs[:, 0], pairs[:, 1]
-        compute_ns = np.full(len(pairs), self._task_ns[number], np.int64)
+        compute_ns = self._task_ns[number][workers]
         undrawn = tasks >= self._drawn[workers]
         if len(short := workers[undrawn]):
             first = self._drawn[short]

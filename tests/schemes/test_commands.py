@@ -31,6 +31,7 @@ progress_s = 0.01
 SCHEMES = {
     "topk": "share = 0.05", "local": "steps = 3", "cyclic": "stragglers = 2", "ringmaster": "threshold = 3",
     "ringleader": "gradients = 2", "diloco": "steps = 3",
+    "delayed-nesterov": "steps = 3",
 }  # fmt: skip
 
 
