@@ -22,7 +22,7 @@ from ..virtual import costs, timing_only
 from ..virtual.executor import NullExecutor
 from ..virtual.fleet import VirtualRanks
 from ..virtual.result import Result
-from ..virtual.simulation import Simulation, check_count, task_time_ns, without_numerics
+from ..virtual.simulation import Simulation, check_count, task_times_ns, without_numerics
 from . import configs
 
 VIRTUAL = ".virtual.h5"
@@ -130,7 +130,8 @@ def times(config: Config, text: str, components: Components, print_line: Print) 
     """Simulate with the timing-only loop in C."""
     for line in components.remarks():
         print_line(line)
-    attributes = {"clock": "virtual", "numerics": False, "task_ns": task_time_ns(config, components)}
+    task_ns = task_times_ns(config, components).max()
+    attributes = {"clock": "virtual", "numerics": False, "task_ns": task_ns}
     trace = open_trace(config, text, components, VirtualRanks(config.workers.count), **attributes)
     with ExitStack() as stack:
         result = without_numerics(
@@ -158,7 +159,8 @@ def clocked(result: Result) -> dict[str, float]:
 
 def perform(simulation: Simulation, request: Request, print_line: Print) -> tuple[TraceWriter, Result]:
     """Run a simulation with a trace."""
-    attributes = {"clock": "virtual", "numerics": not request.timing_only, "task_ns": simulation.task_ns}
+    task_ns = simulation.task_ns.max()
+    attributes = {"clock": "virtual", "numerics": not request.timing_only, "task_ns": task_ns}
     components, fleet = simulation.components, simulation.fleet
     trace = open_trace(simulation.config, request.job.text, components, fleet, **attributes)
     with signals.handled(signals.interrupts(fleet)):

@@ -173,7 +173,7 @@ def measure(trace: Trace, goal: Goal | None) -> Measured:
     else:
         seconds = goal.seconds(trace)
     split = timing.split({key: arrivals[key][in_time] for key in arrivals}, trace.members, stop_ns)
-    compute_ns = _task_ns(arrivals, rounds)
+    compute_ns = _task_ns(arrivals, trace.members)
     work = int(used.sum()) / rounds
     return Measured(
         seconds=seconds,
@@ -204,11 +204,17 @@ def curves(trace: Trace) -> Curves:
     }
 
 
-def _task_ns(arrivals: statistics.Columns, rounds: int) -> int:
-    """Return the median compute time of a worker's tasks of an update, ns."""
-    compute = arrivals["t_compute_ns"] - arrivals["t_start_ns"]
-    each = [compute[arrivals["round"] == number] for number in range(rounds)]
-    return max(1, round(sum(float(np.median(part)) for part in each if len(part))))
+def _task_ns(arrivals: statistics.Columns, workers: int) -> np.ndarray:
+    """Return the median compute time of each worker's tasks of an update, int64 ns, shape (n,)."""
+    compute_ns = arrivals["t_compute_ns"] - arrivals["t_start_ns"]
+    total = np.zeros(workers)
+    for number in np.unique(arrivals["round"]):
+        rows = arrivals["round"] == number
+        usual = float(np.median(compute_ns[rows]))
+        for worker in range(workers):
+            own = compute_ns[rows & (arrivals["worker"] == worker)]
+            total[worker] += float(np.median(own)) if len(own) else usual
+    return np.maximum(1, total).astype(np.int64)
 
 
 def _last_ns(trace: Trace, config: Config) -> int:

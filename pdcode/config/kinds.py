@@ -88,6 +88,7 @@ KINDS: dict[str, dict[str, Any]] = {
         "topk": "pdcode.schemes.topk:TopK",
         "local": "pdcode.schemes.local:Local",
         "diloco": "pdcode.schemes.diloco:DiLoCo",
+        "delayed-nesterov": "pdcode.schemes.delayed_nesterov:DelayedNesterov",
         "cyclic": "pdcode.schemes.cyclic:Cyclic",
         "frc": "pdcode.schemes.frc:FractionalRepetition",
         "bernoulli": "pdcode.schemes.bernoulli:Bernoulli",

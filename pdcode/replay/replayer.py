@@ -79,7 +79,7 @@ class Replayer:
         self.compared = Comparison(trace, self.timed)
         self._simulation = Simulation(config, components) if self.timed else None
         if self._simulation is not None:
-            compare("attributes", trace.attributes, {"task_ns": self._simulation.task_ns})
+            compare("attributes", trace.attributes, {"task_ns": self._simulation.task_ns.max()})
             self._fleet = self._simulation.fleet
             self._simulation.schedule.cuts = "drain_s" in trace.config["stop"]
         else:

@@ -108,13 +108,16 @@ class Scheme:
     # Delays, which are those of a worker's time: however a scheme divides the work, it meets as many.
 
     @property
-    def batches(self) -> int:
-        """Number of mini-batches of a task; its delay is the sum of so many."""
-        return 1
+    def batches(self) -> np.ndarray:
+        """Number of mini-batches of a task, of all workers, shape (1,), or of each, shape (n,).
+
+        Its delay is the sum of as many.
+        """
+        return np.ones(1, np.int64)
 
     def samples(self, shard: int) -> int:
         """Return the training rows that a worker's tasks of an update use, given those of its shard."""
-        return self.batches * (self.config.problem.batch or shard)
+        return round(float(self.batches.mean()) * (self.config.problem.batch or shard))
 
     def delays(self) -> stragglers.Model:
         """Build the model of the delays of this scheme's tasks."""
@@ -125,7 +128,7 @@ class Scheme:
 
         Parameters are those of `flops`.
         """
-        spent = [self.flops(problem, layouts, number, shard) for number in range(len(layouts))]
+        spent = [float(np.mean(self.flops(problem, layouts, each, shard))) for each in range(len(layouts))]
         return [each / sum(spent) for each in spent]
 
     # Data, sent to a worker before its first task.
@@ -195,13 +198,13 @@ class Scheme:
         """Build a decoder for each unit; without `designs`, for a replica."""
         return builders.make_decoders(self.config, units, designs, self.chosen)
 
+    def optimizer(self, problem: Problem) -> optimizers.Optimizer:
+        """Build rank 0's optimizer; replicas have the same."""
+        return optimizers.create(self.config.optimizer, problem.size, problem.dtype)
+
     def policy(self) -> Policy:
         """Build the rule of which payloads rank 0 uses, when it steps, and who waits for that."""
         return Policy(self.config.update, self.workers)
-
-    def optimizer(self, problem: Problem) -> optimizers.Optimizer:
-        """Build the optimizer of ``[optimizer]``."""
-        return optimizers.create(self.config.optimizer, problem.size, problem.dtype)
 
     def state(self, problem: Problem) -> State:
         """Build rank 0's state."""
@@ -268,8 +271,12 @@ class Scheme:
         keep = getattr(self.config.memory, "keep", 1.0)
         return [MemoryEncoder(source, reply, kind, self.selectors(units, worker), keep)]
 
-    def flops(self, problem: Problem, layouts: Sequence[Layout], number: int, shard: int | None) -> float:
+    def flops(
+        self, problem: Problem, layouts: Sequence[Layout], number: int, shard: int | None
+    ) -> float | np.ndarray:
         """Return the floating-point operations of a task in round `number`, for the virtual clock.
+
+        Of all workers, a number or shape (1,), or of each, shape (n,), if their tasks differ.
 
         Parameters
         ----------

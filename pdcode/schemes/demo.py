@@ -272,7 +272,9 @@ class DeMo(Scheme):
             if isinstance(unit, Chunks)
         ]
 
-    def flops(self, problem: Problem, layouts: Sequence[Layout], number: int, shard: int | None) -> float:
+    def flops(
+        self, problem: Problem, layouts: Sequence[Layout], number: int, shard: int | None
+    ) -> float | np.ndarray:
         # Selection: an absolute value and about four comparisons per element. A replica transforms back.
         transforms = (1 + self.relayed) * self.transform(problem).flops
         return super().flops(problem, layouts, number, shard) + transforms + 5.0 * problem.size

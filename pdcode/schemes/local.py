@@ -99,19 +99,22 @@ class Local(Scheme):
         rate: Real = 0.1  #: learning rate of the local steps; [optimizer] has rank 0's
 
     @property
-    def batches(self) -> int:
-        return int(self.options.steps)
+    def batches(self) -> np.ndarray:
+        """H, the number of local steps per task: of all workers, shape (1,), or of each, shape (n,)."""
+        return np.array([self.options.steps])
 
     def inner(self, problem: Problem) -> InnerOptimizer:
         """Build a worker's optimizer of its local steps."""
         return InnerSGD(self.options.rate, problem.dtype)
 
     def source(self, problem: Problem, worker: int, rows: int, reply: Reply | None = None) -> Source:
-        batch, steps = self.config.problem.batch, self.options.steps
+        batch, steps = self.config.problem.batch, int(np.broadcast_to(self.batches, self.workers)[worker])
         batches = Batches(self.config.seed, worker, problem.rows, steps * batch)
         share = self.share_of(problem, rows)
         return LocalSteps(problem.plan(batch), batches, steps, self.inner(problem), share)
 
-    def flops(self, problem: Problem, layouts: Sequence[Layout], number: int, shard: int | None) -> float:
+    def flops(
+        self, problem: Problem, layouts: Sequence[Layout], number: int, shard: int | None
+    ) -> float | np.ndarray:
         step = flops.gradient_flops(self.config, problem, shard) + self.step_flops * problem.size
-        return self.options.steps * step + flops.coding_flops(self.config, problem, layouts[number])
+        return self.batches * step + flops.coding_flops(self.config, problem, layouts[number])

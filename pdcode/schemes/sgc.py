@@ -26,7 +26,7 @@ from typing import ClassVar
 import numpy as np
 
 from .. import problems
-from ..coding import flops, optimizers
+from ..coding import flops
 from ..coding.assignments import DataRows
 from ..coding.memory import Respond
 from ..coding.optimizers import Optimizer
@@ -330,7 +330,7 @@ class SequentialCode(DataCode):
         rows = None if self.code is None else DataRows(self.units(problem), problem.dtype, self.code)
         state = SequentialState(
             problem.initial(self.config.seed),
-            optimizers.create(self.config.optimizer, problem.size, problem.dtype),
+            self.optimizer(problem),
             rows,
             self.own,
             options.burst,
@@ -339,7 +339,7 @@ class SequentialCode(DataCode):
             n,
             options.margin,
         )
-        state.layouts = self.layouts(problem, [1])
+        state.layouts, state.policy = self.layouts(problem, [1]), self.policy()
         return state
 
     def responds(

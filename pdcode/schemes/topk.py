@@ -91,6 +91,8 @@ class TopK(Scheme):
         counts = self.counts(units)
         return [None if unit.whole else Largest(k) for unit, k in zip(units, counts, strict=True)]
 
-    def flops(self, problem: Problem, layouts: Sequence[Layout], number: int, shard: int | None) -> float:
+    def flops(
+        self, problem: Problem, layouts: Sequence[Layout], number: int, shard: int | None
+    ) -> float | np.ndarray:
         # Selection: an absolute value and about four comparisons per element.
         return super().flops(problem, layouts, number, shard) + 5.0 * problem.size

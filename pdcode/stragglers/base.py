@@ -102,17 +102,16 @@ class Model:
         Factor of each worker's delays.
     dead : ndarray of bool, shape (n,)
         Workers that never answer.
-    merged : int
+    merged : ndarray of int64, shape (n,)
         Number of successive delays that a task has; for schemes whose tasks do the work of several.
     """
-
-    merged = 1
 
     def __init__(self, table: Delayed, seed: int, workers: int) -> None:
         self.seed = seed
         self.table: Any = table
         self.factor, self.dead = table.factors(workers), np.zeros(workers, bool)
         self.dead[table.dead] = True
+        self.merged = np.ones(workers, np.int64)
 
     def _draw_s(self, workers: Integers, first: Integers, count: int) -> Reals:
         """Draw the delays in s of workers that are neither slow nor dead; a new array, shape (m, count)."""
@@ -139,18 +138,34 @@ class Model:
             Delays in s, at most 1e9; infinite for a worker that never answers.
         """
         workers, first = np.ascontiguousarray(workers, np.int64), np.ascontiguousarray(first, np.int64)
+        merged = self.merged[workers]
+        if not len(merged) or merged.max() == 1:
+            return self._single_s(workers, first, count)
+        delays = np.empty((len(workers), count))
+        for each in np.unique(merged):
+            part = np.flatnonzero(merged == each)
+            single = self._single_s(workers[part], first[part] * each, int(count * each))
+            delays[part] = single.reshape(len(part), count, each).sum(axis=2)
+        return np.where(np.isinf(delays), delays, np.minimum(delays, LARGEST))
+
+    def _single_s(self, workers: Integers, first: Integers, count: int) -> Reals:
+        """Return the delays of `delays_s` as they are drawn, none merged."""
         with np.errstate(over="ignore"):  # the tail of a heavy-tailed law
-            delays = self._draw_s(workers, first * self.merged, count * self.merged)
+            delays = self._draw_s(workers, first, count)
             delays *= self.factor[workers, None]
         np.minimum(delays, LARGEST, out=delays)
-        if self.merged > 1:
-            delays = np.minimum(delays.reshape(len(workers), count, self.merged).sum(axis=2), LARGEST)
         delays[self.dead[workers]] = np.inf
         return delays
 
-    def merge(self, count: int) -> Self:
-        """Give each task the sum of `count` successive delays; return the model."""
-        self.merged = count
+    def merge(self, counts: Any) -> Self:
+        """Give each task the sum of successive delays; return the model.
+
+        Parameters
+        ----------
+        counts : array_like of int, shape (), (1,) or (n,)
+            Number of delays of a task, of all workers or of each.
+        """
+        self.merged[:] = counts
         return self
 
     def stretch(self, workers: Any) -> Reals:

@@ -59,8 +59,12 @@ class Components:
         return self.state.layouts[0]
 
     def flops(self, number: int = 0) -> float:
-        """Return the flops of a task in round `number`, for a worker with the average number of rows."""
-        return self.scheme.flops(self.problem, self.layouts, number, self.shard)
+        """Return the flops of the largest task in round `number`, on the average number of rows."""
+        return float(np.max(self.flops_by_worker(number)))
+
+    def flops_by_worker(self, number: int = 0) -> np.ndarray:
+        """Return the flops of a task in round `number`, shape (1,), or of each worker's, shape (n,)."""
+        return np.atleast_1d(self.scheme.flops(self.problem, self.layouts, number, self.shard))
 
     @property
     def shard(self) -> int:

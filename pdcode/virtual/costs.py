@@ -13,6 +13,7 @@ import tomllib
 from pathlib import Path
 
 import msgspec
+import numpy as np
 
 from ..config import load as configfile
 from ..config.tables import LARGEST, Config, LinkTable, MachineTable
@@ -23,12 +24,13 @@ from ..util.errors import InputError
 from .calibration import Base, config_of, fit
 
 
-def time_ns(machine: MachineTable, flops: float) -> int:
-    """Return the compute time of a task in ns, ``task_s + flops / flops_per_s``.
+def times_ns(machine: MachineTable, flops: float | np.ndarray) -> np.ndarray:
+    """Return the compute times of tasks in ns, ``task_s + flops / flops_per_s``, int64, as many as `flops`.
 
-    It is at least 1 ns, which keeps the clock advancing, and at most 1e9 s, like delays.
+    They are at least 1 ns, which keeps the clock advancing, and at most 1e9 s, like delays.
     """
-    return max(1, round(1e9 * min(machine.task_s + flops / machine.flops_per_s, LARGEST)))
+    seconds = np.minimum(machine.task_s + np.atleast_1d(flops) / machine.flops_per_s, LARGEST)
+    return np.maximum(1, np.rint(1e9 * seconds)).astype(np.int64)
 
 
 def load(path: str, config: Config, base: Base = "median") -> Config:

@@ -78,9 +78,9 @@ def oracle_s(config: Config, work: float, compute_ns: np.ndarray, model: straggl
         needed = float(np.median((aim - free[behind]) / free[behind] * drawn[behind]))
 
 
-def time_s(config: Config, task_ns: int, tasks: float) -> float:
-    """Return `oracle_s` for workers of equal speed, with the delays of a configuration."""
-    compute_ns = np.full(config.workers.count, task_ns, np.int64)
+def time_s(config: Config, task_ns: np.ndarray, tasks: float) -> float:
+    """Return `oracle_s` with a configuration's delays; `task_ns` has shape (1,), for all workers, or (n,)."""
+    compute_ns = np.broadcast_to(task_ns, config.workers.count)
     return oracle_s(config, tasks, compute_ns, make_scheme(config).delays())
 
 

@@ -19,8 +19,8 @@ class Result:
     Attributes
     ----------
     config : Config
-    task_ns : int
-        Compute time of the tasks of all rounds of an update.
+    task_ns : ndarray of int64, shape (1,) or (n,)
+        Compute time of the tasks of all rounds of an update, of all workers or of each.
     reason : str
         Reason of the end.
     failed : bool
@@ -48,7 +48,7 @@ class Result:
     """
 
     config: Config
-    task_ns: int
+    task_ns: np.ndarray
     reason: str
     failed: bool
     updates: int

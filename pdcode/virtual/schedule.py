@@ -92,8 +92,10 @@ class CostModelSchedule(Schedule):
     Parameters
     ----------
     config : Config
-    task_ns, reply_bytes : sequence of int
-        Compute time of a task (`simulation.task_time_ns`) and bytes of a reply, for each round.
+    task_ns : sequence of ndarray of int64, shape (1,) or (n,)
+        Compute time of a task (`simulation.task_times_ns`), for each round.
+    reply_bytes : sequence of int
+        Bytes of a reply, for each round.
     shares : sequence of float
         Share of a delay that a task of each round has; with several, a delay is keyed by the update.
     """
@@ -101,13 +103,14 @@ class CostModelSchedule(Schedule):
     def __init__(
         self,
         config: Config,
-        task_ns: Sequence[int],
+        task_ns: Sequence[np.ndarray],
         reply_bytes: Sequence[int],
         shares: Sequence[float] = (1.0,),
     ) -> None:
         self._n = workers = config.workers.count
         self._events = make_events(config, reply_bytes[0])
-        self._task_ns, self._reply_bytes, self._shares = task_ns, reply_bytes, shares
+        self._task_ns = [np.broadcast_to(each, workers) for each in task_ns]
+        self._reply_bytes, self._shares = reply_bytes, shares
         self._model = make_scheme(config).delays()
         self._delays_ns = np.zeros((workers, BLOCK), np.int64)
         self._drawn = np.zeros(workers, np.int64)  # tasks drawn so far, a multiple of BLOCK
@@ -139,7 +142,7 @@ class CostModelSchedule(Schedule):
     def send(self, sent: Sequence[Sent], body_bytes: int, own_bytes: int, number: int = 0) -> None:
         pairs = np.array(sent, np.int64)
         workers, tasks = pairs[:, 0], pairs[:, 1]
-        compute_ns = np.full(len(pairs), self._task_ns[number], np.int64)
+        compute_ns = self._task_ns[number][workers]
         if len(self._shares) > 1:
             tasks = np.full(len(pairs), self.steps // len(self._shares))
             delays_ns = stragglers.delays_ns(

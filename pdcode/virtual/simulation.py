@@ -68,8 +68,8 @@ class Simulation:
     Attributes
     ----------
     fleet : VirtualFleet
-    task_ns : int
-        Compute time of the tasks of all rounds of an update.
+    task_ns : ndarray of int64, shape (1,) or (n,)
+        Compute time of the tasks of all rounds of an update, of all workers or of each.
     """
 
     def __init__(
@@ -82,7 +82,8 @@ class Simulation:
         check_count(config)
         self.config, self.components = config, components or prepare(config)
         layouts, workers = self.components.layouts, config.workers.count
-        self.task_ns = sum(task_time_ns(config, self.components, number) for number in range(len(layouts)))
+        every = [task_times_ns(config, self.components, number) for number in range(len(layouts))]
+        self.task_ns = np.sum(every, axis=0)
         self.schedule = schedule or cost_model_schedule(config, self.components)
         executor = executor or InProcessExecutor(layouts, workers, worker_builder(config, self.components))
         until_ns = NEVER_NS if config.stop.seconds is None else max(1, round(1e9 * config.stop.seconds))
@@ -158,14 +159,17 @@ def drain_ns(config: Config) -> int:
 
 def cost_model_schedule(config: Config, components: Components) -> CostModelSchedule:
     """Build the schedule of ``[machine]``, ``[link]`` and ``[stragglers]``."""
-    task_ns = [task_time_ns(config, components, number) for number in range(len(components.layouts))]
+    task_ns = [task_times_ns(config, components, number) for number in range(len(components.layouts))]
     sizes = [layout.reply_bytes for layout in components.layouts]
     return CostModelSchedule(config, task_ns, sizes, components.shares)
 
 
-def task_time_ns(config: Config, components: Components, number: int = 0) -> int:
-    """Return the compute time in ns of a task in round `number`, for the average number of rows."""
-    return costs.time_ns(config.machine, components.flops(number))
+def task_times_ns(config: Config, components: Components, number: int = 0) -> np.ndarray:
+    """Return the compute time in ns of a task in round `number`, on the average number of rows.
+
+    Of all workers, shape (1,), or of each, shape (n,).
+    """
+    return costs.times_ns(config.machine, components.flops_by_worker(number))
 
 
 def processor_ns(config: Config, arrivals: int, steps: int) -> int:
@@ -186,7 +190,7 @@ def without_numerics(
 
     `watch` is called with the run before it starts, and may interrupt it; `print_line` prints a line.
     """
-    layout, task_ns = components.layout, task_time_ns(config, components)
+    layout, task_ns = components.layout, task_times_ns(config, components)
     body, size = layout.gradient_bytes, layout.task_bytes
     run = timing_only.TimingOnly(config, task_ns, layout.reply_bytes, body, size - body)
     watch(run)

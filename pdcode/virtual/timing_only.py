@@ -156,8 +156,8 @@ class TimingOnly:
     ----------
     config : Config
         Configuration that passes `ensure_timeable`.
-    task_ns : int
-        Compute time of a task, see `costs.time_ns`.
+    task_ns : int, or ndarray of int64, shape (1,) or (n,)
+        Compute time of a task, of all workers or of each, see `costs.times_ns`.
     reply_bytes, body_bytes, own_bytes : int
         Bytes of a reply; bytes of a task common to all workers, and specific to each.
 
@@ -177,12 +177,12 @@ class TimingOnly:
     """
 
     def __init__(
-        self, config: Config, task_ns: int, reply_bytes: int, body_bytes: int, own_bytes: int
+        self, config: Config, task_ns: int | np.ndarray, reply_bytes: int, body_bytes: int, own_bytes: int
     ) -> None:
         ensure_timeable(config)
         n, update, stop, trace = config.workers.count, config.update, config.stop, config.trace
         Policy(update, n)  # checks the count
-        self.config, self._task_ns = config, task_ns
+        self.config, self._task_ns = config, np.broadcast_to(task_ns, n)
         self.interrupted = False
         self._bytes = reply_bytes, body_bytes + own_bytes
         self._model = make_scheme(config).delays()
@@ -191,7 +191,7 @@ class TimingOnly:
         self._half = kept // 2
         self.rounds = rounds.Rounds(
             self.events,
-            np.array([task_ns], np.int64),
+            np.atleast_1d(task_ns),
             kept,
             body_bytes,
             own_bytes,
@@ -251,10 +251,11 @@ class TimingOnly:
         step = max(1, DRAWN // self._half)
         for start in range(0, len(workers), step):
             part = slice(start, start + step)
-            compute_ns = np.full(len(workers[part]), self._task_ns, np.int64)
             self.rounds.fill(
                 workers[part],
-                stragglers.delays_ns(self._model, workers[part], first[part], self._half, compute_ns),
+                stragglers.delays_ns(
+                    self._model, workers[part], first[part], self._half, self._task_ns[workers[part]]
+                ),
             )
 
     def _record(self, trace: TraceWriter | None) -> None:

@@ -43,6 +43,12 @@ count = 4
             ],
             [],
         ),
+        (
+            "delayed-nesterov",
+            ['mode = "async"'],
+            ["scheme delayed-nesterov (steps 8, rate 0.001,", "update async, sgd at rate 0.7, Nesterov"],
+            [],
+        ),
         ("ringmaster", ['mode = "async"'], ["scheme ringmaster"], []),
         (
             "ringleader",

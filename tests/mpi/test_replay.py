@@ -50,6 +50,10 @@ CASES = {
     "topk": [*scheme("topk"), "scheme.options.share=0.1", "wire.dtype=bfloat16", "downlink.kind=codewords"],
     "local": [*scheme("local"), "scheme.options.steps=3", "wire.dtype=int8", *FIRST],
     "diloco": [*scheme("diloco"), "scheme.options.steps=3", *FIRST, "update.late=waste"],
+    "delayed-nesterov": [
+        *scheme("delayed-nesterov"), "scheme.options={steps=4,speeds=[1,1,1,1,0.25]}",
+        "downlink.kind=codewords",
+    ],
     "ringmaster": [*scheme("ringmaster"), "scheme.options.threshold=3", "wire.dtype=bfloat16"],
     "ringleader": [*scheme("ringleader"), "faults.nan_worker=1", "faults.nan_task=9"],
     "cyclic": [*scheme("cyclic"), "scheme.options.stragglers=2", "stragglers.dead=[1]", "stop.seconds=50"],

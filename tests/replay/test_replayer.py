@@ -49,6 +49,10 @@ CASES = {
         "scheme.name=diloco", "scheme.options.steps=3", "code.blocks=[4,1]", "code.family=net", *FIRST,
         "update.late=waste", "memory.kind=worker", "wire.dtype=int8",
     ],
+    "delayed-nesterov": [
+        "scheme.name=delayed-nesterov", "scheme.options={steps=4,period=3,speeds=[1,1,0.5,0.3]}",
+        "code.blocks=1", "downlink.kind=codewords", "downlink.check=5",
+    ],
     "ringmaster": ["scheme.name=ringmaster", "scheme.options.threshold=2", *CODE, "memory.kind=worker"],
     "ringleader": ["scheme.name=ringleader", "code.blocks=1", "optimizer.momentum=0.5", "wire.dtype=int8"],
     "cyclic": [
@@ -94,7 +98,7 @@ def prepared(path: Path, overrides: Sequence[str], clock: str) -> tuple[Simulati
     """A run on the virtual clock, and its trace, which says of which clock it is."""
     sets = [*COMMON, f"trace.path={path}", *overrides]
     simulation = Simulation(configfile.resolve({}, sets))
-    kind = {"clock": clock, "task_ns": simulation.task_ns}
+    kind = {"clock": clock, "task_ns": simulation.task_ns.max()}
     return simulation, open_trace(simulation.config, "", simulation.components, simulation.fleet, **kind)
 
 

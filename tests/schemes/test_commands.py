@@ -34,6 +34,7 @@ SCHEMES = {
     "ringmaster": "threshold = 3", "ringleader": "gradients = 2", "demo": "largest = 9",
     "diloco": "steps = 3",
     "sgc": "stragglers = 2",
+    "delayed-nesterov": "steps = 3",
 }  # fmt: skip
 
 

@@ -209,3 +209,12 @@ def test_rounds_share_the_delay_of_their_update(table: StragglersTable) -> None:
         assert one.delay_ns(task, 1000, version, number) == pytest.approx(max(0, expected), abs=1)
         drawn = stragglers.delays_ns(model, [2], [version], 1, [1000], [shares[number]])
         assert one.delay_ns(task, 1000, version, number) == drawn[0, 0]
+
+
+def test_workers_may_merge_different_numbers_of_delays() -> None:
+    table = delayed(kind="shifted-exponential", shift_s=0.001, mean_s=0.002, dead=[2])
+    single = table.make(3, 3).delays_s([0, 1, 2], [0, 0, 0], 12)
+    merged = table.make(3, 3).merge([1, 3, 2]).delays_s([1, 0, 2], [1, 2, 0], 3)
+    np.testing.assert_allclose(merged[0], single[1, 3:12].reshape(3, 3).sum(axis=1))
+    np.testing.assert_allclose(merged[1], single[0, 2:5])
+    assert np.isinf(merged[2]).all()

@@ -43,6 +43,15 @@ class Rows:
     def fault(self, *values: Any) -> None:
         self.faults.append(dict(zip(FAULTS, values, strict=True)))
 
+    def progress(self, *values: float) -> None:
+        pass
+
+    def due(self, now_ns: int) -> bool:
+        return False
+
+    def flush(self, now_ns: int) -> None:
+        pass
+
     def column(self, name: str) -> np.ndarray:
         """A column of the arrivals."""
         return np.array([row[name] for row in self.arrivals])

@@ -175,7 +175,7 @@ def test_a_trace_is_known_by_its_content_and_costs_what_its_stragglers_expect(tm
     trace = record(tmp_path / "t.trace", config, made_of, 3, 30)
     loaded = costs.load(str(trace.path), config, base="low")
     assert loaded.machine.task_s == 0
-    made_ns = costs.time_ns(loaded.machine, made_of.flops())
+    (made_ns,) = costs.times_ns(loaded.machine, made_of.flops())
     assert made_ns == pytest.approx(stragglers.base_ns(trace), abs=1)
     model = delayed(kind="trace", path=str(trace.path), draw="replay").make(1, 4)
     rows = trace.arrivals

@@ -122,7 +122,7 @@ def test_replicas_of_theta_cost_flops() -> None:
 def test_time_of_a_task_is_its_fixed_part_and_its_flops_at_the_rate() -> None:
     config, made_of = made(machine={"task_s": 1e-3, "flops_per_s": 1e6})
     expected = 1e6 + 1e3 * made_of.flops()
-    assert costs.time_ns(config.machine, made_of.flops()) == round(expected)
+    assert costs.times_ns(config.machine, made_of.flops()) == round(expected)
 
 
 def test_tasks_take_no_longer_than_any_clock_holds() -> None:
@@ -130,7 +130,7 @@ def test_tasks_take_no_longer_than_any_clock_holds() -> None:
     for task_s, rate, expected in ((1e9, 1.0, 10**18), (0.0, 1e300, 1)):  # … but some, so that time goes on
         machine = msgspec.structs.replace(config.machine, task_s=task_s, flops_per_s=rate)
         slow = msgspec.structs.replace(config, machine=machine)
-        assert costs.time_ns(slow.machine, made_of.flops()) == expected
+        assert costs.times_ns(slow.machine, made_of.flops()) == expected
     with pytest.raises(InputError, match=r"machine\.task_s"):
         resolve({**SMALL, "machine": {"task_s": 1e9}})
     with pytest.raises(InputError, match=r"machine\.flops_per_s: .*1e-300"):

@@ -39,15 +39,6 @@ class Sink(Rows):
     def whole(self, table: str, name: str) -> np.ndarray:
         return np.concatenate([part[name] for part in self.columns[table]])
 
-    def progress(self, *values: float) -> None:
-        pass
-
-    def due(self, now_ns: int) -> bool:
-        return False
-
-    def flush(self, now_ns: int) -> None:
-        pass
-
 
 def load(overrides: list[str]) -> Config:
     return configfile.resolve({}, [*TINY, *overrides])

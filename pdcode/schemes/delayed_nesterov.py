@@ -1,0 +1,97 @@
+"""Asynchronous local SGD with delayed Nesterov momentum and local steps in proportion to speed.
+
+Liu, Chhaparia, Douillard, Kale, Rusu, Shen, Szlam and Ranzato, "Asynchronous local-SGD training for language
+modeling", 2024. Workers take local steps of AdamW as in DiLoCo, and rank 0 steps at every displacement g.
+Delayed Nesterov (DN, their algorithm 3 with c = 0, their default): each step moves θ by a gradient step,
+θ ← θ - η g/N; only every N-th updates the momentum by the mean of the last N, m ← βm + Σg/N, and moves θ by
+ηβm besides. So N steps are one of Nesterov's momentum by the mean of their gradients. Dynamic local updates
+(DyLU, their equation 6): a worker of speed v takes ⌊v/max v · H⌋ steps a task, so that all take as long.
+
+Speeds are taken to be known, as in the paper, and given by the option ``speeds``; by default they are equal.
+That N is the number of workers by default, and that a worker takes at least one step, is this project's
+choice. Left out: a fraction c of the momentum in the other steps, the grace period in which rank 0 collects
+displacements before it sends θ, the choice of a shard for each task, and schedules of the inner rate.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import msgspec
+import numpy as np
+
+from ..coding.optimizers import Momentum, Optimizer
+from ..config.tables import Config, OptimizerTable, Positive, Real, Tables
+from ..problems import Problem
+from ..util.errors import InputError
+from .diloco import DiLoCo
+
+
+class DelayedMomentum(Momentum):
+    """Nesterov's momentum, updated at every N-th step by the mean of the last N gradients.
+
+    Between, the velocity holds βm and the gradients so far, over N.
+
+    Parameters
+    ----------
+    table, size, dtype
+        As for `Optimizer`.
+    period : int
+        N.
+    """
+
+    def __init__(self, table: OptimizerTable, size: int, dtype: Any, period: int) -> None:
+        super().__init__(table, size, dtype)
+        self._period = period
+        self.state["steps"] = np.zeros(1, np.int64)
+
+    def coefficients(self) -> tuple[float, float, float, float]:
+        beta, share, step = self.table.momentum, 1 / self._period, int(self.state["steps"][0]) % self._period
+        first, last = step == 0, step == self._period - 1
+        return beta if first else 1.0, share, share, beta if last else 0.0
+
+    def _advance(self, rate: float) -> float:
+        total = super()._advance(rate)
+        self.state["steps"] += 1
+        return total
+
+
+class DelayedNesterov(DiLoCo):
+    """Asynchronous DiLoCo with delayed Nesterov momentum, and local steps in proportion to speed."""
+
+    name = "delayed-nesterov"
+    summary = "asynchronous DiLoCo; the momentum is updated every N displacements"
+    tables: ClassVar[Tables] = {**DiLoCo.tables, "update": {"mode": "async"}}
+
+    class Options(DiLoCo.Options):
+        """Keys of ``[scheme] options``."""
+
+        period: Positive | None = None  #: N, updates per update of the momentum; none: the number of workers
+        #: speed of each worker, in any unit: the fastest takes `steps` local steps a task, the others as many
+        #: as they can in that time; none: all are equal
+        speeds: list[Real] = msgspec.field(default_factory=list)
+
+    @classmethod
+    def check(cls, config: Config) -> None:
+        super().check(config)
+        optimizer, speeds = config.optimizer, config.scheme.options.speeds
+        if optimizer.kind != "sgd":
+            raise InputError(f"optimizer.kind: '{optimizer.kind}': scheme '{cls.name}' needs 'sgd'")
+        if optimizer.momentum and not optimizer.nesterov:
+            raise InputError(
+                f"optimizer.nesterov: false: scheme '{cls.name}' has Nesterov's momentum; use true"
+            )
+        if speeds and len(speeds) != config.workers.count:
+            raise InputError(
+                f"scheme.options.speeds: {len(speeds)} for {config.workers.count} workers; give one for each"
+            )
+
+    @property
+    def batches(self) -> np.ndarray:
+        speeds = np.array(self.options.speeds or [1.0])
+        steps = np.floor(speeds / speeds.max() * self.options.steps + 1e-9)  # 1e-9: an exact ratio is no less
+        return np.maximum(1, steps).astype(np.int64)
+
+    def optimizer(self, problem: Problem) -> Optimizer:
+        period = self.options.period or self.workers
+        return DelayedMomentum(self.config.optimizer, problem.size, problem.dtype, period)
