@@ -22,8 +22,9 @@ LAYERS = [
     Blocks(3, "input", 8, 16, 5, 2666),
 ]
 SIZE = 2746
+ERRORS = {"bfloat16": 0.03, "int8": 0.05, "int4": 0.5, "qsgd": 0.9, "int2": 3, "sign": 4}  # of normal numbers
 DTYPES = ["float32", "float64"]
-WIRES = {"float32": ["float32", "bfloat16", "float16", "int8"]} | {"float64": list(quantise.KINDS)}
+WIRES = {"float64": list(quantise.KINDS), "float32": list(quantise.KINDS)[1:]}
 FORMATS = [(dtype, wire) for dtype in DTYPES for wire in WIRES[dtype]]
 
 
@@ -82,7 +83,7 @@ def test_rank_0_reads_what_the_worker_thinks_it_has_sent(dtype: str, wire: str, 
     for mine, theirs, view in zip(sent.payloads, received.payloads, made.offsets, strict=True):
         np.testing.assert_array_equal(mine, theirs)
         exact = before[view : view + mine.size].reshape(mine.shape)
-        np.testing.assert_allclose(mine, exact, atol={"int8": 0.05, "bfloat16": 0.03}.get(wire, 4e-3))
+        np.testing.assert_allclose(mine, exact, atol=ERRORS.get(wire, 4e-3))
     if chosen:
         for mine, theirs, (indices, values) in zip(
             sent.codewords, received.codewords, words(made, 5), strict=True
