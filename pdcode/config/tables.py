@@ -214,8 +214,15 @@ class MemoryTable(Kind, tag_field="kind"):
 class WireTable(Table):
     """Format of payloads in messages."""
 
-    #: type of payload elements on the wire; none: the problem's
-    dtype: WireName | None = None
+    #: type of payload elements on the wire, of all layers or of each; none: the problem's
+    dtype: WireName | list[WireName] | None = None
+
+    @property
+    def formats(self) -> list[WireName]:
+        """The formats that are given."""
+        if self.dtype is None:
+            return []
+        return self.dtype if isinstance(self.dtype, list) else [self.dtype]
 
 
 class DownlinkTable(Table):

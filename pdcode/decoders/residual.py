@@ -189,11 +189,11 @@ class ResidualTable(DecoderTable, tag="residual"):
     makes: ClassVar[type[Decoder]] = Residual
 
     def check(self, config: Config) -> None:
-        wire = config.wire.dtype or config.problem.dtype
-        if self.tolerance is None and wire not in (*ROUNDING, "float64"):
+        rough = [wire for wire in config.wire.formats if wire not in (*ROUNDING, "float64")]
+        if self.tolerance is None and rough:
             raise InputError(
-                f"wire.dtype: '{wire}' rounds by more than a fault may be; decoder 'residual' needs a finer "
-                "one, or decoder.tolerance"
+                f"wire.dtype: '{rough[0]}' rounds by more than a fault may be; decoder 'residual' needs a "
+                "finer one, or decoder.tolerance"
             )
 
     def options(self, context: Context) -> dict[str, Any]:

@@ -88,10 +88,11 @@ class DataCode(Scheme):
     def check(cls, config: Config) -> None:
         super().check(config)
         name = config.scheme.name
-        if config.wire.dtype not in (None, config.problem.dtype):
+        rounded = [wire for wire in config.wire.formats if wire != config.problem.dtype]
+        if rounded:
             raise InputError(
-                f"wire.dtype: '{config.wire.dtype}': scheme '{name}' decodes with weights that "
-                "amplify rounding errors; leave it out"
+                f"wire.dtype: '{rounded[0]}': scheme '{name}' decodes with weights that amplify rounding "
+                "errors; leave it out"
             )
         if config.downlink.kind != "full":  # each decoder would have to hold payloads
             raise InputError(

@@ -160,7 +160,7 @@ def test_noise_below_the_tolerance_is_not_held_against_anybody():
 def test_the_tolerance_is_the_rounding_error_of_the_wire(wire):
     sets = ["problem.dtype=float64", f"wire.dtype={wire}", "memory.kind=none", "decoder.kind=residual"]
     config = configfile.resolve({}, sets)
-    (decoder,) = builders.make_decoders(config, [Blocks(0, "output", 8, 8, 40, 0)])
+    (decoder,) = builders.make_decoders(config, [Blocks(0, "output", 8, 8, 40, 0)], [wire])
     words, truth, payloads = lying(np.random.default_rng(9), 8, 16, 1, [5])
     for word, payload in zip(words, payloads.reshape(16, 1, *decoder.block_shape), strict=True):
         decoder.add(word, payload if wire == "float64" else payload.astype(ROUNDED[wire]))

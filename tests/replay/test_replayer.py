@@ -39,6 +39,7 @@ CASES = {
     "matched": ["code.family=matched", "code.rows_per_task=[2,1]", "wire.dtype=int8", *FIRST],
     "relay": ["downlink.kind=codewords", "downlink.check=5", "wire.dtype=int8"],
     "int2": ["code.rows_per_task=3", "wire.dtype=int2", *FIRST],
+    "by-layer": ["code.rows_per_task=[4,1]", 'wire.dtype=["int4","float32"]', "downlink.kind=codewords"],
     "qsgd": ["scheme.name=uncoded", "code.blocks=1", "wire.dtype=qsgd", "downlink.kind=codewords"],
     "energy": [NONE, "code.family=energy", "code.blocks=[8,8]", "decoder.kind=mmse", "update.mode=all"],
     "topk": ["scheme.name=topk", "scheme.options.share=0.05", "code.blocks=1", "downlink.kind=codewords"],
