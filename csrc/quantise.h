@@ -1,12 +1,25 @@
-/* quantise.h: formats of a payload on the wire, stochastic rounding. */
+/* quantise.h: formats of a payload on the wire. */
 #ifndef PDCODE_QUANTISE_H
 #define PDCODE_QUANTISE_H
 
 #include <stddef.h>
 #include <stdint.h>
 
-enum pdcode_format { PDCODE_FLOAT64, PDCODE_FLOAT32, PDCODE_BFLOAT16, PDCODE_FLOAT16, PDCODE_INT8 };
+enum pdcode_format {
+    PDCODE_FLOAT64,
+    PDCODE_FLOAT32,
+    PDCODE_BFLOAT16,
+    PDCODE_FLOAT16,
+    PDCODE_INT8,
+    PDCODE_INT4,
+    PDCODE_INT2,
+    PDCODE_SIGN,
+    PDCODE_QSGD,
+    PDCODE_FORMATS /* their number */
+};
 #define PDCODE_GROUP 1024 /* elements that share a scale */
+
+ptrdiff_t quantise_bytes(int kind, ptrdiff_t rows, ptrdiff_t elements);
 
 #define PDCODE_DECLARE(REAL, SUFFIX)                                                                        \
     int quantise_encode_##SUFFIX(int kind, const REAL *source, ptrdiff_t rows, ptrdiff_t elements,          \

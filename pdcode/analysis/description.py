@@ -199,11 +199,11 @@ def _code(
 
 def _decoder(config: Mapping[str, Mapping[str, Any]]) -> str:
     decoder, memory, wire, down = (config.get(name, {}) for name in ("decoder", "memory", "wire", "downlink"))
-    kind = _decoder_kind(decoder, memory) if decoder else ""
+    kind, formats = _decoder_kind(decoder, memory) if decoder else "", wire.get("dtype")
     parts = [
         kind,
         f"memory {memory['kind']}{_kept(memory)}" if "kind" in memory else "",
-        f"wire {wire['dtype']}" if wire.get("dtype") else "",
+        f"wire {formats if isinstance(formats, str) else '/'.join(formats)}" if formats else "",
         f"downlink {down['kind']}" if "kind" in down else "",
     ]
     return ", ".join(filter(None, parts))

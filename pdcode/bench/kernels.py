@@ -55,8 +55,9 @@ def decoding() -> Iterator[Case]:
 def rounding() -> Iterator[Case]:
     """Yield cases of rounding payloads larger than cache to each wire format and back."""
     payload, decoded = array(LARGE), array(LARGE)
-    for name in ("bfloat16", "float16", "int8"):
-        kind = quantise.KINDS[name]
+    for name, kind in quantise.KINDS.items():
+        if kind <= quantise.KINDS["float32"]:  # no rounding
+            continue
         wire = np.empty(quantise.size(kind, 1, LARGE), np.uint8)
         moved = payload.nbytes + wire.nbytes
         work = plan(quantise.encode, kind, payload, wire, 1, 1, 2, 3, 4)

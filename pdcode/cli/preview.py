@@ -75,10 +75,11 @@ def messages(config: Config, layout: Layout, theta: int) -> list[str]:
     task = (
         f"relayed codewords, at most {body}" if relayed else f"θ {body}" if body == theta else f"body {body}"
     )
+    wires = ", ".join(dict.fromkeys(layout.wires))
     reply = f"codewords {layout.codeword_bytes}, " if layout.chosen else ""
     return [
         f"#   task  {'at most ' * relayed}{layout.task_bytes} bytes: header {header}, "
         f"codewords and padding {layout.body_at - header}, {task}",
         f"#   reply {layout.reply_bytes} bytes: header {header}, {reply}payload {layout.payload_bytes} in "
-        f"{layout.wire}; {layout.reply_bytes / (theta + header):.4f} of a full gradient's",
+        f"{wires}; {layout.reply_bytes / (theta + header):.4f} of a full gradient's",
     ]

@@ -32,6 +32,12 @@ def explicit(config: Config) -> Config:
     return msgspec.structs.replace(config, wire=wire, update=update)
 
 
+def wires_of(config: Config, layers: Sequence[Unit]) -> list[str]:
+    """Return the wire format of each layer's payload."""
+    formats = each("wire.dtype", config.wire.dtype, len(layers))
+    return [wire or config.problem.dtype for wire in formats]
+
+
 def rows_of(config: Config, layers: Sequence[Unit]) -> list[int]:
     """Return the codewords per task, r, of each layer.
 
@@ -155,6 +161,7 @@ def _design(config: Config, k: int, weight: int | None, r: int, workers: int, ea
 def make_decoders(
     config: Config,
     layers: Sequence[Unit],
+    wires: Sequence[str],
     designs: Mapping[int, Code] | None = None,
     chosen: bool = False,
 ) -> list[Decoder]:
@@ -164,6 +171,8 @@ def make_decoders(
     ----------
     config : Config
     layers : sequence of Unit
+    wires : sequence of str
+        Wire format of each unit.
     designs : mapping of int to Code, optional
         Codes by block count, from which the adjoint decoder computes its captured share.
     chosen : bool
@@ -173,8 +182,8 @@ def make_decoders(
     # With error feedback or worker-selected codewords payloads are averaged, not scaled to be unbiased.
     mean_of = workers if config.memory.keeps or chosen else None
     decoders = []
-    for layer in layers:
-        design, wire = (designs or {}).get(layer.count), config.wire.dtype or ""
+    for layer, wire in zip(layers, wires, strict=True):
+        design = (designs or {}).get(layer.count)
         rows = None if design is None else len(design)
         size = layer.count, layer.shape, config.problem.dtype, layer.length
         decoders.append(config.decoder.make(Context(*size, workers, mean_of, rows, wire)))

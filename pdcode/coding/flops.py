@@ -98,7 +98,9 @@ def _passes(config: Config, problem: Problem, batch: int) -> float:
 
 def message_flops(config: Config, problem: Problem, layout: Layout) -> float:
     """Return the flops of rounding the payload, and of a replica's updates between two tasks."""
-    total = _sent(layout) * (1 if layout.exact else ROUND)
+    parts = zip(layout.wires, layout.rows, layout.units, strict=True)
+    costs = ((1 if wire == layout.dtype.name else ROUND) * r * unit.elements for wire, r, unit in parts)
+    total = float(sum(costs))
     if config.downlink.kind == "codewords":
         total += _replica(config, problem, layout)
     return total

@@ -173,7 +173,7 @@ def check_consistency(config: Config) -> None:
     InputError
         If a key or value is invalid; the message names both.
     """
-    if config.wire.dtype == "float64" and config.problem.dtype == "float32":
+    if "float64" in config.wire.formats and config.problem.dtype == "float32":
         raise InputError("wire.dtype: 'float64' is wider than problem.dtype 'float32'")
     memory, decoder = config.memory, config.decoder
     if memory.keeps and config.optimizer.staleness == "inverse":

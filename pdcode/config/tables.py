@@ -14,6 +14,7 @@ from msgspec import Meta
 from ..util.errors import InputError, shown
 from . import kinds
 from .kinds import STRICT, Kind
+from .wires import WireName
 
 Positive = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
@@ -213,8 +214,15 @@ class MemoryTable(Kind, tag_field="kind"):
 class WireTable(Table):
     """Format of payloads in messages."""
 
-    #: type of payload elements on the wire; none: the problem's
-    dtype: Literal["float64", "float32", "bfloat16", "float16", "int8"] | None = None
+    #: type of payload elements on the wire, of all layers or of each; none: the problem's
+    dtype: WireName | list[WireName] | None = None
+
+    @property
+    def formats(self) -> list[WireName]:
+        """The formats that are given."""
+        if self.dtype is None:
+            return []
+        return self.dtype if isinstance(self.dtype, list) else [self.dtype]
 
 
 class DownlinkTable(Table):

@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar
 import numpy as np
 from msgspec import Meta
 
-from ..config.tables import DecoderTable, Positive
+from ..config.tables import Config, DecoderTable, Positive
 from ..kernels import factor
 from ..util.errors import InputError
 from .base import Context, Decoder, count_of, number_of
@@ -16,7 +16,7 @@ from .linear import TILE, Linear
 
 TOLERANCE = {"float32": 1e-4, "float64": 1e-10}
 ROUNDING = {"float32": 1e-4, "bfloat16": 0.02, "float16": 0.002, "int8": 0.02}
-"""Upper bound on the rounding error of a payload, relative to its norm, for each wire format."""
+"""Upper bound on the rounding error of a payload, relative to its norm, for wire formats of small errors."""
 CANDIDATES = 8  # sets tried on the payloads themselves if the checks' Gram matrix cannot tell them apart
 
 
@@ -187,6 +187,14 @@ class ResidualTable(DecoderTable, tag="residual"):
     faults: Positive = 1  #: maximum number of faulty arrivals that are looked for
 
     makes: ClassVar[type[Decoder]] = Residual
+
+    def check(self, config: Config) -> None:
+        rough = [wire for wire in config.wire.formats if wire not in (*ROUNDING, "float64")]
+        if self.tolerance is None and rough:
+            raise InputError(
+                f"wire.dtype: '{rough[0]}' rounds by more than a fault may be; decoder 'residual' needs a "
+                "finer one, or decoder.tolerance"
+            )
 
     def options(self, context: Context) -> dict[str, Any]:
         return {"tolerance": self.tolerance or ROUNDING.get(context.wire), "faults": self.faults}

@@ -1,18 +1,30 @@
-"""Wire formats of payloads: float64, float32, bfloat16, float16 and int8, with stochastic rounding.
+"""Wire formats of payloads: float64, float32, bfloat16, float16, int8, int4, int2, sign and qsgd.
 
-A value is rounded to one of its two neighbours in the format, without bias: exactly for bfloat16 and float16,
-to 2**-17 of a step for int8 and for denormal numbers of float16. The random numbers are keyed: the bytes are
-the same on every machine and do not depend on earlier calls. A float64 source is first rounded to float32, to
-nearest; float64 and float32 payloads are plain copies.
+float64 and float32 payloads are plain copies. bfloat16, float16, int8 and qsgd round stochastically, to one
+of a value's two neighbours in the format, without bias: exactly for bfloat16 and float16, to 2**-17 of a step
+for the others and for denormal numbers of float16. The random numbers are keyed: the bytes are the same on
+every machine and do not depend on earlier calls. int4, int2 and sign round to nearest, and need no random
+numbers. A float64 source is first rounded to float32, to nearest.
 
-Layout of r rows of e elements: float64, float32, bfloat16, float16: the r * e numbers. int8: a float32 scale
-for every 1,024 elements of each row (max |x| / 127: the largest is not clipped), then r * e codes; an element
-is code * scale. Both are padded with zeros to a multiple of 8 bytes. Groups whose largest magnitude is below
-127 * 2**-126 (1.5e-36) are sent as zeros.
+Layout of r rows of e elements: float64, float32, bfloat16, float16: the r * e numbers. The others: float32
+scales for every 1,024 elements (a group) of each row, then the codes, ⌈e b / 8⌉ bytes a row, packed as
+``csrc/bits.h`` says:
 
-NaN and infinity are preserved (int8: the scale of their group becomes NaN, and with it all its elements).
-Magnitudes beyond the largest number of the format (65504 for float16, 3.4e38 for the others) become infinity
-and are not clipped, which would bias the mean silently.
+- int8, qsgd, int4: b = 8, 4, 4 bits; an element is code * scale, scale = max |x| / 127, 7, 7: the largest is
+  not clipped. qsgd is that of Alistarh et al. (NeurIPS 2017) with 7 levels, in buckets of 1,024, and their
+  largest magnitude in place of their 2-norm.
+- int2: b = 2; four scales, the means of four bins; an element is the mean of its bin. 2-bit values by bin
+  means are those of SparseLoCo (Sarfi et al. 2025). The bins are ours: edges at the mean of the group and
+  1.25 mean absolute deviations beside it, then moved midway between the means of their bins (a step of Lloyd
+  1982).
+- sign: b = 1; an element is ± the mean magnitude (Karimireddy et al., ICML 2019).
+
+All are padded with zeros to a multiple of 8 bytes. Groups whose largest magnitude is below 127 * 2**-126
+(1.5e-36), for int2 and sign 2**-107 (6e-33), are sent as zeros.
+
+NaN and infinity are preserved (where there are scales, as NaN in all elements of their group). Magnitudes
+beyond the largest number of the format (65504 for float16, 3.4e38 for the others) become infinity and are not
+clipped, which would bias the mean silently.
 """
 
 from libc.stdint cimport uint8_t, uint64_t
@@ -26,19 +38,21 @@ KINDS = {
     "bfloat16": PDCODE_BFLOAT16,
     "float16": PDCODE_FLOAT16,
     "int8": PDCODE_INT8,
+    "int4": PDCODE_INT4,
+    "int2": PDCODE_INT2,
+    "sign": PDCODE_SIGN,
+    "qsgd": PDCODE_QSGD,
 }
 GROUP = PDCODE_GROUP
 
 
 cdef Py_ssize_t numbers(int kind, Py_ssize_t rows, Py_ssize_t elements) except -1:
     """Return the bytes of a layer without padding."""
-    if not PDCODE_FLOAT64 <= kind <= PDCODE_INT8:
+    if not 0 <= kind < PDCODE_FORMATS:
         raise ValueError(f"kind is {kind}: must be one of {KINDS}")
     if rows < 0 or elements < 0:
         raise ValueError(f"rows and elements are {rows} and {elements}: must not be negative")
-    if kind == PDCODE_INT8:
-        return rows * ((elements + PDCODE_GROUP - 1) // PDCODE_GROUP * 4 + elements)
-    return rows * elements * (8 if kind == PDCODE_FLOAT64 else 4 if kind == PDCODE_FLOAT32 else 2)
+    return quantise_bytes(kind, rows, elements)
 
 
 def size(int kind, Py_ssize_t rows, Py_ssize_t elements):

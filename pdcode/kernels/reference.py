@@ -196,33 +196,107 @@ def to_float16(x, lanes):
     return numpy.where(numpy.isfinite(x), rounded, x).astype("<f2")
 
 
-def to_int8(x, lanes):
-    """Return codes, and scales of 1/127 of each group's largest magnitude, for x (r, groups, 1024)."""
-    top = numpy.abs(x).max(axis=2, keepdims=True, initial=0)
-    scales = numpy.where(top < 127 * 2.0**-126, 0, numpy.minimum(top, 3.4028203e38) / numpy.float32(127))
-    steps, finite = numpy.where(scales > 0, scales, numpy.inf).astype("f4"), numpy.isfinite(top)
-    codes = round_at_random(numpy.where(finite, x, 0), numpy.where(finite, steps, 1), lanes)
-    return numpy.clip(codes, -127, 127).astype("i1"), numpy.where(finite, scales, numpy.nan).astype("<f4")
+CODE_BITS = {4: (8, 127, 1), 5: (4, 7, 1), 6: (2, 0, 4), 7: (1, 0, 1), 8: (4, 7, 1)}
+"""Kind of format with scales -> bits of a code, levels, scales of a group."""
+
+
+def to_levels(x, top, lanes, levels):
+    """Return codes from -levels to levels, and the scale of a group."""
+    scale = numpy.float32(min(top, numpy.float32(3.4028203e38)) / numpy.float32(levels))
+    if lanes is not None:
+        return numpy.clip(round_at_random(x, scale, lanes), -levels, levels), [scale]
+    steps = x * (numpy.float32(1) / scale)
+    return numpy.trunc(steps + numpy.copysign(numpy.float32(0.5), steps)), [scale]
+
+
+def to_fixed(x, top):
+    """Return x in steps of 2**-20 of the power of two above `top`, and a function to means of such steps."""
+    step, most = numpy.exp2(numpy.float32(numpy.frexp(top)[1] - 20)), numpy.float32(2**20 - 2**-4)
+    steps = x * (numpy.float32(1) / step)
+    q = numpy.trunc(steps + numpy.copysign(numpy.float32(0.5), steps)).astype("i8")
+    return q, lambda some: numpy.clip(numpy.float32(some.mean()), -most, most) * step
+
+
+def to_bins(x, top):
+    """Return the bins of a group, and their means."""
+    q, mean_of = to_fixed(x, top)
+    mean = math.trunc(q.sum() / len(q))
+    deviation = int(abs(q - mean).sum()) // len(q)
+    deviation += deviation // 4
+    edges = [mean - deviation, mean, mean + deviation]
+    bins = [q[numpy.searchsorted(edges, q) == b] for b in range(4)]
+    for b in range(3):
+        if len(bins[b]) and len(bins[b + 1]):
+            edges[b] = math.trunc(sum(math.trunc(q.sum() / len(q)) for q in bins[b : b + 2]) / 2)
+    codes = numpy.searchsorted(edges, q)
+    return codes, [mean_of(q[codes == b]) if (codes == b).any() else 0 for b in range(4)]
+
+
+def to_codes(kind, x, lanes):
+    """Return the codes and scales of a group."""
+    _, levels, scales = CODE_BITS[kind]
+    top = abs(x).max()
+    if not numpy.isfinite(top) or top < (2.0**-107 if kind in (6, 7) else 127 * 2.0**-126):
+        return numpy.zeros(len(x)), [numpy.nan if not numpy.isfinite(top) else 0] * scales
+    if kind == 6:
+        return to_bins(x, top)
+    if kind == 7:
+        q, mean_of = to_fixed(abs(x), top)
+        return numpy.signbit(x), [mean_of(q)]
+    return to_levels(x, top, lanes if kind != 5 else None, levels)
+
+
+def pack(codes, bits):
+    """Pack codes of 1, 2, 4 or 8 bits: code i is in byte i mod q of q."""
+    shares = 8 // bits
+    codes = numpy.append(codes, numpy.zeros(-len(codes) % shares)).astype("i8") & 2**bits - 1
+    bytes_ = codes.reshape(shares, -1) << numpy.arange(0, 8, bits)[:, None]
+    return bytes_.sum(axis=0).astype("u1")
+
+
+def unpack(packed, count, bits):
+    """Undo `pack`, for `count` codes."""
+    return (packed >> numpy.arange(0, 8, bits)[:, None] & 2**bits - 1).ravel()[:count]
 
 
 def quantise_encode(kind, source, out, rows, seed, stream, worker, task, part=0):
-    """Encode as `quantise.encode` for bfloat16 (kind 2), float16 (3) and int8 (4)."""
-    x = padded(source.astype("f4").reshape(rows if kind == 4 else 1, -1), 1024)
-    x = numpy.where(numpy.abs(x) > {2: 3.3895313e38, 3: 65504, 4: 3.4028235e38}[kind], x * numpy.inf, x)
+    """Encode as `quantise.encode` for bfloat16 (kind 2) and what follows it."""
+    x = source.astype("f4").reshape(rows if kind > 3 else 1, -1)
+    most = {2: 3.3895313e38, 3: 65504}.get(kind, 3.4028235e38)
+    x = numpy.where(numpy.abs(x) > most, numpy.copysign(numpy.inf, x), x)
+    groups = -(-x.shape[1] // 1024)
     keys = numpy.array([seed, stream, 0, part, worker, task], numpy.uint64)
-    words = numpy.random.Philox(key=keys[:2], counter=keys[2:]).random_raw(x.size // 4)
-    lanes = words.astype("<u8").view("<u2").astype("i8").reshape(x.shape)
-    codes, scales = to_int8(x, lanes) if kind == 4 else ((to_bfloat16, to_float16)[kind - 2](x, lanes), x[:0])
-    codes = codes.reshape(len(x), -1)[:, : source.size // len(x)]
-    out[:] = numpy.frombuffer((scales.tobytes() + codes.tobytes()).ljust(len(out), b"\0"), "u1")
+    words = numpy.random.Philox(key=keys[:2], counter=keys[2:]).random_raw(len(x) * groups * 256)
+    lanes = words.astype("<u8").view("<u2").astype("i8").reshape(len(x), -1)
+    scales, codes = b"", b""
+    if kind < 4:
+        codes = (to_bfloat16, to_float16)[kind - 2](x, lanes[:, : x.shape[1]]).tobytes()
+    for row, start in numpy.ndindex(len(x), groups if kind > 3 else 0):
+        group = slice(1024 * start, 1024 * (start + 1))
+        some, means = to_codes(kind, x[row, group], lanes[row, group][: len(x[row, group])])
+        scales += numpy.array(means, "<f4").tobytes()
+        codes += pack(some, CODE_BITS[kind][0]).tobytes()
+    out[:] = numpy.frombuffer((scales + codes).ljust(len(out), b"\0"), "u1")
 
 
 def quantise_decode(kind, payload, out, rows):
-    """Decode as `quantise.decode` for float16 (kind 3) and int8 (4)."""
-    groups = -(-out.size // rows // 1024)
-    scales = payload[: 4 * rows * groups].view("<f4").astype(out.dtype).repeat(1024).reshape(rows, -1)
-    codes = payload[4 * rows * groups :][: out.size].view("i1").reshape(rows, -1)
-    out[:] = payload.view("<f2")[: out.size] if kind == 3 else (codes * scales[:, : codes.shape[1]]).ravel()
+    """Decode as `quantise.decode` for float16 (kind 3) and what follows it."""
+    if kind == 3:
+        out[:] = payload.view("<f2")[: out.size]
+        return
+    (bits, _, count), elements = CODE_BITS[kind], out.size // rows
+    groups, width = -(-elements // 1024), -(-elements * bits // 8)
+    scales = payload[: 4 * rows * groups * count].view("<f4").astype(out.dtype).reshape(rows, groups, count)
+    packed = payload[4 * rows * groups * count :][: rows * width].reshape(rows, width)
+    for (row, g), x in zip(numpy.ndindex(rows, groups), split(out, rows), strict=True):
+        codes = unpack(packed[row, 128 * bits * g : 128 * bits * (g + 1)], len(x), bits).astype("i8")
+        levels = 1 - 2 * codes if kind == 7 else (codes ^ 2 ** (bits - 1)) - 2 ** (bits - 1)
+        x[:] = scales[row, g][codes] if kind == 6 else levels.astype(out.dtype) * scales[row, g, 0]
+
+
+def split(flat, rows):
+    """Return the groups of all rows, as views."""
+    return [row[at : at + 1024] for row in flat.reshape(rows, -1) for at in range(0, row.size, 1024)]
 
 
 def all_finite(values):

@@ -284,7 +284,7 @@ def summary(config: Config) -> str:
         config.scheme.name if config.scheme.name not in ("lwpd", "uncoded") else coded,
         f"memory {config.memory.kind}" if config.memory.kind != "none" else "",
         config.decoder.kind if config.decoder.kind != config.memory.decoder else "",
-        config.wire.dtype,
+        "/".join(config.wire.formats),
         "codewords down" if config.downlink.kind == "codewords" else "",
         update.mode if amount is None else f"{update.mode} {amount:g}",
         "late wasted" if update.late == "waste" and amount is not None else "",

@@ -171,6 +171,10 @@ class Scheme:
         """Return the codewords per task, r, of each unit."""
         return builders.rows_of(self.config, units)
 
+    def wires(self, units: Sequence[Unit]) -> list[str]:
+        """Return the wire format of each unit's payload."""
+        return builders.wires_of(self.config, units)
+
     def layouts(
         self, problem: Problem, weights: Sequence[int], body_bytes: int | None = None
     ) -> list[Layout]:
@@ -184,9 +188,9 @@ class Scheme:
         body_bytes : int, optional
             Maximum body length of a task; default: the bytes of θ.
         """
-        config, units = self.config, self.units(problem)
-        wire, apart = config.wire.dtype or "", config.code.adapts
-        return [Layout(units, self.rows(units), weights, problem.dtype, wire, self.chosen, body_bytes, apart)]
+        units, apart = self.units(problem), self.config.code.adapts
+        rows, wires = self.rows(units), self.wires(units)
+        return [Layout(units, rows, weights, problem.dtype, wires, self.chosen, body_bytes, apart)]
 
     # Rank 0's side.
 
@@ -196,7 +200,7 @@ class Scheme:
 
     def decoders(self, units: Sequence[Unit], designs: Mapping[int, Code] | None) -> list[Decoder]:
         """Build a decoder for each unit; without `designs`, for a replica."""
-        return builders.make_decoders(self.config, units, designs, self.chosen)
+        return builders.make_decoders(self.config, units, self.wires(units), designs, self.chosen)
 
     def optimizer(self, problem: Problem) -> optimizers.Optimizer:
         """Build rank 0's optimizer; replicas have the same."""

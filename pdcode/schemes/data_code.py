@@ -102,10 +102,11 @@ class DataCode(Scheme):
     def check(cls, config: Config) -> None:
         super().check(config)
         name = config.scheme.name
-        if cls.amplifies and config.wire.dtype not in (None, config.problem.dtype):
+        rounded = [wire for wire in config.wire.formats if wire != config.problem.dtype]
+        if cls.amplifies and rounded:
             raise InputError(
-                f"wire.dtype: '{config.wire.dtype}': scheme '{name}' decodes with weights that "
-                "amplify rounding errors; leave it out"
+                f"wire.dtype: '{rounded[0]}': scheme '{name}' decodes with weights that amplify rounding "
+                "errors; leave it out"
             )
         if config.downlink.kind != "full":  # each decoder would have to hold payloads
             raise InputError(

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
+from itertools import accumulate
+from typing import NamedTuple
 
 import numpy as np
 
 from ..kernels import quantise
-from ..problems.partition import ALIGNMENT, Unit, payload_layout
+from ..problems.partition import ALIGNMENT, Unit, each, payload_layout
 from ..util.errors import InputError
 from .codewords import CodewordFormat
 
@@ -63,6 +65,25 @@ def longest(layouts: Sequence[Layout]) -> tuple[int, int]:
     return max(layout.task_bytes for layout in layouts), max(layout.reply_bytes for layout in layouts)
 
 
+class Part(NamedTuple):
+    """A unit's payload in a reply.
+
+    Attributes
+    ----------
+    at, bytes : int
+        Offset and length.
+    kind : int
+        Its format, see `kernels.quantise`.
+    rows : int
+        Rows that have scales of their own.
+    """
+
+    at: int
+    bytes: int
+    kind: int
+    rows: int
+
+
 class Layout:
     """Layout of the tasks and replies of one round of an update.
 
@@ -75,8 +96,8 @@ class Layout:
         block may have more rows: vectors without codewords.
     dtype : dtype
         Type of θ, gradients and codeword values.
-    wire : str
-        Wire format of payloads; empty for `dtype`.
+    wire : str or sequence of str
+        Wire format of payloads, of all units or of each; empty for `dtype`.
     chosen : bool
         Whether codewords are worker-selected.
     body_bytes : int, optional
@@ -92,6 +113,12 @@ class Layout:
         Length of a reply's payload, of a header, of a full gradient, and of the codewords of a message.
     body_at : int
         Offset of a task's body.
+    wires : list of str
+        Wire format of each unit.
+    exact : bool
+        Whether no unit is rounded: the payload is encoded and decoded in the message.
+    parts : list of Part
+        Payload of each unit in a reply.
     """
 
     def __init__(
@@ -100,16 +127,15 @@ class Layout:
         rows: Sequence[int],
         weights: Sequence[int],
         dtype: np.dtype,
-        wire: str = "",
+        wire: str | Sequence[str] = "",
         chosen: bool = False,
         body_bytes: int | None = None,
         apart: bool = False,
     ) -> None:
         self.units, self.rows, self.weights = tuple(units), tuple(rows), tuple(weights)
         self.dtype, self.chosen = np.dtype(dtype), chosen
-        self.wire = wire or self.dtype.name
-        self.exact = self.wire == self.dtype.name
-        self.format = quantise.KINDS[self.wire]
+        self.wires = [name or self.dtype.name for name in each("wire.dtype", wire, len(self.units))]
+        self.exact = set(self.wires) == {self.dtype.name}
         self.parameters = sum(unit.length for unit in units)
         self.header_bytes = HEADER.size
         self.gradient_bytes = self.parameters * self.dtype.itemsize
@@ -140,20 +166,17 @@ class Layout:
         self.task_bytes = self.body_at + (self.gradient_bytes if body_bytes is None else body_bytes)
         self.offsets, self.payload_size = payload_layout(self.units, self.rows, self.dtype)
         at = at if chosen else self.header_bytes
-        self.parts: list[tuple[int, int]] = []  # offset and bytes of each unit's payload in a reply
+        kinds = [quantise.KINDS[name] for name in self.wires]
+        shapes = zip(kinds, self.rows, (unit.elements for unit in self.units), strict=True)
+        sizes = [quantise.size(*shape) for shape in shapes]
         if self.exact:
             at = aligned(at)
-            for unit, r, start in zip(self.units, self.rows, self.offsets, strict=True):
-                size = r * unit.elements * self.dtype.itemsize
-                self.parts.append((at + start * self.dtype.itemsize, size))
+            places = [at + start * self.dtype.itemsize for start in self.offsets]
             self.reply_bytes = at + self.payload_size * self.dtype.itemsize
         else:
-            for unit, r in zip(self.units, self.rows, strict=True):
-                size = quantise.size(self.format, r, unit.elements)
-                self.parts.append((at, size))
-                at += size
-            self.reply_bytes = at
-        self.payload_bytes = self.reply_bytes - self.parts[0][0]
+            *places, self.reply_bytes = accumulate(sizes, initial=at)
+        self.parts = [Part(*part) for part in zip(places, sizes, kinds, self.rows, strict=True)]
+        self.payload_bytes = self.reply_bytes - self.parts[0].at
         largest = max(self.task_bytes, self.reply_bytes)
         if largest >= LARGEST:
             raise InputError(f"problem.hidden: messages of {largest} bytes exceed MPI's {LARGEST}")

@@ -17,7 +17,7 @@ import numpy as np
 
 from ..kernels import finite, quantise
 from ..util.rng import WIRE
-from .layout import CANCEL, HEADER, ROUND, STOP, Codewords, Layout, Pair, buffer
+from .layout import CANCEL, HEADER, ROUND, STOP, Codewords, Layout, Pair, Part, buffer
 
 
 class Order(NamedTuple):
@@ -113,13 +113,13 @@ class Reply:
             self.payload = buffer(layout.payload_size * layout.dtype.itemsize)[0].view(layout.dtype)
             self.payload = self.payload[: layout.payload_size]
         self.payloads: list[np.ndarray] = []
-        self._parts: list[tuple[np.ndarray, np.ndarray, int]] = []  # a unit's payload, its bytes, r
-        for layer, r, start, (at, size) in zip(
+        self._parts: list[tuple[np.ndarray, np.ndarray, Part]] = []  # a unit's payload, and its bytes
+        for layer, r, start, part in zip(
             layout.units, layout.rows, layout.offsets, layout.parts, strict=True
         ):
             flat = self.payload[start : start + r * layer.elements]
             self.payloads.append(flat.reshape(r, layer.elements))
-            self._parts.append((flat, message[at : at + size], r))
+            self._parts.append((flat, message[part.at : part.at + part.bytes], part))
         self.codewords: list[Pair] = layout.empty_codewords()
         self._words = CodewordView(layout, message, self.codewords) if layout.chosen else None
 
@@ -133,12 +133,12 @@ class Reply:
         """Round the payload into the message, and to the values that rank 0 will read; return whether it is
         finite."""
         sound = True
-        for part, (flat, wire, r) in enumerate(self._parts):
+        for number, (flat, wire, part) in enumerate(self._parts):
             if self.layout.exact:
                 sound &= finite.all_finite(flat)
             else:
                 sound &= quantise.encode(
-                    self.layout.format, flat, wire, r, seed, WIRE, worker, task, part, flat
+                    part.kind, flat, wire, part.rows, seed, WIRE, worker, task, number, flat
                 )
         return sound
 
@@ -161,11 +161,11 @@ class Reply:
     def read(self) -> bool:
         """Read codewords and payload from the message; return whether they are valid and finite."""
         sound = self._words is None or self._words.read()
-        for flat, wire, r in self._parts:
+        for flat, wire, part in self._parts:
             if self.layout.exact:
                 sound &= finite.all_finite(flat)
             else:
-                sound &= quantise.decode(self.layout.format, wire, flat, r)
+                sound &= quantise.decode(part.kind, wire, flat, part.rows)
         return sound
 
 

@@ -83,7 +83,9 @@ def test_overrides_are_toml_values_or_plain_strings(override: str, value: object
         ),
         ("[optimizer]\nstaleness = 'inverse'", ["optimizer.staleness", "inverse", "memory.kind = 'worker'"]),
         ("[wire]\ndtype = 'float64'", ["wire.dtype", "float64"]),
-        ("[wire]\ndtype = 'int4'", ["wire.dtype", "int4", "int8"]),
+        ("[wire]\ndtype = ['int8', 'float64']", ["wire.dtype", "float64"]),
+        ("[wire]\ndtype = ['int8', 'int3']", ["wire.dtype", "int3", "int4"]),
+        ("[wire]\ndtype = 'int3'", ["wire.dtype", "int4", "int8"]),
         ("[downlink]\nkind = 'relay'", ["downlink.kind", "relay", "codewords"]),
         ("[downlink]\ncheck = 0", ["downlink.check", "0"]),
         (

@@ -12,6 +12,7 @@ from pdcode.coding import builders
 from pdcode.config import load as configfile
 from pdcode.decoders.faults import Search, null_space
 from pdcode.problems.partition import Blocks
+from pdcode.util.errors import InputError
 
 # numpy has no bfloat16: float16 is finer, and what counts is the tolerance
 ROUNDED = {"float32": np.float32, "float16": np.float16, "bfloat16": np.float16}
@@ -159,12 +160,20 @@ def test_noise_below_the_tolerance_is_not_held_against_anybody():
 def test_the_tolerance_is_the_rounding_error_of_the_wire(wire):
     sets = ["problem.dtype=float64", f"wire.dtype={wire}", "memory.kind=none", "decoder.kind=residual"]
     config = configfile.resolve({}, sets)
-    (decoder,) = builders.make_decoders(config, [Blocks(0, "output", 8, 8, 40, 0)])
+    (decoder,) = builders.make_decoders(config, [Blocks(0, "output", 8, 8, 40, 0)], [wire])
     words, truth, payloads = lying(np.random.default_rng(9), 8, 16, 1, [5])
     for word, payload in zip(words, payloads.reshape(16, 1, *decoder.block_shape), strict=True):
         decoder.add(word, payload if wire == "float64" else payload.astype(ROUNDED[wire]))
     assert (decoder.flagged, decoder.consistent) == ([5], True)
     np.testing.assert_allclose(decoder.gradient().reshape(truth.shape), truth, atol=0.1)
+
+
+@pytest.mark.parametrize("wire", ["int4", "int2", "sign", "qsgd"])
+def test_a_wire_that_rounds_by_more_than_a_fault_is_refused(wire):
+    sets = [f"wire.dtype={wire}", "memory.kind=none", "decoder.kind=residual"]
+    with pytest.raises(InputError, match=rf"wire\.dtype: '{wire}' rounds by more"):
+        configfile.resolve({}, sets)
+    configfile.resolve({}, [*sets, "decoder.tolerance=0.5"])
 
 
 @pytest.mark.parametrize("zeros", [1, 3, 12])

@@ -1,17 +1,24 @@
-"""Payload formats against their numpy twins, and the laws of stochastic rounding."""
+"""Payload formats against their numpy twins, and the laws of rounding: means, errors, contraction."""
 
 from __future__ import annotations
+
+import itertools
 
 import numpy
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
 from test_kernels_encode import DTYPES, read_only
 
+from pdcode.config.wires import FORMATS
 from pdcode.kernels import quantise, reference, specialise
 
 KINDS = quantise.KINDS
-LOSSY = ["bfloat16", "float16", "int8"]
+STOCHASTIC = [name for name, wire in FORMATS.items() if wire.rounding == "stochastic"]
+NEAREST = [name for name, wire in FORMATS.items() if wire.rounding == "nearest"]
+LOSSY = STOCHASTIC + NEAREST
+SCALED = [name for name in LOSSY if KINDS[name] in reference.CODE_BITS]
 WORD = st.integers(0, 2**64 - 1)
 KEYS = (1, 2, 3, 4)
 
@@ -41,14 +48,16 @@ def values(seed, shape, dtype, spread):
 @given(
     rows=st.integers(1, 4),
     elements=st.sampled_from([0, 1, 3, 16, 785, 1023, 1024, 1025, 2100]),
+    offset=st.integers(0, 3),
     spread=st.sampled_from([0, 3, 9, 40]),
     scale=st.sampled_from([1e-30, 1.0, 3e4, 5e37]),
     keys=st.tuples(WORD, WORD, WORD, WORD),
     part=WORD,
     seed=st.integers(0, 2**32),
 )
-def test_bytes_are_those_of_the_twin(name, dtype, rows, elements, spread, scale, keys, part, seed):
-    source = (values(seed, (rows, elements), "float64", spread) * scale).astype(dtype)
+def test_bytes_are_those_of_the_twin(name, dtype, rows, elements, offset, spread, scale, keys, part, seed):
+    source = numpy.zeros(offset + rows * elements, dtype)[offset:]  # wherever it begins in memory
+    source[:] = values(seed, (rows, elements), "float64", spread) * scale
     kernel = specialise(quantise.encode, dtype)
     out = numpy.empty(quantise.size(KINDS[name], rows, elements), "u1")
     expected = numpy.empty_like(out)
@@ -56,6 +65,18 @@ def test_bytes_are_those_of_the_twin(name, dtype, rows, elements, spread, scale,
     with numpy.errstate(all="ignore"):
         reference.quantise_encode(KINDS[name], source, expected, rows, *keys, part)
     numpy.testing.assert_array_equal(out, expected)
+
+
+@pytest.mark.parametrize("name", SCALED)
+def test_bytes_of_every_length_are_those_of_the_twin(name):
+    source = values(4, 2100, "float32", 2)
+    for elements in [*range(1, 140), *range(1000, 1060), *range(2040, 2060)]:
+        out, _ = encoded(name, source[:elements])
+        expected, back = numpy.empty_like(out), numpy.empty(elements, "f4")
+        reference.quantise_encode(KINDS[name], source[:elements], expected, 1, *KEYS)
+        numpy.testing.assert_array_equal(out, expected)
+        reference.quantise_decode(KINDS[name], expected, back, 1)
+        numpy.testing.assert_array_equal(decoded(name, out, back)[0], back)
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -74,7 +95,7 @@ def test_what_encode_says_is_decoded_is_decoded(name, dtype, rows, elements):
     assert again.tobytes() == payload.tobytes()
 
 
-@pytest.mark.parametrize("name", ["float16", "int8"])
+@pytest.mark.parametrize("name", ["float16", *SCALED])
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_decode_equals_its_twin(name, dtype):
     source = values(6, (3, 2100), dtype, 8)
@@ -107,14 +128,14 @@ def spread_out(name):
     """Values to round: many magnitudes, denormal ones, near the largest, and just beside a step."""
     random = numpy.random.default_rng(7)
     wide = random.normal(size=200) * 10.0 ** random.uniform(-4, 0, size=200)
-    if name == "int8":
+    if name in ("int8", "qsgd"):
         return numpy.concatenate([wide / abs(wide).max(), [1.0, -1, 1e-7, 0.9999, 0.5 / 127, 0]]).astype("f4")
     tiny, huge = {"bfloat16": (2.0**-126, 3.3e38), "float16": (2.0**-14, 65504)}[name]
     ends = [tiny * 0.999, tiny / 777, -tiny / 90, huge, huge * 0.99951, -huge * 0.9987, 1 + 1e-6, 0]
     return numpy.concatenate([wide, random.uniform(size=50) * tiny, ends]).astype("f4")
 
 
-@pytest.mark.parametrize("name", LOSSY)
+@pytest.mark.parametrize("name", STOCHASTIC)
 def test_the_mean_of_roundings_is_the_value(name):
     x, count = spread_out(name), 10_000
     total, here = numpy.zeros(x.size), numpy.empty_like(x)
@@ -125,8 +146,8 @@ def test_the_mean_of_roundings_is_the_value(name):
         total += here
         low, high = numpy.minimum(low, here), numpy.maximum(high, here)
     exact = x.astype("f8")
-    if name == "int8":
-        step = numpy.full(x.size, numpy.abs(x).max() / 127, "f8")
+    if name in ("int8", "qsgd"):
+        step = numpy.full(x.size, numpy.abs(x).max() / {"int8": 127, "qsgd": 7}[name], "f8")
     else:
         digits, lowest = {"bfloat16": (7, -133), "float16": (10, -24)}[name]
         step = numpy.exp2(numpy.maximum(numpy.frexp(exact)[1] - 1.0 - digits, lowest))
@@ -136,10 +157,135 @@ def test_the_mean_of_roundings_is_the_value(name):
     assert (abs(total / count - exact) <= 4 * error + 2.0**-17 * step).all()
 
 
-@pytest.mark.parametrize("name", LOSSY)
+def test_the_expectation_over_all_random_numbers_is_the_value():
+    """To half of one of the 65,536 steps between two neighbours: what the twin does for each element."""
+    lanes = numpy.arange(65536)
+    for x in numpy.float32([0, 1e-7, 0.3, 0.49999, 0.5, 2.00001, 6.9999, 7]):
+        rounded = reference.round_at_random(numpy.full(65536, x), numpy.float32(1), lanes)
+        assert set(numpy.unique(rounded)) <= {numpy.floor(x), numpy.floor(x) + 1}
+        assert rounded.mean(dtype="f8") == pytest.approx(float(x), rel=0, abs=2.0**-17)
+
+
+@pytest.mark.parametrize("name", NEAREST)
+def test_what_is_rounded_to_nearest_needs_no_key(name):
+    x = values(2, 1500, "float32", 1)
+    payload, _ = encoded(name, x)
+    assert encoded(name, x, keys=(5, 6, 7, 8), part=9)[0].tobytes() == payload.tobytes()
+
+
+def squares(x):
+    """Squared norm in float64."""
+    return float((numpy.asarray(x, "f8") ** 2).sum())
+
+
+def error(name, x):
+    """Expected squared norm of the error of a group."""
+    if FORMATS[name].rounding == "nearest":
+        return squares(numpy.float64(decoded(name, encoded(name, x)[0], x)[0]) - x)
+    scale = max(float(numpy.abs(x).max()) / {"int8": 127, "qsgd": 7}[name], 1e-99)
+    up = numpy.abs(x.astype("f8")) / scale % 1  # the chance
+    return scale**2 * float((up * (1 - up)).sum())
+
+
+ROWS = arrays.arrays(
+    numpy.float32,
+    st.integers(1, 1024),
+    elements=st.one_of(
+        st.floats(-1, 1, width=32),
+        st.sampled_from([0, 1, -1, 1e-3, 0.03125, 100]),
+        st.floats(0.5, 0.75, width=32),
+    ),
+)  # fmt: skip
+
+
+@given(ROWS, st.sampled_from([1e-25, 1.0, 1e30]))
+def test_int4_is_within_half_a_step_and_contracts(x, scale):
+    x = (x * scale).astype("f4")
+    back, _ = decoded("int4", encoded("int4", x)[0], x)
+    assert (numpy.abs(numpy.float64(back) - x) <= 0.50001 * numpy.abs(x).max() / 7).all()
+    assert error("int4", x) <= (1 - (1 - 1e-4) / x.size) * squares(x) + 1e-70
+
+
+@given(ROWS, st.sampled_from([1e-25, 1.0, 1e30]))
+def test_sign_contracts_as_karimireddy_et_al_say(x, scale):
+    """‖Q(x) - x‖² = ‖x‖² - ‖x‖₁²/d: their lemma 8."""
+    x = (x * scale).astype("f4")
+    exact = squares(x) - numpy.abs(x.astype("f8")).sum() ** 2 / x.size
+    assert error("sign", x) == pytest.approx(exact, rel=1e-4, abs=1e-6 * squares(x) + 1e-70)
+
+
+@given(ROWS, st.sampled_from([1e-25, 1.0, 1e30]))
+def test_int2_sends_the_means_of_four_bins(x, scale):
+    """A projection, better than that onto the two bins beside the mean."""
+    x = (x * scale).astype("f4")
+    payload, _ = encoded("int2", x)
+    back, _ = decoded("int2", payload, x)
+    bins = reference.unpack(payload[16 : 16 + -(-x.size // 4)], x.size, 2)
+    unit = numpy.abs(x.astype("f8")).max() * 2.0**-19
+    edges = [(x[bins == b].min(), x[bins == b].max()) for b in range(4) if (bins == b).any()]
+    assert all(below[1] <= above[0] for below, above in itertools.pairwise(edges))
+    for b in range(4):
+        if (bins == b).any():
+            numpy.testing.assert_allclose(
+                back[bins == b], x[bins == b].mean(dtype="f8"), rtol=1e-6, atol=unit
+            )
+    mean = x.mean(dtype="f8")
+    spread = numpy.abs(x - mean).mean()
+    bound = squares(x) - x.size * (mean**2 + spread**2)
+    assert error("int2", x) <= bound + 1e-5 * squares(x) + 1e-70
+
+
+def equal_bins(x):
+    """Means of four equal bins over six standard deviations, as in SparseLoCo's public code."""
+    width = 6 * x.std(ddof=1) / 4
+    bins = numpy.clip(numpy.round((x - x.mean()) / width + 2), 0, 3)
+    return sum((bins == b) * x[bins == b].mean() for b in range(4) if (bins == b).any())
+
+
+@pytest.mark.parametrize(
+    ("draw", "ours", "equal"),
+    [
+        (lambda random: random.normal(size=1024), 0.117, 0.178),
+        (lambda random: random.laplace(size=1024), 0.179, 0.21),
+        (lambda random: largest_of(random.normal(size=(16, 4096)), 64), 0.0054, 0.012),
+    ],
+)
+def test_the_bins_of_int2_lose_less_than_equal_ones(draw, ours, equal):
+    random = numpy.random.default_rng(1)
+    rows = [draw(random).astype("f4") for _ in range(50)]
+    assert numpy.mean([error("int2", x) / squares(x) for x in rows]) == pytest.approx(ours, rel=0.1)
+    assert numpy.mean([squares(x - equal_bins(x)) / squares(x) for x in rows]) == pytest.approx(
+        equal, rel=0.1
+    )
+
+
+def largest_of(x, count):
+    """The largest elements of each row, in one row."""
+    return numpy.take_along_axis(x, numpy.argsort(-abs(x), axis=1)[:, :count], axis=1).ravel()
+
+
+@given(ROWS)
+def test_int8_contracts_and_qsgd_keeps_its_bound(x):
+    """E‖Q(x) - x‖² ≤ min(d/s², √d/s)‖x‖² for QSGD with s levels: theorem 3.2 of Alistarh et al., which the
+    largest magnitude in place of the 2-norm keeps."""
+    assert error("int8", x) <= 0.13 * squares(x)
+    assert error("qsgd", x) <= min(x.size / 49, x.size**0.5 / 7) * squares(x)
+
+
+def test_qsgd_is_no_contraction():
+    x = numpy.full(1024, 1 / 32, "f4")
+    x[0] = 1
+    assert error("qsgd", x) > 1.7 * squares(x)
+    found = [squares(numpy.float64(decoded("qsgd", encoded("qsgd", x, keys=(1, 2, 3, t))[0], x)[0]) - x)
+             for t in range(200)]  # fmt: skip
+    assert numpy.mean(found) == pytest.approx(error("qsgd", x), rel=0.05)
+
+
+@pytest.mark.parametrize("name", STOCHASTIC)
 def test_roundings_are_keyed_by_everything_and_independent(name):
     """Errors under keys that differ in one place do not correlate; neither do those of neighbours."""
     x = numpy.random.default_rng(8).uniform(0.5, 1, size=20_000).astype("f4")
+    x[::1024] = 1  # the scale of a group, if it has one, is not its error's
     base = (1, 2, 3, 4, 0)
     keys = [base] + [tuple(b + (i == j) for j, b in enumerate(base)) for i in range(5)]
     errors = [decoded(name, encoded(name, x, 1, k[:4], k[4])[0], x)[0] - x for k in keys]
@@ -165,8 +311,11 @@ def test_what_is_not_finite_is_seen_at_the_other_end(name, dtype, bad, place):
 
 @pytest.mark.parametrize(
     ("name", "largest"),
-    [("float16", 65504), ("bfloat16", 3.3895313892515355e38), ("int8", 3.4028234663852886e38)],
-)
+    [
+        ("float16", 65504), ("bfloat16", 3.3895313892515355e38),
+        *((name, 3.4028234663852886e38) for name in ("int8", "qsgd", "int4", "int2")),
+    ],
+)  # fmt: skip
 def test_the_largest_number_is_kept_and_more_is_refused(name, largest):
     """No overflow at random, no silent clipping."""
     for task in range(50):
@@ -179,26 +328,46 @@ def test_the_largest_number_is_kept_and_more_is_refused(name, largest):
     assert not encoded(name, source * 1.0001)[1]
 
 
-def test_int8_sends_zeros_for_a_row_of_zeros_and_keeps_the_largest():
+@pytest.mark.parametrize("name", SCALED)
+def test_a_row_of_zeros_is_sent_as_zeros_and_the_largest_is_kept(name):
     source = numpy.concatenate([numpy.zeros(785), numpy.full(785, 1e-37), values(1, 785, "f8", 1)]).astype(
         "f4"
     )
-    out, finite = decoded("int8", encoded("int8", source, 3)[0], source, 3)
+    out, finite = decoded(name, encoded(name, source, 3)[0], source, 3)
     assert finite
     assert (out[:1570] == 0).all()
     top = abs(source).argmax()
-    assert out[top] == pytest.approx(source[top], rel=1e-6)
+    if name in ("int8", "int4", "qsgd"):
+        assert out[top] == pytest.approx(source[top], rel=1e-6)
+    else:
+        assert numpy.sign(out[top]) == numpy.sign(source[top])
+
+
+def test_the_mean_of_the_largest_numbers_is_finite():
+    source = numpy.full(1500, -3.4028234663852886e38)
+    for name in ("sign", "int2"):
+        out, finite = decoded(name, encoded(name, source)[0], source)
+        assert finite
+        numpy.testing.assert_allclose(out, source, rtol=1e-6)
 
 
 def test_sizes_on_the_wire():
-    sizes = [quantise.size(kind, 4, 785) for kind in KINDS.values()]
-    assert sizes == [25120, 12560, 6280, 6280, 3160]
-    assert sizes[1] / sizes[4] > 3.97
+    sizes = {name: quantise.size(kind, 4, 785) for name, kind in KINDS.items()}
+    assert sizes == {
+        "float64": 25120, "float32": 12560, "bfloat16": 6280, "float16": 6280,
+        "int8": 3160,  # 4 * (4 + 785) = 3156
+        "int4": 1592, "qsgd": 1592,  # 4 * (4 + 393) = 1588
+        "int2": 856,  # 4 * (16 + 197) = 852
+        "sign": 416,  # 4 * (4 + 99) = 412
+    }  # fmt: skip
+    assert list(KINDS) == list(FORMATS)
+    assert sizes["float32"] / sizes["int8"] > 3.97
+    assert quantise.size(KINDS["int2"], 2, 1027) == 584  # 2 * (2 * 16 + 257) = 578
     assert quantise.size(KINDS["int8"], 3, 2049) == 6184  # 3 * (3 * 4 + 2049) = 6183
     payload, _ = encoded("int8", numpy.ones(3 * 2049, "f4"), 3)
     assert payload[-1] == 0
-    with pytest.raises(ValueError, match="kind is 5"):
-        quantise.size(5, 1, 1)
+    with pytest.raises(ValueError, match="kind is 9"):
+        quantise.size(9, 1, 1)
     with pytest.raises(ValueError, match="negative"):
         quantise.size(4, 1, -1)
 

@@ -22,9 +22,12 @@ LAYERS = [
     Blocks(3, "input", 8, 16, 5, 2666),
 ]
 SIZE = 2746
+ERRORS = {"bfloat16": 0.03, "int8": 0.05, "int4": 0.5, "qsgd": 0.9, "int2": 3, "sign": 4}  # of normal numbers
 DTYPES = ["float32", "float64"]
-WIRES = {"float32": ["float32", "bfloat16", "float16", "int8"]} | {"float64": list(quantise.KINDS)}
+WIRES = {"float64": list(quantise.KINDS), "float32": list(quantise.KINDS)[1:]}
 FORMATS = [(dtype, wire) for dtype in DTYPES for wire in WIRES[dtype]]
+MIXED = ["int2", "float32", "int8", "sign"]
+FORMATS += [(dtype, MIXED) for dtype in DTYPES]
 
 
 def layout(dtype: str = "float32", rows: int = 3, **options: object) -> Layout:
@@ -45,7 +48,7 @@ def words(made: Layout, seed: int = 0) -> list[tuple[np.ndarray, np.ndarray]]:
 @pytest.mark.parametrize(("dtype", "wire"), FORMATS)
 @pytest.mark.parametrize("chosen", [False, True])
 def test_sections_do_not_overlap_and_payloads_start_on_cache_lines(
-    dtype: str, wire: str, chosen: bool
+    dtype: str, wire: str | list[str], chosen: bool
 ) -> None:
     made = layout(dtype, wire=wire, chosen=chosen)
     message = buffer(made.reply_bytes)[0]
@@ -60,7 +63,7 @@ def test_sections_do_not_overlap_and_payloads_start_on_cache_lines(
     assert reply.write(1, 2, 3)
     assert not message[: HEADER.size].any()
     ends = [(HEADER.size, HEADER.size + (made.codeword_bytes if chosen else 0))]
-    ends += [(at, at + size) for at, size in made.parts]
+    ends += [(part.at, part.at + part.bytes) for part in made.parts]
     for (_, end), (at, _) in pairwise(ends):
         assert end <= at
         assert at % 8 == 0
@@ -69,7 +72,9 @@ def test_sections_do_not_overlap_and_payloads_start_on_cache_lines(
 
 @pytest.mark.parametrize(("dtype", "wire"), FORMATS)
 @pytest.mark.parametrize("chosen", [False, True])
-def test_rank_0_reads_what_the_worker_thinks_it_has_sent(dtype: str, wire: str, chosen: bool) -> None:
+def test_rank_0_reads_what_the_worker_thinks_it_has_sent(
+    dtype: str, wire: str | list[str], chosen: bool
+) -> None:
     made = layout(dtype, wire=wire, chosen=chosen)
     sent, received = (Reply(made, buffer(made.reply_bytes)[0]) for _ in range(2))
     sent.payload[:] = np.random.default_rng(4).normal(size=sent.payload.shape)
@@ -79,10 +84,12 @@ def test_rank_0_reads_what_the_worker_thinks_it_has_sent(dtype: str, wire: str, 
     assert sent.write(1, 2, 3)
     received.body[:] = sent.body
     assert received.read()
-    for mine, theirs, view in zip(sent.payloads, received.payloads, made.offsets, strict=True):
+    for mine, theirs, view, name in zip(
+        sent.payloads, received.payloads, made.offsets, made.wires, strict=True
+    ):
         np.testing.assert_array_equal(mine, theirs)
         exact = before[view : view + mine.size].reshape(mine.shape)
-        np.testing.assert_allclose(mine, exact, atol={"int8": 0.05, "bfloat16": 0.03}.get(wire, 4e-3))
+        np.testing.assert_allclose(mine, exact, atol=ERRORS.get(name, 4e-3))
     if chosen:
         for mine, theirs, (indices, values) in zip(
             sent.codewords, received.codewords, words(made, 5), strict=True
@@ -95,7 +102,9 @@ def test_rank_0_reads_what_the_worker_thinks_it_has_sent(dtype: str, wire: str, 
 
 @pytest.mark.parametrize(("dtype", "wire"), FORMATS)
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_a_payload_that_is_not_finite_is_noticed_at_both_ends(dtype: str, wire: str, bad: float) -> None:
+def test_a_payload_that_is_not_finite_is_noticed_at_both_ends(
+    dtype: str, wire: str | list[str], bad: float
+) -> None:
     made = layout(dtype, wire=wire)
     for layer in range(4):
         sent, received = (Reply(made, buffer(made.reply_bytes)[0]) for _ in range(2))
@@ -104,6 +113,17 @@ def test_a_payload_that_is_not_finite_is_noticed_at_both_ends(dtype: str, wire: 
         assert not sent.write(1, 2, 3)
         received.body[:] = sent.body
         assert not received.read()
+
+
+def test_each_unit_has_the_bytes_of_its_format() -> None:
+    """By hand: 3 rows of 264 elements at 2 bits and 4 scales, 3 · 160 float32, 33 bytes and a scale, 3 · 10
+    signs and a scale a row; to multiples of 8."""
+    made = layout(wire=MIXED)
+    assert [part.bytes for part in made.parts] == [3 * (16 + 66) + 2, 4 * 480, 4 + 33 + 3, 3 * (4 + 2) + 6]
+    assert not made.exact
+    assert layout(wire=["float32"] * 4).exact
+    with pytest.raises(InputError, match=r"wire\.dtype: .* has 2 entries, but there are 4 layers"):
+        layout(wire=["int2", "int8"])
 
 
 def test_codewords_of_blocks_that_do_not_exist_are_noticed() -> None:
