@@ -18,7 +18,6 @@ results were lost, so that nothing else has to be sent; who has missed rounds is
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Sequence
 from functools import cached_property
 from typing import ClassVar
@@ -29,167 +28,15 @@ from .. import problems
 from ..coding import flops
 from ..coding.assignments import DataRows
 from ..coding.memory import Respond
-from ..coding.optimizers import Optimizer
-from ..coding.policies import Seen
+from ..coding.multiplexed import BurstModel, MiniTasks, SequentialState
 from ..coding.state import State
 from ..config.tables import Config, Count, NonNegative, Positive, Table, Tables
-from ..decoders.summing import Summing
-from ..decoders.target import Target
 from ..problems import Problem
-from ..problems.partition import Unit
-from ..transport.base import Arrival
 from ..transport.layout import Layout
-from ..transport.messages import Order, Reply, Task
+from ..transport.messages import Reply, Task
 from ..util.errors import InputError
 from .cyclic import cyclic_code
 from .data_code import DataCode, ShardSum
-
-
-class MiniTasks:
-    """The mini-tasks of a worker, as it and rank 0 know them.
-
-    Parameters
-    ----------
-    own, coded : int
-        Mini-tasks of a job: W - 1 own chunks, and B that repeat them or are coded.
-    """
-
-    def __init__(self, own: int, coded: int) -> None:
-        self._own, self._count = own, own + coded
-        self._left: dict[int, list[int]] = {}  # own chunks without a result, by job
-
-    def of(self, number: int) -> list[tuple[int, int]]:
-        """Return the mini-tasks of a round: their jobs, and what to compute, an own chunk or a code from
-        W - 1 on."""
-        self._left = {job: left for job, left in self._left.items() if job > number - self._count}
-        found = []
-        for slot in range(min(self._count, number + 1)):
-            left = self._left.setdefault(number - slot, list(range(self._own)))
-            found.append((number - slot, left[0] if slot >= self._own and left else slot))
-        return found
-
-    def done(self, tasks: Sequence[tuple[int, int]]) -> None:
-        """Note that rank 0 has the results of a round's mini-tasks."""
-        for job, what in tasks:
-            if what < self._own:
-                self._left[job].remove(what)
-
-
-class BurstModel:
-    """The model of bursty stragglers, and the stragglers of the last rounds.
-
-    Parameters
-    ----------
-    burst, window, most : int
-        B, W and λ.
-    """
-
-    def __init__(self, burst: int, window: int, most: int) -> None:
-        self._burst, self._most = burst, most
-        self._past = deque[frozenset[int]](maxlen=window - 1)  # newest last
-
-    def allows(self, stragglers: frozenset[int]) -> bool:
-        """Tell whether these may be the stragglers of this round."""
-        before = list(self._past)[: max(0, len(self._past) - self._burst + 1)]
-        long_ago = frozenset[int]().union(*before)
-        return len(stragglers.union(*self._past)) <= self._most and not stragglers & long_ago
-
-    def add(self, stragglers: frozenset[int]) -> None:
-        """Add the stragglers of a round."""
-        self._past.append(stragglers)
-
-
-class SequentialState(State):
-    """State of rank 0: the sums of the jobs under way, and the decoders of this round's coded results.
-
-    Parameters
-    ----------
-    theta : ndarray, shape (size,)
-    optimizer : Optimizer
-    rows : DataRows or None
-        Rows of the gradient codes, by worker; None without any.
-    own, coded : int
-        As for `MiniTasks`.
-    shares : (float, float)
-        Share of the data in an own chunk, and in the chunks of a gradient code.
-    model : BurstModel
-    workers : int
-    margin : float
-        μ.
-    """
-
-    def __init__(
-        self,
-        theta: np.ndarray,
-        optimizer: Optimizer,
-        rows: DataRows | None,
-        own: int,
-        coded: int,
-        shares: tuple[float, float],
-        model: BurstModel,
-        workers: int,
-        margin: float,
-    ) -> None:
-        self.theta, self.optimizer = theta, optimizer
-        self._rows, self._own, self._shares, self._model, self._margin = rows, own, shares, model, margin
-        jobs, size, dtype = own + coded, len(theta), theta.dtype
-        self._thetas, self._sums = np.tile(theta, (jobs, 1)), np.zeros((jobs, size), dtype)
-        self._known = np.zeros(jobs)  # share of the data in the sums
-        self._targets = [Target(1, (size,), dtype, target=np.ones(workers)) for _ in range(coded)]
-        self._unit, self._total = Unit(0, size, 1), [Summing(1, (size,), dtype)]
-        self._tasks = [MiniTasks(own, coded) for _ in range(workers)]
-        self._sent = [-1] * workers  # last job whose θ each worker has
-        self._late = frozenset(range(workers))  # workers that have not replied in this round
-        self._workers = self._late
-        self._number = 0  # of the round
-        self._until_ns = 0  # when the stragglers of this round are known
-
-    def order(self, worker: int, task: int) -> Order:
-        first = max(self._sent[worker], self._number - len(self._sums)) + 1
-        self._sent[worker] = self._number
-        jobs = range(max(0, first), self._number + 1)
-        return Order(0, (), [self._thetas[job % len(self._sums)].view(np.uint8) for job in jobs])
-
-    def fold(self, arrival: Arrival) -> float:
-        if self._late == self._workers:  # the fastest; its own times, because a replay has them
-            took_ns = max(0, arrival.t_recv_ns - arrival.t_start_ns)
-            self.wake_ns = self._until_ns = arrival.t_recv_ns + round(self._margin * took_ns)
-        worker = arrival.worker
-        self._late -= {worker}
-        tasks = self._tasks[worker].of(self._number)
-        self._tasks[worker].done(tasks)
-        for slot, ((job, what), payload) in enumerate(zip(tasks, arrival.payloads, strict=False)):
-            if what < self._own:
-                self._sums[job % len(self._sums)] += payload[0]
-                self._known[job % len(self._sums)] += self._shares[0]
-            elif self._rows is not None:
-                ((indices, values),) = self._rows.codewords(worker)
-                self._targets[slot - self._own].add_sparse(indices, values, payload)
-        oldest = self._known[(self._number + 1) % len(self._sums)]
-        return float(oldest + self._shares[1] * self._targets[-1].captured)
-
-    def ready(self, seen: Seen, expected: int) -> bool:
-        if expected and seen.now_ns < self._until_ns:
-            return False
-        self.wake_ns = None  # from now on another arrival is needed
-        return not expected or self._model.allows(self._late)
-
-    def step(self, damping: float) -> float | None:
-        for slot, target in enumerate(self._targets, self._own):
-            if target.count:
-                job = (self._number - slot) % len(self._sums)
-                self._sums[job] += target.gradient()[0]
-                self._known[job] += self._shares[1] * target.captured
-                target.reset()
-        self._model.add(self._late)
-        self._late, self.wake_ns = self._workers, None
-        self._number += 1
-        new, norm = self._number % len(self._sums), 0.0  # the oldest job gives way to the next one
-        if self._number >= len(self._sums):
-            self._total[0].accumulator[:] = self._sums[new]
-            norm = self.optimizer.step(self.theta, [self._unit], self._total, damping)
-        self._sums[new], self._known[new], self._thetas[new] = 0, 0, self.theta
-        return norm
 
 
 class SequentialEncoder:

@@ -53,7 +53,7 @@ def test_an_upper_bound_on_the_weight_may_be_any():
             "graph",
             (2**20, 2**20),
             {"degree": 2**19},
-            "degree = 524288: a graph on 1048576 blocks would need ",
+            "degree = 524288: a graph on 1048576 vertices would need ",
         ),
         ("graph", (2**24, 2**24), {"degree": 10**20}, "nearest: 16777214 or 16777215"),
         ("graph", (9, 9), {"degree": 10**20}, "nearest: 6 or 8"),

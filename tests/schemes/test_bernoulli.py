@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from patterns import Rank0, make, subsets
 
-SEEDS = 400
+SEEDS = 200
 
 
 @pytest.mark.parametrize(("n", "shards"), [(8, 3.0), (12, 1.5), (5, 5.0)])
