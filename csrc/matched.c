@@ -3,56 +3,17 @@
  * Design note. directions are (count, blocks), spare (count, blocks); indices and values are (rows, weight),
  * rows <= count. A codeword is the `weight` largest entries of the next direction, at unit norm. It is then
  * projected out of all directions, which have the form R z, as sending it projects it out of the residual R.
- * The largest entries are kept in a heap, the least at its root: O(blocks log weight), a few microseconds per
- * codeword, little against two products with the residual. Sums can thus be in double and in order.
+ * Finding the largest entries takes a microsecond or two per codeword (largest.h), little against two products
+ * with the residual. Sums can thus be in double and in order.
  */
 #ifndef REAL
 #include "matched.h"
 #define KERNEL "matched.c"
 #include "real.h"
 #else
+#include "largest.h"
 
-/* Whether entry a ranks below b: smaller in magnitude, or as large with a larger index. */
-INLINE int NAME(worse)(const REAL *direction, int32_t a, int32_t b)
-{
-    const double x = fabs((double)direction[a]), y = fabs((double)direction[b]);
-    return x < y || (x == y && a > b);
-}
-
-/* Sift the index at `at` down in a heap of indices whose root ranks lowest. */
-INLINE void NAME(sift_down)(const REAL *direction, int32_t *heap, ptrdiff_t size, ptrdiff_t at)
-{
-    const int32_t moved = heap[at];
-    for (ptrdiff_t child = 2 * at + 1; child < size; at = child, child = 2 * at + 1) {
-        if (child + 1 < size && NAME(worse)(direction, heap[child + 1], heap[child]))
-            child++;
-        if (!NAME(worse)(direction, heap[child], moved))
-            break;
-        heap[at] = heap[child];
-    }
-    heap[at] = moved;
-}
-
-/* Indices of the `size` largest entries, ascending. */
-INLINE void NAME(largest)(const REAL *direction, ptrdiff_t blocks, int32_t *out, ptrdiff_t size)
-{
-    for (ptrdiff_t t = 0; t < size; t++)
-        out[t] = (int32_t)t;
-    if (size == blocks)
-        return;
-    for (ptrdiff_t at = size / 2; at-- > 0;)
-        NAME(sift_down)(direction, out, size, at);
-    for (ptrdiff_t j = size; j < blocks; j++)
-        if (NAME(worse)(direction, out[0], (int32_t)j)) {
-            out[0] = (int32_t)j;
-            NAME(sift_down)(direction, out, size, 0);
-        }
-    const int32_t least = out[0];
-    for (int32_t j = 0, t = 0; t < size; j++)
-        if (!NAME(worse)(direction, j, least))
-            out[t++] = j;
-}
-
+VECTORISED
 void NAME(matched_select)(REAL *directions, ptrdiff_t count, ptrdiff_t blocks, int32_t *indices, REAL *values,
                           ptrdiff_t rows, ptrdiff_t weight)
 {
@@ -70,7 +31,8 @@ void NAME(matched_select)(REAL *directions, ptrdiff_t count, ptrdiff_t blocks, i
             value[0] = 1;
             continue;
         }
-        NAME(largest)(direction, blocks, index, size);
+        const BITS least = NAME(bisect)(direction, blocks, size, 0, HIGHEST);
+        NAME(take)(direction, blocks, size, least, NULL, 0, index);
         norm = 0;
         for (ptrdiff_t t = 0; t < size; t++)
             norm += (double)direction[index[t]] * (double)direction[index[t]];
@@ -127,4 +89,5 @@ void NAME(matched_orthonormalise)(REAL *directions, const REAL *spare, ptrdiff_t
     }
 }
 
+#undef HIGHEST
 #endif

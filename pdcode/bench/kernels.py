@@ -14,7 +14,7 @@ from itertools import chain
 
 import numpy as np
 
-from ..kernels import activation, decode, encode, finite, loss, optimize, quantise
+from ..kernels import activation, decode, encode, finite, loss, optimize, quantise, selection
 from . import products
 from .material import F4, Case, K, W, array, codeword, plan
 from .timing import Work, in_turn, processor, ratio
@@ -50,6 +50,16 @@ def decoding() -> Iterator[Case]:
     yield moving("error feedback and encode", payload.nbytes * (3 * K + 1), work)
     # reading alone is half of a copy's traffic
     yield moving("look for NaN and infinity", blocks.nbytes, plan(finite.all_finite, blocks))
+
+
+def selecting() -> Iterator[Case]:
+    """Yield cases of finding the largest elements of a vector, and of chunks of it."""
+    vector = array(LARGE)
+    for chunk, most, remark in (LARGE, LARGE // 100, "hundredth"), (4096, 64, "64 of each 4096"):
+        out, room = np.empty(LARGE // chunk * most, np.int32), 4 * most + chunk // 64 + 256
+        scratch = np.empty(room, F4), np.empty(room, np.int32)
+        work = plan(selection.largest, vector, chunk, most, out, *scratch)
+        yield moving(f"find the largest {remark}", vector.nbytes, work)
 
 
 def rounding() -> Iterator[Case]:
@@ -100,7 +110,7 @@ def losing() -> Iterator[Case]:
 def run() -> int:
     """Measure, and print the tables."""
     print("One thread, float32; the median of rounds in turn. " + processor())
-    groups = (encoding, decoding, rounding, stepping, activating, losing)
+    groups = (encoding, decoding, selecting, rounding, stepping, activating, losing)
     table("copy", "GB/s", chain.from_iterable(group() for group in groups))
     table("scipy", "GFLOP/s", products.multiplying())
     table("numpy", "million/s", products.drawing())

@@ -334,6 +334,15 @@ def matched_select(directions, indices, values):
         directions[:, index[:size]] -= numpy.outer(directions[:, index[:size]] @ value[:size], value[:size])
 
 
+def largest(vector, chunk, most):
+    """Return the indices of the largest magnitudes of each chunk, ascending; of equal ones the first."""
+    bits = vector.view(f"i{vector.itemsize}") & numpy.iinfo(f"i{vector.itemsize}").max
+    chunks = [(start, bits[start : start + chunk]) for start in range(0, len(bits), chunk)]
+    return numpy.concatenate(
+        [start + numpy.sort(numpy.argsort(-some, kind="stable")[:most]) for start, some in chunks]
+    )
+
+
 def matched_orthonormalise(directions):
     """Orthonormalise by QR with a positive diagonal, which equals Gram-Schmidt."""
     q, r = numpy.linalg.qr(directions.T.astype("f8"))

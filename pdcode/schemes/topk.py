@@ -16,6 +16,7 @@ import numpy as np
 from ..coding.assignments import Assignment, Chosen
 from ..coding.memory import CodewordSelector
 from ..config.tables import Config, Fraction, Table, Tables
+from ..kernels import selection, specialise
 from ..problems import Problem
 from ..problems.partition import Unit
 from ..transport.layout import Layout, Pair
@@ -24,25 +25,31 @@ from .base import Scheme
 
 
 class Largest:
-    """Selector of the elements of largest absolute value.
+    """Selector of the elements of largest absolute value; of equal ones the first.
 
     Parameters
     ----------
-    count : int
-        Number of elements.
+    length, count : int
+        Number of elements, and of those to select.
+    dtype : dtype
+        float32 or float64.
     """
 
-    def __init__(self, count: int) -> None:
-        self._count = count
+    def __init__(self, length: int, count: int, dtype: np.dtype) -> None:
+        room = min(length, 4 * count + length // 64 + 256)  # more candidates than these are rare
+        self._largest = specialise(selection.largest, dtype)
+        self._scratch = np.empty(room, dtype), np.empty(room, np.int32)
+        self._length, self._count = length, count
 
     def select(self, residual: np.ndarray) -> Pair:
-        places = np.sort(np.argpartition(np.abs(residual), -self._count)[-self._count :])
+        places = np.empty(self._count, np.int32)
+        self._largest(residual, self._length, self._count, places, *self._scratch)
         values = residual[places]
         largest = np.abs(values).max()  # whose square may be out of range
         if largest > 0:
             values /= largest
             values /= np.linalg.norm(values)
-        return places[None].astype(np.int32), values[None]
+        return places[None], values[None]
 
 
 class TopK(Scheme):
@@ -88,11 +95,14 @@ class TopK(Scheme):
         return Chosen(units, self.rows(units), np.dtype(self.config.problem.dtype), self.counts(units))
 
     def selectors(self, units: Sequence[Unit], worker: int) -> list[CodewordSelector | None]:
-        counts = self.counts(units)
-        return [None if unit.whole else Largest(k) for unit, k in zip(units, counts, strict=True)]
+        dtype = np.dtype(self.config.problem.dtype)
+        return [
+            None if unit.whole else Largest(unit.count, k, dtype)
+            for unit, k in zip(units, self.counts(units), strict=True)
+        ]
 
     def flops(
         self, problem: Problem, layouts: Sequence[Layout], number: int, shard: int | None
     ) -> float | np.ndarray:
-        # Selection: an absolute value and about four comparisons per element.
+        # Selection: an absolute value, a comparison and its bit, per element; little per candidate.
         return super().flops(problem, layouts, number, shard) + 5.0 * problem.size

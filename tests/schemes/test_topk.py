@@ -85,10 +85,9 @@ class Side:
     st.integers(1, 40),
 )
 def test_the_elements_of_largest_size_are_chosen(residual: np.ndarray, count: int) -> None:
-    """With few values there are ties, of which it does not matter which are chosen."""
     count = min(count, len(residual))
     before = residual.copy()
-    places, values = Largest(count).select(residual)
+    places, values = Largest(len(residual), count, residual.dtype).select(residual)
     np.testing.assert_array_equal(residual, before)
     assert places.shape == values.shape == (1, count)
     assert (np.diff(places[0]) > 0).all()

@@ -1,0 +1,137 @@
+/* selection.c: the largest elements of a vector, or of each chunk of it.
+ *
+ * Design note. A threshold that somewhat more than enough elements reach is guessed from a sample; one pass
+ * gathers these candidates, among which the exact one is found by bisection, counting (largest.h). Bound by
+ * that pass, which reads each element once and makes a bit of it. If the guess was wrong (too few
+ * candidates, or more than fit), bisection counts in the whole vector, some thirty times slower. The result is
+ * exact in any case.
+ */
+#ifndef REAL
+#include "selection.h"
+#define KERNEL "selection.c"
+#include "real.h"
+#else
+#include "largest.h"
+
+#define SAMPLE 1024 /* elements of a sample at the most; at least SPARSE times as many are in the vector */
+#define SPARSE 16
+#define BLOCK 1024
+#define FEW 4 /* elements of 64 that are written without asking whether there are so many */
+
+#ifndef PDCODE_SELECTION_COMMON
+#define PDCODE_SELECTION_COMMON
+INLINE int ones(uint64_t word)
+{
+#ifdef __GNUC__
+    return __builtin_popcountll(word);
+#else
+    int count = 0;
+    for (; word; word &= word - 1)
+        count++;
+    return count;
+#endif
+}
+
+INLINE int trailing(uint64_t word)
+{
+#ifdef __GNUC__
+    return __builtin_ctzll(word);
+#else
+    return ones((word & -word) - 1);
+#endif
+}
+#endif
+
+/* A magnitude that more than `size` elements reach, probably; 0 if it cannot be said. */
+INLINE BITS NAME(guess)(const REAL *restrict x, ptrdiff_t count, ptrdiff_t size)
+{
+    const ptrdiff_t number = count / SPARSE < SAMPLE ? count / SPARSE : SAMPLE;
+    const ptrdiff_t stride = number > 0 ? count / number : 0;
+    const double expected = (double)size * (double)number / (double)count;
+    const ptrdiff_t rank = (ptrdiff_t)(expected + 3 * sqrt(expected)) + 3;
+    REAL sample[SAMPLE];
+    if (rank >= number)
+        return 0;
+    for (ptrdiff_t i = 0; i < number; i++) { /* at irregular distances: vectors may be periodic */
+        const uint32_t scattered = (uint32_t)i * 0x9E3779B1u;
+        sample[i] = x[i * stride + (ptrdiff_t)((uint64_t)scattered * (uint64_t)stride >> 32)];
+    }
+    return NAME(bisect)(sample, number, rank, 0, HIGHEST);
+}
+
+/* Bit i of a word: whether element i of 64 reaches a magnitude, for BLOCK elements. Eight bytes of 0 or 1 become
+ * eight bits by a multiplication that brings byte i to bit 56 + i, without carries. */
+INLINE void NAME(mark)(const REAL *restrict x, ptrdiff_t count, BITS least, uint64_t *restrict words)
+{
+    BITS wide[BLOCK];
+    uint8_t marks[BLOCK] = {0};
+#pragma omp simd
+    for (ptrdiff_t i = 0; i < count; i++)
+        wide[i] = NAME(magnitude)(x[i]) >= least;
+#pragma omp simd
+    for (ptrdiff_t i = 0; i < count; i++)
+        marks[i] = (uint8_t)wide[i];
+    for (int j = 0; j < BLOCK / 64; j++) {
+        words[j] = 0;
+        for (int part = 0; part < 8; part++) {
+            uint64_t eight;
+            memcpy(&eight, marks + 64 * j + 8 * part, sizeof eight);
+            words[j] |= (eight * 0x0102040810204080u >> 56) << 8 * part;
+        }
+    }
+}
+
+/* Elements that reach a magnitude, and their places; returns how many, or -1 if they may not fit. */
+INLINE ptrdiff_t NAME(gather)(const REAL *restrict x, ptrdiff_t count, BITS least, REAL *restrict values,
+                              int32_t *restrict places, ptrdiff_t room)
+{
+    ptrdiff_t held = 0;
+    for (ptrdiff_t start = 0; start < count; start += BLOCK) {
+        uint64_t words[BLOCK / 64];
+        NAME(mark)(x + start, count - start < BLOCK ? count - start : BLOCK, least, words);
+        for (int j = 0; j < BLOCK / 64; j++) {
+            uint64_t word = words[j];
+            const ptrdiff_t end = held + ones(word);
+            if (end + FEW > room)
+                return -1;
+            for (ptrdiff_t i = held; i < held + FEW; i++, word &= word - 1) /* as a rule, that is all */
+                places[i] = (int32_t)start + 64 * j + trailing(word | (uint64_t)1 << 63);
+            for (ptrdiff_t i = held + FEW; i < end; i++, word &= word - 1)
+                places[i] = (int32_t)start + 64 * j + trailing(word);
+            held = end;
+        }
+    }
+    for (ptrdiff_t i = 0; i < held; i++)
+        values[i] = x[places[i]];
+    return held;
+}
+
+/* Indices of the `most` largest elements of each chunk of `chunk` (of a short last one all, if it has fewer),
+ * ascending. values and places are scratch, for `room` candidates. */
+VECTORISED
+void NAME(selection_largest)(const REAL *vector, ptrdiff_t length, ptrdiff_t chunk, ptrdiff_t most,
+                             int32_t *out, REAL *values, int32_t *places, ptrdiff_t room)
+{
+    for (ptrdiff_t start = 0; start < length; start += chunk) {
+        const ptrdiff_t count = length - start < chunk ? length - start : chunk;
+        const ptrdiff_t size = most < count ? most : count;
+        const REAL *x = vector + start;
+        const BITS guessed = NAME(guess)(x, count, size), least = guessed > 0 ? guessed : 1;
+        const ptrdiff_t held = size < count / 2 ? NAME(gather)(x, count, least, values, places, room) : -1;
+        if (held >= size) {
+            const BITS exact = NAME(bisect)(values, held, size, least, HIGHEST);
+            NAME(take)(values, held, size, exact, places, (int32_t)start, out);
+        } else { /* with a guess of 1, too few are not 0 */
+            const BITS exact = held >= 0 && least == 1 ? 0 : NAME(bisect)(x, count, size, 0, HIGHEST);
+            NAME(take)(x, count, size, exact, NULL, (int32_t)start, out);
+        }
+        out += size;
+    }
+}
+
+#undef SAMPLE
+#undef SPARSE
+#undef BLOCK
+#undef FEW
+#undef HIGHEST
+#endif

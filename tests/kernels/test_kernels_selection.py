@@ -1,0 +1,88 @@
+"""Selection of the largest elements: exact, of equal ones the first, whatever the guesses come to."""
+
+from __future__ import annotations
+
+import numpy
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+from test_kernels_encode import DTYPES, read_only
+
+from pdcode.kernels import reference, selection
+
+
+def largest(vector, chunk, most, room=None):
+    """Indices that the kernel finds, with room for few or many candidates."""
+    full, last = divmod(len(vector), chunk)
+    out = numpy.full(full * min(most, chunk) + min(most, last), -1, "i4")
+    room = 4 * most + 256 if room is None else room
+    selection.largest(
+        read_only(vector), chunk, most, out, numpy.empty(room, vector.dtype), numpy.empty(room, "i4")
+    )
+    return out
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@given(
+    length=st.integers(1, 5000),
+    chunk=st.sampled_from([1, 7, 64, 1000, 4096, 9999]),
+    most=st.integers(1, 300),
+    levels=st.sampled_from([1, 2, 30, 10**9]),
+    spread=st.sampled_from([0, 3, 40]),
+    zeros=st.sampled_from([0, 0.5, 0.99, 1]),
+    room=st.sampled_from([0, 5, 300, 6000]),
+    seed=st.integers(0, 2**32),
+)
+def test_the_largest_are_those_of_the_twin(dtype, length, chunk, most, levels, spread, zeros, room, seed):
+    random = numpy.random.default_rng(seed)
+    vector = random.normal(size=length) * 10.0 ** random.uniform(-spread, 0, size=length)
+    vector = numpy.rint(vector * levels) / levels * (random.uniform(size=length) >= zeros)
+    vector = vector.astype(dtype)
+    numpy.testing.assert_array_equal(
+        largest(vector, chunk, most, room), reference.largest(vector, chunk, most)
+    )
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@given(
+    vector=arrays.arrays(
+        numpy.float64, st.integers(1, 40),
+        elements=st.sampled_from([0.0, -0.0, 1, -1, 1e-310, 3e38, numpy.inf, -numpy.inf, numpy.nan]),
+    ),
+    most=st.integers(1, 40),
+)  # fmt: skip
+def test_signs_zeros_denormal_and_infinite_numbers(dtype, vector, most):
+    """NaN comes before infinity; every NaN is the same one here."""
+    vector = vector.astype(dtype)
+    numpy.testing.assert_array_equal(largest(vector, 40, most), reference.largest(vector, 40, most))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("most", [1, 10, 999, 50_000, 99_999, 100_000])
+def test_long_vectors_that_mislead_a_sample(dtype, most):
+    """Sorted, periodic, in blocks, and with all that is not zero in one place."""
+    random, length = numpy.random.default_rng(3), 100_000
+    normal = random.normal(size=length)
+    place = numpy.arange(length)
+    for vector in (
+        normal, numpy.sort(normal), -numpy.sort(numpy.abs(normal)), numpy.ones(length),
+        numpy.where(place % 97 == 0, 100, 1) * normal, numpy.where(place // 1000 % 7 == 3, normal, 0),
+        numpy.where(place < 700, normal, 0), numpy.where(place == 77_777, 1, 0), numpy.zeros(length),
+    ):  # fmt: skip
+        x = vector.astype(dtype)
+        numpy.testing.assert_array_equal(largest(x, length, most), reference.largest(x, length, most))
+
+
+def test_what_does_not_fit_is_refused():
+    vector, out = numpy.ones(10, "f4"), numpy.zeros(5, "i4")
+    values, places = numpy.empty(9, "f4"), numpy.empty(9, "i4")
+    for chunk, most, match in (
+        (0, 2, "chunk and most are 0 and 2"),
+        (4, 0, "4 and 0"),
+        (4, 2, "must have 6"),
+    ):
+        with pytest.raises(ValueError, match=match):
+            selection.largest(vector, chunk, most, out, values, places)
+    with pytest.raises(ValueError, match="same length"):
+        selection.largest(vector, 5, 2, numpy.zeros(4, "i4"), values, places[1:])
