@@ -86,6 +86,7 @@ KINDS: dict[str, dict[str, Any]] = {
         "topk": "pdcode.schemes.topk:TopK",
         "local": "pdcode.schemes.local:Local",
         "cyclic": "pdcode.schemes.cyclic:Cyclic",
+        "allreduce": "pdcode.schemes.uncoded:Allreduce",
         "powersgd": "pdcode.schemes.powersgd:PowerSGD",
         "demo": "pdcode.schemes.demo:DeMo",
     },

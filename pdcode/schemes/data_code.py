@@ -69,6 +69,7 @@ class DataCode(Scheme):
     """
 
     fused = False
+    summable = False
     unused = ("code", "memory", "decoder")
     tables: ClassVar[Tables] = {
         "code": {"family": "uncoded", "blocks": 1, "rotate": False},

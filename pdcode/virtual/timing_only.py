@@ -75,6 +75,7 @@ def is_timeable(config: Config) -> bool:
         scheme.single_round
         and config.update.mode in MODES
         and config.downlink.kind == "full"
+        and not config.reduce.summed
         and faults.raise_worker is None
         and faults.nan_worker is None
     )
@@ -112,6 +113,8 @@ def ensure_timeable(config: Config) -> None:
         raise InputError(f"update.mode: '{config.update.mode}' depends on the numerics, not only on times")
     if config.downlink.kind != "full":
         raise InputError(f"downlink.kind: '{config.downlink.kind}' has task sizes that depend on the run")
+    if config.reduce.summed:
+        raise InputError(f"reduce.kind: '{config.reduce.kind}' is not timed without numerics")
     if not is_timeable(config):
         raise InputError("faults: they need payloads, which a run without numerics does not compute")
     if (workers := config.workers.count) > MOST_WORKERS:

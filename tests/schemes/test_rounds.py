@@ -37,29 +37,16 @@ WHOLE = ["scheme.name=uncoded", "code.blocks=1", "update.mode=all"]
 TIMES = ("t_dispatch_ns", "t_start_ns", "t_compute_ns", "t_send_ns", "t_recv_ns", "t_decoded_ns")
 
 
-class Table(Rows):
-    """Rows in memory, for a run on the virtual clock."""
-
-    def progress(self, *values: float) -> None:
-        pass
-
-    def due(self, now_ns: int) -> bool:
-        return False
-
-    def flush(self, now_ns: int) -> None:
-        pass
-
-
 def resolve(*overrides: str) -> Config:
     return configfile.resolve({}, [*JOB, *overrides])
 
 
-def trace_of(*overrides: str, numerics: bool = True) -> tuple[Table, Simulation, Result]:
+def trace_of(*overrides: str, numerics: bool = True) -> tuple[Rows, Simulation, Result]:
     """The rows of a run, with payloads or without."""
     config = resolve(*overrides)
     components = prepare(config)
     executor = None if numerics else NullExecutor(components.layouts)
-    simulation, rows = Simulation(config, components, executor), Table()
+    simulation, rows = Simulation(config, components, executor), Rows()
     return rows, simulation, simulation.run(rows)[1]
 
 
