@@ -84,6 +84,7 @@ KINDS: dict[str, dict[str, Any]] = {
         "lwpd": "pdcode.schemes.lwpd:LWPD",
         "uncoded": "pdcode.schemes.uncoded:Uncoded",
         "topk": "pdcode.schemes.topk:TopK",
+        "randomk": "pdcode.schemes.randomk:RandomK",
         "local": "pdcode.schemes.local:Local",
         "cyclic": "pdcode.schemes.cyclic:Cyclic",
     },

@@ -28,7 +28,12 @@ updates = 30
 [trace]
 progress_s = 0.01
 """
-SCHEMES = {"topk": "share = 0.05", "local": "steps = 3", "cyclic": "stragglers = 2"}
+SCHEMES = {
+    "topk": "share = 0.05",
+    "randomk": "share = 0.05",
+    "local": "steps = 3",
+    "cyclic": "stragglers = 2",
+}
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
