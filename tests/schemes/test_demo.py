@@ -175,10 +175,9 @@ def test_a_reply_is_as_long_as_counted_by_hand() -> None:
     chunks, sent = [3 * 2, 3, 3, 1], [20, 20, 20, 10]
     assert (list(layout.rows), list(layout.weights)) == (chunks, sent)
     expected = 0
-    for r, w, index in zip(chunks, sent, [2, 1, 2, 1], strict=True):
+    for r, w, bits in zip(chunks, sent, [13, 7, 10, 4], strict=True):
         values = 4 * r + r * w  # a scale a chunk and a byte a coefficient
-        values = -(-values // 8) * 8 if index > 1 else values
-        expected += -(-(values + index * r * w) // 8) * 8
+        expected += -(-(values + -(-bits * r * w // 8)) // 8) * 8
     assert layout.codeword_bytes == expected
     assert layout.reply_bytes == 64 * -(-(64 + expected) // 64) + 4 * 64  # the norms, a cache line a unit
 
