@@ -131,7 +131,10 @@ void NAME(feedback_encode)(REAL *memory, const REAL *gradient, ptrdiff_t length,
     tile = tile > TILE ? TILE : tile < 64 ? 64 : tile - tile % 16;
     for (ptrdiff_t start = 0; start < block; start += tile) {
         const ptrdiff_t count = block - start < tile ? block - start : tile;
-        for (ptrdiff_t j = 0; gradient != NULL && j < blocks; j++) {
+        const int whole = count == block; /* a single tile: blocks follow each other */
+        if (gradient != NULL && whole)
+            NAME(add)(memory, 1, gradient, length);
+        for (ptrdiff_t j = 0; gradient != NULL && !whole && j < blocks; j++) {
             const ptrdiff_t at = j * block + start;
             NAME(add)(memory + at, 1, gradient + at, NAME(span)(length, block, (int32_t)j, start, count));
         }

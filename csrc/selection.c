@@ -1,14 +1,19 @@
-/* selection.c: the largest elements of a vector, or of each chunk of it.
+/* selection.c: the largest elements of a vector, or of each chunk of it; random elements; indices in few bits.
  *
- * Design note. A threshold that somewhat more than enough elements reach is guessed from a sample; one pass
+ * Design note. For the largest, a threshold that somewhat more than enough elements reach is guessed from a sample; one pass
  * gathers these candidates, among which the exact one is found by bisection, counting (largest.h). Bound by
  * that pass, which reads each element once and makes a bit of it. If the guess was wrong (too few
  * candidates, or more than fit), bisection counts in the whole vector, some thirty times slower. The result is
  * exact in any case.
+ *
+ * Indices of b bits are packed as bits.h says, MOST_CODES at a time, in planes: 8 bits first while there are as
+ * many left, then 4, 2 and 1.
  */
 #ifndef REAL
 #include "selection.h"
 #define KERNEL "selection.c"
+#include "bits.h"
+#include "philox_block.h"
 #include "real.h"
 #else
 #include "largest.h"
@@ -39,6 +44,73 @@ INLINE int trailing(uint64_t word)
 #else
     return ones((word & -word) - 1);
 #endif
+}
+
+/* Bits of the next plane. */
+INLINE int plane(int left)
+{
+    return left >= 8 ? 8 : left >= 4 ? 4 : left >= 2 ? 2 : 1;
+}
+
+ptrdiff_t selection_bytes(ptrdiff_t count, int bits)
+{
+    ptrdiff_t bytes = count / MOST_CODES * (MOST_CODES / 8) * bits;
+    for (int left = bits; left > 0; left -= plane(left))
+        bytes += packed_bytes(count % MOST_CODES, plane(left));
+    return bytes;
+}
+
+VECTORISED
+void selection_pack(const int32_t *numbers, ptrdiff_t count, int bits, uint8_t *out)
+{
+    for (ptrdiff_t start = 0; start < count; start += MOST_CODES) {
+        const ptrdiff_t some = count - start < MOST_CODES ? count - start : MOST_CODES;
+        for (int first = 0; first < bits;) {
+            const int width = plane(bits - first);
+            pack(numbers + start, first, some, width, out);
+            out += packed_bytes(some, width);
+            first += width;
+        }
+    }
+}
+
+VECTORISED
+void selection_unpack(const uint8_t *in, ptrdiff_t count, int bits, int32_t *restrict numbers)
+{
+    uint8_t codes[MOST_CODES];
+    for (ptrdiff_t start = 0; start < count; start += MOST_CODES) {
+        const ptrdiff_t some = count - start < MOST_CODES ? count - start : MOST_CODES;
+        memset(numbers + start, 0, (size_t)some * sizeof *numbers);
+        for (int first = 0; first < bits;) {
+            const int width = plane(bits - first);
+            unpack(in, some, width, codes);
+#pragma omp simd
+            for (ptrdiff_t i = 0; i < some; i++)
+                numbers[start + i] |= (int32_t)((uint32_t)codes[i] << first);
+            in += packed_bytes(some, width);
+            first += width;
+        }
+    }
+}
+
+/* `count` of the numbers below `bound`, every set of them as likely, ascending: Floyd's algorithm (Bentley and
+ * Floyd, "A sample of brilliance", Communications of the ACM 1987). marks are zero, a bit for each number, and
+ * zero again at the end. place = (part, worker, task). */
+void selection_sample(int32_t bound, int32_t *out, ptrdiff_t count, const uint64_t key[2],
+                      const uint64_t place[3], uint64_t *marks)
+{
+    uint64_t counter[4] = {0, place[0], place[1], place[2]}, random[4], drawn;
+    for (ptrdiff_t i = 0; i < count; i++) {
+        const uint64_t last = (uint64_t)bound - (uint64_t)count + (uint64_t)i;
+        if (i % 4 == 0)
+            counter[0]++, philox(key, counter, random);
+        multiply(random[i % 4], last + 1, &drawn);
+        const uint64_t mine = marks[drawn / 64] >> drawn % 64 & 1 ? last : drawn;
+        marks[mine / 64] |= (uint64_t)1 << mine % 64;
+    }
+    for (int32_t word = 0; word < (bound + 63) / 64; word++)
+        for (; marks[word]; marks[word] &= marks[word] - 1)
+            *out++ = 64 * word + trailing(marks[word]);
 }
 #endif
 

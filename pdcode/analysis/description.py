@@ -169,7 +169,7 @@ def _scheme(table: Mapping[str, Any]) -> str:
     parts = [
         str(table.get("name", "")),
         f"preset {table['preset']}" if table.get("preset") else "",
-        *(f"{key} {value}" for key, value in options.items()),
+        *(f"{key} {value}" for key, value in options.items() if value is not None),
     ]
     keys = ", ".join(filter(None, parts[1:]))
     return f"{parts[0]} ({keys})" if keys else parts[0]

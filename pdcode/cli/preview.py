@@ -43,8 +43,9 @@ def codes(components: Components) -> list[str]:
         elif all(unit.whole for unit in assignment.layers):
             lines.append("#   none: everything is sent uncoded")
         else:
+            how = "worker-selected" if components.layout.chosen else "drawn by both ends"
             what = f"of weight {assignment.weights}, {list(assignment.rows)} per task"
-            lines.append(f"#   worker-selected, {what}")
+            lines.append(f"#   {how}, {what}")
     return lines
 
 

@@ -22,7 +22,7 @@ import numpy as np
 
 from ..transport.base import Arrival
 from ..transport.layout import CHECK, SNAPSHOT, buffer
-from ..transport.messages import CodewordView, Order, Reply, Task
+from ..transport.messages import Order, Reply, Task, view_codewords
 from .state import Coded, State
 
 ENTRY = struct.Struct("<qd")
@@ -64,7 +64,8 @@ class RelayedState(State):
         self._words_bytes = 0 if layout.chosen else layout.codeword_bytes
         size = ENTRY.size + self._words_bytes + layout.reply_bytes - layout.header_bytes
         self._scratch = np.zeros(layout.header_bytes + layout.codeword_bytes, np.uint8)
-        self._words = None if layout.chosen else CodewordView(layout, self._scratch, layout.empty_codewords())
+        pairs = layout.empty_codewords()
+        self._words = None if layout.chosen else view_codewords(layout, self._scratch, pairs)
         self._size = -(-size // 8) * 8
         self._digest: int | None = None  # of the current θ; computed on demand
 
@@ -73,7 +74,7 @@ class RelayedState(State):
         ENTRY.pack_into(entry.data, 0, ARRIVAL, 0.0)
         at = ENTRY.size
         if self._words is not None:
-            self._words.write(arrival.codewords)
+            self._words.write(arrival.codewords, arrival.row)
             entry[at : at + self._words_bytes] = self._scratch[self._layout.header_bytes :]
             at += self._words_bytes
         entry[at : at + len(arrival.body)] = arrival.body
@@ -153,7 +154,7 @@ class MirroredReplica(Replica):
         self._words_bytes = 0 if layout.chosen else layout.codeword_bytes
         self._scratch = np.zeros(layout.header_bytes + layout.codeword_bytes, np.uint8)
         self._codewords = self._reply.codewords if layout.chosen else layout.empty_codewords()
-        self._words = None if layout.chosen else CodewordView(layout, self._scratch, self._codewords)
+        self._words = None if layout.chosen else view_codewords(layout, self._scratch, self._codewords)
 
     def update(self, task: Task) -> np.ndarray:
         body, state = task.body, self._state

@@ -86,6 +86,7 @@ KINDS: dict[str, dict[str, Any]] = {
         "ringmaster": "pdcode.schemes.ringmaster:Ringmaster",
         "ringleader": "pdcode.schemes.ringleader:Ringleader",
         "topk": "pdcode.schemes.topk:TopK",
+        "randomk": "pdcode.schemes.randomk:RandomK",
         "local": "pdcode.schemes.local:Local",
         "diloco": "pdcode.schemes.diloco:DiLoCo",
         "delayed-nesterov": "pdcode.schemes.delayed_nesterov:DelayedNesterov",

@@ -343,6 +343,25 @@ def largest(vector, chunk, most):
     )
 
 
+def sample(bound, out, seed, stream, worker, task, part):
+    """Draw distinct integers by Floyd's algorithm."""
+    keys, drawn = numpy.array([seed, stream, 0, part, worker, task], numpy.uint64), set()
+    numbers = numpy.random.Philox(key=keys[:2], counter=keys[2:]).random_raw(len(out))
+    for last, number in enumerate(numbers, bound - len(out)):
+        mine = int(number) * (last + 1) >> 64
+        drawn.add(last if mine in drawn else mine)
+    out[:] = sorted(drawn)
+
+
+def pack_indices(numbers, bits):
+    """Pack numbers of so many bits, 1,024 at a time, in planes of 8, 4, 2 and 1 bits."""
+    planes, packed = [8] * (bits // 8) + [b for b in (4, 2, 1) if bits % 8 & b], b""
+    for start in range(0, len(numbers), 1024):
+        for first, width in zip(numpy.cumsum([0, *planes]), planes, strict=False):
+            packed += pack(numbers[start : start + 1024] >> first, width).tobytes()
+    return numpy.frombuffer(packed, "u1")
+
+
 def matched_orthonormalise(directions):
     """Orthonormalise by QR with a positive diagonal, which equals Gram-Schmidt."""
     q, r = numpy.linalg.qr(directions.T.astype("f8"))

@@ -175,6 +175,10 @@ class Scheme:
         """Return the wire format of each unit's payload."""
         return builders.wires_of(self.config, units)
 
+    def codeword_options(self, units: Sequence[Unit]) -> dict[str, Any]:
+        """Return how codewords travel: keyword arguments of `Layout`."""
+        return {"chosen": self.chosen, "apart": self.config.code.adapts}
+
     def layouts(
         self, problem: Problem, weights: Sequence[int], body_bytes: int | None = None
     ) -> list[Layout]:
@@ -188,9 +192,9 @@ class Scheme:
         body_bytes : int, optional
             Maximum body length of a task; default: the bytes of θ.
         """
-        units, apart = self.units(problem), self.config.code.adapts
-        rows, wires = self.rows(units), self.wires(units)
-        return [Layout(units, rows, weights, problem.dtype, wires, self.chosen, body_bytes, apart)]
+        units = self.units(problem)
+        rows, wires, how = self.rows(units), self.wires(units), self.codeword_options(units)
+        return [Layout(units, rows, weights, problem.dtype, wires, body_bytes=body_bytes, **how)]
 
     # Rank 0's side.
 

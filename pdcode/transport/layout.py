@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import accumulate
 from typing import NamedTuple
 
@@ -12,7 +12,7 @@ import numpy as np
 from ..kernels import quantise
 from ..problems.partition import ALIGNMENT, Unit, each, payload_layout
 from ..util.errors import InputError
-from .codewords import CodewordFormat
+from .codewords import Chunks, CodewordFormat, GivenFormat, RoundedFormat, SelectionFormat
 
 HEADER = struct.Struct("<HHIIIqqqqqd")
 """Header: worker, flags, body or payload bytes, task, version, code row, t_start_ns (in a task: digest of θ),
@@ -29,6 +29,9 @@ ROUND = 8
 """Shift of the round of the update in a header's flags."""
 ROUNDS = 1 << 16 - ROUND
 """Maximum number of rounds of an update."""
+
+KEY_BYTES = 8
+"""Bytes of the row number that stands for keyed codewords."""
 
 Pair = tuple[np.ndarray, np.ndarray]
 Codewords = Sequence[Pair]
@@ -104,6 +107,11 @@ class Layout:
         Maximum length of a task's body in bytes; default: that of θ.
     apart : bool
         Whether units with equally many blocks have separate codewords; else they share them.
+    chunks : sequence of Chunks, optional
+        For worker-selected codewords of weight 1: the chunks of each unit in which they are selected;
+        default: one of all blocks.
+    keyed : callable, optional
+        ``keyed(row) -> codewords``, known to both ends: a task has the row number instead of codewords.
 
     Attributes
     ----------
@@ -131,9 +139,11 @@ class Layout:
         chosen: bool = False,
         body_bytes: int | None = None,
         apart: bool = False,
+        chunks: Sequence[Chunks] | None = None,
+        keyed: Callable[[int], Codewords] | None = None,
     ) -> None:
         self.units, self.rows, self.weights = tuple(units), tuple(rows), tuple(weights)
-        self.dtype, self.chosen = np.dtype(dtype), chosen
+        self.dtype, self.chosen, self.keyed = np.dtype(dtype), chosen, keyed
         self.wires = [name or self.dtype.name for name in each("wire.dtype", wire, len(self.units))]
         self.exact = set(self.wires) == {self.dtype.name}
         self.parameters = sum(unit.length for unit in units)
@@ -145,17 +155,26 @@ class Layout:
         ] = []  # distinct formats, with their offset in the message
         self.section: list[int] = []  # index of each unit's format; -1 for an uncoded unit
         at, sections = self.header_bytes, dict[tuple[int, int], int]()
-        for unit, r, w in zip(self.units, self.rows, self.weights, strict=True):
+        for number, (unit, r, w) in enumerate(zip(self.units, self.rows, self.weights, strict=True)):
             key = (unit.count, r)
-            if unit.whole:
+            if unit.whole or keyed is not None:
                 self.section.append(-1)
             elif key in sections and not (chosen or apart):
                 self.section.append(sections[key])
             else:
                 sections[key] = len(self.words)
                 self.section.append(len(self.words))
-                self.words.append((at, CodewordFormat(unit.count, r, w, self.dtype, rounded=chosen)))
-                at += self.words[-1][1].bytes
+                words: CodewordFormat
+                if not chosen:
+                    words = GivenFormat(unit.count, r, w, self.dtype)
+                elif w > 1:
+                    words = RoundedFormat(unit.count, r, w, self.dtype)
+                else:
+                    within = Chunks(unit.count, r) if chunks is None else chunks[number]
+                    words = SelectionFormat(unit.count, r, self.dtype, within)
+                self.words.append((at, words))
+                at += words.bytes
+        at += KEY_BYTES if keyed is not None else 0
         self.codeword_bytes = at - self.header_bytes
         whole = np.zeros((1, 1), np.int32), np.ones((1, 1), self.dtype)
         for array in whole:
@@ -167,15 +186,17 @@ class Layout:
         self.offsets, self.payload_size = payload_layout(self.units, self.rows, self.dtype)
         at = at if chosen else self.header_bytes
         kinds = [quantise.KINDS[name] for name in self.wires]
-        shapes = zip(kinds, self.rows, (unit.elements for unit in self.units), strict=True)
-        sizes = [quantise.size(*shape) for shape in shapes]
+        # Single elements have scales in common, longer rows have their own.
+        rows = [1 if unit.elements == 1 else r for unit, r in zip(self.units, self.rows, strict=True)]
+        lengths = [r * unit.elements // n for unit, r, n in zip(self.units, self.rows, rows, strict=True)]
+        sizes = [quantise.size(*part) for part in zip(kinds, rows, lengths, strict=True)]
         if self.exact:
             at = aligned(at)
             places = [at + start * self.dtype.itemsize for start in self.offsets]
             self.reply_bytes = at + self.payload_size * self.dtype.itemsize
         else:
             *places, self.reply_bytes = accumulate(sizes, initial=at)
-        self.parts = [Part(*part) for part in zip(places, sizes, kinds, self.rows, strict=True)]
+        self.parts = [Part(*part) for part in zip(places, sizes, kinds, rows, strict=True)]
         self.payload_bytes = self.reply_bytes - self.parts[0].at
         largest = max(self.task_bytes, self.reply_bytes)
         if largest >= LARGEST:

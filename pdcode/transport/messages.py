@@ -17,7 +17,7 @@ import numpy as np
 
 from ..kernels import finite, quantise
 from ..util.rng import WIRE
-from .layout import CANCEL, HEADER, ROUND, STOP, Codewords, Layout, Pair, Part, buffer
+from .layout import CANCEL, HEADER, KEY_BYTES, ROUND, STOP, Codewords, Layout, Pair, Part, buffer
 
 
 class Order(NamedTuple):
@@ -68,7 +68,7 @@ class CodewordView:
             views = words.views(message[at : at + words.bytes])
             self._sections.append((words, views, layer, pairs[layer]))
 
-    def write(self, codewords: Codewords) -> None:
+    def write(self, codewords: Codewords, row: int = 0) -> None:
         """Write the codewords of a task to the message."""
         for words, views, layer, _ in self._sections:
             words.write(views, *codewords[layer])
@@ -79,6 +79,27 @@ class CodewordView:
         for words, views, _, pair in self._sections:
             sound &= words.read(views, pair)
         return sound
+
+
+class KeyView(CodewordView):
+    """View of the row number from which both ends compute the codewords of a message."""
+
+    def __init__(self, layout: Layout, message: np.ndarray, pairs: list[Pair]) -> None:
+        assert layout.keyed is not None
+        self._keyed, self._pairs = layout.keyed, pairs
+        self._row = message[HEADER.size : HEADER.size + KEY_BYTES].view(np.int64)
+
+    def write(self, codewords: Codewords, row: int = 0) -> None:
+        self._row[0] = row
+
+    def read(self) -> bool:
+        self._pairs[:] = self._keyed(int(self._row[0]))
+        return True
+
+
+def view_codewords(layout: Layout, message: np.ndarray, pairs: list[Pair]) -> CodewordView:
+    """Return the view of the codewords that a message of this layout has."""
+    return (CodewordView if layout.keyed is None else KeyView)(layout, message, pairs)
 
 
 class Reply:
@@ -194,7 +215,7 @@ class Task:
         self._rounds: list[tuple[int, list[Pair], CodewordView | None]] = []
         for layout in layouts:
             codewords = layout.empty_codewords()
-            words = None if layout.chosen else CodewordView(layout, message, codewords)
+            words = None if layout.chosen else view_codewords(layout, message, codewords)
             self._rounds.append((layout.body_at, codewords, words))
         self.task = self.version = self.row = self.flags = self.digest = self.round = 0
         self.codewords = self._rounds[0][1]
@@ -206,7 +227,7 @@ class Task:
         row, codewords, parts, own_flags, digest, number = order
         start, _, words = self._rounds[number]
         if words is not None:
-            words.write(codewords)
+            words.write(codewords, row)
         end = start
         for part in parts:
             self.message[end : end + len(part)] = part

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..kernels import philox
 
-BATCH, DELAY, CODE, WIRE, BLOCK = 1, 2, 3, 4, 5  # streams
+BATCH, DELAY, CODE, WIRE, BLOCK, ELEMENTS = 1, 2, 3, 4, 5, 6  # streams
 
 _one = np.empty(1, np.float64)
 

@@ -86,3 +86,65 @@ def test_what_does_not_fit_is_refused():
             selection.largest(vector, chunk, most, out, values, places)
     with pytest.raises(ValueError, match="same length"):
         selection.largest(vector, 5, 2, numpy.zeros(4, "i4"), values, places[1:])
+
+
+def packed(numbers, bits):
+    """Bytes of numbers."""
+    out = numpy.full(selection.size(len(numbers), bits), 255, "u1")
+    selection.pack(read_only(numbers), bits, out)
+    return out
+
+
+@given(bits=st.integers(0, 31), count=st.integers(0, 3000), seed=st.integers(0, 2**32))
+def test_packed_numbers_are_those_of_the_twin_and_come_back(bits, count, seed):
+    numbers = numpy.random.default_rng(seed).integers(0, 2**bits, count).astype("i4")
+    out, back = packed(numbers, bits), numpy.full(count, -1, "i4")
+    numpy.testing.assert_array_equal(out, reference.pack_indices(numbers, bits))
+    assert -(-bits * count // 8) <= len(out) <= -(-bits * count // 8) + 3
+    selection.unpack(read_only(out), bits, back)
+    numpy.testing.assert_array_equal(back, numbers)
+
+
+def test_sizes_of_indices_by_hand():
+    assert selection.size(64, 12) == 96
+    assert selection.size(64 * 100, 12) == 9600
+    assert selection.size(5, 12) == 5 + 3  # a byte each, and half a byte each
+    assert selection.size(5, 15) == 5 + 3 + 2 + 1
+    assert selection.size(7, 0) == 0
+
+
+@given(
+    bound=st.integers(1, 400), share=st.floats(0, 1), keys=st.tuples(*[st.integers(0, 2**64 - 1)] * 5)
+)  # fmt: skip
+def test_samples_are_those_of_the_twin(bound, share, keys):
+    out, marks = numpy.full(round(share * bound), -1, "i4"), numpy.zeros(-(-bound // 64), "u8")
+    expected = out.copy()
+    selection.sample(bound, out, *keys, marks)
+    reference.sample(bound, expected, *keys)
+    numpy.testing.assert_array_equal(out, expected)
+    assert (numpy.diff(out) > 0).all()
+    assert not marks.any()
+
+
+def test_all_sets_are_equally_likely():
+    """35 sets of 3 of 7, in 35,000 draws; their chi-square of 34 degrees is below 70 but once in 4,000."""
+    counts, out, marks = {}, numpy.empty(3, "i4"), numpy.zeros(1, "u8")
+    for task in range(35_000):
+        selection.sample(7, out, 1, 2, 3, task, 0, marks)
+        counts[tuple(out)] = counts.get(tuple(out), 0) + 1
+    assert len(counts) == 35
+    assert sum((count - 1000) ** 2 / 1000 for count in counts.values()) < 70
+
+
+def test_indices_and_samples_that_do_not_fit_are_refused():
+    numbers, marks = numpy.zeros(6, "i4"), numpy.zeros(1, "u8")
+    with pytest.raises(ValueError, match="must have 9"):
+        selection.pack(numbers, 12, numpy.zeros(10, "u1"))
+    with pytest.raises(ValueError, match="must have 9"):
+        selection.unpack(numpy.zeros(8, "u1"), 12, numbers)
+    with pytest.raises(ValueError, match="bits are 6 and 32"):
+        selection.size(6, 32)
+    with pytest.raises(ValueError, match="no 6 distinct integers below 5"):
+        selection.sample(5, numbers, 1, 2, 3, 4, 5, marks)
+    with pytest.raises(ValueError, match="must have 2"):
+        selection.sample(65, numbers, 1, 2, 3, 4, 5, marks)

@@ -47,6 +47,11 @@ CASES = {
     "qsgd": ["scheme.name=uncoded", "code.blocks=1", "wire.dtype=qsgd", "downlink.kind=codewords"],
     "energy": [NONE, "code.family=energy", "code.blocks=[8,8]", "decoder.kind=mmse", "update.mode=all"],
     "topk": ["scheme.name=topk", "scheme.options.share=0.05", "code.blocks=1", "downlink.kind=codewords"],
+    "chunks": ["scheme.name=topk", "scheme.options.chunk=64", "wire.dtype=int2", "code.blocks=1", *FIRST],
+    "randomk": ["scheme.name=randomk", "scheme.options.share=0.05", "code.blocks=1", *FIRST],
+    "randomk-relay": [
+        "scheme.name=randomk", "scheme.options.share=0.05", "code.blocks=1", "downlink.kind=codewords", NONE,
+    ],
     "local": ["scheme.name=local", "scheme.options.steps=3", "code.blocks=[4,1]", "code.family=net"],
     "diloco": [
         "scheme.name=diloco", "scheme.options.steps=3", "code.blocks=[4,1]", "code.family=net", *FIRST,

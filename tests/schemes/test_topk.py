@@ -10,72 +10,21 @@ from descents import Descent
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+from sides import UNEVEN, Sides, assert_learns
 
-from pdcode.coding.memory import MemoryEncoder
-from pdcode.coding.replica import MirroredReplica
 from pdcode.config import load as configfile
-from pdcode.problems.partition import Unit
-from pdcode.schemes import make_scheme
+from pdcode.kernels import reference
 from pdcode.schemes.topk import Largest
 from pdcode.trace.schema import REFUSED
 from pdcode.training.setup import prepare
-from pdcode.transport.layout import Layout, buffer
-from pdcode.transport.messages import Reply
+from pdcode.transport.codewords import Chunks
 from pdcode.util.errors import InputError
 
 TOPK = ["scheme.name=topk", "code.blocks=1", "workers.count=4"]
-UNEVEN = [1, 1.3, 1.7, 6]
 SPARSE = [
     "problem.kind=least-squares", "problem.data=synthetic", "problem.features=30", "problem.density=0.1",
     "problem.samples=200", "optimizer.rate=0.02",
 ]  # fmt: skip
-
-
-class Stub:
-    """Gradients that are given, in place of a source; and the task that asks for them."""
-
-    def __init__(self, layout: Layout) -> None:
-        size, dtype = layout.parameters, layout.dtype
-        self.codewords = [layout.whole] * len(layout.units)
-        self.gradient = np.zeros(size, dtype)
-
-    def __call__(self, theta: np.ndarray, task: object) -> float:
-        self.gradient[:] = theta
-        return 0.0
-
-
-class Side:
-    """A worker's memory, and rank 0's reading of its replies."""
-
-    def __init__(self, lengths: list[int], share: float, dtype: str, wire: str) -> None:
-        sets = [f"scheme.options.share={share}", f"problem.dtype={dtype}"]
-        scheme = make_scheme(configfile.resolve({}, [*TOPK, *sets]))
-        starts = np.cumsum([0, *lengths[:-1]])
-        self.units = [Unit(int(at), size, size) for at, size in zip(starts, lengths, strict=True)]
-        assignment = scheme.assignment(self.units)
-        self.counts = assignment.weights
-        layout = Layout(self.units, scheme.rows(self.units), self.counts, np.dtype(dtype), wire, chosen=True)
-        self.sent, self.received = (Reply(layout, buffer(layout.reply_bytes)[0]) for _ in range(2))
-        self.stub = Stub(layout)
-        self.memory = MemoryEncoder(self.stub, self.sent, "worker", scheme.selectors(self.units, 0))
-        self.tasks = 0
-
-    def turn(self, gradient: np.ndarray) -> tuple[bool, np.ndarray]:
-        """A task; return whether rank 0 can use it, and what it decodes, in float64."""
-        self.memory(gradient, self.stub)
-        self.memory.quantise((1, 0, self.tasks))
-        self.tasks += 1
-        self.received.body[:] = self.sent.body
-        sound, out = self.received.read(), np.zeros(len(gradient))
-        if sound:
-            for unit, (places, values), payload in zip(
-                self.units, self.received.codewords, self.received.payloads, strict=True
-            ):
-                if unit.whole:
-                    out[unit.offset : unit.offset + unit.length] = payload[0]
-                else:
-                    np.add.at(out, unit.offset + places[0], np.float64(values[0]) * payload[0])
-        return sound, out
 
 
 @given(
@@ -83,95 +32,123 @@ class Side:
         np.float32, st.integers(1, 40), elements=st.sampled_from([0, 1, -1, 2, 1e-30, -1e30, 3e38])
     ),
     st.integers(1, 40),
+    st.integers(1, 40),
 )
-def test_the_elements_of_largest_size_are_chosen(residual: np.ndarray, count: int) -> None:
-    count = min(count, len(residual))
-    before = residual.copy()
-    places, values = Largest(len(residual), count, residual.dtype).select(residual)
+def test_the_elements_of_largest_size_are_chosen(residual: np.ndarray, size: int, most: int) -> None:
+    before, chunks = residual.copy(), Chunks(size, most)
+    places, values = Largest(len(residual), chunks, residual.dtype).select(residual)
     np.testing.assert_array_equal(residual, before)
-    assert places.shape == values.shape == (1, count)
-    assert (np.diff(places[0]) > 0).all()
-    np.testing.assert_array_equal(np.sort(np.abs(residual[places[0]])), np.sort(np.abs(residual))[-count:])
-    norm = np.linalg.norm(values.astype(np.float64))
-    assert norm == pytest.approx(1, rel=1e-6) if residual.any() else norm == 0
-    largest = np.abs(residual).max()
-    if largest > 0:
-        parallel = residual[places[0]].astype(np.float64) / largest
-        np.testing.assert_allclose(values[0], parallel / np.linalg.norm(parallel), atol=1e-6)
+    np.testing.assert_array_equal(places[:, 0], reference.largest(residual, size, most))
+    np.testing.assert_array_equal(values, np.ones(places.shape))
 
 
 @given(
     st.lists(st.sampled_from([1, 2, 3, 17, 300, 70_000]), min_size=1, max_size=4),
     st.sampled_from([1e-12, 0.01, 0.3, 1.0]),
-    st.sampled_from(["float32 float32", "float32 int8", "float64 float64", "float64 bfloat16"]),
+    st.sampled_from([None, 16, 4096]),
+    st.sampled_from([
+        "float32 float32", "float32 int8", "float64 float64", "float64 bfloat16", "float32 int2",
+        "float64 sign",
+    ]),
     st.booleans(),
 )  # fmt: skip
-def test_nothing_is_lost(lengths: list[int], share: float, formats: str, ties: bool) -> None:
+def test_nothing_is_lost(
+    lengths: list[int], share: float, chunk: int | None, formats: str, ties: bool
+) -> None:
     """The sum of what is decoded and what stays is that of the gradients; layers of one element are sent
     whole; a gradient that is no number leaves nothing behind."""
     dtype, wire = formats.split()
-    side, random = Side(lengths, share, dtype, wire), np.random.default_rng(len(lengths))
-    assert side.counts == [max(1, ceil(share * size - 1e-9)) for size in lengths]
+    sets = [f"scheme.options.share={share}", f"problem.dtype={dtype}", f"wire.dtype={wire}"]
+    sides = Sides([*TOPK, *sets, *([f"scheme.options.chunk={chunk}"] if chunk else [])], lengths)
+    random = np.random.default_rng(len(lengths))
+    assert sides.layout.rows == tuple(rows_by_hand(share, size, chunk) for size in lengths)
     total, decoded = np.zeros(sum(lengths)), np.zeros(sum(lengths))
     for task in range(5):
         gradient = random.integers(-1, 2, sum(lengths)) if ties else random.standard_normal(sum(lengths))
         gradient = gradient.astype(dtype)
         if task == 2:
-            sound, out = side.turn(np.where(np.arange(len(gradient)) == 0, np.nan, gradient))
+            sound, out = sides.turn(np.where(np.arange(len(gradient)) == 0, np.nan, gradient))
             assert not sound
             continue
-        sound, out = side.turn(gradient)
+        sound, out = sides.turn(gradient)
         assert sound
         total += gradient
         decoded += out
     scale = np.abs(total).max() + 5
     tolerance = {"float32": 1e-6, "float64": 1e-13}[dtype] * scale
-    np.testing.assert_allclose(decoded + side.memory.residual, total, rtol=0, atol=tolerance)
+    np.testing.assert_allclose(decoded + sides.memory.residual, total, rtol=0, atol=tolerance)
     if wire == dtype:
-        for unit in side.units:
+        for unit in sides.units:
             if unit.whole:
-                assert side.memory.residual[unit.offset] == 0
+                assert sides.memory.residual[unit.offset] == 0
+
+
+def rows_by_hand(share: float, length: int, chunk: int | None) -> int:
+    """Elements that a task sends of a layer."""
+    size = min(chunk or length, length)
+    most = max(1, ceil(share * size - 1e-9))
+    return sum(min(most, length - start, size) for start in range(0, length, size))
+
+
+@given(st.integers(2, 300), st.floats(0.001, 1), st.sampled_from([None, 7, 64]), st.integers(0, 2**32))
+def test_it_contracts_as_stich_et_al_say(length: int, share: float, chunk: int | None, seed: int) -> None:
+    """‖x - top_k(x)‖² ≤ (1 - k/d)‖x‖², the property that their theorem needs, in each chunk too."""
+    sets = [f"scheme.options.share={share}", "problem.dtype=float64", "wire.dtype=float64"]
+    sides = Sides([*TOPK, *sets, *([f"scheme.options.chunk={chunk}"] if chunk else [])], [length])
+    x = np.random.default_rng(seed).standard_normal(length) ** 3
+    sides.turn(x)
+    size = min(chunk or length, length)
+    most = max(1, ceil(share * size - 1e-9))
+    for start in range(0, length, size):
+        part = slice(start, min(length, start + size))
+        left, count = sides.memory.residual[part], part.stop - part.start
+        assert left @ left <= (1 - min(most, count) / count) * (x[part] @ x[part]) * (1 + 1e-9) + 1e-12
 
 
 def test_a_payload_that_is_not_used_comes_back() -> None:
-    side = Side([50, 1], 0.1, "float64", "float64")
+    sides = Sides([*TOPK, "scheme.options.share=0.1", "problem.dtype=float64", "wire.dtype=float64"], [50, 1])
     gradient = np.arange(51.0)
-    side.turn(gradient)
-    side.memory.rollback()
-    np.testing.assert_allclose(side.memory.residual, gradient, atol=1e-12)
+    sides.turn(gradient)
+    sides.memory.rollback()
+    np.testing.assert_allclose(sides.memory.residual, gradient, atol=1e-12)
 
 
 def test_all_elements_are_a_full_gradient_but_for_rounding() -> None:
-    """Each value is rounded to a multiple of 1/127 of the layer's largest; what is lost stays."""
-    side = Side([300, 40], 1.0, "float64", "float64")
+    """Each value is rounded to a multiple of 1/127 of the largest of 1,024; what is lost stays."""
+    sides = Sides([*TOPK, "scheme.options.share=1", "problem.dtype=float64"], [300, 40])
     gradient = np.random.default_rng(1).standard_normal(340)
-    _, out = side.turn(gradient)
-    for unit in side.units:
+    _, out = sides.turn(gradient)
+    for unit in sides.units:
         part = slice(unit.offset, unit.offset + unit.length)
         step = np.abs(gradient[part]).max() / 127
         assert np.abs(out[part] - gradient[part]).max() <= 1.02 * step
-    made = Descent([*TOPK, "scheme.options.share=1", "update.mode=all", "problem.dtype=float64"], UNEVEN)
-    full = Descent(["scheme.name=uncoded", *TOPK[1:], "update.mode=all", "problem.dtype=float64"], UNEVEN)
-    assert made.run() == full.run() == "enough"
+    sets = ["update.mode=all", "problem.dtype=float64"]
+    full = Descent(["scheme.name=uncoded", *TOPK[1:], *sets], UNEVEN)
+    assert full.run() == "enough"
     moved = np.linalg.norm(full.state.theta - full.thetas[0])
-    assert 0 < np.linalg.norm(made.state.theta - full.state.theta) < 0.02 * moved
+    for wire, tolerance in (("int8", 0.02), ("float64", 1e-12)):
+        made = Descent([*TOPK, "scheme.options.share=1", f"wire.dtype={wire}", *sets], UNEVEN)
+        assert made.run() == "enough"
+        assert np.linalg.norm(made.state.theta - full.state.theta) < tolerance * moved
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("share", [1e-9, 0.01, 0.5])
-def test_a_reply_is_as_long_as_was_promised(dtype: str, share: float) -> None:
-    """A byte and an index for each element, a scale and a payload for each layer."""
-    config = configfile.resolve(
-        {}, [*TOPK, f"scheme.options.share={share}", f"problem.dtype={dtype}", "stop.updates=1"]
-    )
-    layout = prepare(config).layout
-    expected = 0
-    for layer in prepare(config).problem.layers:
-        count = max(1, ceil(share * layer.length))
-        expected += 4 + count * (1 + np.min_scalar_type(layer.length - 1).itemsize)
-    assert expected <= layout.codeword_bytes <= expected + 16 * len(layout.units)
-    assert layout.payload_bytes <= 64 * len(layout.units)
+def test_the_bytes_of_a_reply_by_hand(dtype: str) -> None:
+    """Of a layer of 785 · 64 weights, biases included."""
+    job = [
+        *TOPK, f"problem.dtype={dtype}", "problem.kind=least-squares", "problem.data=synthetic",
+        "problem.features=784", "problem.outputs=64", "stop.updates=1",
+    ]  # fmt: skip
+    layout = prepare(configfile.resolve({}, job)).layout  # 50,240 weights: 16 bits an index
+    assert layout.reply_bytes == 64 + (1008 + 0) + 512  # 503 · 16 bits; a scale and 503 bytes
     assert layout.task_bytes == layout.header_bytes + layout.gradient_bytes
+    for wire, size in (("int2", 16 + 126 + 2), ("sign", 4 + 63 + 5), ("int4", 4 + 252), ("float16", 1008)):
+        assert prepare(configfile.resolve({}, [*job, f"wire.dtype={wire}"])).layout.payload_bytes == size
+    sparseloco = [*job, "scheme.options.chunk=4096", "scheme.options.share=0.015625", "wire.dtype=int2"]
+    layout = prepare(configfile.resolve({}, sparseloco)).layout  # 12 chunks, and one of 1,088
+    assert layout.rows == (13 * 64,)
+    assert layout.codeword_bytes == 13 * 64 * 12 // 8
+    assert layout.payload_bytes == 16 + 13 * 64 * 2 // 8
 
 
 @pytest.mark.parametrize(
@@ -187,19 +164,15 @@ def test_a_reply_is_as_long_as_was_promised(dtype: str, share: float) -> None:
         ],
         ["memory.kind=difference", "problem.batch=0", "update.mode=all"],
         ["memory.kind=none"],
+        ["scheme.options.chunk=64", "wire.dtype=int2", "downlink.kind=codewords", "downlink.check=1"],
+        ["wire.dtype=sign", "update.mode=all"],
+        ['wire.dtype=["int4","float32"]'],
         SPARSE,
         [*SPARSE, "downlink.kind=codewords", "downlink.check=1", "problem.dtype=float64"],
     ],
 )  # fmt: skip
 def test_it_learns(overrides: list[str]) -> None:
-    made = Descent(
-        [*TOPK, "scheme.options.share=0.1", "optimizer.rate=0.3", "stop.updates=150", *overrides], UNEVEN
-    )
-    before = made.components.problem.loss(made.state.theta)
-    assert made.run() == "enough"
-    assert made.components.problem.loss(made.state.theta) < 0.7 * before
-    if "downlink.kind=codewords" in overrides:  # each task's digest of θ was that of rank 0
-        assert all(isinstance(worker.replica, MirroredReplica) for worker in made.workers)
+    assert_learns([*TOPK, "scheme.options.share=0.1", *overrides])
 
 
 @pytest.mark.parametrize(
@@ -220,6 +193,7 @@ def test_gradients_that_are_no_numbers_are_refused(downlink: list[str]) -> None:
         (["scheme.options.share=0"], ["scheme.options.share", "0"]),
         (["scheme.options.share=1.5"], ["scheme.options.share", "1.5"]),
         (["scheme.options.share=nan"], ["scheme.options.share", "nan"]),
+        (["scheme.options.chunk=0"], ["scheme.options.chunk", "0"]),
         (["scheme.options.k=3"], ["scheme.options.k: unknown key (value 3)", "share"]),
         (['scheme={name="topk",options="big"}'], ["scheme.options", "'big'"]),
         (["scheme.preset=default"], ["scheme.preset", "'default'"]),

@@ -7,9 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pdcode.transport.codewords import CodewordFormat
+from pdcode.kernels import selection
+from pdcode.transport.codewords import Chunks, CodewordFormat, GivenFormat, RoundedFormat, SelectionFormat
 
 DTYPES = ["float32", "float64"]
+FORMATS = [GivenFormat, RoundedFormat]
 sizes = st.tuples(st.sampled_from([2, 7, 256, 257, 65536, 65537]), st.integers(1, 5), st.integers(1, 40))
 
 
@@ -32,7 +34,7 @@ def section(words: CodewordFormat) -> np.ndarray:
 def test_what_rank_0_writes_is_read_exactly(
     dtype: str, size: tuple[int, int, int], less: int, seed: int
 ) -> None:
-    words = CodewordFormat(*size, np.dtype(dtype), rounded=False)
+    words = GivenFormat(*size, np.dtype(dtype))
     weight = max(1, words.weight - less)
     indices, values = codewords(words, weight, seed)
     views, pair = words.views(section(words)), words.empty()
@@ -50,7 +52,7 @@ def test_what_rank_0_writes_is_read_exactly(
 def test_rounded_codewords_are_unit_vectors_that_rounding_leaves_alone(
     dtype: str, size: tuple[int, int, int], less: int, seed: int
 ) -> None:
-    words = CodewordFormat(*size, np.dtype(dtype), rounded=True)
+    words = RoundedFormat(*size, np.dtype(dtype))
     weight = max(1, words.weight - less)
     indices, values = codewords(words, weight, seed)
     message, pair = section(words), words.empty()
@@ -68,24 +70,62 @@ def test_rounded_codewords_are_unit_vectors_that_rounding_leaves_alone(
     np.testing.assert_array_equal(message, before)
 
 
+@given(
+    blocks=st.sampled_from([1, 2, 7, 4096, 9000, 65537]), size=st.integers(1, 9000), most=st.integers(1, 50),
+    seed=st.integers(0, 2**32),
+)  # fmt: skip
+def test_selected_blocks_are_read_as_they_were_written(blocks: int, size: int, most: int, seed: int) -> None:
+    chunks, random = Chunks(size, most), np.random.default_rng(seed)
+    starts = range(0, blocks, size)
+    chosen = [
+        start + np.sort(random.permutation(min(size, blocks - start))[:most]) for start in starts
+    ]  # fmt: skip
+    indices = np.concatenate(chosen).astype(np.int32)[:, None]
+    assert len(indices) == chunks.rows(blocks)
+    words = SelectionFormat(blocks, len(indices), np.dtype("float64"), chunks)
+    views, pair = words.views(section(words)), words.empty()
+    words.write(views, indices, -np.ones(indices.shape))  # the sign of a codeword does not matter
+    assert words.read(views, pair)
+    np.testing.assert_array_equal(pair[0], indices)
+    np.testing.assert_array_equal(pair[1], 1)
+
+
+def test_bytes_of_codewords_by_hand() -> None:
+    """SparseLoCo's: 12 bits for each of 64 in every 4,096; a layer's last chunk has fewer."""
+    chunks = Chunks(4096, 64)
+    assert chunks.rows(10 * 4096) == 640
+    assert SelectionFormat(10 * 4096, 640, np.dtype("f4"), chunks).bytes == 960
+    assert chunks.rows(10 * 4096 + 5) == 645
+    assert SelectionFormat(10 * 4096 + 5, 645, np.dtype("f4"), chunks).bytes == 968
+    assert SelectionFormat(60_000, 600, np.dtype("f4"), Chunks(60_000, 600)).bytes == 1200
+    assert SelectionFormat(5, 5, np.dtype("f4"), Chunks(1, 1)).bytes == 0
+    assert RoundedFormat(257, 2, 32, np.dtype("f4")).bytes == 144  # 2 scales, 64 bytes, 64 · 9 bits
+    assert GivenFormat(257, 2, 32, np.dtype("f4")).bytes == 64 * (4 + 2)
+    with pytest.raises(ValueError, match="641 rows are not the 640"):
+        SelectionFormat(10 * 4096, 641, np.dtype("f4"), chunks)
+
+
 @pytest.mark.parametrize(
-    ("blocks", "kind"), [(2, "u1"), (256, "u1"), (257, "u2"), (65536, "u2"), (65537, "u4")]
+    ("blocks", "kind", "bits"),
+    [(2, "u1", 1), (256, "u1", 8), (257, "u2", 9), (65536, "u2", 16), (65537, "u4", 17)],
 )
-@pytest.mark.parametrize("rounded", [False, True])
-def test_indices_take_the_smallest_type_that_holds_them(blocks: int, kind: str, rounded: bool) -> None:
-    words = CodewordFormat(blocks, 3, 5, np.dtype("float32"), rounded)
-    scales, values, indices = words.views(section(words))
-    assert indices.dtype == np.dtype(kind)
-    assert values.dtype == ("i1" if rounded else "f4")
-    assert len(scales) == (3 if rounded else 0)
-    used = scales.nbytes + values.nbytes + indices.nbytes
+def test_indices_take_as_little_room_as_holds_them(blocks: int, kind: str, bits: int) -> None:
+    given = GivenFormat(blocks, 3, 5, np.dtype("float32"))
+    values, indices = given.views(section(given))
+    assert (values.dtype, indices.dtype) == ("f4", np.dtype(kind))
+    assert values.nbytes + indices.nbytes <= given.bytes < values.nbytes + indices.nbytes + 16
+    rounded = RoundedFormat(blocks, 3, 5, np.dtype("float32"))
+    scales, values, packed = rounded.views(section(rounded))
+    assert (len(scales), values.dtype, len(packed)) == (3, "i1", selection.size(15, bits))
+    used = scales.nbytes + values.nbytes + packed.nbytes
+    assert used <= rounded.bytes < used + 8
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+@given(size=sizes, dtype=st.sampled_from(DTYPES))
+def test_parts_do_not_overlap(kind: type, size: tuple[int, int, int], dtype: str) -> None:
+    words = kind(*size, np.dtype(dtype))
     assert words.bytes % 8 == 0
-    assert used <= words.bytes < used + 16
-
-
-@given(size=sizes, rounded=st.booleans(), dtype=st.sampled_from(DTYPES))
-def test_parts_do_not_overlap(size: tuple[int, int, int], rounded: bool, dtype: str) -> None:
-    words = CodewordFormat(*size, np.dtype(dtype), rounded)
     parts = words.views(section(words))
     for number, part in enumerate(parts):
         part.fill(number + 1)
@@ -95,7 +135,7 @@ def test_parts_do_not_overlap(size: tuple[int, int, int], rounded: bool, dtype: 
 
 
 def test_a_codeword_of_zeros_stays_one() -> None:
-    words = CodewordFormat(9, 2, 3, np.dtype("float32"), rounded=True)
+    words = RoundedFormat(9, 2, 3, np.dtype("float32"))
     views, pair = words.views(section(words)), words.empty()
     words.write(views, np.zeros((2, 3), "i4"), np.array([[0, 0, 0], [0.6, 0, 0.8]], "f4"))
     assert words.read(views, pair)
@@ -105,12 +145,24 @@ def test_a_codeword_of_zeros_stays_one() -> None:
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_what_a_broken_worker_sends_is_noticed(bad: float) -> None:
-    words = CodewordFormat(9, 2, 3, np.dtype("float32"), rounded=True)
+    words = RoundedFormat(9, 2, 3, np.dtype("float32"))
     views, pair = words.views(section(words)), words.empty()
     words.write(views, *codewords(words, 3, 1))
     assert words.read(views, pair)
-    views[2][1, 2] = 9  # there are blocks 0 to 8
+    indices = pair[0].copy()
+    words.write(views, np.where(np.arange(6).reshape(2, 3) == 5, 9, indices), pair[1])  # blocks 0 to 8
     assert not words.read(views, pair)
-    views[2][1, 2] = 8
+    words.write(views, indices, pair[1])
     views[0][1] = bad
     assert not words.read(views, pair)
+
+
+def test_blocks_beyond_their_chunk_are_noticed() -> None:
+    words = SelectionFormat(25, 6, np.dtype("float32"), Chunks(10, 2))
+    views, pair = words.views(section(words)), words.empty()
+    good = np.array([0, 9, 10, 19, 20, 24], np.int32)
+    for row, bad in ((1, 10), (3, 20), (5, 25)):
+        words.write(views, good, np.ones(6))
+        assert words.read(views, pair)
+        words.write(views, np.where(np.arange(6) == row, bad, good).astype(np.int32), np.ones(6))
+        assert not words.read(views, pair)

@@ -1,0 +1,87 @@
+"""Random-k: random elements of the gradient, with error feedback or unbiased.
+
+With error feedback (Stich, Cordonnier and Jaggi, "Sparsified SGD with memory", NeurIPS 2018) rank 0 adds up
+what it gets. Without a memory it scales by d/k, which is unbiased (Wangni, Wang, Liu and Zhang, "Gradient
+sparsification for communication-efficient distributed optimization", NeurIPS 2018; here all elements are
+equally likely). Both ends draw the elements, keyed by (seed, worker, task), and no index is sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import ceil
+from typing import Any, ClassVar
+
+import numpy as np
+
+from ..coding import flops
+from ..coding.assignments import Assignment
+from ..config.tables import Fraction, Table
+from ..kernels import selection
+from ..problems import Problem
+from ..problems.partition import Unit
+from ..transport.layout import Codewords, Layout, Pair
+from ..util.rng import ELEMENTS
+from .elements import SingleElements
+
+
+class RandomElements(Assignment):
+    """Distinct random elements of each unit, all sets of r equally likely, keyed by (seed, worker, task).
+
+    Parameters
+    ----------
+    units, rows, dtype
+        As for `Assignment`; units have blocks of one element.
+    seed, workers : int
+    """
+
+    def __init__(
+        self, units: Sequence[Unit], rows: Sequence[int], dtype: np.dtype, seed: int, workers: int
+    ) -> None:
+        super().__init__(units, rows, dtype)
+        self._seed, self._tasks = seed, [0] * workers
+        self._marks = np.zeros(max(unit.count for unit in units) // 64 + 1, np.uint64)
+
+    def row(self, worker: int) -> int:
+        task = self._tasks[worker]
+        self._tasks[worker] += 1
+        return task * len(self._tasks) + worker
+
+    def codewords(self, row: int) -> Codewords:
+        key = self._seed, ELEMENTS, *reversed(divmod(row, len(self._tasks)))
+        return [
+            self.whole if unit.whole else self._draw(unit.count, r, *key, part)
+            for part, (unit, r) in enumerate(zip(self.layers, self.rows, strict=True))
+        ]
+
+    def _draw(self, count: int, r: int, *key: int) -> Pair:
+        places = np.empty(r, np.int32)
+        selection.sample(count, places, *key, self._marks)
+        return places[:, None], np.ones((r, 1), self.dtype)
+
+
+class RandomK(SingleElements):
+    """Random-k sparsification of each layer's gradient, with error feedback or unbiased."""
+
+    name = "randomk"
+    summary = "random elements of each layer's gradient that both ends know, with error feedback"
+    decoders_of: ClassVar[tuple[str, ...]] = ("adjoint", "summing", "tracking")
+
+    class Options(Table):
+        """Keys of ``[scheme] options``."""
+
+        share: Fraction = 0.01  #: fraction of a layer's elements that a task sends, rounded up
+
+    def rows(self, units: Sequence[Unit]) -> list[int]:
+        return [max(1, ceil(self.options.share * unit.count - 1e-9)) for unit in units]
+
+    def codeword_options(self, units: Sequence[Unit]) -> dict[str, Any]:
+        return {"keyed": self.assignment(units).codewords}
+
+    def assignment(self, units: Sequence[Unit]) -> Assignment:
+        dtype = np.dtype(self.config.problem.dtype)
+        return RandomElements(units, self.rows(units), dtype, self.config.seed, self.workers)
+
+    def flops(self, problem: Problem, layouts: Sequence[Layout], number: int, shard: int | None) -> float:
+        drawn = sum(layouts[number].rows)  # a random number, and two marks
+        return super().flops(problem, layouts, number, shard) + float(flops.ROUND * drawn)

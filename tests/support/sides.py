@@ -1,0 +1,84 @@
+"""Sparsifications: both sides without a loop, and whole descents."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from descents import Descent
+
+from pdcode.coding.memory import MemoryEncoder
+from pdcode.coding.replica import MirroredReplica
+from pdcode.config import load as configfile
+from pdcode.problems.partition import Unit
+from pdcode.schemes import make_scheme
+from pdcode.transport.layout import Codewords, Layout, buffer
+from pdcode.transport.messages import Reply
+
+UNEVEN = [1, 1.3, 1.7, 6]  # times of four workers
+
+
+def assert_learns(overrides: Sequence[str]) -> None:
+    """A descent in which a worker is slow, to a loss well below the first."""
+    made = Descent(["optimizer.rate=0.3", "stop.updates=150", *overrides], UNEVEN)
+    before = made.components.problem.loss(made.state.theta)
+    assert made.run() == "enough"
+    assert made.components.problem.loss(made.state.theta) < 0.7 * before
+    if "downlink.kind=codewords" in overrides:  # each task's digest of θ was that of rank 0
+        assert all(isinstance(worker.replica, MirroredReplica) for worker in made.workers)
+
+
+class Given:
+    """Gradients that are given, in place of a source; and the task that asks for them."""
+
+    def __init__(self, layout: Layout) -> None:
+        self.codewords: Codewords = [layout.whole] * len(layout.units)
+        self.gradient = np.zeros(layout.parameters, layout.dtype)
+
+    def __call__(self, theta: np.ndarray, task: object) -> float:
+        self.gradient[:] = theta
+        return 0.0
+
+
+class Sides:
+    """A worker's encoder of layers of given lengths, and what rank 0 makes of its replies.
+
+    Attributes
+    ----------
+    words : list of (indices, values)
+        Codewords of the last reply, as rank 0 knows them.
+    """
+
+    def __init__(self, overrides: Sequence[str], lengths: Sequence[int]) -> None:
+        config = configfile.resolve({}, ["workers.count=4", *overrides])
+        self.scheme = make_scheme(config)
+        starts = np.cumsum([0, *lengths[:-1]])
+        self.units = [Unit(int(at), size, size) for at, size in zip(starts, lengths, strict=True)]
+        self.assignment = self.scheme.assignment(self.units)
+        self.layout = Layout(
+            self.units, self.scheme.rows(self.units), self.assignment.weights, np.dtype(config.problem.dtype),
+            self.scheme.wires(self.units), **self.scheme.codeword_options(self.units),
+        )  # fmt: skip
+        self.sent, self.received = (Reply(self.layout, buffer(self.layout.reply_bytes)[0]) for _ in range(2))
+        self.given = Given(self.layout)
+        selectors = self.scheme.selectors(self.units, 0)
+        self.memory = MemoryEncoder(self.given, self.sent, config.memory.kind, selectors)
+        self.tasks = 0
+
+    def turn(self, gradient: np.ndarray, worker: int = 0) -> tuple[bool, np.ndarray]:
+        """A task; return whether rank 0 can use it, and the sum of its codewords' payloads, in float64."""
+        self.words = self.given.codewords = self.assignment.codewords(self.assignment.row(worker))
+        self.memory(gradient, self.given)
+        self.memory.quantise((1, worker, self.tasks))
+        self.tasks += 1
+        self.received.body[:] = self.sent.body
+        sound, out = self.received.read(), np.zeros(len(gradient))
+        if self.layout.chosen:
+            self.words = self.received.codewords
+        if sound:
+            for unit, (places, values), payload in zip(
+                self.units, self.words, self.received.payloads, strict=True
+            ):
+                part = out[unit.offset : unit.offset + unit.length]
+                np.add.at(part.reshape(unit.count, -1), places[:, 0], np.float64(values) * payload)
+        return sound, out
