@@ -98,7 +98,11 @@ def lines(trace: Trace) -> dict[str, str]:
         "scheme": _scheme(scheme),
         "code": _code(config.get("code", {}), trace.code_attributes, trace.attributes),
         "decoder": _decoder(config),
-        "update": _update(policy(trace), config.get("update", {}), config.get("optimizer", {})),
+        "update": _update(
+            policy(trace) + _summed(config) * " by allreduce",
+            config.get("update", {}),
+            config.get("optimizer", {}),
+        ),
         "delays": delays.words(config.get("stragglers", {})),
         "clock": _clock(trace),
         "made": _made(trace.attributes),
@@ -204,7 +208,7 @@ def _decoder(config: Mapping[str, Mapping[str, Any]]) -> str:
         kind,
         f"memory {memory['kind']}{_kept(memory)}" if "kind" in memory else "",
         f"wire {formats if isinstance(formats, str) else '/'.join(formats)}" if formats else "",
-        f"downlink {down['kind']}" if "kind" in down else "",
+        "" if _summed(config) else f"downlink {down['kind']}" if "kind" in down else "",
     ]
     return ", ".join(filter(None, parts))
 
@@ -229,6 +233,10 @@ def policy(trace: Trace) -> str:
     if mode == "first":
         return f"first {update.get('count') or wanted(UpdateTable(), workers)} of {workers:,}"
     return f"captured {update['fraction']:g}" if mode == "captured" and "fraction" in update else mode
+
+
+def _summed(config: Mapping[str, Mapping[str, Any]]) -> bool:
+    return bool(config.get("reduce", {}).get("kind") == "allreduce")
 
 
 def _update(policy: str, update: Mapping[str, Any], optimizer: Mapping[str, Any]) -> str:

@@ -25,11 +25,12 @@ def summary(config: Config, result: Result) -> Iterator[str]:
     median = f", the median one {duration(1e9 * result.update_s)}" if result.updates else ""
     yield f"virtual time {duration(1e9 * result.seconds)}{oracle}; {result.updates:,} updates{median}"
     wasted = f", {percent(result.wasted, result.arrivals)} % wasted" if result.wasted else ""
-    yield (
-        f"{result.arrivals:,} arrivals{wasted}; {size(result.bytes_up)} up, {size(result.bytes_down)} down; "
-        f"rank 0 was busy {percent(result.processor, 1)} % of the time, its link received "
+    loads = (
+        f"; rank 0 was busy {percent(result.processor, 1)} % of the time, its link received "
         f"{percent(result.ingress, 1)} % and sent {percent(result.egress, 1)} %"
     )
+    traffic = f"{size(result.bytes_up)} up, {size(result.bytes_down)} down"
+    yield f"{result.arrivals:,} arrivals{wasted}; {traffic}" + ("" if config.reduce.summed else loads)
 
 
 def after(seconds: float) -> str:

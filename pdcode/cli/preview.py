@@ -8,6 +8,7 @@ from ..config.tables import Config
 from ..config.write import to_toml
 from ..training.setup import Components
 from ..transport.layout import Layout
+from ..transport.sums import exchanged_bytes
 
 
 def dry_run_text(config: Config, components: Components) -> str:
@@ -71,6 +72,10 @@ def layers(components: Components) -> list[str]:
 def messages(config: Config, layout: Layout, theta: int) -> list[str]:
     """Describe the message sizes of a round; `theta` is the length of θ in bytes, for comparison."""
     header = layout.header_bytes
+    if config.reduce.summed:
+        least = exchanged_bytes(layout, config.workers.count)
+        payload = f"allreduce of the payload, {layout.payload_bytes} bytes in {layout.dtype.name}"
+        return [f"#   {payload}; a worker sends and receives at least {least}"]
     body = layout.task_bytes - layout.body_at
     relayed = config.downlink.kind == "codewords"
     task = (

@@ -179,8 +179,9 @@ def make_decoders(
         Whether codewords are worker-selected.
     """
     workers = config.workers.count
-    # With error feedback or worker-selected codewords payloads are averaged, not scaled to be unbiased.
-    mean_of = workers if config.memory.keeps or chosen else None
+    # With error feedback or worker-selected codewords payloads are averaged, not scaled to be unbiased; and
+    # where workers add them up, those of all are there.
+    mean_of = workers if config.memory.keeps or chosen or config.reduce.summed else None
     decoders = []
     for layer, wire in zip(layers, wires, strict=True):
         design = (designs or {}).get(layer.count)

@@ -48,6 +48,8 @@ class State(ABC):
         Assignment of codewords to tasks; None without one.
     robust : bool
         Whether the decoder rejects outliers, reported by `flagged`.
+    digest : int
+        Digest of θ after the last step, for the trace; 0: none was taken.
     """
 
     theta: np.ndarray
@@ -59,6 +61,7 @@ class State(ABC):
     designs: Mapping[int, Code] = {}
     assignment: Assignment | None = None
     robust = False
+    digest = 0
 
     @abstractmethod
     def order(self, worker: int, task: int) -> Order:

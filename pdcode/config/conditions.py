@@ -66,6 +66,7 @@ CONDITIONS: dict[str, list[Condition]] = {
         _file(("inputs", "targets"), ("npz", "hdf5"), "an npz or HDF5 file"),
     ],
     "downlink": [_among(("check",), "kind", "codewords")],
+    "reduce": [_among(("check",), "kind", "allreduce")],
     "update": [_among(("count",), "mode", "first"), _among(("fraction",), "mode", "captured")],
     "optimizer": [
         _among(("momentum", "nesterov"), "kind", "sgd"),

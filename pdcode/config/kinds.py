@@ -97,6 +97,7 @@ KINDS: dict[str, dict[str, Any]] = {
         "sgc": "pdcode.schemes.sgc:SequentialCode",
         "sag": "pdcode.schemes.sag:SAG",
         "dsag": "pdcode.schemes.sag:DSAG",
+        "allreduce": "pdcode.schemes.uncoded:Allreduce",
         "powersgd": "pdcode.schemes.powersgd:PowerSGD",
         "demo": "pdcode.schemes.demo:DeMo",
     },

@@ -186,6 +186,8 @@ def check_consistency(config: Config) -> None:
             f"downlink.kind: 'codewords' does not work with decoder '{decoder.kind}', which keeps payloads "
             "and has no state that could be sent to a late worker"
         )
+    if config.reduce.summed:
+        _check_summed(config)
     workers = config.workers.count
     for key in ("raise_worker", "nan_worker"):
         fault = getattr(config.faults, key)
@@ -196,6 +198,21 @@ def check_consistency(config: Config) -> None:
     for name in ("scheme", *KINDS):
         getattr(config, name).check(config)
     conditions.check(config)
+
+
+def _check_summed(config: Config) -> None:
+    """Refuse what needs more of the payloads of a round than their sum over all workers."""
+    wire, scheme = config.wire.dtype, config.scheme.name
+    alone = "needs each worker's payload, not their sum"
+    for key, value, fits, why in (
+        ("scheme.name", scheme, kinds.find("schemes", scheme).summable, alone),
+        ("decoder.kind", config.decoder.kind, config.decoder.adds, alone),
+        ("update.mode", config.update.mode, config.update.mode == "all", "does not wait for all; use 'all'"),
+        ("wire.dtype", wire, wire in (None, config.problem.dtype), "cannot be added up; leave it out"),
+        ("downlink.kind", config.downlink.kind, config.downlink.kind == "full", "has nothing to send"),
+    ):
+        if not fits:
+            raise InputError(f"{key}: '{value}' {why}: it does not go with reduce.kind 'allreduce'")
 
 
 def _parse(override: str) -> tuple[list[str], Any]:

@@ -176,6 +176,7 @@ class DecoderTable(Kind, tag_field="kind"):
     table, group, default = "decoder", "decoders", "adjoint"
     makes: ClassVar[Any]  #: the subclass of `decoders.Decoder`
     relays: ClassVar[bool] = False  #: whether replicas can follow: its whole state is the accumulator
+    adds: ClassVar[bool] = False  #: whether the sum of payloads of equal codewords stands for them
     adapts: ClassVar[bool] = False  #: whether the captured fraction depends on payloads
 
     def make(self, context: Any) -> Any:
@@ -230,6 +231,19 @@ class DownlinkTable(Table):
 
     kind: Literal["full", "codewords"] = "full"  #: θ itself, or the payloads from which workers compute it
     check: Positive = 64  #: with "codewords": tasks between comparisons of a worker's θ with rank 0's
+
+
+class ReduceTable(Table):
+    """Who adds up the payloads."""
+
+    #: "star": rank 0, which sends θ to all; "allreduce": the workers, each of which has a θ of its own
+    kind: Literal["star", "allreduce"] = "star"
+    check: Positive = 64  #: with "allreduce": updates between comparisons of all workers' θ with rank 0's
+
+    @property
+    def summed(self) -> bool:
+        """Whether workers add up their payloads."""
+        return self.kind == "allreduce"
 
 
 class UpdateTable(Table):
@@ -361,6 +375,7 @@ class Config(Table):
     memory: MemoryTable = kinds.field(MemoryTable)
     wire: WireTable = WireTable()
     downlink: DownlinkTable = DownlinkTable()
+    reduce: ReduceTable = ReduceTable()
     update: UpdateTable = UpdateTable()
     optimizer: OptimizerTable = OptimizerTable()
     workers: WorkersTable = WorkersTable()

@@ -89,6 +89,7 @@ class AdjointTable(DecoderTable, tag="adjoint"):
 
     makes: ClassVar[type[Decoder]] = Adjoint
     relays: ClassVar[bool] = True
+    adds: ClassVar[bool] = True
 
     def options(self, context: Context) -> dict[str, Any]:
         return {"mean_of": context.mean_of, "rows": context.rows}

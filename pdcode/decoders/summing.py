@@ -52,6 +52,7 @@ class SummingTable(DecoderTable, tag="summing"):
 
     makes: ClassVar[type[Decoder]] = Summing
     relays: ClassVar[bool] = True
+    adds: ClassVar[bool] = True
 
     def options(self, context: Context) -> dict[str, Any]:
         return {"mean_of": context.workers}

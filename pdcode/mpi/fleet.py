@@ -39,14 +39,19 @@ class MPIFleet(Fleet):
 
     def __init__(self, layouts: Sequence[Layout], comm: MPI.Intracomm) -> None:
         self._comm = comm
-        self.workers = workers = self._comm.size - 1
+        self.workers = self._comm.size - 1
         self.bytes_up = self.bytes_down = 0
         self.library = library()
         self._patience = Patience(50e-6, comm)
         self._layouts = layouts
         self.coordinator = RankInfo(0, clocks.host())
-        self.members = [self._meet(worker) for worker in range(workers)]
+        self.members = [self._meet(worker) for worker in range(self.workers)]
+        self._allocate(layouts)
+        self.start()
 
+    def _allocate(self, layouts: Sequence[Layout]) -> None:
+        """Allocate the buffers of messages."""
+        workers = self.workers
         task_bytes, reply_bytes = longest(layouts)
         replies = buffer(reply_bytes, 2 * workers)
         self._tasks = [Task(layouts, row) for row in buffer(task_bytes, workers)]
@@ -62,7 +67,6 @@ class MPIFleet(Fleet):
         self._sends = [MPI.REQUEST_NULL] * workers
         self._slots = [2 * worker for worker in range(workers)]  # receive buffer of each worker's task
         self._active = [self._receives[slot] for slot in self._slots]
-        self.start()
 
     def _meet(self, worker: int) -> RankInfo:
         hello = bytearray(256)
@@ -141,19 +145,22 @@ class MPIFleet(Fleet):
 
     def _read(self, worker: int, now_ns: int) -> Arrival:
         slot, number = self._slots[worker], self._rounds[worker]
-        arrival, offset_ns = self._arrivals[slot][number], self._offsets_ns[worker]
-        reply = self._replies[slot][number]
+        arrival, reply = self._arrivals[slot][number], self._replies[slot][number]
         self.bytes_up += arrival.bytes_up
-        arrival.worker, _, _, arrival.task, arrival.version, arrival.row, *rest = HEADER.unpack_from(
-            reply.header
-        )
+        self._read_header(arrival, reply.header)
         arrival.finite = reply.read()
+        arrival.t_recv_ns = now_ns
+        return arrival
+
+    def _read_header(self, arrival: Arrival, header: memoryview) -> None:
+        """Read the header of a worker's message; times become rank 0's."""
+        worker, _, _, arrival.task, arrival.version, arrival.row, *rest = HEADER.unpack_from(header)
         start_ns, compute_ns, send_ns, arrival.injected_delay_ns, arrival.loss = rest
+        offset_ns = self._offsets_ns[worker]
+        arrival.worker = worker
         arrival.t_start_ns = start_ns - offset_ns
         arrival.t_compute_ns = compute_ns - offset_ns
         arrival.t_send_ns = send_ns - offset_ns
-        arrival.t_recv_ns = now_ns
-        return arrival
 
     def _tell(self, worker: int, flag: int) -> None:
         """Send a header without a body."""

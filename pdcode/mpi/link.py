@@ -62,26 +62,46 @@ class MPILink(Link):
         return facts, arrays
 
     def connect(self, layouts: Sequence[Layout]) -> list[Reply]:
-        sizes = longest(layouts)
-        inbox, outbox = (buffer(size)[0, :size] for size in sizes)
-        self._receive_task = self._comm.Recv_init(inbox, source=0, tag=TASK)
+        replies = self._allocate(layouts)
+        self._receive_task = self._comm.Recv_init(self._inbox.message, source=0, tag=TASK)
+        self._listening = False  # whether a receive is posted
+        self._listen()
+        return replies
+
+    def _allocate(self, layouts: Sequence[Layout]) -> list[Reply]:
+        """Allocate the message buffers; return the reply of each round."""
+        inbox, outbox = (buffer(size)[0, :size] for size in longest(layouts))
+        self._task = self._inbox = Task(layouts, inbox)  # the task, and what rank 0 has sent
         self._messages = [(outbox[: layout.reply_bytes].data, MPI.BYTE) for layout in layouts]
         self._sent = MPI.REQUEST_NULL
-        self._listening = False  # whether `wait` has posted the receive of the next task
-        self._task, self._replies = Task(layouts, inbox), [Reply(layout, outbox) for layout in layouts]
-        self._receive_task.Start()
+        self._replies = [Reply(layout, outbox) for layout in layouts]
         return self._replies
+
+    def _listen(self) -> None:
+        """Post the receive of rank 0's next message, unless it is."""
+        if not self._listening:
+            self._receive_task.Start()
+            self._listening = True
+
+    def _heard(self) -> bool:
+        """Return whether rank 0 has sent a message since `_listen`."""
+        self._listening = self._listening and not self._receive_task.Test()
+        return not self._listening
+
+    def _hear(self) -> None:
+        """Wait for rank 0's next message, and read it."""
+        self._listen()
+        self._patience.wait(self._heard)
+        self._inbox.read()
 
     def now_ns(self) -> int:
         return clocks.now_ns()
 
     def wait(self, delay_ns: int, spin: bool) -> int:
-        self._receive_task.Start()
-        self._listening = True
+        self._listen()
         start_ns = time.perf_counter_ns()
         while (waited_ns := time.perf_counter_ns() - start_ns) < delay_ns or delay_ns < 0:
-            if self._receive_task.Test():  # CANCEL: nothing else comes while a task is in flight
-                self._listening = False
+            if self._heard():  # CANCEL: nothing else comes while a task is in flight
                 return min(delay_ns, waited_ns)
             if not spin or delay_ns < 0:
                 left_ns = LONGEST_NAP_NS if delay_ns < 0 else delay_ns - waited_ns
@@ -89,25 +109,23 @@ class MPILink(Link):
         return delay_ns
 
     def next_task(self) -> Task | None:
-        task = self._task
-        self._patience.wait(self._receive_task.Test)
-        task.read()
-        while task.flags & CANCEL:  # crossed with the reply; ignore
-            self._receive_task.Start()
-            self._patience.wait(self._receive_task.Test)
-            task.read()
+        self._hear()
+        while self._task.flags & CANCEL:  # crossed with the reply; ignore
+            self._hear()
         self._sent.Wait()  # complete, as rank 0 has the last reply; frees its buffer
-        if task.flags & STOP:
-            self.serve_clock(self._rounds)
-            self._receive_task.Free()
+        if self._task.flags & STOP:
+            self._leave()
             return None
-        return task
+        return self._task
+
+    def _leave(self) -> None:
+        """Answer rank 0's last clock requests, and free the receive."""
+        self.serve_clock(self._rounds)
+        self._receive_task.Free()
 
     def reply(self, t_start_ns: int, t_compute_ns: int, delay_ns: int, loss: float) -> None:
         task = self._task
         reply = self._replies[task.round]
         reply.seal(self.worker, task, t_start_ns, t_compute_ns, clocks.now_ns(), delay_ns, loss)
-        if not self._listening:
-            self._receive_task.Start()
-        self._listening = False
+        self._listen()
         self._sent = self._comm.Isend(self._messages[task.round], 0, REPLY)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from mpi4py import MPI
 
+from ..coding.reduced import ReducedState
 from ..config.tables import Config
 from ..schemes import make_scheme
 from ..stragglers import Delays
@@ -16,6 +17,7 @@ from . import supervisor
 from .fleet import MPIFleet
 from .link import MPILink
 from .process import job, leave
+from .reduce import AllreduceFleet, AllreduceLink
 
 
 def coordinate(config: Config, text: str, components: Components, comm: MPI.Intracomm | None = None) -> int:
@@ -32,7 +34,9 @@ def coordinate(config: Config, text: str, components: Components, comm: MPI.Intr
         Rank 0 and the workers; default: all ranks.
     """
     with job(comm=comm) as comm:
-        fleet = MPIFleet(components.layouts, comm)
+        if config.reduce.summed:
+            components.state = ReducedState(components.state, config.workers.count, config.reduce.check)
+        fleet = (AllreduceFleet if config.reduce.summed else MPIFleet)(components.layouts, comm)
         with signals.handled(signals.interrupts(fleet)):
             supervisor.ready()
             facts, source, components.source = components.facts, components.source, None
@@ -54,10 +58,12 @@ def coordinate(config: Config, text: str, components: Components, comm: MPI.Intr
 def serve(config: Config, comm: MPI.Intracomm | None = None) -> int:
     """Run a worker: receive the data, build the problem, serve tasks. `comm` as for `coordinate`."""
     with job(comm=comm) as comm:
-        link = MPILink(comm)
+        link = (AllreduceLink if config.reduce.summed else MPILink)(comm)
         facts, arrays = link.set_up()
         scheme = make_scheme(config)
         factory = WorkerFactory(scheme, link.worker, arrays, facts)
+        if isinstance(link, AllreduceLink):
+            link.state, link.check = factory.scheme.state(factory.problem), config.reduce.check
         worker = factory.build(link.connect(factory.layouts))
         work(link, worker, Delays(scheme.delays(), link.worker, facts["shares"]))
     return 0

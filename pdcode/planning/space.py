@@ -1,7 +1,7 @@
 """Candidates: alternatives to the user's configuration.
 
 Problem, workers, stop, stragglers, machine and link are fixed. Scheme, code, decoder, memory, wire, downlink,
-update and step size vary. Each draw is keyed by (seed, number): a longer list extends a shorter one.
+reduce, update and step size vary. Each draw is keyed by (seed, number): a longer list extends a shorter one.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Value = TypeVar("Value")
 
 OWN = "yours"
 DRAWN = "drawn"
-VARIED = ("scheme", "code", "decoder", "memory", "wire", "downlink", "update")  # whole tables
+VARIED = ("scheme", "code", "decoder", "memory", "wire", "downlink", "reduce", "update")  # whole tables
 MULTIPLES = (0.5, 1.0, 2.0, 4.0)  # multiples of the user's step size
 RIVALS = 0.2  # share of draws that are other schemes, with their own tables
 TRIES = 40  # maximum number of draws per requested candidate
@@ -287,6 +287,7 @@ def summary(config: Config) -> str:
         "/".join(config.wire.formats),
         "codewords down" if config.downlink.kind == "codewords" else "",
         update.mode if amount is None else f"{update.mode} {amount:g}",
+        "allreduce" if config.reduce.summed else "",
         "late wasted" if update.late == "waste" and amount is not None else "",
         f"rate {config.optimizer.rate:.3g}",
     ]

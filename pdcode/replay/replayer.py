@@ -219,6 +219,12 @@ def configuration(trace: Trace) -> Config:
     if "config_resolved" not in trace.attributes:
         raise InputError(f"{trace.path}: config_resolved: missing, so the run cannot be recomputed")
     config = config_of(trace)
+    if config.reduce.summed and trace.attributes.get("clock") == "real":
+        raise InputError(
+            f"{trace.path}: reduce.kind: 'allreduce': MPI adds payloads in an order of its own, which no "
+            "trace records, so theta cannot be recomputed to the last bit; digests of the theta that all "
+            "workers had are in updates/digest, to compare with another run of the same MPI"
+        )
     if config.trace.arrivals != "all":
         raise InputError(
             f"{trace.path}: trace.arrivals: '{config.trace.arrivals}': a replay needs every arrival; "

@@ -59,6 +59,8 @@ class Scheme:
         Whether an update is a single round, ended by the policy of ``[update]``.
     tuned : str
         Key of the learning rate that matters most, for comparisons that tune it.
+    summable : bool
+        Whether rank 0 needs only the sum of a round's payloads, if these have no codewords.
     fused : bool
         Whether the payload may be computed without forming the gradient: units must be layers, and the
         source a mini-batch gradient.
@@ -71,6 +73,7 @@ class Scheme:
     presets: ClassVar[Mapping[str, Tables]] = {}
     unused: ClassVar[tuple[str, ...]] = ()
     single_round: ClassVar[bool] = True
+    summable: ClassVar[bool] = True
     fused: ClassVar[bool] = True
     tuned: ClassVar[str] = "optimizer.rate"
 

@@ -88,6 +88,7 @@ class DataCode(Scheme):
     fused = False
     amplifies: ClassVar[bool] = False
     unused: ClassVar[tuple[str, ...]] = ("code", "memory", "decoder")
+    summable = False
     tables: ClassVar[Tables] = {
         "code": {"family": "uncoded", "blocks": 1, "rotate": False},
         "memory": {"kind": "none"},

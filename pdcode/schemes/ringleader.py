@@ -137,6 +137,7 @@ class Ringleader(Scheme):
     name = "ringleader"
     summary = "full gradients; rank 0 steps by a table of every worker's"
     fused = False
+    summable = False
     unused = ("code", "memory", "decoder", "update", "downlink")
     tables: ClassVar[Tables] = {
         "code": {"family": "uncoded", "blocks": 1, "rotate": False},

@@ -101,6 +101,7 @@ class SAG(Scheme):
     name = "sag"
     summary = "gradients of parts of the shards; rank 0 steps by the mean of the last one of every part"
     fused = False
+    summable = False
     late: ClassVar[Literal["use", "waste"]] = "waste"
     unused = ("code", "memory", "decoder")
     tables: ClassVar[Tables] = {

@@ -1,4 +1,4 @@
-"""Uncoded full gradients: rank 0 averages the gradients that have arrived.
+"""Uncoded full gradients: rank 0 averages the gradients that have arrived, or workers those of all.
 
 Its presets are the usual schemes without a code. ``all``: synchronous SGD. ``first``: the first q gradients
 at the newest θ, later ones dropped (Chen, Pan, Monga, Bengio and Jozefowicz, "Revisiting distributed
@@ -17,7 +17,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
-from ..config.tables import Tables
+from ..config.tables import Config, Tables
+from ..util.errors import InputError
 from .base import Scheme
 
 
@@ -36,3 +37,21 @@ class Uncoded(Scheme):
         "async": {**tables, "update": {"mode": "async"}},
         "k-async": {**tables, "update": {"mode": "first", "late": "use"}},
     }
+
+
+class Allreduce(Uncoded):
+    """Uncoded full gradients that workers add up by MPI_Allreduce, as PyTorch's DDP and Horovod do."""
+
+    name = "allreduce"
+    summary = "full gradients, added up by MPI_Allreduce without a coordinator"
+    tables: ClassVar[Tables] = {
+        **Uncoded.tables,
+        "update": {"mode": "all"},
+        "reduce": {"kind": "allreduce"},
+    }
+
+    @classmethod
+    def check(cls, config: Config) -> None:
+        super().check(config)
+        if not config.reduce.summed:
+            raise InputError("reduce.kind: 'star': scheme 'allreduce' with a star is scheme 'uncoded'")

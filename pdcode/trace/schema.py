@@ -18,6 +18,7 @@ USED, WASTED, DRAINED, REFUSED = 0, 1, 2, 3
 MESSAGE = 2**40  # no message has more bytes
 
 
+INT64 = {"least": -(2**63), "most": 2**63 - 1}
 CLOCK = {"least": -(2**60), "most": 2**60}  # bounds of what clocks show, ns
 
 
@@ -115,6 +116,9 @@ UPDATES = {
     "n_used": Column("<i4", "1", "arrivals that the step used"),
     "captured": Column("<f8", "1", "captured fraction of the gradient at the step"),
     "step_norm": Column("<f8", "1", "Euclidean norm of the change of theta"),
+    "digest": Column(
+        "<i8", "1", "digest of theta, with allreduce that of all workers; 0: not taken", 0, **INT64
+    ),
 }
 
 PROGRESS = {

@@ -200,7 +200,8 @@ class Coordinator:
         self.fleet.stepped()
         if norm is not None:  # None: the update continues with another round
             self.version += 1
-            self.trace.update(self.version, self.fleet.now_ns(), self.used, self.captured, norm)
+            now_ns, digest = self.fleet.now_ns(), self.state.digest
+            self.trace.update(self.version, now_ns, self.used, self.captured, norm, digest)
         self.used, self.fresh, self.captured, self._damping = 0, 0, 0.0, 0.0
         return True
 

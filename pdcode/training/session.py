@@ -68,11 +68,15 @@ class TrainingRun:
         layout, monitor, fleet = self.components.layout, self.monitor, self.fleet
         for line in self.components.remarks():
             self.print_line(line)
-        most = "at most " if self.components.scheme.config.downlink.kind == "codewords" else ""
-        self.print_line(
-            f"{fleet.workers} workers, {len(self.components.state.theta)} parameters, "
-            f"{layout.reply_bytes} bytes up and {most}{layout.task_bytes} down per task"
-        )
+        config = self.components.scheme.config
+        most = "at most " if config.downlink.kind == "codewords" else ""
+        traffic = f"{layout.reply_bytes} bytes up and {most}{layout.task_bytes} down per task"
+        if config.reduce.summed:
+            traffic = (
+                f"allreduce of {sum(each.payload_bytes for each in self.components.layouts)} bytes per update"
+            )
+        parameters = len(self.components.state.theta)
+        self.print_line(f"{fleet.workers} workers, {parameters} parameters, {traffic}")
         fleet.start()
         try:
             reason = self.coordinator.run(monitor)

@@ -141,9 +141,31 @@ def prepare(
                 f"update.late: '{config.update.late}': scheme '{name}' has several rounds per update and "
                 "cannot use payloads of another round; use 'waste'"
             )
+        if config.reduce.summed:
+            check_summed(name, state.layouts)
         if len(state.layouts) > ROUNDS:
             raise InputError(f"scheme.name: '{name}' has more than {ROUNDS} rounds per update")
     return Components(source, source.rows, dealt, git_commit(), problem, scheme, state)
+
+
+def check_summed(scheme: str, layouts: Sequence[Layout]) -> None:
+    """Refuse payloads of different codewords where workers add them up.
+
+    Raises
+    ------
+    InputError
+        Naming key and value.
+    """
+    if any(layout.chosen for layout in layouts):
+        raise InputError(
+            f"scheme.name: '{scheme}' has codewords that workers choose, whose payloads do not add up: it "
+            "does not go with reduce.kind 'allreduce'"
+        )
+    if not all(unit.whole for layout in layouts for unit in layout.units):
+        raise InputError(
+            "code.blocks: payloads of different codewords do not add up, as reduce.kind 'allreduce' asks; "
+            "1 sends layers uncoded"
+        )
 
 
 def worker_builder(config: Config, components: Components) -> Callable[[int, Sequence[Reply]], Worker]:

@@ -25,6 +25,7 @@ class Arrival:
     __slots__ = (
         "worker", "task", "version", "row", "round", "loss", "codewords", "bytes_up", "bytes_down", "finite",
         "t_start_ns", "t_compute_ns", "t_send_ns", "t_recv_ns", "injected_delay_ns", "payloads", "body",
+        "digest",
     )  # fmt: skip
 
     worker: int
@@ -45,11 +46,12 @@ class Arrival:
     # shape (r, elements) per unit; unchanged until the worker's next but one reply
     payloads: list[np.ndarray]
     body: np.ndarray  # the reply as it travelled, uint8, without its header
+    digest: int  # of the worker's own θ, or 0
 
     def __init__(self, reply: Reply, number: int) -> None:
         """Bind to the reply of round `number` in a buffer."""
         self.payloads, self.codewords, self.body = reply.payloads, reply.codewords, reply.body
-        self.bytes_up, self.round = reply.layout.reply_bytes, number
+        self.bytes_up, self.round, self.digest = reply.layout.reply_bytes, number, 0
 
 
 @dataclass

@@ -115,7 +115,8 @@ def fit(trace: Trace, flops: float, base: Base = "median") -> tuple[MachineTable
     of sizes over the difference of median times, between the larger and the smaller half of the range. Else
     it stays that of the trace's ``[link]``, with which the link's busy time is subtracted from the latencies.
 
-    For a trace of the virtual clock, the tables of its own configuration are returned.
+    For a trace of the virtual clock, the tables of its own configuration are returned. Where workers add up
+    their payloads, only flops_per_s and task_s are fitted.
 
     Parameters
     ----------
@@ -145,9 +146,11 @@ def fit(trace: Trace, flops: float, base: Base = "median") -> tuple[MachineTable
     dispatch = _first(seen.dispatch, config.machine.dispatch_s)
     update = _first(seen.update, dispatch + config.machine.update_s)
     dispatch = min(dispatch, update)
+    computing = {"flops_per_s": flops / max(seen.compute, 1e-9), "task_s": seen.nap}
+    if config.reduce.summed:
+        return msgspec.structs.replace(config.machine, **computing), config.link
     machine = MachineTable(
-        flops_per_s=flops / max(seen.compute, 1e-9),
-        task_s=seen.nap,
+        **computing,
         arrival_s=max(0.0, seen.arrival),
         dispatch_s=dispatch,
         update_s=update - dispatch,

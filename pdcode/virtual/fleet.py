@@ -51,6 +51,8 @@ class VirtualFleet(VirtualRanks, Fleet):
     until_ns : int, optional
         Time limit of the run. Rank 0's wait times out then, once, at the limit of `cancel`, and when the
         state is to be woken; no other time-out has any effect.
+    exchanged : sequence of int, optional
+        Bytes that a worker sends, and receives, in each round; default: those of its messages.
     """
 
     def __init__(
@@ -60,10 +62,11 @@ class VirtualFleet(VirtualRanks, Fleet):
         executor: Executor,
         schedule: Schedule,
         until_ns: int | None = None,
+        exchanged: Sequence[int] | None = None,
     ) -> None:
         VirtualRanks.__init__(self, workers)
         self.executor, self.schedule = executor, schedule
-        self._layouts, self._until_ns = layouts, until_ns
+        self._layouts, self._until_ns, self._exchanged = layouts, until_ns, exchanged
         task_bytes, reply_bytes = longest(layouts)
         self._replies = [
             [Reply(layout, row) for layout in layouts] for row in buffer(reply_bytes, 2 * workers)
@@ -72,6 +75,10 @@ class VirtualFleet(VirtualRanks, Fleet):
         self._arrivals = [
             [Arrival(reply, number) for number, reply in enumerate(rounds)] for rounds in self._replies
         ]
+        if exchanged is not None:
+            for arrivals in self._arrivals:
+                for arrival, size in zip(arrivals, exchanged, strict=True):
+                    arrival.bytes_up = size
         self._rounds = [0] * workers  # round of each worker's task
         self._slots = [2 * worker for worker in range(workers)]
         self._leaving: list[Sent] = []  # tasks to send together: no arrival between them …
@@ -94,9 +101,9 @@ class VirtualFleet(VirtualRanks, Fleet):
         if not self._layouts[number].chosen:
             arrival.codewords = order.codewords
         arrival.worker, arrival.task, arrival.version, arrival.row = worker, task, version, order.row
-        arrival.bytes_down = size
+        arrival.bytes_down = size if self._exchanged is None else self._exchanged[number]
         self.executor.perform(worker, self._task, number)
-        self.bytes_down += size
+        self.bytes_down += arrival.bytes_down
         body = sum(len(part) for part in order.parts)
         if (body, size - body, number) != self._sizes:
             self._send()

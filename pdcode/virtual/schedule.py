@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from .. import stragglers
@@ -172,6 +175,76 @@ class CostModelSchedule(Schedule):
         self._events.cancel(self.cuts)
         alive = self._injected_ns >= 0
         self._injected_ns[alive] = (self._events.t_send_ns - self._events.t_compute_ns)[alive]
+
+
+class AllreduceSchedule(CostModelSchedule):
+    """Schedule of workers that add up their payloads: all replies of a round arrive together.
+
+    A round takes the time of the slowest worker, and that of adding up S bytes over n workers: the least of
+    ⌈log₂ n⌉ (α + S β), by recursive doubling, and 2 ⌈log₂ n⌉ α + 2 (n - 1)/n S β, by reduce-scatter and
+    allgather (Thakur, Rabenseifner and Gropp, "Optimization of collective communication operations in MPICH",
+    Int. J. High Perform. Comput. Appl. 2005, without the additions). Each worker's link is as rank 0's: α is
+    the latency, and β one over the bandwidth, or two over it if half duplex. Rank 0 takes no time; `update_s`
+    is what a step takes each worker.
+
+    Parameters
+    ----------
+    config, task_ns, shares
+        As for `CostModelSchedule`.
+    payload_bytes : sequence of int
+        Bytes of a payload, for each round.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        task_ns: Sequence[np.ndarray],
+        payload_bytes: Sequence[int],
+        shares: Sequence[float] = (1.0,),
+    ) -> None:
+        link, workers = config.link, config.workers.count
+        free = msgspec.structs.replace(
+            config,
+            link=msgspec.structs.replace(link, latency_s=0.0, bandwidth=1e18),
+            machine=msgspec.structs.replace(config.machine, arrival_s=0.0, dispatch_s=0.0),
+        )
+        super().__init__(free, task_ns, payload_bytes, shares)
+        steps, byte_s = math.ceil(math.log2(workers)), (1 + link.half_duplex) / link.bandwidth
+        self._adding_ns = [
+            round(
+                1e9
+                * min(
+                    steps * (link.latency_s + size * byte_s),
+                    2 * steps * link.latency_s + 2 * (workers - 1) / workers * size * byte_s,
+                )
+            )
+            for size in payload_bytes
+        ]
+        self._out = self._number = self._end_ns = 0  # tasks in flight, their round, and when they arrive
+        self._done = deque[int]()  # workers that have computed
+
+    @property
+    def t_recv_ns(self) -> int:  # type: ignore[override]
+        return self._end_ns
+
+    def send(self, sent: Sequence[Sent], body_bytes: int, own_bytes: int, number: int = 0) -> None:
+        super().send(sent, 0, 0, number)
+        self._out += len(sent)
+        self._number = number
+
+    def next(self, limit_ns: int, wakes: bool = False) -> int:
+        while len(self._done) < self._out:
+            worker = super().next(limit_ns)
+            if worker < 0:
+                return -1
+            self._done.append(worker)
+            self._end_ns = self._events.now_ns + self._adding_ns[self._number]
+        if self._end_ns > limit_ns:
+            self._events.now_ns = max(self._events.now_ns, limit_ns)
+            return -1
+        self._events.now_ns = self._end_ns
+        self._out -= 1
+        return self._done.popleft()
 
 
 def make_events(config: Config, reply_bytes: int) -> Any:

@@ -15,12 +15,13 @@ from ..trace.schema import REFUSED, USED, WASTED
 from ..training.monitor import Print
 from ..training.session import TrainingRun
 from ..training.setup import Components, prepare, worker_builder
+from ..transport.sums import exchanged_bytes
 from ..util.errors import InputError
 from . import costs, timing_only
 from .executor import Executor, InProcessExecutor
 from .fleet import VirtualFleet
 from .result import Result
-from .schedule import NEVER_NS, CostModelSchedule, Schedule
+from .schedule import NEVER_NS, AllreduceSchedule, CostModelSchedule, Schedule
 
 MOST = 2**16 - 1  # workers, bounded by the header field of messages
 
@@ -87,7 +88,8 @@ class Simulation:
         self.schedule = schedule or cost_model_schedule(config, self.components)
         executor = executor or InProcessExecutor(layouts, workers, worker_builder(config, self.components))
         until_ns = NEVER_NS if config.stop.seconds is None else max(1, round(1e9 * config.stop.seconds))
-        self.fleet = VirtualFleet(layouts, workers, executor, self.schedule, until_ns)
+        exchanged = [exchanged_bytes(layout, workers) for layout in layouts] if config.reduce.summed else None
+        self.fleet = VirtualFleet(layouts, workers, executor, self.schedule, until_ns, exchanged)
 
     def run(
         self, trace: Recorder | None = None, print_line: Print | None = None
@@ -160,6 +162,9 @@ def drain_ns(config: Config) -> int:
 def cost_model_schedule(config: Config, components: Components) -> CostModelSchedule:
     """Build the schedule of ``[machine]``, ``[link]`` and ``[stragglers]``."""
     task_ns = [task_times_ns(config, components, number) for number in range(len(components.layouts))]
+    if config.reduce.summed:
+        sizes = [layout.payload_bytes for layout in components.layouts]
+        return AllreduceSchedule(config, task_ns, sizes, components.shares)
     sizes = [layout.reply_bytes for layout in components.layouts]
     return CostModelSchedule(config, task_ns, sizes, components.shares)
 
@@ -175,7 +180,7 @@ def task_times_ns(config: Config, components: Components, number: int = 0) -> np
 def processor_ns(config: Config, arrivals: int, steps: int) -> int:
     """Return the busy time of rank 0's processor in ns, all tasks having been answered."""
     machine = config.machine
-    task_s = machine.arrival_s + machine.dispatch_s
+    task_s = 0.0 if config.reduce.summed else machine.arrival_s + machine.dispatch_s
     return min(NEVER_NS, round(1e9 * (task_s * arrivals + machine.update_s * steps)))  # as the clock
 
 

@@ -77,6 +77,7 @@ def is_timeable(config: Config) -> bool:
         and scheme.policy is Scheme.policy
         and config.update.mode in MODES
         and config.downlink.kind == "full"
+        and not config.reduce.summed
         and faults.raise_worker is None
         and faults.nan_worker is None
     )
@@ -117,6 +118,8 @@ def ensure_timeable(config: Config) -> None:
         raise InputError(f"update.mode: '{config.update.mode}' depends on the numerics, not only on times")
     if config.downlink.kind != "full":
         raise InputError(f"downlink.kind: '{config.downlink.kind}' has task sizes that depend on the run")
+    if config.reduce.summed:
+        raise InputError(f"reduce.kind: '{config.reduce.kind}' is not timed without numerics")
     if not is_timeable(config):
         raise InputError("faults: they need payloads, which a run without numerics does not compute")
     if (workers := config.workers.count) > MOST_WORKERS:

@@ -165,6 +165,14 @@ def test_the_cases_have_all_that_can_become_of_an_arrival(runs: Runs) -> None:
     assert set(missing.faults["kind"]) == {"missing"}
 
 
+def test_sums_by_mpi_cannot_be_recomputed_and_those_of_the_virtual_clock_can(tmp_path: Path) -> None:
+    sets = ["scheme.name=allreduce", "code.blocks=1"]
+    assert replayed(record(tmp_path / "virtual.h5", sets)).compared.updates.equal == 16
+    real = record(tmp_path / "real.h5", sets, "real")
+    with pytest.raises(InputError, match=r"reduce\.kind: 'allreduce': MPI adds .* updates/digest"):
+        replayed(real)
+
+
 def test_an_interrupted_run_is_bit_identical(tmp_path: Path) -> None:
     draining = record(tmp_path / "b.h5", ["stop.updates=4"], interrupt_ms=2.6)
     assert Trace(draining).counters["version"] == 4

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from pdcode.config import load as configfile
+from pdcode.trace import Recorder
 from pdcode.trace.schema import ARRIVALS, FAULTS, UPDATES
 from pdcode.training import setup
 from pdcode.training.coordinator import Coordinator
@@ -26,7 +27,7 @@ SMALL = [
 ]
 
 
-class Rows:
+class Rows(Recorder):
     """Keeps the rows of a trace in memory."""
 
     def __init__(self) -> None:

@@ -1,0 +1,64 @@
+"""Rank 0's state where workers add up their payloads, each with a state of the scheme by which it steps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..transport.base import Arrival
+from ..transport.layout import Layout
+from ..transport.messages import Order
+from .replica import ReplicaError, digest
+from .state import State
+
+
+class ReducedState(State):
+    """State that follows those of the workers: of the arrivals of a round the last one brings the sum.
+
+    Parameters
+    ----------
+    state : State
+        Built as the workers'.
+    workers : int
+    check : int
+        Period, in updates, of the comparison of digests of θ.
+    """
+
+    def __init__(self, state: State, workers: int, check: int) -> None:
+        self.layouts: Sequence[Layout] = state.layouts
+        self.theta, self.optimizer = state.theta, state.optimizer
+        self.designs, self.assignment, self.policy = state.designs, state.assignment, state.policy
+        self._state, self._workers, self._check = state, workers, check
+        self._order: Order | None = None
+        self._arrived = self._version = 0
+        self.digest = digest(self.theta)
+
+    @property
+    def round(self) -> int:  # type: ignore[override]
+        return self._state.round
+
+    def order(self, worker: int, task: int) -> Order:
+        if self._order is None:  # the same for all, as each of them computes it
+            self._order = self._state.order(worker, task)
+        return self._order
+
+    def fold(self, arrival: Arrival) -> float:
+        if arrival.digest not in (0, self.digest):
+            raise ReplicaError(
+                f"reduce.kind 'allreduce': worker {arrival.worker}'s θ differs from rank 0's at version "
+                f"{arrival.version}"
+            )
+        self._arrived += 1
+        return 0.0 if self._arrived < self._workers else self._state.fold(arrival)
+
+    def step(self, damping: float) -> float | None:
+        norm = self._state.step(damping)
+        self._order, self._arrived = None, 0
+        if norm is not None:
+            self._version += 1
+            self.digest = due_digest(self._state, self._version, self._check)
+        return norm
+
+
+def due_digest(state: State, version: int, check: int) -> int:
+    """Return the digest of θ if it is due at this version, else 0."""
+    return 0 if version % check else digest(state.theta)

@@ -1,0 +1,196 @@
+"""Workers that add up their payloads by MPI_Iallreduce, without rank 0.
+
+Every worker has the scheme's state: it folds the sum in, steps, and asks the state for its next task. Rank 0
+is not one of those that add up. It follows by what workers tell it, measures and traces, and may be behind:
+a worker waits for it only once `PENDING` messages, or `PENDING_BYTES`, have not been received. At the end
+rank 0 sends word to all workers; they end after the sum by which the first of them has passed it on. A sum
+that is not finite ends the run, too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+import numpy as np
+from mpi4py import MPI
+
+from ..coding.reduced import due_digest
+from ..coding.state import State
+from ..transport.base import Arrival
+from ..transport.layout import HEADER, ROUND, STOP, Layout, buffer, longest
+from ..transport.messages import Order, Reply, Task
+from ..transport.sums import TOLD, TOLD_BYTES, Sum, exchanged_bytes
+from . import clocks
+from .fleet import MPIFleet
+from .link import MPILink
+from .process import REPLY
+
+PENDING, PENDING_BYTES = 1024, 1 << 26  # of a worker's messages to rank 0
+
+
+def told_bytes(total: Sum) -> int:
+    """Return the length of a worker's message to rank 0."""
+    return TOLD_BYTES + int(total.parts[0].nbytes)
+
+
+class AllreduceFleet(MPIFleet):
+    """Rank 0's side: the arrivals of a round come together, and hold the sum."""
+
+    def _allocate(self, layouts: Sequence[Layout]) -> None:
+        workers = self.workers
+        self._sums = [Sum(layout, number, workers) for number, layout in enumerate(layouts)]
+        self._arrivals = [
+            [Arrival(total.reply, number) for _ in range(workers)] for number, total in enumerate(self._sums)
+        ]
+        for layout, arrivals in zip(layouts, self._arrivals, strict=True):
+            for arrival in arrivals:
+                arrival.bytes_up = arrival.bytes_down = exchanged_bytes(layout, workers)
+        size = max(map(told_bytes, self._sums))
+        self._messages = buffer(size, workers)[:, :size]
+        self._receives = [
+            self._comm.Recv_init(message, source=1 + worker, tag=REPLY)
+            for worker, message in enumerate(self._messages)
+        ]
+        self._sends = [MPI.REQUEST_NULL] * workers
+        self._reached_ns = [0] * workers  # when each worker had the last sum
+        self._warned = False  # whether workers have been told of the end
+        self._over = True  # whether workers add up no more
+
+    def dispatch(self, worker: int, task: int, version: int, order: Order, flags: int = 0) -> int:
+        if not task:
+            self._over, self._reached_ns[worker] = False, self.now_ns()
+            self._tell(worker, 0)
+        self._receives[worker].Start()
+        self._arrivals[order.round][worker].codewords = order.codewords
+        return self._reached_ns[worker]
+
+    def arrivals(self, timeout_ns: int, wake_ns: int | None = None) -> Sequence[Arrival]:
+        if not self._patience.wait(self._told, timeout_ns):
+            return ()
+        return self._read_sum()
+
+    def _told(self) -> bool:
+        """Return whether all workers have told of the round."""
+        return bool(MPI.Prequest.Testall(self._receives))
+
+    def _read_sum(self) -> list[Arrival]:
+        """Read what the workers have told of a round."""
+        number = HEADER.unpack_from(self._messages[0].data)[1] >> ROUND
+        total, arrivals = self._sums[number], self._arrivals[number]
+        for worker, (message, arrival) in enumerate(zip(self._messages, arrivals, strict=True)):
+            self._read_header(arrival, message.data)
+            had_ns, arrival.digest = TOLD.unpack_from(message.data, HEADER.size)
+            self._reached_ns[worker] = arrival.t_recv_ns = had_ns - self._offsets_ns[worker]
+            total.parts[worker] = message[TOLD_BYTES : told_bytes(total)].view(total.numbers.dtype)
+            self.bytes_up += arrival.bytes_up
+            self.bytes_down += arrival.bytes_down
+        sound = total.sound
+        for arrival in arrivals:
+            arrival.finite = sound
+        self._over = total.ending or not sound
+        return sorted(arrivals, key=lambda arrival: arrival.t_recv_ns)
+
+    def cancel(self, workers: Collection[int], until_ns: int) -> None:
+        self._warned = True
+        super().cancel(workers, until_ns)
+
+    def shutdown(self, worker: int) -> None:
+        if not (self._over or self._warned):
+            self.cancel(range(self.workers), 0)
+        while not self._over:  # rounds that the workers have begun meanwhile
+            MPI.Prequest.Startall(self._receives)
+            self._patience.wait(self._told)
+            self._read_sum()
+        super().shutdown(worker)
+
+
+class AllreduceLink(MPILink):
+    """A worker's side: its next task is the one that its own state orders.
+
+    Attributes
+    ----------
+    state : State
+        Built as rank 0's; to be set before the first task.
+    check : int
+        Period, in updates, at which rank 0 is told a digest of θ.
+    """
+
+    state: State
+    check: int
+
+    def __init__(self, comm: MPI.Intracomm) -> None:
+        super().__init__(comm)
+        self._ring = comm.Create_group(comm.group.Excl([0]))
+        self._patience.longest_s = 50e-6  # others wait for this rank to take part
+
+    def _allocate(self, layouts: Sequence[Layout]) -> list[Reply]:
+        own, total = (
+            [Sum(layout, number, self._ring.size) for number, layout in enumerate(layouts)] for _ in range(2)
+        )
+        self._own, self._total = own, total
+        self._task = Task(layouts, buffer(longest(layouts)[0])[0])
+        self._inbox = Task(layouts, buffer(HEADER.size)[0])
+        size = max(map(told_bytes, total))
+        places = max(2, min(PENDING, PENDING_BYTES // size))
+        self._outbox, self._sends = buffer(size, places), [MPI.REQUEST_NULL] * places
+        self._tasks = self._version = self._digest = 0
+        return [each.reply for each in own]
+
+    def wait(self, delay_ns: int, spin: bool) -> int:
+        return 0 if self._heard() else super().wait(delay_ns, spin)
+
+    def reply(self, t_start_ns: int, t_compute_ns: int, delay_ns: int, loss: float) -> None:
+        task = self._task
+        own, total = self._own[task.round], self._total[task.round]
+        own.ending = self._heard()
+        now_ns = clocks.now_ns()
+        total.reply.seal(self.worker, task, t_start_ns, t_compute_ns, now_ns, delay_ns, loss)
+        self._request = self._ring.Iallreduce(own.numbers, total.numbers)
+
+    def next_task(self) -> Task | None:
+        goes_on = self._step() if self._tasks else self._begin()
+        if not goes_on:
+            while not self._inbox.flags & STOP:
+                self._hear()
+            MPI.Request.Waitall(self._sends)
+            self._ring.Free()
+            self._leave()
+            return None
+        order = self.state.order(self.worker, self._tasks)
+        self._total[order.round].arrival.codewords = order.codewords
+        self._task.write(self.worker, self._tasks, self._version, order, 0)
+        self._task.read()
+        self._tasks += 1
+        return self._task
+
+    def _begin(self) -> bool:
+        """Wait for rank 0's word to begin; return whether it is not the end."""
+        self._hear()
+        if self._inbox.flags & STOP:
+            return False
+        self._listen()  # for word of the end
+        self._digest = due_digest(self.state, 0, self.check)
+        return True
+
+    def _step(self) -> bool:
+        """Wait for the sum, tell rank 0 of it, and step; return whether the run goes on."""
+        total = self._total[self._task.round]
+        self._patience.wait(self._request.Test)
+        self._tell(total)
+        if total.ending or not total.sound:
+            return False
+        self.state.fold(total.arrival)
+        if self.state.step(1.0) is not None:
+            self._version += 1
+            self._digest = due_digest(self.state, self._version, self.check)
+        return True
+
+    def _tell(self, total: Sum) -> None:
+        """Send rank 0 the times of the last task, and this worker's part of the sum."""
+        place = self._tasks % len(self._sends)
+        self._patience.wait(self._sends[place].Test)
+        message = self._outbox[place, : told_bytes(total)]
+        message[: HEADER.size] = np.frombuffer(total.reply.header, np.uint8)
+        TOLD.pack_into(message.data, HEADER.size, clocks.now_ns(), self._digest)
+        message[TOLD_BYTES:] = total.parts[self.worker].view(np.uint8)
+        self._sends[place] = self._comm.Isend(message, 0, REPLY)

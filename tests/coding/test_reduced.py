@@ -1,0 +1,95 @@
+"""Rank 0's state where workers add up their payloads, and what cannot be added up."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from paths import SUPPORT
+
+from pdcode.coding.reduced import ReducedState
+from pdcode.coding.replica import ReplicaError, digest
+from pdcode.config import load as configfile
+from pdcode.training.setup import prepare
+from pdcode.transport.sums import Sum
+from pdcode.util.errors import InputError
+
+JOB = ["problem.hidden=[8]", "workers.count=3", "stop.updates=1", "scheme.name=allreduce"]
+
+
+def made(check: int) -> tuple[ReducedState, Sum]:
+    components = prepare(configfile.resolve({}, JOB))
+    return ReducedState(components.state, 3, check), Sum(components.layout, 0, 3)
+
+
+def test_it_steps_by_the_sum_once_all_are_here() -> None:
+    state, total = made(2)
+    before = state.theta.copy()
+    for payload in total.reply.payloads:
+        payload[:] = 3.0
+    orders = [state.order(worker, 0) for worker in range(3)]
+    assert orders[0] is orders[1] is orders[2]
+    total.arrival.codewords = orders[0].codewords
+    for worker in range(3):
+        total.arrival.worker = worker
+        captured = state.fold(total.arrival)
+        assert captured == (1.0 if worker == 2 else 0.0)
+    assert state.step(1.0) == pytest.approx(0.1 * np.sqrt(len(before)), rel=1e-5)
+    np.testing.assert_allclose(state.theta, before - 0.1, atol=1e-6)  # the mean of 3 is 1
+    assert state.digest == 0  # due at every second update
+    assert state.order(0, 1) is not orders[0]
+
+
+def test_a_worker_with_another_theta_is_named() -> None:
+    state, total = made(1)
+    assert state.digest == digest(state.theta)
+    arrival = total.arrival
+    arrival.worker, arrival.version, arrival.codewords = 1, 0, state.order(1, 0).codewords
+    arrival.digest = state.digest
+    state.fold(arrival)
+    arrival.digest += 1
+    with pytest.raises(ReplicaError, match=r"reduce\.kind 'allreduce': worker 1's θ .* at version 0"):
+        state.fold(arrival)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["update.mode=async"], ["update.mode: 'async'", "use 'all'"]),
+        (["update.mode=first"], ["update.mode: 'first'"]),
+        (["wire.dtype=int8"], ["wire.dtype: 'int8'", "leave it out"]),
+        (["downlink.kind=codewords"], ["downlink.kind: 'codewords'"]),
+        (["decoder.kind=least_squares"], ["decoder.kind: 'least_squares'", "each worker's payload"]),
+        (["memory.kind=coordinator"], ["decoder.kind: 'tracking'"]),
+        (["reduce.kind=star"], ["reduce.kind: 'star'", "scheme 'uncoded'"]),
+        (["reduce.kind=ring"], ["reduce.kind", "'ring'"]),
+        (["scheme.name=cyclic", "reduce.kind=allreduce", "update.mode=all"], ["scheme.name: 'cyclic'"]),
+        (["scheme.name=topk", "reduce.kind=allreduce", "update.mode=all"], ["scheme.name: 'topk'", "choose"]),
+        (["scheme.name=demo", "reduce.kind=allreduce"], ["scheme.name: 'demo'", "choose"]),
+        (["scheme.name=lwpd", "reduce.kind=allreduce", "update.mode=all"], ["code.blocks", "1 sends"]),
+        (
+            ["scheme.name=uncoded", "reduce.check=3"],
+            ["reduce.check: 3 has no effect with reduce.kind 'star'"],
+        ),
+    ],
+)
+def test_what_does_not_add_up_is_refused(overrides: list[str], words: list[str]) -> None:
+    with pytest.raises(InputError) as caught:
+        prepare(configfile.resolve({}, [*JOB, *overrides]))
+    assert "\n" not in str(caught.value)
+    for word in words:
+        assert word in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["scheme.name=uncoded", "memory.kind=difference"],
+        ["scheme.name=uncoded", "optimizer.kind=adam", "wire.dtype=float32"],
+        ["scheme.name=local"],
+        ["scheme.name=powersgd"],
+        ["scheme.name=lwpd", "code.blocks=1"],
+        [f'plugins=["{SUPPORT / "clipped.py"}"]', "scheme.name=clipped"],
+    ],
+)
+def test_what_adds_up_is_taken(overrides: list[str]) -> None:
+    prepare(configfile.resolve({}, [*JOB, *overrides, "reduce.kind=allreduce", "update.mode=all"]))

@@ -1,0 +1,211 @@
+"""Workers that add up their payloads among themselves: the same θ everywhere, that of a star, and the end."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import time
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+from launches import Run, on_ranks, run_all
+from test_faults import processes_of, ranks_of, wait_for
+
+from pdcode import Trace
+from pdcode.__main__ import main
+from pdcode.coding.replica import digest
+from pdcode.trace.schema import DRAINED, REFUSED, USED
+
+PROGRAM = Path(__file__).parent / "programs" / "ring.py"
+SUMMED = ["reduce.kind=allreduce", "reduce.check=1"]
+COMMON = [
+    "problem.hidden=[16]", "problem.batch=8", "problem.dtype=float64", "update.mode=all", "update.late=waste",
+    "optimizer.rate=0.2", "stop.updates=80",
+]  # fmt: skip
+PAIRS = {
+    "uncoded": ["scheme.name=uncoded", "optimizer.momentum=0.5"],
+    "difference": ["scheme.name=uncoded", "memory.kind=difference", "problem.batch=0"],
+    "powersgd": ["scheme.name=powersgd", "scheme.options.rank=2"],
+    "local": ["scheme.name=local", "scheme.options.steps=3", "optimizer.rate=1.0", "wire.dtype=float64"],
+}  # fmt: skip
+LATE = ["stragglers.kind=shifted-exponential", "stragglers.mean_s=0.002", "stragglers.slow=[1]"]
+ENDS = {
+    "late": [*SUMMED, *LATE, "scheme.name=uncoded", "stragglers.slowdown=5"],
+    "nan": [*SUMMED, "scheme.name=uncoded", "faults.nan_worker=1", "faults.nan_task=30"],
+    "dead": [
+        *SUMMED, "scheme.name=uncoded", "stragglers.kind=slow-set", "stragglers.dead=[2]", "stop.seconds=0.3",
+    ],
+    "at-once": [*SUMMED, "scheme.name=uncoded", "stop.loss=1000"],
+    "loss": [*SUMMED, "scheme.name=powersgd", "stop.loss=1.5", "stop.updates=5000", "trace.progress_s=0.02"],
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
+    stars = {f"{name} star": [*COMMON, *how] for name, how in PAIRS.items()}
+    sums = {name: [*COMMON, *how, *SUMMED] for name, how in PAIRS.items()}
+    ends = {name: [*COMMON, *how] for name, how in ENDS.items()}
+    return run_all(tmp_path_factory.mktemp("sums"), 4, stars | sums | ends, job="")
+
+
+@pytest.mark.parametrize("how", PAIRS)
+def test_theta_is_that_of_rank_0s_sums_to_rounding_on_every_rank(
+    runs: dict[str, Run], how: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """After each update rank 0 compares the digests of all workers' θ with its own."""
+    assert runs[how].returncode == runs[f"{how} star"].returncode == 0, runs[how].stderr
+    star, summed = Trace(runs[f"{how} star"].path), Trace(runs[how].path)
+    np.testing.assert_allclose(summed.theta, star.theta, rtol=1e-8, atol=1e-8)
+    digests = summed.updates["digest"]
+    assert len(set(digests)) == len(digests) == 80
+    assert digests[-1] == digest(summed.theta)
+    assert not star.updates["digest"].any()
+    assert main(["replay", str(runs[how].path)]) == 2
+    assert "MPI adds payloads in an order of its own" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("how", [*PAIRS, "late"])
+def test_times_and_bytes_are_those_of_the_sums(runs: dict[str, Run], how: str) -> None:
+    trace = Trace(runs[how].path, correct_clocks=False)
+    rows = trace.arrivals
+    used = rows["status"] == USED
+    rounds = 2 if how == "powersgd" else 1
+    assert np.count_nonzero(used) == 4 * 80 * rounds
+    np.testing.assert_array_equal(rows["bytes_up"], rows["bytes_down"])
+    if rounds == 1:
+        assert set(rows["bytes_up"]) == {round(1.5 * trace.attributes["payload_bytes"])}
+    names = [f"t_{name}_ns" for name in ("dispatch", "start", "compute", "send", "recv", "decoded")]
+    for before, after in pairwise(names):
+        assert (rows[after] >= rows[before]).all(), (before, after)
+    for worker in range(4):
+        own = rows["worker"] == worker
+        np.testing.assert_array_equal(rows["t_dispatch_ns"][own][1:], rows["t_recv_ns"][own][:-1])
+    starts = rows["t_send_ns"][used].reshape(-1, 4).max(axis=1)  # nobody has the sum before all take part
+    assert (rows["t_recv_ns"][used].reshape(-1, 4).min(axis=1) >= starts).all()
+
+
+def test_a_payload_that_is_not_finite_ends_the_run(runs: dict[str, Run]) -> None:
+    assert runs["nan"].returncode == 1
+    assert "stopped: diverged: every payload of update 30 was refused" in runs["nan"].stdout
+    trace = Trace(runs["nan"].path)
+    assert trace.finished
+    assert trace.counters["version"] == 30
+    assert (trace.arrivals["status"] == REFUSED).sum() == 4
+    assert np.isfinite(trace.theta).all()
+
+
+def test_a_dead_worker_holds_all_up_until_the_end(runs: dict[str, Run]) -> None:
+    assert runs["dead"].returncode == 0, runs["dead"].stderr
+    trace = Trace(runs["dead"].path)
+    assert trace.updates.rows == 0
+    assert trace.arrivals["status"].tolist() == [DRAINED] * 4
+
+
+def test_a_run_ends_where_rank_0_says(runs: dict[str, Run]) -> None:
+    assert runs["at-once"].returncode == runs["loss"].returncode == 0
+    assert Trace(runs["at-once"].path).arrivals.rows == 0
+    trace = Trace(runs["loss"].path)
+    assert trace.progress["loss"][-1] <= 1.5 < trace.progress["loss"][0]
+    assert trace.progress["version"][-1] == trace.counters["version"]
+    assert digest(trace.theta) == trace.updates["digest"][-1]
+
+
+JOB = """
+[scheme]
+name = "allreduce"
+[reduce]
+kind = "allreduce"
+check = 16
+[workers]
+count = 3
+[stop]
+updates = 3000
+"""
+
+
+def test_workers_wait_for_a_rank_0_that_is_far_behind(tmp_path: Path, trace_path: Path) -> None:
+    """Here with long messages, after two; and all the same rank 0 is told of all."""
+    job = tmp_path / "job.toml"
+    job.write_text(JOB + "[problem]\nhidden = [300]\n[trace]\nprogress_s = 0.01\n", encoding="utf-8")
+    done = on_ranks(
+        4, str(PROGRAM), "good", "run", str(job), "-o", str(trace_path), "--set", "stop.updates=60"
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    trace = Trace(trace_path)
+    assert trace.counters["version"] == 60
+    assert np.count_nonzero(trace.updates["digest"]) == 3
+
+
+def test_a_worker_with_another_theta_ends_the_job_and_is_named(tmp_path: Path, trace_path: Path) -> None:
+    job = tmp_path / "job.toml"
+    job.write_text(JOB, encoding="utf-8")
+    done = on_ranks(4, str(PROGRAM), "bad", "run", str(job), "-o", str(trace_path))
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert (
+        "ReplicaError: reduce.kind 'allreduce': worker 1's θ differs from rank 0's at version 32"
+        in done.stderr
+    )
+    assert not Trace(trace_path).finished
+
+
+def test_an_exception_in_a_worker_ends_the_job(start: object) -> None:
+    process = start("faults.raise_worker=1", "faults.raise_task=50", "stop.updates=1000000", job=JOB)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "InjectedFault: worker 1 raises at task 50" in err
+    wait_for(lambda: not processes_of(process.pid), 5)
+
+
+def test_a_signal_ends_a_run_with_a_whole_trace(start: object, trace_path: Path) -> None:
+    """One worker sleeps for minutes at every task, out of which the end wakes it."""
+    slow = ["stragglers.kind=slow-set", "stragglers.shift_s=0.001", "stragglers.slow=[1]"]
+    process = start(*slow, "stragglers.slowdown=600000", "stop.updates=1000000", job=JOB)
+    for line in process.stdout:
+        if "update" in line:
+            break
+    time.sleep(0.5)
+    process.send_signal(signal.SIGTERM)
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "stopped: interrupted" in out
+    assert Trace(trace_path).finished
+    wait_for(lambda: not processes_of(process.pid), 5)
+
+
+def test_workers_that_do_not_go_on_are_not_waited_for(start: object, trace_path: Path) -> None:
+    process = start("stop.updates=1000000", "stop.drain_s=0.5", job=JOB)
+    for line in process.stdout:
+        if "update" in line:
+            os.kill(ranks_of(trace_path)[2], signal.SIGSTOP)
+            break
+    process.send_signal(signal.SIGINT)
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "stopped: interrupted" in out
+    assert "not waited for any longer: workers 0" in out
+    trace = Trace(trace_path)
+    assert trace.finished
+    assert set(trace.faults["kind"]) == {"stop", "missing"}
+
+
+def test_a_worker_exchanges_as_many_bytes_as_open_mpi_says(
+    run: object, trace_path: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "monitoring"
+    done = run(
+        "stop.updates=1000",
+        job=JOB,
+        OMPI_MCA_pml_monitoring_enable="1",
+        OMPI_MCA_pml_monitoring_enable_output="3",
+        OMPI_MCA_pml_monitoring_filename=str(output),
+    )
+    assert done.returncode == 0, done.stderr
+    lines = [line for path in tmp_path.glob("monitoring.*.prof") for line in path.read_text().splitlines()]
+    sent = [re.match(r"E\s+(\d+)\s+(\d+)\s+(\d+) bytes", line) for line in lines]
+    among = sum(int(match[3]) for match in sent if match and "0" not in match.groups()[:2])
+    trace = Trace(trace_path)
+    assert trace.counters["version"] == 1000
+    assert among == pytest.approx(trace.arrivals["bytes_up"].sum(), rel=0.03)

@@ -1,0 +1,96 @@
+"""Allreduce on the virtual clock: what a round takes, and that it computes what rank 0 would."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from descents import Rows
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pdcode.config import load as configfile
+from pdcode.trace.schema import DRAINED
+from pdcode.virtual import timing_only
+from pdcode.virtual.schedule import AllreduceSchedule
+from pdcode.virtual.simulation import Simulation
+
+JOB = ["problem.hidden=[8]", "problem.batch=8", "stop.updates=12", "optimizer.rate=0.2"]
+LATE = ["stragglers.kind=shifted-exponential", "stragglers.mean_s=0.001", "stragglers.slow=[1]"]
+
+
+def simulated(*overrides: str) -> tuple[Rows, Simulation, np.ndarray]:
+    simulation, rows = Simulation(configfile.resolve({}, [*JOB, *overrides])), Rows()
+    descent, _ = simulation.run(rows)
+    return rows, simulation, descent.coordinator.theta
+
+
+@given(
+    st.integers(1, 9),
+    st.sampled_from([1e5, 1e8, 1e11]),
+    st.sampled_from([0.0, 1e-5, 1e-2]),
+    st.booleans(),
+    st.lists(st.integers(1, 10**8), min_size=2, max_size=2),
+)  # fmt: skip
+def test_a_round_takes_the_slowest_worker_and_the_sum(
+    workers: int, bandwidth: float, latency_s: float, half: bool, sizes: list[int]
+) -> None:
+    """Recursive doubling or reduce-scatter and allgather, whichever is faster for the size."""
+    config = configfile.resolve(
+        {},
+        [
+            f"workers.count={workers}", f"link.bandwidth={bandwidth}", f"link.latency_s={latency_s}",
+            f"link.half_duplex={str(half).lower()}", "machine.update_s=0.5", *LATE[:2],
+        ],
+    )  # fmt: skip
+    schedule = AllreduceSchedule(config, [10_000, 7], sizes)
+    schedule.start()
+    now_ns, steps, byte_s = 0, math.ceil(math.log2(workers)), (2 if half else 1) / bandwidth
+    for task, number in enumerate([0, 1, 0]):
+        schedule.send([(worker, task) for worker in range(workers)], 999, 99, number)
+        assert schedule.next(now_ns) == -1
+        found = sorted(schedule.next(2**61) for _ in range(workers))
+        assert found == list(range(workers))
+        slowest = [10_000, 7][number] + int(np.max(schedule.injected_delay_ns))
+        doubling = steps * (latency_s + sizes[number] * byte_s)
+        scatter = 2 * steps * latency_s + 2 * (workers - 1) / workers * sizes[number] * byte_s
+        expected = now_ns + slowest + 1e9 * min(doubling, scatter)
+        assert schedule.now_ns == schedule.t_recv_ns == pytest.approx(expected, abs=2)
+        schedule.stepped()
+        now_ns = schedule.now_ns
+        assert now_ns == pytest.approx(expected + 5e8, abs=2)
+
+
+@pytest.mark.parametrize("scheme", ["uncoded", "powersgd", "local"])
+@pytest.mark.parametrize("late", [[], LATE])
+def test_it_computes_what_rank_0_would(scheme: str, late: list[str]) -> None:
+    """To the last bit where payloads are folded in the same order."""
+    common = [f"scheme.name={scheme}", "update.mode=all", "workers.count=4", "problem.dtype=float64", *late]
+    star, summed = (simulated(*common, *more) for more in ([], ["reduce.kind=allreduce"]))
+    if late:
+        np.testing.assert_allclose(summed[2], star[2], rtol=1e-9, atol=1e-9)
+    else:
+        assert summed[2].tobytes() == star[2].tobytes()
+    rows, simulation, _ = summed
+    arrivals = rows.arrivals
+    for row in arrivals:
+        payload = simulation.components.layouts[row["round"]].payload_bytes
+        assert row["bytes_up"] == row["bytes_down"] == round(1.5 * payload)
+    assert (
+        simulation.fleet.bytes_up == simulation.fleet.bytes_down == sum(row["bytes_up"] for row in arrivals)
+    )
+    assert len({row["t_recv_ns"] for row in arrivals}) == len(arrivals) // 4
+
+
+def test_a_dead_worker_holds_all_up_until_the_end() -> None:
+    rows, _, _ = simulated(
+        "scheme.name=allreduce", "workers.count=3", *LATE, "stragglers.dead=[2]", "stop.seconds=0.1"
+    )
+    assert [row["status"] for row in rows.arrivals] == [DRAINED] * 3
+    assert rows.updates == []
+    assert min(row["t_recv_ns"] for row in rows.arrivals) >= 100_000_000
+
+
+def test_it_has_no_loop_without_gradients() -> None:
+    assert not timing_only.is_timeable(configfile.resolve({}, [*JOB, "scheme.name=allreduce"]))
