@@ -82,6 +82,8 @@ class RandomK(SingleElements):
         dtype = np.dtype(self.config.problem.dtype)
         return RandomElements(units, self.rows(units), dtype, self.config.seed, self.workers)
 
-    def flops(self, problem: Problem, layouts: Sequence[Layout], number: int, shard: int | None) -> float:
+    def flops(
+        self, problem: Problem, layouts: Sequence[Layout], number: int, shard: int | None
+    ) -> float | np.ndarray:
         drawn = sum(layouts[number].rows)  # a random number, and two marks
         return super().flops(problem, layouts, number, shard) + float(flops.ROUND * drawn)

@@ -1,15 +1,15 @@
 """SparseLoCo: H local steps of AdamW, then the largest elements of a decaying memory, in 2 bits each.
 
 Sarfi, Thérien, Lidin and Belilovsky, "Communication efficient LLM pre-training with SparseLoCo", arXiv
-2508.15706, 2025. Worker i moves θ by H steps of AdamW to θ_i, as in DiLoCo. In place of a momentum at rank 0 it
-has error feedback that decays: e ← βe + θ - θ_i. It sends Q, the largest elements of every chunk of e, rounded
-to 2 bits, and keeps e - Q. Rank 0 steps by the mean of Q over the workers, at rate 1.
+2508.15706, 2025. Worker i moves θ by H steps of AdamW to θ_i, as in DiLoCo. In place of a momentum at rank 0
+it has error feedback that decays: e ← βe + θ - θ_i. It sends Q, the largest elements of every chunk of e,
+rounded to 2 bits, and keeps e - Q. Rank 0 steps by the mean of Q over the workers.
 
 From the authors' public code (github.com/tplr-ai/templar), since only excerpts of the paper were at hand:
-β = 0.95; 64 elements of chunks of 4,096, with indices of 12 bits; each becomes the mean of one of four bins;
-and the clip: a worker's payload of a layer is scaled by min(1, median/norm), the median being that of the
-norms of all payloads of that layer, of an even number the lower of the two in the middle. That code divides
-the sum of an element by the number of workers that sent it. The paper divides by all, as is done here.
+β = 0.95; rate 1 at rank 0; 64 elements of chunks of 4,096, with indices of 12 bits; each becomes the mean of
+one of four bins; and the clip: a worker's payload of a layer is scaled by min(1, median/norm), the median being
+that of the norms of all payloads of that layer, of an even number the lower of the two in the middle. That code
+divides the sum of an element by the number of workers that sent it. The paper divides by all, as is done here.
 
 This project's: chunks are runs of a layer's parameters, the last of which may be short, where the code has
 squares of a weight matrix; bins are those of wire format ``int2``, four for each 1,024 elements sent, where
@@ -98,7 +98,7 @@ class SparseLoCo(TopK, DiLoCo):
     """H local steps of AdamW, then the largest elements of a decaying memory of displacements, in 2 bits."""
 
     name = "sparseloco"
-    summary = "H steps of AdamW, then the largest elements of the displacements, which rank 0 clips to a norm"
+    summary = "H steps of AdamW, then the largest elements of the displacements; norms clipped to the median"
     unused = ("code", "decoder")
     tables: ClassVar[Tables] = {
         **TopK.tables,
