@@ -7,9 +7,10 @@ rounded to 2 bits, and keeps e - Q. Rank 0 steps by the mean of Q over the worke
 
 From the authors' public code (github.com/tplr-ai/templar), since only excerpts of the paper were at hand:
 β = 0.95; rate 1 at rank 0; 64 elements of chunks of 4,096, with indices of 12 bits; each becomes the mean of
-one of four bins; and the clip: a worker's payload of a layer is scaled by min(1, median/norm), the median being
-that of the norms of all payloads of that layer, of an even number the lower of the two in the middle. That code
-divides the sum of an element by the number of workers that sent it. The paper divides by all, as is done here.
+one of four bins; and the clip: a worker's payload of a layer is scaled by min(1, median/norm), the median
+being that of the norms of all payloads of that layer, of an even number the lower of the two in the middle.
+That code divides the sum of an element by the number of workers that sent it. The paper divides by all, as is
+done here.
 
 This project's: chunks are runs of a layer's parameters, the last of which may be short, where the code has
 squares of a weight matrix; bins are those of wire format ``int2``, four for each 1,024 elements sent, where

@@ -63,7 +63,10 @@ def test_a_worker_with_another_theta_is_named() -> None:
         (["reduce.kind=star"], ["reduce.kind: 'star'", "scheme 'uncoded'"]),
         (["reduce.kind=ring"], ["reduce.kind", "'ring'"]),
         (["scheme.name=cyclic", "reduce.kind=allreduce", "update.mode=all"], ["scheme.name: 'cyclic'"]),
-        (["scheme.name=topk", "reduce.kind=allreduce", "update.mode=all"], ["scheme.name: 'topk'", "choose"]),
+        (
+            ["scheme.name=topk", "reduce.kind=allreduce", "update.mode=all", "wire.dtype=float32"],
+            ["scheme.name: 'topk'", "choose"],
+        ),
         (["scheme.name=demo", "reduce.kind=allreduce"], ["scheme.name: 'demo'", "choose"]),
         (["scheme.name=lwpd", "reduce.kind=allreduce", "update.mode=all"], ["code.blocks", "1 sends"]),
         (

@@ -115,7 +115,8 @@ def test_the_bytes_of_a_reply_by_hand() -> None:
     lengths=st.lists(st.sampled_from([1, 2, 17, 300, 5000]), min_size=1, max_size=3),
     chunk=st.sampled_from([1, 16, 4096]), most=st.sampled_from([1, 5, 64]),
     keep=st.sampled_from([0.5, 0.95, 1.0]), dtype=st.sampled_from(["float32", "float64"]),
-    wire=st.sampled_from(["int2", "int8", "float32"]), lost=st.sets(st.integers(0, 5)), seed=st.integers(0, 2**32),
+    wire=st.sampled_from(["int2", "int8", "float32"]), lost=st.sets(st.integers(0, 5)),
+    seed=st.integers(0, 2**32),
 )  # fmt: skip
 def test_what_is_sent_and_what_is_kept_add_up(
     lengths: list[int], chunk: int, most: int, keep: float, dtype: str, wire: str, lost: set[int], seed: int
