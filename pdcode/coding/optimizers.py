@@ -130,9 +130,9 @@ class SGD(Optimizer):
     def _advance(self, rate: float) -> float:
         total = 0.0
         for decoder, theta, gradient in self._plan:
+            decoder.solve()
             touched = decoder.touched
             if touched is None:
-                decoder.solve()
                 parts = theta, self._still, gradient
                 total += self._whole(*parts, decoder.scale, rate, *PLAIN, decoder.clears)
                 continue

@@ -90,6 +90,7 @@ KINDS: dict[str, dict[str, Any]] = {
         "local": "pdcode.schemes.local:Local",
         "diloco": "pdcode.schemes.diloco:DiLoCo",
         "delayed-nesterov": "pdcode.schemes.delayed_nesterov:DelayedNesterov",
+        "sparseloco": "pdcode.schemes.sparseloco:SparseLoCo",
         "cyclic": "pdcode.schemes.cyclic:Cyclic",
         "frc": "pdcode.schemes.frc:FractionalRepetition",
         "bernoulli": "pdcode.schemes.bernoulli:Bernoulli",

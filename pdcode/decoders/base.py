@@ -75,8 +75,9 @@ class Decoder(ABC):
 
     Attributes
     ----------
-    accumulator : ndarray, shape (k·e,)
-        The estimate divided by `scale`, once `solve` has been called.
+    accumulator : ndarray, shape (≥ k·e,)
+        It begins with the estimate divided by `scale`, once `solve` has been called; the rest is the
+        decoder's own.
     touched : list of ndarray of int32, or None
         Block indices of the arrivals since the accumulator was last zero. Other blocks are zero. None: any
         block may be nonzero.
@@ -200,7 +201,8 @@ class Decoder(ABC):
         """
         self.solve()
         result = self._result(out)
-        np.multiply(self.accumulator, self.dtype.type(self.scale), out=result.reshape(-1))
+        estimate = self.accumulator[: result.size]
+        np.multiply(estimate, self.dtype.type(self.scale), out=result.reshape(-1))
         result.reshape(-1)[self.length :] = 0  # padding
         return result
 

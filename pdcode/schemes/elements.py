@@ -26,7 +26,7 @@ class SingleElements(Scheme):
     """
 
     fused = False
-    unused = ("code",)
+    unused: ClassVar[tuple[str, ...]] = ("code",)
     decoders_of: ClassVar[tuple[str, ...]] = ("adjoint", "summing")
     tables: ClassVar[Tables] = {
         "code": {"family": "uncoded", "blocks": 1, "rotate": False},

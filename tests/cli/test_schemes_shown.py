@@ -44,6 +44,12 @@ count = 4
             [],
         ),
         (
+            "sparseloco",
+            ["4160 blocks of 1", 'dtype = "int2"'],
+            ["scheme sparseloco (steps 8, rate 0.001,", "update all, sgd at rate 1"],
+            ["code", "decoder"],
+        ),
+        (
             "delayed-nesterov",
             ['mode = "async"'],
             ["scheme delayed-nesterov (steps 8, rate 0.001,", "update async, sgd at rate 0.7, Nesterov"],

@@ -34,6 +34,7 @@ TABLES: dict[str, list[str]] = {  # of whole configurations: every kind of a tab
     "dsag": ["scheme.name=dsag", "scheme.options.parts=2", "problem.batch=0"],
     "powersgd": ["scheme.name=powersgd", "update.mode=first"],
     "demo": ["scheme.name=demo", "update.mode=first", "memory.keep=0.5"],
+    "sparseloco": ["scheme.name=sparseloco", "update.mode=first", "memory.keep=0.5"],
     "sgc": ["scheme.name=sgc", "scheme.options.stragglers=2", "problem.batch=0"],
     "residual": ["memory.kind=none", "decoder.kind=residual", "update.mode=captured", "stragglers={}"],
     "peeling": ["memory.kind=none", "decoder.kind=peeling", "wire.dtype=int8", "problem.shards=replicated"],

@@ -51,6 +51,10 @@ CASES = {
     "randomk": [*scheme("randomk"), "scheme.options.share=0.1", "wire.dtype=int4", "downlink.kind=codewords"],
     "local": [*scheme("local"), "scheme.options.steps=3", "wire.dtype=int8", *FIRST],
     "diloco": [*scheme("diloco"), "scheme.options.steps=3", *FIRST, "update.late=waste"],
+    "sparseloco": [
+        *scheme("sparseloco"), "scheme.options={steps=3,chunk=100}", "downlink.kind=codewords", *FIRST,
+        "faults.nan_worker=1", "faults.nan_task=9",
+    ],
     "delayed-nesterov": [
         *scheme("delayed-nesterov"), "scheme.options={steps=4,speeds=[1,1,1,1,0.25]}",
         "downlink.kind=codewords",

@@ -61,6 +61,10 @@ CASES = {
         "scheme.name=delayed-nesterov", "scheme.options={steps=4,period=3,speeds=[1,1,0.5,0.3]}",
         "code.blocks=1", "downlink.kind=codewords", "downlink.check=5",
     ],
+    "sparseloco": [
+        "scheme.name=sparseloco", "scheme.options={steps=3,chunk=100,largest=9}", "code.blocks=1",
+        "downlink.kind=codewords", "downlink.check=5", *FIRST,
+    ],
     "ringmaster": ["scheme.name=ringmaster", "scheme.options.threshold=2", *CODE, "memory.kind=worker"],
     "ringleader": ["scheme.name=ringleader", "code.blocks=1", "optimizer.momentum=0.5", "wire.dtype=int8"],
     "cyclic": [

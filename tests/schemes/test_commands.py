@@ -32,8 +32,9 @@ SCHEMES = {
     "topk": "share = 0.05", "local": "steps = 3", "cyclic": "stragglers = 2", "frc": "stragglers = 1",
     "bernoulli": "shards = 2.5", "expander": "degree = 3", "sag": "parts = 3", "dsag": "parts = 2",
     "ringmaster": "threshold = 3", "ringleader": "gradients = 2", "demo": "largest = 9",
-    "diloco": "steps = 3",
-    "sgc": "stragglers = 2", "delayed-nesterov": "steps = 3", "randomk": "share = 0.05",
+    "diloco": "steps = 3", "sparseloco": "steps = 3", "randomk": "share = 0.05",
+    "sgc": "stragglers = 2",
+    "delayed-nesterov": "steps = 3",
 }  # fmt: skip
 
 

@@ -5,36 +5,17 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from descents import Descent
+from local_steps import LINES, AdamW, displacements
 
 from pdcode.config import load as configfile
 from pdcode.schemes.diloco import DiLoCo, InnerAdamW
 from pdcode.trace.schema import WASTED
 from pdcode.util.errors import InputError
-from pdcode.util.rng import Batches
 
 TIMES = [1, 1.3, 1.7, 6]
-LINES = [
-    "problem.kind=least-squares", "problem.data=synthetic", "problem.samples=23", "problem.features=5",
-    "problem.test_fraction=0", "problem.dtype=float64", "workers.count=4", "code.blocks=1",
-]  # fmt: skip
 NET = 'code={family="net",blocks=[8,1],weight=4}'
 MEAN = "optimizer={rate=1}"  # θ becomes the mean of the workers' θ
 DILOCO = ["scheme.name=diloco", "optimizer.rate=0.7"]  # Descent has another rate
-
-
-class AdamW:
-    """AdamW as its authors write it, with a learning rate η that scales the weight decay, too."""
-
-    def __init__(self, rate: float, beta1: float, beta2: float, epsilon: float, decay: float) -> None:
-        self.keys, self.t, self.m, self.v = (rate, beta1, beta2, epsilon, decay), 0, 0.0, 0.0
-
-    def step(self, theta: np.ndarray, gradient: np.ndarray) -> np.ndarray:
-        rate, beta1, beta2, epsilon, decay = self.keys
-        self.t += 1
-        self.m = beta1 * self.m + (1 - beta1) * gradient
-        self.v = beta2 * self.v + (1 - beta2) * gradient**2
-        m, v = self.m / (1 - beta1**self.t), self.v / (1 - beta2**self.t)
-        return theta - rate * m / (np.sqrt(v) + epsilon) - rate * decay * theta
 
 
 @pytest.mark.parametrize("batch", [0, 3])
@@ -48,17 +29,9 @@ def test_it_is_the_algorithm_by_hand(batch: int, steps: int, outer: list[str]) -
     options = f"scheme.options={{steps={steps},{options}}}"
     made = Descent([*DILOCO, *LINES, f"problem.batch={batch}", options, "stop.updates=6", *outer], TIMES)
     made.run()
-    shards = [made.components.source.shard(worker, 4) for worker in range(4)]
-    inner, theta, momentum = [AdamW(*keys) for _ in shards], made.thetas[0].copy(), 0.0
+    inner, theta, momentum = [AdamW(*keys) for _ in range(4)], made.thetas[0].copy(), 0.0
     for task in range(6):
-        moved = np.zeros_like(theta)
-        for worker, shard in enumerate(shards):
-            x, y, own = shard["x"], shard["y"].reshape(-1), theta.copy()  # inputs end with the bias
-            rows = Batches(made.config.seed, worker, len(x), steps * batch).draw(task)
-            for step in range(steps):
-                some = slice(None) if batch == 0 else rows[step * batch : (step + 1) * batch]
-                own = inner[worker].step(own, x[some].T @ (x[some] @ own - y[some]) / len(x[some]))
-            moved += len(x) / 23 * (theta - own)
+        moved = np.mean(displacements(made, inner, theta, task, steps), axis=0)
         momentum = 0.9 * momentum + moved
         theta = theta - moved if outer else theta - 0.7 * (moved + 0.9 * momentum)
         np.testing.assert_allclose(made.thetas[task + 1], theta, rtol=1e-9, atol=1e-11)

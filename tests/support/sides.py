@@ -62,7 +62,8 @@ class Sides:
         self.sent, self.received = (Reply(self.layout, buffer(self.layout.reply_bytes)[0]) for _ in range(2))
         self.given = Given(self.layout)
         selectors = self.scheme.selectors(self.units, 0)
-        self.memory = MemoryEncoder(self.given, self.sent, config.memory.kind, selectors)
+        keep = getattr(config.memory, "keep", 1.0)
+        self.memory = MemoryEncoder(self.given, self.sent, config.memory.kind, selectors, keep)
         self.tasks = 0
 
     def turn(self, gradient: np.ndarray, worker: int = 0) -> tuple[bool, np.ndarray]:

@@ -1,0 +1,146 @@
+"""SparseLoCo: H local steps of AdamW, then the largest elements of a decaying memory, in 2 bits each.
+
+Sarfi, Thérien, Lidin and Belilovsky, "Communication efficient LLM pre-training with SparseLoCo", arXiv
+2508.15706, 2025. Worker i moves θ by H steps of AdamW to θ_i, as in DiLoCo. In place of a momentum at rank 0
+it has error feedback that decays: e ← βe + θ - θ_i. It sends Q, the largest elements of every chunk of e,
+rounded to 2 bits, and keeps e - Q. Rank 0 steps by the mean of Q over the workers.
+
+From the authors' public code (github.com/tplr-ai/templar), since only excerpts of the paper were at hand:
+β = 0.95; rate 1 at rank 0; 64 elements of chunks of 4,096, with indices of 12 bits; each becomes the mean of
+one of four bins; and the clip: a worker's payload of a layer is scaled by min(1, median/norm), the median
+being that of the norms of all payloads of that layer, of an even number the lower of the two in the middle.
+That code divides the sum of an element by the number of workers that sent it. The paper divides by all, as is
+done here.
+
+This project's: chunks are runs of a layer's parameters, the last of which may be short, where the code has
+squares of a weight matrix; bins are those of wire format ``int2``, four for each 1,024 elements sent, where
+the code has four for a layer; late payloads, which go back into their worker's memory; and the relay.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+
+from ..codes import Code
+from ..config.tables import Config, Positive, Tables
+from ..decoders import Decoder
+from ..decoders.adjoint import Adjoint
+from ..problems.partition import Unit
+from ..transport.codewords import Chunks
+from ..util.errors import InputError
+from .diloco import DiLoCo
+from .topk import TopK
+
+
+class MedianClip(Adjoint):
+    """Mean over workers of payloads of single elements, none of a norm above the median one of the update.
+
+    The accumulator has room behind the sum for the payloads of an update and their indices: it is all that a
+    replica needs.
+
+    Parameters
+    ----------
+    blocks, block_shape, dtype, length
+        As for `Decoder`.
+    mean_of : int
+        Number of workers n; an update has at most as many payloads.
+    rows : int
+        Elements r of a payload.
+    """
+
+    def __init__(self, *shape: Any, mean_of: int, rows: int, **common: Any) -> None:
+        super().__init__(*shape, mean_of=mean_of, **common)
+        size, held = len(self.accumulator), mean_of * rows
+        self.accumulator = np.zeros(size + 2 * held, self.dtype)
+        self._target, self._elements = self.accumulator[: self.length], rows
+        self._payloads = self.accumulator[size : size + held].reshape(mean_of, rows, 1)
+        self._places = self.accumulator[size + held :].view(np.int32)[:held].reshape(mean_of, rows, 1)
+        self._ones = np.ones((rows, 1), self.dtype)
+
+    def add_sparse(self, indices: np.ndarray, values: np.ndarray, payload: np.ndarray) -> None:
+        number = self.count // self._elements
+        np.multiply(payload, values, out=self._payloads[number])
+        self._places[number] = indices
+        self.count += len(payload)
+
+    def solve(self) -> None:
+        for places in self.touched:
+            self._target[places] = 0
+        payloads = self._payloads[: self.count // self._elements]
+        self.touched[:] = self._places[: len(payloads)]
+        for places, payload, factor in zip(self.touched, payloads, clip(payloads), strict=True):
+            self._decode(self._target, places, self._ones, payload, factor)
+
+
+def clip(payloads: np.ndarray) -> np.ndarray:
+    """Return the factor of each payload, at most 1, that brings its norm down to the median of the norms.
+
+    Parameters
+    ----------
+    payloads : ndarray, shape (q, r, 1)
+        Of finite numbers.
+
+    Returns
+    -------
+    ndarray, shape (q,), float64
+    """
+    if not len(payloads):
+        return np.empty(0)
+    largest = float(np.abs(payloads).max())  # whose square may be out of range
+    norms = np.sqrt(np.square(payloads / np.float64(largest or 1)).sum(axis=(1, 2)))
+    median = np.sort(norms)[(len(norms) - 1) // 2]
+    return np.divide(median, norms, out=np.ones(len(norms)), where=norms > median)
+
+
+class SparseLoCo(TopK, DiLoCo):
+    """H local steps of AdamW, then the largest elements of a decaying memory of displacements, in 2 bits."""
+
+    name = "sparseloco"
+    summary = "H steps of AdamW, then the largest elements of the displacements; norms clipped to the median"
+    unused = ("code", "decoder")
+    tables: ClassVar[Tables] = {
+        **TopK.tables,
+        "memory": {"kind": "worker", "keep": 0.95},
+        "wire": {"dtype": "int2"},
+        "update": {"mode": "all", "late": "waste"},
+        "optimizer": {"kind": "sgd", "rate": 1.0},
+    }
+
+    class Options(DiLoCo.Options):
+        """Keys of ``[scheme] options``."""
+
+        chunk: Positive = 4096  #: elements of a chunk; the last one of a layer may have fewer
+        largest: Positive = 64  #: elements of each chunk that a task sends; all of a smaller chunk
+        clip: bool = True  #: whether rank 0 scales the payloads of a layer down to their median norm
+
+    @classmethod
+    def check(cls, config: Config) -> None:
+        if config.memory.kind != "worker":
+            raise InputError(
+                f"memory.kind: '{config.memory.kind}': scheme '{cls.name}' has error feedback; use 'worker'"
+            )
+        super().check(config)
+        if config.scheme.options.clip:
+            # Also, there is room for one payload of each worker.
+            for key, refused in (("mode", "async"), ("late", "use")):
+                if getattr(config.update, key) == refused:
+                    raise InputError(
+                        f"update.{key}: '{refused}': scheme '{cls.name}' clips payloads to the median norm "
+                        "of those at the newest θ; or give scheme.options.clip = false"
+                    )
+
+    def chunks(self, units: Sequence[Unit]) -> list[Chunks]:
+        sizes = [min(self.options.chunk, unit.count) for unit in units]
+        return [Chunks(size, min(self.options.largest, size)) for size in sizes]
+
+    def decoders(self, units: Sequence[Unit], designs: Mapping[int, Code] | None) -> list[Decoder]:
+        if not self.options.clip:
+            return super().decoders(units, designs)
+        dtype = self.config.problem.dtype
+        return [
+            MedianClip(unit.count, unit.shape, dtype, length=unit.length, mean_of=self.workers, rows=rows)
+            for unit, rows in zip(units, self.rows(units), strict=True)
+        ]
