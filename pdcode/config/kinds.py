@@ -85,6 +85,7 @@ KINDS: dict[str, dict[str, Any]] = {
         "uncoded": "pdcode.schemes.uncoded:Uncoded",
         "topk": "pdcode.schemes.topk:TopK",
         "randomk": "pdcode.schemes.randomk:RandomK",
+        "signsgd": "pdcode.schemes.signsgd:SignSGD",
         "local": "pdcode.schemes.local:Local",
         "cyclic": "pdcode.schemes.cyclic:Cyclic",
     },

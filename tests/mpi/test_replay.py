@@ -49,6 +49,7 @@ CASES = {
     "matched": ["code.family=matched", "code.rows_per_task=[2,1]", "wire.dtype=int8", *FIRST],
     "topk": [*scheme("topk"), "scheme.options.share=0.1", "wire.dtype=bfloat16", "downlink.kind=codewords"],
     "randomk": [*scheme("randomk"), "scheme.options.share=0.1", "wire.dtype=int4", "downlink.kind=codewords"],
+    "signsgd": [*scheme("signsgd"), NONE, "update.mode=first"],
     "local": [*scheme("local"), "scheme.options.steps=3", "wire.dtype=int8", *FIRST],
     "cyclic": [*scheme("cyclic"), "scheme.options.stragglers=2", "stragglers.dead=[1]", "stop.seconds=50"],
     "rounds": [*scheme("clipped"), *FIRST, "update.late=waste"],
