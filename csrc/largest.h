@@ -23,18 +23,18 @@ INLINE ptrdiff_t NAME(reaching)(const REAL *restrict x, ptrdiff_t count, BITS le
     return (ptrdiff_t)total;
 }
 
-/* A magnitude that `size` elements reach, or more if some have the same: by bisection of [low, high), whose
- * lower end is reached by enough, its upper end by too few. */
-INLINE BITS NAME(bisect)(const REAL *restrict x, ptrdiff_t count, ptrdiff_t size, BITS low, BITS high)
+/* A magnitude that `size` to `most` elements reach, or more if some have the same: by bisection of all
+ * magnitudes from `low`, which enough elements must reach. */
+INLINE BITS NAME(bisect)(const REAL *restrict x, ptrdiff_t count, ptrdiff_t size, ptrdiff_t most, BITS low)
 {
-    while (high - low > 1) {
+    for (BITS high = HIGHEST; high - low > 1;) {
         const BITS middle = low + (high - low) / 2;
         const ptrdiff_t found = NAME(reaching)(x, count, middle);
         if (found < size)
             high = middle;
         else
             low = middle;
-        if (found == size)
+        if (found >= size && found <= most)
             break;
     }
     return low;

@@ -31,7 +31,7 @@ void NAME(matched_select)(REAL *directions, ptrdiff_t count, ptrdiff_t blocks, i
             value[0] = 1;
             continue;
         }
-        const BITS least = NAME(bisect)(direction, blocks, size, 0, HIGHEST);
+        const BITS least = NAME(bisect)(direction, blocks, size, size, 0);
         NAME(take)(direction, blocks, size, least, NULL, 0, index);
         norm = 0;
         for (ptrdiff_t t = 0; t < size; t++)

@@ -20,7 +20,6 @@
 
 #define SAMPLE 1024 /* elements of a sample at the most; at least SPARSE times as many are in the vector */
 #define SPARSE 16
-#define BLOCK 1024
 #define FEW 4 /* elements of 64 that are written without asking whether there are so many */
 
 #ifndef PDCODE_SELECTION_COMMON
@@ -128,29 +127,25 @@ INLINE BITS NAME(guess)(const REAL *restrict x, ptrdiff_t count, ptrdiff_t size)
         const uint32_t scattered = (uint32_t)i * 0x9E3779B1u;
         sample[i] = x[i * stride + (ptrdiff_t)((uint64_t)scattered * (uint64_t)stride >> 32)];
     }
-    return NAME(bisect)(sample, number, rank, 0, HIGHEST);
+    return NAME(bisect)(sample, number, rank, rank + rank / 4, 0);
 }
 
-/* Bit i of a word: whether element i of 64 reaches a magnitude, for BLOCK elements. Eight bytes of 0 or 1 become
- * eight bits by a multiplication that brings byte i to bit 56 + i, without carries. */
-INLINE void NAME(mark)(const REAL *restrict x, ptrdiff_t count, BITS least, uint64_t *restrict words)
+/* Bit i: whether element i of at most 64 reaches a magnitude. */
+INLINE uint64_t NAME(mark)(const REAL *restrict x, ptrdiff_t count, BITS least)
 {
-    BITS wide[BLOCK];
-    uint8_t marks[BLOCK] = {0};
-#pragma omp simd
-    for (ptrdiff_t i = 0; i < count; i++)
-        wide[i] = NAME(magnitude)(x[i]) >= least;
-#pragma omp simd
-    for (ptrdiff_t i = 0; i < count; i++)
-        marks[i] = (uint8_t)wide[i];
-    for (int j = 0; j < BLOCK / 64; j++) {
-        words[j] = 0;
-        for (int part = 0; part < 8; part++) {
-            uint64_t eight;
-            memcpy(&eight, marks + 64 * j + 8 * part, sizeof eight);
-            words[j] |= (eight * 0x0102040810204080u >> 56) << 8 * part;
-        }
+    uint64_t word = 0;
+    uint32_t low = 0, high = 0;
+    if (count < 64) {
+        for (ptrdiff_t i = 0; i < count; i++)
+            word |= (uint64_t)(NAME(magnitude)(x[i]) >= least) << i;
+        return word;
     }
+#pragma omp simd reduction(| : low, high)
+    for (int i = 0; i < 32; i++) {
+        low |= (uint32_t)(NAME(magnitude)(x[i]) >= least) << i;
+        high |= (uint32_t)(NAME(magnitude)(x[32 + i]) >= least) << i;
+    }
+    return low | (uint64_t)high << 32;
 }
 
 /* Elements that reach a magnitude, and their places; returns how many, or -1 if they may not fit. */
@@ -158,20 +153,16 @@ INLINE ptrdiff_t NAME(gather)(const REAL *restrict x, ptrdiff_t count, BITS leas
                               int32_t *restrict places, ptrdiff_t room)
 {
     ptrdiff_t held = 0;
-    for (ptrdiff_t start = 0; start < count; start += BLOCK) {
-        uint64_t words[BLOCK / 64];
-        NAME(mark)(x + start, count - start < BLOCK ? count - start : BLOCK, least, words);
-        for (int j = 0; j < BLOCK / 64; j++) {
-            uint64_t word = words[j];
-            const ptrdiff_t end = held + ones(word);
-            if (end + FEW > room)
-                return -1;
-            for (ptrdiff_t i = held; i < held + FEW; i++, word &= word - 1) /* as a rule, that is all */
-                places[i] = (int32_t)start + 64 * j + trailing(word | (uint64_t)1 << 63);
-            for (ptrdiff_t i = held + FEW; i < end; i++, word &= word - 1)
-                places[i] = (int32_t)start + 64 * j + trailing(word);
-            held = end;
-        }
+    for (ptrdiff_t start = 0; start < count; start += 64) {
+        uint64_t word = NAME(mark)(x + start, count - start, least);
+        const ptrdiff_t end = held + ones(word);
+        if (end + FEW > room)
+            return -1;
+        for (ptrdiff_t i = held; i < held + FEW; i++, word &= word - 1) /* as a rule, that is all */
+            places[i] = (int32_t)start + trailing(word | (uint64_t)1 << 63);
+        for (ptrdiff_t i = held + FEW; i < end; i++, word &= word - 1)
+            places[i] = (int32_t)start + trailing(word);
+        held = end;
     }
     for (ptrdiff_t i = 0; i < held; i++)
         values[i] = x[places[i]];
@@ -191,10 +182,10 @@ void NAME(selection_largest)(const REAL *vector, ptrdiff_t length, ptrdiff_t chu
         const BITS guessed = NAME(guess)(x, count, size), least = guessed > 0 ? guessed : 1;
         const ptrdiff_t held = size < count / 2 ? NAME(gather)(x, count, least, values, places, room) : -1;
         if (held >= size) {
-            const BITS exact = NAME(bisect)(values, held, size, least, HIGHEST);
+            const BITS exact = NAME(bisect)(values, held, size, size, least);
             NAME(take)(values, held, size, exact, places, (int32_t)start, out);
         } else { /* with a guess of 1, too few are not 0 */
-            const BITS exact = held >= 0 && least == 1 ? 0 : NAME(bisect)(x, count, size, 0, HIGHEST);
+            const BITS exact = held >= 0 && least == 1 ? 0 : NAME(bisect)(x, count, size, size, 0);
             NAME(take)(x, count, size, exact, NULL, (int32_t)start, out);
         }
         out += size;
@@ -203,7 +194,6 @@ void NAME(selection_largest)(const REAL *vector, ptrdiff_t length, ptrdiff_t chu
 
 #undef SAMPLE
 #undef SPARSE
-#undef BLOCK
 #undef FEW
 #undef HIGHEST
 #endif

@@ -19,7 +19,8 @@ from . import products
 from .material import F4, Case, K, W, array, codeword, plan
 from .timing import Work, in_turn, processor, ratio
 
-LARGE = 1 << 22  # elements of a block larger than any cache: 16 MiB
+LARGE = 1 << 22  # elements of a block larger than most caches: 16 MiB
+WIDE = 1 << 24  # elements of a payload, which is read once: 64 MiB
 SAMPLES, CLASSES = 1 << 20, 16  # sizes for activations and losses
 
 
@@ -53,22 +54,27 @@ def decoding() -> Iterator[Case]:
 
 
 def selecting() -> Iterator[Case]:
-    """Yield cases of finding the largest elements of a vector, and of chunks of it."""
-    vector = array(LARGE)
-    for chunk, most, remark in (LARGE, LARGE // 100, "hundredth"), (4096, 64, "64 of each 4096"):
-        out, room = np.empty(LARGE // chunk * most, np.int32), 4 * most + chunk // 64 + 256
+    """Yield cases of finding the largest elements of a vector, or of chunks, and of packing their indices."""
+    vector = array(WIDE)
+    for chunk, most, remark in (WIDE, WIDE // 100, "hundredth"), (4096, 64, "64 of each 4096"):
+        out, room = np.empty(WIDE // chunk * most, np.int32), 4 * most + chunk // 64 + 256
         scratch = np.empty(room, F4), np.empty(room, np.int32)
         work = plan(selection.largest, vector, chunk, most, out, *scratch)
         yield moving(f"find the largest {remark}", vector.nbytes, work)
+    packed = np.empty(selection.size(WIDE, 12), np.uint8)
+    numbers = np.random.default_rng(1).integers(0, 4096, WIDE, np.int32)
+    moved = numbers.nbytes + packed.nbytes
+    yield moving("pack indices in 12 bits", moved, plan(selection.pack, numbers, 12, packed))
+    yield moving("unpack them", moved, plan(selection.unpack, packed, 12, numbers))
 
 
 def rounding() -> Iterator[Case]:
     """Yield cases of rounding payloads larger than cache to each wire format and back."""
-    payload, decoded = array(LARGE), array(LARGE)
+    payload, decoded = array(WIDE), array(WIDE)
     for name, kind in quantise.KINDS.items():
         if kind <= quantise.KINDS["float32"]:  # no rounding
             continue
-        wire = np.empty(quantise.size(kind, 1, LARGE), np.uint8)
+        wire = np.empty(quantise.size(kind, 1, WIDE), np.uint8)
         moved = payload.nbytes + wire.nbytes
         work = plan(quantise.encode, kind, payload, wire, 1, 1, 2, 3, 4)
         yield moving(f"round to {name}", moved, work)

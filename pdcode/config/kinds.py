@@ -87,6 +87,7 @@ KINDS: dict[str, dict[str, Any]] = {
         "ringleader": "pdcode.schemes.ringleader:Ringleader",
         "topk": "pdcode.schemes.topk:TopK",
         "randomk": "pdcode.schemes.randomk:RandomK",
+        "signsgd": "pdcode.schemes.signsgd:SignSGD",
         "local": "pdcode.schemes.local:Local",
         "diloco": "pdcode.schemes.diloco:DiLoCo",
         "delayed-nesterov": "pdcode.schemes.delayed_nesterov:DelayedNesterov",

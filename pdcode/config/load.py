@@ -14,6 +14,7 @@ import msgspec
 from ..util.errors import InputError, reason, shortened, within
 from . import conditions, kinds, presets
 from .tables import BUNDLED, KINDS, Config, SchemeTable
+from .wires import FORMATS
 
 LARGEST_FILE = 1 << 20  # bytes
 MOST_PARTS = 200  # of a dotted key: tomllib's time is quadratic in them
@@ -180,6 +181,12 @@ def check_consistency(config: Config) -> None:
         raise InputError(
             "optimizer.staleness: 'inverse' would lose part of the payloads of workers with "
             f"memory.kind = '{memory.kind}'"
+        )
+    growing = [wire for wire in config.wire.formats if not FORMATS[wire].contraction]
+    if memory.keeps and growing:
+        raise InputError(
+            f"wire.dtype: '{growing[0]}' is not a contraction: with memory.kind = '{memory.kind}' the errors "
+            "that workers keep can grow without bound; it needs memory 'none'"
         )
     if config.downlink.kind == "codewords" and not decoder.relays:
         raise InputError(

@@ -10,6 +10,10 @@ wait for it; in K-batch-async SGD the gradients may be of the same worker, and n
 whose gradient is at the newest θ waits for the update, as in K-async SGD, and a late one is sent the newest θ
 at once, as in K-batch-async SGD: a worker has at most two gradients in an update, a stale and then a fresh
 one.
+
+Two round them: ``qsgd`` without bias (Alistarh, Grubic, Li, Tomioka and Vojnovic, "QSGD", NeurIPS 2017),
+``ef-signsgd`` to one bit, with error feedback (Karimireddy, Rebjock, Stich and Jaggi, "Error feedback fixes
+SignSGD and other gradient compression schemes", ICML 2019).
 """
 
 from __future__ import annotations
@@ -36,6 +40,13 @@ class Uncoded(Scheme):
         "first": {**tables, "update": {"mode": "first", "late": "waste"}},
         "async": {**tables, "update": {"mode": "async"}},
         "k-async": {**tables, "update": {"mode": "first", "late": "use"}},
+        "qsgd": {**tables, "wire": {"dtype": "qsgd"}, "update": {"mode": "all"}},
+        "ef-signsgd": {
+            **tables,
+            "memory": {"kind": "worker"},
+            "wire": {"dtype": "sign"},
+            "update": {"mode": "all"},
+        },
     }
 
 
@@ -44,6 +55,7 @@ class Allreduce(Uncoded):
 
     name = "allreduce"
     summary = "full gradients, added up by MPI_Allreduce without a coordinator"
+    presets: ClassVar[Mapping[str, Tables]] = {}
     tables: ClassVar[Tables] = {
         **Uncoded.tables,
         "update": {"mode": "all"},

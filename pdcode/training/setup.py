@@ -16,6 +16,7 @@ from ..coding.policies import check_end
 from ..coding.replica import FullReplica, MirroredReplica, RelayedState, Replica
 from ..coding.state import State
 from ..config.tables import Config
+from ..config.wires import FORMATS
 from ..problems import DataSource, Problem
 from ..problems.matrix import Csr
 from ..schemes import Scheme, make_scheme
@@ -77,7 +78,7 @@ class Components:
         return self.scheme.shares(self.problem, self.layouts, self.shard)
 
     def remarks(self) -> list[str]:
-        """Describe, a line each, what is made of data and delays where it is not evident."""
+        """Describe, a line each, what is made of data, formats and delays where it is not evident."""
         config, problem, data = self.scheme.config, self.problem, self.problem.dataset
         rows = f"{self.rows:,} training rows"
         task = f"classification, {problem.classes} classes"
@@ -86,6 +87,9 @@ class Components:
         lines = [f"{config.problem.data}: {task}; {rows} of {data.features:,} inputs"]
         if config.problem.standardise and isinstance(data.x, Csr):
             lines.append("sparse inputs are scaled to largest magnitude 1, not centred, to stay sparse")
+        biased = [wire for wire in config.wire.formats if not FORMATS[wire].unbiased]
+        if biased and not config.memory.keeps:
+            lines.append(f"wire.dtype '{biased[0]}' is biased: without a memory errors do not average out")
         return [*lines, *shared_delays(config)]
 
     @property

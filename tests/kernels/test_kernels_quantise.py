@@ -208,7 +208,7 @@ def test_int4_is_within_half_a_step_and_contracts(x, scale):
 
 @given(ROWS, st.sampled_from([1e-25, 1.0, 1e30]))
 def test_sign_contracts_as_karimireddy_et_al_say(x, scale):
-    """‖Q(x) - x‖² = ‖x‖² - ‖x‖₁²/d: their lemma 8."""
+    """‖Q(x) - x‖² = ‖x‖² - ‖x‖₁²/d."""
     x = (x * scale).astype("f4")
     exact = squares(x) - numpy.abs(x.astype("f8")).sum() ** 2 / x.size
     assert error("sign", x) == pytest.approx(exact, rel=1e-4, abs=1e-6 * squares(x) + 1e-70)
@@ -266,7 +266,7 @@ def largest_of(x, count):
 
 @given(ROWS)
 def test_int8_contracts_and_qsgd_keeps_its_bound(x):
-    """E‖Q(x) - x‖² ≤ min(d/s², √d/s)‖x‖² for QSGD with s levels: theorem 3.2 of Alistarh et al., which the
+    """E‖Q(x) - x‖² ≤ min(d/s², √d/s)‖x‖² for QSGD with s levels: the bound of Alistarh et al., which the
     largest magnitude in place of the 2-norm keeps."""
     assert error("int8", x) <= 0.13 * squares(x)
     assert error("qsgd", x) <= min(x.size / 49, x.size**0.5 / 7) * squares(x)

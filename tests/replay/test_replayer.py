@@ -52,6 +52,8 @@ CASES = {
     "randomk-relay": [
         "scheme.name=randomk", "scheme.options.share=0.05", "code.blocks=1", "downlink.kind=codewords", NONE,
     ],
+    "signsgd": ["scheme.name=signsgd", "code.blocks=1", "downlink.kind=codewords", "downlink.check=2"],
+    "ef-signsgd": ["scheme.name=uncoded", "scheme.preset=ef-signsgd", "code.blocks=1"],
     "local": ["scheme.name=local", "scheme.options.steps=3", "code.blocks=[4,1]", "code.family=net"],
     "diloco": [
         "scheme.name=diloco", "scheme.options.steps=3", "code.blocks=[4,1]", "code.family=net", *FIRST,

@@ -1,0 +1,45 @@
+"""Majority vote on the signs of payloads."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..kernels import decode, specialise
+from .base import Decoder
+
+
+class Majority(Decoder):
+    """Majority vote: ĝ = sign(Σ g_i ⊗ sign(y_i)), 0 where there are as many votes for each sign.
+
+    A direction for a step, not an estimate of the gradient's length (Bernstein, Wang, Azizzadenesheli and
+    Anandkumar, "signSGD: compressed optimisation for non-convex problems", ICML 2018). Until the step the
+    accumulator holds the sum of the votes.
+
+    Parameters
+    ----------
+    blocks, block_shape, dtype, length
+        As for `Decoder`.
+    """
+
+    def __init__(self, *shape: Any, **common: Any) -> None:
+        super().__init__(*shape, **common)
+        self._decode = specialise(decode.adjoint_decode, self.dtype)
+
+    def add_sparse(self, indices: np.ndarray, values: np.ndarray, payload: np.ndarray) -> None:
+        self._decode(self.accumulator[: self.length], indices, values, np.sign(payload), 1.0)
+        self.count += len(payload)
+
+    def solve(self) -> None:
+        np.sign(self.accumulator, out=self.accumulator)
+
+    def gradient(self, out: np.ndarray | None = None) -> np.ndarray:
+        votes = self.accumulator.copy()
+        result = super().gradient(out)
+        self.accumulator[:] = votes
+        return result
+
+    def reset(self) -> None:
+        self.accumulator.fill(0)
+        self.count = 0

@@ -1,0 +1,37 @@
+"""signSGD with majority vote: one bit per parameter, and steps of one length in all coordinates.
+
+Bernstein, Wang, Azizzadenesheli and Anandkumar, "signSGD: compressed optimisation for non-convex problems",
+ICML 2018. The paper's downlink is the vote, of one bit too. Here it is θ or, with ``downlink.kind =
+"codewords"``, the workers' signs, of which every worker takes the vote itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
+
+from ..codes import Code
+from ..config.tables import Tables
+from ..decoders import Decoder
+from ..decoders.majority import Majority
+from ..problems.partition import Unit
+from .base import Scheme
+
+
+class SignSGD(Scheme):
+    """Signs of the gradient; rank 0 steps by their majority."""
+
+    name = "signsgd"
+    summary = "the signs of the gradient; rank 0 steps by their majority"
+    unused = ("code", "memory", "decoder")
+    tables: ClassVar[Tables] = {
+        "code": {"family": "uncoded", "blocks": 1, "rotate": False},
+        "memory": {"kind": "none"},
+        "wire": {"dtype": "sign"},
+        "update": {"mode": "all"},
+        "optimizer": {"kind": "sgd", "rate": 0.001},
+    }
+
+    def decoders(self, units: Sequence[Unit], designs: Mapping[int, Code] | None) -> list[Decoder]:
+        dtype = self.config.problem.dtype
+        return [Majority(unit.count, unit.shape, dtype, length=unit.length) for unit in units]
