@@ -184,9 +184,10 @@ def whole_step(config: Config) -> bool:
 
 
 def named(base: Config) -> dict[str, Tables]:
-    """List the presets of lwpd and uncoded for this problem, by name."""
+    """List the presets of lwpd and uncoded for this problem, by name; wire formats are left to draws."""
     lwpd = ["default", "starved"] + ["shards"] * (base.problem.batch == 0)
-    uncoded = kinds.find("schemes", "uncoded").presets
+    presets = kinds.find("schemes", "uncoded").presets
+    uncoded = [name for name, tables in presets.items() if "wire" not in tables]
     return {f"preset {name}": preset("lwpd", name) for name in lwpd} | {
         f"uncoded {name}": preset("uncoded", name) for name in uncoded
     }

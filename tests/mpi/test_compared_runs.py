@@ -36,7 +36,7 @@ def test_real_runs_are_compared(
     assert 0 < first.seconds <= first.stop_s < 5
     assert 0 < powersgd.seconds <= powersgd.stop_s < 5
     assert first.job_s == pytest.approx(first.stop_s, abs=0.03)
-    assert powersgd.samples == 2 * 8 * powersgd.updates
+    assert 0 <= powersgd.samples - 2 * 8 * powersgd.updates <= 16  # of an update that the stop cut off
     assert diverged.failed
     assert main(["compare", "job.toml", "--schemes", schemes, "--seeds", "1", "-o", "virtual.h5"]) == 0
     assert main(["show", "results/job.compare.h5", "virtual.h5"]) == 0
