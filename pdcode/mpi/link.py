@@ -65,9 +65,9 @@ class MPILink(Link):
         sizes = longest(layouts)
         inbox, outbox = (buffer(size)[0, :size] for size in sizes)
         self._receive_task = self._comm.Recv_init(inbox, source=0, tag=TASK)
-        self._messages = [(outbox[: layout.reply_bytes].data, MPI.BYTE) for layout in layouts]
-        self._sent = MPI.REQUEST_NULL
-        self._listening = False  # whether `wait` has posted the receive of the next task
+        self._sent: list[MPI.Request] = []  # the parts of the last reply
+        self._listening = False  # whether `wait` has posted the receive of the next task …
+        self._cancelled = False  # … and has received that the run is over
         self._task, self._replies = Task(layouts, inbox), [Reply(layout, outbox) for layout in layouts]
         self._receive_task.Start()
         return self._replies
@@ -76,12 +76,15 @@ class MPILink(Link):
         return clocks.now_ns()
 
     def wait(self, delay_ns: int, spin: bool) -> int:
-        self._receive_task.Start()
+        if self._cancelled:
+            return min(delay_ns, 0)
+        if not self._listening:
+            self._receive_task.Start()
         self._listening = True
         start_ns = time.perf_counter_ns()
         while (waited_ns := time.perf_counter_ns() - start_ns) < delay_ns or delay_ns < 0:
             if self._receive_task.Test():  # CANCEL: nothing else comes while a task is in flight
-                self._listening = False
+                self._listening, self._cancelled = False, True
                 return min(delay_ns, waited_ns)
             if not spin or delay_ns < 0:
                 left_ns = LONGEST_NAP_NS if delay_ns < 0 else delay_ns - waited_ns
@@ -96,18 +99,22 @@ class MPILink(Link):
             self._receive_task.Start()
             self._patience.wait(self._receive_task.Test)
             task.read()
-        self._sent.Wait()  # complete, as rank 0 has the last reply; frees its buffer
+        MPI.Request.Waitall(self._sent)  # complete, as rank 0 has the last reply; frees its buffer
+        self._sent.clear()
+        self._cancelled = False
         if task.flags & STOP:
             self.serve_clock(self._rounds)
             self._receive_task.Free()
             return None
         return task
 
-    def reply(self, t_start_ns: int, t_compute_ns: int, delay_ns: int, loss: float) -> None:
+    def reply(self, part: int, t_start_ns: int, t_compute_ns: int, delay_ns: int, loss: float) -> None:
         task = self._task
-        reply = self._replies[task.round]
+        parts = self._replies[task.round].parts
+        reply = parts[part]
         reply.seal(self.worker, task, t_start_ns, t_compute_ns, clocks.now_ns(), delay_ns, loss)
-        if not self._listening:
-            self._receive_task.Start()
-        self._listening = False
-        self._sent = self._comm.Isend(self._messages[task.round], 0, REPLY)
+        if reply is parts[-1]:
+            if not self._listening:
+                self._receive_task.Start()
+            self._listening = False
+        self._sent.append(self._comm.Isend((reply.message, MPI.BYTE), 0, REPLY))

@@ -61,8 +61,8 @@ def buffer(size: int, copies: int = 1) -> np.ndarray:
 
 
 def longest(layouts: Sequence[Layout]) -> tuple[int, int]:
-    """Return the bytes of the longest task and of the longest reply of all rounds."""
-    return max(layout.task_bytes for layout in layouts), max(layout.reply_bytes for layout in layouts)
+    """Return the bytes of the longest task, and of the buffer of its replies, in any round."""
+    return max(layout.task_bytes for layout in layouts), max(layout.buffer_bytes for layout in layouts)
 
 
 class Part(NamedTuple):
@@ -104,6 +104,8 @@ class Layout:
         Maximum length of a task's body in bytes; default: that of θ.
     apart : bool
         Whether units with equally many blocks have separate codewords; else they share them.
+    replies : int
+        Replies to a task, its parts, in equal messages of this layout.
 
     Attributes
     ----------
@@ -131,9 +133,10 @@ class Layout:
         chosen: bool = False,
         body_bytes: int | None = None,
         apart: bool = False,
+        replies: int = 1,
     ) -> None:
         self.units, self.rows, self.weights = tuple(units), tuple(rows), tuple(weights)
-        self.dtype, self.chosen = np.dtype(dtype), chosen
+        self.dtype, self.chosen, self.replies = np.dtype(dtype), chosen, replies
         self.wires = [name or self.dtype.name for name in each("wire.dtype", wire, len(self.units))]
         self.exact = set(self.wires) == {self.dtype.name}
         self.parameters = sum(unit.length for unit in units)
@@ -180,6 +183,16 @@ class Layout:
         largest = max(self.task_bytes, self.reply_bytes)
         if largest >= LARGEST:
             raise InputError(f"problem.hidden: messages of {largest} bytes exceed MPI's {LARGEST}")
+
+    def message(self, part: int) -> slice:
+        """Return the bytes of a part's reply in the buffer of a task's replies."""
+        start = part * aligned(self.reply_bytes)
+        return slice(start, start + self.reply_bytes)
+
+    @property
+    def buffer_bytes(self) -> int:
+        """Length of the buffer of a task's replies."""
+        return self.message(self.replies - 1).stop
 
     def empty_codewords(self) -> list[Pair]:
         """Allocate arrays for the codewords of each unit; units of the same section share theirs."""
