@@ -77,7 +77,7 @@ class NullExecutor(Executor):
     numerics = False
 
     def __init__(self, layouts: Sequence[Layout]) -> None:
-        self._bodies = [Reply(layout, buffer(layout.reply_bytes)[0]).body for layout in layouts]
+        self._bodies = [Reply(layout, buffer(layout.buffer_bytes)[0]).body for layout in layouts]
 
     def perform(self, worker: int, task: Task, number: int) -> None:
         return
