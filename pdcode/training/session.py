@@ -71,7 +71,7 @@ class TrainingRun:
         most = "at most " if self.components.scheme.config.downlink.kind == "codewords" else ""
         self.print_line(
             f"{fleet.workers} workers, {len(self.components.state.theta)} parameters, "
-            f"{layout.reply_bytes} bytes up and {most}{layout.task_bytes} down per task"
+            f"{layout.replies * layout.reply_bytes} bytes up and {most}{layout.task_bytes} down per task"
         )
         fleet.start()
         try:
