@@ -22,6 +22,18 @@ void events_send(struct events *e, const struct parts *parts, ptrdiff_t count, c
         send_one(e, &batch, parts, workers[i], compute[i], delay[i]);
 }
 
+/* An idle worker begins another reply to its last task, where the reply before ended. */
+void events_follow(struct events *e, int64_t worker, int64_t compute, int64_t delay)
+{
+    struct in_flight *flight = e->flights + worker;
+    flight->t_start = flight->t_send;
+    flight->t_compute = after(flight->t_start, compute);
+    flight->t_send = after(flight->t_compute, delay);
+    flight->key = (uint64_t)e->dispatched++ << EVENTS_WORKER_BITS | (uint64_t)worker;
+    flight->state = OUT;
+    push(e, event_of(e, worker));
+}
+
 /* Receive the next reply, return its worker; at the limit without one, advance to it and return -1. */
 int64_t events_pop(struct events *e, int64_t limit)
 {

@@ -57,6 +57,7 @@ struct parts {
 void events_begin(struct events *e);
 void events_send(struct events *e, const struct parts *parts, ptrdiff_t count, const int32_t *workers,
                  const int64_t *compute, const int64_t *delay);
+void events_follow(struct events *e, int64_t worker, int64_t compute, int64_t delay);
 int64_t events_pop(struct events *e, int64_t limit);
 void events_cancel(struct events *e, int cut);
 void events_step(struct events *e);

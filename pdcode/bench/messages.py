@@ -84,7 +84,7 @@ def echo(layout: Layout, comm: Any) -> None:
     link = MPILink(comm)
     link.connect([layout])
     while link.next_task() is not None:
-        link.reply(0, 0, 0, 0.0)
+        link.reply(0, 0, 0, 0, 0.0)
 
 
 def report(layout: Layout, bare: list[float], whole: list[float]) -> None:

@@ -83,9 +83,11 @@ def messages(config: Config, layout: Layout, theta: int) -> list[str]:
     )
     wires = ", ".join(dict.fromkeys(layout.wires))
     reply = f"codewords {layout.codeword_bytes}, " if layout.chosen else ""
+    times = f"{layout.replies} × " if layout.replies > 1 else ""
     return [
         f"#   task  {'at most ' * relayed}{layout.task_bytes} bytes: header {header}, "
         f"codewords and padding {layout.body_at - header}, {task}",
-        f"#   reply {layout.reply_bytes} bytes: header {header}, {reply}payload {layout.payload_bytes} in "
-        f"{wires}; {layout.reply_bytes / (theta + header):.4f} of a full gradient's",
+        f"#   reply {times}{layout.reply_bytes} bytes: header {header}, {reply}payload "
+        f"{layout.payload_bytes} in {wires}; "
+        f"{layout.replies * layout.reply_bytes / (theta + header):.4f} of a full gradient's",
     ]

@@ -73,6 +73,11 @@ def gradient_flops(config: Config, problem: Problem, shard: int | None = None) -
     return _passes(config, problem, batch) + products
 
 
+def passes_flops(config: Config, problem: Problem, shard: int | None = None) -> float:
+    """Return the flops of a mini-batch's forward and backward pass, without the products of its gradient."""
+    return _passes(config, problem, _batch(config, problem, shard))
+
+
 def coding_flops(config: Config, problem: Problem, layout: Layout) -> float:
     """Return the flops from a vector of θ's size, such as a gradient, to the payload in wire format."""
     units = zip(layout.units, layout.rows, layout.weights, strict=True)

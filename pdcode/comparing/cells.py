@@ -165,7 +165,7 @@ def measure(trace: Trace, goal: Goal | None) -> Measured:
     """Measure a run by its trace, of which all arrivals must be recorded."""
     config, arrivals, progress = config_of(trace), trace.arrivals, trace.progress
     stop_ns, failed = description.stop_ns(trace), bool(description.failure(trace))
-    rounds = 1 + int(arrivals["round"].max(initial=0))
+    replies = max(1, len(np.unique(_numbers(arrivals))))
     in_time = arrivals["status"] != DRAINED
     used = arrivals["status"] == USED
     if goal is None:
@@ -174,13 +174,13 @@ def measure(trace: Trace, goal: Goal | None) -> Measured:
         seconds = goal.seconds(trace)
     split = timing.split({key: arrivals[key][in_time] for key in arrivals}, trace.members, stop_ns)
     compute_ns = _task_ns(arrivals, trace.members)
-    work = int(used.sum()) / rounds
+    work = int(used.sum()) / replies
     return Measured(
         seconds=seconds,
         stop_s=1e-9 * stop_ns,
         job_s=1e-9 * max(stop_ns, _last_ns(trace, config)),
         updates=trace.updates.rows,
-        samples=int(in_time.sum()) / rounds * trace.attributes.get("task_rows", math.nan),
+        samples=int(in_time.sum()) / replies * trace.attributes.get("task_rows", math.nan),
         bytes_up=float(arrivals["bytes_up"][in_time].sum()),
         bytes_down=float(arrivals["bytes_down"][in_time].sum()),
         busy=float(split.compute.sum() / max(1, trace.members * stop_ns)),
@@ -204,12 +204,19 @@ def curves(trace: Trace) -> Curves:
     }
 
 
+def _numbers(arrivals: statistics.Columns) -> np.ndarray:
+    """Return the number of each payload among those of its worker to an update, by round and part."""
+    numbers: np.ndarray = arrivals["round"] * (1 + int(arrivals["part"].max(initial=0))) + arrivals["part"]
+    return numbers
+
+
 def _task_ns(arrivals: statistics.Columns, workers: int) -> np.ndarray:
     """Return the median compute time of each worker's tasks of an update, int64 ns, shape (n,)."""
     compute_ns = arrivals["t_compute_ns"] - arrivals["t_start_ns"]
     total = np.zeros(workers)
-    for number in np.unique(arrivals["round"]):
-        rows = arrivals["round"] == number
+    numbers = _numbers(arrivals)
+    for number in np.unique(numbers):
+        rows = numbers == number
         usual = float(np.median(compute_ns[rows]))
         for worker in range(workers):
             own = compute_ns[rows & (arrivals["worker"] == worker)]
@@ -223,15 +230,16 @@ def _last_ns(trace: Trace, config: Config) -> int:
     late = np.flatnonzero(arrivals["status"] == DRAINED)
     if not len(late):
         return 0
-    model, rounds = make_scheme(config).delays(), arrivals["round"]
+    model, numbers = make_scheme(config).delays(), _numbers(arrivals)
     compute_ns = arrivals["t_compute_ns"] - arrivals["t_start_ns"]
-    drawn = arrivals["version" if rounds.any() else "task"]
+    drawn = arrivals["version" if arrivals["round"].any() else "task"]
     whole_ns = stragglers.delays_ns(model, arrivals["worker"], drawn, 1, compute_ns)[:, 0]
     injected_ns = arrivals["injected_delay_ns"]
     left_ns = np.zeros(len(late), np.int64)
-    for number in np.unique(rounds[late]):
-        done = (rounds == number) & (arrivals["status"] != DRAINED) & (whole_ns > 0)
+    for number in np.unique(numbers[late]):
+        done = (numbers == number) & (arrivals["status"] != DRAINED) & (whole_ns > 0)
         share = float(np.median(injected_ns[done] / whole_ns[done])) if done.any() else 1.0
-        mine = rounds[late] == number
+        mine = numbers[late] == number
         left_ns[mine] = np.maximum(share * whole_ns[late][mine] - injected_ns[late][mine], 0)
+    left_ns = np.bincount(arrivals["worker"][late], left_ns)[arrivals["worker"][late]]  # of all its parts
     return int((arrivals["t_recv_ns"][late] + left_ns)[whole_ns[late] >= 0].max(initial=0))

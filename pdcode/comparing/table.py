@@ -110,7 +110,7 @@ def legend(comparison: Comparison, rows: Sequence[Row[str]]) -> Iterator[str]:
     )
     yield (
         "Delays belong to a worker's time: a task that does the work of several mini-batches meets the sum "
-        "of as many delays, and the rounds of an update share one."
+        "of as many delays, and the rounds of an update, or parts of a reply, share one."
     )
     if places := tied(rows):
         yield f"These seeds do not tell number {listing([*map(str, places)])} from number 1 at 95 %."

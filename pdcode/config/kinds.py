@@ -83,6 +83,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "schemes": {
         "lwpd": "pdcode.schemes.lwpd:LWPD",
         "uncoded": "pdcode.schemes.uncoded:Uncoded",
+        "streaming": "pdcode.schemes.streaming:Streaming",
         "ringmaster": "pdcode.schemes.ringmaster:Ringmaster",
         "ringleader": "pdcode.schemes.ringleader:Ringleader",
         "topk": "pdcode.schemes.topk:TopK",

@@ -33,6 +33,7 @@ cdef extern from "events.h" nogil:
     void events_begin(events *e)
     void events_send(events *e, const parts *parts, Py_ssize_t count, const int32_t *workers,
                      const int64_t *compute, const int64_t *delay)
+    void events_follow(events *e, int64_t worker, int64_t compute, int64_t delay)
     int64_t events_pop(events *e, int64_t limit)
     void events_cancel(events *e, int cut)
     void events_step(events *e)

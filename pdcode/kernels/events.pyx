@@ -11,7 +11,7 @@ from libc.stdint cimport int32_t, int64_t, uint8_t
 
 from pdcode.kernels.events cimport (
     EVENTS_LAST, EVENTS_SLOT, EVENTS_WORKER_BITS, IDLE, OUT, event, in_flight, events_begin, events_pop,
-    events_cancel, events_send, events_step, parts)
+    events_cancel, events_follow, events_send, events_step, parts)
 
 LAST = EVENTS_LAST
 """Largest representable time (int64 ns, 146 years); later times saturate."""
@@ -76,12 +76,12 @@ cdef class Events:
     ingress_ns, egress_ns : int
         Busy time of each direction of rank 0's link.
     outstanding : int
-        Tasks in flight, those of dead workers included.
+        Replies in flight, those of dead workers included.
     dispatched, arrived : int
-        Tasks sent, replies received.
+        Replies asked for, a task's first and those of `follow`, and replies received.
     t_dispatch_ns, t_start_ns, t_compute_ns, t_send_ns : (n,) int64 arrays
-        Times of each worker's last task: dispatch begun; arrived at the worker; computed; delay over (-1 for
-        a dead worker). Views.
+        Times of each worker's last reply: dispatch of the task begun; task arrived at the worker, or reply
+        before sent; computed; delay over (-1 for a dead worker). Views.
 
     Raises
     ------
@@ -237,6 +237,30 @@ cdef class Events:
         bounded(f"compute_ns of worker {workers[done]}", compute_ns[done], 0)
         bounded(f"delay_ns of worker {workers[done]}", delay_ns[done], -LAST)
         raise ValueError(f"worker {workers[done]} has a task already")
+
+    def follow(self, worker, compute_ns, delay_ns):
+        """Let a worker whose last reply `pop` has returned compute another reply to the same task.
+
+        It begins where the last one was sent, and costs no dispatch. On a half-duplex link it does not pass
+        before rank 0 has received the last one.
+
+        Parameters
+        ----------
+        worker : int
+        compute_ns, delay_ns : int
+
+        Raises
+        ------
+        ValueError
+            If the worker does not exist or has a reply in flight, or a time is out of range.
+        """
+        bounded("compute_ns", compute_ns, 0)
+        bounded("delay_ns", delay_ns, 0)
+        if not 0 <= worker < self.state.workers:
+            raise ValueError(f"worker {worker}: must be from 0 to {self.state.workers - 1}")
+        if self.state.flights[worker].state != IDLE:
+            raise ValueError(f"worker {worker} has a reply in flight")
+        events_follow(&self.state, worker, compute_ns, delay_ns)
 
     def pop(self, int64_t limit_ns=EVENTS_LAST):
         """Receive the next reply.

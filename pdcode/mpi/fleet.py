@@ -1,10 +1,11 @@
 """The fleet of MPI ranks: rank 0 is the coordinator, rank i + 1 is worker i.
 
-Rank 0 has two receive buffers for each worker, with a persistent receive each, and one send buffer. Sends are
-plain Isends: tasks may differ in length, and Open MPI's monitoring, against which byte counts are tested,
-does not see persistent sends. A worker has one task in flight; after its reply it gets the next one, with the
-newest θ. Its two receive buffers alternate: a payload stays valid until the worker's next but one reply, and
-decoders may refer to it.
+Rank 0 has two receive buffers for each worker, with a persistent receive for each part of a reply, and one
+send buffer. Sends are plain Isends: tasks may differ in length, and Open MPI's monitoring, against which byte
+counts are tested, does not see persistent sends. A worker has one task in flight; after its reply it gets the
+next one, with the newest θ. The receives of all parts are posted with the task, and MPI keeps their order.
+The two receive buffers alternate: a payload stays valid until the reply to the worker's next but one task,
+and decoders may refer to it.
 
 Rank 0 waits by Testsome and sleeps, not Waitsome: waits can then time out (to flush the trace or stop the
 run), and if ranks outnumber cores an idle rank leaves its core to those that compute.
@@ -13,6 +14,7 @@ run), and if ranks outnumber cores an idle rank leaves its core to those that co
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from itertools import chain
 from typing import Any
 
 import msgspec
@@ -43,7 +45,6 @@ class MPIFleet(Fleet):
         self.bytes_up = self.bytes_down = 0
         self.library = library()
         self._patience = Patience(50e-6, comm)
-        self._layouts = layouts
         self.coordinator = RankInfo(0, clocks.host())
         self.members = [self._meet(worker) for worker in range(self.workers)]
         self._allocate(layouts)
@@ -57,16 +58,21 @@ class MPIFleet(Fleet):
         self._tasks = [Task(layouts, row) for row in buffer(task_bytes, workers)]
         self._replies = [[Reply(layout, row) for layout in layouts] for row in replies]
         self._arrivals = [
-            [Arrival(reply, number) for number, reply in enumerate(rounds)] for rounds in self._replies
+            [[Arrival(part, number) for part in reply.parts] for number, reply in enumerate(rounds)]
+            for rounds in self._replies
         ]
-        self._rounds = [0] * workers  # round of each worker's task
         self._receives = [
-            self._comm.Recv_init(row[:reply_bytes], source=1 + slot // 2, tag=REPLY)
-            for slot, row in enumerate(replies)
+            [
+                [self._comm.Recv_init(part.message, source=1 + slot // 2, tag=REPLY) for part in reply.parts]
+                for reply in rounds
+            ]
+            for slot, rounds in enumerate(self._replies)
         ]
+        self._rounds = [0] * workers  # round of each worker's task …
+        self._parts = [0] * workers  # … and the part of its reply that comes next
         self._sends = [MPI.REQUEST_NULL] * workers
         self._slots = [2 * worker for worker in range(workers)]  # receive buffer of each worker's task
-        self._active = [self._receives[slot] for slot in self._slots]
+        self._active = [self._receives[slot][0][0] for slot in self._slots]
 
     def _meet(self, worker: int) -> RankInfo:
         hello = bytearray(256)
@@ -118,15 +124,16 @@ class MPIFleet(Fleet):
 
     def dispatch(self, worker: int, task: int, version: int, order: Order, flags: int = 0) -> int:
         slot = self._slots[worker] = self._slots[worker] ^ 1
-        receive = self._active[worker] = self._receives[slot]
-        receive.Start()
-        self._sends[worker].Wait()  # complete, as the worker has replied; this frees the request
         number = self._rounds[worker] = order.round
-        message, arrival = self._tasks[worker], self._arrivals[slot][number]
+        receives = self._receives[slot][number]
+        for receive in receives:
+            receive.Start()
+        self._parts[worker], self._active[worker] = 0, receives[0]
+        self._sends[worker].Wait()  # complete, as the worker has replied; this frees the request
+        message = self._tasks[worker]
         size = message.write(worker, task, version, order, flags)
-        if not self._layouts[number].chosen:
-            arrival.codewords = order.codewords
-        arrival.bytes_down = size
+        for arrival in self._arrivals[slot][number]:
+            arrival.answers(order, size)
         now_ns = clocks.now_ns() - self._start_ns
         self._sends[worker] = self._comm.Isend((message.message, size, MPI.BYTE), 1 + worker, TASK)
         self.bytes_down += size
@@ -144,8 +151,11 @@ class MPIFleet(Fleet):
         return [self._read(worker, now_ns) for worker in done]
 
     def _read(self, worker: int, now_ns: int) -> Arrival:
-        slot, number = self._slots[worker], self._rounds[worker]
-        arrival, reply = self._arrivals[slot][number], self._replies[slot][number]
+        slot, number, part = self._slots[worker], self._rounds[worker], self._parts[worker]
+        arrival, reply = self._arrivals[slot][number][part], self._replies[slot][number].parts[part]
+        if not arrival.last:
+            self._parts[worker] += 1
+            self._active[worker] = self._receives[slot][number][part + 1]
         self.bytes_up += arrival.bytes_up
         self._read_header(arrival, reply.header)
         arrival.finite = reply.read()
@@ -179,5 +189,6 @@ class MPIFleet(Fleet):
         member.measured_ns = self.now_ns()
 
     def close(self) -> None:
-        for request in self._receives:
-            request.Free()
+        for rounds in self._receives:
+            for request in chain.from_iterable(rounds):
+                request.Free()

@@ -65,6 +65,7 @@ class MPILink(Link):
         replies = self._allocate(layouts)
         self._receive_task = self._comm.Recv_init(self._inbox.message, source=0, tag=TASK)
         self._listening = False  # whether a receive is posted
+        self._cancelled = False  # whether rank 0 has said that the run is over
         self._listen()
         return replies
 
@@ -72,8 +73,7 @@ class MPILink(Link):
         """Allocate the message buffers; return the reply of each round."""
         inbox, outbox = (buffer(size)[0, :size] for size in longest(layouts))
         self._task = self._inbox = Task(layouts, inbox)  # the task, and what rank 0 has sent
-        self._messages = [(outbox[: layout.reply_bytes].data, MPI.BYTE) for layout in layouts]
-        self._sent = MPI.REQUEST_NULL
+        self._sent: list[MPI.Request] = []  # the parts of the last reply
         self._replies = [Reply(layout, outbox) for layout in layouts]
         return self._replies
 
@@ -98,10 +98,13 @@ class MPILink(Link):
         return clocks.now_ns()
 
     def wait(self, delay_ns: int, spin: bool) -> int:
+        if self._cancelled:
+            return min(delay_ns, 0)
         self._listen()
         start_ns = time.perf_counter_ns()
         while (waited_ns := time.perf_counter_ns() - start_ns) < delay_ns or delay_ns < 0:
             if self._heard():  # CANCEL: nothing else comes while a task is in flight
+                self._cancelled = True
                 return min(delay_ns, waited_ns)
             if not spin or delay_ns < 0:
                 left_ns = LONGEST_NAP_NS if delay_ns < 0 else delay_ns - waited_ns
@@ -112,7 +115,9 @@ class MPILink(Link):
         self._hear()
         while self._task.flags & CANCEL:  # crossed with the reply; ignore
             self._hear()
-        self._sent.Wait()  # complete, as rank 0 has the last reply; frees its buffer
+        MPI.Request.Waitall(self._sent)  # complete, as rank 0 has the last reply; frees its buffer
+        self._sent.clear()
+        self._cancelled = False
         if self._task.flags & STOP:
             self._leave()
             return None
@@ -123,9 +128,11 @@ class MPILink(Link):
         self.serve_clock(self._rounds)
         self._receive_task.Free()
 
-    def reply(self, t_start_ns: int, t_compute_ns: int, delay_ns: int, loss: float) -> None:
+    def reply(self, part: int, t_start_ns: int, t_compute_ns: int, delay_ns: int, loss: float) -> None:
         task = self._task
-        reply = self._replies[task.round]
+        parts = self._replies[task.round].parts
+        reply = parts[part]
         reply.seal(self.worker, task, t_start_ns, t_compute_ns, clocks.now_ns(), delay_ns, loss)
-        self._listen()
-        self._sent = self._comm.Isend(self._messages[task.round], 0, REPLY)
+        if reply is parts[-1]:
+            self._listen()
+        self._sent.append(self._comm.Isend((reply.message, MPI.BYTE), 0, REPLY))

@@ -39,15 +39,15 @@ class AllreduceFleet(MPIFleet):
     def _allocate(self, layouts: Sequence[Layout]) -> None:
         workers = self.workers
         self._sums = [Sum(layout, number, workers) for number, layout in enumerate(layouts)]
-        self._arrivals = [
+        self._reached = [
             [Arrival(total.reply, number) for _ in range(workers)] for number, total in enumerate(self._sums)
         ]
-        for layout, arrivals in zip(layouts, self._arrivals, strict=True):
+        for layout, arrivals in zip(layouts, self._reached, strict=True):
             for arrival in arrivals:
                 arrival.bytes_up = arrival.bytes_down = exchanged_bytes(layout, workers)
         size = max(map(told_bytes, self._sums))
         self._messages = buffer(size, workers)[:, :size]
-        self._receives = [
+        self._requests = [
             self._comm.Recv_init(message, source=1 + worker, tag=REPLY)
             for worker, message in enumerate(self._messages)
         ]
@@ -60,8 +60,8 @@ class AllreduceFleet(MPIFleet):
         if not task:
             self._over, self._reached_ns[worker] = False, self.now_ns()
             self._tell(worker, 0)
-        self._receives[worker].Start()
-        self._arrivals[order.round][worker].codewords = order.codewords
+        self._requests[worker].Start()
+        self._reached[order.round][worker].codewords = order.codewords
         return self._reached_ns[worker]
 
     def arrivals(self, timeout_ns: int, wake_ns: int | None = None) -> Sequence[Arrival]:
@@ -71,12 +71,12 @@ class AllreduceFleet(MPIFleet):
 
     def _told(self) -> bool:
         """Return whether all workers have told of the round."""
-        return bool(MPI.Prequest.Testall(self._receives))
+        return bool(MPI.Prequest.Testall(self._requests))
 
     def _read_sum(self) -> list[Arrival]:
         """Read what the workers have told of a round."""
         number = HEADER.unpack_from(self._messages[0].data)[1] >> ROUND
-        total, arrivals = self._sums[number], self._arrivals[number]
+        total, arrivals = self._sums[number], self._reached[number]
         for worker, (message, arrival) in enumerate(zip(self._messages, arrivals, strict=True)):
             self._read_header(arrival, message.data)
             had_ns, arrival.digest = TOLD.unpack_from(message.data, HEADER.size)
@@ -98,10 +98,14 @@ class AllreduceFleet(MPIFleet):
         if not (self._over or self._warned):
             self.cancel(range(self.workers), 0)
         while not self._over:  # rounds that the workers have begun meanwhile
-            MPI.Prequest.Startall(self._receives)
+            MPI.Prequest.Startall(self._requests)
             self._patience.wait(self._told)
             self._read_sum()
         super().shutdown(worker)
+
+    def close(self) -> None:
+        for request in self._requests:
+            request.Free()
 
 
 class AllreduceLink(MPILink):
@@ -139,7 +143,7 @@ class AllreduceLink(MPILink):
     def wait(self, delay_ns: int, spin: bool) -> int:
         return 0 if self._heard() else super().wait(delay_ns, spin)
 
-    def reply(self, t_start_ns: int, t_compute_ns: int, delay_ns: int, loss: float) -> None:
+    def reply(self, part: int, t_start_ns: int, t_compute_ns: int, delay_ns: int, loss: float) -> None:
         task = self._task
         own, total = self._own[task.round], self._total[task.round]
         own.ending = self._heard()

@@ -128,13 +128,14 @@ class MPIExecutor(Executor):
         self._losses[worker] = HEADER.unpack_from(self._reply(worker).data)[-1]
         self._has_task[worker] = False
 
-    def finish(self, worker: int, number: int) -> tuple[float, np.ndarray]:
+    def finish(self, worker: int, number: int, part: int) -> tuple[float, np.ndarray]:
         rank = worker % self._size
         if not rank:
-            return self._losses[worker], self._own.replies[worker // self._size][number].body
+            return self._losses[worker], self._own.replies[worker // self._size][number].parts[part].body
         while self._has_task[worker]:
             self._take(rank)
-        return self._losses[worker], self._reply(worker)[HEADER.size : self._layouts[number].reply_bytes]
+        message = self._reply(worker)[self._layouts[number].message(part)]
+        return self._losses[worker], message[HEADER.size :]
 
     def close(self) -> None:
         last = notice(0, STOP)
@@ -173,7 +174,7 @@ def serve(layouts: Sequence[Layout], workers: int, build: BuildWorker, comm: MPI
         reply = own.replies[mine][task.round]
         reply.seal(worker, task, loss=loss)
         receives.append(comm.Irecv(task.message, 0, TASK))
-        sends[mine] = comm.Isend(own.messages[mine, : reply.layout.reply_bytes], 0, REPLY)
+        sends[mine] = comm.Isend(own.messages[mine, : reply.layout.buffer_bytes], 0, REPLY)
     for receive in receives:
         receive.Cancel()
     MPI.Request.Waitall([*receives, *sends])

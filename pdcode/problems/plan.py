@@ -114,9 +114,22 @@ class Plan:
         float
             Mean loss over the batch, including the penalty.
         """
+        loss = self.prepare(theta, indices)
+        self.code(codewords)
+        return loss
+
+    def prepare(self, theta: Array, indices: Array | None) -> float:
+        """Compute the forward and the backward pass of a batch, for `code`; arguments and result as in
+        `coded_derivative`."""
         loss = self._start(theta, indices)
-        for number in range(len(self.views) - 1, -1, -1):
-            layer, out = self._forward.layers[number], self._matrices[number]
+        for number in range(len(self.views) - 1, 0, -1):
+            self._propagate(number)
+        return loss
+
+    def code(self, codewords: Sequence[Codeword | None]) -> None:
+        """Write the coded derivatives of the batch of the last `prepare`, at its θ, to `payload`."""
+        for number, out in enumerate(self._matrices):
+            layer = self._forward.layers[number]
             if layer.blocks.whole:
                 support, values = self._whole
                 layer.gradient(out)
@@ -125,20 +138,15 @@ class Plan:
                 layer.coded(support, values, out)
             if self._l2:
                 self._add_penalty(number, support, values, layer.blocks.elements, out)
-            if number:
-                self._propagate(number)
-        return loss
 
     def gradient(self, theta: Array, indices: Array | None) -> float:
         """Write the gradient of a batch to `full_gradient`; arguments and result as in `coded_derivative`."""
-        loss = self._start(theta, indices)
-        for number in range(len(self.views) - 1, -1, -1):
-            layer, out = self._forward.layers[number], self._gradients[number]
+        loss = self.prepare(theta, indices)
+        for number, out in enumerate(self._gradients):
+            layer = self._forward.layers[number]
             layer.gradient(out)
             if self._l2:
                 self._add_penalty(number, *self._whole, layer.blocks.length, out)
-            if number:
-                self._propagate(number)
         return loss
 
     def _start(self, theta: Array, indices: Array | None) -> float:

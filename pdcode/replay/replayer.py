@@ -169,7 +169,7 @@ class Replayer:
                 del counted[key]
         else:
             coordinator, schedule = self._descent.coordinator, self._simulation.schedule
-            work = coordinator.outcomes[USED] / len(self._parts.layouts)
+            work = coordinator.outcomes[USED] / self._parts.replies
             counted |= {
                 "length_ns": schedule.now_ns,
                 "processor_ns": processor_ns(self._config, coordinator.arrivals, schedule.steps),

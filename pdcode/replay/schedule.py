@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import chain
 
 import numpy as np
 
@@ -28,8 +29,8 @@ class RecordedSchedule(Schedule):
         Injected delays; by default those of the trace.
     over : callable
         Returns whether the recorded run was stopped at this point.
-    shares : sequence of float
-        Share of a delay that a task of each round of an update has, see `Scheme.shares`.
+    shares : sequence of sequence of float
+        Share of a delay that each part of a task has, for each round of an update, see `Scheme.shares`.
     """
 
     def __init__(
@@ -38,16 +39,18 @@ class RecordedSchedule(Schedule):
         workers: int,
         model: stragglers.Model | None,
         over: Callable[[], bool],
-        shares: Sequence[float] = (1.0,),
+        shares: Sequence[Sequence[float]] = ((1.0,),),
     ) -> None:
         arrivals, self._over = trace.arrivals, over
         delays_ns = arrivals["injected_delay_ns"]
         if model is not None and arrivals.rows:
             compute_ns = arrivals["t_compute_ns"] - arrivals["t_start_ns"]
-            number = np.clip(arrivals["round"], 0, len(shares) - 1)
+            first = np.cumsum([0, *map(len, shares)])  # place of each round in the flat list of shares
+            place = first[np.clip(arrivals["round"], 0, len(shares) - 1)] + arrivals["part"]
+            share = np.take(list(chain.from_iterable(shares)), place, mode="clip")
             drawn = arrivals["task" if len(shares) == 1 else "version"]
             own = np.clip(arrivals["worker"], 0, workers - 1), np.clip(drawn, 0, arrivals.rows)
-            drawn_ns = stragglers.delays_ns(model, *own, 1, compute_ns, np.take(shares, number))[:, 0]
+            drawn_ns = stragglers.delays_ns(model, *own, 1, compute_ns, share)[:, 0]
             stopped = np.isin(arrivals["status"], (DRAINED, REFUSED))
             cut = stopped & (delays_ns >= 0) & (delays_ns < drawn_ns)  # by the stop
             delays_ns = np.where(cut, delays_ns, drawn_ns)
@@ -69,6 +72,9 @@ class RecordedSchedule(Schedule):
 
     def send(self, sent: Sequence[Sent], body_bytes: int, own_bytes: int, number: int = 0) -> None:
         self._out.update(worker for worker, _ in sent)
+
+    def follow(self, worker: int, number: int, part: int) -> None:
+        self._out.add(worker)
 
     def cancel(self) -> None:
         self._cancelled = True

@@ -53,6 +53,8 @@ class Scheme:
         The keys of ``[scheme] options``.
     unused : tuple of str
         Tables of the configuration without effect; values other than those of `tables` are refused.
+    used : tuple of str
+        Keys of those tables that have an effect, as "table.key".
     chosen : bool
         Whether codewords are worker-selected.
     single_round : bool
@@ -72,6 +74,7 @@ class Scheme:
     tables: ClassVar[Tables] = {}
     presets: ClassVar[Mapping[str, Tables]] = {}
     unused: ClassVar[tuple[str, ...]] = ()
+    used: ClassVar[tuple[str, ...]] = ()
     single_round: ClassVar[bool] = True
     summable: ClassVar[bool] = True
     fused: ClassVar[bool] = True
@@ -105,7 +108,8 @@ class Scheme:
         tables, standard = msgspec.to_builtins(config), msgspec.to_builtins(Config())
         for table in cls.unused:
             for key, value in tables[table].items():
-                if value != cls.tables.get(table, {}).get(key, standard[table].get(key)):
+                usual = cls.tables.get(table, {}).get(key, standard[table].get(key))
+                if value != usual and f"{table}.{key}" not in cls.used:
                     raise InputError(f"{table}.{key}: {value!r} has no effect with scheme '{cls.name}'")
 
     # Delays, which are those of a worker's time: however a scheme divides the work, it meets as many.
@@ -126,13 +130,17 @@ class Scheme:
         """Build the model of the delays of this scheme's tasks."""
         return self.config.stragglers.make(self.config.seed, self.workers).merge(self.batches)
 
-    def shares(self, problem: Problem, layouts: Sequence[Layout], shard: int | None) -> list[float]:
-        """Return the share of a delay that a task of each round has: that of its flops in an update's.
+    def shares(self, problem: Problem, layouts: Sequence[Layout], shard: int | None) -> list[list[float]]:
+        """Return the share of a delay that each part of a task has, for each round: that of its flops.
 
         Parameters are those of `flops`.
         """
-        spent = [float(np.mean(self.flops(problem, layouts, each, shard))) for each in range(len(layouts))]
-        return [each / sum(spent) for each in spent]
+        numbers = range(len(layouts))
+        spent = [float(np.mean(self.flops(problem, layouts, number, shard))) for number in numbers]
+        return [
+            [each / sum(spent) * portion for portion in self.portions(problem, layouts, number, shard)]
+            for number, each in enumerate(spent)
+        ]
 
     # Data, sent to a worker before its first task.
 
@@ -301,6 +309,12 @@ class Scheme:
         if self.fused:
             return flops.task_flops(config, problem, layout, shard)
         return flops.gradient_flops(config, problem, shard) + flops.coding_flops(config, problem, layout)
+
+    def portions(
+        self, problem: Problem, layouts: Sequence[Layout], number: int, shard: int | None
+    ) -> list[float]:
+        """Return the share of each part of the reply in a task's flops; parameters as for `flops`."""
+        return [1.0]
 
 
 def make_scheme(config: Config) -> Scheme:

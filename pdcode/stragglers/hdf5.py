@@ -68,6 +68,8 @@ def recorded(run: Trace, draw: str, above: tuple[Path, ...], load: Load) -> reco
     rows = run.arrivals
     if not rows.rows:
         raise records.wrong(run.path, "has no arrivals yet")
+    if rows["part"].any():
+        raise records.wrong(run.path, "has replies in parts, not the delays of whole tasks")
     members = run.members
     unseen = np.flatnonzero(np.bincount(rows["worker"], minlength=members) == 0)
     if kept == "sampled" and len(unseen):

@@ -96,7 +96,8 @@ ARRIVALS = {
     "bytes_down": Column(
         "<i8",
         "B",
-        "size of rank 0's message that this one answers: header, codewords, theta or news of it",
+        "size of rank 0's message that this one answers: header, codewords, theta or news of it; 0 for later "
+        "parts of the answer",
         most=MESSAGE,
     ),
     "captured": Column("<f8", "1", "captured fraction of the gradient after this arrival"),
@@ -108,6 +109,7 @@ ARRIVALS = {
     ),
     "loss": Column("<f8", "1", "loss of the worker's mini-batch"),
     "round": Column("<i4", "1", "round of the update, from 0, in schemes of several rounds", 0),
+    "part": Column("<i4", "1", "part of the task's reply, from 0, if it is sent in parts", 0),
 }
 
 UPDATES = {

@@ -47,15 +47,15 @@ class Coordinator:
         workers = fleet.workers
         self.waiting = list(range(workers))  # workers without a task, in order of arrival
         self.tasks = [0] * workers  # tasks sent to each worker
-        self.replies = [0] * workers  # replies of each worker
+        self.replies = [0] * workers  # tasks that each worker has answered, to the last part
         self.t_dispatch_ns = [0] * workers  # dispatch of the last task, rank 0's clock
         self.busy_ns = [0] * workers  # total time from dispatch to arrival
         self.returned = [0] * workers  # flag of the next task: the last payload was dropped
-        self.outcomes = [0] * 4  # replies by `arrivals/status` of the trace
+        self.outcomes = [0] * 4  # replies, of which each part is one, by `arrivals/status` of the trace
         self.refused = [0] * workers  # payloads that are not finite
         self.flagged = [0] * workers  # payloads rejected as outliers
         self._senders: list[int] = []  # workers of the payloads since the last step
-        self.outstanding = 0  # tasks in flight
+        self.outstanding = 0  # replies that tasks in flight will bring
         self.version = 0  # of θ: number of updates
         self.now_ns = 0  # time of the last arrival, or time-out
         self.used = 0  # payloads folded in since the last step …
@@ -156,13 +156,14 @@ class Coordinator:
             self.trace.fault(now_ns, worker, task, "missing", missing_message(worker, task, sent_ns))
 
     def _fold(self, arrival: Arrival) -> bool:
-        """Fold a reply in; return whether its worker goes on without a step, as a straggler does."""
+        """Fold a reply in; return whether its worker gets a task without a step, as a straggler does."""
         worker = arrival.worker
-        self.waiting.append(worker)
-        self.outstanding -= 1
         self.arrivals += 1
-        self.replies[worker] += 1
-        self.busy_ns[worker] += arrival.t_recv_ns - self.t_dispatch_ns[worker]
+        self.outstanding -= 1
+        if arrival.last:
+            self.waiting.append(worker)
+            self.replies[worker] += 1
+            self.busy_ns[worker] += arrival.t_recv_ns - self.t_dispatch_ns[worker]
         staleness = self.version - arrival.version
         late = staleness > 0 or arrival.round != self.state.round
         if not arrival.finite:
@@ -186,8 +187,9 @@ class Coordinator:
             self.t_dispatch_ns[worker], arrival.t_start_ns, arrival.t_compute_ns, arrival.t_send_ns,
             arrival.t_recv_ns, self.fleet.now_ns(), arrival.injected_delay_ns,
             arrival.bytes_up, arrival.bytes_down, self.captured, status, arrival.loss, arrival.round,
+            arrival.part,
         )  # fmt: skip
-        return late or (status == USED and not self.state.policy.waits)
+        return arrival.last and (late or (status == USED and not self.state.policy.waits))
 
     def _step_if_ready(self, expected: int) -> bool:
         """Step if the state is ready, with `expected` payloads outstanding."""
@@ -233,7 +235,7 @@ class Coordinator:
     def _dispatch(self, worker: int) -> None:
         task = self.tasks[worker]
         order = self.state.order(worker, task)
-        self.outstanding += 1
+        self.outstanding += self.state.layouts[order.round].replies
         self.t_dispatch_ns[worker] = self.fleet.dispatch(
             worker, task, self.version, order, self.returned[worker]
         )

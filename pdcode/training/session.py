@@ -70,7 +70,9 @@ class TrainingRun:
             self.print_line(line)
         config = self.components.scheme.config
         most = "at most " if config.downlink.kind == "codewords" else ""
-        traffic = f"{layout.reply_bytes} bytes up and {most}{layout.task_bytes} down per task"
+        traffic = (
+            f"{layout.replies * layout.reply_bytes} bytes up and {most}{layout.task_bytes} down per task"
+        )
         if config.reduce.summed:
             traffic = (
                 f"allreduce of {sum(each.payload_bytes for each in self.components.layouts)} bytes per update"

@@ -55,6 +55,11 @@ class Components:
         return self.state.layouts
 
     @property
+    def replies(self) -> int:
+        """Number of a worker's replies to an update."""
+        return sum(layout.replies for layout in self.layouts)
+
+    @property
     def layout(self) -> Layout:
         """Message layout of the first round."""
         return self.state.layouts[0]
@@ -73,8 +78,8 @@ class Components:
         return max(1, self.dealt // self.scheme.workers)
 
     @property
-    def shares(self) -> list[float]:
-        """Share of a worker's delay that a task of each round of an update has."""
+    def shares(self) -> list[list[float]]:
+        """Share of a worker's delay that each part of a task has, for each round of an update."""
         return self.scheme.shares(self.problem, self.layouts, self.shard)
 
     def remarks(self) -> list[str]:
@@ -160,6 +165,10 @@ def check_summed(scheme: str, layouts: Sequence[Layout]) -> None:
     InputError
         Naming key and value.
     """
+    if any(layout.replies > 1 for layout in layouts):
+        raise InputError(
+            f"scheme.name: '{scheme}' replies in parts: it does not go with reduce.kind 'allreduce'"
+        )
     if any(layout.chosen for layout in layouts):
         raise InputError(
             f"scheme.name: '{scheme}' has codewords that workers choose, whose payloads do not add up: it "

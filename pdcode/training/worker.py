@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -40,7 +40,12 @@ class Worker:
         self._last = responds[0]  # encoder of the last payload
 
     def perform(self, task: Task) -> float:
-        """Write the reply to a task to its buffer; return the mini-batch loss."""
+        """Write the whole reply to a task to its buffer; return the mini-batch loss."""
+        *_, loss = self.parts(task)
+        return loss
+
+    def parts(self, task: Task) -> Iterator[float]:
+        """Write the parts of the reply to a task to its buffer in turn; yield the mini-batch loss at each."""
         faults = self.faults
         if faults.raise_worker == self.worker and faults.raise_task == task.task:
             raise InjectedFault(f"worker {self.worker} raises at task {task.task}, as [faults] asks")
@@ -50,9 +55,11 @@ class Worker:
         if faults.nan_worker == self.worker and task.task >= faults.nan_task:
             theta = np.full_like(theta, np.nan)  # simulates a numerical failure
         self._last = respond = self.responds[task.round]
-        loss = respond(theta, task)
-        respond.quantise((self.seed, self.worker, task.task))
-        return loss
+        for part in range(task.replies):
+            task.part = part
+            loss = respond(theta, task)
+            respond.quantise((self.seed, self.worker, task.task))
+            yield loss
 
 
 def work(link: Link, worker: Worker, delays: Delays) -> None:
@@ -69,9 +76,11 @@ def work(link: Link, worker: Worker, delays: Delays) -> None:
     """
     while (task := link.next_task()) is not None:
         t_start_ns = link.now_ns()
-        loss = worker.perform(task)
-        t_compute_ns = link.now_ns()
-        delay_ns = delays.delay_ns(task.task, t_compute_ns - t_start_ns, task.version, task.round)
-        if delay_ns:
-            delay_ns = link.wait(delay_ns, delays.spin)
-        link.reply(t_start_ns, t_compute_ns, delay_ns, loss)
+        for part, loss in enumerate(worker.parts(task)):
+            t_compute_ns = link.now_ns()
+            compute_ns = t_compute_ns - t_start_ns
+            delay_ns = delays.delay_ns(task.task, compute_ns, task.version, task.round, part)
+            if delay_ns:
+                delay_ns = link.wait(delay_ns, delays.spin)
+            link.reply(part, t_start_ns, t_compute_ns, delay_ns, loss)
+            t_start_ns = link.now_ns()

@@ -17,15 +17,15 @@ from .messages import Order, Reply, Task
 
 
 class Arrival:
-    """A reply at rank 0; each receive buffer has one such object, reused for every reply.
+    """A reply at rank 0; each place of a receive buffer has one such object, reused for every reply.
 
     Times are in ns since the start of the run, on rank 0's clock.
     """
 
     __slots__ = (
-        "worker", "task", "version", "row", "round", "loss", "codewords", "bytes_up", "bytes_down", "finite",
-        "t_start_ns", "t_compute_ns", "t_send_ns", "t_recv_ns", "injected_delay_ns", "payloads", "body",
-        "digest",
+        "worker", "task", "version", "row", "round", "part", "last", "loss", "codewords", "bytes_up",
+        "bytes_down", "finite", "t_start_ns", "t_compute_ns", "t_send_ns", "t_recv_ns", "injected_delay_ns",
+        "payloads", "body", "digest", "_chosen",
     )  # fmt: skip
 
     worker: int
@@ -33,6 +33,8 @@ class Arrival:
     version: int
     row: int
     round: int  # of the update
+    part: int  # of the replies to the task …
+    last: bool  # … and whether it is the last of them
     loss: float
     t_start_ns: int
     t_compute_ns: int
@@ -42,8 +44,8 @@ class Arrival:
     codewords: Sequence[Pair]  # one pair per unit
     finite: bool  # whether the whole payload is
     bytes_up: int  # size of the reply
-    bytes_down: int  # size of the task
-    # shape (r, elements) per unit; unchanged until the worker's next but one reply
+    bytes_down: int  # size of the task; 0 for its later parts
+    # shape (r, elements) per unit; unchanged until the reply to the worker's next but one task
     payloads: list[np.ndarray]
     body: np.ndarray  # the reply as it travelled, uint8, without its header
     digest: int  # of the worker's own θ, or 0
@@ -52,6 +54,14 @@ class Arrival:
         """Bind to the reply of round `number` in a buffer."""
         self.payloads, self.codewords, self.body = reply.payloads, reply.codewords, reply.body
         self.bytes_up, self.round, self.digest = reply.layout.reply_bytes, number, 0
+        self.part, self.last = reply.part, reply.part == reply.layout.replies - 1
+        self._chosen = reply.layout.chosen
+
+    def answers(self, order: Order, size: int) -> None:
+        """Note the task, of `size` bytes, that the reply will answer."""
+        if not self._chosen:
+            self.codewords = order.codewords
+        self.bytes_down = 0 if self.part else size
 
 
 @dataclass
@@ -159,5 +169,5 @@ class Link(ABC):
         """Allocate the message buffers; return the reply of each round."""
 
     @abstractmethod
-    def reply(self, t_start_ns: int, t_compute_ns: int, delay_ns: int, loss: float) -> None:
-        """Send the reply in the buffer, and post the receive of the next task."""
+    def reply(self, part: int, t_start_ns: int, t_compute_ns: int, delay_ns: int, loss: float) -> None:
+        """Send a part of the reply; after the last one, post the receive of the next task."""

@@ -64,8 +64,8 @@ def buffer(size: int, copies: int = 1) -> np.ndarray:
 
 
 def longest(layouts: Sequence[Layout]) -> tuple[int, int]:
-    """Return the bytes of the longest task and of the longest reply of all rounds."""
-    return max(layout.task_bytes for layout in layouts), max(layout.reply_bytes for layout in layouts)
+    """Return the bytes of the longest task, and of the buffer of its replies, in any round."""
+    return max(layout.task_bytes for layout in layouts), max(layout.buffer_bytes for layout in layouts)
 
 
 class Part(NamedTuple):
@@ -112,6 +112,8 @@ class Layout:
         default: one of all blocks.
     keyed : callable, optional
         ``keyed(row) -> codewords``, known to both ends: a task has the row number instead of codewords.
+    replies : int
+        Replies to a task, its parts, in equal messages of this layout.
 
     Attributes
     ----------
@@ -141,9 +143,11 @@ class Layout:
         apart: bool = False,
         chunks: Sequence[Chunks] | None = None,
         keyed: Callable[[int], Codewords] | None = None,
+        replies: int = 1,
     ) -> None:
         self.units, self.rows, self.weights = tuple(units), tuple(rows), tuple(weights)
         self.dtype, self.chosen, self.keyed = np.dtype(dtype), chosen, keyed
+        self.replies = replies
         self.wires = [name or self.dtype.name for name in each("wire.dtype", wire, len(self.units))]
         self.exact = set(self.wires) == {self.dtype.name}
         self.parameters = sum(unit.length for unit in units)
@@ -201,6 +205,16 @@ class Layout:
         largest = max(self.task_bytes, self.reply_bytes)
         if largest >= LARGEST:
             raise InputError(f"problem.hidden: messages of {largest} bytes exceed MPI's {LARGEST}")
+
+    def message(self, part: int) -> slice:
+        """Return the bytes of a part's reply in the buffer of a task's replies."""
+        start = part * aligned(self.reply_bytes)
+        return slice(start, start + self.reply_bytes)
+
+    @property
+    def buffer_bytes(self) -> int:
+        """Length of the buffer of a task's replies."""
+        return self.message(self.replies - 1).stop
 
     def empty_codewords(self) -> list[Pair]:
         """Allocate arrays for the codewords of each unit; units of the same section share theirs."""

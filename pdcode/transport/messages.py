@@ -108,13 +108,19 @@ class Reply:
     Parameters
     ----------
     layout : Layout
-    message : ndarray of uint8, shape (≥ reply_bytes,)
+    replies : ndarray of uint8, shape (≥ buffer_bytes,)
+        Buffer of all replies to a task.
+    part : int
+        Which of them this is.
 
     Attributes
     ----------
+    message : ndarray of uint8, shape (reply_bytes,)
     header : memoryview
     body : ndarray of uint8
         The message after its header.
+    parts : list of Reply
+        All replies to the task; of the first one only.
     payload : ndarray, shape (payload_size,)
         Payload in the problem's dtype: a view of the message if that is the wire format, else an own array.
     payloads : list of ndarray
@@ -123,10 +129,13 @@ class Reply:
         Worker-selected codewords, one pair per unit; else empty.
     """
 
-    def __init__(self, layout: Layout, message: np.ndarray) -> None:
-        self.layout = layout
+    def __init__(self, layout: Layout, replies: np.ndarray, part: int = 0) -> None:
+        self.layout, self.part = layout, part
+        self.message = message = replies[layout.message(part)]
         self.header = message[: HEADER.size].data
-        self.body = message[HEADER.size : layout.reply_bytes]
+        self.body = message[HEADER.size :]
+        later = range(1, 0 if part else layout.replies)
+        self.parts = [self, *(Reply(layout, replies, each) for each in later)]
         if layout.exact:
             start = layout.reply_bytes - layout.payload_size * layout.dtype.itemsize
             self.payload = message[start : layout.reply_bytes].view(layout.dtype)
@@ -134,13 +143,13 @@ class Reply:
             self.payload = buffer(layout.payload_size * layout.dtype.itemsize)[0].view(layout.dtype)
             self.payload = self.payload[: layout.payload_size]
         self.payloads: list[np.ndarray] = []
-        self._parts: list[tuple[np.ndarray, np.ndarray, Part]] = []  # a unit's payload, and its bytes
-        for layer, r, start, part in zip(
+        self._fields: list[tuple[np.ndarray, np.ndarray, Part]] = []  # a unit's payload, and its bytes
+        for layer, r, start, field in zip(
             layout.units, layout.rows, layout.offsets, layout.parts, strict=True
         ):
             flat = self.payload[start : start + r * layer.elements]
             self.payloads.append(flat.reshape(r, layer.elements))
-            self._parts.append((flat, message[part.at : part.at + part.bytes], part))
+            self._fields.append((flat, message[field.at : field.at + field.bytes], field))
         self.codewords: list[Pair] = layout.empty_codewords()
         self._words = CodewordView(layout, message, self.codewords) if layout.chosen else None
 
@@ -153,8 +162,8 @@ class Reply:
     def write(self, seed: int, worker: int, task: int) -> bool:
         """Round the payload into the message, and to the values that rank 0 will read; return whether it is
         finite."""
-        sound = True
-        for number, (flat, wire, part) in enumerate(self._parts):
+        sound, first = True, self.part * len(self._fields)  # units of a part draw numbers of their own
+        for number, (flat, wire, part) in enumerate(self._fields, first):
             if self.layout.exact:
                 sound &= finite.all_finite(flat)
             else:
@@ -182,7 +191,7 @@ class Reply:
     def read(self) -> bool:
         """Read codewords and payload from the message; return whether they are valid and finite."""
         sound = self._words is None or self._words.read()
-        for flat, wire, part in self._parts:
+        for flat, wire, part in self._fields:
             if self.layout.exact:
                 sound &= finite.all_finite(flat)
             else:
@@ -204,6 +213,8 @@ class Task:
     ----------
     task, version, row, flags, digest, round : int
         Header fields.
+    replies, part : int
+        Number of replies, and which of them is being computed.
     codewords : list of (indices, values)
         One pair per unit.
     body : ndarray of uint8
@@ -217,10 +228,15 @@ class Task:
             codewords = layout.empty_codewords()
             words = None if layout.chosen else view_codewords(layout, message, codewords)
             self._rounds.append((layout.body_at, codewords, words))
-        self.task = self.version = self.row = self.flags = self.digest = self.round = 0
+        self.task = self.version = self.row = self.flags = self.digest = self.round = self.part = 0
+        self._replies = [layout.replies for layout in layouts]
         self.codewords = self._rounds[0][1]
         self._place = 0, 0  # offset and length of the body
         self.body = message[:0]
+
+    @property
+    def replies(self) -> int:
+        return self._replies[self.round]
 
     def write(self, worker: int, task: int, version: int, order: Order, flags: int) -> int:
         """Write a task; return the length of the message in bytes."""

@@ -197,12 +197,14 @@ def arrived(trace: Trace) -> dict[str, np.ndarray]:
     Raises
     ------
     InputError
-        If there are none.
+        If there are none, or replies came in parts.
     """
     columns = {name: trace.arrivals[name] for name in (*(f"t_{event}_ns" for event in EVENTS), *OTHERS)}
     before = columns["status"] != DRAINED
     if not before.any():
         raise InputError(f"{trace.path}: no arrivals were recorded, from which to fit costs")
+    if trace.arrivals["part"].any():
+        raise InputError(f"{trace.path}: costs are fitted to whole tasks, and this run has replies in parts")
     return {name: column[before] for name, column in columns.items()}
 
 

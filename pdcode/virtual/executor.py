@@ -28,9 +28,9 @@ class Executor(ABC):
         """Begin a task of round `number`; its buffer may be reused when this returns."""
 
     @abstractmethod
-    def finish(self, worker: int, number: int) -> tuple[float, np.ndarray]:
-        """Wait for the task of round `number`; return its loss and the reply's body, valid until the
-        worker's next task."""
+    def finish(self, worker: int, number: int, part: int) -> tuple[float, np.ndarray]:
+        """Wait for the task of round `number`; return its loss and the body of a part of the reply, valid
+        until the worker's next task."""
 
     def close(self) -> None:
         """End the executor's work."""
@@ -62,8 +62,8 @@ class InProcessExecutor(Executor):
         task.read()
         self._losses[worker] = self.staff[worker].perform(task)
 
-    def finish(self, worker: int, number: int) -> tuple[float, np.ndarray]:
-        return self._losses[worker], self._replies[worker][number].body
+    def finish(self, worker: int, number: int, part: int) -> tuple[float, np.ndarray]:
+        return self._losses[worker], self._replies[worker][number].parts[part].body
 
 
 class NullExecutor(Executor):
@@ -77,10 +77,10 @@ class NullExecutor(Executor):
     numerics = False
 
     def __init__(self, layouts: Sequence[Layout]) -> None:
-        self._bodies = [Reply(layout, buffer(layout.reply_bytes)[0]).body for layout in layouts]
+        self._bodies = [Reply(layout, buffer(layout.buffer_bytes)[0]).body for layout in layouts]
 
     def perform(self, worker: int, task: Task, number: int) -> None:
         return
 
-    def finish(self, worker: int, number: int) -> tuple[float, np.ndarray]:
+    def finish(self, worker: int, number: int, part: int) -> tuple[float, np.ndarray]:
         return float("nan"), self._bodies[number]

@@ -66,20 +66,22 @@ class VirtualFleet(VirtualRanks, Fleet):
     ) -> None:
         VirtualRanks.__init__(self, workers)
         self.executor, self.schedule = executor, schedule
-        self._layouts, self._until_ns, self._exchanged = layouts, until_ns, exchanged
+        self._until_ns, self._exchanged = until_ns, exchanged
         task_bytes, reply_bytes = longest(layouts)
         self._replies = [
             [Reply(layout, row) for layout in layouts] for row in buffer(reply_bytes, 2 * workers)
         ]
         self._task = Task(layouts, buffer(task_bytes)[0])
         self._arrivals = [
-            [Arrival(reply, number) for number, reply in enumerate(rounds)] for rounds in self._replies
+            [[Arrival(part, number) for part in reply.parts] for number, reply in enumerate(rounds)]
+            for rounds in self._replies
         ]
         if exchanged is not None:
             for arrivals in self._arrivals:
-                for arrival, size in zip(arrivals, exchanged, strict=True):
+                for (arrival,), size in zip(arrivals, exchanged, strict=True):
                     arrival.bytes_up = size
-        self._rounds = [0] * workers  # round of each worker's task
+        self._rounds = [0] * workers  # round of each worker's task …
+        self._parts = [0] * workers  # … and the part of its reply that comes next
         self._slots = [2 * worker for worker in range(workers)]
         self._leaving: list[Sent] = []  # tasks to send together: no arrival between them …
         self._sizes = 0, 0, 0  # … and equal round, common bytes and own bytes
@@ -97,13 +99,14 @@ class VirtualFleet(VirtualRanks, Fleet):
         number = self._rounds[worker] = order.round
         size = self._task.write(worker, task, version, order, flags)
         slot = self._slots[worker] = self._slots[worker] ^ 1
-        arrival = self._arrivals[slot][number]
-        if not self._layouts[number].chosen:
-            arrival.codewords = order.codewords
-        arrival.worker, arrival.task, arrival.version, arrival.row = worker, task, version, order.row
-        arrival.bytes_down = size if self._exchanged is None else self._exchanged[number]
+        self._parts[worker] = 0
+        for arrival in self._arrivals[slot][number]:
+            arrival.answers(order, size)
+            arrival.worker, arrival.task, arrival.version, arrival.row = worker, task, version, order.row
+            if self._exchanged is not None:
+                arrival.bytes_down = self._exchanged[number]
         self.executor.perform(worker, self._task, number)
-        self.bytes_down += arrival.bytes_down
+        self.bytes_down += size if self._exchanged is None else self._exchanged[number]
         body = sum(len(part) for part in order.parts)
         if (body, size - body, number) != self._sizes:
             self._send()
@@ -132,9 +135,9 @@ class VirtualFleet(VirtualRanks, Fleet):
             if self._until_ns is not None:
                 self._until_ns = NEVER_NS
             return ()
-        slot, number = self._slots[worker], self._rounds[worker]
-        reply, arrival = self._replies[slot][number], self._arrivals[slot][number]
-        arrival.loss, body = self.executor.finish(worker, number)
+        slot, number, part = self._slots[worker], self._rounds[worker], self._parts[worker]
+        reply, arrival = self._replies[slot][number].parts[part], self._arrivals[slot][number][part]
+        arrival.loss, body = self.executor.finish(worker, number, part)
         reply.body[:] = body
         arrival.finite = reply.read()
         arrival.t_start_ns = int(schedule.t_start_ns[worker])
@@ -143,6 +146,9 @@ class VirtualFleet(VirtualRanks, Fleet):
         arrival.t_recv_ns = schedule.t_recv_ns
         arrival.injected_delay_ns = int(schedule.injected_delay_ns[worker])
         self.bytes_up += arrival.bytes_up
+        if not arrival.last:
+            self._parts[worker] = part + 1
+            schedule.follow(worker, number, part + 1)
         return (arrival,)
 
     def stepped(self) -> None:

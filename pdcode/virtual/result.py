@@ -34,8 +34,8 @@ class Result:
         Last measured values.
     arrivals, used, wasted, refused : int
         Numbers of payloads, those drained after the stop included.
-    rounds : int
-        Rounds of an update, each with a payload of a worker.
+    replies : int
+        Payloads of a worker to an update.
     bytes_up, bytes_down : int
     length_ns : int
         Arrival time of the last payload.
@@ -60,7 +60,7 @@ class Result:
     used: int
     wasted: int
     refused: int
-    rounds: int
+    replies: int
     bytes_up: int
     bytes_down: int
     length_ns: int
@@ -73,7 +73,7 @@ class Result:
     @cached_property
     def oracle_s(self) -> float:
         """Oracle time for the payloads used, in seconds; computed on demand, possibly as slow as the run."""
-        return oracle.time_s(self.config, self.task_ns, self.used / self.rounds)
+        return oracle.time_s(self.config, self.task_ns, self.used / self.replies)
 
     @property
     def multiple(self) -> float:

@@ -6,6 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Any
 
 import msgspec
@@ -33,7 +34,7 @@ class Schedule(ABC):
     t_recv_ns : int
         Time at which the last reply was received.
     t_start_ns, t_compute_ns, t_send_ns, injected_delay_ns : sequence of int
-        Times of each worker's last task.
+        Times of each worker's last task, or part of one.
     steps : int
         Number of rounds that have ended; an update has one or more.
     cuts : bool
@@ -67,6 +68,10 @@ class Schedule(ABC):
         """
 
     @abstractmethod
+    def follow(self, worker: int, number: int, part: int) -> None:
+        """Begin a part of a worker's reply, in round `number`, where the one before, just received, ended."""
+
+    @abstractmethod
     def next(self, limit_ns: int, wakes: bool = False) -> int:
         """Receive the next reply and return its worker; at the limit, advance to it and return -1.
 
@@ -90,7 +95,7 @@ class CostModelSchedule(Schedule):
     """Schedule by the cost model of ``[machine]`` and ``[link]`` and the delays of ``[stragglers]``.
 
     A task takes the worker's compute time plus a delay keyed by (seed, worker, task), part of which may be a
-    multiple of the compute time.
+    multiple of the compute time. The parts of its reply share both in proportion to their flops.
 
     Parameters
     ----------
@@ -99,8 +104,9 @@ class CostModelSchedule(Schedule):
         Compute time of a task (`simulation.task_times_ns`), for each round.
     reply_bytes : sequence of int
         Bytes of a reply, for each round.
-    shares : sequence of float
-        Share of a delay that a task of each round has; with several, a delay is keyed by the update.
+    shares : sequence of sequence of float
+        Share of a delay that each part of a task has, for each round; with several rounds, a delay is keyed
+        by the update.
     """
 
     def __init__(
@@ -108,14 +114,17 @@ class CostModelSchedule(Schedule):
         config: Config,
         task_ns: Sequence[np.ndarray],
         reply_bytes: Sequence[int],
-        shares: Sequence[float] = (1.0,),
+        shares: Sequence[Sequence[float]] = ((1.0,),),
     ) -> None:
         self._n = workers = config.workers.count
         self._events = make_events(config, reply_bytes[0])
-        self._task_ns = [np.broadcast_to(each, workers) for each in task_ns]
-        self._reply_bytes, self._shares = reply_bytes, shares
+        self._part_ns = [
+            divide(np.broadcast_to(each, workers), own) for each, own in zip(task_ns, shares, strict=True)
+        ]
+        self._reply_bytes, self._shares, self._cancelled = reply_bytes, shares, False
         self._model = make_scheme(config).delays()
-        self._delays_ns = np.zeros((workers, BLOCK), np.int64)
+        self._ahead_ns = np.zeros((len(shares[0]), workers, BLOCK), np.int64)  # delays of the next tasks
+        self._delays_ns = np.zeros((max(map(len, shares)), workers), np.int64)  # of the parts of this one
         self._drawn = np.zeros(workers, np.int64)  # tasks drawn so far, a multiple of BLOCK
         self.injected_delay_ns = self._injected_ns = np.zeros(workers, np.int64)
         self.t_start_ns, self.t_compute_ns = self._events.t_start_ns, self._events.t_compute_ns
@@ -145,24 +154,38 @@ class CostModelSchedule(Schedule):
     def send(self, sent: Sequence[Sent], body_bytes: int, own_bytes: int, number: int = 0) -> None:
         pairs = np.array(sent, np.int64)
         workers, tasks = pairs[:, 0], pairs[:, 1]
-        compute_ns = self._task_ns[number][workers]
+        compute_ns, shares = np.take(self._part_ns[number], workers, axis=1), self._shares[number]
         if len(self._shares) > 1:
             tasks = np.full(len(pairs), self.steps // len(self._shares))
-            delays_ns = stragglers.delays_ns(
-                self._model, workers, tasks, 1, compute_ns, self._shares[number]
-            )[:, 0]
+            delays_ns = np.array(
+                [
+                    stragglers.delays_ns(self._model, workers, tasks, 1, each, share)[:, 0]
+                    for each, share in zip(compute_ns, shares, strict=True)
+                ]
+            )
         else:
             undrawn = tasks >= self._drawn[workers]
             if len(short := workers[undrawn]):
                 first = self._drawn[short]
-                self._delays_ns[short] = stragglers.delays_ns(
-                    self._model, short, first, BLOCK, compute_ns[undrawn]
-                )
+                for part, share in enumerate(shares):
+                    self._ahead_ns[part, short] = stragglers.delays_ns(
+                        self._model, short, first, BLOCK, compute_ns[part, undrawn], share
+                    )
                 self._drawn[short] = first + BLOCK
-            delays_ns = self._delays_ns[workers, tasks % BLOCK]
-        self._injected_ns[workers] = delays_ns
+            delays_ns = np.ascontiguousarray(self._ahead_ns[:, workers, tasks % BLOCK])
+        self._delays_ns[: len(shares), workers] = delays_ns
+        self._injected_ns[workers] = delays_ns[0]
         reply_bytes = None if len(self._reply_bytes) == 1 else self._reply_bytes[number]
-        self._events.send(workers.astype(np.int32), compute_ns, delays_ns, body_bytes, own_bytes, reply_bytes)
+        self._events.send(
+            workers.astype(np.int32), compute_ns[0], delays_ns[0], body_bytes, own_bytes, reply_bytes
+        )
+
+    def follow(self, worker: int, number: int, part: int) -> None:
+        delay_ns = int(self._delays_ns[part, worker])
+        if self._cancelled:
+            delay_ns = min(delay_ns, 0)
+        self._injected_ns[worker] = delay_ns
+        self._events.follow(worker, self._part_ns[number][part, worker], max(delay_ns, 0))
 
     def next(self, limit_ns: int, wakes: bool = False) -> int:
         return self._events.pop(limit_ns)
@@ -172,6 +195,7 @@ class CostModelSchedule(Schedule):
         self._events.step()
 
     def cancel(self) -> None:
+        self._cancelled = True
         self._events.cancel(self.cuts)
         alive = self._injected_ns >= 0
         self._injected_ns[alive] = (self._events.t_send_ns - self._events.t_compute_ns)[alive]
@@ -200,7 +224,7 @@ class AllreduceSchedule(CostModelSchedule):
         config: Config,
         task_ns: Sequence[np.ndarray],
         payload_bytes: Sequence[int],
-        shares: Sequence[float] = (1.0,),
+        shares: Sequence[Sequence[float]] = ((1.0,),),
     ) -> None:
         link, workers = config.link, config.workers.count
         free = msgspec.structs.replace(
@@ -245,6 +269,12 @@ class AllreduceSchedule(CostModelSchedule):
         self._events.now_ns = self._end_ns
         self._out -= 1
         return self._done.popleft()
+
+
+def divide(task_ns: np.ndarray, shares: Sequence[float]) -> np.ndarray:
+    """Divide the times of tasks, int64 ns, shape (n,), among their parts, shape (parts, n)."""
+    ends = [np.rint(task_ns * (each / sum(shares))).astype(np.int64) for each in accumulate(shares[:-1])]
+    return np.diff([*ends, task_ns], axis=0, prepend=0)
 
 
 def make_events(config: Config, reply_bytes: int) -> Any:

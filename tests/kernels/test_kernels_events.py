@@ -35,7 +35,11 @@ def test_is_its_plain_twin(options: dict[str, Any], data: st.DataObject) -> None
             span = data.draw(SPANS | st.just(LAST))
             got = fast.pop(fast.now_ns + span)
             assert got == plain.pop(plain.now_ns + span)
-            if got >= 0:
+            if got >= 0 and data.draw(st.booleans()):
+                compute_ns, delay_ns = data.draw(SPANS), data.draw(SPANS)
+                for clock in (fast, plain):
+                    clock.follow(got, compute_ns, delay_ns)
+            elif got >= 0:
                 idle.append(got)
         elif what == "cancel":
             cut = data.draw(st.booleans())
@@ -90,7 +94,12 @@ def test_many_workers_of_whom_most_are_in_the_calendar_too(law: str, mean_group:
             assert got == plain.pop()
             if got < 0:
                 break
-            idle.append(got)
+            if random.random() < 0.2:
+                delay_ns = int(random.exponential(1e4))
+                for clock in (fast, plain):
+                    clock.follow(got, 10, delay_ns)
+            else:
+                idle.append(got)
         assert fast.now_ns == plain.now_ns
 
 

@@ -14,6 +14,12 @@ from pdcode.trace.schema import DRAINED
 COMMON = ["stragglers.kind=slow-set", "stragglers.shift_s=0.001", "stragglers.dead=[1]"]
 CASES = {
     "async": [*COMMON, "update.mode=async", "downlink.kind=codewords"],
+    "parts": [
+        *COMMON,
+        "scheme.name=streaming",
+        'code={family="uncoded",blocks=3,rotate=false}',
+        "memory.kind=none",
+    ],
     "all": [*COMMON, "update.mode=all", "stop.seconds=0.3"],
 }
 
@@ -45,6 +51,19 @@ def test_a_dead_worker_holds_its_reply_back_until_the_end(
     told = (3 + np.count_nonzero(~in_time)) * trace.attributes["header_bytes"]
     sent = rows["bytes_down"].sum() + trace.attributes["setup_bytes_down"]
     assert trace.counters["bytes_down"] == sent + told
+
+
+def test_the_parts_of_a_dead_worker_come_at_the_end(runs: dict[str, Run]) -> None:
+    assert runs["parts"].returncode == 0, runs["parts"].stderr
+    rows = Trace(runs["parts"].path).arrivals
+    dead = rows["worker"] == 1
+    assert rows["part"][dead].tolist() == [0, 1, 2]
+    assert (rows["task"][dead] == 0).all()
+    assert (rows["status"][dead] == DRAINED).all()
+    assert (rows["injected_delay_ns"][dead] == -1).all()
+    second = (rows["worker"] == 0) & (rows["task"] == 1)
+    assert rows["injected_delay_ns"][second].sum() == pytest.approx(1_000_000, abs=2)  # 1 ms a task
+    np.testing.assert_array_equal(rows["bytes_down"] > 0, rows["part"] == 0)
 
 
 def test_word_that_comes_too_late_is_not_taken_for_a_task() -> None:

@@ -60,6 +60,8 @@ CASES = {
         *scheme("delayed-nesterov"), "scheme.options={steps=4,speeds=[1,1,1,1,0.25]}",
         "downlink.kind=codewords",
     ],
+    "streaming": [*scheme("streaming"), "code.blocks=3", "wire.dtype=bfloat16"],
+    "streaming-first": [*scheme("streaming"), "code.blocks=4", "update.mode=first", "update.late=waste"],
     "ringmaster": [*scheme("ringmaster"), "scheme.options.threshold=3", "wire.dtype=bfloat16"],
     "ringleader": [*scheme("ringleader"), "faults.nan_worker=1", "faults.nan_task=9"],
     "cyclic": [*scheme("cyclic"), "scheme.options.stragglers=2", "stragglers.dead=[1]", "stop.seconds=50"],

@@ -67,6 +67,8 @@ CASES = {
         "scheme.name=sparseloco", "scheme.options={steps=3,chunk=100,largest=9}", "code.blocks=1",
         "downlink.kind=codewords", "downlink.check=5", *FIRST,
     ],
+    "streaming": ["scheme.name=streaming", "code.blocks=3", "wire.dtype=int8", "update.mode=first"],
+    "streaming-async": ["scheme.name=streaming", "code.blocks=4", "optimizer.momentum=0.5"],
     "ringmaster": ["scheme.name=ringmaster", "scheme.options.threshold=2", *CODE, "memory.kind=worker"],
     "ringleader": ["scheme.name=ringleader", "code.blocks=1", "optimizer.momentum=0.5", "wire.dtype=int8"],
     "cyclic": [

@@ -200,15 +200,17 @@ def test_a_task_of_several_has_the_sum_of_their_delays(table: StragglersTable) -
 
 
 @by_kind
-def test_rounds_share_the_delay_of_their_update(table: StragglersTable) -> None:
-    shares, model = (0.25, 0.75), table.make(3, WORKERS)
+def test_rounds_and_parts_share_the_delay_of_their_update(table: StragglersTable) -> None:
+    shares, model = ((0.25,), (0.45, 0.3)), table.make(3, WORKERS)
     one = Delays(table.make(3, WORKERS), 2, shares)
-    for task, (version, number) in enumerate([(0, 0), (0, 1), (1, 0), (2, 0), (2, 1), (7, 1)]):
+    places = [(0, 0, 0), (0, 1, 0), (0, 1, 1), (1, 0, 0), (2, 0, 0), (2, 1, 1), (7, 1, 0)]
+    for task, (version, number, part) in enumerate(places):
+        share = shares[number][part]
         whole_ns = 1e9 * model.delays_s([2], [version], 1)[0, 0]
-        expected = shares[number] * whole_ns + model.stretch([2])[0] * 1000
-        assert one.delay_ns(task, 1000, version, number) == pytest.approx(max(0, expected), abs=1)
-        drawn = stragglers.delays_ns(model, [2], [version], 1, [1000], [shares[number]])
-        assert one.delay_ns(task, 1000, version, number) == drawn[0, 0]
+        expected = share * whole_ns + model.stretch([2])[0] * 1000
+        delay_ns = one.delay_ns(task, 1000, version, number, part)
+        assert delay_ns == pytest.approx(max(0, expected), abs=1)
+        assert delay_ns == stragglers.delays_ns(model, [2], [version], 1, [1000], [share])[0, 0]
 
 
 def test_workers_may_merge_different_numbers_of_delays() -> None:

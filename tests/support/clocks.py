@@ -119,6 +119,14 @@ class PlainEvents:
             if delay >= 0:
                 self._reply(worker)
 
+    def follow(self, worker: int, compute_ns: int, delay_ns: int) -> None:
+        self.t_start_ns[worker] = self.t_send_ns[worker]
+        self.t_compute_ns[worker] = after(self.t_start_ns[worker], compute_ns)
+        self.t_send_ns[worker] = after(self.t_compute_ns[worker], delay_ns)
+        self._number[worker] = self.dispatched
+        self.dispatched += 1
+        self._reply(worker)
+
     def _reply(self, worker: int) -> None:
         reach_ns = after(self.t_send_ns[worker], self.latency_ns)
         heapq.heappush(self._heap, (reach_ns, self._number[worker], worker))

@@ -65,10 +65,12 @@ class FixedDurations(Schedule):
     ----------
     workers : int
     duration_ns : callable
-        ``duration_ns(worker, task)``: time from a task's dispatch to its reply's arrival.
+        ``duration_ns(worker, task)``: time from a task's dispatch to its reply's arrival, and from each part
+        of the reply to the next.
     """
 
     def __init__(self, workers: int, duration_ns: Callable[[int, int], int]) -> None:
+        self._tasks = [0] * workers
         self._duration_ns = duration_ns
         self._heap: list[tuple[int, int, int]] = []  # arrival time, number of the task, worker
         self._sent = 0
@@ -82,10 +84,14 @@ class FixedDurations(Schedule):
 
     def send(self, sent: Sequence[Sent], body_bytes: int, own_bytes: int, number: int = 0) -> None:
         for worker, task in sent:
-            end_ns = self.now_ns + self._duration_ns(worker, task)
-            self.t_start_ns[worker], self.t_send_ns[worker] = self.now_ns, end_ns
-            heapq.heappush(self._heap, (end_ns, self._sent, worker))
-            self._sent += 1
+            self._tasks[worker] = task
+            self.follow(worker, number, 0)
+
+    def follow(self, worker: int, number: int, part: int) -> None:
+        end_ns = self.now_ns + self._duration_ns(worker, self._tasks[worker])
+        self.t_start_ns[worker], self.t_send_ns[worker] = self.now_ns, end_ns
+        heapq.heappush(self._heap, (end_ns, self._sent, worker))
+        self._sent += 1
 
     def next(self, limit_ns: int, wakes: bool = False) -> int:
         if not self._heap or self._heap[0][0] > limit_ns:

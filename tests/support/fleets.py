@@ -53,7 +53,7 @@ class ScriptedFleet(Fleet):
         self.flags.append(flags | order.flags)
         arrival = Arrival.__new__(Arrival)
         arrival.codewords, arrival.bytes_up, arrival.bytes_down = codewords, 0, 0
-        arrival.round = order.round
+        arrival.round, arrival.part, arrival.last = order.round, 0, True
         arrival.worker, arrival.task, arrival.version, arrival.row, arrival.loss = (
             worker,
             task,

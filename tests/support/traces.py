@@ -114,6 +114,7 @@ def simulate(
         trace.arrival(
             worker, task, at, version if fresh else -1, task, version - at, sent, start, compute, send, recv,
             decoded, delay, 3904, 19304, 0.25, USED if fresh else DRAINED, 2.3 * np.exp(-version / 500), 0,
+            0,
         )  # fmt: skip
         free = decoded
         if fresh:

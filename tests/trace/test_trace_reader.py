@@ -163,8 +163,8 @@ def test_a_table_that_is_not_whole_is_bad_input(tmp_path: Path, table: str) -> N
     path = tmp_path / "a.h5"
     traces.writer(path).close()
     with h5py.File(path) as file:
-        names = [name for name in file[table] if not name.startswith("end_")]
-        names = [name for name in names if name not in ("round", "digest")]  # older traces lack them
+        optional = "round", "part", "digest"  # older traces lack them
+        names = [name for name in file[table] if not name.startswith("end_") and name not in optional]
     for name in names:
         with h5py.File(path, "r+") as file:
             kept = file[table][name][()]
@@ -213,15 +213,16 @@ def test_flipped_bytes_end_in_one_line(tmp_path: Path) -> None:
     assert 5 < damaged < 150
 
 
-def test_a_column_that_older_traces_lack_has_its_default(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["round", "part"])
+def test_a_column_that_older_traces_lack_has_its_default(tmp_path: Path, name: str) -> None:
     trace = traces.simulate(tmp_path / "a.h5", seconds=0.05)
     with h5py.File(tmp_path / "a.h5", "r+") as file:
-        del file["arrivals/round"]
+        del file[f"arrivals/{name}"]
         file.attrs["schema_version"] = 1
     older = Trace(tmp_path / "a.h5").arrivals
     assert older.keys() == trace.arrivals.keys()
-    np.testing.assert_array_equal(older["round"], np.zeros(trace.arrivals.rows))
-    assert older["round"].dtype == ARRIVALS["round"].dtype
+    np.testing.assert_array_equal(older[name], np.zeros(trace.arrivals.rows))
+    assert older[name].dtype == ARRIVALS[name].dtype
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ print("ready", flush=True)
 task = 0
 while True:
     now = time.perf_counter_ns() - start
-    writer.arrival(task % 2, *[task] * 9, now, now, *[task] * 3, float(task), 0, float(task), 0)
+    writer.arrival(task % 2, *[task] * 9, now, now, *[task] * 3, float(task), 0, float(task), 0, 0)
     writer.update(task, now, 1, 1.0, 1.0, 0)
     task += 1
     if writer.due(now):
@@ -60,7 +60,7 @@ def check(trace: Trace) -> int:
         column = trace.arrivals[name]
         if name in ("t_recv_ns", "t_decoded_ns"):
             assert (np.diff(column) >= 0).all()
-        elif name not in ("worker", "status", "round"):
+        elif name not in ("worker", "status", "round", "part"):
             np.testing.assert_array_equal(column, np.arange(rows))
     np.testing.assert_array_equal(trace.updates["version"], np.arange(trace.updates.rows))
     return rows

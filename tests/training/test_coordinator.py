@@ -267,6 +267,7 @@ class Echo(ScriptedFleet):
         super().__init__(1, lambda worker, task: 1, lambda *task: payloads)
         self.arrival = Arrival.__new__(Arrival)
         self.arrival.payloads, self.arrival.finite, self.arrival.round = payloads, True, 0
+        self.arrival.part, self.arrival.last = 0, True
         for name in ("t_start_ns", "t_compute_ns", "t_send_ns", "t_recv_ns", "injected_delay_ns", "loss"):
             setattr(self.arrival, name, 0)
 

@@ -44,7 +44,7 @@ def test_a_round_takes_the_slowest_worker_and_the_sum(
             f"link.half_duplex={str(half).lower()}", "machine.update_s=0.5", *LATE[:2],
         ],
     )  # fmt: skip
-    schedule = AllreduceSchedule(config, [10_000, 7], sizes)
+    schedule = AllreduceSchedule(config, [10_000, 7], sizes, [[0.5], [0.5]])
     schedule.start()
     now_ns, steps, byte_s = 0, math.ceil(math.log2(workers)), (2 if half else 1) / bandwidth
     for task, number in enumerate([0, 1, 0]):

@@ -86,7 +86,7 @@ def record(
             task, at, sent, start, ready, send, delay, size = stamps
             trace.arrival(
                 worker, task, at, version, 0, version - at, sent, start, ready, send, int(recv), int(now),
-                delay, up, size, 0.5, USED, 1.0, 0,
+                delay, up, size, 0.5, USED, 1.0, 0, 0,
             )  # fmt: skip
             waiting.append(worker)
         version += 1
@@ -101,6 +101,7 @@ def record(
         0.5,
         DRAINED,
         1.0,
+        0,
         0,
     )
     trace.close(np.zeros(1))

@@ -37,5 +37,5 @@ with job() as comm:
             reply.payload[:] = task.body.view(np.float32)
             if delay_ns:
                 delay_ns = link.wait(delay_ns, spin=False)
-            link.reply(0, 0, delay_ns, 0.0)
+            link.reply(0, 0, 0, delay_ns, 0.0)
         assert link.next_task() is None

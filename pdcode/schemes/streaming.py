@@ -1,0 +1,220 @@
+"""Streaming: a worker sends its uncoded gradient in parts, each as soon as it is computed.
+
+Part j is block j of every layer, with as many blocks in each layer (``code.blocks``). The forward and the
+backward pass come before the first part, and each part costs its own products. θ comes once, with the task.
+It is the comparison for codes of low weight: what a worker has done so far is used before its task is
+finished, at the price of a message a part, instead of being combined in one short message. To send gradients
+in pieces while the rest is computed is common practice (Zhang et al., "Poseidon", USENIX ATC 2017, layer by
+layer); without a barrier between parts, and with stragglers, it is the multi-message communication of
+Ozfatura, Gündüz and Ulukus, "Speeding up distributed gradient descent by utilizing non-persistent
+stragglers", ISIT 2019, whose messages are gradients of parts of the data. Here they are parts of the
+gradient.
+
+``async`` steps θ by each part alone: a version, in counts of updates and in staleness, is a part. An update
+otherwise takes the mean of each part over the workers from which it has come. ``first`` waits until every
+part has come from `count` workers, since the last parts would hardly ever be used if it only counted
+messages. ``captured`` is the share of the pieces (worker, part) that are here, weighted by their length.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import numpy as np
+
+from ..coding import flops
+from ..coding.assignments import Assignment
+from ..coding.memory import Respond
+from ..coding.optimizers import Optimizer
+from ..coding.policies import Seen, wanted
+from ..coding.state import Coded, State
+from ..config.tables import Config, Tables
+from ..decoders.adjoint import Adjoint
+from ..problems import Plan, Problem
+from ..problems.partition import Blocks, Unit
+from ..transport.base import Arrival
+from ..transport.layout import Layout
+from ..transport.messages import Reply, Task
+from ..util.errors import InputError
+from ..util.rng import Batches
+from .base import Scheme
+
+
+def pieces(layers: Sequence[Blocks], part: int) -> list[tuple[int, Unit]]:
+    """Return the layers of a part, with the range of θ that it has of each; layers may have no block left."""
+    found = []
+    for number, layer in enumerate(layers):
+        start = part * layer.elements
+        if start < layer.length:
+            found.append((number, Unit(layer.offset + start, min(layer.elements, layer.length - start), 1)))
+    return found
+
+
+class StreamedState(Coded):
+    """State with the mean of each part over the workers from which it has come.
+
+    Parameters
+    ----------
+    theta : ndarray, shape (size,)
+    layers : sequence of Blocks
+        Layers with as many blocks each.
+    optimizer : Optimizer
+    assignment : Assignment
+        Numbers the tasks.
+    workers, count : int
+        Number of workers, and of those from which an update with ``mode = "first"`` needs every part; 0 with
+        other modes.
+    """
+
+    def __init__(
+        self,
+        theta: np.ndarray,
+        layers: Sequence[Blocks],
+        optimizer: Optimizer,
+        assignment: Assignment,
+        workers: int,
+        count: int,
+    ) -> None:
+        found = [pieces(layers, part) for part in range(layers[0].count)]
+        units = [unit for part in found for _, unit in part]
+        decoders = [Adjoint(1, unit.shape, theta.dtype) for unit in units]
+        super().__init__(theta, units, decoders, optimizer, assignment)
+        left = iter(decoders)
+        self._parts = [[(number, next(left)) for number, _ in part] for part in found]
+        self._shares = np.array([sum(unit.length for _, unit in part) for part in found]) / len(theta)
+        self._came = np.zeros(len(found), np.int64)  # payloads of each part since the last step
+        self._workers, self._count = workers, count
+
+    def fold(self, arrival: Arrival) -> float:
+        for number, decoder in self._parts[arrival.part]:
+            payload = arrival.payloads[number][:, : decoder.length]  # without padding
+            decoder.add_sparse(*arrival.codewords[number], payload)
+        self._came[arrival.part] += 1
+        return float(self._shares @ np.minimum(self._came / self._workers, 1.0))
+
+    def ready(self, seen: Seen, expected: int) -> bool:
+        if self._count:
+            return expected == 0 or bool(self._came[self._shares > 0].min() >= self._count)
+        return super().ready(seen, expected)
+
+    def step(self, damping: float) -> float | None:
+        self._came.fill(0)
+        return super().step(damping)
+
+
+class PartEncoder:
+    """A worker's side: both passes with the first part, and the products of each part.
+
+    Parameters
+    ----------
+    plan : Plan
+        Plan of the worker's problem for one codeword a task.
+    batches : Batches
+        Row indices of each task.
+    reply : Reply
+        Receives the payloads of all parts.
+    """
+
+    def __init__(self, plan: Plan, batches: Batches, reply: Reply) -> None:
+        self._plan, self._batches, self._replies = plan, batches, reply.parts
+        one = np.ones((1, 1), reply.layout.dtype)
+        layers = range(len(reply.layout.units))
+        self._words = [
+            [(np.full((1, 1), part, np.int32), one) for _ in layers] for part in range(len(reply.parts))
+        ]
+        self._reply, self._loss = reply, float("nan")
+
+    def __call__(self, theta: np.ndarray, task: Task) -> float:
+        if task.part == 0:
+            self._loss = self._plan.prepare(theta, self._batches.draw(task.task))
+        self._plan.code(self._words[task.part])
+        self._reply = self._replies[task.part]
+        for sent, view in zip(self._reply.payloads, self._plan.views, strict=True):
+            sent[:] = view  # a message of its own, as the last one may still be leaving
+        return self._loss
+
+    def quantise(self, keys: tuple[int, int, int]) -> None:
+        self._reply.write(*keys)
+
+    def rollback(self) -> None:
+        pass
+
+
+class Streaming(Scheme):
+    """Uncoded gradients in parts, one message each."""
+
+    name = "streaming"
+    summary = "full gradients in parts, each sent as soon as it is computed"
+    unused = ("code", "memory", "decoder")
+    used = ("code.blocks",)
+    tables: ClassVar[Tables] = {
+        "code": {"family": "uncoded", "blocks": 4, "rotate": False},
+        "memory": {"kind": "none"},
+    }
+
+    @classmethod
+    def check(cls, config: Config) -> None:
+        super().check(config)
+        update, parts = config.update, config.code.blocks
+        if not isinstance(parts, int):
+            raise InputError(
+                f"code.blocks: {parts!r}: scheme 'streaming' cuts layers into as many parts; use one number"
+            )
+        if parts > 1 and update.late == "waste" and update.mode in ("async", "captured"):
+            raise InputError(
+                f"update.late: 'waste': with update.mode '{update.mode}' the last parts of scheme "
+                "'streaming' would always be late; use 'use'"
+            )
+
+    def units(self, problem: Problem) -> Sequence[Unit]:
+        return [Unit(layer.offset, layer.elements, 1) for layer in problem.layers]  # of a part
+
+    def layouts(
+        self, problem: Problem, weights: Sequence[int], body_bytes: int | None = None
+    ) -> list[Layout]:
+        units = self.units(problem)
+        ones, parts = [1] * len(units), problem.layers[0].count
+        body_bytes = problem.size * problem.dtype.itemsize
+        wires = self.wires(units)
+        return [Layout(units, ones, ones, problem.dtype, wires, body_bytes=body_bytes, replies=parts)]
+
+    def state(self, problem: Problem) -> State:
+        config, assignment = self.config, self.assignment(self.units(problem))
+        count = wanted(config.update, self.workers) if config.update.mode == "first" else 0
+        state = StreamedState(
+            problem.initial(config.seed),
+            problem.layers,
+            self.optimizer(problem),
+            assignment,
+            self.workers,
+            count,
+        )
+        state.policy, state.layouts = self.policy(), self.layouts(problem, ())
+        return state
+
+    def responds(
+        self, problem: Problem, worker: int, rows: int, replies: Sequence[Reply]
+    ) -> Sequence[Respond]:
+        (reply,) = replies
+        batch = self.config.problem.batch
+        plan = problem.plan(batch, 1, weight=self.share_of(problem, rows))
+        return [PartEncoder(plan, Batches(self.config.seed, worker, problem.rows, batch), reply)]
+
+    def flops(
+        self, problem: Problem, layouts: Sequence[Layout], number: int, shard: int | None
+    ) -> float | np.ndarray:
+        passes, part = self._flops(problem, layouts[number], shard)
+        return passes + layouts[number].replies * part
+
+    def portions(
+        self, problem: Problem, layouts: Sequence[Layout], number: int, shard: int | None
+    ) -> list[float]:
+        passes, part = self._flops(problem, layouts[number], shard)
+        parts = layouts[number].replies
+        return [(part + (0.0 if each else passes)) / (passes + parts * part) for each in range(parts)]
+
+    def _flops(self, problem: Problem, layout: Layout, shard: int | None) -> tuple[float, float]:
+        """Return the flops of the passes, and of a part."""
+        passes = flops.passes_flops(self.config, problem, shard)
+        return passes, flops.task_flops(self.config, problem, layout, shard) - passes
