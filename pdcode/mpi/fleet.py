@@ -180,13 +180,14 @@ class MPIFleet(Fleet):
         for worker in workers:
             self._tell(worker, CANCEL)
 
-    def shutdown(self, worker: int) -> None:
+    def shutdown(self, worker: int, until_ns: int = 0) -> bool:
         self._sends[worker].Wait()
         self._tell(worker, STOP)
         member = self.members[worker]
         if member.rounds:
             member.offset_ns, member.error_ns = self.clock_offset(worker, member.rounds)
         member.measured_ns = self.now_ns()
+        return False
 
     def close(self) -> None:
         for rounds in self._receives:

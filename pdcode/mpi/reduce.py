@@ -55,6 +55,7 @@ class AllreduceFleet(MPIFleet):
         self._reached_ns = [0] * workers  # when each worker had the last sum
         self._warned = False  # whether workers have been told of the end
         self._over = True  # whether workers add up no more
+        self._lost = False  # whether some worker did not come to the end
 
     def dispatch(self, worker: int, task: int, version: int, order: Order, flags: int = 0) -> int:
         if not task:
@@ -94,17 +95,19 @@ class AllreduceFleet(MPIFleet):
         self._warned = True
         super().cancel(workers, until_ns)
 
-    def shutdown(self, worker: int) -> None:
+    def shutdown(self, worker: int, until_ns: int = 0) -> bool:
         if not (self._over or self._warned):
             self.cancel(range(self.workers), 0)
-        while not self._over:  # rounds that the workers have begun meanwhile
+        while not (self._over or self._lost):  # rounds that the workers have begun meanwhile
             MPI.Prequest.Startall(self._requests)
-            self._patience.wait(self._told)
-            self._read_sum()
-        super().shutdown(worker)
+            if self._patience.wait(self._told, max(0, until_ns - self.now_ns())):
+                self._read_sum()
+            else:
+                self._lost = True
+        return self._lost or super().shutdown(worker)
 
     def close(self) -> None:
-        for request in self._requests:
+        for request in () if self._lost else self._requests:
             request.Free()
 
 

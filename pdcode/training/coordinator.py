@@ -149,11 +149,15 @@ class Coordinator:
 
     def _give_up(self) -> None:
         """Stop waiting for the tasks in flight; record each as a fault."""
-        now_ns = self.fleet.now_ns()
-        self.missing = self.in_flight()
-        for worker in self.missing:
-            task, sent_ns = self.tasks[worker] - 1, self.t_dispatch_ns[worker]
-            self.trace.fault(now_ns, worker, task, "missing", missing_message(worker, task, sent_ns))
+        for worker in self.in_flight():
+            self._miss(worker)
+
+    def _miss(self, worker: int) -> None:
+        """Record that a worker is not waited for any longer."""
+        task, sent_ns = self.tasks[worker] - 1, self.t_dispatch_ns[worker]
+        message = missing_message(worker, task, sent_ns)
+        self.trace.fault(self.fleet.now_ns(), worker, task, "missing", message)
+        self.missing.append(worker)
 
     def _fold(self, arrival: Arrival) -> bool:
         """Fold a reply in; return whether its worker gets a task without a step, as a straggler does."""
@@ -227,10 +231,10 @@ class Coordinator:
         """Send the newest θ to every idle worker, or shut it down if the run is over."""
         waiting, self.waiting = self.waiting, []
         for worker in sorted(waiting):  # sorted: rows of a synchronous run are independent of arrival order
-            if self.stopping:
-                self.fleet.shutdown(worker)
-            else:
+            if not self.stopping:
                 self._dispatch(worker)
+            elif self.fleet.shutdown(worker, self.drain_until_ns):
+                self._miss(worker)
 
     def _dispatch(self, worker: int) -> None:
         task = self.tasks[worker]

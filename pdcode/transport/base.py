@@ -133,8 +133,12 @@ class Fleet(ABC):
         """
 
     @abstractmethod
-    def shutdown(self, worker: int) -> None:
-        """Tell an idle worker that the run is over."""
+    def shutdown(self, worker: int, until_ns: int = 0) -> bool:
+        """Tell an idle worker that the run is over.
+
+        Where workers go on by themselves, their last tasks are waited for until `until_ns`. Return whether
+        that was too short.
+        """
 
     @abstractmethod
     def close(self) -> None:

@@ -160,8 +160,8 @@ class VirtualFleet(VirtualRanks, Fleet):
         self.schedule.cancel()
         self._until_ns = min(until_ns, NEVER_NS)
 
-    def shutdown(self, worker: int) -> None:
-        pass
+    def shutdown(self, worker: int, until_ns: int = 0) -> bool:
+        return False
 
     def close(self) -> None:
         self.executor.close()

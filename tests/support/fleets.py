@@ -92,9 +92,10 @@ class ScriptedFleet(Fleet):
         assert set(workers) == self.busy
         self.cancelled += workers
 
-    def shutdown(self, worker: int) -> None:
+    def shutdown(self, worker: int, until_ns: int = 0) -> bool:
         assert worker not in self.busy | self.shut_down
         self.shut_down.add(worker)
+        return False
 
     def close(self) -> None:
         assert self.busy <= set(self.cancelled)
