@@ -91,7 +91,7 @@ class TrainingRun:
         took = f"after {self.coordinator.version} updates in {duration(self.coordinator.t_stop_ns)}"
         self.print_line(f"stopped: {reason}{scores} {took}")
         if missing := self.coordinator.missing:
-            self.print_line(f"not waited for any longer: {workers_named(missing)}")
+            self.print_line(f"not waited for any longer: {workers_named(sorted(missing))}")
         return reason
 
 
