@@ -9,8 +9,9 @@ From the authors' public code (github.com/tplr-ai/templar), since only excerpts 
 β = 0.95; rate 1 at rank 0; 64 elements of chunks of 4,096, with indices of 12 bits; each becomes the mean of
 one of four bins; and the clip: a worker's payload of a layer is scaled by min(1, median/norm), the median
 being that of the norms of all payloads of that layer, of an even number the lower of the two in the middle.
-That code divides the sum of an element by the number of workers that sent it. The paper divides by all, as is
-done here.
+What the clip takes away is lost, as workers do not learn of it. That code divides the sum of an element by
+the number of workers that sent it. The paper divides by all, as is done here. That code's H of 30 and AdamW's
+β2 of 0.95 are for language models; here the defaults are those of ``diloco``.
 
 This project's: chunks are runs of a layer's parameters, the last of which may be short, where the code has
 squares of a weight matrix; bins are those of wire format ``int2``, four for each 1,024 elements sent, where
