@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,9 +27,14 @@ DECADES = 1e3  # … and begins at the shortest one's over this, at the earliest
 
 
 def names(traces: Sequence[Trace]) -> list[str]:
-    """Name runs by their files: without folder and extension, unless two have the same name."""
-    count = Counter(trace.path.stem for trace in traces)
-    return [trace.path.stem if count[trace.path.stem] == 1 else str(trace.path) for trace in traces]
+    """Name runs by their files."""
+    return stems([trace.path for trace in traces])
+
+
+def stems(paths: Sequence[str | Path], ending: str = "") -> list[str]:
+    """Name files without folder, extension and an ending before it, unless two have the same name."""
+    made = [Path(path).stem.removesuffix(ending) for path in paths]
+    return [stem if made.count(stem) == 1 else str(path) for path, stem in zip(paths, made, strict=True)]
 
 
 def show(traces: Sequence[Trace], console: Console | None = None) -> None:

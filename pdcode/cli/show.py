@@ -15,8 +15,8 @@ def add_parser(commands: Any) -> None:
         help="summarise a trace, or compare several; show the results of `pdcode compare`",
         description="Print configuration, loss and accuracy, a breakdown of the time, workers that were slow "
         "or out, staleness and bytes; of several traces a table with a line for each. Traces of running and "
-        "killed runs can be shown, too. Of files of `pdcode compare`: their tables, and of two how far their "
-        "orders agree.",
+        "killed runs can be shown, too. Of a file of `pdcode compare`: its table; of several a table with "
+        "a line for each scheme, and how far their orders agree.",
     )
     command.add_argument(
         "trace", nargs="+", metavar="TRACE", help="HDF5 file of a run, or of `pdcode compare`"
@@ -71,17 +71,18 @@ def _is_comparison(path: str) -> bool:
 
 
 def show_comparisons(options: argparse.Namespace) -> None:
-    """Print comparisons of `pdcode compare`, and how far the orders of two agree; draw one."""
+    """Print and draw one comparison of `pdcode compare`, or print the table of several."""
     from ..analysis import style
-    from ..comparing import figure, file, table
+    from ..analysis.comparison import stems
+    from ..comparing import figure, file, several, table
 
     loaded = [file.load(path) for path in options.trace]
     if options.figure and len(loaded) > 1:
         raise InputError(f"--figure {options.figure}: draws one comparison, not {len(loaded)}")
-    for comparison in loaded:
-        table.show(comparison)
-    for path, other in zip(options.trace[1:], loaded[1:], strict=True):
-        print(table.agreement(loaded[0], other, f"{options.trace[0]} and {path}"))
+    if len(loaded) == 1:
+        table.show(loaded[0])
+    else:
+        several.show(loaded, stems(options.trace, ".compare"))
     if options.figure:
         style.save(figure.draw(loaded[0]), options.figure)
 

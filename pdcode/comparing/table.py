@@ -116,15 +116,3 @@ def legend(comparison: Comparison, rows: Sequence[Row[str]]) -> Iterator[str]:
         yield f"These seeds do not tell number {listing([*map(str, places)])} from number 1 at 95 %."
     elif runs < 2 and len(rows) > 1:
         yield "One seed gives no interval."
-
-
-def agreement(first: Comparison, second: Comparison, names: str) -> str:
-    """Describe how far two comparisons agree on the order of the schemes that both have: Kendall's τ-b."""
-    from scipy.stats import kendalltau
-
-    orders = [[row.candidate for row, _ in ranked(each)] for each in (first, second)]
-    common = [name for name in orders[0] if name in orders[1]]
-    if len(common) < 2:
-        return f"{names} have fewer than two schemes in common"
-    tau = kendalltau(*([order.index(name) for name in common] for order in orders)).statistic
-    return f"Order of {len(common)} schemes in {names}: Kendall's τ = {tau:.2f}"

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from pdcode.__main__ import main
-from pdcode.comparing import cells, entrants, file, table
+from pdcode.comparing import cells, entrants, file, several, table
 from pdcode.comparing.cells import COLUMNS, Measured
 from pdcode.comparing.file import Comparison
 from pdcode.config import load as configfile
@@ -233,8 +233,29 @@ def test_the_order_is_by_targets_reached_then_by_time() -> None:
     assert [row.candidate for row, _ in rows] == ["quick", "slow", "never"]
     assert rows[1][0].speedup.ratio.mean == pytest.approx(math.sqrt(6))
     other = comparison(slow=[1.0, 1.0], quick=[2.0, 2.0], never=[3.0, 3.0], only=[1.0, 1.0])
-    assert "Order of 3 schemes in a and b: Kendall's τ = 0.33" in table.agreement(made, other, "a and b")
-    assert "fewer than two" in table.agreement(made, comparison(only=[1.0]), "a and b")
+    assert several.agreement(made, other) == (pytest.approx(1 / 3), 3)
+    assert math.isnan(several.agreement(made, comparison(only=[1.0]))[0])
+
+
+def test_several_comparisons_are_one_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made = {
+        "one": comparison(quick=[1.0, 2.0], slow=[3.0, 4.0], never=[math.inf, 1.0]),
+        "two": comparison(slow=[1.0, 1.0], quick=[2.0, 2.0], only=[4.0, 4.0]),
+        "three": comparison(quick=[1.0, 1.0], slow=[1.5, 1.5]),
+    }
+    paths = [str(tmp_path / f"{name}.compare.h5") for name in made]
+    for path, each in zip(paths, made.values(), strict=True):
+        file.save(each, Path(path))
+    assert main(["show", *paths]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert lines[0] == ["scheme", "one", "two", "three", "mean"]
+    assert lines[1] == ["1", "quick", "1.00×", "2.00×", "1.00×", "1.26×"]
+    assert lines[2] == ["2", "slow", "2.45×", "1.00×", "1.50×", "1.54×"]
+    assert lines[3] == ["3", "only", "–", "4.00×", "–", "–"]
+    assert lines[4][:4] == ["4", "never", ">", "2.12×"]
+    assert ["one", "1", "-1", "1"] in lines
+    assert main(["show", *paths[:2]]) == 0
+    assert "Order of the 2 schemes that both have: Kendall's τ = -1" in capsys.readouterr().out
 
 
 def test_a_comparison_is_read_as_it_was_written(tmp_path: Path) -> None:
