@@ -12,6 +12,7 @@ import numpy as np
 
 from ..analysis import prediction
 from ..config.tables import Config
+from ..problems import DataSource
 from ..trace import Trace, TraceWriter, opening
 from ..training.monitor import Print
 from ..training.session import check_writable, close_trace, open_trace
@@ -88,8 +89,8 @@ def recorded_run(path: str | None) -> Trace | None:
     return trace
 
 
-def alone(request: Request, print_line: Print) -> Result:
-    """Simulate in this process."""
+def alone(request: Request, print_line: Print, source: DataSource | None = None) -> Result:
+    """Simulate in this process, on data that has been read already if `source` is given."""
     config, text, name = request.job
     with within(name):
         if request.timing_only:
@@ -97,7 +98,7 @@ def alone(request: Request, print_line: Print) -> Result:
             timing_only.check_captured(config)
         quick = request.timing_only and timing_only.is_timeable(config)
         (timing_only.ensure_timeable if quick else check_count)(config)
-    components = prepare(config, name)
+    components = prepare(config, name, source)
     check_writable(config.trace.path, name, config.stragglers.reads)
     if quick:
         trace, result = times(config, text, components, print_line)

@@ -19,7 +19,7 @@ from ..api.simulation import Request
 from ..config.tables import Config
 from ..config.write import to_toml
 from ..planning.goal import Goal
-from ..planning.trials import Outcome
+from ..planning.trials import Outcome, source
 from ..schemes import make_scheme
 from ..trace.reader import Trace
 from ..trace.schema import DRAINED, USED
@@ -145,7 +145,7 @@ def perform(cell: Cell) -> tuple[Measured, Curves]:
         trace = msgspec.structs.replace(cell.config.trace, path=cell.trace)
         config = msgspec.structs.replace(cell.config, seed=cell.seed, trace=trace)
         job = Job(config, to_toml(config), cell.file)
-        simulation.alone(Request(job, None, False), lambda line: None)
+        simulation.alone(Request(job, None, False), lambda line: None, source(config))
     recorded = Trace(cell.trace)
     return measure(recorded, cell.goal), curves(recorded)
 

@@ -14,7 +14,7 @@ from ..config import kinds
 from ..config import load as configfile
 from ..config.tables import Config
 from ..planning import space
-from ..planning.trials import payloads
+from ..planning.trials import payloads, source
 from ..training import setup
 from ..util.errors import InputError, within
 
@@ -115,7 +115,7 @@ def _entrant(
     name: str, tables: dict[str, Any], overrides: Sequence[str], folder: Path, own: Config
 ) -> Entrant:
     if name == OWN:
-        setup.prepare(own)
+        setup.prepare(own, source=source(own))
         return Entrant(OWN, own)
     spec, *changes = name.split("/")
     scheme, _, preset = spec.partition(":")
@@ -136,5 +136,5 @@ def _entrant(
         updates = max(1, round(own.stop.updates * payloads(own) / payloads(config)))
         config = msgspec.structs.replace(config, stop=msgspec.structs.replace(config.stop, updates=updates))
     configfile.check_consistency(config)
-    setup.prepare(config)
+    setup.prepare(config, source=source(config))
     return Entrant(name, config)
