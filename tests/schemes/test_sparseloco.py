@@ -265,6 +265,14 @@ def test_what_cannot_work_is_refused(override: str, words: list[str]) -> None:
         assert word in str(caught.value)
 
 
+@pytest.mark.parametrize("override", ["update.mode=async", "update.late=use"])
+def test_a_mean_over_senders_takes_no_late_payloads_even_without_the_clip(override: str) -> None:
+    unclipped = "scheme.options={clip=false,mean='%s'}"
+    configfile.resolve({}, [NAME, override, unclipped % "workers"])
+    with pytest.raises(InputError, match="mean = 'workers'"):
+        configfile.resolve({}, [NAME, override, unclipped % "senders"])
+
+
 def test_its_defaults_are_the_papers() -> None:
     config = configfile.resolve({}, [NAME])
     assert (config.memory.kind, config.memory.keep, config.wire.dtype) == ("worker", 0.95, "int2")
