@@ -6,7 +6,7 @@ orthonormal DCT-II; the k largest coefficients of each chunk are sent and taken 
 their mean back, and steps along its signs. As in the authors' code, weights have chunks of two dimensions,
 whose sides are the largest divisors of the layer's up to 64, and biases of one; and a coefficient is
 averaged over those workers that sent it. The factor of the gradient, there the learning rate, changes no
-sign and is left out.
+sign as long as it is constant, and is left out.
 
 A chunk's coefficients are one worker-selected codeword. They travel in one byte each, relative to the
 largest; what that loses stays in the momentum. This rounding is the project's own.

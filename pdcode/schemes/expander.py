@@ -1,7 +1,7 @@
 """Codes of a random regular graph, an expander: approximate gradients for little work.
 
 The graph is connected, and keyed by the seed. ``worker = "vertex"``: a worker sends the mean gradient of its
-d neighbours' shards, U = A/d with the adjacency matrix A. Raviv, Tamo, Tandon and Dimakis, "Gradient coding
+d neighbours' shards, U = A/d with the adjacency matrix A. Raviv, Tandon, Dimakis and Tamo, "Gradient coding
 from cyclic MDS codes and expander graphs", ICML 2018, weigh the payloads of all but s workers by n/(n - s)
 and show that U then decodes to the vector of ones up to (λ/d)·√(ns/(n - s)), where λ is the second largest
 absolute eigenvalue of A; the optimal weights, which are used here, leave no more. ``worker = "edge"``: the

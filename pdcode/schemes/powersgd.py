@@ -3,12 +3,17 @@
 Vogels, Karimireddy and Jaggi, "PowerSGD: practical low-rank gradient compression for distributed
 optimization", NeurIPS 2019, algorithms 1 and 2. M is a layer's weight gradient plus what the worker has not
 sent of earlier ones. Round 0: P = M Q, whose mean rank 0 makes orthonormal. Round 1: Q = Mᵀ P, whose mean
-gives the gradient P Qᵀ and begins the next update. A worker keeps M - P Qᵀ of its own Q, as algorithm 2
-says; the authors' code subtracts the mean Q, with the same sum over workers. Biases are sent whole, in round
-0. The rank is at most that of M.
+gives the gradient P Qᵀ and begins the next update. Biases are sent whole, in round 0. The rank is at most
+that of M.
+
+A worker keeps M - P Qᵀ of its own Q. So we read the local errors of algorithm 2, and so does the authors'
+package (github.com/epfml/powersgd). The code of their experiments, in the same place, and PyTorch's DDP hook
+subtract P Qᵀ of the mean Q. Residuals then differ, but not their sum over workers, of which alone P, Q and θ
+are functions while nobody misses a round. A worker that does miss one knows only its own Q.
 
 Not the paper's: P is made orthonormal by Householder reflections instead of Gram-Schmidt, which complete a P
-of lower rank. A worker that misses a round keeps its part for later. Momentum is that of ``[optimizer]``.
+of lower rank. A worker that misses a round keeps its part for later. Momentum is that of ``[optimizer]``;
+the paper's step is along the gradient plus m, where m ← λm + gradient comes first.
 """
 
 from __future__ import annotations

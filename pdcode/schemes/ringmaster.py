@@ -2,9 +2,10 @@
 
 Maranjyan, Tyurin and Richtárik, "Ringmaster ASGD: the first asynchronous SGD with optimal time complexity",
 ICML 2025. The delay of a gradient is the number of updates since its θ. Rank 0 steps by every gradient of a
-delay less than R and drops the others; either way it sends the worker the newest θ. This is the variant
-without calculation stops: workers finish gradients that will be dropped. For gradients of variance σ², and a
-point at which the expected squared norm of the gradient is at most ε, R = max(1, ⌈σ²/ε⌉).
+delay less than R and drops the others; either way it sends the worker the newest θ. This is algorithm 4,
+without calculation stops: workers finish gradients that will be dropped, while algorithm 5 stops them as soon
+as their delay is R. For gradients of variance σ², and a point at which the expected squared norm of the
+gradient is at most ε, R = max(1, ⌈σ²/ε⌉).
 
 σ² and ε are not known in general. By default R is the number of workers n, which is this project's choice:
 workers of equal speed have delays of n - 1, so that nothing of theirs is dropped. Codes, and memories that

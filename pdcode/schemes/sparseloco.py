@@ -9,9 +9,9 @@ From the authors' public code (github.com/tplr-ai/templar), since only excerpts 
 β = 0.95; rate 1 at rank 0; 64 elements of chunks of 4,096, with indices of 12 bits; each becomes the mean of
 one of four bins; and the clip: a worker's payload of a layer is scaled by min(1, median/norm), the median
 being that of the norms of all payloads of that layer, of an even number the lower of the two in the middle.
-What the clip takes away is lost, as workers do not learn of it. That code divides the sum of an element by
-the number of workers that sent it. The paper divides by all, as is done here. That code's H of 30 and AdamW's
-β2 of 0.95 are for language models; here the defaults are those of ``diloco``.
+What the clip takes away is lost, as workers do not learn of it. That code takes the mean of an element over
+the workers that sent it, ``mean = "senders"``, where the paper divides by all of them. Its H of 30 and its β2
+of 0.95 in AdamW are for language models; here the defaults are those of ``diloco``.
 
 This project's: chunks are runs of a layer's parameters, the last of which may be short, where the code has
 squares of a weight matrix; bins are those of wire format ``int2``, four for each 1,024 elements sent, where
@@ -21,7 +21,7 @@ the code has four for a layer; late payloads, which go back into their worker's 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
@@ -36,8 +36,8 @@ from .diloco import DiLoCo
 from .topk import TopK
 
 
-class MedianClip(Adjoint):
-    """Mean over workers of payloads of single elements, none of a norm above the median one of the update.
+class KeptMean(Adjoint):
+    """Mean of payloads of single elements, which are kept until it is asked for.
 
     The accumulator has room behind the sum for the payloads of an update and their indices: it is all that a
     replica needs.
@@ -46,20 +46,26 @@ class MedianClip(Adjoint):
     ----------
     blocks, block_shape, dtype, length
         As for `Decoder`.
-    mean_of : int
+    workers : int
         Number of workers n; an update has at most as many payloads.
     rows : int
         Elements r of a payload.
+    senders : bool
+        Whether the mean of an element is over the payloads that have it; else over all workers.
+    clips : bool
+        Whether payloads are scaled down to their median norm.
     """
 
-    def __init__(self, *shape: Any, mean_of: int, rows: int, **common: Any) -> None:
-        super().__init__(*shape, mean_of=mean_of, **common)
-        size, held = len(self.accumulator), mean_of * rows
+    def __init__(
+        self, *shape: Any, workers: int, rows: int, senders: bool, clips: bool, **common: Any
+    ) -> None:
+        super().__init__(*shape, scale=1.0 if senders else 1 / workers, **common)
+        size, held = len(self.accumulator), workers * rows
         self.accumulator = np.zeros(size + 2 * held, self.dtype)
         self._target, self._elements = self.accumulator[: self.length], rows
-        self._payloads = self.accumulator[size : size + held].reshape(mean_of, rows, 1)
-        self._places = self.accumulator[size + held :].view(np.int32)[:held].reshape(mean_of, rows, 1)
-        self._ones = np.ones((rows, 1), self.dtype)
+        self._payloads = self.accumulator[size : size + held].reshape(workers, rows, 1)
+        self._places = self.accumulator[size + held :].view(np.int32)[:held].reshape(workers, rows, 1)
+        self._ones, self._senders, self._clips = np.ones((rows, 1), self.dtype), senders, clips
 
     def add_sparse(self, indices: np.ndarray, values: np.ndarray, payload: np.ndarray) -> None:
         number = self.count // self._elements
@@ -72,8 +78,12 @@ class MedianClip(Adjoint):
             self._target[places] = 0
         payloads = self._payloads[: self.count // self._elements]
         self.touched[:] = self._places[: len(payloads)]
-        for places, payload, factor in zip(self.touched, payloads, clip(payloads), strict=True):
+        factors = clip(payloads) if self._clips else np.ones(len(payloads))
+        for places, payload, factor in zip(self.touched, payloads, factors, strict=True):
             self._decode(self._target, places, self._ones, payload, factor)
+        if self._senders and self.touched:
+            sent = np.bincount(np.concatenate(self.touched, axis=None), minlength=self.length)
+            self._target /= np.maximum(sent, 1).astype(self.dtype)
 
 
 def clip(payloads: np.ndarray) -> np.ndarray:
@@ -115,6 +125,8 @@ class SparseLoCo(TopK, DiLoCo):
 
         chunk: Positive = 4096  #: elements of a chunk; the last one of a layer may have fewer
         largest: Positive = 64  #: elements of each chunk that a task sends; all of a smaller chunk
+        #: whether the mean of an element is over all "workers" or over the "senders" of it
+        mean: Literal["workers", "senders"] = "workers"
         clip: bool = True  #: whether rank 0 scales the payloads of a layer down to their median norm
 
     @classmethod
@@ -124,13 +136,12 @@ class SparseLoCo(TopK, DiLoCo):
                 f"memory.kind: '{config.memory.kind}': scheme '{cls.name}' has error feedback; use 'worker'"
             )
         super().check(config)
-        if config.scheme.options.clip:
-            # Also, there is room for one payload of each worker.
+        if keeps(config.scheme.options):  # and has room for one of each worker
             for key, refused in (("mode", "async"), ("late", "use")):
                 if getattr(config.update, key) == refused:
                     raise InputError(
-                        f"update.{key}: '{refused}': scheme '{cls.name}' clips payloads to the median norm "
-                        "of those at the newest θ; or give scheme.options.clip = false"
+                        f"update.{key}: '{refused}': scheme '{cls.name}' compares the payloads at the newest "
+                        "θ; or give scheme.options.clip = false and mean = 'workers'"
                     )
 
     def chunks(self, units: Sequence[Unit]) -> list[Chunks]:
@@ -138,10 +149,16 @@ class SparseLoCo(TopK, DiLoCo):
         return [Chunks(size, min(self.options.largest, size)) for size in sizes]
 
     def decoders(self, units: Sequence[Unit], designs: Mapping[int, Code] | None) -> list[Decoder]:
-        if not self.options.clip:
+        options, dtype = self.options, self.config.problem.dtype
+        if not keeps(options):
             return super().decoders(units, designs)
-        dtype = self.config.problem.dtype
+        how = {"workers": self.workers, "senders": options.mean == "senders", "clips": options.clip}
         return [
-            MedianClip(unit.count, unit.shape, dtype, length=unit.length, mean_of=self.workers, rows=rows)
+            KeptMean(unit.count, unit.shape, dtype, length=unit.length, rows=rows, **how)
             for unit, rows in zip(units, self.rows(units), strict=True)
         ]
+
+
+def keeps(options: SparseLoCo.Options) -> bool:
+    """Tell whether rank 0 needs an update's payloads one by one, not only their sum."""
+    return options.clip or options.mean == "senders"

@@ -56,6 +56,10 @@ CASES = {
         *scheme("sparseloco"), "scheme.options={steps=3,chunk=100}", "downlink.kind=codewords", *FIRST,
         "faults.nan_worker=1", "faults.nan_task=9",
     ],
+    "sparseloco-senders": [
+        *scheme("sparseloco"), "scheme.options={steps=3,chunk=100,mean='senders'}", *FIRST,
+        "downlink.kind=codewords",
+    ],
     "delayed-nesterov": [
         *scheme("delayed-nesterov"), "scheme.options={steps=4,speeds=[1,1,1,1,0.25]}",
         "downlink.kind=codewords",

@@ -12,7 +12,7 @@ from sides import Sides
 
 from pdcode.config import load as configfile
 from pdcode.kernels import reference
-from pdcode.schemes.sparseloco import MedianClip, clip
+from pdcode.schemes.sparseloco import KeptMean, clip
 from pdcode.trace.schema import WASTED
 from pdcode.training.setup import prepare
 from pdcode.util.errors import InputError
@@ -52,8 +52,9 @@ def clipped(payloads: list[np.ndarray]) -> list[np.ndarray]:
 
 @pytest.mark.parametrize("wire", ["int2", "float64"])
 @pytest.mark.parametrize("clips", [True, False])
+@pytest.mark.parametrize("mean", ["workers", "senders"])
 @pytest.mark.parametrize(("chunk", "most"), [(4, 2), (4096, 3), (5, 1)])
-def test_it_is_the_algorithm_by_hand(wire: str, clips: bool, chunk: int, most: int) -> None:
+def test_it_is_the_algorithm_by_hand(wire: str, clips: bool, mean: str, chunk: int, most: int) -> None:
     """11 parameters, the last chunk short; shards of unequal size."""
     sets = [
         "problem.features=10",
@@ -62,7 +63,7 @@ def test_it_is_the_algorithm_by_hand(wire: str, clips: bool, chunk: int, most: i
         "memory.keep=0.8",
         "stop.updates=8",
     ]
-    chosen = options(steps=3, rate=KEYS[0], chunk=chunk, largest=most, clip=clips)
+    chosen = options(steps=3, rate=KEYS[0], chunk=chunk, largest=most, mean=repr(mean), clip=clips)
     made = Descent([*SPARSELOCO, *LINES, *sets, chosen], TIMES)
     assert made.run() == "enough"
     theta, inner = made.thetas[0].copy(), [AdamW(*KEYS) for _ in range(4)]
@@ -75,8 +76,11 @@ def test_it_is_the_algorithm_by_hand(wire: str, clips: bool, chunk: int, most: i
             e[at] -= payload
         used = clipped(sent) if clips else sent
         differs |= any(not np.array_equal(*pair) for pair in zip(used, sent, strict=True))
-        for at, payload in zip(places, used, strict=True):
-            theta[at] -= payload / 4
+        moved = [
+            np.bincount(at, weights=payload, minlength=11) for at, payload in zip(places, used, strict=True)
+        ]
+        senders = np.bincount(np.concatenate(places), minlength=11)
+        theta -= np.sum(moved, axis=0) / (4 if mean == "workers" else np.maximum(senders, 1))
         np.testing.assert_allclose(made.thetas[task + 1], theta, rtol=1e-6, atol=1e-9)
     for worker, e in zip(made.workers, memory, strict=True):
         np.testing.assert_allclose(worker.responds[0].residual, e, rtol=1e-5, atol=1e-9)
@@ -168,14 +172,16 @@ def test_the_median_of_an_even_number_is_the_lower_one() -> None:
     assert clip(payloads[:0]).shape == (0,)
 
 
-def clip_decoder(blocks: int, workers: int, rows: int, dtype: str) -> MedianClip:
-    return MedianClip(blocks, (1,), dtype, length=blocks, mean_of=workers, rows=rows)
+def clip_decoder(blocks: int, workers: int, rows: int, dtype: str, senders: bool = False) -> KeptMean:
+    how = {"workers": workers, "senders": senders, "clips": True}
+    return KeptMean(blocks, (1,), dtype, length=blocks, rows=rows, **how)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_the_estimate_is_the_mean_of_what_is_clipped_also_from_a_snapshot(dtype: str) -> None:
+@pytest.mark.parametrize("senders", [False, True])
+def test_the_estimate_is_the_mean_of_what_is_clipped_also_from_a_snapshot(dtype: str, senders: bool) -> None:
     random = np.random.default_rng(5)
-    decoder, dense = clip_decoder(50, 6, 7, dtype), []
+    decoder, dense = clip_decoder(50, 6, 7, dtype, senders), []
     for update in range(2):
         dense.clear()
         for number in range(6):
@@ -184,9 +190,10 @@ def test_the_estimate_is_the_mean_of_what_is_clipped_also_from_a_snapshot(dtype:
             decoder.add_sparse(places, np.ones((7, 1), dtype), payload)
             dense.append(np.zeros(50))
             dense[-1][places[:, 0]] = payload[:, 0]
-            expected = np.sum(clipped(dense), axis=0) / 6
+            over = np.maximum(np.count_nonzero(dense, axis=0), 1) if senders else 6
+            expected = np.sum(clipped(dense), axis=0) / over
             np.testing.assert_allclose(decoder.gradient().ravel(), expected, rtol=1e-5, atol=1e-7)
-            replica = clip_decoder(50, 6, 7, dtype)
+            replica = clip_decoder(50, 6, 7, dtype, senders)
             replica.accumulator[:], replica.count = decoder.accumulator, decoder.count
             replica.touched[:] = [np.arange(50, dtype=np.int32)]
             np.testing.assert_array_equal(replica.gradient(), decoder.gradient())
@@ -215,12 +222,19 @@ def test_a_minority_cannot_make_the_estimate_longer_than_a_sound_payload(
         ["downlink.kind=codewords", "downlink.check=1"],
         ["downlink.kind=codewords", "downlink.check=1", "update.mode=first", "problem.dtype=float64"],
         ["optimizer={rate=0.5,momentum=0.5}", 'wire.dtype=["int4","float32"]'],
-        ["update.mode=async", "update.late=use", "stop.updates=320"],
+        ["update.mode=async", "update.late=use", "stop.updates=320", "scheme.options.clip=false"],
+        [
+            "scheme.options.mean=senders",
+            "downlink.kind=codewords",
+            "downlink.check=1",
+            "optimizer.momentum=0.3",
+        ],
+        ["scheme.options={clip=false,mean='senders'}", "downlink.kind=codewords", "optimizer.momentum=0.3"],
     ],
 )
 def test_it_learns(overrides: list[str]) -> None:
-    chosen = options(steps=4, rate=0.003, chunk=100, largest=10, clip="update.mode=async" not in overrides)
-    made = Descent([*SPARSELOCO, "workers.count=4", "stop.updates=80", chosen, *overrides], TIMES)
+    job = ["workers.count=4", "stop.updates=80", options(steps=4, rate=0.003, chunk=100, largest=10)]
+    made = Descent([*SPARSELOCO, *job, *overrides], TIMES)
     before = made.components.problem.loss(made.state.theta)
     assert made.run() == "enough"
     assert made.components.problem.loss(made.state.theta) < 0.6 * before
@@ -232,6 +246,7 @@ def test_it_learns(overrides: list[str]) -> None:
     ("override", "words"),
     [
         ("scheme.options.chunk=0", ["scheme.options.chunk", "0"]),
+        ("scheme.options.mean=all", ["scheme.options.mean", "'all'"]),
         ("scheme.options.largest=0", ["scheme.options.largest", "0"]),
         ("memory.kind=none", ["memory.kind", "'none'", "'sparseloco'", "'worker'"]),
         ("memory.kind=difference", ["memory.kind", "'difference'"]),
@@ -248,6 +263,14 @@ def test_what_cannot_work_is_refused(override: str, words: list[str]) -> None:
         configfile.resolve({}, [NAME, override])
     for word in words:
         assert word in str(caught.value)
+
+
+@pytest.mark.parametrize("override", ["update.mode=async", "update.late=use"])
+def test_a_mean_over_senders_takes_no_late_payloads_even_without_the_clip(override: str) -> None:
+    unclipped = "scheme.options={clip=false,mean='%s'}"
+    configfile.resolve({}, [NAME, override, unclipped % "workers"])
+    with pytest.raises(InputError, match="mean = 'workers'"):
+        configfile.resolve({}, [NAME, override, unclipped % "senders"])
 
 
 def test_its_defaults_are_the_papers() -> None:
