@@ -1,8 +1,9 @@
 """pdcode: distributed gradient descent in which the partial derivatives themselves are coded.
 
-`run`, `simulate` and `plan` do what the commands of these names do, and `Trace` reads what they record;
-`codes`, `decoders` and `problems` are the parts. Bad input raises `InputError`, a run that fails `Failure`.
-Each is imported when it is first used: importing the package imports neither MPI, HDF5 nor matplotlib.
+`run`, `simulate`, `plan` and `compare` do what the commands of these names do; `Trace` and `Comparison` read
+what they record; `codes`, `decoders` and `problems` are the parts. Bad input raises `InputError`, a run that
+fails `Failure`. Each is imported when it is first used: importing the package imports neither MPI, HDF5 nor
+matplotlib.
 """
 
 from __future__ import annotations
@@ -22,15 +23,27 @@ if TYPE_CHECKING:
     from .api.runs import run as run
     from .api.runs import simulate as simulate
     from .api.traces import Trace as Trace
+    from .comparing.interface import Comparison as Comparison
+    from .comparing.interface import compare as compare
 
-__all__ = ["Failure", "InputError", "Trace", "codes", "decoders", "plan", "problems", "run", "simulate"]
+_HOMES = {
+    "Comparison": "comparing.interface",
+    "Trace": "api.traces",
+    "compare": "comparing.interface",
+    "plan": "api.runs",
+    "run": "api.runs",
+    "simulate": "api.runs",
+}
 
-_HOMES = {"Trace": "traces", "plan": "runs", "run": "runs", "simulate": "runs"}
+__all__ = [
+    "Comparison", "Failure", "InputError", "Trace", "codes", "compare", "decoders", "plan", "problems", "run",
+    "simulate",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
-        return getattr(importlib.import_module(f".api.{_HOMES[name]}", __name__), name)
+        return getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
     if name in __all__:
         return importlib.import_module(f".{name}", __name__)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from ..util.formats import NOTHING as NOTHING
 from ..util.formats import duration as duration
 from ..util.formats import listing as listing
+from ..util.formats import ranges as ranges
 from ..util.formats import three
 from ..util.formats import workers_named as workers_named
 

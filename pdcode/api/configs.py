@@ -37,6 +37,11 @@ def overrides(settings: Settings, workers: int | None = None, output: Name | Non
     return [*settings, *more]
 
 
+def named(file: Name | Trace | None) -> str | None:
+    """Return the path of a file or trace that is given as an argument."""
+    return None if file is None else os.fspath(file.path if isinstance(file, Trace) else file)
+
+
 class Job(NamedTuple):
     """A configuration that has been read.
 

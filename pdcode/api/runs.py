@@ -14,7 +14,7 @@ from ..mpi import launch
 from ..util.errors import Failure, InputError
 from ..util.output import print_line
 from . import command, configs
-from .configs import Given, Name, Settings
+from .configs import Given, Name, Settings, named
 from .threads import one_thread
 from .traces import Trace
 
@@ -146,7 +146,7 @@ def simulate(
     from . import simulation
 
     settings = configs.overrides(set, workers, output)
-    files = _text(output), _text(stragglers), _text(cost)
+    files = named(output), named(stragglers), named(cost)
     request = simulation.load(config, settings, *files, timing_only)
     path = Path(request.job.config.trace.path)
     with _recorded(path), one_thread():
@@ -208,7 +208,7 @@ def plan(
         If no candidate reaches the target.
     """
     options = {
-        "trace": _text(trace),
+        "trace": named(trace),
         "target": target,
         "candidates": candidates,
         "seeds": seeds,
@@ -243,10 +243,6 @@ def _recorded(path: Path) -> Iterator[None]:
 
 def _identity(path: Path) -> tuple[int, int] | None:
     return (path.stat().st_dev, path.stat().st_ino) if path.exists() else None
-
-
-def _text(file: Name | Trace | None) -> str | None:
-    return None if file is None else os.fspath(file.path if isinstance(file, Trace) else file)
 
 
 def _silent(line: str) -> None:

@@ -13,7 +13,7 @@ from ..util.errors import InputError
 from ..util.output import print_line
 from ..util.processes import MOST
 
-RATES = 5  # learning rates that --tune tries
+RUNS = 7  # of each scheme with --tune
 
 
 def add_parser(commands: Any) -> None:
@@ -34,8 +34,11 @@ def add_parser(commands: Any) -> None:
     )
     option("--schemes", metavar="A,B,…", required=True, help=what)
     option("--seeds", type=int, default=5, metavar="N", help="runs per scheme (default: 5)")
-    what = f"choose each scheme's learning rate first, among N values (default: {RATES}) a factor of 2 apart"
-    option("--tune", type=int, nargs="?", const=RATES, metavar="N", help=what)
+    rate = command.add_mutually_exclusive_group()
+    what = f"choose each scheme's learning rate first, by N runs under another seed (default: {RUNS})"
+    rate.add_argument("--tune", type=int, nargs="?", const=RUNS, metavar="N", help=what)
+    what = "take each scheme's learning rate from this earlier comparison, such as one of the other clock"
+    rate.add_argument("--rates", metavar="FILE", help=what)
     option("--clock", choices=("virtual", "mpi"), default="virtual", help="default: virtual")
     option("--target", type=float, metavar="LOSS", help="training loss to reach (instead of [stop])")
     what = "limit of a run's time (default: stop.seconds; on the virtual clock else 10 times that of CONFIG)"
@@ -62,8 +65,8 @@ def compare(options: argparse.Namespace) -> int:
     launch.alone("compare")
     check_options(options)
     from ..api import configs
-    from ..comparing import figure, file, table
-    from ..comparing.race import Choice, make_race, run, tune, write_entrants
+    from ..comparing import figure, file, table, tuning
+    from ..comparing.race import Choice, make_race, run, write_entrants
     from ..trace import opening
     from ..util.processes import Pool
 
@@ -71,7 +74,7 @@ def compare(options: argparse.Namespace) -> int:
     file.ensure_savable(output)
     if options.figure:
         style.ensure_figure_can_be_drawn(options.figure)
-    for path in filter(None, (options.stragglers, options.cost)):
+    for path in filter(None, (options.stragglers, options.cost, options.rates)):
         opening.survive(path)
     link = [] if options.link is None else [f"link.bandwidth={options.link!r}"]
     settings = configs.overrides([*options.set, *link], options.workers)
@@ -87,14 +90,17 @@ def compare(options: argparse.Namespace) -> int:
     with Pool(options.processes) as pool:
         if options.tune:
             write_entrants(race, command)
-            race, note = tune(race, options.tune, pool, print_line)
+            race, note = tuning.tune(race, options.tune, pool, print_line)
+            notes.append(note)
+        elif options.rates:
+            race, note = tuning.take(race, file.Comparison.load(options.rates), options.rates)
             notes.append(note)
         write_entrants(race, command)
         results = run(race, pool, print_line, options.keep)
     made = file.Comparison(
         race.names, race.configs, list(race.seeds), race.clock, race.goal, *results, command, config, notes
     )
-    file.save(made, output)
+    made.save(output)
     print_line("")
     table.show(made)
     print_line(f"any run again: {race.cell(race.entrants[0], race.seeds[0])}")
@@ -109,7 +115,7 @@ def check_options(options: argparse.Namespace) -> None:
     """Refuse numbers out of range, and options that have no effect."""
     for name, least, most, text in (
         ("seeds", 1, 1000, "1 to 1000"),
-        ("tune", 2, 99, "2 to 99"),
+        ("tune", 3, 99, "3 to 99"),
         ("processes", 1, MOST, f"1 to {MOST}"),
         ("workers", 1, 2**31 - 1, "1 or more"),
         ("seconds", 1e-9, 1e9, "a time above 0 and at most 1e9"),

@@ -76,7 +76,7 @@ def show_comparisons(options: argparse.Namespace) -> None:
     from ..analysis.comparison import stems
     from ..comparing import figure, file, several, table
 
-    loaded = [file.load(path) for path in options.trace]
+    loaded = [file.Comparison.load(path) for path in options.trace]
     if options.figure and len(loaded) > 1:
         raise InputError(f"--figure {options.figure}: draws one comparison, not {len(loaded)}")
     if len(loaded) == 1:

@@ -8,14 +8,16 @@ import os
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
+from ..config import load as configfile
+from ..config.tables import Config
 from ..planning.goal import Goal
 from ..trace import contents, opening
 from ..trace.schema import Attribute
-from ..util.errors import InputError, reason
+from ..util.errors import InputError, reason, within
 from ..util.output import ensure_replaceable, ensure_writable
 from ..util.version import __version__
 from .cells import COLUMNS, CURVES, Curves, Measured
@@ -71,52 +73,107 @@ class Comparison:
     config: str = ""
     notes: list[str] = field(default_factory=list)
 
+    def read_configs(self, where: str) -> list[Config]:
+        """Read the configurations of the entrants.
+
+        Raises
+        ------
+        InputError
+            If one cannot be read; the message names the file, `where`.
+        """
+        with within(where):
+            return [Config.of(configfile.parse(text), old=True) for text in self.configs]
+
     @property
     def title(self) -> str:
         """Heading of the table."""
         clock = "on the virtual clock" if self.clock == "virtual" else "over MPI"
         return f"{len(self.names)} schemes {clock}" + (f", to {self.goal}" if self.goal else "")
 
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the self.
 
-def save(comparison: Comparison, path: Path) -> None:
-    """Write a comparison.
+        Raises
+        ------
+        InputError
+            If the file cannot be written.
+        """
+        import h5py
 
-    Raises
-    ------
-    InputError
-        If the file cannot be written.
-    """
-    import h5py
+        content = io.BytesIO()
+        with h5py.File(content, "w") as file:  # in memory: HDF5 crashes when it writes to a full disk
+            goal = self.goal
+            file.attrs.update(
+                schema=SCHEMA,
+                schema_version=SCHEMA_VERSION,
+                created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+                creator=f"pdcode {__version__}",
+                clock=self.clock,
+                command=self.command,
+                config=self.config,
+                goal=json.dumps(None if goal is None else [goal.kind, goal.level, goal.source]),
+                names=json.dumps(self.names),
+                notes=json.dumps(self.notes),
+                seeds=np.array(self.seeds, np.int64),
+            )
+            for key in COLUMNS:
+                values = [[getattr(each, key) for each in row] for row in self.measured]
+                file[f"runs/{key}"] = np.array(values, np.float64)
+            for place, name in enumerate(self.names):
+                group = file.create_group(f"schemes/{place}")
+                group.attrs.update(name=name, config=self.configs[place])
+                for seed, curves in zip(self.seeds, self.curves[place], strict=True):
+                    for key in CURVES:
+                        group[f"{seed}/{key}"] = curves[key]
+        try:
+            Path(path).write_bytes(content.getbuffer())
+        except OSError as error:
+            raise InputError(f"{path}: cannot write the comparison: {reason(error)}") from None
 
-    content = io.BytesIO()
-    with h5py.File(content, "w") as file:  # in memory: HDF5 crashes when it writes to a full disk
-        goal = comparison.goal
-        file.attrs.update(
-            schema=SCHEMA,
-            schema_version=SCHEMA_VERSION,
-            created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-            creator=f"pdcode {__version__}",
-            clock=comparison.clock,
-            command=comparison.command,
-            config=comparison.config,
-            goal=json.dumps(None if goal is None else [goal.kind, goal.level, goal.source]),
-            names=json.dumps(comparison.names),
-            notes=json.dumps(comparison.notes),
-            seeds=np.array(comparison.seeds, np.int64),
-        )
-        for key in COLUMNS:
-            values = [[getattr(each, key) for each in row] for row in comparison.measured]
-            file[f"runs/{key}"] = np.array(values, np.float64)
-        for place, name in enumerate(comparison.names):
-            group = file.create_group(f"schemes/{place}")
-            group.attrs.update(name=name, config=comparison.configs[place])
-            for seed, curves in zip(comparison.seeds, comparison.curves[place], strict=True):
-                for key in CURVES:
-                    group[f"{seed}/{key}"] = curves[key]
-    try:
-        path.write_bytes(content.getbuffer())
-    except OSError as error:
-        raise InputError(f"{path}: cannot write the comparison: {reason(error)}") from None
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """Read a comparison.
+
+        Raises
+        ------
+        InputError
+            If the file is none, or damaged.
+        """
+        where = str(path)
+        with opening.open_for_reading(Path(path)) as file:
+            about = contents.attributes(file, where)
+            if about.get("schema") != SCHEMA:
+                raise InputError(f"{where}: not a comparison of pdcode")
+            contents.check_version(about, SCHEMA_VERSION, where)
+            contents.check(about, ATTRIBUTES, where, "attribute")
+            names, notes, goal = (
+                contents.parsed(about.get(key, "null"), where, key) for key in ("names", "notes", "goal")
+            )
+            seeds = about.get("seeds", [])
+            if not (_texts(names) and _texts(notes) and names and seeds):
+                raise contents.damaged(where, f"names {names!r:.60}, seeds {seeds!r:.60}")
+            runs = contents.group(file, "runs", where)
+            columns = {key: _array(runs, key, where, (len(names), len(seeds))) for key in COLUMNS}
+            for key in COUNTS:
+                if not ((columns[key] >= 0) & (columns[key] < 2**63)).all():
+                    raise contents.damaged(where, f"{key} is not a count")
+            schemes = contents.group(file, "schemes", where)
+            curves, configs = [], []
+            for place in range(len(names)):
+                group = contents.group(schemes, str(place), where)
+                configs.append(str(contents.attributes(group, where).get("config", "")))
+                curves.append([_curves(contents.group(group, str(seed), where), where) for seed in seeds])
+        measured = [
+            [
+                _measured({key: float(columns[key][place, number]) for key in COLUMNS})
+                for number in range(len(seeds))
+            ]
+            for place in range(len(names))
+        ]
+        return cls(
+            names, configs, seeds, about.get("clock", "virtual"), _goal(goal, where), measured, curves,
+            about.get("command", ""), about.get("config", ""), notes,
+        )  # fmt: skip
 
 
 def is_comparison(path: str | os.PathLike[str]) -> bool:
@@ -134,51 +191,6 @@ def ensure_savable(path: Path) -> None:
     """
     ensure_writable(path, str(path))
     ensure_replaceable(path, str(path), "a comparison", is_comparison)
-
-
-def load(path: str | os.PathLike[str]) -> Comparison:
-    """Read a comparison.
-
-    Raises
-    ------
-    InputError
-        If the file is none, or damaged.
-    """
-    where = str(path)
-    with opening.open_for_reading(Path(path)) as file:
-        about = contents.attributes(file, where)
-        if about.get("schema") != SCHEMA:
-            raise InputError(f"{where}: not a comparison of pdcode")
-        contents.check_version(about, SCHEMA_VERSION, where)
-        contents.check(about, ATTRIBUTES, where, "attribute")
-        names, notes, goal = (
-            contents.parsed(about.get(key, "null"), where, key) for key in ("names", "notes", "goal")
-        )
-        seeds = about.get("seeds", [])
-        if not (_texts(names) and _texts(notes) and names and seeds):
-            raise contents.damaged(where, f"names {names!r:.60}, seeds {seeds!r:.60}")
-        runs = contents.group(file, "runs", where)
-        columns = {key: _array(runs, key, where, (len(names), len(seeds))) for key in COLUMNS}
-        for key in COUNTS:
-            if not ((columns[key] >= 0) & (columns[key] < 2**63)).all():
-                raise contents.damaged(where, f"{key} is not a count")
-        schemes = contents.group(file, "schemes", where)
-        curves, configs = [], []
-        for place in range(len(names)):
-            group = contents.group(schemes, str(place), where)
-            configs.append(str(contents.attributes(group, where).get("config", "")))
-            curves.append([_curves(contents.group(group, str(seed), where), where) for seed in seeds])
-    measured = [
-        [
-            _measured({key: float(columns[key][place, number]) for key in COLUMNS})
-            for number in range(len(seeds))
-        ]
-        for place in range(len(names))
-    ]
-    return Comparison(
-        names, configs, seeds, about.get("clock", "virtual"), _goal(goal, where), measured, curves,
-        about.get("command", ""), about.get("config", ""), notes,
-    )  # fmt: skip
 
 
 def _texts(value: Any) -> bool:

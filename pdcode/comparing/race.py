@@ -1,4 +1,4 @@
-"""The comparison: entrants under the same seeds, and before it the tuning of their learning rates."""
+"""The comparison: entrants under the same seeds."""
 
 from __future__ import annotations
 
@@ -10,15 +10,13 @@ from pathlib import Path
 
 import msgspec
 
-from ..analysis.formats import duration, listing, size
+from ..analysis.formats import duration, size
 from ..config import load as configfile
 from ..config.tables import LARGEST, StopTable
 from ..config.write import to_toml, to_value
 from ..planning.goal import Goal, choose_goal
-from ..planning.ranking import Interval, Row, Speedup
-from ..planning.search import MOST_SEED, OWN_SLACK, SEARCH, Environment, baseline
-from ..planning.space import rate_key
-from ..planning.trials import ARRIVALS, MOST_ARRIVALS, POINTS, Outcome
+from ..planning.search import MOST_SEED, OWN_SLACK, Environment, baseline
+from ..planning.trials import ARRIVALS, MOST_ARRIVALS, POINTS
 from ..trace import opening
 from ..training.monitor import Print
 from ..util.errors import InputError, reason, within
@@ -28,9 +26,7 @@ from .cells import Cell, Curves, Measured, results
 from .entrants import Entrant, entrants
 
 HEAD = "# Written by pdcode compare,"  # first words of every entrant's file
-NO_SPEEDUP = Speedup(Interval())
 NEVER = Goal("loss", -math.inf)  # for runs without a target
-STEP = 2.0  # ratio of successive learning rates that are tried
 
 
 @dataclass(frozen=True)
@@ -206,45 +202,6 @@ def write_entrants(race: Race, command: str) -> None:
             path.write_text(f"{HEAD} as '{entrant.name}' of `{command}`\n{to_toml(entrant.config)}")
         except OSError as error:
             raise InputError(f"{path}: cannot write the configuration: {reason(error)}") from None
-
-
-def tune(race: Race, rates: int, pool: Pool, print_line: Print) -> tuple[Race, str]:
-    """Choose each entrant's learning rate among `rates` multiples of the one that it has, `STEP` apart.
-
-    All entrants have the same number of runs, under a seed that the comparison does not use.
-
-    Returns
-    -------
-    race : Race
-        The same with the chosen rates.
-    note : str
-        How they were chosen, and whose best rate was the least or the largest that was tried.
-    """
-    seed = race.seeds[0] + SEARCH
-    factors = [STEP ** (number - rates // 2) for number in range(rates)]
-    tried = [[entrant.at(entrant.rate * factor) for factor in factors] for entrant in race.entrants]
-    cells = [
-        (number, replace(race.cell(each, seed), trace=str(race.folder / f"tuning-{number}.h5")))
-        for number, each in enumerate(each for row in tried for each in row)
-    ]
-    found: dict[int, Outcome] = {}
-    for number, (measured, _) in results(cells, pool):
-        found[number] = measured.outcome(race.goal)
-        Path(cells[number][1].trace).unlink(missing_ok=True)
-        entrant = tried[number // rates][number % rates]
-        tried_now = f"{entrant.name}, {'.'.join(rate_key(entrant.config))} {entrant.rate:g}"
-        print_line(f"tuning {len(found)} of {len(cells)}: {tried_now}: {verdict(measured, race.goal)}")
-    chosen, edges = [], []
-    for place, row in enumerate(tried):
-        outcomes = [found[place * rates + number] for number in range(rates)]
-        best = min(range(rates), key=lambda number: Row(None, [outcomes[number]], NO_SPEEDUP).key)
-        chosen.append(row[best])
-        if best in (0, rates - 1) and rates > 1:
-            edges.append(row[best].name)
-    note = f"Learning rates: the best of {rates}, a factor of {STEP:g} apart, under seed {seed}."
-    if edges:
-        note += f" Those of {listing(edges)} are the least or largest that were tried."
-    return replace(race, entrants=chosen), note
 
 
 def run(

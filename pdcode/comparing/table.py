@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..analysis import printing
-from ..analysis.formats import NOTHING, duration, listing, number, ratio, size, span
+from ..analysis.formats import NOTHING, duration, number, ranges, ratio, size, span
 from ..planning.ranking import Interval, Row, compare, geometric_interval, tied
 from .cells import Measured
 
@@ -112,7 +112,7 @@ def legend(comparison: Comparison, rows: Sequence[Row[str]]) -> Iterator[str]:
         "Delays belong to a worker's time: a task that does the work of several mini-batches meets the sum "
         "of as many delays, and the rounds of an update, or parts of a reply, share one."
     )
-    if places := tied(rows):
-        yield f"These seeds do not tell number {listing([*map(str, places)])} from number 1 at 95 %."
-    elif runs < 2 and len(rows) > 1:
+    if runs < 2 and len(rows) > 1:
         yield "One seed gives no interval."
+    elif places := tied(rows):
+        yield f"These seeds do not tell number {ranges(places)} from number 1 at 95 %."

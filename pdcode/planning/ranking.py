@@ -92,10 +92,15 @@ class Row(Generic[T]):
         return Interval(time.mean) if self.missed else time
 
     @property
-    def key(self) -> tuple[int, float, float]:
-        """Sort key: descents that missed the target, time, value at the end; less is better."""
+    def key(self) -> tuple[int, int, float, float]:
+        """Sort key: descents that missed the target, that diverged, time, value at the end."""
         mean, value = self.time.mean, self.median("value")
-        return self.missed, mean if mean > 0 else math.inf, value if math.isfinite(value) else math.inf
+        return (
+            self.missed,
+            sum(outcome.diverged for outcome in self.outcomes),  # early, and not to their credit
+            mean if mean > 0 else math.inf,
+            value if math.isfinite(value) else math.inf,
+        )
 
     def median(self, name: str) -> float:
         """Return the median over the seeds of an attribute of the outcomes."""

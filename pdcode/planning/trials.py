@@ -14,6 +14,7 @@ from .. import problems
 from ..analysis.statistics import crossing
 from ..coding.policies import wanted
 from ..config.tables import Config, ProblemTable
+from ..schemes import make_scheme
 from ..trace import Recorder
 from ..training import setup
 from ..virtual.simulation import Simulation
@@ -153,12 +154,14 @@ def _source(table: bytes) -> problems.DataSource:
     return problems.describe(ProblemTable.of(msgspec.json.decode(table)))
 
 
-def payloads(config: Config) -> int:
-    """Return about how many payloads an update uses."""
-    workers = config.workers.count
-    return {"async": 1, "first": wanted(config.update, workers)}.get(config.update.mode, workers)
+def payloads(config: Config) -> float:
+    """Return about how many payloads of whole tasks an update uses."""
+    workers, mode = config.workers.count, config.update.mode
+    if mode == "async":
+        return 1 / make_scheme(config).parts
+    return wanted(config.update, workers) if mode == "first" else workers
 
 
 def most_updates(config: Config, arrivals: int = ARRIVALS) -> int:
     """Return the number of updates with about this many arrivals."""
-    return max(100, arrivals // payloads(config))
+    return max(100, int(arrivals / payloads(config)))

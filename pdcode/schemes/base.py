@@ -122,6 +122,11 @@ class Scheme:
         """
         return np.ones(1, np.int64)
 
+    @property
+    def parts(self) -> int:
+        """Number of messages in which a worker answers a task."""
+        return 1
+
     def samples(self, shard: int) -> int:
         """Return the training rows that a worker's tasks of an update use, given those of its shard."""
         return round(float(self.batches.mean()) * (self.config.problem.batch or shard))

@@ -167,6 +167,10 @@ class Streaming(Scheme):
                 "'streaming' would always be late; use 'use'"
             )
 
+    @property
+    def parts(self) -> int:
+        return int(self.config.code.blocks)  # type: ignore[arg-type]  # `check` refuses others
+
     def units(self, problem: Problem) -> Sequence[Unit]:
         return [Unit(layer.offset, layer.elements, 1) for layer in problem.layers]  # of a part
 
@@ -174,10 +178,10 @@ class Streaming(Scheme):
         self, problem: Problem, weights: Sequence[int], body_bytes: int | None = None
     ) -> list[Layout]:
         units = self.units(problem)
-        ones, parts = [1] * len(units), problem.layers[0].count
+        ones = [1] * len(units)
         body_bytes = problem.size * problem.dtype.itemsize
         wires = self.wires(units)
-        return [Layout(units, ones, ones, problem.dtype, wires, body_bytes=body_bytes, replies=parts)]
+        return [Layout(units, ones, ones, problem.dtype, wires, body_bytes=body_bytes, replies=self.parts)]
 
     def state(self, problem: Problem) -> State:
         config, assignment = self.config, self.assignment(self.units(problem))

@@ -14,7 +14,7 @@ from .schema import Column
 
 def to_pandas(columns: Mapping[str, np.ndarray], schema: Mapping[str, Column]) -> Any:
     """Return columns as a pandas DataFrame; see `Trace.to_pandas`."""
-    frame = _library("pandas").DataFrame(dict(columns))
+    frame = library("pandas").DataFrame(dict(columns))
     frame.attrs["units"] = {key: column.units for key, column in schema.items() if key in columns}
     return frame
 
@@ -23,10 +23,10 @@ def to_xarray(columns: Mapping[str, np.ndarray], schema: Mapping[str, Column], d
     """Return columns along a dimension as an xarray Dataset; see `Trace.to_xarray`."""
     about = {key: {"units": schema[key].units, "description": schema[key].description} for key in schema}
     variables = {key: (dimension, values, about.get(key)) for key, values in columns.items()}
-    return _library("xarray").Dataset(variables)
+    return library("xarray").Dataset(variables)
 
 
-def _library(name: str) -> Any:
+def library(name: str) -> Any:
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:

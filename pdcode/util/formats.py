@@ -27,6 +27,20 @@ def listing(items: Sequence[str]) -> str:
     return " and ".join(filter(None, (", ".join(items[:-1]), *items[-1:])))
 
 
+def ranges(numbers: Iterable[int]) -> str:
+    """List ascending numbers, three or more in a row by their ends: "2, 4 – 7 and 9"."""
+    found: list[list[int]] = []
+    for number in numbers:
+        if found and number == found[-1][-1] + 1:
+            found[-1].append(number)
+        else:
+            found.append([number])
+    shown: list[str] = []
+    for row in found:
+        shown += [f"{row[0]} – {row[-1]}"] if len(row) > 2 else map(str, row)
+    return listing(shown)
+
+
 def workers_named(workers: Iterable[int], few: int = 12) -> str:
     """Name workers, the first few of many: "worker 3", "workers 1, 2 and 5"."""
     names = [str(worker) for worker in workers]

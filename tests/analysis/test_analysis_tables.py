@@ -140,6 +140,8 @@ def test_brackets_and_colours(tmp_path: Path, capsys: pytest.CaptureFixture[str]
         (formats.listing(["1"]), "1"),
         (formats.listing(["1", "2", "3"]), "1, 2 and 3"),
         (formats.listing([]), ""),
+        (formats.ranges([2, 4, 5, 6, 7, 9]), "2, 4 – 7 and 9"),
+        (formats.ranges([1, 2]), "1 and 2"),
     ],
 )
 def test_formats(got: str, expected: str) -> None:

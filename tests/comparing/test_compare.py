@@ -10,13 +10,15 @@ import h5py
 import numpy as np
 import pytest
 
+import pdcode
 from pdcode.__main__ import main
-from pdcode.comparing import cells, entrants, file, several, table
+from pdcode.comparing import cells, entrants, file, several, table, tuning
 from pdcode.comparing.cells import COLUMNS, Measured
 from pdcode.comparing.file import Comparison
 from pdcode.config import load as configfile
 from pdcode.planning import space
 from pdcode.planning.goal import Goal
+from pdcode.planning.trials import Outcome
 from pdcode.trace import Trace
 
 pytestmark = pytest.mark.slow
@@ -58,7 +60,7 @@ def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def compared(job: Path, *options: str, schemes: str = SCHEMES, seeds: int = 2) -> Comparison:
     command = ["compare", str(job), "--schemes", schemes, "--seeds", str(seeds), "--processes", "1"]
     assert main([*command, *options]) == 0
-    return file.load("results/job.compare.h5")
+    return Comparison.load("results/job.compare.h5")
 
 
 def made(text: str, wanted: str, *overrides: str) -> list[entrants.Entrant]:
@@ -149,10 +151,75 @@ def test_learning_rates_are_tuned_on_other_seeds(job: Path, capsys: pytest.Captu
     done = compared(job, "--tune", "3", "--seconds", "3", schemes="yours,local", seeds=1)
     text = capsys.readouterr().out
     assert text.count("tuning ") == 6
-    assert "local, scheme.options.rate 0.2:" in text
-    assert "rate = 0.02\n" in done.configs[0].partition("[optimizer]")[2]
+    assert "local, scheme.options.rate 0.4:" in text
+    assert "rate = 0.04\n" in done.configs[0].partition("[optimizer]")[2]
     assert any("yours" in note and "least or largest" in note for note in done.notes)
     assert "seed 1001" in " ".join(done.notes)
+    chosen = [space.rate_of(config) for config in done.read_configs("")]
+    other = compared(job, "--rates", "results/job.compare.h5", "-o", "b.h5", schemes="local,yours", seeds=1)
+    assert len(other.names) == 2
+    taken = Comparison.load("b.h5")
+    assert [space.rate_of(config) for config in taken.read_configs("")] == chosen[::-1]
+    assert "Learning rates: those of results/job.compare.h5." in taken.notes
+    assert main(["compare", str(job), "--schemes", "yours,topk", "--rates", "b.h5"]) == 2
+    assert "--rates b.h5: has no scheme 'topk'" in capsys.readouterr().err
+
+
+def outcome(seconds: float, value: float = 0.1, diverged: bool = False) -> Outcome:
+    return Outcome(seconds, min(seconds, 9.0), value, diverged=diverged)
+
+
+@pytest.mark.parametrize("best", [-9.3, -1.0, 0.0, 0.7, 6.2])
+def test_the_search_for_a_rate_finds_it_beyond_those_it_starts_with(best: float) -> None:
+    """Seconds are least at `best`; a power of 2 too much diverges, and far below the target is missed."""
+    search, tried = tuning.Search(), []
+    while len(tried) < 12:
+        for power in search.next():
+            tried.append(power)
+            off = abs(power - best)
+            found = outcome(1 + off) if off < 3 else outcome(math.inf, 0.1 + off, diverged=power > best)
+            search.add(power, found, Goal("loss", 0.1, "--target"))
+    assert abs(search.best - best) <= 0.5
+    assert not search.at_an_edge
+    assert len({*tried}) == len(tried)
+
+
+def test_a_run_that_diverged_early_is_not_ahead_of_one_that_went_on() -> None:
+    made = comparison(slow=[math.inf], diverged=[math.inf])
+    made.measured[1][0] = figures(math.inf, stop_s=0.01, loss=math.inf, failed=True)
+    assert [row.candidate for row, _ in table.ranked(made)] == ["slow", "diverged"]
+
+
+def test_the_legend_says_what_the_seeds_tell() -> None:
+    def legend(made: Comparison) -> str:
+        return " ".join(table.legend(made, [row for row, _ in table.ranked(made)]))
+
+    assert legend(comparison(a=[1.0], b=[2.0])).endswith("One seed gives no interval.")
+    near = {name: [1.0, 1.1 + 0.01 * place] for place, name in enumerate("abcde")}
+    assert "do not tell number 2 – 5 from number 1" in legend(comparison(**near, far=[7.0, 7.1]))
+
+
+def test_streaming_has_as_many_gradients_as_the_others(job: Path) -> None:
+    (each,) = made(JOB.replace("loss = 1.0", "updates = 20"), "streaming")
+    parts = each.config.code.blocks
+    assert each.config.stop.updates == 20 * parts > 20
+
+
+def test_a_script_gets_the_comparison(job: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = pdcode.compare(
+        job, ["yours", "topk"], seeds=2, processes=1, output="a.h5", set={"stop.loss": 1.5}
+    )
+    text = capsys.readouterr().out
+    assert [*found.names, *found.seeds] == ["yours", "topk", 1, 2]
+    assert repr(found) == "<Comparison: 2 schemes on the virtual clock, to training loss 1.5>"
+    found.show()
+    assert capsys.readouterr().out.strip() in text
+    frame = found.to_pandas()
+    assert frame.loc[("topk", 2), "seconds"] == found.measured[1][1].seconds
+    assert len(found.plot().axes) == 2
+    assert "2 schemes" in found._repr_html_()
+    with pytest.raises(pdcode.InputError, match=r"--schemes nosuch: scheme.name: expected one of"):
+        pdcode.compare(job, "nosuch", progress=False)
 
 
 def test_all_is_every_scheme_that_can_run(job: Path) -> None:
@@ -188,7 +255,8 @@ def test_an_entrant_has_the_tables_of_its_scheme_and_the_rest_in_common() -> Non
         (["--schemes", "cyclic", "--set", "wire.dtype=int8"], "--schemes cyclic: wire.dtype: 'int8'"),
         (["--schemes", "topk/scheme.options.share=2"], "scheme.options.share"),
         (["--schemes", "topk", "--seeds", "0"], "--seeds 0: expected 1 to 1000"),
-        (["--schemes", "topk", "--tune", "1"], "--tune 1: expected 2 to 99"),
+        (["--schemes", "topk", "--tune", "2"], "--tune 2: expected 3 to 99"),
+        (["--schemes", "topk", "--rates", "job.toml"], "job.toml: not a pdcode trace, or not readable"),
         (["--schemes", "topk", "--clock", "mpi", "--cost", "x.toml"], "--cost x.toml: valid only with"),
         (["--schemes", "topk", "--clock", "mpi"], "job.toml: stop.seconds: not given"),
         (["--schemes", "topk", "-o", "job.toml"], "a file is there that is not a comparison"),
@@ -245,7 +313,7 @@ def test_several_comparisons_are_one_table(tmp_path: Path, capsys: pytest.Captur
     }
     paths = [str(tmp_path / f"{name}.compare.h5") for name in made]
     for path, each in zip(paths, made.values(), strict=True):
-        file.save(each, Path(path))
+        each.save(path)
     assert main(["show", *paths]) == 0
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert lines[0] == ["scheme", "one", "two", "three", "mean"]
@@ -260,8 +328,8 @@ def test_several_comparisons_are_one_table(tmp_path: Path, capsys: pytest.Captur
 
 def test_a_comparison_is_read_as_it_was_written(tmp_path: Path) -> None:
     made = comparison(a=[1.0, math.inf], b=[2.0, 3.0])
-    file.save(made, tmp_path / "a.h5")
-    found = file.load(tmp_path / "a.h5")
+    made.save(tmp_path / "a.h5")
+    found = Comparison.load(tmp_path / "a.h5")
     assert (found.names, found.seeds, found.goal, found.measured) == (
         made.names,
         made.seeds,
@@ -289,7 +357,7 @@ def test_a_damaged_comparison_is_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], damage: object
 ) -> None:
     path = tmp_path / "a.h5"
-    file.save(comparison(a=[1.0, 2.0], b=[2.0, 3.0]), path)
+    comparison(a=[1.0, 2.0], b=[2.0, 3.0]).save(path)
     with h5py.File(path, "r+") as opened:
         damage(opened)  # type: ignore[operator]
     assert main(["show", str(path)]) == 2
@@ -301,7 +369,7 @@ def test_a_damaged_comparison_is_one_line(
 def test_comparisons_and_traces_are_not_shown_together(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    file.save(comparison(a=[1.0]), tmp_path / "a.h5")
+    comparison(a=[1.0]).save(tmp_path / "a.h5")
     (tmp_path / "b.h5").touch()
     assert main(["show", str(tmp_path / "a.h5"), str(tmp_path / "b.h5")]) == 2
     assert "cannot be shown together with traces" in capsys.readouterr().err

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pdcode.__main__ import main
-from pdcode.comparing import file
+from pdcode.comparing.file import Comparison
 
 JOB = """
 problem = {kind = "least-squares", data = "synthetic", samples = 60, features = 12, outputs = 6, batch = 8}
@@ -31,7 +31,7 @@ def test_real_runs_are_compared(
     assert "3 schemes over MPI, to training loss 1" in text
     assert "uncoded/optimizer.rate=1e9, seed 1: failed" in text
     assert "any run again: pdcode run results/job.compare/uncoded-first.toml --set seed=1" in text
-    made = file.load("results/job.compare.h5")
+    made = Comparison.load("results/job.compare.h5")
     first, powersgd, diverged = (row[0] for row in made.measured)
     assert 0 < first.seconds <= first.stop_s < 5
     assert 0 < powersgd.seconds <= powersgd.stop_s < 5

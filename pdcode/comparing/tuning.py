@@ -1,0 +1,125 @@
+"""Learning rates of a comparison: chosen for each entrant by the same number of runs, or those of another."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from ..analysis.formats import listing
+from ..planning.goal import Goal
+from ..planning.search import SEARCH
+from ..planning.space import rate_key, rate_of
+from ..planning.trials import Outcome
+from ..training.monitor import Print
+from ..util.errors import InputError
+from ..util.processes import Pool
+from .cells import results
+from .entrants import Entrant
+from .file import Comparison
+from .race import Race, verdict
+
+FIRST = (-2.0, 0.0, 2.0)  # the rates that are tried first: powers of 2, as multiples of the entrant's own
+STEP = 2.0  # how far beyond the least or largest rate the search goes, as a power of 2
+
+
+class Search:
+    """Search for the power of 2 by which an entrant's learning rate is best multiplied.
+
+    It starts with `FIRST`. While the best of those tried is the least or the largest, it goes on beyond that
+    by `STEP`; then it halves the wider of the two gaps beside the best, or of equal ones that beside its
+    better neighbour.
+    """
+
+    def __init__(self) -> None:
+        self._tried: dict[float, tuple[float, ...]] = {}
+
+    def add(self, power: float, outcome: Outcome, goal: Goal | None) -> None:
+        """Record the outcome of a run."""
+        self._tried[power] = _key(power, outcome, goal)
+
+    @property
+    def best(self) -> float:
+        """The best power so far."""
+        return min(self._tried, key=self._tried.__getitem__)
+
+    @property
+    def at_an_edge(self) -> bool:
+        """Whether that is the least or largest tried."""
+        return self.best in (min(self._tried), max(self._tried))
+
+    def next(self) -> Sequence[float]:
+        """Return the powers to try next."""
+        if not self._tried:
+            return FIRST
+        best, powers = self.best, sorted(self._tried)
+        if self.at_an_edge:
+            return [best + math.copysign(STEP, best - powers[len(powers) // 2])]
+        place = powers.index(best)
+        beside = (powers[place - 1], powers[place + 1])
+        wider = min(beside, key=lambda power: (-abs(power - best), self._tried[power]))
+        return [(best + wider) / 2]
+
+
+def _key(power: float, outcome: Outcome, goal: Goal | None) -> tuple[float, ...]:
+    """Return the sort key of a run: less is better. Of diverged ones, those with lower rates are better."""
+    if outcome.diverged or not math.isfinite(outcome.value):
+        return 2, power, 0
+    if outcome.reached and goal:
+        return 0, outcome.seconds, outcome.value
+    return 1, outcome.value, power
+
+
+def tune(race: Race, runs: int, pool: Pool, print_line: Print) -> tuple[Race, str]:
+    """Choose each entrant's learning rate by `runs` runs, under a seed that the comparison does not use.
+
+    Returns
+    -------
+    race : Race
+        The same with the chosen rates.
+    note : str
+        How they were chosen, and whose best rate was the least or the largest that was tried.
+    """
+    seed, searches = race.seeds[0] + SEARCH, [Search() for _ in race.entrants]
+    done, total = 0, runs * len(searches)
+    while done < total:
+        powers = [(place, power) for place, search in enumerate(searches) for power in search.next()]
+        entrants = [_at(race.entrants[place], power) for place, power in powers]
+        cells = [
+            (number, replace(race.cell(each, seed), trace=str(race.folder / f"tuning-{number}.h5")))
+            for number, each in enumerate(entrants)
+        ]
+        for number, (measured, _) in results(cells, pool):
+            done += 1
+            place, power = powers[number]
+            searches[place].add(power, measured.outcome(race.goal), race.goal)
+            Path(cells[number][1].trace).unlink(missing_ok=True)
+            entrant = entrants[number]
+            now = f"{entrant.name}, {'.'.join(rate_key(entrant.config))} {entrant.rate:g}"
+            print_line(f"tuning {done} of {total}: {now}: {verdict(measured, race.goal)}")
+    pairs = list(zip(race.entrants, searches, strict=True))
+    note = f"Learning rates: the best of {runs} runs each under seed {seed}."
+    if edges := [entrant.name for entrant, search in pairs if search.at_an_edge]:
+        note += f" Those of {listing(edges)} are the least or largest that were tried."
+    return replace(race, entrants=[_at(entrant, search.best) for entrant, search in pairs]), note
+
+
+def _at(entrant: Entrant, power: float) -> Entrant:
+    """Return an entrant with its learning rate multiplied by a power of 2."""
+    return entrant.at(entrant.rate * 2.0**power)
+
+
+def take(race: Race, other: Comparison, path: str) -> tuple[Race, str]:
+    """Give each entrant the learning rate that it has in another comparison.
+
+    Raises
+    ------
+    InputError
+        If an entrant is not in it.
+    """
+    rates = dict(zip(other.names, map(rate_of, other.read_configs(path)), strict=True))
+    if missing := [name for name in race.names if name not in rates]:
+        raise InputError(f"--rates {path}: has no scheme {listing([repr(name) for name in missing])}")
+    chosen = [entrant.at(rates[entrant.name]) for entrant in race.entrants]
+    return replace(race, entrants=chosen), f"Learning rates: those of {path}."
