@@ -62,7 +62,10 @@ def test_schemes_and_codes_are_all_described() -> None:
     text = (ROOT / "docs" / "schemes.md").read_text(encoding="utf-8")
     named = set(re.findall(r"`([\w-]+)`", text))
     groups = ("schemes", "decoders", "memories", "stragglers", "codes")
-    assert {*FAMILIES, *(name for group in groups for name in kinds.KINDS[group])} <= named
+    # Plug-ins that other tests have loaded are classes, not names of them.
+    every = [pair for group in groups for pair in kinds.KINDS[group].items()]
+    built_in = {name for name, kind in every if isinstance(kind, str)}
+    assert {*FAMILIES, *built_in} <= named
 
 
 def test_links_lead_somewhere() -> None:
