@@ -1,4 +1,4 @@
-"""`pdcode bench ddp`: PyTorch's DistributedDataParallel beside runs of pdcode, on the same job and machine."""
+"""`pdcode bench ddp`: PyTorch's DistributedDataParallel beside runs of pdcode on the same job and machine."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ def add_parser(benches: Any) -> None:
         "ddp",
         help=ABOUT,
         description=f"{ABOUT[0].upper()}{ABOUT[1:]}. PyTorch's DistributedDataParallel, plain and with its "
-        "PowerSGD hook, trains the same network from the same θ on the same mini-batches, and each rank sleeps "
+        "PowerSGD hook, trains the same network from the same θ on the same mini-batches, and a rank sleeps "
         "as the worker of its number does. Runs take turns, seed by seed; nothing else should run on the "
-        "machine. Needs the extra `torch`. Exit codes: 0 done, 1 failure (as if DDP's θ is not pdcode's after "
-        "a few updates, which is checked first), 2 bad input.",
+        "machine. Needs the extra `torch`. Exit codes: 0 done, 1 failure, as if DDP's θ after a few updates, "
+        "which is compared first, is not pdcode's, 2 bad input.",
     )
     option = bench.add_argument
     what = "TOML file (default: jobs/digits.toml)"
@@ -62,7 +62,7 @@ def run(options: argparse.Namespace) -> int:
     from ..api import configs
     from ..comparing import file, race, table, tuning
     from ..config import load as configfile
-    from ..util.processes import Pool
+    from ..util import processes
 
     output = Path(options.output or Path("results") / f"{Path(options.config).stem}.ddp.h5")
     file.ensure_savable(output)
@@ -73,23 +73,24 @@ def run(options: argparse.Namespace) -> int:
     limits = {"target": target, "seconds": options.seconds}
     choice = race.Choice(options.config, options.schemes, settings, options.seeds, "mpi", **limits)
     made, config, notes = race.make_race(replace(choice, aliases=ddp.ALIASES), output.with_suffix(""))
-    made = ddp.DDPRace(**vars(made))
     ddp.check(made.entrants)
     command = shlex.join(["pdcode", *options.argv])
-    notes += [*ddp.about(made), *ddp.self_check(made.entrants)]
-    for line in notes:
-        print_line(line)
-    with Pool(1) as pool:
+    with processes.start(made.entrants[0].config.workers.count) as executor, processes.Pool(1) as pool:
+        made = ddp.DDPRace(**vars(made), executor=executor)
         race.write_entrants(made, command)
-        note = ""
+        notes += [*ddp.about(made), *ddp.self_check(made.entrants, executor)]
+        for line in notes:
+            print_line(line)
         if options.rates:
             made, note = tuning.take(made, file.Comparison.load(options.rates), options.rates)
+            notes.append(note)
         elif options.tune:
             made, note = tuning.tune(made, options.tune, pool, print_line)
+            notes.append(note)
         race.write_entrants(made, command)
         results = race.run(made, pool, print_line, keep=False)
     rates = ", ".join(f"{entrant.name} {entrant.rate:g}" for entrant in made.entrants)
-    notes += [*filter(None, [note]), f"Rates: {rates}."]
+    notes.append(f"Rates: {rates}.")
     compared = file.Comparison(
         made.names, made.configs, list(made.seeds), made.clock, made.goal, *results, command, config, notes
     )

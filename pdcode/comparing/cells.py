@@ -62,7 +62,7 @@ class Cell:
         return [verb, self.file, "--set", f"seed={self.seed}", "-o", self.trace]
 
     def perform(self) -> tuple[Measured, Curves]:
-        """Perform the run on the virtual clock, in this process, or over MPI, as its command does; measure it."""
+        """Perform the run on the virtual clock, in this process, or over MPI, as its command; measure it."""
         if self.clock == "mpi":
             try:
                 command.start(self.arguments, progress=False)

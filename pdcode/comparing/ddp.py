@@ -14,7 +14,7 @@ import platform
 import tempfile
 import time
 from collections.abc import Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
@@ -82,9 +82,12 @@ class DDPCell(Cell):
     ----------
     name : str
         Name of the entrant.
+    executor : ProcessPoolExecutor
+        Processes of the ranks.
     """
 
-    name: str = "ddp"
+    name: str
+    executor: ProcessPoolExecutor
 
     @property
     def arguments(self) -> list[str]:
@@ -92,16 +95,25 @@ class DDPCell(Cell):
         return ["bench", "ddp", self.file, *alone, "--set", f"seed={self.seed}"]
 
     def perform(self) -> tuple[Measured, Curves]:
-        return measure(descend(msgspec.structs.replace(self.config, seed=self.seed), compresses(self.name)), self)
+        config = msgspec.structs.replace(self.config, seed=self.seed)
+        return measure(descend(config, self.executor, compresses(self.name)), self)
 
 
 @dataclass(frozen=True)
 class DDPRace(Race):
-    """A comparison of real runs in which some entrants are DDP."""
+    """A comparison of real runs in which some entrants are DDP.
+
+    Attributes
+    ----------
+    executor : ProcessPoolExecutor
+        A process for each worker, kept between runs, as importing PyTorch takes long.
+    """
+
+    executor: ProcessPoolExecutor
 
     def cell(self, entrant: Entrant, seed: int) -> Cell:
-        cell = super().cell(entrant, seed)
-        return DDPCell(**vars(cell), name=entrant.name) if is_ddp(entrant.name) else cell
+        cell, name = super().cell(entrant, seed), entrant.name
+        return DDPCell(**vars(cell), name=name, executor=self.executor) if is_ddp(name) else cell
 
 
 def compresses(name: str) -> bool:
@@ -133,7 +145,7 @@ def check(entrants: Sequence[Entrant]) -> None:
             if type(problem.network.loss) not in (Softmax, Logistic, LeastSquaresProblem):
                 raise InputError(f"problem.kind: '{config.problem.kind}' is not known to DDP")
             if isinstance(problem.dataset.x, Csr):
-                raise InputError(f"problem.data: '{config.problem.data}' is sparse; DDP is measured with dense rows")
+                raise InputError(f"problem.data: '{config.problem.data}' is sparse; DDP takes dense rows")
 
 
 class Points(Recorder):
@@ -177,8 +189,8 @@ class Descent:
     failed: bool
 
 
-def descend(config: Config, compresses: bool = False) -> Descent:
-    """Train by DDP, and measure.
+def descend(config: Config, executor: ProcessPoolExecutor, compresses: bool = False) -> Descent:
+    """Train by DDP in the processes of an executor, at least one for each worker; measure in this one.
 
     Raises
     ------
@@ -189,7 +201,7 @@ def descend(config: Config, compresses: bool = False) -> Descent:
     monitor = Monitor(problem, config, points, lambda line: None)
     workers, stop = config.workers.count, config.stop
     monitor.measure(0, 0, problem.initial(config.seed))
-    with tempfile.TemporaryDirectory() as folder, processes.start(workers) as executor:
+    with tempfile.TemporaryDirectory() as folder:
         job = Job(config, folder, compresses)
         board = job.board(problem)
         board.head["end"] = -1 if stop.updates is None else stop.updates
@@ -304,7 +316,7 @@ def elements(problem: Problem, rank: int | None) -> int:
     return total
 
 
-def self_check(entrants: Sequence[Entrant]) -> list[str]:
+def self_check(entrants: Sequence[Entrant], executor: ProcessPoolExecutor) -> list[str]:
     """Compare a few updates of DDP without delays with pdcode's, for each entrant without compression.
 
     Returns
@@ -325,12 +337,12 @@ def self_check(entrants: Sequence[Entrant]) -> list[str]:
         config = msgspec.structs.replace(entrant.config, stop=stop, stragglers=delays)
         components = prepare(config, source=source(config))
         Simulation(config, components).run(Recorder())
-        ours, theirs = components.state.theta, descend(config).theta
+        ours, theirs = components.state.theta, descend(config, executor).theta
         way = np.linalg.norm(ours - components.problem.initial(config.seed))
         error = float(np.linalg.norm(ours - theirs) / way)
         if not error <= MOST[config.problem.dtype]:
-            raise Failure(f"{entrant.name}: θ after {UPDATES} updates is not pdcode's: relative error {error:.1g}")
-        found.append(f"θ of {entrant.name} after {UPDATES} updates is that of pdcode's allreduce to {error:.0e}.")
+            raise Failure(f"{entrant.name}: θ after {UPDATES} updates is off by {error:.1g} from pdcode's")
+        found.append(f"After {UPDATES} updates θ of {entrant.name} is that of allreduce to {error:.0e}.")
     return found
 
 

@@ -226,9 +226,7 @@ class Model:
         self._blocks, self._weight = network.layers, weight
         self._linear = [nn.Linear(blocks.inputs, blocks.outputs, dtype=dtype) for blocks in self._blocks]
         first, *others = self._linear
-        self.layers: Any = nn.Sequential(
-            first, *(each for layer in others for each in (activation(), layer))
-        )
+        self.layers: Any = nn.Sequential(first, *(each for layer in others for each in (activation(), layer)))
         self._x = torch.from_numpy(np.ascontiguousarray(np.asarray(data.x)[:, :-1]))
         self._y, self._loss = torch.from_numpy(data.y), losses(torch)[type(network.loss)]
         if data.classes is not None:
