@@ -62,7 +62,7 @@ def run(options: argparse.Namespace) -> int:
     from ..api import configs
     from ..comparing import file, race, table, tuning
     from ..config import load as configfile
-    from ..util import processes
+    from ..util.processes import Pool
 
     output = Path(options.output or Path("results") / f"{Path(options.config).stem}.ddp.h5")
     file.ensure_savable(output)
@@ -75,10 +75,10 @@ def run(options: argparse.Namespace) -> int:
     made, config, notes = race.make_race(replace(choice, aliases=ddp.ALIASES), output.with_suffix(""))
     ddp.check(made.entrants)
     command = shlex.join(["pdcode", *options.argv])
-    with processes.start(made.entrants[0].config.workers.count) as executor, processes.Pool(1) as pool:
-        made = ddp.DDPRace(**vars(made), executor=executor)
+    with ddp.Ranks(made.entrants[0].config.workers.count) as ranks, Pool(1) as pool:
+        made = ddp.DDPRace(**vars(made), ranks=ranks)
         race.write_entrants(made, command)
-        notes += [*ddp.about(made), *ddp.self_check(made.entrants, executor)]
+        notes += [*ddp.about(made), *ddp.self_check(made.entrants, ranks)]
         for line in notes:
             print_line(line)
         if options.rates:

@@ -15,14 +15,19 @@ import tempfile
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Any
+from itertools import count
+from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 import msgspec
 import numpy as np
 
 from ..analysis import statistics
+from ..analysis.formats import duration
 from ..bench.timing import processor
 from ..config.tables import Config, StopTable, StragglersTable
 from ..planning.trials import source
@@ -38,7 +43,7 @@ from ..util.errors import Failure, InputError, within
 from ..virtual import oracle
 from ..virtual.simulation import Simulation
 from .cells import Cell, Curves, Measured
-from .ddp_rank import Board, Job, work
+from .ddp_rank import Board, Job, Trained, work
 from .entrants import Entrant
 from .race import Race
 
@@ -74,6 +79,32 @@ def is_ddp(name: str) -> bool:
     return name.partition("/")[0] in ALIASES
 
 
+class Ranks:
+    """Processes in which DDP trains, one for each worker, kept between runs: PyTorch takes long to import."""
+
+    def __init__(self, workers: int) -> None:
+        self._workers, self._stack, self._numbers = workers, ExitStack(), count()
+
+    def __enter__(self) -> Self:
+        self._folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="pdcode-")))
+        self._executor: ProcessPoolExecutor = self._stack.enter_context(processes.start(self._workers))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
+        self._stack.__exit__(kind, error, where)
+
+    def job(self, config: Config, compresses: bool) -> Job:
+        """Make a run's job."""
+        path, meeting = (str(self._folder / name) for name in (f"board-{next(self._numbers)}", "ranks"))
+        return Job(config, path, meeting, compresses)
+
+    def start(self, job: Job) -> list[Future[Trained]]:
+        """Start a run."""
+        return [processes.submit(self._executor, work, job, rank) for rank in range(self._workers)]
+
+
 @dataclass(frozen=True)
 class DDPCell(Cell):
     """One run of DDP.
@@ -82,12 +113,11 @@ class DDPCell(Cell):
     ----------
     name : str
         Name of the entrant.
-    executor : ProcessPoolExecutor
-        Processes of the ranks.
+    ranks : Ranks
     """
 
     name: str
-    executor: ProcessPoolExecutor
+    ranks: Ranks
 
     @property
     def arguments(self) -> list[str]:
@@ -96,7 +126,7 @@ class DDPCell(Cell):
 
     def perform(self) -> tuple[Measured, Curves]:
         config = msgspec.structs.replace(self.config, seed=self.seed)
-        return measure(descend(config, self.executor, compresses(self.name)), self)
+        return measure(descend(config, self.ranks, compresses(self.name)), self)
 
 
 @dataclass(frozen=True)
@@ -105,15 +135,14 @@ class DDPRace(Race):
 
     Attributes
     ----------
-    executor : ProcessPoolExecutor
-        A process for each worker, kept between runs, as importing PyTorch takes long.
+    ranks : Ranks
     """
 
-    executor: ProcessPoolExecutor
+    ranks: Ranks
 
     def cell(self, entrant: Entrant, seed: int) -> Cell:
         cell, name = super().cell(entrant, seed), entrant.name
-        return DDPCell(**vars(cell), name=name, executor=self.executor) if is_ddp(name) else cell
+        return DDPCell(**vars(cell), name=name, ranks=self.ranks) if is_ddp(name) else cell
 
 
 def compresses(name: str) -> bool:
@@ -189,8 +218,8 @@ class Descent:
     failed: bool
 
 
-def descend(config: Config, executor: ProcessPoolExecutor, compresses: bool = False) -> Descent:
-    """Train by DDP in the processes of an executor, at least one for each worker; measure in this one.
+def descend(config: Config, ranks: Ranks, compresses: bool = False) -> Descent:
+    """Train by DDP, and measure.
 
     Raises
     ------
@@ -198,21 +227,17 @@ def descend(config: Config, executor: ProcessPoolExecutor, compresses: bool = Fa
         If a rank fails, or the ranks do not start or end in time.
     """
     problem, points = prepare(config, source=source(config)).problem, Points()
-    monitor = Monitor(problem, config, points, lambda line: None)
-    workers, stop = config.workers.count, config.stop
+    monitor, stop = Monitor(problem, config, points, lambda line: None), config.stop
     monitor.measure(0, 0, problem.initial(config.seed))
-    with tempfile.TemporaryDirectory() as folder:
-        job = Job(config, folder, compresses)
-        board = job.board(problem)
-        board.head["end"] = -1 if stop.updates is None else stop.updates
-        ranks = [processes.submit(executor, work, job, rank) for rank in range(workers)]
-        until_ns = follow(board, ranks, monitor, config)
-        version, t_ns, theta = result(ranks[0])
-        for rank in ranks[1:]:
-            result(rank)
-        if version == stop.updates:
-            monitor.measure(t_ns, version, theta)
-        start_ns, compute_ns = int(board.head["start_ns"]), board.compute_ns.copy()
+    job = ranks.job(config, compresses)
+    board = job.board(problem)
+    board.head["end"] = -1 if stop.updates is None else stop.updates
+    running = ranks.start(job)
+    until_ns = follow(board, running, monitor, config)
+    _, version, t_ns, theta = min(map(result, running), key=lambda trained: trained.rank)
+    if version == stop.updates:
+        monitor.measure(t_ns, version, theta)
+    start_ns, compute_ns = int(board.head["start_ns"]), board.compute_ns
     rows = np.array(points.rows, np.float64)
     reached = monitor.reached or monitor.failed or version == stop.updates
     stop_ns = int(rows[-1, 1]) if reached else round(1e9 * (stop.seconds or 0))
@@ -223,7 +248,7 @@ def descend(config: Config, executor: ProcessPoolExecutor, compresses: bool = Fa
     )  # fmt: skip
 
 
-def follow(board: Board, ranks: Sequence[Future[Any]], monitor: Monitor, config: Config) -> np.ndarray:
+def follow(board: Board, ranks: Sequence[Future[Trained]], monitor: Monitor, config: Config) -> np.ndarray:
     """Measure until the target or the limit of time is reached, then end the run.
 
     Returns
@@ -254,7 +279,7 @@ def follow(board: Board, ranks: Sequence[Future[Any]], monitor: Monitor, config:
     return until_ns
 
 
-def result(rank: Future[Any]) -> tuple[int, int, np.ndarray]:
+def result(rank: Future[Trained]) -> Trained:
     """Wait for a rank to end; return what it returns.
 
     Raises
@@ -263,12 +288,11 @@ def result(rank: Future[Any]) -> tuple[int, int, np.ndarray]:
         If it does not.
     """
     try:
-        value: tuple[int, int, np.ndarray] = rank.result(LEAVE_S)
+        return rank.result(LEAVE_S)
     except TimeoutError:
         raise Failure(f"DDP: a rank did not end within {LEAVE_S:g} s") from None
-    except RuntimeError as error:  # of torch, such as a peer that is gone
+    except RuntimeError as error:  # of torch, as if another rank is gone
         raise Failure(f"DDP: a rank failed: {error}") from error
-    return value
 
 
 def measure(descent: Descent, cell: DDPCell) -> tuple[Measured, Curves]:
@@ -316,7 +340,7 @@ def elements(problem: Problem, rank: int | None) -> int:
     return total
 
 
-def self_check(entrants: Sequence[Entrant], executor: ProcessPoolExecutor) -> list[str]:
+def self_check(entrants: Sequence[Entrant], ranks: Ranks) -> list[str]:
     """Compare a few updates of DDP without delays with pdcode's, for each entrant without compression.
 
     Returns
@@ -337,7 +361,7 @@ def self_check(entrants: Sequence[Entrant], executor: ProcessPoolExecutor) -> li
         config = msgspec.structs.replace(entrant.config, stop=stop, stragglers=delays)
         components = prepare(config, source=source(config))
         Simulation(config, components).run(Recorder())
-        ours, theirs = components.state.theta, descend(config, executor).theta
+        ours, theirs = components.state.theta, descend(config, ranks).theta
         way = np.linalg.norm(ours - components.problem.initial(config.seed))
         error = float(np.linalg.norm(ours - theirs) / way)
         if not error <= MOST[config.problem.dtype]:
@@ -356,8 +380,8 @@ def about(race: Race) -> list[str]:
         "ddp: PyTorch's DistributedDataParallel over gloo, a process for each worker, one thread each; "
         "ddp:powersgd: with PyTorch's hook, from its third update on.",
         "Time runs from when all ranks have model and data. A process that does not train measures the loss "
-        f"every {race.limits.step_s:g} s, or for 1/{SHARE} of the time if that is less: pdcode's rank 0, for "
-        "which arrivals wait meanwhile unless workers add up by allreduce, and for DDP the bench, to which "
-        "its rank 0 hands a copy of θ. In both it takes processor time from the ranks if cores are short.",
+        f"every {duration(1e9 * race.limits.step_s)}, or for 1/{SHARE} of the time if that is less: pdcode's "
+        "rank 0, for which arrivals wait meanwhile unless workers add up by allreduce, and for DDP the bench, "
+        "to which its rank 0 hands a copy of θ. In both it takes processor time from ranks if cores are short.",
         "busy of DDP is estimated from gradients before the start.",
     ]

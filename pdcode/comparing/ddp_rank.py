@@ -13,8 +13,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -29,7 +28,7 @@ from ..util.rng import Batches
 WARM_UP = 10  # gradients before the start, of which each rank's compute time is taken
 NAP_NS = 10_000_000  # within a delay, which the end of the run cuts short
 FIRST = 2  # updates before PowerSGD compresses; the hook takes no fewer
-MOST_S = 3600  # longest wait of a collective operation beyond the run's own time
+MOST_S = 24 * 3600  # longest wait of a collective operation; runs end before
 
 
 class Board:
@@ -72,20 +71,31 @@ class Job:
     Attributes
     ----------
     config : Config
-    folder : str
-        Folder for the files by which the ranks find each other and the board.
+    path : str
+        File of the board.
+    meeting : str
+        File by which the ranks find each other, the same for all runs of these processes.
     compresses : bool
         Whether PyTorch's PowerSGD hook compresses gradients, with the rank of ``[scheme] options``.
     """
 
     config: Config
-    folder: str
+    path: str
+    meeting: str
     compresses: bool
 
     def board(self, problem: Problem) -> Board:
         """Open the board."""
-        path = str(Path(self.folder) / "board")
-        return Board(path, self.config.workers.count, problem.size, problem.dtype)
+        return Board(self.path, self.config.workers.count, problem.size, problem.dtype)
+
+
+class Trained(NamedTuple):
+    """What a rank returns: its number, its number of updates, the time of the last in ns, and θ."""
+
+    rank: int
+    version: int
+    t_ns: int
+    theta: np.ndarray
 
 
 def sharded(config: Config, rank: int) -> tuple[Scheme, Problem, Batches, float]:
@@ -96,24 +106,27 @@ def sharded(config: Config, rank: int) -> tuple[Scheme, Problem, Batches, float]
     return scheme, problem, Batches(config.seed, rank, problem.rows, batch), weight
 
 
-def work(job: Job, rank: int) -> tuple[int, int, np.ndarray]:
-    """Train; return the number of updates, the time of the last in ns, and θ."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # gloo greets on stdout
+def work(job: Job, rank: int) -> Trained:
+    """Train, in one of several processes that do so at the same time.
+
+    The first run of a process decides on its rank; groups of processes are kept, as gloo may crash when one
+    is taken down.
+    """
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     import torch
     import torch.distributed as dist
 
-    torch.set_num_threads(threads.asked() or 1)
     config = job.config
+    if not dist.is_initialized():
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # gloo greets on stdout
+        torch.set_num_threads(threads.asked() or 1)
+        meeting, wait = f"file://{job.meeting}", timedelta(seconds=MOST_S)
+        dist.init_process_group(
+            "gloo", init_method=meeting, rank=rank, world_size=config.workers.count, timeout=wait
+        )
+    rank = dist.get_rank()
     scheme, problem, batches, weight = sharded(config, rank)
     board = job.board(problem)
-    dist.init_process_group(
-        "gloo",
-        init_method=f"file://{job.folder}/ranks",
-        rank=rank,
-        world_size=config.workers.count,
-        timeout=timedelta(seconds=MOST_S + (config.stop.seconds or 0)),
-    )
     model = Model(problem, weight)
     model.load(problem.initial(config.seed))
     parallel = torch.nn.parallel.DistributedDataParallel(model.layers, gradient_as_bucket_view=True)
@@ -129,10 +142,9 @@ def work(job: Job, rank: int) -> tuple[int, int, np.ndarray]:
     delays = stragglers.Delays(scheme.delays(), rank)
     dist.barrier()
     update = descend(board, rank, forward, optimizer, delays, model)
-    now_ns, theta = time.perf_counter_ns(), np.empty(problem.size, problem.dtype)
+    t_ns, theta = time.perf_counter_ns() - int(board.head["start_ns"]), np.empty(problem.size, problem.dtype)
     model.save(theta)
-    dist.destroy_process_group()
-    return update, now_ns - int(board.head["start_ns"]), theta
+    return Trained(rank, update, t_ns, theta)
 
 
 def descend(

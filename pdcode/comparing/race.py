@@ -198,12 +198,23 @@ def write_entrants(race: Race, command: str) -> None:
         If a file cannot be written.
     """
     for entrant in race.entrants:
-        path = Path(race.cell(entrant, 0).file)
-        try:
-            race.folder.mkdir(parents=True, exist_ok=True)
-            path.write_text(f"{HEAD} as '{entrant.name}' of `{command}`\n{to_toml(entrant.config)}")
-        except OSError as error:
-            raise InputError(f"{path}: cannot write the configuration: {reason(error)}") from None
+        write(race.cell(entrant, 0), f"{HEAD} as '{entrant.name}' of `{command}`")
+
+
+def write(cell: Cell, head: str) -> None:
+    """Write the configuration of a run to its file, below a line of comment.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be written.
+    """
+    path = Path(cell.file)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"{head}\n{to_toml(cell.config)}")
+    except OSError as error:
+        raise InputError(f"{path}: cannot write the configuration: {reason(error)}") from None
 
 
 def run(

@@ -84,7 +84,7 @@ class AllreduceFleet(MPIFleet):
         return sorted(arrivals, key=lambda arrival: arrival.t_recv_ns)
 
     def _take_sum(self) -> tuple[Sum, list[Arrival]]:
-        """Take over the sum of a round, and note whether it is the last; return its arrivals, not yet read."""
+        """Take over a round's sum, and note whether it is the last; return its arrivals, not yet read."""
         number = HEADER.unpack_from(self._messages[0].data)[1] >> ROUND
         total, arrivals = self._sums[number], self._reached[number]
         for worker, (message, arrival) in enumerate(zip(self._messages, arrivals, strict=True)):
