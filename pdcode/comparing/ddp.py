@@ -381,7 +381,7 @@ def about(race: Race) -> list[str]:
         "ddp:powersgd: with PyTorch's hook, from its third update on.",
         "Time runs from when all ranks have model and data. A process that does not train measures the loss "
         f"every {duration(1e9 * race.limits.step_s)}, or for 1/{SHARE} of the time if that is less: pdcode's "
-        "rank 0, for which arrivals wait meanwhile unless workers add up by allreduce, and for DDP the bench, "
-        "to which its rank 0 hands a copy of θ. In both it takes processor time from ranks if cores are short.",
+        "rank 0, for which arrivals wait meanwhile unless workers add up by allreduce, and for DDP the "
+        "bench, to which rank 0 of DDP hands copies of θ. Both take processor time from ranks if cores are short.",
         "busy of DDP is estimated from gradients before the start.",
     ]

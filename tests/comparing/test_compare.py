@@ -147,9 +147,7 @@ def test_without_a_target_runs_have_as_many_payloads(job: Path) -> None:
     assert all(row[0].seconds == row[0].stop_s for row in done.measured)
 
 
-def test_real_runs_are_tuned_at_the_rates_that_are_tried(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_real_runs_are_tuned_at_the_rates_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A real run has the configuration of its file, which another process reads."""
     tried = []
 
@@ -161,7 +159,7 @@ def test_real_runs_are_tuned_at_the_rates_that_are_tried(
 
     monkeypatch.setattr(cells.Cell, "perform", perform)
     limits = race.Limits(1.0, 0.1)
-    begun = race.Race(made(JOB, "uncoded"), [1], Goal("loss", 1.0), "mpi", limits, tmp_path / "made")
+    begun = race.Race(made(JOB, "uncoded:all"), [1], Goal("loss", 1.0), "mpi", limits, tmp_path / "made")
     with Pool(1) as pool:
         tuned, _ = tuning.tune(begun, 5, pool, lambda line: None)
     rates = [0.125, 0.5, 2.0, 1.0, 0.7071]
