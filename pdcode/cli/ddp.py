@@ -78,9 +78,12 @@ def run(options: argparse.Namespace) -> int:
     with ddp.Ranks(made.entrants[0].config.workers.count) as ranks, Pool(1) as pool:
         made = ddp.DDPRace(**vars(made), ranks=ranks)
         race.write_entrants(made, command)
-        notes += [*ddp.about(made), *ddp.self_check(made.entrants, ranks)]
+        notes += ddp.about(made)
         for line in notes:
             print_line(line)
+        for line in ddp.self_check(made.entrants, ranks):
+            print_line(line)
+            notes.append(line)
         if options.rates:
             made, note = tuning.take(made, file.Comparison.load(options.rates), options.rates)
             notes.append(note)

@@ -13,7 +13,7 @@ import os
 import platform
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -340,20 +340,19 @@ def elements(problem: Problem, rank: int | None) -> int:
     return total
 
 
-def self_check(entrants: Sequence[Entrant], ranks: Ranks) -> list[str]:
+def self_check(entrants: Sequence[Entrant], ranks: Ranks) -> Iterator[str]:
     """Compare a few updates of DDP without delays with pdcode's, for each entrant without compression.
 
-    Returns
-    -------
-    list of str
-        What was found, a sentence each.
+    Yields
+    ------
+    str
+        What was found, a sentence for each.
 
     Raises
     ------
     Failure
         If they lead to another θ.
     """
-    found = []
     for entrant in entrants:
         if not is_ddp(entrant.name) or compresses(entrant.name):
             continue
@@ -366,8 +365,7 @@ def self_check(entrants: Sequence[Entrant], ranks: Ranks) -> list[str]:
         error = float(np.linalg.norm(ours - theirs) / way)
         if not error <= MOST[config.problem.dtype]:
             raise Failure(f"{entrant.name}: θ after {UPDATES} updates is off by {error:.1g} from pdcode's")
-        found.append(f"After {UPDATES} updates θ of {entrant.name} is that of allreduce to {error:.0e}.")
-    return found
+        yield f"After {UPDATES} updates θ of {entrant.name} is that of allreduce to {error:.0e}."
 
 
 def about(race: Race) -> list[str]:
@@ -382,6 +380,6 @@ def about(race: Race) -> list[str]:
         "Time runs from when all ranks have model and data. A process that does not train measures the loss "
         f"every {duration(1e9 * race.limits.step_s)}, or for 1/{SHARE} of the time if that is less: pdcode's "
         "rank 0, for which arrivals wait meanwhile unless workers add up by allreduce, and for DDP the "
-        "bench, to which rank 0 of DDP hands copies of θ. Both take processor time from ranks if cores are short.",
+        "bench, to which a rank hands copies of θ. Both take processor time from ranks if cores are short.",
         "busy of DDP is estimated from gradients before the start.",
     ]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import re
 import sys
 import threading
 import time
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,15 +18,12 @@ from rich.console import Console
 from pdcode import problems, stragglers
 from pdcode.__main__ import main
 from pdcode.comparing import ddp, entrants, race, table
-from pdcode.comparing.ddp_rank import Board, descend, sharded
+from pdcode.comparing.ddp_rank import Board, Job, Trained, descend, sharded
 from pdcode.comparing.file import Comparison
 from pdcode.config import load as configfile
 from pdcode.config.tables import Config
 from pdcode.planning.goal import Goal
-from pdcode.trace import Recorder
-from pdcode.training.setup import prepare
-from pdcode.util.errors import InputError
-from pdcode.virtual.simulation import Simulation
+from pdcode.util.errors import Failure, InputError
 
 JOB = """
 [problem]
@@ -61,21 +60,74 @@ def config(wanted: str = "ddp", *overrides: str) -> Config:
     return made(wanted, *overrides)[0].config
 
 
+class Threads:
+    """Ranks in threads of this process, which add gradients up in numpy, in place of PyTorch's.
+
+    Parameters
+    ----------
+    folder : Path
+    off : float
+        Error of the gradients.
+    """
+
+    def __init__(self, folder: Path, off: float = 0.0) -> None:
+        self._folder, self._factor = folder, 1 + off
+
+    def job(self, config: Config, compresses: bool) -> Job:
+        return Job(config, str(self._folder / f"{time.time_ns()}"), "", compresses)
+
+    def start(self, job: Job) -> list[Future[Trained]]:
+        workers = job.config.workers.count
+        self._together = threading.Barrier(workers, timeout=20)
+        self._gradients = [np.empty(0)] * workers
+        executor = ThreadPoolExecutor(workers)
+        return [executor.submit(self._work, job, rank) for rank in range(workers)]
+
+    def _work(self, job: Job, rank: int) -> Trained:
+        scheme, problem, batches, weight = sharded(job.config, rank)
+        board, theta = job.board(problem), problem.initial(job.config.seed)
+
+        def forward(update: int) -> SimpleNamespace:
+            gradient = problem.gradient(theta, batches.draw(update))
+            self._gradients[rank] = self._factor * weight * gradient
+            return SimpleNamespace(backward=self._together.wait)
+
+        def step() -> None:
+            theta[:] -= job.config.optimizer.rate * np.mean(self._gradients, axis=0)
+            self._together.wait()
+
+        optimizer = SimpleNamespace(zero_grad=lambda: None, step=step)
+        model = SimpleNamespace(save=lambda copy: np.copyto(copy, theta))
+        self._together.wait()
+        delays = stragglers.Delays(scheme.delays(), rank)
+        update = descend(board, rank, forward, optimizer, delays, model)
+        return Trained(rank, update, time.perf_counter_ns() - int(board.head["start_ns"]), theta)
+
+
 @pytest.mark.parametrize("shards", ["shuffled", "contiguous"])
 @pytest.mark.parametrize("batch", [16, 0])
-def test_ranks_draw_the_rows_and_mini_batches_of_workers(shards: str, batch: int) -> None:
-    given = config("ddp", "stop={updates=20}", f"problem.shards={shards}", f"problem.batch={batch}")
-    assert given.stop.updates == 4  # as many payloads as 20 asynchronous updates use
-    components = prepare(given)
-    Simulation(given, components).run(Recorder())
-    theta = problems.create(given.problem).initial(given.seed)
-    ranks = [sharded(given, rank)[1:] for rank in range(given.workers.count)]
-    for update in range(4):
-        mean = np.mean(
-            [weight * rows.gradient(theta, drawn.draw(update)) for rows, drawn, weight in ranks], axis=0
-        )
-        theta -= np.float32(given.optimizer.rate) * mean
-    np.testing.assert_allclose(components.state.theta, theta, rtol=0, atol=2e-6)
+def test_ranks_draw_the_rows_and_mini_batches_of_workers(shards: str, batch: int, tmp_path: Path) -> None:
+    """As is checked before each bench: after the same updates θ is pdcode's."""
+    given = made("ddp", "stop={updates=20}", f"problem.shards={shards}", f"problem.batch={batch}")
+    (found,) = ddp.self_check(given, Threads(tmp_path))
+    assert re.fullmatch(r"After 5 updates θ of ddp is that of allreduce to \de-0[78]\.", found)
+    with pytest.raises(Failure, match=r"ddp: θ after 5 updates is off by 0\.0"):
+        list(ddp.self_check(given, Threads(tmp_path, off=0.01)))
+
+
+def test_a_run_ends_at_the_target(tmp_path: Path) -> None:
+    given = config("ddp", "stop={loss=1.5, seconds=60.0}", "trace.progress_s=0.01", "problem.data=digits")
+    run = ddp.descend(given, Threads(tmp_path))
+    assert run.points[-1, 2] <= 1.5 < run.points[:-1, 2].min()
+    assert (run.points[-1, 0], 1e-9 * run.points[-1, 1]) == (run.updates, run.stop_s)
+    assert run.stop_s <= run.job_s < run.stop_s + 1
+    assert not run.failed
+
+
+def test_a_dead_worker_holds_all_up_until_the_limit_of_time(tmp_path: Path) -> None:
+    given = config("ddp", "stop={loss=0.01, seconds=0.2}", "stragglers.dead=[2]")
+    run = ddp.descend(given, Threads(tmp_path))
+    assert (run.stop_s, run.job_s, len(run.points)) == (0.2, 0.2, 1)
 
 
 def test_entrants_of_ddp_have_the_common_optimizer_and_their_own() -> None:
