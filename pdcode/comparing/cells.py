@@ -61,6 +61,22 @@ class Cell:
         verb = "run" if self.clock == "mpi" else "simulate"
         return [verb, self.file, "--set", f"seed={self.seed}", "-o", self.trace]
 
+    def perform(self) -> tuple[Measured, Curves]:
+        """Perform the run on the virtual clock, in this process, or over MPI, as its command; measure it."""
+        if self.clock == "mpi":
+            try:
+                command.start(self.arguments, progress=False)
+            except Failure:  # such as divergence, which the trace records
+                if not Path(self.trace).exists():
+                    raise
+        else:
+            trace = msgspec.structs.replace(self.config.trace, path=self.trace)
+            config = msgspec.structs.replace(self.config, seed=self.seed, trace=trace)
+            job = Job(config, to_toml(config), self.file)
+            simulation.alone(Request(job, None, False), lambda line: None, source(config))
+        recorded = Trace(self.trace)
+        return measure(recorded, self.goal), curves(recorded)
+
     def __str__(self) -> str:
         return shlex.join(["pdcode", *self.arguments])
 
@@ -133,32 +149,15 @@ Curves = dict[str, np.ndarray]
 """Time, training loss, test accuracy, and bytes up and down until then, for each measurement of a run."""
 
 
-def perform(cell: Cell) -> tuple[Measured, Curves]:
-    """Perform a run on the virtual clock, in this process, or over MPI, as its command does; measure it."""
-    if cell.clock == "mpi":
-        try:
-            command.start(cell.arguments, progress=False)
-        except Failure:  # such as divergence, which the trace records
-            if not Path(cell.trace).exists():
-                raise
-    else:
-        trace = msgspec.structs.replace(cell.config.trace, path=cell.trace)
-        config = msgspec.structs.replace(cell.config, seed=cell.seed, trace=trace)
-        job = Job(config, to_toml(config), cell.file)
-        simulation.alone(Request(job, None, False), lambda line: None, source(config))
-    recorded = Trace(cell.trace)
-    return measure(recorded, cell.goal), curves(recorded)
-
-
 def results(cells: Iterable[tuple[int, Cell]], pool: Pool) -> Iterator[tuple[int, tuple[Measured, Curves]]]:
     """Perform runs, each with a number; yield the results as they come. Runs over MPI take turns."""
     virtual: list[tuple[int, Cell]] = []
     for number, cell in cells:
         if cell.clock == "mpi":
-            yield number, perform(cell)
+            yield number, cell.perform()
         else:
             virtual.append((number, cell))
-    yield from pool.results(perform, virtual)
+    yield from pool.results(Cell.perform, virtual)
 
 
 def measure(trace: Trace, goal: Goal | None) -> Measured:

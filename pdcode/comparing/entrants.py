@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,7 +46,13 @@ class Entrant:
         return Entrant(self.name, space.with_rate(self.config, rate))
 
 
-def entrants(tables: dict[str, Any], overrides: Sequence[str], folder: Path, wanted: str) -> list[Entrant]:
+def entrants(
+    tables: dict[str, Any],
+    overrides: Sequence[str],
+    folder: Path,
+    wanted: str,
+    aliases: Mapping[str, str] = {},
+) -> list[Entrant]:
     """Make the entrants of a comparison.
 
     Problem, workers, delays, machine, link and stop are the configuration's. The tables of `space.VARIED`
@@ -77,7 +83,7 @@ def entrants(tables: dict[str, Any], overrides: Sequence[str], folder: Path, wan
         for each in every:
             try:
                 with within(f"--schemes {each}"):
-                    made.append(_entrant(each, tables, overrides, folder, own))
+                    made.append(_entrant(each, tables, overrides, folder, own, aliases))
             except InputError:
                 if name != ALL:
                     raise
@@ -112,13 +118,18 @@ def _offered() -> list[str]:
 
 
 def _entrant(
-    name: str, tables: dict[str, Any], overrides: Sequence[str], folder: Path, own: Config
+    name: str,
+    tables: dict[str, Any],
+    overrides: Sequence[str],
+    folder: Path,
+    own: Config,
+    aliases: Mapping[str, str],
 ) -> Entrant:
     if name == OWN:
         setup.prepare(own, source=source(own))
         return Entrant(OWN, own)
     spec, *changes = name.split("/")
-    scheme, _, preset = spec.partition(":")
+    scheme, _, preset = aliases.get(spec, spec).partition(":")
     kind = kinds.find("schemes", scheme)
     if kind is None:
         raise InputError(f"scheme.name: expected one of {', '.join(kinds.names('schemes'))} (got {scheme!r})")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import msgspec
@@ -99,6 +99,7 @@ class Choice:
     seconds: float | None = None
     stragglers: str | None = None
     cost: str | None = None
+    aliases: Mapping[str, str] = field(default_factory=dict)  # further names of schemes
 
 
 def make_race(choice: Choice, folder: Path) -> tuple[Race, str, list[str]]:
@@ -136,7 +137,8 @@ def make_race(choice: Choice, folder: Path) -> tuple[Race, str, list[str]]:
         goal = choose_goal(config, None, choice.target) if any(each is not None for each in targets) else None
         if goal is None and config.stop.updates is None:
             raise InputError("stop.loss: a comparison needs a target (or --target), or stop.updates")
-        made = entrants(configfile.parse(text), settings, Path(choice.config).parent, choice.schemes)
+        tables, folder_of = configfile.parse(text), Path(choice.config).parent
+        made = entrants(tables, settings, folder_of, choice.schemes, choice.aliases)
         limits = find_limits(
             Environment(config, config, goal or NEVER, choice.config), choice.seconds, choice.clock
         )
@@ -196,12 +198,23 @@ def write_entrants(race: Race, command: str) -> None:
         If a file cannot be written.
     """
     for entrant in race.entrants:
-        path = Path(race.cell(entrant, 0).file)
-        try:
-            race.folder.mkdir(parents=True, exist_ok=True)
-            path.write_text(f"{HEAD} as '{entrant.name}' of `{command}`\n{to_toml(entrant.config)}")
-        except OSError as error:
-            raise InputError(f"{path}: cannot write the configuration: {reason(error)}") from None
+        write(race.cell(entrant, 0), f"{HEAD} as '{entrant.name}' of `{command}`")
+
+
+def write(cell: Cell, head: str) -> None:
+    """Write the configuration of a run to its file, below a line of comment.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be written.
+    """
+    path = Path(cell.file)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"{head}\n{to_toml(cell.config)}")
+    except OSError as error:
+        raise InputError(f"{path}: cannot write the configuration: {reason(error)}") from None
 
 
 def run(

@@ -15,10 +15,10 @@ from ..planning.trials import Outcome
 from ..training.monitor import Print
 from ..util.errors import InputError
 from ..util.processes import Pool
-from .cells import results
+from .cells import Cell, results
 from .entrants import Entrant
 from .file import Comparison
-from .race import Race, verdict
+from .race import HEAD, Race, verdict, write
 
 FIRST = (-2.0, 0.0, 2.0)  # the rates that are tried first: powers of 2, as multiples of the entrant's own
 STEP = 2.0  # how far beyond the least or largest rate the search goes, as a power of 2
@@ -86,15 +86,13 @@ def tune(race: Race, runs: int, pool: Pool, print_line: Print) -> tuple[Race, st
     while done < total:
         powers = [(place, power) for place, search in enumerate(searches) for power in search.next()]
         entrants = [_at(race.entrants[place], power) for place, power in powers]
-        cells = [
-            (number, replace(race.cell(each, seed), trace=str(race.folder / f"tuning-{number}.h5")))
-            for number, each in enumerate(entrants)
-        ]
+        cells = [(number, _cell(race, each, seed, number)) for number, each in enumerate(entrants)]
         for number, (measured, _) in results(cells, pool):
             done += 1
             place, power = powers[number]
             searches[place].add(power, measured.outcome(race.goal), race.goal)
-            Path(cells[number][1].trace).unlink(missing_ok=True)
+            for path in (cells[number][1].trace, cells[number][1].file):
+                Path(path).unlink(missing_ok=True)
             entrant = entrants[number]
             now = f"{entrant.name}, {'.'.join(rate_key(entrant.config))} {entrant.rate:g}"
             print_line(f"tuning {done} of {total}: {now}: {verdict(measured, race.goal)}")
@@ -103,6 +101,14 @@ def tune(race: Race, runs: int, pool: Pool, print_line: Print) -> tuple[Race, st
     if edges := [entrant.name for entrant, search in pairs if search.at_an_edge]:
         note += f" Those of {listing(edges)} are the least or largest that were tried."
     return replace(race, entrants=[_at(entrant, search.best) for entrant, search in pairs]), note
+
+
+def _cell(race: Race, entrant: Entrant, seed: int, number: int) -> Cell:
+    """Make a run of an entrant with a configuration file of its own, which a real run reads."""
+    stem = str(race.folder / f"tuning-{number}")
+    cell = replace(race.cell(entrant, seed), trace=f"{stem}.h5", file=f"{stem}.toml")
+    write(cell, f"{HEAD} to tune '{entrant.name}'")
+    return cell
 
 
 def _at(entrant: Entrant, power: float) -> Entrant:

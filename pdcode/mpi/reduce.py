@@ -76,20 +76,25 @@ class AllreduceFleet(MPIFleet):
 
     def _read_sum(self) -> list[Arrival]:
         """Read what the workers have told of a round."""
+        total, arrivals = self._take_sum()
+        for worker, (message, arrival) in enumerate(zip(self._messages, arrivals, strict=True)):
+            self._read_header(arrival, message.data)
+            _, arrival.digest = TOLD.unpack_from(message.data, HEADER.size)
+            arrival.t_recv_ns, arrival.finite = self._reached_ns[worker], total.sound
+        return sorted(arrivals, key=lambda arrival: arrival.t_recv_ns)
+
+    def _take_sum(self) -> tuple[Sum, list[Arrival]]:
+        """Take over a round's sum, and note whether it is the last; return its arrivals, not yet read."""
         number = HEADER.unpack_from(self._messages[0].data)[1] >> ROUND
         total, arrivals = self._sums[number], self._reached[number]
         for worker, (message, arrival) in enumerate(zip(self._messages, arrivals, strict=True)):
-            self._read_header(arrival, message.data)
-            had_ns, arrival.digest = TOLD.unpack_from(message.data, HEADER.size)
-            self._reached_ns[worker] = arrival.t_recv_ns = had_ns - self._offsets_ns[worker]
+            had_ns, _ = TOLD.unpack_from(message.data, HEADER.size)
+            self._reached_ns[worker] = had_ns - self._offsets_ns[worker]
             total.parts[worker] = message[TOLD_BYTES : told_bytes(total)].view(total.numbers.dtype)
             self.bytes_up += arrival.bytes_up
             self.bytes_down += arrival.bytes_down
-        sound = total.sound
-        for arrival in arrivals:
-            arrival.finite = sound
-        self._over = total.ending or not sound
-        return sorted(arrivals, key=lambda arrival: arrival.t_recv_ns)
+        self._over = total.ending or not total.sound
+        return total, arrivals
 
     def cancel(self, workers: Collection[int], until_ns: int) -> None:
         self._warned = True
@@ -101,7 +106,7 @@ class AllreduceFleet(MPIFleet):
         while not (self._over or self._lost):  # rounds that the workers have begun meanwhile
             MPI.Prequest.Startall(self._requests)
             if self._patience.wait(self._told, max(0, until_ns - self.now_ns())):
-                self._read_sum()
+                self._take_sum()  # arrivals of the last round may still be handled
             else:
                 self._lost = True
         return self._lost or super().shutdown(worker)

@@ -12,7 +12,7 @@ import pytest
 
 import pdcode
 from pdcode.__main__ import main
-from pdcode.comparing import cells, entrants, file, several, table, tuning
+from pdcode.comparing import cells, entrants, file, race, several, table, tuning
 from pdcode.comparing.cells import COLUMNS, Measured
 from pdcode.comparing.file import Comparison
 from pdcode.config import load as configfile
@@ -20,6 +20,7 @@ from pdcode.planning import space
 from pdcode.planning.goal import Goal
 from pdcode.planning.trials import Outcome
 from pdcode.trace import Trace
+from pdcode.util.processes import Pool
 
 pytestmark = pytest.mark.slow
 
@@ -144,6 +145,27 @@ def test_without_a_target_runs_have_as_many_payloads(job: Path) -> None:
     assert done.goal is None
     assert [row[0].updates for row in done.measured] == [20, 80, round(80 / 3)]
     assert all(row[0].seconds == row[0].stop_s for row in done.measured)
+
+
+def test_real_runs_are_tuned_at_the_rates_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A real run has the configuration of its file, which another process reads."""
+    tried = []
+
+    def perform(cell: cells.Cell) -> tuple[Measured, cells.Curves]:
+        config, _ = configfile.load(cell.file, [])
+        tried.append((config.optimizer.rate, cell.config.optimizer.rate))
+        values = dict.fromkeys(COLUMNS, 1.0) | {"seconds": abs(math.log2(config.optimizer.rate)) + 1.0}
+        return Measured(**values | {"failed": False}), {}
+
+    monkeypatch.setattr(cells.Cell, "perform", perform)
+    limits = race.Limits(1.0, 0.1)
+    begun = race.Race(made(JOB, "uncoded:all"), [1], Goal("loss", 1.0), "mpi", limits, tmp_path / "made")
+    with Pool(1) as pool:
+        tuned, _ = tuning.tune(begun, 5, pool, lambda line: None)
+    rates = [0.125, 0.5, 2.0, 1.0, 0.7071]
+    assert tried == [(rate, rate) for rate in rates]
+    assert tuned.entrants[0].rate == 1.0
+    assert not list(begun.folder.iterdir())
 
 
 def test_learning_rates_are_tuned_on_other_seeds(job: Path, capsys: pytest.CaptureFixture[str]) -> None:

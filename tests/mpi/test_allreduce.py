@@ -38,6 +38,7 @@ ENDS = {
     "dead": [
         *SUMMED, "scheme.name=uncoded", "stragglers.kind=slow-set", "stragglers.dead=[2]", "stop.seconds=0.3",
     ],
+    "time": [*SUMMED, *LATE, "scheme.name=uncoded", "stop.seconds=0.3", "stop.updates=1000000"],
     "at-once": [*SUMMED, "scheme.name=uncoded", "stop.loss=1000"],
     "loss": [*SUMMED, "scheme.name=powersgd", "stop.loss=1.5", "stop.updates=5000", "trace.progress_s=0.02"],
 }  # fmt: skip
@@ -111,6 +112,13 @@ def test_a_run_ends_where_rank_0_says(runs: dict[str, Run]) -> None:
     assert trace.progress["loss"][-1] <= 1.5 < trace.progress["loss"][0]
     assert trace.progress["version"][-1] == trace.counters["version"]
     assert digest(trace.theta) == trace.updates["digest"][-1]
+
+
+@pytest.mark.parametrize("end", ["time", "late", "loss"])
+def test_arrivals_keep_their_version_when_the_run_ends_among_them(runs: dict[str, Run], end: str) -> None:
+    """The first arrival of a round may end the run, while workers have begun the next round."""
+    assert runs[end].returncode == 0, runs[end].stderr
+    assert set(Trace(runs[end].path).arrivals["staleness"]) == {0}
 
 
 JOB = """

@@ -1,0 +1,119 @@
+"""`pdcode bench ddp`: PyTorch's DistributedDataParallel beside runs of pdcode on the same job and machine."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ..mpi import launch
+from ..util.errors import InputError
+from ..util.output import print_line
+
+RUNS, SEEDS, TARGET = 7, 3, 0.1
+ABOUT = "time to a target of PyTorch's DDP over gloo, with the same job and delays, beside runs of pdcode"
+
+
+def add_parser(benches: Any) -> None:
+    """Add the bench to the parser."""
+    bench = benches.add_parser(
+        "ddp",
+        help=ABOUT,
+        description=f"{ABOUT[0].upper()}{ABOUT[1:]}. PyTorch's DistributedDataParallel, plain and with its "
+        "PowerSGD hook, trains the same network from the same θ on the same mini-batches, and a rank sleeps "
+        "as the worker of its number does. Runs take turns, seed by seed; nothing else should run on the "
+        "machine. Needs the extra `torch`. Exit codes: 0 done, 1 failure, as if DDP's θ after a few updates, "
+        "which is compared first, is not pdcode's, 2 bad input.",
+    )
+    option = bench.add_argument
+    what = "TOML file (default: jobs/digits.toml)"
+    option("config", metavar="CONFIG", nargs="?", default="jobs/digits.toml", help=what)
+    what = (
+        "entrants, separated by commas: those of `pdcode compare`, and `ddp` and `ddp:powersgd`, with "
+        "/KEY=VALUE for keys to change, such as ddp/optimizer.momentum=0.9/optimizer.nesterov=true or "
+        "ddp:powersgd/scheme.options={rank=2} (default: yours,allreduce,ddp,ddp:powersgd)"
+    )
+    option("--schemes", metavar="A,B,…", default="yours,allreduce,ddp,ddp:powersgd", help=what)
+    option("--seeds", type=int, default=SEEDS, metavar="N", help=f"runs of each (default: {SEEDS})")
+    rate = bench.add_mutually_exclusive_group()
+    what = f"choose each one's learning rate first, by N runs under another seed (default: {RUNS}; 0: not)"
+    rate.add_argument("--tune", type=int, default=RUNS, metavar="N", help=what)
+    what = "take each one's learning rate from this earlier comparison"
+    rate.add_argument("--rates", metavar="FILE", help=what)
+    what = f"training loss to reach (default: that of [stop], else {TARGET})"
+    option("--target", type=float, metavar="LOSS", help=what)
+    option("--seconds", type=float, metavar="S", help="limit of a run's time (default: stop.seconds)")
+    option("-n", "--workers", type=int, metavar="N", help="number of workers (instead of workers.count)")
+    what = "override a key for all, such as problem.batch=16; may be repeated"
+    option("--set", action="append", default=[], metavar="KEY=VALUE", help=what)
+    option("-o", "--output", metavar="FILE", help="HDF5 file (default: results/<name>.ddp.h5)")
+    bench.set_defaults(function=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Check DDP against pdcode, tune, run and print; write the comparison for `pdcode show`."""
+    from ..comparing import ddp
+
+    launch.alone("bench ddp")
+    check_options(options)
+    ddp.ensure_torch()
+    from ..api import configs
+    from ..comparing import file, race, table, tuning
+    from ..config import load as configfile
+    from ..util.processes import Pool
+
+    output = Path(options.output or Path("results") / f"{Path(options.config).stem}.ddp.h5")
+    file.ensure_savable(output)
+    settings, target = configs.overrides(options.set, options.workers), options.target
+    stop = configfile.load(options.config, settings)[0].stop
+    if target is None and stop.loss is None and stop.accuracy is None:
+        target = TARGET
+    limits = {"target": target, "seconds": options.seconds}
+    choice = race.Choice(options.config, options.schemes, settings, options.seeds, "mpi", **limits)
+    made, config, notes = race.make_race(replace(choice, aliases=ddp.ALIASES), output.with_suffix(""))
+    ddp.check(made.entrants)
+    command = shlex.join(["pdcode", *options.argv])
+    with ddp.Ranks(made.entrants[0].config.workers.count) as ranks, Pool(1) as pool:
+        made = ddp.DDPRace(**vars(made), ranks=ranks)
+        race.write_entrants(made, command)
+        notes += ddp.about(made)
+        for line in notes:
+            print_line(line)
+        for line in ddp.self_check(made.entrants, ranks):
+            print_line(line)
+            notes.append(line)
+        if options.rates:
+            made, note = tuning.take(made, file.Comparison.load(options.rates), options.rates)
+            notes.append(note)
+        elif options.tune:
+            made, note = tuning.tune(made, options.tune, pool, print_line)
+            notes.append(note)
+        race.write_entrants(made, command)
+        results = race.run(made, pool, print_line, keep=False)
+    rates = ", ".join(f"{entrant.name} {entrant.rate:g}" for entrant in made.entrants)
+    notes.append(f"Rates: {rates}.")
+    compared = file.Comparison(
+        made.names, made.configs, list(made.seeds), made.clock, made.goal, *results, command, config, notes
+    )
+    compared.save(output)
+    print_line("")
+    table.show(compared)
+    print_line("any run again:")
+    for entrant in made.entrants:
+        print_line(f"  {made.cell(entrant, made.seeds[0])}")
+    print_line(f"comparison: {output}")
+    return 0
+
+
+def check_options(options: argparse.Namespace) -> None:
+    """Refuse numbers out of range."""
+    for name, fits, text in (
+        ("seeds", 1 <= options.seeds <= 1000, "1 to 1000"),
+        ("tune", options.tune == 0 or 3 <= options.tune <= 99, "0, or 3 to 99"),
+        ("workers", options.workers is None or options.workers >= 1, "1 or more"),
+        ("seconds", options.seconds is None or 0 < options.seconds <= 1e9, "a time above 0 and at most 1e9"),
+    ):
+        if not fits:
+            raise InputError(f"--{name} {getattr(options, name):.15g}: expected {text}")

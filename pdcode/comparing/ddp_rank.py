@@ -1,0 +1,291 @@
+"""A rank of PyTorch's DistributedDataParallel (DDP): the work of a pdcode worker, and its delays.
+
+Data, mini-batches, initial θ and delays are drawn by pdcode's own code, for the worker of the rank's number.
+The penalty is the optimizer's weight decay. A rank sleeps between its forward and its backward pass, before
+anything is reduced: an update takes what the slowest rank takes, as with any other place.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .. import problems, stragglers
+from ..config.tables import Config
+from ..problems import Problem
+from ..problems.losses import LeastSquaresProblem, Logistic, Softmax
+from ..schemes import Scheme, make_scheme
+from ..util import threads
+from ..util.rng import Batches
+
+WARM_UP = 10  # gradients before the start, of which each rank's compute time is taken
+NAP_NS = 10_000_000  # within a delay, which the end of the run cuts short
+FIRST = 2  # updates before PowerSGD compresses; the hook takes no fewer
+MOST_S = 24 * 3600  # longest wait of a collective operation; runs end before
+
+
+class Board:
+    """Memory that the ranks and the process that measures share, in a file.
+
+    Attributes
+    ----------
+    head : numpy record
+        start_ns: when the run began, 0 before. stop: whether it is to end. end: number of updates after
+        which all ranks leave, -1 if unknown. version, t_ns, full: of the copy of θ, and whether it is to be
+        measured. due_ns: earliest time of the next copy.
+    theta : ndarray, shape (size,)
+        A copy of rank 0's θ.
+    until_ns, compute_ns : ndarray of int64, shape (n,)
+        Each rank's end of its last delay, and its compute time of a task.
+    """
+
+    def __init__(self, path: str, workers: int, size: int, dtype: np.dtype) -> None:
+        names = "start_ns", "stop", "end", "version", "t_ns", "full", "due_ns"
+        layout = np.dtype(
+            [
+                ("head", [(name, np.int64) for name in names]),
+                ("until_ns", np.int64, (workers,)),
+                ("compute_ns", np.int64, (workers,)),
+                ("theta", dtype, (size,)),
+            ]
+        )
+        mode: Any = "r+" if os.path.exists(path) else "w+"
+        record = np.memmap(path, layout, mode, shape=(1,))
+        self.head: Any = record["head"][0]
+        self.until_ns, self.compute_ns, self.theta = (
+            np.asarray(record[name][0]) for name in ("until_ns", "compute_ns", "theta")
+        )
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run of DDP.
+
+    Attributes
+    ----------
+    config : Config
+    path : str
+        File of the board.
+    meeting : str
+        File by which the ranks find each other, the same for all runs of these processes.
+    compresses : bool
+        Whether PyTorch's PowerSGD hook compresses gradients, with the rank of ``[scheme] options``.
+    """
+
+    config: Config
+    path: str
+    meeting: str
+    compresses: bool
+
+    def board(self, problem: Problem) -> Board:
+        """Open the board."""
+        return Board(self.path, self.config.workers.count, problem.size, problem.dtype)
+
+
+class Trained(NamedTuple):
+    """What a rank returns: its number, its number of updates, the time of the last in ns, and θ."""
+
+    rank: int
+    version: int
+    t_ns: int
+    theta: np.ndarray
+
+
+def sharded(config: Config, rank: int) -> tuple[Scheme, Problem, Batches, float]:
+    """Read a rank's rows; return also its mini-batches, and the weight of its gradients."""
+    scheme, source, batch = make_scheme(config), problems.describe(config.problem), config.problem.batch
+    problem = scheme.learn(scheme.share(source, rank), rank)
+    weight = scheme.share_of(problem, scheme.dealt(source))
+    return scheme, problem, Batches(config.seed, rank, problem.rows, batch), weight
+
+
+def work(job: Job, rank: int) -> Trained:
+    """Train, in one of several processes that do so at the same time.
+
+    The first run of a process decides on its rank; groups of processes are kept, as gloo may crash when one
+    is taken down.
+    """
+    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+    import torch
+    import torch.distributed as dist
+
+    config = job.config
+    if not dist.is_initialized():
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # gloo greets on stdout
+        torch.set_num_threads(threads.asked() or 1)
+        meeting, wait = f"file://{job.meeting}", timedelta(seconds=MOST_S)
+        dist.init_process_group(
+            "gloo", init_method=meeting, rank=rank, world_size=config.workers.count, timeout=wait
+        )
+    rank = dist.get_rank()
+    scheme, problem, batches, weight = sharded(config, rank)
+    board = job.board(problem)
+    model = Model(problem, weight)
+    model.load(problem.initial(config.seed))
+    parallel = torch.nn.parallel.DistributedDataParallel(model.layers, gradient_as_bucket_view=True)
+    if job.compresses:
+        compress(parallel, scheme.options.rank)
+    optimizer = model.optimizer(config)
+
+    def forward(update: int) -> Any:
+        return model.loss(parallel, batches.draw(update))
+
+    board.compute_ns[rank] = warmed_up(parallel, forward)
+    optimizer.zero_grad()
+    delays = stragglers.Delays(scheme.delays(), rank)
+    dist.barrier()
+    update = descend(board, rank, forward, optimizer, delays, model)
+    t_ns, theta = time.perf_counter_ns() - int(board.head["start_ns"]), np.empty(problem.size, problem.dtype)
+    model.save(theta)
+    return Trained(rank, update, t_ns, theta)
+
+
+def descend(
+    board: Board,
+    rank: int,
+    forward: Callable[[int], Any],
+    optimizer: Any,
+    delays: stragglers.Delays,
+    model: Model,
+) -> int:
+    """Make updates until the board says that it is enough; return their number.
+
+    That takes no message of its own: rank 0 writes the number down before it takes part in the last update,
+    which no other rank can leave before that.
+    """
+    head, update, compute_ns = board.head, 0, int(board.compute_ns[rank])
+    if rank == 0:
+        head["start_ns"] = time.perf_counter_ns()
+    while update != head["end"]:
+        if rank == 0 and head["stop"] and not 0 <= head["end"] <= update + 1:
+            head["end"] = update + 1
+        optimizer.zero_grad()
+        loss = forward(update)
+        wait(board, rank, delays.delay_ns(update, compute_ns), delays.spin)
+        loss.backward()
+        optimizer.step()
+        update += 1
+        if rank == 0 and not head["full"]:
+            now_ns = time.perf_counter_ns() - head["start_ns"]
+            if now_ns >= head["due_ns"]:
+                model.save(board.theta)
+                head["version"], head["t_ns"] = update, now_ns
+                head["full"] = 1
+    return update
+
+
+def wait(board: Board, rank: int, delay_ns: int, spin: bool) -> None:
+    """Wait for a delay to pass, for ever if it is negative, or for the end of the run."""
+    if not delay_ns:
+        return
+    until_ns = time.perf_counter_ns() + delay_ns
+    board.until_ns[rank] = until_ns if delay_ns > 0 else 0
+    while not board.head["stop"]:
+        left_ns = until_ns - time.perf_counter_ns() if delay_ns > 0 else NAP_NS
+        if left_ns <= 0:
+            break
+        if not spin or delay_ns < 0:
+            time.sleep(1e-9 * min(left_ns, NAP_NS))
+
+
+def warmed_up(parallel: Any, forward: Callable[[int], Any]) -> int:
+    """Compute gradients that are not reduced; return the median time of one in ns."""
+    times = []
+    for _ in range(WARM_UP):
+        start_ns = time.perf_counter_ns()
+        with parallel.no_sync():
+            forward(0).backward()
+        times.append(time.perf_counter_ns() - start_ns)
+    return round(statistics.median(times))
+
+
+def compress(parallel: Any, rank: int) -> None:
+    """Compress the gradients of a model by PyTorch's PowerSGD hook, from its update number `FIRST` on."""
+    from torch.distributed.algorithms.ddp_comm_hooks import powerSGD_hook
+
+    state = powerSGD_hook.PowerSGDState(None, matrix_approximation_rank=rank, start_powerSGD_iter=FIRST)
+    parallel.register_comm_hook(state, powerSGD_hook.powerSGD_hook)
+
+
+class Model:
+    """A problem's network in PyTorch.
+
+    Parameters
+    ----------
+    problem : Problem
+        With dense inputs, and one of pdcode's own losses.
+    weight : float
+        Factor of the loss.
+
+    Attributes
+    ----------
+    layers : torch.nn.Sequential
+    """
+
+    def __init__(self, problem: Problem, weight: float) -> None:
+        import torch
+
+        nn, data, network = torch.nn, problem.dataset, problem.network
+        activation = {"relu": nn.ReLU, "tanh": nn.Tanh, "gelu": nn.GELU}[network.activation]
+        dtype = getattr(torch, network.dtype.name)
+        self._blocks, self._weight = network.layers, weight
+        self._linear = [nn.Linear(blocks.inputs, blocks.outputs, dtype=dtype) for blocks in self._blocks]
+        first, *others = self._linear
+        self.layers: Any = nn.Sequential(first, *(each for layer in others for each in (activation(), layer)))
+        self._x = torch.from_numpy(np.ascontiguousarray(np.asarray(data.x)[:, :-1]))
+        self._y, self._loss = torch.from_numpy(data.y), losses(torch)[type(network.loss)]
+        if data.classes is not None:
+            self._y = self._y.long()
+        self._tensor = torch.from_numpy
+        self._network = network
+
+    def loss(self, parallel: Any, rows: np.ndarray) -> Any:
+        """Compute the loss of a mini-batch, without the penalty."""
+        chosen = self._tensor(rows)
+        return self._weight * self._loss(parallel(self._x[chosen]), self._y[chosen])
+
+    def optimizer(self, config: Config) -> Any:
+        """Build the optimizer, whose weight decay is the penalty."""
+        import torch
+
+        table, network = config.optimizer, self._network
+        biases = network.l2 if network.penalise_bias else 0.0
+        return torch.optim.SGD(
+            [
+                {"params": [layer.weight for layer in self._linear], "weight_decay": network.l2},
+                {"params": [layer.bias for layer in self._linear], "weight_decay": biases},
+            ],
+            lr=table.rate,
+            momentum=table.momentum,
+            nesterov=table.nesterov and table.momentum > 0,
+        )
+
+    def load(self, theta: np.ndarray) -> None:
+        """Set the parameters to θ."""
+        for blocks, layer in zip(self._blocks, self._linear, strict=True):
+            weights = blocks.weights(theta)
+            layer.weight.data.copy_(self._tensor(weights[:, :-1]))
+            layer.bias.data.copy_(self._tensor(weights[:, -1]))
+
+    def save(self, theta: np.ndarray) -> None:
+        """Write the parameters to θ."""
+        for blocks, layer in zip(self._blocks, self._linear, strict=True):
+            weights = blocks.weights(theta)
+            weights[:, :-1], weights[:, -1] = layer.weight.data.numpy(), layer.bias.data.numpy()
+
+
+def losses(torch: Any) -> dict[type, Callable[[Any, Any], Any]]:
+    """Return the loss of outputs and targets for each of pdcode's losses."""
+    functional = torch.nn.functional
+    return {
+        Softmax: functional.cross_entropy,
+        Logistic: lambda z, y: functional.binary_cross_entropy_with_logits(z[:, 0], y.to(z.dtype)),
+        LeastSquaresProblem: lambda z, t: 0.5 * (z - t).square().sum(1).mean(),
+    }
