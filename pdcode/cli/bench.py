@@ -9,7 +9,7 @@ from typing import Any
 
 from ..mpi import launch
 from ..mpi.supervisor import Supervisor
-from . import ddp
+from . import ddp, schemes
 
 BENCHES = {
     "kernels": "time of each kernel against its limit (copy bandwidth, numpy's GEMM), measured alternately",
@@ -32,6 +32,7 @@ def add_parser(commands: Any) -> None:
     for name, about in BENCHES.items():
         bench = benches.add_parser(name, help=about, description=f"{about[0].upper()}{about[1:]}.")
         bench.set_defaults(function=run, bench=name)
+    schemes.add_parser(benches)
     ddp.add_parser(benches)
 
 

@@ -65,8 +65,9 @@ def compare(options: argparse.Namespace) -> int:
     launch.alone("compare")
     check_options(options)
     from ..api import configs
-    from ..comparing import figure, file, table, tuning
-    from ..comparing.race import Choice, make_race, run, write_entrants
+    from ..comparing import figure, file, table
+    from ..comparing.making import make
+    from ..comparing.race import Choice, make_race
     from ..trace import opening
     from ..util.processes import Pool
 
@@ -88,18 +89,8 @@ def compare(options: argparse.Namespace) -> int:
     for line in notes:
         print_line(line)
     with Pool(options.processes) as pool:
-        if options.tune:
-            write_entrants(race, command)
-            race, note = tuning.tune(race, options.tune, pool, print_line)
-            notes.append(note)
-        elif options.rates:
-            race, note = tuning.take(race, file.Comparison.load(options.rates), options.rates)
-            notes.append(note)
-        write_entrants(race, command)
-        results = run(race, pool, print_line, options.keep)
-    made = file.Comparison(
-        race.names, race.configs, list(race.seeds), race.clock, race.goal, *results, command, config, notes
-    )
+        rates = {"tune": options.tune, "rates": options.rates}
+        made = make(race, config, notes, command, pool, print_line, **rates, keep=options.keep)
     made.save(output)
     print_line("")
     table.show(made)

@@ -60,8 +60,9 @@ def run(options: argparse.Namespace) -> int:
     check_options(options)
     ddp.ensure_torch()
     from ..api import configs
-    from ..comparing import file, race, table, tuning
+    from ..comparing import file, making, race, table
     from ..config import load as configfile
+    from ..planning.space import rate_of
     from ..util.processes import Pool
 
     output = Path(options.output or Path("results") / f"{Path(options.config).stem}.ddp.h5")
@@ -77,26 +78,16 @@ def run(options: argparse.Namespace) -> int:
     command = shlex.join(["pdcode", *options.argv])
     with ddp.Ranks(made.entrants[0].config.workers.count) as ranks, Pool(1) as pool:
         made = ddp.DDPRace(**vars(made), ranks=ranks)
-        race.write_entrants(made, command)
         notes += ddp.about(made)
         for line in notes:
             print_line(line)
         for line in ddp.self_check(made.entrants, ranks):
             print_line(line)
             notes.append(line)
-        if options.rates:
-            made, note = tuning.take(made, file.Comparison.load(options.rates), options.rates)
-            notes.append(note)
-        elif options.tune:
-            made, note = tuning.tune(made, options.tune, pool, print_line)
-            notes.append(note)
-        race.write_entrants(made, command)
-        results = race.run(made, pool, print_line, keep=False)
-    rates = ", ".join(f"{entrant.name} {entrant.rate:g}" for entrant in made.entrants)
-    notes.append(f"Rates: {rates}.")
-    compared = file.Comparison(
-        made.names, made.configs, list(made.seeds), made.clock, made.goal, *results, command, config, notes
-    )
+        rates = {"tune": None if options.rates else options.tune, "rates": options.rates}
+        compared = making.make(made, config, notes, command, pool, print_line, **rates)
+    chosen = zip(compared.names, compared.read_configs(str(output)), strict=True)
+    compared.notes.append(f"Rates: {', '.join(f'{name} {rate_of(each):g}' for name, each in chosen)}.")
     compared.save(output)
     print_line("")
     table.show(compared)

@@ -1,0 +1,75 @@
+"""`pdcode bench schemes`: our presets beside every kind of rival, over problems, links and delays."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from ..mpi import launch
+from ..util.errors import InputError
+from ..util.output import print_line
+
+ABOUT = "our presets and every kind of rival on the virtual clock, over problems, links and delays"
+
+
+def add_parser(benches: Any) -> None:
+    """Add the bench to the parser."""
+    bench = benches.add_parser(
+        "schemes",
+        help=ABOUT,
+        description=f"{ABOUT[0].upper()}{ABOUT[1:]}. Each cell is a comparison, as of `pdcode compare`, in a "
+        "file of its own; those that are there already are not made again. Exit codes: 0 done, 1 failure, 2 "
+        "bad input.",
+    )
+    option = bench.add_argument
+    option("--problems", metavar="A,B,…", default="mnist5k,digits,deep", help="default: mnist5k,digits,deep")
+    option("--links", metavar="A,B,…", default="100G,1G,100M,10M", help="bit/s; default: 100G,1G,100M,10M")
+    what = (
+        "exponential, none, markov, persistent, dead (default: all), or a folder of recorded ones: CSV, "
+        "workers × rounds, times of whole tasks in units of a gradient's"
+    )
+    option("--delays", metavar="A,B,…", help=what)
+    option("--schemes", metavar="A,B,…", help="only these of the entrants")
+    option("--seeds", type=int, default=5, metavar="N", help="runs per entrant and cell (default: 5)")
+    option("--tune", type=int, default=7, metavar="N", help="runs that choose a learning rate (default: 7)")
+    option("--processes", type=int, metavar="N", help="number of processes (default: one per core)")
+    option("-o", "--output", metavar="FOLDER", default="results/schemes", help="default: results/schemes")
+
+    bench.set_defaults(function=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Make the comparisons, and print their tables."""
+    launch.alone("bench schemes")
+    from ..comparing import benchmark
+    from ..util.processes import Pool
+
+    def chosen(name: str, known: Iterable[str], default: str = "") -> list[str]:
+        given = (getattr(options, name) or default).split(",")
+        for each in given:
+            if each not in known:
+                raise InputError(f"--{name} {each}: expected some of {', '.join(known)}")
+        return given
+
+    if options.delays and Path(options.delays).is_dir():
+        delays = benchmark.recorded(Path(options.delays))
+    else:
+        names = chosen("delays", benchmark.DELAYS, ",".join(benchmark.DELAYS))
+        delays = {name: benchmark.DELAYS[name] for name in names}
+    every = benchmark.entrants()
+    bench = benchmark.Bench(
+        chosen("problems", benchmark.PROBLEMS),
+        chosen("links", benchmark.LINKS),
+        delays,
+        options.seeds,
+        options.tune,
+        chosen("schemes", every, ",".join(every)),
+        Path(options.output),
+    )
+    with Pool(options.processes) as pool:
+        benchmark.perform(bench, shlex.join(["pdcode", *options.argv]), pool, print_line)
+    benchmark.show(bench)
+    return 0

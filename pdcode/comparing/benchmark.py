@@ -1,0 +1,260 @@
+"""`pdcode bench schemes`: our presets and every kind of rival, over problems, links and delays.
+
+Sixteen workers compute at 2 Gflop/s; delays are in units of the time of a mini-batch's gradient. For each
+problem and link, all learning rates are chosen by the same number of runs in one cell; all cells then have
+fresh seeds. A cell is a comparison in a file of its own, as of `pdcode compare`; one that is there already is
+not made again.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..analysis import printing
+from ..analysis.formats import NOTHING, duration, ratio
+from ..config import load as configfile
+from ..config.write import to_toml
+from ..planning.ranking import Interval, Row, Speedup, compare
+from ..planning.survey import task_s
+from ..stragglers import records
+from ..training.monitor import Print
+from ..util.errors import InputError, reason
+from ..util.processes import Pool
+from .file import Comparison, is_comparison
+from .making import make
+from .race import Choice, make_race
+from .table import ranked
+
+PROBLEMS: Mapping[str, tuple[dict[str, Any], float]] = {
+    "mnist5k": ({"data": "mnist5k", "hidden": [256]}, 0.1),
+    "digits": ({"data": "digits", "hidden": [128, 64]}, 0.05),
+    "deep": ({"data": "mnist5k", "hidden": [128, 128, 128]}, 0.1),
+}
+"""Keys of ``[problem]``, and the training loss to reach."""
+
+LINKS = {"100G": 1.25e10, "1G": 1.25e8, "100M": 1.25e7, "10M": 1.25e6}
+"""Bandwidth of rank 0's link in each direction, bytes/s; names in bit/s."""
+
+DELAYS: Mapping[str, dict[str, Any]] = {
+    "exponential": {"kind": "shifted-exponential", "mean_s": 1.0},
+    "none": {"kind": "none"},
+    "markov": {"kind": "markov", "extra_s": 9.0, "enter": 0.005, "leave": 0.05},
+    "persistent": {"kind": "slow-set", "slow": [15], "slowdown": 10.0},
+    "dead": {"kind": "slow-set", "dead": [15]},
+}
+"""Tables ``[stragglers]``, times in units of a gradient's; learning rates are chosen under the first."""
+
+WORKERS, BATCH, FLOPS_PER_S = 16, 32, 2e9
+NESTEROV = "/optimizer.momentum=0.9/optimizer.nesterov=true"
+
+OURS = "lwpd:default", "lwpd:starved", "lwpd:ring"
+FAMILIES: Mapping[str, Sequence[str]] = {
+    "top-k, whitened, look-ahead": (
+        "topk/code.whiten=auto/memory.lookahead=0.2",
+        "topk/scheme.options.share=0.0025/wire.dtype=int4/code.whiten=auto/memory.lookahead=0.2",
+    ),
+    "all-reduce": (f"allreduce{NESTEROV}", "allreduce"),
+    "first-q": (f"uncoded:first/wire.dtype=float16{NESTEROV}", "uncoded:first/wire.dtype=float16"),
+    "asynchronous": ("uncoded:async", "ringmaster", "uncoded:k-async"),
+    "PowerSGD": (f"powersgd/reduce.kind=allreduce/scheme.options.rank=2{NESTEROV}",),
+    "top-k asynchronous": ("topk", "topk/scheme.options.share=0.0025/wire.dtype=int4"),
+    "top-k first-q": (
+        f"topk/update.mode=first/wire.dtype=int2{NESTEROV}",
+        f"topk/update.mode=first/scheme.options.share=0.0025/wire.dtype=int4{NESTEROV}",
+    ),
+    "DiLoCo": ("diloco/scheme.options.steps=4", "diloco/scheme.options.steps=4/update.mode=first"),
+    "SparseLoCo": ("sparseloco/scheme.options.steps=4/update.mode=first",),
+    "DeMo": ("demo", "demo/update.mode=first"),
+    "gradient codes": ("frc", "sgc"),
+}
+"""Rivals by family. The first has our whitening and look-ahead with another payload: no rival, but beside."""
+
+BESIDE = "top-k, whitened, look-ahead"
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What to measure.
+
+    Attributes
+    ----------
+    problems, links : sequence of str
+        Names in `PROBLEMS` and `LINKS`.
+    delays : dict of str to dict
+        Tables ``[stragglers]``, as `DELAYS`.
+    seeds, runs : int
+        Runs of an entrant in a cell, and those by which its learning rate is chosen.
+    schemes : sequence of str
+        Entrants.
+    folder : Path
+        Folder for the files.
+    """
+
+    problems: Sequence[str]
+    links: Sequence[str]
+    delays: Mapping[str, dict[str, Any]]
+    seeds: int
+    runs: int
+    schemes: Sequence[str]
+    folder: Path
+
+    def file(self, problem: str, link: str, delay: str) -> Path:
+        """Return the file of a cell."""
+        return self.folder / f"{problem}-{link}-{delay}.h5"
+
+
+def recorded(folder: Path) -> dict[str, dict[str, Any]]:
+    """Return tables ``[stragglers]`` for the matrices in a folder: CSV, workers × rounds, whole tasks' times.
+
+    Raises
+    ------
+    InputError
+        If there are none.
+    """
+    found = {
+        path.stem: {"kind": "trace", "path": str(path), "times": "task", "draw": "replay"}
+        for path in sorted(folder.glob("*.csv"))
+    }
+    if not found:
+        raise InputError(f"--delays {folder}: no CSV files in it")
+    return found
+
+
+def entrants() -> list[str]:
+    """Return the names of all entrants, ours first."""
+    return [*OURS, *itertools.chain.from_iterable(FAMILIES.values())]
+
+
+def perform(bench: Bench, command: str, pool: Pool, print_line: Print) -> None:
+    """Make the comparisons that are not there yet.
+
+    Raises
+    ------
+    InputError
+        If an entrant cannot run, or a file cannot be read or written.
+    """
+    tuned_under = next(iter(DELAYS.items()))
+    for problem, link in itertools.product(bench.problems, bench.links):
+        rates = bench.folder / f"{problem}-{link}-rates.h5"
+        cells = [(rates, *tuned_under, 1, bench.runs)]
+        cells += [
+            (bench.file(problem, link, name), name, table, bench.seeds, 0)
+            for name, table in bench.delays.items()
+        ]
+        for path, name, table, seeds, runs in cells:
+            if path.exists() and is_comparison(path):
+                print_line(f"{path}: there already")
+                continue
+            job = write_job(bench.folder, problem, link, name, table)
+            choice = Choice(str(job), ",".join(bench.schemes), [], seeds, "virtual")
+            race, text, notes = make_race(choice, path.with_suffix(""))
+            print_line(f"{problem}, {link}bit/s, {name}:")
+            chosen = {"tune": runs} if runs else {"rates": str(rates)}
+            made = make(race, text, notes, command, pool, print_line, **chosen)
+            made.save(path)
+
+
+def write_job(folder: Path, problem: str, link: str, name: str, delays: Mapping[str, Any]) -> Path:
+    """Write the configuration of a cell, with delays in units of a gradient's time; return its file."""
+    table, target = PROBLEMS[problem]
+    tables = {
+        "seed": 101,
+        "problem": {"kind": "mlp", "batch": BATCH, **table},
+        "workers": {"count": WORKERS},
+        "machine": {"flops_per_s": FLOPS_PER_S},
+        "link": {"bandwidth": LINKS[link], "broadcast": "tree"},
+        "scheme": {"name": "uncoded", "preset": "async"},
+        "stop": {"loss": target},
+    }
+    config = configfile.resolve(tables)
+    unit_s = task_s(config)
+    scaled = dict(delays) | {key: unit_s * value for key, value in delays.items() if key.endswith("_s")}
+    path = folder / f"{problem}-{link}-{name}.toml"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if "path" in delays:
+            times = records.csv(Path(delays["path"]))
+            tables["workers"] = {"count": len(times)}
+            scaled["path"] = str(path.with_suffix(".csv").absolute())
+            np.savetxt(scaled["path"], unit_s * times, delimiter=",")
+        path.write_text(to_toml(tables | {"stragglers": scaled}), encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{path}: cannot write the configuration: {reason(error)}") from None
+    return path
+
+
+def ours(link: str, delays: Mapping[str, Any]) -> str:
+    """Return which of our presets is ours in a cell: the ring without delays and on fast links."""
+    return "lwpd:ring" if delays["kind"] == "none" and LINKS[link] >= 1e9 else "lwpd:default"
+
+
+def show(bench: Bench) -> None:
+    """Print for each problem our time in each cell, and the multiple of it that each family needs."""
+    sections: list[printing.Section] = []
+    families = {family: members for family, members in FAMILIES.items() if {*members} & {*bench.schemes}}
+    for problem in bench.problems:
+        table = printing.make_table(
+            "link", "delays", "ours", "× oracle", "best rival", *families, left=("delays",), fold=False
+        )
+        best: list[Speedup] = []
+        every: dict[str, list[Speedup]] = {family: [] for family in families}
+        for link, (name, delays) in itertools.product(bench.links, bench.delays.items()):
+            made = Comparison.load(bench.file(problem, link, name))
+            outcomes = {row.candidate: row.outcomes for row, _ in ranked(made)}  # best first
+            mine = Row(ours(link, delays), outcomes[ours(link, delays)], Speedup(Interval()))
+            for family, members in families.items():
+                first = next(each for each in outcomes if each in members)
+                every[family].append(compare(outcomes[first], mine.outcomes))
+            rivals = {family: found[-1] for family, found in every.items() if family != BESIDE}
+            name_of = min(rivals, key=lambda family: _key(rivals[family]), default=None)
+            best += [rivals[name_of]] if name_of else []
+            table.add_row(
+                f"{link}bit/s", name, _time(mine), ratio(mine.oracle),
+                f"{name_of} {_shown(rivals[name_of])}" if name_of else NOTHING,
+                *(_shown(found[-1]) for found in every.values()),
+            )  # fmt: skip
+        table.add_section()
+        for what, choose in (("least", np.min), ("median", np.median)):
+            figures = [_over(choose, found) for found in (best, *every.values())]
+            table.add_row("", what, "", "", *figures)
+        target = PROBLEMS[problem][1]
+        sections.append((f"{problem}, time to training loss {target:g} and its multiples", [table]))
+    sections.append(("", [printing.note(LEGEND)]))
+    printing.show(sections)
+
+
+LEGEND = (
+    "Ours: lwpd:ring without delays on links of 10 Gbit/s or more, else lwpd:default. Of each family its "
+    "best member in the cell, chosen afterwards; its time as a multiple of ours, the geometric mean over the "
+    "seeds. >: it missed the target, at least; <: ours did, at most. "
+    f"“{BESIDE}” is no rival: it sends the largest elements under our whitening and look-ahead. Delays are "
+    "in units of the time of a gradient; all rates are chosen under exponential ones, by as many runs."
+)
+
+
+def _key(speedup: Speedup) -> tuple[bool, float]:
+    mean = speedup.ratio.mean
+    return speedup.bound == ">", mean if math.isfinite(mean) else math.inf
+
+
+def _shown(speedup: Speedup) -> str:
+    return f"{speedup.bound} {ratio(speedup.ratio.mean)}".strip()
+
+
+def _time(row: Row[str]) -> str:
+    return (
+        f"{row.reached} in {duration(1e9 * row.time.mean)}" if row.missed else duration(1e9 * row.time.mean)
+    )
+
+
+def _over(choose: Callable[[Sequence[float]], Any], found: Sequence[Speedup]) -> str:
+    """Return the least or median multiple; those that a rival missed count as the least that they can be."""
+    means = [each.ratio.mean for each in found if math.isfinite(each.ratio.mean)]
+    return ratio(float(choose(means))) if means else NOTHING
