@@ -3,20 +3,23 @@
  * Design note. source is (rows, elements). A row is cut into groups of GROUP elements, so that what one pass
  * leaves in the level 1 cache the next one finds there; formats without scales take the payload as one row.
  * Formats of codes store the float32 scales of all groups first, then the codes, packed group by group
- * (bits.h); a row begins at a byte.
+ * (bits.h); a row begins at a byte. Codes are made strip by strip, in the order in which they share a byte, and
+ * never stored unpacked.
  *
- * Stochastic rounding converts a magnitude to a fixed-point number of steps of the format with 16 fractional
- * bits, adds a random number of 16 bits and drops the fraction: P(up) is the fraction, to 2^-17 of a step
- * (exactly for bfloat16 and normal numbers of float16). Element c of group G takes bits 16 (c mod 4) ... of
- * number c / 4 of the 256 that Philox blocks 1 + 64 G ... give. Bound by these: 0.9 ns of 1.4 ns per element;
- * the rest vectorises. Means are sums of fixed-point numbers, which do not depend on their order; otherwise
- * only integer and correctly rounded single operations are used: the same bytes on every machine.
+ * Stochastic rounding converts a number to a fixed-point number of steps of the format, adds a random number as
+ * long as its fraction and drops the fraction: P(up) is the fraction. Fractions have 16 bits for bfloat16 and
+ * float16, which makes normal numbers exactly unbiased, and 15 for codes: the bias is below 2^-16 of a step, and
+ * 2^-22 of the number by which its product with 1/scale is rounded. The random numbers of a group are halves of
+ * the words of random.h: the first half of its elements takes the lower ones.
+ *
+ * Means are sums of fixed-point numbers, which do not depend on their order; otherwise only integer and correctly
+ * rounded single operations are used: the same bytes on every machine.
  */
 #ifndef REAL
 #include "quantise.h"
 #define KERNEL "quantise.c"
 #include "bits.h"
-#include "philox_block.h"
+#include "random.h"
 #include "real.h"
 #else
 
@@ -25,9 +28,11 @@
 #define LARGEST_BF16 0x7F7F0000u /* the largest bfloat16 */
 #define LARGEST_F16 0x477FE000u  /* 65504 */
 #define NORMAL_F16 0x38800000u   /* 2^-14, the least normal float16 */
-#define LEAST_SCALE 0x03FE0000u  /* 127 * 2^-126: the least maximum whose scale is a normal number */
 #define MOST_SCALE 0x7F7FFFF0u   /* up to here as many steps as a code has cannot overflow */
-#define LEAST_MEAN 0x0A000000u   /* 2^-107: the least maximum that `fixed` converts */
+#define LEAST_SCALE 0x0B800000u  /* 2^-104: below, 1/scale with its fixed-point bits may overflow */
+#define MAGIC 0x1.8p23f
+#define MAGIC_BITS 0x4B400000u
+#define SHARES 8 /* codes that may share a byte */
 
 #ifndef PDCODE_QUANTISE_COMMON
 #define PDCODE_QUANTISE_COMMON
@@ -35,7 +40,7 @@
 static const struct {
     int bits, scales;
 } CODES[PDCODE_FORMATS] = {
-    [PDCODE_INT8] = {8, 1}, [PDCODE_INT4] = {4, 1}, [PDCODE_INT2] = {2, 4},
+    [PDCODE_INT8] = {8, 1}, [PDCODE_INT4] = {4, 1}, [PDCODE_INT2] = {2, 2},
     [PDCODE_SIGN] = {1, 1}, [PDCODE_QSGD] = {4, 1},
 };
 
@@ -47,20 +52,6 @@ ptrdiff_t quantise_bytes(int kind, ptrdiff_t rows, ptrdiff_t elements)
         return rows * elements * (kind == PDCODE_FLOAT64 ? 8 : kind == PDCODE_FLOAT32 ? 4 : 2);
     return rows * (groups * CODES[kind].scales * (ptrdiff_t)sizeof(float)
                    + packed_bytes(elements, CODES[kind].bits));
-}
-
-/* The 16-bit random numbers of `count` elements of a group. */
-INLINE void lanes(const uint64_t key[2], const uint64_t place[3], ptrdiff_t group, uint16_t *restrict random,
-                  ptrdiff_t count)
-{
-    uint64_t counter[4] = {(uint64_t)group * (GROUP / 16), place[0], place[1], place[2]};
-    for (ptrdiff_t i = 0; i < count; i += 16) {
-        uint64_t words[4];
-        counter[0]++;
-        philox(key, counter, words);
-        for (int j = 0; j < 16; j++)
-            random[i + j] = (uint16_t)(words[j / 4] >> j % 4 * 16);
-    }
 }
 
 INLINE uint32_t bits_of(float x)
@@ -81,7 +72,7 @@ INLINE float float_of(uint32_t bits)
 INLINE uint32_t largest(const float *restrict x, ptrdiff_t count)
 {
     uint32_t top = 0;
-#pragma omp simd reduction(max : top)
+#pragma GCC unroll 4
     for (ptrdiff_t i = 0; i < count; i++) {
         const uint32_t magnitude = bits_of(x[i]) & 0x7FFFFFFFu;
         top = magnitude > top ? magnitude : top;
@@ -89,49 +80,89 @@ INLINE uint32_t largest(const float *restrict x, ptrdiff_t count)
     return top;
 }
 
-INLINE void to_bfloat16(const float *restrict x, const uint16_t *restrict random, uint16_t *restrict out,
-                        ptrdiff_t count)
+/* Ask for the next group while this one is worked on: processors do not foresee beyond a page of 4 KiB. */
+INLINE void foresee(const void *next, ptrdiff_t bytes)
+{
+    for (ptrdiff_t line = 0; line < bytes; line += 64)
+        PREFETCH((const char *)next + line);
+}
+
+INLINE void to_bfloat16(const float *restrict x, const uint32_t *restrict words, const int shift,
+                        uint16_t *restrict out, ptrdiff_t count)
 {
 #pragma omp simd
     for (ptrdiff_t i = 0; i < count; i++) {
         const uint32_t bits = bits_of(x[i]), magnitude = bits & 0x7FFFFFFFu, sign = bits >> 16 & 0x8000u;
-        const uint32_t rounded = (magnitude + random[i]) >> 16;
+        const uint32_t rounded = (magnitude + (words[i] >> shift & 0xFFFFu)) >> 16;
         const uint32_t beyond = magnitude > INFINITE ? 0x7FC0u : 0x7F80u;
         out[i] = (uint16_t)(sign | (magnitude > LARGEST_BF16 ? beyond : rounded));
     }
 }
 
-INLINE void to_float16(const float *restrict x, const uint16_t *restrict random, uint16_t *restrict out,
-                       ptrdiff_t count)
+INLINE void to_float16(const float *restrict x, const uint32_t *restrict words, const int shift,
+                       uint16_t *restrict out, ptrdiff_t count)
 {
 #pragma omp simd
     for (ptrdiff_t i = 0; i < count; i++) {
         const uint32_t bits = bits_of(x[i]), magnitude = bits & 0x7FFFFFFFu, sign = bits >> 16 & 0x8000u;
-        const uint32_t normal = ((magnitude + (random[i] >> 3)) >> 13) - (112u << 10);
+        const uint32_t random = words[i] >> shift & 0xFFFFu;
+        const uint32_t normal = ((magnitude + (random >> 3)) >> 13) - (112u << 10);
         const float small = float_of(magnitude < NORMAL_F16 ? magnitude : 0);
-        const uint32_t denormal = ((uint32_t)(int32_t)(small * 0x1p40f + 0.5f) + random[i]) >> 16;
+        const uint32_t denormal = ((uint32_t)(int32_t)(small * 0x1p40f + 0.5f) + random) >> 16;
         const uint32_t beyond = magnitude > INFINITE ? 0x7E00u : 0x7C00u;
         const uint32_t finite = magnitude < NORMAL_F16 ? denormal : normal;
         out[i] = (uint16_t)(sign | (magnitude > LARGEST_F16 ? beyond : finite));
     }
 }
 
-/* Codes from -levels to levels, stochastically rounded. */
-INLINE void to_levels(const float *restrict x, float scale, const uint16_t *restrict random, int32_t levels,
-                      int32_t *restrict codes, ptrdiff_t count)
+/* The integer nearest to x, |x| <= 2^22, ties to even: what a sum with MAGIC adds to its bits. */
+INLINE int32_t nearest(float x)
 {
+    return (int32_t)(bits_of(x + MAGIC) - MAGIC_BITS);
+}
+
+/* The largest factor that brings `top` to at most `most`, a power of two or 7 or 127 of them. */
+INLINE float factor_to(float most, float top)
+{
+    const float factor = most / top;
+    return factor * top > most ? float_of(bits_of(factor) - 1) : factor;
+}
+
+/* A code from -levels to levels: x in steps of 2^-15, stochastically rounded. */
+INLINE int32_t level(float x, float factor, uint32_t random)
+{
+    return (nearest(x * factor) + (int32_t)random) >> 15;
+}
+
+INLINE void to_int8(const float *restrict x, float factor, const uint32_t *restrict words,
+                    uint8_t *restrict out, ptrdiff_t count)
+{
+    const ptrdiff_t half = (count + 1) / 2;
 #pragma omp simd
-    for (ptrdiff_t i = 0; i < count; i++) {
-        const float steps = float_of(bits_of(x[i]) & 0x7FFFFFFFu) / scale;
-        const int32_t code = ((int32_t)(steps * 65536.0f + 0.5f) + random[i]) >> 16;
-        const int32_t bounded = code > levels ? levels : code; /* `levels` and a rounding error may go up */
-        codes[i] = x[i] < 0 ? -bounded : bounded;
+    for (ptrdiff_t j = 0; j < half; j++)
+        out[j] = (uint8_t)level(x[j], factor, words[j] & 0x7FFFu);
+#pragma omp simd
+    for (ptrdiff_t j = 0; j < count - half; j++)
+        out[half + j] = (uint8_t)level(x[half + j], factor, words[j] >> 17);
+}
+
+INLINE void to_qsgd(const float *restrict x, float factor, const uint32_t *restrict words,
+                    uint8_t *restrict out, ptrdiff_t half)
+{
+    const float *restrict y = x + half;
+#pragma omp simd
+    for (ptrdiff_t j = 0; j < half; j++) {
+        const int32_t low = level(x[j], factor, words[j] & 0x7FFFu), high = level(y[j], factor, words[j] >> 17);
+        out[j] = (uint8_t)((low & 15) | high << 4);
     }
 }
 
-INLINE int32_t nearest(float x)
+INLINE void to_int4(const float *restrict x, float factor, uint8_t *restrict out, ptrdiff_t half)
 {
-    return (int32_t)(x + float_of((bits_of(x) & 0x80000000u) | 0x3F000000u)); /* half, with the sign of x */
+    const float *restrict y = x + half;
+#pragma omp simd
+    for (ptrdiff_t j = 0; j < half; j++)
+        out[j] = (uint8_t)((nearest(x[j] * factor) & 15) | nearest(y[j] * factor) << 4);
 }
 
 /* Factor that brings magnitudes of this exponent from 2^19 to 2^20: rounded to integers, the magnitudes of a
@@ -141,101 +172,102 @@ INLINE float fixed(uint32_t exponent)
     return float_of((273 - exponent) << 23);
 }
 
+/* Mean of `count` such integers, with its sign if it has one; 0 if there are none. */
 INLINE float mean_of(int32_t sum, ptrdiff_t count, uint32_t exponent)
 {
-    const float mean = (float)((double)sum / (double)count), most = 0x1.FFFFFEp19f; /* that is no infinity */
-    const float bounded = mean > most ? most : mean < -most ? -most : mean;
-    return bounded * float_of((exponent - 19) << 23);
+    const float mean = count > 0 ? (float)((double)sum / (double)count) : 0, most = 0x1.FFFFFEp19f;
+    return (mean > most ? most : mean) * float_of((exponent - 19) << 23); /* that is no infinity */
 }
 
 /* Signs (1 if negative), and the mean magnitude. */
-INLINE void to_signs(const float *restrict x, uint32_t exponent, float *restrict mean,
-                     int32_t *restrict codes, ptrdiff_t count)
+INLINE void to_signs(const float *restrict x, uint32_t exponent, float *restrict mean, uint8_t *restrict out,
+                     ptrdiff_t count)
 {
     const float factor = fixed(exponent);
+    const ptrdiff_t bytes = packed_bytes(count, 1);
     int32_t sum = 0;
-#pragma omp simd reduction(+ : sum)
-    for (ptrdiff_t i = 0; i < count; i++) {
+#pragma GCC unroll 4
+    for (ptrdiff_t i = 0; i < count; i++)
         sum += nearest(float_of(bits_of(x[i]) & 0x7FFFFFFFu) * factor);
-        codes[i] = (int32_t)(bits_of(x[i]) >> 31);
-    }
     *mean = mean_of(sum, count, exponent);
-}
-
-/* Bins of four, from below, between three edges: sums and numbers of their elements. */
-INLINE void to_bins(const int32_t *restrict x, const int32_t edges[3], int32_t total, int32_t sums[4],
-                    int32_t counts[4], int32_t *restrict codes, ptrdiff_t count)
-{
-    const int32_t e0 = edges[0], e1 = edges[1], e2 = edges[2];
-    int32_t s0 = 0, s1 = 0, s2 = 0, n0 = 0, n1 = 0, n2 = 0; /* of what is above each edge */
-#pragma omp simd reduction(+ : s0, s1, s2, n0, n1, n2)
-    for (ptrdiff_t i = 0; i < count; i++) {
-        const int32_t above0 = -(x[i] > e0), above1 = -(x[i] > e1), above2 = -(x[i] > e2);
-        s0 += above0 & x[i], s1 += above1 & x[i], s2 += above2 & x[i];
-        n0 -= above0, n1 -= above1, n2 -= above2;
-        codes[i] = -(above0 + above1 + above2);
+#pragma omp simd
+    for (ptrdiff_t j = 0; j < bytes; j++) {
+        uint32_t byte = 0;
+#pragma GCC unroll 8
+        for (int strip = 0; strip < 8; strip++)
+            byte |= bits_of(x[strip * bytes + j]) >> 31 << strip;
+        out[j] = (uint8_t)byte;
     }
-    sums[0] = total - s0, sums[1] = s0 - s1, sums[2] = s1 - s2, sums[3] = s2;
-    counts[0] = (int32_t)count - n0, counts[1] = n0 - n1, counts[2] = n1 - n2, counts[3] = n2;
 }
 
-/* Bins, and their means. The first edges lie at the mean and 1.25 mean deviations beside it; then each is put
- * midway between the means of its bins (a step of Lloyd's algorithm), which does not add to the squared
- * error. */
-INLINE void to_bin_means(const float *restrict x, uint32_t exponent, float means[4], int32_t *restrict codes,
-                         ptrdiff_t count)
+/* All bits, or none. */
+INLINE uint32_t above(uint32_t value, int32_t threshold)
+{
+    return -(uint32_t)((int32_t)value > threshold);
+}
+
+/* Sign (2 if negative) and whether the magnitude is above a threshold (1), and the mean magnitudes of both
+ * sides: a projection. The threshold, .9816 of the root of the mean square, is the best one for normal numbers
+ * (Max 1960), and lies near the mean where magnitudes are alike. That root is at least 1/32 of the largest
+ * magnitude, so that ten bits of each suffice for it. Magnitudes keep the bits of MAGIC, and sums go modulo 2^32:
+ * with an operation less an element, the four strips of a group just reach half the speed of a copy. */
+INLINE void to_bins(const float *restrict x, uint32_t exponent, float means[2], uint8_t *restrict out,
+                    ptrdiff_t count)
 {
     const float factor = fixed(exponent);
-    int32_t values[GROUP], sums[4], counts[4], total = 0, deviation = 0;
-#pragma omp simd reduction(+ : total)
-    for (ptrdiff_t i = 0; i < count; i++) {
-        values[i] = nearest(x[i] * factor);
+    const ptrdiff_t bytes = packed_bytes(count, 2);
+    uint32_t values[GROUP], total = 0, sum = 0, number = 0;
+    int32_t squares = 0;
+#pragma GCC unroll 4
+    for (ptrdiff_t i = 0; i < 4 * bytes; i++) {
+        values[i] = bits_of(float_of(bits_of(x[i]) & 0x7FFFFFFFu) * factor + MAGIC);
         total += values[i];
+        const int32_t rough = (int32_t)(values[i] - (MAGIC_BITS - 512)) >> 10;
+        squares += rough * rough;
     }
-    const int32_t mean = total / (int32_t)count;
-#pragma omp simd reduction(+ : deviation)
-    for (ptrdiff_t i = 0; i < count; i++)
-        deviation += values[i] < mean ? mean - values[i] : values[i] - mean;
-    deviation /= (int32_t)count;
-    deviation += deviation / 4;
-    int32_t edges[3] = {mean - deviation, mean, mean + deviation};
-    to_bins(values, edges, total, sums, counts, codes, count);
-    for (int b = 0; b < 3; b++)
-        if (counts[b] > 0 && counts[b + 1] > 0)
-            edges[b] = (sums[b] / counts[b] + sums[b + 1] / counts[b + 1]) / 2;
-    to_bins(values, edges, total, sums, counts, codes, count);
-    for (int b = 0; b < 4; b++)
-        means[b] = counts[b] > 0 ? mean_of(sums[b], counts[b], exponent) : 0;
+    const double root = sqrt((double)squares / (double)count);
+    const int32_t threshold = (int32_t)(0.9816 * 1024 * root) + (int32_t)MAGIC_BITS;
+    const uint32_t *restrict v = values, *restrict w = v + bytes, *restrict y = w + bytes, *restrict z = y + bytes;
+    const float *restrict x1 = x + bytes, *restrict x2 = x1 + bytes, *restrict x3 = x2 + bytes;
+    for (ptrdiff_t j = 0; j < bytes; j++) {
+        const uint32_t a = above(v[j], threshold), b = above(w[j], threshold);
+        const uint32_t c = above(y[j], threshold), d = above(z[j], threshold);
+        sum += ((v[j] & a) + (w[j] & b)) + ((y[j] & c) + (z[j] & d));
+        number -= (a + b) + (c + d);
+        out[j] = (uint8_t)((a & 1) | (b & 4) | (c & 16) | (d & 64) | (bits_of(x[j]) >> 30 & 2)
+                           | (bits_of(x1[j]) >> 28 & 8) | (bits_of(x2[j]) >> 26 & 32) | (bits_of(x3[j]) >> 24 & 128));
+    }
+    total -= 4 * (uint32_t)bytes * MAGIC_BITS;
+    sum -= number * MAGIC_BITS;
+    means[0] = mean_of((int32_t)(total - sum), count - (ptrdiff_t)number, exponent);
+    means[1] = mean_of((int32_t)sum, (ptrdiff_t)number, exponent);
 }
 
-/* Scales and packed codes of a group; returns whether it is finite. `top`: bits of its largest magnitude. */
-INLINE int encode_group(int kind, const float *restrict x, uint32_t top, const uint16_t *restrict random,
+/* Scales and packed codes of a group; returns whether it is finite. `top`: bits of its largest magnitude. x is
+ * padded with zeros to a multiple of SHARES. */
+INLINE int encode_group(int kind, const float *restrict x, uint32_t top, const uint32_t *restrict words,
                         float *restrict scales, uint8_t *restrict out, ptrdiff_t count)
 {
-    const uint32_t least = kind == PDCODE_INT2 || kind == PDCODE_SIGN ? LEAST_MEAN : LEAST_SCALE;
-    const int32_t levels = kind == PDCODE_INT8 ? 127 : 7;
-    int32_t codes[GROUP];
-    if (top < least || top >= INFINITE) { /* negligible, or NaN, which the scales pass on to all elements */
+    const float levels = kind == PDCODE_INT8 ? 127 : 7, most = float_of(top < MOST_SCALE ? top : MOST_SCALE);
+    if (top < LEAST_SCALE || top >= INFINITE) { /* negligible, or NaN, which the scales pass on to all elements */
         for (int i = 0; i < CODES[kind].scales; i++)
-            scales[i] = top < least ? 0.0f : float_of(0x7FC00000u);
+            scales[i] = top < LEAST_SCALE ? 0.0f : float_of(0x7FC00000u);
         memset(out, 0, (size_t)packed_bytes(count, CODES[kind].bits));
-        return top < least;
+        return top < LEAST_SCALE;
     }
     if (kind == PDCODE_INT2)
-        to_bin_means(x, top >> 23, scales, codes, count);
+        to_bins(x, top >> 23, scales, out, count);
     else if (kind == PDCODE_SIGN)
-        to_signs(x, top >> 23, scales, codes, count);
+        to_signs(x, top >> 23, scales, out, count);
     else {
-        scales[0] = float_of(top < MOST_SCALE ? top : MOST_SCALE) / (float)levels;
-        if (kind == PDCODE_INT4) {
-            const float inverse = 1.0f / scales[0];
-#pragma omp simd
-            for (ptrdiff_t i = 0; i < count; i++)
-                codes[i] = nearest(x[i] * inverse);
-        } else
-            to_levels(x, scales[0], random, levels, codes, count);
+        scales[0] = most / levels;
+        if (kind == PDCODE_INT8)
+            to_int8(x, factor_to(levels * 0x1p15f, float_of(top)), words, out, count);
+        else if (kind == PDCODE_INT4)
+            to_int4(x, levels / float_of(top), out, (count + 1) / 2);
+        else
+            to_qsgd(x, factor_to(levels * 0x1p15f, float_of(top)), words, out, (count + 1) / 2);
     }
-    pack(codes, 0, count, CODES[kind].bits, out);
     return 1;
 }
 
@@ -249,14 +281,17 @@ INLINE float from_float16(uint16_t half)
 }
 #endif
 
-/* The source in single precision: itself, or rounded to nearest into a buffer. */
+/* The source in single precision, padded with zeros to a multiple of SHARES: itself if it is that, or rounded to
+ * nearest into a buffer. */
 INLINE const float *NAME(single)(const REAL *restrict source, float *restrict buffer, ptrdiff_t count)
 {
-    if (sizeof(REAL) == sizeof(float))
+    if (sizeof(REAL) == sizeof(float) && count % SHARES == 0)
         return (const float *)(const void *)source;
 #pragma omp simd
     for (ptrdiff_t i = 0; i < count; i++)
         buffer[i] = (float)source[i];
+    for (ptrdiff_t i = count; i % SHARES != 0; i++)
+        buffer[i] = 0;
     return buffer;
 }
 
@@ -300,45 +335,54 @@ int NAME(quantise_encode)(int kind, const REAL *source, ptrdiff_t rows, ptrdiff_
     const int keyed = kind != PDCODE_INT4 && kind != PDCODE_INT2 && kind != PDCODE_SIGN;
     const int bits = CODES[kind].bits, tables = CODES[kind].scales;
     float *scales = (float *)(void *)out, buffer[GROUP];
-    uint16_t *halves = (uint16_t *)(void *)out, random[GROUP];
+    uint16_t *halves = (uint16_t *)(void *)out;
+    uint32_t words[RANDOM_ROOM];
+    struct random random;
     uint8_t *codes = out + rows * groups * tables * (ptrdiff_t)sizeof(float);
     int finite = 1;
+    if (keyed)
+        random = random_at(key, place);
     for (ptrdiff_t g = 0; g < rows * groups; g++) {
         const ptrdiff_t row = g / groups, start = g % groups * GROUP, at = row * elements + start;
-        const ptrdiff_t count = elements - start < GROUP ? elements - start : GROUP;
+        const ptrdiff_t count = elements - start < GROUP ? elements - start : GROUP, half = (count + 1) / 2;
         if (keyed)
-            lanes(key, place, g, random, count);
+            random_words(&random, (uint32_t)(g * (GROUP / 8)), words, half);
+        if (g + 1 < rows * groups)
+            foresee(source + at + count, GROUP * (ptrdiff_t)sizeof(REAL));
         const float *x = NAME(single)(source + at, buffer, count);
         const uint32_t top = largest(x, count);
         if (kind == PDCODE_BFLOAT16) {
-            to_bfloat16(x, random, halves + at, count);
+            to_bfloat16(x, words, 0, halves + at, half);
+            to_bfloat16(x + half, words, 16, halves + at + half, count - half);
             finite &= top <= limit;
         } else if (kind == PDCODE_FLOAT16) {
-            to_float16(x, random, halves + at, count);
+            to_float16(x, words, 0, halves + at, half);
+            to_float16(x + half, words, 16, halves + at + half, count - half);
             finite &= top <= limit;
         } else {
             uint8_t *packed = codes + row * packed_bytes(elements, bits) + start / 8 * bits;
-            finite &= encode_group(kind, x, top, random, scales + g * tables, packed, count);
+            finite &= encode_group(kind, x, top, words, scales + g * tables, packed, count);
         }
     }
     return finite;
 }
 
-/* out = one of four bin means; returns whether all are finite. */
-INLINE int NAME(from_bins)(const float means[4], const uint8_t *restrict codes, REAL *restrict out,
+/* out = one of two mean magnitudes, with its sign; returns whether both are finite. */
+INLINE int NAME(from_bins)(const float means[2], const uint8_t *restrict codes, REAL *restrict out,
                            ptrdiff_t count)
 {
-    const REAL a = (REAL)means[0], b = (REAL)means[1], c = (REAL)means[2], d = (REAL)means[3];
-    int32_t bins[GROUP]; /* choosing by bytes does not vectorise well */
+    const REAL low = (REAL)means[0], high = (REAL)means[1];
+    const ptrdiff_t bytes = packed_bytes(count, 2);
+    for (int strip = 0; strip < 4; strip++, out += bytes, count -= bytes) {
+        const ptrdiff_t end = count < bytes ? count : bytes;
 #pragma omp simd
-    for (ptrdiff_t i = 0; i < count; i++)
-        bins[i] = codes[i];
-#pragma omp simd
-    for (ptrdiff_t i = 0; i < count; i++) {
-        const REAL low = bins[i] & 1 ? b : a, high = bins[i] & 1 ? d : c;
-        out[i] = bins[i] & 2 ? high : low;
+        for (ptrdiff_t j = 0; j < end; j++) {
+            const uint32_t code = (uint32_t)codes[j] >> 2 * strip;
+            const REAL mean = code & 1 ? high : low;
+            out[j] = code & 2 ? -mean : mean;
+        }
     }
-    return (a - a) + (b - b) + (c - c) + (d - d) == 0;
+    return (low - low) + (high - high) == 0;
 }
 
 /* Returns whether the group is finite. */
@@ -348,10 +392,10 @@ INLINE int NAME(decode_group)(int kind, const float *restrict scales, const uint
     const REAL scale = (REAL)scales[0], most = scale * (kind == PDCODE_INT8 ? 127 : 7);
     uint8_t codes[GROUP];
     int8_t levels[GROUP];
+    if (kind == PDCODE_INT2)
+        return NAME(from_bins)(scales, packed, out, count);
     if (kind != PDCODE_INT8)
         unpack(packed, count, CODES[kind].bits, codes);
-    if (kind == PDCODE_INT2)
-        return NAME(from_bins)(scales, codes, out, count);
     if (kind == PDCODE_SIGN) {
 #pragma omp simd
         for (ptrdiff_t i = 0; i < count; i++)
@@ -421,7 +465,9 @@ int NAME(quantise_decode)(int kind, const uint8_t *in, ptrdiff_t rows, ptrdiff_t
 #undef LARGEST_BF16
 #undef LARGEST_F16
 #undef NORMAL_F16
-#undef LEAST_SCALE
 #undef MOST_SCALE
-#undef LEAST_MEAN
+#undef LEAST_SCALE
+#undef MAGIC
+#undef MAGIC_BITS
+#undef SHARES
 #endif
