@@ -329,6 +329,29 @@ def quantise_decode(kind, payload, out, rows):
         x[:] = means[codes] if kind == 6 else levels.astype(out.dtype) * scales[row, g, 0]
 
 
+def fold_decode(target, indices, values, block, kind, wire, factor):
+    """Compute target_j -= factor * sum_i g_ij y_i, from an encoded payload."""
+    payload, accumulator = numpy.empty((len(indices), block), target.dtype), numpy.zeros_like(target)
+    quantise_decode(kind, wire, payload.reshape(-1), len(indices))
+    if not numpy.isfinite(payload).all():
+        return -1.0
+    adjoint_decode(accumulator, indices, values, payload, 1)
+    target -= factor * accumulator
+    return float(((factor * accumulator) ** 2).sum())
+
+
+def fold_encode(memory, gradient, indices, values, block, kind, wire, sent, keys):
+    """Encode memory + gradient, round, and keep in memory what is not sent; codewords are orthogonal."""
+    blocks = padded((memory + gradient)[None], block)[0]
+    for y, g in zip(sent, dense(indices, values, len(blocks)), strict=True):
+        y[:] = g @ blocks
+    quantise_encode(kind, sent.reshape(-1), wire, len(sent), *keys)
+    quantise_decode(kind, wire, sent.reshape(-1), len(sent))
+    for y, g in zip(sent, dense(indices, values, len(blocks)), strict=True):
+        blocks.ravel()[: len(memory)] -= numpy.outer(g, y).ravel()[: len(memory)]
+    memory[:] = blocks.ravel()[: len(memory)]
+
+
 def split(flat, rows):
     """Return the groups of all rows, as views."""
     return [row[at : at + 1024] for row in flat.reshape(rows, -1) for at in range(0, row.size, 1024)]
