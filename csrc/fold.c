@@ -135,7 +135,7 @@ int NAME(fold_encode)(REAL *memory, const REAL *gradient, ptrdiff_t length, cons
             if (keyed)
                 random_words(&random, (uint32_t)(at * (GROUP / 8)), words, (count + 1) / 2);
             const int good = encode_group(kind, x, largest(x, count), words, scales + at * p.scales, packed, count);
-            finite &= good && NAME(decode_group)(kind, scales + at * p.scales, packed, y, count, 0);
+            finite &= NAME(decode_group)(kind, scales + at * p.scales, packed, y, count, 0);
             for (ptrdiff_t t = 0; good && t < weight; t++) {
                 const ptrdiff_t valid = value[t] == 0 ? 0 : NAME(span)(length, block, index[t], start, count);
                 NAME(add)(memory + (valid > 0 ? (ptrdiff_t)index[t] * block + start : 0), -value[t], y, valid);
