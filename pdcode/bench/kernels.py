@@ -85,7 +85,7 @@ def rounding() -> Iterator[Case]:
 
 
 def folding() -> Iterator[Case]:
-    """Yield cases of a message of the 784-256-10 net, in cache: in one pass, and by the kernels that it joins.
+    """Yield cases of a message of the 784-256-10 net, in cache: in one pass, and by the kernels so joined.
 
     A hidden unit is a block; r = 32 of k = 256 codewords of weight 4. All have the traffic of one pass.
     """
@@ -94,7 +94,12 @@ def folding() -> Iterator[Case]:
     orders = together(code.indices, k, rows)[:rows], np.arange(rows)
     words = [(code.indices[order].astype(np.int32), code.values[order].astype(F4)) for order in orders]
     sets, apart = words  # the four codewords of a set of blocks, and one of each set
-    theta, memory, gradient, payload = array(k * block), array(k * block), array(k * block), array(rows, block)
+    theta, memory, gradient, payload = (
+        array(k * block),
+        array(k * block),
+        array(k * block),
+        array(rows, block),
+    )
     accumulator, lost, flat = np.zeros_like(theta), np.empty_like(payload), payload.reshape(-1)
     for name in "int2", "int8":
         kind = quantise.KINDS[name]

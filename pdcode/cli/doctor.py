@@ -102,7 +102,11 @@ def kernels() -> Finding:
     with suppress(OSError):
         processor = Path("/proc/cpuinfo").read_text(encoding="utf-8")
         flags = processor.partition("flags")[2].partition("\n")[0].split()
-        versions = ("avx512bw", "arch_x86_64_v4", "AVX-512"), ("avx512f", "avx512f", "AVX-512"), ("avx2", "avx2", "AVX2")
+        versions = (
+            ("avx512bw", "arch_x86_64_v4", "AVX-512"),
+            ("avx512f", "avx512f", "AVX-512"),
+            ("avx2", "avx2", "AVX2"),
+        )
         for flag, name, title in versions:
             if flag in flags and f".{name}".encode() in built:
                 return Finding("kernels", title)

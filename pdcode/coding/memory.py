@@ -135,8 +135,9 @@ class MemoryEncoder:
             self._units.append((unit.elements, self.residual[part], source.gradient[part], view))
             self._lost.append(self._sent[start : start + view.size].reshape(view.shape))
         # Codewords, rounding and what is left in one pass, if rows have scales of their own.
-        coded = (p.kind >= quantise.KINDS["int8"] and p.rows == r for p, r in zip(layout.parts, layout.rows))
-        self._fused = kind == "worker" and not layout.chosen and all(coded)
+        own = all(part.rows == r for part, r in zip(layout.parts, layout.rows, strict=True))
+        coded = all(part.kind >= quantise.KINDS["int8"] for part in layout.parts)
+        self._fused = kind == "worker" and not layout.chosen and coded and own
         self._words: list[Pair] = [layout.whole] * len(self._units)
         self._committed = False
 

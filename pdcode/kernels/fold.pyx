@@ -1,7 +1,7 @@
 """Codewords and rounding in one pass: what workers send, and what is relayed to them.
 
-For formats of codes (`quantise`: int8, int4, int2, sign, qsgd). `fold_decode_f32` and the others of fold.h take raw
-pointers, and need no interpreter.
+For formats of codes (`quantise`: int8, int4, int2, sign, qsgd). `fold_decode_f32` and the others of fold.h
+take raw pointers, and need no interpreter: cimport them from here.
 """
 
 from libc.stdint cimport int32_t, uint8_t, uint64_t
@@ -31,9 +31,9 @@ def decode(real[::1] target, const int32_t[:, ::1] indices, const real[:, ::1] v
     """Subtract ``factor * sum_i g_ij y_i`` from each target_j, with payload y as `quantise.encode` wrote it.
 
     With target θ and the learning rate in the factor, this is a step of gradient descent by one arrival. It
-    gives the same bits as `quantise.decode`, `decode.adjoint_decode` to zeros and `optimize.sgd_blocks` where no
-    two sets of codewords share a block; codewords are a set if they follow each other (at most four) and have
-    the same blocks. Such a set reads and writes each of its blocks once.
+    gives the same bits as `quantise.decode`, `decode.adjoint_decode` to zeros and `optimize.sgd_blocks` where
+    no two sets of codewords share a block; codewords are a set if they follow each other (at most four) and
+    have the same blocks. Such a set reads and writes each of its blocks once.
 
     Parameters
     ----------

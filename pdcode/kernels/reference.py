@@ -235,7 +235,7 @@ CODE_BITS = {4: (8, 127, 1), 5: (4, 7, 1), 6: (2, 0, 2), 7: (1, 0, 1), 8: (4, 7,
 
 
 def levels_at_random(x, top, lanes, levels):
-    """Round x, in steps of top / levels, stochastically: add random numbers to 15 fractional bits, drop these."""
+    """Round x, in steps of top / levels, stochastically: add random numbers to 15 fractional bits."""
     most = numpy.float32(levels * 2**15)
     factor = most / top
     if factor * top > most:
@@ -253,7 +253,7 @@ def to_levels(x, top, lanes, levels):
 
 
 def to_fixed(x, top):
-    """Return |x| in steps of 2**-20 of the power of two above `top`, and a function to means of such steps."""
+    """Return |x| in steps of 2**-20 of the power of two above `top`, and a function to their means."""
     step, most = numpy.exp2(numpy.float32(numpy.frexp(top)[1] - 20)), numpy.float32(2**20 - 2**-4)
     q = nearest(numpy.abs(x) * (numpy.float32(1) / step))
     return q, lambda some: min(numpy.float32(some.mean()), most) * step if len(some) else 0

@@ -152,8 +152,8 @@ class Replayer:
     def _refuse_other_arithmetic(self) -> None:
         """Refuse a trace whose θ this version of pdcode computes otherwise, rather than call it different.
 
-        Version 1 had other random numbers of rounding, an ``int2`` of four scales, and another order of codewords
-        in tasks that have a multiple of the weight.
+        Version 1 had other random numbers of rounding, an ``int2`` of four scales, and another order of
+        codewords where a task has a multiple of their weight.
         """
         recorded, parts = self._trace.attributes.get("arithmetic", 1), self._parts
         if recorded == ARITHMETIC:

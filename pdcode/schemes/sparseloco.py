@@ -15,7 +15,8 @@ of 0.95 in AdamW are for language models; here the defaults are those of ``diloc
 
 This project's: chunks are runs of a layer's parameters, the last of which may be short, where the code has
 squares of a weight matrix; bins are those of wire format ``int2``, two magnitudes for each 1,024 elements
-sent, where the code has four means for a layer; late payloads, which go back into their worker's memory; and the relay.
+sent, where the code has four means for a layer; late payloads, which go back into their worker's memory; and
+the relay.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ SCHEMA = "pdcode-trace"
 SCHEMA_VERSION = 2
 
 ARITHMETIC = 2
-"""Version of the arithmetic that θ depends on: of rounding, and of the order of codewords. A trace without it has 1."""
+"""Version of the arithmetic of θ: of rounding, and of the order of codewords. A trace without it has 1."""
 
 USED, WASTED, DRAINED, REFUSED = 0, 1, 2, 3
 """Values of `arrivals/status`: used in a step, too late, after the stop, not finite."""

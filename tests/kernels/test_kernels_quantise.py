@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-
 import numpy
 import pytest
 from hypothesis import assume, given

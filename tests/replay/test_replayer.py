@@ -193,7 +193,9 @@ def test_a_trace_of_other_arithmetic_is_refused_where_that_matters(tmp_path: Pat
         with h5py.File(path, "a") as file:
             assert file.attrs["arithmetic"] == 2
             del file.attrs["arithmetic"]
-        message = f"has arithmetic 1, this pdcode 2{reason}: replay it with the version that wrote it, pdcode "
+        message = (
+            f"has arithmetic 1, this pdcode 2{reason}: replay it with the version that wrote it, pdcode "
+        )
         with pytest.raises(InputError, match=message):
             replayed(path)
     path = record(tmp_path / "exact.h5", [*CODE, NONE])
