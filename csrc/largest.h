@@ -23,11 +23,15 @@ INLINE ptrdiff_t NAME(reaching)(const REAL *restrict x, ptrdiff_t count, BITS le
     return (ptrdiff_t)total;
 }
 
-/* A magnitude that `size` to `most` elements reach, or more if some have the same: by bisection of all
- * magnitudes from `low`, which enough elements must reach. */
+/* A magnitude that `size` to `most` elements reach, or more if some have the same: by bisection of the
+ * magnitudes from `low`, which enough elements must reach, to the largest. */
 INLINE BITS NAME(bisect)(const REAL *restrict x, ptrdiff_t count, ptrdiff_t size, ptrdiff_t most, BITS low)
 {
-    for (BITS high = HIGHEST; high - low > 1;) {
+    BITS high = 0;
+#pragma omp simd reduction(max : high)
+    for (ptrdiff_t i = 0; i < count; i++)
+        high = NAME(magnitude)(x[i]) > high ? NAME(magnitude)(x[i]) : high;
+    for (high++; high - low > 1;) {
         const BITS middle = low + (high - low) / 2;
         const ptrdiff_t found = NAME(reaching)(x, count, middle);
         if (found < size)

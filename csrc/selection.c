@@ -1,16 +1,19 @@
 /* selection.c: the largest elements of a vector, or of each chunk of it; random elements; indices in few bits.
  *
- * Design note. For the largest, a threshold that somewhat more than enough elements reach is guessed from a sample; one pass
- * gathers these candidates, among which the exact one is found by bisection, counting (largest.h). Bound by
- * that pass, which reads each element once and makes a bit of it. If the guess was wrong (too few
- * candidates, or more than fit), bisection counts in the whole vector, some thirty times slower. The result is
- * exact in any case.
+ * Design note. For the largest, a threshold that somewhat more than enough elements reach is guessed from a
+ * sample, or put somewhat below that of the chunk before, as much as has proved right; one pass gathers these
+ * candidates, among which the exact one is found by bisection, counting (largest.h). Bound by that pass, which
+ * reads each element once. If the guess was wrong (too few candidates, or more than fit), bisection counts in the
+ * whole vector, some thirty times slower. The result is exact in any case.
  *
  * Indices of b bits are packed as bits.h says, MOST_CODES at a time, in planes: 8 bits first while there are as
  * many left, then 4, 2 and 1.
  */
 #ifndef REAL
 #include "selection.h"
+#if defined(__x86_64__) && defined(__GNUC__)
+#include <immintrin.h>
+#endif
 #define KERNEL "selection.c"
 #include "bits.h"
 #include "philox_block.h"
@@ -20,6 +23,7 @@
 
 #define SAMPLE 1024 /* elements of a sample at the most; at least SPARSE times as many are in the vector */
 #define SPARSE 16
+#define AHEAD 1024 /* elements to prefetch */
 #define FEW 4 /* elements of 64 that are written without asking whether there are so many */
 
 #ifndef PDCODE_SELECTION_COMMON
@@ -44,6 +48,31 @@ INLINE int trailing(uint64_t word)
     return ones((word & -word) - 1);
 #endif
 }
+
+#if defined(__x86_64__) && defined(__GNUC__)
+#define COMPRESSES 16 /* elements */
+/* The elements that reach a magnitude, and their places; -1 if they may not fit. AVX-512 has an instruction for
+ * it, which compilers do not find. */
+__attribute__((target("avx512f"))) static ptrdiff_t compress(const float *x, ptrdiff_t count, uint32_t least,
+                                                             float *values, int32_t *places, ptrdiff_t room)
+{
+    const __m512i low = _mm512_set1_epi32((int)least), sign = _mm512_set1_epi32((int)0x80000000u);
+    const __m512i step = _mm512_set1_epi32(COMPRESSES);
+    __m512i at = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
+    ptrdiff_t held = 0;
+    for (ptrdiff_t i = 0; i < count; i += COMPRESSES, at = _mm512_add_epi32(at, step)) {
+        const __m512i bits = _mm512_loadu_si512(x + i);
+        const __mmask16 found = _mm512_cmpge_epu32_mask(_mm512_andnot_si512(sign, bits), low);
+        if (held + COMPRESSES > room)
+            return -1;
+        PREFETCH(x + i + AHEAD);
+        _mm512_storeu_si512(values + held, _mm512_maskz_compress_epi32(found, bits));
+        _mm512_storeu_si512(places + held, _mm512_maskz_compress_epi32(found, at));
+        held += __builtin_popcount(found);
+    }
+    return held;
+}
+#endif
 
 /* Bits of the next plane. */
 INLINE int plane(int left)
@@ -152,8 +181,18 @@ INLINE uint64_t NAME(mark)(const REAL *restrict x, ptrdiff_t count, BITS least)
 INLINE ptrdiff_t NAME(gather)(const REAL *restrict x, ptrdiff_t count, BITS least, REAL *restrict values,
                               int32_t *restrict places, ptrdiff_t room)
 {
-    ptrdiff_t held = 0;
-    for (ptrdiff_t start = 0; start < count; start += 64) {
+    ptrdiff_t held = 0, begin = 0, known = 0; /* elements; values already gathered */
+#ifdef COMPRESSES
+    if (sizeof(REAL) == sizeof(float) && __builtin_cpu_supports("avx512f")) {
+        begin = count / COMPRESSES * COMPRESSES;
+        held = compress((const float *)(const void *)x, begin, (uint32_t)least,
+                        (float *)(void *)values, places, room);
+        if (held < 0)
+            return -1;
+        known = held;
+    }
+#endif
+    for (ptrdiff_t start = begin; start < count; start += 64) {
         uint64_t word = NAME(mark)(x + start, count - start, least);
         const ptrdiff_t end = held + ones(word);
         if (end + FEW > room)
@@ -164,7 +203,7 @@ INLINE ptrdiff_t NAME(gather)(const REAL *restrict x, ptrdiff_t count, BITS leas
             places[i] = (int32_t)start + trailing(word);
         held = end;
     }
-    for (ptrdiff_t i = 0; i < held; i++)
+    for (ptrdiff_t i = known; i < held; i++)
         values[i] = x[places[i]];
     return held;
 }
@@ -175,15 +214,26 @@ VECTORISED
 void NAME(selection_largest)(const REAL *vector, ptrdiff_t length, ptrdiff_t chunk, ptrdiff_t most,
                              int32_t *out, REAL *values, int32_t *places, ptrdiff_t room)
 {
+    BITS last = 0, margin = (BITS)1 << (8 * sizeof(BITS) > 32 ? 48 : 19); /* a sixteenth, at first */
     for (ptrdiff_t start = 0; start < length; start += chunk) {
         const ptrdiff_t count = length - start < chunk ? length - start : chunk;
         const ptrdiff_t size = most < count ? most : count;
         const REAL *x = vector + start;
-        const BITS guessed = NAME(guess)(x, count, size), least = guessed > 0 ? guessed : 1;
-        const ptrdiff_t held = size < count / 2 ? NAME(gather)(x, count, least, values, places, room) : -1;
+        BITS least = last > margin ? last - margin : 0;
+        ptrdiff_t held = -1;
+        last = 0;
+        if (least > 0 && size < count / 2)
+            held = NAME(gather)(x, count, least, values, places, room);
+        if (held < size && size < count / 2) {
+            margin += least > 0 ? margin / 2 : 0;
+            least = NAME(guess)(x, count, size);
+            least = least > 0 ? least : 1;
+            held = NAME(gather)(x, count, least, values, places, room);
+        } else if (held > size + size / 2 + FEW)
+            margin -= margin / 8;
         if (held >= size) {
-            const BITS exact = NAME(bisect)(values, held, size, size, least);
-            NAME(take)(values, held, size, exact, places, (int32_t)start, out);
+            last = NAME(bisect)(values, held, size, size, least);
+            NAME(take)(values, held, size, last, places, (int32_t)start, out);
         } else { /* with a guess of 1, too few are not 0 */
             const BITS exact = held >= 0 && least == 1 ? 0 : NAME(bisect)(x, count, size, size, 0);
             NAME(take)(x, count, size, exact, NULL, (int32_t)start, out);
@@ -195,5 +245,6 @@ void NAME(selection_largest)(const REAL *vector, ptrdiff_t length, ptrdiff_t chu
 #undef SAMPLE
 #undef SPARSE
 #undef FEW
+#undef AHEAD
 #undef HIGHEST
 #endif

@@ -14,13 +14,16 @@ from itertools import chain
 
 import numpy as np
 
-from ..kernels import activation, decode, encode, finite, loss, optimize, quantise, selection
+from .. import codes
+from ..coding.assignments import together
+from ..kernels import activation, decode, encode, finite, fold, loss, optimize, quantise, selection
 from . import products
 from .material import F4, Case, K, W, array, codeword, plan
 from .timing import Work, in_turn, processor, ratio
 
 LARGE = 1 << 22  # elements of a block larger than most caches: 16 MiB
 WIDE = 1 << 24  # elements of a payload, which is read once: 64 MiB
+KEYS = 1, 2, 3, 4  # of rounding
 SAMPLES, CLASSES = 1 << 20, 16  # sizes for activations and losses
 
 
@@ -76,9 +79,69 @@ def rounding() -> Iterator[Case]:
             continue
         wire = np.empty(quantise.size(kind, 1, WIDE), np.uint8)
         moved = payload.nbytes + wire.nbytes
-        work = plan(quantise.encode, kind, payload, wire, 1, 1, 2, 3, 4)
+        work = plan(quantise.encode, kind, payload, wire, 1, *KEYS)
         yield moving(f"round to {name}", moved, work)
         yield moving(f"read {name}", moved, plan(quantise.decode, kind, wire, decoded, 1))
+
+
+def folding() -> Iterator[Case]:
+    """Yield cases of a message of the 784-256-10 net, in cache: in one pass, and by the kernels so joined.
+
+    A hidden unit is a block; r = 32 of k = 256 codewords of weight 4. All have the traffic of one pass.
+    """
+    k, rows, block = 256, 32, 785
+    code = codes.design("net", workers=k, blocks=k, weight=W)
+    orders = together(code.indices, k, rows)[:rows], np.arange(rows)
+    words = [(code.indices[order].astype(np.int32), code.values[order].astype(F4)) for order in orders]
+    sets, apart = words  # the four codewords of a set of blocks, and one of each set
+    theta, memory, gradient, payload = (
+        array(k * block),
+        array(k * block),
+        array(k * block),
+        array(rows, block),
+    )
+    accumulator, lost, flat = np.zeros_like(theta), np.empty_like(payload), payload.reshape(-1)
+    for name in "int2", "int8":
+        kind = quantise.KINDS[name]
+        wire = np.empty(quantise.size(kind, rows, block), np.uint8)
+        quantise.encode(kind, flat, wire, rows, *KEYS)
+        for pair, remark in (sets, "sets"), (apart, "no sets"):
+            touched = np.unique(pair[0])
+            moved = wire.nbytes + 2 * payload.nbytes * len(touched) // rows
+            work = chained(
+                plan(quantise.decode, kind, wire, flat, rows),
+                plan(decode.adjoint_decode, accumulator, *pair, payload, 1.0),
+                plan(optimize.sgd_blocks, theta, accumulator, touched, block, 1e-9),
+            )
+            yield timed(f"step by {name}, {remark}, 3 kernels", moved, work)
+            work = plan(fold.decode, theta, *pair, block, kind, wire, 1e-9)
+            yield timed(f"step by {name}, {remark}, fold", moved, work)
+        moved = wire.nbytes + 3 * theta.nbytes
+        work = chained(
+            plan(encode.feedback_encode, memory, gradient, *sets, block, payload),
+            partial(np.copyto, lost, payload),
+            plan(quantise.encode, kind, flat, wire, rows, *KEYS, 0, flat),
+            partial(np.subtract, lost, payload, out=lost),
+            plan(decode.adjoint_decode, memory, *sets, lost, 1.0),
+        )
+        yield timed(f"feedback to {name}, 5 kernels", moved, work)
+        work = plan(fold.encode, memory, gradient, *sets, block, kind, wire, payload, *KEYS)
+        yield timed(f"feedback to {name}, fold", moved, work)
+
+
+def timed(name: str, moved: int, work: Work) -> Case:
+    """Make a case with the time of a call in its name."""
+    return moving(f"{name}: {1e6 * statistics.median(in_turn([work])[0]):.1f} µs", moved, work)
+
+
+def chained(*works: Work) -> Work:
+    """Return one call of several pieces of work."""
+
+    def call() -> None:
+        for work in works:
+            work()
+
+    return call
 
 
 def stepping() -> Iterator[Case]:
@@ -116,7 +179,7 @@ def losing() -> Iterator[Case]:
 def run() -> int:
     """Measure, and print the tables."""
     print("One thread, float32; the median of rounds in turn. " + processor())
-    groups = (encoding, decoding, selecting, rounding, stepping, activating, losing)
+    groups = (encoding, decoding, folding, selecting, rounding, stepping, activating, losing)
     table("copy", "GB/s", chain.from_iterable(group() for group in groups))
     table("scipy", "GFLOP/s", products.multiplying())
     table("numpy", "million/s", products.drawing())

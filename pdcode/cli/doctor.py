@@ -102,8 +102,13 @@ def kernels() -> Finding:
     with suppress(OSError):
         processor = Path("/proc/cpuinfo").read_text(encoding="utf-8")
         flags = processor.partition("flags")[2].partition("\n")[0].split()
-        for name, title in (("avx512f", "AVX-512"), ("avx2", "AVX2")):
-            if name in flags and f".{name}".encode() in built:
+        versions = (
+            ("avx512bw", "arch_x86_64_v4", "AVX-512"),
+            ("avx512f", "avx512f", "AVX-512"),
+            ("avx2", "avx2", "AVX2"),
+        )
+        for flag, name, title in versions:
+            if flag in flags and f".{name}".encode() in built:
                 return Finding("kernels", title)
         if "avx2" in flags:
             advice = "this processor has AVX2: compile with GCC, which makes versions for several processors"

@@ -179,6 +179,11 @@ class Rotating(Static):
         Key of the redraws.
     each_update : bool
         Whether every update begins with a new code.
+
+    Attributes
+    ----------
+    ordered : bool
+        Whether the rows of a code are taken in another order than it has them (`together`).
     """
 
     def __init__(
@@ -195,6 +200,8 @@ class Rotating(Static):
         # Tasks in a turn: until every code has been used up at least once.
         self._turn = max(self._tasks.values(), default=1)
         self._drawn: dict[int, tuple[int, Pair]] = {}  # current epoch and codewords, by layer
+        self._orders = {number: together(designs[k].indices, k, r) for number, k, r in self._coded}
+        self.ordered = any((np.diff(order) != 1).any() for order in self._orders.values())
 
     def row(self, worker: int) -> int:
         return Assignment.row(self, worker)
@@ -218,4 +225,28 @@ class Rotating(Static):
     def _draw(self, number: int, k: int, epoch: int) -> Pair:
         """Draw all codewords of a layer for an epoch."""
         code = self.designs[k].dithered(self.seed, epoch) if epoch else self.designs[k]
-        return code.indices, np.ascontiguousarray(code.values, self.dtype)
+        order = self._orders[number]  # of any epoch: what is redrawn are names of blocks, and signs
+        return code.indices[order], np.ascontiguousarray(code.values[order], self.dtype)
+
+
+def together(indices: np.ndarray, blocks: int, rows: int) -> np.ndarray:
+    """Return the order of codewords in which those of the same blocks follow each other.
+
+    A task then has all rows of a Hadamard matrix on few blocks, not one row each on many, so that decoding
+    touches a quarter of θ (`kernels.fold`). Of `blocks` rows, a basis, it has as much information either way.
+
+    Parameters
+    ----------
+    indices : ndarray of int, shape (n, w)
+    blocks : int
+        Rows of a basis; they stay together.
+    rows : int
+        Codewords of a task. With fewer than w, the order stays as it is: a task would have part of a matrix.
+    """
+    if rows % indices.shape[1]:
+        return np.arange(len(indices))
+    basis = np.arange(len(indices)) // blocks
+    sets = np.unique(np.column_stack([basis, np.sort(indices, axis=1)]), axis=0, return_inverse=True)[1]
+    first = np.full(sets.max() + 1, len(indices))
+    np.minimum.at(first, sets.ravel(), np.arange(len(indices)))
+    return np.argsort(first[sets.ravel()], kind="stable")

@@ -17,9 +17,10 @@ from typing import ClassVar, Protocol
 import numpy as np
 
 from ..config.tables import Fraction, MemoryTable
-from ..kernels import decode, encode, finite, specialise
+from ..kernels import decode, encode, finite, fold, quantise, specialise
 from ..transport.layout import Pair
 from ..transport.messages import Reply, Task
+from ..util.rng import WIRE
 from .source import Batch, Source
 
 
@@ -126,12 +127,17 @@ class MemoryEncoder:
         self._deflate = specialise(encode.deflate, dtype)
         self._feedback = specialise(encode.feedback_encode, dtype)
         self._scatter = specialise(decode.adjoint_decode, dtype)
+        self._fold = specialise(fold.encode, dtype)
         self._units, self._lost = [], []
         layout = reply.layout
         for unit, start, view in zip(layout.units, layout.offsets, reply.payloads, strict=True):
             part = slice(unit.offset, unit.offset + unit.length)
             self._units.append((unit.elements, self.residual[part], source.gradient[part], view))
             self._lost.append(self._sent[start : start + view.size].reshape(view.shape))
+        # Codewords, rounding and what is left in one pass, if rows have scales of their own.
+        own = all(part.rows == r for part, r in zip(layout.parts, layout.rows, strict=True))
+        coded = all(part.kind >= quantise.KINDS["int8"] for part in layout.parts)
+        self._fused = kind == "worker" and not layout.chosen and coded and own
         self._words: list[Pair] = [layout.whole] * len(self._units)
         self._committed = False
 
@@ -154,6 +160,8 @@ class MemoryEncoder:
             self.residual += gradient
         # Copies, because the next task, which reports this payload's fate, is read into the same arrays.
         self._words = [(places.copy(), values.copy()) for places, values in task.codewords]
+        if self._fused:  # `quantise` does the rest
+            return loss
         if self.reply.layout.chosen:
             for number, (select, (_, residual, _, _)) in enumerate(
                 zip(self.selectors, self._units, strict=True)
@@ -170,6 +178,9 @@ class MemoryEncoder:
         return loss
 
     def quantise(self, keys: tuple[int, int, int]) -> None:
+        if self._fused and self._committed:
+            self._committed = self._quantise_fused(*keys)
+            return
         exact = self.reply.layout.exact
         if not exact:
             np.copyto(self._sent, self.reply.payload)
@@ -185,6 +196,19 @@ class MemoryEncoder:
             else:
                 self._add(self._lost)
             self._committed = False
+
+    def _quantise_fused(self, seed: int, worker: int, task: int) -> bool:
+        """Encode and round in one pass; return whether the payload is in the range of its formats."""
+        reply, sound = self.reply, True
+        first = reply.part * len(self._units)
+        for number, (unit, words) in enumerate(zip(self._units, self._words, strict=True)):
+            elements, residual, gradient, view = unit
+            kind, wire = reply.layout.parts[number].kind, reply.wire(number)
+            keys = seed, WIRE, worker, task, first + number
+            sound &= self._fold(residual, gradient, *words, elements, kind, wire, view, *keys)
+        if not sound:  # rank 0 will refuse it: what has left the memory comes back
+            self._add([np.where(np.isfinite(view), view, 0) for view in reply.payloads])
+        return sound
 
     def rollback(self) -> None:
         if self._committed:

@@ -1,26 +1,27 @@
 """Wire formats of payloads: float64, float32, bfloat16, float16, int8, int4, int2, sign and qsgd.
 
 float64 and float32 payloads are plain copies. bfloat16, float16, int8 and qsgd round stochastically, to one
-of a value's two neighbours in the format, without bias: exactly for bfloat16 and float16, to 2**-17 of a step
-for the others and for denormal numbers of float16. The random numbers are keyed: the bytes are the same on
-every machine and do not depend on earlier calls. int4, int2 and sign round to nearest, and need no random
-numbers. A float64 source is first rounded to float32, to nearest.
+of a value's two neighbours in the format, without bias: exactly for bfloat16 and normal numbers of float16,
+to 2**-17 of a step for its denormal numbers, and to 2**-16 of a step and 2**-22 of the value for int8 and
+qsgd. The random numbers are keyed: the bytes are the same on every machine and do not depend on earlier
+calls. int4, int2 and sign round to nearest, and need no random numbers. A float64 source is first rounded
+to float32, to nearest.
 
 Layout of r rows of e elements: float64, float32, bfloat16, float16: the r * e numbers. The others: float32
 scales for every 1,024 elements (a group) of each row, then the codes, ⌈e b / 8⌉ bytes a row, packed as
 ``csrc/bits.h`` says:
 
-- int8, qsgd, int4: b = 8, 4, 4 bits; an element is code * scale, scale = max |x| / 127, 7, 7: the largest is
-  not clipped. qsgd is that of Alistarh et al. (NeurIPS 2017) with 7 levels, in buckets of 1,024, and their
-  largest magnitude in place of their 2-norm.
-- int2: b = 2; four scales, the means of four bins; an element is the mean of its bin. 2-bit values by bin
-  means are those of SparseLoCo (Sarfi et al. 2025). The bins are ours: edges at the mean of the group and
-  1.25 mean absolute deviations beside it, then moved midway between the means of their bins (a step of Lloyd
-  1982).
+- int8, qsgd, int4: b = 8, 4, 4 bits; an element is code * scale, scale = max |x| / 127, 7, 7: the largest
+  is not clipped. qsgd is that of Alistarh et al. (NeurIPS 2017) with 7 levels, in buckets of 1,024, and
+  their largest magnitude in place of their 2-norm.
+- int2: b = 2; two scales. Magnitudes are cut at 0.9816 of their root mean square, as is best for normal
+  numbers (Max, "Quantizing for minimum distortion", IRE Trans. Inf. Theory 1960), and an element is ± the
+  mean magnitude of its side. 2-bit values by bin means are those of SparseLoCo (Sarfi et al. 2025); the
+  bins are ours.
 - sign: b = 1; an element is ± the mean magnitude (Karimireddy et al., ICML 2019).
 
-All are padded with zeros to a multiple of 8 bytes. Groups whose largest magnitude is below 127 * 2**-126
-(1.5e-36), for int2 and sign 2**-107 (6e-33), are sent as zeros.
+All are padded with zeros to a multiple of 8 bytes. Groups whose largest magnitude is below 2**-104 (5e-32)
+are sent as zeros.
 
 NaN and infinity are preserved (where there are scales, as NaN in all elements of their group). Magnitudes
 beyond the largest number of the format (65504 for float16, 3.4e38 for the others) become infinity and are not

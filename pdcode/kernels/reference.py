@@ -178,6 +178,40 @@ def uniforms_of(seed, stream, workers, first, count, words, out):
         uniforms(seed, stream, int(workers[i]), int(first[i]) + j, out[i, j])
 
 
+def threefry(key, counter, blocks):
+    """Return blocks (count,) of Threefry4x32-13, uint32, shape (4, count), after Salmon et al., SC 2011."""
+    k = [numpy.uint32(word) for word in key]
+    k.append(numpy.uint32(0x1BD11BDA) ^ k[0] ^ k[1] ^ k[2] ^ k[3])
+    words = [numpy.broadcast_to(numpy.uint32(word), len(blocks)) for word in counter]
+    state = [word + k[i] for i, word in enumerate([blocks.astype("u4"), *words])]
+    turns = [(10, 26), (11, 21), (13, 27), (23, 5), (6, 20), (17, 11), (25, 10), (18, 20)]
+    for number in range(13):
+        for at, by in zip((0, 2), turns[number % 8], strict=True):
+            other = (at + 1 + 2 * (number % 2)) % 4
+            state[at] = state[at] + state[other]
+            turned = state[other] << numpy.uint32(by) | state[other] >> numpy.uint32(32 - by)
+            state[other] = turned ^ state[at]
+        if number % 4 == 3:
+            turn = number // 4 + 1
+            state = [word + k[(turn + i) % 5] for i, word in enumerate(state)]
+            state[3] = state[3] + numpy.uint32(turn)
+    return numpy.array(state)
+
+
+def random_lanes(seed, stream, worker, task, part, group, count):
+    """Return the random numbers of 16 bits of a group of `count` elements."""
+    keys = numpy.array([seed, stream, 0, part, worker, task], numpy.uint64)
+    drawn = numpy.random.Philox(key=keys[:2], counter=keys[2:]).random_raw(4).view("u4")
+    half = -(-count // 2)
+    words = threefry(drawn[:4], drawn[5:], 128 * group + numpy.arange(-(-half // 4))).ravel()[:half]
+    return numpy.concatenate([words & 0xFFFF, words >> numpy.uint32(16)])[:count].astype("i8")
+
+
+def nearest(x):
+    """Return the nearest integers, ties to even."""
+    return numpy.rint(x).astype("i8")
+
+
 def round_at_random(x, step, lanes):
     """Round x, in steps, stochastically: truncate |x| to 16 fractional bits, add lanes, drop the fraction."""
     fixed = (numpy.abs(x) / step * numpy.float32(65536) + numpy.float32(0.5)).astype("i8")
@@ -196,52 +230,53 @@ def to_float16(x, lanes):
     return numpy.where(numpy.isfinite(x), rounded, x).astype("<f2")
 
 
-CODE_BITS = {4: (8, 127, 1), 5: (4, 7, 1), 6: (2, 0, 4), 7: (1, 0, 1), 8: (4, 7, 1)}
+CODE_BITS = {4: (8, 127, 1), 5: (4, 7, 1), 6: (2, 0, 2), 7: (1, 0, 1), 8: (4, 7, 1)}
 """Kind of format with scales -> bits of a code, levels, scales of a group."""
+
+
+def levels_at_random(x, top, lanes, levels):
+    """Round x, in steps of top / levels, stochastically: add random numbers to 15 fractional bits."""
+    most = numpy.float32(levels * 2**15)
+    factor = most / top
+    if factor * top > most:
+        factor = numpy.nextafter(factor, numpy.float32(0))
+    half = -(-len(x) // 2)  # of the upper halves of words the upper 15 bits
+    return nearest(x * factor) + numpy.concatenate([lanes[:half] & 0x7FFF, lanes[half:] >> 1]) >> 15
 
 
 def to_levels(x, top, lanes, levels):
     """Return codes from -levels to levels, and the scale of a group."""
     scale = numpy.float32(min(top, numpy.float32(3.4028203e38)) / numpy.float32(levels))
-    if lanes is not None:
-        return numpy.clip(round_at_random(x, scale, lanes), -levels, levels), [scale]
-    steps = x * (numpy.float32(1) / scale)
-    return numpy.trunc(steps + numpy.copysign(numpy.float32(0.5), steps)), [scale]
+    if lanes is None:
+        return nearest(x * (numpy.float32(levels) / top)), [scale]
+    return levels_at_random(x, top, lanes, levels), [scale]
 
 
 def to_fixed(x, top):
-    """Return x in steps of 2**-20 of the power of two above `top`, and a function to means of such steps."""
+    """Return |x| in steps of 2**-20 of the power of two above `top`, and a function to their means."""
     step, most = numpy.exp2(numpy.float32(numpy.frexp(top)[1] - 20)), numpy.float32(2**20 - 2**-4)
-    steps = x * (numpy.float32(1) / step)
-    q = numpy.trunc(steps + numpy.copysign(numpy.float32(0.5), steps)).astype("i8")
-    return q, lambda some: numpy.clip(numpy.float32(some.mean()), -most, most) * step
+    q = nearest(numpy.abs(x) * (numpy.float32(1) / step))
+    return q, lambda some: min(numpy.float32(some.mean()), most) * step if len(some) else 0
 
 
 def to_bins(x, top):
-    """Return the bins of a group, and their means."""
+    """Return the bins of a group, and the mean magnitudes of the inner and outer ones."""
     q, mean_of = to_fixed(x, top)
-    mean = math.trunc(q.sum() / len(q))
-    deviation = int(abs(q - mean).sum()) // len(q)
-    deviation += deviation // 4
-    edges = [mean - deviation, mean, mean + deviation]
-    bins = [q[numpy.searchsorted(edges, q) == b] for b in range(4)]
-    for b in range(3):
-        if len(bins[b]) and len(bins[b + 1]):
-            edges[b] = math.trunc(sum(math.trunc(q.sum() / len(q)) for q in bins[b : b + 2]) / 2)
-    codes = numpy.searchsorted(edges, q)
-    return codes, [mean_of(q[codes == b]) if (codes == b).any() else 0 for b in range(4)]
+    square = ((q + 512 >> 10) ** 2).sum() / len(q)
+    outer = q > math.floor(0.9816 * 1024 * math.sqrt(square))
+    return 2 * numpy.signbit(x) + outer, [mean_of(q[~outer]), mean_of(q[outer])]
 
 
 def to_codes(kind, x, lanes):
     """Return the codes and scales of a group."""
     _, levels, scales = CODE_BITS[kind]
     top = abs(x).max()
-    if not numpy.isfinite(top) or top < (2.0**-107 if kind in (6, 7) else 127 * 2.0**-126):
+    if not numpy.isfinite(top) or top < 2.0**-104:
         return numpy.zeros(len(x)), [numpy.nan if not numpy.isfinite(top) else 0] * scales
     if kind == 6:
         return to_bins(x, top)
     if kind == 7:
-        q, mean_of = to_fixed(abs(x), top)
+        q, mean_of = to_fixed(x, top)
         return numpy.signbit(x), [mean_of(q)]
     return to_levels(x, top, lanes if kind != 5 else None, levels)
 
@@ -265,17 +300,16 @@ def quantise_encode(kind, source, out, rows, seed, stream, worker, task, part=0)
     most = {2: 3.3895313e38, 3: 65504}.get(kind, 3.4028235e38)
     x = numpy.where(numpy.abs(x) > most, numpy.copysign(numpy.inf, x), x)
     groups = -(-x.shape[1] // 1024)
-    keys = numpy.array([seed, stream, 0, part, worker, task], numpy.uint64)
-    words = numpy.random.Philox(key=keys[:2], counter=keys[2:]).random_raw(len(x) * groups * 256)
-    lanes = words.astype("<u8").view("<u2").astype("i8").reshape(len(x), -1)
     scales, codes = b"", b""
-    if kind < 4:
-        codes = (to_bfloat16, to_float16)[kind - 2](x, lanes[:, : x.shape[1]]).tobytes()
-    for row, start in numpy.ndindex(len(x), groups if kind > 3 else 0):
-        group = slice(1024 * start, 1024 * (start + 1))
-        some, means = to_codes(kind, x[row, group], lanes[row, group][: len(x[row, group])])
+    for row, start in numpy.ndindex(len(x), groups):
+        some = x[row, 1024 * start : 1024 * (start + 1)]
+        lanes = random_lanes(seed, stream, worker, task, part, row * groups + start, len(some))
+        if kind < 4:
+            codes += (to_bfloat16, to_float16)[kind - 2](some, lanes).tobytes()
+            continue
+        bins, means = to_codes(kind, some, lanes)
         scales += numpy.array(means, "<f4").tobytes()
-        codes += pack(some, CODE_BITS[kind][0]).tobytes()
+        codes += pack(bins, CODE_BITS[kind][0]).tobytes()
     out[:] = numpy.frombuffer((scales + codes).ljust(len(out), b"\0"), "u1")
 
 
@@ -291,7 +325,31 @@ def quantise_decode(kind, payload, out, rows):
     for (row, g), x in zip(numpy.ndindex(rows, groups), split(out, rows), strict=True):
         codes = unpack(packed[row, 128 * bits * g : 128 * bits * (g + 1)], len(x), bits).astype("i8")
         levels = 1 - 2 * codes if kind == 7 else (codes ^ 2 ** (bits - 1)) - 2 ** (bits - 1)
-        x[:] = scales[row, g][codes] if kind == 6 else levels.astype(out.dtype) * scales[row, g, 0]
+        means = numpy.concatenate([scales[row, g], -scales[row, g]]) if kind == 6 else ()
+        x[:] = means[codes] if kind == 6 else levels.astype(out.dtype) * scales[row, g, 0]
+
+
+def fold_decode(target, indices, values, block, kind, wire, factor):
+    """Compute target_j -= factor * sum_i g_ij y_i, from an encoded payload."""
+    payload, accumulator = numpy.empty((len(indices), block), target.dtype), numpy.zeros_like(target)
+    quantise_decode(kind, wire, payload.reshape(-1), len(indices))
+    if not numpy.isfinite(payload).all():
+        return -1.0
+    adjoint_decode(accumulator, indices, values, payload, 1)
+    target -= factor * accumulator
+    return float(((factor * accumulator) ** 2).sum())
+
+
+def fold_encode(memory, gradient, indices, values, block, kind, wire, sent, keys):
+    """Encode memory + gradient, round, and keep in memory what is not sent; codewords are orthogonal."""
+    blocks = padded((memory + gradient)[None], block)[0]
+    for y, g in zip(sent, dense(indices, values, len(blocks)), strict=True):
+        y[:] = g @ blocks
+    quantise_encode(kind, sent.reshape(-1), wire, len(sent), *keys)
+    quantise_decode(kind, wire, sent.reshape(-1), len(sent))
+    for y, g in zip(sent, dense(indices, values, len(blocks)), strict=True):
+        blocks.ravel()[: len(memory)] -= numpy.outer(g, y).ravel()[: len(memory)]
+    memory[:] = blocks.ravel()[: len(memory)]
 
 
 def split(flat, rows):

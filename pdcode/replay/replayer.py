@@ -9,9 +9,10 @@ import msgspec
 import numpy as np
 
 from .. import problems
+from ..coding.assignments import Rotating
 from ..config.tables import Config
 from ..trace.reader import Trace
-from ..trace.schema import DRAINED, REFUSED, USED
+from ..trace.schema import ARITHMETIC, DRAINED, REFUSED, USED
 from ..training.coordinator import Coordinator
 from ..training.monitor import LINE_NS, Print
 from ..training.session import TrainingRun, counters, described
@@ -27,6 +28,7 @@ from .comparison import Comparison, Difference, compare
 from .schedule import RecordedSchedule
 
 NEWER = {"rows", "task_flops", "task_rows"}  # attributes that older traces lack
+EXACT = {"float64", "float32"}  # wire formats that do not depend on the version of the arithmetic
 
 
 class EndOfTrace(Exception):
@@ -66,6 +68,7 @@ class Replayer:
         self._trace, self._say = trace, print_line
         self._config = config = configuration(trace)
         self._parts = components = prepare(config, str(trace.path), check=False)
+        self._refuse_other_arithmetic()
         attributes = described(config, components)
         for key in NEWER - trace.attributes.keys():
             del attributes[key]
@@ -145,6 +148,28 @@ class Replayer:
         if now_ns >= self._interrupted_ns and (coordinator.stopping or self._over()):
             self._fleet.interrupted = True
         return self._descent.monitor(now_ns, coordinator)
+
+    def _refuse_other_arithmetic(self) -> None:
+        """Refuse a trace whose θ this version of pdcode computes otherwise, rather than call it different.
+
+        Version 1 had other random numbers of rounding, an ``int2`` of four scales, and another order of
+        codewords where a task has a multiple of their weight.
+        """
+        recorded, parts = self._trace.attributes.get("arithmetic", 1), self._parts
+        if recorded == ARITHMETIC:
+            return
+        changed = {name for layout in parts.layouts for name in layout.wires} - EXACT
+        reason = f"rounds to {', '.join(sorted(changed))} otherwise" if changed else ""
+        if not changed and isinstance(parts.state.assignment, Rotating) and parts.state.assignment.ordered:
+            reason = "gives tasks their codewords in another order"
+        if reason or recorded > ARITHMETIC:
+            by = self._trace.attributes.get("creator", "an older pdcode")
+            commit = self._trace.attributes.get("git_commit")
+            raise InputError(
+                f"{self._trace.path}: has arithmetic {recorded}, this pdcode {ARITHMETIC}"
+                f"{f', which {reason}' if reason else ''}: replay it with the version that wrote it, {by}"
+                f"{f', commit {commit}' if commit else ''}"
+            )
 
     def _over(self) -> bool:
         """Return whether the recorded run was stopped here.

@@ -14,8 +14,9 @@ the workers that sent it, ``mean = "senders"``, where the paper divides by all o
 of 0.95 in AdamW are for language models; here the defaults are those of ``diloco``.
 
 This project's: chunks are runs of a layer's parameters, the last of which may be short, where the code has
-squares of a weight matrix; bins are those of wire format ``int2``, four for each 1,024 elements sent, where
-the code has four for a layer; late payloads, which go back into their worker's memory; and the relay.
+squares of a weight matrix; bins are those of wire format ``int2``, two magnitudes for each 1,024 elements
+sent, where the code has four means for a layer; late payloads, which go back into their worker's memory; and
+the relay.
 """
 
 from __future__ import annotations

@@ -12,6 +12,9 @@ from typing import Any, NamedTuple
 SCHEMA = "pdcode-trace"
 SCHEMA_VERSION = 2
 
+ARITHMETIC = 2
+"""Version of the arithmetic of θ: of rounding, and of the order of codewords. A trace without it has 1."""
+
 USED, WASTED, DRAINED, REFUSED = 0, 1, 2, 3
 """Values of `arrivals/status`: used in a step, too late, after the stop, not finite."""
 
@@ -169,7 +172,7 @@ ATTRIBUTES = {
     **dict.fromkeys(("config", "config_resolved", "created", "creator"), Attribute(str)),
     **dict.fromkeys(("git_commit", "mpi_library", "run"), Attribute(str)),
     **dict.fromkeys(("finished", "numerics"), Attribute(bool)),
-    "schema_version": Attribute(int, 1),
+    **dict.fromkeys(("arithmetic", "schema_version"), Attribute(int, 1)),
     "sample": Attribute(int, 1, 2**31 - 1),
     "workers": Attribute(int, 0, 2**31 - 1),
     "task_ns": Attribute(int, 0, 2**62),

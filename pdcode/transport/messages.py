@@ -172,6 +172,10 @@ class Reply:
                 )
         return sound
 
+    def wire(self, number: int) -> np.ndarray:
+        """Return the bytes of a unit's payload in the message."""
+        return self._fields[number][1]
+
     def seal(
         self,
         worker: int,

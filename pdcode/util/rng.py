@@ -1,6 +1,7 @@
 """Counter-based randomness: a number depends on (seed, stream, worker, task) alone, not on earlier draws.
 
 Philox4x64-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011) with one key per stream.
+The many numbers of rounding are Threefry4x32-13, keyed by a block of these (csrc/random.h).
 All schemes thus see the same mini-batches and delays, in any order of events.
 """
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
-
 import numpy
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from test_kernels_encode import DTYPES, read_only
@@ -154,16 +152,45 @@ def test_the_mean_of_roundings_is_the_value(name):
     assert (high - low <= 1.001 * step).all()  # never but to one of the two neighbours
     fraction = numpy.abs(exact) / step % 1
     error = step * numpy.sqrt(fraction * (1 - fraction) / count)
-    assert (abs(total / count - exact) <= 4 * error + 2.0**-17 * step).all()
+    assert (abs(total / count - exact) <= 4 * error + 2.0**-16 * step + 2.0**-22 * abs(exact)).all()
 
 
 def test_the_expectation_over_all_random_numbers_is_the_value():
-    """To half of one of the 65,536 steps between two neighbours: what the twin does for each element."""
+    """To half of one of the steps between two neighbours: what the twin does for each element."""
+    for levels in (7, 127):
+        x = numpy.float32([1, -1, 0.3, -0.25, 1e-6, -0.999999, 0.5 / levels, 1 / levels])
+        codes = numpy.array(
+            [
+                reference.levels_at_random(x, numpy.float32(1), numpy.full(8, lane), levels)
+                for lane in range(2**15)
+            ]
+        )[:, :4]  # of the other half of the elements the upper 15 bits count
+        numpy.testing.assert_allclose(codes.mean(axis=0), levels * x[:4], rtol=2.0**-22, atol=2.0**-16)
+        assert (codes.max(axis=0) - codes.min(axis=0) <= 1).all()
+        assert abs(codes).max() == levels
     lanes = numpy.arange(65536)
     for x in numpy.float32([0, 1e-7, 0.3, 0.49999, 0.5, 2.00001, 6.9999, 7]):
         rounded = reference.round_at_random(numpy.full(65536, x), numpy.float32(1), lanes)
         assert set(numpy.unique(rounded)) <= {numpy.floor(x), numpy.floor(x) + 1}
         assert rounded.mean(dtype="f8") == pytest.approx(float(x), rel=0, abs=2.0**-17)
+
+
+@pytest.mark.parametrize(
+    ("counter", "key", "words"),
+    [
+        ("00000000 00000000 00000000 00000000", "00000000 00000000 00000000 00000000",
+         "531c7e4f 39491ee5 2c855a92 3d6abf9a"),
+        ("ffffffff ffffffff ffffffff ffffffff", "ffffffff ffffffff ffffffff ffffffff",
+         "c4189358 1c9cc83a d5881c67 6a0a89e0"),
+        ("243f6a88 85a308d3 13198a2e 03707344", "a4093822 299f31d0 082efa98 ec4e6c89",
+         "4aa71d8f 734738c2 431fc6a8 ae6debf1"),
+    ],
+)  # fmt: skip
+def test_threefry_gives_the_values_that_its_authors_publish(counter, key, words):
+    """Those of kat_vectors in Random123, for 13 rounds."""
+    counter, key, words = (numpy.array([int(word, 16) for word in text.split()], "u4")
+                           for text in (counter, key, words))  # fmt: skip
+    numpy.testing.assert_array_equal(reference.threefry(key, counter[1:], counter[:1])[:, 0], words)
 
 
 @pytest.mark.parametrize("name", NEAREST)
@@ -201,6 +228,7 @@ ROWS = arrays.arrays(
 @given(ROWS, st.sampled_from([1e-25, 1.0, 1e30]))
 def test_int4_is_within_half_a_step_and_contracts(x, scale):
     x = (x * scale).astype("f4")
+    assume(numpy.abs(x).max() >= 2.0**-104 or not x.any())  # else it is sent as zeros
     back, _ = decoded("int4", encoded("int4", x)[0], x)
     assert (numpy.abs(numpy.float64(back) - x) <= 0.50001 * float(numpy.abs(x).max()) / 7 + 1e-44).all()
     assert error("int4", x) <= (1 - (1 - 1e-4) / x.size) * squares(x) + 1e-70
@@ -210,28 +238,30 @@ def test_int4_is_within_half_a_step_and_contracts(x, scale):
 def test_sign_contracts_as_karimireddy_et_al_say(x, scale):
     """‖Q(x) - x‖² = ‖x‖² - ‖x‖₁²/d."""
     x = (x * scale).astype("f4")
+    assume(numpy.abs(x).max() >= 2.0**-104 or not x.any())
     exact = squares(x) - numpy.abs(x.astype("f8")).sum() ** 2 / x.size
     assert error("sign", x) == pytest.approx(exact, rel=1e-4, abs=1e-6 * squares(x) + 1e-70)
 
 
 @given(ROWS, st.sampled_from([1e-25, 1.0, 1e30]))
-def test_int2_sends_the_means_of_four_bins(x, scale):
-    """A projection, better than that onto the two bins beside the mean."""
+def test_int2_sends_the_mean_magnitudes_of_two_bins(x, scale):
+    """A projection, better than that onto the signs alone."""
     x = (x * scale).astype("f4")
+    assume(numpy.abs(x).max() >= 2.0**-104 or not x.any())
     payload, _ = encoded("int2", x)
     back, _ = decoded("int2", payload, x)
-    bins = reference.unpack(payload[16 : 16 + -(-x.size // 4)], x.size, 2)
+    codes = reference.unpack(payload[8 : 8 + -(-x.size // 4)], x.size, 2)
     unit = numpy.abs(x.astype("f8")).max() * 2.0**-19
-    edges = [(x[bins == b].min(), x[bins == b].max()) for b in range(4) if (bins == b).any()]
-    assert all(below[1] <= above[0] for below, above in itertools.pairwise(edges))
-    for b in range(4):
-        if (bins == b).any():
-            numpy.testing.assert_allclose(
-                back[bins == b], x[bins == b].mean(dtype="f8"), rtol=1e-6, atol=unit
-            )
-    mean = x.mean(dtype="f8")
-    spread = numpy.abs(x - mean).mean()
-    bound = squares(x) - x.size * (mean**2 + spread**2)
+    if unit > 0:
+        numpy.testing.assert_array_equal(codes >> 1, numpy.signbit(x))
+    bins = [numpy.abs(x[codes % 2 == b]) for b in range(2)]
+    if all(len(some) for some in bins):
+        assert bins[0].max() <= bins[1].min()
+    for b, some in enumerate(bins):
+        if len(some):
+            means = numpy.abs(back[codes % 2 == b])
+            numpy.testing.assert_allclose(means, some.mean(dtype="f8"), rtol=1e-6, atol=unit)
+    bound = squares(x) - numpy.abs(x).sum(dtype="f8") ** 2 / x.size
     assert error("int2", x) <= bound + 1e-5 * squares(x) + 1e-70
 
 
@@ -245,8 +275,8 @@ def equal_bins(x):
 @pytest.mark.parametrize(
     ("draw", "ours", "equal"),
     [
-        (lambda random: random.normal(size=1024), 0.117, 0.178),
-        (lambda random: random.laplace(size=1024), 0.179, 0.21),
+        (lambda random: random.normal(size=1024), 0.1175, 0.178),
+        (lambda random: random.laplace(size=1024), 0.18, 0.21),
         (lambda random: largest_of(random.normal(size=(16, 4096)), 64), 0.0054, 0.012),
     ],
 )
@@ -357,12 +387,12 @@ def test_sizes_on_the_wire():
         "float64": 25120, "float32": 12560, "bfloat16": 6280, "float16": 6280,
         "int8": 3160,  # 4 * (4 + 785) = 3156
         "int4": 1592, "qsgd": 1592,  # 4 * (4 + 393) = 1588
-        "int2": 856,  # 4 * (16 + 197) = 852
+        "int2": 824,  # 4 * (8 + 197) = 820
         "sign": 416,  # 4 * (4 + 99) = 412
     }  # fmt: skip
     assert list(KINDS) == list(FORMATS)
     assert sizes["float32"] / sizes["int8"] > 3.97
-    assert quantise.size(KINDS["int2"], 2, 1027) == 584  # 2 * (2 * 16 + 257) = 578
+    assert quantise.size(KINDS["int2"], 2, 1027) == 552  # 2 * (2 * 8 + 257) = 546
     assert quantise.size(KINDS["int8"], 3, 2049) == 6184  # 3 * (3 * 4 + 2049) = 6183
     payload, _ = encoded("int8", numpy.ones(3 * 2049, "f4"), 3)
     assert payload[-1] == 0

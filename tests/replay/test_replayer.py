@@ -181,6 +181,33 @@ def test_sums_by_mpi_cannot_be_recomputed_and_those_of_the_virtual_clock_can(tmp
         replayed(real)
 
 
+def test_a_trace_of_other_arithmetic_is_refused_where_that_matters(tmp_path: Path) -> None:
+    """It is neither called different, nor replayed to other values."""
+    rounded = ["wire.dtype=int8", "memory.kind=worker"]
+    ordered = [*CODE, "code.rows_per_task=4", NONE]
+    for number, (sets, reason) in enumerate(
+        [(rounded, ", which rounds to int8 otherwise"), (ordered, ", which gives tasks .* another order")]
+    ):
+        path = record(tmp_path / f"{number}.h5", sets)
+        replayed(path)
+        with h5py.File(path, "a") as file:
+            assert file.attrs["arithmetic"] == 2
+            del file.attrs["arithmetic"]
+        message = (
+            f"has arithmetic 1, this pdcode 2{reason}: replay it with the version that wrote it, pdcode "
+        )
+        with pytest.raises(InputError, match=message):
+            replayed(path)
+    path = record(tmp_path / "exact.h5", [*CODE, NONE])
+    with h5py.File(path, "a") as file:
+        del file.attrs["arithmetic"]
+    replayed(path)
+    with h5py.File(path, "a") as file:
+        file.attrs["arithmetic"] = 3
+    with pytest.raises(InputError, match="has arithmetic 3, this pdcode 2: replay it"):
+        replayed(path)
+
+
 def test_an_interrupted_run_is_bit_identical(tmp_path: Path) -> None:
     draining = record(tmp_path / "b.h5", ["stop.updates=4"], interrupt_ms=2.6)
     assert Trace(draining).counters["version"] == 4

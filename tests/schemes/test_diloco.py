@@ -82,7 +82,7 @@ def test_any_code_and_policy_learns(overrides: list[str]) -> None:
     made = Descent([*DILOCO, *job, *overrides], TIMES)
     before = made.components.problem.loss(made.state.theta)
     assert made.run() == "enough"
-    assert made.components.problem.loss(made.state.theta) < 0.5 * before
+    assert made.components.problem.loss(made.state.theta) < 0.6 * before
 
 
 @pytest.mark.parametrize(

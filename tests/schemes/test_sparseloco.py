@@ -38,10 +38,10 @@ def largest(vector: np.ndarray, chunk: int, most: int) -> np.ndarray:
 
 
 def rounded(values: np.ndarray) -> np.ndarray:
-    """Values of one group as the means of their bins."""
+    """Values of one group as the mean magnitudes of their bins."""
     x = values.astype(np.float32)
     bins, means = reference.to_bins(x, np.abs(x).max())
-    return np.array(means, np.float64)[bins]
+    return np.array([*means, *np.negative(means)], np.float64)[bins]
 
 
 def clipped(payloads: list[np.ndarray]) -> list[np.ndarray]:
@@ -97,22 +97,22 @@ def test_with_all_elements_it_is_diloco_without_momentum() -> None:
 
 
 def test_the_bytes_of_a_reply_by_hand() -> None:
-    """12 bits an index, 2 bits a value, and 16 bytes for the four means of 1,024 values."""
+    """12 bits an index, 2 bits a value, and 8 bytes for the two means of 1,024 values."""
     data = ["problem.data=synthetic", "problem.kind=least-squares", "problem.samples=20", "stop.updates=1"]
     one = prepare(configfile.resolve({}, [NAME, *data, "problem.features=784", "problem.outputs=64"])).layout
     # 50,240 parameters: 12 chunks of 4,096, and one of 1,088
     assert one.rows == (13 * 64,)
-    assert (one.codeword_bytes, one.payload_bytes) == (13 * 64 * 12 // 8, 13 * 64 * 2 // 8 + 16)
-    assert one.reply_bytes == one.header_bytes + 1248 + 224
+    assert (one.codeword_bytes, one.payload_bytes) == (13 * 64 * 12 // 8, 13 * 64 * 2 // 8 + 8)
+    assert one.reply_bytes == one.header_bytes + 1248 + 216
     last = prepare(configfile.resolve({}, [NAME, *data, "problem.features=4099"])).layout
     # 4,100 parameters
     assert last.rows == (64 + 4,)
-    assert (last.codeword_bytes, last.payload_bytes) == (102 + 2, 17 + 16 + 7)  # both end at a multiple of 8
+    assert (last.codeword_bytes, last.payload_bytes) == (102 + 2, 17 + 8 + 7)  # both end at a multiple of 8
     many = [NAME, *data, "problem.features=784", "problem.outputs=100"]
     two = prepare(configfile.resolve({}, many)).layout
     # 78,500 parameters: 19 chunks of 4,096, and one of 676; 1,280 values are two groups
     assert two.rows == (20 * 64,)
-    assert (two.codeword_bytes, two.payload_bytes) == (1920, 320 + 2 * 16)
+    assert (two.codeword_bytes, two.payload_bytes) == (1920, 320 + 2 * 8)
 
 
 @given(

@@ -142,13 +142,13 @@ def test_the_bytes_of_a_reply_by_hand(dtype: str) -> None:
     layout = prepare(configfile.resolve({}, job)).layout  # 50,240 weights: 16 bits an index
     assert layout.reply_bytes == 64 + (1008 + 0) + 512  # 503 · 16 bits; a scale and 503 bytes
     assert layout.task_bytes == layout.header_bytes + layout.gradient_bytes
-    for wire, size in (("int2", 16 + 126 + 2), ("sign", 4 + 63 + 5), ("int4", 4 + 252), ("float16", 1008)):
+    for wire, size in (("int2", 8 + 126 + 2), ("sign", 4 + 63 + 5), ("int4", 4 + 252), ("float16", 1008)):
         assert prepare(configfile.resolve({}, [*job, f"wire.dtype={wire}"])).layout.payload_bytes == size
     sparseloco = [*job, "scheme.options.chunk=4096", "scheme.options.share=0.015625", "wire.dtype=int2"]
     layout = prepare(configfile.resolve({}, sparseloco)).layout  # 12 chunks, and one of 1,088
     assert layout.rows == (13 * 64,)
     assert layout.codeword_bytes == 13 * 64 * 12 // 8
-    assert layout.payload_bytes == 16 + 13 * 64 * 2 // 8
+    assert layout.payload_bytes == 8 + 13 * 64 * 2 // 8
 
 
 @pytest.mark.parametrize(

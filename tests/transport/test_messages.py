@@ -116,10 +116,10 @@ def test_a_payload_that_is_not_finite_is_noticed_at_both_ends(
 
 
 def test_each_unit_has_the_bytes_of_its_format() -> None:
-    """By hand: 3 rows of 264 elements at 2 bits and 4 scales, 3 · 160 float32, 33 bytes and a scale, 3 · 10
+    """By hand: 3 rows of 264 elements at 2 bits and 2 scales, 3 · 160 float32, 33 bytes and a scale, 3 · 10
     signs and a scale a row; to multiples of 8."""
     made = layout(wire=MIXED)
-    assert [part.bytes for part in made.parts] == [3 * (16 + 66) + 2, 4 * 480, 4 + 33 + 3, 3 * (4 + 2) + 6]
+    assert [part.bytes for part in made.parts] == [3 * (8 + 66) + 2, 4 * 480, 4 + 33 + 3, 3 * (4 + 2) + 6]
     assert not made.exact
     assert layout(wire=["float32"] * 4).exact
     with pytest.raises(InputError, match=r"wire\.dtype: .* has 2 entries, but there are 4 layers"):

@@ -1,0 +1,149 @@
+/* fold.c: codewords and rounding in one pass, at workers and for what is relayed to them.
+ *
+ * Design note. target and memory are (length), cut into blocks of `block`; a payload is (rows, block) in a format
+ * of codes (group.h); indices and values are (rows, weight), a zero value pads. A tile is a group of a row: its
+ * numbers are decoded into the level 1 cache and go from there to their blocks. Rows that follow each other and
+ * have the same blocks, as those of a Hadamard matrix, are folded in together: each of the blocks is then read and
+ * written once for all of them. Bound by that: by the second-level cache for models of its size.
+ *
+ * Arithmetic is that of decode.c, then optimize.c, where no two sets of rows share a block: the same bits.
+ */
+#ifndef REAL
+#include "fold.h"
+#define KERNEL "fold.c"
+#include "real.h"
+#else
+#include "blocks.h"
+#include "combination.h"
+#include "group.h"
+
+#define TOGETHER 4 /* rows */
+
+#ifndef PDCODE_FOLD_COMMON
+#define PDCODE_FOLD_COMMON
+/* Where a payload's scales and codes are. */
+struct places {
+    ptrdiff_t groups, row; /* of a row: number of groups, and bytes of codes */
+    int bits, scales;      /* of a code; of a group */
+};
+
+INLINE struct places places_of(int kind, ptrdiff_t block)
+{
+    const struct places places = {(block + GROUP - 1) / GROUP, packed_bytes(block, CODES[kind].bits),
+                                  CODES[kind].bits, CODES[kind].scales};
+    return places;
+}
+#endif
+
+/* z -= factor * sum over i of g_i y_i, y_i in rows of GROUP; returns the squared norm of what is subtracted. */
+INLINE double NAME(descend)(REAL *restrict z, const REAL *restrict g, ptrdiff_t stride, const REAL *restrict y,
+                            const int size, REAL factor, ptrdiff_t count)
+{
+    const REAL a = g[0], b = size > 1 ? g[stride] : 0, c = size > 2 ? g[2 * stride] : 0;
+    const REAL d = size > 3 ? g[3 * stride] : 0;
+    REAL sum = 0;
+#pragma omp simd reduction(+ : sum)
+    for (ptrdiff_t i = 0; i < count; i++) {
+        REAL whole = a * y[i];
+        if (size > 1)
+            whole += b * y[GROUP + i];
+        if (size > 2)
+            whole += c * y[2 * GROUP + i];
+        if (size > 3)
+            whole += d * y[3 * GROUP + i];
+        const REAL step = factor * whole;
+        z[i] -= step;
+        sum += step * step;
+    }
+    return (double)sum;
+}
+
+/* target_j -= factor * sum over i of g_ij y_i; returns the squared norm of the steps. If the payload is not finite,
+ * the target stays as it is, and the result is negative. */
+VECTORISED
+double NAME(fold_decode)(REAL *target, ptrdiff_t length, const int32_t *indices, const REAL *values,
+                         ptrdiff_t rows, ptrdiff_t weight, ptrdiff_t block, int kind, const uint8_t *wire,
+                         REAL factor)
+{
+    const struct places p = places_of(kind, block);
+    const float *scales = (const float *)(const void *)wire;
+    const uint8_t *codes = wire + rows * p.groups * p.scales * (ptrdiff_t)sizeof(float);
+    REAL y[TOGETHER * GROUP + SLACK];
+    double total = 0;
+    int sound = 1;
+    for (ptrdiff_t i = 0; i < rows * p.groups * p.scales; i++)
+        sound &= NAME(finite_scale)(kind, scales[i]);
+    if (!sound)
+        return -1;
+    for (ptrdiff_t row = 0, size; row < rows; row += size) {
+        const int32_t *index = indices + row * weight;
+        const REAL *value = values + row * weight;
+        for (size = 1; size < TOGETHER && row + size < rows; size++)
+            if (memcmp(index, index + size * weight, (size_t)weight * sizeof *index) != 0)
+                break;
+        for (ptrdiff_t g = 0; g < p.groups; g++) {
+            const ptrdiff_t start = g * GROUP, count = block - start < GROUP ? block - start : GROUP;
+            for (ptrdiff_t i = 0; i < size; i++)
+                NAME(decode_group)(kind, scales + ((row + i) * p.groups + g) * p.scales,
+                                   codes + (row + i) * p.row + start / 8 * p.bits, y + i * GROUP, count, 1);
+            for (ptrdiff_t t = 0; t < weight; t++) {
+                const ptrdiff_t valid = NAME(span)(length, block, index[t], start, count);
+                REAL *z = target + (valid > 0 ? (ptrdiff_t)index[t] * block + start : 0);
+                if (size == 1)
+                    total += NAME(descend)(z, value + t, weight, y, 1, factor, value[t] == 0 ? 0 : valid);
+                else if (size == 2)
+                    total += NAME(descend)(z, value + t, weight, y, 2, factor, valid);
+                else if (size == 3)
+                    total += NAME(descend)(z, value + t, weight, y, 3, factor, valid);
+                else
+                    total += NAME(descend)(z, value + t, weight, y, 4, factor, valid);
+            }
+        }
+    }
+    return total;
+}
+
+/* Error feedback: memory += gradient, if any; then, codeword by codeword, y = sum of g_j memory_j is rounded into
+ * the message, and memory_j -= g_j times the rounded y, which `sent` receives. Returns whether all rounded numbers
+ * are finite; what is not stays in the memory. place = (part, worker, task). */
+VECTORISED
+int NAME(fold_encode)(REAL *memory, const REAL *gradient, ptrdiff_t length, const int32_t *indices,
+                      const REAL *values, ptrdiff_t rows, ptrdiff_t weight, ptrdiff_t block, int kind,
+                      const uint64_t key[2], const uint64_t place[3], uint8_t *wire, REAL *sent)
+{
+    const struct places p = places_of(kind, block);
+    const int keyed = kind == PDCODE_INT8 || kind == PDCODE_QSGD;
+    float *scales = (float *)(void *)wire, buffer[GROUP];
+    uint8_t *codes = wire + rows * p.groups * p.scales * (ptrdiff_t)sizeof(float);
+    uint32_t words[RANDOM_ROOM];
+    struct random random;
+    int finite = 1;
+    if (keyed)
+        random = random_at(key, place);
+    if (gradient != NULL)
+        NAME(add)(memory, 1, gradient, length);
+    for (ptrdiff_t row = 0; row < rows; row++) {
+        const int32_t *index = indices + row * weight;
+        const REAL *value = values + row * weight;
+        for (ptrdiff_t g = 0; g < p.groups; g++) {
+            const ptrdiff_t start = g * GROUP, count = block - start < GROUP ? block - start : GROUP;
+            const ptrdiff_t at = row * p.groups + g;
+            uint8_t *packed = codes + row * p.row + start / 8 * p.bits;
+            REAL *y = sent + row * block + start;
+            NAME(combine)(y, memory, length, index, value, weight, block, start, count, 1, 0, 0);
+            const float *x = NAME(single)(y, buffer, count);
+            if (keyed)
+                random_words(&random, (uint32_t)(at * (GROUP / 8)), words, (count + 1) / 2);
+            const int good = encode_group(kind, x, largest(x, count), words, scales + at * p.scales, packed, count);
+            finite &= NAME(decode_group)(kind, scales + at * p.scales, packed, y, count, 0);
+            for (ptrdiff_t t = 0; good && t < weight; t++) {
+                const ptrdiff_t valid = value[t] == 0 ? 0 : NAME(span)(length, block, index[t], start, count);
+                NAME(add)(memory + (valid > 0 ? (ptrdiff_t)index[t] * block + start : 0), -value[t], y, valid);
+            }
+        }
+    }
+    return finite;
+}
+
+#undef TOGETHER
+#endif
