@@ -140,9 +140,7 @@ class VirtualFleet(VirtualRanks, Fleet):
         arrival.loss, body = self.executor.finish(worker, number, part)
         reply.body[:] = body
         arrival.finite = reply.read()
-        arrival.t_start_ns = int(schedule.t_start_ns[worker])
-        arrival.t_compute_ns = int(schedule.t_compute_ns[worker])
-        arrival.t_send_ns = int(schedule.t_send_ns[worker])
+        arrival.t_start_ns, arrival.t_compute_ns, arrival.t_send_ns = schedule.times_ns(worker)
         arrival.t_recv_ns = schedule.t_recv_ns
         arrival.injected_delay_ns = int(schedule.injected_delay_ns[worker])
         self.bytes_up += arrival.bytes_up
