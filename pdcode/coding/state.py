@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..decoders import Decoder
+from ..decoders.adding import Adding
+from ..kernels import intake
 from ..transport.layout import Codewords, Layout
 from ..transport.messages import Order
 from .optimizers import Optimizer
@@ -134,6 +136,7 @@ class Coded(State):
         self.robust = any(decoder.robust for decoder in decoders)
         shares = [unit.length / len(theta) for unit in units]  # of all of θ
         self._folds = list(zip(decoders, shares, strict=True))
+        self._adding = adding(decoders)
         self._body = [theta.view(np.uint8)]
         self._counts = np.zeros(len(decoders), np.int64)
         self._arrays = [
@@ -158,10 +161,14 @@ class Coded(State):
 
     def add(self, codewords: Codewords, payloads: Sequence[np.ndarray]) -> float:
         """Fold payloads into the decoders; return the captured share of the gradient, 0 to 1."""
+        if self._adding is None or not self._adding.add(codewords, payloads):
+            for decoder, words, payload in zip(self.decoders, codewords, payloads, strict=True):
+                decoder.add_sparse(*words, payload)
+        else:
+            for decoder, (indices, _) in zip(self.decoders, codewords, strict=True):
+                decoder.added(indices)
         captured = 0.0
-        parts = zip(self._folds, codewords, payloads, strict=True)
-        for (decoder, share), (indices, values), payload in parts:
-            decoder.add_sparse(indices, values, payload)
+        for decoder, share in self._folds:
             captured += share * decoder.captured
         return captured
 
@@ -200,3 +207,13 @@ class Coded(State):
             array[:] = body[at : at + len(array)]
             at += len(array)
         return at
+
+
+def adding(decoders: Sequence[Decoder]) -> intake.Fold | None:
+    """Return what adds an arrival to all decoders in one call; None if some do more than add."""
+    targets = [
+        decoder.target
+        for decoder in decoders
+        if isinstance(decoder, Adding) and type(decoder).add_sparse is Adding.add_sparse
+    ]
+    return intake.Fold(targets) if len(targets) == len(decoders) else None

@@ -7,12 +7,12 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..config.tables import DecoderTable
-from ..kernels import decode, specialise
 from ..util.errors import InputError
+from .adding import Adding
 from .base import Context, Decoder, count_of, number_of
 
 
-class Adjoint(Decoder):
+class Adjoint(Adding):
     """Adjoint decoder: ĝ = c Σ g_i ⊗ y_i over the arrivals, O(w·e) for each codeword.
 
     With c = k/q it is unbiased for a tight code of which a random set of rows arrives. It keeps no payloads,
@@ -56,14 +56,7 @@ class Adjoint(Decoder):
         rows = None if rows is None else count_of("decoder.rows", rows)
         # Fewer rows than blocks cannot be tight: take them to be orthogonal.
         self._overlap = (rows - self.blocks) / (rows - 1) if rows is not None and rows > self.blocks else 0.0
-        self._decode = specialise(decode.adjoint_decode, self.dtype)
-        self._target = self.accumulator[: self.length]
         self.touched = []
-
-    def add_sparse(self, indices: np.ndarray, values: np.ndarray, payload: np.ndarray) -> None:
-        self._decode(self._target, indices, values, payload, 1.0)
-        self.touched.append(indices)
-        self.count += len(payload)
 
     @property
     def scale(self) -> float:

@@ -79,7 +79,7 @@ class AllreduceFleet(MPIFleet):
         number = HEADER.unpack_from(self._messages[0].data)[1] >> ROUND
         total, arrivals = self._sums[number], self._reached[number]
         for worker, (message, arrival) in enumerate(zip(self._messages, arrivals, strict=True)):
-            self._read_header(arrival, message.data)
+            arrival.read_header(message, self._offsets_ns[worker])
             had_ns, arrival.digest = TOLD.unpack_from(message.data, HEADER.size)
             self._reached_ns[worker] = arrival.t_recv_ns = had_ns - self._offsets_ns[worker]
             total.parts[worker] = message[TOLD_BYTES : told_bytes(total)].view(total.numbers.dtype)

@@ -186,13 +186,9 @@ class Coordinator:
             self._damping += self.state.optimizer.damping(staleness)
         self.outcomes[status] += 1
         self.returned[worker] = 0 if status == USED else RETURNED
-        self.trace.arrival(
-            worker, arrival.task, arrival.version, applied, arrival.row, staleness,
-            self.t_dispatch_ns[worker], arrival.t_start_ns, arrival.t_compute_ns, arrival.t_send_ns,
-            arrival.t_recv_ns, self.fleet.now_ns(), arrival.injected_delay_ns,
-            arrival.bytes_up, arrival.bytes_down, self.captured, status, arrival.loss, arrival.round,
-            arrival.part,
-        )  # fmt: skip
+        self.trace.arrived(
+            arrival, applied, staleness, self.t_dispatch_ns[worker], self.fleet.now_ns(), self.captured, status
+        )
         return arrival.last and (late or (status == USED and not self.state.policy.waits))
 
     def _step_if_ready(self, expected: int) -> bool:

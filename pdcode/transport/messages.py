@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..kernels import finite, quantise
+from ..kernels import finite, intake, quantise
 from ..util.rng import WIRE
 from .layout import CANCEL, HEADER, KEY_BYTES, ROUND, STOP, Codewords, Layout, Pair, Part, buffer
 
@@ -150,6 +150,9 @@ class Reply:
             flat = self.payload[start : start + r * layer.elements]
             self.payloads.append(flat.reshape(r, layer.elements))
             self._fields.append((flat, message[field.at : field.at + field.bytes], field))
+        self._read = intake.Payload(
+            [(flat, wire, -1 if layout.exact else part.kind, part.rows) for flat, wire, part in self._fields]
+        ).read
         self.codewords: list[Pair] = layout.empty_codewords()
         self._words = CodewordView(layout, message, self.codewords) if layout.chosen else None
 
@@ -191,12 +194,8 @@ class Reply:
     def read(self) -> bool:
         """Read codewords and payload from the message; return whether they are valid and finite."""
         sound = self._words is None or self._words.read()
-        for flat, wire, part in self._fields:
-            if self.layout.exact:
-                sound &= finite.all_finite(flat)
-            else:
-                sound &= quantise.decode(part.kind, wire, flat, part.rows)
-        return sound
+        finite: bool = self._read()
+        return sound and finite
 
 
 class Task:
@@ -244,12 +243,10 @@ class Task:
         start, _, words = self._rounds[number]
         if words is not None:
             words.write(codewords, row)
-        end = start
-        for part in parts:
-            self.message[end : end + len(part)] = part
-            end += len(part)
         flags |= own_flags | number << ROUND
-        HEADER.pack_into(self.header, 0, worker, flags, end - start, task, version, row, digest, 0, 0, 0, 0.0)
+        end: int = intake.write_task(
+            self.message, start, parts, worker, flags, task, version, row, digest
+        )
         return end
 
     def read(self) -> None:
