@@ -22,7 +22,7 @@ extensions = [
     Extension(
         f"pdcode.kernels.{name}",
         [f"pdcode/kernels/{name}.pyx", *(f"csrc/{each}.c" for each in (name, *CALLED.get(name, ())))],
-        include_dirs=["csrc", *([numpy.get_include()] if name == "intake" else [])],
+        include_dirs=["csrc", numpy.get_include()],
         define_macros=[("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION")],
         depends=sorted(glob("csrc/*.h") + glob("pdcode/kernels/*.pxd")),
         extra_compile_args=FLAGS,

@@ -134,6 +134,7 @@ class Static(Assignment):
         super().__init__(layers, rows, dtype)
         self.designs = designs
         self.weights = [1 if layer.whole else designs[layer.count].weight for layer in self.layers]
+        self._uncoded = [self.whole] * len(self.layers)
         self._tasks = {}  # tasks until the rows of a code run out, by (k, r)
         self._coded: list[tuple[int, int, int]] = []  # number, k and r of each unit that is not sent uncoded
         for number, (layer, r) in enumerate(zip(self.layers, self.rows, strict=True)):
@@ -151,9 +152,9 @@ class Static(Assignment):
         return worker * self.span
 
     def codewords(self, row: int) -> Codewords:
-        codewords, task = [self.whole] * len(self.layers), row // self.span
+        codewords, task, words = self._uncoded.copy(), row // self.span, self._words
         for number, k, r in self._coded:
-            codewords[number] = self._words(number, k, r, task)
+            codewords[number] = words(number, k, r, task)
         return codewords
 
     def _words(self, number: int, k: int, r: int, task: int) -> Pair:
@@ -194,7 +195,8 @@ class Rotating(Static):
         self.seed, self.each_update = seed, each_update
         # Tasks in a turn: until every code has been used up at least once.
         self._turn = max(self._tasks.values(), default=1)
-        self._drawn: dict[int, tuple[int, Pair]] = {}  # current epoch and codewords, by layer
+        self._drawn: dict[int, tuple[int, list[Pair]]] = {}  # current epoch, and codewords of its tasks
+        self._epochs = {key: -(-self._turn // tasks) for key, tasks in self._tasks.items()}  # of a turn
 
     def row(self, worker: int) -> int:
         return Assignment.row(self, worker)
@@ -207,15 +209,18 @@ class Rotating(Static):
     def _words(self, number: int, k: int, r: int, task: int) -> Pair:
         tasks = self._tasks[k, r]
         turn, place = divmod(task, self._turn)
-        epoch = turn * -(-self._turn // tasks) + place // tasks
+        past, place = divmod(place, tasks)
+        epoch = turn * self._epochs[k, r] + past
         drawn = self._drawn.get(number)
         if drawn is None or drawn[0] != epoch:
-            drawn = self._drawn[number] = epoch, self._draw(number, k, epoch)
-        indices, values = drawn[1]
-        first = place % tasks * r
-        return indices[first : first + r], values[first : first + r]
+            indices, values = self._draw(number, k, epoch)
+            shape = tasks, r, indices.shape[1]
+            by_task = indices[: tasks * r].reshape(shape), values[: tasks * r].reshape(shape)
+            drawn = self._drawn[number] = epoch, list(zip(*by_task, strict=True))
+        return drawn[1][place]
 
     def _draw(self, number: int, k: int, epoch: int) -> Pair:
         """Draw all codewords of a layer for an epoch."""
-        code = self.designs[k].dithered(self.seed, epoch) if epoch else self.designs[k]
-        return code.indices, np.ascontiguousarray(code.values, self.dtype)
+        code = self.designs[k]
+        indices, values = code.redraw(self.seed, epoch) if epoch else (code.indices, code.values)
+        return indices, np.ascontiguousarray(values, self.dtype)

@@ -161,14 +161,15 @@ class Coded(State):
 
     def add(self, codewords: Codewords, payloads: Sequence[np.ndarray]) -> float:
         """Fold payloads into the decoders; return the captured share of the gradient, 0 to 1."""
-        if self._adding is None or not self._adding.add(codewords, payloads):
-            for decoder, words, payload in zip(self.decoders, codewords, payloads, strict=True):
-                decoder.add_sparse(*words, payload)
-        else:
-            for decoder, (indices, _) in zip(self.decoders, codewords, strict=True):
-                decoder.added(indices)
         captured = 0.0
-        for decoder, share in self._folds:
+        if self._adding is not None and self._adding.add(codewords, payloads):
+            for (decoder, share), (indices, _) in zip(self._folds, codewords, strict=True):
+                decoder.added(indices)
+                captured += share * decoder.captured
+            return captured
+        parts = zip(self._folds, codewords, payloads, strict=True)
+        for (decoder, share), (indices, values), payload in parts:
+            decoder.add_sparse(indices, values, payload)
             captured += share * decoder.captured
         return captured
 

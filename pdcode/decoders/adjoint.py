@@ -56,6 +56,7 @@ class Adjoint(Adding):
         rows = None if rows is None else count_of("decoder.rows", rows)
         # Fewer rows than blocks cannot be tight: take them to be orthogonal.
         self._overlap = (rows - self.blocks) / (rows - 1) if rows is not None and rows > self.blocks else 0.0
+        self._captured = 0, 0.0  # a number of codewords, and its share
         self.touched = []
 
     @property
@@ -67,7 +68,10 @@ class Adjoint(Adding):
     @property
     def captured(self) -> float:
         count = self.count
-        return min(1.0, count / (self.blocks + (count - 1) * self._overlap)) if count else 0.0
+        if count != self._captured[0]:  # asynchronous runs ask for the same few numbers again and again
+            share = count / (self.blocks + (count - 1) * self._overlap) if count else 0.0
+            self._captured = count, min(1.0, share)
+        return self._captured[1]
 
     def reset(self) -> None:
         """Begin a new update; no work after a step, which has already zeroed the accumulator."""

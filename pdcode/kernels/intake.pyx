@@ -10,6 +10,7 @@ from cpython.mem cimport PyMem_Calloc, PyMem_Free
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uintptr_t
 from libc.string cimport memcpy
 
+from pdcode.kernels.arrays cimport data, extent, number_of, plain
 from pdcode.kernels.intake cimport (
     Received, intake_field, intake_fold, intake_fold_f32, intake_fold_f64, intake_header, intake_narrow,
     intake_read_f32, intake_read_f64, intake_row, intake_widen)
@@ -17,31 +18,6 @@ from pdcode.kernels.intake cimport (
 cnp.import_array()
 
 HEADER_BYTES, ROW_BYTES = sizeof(intake_header), sizeof(intake_row)
-
-
-cdef inline bint plain(array, int kind, int dimensions) noexcept:
-    """Return whether an object is a C-ordered array of this type and number of dimensions."""
-    return (
-        cnp.PyArray_Check(array) and cnp.PyArray_TYPE(<cnp.ndarray> array) == kind
-        and cnp.PyArray_NDIM(<cnp.ndarray> array) == dimensions
-        and cnp.PyArray_IS_C_CONTIGUOUS(<cnp.ndarray> array)
-    )
-
-
-cdef inline cnp.npy_intp extent(array, int axis) noexcept:
-    return cnp.PyArray_DIM(<cnp.ndarray> array, axis)
-
-
-cdef inline void *data(array) noexcept:
-    return cnp.PyArray_DATA(<cnp.ndarray> array)
-
-
-cdef int number_of(dtype) except -1:
-    """Return numpy's number of float32 or float64."""
-    kind = cnp.dtype(dtype).num
-    if kind not in (cnp.NPY_FLOAT32, cnp.NPY_FLOAT64):
-        raise ValueError(f"dtype is {dtype}: kernels exist for float32 and float64")
-    return kind
 
 
 cdef class Received:
