@@ -71,7 +71,8 @@ class CodewordView:
     def write(self, codewords: Codewords, row: int = 0) -> None:
         """Write the codewords of a task to the message."""
         for words, views, layer, _ in self._sections:
-            words.write(views, *codewords[layer])
+            indices, values = codewords[layer]
+            words.write(views, indices, values)
 
     def read(self) -> bool:
         """Read the codewords into `pairs`; return whether they are valid."""
