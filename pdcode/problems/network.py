@@ -83,9 +83,9 @@ class Network:
         """Return ½·l2·‖W‖², or ½·l2·‖θ‖² with `penalise_bias`; `views` are those of θ."""
         if not self.l2:
             return 0.0
-        squares = float(np.dot(theta, theta))
+        squares = float(theta.dot(theta))
         if not self.penalise_bias:
-            squares -= sum([float(np.dot(view.bias, view.bias)) for view in views])
+            squares -= sum([float(view.bias.dot(view.bias)) for view in views])
         return 0.5 * self.l2 * squares
 
     def initial(self, seed: int) -> Array:

@@ -22,7 +22,8 @@ class Part(NamedTuple):
 
     matrix: Array  # (r·b, m)
     flat: Array  # (1, r·b·m)
-    bias: Array | None  # (r·b,), its last column where that is not penalised
+    bias: Array | None  # (r·b,), its last column where that is not penalised …
+    unbiased: Array  # (r·b, m - 1), and the others
 
 
 class Plan:
@@ -152,8 +153,11 @@ class Plan:
         loss = self.prepare(theta, indices)
         for number, (layer, part) in enumerate(zip(self._forward.layers, self._gradients, strict=True)):
             layer.gradient(part.matrix)
-            if self._l2:
+            if self._l2 and part.bias is None:
                 self._add_penalty(number, *self._whole, layer.blocks.length, part)
+            elif self._l2:  # the same sum, without the biases
+                weights = self._weights[number].backward
+                self._encode(weights, *self._whole, weights.shape[1], part.unbiased, self._l2, True)
         return loss
 
     def _start(self, theta: Array, indices: Array | None) -> float:
@@ -173,7 +177,7 @@ class Plan:
     def _part(self, blocks: Blocks, matrix: Array) -> Part:
         """Return the views of a layer's result, (r·b, m)."""
         biased = blocks.axis == "output" and not self.network.penalise_bias
-        return Part(matrix, matrix.reshape(1, -1), matrix[:, -1] if biased else None)
+        return Part(matrix, matrix.reshape(1, -1), matrix[:, -1] if biased else None, matrix[:, :-1])
 
     def _add_penalty(self, number: int, support: Array, values: Array, block: int, part: Part) -> None:
         """Add l2 times the combinations of blocks of a layer's weights to `part`."""

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..kernels import finite, intake, quantise
+from ..kernels import intake, quantise
 from ..util.rng import WIRE
 from .layout import CANCEL, HEADER, KEY_BYTES, ROUND, STOP, Codewords, Layout, Pair, Part, buffer
 
@@ -166,14 +166,14 @@ class Reply:
     def write(self, seed: int, worker: int, task: int) -> bool:
         """Round the payload into the message, and to the values that rank 0 will read; return whether it is
         finite."""
+        if self.layout.exact:
+            finite: bool = self._read()
+            return finite
         sound, first = True, self.part * len(self._fields)  # units of a part draw numbers of their own
         for number, (flat, wire, part) in enumerate(self._fields, first):
-            if self.layout.exact:
-                sound &= finite.all_finite(flat)
-            else:
-                sound &= quantise.encode(
-                    part.kind, flat, wire, part.rows, seed, WIRE, worker, task, number, flat
-                )
+            sound &= quantise.encode(
+                part.kind, flat, wire, part.rows, seed, WIRE, worker, task, number, flat
+            )
         return sound
 
     def seal(
