@@ -126,6 +126,8 @@ class Reply:
         Payload in the problem's dtype: a view of the message if that is the wire format, else an own array.
     payloads : list of ndarray
         View of each unit's payload, shape (r, elements of a block).
+    fields : list of (ndarray, ndarray, Part)
+        Each unit's payload as a vector, its bytes in the message, and their format.
     codewords : list of (indices, values)
         Worker-selected codewords, one pair per unit; else empty.
     """
@@ -144,15 +146,15 @@ class Reply:
             self.payload = buffer(layout.payload_size * layout.dtype.itemsize)[0].view(layout.dtype)
             self.payload = self.payload[: layout.payload_size]
         self.payloads: list[np.ndarray] = []
-        self._fields: list[tuple[np.ndarray, np.ndarray, Part]] = []  # a unit's payload, and its bytes
+        self.fields: list[tuple[np.ndarray, np.ndarray, Part]] = []
         for layer, r, start, field in zip(
             layout.units, layout.rows, layout.offsets, layout.parts, strict=True
         ):
             flat = self.payload[start : start + r * layer.elements]
             self.payloads.append(flat.reshape(r, layer.elements))
-            self._fields.append((flat, message[field.at : field.at + field.bytes], field))
+            self.fields.append((flat, message[field.at : field.at + field.bytes], field))
         self._read = intake.Payload(
-            [(flat, wire, -1 if layout.exact else part.kind, part.rows) for flat, wire, part in self._fields]
+            [(flat, wire, -1 if layout.exact else part.kind, part.rows) for flat, wire, part in self.fields]
         ).read
         self.codewords: list[Pair] = layout.empty_codewords()
         self._words = CodewordView(layout, message, self.codewords) if layout.chosen else None
@@ -169,8 +171,8 @@ class Reply:
         if self.layout.exact:
             finite: bool = self._read()
             return finite
-        sound, first = True, self.part * len(self._fields)  # units of a part draw numbers of their own
-        for number, (flat, wire, part) in enumerate(self._fields, first):
+        sound, first = True, self.part * len(self.fields)  # units of a part draw numbers of their own
+        for number, (flat, wire, part) in enumerate(self.fields, first):
             sound &= quantise.encode(
                 part.kind, flat, wire, part.rows, seed, WIRE, worker, task, number, flat
             )
