@@ -74,7 +74,10 @@ def relayed(features: int, hidden: int, wire: str) -> tuple[Sequence[float], Seq
     arrival.row = order.row
     assert state.assignment is not None
     replica = components.scheme.coded(components.problem, None, state.assignment.weights)
-    mirror, task = MirroredReplica(replica), Task(components.layouts, buffer(longest(components.layouts)[0])[0])
+    mirror, task = (
+        MirroredReplica(replica),
+        Task(components.layouts, buffer(longest(components.layouts)[0])[0]),
+    )
     task.write(0, 0, 0, order, 0)
     task.read()
     mirror.update(task)  # a snapshot

@@ -128,9 +128,7 @@ class SGD(Optimizer):
 
     def _bind(self, theta: np.ndarray, units: Sequence[Unit], decoders: Sequence[Decoder]) -> None:
         super()._bind(theta, units, decoders)
-        self._plan = [
-            (*parts, optimize.Descent(*parts[1:], parts[0].elements).step) for parts in self._plan
-        ]
+        self._plan = [(*parts, optimize.Descent(*parts[1:], parts[0].elements).step) for parts in self._plan]
 
     def _advance(self, rate: float) -> float:
         total = 0.0

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -135,7 +135,7 @@ class Coded(State):
         self.designs = {} if assignment is None else assignment.designs
         self.robust = any(decoder.robust for decoder in decoders)
         shares = [unit.length / len(theta) for unit in units]  # of all of θ
-        self._folds = list(zip(decoders, shares, strict=True))
+        self._folds: list[tuple[Any, float]] = list(zip(decoders, shares, strict=True))
         self._adding = adding(decoders)
         self._body = [theta.view(np.uint8)]
         self._counts = np.zeros(len(decoders), np.int64)

@@ -41,10 +41,10 @@ cdef class Received:
         if not plain(message, cnp.NPY_UINT8, 1) or extent(message, 0) < <Py_ssize_t> sizeof(intake_header):
             raise ValueError("a message must be an array of bytes, no shorter than a header")
         cdef const intake_header *header = <const intake_header *> data(message)
-        self.worker, self.task, self.version, self.row = header.worker, header.task, header.version, header.row
+        self.worker, self.task, self.version = header.worker, header.task, header.version
+        self.row, self.loss = header.row, header.loss
         self.t_start_ns, self.t_compute_ns = header.start - offset_ns, header.compute - offset_ns
         self.t_send_ns, self.injected_delay_ns = header.send - offset_ns, header.delay
-        self.loss = header.loss
 
 
 def put_row(bytearray batch, Py_ssize_t at, Received arrival, int64_t applied, int32_t staleness,
@@ -60,7 +60,8 @@ def put_row(bytearray batch, Py_ssize_t at, Received arrival, int64_t applied, i
         raise ValueError(f"a batch of {len(batch)} bytes has no room for a row at {at}")
     cdef intake_row *row = <intake_row *> (PyByteArray_AS_STRING(batch) + at)
     row.worker, row.task, row.version, row.applied = arrival.worker, arrival.task, arrival.version, applied
-    row.row, row.staleness, row.dispatch, row.start = arrival.row, staleness, t_dispatch_ns, arrival.t_start_ns
+    row.row, row.staleness, row.dispatch = arrival.row, staleness, t_dispatch_ns
+    row.start = arrival.t_start_ns
     row.compute, row.send, row.recv = arrival.t_compute_ns, arrival.t_send_ns, arrival.t_recv_ns
     row.decoded, row.delay, row.up = t_decoded_ns, arrival.injected_delay_ns, arrival.bytes_up
     row.down, row.captured, row.status, row.loss = arrival.bytes_down, captured, status, arrival.loss

@@ -4,7 +4,7 @@ cimport numpy as cnp
 from libc.math cimport sqrt
 from libc.stdint cimport int32_t
 
-from pdcode.kernels.arrays cimport data, extent, number_of, plain
+from pdcode.kernels.arrays cimport data, number_of, plain
 from pdcode.kernels.real cimport real
 
 cnp.import_array()

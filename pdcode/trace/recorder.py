@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..kernels.intake import Received
+from ..kernels import intake
 
 
 class Recorder:
@@ -16,7 +16,7 @@ class Recorder:
 
     def arrived(
         self,
-        reply: Received,
+        reply: intake.Received,
         applied: int,
         staleness: int,
         t_dispatch_ns: int,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..kernels.intake import Received
+from ..kernels import intake
 from ..util.errors import Failure, InputError
 from . import header, lock, opening, room
 from .recorder import Recorder
@@ -99,7 +99,7 @@ class TraceWriter(Recorder):
 
     def arrived(
         self,
-        reply: Received,
+        reply: intake.Received,
         applied: int,
         staleness: int,
         t_dispatch_ns: int,

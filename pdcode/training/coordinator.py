@@ -186,9 +186,8 @@ class Coordinator:
             self._damping += state.optimizer.damping(staleness)
         self.outcomes[status] += 1
         self.returned[worker] = 0 if status == USED else RETURNED
-        self.trace.arrived(
-            arrival, applied, staleness, self.t_dispatch_ns[worker], self.fleet.now_ns(), self.captured, status
-        )
+        sent_ns, now_ns = self.t_dispatch_ns[worker], self.fleet.now_ns()
+        self.trace.arrived(arrival, applied, staleness, sent_ns, now_ns, self.captured, status)
         return arrival.last and (late or (status == USED and not state.policy.waits))
 
     def _step_if_ready(self, expected: int) -> bool:

@@ -17,13 +17,11 @@ from .layout import Layout, Pair
 from .messages import Order, Reply, Task
 
 
-class Arrival(intake.Received):  # type: ignore[misc]
+class Arrival(intake.Received):
     """A reply at rank 0; each place of a receive buffer has one such object, reused for every reply.
 
     Times are in ns since the start of the run, on rank 0's clock.
     """
-
-    __slots__ = "last", "codewords", "finite", "payloads", "body", "digest", "_chosen"
 
     worker: int
     task: int

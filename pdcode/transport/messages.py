@@ -173,9 +173,7 @@ class Reply:
             return finite
         sound, first = True, self.part * len(self.fields)  # units of a part draw numbers of their own
         for number, (flat, wire, part) in enumerate(self.fields, first):
-            sound &= quantise.encode(
-                part.kind, flat, wire, part.rows, seed, WIRE, worker, task, number, flat
-            )
+            sound &= quantise.encode(part.kind, flat, wire, part.rows, seed, WIRE, worker, task, number, flat)
         return sound
 
     def seal(
@@ -247,9 +245,7 @@ class Task:
         if words is not None:
             words.write(codewords, row)
         flags |= own_flags | number << ROUND
-        end: int = intake.write_task(
-            self.message, start, parts, worker, flags, task, version, row, digest
-        )
+        end: int = intake.write_task(self.message, start, parts, worker, flags, task, version, row, digest)
         return end
 
     def read(self) -> None:

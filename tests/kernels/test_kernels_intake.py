@@ -73,11 +73,17 @@ def test_payloads_that_do_not_fit_are_refused(field, message):
 def arrival(random, dtype, sizes, blocks=7, weight=3):
     """Random accumulators, codewords and payloads."""
     codewords = [
-        (random.integers(0, blocks, (rows, weight)).astype(np.int32), random.normal(size=(rows, weight)).astype(dtype))
+        (
+            random.integers(0, blocks, (rows, weight)).astype(np.int32),
+            random.normal(size=(rows, weight)).astype(dtype),
+        )
         for rows, _ in sizes
     ]
     payloads = [random.normal(size=size).astype(dtype) for size in sizes]
-    sums = [random.normal(size=blocks * elements - seed % 2).astype(dtype) for seed, (_, elements) in enumerate(sizes)]
+    sums = [
+        random.normal(size=blocks * elements - seed % 2).astype(dtype)
+        for seed, (_, elements) in enumerate(sizes)
+    ]
     return sums, codewords, payloads
 
 
