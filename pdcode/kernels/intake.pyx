@@ -113,6 +113,29 @@ def write_task(message, Py_ssize_t start, parts, worker, flags, task, version, r
     return end
 
 
+def read_task(message):
+    """Read the header of a task.
+
+    Parameters
+    ----------
+    message : ndarray, shape (≥ 64,), uint8
+
+    Returns
+    -------
+    flags, size, task, version, row, digest : int
+        `size` is the length of the body.
+
+    Raises
+    ------
+    ValueError
+        If the message is shorter than a header.
+    """
+    if not plain(message, cnp.NPY_UINT8, 1) or extent(message, 0) < <Py_ssize_t> sizeof(intake_header):
+        raise ValueError("a message must be an array of bytes, no shorter than a header")
+    cdef const intake_header *header = <const intake_header *> data(message)
+    return header.flags, header.bytes, header.task, header.version, header.row, header.start
+
+
 def write_codewords(sent, places, indices, values):
     """Write codewords to a message, where no conversion but that of indices is needed.
 

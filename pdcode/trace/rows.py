@@ -53,18 +53,20 @@ class Rows:
     def append(self, *values: float | bytes) -> None:
         """Add one row, its values in the order of the schema."""
         self._pack(self._buffer, self._end, *values)
-        self._advance()
+        self._end += self._size
+        if self._end == self._full:
+            self._spill()
 
     def put(self, reply: intake.Received, *values: float) -> None:
         """Add a row of arrivals, as `Recorder.arrived` has it: the hot path."""
         intake.put_row(self._buffer, self._end, reply, *values)
-        self._advance()
-
-    def _advance(self) -> None:
         self._end += self._size
         if self._end == self._full:
-            with self._guard.writing(self.needed()):
-                self.write()
+            self._spill()
+
+    def _spill(self) -> None:
+        with self._guard.writing(self.needed()):
+            self.write()
 
     def extend(self, count: int, columns: Mapping[str, Any]) -> None:
         """Add `count` rows; a column is an array, or a number that is the same in all rows."""

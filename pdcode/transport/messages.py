@@ -250,7 +250,7 @@ class Task:
 
     def read(self) -> None:
         """Read the received task."""
-        _, flags, size, self.task, self.version, self.row, self.digest, *_ = HEADER.unpack_from(self.header)
+        flags, size, self.task, self.version, self.row, self.digest = intake.read_task(self.message)
         self.flags, self.round = flags & (1 << ROUND) - 1, flags >> ROUND
         start, self.codewords, words = self._rounds[self.round]
         if self._place != (start, size):

@@ -178,3 +178,28 @@ def test_a_task_that_does_not_fit_is_refused():
         intake.Received().read_header(message[:63], 0)
     with pytest.raises(ValueError, match="no room"):
         intake.put_row(bytearray(intake.ROW_BYTES), 1, intake.Received(), 0, 0, 0, 0, 0.0, 0)
+
+
+@given(
+    st.tuples(
+        *[st.integers(0, 2**16 - 1)] * 2,
+        *[st.integers(0, 2**32 - 1)] * 3,
+        *[st.integers(-(2**63), 2**63 - 1)] * 2,
+    )
+)
+def test_headers_of_tasks_come_back(fields):
+    worker, flags, size, task, version, row, digest = fields
+    packed = HEADER.pack(*fields, 0, 0, 0, 0.0)
+    message = np.frombuffer(packed, np.uint8)
+    assert intake.read_task(message) == (flags, size, task, version, row, digest)
+    mine = np.zeros(HEADER.size, np.uint8)
+    intake.write_task(mine, HEADER.size, [], worker, flags, task, version, row, digest)
+    assert mine[:4].tobytes() + mine[8:].tobytes() == packed[:4] + packed[8:]
+    reply = intake.Received()
+    times = [1 << 60, 2, -3, 4]
+    reply.read_header(np.frombuffer(HEADER.pack(*fields[:6], *times, 0.5), np.uint8), 5)
+    assert (reply.worker, reply.task, reply.version, reply.row) == (worker, task, version, row)
+    assert (reply.t_start_ns, reply.t_compute_ns, reply.t_send_ns) == (times[0] - 5, -3, -8)
+    assert (reply.injected_delay_ns, reply.loss) == (4, 0.5)
+    with pytest.raises(ValueError, match="header"):
+        intake.read_task(message[:63])
