@@ -1,7 +1,7 @@
 """Compiled kernels: Cython over csrc/. `pdcode.kernels.reference` has plain numpy versions.
 
 Modules: encode, loss, activation, sparse, matched, selection (workers); decode, combine, factor, mmse,
-peeling, optimize (rank 0); quantise, finite, philox (both); packing (design of codes); events, rounds (the
+peeling, optimize (rank 0); intake, quantise, finite, philox (both); packing (design of codes); events, rounds (the
 virtual clock).
 """
 
