@@ -4,12 +4,17 @@ cimport numpy as cnp
 
 
 cdef inline bint plain(array, int kind, int dimensions) noexcept:
-    """Return whether an object is a C-ordered array of this type and number of dimensions."""
+    """Return whether an object is an aligned, C-ordered array of this native type and dimension."""
     return (
         cnp.PyArray_Check(array) and cnp.PyArray_TYPE(<cnp.ndarray> array) == kind
         and cnp.PyArray_NDIM(<cnp.ndarray> array) == dimensions
-        and cnp.PyArray_IS_C_CONTIGUOUS(<cnp.ndarray> array)
+        and cnp.PyArray_ISCARRAY_RO(<cnp.ndarray> array)
     )
+
+
+cdef inline bint room(array, int kind, int dimensions) noexcept:
+    """Return whether an object is `plain`, and writeable."""
+    return plain(array, kind, dimensions) and cnp.PyArray_ISWRITEABLE(<cnp.ndarray> array)
 
 
 cdef inline cnp.npy_intp extent(array, int axis) noexcept:

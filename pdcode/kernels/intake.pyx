@@ -10,7 +10,7 @@ from cpython.mem cimport PyMem_Calloc, PyMem_Free
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uintptr_t
 from libc.string cimport memcpy
 
-from pdcode.kernels.arrays cimport data, extent, number_of, plain
+from pdcode.kernels.arrays cimport data, extent, number_of, plain, room
 from pdcode.kernels.intake cimport (
     Received, intake_field, intake_fold, intake_fold_f32, intake_fold_f64, intake_header, intake_narrow,
     intake_read_f32, intake_read_f64, intake_row, intake_widen)
@@ -96,7 +96,7 @@ def write_task(message, Py_ssize_t start, parts, worker, flags, task, version, r
     cdef Py_ssize_t end = start, size
     cdef uint8_t *bytes
     cdef intake_header *header
-    if not plain(message, cnp.NPY_UINT8, 1) or start < <Py_ssize_t> sizeof(intake_header):
+    if not room(message, cnp.NPY_UINT8, 1) or start < <Py_ssize_t> sizeof(intake_header):
         raise ValueError("a task must be an array of bytes, and its body must begin after the header")
     bytes = <uint8_t *> data(message)
     for part in parts:
@@ -152,7 +152,8 @@ def write_codewords(sent, places, indices, values):
         Whether shapes and types are these; nothing is written if not.
     """
     cdef int kind = cnp.PyArray_TYPE(<cnp.ndarray?> sent)
-    if not (plain(sent, kind, 2) and plain(values, kind, 2) and fits(places, indices)
+    if not (room(sent, kind, 2) and plain(values, kind, 2) and fits(places, indices)
+            and cnp.PyArray_ISWRITEABLE(<cnp.ndarray> places)
             and same(sent, values) and same(values, indices)):
         return False
     memcpy(data(sent), data(values), cnp.PyArray_NBYTES(<cnp.ndarray> sent))
@@ -164,7 +165,8 @@ def write_codewords(sent, places, indices, values):
 def read_codewords(sent, places, indices, values):
     """Read codewords that `write_codewords` has written; arguments and result are the same."""
     cdef int kind = cnp.PyArray_TYPE(<cnp.ndarray?> sent)
-    if not (plain(sent, kind, 2) and plain(values, kind, 2) and fits(places, indices)
+    if not (plain(sent, kind, 2) and room(values, kind, 2) and fits(places, indices)
+            and cnp.PyArray_ISWRITEABLE(<cnp.ndarray> indices)
             and same(sent, values) and same(values, indices)):
         return False
     memcpy(data(values), data(sent), cnp.PyArray_NBYTES(<cnp.ndarray> sent))
@@ -218,7 +220,7 @@ cdef class Payload:
         self.arrays = [(flat, wire) for flat, wire, _, _ in fields]
         self.double = bool(fields) and number_of(fields[0][0].dtype) == cnp.NPY_FLOAT64
         for number, (flat, wire, kind, rows) in enumerate(fields):
-            if not plain(flat, cnp.NPY_FLOAT64 if self.double else cnp.NPY_FLOAT32, 1):
+            if not room(flat, cnp.NPY_FLOAT64 if self.double else cnp.NPY_FLOAT32, 1):
                 raise ValueError("decoded payloads must be vectors of one type, float32 or float64")
             if rows < 0 or (rows == 0 and len(flat)) or (rows and len(flat) % rows):
                 raise ValueError(f"{len(flat)} elements are not {rows} rows of equal length")
@@ -276,7 +278,7 @@ cdef class Fold:
         self.arrays = list(accumulators)
         self.kind = number_of(self.arrays[0].dtype) if self.count else cnp.NPY_FLOAT32
         for number, array in enumerate(self.arrays):
-            if not plain(array, self.kind, 1):
+            if not room(array, self.kind, 1):
                 raise ValueError("accumulators must be vectors of one type, float32 or float64")
             self.folds[number].accumulator, self.folds[number].length = data(array), len(array)
 

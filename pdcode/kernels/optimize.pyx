@@ -4,7 +4,7 @@ cimport numpy as cnp
 from libc.math cimport sqrt
 from libc.stdint cimport int32_t
 
-from pdcode.kernels.arrays cimport data, number_of, plain
+from pdcode.kernels.arrays cimport data, number_of, plain, room
 from pdcode.kernels.real cimport real
 
 cnp.import_array()
@@ -166,7 +166,7 @@ cdef class Descent:
 
     def __init__(self, theta, gradient, block):
         cdef int kind = number_of(theta.dtype)
-        if not (plain(theta, kind, 1) and plain(gradient, kind, 1)) or len(theta) != len(gradient):
+        if not (room(theta, kind, 1) and room(gradient, kind, 1)) or len(theta) != len(gradient):
             raise ValueError("theta and gradient must be vectors of one type and length")
         if block < 1:
             raise ValueError(f"block is {block}: must be at least 1")

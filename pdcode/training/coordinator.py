@@ -179,7 +179,7 @@ class Coordinator:
             status, applied = WASTED, -1
         else:
             status, applied = USED, self.version
-            self.captured = state.fold(arrival)
+            self.captured = self.state.fold(arrival)
             self.used += 1
             self.fresh += not late
             self._senders.append(worker)

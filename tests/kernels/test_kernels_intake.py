@@ -99,7 +99,7 @@ def test_payloads_are_added_as_the_decode_kernel_does(dtype, sizes, seed):
         assert mine.tobytes() == theirs.tobytes()
 
 
-@pytest.mark.parametrize("what", ["fewer", "rows", "weight", "integers", "wide", "order", "list", "flat"])
+@pytest.mark.parametrize("what", ["fewer", "rows", "weight", "integers", "wide", "swapped", "order", "list", "flat"])
 def test_arrivals_that_do_not_fit_change_nothing(what):
     sums, codewords, payloads = arrival(np.random.default_rng(0), "float32", [(2, 8), (3, 5)])
     indices, values = codewords[1]
@@ -112,6 +112,7 @@ def test_arrivals_that_do_not_fit_change_nothing(what):
         "weight": ((indices, values[:, :2].copy()), payloads[-1]),
         "integers": ((indices.astype(np.int64), values), payloads[-1]),
         "wide": ((indices, values.astype(np.float64)), payloads[-1]),
+        "swapped": ((indices, values.astype(">f4")), payloads[-1]),
         "order": (codewords[1], np.asfortranarray(payloads[-1])),
         "list": (codewords[1], payloads[-1].tolist()),
         "flat": (codewords[1], payloads[-1].reshape(-1)),
