@@ -99,7 +99,9 @@ def test_payloads_are_added_as_the_decode_kernel_does(dtype, sizes, seed):
         assert mine.tobytes() == theirs.tobytes()
 
 
-@pytest.mark.parametrize("what", ["fewer", "rows", "weight", "integers", "wide", "swapped", "order", "list", "flat"])
+@pytest.mark.parametrize(
+    "what", ["fewer", "rows", "weight", "integers", "wide", "swapped", "order", "list", "flat"]
+)
 def test_arrivals_that_do_not_fit_change_nothing(what):
     sums, codewords, payloads = arrival(np.random.default_rng(0), "float32", [(2, 8), (3, 5)])
     indices, values = codewords[1]
