@@ -195,8 +195,12 @@ class Rotating(Static):
         self.seed, self.each_update = seed, each_update
         # Tasks in a turn: until every code has been used up at least once.
         self._turn = max(self._tasks.values(), default=1)
-        self._drawn: dict[int, tuple[int, list[Pair]]] = {}  # current epoch, and codewords of its tasks
-        self._epochs = {key: -(-self._turn // tasks) for key, tasks in self._tasks.items()}  # of a turn
+        # number of each coded layer, its tasks until the rows run out, and how often that is in a turn
+        self._turns = [
+            (number, self._tasks[k, r], -(-self._turn // self._tasks[k, r])) for number, k, r in self._coded
+        ]
+        # current epoch of each coded layer, and the codewords of its tasks
+        self._drawn: dict[int, tuple[int, list[Pair]]] = {number: (-1, []) for number, _, _ in self._coded}
 
     def row(self, worker: int) -> int:
         return Assignment.row(self, worker)
@@ -206,18 +210,24 @@ class Rotating(Static):
             turn = self._turn * self.span
             self._next = -(-self._next // turn) * turn
 
-    def _words(self, number: int, k: int, r: int, task: int) -> Pair:
-        tasks = self._tasks[k, r]
-        turn, place = divmod(task, self._turn)
-        past, place = divmod(place, tasks)
-        epoch = turn * self._epochs[k, r] + past
-        drawn = self._drawn.get(number)
-        if drawn is None or drawn[0] != epoch:
-            indices, values = self._draw(number, k, epoch)
-            shape = tasks, r, indices.shape[1]
-            by_task = indices[: tasks * r].reshape(shape), values[: tasks * r].reshape(shape)
-            drawn = self._drawn[number] = epoch, list(zip(*by_task, strict=True))
-        return drawn[1][place]
+    def codewords(self, row: int) -> Codewords:
+        codewords = self._uncoded.copy()
+        turn, place = divmod(row // self.span, self._turn)
+        for number, tasks, epochs in self._turns:
+            past, task = divmod(place, tasks)
+            epoch = turn * epochs + past
+            drawn = self._drawn[number]
+            if drawn[0] != epoch:
+                drawn = self._drawn[number] = epoch, self._cut(number, tasks, epoch)
+            codewords[number] = drawn[1][task]
+        return codewords
+
+    def _cut(self, number: int, tasks: int, epoch: int) -> list[Pair]:
+        """Draw the codewords of a layer for an epoch, and cut them up by task."""
+        indices, values = self._draw(number, self.layers[number].count, epoch)
+        shape = tasks, self.rows[number], indices.shape[1]
+        used = slice(shape[0] * shape[1])
+        return list(zip(indices[used].reshape(shape), values[used].reshape(shape), strict=True))
 
     def _draw(self, number: int, k: int, epoch: int) -> Pair:
         """Draw all codewords of a layer for an epoch."""
