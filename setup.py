@@ -3,6 +3,7 @@
 import os
 from glob import glob
 
+import numpy
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 from setuptools.command import build_ext
@@ -14,11 +15,15 @@ FLAGS = ["-std=c11", "-O3", "-fopenmp-simd", "-ffp-contract=off", "-fno-math-err
 UNCHECKED = ("boundscheck", "wraparound", "initializedcheck")  # shapes are checked by hand, once a call
 DIRECTIVES = {"language_level": 3, "cdivision": True, **dict.fromkeys(UNCHECKED, False)}
 
+# Kernels that call others have their objects, too: an extension module exports no C functions.
+CALLED = {"intake": ("decode", "finite", "quantise")}
+
 extensions = [
     Extension(
         f"pdcode.kernels.{name}",
-        [f"pdcode/kernels/{name}.pyx", f"csrc/{name}.c"],
-        include_dirs=["csrc"],
+        [f"pdcode/kernels/{name}.pyx", *(f"csrc/{each}.c" for each in (name, *CALLED.get(name, ())))],
+        include_dirs=["csrc", numpy.get_include()],
+        define_macros=[("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION")],
         depends=sorted(glob("csrc/*.h") + glob("pdcode/kernels/*.pxd")),
         extra_compile_args=FLAGS,
     )

@@ -1,15 +1,18 @@
 """Benchmark of rank 0's cost per arrival, against a bare mpi4py loop.
 
-Rank 0's path is receive, decode, policy, step, trace, reply. One worker rank replies immediately with a
-payload of 256 bytes. Both loops are timed in turn, so that drift of the machine's speed affects both.
+Rank 0's path is receive, decode, policy, step, trace, reply. A worker replies immediately with a payload of
+256 bytes: at first a bare loop in rank 0's process, timed by its processor, and then pdcode's on another
+rank, timed by the clock. Loops are timed in turn, so that drift of the machine's speed affects all.
 """
 
 from __future__ import annotations
 
 import statistics
 import tempfile
+import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -25,6 +28,12 @@ from ..training.coordinator import Coordinator
 from ..transport.layout import Layout
 from .timing import processor
 
+if TYPE_CHECKING:
+    from ..mpi.fleet import MPIFleet
+
+Pair = tuple[float, float]
+"""Arrivals per second of a bare loop, and of rank 0's path."""
+
 PAIRS, ROUNDS = 7, 20_000
 LAYER = Blocks(
     layer=0, axis="output", count=16, rows=16, width=64, offset=0
@@ -34,29 +43,34 @@ DTYPE = np.dtype("float32")
 
 def run() -> int:
     """Measure on ranks 0 and 1, and print on rank 0."""
-    from ..mpi.bare import exchange
+    from ..mpi import bare, loopback
+    from ..mpi.fleet import MPIFleet
     from ..mpi.process import job
 
     with job() as comm, tempfile.TemporaryDirectory() as folder:
         code = codes.design("net", workers=16, blocks=16, weight=4)
         layout = Layout([LAYER], [1], [code.weight], DTYPE)
-        bare, whole = [], []
-        for _ in range(1 + PAIRS):  # the first pair is a warm-up
-            bare.append(exchange(ROUNDS, layout.task_bytes, layout.reply_bytes, comm))
+        alone, ranks, trace = [], [], Path(folder) / "bench.h5"
+        for _ in range(1 + PAIRS if not comm.rank else 0):  # the first pair is a warm-up
+            rate = loopback.exchange(ROUNDS, layout)
+            alone.append((rate, path(loopback.LoopbackFleet(layout), layout, code, trace, time.process_time)))
+        comm.Barrier()
+        for _ in range(1 + PAIRS):
+            rate = bare.exchange(ROUNDS, layout.task_bytes, layout.reply_bytes, comm)
             if comm.rank:
                 echo(layout, comm)
             else:
-                whole.append(path(layout, code, Path(folder) / "bench.h5", comm))
-    if whole:
-        report(layout, bare[1:], whole[1:])
+                fleet = MPIFleet([layout], comm)
+                ranks.append((rate, path(fleet, layout, code, trace, time.perf_counter)))
+        if not comm.rank:
+            report(layout, alone[1:], ranks[1:])
     return 0
 
 
-def path(layout: Layout, code: codes.Code, trace_path: Path, comm: Any) -> float:
-    """Run rank 0's side without measurements of loss; return arrivals per second."""
-    from ..mpi.fleet import MPIFleet
-
-    fleet = MPIFleet([layout], comm)
+def path(
+    fleet: MPIFleet, layout: Layout, code: codes.Code, trace_path: Path, clock_s: Callable[[], float]
+) -> float:
+    """Run rank 0's side without measurements of loss; return arrivals per second of a clock."""
     trace = TraceWriter(trace_path, "", [code], {}, [member.row() for member in fleet.members])
     optimizer = optimizers.create(OptimizerTable(rate=0.1), layout.parameters, DTYPE)
     decoder = decoders.create("adjoint", LAYER.count, LAYER.shape, DTYPE, length=LAYER.length)
@@ -71,10 +85,11 @@ def path(layout: Layout, code: codes.Code, trace_path: Path, comm: Any) -> float
         return "enough" if coordinator.version == ROUNDS else ""
 
     fleet.start()
+    start_s = clock_s()
     coordinator.run(observe)
-    elapsed_ns = fleet.now_ns()
+    elapsed_s = clock_s() - start_s
     trace.close(theta)
-    return 1e9 * coordinator.arrivals / elapsed_ns
+    return coordinator.arrivals / elapsed_s
 
 
 def echo(layout: Layout, comm: Any) -> None:
@@ -87,15 +102,20 @@ def echo(layout: Layout, comm: Any) -> None:
         link.reply(0, 0, 0, 0, 0.0)
 
 
-def report(layout: Layout, bare: list[float], whole: list[float]) -> None:
-    """Print medians, their spread, and the pairwise difference."""
+def report(layout: Layout, alone: list[Pair], ranks: list[Pair]) -> None:
+    """Print medians, their spread, and the pairwise differences."""
     print(
         f"one worker, task {layout.task_bytes} bytes, reply {layout.reply_bytes} bytes "
         f"(payload {layout.payload_bytes}); {PAIRS} pairs of {ROUNDS} arrivals in turn. {processor()}"
     )
-    print(f"{'':34}{'median/s':>12}{'least/s':>12}{'most/s':>12}{'µs each':>10}")
-    for name, rates in (("bare mpi4py Waitsome loop", bare), ("rank 0's whole path", whole)):
-        middle = statistics.median(rates)
-        print(f"{name:34}{middle:12,.0f}{min(rates):12,.0f}{max(rates):12,.0f}{1e6 / middle:10.2f}")
-    own = statistics.median(1e6 / b - 1e6 / a for a, b in zip(bare, whole, strict=True))
-    print(f"cost of pdcode per arrival, rank 0 and worker together: {own:.2f} µs (median of the differences)")
+    for pairs, where, measured in (
+        (alone, "the worker a bare loop in rank 0's process, per second of its processor", "rank 0"),
+        (ranks, "the worker on a rank of its own, per second", "rank 0 and worker together"),
+    ):
+        print(f"{where}:\n{'':34}{'median':>12}{'least':>12}{'most':>12}{'µs each':>10}")
+        names = "bare mpi4py Waitsome loop", "rank 0's whole path"
+        for name, rates in zip(names, zip(*pairs, strict=True), strict=True):
+            middle = statistics.median(rates)
+            print(f"{name:34}{middle:12,.0f}{min(rates):12,.0f}{max(rates):12,.0f}{1e6 / middle:10.2f}")
+        own = statistics.median(1e6 / whole - 1e6 / bare for bare, whole in pairs)
+        print(f"cost of pdcode per arrival, {measured}: {own:.2f} µs (median of the differences)")

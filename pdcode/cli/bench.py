@@ -15,6 +15,7 @@ BENCHES = {
     "kernels": "time of each kernel against its limit (copy bandwidth, numpy's GEMM), measured alternately",
     "decoders": "time per arrival and per gradient of each decoder, against its limit",
     "messages": "arrivals per second through rank 0 over MPI, against a bare mpi4py loop",
+    "tasks": "time of a digits task on the virtual clock, and of a relayed arrival at a replica",
     "events": "arrivals per second of the timing-only virtual clock, against SimPy and a bare heap",
     "clocks": "real runs against predictions of the virtual clock; exit code 1 if one is off by a tenth",
     "machine": "fit [machine] and [link] to this machine, as TOML for the virtual clock",

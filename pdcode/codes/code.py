@@ -171,17 +171,22 @@ class Code:
         seed, epoch : int
             Key of the redraw, together with k.
         """
-        permutation, sign = signed_permutation(seed, epoch, self.blocks)
+        indices, values = self.redraw(seed, epoch)
         drawn = [*self.options.get("dithered", []), [seed, epoch]]
         return Code(
-            permutation[self.indices],
-            self.values * sign[self.indices],
+            indices,
+            values,
             self.blocks,
             self.family,
             self.seed,
             {**self.options, "dithered": drawn},
             self.notes,
         )
+
+    def redraw(self, seed: int, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return indices (int32) and values (float64), shape (n, w), of the code that `dithered` builds."""
+        permutation, sign = signed_permutation(seed, epoch, self.blocks)
+        return permutation.take(self.indices), self.values * sign.take(self.indices)
 
     def save(self, target: Any) -> None:
         """Write the code to HDF5.

@@ -26,4 +26,4 @@ def signs(seed: int, purpose: int, epoch: int, shape: tuple[int, ...]) -> np.nda
 def signed_permutation(seed: int, epoch: int, size: int) -> tuple[np.ndarray, np.ndarray]:
     """Draw a permutation of ``range(size)`` (int32) and a sign for each element (float64)."""
     draws = uniforms(seed, PERMUTATION, epoch, (2, size))
-    return np.argsort(draws[0], kind="stable").astype(np.int32), np.copysign(1.0, draws[1] - 0.5)
+    return draws[0].argsort(kind="stable").astype(np.int32), np.copysign(1.0, draws[1] - 0.5)

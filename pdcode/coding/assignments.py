@@ -134,6 +134,7 @@ class Static(Assignment):
         super().__init__(layers, rows, dtype)
         self.designs = designs
         self.weights = [1 if layer.whole else designs[layer.count].weight for layer in self.layers]
+        self._uncoded = [self.whole] * len(self.layers)
         self._tasks = {}  # tasks until the rows of a code run out, by (k, r)
         self._coded: list[tuple[int, int, int]] = []  # number, k and r of each unit that is not sent uncoded
         for number, (layer, r) in enumerate(zip(self.layers, self.rows, strict=True)):
@@ -151,9 +152,9 @@ class Static(Assignment):
         return worker * self.span
 
     def codewords(self, row: int) -> Codewords:
-        codewords, task = [self.whole] * len(self.layers), row // self.span
+        codewords, task, words = self._uncoded.copy(), row // self.span, self._words
         for number, k, r in self._coded:
-            codewords[number] = self._words(number, k, r, task)
+            codewords[number] = words(number, k, r, task)
         return codewords
 
     def _words(self, number: int, k: int, r: int, task: int) -> Pair:
@@ -199,7 +200,12 @@ class Rotating(Static):
         self.seed, self.each_update = seed, each_update
         # Tasks in a turn: until every code has been used up at least once.
         self._turn = max(self._tasks.values(), default=1)
-        self._drawn: dict[int, tuple[int, Pair]] = {}  # current epoch and codewords, by layer
+        # number of each coded layer, its tasks until the rows run out, and how often that is in a turn
+        self._turns = [
+            (number, self._tasks[k, r], -(-self._turn // self._tasks[k, r])) for number, k, r in self._coded
+        ]
+        # current epoch of each coded layer, and the codewords of its tasks
+        self._drawn: dict[int, tuple[int, list[Pair]]] = {number: (-1, []) for number, _, _ in self._coded}
         self._orders = {number: together(designs[k].indices, k, r) for number, k, r in self._coded}
         self.ordered = any((np.diff(order) != 1).any() for order in self._orders.values())
 
@@ -211,22 +217,31 @@ class Rotating(Static):
             turn = self._turn * self.span
             self._next = -(-self._next // turn) * turn
 
-    def _words(self, number: int, k: int, r: int, task: int) -> Pair:
-        tasks = self._tasks[k, r]
-        turn, place = divmod(task, self._turn)
-        epoch = turn * -(-self._turn // tasks) + place // tasks
-        drawn = self._drawn.get(number)
-        if drawn is None or drawn[0] != epoch:
-            drawn = self._drawn[number] = epoch, self._draw(number, k, epoch)
-        indices, values = drawn[1]
-        first = place % tasks * r
-        return indices[first : first + r], values[first : first + r]
+    def codewords(self, row: int) -> Codewords:
+        codewords = self._uncoded.copy()
+        turn, place = divmod(row // self.span, self._turn)
+        for number, tasks, epochs in self._turns:
+            past, task = divmod(place, tasks)
+            epoch = turn * epochs + past
+            drawn = self._drawn[number]
+            if drawn[0] != epoch:
+                drawn = self._drawn[number] = epoch, self._cut(number, tasks, epoch)
+            codewords[number] = drawn[1][task]
+        return codewords
+
+    def _cut(self, number: int, tasks: int, epoch: int) -> list[Pair]:
+        """Draw the codewords of a layer for an epoch, and cut them up by task."""
+        indices, values = self._draw(number, self.layers[number].count, epoch)
+        shape = tasks, self.rows[number], indices.shape[1]
+        used = slice(shape[0] * shape[1])
+        return list(zip(indices[used].reshape(shape), values[used].reshape(shape), strict=True))
 
     def _draw(self, number: int, k: int, epoch: int) -> Pair:
         """Draw all codewords of a layer for an epoch."""
-        code = self.designs[k].dithered(self.seed, epoch) if epoch else self.designs[k]
+        code = self.designs[k]
+        indices, values = code.redraw(self.seed, epoch) if epoch else (code.indices, code.values)
         order = self._orders[number]  # of any epoch: what is redrawn are names of blocks, and signs
-        return code.indices[order], np.ascontiguousarray(code.values[order], self.dtype)
+        return indices[order], np.ascontiguousarray(values[order], self.dtype)
 
 
 def together(indices: np.ndarray, blocks: int, rows: int) -> np.ndarray:

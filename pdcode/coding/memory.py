@@ -159,7 +159,10 @@ class MemoryEncoder:
         if not added:
             self.residual += gradient
         # Copies, because the next task, which reports this payload's fate, is read into the same arrays.
-        self._words = [(places.copy(), values.copy()) for places, values in task.codewords]
+        whole = self.reply.layout.whole
+        self._words = [
+            words if words is whole else (words[0].copy(), words[1].copy()) for words in task.codewords
+        ]
         if self._fused:  # `quantise` does the rest
             return loss
         if self.reply.layout.chosen:

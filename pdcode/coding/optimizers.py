@@ -124,12 +124,15 @@ class SGD(Optimizer):
     def __init__(self, table: OptimizerTable, size: int, dtype: Any) -> None:
         super().__init__(table, size, dtype)
         self._whole = specialise(optimize.sgd_step, self.dtype)
-        self._blocks = specialise(optimize.sgd_blocks, self.dtype)
         self._still = np.empty(0, self.dtype)  # no velocity
+
+    def _bind(self, theta: np.ndarray, units: Sequence[Unit], decoders: Sequence[Decoder]) -> None:
+        super()._bind(theta, units, decoders)
+        self._plan = [(*parts, optimize.Descent(*parts[1:], parts[0].elements).step) for parts in self._plan]
 
     def _advance(self, rate: float) -> float:
         total = 0.0
-        for decoder, theta, gradient in self._plan:
+        for decoder, theta, gradient, blocks in self._plan:
             decoder.solve()
             touched = decoder.touched
             if touched is None:
@@ -138,8 +141,7 @@ class SGD(Optimizer):
                 continue
             factor = rate * decoder.scale
             if len(touched) == 1 or sum(indices.size for indices in touched) < decoder.blocks:
-                for indices in touched:  # a repeated block is zero by then
-                    total += self._blocks(theta, gradient, indices.ravel(), decoder.elements, factor)
+                total = blocks(touched, factor, total)  # a repeated block is zero by then
             else:  # one pass over all blocks is cheaper
                 total += self._whole(theta, self._still, gradient, 1.0, factor, *PLAIN, True)
             touched.clear()

@@ -21,7 +21,7 @@ from itertools import islice
 import numpy as np
 
 from ..transport.base import Arrival
-from ..transport.layout import CHECK, SNAPSHOT, buffer
+from ..transport.layout import CHECK, SNAPSHOT, aligned, buffer
 from ..transport.messages import Order, Reply, Task, view_codewords
 from .state import Coded, State
 
@@ -147,14 +147,20 @@ class MirroredReplica(Replica):
     """
 
     def __init__(self, state: Coded) -> None:
-        layout = self._layout = state.layouts[0]
+        layout = state.layouts[0]
         self._state = state
-        message = buffer(layout.reply_bytes)[0]
-        self._reply = Reply(layout, message)
-        self._words_bytes = 0 if layout.chosen else layout.codeword_bytes
-        self._scratch = np.zeros(layout.header_bytes + layout.codeword_bytes, np.uint8)
+        # An entry, codewords and body, lies where the codewords of a task and the body of a reply would end
+        # and begin: one copy makes it a message to read.
+        words_bytes = 0 if layout.chosen else layout.codeword_bytes
+        start = aligned(words_bytes)  # of the reply
+        room = buffer(start + layout.reply_bytes)[0]
+        body_at = start + layout.header_bytes
+        self._entry = room[body_at - words_bytes : start + layout.reply_bytes]
+        self._reply = Reply(layout, room[start : start + layout.reply_bytes])
         self._codewords = self._reply.codewords if layout.chosen else layout.empty_codewords()
-        self._words = None if layout.chosen else view_codewords(layout, self._scratch, self._codewords)
+        order = room[start - words_bytes : body_at]
+        self._words = None if layout.chosen else view_codewords(layout, order, self._codewords)
+        self._whole = layout.whole
 
     def update(self, task: Task) -> np.ndarray:
         body, state = task.body, self._state
@@ -177,13 +183,15 @@ class MirroredReplica(Replica):
 
     def _fold(self, body: np.ndarray, at: int) -> int:
         """Fold in an arrival as rank 0 did; return the offset at which its entry ends."""
+        end = at + len(self._entry)
+        self._entry[:] = body[at:end]
         if self._words is not None:
-            self._scratch[self._layout.header_bytes :] = body[at : at + self._words_bytes]
             self._words.read()
-            at += self._words_bytes
-        reply = self._reply
-        reply.body[:] = body[at : at + len(reply.body)]
-        reply.read()
-        # copied: a decoder may keep the indices
-        self._state.add([(words[0].copy(), words[1]) for words in self._codewords], reply.payloads)
-        return at + len(reply.body)
+        self._reply.read()
+        whole = self._whole
+        codewords = [
+            words if words is whole else (words[0].copy(), words[1])  # a decoder may keep the indices
+            for words in self._codewords
+        ]
+        self._state.add(codewords, self._reply.payloads)
+        return end

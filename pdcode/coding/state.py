@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..decoders import Decoder
+from ..decoders.adding import Adding
+from ..kernels import intake
 from ..transport.layout import Codewords, Layout
 from ..transport.messages import Order
 from .optimizers import Optimizer
@@ -133,7 +135,8 @@ class Coded(State):
         self.designs = {} if assignment is None else assignment.designs
         self.robust = any(decoder.robust for decoder in decoders)
         shares = [unit.length / len(theta) for unit in units]  # of all of θ
-        self._folds = list(zip(decoders, shares, strict=True))
+        self._folds: list[tuple[Any, float]] = list(zip(decoders, shares, strict=True))
+        self._adding = adding(decoders)
         self._body = [theta.view(np.uint8)]
         self._counts = np.zeros(len(decoders), np.int64)
         self._arrays = [
@@ -159,6 +162,11 @@ class Coded(State):
     def add(self, codewords: Codewords, payloads: Sequence[np.ndarray]) -> float:
         """Fold payloads into the decoders; return the captured share of the gradient, 0 to 1."""
         captured = 0.0
+        if self._adding is not None and self._adding.add(codewords, payloads):
+            for (decoder, share), (indices, _) in zip(self._folds, codewords, strict=True):
+                decoder.added(indices)
+                captured += share * decoder.captured
+            return captured
         parts = zip(self._folds, codewords, payloads, strict=True)
         for (decoder, share), (indices, values), payload in parts:
             decoder.add_sparse(indices, values, payload)
@@ -200,3 +208,13 @@ class Coded(State):
             array[:] = body[at : at + len(array)]
             at += len(array)
         return at
+
+
+def adding(decoders: Sequence[Decoder]) -> intake.Fold | None:
+    """Return what adds an arrival to all decoders in one call; None if some do more than add."""
+    targets = [
+        decoder.target
+        for decoder in decoders
+        if isinstance(decoder, Adding) and type(decoder).add_sparse is Adding.add_sparse
+    ]
+    return intake.Fold(targets) if len(targets) == len(decoders) else None

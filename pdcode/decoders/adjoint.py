@@ -7,12 +7,12 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..config.tables import DecoderTable
-from ..kernels import decode, specialise
 from ..util.errors import InputError
+from .adding import Adding
 from .base import Context, Decoder, count_of, number_of
 
 
-class Adjoint(Decoder):
+class Adjoint(Adding):
     """Adjoint decoder: ĝ = c Σ g_i ⊗ y_i over the arrivals, O(w·e) for each codeword.
 
     With c = k/q it is unbiased for a tight code of which a random set of rows arrives. It keeps no payloads,
@@ -56,14 +56,8 @@ class Adjoint(Decoder):
         rows = None if rows is None else count_of("decoder.rows", rows)
         # Fewer rows than blocks cannot be tight: take them to be orthogonal.
         self._overlap = (rows - self.blocks) / (rows - 1) if rows is not None and rows > self.blocks else 0.0
-        self._decode = specialise(decode.adjoint_decode, self.dtype)
-        self._target = self.accumulator[: self.length]
+        self._captured = 0, 0.0  # a number of codewords, and its share
         self.touched = []
-
-    def add_sparse(self, indices: np.ndarray, values: np.ndarray, payload: np.ndarray) -> None:
-        self._decode(self._target, indices, values, payload, 1.0)
-        self.touched.append(indices)
-        self.count += len(payload)
 
     @property
     def scale(self) -> float:
@@ -74,7 +68,10 @@ class Adjoint(Decoder):
     @property
     def captured(self) -> float:
         count = self.count
-        return min(1.0, count / (self.blocks + (count - 1) * self._overlap)) if count else 0.0
+        if count != self._captured[0]:  # asynchronous runs ask for the same few numbers again and again
+            share = count / (self.blocks + (count - 1) * self._overlap) if count else 0.0
+            self._captured = count, min(1.0, share)
+        return self._captured[1]
 
     def reset(self) -> None:
         """Begin a new update; no work after a step, which has already zeroed the accumulator."""

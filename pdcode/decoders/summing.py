@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-import numpy as np
-
 from ..config.tables import Config, DecoderTable
-from ..kernels import decode, specialise
 from ..util.errors import InputError
+from .adding import Adding
 from .base import Context, Decoder, count_of
 
 
-class Summing(Decoder):
+class Summing(Adding):
     """Summing decoder: ĝ = Σ g_i ⊗ y_i / n over all arrivals since the start; `reset` does not clear it.
 
     Workers send codewords of the difference between their gradient and rank 0's copy of it. ĝ is the mean of
@@ -32,11 +30,6 @@ class Summing(Decoder):
     def __init__(self, *shape: Any, mean_of: int = 1, **common: Any) -> None:
         super().__init__(*shape, **common)
         self.mean_of = count_of("decoder.mean_of", mean_of)
-        self._decode = specialise(decode.adjoint_decode, self.dtype)
-
-    def add_sparse(self, indices: np.ndarray, values: np.ndarray, payload: np.ndarray) -> None:
-        self._decode(self.accumulator[: self.length], indices, values, payload, 1.0)
-        self.count += len(payload)
 
     @property
     def scale(self) -> float:

@@ -43,7 +43,11 @@ cdef class Events:
     cdef events state
     cdef double bandwidth
     cdef int64_t segment
+    cdef parts times  # link times of a task of `sizes`, the last ones asked for
+    cdef object sizes
     cdef object heap, slots, counts, inbox, ups
     cdef readonly object flights
     cdef int64_t on_link(self, size) except -1
     cdef parts on_links(self, body_bytes, own_bytes) except *
+    cdef int depart(self, Py_ssize_t count, const int32_t *workers, const int64_t *compute_ns,
+                    const int64_t *delay_ns, body_bytes, own_bytes, bytes_up) except -1

@@ -206,15 +206,25 @@ cdef class Events:
             If lengths differ, a worker does not exist or has a task, or a number is out of range. Nothing is
             sent then.
         """
-        cdef Py_ssize_t i, done = 0, count = workers.shape[0]
-        cdef parts times = self.on_links(body_bytes, own_bytes)
-        cdef bint fits = True
-        cdef int64_t[::1] ups
+        cdef Py_ssize_t count = workers.shape[0]
         if compute_ns.shape[0] != count or delay_ns.shape[0] != count:
             raise ValueError(f"{count} workers, {compute_ns.shape[0]} times in compute_ns and "
                              f"{delay_ns.shape[0]} in delay_ns: must be as many")
-        if count == 0:
-            return
+        if count:
+            self.depart(count, &workers[0], &compute_ns[0], &delay_ns[0], body_bytes, own_bytes, bytes_up)
+
+    def send_one(self, int32_t worker, int64_t compute_ns, int64_t delay_ns, body_bytes, own_bytes,
+                 bytes_up=None):
+        """Send one task, as `send` would; arguments are numbers."""
+        self.depart(1, &worker, &compute_ns, &delay_ns, body_bytes, own_bytes, bytes_up)
+
+    cdef int depart(self, Py_ssize_t count, const int32_t *workers, const int64_t *compute_ns,
+                    const int64_t *delay_ns, body_bytes, own_bytes, bytes_up) except -1:
+        cdef Py_ssize_t i, done = 0
+        cdef bint fits = True
+        cdef int64_t[::1] ups
+        if (body_bytes, own_bytes) != self.sizes:
+            self.times, self.sizes = self.on_links(body_bytes, own_bytes), (body_bytes, own_bytes)
         while done < count and fits:
             fits = 0 <= workers[done] < self.state.workers and 0 <= compute_ns[done] <= EVENTS_LAST \
                 and delay_ns[done] <= EVENTS_LAST and self.state.flights[workers[done]].state == IDLE
@@ -227,9 +237,10 @@ cdef class Events:
                     self.ups = numpy.full(self.state.workers, self.state.up, numpy.int64)
                     ups = self.ups
                     self.state.ups = &ups[0]
-                self.ups[numpy.asarray(workers)] = self.on_link(bytes_up)
-            events_send(&self.state, &times, count, &workers[0], &compute_ns[0], &delay_ns[0])
-            return
+                for i in range(count):
+                    self.state.ups[workers[i]] = self.on_link(bytes_up)
+            events_send(&self.state, &self.times, count, workers, compute_ns, delay_ns)
+            return 0
         for i in range(done):
             self.state.flights[workers[i]].state = IDLE
         if not 0 <= workers[done] < self.state.workers:
@@ -237,6 +248,13 @@ cdef class Events:
         bounded(f"compute_ns of worker {workers[done]}", compute_ns[done], 0)
         bounded(f"delay_ns of worker {workers[done]}", delay_ns[done], -LAST)
         raise ValueError(f"worker {workers[done]} has a task already")
+
+    def last_times(self, Py_ssize_t worker):
+        """Return `t_start_ns`, `t_compute_ns` and `t_send_ns` of a worker, which must exist."""
+        if not 0 <= worker < self.state.workers:
+            raise ValueError(f"worker {worker}: must be from 0 to {self.state.workers - 1}")
+        cdef in_flight *flight = self.state.flights + worker
+        return flight.t_start, flight.t_compute, flight.t_send
 
     def follow(self, worker, compute_ns, delay_ns):
         """Let a worker whose last reply `pop` has returned compute another reply to the same task.

@@ -1,9 +1,13 @@
 """Optimizer steps that read the decoded gradient in place, and can clear it in the same pass."""
 
+cimport numpy as cnp
 from libc.math cimport sqrt
 from libc.stdint cimport int32_t
 
+from pdcode.kernels.arrays cimport data, number_of, plain, room
 from pdcode.kernels.real cimport real
+
+cnp.import_array()
 
 
 def sgd_step(real[::1] theta, real[::1] velocity, real[::1] gradient, double scale, double rate,
@@ -138,3 +142,68 @@ def sgd_blocks(real[::1] theta, real[::1] accumulator, const int32_t[::1] blocks
             total = sgd_blocks_f64(&theta[0], &accumulator[0], length, &blocks[0], blocks.shape[0], block,
                                    factor)
     return total
+
+
+cdef class Descent:
+    """`sgd_blocks` of one θ and one gradient, for the blocks of many codewords in one call.
+
+    Parameters
+    ----------
+    theta, gradient : ndarray, shape (N,), float32 or float64
+    block : int
+
+    Raises
+    ------
+    ValueError
+        If shapes, order or types do not fit.
+    """
+
+    cdef object arrays
+    cdef void *theta
+    cdef void *gradient
+    cdef Py_ssize_t length, block
+    cdef bint double
+
+    def __init__(self, theta, gradient, block):
+        cdef int kind = number_of(theta.dtype)
+        if not (room(theta, kind, 1) and room(gradient, kind, 1)) or len(theta) != len(gradient):
+            raise ValueError("theta and gradient must be vectors of one type and length")
+        if block < 1:
+            raise ValueError(f"block is {block}: must be at least 1")
+        self.arrays = theta, gradient
+        self.theta, self.gradient, self.double = data(theta), data(gradient), kind == cnp.NPY_FLOAT64
+        self.length, self.block = len(theta), block
+
+    def step(self, list touched, double factor, double total):
+        """Step the blocks of codewords, one after another.
+
+        Parameters
+        ----------
+        touched : list of ndarray of int32, C-ordered
+        factor : float
+            Of the gradient in the step.
+        total : float
+            To which squared norms are added.
+
+        Returns
+        -------
+        float
+            The sum.
+
+        Raises
+        ------
+        ValueError
+            If shapes, order or types do not fit.
+        """
+        cdef Py_ssize_t count
+        for indices in touched:
+            if not (plain(indices, cnp.NPY_INT32, 2) or plain(indices, cnp.NPY_INT32, 1)):
+                raise ValueError("indices must be C-ordered arrays of int32")
+            count = cnp.PyArray_SIZE(<cnp.ndarray> indices)
+            if self.double:
+                total += sgd_blocks_f64(<double *> self.theta, <double *> self.gradient, self.length,
+                                        <const int32_t *> data(indices), count, self.block, factor)
+            else:
+                total += sgd_blocks_f32(<float *> self.theta, <float *> self.gradient, self.length,
+                                        <const int32_t *> data(indices), count, self.block, <float> factor)
+        return total

@@ -22,7 +22,7 @@ import numpy as np
 from mpi4py import MPI
 
 from ..transport.base import Arrival, Fleet, RankInfo
-from ..transport.layout import CANCEL, HEADER, STOP, Layout, buffer, longest
+from ..transport.layout import CANCEL, STOP, Layout, buffer, longest
 from ..transport.messages import Order, Reply, Task, notice
 from . import clocks
 from .process import CHUNK, CLOCK, HELLO, REPLY, SETUP, TASK, Patience, library
@@ -157,20 +157,10 @@ class MPIFleet(Fleet):
             self._parts[worker] += 1
             self._active[worker] = self._receives[slot][number][part + 1]
         self.bytes_up += arrival.bytes_up
-        self._read_header(arrival, reply.header)
+        arrival.read_header(reply.message, self._offsets_ns[worker])
         arrival.finite = reply.read()
         arrival.t_recv_ns = now_ns
         return arrival
-
-    def _read_header(self, arrival: Arrival, header: memoryview) -> None:
-        """Read the header of a worker's message; times become rank 0's."""
-        worker, _, _, arrival.task, arrival.version, arrival.row, *rest = HEADER.unpack_from(header)
-        start_ns, compute_ns, send_ns, arrival.injected_delay_ns, arrival.loss = rest
-        offset_ns = self._offsets_ns[worker]
-        arrival.worker = worker
-        arrival.t_start_ns = start_ns - offset_ns
-        arrival.t_compute_ns = compute_ns - offset_ns
-        arrival.t_send_ns = send_ns - offset_ns
 
     def _tell(self, worker: int, flag: int) -> None:
         """Send a header without a body."""

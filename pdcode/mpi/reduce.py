@@ -78,7 +78,7 @@ class AllreduceFleet(MPIFleet):
         """Read what the workers have told of a round."""
         total, arrivals = self._take_sum()
         for worker, (message, arrival) in enumerate(zip(self._messages, arrivals, strict=True)):
-            self._read_header(arrival, message.data)
+            arrival.read_header(message, self._offsets_ns[worker])
             _, arrival.digest = TOLD.unpack_from(message.data, HEADER.size)
             arrival.t_recv_ns, arrival.finite = self._reached_ns[worker], total.sound
         return sorted(arrivals, key=lambda arrival: arrival.t_recv_ns)

@@ -30,8 +30,9 @@ class Evaluation:
 
     def loss(self, theta: Array) -> float:
         """Return the mean loss, including the penalty."""
-        self._forward.run(self._network.views(theta))
-        return self._forward.loss() + self._network.penalty(theta)
+        views = self._network.views(theta)
+        self._forward.run(views)
+        return self._forward.loss() + self._network.penalty(theta, views)
 
     def accuracy(self, theta: Array) -> float:
         """Return the accuracy, see `Loss.accuracy`."""

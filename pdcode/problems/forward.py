@@ -45,6 +45,7 @@ class Forward:
             inputs = np.ones((self.count, layer.inputs + 1), dtype)
             self.hidden.append(inputs[:, :-1])
             self.layers.append(DenseLayer(layer, inputs))
+        self._outputs = [*self.hidden, None]  # the last layer has no activations
         self._kind = activation.KINDS[network.activation]
         self._activate = specialise(activation.forward, dtype)
         self._loss = network.loss.evaluator(dtype)
@@ -58,15 +59,15 @@ class Forward:
         if isinstance(self._x, Csr):
             self._inputs[:] = indices
         else:
-            np.take(self._x, indices, axis=0, out=self._inputs, mode="clip")  # other modes copy `out`
-        np.take(self._y, indices, axis=0, out=self.targets, mode="clip")
+            self._x.take(indices, 0, self._inputs, "clip")  # other modes copy `out`
+        self._y.take(indices, 0, self.targets, "clip")
 
     def run(self, views: Sequence[LayerViews]) -> None:
         """Compute the scores of every layer and the activations of the hidden layers."""
-        for number, layer in enumerate(self.layers):
-            layer.forward(views[number].forward, self.scores[number])
-            if number < len(self.hidden):
-                self._activate(self._kind, self.scores[number], self.hidden[number])
+        for layer, view, scores, hidden in zip(self.layers, views, self.scores, self._outputs, strict=True):
+            layer.forward(view.forward, scores)
+            if hidden is not None:
+                self._activate(self._kind, scores, hidden)
 
     def loss(self, weight: float = 1.0) -> float:
         """Return the mean loss without the penalty, and replace the last scores by errors weight·Δ/B."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..kernels import decode, encode, sparse, specialise
-from .matrix import Array, Csr
+from .matrix import Array, Csr, product_of
 from .partition import Blocks
 
 
@@ -24,10 +24,12 @@ class DenseLayer:
         self.blocks = blocks
         self.inputs = inputs
         self._encode = specialise(encode.encode, inputs.dtype)
+        self._score = product_of((len(inputs), blocks.outputs))
+        self._multiply = product_of((blocks.rows, blocks.width))
 
     def forward(self, weights: Array, scores: Array) -> None:
         """Compute scores (B, d_out) = inputs @ weights (d_in + 1, d_out)."""
-        np.matmul(self.inputs, weights, out=scores)
+        self._score(self.inputs, weights, scores)
 
     def attach(self, delta: Array, rows: int) -> None:
         """Prepare for derivatives: `delta` (B, d_out) will hold the errors; a task has `rows` codewords."""
@@ -36,15 +38,16 @@ class DenseLayer:
         if not self.blocks.whole:
             self._encoded = np.empty((len(delta), rows * self.blocks.size), delta.dtype)
             self._encoded_transposed = self._encoded.T
+            self._combine = product_of((rows * self.blocks.size, self.blocks.width))
 
     def gradient(self, out: Array) -> None:
         """Compute the gradient SᵀO into `out`, shape (p, m)."""
-        np.matmul(self._transposed, self._other, out=out)
+        self._multiply(self._transposed, self._other, out)
 
     def coded(self, indices: Array, values: Array, out: Array) -> None:
         """Compute combinations of blocks of SᵀO into `out`, shape (r·b, m): encode S, then multiply once."""
         self._encode(self._small, indices, values, self.blocks.size, self._encoded)
-        np.matmul(self._encoded_transposed, self._other, out=out)
+        self._combine(self._encoded_transposed, self._other, out)
 
 
 class SparseLayer:

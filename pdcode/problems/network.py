@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -22,6 +23,7 @@ class LayerViews(NamedTuple):
     penalised: Array  # (1, p·m), for the encoder; without the row of biases if they are the last of p rows
     forward: Array  # (d_in + 1, d_out): scores = inputs @ forward
     backward: Array  # (d_out, d_in), without the bias: errors of the layer below = errors @ backward
+    bias: Array  # (d_out,)
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,17 +76,16 @@ class Network:
             weights, penalised = layer.weights(theta), layer.matrix(theta)
             if layer.axis == "input" and not self.penalise_bias:
                 penalised = penalised[:-1]
-            views.append(LayerViews(penalised.reshape(1, -1), weights.T, weights[:, :-1]))
+            views.append(LayerViews(penalised.reshape(1, -1), weights.T, weights[:, :-1], weights[:, -1]))
         return views
 
-    def penalty(self, theta: Array) -> float:
-        """Return ½·l2·‖W‖², or ½·l2·‖θ‖² with `penalise_bias`."""
+    def penalty(self, theta: Array, views: Sequence[LayerViews]) -> float:
+        """Return ½·l2·‖W‖², or ½·l2·‖θ‖² with `penalise_bias`; `views` are those of θ."""
         if not self.l2:
             return 0.0
-        squares = float(np.dot(theta, theta))
+        squares = float(theta.dot(theta))
         if not self.penalise_bias:
-            biases = [layer.weights(theta)[:, -1] for layer in self.layers]
-            squares -= sum(float(np.dot(bias, bias)) for bias in biases)
+            squares -= sum([float(view.bias.dot(view.bias)) for view in views])
         return 0.5 * self.l2 * squares
 
     def initial(self, seed: int) -> Array:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 
@@ -11,9 +12,18 @@ from ..kernels import activation, encode, specialise
 from .forward import Forward
 from .matrix import Array, Matrix
 from .network import LayerViews, Network
-from .partition import payload_layout, task_rows
+from .partition import Blocks, payload_layout, task_rows
 
 Codeword = tuple[Array, Array]  # indices int32 (r, w), values (r, w)
+
+
+class Part(NamedTuple):
+    """Views of one layer's result."""
+
+    matrix: Array  # (r·b, m)
+    flat: Array  # (1, r·b·m)
+    bias: Array | None  # (r·b,), its last column where that is not penalised …
+    unbiased: Array  # (r·b, m - 1), and the others
 
 
 class Plan:
@@ -72,13 +82,13 @@ class Plan:
         self._forward = forward = Forward(network, x, y, batch)
         self._deltas = [np.empty_like(scores) for scores in forward.scores[:-1]] + [forward.scores[-1]]
         self.views: list[Array] = []
-        self._matrices: list[Array] = []  # the same memory as `views`, (r·b, m)
+        self._parts: list[Part] = []  # the same memory as `views`
         for layer, count, start, delta in zip(forward.layers, rows, self.offsets, self._deltas, strict=True):
             blocks = layer.blocks
             layer.attach(delta, count)
             part = self.payload[start : start + count * blocks.elements]
             self.views.append(part.reshape(count, blocks.elements))
-            self._matrices.append(part.reshape(count * blocks.size, blocks.width))
+            self._parts.append(self._part(blocks, part.reshape(count * blocks.size, blocks.width)))
         self._whole = (np.zeros((1, 1), np.int32), np.ones((1, 1), dtype))
         self._kind = activation.KINDS[network.activation]
         self._backward = specialise(activation.backward, dtype)
@@ -92,8 +102,8 @@ class Plan:
         return np.empty(self.network.size, self.network.dtype)
 
     @cached_property
-    def _gradients(self) -> list[Array]:
-        return [layer.matrix(self.full_gradient) for layer in self.network.layers]
+    def _gradients(self) -> list[Part]:
+        return [self._part(layer, layer.matrix(self.full_gradient)) for layer in self.network.layers]
 
     def coded_derivative(
         self, theta: Array, indices: Array | None, codewords: Sequence[Codeword | None]
@@ -128,25 +138,26 @@ class Plan:
 
     def code(self, codewords: Sequence[Codeword | None]) -> None:
         """Write the coded derivatives of the batch of the last `prepare`, at its θ, to `payload`."""
-        for number, out in enumerate(self._matrices):
-            layer = self._forward.layers[number]
+        for number, (layer, part) in enumerate(zip(self._forward.layers, self._parts, strict=True)):
             if layer.blocks.whole:
                 support, values = self._whole
-                layer.gradient(out)
+                layer.gradient(part.matrix)
             else:
                 support, values = self._checked(number, codewords[number])
-                layer.coded(support, values, out)
+                layer.coded(support, values, part.matrix)
             if self._l2:
-                self._add_penalty(number, support, values, layer.blocks.elements, out)
+                self._add_penalty(number, support, values, layer.blocks.elements, part)
 
     def gradient(self, theta: Array, indices: Array | None) -> float:
         """Write the gradient of a batch to `full_gradient`; arguments and result as in `coded_derivative`."""
         loss = self.prepare(theta, indices)
-        for number, out in enumerate(self._gradients):
-            layer = self._forward.layers[number]
-            layer.gradient(out)
-            if self._l2:
-                self._add_penalty(number, *self._whole, layer.blocks.length, out)
+        for number, (layer, part) in enumerate(zip(self._forward.layers, self._gradients, strict=True)):
+            layer.gradient(part.matrix)
+            if self._l2 and part.bias is None:
+                self._add_penalty(number, *self._whole, layer.blocks.length, part)
+            elif self._l2:  # the same sum, without the biases
+                weights = self._weights[number].backward
+                self._encode(weights, *self._whole, weights.shape[1], part.unbiased, self._l2, True)
         return loss
 
     def _start(self, theta: Array, indices: Array | None) -> float:
@@ -155,7 +166,7 @@ class Plan:
             self._weights, self._theta = self.network.views(theta), theta
         self._forward.select(indices)
         self._forward.run(self._weights)
-        return self._forward.loss(self.weight) + self.network.penalty(theta)
+        return self._forward.loss(self.weight) + self.network.penalty(theta, self._weights)
 
     def _propagate(self, number: int) -> None:
         """Compute the errors of the layer below from those of a layer."""
@@ -163,14 +174,17 @@ class Plan:
         np.matmul(self._deltas[number], self._weights[number].backward, out=below)
         self._backward(self._kind, self._forward.scores[number - 1], self._forward.hidden[number - 1], below)
 
-    def _add_penalty(self, number: int, support: Array, values: Array, block: int, out: Array) -> None:
-        """Add l2 times the combinations of blocks of a layer's weights to `out`, (r·b, m)."""
-        biased = self.network.layers[number].axis == "output" and not self.network.penalise_bias
-        bias = out[:, -1].copy() if biased else None
-        weights = self._weights[number].penalised
-        self._encode(weights, support, values, block, out.reshape(1, -1), self._l2, True)
-        if bias is not None:
-            out[:, -1] = bias
+    def _part(self, blocks: Blocks, matrix: Array) -> Part:
+        """Return the views of a layer's result, (r·b, m)."""
+        biased = blocks.axis == "output" and not self.network.penalise_bias
+        return Part(matrix, matrix.reshape(1, -1), matrix[:, -1] if biased else None, matrix[:, :-1])
+
+    def _add_penalty(self, number: int, support: Array, values: Array, block: int, part: Part) -> None:
+        """Add l2 times the combinations of blocks of a layer's weights to `part`."""
+        bias = None if part.bias is None else part.bias.copy()
+        self._encode(self._weights[number].penalised, support, values, block, part.flat, self._l2, True)
+        if part.bias is not None:
+            part.bias[:] = bias
 
     def _checked(self, number: int, codeword: Codeword | None) -> Codeword:
         """Return a layer's codewords, after checking that they fit its part of the payload."""

@@ -63,7 +63,7 @@ class KeptMean(Adjoint):
         super().__init__(*shape, scale=1.0 if senders else 1 / workers, **common)
         size, held = len(self.accumulator), workers * rows
         self.accumulator = np.zeros(size + 2 * held, self.dtype)
-        self._target, self._elements = self.accumulator[: self.length], rows
+        self.target, self._elements = self.accumulator[: self.length], rows
         self._payloads = self.accumulator[size : size + held].reshape(workers, rows, 1)
         self._places = self.accumulator[size + held :].view(np.int32)[:held].reshape(workers, rows, 1)
         self._ones, self._senders, self._clips = np.ones((rows, 1), self.dtype), senders, clips
@@ -76,15 +76,15 @@ class KeptMean(Adjoint):
 
     def solve(self) -> None:
         for places in self.touched:
-            self._target[places] = 0
+            self.target[places] = 0
         payloads = self._payloads[: self.count // self._elements]
         self.touched[:] = self._places[: len(payloads)]
         factors = clip(payloads) if self._clips else np.ones(len(payloads))
         for places, payload, factor in zip(self.touched, payloads, factors, strict=True):
-            self._decode(self._target, places, self._ones, payload, factor)
+            self._decode(self.target, places, self._ones, payload, factor)
         if self._senders and self.touched:
             sent = np.bincount(np.concatenate(self.touched, axis=None), minlength=self.length)
-            self._target /= np.maximum(sent, 1).astype(self.dtype)
+            self.target /= np.maximum(sent, 1).astype(self.dtype)
 
 
 def clip(payloads: np.ndarray) -> np.ndarray:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from ..kernels import intake
+
 
 class Recorder:
     """Recorder of a run's rows; this base class discards them.
@@ -11,6 +13,24 @@ class Recorder:
 
     def arrival(self, *values: float) -> None:
         """Record a row of arrivals."""
+
+    def arrived(
+        self,
+        reply: intake.Received,
+        applied: int,
+        staleness: int,
+        t_dispatch_ns: int,
+        t_decoded_ns: int,
+        captured: float,
+        status: int,
+    ) -> None:
+        """Record a row of arrivals: a reply, and what became of it."""
+        self.arrival(
+            reply.worker, reply.task, reply.version, applied, reply.row, staleness, t_dispatch_ns,
+            reply.t_start_ns, reply.t_compute_ns, reply.t_send_ns, reply.t_recv_ns, t_decoded_ns,
+            reply.injected_delay_ns, reply.bytes_up, reply.bytes_down, captured, status, reply.loss,
+            reply.round, reply.part,
+        )  # fmt: skip
 
     def update(self, *values: float) -> None:
         """Record a row of updates."""

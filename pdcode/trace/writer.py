@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..kernels import intake
 from ..util.errors import Failure, InputError
 from . import header, lock, opening, room
 from .recorder import Recorder
@@ -87,6 +88,7 @@ class TraceWriter(Recorder):
             header.write_header(file, config_text, {**metadata, **kept}, workers, codes)
             self._tables = {name: Rows(file, name, columns, self._guard) for name, columns in TABLES.items()}
             file.swmr_mode = True
+        self._arrivals, self._updates = self._tables["arrivals"], self._tables["updates"]
         self._every = {"all": 1, "sampled": sample, "none": 0}[arrivals]
 
     def arrival(self, *values: float) -> None:
@@ -95,8 +97,22 @@ class TraceWriter(Recorder):
         if every == 1 or (every and task % every == worker % every):
             self._tables["arrivals"].append(*values)
 
+    def arrived(
+        self,
+        reply: intake.Received,
+        applied: int,
+        staleness: int,
+        t_dispatch_ns: int,
+        t_decoded_ns: int,
+        captured: float,
+        status: int,
+    ) -> None:
+        every = self._every
+        if every == 1 or (every and reply.task % every == reply.worker % every):
+            self._arrivals.put(reply, applied, staleness, t_dispatch_ns, t_decoded_ns, captured, status)
+
     def update(self, *values: float) -> None:
-        self._tables["updates"].append(*values)
+        self._updates.append(*values)
 
     def progress(self, *values: float) -> None:
         self._tables["progress"].append(*values)

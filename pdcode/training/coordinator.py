@@ -161,7 +161,7 @@ class Coordinator:
 
     def _fold(self, arrival: Arrival) -> bool:
         """Fold a reply in; return whether its worker gets a task without a step, as a straggler does."""
-        worker = arrival.worker
+        worker, state = arrival.worker, self.state
         self.arrivals += 1
         self.outstanding -= 1
         if arrival.last:
@@ -169,13 +169,13 @@ class Coordinator:
             self.replies[worker] += 1
             self.busy_ns[worker] += arrival.t_recv_ns - self.t_dispatch_ns[worker]
         staleness = self.version - arrival.version
-        late = staleness > 0 or arrival.round != self.state.round
+        late = staleness > 0 or arrival.round != state.round
         if not arrival.finite:
             status, applied = REFUSED, -1
             self._refuse(arrival)
         elif self.stopping:
             status, applied = DRAINED, -1
-        elif late and not self.state.usable(staleness, arrival.round):
+        elif late and not state.usable(staleness, arrival.round):
             status, applied = WASTED, -1
         else:
             status, applied = USED, self.version
@@ -183,17 +183,12 @@ class Coordinator:
             self.used += 1
             self.fresh += not late
             self._senders.append(worker)
-            self._damping += self.state.optimizer.damping(staleness)
+            self._damping += state.optimizer.damping(staleness)
         self.outcomes[status] += 1
         self.returned[worker] = 0 if status == USED else RETURNED
-        self.trace.arrival(
-            worker, arrival.task, arrival.version, applied, arrival.row, staleness,
-            self.t_dispatch_ns[worker], arrival.t_start_ns, arrival.t_compute_ns, arrival.t_send_ns,
-            arrival.t_recv_ns, self.fleet.now_ns(), arrival.injected_delay_ns,
-            arrival.bytes_up, arrival.bytes_down, self.captured, status, arrival.loss, arrival.round,
-            arrival.part,
-        )  # fmt: skip
-        return arrival.last and (late or (status == USED and not self.state.policy.waits))
+        sent_ns, now_ns = self.t_dispatch_ns[worker], self.fleet.now_ns()
+        self.trace.arrived(arrival, applied, staleness, sent_ns, now_ns, self.captured, status)
+        return arrival.last and (late or (status == USED and not state.policy.waits))
 
     def _step_if_ready(self, expected: int) -> bool:
         """Step if the state is ready, with `expected` payloads outstanding."""
@@ -230,7 +225,8 @@ class Coordinator:
     def _dispatch_waiting(self) -> None:
         """Send the newest θ to every idle worker, or shut it down if the run is over."""
         waiting, self.waiting = self.waiting, []
-        for worker in sorted(waiting):  # sorted: rows of a synchronous run are independent of arrival order
+        waiting.sort()  # rows of a synchronous run are independent of arrival order
+        for worker in waiting:
             if not self.stopping:
                 self._dispatch(worker)
             elif self.fleet.shutdown(worker, self.drain_until_ns):

@@ -12,21 +12,16 @@ from typing import Any
 
 import numpy as np
 
+from ..kernels import intake
 from .layout import Layout, Pair
 from .messages import Order, Reply, Task
 
 
-class Arrival:
+class Arrival(intake.Received):
     """A reply at rank 0; each place of a receive buffer has one such object, reused for every reply.
 
     Times are in ns since the start of the run, on rank 0's clock.
     """
-
-    __slots__ = (
-        "worker", "task", "version", "row", "round", "part", "last", "loss", "codewords", "bytes_up",
-        "bytes_down", "finite", "t_start_ns", "t_compute_ns", "t_send_ns", "t_recv_ns", "injected_delay_ns",
-        "payloads", "body", "digest", "_chosen",
-    )  # fmt: skip
 
     worker: int
     task: int

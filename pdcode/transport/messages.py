@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..kernels import finite, quantise
+from ..kernels import intake, quantise
 from ..util.rng import WIRE
 from .layout import CANCEL, HEADER, KEY_BYTES, ROUND, STOP, Codewords, Layout, Pair, Part, buffer
 
@@ -71,7 +71,8 @@ class CodewordView:
     def write(self, codewords: Codewords, row: int = 0) -> None:
         """Write the codewords of a task to the message."""
         for words, views, layer, _ in self._sections:
-            words.write(views, *codewords[layer])
+            indices, values = codewords[layer]
+            words.write(views, indices, values)
 
     def read(self) -> bool:
         """Read the codewords into `pairs`; return whether they are valid."""
@@ -125,6 +126,8 @@ class Reply:
         Payload in the problem's dtype: a view of the message if that is the wire format, else an own array.
     payloads : list of ndarray
         View of each unit's payload, shape (r, elements of a block).
+    fields : list of (ndarray, ndarray, Part)
+        Each unit's payload as a vector, its bytes in the message, and their format.
     codewords : list of (indices, values)
         Worker-selected codewords, one pair per unit; else empty.
     """
@@ -143,13 +146,16 @@ class Reply:
             self.payload = buffer(layout.payload_size * layout.dtype.itemsize)[0].view(layout.dtype)
             self.payload = self.payload[: layout.payload_size]
         self.payloads: list[np.ndarray] = []
-        self._fields: list[tuple[np.ndarray, np.ndarray, Part]] = []  # a unit's payload, and its bytes
+        self.fields: list[tuple[np.ndarray, np.ndarray, Part]] = []
         for layer, r, start, field in zip(
             layout.units, layout.rows, layout.offsets, layout.parts, strict=True
         ):
             flat = self.payload[start : start + r * layer.elements]
             self.payloads.append(flat.reshape(r, layer.elements))
-            self._fields.append((flat, message[field.at : field.at + field.bytes], field))
+            self.fields.append((flat, message[field.at : field.at + field.bytes], field))
+        self._read = intake.Payload(
+            [(flat, wire, -1 if layout.exact else part.kind, part.rows) for flat, wire, part in self.fields]
+        ).read
         self.codewords: list[Pair] = layout.empty_codewords()
         self._words = CodewordView(layout, message, self.codewords) if layout.chosen else None
 
@@ -162,19 +168,17 @@ class Reply:
     def write(self, seed: int, worker: int, task: int) -> bool:
         """Round the payload into the message, and to the values that rank 0 will read; return whether it is
         finite."""
-        sound, first = True, self.part * len(self._fields)  # units of a part draw numbers of their own
-        for number, (flat, wire, part) in enumerate(self._fields, first):
-            if self.layout.exact:
-                sound &= finite.all_finite(flat)
-            else:
-                sound &= quantise.encode(
-                    part.kind, flat, wire, part.rows, seed, WIRE, worker, task, number, flat
-                )
+        if self.layout.exact:
+            finite: bool = self._read()
+            return finite
+        sound, first = True, self.part * len(self.fields)  # units of a part draw numbers of their own
+        for number, (flat, wire, part) in enumerate(self.fields, first):
+            sound &= quantise.encode(part.kind, flat, wire, part.rows, seed, WIRE, worker, task, number, flat)
         return sound
 
     def wire(self, number: int) -> np.ndarray:
         """Return the bytes of a unit's payload in the message."""
-        return self._fields[number][1]
+        return self.fields[number][1]
 
     def seal(
         self,
@@ -195,12 +199,8 @@ class Reply:
     def read(self) -> bool:
         """Read codewords and payload from the message; return whether they are valid and finite."""
         sound = self._words is None or self._words.read()
-        for flat, wire, part in self._fields:
-            if self.layout.exact:
-                sound &= finite.all_finite(flat)
-            else:
-                sound &= quantise.decode(part.kind, wire, flat, part.rows)
-        return sound
+        finite: bool = self._read()
+        return sound and finite
 
 
 class Task:
@@ -248,17 +248,13 @@ class Task:
         start, _, words = self._rounds[number]
         if words is not None:
             words.write(codewords, row)
-        end = start
-        for part in parts:
-            self.message[end : end + len(part)] = part
-            end += len(part)
         flags |= own_flags | number << ROUND
-        HEADER.pack_into(self.header, 0, worker, flags, end - start, task, version, row, digest, 0, 0, 0, 0.0)
+        end: int = intake.write_task(self.message, start, parts, worker, flags, task, version, row, digest)
         return end
 
     def read(self) -> None:
         """Read the received task."""
-        _, flags, size, self.task, self.version, self.row, self.digest, *_ = HEADER.unpack_from(self.header)
+        flags, size, self.task, self.version, self.row, self.digest = intake.read_task(self.message)
         self.flags, self.round = flags & (1 << ROUND) - 1, flags >> ROUND
         start, self.codewords, words = self._rounds[self.round]
         if self._place != (start, size):

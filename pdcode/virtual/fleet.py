@@ -80,6 +80,7 @@ class VirtualFleet(VirtualRanks, Fleet):
             for arrivals in self._arrivals:
                 for (arrival,), size in zip(arrivals, exchanged, strict=True):
                     arrival.bytes_up = size
+        self._starts = [layout.body_at for layout in layouts]
         self._rounds = [0] * workers  # round of each worker's task …
         self._parts = [0] * workers  # … and the part of its reply that comes next
         self._slots = [2 * worker for worker in range(workers)]
@@ -107,10 +108,11 @@ class VirtualFleet(VirtualRanks, Fleet):
                 arrival.bytes_down = self._exchanged[number]
         self.executor.perform(worker, self._task, number)
         self.bytes_down += size if self._exchanged is None else self._exchanged[number]
-        body = sum(len(part) for part in order.parts)
-        if (body, size - body, number) != self._sizes:
+        own = self._starts[number]
+        sizes = size - own, own, number
+        if sizes != self._sizes:
             self._send()
-            self._sizes = body, size - body, number
+            self._sizes = sizes
         self._leaving.append((worker, task))
         return self.schedule.now_ns
 
@@ -140,9 +142,7 @@ class VirtualFleet(VirtualRanks, Fleet):
         arrival.loss, body = self.executor.finish(worker, number, part)
         reply.body[:] = body
         arrival.finite = reply.read()
-        arrival.t_start_ns = int(schedule.t_start_ns[worker])
-        arrival.t_compute_ns = int(schedule.t_compute_ns[worker])
-        arrival.t_send_ns = int(schedule.t_send_ns[worker])
+        arrival.t_start_ns, arrival.t_compute_ns, arrival.t_send_ns = schedule.times_ns(worker)
         arrival.t_recv_ns = schedule.t_recv_ns
         arrival.injected_delay_ns = int(schedule.injected_delay_ns[worker])
         self.bytes_up += arrival.bytes_up

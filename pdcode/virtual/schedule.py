@@ -82,6 +82,10 @@ class Schedule(ABC):
             Whether the limit is the state's `wake_ns`.
         """
 
+    def times_ns(self, worker: int) -> tuple[int, int, int]:
+        """Return `t_start_ns`, `t_compute_ns` and `t_send_ns` of a worker."""
+        return int(self.t_start_ns[worker]), int(self.t_compute_ns[worker]), int(self.t_send_ns[worker])
+
     def stepped(self) -> None:
         """Account for the end of a round."""
         self.steps += 1
@@ -152,6 +156,8 @@ class CostModelSchedule(Schedule):
         self._events.now_ns = 0
 
     def send(self, sent: Sequence[Sent], body_bytes: int, own_bytes: int, number: int = 0) -> None:
+        if len(sent) == 1 and len(self._shares) == 1 and self._send_one(*sent[0], body_bytes, own_bytes):
+            return
         pairs = np.array(sent, np.int64)
         workers, tasks = pairs[:, 0], pairs[:, 1]
         compute_ns, shares = np.take(self._part_ns[number], workers, axis=1), self._shares[number]
@@ -179,6 +185,21 @@ class CostModelSchedule(Schedule):
         self._events.send(
             workers.astype(np.int32), compute_ns[0], delays_ns[0], body_bytes, own_bytes, reply_bytes
         )
+
+    def _send_one(self, worker: int, task: int, body_bytes: int, own_bytes: int) -> bool:
+        """Send one task, if its delay is drawn: what `send` does, without arrays; return whether it is."""
+        if task >= self._drawn.item(worker):
+            return False
+        for part, ahead_ns in enumerate(self._ahead_ns):
+            self._delays_ns[part, worker] = ahead_ns.item(worker, task % BLOCK)
+        self._injected_ns[worker] = delay_ns = self._delays_ns.item(0, worker)
+        compute_ns = self._part_ns[0].item(0, worker)
+        self._events.send_one(worker, compute_ns, delay_ns, body_bytes, own_bytes)
+        return True
+
+    def times_ns(self, worker: int) -> tuple[int, int, int]:
+        times: tuple[int, int, int] = self._events.last_times(worker)
+        return times
 
     def follow(self, worker: int, number: int, part: int) -> None:
         delay_ns = int(self._delays_ns[part, worker])

@@ -6,6 +6,7 @@ import math
 import statistics
 import time
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -35,6 +36,9 @@ class UpdateTimes(Recorder):
 
     def arrival(self, *values: float) -> None:
         self._trace.arrival(*values)
+
+    def arrived(self, *values: Any) -> None:
+        self._trace.arrived(*values)
 
     def update(self, *values: float) -> None:
         self.t_update_ns.append(int(values[1]))

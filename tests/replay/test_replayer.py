@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -230,14 +231,14 @@ def test_a_killed_run_is_compared_as_far_as_its_trace_goes(
 ) -> None:
     kept = data.draw(st.integers(0, Trace(runs[how, clock]).arrivals.rows - 1))
     simulation, trace = prepared(tmp_path / "a.h5", CASES[how], clock)
-    append, left = trace.arrival, iter(range(kept))
+    append, left = trace.arrived, iter(range(kept))
 
-    def arrival(*values: float) -> None:
+    def arrived(*values: Any) -> None:
         if next(left, None) is None:
             raise KeyboardInterrupt
         append(*values)
 
-    trace.arrival = arrival
+    trace.arrived = arrived
     with pytest.raises(KeyboardInterrupt), np.errstate(all="ignore"):
         simulation.run(trace)
     trace.flush(0)

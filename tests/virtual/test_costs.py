@@ -12,6 +12,7 @@ import pytest
 from pdcode.coding.flops import POINTWISE, ROUND, task_flops
 from pdcode.config.load import resolve
 from pdcode.config.tables import Config, LinkTable, MachineTable
+from pdcode.problems import layers
 from pdcode.training import setup
 from pdcode.transport.layout import buffer
 from pdcode.transport.messages import Reply, Task
@@ -75,18 +76,19 @@ def test_flops_are_those_of_the_products_that_a_worker_makes(
         memory={"kind": memory},
         code={"blocks": blocks, "weight": 4},
     )
+    counted, matmul = [0], np.matmul
+
+    def count(a: np.ndarray, b: np.ndarray, out: np.ndarray) -> np.ndarray:
+        counted[0] += 2 * a.shape[-2] * a.shape[-1] * b.shape[-1]
+        return matmul(a, b, out)
+
+    monkeypatch.setattr(layers, "product_of", lambda shape: count)
+    monkeypatch.setattr(np, "matmul", count)
     layout = made_of.layout
     worker = setup.worker_builder(config, made_of)(0, [Reply(layout, buffer(layout.reply_bytes)[0])])
     order = Task([layout], buffer(layout.task_bytes)[0])
     order.write(0, 0, 0, made_of.state.order(0, 0), 0)
     order.read()
-    counted, matmul = [0], np.matmul
-
-    def count(a: np.ndarray, b: np.ndarray, **options: Any) -> np.ndarray:
-        counted[0] += 2 * a.shape[-2] * a.shape[-1] * b.shape[-1]
-        return matmul(a, b, **options)
-
-    monkeypatch.setattr(np, "matmul", count)
     worker.perform(order)
     total = made_of.flops()
     assert 0 < counted[0] <= total <= 1.1 * counted[0]

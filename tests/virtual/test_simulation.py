@@ -16,6 +16,7 @@ import pytest
 from pdcode import Trace
 from pdcode.__main__ import main
 from pdcode.config import load as configfile
+from pdcode.trace import Recorder
 from pdcode.trace.schema import DRAINED
 from pdcode.virtual.result import Result
 from pdcode.virtual.simulation import Simulation, simulate
@@ -58,7 +59,7 @@ def run(*overrides: str) -> Result:
     return simulate(config(*overrides))
 
 
-class Kept:
+class Kept(Recorder):
     """Keeps rows."""
 
     def __init__(self) -> None:
@@ -68,17 +69,8 @@ class Kept:
     def arrival(self, *values: float) -> None:
         self.arrivals.append(values)
 
-    def update(self, *values: float) -> None: ...
-
     def progress(self, *values: float) -> None:
         self.progresses.append(values)
-
-    def fault(self, *values: Any) -> None: ...
-
-    def due(self, now_ns: int) -> bool:
-        return False
-
-    def flush(self, now_ns: int) -> None: ...
 
 
 def test_with_free_links_updates_take_a_task() -> None:

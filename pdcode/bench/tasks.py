@@ -1,0 +1,110 @@
+"""Benchmark of small tasks: one of the digits on the virtual clock, and a relayed arrival at a replica.
+
+Tasks are timed by the processor, which other work on the machine hardly disturbs; "without workers" is the
+same run with payloads of zeros that nobody computes. Arrivals are timed beside the kernels that they need,
+decoding of the wire format and of the codewords, each in one call for all units.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Sequence
+
+from ..coding.replica import ENTRY, MirroredReplica
+from ..coding.state import Coded
+from ..config import load as configfile
+from ..config.tables import Config
+from ..kernels import intake
+from ..training.setup import prepare
+from ..transport.base import Arrival
+from ..transport.layout import buffer, longest
+from ..transport.messages import Order, Reply, Task
+from ..virtual.executor import NullExecutor
+from ..virtual.simulation import Simulation
+from .clocks import TEXT
+from .timing import in_turn, processor, ratio
+
+UPDATES, ROUNDS, ENTRIES = 5000, 7, 8
+RUN = ["update.mode=async", f"stop.updates={UPDATES}", "trace.progress_s=1000", "stragglers.mean_s=0.005"]
+RUN.append("stragglers.kind=shifted-exponential")
+NETS = {"64-64-10": (64, 64), "784-256-10": (784, 256)}  # inputs, hidden units
+
+
+def run() -> int:
+    """Measure and print both."""
+    config = configfile.resolve(configfile.parse(TEXT), RUN)
+    rounds = [(task_us(config, False), task_us(config, True)) for _ in range(1 + ROUNDS)][1:]
+    print(f"µs of the processor per task, medians of {ROUNDS} runs of {UPDATES} tasks in turn. {processor()}")
+    whole, rest = (statistics.median(column) for column in zip(*rounds, strict=True))
+    print(f"a digits task on the virtual clock {whole:8.1f}\nthe same without workers           {rest:8.1f}")
+    print(f"\n{'a relayed arrival at a replica':34}{'µs':>8}{'kernels, µs':>13}{'ratio':>8}")
+    for name, (features, hidden) in NETS.items():
+        for wire in ("int8", "int2"):
+            whole_s, kernels_s = relayed(features, hidden, wire)
+            cells = f"{1e6 * statistics.median(whole_s):8.2f}{1e6 * statistics.median(kernels_s):13.2f}"
+            print(f"{name + ', ' + wire:34}{cells}{ratio(whole_s, kernels_s):8.2f}", flush=True)
+    return 0
+
+
+def task_us(config: Config, empty: bool) -> float:
+    """Measure the processor's time of a task, in µs, without the measurements of loss."""
+    components = prepare(config)
+    executor = NullExecutor(components.layouts) if empty else None
+    simulation = Simulation(config, components, executor)
+    start_s = time.process_time()
+    descent, result = simulation.run()
+    return 1e6 * (time.process_time() - start_s - 1e-9 * descent.monitor.spent_ns) / result.arrivals
+
+
+def relayed(features: int, hidden: int, wire: str) -> tuple[Sequence[float], Sequence[float]]:
+    """Measure an arrival at a replica, and the kernels that it needs, in s per arrival."""
+    data = {"kind": "mlp", "data": "synthetic", "features": features, "outputs": 10, "hidden": [hidden]}
+    scheme, units = {"name": "lwpd", "preset": "default"}, {"samples": 1000}
+    tables = {"problem": data | units, "scheme": scheme, "stop": {"updates": 1}, "wire": {"dtype": wire}}
+    components = prepare(configfile.resolve(tables))
+    state, layout = components.state, components.layout
+    reply = Reply(layout, buffer(layout.reply_bytes)[0])
+    reply.payload.fill(0.01)
+    reply.write(0, 0, 0)
+    reply.read()
+    order = state.order(0, 0)
+    arrival = Arrival(reply, 0)
+    arrival.answers(order, 0)
+    arrival.row = order.row
+    assert state.assignment is not None
+    replica = components.scheme.coded(components.problem, None, state.assignment.weights)
+    mirror, task = (
+        MirroredReplica(replica),
+        Task(components.layouts, buffer(longest(components.layouts)[0])[0]),
+    )
+    task.write(0, 0, 0, order, 0)
+    task.read()
+    mirror.update(task)  # a snapshot
+    for _ in range(ENTRIES):
+        state.fold(arrival)
+    log = [entry for entry in state.order(0, 1).parts if len(entry) > ENTRY.size]
+    task.write(0, 1, 0, Order(0, order.codewords, log), 0)
+    task.read()
+    read = intake.Payload([(flat, packed, part.kind, part.rows) for flat, packed, part in reply.fields]).read
+    add = intake.Fold([decoder.accumulator[: decoder.length] for decoder in replica.decoders]).add
+
+    def fold() -> None:
+        mirror.update(task)
+        clear(replica)
+
+    def kernels() -> None:
+        for _ in log:
+            read()
+            add(order.codewords, reply.payloads)
+        clear(replica)
+
+    return tuple([each / len(log) for each in times] for times in in_turn([fold, kernels]))  # type: ignore[return-value]
+
+
+def clear(state: Coded) -> None:
+    """Forget arrivals, but not what they added, which is finite however often."""
+    for decoder in state.decoders:
+        if decoder.touched is not None:
+            decoder.touched.clear()
+        decoder.count = 0

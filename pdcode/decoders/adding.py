@@ -1,0 +1,43 @@
+"""Base of decoders that only add g_i ⊗ y_i to their accumulator."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..kernels import decode, specialise
+from .base import Decoder
+
+
+class Adding(Decoder):
+    """Decoder whose accumulator is Σ g_i ⊗ y_i over arrivals: O(w·e) for each codeword.
+
+    Where all decoders of a state are such, and do not override `add_sparse`, an arrival is added to all of
+    them in one call (`kernels.intake.Fold`).
+
+    Parameters
+    ----------
+    blocks, block_shape, dtype, length
+        As for `Decoder`.
+
+    Attributes
+    ----------
+    target : ndarray, shape (length,)
+        The accumulator without padding.
+    """
+
+    def __init__(self, *shape: Any, **common: Any) -> None:
+        super().__init__(*shape, **common)
+        self._decode = specialise(decode.adjoint_decode, self.dtype)
+        self.target = self.accumulator[: self.length]
+
+    def add_sparse(self, indices: np.ndarray, values: np.ndarray, payload: np.ndarray) -> None:
+        self._decode(self.target, indices, values, payload, 1.0)
+        self.added(indices)
+
+    def added(self, indices: np.ndarray) -> None:
+        """Note codewords, with indices (r, w), whose payloads have been added to the accumulator."""
+        if self.touched is not None:
+            self.touched.append(indices)
+        self.count += len(indices)

@@ -1,0 +1,35 @@
+"""Access to numpy arrays that costs less than a memoryview; callers call import_array."""
+
+cimport numpy as cnp
+
+
+cdef inline bint plain(array, int kind, int dimensions) noexcept:
+    """Return whether an object is an aligned, C-ordered array of this native type and dimension."""
+    return (
+        cnp.PyArray_Check(array) and cnp.PyArray_TYPE(<cnp.ndarray> array) == kind
+        and cnp.PyArray_NDIM(<cnp.ndarray> array) == dimensions
+        and cnp.PyArray_ISCARRAY_RO(<cnp.ndarray> array)
+    )
+
+
+cdef inline bint room(array, int kind, int dimensions) noexcept:
+    """Return whether an object is `plain`, and writeable."""
+    return plain(array, kind, dimensions) and cnp.PyArray_ISWRITEABLE(<cnp.ndarray> array)
+
+
+cdef inline cnp.npy_intp extent(array, int axis) noexcept:
+    """Return the size of an array along an axis."""
+    return cnp.PyArray_DIM(<cnp.ndarray> array, axis)
+
+
+cdef inline void *data(array) noexcept:
+    """Return the memory of an array."""
+    return cnp.PyArray_DATA(<cnp.ndarray> array)
+
+
+cdef inline int number_of(dtype) except -1:
+    """Return numpy's number of float32 or float64."""
+    kind = cnp.dtype(dtype).num
+    if kind not in (cnp.NPY_FLOAT32, cnp.NPY_FLOAT64):
+        raise ValueError(f"dtype is {dtype}: kernels exist for float32 and float64")
+    return kind

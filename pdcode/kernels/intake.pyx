@@ -1,0 +1,322 @@
+"""Small messages at rank 0 and replicas: headers, codewords, payloads of several units, rows of the trace.
+
+Each function does in one call what numpy and struct would do in several, which for payloads of some hundred
+bytes take longer than the work.
+"""
+
+cimport numpy as cnp
+from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_GET_SIZE
+from cpython.mem cimport PyMem_Calloc, PyMem_Free
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uintptr_t
+from libc.string cimport memcpy
+
+from pdcode.kernels.arrays cimport data, extent, number_of, plain, room
+from pdcode.kernels.intake cimport (
+    Received, intake_field, intake_fold, intake_fold_f32, intake_fold_f64, intake_header, intake_narrow,
+    intake_read_f32, intake_read_f64, intake_row, intake_widen)
+
+cnp.import_array()
+
+HEADER_BYTES, ROW_BYTES = sizeof(intake_header), sizeof(intake_row)
+
+
+cdef class Received:
+    """Header of a reply, and what rank 0 adds to it: integers in C.
+
+    Attributes
+    ----------
+    worker, task, version, row, round, part, bytes_up, bytes_down : int
+    t_start_ns, t_compute_ns, t_send_ns, t_recv_ns, injected_delay_ns : int
+    loss : float
+    """
+
+    def read_header(self, message, int64_t offset_ns):
+        """Read the header of a message, an array (≥ 64,) of uint8; subtract `offset_ns` from its times.
+
+        Raises
+        ------
+        ValueError
+            If the message is shorter than a header.
+        """
+        if not plain(message, cnp.NPY_UINT8, 1) or extent(message, 0) < <Py_ssize_t> sizeof(intake_header):
+            raise ValueError("a message must be an array of bytes, no shorter than a header")
+        cdef const intake_header *header = <const intake_header *> data(message)
+        self.worker, self.task, self.version = header.worker, header.task, header.version
+        self.row, self.loss = header.row, header.loss
+        self.t_start_ns, self.t_compute_ns = header.start - offset_ns, header.compute - offset_ns
+        self.t_send_ns, self.injected_delay_ns = header.send - offset_ns, header.delay
+
+
+def put_row(bytearray batch, Py_ssize_t at, Received arrival, int64_t applied, int32_t staleness,
+            int64_t t_dispatch_ns, int64_t t_decoded_ns, double captured, uint8_t status):
+    """Write a row of the trace's table of arrivals to a batch of packed rows, at an offset.
+
+    Raises
+    ------
+    ValueError
+        If it does not fit.
+    """
+    if at < 0 or at + <Py_ssize_t> sizeof(intake_row) > PyByteArray_GET_SIZE(batch):
+        raise ValueError(f"a batch of {len(batch)} bytes has no room for a row at {at}")
+    cdef intake_row *row = <intake_row *> (PyByteArray_AS_STRING(batch) + at)
+    row.worker, row.task, row.version, row.applied = arrival.worker, arrival.task, arrival.version, applied
+    row.row, row.staleness, row.dispatch = arrival.row, staleness, t_dispatch_ns
+    row.start = arrival.t_start_ns
+    row.compute, row.send, row.recv = arrival.t_compute_ns, arrival.t_send_ns, arrival.t_recv_ns
+    row.decoded, row.delay, row.up = t_decoded_ns, arrival.injected_delay_ns, arrival.bytes_up
+    row.down, row.captured, row.status, row.loss = arrival.bytes_down, captured, status, arrival.loss
+    row.round, row.part = arrival.round, arrival.part
+
+
+def write_task(message, Py_ssize_t start, parts, worker, flags, task, version, row, digest):
+    """Write the body of a task, and its header.
+
+    Parameters
+    ----------
+    message : ndarray of uint8
+    start : int
+        Offset of the body.
+    parts : sequence of ndarray of uint8
+        Segments of the body.
+    worker, flags, task, version, row, digest : int
+        Fields of the header.
+
+    Returns
+    -------
+    int
+        Offset of the body's end.
+
+    Raises
+    ------
+    ValueError
+        If the body does not fit, or an array is not one of bytes.
+    OverflowError
+        If a number does not fit its field.
+    """
+    cdef Py_ssize_t end = start, size
+    cdef uint8_t *bytes
+    cdef intake_header *header
+    if not room(message, cnp.NPY_UINT8, 1) or start < <Py_ssize_t> sizeof(intake_header):
+        raise ValueError("a task must be an array of bytes, and its body must begin after the header")
+    bytes = <uint8_t *> data(message)
+    for part in parts:
+        if not plain(part, cnp.NPY_UINT8, 1) or end + extent(part, 0) > extent(message, 0):
+            raise ValueError(f"a message of {len(message)} bytes has no room for the body of a task")
+        size = extent(part, 0)
+        memcpy(bytes + end, data(part), size)
+        end += size
+    header = <intake_header *> bytes
+    header.worker, header.flags, header.bytes = worker, flags, <uint32_t> (end - start)
+    header.task, header.version, header.row, header.start = task, version, row, digest
+    header.compute = header.send = header.delay = 0
+    header.loss = 0
+    return end
+
+
+def read_task(message):
+    """Read the header of a task.
+
+    Parameters
+    ----------
+    message : ndarray, shape (≥ 64,), uint8
+
+    Returns
+    -------
+    flags, size, task, version, row, digest : int
+        `size` is the length of the body.
+
+    Raises
+    ------
+    ValueError
+        If the message is shorter than a header.
+    """
+    if not plain(message, cnp.NPY_UINT8, 1) or extent(message, 0) < <Py_ssize_t> sizeof(intake_header):
+        raise ValueError("a message must be an array of bytes, no shorter than a header")
+    cdef const intake_header *header = <const intake_header *> data(message)
+    return header.flags, header.bytes, header.task, header.version, header.row, header.start
+
+
+def write_codewords(sent, places, indices, values):
+    """Write codewords to a message, where no conversion but that of indices is needed.
+
+    Parameters
+    ----------
+    sent, places : ndarray, shape (r, w)
+        Places of values, and of indices of 1, 2 or 4 bytes.
+    indices, values : ndarray, shape (r, w)
+        int32, and of the type of `sent`.
+
+    Returns
+    -------
+    bool
+        Whether shapes and types are these; nothing is written if not.
+    """
+    cdef int kind = cnp.PyArray_TYPE(<cnp.ndarray?> sent)
+    if not (room(sent, kind, 2) and plain(values, kind, 2) and fits(places, indices)
+            and cnp.PyArray_ISWRITEABLE(<cnp.ndarray> places)
+            and same(sent, values) and same(values, indices)):
+        return False
+    memcpy(data(sent), data(values), cnp.PyArray_NBYTES(<cnp.ndarray> sent))
+    intake_narrow(<const int32_t *> data(indices), cnp.PyArray_SIZE(<cnp.ndarray> indices),
+                  cnp.PyArray_ITEMSIZE(<cnp.ndarray> places), <uint8_t *> data(places))
+    return True
+
+
+def read_codewords(sent, places, indices, values):
+    """Read codewords that `write_codewords` has written; arguments and result are the same."""
+    cdef int kind = cnp.PyArray_TYPE(<cnp.ndarray?> sent)
+    if not (plain(sent, kind, 2) and room(values, kind, 2) and fits(places, indices)
+            and cnp.PyArray_ISWRITEABLE(<cnp.ndarray> indices)
+            and same(sent, values) and same(values, indices)):
+        return False
+    memcpy(data(values), data(sent), cnp.PyArray_NBYTES(<cnp.ndarray> sent))
+    intake_widen(<const uint8_t *> data(places), cnp.PyArray_ITEMSIZE(<cnp.ndarray> places),
+                 cnp.PyArray_SIZE(<cnp.ndarray> indices), <int32_t *> data(indices))
+    return True
+
+
+cdef inline bint same(first, second) noexcept:
+    """Return whether two matrices have the same shape."""
+    return extent(first, 0) == extent(second, 0) and extent(first, 1) == extent(second, 1)
+
+
+cdef inline bint fits(places, indices) noexcept:
+    """Return whether indices are matrices of int32, and of a type in which they travel, of one shape."""
+    return (
+        plain(indices, cnp.NPY_INT32, 2) and cnp.PyArray_Check(places) and same(places, indices)
+        and plain(places, cnp.PyArray_TYPE(<cnp.ndarray> places), 2)
+        and cnp.PyArray_ITEMSIZE(<cnp.ndarray> places) in (1, 2, 4)
+    )
+
+
+cdef class Payload:
+    """The payload of a message, unit by unit.
+
+    Parameters
+    ----------
+    fields : sequence of (flat, wire, kind, rows)
+        Of each unit: the decoded payload (r·e,), float32 or float64; its bytes in the message; their format,
+        one of `quantise.KINDS`, or -1 if `flat` is in the message; rows that have scales of their own.
+
+    Raises
+    ------
+    ValueError
+        If an array has another type, shape or order, or sizes do not fit.
+    """
+
+    cdef intake_field *fields
+    cdef Py_ssize_t count
+    cdef bint double
+    cdef object arrays
+
+    def __cinit__(self, fields):
+        self.count = len(fields)
+        self.fields = <intake_field *> PyMem_Calloc(max(1, self.count), sizeof(intake_field))
+        if self.fields == NULL:
+            raise MemoryError
+
+    def __init__(self, fields):
+        from pdcode.kernels import quantise
+        self.arrays = [(flat, wire) for flat, wire, _, _ in fields]
+        self.double = bool(fields) and number_of(fields[0][0].dtype) == cnp.NPY_FLOAT64
+        for number, (flat, wire, kind, rows) in enumerate(fields):
+            if not room(flat, cnp.NPY_FLOAT64 if self.double else cnp.NPY_FLOAT32, 1):
+                raise ValueError("decoded payloads must be vectors of one type, float32 or float64")
+            if rows < 0 or (rows == 0 and len(flat)) or (rows and len(flat) % rows):
+                raise ValueError(f"{len(flat)} elements are not {rows} rows of equal length")
+            self.fields[number].kind = kind
+            self.fields[number].rows, self.fields[number].elements = rows, len(flat) // rows if rows else 0
+            self.fields[number].flat = data(flat)
+            if kind < 0:
+                continue
+            if not plain(wire, cnp.NPY_UINT8, 1) or len(wire) != quantise.size(kind, rows, len(flat) // rows):
+                raise ValueError(f"the bytes of {rows} rows of {len(flat)} elements are not as many as those")
+            if <uintptr_t> data(wire) % 8:
+                raise ValueError("the encoded payload must begin at a multiple of 8 bytes")
+            self.fields[number].wire = <const uint8_t *> data(wire)
+
+    def __dealloc__(self):
+        PyMem_Free(self.fields)
+
+    def read(self):
+        """Decode all units; return whether every element is finite."""
+        cdef bint finite
+        with nogil:
+            if self.double:
+                finite = intake_read_f64(self.fields, self.count)
+            else:
+                finite = intake_read_f32(self.fields, self.count)
+        return finite
+
+
+cdef class Fold:
+    """Accumulators to which payloads are added, one a unit: `decode.adjoint_decode` of all in one call.
+
+    Parameters
+    ----------
+    accumulators : sequence of ndarray, shape (length,)
+        float32 or float64, all of one type.
+
+    Raises
+    ------
+    ValueError
+        If an array has another type, shape or order.
+    """
+
+    cdef intake_fold *folds
+    cdef Py_ssize_t count
+    cdef int kind
+    cdef object arrays
+
+    def __cinit__(self, accumulators):
+        self.count = len(accumulators)
+        self.folds = <intake_fold *> PyMem_Calloc(max(1, self.count), sizeof(intake_fold))
+        if self.folds == NULL:
+            raise MemoryError
+
+    def __init__(self, accumulators):
+        self.arrays = list(accumulators)
+        self.kind = number_of(self.arrays[0].dtype) if self.count else cnp.NPY_FLOAT32
+        for number, array in enumerate(self.arrays):
+            if not room(array, self.kind, 1):
+                raise ValueError("accumulators must be vectors of one type, float32 or float64")
+            self.folds[number].accumulator, self.folds[number].length = data(array), len(array)
+
+    def __dealloc__(self):
+        PyMem_Free(self.folds)
+
+    def add(self, codewords, payloads):
+        """Add payloads, one a unit.
+
+        Parameters
+        ----------
+        codewords : sequence of (indices, values)
+            Of each unit, shape (r, w), int32 and of the accumulators' type.
+        payloads : sequence of ndarray, shape (r, e)
+
+        Returns
+        -------
+        bool
+            Whether shapes, types and order are these; nothing is added if not.
+        """
+        cdef intake_fold *fold
+        cdef Py_ssize_t number
+        if len(codewords) != self.count or len(payloads) != self.count:
+            return False
+        for number in range(self.count):
+            indices, values = codewords[number]
+            payload = payloads[number]
+            if not (plain(indices, cnp.NPY_INT32, 2) and plain(values, self.kind, 2)
+                    and plain(payload, self.kind, 2) and same(indices, values)
+                    and extent(payload, 0) == extent(indices, 0)):
+                return False
+            fold = self.folds + number
+            fold.rows, fold.weight, fold.block = extent(indices, 0), extent(indices, 1), extent(payload, 1)
+            fold.indices, fold.values = <const int32_t *> data(indices), data(values)
+            fold.payload = data(payload)
+        with nogil:
+            if self.kind == cnp.NPY_FLOAT64:
+                intake_fold_f64(self.folds, self.count)
+            else:
+                intake_fold_f32(self.folds, self.count)
+        return True

@@ -1,0 +1,208 @@
+"""Calls for all units at a time against those for one, to the last bit; what does not fit is left alone."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pdcode.kernels import decode, finite, intake, optimize, quantise, specialise
+from pdcode.trace.schema import ARRIVALS
+from pdcode.transport.layout import HEADER
+
+DTYPES = ["float32", "float64"]
+WIRES = {"float64": list(quantise.KINDS), "float32": list(quantise.KINDS)[1:]}
+FORMATS = [(dtype, wire) for dtype in DTYPES for wire in WIRES[dtype]]
+BAD = st.sampled_from([None, np.nan, np.inf, -np.inf])
+SIZES = st.lists(st.tuples(st.integers(1, 5), st.integers(1, 40)), min_size=1, max_size=3)  # rows, elements
+
+
+def test_headers_and_rows_are_as_long_as_declared() -> None:
+    types = np.dtype([(name, column.dtype) for name, column in ARRIVALS.items()])
+    assert (HEADER.size, types.itemsize) == (intake.HEADER_BYTES, intake.ROW_BYTES)
+
+
+@pytest.mark.parametrize(("dtype", "wire"), FORMATS)
+@given(sizes=SIZES, bad=BAD, seed=st.integers(0, 99))
+def test_a_payload_is_read_as_its_units_are(dtype, wire, sizes, bad, seed):
+    random, kind = np.random.default_rng(seed), quantise.KINDS[wire]
+    fields, twins = [], []
+    for number, (rows, elements) in enumerate(sizes):
+        flat = random.normal(size=rows * elements).astype(dtype)
+        if bad is not None and number == seed % len(sizes):
+            flat[seed % len(flat)] = bad
+        packed = np.zeros(quantise.size(kind, rows, elements), np.uint8)
+        quantise.encode(kind, flat, packed, rows, seed, 1, 2, 3, number)
+        mine, theirs = np.empty_like(flat), np.empty_like(flat)
+        fields.append((mine, packed, kind, rows))
+        twins.append((mine, theirs, quantise.decode(kind, packed, theirs, rows)))
+    assert intake.Payload(fields).read() == all(sound for _, _, sound in twins)
+    for mine, theirs, _ in twins:
+        assert mine.tobytes() == theirs.tobytes()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@given(sizes=SIZES, bad=BAD, seed=st.integers(0, 99))
+def test_a_payload_in_place_is_only_looked_at(dtype, sizes, bad, seed):
+    random = np.random.default_rng(seed)
+    flats = [random.normal(size=rows * elements).astype(dtype) for rows, elements in sizes]
+    if bad is not None:
+        flats[seed % len(sizes)][seed % len(flats[seed % len(sizes)])] = bad
+    fields = [(flat, flat.view(np.uint8), -1, rows) for flat, (rows, _) in zip(flats, sizes, strict=True)]
+    before = [flat.tobytes() for flat in flats]
+    assert intake.Payload(fields).read() == all(map(finite.all_finite, flats))
+    assert [flat.tobytes() for flat in flats] == before
+
+
+@pytest.mark.parametrize(
+    ("field", "message"),
+    [
+        ((np.zeros(6, "f4"), np.zeros(8, "u1"), quantise.KINDS["int8"], 4), "rows of equal length"),
+        ((np.zeros(6, "f4"), np.zeros(8, "u1"), quantise.KINDS["float32"], 2), "not as many"),
+        ((np.zeros((2, 3), "f4"), np.zeros(24, "u1"), -1, 2), "vectors"),
+        ((np.zeros(6, "i4"), np.zeros(24, "u1"), -1, 2), "float32 and float64"),
+        ((np.zeros(2, "f4"), np.zeros(16, "u1")[4:12], quantise.KINDS["float32"], 1), "multiple of 8"),
+    ],
+)
+def test_payloads_that_do_not_fit_are_refused(field, message):
+    with pytest.raises(ValueError, match=message):
+        intake.Payload([field])
+
+
+def arrival(random, dtype, sizes, blocks=7, weight=3):
+    """Random accumulators, codewords and payloads."""
+    codewords = [
+        (
+            random.integers(0, blocks, (rows, weight)).astype(np.int32),
+            random.normal(size=(rows, weight)).astype(dtype),
+        )
+        for rows, _ in sizes
+    ]
+    payloads = [random.normal(size=size).astype(dtype) for size in sizes]
+    sums = [
+        random.normal(size=blocks * elements - seed % 2).astype(dtype)
+        for seed, (_, elements) in enumerate(sizes)
+    ]
+    return sums, codewords, payloads
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@given(sizes=SIZES, seed=st.integers(0, 99))
+def test_payloads_are_added_as_the_decode_kernel_does(dtype, sizes, seed):
+    sums, codewords, payloads = arrival(np.random.default_rng(seed), dtype, sizes)
+    twins = [each.copy() for each in sums]
+    assert intake.Fold(sums).add(codewords, payloads)
+    kernel = specialise(decode.adjoint_decode, dtype)
+    for mine, theirs, words, payload in zip(sums, twins, codewords, payloads, strict=True):
+        kernel(theirs, *words, payload, 1.0)
+        assert mine.tobytes() == theirs.tobytes()
+
+
+@pytest.mark.parametrize(
+    "what", ["fewer", "rows", "weight", "integers", "wide", "swapped", "order", "list", "flat"]
+)
+def test_arrivals_that_do_not_fit_change_nothing(what):
+    sums, codewords, payloads = arrival(np.random.default_rng(0), "float32", [(2, 8), (3, 5)])
+    indices, values = codewords[1]
+    twins = [each.copy() for each in sums]
+    if what == "fewer":
+        payloads.pop()
+    codewords[1], payloads[-1] = {
+        "fewer": (codewords[1], payloads[-1]),
+        "rows": (codewords[1], payloads[-1][:2]),
+        "weight": ((indices, values[:, :2].copy()), payloads[-1]),
+        "integers": ((indices.astype(np.int64), values), payloads[-1]),
+        "wide": ((indices, values.astype(np.float64)), payloads[-1]),
+        "swapped": ((indices, values.astype(">f4")), payloads[-1]),
+        "order": (codewords[1], np.asfortranarray(payloads[-1])),
+        "list": (codewords[1], payloads[-1].tolist()),
+        "flat": (codewords[1], payloads[-1].reshape(-1)),
+    }[what]
+    assert not intake.Fold(sums).add(codewords, payloads)
+    assert [each.tobytes() for each in sums] == [each.tobytes() for each in twins]
+
+
+@pytest.mark.parametrize("index", ["uint8", "uint16", "uint32"])
+@pytest.mark.parametrize("dtype", DTYPES)
+@given(rows=st.integers(1, 4), weight=st.integers(1, 6), seed=st.integers(0, 99))
+def test_codewords_come_back(dtype, index, rows, weight, seed):
+    random = np.random.default_rng(seed)
+    values = random.normal(size=(rows, weight)).astype(dtype)
+    indices = random.integers(0, min(np.iinfo(index).max, 2**31 - 1), (rows, weight)).astype(np.int32)
+    sent, places = np.zeros((rows, weight), dtype), np.zeros((rows, weight), index)
+    assert intake.write_codewords(sent, places, indices, values)
+    np.testing.assert_array_equal(places, indices)
+    back = np.zeros_like(indices), np.zeros_like(values)
+    assert intake.read_codewords(sent, places, *back)
+    assert back[0].tobytes() == indices.tobytes()
+    assert back[1].tobytes() == values.tobytes()
+    assert not intake.write_codewords(sent, places, indices[:, 1:], values[:, 1:])
+    assert not intake.write_codewords(sent, places, indices, values.astype("f2"))
+    assert not intake.read_codewords(sent, places, indices.astype(np.int64), values)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@given(
+    touched=st.lists(st.lists(st.integers(0, 9), min_size=1, max_size=6), max_size=4),
+    short=st.integers(0, 3),
+    seed=st.integers(0, 99),
+)
+def test_steps_of_many_codewords_are_those_of_one_after_another(dtype, touched, short, seed):
+    theta, gradient = np.random.default_rng(seed).normal(size=(2, 50 - short)).astype(dtype)
+    theta, gradient = theta.copy(), gradient.copy()
+    other, same, total = theta.copy(), gradient.copy(), 0.25
+    lists = [np.array(each, np.int32)[None] for each in touched]
+    for each in lists:
+        total += specialise(optimize.sgd_blocks, dtype)(other, same, each.ravel(), 5, 0.3)
+    assert optimize.Descent(theta, gradient, 5).step(lists, 0.3, 0.25) == total
+    assert (theta.tobytes(), gradient.tobytes()) == (other.tobytes(), same.tobytes())
+
+
+def test_steps_that_do_not_fit_are_refused():
+    theta = np.zeros(8, "f4")
+    for arguments in ((theta, theta[:4], 2), (theta, np.zeros(8), 2), (theta, theta, 0)):
+        with pytest.raises(ValueError, match="must be"):
+            optimize.Descent(*arguments)
+    with pytest.raises(ValueError, match="int32"):
+        optimize.Descent(theta, theta.copy(), 2).step([np.zeros(2, np.int64)], 1.0, 0.0)
+
+
+def test_a_task_that_does_not_fit_is_refused():
+    message = np.zeros(100, np.uint8)
+    assert intake.write_task(message, 64, [np.ones(36, np.uint8)], 1, 2, 3, 4, 5, 6) == 100
+    assert HEADER.unpack_from(message.data) == (1, 2, 36, 3, 4, 5, 6, 0, 0, 0, 0.0)
+    assert message[64:].all()
+    with pytest.raises(ValueError, match="no room"):
+        intake.write_task(message, 64, [np.ones(37, np.uint8)], 1, 2, 3, 4, 5, 6)
+    with pytest.raises(OverflowError):
+        intake.write_task(message, 64, [], 1 << 16, 2, 3, 4, 5, 6)
+    with pytest.raises(ValueError, match="header"):
+        intake.Received().read_header(message[:63], 0)
+    with pytest.raises(ValueError, match="no room"):
+        intake.put_row(bytearray(intake.ROW_BYTES), 1, intake.Received(), 0, 0, 0, 0, 0.0, 0)
+
+
+@given(
+    st.tuples(
+        *[st.integers(0, 2**16 - 1)] * 2,
+        *[st.integers(0, 2**32 - 1)] * 3,
+        *[st.integers(-(2**63), 2**63 - 1)] * 2,
+    )
+)
+def test_headers_of_tasks_come_back(fields):
+    worker, flags, size, task, version, row, digest = fields
+    packed = HEADER.pack(*fields, 0, 0, 0, 0.0)
+    message = np.frombuffer(packed, np.uint8)
+    assert intake.read_task(message) == (flags, size, task, version, row, digest)
+    mine = np.zeros(HEADER.size, np.uint8)
+    intake.write_task(mine, HEADER.size, [], worker, flags, task, version, row, digest)
+    assert mine[:4].tobytes() + mine[8:].tobytes() == packed[:4] + packed[8:]
+    reply = intake.Received()
+    times = [1 << 60, 2, -3, 4]
+    reply.read_header(np.frombuffer(HEADER.pack(*fields[:6], *times, 0.5), np.uint8), 5)
+    assert (reply.worker, reply.task, reply.version, reply.row) == (worker, task, version, row)
+    assert (reply.t_start_ns, reply.t_compute_ns, reply.t_send_ns) == (times[0] - 5, -3, -8)
+    assert (reply.injected_delay_ns, reply.loss) == (4, 0.5)
+    with pytest.raises(ValueError, match="header"):
+        intake.read_task(message[:63])
