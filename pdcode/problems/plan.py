@@ -9,9 +9,11 @@ import numpy as np
 
 from ..kernels import activation, encode, specialise
 from .forward import Forward
-from .matrix import Array, Matrix
+from .layers import DenseLayer, SparseLayer
+from .matrix import Array, Matrix, entries
 from .network import LayerViews, Network
 from .partition import payload_layout, task_rows
+from .whitening import WhitenedLayer
 
 Codeword = tuple[Array, Array]  # indices int32 (r, w), values (r, w)
 
@@ -35,6 +37,8 @@ class Plan:
     weight : float
         Factor of gradients and coded derivatives, not of losses: the weight of a worker's shard, if shards
         differ in size.
+    whiten : {"none", "norm", "gram"}
+        Whitening of each layer's gradient, see `whitening`; the penalty's is added to it as it is.
 
     Attributes
     ----------
@@ -57,6 +61,7 @@ class Plan:
         codewords_per_task: int | Sequence[int] | None = None,
         payload: Array | None = None,
         weight: float = 1.0,
+        whiten: str = "none",
     ) -> None:
         self.network, self.weight = network, weight
         self._l2 = weight * network.l2
@@ -71,9 +76,16 @@ class Plan:
         self.payload.fill(0)
         self._forward = forward = Forward(network, x, y, batch)
         self._deltas = [np.empty_like(scores) for scores in forward.scores[:-1]] + [forward.scores[-1]]
+        self._layers: list[DenseLayer | SparseLayer | WhitenedLayer] = list(forward.layers)
+        if whiten != "none":
+            inputs = [entries(x), *(layer.inputs + 1.0 for layer in network.layers[1:])]
+            self._layers = [
+                WhitenedLayer(layer, whiten, forward.count, nonzeros, weight)
+                for layer, nonzeros in zip(forward.layers, inputs, strict=True)
+            ]
         self.views: list[Array] = []
         self._matrices: list[Array] = []  # the same memory as `views`, (r·b, m)
-        for layer, count, start, delta in zip(forward.layers, rows, self.offsets, self._deltas, strict=True):
+        for layer, count, start, delta in zip(self._layers, rows, self.offsets, self._deltas, strict=True):
             blocks = layer.blocks
             layer.attach(delta, count)
             part = self.payload[start : start + count * blocks.elements]
@@ -129,7 +141,7 @@ class Plan:
     def code(self, codewords: Sequence[Codeword | None]) -> None:
         """Write the coded derivatives of the batch of the last `prepare`, at its θ, to `payload`."""
         for number, out in enumerate(self._matrices):
-            layer = self._forward.layers[number]
+            layer = self._layers[number]
             if layer.blocks.whole:
                 support, values = self._whole
                 layer.gradient(out)
@@ -143,7 +155,7 @@ class Plan:
         """Write the gradient of a batch to `full_gradient`; arguments and result as in `coded_derivative`."""
         loss = self.prepare(theta, indices)
         for number, out in enumerate(self._gradients):
-            layer = self._forward.layers[number]
+            layer = self._layers[number]
             layer.gradient(out)
             if self._l2:
                 self._add_penalty(number, *self._whole, layer.blocks.length, out)
