@@ -23,7 +23,9 @@ from .partition import Blocks
 
 Form = Literal["samples", "outputs"]
 COEFFICIENTS = 3.4445, -4.7750, 2.0315
-POINTWISE = 8  # passes over a small matrix, in elements: the polynomial, sums and scaling
+POINTWISE = 8  # flops of an element of a small matrix: the polynomial, sums and scaling
+SMALL = 2.5  # measured time of small products and sums, as a multiple of that of as many flops of a gradient
+SCALING = 12.0  # measured time, in the same unit, of the norm and the scaling of a gradient's element
 
 
 def form_of(blocks: Blocks, batch: int, entries: float) -> Form:
@@ -33,7 +35,7 @@ def form_of(blocks: Blocks, batch: int, entries: float) -> Form:
 
 
 def flops(kind: str, blocks: Blocks, batch: int, entries: float, formed: bool) -> float:
-    """Return the flops that whitening adds to a layer's gradient.
+    """Return the flops that whitening adds to a layer's gradient, as many as take its time.
 
     Parameters
     ----------
@@ -49,11 +51,12 @@ def flops(kind: str, blocks: Blocks, batch: int, entries: float, formed: bool) -
     if kind == "none":
         return 0.0
     if kind == "norm" and formed:
-        return 3.0 * blocks.length
+        return SCALING * blocks.length
     form = form_of(blocks, batch, entries)
     if kind == "gram":
-        return _gram(form, blocks, batch, entries)
-    return _grams(blocks, batch, entries) if form == "samples" else 2.0 * batch * entries * blocks.outputs
+        return SMALL * _gram(form, blocks, batch, entries)
+    grams = _grams(blocks, batch, entries)
+    return SMALL * (grams if form == "samples" else 2.0 * batch * entries * blocks.outputs)
 
 
 def _grams(blocks: Blocks, batch: int, entries: float) -> float:
