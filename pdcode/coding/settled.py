@@ -19,7 +19,8 @@ from ..problems import Problem, split
 TABLES = "code", "memory", "optimizer"  # those whose keys are settled
 MOST_SHARDS = 64  # that are compared
 MOST_ROWS = 64  # of each half of a shard
-SAMPLES = 8  # mini-batches whose gradients' lengths are compared
+SAMPLES = 32  # mini-batches whose gradients' lengths are compared
+APART = 1 / 3  # of that where shards differ: what is stable there (both, sorted by label, asynchronous)
 LONGER = 0.5  # best plain step, of the length at the start of the best whitened one (digits, mnist5k)
 
 
@@ -41,7 +42,7 @@ def settle(config: Config, problem: Problem) -> tuple[Config, list[str]]:
     changes: dict[str, dict[str, Any]] = {"code": {"whiten": "none"}}
     lines, rate = [f"gradients are not whitened (code.whiten 'auto'): {why}"], config.optimizer.rate
     if config.optimizer.kind == "sgd":
-        plain = float(f"{rate * plain_rate(config, problem):.3g}")
+        plain = float(f"{rate * plain_rate(config, problem) * (APART if apart else 1):.3g}")
         changes["optimizer"] = {"rate": plain}
         lines.append(f"optimizer.rate {rate:g} of whitened gradients becomes {plain:g} for gradients as they are")
     ahead = getattr(config.memory, "lookahead", 0.0)
