@@ -36,14 +36,14 @@ class LWPD(Scheme):
             "update": {"mode": "async"},
             "optimizer": {"rate": 2.0},
         },
-        # Very slow links: the same with a thirty-second of the gradient.
+        # Very slow links: the same with a thirty-second of the gradient, and half the rate, as memories hold more.
         "starved": {
             "code": {**NET, "share": 0.03125, "whiten": "auto"},
             "memory": {"kind": "worker", "lookahead": 0.2},
             "wire": {"dtype": "int2"},
             "downlink": {"kind": "codewords"},
             "update": {"mode": "async"},
-            "optimizer": {"rate": 2.0},
+            "optimizer": {"rate": 1.0},
         },
         # Nothing scarce, no stragglers: workers add up their whitened gradients.
         "ring": {
