@@ -44,7 +44,9 @@ def settle(config: Config, problem: Problem) -> tuple[Config, list[str]]:
     if config.optimizer.kind == "sgd":
         plain = float(f"{rate * plain_rate(config, problem) * (APART if apart else 1):.3g}")
         changes["optimizer"] = {"rate": plain}
-        lines.append(f"optimizer.rate {rate:g} of whitened gradients becomes {plain:g} for gradients as they are")
+        lines.append(
+            f"optimizer.rate {rate:g} of whitened gradients becomes {plain:g} for gradients as they are"
+        )
     ahead = getattr(config.memory, "lookahead", 0.0)
     if apart and ahead:  # what others have not sent is something else
         changes["memory"] = {"lookahead": 0.0}
@@ -69,8 +71,8 @@ def differing(config: Config, problem: Problem) -> str:
     if found <= 1:
         return ""
     return (
-        f"shards differ (problem.shards 'contiguous'), the variance of the workers' mean gradients is {found:.3g} "
-        "times that of mini-batches"
+        f"shards differ (problem.shards 'contiguous'), the variance of the workers' mean gradients is "
+        f"{found:.3g} times that of mini-batches"
     )
 
 
@@ -127,7 +129,5 @@ def adopt(config: Config, tables: dict[str, Any]) -> Config:
 
 def _with(config: Config, **tables: dict[str, Any]) -> Config:
     """Return a configuration with other values of some keys."""
-    changed = {
-        name: msgspec.structs.replace(getattr(config, name), **keys) for name, keys in tables.items()
-    }
+    changed = {name: msgspec.structs.replace(getattr(config, name), **keys) for name, keys in tables.items()}
     return msgspec.structs.replace(config, **changed)

@@ -50,8 +50,8 @@ def entrants(tables: dict[str, Any], overrides: Sequence[str], folder: Path, wan
     """Make the entrants of a comparison.
 
     Problem, workers, delays, machine, link and stop are the configuration's. The tables of `space.VARIED`
-    are those of the entrant's scheme or preset, and so is ``[optimizer]`` if it has a learning rate; else that
-    is the configuration's, converted to the entrant's kind of step (`space.base_rate`).
+    are those of the entrant's scheme or preset, and so is ``[optimizer]`` if it has a learning rate; else
+    that is the configuration's, converted to the entrant's kind of step (`space.base_rate`).
 
     Parameters
     ----------

@@ -385,7 +385,7 @@ def deflate(memory, indices, values, block, out):
 
 
 def whiten(inputs, delta, kind, scale=1.0):
-    """Return the whitened gradient of a layer (k, d): scale * max(1, k/d)^½ times G/|G|, or a step from it."""
+    """Return a layer's whitened gradient (k, d): scale * max(1, k/d)^½ times G/|G|, or a step from it."""
     gradient = delta.T @ inputs
     x = gradient / numpy.linalg.norm(gradient)
     s = x @ x.T

@@ -179,7 +179,7 @@ def _replaced(table: Any, keys: Sequence[str], value: float) -> Any:
 
 
 def base_rate(base: Config) -> float:
-    """Convert the user's step size to that of a step by the gradient, as it is, of the replies of all n workers.
+    """Convert the user's step size to that of a step by the plain gradient of all n workers' replies.
 
     In `async` mode an arrival is scaled by 1/n with memory ``worker``, and is a full step otherwise. A
     momentum β makes steps 1/(1 - β) times as long. Rates of whitened gradients have no dimension: they are
@@ -193,7 +193,11 @@ def own_rate(config: Config) -> float:
     rate = 1.0 if whole_step(config) else 1.0 / config.workers.count
     if config.optimizer.kind == "sgd":
         rate *= 1 - config.optimizer.momentum
-    return rate if config.code.whiten == "none" else rate / _plain_rate(msgspec.json.encode((config.problem, config.seed)))
+    return (
+        rate
+        if config.code.whiten == "none"
+        else rate / _plain_rate(msgspec.json.encode((config.problem, config.seed)))
+    )
 
 
 @functools.lru_cache(16)
@@ -211,7 +215,9 @@ def whole_step(config: Config) -> bool:
 
 def named(base: Config) -> dict[str, Tables]:
     """List the presets of lwpd and uncoded for this problem, by name; wire formats are left to draws."""
-    lwpd = [name for name in kinds.find("schemes", "lwpd").presets if name != "shards" or not base.problem.batch]
+    lwpd = [
+        name for name in kinds.find("schemes", "lwpd").presets if name != "shards" or not base.problem.batch
+    ]
     presets = kinds.find("schemes", "uncoded").presets
     uncoded = [name for name, tables in presets.items() if "wire" not in tables]
     return {f"preset {name}": preset("lwpd", name) for name in lwpd} | {

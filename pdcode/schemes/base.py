@@ -265,7 +265,11 @@ class Scheme:
         reply : Reply, optional
             Receives the payload if the gradient is not to be formed.
         """
-        batch, share, whiten = self.config.problem.batch, self.share_of(problem, rows), self.config.code.whiten
+        batch, share, whiten = (
+            self.config.problem.batch,
+            self.share_of(problem, rows),
+            self.config.code.whiten,
+        )
         plan = (
             problem.plan(batch, weight=share, whiten=whiten)
             if reply is None

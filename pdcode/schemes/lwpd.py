@@ -12,7 +12,6 @@ from typing import Any, ClassVar
 from ..config.tables import Tables
 from .base import Scheme
 
-
 NET: Mapping[str, Any] = {"family": "auto", "blocks": "units", "weight": 4, "rotate": True}
 
 
@@ -26,7 +25,7 @@ class LWPD(Scheme):
         "memory": {"kind": "worker"},
     }
     presets: ClassVar[Mapping[str, Tables]] = {
-        # Classifiers, mini-batches: each task sends an eighth of the whitened gradient at two bits an element,
+        # Classifiers, mini-batches: each task sends an eighth of the whitened gradient, two bits an element,
         # both ways. "auto" is the net where one exists. The rate of whitened gradients has no dimension.
         "default": {
             "code": {**NET, "share": 0.125, "whiten": "auto"},
@@ -36,7 +35,8 @@ class LWPD(Scheme):
             "update": {"mode": "async"},
             "optimizer": {"rate": 2.0},
         },
-        # Very slow links: the same with a thirty-second of the gradient, and half the rate, as memories hold more.
+        # Very slow links: the same with a thirty-second of the gradient, and half the rate, since memories
+        # hold more.
         "starved": {
             "code": {**NET, "share": 0.03125, "whiten": "auto"},
             "memory": {"kind": "worker", "lookahead": 0.2},

@@ -107,8 +107,8 @@ class Components:
             lines.append(f"wire.dtype '{biased[0]}' is biased: without a memory errors do not average out")
         if config.update.mode == "async" and config.optimizer.momentum and config.memory.kind == "worker":
             lines.append(
-                f"optimizer.momentum {config.optimizer.momentum:g} slows a descent down in update.mode 'async': "
-                "what workers have not sent yet is a momentum already"
+                f"optimizer.momentum {config.optimizer.momentum:g} slows a descent down in update.mode "
+                "'async': what workers have not sent yet is a momentum already"
             )
         return [*lines, *self.notes, *shared_delays(config)]
 

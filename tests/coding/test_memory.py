@@ -301,7 +301,9 @@ def test_with_look_ahead_gradients_are_those_of_theta_less_a_share_of_what_is_ke
         point = (before - 0.3 * kept.astype(np.float64)).astype(dtype)
         assert loss == pytest.approx(plain.reference.gradient(point, batch), rel=1e-5)
         np.testing.assert_allclose(
-            ahead.respond.source.gradient, plain.reference.full_gradient, atol=1e-5 if dtype == "float32" else 1e-12
+            ahead.respond.source.gradient,
+            plain.reference.full_gradient,
+            atol=1e-5 if dtype == "float32" else 1e-12,
         )
         np.testing.assert_array_equal(ahead.theta, before)
         ahead.respond.quantise((3, 1, task))

@@ -64,7 +64,11 @@ def test_the_weight_of_one_family_is_not_that_of_another() -> None:
 def test_a_preset_on_the_command_line_overrides_the_file() -> None:
     config, _ = configfile.load(JOBS / "digits.toml", ["scheme.preset=default", "code.weight=2"])
     assert (config.code.blocks, config.code.share, config.code.rows_per_task) == ("units", 0.125, None)
-    assert (config.code.weight, config.wire.dtype, config.optimizer.rate) == (2, "int2", 2.0)  # a rate of its own
+    assert (config.code.weight, config.wire.dtype, config.optimizer.rate) == (
+        2,
+        "int2",
+        2.0,
+    )  # a rate of its own
     config, _ = configfile.load(JOBS / "starved.toml", ["scheme.preset=regression", "optimizer.rate=0.3"])
     assert (config.optimizer.rate, config.optimizer.momentum, config.code.whiten) == (0.3, 0.6, "none")
 

@@ -54,10 +54,8 @@ def test_all_that_is_offered_can_run_and_comes_back_from_its_file(name, tmp_path
 
 def test_presets_and_uncoded_schemes_are_always_there_and_draws_are_keyed():
     base = configfile.resolve({}, SMALL)
-    names = {
-        OWN, "preset default", "preset starved", "preset ring", "preset regression", "uncoded all", "uncoded first", "uncoded async",
-        "uncoded k-async",
-    }  # fmt: skip
+    presets = ["preset default", "preset starved", "preset ring", "preset regression"]
+    names = {OWN, *presets, *(f"uncoded {name}" for name in ("all", "first", "async", "k-async"))}
     few, many = space.candidates(base, 2, seed=7), space.candidates(base, 20, seed=7)
     assert {candidate.name for candidate in few} == names
     assert all(candidate.multiple == 1 for candidate in few)

@@ -40,7 +40,9 @@ def factors(problem, theta, batch):
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_gradient_and_coded_derivative_are_those_of_the_definition(kind, axis, density, batch, dtype):
     """With 6 samples all layers have matrices of samples but the last; with 64 all have those of outputs."""
-    problem = problems.create(BASE | {"axis": axis, "density": density, "dtype": dtype, "l2": 0.01}, [8, 4, 1])
+    problem = problems.create(
+        BASE | {"axis": axis, "density": density, "dtype": dtype, "l2": 0.01}, [8, 4, 1]
+    )
     theta, rows = problem.initial(3), np.random.default_rng(1).integers(0, problem.rows, batch)
     random = np.random.default_rng(2)
     dense = [random.standard_normal((2, layer.count)) for layer in problem.layers]
@@ -96,7 +98,10 @@ def test_a_gradient_of_zero_stays_zero_and_one_out_of_range_is_not_hidden(kind, 
     rows, words = np.arange(batch), [None]
     theta = problem.initial(0)
     problem.dataset.y[:] = 0
-    for turn in (lambda: plan.gradient(0 * theta, rows), lambda: plan.coded_derivative(0 * theta, rows, words)):
+    for turn in (
+        lambda: plan.gradient(0 * theta, rows),
+        lambda: plan.coded_derivative(0 * theta, rows, words),
+    ):
         turn()
         assert not plan.full_gradient.any()
         assert not plan.payload.any()
