@@ -25,7 +25,7 @@ LONGER = 0.5  # best plain step, of the length at the start of the best whitened
 
 
 def settle(config: Config, problem: Problem) -> tuple[Config, list[str]]:
-    """Return the configuration with values for the keys that are "auto", and lines that say so.
+    """Return the configuration with values for the keys that are "auto", and lines that say what was found.
 
     Parameters
     ----------
@@ -33,9 +33,13 @@ def settle(config: Config, problem: Problem) -> tuple[Config, list[str]]:
     problem : Problem
         Rank 0's.
     """
-    if config.code.whiten != "auto":
+    whiten = config.code.whiten
+    if whiten == "none":
         return config, []
     apart = differing(config, problem)
+    if whiten != "auto":
+        lines = [f"code.whiten '{whiten}' does harm here, 'auto' would leave it: {apart}"] if apart else []
+        return config, lines
     why = apart or reason_against(config, problem)
     if not why:
         return _with(config, code={"whiten": "gram"}), []

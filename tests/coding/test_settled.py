@@ -71,6 +71,8 @@ def test_what_is_asked_for_by_name_is_done_as_asked(tmp_path: Path) -> None:
     components = prepared(data, "problem.shards=contiguous", "workers.count=10", "code.whiten=gram")
     assert components.config.code.whiten == "gram"
     assert components.config.optimizer.rate == 2.0
+    assert "code.whiten 'gram' does harm here" in "\n".join(components.remarks())
+    assert not prepared("code.whiten=gram", "problem.shards=contiguous").notes
 
 
 def test_disagreement_is_about_zero_for_alike_shards_and_grows_with_order(tmp_path: Path) -> None:
