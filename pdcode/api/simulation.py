@@ -99,6 +99,7 @@ def alone(request: Request, print_line: Print, source: DataSource | None = None)
         quick = request.timing_only and timing_only.is_timeable(config)
         (timing_only.ensure_timeable if quick else check_count)(config)
     components = prepare(config, name, source)
+    config = components.config
     check_writable(config.trace.path, name, config.stragglers.reads)
     if quick:
         trace, result = times(config, text, components, print_line)

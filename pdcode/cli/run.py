@@ -77,7 +77,8 @@ def run(options: argparse.Namespace) -> int:
             )
     config, text = configfile.load(path, configs.overrides(overrides, workers, output))
     if dry_run:
-        print(preview.dry_run_text(config, prepare_ranks(config, path)))
+        components = prepare_ranks(config, path)
+        print(preview.dry_run_text(components.config, components))
         return 0
     if place is None:
         prepare_ranks(config, path)
@@ -103,7 +104,7 @@ def rank_0(config: Config, text: str, path: str) -> int:
     except BaseException as error:
         process.abort(error)
         raise  # not reached
-    return ranks.coordinate(config, text, components)
+    return ranks.coordinate(text, components)
 
 
 def prepare_ranks(config: Config, path: str) -> Components:

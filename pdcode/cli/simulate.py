@@ -91,6 +91,7 @@ def spread(request: Request) -> int:
 
     with job(named=False) as comm:
         components = spread.together(make, comm)
+        config = components.config
         mine = components.layouts, config.workers.count, worker_builder(config, components), comm
         if comm.rank:
             spread.serve(*mine)

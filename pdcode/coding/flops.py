@@ -8,8 +8,8 @@ absorbed by a rate fitted to measured times.
 from __future__ import annotations
 
 from ..config.tables import Config
-from ..problems import Problem
-from ..problems.matrix import Csr
+from ..problems import Problem, whitening
+from ..problems.matrix import Csr, entries
 from ..problems.partition import Blocks, Unit
 from ..transport.layout import Layout
 from .policies import wanted
@@ -29,6 +29,8 @@ def task_flops(config: Config, problem: Problem, layout: Layout, shard: int | No
     - where the worker needs the full gradient (error feedback or worker-selected codewords):
       2·B·p·m, then 4·r·w·b·m to subtract the projection, and the sums with the memory
     - an uncoded layer: 2·B·p·m
+    - with `code.whiten`: that of each layer, see `problems.whitening.flops`; with `memory.lookahead`: 2 per
+      element of θ
     - rounding to the wire format: `ROUND` per element; a replica of θ also does rank 0's decoding and steps
 
     With sparse inputs the first layer counts the average number of nonzeros of a row instead of d_in + 1
@@ -54,11 +56,12 @@ def task_flops(config: Config, problem: Problem, layout: Layout, shard: int | No
         return round(gradient_flops(config, problem, shard) + coding_flops(config, problem, layout))
     total = _passes(config, problem, batch)
     for number, (blocks, r, w) in enumerate(zip(problem.layers, layout.rows, layout.weights, strict=True)):
-        entries = _entries(problem, number)
+        inputs = _entries(problem, number)
+        total += whitening.flops(config.code.whiten, blocks, batch, inputs, blocks.whole)
         if blocks.whole:
-            total += 2.0 * batch * entries * blocks.outputs + _penalty(config, 1, 1, blocks.length)
+            total += 2.0 * batch * inputs * blocks.outputs + _penalty(config, 1, 1, blocks.length)
         else:
-            total += _coded(blocks, batch, entries, number == 0 and _sparse(problem), r, w)
+            total += _coded(blocks, batch, inputs, number == 0 and _sparse(problem), r, w)
             total += _penalty(config, r, w, blocks.elements)
     return round(total + message_flops(config, problem, layout))
 
@@ -66,11 +69,12 @@ def task_flops(config: Config, problem: Problem, layout: Layout, shard: int | No
 def gradient_flops(config: Config, problem: Problem, shard: int | None = None) -> float:
     """Return the flops of the full gradient of a mini-batch."""
     batch = _batch(config, problem, shard)
-    products = sum(
-        2.0 * batch * _entries(problem, number) * blocks.outputs + _penalty(config, 1, 1, blocks.length)
-        for number, blocks in enumerate(problem.layers)
-    )
-    return _passes(config, problem, batch) + products
+    total = _passes(config, problem, batch)
+    for number, blocks in enumerate(problem.layers):
+        inputs = _entries(problem, number)
+        total += 2.0 * batch * inputs * blocks.outputs + _penalty(config, 1, 1, blocks.length)
+        total += whitening.flops(config.code.whiten, blocks, batch, inputs, True)
+    return total
 
 
 def passes_flops(config: Config, problem: Problem, shard: int | None = None) -> float:
@@ -122,17 +126,14 @@ def _sparse(problem: Problem) -> bool:
 
 def _entries(problem: Problem, number: int) -> float:
     """Count the inputs of a layer with the bias; for sparse data, the average number of nonzeros."""
-    x = problem.dataset.x
-    if number == 0 and isinstance(x, Csr):
-        return len(x.data) / len(x)
-    return float(problem.layers[number].inputs + 1)
+    return float(problem.layers[number].inputs + 1) if number else entries(problem.dataset.x)
 
 
-def _coded(blocks: Blocks, batch: int, entries: float, sparse: bool, r: int, w: int) -> float:
+def _coded(blocks: Blocks, batch: int, inputs: float, sparse: bool, r: int, w: int) -> float:
     """Count the coded derivative of a layer: encode the small factor, then one product."""
     if sparse and blocks.axis == "input":  # entry by entry, each scaled by its coefficient
-        return batch * entries * r * min(1.0, w / blocks.count) * (1 + 2.0 * blocks.outputs)
-    other = entries if blocks.axis == "output" else blocks.width
+        return batch * inputs * r * min(1.0, w / blocks.count) * (1 + 2.0 * blocks.outputs)
+    other = inputs if blocks.axis == "output" else blocks.width
     return 2.0 * batch * r * blocks.size * (w + other)
 
 
@@ -144,6 +145,7 @@ def _penalty(config: Config, r: int, w: int, elements: int) -> float:
 def _memory(config: Config, unit: Unit, r: int, w: int) -> float:
     """Count the work of `memory.MemoryEncoder` on a unit of the gradient."""
     sums = 3 if config.memory.kind == "difference" else 1
+    sums += 2 if getattr(config.memory, "lookahead", 0.0) else 0
     total = unit.length * (1.0 + sums) + 4.0 * r * w * unit.elements  # finiteness check, sums, projection
     if config.code.family == "matched" and not unit.whole:
         # a power iteration: products with the matrix and its transpose, and r × r Gram matrices

@@ -12,14 +12,16 @@ estimate at rank 0, in the tracking decoder; workers have no memory.
 
 from __future__ import annotations
 
-from typing import ClassVar, Protocol
+from typing import Annotated, Any, ClassVar, Protocol
 
 import numpy as np
+from msgspec import Meta
 
 from ..config.tables import Fraction, MemoryTable
 from ..kernels import decode, encode, finite, fold, quantise, specialise
 from ..transport.layout import Pair
 from ..transport.messages import Reply, Task
+from ..util.errors import InputError
 from ..util.rng import WIRE
 from .source import Batch, Source
 
@@ -35,6 +37,16 @@ class WorkerMemory(MemoryTable, tag="worker"):
     keeps: ClassVar[bool] = True
 
     keep: Fraction = 1.0  #: factor on what a worker has not sent, at each task; below 1 it is a momentum
+    #: share of the step that a worker has not sent at which it evaluates its gradient: at θ - c·η·e, e being
+    #: what is in its memory; with `optimizer.kind` sgd
+    lookahead: Annotated[float, Meta(ge=0, le=1)] = 0.0
+
+    def check(self, config: Any) -> None:
+        if self.lookahead and config.optimizer.kind != "sgd":
+            raise InputError(
+                f"memory.lookahead: {self.lookahead:g} is a share of a gradient step; optimizer.kind "
+                f"'{config.optimizer.kind}' makes others"
+            )
 
 
 class DifferenceMemory(MemoryTable, tag="difference"):
@@ -108,6 +120,8 @@ class MemoryEncoder:
         One per unit; None where codewords are given.
     keep : float
         Factor on the residual at each task.
+    ahead : float
+        The vector is computed at θ - ahead·residual, a displacement: a share of the learning rate.
     """
 
     def __init__(
@@ -117,10 +131,12 @@ class MemoryEncoder:
         kind: str,
         selectors: list[CodewordSelector | None],
         keep: float = 1.0,
+        ahead: float = 0.0,
     ) -> None:
         self.source, self.reply, self.kind, self.selectors = source, reply, kind, selectors
-        self._keep = keep
+        self._keep, self._ahead = keep, ahead
         dtype, size = source.gradient.dtype, source.gradient.size
+        self._point = np.empty(size if ahead else 0, dtype)
         self.residual = np.zeros(size, dtype)
         self._last = np.zeros(size if kind == "difference" else 0, dtype)
         self._sent = np.empty_like(reply.payload)
@@ -142,6 +158,9 @@ class MemoryEncoder:
         self._committed = False
 
     def __call__(self, theta: np.ndarray, task: Task) -> float:
+        if self._ahead:
+            np.multiply(self.residual, -self._ahead, out=self._point)
+            theta = np.add(self._point, theta, out=self._point)
         loss, gradient = self.source(theta, task), self.source.gradient
         self._committed = finite.all_finite(gradient)
         if not self._committed:

@@ -56,8 +56,8 @@ def entrants(
     """Make the entrants of a comparison.
 
     Problem, workers, delays, machine, link and stop are the configuration's. The tables of `space.VARIED`
-    are those of the entrant's scheme or preset, and so is ``[optimizer]`` if it has one; else the learning
-    rate is the configuration's, converted to the entrant's kind of step (`space.base_rate`).
+    are those of the entrant's scheme or preset, and so is ``[optimizer]`` if it has a learning rate; else
+    that is the configuration's, converted to the entrant's kind of step (`space.base_rate`).
 
     Parameters
     ----------
@@ -136,11 +136,11 @@ def _entrant(
     chosen = {"name": scheme} | ({"preset": preset} if preset else {})
     common = {key: table for key, table in tables.items() if key not in space.VARIED}
     filled = kind.presets.get(preset, {}) if preset else kind.tables
-    if "optimizer" in filled:
+    if space.has_rate(filled):
         common.pop("optimizer", None)
     config = configfile.resolve(common | {"scheme": chosen}, [*overrides, *changes], folder)
-    if not any(key.startswith("optimizer.rate") for key in changes) and "optimizer" not in filled:
-        rate = space.base_rate(own) * (1.0 if space.whole_step(config) else 1.0 / config.workers.count)
+    if not any(key.startswith("optimizer.rate") for key in changes) and not space.has_rate(filled):
+        rate = space.base_rate(own) * space.own_rate(config)
         optimizer = msgspec.structs.replace(config.optimizer, rate=float(f"{rate:.4g}"))
         config = msgspec.structs.replace(config, optimizer=optimizer)
     if own.stop.updates is not None:  # as many payloads as the configuration's updates use

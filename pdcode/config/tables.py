@@ -99,6 +99,9 @@ class CodeTable(Kind, tag_field="family"):
     #: codewords r per task, of all layers or of each; none: from `share`, or else 1
     rows_per_task: Positive | list[Positive] | None = None
     share: Fraction | None = None  #: r as a fraction of a layer's blocks, rounded up
+    #: what a worker makes of each layer's gradient: norm: divided by its norm; gram: then one Newton–Schulz
+    #: step towards equal singular values; auto: gram, but none if the workers' shards differ
+    whiten: Literal["none", "norm", "gram", "auto"] = "none"
 
     @classmethod
     def find(cls, name: Any) -> Any:

@@ -440,3 +440,13 @@ def smooth_maximum(points, supports, sharpness, gradient, work):
 def deflate(memory, indices, values, block, out):
     """Project codewords out of memory, one by one."""
     feedback_encode(memory, numpy.zeros_like(memory), indices, values, block, out)
+
+
+def whiten(inputs, delta, kind, scale=1.0):
+    """Return a layer's whitened gradient (k, d): scale * max(1, k/d)^½ times G/|G|, or a step from it."""
+    gradient = delta.T @ inputs
+    x = gradient / numpy.linalg.norm(gradient)
+    s = x @ x.T
+    if kind == "gram":
+        x = 3.4445 * x - 4.7750 * s @ x + 2.0315 * s @ s @ x
+    return scale * math.sqrt(max(1, len(x) / x.shape[1])) * x

@@ -5,6 +5,7 @@ from __future__ import annotations
 from mpi4py import MPI
 
 from ..coding.reduced import ReducedState
+from ..coding.settled import adopt
 from ..config.tables import Config
 from ..schemes import make_scheme
 from ..stragglers import Delays
@@ -20,19 +21,18 @@ from .process import job, leave
 from .reduce import AllreduceFleet, AllreduceLink
 
 
-def coordinate(config: Config, text: str, components: Components, comm: MPI.Intracomm | None = None) -> int:
+def coordinate(text: str, components: Components, comm: MPI.Intracomm | None = None) -> int:
     """Run rank 0: set the workers up, train, close the trace and print its path; return the exit code.
 
     Parameters
     ----------
-    config : Config
     text : str
-        Its TOML text, for the trace.
+        TOML text of the configuration, for the trace.
     components : Components
-        Prebuilt components of `config`.
     comm : MPI.Intracomm, optional
         Rank 0 and the workers; default: all ranks.
     """
+    config = components.config
     with job(comm=comm) as comm:
         if config.reduce.summed:
             components.state = ReducedState(components.state, config.workers.count, config.reduce.check)
@@ -60,7 +60,7 @@ def serve(config: Config, comm: MPI.Intracomm | None = None) -> int:
     with job(comm=comm) as comm:
         link = (AllreduceLink if config.reduce.summed else MPILink)(comm)
         facts, arrays = link.set_up()
-        scheme = make_scheme(config)
+        scheme = make_scheme(adopt(config, facts["settled"]))
         factory = WorkerFactory(scheme, link.worker, arrays, facts)
         if isinstance(link, AllreduceLink):
             link.state, link.check = factory.scheme.state(factory.problem), config.reduce.check

@@ -6,6 +6,7 @@ reduce, update and step size vary. Each draw is keyed by (seed, number): a longe
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -13,11 +14,13 @@ from typing import Any, TypeVar
 import msgspec
 import numpy as np
 
+from ..coding import settled
 from ..coding.builders import explicit
 from ..coding.policies import wanted
 from ..config import kinds
 from ..config import load as configfile
 from ..config.tables import Config, MemoryTable, SchemeTable
+from ..problems import Problem
 from ..training import setup
 from ..util.errors import InputError
 from .trials import source
@@ -133,17 +136,22 @@ def apply(base: Config, tables: Mapping[str, Mapping[str, Any]], multiple: float
         if "optimizer" not in tables and MemoryTable.of(built["memory"]).keeps:
             built["optimizer"]["staleness"] = "constant"
         config = Config.of(built)
-    if "optimizer" in tables:  # rates of its own
+    if has_rate(tables):
         config = with_rate(config, multiple * rate_of(config))
         configfile.check_consistency(config)
         return config
-    rate = multiple * base_rate(base) * (1.0 if whole_step(config) else 1.0 / config.workers.count)
     if multiple == 1 and not tables:
         return base
+    rate = multiple * base_rate(base) * own_rate(config)
     optimizer = msgspec.structs.replace(config.optimizer, rate=float(f"{rate:.4g}"))
     config = msgspec.structs.replace(config, optimizer=optimizer)
     configfile.check_consistency(config)
     return config
+
+
+def has_rate(tables: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Tell whether the tables of a scheme or preset have a learning rate of their own."""
+    return "rate" in tables.get("optimizer", {})
 
 
 def rate_key(config: Config) -> list[str]:
@@ -171,11 +179,33 @@ def _replaced(table: Any, keys: Sequence[str], value: float) -> Any:
 
 
 def base_rate(base: Config) -> float:
-    """Convert the user's step size to that of a step on the replies of all n workers.
+    """Convert the user's step size to that of a step by the plain gradient of all n workers' replies.
 
-    In `async` mode an arrival is scaled by 1/n with memory ``worker``, and is a full step otherwise.
+    In `async` mode an arrival is scaled by 1/n with memory ``worker``, and is a full step otherwise. A
+    momentum β makes steps 1/(1 - β) times as long. Rates of whitened gradients have no dimension: they are
+    converted by lengths, see `coding.settled.plain_rate`.
     """
-    return base.optimizer.rate * (1.0 if whole_step(base) else base.workers.count)
+    return base.optimizer.rate / own_rate(base)
+
+
+def own_rate(config: Config) -> float:
+    """Return the learning rate of a configuration that stands for 1 in the sense of `base_rate`."""
+    rate = 1.0 if whole_step(config) else 1.0 / config.workers.count
+    if config.optimizer.kind == "sgd":
+        rate *= 1 - config.optimizer.momentum
+    return (
+        rate
+        if config.code.whiten == "none"
+        else rate / _plain_rate(msgspec.json.encode((config.problem, config.seed)))
+    )
+
+
+@functools.lru_cache(16)
+def _plain_rate(key: bytes) -> float:
+    table, seed = msgspec.json.decode(key)
+    config = Config.of({"problem": table, "seed": seed})
+    problem = Problem.from_dataset(config.problem, source(config).dataset)
+    return settled.plain_rate(config, problem)
 
 
 def whole_step(config: Config) -> bool:
@@ -185,7 +215,9 @@ def whole_step(config: Config) -> bool:
 
 def named(base: Config) -> dict[str, Tables]:
     """List the presets of lwpd and uncoded for this problem, by name; wire formats are left to draws."""
-    lwpd = ["default", "starved"] + ["shards"] * (base.problem.batch == 0)
+    lwpd = [
+        name for name in kinds.find("schemes", "lwpd").presets if name != "shards" or not base.problem.batch
+    ]
     presets = kinds.find("schemes", "uncoded").presets
     uncoded = [name for name, tables in presets.items() if "wire" not in tables]
     return {f"preset {name}": preset("lwpd", name) for name in lwpd} | {
@@ -220,11 +252,13 @@ def draw_tables(base: Config, random: np.random.Generator) -> Tables:
     families = "net", "auto", "matched", "energy", "hadamard", "uncoded"
     family = pick(random, families, (4, 2, 4, 1, 1, 3))
     memory = pick(random, ("none", "worker", "difference", "coordinator"), (2, 6, 1, 1))
-    wires = (None, "bfloat16", "float16", "int8")
+    whiten = "auto" if base.problem.batch and pick(random, (True, False), (1, 1)) else "none"
+    lookahead = {"lookahead": pick(random, (0.0, 0.2), (1, 1))} if memory == "worker" else {}
+    wires = (None, "bfloat16", "float16", "int8", "int2")
     tables = BLANK | {
-        "code": _code(base, family, random),
-        "memory": {"kind": memory},
-        "wire": {"dtype": pick(random, wires, (2, 1, 1, 4))},
+        "code": {**_code(base, family, random), "whiten": whiten},
+        "memory": {"kind": memory, **lookahead},
+        "wire": {"dtype": pick(random, wires, (2, 1, 1, 2, 2))},
         "downlink": {"kind": pick(random, ("full", "codewords"), (1, 1))},
         "update": _update(base.workers.count, random),
     }
@@ -283,7 +317,9 @@ def summary(config: Config) -> str:
     amount = {"first": wanted(update, config.workers.count), "captured": update.fraction}.get(update.mode)
     parts = [
         config.scheme.name if config.scheme.name not in ("lwpd", "uncoded") else coded,
+        {"gram": "whitened", "auto": "whitened", "norm": "normed"}.get(code.whiten, ""),
         f"memory {config.memory.kind}" if config.memory.kind != "none" else "",
+        f"look-ahead {ahead:g}" if (ahead := getattr(config.memory, "lookahead", 0.0)) else "",
         config.decoder.kind if config.decoder.kind != config.memory.decoder else "",
         "/".join(config.wire.formats),
         "codewords down" if config.downlink.kind == "codewords" else "",

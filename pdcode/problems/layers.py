@@ -40,6 +40,10 @@ class DenseLayer:
             self._encoded_transposed = self._encoded.T
             self._combine = product_of((rows * self.blocks.size, self.blocks.width))
 
+    def gram(self, out: Array) -> None:
+        """Compute the inner products of the inputs into `out`, shape (B, B)."""
+        np.matmul(self.inputs, self.inputs.T, out=out)
+
     def gradient(self, out: Array) -> None:
         """Compute the gradient SᵀO into `out`, shape (p, m)."""
         self._multiply(self._transposed, self._other, out)
@@ -72,6 +76,7 @@ class SparseLayer:
         self._encode = specialise(encode.encode, x.dtype)
         self._scatter = specialise(decode.adjoint_decode, x.dtype)
         self._one = np.ones((1, 1), x.dtype)
+        self._dense: Array | None = None
 
     def forward(self, weights: Array, scores: Array) -> None:
         self._forward(*self._batch, weights, scores)
@@ -84,6 +89,14 @@ class SparseLayer:
             self._encoded = np.empty((len(delta), rows * self.blocks.size), delta.dtype)
         else:
             self._codewords = np.empty((rows, self.blocks.count), delta.dtype)
+
+    def gram(self, out: Array) -> None:
+        if self._dense is None:  # of the batch, which is no larger than the gradient's other factor
+            rows = len(self._batch[-1])
+            self._identity = np.eye(rows, dtype=out.dtype)
+            self._dense = np.empty((rows, self.blocks.inputs + 1), out.dtype)
+        self._outer(*self._batch, self._identity, self._dense)
+        self._forward(*self._batch, self._dense.T, out)
 
     def gradient(self, out: Array) -> None:
         if self.blocks.axis == "output":

@@ -95,6 +95,11 @@ def with_ones(x: Matrix) -> Matrix:
     return extended
 
 
+def entries(x: Matrix) -> float:
+    """Return the number of inputs of a row; of sparse ones the average number of nonzeros."""
+    return len(x.data) / len(x) if isinstance(x, Csr) else float(x.shape[1])
+
+
 def as_dense(x: Matrix) -> Array:
     """Return the inputs as a dense array; meant for few rows at a time if they are sparse."""
     return x.toarray() if isinstance(x, Csr) else x

@@ -10,9 +10,11 @@ import numpy as np
 
 from ..kernels import activation, encode, specialise
 from .forward import Forward
-from .matrix import Array, Matrix
+from .layers import DenseLayer, SparseLayer
+from .matrix import Array, Matrix, entries
 from .network import LayerViews, Network
 from .partition import Blocks, payload_layout, task_rows
+from .whitening import WhitenedLayer
 
 Codeword = tuple[Array, Array]  # indices int32 (r, w), values (r, w)
 
@@ -45,6 +47,8 @@ class Plan:
     weight : float
         Factor of gradients and coded derivatives, not of losses: the weight of a worker's shard, if shards
         differ in size.
+    whiten : {"none", "norm", "gram"}
+        Whitening of each layer's gradient, see `whitening`; the penalty's is added to it as it is.
 
     Attributes
     ----------
@@ -67,6 +71,7 @@ class Plan:
         codewords_per_task: int | Sequence[int] | None = None,
         payload: Array | None = None,
         weight: float = 1.0,
+        whiten: str = "none",
     ) -> None:
         self.network, self.weight = network, weight
         self._l2 = weight * network.l2
@@ -81,9 +86,16 @@ class Plan:
         self.payload.fill(0)
         self._forward = forward = Forward(network, x, y, batch)
         self._deltas = [np.empty_like(scores) for scores in forward.scores[:-1]] + [forward.scores[-1]]
+        self._layers: list[DenseLayer | SparseLayer | WhitenedLayer] = list(forward.layers)
+        if whiten != "none":
+            inputs = [entries(x), *(layer.inputs + 1.0 for layer in network.layers[1:])]
+            self._layers = [
+                WhitenedLayer(layer, whiten, forward.count, nonzeros, weight)
+                for layer, nonzeros in zip(forward.layers, inputs, strict=True)
+            ]
         self.views: list[Array] = []
         self._parts: list[Part] = []  # the same memory as `views`
-        for layer, count, start, delta in zip(forward.layers, rows, self.offsets, self._deltas, strict=True):
+        for layer, count, start, delta in zip(self._layers, rows, self.offsets, self._deltas, strict=True):
             blocks = layer.blocks
             layer.attach(delta, count)
             part = self.payload[start : start + count * blocks.elements]
@@ -138,7 +150,7 @@ class Plan:
 
     def code(self, codewords: Sequence[Codeword | None]) -> None:
         """Write the coded derivatives of the batch of the last `prepare`, at its θ, to `payload`."""
-        for number, (layer, part) in enumerate(zip(self._forward.layers, self._parts, strict=True)):
+        for number, (layer, part) in enumerate(zip(self._layers, self._parts, strict=True)):
             if layer.blocks.whole:
                 support, values = self._whole
                 layer.gradient(part.matrix)
@@ -151,7 +163,7 @@ class Plan:
     def gradient(self, theta: Array, indices: Array | None) -> float:
         """Write the gradient of a batch to `full_gradient`; arguments and result as in `coded_derivative`."""
         loss = self.prepare(theta, indices)
-        for number, (layer, part) in enumerate(zip(self._forward.layers, self._gradients, strict=True)):
+        for number, (layer, part) in enumerate(zip(self._layers, self._gradients, strict=True)):
             layer.gradient(part.matrix)
             if self._l2 and part.bias is None:
                 self._add_penalty(number, *self._whole, layer.blocks.length, part)

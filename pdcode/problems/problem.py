@@ -146,10 +146,11 @@ class Problem:
         codewords_per_task: int | Sequence[int] | None = None,
         payload: Array | None = None,
         weight: float = 1.0,
+        whiten: str = "none",
     ) -> Plan:
         """Build a `Plan` for batches of a fixed size; 0 takes all rows."""
         network, data = self.network, self.dataset
-        return Plan(network, data.x, data.y, batch, codewords_per_task, payload, weight)
+        return Plan(network, data.x, data.y, batch, codewords_per_task, payload, weight, whiten)
 
     @cached_property
     def optimum(self) -> Array | None:

@@ -63,6 +63,8 @@ class Scheme:
         Key of the learning rate that matters most, for comparisons that tune it.
     summable : bool
         Whether rank 0 needs only the sum of a round's payloads, if these have no codewords.
+    whitens : bool
+        Whether the vector to send is a mini-batch gradient, which ``code.whiten`` can change.
     fused : bool
         Whether the payload may be computed without forming the gradient: units must be layers, and the
         source a mini-batch gradient.
@@ -77,6 +79,7 @@ class Scheme:
     used: ClassVar[tuple[str, ...]] = ()
     single_round: ClassVar[bool] = True
     summable: ClassVar[bool] = True
+    whitens: ClassVar[bool] = True
     fused: ClassVar[bool] = True
     tuned: ClassVar[str] = "optimizer.rate"
 
@@ -111,6 +114,10 @@ class Scheme:
                 usual = cls.tables.get(table, {}).get(key, standard[table].get(key))
                 if value != usual and f"{table}.{key}" not in cls.used:
                     raise InputError(f"{table}.{key}: {value!r} has no effect with scheme '{cls.name}'")
+        if config.code.whiten != "none" and not cls.whitens:
+            raise InputError(
+                f"code.whiten: '{config.code.whiten}': scheme '{cls.name}' sends displacements, no gradients"
+            )
 
     # Delays, which are those of a worker's time: however a scheme divides the work, it meets as many.
 
@@ -263,11 +270,15 @@ class Scheme:
         reply : Reply, optional
             Receives the payload if the gradient is not to be formed.
         """
-        batch, share = self.config.problem.batch, self.share_of(problem, rows)
+        batch, share, whiten = (
+            self.config.problem.batch,
+            self.share_of(problem, rows),
+            self.config.code.whiten,
+        )
         plan = (
-            problem.plan(batch, weight=share)
+            problem.plan(batch, weight=share, whiten=whiten)
             if reply is None
-            else problem.plan(batch, reply.layout.rows, reply.payload, share)
+            else problem.plan(batch, reply.layout.rows, reply.payload, share, whiten)
         )
         return Batch(plan, Batches(self.config.seed, worker, problem.rows, batch))
 
@@ -293,7 +304,8 @@ class Scheme:
             return [StatelessEncoder(source, reply)]
         source = self.source(problem, worker, rows)
         keep = getattr(self.config.memory, "keep", 1.0)
-        return [MemoryEncoder(source, reply, kind, self.selectors(units, worker), keep)]
+        ahead = getattr(self.config.memory, "lookahead", 0.0) * self.config.optimizer.rate
+        return [MemoryEncoder(source, reply, kind, self.selectors(units, worker), keep, ahead)]
 
     def flops(
         self, problem: Problem, layouts: Sequence[Layout], number: int, shard: int | None

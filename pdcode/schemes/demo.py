@@ -230,6 +230,8 @@ class DeMo(Scheme):
             raise InputError(
                 f"memory.kind: '{config.memory.kind}': scheme 'demo' has momentum at the worker; use 'worker'"
             )
+        if getattr(config.memory, "lookahead", 0.0):
+            raise InputError(f"memory.lookahead: scheme '{cls.name}' has no use for it")
         if config.optimizer.kind != "sign":
             raise InputError(
                 f"optimizer.kind: '{config.optimizer.kind}': scheme 'demo' steps along signs; use 'sign'"

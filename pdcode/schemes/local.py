@@ -82,6 +82,7 @@ class Local(Scheme):
 
     name = "local"
     summary = "H steps at the worker, then codewords of the displacement"
+    whitens = False
     fused = False
     tuned = "scheme.options.rate"
     step_flops: ClassVar[float] = 2.0  # of the inner optimizer, for each element of θ

@@ -7,10 +7,12 @@ dithered net, redrawn when its rows run out, the error feedback and the presets 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from ..config.tables import Tables
 from .base import Scheme
+
+NET: Mapping[str, Any] = {"family": "auto", "blocks": "units", "weight": 4, "rotate": True}
 
 
 class LWPD(Scheme):
@@ -23,25 +25,46 @@ class LWPD(Scheme):
         "memory": {"kind": "worker"},
     }
     presets: ClassVar[Mapping[str, Tables]] = {
-        # Mini-batches: each task sends an eighth of the gradient at one byte per element, both ways. "auto"
-        # is the net where one exists. The best learning rate is about 1.5 times that of full gradients.
+        # Classifiers, mini-batches: each task sends an eighth of the whitened gradient, two bits an element,
+        # both ways. "auto" is the net where one exists. The rate of whitened gradients has no dimension.
         "default": {
-            "code": {"family": "auto", "blocks": "units", "weight": 4, "share": 0.125, "rotate": True},
-            "memory": {"kind": "worker"},
-            "wire": {"dtype": "int8"},
+            "code": {**NET, "share": 0.125, "whiten": "auto"},
+            "memory": {"kind": "worker", "lookahead": 0.2},
+            "wire": {"dtype": "int2"},
             "downlink": {"kind": "codewords"},
             "update": {"mode": "async"},
+            "optimizer": {"rate": 2.0},
         },
-        # Very slow links: two worker-selected codewords per task. The best learning rate is about that of
-        # full gradients.
+        # Very slow links: the same with a thirty-second of the gradient, and half the rate, since memories
+        # hold more.
         "starved": {
-            "code": {"family": "matched", "blocks": "units", "weight": 32, "rows_per_task": 2},
+            "code": {**NET, "share": 0.03125, "whiten": "auto"},
+            "memory": {"kind": "worker", "lookahead": 0.2},
+            "wire": {"dtype": "int2"},
+            "downlink": {"kind": "codewords"},
+            "update": {"mode": "async"},
+            "optimizer": {"rate": 1.0},
+        },
+        # Nothing scarce, no stragglers: workers add up their whitened gradients.
+        "ring": {
+            "code": {"family": "uncoded", "blocks": 1, "rotate": False, "whiten": "auto"},
+            "memory": {"kind": "none"},
+            "update": {"mode": "all"},
+            "reduce": {"kind": "allreduce"},
+            "optimizer": {"rate": 0.35, "momentum": 0.9, "nesterov": True},
+        },
+        # Real targets: steps shrink with the gradient. The rate is the user's.
+        "regression": {
+            "code": {**NET, "share": 0.125},
             "memory": {"kind": "worker"},
-            "wire": {"dtype": "int8"},
+            "wire": {"dtype": "int2"},
+            "downlink": {"kind": "codewords"},
             "update": {"mode": "first"},
+            "optimizer": {"momentum": 0.6, "nesterov": True},
         },
         # Distinct shards, full batches: converges to the optimum with rate 1/L, L being the largest
-        # eigenvalue of the Hessian. Stale payloads are used: a permanent straggler has data of its own.
+        # eigenvalue of the Hessian; whitened steps, of constant length, would not. Stale payloads are used: a
+        # permanent straggler has data of its own.
         "shards": {
             "problem": {"batch": 0},
             "code": {"family": "matched", "blocks": "units", "rows_per_task": 4},

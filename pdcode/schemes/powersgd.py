@@ -245,6 +245,8 @@ class PowerSGD(Scheme):
             raise InputError(
                 f"memory.kind: '{config.memory.kind}': scheme 'powersgd' is error feedback; use 'worker'"
             )
+        if getattr(config.memory, "lookahead", 0.0):
+            raise InputError(f"memory.lookahead: scheme '{cls.name}' has no use for it")
         if config.update.mode == "captured":
             raise InputError("update.mode: 'captured' is undefined for factors that follow the gradients")
         super().check(config)

@@ -56,6 +56,7 @@ class TopK(SingleElements):
     name = "topk"
     summary = "the largest elements of each layer's gradient, with error feedback"
     chosen = True
+    used = ("code.whiten",)
 
     class Options(Table):
         """Keys of ``[scheme] options``."""

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from .. import problems, stragglers
+from ..coding import settled
 from ..coding.policies import check_end
 from ..coding.replica import FullReplica, MirroredReplica, RelayedState, Replica
 from ..coding.state import State
@@ -39,6 +41,8 @@ class Components:
         Number of training rows.
     dealt : int
         Number of training rows of all shards together, see `Scheme.dealt`.
+    notes : list of str
+        Lines that say how keys that are "auto" were settled.
     """
 
     source: DataSource | None
@@ -48,6 +52,12 @@ class Components:
     problem: Problem
     scheme: Scheme
     state: State
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def config(self) -> Config:
+        """The configuration, with values for the keys that are "auto" in that of the user."""
+        return self.scheme.config
 
     @property
     def layouts(self) -> Sequence[Layout]:
@@ -95,12 +105,20 @@ class Components:
         biased = [wire for wire in config.wire.formats if not FORMATS[wire].unbiased]
         if biased and not config.memory.keeps:
             lines.append(f"wire.dtype '{biased[0]}' is biased: without a memory errors do not average out")
-        return [*lines, *shared_delays(config)]
+        if config.update.mode == "async" and config.optimizer.momentum and config.memory.kind == "worker":
+            lines.append(
+                f"optimizer.momentum {config.optimizer.momentum:g} slows a descent down in update.mode "
+                "'async': what workers have not sent yet is a momentum already"
+            )
+        return [*lines, *self.notes, *shared_delays(config)]
 
     @property
     def facts(self) -> dict[str, Any]:
-        """Facts sent to every worker: codeword weights, training rows of all workers, shares of a delay."""
-        return {"weights": list(self.layout.weights), "rows": self.dealt, "shares": self.shares}
+        """Facts sent to every worker: codeword weights, training rows of all workers, shares of a delay, and
+        the tables of the configuration that have settled keys."""
+        tables = {name: msgspec.to_builtins(getattr(self.config, name)) for name in settled.TABLES}
+        shares = {"rows": self.dealt, "shares": self.shares}
+        return {"weights": list(self.layout.weights), **shares, "settled": tables}
 
 
 def shared_delays(config: Config) -> list[str]:
@@ -134,6 +152,7 @@ def prepare(
             check_end(config, stragglers.dead(config.stragglers, workers))
         source = source or problems.describe(config.problem)
         problem = Problem.from_dataset(config.problem, source.dataset, config.code.blocks)
+        config, notes = settled.settle(config, problem)
         scheme = make_scheme(config)
         dealt = scheme.dealt(source)
         state = scheme.state(problem)
@@ -154,7 +173,7 @@ def prepare(
             check_summed(name, state.layouts)
         if len(state.layouts) > ROUNDS:
             raise InputError(f"scheme.name: '{name}' has more than {ROUNDS} rounds per update")
-    return Components(source, source.rows, dealt, git_commit(), problem, scheme, state)
+    return Components(source, source.rows, dealt, git_commit(), problem, scheme, state, notes)
 
 
 def check_summed(scheme: str, layouts: Sequence[Layout]) -> None:

@@ -85,7 +85,8 @@ class Simulation:
         schedule: Schedule | None = None,
     ) -> None:
         check_count(config)
-        self.config, self.components = config, components or prepare(config)
+        self.components = components or prepare(config)
+        self.config = config = self.components.config
         layouts, workers = self.components.layouts, config.workers.count
         every = [task_times_ns(config, self.components, number) for number in range(len(layouts))]
         self.task_ns = np.sum(every, axis=0)

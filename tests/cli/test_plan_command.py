@@ -126,13 +126,13 @@ def test_a_time_limit_alone_ends_descents(job, capsys, monkeypatch, limit):
     job.write_text(JOB.replace("updates = 200", ""), encoding="utf-8")
     monkeypatch.setattr(trials, "ARRIVALS", 400)  # 100 updates
     command = ["plan", "job.toml", "--candidates", "4", "--seeds", "1", "--processes", "1"]
-    assert main([*command, "--target", "0.13"]) == 1
+    assert main([*command, "--target", "0.04"]) == 1
     text = capsys.readouterr().out
     assert "target not reached" in text
     assert "1 of 1 descents ended at the limit of arrivals, after 400 at most; --seconds or" in text
     assert "stop.seconds allows more" in text
     command += ["--set", f"{limit}=60"] if "." in limit else [limit, "60"]
-    assert main([*command, "--target", "0.13"]) == 0
+    assert main([*command, "--target", "0.04"]) == 0
     assert "the limit of arrivals" not in capsys.readouterr().out
     monkeypatch.setattr(trials, "MOST_ARRIVALS", 404)
     assert main([*command, "--target", "0.001"]) == 1

@@ -14,9 +14,12 @@ from hypothesis import strategies as st
 from pdcode import codes, problems
 from pdcode.coding.memory import CodewordSelector, MemoryEncoder, Respond, StatelessEncoder
 from pdcode.coding.source import Batch
+from pdcode.config import load as configfile
 from pdcode.problems import Plan, Problem
+from pdcode.schemes import make_scheme
 from pdcode.transport.layout import Layout, Pair, buffer
 from pdcode.transport.messages import Reply
+from pdcode.util.errors import InputError
 
 pytestmark = pytest.mark.slow
 
@@ -54,12 +57,13 @@ def make_respond(
     given: Given,
     selectors: list[CodewordSelector | None] | None = None,
     keep: float = 1,
+    ahead: float = 0,
 ) -> Respond:
     """A worker's side with the memory of a kind, whose batches are `given`."""
     source: Any = Batch(plan, given)
     if kind in ("none", "coordinator") and selectors is None:
         return StatelessEncoder(source, reply)
-    return MemoryEncoder(source, reply, kind, selectors or [None] * len(reply.payloads), keep)
+    return MemoryEncoder(source, reply, kind, selectors or [None] * len(reply.payloads), keep, ahead)
 
 
 class Largest:
@@ -91,6 +95,7 @@ class Pairing:
         rows: int = 2,
         weight: float = 1,
         keep: float = 1,
+        ahead: float = 0,
     ) -> None:
         self.keep = keep
         self.problem = problem = problem_of(dtype, axis)
@@ -101,7 +106,8 @@ class Pairing:
         layer = problem.layers[0]
         selectors = [Largest(4, layer.elements, rows, 2, dtype), None]
         self.given = Given()
-        self.respond = make_respond(kind, plan, self.sent, self.given, selectors if chosen else None, keep)
+        chooses = selectors if chosen else None
+        self.respond = make_respond(kind, plan, self.sent, self.given, chooses, keep, ahead)
         self.reference = problem.plan(BATCH, weight=weight)
         self.code = codes.design("random", workers=12, blocks=4, weight=2)
         self.task, self.theta, self.returned = 0, problem.initial(1), False
@@ -273,3 +279,50 @@ def test_given_codewords_without_memory_need_no_full_gradient(kind: str) -> None
     assert "full_gradient" not in vars(plan)
     assert np.isfinite(reply.payload).all()
     assert reply.payload.any()
+
+
+@pytest.mark.parametrize("chosen", [False, True], ids=["given", "chosen"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_with_look_ahead_gradients_are_those_of_theta_less_a_share_of_what_is_kept(
+    dtype: str, chosen: bool
+) -> None:
+    """Also with a payload that is taken back, and θ itself is not touched."""
+    plain, ahead = (Pairing("worker", dtype, dtype, chosen, ahead=share) for share in (0, 0.3))
+    for task in range(4):
+        kept = ahead.respond.residual.copy()
+        if ahead.returned:
+            ahead.respond.rollback()
+            kept, ahead.returned = ahead.respond.residual.copy(), False
+        before = ahead.theta.copy()
+        indices, values = ahead.code.rows(task * 2, 2)
+        ahead.words[0][:], ahead.words[1][:] = indices, values
+        batch = np.random.default_rng(task).integers(0, ahead.problem.rows, BATCH)
+        loss = ahead.respond(ahead.theta, ahead.given(batch, [ahead.words, ahead.layout.whole]))
+        point = (before - 0.3 * kept.astype(np.float64)).astype(dtype)
+        assert loss == pytest.approx(plain.reference.gradient(point, batch), rel=1e-5)
+        np.testing.assert_allclose(
+            ahead.respond.source.gradient,
+            plain.reference.full_gradient,
+            atol=1e-5 if dtype == "float32" else 1e-12,
+        )
+        np.testing.assert_array_equal(ahead.theta, before)
+        ahead.respond.quantise((3, 1, task))
+        ahead.returned = task == 1
+    assert kept.any()
+
+
+def test_the_share_is_of_the_learning_rate_and_refused_where_it_means_nothing() -> None:
+    settings = ["memory.kind=worker", "memory.lookahead=0.2", "optimizer.rate=1.5", "code.blocks=[4,1]"]
+    scheme = make_scheme(configfile.resolve({"problem": {"data": "digits", "hidden": [13]}}, settings))
+    problem = problem_of("float32", "auto")
+    layout = scheme.coded(problem, scheme.assignment(problem.layers)).layouts[0]
+    (respond,) = scheme.responds(problem, 0, problem.rows, [Reply(layout, buffer(layout.reply_bytes)[0])])
+    assert respond._ahead == pytest.approx(0.3)
+    for more, message in [
+        ("optimizer.kind=adam", "memory.lookahead: 0.2 is a share of a gradient step; optimizer.kind 'adam'"),
+        ("memory.kind=none", "memory.lookahead"),
+        ("memory.kind=difference", "memory.lookahead"),
+        ("scheme.name=powersgd", "memory.lookahead: scheme 'powersgd' has no use for it"),
+    ]:
+        with pytest.raises(InputError, match=message):
+            configfile.resolve({"problem": {"data": "digits"}}, [*settings, more])

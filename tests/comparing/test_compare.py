@@ -259,7 +259,7 @@ def test_an_entrant_has_the_tables_of_its_scheme_and_the_rest_in_common() -> Non
             assert getattr(each.config, key) == getattr(own.config, key)
     assert coded.config.downlink.kind == "codewords"
     assert (uncoded.config.code.family, uncoded.config.memory.kind) == ("uncoded", "none")
-    assert own.rate == 0.5 == coded.rate  # an arrival is a quarter of a step with memory
+    assert (own.rate, coded.rate) == (0.5, 2.0)  # the preset has a rate of its own
     assert uncoded.rate == 0.125
     assert (space.rate_key(local.config), local.config.optimizer.rate) == (["scheme", "options", "rate"], 1.0)
     assert local.at(0.3).config.scheme.options.rate == 0.3

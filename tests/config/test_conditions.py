@@ -90,7 +90,7 @@ def test_defaults_written_out_are_no_keys_without_effect(tmp_path) -> None:
 
 def test_a_preset_drops_what_it_takes_the_effect_of() -> None:
     config = configfile.resolve(
-        {"update": {"mode": "captured", "fraction": 0.5}}, ["scheme.preset=starved", "scheme.name=lwpd"]
+        {"update": {"mode": "captured", "fraction": 0.5}}, ["scheme.preset=regression", "scheme.name=lwpd"]
     )
     assert (config.update.mode, config.update.fraction) == ("first", 0.75)
 

@@ -10,7 +10,7 @@ from pdcode.config import load as configfile
 from pdcode.schemes.lwpd import LWPD
 from pdcode.util.errors import InputError
 
-PRESET = {"default": ("net", 8), "starved": ("matched", 2), "shards": ("matched", 4)}
+PRESET = "default", "starved", "ring", "regression", "shards"
 
 
 def resolve(tables: dict[str, object], *overrides: str) -> configfile.Config:
@@ -39,7 +39,7 @@ def test_a_key_that_is_given_wins_over_a_preset_in_the_same_file() -> None:
     assert (config.wire.dtype, config.downlink.kind) == ("float32", "codewords")
 
 
-@pytest.mark.parametrize("name", PRESET)
+@pytest.mark.parametrize("name", [name for name in PRESET if name != "ring"])
 @pytest.mark.parametrize("key", ["code.share=0.5", "code.rows_per_task=3"])
 @pytest.mark.parametrize("how", ["file", "command line"])
 def test_what_is_given_in_other_words_wins_too(name: str, key: str, how: str) -> None:
@@ -64,12 +64,18 @@ def test_the_weight_of_one_family_is_not_that_of_another() -> None:
 def test_a_preset_on_the_command_line_overrides_the_file() -> None:
     config, _ = configfile.load(JOBS / "digits.toml", ["scheme.preset=default", "code.weight=2"])
     assert (config.code.blocks, config.code.share, config.code.rows_per_task) == ("units", 0.125, None)
-    assert (config.code.weight, config.wire.dtype, config.optimizer.rate) == (2, "int8", 1.0)
+    assert (config.code.weight, config.wire.dtype, config.optimizer.rate) == (
+        2,
+        "int2",
+        2.0,
+    )  # a rate of its own
+    config, _ = configfile.load(JOBS / "starved.toml", ["scheme.preset=regression", "optimizer.rate=0.3"])
+    assert (config.optimizer.rate, config.optimizer.momentum, config.code.whiten) == (0.3, 0.6, "none")
 
 
 def test_a_scheme_and_its_preset_on_the_command_line() -> None:
     config = resolve({"scheme": {"name": "uncoded"}}, "scheme.name=lwpd", "scheme.preset=starved")
-    assert (config.scheme.name, config.code.family) == ("lwpd", "matched")
+    assert (config.scheme.name, config.code.share) == ("lwpd", 0.03125)
 
 
 @pytest.mark.parametrize(
@@ -88,7 +94,7 @@ def test_a_whole_table_chooses_the_scheme_as_its_keys_do(table: str, keys: list[
         before = ["scheme.options.steps=7"]  # replaced, too
         assert resolve(tables, *before, f"scheme={table}", "seed=3") == resolve(tables, *keys, "seed=3")
     assert resolve({}, "scheme={name='uncoded'}").code.family == "uncoded"
-    assert resolve({}, "scheme={preset='default'}").wire.dtype == "int8"
+    assert resolve({}, "scheme={preset='default'}").wire.dtype == "int2"
 
 
 @pytest.mark.parametrize(
@@ -100,7 +106,7 @@ def test_a_whole_table_chooses_the_scheme_as_its_keys_do(table: str, keys: list[
         ),
         (
             {"scheme": {"preset": "defaults"}},
-            r"scheme\.preset: .*'defaults'; known: default, starved, shards",
+            r"scheme\.preset: .*'defaults'; known: default, starved, ring",
         ),
         ({"scheme": {"preset": 3}}, r"scheme\.preset: .*3"),
         ({"scheme": "lwpd"}, r"scheme: .*'lwpd'"),
@@ -115,7 +121,7 @@ def test_what_is_no_preset_is_refused(tables: dict[str, object], message: str) -
 def test_the_default_preset_learns_at_a_fraction_of_the_bytes() -> None:
     made = Descent(
         [
-            "scheme.preset=default", "problem.hidden=[64]", "problem.batch=32", "optimizer.rate=0.7",
+            "scheme.preset=default", "problem.hidden=[64]", "problem.batch=32",
             "workers.count=4", "stop.updates=400",
         ],
         [1, 1.2, 1.4, 8],

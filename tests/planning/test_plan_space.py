@@ -6,6 +6,7 @@ import msgspec
 import numpy as np
 import pytest
 
+from pdcode import problems
 from pdcode.config import load as configfile
 from pdcode.config.write import to_toml
 from pdcode.planning import space
@@ -53,10 +54,8 @@ def test_all_that_is_offered_can_run_and_comes_back_from_its_file(name, tmp_path
 
 def test_presets_and_uncoded_schemes_are_always_there_and_draws_are_keyed():
     base = configfile.resolve({}, SMALL)
-    names = {
-        OWN, "preset default", "preset starved", "uncoded all", "uncoded first", "uncoded async",
-        "uncoded k-async",
-    }  # fmt: skip
+    presets = ["preset default", "preset starved", "preset ring", "preset regression"]
+    names = {OWN, *presets, *(f"uncoded {name}" for name in ("all", "first", "async", "k-async"))}
     few, many = space.candidates(base, 2, seed=7), space.candidates(base, 20, seed=7)
     assert {candidate.name for candidate in few} == names
     assert all(candidate.multiple == 1 for candidate in few)
@@ -80,8 +79,9 @@ def test_a_preset_is_what_pdcode_run_makes_of_it(name, scheme):
     asked = [f"scheme.name={scheme}", f"scheme.preset={name.split()[1]}"]
     asked = configfile.resolve({}, [SMALL[0], *SMALL[2:], *asked])
     (preset,) = [each for each in space.candidates(base, 2, 7) if each.name == name]
-    for table in ("code", "memory", "wire", "downlink", "update", "optimizer"):
+    for table in ("code", "memory", "wire", "downlink", "update"):
         assert getattr(preset.config, table) == getattr(asked, table)
+    assert preset.config.optimizer.rate == (2.0 if name == "preset default" else 0.4)
 
 
 def test_step_sizes_are_multiples_of_a_whole_step():
@@ -92,13 +92,34 @@ def test_step_sizes_are_multiples_of_a_whole_step():
         for candidate in space.candidates(base, 20, seed=7)
         if candidate.name != space.DRAWN
     }
-    assert rates["uncoded all", 1] == rates["uncoded first", 1] == rates["preset default", 1] == 0.4
+    assert rates["uncoded all", 1] == rates["uncoded first", 1] == 0.4
+    own = [rates[f"preset {name}", 1] for name in ("default", "starved", "ring")]
+    assert own == [2.0, 1.0, 0.35]
+    assert rates["preset regression", 1] == 0.16  # its momentum makes steps 2.5 times as long
     assert rates["uncoded async", 1] == 0.1  # each arrival is a whole step
     assert rates[OWN, 2] == 0.8
     assert rates[OWN, 0.5] == 0.2
     forgetful = configfile.resolve({}, [*SMALL, "memory.kind=none"])
     assert space.base_rate(forgetful) == 1.6
     assert space.apply(forgetful, space.preset("uncoded", "all"), 0.5).optimizer.rate == 0.8
+
+
+def test_a_rate_of_whitened_gradients_is_converted_by_the_length_of_steps():
+    """The plain gradients' step is half as long as the whitened one at the first θ."""
+    base = configfile.resolve({}, [*SMALL, "code.whiten=gram", "memory.kind=none", "update.mode=all"])
+    config = space.apply(base, space.preset("uncoded", "all"))
+    problem = problems.create(base.problem)
+    theta, lengths = problem.initial(base.seed), []
+    for kind in ("gram", "none"):
+        plan = problem.plan(32, whiten=kind)
+        found = []
+        for seed in range(40):
+            plan.gradient(theta, np.random.default_rng(seed).choice(problem.rows, 32, replace=False))
+            found.append(np.linalg.norm(plan.full_gradient))
+        lengths.append(np.mean(found))
+    assert config.code.whiten == "none"
+    assert config.optimizer.rate == pytest.approx(0.4 * 0.5 * lengths[0] / lengths[1], rel=0.1)
+    assert space.base_rate(base) == pytest.approx(config.optimizer.rate, rel=1e-3)
 
 
 def test_draws_differ_and_cover_the_space():

@@ -17,7 +17,7 @@ if world.rank:
         sys.argv[1], [f"workers.count={comm.size - 1}", f"trace.path={sys.argv[2]}"]
     )
     if comm.rank == 0:
-        code = ranks.coordinate(config, text, prepare(config), comm)
+        code = ranks.coordinate(text, prepare(config), comm)
     else:
         code = ranks.serve(config, comm)
     assert code == 0

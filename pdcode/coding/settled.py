@@ -1,0 +1,137 @@
+"""Keys that the data decide: with ``code.whiten = "auto"``, whether workers whiten their gradients.
+
+A whitened gradient has the same length whatever the worker's loss. Where shards differ, such lengths pull
+against each other for ever, and the descent stops far from the optimum; where steps are to end at the optimum
+of a regression or of full batches, too. There, gradients are left as they are, and the learning rate, which
+has no dimension for whitened gradients, is converted.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from ..config.tables import CodeTable, Config, MemoryTable, OptimizerTable
+from ..problems import Problem, split
+
+TABLES = "code", "memory", "optimizer"  # those whose keys are settled
+MOST_SHARDS = 64  # that are compared
+MOST_ROWS = 64  # of each half of a shard
+SAMPLES = 32  # mini-batches whose gradients' lengths are compared
+APART = 1 / 3  # of that where shards differ: what is stable there (both, sorted by label, asynchronous)
+LONGER = 0.5  # best plain step, of the length at the start of the best whitened one (digits, mnist5k)
+
+
+def settle(config: Config, problem: Problem) -> tuple[Config, list[str]]:
+    """Return the configuration with values for the keys that are "auto", and lines that say what was found.
+
+    Parameters
+    ----------
+    config : Config
+    problem : Problem
+        Rank 0's.
+    """
+    whiten = config.code.whiten
+    if whiten == "none":
+        return config, []
+    apart = differing(config, problem)
+    if whiten != "auto":
+        lines = [f"code.whiten '{whiten}' does harm here, 'auto' would leave it: {apart}"] if apart else []
+        return config, lines
+    why = apart or reason_against(config, problem)
+    if not why:
+        return _with(config, code={"whiten": "gram"}), []
+    changes: dict[str, dict[str, Any]] = {"code": {"whiten": "none"}}
+    lines, rate = [f"gradients are not whitened (code.whiten 'auto'): {why}"], config.optimizer.rate
+    if config.optimizer.kind == "sgd":
+        plain = float(f"{rate * plain_rate(config, problem) * (APART if apart else 1):.3g}")
+        changes["optimizer"] = {"rate": plain}
+        lines.append(
+            f"optimizer.rate {rate:g} of whitened gradients becomes {plain:g} for gradients as they are"
+        )
+    ahead = getattr(config.memory, "lookahead", 0.0)
+    if apart and ahead:  # what others have not sent is something else
+        changes["memory"] = {"lookahead": 0.0}
+        lines.append(f"memory.lookahead {ahead:g} becomes 0 for the same reason")
+    return _with(config, **changes), lines
+
+
+def reason_against(config: Config, problem: Problem) -> str:
+    """Return why whitening would do harm where shards are alike, or an empty string."""
+    if problem.classes is None:
+        return "targets are real numbers, and steps of constant length do not converge"
+    if not config.problem.batch:
+        return "batches are full (problem.batch 0), and steps of constant length do not converge"
+    return ""
+
+
+def differing(config: Config, problem: Problem) -> str:
+    """Return in which respect the workers' shards differ, or an empty string if they are alike."""
+    if split.sharding(config.problem) != "contiguous":  # dealt at random, or the same for all
+        return ""
+    found = disagreement(config, problem)
+    if found <= 1:
+        return ""
+    return (
+        f"shards differ (problem.shards 'contiguous'), the variance of the workers' mean gradients is "
+        f"{found:.3g} times that of mini-batches"
+    )
+
+
+def disagreement(config: Config, problem: Problem) -> float:
+    """Return the variance of the shards' mean gradients as a multiple of a mini-batch's, at the first θ.
+
+    Both are estimated from two halves of each of at most `MOST_SHARDS` contiguous shards of rank 0's rows,
+    without bias by the halves' own noise. It is about 0 for shards drawn at random.
+    """
+    shards = min(config.workers.count, MOST_SHARDS, problem.rows // 4)
+    if shards < 2:
+        return 0.0
+    theta, halves = problem.initial(config.seed), []
+    for shard in range(shards):
+        rows = np.arange(shard * problem.rows // shards, (shard + 1) * problem.rows // shards)
+        rows = rows[split.evenly(len(rows), min(len(rows), 2 * MOST_ROWS))]
+        pair = rows[: len(rows) // 2 * 2].reshape(-1, 2).T  # alternating rows, for order within a shard
+        halves.append([problem.gradient(theta, half).astype(np.float64) for half in pair])
+    size = len(pair[0])
+    first, second = (np.stack(half) for half in zip(*halves, strict=True))
+    inner = first @ second.T
+    own = float(np.trace(inner)) / shards
+    others = float(inner.sum() - np.trace(inner)) / (shards * (shards - 1))
+    noise = 0.5 * size * float(np.square(first - second).sum(axis=1).mean())  # of a sample
+    return max(0.0, own - others) * (config.problem.batch or size) / max(noise, 1e-300)
+
+
+def plain_rate(config: Config, problem: Problem) -> float:
+    """Return the learning rate of gradients as they are that stands for 1 of whitened ones.
+
+    Both steps are compared by their lengths at the first θ; the best plain ones were half as long.
+    """
+    theta, batch = problem.initial(config.seed), min(config.problem.batch or problem.rows, problem.rows)
+    random, lengths = np.random.default_rng(config.seed), []
+    rows = [np.sort(random.choice(problem.rows, batch, replace=False)) for _ in range(SAMPLES)]
+    for kind in ("gram", "none"):
+        plan, total = problem.plan(batch, whiten=kind), 0.0
+        for each in rows:
+            plan.gradient(theta, each)
+            total += float(np.linalg.norm(plan.full_gradient.astype(np.float64)))
+        lengths.append(total)
+    return LONGER * lengths[0] / lengths[1] if lengths[1] > 0 else 1.0
+
+
+def adopt(config: Config, tables: dict[str, Any]) -> Config:
+    """Return a worker's configuration with the tables that rank 0 has settled."""
+    return msgspec.structs.replace(
+        config,
+        code=CodeTable.of(tables["code"]),
+        memory=MemoryTable.of(tables["memory"]),
+        optimizer=msgspec.convert(tables["optimizer"], OptimizerTable),
+    )
+
+
+def _with(config: Config, **tables: dict[str, Any]) -> Config:
+    """Return a configuration with other values of some keys."""
+    changed = {name: msgspec.structs.replace(getattr(config, name), **keys) for name, keys in tables.items()}
+    return msgspec.structs.replace(config, **changed)

@@ -1,0 +1,135 @@
+"""Whitening is on where shards are alike, and off by itself, with a rate to match, where they are not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+
+from pdcode import problems
+from pdcode.coding import settled
+from pdcode.config import load as configfile
+from pdcode.config.tables import Config
+from pdcode.problems import Problem
+from pdcode.problems.bundled import digits
+from pdcode.training import setup
+from pdcode.virtual.simulation import Simulation
+
+PRESET = ["scheme.preset=default", "stop.updates=20"]
+
+
+def prepared(*settings: str) -> setup.Components:
+    return setup.prepare(configfile.resolve({}, [*PRESET, *settings]))
+
+
+def labels_sorted(folder: Path, mixed: float = 0.0) -> str:
+    """Digits by label, a share of them in random places."""
+    samples = digits()
+    order = np.argsort(samples.y, kind="stable")
+    random = np.random.default_rng(0)
+    places = random.choice(len(order), round(mixed * len(order)), replace=False)
+    order[places] = order[random.permutation(places)]
+    path = folder / f"sorted-{mixed}.npz"
+    np.savez(path, x=np.asarray(samples.x)[order], y=np.asarray(samples.y)[order])
+    return f"problem.data={path}"
+
+
+def found(*settings: str) -> float:
+    config = configfile.resolve({}, [*PRESET, "problem.shards=contiguous", *settings])
+    return settled.disagreement(config, problems.create(config.problem))
+
+
+@pytest.mark.parametrize("shards", ["shuffled", "replicated", "auto", "contiguous"])
+def test_where_shards_are_alike_gradients_are_whitened(shards: str) -> None:
+    """Digits are in no order of their labels."""
+    components = prepared(f"problem.shards={shards}")
+    assert components.config.code.whiten == "gram"
+    assert components.config.optimizer.rate == 2.0
+    assert components.config.memory.lookahead == 0.2
+    assert not components.notes
+
+
+def test_where_labels_are_sorted_they_are_not_and_the_run_says_so(tmp_path: Path) -> None:
+    components = prepared(labels_sorted(tmp_path), "problem.shards=contiguous", "workers.count=10")
+    config = components.config
+    assert config.code.whiten == "none"
+    assert config.memory.lookahead == 0.0
+    assert 0.3 < config.optimizer.rate < 1.5  # a converted one
+    said = "\n".join(components.remarks())
+    for part in (
+        "gradients are not whitened (code.whiten 'auto'): shards differ (problem.shards 'contiguous')",
+        f"optimizer.rate 2 of whitened gradients becomes {config.optimizer.rate:g}",
+        "memory.lookahead 0.2 becomes 0",
+    ):
+        assert part in said
+
+
+def test_what_is_asked_for_by_name_is_done_as_asked(tmp_path: Path) -> None:
+    data = labels_sorted(tmp_path)
+    components = prepared(data, "problem.shards=contiguous", "workers.count=10", "code.whiten=gram")
+    assert components.config.code.whiten == "gram"
+    assert components.config.optimizer.rate == 2.0
+    assert "code.whiten 'gram' does harm here" in "\n".join(components.remarks())
+    assert not prepared("code.whiten=gram", "problem.shards=contiguous").notes
+
+
+def test_disagreement_is_about_zero_for_alike_shards_and_grows_with_order(tmp_path: Path) -> None:
+    alike = [found(f"problem.split_seed={seed}", labels_sorted(tmp_path, 1.0)) for seed in range(3)]
+    assert max(alike) < 0.3
+    half, apart = found(labels_sorted(tmp_path, 0.5)), found(labels_sorted(tmp_path))
+    assert 1 < half < 0.5 * apart
+
+
+def test_the_workers_batch_decides_what_is_much(tmp_path: Path) -> None:
+    small, large = (found(labels_sorted(tmp_path, 0.5), f"problem.batch={batch}") for batch in (8, 64))
+    assert large == pytest.approx(8 * small)
+
+
+@pytest.mark.parametrize(
+    ("settings", "why"),
+    [
+        (["problem.data=diabetes", "problem.standardise=true"], "targets are real numbers"),
+        (["problem.batch=0"], "batches are full"),
+    ],
+)
+def test_steps_of_constant_length_are_not_made_where_they_would_not_converge(
+    settings: list[str], why: str
+) -> None:
+    components = prepared(*settings)
+    assert components.config.code.whiten == "none"
+    assert why in "\n".join(components.remarks())
+    assert components.config.memory.lookahead == 0.2
+
+
+def test_the_converted_rate_is_stable_where_targets_are_large() -> None:
+    components = prepared("problem.data=diabetes", "problem.standardise=true", "stop.updates=200")
+    problem: Problem = components.problem
+    before = problem.loss(components.state.theta)
+    _, result = Simulation(components.config, components).run()
+    assert result.loss < 0.5 * before
+
+
+def test_workers_adopt_what_rank_0_has_settled(tmp_path: Path) -> None:
+    components = prepared(labels_sorted(tmp_path), "problem.shards=contiguous", "workers.count=10")
+    given = configfile.resolve(
+        {}, [*PRESET, labels_sorted(tmp_path), "problem.shards=contiguous", "workers.count=10"]
+    )
+    facts = msgspec.msgpack.decode(msgspec.msgpack.encode(components.facts))
+    assert given.code.whiten == "auto"
+    assert settled.adopt(given, facts["settled"]) == components.config
+
+
+def test_a_settled_configuration_is_settled() -> None:
+    """As a trace holds it, for a replay."""
+    config = prepared().config
+    assert settled.settle(config, problems.create(config.problem)) == (config, [])
+    assert Config.of(msgspec.to_builtins(config)) == config
+
+
+def test_momentum_in_async_mode_is_warned_of() -> None:
+    said = "optimizer.momentum 0.9 slows a descent down in update.mode 'async'"
+    assert said in "\n".join(prepared("optimizer.momentum=0.9").remarks())
+    assert "slows" not in "\n".join(prepared("optimizer.momentum=0.9", "update.mode=first").remarks())
+    assert "slows" not in "\n".join(prepared().remarks())

@@ -1,0 +1,154 @@
+"""Whitened gradients equal the definition on full matrices, in every form, and cost no allocation."""
+
+from __future__ import annotations
+
+import tracemalloc
+
+import numpy as np
+import pytest
+
+from pdcode import problems
+from pdcode.kernels import reference
+from pdcode.problems import sparse_codewords, whitening
+from pdcode.problems.partition import Blocks
+
+BASE = {"kind": "mlp", "data": "synthetic", "samples": 300, "features": 40, "outputs": 5}
+BASE |= {"hidden": [30, 20], "task": "regression"}
+
+
+def factors(problem, theta, batch):
+    """The inputs (B, d + 1) and errors (B, k) of each layer, from the definitions."""
+    x, y = problem.dataset.x, problem.dataset.y
+    dense = (x if isinstance(x, np.ndarray) else x.toarray())[batch].astype(float)
+    inputs, scores = [dense], []
+    for layer in range(len(problem.layers)):
+        scores.append(inputs[-1] @ problem.weights(theta.astype(float), layer).T)
+        hidden = np.maximum(scores[-1], 0)
+        inputs.append(np.concatenate([hidden, np.ones((len(batch), 1))], axis=1))
+    delta = (scores[-1] - y[batch]) / len(batch)
+    errors = [delta]
+    for layer in range(len(problem.layers) - 1, 0, -1):
+        delta = (delta @ problem.weights(theta.astype(float), layer)[:, :-1]) * (scores[layer - 1] > 0)
+        errors.insert(0, delta)
+    return inputs[:-1], errors
+
+
+@pytest.mark.parametrize("kind", ["norm", "gram"])
+@pytest.mark.parametrize("axis", ["output", "input"])
+@pytest.mark.parametrize("density", [1.0, 0.2])
+@pytest.mark.parametrize("batch", [6, 25, 64])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_gradient_and_coded_derivative_are_those_of_the_definition(kind, axis, density, batch, dtype):
+    """With 6 samples all layers have matrices of samples but the last; with 64 all have those of outputs."""
+    problem = problems.create(
+        BASE | {"axis": axis, "density": density, "dtype": dtype, "l2": 0.01}, [8, 4, 1]
+    )
+    theta, rows = problem.initial(3), np.random.default_rng(1).integers(0, problem.rows, batch)
+    random = np.random.default_rng(2)
+    dense = [random.standard_normal((2, layer.count)) for layer in problem.layers]
+    dense[2] = np.ones((1, 1))
+    plan = problem.plan(batch, [2, 2, 1], weight=1.5, whiten=kind)
+    plain = problem.plan(batch, [2, 2, 1], weight=1.5)
+    assert plan.gradient(theta, rows) == plain.gradient(theta, rows)
+    plan.coded_derivative(theta, rows, [sparse_codewords(each, problem.dtype) for each in dense])
+    tolerance = 2e-10 if dtype == "float64" else 2e-4
+    for number, (layer, inputs, errors) in enumerate(
+        zip(problem.layers, *factors(problem, theta, rows), strict=True)
+    ):
+        expected = reference.whiten(inputs, errors, kind, 1.5)
+        expected[:, :-1] += 1.5 * 0.01 * problem.weights(theta, number)[:, :-1]
+        np.testing.assert_allclose(layer.weights(plan.full_gradient), expected, atol=tolerance)
+        flat = np.zeros(problem.size)
+        layer.weights(flat)[:] = expected
+        combined = np.tensordot(dense[number], layer.split(flat), 1)
+        np.testing.assert_allclose(plan.views[number].reshape(combined.shape), combined, atol=8 * tolerance)
+
+
+def test_the_form_with_fewer_flops_is_taken():
+    wide, narrow = Blocks(0, "output", 8, 256, 785, 0), Blocks(0, "output", 1, 10, 257, 0)
+    assert whitening.form_of(wide, 32, 785) == "samples"
+    assert whitening.form_of(narrow, 32, 257) == "outputs"
+    assert whitening.form_of(wide, 1000, 785) == "outputs"
+
+
+@pytest.mark.parametrize("batch", [6, 64])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_singular_values_come_together(batch, dtype):
+    """One step from X multiplies the small ones by almost 3.44, and takes 1 to 0.70."""
+    problem = problems.create(BASE | {"dtype": dtype})
+    theta, rows = problem.initial(3), np.arange(batch)
+    spread = {}
+    for kind in ("norm", "gram"):
+        plan = problem.plan(batch, whiten=kind)
+        plan.gradient(theta, rows)
+        matrix = problem.layers[0].weights(plan.full_gradient)
+        spread[kind] = np.linalg.svd(matrix, compute_uv=False)[: min(batch, 30)]
+    assert np.linalg.norm(spread["norm"]) == pytest.approx(1, rel=1e-4)
+    a, b, c = whitening.COEFFICIENTS
+    norm = spread["norm"]
+    expected = np.sort(a * norm + b * norm**3 + c * norm**5)[::-1]
+    np.testing.assert_allclose(np.sort(spread["gram"])[::-1], expected, rtol=2e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("kind", ["norm", "gram"])
+@pytest.mark.parametrize("batch", [6, 64])
+def test_a_gradient_of_zero_stays_zero_and_one_out_of_range_is_not_hidden(kind, batch):
+    problem = problems.create(BASE | {"noise": 0.0, "hidden": []})
+    plan = problem.plan(batch, [1], whiten=kind)
+    rows, words = np.arange(batch), [None]
+    theta = problem.initial(0)
+    problem.dataset.y[:] = 0
+    for turn in (
+        lambda: plan.gradient(0 * theta, rows),
+        lambda: plan.coded_derivative(0 * theta, rows, words),
+    ):
+        turn()
+        assert not plan.full_gradient.any()
+        assert not plan.payload.any()
+    for broken in (np.full_like(theta, np.nan), np.full_like(theta, 1e30)):
+        with np.errstate(all="ignore"):
+            plan.gradient(broken, rows)
+            plan.coded_derivative(broken, rows, words)
+        assert not np.isfinite(plan.full_gradient).all()
+        assert not np.isfinite(plan.payload).all()
+
+
+def test_what_is_lost_in_rounding_is_no_direction():
+    """Samples whose gradients cancel to the last bits: their sum is not made a step of full length."""
+    problem = problems.create(BASE | {"hidden": []})
+    problem.dataset.x[:] = np.float32(1 / 3)
+    problem.dataset.y[:6] = np.array([1, -1, 1, -1, 1 + 1e-7, -1], np.float32)[:, None]
+    plan = problem.plan(6, whiten="gram")
+    plan._layers[0]._form = "samples"  # the layer is narrow
+    plan._layers[0].attach(plan._deltas[0], 1)
+    plan.gradient(np.zeros(problem.size, np.float32), np.arange(6))
+    assert not plan.full_gradient.any()
+
+
+@pytest.mark.parametrize("kind", ["norm", "gram"])
+@pytest.mark.parametrize("density", [1.0, 0.2])
+@pytest.mark.parametrize("batch", [0, 32])
+def test_steady_state_allocates_no_arrays(kind, density, batch):
+    problem = problems.create(BASE | {"density": density, "hidden": [50, 40]}, [8, 8, 1])
+    plan = problem.plan(batch, 1, whiten=kind)
+    theta, indices = problem.initial(0), np.arange(batch or 1)
+    words = [sparse_codewords(np.eye(1, layer.count), problem.dtype) for layer in problem.layers]
+
+    def turn():
+        plan.coded_derivative(theta, indices, words)
+        plan.gradient(theta, indices)
+
+    for _ in range(3):
+        turn()
+    tracemalloc.start()
+    try:
+        turn()
+        tracemalloc.reset_peak()
+        before, _ = tracemalloc.get_traced_memory()
+        for _ in range(20):
+            turn()
+        after, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert after - before < 1024
+    assert peak - before < 4096 <= 32 * 32 * 4
