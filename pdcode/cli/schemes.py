@@ -45,7 +45,12 @@ def run(options: argparse.Namespace) -> int:
     """Make the comparisons, and print their tables."""
     launch.alone("bench schemes")
     from ..comparing import benchmark
-    from ..util.processes import Pool
+    from ..util.processes import MOST, Pool
+
+    for name, least, most in (("seeds", 1, 1000), ("tune", 3, 99), ("processes", 1, MOST)):
+        value = getattr(options, name)
+        if value is not None and not least <= value <= most:
+            raise InputError(f"--{name} {value}: expected {least} to {most}")
 
     def chosen(name: str, known: Iterable[str], default: str = "") -> list[str]:
         given = (getattr(options, name) or default).split(",")

@@ -1,0 +1,84 @@
+"""`pdcode bench schemes`: its cells, what it makes again, and its table."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pdcode.__main__ import main
+from pdcode.comparing import benchmark
+from pdcode.comparing.file import Comparison
+from pdcode.comparing.race import Choice, make_race
+
+pytestmark = pytest.mark.slow
+
+SCHEMES = "lwpd:default,uncoded:async,topk"
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(benchmark.PROBLEMS, "digits", ({"data": "digits", "hidden": [16]}, 2.0))
+    return tmp_path / "made"
+
+
+def test_cells_are_made_once_and_shown(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["bench", "schemes", "--problems", "digits", "--links", "1G", "--delays", "none,persistent"]
+    command += ["--schemes", SCHEMES, "--seeds", "2", "--tune", "3", "--processes", "1", "-o", str(folder)]
+    assert main(command) == 0
+    text = capsys.readouterr().out
+    files = sorted(path.name for path in folder.glob("*.h5"))
+    assert files == ["digits-1G-none.h5", "digits-1G-persistent.h5", "digits-1G-rates.h5"]
+    lines = {tuple(line.split()[:2]): line for line in text.splitlines()}
+    made = Comparison.load(folder / "digits-1G-persistent.h5")
+    ours, *rivals = (np.log([each.seconds for each in row]).mean() for row in made.measured)
+    least = math.exp(min(rivals) - ours)
+    assert f"{least:.2f}×" in lines["1Gbit/s", "persistent"]
+    assert main(command) == 0
+    again = capsys.readouterr().out
+    assert again.count("there already") == 3
+    assert again.partition("digits, time")[2] == text.partition("digits, time")[2]
+
+
+def test_recorded_delays_are_in_units_of_a_gradients_time(folder: Path) -> None:
+    recorded = folder.parent / "recorded"
+    recorded.mkdir()
+    np.savetxt(recorded / "job.csv", [[1.0, 1.0], [1.0, 3.0], [2.0, 1.0]], delimiter=",")
+    (delays,) = benchmark.recorded(recorded).values()
+    job = benchmark.write_job(folder, "digits", "1G", "job", delays)
+    race, _, _ = make_race(Choice(str(job), "uncoded:async", [], 1, "virtual"), folder)
+    config = race.entrants[0].config
+    assert config.workers.count == 3
+    times = np.loadtxt(folder / "digits-1G-job.csv", delimiter=",")
+    np.testing.assert_allclose(times / times.min(), [[1, 1], [1, 3], [2, 1]])
+    size = 65 * 16 + 17 * 10
+    assert 4 * 32 * size < benchmark.FLOPS_PER_S * (times.min() - config.machine.task_s) < 8 * 32 * size
+
+
+def test_every_entrant_runs_in_every_problem(folder: Path) -> None:
+    job = benchmark.write_job(folder, "digits", "10M", "none", benchmark.DELAYS["none"])
+    race, _, _ = make_race(Choice(str(job), ",".join(benchmark.entrants()), [], 1, "virtual"), folder)
+    assert race.names == benchmark.entrants()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--problems", "nosuch"], "--problems nosuch: expected some of mnist5k, digits, deep"),
+        (["--delays", "nosuch"], "--delays nosuch: expected some of exponential"),
+        (["--schemes", "nosuch"], "--schemes nosuch: expected some of lwpd:default"),
+        (["--delays", "."], "--delays .: no CSV files in it"),
+        (["--tune", "2"], "--tune 2: expected 3 to 99"),
+        (["--seeds", "0"], "--seeds 0: expected 1 to 1000"),
+    ],
+)
+def test_bad_input_is_one_line(
+    folder: Path, capsys: pytest.CaptureFixture[str], options: list[str], message: str
+) -> None:
+    assert main(["bench", "schemes", *options]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
