@@ -225,7 +225,10 @@ void NAME(selection_largest)(const REAL *vector, ptrdiff_t length, ptrdiff_t chu
         if (least > 0 && size < count / 2)
             held = NAME(gather)(x, count, least, values, places, room);
         if (held < size && size < count / 2) {
-            margin += least > 0 ? margin / 2 : 0;
+            if (held < 0)
+                margin -= least > 0 ? margin / 2 : 0; /* the threshold was far too low */
+            else
+                margin += margin / 2;
             least = NAME(guess)(x, count, size);
             least = least > 0 ? least : 1;
             held = NAME(gather)(x, count, least, values, places, room);

@@ -77,6 +77,7 @@ def compare(options: argparse.Namespace) -> int:
         style.ensure_figure_can_be_drawn(options.figure)
     for path in filter(None, (options.stragglers, options.cost, options.rates)):
         opening.survive(path)
+    rates = (options.rates, file.Comparison.load(options.rates)) if options.rates else None
     link = [] if options.link is None else [f"link.bandwidth={options.link!r}"]
     settings = configs.overrides([*options.set, *link], options.workers)
     files = {"stragglers": options.stragglers, "cost": options.cost}
@@ -89,8 +90,8 @@ def compare(options: argparse.Namespace) -> int:
     for line in notes:
         print_line(line)
     with Pool(options.processes) as pool:
-        rates = {"tune": options.tune, "rates": options.rates}
-        made = make(race, config, notes, command, pool, print_line, **rates, keep=options.keep)
+        how = {"tune": options.tune, "rates": rates, "keep": options.keep}
+        made = make(race, config, notes, command, pool, print_line, **how)
     made.save(output)
     print_line("")
     table.show(made)
@@ -110,6 +111,7 @@ def check_options(options: argparse.Namespace) -> None:
         ("processes", 1, MOST, f"1 to {MOST}"),
         ("workers", 1, 2**31 - 1, "1 or more"),
         ("seconds", 1e-9, 1e9, "a time above 0 and at most 1e9"),
+        ("target", 1e-300, 1e300, "a number above 0"),
         ("link", 1, 1e18, "1 to 1e18"),
     ):
         value = getattr(options, name)

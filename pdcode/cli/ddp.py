@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import shlex
 from dataclasses import replace
 from pathlib import Path
@@ -67,6 +68,7 @@ def run(options: argparse.Namespace) -> int:
 
     output = Path(options.output or Path("results") / f"{Path(options.config).stem}.ddp.h5")
     file.ensure_savable(output)
+    rates = (options.rates, file.Comparison.load(options.rates)) if options.rates else None
     settings, target = configs.overrides(options.set, options.workers), options.target
     stop = configfile.load(options.config, settings)[0].stop
     if target is None and stop.loss is None and stop.accuracy is None:
@@ -84,8 +86,8 @@ def run(options: argparse.Namespace) -> int:
         for line in ddp.self_check(made.entrants, ranks):
             print_line(line)
             notes.append(line)
-        rates = {"tune": None if options.rates else options.tune, "rates": options.rates}
-        compared = making.make(made, config, notes, command, pool, print_line, **rates)
+        tuned = None if rates else options.tune
+        compared = making.make(made, config, notes, command, pool, print_line, tune=tuned, rates=rates)
     chosen = zip(compared.names, compared.read_configs(str(output)), strict=True)
     compared.notes.append(f"Rates: {', '.join(f'{name} {rate_of(each):g}' for name, each in chosen)}.")
     compared.save(output)
@@ -104,6 +106,7 @@ def check_options(options: argparse.Namespace) -> None:
         ("seeds", 1 <= options.seeds <= 1000, "1 to 1000"),
         ("tune", options.tune == 0 or 3 <= options.tune <= 99, "0, or 3 to 99"),
         ("workers", options.workers is None or options.workers >= 1, "1 or more"),
+        ("target", options.target is None or 0 < options.target < math.inf, "a number above 0"),
         ("seconds", options.seconds is None or 0 < options.seconds <= 1e9, "a time above 0 and at most 1e9"),
     ):
         if not fits:

@@ -59,7 +59,9 @@ def run(options: argparse.Namespace) -> int:
                 raise InputError(f"--{name} {each}: expected some of {', '.join(known)}")
         return given
 
-    if options.delays and Path(options.delays).is_dir():
+    if options.delays and not {*options.delays.split(",")} <= {*benchmark.DELAYS}:
+        if not Path(options.delays).is_dir():
+            chosen("delays", benchmark.DELAYS)
         delays = benchmark.recorded(Path(options.delays))
     else:
         names = chosen("delays", benchmark.DELAYS, ",".join(benchmark.DELAYS))
@@ -74,6 +76,10 @@ def run(options: argparse.Namespace) -> int:
         chosen("schemes", every, ",".join(every)),
         Path(options.output),
     )
+    for link in bench.links:
+        for name, table in delays.items():
+            if (ours := benchmark.ours(link, table)) not in bench.schemes:
+                raise InputError(f"--schemes: '{ours}' is missing, which is ours in {link}bit/s, {name}")
     with Pool(options.processes) as pool:
         benchmark.perform(bench, shlex.join(["pdcode", *options.argv]), pool, print_line)
     benchmark.show(bench)

@@ -107,14 +107,16 @@ def disagreement(config: Config, problem: Problem) -> float:
 def plain_rate(config: Config, problem: Problem) -> float:
     """Return the learning rate of gradients as they are that stands for 1 of whitened ones.
 
-    Both steps are compared by their lengths at the first θ; the best plain ones were half as long.
+    Both steps are compared by their lengths, each at a θ from which a run may start; the best plain ones were
+    half as long. The seed of the run does not count: its rate would scatter twofold.
     """
-    theta, batch = problem.initial(config.seed), min(config.problem.batch or problem.rows, problem.rows)
-    random, lengths = np.random.default_rng(config.seed), []
-    rows = [np.sort(random.choice(problem.rows, batch, replace=False)) for _ in range(SAMPLES)]
-    for kind in ("gram", "none"):
+    batch, random = min(config.problem.batch or problem.rows, problem.rows), np.random.default_rng(0)
+    starts = [problem.initial(seed) for seed in range(SAMPLES)]
+    rows = [np.sort(random.choice(problem.rows, batch, replace=False)) for _ in starts]
+    lengths = []
+    for kind in ("norm" if config.code.whiten == "norm" else "gram", "none"):
         plan, total = problem.plan(batch, whiten=kind), 0.0
-        for each in rows:
+        for theta, each in zip(starts, rows, strict=True):
             plan.gradient(theta, each)
             total += float(np.linalg.norm(plan.full_gradient.astype(np.float64)))
         lengths.append(total)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from ..stragglers import records
 from ..training.monitor import Print
 from ..util.errors import InputError, reason
 from ..util.processes import Pool
-from .file import Comparison, is_comparison
+from .file import Comparison, ensure_savable
 from .making import make
 from .race import Choice, make_race
 from .table import ranked
@@ -49,7 +49,10 @@ DELAYS: Mapping[str, dict[str, Any]] = {
     "persistent": {"kind": "slow-set", "slow": [15], "slowdown": 10.0},
     "dead": {"kind": "slow-set", "dead": [15]},
 }
-"""Tables ``[stragglers]``, times in units of a gradient's; learning rates are chosen under the first."""
+"""Tables ``[stragglers]``, times in units of a gradient's."""
+
+TUNED_UNDER = "exponential"  # delays under which learning rates are chosen
+RATES = "rates"  # in the name of the file in which that is done
 
 WORKERS, BATCH, FLOPS_PER_S = 16, 32, 2e9
 NESTEROV = "/optimizer.momentum=0.9/optimizer.nesterov=true"
@@ -119,7 +122,7 @@ def recorded(folder: Path) -> dict[str, dict[str, Any]]:
         If there are none.
     """
     found = {
-        path.stem: {"kind": "trace", "path": str(path), "times": "task", "draw": "replay"}
+        f"recorded-{path.stem}": {"kind": "trace", "path": str(path), "times": "task", "draw": "replay"}
         for path in sorted(folder.glob("*.csv"))
     }
     if not found:
@@ -140,25 +143,32 @@ def perform(bench: Bench, command: str, pool: Pool, print_line: Print) -> None:
     InputError
         If an entrant cannot run, or a file cannot be read or written.
     """
-    tuned_under = next(iter(DELAYS.items()))
+    for path, *_ in _cells(bench):
+        ensure_savable(path)
+    for path, problem, link, name, seeds in _cells(bench):
+        delays = bench.delays.get(name, DELAYS[TUNED_UNDER])
+        job = write_job(bench.folder, problem, link, name, delays)
+        choice = Choice(str(job), ",".join(bench.schemes), [], seeds or 1, "virtual")
+        race, text, notes = make_race(choice, path.with_suffix(""))
+        if path.exists():
+            made = Comparison.load(path)
+            same = (made.names, made.seeds, made.config) == (race.names, [*race.seeds], text)
+            if not same or (not seeds and f"best of {bench.runs} runs" not in " ".join(made.notes)):
+                raise InputError(f"{path}: is there, of another bench; use another folder, or remove it")
+            print_line(f"{path}: there already")
+            continue
+        print_line(f"{problem}, {link}bit/s, {name}:")
+        rates = bench.file(problem, link, RATES)
+        how = {"rates": (str(rates), Comparison.load(rates))} if seeds else {"tune": bench.runs}
+        make(race, text, notes, command, pool, print_line, **how).save(path)
+
+
+def _cells(bench: Bench) -> Iterator[tuple[Path, str, str, str, int]]:
+    """Yield file, problem, link and delays of each comparison, and its seeds; none: it chooses the rates."""
     for problem, link in itertools.product(bench.problems, bench.links):
-        rates = bench.folder / f"{problem}-{link}-rates.h5"
-        cells = [(rates, *tuned_under, 1, bench.runs)]
-        cells += [
-            (bench.file(problem, link, name), name, table, bench.seeds, 0)
-            for name, table in bench.delays.items()
-        ]
-        for path, name, table, seeds, runs in cells:
-            if path.exists() and is_comparison(path):
-                print_line(f"{path}: there already")
-                continue
-            job = write_job(bench.folder, problem, link, name, table)
-            choice = Choice(str(job), ",".join(bench.schemes), [], seeds, "virtual")
-            race, text, notes = make_race(choice, path.with_suffix(""))
-            print_line(f"{problem}, {link}bit/s, {name}:")
-            chosen = {"tune": runs} if runs else {"rates": str(rates)}
-            made = make(race, text, notes, command, pool, print_line, **chosen)
-            made.save(path)
+        yield bench.file(problem, link, RATES), problem, link, RATES, 0
+        for name in bench.delays:
+            yield bench.file(problem, link, name), problem, link, name, bench.seeds
 
 
 def write_job(folder: Path, problem: str, link: str, name: str, delays: Mapping[str, Any]) -> Path:

@@ -51,6 +51,7 @@ ALIASES = {"ddp": "allreduce", "ddp:powersgd": "powersgd"}
 """Names of DDP, plain and with its PowerSGD hook, and the schemes whose configurations they take."""
 
 KEYS = "optimizer.", "scheme.options"  # that may differ for DDP
+FIXED = {"code.whiten": "none", "update.mode": "all", "wire.dtype": None}  # what DDP does
 UPDATES = 5  # of the check
 MOST = {"float32": 1e-4, "float64": 1e-12}  # largest error of θ then, relative to the way that it has come
 START_S, LEAVE_S = 300.0, 60.0  # longest times in which the ranks start, and leave after the end
@@ -166,6 +167,11 @@ def check(entrants: Sequence[Entrant]) -> None:
             for change in entrant.name.split("/")[1:]:
                 if not change.startswith(KEYS):
                     raise InputError(f"{change.partition('=')[0]}: has no effect on DDP; [optimizer] has")
+            tables = msgspec.to_builtins(config)
+            for key, usual in FIXED.items():
+                table, _, name = key.partition(".")
+                if tables[table][name] != usual:
+                    raise InputError(f"{key}: {tables[table][name]!r} has no effect on DDP")
             if config.optimizer.kind != "sgd":
                 raise InputError(f"optimizer.kind: '{config.optimizer.kind}': DDP is measured with 'sgd'")
             if config.faults.nan_worker is not None:

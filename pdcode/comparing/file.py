@@ -91,7 +91,7 @@ class Comparison:
         return f"{len(self.names)} schemes {clock}" + (f", to {self.goal}" if self.goal else "")
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the self.
+        """Write the comparison.
 
         Raises
         ------

@@ -14,6 +14,7 @@ from ..api import command, configs
 from ..api.configs import Given, Name, Settings, named
 from ..trace import frames
 from ..trace.reader import Trace
+from ..util.errors import InputError
 from . import figure, file, table
 
 if TYPE_CHECKING:
@@ -149,8 +150,10 @@ def compare(
     >>> made
     <Comparison: 2 schemes on the virtual clock, to training loss 1 (stop.loss)>
     >>> made.to_pandas().seconds.groupby("scheme").mean().round(1).to_dict()
-    {'uncoded:all': 12.9, 'uncoded:async': 2.0}
+    {'uncoded:all': 12.9, 'uncoded:async': 1.5}
     """
+    if tune is not None and rates is not None:
+        raise InputError("pdcode.compare: give `tune` or `rates`, not both")
     options = {
         "schemes": schemes if isinstance(schemes, str) else ",".join(schemes),
         "seeds": seeds,

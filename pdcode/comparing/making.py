@@ -20,7 +20,7 @@ def make(
     print_line: Print,
     *,
     tune: int | None = None,
-    rates: str | None = None,
+    rates: tuple[str, Comparison] | None = None,
     keep: bool = False,
 ) -> Comparison:
     """Choose the learning rates, write the entrants' files, and perform all runs.
@@ -36,15 +36,15 @@ def make(
         Prints a line of progress.
     tune : int, optional
         Runs by which each entrant's learning rate is chosen.
-    rates : str, optional
-        File of a comparison of which learning rates are taken.
+    rates : tuple of str and Comparison, optional
+        File and content of a comparison of which learning rates are taken.
     keep : bool
         Whether to keep the traces.
 
     Raises
     ------
     InputError
-        If a file cannot be read or written, or `rates` lacks an entrant.
+        If a file cannot be written, or `rates` lacks an entrant.
     """
     notes = list(notes)
     if tune:
@@ -52,7 +52,7 @@ def make(
         race, note = tuning.tune(race, tune, pool, print_line)
         notes.append(note)
     elif rates:
-        race, note = tuning.take(race, Comparison.load(rates), rates)
+        race, note = tuning.take(race, *rates)
         notes.append(note)
     write_entrants(race, command)
     results = run(race, pool, print_line, keep)

@@ -116,7 +116,7 @@ def _at(entrant: Entrant, power: float) -> Entrant:
     return entrant.at(entrant.rate * 2.0**power)
 
 
-def take(race: Race, other: Comparison, path: str) -> tuple[Race, str]:
+def take(race: Race, path: str, other: Comparison) -> tuple[Race, str]:
     """Give each entrant the learning rate that it has in another comparison.
 
     Raises

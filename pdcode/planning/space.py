@@ -196,14 +196,14 @@ def own_rate(config: Config) -> float:
     return (
         rate
         if config.code.whiten == "none"
-        else rate / _plain_rate(msgspec.json.encode((config.problem, config.seed)))
+        else rate / _plain_rate(msgspec.json.encode((config.problem, config.code.whiten)))
     )
 
 
 @functools.lru_cache(16)
 def _plain_rate(key: bytes) -> float:
-    table, seed = msgspec.json.decode(key)
-    config = Config.of({"problem": table, "seed": seed})
+    table, whiten = msgspec.json.decode(key)
+    config = Config.of({"problem": table, "code": {"whiten": whiten}})
     problem = Problem.from_dataset(config.problem, source(config).dataset)
     return settled.plain_rate(config, problem)
 

@@ -103,7 +103,7 @@ class WhitenedLayer:
         self.layer.attach(self._errors, rows)
         size = len(delta) if self._form == "samples" else delta.shape[1]
         self._first, self._second, self._third = (np.empty((size, size), delta.dtype) for _ in range(3))
-        self._lost = 16 * float(np.finfo(delta.dtype).eps)
+        self._lost, self._least = 16 * float(np.finfo(delta.dtype).eps), float(np.finfo(delta.dtype).tiny)
         self._diagonal = self._third.reshape(-1)[:: size + 1]
         shape = (self.blocks.rows, self.blocks.width) if self._form == "outputs" else (0, 0)
         self._gradient = np.empty(shape, delta.dtype)
@@ -167,7 +167,7 @@ class WhitenedLayer:
         return float(np.dot(first.reshape(-1), second.reshape(-1)))
 
     def _factor(self, squares: float) -> float:
-        """Return the scale over the norm; 0 for a gradient of 0, NaN for one out of range."""
-        if 0 < squares < inf:
+        """Return the scale over the norm; 0 if its square is lost, NaN for a gradient out of range."""
+        if self._least <= squares < inf:
             return self._scale / sqrt(squares)
-        return 0.0 if squares <= 0 else float("nan")
+        return 0.0 if squares < self._least else float("nan")

@@ -40,7 +40,30 @@ def test_cells_are_made_once_and_shown(folder: Path, capsys: pytest.CaptureFixtu
     assert main(command) == 0
     again = capsys.readouterr().out
     assert again.count("there already") == 3
+    for other in (["--seeds", "1"], ["--tune", "4"], ["--schemes", "lwpd:default,topk"]):
+        assert main([*command, *other]) == 2
+        assert "is there, of another bench; use another folder" in capsys.readouterr().err
     assert again.partition("digits, time")[2] == text.partition("digits, time")[2]
+
+
+def test_no_other_file_is_overwritten(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder.mkdir()
+    (folder / "digits-1G-none.h5").write_text("precious")
+    command = [
+        "bench",
+        "schemes",
+        "--problems",
+        "digits",
+        "--links",
+        "1G",
+        "--delays",
+        "none",
+        "-o",
+        str(folder),
+    ]
+    assert main(command) == 2
+    assert "a file is there that is not a comparison" in capsys.readouterr().err
+    assert (folder / "digits-1G-none.h5").read_text() == "precious"
 
 
 def test_recorded_delays_are_in_units_of_a_gradients_time(folder: Path) -> None:
@@ -71,6 +94,7 @@ def test_every_entrant_runs_in_every_problem(folder: Path) -> None:
         (["--delays", "nosuch"], "--delays nosuch: expected some of exponential"),
         (["--schemes", "nosuch"], "--schemes nosuch: expected some of lwpd:default"),
         (["--delays", "."], "--delays .: no CSV files in it"),
+        (["--schemes", "uncoded:async"], "--schemes: 'lwpd:default' is missing, which is ours in 100Gbit/s"),
         (["--tune", "2"], "--tune 2: expected 3 to 99"),
         (["--seeds", "0"], "--seeds 0: expected 1 to 1000"),
     ],

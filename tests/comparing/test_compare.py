@@ -240,6 +240,8 @@ def test_a_script_gets_the_comparison(job: Path, capsys: pytest.CaptureFixture[s
     assert frame.loc[("topk", 2), "seconds"] == found.measured[1][1].seconds
     assert len(found.plot().axes) == 2
     assert "2 schemes" in found._repr_html_()
+    with pytest.raises(pdcode.InputError, match="give `tune` or `rates`, not both"):
+        pdcode.compare(job, "topk", tune=5, rates="a.h5")
     with pytest.raises(pdcode.InputError, match=r"--schemes nosuch: scheme.name: expected one of"):
         pdcode.compare(job, "nosuch", progress=False)
 
@@ -278,6 +280,7 @@ def test_an_entrant_has_the_tables_of_its_scheme_and_the_rest_in_common() -> Non
         (["--schemes", "topk/scheme.options.share=2"], "scheme.options.share"),
         (["--schemes", "topk", "--seeds", "0"], "--seeds 0: expected 1 to 1000"),
         (["--schemes", "topk", "--tune", "2"], "--tune 2: expected 3 to 99"),
+        (["--schemes", "topk", "--target", "nan"], "--target nan: expected a number above 0"),
         (["--schemes", "topk", "--rates", "job.toml"], "job.toml: not a pdcode trace, or not readable"),
         (["--schemes", "topk", "--clock", "mpi", "--cost", "x.toml"], "--cost x.toml: valid only with"),
         (["--schemes", "topk", "--clock", "mpi"], "job.toml: stop.seconds: not given"),

@@ -92,8 +92,11 @@ def test_an_example_runs_as_it_is(program: Path, tmp_path: Path) -> None:
     assert {path.suffix for path in tmp_path.rglob("*.*")} == {".h5", ".png"}
 
 
-def test_the_example_in_the_docstring(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("function", [pdcode.run, pdcode.compare])
+def test_the_example_in_the_docstring(
+    function: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
-    (example,) = doctest.DocTestFinder(recurse=False).find(pdcode.run)
+    (example,) = doctest.DocTestFinder(recurse=False).find(function)
     assert example.examples
     assert doctest.DocTestRunner().run(example).failed == 0
