@@ -61,7 +61,8 @@ class Adjoint(Adding):
 
     @property
     def scale(self) -> float:
-        return self.scale_of(self.count)
+        constant = self._constant  # most often: asynchronous runs ask at every arrival
+        return self.scale_of(self.count) if constant is None else constant
 
     def scale_of(self, count: int) -> float:
         """Return `scale` when so many codewords have arrived."""

@@ -177,7 +177,7 @@ cdef class Feedback:
                     and room(out, self.kind, 2)):
                 raise ValueError("memories, gradients and payloads must be of one type")
             if len(gradient) != len(memory) or block < 1 or extent(out, 1) != block:
-                raise ValueError("memory and gradient must have the same length, and payloads rows of a block")
+                raise ValueError("memory and gradient must have the same length, payloads rows of a block")
             each = self.units + number
             each.memory, each.gradient, each.out = data(memory), data(gradient), data(out)
             each.length, each.rows, each.block = len(memory), len(out), block
