@@ -16,7 +16,7 @@ UNCHECKED = ("boundscheck", "wraparound", "initializedcheck")  # shapes are chec
 DIRECTIVES = {"language_level": 3, "cdivision": True, **dict.fromkeys(UNCHECKED, False)}
 
 # Kernels that call others have their objects, too: an extension module exports no C functions.
-CALLED = {"intake": ("decode", "finite", "quantise")}
+CALLED = {"intake": ("decode", "finite", "fold", "quantise")}
 
 extensions = [
     Extension(

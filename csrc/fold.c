@@ -9,15 +9,43 @@
  * Arithmetic is that of decode.c, then optimize.c, where no two sets of rows share a block: the same bits.
  */
 #ifndef REAL
+#include <string.h>
+
 #include "fold.h"
+
+#define TOGETHER 4 /* rows */
+
+/* How many of the first rows have the same blocks as the first one. */
+static inline ptrdiff_t together(const int32_t *index, ptrdiff_t rows, ptrdiff_t weight)
+{
+    ptrdiff_t size = 1;
+    while (size < TOGETHER && size < rows && memcmp(index, index + size * weight, (size_t)weight * sizeof *index) == 0)
+        size++;
+    return size;
+}
+
+/* Whether each block is in one set of rows at most, and once; seen: (blocks), zeros before and after. */
+int fold_apart(const int32_t *indices, ptrdiff_t rows, ptrdiff_t weight, ptrdiff_t blocks, uint8_t *seen)
+{
+    int apart = 1;
+    for (ptrdiff_t row = 0; apart && row < rows; row += together(indices + row * weight, rows - row, weight))
+        for (const int32_t *index = indices + row * weight; index < indices + (row + 1) * weight; index++) {
+            apart = apart && *index >= 0 && *index < blocks && !seen[*index];
+            if (apart)
+                seen[*index] = 1;
+        }
+    for (ptrdiff_t i = 0; i < rows * weight; i++)
+        if (indices[i] >= 0 && indices[i] < blocks)
+            seen[indices[i]] = 0;
+    return apart;
+}
+
 #define KERNEL "fold.c"
 #include "real.h"
 #else
 #include "blocks.h"
 #include "combination.h"
 #include "group.h"
-
-#define TOGETHER 4 /* rows */
 
 #ifndef PDCODE_FOLD_COMMON
 #define PDCODE_FOLD_COMMON
@@ -34,6 +62,18 @@ INLINE struct places places_of(int kind, ptrdiff_t block)
     return places;
 }
 #endif
+
+/* Whether all numbers of a payload are finite. */
+VECTORISED
+int NAME(fold_finite)(ptrdiff_t rows, ptrdiff_t block, int kind, const uint8_t *wire)
+{
+    const struct places p = places_of(kind, block);
+    const float *scales = (const float *)(const void *)wire;
+    int finite = 1;
+    for (ptrdiff_t i = 0; i < rows * p.groups * p.scales; i++)
+        finite &= NAME(finite_scale)(kind, scales[i]);
+    return finite;
+}
 
 /* z -= factor * sum over i of g_i y_i, y_i in rows of GROUP; returns the squared norm of what is subtracted. */
 INLINE double NAME(descend)(REAL *restrict z, const REAL *restrict g, ptrdiff_t stride, const REAL *restrict y,
@@ -70,17 +110,12 @@ double NAME(fold_decode)(REAL *target, ptrdiff_t length, const int32_t *indices,
     const uint8_t *codes = wire + rows * p.groups * p.scales * (ptrdiff_t)sizeof(float);
     REAL y[TOGETHER * GROUP + SLACK];
     double total = 0;
-    int sound = 1;
-    for (ptrdiff_t i = 0; i < rows * p.groups * p.scales; i++)
-        sound &= NAME(finite_scale)(kind, scales[i]);
-    if (!sound)
+    if (!NAME(fold_finite)(rows, block, kind, wire))
         return -1;
     for (ptrdiff_t row = 0, size; row < rows; row += size) {
         const int32_t *index = indices + row * weight;
         const REAL *value = values + row * weight;
-        for (size = 1; size < TOGETHER && row + size < rows; size++)
-            if (memcmp(index, index + size * weight, (size_t)weight * sizeof *index) != 0)
-                break;
+        size = together(index, rows - row, weight);
         for (ptrdiff_t g = 0; g < p.groups; g++) {
             const ptrdiff_t start = g * GROUP, count = block - start < GROUP ? block - start : GROUP;
             for (ptrdiff_t i = 0; i < size; i++)
@@ -145,5 +180,4 @@ int NAME(fold_encode)(REAL *memory, const REAL *gradient, ptrdiff_t length, cons
     return finite;
 }
 
-#undef TOGETHER
 #endif

@@ -41,12 +41,40 @@ struct intake_fold {
     const void *values, *payload;
 };
 
+/* `ENTRY` of pdcode/coding/replica.py: what it is, and the damping of a step. */
+struct intake_entry {
+    int64_t kind;
+    double damping;
+} __attribute__((packed));
+
+/* Codewords of a unit, (rows, weight), in a message and read; size: bytes of an index there. */
+struct intake_words {
+    const uint8_t *sent, *places;
+    ptrdiff_t bytes, count, size; /* bytes of all values; number of indices */
+    void *values;
+    int32_t *indices;
+};
+
+/* A step of a unit's θ (length) by the codewords and the payload of an arrival; seen: (blocks), zeros. */
+struct intake_descent {
+    void *theta;
+    ptrdiff_t length, rows, weight, block, blocks;
+    const int32_t *indices;
+    const void *values;
+    int kind;
+    const uint8_t *wire;
+    double scale;
+    uint8_t *seen;
+};
+
 void intake_widen(const uint8_t *narrow, ptrdiff_t size, ptrdiff_t count, int32_t *wide);
 void intake_narrow(const int32_t *wide, ptrdiff_t count, ptrdiff_t size, uint8_t *narrow);
+void intake_given(const struct intake_words *words, ptrdiff_t count);
 
 #define PDCODE_DECLARE(SUFFIX)                                                       \
     int intake_read_##SUFFIX(const struct intake_field *fields, ptrdiff_t count);    \
-    void intake_fold_##SUFFIX(const struct intake_fold *folds, ptrdiff_t count);
+    void intake_fold_##SUFFIX(const struct intake_fold *folds, ptrdiff_t count);     \
+    int intake_descend_##SUFFIX(const struct intake_descent *descents, ptrdiff_t count, double rate);
 
 PDCODE_DECLARE(f32)
 PDCODE_DECLARE(f64)

@@ -1,21 +1,20 @@
 """Benchmark of small tasks: one of the digits on the virtual clock, and a relayed arrival at a replica.
 
 Tasks are timed by the processor, which other work on the machine hardly disturbs; "without workers" is the
-same run with payloads of zeros that nobody computes. Arrivals are timed beside the kernels that they need,
-decoding of the wire format and of the codewords, each in one call for all units.
+same run with payloads of zeros that nobody computes. Arrivals, each with the step that follows it, are timed
+beside the kernel that they need, `kernels.fold.decode`, in a call for each unit, and beside the general path,
+which takes in the arrival and the step one after the other.
 """
 
 from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Sequence
 
-from ..coding.replica import ENTRY, MirroredReplica
-from ..coding.state import Coded
+from ..coding.replica import MirroredReplica
 from ..config import load as configfile
 from ..config.tables import Config
-from ..kernels import intake
+from ..kernels import fold, specialise
 from ..training.setup import prepare
 from ..transport.base import Arrival
 from ..transport.layout import buffer, longest
@@ -38,12 +37,14 @@ def run() -> int:
     print(f"µs of the processor per task, medians of {ROUNDS} runs of {UPDATES} tasks in turn. {processor()}")
     whole, rest = (statistics.median(column) for column in zip(*rounds, strict=True))
     print(f"a digits task on the virtual clock {whole:8.1f}\nthe same without workers           {rest:8.1f}")
-    print(f"\n{'a relayed arrival at a replica':34}{'µs':>8}{'kernels, µs':>13}{'ratio':>8}")
+    title = "a relayed arrival and its step at a replica"
+    print(f"\n{title:46}{'µs':>8}{'kernels, µs':>13}{'ratio':>8}{'general path, µs':>18}")
     for name, (features, hidden) in NETS.items():
         for wire in ("int8", "int2"):
-            whole_s, kernels_s = relayed(features, hidden, wire)
+            whole_s, kernels_s, general_s = relayed(features, hidden, wire)
             cells = f"{1e6 * statistics.median(whole_s):8.2f}{1e6 * statistics.median(kernels_s):13.2f}"
-            print(f"{name + ', ' + wire:34}{cells}{ratio(whole_s, kernels_s):8.2f}", flush=True)
+            cells += f"{ratio(whole_s, kernels_s):8.2f}{1e6 * statistics.median(general_s):18.2f}"
+            print(f"{name + ', ' + wire:46}{cells}", flush=True)
     return 0
 
 
@@ -57,8 +58,8 @@ def task_us(config: Config, empty: bool) -> float:
     return 1e6 * (time.process_time() - start_s - 1e-9 * descent.monitor.spent_ns) / result.arrivals
 
 
-def relayed(features: int, hidden: int, wire: str) -> tuple[Sequence[float], Sequence[float]]:
-    """Measure an arrival at a replica, and the kernels that it needs, in s per arrival."""
+def relayed(features: int, hidden: int, wire: str) -> list[list[float]]:
+    """Measure an arrival and its step, the kernels that they need, and the general path, in s per arrival."""
     data = {"kind": "mlp", "data": "synthetic", "features": features, "outputs": 10, "hidden": [hidden]}
     scheme, units = {"name": "lwpd", "preset": "default"}, {"samples": 1000}
     tables = {"problem": data | units, "scheme": scheme, "stop": {"updates": 1}, "wire": {"dtype": wire}}
@@ -73,38 +74,32 @@ def relayed(features: int, hidden: int, wire: str) -> tuple[Sequence[float], Seq
     arrival.answers(order, 0)
     arrival.row = order.row
     assert state.assignment is not None
-    replica = components.scheme.coded(components.problem, None, state.assignment.weights)
-    mirror, task = (
-        MirroredReplica(replica),
-        Task(components.layouts, buffer(longest(components.layouts)[0])[0]),
-    )
+    make, weights = components.scheme.coded, state.assignment.weights
+    mirrors = [MirroredReplica(make(components.problem, None, weights), at_once) for at_once in (True, False)]
+    task = Task(components.layouts, buffer(longest(components.layouts)[0])[0])
     task.write(0, 0, 0, order, 0)
     task.read()
-    mirror.update(task)  # a snapshot
+    for mirror in mirrors:
+        mirror.update(task)  # a snapshot
     for _ in range(ENTRIES):
         state.fold(arrival)
-    log = [entry for entry in state.order(0, 1).parts if len(entry) > ENTRY.size]
-    task.write(0, 1, 0, Order(0, order.codewords, log), 0)
+        state.step(1.0)
+    task.write(0, 1, 0, Order(0, order.codewords, state.order(0, 1).parts), 0)
     task.read()
-    read = intake.Payload([(flat, packed, part.kind, part.rows) for flat, packed, part in reply.fields]).read
-    add = intake.Fold([decoder.accumulator[: decoder.length] for decoder in replica.decoders]).add
-
-    def fold() -> None:
-        mirror.update(task)
-        clear(replica)
+    thetas = [mirror.update(task) for mirror in mirrors]
+    assert thetas[0].tobytes() == thetas[1].tobytes() == state.theta.tobytes()
+    theta = state.theta.copy()
+    parts = zip(layout.units, order.codewords, reply.fields, strict=True)
+    steps = [
+        (theta[unit.offset : unit.offset + unit.length], *words, unit.elements, part.kind, packed, 0.1)
+        for unit, words, (_, packed, part) in parts
+    ]
+    step = specialise(fold.decode, layout.dtype)
 
     def kernels() -> None:
-        for _ in log:
-            read()
-            add(order.codewords, reply.payloads)
-        clear(replica)
+        for _ in range(ENTRIES):
+            for each in steps:
+                step(*each)
 
-    return tuple([each / len(log) for each in times] for times in in_turn([fold, kernels]))  # type: ignore[return-value]
-
-
-def clear(state: Coded) -> None:
-    """Forget arrivals, but not what they added, which is finite however often."""
-    for decoder in state.decoders:
-        if decoder.touched is not None:
-            decoder.touched.clear()
-        decoder.count = 0
+    works = [lambda: mirrors[0].update(task), kernels, lambda: mirrors[1].update(task)]
+    return [[each / ENTRIES for each in times] for times in in_turn(works)]

@@ -154,6 +154,9 @@ class MemoryEncoder:
         own = all(part.rows == r for part, r in zip(layout.parts, layout.rows, strict=True))
         coded = all(part.kind >= quantise.KINDS["int8"] for part in layout.parts)
         self._fused = kind == "worker" and not layout.chosen and coded and own
+        self._added = kind == "worker" and not layout.chosen  # gradients, in the encoder's own pass
+        feedback = [(residual, part, size, view) for size, residual, part, view in self._units]
+        self._encode = encode.Feedback(feedback).encode
         self._words: list[Pair] = [layout.whole] * len(self._units)
         self._committed = False
 
@@ -167,7 +170,6 @@ class MemoryEncoder:
             for view in self.reply.payloads:
                 view.fill(np.nan)
             return loss
-        added = self.kind == "worker" and not self.reply.layout.chosen  # in the encoder's own pass
         if self.kind == "difference":
             self.residual -= self._last
             self._last[:] = gradient
@@ -175,7 +177,7 @@ class MemoryEncoder:
             self.residual.fill(0)
         elif self._keep < 1:
             self.residual *= self._keep
-        if not added:
+        if not self._added:
             self.residual += gradient
         # Copies, because the next task, which reports this payload's fate, is read into the same arrays.
         whole = self.reply.layout.whole
@@ -192,8 +194,10 @@ class MemoryEncoder:
                     self._words[number] = select.select(residual)
             self.reply.put_codewords(self._words)
             self._words = self.reply.codewords
+        if self._added and self._encode(self._words):
+            return loss
         for (elements, residual, part, view), words in zip(self._units, self._words, strict=True):
-            if added:
+            if self._added:
                 self._feedback(residual, part, *words, elements, view)
             else:
                 self._deflate(residual, *words, elements, view)

@@ -20,10 +20,11 @@ from itertools import islice
 
 import numpy as np
 
+from ..kernels import intake, quantise
 from ..transport.base import Arrival
-from ..transport.layout import CHECK, SNAPSHOT, aligned, buffer
-from ..transport.messages import Order, Reply, Task, view_codewords
-from .state import Coded, State
+from ..transport.layout import CHECK, SNAPSHOT, Pair, aligned, buffer
+from ..transport.messages import CodewordView, Order, Reply, Task, view_codewords
+from .state import Coded, State, plain_scales
 
 ENTRY = struct.Struct("<qd")
 """Kind of an entry, and the step's damping."""
@@ -144,9 +145,11 @@ class MirroredReplica(Replica):
     ----------
     state : Coded
         Built as rank 0's; its θ may have any value.
+    at_once : bool
+        Whether to take in an arrival and a step by it in one pass, where that gives the same bits.
     """
 
-    def __init__(self, state: Coded) -> None:
+    def __init__(self, state: Coded, at_once: bool = True) -> None:
         layout = state.layouts[0]
         self._state = state
         # An entry, codewords and body, lies where the codewords of a task and the body of a reply would end
@@ -161,14 +164,22 @@ class MirroredReplica(Replica):
         order = room[start - words_bytes : body_at]
         self._words = None if layout.chosen else view_codewords(layout, order, self._codewords)
         self._whole = layout.whole
+        self._descents = None
+        words = self._reply.words if self._words is None else self._words
+        if at_once and words is not None:
+            self._descents = descents(state, self._reply, words, self._codewords, self._entry)
 
     def update(self, task: Task) -> np.ndarray:
         body, state = task.body, self._state
         if task.flags & SNAPSHOT:
             state.load(body)
             body = body[:0]
-        at = 0
+        at, descents = 0, self._descents
         while at < len(body):
+            if descents is not None and state.settled:
+                at = descents.take(body, at, state.optimizer.rate)
+                if at == len(body):
+                    break
             kind, damping = ENTRY.unpack_from(body.data, at)
             at += ENTRY.size
             if kind == STEP:
@@ -195,3 +206,33 @@ class MirroredReplica(Replica):
         ]
         self._state.add(codewords, self._reply.payloads)
         return end
+
+
+def descents(
+    state: Coded, reply: Reply, words: CodewordView, codewords: list[Pair], entry: np.ndarray
+) -> intake.Descents | None:
+    """Return what takes in arrivals followed by their steps, in one pass over θ; None if some do more.
+
+    Parameters
+    ----------
+    state : Coded
+    reply : Reply
+        View of an arrival, with its payload in `entry`.
+    words : CodewordView
+        Reads the codewords of `entry` into `codewords`.
+    codewords : list of (indices, values)
+    entry : ndarray of uint8
+        Codewords and payload of an arrival.
+    """
+    layout, scales = reply.layout, plain_scales(state, reply.layout.rows)
+    if scales is None or any(
+        part.kind not in quantise.CODED or part.rows != rows
+        for part, rows in zip(layout.parts, layout.rows, strict=True)
+    ):
+        return None
+    units = [
+        (state.theta[unit.offset : unit.offset + unit.length], scale, wire, part.kind, part.rows)
+        for unit, scale, (_, wire, part) in zip(layout.units, scales, reply.fields, strict=True)
+    ]
+    shapes = [(unit.count, unit.elements) for unit in layout.units]
+    return intake.Descents(units, shapes, entry, layout.codeword_bytes, words.read, codewords)

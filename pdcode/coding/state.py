@@ -14,10 +14,11 @@ import numpy as np
 
 from ..decoders import Decoder
 from ..decoders.adding import Adding
+from ..decoders.adjoint import Adjoint
 from ..kernels import intake
 from ..transport.layout import Codewords, Layout
 from ..transport.messages import Order
-from .optimizers import Optimizer
+from .optimizers import SGD, Optimizer
 from .policies import Policy, Seen
 
 if TYPE_CHECKING:
@@ -182,6 +183,11 @@ class Coded(State):
         return norm
 
     @property
+    def settled(self) -> bool:
+        """Whether nothing has arrived since the last step."""
+        return not any(decoder.count for decoder in self.decoders)
+
+    @property
     def flagged(self) -> list[int]:
         return sorted({number for decoder in self.decoders for number in decoder.flagged})
 
@@ -218,3 +224,24 @@ def adding(decoders: Sequence[Decoder]) -> intake.Fold | None:
         if isinstance(decoder, Adding) and type(decoder).add_sparse is Adding.add_sparse
     ]
     return intake.Fold(targets) if len(targets) == len(decoders) else None
+
+
+def plain_scales(state: Coded, rows: Sequence[int]) -> list[float] | None:
+    """Return the decoders' scales where an update by one arrival is no more than
+    ``θ -= rate * scale * Σ g_i ⊗ y_i`` in each unit; None elsewhere.
+
+    Parameters
+    ----------
+    state : Coded
+    rows : sequence of int
+        Codewords of an arrival, of each unit.
+    """
+    own = type(state)
+    if own.add is not Coded.add or own.step is not Coded.step or type(state.optimizer) is not SGD:
+        return None
+    scales = [
+        decoder.scale_of(count)
+        for decoder, count in zip(state.decoders, rows, strict=True)
+        if type(decoder) is Adjoint
+    ]
+    return scales if len(scales) == len(rows) else None

@@ -61,9 +61,14 @@ class Adjoint(Adding):
 
     @property
     def scale(self) -> float:
+        constant = self._constant  # most often: asynchronous runs ask at every arrival
+        return self.scale_of(self.count) if constant is None else constant
+
+    def scale_of(self, count: int) -> float:
+        """Return `scale` when so many codewords have arrived."""
         if self._constant is not None:
             return self._constant
-        return self.blocks / self.count if self.count else 1.0
+        return self.blocks / count if count else 1.0
 
     @property
     def captured(self) -> float:

@@ -1,8 +1,13 @@
 """Encoding of blocks by sparse codewords, at the workers."""
 
+cimport numpy as cnp
+from cpython.mem cimport PyMem_Calloc, PyMem_Free
 from libc.stdint cimport int32_t
 
+from pdcode.kernels.arrays cimport data, extent, number_of, plain, room
 from pdcode.kernels.real cimport real, row_stride
+
+cnp.import_array()
 
 
 def encode(const real[:, :] factor, const int32_t[:, ::1] indices, const real[:, ::1] values,
@@ -125,3 +130,175 @@ def feedback_encode(real[::1] memory, const real[::1] gradient, const int32_t[:,
         else:
             feedback_encode_f64(&memory[0], &gradient[0], memory.shape[0], &indices[0, 0], &values[0, 0],
                                 rows, weight, block, &out[0, 0])
+
+
+cdef struct unit:
+    void *memory
+    const void *gradient
+    void *out
+    const int32_t *indices
+    const void *values
+    Py_ssize_t length, rows, weight, block
+
+
+cdef class Feedback:
+    """Memories, gradients and payloads of several units: `feedback_encode` of all in one call.
+
+    Parameters
+    ----------
+    units : sequence of (memory, gradient, block, out)
+        Arguments of `feedback_encode`; float32 or float64, all of one type.
+
+    Raises
+    ------
+    ValueError
+        If an array has another type, shape or order.
+    """
+
+    cdef unit *units
+    cdef Py_ssize_t count
+    cdef int kind
+    cdef object arrays
+
+    def __cinit__(self, units):
+        self.count = len(units)
+        self.units = <unit *> PyMem_Calloc(max(1, self.count), sizeof(unit))
+        if self.units == NULL:
+            raise MemoryError
+
+    def __init__(self, units):
+        cdef Py_ssize_t number
+        cdef unit *each
+        self.arrays = list(units)
+        self.kind = number_of(self.arrays[0][0].dtype) if self.count else cnp.NPY_FLOAT32
+        for number in range(self.count):
+            memory, gradient, block, out = self.arrays[number]
+            if not (room(memory, self.kind, 1) and plain(gradient, self.kind, 1)
+                    and room(out, self.kind, 2)):
+                raise ValueError("memories, gradients and payloads must be of one type")
+            if len(gradient) != len(memory) or block < 1 or extent(out, 1) != block:
+                raise ValueError("memory and gradient must have the same length, payloads rows of a block")
+            each = self.units + number
+            each.memory, each.gradient, each.out = data(memory), data(gradient), data(out)
+            each.length, each.rows, each.block = len(memory), len(out), block
+
+    def __dealloc__(self):
+        PyMem_Free(self.units)
+
+    def encode(self, list codewords):
+        """Encode all units.
+
+        Parameters
+        ----------
+        codewords : list of (indices, values)
+            Of each unit, shape (r, w), int32 and of the memories' type.
+
+        Returns
+        -------
+        bool
+            Whether shapes, types and order are these; nothing is encoded if not.
+        """
+        cdef unit *each
+        cdef Py_ssize_t number
+        if len(codewords) != self.count:
+            return False
+        for number in range(self.count):
+            each = self.units + number
+            indices, values = codewords[number]
+            if not (plain(indices, cnp.NPY_INT32, 2) and plain(values, self.kind, 2)
+                    and extent(indices, 0) == each.rows and extent(values, 0) == each.rows
+                    and extent(indices, 1) == extent(values, 1)):
+                return False
+            each.indices, each.values = <const int32_t *> data(indices), data(values)
+            each.weight = extent(values, 1)
+        with nogil:
+            for number in range(self.count):
+                each = self.units + number
+                if self.kind == cnp.NPY_FLOAT64:
+                    feedback_encode_f64(<double *> each.memory, <const double *> each.gradient, each.length,
+                                        each.indices, <const double *> each.values, each.rows, each.weight,
+                                        each.block, <double *> each.out)
+                else:
+                    feedback_encode_f32(<float *> each.memory, <const float *> each.gradient, each.length,
+                                        each.indices, <const float *> each.values, each.rows, each.weight,
+                                        each.block, <float *> each.out)
+        return True
+
+
+cdef struct pair:
+    const void *factor
+    void *out
+    Py_ssize_t samples, columns, stride, out_stride
+
+
+cdef class Sums:
+    """``out += scale * factor`` of several pairs in one call, with the bits of `encode` by the codeword [1].
+
+    Parameters
+    ----------
+    pairs : sequence of (factor, out)
+        float32 or float64, all of one type, shape (B, p), each row contiguous.
+    scale : float
+
+    Raises
+    ------
+    ValueError
+        If shapes, strides or types do not fit.
+    """
+
+    cdef pair *pairs
+    cdef Py_ssize_t count
+    cdef int kind
+    cdef double scale
+    cdef object arrays
+
+    def __cinit__(self, pairs, scale):
+        self.count = len(pairs)
+        self.pairs = <pair *> PyMem_Calloc(max(1, self.count), sizeof(pair))
+        if self.pairs == NULL:
+            raise MemoryError
+
+    def __init__(self, pairs, scale):
+        cdef Py_ssize_t number
+        cdef pair *each
+        self.arrays, self.scale = list(pairs), scale
+        self.kind = number_of(self.arrays[0][0].dtype) if self.count else cnp.NPY_FLOAT32
+        for number in range(self.count):
+            factor, out = self.arrays[number]
+            each = self.pairs + number
+            each.stride, each.out_stride = stride_of(factor, self.kind), stride_of(out, self.kind)
+            if factor.shape != out.shape or not cnp.PyArray_ISWRITEABLE(<cnp.ndarray> out):
+                raise ValueError("what is added must have the shape of that to which it is added")
+            each.factor, each.out = data(factor), data(out)
+            each.samples, each.columns = extent(factor, 0), extent(factor, 1)
+
+    def __dealloc__(self):
+        PyMem_Free(self.pairs)
+
+    def add(self):
+        """Add all."""
+        cdef int32_t index = 0
+        cdef float single = 1
+        cdef double one = 1
+        cdef Py_ssize_t number
+        cdef pair *each
+        with nogil:
+            for number in range(self.count):
+                each = self.pairs + number
+                if self.kind == cnp.NPY_FLOAT64:
+                    encode_f64(<const double *> each.factor, each.samples, each.columns, each.stride, &index,
+                               &one, 1, 1, each.columns, <double *> each.out, each.out_stride, self.scale,
+                               True)
+                else:
+                    encode_f32(<const float *> each.factor, each.samples, each.columns, each.stride, &index,
+                               &single, 1, 1, each.columns, <float *> each.out, each.out_stride,
+                               <float> self.scale, True)
+
+
+cdef Py_ssize_t stride_of(matrix, int kind) except? -1:
+    """Return the elements from one row of a matrix of this type to the next; rows must be contiguous."""
+    if not cnp.PyArray_Check(matrix) or cnp.PyArray_TYPE(<cnp.ndarray> matrix) != kind or matrix.ndim != 2:
+        raise ValueError("matrices must be of one type, float32 or float64")
+    if number_of(matrix.dtype) == cnp.NPY_FLOAT64:
+        return row_stride[double](matrix)
+    return row_stride[float](matrix)

@@ -32,8 +32,8 @@ def decode(real[::1] target, const int32_t[:, ::1] indices, const real[:, ::1] v
 
     With target θ and the learning rate in the factor, this is a step of gradient descent by one arrival. It
     gives the same bits as `quantise.decode`, `decode.adjoint_decode` to zeros and `optimize.sgd_blocks` where
-    no two sets of codewords share a block; codewords are a set if they follow each other (at most four) and
-    have the same blocks. Such a set reads and writes each of its blocks once.
+    no two sets of codewords share a block, and θ has no -0; codewords are a set if they follow each other (at
+    most four) and have the same blocks. Such a set reads and writes each of its blocks once.
 
     Parameters
     ----------

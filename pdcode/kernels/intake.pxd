@@ -27,10 +27,31 @@ cdef extern from "intake.h" nogil:
         const int32_t *indices
         const void *values
         const void *payload
+    struct intake_entry:
+        int64_t kind
+        double damping
+    struct intake_words:
+        const uint8_t *sent
+        const uint8_t *places
+        Py_ssize_t bytes, count, size
+        void *values
+        int32_t *indices
+    struct intake_descent:
+        void *theta
+        Py_ssize_t length, rows, weight, block, blocks
+        const int32_t *indices
+        const void *values
+        int kind
+        const uint8_t *wire
+        double scale
+        uint8_t *seen
     int intake_read_f32(const intake_field *fields, Py_ssize_t count)
     int intake_read_f64(const intake_field *fields, Py_ssize_t count)
     void intake_fold_f32(const intake_fold *folds, Py_ssize_t count)
     void intake_fold_f64(const intake_fold *folds, Py_ssize_t count)
+    bint intake_descend_f32(const intake_descent *descents, Py_ssize_t count, double rate)
+    bint intake_descend_f64(const intake_descent *descents, Py_ssize_t count, double rate)
+    void intake_given(const intake_words *words, Py_ssize_t count)
     void intake_widen(const uint8_t *narrow, Py_ssize_t size, Py_ssize_t count, int32_t *wide)
     void intake_narrow(const int32_t *wide, Py_ssize_t count, Py_ssize_t size, uint8_t *narrow)
 

@@ -10,14 +10,17 @@ from cpython.mem cimport PyMem_Calloc, PyMem_Free
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uintptr_t
 from libc.string cimport memcpy
 
+import numpy as np
+
 from pdcode.kernels.arrays cimport data, extent, number_of, plain, room
 from pdcode.kernels.intake cimport (
-    Received, intake_field, intake_fold, intake_fold_f32, intake_fold_f64, intake_header, intake_narrow,
-    intake_read_f32, intake_read_f64, intake_row, intake_widen)
+    Received, intake_descend_f32, intake_descend_f64, intake_descent, intake_entry, intake_field, intake_fold,
+    intake_fold_f32, intake_fold_f64, intake_given, intake_header, intake_narrow, intake_read_f32,
+    intake_read_f64, intake_row, intake_widen, intake_words)
 
 cnp.import_array()
 
-HEADER_BYTES, ROW_BYTES = sizeof(intake_header), sizeof(intake_row)
+HEADER_BYTES, ROW_BYTES, ENTRY_BYTES = sizeof(intake_header), sizeof(intake_row), sizeof(intake_entry)
 
 
 cdef class Received:
@@ -189,6 +192,52 @@ cdef inline bint fits(places, indices) noexcept:
     )
 
 
+cdef class Words:
+    """The codewords of a message, in all its sections: `read_codewords` of all in one call.
+
+    Parameters
+    ----------
+    sections : sequence of (sent, places, indices, values)
+        Arguments of `read_codewords`.
+
+    Raises
+    ------
+    ValueError
+        If shapes, order or types do not fit.
+    """
+
+    cdef intake_words *words
+    cdef Py_ssize_t count
+    cdef object arrays
+
+    def __cinit__(self, sections):
+        self.count = len(sections)
+        self.words = <intake_words *> PyMem_Calloc(max(1, self.count), sizeof(intake_words))
+        if self.words == NULL:
+            raise MemoryError
+
+    def __init__(self, sections):
+        cdef intake_words *each
+        cdef Py_ssize_t number
+        self.arrays = list(sections)
+        for number, (sent, places, indices, values) in enumerate(self.arrays):
+            if not read_codewords(sent, places, indices, values):
+                raise ValueError("codewords in a message must have the shape and the types of those to read")
+            each = self.words + number
+            each.sent, each.places = <const uint8_t *> data(sent), <const uint8_t *> data(places)
+            each.values, each.indices = data(values), <int32_t *> data(indices)
+            each.bytes, each.count = cnp.PyArray_NBYTES(<cnp.ndarray> sent), len(places) * extent(places, 1)
+            each.size = cnp.PyArray_ITEMSIZE(<cnp.ndarray> places)
+
+    def __dealloc__(self):
+        PyMem_Free(self.words)
+
+    def read(self):
+        """Read the codewords; return True: rank 0's are always valid."""
+        intake_given(self.words, self.count)
+        return True
+
+
 cdef class Payload:
     """The payload of a message, unit by unit.
 
@@ -320,3 +369,139 @@ cdef class Fold:
             else:
                 intake_fold_f32(self.folds, self.count)
         return True
+
+
+cdef class Descents:
+    """Updates by one arrival each, in a log: ``theta_j -= rate * scale * g_j * y`` for each codeword.
+
+    An arrival and a step by it are taken in one pass over their blocks of θ, with the bits of `Payload`,
+    `Fold` and `optimize.Descent`.
+
+    Parameters
+    ----------
+    units : sequence of (theta, scale, wire, kind, rows)
+        Of each unit: its part of θ (length,), float32 or float64; factor from Σ g_i ⊗ y_i of an arrival to
+        its estimate of the gradient; its payload in `entry`; the payload's format, one of codes; its rows.
+    shapes : sequence of (int, int)
+        Number of blocks of each unit, and elements of a block.
+    entry : ndarray of uint8
+        Codewords and payload of an arrival. `take` copies codewords to it, not payloads.
+    codeword_bytes : int
+    read : callable
+        Reads the codewords in `entry` into `codewords`.
+    codewords : list of (indices, values)
+        Of each unit.
+
+    Raises
+    ------
+    ValueError
+        If an array has another type, shape or order, or sizes do not fit.
+    """
+
+    cdef intake_descent *descents
+    cdef Py_ssize_t *wires
+    cdef Py_ssize_t count, bytes, codeword_bytes
+    cdef int kind
+    cdef uint8_t *entry
+    cdef Words words
+    cdef object arrays, read
+    cdef list codewords
+
+    def __cinit__(self, units, shapes, entry, codeword_bytes, read, codewords):
+        self.count = len(units)
+        self.descents = <intake_descent *> PyMem_Calloc(max(1, self.count), sizeof(intake_descent))
+        self.wires = <Py_ssize_t *> PyMem_Calloc(max(1, self.count), sizeof(Py_ssize_t))
+        if self.descents == NULL or self.wires == NULL:
+            raise MemoryError
+
+    def __init__(self, units, shapes, entry, codeword_bytes, read, codewords):
+        from pdcode.kernels import quantise
+        cdef intake_descent *each
+        cdef Py_ssize_t number, at
+        self.kind = number_of(units[0][0].dtype) if self.count else cnp.NPY_FLOAT32
+        seen = [np.zeros(blocks, np.uint8) for blocks, _ in shapes]
+        self.arrays = units, seen, entry
+        if len(shapes) != self.count or not room(entry, cnp.NPY_UINT8, 1):
+            raise ValueError("units must have shapes, and an entry must be an array of bytes")
+        if not 0 <= codeword_bytes <= len(entry):
+            raise ValueError(f"an entry of {len(entry)} bytes has no room for codewords of {codeword_bytes}")
+        self.entry, self.codeword_bytes = <uint8_t *> data(entry), codeword_bytes
+        self.bytes = <Py_ssize_t> sizeof(intake_entry) + -(-len(entry) // 8) * 8
+        self.read, self.codewords = read, codewords
+        self.words = read.__self__ if isinstance(getattr(read, "__self__", None), Words) else None
+        for number in range(self.count):
+            theta, scale, wire, kind, rows = units[number]
+            blocks, block = shapes[number]
+            if not room(theta, self.kind, 1) or len(theta) > blocks * block:
+                raise ValueError("parts of θ must be vectors of one type, no longer than their blocks")
+            if kind < 4:
+                raise ValueError(f"kind is {kind}: it must be a format of codes, from 4 on")
+            if not plain(wire, cnp.NPY_UINT8, 1) or len(wire) != quantise.size(kind, rows, block):
+                raise ValueError(f"the bytes of {rows} rows of {block} elements are not as many as those")
+            at = <uint8_t *> data(wire) - self.entry
+            if at < 0 or at + len(wire) > len(entry) or at % 8:
+                raise ValueError("a payload must lie in the entry, at a multiple of 8 bytes")
+            self.wires[number] = at
+            each = self.descents + number
+            each.theta, each.length, each.scale, each.kind = data(theta), len(theta), scale, kind
+            each.rows, each.block, each.blocks = rows, block, blocks
+            each.seen = <uint8_t *> data(seen[number])
+
+    def __dealloc__(self):
+        PyMem_Free(self.descents)
+        PyMem_Free(self.wires)
+
+    def take(self, body, Py_ssize_t at, double rate):
+        """Take in entries of a log, as long as they are an arrival and its step.
+
+        Parameters
+        ----------
+        body : ndarray of uint8
+            The log.
+        at : int
+            Offset of an entry.
+        rate : float
+            Learning rate, to be multiplied by the damping of each step.
+
+        Returns
+        -------
+        int
+            Offset of the first entry that is left: at the log's end, no arrival, one of several of its step,
+            not finite, or one with codewords of which several sets have a block in common.
+        """
+        cdef const uint8_t *log
+        cdef const intake_entry *arrival
+        cdef const intake_entry *step
+        cdef Py_ssize_t whole, number
+        cdef intake_descent *each
+        cdef bint taken
+        if not plain(body, cnp.NPY_UINT8, 1) or <uintptr_t> data(body) % 8 or at < 0 or at % 8:
+            return at
+        log, whole = <const uint8_t *> data(body), self.bytes + <Py_ssize_t> sizeof(intake_entry)
+        while at + whole <= extent(body, 0):
+            arrival, step = <const intake_entry *> (log + at), <const intake_entry *> (log + at + self.bytes)
+            if arrival.kind != 0 or step.kind != 1:
+                break
+            memcpy(self.entry, log + at + sizeof(intake_entry), self.codeword_bytes)
+            if self.words is None:
+                self.read()
+            else:
+                intake_given(self.words.words, self.words.count)
+            for number in range(self.count):
+                each = self.descents + number
+                indices, values = self.codewords[number]
+                if not (plain(indices, cnp.NPY_INT32, 2) and plain(values, self.kind, 2)
+                        and same(indices, values) and extent(indices, 0) == each.rows):
+                    return at
+                each.indices, each.values = <const int32_t *> data(indices), data(values)
+                each.weight = extent(indices, 1)
+                each.wire = log + at + sizeof(intake_entry) + self.wires[number]
+            with nogil:
+                if self.kind == cnp.NPY_FLOAT64:
+                    taken = intake_descend_f64(self.descents, self.count, rate * step.damping)
+                else:
+                    taken = intake_descend_f32(self.descents, self.count, rate * step.damping)
+            if not taken:
+                break
+            at += whole
+        return at

@@ -44,6 +44,7 @@ KINDS = {
     "sign": PDCODE_SIGN,
     "qsgd": PDCODE_QSGD,
 }
+CODED = frozenset(kind for kind in KINDS.values() if kind >= PDCODE_INT8)  # formats of codes and scales
 GROUP = PDCODE_GROUP
 
 

@@ -106,6 +106,7 @@ class Plan:
         self._backward = specialise(activation.backward, dtype)
         self._encode = specialise(encode.encode, dtype)
         self._theta: Array | None = None
+        self._penalty: encode.Sums | None = None  # of the gradient, at this θ's place
         self._weights: list[LayerViews] = []
 
     @cached_property
@@ -163,19 +164,29 @@ class Plan:
     def gradient(self, theta: Array, indices: Array | None) -> float:
         """Write the gradient of a batch to `full_gradient`; arguments and result as in `coded_derivative`."""
         loss = self.prepare(theta, indices)
-        for number, (layer, part) in enumerate(zip(self._layers, self._gradients, strict=True)):
+        for layer, part in zip(self._layers, self._gradients, strict=True):
             layer.gradient(part.matrix)
-            if self._l2 and part.bias is None:
-                self._add_penalty(number, *self._whole, layer.blocks.length, part)
-            elif self._l2:  # the same sum, without the biases
-                weights = self._weights[number].backward
-                self._encode(weights, *self._whole, weights.shape[1], part.unbiased, self._l2, True)
+        if self._l2:
+            if self._penalty is None:
+                self._penalty = self._penalties()
+            self._penalty.add()
         return loss
+
+    def _penalties(self) -> encode.Sums:
+        """Return what adds l2 times the penalised weights of all layers to the gradient."""
+        parts = zip(self._weights, self._gradients, strict=True)
+        pairs = [
+            (view.penalised, part.flat[:, : view.penalised.shape[1]])
+            if part.bias is None
+            else (view.backward, part.unbiased)
+            for view, part in parts
+        ]
+        return encode.Sums(pairs, self._l2)
 
     def _start(self, theta: Array, indices: Array | None) -> float:
         """Compute the forward pass, the loss, and the errors of the last layer."""
         if theta is not self._theta:
-            self._weights, self._theta = self.network.views(theta), theta
+            self._weights, self._theta, self._penalty = self.network.views(theta), theta, None
         self._forward.select(indices)
         self._forward.run(self._weights)
         return self._forward.loss(self.weight) + self.network.penalty(theta, self._weights)

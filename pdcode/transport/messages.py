@@ -11,12 +11,13 @@ message and read out of it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..kernels import intake, quantise
 from ..util.rng import WIRE
+from .codewords import GivenFormat
 from .layout import CANCEL, HEADER, KEY_BYTES, ROUND, STOP, Codewords, Layout, Pair, Part, buffer
 
 
@@ -67,6 +68,9 @@ class CodewordView:
             layer = layout.section.index(number)
             views = words.views(message[at : at + words.bytes])
             self._sections.append((words, views, layer, pairs[layer]))
+        given = at_once([(words, views, *pair) for words, views, _, pair in self._sections])
+        if given is not None:
+            self.read = given.read  # type: ignore[method-assign]
 
     def write(self, codewords: Codewords, row: int = 0) -> None:
         """Write the codewords of a task to the message."""
@@ -96,6 +100,18 @@ class KeyView(CodewordView):
     def read(self) -> bool:
         self._pairs[:] = self._keyed(int(self._row[0]))
         return True
+
+
+def at_once(sections: Sequence[tuple[Any, ...]]) -> intake.Words | None:
+    """Return what reads all codewords of rank 0 in one call; None if some are of workers.
+
+    Parameters
+    ----------
+    sections : sequence of (CodewordFormat, views, indices, values)
+    """
+    if not all(isinstance(words, GivenFormat) for words, *_ in sections):
+        return None
+    return intake.Words([(*views, *pair) for _, views, *pair in sections])
 
 
 def view_codewords(layout: Layout, message: np.ndarray, pairs: list[Pair]) -> CodewordView:
@@ -130,6 +146,8 @@ class Reply:
         Each unit's payload as a vector, its bytes in the message, and their format.
     codewords : list of (indices, values)
         Worker-selected codewords, one pair per unit; else empty.
+    words : CodewordView or None
+        View of worker-selected codewords in the message; None: they were given.
     """
 
     def __init__(self, layout: Layout, replies: np.ndarray, part: int = 0) -> None:
@@ -157,13 +175,13 @@ class Reply:
             [(flat, wire, -1 if layout.exact else part.kind, part.rows) for flat, wire, part in self.fields]
         ).read
         self.codewords: list[Pair] = layout.empty_codewords()
-        self._words = CodewordView(layout, message, self.codewords) if layout.chosen else None
+        self.words = CodewordView(layout, message, self.codewords) if layout.chosen else None
 
     def put_codewords(self, codewords: Codewords) -> None:
         """Write worker-selected codewords to the message; `codewords` then has their rounded values."""
-        assert self._words is not None
-        self._words.write(codewords)
-        self._words.read()
+        assert self.words is not None
+        self.words.write(codewords)
+        self.words.read()
 
     def write(self, seed: int, worker: int, task: int) -> bool:
         """Round the payload into the message, and to the values that rank 0 will read; return whether it is
@@ -198,7 +216,7 @@ class Reply:
 
     def read(self) -> bool:
         """Read codewords and payload from the message; return whether they are valid and finite."""
-        sound = self._words is None or self._words.read()
+        sound = self.words is None or self.words.read()
         finite: bool = self._read()
         return sound and finite
 

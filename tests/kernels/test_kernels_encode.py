@@ -158,6 +158,76 @@ def test_feedback_refuses_what_does_not_fit():
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @given(
+    sizes=st.lists(st.tuples(st.integers(1, 300), st.integers(1, 90), st.integers(1, 4)), max_size=3),
+    seed=st.integers(0, 2**32),
+)
+def test_units_are_encoded_at_once_as_one_by_one(dtype, sizes, seed):
+    random, units, words, twins = numpy.random.default_rng(seed), [], [], []
+    for length, block, r in sizes:
+        memory, gradient = random.normal(size=(2, length)).astype(dtype)
+        units.append((memory, read_only(gradient), block, numpy.empty((r, block), dtype)))
+        words.append(codewords(random, r, 3, -(-length // block), dtype))
+        twins.append((memory.copy(), numpy.empty((r, block), dtype)))
+    assert encode.Feedback(units).encode(words)
+    kernel = specialise(encode.feedback_encode, dtype)
+    for (memory, gradient, block, out), pair, (twin, expected) in zip(units, words, twins, strict=True):
+        kernel(twin, gradient, *pair, block, expected)
+        assert (memory.tobytes(), out.tobytes()) == (twin.tobytes(), expected.tobytes())
+
+
+def test_units_whose_codewords_do_not_fit_are_left_alone():
+    words = numpy.zeros((1, 2), "i4"), numpy.ones((1, 2))
+    memory, gradient, out = numpy.zeros(8), numpy.ones(8), numpy.zeros((1, 4))
+    units = encode.Feedback([(memory, gradient, 4, out)])
+    for indices, values in (
+        (words[0].astype("i8"), words[1]),
+        (words[0], words[1].astype("f4")),
+        (words[0][:, :1], words[1]),
+        (words[0].repeat(2, 0), words[1].repeat(2, 0)),
+    ):
+        assert not units.encode([(indices, values)])
+    assert not units.encode([words, words])
+    assert not memory.any()
+    with pytest.raises(ValueError, match="one type"):
+        encode.Feedback([(memory, gradient.astype("f4"), 4, out)])
+    for wrong in ((memory, gradient[:7], 4, out), (memory, gradient, 3, out)):
+        with pytest.raises(ValueError, match="same length"):
+            encode.Feedback([wrong])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@given(
+    shapes=st.lists(st.tuples(st.integers(1, 9), st.integers(1, 40)), max_size=3), seed=st.integers(0, 2**32)
+)
+def test_sums_are_those_of_encode(dtype, shapes, seed):
+    random, pairs, twins = numpy.random.default_rng(seed), [], []
+    one = numpy.zeros((1, 1), "i4"), numpy.ones((1, 1), dtype)
+    for samples, columns in shapes:
+        wide, out = random.normal(size=(2, samples, columns + 3)).astype(dtype)
+        pairs.append((read_only(wide)[:, :columns], out[:, 3:]))
+        twins.append(out.copy()[:, 3:])
+    encode.Sums(pairs, 0.3).add()
+    kernel = specialise(encode.encode, dtype)
+    for (factor, out), twin in zip(pairs, twins, strict=True):
+        kernel(factor, *one, factor.shape[1], twin, 0.3, True)
+        assert out.tobytes() == twin.tobytes()
+
+
+def test_sums_refuse_what_does_not_fit():
+    x = numpy.ones((4, 6))
+    for factor, out, message in (
+        (x, x[:3], "must have the shape"),
+        (x, read_only(x.copy()), "must have the shape"),
+        (x, x.astype("f4"), "one type"),
+        (x, x[0], "one type"),
+        (x[:, ::2], x[:, :3], "contiguous"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            encode.Sums([(factor, out)], 1.0)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@given(
     length=st.integers(1, 400),
     block=st.integers(1, 150),
     r=st.integers(1, 4),

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pdcode.coding.replica import ENTRY
 from pdcode.kernels import decode, finite, intake, optimize, quantise, specialise
 from pdcode.trace.schema import ARRIVALS
 from pdcode.transport.layout import HEADER
@@ -21,6 +22,7 @@ SIZES = st.lists(st.tuples(st.integers(1, 5), st.integers(1, 40)), min_size=1, m
 def test_headers_and_rows_are_as_long_as_declared() -> None:
     types = np.dtype([(name, column.dtype) for name, column in ARRIVALS.items()])
     assert (HEADER.size, types.itemsize) == (intake.HEADER_BYTES, intake.ROW_BYTES)
+    assert ENTRY.size == intake.ENTRY_BYTES
 
 
 @pytest.mark.parametrize(("dtype", "wire"), FORMATS)
@@ -206,3 +208,81 @@ def test_headers_of_tasks_come_back(fields):
     assert (reply.injected_delay_ns, reply.loss) == (4, 0.5)
     with pytest.raises(ValueError, match="header"):
         intake.read_task(message[:63])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@given(shapes=st.lists(st.tuples(st.integers(1, 5), st.integers(1, 4)), max_size=3), seed=st.integers(0, 99))
+def test_codewords_of_all_sections_are_read_as_those_of_each(dtype, shapes, seed):
+    random, sections, twins = np.random.default_rng(seed), [], []
+    for number, shape in enumerate(shapes):
+        narrow = ["u1", "u2", "u4"][(seed + number) % 3]
+        sent, places = random.normal(size=shape).astype(dtype), random.integers(0, 200, shape).astype(narrow)
+        sections.append((sent, places, np.zeros(shape, "i4"), np.zeros(shape, dtype)))
+        twins.append((np.zeros(shape, "i4"), np.zeros(shape, dtype)))
+    words = intake.Words(sections)
+    for (sent, places, *mine), theirs in zip(sections, twins, strict=True):
+        sent *= 2
+        assert intake.read_codewords(sent, places, *theirs)
+        assert (mine[1] != theirs[1]).any()
+    assert words.read() is True
+    for (_, _, *mine), theirs in zip(sections, twins, strict=True):
+        assert [each.tobytes() for each in mine] == [each.tobytes() for each in theirs]
+    if sections:
+        with pytest.raises(ValueError, match="the shape and the types"):
+            intake.Words([(*sections[0][:3], sections[0][3][:0])])
+
+
+def log(rows=2, block=5, kind="int8"):
+    """Arguments of `Descents` for one unit of 4 blocks, and the log of an arrival with its step."""
+    kind, payload = quantise.KINDS[kind], np.ones(rows * block, "f4")
+    wire = np.zeros(quantise.size(kind, rows, block), "u1")
+    quantise.encode(kind, payload, wire, rows, 1, 2, 3, 4)
+    entry = np.zeros(16 + len(wire), "u1")
+    theta, words = np.zeros(4 * block, "f4"), (np.arange(rows, dtype="i4")[:, None], np.ones((rows, 1), "f4"))
+    unit = theta, 0.5, entry[16:], kind, rows
+    pieces = ENTRY.pack(0, 0.0), bytes(16), wire.tobytes(), ENTRY.pack(1, 1.0)
+    return [[unit], [(4, block)], entry, 16, lambda: True, [words]], np.frombuffer(b"".join(pieces), "u1")
+
+
+def test_a_log_is_taken_in_up_to_what_is_not_an_arrival_and_its_step():
+    arguments, body = log()
+    theta, descents = arguments[0][0][0], intake.Descents(*arguments)
+    assert descents.take(body, 0, 2.0) == len(body)
+    assert theta.tolist() == [-1] * 10 + [0] * 10
+    both = np.concatenate([body, body])
+    assert descents.take(both, len(body), 2.0) == len(both)
+    assert theta.tolist() == [-2] * 10 + [0] * 10
+    two = np.concatenate([body, body[:-16], body])  # an arrival without a step
+    assert descents.take(two, 0, -2.0) == len(body)
+    assert theta.tolist() == [-1] * 10 + [0] * 10
+    for rest, at in ((body[:-8], 0), (body, 4), (body, -8), (body, len(body)), (np.zeros(4, "i4"), 0)):
+        assert descents.take(rest, at, 1.0) == at
+    arguments[-1][0] = arguments[-1][0][0], np.ones((2, 1))  # codewords of another type
+    assert descents.take(body, 0, 1.0) == 0
+    assert theta.tolist() == [-1] * 10 + [0] * 10
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "message"),
+    [
+        ((0, 0, 0), np.zeros(21, "f4"), "no longer than their blocks"),
+        ((0, 0, 0), np.zeros((4, 5), "f4"), "vectors of one type"),
+        ((0, 0, 2), np.zeros(8, "u1"), "not as many"),
+        ((0, 0, 2), np.zeros(24, "u1"), "must lie in the entry"),
+        ((0, 0, 3), quantise.KINDS["float32"], "format of codes"),
+        ((0, 0, 4), 3, "not as many"),
+        ((1,), [], "must have shapes"),
+        ((2,), np.zeros(8, "f4"), "array of bytes"),
+        ((3,), 99, "no room for codewords"),
+    ],
+)
+def test_logs_that_do_not_fit_are_refused(place, value, message):
+    arguments, _ = log()
+    if len(place) == 1:
+        arguments[place[0]] = value
+    else:
+        arguments[0][0] = tuple(
+            value if number == place[2] else old for number, old in enumerate(arguments[0][0])
+        )
+    with pytest.raises(ValueError, match=message):
+        intake.Descents(*arguments)

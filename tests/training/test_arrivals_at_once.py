@@ -11,16 +11,19 @@ from descents import Descent
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pdcode.coding import state
+from pdcode.coding import replica, state
 from pdcode.kernels import intake
 from pdcode.trace import Recorder, Trace
 from pdcode.trace.schema import ARRIVALS, REFUSED, WASTED
+from pdcode.transport import messages
 from pdcode.transport.base import Arrival
+from pdcode.transport.layout import Pair, buffer, longest
 from pdcode.virtual.schedule import CostModelSchedule
 from pdcode.virtual.simulation import Simulation
 
 TIMES_MS = [1, 1.3, 1.7, 25.5]
 START = ["workers.count=4", "code.blocks=[16,8]", "stop.updates=25"]
+RELAYED = ["downlink.kind=codewords", "downlink.check=3", "update.mode=async"]
 SCHEMES = {
     "sum": [],
     "mean": ["memory.kind=none"],
@@ -34,8 +37,14 @@ SCHEMES = {
     "momentum": ["optimizer.momentum=0.7"],
     "waste": ["update.mode=first", "update.count=2", "update.late=waste"],
     "relayed": ["downlink.kind=codewords", "downlink.check=3"],
+    "relayed, in groups": [*RELAYED, "code.blocks=[16,1]", "code.rows_per_task=8"],
+    "relayed, by chance": [*RELAYED, "code.family=random", "code.weight=3"],
+    "relayed, selected": [*RELAYED, "code.family=energy"],
+    "relayed, a sample": [*RELAYED, "memory.kind=none", "optimizer.staleness=inverse"],
+    "relayed, momentum": [*RELAYED, "optimizer.momentum=0.7"],
+    "relayed, several a step": [*RELAYED, "update.mode=first", "update.count=2"],
 }
-WIRES = ["float32", "bfloat16", "int8", "int2"]
+WIRES = ["float32", "bfloat16", "int8", "int4", "int2", "sign"]
 
 
 def whole(overrides: list[str]) -> tuple[bytes, list[dict[str, float]], list[dict[str, float]]]:
@@ -49,6 +58,8 @@ def whole(overrides: list[str]) -> tuple[bytes, list[dict[str, float]], list[dic
 def without(patch: pytest.MonkeyPatch) -> None:
     """Take the general path everywhere."""
     patch.setattr(state, "adding", lambda decoders: None)
+    patch.setattr(messages, "at_once", lambda sections: None)
+    patch.setattr(replica, "descents", lambda *arguments: None)
     patch.setattr(intake, "write_codewords", lambda *arrays: False)
     patch.setattr(intake, "read_codewords", lambda *arrays: False)
 
@@ -63,9 +74,10 @@ def test_runs_are_equal(scheme: str, wire: str) -> None:
         assert whole(overrides) == fast
 
 
-@pytest.mark.parametrize("wire", ["float32", "int8"])
-def test_payloads_that_are_not_finite_are_refused_alike(wire: str) -> None:
-    overrides = [f"wire.dtype={wire}", "faults.nan_worker=1", "faults.nan_task=3"]
+@pytest.mark.parametrize("wire", ["float32", "int8", "int2"])
+@pytest.mark.parametrize("relayed", [[], RELAYED])
+def test_payloads_that_are_not_finite_are_refused_alike(wire: str, relayed: list[str]) -> None:
+    overrides = [*relayed, f"wire.dtype={wire}", "faults.nan_worker=1", "faults.nan_task=3"]
     fast = whole(overrides)
     assert any(row["status"] == REFUSED for row in fast[1])
     with pytest.MonkeyPatch.context() as patch:
@@ -102,6 +114,147 @@ def test_odd_arrivals_go_the_general_way(what: str) -> None:
         coded.add(words, payloads)
     if what == "rows":
         assert not any(decoder.accumulator.any() for decoder in coded.decoders)
+
+
+class Relay:
+    """Rank 0's state, and two replicas of it: one that takes in arrivals at once, and one that does not."""
+
+    def __init__(self, *overrides: str) -> None:
+        made = Descent([*START, *RELAYED, "memory.kind=none", "code.rows_per_task=8", *overrides], TIMES_MS)
+        self.state, self.reply = made.state, made.fleet._replies[0][0]
+        components, layouts = made.components, made.components.layouts
+        self.task = messages.Task(layouts, buffer(longest(layouts)[0])[0])
+        weights = self.state.assignment.weights
+        self.replicas = [
+            replica.MirroredReplica(components.scheme.coded(components.problem, None, weights), at_once)
+            for at_once in (True, False)
+        ]
+        self.random, self.tasks = np.random.default_rng(0), 0
+        self.update()
+
+    def arrive(self, bad: int | None = None, words: list[Pair] | None = None) -> None:
+        """Fold a payload into rank 0's state; not finite in one unit, on request."""
+        order = self.state.order(1, 0)
+        self.reply.payload[:] = self.random.normal(size=self.reply.payload.size)
+        if bad is not None:
+            self.reply.payloads[bad][-1, -1] = np.nan
+        self.reply.write(0, 0, self.tasks)
+        self.reply.read()
+        arrival = Arrival(self.reply, 0)
+        arrival.answers(order._replace(codewords=words or order.codewords), 0)
+        self.state.fold(arrival)
+
+    def update(self) -> int:
+        """Bring both replicas up to date; return how many bytes of the log were taken in at once."""
+        order = self.state.order(0, self.tasks)
+        self.task.write(0, self.tasks, self.tasks, order, 0)
+        self.tasks += 1
+        self.task.read()
+        taken = [0]
+
+        class Watched:
+            def take(self, body: np.ndarray, at: int, rate: float) -> int:
+                end = descents.take(body, at, rate)
+                taken[0] += end - at
+                return end
+
+        with pytest.MonkeyPatch.context() as patch, np.errstate(all="ignore"):
+            descents = self.replicas[0]._descents
+            if descents is not None:
+                patch.setattr(self.replicas[0], "_descents", Watched())
+            thetas = [each.update(self.task).tobytes() for each in self.replicas]
+        assert thetas == [self.state.theta.tobytes()] * 2
+        for counts in zip(*(each._state.decoders for each in self.replicas), strict=True):
+            assert len({decoder.count for decoder in counts}) == 1
+            assert len({decoder.accumulator.tobytes() for decoder in counts}) == 1
+        return taken[0]
+
+    @property
+    def pair(self) -> int:
+        """Bytes of an arrival and its step."""
+        return self.state._size + replica.ENTRY.size
+
+
+CODED = ["int8", "int4", "int2", "sign", "qsgd"]
+
+
+@pytest.mark.parametrize("wire", CODED)
+@pytest.mark.parametrize("problem", [[], ["problem.dtype=float64"], ["code.blocks=[16,1]"]])
+def test_relayed_arrivals_and_their_steps_are_taken_in_at_once(wire: str, problem: list[str]) -> None:
+    memory = "none" if wire == "qsgd" else "worker"
+    relay = Relay(f"wire.dtype={wire}", f"memory.kind={memory}", *problem)
+    for damping in (1.0, 0.5, 1.0):
+        for _ in range(3):
+            relay.arrive()
+            relay.state.step(damping)
+        assert relay.update() == 3 * relay.pair
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        ["wire.dtype=float32"],
+        ["wire.dtype=bfloat16"],
+        ['wire.dtype=["int8","float32"]'],
+        ["optimizer.momentum=0.5"],
+        ["optimizer.kind=adam"],
+        ["memory.kind=difference"],
+        ["memory.kind=coordinator"],
+    ],
+)
+def test_what_is_more_than_a_step_goes_the_general_way(other: list[str]) -> None:
+    relay = Relay("wire.dtype=int2", *other)
+    assert relay.replicas[0]._descents is None
+    relay.arrive()
+    relay.state.step(1.0)
+    relay.update()
+
+
+@pytest.mark.parametrize("wire", ["int8", "int2"])
+def test_other_entries_of_a_log_go_the_general_way(wire: str) -> None:
+    """Two arrivals of a step, an arrival without one, and what follows it."""
+    relay = Relay(f"wire.dtype={wire}", "code.rows_per_task=4")
+    for arrivals in (1, 2, 1):
+        for _ in range(arrivals):
+            relay.arrive()
+        relay.state.step(1.0)
+    relay.arrive()
+    assert relay.update() == 2 * relay.pair
+    relay.state.step(0.5)
+    relay.arrive()
+    relay.state.step(1.0)
+    assert relay.update() == relay.pair
+
+
+@pytest.mark.parametrize("unit", [0, 1])
+@pytest.mark.parametrize("wire", CODED)
+def test_what_is_not_finite_goes_the_general_way(wire: str, unit: int) -> None:
+    relay = Relay(f"wire.dtype={wire}")
+    relay.arrive()
+    relay.state.step(1.0)
+    with np.errstate(all="ignore"):
+        relay.arrive(bad=unit)
+        relay.state.step(1.0)
+    assert relay.update() == relay.pair
+    assert np.isnan(relay.state.theta).any()
+
+
+@pytest.mark.parametrize("how", ["overlap", "twice", "apart", "padding"])
+def test_codewords_that_share_a_block_go_the_general_way(how: str) -> None:
+    relay = Relay("wire.dtype=int2", "code.rotate=false", "code.blocks=[16,1]")
+    (indices, values), second = relay.state.order(1, 0).codewords
+    indices, values = indices.copy(), values.copy()
+    if how == "overlap":
+        indices[:4, 0] = indices[4, 0]
+    elif how == "twice":
+        indices[:4, 0] = indices[0, 1]
+    elif how == "apart":  # equal sets do not follow each other
+        indices[[1, 7]], values[[1, 7]] = indices[[7, 1]], values[[7, 1]]
+    else:
+        indices[0, 2:], values[0, 2:] = 0, 0
+    relay.arrive(words=[(indices, values), second])
+    relay.state.step(1.0)
+    assert relay.update() == 0
 
 
 @given(
