@@ -105,16 +105,18 @@ def test_step_sizes_are_multiples_of_a_whole_step():
 
 
 def test_a_rate_of_whitened_gradients_is_converted_by_the_length_of_steps():
-    """The plain gradients' step is half as long as the whitened one at the first θ."""
+    """The plain gradients' step is half as long as the whitened one where runs may start."""
     base = configfile.resolve({}, [*SMALL, "code.whiten=gram", "memory.kind=none", "update.mode=all"])
     config = space.apply(base, space.preset("uncoded", "all"))
     problem = problems.create(base.problem)
-    theta, lengths = problem.initial(base.seed), []
+    lengths = []
     for kind in ("gram", "none"):
         plan = problem.plan(32, whiten=kind)
         found = []
         for seed in range(40):
-            plan.gradient(theta, np.random.default_rng(seed).choice(problem.rows, 32, replace=False))
+            plan.gradient(
+                problem.initial(seed), np.random.default_rng(seed).choice(problem.rows, 32, replace=False)
+            )
             found.append(np.linalg.norm(plan.full_gradient))
         lengths.append(np.mean(found))
     assert config.code.whiten == "none"
