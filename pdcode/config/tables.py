@@ -100,7 +100,8 @@ class CodeTable(Kind, tag_field="family"):
     rows_per_task: Positive | list[Positive] | None = None
     share: Fraction | None = None  #: r as a fraction of a layer's blocks, rounded up
     #: what a worker makes of each layer's gradient: norm: divided by its norm; gram: then one Newton–Schulz
-    #: step towards equal singular values; auto: gram, but none if the workers' shards differ
+    #: step towards equal singular values; auto: gram, but none if the workers' shards differ, targets are
+    #: real numbers or batches are full
     whiten: Literal["none", "norm", "gram", "auto"] = "none"
 
     @classmethod
