@@ -71,17 +71,25 @@ class Uses(msgspec.Struct, frozen=True):
 
 
 def candidates(config: Config) -> list[Config]:
-    """Return the configuration with each of the shares, the largest first."""
+    """Return the configuration with each of the shares, the largest first.
+
+    What a memory holds grows as the share shrinks, so ``memory.lookahead`` is that of the largest share and
+    shrinks with it: the step ahead keeps its length.
+    """
     if config.code.share is not None:
         raise InputError(
             f"code.share: {config.code.share} says the same as code.rows_per_task; give one of them"
         )
-    return [
-        msgspec.structs.replace(
-            config, code=msgspec.structs.replace(config.code, rows_per_task=None, share=share)
-        )
-        for share in SHARES
-    ]
+    return [_with(config, share) for share in SHARES]
+
+
+def _with(config: Config, share: float) -> Config:
+    """Return the configuration with a share."""
+    memory, ahead = config.memory, getattr(config.memory, "lookahead", 0.0)
+    if ahead:
+        memory = msgspec.structs.replace(memory, lookahead=float(f"{ahead * share / SHARES[0]:.3g}"))
+    code = msgspec.structs.replace(config.code, rows_per_task=None, share=share)
+    return msgspec.structs.replace(config, code=code, memory=memory)
 
 
 def settle(config: Config, problem: Problem, dealt: int, pace: Pace | None = None) -> tuple[Config, str]:
@@ -114,8 +122,10 @@ def settle(config: Config, problem: Problem, dealt: int, pace: Pace | None = Non
     took = f"{own.link.bandwidth:.3g} bytes/s by link.bandwidth"
     if pace is not None:
         took = f"measured: {pace.ingress:.3g} bytes/s in, {pace.egress:.3g} out"
+    ahead = getattr(own.memory, "lookahead", 0.0)
+    also = f" and memory.lookahead {ahead:g}" if own.memory != config.memory else ""
     return own, (
-        f"code.share {own.code.share} (code.rows_per_task 'auto'): rank 0's link needs as a multiple of "
+        f"code.share {own.code.share}{also} (code.rows_per_task 'auto'): rank 0's link needs as a multiple of "
         f"the tasks' time {', '.join(tried)} ({took}; tasks of {1e3 * found.task_s:.3g} ms)"
     )
 

@@ -122,10 +122,12 @@ def test_workers_adopt_it_and_a_trace_has_a_number(tmp_path: Path) -> None:
     components = prepared("link.bandwidth=1")
     assert components.config.code.rows_per_task is None
     (note,) = components.notes
-    assert note.startswith("code.share 0.03125 (code.rows_per_task 'auto'): rank 0's link needs ")
+    assert note.startswith(
+        "code.share 0.03125 and memory.lookahead 0.05 (code.rows_per_task 'auto'): rank 0's link needs "
+    )
     assert note in components.remarks()
     facts = msgspec.msgpack.decode(msgspec.msgpack.encode(components.facts))
-    assert settled.adopt(resolved(), facts["settled"]).code == components.config.code
+    assert settled.adopt(resolved("link.bandwidth=1"), facts["settled"]) == components.config
     path = tmp_path / "t.virtual.h5"
     job = tmp_path / "job.toml"
     job.write_text("")
