@@ -22,7 +22,7 @@ def plan(workers: int, reply_bytes: int, task_bytes: int) -> list[int]:
     """Return bytes and number of messages that each worker sends, and of those that it receives."""
     planned = []
     for size in (reply_bytes, task_bytes):
-        size = max(1, min(size, LONGEST))
+        size = max(1, min(size, LONGEST, BUDGET // workers))
         planned += [size, max(1, min(MOST, BUDGET // (workers * size)))]
     return planned
 

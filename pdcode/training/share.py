@@ -28,6 +28,7 @@ from ..util.rng import Batches
 
 SHARES = 1 / 8, 1 / 16, 1 / 32
 MOST = 0.9  # of the time, for which either direction of rank 0's link may be used
+WORTH = 0.9  # of a share's use, which a smaller one must not exceed to be taken
 TASKS, DRAWS = 64, 1 << 16  # delays that are drawn of each worker, and at most of all
 GRADIENTS = 5  # that a worker times
 
@@ -106,17 +107,20 @@ def settle(config: Config, problem: Problem, dealt: int, pace: Pace | None = Non
     pace : Pace, optional
         As measured; default: ``[link]`` and ``[machine]``.
     """
-    tried = []
-    for own in candidates(config):
-        scheme = make_scheme(own)
+    own, found, tried = config, Uses(0.0, math.inf, math.inf), []
+    for smaller in candidates(config):
+        scheme = make_scheme(smaller)
         state = scheme.state(problem)
         if all(unit.whole for layout in state.layouts for unit in layout.units):
             raise InputError(
-                f"code.rows_per_task: 'auto' has no effect with code.family '{own.code.family}' and "
-                f"code.blocks {own.code.blocks}, which leave every layer uncoded"
+                f"code.rows_per_task: 'auto' has no effect with code.family '{config.code.family}' and "
+                f"code.blocks {config.code.blocks}, which leave every layer uncoded"
             )
-        found = uses(scheme, state, pace or configured(scheme, problem, state.layouts, dealt))
-        tried.append(f"{found.most:.2g} with 1/{round(1 / (own.code.share or 1))}")
+        used = uses(scheme, state, pace or configured(scheme, problem, state.layouts, dealt))
+        tried.append(f"{used.most:.2g} with 1/{round(1 / (smaller.code.share or 1))}")
+        if used.most > WORTH * found.most:  # such as θ itself, which is sent to workers that are far behind
+            break
+        own, found = smaller, used
         if found.most <= MOST:
             break
     took = f"{own.link.bandwidth:.3g} bytes/s by link.bandwidth"
@@ -125,8 +129,8 @@ def settle(config: Config, problem: Problem, dealt: int, pace: Pace | None = Non
     ahead = getattr(own.memory, "lookahead", 0.0)
     also = f" and memory.lookahead {ahead:g}" if own.memory != config.memory else ""
     return own, (
-        f"code.share {own.code.share}{also} (code.rows_per_task 'auto'): rank 0's link needs as a multiple of "
-        f"the tasks' time {', '.join(tried)} ({took}; tasks of {1e3 * found.task_s:.3g} ms)"
+        f"code.share {own.code.share}{also} (code.rows_per_task 'auto'): rank 0's link needs as a multiple "
+        f"of the tasks' time {', '.join(tried)} ({took}; tasks of {1e3 * found.task_s:.3g} ms)"
     )
 
 

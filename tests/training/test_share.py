@@ -85,6 +85,11 @@ def test_without_relayed_payloads_only_replies_count() -> None:
     assert used.ingress == pytest.approx(n * components.layout.reply_bytes / 1e6 / 0.01)
 
 
+def test_a_smaller_share_is_not_taken_where_it_frees_nothing() -> None:
+    """So many workers' payloads are longer than θ, which they get instead."""
+    assert chosen("link.bandwidth=1e6", "workers.count=400") == 1 / 8
+
+
 def test_a_tree_carries_what_leaves_together() -> None:
     first = ["workers.count=12", "update.mode=first"]
     star = bandwidth_for(1 / 8, 0.9, *first)
