@@ -118,9 +118,9 @@ class MPIFleet(Fleet):
 
     def measure(self, planned: list[int]) -> Pace:
         """Measure the link and the workers' speed, see `pace.measure`."""
-        up, down = pace.traffic(self.workers, planned)
+        measured, up, down = pace.measure(self._comm, planned)
         self.bytes_up, self.bytes_down = self.bytes_up + up, self.bytes_down + down
-        return pace.measure(self._comm, planned)
+        return measured
 
     def resize(self, layouts: Sequence[Layout]) -> None:
         """Allocate the buffers anew for other layouts, before the first task."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from mpi4py import MPI
 
 from ..coding.reduced import ReducedState
@@ -74,7 +76,8 @@ def serve(config: Config, comm: MPI.Intracomm | None = None) -> int:
         scheme = make_scheme(adopt(config, facts["settled"]))
         factory = WorkerFactory(scheme, link.worker, arrays, facts)
         if facts["pace"] is not None:
-            pace.answer(comm, facts["pace"], share.gradient_s(scheme, factory.problem, link.worker))
+            timed = partial(share.gradient_s, scheme, factory.problem, link.worker)
+            pace.answer(comm, facts["pace"], timed)
             facts, _ = link.set_up()
             factory = WorkerFactory(make_scheme(adopt(config, facts["settled"])), link.worker, arrays, facts)
         if isinstance(link, AllreduceLink):

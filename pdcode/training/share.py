@@ -8,7 +8,6 @@ the workers' tasks, these wait for the link, and smaller payloads make more of i
 from __future__ import annotations
 
 import math
-import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,7 +29,7 @@ SHARES = 1 / 8, 1 / 16, 1 / 32
 MOST = 0.9  # of the time, for which either direction of rank 0's link may be used
 WORTH = 0.9  # of a share's use, which a smaller one must not exceed to be taken
 TASKS, DRAWS = 64, 1 << 16  # delays that are drawn of each worker, and at most of all
-GRADIENTS = 5  # that a worker times
+GRADIENTS, SPAN_S = 3, 0.05  # that a worker times, and for which, at least
 
 
 @dataclass(frozen=True)
@@ -183,12 +182,16 @@ def message_bytes(config: Config, problem: Problem) -> tuple[int, int]:
 
 
 def gradient_s(scheme: Scheme, problem: Problem, worker: int) -> float:
-    """Return the time in s in which a worker computes a mini-batch gradient: the median of a few."""
-    table, seed, times_ns = scheme.config.problem, scheme.config.seed, []
+    """Return the time in s in which a worker computes a mini-batch gradient: the mean of some.
+
+    They take long enough for workers that share a core to take turns, as in the run.
+    """
+    table, seed = scheme.config.problem, scheme.config.seed
     plan = problem.plan(table.batch, whiten=scheme.config.code.whiten)
     theta, batches = problem.initial(seed), Batches(seed, worker, problem.rows, table.batch)
-    for task in range(1 + GRADIENTS):
-        start_ns = time.perf_counter_ns()
-        plan.gradient(theta, batches.draw(task))
-        times_ns.append(time.perf_counter_ns() - start_ns)
-    return 1e-9 * statistics.median(times_ns[1:])  # the first one warms up
+    plan.gradient(theta, batches.draw(0))  # warms up
+    count, start_s = 0, time.perf_counter()
+    while (spent_s := time.perf_counter() - start_s) < SPAN_S or count < GRADIENTS:
+        plan.gradient(theta, batches.draw(count))
+        count += 1
+    return spent_s / count
