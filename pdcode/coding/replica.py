@@ -94,6 +94,16 @@ class RelayedState(State):
     def flagged(self) -> list[int]:
         return self._state.flagged
 
+    @property
+    def entry_bytes(self) -> int:
+        """Bytes of a relayed payload and of the step that follows it."""
+        return self._size + ENTRY.size
+
+    @property
+    def snapshot_bytes(self) -> int:
+        """Bytes of what a worker gets instead of a longer log."""
+        return self._state.least_bytes
+
     def _append(self, entry: np.ndarray) -> None:
         self._log.append(entry)
         self._bytes += len(entry)

@@ -67,6 +67,8 @@ def _scheme(table: Any) -> Any:
 def _fitting(name: str, filling: Any, given: Any) -> dict[str, Any]:
     """Return the keys of `filling` that do not contradict the given ones."""
     dropped = {RIVALS.get(key) for key in given}
+    if given.get("blocks") == 1:  # nothing is coded
+        dropped |= {"rows_per_task", "share"}
     base = KINDS.get(name)
     if base is not None:
         tag = str(base.__struct_config__.tag_field)

@@ -96,8 +96,9 @@ class CodeTable(Kind, tag_field="family"):
 
     #: number of blocks k of all layers or of each; 1: the layer is sent uncoded; "units": one per hidden unit
     blocks: Positive | list[Positive] | Literal["units"] = 16
-    #: codewords r per task, of all layers or of each; none: from `share`, or else 1
-    rows_per_task: Positive | list[Positive] | None = None
+    #: codewords r per task, of all layers or of each; none: from `share`, or else 1; auto: the largest share
+    #: of 1/8, 1/16 and 1/32 that rank 0's link can carry
+    rows_per_task: Positive | list[Positive] | Literal["auto"] | None = None
     share: Fraction | None = None  #: r as a fraction of a layer's blocks, rounded up
     #: what a worker makes of each layer's gradient: norm: divided by its norm; gram: then one Newton–Schulz
     #: step towards equal singular values; auto: gram, but none if the workers' shards differ, targets are

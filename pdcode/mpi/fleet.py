@@ -21,10 +21,11 @@ import msgspec
 import numpy as np
 from mpi4py import MPI
 
+from ..training.share import Pace
 from ..transport.base import Arrival, Fleet, RankInfo
 from ..transport.layout import CANCEL, STOP, Layout, buffer, longest
 from ..transport.messages import Order, Reply, Task, notice
-from . import clocks
+from . import clocks, pace
 from .process import CHUNK, CLOCK, HELLO, REPLY, SETUP, TASK, Patience, library
 
 
@@ -114,6 +115,17 @@ class MPIFleet(Fleet):
             flat = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
             for start in range(0, len(flat), CHUNK):
                 self._send(worker, SETUP, flat[start : start + CHUNK])
+
+    def measure(self, planned: list[int]) -> Pace:
+        """Measure the link and the workers' speed, see `pace.measure`."""
+        measured, up, down = pace.measure(self._comm, planned)
+        self.bytes_up, self.bytes_down = self.bytes_up + up, self.bytes_down + down
+        return measured
+
+    def resize(self, layouts: Sequence[Layout]) -> None:
+        """Allocate the buffers anew for other layouts, before the first task."""
+        self.close()
+        self._allocate(layouts)
 
     def start(self) -> None:
         self._start_ns = clocks.now_ns()

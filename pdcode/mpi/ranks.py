@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from mpi4py import MPI
 
 from ..coding.reduced import ReducedState
@@ -9,12 +11,13 @@ from ..coding.settled import adopt
 from ..config.tables import Config
 from ..schemes import make_scheme
 from ..stragglers import Delays
+from ..training import share
 from ..training.session import TrainingRun, close_trace, open_trace
 from ..training.setup import Components, WorkerFactory
 from ..training.worker import work
 from ..util import signals
 from ..util.output import print_line
-from . import supervisor
+from . import pace, supervisor
 from .fleet import MPIFleet
 from .link import MPILink
 from .process import job, leave
@@ -41,9 +44,19 @@ def coordinate(text: str, components: Components, comm: MPI.Intracomm | None = N
             supervisor.ready()
             facts, source, components.source = components.facts, components.source, None
             assert source is not None
+            planned = None
+            if components.asked is not None:  # the share that a task sends is to be settled by measurement
+                planned = pace.plan(fleet.workers, *share.message_bytes(components.asked, components.problem))
             for worker in range(fleet.workers):
-                fleet.set_up(worker, facts, components.scheme.share(source, worker))
+                arrays = components.scheme.share(source, worker)
+                fleet.set_up(worker, facts | {"pace": planned}, arrays)
             del source  # frees the full data; rank 0 keeps only its evaluation set
+            if planned is not None:
+                components.settle_share(fleet.measure(planned))
+                config, facts = components.config, components.facts
+                fleet.resize(components.layouts)
+                for worker in range(fleet.workers):
+                    fleet.set_up(worker, facts, {})
             trace = open_trace(config, text, components, fleet)
             drain_ns = None if config.stop.drain_s is None else round(1e9 * config.stop.drain_s)
             descent = TrainingRun(config, components, fleet, trace, print_line, drain_ns=drain_ns)
@@ -62,6 +75,11 @@ def serve(config: Config, comm: MPI.Intracomm | None = None) -> int:
         facts, arrays = link.set_up()
         scheme = make_scheme(adopt(config, facts["settled"]))
         factory = WorkerFactory(scheme, link.worker, arrays, facts)
+        if facts["pace"] is not None:
+            timed = partial(share.gradient_s, scheme, factory.problem, link.worker)
+            pace.answer(comm, facts["pace"], timed)
+            facts, _ = link.set_up()
+            factory = WorkerFactory(make_scheme(adopt(config, facts["settled"])), link.worker, arrays, facts)
         if isinstance(link, AllreduceLink):
             link.state, link.check = factory.scheme.state(factory.problem), config.reduce.check
         worker = factory.build(link.connect(factory.layouts))

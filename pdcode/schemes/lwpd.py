@@ -25,10 +25,11 @@ class LWPD(Scheme):
         "memory": {"kind": "worker"},
     }
     presets: ClassVar[Mapping[str, Tables]] = {
-        # Classifiers, mini-batches: each task sends an eighth of the whitened gradient, two bits an element,
-        # both ways. "auto" is the net where one exists. The rate of whitened gradients has no dimension.
+        # Classifiers, mini-batches: each task sends an eighth of the whitened gradient, less on slow links,
+        # two bits an element, both ways. Family "auto" is the net where one exists. The rate of whitened
+        # gradients has no dimension.
         "default": {
-            "code": {**NET, "share": 0.125, "whiten": "auto"},
+            "code": {**NET, "rows_per_task": "auto", "whiten": "auto"},
             "memory": {"kind": "worker", "lookahead": 0.2},
             "wire": {"dtype": "int2"},
             "downlink": {"kind": "codewords"},

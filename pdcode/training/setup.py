@@ -26,6 +26,7 @@ from ..transport.layout import ROUNDS, Layout
 from ..transport.messages import Reply
 from ..util.errors import InputError, within
 from ..util.memory import ensure_fits
+from . import share
 from .worker import Worker
 
 
@@ -43,6 +44,8 @@ class Components:
         Number of training rows of all shards together, see `Scheme.dealt`.
     notes : list of str
         Lines that say how keys that are "auto" were settled.
+    asked : Config or None
+        The configuration with ``code.rows_per_task = "auto"``, if that was given; the last note is on it.
     """
 
     source: DataSource | None
@@ -53,6 +56,14 @@ class Components:
     scheme: Scheme
     state: State
     notes: list[str] = field(default_factory=list)
+    asked: Config | None = None
+
+    def settle_share(self, pace: share.Pace) -> None:
+        """Settle ``code.rows_per_task = "auto"`` once more, by what was measured."""
+        assert self.asked is not None
+        config, self.notes[-1] = share.settle(self.asked, self.problem, self.dealt, pace)
+        self.scheme = make_scheme(config)
+        self.state = self.scheme.state(self.problem)
 
     @property
     def config(self) -> Config:
@@ -153,8 +164,12 @@ def prepare(
         source = source or problems.describe(config.problem)
         problem = Problem.from_dataset(config.problem, source.dataset, config.code.blocks)
         config, notes = settled.settle(config, problem)
+        dealt = make_scheme(config).dealt(source)
+        asked = config if config.code.rows_per_task == "auto" else None
+        if asked is not None:
+            config, line = share.settle(config, problem, dealt)
+            notes = [*notes, line]
         scheme = make_scheme(config)
-        dealt = scheme.dealt(source)
         state = scheme.state(problem)
         name, down = config.scheme.name, config.downlink.kind
         if scheme.relayed and not isinstance(state, RelayedState):
@@ -173,7 +188,7 @@ def prepare(
             check_summed(name, state.layouts)
         if len(state.layouts) > ROUNDS:
             raise InputError(f"scheme.name: '{name}' has more than {ROUNDS} rounds per update")
-    return Components(source, source.rows, dealt, git_commit(), problem, scheme, state, notes)
+    return Components(source, source.rows, dealt, git_commit(), problem, scheme, state, notes, asked)
 
 
 def check_summed(scheme: str, layouts: Sequence[Layout]) -> None:

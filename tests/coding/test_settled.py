@@ -17,7 +17,7 @@ from pdcode.problems.bundled import digits
 from pdcode.training import setup
 from pdcode.virtual.simulation import Simulation
 
-PRESET = ["scheme.preset=default", "stop.updates=20"]
+PRESET = ["scheme.preset=default", "code.share=0.125", "stop.updates=20"]
 
 
 def prepared(*settings: str) -> setup.Components:

@@ -35,7 +35,7 @@ def test_a_preset_fills_in_all_keys_that_are_not_given(name: str, how: str) -> N
 
 def test_a_key_that_is_given_wins_over_a_preset_in_the_same_file() -> None:
     config = resolve({"scheme": {"preset": "default"}, "code": {"weight": 2}, "wire": {"dtype": "float32"}})
-    assert (config.code.weight, config.code.blocks, config.code.share) == (2, "units", 0.125)
+    assert (config.code.weight, config.code.blocks, config.code.rows_per_task) == (2, "units", "auto")
     assert (config.wire.dtype, config.downlink.kind) == ("float32", "codewords")
 
 
@@ -54,6 +54,12 @@ def test_what_is_given_in_other_words_wins_too(name: str, key: str, how: str) ->
     assert (config.code.share, config.code.rows_per_task) == expected
 
 
+def test_a_preset_has_no_rows_where_nothing_is_coded() -> None:
+    for how in ({"code": {"blocks": 1}}, {}):
+        config = resolve({"scheme": {"preset": "default"}} | how, *([] if how else ["code.blocks=1"]))
+        assert (config.code.share, config.code.rows_per_task) == (None, None)
+
+
 def test_the_weight_of_one_family_is_not_that_of_another() -> None:
     assert resolve({}, "code.family=dk").code.weight is None
     assert resolve({}, "scheme.preset=default", "code.family=hadamard").code.weight is None
@@ -63,7 +69,7 @@ def test_the_weight_of_one_family_is_not_that_of_another() -> None:
 
 def test_a_preset_on_the_command_line_overrides_the_file() -> None:
     config, _ = configfile.load(JOBS / "digits.toml", ["scheme.preset=default", "code.weight=2"])
-    assert (config.code.blocks, config.code.share, config.code.rows_per_task) == ("units", 0.125, None)
+    assert (config.code.blocks, config.code.share, config.code.rows_per_task) == ("units", None, "auto")
     assert (config.code.weight, config.wire.dtype, config.optimizer.rate) == (
         2,
         "int2",

@@ -35,6 +35,7 @@ CASES = {
     "worker-int8": [*MANY, "memory.kind=worker", "code.rows_per_task=3"],
     "whitened": [*MANY, "memory.lookahead=0.2", "code.whiten=auto", "downlink.kind=codewords"],
     "settled": ["memory.lookahead=0.2", "code.whiten=auto", "problem.batch=0"],  # not whitened, another rate
+    "auto-rows": ["code.rows_per_task=auto", "code.blocks=[16,1]", "downlink.kind=codewords"],
     "whitened-topk": [*scheme("topk"), "code.whiten=norm", "memory.lookahead=0.1", *FIRST],
     "tracking-int8": [*MANY, "memory.kind=coordinator", "decoder.kind=tracking", "code.rows_per_task=3"],
     "least-squares": [NONE, "decoder.kind=least_squares", *FIRST],

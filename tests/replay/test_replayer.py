@@ -45,6 +45,7 @@ CASES = {
     ],
     "whitened": ["code.whiten=auto", "memory.lookahead=0.2", "wire.dtype=int2", "downlink.kind=codewords"],
     "settled": ["code.whiten=auto", "memory.lookahead=0.2", "problem.batch=0", "optimizer.rate=0.3"],
+    "auto-rows": ["code.rows_per_task=auto", "code.blocks=[16,1]", "link.bandwidth=1e5"],
     "int2": ["code.rows_per_task=3", "wire.dtype=int2", *FIRST],
     "by-layer": ["code.rows_per_task=[4,1]", 'wire.dtype=["int4","float32"]', "downlink.kind=codewords"],
     "qsgd": ["scheme.name=uncoded", "code.blocks=1", "wire.dtype=qsgd", "downlink.kind=codewords"],

@@ -1,0 +1,197 @@
+"""The share of a layer's blocks that a task sends, with ``code.rows_per_task = "auto"``.
+
+It is the largest that rank 0's link can carry. The link is used for the replies of n workers, and, where
+payloads are relayed, for about n of them in each task; both grow with the share. Where they take longer than
+the workers' tasks, these wait for the link, and smaller payloads make more of it.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import msgspec
+import numpy as np
+
+from .. import stragglers
+from ..coding.replica import RelayedState
+from ..coding.state import State
+from ..config.tables import Config
+from ..problems import Problem
+from ..schemes import Scheme, make_scheme
+from ..transport.layout import Layout
+from ..util.errors import InputError
+from ..util.rng import Batches
+
+SHARES = 1 / 8, 1 / 16, 1 / 32
+MOST = 0.9  # of the time, for which either direction of rank 0's link may be used
+WORTH = 0.9  # of a share's use, which a smaller one must not exceed to be taken
+TASKS, DRAWS = 64, 1 << 16  # delays that are drawn of each worker, and at most of all
+GRADIENTS, SPAN_S = 3, 0.05  # that a worker times, and for which, at least
+
+
+@dataclass(frozen=True)
+class Pace:
+    """Bandwidths of rank 0's link and the workers' speed, configured or measured.
+
+    Attributes
+    ----------
+    ingress, egress : float
+        Bytes per second in each direction.
+    compute_s : ndarray of float64, shape (n,)
+        Time of each worker's task without its delay.
+    """
+
+    ingress: float
+    egress: float
+    compute_s: np.ndarray
+
+
+class Uses(msgspec.Struct, frozen=True):
+    """How a run uses rank 0's link.
+
+    Attributes
+    ----------
+    task_s : float
+        Mean time of a worker's task with its delay: harmonic, over the workers that answer.
+    ingress, egress : float
+        Share of the time for which each direction is used, if no worker waits; above 1, they wait.
+    """
+
+    task_s: float
+    ingress: float
+    egress: float
+
+    @property
+    def most(self) -> float:
+        """The greater of both."""
+        return max(self.ingress, self.egress)
+
+
+def candidates(config: Config) -> list[Config]:
+    """Return the configuration with each of the shares, the largest first.
+
+    What a memory holds grows as the share shrinks, so ``memory.lookahead`` is that of the largest share and
+    shrinks with it: the step ahead keeps its length.
+    """
+    if config.code.share is not None:
+        raise InputError(
+            f"code.share: {config.code.share} says the same as code.rows_per_task; give one of them"
+        )
+    return [_with(config, share) for share in SHARES]
+
+
+def _with(config: Config, share: float) -> Config:
+    """Return the configuration with a share."""
+    memory, ahead = config.memory, getattr(config.memory, "lookahead", 0.0)
+    if ahead:
+        memory = msgspec.structs.replace(memory, lookahead=float(f"{ahead * share / SHARES[0]:.3g}"))
+    code = msgspec.structs.replace(config.code, rows_per_task=None, share=share)
+    return msgspec.structs.replace(config, code=code, memory=memory)
+
+
+def settle(config: Config, problem: Problem, dealt: int, pace: Pace | None = None) -> tuple[Config, str]:
+    """Return the configuration with the share that `uses` allows, and a line that says why.
+
+    Parameters
+    ----------
+    config : Config
+        With ``code.rows_per_task = "auto"``.
+    problem : Problem
+        Rank 0's.
+    dealt : int
+        Training rows of all shards together.
+    pace : Pace, optional
+        As measured; default: ``[link]`` and ``[machine]``.
+    """
+    own, found, tried = config, Uses(0.0, math.inf, math.inf), []
+    for smaller in candidates(config):
+        scheme = make_scheme(smaller)
+        state = scheme.state(problem)
+        if all(unit.whole for layout in state.layouts for unit in layout.units):
+            raise InputError(
+                f"code.rows_per_task: 'auto' has no effect with code.family '{config.code.family}' and "
+                f"code.blocks {config.code.blocks}, which leave every layer uncoded"
+            )
+        used = uses(scheme, state, pace or configured(scheme, problem, state.layouts, dealt))
+        tried.append(f"{used.most:.2g} with 1/{round(1 / (smaller.code.share or 1))}")
+        if used.most > WORTH * found.most:  # such as θ itself, which is sent to workers that are far behind
+            break
+        own, found = smaller, used
+        if found.most <= MOST:
+            break
+    took = f"{own.link.bandwidth:.3g} bytes/s by link.bandwidth"
+    if pace is not None:
+        took = f"measured: {pace.ingress:.3g} bytes/s in, {pace.egress:.3g} out"
+    ahead = getattr(own.memory, "lookahead", 0.0)
+    also = f" and memory.lookahead {ahead:g}" if own.memory != config.memory else ""
+    return own, (
+        f"code.share {own.code.share}{also} (code.rows_per_task 'auto'): rank 0's link needs as a multiple "
+        f"of the tasks' time {', '.join(tried)} ({took}; tasks of {1e3 * found.task_s:.3g} ms)"
+    )
+
+
+def configured(scheme: Scheme, problem: Problem, layouts: Sequence[Layout], dealt: int) -> Pace:
+    """Return the pace by ``[link]`` and ``[machine]``."""
+    machine, link = scheme.config.machine, scheme.config.link
+    shard = max(1, dealt // scheme.workers)
+    flops = np.atleast_1d(scheme.flops(problem, layouts, 0, shard))
+    compute_s = np.broadcast_to(machine.task_s + flops / machine.flops_per_s, scheme.workers)
+    return Pace(link.bandwidth, link.bandwidth, compute_s)
+
+
+def uses(scheme: Scheme, state: State, pace: Pace) -> Uses:
+    """Return how a run uses rank 0's link: bytes per reply, times replies per second, over the bandwidth.
+
+    Of what goes out, only what depends on the share counts: relayed payloads, not θ.
+    """
+    config, n, layout = scheme.config, scheme.workers, state.layouts[0]
+    compute_ns = np.maximum(1, np.rint(1e9 * pace.compute_s)).astype(np.int64)
+    everyone, tasks = np.arange(n), max(1, min(TASKS, DRAWS // n))
+    delays_ns = stragglers.delays_ns(scheme.delays(), everyone, np.zeros(n, np.int64), tasks, compute_ns)
+    alive = delays_ns[:, 0] >= 0
+    rates = alive * 1e9 / (compute_ns + np.maximum(delays_ns, 0).mean(axis=1))  # of replies
+    ingress = rates.sum() * layout.reply_bytes / pace.ingress
+    egress = 0.0
+    if isinstance(state, RelayedState):
+        copies = 1.0
+        if config.update.mode != "async" and config.link.broadcast == "tree":  # tasks that leave together
+            copies = min(1.0, config.link.fanout / n)
+        egress = rates.sum() * (layout.body_at + copies * relayed_bytes(state, n)) / pace.egress
+    if config.link.half_duplex:
+        ingress = egress = ingress + egress
+    mean_s = alive.sum() / rates.sum() if alive.any() else math.inf
+    return Uses(float(mean_s), float(ingress), float(egress))
+
+
+def relayed_bytes(state: RelayedState, workers: int) -> int:
+    """Return the bytes of a task's relayed payloads: in the mean of as many as there are workers."""
+    return min(workers * state.entry_bytes, state.snapshot_bytes)
+
+
+def message_bytes(config: Config, problem: Problem) -> tuple[int, int]:
+    """Return the bytes of a reply and of a task at the largest share."""
+    scheme = make_scheme(candidates(config)[0])
+    state = scheme.state(problem)
+    layout, body = state.layouts[0], problem.size * np.dtype(problem.dtype).itemsize
+    if isinstance(state, RelayedState):
+        body = relayed_bytes(state, scheme.workers)
+    return layout.reply_bytes, layout.body_at + body
+
+
+def gradient_s(scheme: Scheme, problem: Problem, worker: int) -> float:
+    """Return the time in s in which a worker computes a mini-batch gradient: the mean of some.
+
+    They take long enough for workers that share a core to take turns, as in the run.
+    """
+    table, seed = scheme.config.problem, scheme.config.seed
+    plan = problem.plan(table.batch, whiten=scheme.config.code.whiten)
+    theta, batches = problem.initial(seed), Batches(seed, worker, problem.rows, table.batch)
+    plan.gradient(theta, batches.draw(0))  # warms up
+    count, start_s = 0, time.perf_counter()
+    while (spent_s := time.perf_counter() - start_s) < SPAN_S or count < GRADIENTS:
+        plan.gradient(theta, batches.draw(count))
+        count += 1
+    return spent_s / count

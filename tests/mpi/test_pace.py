@@ -1,0 +1,49 @@
+"""With code.rows_per_task = "auto", a run over MPI measures its link and its workers before it starts."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from launches import Run, run_all
+
+from pdcode import Trace
+from pdcode.__main__ import main
+
+AUTO = ["code.rows_per_task=auto", "code.blocks=[16,1]", "stragglers.kind=shifted-exponential"]
+CASES = {
+    "relayed": [*AUTO, "downlink.kind=codewords", "wire.dtype=int2", "stragglers.mean_s=0.02"],
+    "θ with each task": [*AUTO, "stragglers.mean_s=0.02", "stragglers.dead=[2]", "stop.drain_s=0"],
+    "whatever [link] says": [*AUTO, "stragglers.mean_s=0.05", "link.bandwidth=1"],
+}
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
+    return run_all(tmp_path_factory.mktemp("pace"), 3, CASES)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_it_says_what_it_measured_and_records_a_share(runs: dict[str, Run], name: str) -> None:
+    run = runs[name]
+    assert run.returncode == 0, run.stderr
+    said = re.search(r"^code\.share ([\d.]+) \(code\.rows_per_task 'auto'\): .*measured: ", run.stdout, re.M)
+    assert said
+    trace = Trace(run.path)
+    assert trace.config["code"]["share"] == float(said[1])
+    assert trace.config["code"]["rows_per_task"] is None
+    assert trace.finished
+
+
+def test_sizes_follow_the_measurement_not_the_configured_link(runs: dict[str, Run]) -> None:
+    trace = Trace(runs["whatever [link] says"].path)
+    assert trace.config["code"]["share"] == 1 / 8
+    assert list(trace.attributes["rows_per_task"]) == [2, 1]
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_replay_uses_the_number(
+    runs: dict[str, Run], name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["replay", str(runs[name].path)]) == 0
+    assert "bit-identical" in capsys.readouterr().out

@@ -1,0 +1,158 @@
+"""The share of a layer that a task sends follows rank 0's link, by itself, and is a number in the trace."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+
+from pdcode import Trace
+from pdcode.__main__ import main
+from pdcode.coding import settled
+from pdcode.config import load as configfile
+from pdcode.config.tables import Config
+from pdcode.schemes import make_scheme
+from pdcode.training import setup, share
+from pdcode.util.errors import InputError
+from pdcode.virtual.simulation import Simulation
+
+AUTO = ["scheme.preset=default", "code.rows_per_task=auto", "workers.count=4", "stop.updates=20"]
+
+
+def resolved(*settings: str) -> Config:
+    return configfile.resolve({}, [*AUTO, *settings])
+
+
+def prepared(*settings: str) -> setup.Components:
+    return setup.prepare(resolved(*settings))
+
+
+def chosen(*settings: str) -> float | None:
+    return prepared(*settings).config.code.share
+
+
+def bandwidth_for(share_: float, use: float = 0.9, *settings: str) -> float:
+    """The bandwidth at which a share uses the link for a part of the time."""
+    components = prepared(*settings)
+    config = components.config
+    fixed = msgspec.structs.replace(config, code=msgspec.structs.replace(config.code, share=share_))
+    scheme = make_scheme(fixed)
+    state = scheme.state(components.problem)
+    pace = share.configured(scheme, components.problem, state.layouts, components.dealt)
+    return config.link.bandwidth * share.uses(scheme, state, pace).most / use
+
+
+def test_the_choice_is_the_largest_share_that_the_link_carries() -> None:
+    assert chosen("link.bandwidth=1e12") == 1 / 8
+    for each, smaller in ((1 / 8, 1 / 16), (1 / 16, 1 / 32), (1 / 32, 1 / 32)):
+        limit = bandwidth_for(each)
+        assert chosen(f"link.bandwidth={1.001 * limit}") == each
+        assert chosen(f"link.bandwidth={0.999 * limit}") == smaller
+    assert chosen("link.bandwidth=1") == 1 / 32
+
+
+def test_delays_leave_the_link_time_and_dead_workers_do_not_count() -> None:
+    limit = bandwidth_for(1 / 8)
+    slow = f"link.bandwidth={0.5 * limit}"
+    assert chosen(slow) != 1 / 8
+    assert chosen(slow, "stragglers.kind=shifted-exponential", "stragglers.mean_s=0.01") == 1 / 8
+    barely = f"link.bandwidth={0.8 * limit}"
+    assert chosen(barely) != 1 / 8
+    assert chosen(barely, "stragglers.kind=slow-set", "stragglers.dead=[3]") == 1 / 8
+
+
+def test_an_exponential_delay_counts_with_its_mean_in_every_seed() -> None:
+    delay = ["stragglers.kind=shifted-exponential", "stragglers.mean_s=0.01"]
+    for seed in range(3):
+        config = resolved(*delay, f"seed={seed}")
+        components = setup.prepare(config)
+        scheme, state = components.scheme, components.state
+        pace = share.configured(scheme, components.problem, state.layouts, components.dealt)
+        used = share.uses(scheme, state, pace)
+        assert used.task_s == pytest.approx(0.01 + pace.compute_s.mean(), rel=0.2)
+        assert used == share.uses(scheme, state, pace)
+        assert setup.prepare(config).notes == components.notes
+
+
+def test_without_relayed_payloads_only_replies_count() -> None:
+    components = prepared("downlink.kind=full")
+    scheme, state, n = components.scheme, components.state, 4
+    pace = share.Pace(1e6, 1e6, np.full(n, 0.01))
+    used = share.uses(scheme, state, pace)
+    assert used.egress == 0
+    assert used.ingress == pytest.approx(n * components.layout.reply_bytes / 1e6 / 0.01)
+
+
+def test_a_smaller_share_is_not_taken_where_it_frees_nothing() -> None:
+    """So many workers' payloads are longer than θ, which they get instead."""
+    assert chosen("link.bandwidth=1e6", "workers.count=400") == 1 / 8
+
+
+def test_a_tree_carries_what_leaves_together() -> None:
+    first = ["workers.count=12", "update.mode=first"]
+    star = bandwidth_for(1 / 8, 0.9, *first)
+    tree = bandwidth_for(1 / 8, 0.9, *first, "link.broadcast=tree")
+    assert tree < 0.5 * star
+    assert bandwidth_for(1 / 8, 0.9, "link.broadcast=tree") == bandwidth_for(1 / 8)  # one by one
+
+
+@pytest.mark.parametrize("bandwidth", ["1e5", "1e6"])
+def test_a_prediction_is_what_a_simulation_finds(bandwidth: str) -> None:
+    """Where the link is not full, and no worker waits."""
+    delay = ["stragglers.kind=shifted-exponential", "stragglers.mean_s=0.5", "stop.updates=400"]
+    components = prepared(*delay, f"link.bandwidth={bandwidth}", "machine.arrival_s=0")
+    scheme, state = components.scheme, components.state
+    pace = share.configured(scheme, components.problem, state.layouts, components.dealt)
+    used = share.uses(scheme, state, pace)
+    _, result = Simulation(components.config, components).run()
+    assert result.ingress_ns / result.length_ns == pytest.approx(used.ingress, rel=0.2)
+    assert result.egress_ns / result.length_ns == pytest.approx(used.egress, rel=0.2)
+
+
+def test_a_measured_pace_decides_instead() -> None:
+    components = prepared("link.bandwidth=1e12")
+    assert components.config.code.share == 1 / 8
+    components.settle_share(share.Pace(1e3, 1e3, np.full(4, 0.01)))
+    assert components.config.code.share == 1 / 32
+    assert components.layout.rows[0] == 2  # of 64
+    (note,) = components.notes
+    assert "measured: 1e+03 bytes/s in" in note
+    components.settle_share(share.Pace(1e12, 1e12, np.full(4, 0.01)))
+    assert components.config.code.share == 1 / 8
+
+
+def test_workers_adopt_it_and_a_trace_has_a_number(tmp_path: Path) -> None:
+    components = prepared("link.bandwidth=1")
+    assert components.config.code.rows_per_task is None
+    (note,) = components.notes
+    assert note.startswith(
+        "code.share 0.03125 and memory.lookahead 0.05 (code.rows_per_task 'auto'): rank 0's link needs "
+    )
+    assert note in components.remarks()
+    facts = msgspec.msgpack.decode(msgspec.msgpack.encode(components.facts))
+    assert settled.adopt(resolved("link.bandwidth=1"), facts["settled"]) == components.config
+    path = tmp_path / "t.virtual.h5"
+    job = tmp_path / "job.toml"
+    job.write_text("")
+    overrides = [*AUTO, "link.bandwidth=2e5", f"trace.path={tmp_path / 't.h5'}"]
+    assert main(["simulate", str(job), *(word for each in overrides for word in ("--set", each))]) == 0
+    assert Trace(path).config["code"]["share"] == 0.03125
+    assert Trace(path).config["code"]["rows_per_task"] is None
+    assert main(["replay", str(path)]) == 0
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (["code.blocks=1"], "leave every layer uncoded"),
+        (["code={family='uncoded',blocks=1,rotate=false,rows_per_task='auto'}"], "leave every layer uncoded"),
+        (["code.share=0.5"], "code.share: 0.5 says the same as code.rows_per_task"),
+        (["scheme.name=topk"], "code.rows_per_task: 'auto' has no effect"),
+        (["code.rows_per_task=most"], "code.rows_per_task"),
+    ],
+)
+def test_where_it_means_nothing_it_is_refused(settings: list[str], said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        setup.prepare(configfile.resolve({}, ["code.rows_per_task=auto", "stop.updates=20", *settings]))
