@@ -40,7 +40,7 @@ class LWPD(Scheme):
         # hold more.
         "starved": {
             "code": {**NET, "share": 0.03125, "whiten": "auto"},
-            "memory": {"kind": "worker", "lookahead": 0.2},
+            "memory": {"kind": "worker", "lookahead": 0.05},
             "wire": {"dtype": "int2"},
             "downlink": {"kind": "codewords"},
             "update": {"mode": "async"},

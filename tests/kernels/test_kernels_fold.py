@@ -159,8 +159,8 @@ def test_what_does_not_fit_is_refused():
         fold.decode(x, words[0], words[1][:3], 8, 6, wire, 1.0)
     with pytest.raises(ValueError, match="bytes: must have"):
         fold.decode(x, *words, 8, 6, wire[:8], 1.0)
+    none = numpy.zeros((0, 4), "i4"), numpy.zeros((0, 4), "f4")
     with pytest.raises(ValueError, match="not empty"):
-        none = numpy.zeros((0, 4), "i4"), numpy.zeros((0, 4), "f4")
         fold.encode(x, None, *none, 8, 6, wire[:0], sent[:0], *KEYS)
     with pytest.raises(ValueError, match="same length"):
         fold.encode(x, x[:3], *words, 8, 6, wire, sent, *KEYS)
