@@ -17,7 +17,7 @@ cdef int check(int kind, Py_ssize_t rows, Py_ssize_t weight, Py_ssize_t value_ro
     if kind < 4:
         raise ValueError(f"kind is {kind}: it must be a format of codes, from 4 on")
     if value_rows != rows or value_weight != weight or min(rows, weight, block) < 1:
-        raise ValueError("values and indices must have the same shape (r, w), not empty, and blocks an element")
+        raise ValueError("values and indices must have the same shape (r, w), not empty, and blocks elements")
     cdef Py_ssize_t needed = quantise.size(kind, rows, block)
     if wire.shape[0] != needed:
         raise ValueError(f"the encoded payload has {wire.shape[0]} bytes: must have {needed}")
