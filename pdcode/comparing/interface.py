@@ -148,7 +148,7 @@ def compare(
     ...     config, ["uncoded:all", "uncoded:async"], workers=8, seeds=2, output="made.h5", progress=False
     ... )
     >>> made
-    <Comparison: 2 schemes on the virtual clock, to training loss 1 (stop.loss)>
+    <Comparison: 2 schemes on the virtual clock, to training loss 1>
     >>> made.to_pandas().seconds.groupby("scheme").mean().round(1).to_dict()
     {'uncoded:all': 12.9, 'uncoded:async': 1.5}
     """
