@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from types import FrameType
 
 from ..util import signals
@@ -13,6 +13,12 @@ from ..util.errors import Failure, InputError
 from ..util.output import print_line
 
 PREFIX = "pdcode: "  # of the line on stderr by which a command fails
+
+
+def flags(options: Mapping[str, object], settings: Iterable[str]) -> list[str]:
+    """Return options by name, without those that are None, and settings ``KEY=VALUE`` as arguments."""
+    given = [f"--{name}={value}" for name, value in options.items() if value is not None]
+    return [*given, *(f"--set={setting}" for setting in settings)]
 
 
 def start(arguments: Sequence[str], progress: bool = True) -> None:

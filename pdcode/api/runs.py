@@ -217,12 +217,10 @@ def plan(
         "processes": processes,
     }
     settings = configs.overrides(set, workers)
-    flags = [f"--{name}={value}" for name, value in options.items() if value is not None]
-    flags += [f"--set={setting}" for setting in settings]
     job = configs.read(config, settings)
     with job.as_file() as file, tempfile.TemporaryDirectory(prefix="pdcode-") as folder:
         best = Path(output or Path(folder) / "plan.toml")
-        command.start(["plan", *flags, f"--output={best}", "--", file], progress)
+        command.start(["plan", *command.flags(options, settings), f"--output={best}", "--", file], progress)
         return tomllib.loads(best.read_text(encoding="utf-8"))
 
 

@@ -202,7 +202,7 @@ def write_job(folder: Path, problem: str, link: str, name: str, delays: Mapping[
 
 def ours(link: str, delays: Mapping[str, Any]) -> str:
     """Return which of our presets is ours in a cell: the ring without delays and on fast links."""
-    return "lwpd:ring" if delays["kind"] == "none" and LINKS[link] >= 1e9 else "lwpd:default"
+    return "lwpd:ring" if delays["kind"] == "none" and LINKS[link] >= 1.25e9 else "lwpd:default"
 
 
 def show(bench: Bench) -> None:

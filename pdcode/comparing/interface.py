@@ -171,8 +171,8 @@ def compare(
     job = configs.read(config, settings)
     stem = Path(job.name).stem if job.name else "config"
     written = Path(output or Path("results") / f"{stem}.compare.h5")
-    flags = [f"--{name}={value}" for name, value in options.items() if value is not None]
-    flags += [f"--set={setting}" for setting in settings]
     with job.as_file() as path:
-        command.start(["compare", *flags, f"--output={written}", "--", path], progress)
+        command.start(
+            ["compare", *command.flags(options, settings), f"--output={written}", "--", path], progress
+        )
     return Comparison.load(written)
