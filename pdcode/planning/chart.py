@@ -17,9 +17,12 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from rich.console import Console
 
-# Okabe and Ito's colours and two tints; cells also show the schemes' names.
-COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#999999")
-DARK = ("#0072B2", "#009E73", "#D55E00")  # cells with white text
+# Okabe and Ito's colours, two tints and two of Tol's; cells also show the schemes' names.
+COLOURS = (
+    "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#999999", "#332288",
+    "#882255",
+)  # fmt: skip
+DARK = ("#0072B2", "#009E73", "#D55E00", "#332288", "#882255")  # cells with white text
 PALE = 1.1  # lead below which a cell is drawn pale
 NOBODY = "nobody"
 LABELS = {OWN: f"{OWN}: the job file's\nown scheme and code"}
