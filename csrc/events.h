@@ -45,7 +45,7 @@ struct events {
     int64_t ingress, egress, t_recv; /* ns: busy times; time of the last reply */
     int64_t dispatched, arrived;     /* tasks, replies */
     int64_t up, latency, arrival, dispatch, update; /* ns; up: a reply on the link */
-    int64_t *ups;                    /* (workers): `up` by worker if they differ; else NULL */
+    int64_t *ups, *arrivals;         /* (workers): `up` and `arrival` by worker if they differ; else NULL */
     int64_t half_duplex, tree, fanout;
 };
 

@@ -19,6 +19,12 @@ INLINE int64_t up_of(const struct events *e, struct event event)
     return e->ups ? e->ups[worker_of(event.key)] : e->up;
 }
 
+/* Time that a worker's reply takes the processor. */
+INLINE int64_t arrival_of(const struct events *e, int64_t worker)
+{
+    return e->arrivals ? e->arrivals[worker] : e->arrival;
+}
+
 /* Time at which the next reply is received; NEVER if there is none. */
 INLINE int64_t next_recv(struct events *e)
 {
@@ -62,9 +68,9 @@ INLINE int64_t receive(struct events *e, int64_t t_recv)
         key = pass_link(e).key;
     }
     e->t_recv = t_recv;
-    e->now = after(t_recv, e->arrival);
-    e->arrived++;
     const int64_t worker = worker_of(key);
+    e->now = after(t_recv, arrival_of(e, worker));
+    e->arrived++;
     e->flights[worker].state = IDLE;
     return worker;
 }

@@ -7,6 +7,7 @@ fixed part of a task's time from the part in its flops, and the latency from the
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
@@ -37,7 +38,16 @@ UPDATES = {"small": 2000, "large": 500}
 
 def run() -> int:
     """Measure, and print the tables for a configuration."""
-    seen, flops, message = [], [], []
+    tables, remarks = measure()
+    for line in remarks:
+        print(f"# {line}")
+    print(text(tables))
+    return 0
+
+
+def measure() -> tuple[dict[str, MachineTable | LinkTable], list[str]]:
+    """Measure; return ``[machine]`` and ``[link]`` by name, and lines on how they were measured."""
+    seen, flops, message, replies = [], [], [], []
     with tempfile.TemporaryDirectory() as folder:
         for name, hidden in SIZES.items():
             overrides = [f"problem.hidden=[{hidden}]", f"stop.updates={UPDATES[name]}"]
@@ -45,27 +55,30 @@ def run() -> int:
             components = prepare(config)
             seen.append(calibration.times(trace, np.inf))
             flops.append(components.flops())
+            replies.append(components.layout.reply_bytes)
             message.append((components.layout.task_bytes + components.layout.reply_bytes) / 2)
-    print(
-        f"# pdcode bench machine: 2 workers, small and large messages of {message[0]:,.0f} and "
-        f"{message[1]:,.0f} bytes; rank 0's costs are those of small ones"
-    )
-    print(f"# {processor()}")
+    remarks = [
+        f"pdcode bench machine: 2 workers, small and large messages of {message[0]:,.0f} and "
+        f"{message[1]:,.0f} bytes",
+        processor(),
+    ]
     for name, each in zip(SIZES, seen, strict=True):
         arrival, update = 1e6 * each.arrival, 1e6 * each.update
-        print(
-            f"# {name}: rank 0 takes {arrival:.1f} µs an arrival, {update:.1f} µs from there to the next task"
+        remarks.append(
+            f"{name}: rank 0 takes {arrival:.1f} µs an arrival, {update:.1f} µs from there to the next task"
         )
-    print(text(*calibration.of_two_sizes(seen, flops, message)))
-    return 0
+    machine, link = calibration.of_two_sizes(seen, flops, message, replies)
+    return {"machine": machine, "link": link}, remarks
 
 
-def text(machine: MachineTable, link: LinkTable) -> str:
-    """Format both tables as TOML."""
+def text(tables: Mapping[str, MachineTable | LinkTable]) -> str:
+    """Format tables as TOML."""
     lines = []
-    for name, table in (("machine", machine), ("link", link)):
+    for name, table in tables.items():
         lines.append(f"[{name}]")
         for key, value in msgspec.structs.asdict(table).items():
+            if value is None:
+                continue
             number = f"{value:.4g}" if isinstance(value, float) else str(value).lower()
             lines.append(f'{key} = "{value}"' if isinstance(value, str) else f"{key} = {number}")
     return "\n".join(lines)

@@ -9,7 +9,7 @@ from typing import Any
 
 from ..mpi import launch
 from ..mpi.supervisor import Supervisor
-from . import ddp, schemes
+from . import ddp, scale, schemes
 
 BENCHES = {
     "kernels": "time of each kernel against its limit (copy bandwidth, numpy's GEMM), measured alternately",
@@ -34,6 +34,7 @@ def add_parser(commands: Any) -> None:
         bench = benches.add_parser(name, help=about, description=f"{about[0].upper()}{about[1:]}.")
         bench.set_defaults(function=run, bench=name)
     schemes.add_parser(benches)
+    scale.add_parser(benches)
     ddp.add_parser(benches)
 
 

@@ -166,11 +166,13 @@ class Static(Assignment):
 
 
 class Rotating(Static):
-    """Rotating assignment: successive tasks take successive rows of an endless code, whichever the worker.
+    """Rotating assignment: successive tasks take successive rows of an endless code.
 
-    When its rows run out (and at every update, if `each_update`), the design is redrawn with a keyed random
-    permutation of blocks and dither. Tasks in flight together have disjoint rows, and each worker covers all
-    directions over time. The row number of a task determines its codewords; a trace stores nothing more.
+    When its rows run out, the design is redrawn with a keyed random permutation of blocks and dither. If
+    every update begins with a new code, tasks take rows in the order in which they are sent, whichever the
+    worker: those of an update have disjoint rows. Else each worker takes all rows one after another, from a
+    place of its own on: no part of a gradient stays at a worker for longer than two turns. The row number of
+    a task determines its codewords; a trace stores nothing more.
 
     Parameters
     ----------
@@ -198,6 +200,7 @@ class Rotating(Static):
     ) -> None:
         super().__init__(layers, rows, dtype, designs)
         self.seed, self.each_update = seed, each_update
+        self._sent: dict[int, int] = {}  # last task of each worker
         # Tasks in a turn: until every code has been used up at least once.
         self._turn = max(self._tasks.values(), default=1)
         # number of each coded layer, its tasks until the rows run out, and how often that is in a turn
@@ -210,7 +213,11 @@ class Rotating(Static):
         self.ordered = any((np.diff(order) != 1).any() for order in self._orders.values())
 
     def row(self, worker: int) -> int:
-        return Assignment.row(self, worker)
+        if self.each_update:
+            return super(Static, self).row(worker)
+        task = self._sent[worker] = self._sent.get(worker, -1) + 1
+        turn, place = divmod(task, self._turn)
+        return (turn * self._turn + (worker + place) % self._turn) * self.span
 
     def stepped(self) -> None:
         if self.each_update:

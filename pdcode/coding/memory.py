@@ -12,7 +12,7 @@ estimate at rank 0, in the tracking decoder; workers have no memory.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Protocol
+from typing import Annotated, Any, ClassVar, Literal, Protocol
 
 import numpy as np
 from msgspec import Meta
@@ -38,13 +38,13 @@ class WorkerMemory(MemoryTable, tag="worker"):
 
     keep: Fraction = 1.0  #: factor on what a worker has not sent, at each task; below 1 it is a momentum
     #: share of the step that a worker has not sent at which it evaluates its gradient: at θ - c·η·e, e being
-    #: what is in its memory; with `optimizer.kind` sgd
-    lookahead: Annotated[float, Meta(ge=0, le=1)] = 0.0
+    #: what is in its memory; "auto": by the number of workers; with `optimizer.kind` sgd
+    lookahead: Annotated[float, Meta(ge=0, le=1)] | Literal["auto"] = 0.0
 
     def check(self, config: Any) -> None:
         if self.lookahead and config.optimizer.kind != "sgd":
             raise InputError(
-                f"memory.lookahead: {self.lookahead:g} is a share of a gradient step; optimizer.kind "
+                f"memory.lookahead: {self.lookahead} is a share of a gradient step; optimizer.kind "
                 f"'{config.optimizer.kind}' makes others"
             )
 

@@ -1,4 +1,4 @@
-"""Keys that the data decide: with ``code.whiten = "auto"``, whether workers whiten their gradients.
+"""Keys that data and workers decide: whether workers whiten their gradients, and how far they look ahead.
 
 A whitened gradient has the same length whatever the worker's loss. Where shards differ, such lengths pull
 against each other for ever, and the descent stops far from the optimum; where steps are to end at the optimum
@@ -21,6 +21,13 @@ MOST_SHARDS = 64  # that are compared
 MOST_ROWS = 64  # of each half of a shard
 SAMPLES = 32  # mini-batches whose gradients' lengths are compared
 APART = 1 / 3  # of that where shards differ: what is stable there (both, sorted by label, asynchronous)
+EIGHTH = (
+    1 / 8
+)  # of a gradient, which a task usually sends; with it, in units of what a worker has not sent, …
+MOST_AHEAD, AHEAD = (
+    0.2,
+    1.6,
+)  # … the longest look ahead, and that of n workers, times n (digits, 8 to 64 workers)
 LONGER = 0.5  # best plain step, of the length at the start of the best whitened one (digits, mnist5k)
 
 
@@ -33,6 +40,8 @@ def settle(config: Config, problem: Problem) -> tuple[Config, list[str]]:
     problem : Problem
         Rank 0's.
     """
+    if getattr(config.memory, "lookahead", 0.0) == "auto":
+        config = _with(config, memory={"lookahead": lookahead(config)})
     whiten = config.code.whiten
     if whiten == "none":
         return config, []
@@ -56,6 +65,18 @@ def settle(config: Config, problem: Problem) -> tuple[Config, list[str]]:
         changes["memory"] = {"lookahead": 0.0}
         lines.append(f"memory.lookahead {ahead:g} becomes 0 for the same reason")
     return _with(config, **changes), lines
+
+
+def lookahead(config: Config) -> float:
+    """Return how far ahead a worker looks, as a share of what its own memory holds.
+
+    What all workers' memories hold in the mean will lead θ on. A worker's own tells the less of it the more
+    workers there are, as the noise of their mini-batches averages out: the share that is best in the mean
+    square falls to one over their number. It is also less where memories hold more.
+    """
+    share = EIGHTH if config.code.share is None else config.code.share
+    ahead = min(MOST_AHEAD, AHEAD / config.workers.count) * min(1.0, share / EIGHTH)
+    return float(f"{ahead:.3g}")
 
 
 def reason_against(config: Config, problem: Problem) -> str:

@@ -28,8 +28,8 @@ from ..training.monitor import Print
 from ..util.errors import InputError, reason
 from ..util.processes import Pool
 from .file import Comparison, ensure_savable
-from .making import make
-from .race import Choice, make_race
+from .making import make_once
+from .race import Choice
 from .table import ranked
 
 PROBLEMS: Mapping[str, tuple[dict[str, Any], float]] = {
@@ -60,8 +60,8 @@ NESTEROV = "/optimizer.momentum=0.9/optimizer.nesterov=true"
 OURS = "lwpd:default", "lwpd:starved", "lwpd:ring"
 FAMILIES: Mapping[str, Sequence[str]] = {
     "top-k, whitened, look-ahead": (
-        "topk/code.whiten=auto/memory.lookahead=0.2",
-        "topk/scheme.options.share=0.0025/wire.dtype=int4/code.whiten=auto/memory.lookahead=0.2",
+        "topk/code.whiten=auto/memory.lookahead=auto",
+        "topk/scheme.options.share=0.0025/wire.dtype=int4/code.whiten=auto/memory.lookahead=auto",
     ),
     "all-reduce": (f"allreduce{NESTEROV}", "allreduce"),
     "first-q": (f"uncoded:first/wire.dtype=float16{NESTEROV}", "uncoded:first/wire.dtype=float16"),
@@ -149,18 +149,8 @@ def perform(bench: Bench, command: str, pool: Pool, print_line: Print) -> None:
         delays = bench.delays.get(name, DELAYS[TUNED_UNDER])
         job = write_job(bench.folder, problem, link, name, delays)
         choice = Choice(str(job), ",".join(bench.schemes), [], seeds or 1, "virtual")
-        race, text, notes = make_race(choice, path.with_suffix(""))
-        if path.exists():
-            made = Comparison.load(path)
-            same = (made.names, made.seeds, made.config) == (race.names, [*race.seeds], text)
-            if not same or (not seeds and f"best of {bench.runs} runs" not in " ".join(made.notes)):
-                raise InputError(f"{path}: is there, of another bench; use another folder, or remove it")
-            print_line(f"{path}: there already")
-            continue
-        print_line(f"{problem}, {link}bit/s, {name}:")
-        rates = bench.file(problem, link, RATES)
-        how = {"rates": (str(rates), Comparison.load(rates))} if seeds else {"tune": bench.runs}
-        make(race, text, notes, command, pool, print_line, **how).save(path)
+        how = {"rates": bench.file(problem, link, RATES)} if seeds else {"tune": bench.runs}
+        make_once(path, choice, command, pool, print_line, **how)
 
 
 def _cells(bench: Bench) -> Iterator[tuple[Path, str, str, str, int]]:

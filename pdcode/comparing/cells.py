@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import shlex
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -110,6 +111,11 @@ class Measured:
         Time of an oracle for the work of the used payloads, see `virtual.oracle`.
     failed : bool
         Whether the run diverged or failed otherwise.
+    arrivals : float
+        Number of payloads until the stop.
+    processor, ingress, egress : float
+        Share of the time until the stop for which rank 0's processor and each direction of its link were
+        busy; nan over MPI.
     """
 
     seconds: float
@@ -126,6 +132,10 @@ class Measured:
     accuracy: float
     oracle_s: float
     failed: bool
+    arrivals: float = math.nan
+    processor: float = math.nan
+    ingress: float = math.nan
+    egress: float = math.nan
 
     def outcome(self, goal: Goal | None) -> Outcome:
         """Return what runs are ranked by."""
@@ -144,6 +154,7 @@ class Measured:
 
 
 COLUMNS = [field.name for field in fields(Measured)]
+LATER = "arrivals", "processor", "ingress", "egress"  # not in files of before
 CURVES = "t_s", "loss", "accuracy", "bytes"
 Curves = dict[str, np.ndarray]
 """Time, training loss, test accuracy, and bytes up and down until then, for each measurement of a run."""
@@ -189,7 +200,16 @@ def measure(trace: Trace, goal: Goal | None) -> Measured:
         accuracy=float(progress["accuracy"][-1]) if progress.rows else math.nan,
         oracle_s=oracle.time_s(config, compute_ns, work) if work else math.nan,
         failed=failed,
+        arrivals=int(in_time.sum()),
+        **_occupied(trace.counters, stop_ns),
     )
+
+
+def _occupied(counters: Mapping[str, Any], stop_ns: int) -> dict[str, float]:
+    """Return the share of the time for which each part of rank 0 was busy, on the virtual clock."""
+    parts = "processor", "ingress", "egress"
+    known = stop_ns > 0 and all(f"{part}_ns" in counters for part in parts)
+    return {part: timing.busy_ns(counters, part) / stop_ns for part in parts} if known else {}
 
 
 def curves(trace: Trace) -> Curves:
@@ -217,9 +237,9 @@ def _task_ns(arrivals: statistics.Columns, workers: int) -> np.ndarray:
     for number in np.unique(numbers):
         rows = numbers == number
         usual = float(np.median(compute_ns[rows]))
-        for worker in range(workers):
-            own = compute_ns[rows & (arrivals["worker"] == worker)]
-            total[worker] += float(np.median(own)) if len(own) else usual
+        mine = {key: arrivals[key][rows] for key in ("worker", "t_start_ns")}
+        for worker, own in enumerate(timing.by_worker(mine, workers)):
+            total[worker] += float(np.median(compute_ns[rows][own])) if len(own) else usual
     return np.maximum(1, total).astype(np.int64)
 
 

@@ -20,7 +20,7 @@ from ..trace.schema import Attribute
 from ..util.errors import InputError, reason, within
 from ..util.output import ensure_replaceable, ensure_writable
 from ..util.version import __version__
-from .cells import COLUMNS, CURVES, Curves, Measured
+from .cells import COLUMNS, CURVES, LATER, Curves, Measured
 
 SCHEMA, SCHEMA_VERSION = "pdcode-comparison", 1
 COUNTS = "updates", "bytes_up", "bytes_down"
@@ -153,7 +153,9 @@ class Comparison:
             if not (_texts(names) and _texts(notes) and names and seeds):
                 raise contents.damaged(where, f"names {names!r:.60}, seeds {seeds!r:.60}")
             runs = contents.group(file, "runs", where)
-            columns = {key: _array(runs, key, where, (len(names), len(seeds))) for key in COLUMNS}
+            shape = len(names), len(seeds)
+            there = [key for key in COLUMNS if key not in LATER or key in contents.names(runs, where)]
+            columns = {key: _array(runs, key, where, shape) for key in there}
             for key in COUNTS:
                 if not ((columns[key] >= 0) & (columns[key] < 2**63)).all():
                     raise contents.damaged(where, f"{key} is not a count")
@@ -165,7 +167,7 @@ class Comparison:
                 curves.append([_curves(contents.group(group, str(seed), where), where) for seed in seeds])
         measured = [
             [
-                _measured({key: float(columns[key][place, number]) for key in COLUMNS})
+                _measured({key: float(columns[key][place, number]) for key in there})
                 for number in range(len(seeds))
             ]
             for place in range(len(names))

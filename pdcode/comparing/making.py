@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from ..training.monitor import Print
+from ..util.errors import InputError
 from ..util.processes import Pool
 from . import tuning
 from .file import Comparison
-from .race import Race, run, write_entrants
+from .race import Choice, Race, make_race, run, write_entrants
 
 
 def make(
@@ -34,10 +36,10 @@ def make(
     pool : Pool
     print_line : callable
         Prints a line of progress.
-    tune : int, optional
-        Runs by which each entrant's learning rate is chosen.
     rates : tuple of str and Comparison, optional
         File and content of a comparison of which learning rates are taken.
+    tune : int, optional
+        Runs by which each entrant's learning rate is then chosen.
     keep : bool
         Whether to keep the traces.
 
@@ -47,15 +49,45 @@ def make(
         If a file cannot be written, or `rates` lacks an entrant.
     """
     notes = list(notes)
+    if rates:
+        race, note = tuning.take(race, *rates)
+        notes.append(note)
     if tune:
         write_entrants(race, command)
         race, note = tuning.tune(race, tune, pool, print_line)
-        notes.append(note)
-    elif rates:
-        race, note = tuning.take(race, *rates)
         notes.append(note)
     write_entrants(race, command)
     results = run(race, pool, print_line, keep)
     return Comparison(
         race.names, race.configs, list(race.seeds), race.clock, race.goal, *results, command, config, notes
     )
+
+
+def make_once(
+    path: Path,
+    choice: Choice,
+    command: str,
+    pool: Pool,
+    print_line: Print,
+    *,
+    tune: int | None = None,
+    rates: Path | None = None,
+) -> None:
+    """Make a comparison of a bench and write its file, unless the same is there already.
+
+    Raises
+    ------
+    InputError
+        If another comparison is there, or as `make`.
+    """
+    race, text, notes = make_race(choice, path.with_suffix(""))
+    if path.exists():
+        made = Comparison.load(path)
+        same = (made.names, made.seeds, made.config) == (race.names, [*race.seeds], text)
+        if not same or (tune and tuning.note(tune, race.seeds) not in " ".join(made.notes)):
+            raise InputError(f"{path}: is there, of another bench; use another folder, or remove it")
+        print_line(f"{path}: there already")
+        return
+    print_line(f"{path}:")
+    taken = None if rates is None else (str(rates), Comparison.load(rates))
+    make(race, text, notes, command, pool, print_line, tune=tune, rates=taken).save(path)

@@ -97,10 +97,15 @@ def tune(race: Race, runs: int, pool: Pool, print_line: Print) -> tuple[Race, st
             now = f"{entrant.name}, {'.'.join(rate_key(entrant.config))} {entrant.rate:g}"
             print_line(f"tuning {done} of {total}: {now}: {verdict(measured, race.goal)}")
     pairs = list(zip(race.entrants, searches, strict=True))
-    note = f"Learning rates: the best of {runs} runs each under seed {seed}."
+    text = note(runs, race.seeds)
     if edges := [entrant.name for entrant, search in pairs if search.at_an_edge]:
-        note += f" Those of {listing(edges)} are the least or largest that were tried."
-    return replace(race, entrants=[_at(entrant, search.best) for entrant, search in pairs]), note
+        text += f" Those of {listing(edges)} are the least or largest that were tried."
+    return replace(race, entrants=[_at(entrant, search.best) for entrant, search in pairs]), text
+
+
+def note(runs: int, seeds: Sequence[int]) -> str:
+    """Say how learning rates are chosen for a comparison of these seeds."""
+    return f"Learning rates: the best of {runs} runs each under seed {seeds[0] + SEARCH}."
 
 
 def _cell(race: Race, entrant: Entrant, seed: int, number: int) -> Cell:

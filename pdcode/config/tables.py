@@ -310,8 +310,12 @@ class MachineTable(Table):
     flops_per_s: Annotated[float, Meta(ge=1, le=1e18)] = 5e9  #: a worker's speed on its tasks [flop/s]
     task_s: Span = 5e-5  #: a worker's fixed time per task, in addition to its flops [s]
     arrival_s: Span = 3e-5  #: rank 0's time per arrival [s]
+    #: rank 0's speed on payloads, in addition to their fixed time; none: they take no more [bytes/s]
+    decode_bandwidth: Annotated[float, Meta(ge=1, le=1e18)] | None = None
     dispatch_s: Span = 5e-6  #: rank 0's time per dispatched task [s]
     update_s: Span = 0.0  #: rank 0's time per update [s]
+    #: number of coordinators, each with a link, a processor and a part of θ's elements
+    coordinators: Annotated[int, Meta(ge=1, le=1024)] = 1
 
 
 class LinkTable(Table):

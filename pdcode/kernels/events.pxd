@@ -28,6 +28,7 @@ cdef extern from "events.h" nogil:
         int64_t dispatched, arrived
         int64_t up, latency, arrival, dispatch, update, half_duplex, tree, fanout
         int64_t *ups
+        int64_t *arrivals
     struct parts:
         int64_t body, own, both, piece
     void events_begin(events *e)
@@ -41,13 +42,14 @@ cdef extern from "events.h" nogil:
 
 cdef class Events:
     cdef events state
-    cdef double bandwidth
-    cdef int64_t segment
+    cdef double bandwidth, decode_bandwidth
+    cdef int64_t segment, arrival  # the latter without decoding
     cdef parts times  # link times of a task of `sizes`, the last ones asked for
     cdef object sizes
-    cdef object heap, slots, counts, inbox, ups
+    cdef object heap, slots, counts, inbox, ups, arrivals
     cdef readonly object flights
     cdef int64_t on_link(self, size) except -1
+    cdef int64_t at_processor(self, size) except -1
     cdef parts on_links(self, body_bytes, own_bytes) except *
     cdef int depart(self, Py_ssize_t count, const int32_t *workers, const int64_t *compute_ns,
                     const int64_t *delay_ns, body_bytes, own_bytes, bytes_up) except -1

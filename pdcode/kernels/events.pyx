@@ -45,8 +45,8 @@ cdef class Events:
 
     Every task costs rank 0's processor `dispatch_ns`, and goes through its egress link to a worker, which
     computes, waits for its delay and replies. Replies pass rank 0's ingress link in order of arrival (ties:
-    in order of dispatch), and each costs its processor `arrival_ns`. A byte takes 1e9 / bandwidth ns, and a
-    message `latency_ns` more. Tasks that are sent together may share a body, which is then broadcast down a
+    in order of dispatch), and each costs its processor `arrival_ns`, and 1e9 / decode_bandwidth ns a byte. On
+    the links a byte takes 1e9 / bandwidth ns, and a message `latency_ns` more. Tasks that are sent together may share a body, which is then broadcast down a
     tree: rank 0 sends it to `fanout` workers, which forward it in pieces of `segment` bytes. The body waits
     for the processor's work on those tasks only; the bytes specific to each worker follow through the link.
 
@@ -66,6 +66,8 @@ cdef class Events:
         Whether bodies are broadcast down a tree.
     fanout, segment : int
         Children per node, and bytes forwarded at a time.
+    decode_bandwidth : float
+        Bytes per second of replies that the processor decodes; may be infinite.
 
     Attributes
     ----------
@@ -90,12 +92,16 @@ cdef class Events:
     """
 
     def __init__(self, workers, bytes_up, bandwidth, latency_ns, arrival_ns=0, dispatch_ns=0, update_ns=0,
-                 half_duplex=False, tree=False, fanout=2, segment=65536):
+                 half_duplex=False, tree=False, fanout=2, segment=65536, decode_bandwidth=math.inf):
         if not 1 <= workers <= WORKERS:
             raise ValueError(f"workers is {workers}: must be from 1 to {WORKERS}")
         if not (bandwidth > 0 and math.isfinite(bandwidth)):
             raise ValueError(f"bandwidth is {bandwidth}: must be greater than 0, and finite")
-        self.bandwidth, self.segment = bandwidth, bounded("segment", segment, 1)
+        if not decode_bandwidth > 0:
+            raise ValueError(f"decode_bandwidth is {decode_bandwidth}: must be greater than 0")
+        self.bandwidth, self.decode_bandwidth = bandwidth, decode_bandwidth
+        self.segment = bounded("segment", segment, 1)
+        self.arrival = bounded("arrival_ns", arrival_ns, 0)
         self.heap = aligned(workers + 4, sizeof(event), 1)
         self.flights = aligned(workers, sizeof(in_flight), 0).view(IN_FLIGHT)
         cdef unsigned char[::1] heap = self.heap, flights = self.flights.view(numpy.uint8)
@@ -116,7 +122,7 @@ cdef class Events:
             self.state.slots, self.state.counts = &slots[0], &counts[0]
         self.state.up = self.on_link(bytes_up)
         self.state.latency = bounded("latency_ns", latency_ns, 0)
-        self.state.arrival = bounded("arrival_ns", arrival_ns, 0)
+        self.state.arrival = self.at_processor(bytes_up)
         self.state.dispatch = bounded("dispatch_ns", dispatch_ns, 0)
         self.state.update = bounded("update_ns", update_ns, 0)
         self.state.half_duplex, self.state.tree = bool(half_duplex), bool(tree)
@@ -128,6 +134,10 @@ cdef class Events:
         if size < 0:
             raise ValueError(f"a message of {size} bytes: must be at least 0")
         return min(round(1e9 * size / self.bandwidth), LAST)
+
+    cdef int64_t at_processor(self, size) except -1:
+        """Return the time in ns of a reply at rank 0's processor."""
+        return min(self.arrival + round(1e9 * size / self.decode_bandwidth), LAST)
 
     cdef parts on_links(self, body_bytes, own_bytes) except *:
         """Return the link times of a task's parts."""
@@ -222,7 +232,7 @@ cdef class Events:
                     const int64_t *delay_ns, body_bytes, own_bytes, bytes_up) except -1:
         cdef Py_ssize_t i, done = 0
         cdef bint fits = True
-        cdef int64_t[::1] ups
+        cdef int64_t[::1] ups, arrivals
         if (body_bytes, own_bytes) != self.sizes:
             self.times, self.sizes = self.on_links(body_bytes, own_bytes), (body_bytes, own_bytes)
         while done < count and fits:
@@ -235,10 +245,12 @@ cdef class Events:
             if bytes_up is not None:
                 if self.ups is None:
                     self.ups = numpy.full(self.state.workers, self.state.up, numpy.int64)
-                    ups = self.ups
-                    self.state.ups = &ups[0]
+                    self.arrivals = numpy.full(self.state.workers, self.state.arrival, numpy.int64)
+                    ups, arrivals = self.ups, self.arrivals
+                    self.state.ups, self.state.arrivals = &ups[0], &arrivals[0]
                 for i in range(count):
                     self.state.ups[workers[i]] = self.on_link(bytes_up)
+                    self.state.arrivals[workers[i]] = self.at_processor(bytes_up)
             events_send(&self.state, &self.times, count, workers, compute_ns, delay_ns)
             return 0
         for i in range(done):

@@ -253,7 +253,7 @@ def draw_tables(base: Config, random: np.random.Generator) -> Tables:
     family = pick(random, families, (4, 2, 4, 1, 1, 3))
     memory = pick(random, ("none", "worker", "difference", "coordinator"), (2, 6, 1, 1))
     whiten = "auto" if base.problem.batch and pick(random, (True, False), (1, 1)) else "none"
-    lookahead = {"lookahead": pick(random, (0.0, 0.2), (1, 1))} if memory == "worker" else {}
+    lookahead = {"lookahead": pick(random, (0.0, "auto"), (1, 1))} if memory == "worker" else {}
     wires = (None, "bfloat16", "float16", "int8", "int2")
     tables = BLANK | {
         "code": {**_code(base, family, random), "whiten": whiten},
@@ -319,7 +319,7 @@ def summary(config: Config) -> str:
         config.scheme.name if config.scheme.name not in ("lwpd", "uncoded") else coded,
         {"gram": "whitened", "auto": "whitened", "norm": "normed"}.get(code.whiten, ""),
         f"memory {config.memory.kind}" if config.memory.kind != "none" else "",
-        f"look-ahead {ahead:g}" if (ahead := getattr(config.memory, "lookahead", 0.0)) else "",
+        f"look-ahead {ahead}" if (ahead := getattr(config.memory, "lookahead", 0.0)) else "",
         config.decoder.kind if config.decoder.kind != config.memory.decoder else "",
         "/".join(config.wire.formats),
         "codewords down" if config.downlink.kind == "codewords" else "",

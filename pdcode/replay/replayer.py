@@ -197,7 +197,9 @@ class Replayer:
             work = coordinator.outcomes[USED] / self._parts.replies
             counted |= {
                 "length_ns": schedule.now_ns,
-                "processor_ns": processor_ns(self._config, coordinator.arrivals, schedule.steps),
+                "processor_ns": processor_ns(
+                    self._config, coordinator.arrivals, counted["bytes_up"], schedule.steps
+                ),
                 **{key: getattr(schedule, key) for key in ("ingress_ns", "egress_ns")},
                 "oracle_s": oracle.time_s(self._config, self._simulation.task_ns, work),
             }

@@ -30,7 +30,7 @@ class LWPD(Scheme):
         # gradients has no dimension.
         "default": {
             "code": {**NET, "rows_per_task": "auto", "whiten": "auto"},
-            "memory": {"kind": "worker", "lookahead": 0.2},
+            "memory": {"kind": "worker", "lookahead": "auto"},
             "wire": {"dtype": "int2"},
             "downlink": {"kind": "codewords"},
             "update": {"mode": "async"},
@@ -40,7 +40,7 @@ class LWPD(Scheme):
         # hold more.
         "starved": {
             "code": {**NET, "share": 0.03125, "whiten": "auto"},
-            "memory": {"kind": "worker", "lookahead": 0.05},
+            "memory": {"kind": "worker", "lookahead": "auto"},
             "wire": {"dtype": "int2"},
             "downlink": {"kind": "codewords"},
             "update": {"mode": "async"},

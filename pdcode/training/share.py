@@ -147,23 +147,35 @@ def uses(scheme: Scheme, state: State, pace: Pace) -> Uses:
 
     Of what goes out, only what depends on the share counts: relayed payloads, not θ.
     """
-    config, n, layout = scheme.config, scheme.workers, state.layouts[0]
-    compute_ns = np.maximum(1, np.rint(1e9 * pace.compute_s)).astype(np.int64)
-    everyone, tasks = np.arange(n), max(1, min(TASKS, DRAWS // n))
-    delays_ns = stragglers.delays_ns(scheme.delays(), everyone, np.zeros(n, np.int64), tasks, compute_ns)
-    alive = delays_ns[:, 0] >= 0
-    rates = alive * 1e9 / (compute_ns + np.maximum(delays_ns, 0).mean(axis=1))  # of replies
-    ingress = rates.sum() * layout.reply_bytes / pace.ingress
-    egress = 0.0
+    layout, rates = state.layouts[0], task_rates(scheme, pace.compute_s)
+    ingress, egress = rates.sum() * layout.reply_bytes / pace.ingress, 0.0
     if isinstance(state, RelayedState):
-        copies = 1.0
-        if config.update.mode != "async" and config.link.broadcast == "tree":  # tasks that leave together
-            copies = min(1.0, config.link.fanout / n)
-        egress = rates.sum() * (layout.body_at + copies * relayed_bytes(state, n)) / pace.egress
-    if config.link.half_duplex:
+        body = copies(scheme.config) * relayed_bytes(state, scheme.workers)
+        egress = rates.sum() * (layout.body_at + body) / pace.egress
+    if scheme.config.link.half_duplex:
         ingress = egress = ingress + egress
-    mean_s = alive.sum() / rates.sum() if alive.any() else math.inf
-    return Uses(float(mean_s), float(ingress), float(egress))
+    return Uses(mean_s(rates), float(ingress), float(egress))
+
+
+def task_rates(scheme: Scheme, compute_s: np.ndarray) -> np.ndarray:
+    """Return how many tasks each worker does in a second if it never waits; none if it is dead."""
+    n = scheme.workers
+    compute_ns = np.maximum(1, np.rint(1e9 * compute_s)).astype(np.int64)
+    tasks = max(1, min(TASKS, DRAWS // n))
+    delays_ns = stragglers.delays_ns(scheme.delays(), np.arange(n), np.zeros(n, np.int64), tasks, compute_ns)
+    rates: np.ndarray = (delays_ns[:, 0] >= 0) * 1e9 / (compute_ns + np.maximum(delays_ns, 0).mean(axis=1))
+    return rates
+
+
+def mean_s(rates: np.ndarray) -> float:
+    """Return the harmonic mean of the times of tasks, of the workers that answer."""
+    return int(np.count_nonzero(rates)) / float(rates.sum()) if rates.any() else math.inf
+
+
+def copies(config: Config) -> float:
+    """Return how often rank 0 sends what all tasks have in common, for each task."""
+    together = config.update.mode != "async" and config.link.broadcast == "tree"
+    return min(1.0, config.link.fanout / config.workers.count) if together else 1.0
 
 
 def relayed_bytes(state: RelayedState, workers: int) -> int:

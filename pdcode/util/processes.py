@@ -83,6 +83,11 @@ def _follow() -> None:
         os._exit(1)
 
 
+def cores() -> int:
+    """Return the number of cores that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
 class Pool:
     """Pool of processes, kept between uses; items are drawn only when a process is free.
 
@@ -93,7 +98,7 @@ class Pool:
     """
 
     def __init__(self, processes: int | None = None) -> None:
-        self.processes = processes or len(os.sched_getaffinity(0))
+        self.processes = processes or cores()
         self._executor: ProcessPoolExecutor | None = None
         self._stack = ExitStack()
 

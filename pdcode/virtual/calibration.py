@@ -159,12 +159,12 @@ def fit(trace: Trace, flops: float, base: Base = "median") -> tuple[MachineTable
 
 
 def of_two_sizes(
-    seen: Sequence[MeasuredTimes], flops: Sequence[float], sizes: Sequence[float]
+    seen: Sequence[MeasuredTimes], flops: Sequence[float], sizes: Sequence[float], replies: Sequence[int]
 ) -> tuple[MachineTable, LinkTable]:
     """Fit ``[machine]`` and ``[link]`` to a small and a large run, linearly in size.
 
-    1 / flops_per_s and 1 / bandwidth are the slopes, task_s and latency_s the intercepts. Rank 0's times are
-    those of the small run.
+    1 / flops_per_s, 1 / bandwidth and 1 / decode_bandwidth are the slopes, task_s, latency_s and arrival_s
+    the intercepts. Rank 0's other times are those of the small run.
 
     Parameters
     ----------
@@ -174,8 +174,12 @@ def of_two_sizes(
         Flops of a task.
     sizes : (float, float)
         Mean bytes of a message.
+    replies : (int, int)
+        Bytes of a reply.
     """
     small, large = seen
+    longer = large.arrival - small.arrival
+    decode = (replies[1] - replies[0]) / longer if longer > 0 else None
     ways = [(run.down + run.up) / 2 for run in seen]
     rate = _rate(flops, (small.compute, large.compute))
     bandwidth = _rate(sizes, ways)
@@ -183,7 +187,8 @@ def of_two_sizes(
     machine = MachineTable(
         flops_per_s=rate,
         task_s=max(0.0, small.compute - flops[0] / rate),
-        arrival_s=max(0.0, small.arrival),
+        arrival_s=max(0.0, small.arrival - (replies[0] / decode if decode else 0.0)),
+        decode_bandwidth=decode,
         dispatch_s=dispatch,
         update_s=_first(small.update, dispatch) - dispatch,
     )

@@ -16,6 +16,7 @@ from .. import stragglers
 from ..config.tables import Config
 from ..kernels import events
 from ..schemes import make_scheme
+from ..transport.layout import HEADER
 
 Sent = tuple[int, int]
 """Worker, and number of the task sent to it."""
@@ -125,7 +126,9 @@ class CostModelSchedule(Schedule):
         self._part_ns = [
             divide(np.broadcast_to(each, workers), own) for each, own in zip(task_ns, shares, strict=True)
         ]
-        self._reply_bytes, self._shares, self._cancelled = reply_bytes, shares, False
+        self._split = config.machine.coordinators
+        self._reply_bytes = [cut(size, self._split) for size in reply_bytes]
+        self._shares, self._cancelled = shares, False
         self._model = make_scheme(config).delays()
         self._ahead_ns = np.zeros((len(shares[0]), workers, BLOCK), np.int64)  # delays of the next tasks
         self._delays_ns = np.zeros((max(map(len, shares)), workers), np.int64)  # of the parts of this one
@@ -156,6 +159,7 @@ class CostModelSchedule(Schedule):
         self._events.now_ns = 0
 
     def send(self, sent: Sequence[Sent], body_bytes: int, own_bytes: int, number: int = 0) -> None:
+        body_bytes, own_bytes = cut(body_bytes, self._split), cut(own_bytes, self._split)
         if len(sent) == 1 and len(self._shares) == 1 and self._send_one(*sent[0], body_bytes, own_bytes):
             return
         pairs = np.array(sent, np.int64)
@@ -251,7 +255,9 @@ class AllreduceSchedule(CostModelSchedule):
         free = msgspec.structs.replace(
             config,
             link=msgspec.structs.replace(link, latency_s=0.0, bandwidth=1e18),
-            machine=msgspec.structs.replace(config.machine, arrival_s=0.0, dispatch_s=0.0),
+            machine=msgspec.structs.replace(
+                config.machine, arrival_s=0.0, decode_bandwidth=None, dispatch_s=0.0
+            ),
         )
         super().__init__(free, task_ns, payload_bytes, shares)
         steps, byte_s = math.ceil(math.log2(workers)), (1 + link.half_duplex) / link.bandwidth
@@ -303,11 +309,18 @@ def make_events(config: Config, reply_bytes: int) -> Any:
     machine, link = config.machine, config.link
     return events.Events(
         config.workers.count,
-        reply_bytes,
+        cut(reply_bytes, machine.coordinators),
         link.bandwidth,
         *(round(1e9 * s) for s in (link.latency_s, machine.arrival_s, machine.dispatch_s, machine.update_s)),
         link.half_duplex,
         link.broadcast == "tree",
         link.fanout,
         link.segment,
+        machine.decode_bandwidth or math.inf,
     )
+
+
+def cut(size: int, coordinators: int) -> int:
+    """Return the bytes of a message for one of several coordinators: a header, and its part of the rest."""
+    head = min(size, HEADER.size)
+    return head + -(-(size - head) // coordinators)

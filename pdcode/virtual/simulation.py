@@ -24,7 +24,7 @@ from .fleet import VirtualFleet
 from .result import Result
 from .schedule import NEVER_NS, AllreduceSchedule, CostModelSchedule, Schedule
 
-MOST = 2**16 - 1  # workers, bounded by the header field of messages
+MOST = 2**16  # workers, numbered by 16 bits of a message's header
 
 
 class UpdateTimes(Recorder):
@@ -136,7 +136,9 @@ class Simulation:
             bytes_up=self.fleet.bytes_up,
             bytes_down=self.fleet.bytes_down,
             length_ns=self.schedule.now_ns,
-            processor_ns=processor_ns(self.config, coordinator.arrivals, self.schedule.steps),
+            processor_ns=processor_ns(
+                self.config, coordinator.arrivals, self.fleet.bytes_up, self.schedule.steps
+            ),
             ingress_ns=getattr(self.schedule, "ingress_ns", 0),
             egress_ns=getattr(self.schedule, "egress_ns", 0),
             update_s=1e-9 * statistics.median(intervals) if len(intervals) else math.nan,
@@ -182,11 +184,16 @@ def task_times_ns(config: Config, components: Components, number: int = 0) -> np
     return costs.times_ns(config.machine, components.flops_by_worker(number))
 
 
-def processor_ns(config: Config, arrivals: int, steps: int) -> int:
+def processor_ns(config: Config, arrivals: int, bytes_up: int, steps: int) -> int:
     """Return the busy time of rank 0's processor in ns, all tasks having been answered."""
     machine = config.machine
-    task_s = 0.0 if config.reduce.summed else machine.arrival_s + machine.dispatch_s
-    return min(NEVER_NS, round(1e9 * (task_s * arrivals + machine.update_s * steps)))  # as the clock
+    seconds = machine.update_s * steps
+    if not config.reduce.summed:
+        part = bytes_up / machine.coordinators
+        seconds += (machine.arrival_s + machine.dispatch_s) * arrivals + part / (
+            machine.decode_bandwidth or math.inf
+        )
+    return min(NEVER_NS, round(1e9 * seconds))  # as the clock
 
 
 def without_numerics(
@@ -223,7 +230,7 @@ def without_numerics(
         bytes_up=done.bytes_up,
         bytes_down=done.bytes_down,
         length_ns=done.now_ns,
-        processor_ns=processor_ns(config, done.arrivals, done.updates),
+        processor_ns=processor_ns(config, done.arrivals, done.bytes_up, done.updates),
         ingress_ns=done.ingress_ns,
         egress_ns=done.egress_ns,
         update_s=done.update_s,

@@ -21,7 +21,7 @@ from ..trace import TraceWriter
 from ..training.coordinator import missing_message
 from ..training.monitor import LINE_NS, Print
 from ..util.errors import InputError
-from .schedule import make_events
+from .schedule import cut, make_events
 
 MODES = ("all", "first", "async")
 MOST_WORKERS: int = events.WORKERS
@@ -190,14 +190,15 @@ class TimingOnly:
         self._bytes = reply_bytes, body_bytes + own_bytes
         self._model = make_scheme(config).delays()
         self.events = make_events(config, reply_bytes)
+        split = config.machine.coordinators
         kept = min(MOST, max(LEAST, 1 << max(1, KEPT // n).bit_length() - 1))
         self._half = kept // 2
         self.rounds = rounds.Rounds(
             self.events,
             np.atleast_1d(task_ns),
             kept,
-            body_bytes,
-            own_bytes,
+            cut(body_bytes, split),
+            cut(own_bytes, split),
             wanted={"all": None, "async": 1, "first": wanted(update, n)}[update.mode],
             waste=update.late == "waste",
             updates=stop.updates,

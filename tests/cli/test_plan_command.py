@@ -160,7 +160,7 @@ def test_a_time_limit_alone_ends_descents(job, capsys, monkeypatch, limit):
         (["-o", "job.toml/x.toml"], "job.toml/x.toml: cannot write there"),
         (["--figure", "x.png"], "--figure x.png: valid only with --map"),
         (["--set", "faults.raise_worker=0"], "job.toml: faults.raise_worker: worker 0 would end every"),
-        (["-n", "70000"], "job.toml: workers.count: 70000 is more than the 65535"),
+        (["-n", "70000"], "job.toml: workers.count: 70000 is more than the 65536"),
         (["--bandwidths", "1e6"], "--bandwidths 1e6: valid only with --map"),
         (["--map", "-o", "x.toml"], "--output x.toml: valid only without --map"),
         (["--map", "--figure", "x.doc"], "--figure x.doc: expected a file that ends in .png"),

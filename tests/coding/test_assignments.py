@@ -81,6 +81,24 @@ def test_an_update_begins_with_a_fresh_code_and_its_tasks_take_disjoint_rows(
     assert all((first != later).any() for i, first in enumerate(seen) for later in seen[i + 1 :])
 
 
+@given(st.lists(st.integers(0, 5), min_size=1, max_size=120), st.sampled_from([1, 2, 4]))
+def test_without_updates_in_view_each_worker_takes_all_rows_whatever_the_others_do(
+    order: list[int], r: int
+) -> None:
+    made, turn = Rotating([layer(16)], [r], F4, {16: net(16, 16, 4)}, 7), 16 // r
+    taken: dict[int, list[int]] = {}
+    for worker in order:
+        taken.setdefault(worker, []).append(made.row(worker))
+        made.stepped()
+    for worker, rows in taken.items():
+        assert rows[0] == worker % turn * r
+        for number, row in enumerate(rows):
+            assert row // 16 == number // turn  # a new design each time round
+        for first in range(0, len(rows), turn):
+            words = np.vstack([dense(made.codewords(row)[0], 16) for row in rows[first : first + turn]])
+            np.testing.assert_allclose(words @ words.T, np.eye(len(words)), atol=1e-6)
+
+
 def test_without_updates_in_view_a_code_is_used_up_before_it_is_redrawn() -> None:
     made = Rotating([layer(16)], [1], F4, {16: net(16, 16, 4)}, 7, each_update=False)
     rows = []

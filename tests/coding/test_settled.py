@@ -51,6 +51,19 @@ def test_where_shards_are_alike_gradients_are_whitened(shards: str) -> None:
     assert not components.notes
 
 
+@pytest.mark.parametrize(
+    ("workers", "share", "ahead"),
+    [(2, "0.125", 0.2), (8, "0.25", 0.2), (16, "0.125", 0.1), (64, "0.125", 0.025), (16, "0.03125", 0.025)],
+)
+def test_workers_look_ahead_less_far_the_more_they_are_and_the_less_they_send(
+    workers: int, share: str, ahead: float
+) -> None:
+    settings = [f"workers.count={workers}", f"code.share={share}"]
+    assert prepared(*settings).config.memory.lookahead == ahead
+    assert prepared(*settings, "code.whiten=none").config.memory.lookahead == ahead
+    assert prepared(*settings, "memory.lookahead=0.15").config.memory.lookahead == 0.15
+
+
 def test_where_labels_are_sorted_they_are_not_and_the_run_says_so(tmp_path: Path) -> None:
     components = prepared(labels_sorted(tmp_path), "problem.shards=contiguous", "workers.count=10")
     config = components.config
@@ -61,7 +74,7 @@ def test_where_labels_are_sorted_they_are_not_and_the_run_says_so(tmp_path: Path
     for part in (
         "gradients are not whitened (code.whiten 'auto'): shards differ (problem.shards 'contiguous')",
         f"optimizer.rate 2 of whitened gradients becomes {config.optimizer.rate:g}",
-        "memory.lookahead 0.2 becomes 0",
+        "memory.lookahead 0.16 becomes 0",
     ):
         assert part in said
 

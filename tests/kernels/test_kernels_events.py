@@ -127,6 +127,8 @@ BAD = {
     "workers is 16777217": {"workers": 2**24 + 1},
     "bandwidth is 0": {"bandwidth": 0.0},
     "bandwidth is nan": {"bandwidth": float("nan")},
+    "decode_bandwidth is 0": {"decode_bandwidth": 0.0},
+    "decode_bandwidth is nan": {"decode_bandwidth": float("nan")},
     "latency_ns is -1": {"latency_ns": -1},
     "arrival_ns is": {"arrival_ns": 2**62},
     "fanout is 0": {"fanout": 0},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import math
 from collections import deque
 from collections.abc import Sequence
 from typing import Any
@@ -27,6 +28,7 @@ OPTIONS = st.fixed_dictionaries(
         "tree": st.booleans(),
         "fanout": st.integers(1, 5),
         "segment": st.integers(1, 40),
+        "decode_bandwidth": st.sampled_from([math.inf, 1e9, 3e7]),
     }
 )
 COLUMNS = ("t_dispatch_ns", "t_start_ns", "t_compute_ns", "t_send_ns")
@@ -60,9 +62,11 @@ class PlainEvents:
         tree: bool = False,
         fanout: int = 2,
         segment: int = 65536,
+        decode_bandwidth: float = math.inf,
     ) -> None:
         self.bandwidth, self.latency_ns = bandwidth, latency_ns
-        self.arrival_ns, self.dispatch_ns, self.update_ns = arrival_ns, dispatch_ns, update_ns
+        self.dispatch_ns, self.update_ns = dispatch_ns, update_ns
+        self.arrival_ns = after(arrival_ns, round(1e9 * bytes_up / decode_bandwidth))
         self.tree, self.fanout, self.segment = tree, fanout, segment
         self.up_ns = self.on_link(bytes_up)
         self.now_ns = self.ingress_ns = self.egress_ns = self.t_recv_ns = 0

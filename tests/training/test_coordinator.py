@@ -56,7 +56,8 @@ def coordinator(
     made = [
         decoders.create(kind, layer.count, layer.shape, "float64", length=layer.length) for layer in LAYERS
     ]
-    assignment = Rotating(LAYERS, [rows, 1], np.dtype("float64"), {8: code}, 1)
+    each = table.mode != "async"
+    assignment = Rotating(LAYERS, [rows, 1], np.dtype("float64"), {8: code}, 1, each)
     optimizer = optimizers.create(OptimizerTable(**{"rate": 0.1} | options), SIZE, "float64")
     state = Coded(np.zeros(SIZE), LAYERS, made, optimizer, assignment)
     state.layouts, state.policy = [layout], policies.Policy(table, workers)

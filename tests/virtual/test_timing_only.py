@@ -90,6 +90,8 @@ def runs(draw: st.DrawFn) -> list[str]:
         overrides.append(f"link.fanout={draw(st.integers(1, 3))}")
     costs = ("task_s", "arrival_s", "dispatch_s", "update_s")
     overrides += [f"machine.{key}={draw(st.sampled_from([0.0, 1e-6, 1e-3]))}" for key in costs]
+    overrides += [f"machine.decode_bandwidth={draw(st.sampled_from([1e5, 1e9]))}"] * draw(st.integers(0, 1))
+    overrides.append(f"machine.coordinators={draw(st.integers(1, 3))}")
     if draw(st.booleans()):
         overrides += ["stragglers.kind=shifted-exponential", "stragglers.mean_s=1e-3"]
         overrides.append(f"stragglers.slow={[draw(st.integers(0, workers - 1))]}")

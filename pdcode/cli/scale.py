@@ -1,0 +1,84 @@
+"""`pdcode bench scale`: schemes with ever more workers, and the part of rank 0 that limits them."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from pathlib import Path
+from typing import Any
+
+from ..mpi import launch
+from ..util.errors import InputError
+from ..util.output import print_line
+
+ABOUT = (
+    "our presets and the main rivals with 8 to 65,536 workers on the virtual clock, and what limits rank 0"
+)
+
+
+def add_parser(benches: Any) -> None:
+    """Add the bench to the parser."""
+    bench = benches.add_parser(
+        "scale",
+        help=ABOUT,
+        description=f"{ABOUT[0].upper()}{ABOUT[1:]}. Each number of workers is a comparison, as of `pdcode "
+        "compare`, in a file of its own; those that are there already are not made again. The figure is "
+        "scale.png beside them. Exit codes: 0 done, 1 failure, 2 bad input.",
+    )
+    option = bench.add_argument
+    option("--workers", metavar="N,N,…", default="8,64,512,4096,65536", help="default: 8,64,512,4096,65536")
+    option("--coordinators", metavar="N,N,…", default="1", help="that share θ's elements (default: 1)")
+    option("--link", default="1G", help="bit/s of each link: 100G, 1G, 100M or 10M (default: 1G)")
+    option("--schemes", metavar="A,B,…", help="as of compare; default: our presets and the main rivals")
+    option("--seeds", type=int, default=1, metavar="N", help="runs per entrant (default: 1)")
+    option("--tune", type=int, default=5, metavar="N", help="runs that choose a learning rate (default: 5)")
+    option("--processes", type=int, metavar="N", help="number of processes (default: one per core)")
+    option("--cost", metavar="FILE", help="[machine] as TOML; default: measured, once for a folder")
+    option("-o", "--output", metavar="FOLDER", default="results/scale", help="default: results/scale")
+    bench.set_defaults(function=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Make the comparisons, print their tables and draw the figure."""
+    launch.alone("bench scale")
+    from ..analysis import style
+    from ..comparing import scaling
+    from ..comparing.benchmark import LINKS
+    from ..util.processes import MOST, cores
+    from ..virtual.simulation import MOST as MOST_WORKERS
+
+    for name, least, most in (("seeds", 1, 1000), ("tune", 3, 99), ("processes", 1, MOST)):
+        value = getattr(options, name)
+        if value is not None and not least <= value <= most:
+            raise InputError(f"--{name} {value}: expected {least} to {most}")
+    if options.link not in LINKS:
+        raise InputError(f"--link {options.link}: expected one of {', '.join(LINKS)}")
+    folder = Path(options.output)
+    bench = scaling.Bench(
+        _numbers(options.workers, "--workers", 2, MOST_WORKERS),
+        _numbers(options.coordinators, "--coordinators", 1, 1024),
+        options.link,
+        options.schemes or ",".join(scaling.SCHEMES),
+        options.seeds,
+        options.tune,
+        folder,
+    )
+    figure = str(folder / "scale.png")
+    style.ensure_figure_can_be_drawn(figure)
+    cost = Path(options.cost) if options.cost else scaling.find_costs(folder, print_line)
+    command = shlex.join(["pdcode", *options.argv])
+    scaling.perform(bench, cost, command, options.processes or cores(), print_line)
+    found = scaling.points(bench)
+    scaling.show(bench, found)
+    style.save(scaling.draw(found), figure)
+    print(f"figure: {figure}")
+    return 0
+
+
+def _numbers(text: str, option: str, least: int, most: int) -> list[int]:
+    numbers = []
+    for each in text.split(","):
+        if not each.isdecimal() or not least <= int(each) <= most:
+            raise InputError(f"{option} {each}: expected numbers from {least} to {most}, separated by commas")
+        numbers.append(int(each))
+    return sorted({*numbers})
