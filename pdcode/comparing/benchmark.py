@@ -24,9 +24,11 @@ from ..config.write import to_toml
 from ..planning.ranking import Interval, Row, Speedup, compare
 from ..planning.survey import task_s
 from ..stragglers import records
+from ..training import setup
 from ..training.monitor import Print
 from ..util.errors import InputError, reason
 from ..util.processes import Pool
+from ..virtual import capacity
 from .file import Comparison, ensure_savable
 from .making import make_once
 from .race import Choice
@@ -55,6 +57,8 @@ TUNED_UNDER = "exponential"  # delays under which learning rates are chosen
 RATES = "rates"  # in the name of the file in which that is done
 
 WORKERS, BATCH, FLOPS_PER_S = 16, 32, 2e9
+EVALUATED = 1000  # rows of which the loss is measured
+PAYLOADS = 8000  # most payloads of a run
 NESTEROV = "/optimizer.momentum=0.9/optimizer.nesterov=true"
 
 OURS = "lwpd:default", "lwpd:starved", "lwpd:ring"
@@ -63,9 +67,9 @@ FAMILIES: Mapping[str, Sequence[str]] = {
         "topk/code.whiten=auto/memory.lookahead=auto",
         "topk/scheme.options.share=0.0025/wire.dtype=int4/code.whiten=auto/memory.lookahead=auto",
     ),
-    "all-reduce": (f"allreduce{NESTEROV}", "allreduce"),
-    "first-q": (f"uncoded:first/wire.dtype=float16{NESTEROV}", "uncoded:first/wire.dtype=float16"),
-    "asynchronous": ("uncoded:async", "ringmaster", "uncoded:k-async"),
+    "all-reduce": (f"allreduce{NESTEROV}",),
+    "first-q": (f"uncoded:first/wire.dtype=float16{NESTEROV}",),
+    "asynchronous": ("uncoded:async", "ringmaster"),
     "PowerSGD": (f"powersgd/reduce.kind=allreduce/scheme.options.rank=2{NESTEROV}",),
     "top-k asynchronous": ("topk", "topk/scheme.options.share=0.0025/wire.dtype=int4"),
     "top-k first-q": (
@@ -74,8 +78,8 @@ FAMILIES: Mapping[str, Sequence[str]] = {
     ),
     "DiLoCo": ("diloco/scheme.options.steps=4", "diloco/scheme.options.steps=4/update.mode=first"),
     "SparseLoCo": ("sparseloco/scheme.options.steps=4/update.mode=first",),
-    "DeMo": ("demo", "demo/update.mode=first"),
-    "gradient codes": ("frc", "sgc"),
+    "DeMo": ("demo/update.mode=first",),
+    "gradient codes": ("frc",),
 }
 """Rivals by family. The first has our whitening and look-ahead with another payload: no rival, but beside."""
 
@@ -166,17 +170,19 @@ def write_job(folder: Path, problem: str, link: str, name: str, delays: Mapping[
     table, target = PROBLEMS[problem]
     tables = {
         "seed": 101,
-        "problem": {"kind": "mlp", "batch": BATCH, **table},
+        "problem": {"kind": "mlp", "batch": BATCH, "evaluate": EVALUATED, **table},
         "workers": {"count": WORKERS},
         "machine": {"flops_per_s": FLOPS_PER_S},
         "link": {"bandwidth": LINKS[link], "broadcast": "tree"},
         "scheme": {"name": "uncoded", "preset": "async"},
-        "stop": {"loss": target},
+        "stop": {"loss": target, "updates": PAYLOADS},
     }
     config = configfile.resolve(tables)
     unit_s = task_s(config)
     scaled = dict(delays) | {key: unit_s * value for key, value in delays.items() if key.endswith("_s")}
     path = folder / f"{problem}-{link}-{name}.toml"
+    need = capacity.needs(setup.prepare(config))  # rank 0 takes as long as that for a payload of each
+    tables["trace"] = {"progress_s": need.task_s * max(1.0, need.most[1])}
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if "path" in delays:
