@@ -76,7 +76,7 @@ FAMILIES: Mapping[str, Sequence[str]] = {
         f"topk/update.mode=first/wire.dtype=int2{NESTEROV}",
         f"topk/update.mode=first/scheme.options.share=0.0025/wire.dtype=int4{NESTEROV}",
     ),
-    "DiLoCo": ("diloco/scheme.options.steps=4", "diloco/scheme.options.steps=4/update.mode=first"),
+    "DiLoCo": ("diloco/scheme.options.steps=4",),
     "SparseLoCo": ("sparseloco/scheme.options.steps=4/update.mode=first",),
     "DeMo": ("demo/update.mode=first",),
     "gradient codes": ("frc",),
