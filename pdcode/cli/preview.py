@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..analysis.formats import duration
 from ..coding.assignments import DataRows, Rotating
 from ..coding.builders import explicit
 from ..config.tables import Config
@@ -9,6 +10,7 @@ from ..config.write import to_toml
 from ..training.setup import Components
 from ..transport.layout import Layout
 from ..transport.sums import exchanged_bytes
+from ..virtual import capacity
 
 
 def dry_run_text(config: Config, components: Components) -> str:
@@ -19,6 +21,8 @@ def dry_run_text(config: Config, components: Components) -> str:
         round_ = f", round {number}" if len(components.layouts) > 1 else ""
         lines.append(f"# Messages ({config.workers.count} workers{round_})")
         lines += messages(config, layout, components.state.theta.nbytes)
+    if not config.reduce.summed:
+        lines += coordinator(components)
     return "\n".join(lines)
 
 
@@ -67,6 +71,17 @@ def layers(components: Components) -> list[str]:
             cut = whole if unit.whole else f"{unit.count} blocks of {unit.elements}"
             lines.append(f"#   {number}: {unit.length} parameters, {cut}")
     return lines
+
+
+def coordinator(components: Components) -> list[str]:
+    """Describe for how long rank 0 is needed, and how many workers it serves."""
+    need = capacity.needs(components)
+    return [
+        "# Rank 0, by [machine], [link] and [stragglers]",
+        f"#   a payload of every worker takes {need.processor:.2g} of a task's mean time "
+        f"({duration(1e9 * need.task_s)}) at its processor, {need.ingress:.2g} of it to receive, "
+        f"{need.egress:.2g} to send tasks; it serves up to {capacity.serves(components):,} workers",
+    ]
 
 
 def messages(config: Config, layout: Layout, theta: int) -> list[str]:

@@ -64,7 +64,7 @@ TUNED = 4096
 """Most workers with whom learning rates are chosen. With more, rank 0 has long been the limit: a payload is
 as many arrivals old as there are workers, and steps by one over their number, so the rates are the same."""
 
-TASKS, ROUNDS = 500, 40  # a run takes at most so many tasks of a worker, and payloads of all at rank 0
+TASKS, ROUNDS = 300, 15  # a run takes at most so many tasks of a worker, and payloads of all at rank 0
 POINTS = 400  # measurements in that time
 VECTORS = 16  # of θ's size that a virtual worker holds, about
 PARTS = "processor", "ingress", "egress"  # of rank 0

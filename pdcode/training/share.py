@@ -150,7 +150,7 @@ def uses(scheme: Scheme, state: State, pace: Pace) -> Uses:
     layout, rates = state.layouts[0], task_rates(scheme, pace.compute_s)
     ingress, egress = rates.sum() * layout.reply_bytes / pace.ingress, 0.0
     if isinstance(state, RelayedState):
-        body = copies(scheme.config) * relayed_bytes(state, scheme.workers)
+        body = copies(scheme.config, scheme.workers) * relayed_bytes(state, scheme.workers)
         egress = rates.sum() * (layout.body_at + body) / pace.egress
     if scheme.config.link.half_duplex:
         ingress = egress = ingress + egress
@@ -172,10 +172,10 @@ def mean_s(rates: np.ndarray) -> float:
     return int(np.count_nonzero(rates)) / float(rates.sum()) if rates.any() else math.inf
 
 
-def copies(config: Config) -> float:
+def copies(config: Config, workers: int) -> float:
     """Return how often rank 0 sends what all tasks have in common, for each task."""
     together = config.update.mode != "async" and config.link.broadcast == "tree"
-    return min(1.0, config.link.fanout / config.workers.count) if together else 1.0
+    return min(1.0, config.link.fanout / workers) if together else 1.0
 
 
 def relayed_bytes(state: RelayedState, workers: int) -> int:

@@ -7,6 +7,7 @@ worker takes rank 0 longer than a worker's task, workers wait for rank 0, and mo
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +19,8 @@ from ..training.setup import Components
 from ..training.share import copies, mean_s, relayed_bytes, task_rates
 from . import costs
 from .schedule import cut
+
+MOST = 1 << 24  # workers
 
 
 @dataclass(frozen=True)
@@ -44,21 +47,28 @@ class Needs:
         return max(parts, key=lambda part: part[1])
 
 
-def needs(components: Components) -> Needs:
+def needs(components: Components, workers: int | None = None) -> Needs:
     """Return the needs by ``[machine]`` and ``[link]``; none where workers add up their payloads.
 
     Per payload: ``arrival_s + bytes / decode_bandwidth + dispatch_s`` and a share of ``update_s``; the bytes
     of the reply in; and the bytes of the task out, of which θ, or what is relayed in its stead, counts as
     often as rank 0 sends it. With several rounds an update, those of all.
+
+    Parameters
+    ----------
+    components : Components
+    workers : int, optional
+        Number of workers; default: that of the configuration, of which the tasks' mean time is in any case.
     """
-    config, state, n = components.config, components.state, components.config.workers.count
+    config, state = components.config, components.state
+    n = config.workers.count if workers is None else workers
     machine, link = config.machine, config.link
     flops = np.sum([components.flops_by_worker(number) for number in range(len(components.layouts))], axis=0)
-    compute_s = np.broadcast_to(1e-9 * costs.times_ns(machine, flops), n)
+    compute_s = np.broadcast_to(1e-9 * costs.times_ns(machine, flops), config.workers.count)
     task_s = mean_s(task_rates(components.scheme, compute_s)) + 2 * link.latency_s
     if config.reduce.summed:
         return Needs(task_s, 0.0, 0.0, 0.0)
-    processor_s, bytes_in, bytes_out = machine.update_s / _payloads(config), 0.0, 0.0
+    processor_s, bytes_in, bytes_out = machine.update_s / _payloads(config, n), 0.0, 0.0
     for layout in components.layouts:
         body = layout.task_bytes - layout.body_at
         if isinstance(state, RelayedState):
@@ -67,14 +77,18 @@ def needs(components: Components) -> Needs:
         processor_s += machine.arrival_s + machine.dispatch_s + reply / (machine.decode_bandwidth or math.inf)
         bytes_in += reply
         bytes_out += cut(layout.body_at, machine.coordinators)
-        bytes_out += copies(config) * cut(body, machine.coordinators)
+        bytes_out += copies(config, n) * cut(body, machine.coordinators)
     ingress_s, egress_s = bytes_in / link.bandwidth, bytes_out / link.bandwidth
     if link.half_duplex:
         ingress_s = egress_s = ingress_s + egress_s
     return Needs(task_s, *(n / task_s * each for each in (processor_s, ingress_s, egress_s)))
 
 
-def _payloads(config: Config) -> int:
+def serves(components: Components) -> int:
+    """Return the most workers, up to `MOST`, who need no part of rank 0 for longer than a task takes."""
+    return bisect_right(range(1, MOST + 1), 1.0, key=lambda n: needs(components, n).most[1])
+
+
+def _payloads(config: Config, n: int) -> int:
     """Return how many payloads an update has."""
-    n = config.workers.count
     return {"async": 1, "first": wanted(config.update, n)}.get(config.update.mode, n)

@@ -8,7 +8,7 @@ import pytest
 
 from pdcode.config import load as configfile
 from pdcode.training.setup import Components, prepare
-from pdcode.virtual.capacity import Needs, needs
+from pdcode.virtual.capacity import Needs, needs, serves
 from pdcode.virtual.schedule import cut
 from pdcode.virtual.simulation import Simulation
 
@@ -72,6 +72,15 @@ def test_with_many_workers_arrivals_are_those_of_the_part_they_wait_for(
     assert need.most[1] > 1
     assert rate == pytest.approx(12 / need.task_s / need.most[1], rel=0.05)
     assert shares[PARTS.index(part)] > 0.95
+
+
+@pytest.mark.parametrize("settings", [[*UNCODED, "update.mode=async"], RELAYED])
+def test_rank_0_serves_as_many_workers_as_need_it_for_a_task(settings: list[str]) -> None:
+    most = serves(made(*settings, "link.bandwidth=3e7"))
+    assert 12 < most < 1000
+    for workers, waits in ((most, False), (most + 1, True)):
+        own = f"workers.count={workers}"
+        assert (needs(made(*settings, "link.bandwidth=3e7", own)).most[1] > 1) == waits
 
 
 def test_workers_that_add_up_their_payloads_need_no_rank_0() -> None:
