@@ -100,6 +100,10 @@ def alone(request: Request, print_line: Print, source: DataSource | None = None)
         (timing_only.ensure_timeable if quick else check_count)(config)
     components = prepare(config, name, source)
     config = components.config
+    if quick and not timing_only.steps_by_policy(components):
+        quick = False
+        with within(name):
+            check_count(config)
     check_writable(config.trace.path, name, config.stragglers.reads)
     if quick:
         trace, result = times(config, text, components, print_line)

@@ -58,6 +58,9 @@ def draw(comparison: Comparison) -> Figure:
         right.xaxis.set_major_formatter(EngFormatter("B", places=0))
         left.set_title(_first(comparison))
         right.set_title(_leanest(comparison))
+        if len(order) < len(comparison.names):
+            note = f"The first {len(order)} of {len(comparison.names)} schemes"
+            drawing.text(0.995, 0.995, note, ha="right", va="top", color=GREY, fontsize=10)
         handles, labels = left.get_legend_handles_labels()
         drawing.legend(handles, labels, loc="outside upper left", ncols=6, frameon=False)
     return drawing

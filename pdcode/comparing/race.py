@@ -128,7 +128,12 @@ def make_race(choice: Choice, folder: Path) -> tuple[Race, str, list[str]]:
     if fitted is not None and choice.clock == "virtual":
         config = costs.load(fitted, config, "median" if choice.cost else "low")
         tables = msgspec.to_builtins(config)
-        settings += [f"{name}={to_value(tables[name], name)}" for name in ("machine", "link")]
+        known = {
+            name: {key: value for key, value in tables[name].items() if value is not None}
+            for name in ("machine", "link")
+        }
+        settings = [*(f"{name}={to_value(table, name)}" for name, table in known.items()), *settings]
+        config, _ = configfile.load(choice.config, settings)
     with within(choice.config):
         if config.seed > MOST_SEED:
             raise InputError(f"seed: {config.seed}: larger seeds are used, too; give {MOST_SEED} at most")
@@ -149,6 +154,8 @@ def make_race(choice: Choice, folder: Path) -> tuple[Race, str, list[str]]:
     if choice.clock == "virtual":
         link = config.link
         notes.append(f"Link: {size(link.bandwidth)}/s, θ by a {link.broadcast}.")
+        if fitted is not None:
+            notes.append(f"Costs: those of {fitted}, but for keys that are set.")
     notes.append(f"A run ends after {duration(1e9 * limits.seconds)} at the latest.")
     return Race(made, seeds, goal, choice.clock, limits, folder), text, notes
 

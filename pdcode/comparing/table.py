@@ -110,7 +110,8 @@ def legend(comparison: Comparison, rows: Sequence[Row[str]]) -> Iterator[str]:
     )
     yield (
         "Delays belong to a worker's time: a task that does the work of several mini-batches meets the sum "
-        "of as many delays, and the rounds of an update, or parts of a reply, share one."
+        "of as many delays, and the rounds of an update, parts of a reply, or tasks on parts of a shard, "
+        "share one. A task of a data code has one, on however many shards, as in these codes' papers."
     )
     if runs < 2 and len(rows) > 1:
         yield "One seed gives no interval."

@@ -238,6 +238,14 @@ def rivals() -> list[str]:
     return [name for name in kinds.names("schemes") if name not in ("lwpd", "uncoded")]
 
 
+def with_options(tables: Tables, random: np.random.Generator) -> Tables:
+    """Draw the scheme's options among its candidates."""
+    scheme = tables["scheme"]
+    candidates = kinds.find("schemes", scheme["name"]).candidates
+    options = {key: pick(random, values, [1] * len(values)) for key, values in candidates.items()}
+    return tables | {"scheme": scheme | {"options": options}} if options else tables
+
+
 def pick(random: np.random.Generator, values: Sequence[Value], weights: Sequence[float]) -> Value:
     """Draw one of the values with probabilities proportional to the weights."""
     edges = np.cumsum(weights) / sum(weights)
@@ -248,7 +256,7 @@ def draw_tables(base: Config, random: np.random.Generator) -> Tables:
     """Draw the tables of a scheme; they may contradict each other."""
     if random.random() < RIVALS:
         names = rivals()
-        return preset(pick(random, names, [1] * len(names)))
+        return with_options(preset(pick(random, names, [1] * len(names))), random)
     families = "net", "auto", "matched", "energy", "hadamard", "uncoded"
     family = pick(random, families, (4, 2, 4, 1, 1, 3))
     memory = pick(random, ("none", "worker", "difference", "coordinator"), (2, 6, 1, 1))

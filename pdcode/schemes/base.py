@@ -65,6 +65,8 @@ class Scheme:
         Whether rank 0 needs only the sum of a round's payloads, if these have no codewords.
     whitens : bool
         Whether the vector to send is a mini-batch gradient, which ``code.whiten`` can change.
+    candidates : dict of str to sequence
+        Values of ``[scheme] options`` that plans try, by key.
     fused : bool
         Whether the payload may be computed without forming the gradient: units must be layers, and the
         source a mini-batch gradient.
@@ -82,6 +84,7 @@ class Scheme:
     whitens: ClassVar[bool] = True
     fused: ClassVar[bool] = True
     tuned: ClassVar[str] = "optimizer.rate"
+    candidates: ClassVar[Mapping[str, Sequence[Any]]] = {}
 
     class Options(Table):
         """Keys of ``[scheme] options``: none."""
@@ -130,6 +133,11 @@ class Scheme:
         return np.ones(1, np.int64)
 
     @property
+    def portion(self) -> float:
+        """Share of a mini-batch, or of a shard's full batch, that a task takes, and of its delay."""
+        return 1.0
+
+    @property
     def parts(self) -> int:
         """Number of messages in which a worker answers a task."""
         return 1
@@ -140,7 +148,7 @@ class Scheme:
 
     def delays(self) -> stragglers.Model:
         """Build the model of the delays of this scheme's tasks."""
-        return self.config.stragglers.make(self.config.seed, self.workers).merge(self.batches)
+        return self.config.stragglers.make(self.config.seed, self.workers).merge(self.batches, self.portion)
 
     def shares(self, problem: Problem, layouts: Sequence[Layout], shard: int | None) -> list[list[float]]:
         """Return the share of a delay that each part of a task has, for each round: that of its flops.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -193,6 +193,7 @@ class GradientCode(DataCode):
         **DataCode.tables,
         "update": {"mode": "captured", "fraction": 1.0, "late": "waste"},
     }
+    candidates: ClassVar[Mapping[str, Sequence[Any]]] = {"stragglers": (1, 2, 3)}
 
     class Options(Table):
         """Keys of ``[scheme] options``."""

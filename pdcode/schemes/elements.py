@@ -6,8 +6,8 @@ payload is that element. The payloads of a unit have scales in common, in wire f
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import ClassVar
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 from ..config.tables import Config, Tables
 from ..problems import Problem
@@ -33,6 +33,7 @@ class SingleElements(Scheme):
         "memory": {"kind": "worker"},
         "wire": {"dtype": "int8"},
     }
+    candidates: ClassVar[Mapping[str, Sequence[Any]]] = {"share": (0.0025, 0.01, 0.05)}
 
     @classmethod
     def check(cls, config: Config) -> None:

@@ -6,8 +6,8 @@ gradient, with any code and memory, is this project's addition.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import ClassVar, Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
@@ -92,6 +92,7 @@ class Local(Scheme):
         "update": {"mode": "all"},
         "optimizer": {"kind": "sgd", "rate": 1.0},  # 1.0: θ becomes the mean of the workers' θ
     }
+    candidates: ClassVar[Mapping[str, Sequence[Any]]] = {"steps": (2, 4, 8)}
 
     class Options(Table):
         """Keys of ``[scheme] options``."""

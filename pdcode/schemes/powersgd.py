@@ -18,8 +18,8 @@ the paper's step is along the gradient plus m, where m ← λm + gradient comes 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import ClassVar
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -233,6 +233,7 @@ class PowerSGD(Scheme):
         "memory": {"kind": "worker"},
         "update": {"mode": "all", "late": "waste"},
     }
+    candidates: ClassVar[Mapping[str, Sequence[Any]]] = {"rank": (1, 2, 4)}
 
     class Options(Table):
         """Keys of ``[scheme] options``."""
@@ -259,7 +260,7 @@ class PowerSGD(Scheme):
     def layouts(
         self, problem: Problem, weights: Sequence[int], body_bytes: int | None = None
     ) -> list[Layout]:
-        factors, wire = self.factors(problem), self.config.wire.dtype or ""
+        factors, wires = self.factors(problem), self.wires(problem.layers)
         first = [pair for layer, r in factors for pair in ((layer.outputs, r), (layer.outputs, 1))]
         second = [(layer.inputs, r) for layer, r in factors]
         bodies = (
@@ -272,7 +273,7 @@ class PowerSGD(Scheme):
                 [r for _, r in vectors],
                 [1] * len(vectors),
                 problem.dtype,
-                wire,
+                [wire for wire in wires for _ in range(len(vectors) // len(wires))],
                 body_bytes=body * problem.dtype.itemsize,
             )
             for vectors, body in zip((first, second), bodies, strict=True)

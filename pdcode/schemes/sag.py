@@ -125,6 +125,10 @@ class SAG(Scheme):
                 f"downlink.kind: '{config.downlink.kind}': scheme '{cls.name}' sends θ with each task"
             )
 
+    @property
+    def portion(self) -> float:
+        return 1.0 if self.config.problem.batch else 1.0 / self.options.parts
+
     def dealt(self, data: problems.DataSource) -> int:
         rows, parts = super().dealt(data), self.options.parts
         if parts > rows // self.workers:

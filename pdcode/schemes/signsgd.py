@@ -24,6 +24,7 @@ class SignSGD(Scheme):
     name = "signsgd"
     summary = "the signs of the gradient; rank 0 steps by their majority"
     unused = ("code", "memory", "decoder")
+    summable = False  # votes are not
     tables: ClassVar[Tables] = {
         "code": {"family": "uncoded", "blocks": 1, "rotate": False},
         "memory": {"kind": "none"},

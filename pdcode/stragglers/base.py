@@ -104,6 +104,8 @@ class Model:
         Workers that never answer.
     merged : ndarray of int64, shape (n,)
         Number of successive delays that a task has; for schemes whose tasks do the work of several.
+    portion : float
+        Share of a delay that a task has; for schemes whose tasks do a share of the work.
     """
 
     def __init__(self, table: Delayed, seed: int, workers: int) -> None:
@@ -111,7 +113,7 @@ class Model:
         self.table: Any = table
         self.factor, self.dead = table.factors(workers), np.zeros(workers, bool)
         self.dead[table.dead] = True
-        self.merged = np.ones(workers, np.int64)
+        self.merged, self.portion = np.ones(workers, np.int64), 1.0
 
     def _draw_s(self, workers: Integers, first: Integers, count: int) -> Reals:
         """Draw the delays in s of workers that are neither slow nor dead; a new array, shape (m, count)."""
@@ -152,20 +154,22 @@ class Model:
         """Return the delays of `delays_s` as they are drawn, none merged."""
         with np.errstate(over="ignore"):  # the tail of a heavy-tailed law
             delays = self._draw_s(workers, first, count)
-            delays *= self.factor[workers, None]
+            delays *= self.portion * self.factor[workers, None]
         np.minimum(delays, LARGEST, out=delays)
         delays[self.dead[workers]] = np.inf
         return delays
 
-    def merge(self, counts: Any) -> Self:
-        """Give each task the sum of successive delays; return the model.
+    def merge(self, counts: Any, portion: float = 1.0) -> Self:
+        """Give each task the sum of successive delays, or a share of one; return the model.
 
         Parameters
         ----------
         counts : array_like of int, shape (), (1,) or (n,)
             Number of delays of a task, of all workers or of each.
+        portion : float
+            Share of each.
         """
-        self.merged[:] = counts
+        self.merged[:], self.portion = counts, portion
         return self
 
     def stretch(self, workers: Any) -> Reals:

@@ -13,6 +13,7 @@ import numpy as np
 
 from .. import stragglers
 from ..coding.policies import Policy, wanted
+from ..coding.state import State
 from ..config import kinds
 from ..config.tables import Config
 from ..kernels import events, rounds
@@ -20,6 +21,7 @@ from ..schemes import Scheme, make_scheme
 from ..trace import TraceWriter
 from ..training.coordinator import missing_message
 from ..training.monitor import LINE_NS, Print
+from ..training.setup import Components
 from ..util.errors import InputError
 from .schedule import cut, make_events
 
@@ -81,6 +83,11 @@ def is_timeable(config: Config) -> bool:
         and faults.raise_worker is None
         and faults.nan_worker is None
     )
+
+
+def steps_by_policy(components: Components) -> bool:
+    """Tell whether the policy of ``[update]`` alone decides when rank 0 steps, by whole replies."""
+    return type(components.state).ready is State.ready and components.replies == 1
 
 
 def check_captured(config: Config) -> None:

@@ -135,6 +135,23 @@ def test_a_job_ends_with_its_last_straggler(job: Path) -> None:
     assert each.job_s == pytest.approx(0.5, abs=0.02)
 
 
+def test_what_is_set_counts_more_than_what_is_fitted(job: Path) -> None:
+    assert main(["simulate", str(job), "-o", "recorded.h5", "--set", "machine.arrival_s=2e-5"]) == 0
+    Path("cost.toml").write_text("[machine]\narrival_s = 7e-6\n[link]\nbandwidth = 5e8\n")
+    for options, arrival_s, bandwidth, kind in (
+        (["--link", "1e6", "--stragglers", "recorded.h5"], 2e-5, 1e6, "trace"),
+        (["--link", "1e6", "--cost", "cost.toml"], 7e-6, 1e6, "shifted-exponential"),
+        (["--cost", "cost.toml", "--set", "machine.arrival_s=1e-6"], 1e-6, 5e8, "shifted-exponential"),
+    ):
+        done = compared(job, *options, schemes="yours,uncoded", seeds=1)
+        (config, _) = done.read_configs("")
+        assert (config.machine.arrival_s, config.link.bandwidth) == (arrival_s, bandwidth)
+        assert config.stragglers.kind == kind
+        assert getattr(config.stragglers, "draw", "block") == "block"
+        fitted = "cost.toml" if "--cost" in options else "recorded.h5"
+        assert f"Costs: those of {fitted}" in " ".join(done.notes)
+
+
 def test_without_a_target_runs_have_as_many_payloads(job: Path) -> None:
     job.write_text(
         JOB.replace("loss = 1.0", "updates = 20").replace(

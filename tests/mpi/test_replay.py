@@ -53,6 +53,8 @@ CASES = {
     "matched": ["code.family=matched", "code.rows_per_task=[2,1]", "wire.dtype=int8", *FIRST],
     "topk": [*scheme("topk"), "scheme.options.share=0.1", "wire.dtype=bfloat16", "downlink.kind=codewords"],
     "randomk": [*scheme("randomk"), "scheme.options.share=0.1", "wire.dtype=int4", "downlink.kind=codewords"],
+    "uncoded": [*scheme("uncoded"), *FIRST],
+    "sag": [*scheme("sag"), "scheme.options.parts=2", "problem.batch=0", "update.count=3"],
     "signsgd": [*scheme("signsgd"), NONE, "update.mode=first"],
     "local": [*scheme("local"), "scheme.options.steps=3", "wire.dtype=int8", *FIRST],
     "diloco": [*scheme("diloco"), "scheme.options.steps=3", *FIRST, "update.late=waste"],

@@ -41,13 +41,15 @@ def test_every_pattern_of_s_missing_workers_is_exact(
         made = make(scheme, n, stragglers(s), f"problem.dtype={dtype}", f"seed={7 * n + s}")
         assert all(len(made.shards_of(i)) == s + 1 for i in range(n))
         rank0 = Rank0(made.matrix, gradients, dtype)
-        for arrived in subsets(n, [n - s]):
+        for arrived in subsets(n, range(n - s, n + 1)):
             found = rank0.decode(random.permutation(arrived))
             assert rank0.target.decodable
             weights = np.abs(rank0.target.coefficients()).sum()
             assert weights < 2e4  # what rounding grows by
             most = tolerance * weights * np.abs(rank0.payloads).max()
             np.testing.assert_allclose(found, wanted, rtol=0, atol=most)
+            if dtype == "float64":
+                assert np.linalg.norm(found - wanted) <= 1e-9 * np.linalg.norm(wanted)
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])

@@ -15,6 +15,7 @@ from pdcode import stragglers
 from pdcode.coding.policies import check_end
 from pdcode.config import load as configfile
 from pdcode.config.tables import LARGEST, StragglersTable
+from pdcode.schemes import make_scheme
 from pdcode.stragglers import Delays
 from pdcode.util.errors import InputError
 
@@ -211,6 +212,16 @@ def test_rounds_and_parts_share_the_delay_of_their_update(table: StragglersTable
         delay_ns = one.delay_ns(task, 1000, version, number, part)
         assert delay_ns == pytest.approx(max(0, expected), abs=1)
         assert delay_ns == stragglers.delays_ns(model, [2], [version], 1, [1000], [share])[0, 0]
+
+
+def test_a_task_on_a_part_of_a_shard_has_as_large_a_part_of_its_delay() -> None:
+    exponential = ["stragglers.kind=shifted-exponential", "stragglers.mean_s=0.01"]
+    parts = ["scheme.name=sag", "scheme.options.parts=4", *exponential]
+    config = configfile.resolve({}, [*parts, "problem.batch=0"])
+    whole = config.stragglers.make(config.seed, config.workers.count).delays_s([0, 2], [1, 0], 3)
+    np.testing.assert_allclose(make_scheme(config).delays().delays_s([0, 2], [1, 0], 3), whole / 4)
+    batches = configfile.resolve({}, [*parts, "problem.batch=8"])
+    np.testing.assert_allclose(make_scheme(batches).delays().delays_s([0, 2], [1, 0], 3), whole)
 
 
 def test_workers_may_merge_different_numbers_of_delays() -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from pdcode.config import load as configfile
 from pdcode.trace.schema import DRAINED
+from pdcode.util.errors import InputError
 from pdcode.virtual import timing_only
 from pdcode.virtual.schedule import AllreduceSchedule
 from pdcode.virtual.simulation import Simulation
@@ -94,3 +95,9 @@ def test_a_dead_worker_holds_all_up_until_the_end() -> None:
 
 def test_it_has_no_loop_without_gradients() -> None:
     assert not timing_only.is_timeable(configfile.resolve({}, [*JOB, "scheme.name=allreduce"]))
+
+
+def test_votes_do_not_add_up() -> None:
+    settings = ["scheme.name=signsgd", "reduce.kind=allreduce", "wire.dtype=float32"]
+    with pytest.raises(InputError, match=r"scheme\.name: 'signsgd' needs each worker's payload"):
+        configfile.resolve({}, [*JOB, *settings])
