@@ -46,9 +46,10 @@ cdef class Events:
     Every task costs rank 0's processor `dispatch_ns`, and goes through its egress link to a worker, which
     computes, waits for its delay and replies. Replies pass rank 0's ingress link in order of arrival (ties:
     in order of dispatch), and each costs its processor `arrival_ns`, and 1e9 / decode_bandwidth ns a byte. On
-    the links a byte takes 1e9 / bandwidth ns, and a message `latency_ns` more. Tasks that are sent together may share a body, which is then broadcast down a
-    tree: rank 0 sends it to `fanout` workers, which forward it in pieces of `segment` bytes. The body waits
-    for the processor's work on those tasks only; the bytes specific to each worker follow through the link.
+    the links a byte takes 1e9 / bandwidth ns, and a message `latency_ns` more. Tasks that are sent together
+    may share a body, which is then broadcast down a tree: rank 0 sends it to `fanout` workers, which forward
+    it in pieces of `segment` bytes. The body waits for the processor's work on those tasks only; the bytes
+    specific to each worker follow through the link.
 
     Parameters
     ----------
