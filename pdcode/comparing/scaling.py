@@ -146,11 +146,9 @@ def perform(bench: Bench, cost: Path, command: str, processes: int, print_line: 
             "workers": {"count": workers},
             "link": TABLES["link"] | {"bandwidth": LINKS[bench.link]},
         }
-        own = costs.load(str(cost), configfile.resolve(tables))
-        own = msgspec.structs.replace(own.machine, coordinators=coordinators)
-        tables["machine"] = {
-            key: value for key, value in msgspec.structs.asdict(own).items() if value is not None
-        }
+        fitted = msgspec.to_builtins(costs.load(str(cost), configfile.resolve(tables)).machine)
+        fitted["coordinators"] = coordinators
+        tables["machine"] = {key: value for key, value in fitted.items() if value is not None}
         components = setup.prepare(configfile.resolve(tables))
         need = capacity.needs(components)
         seconds = need.task_s * (TASKS + ROUNDS * need.most[1])

@@ -149,7 +149,8 @@ def fit(trace: Trace, flops: float, base: Base = "median") -> tuple[MachineTable
     computing = {"flops_per_s": flops / max(seen.compute, 1e-9), "task_s": seen.nap}
     if config.reduce.summed:
         return msgspec.structs.replace(config.machine, **computing), config.link
-    machine = MachineTable(
+    machine = msgspec.structs.replace(
+        MachineTable(),
         **computing,
         arrival_s=max(0.0, seen.arrival),
         dispatch_s=dispatch,

@@ -184,7 +184,7 @@ def task_times_ns(config: Config, components: Components, number: int = 0) -> np
     return costs.times_ns(config.machine, components.flops_by_worker(number))
 
 
-def processor_ns(config: Config, arrivals: int, bytes_up: int, steps: int) -> int:
+def processor_ns(config: Config, arrivals: int, bytes_up: float, steps: int) -> int:
     """Return the busy time of rank 0's processor in ns, all tasks having been answered."""
     machine = config.machine
     seconds = machine.update_s * steps
