@@ -241,7 +241,9 @@ LEGEND = (
     "best member in the cell, chosen afterwards; its time as a multiple of ours, the geometric mean over the "
     "seeds. >: it missed the target, at least; <: ours did, at most. "
     f"“{BESIDE}” is no rival: it sends the largest elements under our whitening and look-ahead. Delays are "
-    "in units of the time of a gradient; all rates are chosen under exponential ones, by as many runs."
+    "in units of the time of a gradient, recorded ones too, whatever their number of workers; all rates are "
+    "chosen under exponential ones with 16 workers, by as many runs. θ goes by a tree to workers that start "
+    "together, as by MPI_Ibcast, which pdcode's own runs do not use: in favour of those that wait for others."
 )
 
 

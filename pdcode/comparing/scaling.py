@@ -250,7 +250,7 @@ LEGEND = (
     f"link receiving and sending, were busy; limit: the one that was for {100 * FULL:.0f} % of it, or the "
     "workers. needs: by the formula, the time that one payload of every worker takes the busiest part, as a "
     "multiple of a task's time; above 1 the workers wait for it. Medians over the seeds; time: to training "
-    "loss 0.1 on the virtual clock, geometric mean."
+    "loss 0.1 on the virtual clock, geometric mean. θ goes by a tree to workers that start together."
 )
 
 
