@@ -71,8 +71,8 @@ def lookahead(config: Config) -> float:
     """Return how far ahead a worker looks, as a share of what its own memory holds.
 
     What all workers' memories hold in the mean will lead θ on. A worker's own tells the less of it the more
-    workers there are, as the noise of their mini-batches averages out: the share that is best in the mean
-    square falls to one over their number. It is also less where memories hold more.
+    workers there are, as the noise of their mini-batches and of their shards averages out: the share that is
+    best in the mean square falls to one over their number. It is also less where memories hold more.
     """
     share = EIGHTH if config.code.share is None else config.code.share
     ahead = min(MOST_AHEAD, AHEAD / config.workers.count) * min(1.0, share / EIGHTH)
@@ -90,8 +90,17 @@ def reason_against(config: Config, problem: Problem) -> str:
 
 def differing(config: Config, problem: Problem) -> str:
     """Return in which respect the workers' shards differ, or an empty string if they are alike."""
-    if split.sharding(config.problem) != "contiguous":  # dealt at random, or the same for all
+    how, batch = split.sharding(config.problem), config.problem.batch
+    if how == "replicated":
         return ""
+    if how == "shuffled":  # alike, if they are not too small for that
+        shard = problem.rows // config.workers.count
+        return (
+            f"shards are of {shard} rows, so that each worker's mini-batches of {batch} (problem.batch) "
+            f"have a mean gradient of their own; problem.shards 'replicated' gives all workers all rows"
+            if 2 * shard < batch
+            else ""
+        )
     found = disagreement(config, problem)
     if found <= 1:
         return ""

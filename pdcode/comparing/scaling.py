@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 TABLES: dict[str, Any] = {
     "seed": 101,
-    "problem": {"kind": "mlp", "data": "digits", "hidden": [64], "batch": 32},
+    "problem": {"kind": "mlp", "data": "digits", "hidden": [64], "batch": 32, "shards": "replicated"},
     "stragglers": {"kind": "shifted-exponential", "shift_s": 0.005, "mean_s": 0.005},
     "link": {"broadcast": "tree"},
     "scheme": {"name": "uncoded", "preset": "async"},

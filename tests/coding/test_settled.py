@@ -79,6 +79,17 @@ def test_where_labels_are_sorted_they_are_not_and_the_run_says_so(tmp_path: Path
         assert part in said
 
 
+def test_where_shards_are_smaller_than_half_a_mini_batch_they_differ_too() -> None:
+    """Digits have 1,438 training rows."""
+    few, many = ([f"workers.count={workers}", "problem.batch=32"] for workers in (89, 90))
+    assert prepared(*few).config.code.whiten == "gram"
+    components = prepared(*many)
+    assert components.config.code.whiten == "none"
+    assert components.config.memory.lookahead == 0.0
+    assert "shards are of 15 rows, so that each worker's mini-batches of 32" in "\n".join(components.notes)
+    assert prepared(*many, "problem.shards=replicated").config.code.whiten == "gram"
+
+
 def test_what_is_asked_for_by_name_is_done_as_asked(tmp_path: Path) -> None:
     data = labels_sorted(tmp_path)
     components = prepared(data, "problem.shards=contiguous", "workers.count=10", "code.whiten=gram")
