@@ -59,7 +59,6 @@ SCHEMES = (
 )
 """Our presets and the main rivals."""
 
-WORKERS = 8, 64, 512, 4096, 65_536
 TUNED = 4096
 """Most workers with whom learning rates are chosen. With more, rank 0 has long been the limit: a payload is
 as many arrivals old as there are workers, and steps by one over their number, so the rates are the same."""
@@ -72,7 +71,6 @@ COLUMNS = (
     "workers", "arrivals/s", "samples/s", "stale", *PARTS, "needs", "limit", "rate", "updates", "time",
 )  # fmt: skip
 FULL = 0.9  # share of the time from which on a part is the limit
-COPIES = 16  # vectors of θ's size that a virtual worker holds, about
 
 
 @dataclass(frozen=True)
