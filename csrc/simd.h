@@ -10,6 +10,10 @@
 
 #include <stdint.h> /* also defines __GLIBC__ */
 
+#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
+#error "pdcode's messages are little-endian, and its kernels read them in place"
+#endif
+
 #if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) && !defined(__clang__)
 #if __GNUC__ >= 12 /* knows x86-64-v4: AVX-512 with vectors of bytes, without which codes are packed slowly */
 #define VECTORISED __attribute__((target_clones("arch=x86-64-v4", "avx2", "default")))
