@@ -63,13 +63,16 @@ class Cell:
         return [verb, self.file, "--set", f"seed={self.seed}", "-o", self.trace]
 
     def perform(self) -> tuple[Measured, Curves]:
-        """Perform the run on the virtual clock, in this process, or over MPI, as its command; measure it."""
+        """Perform the run on the virtual clock, in this process, or over MPI, as its command; measure it.
+
+        A real run that leaves no trace has failed; what others have measured is not lost by that.
+        """
         if self.clock == "mpi":
             try:
                 command.start(self.arguments, progress=False)
             except Failure:  # such as divergence, which the trace records
                 if not Path(self.trace).exists():
-                    raise
+                    return nothing(self.config), {key: np.zeros(0) for key in CURVES}
         else:
             trace = msgspec.structs.replace(self.config.trace, path=self.trace)
             config = msgspec.structs.replace(self.config, seed=self.seed, trace=trace)
@@ -210,6 +213,13 @@ def _occupied(counters: Mapping[str, Any], stop_ns: int) -> dict[str, float]:
     parts = "processor", "ingress", "egress"
     known = stop_ns > 0 and all(f"{part}_ns" in counters for part in parts)
     return {part: timing.busy_ns(counters, part) / stop_ns for part in parts} if known else {}
+
+
+def nothing(config: Config) -> Measured:
+    """Return the figures of a run of which nothing is known but that it failed."""
+    figures = dict.fromkeys(COLUMNS, math.nan) | dict.fromkeys(("updates", "bytes_up", "bytes_down"), 0.0)
+    figures |= {"seconds": math.inf, "stop_s": config.stop.seconds or math.nan}
+    return Measured(**figures | {"failed": True})  # type: ignore[arg-type]
 
 
 def curves(trace: Trace) -> Curves:

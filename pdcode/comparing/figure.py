@@ -30,7 +30,9 @@ def draw(comparison: Comparison) -> Figure:
     """
     from matplotlib.ticker import EngFormatter
 
-    order = [comparison.names.index(row.candidate) for row, _ in ranked(comparison)][:SHOWN]
+    order = [comparison.names.index(row.candidate) for row, _ in ranked(comparison)]
+    order = [place for place in order if any(len(curves["t_s"]) for curves in comparison.curves[place])]
+    order = order[:SHOWN]
     with sheet(*SIZE) as drawing:
         panels = drawing.subplots(1, 2, sharey=True)
         for axes, key in zip(panels, ("t_s", "bytes"), strict=True):

@@ -20,6 +20,7 @@ from pdcode.planning import space
 from pdcode.planning.goal import Goal
 from pdcode.planning.trials import Outcome
 from pdcode.trace import Trace
+from pdcode.util.errors import Failure
 from pdcode.util.processes import Pool
 
 pytestmark = pytest.mark.slow
@@ -183,6 +184,25 @@ def test_real_runs_are_tuned_at_the_rates_tried(tmp_path: Path, monkeypatch: pyt
     assert tried == [(rate, rate) for rate in rates]
     assert tuned.entrants[0].rate == 1.0
     assert not list(begun.folder.iterdir())
+
+
+@pytest.mark.parametrize("worst", ["topk", ""])
+def test_a_real_run_that_leaves_nothing_does_not_cost_the_others(
+    job: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], worst: str
+) -> None:
+    def start(arguments: list[str], progress: bool) -> None:
+        if worst in arguments[1]:
+            raise Failure("mpirun: exit code 1")
+        assert main(["simulate", *arguments[1:]]) == 0
+
+    monkeypatch.setattr(cells.command, "start", start)
+    options = ["--schemes", "yours,topk", "--seeds", "2", "--seconds", "5", "--figure", "a.png"]
+    assert main(["compare", str(job), "--clock", "mpi", *options]) == 0
+    done = Comparison.load("results/job.compare.h5")
+    assert [each.failed for row in done.measured for each in row] == [not worst, not worst, True, True]
+    assert "topk, seed 1: failed" in (text := capsys.readouterr().out)
+    assert text.index("1  yours") < text.index("2  topk")
+    assert main(["show", "results/job.compare.h5"]) == 0
 
 
 def test_learning_rates_are_tuned_on_other_seeds(job: Path, capsys: pytest.CaptureFixture[str]) -> None:
