@@ -182,7 +182,10 @@ def write_job(folder: Path, problem: str, link: str, name: str, delays: Mapping[
     scaled = dict(delays) | {key: unit_s * value for key, value in delays.items() if key.endswith("_s")}
     path = folder / f"{problem}-{link}-{name}.toml"
     need = capacity.needs(setup.prepare(config))  # rank 0 takes as long as that for a payload of each
-    tables["trace"] = {"progress_s": need.task_s * max(1.0, need.most[1])}
+    round_s = need.task_s * max(1.0, need.most[1])
+    tables["trace"] = {"progress_s": round_s}
+    if delays.get("dead"):  # for whom some wait for ever
+        tables["stop"] |= {"seconds": PAYLOADS / WORKERS * round_s}
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if "path" in delays:

@@ -82,9 +82,10 @@ def test_recorded_delays_are_in_units_of_a_gradients_time(folder: Path) -> None:
 
 
 def test_every_entrant_runs_in_every_problem(folder: Path) -> None:
-    job = benchmark.write_job(folder, "digits", "10M", "none", benchmark.DELAYS["none"])
-    race, _, _ = make_race(Choice(str(job), ",".join(benchmark.entrants()), [], 1, "virtual"), folder)
-    assert race.names == benchmark.entrants()
+    for name, delays in benchmark.DELAYS.items():
+        job = benchmark.write_job(folder, "digits", "10M", name, delays)
+        race, _, _ = make_race(Choice(str(job), ",".join(benchmark.entrants()), [], 1, "virtual"), folder)
+        assert race.names == benchmark.entrants()
 
 
 @pytest.mark.parametrize(
