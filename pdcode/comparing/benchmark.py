@@ -168,7 +168,7 @@ def _cells(bench: Bench) -> Iterator[tuple[Path, str, str, str, int]]:
 def write_job(folder: Path, problem: str, link: str, name: str, delays: Mapping[str, Any]) -> Path:
     """Write the configuration of a cell, with delays in units of a gradient's time; return its file."""
     table, target = PROBLEMS[problem]
-    tables = {
+    tables: dict[str, Any] = {
         "seed": 101,
         "problem": {"kind": "mlp", "batch": BATCH, "evaluate": EVALUATED, **table},
         "workers": {"count": WORKERS},
