@@ -54,6 +54,14 @@ class LWPD(Scheme):
             "reduce": {"kind": "allreduce"},
             "optimizer": {"rate": 0.35, "momentum": 0.9, "nesterov": True},
         },
+        # The same with stragglers: the first three quarters of whitened gradients.
+        "first": {
+            "code": {"family": "uncoded", "blocks": 1, "rotate": False, "whiten": "auto"},
+            "memory": {"kind": "none"},
+            "wire": {"dtype": "float16"},
+            "update": {"mode": "first", "late": "waste"},
+            "optimizer": {"rate": 0.35, "momentum": 0.9, "nesterov": True},
+        },
         # Real targets: steps shrink with the gradient. The rate is the user's.
         "regression": {
             "code": {**NET, "share": 0.125},

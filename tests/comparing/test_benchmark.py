@@ -95,7 +95,7 @@ def test_every_entrant_runs_in_every_problem(folder: Path) -> None:
         (["--delays", "nosuch"], "--delays nosuch: expected some of exponential"),
         (["--schemes", "nosuch"], "--schemes nosuch: expected some of lwpd:default"),
         (["--delays", "."], "--delays .: no CSV files in it"),
-        (["--schemes", "uncoded:async"], "--schemes: 'lwpd:default' is missing, which is ours in 100Gbit/s"),
+        (["--schemes", "uncoded:async"], "--schemes: 'lwpd:first' is missing, which is ours in 100Gbit/s"),
         (["--tune", "2"], "--tune 2: expected 3 to 99"),
         (["--seeds", "0"], "--seeds 0: expected 1 to 1000"),
     ],

@@ -54,12 +54,13 @@ def test_all_that_is_offered_can_run_and_comes_back_from_its_file(name, tmp_path
 
 def test_presets_and_uncoded_schemes_are_always_there_and_draws_are_keyed():
     base = configfile.resolve({}, SMALL)
-    presets = ["preset default", "preset starved", "preset ring", "preset regression"]
+    names_of = "default", "starved", "ring", "first", "regression"
+    presets = [f"preset {name}" for name in names_of]
     names = {OWN, *presets, *(f"uncoded {name}" for name in ("all", "first", "async", "k-async"))}
-    few, many = space.candidates(base, 2, seed=7), space.candidates(base, 20, seed=7)
+    few, many = space.candidates(base, 2, seed=7), space.candidates(base, 24, seed=7)
     assert {candidate.name for candidate in few} == names
     assert all(candidate.multiple == 1 for candidate in few)
-    assert space.candidates(base, 20, seed=7) == many
+    assert space.candidates(base, 24, seed=7) == many
     assert space.candidates(base, 26, seed=7)[:20] == many
     other = space.candidates(base, 20, seed=8)
     assert [candidate for candidate in other if candidate.name != space.DRAWN] == [
@@ -89,12 +90,12 @@ def test_step_sizes_are_multiples_of_a_whole_step():
     assert space.base_rate(base) == 0.4
     rates = {
         (candidate.name, candidate.multiple): candidate.config.optimizer.rate
-        for candidate in space.candidates(base, 20, seed=7)
+        for candidate in space.candidates(base, 24, seed=7)
         if candidate.name != space.DRAWN
     }
     assert rates["uncoded all", 1] == rates["uncoded first", 1] == 0.4
-    own = [rates[f"preset {name}", 1] for name in ("default", "starved", "ring")]
-    assert own == [2.0, 1.0, 0.35]
+    own = [rates[f"preset {name}", 1] for name in ("default", "starved", "ring", "first")]
+    assert own == [2.0, 1.0, 0.35, 0.35]
     assert rates["preset regression", 1] == 0.16  # its momentum makes steps 2.5 times as long
     assert rates["uncoded async", 1] == 0.1  # each arrival is a whole step
     assert rates[OWN, 2] == 0.8
