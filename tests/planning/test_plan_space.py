@@ -61,8 +61,8 @@ def test_presets_and_uncoded_schemes_are_always_there_and_draws_are_keyed():
     assert {candidate.name for candidate in few} == names
     assert all(candidate.multiple == 1 for candidate in few)
     assert space.candidates(base, 24, seed=7) == many
-    assert space.candidates(base, 26, seed=7)[:20] == many
-    other = space.candidates(base, 20, seed=8)
+    assert space.candidates(base, 30, seed=7)[:24] == many
+    other = space.candidates(base, 24, seed=8)
     assert [candidate for candidate in other if candidate.name != space.DRAWN] == [
         candidate for candidate in many if candidate.name != space.DRAWN
     ]
