@@ -168,11 +168,12 @@ class Static(Assignment):
 class Rotating(Static):
     """Rotating assignment: successive tasks take successive rows of an endless code.
 
-    When its rows run out, the design is redrawn with a keyed random permutation of blocks and dither. If
-    every update begins with a new code, tasks take rows in the order in which they are sent, whichever the
-    worker: those of an update have disjoint rows. Else each worker takes all rows one after another, from a
-    place of its own on: no part of a gradient stays at a worker for longer than two turns. The row number of
-    a task determines its codewords; a trace stores nothing more.
+    When its rows run out (and at every update, if `each_update`), the design is redrawn with a keyed random
+    permutation of blocks and dither. Tasks take rows in the order in which they are sent, whichever the
+    worker: those in flight together have disjoint rows, and each worker covers all directions over time. Or
+    (`by_worker`) each worker takes all rows one after another, from a place of its own on: no part of a
+    gradient stays at a worker for longer than two turns. The row number of a task determines its codewords; a
+    trace stores nothing more.
 
     Parameters
     ----------
@@ -182,6 +183,8 @@ class Rotating(Static):
         Key of the redraws.
     each_update : bool
         Whether every update begins with a new code.
+    by_worker : bool
+        Whether each worker takes all rows in turn.
 
     Attributes
     ----------
@@ -197,9 +200,10 @@ class Rotating(Static):
         designs: dict[int, Code],
         seed: int,
         each_update: bool = False,
+        by_worker: bool = False,
     ) -> None:
         super().__init__(layers, rows, dtype, designs)
-        self.seed, self.each_update = seed, each_update
+        self.seed, self.each_update, self.by_worker = seed, each_update, by_worker
         self._sent: dict[int, int] = {}  # last task of each worker
         # Tasks in a turn: until every code has been used up at least once.
         self._turn = max(self._tasks.values(), default=1)
@@ -213,7 +217,7 @@ class Rotating(Static):
         self.ordered = any((np.diff(order) != 1).any() for order in self._orders.values())
 
     def row(self, worker: int) -> int:
-        if self.each_update:
+        if not self.by_worker:
             return super(Static, self).row(worker)
         task = self._sent[worker] = self._sent.get(worker, -1) + 1
         turn, place = divmod(task, self._turn)

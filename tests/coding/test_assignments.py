@@ -82,10 +82,8 @@ def test_an_update_begins_with_a_fresh_code_and_its_tasks_take_disjoint_rows(
 
 
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=120), st.sampled_from([1, 2, 4]))
-def test_without_updates_in_view_each_worker_takes_all_rows_whatever_the_others_do(
-    order: list[int], r: int
-) -> None:
-    made, turn = Rotating([layer(16)], [r], F4, {16: net(16, 16, 4)}, 7), 16 // r
+def test_by_worker_each_takes_all_rows_whatever_the_others_do(order: list[int], r: int) -> None:
+    made, turn = Rotating([layer(16)], [r], F4, {16: net(16, 16, 4)}, 7, by_worker=True), 16 // r
     taken: dict[int, list[int]] = {}
     for worker in order:
         taken.setdefault(worker, []).append(made.row(worker))

@@ -43,6 +43,10 @@ def test_there_is_one_code_for_each_block_count() -> None:
     assert made.designs[16].family == "net"
     assert made.rows == (1, 1, 1, 1)
     assert type(create("code.rotate=false")) is Static
+    ahead = "memory.kind=worker", "memory.lookahead=0.1"
+    assert [create(*each).by_worker for each in ((), ahead, (*ahead, "update.mode=all"))] == [
+        False, True, False,
+    ]  # fmt: skip
 
 
 def test_rows_are_a_number_a_list_or_a_share() -> None:

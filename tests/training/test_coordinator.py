@@ -56,8 +56,7 @@ def coordinator(
     made = [
         decoders.create(kind, layer.count, layer.shape, "float64", length=layer.length) for layer in LAYERS
     ]
-    each = table.mode != "async"
-    assignment = Rotating(LAYERS, [rows, 1], np.dtype("float64"), {8: code}, 1, each)
+    assignment = Rotating(LAYERS, [rows, 1], np.dtype("float64"), {8: code}, 1)
     optimizer = optimizers.create(OptimizerTable(**{"rate": 0.1} | options), SIZE, "float64")
     state = Coded(np.zeros(SIZE), LAYERS, made, optimizer, assignment)
     state.layouts, state.policy = [layout], policies.Policy(table, workers)
