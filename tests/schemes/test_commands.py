@@ -10,6 +10,7 @@ import pytest
 
 from pdcode.__main__ import main
 from pdcode.config import load as configfile
+from pdcode.planning import space
 from pdcode.trace import Trace
 from pdcode.training.setup import prepare
 
@@ -67,8 +68,9 @@ def test_commands(scheme: str, tmp_path: Path, capsys: pytest.CaptureFixture[str
     say("simulate", str(job), "--cost", path, "-o", other)
     np.testing.assert_array_equal(Trace(other).theta, trace.theta)
     search = ["--candidates", "2", "--seeds", "1", "--seconds", "2", "--processes", "1"]
-    planned = say("plan", str(job), "--target", "2.2", *search, "-o", str(tmp_path / "plan.toml"))
-    assert f"{scheme}, " in planned
+    say("plan", str(job), "--target", "2.2", *search, "-o", str(tmp_path / "plan.toml"))
+    own, *_ = space.candidates(configfile.load(str(job))[0], 2, 7)
+    assert f"yours: {scheme}, " in str(own)
 
 
 @pytest.mark.parametrize("batch", [0, 16])
