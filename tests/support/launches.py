@@ -43,6 +43,7 @@ INVALID = [  # overrides, and words of what is said of them
     ("code.rows_per_task=1000", "code.rows_per_task"),
     ("code.family=nett", "code.family: 'nett' is not one of"),
 ]
+NOT_STARTED = "listener thread failed to start"  # mpirun itself, now and then on a loaded machine
 RUNS = ROOT / "tests" / "mpi" / "programs" / "runs.py"
 
 
@@ -58,10 +59,14 @@ def on_ranks(
 ) -> subprocess.CompletedProcess[str]:
     """Run Python with these arguments on ranks, to the end."""
     command, kept = launcher(ranks)
-    return subprocess.run(
-        [*command, sys.executable, *words], env=environment() | kept | extra, capture_output=True, text=True,
-        timeout=timeout_s, check=False,
-    )  # fmt: skip
+    for _ in range(3):
+        done = subprocess.run(
+            [*command, sys.executable, *words], env=environment() | kept | extra, capture_output=True, text=True,
+            timeout=timeout_s, check=False,
+        )  # fmt: skip
+        if NOT_STARTED not in done.stdout + done.stderr:
+            break
+    return done
 
 
 class Run(NamedTuple):
