@@ -59,10 +59,11 @@ def on_ranks(
 ) -> subprocess.CompletedProcess[str]:
     """Run Python with these arguments on ranks, to the end."""
     command, kept = launcher(ranks)
+    own = environment() | kept | extra
     for _ in range(3):
         done = subprocess.run(
-            [*command, sys.executable, *words], env=environment() | kept | extra, capture_output=True, text=True,
-            timeout=timeout_s, check=False,
+            [*command, sys.executable, *words], env=own, capture_output=True, text=True, timeout=timeout_s,
+            check=False,
         )  # fmt: skip
         if NOT_STARTED not in done.stdout + done.stderr:
             break
