@@ -10,6 +10,7 @@ from typing import Any
 from ..mpi import launch
 from ..util.errors import InputError
 from ..util.output import print_line
+from .schemes import ensure_in_range
 
 ABOUT = (
     "our presets and the main rivals with 8 to 65,536 workers on the virtual clock, and what limits rank 0"
@@ -44,13 +45,10 @@ def run(options: argparse.Namespace) -> int:
     from ..analysis import style
     from ..comparing import scaling
     from ..comparing.benchmark import LINKS
-    from ..util.processes import MOST, cores
+    from ..util.processes import cores
     from ..virtual.simulation import MOST as MOST_WORKERS
 
-    for name, least, most in (("seeds", 1, 1000), ("tune", 3, 99), ("processes", 1, MOST)):
-        value = getattr(options, name)
-        if value is not None and not least <= value <= most:
-            raise InputError(f"--{name} {value}: expected {least} to {most}")
+    ensure_in_range(options)
     if options.link not in LINKS:
         raise InputError(f"--link {options.link}: expected one of {', '.join(LINKS)}")
     folder = Path(options.output)

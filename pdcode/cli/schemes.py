@@ -45,12 +45,9 @@ def run(options: argparse.Namespace) -> int:
     """Make the comparisons, and print their tables."""
     launch.alone("bench schemes")
     from ..comparing import benchmark
-    from ..util.processes import MOST, Pool
+    from ..util.processes import Pool
 
-    for name, least, most in (("seeds", 1, 1000), ("tune", 3, 99), ("processes", 1, MOST)):
-        value = getattr(options, name)
-        if value is not None and not least <= value <= most:
-            raise InputError(f"--{name} {value}: expected {least} to {most}")
+    ensure_in_range(options)
 
     def chosen(name: str, known: Iterable[str], default: str = "") -> list[str]:
         given = (getattr(options, name) or default).split(",")
@@ -84,3 +81,19 @@ def run(options: argparse.Namespace) -> int:
         benchmark.perform(bench, shlex.join(["pdcode", *options.argv]), pool, print_line)
     benchmark.show(bench)
     return 0
+
+
+def ensure_in_range(options: argparse.Namespace) -> None:
+    """Refuse numbers of runs or processes that are out of range.
+
+    Raises
+    ------
+    InputError
+        Naming option and value.
+    """
+    from ..util.processes import MOST
+
+    for name, least, most in (("seeds", 1, 1000), ("tune", 3, 99), ("processes", 1, MOST)):
+        value = getattr(options, name)
+        if value is not None and not least <= value <= most:
+            raise InputError(f"--{name} {value}: expected {least} to {most}")
