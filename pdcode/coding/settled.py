@@ -21,13 +21,9 @@ MOST_SHARDS = 64  # that are compared
 MOST_ROWS = 64  # of each half of a shard
 SAMPLES = 32  # mini-batches whose gradients' lengths are compared
 APART = 1 / 3  # of that where shards differ: what is stable there (both, sorted by label, asynchronous)
-EIGHTH = (
-    1 / 8
-)  # of a gradient, which a task usually sends; with it, in units of what a worker has not sent, …
-MOST_AHEAD, AHEAD = (
-    0.2,
-    1.6,
-)  # … the longest look ahead, and that of n workers, times n (digits, 8 to 64 workers)
+MOST_AHEAD = 0.2  # longest look ahead, a share of what is not sent, if an eighth is sent a task …
+AHEAD = 1.6  # … and that of n workers, times n (digits, 8 to 64 workers)
+EIGHTH = 1 / 8  # of a gradient
 LONGER = 0.5  # best plain step, of the length at the start of the best whitened one (digits, mnist5k)
 
 
@@ -98,7 +94,7 @@ def differing(config: Config, problem: Problem) -> str:
         return (
             f"shards are of {shard} rows, so that each worker's mini-batches of {batch} (problem.batch) "
             f"have a mean gradient of their own; problem.shards 'replicated' gives all workers all rows"
-            if 2 * shard < batch
+            if 0 < 2 * shard < batch  # with fewer rows than workers each has all
             else ""
         )
     found = disagreement(config, problem)
