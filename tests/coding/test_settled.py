@@ -88,7 +88,8 @@ def test_where_shards_are_smaller_than_half_a_mini_batch_they_differ_too() -> No
     assert components.config.memory.lookahead == 0.0
     assert "shards are of 15 rows, so that each worker's mini-batches of 32" in "\n".join(components.notes)
     assert prepared(*many, "problem.shards=replicated").config.code.whiten == "gram"
-    assert prepared("workers.count=1439", "problem.batch=32").config.code.whiten == "gram"  # all have all rows
+    most = prepared("workers.count=1439", "problem.batch=32")  # each has all rows
+    assert most.config.code.whiten == "gram"
 
 
 def test_what_is_asked_for_by_name_is_done_as_asked(tmp_path: Path) -> None:
