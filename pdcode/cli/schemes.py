@@ -34,7 +34,8 @@ def add_parser(benches: Any) -> None:
     option("--delays", metavar="A,B,…", help=what)
     option("--schemes", metavar="A,B,…", help="only these of the entrants")
     option("--seeds", type=int, default=5, metavar="N", help="runs per entrant and cell (default: 5)")
-    option("--tune", type=int, default=7, metavar="N", help="runs that choose a learning rate (default: 7)")
+    what = "learning rates that are tried of each entrant, by two runs each (default: 7)"
+    option("--tune", type=int, default=7, metavar="N", help=what)
     option("--processes", type=int, metavar="N", help="number of processes (default: one per core)")
     option("-o", "--output", metavar="FOLDER", default="results/schemes", help="default: results/schemes")
 

@@ -1,7 +1,7 @@
 """`pdcode bench schemes`: our presets and every kind of rival, over problems, links and delays.
 
 Sixteen workers compute at 2 Gflop/s; delays are in units of the time of a mini-batch's gradient. For each
-problem and link, all learning rates are chosen by the same number of runs in one cell; all cells then have
+problem and link, all learning rates are chosen of as many, each by two runs, in one cell; all cells then have
 fresh seeds. A cell is a comparison in a file of its own, as of `pdcode compare`; one that is there already is
 not made again.
 """
@@ -50,38 +50,41 @@ FAST = 1.25e9
 DELAYS: Mapping[str, dict[str, Any]] = {
     "exponential": {"kind": "shifted-exponential", "mean_s": 1.0},
     "none": {"kind": "none"},
-    "markov": {"kind": "markov", "extra_s": 9.0, "enter": 0.005, "leave": 0.05},
+    "markov": {"kind": "markov", "extra_s": 9.0, "enter": 0.02, "leave": 0.2},
     "persistent": {"kind": "slow-set", "slow": [15], "slowdown": 10.0},
     "dead": {"kind": "slow-set", "dead": [15]},
 }
 """Tables ``[stragglers]``, times in units of a gradient's."""
 
 TUNED_UNDER = "exponential"  # delays under which learning rates are chosen
+TUNING_SEEDS = 2  # runs by which a rate is judged: the best of one run lies at the edge of stability
 RATES = "rates"  # in the name of the file in which that is done
 
 WORKERS, BATCH, FLOPS_PER_S = 16, 32, 2e9
 EVALUATED = 1000  # rows of which the loss is measured
+ROUNDS = 2  # payloads of each worker between measurements
 PAYLOADS = 8000  # most payloads of a run
 NESTEROV = "/optimizer.momentum=0.9/optimizer.nesterov=true"
+EXCHANGE = "/downlink.kind=exchange"
 
-OURS = "lwpd:default", "lwpd:starved", "lwpd:ring", "lwpd:first"
+OURS = "lwpd:default", "lwpd:ring", "lwpd:first"
 FAMILIES: Mapping[str, Sequence[str]] = {
     "top-k, whitened, look-ahead": (
-        "topk/code.whiten=auto/memory.lookahead=auto",
-        "topk/scheme.options.share=0.0025/wire.dtype=int4/code.whiten=auto/memory.lookahead=auto",
+        f"topk/code.whiten=auto/memory.lookahead=auto{EXCHANGE}",
+        f"topk/scheme.options.share=0.0025/wire.dtype=int4/code.whiten=auto/memory.lookahead=auto{EXCHANGE}",
     ),
     "all-reduce": (f"allreduce{NESTEROV}",),
     "first-q": (f"uncoded:first/wire.dtype=float16{NESTEROV}",),
-    "asynchronous": ("uncoded:async", "ringmaster"),
+    "asynchronous": ("uncoded:async",),
     "PowerSGD": (f"powersgd/reduce.kind=allreduce/scheme.options.rank=2{NESTEROV}",),
-    "top-k asynchronous": ("topk", "topk/scheme.options.share=0.0025/wire.dtype=int4"),
+    "top-k asynchronous": (f"topk{EXCHANGE}", f"topk/scheme.options.share=0.0025/wire.dtype=int4{EXCHANGE}"),
     "top-k first-q": (
-        f"topk/update.mode=first/wire.dtype=int2{NESTEROV}",
-        f"topk/update.mode=first/scheme.options.share=0.0025/wire.dtype=int4{NESTEROV}",
+        f"topk/update.mode=first/wire.dtype=int2{NESTEROV}{EXCHANGE}",
+        f"topk/update.mode=first/scheme.options.share=0.0025/wire.dtype=int4{NESTEROV}{EXCHANGE}",
     ),
     "DiLoCo": ("diloco/scheme.options.steps=4",),
-    "SparseLoCo": ("sparseloco/scheme.options.steps=4/update.mode=first",),
-    "DeMo": ("demo/update.mode=first",),
+    "SparseLoCo": (f"sparseloco/scheme.options.steps=4/update.mode=first{EXCHANGE}",),
+    "DeMo": (f"demo/update.mode=first{EXCHANGE}",),
     "gradient codes": ("frc",),
 }
 """Rivals by family. The first has our whitening and look-ahead with another payload: no rival, but beside."""
@@ -99,8 +102,8 @@ class Bench:
         Names in `PROBLEMS` and `LINKS`.
     delays : dict of str to dict
         Tables ``[stragglers]``, as `DELAYS`.
-    seeds, runs : int
-        Runs of an entrant in a cell, and those by which its learning rate is chosen.
+    seeds, rates : int
+        Runs of an entrant in a cell, and learning rates that are tried of it.
     schemes : sequence of str
         Entrants.
     folder : Path
@@ -111,7 +114,7 @@ class Bench:
     links: Sequence[str]
     delays: Mapping[str, dict[str, Any]]
     seeds: int
-    runs: int
+    rates: int
     schemes: Sequence[str]
     folder: Path
 
@@ -155,8 +158,12 @@ def perform(bench: Bench, command: str, pool: Pool, print_line: Print) -> None:
     for path, problem, link, name, seeds in _cells(bench):
         delays = bench.delays.get(name, DELAYS[TUNED_UNDER])
         job = write_job(bench.folder, problem, link, name, delays)
-        choice = Choice(str(job), ",".join(bench.schemes), [], seeds or 1, "virtual")
-        how = {"rates": bench.file(problem, link, RATES)} if seeds else {"tune": bench.runs}
+        choice = Choice(str(job), ",".join(bench.schemes), [], seeds or 1, "virtual", rounds=ROUNDS)
+        how = (
+            {"rates": bench.file(problem, link, RATES)}
+            if seeds
+            else {"tune": bench.rates, "tuning_seeds": TUNING_SEEDS}
+        )
         make_once(path, choice, command, pool, print_line, **how)
 
 
@@ -184,10 +191,9 @@ def write_job(folder: Path, problem: str, link: str, name: str, delays: Mapping[
     unit_s = task_s(config)
     scaled = dict(delays) | {key: unit_s * value for key, value in delays.items() if key.endswith("_s")}
     path = folder / f"{problem}-{link}-{name}.toml"
-    need = capacity.needs(setup.prepare(config))  # rank 0 takes as long as that for a payload of each
-    round_s = need.task_s * max(1.0, need.most[1])
-    tables["trace"] = {"progress_s": round_s}
     if delays.get("dead"):  # for whom some wait for ever
+        need = capacity.needs(setup.prepare(config))  # rank 0 takes as long as that for a payload of each
+        round_s = need.task_s * max(1.0, need.most[1])
         tables["stop"] |= {"seconds": PAYLOADS / WORKERS * round_s}
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -251,8 +257,9 @@ LEGEND = (
     "seeds. >: it missed the target, at least; <: ours did, at most. "
     f"“{BESIDE}” is no rival: it sends the largest elements under our whitening and look-ahead. Delays are "
     "in units of the time of a gradient, recorded ones too, whatever their number of workers; all rates are "
-    "chosen under exponential ones with 16 workers, by as many runs. θ goes by a tree to workers that start "
-    "together, as by MPI_Ibcast, which pdcode's own runs do not use: in favour of those that wait for others."
+    "chosen under exponential ones with 16 workers, of as many. θ goes by a tree to workers that start "
+    "together, as by MPI_Ibcast, which pdcode's own runs do not use: in favour of those that wait. "
+    "Sparse and coded payloads are exchanged among the workers, all rivals' too."
 )
 
 

@@ -22,6 +22,7 @@ def make(
     print_line: Print,
     *,
     tune: int | None = None,
+    tuning_seeds: int = 1,
     rates: tuple[str, Comparison] | None = None,
     keep: bool = False,
 ) -> Comparison:
@@ -39,7 +40,9 @@ def make(
     rates : tuple of str and Comparison, optional
         File and content of a comparison of which learning rates are taken.
     tune : int, optional
-        Runs by which each entrant's learning rate is then chosen.
+        Learning rates that are then tried of each entrant.
+    tuning_seeds : int
+        Runs by which each is judged.
     keep : bool
         Whether to keep the traces.
 
@@ -54,7 +57,7 @@ def make(
         notes.append(note)
     if tune:
         write_entrants(race, command)
-        race, note = tuning.tune(race, tune, pool, print_line)
+        race, note = tuning.tune(race, tune, pool, print_line, tuning_seeds)
         notes.append(note)
     write_entrants(race, command)
     results = run(race, pool, print_line, keep)
@@ -71,6 +74,7 @@ def make_once(
     print_line: Print,
     *,
     tune: int | None = None,
+    tuning_seeds: int = 1,
     rates: Path | None = None,
 ) -> None:
     """Make a comparison of a bench and write its file, unless the same is there already.
@@ -84,10 +88,13 @@ def make_once(
     if path.exists():
         made = Comparison.load(path)
         same = (made.names, made.seeds, made.config) == (race.names, [*race.seeds], text)
-        if not same or (tune and tuning.note(tune, race.seeds) not in " ".join(made.notes)):
+        if not same or (tune and tuning.note(tune, race.seeds, tuning_seeds) not in " ".join(made.notes)):
             raise InputError(f"{path}: is there, of another bench; use another folder, or remove it")
         print_line(f"{path}: there already")
         return
     print_line(f"{path}:")
     taken = None if rates is None else (str(rates), Comparison.load(rates))
-    make(race, text, notes, command, pool, print_line, tune=tune, rates=taken).save(path)
+    made = make(
+        race, text, notes, command, pool, print_line, tune=tune, tuning_seeds=tuning_seeds, rates=taken
+    )
+    made.save(path)

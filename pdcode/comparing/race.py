@@ -16,12 +16,13 @@ from ..config.tables import LARGEST, StopTable
 from ..config.write import to_toml, to_value
 from ..planning.goal import Goal, choose_goal
 from ..planning.search import MOST_SEED, OWN_SLACK, Environment, baseline
-from ..planning.trials import ARRIVALS, MOST_ARRIVALS
+from ..planning.trials import ARRIVALS, MOST_ARRIVALS, source
 from ..trace import opening
+from ..training import setup
 from ..training.monitor import Print
 from ..util.errors import InputError, reason, within
 from ..util.processes import Pool
-from ..virtual import costs
+from ..virtual import capacity, costs
 from .cells import Cell, Curves, Measured, results
 from .entrants import Entrant, entrants
 
@@ -101,6 +102,7 @@ class Choice:
     stragglers: str | None = None
     cost: str | None = None
     aliases: Mapping[str, str] = field(default_factory=dict)  # further names of schemes
+    rounds: float | None = None  # measure an entrant whenever it takes in so many payloads of each worker
 
 
 def make_race(choice: Choice, folder: Path) -> tuple[Race, str, list[str]]:
@@ -148,7 +150,7 @@ def make_race(choice: Choice, folder: Path) -> tuple[Race, str, list[str]]:
         limits = find_limits(
             Environment(config, config, goal or NEVER, choice.config), choice.seconds, choice.clock
         )
-    made = [limited(entrant, limits, goal) for entrant in made]
+    made = [limited(entrant, _at_pace(entrant, limits, choice.rounds), goal) for entrant in made]
     seeds = range(config.seed, config.seed + choice.seeds)
     notes = [f"{len(made)} schemes, {config.workers.count} workers, delays: {config.stragglers.describe()}."]
     if choice.clock == "virtual":
@@ -182,6 +184,14 @@ def find_limits(environment: Environment, seconds: float | None, clock: str) -> 
     own = baseline(environment, given, config.stop.updates if seconds is None else None, arrivals)
     most = given or min(OWN_SLACK * own.spent_s, LARGEST)
     return Limits(most, min(config.trace.progress_s, max(own.spent_s / POINTS, 1e-6)))
+
+
+def _at_pace(entrant: Entrant, limits: Limits, rounds: float | None) -> Limits:
+    """Return the limits with measurements at an entrant's own pace: where its workers meet no delays."""
+    if rounds is None:
+        return limits
+    need = capacity.needs(setup.prepare(entrant.config, source=source(entrant.config)))
+    return replace(limits, step_s=float(f"{rounds * need.task_s * max(1.0, need.most[1]):.2g}"))
 
 
 def limited(entrant: Entrant, limits: Limits, goal: Goal | None) -> Entrant:

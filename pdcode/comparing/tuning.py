@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
+
 from ..analysis.formats import listing
 from ..planning.goal import Goal
 from ..planning.search import SEARCH
@@ -36,13 +38,20 @@ class Search:
         self._tried: dict[float, tuple[float, ...]] = {}
 
     def add(self, power: float, outcome: Outcome, goal: Goal | None) -> None:
-        """Record the outcome of a run."""
-        self._tried[power] = _key(power, outcome, goal)
+        """Record the outcome of a run; a power is judged by the worst of its runs."""
+        key = _key(power, outcome, goal)
+        self._tried[power] = max(key, self._tried.get(power, key))
 
     @property
     def best(self) -> float:
         """The best power so far."""
         return min(self._tried, key=self._tried.__getitem__)
+
+    @property
+    def limit_s(self) -> float:
+        """Time to the target with the best power so far, which another must not exceed to be better."""
+        reached, seconds, _ = min(self._tried.values(), default=(1, 0, 0))
+        return seconds if reached == 0 else math.inf
 
     @property
     def at_an_edge(self) -> bool:
@@ -71,8 +80,11 @@ def _key(power: float, outcome: Outcome, goal: Goal | None) -> tuple[float, ...]
     return 1, outcome.value, power
 
 
-def tune(race: Race, runs: int, pool: Pool, print_line: Print) -> tuple[Race, str]:
-    """Choose each entrant's learning rate by `runs` runs, under a seed that the comparison does not use.
+def tune(race: Race, rates: int, pool: Pool, print_line: Print, seeds: int = 1) -> tuple[Race, str]:
+    """Choose each entrant's learning rate of `rates` tried, under seeds that the comparison does not use.
+
+    A rate is judged by the worst of its runs, one for each of `seeds` seeds. Runs end when they are too slow
+    to be the best.
 
     Returns
     -------
@@ -81,12 +93,18 @@ def tune(race: Race, runs: int, pool: Pool, print_line: Print) -> tuple[Race, st
     note : str
         How they were chosen, and whose best rate was the least or the largest that was tried.
     """
-    seed, searches = race.seeds[0] + SEARCH, [Search() for _ in race.entrants]
-    done, total = 0, runs * len(searches)
+    first, searches = race.seeds[0] + SEARCH, [Search() for _ in race.entrants]
+    done, total = 0, rates * seeds * len(searches)
     while done < total:
-        powers = [(place, power) for place, search in enumerate(searches) for power in search.next()]
-        entrants = [_at(race.entrants[place], power) for place, power in powers]
-        cells = [(number, _cell(race, each, seed, number)) for number, each in enumerate(entrants)]
+        tried = [(place, power) for place, search in enumerate(searches) for power in search.next()]
+        powers = [pair for pair in tried for _ in range(seeds)]
+        entrants = [
+            _within(_at(race.entrants[place], power), searches[place].limit_s) for place, power in powers
+        ]
+        cells = [
+            (number, _cell(race, each, first + number % seeds, number))
+            for number, each in enumerate(entrants)
+        ]
         for number, (measured, _) in results(cells, pool):
             done += 1
             place, power = powers[number]
@@ -97,15 +115,19 @@ def tune(race: Race, runs: int, pool: Pool, print_line: Print) -> tuple[Race, st
             now = f"{entrant.name}, {'.'.join(rate_key(entrant.config))} {entrant.rate:g}"
             print_line(f"tuning {done} of {total}: {now}: {verdict(measured, race.goal)}")
     pairs = list(zip(race.entrants, searches, strict=True))
-    text = note(runs, race.seeds)
+    text = note(rates, race.seeds, seeds)
     if edges := [entrant.name for entrant, search in pairs if search.at_an_edge]:
         text += f" Those of {listing(edges)} are the least or largest that were tried."
     return replace(race, entrants=[_at(entrant, search.best) for entrant, search in pairs]), text
 
 
-def note(runs: int, seeds: Sequence[int]) -> str:
+def note(rates: int, seeds: Sequence[int], runs: int) -> str:
     """Say how learning rates are chosen for a comparison of these seeds."""
-    return f"Learning rates: the best of {runs} runs each under seed {seeds[0] + SEARCH}."
+    first = seeds[0] + SEARCH
+    if runs == 1:
+        return f"Learning rates: the best of {rates} runs each under seed {first}."
+    under = f"seeds {first} – {first + runs - 1}"
+    return f"Learning rates: the best of {rates} each, judged by the worst run under {under}."
 
 
 def _cell(race: Race, entrant: Entrant, seed: int, number: int) -> Cell:
@@ -114,6 +136,16 @@ def _cell(race: Race, entrant: Entrant, seed: int, number: int) -> Cell:
     cell = replace(race.cell(entrant, seed), trace=f"{stem}.h5", file=f"{stem}.toml")
     write(cell, f"{HEAD} to tune '{entrant.name}'")
     return cell
+
+
+def _within(entrant: Entrant, limit_s: float) -> Entrant:
+    """Return an entrant whose run ends after `limit_s`, or before."""
+    stop = entrant.config.stop
+    earliest = min(limit_s, math.inf if stop.seconds is None else stop.seconds)
+    if not math.isfinite(earliest):
+        return entrant
+    stop = msgspec.structs.replace(stop, seconds=earliest)
+    return replace(entrant, config=msgspec.structs.replace(entrant.config, stop=stop))
 
 
 def _at(entrant: Entrant, power: float) -> Entrant:

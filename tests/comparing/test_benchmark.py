@@ -15,7 +15,7 @@ from pdcode.comparing.race import Choice, make_race
 
 pytestmark = pytest.mark.slow
 
-SCHEMES = "lwpd:default,uncoded:async,topk"
+SCHEMES = "lwpd:default,uncoded:async,topk/downlink.kind=exchange"
 
 
 @pytest.fixture
@@ -40,7 +40,11 @@ def test_cells_are_made_once_and_shown(folder: Path, capsys: pytest.CaptureFixtu
     assert main(command) == 0
     again = capsys.readouterr().out
     assert again.count("there already") == 3
-    for other in (["--seeds", "1"], ["--tune", "4"], ["--schemes", "lwpd:default,topk"]):
+    for other in (
+        ["--seeds", "1"],
+        ["--tune", "4"],
+        ["--schemes", "lwpd:default,topk/downlink.kind=exchange"],
+    ):
         assert main([*command, *other]) == 2
         assert "is there, of another bench; use another folder" in capsys.readouterr().err
     assert again.partition("digits, time")[2] == text.partition("digits, time")[2]
