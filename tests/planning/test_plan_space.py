@@ -95,7 +95,7 @@ def test_step_sizes_are_multiples_of_a_whole_step():
     }
     assert rates["uncoded all", 1] == rates["uncoded first", 1] == 0.4
     own = [rates[f"preset {name}", 1] for name in ("default", "starved", "ring", "first")]
-    assert own == [2.0, 1.0, 0.35, 0.35]
+    assert own == [2.0, 1.0, 0.7, 0.7]
     assert rates["preset regression", 1] == 0.16  # its momentum makes steps 2.5 times as long
     assert rates["uncoded async", 1] == 0.1  # each arrival is a whole step
     assert rates[OWN, 2] == 0.8
