@@ -47,6 +47,9 @@ struct events {
     int64_t up, latency, arrival, dispatch, update; /* ns; up: a reply on the link */
     int64_t *ups, *arrivals;         /* (workers): `up` and `arrival` by worker if they differ; else NULL */
     int64_t half_duplex, tree, fanout;
+    int64_t *heard, *spoken; /* (workers): times at which a worker has received and sent its payloads; ... */
+    uint8_t *deaf;           /* ... whether the others send it none; all NULL if none are exchanged */
+    int64_t peer;            /* ns: such a payload on a worker's link */
 };
 
 /* ns on the link: common body of a batch, bytes specific to a worker, both, a piece in the tree. */

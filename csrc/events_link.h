@@ -56,6 +56,22 @@ INLINE struct event pass_link(struct events *e)
     return (struct event){e->in_free, event.key};
 }
 
+/* A worker sends the reply that rank 0 has received to the other workers, too, one after the other. */
+static void spread(struct events *e, int64_t worker)
+{
+    const int64_t peer = e->peer;
+    int64_t out = latest(e->flights[worker].t_send, e->spoken[worker]);
+    out = after(out, e->ups ? e->ups[worker] : e->up); /* rank 0's copy is the first */
+    for (int64_t step = 1; step < e->workers; step++) {
+        const int64_t to = worker + step < e->workers ? worker + step : worker + step - e->workers;
+        if (e->deaf[to])
+            continue;
+        e->heard[to] = after(latest(e->heard[to], after(out, e->latency)), peer);
+        out = after(out, peer);
+    }
+    e->spoken[worker] = latest(e->spoken[worker], out);
+}
+
 /* Receive the next reply at the time from next_recv; return its worker. */
 INLINE int64_t receive(struct events *e, int64_t t_recv)
 {
@@ -72,6 +88,8 @@ INLINE int64_t receive(struct events *e, int64_t t_recv)
     e->now = after(t_recv, arrival_of(e, worker));
     e->arrived++;
     e->flights[worker].state = IDLE;
+    if (e->heard)
+        spread(e, worker);
     return worker;
 }
 
@@ -146,6 +164,8 @@ INLINE void send_one(struct events *e, struct batch *batch, const struct parts *
     emit(e, batch->tree ? parts->own : parts->both);
     flight->t_dispatch = batch->begin;
     flight->t_start = latest(there, after(e->out_free, e->latency));
+    if (e->heard)
+        flight->t_start = latest(flight->t_start, e->heard[worker]);
     flight->t_compute = after(flight->t_start, compute);
     flight->key = (uint64_t)e->dispatched++ << EVENTS_WORKER_BITS | (uint64_t)worker;
     if (delay < 0) {
@@ -154,6 +174,8 @@ INLINE void send_one(struct events *e, struct batch *batch, const struct parts *
         e->dead++;
     } else {
         flight->t_send = after(flight->t_compute, delay);
+        if (e->heard)
+            flight->t_send = latest(flight->t_send, e->spoken[worker]);
         flight->state = OUT;
         push(e, event_of(e, worker));
     }

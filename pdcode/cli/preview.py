@@ -92,10 +92,10 @@ def messages(config: Config, layout: Layout, theta: int) -> list[str]:
         payload = f"allreduce of the payload, {layout.payload_bytes} bytes in {layout.dtype.name}"
         return [f"#   {payload}; a worker sends and receives at least {least}"]
     body = layout.task_bytes - layout.body_at
-    relayed = config.downlink.kind == "codewords"
-    task = (
-        f"relayed codewords, at most {body}" if relayed else f"θ {body}" if body == theta else f"body {body}"
-    )
+    relayed, exchanged = config.downlink.relays, config.downlink.exchanges
+    what = "references to payloads" if exchanged else "relayed codewords"
+    task = f"{what}, at most {body}" if relayed else f"θ {body}" if body == theta else f"body {body}"
+    peers = f", and {config.workers.count - 1} times to other workers" if exchanged else ""
     wires = ", ".join(dict.fromkeys(layout.wires))
     reply = f"codewords {layout.codeword_bytes}, " if layout.chosen else ""
     times = f"{layout.replies} × " if layout.replies > 1 else ""
@@ -104,5 +104,5 @@ def messages(config: Config, layout: Layout, theta: int) -> list[str]:
         f"codewords and padding {layout.body_at - header}, {task}",
         f"#   reply {times}{layout.reply_bytes} bytes: header {header}, {reply}payload "
         f"{layout.payload_bytes} in {wires}; "
-        f"{layout.replies * layout.reply_bytes / (theta + header):.4f} of a full gradient's",
+        f"{layout.replies * layout.reply_bytes / (theta + header):.4f} of a full gradient's{peers}",
     ]

@@ -110,7 +110,7 @@ def message_flops(config: Config, problem: Problem, layout: Layout) -> float:
     parts = zip(layout.wires, layout.rows, layout.units, strict=True)
     costs = ((1 if wire == layout.dtype.name else ROUND) * r * unit.elements for wire, r, unit in parts)
     total = float(sum(costs))
-    if config.downlink.kind == "codewords":
+    if config.downlink.relays:
         total += _replica(config, problem, layout)
     return total
 

@@ -8,27 +8,61 @@ to Tang et al., "DoubleSqueeze", ICML 2019; relaying the received codewords is t
 
 A log has an entry for each payload used and for each step. A worker whose entries would be longer than the
 state itself gets a snapshot: θ, the optimizer's arrays and the decoders' accumulators.
+
+``exchange`` does the same with less of rank 0's link: a worker sends its payload to all others, too, and in
+the log a reference stands for it. Workers who have not asked for a task for long, such as dead ones, are
+*muted*: the others send them nothing, and what they have missed comes from rank 0.
 """
 
 from __future__ import annotations
 
-import struct
 from abc import ABC, abstractmethod
 from collections import deque
+from collections.abc import Callable, Sequence
+from functools import partial
 from hashlib import blake2b
 from itertools import islice
+from operator import attrgetter
+from typing import NamedTuple
 
 import numpy as np
 
 from ..kernels import intake, quantise
 from ..transport.base import Arrival
 from ..transport.layout import CHECK, SNAPSHOT, Pair, aligned, buffer
-from ..transport.messages import CodewordView, Order, Reply, Task, view_codewords
+from ..transport.log import ARRIVAL, HEAD, REFERENCE, STEP, STEP_HEAD, LogFormat, head_of, padded
+from ..transport.messages import NOBODY, CodewordView, Order, Reply, Task, view_codewords
 from .state import Coded, State, plain_scales
 
-ENTRY = struct.Struct("<qd")
-"""Kind of an entry, and the step's damping."""
-ARRIVAL, STEP = 0, 1
+PATIENCE = 8
+"""Entries of each worker after which one that has not asked for a task is muted: four to eight payloads."""
+LONGEST = 1 << 30
+"""Bytes of the longest log where workers exchange payloads."""
+
+
+class Entry(NamedTuple):
+    """Entry of the log.
+
+    Attributes
+    ----------
+    whole : ndarray of uint8
+    reference : ndarray of uint8
+        What stands for it if the payload comes from its worker.
+    sender : int
+        That worker; -1 for a step.
+    muted : ndarray of int64
+        To whom the payload does not come from it.
+    """
+
+    whole: np.ndarray
+    reference: np.ndarray
+    sender: int = -1
+    muted: np.ndarray = NOBODY
+
+    def sent(self, worker: int) -> np.ndarray:
+        """Return what rank 0 sends a worker."""
+        heard = worker == self.sender or not len(self.muted) or worker not in self.muted
+        return self.reference if heard else self.whole
 
 
 class ReplicaError(RuntimeError):
@@ -50,43 +84,52 @@ class RelayedState(State):
     workers : int
     check : int
         Period, in tasks of a worker, of the comparison of digests of θ.
+    exchanged : bool
+        Whether workers send their payloads to each other.
     """
 
-    def __init__(self, state: Coded, workers: int, check: int) -> None:
+    def __init__(self, state: Coded, workers: int, check: int, exchanged: bool = False) -> None:
         self.layouts, self.theta, self.optimizer = state.layouts, state.theta, state.optimizer
         self.designs, self.assignment, self.robust = state.designs, state.assignment, state.robust
         self.policy = state.policy
         layout = self._layout = self.layouts[0]
         self._state, self._check = state, check
-        self._log: deque[np.ndarray] = deque()
+        self._log: deque[Entry] = deque()
         self._bytes = 0  # length of the log
         self._first = self._next = 0  # numbers of the oldest entry kept and of the next one
-        self._seen = [-1] * workers  # entries that each worker has; -1: needs a snapshot
-        self._words_bytes = 0 if layout.chosen else layout.codeword_bytes
-        size = ENTRY.size + self._words_bytes + layout.reply_bytes - layout.header_bytes
+        self._seen = [0] * workers  # entries that each worker has; all draw the same initial θ
+        self._format = LogFormat(layout)
+        self.exchanged = exchanged
+        self._kept = PATIENCE * workers if exchanged else 0  # entries of the log, even if it is long
+        self._muted, self._notice = NOBODY, notice_of(NOBODY)  # to whom the others send nothing …
+        self._review = 0  # … until the log has so many entries
+        self._told = [NOBODY] * workers  # those of whom each worker knows
         self._scratch = np.zeros(layout.header_bytes + layout.codeword_bytes, np.uint8)
         pairs = layout.empty_codewords()
         self._words = None if layout.chosen else view_codewords(layout, self._scratch, pairs)
-        self._size = -(-size // 8) * 8
         self._digest: int | None = None  # of the current θ; computed on demand
 
     def fold(self, arrival: Arrival) -> float:
-        entry = np.zeros(self._size, np.uint8)
-        ENTRY.pack_into(entry.data, 0, ARRIVAL, 0.0)
-        at = ENTRY.size
+        worker, sizes = arrival.worker, self._format
+        entry = np.zeros(sizes.whole_bytes, np.uint8)
+        entry.data[: HEAD.size] = head_of(ARRIVAL, worker, arrival.task)
+        at = HEAD.size
         if self._words is not None:
             self._words.write(arrival.codewords, arrival.row)
-            entry[at : at + self._words_bytes] = self._scratch[self._layout.header_bytes :]
-            at += self._words_bytes
+            entry[at : at + sizes.words_bytes] = self._scratch[self._layout.header_bytes :]
+            at += sizes.words_bytes
         entry[at : at + len(arrival.body)] = arrival.body
-        self._append(entry)
+        reference = entry
+        if self.exchanged:
+            reference = np.frombuffer(head_of(REFERENCE, worker, arrival.task), np.uint8)
+        self._append(Entry(entry, reference, worker, self._told[worker]))
         return self._state.fold(arrival)
 
     def step(self, damping: float) -> float | None:
         norm = self._state.step(damping)
-        entry = np.zeros(ENTRY.size, np.uint8)
-        ENTRY.pack_into(entry.data, 0, STEP, damping)
-        self._append(entry)
+        entry = np.zeros(STEP_HEAD.size, np.uint8)
+        STEP_HEAD.pack_into(entry.data, 0, STEP, damping)
+        self._append(Entry(entry, entry))
         self._digest = None
         return norm
 
@@ -96,34 +139,75 @@ class RelayedState(State):
 
     @property
     def entry_bytes(self) -> int:
-        """Bytes of a relayed payload and of the step that follows it."""
-        return self._size + ENTRY.size
+        """Bytes that rank 0 sends of a payload and the step that follows it."""
+        sizes = self._format
+        return (HEAD.size if self.exchanged else sizes.whole_bytes) + STEP_HEAD.size
 
     @property
     def snapshot_bytes(self) -> int:
         """Bytes of what a worker gets instead of a longer log."""
         return self._state.least_bytes
 
-    def _append(self, entry: np.ndarray) -> None:
+    def _append(self, entry: Entry) -> None:
         self._log.append(entry)
-        self._bytes += len(entry)
+        self._bytes += len(entry.whole)
         self._next += 1
-        while self._bytes > self._state.least_bytes:  # a snapshot is shorter
-            self._bytes -= len(self._log.popleft())
+        least = self._state.least_bytes  # of a snapshot
+        while self._bytes > least and (len(self._log) > self._kept or self._bytes > LONGEST):
+            self._bytes -= len(self._log.popleft().whole)
             self._first += 1
 
     def order(self, worker: int, task: int) -> Order:
         order = self._state.order(worker, task)
         seen, self._seen[worker] = self._seen[worker], self._next
         flags, checked = 0, 0
-        if task % self._check == self._check - 1:
+        if not task or task % self._check == self._check - 1:
             if self._digest is None:
                 self._digest = digest(self._state.theta)
             flags, checked = CHECK, self._digest
-        if seen < self._first:
-            return order._replace(parts=self._state.parts(), flags=flags | SNAPSHOT, digest=checked)
-        skip = seen - self._first
-        return order._replace(parts=list(islice(self._log, skip, None)), flags=flags, digest=checked)
+        whole = partial(self._content, flags, seen, attrgetter("whole"))
+        if not self.exchanged:
+            flags, parts = whole()
+            return order._replace(parts=parts, flags=flags, digest=checked)
+        flags, parts = self._content(flags, seen, lambda entry: entry.sent(worker))
+        self._told[worker] = muted = self._listen()
+        parts = [self._notice, *parts]
+        return order._replace(parts=parts, flags=flags, digest=checked, whole=whole, muted=muted)
+
+    def _content(
+        self, flags: int, seen: int, segment: Callable[[Entry], np.ndarray]
+    ) -> tuple[int, Sequence[np.ndarray]]:
+        """Return flags and segments of a task: of the log from an entry on, or, if shorter, a snapshot."""
+        if seen >= self._first:
+            parts = [segment(entry) for entry in islice(self._log, seen - self._first, None)]
+            if not self.exchanged or sum(map(len, parts)) <= self._state.least_bytes:
+                return flags, parts
+        return flags | SNAPSHOT, self._state.parts()
+
+    def _listen(self) -> np.ndarray:
+        """Return which workers are muted."""
+        if self._next >= self._review:
+            self._review = self._next + len(self._seen)
+            behind = np.flatnonzero(self._next - np.array(self._seen) > self._kept)
+            if not np.array_equal(behind, self._muted):
+                self._muted, self._notice = behind, notice_of(behind)
+        return self._muted
+
+
+def notice_of(muted: np.ndarray) -> np.ndarray:
+    """Return what precedes the log if payloads are exchanged, uint8: the number of muted workers, and who."""
+    return np.append(len(muted), muted).astype(np.int64).view(np.uint8)
+
+
+def notice_bytes(workers: int) -> int:
+    """Return the bytes of the longest notice."""
+    return 8 + 8 * workers
+
+
+def read_notice(body: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the muted workers, int64, and what follows them in a task's body."""
+    end = 8 + 8 * int(body[:8].view(np.int64)[0])
+    return body[8:end].view(np.int64), body[end:]
 
 
 class Replica(ABC):
@@ -190,15 +274,15 @@ class MirroredReplica(Replica):
                 at = descents.take(body, at, state.optimizer.rate)
                 if at == len(body):
                     break
-            kind, damping = ENTRY.unpack_from(body.data, at)
-            at += ENTRY.size
+            kind, damping = STEP_HEAD.unpack_from(body.data, at)
+            at += STEP_HEAD.size
             if kind == STEP:
                 state.step(damping)
             else:
-                at = -(-self._fold(body, at) // 8) * 8
+                at = padded(self._fold(body, at))
         if task.flags & CHECK and digest(state.theta) != task.digest:
             raise ReplicaError(
-                f"downlink.kind 'codewords': the replica of θ differs from rank 0's at version {task.version}"
+                f"downlink.kind: the replica of θ differs from rank 0's at version {task.version}"
             )
         return state.theta
 

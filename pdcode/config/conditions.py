@@ -65,7 +65,7 @@ CONDITIONS: dict[str, list[Condition]] = {
         _file(("labels",), ("idx",), "an IDX file"),
         _file(("inputs", "targets"), ("npz", "hdf5"), "an npz or HDF5 file"),
     ],
-    "downlink": [_among(("check",), "kind", "codewords")],
+    "downlink": [_among(("check",), "kind", "codewords", "exchange")],
     "reduce": [_among(("check",), "kind", "allreduce")],
     "update": [_among(("count",), "mode", "first"), _among(("fraction",), "mode", "captured")],
     "optimizer": [

@@ -188,10 +188,10 @@ def check_consistency(config: Config) -> None:
             f"wire.dtype: '{growing[0]}' is not a contraction: with memory.kind = '{memory.kind}' the errors "
             "that workers keep can grow without bound; it needs memory 'none'"
         )
-    if config.downlink.kind == "codewords" and not decoder.relays:
+    if config.downlink.relays and not decoder.relays:
         raise InputError(
-            f"downlink.kind: 'codewords' does not work with decoder '{decoder.kind}', which keeps payloads "
-            "and has no state that could be sent to a late worker"
+            f"downlink.kind: '{config.downlink.kind}' does not work with decoder '{decoder.kind}', which "
+            "keeps payloads and has no state that could be sent to a late worker"
         )
     if config.reduce.summed:
         _check_summed(config)

@@ -234,8 +234,21 @@ class WireTable(Table):
 class DownlinkTable(Table):
     """The downlink: the way in which workers get the new θ."""
 
-    kind: Literal["full", "codewords"] = "full"  #: θ itself, or the payloads from which workers compute it
-    check: Positive = 64  #: with "codewords": tasks between comparisons of a worker's θ with rank 0's
+    #: θ itself, or the payloads from which workers compute it: sent by rank 0 ("codewords"), or by workers to
+    #: each other while rank 0 says in which order they are used ("exchange")
+    kind: Literal["full", "codewords", "exchange"] = "full"
+    #: with "codewords" or "exchange": tasks between comparisons of a worker's θ with rank 0's
+    check: Positive = 64
+
+    @property
+    def relays(self) -> bool:
+        """Whether workers get payloads, and compute θ themselves."""
+        return self.kind != "full"
+
+    @property
+    def exchanges(self) -> bool:
+        """Whether workers send their payloads to each other."""
+        return self.kind == "exchange"
 
 
 class ReduceTable(Table):

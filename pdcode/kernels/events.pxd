@@ -29,6 +29,10 @@ cdef extern from "events.h" nogil:
         int64_t up, latency, arrival, dispatch, update, half_duplex, tree, fanout
         int64_t *ups
         int64_t *arrivals
+        int64_t *heard
+        int64_t *spoken
+        uint8_t *deaf
+        int64_t peer
     struct parts:
         int64_t body, own, both, piece
     void events_begin(events *e)
@@ -46,8 +50,8 @@ cdef class Events:
     cdef int64_t segment, arrival  # the latter without decoding
     cdef parts times  # link times of a task of `sizes`, the last ones asked for
     cdef object sizes
-    cdef object heap, slots, counts, inbox, ups, arrivals
-    cdef readonly object flights
+    cdef object heap, slots, counts, inbox, ups, arrivals, own
+    cdef readonly object flights, deaf
     cdef int64_t on_link(self, size) except -1
     cdef int64_t at_processor(self, size) except -1
     cdef parts on_links(self, body_bytes, own_bytes) except *

@@ -69,6 +69,10 @@ cdef class Events:
         Children per node, and bytes forwarded at a time.
     decode_bandwidth : float
         Bytes per second of replies that the processor decodes; may be infinite.
+    exchanged : int, optional
+        Bytes of a message to each other worker, which a worker sends after its reply, one after the other,
+        over a link as rank 0's. A task then begins when its worker has those of all replies that rank 0 has
+        received before it.
 
     Attributes
     ----------
@@ -82,6 +86,8 @@ cdef class Events:
         Replies in flight, those of dead workers included.
     dispatched, arrived : int
         Replies asked for, a task's first and those of `follow`, and replies received.
+    deaf : (n,) uint8 array or None
+        Workers to whom the others send nothing; to be set.
     t_dispatch_ns, t_start_ns, t_compute_ns, t_send_ns : (n,) int64 arrays
         Times of each worker's last reply: dispatch of the task begun; task arrived at the worker, or reply
         before sent; computed; delay over (-1 for a dead worker). Views.
@@ -93,7 +99,8 @@ cdef class Events:
     """
 
     def __init__(self, workers, bytes_up, bandwidth, latency_ns, arrival_ns=0, dispatch_ns=0, update_ns=0,
-                 half_duplex=False, tree=False, fanout=2, segment=65536, decode_bandwidth=math.inf):
+                 half_duplex=False, tree=False, fanout=2, segment=65536, decode_bandwidth=math.inf,
+                 exchanged=None):
         if not 1 <= workers <= WORKERS:
             raise ValueError(f"workers is {workers}: must be from 1 to {WORKERS}")
         if not (bandwidth > 0 and math.isfinite(bandwidth)):
@@ -121,6 +128,15 @@ cdef class Events:
             self.state.inbox = <event *> &inbox[0]
         if self.state.ring:
             self.state.slots, self.state.counts = &slots[0], &counts[0]
+        cdef int64_t[:, ::1] own
+        cdef uint8_t[::1] deaf
+        if exchanged is not None:
+            self.state.peer = self.on_link(exchanged)
+            self.deaf = numpy.zeros(workers, numpy.uint8)
+            self.own = numpy.zeros((1 if half_duplex else 2, workers), numpy.int64)
+            own, deaf = self.own, self.deaf
+            self.state.heard, self.state.spoken = &own[0, 0], &own[own.shape[0] - 1, 0]
+            self.state.deaf = &deaf[0]
         self.state.up = self.on_link(bytes_up)
         self.state.latency = bounded("latency_ns", latency_ns, 0)
         self.state.arrival = self.at_processor(bytes_up)

@@ -113,15 +113,19 @@ class MPILink(Link):
 
     def next_task(self) -> Task | None:
         self._hear()
-        while self._task.flags & CANCEL:  # crossed with the reply; ignore
+        while self._inbox.flags & CANCEL:  # crossed with the reply; ignore
             self._hear()
         MPI.Request.Waitall(self._sent)  # complete, as rank 0 has the last reply; frees its buffer
         self._sent.clear()
         self._cancelled = False
-        if self._task.flags & STOP:
+        if self._inbox.flags & STOP:
             self._leave()
             return None
+        self._take()
         return self._task
+
+    def _take(self) -> None:
+        """Make the task of what rank 0 has sent: here they are the same."""
 
     def _leave(self) -> None:
         """Answer rank 0's last clock requests, and free the receive."""

@@ -18,7 +18,7 @@ from ..util.errors import Failure, InputError
 from ..util.output import complain
 from . import clocks, launch, supervisor
 
-HELLO, SETUP, TASK, REPLY, CLOCK, PACE = range(1, 7)  # tags
+HELLO, SETUP, TASK, REPLY, CLOCK, PACE, PEER, NEVER = range(1, 9)  # tags; nothing has the last one
 CHUNK = 1 << 30  # maximum bytes of a set-up message: counts are C ints
 CORES = 4096  # upper bound on the cores of a node
 

@@ -18,6 +18,7 @@ from ..training.worker import work
 from ..util import signals
 from ..util.output import print_line
 from . import pace, supervisor
+from .exchange import ExchangeLink
 from .fleet import MPIFleet
 from .link import MPILink
 from .process import job, leave
@@ -71,7 +72,10 @@ def coordinate(text: str, components: Components, comm: MPI.Intracomm | None = N
 def serve(config: Config, comm: MPI.Intracomm | None = None) -> int:
     """Run a worker: receive the data, build the problem, serve tasks. `comm` as for `coordinate`."""
     with job(comm=comm) as comm:
-        link = (AllreduceLink if config.reduce.summed else MPILink)(comm)
+        kind = (
+            AllreduceLink if config.reduce.summed else ExchangeLink if config.downlink.exchanges else MPILink
+        )
+        link = kind(comm)
         facts, arrays = link.set_up()
         scheme = make_scheme(adopt(config, facts["settled"]))
         factory = WorkerFactory(scheme, link.worker, arrays, facts)

@@ -267,7 +267,7 @@ def draw_tables(base: Config, random: np.random.Generator) -> Tables:
         "code": {**_code(base, family, random), "whiten": whiten},
         "memory": {"kind": memory, **lookahead},
         "wire": {"dtype": pick(random, wires, (2, 1, 1, 2, 2))},
-        "downlink": {"kind": pick(random, ("full", "codewords"), (1, 1))},
+        "downlink": {"kind": pick(random, ("full", "exchange"), (1, 1))},
         "update": _update(base.workers.count, random),
     }
     if memory == "none" and tables["update"]["mode"] != "async" and family not in ("uncoded", "matched"):
@@ -330,7 +330,7 @@ def summary(config: Config) -> str:
         f"look-ahead {ahead}" if (ahead := getattr(config.memory, "lookahead", 0.0)) else "",
         config.decoder.kind if config.decoder.kind != config.memory.decoder else "",
         "/".join(config.wire.formats),
-        "codewords down" if config.downlink.kind == "codewords" else "",
+        {"codewords": "codewords down", "exchange": "exchanged"}.get(config.downlink.kind, ""),
         update.mode if amount is None else f"{update.mode} {amount:g}",
         "allreduce" if config.reduce.summed else "",
         "late wasted" if update.late == "waste" and amount is not None else "",

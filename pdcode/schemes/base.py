@@ -14,7 +14,7 @@ from ..coding import builders, flops, optimizers
 from ..coding.assignments import Assignment
 from ..coding.memory import CodewordSelector, MemoryEncoder, Respond, StatelessEncoder
 from ..coding.policies import Policy
-from ..coding.replica import RelayedState
+from ..coding.replica import RelayedState, notice_bytes
 from ..coding.source import Batch, Source
 from ..coding.state import Coded, State
 from ..config import kinds
@@ -192,7 +192,7 @@ class Scheme:
     @property
     def relayed(self) -> bool:
         """Whether received codewords are relayed to replicas of the state at the workers."""
-        return self.config.downlink.kind == "codewords"
+        return self.config.downlink.relays
 
     def units(self, problem: Problem) -> Sequence[Unit]:
         """Return the segments of θ whose blocks the codewords combine."""
@@ -249,7 +249,10 @@ class Scheme:
         """Build rank 0's state."""
         coded = self.coded(problem, self.assignment(self.units(problem)))
         coded.policy = self.policy()
-        return RelayedState(coded, self.workers, self.config.downlink.check) if self.relayed else coded
+        if not self.relayed:
+            return coded
+        down = self.config.downlink
+        return RelayedState(coded, self.workers, down.check, down.exchanges)
 
     def coded(
         self, problem: Problem, assignment: Assignment | None = None, weights: Sequence[int] = ()
@@ -260,7 +263,8 @@ class Scheme:
         theta, optimizer = problem.initial(self.config.seed), self.optimizer(problem)
         coded = Coded(theta, units, decoders, optimizer, assignment)
         weights = weights if assignment is None else assignment.weights
-        coded.layouts = self.layouts(problem, weights, coded.bytes if self.relayed else None)
+        longest = coded.bytes + notice_bytes(self.workers) if self.config.downlink.exchanges else coded.bytes
+        coded.layouts = self.layouts(problem, weights, longest if self.relayed else None)
         return coded
 
     # A worker's side.

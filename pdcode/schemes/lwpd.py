@@ -26,13 +26,13 @@ class LWPD(Scheme):
     }
     presets: ClassVar[Mapping[str, Tables]] = {
         # Classifiers, mini-batches: each task sends an eighth of the whitened gradient, less on slow links,
-        # two bits an element, both ways. Family "auto" is the net where one exists. The rate of whitened
-        # gradients has no dimension.
+        # two bits an element, to rank 0 and to the other workers. Family "auto" is the net where one exists.
+        # The rate of whitened gradients has no dimension.
         "default": {
             "code": {**NET, "rows_per_task": "auto", "whiten": "auto"},
             "memory": {"kind": "worker", "lookahead": "auto"},
             "wire": {"dtype": "int2"},
-            "downlink": {"kind": "codewords"},
+            "downlink": {"kind": "exchange"},
             "update": {"mode": "async"},
             "optimizer": {"rate": 2.0},
         },
@@ -42,7 +42,7 @@ class LWPD(Scheme):
             "code": {**NET, "share": 0.03125, "whiten": "auto"},
             "memory": {"kind": "worker", "lookahead": "auto"},
             "wire": {"dtype": "int2"},
-            "downlink": {"kind": "codewords"},
+            "downlink": {"kind": "exchange"},
             "update": {"mode": "async"},
             "optimizer": {"rate": 1.0},
         },
@@ -52,7 +52,7 @@ class LWPD(Scheme):
             "memory": {"kind": "none"},
             "update": {"mode": "all"},
             "reduce": {"kind": "allreduce"},
-            "optimizer": {"rate": 0.35, "momentum": 0.9, "nesterov": True},
+            "optimizer": {"rate": 0.7, "momentum": 0.8, "nesterov": True},
         },
         # The same with stragglers: the first three quarters of whitened gradients.
         "first": {
@@ -60,14 +60,14 @@ class LWPD(Scheme):
             "memory": {"kind": "none"},
             "wire": {"dtype": "float16"},
             "update": {"mode": "first", "late": "waste"},
-            "optimizer": {"rate": 0.35, "momentum": 0.9, "nesterov": True},
+            "optimizer": {"rate": 0.7, "momentum": 0.8, "nesterov": True},
         },
         # Real targets: steps shrink with the gradient. The rate is the user's.
         "regression": {
             "code": {**NET, "share": 0.125},
             "memory": {"kind": "worker"},
             "wire": {"dtype": "int2"},
-            "downlink": {"kind": "codewords"},
+            "downlink": {"kind": "exchange"},
             "update": {"mode": "first"},
             "optimizer": {"momentum": 0.6, "nesterov": True},
         },

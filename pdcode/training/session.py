@@ -69,10 +69,12 @@ class TrainingRun:
         for line in self.components.remarks():
             self.print_line(line)
         config = self.components.scheme.config
-        most = "at most " if config.downlink.kind == "codewords" else ""
+        most = "at most " if config.downlink.relays else ""
         traffic = (
             f"{layout.replies * layout.reply_bytes} bytes up and {most}{layout.task_bytes} down per task"
         )
+        if config.downlink.exchanges:
+            traffic += f", {(fleet.workers - 1) * layout.reply_bytes} to other workers"
         if config.reduce.summed:
             traffic = (
                 f"allreduce of {sum(each.payload_bytes for each in self.components.layouts)} bytes per update"

@@ -174,6 +174,8 @@ def prepare(
         name, down = config.scheme.name, config.downlink.kind
         if scheme.relayed and not isinstance(state, RelayedState):
             raise InputError(f"downlink.kind: '{down}': scheme '{name}' sends θ with each task")
+        if config.downlink.exchanges and state.layouts[0].replies > 1:
+            raise InputError(f"downlink.kind: '{down}': scheme '{name}' replies in parts; use 'codewords'")
         if len(state.layouts) > 1 and scheme.single_round:
             raise InputError(
                 f"scheme.name: an update of '{name}' has several rounds, and its class does not say "

@@ -1,8 +1,9 @@
 """The share of a layer's blocks that a task sends, with ``code.rows_per_task = "auto"``.
 
-It is the largest that rank 0's link can carry. The link is used for the replies of n workers, and, where
-payloads are relayed, for about n of them in each task; both grow with the share. Where they take longer than
-the workers' tasks, these wait for the link, and smaller payloads make more of it.
+It is the largest that rank 0's link can carry. The link is used for the replies of n workers, and, where rank
+0 relays payloads, for about n of them in each task; both grow with the share. Where workers exchange them,
+each of their links carries as many as rank 0's receives. Where that takes longer than the workers' tasks,
+these wait for the link, and smaller payloads make more of it.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from ..config.tables import Config
 from ..problems import Problem
 from ..schemes import Scheme, make_scheme
 from ..transport.layout import Layout
+from ..transport.log import LogFormat
 from ..util.errors import InputError
 from ..util.rng import Batches
 
@@ -149,11 +151,15 @@ def uses(scheme: Scheme, state: State, pace: Pace) -> Uses:
     """
     layout, rates = state.layouts[0], task_rates(scheme, pace.compute_s)
     ingress, egress = rates.sum() * layout.reply_bytes / pace.ingress, 0.0
+    exchanges = scheme.config.downlink.exchanges
+    if exchanges:  # the fastest worker sends as often to each of the others
+        most = max(rates.sum(), len(rates) * rates.max())
+        ingress = most * max(layout.reply_bytes, LogFormat(layout).message_bytes) / pace.ingress
     if isinstance(state, RelayedState):
         body = copies(scheme.config, scheme.workers) * relayed_bytes(state, scheme.workers)
         egress = rates.sum() * (layout.body_at + body) / pace.egress
-    if scheme.config.link.half_duplex:
-        ingress = egress = ingress + egress
+    if scheme.config.link.half_duplex:  # workers who exchange payloads send as many as they receive
+        ingress = egress = ingress + (max(ingress, egress) if exchanges else egress)
     return Uses(mean_s(rates), float(ingress), float(egress))
 
 

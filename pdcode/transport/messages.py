@@ -10,7 +10,7 @@ message and read out of it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,6 +19,8 @@ from ..kernels import intake, quantise
 from ..util.rng import WIRE
 from .codewords import GivenFormat
 from .layout import CANCEL, HEADER, KEY_BYTES, ROUND, STOP, Codewords, Layout, Pair, Part, buffer
+
+NOBODY = np.zeros(0, np.int64)
 
 
 class Order(NamedTuple):
@@ -36,6 +38,11 @@ class Order(NamedTuple):
         Header fields: SNAPSHOT or CHECK, and the digest of θ for CHECK.
     round : int
         Round of the update, from 0.
+    whole : callable, optional
+        Returns, until the next arrival, flags and segments for a worker that gets no payloads from others;
+        None: those of the task.
+    muted : ndarray of int64
+        Workers who do not get the payload from its worker, but from rank 0.
     """
 
     row: int
@@ -44,6 +51,8 @@ class Order(NamedTuple):
     flags: int = 0
     digest: int = 0
     round: int = 0
+    whole: Callable[[], tuple[int, Sequence[np.ndarray]]] | None = None
+    muted: np.ndarray = NOBODY
 
 
 def notice(worker: int, flag: int) -> np.ndarray:
@@ -262,7 +271,7 @@ class Task:
 
     def write(self, worker: int, task: int, version: int, order: Order, flags: int) -> int:
         """Write a task; return the length of the message in bytes."""
-        row, codewords, parts, own_flags, digest, number = order
+        row, codewords, parts, own_flags, digest, number, *_ = order
         start, _, words = self._rounds[number]
         if words is not None:
             words.write(codewords, row)

@@ -17,6 +17,7 @@ from ..coding.replica import RelayedState
 from ..config.tables import Config
 from ..training.setup import Components
 from ..training.share import copies, mean_s, relayed_bytes, task_rates
+from ..transport.log import LogFormat
 from . import costs
 from .schedule import cut
 
@@ -51,8 +52,9 @@ def needs(components: Components, workers: int | None = None) -> Needs:
     """Return the needs by ``[machine]`` and ``[link]``; none where workers add up their payloads.
 
     Per payload: ``arrival_s + bytes / decode_bandwidth + dispatch_s`` and a share of ``update_s``; the bytes
-    of the reply in; and the bytes of the task out, of which θ, or what is relayed in its stead, counts as
-    often as rank 0 sends it. With several rounds an update, those of all.
+    of the reply in, as many as each worker receives where payloads are exchanged; and the bytes of the task
+    out, of which θ, or what is relayed in its stead, counts as often as rank 0 sends it. With several rounds
+    an update, those of all.
 
     Parameters
     ----------
@@ -62,7 +64,7 @@ def needs(components: Components, workers: int | None = None) -> Needs:
     """
     config, state = components.config, components.state
     n = config.workers.count if workers is None else workers
-    machine, link = config.machine, config.link
+    machine, link, exchanges = config.machine, config.link, config.downlink.exchanges
     flops = np.sum([components.flops_by_worker(number) for number in range(len(components.layouts))], axis=0)
     compute_s = np.broadcast_to(1e-9 * costs.times_ns(machine, flops), config.workers.count)
     task_s = mean_s(task_rates(components.scheme, compute_s)) + 2 * link.latency_s
@@ -75,12 +77,12 @@ def needs(components: Components, workers: int | None = None) -> Needs:
             body = relayed_bytes(state, n)
         reply = cut(layout.reply_bytes, machine.coordinators)
         processor_s += machine.arrival_s + machine.dispatch_s + reply / (machine.decode_bandwidth or math.inf)
-        bytes_in += reply
+        bytes_in += max(reply, LogFormat(layout).message_bytes) if exchanges else reply
         bytes_out += cut(layout.body_at, machine.coordinators)
         bytes_out += copies(config, n) * cut(body, machine.coordinators)
     ingress_s, egress_s = bytes_in / link.bandwidth, bytes_out / link.bandwidth
-    if link.half_duplex:
-        ingress_s = egress_s = ingress_s + egress_s
+    if link.half_duplex:  # workers who exchange payloads send as many as they receive
+        ingress_s = egress_s = ingress_s + (max(ingress_s, egress_s) if exchanges else egress_s)
     return Needs(task_s, *(n / task_s * each for each in (processor_s, ingress_s, egress_s)))
 
 

@@ -98,7 +98,13 @@ class VirtualFleet(VirtualRanks, Fleet):
 
     def dispatch(self, worker: int, task: int, version: int, order: Order, flags: int = 0) -> int:
         number = self._rounds[worker] = order.round
-        size = self._task.write(worker, task, version, order, flags)
+        if order.whole is None:
+            size = self._task.write(worker, task, version, order, flags)
+        else:  # payloads of other workers lie in this process
+            size = self._starts[number] + sum(map(len, order.parts))
+            self.schedule.mute(order.muted)
+            own, parts = order.whole()
+            self._task.write(worker, task, version, order._replace(flags=own, parts=parts), flags)
         slot = self._slots[worker] = self._slots[worker] ^ 1
         self._parts[worker] = 0
         for arrival in self._arrivals[slot][number]:

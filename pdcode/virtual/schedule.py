@@ -17,6 +17,7 @@ from ..config.tables import Config
 from ..kernels import events
 from ..schemes import make_scheme
 from ..transport.layout import HEADER
+from ..transport.messages import NOBODY
 
 Sent = tuple[int, int]
 """Worker, and number of the task sent to it."""
@@ -91,6 +92,10 @@ class Schedule(ABC):
         """Account for the end of a round."""
         self.steps += 1
 
+    def mute(self, workers: np.ndarray) -> None:
+        """Note the workers to whom the others send no payloads from now on."""
+        return
+
     def cancel(self) -> None:
         """Cut the delays of all tasks in flight short; dead workers reply, too."""
         return
@@ -112,6 +117,8 @@ class CostModelSchedule(Schedule):
     shares : sequence of sequence of float
         Share of a delay that each part of a task has, for each round; with several rounds, a delay is keyed
         by the update.
+    exchanged : int, optional
+        Bytes of a worker's message to each other worker.
     """
 
     def __init__(
@@ -120,15 +127,16 @@ class CostModelSchedule(Schedule):
         task_ns: Sequence[np.ndarray],
         reply_bytes: Sequence[int],
         shares: Sequence[Sequence[float]] = ((1.0,),),
+        exchanged: int | None = None,
     ) -> None:
         self._n = workers = config.workers.count
-        self._events = make_events(config, reply_bytes[0])
+        self._events = make_events(config, reply_bytes[0], exchanged)
         self._part_ns = [
             divide(np.broadcast_to(each, workers), own) for each, own in zip(task_ns, shares, strict=True)
         ]
         self._split = config.machine.coordinators
         self._reply_bytes = [cut(size, self._split) for size in reply_bytes]
-        self._shares, self._cancelled = shares, False
+        self._shares, self._cancelled, self._muted = shares, False, NOBODY
         self._model = make_scheme(config).delays()
         self._ahead_ns = np.zeros((len(shares[0]), workers, BLOCK), np.int64)  # delays of the next tasks
         self._delays_ns = np.zeros((max(map(len, shares)), workers), np.int64)  # of the parts of this one
@@ -219,6 +227,11 @@ class CostModelSchedule(Schedule):
         super().stepped()
         self._events.step()
 
+    def mute(self, workers: np.ndarray) -> None:
+        if workers is not self._muted:
+            self._muted, self._events.deaf[:] = workers, 0
+            self._events.deaf[workers] = 1
+
     def cancel(self) -> None:
         self._cancelled = True
         self._events.cancel(self.cuts)
@@ -304,8 +317,11 @@ def divide(task_ns: np.ndarray, shares: Sequence[float]) -> np.ndarray:
     return np.diff([*ends, task_ns], axis=0, prepend=0)
 
 
-def make_events(config: Config, reply_bytes: int) -> Any:
-    """Build the event queue of rank 0, its link and its workers from ``[machine]`` and ``[link]``."""
+def make_events(config: Config, reply_bytes: int, exchanged: int | None = None) -> Any:
+    """Build the event queue of rank 0, its link and its workers from ``[machine]`` and ``[link]``.
+
+    `exchanged` is the length of a worker's messages to the others, if it sends them any.
+    """
     machine, link = config.machine, config.link
     return events.Events(
         config.workers.count,
@@ -317,6 +333,7 @@ def make_events(config: Config, reply_bytes: int) -> Any:
         link.fanout,
         link.segment,
         machine.decode_bandwidth or math.inf,
+        exchanged,
     )
 
 

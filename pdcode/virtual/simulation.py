@@ -16,6 +16,7 @@ from ..trace.schema import REFUSED, USED, WASTED
 from ..training.monitor import Print
 from ..training.session import TrainingRun
 from ..training.setup import Components, prepare, worker_builder
+from ..transport.log import LogFormat
 from ..transport.sums import exchanged_bytes
 from ..util.errors import InputError
 from . import costs, timing_only
@@ -173,7 +174,8 @@ def cost_model_schedule(config: Config, components: Components) -> CostModelSche
         sizes = [layout.payload_bytes for layout in components.layouts]
         return AllreduceSchedule(config, task_ns, sizes, components.shares)
     sizes = [layout.reply_bytes for layout in components.layouts]
-    return CostModelSchedule(config, task_ns, sizes, components.shares)
+    exchanged = LogFormat(components.layout).message_bytes if config.downlink.exchanges else None
+    return CostModelSchedule(config, task_ns, sizes, components.shares, exchanged)
 
 
 def task_times_ns(config: Config, components: Components, number: int = 0) -> np.ndarray:

@@ -296,7 +296,7 @@ def test_an_entrant_has_the_tables_of_its_scheme_and_the_rest_in_common() -> Non
     for each in (coded, uncoded, local):
         for key in ("problem", "workers", "stragglers", "machine", "link", "stop", "trace"):
             assert getattr(each.config, key) == getattr(own.config, key)
-    assert coded.config.downlink.kind == "codewords"
+    assert coded.config.downlink.kind == "exchange"
     assert (uncoded.config.code.family, uncoded.config.memory.kind) == ("uncoded", "none")
     assert (own.rate, coded.rate) == (0.5, 2.0)  # the preset has a rate of its own
     assert uncoded.rate == 0.125

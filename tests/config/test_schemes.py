@@ -36,7 +36,7 @@ def test_a_preset_fills_in_all_keys_that_are_not_given(name: str, how: str) -> N
 def test_a_key_that_is_given_wins_over_a_preset_in_the_same_file() -> None:
     config = resolve({"scheme": {"preset": "default"}, "code": {"weight": 2}, "wire": {"dtype": "float32"}})
     assert (config.code.weight, config.code.blocks, config.code.rows_per_task) == (2, "units", "auto")
-    assert (config.wire.dtype, config.downlink.kind) == ("float32", "codewords")
+    assert (config.wire.dtype, config.downlink.kind) == ("float32", "exchange")
 
 
 @pytest.mark.parametrize("name", [name for name in PRESET if name != "ring"])

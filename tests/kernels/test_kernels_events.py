@@ -22,7 +22,8 @@ def test_is_its_plain_twin(options: dict[str, Any], data: st.DataObject) -> None
     fast, plain = both(options)
     idle = list(range(options["workers"]))
     for _ in range(data.draw(st.integers(1, 30))):
-        what = data.draw(st.sampled_from(["send", "send", "pop", "pop", "pop", "cancel", "step", "jump"]))
+        steps = ["send", "send", "pop", "pop", "pop", "cancel", "step", "jump", "mute"]
+        what = data.draw(st.sampled_from(steps))
         if what == "send" and idle:
             group = data.draw(st.lists(st.sampled_from(idle), unique=True, min_size=1))
             compute = data.draw(st.lists(SPANS, min_size=len(group), max_size=len(group)))
@@ -48,6 +49,10 @@ def test_is_its_plain_twin(options: dict[str, Any], data: st.DataObject) -> None
         elif what == "step":
             for clock in (fast, plain):
                 clock.step()
+        elif what == "mute" and options["exchanged"] is not None:
+            worker = data.draw(st.integers(0, options["workers"] - 1))
+            for clock in (fast, plain):
+                clock.deaf[worker] ^= 1
         elif what == "jump":
             for clock in (fast, plain):
                 clock.now_ns = clock.now_ns + 5

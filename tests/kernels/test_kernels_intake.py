@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pdcode.coding.replica import ENTRY
 from pdcode.kernels import decode, finite, intake, optimize, quantise, specialise
 from pdcode.trace.schema import ARRIVALS
 from pdcode.transport.layout import HEADER
+from pdcode.transport.log import STEP_HEAD
 
 DTYPES = ["float32", "float64"]
 WIRES = {"float64": list(quantise.KINDS), "float32": list(quantise.KINDS)[1:]}
@@ -22,7 +22,7 @@ SIZES = st.lists(st.tuples(st.integers(1, 5), st.integers(1, 40)), min_size=1, m
 def test_headers_and_rows_are_as_long_as_declared() -> None:
     types = np.dtype([(name, column.dtype) for name, column in ARRIVALS.items()])
     assert (HEADER.size, types.itemsize) == (intake.HEADER_BYTES, intake.ROW_BYTES)
-    assert ENTRY.size == intake.ENTRY_BYTES
+    assert STEP_HEAD.size == intake.ENTRY_BYTES
 
 
 @pytest.mark.parametrize(("dtype", "wire"), FORMATS)
@@ -240,7 +240,7 @@ def log(rows=2, block=5, kind="int8"):
     entry = np.zeros(16 + len(wire), "u1")
     theta, words = np.zeros(4 * block, "f4"), (np.arange(rows, dtype="i4")[:, None], np.ones((rows, 1), "f4"))
     unit = theta, 0.5, entry[16:], kind, rows
-    pieces = ENTRY.pack(0, 0.0), bytes(16), wire.tobytes(), ENTRY.pack(1, 1.0)
+    pieces = STEP_HEAD.pack(0, 0.0), bytes(16), wire.tobytes(), STEP_HEAD.pack(1, 1.0)
     return [[unit], [(4, block)], entry, 16, lambda: True, [words]], np.frombuffer(b"".join(pieces), "u1")
 
 

@@ -29,6 +29,7 @@ OPTIONS = st.fixed_dictionaries(
         "fanout": st.integers(1, 5),
         "segment": st.integers(1, 40),
         "decode_bandwidth": st.sampled_from([math.inf, 1e9, 3e7]),
+        "exchanged": st.none() | st.integers(0, 30),
     }
 )
 COLUMNS = ("t_dispatch_ns", "t_start_ns", "t_compute_ns", "t_send_ns")
@@ -63,6 +64,7 @@ class PlainEvents:
         fanout: int = 2,
         segment: int = 65536,
         decode_bandwidth: float = math.inf,
+        exchanged: int | None = None,
     ) -> None:
         self.bandwidth, self.latency_ns = bandwidth, latency_ns
         self.dispatch_ns, self.update_ns = dispatch_ns, update_ns
@@ -75,6 +77,9 @@ class PlainEvents:
         self._free = [0, 0]  # when the links are free
         self._heap: list[tuple[int, int, int]] = []
         self._inbox: deque[tuple[int, int]] = deque()  # half duplex: when they passed the link, worker
+        self.exchanged, self.deaf = exchanged, np.zeros(workers, np.uint8)
+        self._heard = [0] * workers  # when each worker has the others' replies …
+        self._spoken = self._heard if half_duplex else [0] * workers  # … and has sent them its own
         self._number = [-1] * workers  # of each worker's dispatch
         self.t_dispatch_ns, self.t_start_ns, self.t_compute_ns, self.t_send_ns = (
             [0] * workers for _ in range(4)
@@ -114,10 +119,11 @@ class PlainEvents:
         own_ns = self.on_link(own_bytes + whole * body_bytes)
         for i, (worker, compute, delay) in enumerate(zip(workers, compute_ns, delay_ns, strict=True)):
             body_there_ns = after(level_ns, (depth(i, fanout) - 1) * deeper_ns)
-            start_ns = max(body_there_ns, self.leave(int(i >= ready), own_ns))
+            start_ns = max(body_there_ns, self.leave(int(i >= ready), own_ns), self._heard[worker])
             self.t_dispatch_ns[worker], self.t_start_ns[worker] = begin_ns, start_ns
             self.t_compute_ns[worker] = after(start_ns, int(compute))
-            self.t_send_ns[worker] = -1 if delay < 0 else after(self.t_compute_ns[worker], int(delay))
+            send_ns = max(after(self.t_compute_ns[worker], int(delay)), self._spoken[worker])
+            self.t_send_ns[worker] = -1 if delay < 0 else send_ns
             self._number[worker] = self.dispatched
             self.dispatched += 1
             if delay >= 0:
@@ -155,10 +161,24 @@ class PlainEvents:
                 self.t_recv_ns = max(passed_ns, self.now_ns)
                 self.now_ns = after(self.t_recv_ns, self.arrival_ns)
                 self.arrived += 1
+                if self.exchanged is not None:
+                    self._spread(worker)
                 return worker
         if limit_ns < LAST:
             self.now_ns = max(self.now_ns, limit_ns)
         return -1
+
+    def _spread(self, worker: int) -> None:
+        """A reply leaves for the other workers, one after the other, and passes their links."""
+        out_ns = after(max(self.t_send_ns[worker], self._spoken[worker]), self.up_ns)
+        n = len(self._heard)
+        peer_ns = self.on_link(self.exchanged)
+        for step in range(1, n):
+            to = (worker + step) % n
+            if not self.deaf[to]:
+                self._heard[to] = after(max(self._heard[to], after(out_ns, self.latency_ns)), peer_ns)
+                out_ns = after(out_ns, peer_ns)
+        self._spoken[worker] = max(self._spoken[worker], out_ns)
 
     def cancel(self, cut: bool = True) -> None:
         waiting, self._heap = self._heap, []

@@ -172,7 +172,7 @@ class Relay:
     @property
     def pair(self) -> int:
         """Bytes of an arrival and its step."""
-        return self.state._size + replica.ENTRY.size
+        return self.state.entry_bytes
 
 
 CODED = ["int8", "int4", "int2", "sign", "qsgd"]

@@ -17,7 +17,8 @@ MANY = [
     "machine.arrival_s=2e-5", "machine.decode_bandwidth=1e8", "machine.update_s=1e-5", "machine.task_s=0.01",
 ]  # fmt: skip
 UNCODED = ["scheme.name=uncoded", "optimizer.rate=0.01"]
-RELAYED = ["scheme.preset=default", "optimizer.rate=0.1"]
+EXCHANGED = ["scheme.preset=default", "optimizer.rate=0.1", "code.share=0.125"]
+RELAYED = [*EXCHANGED, "downlink.kind=codewords"]
 PARTS = "processor", "ingress", "egress"
 
 
@@ -72,6 +73,16 @@ def test_with_many_workers_arrivals_are_those_of_the_part_they_wait_for(
     assert need.most[1] > 1
     assert rate == pytest.approx(12 / need.task_s / need.most[1], rel=0.05)
     assert shares[PARTS.index(part)] > 0.95
+
+
+def test_payloads_that_workers_exchange_are_limited_by_the_links_of_each() -> None:
+    settings = "update.mode=async", "machine.task_s=0.001", "problem.hidden=[256]", "link.bandwidth=2e5"
+    need, _, rate = both(*settings, *EXCHANGED)
+    assert need.most[0] == "ingress"
+    assert need.most[1] > 3
+    assert rate == pytest.approx(12 / need.task_s / need.most[1], rel=0.05)
+    relayed, _, _ = both(*settings, *RELAYED)
+    assert relayed.egress > 4 * need.most[1]
 
 
 @pytest.mark.parametrize("settings", [[*UNCODED, "update.mode=async"], RELAYED])

@@ -1,0 +1,90 @@
+"""Payloads that workers send to each other over MPI: the same θ everywhere, whoever is late or dead."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+from launches import Run, run_all
+from test_faults import ranks_of
+
+from pdcode import Trace
+from pdcode.__main__ import main
+
+EXCHANGE = ["downlink.kind=exchange", "downlink.check=2"]  # digests of θ are compared at every other task
+SLOW = ["stragglers.kind=slow-set", "stragglers.shift_s=0.001"]
+CASES = {
+    "async": [*EXCHANGE, "wire.dtype=int2", "code.whiten=auto", "memory.lookahead=0.1"],
+    "long messages": [*EXCHANGE, "problem.hidden=[512]", "code.rows_per_task=8", "stop.updates=40"],
+    "first": [*EXCHANGE, "update.mode=first", "update.count=2", "optimizer.momentum=0.5"],
+    "all": [*EXCHANGE, "update.mode=all", "optimizer.kind=adam", "optimizer.rate=0.01"],
+    "chosen codewords": [*EXCHANGE, "code.family=matched", "code.rows_per_task=2"],
+    "topk": [*EXCHANGE, "scheme.name=topk", 'code={family="uncoded",blocks=1,rotate=false}'],
+    "slow": [*EXCHANGE, *SLOW, "stragglers.slow=[1]", "stragglers.slowdown=100", "stop.updates=800"],
+    "dead": [*EXCHANGE, *SLOW, "stragglers.dead=[1]", "stop.updates=400"],
+    "refused": [*EXCHANGE, "faults.nan_worker=1", "faults.nan_task=5", "update.mode=async"],
+}
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
+    return run_all(tmp_path_factory.mktemp("exchange"), 3, CASES)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_runs_end_and_are_replayed_to_the_last_bit(
+    runs: dict[str, Run], name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = runs[name]
+    assert run.returncode == 0, run.stderr
+    trace = Trace(run.path)
+    assert trace.finished
+    assert set(trace.arrivals["worker"]) == {0, 1, 2}
+    assert main(["replay", str(run.path)]) == 0
+    assert "bit-identical" in capsys.readouterr().out
+
+
+def test_rank_0_sends_references_but_what_a_slow_worker_has_missed(runs: dict[str, Run]) -> None:
+    trace = Trace(runs["long messages"].path)
+    down, up = trace.arrivals["bytes_down"], trace.arrivals["bytes_up"]
+    assert np.median(down) < up.mean() / 4
+    slow = Trace(runs["slow"].path)
+    mine = slow.arrivals["worker"] == 1
+    used = slow.arrivals["status"] == 0
+    assert (mine & used).sum() >= 3
+    assert slow.arrivals["bytes_down"][mine].max() > 5 * np.median(slow.arrivals["bytes_down"][~mine])
+
+
+def test_one_worker_has_nobody_to_send_to(run: object) -> None:
+    done = run("workers.count=1", *EXCHANGE)
+    assert done.returncode == 0, done.stderr
+
+
+def test_long_messages_over_sockets(
+    run: object, trace_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They are too long to be sent without the receiver, and need their sender's calls of MPI."""
+    long = ["problem.hidden=[600]", "code.blocks=1", "code.family=uncoded", "code.rotate=false"]
+    done = run(*EXCHANGE, *long, OMPI_MCA_btl="tcp,self")
+    assert done.returncode == 0, done.stderr
+    assert Trace(trace_path).arrivals["bytes_up"].min() > 150_000
+    assert main(["replay", str(trace_path)]) == 0
+    assert "bit-identical" in capsys.readouterr().out
+
+
+def test_the_others_go_on_without_a_stopped_worker(start: object, trace_path: Path) -> None:
+    process = start(*EXCHANGE, "stop.updates=1000000", "stop.seconds=3", "stop.drain_s=0.5")
+    for line in process.stdout:
+        if re.search("update [1-9]", line):
+            os.kill(ranks_of(trace_path)[2], signal.SIGSTOP)
+            break
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    trace = Trace(trace_path)
+    last_ns = [trace.arrivals["t_recv_ns"][trace.arrivals["worker"] == each].max() for each in range(3)]
+    assert last_ns[1] < 2.5e9 < min(last_ns[0], last_ns[2])
+    assert trace.faults["worker"].tolist() == [1]
