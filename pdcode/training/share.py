@@ -60,16 +60,19 @@ class Uses(msgspec.Struct, frozen=True):
         Mean time of a worker's task with its delay: harmonic, over the workers that answer.
     ingress, egress : float
         Share of the time for which each direction is used, if no worker waits; above 1, they wait.
+    exchange : float
+        The same of the busiest link of a worker, where workers exchange payloads.
     """
 
     task_s: float
     ingress: float
     egress: float
+    exchange: float = 0.0
 
     @property
     def most(self) -> float:
-        """The greater of both."""
-        return max(self.ingress, self.egress)
+        """The greatest of them."""
+        return max(self.ingress, self.egress, self.exchange)
 
 
 def candidates(config: Config) -> list[Config]:
@@ -130,7 +133,7 @@ def settle(config: Config, problem: Problem, dealt: int, pace: Pace | None = Non
     ahead = getattr(own.memory, "lookahead", 0.0)
     also = f" and memory.lookahead {ahead:g}" if own.memory != config.memory else ""
     return own, (
-        f"code.share {own.code.share}{also} (code.rows_per_task 'auto'): rank 0's link needs as a multiple "
+        f"code.share {own.code.share}{also} (code.rows_per_task 'auto'): the busiest link needs as a multiple "
         f"of the tasks' time {', '.join(tried)} ({took}; tasks of {1e3 * found.task_s:.3g} ms)"
     )
 
@@ -151,16 +154,17 @@ def uses(scheme: Scheme, state: State, pace: Pace) -> Uses:
     """
     layout, rates = state.layouts[0], task_rates(scheme, pace.compute_s)
     ingress, egress = rates.sum() * layout.reply_bytes / pace.ingress, 0.0
-    exchanges = scheme.config.downlink.exchanges
-    if exchanges:  # the fastest worker sends as often to each of the others
-        most = max(rates.sum(), len(rates) * rates.max())
-        ingress = most * max(layout.reply_bytes, LogFormat(layout).message_bytes) / pace.ingress
+    exchange = 0.0
+    if scheme.config.downlink.exchanges:  # a worker hears all others, and they hear the fastest one
+        most = max(rates.sum(), np.count_nonzero(rates) * rates.max())
+        exchange = most * LogFormat(layout).message_bytes / pace.ingress
     if isinstance(state, RelayedState):
         body = copies(scheme.config, scheme.workers) * relayed_bytes(state, scheme.workers)
         egress = rates.sum() * (layout.body_at + body) / pace.egress
-    if scheme.config.link.half_duplex:  # workers who exchange payloads send as many as they receive
-        ingress = egress = ingress + (max(ingress, egress) if exchanges else egress)
-    return Uses(mean_s(rates), float(ingress), float(egress))
+    if scheme.config.link.half_duplex:
+        ingress = egress = ingress + egress
+        exchange *= 2
+    return Uses(mean_s(rates), float(ingress), float(egress), float(exchange))
 
 
 def task_rates(scheme: Scheme, compute_s: np.ndarray) -> np.ndarray:
