@@ -63,6 +63,7 @@ def relayed(features: int, hidden: int, wire: str) -> list[list[float]]:
     data = {"kind": "mlp", "data": "synthetic", "features": features, "outputs": 10, "hidden": [hidden]}
     scheme, units = {"name": "lwpd", "preset": "default"}, {"samples": 1000}
     tables = {"problem": data | units, "scheme": scheme, "stop": {"updates": 1}, "wire": {"dtype": wire}}
+    tables["downlink"] = {"kind": "codewords"}
     components = prepare(configfile.resolve(tables))
     state, layout = components.state, components.layout
     reply = Reply(layout, buffer(layout.reply_bytes)[0])
@@ -80,7 +81,7 @@ def relayed(features: int, hidden: int, wire: str) -> list[list[float]]:
     task.write(0, 0, 0, order, 0)
     task.read()
     for mirror in mirrors:
-        mirror.update(task)  # a snapshot
+        mirror.update(task)  # without entries
     for _ in range(ENTRIES):
         state.fold(arrival)
         state.step(1.0)

@@ -12,7 +12,7 @@ worker computes. At the end the workers tell each other how many messages each h
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from threading import Event, Thread
 
 import numpy as np
@@ -41,10 +41,7 @@ class ExchangeLink(MPILink):
         replies = super()._allocate(layouts)
         n, self._layouts, self._format = self._workers.size, layouts, LogFormat(layouts[0])
         self._task = Task(layouts, buffer(longest(layouts)[0])[0])  # with the payloads of others
-        self._to = [
-            (self.worker + step) % n for step in range(1, n)
-        ]  # those who get payloads, the next first
-        self._muted = b""
+        self._to, self._muted = self._others(()), b""  # those who get payloads; bytes of those who do not
         self._held: list[dict[int, np.ndarray]] = [{} for _ in range(n)]  # messages by worker and task
         self._newest = [-1] * n  # newest task of each worker of which there was a message at the last reply
         self._outgoing: list[list[MPI.Request]] = []  # sends of a reply that have not ended
@@ -57,6 +54,11 @@ class ExchangeLink(MPILink):
         self._thread = Thread(target=self._progress, daemon=True)
         self._thread.start()
         return replies
+
+    def _others(self, muted: Collection[int] | np.ndarray) -> list[int]:
+        """Return the other workers, the next first, but for some."""
+        n = self._workers.size
+        return [each for step in range(1, n) if (each := (self.worker + step) % n) not in muted]
 
     def _progress(self) -> None:
         """Call MPI while sends have not ended, so that it can go on with them while the worker computes."""
@@ -114,8 +116,7 @@ class ExchangeLink(MPILink):
         inbox, start = self._inbox, self._layouts[0].body_at
         muted, log = read_notice(inbox.body)
         if muted.tobytes() != self._muted:
-            n, self._muted = self._workers.size, muted.tobytes()
-            self._to = [to for step in range(1, n) if (to := (self.worker + step) % n) not in muted]
+            self._to, self._muted = self._others(muted), muted.tobytes()
         if inbox.flags & SNAPSHOT:
             size = len(log)
             self._room(size)[:size] = log
