@@ -133,8 +133,8 @@ def settle(config: Config, problem: Problem, dealt: int, pace: Pace | None = Non
     ahead = getattr(own.memory, "lookahead", 0.0)
     also = f" and memory.lookahead {ahead:g}" if own.memory != config.memory else ""
     return own, (
-        f"code.share {own.code.share}{also} (code.rows_per_task 'auto'): the busiest link needs as a multiple "
-        f"of the tasks' time {', '.join(tried)} ({took}; tasks of {1e3 * found.task_s:.3g} ms)"
+        f"code.share {own.code.share}{also} (code.rows_per_task 'auto'): the busiest link needs as a "
+        f"multiple of the tasks' time {', '.join(tried)} ({took}; tasks of {1e3 * found.task_s:.3g} ms)"
     )
 
 
