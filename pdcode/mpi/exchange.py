@@ -18,9 +18,8 @@ from threading import Event, Thread
 import numpy as np
 from mpi4py import MPI
 
-from ..coding.replica import read_notice
 from ..transport.layout import HEADER, SNAPSHOT, Layout, buffer, longest
-from ..transport.log import LogFormat
+from ..transport.log import LogFormat, read_notice
 from ..transport.messages import Reply, Task
 from .link import MPILink
 from .process import NEVER, PEER

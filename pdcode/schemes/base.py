@@ -14,7 +14,7 @@ from ..coding import builders, flops, optimizers
 from ..coding.assignments import Assignment
 from ..coding.memory import CodewordSelector, MemoryEncoder, Respond, StatelessEncoder
 from ..coding.policies import Policy
-from ..coding.replica import RelayedState, notice_bytes
+from ..coding.relay import RelayedState
 from ..coding.source import Batch, Source
 from ..coding.state import Coded, State
 from ..config import kinds
@@ -23,6 +23,7 @@ from ..decoders import Decoder
 from ..problems import Problem
 from ..problems.partition import Unit
 from ..transport.layout import Layout
+from ..transport.log import notice_bytes
 from ..transport.messages import Reply
 from ..util.errors import InputError
 from ..util.rng import Batches

@@ -15,7 +15,8 @@ import numpy as np
 from .. import problems, stragglers
 from ..coding import settled
 from ..coding.policies import check_end
-from ..coding.replica import FullReplica, MirroredReplica, RelayedState, Replica
+from ..coding.relay import RelayedState
+from ..coding.replica import FullReplica, MirroredReplica, Replica
 from ..coding.state import State
 from ..config.tables import Config
 from ..config.wires import FORMATS

@@ -17,7 +17,7 @@ import msgspec
 import numpy as np
 
 from .. import stragglers
-from ..coding.replica import RelayedState
+from ..coding.relay import RelayedState
 from ..coding.state import State
 from ..config.tables import Config
 from ..problems import Problem

@@ -88,6 +88,22 @@ class LogFormat:
         return size
 
 
+def notice_of(muted: np.ndarray) -> np.ndarray:
+    """Return what precedes the log if payloads are exchanged, uint8: the number of muted workers, and who."""
+    return np.append(len(muted), muted).astype(np.int64).view(np.uint8)
+
+
+def notice_bytes(workers: int) -> int:
+    """Return the bytes of the longest notice."""
+    return 8 + 8 * workers
+
+
+def read_notice(body: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the muted workers, int64, and what follows them in a task's body."""
+    end = 8 + 8 * int(body[:8].view(np.int64)[0])
+    return body[8:end].view(np.int64), body[end:]
+
+
 def head_of(kind: int, worker: int, task: int) -> bytes:
     """Return the head of a payload's entry."""
     return HEAD.pack(kind, task << WORKER_BITS | worker)

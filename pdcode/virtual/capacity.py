@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..coding.policies import wanted
-from ..coding.replica import RelayedState
+from ..coding.relay import RelayedState
 from ..config.tables import Config
 from ..training.setup import Components
 from ..training.share import copies, mean_s, relayed_bytes, task_rates

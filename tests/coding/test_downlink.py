@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 from descents import Descent
 
-from pdcode.coding.replica import RelayedState, ReplicaError, digest, read_notice
+from pdcode.coding.relay import RelayedState
+from pdcode.coding.replica import ReplicaError, digest
 from pdcode.schemes.lwpd import LWPD
 from pdcode.transport.base import Arrival
 from pdcode.transport.layout import CHECK, HEADER, RETURNED, SNAPSHOT
-from pdcode.transport.log import LogFormat
+from pdcode.transport.log import LogFormat, read_notice
 from pdcode.transport.messages import NOBODY, Order, Task
 from pdcode.util.errors import InputError
 

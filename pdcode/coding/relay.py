@@ -1,0 +1,182 @@
+"""Rank 0's side of a downlink of payloads: the log of what it has used.
+
+``codewords`` relays to each worker the payloads that rank 0 has used since the worker's last task, and its
+steps, by which the worker's `replica` of θ follows. The downlink is then as compressed as the uplink.
+Compressed differences from the server are due to Tang et al., "DoubleSqueeze", ICML 2019; relaying the
+received codewords is this project's addition.
+
+A log has an entry for each payload used and for each step. A worker whose entries would be longer than the
+state itself gets a snapshot: θ, the optimizer's arrays and the decoders' accumulators.
+
+``exchange`` does the same with less of rank 0's link: a worker sends its payload to all others, too, and in
+the log a reference stands for it. Workers who have not asked for a task for long, such as dead ones, are
+*muted*: the others send them nothing, and what they have missed comes from rank 0.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import islice
+from operator import attrgetter
+from typing import NamedTuple
+
+import numpy as np
+
+from ..transport.base import Arrival
+from ..transport.layout import CHECK, SNAPSHOT
+from ..transport.log import ARRIVAL, HEAD, REFERENCE, STEP, STEP_HEAD, LogFormat, head_of, notice_of
+from ..transport.messages import NOBODY, Order, view_codewords
+from .replica import digest
+from .state import Coded, State
+
+PATIENCE = 8
+"""Entries of each worker after which one that has not asked for a task is muted: four to eight payloads."""
+LONGEST = 1 << 30
+"""Bytes of the longest log where workers exchange payloads."""
+
+
+class Entry(NamedTuple):
+    """Entry of the log.
+
+    Attributes
+    ----------
+    whole : ndarray of uint8
+    reference : ndarray of uint8
+        What stands for it if the payload comes from its worker.
+    sender : int
+        That worker; -1 for a step.
+    muted : ndarray of int64
+        To whom the payload does not come from it.
+    """
+
+    whole: np.ndarray
+    reference: np.ndarray
+    sender: int = -1
+    muted: np.ndarray = NOBODY
+
+    def sent(self, worker: int) -> np.ndarray:
+        """Return what rank 0 sends a worker."""
+        heard = worker == self.sender or not len(self.muted) or worker not in self.muted
+        return self.reference if heard else self.whole
+
+
+class RelayedState(State):
+    """State that relays received codewords to the workers instead of θ.
+
+    Parameters
+    ----------
+    state : Coded
+        Rank 0's state, whose arrivals and steps are logged here.
+    workers : int
+    check : int
+        Period, in tasks of a worker, of the comparison of digests of θ.
+    exchanged : bool
+        Whether workers send their payloads to each other.
+    """
+
+    def __init__(self, state: Coded, workers: int, check: int, exchanged: bool = False) -> None:
+        self.layouts, self.theta, self.optimizer = state.layouts, state.theta, state.optimizer
+        self.designs, self.assignment, self.robust = state.designs, state.assignment, state.robust
+        self.policy = state.policy
+        layout = self._layout = self.layouts[0]
+        self._state, self._check = state, check
+        self._log: deque[Entry] = deque()
+        self._bytes = 0  # length of the log
+        self._first = self._next = 0  # numbers of the oldest entry kept and of the next one
+        self._seen = [0] * workers  # entries that each worker has; all draw the same initial θ
+        self._format = LogFormat(layout)
+        self.exchanged = exchanged
+        self._kept = PATIENCE * workers if exchanged else 0  # entries of the log, even if it is long
+        self._muted, self._notice = NOBODY, notice_of(NOBODY)  # to whom the others send nothing …
+        self._review = 0  # … until the log has so many entries
+        self._told = [NOBODY] * workers  # those of whom each worker knows
+        self._scratch = np.zeros(layout.header_bytes + layout.codeword_bytes, np.uint8)
+        pairs = layout.empty_codewords()
+        self._words = None if layout.chosen else view_codewords(layout, self._scratch, pairs)
+        self._digest: int | None = None  # of the current θ; computed on demand
+
+    def fold(self, arrival: Arrival) -> float:
+        worker, sizes = arrival.worker, self._format
+        entry = np.zeros(sizes.whole_bytes, np.uint8)
+        entry.data[: HEAD.size] = head_of(ARRIVAL, worker, arrival.task)
+        at = HEAD.size
+        if self._words is not None:
+            self._words.write(arrival.codewords, arrival.row)
+            entry[at : at + sizes.words_bytes] = self._scratch[self._layout.header_bytes :]
+            at += sizes.words_bytes
+        entry[at : at + len(arrival.body)] = arrival.body
+        reference = entry
+        if self.exchanged:
+            reference = np.frombuffer(head_of(REFERENCE, worker, arrival.task), np.uint8)
+        self._append(Entry(entry, reference, worker, self._told[worker]))
+        return self._state.fold(arrival)
+
+    def step(self, damping: float) -> float | None:
+        norm = self._state.step(damping)
+        entry = np.zeros(STEP_HEAD.size, np.uint8)
+        STEP_HEAD.pack_into(entry.data, 0, STEP, damping)
+        self._append(Entry(entry, entry))
+        self._digest = None
+        return norm
+
+    @property
+    def flagged(self) -> list[int]:
+        return self._state.flagged
+
+    @property
+    def entry_bytes(self) -> int:
+        """Bytes that rank 0 sends of a payload and the step that follows it."""
+        sizes = self._format
+        return (HEAD.size if self.exchanged else sizes.whole_bytes) + STEP_HEAD.size
+
+    @property
+    def snapshot_bytes(self) -> int:
+        """Bytes of what a worker gets instead of a longer log."""
+        return self._state.least_bytes
+
+    def _append(self, entry: Entry) -> None:
+        self._log.append(entry)
+        self._bytes += len(entry.whole)
+        self._next += 1
+        least = self._state.least_bytes  # of a snapshot
+        while self._bytes > least and (len(self._log) > self._kept or self._bytes > LONGEST):
+            self._bytes -= len(self._log.popleft().whole)
+            self._first += 1
+
+    def order(self, worker: int, task: int) -> Order:
+        order = self._state.order(worker, task)
+        seen, self._seen[worker] = self._seen[worker], self._next
+        flags, checked = 0, 0
+        if not task or task % self._check == self._check - 1:
+            if self._digest is None:
+                self._digest = digest(self._state.theta)
+            flags, checked = CHECK, self._digest
+        whole = partial(self._content, flags, seen, attrgetter("whole"))
+        if not self.exchanged:
+            flags, parts = whole()
+            return order._replace(parts=parts, flags=flags, digest=checked)
+        flags, parts = self._content(flags, seen, lambda entry: entry.sent(worker))
+        self._told[worker] = muted = self._listen()
+        parts = [self._notice, *parts]
+        return order._replace(parts=parts, flags=flags, digest=checked, whole=whole, muted=muted)
+
+    def _content(
+        self, flags: int, seen: int, segment: Callable[[Entry], np.ndarray]
+    ) -> tuple[int, Sequence[np.ndarray]]:
+        """Return flags and segments of a task: of the log from an entry on, or, if shorter, a snapshot."""
+        if seen >= self._first:
+            parts = [segment(entry) for entry in islice(self._log, seen - self._first, None)]
+            if not self.exchanged or sum(map(len, parts)) <= self._state.least_bytes:
+                return flags, parts
+        return flags | SNAPSHOT, self._state.parts()
+
+    def _listen(self) -> np.ndarray:
+        """Return which workers are muted."""
+        if self._next >= self._review:
+            self._review = self._next + len(self._seen)
+            behind = np.flatnonzero(self._next - np.array(self._seen) > self._kept)
+            if not np.array_equal(behind, self._muted):
+                self._muted, self._notice = behind, notice_of(behind)
+        return self._muted
