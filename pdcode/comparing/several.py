@@ -54,6 +54,8 @@ def show(comparisons: Sequence[Comparison], names: Sequence[str], console: Conso
 def agreement(first: Comparison, second: Comparison) -> tuple[float, int]:
     """Tell how far two comparisons agree on the order of the schemes that both have.
 
+    Schemes of which as many runs missed the target share a place: until when these ran says nothing of them.
+
     Returns
     -------
     tau : float
@@ -63,12 +65,14 @@ def agreement(first: Comparison, second: Comparison) -> tuple[float, int]:
     """
     from scipy.stats import kendalltau
 
-    orders = [[row.candidate for row, _ in ranked(each)] for each in (first, second)]
-    common = [name for name in orders[0] if name in orders[1]]
+    places = [
+        {row.candidate: len(rows) + row.missed if row.missed else place for place, row in enumerate(rows)}
+        for rows in ([row for row, _ in ranked(each)] for each in (first, second))
+    ]
+    common = places[0].keys() & places[1].keys()
     if len(common) < 2:
         return math.nan, len(common)
-    places = [[order.index(name) for name in common] for order in orders]
-    return float(kendalltau(*places).statistic), len(common)
+    return float(kendalltau(*([each[name] for name in common] for each in places)).statistic), len(common)
 
 
 def _key(rows: Sequence[Row[str] | None]) -> tuple[int, float]:

@@ -367,6 +367,15 @@ def test_the_order_is_by_targets_reached_then_by_time() -> None:
     assert math.isnan(several.agreement(made, comparison(only=[1.0]))[0])
 
 
+def test_orders_agree_where_they_differ_in_schemes_that_missed_the_target_alone() -> None:
+    made, other = (
+        comparison(quick=[1.0, 2.0], slow=[3.0, 4.0], one=[math.inf, first], two=[math.inf, 9.0 - first])
+        for first in (2.0, 7.0)
+    )
+    assert [row.candidate for row, _ in table.ranked(made)] != [row.candidate for row, _ in table.ranked(other)]
+    assert several.agreement(made, other) == (pytest.approx(1.0), 4)
+
+
 def test_several_comparisons_are_one_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     made = {
         "one": comparison(quick=[1.0, 2.0], slow=[3.0, 4.0], never=[math.inf, 1.0]),
