@@ -68,8 +68,9 @@ def headline(trace: Trace) -> str:
     later = timing.length_ns([trace.arrivals]) - stop
     if later > 0.01 * stop:
         text += f"; the last payload came {duration(later)} later"
-    if len(missing := np.unique(trace.faults["worker"][trace.faults["kind"] == "missing"])):
-        text += f"; {workers_named(missing)} did not answer any more"
+    for kind, what in (("dead", "died"), ("missing", "did not answer any more")):
+        if len(workers := np.unique(trace.faults["worker"][trace.faults["kind"] == kind])):
+            text += f"; {workers_named(workers)} {what}"
     return f"{trace.path}: {text}"
 
 

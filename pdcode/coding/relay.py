@@ -9,17 +9,17 @@ A log has an entry for each payload used and for each step. A worker whose entri
 state itself gets a snapshot: θ, the optimizer's arrays and the decoders' accumulators.
 
 ``exchange`` does the same with less of rank 0's link: a worker sends its payload to all others, too, and in
-the log a reference stands for it. Workers who have not asked for a task for long, such as dead ones, are
-*muted*: the others send them nothing, and what they have missed comes from rank 0.
+the log a reference stands for it. Workers who have not asked for a task for long, and dead ones, are *muted*:
+the others send them nothing, and what they have missed comes from rank 0. Payloads of a worker that has died
+may have reached some and not all, so that rank 0 sends them, too.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from itertools import islice
-from operator import attrgetter
 from typing import NamedTuple
 
 import numpy as np
@@ -56,10 +56,9 @@ class Entry(NamedTuple):
     sender: int = -1
     muted: np.ndarray = NOBODY
 
-    def sent(self, worker: int) -> np.ndarray:
-        """Return what rank 0 sends a worker."""
-        heard = worker == self.sender or not len(self.muted) or worker not in self.muted
-        return self.reference if heard else self.whole
+    def hears(self, worker: int) -> bool:
+        """Tell whether a worker has it without rank 0."""
+        return worker == self.sender or not len(self.muted) or worker not in self.muted
 
 
 class RelayedState(State):
@@ -92,6 +91,8 @@ class RelayedState(State):
         self._muted, self._notice = NOBODY, notice_of(NOBODY)  # to whom the others send nothing …
         self._review = 0  # … until the log has so many entries
         self._told = [NOBODY] * workers  # those of whom each worker knows
+        self._given: list[list[Entry]] = [[] for _ in range(workers)]  # entries in each worker's task
+        self._dead: set[int] = set()
         self._scratch = np.zeros(layout.header_bytes + layout.codeword_bytes, np.uint8)
         pairs = layout.empty_codewords()
         self._words = None if layout.chosen else view_codewords(layout, self._scratch, pairs)
@@ -153,30 +154,56 @@ class RelayedState(State):
             if self._digest is None:
                 self._digest = digest(self._state.theta)
             flags, checked = CHECK, self._digest
-        whole = partial(self._content, flags, seen, attrgetter("whole"))
+        entries = None if seen < self._first else list(islice(self._log, seen - self._first, None))
+        whole = partial(self._content, flags, entries)
         if not self.exchanged:
             flags, parts = whole()
             return order._replace(parts=parts, flags=flags, digest=checked)
-        flags, parts = self._content(flags, seen, lambda entry: entry.sent(worker))
+        flags, parts = self._content(flags, entries, worker)
+        self._given[worker] = [] if entries is None or flags & SNAPSHOT else entries
         self._told[worker] = muted = self._listen()
         parts = [self._notice, *parts]
         return order._replace(parts=parts, flags=flags, digest=checked, whole=whole, muted=muted)
 
     def _content(
-        self, flags: int, seen: int, segment: Callable[[Entry], np.ndarray]
+        self, flags: int, entries: Sequence[Entry] | None, worker: int | None = None
     ) -> tuple[int, Sequence[np.ndarray]]:
-        """Return flags and segments of a task: of the log from an entry on, or, if shorter, a snapshot."""
-        if seen >= self._first:
-            parts = [segment(entry) for entry in islice(self._log, seen - self._first, None)]
+        """Return flags and segments of a task: of entries, or of a snapshot, if that is shorter.
+
+        With `worker`, references stand for the payloads that the worker has, or gets from others.
+        """
+        if entries is not None:
+            dead = self._dead
+            parts = [
+                each.reference
+                if worker is not None and each.sender not in dead and each.hears(worker)
+                else each.whole
+                for each in entries
+            ]
             if not self.exchanged or sum(map(len, parts)) <= self._state.least_bytes:
                 return flags, parts
         return flags | SNAPSHOT, self._state.parts()
+
+    def lost(self, worker: int) -> None:
+        self._dead.add(worker)
+        self._given[worker] = []
+        self._review = 0
+        self._state.lost(worker)
+
+    def owed(self, worker: int, sender: int | None = None) -> Sequence[np.ndarray]:
+        return [
+            self._format.forwarded(each.whole)
+            for each in self._given[worker]
+            if each.sender not in (-1, worker) and sender in (None, each.sender) and each.hears(worker)
+        ]
 
     def _listen(self) -> np.ndarray:
         """Return which workers are muted."""
         if self._next >= self._review:
             self._review = self._next + len(self._seen)
-            behind = np.flatnonzero(self._next - np.array(self._seen) > self._kept)
+            late = self._next - np.array(self._seen) > self._kept
+            late[list(self._dead)] = True
+            behind = np.flatnonzero(late)
             if not np.array_equal(behind, self._muted):
                 self._muted, self._notice = behind, notice_of(behind)
         return self._muted

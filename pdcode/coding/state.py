@@ -97,6 +97,17 @@ class State(ABC):
         """Tell whether to use a late payload: of another θ, or of round `number` and not of this one."""
         return number == self.round and self.policy.usable(staleness)
 
+    def lost(self, worker: int) -> None:
+        """Note that a worker has died; no task is ordered for it any more."""
+        return
+
+    def owed(self, worker: int, sender: int | None = None) -> Sequence[np.ndarray]:
+        """Return the payloads that a worker's task needs and other workers send, as their messages.
+
+        With `sender`, only those of that worker.
+        """
+        return ()
+
     @property
     def flagged(self) -> list[int]:
         """Indices, since the last step, of arrivals rejected as outliers."""

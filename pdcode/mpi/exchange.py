@@ -13,18 +13,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from threading import Event, Thread
 
 import numpy as np
 from mpi4py import MPI
 
 from ..transport.layout import HEADER, SNAPSHOT, Layout, buffer, longest
-from ..transport.log import LogFormat, read_notice
+from ..transport.log import FORWARDED, LogFormat, read_notice
 from ..transport.messages import Reply, Task
 from .link import MPILink
-from .process import NEVER, PEER
+from .process import NEVER, PEER, all_tested, failed, forgive
 
-POSTED = 2  # receives, per worker
+POSTED = 2  # receives, per rank
 PROGRESS_S = 2e-3  # between the thread's calls
 BODY_BYTES = slice(4, 8)  # field of the header
 
@@ -45,10 +46,11 @@ class ExchangeLink(MPILink):
         self._newest = [-1] * n  # newest task of each worker of which there was a message at the last reply
         self._outgoing: list[list[MPI.Request]] = []  # sends of a reply that have not ended
         self._told, self._come = np.zeros(n, np.int64), np.zeros(n, np.int64)  # messages to and from each
-        self._inboxes = [np.empty(0, np.uint8)] * (POSTED * n)
+        self._inboxes = [np.empty(0, np.uint8)] * (POSTED * (1 + n))
         self._incoming = [MPI.REQUEST_NULL] * len(self._inboxes)
-        for place in range(len(self._inboxes) if n > 1 else 0):
-            self._post(place)
+        for place in range(len(self._inboxes)):
+            if place // POSTED != self._comm.rank:
+                self._post(place)
         self._pending, self._over = Event(), False
         self._thread = Thread(target=self._progress, daemon=True)
         self._thread.start()
@@ -66,22 +68,36 @@ class ExchangeLink(MPILink):
             self._pending.wait()
             self._pending.clear()
             while not self._over and self._outgoing:
-                self._comm.Iprobe(0, NEVER)
+                with suppress(MPI.Exception):  # which the worker's own calls raise, too
+                    self._comm.Iprobe(0, NEVER)
                 time.sleep(PROGRESS_S)
 
     def _post(self, place: int) -> None:
-        """Post a receive of another worker's reply."""
+        """Post a receive of another worker's reply, from there or from rank 0."""
         self._inboxes[place] = np.empty(self._format.message_bytes, np.uint8)
-        self._incoming[place] = self._comm.Irecv(self._inboxes[place], MPI.ANY_SOURCE, PEER)
+        self._incoming[place] = self._comm.Irecv(self._inboxes[place], place // POSTED, PEER)
 
     def _listen_to_peers(self) -> None:
         """Take over the replies that have come from other workers."""
-        for place in MPI.Request.Testsome(self._incoming) or ():
+        try:
+            places = MPI.Request.Testsome(self._incoming) or ()
+        except MPI.Exception as error:
+            places = self._sort_out(error)
+        for place in places:
             message = self._inboxes[place]
-            worker, _, _, task, *_ = HEADER.unpack_from(message.data)
+            worker, flags, _, task, *_ = HEADER.unpack_from(message.data)
             self._held[worker][task] = message
-            self._come[worker] += 1
+            self._come[worker] += flags != FORWARDED
             self._post(place)
+
+    def _sort_out(self, error: MPI.Exception) -> list[int]:
+        """Return the receives that have ended, when a test of all has failed; those from the dead stay so."""
+        dead = failed(error, self._comm)
+        return [
+            place
+            for place, (request, message) in enumerate(zip(self._incoming, self._inboxes, strict=True))
+            if request == MPI.REQUEST_NULL and len(message) and place // POSTED not in dead
+        ]
 
     def _wait_for(self, done: Callable[[], bool]) -> None:
         """Receive replies until something is done."""
@@ -111,7 +127,7 @@ class ExchangeLink(MPILink):
         return self._task.message[start:]
 
     def _take(self) -> None:
-        self._outgoing = [each for each in self._outgoing if not MPI.Request.Testall(each)]
+        self._outgoing = [each for each in self._outgoing if not all_tested(each)]
         inbox, start = self._inbox, self._layouts[0].body_at
         muted, log = read_notice(inbox.body)
         if muted.tobytes() != self._muted:
@@ -138,16 +154,19 @@ class ExchangeLink(MPILink):
 
     def reply(self, part: int, t_start_ns: int, t_compute_ns: int, delay_ns: int, loss: float) -> None:
         task, start = self._task, HEADER.size + self._format.words_bytes
-        message = np.empty(self._format.message_bytes, np.uint8)
-        HEADER.pack_into(message.data, 0, self.worker, 0, 0, task.task, 0, 0, 0, 0, 0, 0, 0.0)
-        message[HEADER.size : start] = task.message[HEADER.size : start]
-        message[start:] = self._replies[0].body
+        words, body = task.message[HEADER.size : start], self._replies[0].body
+        message = self._format.message(self.worker, task.task, words, body)
         super().reply(part, t_start_ns, t_compute_ns, delay_ns, loss)
-        sends = [self._comm.Isend(message, 1 + to, PEER) for to in self._to]
+        sends = []
+        for to in self._to:
+            try:
+                sends.append(self._comm.Isend(message, 1 + to, PEER))
+            except MPI.Exception as error:
+                forgive(error)
         self._told[self._to] += 1
         self._held[self.worker][task.task] = message
         self._newest = [max(held, default=-1) for held in self._held]
-        if not MPI.Request.Testall(sends):
+        if not all_tested(sends):
             self._outgoing.append(sends)
             self._pending.set()
 
@@ -156,12 +175,18 @@ class ExchangeLink(MPILink):
         self._over = True
         self._pending.set()
         self._thread.join()
+        if self.alone:
+            return
         theirs = np.zeros_like(self._told)
-        counting = self._workers.Ialltoall(self._told, theirs)
-        self._wait_for(counting.Test)
+        try:
+            counting = self._workers.Ialltoall(self._told, theirs)
+            self._wait_for(counting.Test)
+        except MPI.Exception as error:
+            forgive(error)
+            return
         self._wait_for(lambda: bool((self._come >= theirs).all()))
         everything = [request for requests in self._outgoing for request in requests]
-        self._wait_for(lambda: MPI.Request.Testall(everything))
+        self._wait_for(lambda: all_tested(everything))
         for request in self._incoming:
             if request != MPI.REQUEST_NULL:
                 request.Cancel()

@@ -7,6 +7,9 @@ next one, with the newest θ. The receives of all parts are posted with the task
 The two receive buffers alternate: a payload stays valid until the reply to the worker's next but one task,
 and decoders may refer to it.
 
+A worker that dies makes calls of MPI fail, if MPI goes on then (ULFM: ``mpirun --with-ft ulfm``). The fleet
+notes who it was, and sorts out which of the other receives have ended.
+
 Rank 0 waits by Testsome and sleeps, not Waitsome: waits can then time out (to flush the trace or stop the
 run), and if ranks outnumber cores an idle rank leaves its core to those that compute.
 """
@@ -23,10 +26,10 @@ from mpi4py import MPI
 
 from ..training.share import Pace
 from ..transport.base import Arrival, Fleet, RankInfo
-from ..transport.layout import CANCEL, STOP, Layout, buffer, longest
+from ..transport.layout import ALONE, CANCEL, STOP, Layout, buffer, longest
 from ..transport.messages import Order, Reply, Task, notice
 from . import clocks, pace
-from .process import CHUNK, CLOCK, HELLO, REPLY, SETUP, TASK, Patience, library
+from .process import CHUNK, CLOCK, HELLO, PEER, REPLY, SETUP, TASK, Patience, all_tested, failed, library
 
 
 class MPIFleet(Fleet):
@@ -44,6 +47,9 @@ class MPIFleet(Fleet):
         self._comm = comm
         self.workers = self._comm.size - 1
         self.bytes_up = self.bytes_down = 0
+        self._dead: set[int] = set()
+        self.alone = True  # whether every worker that was shut down knew that others had died
+        self._died: list[int] = []  # those of whom `deaths` has not told yet
         self.library = library()
         self._patience = Patience(50e-6, comm)
         self.coordinator = RankInfo(0, clocks.host())
@@ -73,7 +79,8 @@ class MPIFleet(Fleet):
         self._parts = [0] * workers  # … and the part of its reply that comes next
         self._sends = [MPI.REQUEST_NULL] * workers
         self._slots = [2 * worker for worker in range(workers)]  # receive buffer of each worker's task
-        self._active = [self._receives[slot][0][0] for slot in self._slots]
+        self._active = [MPI.REQUEST_NULL] * workers  # the receive of each worker's next part
+        self._forwarded: list[MPI.Request] = []  # payloads of other workers that are being sent
 
     def _meet(self, worker: int) -> RankInfo:
         hello = bytearray(256)
@@ -138,25 +145,34 @@ class MPIFleet(Fleet):
         slot = self._slots[worker] = self._slots[worker] ^ 1
         number = self._rounds[worker] = order.round
         receives = self._receives[slot][number]
-        for receive in receives:
-            receive.Start()
         self._parts[worker], self._active[worker] = 0, receives[0]
-        self._sends[worker].Wait()  # complete, as the worker has replied; this frees the request
         message = self._tasks[worker]
         size = message.write(worker, task, version, order, flags)
         for arrival in self._arrivals[slot][number]:
             arrival.answers(order, size)
         now_ns = clocks.now_ns() - self._start_ns
-        self._sends[worker] = self._comm.Isend((message.message, size, MPI.BYTE), 1 + worker, TASK)
+        if worker in self._dead:  # of which `deaths` will tell
+            self._active[worker] = MPI.REQUEST_NULL
+            return now_ns
+        try:
+            for receive in receives:
+                receive.Start()
+            self._sends[worker].Wait()  # complete, as the worker has replied; this frees the request
+            self._sends[worker] = self._comm.Isend((message.message, size, MPI.BYTE), 1 + worker, TASK)
+        except MPI.Exception as error:
+            self._bury(error)
         self.bytes_down += size
         return now_ns
 
     def arrivals(self, timeout_ns: int, wake_ns: int | None = None) -> Sequence[Arrival]:
         if wake_ns is not None:
             timeout_ns = min(timeout_ns, max(0, wake_ns - self.now_ns()))
-        done = MPI.Prequest.Testsome(self._active) or self._patience.wait(
-            lambda: MPI.Prequest.Testsome(self._active), timeout_ns
-        )
+        try:
+            done = MPI.Prequest.Testsome(self._active) or self._patience.wait(
+                lambda: MPI.Prequest.Testsome(self._active), timeout_ns
+            )
+        except MPI.Exception as error:
+            done = self._sort_out(error)
         if not done:
             return ()
         now_ns = clocks.now_ns() - self._start_ns
@@ -165,7 +181,9 @@ class MPIFleet(Fleet):
     def _read(self, worker: int, now_ns: int) -> Arrival:
         slot, number, part = self._slots[worker], self._rounds[worker], self._parts[worker]
         arrival, reply = self._arrivals[slot][number][part], self._replies[slot][number].parts[part]
-        if not arrival.last:
+        if arrival.last:
+            self._active[worker] = MPI.REQUEST_NULL
+        else:
             self._parts[worker] += 1
             self._active[worker] = self._receives[slot][number][part + 1]
         self.bytes_up += arrival.bytes_up
@@ -174,20 +192,58 @@ class MPIFleet(Fleet):
         arrival.t_recv_ns = now_ns
         return arrival
 
+    def _sort_out(self, error: MPI.Exception) -> list[int]:
+        """Return the workers of which a reply is here, when a test of all receives has failed.
+
+        The error hides which of them have ended: these are inactive now, and end at once when tested.
+        """
+        self._bury(error)
+        return [
+            worker
+            for worker, receive in enumerate(self._active)
+            if receive != MPI.REQUEST_NULL and receive.Test()
+        ]
+
+    def _bury(self, error: MPI.Exception) -> None:
+        """Note who has died. A reply that has just come is lost: it looks like one that has not."""
+        for rank in sorted(failed(error, self._comm) - {1 + worker for worker in self._dead}):
+            self._dead.add(rank - 1)
+            self._died.append(rank - 1)
+            self._active[rank - 1] = MPI.REQUEST_NULL
+
+    def deaths(self) -> Sequence[int]:
+        if not self._died:
+            return ()
+        died, self._died = self._died, []
+        return died
+
+    def forward(self, worker: int, messages: Sequence[np.ndarray]) -> None:
+        for message in messages:
+            self._forwarded.append(self._comm.Isend(message, 1 + worker, PEER))
+            self.bytes_down += len(message)
+        self._forwarded = [each for each in self._forwarded if not all_tested([each])]
+
     def _tell(self, worker: int, flag: int) -> None:
         """Send a header without a body."""
-        self._send(worker, TASK, notice(worker, flag))
+        try:
+            self._send(worker, TASK, notice(worker, flag))
+        except MPI.Exception as error:
+            self._bury(error)
 
     def cancel(self, workers: Collection[int], until_ns: int) -> None:
         for worker in workers:
             self._tell(worker, CANCEL)
 
     def shutdown(self, worker: int, until_ns: int = 0) -> bool:
-        self._sends[worker].Wait()
-        self._tell(worker, STOP)
         member = self.members[worker]
-        if member.rounds:
-            member.offset_ns, member.error_ns = self.clock_offset(worker, member.rounds)
+        try:
+            self._sends[worker].Wait()
+            self.alone &= bool(self._dead)
+            self._tell(worker, STOP | (ALONE if self._dead else 0))
+            if member.rounds and worker not in self._dead:
+                member.offset_ns, member.error_ns = self.clock_offset(worker, member.rounds)
+        except MPI.Exception as error:
+            self._bury(error)
         member.measured_ns = self.now_ns()
         return False
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ _RANKS = (  # (rank, size) variables of launchers, most reliable first
     ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),
     ("PMI_RANK", "PMI_SIZE"),
 )
+SURVIVAL = ["--with-ft", "ulfm"]
 _TASKS = "SLURM_PROCID", "SLURM_STEP_NUM_TASKS"  # of srun, with or without MPI
 
 
@@ -77,6 +79,23 @@ def find_mpirun() -> str:
     return path
 
 
+def survives(environment: Mapping[str, str]) -> bool:
+    """Tell whether the job of this rank goes on when another one dies."""
+    return environment.get("OMPI_MCA_mpi_ft_enable", "").lower() in ("1", "true", "yes")
+
+
+def survival(mpirun: str, environment: Mapping[str, str]) -> list[str]:
+    """Return the options by which a job goes on when a rank dies: of Open MPI from version 5 on.
+
+    They limit its choice of transports, so that there are none if the user has chosen one by OMPI_MCA_pml….
+    """
+    if any(name.startswith("OMPI_MCA_pml") for name in environment):
+        return []
+    version = subprocess.run([mpirun, "--version"], capture_output=True, text=True, check=False).stdout
+    found = re.search(r"Open MPI\D*(\d+)", version)
+    return SURVIVAL if found and int(found[1]) >= 5 else []
+
+
 def library_path() -> Path | None:
     """Return the path of the MPI library that this process has loaded, on Linux."""
     maps = Path("/proc/self/maps")
@@ -120,4 +139,6 @@ def command(workers: int, arguments: Sequence[str]) -> tuple[list[str], dict[str
         environment.setdefault("OMPI_MCA_mpi_yield_when_idle", "true")
     environment.setdefault("OMPI_MCA_btl", "^ofi")  # not used on one machine, and its end takes a second
     environment.setdefault("PYTHONUNBUFFERED", "1")
-    return [find_mpirun(), "-n", str(ranks), sys.executable, "-P", "-m", "pdcode", *arguments], environment
+    mpirun = find_mpirun()
+    start = [mpirun, "-n", str(ranks), *survival(mpirun, environment), sys.executable, "-P", "-m", "pdcode"]
+    return [*start, *arguments], environment

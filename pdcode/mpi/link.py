@@ -11,7 +11,7 @@ import numpy as np
 from mpi4py import MPI
 
 from ..transport.base import Link
-from ..transport.layout import CANCEL, STOP, Layout, buffer, longest
+from ..transport.layout import ALONE, CANCEL, STOP, Layout, buffer, longest
 from ..transport.messages import Reply, Task
 from . import clocks
 from .process import CHUNK, CLOCK, HELLO, REPLY, SETUP, TASK, Patience
@@ -110,6 +110,11 @@ class MPILink(Link):
                 left_ns = LONGEST_NAP_NS if delay_ns < 0 else delay_ns - waited_ns
                 time.sleep(1e-9 * min(left_ns, LONGEST_NAP_NS))
         return delay_ns
+
+    @property
+    def alone(self) -> bool:
+        """Whether rank 0 has ended the run, and others have died, for whom nobody waits."""
+        return bool(self._inbox.flags & ALONE)
 
     def next_task(self) -> Task | None:
         self._hear()

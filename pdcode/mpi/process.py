@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any, NoReturn
 
@@ -19,6 +20,9 @@ from ..util.output import complain
 from . import clocks, launch, supervisor
 
 HELLO, SETUP, TASK, REPLY, CLOCK, PACE, PEER, NEVER = range(1, 9)  # tags; nothing has the last one
+FAILURES = {MPI.ERR_PROC_FAILED, MPI.ERR_PROC_FAILED_PENDING, MPI.ERR_IN_STATUS}
+"""Classes of the errors by which MPI tells that a process has died, if it goes on without."""
+SAY_S = 1.0  # in which one rank speaks for all
 CHUNK = 1 << 30  # maximum bytes of a set-up message: counts are C ints
 CORES = 4096  # upper bound on the cores of a node
 
@@ -63,13 +67,69 @@ class Patience:
         return result
 
 
+def failed(error: MPI.Exception, comm: MPI.Intracomm) -> set[int]:
+    """Return the ranks that have died, of an error of MPI's; others, and the end of the job, are raised."""
+    forgive(error)
+    ranks = dead(comm)
+    if not ranks or comm.Is_revoked():
+        raise error
+    return ranks
+
+
+def dead(comm: MPI.Intracomm) -> set[int]:
+    """Return the ranks that have died, as far as MPI goes on without."""
+    try:
+        group = comm.Get_failed()
+    except NotImplementedError:
+        return set()
+    ranks = set(group.Translate_ranks(None, comm.group))
+    group.Free()
+    if ranks:
+        comm.Ack_failed()
+    return ranks
+
+
+def death(ranks: Collection[int]) -> str:
+    """Say that ranks have died that cannot be spared."""
+    names = ["rank 0" if rank == 0 else f"worker {rank - 1}" for rank in sorted(ranks)]
+    return f"{', '.join(names)} died; the run cannot go on without"
+
+
+def forgive(error: MPI.Exception) -> None:
+    """Raise an error of MPI's again, unless it says that a process has died; what that was sent is lost."""
+    if error.Get_error_class() not in FAILURES:
+        raise error
+
+
+def all_tested(requests: Sequence[MPI.Request]) -> bool:
+    """Return whether sends have ended; those to a process that has died end, too."""
+    ended: bool
+    try:
+        ended = MPI.Request.Testall(requests)
+    except MPI.Exception as error:
+        forgive(error)
+        ended = not [request for request in requests if not _tested(request)]  # tests all of them
+    return ended
+
+
+def _tested(request: MPI.Request) -> bool:
+    ended: bool = True
+    try:
+        ended = request.Test()
+    except MPI.Exception as error:
+        forgive(error)
+    return ended
+
+
 def abort(error: BaseException, named: bool = True, comm: MPI.Intracomm = MPI.COMM_WORLD) -> NoReturn:
     """End the whole job: with one line for bad input (exit code 2) and for failures of the environment
     (exit code 1), else with a traceback (exit code 1).
 
     With `named`, the message names the worker.
     """
-    if isinstance(error, InputError | Failure):
+    if isinstance(error, MPI.Exception) and error.Get_error_class() in {*FAILURES, MPI.ERR_REVOKED}:
+        _complain_of_deaths(comm)
+    elif isinstance(error, InputError | Failure):
         complain(str(error))
     elif not isinstance(error, SystemExit):
         worker = f", worker {comm.rank - 1}," if comm.rank and named else ""
@@ -77,6 +137,18 @@ def abort(error: BaseException, named: bool = True, comm: MPI.Intracomm = MPI.CO
     code = 2 if isinstance(error, InputError) else 1
     supervisor.ended(code)
     _abort(code, comm)
+
+
+def _complain_of_deaths(comm: MPI.Intracomm) -> None:
+    """Say which processes have died, without which this one cannot go on; the first living rank says it.
+
+    If none has, another rank ends the job, and has said why.
+    """
+    ranks = dead(comm)
+    if ranks and comm.rank == min(set(range(comm.size)) - ranks):
+        complain(death(ranks))
+    else:
+        time.sleep(SAY_S)
 
 
 def leave(code: int, comm: MPI.Intracomm) -> NoReturn:
@@ -88,8 +160,20 @@ def leave(code: int, comm: MPI.Intracomm) -> NoReturn:
     _abort(code, comm)
 
 
+def depart(code: int) -> NoReturn:
+    """End this rank of a job in which others have died, without MPI_Finalize, as all living ranks do."""
+    sys.stdout.flush()
+    supervisor.ended(code)
+    os._exit(code)
+
+
 def _abort(code: int, comm: MPI.Intracomm) -> NoReturn:
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # MPICH prints a banner here
+    if launch.survives(os.environ):  # MPI_Abort ends this rank alone
+        comm.Revoke()
+        if comm.rank == 0 and not supervisor.present():
+            os.kill(os.getppid(), signal.SIGTERM)  # for ranks that hang
+        os._exit(code)
     comm.Abort(code)
     raise SystemExit(code)  # not reached
 
@@ -130,7 +214,7 @@ def job(named: bool = True, comm: MPI.Intracomm | None = None) -> Iterator[MPI.I
     named : bool
         Whether error messages name the worker.
     comm : MPI.Intracomm, optional
-        The job's ranks; default: all, by a communicator of its own.
+        The job's ranks; default: all. What is yielded is a communicator of the job's own.
 
     Yields
     ------
@@ -139,11 +223,14 @@ def job(named: bool = True, comm: MPI.Intracomm | None = None) -> Iterator[MPI.I
     with ExitStack() as stack:
         stack.enter_context(signals.handled(dict.fromkeys(signals.ENDS, signal.SIG_IGN)))
         stack.enter_context(np.errstate(all="ignore"))  # rank 0 checks for non-finite payloads and losses
-        scope = MPI.COMM_WORLD if comm is None else comm
+        ranks = MPI.COMM_WORLD if comm is None else comm
         if comm is None:
             check_launcher()
-        stack.push(lambda kind, error, trace: None if error is None else abort(error, named, scope))
-        ranks = MPI.COMM_WORLD.Dup() if comm is None else comm
+        stack.push(lambda kind, error, trace: None if error is None else abort(error, named, ranks))
+        ranks = ranks.Dup()
+        ranks.Set_errhandler(MPI.ERRORS_RETURN)  # as exceptions
         yield ranks
-        if comm is None:
+        try:
             ranks.Free()  # collective: only at the end of a job, not before its abort
+        except MPI.Exception as error:
+            forgive(error)

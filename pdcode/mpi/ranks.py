@@ -21,7 +21,7 @@ from . import pace, supervisor
 from .exchange import ExchangeLink
 from .fleet import MPIFleet
 from .link import MPILink
-from .process import job, leave
+from .process import depart, job, leave
 from .reduce import AllreduceFleet, AllreduceLink
 
 
@@ -66,6 +66,10 @@ def coordinate(text: str, components: Components, comm: MPI.Intracomm | None = N
             code = 1 if descent.failed else 0
             if descent.coordinator.missing:
                 leave(code, comm)
+            elif descent.coordinator.dead:
+                supervisor.left(code)
+                if fleet.alone:
+                    depart(code)
     return code
 
 
@@ -88,4 +92,6 @@ def serve(config: Config, comm: MPI.Intracomm | None = None) -> int:
             link.state, link.check = factory.scheme.state(factory.problem), config.reduce.check
         worker = factory.build(link.connect(factory.layouts))
         work(link, worker, Delays(scheme.delays(), link.worker, facts["shares"]))
+        if link.alone:
+            depart(0)
     return 0

@@ -20,10 +20,11 @@ from ..transport.base import Arrival
 from ..transport.layout import HEADER, ROUND, STOP, Layout, buffer, longest
 from ..transport.messages import Order, Reply, Task
 from ..transport.sums import TOLD, TOLD_BYTES, Sum, exchanged_bytes
+from ..util.errors import Failure
 from . import clocks
 from .fleet import MPIFleet
 from .link import MPILink
-from .process import REPLY
+from .process import REPLY, dead, death
 
 PENDING, PENDING_BYTES = 1024, 1 << 26  # of a worker's messages to rank 0
 
@@ -66,9 +67,11 @@ class AllreduceFleet(MPIFleet):
         return self._reached_ns[worker]
 
     def arrivals(self, timeout_ns: int, wake_ns: int | None = None) -> Sequence[Arrival]:
-        if not self._patience.wait(self._told, timeout_ns):
-            return ()
-        return self._read_sum()
+        if self._patience.wait(self._told, timeout_ns):
+            return self._read_sum()
+        if ranks := dead(self._comm):  # of which the test of all receives says nothing
+            raise Failure(death(ranks))
+        return ()
 
     def _told(self) -> bool:
         """Return whether all workers have told of the round."""

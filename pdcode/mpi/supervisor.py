@@ -10,6 +10,7 @@ mpirun.
 
 from __future__ import annotations
 
+import math
 import os
 import selectors
 import signal
@@ -17,6 +18,7 @@ import socket
 import struct
 import subprocess
 import threading
+import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
@@ -28,6 +30,7 @@ from ..util.output import complain
 
 VARIABLE = "PDCODE_SUPERVISOR"  # name of the socket, in Linux's abstract namespace
 READY, ENDED, LEFT = b"r", b"e", b"l"
+GRACE_S = 1.0  # for mpirun to end
 POLL_S = 0.05  # time between looks at an mpirun that has closed its pipes
 
 _command: socket.socket | None = None  # in a rank: its connection to the command
@@ -51,6 +54,7 @@ class Supervisor:
         self._over = False  # whether rank 0 has ended
         self._code: int | None = None  # first exit code of a rank, failures before success
         self._left: int | None = None  # exit code of a job that rank 0 has ended without other ranks
+        self._end_s = math.inf  # when mpirun is ended, if it has not: MPI_Abort may not end all ranks
         self._words: list[tuple[int, bytes]] = []  # of mpirun, after a rank has ended
         self._selector = selectors.DefaultSelector()
 
@@ -99,7 +103,10 @@ class Supervisor:
         """Serve ranks and signals until mpirun has closed its stdout and stderr, and has ended."""
         pipes = 2
         while pipes or process.poll() is None:
-            ready = [key.data for key, _ in self._selector.select(None if pipes else POLL_S)]
+            wait_s = POLL_S if not pipes or self._end_s < math.inf else None
+            ready = [key.data for key, _ in self._selector.select(wait_s)]
+            if time.monotonic() > self._end_s:
+                process.terminate()
             # All that ranks have said comes before mpirun's words about it, and before signals.
             said = [each for each in ready if each[0] == 0]
             for target, source, serve in said or ready:
@@ -132,6 +139,8 @@ class Supervisor:
             self._code = self._left = message[1]
         elif message:
             self._code = self._code or message[1]
+        if self._left is not None or self._code:
+            self._end_s = min(self._end_s, time.monotonic() + GRACE_S)
         return bool(message)
 
     def _on_words(self, pipe: Any, target: int) -> bool:
@@ -203,6 +212,11 @@ def _follow(command: socket.socket) -> None:
     with suppress(OSError):
         command.recv(1)
     os._exit(1)
+
+
+def present() -> bool:
+    """In a rank: return whether the command that started mpirun is here."""
+    return _command is not None
 
 
 def ready() -> None:

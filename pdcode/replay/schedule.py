@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
 from itertools import chain
 
@@ -58,6 +59,11 @@ class RecordedSchedule(Schedule):
         self._version = arrivals["version"] + arrivals["staleness"]  # of θ when the reply was handled
         self._out = set[int]()  # workers that have a task
         self._missing = set(trace.faults["worker"][trace.faults["kind"] == "missing"].tolist())
+        died = trace.faults["kind"] == "dead"
+        self._deaths = deque(
+            zip(*(trace.faults[key][died].tolist() for key in ("t_ns", "worker")), strict=True)
+        )
+        self._died: list[int] = []
         self._cancelled = False
         self.now_ns = self.t_recv_ns = 0
         self.t_start_ns, self.t_compute_ns, self.t_send_ns, self.injected_delay_ns = (
@@ -76,6 +82,10 @@ class RecordedSchedule(Schedule):
     def follow(self, worker: int, number: int, part: int) -> None:
         self._out.add(worker)
 
+    def deaths(self) -> Sequence[int]:
+        died, self._died = self._died, []
+        return died
+
     def cancel(self) -> None:
         self._cancelled = True
 
@@ -83,6 +93,13 @@ class RecordedSchedule(Schedule):
         if self._over():
             return -1  # the coordinator asks whether to stop when nothing arrives
         row = self._row
+        if self._deaths and (row == len(self._worker) or self._deaths[0][0] <= self._recv_ns[row]):
+            self.now_ns = self._deaths[0][0]
+            while self._deaths and self._deaths[0][0] == self.now_ns:  # were noticed together
+                _, worker = self._deaths.popleft()
+                self._out.discard(worker)
+                self._died.append(worker)
+            return -1
         if row == len(self._worker):
             if self._cancelled and self._out == self._missing:
                 self.now_ns = max(self.now_ns, limit_ns)

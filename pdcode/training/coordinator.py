@@ -6,7 +6,7 @@ the trace. It uses neither MPI nor a clock of its own.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from statistics import median
 
 from ..coding.state import State
@@ -17,11 +17,19 @@ from ..transport.layout import RETURNED
 
 TICK_NS = 20_000_000  # longest time between calls of the monitor
 DRAIN_TASKS, DRAIN_LEAST_NS = 4, 1_000_000_000
+HUNG, HUNG_LEAST_NS = 10, 100_000_000
+LOOK_NS = 250_000_000  # time between looks for workers that do not answer
 
 
 def missing_message(worker: int, task: int, sent_ns: int) -> str:
     """Describe a task that was still out when a run ended."""
     return f"worker {worker} had not answered task {task}, sent at {1e-9 * sent_ns:.3f} s, when the run ended"
+
+
+def dead_message(worker: int, task: int, sent_ns: int, alone: str = "") -> str:
+    """Describe the death of a worker; `alone` is what no other had."""
+    lost = f"its task {task}, sent at {1e-9 * sent_ns:.3f} s" if task >= 0 else "no task"
+    return f"worker {worker} has died; lost with it: {lost}{alone and ', '}{alone}"
 
 
 class Coordinator:
@@ -38,11 +46,20 @@ class Coordinator:
     drain_ns : int, optional
         Longest wait for the tasks in flight after the stop, ns; default: `DRAIN_TASKS` times the median
         worker's mean task, and at least `DRAIN_LEAST_NS`.
+    alone : str
+        What only a worker has, for the trace, where one dies.
     """
 
-    def __init__(self, fleet: Fleet, state: State, trace: Recorder, drain_ns: int | None = None) -> None:
+    def __init__(
+        self,
+        fleet: Fleet,
+        state: State,
+        trace: Recorder,
+        drain_ns: int | None = None,
+        alone: str = "",
+    ) -> None:
         self.fleet, self.state, self.theta, self.trace = fleet, state, state.theta, trace
-        self._robust, self._drain_ns = state.robust, drain_ns
+        self._robust, self._drain_ns, self._alone = state.robust, drain_ns, alone
 
         workers = fleet.workers
         self.waiting = list(range(workers))  # workers without a task, in order of arrival
@@ -55,7 +72,8 @@ class Coordinator:
         self.refused = [0] * workers  # payloads that are not finite
         self.flagged = [0] * workers  # payloads rejected as outliers
         self._senders: list[int] = []  # workers of the payloads since the last step
-        self.outstanding = 0  # replies that tasks in flight will bring
+        self.awaited = [0] * workers  # replies that each worker's task will bring …
+        self.outstanding = 0  # … and their sum
         self.version = 0  # of θ: number of updates
         self.now_ns = 0  # time of the last arrival, or time-out
         self.used = 0  # payloads folded in since the last step …
@@ -68,6 +86,8 @@ class Coordinator:
         self.drain_until_ns = 0  # longest wait for the tasks in flight then
         self._interrupted = False  # whether the user had asked for the stop; a wish later ends the wait
         self.missing: list[int] = []  # workers for which the wait was too long
+        self.dead: list[int] = []  # workers that have died
+        self._look_ns, self._helped = LOOK_NS, [-1] * workers  # tasks whose workers have been sent payloads
         self.stuck = False  # whether the run ends for want of a usable payload
 
     def run(self, observe: Callable[[int, Coordinator], str]) -> str:
@@ -91,8 +111,12 @@ class Coordinator:
             arrivals = self.fleet.arrivals(TICK_NS, None if self.stopping else self.state.wake_ns)
             for arrival in arrivals:
                 self.on_arrival(arrival)
-            if not arrivals:
+            if dead := self.fleet.deaths():
+                self.on_deaths(dead)
+            if not (arrivals or dead):
                 self.on_silence()
+            if self.now_ns >= self._look_ns:
+                self._help()
         self.fleet.close()
         return self.stopping
 
@@ -102,8 +126,7 @@ class Coordinator:
         goes_on = self._fold(arrival)
         stepped = self._step_if_ready(self.outstanding + goes_on)
         if not (stepped or goes_on or self.outstanding or self.stopping):
-            self.stuck = True
-            self.stopping = f"diverged: every payload of update {self.version} was refused"
+            self._stick()
         self._observe(self.fleet.now_ns() if stepped else arrival.t_recv_ns)
         if stepped or self.stopping:
             self._dispatch_waiting()
@@ -122,9 +145,65 @@ class Coordinator:
             if hurried or self.fleet.now_ns() >= self.drain_until_ns:
                 self._give_up()
 
+    def on_deaths(self, workers: Sequence[int]) -> None:
+        """Handle the death of workers: the others go on without them."""
+        self.now_ns = self.fleet.now_ns()
+        self.dead += workers
+        self.waiting = [worker for worker in self.waiting if worker not in workers]
+        for worker in workers:
+            task = self.tasks[worker] - 1 if self.awaited[worker] else -1
+            self.outstanding -= self.awaited[worker]
+            self.awaited[worker] = 0
+            self.state.lost(worker)
+            message = dead_message(worker, task, self.t_dispatch_ns[worker], self._alone)
+            self.trace.fault(self.now_ns, worker, task, "dead", message)
+        for other in self.in_flight():
+            for worker in workers:
+                self.fleet.forward(other, self.state.owed(other, worker))
+        stepped = self._step_if_ready(self.outstanding)
+        if not (stepped or self.outstanding or self.stopping):
+            self._stick()
+        self._observe(self.fleet.now_ns())
+        if stepped or self.stopping:
+            self._dispatch_waiting()
+
+    def _stick(self) -> None:
+        """Stop for want of a usable payload."""
+        self.stuck = True
+        self.stopping = f"diverged: every payload of update {self.version} was refused"
+        if not self.living():
+            self.stopping = "every worker has died"
+
     def in_flight(self) -> list[int]:
         """Return the workers that have a task."""
-        return [worker for worker in range(self.fleet.workers) if self.replies[worker] < self.tasks[worker]]
+        return [worker for worker, replies in enumerate(self.awaited) if replies]
+
+    def living(self) -> list[int]:
+        """Return the workers that have not died."""
+        return [worker for worker in range(self.fleet.workers) if worker not in self.dead]
+
+    def hung(self, now_ns: int) -> list[int]:
+        """Return the workers that do not answer.
+
+        Their tasks have been out for over a second, and for `HUNG` times their own mean task and that of the
+        median worker.
+        """
+        times = self.task_times_ns(now_ns)
+        usual = max(HUNG_LEAST_NS, median(times))
+        return [
+            worker
+            for worker in self.in_flight()
+            if now_ns - self.t_dispatch_ns[worker]
+            > HUNG * max(usual, times[worker] if self.replies[worker] else 0)
+        ]
+
+    def _help(self) -> None:
+        """Send workers that do not answer, once for each task, what they may be waiting for."""
+        self._look_ns = self.now_ns + LOOK_NS
+        for worker in self.hung(self.now_ns):
+            if self._helped[worker] < self.tasks[worker]:
+                self._helped[worker] = self.tasks[worker]
+                self.fleet.forward(worker, self.state.owed(worker))
 
     def task_times_ns(self, now_ns: int) -> list[float]:
         """Return each worker's mean time from dispatch to arrival; of its first task so far without any."""
@@ -164,6 +243,7 @@ class Coordinator:
         worker, state = arrival.worker, self.state
         self.arrivals += 1
         self.outstanding -= 1
+        self.awaited[worker] -= 1
         if arrival.last:
             self.waiting.append(worker)
             self.replies[worker] += 1
@@ -235,7 +315,8 @@ class Coordinator:
     def _dispatch(self, worker: int) -> None:
         task = self.tasks[worker]
         order = self.state.order(worker, task)
-        self.outstanding += self.state.layouts[order.round].replies
+        self.awaited[worker] = self.state.layouts[order.round].replies
+        self.outstanding += self.awaited[worker]
         self.t_dispatch_ns[worker] = self.fleet.dispatch(
             worker, task, self.version, order, self.returned[worker]
         )

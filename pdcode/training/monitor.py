@@ -16,7 +16,6 @@ from ..util.formats import workers_named
 from .coordinator import Coordinator
 
 LINE_NS = 1_000_000_000
-HUNG = 10
 UNLIMITED_S = 1e9  # a wait from here on has no limit
 SHARE = 20  # measuring takes at most 1/20 of rank 0's time, as arrivals wait meanwhile
 
@@ -62,6 +61,7 @@ class Monitor:
         self._measure_ns = self._line_ns = 0
         self._due_ns = self._wall_due_ns = 0.0
         self._last_line = 0, 0  # time, arrivals
+        self._dead = 0  # workers whose deaths have been told
         self._last_version = -1
         self.loss = self.accuracy = self.grad_norm = math.nan
         self.spent_ns = 0  # time spent on measuring
@@ -79,6 +79,10 @@ class Monitor:
         quiet = now_ns < self._due_ns and wall_ns < self._wall_due_ns and not coordinator.fleet.interrupted
         if quiet and (not reason or coordinator.stopping):
             return reason
+        for worker in coordinator.dead[self._dead :]:
+            others = len(coordinator.living())
+            self.print_line(f"{now_ns * 1e-9:7.1f} s  worker {worker} has died; {others} go on")
+            self._dead += 1
         if now_ns >= self._until_ns:
             reason = reason or f"{self.stop.seconds:g} s"
         if coordinator.fleet.interrupted and not coordinator.stopping and not reason:
@@ -151,20 +155,13 @@ class Monitor:
 
 
 def conspicuous(coordinator: Coordinator, now_ns: int) -> str:
-    """Name the workers that do not answer, or else the slowest, with its ratio to the median of the others.
-
-    A worker is said not to answer if its task has been out for over a second, and for `HUNG` times its own
-    mean task and that of the median worker.
-    """
-    times, replies = coordinator.task_times_ns(now_ns), coordinator.replies
-    usual = max(LINE_NS / HUNG, statistics.median(times))
-    out_ns = {worker: now_ns - coordinator.t_dispatch_ns[worker] for worker in coordinator.in_flight()}
-    usual_ns = {worker: max(usual, times[worker] if replies[worker] else 0) for worker in out_ns}
-    if hung := [worker for worker, ns in out_ns.items() if ns > HUNG * usual_ns[worker]]:
-        longest_s = 1e-9 * max(out_ns[worker] for worker in hung)
+    """Name the workers that do not answer, or else the slowest, as a multiple of the others' median."""
+    if hung := coordinator.hung(now_ns):
+        longest_s = 1e-9 * (now_ns - min(coordinator.t_dispatch_ns[worker] for worker in hung))
         return f"  no answer from {workers_named(hung)} for {longest_s:.1f} s"
+    times = coordinator.task_times_ns(now_ns)
     if len(times) < 2:
         return ""
-    worker = max(range(len(times)), key=times.__getitem__)
+    worker = max(coordinator.living(), key=times.__getitem__)
     others = statistics.median(times[:worker] + times[worker + 1 :])
     return f"  slowest: worker {worker} ({times[worker] / others:.1f}×)" if others > 0 else ""

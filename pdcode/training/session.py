@@ -55,7 +55,7 @@ class TrainingRun:
     ) -> None:
         self.components, self.fleet, self.trace, self.print_line = components, fleet, trace, print_line
         self.numerics = numerics
-        self.coordinator = Coordinator(fleet, components.state, trace, drain_ns)
+        self.coordinator = Coordinator(fleet, components.state, trace, drain_ns, only_there(config))
         self.monitor = Monitor(components.problem, config, trace, print_line, wall_ns, numerics)
 
     @property
@@ -92,9 +92,16 @@ class TrainingRun:
         scores = f"; {measured}" if self.numerics else ","
         took = f"after {self.coordinator.version} updates in {duration(self.coordinator.t_stop_ns)}"
         self.print_line(f"stopped: {reason}{scores} {took}")
+        if dead := self.coordinator.dead:
+            self.print_line(f"died: {workers_named(sorted(dead))}")
         if missing := self.coordinator.missing:
             self.print_line(f"not waited for any longer: {workers_named(sorted(missing))}")
         return reason
+
+
+def only_there(config: Config) -> str:
+    """Return what of a descent is at one worker alone, and lost with it."""
+    return "what its memory held of gradients" if config.memory.keeps else ""
 
 
 class FleetInfo(Protocol):

@@ -116,6 +116,14 @@ class Fleet(ABC):
     def arrivals(self, timeout_ns: int, wake_ns: int | None = None) -> Sequence[Arrival]:
         """Return replies in order of arrival; none if the timeout, or the time `wake_ns`, passes first."""
 
+    def deaths(self) -> Sequence[int]:
+        """Return the workers that have died since the last call; what they have not sent never comes."""
+        return ()
+
+    def forward(self, worker: int, messages: Sequence[np.ndarray]) -> None:
+        """Send a worker payloads of others that it may be waiting for, see `State.owed`."""
+        return
+
     def stepped(self) -> None:
         """Note that rank 0 has stepped θ; a virtual clock advances by the time of a step."""
         return

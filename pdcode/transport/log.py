@@ -20,6 +20,9 @@ HEAD = struct.Struct("<qq")
 """Kind of an entry, and which payload it is: its task, shifted, and its worker."""
 ARRIVAL, STEP, REFERENCE = 0, 1, 2
 WORKER_BITS = 16
+FLAGS = slice(2, 4)  # field of the header
+FORWARDED = 1
+"""Flag of a message to another worker that rank 0 has sent, where it may not have come from its worker."""
 
 
 class LogFormat:
@@ -47,6 +50,22 @@ class LogFormat:
         self.content_bytes = self.words_bytes + layout.reply_bytes - layout.header_bytes
         self.whole_bytes = padded(HEAD.size + self.content_bytes)
         self.message_bytes = HEADER.size + self.content_bytes
+
+    def message(self, worker: int, task: int, words: np.ndarray, body: np.ndarray) -> np.ndarray:
+        """Return the message to another worker of codewords and a reply without its header, uint8."""
+        message, start = np.empty(self.message_bytes, np.uint8), HEADER.size + self.words_bytes
+        HEADER.pack_into(message.data, 0, worker, 0, 0, task, 0, 0, 0, 0, 0, 0, 0.0)
+        message[HEADER.size : start] = words
+        message[start:] = body
+        return message
+
+    def forwarded(self, entry: np.ndarray) -> np.ndarray:
+        """Return the message of a payload that is an entry of the log, as rank 0 sends it."""
+        _, number = HEAD.unpack_from(entry.data)
+        content = entry[HEAD.size : HEAD.size + self.content_bytes]
+        message = self.message(*owner(number), content[: self.words_bytes], content[self.words_bytes :])
+        message[FLAGS].view(np.uint16)[0] = FORWARDED
+        return message
 
     def restore(
         self, log: np.ndarray, payload: Callable[[int, int], np.ndarray], room: Callable[[int], np.ndarray]
@@ -77,7 +96,7 @@ class LogFormat:
         whole, done, end = room(size), 0, 0
         for at in starts:
             _, number = HEAD.unpack_from(log.data, at)
-            content = payload(number & (1 << WORKER_BITS) - 1, number >> WORKER_BITS)[HEADER.size :]
+            content = payload(*owner(number))[HEADER.size :]
             copied = at + HEAD.size - done
             whole[end : end + copied] = log[done : done + copied]
             whole[end + at - done] = ARRIVAL
@@ -107,6 +126,11 @@ def read_notice(body: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def head_of(kind: int, worker: int, task: int) -> bytes:
     """Return the head of a payload's entry."""
     return HEAD.pack(kind, task << WORKER_BITS | worker)
+
+
+def owner(number: int) -> tuple[int, int]:
+    """Return worker and task of a payload, of the number in its head."""
+    return number & (1 << WORKER_BITS) - 1, number >> WORKER_BITS
 
 
 def padded(size: int) -> int:

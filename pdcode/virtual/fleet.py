@@ -157,6 +157,9 @@ class VirtualFleet(VirtualRanks, Fleet):
             schedule.follow(worker, number, part + 1)
         return (arrival,)
 
+    def deaths(self) -> Sequence[int]:
+        return self.schedule.deaths()
+
     def stepped(self) -> None:
         self._send()  # earlier tasks leave before this message
         self.schedule.stepped()

@@ -92,6 +92,10 @@ class Schedule(ABC):
         """Account for the end of a round."""
         self.steps += 1
 
+    def deaths(self) -> Sequence[int]:
+        """Return the workers that have died since the last call."""
+        return ()
+
     def mute(self, workers: np.ndarray) -> None:
         """Note the workers to whom the others send no payloads from now on."""
         return

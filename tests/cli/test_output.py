@@ -62,7 +62,8 @@ def test_files_of_the_user_hide_nothing(tmp_path: Path) -> None:
     for name in ("random", "signal", "numpy"):
         (tmp_path / f"{name}.py").write_text("raise RuntimeError('the wrong one')")
     mpirun, _ = launch.command(2, ["codes", "list"])
-    done = subprocess.run(mpirun[3:], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    rank = mpirun[mpirun.index(sys.executable) :]
+    done = subprocess.run(rank, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stderr) == (0, "")
 
 

@@ -94,8 +94,19 @@ def restore(made: Descent, seen: Counter[str]) -> None:
         flags, whole = made_of.whole()
         if not made_of.flags & SNAPSHOT:
             room = np.zeros(len(log) * 100 + 100000, np.uint8)
-            size = sizes.restore(log, lambda *payload: sent[payload], lambda size: room)
+            asked: list[tuple[int, int]] = []
+
+            def payload(*number: int) -> np.ndarray:
+                asked.append(number)
+                return sent[number]
+
+            size = sizes.restore(log, payload, lambda size: room)
             seen["restored"] += 1
+            # What rank 0 would send is what the worker asks others for.
+            owed = {HEADER.unpack_from(each.data)[slice(0, 4, 3)]: each for each in relay.owed(worker)}
+            assert list(owed) == [number for number in asked if number[0] != worker]
+            for number, message in owed.items():
+                np.testing.assert_array_equal(message[HEADER.size :], sent[number][HEADER.size :])
             if not flags & SNAPSHOT:
                 np.testing.assert_array_equal(room[:size], np.concatenate([np.zeros(0, np.uint8), *whole]))
         return made_of

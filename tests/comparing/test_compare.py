@@ -372,7 +372,9 @@ def test_orders_agree_where_they_differ_in_schemes_that_missed_the_target_alone(
         comparison(quick=[1.0, 2.0], slow=[3.0, 4.0], one=[math.inf, first], two=[math.inf, 9.0 - first])
         for first in (2.0, 7.0)
     )
-    assert [row.candidate for row, _ in table.ranked(made)] != [row.candidate for row, _ in table.ranked(other)]
+    assert [row.candidate for row, _ in table.ranked(made)] != [
+        row.candidate for row, _ in table.ranked(other)
+    ]
     assert several.agreement(made, other) == (pytest.approx(1.0), 4)
 
 

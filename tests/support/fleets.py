@@ -34,6 +34,7 @@ class ScriptedFleet(Fleet):
         self.shut_down: set[int] = set()
         self.cancelled: list[int] = []
         self.stopped = False
+        self.dies_ns: dict[int, int] = {}  # when a worker dies, which is noticed at once
 
     def set_up(self, worker: int, facts: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
         pass
@@ -87,6 +88,16 @@ class ScriptedFleet(Fleet):
             arrival.finite &= bool(np.isfinite(payload).all())
         self.busy.remove(arrival.worker)
         return (arrival,)
+
+    def deaths(self) -> Sequence[int]:
+        dead = [worker for worker, at_ns in self.dies_ns.items() if at_ns <= self._now_ns]
+        for worker in dead:
+            del self.dies_ns[worker]
+            self.busy.discard(worker)
+            self.shut_down.add(worker)
+        self._heap = [each for each in self._heap if each[2].worker not in self.shut_down]
+        heapq.heapify(self._heap)
+        return dead
 
     def cancel(self, workers: Collection[int], until_ns: int) -> None:
         assert set(workers) == self.busy

@@ -47,11 +47,15 @@ NOT_STARTED = "listener thread failed to start"  # mpirun itself, now and then o
 RUNS = ROOT / "tests" / "mpi" / "programs" / "runs.py"
 
 
-def launcher(ranks: int) -> tuple[list[str], dict[str, str]]:
-    """The start of a command for ranks of mpirun, and what it wants of the environment."""
+def launcher(ranks: int, survives: bool = False) -> tuple[list[str], dict[str, str]]:
+    """The start of a command for ranks of mpirun, and what it wants of the environment.
+
+    Users start ranks without the options by which a job survives the death of one, unless they ask for it.
+    """
     command, extra = launch.command(ranks - 1, [])
     kept = {name: value for name, value in extra.items() if name.startswith(("OMPI", "PRTE"))}
-    return command[: command.index(sys.executable)], kept
+    options = command[: command.index(sys.executable)]
+    return options if survives else [each for each in options if each not in launch.SURVIVAL], kept
 
 
 def on_ranks(

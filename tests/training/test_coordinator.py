@@ -107,6 +107,36 @@ def test_all_is_plain_gradient_descent() -> None:
     np.testing.assert_allclose(made.theta, 1 - 0.7**20, rtol=1e-12)
 
 
+@pytest.mark.parametrize("mode", MODES, ids=lambda mode: "-".join(str(value) for value in mode.values()))
+@given(durations=st.lists(st.floats(0.5, 40), min_size=4, max_size=9), data=st.data())
+def test_every_policy_goes_on_with_the_workers_that_live(
+    mode: dict[str, Any], durations: list[float], data: Any
+) -> None:
+    made = coordinator(durations, **mode)
+    workers = range(len(durations))
+    dies_ms = data.draw(
+        st.dictionaries(st.sampled_from(workers), st.floats(1, 200), max_size=len(workers) - 1)
+    )
+    made.fleet.dies_ns = {worker: round(at_ms * MS) for worker, at_ms in dies_ms.items()}
+    trace = run(made, 100)
+    dead = sorted(row["worker"] for row in trace.faults if row["kind"] == "dead")
+    assert dead == sorted(made.dead)
+    assert set(dead) <= set(dies_ms)
+    assert made.living() == [worker for worker in workers if worker not in dead]
+    for row in trace.faults:
+        later = [each for each in trace.arrivals if each["t_recv_ns"] > row["t_ns"]]
+        assert row["worker"] not in {each["worker"] for each in later}
+    assert len(trace.arrivals) + len([row for row in trace.faults if row["task"] >= 0]) == sum(made.tasks)
+
+
+def test_the_run_fails_when_all_workers_have_died() -> None:
+    made = coordinator([3, 4], mode="async")
+    made.fleet.dies_ns = {0: 10 * MS, 1: 20 * MS}
+    assert made.run(lambda now_ns, c: "") == "every worker has died"
+    assert made.stuck
+    assert made.now_ns <= 40 * MS
+
+
 def test_a_worker_that_contradicts_the_others_is_left_out_and_named_once() -> None:
     made = coordinator([3, 1, 2, 5] * 4, kind="residual", mode="all", rate=0.3)  # two bases: 8 checks
     honest = made.fleet._compute

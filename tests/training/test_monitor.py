@@ -54,10 +54,12 @@ def state(problem: problems.Problem, version: int = 0, theta: np.ndarray | None 
         arrivals=version,
         fleet=fleet,
         drain_until_ns=0,
+        dead=more.pop("dead", []),
+        awaited=[sent - answered for sent, answered in zip(lists["tasks"], lists["replies"], strict=True)],
         **(lists | more),
     )
-    made.in_flight = MethodType(Coordinator.in_flight, made)
-    made.task_times_ns = MethodType(Coordinator.task_times_ns, made)
+    for method in (Coordinator.in_flight, Coordinator.task_times_ns, Coordinator.living, Coordinator.hung):
+        setattr(made, method.__name__, MethodType(method, made))
     return made
 
 
@@ -130,7 +132,7 @@ def test_the_trace_is_flushed_while_the_last_tasks_are_awaited(problem: problems
     watch, rows, lines = monitor(problem, "stop.seconds=1.0")
     made = state(problem, 5)
     assert watch(S, made) == "1 s"
-    made.stopping, made.tasks, made.drain_until_ns = "1 s", [3, 2, 2], 5 * S
+    made.stopping, made.awaited, made.drain_until_ns = "1 s", [1, 0, 1], 5 * S
     for tick in range(101, 500):
         watch(tick * S // 100, made)
     assert len(rows.flushed) >= 4
@@ -139,10 +141,10 @@ def test_the_trace_is_flushed_while_the_last_tasks_are_awaited(problem: problems
         "2.0 s  stopped; waiting for workers 0 and 2, 3.0 s at most",
         "3.0 s  stopped; waiting for workers 0 and 2, 2.0 s at most",
     ]
-    made.replies, lines[:] = [3, 2, 2], []
+    made.awaited, lines[:] = [0, 0, 0], []
     watch(7 * S, made)
     assert not lines  # nobody is waited for
-    made.replies, made.drain_until_ns = [2, 2, 1], 2**62
+    made.awaited, made.drain_until_ns = [1, 0, 1], 2**62
     watch(9 * S, made)
     assert lines == ["    9.0 s  stopped; waiting for workers 0 and 2"]
 
@@ -182,6 +184,17 @@ def test_workers_that_do_not_answer_are_named(problem: problems.Problem) -> None
     assert conspicuous(made, 6 * S) == "  no answer from worker 0 for 2.0 s"
     many = state(problem, busy_ns=[0] * 12, tasks=[1] * 12, replies=[0] * 12, t_dispatch_ns=[0] * 12)
     assert conspicuous(many, 2 * S) == "  slowest: worker 0 (1.0×)"  # as they begin: nobody is unusual
+
+
+def test_deaths_are_told_once(problem: problems.Problem) -> None:
+    watch, _, lines = monitor(problem)
+    watch(0, state(problem, 0))
+    watch(S // 2, state(problem, 1, dead=[2]))
+    watch(2 * S, state(problem, 2, dead=[2, 0]))
+    assert [line for line in lines if "died" in line] == [
+        "    0.5 s  worker 2 has died; 2 go on",
+        "    2.0 s  worker 0 has died; 1 go on",
+    ]
 
 
 def test_a_line_says_when_its_loss_was_measured(problem: problems.Problem) -> None:

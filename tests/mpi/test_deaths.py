@@ -1,0 +1,104 @@
+"""Ranks that are killed while a run goes on: the others go on without them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from launches import JOB, launcher
+from test_faults import processes_of, ranks_of, wait_for
+
+from pdcode import Trace
+
+SLOW = "stragglers.kind=slow-set", "stragglers.shift_s=0.005"
+SUMMED = JOB.replace("[code]\nblocks = [8, 1]\nweight = 4", "[scheme]\nname = 'allreduce'")
+KINDS = {
+    "async": ("update.mode=async",),
+    "all": ("update.mode=all",),
+    "first": ("update.mode=first", "update.count=3"),
+    "relayed": ("update.mode=async", "downlink.kind=codewords"),
+    "exchanged": ("update.mode=async", "downlink.kind=exchange"),
+}
+
+
+def kill_workers(process: subprocess.Popen[str], path: Path, *workers: int) -> list[str]:
+    """Kill workers one after another, each at a further line of progress; return all lines."""
+    lines, left = [], list(workers)
+    for line in process.stdout:
+        lines.append(line)
+        if " update " in line and " update 0 " not in line and left:
+            os.kill(ranks_of(path)[1 + left.pop(0)], signal.SIGKILL)
+    return lines
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_run_goes_on_without_workers_that_are_killed(kind: str, start: object, trace_path: Path) -> None:
+    process = start(*SLOW, *KINDS[kind], "stop.seconds=3", "stop.updates=1000000", options=("-n", "4"))
+    lines = kill_workers(process, trace_path, 2, 0)
+    err = process.stderr.read()
+    assert process.wait() == 0, err
+    assert err == ""
+    assert next(line for line in lines if "has died" in line).endswith("worker 2 has died; 3 go on\n")
+    assert "died: workers 0 and 2\n" in lines
+    wait_for(lambda: not processes_of(process.pid), 5)
+    trace = Trace(trace_path)
+    assert trace.finished
+    assert sorted(trace.faults["worker"].tolist()) == [0, 2]
+    assert set(trace.faults["kind"]) == {"dead"}
+    last = trace.arrivals["worker"][trace.arrivals["t_recv_ns"] > trace.faults["t_ns"].max()]
+    assert set(last) == {1, 3}
+    replayed = subprocess.run(
+        [sys.executable, "-m", "pdcode", "replay", trace_path], capture_output=True, text=True, check=False
+    )
+    assert "bit-identical" in replayed.stdout, replayed.stdout + replayed.stderr
+
+
+def test_it_fails_when_all_have_died(start: object, trace_path: Path) -> None:
+    process = start(*SLOW, "update.mode=async", "stop.updates=1000000", options=("-n", "2"))
+    lines = kill_workers(process, trace_path, 1, 0)
+    assert process.wait() == 1
+    assert any(line.startswith("stopped: every worker has died") for line in lines)
+    wait_for(lambda: not processes_of(process.pid), 5)
+    assert Trace(trace_path).finished
+
+
+def test_a_launcher_of_the_users_ends_well_too(start: object, trace_path: Path) -> None:
+    command, environment = launcher(4, survives=True)
+    updates = *SLOW, "update.mode=async", "stop.seconds=3", "stop.updates=1000000"
+    process = start(*updates, launcher=tuple(command), **environment)
+    kill_workers(process, trace_path, 1)
+    assert process.wait() == 0, process.stderr.read()
+    wait_for(lambda: not processes_of(process.pid), 5)
+    assert Trace(trace_path).faults["kind"].tolist() == ["dead"]
+
+
+@pytest.mark.parametrize("kind", ["allreduce", "rank 0"])
+def test_who_cannot_be_spared_ends_the_run(kind: str, start: object, trace_path: Path) -> None:
+    process = start(*SLOW, "stop.updates=1000000", job=SUMMED if kind == "allreduce" else JOB)
+    kill_workers(process, trace_path, 1 if kind == "allreduce" else -1)
+    err = process.stderr.read()
+    assert process.wait() == 1
+    who = "worker 1" if kind == "allreduce" else "rank 0"
+    assert f"pdcode: {who} died; the run cannot go on without" in err
+    assert "Traceback" not in err
+    wait_for(lambda: not processes_of(process.pid), 10)
+    assert len(Trace(trace_path).arrivals["worker"]) > 0
+
+
+def test_a_worker_that_hangs_does_not_keep_the_payloads_of_others(start: object, trace_path: Path) -> None:
+    """Stopped in the middle of its messages, it may have sent some workers a payload and others not."""
+    process = start(*SLOW, *KINDS["exchanged"], "stop.seconds=4", "stop.updates=1000000", options=("-n", "4"))
+    for line in process.stdout:
+        if " update " in line:
+            stopped = ranks_of(trace_path)[3]
+            os.kill(stopped, signal.SIGSTOP)
+            break
+    rest = process.stdout.read()
+    assert process.wait() == 0, process.stderr.read()
+    assert "not waited for any longer: worker 2\n" in rest
+    trace = Trace(trace_path)
+    assert set(trace.arrivals["worker"][trace.arrivals["t_recv_ns"] > 3e9]) == {0, 1, 3}
