@@ -22,8 +22,9 @@ from mpi4py import MPI
 from ..transport.layout import HEADER, SNAPSHOT, Layout, buffer, longest
 from ..transport.log import FORWARDED, LogFormat, read_notice
 from ..transport.messages import Reply, Task
+from .deaths import all_tested, failed, forgive
 from .link import MPILink
-from .process import NEVER, PEER, all_tested, failed, forgive
+from .process import NEVER, PEER
 
 POSTED = 2  # receives, per rank
 PROGRESS_S = 2e-3  # between the thread's calls

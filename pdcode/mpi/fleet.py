@@ -29,7 +29,8 @@ from ..transport.base import Arrival, Fleet, RankInfo
 from ..transport.layout import ALONE, CANCEL, STOP, Layout, buffer, longest
 from ..transport.messages import Order, Reply, Task, notice
 from . import clocks, pace
-from .process import CHUNK, CLOCK, HELLO, PEER, REPLY, SETUP, TASK, Patience, all_tested, failed, library
+from .deaths import all_tested, failed
+from .process import CHUNK, CLOCK, HELLO, PEER, REPLY, SETUP, TASK, Patience, library
 
 
 class MPIFleet(Fleet):
@@ -50,6 +51,7 @@ class MPIFleet(Fleet):
         self._dead: set[int] = set()
         self.alone = True  # whether every worker that was shut down knew that others had died
         self._died: list[int] = []  # those of whom `deaths` has not told yet
+        self._forwarded: list[MPI.Request] = []  # payloads of other workers that are being sent
         self.library = library()
         self._patience = Patience(50e-6, comm)
         self.coordinator = RankInfo(0, clocks.host())
@@ -80,7 +82,6 @@ class MPIFleet(Fleet):
         self._sends = [MPI.REQUEST_NULL] * workers
         self._slots = [2 * worker for worker in range(workers)]  # receive buffer of each worker's task
         self._active = [MPI.REQUEST_NULL] * workers  # the receive of each worker's next part
-        self._forwarded: list[MPI.Request] = []  # payloads of other workers that are being sent
 
     def _meet(self, worker: int) -> RankInfo:
         hello = bytearray(256)

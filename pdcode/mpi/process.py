@@ -7,7 +7,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any, NoReturn
 
@@ -18,10 +18,9 @@ from ..util import signals
 from ..util.errors import Failure, InputError
 from ..util.output import complain
 from . import clocks, launch, supervisor
+from .deaths import FAILURES, dead, describe, forgive
 
 HELLO, SETUP, TASK, REPLY, CLOCK, PACE, PEER, NEVER = range(1, 9)  # tags; nothing has the last one
-FAILURES = {MPI.ERR_PROC_FAILED, MPI.ERR_PROC_FAILED_PENDING, MPI.ERR_IN_STATUS}
-"""Classes of the errors by which MPI tells that a process has died, if it goes on without."""
 SAY_S = 1.0  # in which one rank speaks for all
 CHUNK = 1 << 30  # maximum bytes of a set-up message: counts are C ints
 CORES = 4096  # upper bound on the cores of a node
@@ -67,60 +66,6 @@ class Patience:
         return result
 
 
-def failed(error: MPI.Exception, comm: MPI.Intracomm) -> set[int]:
-    """Return the ranks that have died, of an error of MPI's; others, and the end of the job, are raised."""
-    forgive(error)
-    ranks = dead(comm)
-    if not ranks or comm.Is_revoked():
-        raise error
-    return ranks
-
-
-def dead(comm: MPI.Intracomm) -> set[int]:
-    """Return the ranks that have died, as far as MPI goes on without."""
-    try:
-        group = comm.Get_failed()
-    except NotImplementedError:
-        return set()
-    ranks = set(group.Translate_ranks(None, comm.group))
-    group.Free()
-    if ranks:
-        comm.Ack_failed()
-    return ranks
-
-
-def death(ranks: Collection[int]) -> str:
-    """Say that ranks have died that cannot be spared."""
-    names = ["rank 0" if rank == 0 else f"worker {rank - 1}" for rank in sorted(ranks)]
-    return f"{', '.join(names)} died; the run cannot go on without"
-
-
-def forgive(error: MPI.Exception) -> None:
-    """Raise an error of MPI's again, unless it says that a process has died; what that was sent is lost."""
-    if error.Get_error_class() not in FAILURES:
-        raise error
-
-
-def all_tested(requests: Sequence[MPI.Request]) -> bool:
-    """Return whether sends have ended; those to a process that has died end, too."""
-    ended: bool
-    try:
-        ended = MPI.Request.Testall(requests)
-    except MPI.Exception as error:
-        forgive(error)
-        ended = not [request for request in requests if not _tested(request)]  # tests all of them
-    return ended
-
-
-def _tested(request: MPI.Request) -> bool:
-    ended: bool = True
-    try:
-        ended = request.Test()
-    except MPI.Exception as error:
-        forgive(error)
-    return ended
-
-
 def abort(error: BaseException, named: bool = True, comm: MPI.Intracomm = MPI.COMM_WORLD) -> NoReturn:
     """End the whole job: with one line for bad input (exit code 2) and for failures of the environment
     (exit code 1), else with a traceback (exit code 1).
@@ -142,11 +87,11 @@ def abort(error: BaseException, named: bool = True, comm: MPI.Intracomm = MPI.CO
 def _complain_of_deaths(comm: MPI.Intracomm) -> None:
     """Say which processes have died, without which this one cannot go on; the first living rank says it.
 
-    If none has, another rank ends the job, and has said why.
+    If another rank ends the job, that one has said why.
     """
     ranks = dead(comm)
-    if ranks and comm.rank == min(set(range(comm.size)) - ranks):
-        complain(death(ranks))
+    if ranks and not comm.Is_revoked() and comm.rank == min(set(range(comm.size)) - ranks):
+        complain(describe(ranks))
     else:
         time.sleep(SAY_S)
 

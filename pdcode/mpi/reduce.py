@@ -22,9 +22,10 @@ from ..transport.messages import Order, Reply, Task
 from ..transport.sums import TOLD, TOLD_BYTES, Sum, exchanged_bytes
 from ..util.errors import Failure
 from . import clocks
+from .deaths import dead, describe
 from .fleet import MPIFleet
 from .link import MPILink
-from .process import REPLY, dead, death
+from .process import REPLY
 
 PENDING, PENDING_BYTES = 1024, 1 << 26  # of a worker's messages to rank 0
 
@@ -70,7 +71,7 @@ class AllreduceFleet(MPIFleet):
         if self._patience.wait(self._told, timeout_ns):
             return self._read_sum()
         if ranks := dead(self._comm):  # of which the test of all receives says nothing
-            raise Failure(death(ranks))
+            raise Failure(describe(ranks))
         return ()
 
     def _told(self) -> bool:
