@@ -91,8 +91,13 @@ def survival(mpirun: str, environment: Mapping[str, str]) -> list[str]:
     """
     if any(name.startswith("OMPI_MCA_pml") for name in environment):
         return []
-    version = subprocess.run([mpirun, "--version"], capture_output=True, text=True, check=False).stdout
-    found = re.search(r"Open MPI\D*(\d+)", version)
+    if not Path(mpirun).resolve().with_name("prterun").exists():  # which Open MPI has from then on
+        return []
+    try:
+        done = subprocess.run([mpirun, "--version"], capture_output=True, text=True, timeout=5, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return []
+    found = re.search(r"Open MPI\D*(\d+)", done.stdout)
     return SURVIVAL if found and int(found[1]) >= 5 else []
 
 

@@ -38,6 +38,10 @@ ENDS = {
     "dead": [
         *SUMMED, "scheme.name=uncoded", "stragglers.kind=slow-set", "stragglers.dead=[2]", "stop.seconds=0.3",
     ],
+    "long": [
+        *SUMMED, "scheme.name=uncoded", "stragglers.kind=slow-set", "stragglers.shift_s=1.5",
+        "stop.updates=1",
+    ],
     "time": [*SUMMED, *LATE, "scheme.name=uncoded", "stop.seconds=0.3", "stop.updates=1000000"],
     "at-once": [*SUMMED, "scheme.name=uncoded", "stop.loss=1000"],
     "loss": [*SUMMED, "scheme.name=powersgd", "stop.loss=1.5", "stop.updates=5000", "trace.progress_s=0.02"],
@@ -103,6 +107,11 @@ def test_a_dead_worker_holds_all_up_until_the_end(runs: dict[str, Run]) -> None:
     trace = Trace(runs["dead"].path)
     assert trace.updates.rows == 0
     assert trace.arrivals["status"].tolist() == [DRAINED] * 4
+
+
+def test_workers_that_do_not_answer_for_long_are_waited_for(runs: dict[str, Run]) -> None:
+    assert runs["long"].returncode == 0, runs["long"].stderr
+    assert Trace(runs["long"].path).counters["version"] == 1
 
 
 def test_a_run_ends_where_rank_0_says(runs: dict[str, Run]) -> None:
