@@ -143,25 +143,24 @@ class MPIFleet(Fleet):
         return clocks.now_ns() - self._start_ns
 
     def dispatch(self, worker: int, task: int, version: int, order: Order, flags: int = 0) -> int:
+        if worker in self._dead:  # of which `deaths` will tell
+            return self.now_ns()
         slot = self._slots[worker] = self._slots[worker] ^ 1
         number = self._rounds[worker] = order.round
-        receives = self._receives[slot][number]
+        receives, message = self._receives[slot][number], self._tasks[worker]
         self._parts[worker], self._active[worker] = 0, receives[0]
-        message = self._tasks[worker]
-        size = message.write(worker, task, version, order, flags)
-        for arrival in self._arrivals[slot][number]:
-            arrival.answers(order, size)
-        now_ns = clocks.now_ns() - self._start_ns
-        if worker in self._dead:  # of which `deaths` will tell
-            self._active[worker] = MPI.REQUEST_NULL
-            return now_ns
         try:
             for receive in receives:
                 receive.Start()
             self._sends[worker].Wait()  # complete, as the worker has replied; this frees the request
+            size = message.write(worker, task, version, order, flags)
+            for arrival in self._arrivals[slot][number]:
+                arrival.answers(order, size)
+            now_ns = clocks.now_ns() - self._start_ns
             self._sends[worker] = self._comm.Isend((message.message, size, MPI.BYTE), 1 + worker, TASK)
         except MPI.Exception as error:
             self._bury(error)
+            return self.now_ns()
         self.bytes_down += size
         return now_ns
 

@@ -18,7 +18,7 @@ from ..util import signals
 from ..util.errors import Failure, InputError
 from ..util.output import complain
 from . import clocks, launch, supervisor
-from .deaths import FAILURES, dead, describe, forgive
+from .deaths import dead, describe, forgive, tells
 
 HELLO, SETUP, TASK, REPLY, CLOCK, PACE, PEER, NEVER = range(1, 9)  # tags; nothing has the last one
 SAY_S = 1.0  # in which one rank speaks for all
@@ -72,7 +72,7 @@ def abort(error: BaseException, named: bool = True, comm: MPI.Intracomm = MPI.CO
 
     With `named`, the message names the worker.
     """
-    if isinstance(error, MPI.Exception) and error.Get_error_class() in {*FAILURES, MPI.ERR_REVOKED}:
+    if isinstance(error, MPI.Exception) and tells(error, comm):
         _complain_of_deaths(comm)
     elif isinstance(error, InputError | Failure):
         complain(str(error))

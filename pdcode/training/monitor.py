@@ -159,9 +159,9 @@ def conspicuous(coordinator: Coordinator, now_ns: int) -> str:
     if hung := coordinator.hung(now_ns):
         longest_s = 1e-9 * (now_ns - min(coordinator.t_dispatch_ns[worker] for worker in hung))
         return f"  no answer from {workers_named(hung)} for {longest_s:.1f} s"
-    times = coordinator.task_times_ns(now_ns)
-    if len(times) < 2:
+    times, living = coordinator.task_times_ns(now_ns), coordinator.living()
+    if len(living) < 2:
         return ""
-    worker = max(coordinator.living(), key=times.__getitem__)
-    others = statistics.median(times[:worker] + times[worker + 1 :])
+    worker = max(living, key=times.__getitem__)
+    others = statistics.median(times[other] for other in living if other != worker)
     return f"  slowest: worker {worker} ({times[worker] / others:.1f}×)" if others > 0 else ""
