@@ -55,3 +55,9 @@ void events_step(struct events *e)
 {
     e->now = after(e->now, e->update);
 }
+
+/* Put a worker's reply in flight into the queue, when a state is restored. */
+void events_put(struct events *e, int64_t worker)
+{
+    push(e, event_of(e, worker));
+}

@@ -64,5 +64,6 @@ void events_follow(struct events *e, int64_t worker, int64_t compute, int64_t de
 int64_t events_pop(struct events *e, int64_t limit);
 void events_cancel(struct events *e, int cut);
 void events_step(struct events *e);
+void events_put(struct events *e, int64_t worker);
 
 #endif

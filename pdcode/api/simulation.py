@@ -14,8 +14,10 @@ from ..analysis import prediction
 from ..config.tables import Config
 from ..problems import DataSource
 from ..trace import Trace, TraceWriter, opening
+from ..training import checkpoint
+from ..training.checkpoint import Checkpoints, Found
 from ..training.monitor import Print
-from ..training.session import check_writable, close_trace, open_trace
+from ..training.session import check_writable, close_trace, identity, open_trace
 from ..training.setup import Components, prepare
 from ..util import signals
 from ..util.errors import InputError, within
@@ -31,11 +33,12 @@ VIRTUAL = ".virtual.h5"
 
 @dataclass(frozen=True)
 class Request:
-    """What to simulate: a job, the run whose delays it replays, and whether without gradients."""
+    """What to simulate: a job, the run whose delays it replays, whether without gradients, and from where."""
 
     job: configs.Job
     recorded: Trace | None
     timing_only: bool
+    found: Found | None = None
 
 
 def load(
@@ -45,10 +48,12 @@ def load(
     stragglers: str | None = None,
     cost: str | None = None,
     timing_only: bool = False,
+    resume: bool = False,
 ) -> Request:
     """Read a configuration with settings ``KEY=VALUE``, and the delays and costs of other files.
 
-    Without `output` the trace's file is that of the configuration with another extension.
+    Without `output` the trace's file is that of the configuration with another extension. With `resume`, a
+    checkpoint beside it is read.
 
     Raises
     ------
@@ -76,7 +81,10 @@ def load(
         config = costs.load(cost, config)
     elif stragglers is not None and recorded is not None:
         config = costs.load(stragglers, config, base="low")
-    return Request(job._replace(config=config), recorded, timing_only)
+    if resume and timing_only:
+        raise InputError("--resume: without numerics there are no checkpoints")
+    found = checkpoint.find(config) if resume else None
+    return Request(job._replace(config=config), recorded, timing_only, found)
 
 
 def recorded_run(path: str | None) -> Trace | None:
@@ -92,6 +100,8 @@ def recorded_run(path: str | None) -> Trace | None:
 def alone(request: Request, print_line: Print, source: DataSource | None = None) -> Result:
     """Simulate in this process, on data that has been read already if `source` is given."""
     config, text, name = request.job
+    if request.found is not None:
+        config = request.found.goes_on(config)
     with within(name):
         if request.timing_only:
             config = timed(config)
@@ -129,7 +139,8 @@ def timed(config: Config) -> Config:
     stop = msgspec.structs.replace(config.stop, loss=None, accuracy=None)
     if not stop.ends:
         raise InputError("stop.updates: without numerics, updates or seconds must end the run")
-    return msgspec.structs.replace(config, stop=stop)
+    trace = msgspec.structs.replace(config.trace, checkpoint_s=None)
+    return msgspec.structs.replace(config, stop=stop, trace=trace)
 
 
 def times(config: Config, text: str, components: Components, print_line: Print) -> tuple[TraceWriter, Result]:
@@ -167,10 +178,14 @@ def perform(simulation: Simulation, request: Request, print_line: Print) -> tupl
     """Run a simulation with a trace."""
     task_ns = simulation.task_ns.max()
     attributes = {"clock": "virtual", "numerics": not request.timing_only, "task_ns": task_ns}
-    components, fleet = simulation.components, simulation.fleet
-    trace = open_trace(simulation.config, request.job.text, components, fleet, **attributes)
+    components, fleet, config, found = simulation.components, simulation.fleet, simulation.config, request.found
+    attributes["run"] = run = identity(found)
+    trace = open_trace(config, request.job.text, components, fleet, found, **attributes)
+    checkpoints = None
+    if config.trace.checkpoint_s is not None:
+        checkpoints = Checkpoints(trace.path, run, request.job.config, config, print_line)
     with signals.handled(signals.interrupts(fleet)):
-        descent, result = simulation.run(trace, print_line)
+        descent, result = simulation.run(trace, print_line, found, checkpoints)
         close_trace(trace, descent, clocked(result))
     return trace, result
 

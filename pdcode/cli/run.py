@@ -22,7 +22,7 @@ def add_parser(commands: Any) -> None:
         help="train a model over MPI",
         description="Train a model over MPI. Starts mpirun itself, unless a launcher (mpirun, srun) started "
         "it; the number of workers is then the launcher's number of ranks minus one. "
-        "Exit codes: 0 done, 1 failure, 2 bad input.",
+        "Exit codes: 0 done, 1 failure, 2 bad input, 75 ended by SIGTERM or SIGUSR1 after a checkpoint.",
     )
     command.add_argument("config", metavar="CONFIG", help="TOML file, such as jobs/digits.toml")
     command.add_argument(
@@ -35,6 +35,11 @@ def add_parser(commands: Any) -> None:
         default=[],
         metavar="KEY=VALUE",
         help="override a key, such as update.mode=all; may be repeated",
+    )
+    command.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on from the newest checkpoint beside the trace, see trace.checkpoint_s; without one, begin",
     )
     command.add_argument(
         "--dry-run",
@@ -81,30 +86,62 @@ def run(options: argparse.Namespace) -> int:
         print(preview.dry_run_text(components.config, components))
         return 0
     if place is None:
+        if options.resume and nothing_left(config, path):
+            return 0
         prepare_ranks(config, path)
         held = check_writable(config.trace.path, path, config.stragglers.reads)
         command, environment = launch.command(config.workers.count, options.argv)
         return Supervisor(command, environment | {lock.KEY: held.key}).run()  # rank 0 shares the lock
     if place[0] == 0:
-        return rank_0(config, text, path)
+        return rank_0(config, text, path, options.resume)
     from ..mpi import ranks
 
     return ranks.serve(config)
 
 
-def rank_0(config: Config, text: str, path: str) -> int:
+def nothing_left(config: Config, path: str) -> bool:
+    """Return whether a run has ended, and there is nothing to go on with; say so.
+
+    Raises
+    ------
+    InputError
+        If there are checkpoints, but none of this configuration.
+    """
+    from ..training import checkpoint
+    from ..util.errors import within
+    from ..util.output import print_line
+
+    with within(path):
+        found = checkpoint.find(config)
+    if found is None and (over := checkpoint.ended(config.trace.path)):
+        print_line(f"{config.trace.path}: the run has ended; there is nothing to go on with")
+        return over
+    return False
+
+
+def rank_0(config: Config, text: str, path: str, resume: bool = False) -> int:
     """Prepare and run rank 0; on failure abort the ranks that already wait for it."""
     from ..mpi import process, ranks
+    from ..training import checkpoint
     from ..training.session import check_writable
 
     process.check_launcher()  # before all that takes time, as the other ranks check it now
+    found, given = None, config
     try:
+        if resume:
+            if nothing_left(config, path):
+                process.leave(0)
+            found = checkpoint.find(config)
+        if found is not None:
+            config = found.goes_on(config)
+        if config.trace.checkpoint_s is not None and config.reduce.summed:
+            raise InputError(f"{path}: trace.checkpoint_s: with reduce.kind 'allreduce' there are no checkpoints")
         components = prepare_ranks(config, path)
         check_writable(config.trace.path, path, config.stragglers.reads)
     except BaseException as error:
         process.abort(error)
         raise  # not reached
-    return ranks.coordinate(text, components)
+    return ranks.coordinate(text, components, given=given, found=found)
 
 
 def prepare_ranks(config: Config, path: str) -> Components:

@@ -48,6 +48,11 @@ def add_parser(commands: Any) -> None:
         action="store_true",
         help="simulate arrival times only, without gradients (not with policies or faults that need them)",
     )
+    command.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on from the newest checkpoint beside the trace, see trace.checkpoint_s; without one, begin",
+    )
     command.set_defaults(function=simulate)
 
 
@@ -55,23 +60,29 @@ def simulate(options: argparse.Namespace) -> int:
     """Simulate a run and print its summary."""
     from ..api import configs, simulation
     from ..trace import opening
+    from ..training import checkpoint
 
     launch.ensure_mpi(os.environ)
     for file in filter(None, (options.stragglers, options.cost)):
         opening.survive(file)
     settings = configs.overrides(options.set, options.workers, options.output)
     files = options.output, options.stragglers, options.cost
-    request = simulation.load(options.config, settings, *files, options.timing_only)
+    request = simulation.load(options.config, settings, *files, options.timing_only, options.resume)
     place = launch.place(os.environ)
     if place is not None and place[1] > 1:
         return spread(request)
-    return int(simulation.alone(request, print_line).failed)
+    if options.resume and request.found is None and checkpoint.ended(request.job.config.trace.path):
+        print_line(f"{request.job.config.trace.path}: the run has ended; there is nothing to go on with")
+        return 0
+    return simulation.alone(request, print_line).code
 
 
 def spread(request: Request) -> int:
     """Simulate on the ranks of a launcher."""
     if request.timing_only:
         launch.alone("--timing-only")
+    if request.job.config.trace.checkpoint_s is not None:
+        launch.alone("trace.checkpoint_s")
     from ..api import simulation
     from ..mpi import spread
     from ..mpi.process import job
@@ -99,4 +110,4 @@ def spread(request: Request) -> int:
         executor = spread.MPIExecutor(*mine)
         trace, result = simulation.perform(Simulation(config, components, executor), request, print_line)
     simulation.report(trace, result, request, print_line)
-    return int(result.failed)
+    return result.code

@@ -41,6 +41,7 @@ class Optimizer(ABC):
         State, which traces and the snapshots of replicas hold: the optimizer's own arrays, not copies.
     """
 
+    transient = "_theta", "_decoders", "_plan"  # in snapshots
     moments: ClassVar[tuple[str, ...]] = ()  # names of state arrays of shape (size,)
 
     def __init__(self, table: OptimizerTable, size: int, dtype: Any) -> None:

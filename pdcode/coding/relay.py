@@ -184,6 +184,14 @@ class RelayedState(State):
                 return flags, parts
         return flags | SNAPSHOT, self._state.parts()
 
+    @property
+    def core(self) -> State:
+        return self._state.core
+
+    def resumed(self) -> None:
+        self._first = self._next = 1  # a log that nobody has the beginning of
+        self._digest = None
+
     def lost(self, worker: int) -> None:
         self._dead.add(worker)
         self._given[worker] = []

@@ -39,6 +39,8 @@ class Replica(ABC):
 class FullReplica(Replica):
     """Replica that reads θ from each task, without a copy."""
 
+    transient = "_theta", "_body"  # in snapshots
+
     def __init__(self, dtype: np.dtype) -> None:
         self._dtype = dtype
         self._theta: np.ndarray | None = None
@@ -60,6 +62,8 @@ class MirroredReplica(Replica):
     at_once : bool
         Whether to take in an arrival and a step by it in one pass, where that gives the same bits.
     """
+
+    transient = "_entry", "_reply", "_words", "_codewords", "_whole"  # in snapshots: room to read in
 
     def __init__(self, state: Coded, at_once: bool = True) -> None:
         layout = state.layouts[0]

@@ -101,6 +101,15 @@ class State(ABC):
         """Note that a worker has died; no task is ordered for it any more."""
         return
 
+    @property
+    def core(self) -> State:
+        """The state without what it knows of workers' replicas: what is kept in a checkpoint of ranks."""
+        return self
+
+    def resumed(self) -> None:
+        """Go on with a state that was kept, and with workers that have no replica of it."""
+        return
+
     def owed(self, worker: int, sender: int | None = None) -> Sequence[np.ndarray]:
         """Return the payloads that a worker's task needs and other workers send, as their messages.
 

@@ -379,6 +379,8 @@ class TraceTable(Table):
     flush_s: Real = 1.0  #: time after which recorded rows are on disk [s]
     #: period of measuring loss and accuracy; longer if that takes over 5 % of the time [s]
     progress_s: Real = 1.0
+    #: time between checkpoints, from which `--resume` goes on, on the run's clock; none: there are none [s]
+    checkpoint_s: Real | None = None
     arrivals: Literal["all", "sampled", "none"] = "all"  #: which arrivals to record
     sample: Positive = 100  #: with "sampled": record every `sample`-th task of each worker
 

@@ -39,6 +39,7 @@ class Deferred(Decoder):
         super().__init__(*shape, **common)
         room = 2 * self.blocks if capacity is None else count_of("decoder.capacity", capacity)
         self._received = Received(self.elements, self.dtype, copy, room)
+        self._codewords: list[tuple[np.ndarray, np.ndarray]] = []
         self._structure = self._prepare(room)
 
     @abstractmethod
@@ -49,10 +50,18 @@ class Deferred(Decoder):
         self._received.check(payload, len(indices))
         self._structure.add_sparse(indices, values)  # raises before it changes anything
         self._received.add(payload)
+        self._codewords.append((indices, values))
         self.count += len(indices)
+
+    def restored(self) -> None:
+        """Make the structure of the codewords of a snapshot."""
+        self._structure.reset()
+        for indices, values in self._codewords:
+            self._structure.add_sparse(indices, values)
 
     def reset(self) -> None:
         """Begin a new update and release the payloads."""
         self._received.clear()
+        self._codewords.clear()
         self._structure.reset()
         self.count = 0

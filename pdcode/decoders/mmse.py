@@ -91,6 +91,12 @@ class Mmse(Linear):
         super().add_sparse(indices, values, payload)
         self._posterior.add_sparse(indices, values)
 
+    def restored(self) -> None:
+        super().restored()
+        self._posterior = self._prior()
+        for indices, values in self._codewords:
+            self._posterior.add_sparse(indices, values)
+
     def coefficients(self) -> np.ndarray:
         gain: np.ndarray = self._posterior.gain()
         return gain.T

@@ -37,6 +37,8 @@ class Received:
         Number of rows of each arrival.
     """
 
+    transient = "_addresses", "count", "sizes"  # in snapshots
+
     def __init__(self, elements: int, dtype: np.dtype, copy: bool = False, capacity: int = 64) -> None:
         self.elements, self.dtype, self.copy = elements, dtype, copy
         self.count = 0
@@ -69,6 +71,14 @@ class Received:
         self._payloads.append(payload)
         self.sizes.append(rows)
         self.count += rows
+
+    def restored(self) -> None:
+        """Find the payloads of a snapshot where they are now."""
+        payloads = [*self._payloads]
+        self.clear()
+        for payload in payloads:
+            self.check(payload, len(payload))
+            self.add(payload)
 
     @property
     def addresses(self) -> np.ndarray:

@@ -56,6 +56,8 @@ class Residual(Linear):
     robust = True
     options = (*Linear.options, "tolerance", "faults", "checks")
 
+    transient = "_checked", "_flagged", "_consistent", "_rest", "_rows"  # in snapshots
+
     def __init__(
         self,
         *shape: Any,

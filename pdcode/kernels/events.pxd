@@ -25,7 +25,7 @@ cdef extern from "events.h" nogil:
         int64_t ring, kept
         int64_t *delays
         int64_t workers, size, dead, hole, now, in_free, out_free, ingress, egress, t_recv
-        int64_t dispatched, arrived
+        int64_t dispatched, arrived, oldest, held, filed
         int64_t up, latency, arrival, dispatch, update, half_duplex, tree, fanout
         int64_t *ups
         int64_t *arrivals
@@ -42,6 +42,7 @@ cdef extern from "events.h" nogil:
     int64_t events_pop(events *e, int64_t limit)
     void events_cancel(events *e, int cut)
     void events_step(events *e)
+    void events_put(events *e, int64_t worker)
 
 
 cdef class Events:
@@ -55,5 +56,6 @@ cdef class Events:
     cdef int64_t on_link(self, size) except -1
     cdef int64_t at_processor(self, size) except -1
     cdef parts on_links(self, body_bytes, own_bytes) except *
+    cdef int own_sizes(self) except -1
     cdef int depart(self, Py_ssize_t count, const int32_t *workers, const int64_t *compute_ns,
                     const int64_t *delay_ns, body_bytes, own_bytes, bytes_up) except -1

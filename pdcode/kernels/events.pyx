@@ -10,8 +10,8 @@ import numpy
 from libc.stdint cimport int32_t, int64_t, uint8_t
 
 from pdcode.kernels.events cimport (
-    EVENTS_LAST, EVENTS_SLOT, EVENTS_WORKER_BITS, IDLE, OUT, event, in_flight, events_begin, events_pop,
-    events_cancel, events_follow, events_send, events_step, parts)
+    CANCELLED, DEAD, EVENTS_LAST, EVENTS_SLOT, EVENTS_WORKER_BITS, IDLE, OUT, event, events, in_flight,
+    events_begin, events_cancel, events_follow, events_pop, events_put, events_send, events_step, parts)
 
 LAST = EVENTS_LAST
 """Largest representable time (int64 ns, 146 years); later times saturate."""
@@ -249,7 +249,6 @@ cdef class Events:
                     const int64_t *delay_ns, body_bytes, own_bytes, bytes_up) except -1:
         cdef Py_ssize_t i, done = 0
         cdef bint fits = True
-        cdef int64_t[::1] ups, arrivals
         if (body_bytes, own_bytes) != self.sizes:
             self.times, self.sizes = self.on_links(body_bytes, own_bytes), (body_bytes, own_bytes)
         while done < count and fits:
@@ -260,11 +259,7 @@ cdef class Events:
                 done += 1
         if fits:
             if bytes_up is not None:
-                if self.ups is None:
-                    self.ups = numpy.full(self.state.workers, self.state.up, numpy.int64)
-                    self.arrivals = numpy.full(self.state.workers, self.state.arrival, numpy.int64)
-                    ups, arrivals = self.ups, self.arrivals
-                    self.state.ups, self.state.arrivals = &ups[0], &arrivals[0]
+                self.own_sizes()
                 for i in range(count):
                     self.state.ups[workers[i]] = self.on_link(bytes_up)
                     self.state.arrivals[workers[i]] = self.at_processor(bytes_up)
@@ -277,6 +272,16 @@ cdef class Events:
         bounded(f"compute_ns of worker {workers[done]}", compute_ns[done], 0)
         bounded(f"delay_ns of worker {workers[done]}", delay_ns[done], -LAST)
         raise ValueError(f"worker {workers[done]} has a task already")
+
+    cdef int own_sizes(self) except -1:
+        """Give each worker a size of replies of its own."""
+        cdef int64_t[::1] ups, arrivals
+        if self.ups is None:
+            self.ups = numpy.full(self.state.workers, self.state.up, numpy.int64)
+            self.arrivals = numpy.full(self.state.workers, self.state.arrival, numpy.int64)
+            ups, arrivals = self.ups, self.arrivals
+            self.state.ups, self.state.arrivals = &ups[0], &arrivals[0]
+        return 0
 
     def last_times(self, Py_ssize_t worker):
         """Return `t_start_ns`, `t_compute_ns` and `t_send_ns` of a worker, which must exist."""
@@ -338,3 +343,63 @@ cdef class Events:
     def step(self):
         """Advance rank 0's processor by the time of an update."""
         events_step(&self.state)
+
+    def saved(self):
+        """Return the state as arrays of int64, None for those that there are not."""
+        cdef events *e = &self.state
+        numbers = numpy.array([e.now, e.in_free, e.out_free, e.ingress, e.egress, e.t_recv, e.dispatched,
+                               e.arrived, e.dead, e.oldest, e.held])
+        arrays = self.flights.view(numpy.int64), self.inbox, self.ups, self.arrivals, self.own
+        return [numbers, *(None if each is None else each.reshape(-1).copy() for each in arrays),
+                None if self.deaf is None else self.deaf.copy()]
+
+    def restore(self, saved):
+        """Restore a state that `saved` returned, of a queue with the same arguments.
+
+        Raises
+        ------
+        ValueError
+            If it is not such a state; the queue is then of no use.
+        """
+        cdef events *e = &self.state
+        cdef Py_ssize_t i
+        cdef int64_t[::1] numbers, inbox
+        given, flights, passed, ups, arrivals, own, deaf = saved
+        if ups is not None:
+            self.own_sizes()
+        arrays = [(self.flights.view(numpy.int64), flights), (self.inbox, passed), (self.ups, ups),
+                  (self.arrivals, arrivals), (self.own, own), (self.deaf, deaf)]
+        for mine, its in arrays:
+            if mine is not None:
+                if numpy.any(its > LAST) or numpy.any(its < -LAST):
+                    raise ValueError("a time out of range")
+                mine.reshape(-1)[:] = its
+        numbers = numpy.array(given, numpy.int64)
+        workers = numpy.arange(e.workers)
+        keys = self.flights["key"]
+        keys &= ~(WORKERS - 1)
+        keys |= workers
+        if not numpy.all((self.flights["state"] >= IDLE) & (self.flights["state"] <= CANCELLED)):
+            raise ValueError("a state of a worker that there is not")
+        e.now, e.in_free, e.out_free, e.ingress, e.egress = (
+            bounded("a time", each, 0) for each in numbers[:5])
+        e.t_recv, e.dispatched, e.arrived = (bounded("a number", each, 0) for each in numbers[5:8])
+        e.dead = numpy.count_nonzero(self.flights["state"] == DEAD)
+        e.oldest, e.held = numbers[9], numbers[10]
+        if not 0 <= e.oldest < max(1, e.workers) or not 0 <= e.held <= (e.workers if e.inbox else 0):
+            raise ValueError("more replies past the link than workers")
+        e.size = e.hole = e.filed = 0
+        self.counts.fill(0)
+        events_begin(e)
+        held = set()
+        if e.held:
+            inbox = self.inbox
+            for i in range(e.held):
+                place = (e.oldest + i) % e.workers
+                worker = inbox[2 * place + 1] & (WORKERS - 1)
+                if not worker < e.workers:
+                    raise ValueError(f"worker {worker}: must be from 0 to {e.workers - 1}")
+                held.add(worker)
+        for i in range(e.workers):
+            if e.flights[i].state in (OUT, CANCELLED) and i not in held:
+                events_put(e, i)

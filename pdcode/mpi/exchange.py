@@ -171,8 +171,8 @@ class ExchangeLink(MPILink):
             self._outgoing.append(sends)
             self._pending.set()
 
-    def _leave(self) -> None:
-        super()._leave()
+    def leave(self) -> None:
+        super().leave()
         self._over = True
         self._pending.set()
         self._thread.join()

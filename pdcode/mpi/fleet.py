@@ -26,11 +26,13 @@ from mpi4py import MPI
 
 from ..training.share import Pace
 from ..transport.base import Arrival, Fleet, RankInfo
-from ..transport.layout import ALONE, CANCEL, STOP, Layout, buffer, longest
+from ..transport.layout import ALONE, CANCEL, SAVE, STOP, Layout, buffer, longest
 from ..transport.messages import Order, Reply, Task, notice
 from . import clocks, pace
 from .deaths import all_tested, failed
-from .process import CHUNK, CLOCK, HELLO, PEER, REPLY, SETUP, TASK, Patience, library
+from .process import CHUNK, CLOCK, HELLO, PEER, REPLY, SAVED, SETUP, TASK, Patience, library
+
+SAVING_NS = 60_000_000_000  # longest wait for a worker that writes its part of a checkpoint
 
 
 class MPIFleet(Fleet):
@@ -135,8 +137,8 @@ class MPIFleet(Fleet):
         self.close()
         self._allocate(layouts)
 
-    def start(self) -> None:
-        self._start_ns = clocks.now_ns()
+    def start(self, at_ns: int = 0) -> None:
+        self._start_ns = clocks.now_ns() - at_ns
         self._offsets_ns = [self._start_ns + member.offset_ns for member in self.members]
 
     def now_ns(self) -> int:
@@ -234,12 +236,15 @@ class MPIFleet(Fleet):
         for worker in workers:
             self._tell(worker, CANCEL)
 
-    def shutdown(self, worker: int, until_ns: int = 0) -> bool:
+    def shutdown(self, worker: int, until_ns: int = 0, flags: int = 0) -> bool:
         member = self.members[worker]
         try:
             self._sends[worker].Wait()
             self.alone &= bool(self._dead)
-            self._tell(worker, STOP | (ALONE if self._dead else 0))
+            self._tell(worker, STOP | flags | (ALONE if self._dead else 0))
+            if flags & SAVE and worker not in self._dead:
+                saved = self._comm.Irecv(bytearray(1), source=1 + worker, tag=SAVED)
+                self._patience.wait(saved.Test, SAVING_NS)
             if member.rounds and worker not in self._dead:
                 member.offset_ns, member.error_ns = self.clock_offset(worker, member.rounds)
         except MPI.Exception as error:

@@ -11,10 +11,10 @@ import numpy as np
 from mpi4py import MPI
 
 from ..transport.base import Link
-from ..transport.layout import ALONE, CANCEL, STOP, Layout, buffer, longest
+from ..transport.layout import ALONE, CANCEL, SAVE, STOP, Layout, buffer, longest
 from ..transport.messages import Reply, Task
 from . import clocks
-from .process import CHUNK, CLOCK, HELLO, REPLY, SETUP, TASK, Patience
+from .process import CHUNK, CLOCK, HELLO, REPLY, SAVED, SETUP, TASK, Patience
 
 LONGEST_NAP_NS = 10_000_000  # within a delay, which the end of the run may cut short
 
@@ -124,7 +124,6 @@ class MPILink(Link):
         self._sent.clear()
         self._cancelled = False
         if self._inbox.flags & STOP:
-            self._leave()
             return None
         self._take()
         return self._task
@@ -132,8 +131,14 @@ class MPILink(Link):
     def _take(self) -> None:
         """Make the task of what rank 0 has sent: here they are the same."""
 
-    def _leave(self) -> None:
-        """Answer rank 0's last clock requests, and free the receive."""
+    @property
+    def flags(self) -> int:
+        return self._inbox.flags
+
+    def leave(self) -> None:
+        """Say that the part of a checkpoint is written, answer the last clock requests, free the receive."""
+        if self.flags & SAVE:
+            self._comm.Send(np.empty(0, np.uint8), dest=0, tag=SAVED)
         self.serve_clock(self._rounds)
         self._receive_task.Free()
 

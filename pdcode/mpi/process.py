@@ -20,7 +20,7 @@ from ..util.output import complain
 from . import clocks, launch, supervisor
 from .deaths import dead, describe, forgive, tells
 
-HELLO, SETUP, TASK, REPLY, CLOCK, PACE, PEER, NEVER = range(1, 9)  # tags; nothing has the last one
+HELLO, SETUP, TASK, REPLY, CLOCK, PACE, PEER, SAVED, NEVER = range(1, 10)  # tags; nothing has the last one
 SAY_S = 1.0  # in which one rank speaks for all
 CHUNK = 1 << 30  # maximum bytes of a set-up message: counts are C ints
 CORES = 4096  # upper bound on the cores of a node
@@ -96,7 +96,7 @@ def _complain_of_deaths(comm: MPI.Intracomm) -> None:
         time.sleep(SAY_S)
 
 
-def leave(code: int, comm: MPI.Intracomm) -> NoReturn:
+def leave(code: int, comm: MPI.Intracomm = MPI.COMM_WORLD) -> NoReturn:
     """End the job, which is done, although some ranks do not answer: MPI_Finalize would wait for them.
 
     A launcher of the user's reports that the job was aborted, and exits with `code`, too.

@@ -12,7 +12,8 @@ from ..config.tables import Config
 from ..schemes import make_scheme
 from ..stragglers import Delays
 from ..training import share
-from ..training.session import TrainingRun, close_trace, open_trace
+from ..training.checkpoint import Checkpoints, Found, folder_of
+from ..training.session import TrainingRun, close_trace, identity, open_trace
 from ..training.setup import Components, WorkerFactory
 from ..training.worker import work
 from ..util import signals
@@ -25,7 +26,13 @@ from .process import depart, job, leave
 from .reduce import AllreduceFleet, AllreduceLink
 
 
-def coordinate(text: str, components: Components, comm: MPI.Intracomm | None = None) -> int:
+def coordinate(
+    text: str,
+    components: Components,
+    comm: MPI.Intracomm | None = None,
+    given: Config | None = None,
+    found: Found | None = None,
+) -> int:
     """Run rank 0: set the workers up, train, close the trace and print its path; return the exit code.
 
     Parameters
@@ -35,8 +42,13 @@ def coordinate(text: str, components: Components, comm: MPI.Intracomm | None = N
     components : Components
     comm : MPI.Intracomm, optional
         Rank 0 and the workers; default: all ranks.
+    given : Config, optional
+        The configuration as it was given, for checkpoints; default: that of the components.
+    found : Found, optional
+        Checkpoint with which the run goes on.
     """
-    config = components.config
+    config, run = components.config, identity(found)
+    given = config if given is None else given
     with job(comm=comm) as comm:
         if config.reduce.summed:
             components.state = ReducedState(components.state, config.workers.count, config.reduce.check)
@@ -48,9 +60,10 @@ def coordinate(text: str, components: Components, comm: MPI.Intracomm | None = N
             planned = None
             if components.asked is not None:  # the share that a task sends is to be settled by measurement
                 planned = pace.plan(fleet.workers, *share.message_bytes(components.asked, components.problem))
+            places = memory_places(config, run, found)
             for worker in range(fleet.workers):
                 arrays = components.scheme.share(source, worker)
-                fleet.set_up(worker, facts | {"pace": planned}, arrays)
+                fleet.set_up(worker, facts | {"pace": planned, "kept": places[worker]}, arrays)
             del source  # frees the full data; rank 0 keeps only its evaluation set
             if planned is not None:
                 components.settle_share(fleet.measure(planned))
@@ -58,12 +71,14 @@ def coordinate(text: str, components: Components, comm: MPI.Intracomm | None = N
                 fleet.resize(components.layouts)
                 for worker in range(fleet.workers):
                     fleet.set_up(worker, facts, {})
-            trace = open_trace(config, text, components, fleet)
+            trace = open_trace(config, text, components, fleet, found, run=run)
             drain_ns = None if config.stop.drain_s is None else round(1e9 * config.stop.drain_s)
-            descent = TrainingRun(config, components, fleet, trace, print_line, drain_ns=drain_ns)
+            descent = TrainingRun(config, components, fleet, trace, print_line, drain_ns=drain_ns, found=found)
+            if config.trace.checkpoint_s is not None:
+                descent.checkpoints = Checkpoints(trace.path, run, given, config, print_line)
             descent.run()
             close_trace(trace, descent)
-            code = 1 if descent.failed else 0
+            code = descent.code
             if descent.coordinator.missing:
                 leave(code, comm)
             elif descent.coordinator.dead:
@@ -81,6 +96,7 @@ def serve(config: Config, comm: MPI.Intracomm | None = None) -> int:
         )
         link = kind(comm)
         facts, arrays = link.set_up()
+        place = facts["kept"]
         scheme = make_scheme(adopt(config, facts["settled"]))
         factory = WorkerFactory(scheme, link.worker, arrays, facts)
         if facts["pace"] is not None:
@@ -91,7 +107,20 @@ def serve(config: Config, comm: MPI.Intracomm | None = None) -> int:
         if isinstance(link, AllreduceLink):
             link.state, link.check = factory.scheme.state(factory.problem), config.reduce.check
         worker = factory.build(link.connect(factory.layouts))
+        worker.recall(place)
         work(link, worker, Delays(scheme.delays(), link.worker, facts["shares"]))
         if link.alone:
             depart(0)
     return 0
+
+
+def memory_places(config: Config, run: str, found: Found | None) -> list[tuple[str, str, int] | None]:
+    """Return where each worker writes its part of checkpoints: folder, run, and the task to go on with, or -1.
+
+    None: there are no checkpoints.
+    """
+    workers, folder = range(config.workers.count), str(folder_of(config.trace.path))
+    if config.trace.checkpoint_s is None and found is None:
+        return [None for _ in workers]
+    tasks = {} if found is None else {worker: found.header.tasks[worker] for worker in found.kept}
+    return [(folder, run, tasks.get(worker, -1)) for worker in workers]

@@ -104,7 +104,7 @@ class AllreduceFleet(MPIFleet):
         self._warned = True
         super().cancel(workers, until_ns)
 
-    def shutdown(self, worker: int, until_ns: int = 0) -> bool:
+    def shutdown(self, worker: int, until_ns: int = 0, flags: int = 0) -> bool:
         if not (self._over or self._warned):
             self.cancel(range(self.workers), 0)
         while not (self._over or self._lost):  # rounds that the workers have begun meanwhile
@@ -170,7 +170,6 @@ class AllreduceLink(MPILink):
                 self._hear()
             MPI.Request.Waitall(self._sends)
             self._ring.Free()
-            self._leave()
             return None
         order = self.state.order(self.worker, self._tasks)
         self._total[order.round].arrival.codewords = order.codewords

@@ -57,7 +57,12 @@ class RecordedTable(Mapping[str, np.ndarray]):
     def __init__(self, trace: Trace, name: str) -> None:
         self._trace, self._name = trace, name
         columns, where = COLUMNS[name], str(trace.path)
+        self._columns: dict[str, np.ndarray] = {}
         with trace._open() as file:
+            if name == "segments" and name not in contents.names(file, where):  # an older trace
+                self.rows, self._keys = 1, tuple(columns)
+                self._columns = {key: np.zeros(1, column.dtype) for key, column in columns.items()}
+                return
             group = contents.group(file, name, where)
             present = {*contents.names(group, where)} & columns.keys()
             found = {
@@ -113,7 +118,7 @@ class Trace:
 
     Attributes
     ----------
-    arrivals, updates, progress, workers, faults : RecordedTable
+    arrivals, updates, progress, workers, faults, segments : RecordedTable
         Column -> array; `pdcode.trace.schema` describes the columns.
     attributes : dict
         Root attributes: created, creator, hostnames, seed, parameters, gradient_bytes, and others.
@@ -221,6 +226,10 @@ class Trace:
         return RecordedTable(self, "faults")
 
     @cached_property
+    def segments(self) -> RecordedTable:
+        return RecordedTable(self, "segments")
+
+    @cached_property
     def code(self) -> dict[int, np.ndarray]:
         where = str(self.path)
         with self._open() as file:
@@ -280,7 +289,7 @@ class Trace:
 
         Parameters
         ----------
-        table : {"arrivals", "updates", "progress", "workers", "faults"}
+        table : {"arrivals", "updates", "progress", "workers", "faults", "segments"}
 
         Raises
         ------
@@ -297,7 +306,7 @@ class Trace:
 
         Parameters
         ----------
-        table : {"arrivals", "updates", "progress", "workers", "faults"}
+        table : {"arrivals", "updates", "progress", "workers", "faults", "segments"}
             Updates and progress have the coordinate `version`, workers have `rank`.
 
         Raises

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import h5py
 
 CAPACITY = 4096  # rows per batch
-FEW = {"progress": 512, "faults": 64}  # the same for tables that stay small
+FEW = {"progress": 512, "faults": 64, "segments": 8}  # the same for tables that stay small
 CHUNKS = 4  # chunks of the file per batch; 8 KiB of an 8-byte column, so that a short run's trace is small
 ENTRY = 64  # maximum size of a chunk's entry in HDF5's index, bytes
 FORMATS = {"i4": "i", "i8": "q", "u1": "B", "f8": "d"}  # numpy's letters -> struct's
@@ -63,6 +63,11 @@ class Rows:
         self._end += self._size
         if self._end == self._full:
             self._spill()
+
+    @property
+    def written(self) -> int:
+        """Number of rows in the file."""
+        return self._written
 
     def _spill(self) -> None:
         with self._guard.writing(self.needed()):

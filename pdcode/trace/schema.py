@@ -142,7 +142,21 @@ FAULTS = {
     "message": Column("|S256", "1", "the same in a sentence (UTF-8)"),
 }
 
-TABLES = {"arrivals": ARRIVALS, "updates": UPDATES, "progress": PROGRESS, "faults": FAULTS}
+SEGMENTS = {
+    "t_ns": Column("<i8", "ns", "the run began, or went on after an end, at a checkpoint of this time"),
+    "version": Column("<i8", "1", "version of theta at that"),
+    "arrivals": Column("<i8", "1", "rows of arrivals before it"),
+    "lost": Column("<i8", "1", "recorded arrivals after the checkpoint, which were lost"),
+    "begun_ns": Column("<i8", "ns", "time of day, since 1970", 0),
+}
+
+TABLES = {
+    "arrivals": ARRIVALS,
+    "updates": UPDATES,
+    "progress": PROGRESS,
+    "faults": FAULTS,
+    "segments": SEGMENTS,
+}
 """Tables that grow during a run: name -> columns in the order of a row's values."""
 
 WORKERS = {
@@ -162,6 +176,7 @@ DIMENSIONS = {
     "updates": "version",
     "progress": "version",
     "faults": "fault",
+    "segments": "segment",
     "workers": "rank",
 }
 """Dimension of a table's rows; a column of that name is its coordinate."""

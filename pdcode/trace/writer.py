@@ -3,22 +3,36 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..kernels import intake
 from ..util.errors import Failure, InputError
-from . import header, lock, opening, room
+from . import contents, header, lock, opening, room
 from .recorder import Recorder
 from .rows import Rows
 from .schema import TABLES
 
-if TYPE_CHECKING:
-    pass
+
+class Continued(NamedTuple):
+    """What a trace goes on with.
+
+    Attributes
+    ----------
+    rows : dict of str to int
+        Rows of each table that stay; later ones are lost.
+    t_ns, version : int
+        Time of the run and version of θ at which it goes on.
+    """
+
+    rows: dict[str, int]
+    t_ns: int
+    version: int
 
 
 class TraceWriter(Recorder):
@@ -44,6 +58,8 @@ class TraceWriter(Recorder):
         Time in s after which rows are on disk, if `flush` is called when it is `due`.
     arrivals : {"all", "sampled", "none"}
         Which arrivals to record; sampled: every `sample`-th task of each worker.
+    continued : Continued, optional
+        Rows of the trace that is there, with which this one begins and which it replaces.
 
     Attributes
     ----------
@@ -72,22 +88,36 @@ class TraceWriter(Recorder):
         flush_s: float = 1.0,
         arrivals: str = "all",
         sample: int = 100,
+        continued: Continued | None = None,
     ) -> None:
         self.path = Path(path)
         self._flush_ns = int(flush_s * 0.9e9)  # slightly early, so that older rows are certainly on disk
         self._due = self._flush_ns
         kept = {"flush_s": flush_s, "arrivals": arrivals, "sample": sample if arrivals == "sampled" else 1}
         self._unlock = opening.reserve(self.path).use(self)
-        self.renamed = opening.renaming(self.path)
-        self._file, older = opening.create_file(self.path)
+        before = {} if continued is None else rows_of(self.path, continued.rows)
+        place = self.path if continued is None else self.path.with_name(f"{self.path.name}.continued")
+        if place != self.path:
+            place.unlink(missing_ok=True)
+        self.renamed = opening.renaming(place)
+        self._file, older = opening.create_file(place)
         self._guard, file = room.Guard(self.path, self._file), self._file
         self._identity = os.fstat(file.id.get_vfd_handle())
         codes = list(codes)
         arrays = [array for code in codes for array in (code.matrix, code.indices, code.values)]
-        with self._begun(older), self._guard.writing(needed(arrays, len(workers))):
+        with self._begun(place, older), self._guard.writing(needed(arrays, len(workers))):
             header.write_header(file, config_text, {**metadata, **kept}, workers, codes)
             self._tables = {name: Rows(file, name, columns, self._guard) for name, columns in TABLES.items()}
             file.swmr_mode = True
+        with self._begun(place, older):
+            for name, (columns, _) in before.items():
+                self.extend(name, continued.rows[name], columns)
+            lost = before["arrivals"][1] if before else 0
+            at = (0, 0, 0) if continued is None else (*continued[1:], continued.rows["arrivals"])
+            self._tables["segments"].append(*at, lost, time.time_ns())
+            if place != self.path:
+                self.flush(0)
+                os.replace(place, self.path)
         self._arrivals, self._updates = self._tables["arrivals"], self._tables["updates"]
         self._every = {"all": 1, "sampled": sample, "none": 0}[arrivals]
 
@@ -208,17 +238,22 @@ class TraceWriter(Recorder):
         finally:
             unlock()
 
+    @property
+    def rows(self) -> dict[str, int]:
+        """Number of rows of each table on disk, after `flush`."""
+        return {name: rows.written for name, rows in self._tables.items()}
+
     @contextmanager
-    def _begun(self, older: bool) -> Iterator[None]:
-        """Delete the file and restore an older one if the block, which writes the header, fails."""
+    def _begun(self, place: Path, older: bool) -> Iterator[None]:
+        """Delete the file and restore an older one if the block, which writes its beginning, fails."""
         try:
             yield
         except BaseException:  # Ctrl-C, too
             if not self._guard.torn:
                 self._file.close()
-            self.path.unlink()
+            place.unlink()
             if older:
-                os.replace(opening.previous(self.path), self.path)
+                os.replace(opening.previous(place), place)
             self._unlock()
             raise
 
@@ -233,3 +268,26 @@ class TraceWriter(Recorder):
 def needed(arrays: Iterable[np.ndarray], ranks: int) -> int:
     """Return the bytes needed for arrays, a row per rank, and attributes."""
     return sum(array.nbytes for array in arrays) + 256 * ranks
+
+
+def rows_of(path: Path, rows: Mapping[str, int]) -> dict[str, tuple[dict[str, np.ndarray], int]]:
+    """Read the first rows of a trace's tables, and count those after them.
+
+    Raises
+    ------
+    InputError
+        If the trace has fewer, or is damaged.
+    """
+    found, where = {}, str(path)
+    with opening.open_for_reading(path) as file:
+        for name, count in rows.items():
+            if name not in TABLES:
+                raise InputError(f"{where}: {name} is not a table of a trace")
+            group = contents.group(file, name, where)
+            present = [key for key in TABLES[name] if key in contents.names(group, where)]
+            columns = {key: contents.dataset(group, key, where, f"column {key} of {name}") for key in present}
+            there = min((each.shape[0] for each in columns.values()), default=0)
+            if there < count:
+                raise InputError(f"{where}: {name} has {there} rows, and had {count} at the checkpoint")
+            found[name] = {key: contents.array(each, where, count) for key, each in columns.items()}, there - count
+    return found

@@ -13,7 +13,7 @@ from ..coding.state import State
 from ..trace import Recorder
 from ..trace.schema import DRAINED, REFUSED, USED, WASTED
 from ..transport.base import Arrival, Fleet
-from ..transport.layout import RETURNED
+from ..transport.layout import RETURNED, SAVE, UNDO
 
 TICK_NS = 20_000_000  # longest time between calls of the monitor
 DRAIN_TASKS, DRAIN_LEAST_NS = 4, 1_000_000_000
@@ -48,7 +48,13 @@ class Coordinator:
         worker's mean task, and at least `DRAIN_LEAST_NS`.
     alone : str
         What only a worker has, for the trace, where one dies.
+    save_ns : int, optional
+        Time between checkpoints, ns; default: none are taken.
     """
+
+    transient = (  # in snapshots
+        "fleet", "state", "theta", "trace", "resumed", "interrupted", "_watch", "_save", "_every_ns", "_drain_ns",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -57,6 +63,7 @@ class Coordinator:
         trace: Recorder,
         drain_ns: int | None = None,
         alone: str = "",
+        save_ns: int | None = None,
     ) -> None:
         self.fleet, self.state, self.theta, self.trace = fleet, state, state.theta, trace
         self._robust, self._drain_ns, self._alone = state.robust, drain_ns, alone
@@ -84,13 +91,21 @@ class Coordinator:
         self.stopping = ""  # reason to stop …
         self.t_stop_ns = 0  # … and when it arose
         self.drain_until_ns = 0  # longest wait for the tasks in flight then
-        self._interrupted = False  # whether the user had asked for the stop; a wish later ends the wait
+        self.interrupted = 0  # the signal by which the user has asked for the stop; a later one ends the wait
         self.missing: list[int] = []  # workers for which the wait was too long
         self.dead: list[int] = []  # workers that have died
         self._look_ns, self._helped = LOOK_NS, [-1] * workers  # tasks whose workers have been sent payloads
+        self.resumed = False  # whether tasks are in flight already
+        self._every_ns, self._save_ns = save_ns, save_ns  # time of the next checkpoint
+        self._marks = [0] * workers  # flags of each worker's next task that ask for its part of a checkpoint
+        self._unsaved: set[int] = set()  # workers that have not answered these tasks
         self.stuck = False  # whether the run ends for want of a usable payload
 
-    def run(self, observe: Callable[[int, Coordinator], str]) -> str:
+    def run(
+        self,
+        observe: Callable[[int, Coordinator], str],
+        save: Callable[[], None] = lambda: None,
+    ) -> str:
         """Run until the monitor gives a reason to stop, then drain the tasks in flight.
 
         Parameters
@@ -98,16 +113,21 @@ class Coordinator:
         observe : callable
             ``observe(now_ns, coordinator)``, called after each arrival and at least every 20 ms, to the end;
             returns why the run ends or an empty string.
+        save : callable
+            Takes a checkpoint.
 
         Returns
         -------
         str
             The reason.
         """
-        self._watch = observe
-        self.stopping = observe(self.fleet.now_ns(), self)
-        self._dispatch_waiting()
+        self._watch, self._save = observe, save
+        if not self.resumed:
+            self.stopping = observe(self.fleet.now_ns(), self)
+            self._dispatch_waiting()
         while self.outstanding and not self.missing:
+            if not self.stopping:
+                self._save_if_due()
             arrivals = self.fleet.arrivals(TICK_NS, None if self.stopping else self.state.wake_ns)
             for arrival in arrivals:
                 self.on_arrival(arrival)
@@ -141,7 +161,7 @@ class Coordinator:
         if stepped or self.stopping:
             self._dispatch_waiting()
         if self.stopping and self.outstanding:
-            hurried = self.fleet.interrupted and not self._interrupted
+            hurried = self.fleet.interrupted and not self.interrupted
             if hurried or self.fleet.now_ns() >= self.drain_until_ns:
                 self._give_up()
 
@@ -166,6 +186,36 @@ class Coordinator:
         self._observe(self.fleet.now_ns())
         if stepped or self.stopping:
             self._dispatch_waiting()
+
+    def _save_if_due(self) -> None:
+        """Take a checkpoint, if it is time, or the user wishes an end."""
+        asked = self.fleet.interrupted and not self.interrupted
+        self.interrupted = self.fleet.interrupted
+        if self._every_ns is None or self._save_ns is None or not (asked or self.now_ns >= self._save_ns):
+            return
+        late = self.now_ns < self._save_ns + self._every_ns
+        if not asked and late and self._unsaved - set(self.dead):
+            return  # some have not written the last one
+        self._save_ns = (self.now_ns // self._every_ns + 1) * self._every_ns
+        if not self.fleet.local:
+            self._unsaved = {*self.living()}
+            for worker in self._unsaved:
+                self._marks[worker] = SAVE | (UNDO if self.awaited[worker] else 0)
+        self._save()
+
+    def go_on(self, workers: int) -> None:
+        """Begin where a snapshot was taken, with workers that have no task."""
+        for counts in (self.tasks, self.replies, self.t_dispatch_ns, self.busy_ns, self.refused, self.flagged):
+            del counts[workers:]
+            counts += [0] * (workers - len(counts))
+        self.waiting, self.awaited, self.outstanding = [*range(workers)], [0] * workers, 0
+        self.returned, self._marks, self._helped = [0] * workers, [0] * workers, [-1] * workers
+        self.dead, self._unsaved = [], set()
+
+    def forget_payloads(self) -> None:
+        """Begin the update under way anew."""
+        self.used, self.fresh, self.captured, self._damping = 0, 0, 0.0, 0.0
+        self._senders.clear()
 
     def _stick(self) -> None:
         """Stop for want of a usable payload."""
@@ -218,7 +268,6 @@ class Coordinator:
             self.t_stop_ns = now_ns
         if reason and not self.stopping:
             self.stopping = reason
-            self._interrupted = self.fleet.interrupted
             now_ns, drain_ns = self.fleet.now_ns(), self._drain_ns
             if drain_ns is None:
                 drain_ns = max(DRAIN_LEAST_NS, int(DRAIN_TASKS * median(self.task_times_ns(now_ns))))
@@ -245,6 +294,8 @@ class Coordinator:
         self.outstanding -= 1
         self.awaited[worker] -= 1
         if arrival.last:
+            if not self._marks[worker]:
+                self._unsaved.discard(worker)
             self.waiting.append(worker)
             self.replies[worker] += 1
             self.busy_ns[worker] += arrival.t_recv_ns - self.t_dispatch_ns[worker]
@@ -276,14 +327,13 @@ class Coordinator:
             return False
         if self._robust:
             self._note_flagged()
-        self._senders.clear()
         norm = self.state.step(self._damping / self.used)
         self.fleet.stepped()
         if norm is not None:  # None: the update continues with another round
             self.version += 1
             now_ns, digest = self.fleet.now_ns(), self.state.digest
             self.trace.update(self.version, now_ns, self.used, self.captured, norm, digest)
-        self.used, self.fresh, self.captured, self._damping = 0, 0, 0.0, 0.0
+        self.forget_payloads()
         return True
 
     def _refuse(self, arrival: Arrival) -> None:
@@ -309,7 +359,7 @@ class Coordinator:
         for worker in waiting:
             if not self.stopping:
                 self._dispatch(worker)
-            elif self.fleet.shutdown(worker, self.drain_until_ns):
+            elif self.fleet.shutdown(worker, self.drain_until_ns, self._flags(worker)):
                 self._miss(worker)
 
     def _dispatch(self, worker: int) -> None:
@@ -317,7 +367,11 @@ class Coordinator:
         order = self.state.order(worker, task)
         self.awaited[worker] = self.state.layouts[order.round].replies
         self.outstanding += self.awaited[worker]
-        self.t_dispatch_ns[worker] = self.fleet.dispatch(
-            worker, task, self.version, order, self.returned[worker]
-        )
+        flags = self._flags(worker)
+        self.t_dispatch_ns[worker] = self.fleet.dispatch(worker, task, self.version, order, flags)
         self.tasks[worker] += 1
+
+    def _flags(self, worker: int) -> int:
+        """Return the flags of a worker's next message."""
+        flags, self._marks[worker] = self.returned[worker] | self._marks[worker], 0
+        return flags

@@ -42,6 +42,8 @@ class Monitor:
         Whether gradients are computed, and a loss can be measured.
     """
 
+    transient = "problem", "trace", "print_line", "_wall_ns", "_plan"  # in snapshots
+
     def __init__(
         self,
         problem: Problem,
@@ -76,7 +78,7 @@ class Monitor:
             self.fail(now_ns, coordinator.stopping)
             self.measure(now_ns, coordinator.version, coordinator.theta)
         wall_ns = now_ns if self._wall_ns is None else self._wall_ns()
-        quiet = now_ns < self._due_ns and wall_ns < self._wall_due_ns and not coordinator.fleet.interrupted
+        quiet = now_ns < self._due_ns and wall_ns < self._wall_due_ns and not coordinator.interrupted
         if quiet and (not reason or coordinator.stopping):
             return reason
         for worker in coordinator.dead[self._dead :]:
@@ -85,7 +87,7 @@ class Monitor:
             self._dead += 1
         if now_ns >= self._until_ns:
             reason = reason or f"{self.stop.seconds:g} s"
-        if coordinator.fleet.interrupted and not coordinator.stopping and not reason:
+        if coordinator.interrupted and not coordinator.stopping and not reason:
             reason = "interrupted"
             self.fail(now_ns, reason)
         if reason and not coordinator.stopping:

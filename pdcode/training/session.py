@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import signal
+import uuid
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from ..config.tables import Config
-from ..trace import Recorder, TraceWriter, opening
+from ..trace import Continued, Recorder, TraceWriter, opening
 from ..trace.lock import Lock
 from ..trace.schema import USED, WASTED
 from ..transport.base import Fleet, RankInfo
 from ..util.errors import Failure, InputError, within
 from ..util.formats import duration, workers_named
 from ..util.output import print_line
+from . import checkpoint
+from .checkpoint import Checkpoints, Found
 from .coordinator import Coordinator
 from .monitor import Monitor, Print
 from .setup import Components
+
+
+BATCH = signal.SIGTERM, signal.SIGUSR1  # by which batch systems end a job
+AGAIN = 75  # exit code of a run that is to go on: EX_TEMPFAIL of sysexits.h
 
 
 class TrainingRun:
@@ -40,7 +48,18 @@ class TrainingRun:
         Whether gradients are computed.
     drain_ns : int, optional
         Longest wait for the tasks in flight after the stop; default: that of the coordinator.
+    found : Found, optional
+        Checkpoint with which the run goes on.
+
+    Attributes
+    ----------
+    also : dict
+        What else a checkpoint keeps.
+    checkpoints : Checkpoints or None
+        Where they are written; to be set before the run if `trace.checkpoint_s` is given.
     """
+
+    checkpoints: Checkpoints | None = None
 
     def __init__(
         self,
@@ -52,16 +71,67 @@ class TrainingRun:
         wall_ns: Callable[[], int] | None = None,
         numerics: bool = True,
         drain_ns: int | None = None,
+        found: Found | None = None,
     ) -> None:
         self.components, self.fleet, self.trace, self.print_line = components, fleet, trace, print_line
         self.numerics = numerics
-        self.coordinator = Coordinator(fleet, components.state, trace, drain_ns, only_there(config))
+        every_s = config.trace.checkpoint_s
+        every_ns = None if every_s is None else round(1e9 * every_s)
+        self.coordinator = Coordinator(fleet, components.state, trace, drain_ns, only_there(config), every_ns)
         self.monitor = Monitor(components.problem, config, trace, print_line, wall_ns, numerics)
+        self.also: dict[str, Any] = {}
+        self._found, self._wall_ns = found, wall_ns or fleet.now_ns
+
+    @property
+    def kept(self) -> dict[str, Any]:
+        """What a checkpoint keeps: all that the run changes, but for the workers unless they are here."""
+        state, fleet = self.components.state, self.fleet
+        kept = {"coordinator": self.coordinator, "monitor": self.monitor, "also": self.also}
+        if fleet.local:
+            return kept | {"state": state, "fleet": fleet}
+        return kept | {"state": state.core}
+
+    def save(self) -> None:
+        """Take a checkpoint."""
+        assert self.checkpoints is not None
+        coordinator = self.coordinator
+        self.trace.flush(self._wall_ns())
+        self.also["bytes"] = [self.fleet.bytes_up, self.fleet.bytes_down]
+        self.checkpoints.take(
+            self.kept, coordinator.now_ns, coordinator.version, coordinator.tasks, self.trace.rows, self.fleet.local
+        )
+
+    def _go_on(self, found: Found) -> None:
+        """Take over the state of a checkpoint."""
+        fleet, coordinator, state = self.fleet, self.coordinator, self.components.state
+        found.restore(self.kept, self.components.config)
+        if fleet.local:
+            coordinator.resumed = True
+            return
+        fleet.bytes_up += self.also["bytes"][0]
+        fleet.bytes_down += self.also["bytes"][1]
+        coordinator.go_on(fleet.workers)
+        state.resumed()
 
     @property
     def failed(self) -> bool:
         """Whether the run counts as failed."""
         return self.monitor.failed or self.coordinator.stuck
+
+    @property
+    def code(self) -> int:
+        """Exit code: 0, or 1 if the run has failed, or 75 if a batch system has ended it and it can go on."""
+        batch = self.coordinator.interrupted in BATCH and self.checkpoints is not None and self.checkpoints.taken
+        return AGAIN if batch and self.monitor.failed else int(self.failed)
+
+    def end_checkpoints(self) -> None:
+        """Remove the checkpoints, unless the user has ended the run and it can go on."""
+        if self.checkpoints is None:
+            return
+        if not self.coordinator.interrupted:
+            checkpoint.end(self.checkpoints.folder)
+        elif self.checkpoints.taken:
+            self.print_line(f"checkpoint: {self.checkpoints.folder}; --resume goes on from it")
 
     def run(self) -> str:
         """Run; print and return the reason of the end. Exceptions are recorded in the trace."""
@@ -81,13 +151,19 @@ class TrainingRun:
             )
         parameters = len(self.components.state.theta)
         self.print_line(f"{fleet.workers} workers, {parameters} parameters, {traffic}")
-        fleet.start()
+        if self._found is not None:
+            self._go_on(self._found)
+            for line in self._found.lines:
+                self.print_line(line)
+        fleet.start(self.coordinator.now_ns)
         try:
-            reason = self.coordinator.run(monitor)
+            reason = self.coordinator.run(monitor, self.save)
         except BaseException as error:
             with suppress(Failure):  # a full disk must not hide the error
                 self.trace.fault(fleet.now_ns(), -1, -1, "exception", repr(error))
             raise
+        if self.checkpoints is not None:
+            self.checkpoints.wait()
         measured = f"loss {monitor.loss:.4g}, {monitor.score} {monitor.accuracy:.4f}"
         scores = f"; {measured}" if self.numerics else ","
         took = f"after {self.coordinator.version} updates in {duration(self.coordinator.t_stop_ns)}"
@@ -102,6 +178,11 @@ class TrainingRun:
 def only_there(config: Config) -> str:
     """Return what of a descent is at one worker alone, and lost with it."""
     return "what its memory held of gradients" if config.memory.keeps else ""
+
+
+def identity(found: Found | None) -> str:
+    """Return the identity of a run, in its trace and its checkpoints."""
+    return uuid.uuid4().hex if found is None else found.header.run
 
 
 class FleetInfo(Protocol):
@@ -134,11 +215,19 @@ def check_writable(trace: str, path: str, reads: str | None = None) -> Lock:
 
 
 def open_trace(
-    config: Config, text: str, components: Components, fleet: FleetInfo, **attributes: object
+    config: Config,
+    text: str,
+    components: Components,
+    fleet: FleetInfo,
+    found: Found | None = None,
+    **attributes: object,
 ) -> TraceWriter:
-    """Create the trace of a run; print what becomes of one that is there."""
+    """Create the trace of a run, or go on with that of a checkpoint; print what becomes of one that is there."""
+    continued, path = None if found is None else found.continued, Path(config.trace.path)
+    if found is None:
+        checkpoint.begin(path)
     trace = TraceWriter(
-        config.trace.path,
+        path,
         text,
         # Without numerics codewords do not matter, and writing a code of many rows takes long.
         components.state.designs.values() if attributes.get("numerics", True) else (),
@@ -147,6 +236,7 @@ def open_trace(
         config.trace.flush_s,
         config.trace.arrivals,
         config.trace.sample,
+        continued,
     )
     if trace.renamed:
         print_line(trace.renamed)
@@ -156,6 +246,7 @@ def open_trace(
 def close_trace(trace: TraceWriter, descent: TrainingRun, more: Mapping[str, float] | None = None) -> None:
     """Close a trace with the final θ and the counters, and those of the clock (`more`)."""
     fleet, state = descent.fleet, descent.components.state
+    descent.end_checkpoints()
     trace.close(
         state.theta,
         state.optimizer.state,

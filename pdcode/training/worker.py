@@ -11,8 +11,11 @@ from ..coding.replica import Replica
 from ..config.tables import Config
 from ..stragglers import Delays
 from ..transport.base import Link
-from ..transport.layout import RETURNED
+from ..transport.layout import RETURNED, SAVE, UNDO
 from ..transport.messages import Task
+from ..util.output import print_line
+from . import snapshot
+from .memories import Memories
 
 
 class InjectedFault(RuntimeError):
@@ -38,6 +41,29 @@ class Worker:
         self.worker, self.replica, self.responds = worker, replica, responds
         self.seed, self.faults = config.seed, config.faults
         self._last = responds[0]  # encoder of the last payload
+        self.memories: Memories | None = None  # writes what the encoders keep to checkpoints
+        self._next = 0  # number of the next task
+
+    def recall(self, place: tuple[str, str, int] | None) -> None:
+        """Take over what was kept before a task, and keep it from now on, as `mpi.ranks.memory_places` says."""
+        if place is None:
+            return
+        folder, run, task = place
+        self.memories = Memories(folder, run, self.worker)
+        if task >= 0 and not self.memories.read(self.responds, task):
+            print_line(f"worker {self.worker}: its part of the checkpoint in {folder} is damaged; its memory is empty")
+
+    def keep(self, flags: int) -> None:
+        """Write what the encoders keep to a checkpoint, if rank 0 asks for it."""
+        if self.memories is None or not flags & SAVE:
+            return
+        if flags & (UNDO | RETURNED):
+            now = snapshot.take(self.responds)
+            self._last.rollback()
+            self.memories.write(self.responds, self._next)
+            snapshot.restore(self.responds, now)
+        else:
+            self.memories.write(self.responds, self._next)
 
     def perform(self, task: Task) -> float:
         """Write the whole reply to a task to its buffer; return the mini-batch loss."""
@@ -49,6 +75,9 @@ class Worker:
         faults = self.faults
         if faults.raise_worker == self.worker and faults.raise_task == task.task:
             raise InjectedFault(f"worker {self.worker} raises at task {task.task}, as [faults] asks")
+        self._next = task.task
+        self.keep(task.flags)
+        self._next += 1
         if task.flags & RETURNED:
             self._last.rollback()
         theta = self.replica.update(task)
@@ -84,3 +113,5 @@ def work(link: Link, worker: Worker, delays: Delays) -> None:
                 delay_ns = link.wait(delay_ns, delays.spin)
             link.reply(part, t_start_ns, t_compute_ns, delay_ns, loss)
             t_start_ns = link.now_ns()
+    worker.keep(link.flags)
+    link.leave()

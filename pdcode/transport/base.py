@@ -88,7 +88,8 @@ class Fleet(ABC):
     coordinator: RankInfo  # rank 0 itself
     members: list[RankInfo]  # the workers
     library: str  # name of the message-passing library
-    interrupted: bool = False  # whether a signal has asked for an end
+    interrupted: int = 0  # the signal that has asked for an end
+    local: bool = False  # whether the workers are in this process, and in a snapshot of the fleet
     bytes_up: int  # bytes received in all, set-up included
     bytes_down: int
 
@@ -97,8 +98,8 @@ class Fleet(ABC):
         """Send a worker its facts and data arrays, before the first task."""
 
     @abstractmethod
-    def start(self) -> None:
-        """Set the clock to 0."""
+    def start(self, at_ns: int = 0) -> None:
+        """Set the clock."""
 
     @abstractmethod
     def now_ns(self) -> int:
@@ -136,8 +137,8 @@ class Fleet(ABC):
         """
 
     @abstractmethod
-    def shutdown(self, worker: int, until_ns: int = 0) -> bool:
-        """Tell an idle worker that the run is over.
+    def shutdown(self, worker: int, until_ns: int = 0, flags: int = 0) -> bool:
+        """Tell an idle worker that the run is over, with further flags of a task.
 
         Where workers go on by themselves, their last tasks are waited for until `until_ns`. Return whether
         that was too short.
@@ -170,6 +171,14 @@ class Link(ABC):
     @abstractmethod
     def next_task(self) -> Task | None:
         """Wait for a task; None when the run is over."""
+
+    @property
+    @abstractmethod
+    def flags(self) -> int:
+        """Flags of rank 0's last message."""
+
+    def leave(self) -> None:  # noqa: B027  most have nothing to do
+        """Take part in the end of the run, after the last task."""
 
     @abstractmethod
     def connect(self, layouts: Sequence[Layout]) -> list[Reply]:

@@ -20,11 +20,11 @@ t_compute_ns, t_send_ns, injected_delay_ns, mini-batch loss."""
 
 LARGEST = 2**31 - 1  # bytes of a message: MPI counts in C ints
 
-STOP, RETURNED, SNAPSHOT, CHECK, CANCEL, ALONE = 1, 2, 4, 8, 16, 32
+STOP, RETURNED, SNAPSHOT, CHECK, CANCEL, ALONE, SAVE, UNDO = 1, 2, 4, 8, 16, 32, 64, 128
 """Flags of a task. STOP: end the worker's loop; RETURNED: the last payload was dropped; SNAPSHOT: the body is
 a state; CHECK: compare the header's digest of θ with the replica's; CANCEL: the run is over, reply to the
-task in flight at once; ALONE, with STOP: wait for no other worker. STOP and CANCEL are headers without a
-body."""
+task in flight at once; ALONE, with STOP: wait for no other worker; SAVE: write the memory to a
+checkpoint, with UNDO as if the last payload had been dropped. STOP and CANCEL are headers without a body."""
 
 ROUND = 8
 """Shift of the round of the update in a header's flags."""

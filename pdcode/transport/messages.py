@@ -159,6 +159,8 @@ class Reply:
         View of worker-selected codewords in the message; None: they were given.
     """
 
+    transient = "header", "body", "payloads", "fields", "words"  # in snapshots: views
+
     def __init__(self, layout: Layout, replies: np.ndarray, part: int = 0) -> None:
         self.layout, self.part = layout, part
         self.message = message = replies[layout.message(part)]

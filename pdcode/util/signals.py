@@ -21,9 +21,9 @@ Handler = Callable[[int, FrameType | None], object] | signal.Handlers
 
 
 class Interruptible(Protocol):
-    """A run that can be asked to end early."""
+    """A run that can be asked to end early: `interrupted` is then the signal's number."""
 
-    interrupted: bool
+    interrupted: int
 
 
 class Wishes:
@@ -49,7 +49,7 @@ def interrupts(run: Interruptible) -> dict[signal.Signals, Handler]:
         if wishes.new():
             if run.interrupted:
                 raise SystemExit(128 + number)
-            run.interrupted = True
+            run.interrupted = number
 
     return dict.fromkeys(ENDS, interrupt)
 

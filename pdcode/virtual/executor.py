@@ -22,6 +22,7 @@ class Executor(ABC):
     """Executor of the tasks of virtual workers."""
 
     numerics = True  # whether gradients are computed
+    local = False  # whether all workers are in this process
 
     @abstractmethod
     def perform(self, worker: int, task: Task, number: int) -> None:
@@ -51,6 +52,8 @@ class InProcessExecutor(Executor):
     ----------
     staff : list of Worker
     """
+
+    local = True
 
     def __init__(self, layouts: Sequence[Layout], workers: int, build: BuildWorker) -> None:
         rows = buffer(longest(layouts)[1], workers)

@@ -55,6 +55,8 @@ class VirtualFleet(VirtualRanks, Fleet):
         Bytes that a worker sends, and receives, in each round; default: those of its messages.
     """
 
+    transient = "coordinator", "members", "interrupted", "_task"  # in snapshots
+
     def __init__(
         self,
         layouts: Sequence[Layout],
@@ -90,8 +92,13 @@ class VirtualFleet(VirtualRanks, Fleet):
     def set_up(self, worker: int, facts: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
         pass
 
-    def start(self) -> None:
-        self.schedule.start()
+    @property
+    def local(self) -> bool:  # type: ignore[override]
+        return self.executor.local
+
+    def start(self, at_ns: int = 0) -> None:
+        if not at_ns:
+            self.schedule.start()
 
     def now_ns(self) -> int:
         return self.schedule.now_ns
@@ -169,7 +176,7 @@ class VirtualFleet(VirtualRanks, Fleet):
         self.schedule.cancel()
         self._until_ns = min(until_ns, NEVER_NS)
 
-    def shutdown(self, worker: int, until_ns: int = 0) -> bool:
+    def shutdown(self, worker: int, until_ns: int = 0, flags: int = 0) -> bool:
         return False
 
     def close(self) -> None:

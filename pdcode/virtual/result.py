@@ -23,8 +23,8 @@ class Result:
         Compute time of the tasks of all rounds of an update, of all workers or of each.
     reason : str
         Reason of the end.
-    failed : bool
-        Whether the run counts as failed.
+    code : int
+        Exit code of the run: 0, 1 if it failed, or 75 if it is to go on.
     updates : int
     seconds : float
         Time of the stop.
@@ -50,7 +50,7 @@ class Result:
     config: Config
     task_ns: np.ndarray
     reason: str
-    failed: bool
+    code: int
     updates: int
     seconds: float
     target_s: float
@@ -69,6 +69,11 @@ class Result:
     egress_ns: int
     update_s: float
     theta: np.ndarray
+
+    @property
+    def failed(self) -> bool:
+        """Whether the run counts as failed."""
+        return self.code != 0
 
     @cached_property
     def oracle_s(self) -> float:

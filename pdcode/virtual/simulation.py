@@ -13,6 +13,7 @@ import numpy as np
 from ..config.tables import Config
 from ..trace import Recorder, TraceWriter
 from ..trace.schema import REFUSED, USED, WASTED
+from ..training.checkpoint import Checkpoints, Found
 from ..training.monitor import Print
 from ..training.session import TrainingRun
 from ..training.setup import Components, prepare, worker_builder
@@ -57,6 +58,10 @@ class UpdateTimes(Recorder):
     def flush(self, now_ns: int) -> None:
         self._trace.flush(now_ns)
 
+    @property
+    def rows(self) -> dict[str, int]:
+        return self._trace.rows
+
 
 class Simulation:
     """A simulated run, ready to start.
@@ -98,9 +103,13 @@ class Simulation:
         self.fleet = VirtualFleet(layouts, workers, executor, self.schedule, until_ns, exchanged)
 
     def run(
-        self, trace: Recorder | None = None, print_line: Print | None = None
+        self,
+        trace: Recorder | None = None,
+        print_line: Print | None = None,
+        found: Found | None = None,
+        checkpoints: Checkpoints | None = None,
     ) -> tuple[TrainingRun, Result]:
-        """Run, with or without a trace."""
+        """Run, with or without a trace, from a checkpoint if one was found."""
         times = UpdateTimes(trace or Recorder())
         descent = TrainingRun(
             self.config,
@@ -111,7 +120,9 @@ class Simulation:
             time.perf_counter_ns,
             self.fleet.executor.numerics,
             drain_ns(self.config),
+            found,
         )
+        descent.also["updated"], descent.checkpoints = times.t_update_ns, checkpoints
         reason = descent.run()
         return descent, self._result(descent, reason, times.t_update_ns)
 
@@ -123,7 +134,7 @@ class Simulation:
             config=self.config,
             task_ns=self.task_ns,
             reason=reason,
-            failed=descent.failed,
+            code=descent.code,
             updates=coordinator.version,
             seconds=seconds,
             target_s=seconds if monitor.reached else math.inf,
@@ -218,7 +229,7 @@ def without_numerics(
         config=config,
         task_ns=task_ns,
         reason=done.reason,
-        failed=run.interrupted,
+        code=int(run.interrupted > 0),
         updates=done.updates,
         seconds=done.seconds,
         target_s=math.inf,

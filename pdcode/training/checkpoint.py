@@ -1,0 +1,283 @@
+"""Checkpoints: files beside a trace, from which a run that has ended goes on (``--resume``).
+
+The folder ``<trace>.checkpoint`` has two generations of what rank 0 knows, and of what each worker has in its
+memory. Rank 0 takes a snapshot, which another thread writes, and marks the next task of every worker: with
+it the worker writes its own file, before it computes. A payload that was on its way at the snapshot is not in
+it, whatever becomes of it later; the worker's file has it as one that rank 0 has dropped. What a worker has
+written thus belongs to the snapshot if it was written at the task that was next for the worker then.
+
+On the virtual clock the workers, and all that is on its way, are in the snapshot: the run goes on as if it
+had never stopped.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from ..coding.state import Coded
+from ..config.tables import Config
+from ..trace import Continued, Trace, opening
+from ..util import checked
+from ..util.errors import InputError, reason, shown
+from . import snapshot
+from .memories import Memory, worker_file
+from .setup import prepare
+
+FREE = "trace", "stop", "faults"
+"""Tables whose keys may differ when a run goes on."""
+
+
+class Coordinates(msgspec.Struct):
+    """Header of rank 0's file.
+
+    Attributes
+    ----------
+    run : str
+        Identity of the run, as in its trace.
+    config, resolved : dict
+        The configuration as it was given, and with the values of keys that are "auto".
+    t_ns, version : int
+        Time, and version of θ.
+    tasks : list of int
+        Number of each worker's next task.
+    rows : dict of str to int
+        Rows of the trace's tables.
+    local : bool
+        Whether the workers are in the snapshot, on the virtual clock.
+    tree : object
+        Of the snapshot.
+    """
+
+    run: str
+    config: dict[str, Any]
+    resolved: dict[str, Any]
+    t_ns: int
+    version: int
+    tasks: list[int]
+    rows: dict[str, int]
+    local: bool
+    tree: Any
+
+
+def folder_of(trace: str | Path) -> Path:
+    """Return the folder of the checkpoints of a trace."""
+    return Path(f"{Path(trace).resolve()}.checkpoint")
+
+
+class Checkpoints:
+    """Writer of a run's checkpoints.
+
+    Parameters
+    ----------
+    trace : Path
+        File of the trace.
+    run : str
+        Identity of the run.
+    config, resolved : Config
+        The configuration as it was given, and settled.
+    print_line : callable
+        Prints what goes wrong.
+    """
+
+    def __init__(self, trace: Path, run: str, config: Config, resolved: Config, print_line: Any) -> None:
+        assert config.trace.checkpoint_s is not None
+        self.folder, self.run = folder_of(trace), run
+        self.every_ns = round(1e9 * config.trace.checkpoint_s)
+        self._config, self._resolved = msgspec.to_builtins(config), msgspec.to_builtins(resolved)
+        self._print, self._thread = print_line, threading.Thread()
+        self.taken = 0
+        self.folder.mkdir(parents=True, exist_ok=True)
+
+    def take(
+        self, root: object, t_ns: int, version: int, tasks: Sequence[int], rows: Mapping[str, int], local: bool
+    ) -> None:
+        """Take a snapshot of rank 0's state; another thread writes it."""
+        self.wait()
+        taken = snapshot.take(root)
+        header = Coordinates(
+            self.run, self._config, self._resolved, t_ns, version, [*tasks], dict(rows), local, taken.tree
+        )
+        self._thread = threading.Thread(target=self._write, args=(header, taken.contents))
+        self._thread.start()
+
+    def _write(self, header: Coordinates, contents: Sequence[bytes]) -> None:
+        try:
+            checked.write(self.folder / "coordinator", header, contents)
+            self.taken += 1
+        except OSError as error:
+            self._print(f"{self.folder}: no checkpoint was written: {reason(error)}")
+
+    def wait(self) -> None:
+        """Wait until what was taken is on disk."""
+        if self._thread.ident is not None:
+            self._thread.join()
+            self._thread = threading.Thread()
+
+
+class Found:
+    """A checkpoint with which a run goes on.
+
+    Attributes
+    ----------
+    header : Coordinates
+    kept : list of int
+        Workers whose memory is in files.
+    lines : list of str
+        What the user should know.
+    """
+
+    def __init__(self, path: Path, header: Coordinates, contents: list[bytes], kept: list[int]) -> None:
+        self.path, self.header, self.kept = path, header, kept
+        self._contents = contents
+        self.lines: list[str] = []
+
+    @property
+    def config(self) -> Config:
+        """The configuration of the run, with settled keys."""
+        return Config.of(self.header.resolved)
+
+    @property
+    def continued(self) -> Continued:
+        """What the trace goes on with."""
+        return Continued(self.header.rows, self.header.t_ns, self.header.version)
+
+    def goes_on(self, config: Config) -> Config:
+        """Return the configuration with which a run of this one goes on.
+
+        Keys that are "auto" are as they were settled, unless there is another number of workers now.
+        """
+        if len(self.header.tasks) != config.workers.count:
+            return config
+        return msgspec.structs.replace(self.config, **{name: getattr(config, name) for name in FREE})
+
+    def restore(self, root: dict[str, Any], config: Config) -> None:
+        """Restore rank 0's state.
+
+        Raises
+        ------
+        InputError
+            If the checkpoint is of something else.
+        """
+        try:
+            if len(self.header.tasks) == config.workers.count:
+                snapshot.restore(root, snapshot.Snapshot(self.header.tree, self._contents))
+            else:
+                self._restore_others(root, config)
+        except snapshot.Mismatch as error:
+            raise InputError(f"{self.path}: it does not fit this run: {error}") from None
+
+    def _restore_others(self, root: dict[str, Any], config: Config) -> None:
+        """Restore the state of a run with another number of workers: θ, the optimizer and counts."""
+        state, before, now = root["state"], len(self.header.tasks), config.workers.count
+        if type(state) is not Coded or config.memory.kind not in ("none", "worker"):
+            raise InputError(
+                f"workers.count: {now}, and {before} in the checkpoint {self.path}: scheme "
+                f"'{config.scheme.name}' with memory.kind '{config.memory.kind}' has something of each worker"
+            )
+        was = prepare(self.config).state.core
+        snapshot.restore(root | {"state": was}, snapshot.Snapshot(self.header.tree, self._contents))
+        state.theta[:] = was.theta
+        state.optimizer.restore(was.optimizer.state)
+        root["coordinator"].forget_payloads()
+        self.lines.append(
+            f"workers.count: {now}, before {before}: payloads of the unfinished update are dropped, and of "
+            "memories those of other workers"
+        )
+
+
+def find(config: Config) -> Found | None:
+    """Return the newest whole checkpoint of a configuration's trace; None if there is none.
+
+    Of two, the newer is taken if all workers have written theirs; else the older one if they have.
+
+    Raises
+    ------
+    InputError
+        If there are checkpoints, and none is whole; or if they are of another configuration: the message
+        names the key.
+    """
+    folder = folder_of(config.trace.path)
+    newest = folder / "coordinator"
+    found, problems = list[Found](), list[str]()
+    for path in (newest, checked.older(newest)):
+        if not path.exists():
+            continue
+        try:
+            header, contents = checked.read(path, Coordinates)
+            found.append(Found(path, header, contents, kept(folder, header)))
+        except InputError as error:
+            problems.append(str(error))
+    if not found:
+        if problems:
+            raise InputError("; ".join(problems))
+        return None
+    complete = [each for each in found if each.header.local or len(each.kept) == len(each.header.tasks)]
+    best = (complete or found)[0]
+    best.lines += problems
+    check(best, config)
+    return best
+
+
+def kept(folder: Path, header: Coordinates) -> list[int]:
+    """Return the workers whose files belong to a snapshot of rank 0."""
+    workers = []
+    for worker, task in enumerate(() if header.local else header.tasks):
+        path = worker_file(folder, worker)
+        for each in (path, checked.older(path)):
+            try:
+                memory, _ = checked.read(each, Memory, contents=False)
+            except InputError:
+                continue
+            if (memory.run, memory.worker, memory.task) == (header.run, worker, task):
+                workers.append(worker)
+                break
+    return workers
+
+
+def check(found: Found, config: Config) -> None:
+    """Refuse a checkpoint of another configuration.
+
+    Raises
+    ------
+    InputError
+        Naming the first key that differs.
+    """
+    was, now = found.header.config, msgspec.to_builtins(config)
+    for table in sorted({*was, *now} - {*FREE}):
+        before, after = was.get(table), now.get(table)
+        if before == after:
+            continue
+        key = table
+        if isinstance(before, dict) and isinstance(after, dict):
+            key = next(key for key in sorted({*before, *after}) if before.get(key) != after.get(key))
+            before, after = before.get(key), after.get(key)
+            key = f"{table}.{key}"
+        if key == "workers.count" and not found.header.local:
+            continue
+        raise InputError(f"{key}: {shown(after)}, and {shown(before)} in the checkpoint {found.path}")
+
+
+def begin(trace: Path) -> None:
+    """Keep the checkpoints of an older trace beside it, as the trace itself is kept."""
+    folder, older = folder_of(trace), folder_of(opening.previous(trace))
+    if folder.exists():
+        shutil.rmtree(older, ignore_errors=True)
+        os.replace(folder, older)
+
+
+def end(folder: Path) -> None:
+    """Remove the checkpoints of a run that has ended."""
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def ended(trace: str | Path) -> bool:
+    """Tell whether a trace is that of a run that has ended."""
+    path = Path(trace)
+    return path.exists() and opening.is_trace(path) and Trace(path).finished
