@@ -25,6 +25,7 @@ def run(
     workers: int | None = None,
     output: Name | None = None,
     set: Settings = (),
+    resume: bool = False,
     progress: bool = True,
 ) -> Trace:
     """Train a model over MPI, as ``pdcode run`` does.
@@ -42,6 +43,8 @@ def run(
         HDF5 file to write, instead of ``trace.path``.
     set : dict or sequence of str
         Keys to override: ``{"update.mode": "all"}``, or ``["update.mode=all"]`` as on the command line.
+    resume : bool
+        Whether to go on from a checkpoint of the trace, if there is one.
     progress : bool
         Whether to print the lines that the command prints.
 
@@ -74,7 +77,8 @@ def run(
     job = configs.read(config, settings)
     path = Path(job.config.trace.path)
     with job.as_file() as file, _recorded(path):
-        command.start(["run", *(f"--set={setting}" for setting in settings), "--", file], progress)
+        flags = ["--resume"] if resume else []
+        command.start(["run", *flags, *(f"--set={setting}" for setting in settings), "--", file], progress)
     return Trace(path)
 
 
@@ -87,6 +91,7 @@ def simulate(
     stragglers: Name | Trace | None = None,
     cost: Name | Trace | None = None,
     timing_only: bool = False,
+    resume: bool = False,
     progress: bool = True,
 ) -> Trace:
     """Run a configuration on the virtual clock, as ``pdcode simulate`` does, in this process.
@@ -111,6 +116,8 @@ def simulate(
         ``[machine]`` and ``[link]``: a TOML file of these tables, or a trace to which they are fitted.
     timing_only : bool
         Whether to simulate arrival times only, without gradients.
+    resume : bool
+        Whether to go on from a checkpoint of the trace, if there is one.
     progress : bool
         Whether to print the lines that the command prints.
 
@@ -147,8 +154,10 @@ def simulate(
 
     settings = configs.overrides(set, workers, output)
     files = named(output), named(stragglers), named(cost)
-    request = simulation.load(config, settings, *files, timing_only)
+    request = simulation.load(config, settings, *files, timing_only, resume)
     path = Path(request.job.config.trace.path)
+    if request.over:
+        return Trace(path)
     with _recorded(path), one_thread():
         try:
             result = simulation.alone(request, print_line if progress else _silent)

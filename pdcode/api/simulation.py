@@ -39,6 +39,12 @@ class Request:
     recorded: Trace | None
     timing_only: bool
     found: Found | None = None
+    resume: bool = False
+
+    @property
+    def over(self) -> bool:
+        """Whether the run that is to go on has ended."""
+        return self.resume and self.found is None and checkpoint.ended(self.job.config.trace.path)
 
 
 def load(
@@ -84,7 +90,7 @@ def load(
     if resume and timing_only:
         raise InputError("--resume: without numerics there are no checkpoints")
     found = checkpoint.find(config) if resume else None
-    return Request(job._replace(config=config), recorded, timing_only, found)
+    return Request(job._replace(config=config), recorded, timing_only, found, resume)
 
 
 def recorded_run(path: str | None) -> Trace | None:
@@ -178,11 +184,12 @@ def perform(simulation: Simulation, request: Request, print_line: Print) -> tupl
     """Run a simulation with a trace."""
     task_ns = simulation.task_ns.max()
     attributes = {"clock": "virtual", "numerics": not request.timing_only, "task_ns": task_ns}
-    components, fleet, config, found = simulation.components, simulation.fleet, simulation.config, request.found
+    components, fleet, config = simulation.components, simulation.fleet, simulation.config
+    found = request.found
     attributes["run"] = run = identity(found)
     trace = open_trace(config, request.job.text, components, fleet, found, **attributes)
     checkpoints = None
-    if config.trace.checkpoint_s is not None:
+    if request.resume or config.trace.checkpoint_s is not None:
         checkpoints = Checkpoints(trace.path, run, request.job.config, config, print_line)
     with signals.handled(signals.interrupts(fleet)):
         descent, result = simulation.run(trace, print_line, found, checkpoints)

@@ -81,6 +81,8 @@ def run(options: argparse.Namespace) -> int:
                 f"--set {counts[-1]}: the launcher started {place[1]} ranks, i.e. {workers} workers"
             )
     config, text = configfile.load(path, configs.overrides(overrides, workers, output))
+    if (options.resume or config.trace.checkpoint_s is not None) and config.reduce.summed:
+        raise InputError(f"{path}: reduce.kind: 'allreduce' takes no checkpoints")
     if dry_run:
         components = prepare_ranks(config, path)
         print(preview.dry_run_text(components.config, components))
@@ -134,14 +136,12 @@ def rank_0(config: Config, text: str, path: str, resume: bool = False) -> int:
             found = checkpoint.find(config)
         if found is not None:
             config = found.goes_on(config)
-        if config.trace.checkpoint_s is not None and config.reduce.summed:
-            raise InputError(f"{path}: trace.checkpoint_s: with reduce.kind 'allreduce' there are no checkpoints")
         components = prepare_ranks(config, path)
         check_writable(config.trace.path, path, config.stragglers.reads)
     except BaseException as error:
         process.abort(error)
         raise  # not reached
-    return ranks.coordinate(text, components, given=given, found=found)
+    return ranks.coordinate(text, components, given=given, found=found, resume=resume)
 
 
 def prepare_ranks(config: Config, path: str) -> Components:

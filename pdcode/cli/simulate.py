@@ -60,7 +60,6 @@ def simulate(options: argparse.Namespace) -> int:
     """Simulate a run and print its summary."""
     from ..api import configs, simulation
     from ..trace import opening
-    from ..training import checkpoint
 
     launch.ensure_mpi(os.environ)
     for file in filter(None, (options.stragglers, options.cost)):
@@ -71,7 +70,7 @@ def simulate(options: argparse.Namespace) -> int:
     place = launch.place(os.environ)
     if place is not None and place[1] > 1:
         return spread(request)
-    if options.resume and request.found is None and checkpoint.ended(request.job.config.trace.path):
+    if request.over:
         print_line(f"{request.job.config.trace.path}: the run has ended; there is nothing to go on with")
         return 0
     return simulation.alone(request, print_line).code
@@ -81,7 +80,7 @@ def spread(request: Request) -> int:
     """Simulate on the ranks of a launcher."""
     if request.timing_only:
         launch.alone("--timing-only")
-    if request.job.config.trace.checkpoint_s is not None:
+    if request.resume or request.job.config.trace.checkpoint_s is not None:
         launch.alone("trace.checkpoint_s")
     from ..api import simulation
     from ..mpi import spread

@@ -80,22 +80,27 @@ class RelayedState(State):
         self.designs, self.assignment, self.robust = state.designs, state.assignment, state.robust
         self.policy = state.policy
         layout = self._layout = self.layouts[0]
-        self._state, self._check = state, check
+        self._state, self._check, self._workers = state, check, workers
+        self._format = LogFormat(layout)
+        self.exchanged = exchanged
+        self._kept = PATIENCE * workers if exchanged else 0  # entries of the log, even if it is long
+        self._begin()
+        self._scratch = np.zeros(layout.header_bytes + layout.codeword_bytes, np.uint8)
+        pairs = layout.empty_codewords()
+        self._words = None if layout.chosen else view_codewords(layout, self._scratch, pairs)
+
+    def _begin(self) -> None:
+        """Begin the log."""
+        workers = self._workers
         self._log: deque[Entry] = deque()
         self._bytes = 0  # length of the log
         self._first = self._next = 0  # numbers of the oldest entry kept and of the next one
         self._seen = [0] * workers  # entries that each worker has; all draw the same initial θ
-        self._format = LogFormat(layout)
-        self.exchanged = exchanged
-        self._kept = PATIENCE * workers if exchanged else 0  # entries of the log, even if it is long
         self._muted, self._notice = NOBODY, notice_of(NOBODY)  # to whom the others send nothing …
         self._review = 0  # … until the log has so many entries
         self._told = [NOBODY] * workers  # those of whom each worker knows
         self._given: list[list[Entry]] = [[] for _ in range(workers)]  # entries in each worker's task
         self._dead: set[int] = set()
-        self._scratch = np.zeros(layout.header_bytes + layout.codeword_bytes, np.uint8)
-        pairs = layout.empty_codewords()
-        self._words = None if layout.chosen else view_codewords(layout, self._scratch, pairs)
         self._digest: int | None = None  # of the current θ; computed on demand
 
     def fold(self, arrival: Arrival) -> float:
@@ -189,8 +194,8 @@ class RelayedState(State):
         return self._state.core
 
     def resumed(self) -> None:
+        self._begin()
         self._first = self._next = 1  # a log that nobody has the beginning of
-        self._digest = None
 
     def lost(self, worker: int) -> None:
         self._dead.add(worker)

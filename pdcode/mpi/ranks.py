@@ -32,6 +32,7 @@ def coordinate(
     comm: MPI.Intracomm | None = None,
     given: Config | None = None,
     found: Found | None = None,
+    resume: bool = False,
 ) -> int:
     """Run rank 0: set the workers up, train, close the trace and print its path; return the exit code.
 
@@ -46,9 +47,12 @@ def coordinate(
         The configuration as it was given, for checkpoints; default: that of the components.
     found : Found, optional
         Checkpoint with which the run goes on.
+    resume : bool
+        Whether to take a checkpoint when a signal ends the run, even if no others are taken.
     """
     config, run = components.config, identity(found)
     given = config if given is None else given
+    keeps = resume or config.trace.checkpoint_s is not None
     with job(comm=comm) as comm:
         if config.reduce.summed:
             components.state = ReducedState(components.state, config.workers.count, config.reduce.check)
@@ -60,7 +64,7 @@ def coordinate(
             planned = None
             if components.asked is not None:  # the share that a task sends is to be settled by measurement
                 planned = pace.plan(fleet.workers, *share.message_bytes(components.asked, components.problem))
-            places = memory_places(config, run, found)
+            places = memory_places(config, run, found) if keeps else [None] * fleet.workers
             for worker in range(fleet.workers):
                 arrays = components.scheme.share(source, worker)
                 fleet.set_up(worker, facts | {"pace": planned, "kept": places[worker]}, arrays)
@@ -73,8 +77,10 @@ def coordinate(
                     fleet.set_up(worker, facts, {})
             trace = open_trace(config, text, components, fleet, found, run=run)
             drain_ns = None if config.stop.drain_s is None else round(1e9 * config.stop.drain_s)
-            descent = TrainingRun(config, components, fleet, trace, print_line, drain_ns=drain_ns, found=found)
-            if config.trace.checkpoint_s is not None:
+            descent = TrainingRun(
+                config, components, fleet, trace, print_line, drain_ns=drain_ns, found=found
+            )
+            if keeps:
                 descent.checkpoints = Checkpoints(trace.path, run, given, config, print_line)
             descent.run()
             close_trace(trace, descent)
@@ -114,13 +120,11 @@ def serve(config: Config, comm: MPI.Intracomm | None = None) -> int:
     return 0
 
 
-def memory_places(config: Config, run: str, found: Found | None) -> list[tuple[str, str, int] | None]:
-    """Return where each worker writes its part of checkpoints: folder, run, and the task to go on with, or -1.
+def memory_places(config: Config, run: str, found: Found | None) -> list[tuple[str, str, int]]:
+    """Return where each worker writes its part of checkpoints.
 
-    None: there are no checkpoints.
+    That is a folder, the run, and the task to go on with; -1: with an empty memory.
     """
     workers, folder = range(config.workers.count), str(folder_of(config.trace.path))
-    if config.trace.checkpoint_s is None and found is None:
-        return [None for _ in workers]
     tasks = {} if found is None else {worker: found.header.tasks[worker] for worker in found.kept}
     return [(folder, run, tasks.get(worker, -1)) for worker in workers]

@@ -17,6 +17,7 @@ from ..training.coordinator import Coordinator
 from ..training.monitor import LINE_NS, Print
 from ..training.session import TrainingRun, counters, described
 from ..training.setup import prepare, worker_builder
+from ..transport.layout import RETURNED
 from ..util.errors import InputError, within
 from ..virtual import oracle
 from ..virtual.calibration import config_of
@@ -88,7 +89,7 @@ class Replayer:
         else:
             workers = config.workers.count
             executor = InProcessExecutor(components.layouts, workers, worker_builder(config, components))
-            schedule = RecordedSchedule(trace, workers, model, self._over, components.shares)
+            schedule = RecordedSchedule(trace, workers, model, self._over, self._go_on, components.shares)
             self._fleet = VirtualFleet(components.layouts, workers, executor, schedule)
         # 1 ns, in which all that was recorded arrives: the trace's clock stands still meanwhile.
         drain = 1 if self._simulation is None else drain_ns(config)
@@ -185,6 +186,17 @@ class Replayer:
         fit = left[left != REFUSED]
         return bool(fit[0] == DRAINED) if len(fit) else self._trace.finished
 
+    def _go_on(self) -> None:
+        """Do what a run does that goes on from a checkpoint: payloads that were on their way were lost."""
+        coordinator, state = self._descent.coordinator, self._parts.state
+        flags = zip(coordinator.awaited, coordinator.returned, strict=True)
+        lost = [RETURNED if awaited else flag for awaited, flag in flags]
+        coordinator.go_on(self._config.workers.count)
+        coordinator.returned = lost
+        state.resumed()
+        coordinator.dispatch_waiting()
+        self._fleet.flush()
+
     def _compare_checkpoint(self) -> None:
         """Compare the final θ, the optimizer's state and the counters."""
         (arrays, kept), counted = self._final, counters(self._descent)
@@ -251,6 +263,10 @@ def configuration(trace: Trace) -> Config:
             f"{trace.path}: reduce.kind: 'allreduce': MPI adds payloads in an order of its own, which no "
             "trace records, so theta cannot be recomputed to the last bit; digests of the theta that all "
             "workers had are in updates/digest, to compare with another run of the same MPI"
+        )
+    if trace.segments["version"][:1].any():
+        raise InputError(
+            f"{trace.path}: the run went on from a checkpoint of another number of workers, and another trace"
         )
     if config.trace.arrivals != "all":
         raise InputError(

@@ -30,6 +30,8 @@ class RecordedSchedule(Schedule):
         Injected delays; by default those of the trace.
     over : callable
         Returns whether the recorded run was stopped at this point.
+    go_on : callable
+        Drops the tasks in flight, and sends all workers new ones: the run has gone on from a checkpoint.
     shares : sequence of sequence of float
         Share of a delay that each part of a task has, for each round of an update, see `Scheme.shares`.
     """
@@ -40,9 +42,11 @@ class RecordedSchedule(Schedule):
         workers: int,
         model: stragglers.Model | None,
         over: Callable[[], bool],
+        go_on: Callable[[], None],
         shares: Sequence[Sequence[float]] = ((1.0,),),
     ) -> None:
-        arrivals, self._over = trace.arrivals, over
+        arrivals, self._over, self._go_on = trace.arrivals, over, go_on
+        self._segments = deque(trace.segments["arrivals"][1:].tolist())
         delays_ns = arrivals["injected_delay_ns"]
         if model is not None and arrivals.rows:
             compute_ns = arrivals["t_compute_ns"] - arrivals["t_start_ns"]
@@ -90,9 +94,13 @@ class RecordedSchedule(Schedule):
         self._cancelled = True
 
     def next(self, limit_ns: int, wakes: bool = False) -> int:
+        row = self._row
+        while self._segments and self._segments[0] == row:
+            self._segments.popleft()
+            self._out.clear()
+            self._go_on()
         if self._over():
             return -1  # the coordinator asks whether to stop when nothing arrives
-        row = self._row
         if self._deaths and (row == len(self._worker) or self._deaths[0][0] <= self._recv_ns[row]):
             self.now_ns = self._deaths[0][0]
             while self._deaths and self._deaths[0][0] == self.now_ns:  # were noticed together

@@ -42,7 +42,7 @@ class Recorder:
         """Record a row of faults."""
 
     @property
-    def rows(self) -> dict[str, int]:
+    def counts(self) -> dict[str, int]:
         """Number of rows of each table on disk."""
         return {}
 

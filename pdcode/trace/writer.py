@@ -25,7 +25,7 @@ class Continued(NamedTuple):
     Attributes
     ----------
     rows : dict of str to int
-        Rows of each table that stay; later ones are lost.
+        Rows of each table that stay, later ones being lost; empty for a new trace.
     t_ns, version : int
         Time of the run and version of θ at which it goes on.
     """
@@ -95,8 +95,11 @@ class TraceWriter(Recorder):
         self._due = self._flush_ns
         kept = {"flush_s": flush_s, "arrivals": arrivals, "sample": sample if arrivals == "sampled" else 1}
         self._unlock = opening.reserve(self.path).use(self)
-        before = {} if continued is None else rows_of(self.path, continued.rows)
-        place = self.path if continued is None else self.path.with_name(f"{self.path.name}.continued")
+        before: dict[str, First] = {}
+        place = self.path
+        if continued is not None and continued.rows:
+            before = rows_of(self.path, continued.rows)
+            place = self.path.with_name(f"{self.path.name}.continued")
         if place != self.path:
             place.unlink(missing_ok=True)
         self.renamed = opening.renaming(place)
@@ -110,11 +113,11 @@ class TraceWriter(Recorder):
             self._tables = {name: Rows(file, name, columns, self._guard) for name, columns in TABLES.items()}
             file.swmr_mode = True
         with self._begun(place, older):
-            for name, (columns, _) in before.items():
-                self.extend(name, continued.rows[name], columns)
-            lost = before["arrivals"][1] if before else 0
-            at = (0, 0, 0) if continued is None else (*continued[1:], continued.rows["arrivals"])
-            self._tables["segments"].append(*at, lost, time.time_ns())
+            for table, first in before.items():
+                self.extend(table, first.rows, first.arrays)
+            own = before.get("arrivals", First(0, 0, {}))
+            t_ns, version = (0, 0) if continued is None else continued[1:]
+            self._tables["segments"].append(t_ns, version, own.rows, own.later, time.time_ns())
             if place != self.path:
                 self.flush(0)
                 os.replace(place, self.path)
@@ -239,7 +242,7 @@ class TraceWriter(Recorder):
             unlock()
 
     @property
-    def rows(self) -> dict[str, int]:
+    def counts(self) -> dict[str, int]:
         """Number of rows of each table on disk, after `flush`."""
         return {name: rows.written for name, rows in self._tables.items()}
 
@@ -270,8 +273,16 @@ def needed(arrays: Iterable[np.ndarray], ranks: int) -> int:
     return sum(array.nbytes for array in arrays) + 256 * ranks
 
 
-def rows_of(path: Path, rows: Mapping[str, int]) -> dict[str, tuple[dict[str, np.ndarray], int]]:
-    """Read the first rows of a trace's tables, and count those after them.
+class First(NamedTuple):
+    """The first rows of a table: their number, that of the later ones, and their columns."""
+
+    rows: int
+    later: int
+    arrays: dict[str, np.ndarray]
+
+
+def rows_of(path: Path, rows: Mapping[str, int]) -> dict[str, First]:
+    """Read the first rows of a trace's tables.
 
     Raises
     ------
@@ -289,5 +300,6 @@ def rows_of(path: Path, rows: Mapping[str, int]) -> dict[str, tuple[dict[str, np
             there = min((each.shape[0] for each in columns.values()), default=0)
             if there < count:
                 raise InputError(f"{where}: {name} has {there} rows, and had {count} at the checkpoint")
-            found[name] = {key: contents.array(each, where, count) for key, each in columns.items()}, there - count
+            arrays = {key: contents.array(each, where, count) for key, each in columns.items()}
+            found[name] = First(count, there - count, arrays)
     return found

@@ -87,16 +87,20 @@ class Checkpoints:
     """
 
     def __init__(self, trace: Path, run: str, config: Config, resolved: Config, print_line: Any) -> None:
-        assert config.trace.checkpoint_s is not None
         self.folder, self.run = folder_of(trace), run
-        self.every_ns = round(1e9 * config.trace.checkpoint_s)
         self._config, self._resolved = msgspec.to_builtins(config), msgspec.to_builtins(resolved)
         self._print, self._thread = print_line, threading.Thread()
         self.taken = 0
         self.folder.mkdir(parents=True, exist_ok=True)
 
     def take(
-        self, root: object, t_ns: int, version: int, tasks: Sequence[int], rows: Mapping[str, int], local: bool
+        self,
+        root: object,
+        t_ns: int,
+        version: int,
+        tasks: Sequence[int],
+        rows: Mapping[str, int],
+        local: bool,
     ) -> None:
         """Take a snapshot of rank 0's state; another thread writes it."""
         self.wait()
@@ -143,10 +147,10 @@ class Found:
         """The configuration of the run, with settled keys."""
         return Config.of(self.header.resolved)
 
-    @property
-    def continued(self) -> Continued:
-        """What the trace goes on with."""
-        return Continued(self.header.rows, self.header.t_ns, self.header.version)
+    def continued(self, workers: int) -> Continued:
+        """Return what the trace goes on with; of another number of workers it begins anew."""
+        rows = self.header.rows if workers == len(self.header.tasks) else {}
+        return Continued(rows, self.header.t_ns, self.header.version)
 
     def goes_on(self, config: Config) -> Config:
         """Return the configuration with which a run of this one goes on.

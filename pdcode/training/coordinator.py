@@ -18,6 +18,7 @@ from ..transport.layout import RETURNED, SAVE, UNDO
 TICK_NS = 20_000_000  # longest time between calls of the monitor
 DRAIN_TASKS, DRAIN_LEAST_NS = 4, 1_000_000_000
 HUNG, HUNG_LEAST_NS = 10, 100_000_000
+NEVER_NS = 2**62
 LOOK_NS = 250_000_000  # time between looks for workers that do not answer
 
 
@@ -48,12 +49,13 @@ class Coordinator:
         worker's mean task, and at least `DRAIN_LEAST_NS`.
     alone : str
         What only a worker has, for the trace, where one dies.
-    save_ns : int, optional
-        Time between checkpoints, ns; default: none are taken.
+    save_ns : int
+        Time between checkpoints, ns.
     """
 
     transient = (  # in snapshots
-        "fleet", "state", "theta", "trace", "resumed", "interrupted", "_watch", "_save", "_every_ns", "_drain_ns",
+        "fleet", "state", "theta", "trace", "resumed", "interrupted", "_watch", "_save", "_every_ns",
+        "_drain_ns",
     )  # fmt: skip
 
     def __init__(
@@ -63,7 +65,7 @@ class Coordinator:
         trace: Recorder,
         drain_ns: int | None = None,
         alone: str = "",
-        save_ns: int | None = None,
+        save_ns: int = NEVER_NS,
     ) -> None:
         self.fleet, self.state, self.theta, self.trace = fleet, state, state.theta, trace
         self._robust, self._drain_ns, self._alone = state.robust, drain_ns, alone
@@ -96,7 +98,7 @@ class Coordinator:
         self.dead: list[int] = []  # workers that have died
         self._look_ns, self._helped = LOOK_NS, [-1] * workers  # tasks whose workers have been sent payloads
         self.resumed = False  # whether tasks are in flight already
-        self._every_ns, self._save_ns = save_ns, save_ns  # time of the next checkpoint
+        self._every_ns = self._save_ns = save_ns  # until the next checkpoint, and its time
         self._marks = [0] * workers  # flags of each worker's next task that ask for its part of a checkpoint
         self._unsaved: set[int] = set()  # workers that have not answered these tasks
         self.stuck = False  # whether the run ends for want of a usable payload
@@ -104,7 +106,7 @@ class Coordinator:
     def run(
         self,
         observe: Callable[[int, Coordinator], str],
-        save: Callable[[], None] = lambda: None,
+        save: Callable[[], None] | None = None,
     ) -> str:
         """Run until the monitor gives a reason to stop, then drain the tasks in flight.
 
@@ -113,8 +115,8 @@ class Coordinator:
         observe : callable
             ``observe(now_ns, coordinator)``, called after each arrival and at least every 20 ms, to the end;
             returns why the run ends or an empty string.
-        save : callable
-            Takes a checkpoint.
+        save : callable, optional
+            Takes a checkpoint: when it is time, and when the user wishes an end.
 
         Returns
         -------
@@ -124,7 +126,7 @@ class Coordinator:
         self._watch, self._save = observe, save
         if not self.resumed:
             self.stopping = observe(self.fleet.now_ns(), self)
-            self._dispatch_waiting()
+            self.dispatch_waiting()
         while self.outstanding and not self.missing:
             if not self.stopping:
                 self._save_if_due()
@@ -149,7 +151,7 @@ class Coordinator:
             self._stick()
         self._observe(self.fleet.now_ns() if stepped else arrival.t_recv_ns)
         if stepped or self.stopping:
-            self._dispatch_waiting()
+            self.dispatch_waiting()
         elif goes_on:
             self._dispatch(self.waiting.pop())
 
@@ -159,7 +161,7 @@ class Coordinator:
         stepped = self._step_if_ready(self.outstanding)
         self._observe(self.fleet.now_ns())
         if stepped or self.stopping:
-            self._dispatch_waiting()
+            self.dispatch_waiting()
         if self.stopping and self.outstanding:
             hurried = self.fleet.interrupted and not self.interrupted
             if hurried or self.fleet.now_ns() >= self.drain_until_ns:
@@ -185,16 +187,16 @@ class Coordinator:
             self._stick()
         self._observe(self.fleet.now_ns())
         if stepped or self.stopping:
-            self._dispatch_waiting()
+            self.dispatch_waiting()
 
     def _save_if_due(self) -> None:
         """Take a checkpoint, if it is time, or the user wishes an end."""
         asked = self.fleet.interrupted and not self.interrupted
         self.interrupted = self.fleet.interrupted
-        if self._every_ns is None or self._save_ns is None or not (asked or self.now_ns >= self._save_ns):
+        if self._save is None or not (asked or self.now_ns >= self._save_ns):
             return
-        late = self.now_ns < self._save_ns + self._every_ns
-        if not asked and late and self._unsaved - set(self.dead):
+        soon = self.now_ns < self._save_ns + self._every_ns
+        if not asked and soon and self._unsaved - set(self.dead):
             return  # some have not written the last one
         self._save_ns = (self.now_ns // self._every_ns + 1) * self._every_ns
         if not self.fleet.local:
@@ -205,7 +207,8 @@ class Coordinator:
 
     def go_on(self, workers: int) -> None:
         """Begin where a snapshot was taken, with workers that have no task."""
-        for counts in (self.tasks, self.replies, self.t_dispatch_ns, self.busy_ns, self.refused, self.flagged):
+        own = self.tasks, self.replies, self.t_dispatch_ns, self.busy_ns, self.refused, self.flagged
+        for counts in own:
             del counts[workers:]
             counts += [0] * (workers - len(counts))
         self.waiting, self.awaited, self.outstanding = [*range(workers)], [0] * workers, 0
@@ -352,7 +355,7 @@ class Coordinator:
                 self.trace.fault(self.fleet.now_ns(), worker, self.tasks[worker] - 1, "flagged", what)
             self.flagged[worker] += 1
 
-    def _dispatch_waiting(self) -> None:
+    def dispatch_waiting(self) -> None:
         """Send the newest θ to every idle worker, or shut it down if the run is over."""
         waiting, self.waiting = self.waiting, []
         waiting.sort()  # rows of a synchronous run are independent of arrival order

@@ -15,6 +15,7 @@ from ..trace import Recorder
 from ..util.formats import workers_named
 from .coordinator import Coordinator
 
+INTERRUPTED = "interrupted"  # reason to stop: the user's wish
 LINE_NS = 1_000_000_000
 UNLIMITED_S = 1e9  # a wait from here on has no limit
 SHARE = 20  # measuring takes at most 1/20 of rank 0's time, as arrivals wait meanwhile
@@ -42,7 +43,10 @@ class Monitor:
         Whether gradients are computed, and a loss can be measured.
     """
 
-    transient = "problem", "trace", "print_line", "_wall_ns", "_plan"  # in snapshots
+    transient = (  # in snapshots
+        "problem", "trace", "print_line", "stop", "_wall_ns", "_plan", "_every_ns", "_until_ns", "_updates",
+        "_due_ns", "_wall_due_ns",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -88,7 +92,7 @@ class Monitor:
         if now_ns >= self._until_ns:
             reason = reason or f"{self.stop.seconds:g} s"
         if coordinator.interrupted and not coordinator.stopping and not reason:
-            reason = "interrupted"
+            reason = INTERRUPTED
             self.fail(now_ns, reason)
         if reason and not coordinator.stopping:
             # The final θ is measured when the run stops, not after tasks in flight have drained.

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ..config.tables import Config
-from ..trace import Continued, Recorder, TraceWriter, opening
+from ..trace import Recorder, TraceWriter, opening
 from ..trace.lock import Lock
 from ..trace.schema import USED, WASTED
 from ..transport.base import Fleet, RankInfo
@@ -19,10 +19,9 @@ from ..util.formats import duration, workers_named
 from ..util.output import print_line
 from . import checkpoint
 from .checkpoint import Checkpoints, Found
-from .coordinator import Coordinator
-from .monitor import Monitor, Print
+from .coordinator import NEVER_NS, Coordinator
+from .monitor import INTERRUPTED, Monitor, Print
 from .setup import Components
-
 
 BATCH = signal.SIGTERM, signal.SIGUSR1  # by which batch systems end a job
 AGAIN = 75  # exit code of a run that is to go on: EX_TEMPFAIL of sysexits.h
@@ -56,7 +55,8 @@ class TrainingRun:
     also : dict
         What else a checkpoint keeps.
     checkpoints : Checkpoints or None
-        Where they are written; to be set before the run if `trace.checkpoint_s` is given.
+        Where they are written; to be set before the run. With `trace.checkpoint_s` they are taken so often,
+        and in any case when a signal ends the run.
     """
 
     checkpoints: Checkpoints | None = None
@@ -76,7 +76,7 @@ class TrainingRun:
         self.components, self.fleet, self.trace, self.print_line = components, fleet, trace, print_line
         self.numerics = numerics
         every_s = config.trace.checkpoint_s
-        every_ns = None if every_s is None else round(1e9 * every_s)
+        every_ns = NEVER_NS if every_s is None else round(1e9 * every_s)
         self.coordinator = Coordinator(fleet, components.state, trace, drain_ns, only_there(config), every_ns)
         self.monitor = Monitor(components.problem, config, trace, print_line, wall_ns, numerics)
         self.also: dict[str, Any] = {}
@@ -97,9 +97,8 @@ class TrainingRun:
         coordinator = self.coordinator
         self.trace.flush(self._wall_ns())
         self.also["bytes"] = [self.fleet.bytes_up, self.fleet.bytes_down]
-        self.checkpoints.take(
-            self.kept, coordinator.now_ns, coordinator.version, coordinator.tasks, self.trace.rows, self.fleet.local
-        )
+        at = coordinator.now_ns, coordinator.version, coordinator.tasks
+        self.checkpoints.take(self.kept, *at, self.trace.counts, self.fleet.local)
 
     def _go_on(self, found: Found) -> None:
         """Take over the state of a checkpoint."""
@@ -121,14 +120,15 @@ class TrainingRun:
     @property
     def code(self) -> int:
         """Exit code: 0, or 1 if the run has failed, or 75 if a batch system has ended it and it can go on."""
-        batch = self.coordinator.interrupted in BATCH and self.checkpoints is not None and self.checkpoints.taken
-        return AGAIN if batch and self.monitor.failed else int(self.failed)
+        saved = self.checkpoints is not None and self.checkpoints.taken > 0
+        ended = self.coordinator.interrupted in BATCH and self.coordinator.stopping == INTERRUPTED
+        return AGAIN if saved and ended else int(self.failed)
 
     def end_checkpoints(self) -> None:
         """Remove the checkpoints, unless the user has ended the run and it can go on."""
         if self.checkpoints is None:
             return
-        if not self.coordinator.interrupted:
+        if self.coordinator.stopping != INTERRUPTED:
             checkpoint.end(self.checkpoints.folder)
         elif self.checkpoints.taken:
             self.print_line(f"checkpoint: {self.checkpoints.folder}; --resume goes on from it")
@@ -157,7 +157,7 @@ class TrainingRun:
                 self.print_line(line)
         fleet.start(self.coordinator.now_ns)
         try:
-            reason = self.coordinator.run(monitor, self.save)
+            reason = self.coordinator.run(monitor, self.save if self.checkpoints else None)
         except BaseException as error:
             with suppress(Failure):  # a full disk must not hide the error
                 self.trace.fault(fleet.now_ns(), -1, -1, "exception", repr(error))
@@ -222,10 +222,11 @@ def open_trace(
     found: Found | None = None,
     **attributes: object,
 ) -> TraceWriter:
-    """Create the trace of a run, or go on with that of a checkpoint; print what becomes of one that is there."""
-    continued, path = None if found is None else found.continued, Path(config.trace.path)
+    """Create the trace of a run, or go on with that of a checkpoint; print what becomes of an older one."""
+    path = Path(config.trace.path)
     if found is None:
         checkpoint.begin(path)
+    continued = None if found is None else found.continued(config.workers.count)
     trace = TraceWriter(
         path,
         text,

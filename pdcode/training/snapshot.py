@@ -21,18 +21,19 @@ from ..codes.constructions.energy import BlockEnergies
 from ..codes.constructions.matched import Matched
 from ..coding.relay import Entry
 from ..kernels import events, intake
-from ..transport.layout import Layout
 from ..transport.messages import Order
 
 CONSTANT = (
-    msgspec.Struct, Layout, type, partial, memoryview, np.dtype, types.FunctionType, types.MethodType,
+    msgspec.Struct, type, partial, memoryview, np.dtype, types.FunctionType, types.MethodType,
     types.BuiltinFunctionType, types.ModuleType, slice,
 )  # fmt: skip
-UNCHANGED = "_cython", "pdcode.kernels.", "pdcode.problems", "pdcode.codes", "pdcode.stragglers", "pdcode.config",
+UNCHANGED = (
+    "_cython", "pdcode.kernels.", "pdcode.problems", "pdcode.codes", "pdcode.stragglers", "pdcode.config",
+    "pdcode.transport.codewords", "pdcode.transport.layout",
+)  # fmt: skip
 CHANGING = events.Events, intake.Received, Matched, BlockEnergies
 """Types and modules of what does not change, or of what is only room to compute in; and exceptions."""
 
-UNCHANGED += "pdcode.transport.codewords", "pdcode.transport.layout"
 RECORDS = {each.__name__: each for each in (Entry, Order)}
 """Named tuples that a run makes as it goes on."""
 

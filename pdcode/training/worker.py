@@ -45,13 +45,13 @@ class Worker:
         self._next = 0  # number of the next task
 
     def recall(self, place: tuple[str, str, int] | None) -> None:
-        """Take over what was kept before a task, and keep it from now on, as `mpi.ranks.memory_places` says."""
+        """Take over what was kept before a task, and keep it from now on; see `mpi.ranks.memory_places`."""
         if place is None:
             return
         folder, run, task = place
         self.memories = Memories(folder, run, self.worker)
         if task >= 0 and not self.memories.read(self.responds, task):
-            print_line(f"worker {self.worker}: its part of the checkpoint in {folder} is damaged; its memory is empty")
+            print_line(f"worker {self.worker}: its part of the checkpoint is damaged; it begins without")
 
     def keep(self, flags: int) -> None:
         """Write what the encoders keep to a checkpoint, if rank 0 asks for it."""

@@ -124,18 +124,19 @@ class VirtualFleet(VirtualRanks, Fleet):
         own = self._starts[number]
         sizes = size - own, own, number
         if sizes != self._sizes:
-            self._send()
+            self.flush()
             self._sizes = sizes
         self._leaving.append((worker, task))
         return self.schedule.now_ns
 
-    def _send(self) -> None:
+    def flush(self) -> None:
+        """Send the tasks that leave together."""
         if self._leaving:
             self.schedule.send(self._leaving, *self._sizes)
             self._leaving.clear()
 
     def arrivals(self, timeout_ns: int, wake_ns: int | None = None) -> Sequence[Arrival]:
-        self._send()
+        self.flush()
         schedule = self.schedule
         until_ns, wakes = self._until_ns, False
         if wake_ns is not None and (until_ns is None or wake_ns < until_ns):
@@ -168,11 +169,11 @@ class VirtualFleet(VirtualRanks, Fleet):
         return self.schedule.deaths()
 
     def stepped(self) -> None:
-        self._send()  # earlier tasks leave before this message
+        self.flush()  # earlier tasks leave before this message
         self.schedule.stepped()
 
     def cancel(self, workers: Collection[int], until_ns: int) -> None:
-        self._send()
+        self.flush()
         self.schedule.cancel()
         self._until_ns = min(until_ns, NEVER_NS)
 

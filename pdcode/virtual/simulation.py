@@ -59,8 +59,8 @@ class UpdateTimes(Recorder):
         self._trace.flush(now_ns)
 
     @property
-    def rows(self) -> dict[str, int]:
-        return self._trace.rows
+    def counts(self) -> dict[str, int]:
+        return self._trace.counts
 
 
 class Simulation:

@@ -173,7 +173,7 @@ class TimingOnly:
 
     Attributes
     ----------
-    interrupted : bool
+    interrupted : int
         Set from outside to end the run.
     events : Events
         Event queue and clock.
@@ -193,7 +193,7 @@ class TimingOnly:
         n, update, stop, trace = config.workers.count, config.update, config.stop, config.trace
         Policy(update, n)  # checks the count
         self.config, self._task_ns = config, np.broadcast_to(task_ns, n)
-        self.interrupted = False
+        self.interrupted = 0
         self._bytes = reply_bytes, body_bytes + own_bytes
         self._model = make_scheme(config).delays()
         self.events = make_events(config, reply_bytes)

@@ -39,8 +39,8 @@ class ScriptedFleet(Fleet):
     def set_up(self, worker: int, facts: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
         pass
 
-    def start(self) -> None:
-        self._now_ns = 0
+    def start(self, at_ns: int = 0) -> None:
+        self._now_ns = at_ns
 
     def now_ns(self) -> int:
         return self._now_ns
@@ -103,7 +103,7 @@ class ScriptedFleet(Fleet):
         assert set(workers) == self.busy
         self.cancelled += workers
 
-    def shutdown(self, worker: int, until_ns: int = 0) -> bool:
+    def shutdown(self, worker: int, until_ns: int = 0, flags: int = 0) -> bool:
         assert worker not in self.busy | self.shut_down
         self.shut_down.add(worker)
         return False

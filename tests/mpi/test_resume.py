@@ -1,0 +1,111 @@
+"""Runs over MPI that are ended or killed, and go on from a checkpoint."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import pytest
+from test_faults import processes_of, ranks_of, wait_for
+
+from pdcode import Trace
+from pdcode.__main__ import main
+
+ENDLESS = "stop.updates=1000000", "trace.checkpoint_s=0.3", "stragglers.kind=slow-set", "stragglers.shift_s=0.005"
+RESUME = ("--resume",)
+KINDS = {
+    "async": ("memory.kind=worker", "wire.dtype=int8", "problem.batch=8"),
+    "first, relayed": ("update.mode=first", "update.count=2", "update.late=waste", "downlink.kind=codewords"),
+    "exchanged": ("downlink.kind=exchange", "optimizer.momentum=0.5"),
+}
+
+
+def wait_for_checkpoint(process: subprocess.Popen[str], path: Path) -> None:
+    """Wait until three more have been written."""
+    newest, written = path.with_name(path.name + ".checkpoint") / "coordinator", set()
+
+    def look() -> bool:
+        assert process.poll() is None, process.communicate()
+        with suppress(FileNotFoundError):  # between two renames
+            written.add(newest.stat().st_ino)
+        return len(written) > 3
+
+    wait_for(look, 30)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_run_goes_on_after_its_end_and_after_its_death(
+    kind: str, start: object, run: object, trace_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = start(*ENDLESS, *KINDS[kind], options=RESUME)
+    wait_for_checkpoint(first, trace_path)
+    first.send_signal(signal.SIGTERM)
+    out, err = first.communicate(timeout=30)
+    assert (first.returncode, err) == (75, "")
+    assert "--resume goes on from it" in out
+    second = start(*ENDLESS, *KINDS[kind], options=RESUME)
+    wait_for(lambda: Trace(trace_path).segments.rows == 2, 30)
+    wait_for_checkpoint(second, trace_path)
+    for pid in ranks_of(trace_path).values():
+        with suppress(ProcessLookupError):  # mpirun ends them with the first
+            os.kill(pid, signal.SIGKILL)
+    second.communicate(timeout=30)
+    wait_for(lambda: not processes_of(second.pid), 5)
+    cut = Trace(trace_path)
+    last = int(cut.updates["version"][-1])
+    done = run(*ENDLESS, *KINDS[kind], f"stop.updates={last + 40}", options=RESUME)
+    assert done.returncode == 0, done.stderr
+    trace = Trace(trace_path)
+    assert trace.finished
+    assert trace.segments.rows == 3
+    assert (np.diff(trace.updates["version"]) == 1).all()
+    assert (np.diff(trace.segments["t_ns"]) > 0).all()
+    assert trace.segments["version"][2] <= last
+    kept = trace.segments["arrivals"][2]
+    for key in ("worker", "task", "version", "t_recv_ns"):
+        assert np.array_equal(trace.arrivals[key][:kept], cut.arrivals[key][:kept])
+    assert not trace_path.with_name(trace_path.name + ".checkpoint").exists()
+    assert main(["replay", str(trace_path)]) == 0
+    assert "bit-identical" in capsys.readouterr().out
+    again = run(*ENDLESS, *KINDS[kind], options=RESUME)
+    assert (again.returncode, again.stderr) == (0, "")
+    assert "the run has ended" in again.stdout
+
+
+def test_what_a_checkpoint_is_of_is_compared(start: object, run: object, trace_path: Path) -> None:
+    first = start(*ENDLESS, options=RESUME)
+    wait_for_checkpoint(first, trace_path)
+    first.send_signal(signal.SIGUSR1)
+    assert first.wait(30) == 75
+    folder = trace_path.with_name(trace_path.name + ".checkpoint")
+    refused = run(*ENDLESS, "optimizer.rate=0.3", options=RESUME)
+    assert refused.returncode == 2
+    assert "optimizer.rate: 0.3, and 0.2 in the checkpoint" in refused.stderr
+    newest = folder / "coordinator"
+    content = newest.read_bytes()
+    newest.write_bytes(content[:-1])
+    torn = run(*ENDLESS, "stop.updates=1", options=RESUME)
+    assert torn.returncode == 0, torn.stderr
+    assert "coordinator: it is not whole" in torn.stdout
+    assert Trace(trace_path).segments.rows == 2
+
+
+def test_fewer_workers_go_on_with_what_they_can(start: object, run: object, trace_path: Path) -> None:
+    first = start(*ENDLESS, "memory.kind=worker", options=RESUME)
+    wait_for_checkpoint(first, trace_path)
+    first.send_signal(signal.SIGTERM)
+    assert first.wait(30) == 75
+    version = int(Trace(trace_path).updates["version"][-1])
+    done = run(
+        *ENDLESS, "memory.kind=worker", f"stop.updates={version + 20}", options=(*RESUME, "-n", "2")
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "workers.count: 2, before 3" in done.stdout
+    trace = Trace(trace_path)
+    assert trace.updates["version"][0] > 1
+    assert trace.updates["version"][-1] == version + 20
+    assert Trace(trace_path.with_name("trace.previous.h5")).updates["version"][0] == 1

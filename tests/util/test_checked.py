@@ -1,0 +1,76 @@
+"""Files that are whole or not there."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pdcode.util import checked
+from pdcode.util.errors import InputError
+
+
+class Title(msgspec.Struct):
+    name: str
+    numbers: list[int]
+
+
+TITLE, CONTENTS = Title("a run", [1, 2]), [b"", b"one", bytes(1000)]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    path = tmp_path_factory.mktemp("checked") / "file"
+    checked.write(path, TITLE, CONTENTS)
+    assert checked.read(path, Title) == (TITLE, CONTENTS)
+    assert checked.read(path, Title, contents=False) == (TITLE, [])
+    return path.read_bytes()
+
+
+@given(data=st.data())
+def test_a_file_that_is_not_what_was_written_is_refused(
+    whole: bytes, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    at = data.draw(st.integers(0, len(whole) - 1))
+    changed = data.draw(st.sampled_from(["cut", "flip", "more", "other"]))
+    content = {
+        "cut": whole[:at],
+        "flip": whole[:at] + bytes([whole[at] ^ 1 << at % 8]) + whole[at + 1 :],
+        "more": whole + b"0",
+        "other": os.urandom(at),
+    }[changed]
+    path = tmp_path_factory.mktemp("changed") / "file"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=str(path)):
+        checked.read(path, Title)
+
+
+def test_two_generations_are_kept(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    for number in range(3):
+        checked.write(path, Title("a run", [number]), CONTENTS)
+    assert checked.read(path, Title)[0].numbers == [2]
+    assert checked.read(checked.older(path), Title)[0].numbers == [1]
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["file", "file.older"]
+
+
+@pytest.mark.parametrize("call", ["write", "fsync", "replace"])
+def test_what_was_there_stays_if_writing_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    path = tmp_path / "file"
+    checked.write(path, TITLE, CONTENTS)
+
+    def fails(*arguments: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, call, fails)
+        with pytest.raises(OSError, match="No space"):
+            checked.write(path, Title("another", []), CONTENTS)
+    assert checked.read(path, Title) == (TITLE, CONTENTS)
+    assert [each.name for each in tmp_path.iterdir()] == ["file"]
