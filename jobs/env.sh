@@ -78,8 +78,10 @@ train() {
     wait "$pid" || code=$?
     trap - HUP INT TERM USR1
 
-    # A job that SLURM is about to end is not RUNNING: then it is for whoever ends it to say whether it starts again.
-    if [ $code -eq 75 ] && [ -n "$job" ] && [ "$(squeue --noheader --jobs="$job" --format=%T)" = RUNNING ]; then
+    # A job that is cancelled is not RUNNING any more, and one that makes room for another has a PreemptTime: SLURM requeues that
+    # itself, and would do so once more when it ends.
+    local goes_on='JobState=RUNNING .* PreemptTime=None'
+    if [ $code -eq 75 ] && [ -n "$job" ] && grep -q "$goes_on" <<<"$(scontrol show job -o "$job")"; then
         echo "job $job: back into the queue"
         scontrol requeue "$job"
     fi

@@ -36,12 +36,16 @@ ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
 JobAcctGatherType=jobacct_gather/none
 SchedulerParameters=sched_interval=1,bf_interval=1
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
+PreemptParameters=send_user_signal
 SelectType=select/cons_tres
 SelectTypeParameters=CR_CPU
 SlurmdParameters=config_overrides
 KillWait=2
 NodeName={host} NodeAddr=127.0.0.1 CPUs=16
-PartitionName=main Nodes=ALL Default=YES State=UP OverSubscribe=FORCE:8
+PartitionName=main Nodes=ALL Default=YES PriorityTier=1 GraceTime=30 OverSubscribe=FORCE:8
+PartitionName=urgent Nodes=ALL PriorityTier=2
 """
 
 CGROUP = "CgroupPlugin=disabled\nIgnoreSystemd=yes\n"

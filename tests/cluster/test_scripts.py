@@ -137,16 +137,24 @@ def stand_in(tmp_path: Path) -> str:
     return str(tmp_path / "venv")
 
 
-def test_a_warned_job_is_requeued_and_goes_on(slurm: Slurm, tmp_path: Path, stand_in: str) -> None:
+@pytest.mark.parametrize("preempted", [False, True])
+def test_a_job_that_is_warned_goes_on_later(
+    slurm: Slurm, tmp_path: Path, stand_in: str, preempted: bool
+) -> None:
     """`scancel --batch` signals the script alone, as `--signal=B:` does before the time limit."""
     (tmp_path / "job.toml").touch()
     job = submit(slurm, tmp_path, "train.sbatch", "job.toml", ranks=2, PDCODE_VENV=stand_in)
     output = tmp_path / "output"
     assert wait(lambda: output.exists() and "started" in output.read_text(), 30), printed(slurm, tmp_path)
-    slurm.command("scancel", "--signal=USR1", "--batch", job)
+    if preempted:
+        slurm.command("sbatch", "--partition=urgent", "--exclusive", "--wrap=true", cwd=tmp_path)
+    else:
+        slurm.command("scancel", "--signal=USR1", "--batch", job)
+    assert wait(lambda: "resumed" in output.read_text(), 60), printed(slurm, tmp_path)
     assert slurm.finished(job, within_s=60) == "COMPLETED", printed(slurm, tmp_path)
     said = [line for line in output.read_text().splitlines() if not line.startswith("slurmstepd")]
-    assert said == ["started", f"job {job}: back into the queue", "resumed"]
+    ours = [] if preempted else [f"job {job}: back into the queue"]
+    assert said == ["started", *ours, "resumed"]
 
 
 def test_a_job_that_is_cancelled_is_not_requeued(slurm: Slurm, tmp_path: Path, stand_in: str) -> None:
