@@ -53,7 +53,7 @@ train() {
     local name=$1 config=$2 run=(python -P -m pdcode run "$2") code=0 pid signal
     shift 2
     [ -z "$job" ] || run+=(-n $((SLURM_NTASKS - 1)))
-    run+=(--set "trace.path=$folder/$name.h5" "$@")
+    run+=(--resume --set "trace.path=$folder/$name.h5" "$@") # the first time there is nothing to go on from
 
     mkdir -p "$folder"
     [ ! -f "$config" ] || cp "$config" "$folder/$name.toml"

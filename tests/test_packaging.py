@@ -131,8 +131,8 @@ def test_command_runs_in_a_clean_environment(clean: Path, tmp_path: Path) -> Non
     assert run(clean / "pdcode", "--version", cwd=tmp_path).startswith("pdcode ")
     (tmp_path / "job.toml").touch()
     submitted = run(clean / "pdcode", "submit", "job.toml", "--dry-run", cwd=tmp_path)
-    assert Path(submitted.split()[-2]).is_relative_to(clean.parent)
-    assert Path(submitted.split()[-2]).exists()
+    assert Path(submitted.split()[-4]).is_relative_to(clean.parent)
+    assert Path(submitted.split()[-4]).exists()
 
 
 def test_importing_starts_no_mpi(clean: Path, tmp_path: Path) -> None:

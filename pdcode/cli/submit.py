@@ -18,6 +18,7 @@ from ..mpi import launch
 from ..util.errors import Failure, InputError, within
 from ..util.output import print_line
 
+CHECKPOINT_S = "trace.checkpoint_s=60"  # unless the configuration has another, so that jobs can go on later
 VENV = "PDCODE_VENV"  # variable of jobs/env.sh: the Python environment of a job
 
 
@@ -88,11 +89,13 @@ def compose(options: argparse.Namespace) -> tuple[list[str], list[str]]:
     path, table = options.config, options.array
     rows = settings.read(table) if table else [[]]
     counts: dict[int, int] = {}  # number of workers -> the first row that has it
+    lasting = True
     for number, row in enumerate(rows, 1):
         with within(f"{table}: row {number}" if table else ""):
             overrides = configs.overrides([*options.set, *row], options.workers)
             config, _ = configfile.load(path, overrides)
         counts.setdefault(config.workers.count, number)
+        lasting &= config.trace.checkpoint_s is None and not config.reduce.summed
     if len(counts) > 1:
         some = " and ".join(f"{count} in row {row}" for count, row in [*counts.items()][:2])
         raise InputError(f"{table}: workers.count: {some}: all runs of an array have as many tasks")
@@ -101,7 +104,7 @@ def compose(options: argparse.Namespace) -> tuple[list[str], list[str]]:
     if table:
         limits.append(f"--array=1-{len(rows)}")
         script.append(os.path.abspath(table))
-    return limits, [*script, *settings.options(options.set)]
+    return limits, [*script, *settings.options([*([CHECKPOINT_S] * lasting), *options.set])]
 
 
 def folder() -> Path:

@@ -10,6 +10,8 @@ from paths import JOBS
 
 from pdcode.__main__ import main
 
+CHECKPOINTS = "--set", "trace.checkpoint_s=60"
+
 
 @pytest.fixture(autouse=True)
 def _files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -24,7 +26,7 @@ def test_the_command_is_printed(tmp_path: Path, capsys: pytest.CaptureFixture[st
     command = shlex.split(capsys.readouterr().out)
     assert command == [
         *("sbatch", "--job-name=job", "--ntasks=4", "--time=5", "-p", "fast"),
-        *(str(JOBS / "train.sbatch"), str(tmp_path / "job.toml"), "--set", "seed=4"),
+        *(str(JOBS / "train.sbatch"), str(tmp_path / "job.toml"), *CHECKPOINTS, "--set", "seed=4"),
     ]
 
 
@@ -33,7 +35,7 @@ def test_an_array_has_a_task_for_each_row(tmp_path: Path, capsys: pytest.Capture
     command = shlex.split(capsys.readouterr().out)
     assert command == [
         *("sbatch", "--job-name=job", "--ntasks=9", "--array=1-2"),
-        *(str(JOBS / "sweep.sbatch"), str(tmp_path / "job.toml"), str(tmp_path / "table.csv")),
+        *(str(JOBS / "sweep.sbatch"), str(tmp_path / "job.toml"), str(tmp_path / "table.csv"), *CHECKPOINTS),
     ]
 
 

@@ -7,6 +7,7 @@ import signal
 import sys
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 from paths import JOBS
@@ -155,6 +156,23 @@ def test_a_job_that_is_warned_goes_on_later(
     said = [line for line in output.read_text().splitlines() if not line.startswith("slurmstepd")]
     ours = [] if preempted else [f"job {job}: back into the queue"]
     assert said == ["started", *ours, "resumed"]
+
+
+def test_a_preempted_run_goes_on_in_the_same_trace(slurm: Slurm, tmp_path: Path) -> None:
+    slow = '[stragglers]\nkind = "shifted-exponential"\nshift_s = 0.002\nmean_s = 0.001\n'
+    config = CONFIG.format(workers=2, updates=1500) + slow + "[trace]\ncheckpoint_s = 0.5\n"
+    (tmp_path / "job.toml").write_text(config)
+    job = submit(slurm, tmp_path, "train.sbatch", "job.toml", ranks=3)
+    assert wait(lambda: " 1.0 s " in printed(slurm, tmp_path), 60), printed(slurm, tmp_path)
+    slurm.command("sbatch", "--partition=urgent", "--exclusive", "--wrap=true", cwd=tmp_path)
+    assert slurm.finished(job, within_s=120) == "COMPLETED", printed(slurm, tmp_path)
+
+    trace = Trace(tmp_path / "results" / f"pdcode-{job}" / "job.h5")
+    assert trace.finished
+    assert trace.updates["version"].tolist() == list(range(1, 1501))
+    assert (np.diff(trace.updates["t_ns"]) >= 0).all()
+    with h5py.File(trace.path) as file:
+        assert {len(column) for column in file["segments"].values()} == {2}
 
 
 def test_a_job_that_is_cancelled_is_not_requeued(slurm: Slurm, tmp_path: Path, stand_in: str) -> None:
