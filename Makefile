@@ -54,6 +54,7 @@ lint: .venv/installed .venv/extra-lint ## check style, types and who imports who
 	PATH="$(CURDIR)/.venv/bin:$$PATH" cython-lint pdcode
 	$(python) -m mypy
 	.venv/bin/lint-imports --no-cache
+	.venv/bin/shellcheck jobs/*.sbatch jobs/*.sh .ci/run
 
 dist: .venv/built ## build the sdist, and from it the wheel, in dist/
 	rm -rf dist

@@ -113,6 +113,8 @@ def test_wheel_holds_what_runs(wheel: Path) -> None:
     assert modules <= set(names)
     suffix = sysconfig.get_config_var("EXT_SUFFIX")
     assert {f"pdcode/kernels/{name}{suffix}" for name in KERNELS} <= set(names)
+    jobs = {path.name for path in (ROOT / "jobs").iterdir()}  # for `pdcode submit`
+    assert jobs == {Path(name).name for name in names if "/share/pdcode/jobs/" in name}
     assert not [name for name in names if name.endswith((".c", ".h", ".pyx"))]
     assert all(name.startswith(("pdcode/", "pdcode-")) for name in names)
 
@@ -127,6 +129,10 @@ def test_wheel_imports_in_a_clean_environment(clean: Path, tmp_path: Path) -> No
 def test_command_runs_in_a_clean_environment(clean: Path, tmp_path: Path) -> None:
     assert "bench" in run(clean / "pdcode", "--help", cwd=tmp_path)
     assert run(clean / "pdcode", "--version", cwd=tmp_path).startswith("pdcode ")
+    (tmp_path / "job.toml").touch()
+    submitted = run(clean / "pdcode", "submit", "job.toml", "--dry-run", cwd=tmp_path)
+    assert Path(submitted.split()[-4]).is_relative_to(clean.parent)
+    assert Path(submitted.split()[-4]).exists()
 
 
 def test_importing_starts_no_mpi(clean: Path, tmp_path: Path) -> None:

@@ -43,22 +43,34 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> tuple[Config, str]:
     InputError
         If the configuration is invalid; the message names file, key and value.
     """
+    text = read_text(path, "a configuration")
+    with within(path):
+        try:
+            tables = parse(text)
+        except ValueError as error:
+            raise InputError(f"not TOML: {error}") from None
+        return resolve(tables, overrides, Path(path).parent), text
+
+
+def read_text(path: str | Path, what: str) -> str:
+    """Read a small text file of the user's, which is to be `what`.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read, or is too large or no text; the message names the file.
+    """
     try:
         with open(path, "rb") as file:
             content = file.read(LARGEST_FILE + 1)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         raise InputError(f"{path}: {reason(error)}") from None
-    with within(path):
-        if len(content) > LARGEST_FILE:
-            raise InputError(f"larger than {LARGEST_FILE:,} bytes, so not a configuration")
-        try:
-            text = content.decode("utf-8-sig")
-            tables = parse(text)
-        except UnicodeDecodeError:
-            raise InputError("not UTF-8 text") from None
-        except ValueError as error:
-            raise InputError(f"not TOML: {error}") from None
-        return resolve(tables, overrides, Path(path).parent), text
+    if len(content) > LARGEST_FILE:
+        raise InputError(f"{path}: larger than {LARGEST_FILE:,} bytes, so not {what}")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: not UTF-8 text") from None
 
 
 def parse(text: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Start of ranks: detection of a launcher, and mpirun with the right flags without one. Imports no MPI."""
+"""Start of ranks: detection of a launcher, or one with the right flags. Imports no MPI."""
 
 from __future__ import annotations
 
@@ -11,13 +11,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ..util import threads
-from ..util.errors import InputError
+from ..util.errors import InputError, shown
 
 _RANKS = (  # (rank, size) variables of launchers, most reliable first
     ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),
     ("PMI_RANK", "PMI_SIZE"),
 )
 SURVIVAL = ["--with-ft", "ulfm"]
+SRUN = ["srun", "--mpi=pmix", "--kill-on-bad-exit=1"]  # else the others wait for a dead rank
+LAUNCHER = "PDCODE_LAUNCHER"  # variable: mpirun (default), or srun in a SLURM job
 _TASKS = "SLURM_PROCID", "SLURM_STEP_NUM_TASKS"  # of srun, with or without MPI
 
 
@@ -129,6 +131,11 @@ def command(workers: int, arguments: Sequence[str]) -> tuple[list[str], dict[str
     -------
     command : list of str
     environment : dict
+
+    Raises
+    ------
+    InputError
+        If there is no such launcher.
     """
     environment = dict(os.environ)
     threads.limit(environment)
@@ -144,6 +151,12 @@ def command(workers: int, arguments: Sequence[str]) -> tuple[list[str], dict[str
         environment.setdefault("OMPI_MCA_mpi_yield_when_idle", "true")
     environment.setdefault("OMPI_MCA_btl", "^ofi")  # not used on one machine, and its end takes a second
     environment.setdefault("PYTHONUNBUFFERED", "1")
-    mpirun = find_mpirun()
-    start = [mpirun, "-n", str(ranks), *survival(mpirun, environment), sys.executable, "-P", "-m", "pdcode"]
-    return [*start, *arguments], environment
+    name = environment.get(LAUNCHER) or "mpirun"
+    if name not in ("mpirun", "srun"):
+        raise InputError(f"{LAUNCHER}: {shown(name)}: expected mpirun or srun")
+    if name == "srun":
+        start = [*SRUN, "-n", str(ranks)]
+    else:
+        mpirun = find_mpirun()
+        start = [mpirun, "-n", str(ranks), *survival(mpirun, environment)]
+    return [*start, sys.executable, "-P", "-m", "pdcode", *arguments], environment

@@ -1,7 +1,8 @@
 """A real SLURM on this machine: its own munged, slurmctld and slurmd, own ports, a temporary directory.
 
 It needs root (slurmd starts jobs as their owners) and the Debian packages slurmctld, slurmd, slurm-client and
-munge. A SLURM or munge that is already configured on the machine is left alone.
+munge. A SLURM or munge that is already configured on the machine is left alone. A requeued job starts again
+after the shortest time that SLURM accepts, cred_expire, not after two minutes.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ SlurmctldPort={controller_port}
 SlurmdPort={node_port}
 AuthType=auth/munge
 CredType=cred/munge
-AuthInfo=socket={root}/munge/socket
+AuthInfo=socket={root}/munge/socket,cred_expire=5
 SlurmUser=root
 StateSaveLocation={root}/state
 SlurmdSpoolDir={root}/spool
@@ -34,12 +35,17 @@ SlurmdPidFile={root}/slurmd.pid
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
 JobAcctGatherType=jobacct_gather/none
+SchedulerParameters=sched_interval=1,bf_interval=1
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
+PreemptParameters=send_user_signal
 SelectType=select/cons_tres
 SelectTypeParameters=CR_CPU
 SlurmdParameters=config_overrides
 KillWait=2
 NodeName={host} NodeAddr=127.0.0.1 CPUs=16
-PartitionName=main Nodes=ALL Default=YES State=UP OverSubscribe=FORCE:8
+PartitionName=main Nodes=ALL Default=YES PriorityTier=1 GraceTime=30 OverSubscribe=FORCE:8
+PartitionName=urgent Nodes=ALL PriorityTier=2
 """
 
 CGROUP = "CgroupPlugin=disabled\nIgnoreSystemd=yes\n"
@@ -78,18 +84,18 @@ class Slurm:
         """Whether the node is up and has nothing to do."""
         return self.ask("sinfo", "--noheader", "--format=%T").stdout.strip() == "idle"
 
-    def state(self, job: str) -> str:
-        """State of a job, such as RUNNING or COMPLETED."""
+    def states(self, job: str) -> set[str]:
+        """States of a job, or of all tasks of an array, such as RUNNING or COMPLETED."""
         words = self.command("scontrol", "show", "job", "-o", job).split()
-        return next(word.removeprefix("JobState=") for word in words if word.startswith("JobState="))
+        return {word.removeprefix("JobState=") for word in words if word.startswith("JobState=")}
 
     def finished(self, job: str, within_s: float) -> str:
-        """Wait until a job has ended and return its state; cancel it if that takes too long."""
+        """Wait until a job has ended and return its states; cancel it if that takes too long."""
         running = {"PENDING", "CONFIGURING", "RUNNING", "COMPLETING", "SUSPENDED"}
-        if not wait(lambda: self.state(job) not in running, within_s, every_s=0.2):
+        if not wait(lambda: not self.states(job) & running, within_s, every_s=0.2):
             self.command("scancel", job)
             return f"not ended after {within_s} s, was cancelled"
-        return self.state(job)
+        return " ".join(self.states(job))
 
     def logs(self) -> str:
         """The last lines of each daemon's log, for messages of failed assertions."""

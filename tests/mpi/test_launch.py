@@ -15,6 +15,7 @@ from shell import environment
 from pdcode.__main__ import main
 from pdcode.mpi import clocks, launch
 from pdcode.util import threads
+from pdcode.util.errors import InputError
 
 
 @pytest.mark.parametrize(
@@ -44,6 +45,16 @@ def test_the_command_starts_one_rank_more_than_workers(monkeypatch: pytest.Monke
     assert environment["PRTE_MCA_rmaps_default_mapping_policy"] == ":oversubscribe"
     if os.geteuid() == 0:
         assert environment["OMPI_ALLOW_RUN_AS_ROOT"] == "1"
+
+
+def test_the_launcher_can_be_srun(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PDCODE_LAUNCHER", "srun")
+    command, _ = launch.command(8, ["run", "job.toml"])
+    assert command[:5] == ["srun", "--mpi=pmix", "--kill-on-bad-exit=1", "-n", "9"]
+    assert command[-5:] == ["-P", "-m", "pdcode", "run", "job.toml"]
+    monkeypatch.setenv("PDCODE_LAUNCHER", "slurm")
+    with pytest.raises(InputError, match="PDCODE_LAUNCHER: 'slurm': expected mpirun or srun"):
+        launch.command(8, ["run", "job.toml"])
 
 
 def test_the_users_thread_count_is_kept() -> None:

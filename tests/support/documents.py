@@ -207,6 +207,10 @@ def pdcode_arguments(words: list[str]) -> list[str]:
             break
     if "pdcode" in words:
         return words[words.index("pdcode") + 1 :]
-    if "jobs/train.sbatch" in words:
-        return ["run", *(words[words.index("jobs/train.sbatch") + 1 :] or ["jobs/digits.toml"])]
+    for script in ("jobs/train.sbatch", "jobs/faults.sbatch"):
+        if script in words:
+            return ["run", *(words[words.index(script) + 1 :] or ["jobs/digits.toml"])]
+    if "jobs/sweep.sbatch" in words:
+        config, table, *rest = words[words.index("jobs/sweep.sbatch") + 1 :]
+        return ["run", config, *rest] if Path(table).suffix == ".csv" else []
     return []

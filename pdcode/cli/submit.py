@@ -1,0 +1,124 @@
+"""`pdcode submit`: a run, or one for each row of a table, as a SLURM job."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from ..mpi import launch
+from ..util.errors import Failure, InputError, within
+from ..util.output import print_line
+
+CHECKPOINT_S = "trace.checkpoint_s=60"  # unless the configuration has another, so that jobs can go on later
+VENV = "PDCODE_VENV"  # variable of jobs/env.sh: the Python environment of a job
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command to the parser."""
+    command = commands.add_parser(
+        "submit",
+        usage="%(prog)s [-h] [-n WORKERS] [--set KEY=VALUE] [--array TABLE] [--dry-run] CONFIG [-- OPTION …]",
+        help="submit a run to SLURM, or one for each row of a table",
+        description="Check a configuration and submit it to SLURM: jobs/train.sbatch, or with a table "
+        "jobs/sweep.sbatch, with a task for rank 0 and for each worker. Prints the command. What follows -- "
+        "are options of sbatch, such as -- --time=2:00:00 --nodes=2. The trace, and what else belongs to the "
+        "job, is then in results/pdcode-JOBID. Exit codes: 0 submitted, 1 SLURM refuses it, 2 bad input, no "
+        "sbatch.",
+    )
+    option = command.add_argument
+    option("config", metavar="CONFIG", help="TOML file, such as jobs/digits.toml")
+    what = "number of workers (instead of workers.count)"
+    option("-n", "--workers", type=int, metavar="WORKERS", help=what)
+    what = "override a key, such as update.mode=all; may be repeated"
+    option("--set", action="append", default=[], metavar="KEY=VALUE", help=what)
+    what = "a job array: a run for each row of this CSV file, whose first line has the keys to override"
+    option("--array", metavar="TABLE", help=what)
+    option("--dry-run", action="store_true", help="print the command and exit")
+    command.set_defaults(function=submit)
+
+    parse = command.parse_known_args
+
+    def split(words: Sequence[str], options: argparse.Namespace | None = None) -> Any:
+        """Leave alone what follows --: argparse would not take it after other options."""
+        words = list(words)
+        end = words.index("--") if "--" in words else len(words)
+        found, unknown = parse(words[:end], options)
+        found.sbatch = words[end + 1 :]
+        return found, unknown
+
+    command.parse_known_args = split
+
+
+def submit(options: argparse.Namespace) -> int:
+    """Check every run, print the command, and submit it."""
+    launch.alone("submit")
+    limits, script = compose(options)
+    command = ["sbatch", *limits, *options.sbatch, *script]
+    print_line(shlex.join(command))
+    if options.dry_run:
+        return 0
+    if shutil.which("sbatch") is None:
+        raise InputError(f"no sbatch on PATH, so no SLURM here; without it: {shlex.join(['bash', *script])}")
+    code = subprocess.run(command, env={VENV: sys.prefix} | os.environ, check=False).returncode
+    if code:
+        raise Failure(f"sbatch has not taken the job: exit code {code}")
+    return 0
+
+
+def compose(options: argparse.Namespace) -> tuple[list[str], list[str]]:
+    """Return what sbatch is told of the job, and the script with its arguments.
+
+    Raises
+    ------
+    InputError
+        If a run's configuration is invalid, or runs of an array differ in their number of workers.
+    """
+    from ..api import configs
+    from ..config import load as configfile
+    from ..config import settings
+
+    path, table = options.config, options.array
+    rows = settings.read(table) if table else [[]]
+    counts: dict[int, int] = {}  # number of workers -> the first row that has it
+    lasting = True
+    for number, row in enumerate(rows, 1):
+        with within(f"{table}: row {number}" if table else ""):
+            overrides = configs.overrides([*options.set, *row], options.workers)
+            config, _ = configfile.load(path, overrides)
+        counts.setdefault(config.workers.count, number)
+        lasting &= config.trace.checkpoint_s is None and not config.reduce.summed
+    if len(counts) > 1:
+        some = " and ".join(f"{count} in row {row}" for count, row in [*counts.items()][:2])
+        raise InputError(f"{table}: workers.count: {some}: all runs of an array have as many tasks")
+    limits = [f"--job-name={Path(path).stem}", f"--ntasks={1 + next(iter(counts))}"]
+    script = [str(folder() / ("sweep.sbatch" if table else "train.sbatch")), os.path.abspath(path)]
+    if table:
+        limits.append(f"--array=1-{len(rows)}")
+        script.append(os.path.abspath(table))
+    return limits, [*script, *settings.options([*([CHECKPOINT_S] * lasting), *options.set])]
+
+
+def folder() -> Path:
+    """Return the folder of the batch scripts: jobs/ of the clone, or where pip has put it.
+
+    Raises
+    ------
+    InputError
+        If there is none.
+    """
+    places = [Path(__file__).parents[2] / "jobs"]
+    with suppress(metadata.PackageNotFoundError):
+        places += [Path(str(file.locate())).parent for file in metadata.files("pdcode") or ()]
+    for place in places:
+        if (place / "train.sbatch").exists():
+            return place.resolve()
+    raise InputError(f"{places[0]}: no batch scripts there; in a clone: sbatch jobs/train.sbatch CONFIG")
