@@ -145,5 +145,8 @@ def command(workers: int, arguments: Sequence[str]) -> tuple[list[str], dict[str
     environment.setdefault("OMPI_MCA_btl", "^ofi")  # not used on one machine, and its end takes a second
     environment.setdefault("PYTHONUNBUFFERED", "1")
     mpirun = find_mpirun()
-    start = [mpirun, "-n", str(ranks), *survival(mpirun, environment), sys.executable, "-P", "-m", "pdcode"]
+    options = survival(mpirun, environment)
+    if options:  # or mpirun ends the job some minutes after it has lost a host, whoever survives
+        environment.setdefault("PRTE_MCA_oob_tcp_keepalive_time", "0")
+    start = [mpirun, "-n", str(ranks), *options, sys.executable, "-P", "-m", "pdcode"]
     return [*start, *arguments], environment

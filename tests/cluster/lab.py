@@ -90,6 +90,8 @@ class Lab:
             "PRTE_MCA_rmaps_default_mapping_policy": "node:oversubscribe",
             "PRTE_MCA_prte_if_include": "eth0",
             "OMPI_MCA_btl_tcp_if_include": "eth0",
+            "OMPI_ALLOW_RUN_AS_ROOT": "1",
+            "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
         }
 
     @property
@@ -151,11 +153,16 @@ class Lab:
 
     def cut(self, host: str) -> None:
         """Cut a host's link: what either end sends is lost, and neither is told."""
-        self.ask(None, "ip", "link", "set", host, "type", "bridge_slave", "state", "0")
+        self.ask(None, "ip", "link", "set", host, "nomaster")
 
     def mend(self, host: str) -> None:
         """Have a link that was cut carry again."""
-        self.ask(None, "ip", "link", "set", host, "type", "bridge_slave", "state", "3")
+        self.ask(None, "ip", "link", "set", host, "master", "switch")
+
+    def connected(self) -> bool:
+        """Whether every link carries: the kernel brings them up in the background."""
+        ports = json.loads(self.ask(None, "ip", "-json", "-details", "link", "show", "master", "switch"))
+        return all(port["linkinfo"]["info_slave_data"]["state"] == "forwarding" for port in ports)
 
     def counters(self) -> dict[str, Counters]:
         """Read what each link has carried. A packet has a header for Ethernet, IP and TCP, 66 bytes mostly."""
@@ -255,6 +262,8 @@ def start(hosts: int, up: str | None = None, down: str | None = None, loss: floa
         _write(folder, lab)
         lab.ask(None, "mount", "--bind", str(folder / "hosts"), "/etc/hosts")
         stack.callback(keeper.stdin.close)  # first of all
+        while not lab.connected():
+            time.sleep(0.01)
         yield lab
 
 
