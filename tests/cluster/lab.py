@@ -1,13 +1,13 @@
-"""Emulated hosts on this machine: a network and a UTS namespace each, on one switch, by links of chosen rates.
+"""Emulated hosts on this machine: a network and a UTS namespace each, and links of chosen rates to a switch.
 
-    python tests/cluster/lab.py --hosts 4 --up 100mbit --down 100mbit -- pdcode run jobs/digits.toml --workers 8
+    python tests/cluster/lab.py --hosts 4 --up 100mbit --down 100mbit -- pdcode run jobs/digits.toml -n 8
 
-The command runs on host h0. What it starts with mpirun is spread over the hosts by itself: rank 0 on h0, alone, and
-the others in turn on h1, h2, … `ssh HOST COMMAND` leads to the other hosts.
+The command runs on host h0. What it starts with mpirun is spread over the hosts by itself: rank 0 on h0,
+alone, and the others in turn on h1, h2, … `ssh HOST COMMAND` leads to the other hosts.
 
-Everything is inside one PID namespace, whose first process reads from a pipe of ours: when we end, even by SIGKILL,
-it ends too, and the kernel ends the others and removes their namespaces, with all that is in them.
-It needs root, and iproute2 and util-linux of Linux; packets are lost by nftables.
+All is inside one PID namespace, whose first process reads from a pipe of ours: when we end, even by SIGKILL,
+it ends too, and the kernel ends the others and removes the namespaces, with all that is in them. It needs
+root, and iproute2 and util-linux of Linux; packets are lost by nftables.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -38,11 +37,12 @@ UNITS = {"kbit": 1e3, "mbit": 1e6, "gbit": 1e9}
 
 HEARD = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD}
 
+FOLDER = "/dev/shm/lab"
 SSH = """\
 #!/bin/sh
 # ssh [-OPTION…] HOST COMMAND…: as launchers call it. The environment is the caller's.
 while [ "${1#-}" != "$1" ]; do shift; done
-pid=$(sed -n "s/^$1 //p" FOLDER/pids)
+pid=$(sed -n "s/^$1 //p" /dev/shm/lab/pids)
 [ "$pid" ] || { echo "ssh: no host $1" >&2; exit 255; }
 shift
 exec nsenter --target "$pid" --net --uts "${SHELL:-/bin/sh}" -c "$*"
@@ -70,13 +70,11 @@ class Lab:
 
     Parameters
     ----------
-    folder : Path
-        Of the files for launchers.
     keeper : int
         Process whose namespaces are those of the switch.
     """
 
-    def __init__(self, folder: Path, keeper: int) -> None:
+    def __init__(self, keeper: int) -> None:
         self._pids: dict[str, str] = {}  # host -> process that keeps its namespaces, as the hosts see it
         spaces = f"/proc/{keeper}/ns"
         self._switch = (
@@ -85,8 +83,8 @@ class Lab:
         )
         self.environ = {
             **os.environ,
-            "PATH": f"{folder}:{os.environ['PATH']}",
-            "PRTE_MCA_prte_default_hostfile": str(folder / "hostfile"),
+            "PATH": f"{FOLDER}:{os.environ['PATH']}",
+            "PRTE_MCA_prte_default_hostfile": f"{FOLDER}/hostfile",
             "PRTE_MCA_rmaps_default_mapping_policy": "node:oversubscribe",
             "PRTE_MCA_prte_if_include": "eth0",
             "OMPI_MCA_btl_tcp_if_include": "eth0",
@@ -126,7 +124,8 @@ class Lab:
 
     def add(self, stack: ExitStack, host: str) -> None:
         """Make a host, connected to the switch."""
-        keeper = keep(stack, self.words(None, "sh", "-c", f"echo $$; exec unshare --net --uts sh -c '{KEEP}'"))
+        spaces = f"echo $$; exec unshare --net --uts sh -c '{KEEP}'"
+        keeper = keep(stack, self.words(None, "sh", "-c", spaces))
         self._pids[host] = pid = line(keeper)
         line(keeper)  # it has its namespaces
         self.ask(host, "hostname", host)
@@ -151,6 +150,22 @@ class Lab:
             chains = "\n".join(LOSS.format(port=port, rule=rule) for port in ports)
             self.ask(place, "nft", "-f", "-", text=f"table netdev lab {{\n{chains}\n}}\n")
 
+    def write(self) -> None:
+        """Write the files for launchers: on a file system that ends with the lab, its shared memory."""
+        addresses = [ADDRESS.format(1 + number) for number in range(len(self.hosts))]
+        lines = {
+            "pids": [f"{host} {pid}" for host, pid in self._pids.items()],
+            "hosts": ["127.0.0.1 localhost", *map(" ".join, zip(addresses, self.hosts, strict=True))],
+            "hostfile": [f"{host} slots=1{' max-slots=1' * (host == HEAD)}" for host in self.hosts],
+            "ssh": [SSH],
+        }
+        self.ask(None, "mount", "-t", "tmpfs", "lab", "/dev/shm")
+        self.ask(None, "mkdir", FOLDER)
+        for name, said in lines.items():
+            self.ask(None, "tee", f"{FOLDER}/{name}", text="\n".join([*said, ""]))
+        self.ask(None, "chmod", "755", f"{FOLDER}/ssh")
+        self.ask(None, "mount", "--bind", f"{FOLDER}/hosts", "/etc/hosts")
+
     def cut(self, host: str) -> None:
         """Cut a host's link: what either end sends is lost, and neither is told."""
         self.ask(None, "ip", "link", "set", host, "nomaster")
@@ -165,7 +180,7 @@ class Lab:
         return all(port["linkinfo"]["info_slave_data"]["state"] == "forwarding" for port in ports)
 
     def counters(self) -> dict[str, Counters]:
-        """Read what each link has carried. A packet has a header for Ethernet, IP and TCP, 66 bytes mostly."""
+        """Read what each link has carried; 66 bytes of a packet are headers of Ethernet, IP and TCP."""
         links = json.loads(self.ask(None, "ip", "-json", "-statistics", "link"))
         found = {}
         for link in links:
@@ -187,7 +202,8 @@ def keep(stack: ExitStack, words: Sequence[str]) -> subprocess.Popen[str]:
 
 def line(process: subprocess.Popen[str]) -> str:
     """Read a line that a process says once it is ready."""
-    assert process.stdout is not None and process.stderr is not None
+    assert process.stdout is not None
+    assert process.stderr is not None
     if not (found := process.stdout.readline()):
         raise Impossible(f"no namespaces can be made here: {' '.join(process.stderr.read().split())}")
     return found.strip()
@@ -245,11 +261,10 @@ def start(hosts: int, up: str | None = None, down: str | None = None, loss: floa
     """
     check(hosts, up, down, loss)
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="lab-")))
         spaces = "--net", "--pid", "--fork", "--mount-proc"
         keeper = keep(stack, ["unshare", *spaces, "sh", "-c", KEEP])
         line(keeper)
-        lab = Lab(folder, keeper.pid)
+        lab = Lab(keeper.pid)
         lab.ask(None, "ip", "link", "add", "switch", "up", "type", "bridge")
         for number in range(hosts + 1):
             lab.add(stack, f"h{number}")
@@ -259,27 +274,11 @@ def start(hosts: int, up: str | None = None, down: str | None = None, loss: floa
                 lab.lose(loss)
             except Impossible as error:
                 raise Impossible(f"this kernel cannot lose packets at random: {error}") from None
-        _write(folder, lab)
-        lab.ask(None, "mount", "--bind", str(folder / "hosts"), "/etc/hosts")
+        lab.write()
         stack.callback(keeper.stdin.close)  # first of all
         while not lab.connected():
             time.sleep(0.01)
         yield lab
-
-
-def _write(folder: Path, lab: Lab) -> None:
-    """Write the files for launchers."""
-    names = {host: ADDRESS.format(1 + number) for number, host in enumerate(lab.hosts)}
-    addresses = {"localhost": "127.0.0.1"} | names
-    texts = {
-        "pids": "".join(f"{host} {pid}\n" for host, pid in lab._pids.items()),
-        "hosts": "".join(f"{address} {name}\n" for name, address in addresses.items()),
-        "hostfile": "".join(f"{host} slots=1{' max-slots=1' if host == HEAD else ''}\n" for host in names),
-        "ssh": SSH.replace("FOLDER", str(folder)),
-    }
-    for name, text in texts.items():
-        (folder / name).write_text(text)
-    (folder / "ssh").chmod(0o755)
 
 
 def wait(process: subprocess.Popen[Any]) -> int:
@@ -321,7 +320,7 @@ def main() -> int:
     parser.add_argument("--hosts", type=int, default=2, metavar="N", help="hosts besides h0 (default: 2)")
     parser.add_argument("--up", metavar="RATE", help="of each link, from its host, such as 100mbit")
     parser.add_argument("--down", metavar="RATE", help="of each link, to its host")
-    parser.add_argument("--loss", type=float, default=0, metavar="PERCENT", help="of packets, in each direction")
+    parser.add_argument("--loss", type=float, default=0, metavar="PERCENT", help="of packets, both ways")
     parser.add_argument(
         "--cut",
         type=outage,
