@@ -10,7 +10,7 @@ sources := setup.py pyproject.toml $(wildcard csrc/*.[ch] pdcode/kernels/*.pyx p
 pytest = $(python) -m pytest --numprocesses auto
 tested := .venv/built .venv/extra-test .venv/extra-mnist5k
 
-.PHONY: help run shell test test-long check fast bench docs docs-check lint clean dist
+.PHONY: help run shell lab test test-long check fast bench docs docs-check lint clean dist
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -24,7 +24,12 @@ run: .venv/built ## train a small model over MPI and show what happened
 shell: .venv/built ## start a shell with pdcode on PATH
 	@PATH="$(CURDIR)/.venv/bin:$$PATH" "$${SHELL:-sh}"
 
-test: $(tested) ## run all tests; those of tests/cluster only as root where SLURM is installed
+# Words of the command line, such as hosts=4 up=100mbit, become options.
+lab: .venv/built ## run='COMMAND' on emulated hosts: hosts=4 up=100mbit down=100mbit loss=1 cut=h3@10+5; as root
+	@PATH="$(CURDIR)/.venv/bin:$$PATH" $(python) tests/cluster/lab.py \
+	    $(foreach option,hosts up down loss cut,$(addprefix --$(option)=,$($(option)))) $(if $(run),-- sh -c "$$run")
+
+test: $(tested) ## run all tests; those of tests/cluster only as root where SLURM, iproute2 and nftables are installed
 	@$(pytest) --durations 10 tests
 
 test-long: $(tested) ## run all tests, with twenty times as many examples of each property

@@ -27,9 +27,10 @@ for profile, examples in (("short", 25), ("long", 500)):
 settings.load_profile("short")
 
 
-# Jobs are submitted to a SLURM of the tests' own: as root, with the Debian packages that .ci/run installs.
-SLURM = "slurmctld", "slurmd", "srun", "munged"
-collect_ignore = [] if os.geteuid() == 0 and all(map(shutil.which, SLURM)) else ["cluster"]
+# Jobs are submitted to a SLURM of the tests' own, and run on emulated hosts: as root, with the Debian
+# packages that .ci/run installs.
+TOOLS = "slurmctld", "slurmd", "srun", "munged", "ip", "tc", "nft"
+collect_ignore = [] if os.geteuid() == 0 and all(map(shutil.which, TOOLS)) else ["cluster"]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:

@@ -158,5 +158,8 @@ def command(workers: int, arguments: Sequence[str]) -> tuple[list[str], dict[str
         start = [*SRUN, "-n", str(ranks)]
     else:
         mpirun = find_mpirun()
-        start = [mpirun, "-n", str(ranks), *survival(mpirun, environment)]
+        options = survival(mpirun, environment)
+        if options:  # or mpirun ends the job some minutes after it has lost a host, whoever survives
+            environment.setdefault("PRTE_MCA_oob_tcp_keepalive_time", "0")
+        start = [mpirun, "-n", str(ranks), *options]
     return [*start, sys.executable, "-P", "-m", "pdcode", *arguments], environment

@@ -31,6 +31,7 @@ from ..util.output import complain
 VARIABLE = "PDCODE_SUPERVISOR"  # name of the socket, in Linux's abstract namespace
 READY, ENDED, LEFT = b"r", b"e", b"l"
 GRACE_S = 1.0  # for mpirun to end
+KILL_S = 3.0  # for it to end when told to: it waits for hosts that cannot be reached
 POLL_S = 0.05  # time between looks at an mpirun that has closed its pipes
 
 _command: socket.socket | None = None  # in a rank: its connection to the command
@@ -100,12 +101,16 @@ class Supervisor:
         self._selector.register(source, selectors.EVENT_READ, (target, source, serve))
 
     def _forward(self, process: subprocess.Popen[bytes]) -> None:
-        """Serve ranks and signals until mpirun has closed its stdout and stderr, and has ended."""
+        """Serve ranks and signals until mpirun has closed its stdout and stderr and ended, or is killed."""
         pipes = 2
         while pipes or process.poll() is None:
             wait_s = POLL_S if not pipes or self._end_s < math.inf else None
             ready = [key.data for key, _ in self._selector.select(wait_s)]
-            if time.monotonic() > self._end_s:
+            late_s = time.monotonic() - self._end_s
+            if late_s > KILL_S:
+                process.kill()  # what it has started holds its pipes
+                return
+            if late_s > 0:
                 process.terminate()
             # All that ranks have said comes before mpirun's words about it, and before signals.
             said = [each for each in ready if each[0] == 0]
@@ -162,8 +167,8 @@ class Supervisor:
             if not self._over:
                 with suppress(ProcessLookupError):
                     os.kill(self._rank_0, number)
-        elif self._process is not None:
-            self._process.terminate()
+        else:
+            self._end_s = min(self._end_s, time.monotonic())
         return True
 
     def _exit_code(self, code: int) -> int:
