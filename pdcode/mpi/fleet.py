@@ -165,12 +165,12 @@ class MPIFleet(Fleet):
         return now_ns
 
     def arrivals(self, timeout_ns: int, wake_ns: int | None = None) -> Sequence[Arrival]:
-        if wake_ns is not None:
-            timeout_ns = min(timeout_ns, max(0, wake_ns - self.now_ns()))
         try:
-            done = MPI.Prequest.Testsome(self._active) or self._patience.wait(
-                lambda: MPI.Prequest.Testsome(self._active), timeout_ns
-            )
+            done = MPI.Prequest.Testsome(self._active)
+            if not done:
+                if wake_ns is not None:
+                    timeout_ns = min(timeout_ns, max(0, wake_ns - self.now_ns()))
+                done = self._patience.wait(lambda: MPI.Prequest.Testsome(self._active), timeout_ns)
         except MPI.Exception as error:
             done = self._sort_out(error)
         if not done:

@@ -95,6 +95,8 @@ class Replayer:
         self._descent = TrainingRun(
             config, components, self._fleet, self.compared, lambda line: None, drain_ns=drain
         )
+        if not self.timed or "why" not in trace.updates:  # older runs did not look for overdue workers
+            self._descent.coordinator.looks = False
         self.theta = components.state.theta
         self._status, self._measured = trace.arrivals["status"], trace.progress["version"]
         self._final = trace.checkpoint, trace.counters  # damage is found before the work

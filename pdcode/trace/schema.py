@@ -18,6 +18,9 @@ ARITHMETIC = 2
 USED, WASTED, DRAINED, REFUSED = 0, 1, 2, 3
 """Values of `arrivals/status`: used in a step, too late, after the stop, not finite."""
 
+ENOUGH, TIME, ALONE = 0, 1, 2
+"""Values of `updates/why`: enough payloads, the time to wait for more was over, no other was expected."""
+
 MESSAGE = 2**40  # no message has more bytes
 
 
@@ -123,6 +126,17 @@ UPDATES = {
     "step_norm": Column("<f8", "1", "Euclidean norm of the change of theta"),
     "digest": Column(
         "<i8", "1", "digest of theta, with allreduce that of all workers; 0: not taken", 0, **INT64
+    ),
+    "waited_for": Column(
+        "<i4", "1", "worker for which rank 0 waited last before the step; -1: for none", -1, least=-1
+    ),
+    "waited_ns": Column("<i8", "ns", "time from the payload before to that worker's, or to the step", 0),
+    "why": Column(
+        "|u1",
+        "1",
+        "why rank 0 stepped: 0 enough payloads, 1 no time to wait for more, 2 no other was expected",
+        ENOUGH,
+        most=ALONE,
     ),
 }
 

@@ -120,6 +120,10 @@ class Fleet(ABC):
         """Return the workers that have died since the last call; what they have not sent never comes."""
         return ()
 
+    def overdue(self) -> Sequence[int]:
+        """Return the workers that were found overdue since the last call, in a run that is replayed."""
+        return ()
+
     def forward(self, worker: int, messages: Sequence[np.ndarray]) -> None:
         """Send a worker payloads of others that it may be waiting for, see `State.owed`."""
         return

@@ -131,7 +131,7 @@ class VirtualFleet(VirtualRanks, Fleet):
         self._send()
         schedule = self.schedule
         until_ns, wakes = self._until_ns, False
-        if wake_ns is not None and (until_ns is None or wake_ns < until_ns):
+        if wake_ns is not None and (until_ns is None or wake_ns <= until_ns):
             until_ns, wakes = wake_ns, True
         limit_ns = schedule.now_ns + timeout_ns if until_ns is None else max(schedule.now_ns, until_ns)
         worker = schedule.next(limit_ns, wakes)
@@ -159,6 +159,9 @@ class VirtualFleet(VirtualRanks, Fleet):
 
     def deaths(self) -> Sequence[int]:
         return self.schedule.deaths()
+
+    def overdue(self) -> Sequence[int]:
+        return self.schedule.overdue()
 
     def stepped(self) -> None:
         self._send()  # earlier tasks leave before this message

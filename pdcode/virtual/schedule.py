@@ -96,6 +96,10 @@ class Schedule(ABC):
         """Return the workers that have died since the last call."""
         return ()
 
+    def overdue(self) -> Sequence[int]:
+        """Return the workers that were found overdue since the last call, in a run that is replayed."""
+        return ()
+
     def mute(self, workers: np.ndarray) -> None:
         """Note the workers to whom the others send no payloads from now on."""
         return

@@ -77,6 +77,8 @@ MODES = [
     {"mode": "first", "count": 3},
     {"mode": "captured", "fraction": 0.5},
     {"mode": "first", "count": 3, "late": "waste"},
+    {"mode": "quorum", "count": 3},
+    {"mode": "quorum", "count": 3, "late": "waste"},
 ]
 
 
