@@ -274,6 +274,9 @@ class UpdateTable(Table):
     count: Positive | None = None
     fraction: Fraction = 0.75  #: with "captured": captured fraction of the gradient at which to step
     late: Literal["use", "waste"] = "use"  #: whether late payloads are used in the next update or dropped
+    #: whether each payload is scaled to at most the median norm of the workers' last payloads: no single
+    #: worker can then lead θ far astray, but neither does what is cut off return to a worker's memory
+    clip: Literal["none", "median"] = "none"
 
 
 class OptimizerTable(Table):

@@ -12,7 +12,7 @@ from .. import problems
 from ..coding.assignments import Rotating
 from ..config.tables import Config
 from ..trace.reader import Trace
-from ..trace.schema import ARITHMETIC, DRAINED, REFUSED, USED
+from ..trace.schema import APPLIED, ARITHMETIC, DRAINED, REFUSED
 from ..training.coordinator import Coordinator
 from ..training.monitor import LINE_NS, Print
 from ..training.session import TrainingRun, counters, described
@@ -196,7 +196,7 @@ class Replayer:
                 del counted[key]
         else:
             coordinator, schedule = self._descent.coordinator, self._simulation.schedule
-            work = coordinator.outcomes[USED] / self._parts.replies
+            work = sum(coordinator.outcomes[fate] for fate in APPLIED) / self._parts.replies
             counted |= {
                 "length_ns": schedule.now_ns,
                 "processor_ns": processor_ns(

@@ -56,6 +56,7 @@ class RecordedSchedule(Schedule):
             cut = stopped & (delays_ns >= 0) & (delays_ns < drawn_ns)  # by the stop
             delays_ns = np.where(cut, delays_ns, drawn_ns)
         self._worker, self._recv_ns, self._row = arrivals["worker"], arrivals["t_recv_ns"], 0
+        self._status = arrivals["status"]
         self._version = arrivals["version"] + arrivals["staleness"]  # of θ when the reply was handled
         self._out = set[int]()  # workers that have a task
         self._missing = set(trace.faults["worker"][trace.faults["kind"] == "missing"].tolist())
@@ -122,5 +123,6 @@ class RecordedSchedule(Schedule):
         for times_ns, column in self._columns:
             times_ns[worker] = int(column[row])
         self.now_ns = self.t_recv_ns = int(self._recv_ns[row])
+        self.sound = bool(self._status[row] != REFUSED)
         self._row += 1
         return worker

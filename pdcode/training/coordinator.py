@@ -10,9 +10,22 @@ import math
 from collections.abc import Callable, Sequence
 from statistics import median
 
+from ..coding.clipping import Clip
 from ..coding.state import State
 from ..trace import Recorder
-from ..trace.schema import ALONE, DRAINED, ENOUGH, REFUSED, TIME, USED, WASTED
+from ..trace.schema import (
+    ALONE,
+    APPLIED,
+    CLIPPED,
+    DRAINED,
+    ENOUGH,
+    FATES,
+    LOST,
+    REFUSED,
+    TIME,
+    USED,
+    WASTED,
+)  # fmt: skip
 from ..transport.base import Arrival, Fleet
 from ..transport.layout import RETURNED
 from .overdue import TaskTimes
@@ -59,6 +72,8 @@ class Coordinator:
         worker's mean task, and at least `DRAIN_LEAST_NS`.
     alone : str
         What only a worker has, for the trace, where one dies.
+    clip : Clip, optional
+        Scales payloads down before they are folded in.
 
     Attributes
     ----------
@@ -75,9 +90,11 @@ class Coordinator:
         trace: Recorder,
         drain_ns: int | None = None,
         alone: str = "",
+        clip: Clip | None = None,
     ) -> None:
         self.fleet, self.state, self.theta, self.trace = fleet, state, state.theta, trace
         self._robust, self._drain_ns, self._alone = state.robust, drain_ns, alone
+        self._clip = clip
 
         workers = fleet.workers
         self.waiting = list(range(workers))  # workers without a task, in order of arrival
@@ -86,8 +103,11 @@ class Coordinator:
         self.t_dispatch_ns = [0] * workers  # dispatch of the last task, rank 0's clock
         self.busy_ns = [0] * workers  # total time from dispatch to arrival
         self.returned = [0] * workers  # flag of the next task: the last payload was dropped
-        self.outcomes = [0] * 4  # replies, of which each part is one, by `arrivals/status` of the trace
-        self.refused = [0] * workers  # payloads that are not finite
+        # Fates of replies, of which each part is one, by `arrivals/status` of the trace: they and those that
+        # are outstanding are all that were asked for.
+        self.outcomes = [0] * len(FATES)
+        self.refused = [0] * workers  # payloads that are not finite, or no answers to their tasks
+        self.strays = [0] * workers  # messages besides that answer no task
         self.flagged = [0] * workers  # payloads rejected as outliers
         self._senders: list[int] = []  # workers of the payloads since the last step
         self.awaited = [0] * workers  # replies that each worker's task will bring …
@@ -141,6 +161,8 @@ class Coordinator:
                 self.on_arrival(arrival)
             if dead := self.fleet.deaths():
                 self.on_deaths(dead)
+            for worker, what in self.fleet.strays():
+                self._note_stray(worker, what)
             now_ns = self.now_ns if arrivals else self.fleet.now_ns()
             if now_ns >= self.look_ns:
                 self._look(now_ns)
@@ -187,8 +209,7 @@ class Coordinator:
         self.waiting = [worker for worker in self.waiting if worker not in workers]
         for worker in workers:
             task = self.tasks[worker] - 1 if self.awaited[worker] else -1
-            self.outstanding -= self.awaited[worker]
-            self.awaited[worker] = 0
+            self._lose(worker)
             self.state.lost(worker)
             message = dead_message(worker, task, self.t_dispatch_ns[worker], self._alone)
             self.trace.fault(self.now_ns, worker, task, "dead", message)
@@ -339,6 +360,13 @@ class Coordinator:
         message = missing_message(worker, task, sent_ns)
         self.trace.fault(self.fleet.now_ns(), worker, task, "missing", message)
         self.missing.append(worker)
+        self._lose(worker)
+
+    def _lose(self, worker: int) -> None:
+        """Note that what is left of a worker's answer never comes."""
+        self.outcomes[LOST] += self.awaited[worker]
+        self.outstanding -= self.awaited[worker]
+        self.awaited[worker] = 0
 
     def _fold(self, arrival: Arrival) -> bool:
         """Fold a reply in; return whether its worker gets a task without a step, as a straggler does."""
@@ -360,8 +388,10 @@ class Coordinator:
             status, applied = DRAINED, -1
         elif late and not state.usable(staleness, arrival.round):
             status, applied = WASTED, -1
+        elif self._clip is not None and not (factor := self._clip(arrival, len(self.living()))):
+            status, applied, late = WASTED, -1, True  # nothing to judge it by: its worker goes on
         else:
-            status, applied = USED, self.version
+            status, applied = USED if self._clip is None or factor == 1 else CLIPPED, self.version
             self.captured = self.state.fold(arrival)
             self.used += 1
             self.fresh += not late
@@ -369,10 +399,10 @@ class Coordinator:
             self._before_ns, self._latest_ns = self._latest_ns, arrival.t_recv_ns
             self._damping += state.optimizer.damping(staleness)
         self.outcomes[status] += 1
-        self.returned[worker] = 0 if status == USED else RETURNED
+        self.returned[worker] = 0 if status in APPLIED else RETURNED
         sent_ns, now_ns = self.t_dispatch_ns[worker], self.fleet.now_ns()
         self.trace.arrived(arrival, applied, staleness, sent_ns, now_ns, self.captured, status)
-        return arrival.last and (late or (status == USED and not state.policy.waits))
+        return arrival.last and (late or (status in APPLIED and not state.policy.waits))
 
     def _step_if_ready(self, expected: int, why: int) -> bool:
         """Step if the state is ready, with `expected` payloads outstanding, because of `why`."""
@@ -407,12 +437,19 @@ class Coordinator:
         return worker, waited_ns
 
     def _refuse(self, arrival: Arrival) -> None:
-        """Count a payload that is not finite; record the first of each worker as a fault."""
+        """Count a payload that must not be used; record the first of each worker as a fault."""
         worker = arrival.worker
         if not self.refused[worker]:
-            what = f"worker {worker} sent a payload that is not finite; it was refused"
+            what = f"worker {worker} sent a payload that {arrival.fault}; it was refused"
             self.trace.fault(arrival.t_recv_ns, worker, arrival.task, "refused", what)
         self.refused[worker] += 1
+
+    def _note_stray(self, worker: int, what: str) -> None:
+        """Count a message that answers no task; record the first of each worker as a fault."""
+        if not self.strays[worker]:
+            message = f"worker {worker} sent a reply {what} than it has; it was dropped"
+            self.trace.fault(self.fleet.now_ns(), worker, self.tasks[worker] - 1, "stray", message)
+        self.strays[worker] += 1
 
     def _note_flagged(self) -> None:
         """Count payloads rejected as outliers; record the first of each worker as a fault."""

@@ -7,10 +7,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
+from ..coding.clipping import make_clip
 from ..config.tables import Config
 from ..trace import Recorder, TraceWriter, opening
 from ..trace.lock import Lock
-from ..trace.schema import USED, WASTED
+from ..trace.schema import APPLIED, FATES
 from ..transport.base import Fleet, RankInfo
 from ..util.errors import Failure, InputError, within
 from ..util.formats import duration, workers_named
@@ -55,7 +56,9 @@ class TrainingRun:
     ) -> None:
         self.components, self.fleet, self.trace, self.print_line = components, fleet, trace, print_line
         self.numerics = numerics
-        self.coordinator = Coordinator(fleet, components.state, trace, drain_ns, only_there(config))
+        self.coordinator = Coordinator(
+            fleet, components.state, trace, drain_ns, only_there(config), make_clip(config)
+        )
         self.monitor = Monitor(components.problem, config, trace, print_line, wall_ns, numerics)
 
     @property
@@ -205,9 +208,10 @@ def counters(descent: TrainingRun) -> dict[str, float]:
         "version": coordinator.version,
         "t_stop_ns": coordinator.t_stop_ns,
         "arrivals": coordinator.arrivals,
-        "used": coordinator.outcomes[USED],
-        "wasted": coordinator.outcomes[WASTED],
-        "refused": sum(coordinator.refused),
+        **dict(zip(FATES, coordinator.outcomes, strict=True)),
+        "used": sum(coordinator.outcomes[fate] for fate in APPLIED),
+        "outstanding": coordinator.outstanding,
+        "strays": sum(coordinator.strays),
         "flagged": sum(coordinator.flagged),
         "spent_evaluate_ns": descent.monitor.spent_ns,
         "bytes_up": fleet.bytes_up,
