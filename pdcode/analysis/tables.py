@@ -87,7 +87,9 @@ def sections(trace: Trace) -> Iterator[Section]:
 def outcomes(status: np.ndarray, counters: Mapping[str, Any]) -> list[str]:
     """Describe the fates of payloads: each that was asked for has one."""
     counts = np.bincount(status, minlength=len(FATES))
-    counts[LOST] += int(counters.get("lost", 0))  # of which there are no rows
+    if "lost" in counters:  # of all, if only some were recorded
+        counts[:] = [int(counters[name]) for name in FATES]
+        counts[USED] -= counts[CLIPPED]
     others = {
         WASTED: "came too late and were wasted",
         REFUSED: "were not finite, or no answers, and were refused",
@@ -199,8 +201,10 @@ def _time(trace: Trace, pace: timing.Pace, length: int, out: set[int]) -> list[R
         "median: of the task times; ratio: to the median of the other workers' medians; delay: the injected "
         "one; send: from then to the sending, as when the processor is taken; in flight: between the worker "
         "and rank 0, or waiting there; decode: from an arrival until rank 0 has decoded it; idle: from then "
-        "to the next task; quiet: after the worker's last arrival; dead: from its death on."
+        "to the next task; quiet: after the worker's last arrival."
     )
+    if split.dead.any():
+        legend += " dead: from its death on."
     if sample > 1:
         legend += f" Estimated from every {sample}th task of each worker."
     return [table, f"rank 0: {', '.join(shares)}", note(legend)]
