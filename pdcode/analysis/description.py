@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..coding.policies import wanted
+from ..coding.policies import COUNTED, wanted
 from ..config import kinds
 from ..config.tables import DecoderTable, MemoryTable, UpdateTable
 from ..trace.reader import Trace
@@ -228,11 +228,11 @@ def _decoder_kind(table: Mapping[str, Any], memory: Mapping[str, Any]) -> str:
 
 
 def policy(trace: Trace) -> str:
-    """Name the policy of a run: async, all, "first 6 of 8" or "captured 0.75"."""
+    """Name the policy of a run: async, all, "first 6 of 8", "quorum 6 of 8" or "captured 0.75"."""
     update = trace.config.get("update") or {}
     mode, workers = str(update.get("mode", "")), trace.members
-    if mode == "first":
-        return f"first {update.get('count') or wanted(UpdateTable(), workers)} of {workers:,}"
+    if mode in COUNTED:
+        return f"{mode} {update.get('count') or wanted(UpdateTable(), workers)} of {workers:,}"
     return f"captured {update['fraction']:g}" if mode == "captured" and "fraction" in update else mode
 
 

@@ -32,6 +32,18 @@ def percent(part: float, whole: float) -> str:
     return f"{100 * part / whole:.1f}" if whole > 0 and not math.isnan(part) else NOTHING
 
 
+def percents(parts: Sequence[float], whole: float) -> list[str]:
+    """Format parts that add up to the whole in percent, so that what is shown adds up to 100 %, too."""
+    if not whole > 0:
+        return [NOTHING] * len(parts)
+    tenths = [1000 * part / whole for part in parts]
+    shown = [math.floor(each) for each in tenths]
+    order = sorted(range(len(parts)), key=lambda place: shown[place] - tenths[place])
+    for place in order[: max(0, round(sum(tenths)) - sum(shown))]:
+        shown[place] += 1
+    return [f"{each / 10:.1f}" for each in shown]
+
+
 def ratio(value: float) -> str:
     """Format a factor with three digits (10.2×), or as a dash for nan and infinity."""
     if not math.isfinite(value):

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import fields
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..trace.reader import Trace
-from ..trace.schema import REFUSED, USED, WASTED
+from ..trace.schema import CLIPPED, DRAINED, FATES, LOST, LOST_AT_RANK_0, REFUSED, USED, WASTED
 from . import description, printing, statistics, timing
-from .formats import NOTHING, bar, duration, number, percent, ratio, size, spark, workers_named
+from .formats import NOTHING, bar, duration, number, percent, percents, ratio, size, spark, workers_named
 from .printing import Section, make_table, note
 
 if TYPE_CHECKING:
@@ -24,7 +24,16 @@ FEW = 12  # number of slowest workers shown if there are more, before the mean o
 FAULTS = 5
 BAR = 14
 OUTAGES = 3  # number of outages that are told
-SPLIT = ("compute", "delay", "send", "in\nflight", "decode", "idle", "quiet")  # in the order of timing.Split
+SPLIT = (
+    "compute",
+    "delay",
+    "send",
+    "in\nflight",
+    "decode",
+    "idle",
+    "quiet",
+    "dead",
+)  # in the order of timing.Split
 
 
 def show(trace: Trace, console: Console | None = None) -> None:
@@ -58,7 +67,11 @@ def sections(trace: Trace) -> Iterator[Section]:
     outages = timing.outages(trace.arrivals, trace.updates, pace, length)
     yield (
         "\n".join(
-            [*outcomes(trace.arrivals["status"]), *out_sentences(outages, pace), *slow_sentences(pace)]
+            [
+                *outcomes(trace.arrivals["status"], trace.counters),
+                *out_sentences(outages, pace),
+                *slow_sentences(pace),
+            ]
         ),
         [],
     )
@@ -71,12 +84,24 @@ def sections(trace: Trace) -> Iterator[Section]:
     yield "Bytes", _bytes(trace)
 
 
-def outcomes(status: np.ndarray) -> list[str]:
-    """Describe the fate of payloads before the stop, if not all were used."""
-    used, wasted, refused = (int(np.count_nonzero(status == outcome)) for outcome in (USED, WASTED, REFUSED))
-    lost = [f"{wasted:,} came too late and were wasted"] if wasted else []
-    lost += [f"{refused:,} were not finite and were refused"] if refused else []
-    return [f"{used:,} payloads were used; {'; '.join(lost)}"] if lost else []
+def outcomes(status: np.ndarray, counters: Mapping[str, Any]) -> list[str]:
+    """Describe the fates of payloads: each that was asked for has one."""
+    counts = np.bincount(status, minlength=len(FATES))
+    if "lost" in counters:  # of all, if only some were recorded
+        counts[:] = [int(counters[name]) for name in FATES]
+        counts[USED] -= counts[CLIPPED]
+    others = {
+        WASTED: "came too late and were wasted",
+        REFUSED: "were not finite, or no answers, and were refused",
+        DRAINED: "came after the stop",
+        LOST: "were lost with their workers",
+        LOST_AT_RANK_0: "were lost with rank 0",
+    }
+    texts = [f"{counts[fate]:,} {text}" for fate, text in others.items() if counts[fate]]
+    clipped = f", {counts[CLIPPED]:,} of them clipped to the median norm" if counts[CLIPPED] else ""
+    if strays := int(counters.get("strays", 0)):
+        texts.append(f"{strays:,} messages besides were answers to no task")
+    return ["; ".join([f"{counts[USED] + counts[CLIPPED]:,} payloads were used{clipped}", *texts])]
 
 
 def _what(trace: Trace) -> Table:
@@ -150,19 +175,21 @@ def shown_workers(pace: timing.Pace, out: Collection[int] = ()) -> tuple[list[in
 
 def _time(trace: Trace, pace: timing.Pace, length: int, out: set[int]) -> list[RenderableType]:
     sample = int(trace.attributes.get("sample", 1))
-    split = timing.split(trace.arrivals, len(pace.arrivals), length, sample)
+    split = timing.split(trace.arrivals, len(pace.arrivals), length, sample, trace.faults)
     parts = [getattr(split, field.name) for field in fields(split)]
-    table = make_table("worker", "tasks", "median", "ratio", *SPLIT, gap=1)
+    if not split.dead.any():
+        parts.pop()
+    table = make_table("worker", "tasks", "median", "ratio", *SPLIT[: len(parts)], gap=1)
     marked, (single, rest) = out.union(pace.slow()), shown_workers(pace, out)
     for worker in single:
         style = "bold yellow" if worker in marked else ""
         table.add_row(
             str(worker), str(pace.arrivals[worker]), duration(pace.median[worker]), ratio(pace.ratio[worker]),
-            *(percent(part[worker], length) for part in parts), style=style,
+            *percents([float(part[worker]) for part in parts], length), style=style,
         )  # fmt: skip
     if rest:
         tasks, median = int(pace.arrivals[rest].sum()), float(np.median(pace.median[rest]))
-        means = (percent(float(part[rest].mean()), length) for part in parts)
+        means = percents([float(part[rest].mean()) for part in parts], length)
         table.add_row(f"{len(rest)} more", str(tasks), duration(median), "", *means)
     spent = timing.coordinator(trace.arrivals, trace.updates, trace.counters, length, sample)
     heard = sample * int(np.count_nonzero(trace.arrivals["t_recv_ns"] <= length))
@@ -176,6 +203,8 @@ def _time(trace: Trace, pace: timing.Pace, length: int, out: set[int]) -> list[R
         "and rank 0, or waiting there; decode: from an arrival until rank 0 has decoded it; idle: from then "
         "to the next task; quiet: after the worker's last arrival."
     )
+    if split.dead.any():
+        legend += " dead: from its death on."
     if sample > 1:
         legend += f" Estimated from every {sample}th task of each worker."
     return [table, f"rank 0: {', '.join(shares)}", note(legend)]

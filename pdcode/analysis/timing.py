@@ -35,7 +35,8 @@ class Split:
     # From arrival to decoding at rank 0, while the worker has no other task.
     decode: np.ndarray
     idle: np.ndarray  # from decoding to the dispatch of the next task
-    quiet: np.ndarray  # after the decoding of the worker's last arrival
+    quiet: np.ndarray  # after the decoding of the worker's last arrival …
+    dead: np.ndarray  # … and from the worker's death on
 
 
 @dataclass(frozen=True)
@@ -99,12 +100,14 @@ def by_worker(arrivals: Columns, workers: int) -> Iterator[np.ndarray]:
     return (order[first:last] for first, last in pairwise(ends))
 
 
-def split(arrivals: Columns, workers: int, length: int, sample: int = 1) -> Split:
+def split(
+    arrivals: Columns, workers: int, length: int, sample: int = 1, faults: Columns | None = None
+) -> Split:
     """Split a run of `length` ns for each worker.
 
     What comes after `length`, which may be the time of the stop, is left out. With `sample` > 1 only every
     `sample`-th task is recorded: all but idle and quiet are then the recorded times multiplied by `sample`
-    (scaled down if they exceed the run), and the rest counts as idle.
+    (scaled down if they exceed the run), and the rest counts as idle. `faults` tell who has died.
     """
     parts = np.zeros((len(fields(Split)), workers))
     for worker, rows in enumerate(by_worker(arrivals, workers)):
@@ -115,6 +118,14 @@ def split(arrivals: Columns, workers: int, length: int, sample: int = 1) -> Spli
             if sample > 1
             else _partition(columns, injected, length)
         )
+    if faults is not None:
+        *_, idle, quiet, dead = parts
+        for place in np.flatnonzero(faults["kind"] == "dead"):
+            worker, since_ns = int(faults["worker"][place]), max(0, length - int(faults["t_ns"][place]))
+            if 0 <= worker < workers:
+                rest = idle if sample > 1 else quiet
+                dead[worker] = min(since_ns, rest[worker])
+                rest[worker] -= dead[worker]
     return Split(*parts)
 
 
@@ -126,7 +137,7 @@ def injected_ns(gap: np.ndarray, injected: np.ndarray) -> np.ndarray:
 def _partition(columns: list[np.ndarray], injected: np.ndarray, length: int) -> tuple[float, ...]:
     """Split one worker's time at its tasks' times, robustly against clock errors."""
     if not len(columns[0]):
-        return 0, 0, 0, 0, 0, 0, length
+        return 0, 0, 0, 0, 0, 0, length, 0
     dispatch, *own, recv, decoded = columns
     times = np.stack(own, axis=1).clip(0, length)
     start, compute, send = np.maximum.accumulate(times.ravel()).reshape(-1, 3).T
@@ -140,7 +151,7 @@ def _partition(columns: list[np.ndarray], injected: np.ndarray, length: int) -> 
     delay = injected_ns(send - compute, injected)
     return (
         (compute - start).sum(), delay.sum(), (send - compute - delay).sum(), flight,
-        decode.sum() + end - last, (wait - decode).sum(), length - end,
+        decode.sum() + end - last, (wait - decode).sum(), length - end, 0,
     )  # fmt: skip
 
 
@@ -152,7 +163,7 @@ def _estimate(columns: list[np.ndarray], injected: np.ndarray, length: int, samp
     parts = [compute - start, delay, send - compute - delay, flight, decoded - recv]
     sums = sample * np.array([np.maximum(part, 0).sum() for part in parts], dtype=np.float64)
     sums *= min(1.0, length / max(sums.sum(), 1.0))
-    return *sums, max(0.0, length - sums.sum()), 0.0
+    return *sums, max(0.0, length - sums.sum()), 0.0, 0.0
 
 
 def busy_ns(counters: Mapping[str, Any], what: str) -> float:

@@ -19,7 +19,7 @@ from ..problems.partition import Unit, each, task_rows
 from ..util.errors import InputError
 from .assignments import Assignment, Rotating, Static
 from .memory import CodewordSelector
-from .policies import wanted
+from .policies import COUNTED, wanted
 from .saved import FileTable
 
 
@@ -27,7 +27,7 @@ def explicit(config: Config) -> Config:
     """Return a configuration with the defaults written out that depend on other keys."""
     update = config.update
     wire = msgspec.structs.replace(config.wire, dtype=config.wire.dtype or config.problem.dtype)
-    if update.mode == "first":
+    if update.mode in COUNTED:
         update = msgspec.structs.replace(update, count=wanted(update, config.workers.count))
     return msgspec.structs.replace(config, wire=wire, update=update)
 

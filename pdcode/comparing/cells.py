@@ -23,7 +23,7 @@ from ..planning.goal import Goal
 from ..planning.trials import Outcome, source
 from ..schemes import make_scheme
 from ..trace.reader import Trace
-from ..trace.schema import DRAINED, USED
+from ..trace.schema import APPLIED, DRAINED
 from ..util.errors import Failure
 from ..util.processes import Pool
 from ..virtual import oracle
@@ -180,7 +180,7 @@ def measure(trace: Trace, goal: Goal | None) -> Measured:
     stop_ns, failed = description.stop_ns(trace), bool(description.failure(trace))
     replies = max(1, len(np.unique(_numbers(arrivals))))
     in_time = arrivals["status"] != DRAINED
-    used = arrivals["status"] == USED
+    used = np.isin(arrivals["status"], APPLIED)
     if goal is None:
         seconds = math.inf if failed else 1e-9 * stop_ns
     else:

@@ -207,6 +207,15 @@ def check_consistency(config: Config) -> None:
         )
     if config.reduce.summed:
         _check_summed(config)
+    if config.update.clip != "none" and config.downlink.exchanges:
+        raise InputError(
+            f"update.clip: '{config.update.clip}' does not go with downlink.kind 'exchange', by which "
+            "workers get payloads as they were sent; use 'codewords'"
+        )
+    if config.update.clip != "none" and config.workers.count < 3:
+        raise InputError(
+            f"update.clip: '{config.update.clip}' needs 3 workers, as of two nobody can tell which is right"
+        )
     workers = config.workers.count
     for key in ("raise_worker", "nan_worker"):
         fault = getattr(config.faults, key)
@@ -228,6 +237,7 @@ def _check_summed(config: Config) -> None:
         ("decoder.kind", config.decoder.kind, config.decoder.adds, alone),
         ("update.mode", config.update.mode, config.update.mode == "all", "does not wait for all; use 'all'"),
         ("wire.dtype", wire, wire in (None, config.problem.dtype), "cannot be added up; leave it out"),
+        ("update.clip", config.update.clip, config.update.clip == "none", alone),
         ("downlink.kind", config.downlink.kind, config.downlink.kind == "full", "has nothing to send"),
     ):
         if not fits:

@@ -267,11 +267,16 @@ class ReduceTable(Table):
 class UpdateTable(Table):
     """The policy by which rank 0 makes an optimizer step."""
 
-    #: after each arrival, all workers' arrivals, the first `count`, or once a `fraction` is captured
-    mode: Literal["async", "all", "first", "captured"] = "async"
-    count: Positive | None = None  #: with "first": arrivals per update; none: three quarters of the workers
+    #: after each arrival, all workers' arrivals, the first `count`, at least `count` and those that come soon
+    #: after, or once a `fraction` is captured
+    mode: Literal["async", "all", "first", "quorum", "captured"] = "async"
+    #: with "first" or "quorum": (least) arrivals per update; none: three quarters of the workers
+    count: Positive | None = None
     fraction: Fraction = 0.75  #: with "captured": captured fraction of the gradient at which to step
     late: Literal["use", "waste"] = "use"  #: whether late payloads are used in the next update or dropped
+    #: whether each payload is scaled to at most the median norm of the workers' last payloads: no single
+    #: worker can then lead θ far astray, but neither does what is cut off return to a worker's memory
+    clip: Literal["none", "median"] = "none"
 
 
 class OptimizerTable(Table):

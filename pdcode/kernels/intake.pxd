@@ -61,3 +61,4 @@ cdef class Received:
     cdef public int64_t injected_delay_ns, bytes_up, bytes_down
     cdef public int32_t round, part
     cdef public double loss
+    cdef int64_t flags, bytes

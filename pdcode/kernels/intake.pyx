@@ -49,6 +49,57 @@ cdef class Received:
         self.t_start_ns, self.t_compute_ns = header.start - offset_ns, header.compute - offset_ns
         self.t_send_ns, self.injected_delay_ns = header.send - offset_ns, header.delay
 
+    def expect(self, worker, task, version, row, flags, bytes):
+        """Note what `worker`, `task`, `version`, `row` and the header of the next reply must be."""
+        self.worker, self.task, self.version, self.row = worker, task, version, row
+        self.flags, self.bytes = flags, bytes
+
+    def check_header(self, message, int64_t offset_ns, int64_t size):
+        """Read the header of a message of `size` bytes, see `read_header`, if it is the expected one.
+
+        Returns
+        -------
+        str
+            The first field that is not as expected, of worker, task, size, bytes, flags, version, row and
+            times; "size" if it has no whole header. Empty if all are. Only then is anything read.
+
+        Raises
+        ------
+        ValueError
+            If the array is shorter than a header.
+        """
+        if not plain(message, cnp.NPY_UINT8, 1) or extent(message, 0) < <Py_ssize_t> sizeof(intake_header):
+            raise ValueError("a message must be an array of bytes, no shorter than a header")
+        cdef const intake_header *header = <const intake_header *> data(message)
+        if size < <int64_t> sizeof(intake_header):
+            return "size"
+        if header.worker != self.worker:
+            return "worker"
+        if header.task != <uint32_t> self.task:
+            return "task"
+        if size != extent(message, 0):
+            return "size"
+        if header.bytes != self.bytes:
+            return "bytes"
+        if header.flags != self.flags:
+            return "flags"
+        if header.version != <uint32_t> self.version:
+            return "version"
+        if header.row != self.row:
+            return "row"
+        if (outside(header.start) or outside(header.compute) or outside(header.send)
+                or outside(header.delay)):
+            return "times"
+        self.t_start_ns, self.t_compute_ns = header.start - offset_ns, header.compute - offset_ns
+        self.t_send_ns, self.injected_delay_ns = header.send - offset_ns, header.delay
+        self.loss = header.loss
+        return ""
+
+
+cdef inline bint outside(int64_t time_ns) noexcept:
+    """Return whether no clock of a worker shows such a time."""
+    return time_ns < -(1LL << 60) or time_ns > 1LL << 60
+
 
 def put_row(bytearray batch, Py_ssize_t at, Received arrival, int64_t applied, int32_t staleness,
             int64_t t_dispatch_ns, int64_t t_decoded_ns, double captured, uint8_t status):

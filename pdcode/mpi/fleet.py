@@ -16,6 +16,7 @@ run), and if ranks outnumber cores an idle rank leaves its core to those that co
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Sequence
 from itertools import chain
 from typing import Any
@@ -25,7 +26,7 @@ import numpy as np
 from mpi4py import MPI
 
 from ..training.share import Pace
-from ..transport.base import Arrival, Fleet, RankInfo
+from ..transport.base import NOT_FINITE, Arrival, Fleet, RankInfo
 from ..transport.layout import ALONE, CANCEL, SAVE, STOP, Layout, buffer, longest
 from ..transport.messages import Order, Reply, Task, notice
 from . import clocks, pace
@@ -33,6 +34,18 @@ from .deaths import all_tested, failed
 from .process import CHUNK, CLOCK, HELLO, PEER, REPLY, SAVED, SETUP, TASK, Patience, library
 
 SAVING_NS = 60_000_000_000  # longest wait for a worker that writes its part of a checkpoint
+
+STRAYS = "worker", "task"
+"""Header fields by which a message is no answer to a worker's task."""
+WRONG = {
+    "size": "has not the size of its message",
+    "bytes": "has not the size of its message",
+    "flags": "is of another round or part",
+    "version": "is of another version of theta",
+    "row": "has codewords that were not handed out",
+    "times": "has times that no clock shows",
+}
+"""Header field -> what is wrong with an answer in which it is not as expected."""
 
 
 class MPIFleet(Fleet):
@@ -53,6 +66,7 @@ class MPIFleet(Fleet):
         self._dead: set[int] = set()
         self.alone = True  # whether every worker that was shut down knew that others had died
         self._died: list[int] = []  # those of whom `deaths` has not told yet
+        self._strays: list[tuple[int, str]] = []  # messages that answer no task, of which `strays` will tell
         self._forwarded: list[MPI.Request] = []  # payloads of other workers that are being sent
         self.library = library()
         self._patience = Patience(50e-6, comm)
@@ -83,7 +97,8 @@ class MPIFleet(Fleet):
         self._parts = [0] * workers  # … and the part of its reply that comes next
         self._sends = [MPI.REQUEST_NULL] * workers
         self._slots = [2 * worker for worker in range(workers)]  # receive buffer of each worker's task
-        self._active = [MPI.REQUEST_NULL] * workers  # the receive of each worker's next part
+        self._active = [MPI.REQUEST_NULL] * workers  # the receive of each worker's next part …
+        self._statuses = [MPI.Status() for _ in range(workers)]  # … and of those that have ended
 
     def _meet(self, worker: int) -> RankInfo:
         hello = bytearray(256)
@@ -157,7 +172,7 @@ class MPIFleet(Fleet):
             self._sends[worker].Wait()  # complete, as the worker has replied; this frees the request
             size = message.write(worker, task, version, order, flags)
             for arrival in self._arrivals[slot][number]:
-                arrival.answers(order, size)
+                arrival.answers(worker, task, version, order, size)
             now_ns = clocks.now_ns() - self._start_ns
             self._sends[worker] = self._comm.Isend((message.message, size, MPI.BYTE), 1 + worker, TASK)
         except MPI.Exception as error:
@@ -167,41 +182,69 @@ class MPIFleet(Fleet):
         return now_ns
 
     def arrivals(self, timeout_ns: int, wake_ns: int | None = None) -> Sequence[Arrival]:
-        if wake_ns is not None:
-            timeout_ns = min(timeout_ns, max(0, wake_ns - self.now_ns()))
         try:
-            done = MPI.Prequest.Testsome(self._active) or self._patience.wait(
-                lambda: MPI.Prequest.Testsome(self._active), timeout_ns
-            )
+            done = self._test()
+            if not done:
+                if wake_ns is not None:
+                    timeout_ns = min(timeout_ns, max(0, wake_ns - self.now_ns()))
+                done = self._patience.wait(self._test, timeout_ns)
         except MPI.Exception as error:
             done = self._sort_out(error)
         if not done:
             return ()
         now_ns = clocks.now_ns() - self._start_ns
-        return [self._read(worker, now_ns) for worker in done]
+        read = [self._read(worker, size, now_ns) for worker, size in done]
+        return [arrival for arrival in read if arrival is not None]
 
-    def _read(self, worker: int, now_ns: int) -> Arrival:
+    def _test(self) -> list[tuple[int, int]]:
+        """Return whose replies are here, and their sizes."""
+        done = MPI.Prequest.Testsome(self._active, self._statuses)
+        if not done:
+            return []
+        return [
+            (worker, status.Get_count(MPI.BYTE)) for worker, status in zip(done, self._statuses, strict=False)
+        ]
+
+    def _read(self, worker: int, size: int, now_ns: int) -> Arrival | None:
+        """Read a reply; None if it answers no task: another one may do so."""
         slot, number, part = self._slots[worker], self._rounds[worker], self._parts[worker]
         arrival, reply = self._arrivals[slot][number][part], self._replies[slot][number].parts[part]
+        wrong = arrival.check_header(reply.message, self._offsets_ns[worker], size)
+        if wrong in STRAYS:
+            self._strays.append((worker, f"of another {wrong}"))
+            self.bytes_up += size
+            self._receives[slot][number][part].Start()
+            return None
         if arrival.last:
             self._active[worker] = MPI.REQUEST_NULL
         else:
             self._parts[worker] += 1
             self._active[worker] = self._receives[slot][number][part + 1]
         self.bytes_up += arrival.bytes_up
-        arrival.read_header(reply.message, self._offsets_ns[worker])
-        arrival.finite = reply.read()
+        arrival.finite = not wrong and reply.read()
+        if not arrival.finite:
+            arrival.fault = WRONG.get(wrong, NOT_FINITE)
+        if wrong:
+            arrival.t_start_ns = arrival.t_compute_ns = arrival.t_send_ns = now_ns
+            arrival.injected_delay_ns, arrival.loss = 0, math.nan
         arrival.t_recv_ns = now_ns
         return arrival
 
-    def _sort_out(self, error: MPI.Exception) -> list[int]:
-        """Return the workers of which a reply is here, when a test of all receives has failed.
+    def _sort_out(self, error: MPI.Exception) -> list[tuple[int, int]]:
+        """Return whose replies are here, and their sizes, when a test of all receives has failed.
 
-        The error hides which of them have ended: these are inactive now, and end at once when tested.
+        The error hides which of them have ended: these are inactive now, and end at once when tested. A
+        reply that is longer than it may be is one, too.
         """
-        self._bury(error)
+        told = [status for status in self._statuses if status.error != MPI.SUCCESS]
+        kinds, sizes = {status.error for status in told} - {MPI.ERR_PENDING}, dict[int, int]()
+        for status in reversed(self._statuses):  # those of this test come first
+            sizes[status.source - 1] = status.Get_count(MPI.BYTE)
+            status.error = MPI.SUCCESS
+        if error.Get_error_class() != MPI.ERR_IN_STATUS or kinds != {MPI.ERR_TRUNCATE}:
+            self._bury(error)
         return [
-            worker
+            (worker, sizes.get(worker, 0))
             for worker, receive in enumerate(self._active)
             if receive != MPI.REQUEST_NULL and receive.Test()
         ]
@@ -212,6 +255,12 @@ class MPIFleet(Fleet):
             self._dead.add(rank - 1)
             self._died.append(rank - 1)
             self._active[rank - 1] = MPI.REQUEST_NULL
+
+    def strays(self) -> Sequence[tuple[int, str]]:
+        if not self._strays:
+            return ()
+        strays, self._strays = self._strays, []
+        return strays
 
     def deaths(self) -> Sequence[int]:
         if not self._died:

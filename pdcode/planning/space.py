@@ -16,7 +16,7 @@ import numpy as np
 
 from ..coding import settled
 from ..coding.builders import explicit
-from ..coding.policies import wanted
+from ..coding.policies import COUNTED, wanted
 from ..config import kinds
 from ..config import load as configfile
 from ..config.tables import Config, MemoryTable, SchemeTable
@@ -322,7 +322,8 @@ def summary(config: Config) -> str:
         given = getattr(code, "weight", None)
         weight = "" if given is None else f" w={_joined(given)}"
         coded = f"{code.family} k={_joined(code.blocks)}{weight} {rows}"
-    amount = {"first": wanted(update, config.workers.count), "captured": update.fraction}.get(update.mode)
+    counts = dict.fromkeys(COUNTED, wanted(update, config.workers.count))
+    amount = (counts | {"captured": update.fraction}).get(update.mode)
     parts = [
         config.scheme.name if config.scheme.name not in ("lwpd", "uncoded") else coded,
         {"gram": "whitened", "auto": "whitened", "norm": "normed"}.get(code.whiten, ""),

@@ -12,7 +12,7 @@ import numpy as np
 
 from .. import problems
 from ..analysis.statistics import crossing
-from ..coding.policies import wanted
+from ..coding.policies import least
 from ..config.tables import Config, ProblemTable
 from ..schemes import make_scheme
 from ..trace import Recorder
@@ -159,7 +159,7 @@ def payloads(config: Config) -> float:
     workers, mode = config.workers.count, config.update.mode
     if mode == "async":
         return 1 / make_scheme(config).parts
-    return wanted(config.update, workers) if mode == "first" else workers
+    return least(config.update, workers)
 
 
 def most_updates(config: Config, arrivals: int = ARRIVALS) -> int:

@@ -116,7 +116,7 @@ class Comparison(Recorder):
             TableComparison(trace, name, timed) for name in ("arrivals", "updates", "progress")
         )
         # Others depend on the machine.
-        self._kinds = ("refused", "flagged", "stop", "missing")[: 4 if timed else 2]
+        self._kinds = ("refused", "flagged", "stop", "missing", "overdue", "returned")[: 6 if timed else 2]
         self.faults = TableComparison(trace, "faults", timed, self._kinds)
 
     def arrival(self, *values: float) -> None:

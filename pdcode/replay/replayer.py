@@ -12,7 +12,7 @@ from .. import problems
 from ..coding.assignments import Rotating
 from ..config.tables import Config
 from ..trace.reader import Trace
-from ..trace.schema import ARITHMETIC, DRAINED, REFUSED, USED
+from ..trace.schema import APPLIED, ARITHMETIC, DRAINED, REFUSED
 from ..training.coordinator import Coordinator
 from ..training.monitor import LINE_NS, Print
 from ..training.session import TrainingRun, counters, described
@@ -96,6 +96,8 @@ class Replayer:
         self._descent = TrainingRun(
             config, components, self._fleet, self.compared, lambda line: None, drain_ns=drain
         )
+        if not self.timed or "why" not in trace.updates:  # older runs did not look for overdue workers
+            self._descent.coordinator.looks = False
         self.theta = components.state.theta
         self._status, self._measured = trace.arrivals["status"], trace.progress["version"]
         self._final = trace.checkpoint, trace.counters  # damage is found before the work
@@ -191,7 +193,7 @@ class Replayer:
         coordinator, state = self._descent.coordinator, self._parts.state
         flags = zip(coordinator.awaited, coordinator.returned, strict=True)
         lost = [RETURNED if awaited else flag for awaited, flag in flags]
-        coordinator.go_on(self._config.workers.count)
+        coordinator.rejoin(self._config.workers.count)
         coordinator.returned = lost
         state.resumed()
         coordinator.dispatch_waiting()
@@ -206,7 +208,7 @@ class Replayer:
                 del counted[key]
         else:
             coordinator, schedule = self._descent.coordinator, self._simulation.schedule
-            work = coordinator.outcomes[USED] / self._parts.replies
+            work = sum(coordinator.outcomes[fate] for fate in APPLIED) / self._parts.replies
             counted |= {
                 "length_ns": schedule.now_ns,
                 "processor_ns": processor_ns(

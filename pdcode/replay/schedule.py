@@ -60,14 +60,15 @@ class RecordedSchedule(Schedule):
             cut = stopped & (delays_ns >= 0) & (delays_ns < drawn_ns)  # by the stop
             delays_ns = np.where(cut, delays_ns, drawn_ns)
         self._worker, self._recv_ns, self._row = arrivals["worker"], arrivals["t_recv_ns"], 0
+        self._status = arrivals["status"]
         self._version = arrivals["version"] + arrivals["staleness"]  # of θ when the reply was handled
         self._out = set[int]()  # workers that have a task
         self._missing = set(trace.faults["worker"][trace.faults["kind"] == "missing"].tolist())
-        died = trace.faults["kind"] == "dead"
-        self._deaths = deque(
-            zip(*(trace.faults[key][died].tolist() for key in ("t_ns", "worker")), strict=True)
+        told = np.isin(trace.faults["kind"], ("dead", "overdue"))
+        self._events = deque(
+            zip(*(trace.faults[key][told].tolist() for key in ("t_ns", "kind", "worker")), strict=True)
         )
-        self._died: list[int] = []
+        self._told: dict[str, list[int]] = {"dead": [], "overdue": []}
         self._cancelled = False
         self.now_ns = self.t_recv_ns = 0
         self.t_start_ns, self.t_compute_ns, self.t_send_ns, self.injected_delay_ns = (
@@ -87,8 +88,14 @@ class RecordedSchedule(Schedule):
         self._out.add(worker)
 
     def deaths(self) -> Sequence[int]:
-        died, self._died = self._died, []
-        return died
+        return self._tell("dead")
+
+    def overdue(self) -> Sequence[int]:
+        return self._tell("overdue")
+
+    def _tell(self, kind: str) -> Sequence[int]:
+        told, self._told[kind] = self._told[kind], []
+        return told
 
     def cancel(self) -> None:
         self._cancelled = True
@@ -101,12 +108,13 @@ class RecordedSchedule(Schedule):
             self._go_on()
         if self._over():
             return -1  # the coordinator asks whether to stop when nothing arrives
-        if self._deaths and (row == len(self._worker) or self._deaths[0][0] <= self._recv_ns[row]):
-            self.now_ns = self._deaths[0][0]
-            while self._deaths and self._deaths[0][0] == self.now_ns:  # were noticed together
-                _, worker = self._deaths.popleft()
-                self._out.discard(worker)
-                self._died.append(worker)
+        if self._events and (row == len(self._worker) or self._events[0][0] <= self._recv_ns[row]):
+            self.now_ns, kind, _ = self._events[0]
+            while self._events and self._events[0][:2] == (self.now_ns, kind):  # were noticed together
+                _, _, worker = self._events.popleft()
+                if kind == "dead":
+                    self._out.discard(worker)
+                self._told[kind].append(worker)
             return -1
         if row == len(self._worker):
             if self._cancelled and self._out == self._missing:
@@ -123,5 +131,6 @@ class RecordedSchedule(Schedule):
         for times_ns, column in self._columns:
             times_ns[worker] = int(column[row])
         self.now_ns = self.t_recv_ns = int(self._recv_ns[row])
+        self.sound = bool(self._status[row] != REFUSED)
         self._row += 1
         return worker

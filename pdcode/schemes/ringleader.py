@@ -121,7 +121,7 @@ class Collecting(Policy):
 
     def __init__(self, table: UpdateTable, workers: int) -> None:
         super().__init__(table, workers)
-        self._workers = workers
+        self._workers, self.patient = workers, True
 
     def ready(self, seen: Seen, expected: int) -> bool:
         return seen.captured * self._workers >= expected - 1e-6

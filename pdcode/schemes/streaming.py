@@ -161,6 +161,8 @@ class Streaming(Scheme):
             raise InputError(
                 f"code.blocks: {parts!r}: scheme 'streaming' cuts layers into as many parts; use one number"
             )
+        if parts > 1 and update.mode == "quorum":
+            raise InputError("update.mode: 'quorum' counts replies, not their parts as scheme 'streaming'")
         if parts > 1 and update.late == "waste" and update.mode in ("async", "captured"):
             raise InputError(
                 f"update.late: 'waste': with update.mode '{update.mode}' the last parts of scheme "

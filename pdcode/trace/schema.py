@@ -15,8 +15,19 @@ SCHEMA_VERSION = 2
 ARITHMETIC = 2
 """Version of the arithmetic of θ: of rounding, and of the order of codewords. A trace without it has 1."""
 
-USED, WASTED, DRAINED, REFUSED = 0, 1, 2, 3
-"""Values of `arrivals/status`: used in a step, too late, after the stop, not finite."""
+USED, WASTED, DRAINED, REFUSED, CLIPPED, LOST, LOST_AT_RANK_0 = range(7)
+"""Fates of payloads, values of `arrivals/status`: used in a step; too late; after the stop; not finite, or
+not the answer to the worker's task; used, but scaled down first; lost with a worker; lost with rank 0,
+after its last checkpoint. Of a payload that is lost with its worker there is no row."""
+
+FATES = "used", "wasted", "drained", "refused", "clipped", "lost", "lost_at_rank_0"
+"""Names of the fates, by which counters have their totals."""
+
+APPLIED = USED, CLIPPED
+"""Fates of payloads that are in a step."""
+
+ENOUGH, TIME, ALONE = 0, 1, 2
+"""Values of `updates/why`: enough payloads, the time to wait for more was over, no other was expected."""
 
 MESSAGE = 2**40  # no message has more bytes
 
@@ -107,8 +118,9 @@ ARRIVALS = {
     "status": Column(
         "|u1",
         "1",
-        "0 used, 1 wasted (late), 2 drained (after the stop), 3 refused (not finite)",
-        most=REFUSED,
+        "0 used, 1 wasted (late), 2 drained (after the stop), 3 refused (not finite, or no answer to the "
+        "task), 4 clipped (scaled down and used), 6 lost with rank 0 since its last checkpoint",
+        most=LOST_AT_RANK_0,
     ),
     "loss": Column("<f8", "1", "loss of the worker's mini-batch"),
     "round": Column("<i4", "1", "round of the update, from 0, in schemes of several rounds", 0),
@@ -123,6 +135,17 @@ UPDATES = {
     "step_norm": Column("<f8", "1", "Euclidean norm of the change of theta"),
     "digest": Column(
         "<i8", "1", "digest of theta, with allreduce that of all workers; 0: not taken", 0, **INT64
+    ),
+    "waited_for": Column(
+        "<i4", "1", "worker for which rank 0 waited last before the step; -1: for none", -1, least=-1
+    ),
+    "waited_ns": Column("<i8", "ns", "time from the payload before to that worker's, or to the step", 0),
+    "why": Column(
+        "|u1",
+        "1",
+        "why rank 0 stepped: 0 enough payloads, 1 no time to wait for more, 2 no other was expected",
+        ENOUGH,
+        most=ALONE,
     ),
 }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from .coordinator import Coordinator
 INTERRUPTED = "interrupted"  # reason to stop: the user's wish
 LINE_NS = 1_000_000_000
 UNLIMITED_S = 1e9  # a wait from here on has no limit
+WAITED = 0.1  # share of the time that rank 0 waits for a worker alone, from which on it is told
 SHARE = 20  # measuring takes at most 1/20 of rank 0's time, as arrivals wait meanwhile
 
 
@@ -67,7 +68,8 @@ class Monitor:
         self._measure_ns = self._line_ns = 0
         self._due_ns = self._wall_due_ns = 0.0
         self._last_line = 0, 0  # time, arrivals
-        self._dead = 0  # workers whose deaths have been told
+        self._line_at_ns = 0  # the same time on the run's clock
+        self._waited: list[int] = []  # as of the coordinator, at the last line
         self._last_version = -1
         self.loss = self.accuracy = self.grad_norm = math.nan
         self.spent_ns = 0  # time spent on measuring
@@ -85,10 +87,9 @@ class Monitor:
         quiet = now_ns < self._due_ns and wall_ns < self._wall_due_ns and not coordinator.interrupted
         if quiet and (not reason or coordinator.stopping):
             return reason
-        for worker in coordinator.dead[self._dead :]:
-            others = len(coordinator.living())
-            self.print_line(f"{now_ns * 1e-9:7.1f} s  worker {worker} has died; {others} go on")
-            self._dead += 1
+        for note in coordinator.notes:
+            self.print_line(f"{now_ns * 1e-9:7.1f} s  {note}")
+        coordinator.notes.clear()
         if now_ns >= self._until_ns:
             reason = reason or f"{self.stop.seconds:g} s"
         if coordinator.interrupted and not coordinator.stopping and not reason:
@@ -147,6 +148,8 @@ class Monitor:
         then_ns, before = self._last_line
         rate = 1e9 * (coordinator.arrivals - before) / (wall_ns - then_ns) if wall_ns > then_ns else 0.0
         self._last_line = wall_ns, coordinator.arrivals
+        since_ns, self._line_at_ns = now_ns - self._line_at_ns, now_ns
+        told, self._waited = self._waited or [0] * len(coordinator.waited_ns), coordinator.waited_ns.copy()
         if coordinator.stopping:
             left_s = max(0.0, 1e-9 * (coordinator.drain_until_ns - now_ns))
             most = f", {left_s:.1f} s at most" if left_s < UNLIMITED_S else ""
@@ -157,14 +160,30 @@ class Monitor:
         if self._numerics and self._last_version != coordinator.version:
             measured += f"(at update {self._last_version}) "
         text = f"{now_ns * 1e-9:7.1f} s  update {coordinator.version:<7d} {measured}{rate:7.0f} arrivals/s"
-        return text + conspicuous(coordinator, now_ns)
+        waited_ns = [after - earlier for after, earlier in zip(self._waited, told, strict=True)]
+        return text + conspicuous(coordinator, now_ns, waited_ns, since_ns)
 
 
-def conspicuous(coordinator: Coordinator, now_ns: int) -> str:
-    """Name the workers that do not answer, or else the slowest, as a multiple of the others' median."""
-    if hung := coordinator.hung(now_ns):
-        longest_s = 1e-9 * (now_ns - min(coordinator.t_dispatch_ns[worker] for worker in hung))
-        return f"  no answer from {workers_named(hung)} for {longest_s:.1f} s"
+def conspicuous(
+    coordinator: Coordinator, now_ns: int, waited_ns: Sequence[int] = (0,), since_ns: int = 0
+) -> str:
+    """Name the workers that are presumed lost, or the one for which rank 0 has waited, or the slowest.
+
+    Parameters
+    ----------
+    coordinator : Coordinator
+    now_ns : int
+    waited_ns : sequence of int
+        Time for which rank 0 has waited for each worker alone …
+    since_ns : int
+        … of so much time. That it waited is told from a `WAITED` of it on.
+    """
+    if overdue := coordinator.overdue:
+        longest_s = 1e-9 * (now_ns - min(coordinator.t_dispatch_ns[worker] for worker in overdue))
+        waits = "waits for" if coordinator.waits else "no answer from"
+        return f"  {waits} {workers_named(sorted(overdue))} for {longest_s:.1f} s"
+    if (most_ns := max(waited_ns)) > WAITED * since_ns:
+        return f"  waited {most_ns / since_ns:.0%} of the time for worker {waited_ns.index(most_ns)}"
     times, living = coordinator.task_times_ns(now_ns), coordinator.living()
     if len(living) < 2:
         return ""

@@ -9,10 +9,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
+from ..coding.clipping import make_clip
 from ..config.tables import Config
 from ..trace import Recorder, TraceWriter, opening
 from ..trace.lock import Lock
-from ..trace.schema import USED, WASTED
+from ..trace.schema import APPLIED, FATES
 from ..transport.base import Fleet, RankInfo
 from ..util.errors import Failure, InputError, within
 from ..util.formats import duration, workers_named
@@ -77,7 +78,9 @@ class TrainingRun:
         self.numerics = numerics
         every_s = config.trace.checkpoint_s
         every_ns = NEVER_NS if every_s is None else round(1e9 * every_s)
-        self.coordinator = Coordinator(fleet, components.state, trace, drain_ns, only_there(config), every_ns)
+        self.coordinator = Coordinator(
+            fleet, components.state, trace, drain_ns, only_there(config), make_clip(config), every_ns
+        )
         self.monitor = Monitor(components.problem, config, trace, print_line, wall_ns, numerics)
         self.also: dict[str, Any] = {}
         self._found, self._wall_ns = found, wall_ns or fleet.now_ns
@@ -109,7 +112,7 @@ class TrainingRun:
             return
         fleet.bytes_up += self.also["bytes"][0]
         fleet.bytes_down += self.also["bytes"][1]
-        coordinator.go_on(fleet.workers)
+        coordinator.rejoin(fleet.workers)
         state.resumed()
 
     @property
@@ -297,9 +300,10 @@ def counters(descent: TrainingRun) -> dict[str, float]:
         "version": coordinator.version,
         "t_stop_ns": coordinator.t_stop_ns,
         "arrivals": coordinator.arrivals,
-        "used": coordinator.outcomes[USED],
-        "wasted": coordinator.outcomes[WASTED],
-        "refused": sum(coordinator.refused),
+        **dict(zip(FATES, coordinator.outcomes, strict=True)),
+        "used": sum(coordinator.outcomes[fate] for fate in APPLIED),
+        "outstanding": coordinator.outstanding,
+        "strays": sum(coordinator.strays),
         "flagged": sum(coordinator.flagged),
         "spent_evaluate_ns": descent.monitor.spent_ns,
         "bytes_up": fleet.bytes_up,

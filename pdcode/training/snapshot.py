@@ -19,6 +19,7 @@ import numpy as np
 
 from ..codes.constructions.energy import BlockEnergies
 from ..codes.constructions.matched import Matched
+from ..coding.clipping import Votes
 from ..coding.relay import Entry
 from ..kernels import events, intake
 from ..transport.messages import Order
@@ -36,6 +37,9 @@ CHANGING = events.Events, intake.Received, Matched, BlockEnergies
 
 RECORDS = {each.__name__: each for each in (Entry, Order)}
 """Named tuples that a run makes as it goes on."""
+
+MADE = {each.__name__: each for each in (Votes,)}
+"""Classes of objects that a run makes as it goes on, without arguments."""
 
 SEQUENCES: dict[str, Any] = {"list": list, "tuple": tuple, "deque": deque}
 PLAIN = bool, int, float, str, bytes, type(None)
@@ -94,7 +98,8 @@ class _Taking:
             return ["map", keys, self._all(list(value.values()), path)]
         if isinstance(value, events.Events):
             return ["events", self._all(value.saved(), path)]
-        return ["object", {name: self.keep(each, f"{path}.{name}") for name, each in members(value, path)}]
+        kept = {name: self.keep(each, f"{path}.{name}") for name, each in members(value, path)}
+        return ["object", kept, type(value).__name__]
 
     def _all(self, values: Sequence[Any], path: str) -> list[Any]:
         return [self.keep(each, f"{path}[{number}]") for number, each in enumerate(values)]
@@ -138,6 +143,8 @@ class _Restoring:
         if kind == "events" and isinstance(current, events.Events):
             current.restore(self._all((), rest[0], path))
             return current
+        if kind == "object" and current is None and rest[1] in MADE:
+            current = MADE[rest[1]]()
         if kind == "object" and hasattr(current, "__dict__"):
             for name, each in rest[0].items():
                 before = getattr(current, name, None)

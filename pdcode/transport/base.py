@@ -13,8 +13,11 @@ from typing import Any
 import numpy as np
 
 from ..kernels import intake
-from .layout import Layout, Pair
+from .layout import PART, ROUND, Layout, Pair
 from .messages import Order, Reply, Task
+
+NOT_FINITE = "is not finite, or has codewords out of range"
+"""What is wrong with a payload whose header is right."""
 
 
 class Arrival(intake.Received):
@@ -37,7 +40,8 @@ class Arrival(intake.Received):
     t_recv_ns: int
     injected_delay_ns: int
     codewords: Sequence[Pair]  # one pair per unit
-    finite: bool  # whether the whole payload is
+    finite: bool  # whether the whole payload is, and header and codewords are those of an answer …
+    fault: str = NOT_FINITE  # … and what is wrong if not
     bytes_up: int  # size of the reply
     bytes_down: int  # size of the task; 0 for its later parts
     # shape (r, elements) per unit; unchanged until the reply to the worker's next but one task
@@ -50,10 +54,13 @@ class Arrival(intake.Received):
         self.payloads, self.codewords, self.body = reply.payloads, reply.codewords, reply.body
         self.bytes_up, self.round, self.digest = reply.layout.reply_bytes, number, 0
         self.part, self.last = reply.part, reply.part == reply.layout.replies - 1
-        self._chosen = reply.layout.chosen
+        self.scale = reply.scale  # multiplies the payload, in the message, too
+        self._chosen, self._payload_bytes = reply.layout.chosen, reply.layout.payload_bytes
 
-    def answers(self, order: Order, size: int) -> None:
+    def answers(self, worker: int, task: int, version: int, order: Order, size: int) -> None:
         """Note the task, of `size` bytes, that the reply will answer."""
+        flags = self.round << ROUND | self.part & PART
+        self.expect(worker, task, version, order.row, flags, self._payload_bytes)
         if not self._chosen:
             self.codewords = order.codewords
         self.bytes_down = 0 if self.part else size
@@ -117,8 +124,16 @@ class Fleet(ABC):
     def arrivals(self, timeout_ns: int, wake_ns: int | None = None) -> Sequence[Arrival]:
         """Return replies in order of arrival; none if the timeout, or the time `wake_ns`, passes first."""
 
+    def strays(self) -> Sequence[tuple[int, str]]:
+        """Return who has sent messages, since the last call, that answer no task, and what they are."""
+        return ()
+
     def deaths(self) -> Sequence[int]:
         """Return the workers that have died since the last call; what they have not sent never comes."""
+        return ()
+
+    def overdue(self) -> Sequence[int]:
+        """Return the workers that were found overdue since the last call, in a run that is replayed."""
         return ()
 
     def forward(self, worker: int, messages: Sequence[np.ndarray]) -> None:

@@ -31,6 +31,9 @@ ROUND = 8
 ROUNDS = 1 << 16 - ROUND
 """Maximum number of rounds of an update."""
 
+PART = (1 << ROUND) - 1
+"""Mask of the part of the reply, as far as it fits, in the flags of a reply's header."""
+
 KEY_BYTES = 8
 """Bytes of the row number that stands for keyed codewords."""
 

@@ -18,7 +18,7 @@ import numpy as np
 from ..kernels import intake, quantise
 from ..util.rng import WIRE
 from .codewords import GivenFormat
-from .layout import CANCEL, HEADER, KEY_BYTES, ROUND, STOP, Codewords, Layout, Pair, Part, buffer
+from .layout import CANCEL, HEADER, KEY_BYTES, PART, ROUND, STOP, Codewords, Layout, Pair, Part, buffer
 
 NOBODY = np.zeros(0, np.int64)
 
@@ -205,6 +205,22 @@ class Reply:
             sound &= quantise.encode(part.kind, flat, wire, part.rows, seed, WIRE, worker, task, number, flat)
         return sound
 
+    def scale(self, factor: float) -> None:
+        """Multiply the payload, as it lies in the message and as it was read."""
+        for flat, wire, part in self.fields:
+            if self.layout.exact:
+                flat *= flat.dtype.type(factor)
+            elif part.kind in quantise.CODED:
+                elements = len(flat) // max(1, part.rows)
+                count = part.rows * -(-elements // quantise.GROUP)
+                count *= 2 if part.kind == quantise.KINDS["int2"] else 1  # scales of a group
+                scales = wire[: 4 * count].view(np.float32)
+                scales *= np.float32(factor)
+            else:
+                flat *= flat.dtype.type(factor)
+                quantise.encode(part.kind, flat, wire, part.rows, 0, WIRE, 0, 0, 0, flat)
+        self._read()
+
     def wire(self, number: int) -> np.ndarray:
         """Return the bytes of a unit's payload in the message."""
         return self.fields[number][1]
@@ -221,8 +237,8 @@ class Reply:
     ) -> None:
         """Write the header: worker, task, and times on the worker's clock in ns."""
         HEADER.pack_into(
-            self.header, 0, worker, task.round << ROUND, self.layout.payload_bytes, task.task, task.version,
-            task.row, t_start_ns, t_compute_ns, t_send_ns, delay_ns, loss,
+            self.header, 0, worker, task.round << ROUND | self.part & PART, self.layout.payload_bytes,
+            task.task, task.version, task.row, t_start_ns, t_compute_ns, t_send_ns, delay_ns, loss,
         )  # fmt: skip
 
     def read(self) -> bool:

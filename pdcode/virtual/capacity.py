@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..coding.policies import wanted
+from ..coding.policies import least
 from ..coding.relay import RelayedState
 from ..config.tables import Config
 from ..training.setup import Components
@@ -93,4 +93,4 @@ def serves(components: Components) -> int:
 
 def _payloads(config: Config, n: int) -> int:
     """Return how many payloads an update has."""
-    return {"async": 1, "first": wanted(config.update, n)}.get(config.update.mode, n)
+    return 1 if config.update.mode == "async" else least(config.update, n)

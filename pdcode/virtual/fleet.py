@@ -115,8 +115,7 @@ class VirtualFleet(VirtualRanks, Fleet):
         slot = self._slots[worker] = self._slots[worker] ^ 1
         self._parts[worker] = 0
         for arrival in self._arrivals[slot][number]:
-            arrival.answers(order, size)
-            arrival.worker, arrival.task, arrival.version, arrival.row = worker, task, version, order.row
+            arrival.answers(worker, task, version, order, size)
             if self._exchanged is not None:
                 arrival.bytes_down = self._exchanged[number]
         self.executor.perform(worker, self._task, number)
@@ -139,7 +138,7 @@ class VirtualFleet(VirtualRanks, Fleet):
         self.flush()
         schedule = self.schedule
         until_ns, wakes = self._until_ns, False
-        if wake_ns is not None and (until_ns is None or wake_ns < until_ns):
+        if wake_ns is not None and (until_ns is None or wake_ns <= until_ns):
             until_ns, wakes = wake_ns, True
         limit_ns = schedule.now_ns + timeout_ns if until_ns is None else max(schedule.now_ns, until_ns)
         worker = schedule.next(limit_ns, wakes)
@@ -155,7 +154,7 @@ class VirtualFleet(VirtualRanks, Fleet):
         reply, arrival = self._replies[slot][number].parts[part], self._arrivals[slot][number][part]
         arrival.loss, body = self.executor.finish(worker, number, part)
         reply.body[:] = body
-        arrival.finite = reply.read()
+        arrival.finite = reply.read() and schedule.sound
         arrival.t_start_ns, arrival.t_compute_ns, arrival.t_send_ns = schedule.times_ns(worker)
         arrival.t_recv_ns = schedule.t_recv_ns
         arrival.injected_delay_ns = int(schedule.injected_delay_ns[worker])
@@ -167,6 +166,9 @@ class VirtualFleet(VirtualRanks, Fleet):
 
     def deaths(self) -> Sequence[int]:
         return self.schedule.deaths()
+
+    def overdue(self) -> Sequence[int]:
+        return self.schedule.overdue()
 
     def stepped(self) -> None:
         self.flush()  # earlier tasks leave before this message

@@ -39,6 +39,8 @@ class Schedule(ABC):
         Times of each worker's last task, or part of one.
     steps : int
         Number of rounds that have ended; an update has one or more.
+    sound : bool
+        Whether the last reply was taken for an answer, in a run that is replayed.
     cuts : bool
         Whether `cancel` cuts delays short; the runs of older traces were not.
     """
@@ -50,6 +52,7 @@ class Schedule(ABC):
     t_send_ns: list[int] | np.ndarray
     injected_delay_ns: list[int] | np.ndarray
     steps = 0
+    sound = True
     cuts = True
 
     @abstractmethod
@@ -94,6 +97,10 @@ class Schedule(ABC):
 
     def deaths(self) -> Sequence[int]:
         """Return the workers that have died since the last call."""
+        return ()
+
+    def overdue(self) -> Sequence[int]:
+        """Return the workers that were found overdue since the last call, in a run that is replayed."""
         return ()
 
     def mute(self, workers: np.ndarray) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..config.tables import Config
 from ..trace import Recorder, TraceWriter
-from ..trace.schema import REFUSED, USED, WASTED
+from ..trace.schema import APPLIED, REFUSED, WASTED
 from ..training.checkpoint import Checkpoints, Found
 from ..training.monitor import Print
 from ..training.session import TrainingRun
@@ -141,7 +141,7 @@ class Simulation:
             loss=monitor.loss,
             accuracy=monitor.accuracy,
             arrivals=coordinator.arrivals,
-            used=coordinator.outcomes[USED],
+            used=sum(coordinator.outcomes[fate] for fate in APPLIED),
             replies=self.components.replies,
             wasted=coordinator.outcomes[WASTED],
             refused=coordinator.outcomes[REFUSED],

@@ -80,6 +80,7 @@ def is_timeable(config: Config) -> bool:
         and config.update.mode in MODES
         and config.downlink.kind == "full"
         and not config.reduce.summed
+        and config.update.clip == "none"
         and faults.raise_worker is None
         and faults.nan_worker is None
     )

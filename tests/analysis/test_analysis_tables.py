@@ -12,6 +12,7 @@ from rich.console import Console
 
 from pdcode.analysis import formats, tables
 from pdcode.trace import Trace
+from pdcode.trace.schema import FATES
 
 
 def shown(trace: Trace) -> str:
@@ -95,6 +96,18 @@ def test_samples_and_none(tmp_path: Path) -> None:
     assert "about " in text
     text = shown(traces.simulate(tmp_path / "b.h5", seconds=0.2, arrivals="none"))
     assert "No arrival was recorded" in text
+
+
+def test_every_fate_is_told() -> None:
+    status = np.array([0, 0, 0, 4, 1, 2, 2, 3])
+    assert tables.outcomes(status, {}) == [
+        "4 payloads were used, 1 of them clipped to the median norm; 1 came too late and were wasted; 1 were not "
+        "finite, or no answers, and were refused; 2 came after the stop"
+    ]
+    counted = dict.fromkeys(FATES, 7) | {"used": 30, "strays": 5}
+    (text,) = tables.outcomes(status, counted)  # of all, where a sample was recorded
+    assert text.startswith("30 payloads were used, 7 of them clipped")
+    assert text.endswith("7 were lost with rank 0; 5 messages besides were answers to no task")
 
 
 def test_brackets_and_colours(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

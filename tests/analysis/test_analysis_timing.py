@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pdcode.analysis import timing
+from pdcode.analysis.formats import percents
 
-PARTS = [field.name for field in fields(timing.Split)]
+PARTS = [field.name for field in fields(timing.Split) if field.name != "dead"]
 NOTHING = {"t_ns": np.zeros(0, np.int64)}
 
 
@@ -84,10 +85,20 @@ def runs(draw: st.DrawFn) -> tuple[list[tuple], int, int]:
 def test_every_split_sums_to_the_length_of_the_run(run: tuple[list[tuple], int, int]) -> None:
     rows, workers, length = run
     for sample in (1, 7):
-        split = timing.split(traces.columns(rows), workers, length, sample)
-        values = np.array([getattr(split, name) for name in PARTS])
-        assert (values >= 0).all()
-        np.testing.assert_allclose(values.sum(axis=0), length)
+        for died_ns in (None, 0, length // 3, 2 * length):
+            faults = {"kind": np.array(["dead", "refused"]), "worker": np.zeros(2, int)}
+            faults["t_ns"] = np.array([died_ns or 0, 0])
+            told = () if died_ns is None else (faults,)
+            split = timing.split(traces.columns(rows), workers, length, sample, *told)
+            values = np.array([getattr(split, field.name) for field in fields(timing.Split)])
+            assert (values >= 0).all()
+            np.testing.assert_allclose(values.sum(axis=0), length)
+            assert (split.dead[1:] == 0).all()
+            for worker in range(workers):
+                shown = percents([float(each) for each in values[:, worker]], length)
+                assert sum(round(10 * float(each)) for each in shown) == 1000
+            if died_ns == 0 and 0 not in {row[0] for row in rows}:
+                assert split.dead[0] == length
 
 
 def test_rank_0_serves_arrivals_one_by_one() -> None:

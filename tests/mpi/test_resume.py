@@ -15,7 +15,9 @@ from test_faults import processes_of, ranks_of, wait_for
 from pdcode import Trace
 from pdcode.__main__ import main
 
-ENDLESS = "stop.updates=1000000", "trace.checkpoint_s=0.3", "stragglers.kind=slow-set", "stragglers.shift_s=0.005"
+ENDLESS = (
+    "stop.updates=1000000", "trace.checkpoint_s=0.3", "stragglers.kind=slow-set", "stragglers.shift_s=0.005",
+)  # fmt: skip
 RESUME = ("--resume",)
 KINDS = {
     "async": ("memory.kind=worker", "wire.dtype=int8", "problem.batch=8"),

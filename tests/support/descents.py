@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from pdcode.coding.clipping import make_clip
 from pdcode.config import load as configfile
 from pdcode.trace import Recorder
 from pdcode.trace.schema import ARRIVALS, FAULTS, UPDATES
@@ -131,7 +132,7 @@ class Descent:
         self.executor = InProcessExecutor(layouts, workers, setup.worker_builder(config, self.components))
         self.fleet = VirtualFleet(layouts, workers, self.executor, FixedDurations(workers, duration_ns))
         self.state, self.trace = self.components.state, Rows()
-        self.coordinator = Coordinator(self.fleet, self.state, self.trace)
+        self.coordinator = Coordinator(self.fleet, self.state, self.trace, clip=make_clip(config))
         self.thetas = [self.state.theta.copy()]
 
     @property

@@ -78,8 +78,11 @@ class ScriptedFleet(Fleet):
         return self._now_ns
 
     def arrivals(self, timeout_ns: int, wake_ns: int | None = None) -> Sequence[Arrival]:
-        if not self._heap or self._heap[0][0] > self._now_ns + timeout_ns:
-            self._now_ns += timeout_ns
+        until_ns = self._now_ns + timeout_ns
+        if wake_ns is not None:
+            until_ns = min(until_ns, max(self._now_ns, wake_ns))
+        if not self._heap or self._heap[0][0] > until_ns:
+            self._now_ns = until_ns
             return ()
         self._now_ns, _, arrival, payloads = heapq.heappop(self._heap)
         arrival.finite = True

@@ -119,7 +119,7 @@ def simulate(
         free = decoded
         if fresh:
             version, free = version + 1, decoded + 8_000
-            trace.update(version, free, 1, 0.25, 0.1, 0)
+            trace.update(version, free, 1, 0.25, 0.1, 0, -1, 0, 0)
             while measured <= free:
                 loss = 2.3 * np.exp(-version / 400) + 0.06 * np.exp(-version / 9000)
                 noise = 1 + 0.03 * random.standard_normal()

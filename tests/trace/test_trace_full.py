@@ -63,7 +63,7 @@ try:
     for task in range(0, 40_000, many):
         if many == 1:
             writer.arrival(*traces.row(task=task))
-            writer.update(task, task, 1, 0.5, 0.25, 0)
+            writer.update(task, task, 1, 0.5, 0.25, 0, -1, 0, 0)
         else:
             tasks = np.arange(task, task + many)
             writer.extend("arrivals", many, dict.fromkeys(ARRIVALS, 0) | {"task": tasks})

@@ -142,11 +142,9 @@ def test_unknown_columns_and_representations(tmp_path: Path) -> None:
     with pytest.raises(KeyError):
         _ = trace.arrivals["nothing"]
     assert repr(trace).endswith("finished")
-    assert (
-        repr(trace.updates)
-        == f"<updates: {trace.updates.rows} rows of version, t_ns, n_used, captured, step_norm, digest>"
-    )
-    assert len(trace.updates) == 6
+    names = "version, t_ns, n_used, captured, step_norm, digest, waited_for, waited_ns, why"
+    assert repr(trace.updates) == f"<updates: {trace.updates.rows} rows of {names}>"
+    assert len(trace.updates) == 9
 
 
 @pytest.mark.parametrize("text", ['{"seed": 1}x', "[1", "3"])
@@ -163,7 +161,7 @@ def test_a_table_that_is_not_whole_is_bad_input(tmp_path: Path, table: str) -> N
     path = tmp_path / "a.h5"
     traces.writer(path).close()
     with h5py.File(path) as file:
-        optional = "round", "part", "digest"  # older traces lack them
+        optional = "round", "part", "digest", "waited_for", "waited_ns", "why"  # older traces lack them
         names = [name for name in file[table] if not name.startswith("end_") and name not in optional]
     for name in names:
         with h5py.File(path, "r+") as file:

@@ -28,7 +28,7 @@ task = 0
 while True:
     now = time.perf_counter_ns() - start
     writer.arrival(task % 2, *[task] * 9, now, now, *[task] * 3, float(task), 0, float(task), 0, 0)
-    writer.update(task, now, 1, 1.0, 1.0, 0)
+    writer.update(task, now, 1, 1.0, 1.0, 0, -1, 0, 0)
     task += 1
     if writer.due(now):
         writer.flush(now)

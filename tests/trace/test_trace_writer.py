@@ -32,7 +32,7 @@ def test_rows_come_back_in_every_column(tmp_path: Path) -> None:
     ]
     for row in rows:
         writer.arrival(*row)
-    writer.update(1, 20, 3, 0.5, 0.25, 0)
+    writer.update(1, 20, 3, 0.5, 0.25, 0, -1, 0, 0)
     writer.progress(1, 30, 2.5, float("nan"), 0.125)
     writer.fault(40, 1, 7, "exception", "ValueError: böse")
     writer.close(np.arange(4.0), {"velocity": np.ones(4), "step": 3}, counters={"arrivals": 3})
@@ -42,6 +42,7 @@ def test_rows_come_back_in_every_column(tmp_path: Path) -> None:
         assert trace.arrivals[name].dtype == ARRIVALS[name].dtype
     assert {key: column[0] for key, column in trace.updates.items()} == {
         "version": 1, "t_ns": 20, "n_used": 3, "captured": 0.5, "step_norm": 0.25, "digest": 0,
+        "waited_for": -1, "waited_ns": 0, "why": 0,
     }  # fmt: skip
     assert np.isnan(trace.progress["accuracy"][0])
     assert trace.progress["grad_norm"][0] == 0.125
@@ -164,7 +165,7 @@ def test_sampling_takes_every_worker_alike(tmp_path: Path) -> None:
 def test_no_arrivals_on_request(tmp_path: Path) -> None:
     writer = traces.writer(tmp_path / "a.h5", arrivals="none")
     writer.arrival(*traces.row())
-    writer.update(1, 1, 1, 1.0, 1.0, 0)
+    writer.update(1, 1, 1, 1.0, 1.0, 0, -1, 0, 0)
     writer.close()
     trace = Trace(tmp_path / "a.h5")
     assert (trace.arrivals.rows, trace.updates.rows) == (0, 1)
@@ -237,7 +238,7 @@ def test_an_interrupt_while_results_are_written_leaves_no_copy(
         raise KeyboardInterrupt
 
     writer = traces.writer(tmp_path / "a.h5")
-    writer.update(1, 1, 1, 1.0, 1.0, 0)
+    writer.update(1, 1, 1, 1.0, 1.0, 0, -1, 0, 0)
     copy = shutil.copy
     monkeypatch.setattr(shutil, "copy", interrupted)
     with pytest.raises(KeyboardInterrupt):

@@ -65,7 +65,7 @@ def test_a_run_that_is_being_written(tmp_path: Path) -> None:
     for rows in (0, 3, 5000):
         for task in range(rows):
             writer.arrival(*traces.row(task=task))
-            writer.update(task + 1, 10 * task, 1, 0.5, 0.1, 0)
+            writer.update(task + 1, 10 * task, 1, 0.5, 0.1, 0, -1, 0, 0)
         writer.flush(0)
         dataset = opened(path, "arrivals", **SWMR)
         assert dataset.sizes == {"arrival": rows + 3 * (rows == 5000)}

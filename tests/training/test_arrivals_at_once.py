@@ -141,7 +141,7 @@ class Relay:
         self.reply.write(0, 0, self.tasks)
         self.reply.read()
         arrival = Arrival(self.reply, 0)
-        arrival.answers(order._replace(codewords=words or order.codewords), 0)
+        arrival.answers(0, 0, 0, order._replace(codewords=words or order.codewords), 0)
         self.state.fold(arrival)
 
     def update(self) -> int:

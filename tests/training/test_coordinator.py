@@ -19,7 +19,7 @@ from pdcode.coding.assignments import Rotating
 from pdcode.coding.state import Coded
 from pdcode.config.tables import OptimizerTable, UpdateTable
 from pdcode.problems.partition import Blocks
-from pdcode.trace.schema import DRAINED, USED, WASTED
+from pdcode.trace.schema import DRAINED, FATES, LOST, USED, WASTED
 from pdcode.training.coordinator import Coordinator
 from pdcode.transport.base import Arrival
 from pdcode.transport.layout import Layout
@@ -77,6 +77,8 @@ MODES = [
     {"mode": "first", "count": 3},
     {"mode": "captured", "fraction": 0.5},
     {"mode": "first", "count": 3, "late": "waste"},
+    {"mode": "quorum", "count": 3},
+    {"mode": "quorum", "count": 3, "late": "waste"},
 ]
 
 
@@ -126,7 +128,11 @@ def test_every_policy_goes_on_with_the_workers_that_live(
     for row in trace.faults:
         later = [each for each in trace.arrivals if each["t_recv_ns"] > row["t_ns"]]
         assert row["worker"] not in {each["worker"] for each in later}
-    assert len(trace.arrivals) + len([row for row in trace.faults if row["task"] >= 0]) == sum(made.tasks)
+    lost = [row for row in trace.faults if row["kind"] == "dead" and row["task"] >= 0]
+    assert made.outcomes[LOST] == len(lost)
+    assert sum(made.outcomes) + made.outstanding == sum(made.tasks), "every task has one fate"
+    fates = np.bincount(trace.column("status"), minlength=len(FATES))
+    assert fates.tolist() == [0 if fate == LOST else count for fate, count in enumerate(made.outcomes)]
 
 
 def test_the_run_fails_when_all_workers_have_died() -> None:
@@ -247,6 +253,7 @@ def test_the_observer_is_asked_while_nothing_arrives() -> None:
     made.run(lambda now_ns, c: asked.append(now_ns) or ("late" if now_ns >= 200 * MS else ""))
     assert len(asked) >= 10
     assert made.missing == [0, 1]
+    assert (made.outcomes[LOST], sum(made.outcomes), made.outstanding) == (2, 2, 0)
 
 
 @pytest.mark.parametrize(("drain_ns", "waits_ms"), [(None, 1000), (300 * MS, 300), (0, 0)])

@@ -45,9 +45,10 @@ def state(problem: problems.Problem, version: int = 0, theta: np.ndarray | None 
     lists = {"busy_ns": [10, 20, 100], "tasks": [2, 2, 1], "replies": [2, 2, 1], "t_dispatch_ns": [0, 0, 0]}
     theta = problem.initial(1) if theta is None else theta
     lists |= {name: more.pop(name) for name in lists if name in more}
-    fleet = SimpleNamespace(now_ns=lambda: 0, interrupted=False, workers=len(lists["tasks"]))
+    fleet = SimpleNamespace(now_ns=lambda: 0, workers=len(lists["tasks"]))
     made = SimpleNamespace(
         stopping="",
+        interrupted=0,
         stuck=False,
         version=version,
         theta=theta,
@@ -55,10 +56,14 @@ def state(problem: problems.Problem, version: int = 0, theta: np.ndarray | None 
         fleet=fleet,
         drain_until_ns=0,
         dead=more.pop("dead", []),
+        overdue=more.pop("overdue", []),
+        waits=more.pop("waits", False),
+        notes=more.pop("notes", []),
+        waited_ns=more.pop("waited_ns", [0] * len(lists["tasks"])),
         awaited=[sent - answered for sent, answered in zip(lists["tasks"], lists["replies"], strict=True)],
         **(lists | more),
     )
-    for method in (Coordinator.in_flight, Coordinator.task_times_ns, Coordinator.living, Coordinator.hung):
+    for method in (Coordinator.in_flight, Coordinator.task_times_ns, Coordinator.living):
         setattr(made, method.__name__, MethodType(method, made))
     return made
 
@@ -152,7 +157,7 @@ def test_the_trace_is_flushed_while_the_last_tasks_are_awaited(problem: problems
 def test_an_interrupt_stops_the_run_and_flushes_its_trace(problem: problems.Problem) -> None:
     watch, rows, _ = monitor(problem)
     made = state(problem, 5)
-    made.fleet.interrupted = True
+    made.interrupted = 2
     assert watch(S // 10, made) == "interrupted"
     assert rows.flushed
     assert watch.failed
@@ -161,7 +166,7 @@ def test_an_interrupt_stops_the_run_and_flushes_its_trace(problem: problems.Prob
 def test_an_interrupt_together_with_the_end_of_a_run_is_no_failure(problem: problems.Problem) -> None:
     watch, _, _ = monitor(problem, "stop.updates=10")
     made = state(problem, 10)
-    made.fleet.interrupted = True
+    made.interrupted = 2
     assert watch(S, made) == "10 updates"
     assert not watch.failed
 
@@ -175,26 +180,30 @@ def test_a_worker_that_has_not_answered_yet_counts_by_its_waiting(problem: probl
 
 
 def test_workers_that_do_not_answer_are_named(problem: problems.Problem) -> None:
-    """Of three workers with tasks of 10 ms, the last has been silent for 3 s, and later the first, too."""
-    made = state(problem, busy_ns=[S, S, S], tasks=[101, 100, 101], replies=[100, 100, 100])
-    made.t_dispatch_ns = [4 * S - 1, 4 * S, S]
-    assert conspicuous(made, 4 * S) == "  no answer from worker 2 for 3.0 s"
+    made = state(problem, overdue=[2, 0], t_dispatch_ns=[4 * S, 0, S])
     assert conspicuous(made, 6 * S) == "  no answer from workers 0 and 2 for 5.0 s"
-    made.busy_ns[2] = 100 * S  # its tasks take 1 s: one of 5 s is not conspicuous
-    assert conspicuous(made, 6 * S) == "  no answer from worker 0 for 2.0 s"
+    made.waits = True
+    assert conspicuous(made, 6 * S) == "  waits for workers 0 and 2 for 5.0 s"
     many = state(problem, busy_ns=[0] * 12, tasks=[1] * 12, replies=[0] * 12, t_dispatch_ns=[0] * 12)
     assert conspicuous(many, 2 * S) == "  slowest: worker 0 (1.0×)"  # as they begin: nobody is unusual
 
 
-def test_deaths_are_told_once(problem: problems.Problem) -> None:
+def test_a_line_says_for_whom_rank_0_has_waited_since_the_last(problem: problems.Problem) -> None:
+    watch, _, lines = monitor(problem)
+    for second, waited_s in enumerate(([0, 0, 0], [0, 0.2, 0.25], [0.5, 0.2, 0.25], [0.5, 0.25, 0.25])):
+        watch(second * S, state(problem, second, waited_ns=[round(S * each) for each in waited_s]))
+    assert "waited 25% of the time for worker 2" in lines[1]
+    assert "waited 50% of the time for worker 0" in lines[2]
+    assert "waited" not in lines[3]
+
+
+def test_what_becomes_of_workers_is_told_once(problem: problems.Problem) -> None:
     watch, _, lines = monitor(problem)
     watch(0, state(problem, 0))
-    watch(S // 2, state(problem, 1, dead=[2]))
-    watch(2 * S, state(problem, 2, dead=[2, 0]))
-    assert [line for line in lines if "died" in line] == [
-        "    0.5 s  worker 2 has died; 2 go on",
-        "    2.0 s  worker 0 has died; 1 go on",
-    ]
+    made = state(problem, 1, notes=["worker 2 has died; 2 go on"])
+    watch(S // 2, made)
+    watch(2 * S, made)
+    assert [line for line in lines if "died" in line] == ["    0.5 s  worker 2 has died; 2 go on"]
 
 
 def test_a_line_says_when_its_loss_was_measured(problem: problems.Problem) -> None:

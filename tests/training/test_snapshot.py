@@ -38,6 +38,8 @@ CASES = {
     "all": ["update.mode=all", "optimizer.momentum=0.5", "optimizer.nesterov=true"],
     "captured": ["update.mode=captured", "decoder.kind=least_squares", "memory.kind=none"],
     "tracking": ["memory.kind=coordinator", "decoder.kind=tracking", "optimizer.kind=adam"],
+    "clipped": ["update.clip=median"],
+    "quorum": ["update.mode=quorum", "update.count=3"],
     "difference": ["memory.kind=difference", "problem.batch=0", *FIRST],
     "energy": ["code.family=energy", "memory.kind=coordinator"],
     "matched": ["code.family=matched", *FIRST],

@@ -90,7 +90,7 @@ def record(
             )  # fmt: skip
             waiting.append(worker)
         version += 1
-        trace.update(version, int(now), len(waiting), 0.5, 0.1, 0)
+        trace.update(version, int(now), len(waiting), 0.5, 0.1, 0, -1, 0, 0)
         now += about(spread["update_s"])
     trace.arrival(
         *(0, 0, 0, 0, 0, 0),

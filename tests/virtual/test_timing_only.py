@@ -71,7 +71,8 @@ def compare(overrides: list[str]) -> tuple[Sink, timing_only.TimingResult]:
     for name in ("now_ns", "ingress_ns", "egress_ns"):
         assert getattr(times, name) == getattr(simulation.schedule, name), name
     assert times.arrivals == times.used + times.wasted + times.drained
-    assert fast.faults == slow.faults  # of the workers that were not waited for
+    found = [row for row in slow.faults if row["kind"] not in ("overdue", "returned")]
+    assert fast.faults == found  # of the workers that were not waited for
     return fast, times
 
 

@@ -1,0 +1,80 @@
+"""Clipping of payloads to the median norm of recent ones (``update.clip``).
+
+Every worker has one vote, the norm of its last payload, so that no worker has more than one by being fast.
+Less than half of the workers cannot move the median beyond the norms of the others. The payload is scaled as
+it lies in its message, so that what is relayed is what rank 0 uses.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left, insort
+
+import numpy as np
+
+from ..config.tables import Config
+from ..transport.base import Arrival
+
+JUDGES = 3
+"""Workers whose norms must be known before one is judged."""
+
+
+class Votes:
+    """The last norm of each worker, and their median."""
+
+    def __init__(self) -> None:
+        self._last: dict[int, float] = {}
+        self._sorted: list[float] = []
+
+    def __len__(self) -> int:
+        return len(self._sorted)
+
+    def put(self, worker: int, norm: float) -> None:
+        """Replace a worker's vote."""
+        old = self._last.get(worker)
+        if old is not None:
+            del self._sorted[bisect_left(self._sorted, old)]
+        self._last[worker] = norm
+        insort(self._sorted, norm)
+
+    @property
+    def median(self) -> float:
+        """The lower median."""
+        return self._sorted[(len(self._sorted) - 1) // 2]
+
+
+class Clip:
+    """Clipping to the median norm, for each round and part of replies by itself."""
+
+    def __init__(self) -> None:
+        self.votes: dict[tuple[int, int], Votes] = {}
+
+    def __call__(self, arrival: Arrival, living: int) -> float:
+        """Scale a payload of finite numbers down to the median norm, in place.
+
+        Parameters
+        ----------
+        arrival : Arrival
+        living : int
+            Number of workers that can have a vote.
+
+        Returns
+        -------
+        float
+            The factor, at most 1; 0 if too few norms are known, and the payload is as it was.
+        """
+        votes = self.votes.setdefault((arrival.round, arrival.part), Votes())
+        with np.errstate(over="ignore"):
+            norm = math.sqrt(sum(float(np.vdot(each, each)) for each in arrival.payloads))
+        votes.put(arrival.worker, norm)
+        if len(votes) < min(JUDGES, living):
+            return 0.0
+        if norm <= (median := votes.median):
+            return 1.0
+        arrival.scale(median / norm)
+        return median / norm
+
+
+def make_clip(config: Config) -> Clip | None:
+    """Build the clipping of ``[update]``; None without."""
+    return Clip() if config.update.clip == "median" else None

@@ -1,0 +1,84 @@
+"""What task times of the past tell: which tasks take longer than they should, and how many replies are near.
+
+It has no clock of its own, and sends and receives nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+KEPT = 32
+"""Task times kept of each worker."""
+LEAST = 3
+"""Task times of a worker from which on its own count."""
+MULTIPLE, RELATIVE = 10, 0.2
+"""A task is overdue `MULTIPLE` spreads after the median; the spread is at least `RELATIVE` of the median."""
+AGAIN = 2
+"""A worker that came back is overdue again after so many times its longest task time that is kept."""
+FLOOR_NS = 1_000_000_000
+"""Least time after which a task is overdue."""
+
+
+class TaskTimes:
+    """The last task times of each worker, from dispatch to arrival.
+
+    Parameters
+    ----------
+    workers : int
+
+    Attributes
+    ----------
+    counts : ndarray of int64, shape (workers,)
+        Task times added so far.
+    kept_ns : ndarray, shape (workers, KEPT)
+        The last of them; nan: none yet.
+    """
+
+    def __init__(self, workers: int) -> None:
+        self.counts = np.zeros(workers, np.int64)
+        self.kept_ns = np.full((workers, KEPT), np.nan)
+
+    def add(self, worker: int, time_ns: int) -> None:
+        """Add the time of a worker's task."""
+        count = self.counts.item(worker)
+        self.kept_ns[worker, count % KEPT] = time_ns
+        self.counts[worker] = count + 1
+
+    def limits_ns(self) -> np.ndarray:
+        """Return the time after which a task of each worker is overdue, shape (workers,); infinite: unknown.
+
+        A worker's own limit is `MULTIPLE` interquartile ranges above its median, and at least `AGAIN` times
+        the longest. No worker's limit is less than the median of the others' and its own, nor than the floor.
+        """
+        known = np.minimum(self.counts, KEPT)
+        if not known.any():
+            return np.full(len(known), np.inf)
+        kept = np.sort(self.kept_ns, axis=1)  # nan last
+        rows, last = np.arange(len(kept)), np.maximum(known - 1, 0)
+        low, median, high, longest = (kept[rows, last * part // 4] for part in range(1, 5))
+        spread = np.maximum(high - low, RELATIVE * median)
+        own = np.maximum(median + MULTIPLE * spread, AGAIN * longest)
+        usual = float(np.median(own[known > 0]))
+        return np.maximum(np.where(known >= LEAST, own, 0), max(usual, FLOOR_NS))
+
+    def near(self, workers: Sequence[int], elapsed_ns: Sequence[int], within_ns: float) -> float:
+        """Return how many replies of workers are to be expected soon.
+
+        Each worker's task takes as long as one of its earlier ones that took no less than this one so far;
+        of a worker without any such, no reply is expected.
+
+        Parameters
+        ----------
+        workers : sequence of int
+            Workers that have a task …
+        elapsed_ns : sequence of int
+            … and for how long.
+        within_ns : float
+            Time from now on.
+        """
+        elapsed, kept = np.array(elapsed_ns, np.float64)[:, None], self.kept_ns[list(workers)]
+        possible = kept >= elapsed  # no number is ≥ nan
+        soon = (possible & (kept <= elapsed + within_ns)).sum(axis=1)
+        return float((soon / np.maximum(possible.sum(axis=1), 1)).sum())

@@ -1,0 +1,33 @@
+"""Replies that are broken, or no answers to their tasks: refused, and told from the good ones after them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from launches import on_ranks
+
+
+def test_broken_replies_are_refused_and_later_ones_used() -> None:
+    done = on_ranks(2, str(Path(__file__).parent / "programs" / "broken.py"))
+    assert done.returncode == 0, done.stderr
+    size, other = "has not the size of its message", "is of another round or part"
+    assert done.stdout.splitlines() == [
+        "good: used: 0",
+        f"long: {size}: 0",
+        "good: used: 0",
+        f"short: {size}: 0",
+        f"nothing: {size}: 0",
+        "version: is of another version of theta: 0",
+        "row: has codewords that were not handed out: 0",
+        f"round: {other}: 0",
+        f"part: {other}: 0",
+        f"bytes: {size}: 0",
+        "times: has times that no clock shows: 0",
+        "delay: has times that no clock shows: 0",
+        "nan: is not finite, or has codewords out of range: 0",
+        "flood: used: 0",
+        "good: used: 199",
+        "worker: used: 1",
+        "other task: used: 1",
+        "good: used: 0",
+    ]

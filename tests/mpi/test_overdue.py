@@ -1,0 +1,52 @@
+"""Workers that are stopped while a run goes on (SIGSTOP): named, not waited for, and welcome again."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from test_faults import processes_of, ranks_of, wait_for
+
+from pdcode import Trace
+from pdcode.trace.schema import USED
+
+SLOW = "stragglers.kind=slow-set", "stragglers.shift_s=0.01"
+MODES = {
+    "async": ("update.mode=async", "downlink.kind=exchange"),
+    "quorum": ("update.mode=quorum", "update.count=3", "update.late=waste"),
+}
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_stopped_worker_is_named_and_used_again(mode: str, start: object, trace_path: Path) -> None:
+    ends = "stop.seconds=5", "stop.updates=1000000"
+    process, stopped = start(*SLOW, *MODES[mode], *ends, options=("-n", "3")), 0
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        if not stopped and " update " in line and " update 0 " not in line:
+            stopped = ranks_of(trace_path)[2]
+            os.kill(stopped, signal.SIGSTOP)
+        elif "worker 1 is overdue" in line:
+            os.kill(stopped, signal.SIGCONT)
+    err = process.stderr.read()
+    assert (process.wait(), err) == (0, "")
+    assert any("worker 1 is back" in line for line in lines)
+    wait_for(lambda: not processes_of(process.pid), 5)
+    trace = Trace(trace_path)
+    faults, rows = trace.faults, trace.arrivals
+    mine = [kind for kind, worker in zip(faults["kind"], faults["worker"], strict=True) if worker == 1]
+    assert mine[:2] == ["overdue", "returned"]
+    named_ns, back_ns = (int(faults["t_ns"][faults["kind"] == kind][0]) for kind in mine[:2])
+    steps = trace.updates["t_ns"]
+    assert ((named_ns < steps) & (steps < back_ns)).sum() > 1, "the others go on"
+    after = (rows["worker"] == 1) & (rows["t_recv_ns"] > back_ns)
+    assert (rows["status"][after] == USED).any()
+    replayed = subprocess.run(
+        [sys.executable, "-m", "pdcode", "replay", trace_path], capture_output=True, text=True, check=False
+    )
+    assert "bit-identical" in replayed.stdout, replayed.stdout + replayed.stderr
