@@ -410,7 +410,7 @@ class Coordinator:
             return False
         if self._robust:
             self._note_flagged()
-        awaited, waited_ns = self._waited(why)
+        awaited, waited_ns = (-1, 0) if self.used == 1 and why == ENOUGH else self._waited(why)
         self._senders.clear()
         self.stepped_ns = self.now_ns
         norm = self.state.step(self._damping / self.used)
@@ -427,8 +427,7 @@ class Coordinator:
     def _waited(self, why: int) -> tuple[int, int]:
         """Return for whom rank 0 has waited alone before this step, -1 for nobody, and for how long."""
         if why == ENOUGH:
-            worker = self._senders[-1] if self.used > 1 else -1
-            waited_ns = self._latest_ns - self._before_ns if self.used > 1 else 0
+            worker, waited_ns = self._senders[-1], self._latest_ns - self._before_ns
         else:
             worker = next(iter(self.overdue or self.in_flight()), -1)
             waited_ns = max(0, self.now_ns - self._latest_ns)
