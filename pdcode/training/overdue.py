@@ -39,7 +39,7 @@ class TaskTimes:
     def __init__(self, workers: int) -> None:
         self.counts = [0] * workers
         self.kept_ns = np.full((workers, KEPT), np.nan)
-        self._flat = memoryview(self.kept_ns.reshape(-1))  # of which single elements are set faster
+        self._flat = self.kept_ns.reshape(-1).data  # of which single elements are set faster
 
     def add(self, worker: int, time_ns: int) -> None:
         """Add the time of a worker's task."""
