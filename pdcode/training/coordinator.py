@@ -256,7 +256,7 @@ class Coordinator:
 
     def _expected(self) -> int:
         """Return how many payloads the policy may wait for."""
-        if self.state.policy.patient or not self.overdue:
+        if not self.overdue or self.state.policy.patient:
             return self.outstanding
         return self.outstanding - sum(self.awaited[worker] for worker in self.overdue)
 
@@ -271,10 +271,11 @@ class Coordinator:
         """Return how long to wait for an arrival at most."""
         if self.stopping:
             return None
+        state, look_ns = self.state, self.look_ns
+        if state.wake_ns is None and state.policy.wake_ns is None:
+            return None if look_ns == NEVER_NS else look_ns
         asked_ns = self._asked_ns()
-        if self.look_ns == NEVER_NS:
-            return asked_ns
-        return self.look_ns if asked_ns is None else min(asked_ns, self.look_ns)
+        return asked_ns if asked_ns is None else min(asked_ns, look_ns)
 
     def near(self, within_ns: float) -> float:
         """Return how many payloads that the state can use are to be expected within a time from now on."""
