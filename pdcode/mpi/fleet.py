@@ -35,6 +35,7 @@ from .process import CHUNK, CLOCK, HELLO, PEER, REPLY, SAVED, SETUP, TASK, Patie
 
 SAVING_NS = 60_000_000_000  # longest wait for a worker that writes its part of a checkpoint
 
+BYTE = MPI.BYTE
 STRAYS = "worker", "task"
 """Header fields by which a message is no answer to a worker's task."""
 WRONG = {
@@ -182,6 +183,7 @@ class MPIFleet(Fleet):
         return now_ns
 
     def arrivals(self, timeout_ns: int, wake_ns: int | None = None) -> Sequence[Arrival]:
+        sizes: dict[int, int] | None = None
         try:
             done = self._test()
             if not done:
@@ -189,21 +191,19 @@ class MPIFleet(Fleet):
                     timeout_ns = min(timeout_ns, max(0, wake_ns - self.now_ns()))
                 done = self._patience.wait(self._test, timeout_ns)
         except MPI.Exception as error:
-            done = self._sort_out(error)
+            done, sizes = self._sort_out(error)
         if not done:
             return ()
-        now_ns = clocks.now_ns() - self._start_ns
-        read = [self._read(worker, size, now_ns) for worker, size in done]
-        return [arrival for arrival in read if arrival is not None]
+        now_ns, read = clocks.now_ns() - self._start_ns, []
+        for place, worker in enumerate(done):
+            size = self._statuses[place].Get_count(BYTE) if sizes is None else sizes.get(worker, 0)
+            if (arrival := self._read(worker, size, now_ns)) is not None:
+                read.append(arrival)
+        return read
 
-    def _test(self) -> list[tuple[int, int]]:
-        """Return whose replies are here, and their sizes."""
-        done = MPI.Prequest.Testsome(self._active, self._statuses)
-        if not done:
-            return []
-        return [
-            (worker, status.Get_count(MPI.BYTE)) for worker, status in zip(done, self._statuses, strict=False)
-        ]
+    def _test(self) -> list[int] | None:
+        """Return whose replies are here."""
+        return MPI.Prequest.Testsome(self._active, self._statuses)
 
     def _read(self, worker: int, size: int, now_ns: int) -> Arrival | None:
         """Read a reply; None if it answers no task: another one may do so."""
@@ -230,7 +230,7 @@ class MPIFleet(Fleet):
         arrival.t_recv_ns = now_ns
         return arrival
 
-    def _sort_out(self, error: MPI.Exception) -> list[tuple[int, int]]:
+    def _sort_out(self, error: MPI.Exception) -> tuple[list[int], dict[int, int]]:
         """Return whose replies are here, and their sizes, when a test of all receives has failed.
 
         The error hides which of them have ended: these are inactive now, and end at once when tested. A
@@ -243,11 +243,12 @@ class MPIFleet(Fleet):
             status.error = MPI.SUCCESS
         if error.Get_error_class() != MPI.ERR_IN_STATUS or kinds != {MPI.ERR_TRUNCATE}:
             self._bury(error)
-        return [
-            (worker, sizes.get(worker, 0))
+        done = [
+            worker
             for worker, receive in enumerate(self._active)
             if receive != MPI.REQUEST_NULL and receive.Test()
         ]
+        return done, sizes
 
     def _bury(self, error: MPI.Exception) -> None:
         """Note who has died. A reply that has just come is lost: it looks like one that has not."""

@@ -313,7 +313,7 @@ class Coordinator:
 
     def _expected(self) -> int:
         """Return how many payloads the policy may wait for."""
-        if self.state.policy.patient or not self.overdue:
+        if not self.overdue or self.state.policy.patient:
             return self.outstanding
         return self.outstanding - sum(self.awaited[worker] for worker in self.overdue)
 
@@ -328,10 +328,11 @@ class Coordinator:
         """Return how long to wait for an arrival at most."""
         if self.stopping:
             return None
+        state, look_ns = self.state, self.look_ns
+        if state.wake_ns is None and state.policy.wake_ns is None:
+            return None if look_ns == NEVER_NS else look_ns
         asked_ns = self._asked_ns()
-        if self.look_ns == NEVER_NS:
-            return asked_ns
-        return self.look_ns if asked_ns is None else min(asked_ns, self.look_ns)
+        return asked_ns if asked_ns is None else min(asked_ns, look_ns)
 
     def near(self, within_ns: float) -> float:
         """Return how many payloads that the state can use are to be expected within a time from now on."""
@@ -468,7 +469,7 @@ class Coordinator:
             return False
         if self._robust:
             self._note_flagged()
-        awaited, waited_ns = self._waited(why)
+        awaited, waited_ns = (-1, 0) if self.used == 1 and why == ENOUGH else self._waited(why)
         self.stepped_ns = self.now_ns
         norm = self.state.step(self._damping / self.used)
         self.fleet.stepped()
@@ -484,8 +485,7 @@ class Coordinator:
     def _waited(self, why: int) -> tuple[int, int]:
         """Return for whom rank 0 has waited alone before this step, -1 for nobody, and for how long."""
         if why == ENOUGH:
-            worker = self._senders[-1] if self.used > 1 else -1
-            waited_ns = self._latest_ns - self._before_ns if self.used > 1 else 0
+            worker, waited_ns = self._senders[-1], self._latest_ns - self._before_ns
         else:
             worker = next(iter(self.overdue or self.in_flight()), -1)
             waited_ns = max(0, self.now_ns - self._latest_ns)

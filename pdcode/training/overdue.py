@@ -30,20 +30,21 @@ class TaskTimes:
 
     Attributes
     ----------
-    counts : ndarray of int64, shape (workers,)
-        Task times added so far.
+    counts : list of int
+        Task times of each worker added so far.
     kept_ns : ndarray, shape (workers, KEPT)
         The last of them; nan: none yet.
     """
 
     def __init__(self, workers: int) -> None:
-        self.counts = np.zeros(workers, np.int64)
+        self.counts = [0] * workers
         self.kept_ns = np.full((workers, KEPT), np.nan)
+        self._flat = self.kept_ns.reshape(-1).data  # of which single elements are set faster
 
     def add(self, worker: int, time_ns: int) -> None:
         """Add the time of a worker's task."""
-        count = self.counts.item(worker)
-        self.kept_ns[worker, count % KEPT] = time_ns
+        count = self.counts[worker]
+        self._flat[worker * KEPT + count % KEPT] = time_ns
         self.counts[worker] = count + 1
 
     def limits_ns(self) -> np.ndarray:

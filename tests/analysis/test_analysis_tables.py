@@ -101,8 +101,8 @@ def test_samples_and_none(tmp_path: Path) -> None:
 def test_every_fate_is_told() -> None:
     status = np.array([0, 0, 0, 4, 1, 2, 2, 3])
     assert tables.outcomes(status, {}) == [
-        "4 payloads were used, 1 of them clipped to the median norm; 1 came too late and were wasted; 1 were not "
-        "finite, or no answers, and were refused; 2 came after the stop"
+        "4 payloads were used, 1 of them clipped to the median norm; 1 came too late and were wasted; 1 were "
+        "not finite, or no answers, and were refused; 2 came after the stop"
     ]
     counted = dict.fromkeys(FATES, 7) | {"used": 30, "strays": 5}
     (text,) = tables.outcomes(status, counted)  # of all, where a sample was recorded

@@ -47,9 +47,10 @@ def test_a_run_goes_on_without_workers_that_are_killed(kind: str, start: object,
     wait_for(lambda: not processes_of(process.pid), 5)
     trace = Trace(trace_path)
     assert trace.finished
-    assert sorted(trace.faults["worker"].tolist()) == [0, 2]
-    assert set(trace.faults["kind"]) == {"dead"}
-    last = trace.arrivals["worker"][trace.arrivals["t_recv_ns"] > trace.faults["t_ns"].max()]
+    dead = trace.faults["kind"] == "dead"
+    assert sorted(trace.faults["worker"][dead].tolist()) == [0, 2]
+    assert set(trace.faults["kind"][~dead]) <= {"overdue", "returned"}  # on a loaded machine
+    last = trace.arrivals["worker"][trace.arrivals["t_recv_ns"] > trace.faults["t_ns"][dead].max()]
     assert set(last) == {1, 3}
     replayed = subprocess.run(
         [sys.executable, "-m", "pdcode", "replay", trace_path], capture_output=True, text=True, check=False
@@ -73,7 +74,7 @@ def test_a_launcher_of_the_users_ends_well_too(start: object, trace_path: Path) 
     kill_workers(process, trace_path, 1)
     assert process.wait() == 0, process.stderr.read()
     wait_for(lambda: not processes_of(process.pid), 5)
-    assert Trace(trace_path).faults["kind"].tolist() == ["dead"]
+    assert Trace(trace_path).faults["kind"].tolist().count("dead") == 1
 
 
 @pytest.mark.parametrize("kind", ["allreduce", "rank 0"])

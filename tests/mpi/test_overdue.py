@@ -23,7 +23,7 @@ MODES = {
 
 @pytest.mark.parametrize("mode", MODES)
 def test_a_stopped_worker_is_named_and_used_again(mode: str, start: object, trace_path: Path) -> None:
-    ends = "stop.seconds=5", "stop.updates=1000000"
+    ends = "stop.seconds=7", "stop.updates=1000000"
     process, stopped = start(*SLOW, *MODES[mode], *ends, options=("-n", "3")), 0
     lines = []
     for line in process.stdout:
