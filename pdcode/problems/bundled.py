@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -31,12 +32,14 @@ def diabetes() -> Samples:
     return Samples(x / np.sqrt(len(x)), _table("diabetes_target.csv.gz"))
 
 
+@cache  # a comparison or a plan prepares many runs
 def _table(name: str, delimiter: str | None = ",", skiprows: int = 0) -> Array:
     """Read a file of scikit-learn as its loaders do, but without its import, which takes over 1 s."""
     spec = find_spec("sklearn")
     assert spec is not None and spec.origin is not None  # noqa: PT018
     path = Path(spec.origin).parent / "datasets" / "data" / name
     table: Array = np.loadtxt(path, delimiter=delimiter, skiprows=skiprows)
+    table.flags.writeable = False
     return table
 
 
