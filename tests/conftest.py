@@ -27,8 +27,6 @@ for profile, examples in (("short", 25), ("long", 500)):
 settings.load_profile("short")
 
 
-LANES = 2  # processes that start mpirun at a time; more would crowd the machine
-
 # Jobs are submitted to a SLURM of the tests' own: as root, with the Debian packages that .ci/run installs.
 SLURM = "slurmctld", "slurmd", "srun", "munged"
 collect_ignore = [] if os.geteuid() == 0 and all(map(shutil.which, SLURM)) else ["cluster"]
@@ -44,6 +42,9 @@ def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
 
 def over_mpi(nodeid: str) -> bool:
     return nodeid.startswith(("tests/mpi/", "tests/cluster/"))
+
+
+LANES = 2  # processes that start mpirun at a time; more would crowd the machine
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -15,7 +15,6 @@ import pytest
 from paths import ROOT
 
 KERNELS = sorted(path.stem for path in (ROOT / "pdcode" / "kernels").glob("*.pyx"))
-SUFFIX = sysconfig.get_config_var("EXT_SUFFIX")
 COMPILED = "intake"  # from the sources of five kernels
 BUILT = shutil.ignore_patterns(".*", "build", "dist", "*.egg-info", "*.so", "__pycache__", "results")
 
@@ -59,7 +58,7 @@ def wheel(sdist: Path) -> Path:
         built = source / "build" / f"lib.{sysconfig.get_platform()}-{sys.implementation.cache_tag}"
         (built / "pdcode" / "kernels").mkdir(parents=True)
         for name in set(KERNELS) - {COMPILED}:
-            kernel = f"pdcode/kernels/{name}{SUFFIX}"
+            kernel = f"pdcode/kernels/{name}{sysconfig.get_config_var('EXT_SUFFIX')}"
             shutil.copyfile(ROOT / kernel, built / kernel)  # newer than its sources
     compiler.write_text(f'#!/bin/sh\nexec {os.environ.get("CC", "cc")} "$@" -O0 -g0\n')  # a fifth of the time
     compiler.chmod(0o755)
@@ -123,7 +122,8 @@ def test_wheel_holds_what_runs(wheel: Path) -> None:
         names = archive.namelist()
     modules = {str(path.relative_to(ROOT)) for path in (ROOT / "pdcode").rglob("*.py")}
     assert modules <= set(names)
-    assert {f"pdcode/kernels/{name}{SUFFIX}" for name in KERNELS} <= set(names)
+    suffix = sysconfig.get_config_var("EXT_SUFFIX")
+    assert {f"pdcode/kernels/{name}{suffix}" for name in KERNELS} <= set(names)
     assert not [name for name in names if name.endswith((".c", ".h", ".pyx"))]
     assert all(name.startswith(("pdcode/", "pdcode-")) for name in names)
 
