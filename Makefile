@@ -13,6 +13,9 @@ tested := .venv/built .venv/extra-test .venv/extra-mnist5k
 .PHONY: help run shell lab test test-long check fast bench docs docs-check lint clean dist
 .DELETE_ON_ERROR:
 
+# Images of containers set it. Every rank would compile all modules, which takes half of its start.
+unexport PYTHONDONTWRITEBYTECODE
+
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1\t\2/p' Makefile
 

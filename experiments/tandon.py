@@ -51,6 +51,7 @@ def main(quick: bool) -> None:
                 tune=3 if quick else 9,
                 set={"stragglers": {"kind": "trace", "path": str(path), "draw": "replay"}},
                 output=Path(folder) / "tandon.h5",
+                processes=1 if quick else None,
                 progress=False,
             )
             print(f"{title}:\n")

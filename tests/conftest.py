@@ -45,21 +45,32 @@ def over_mpi(nodeid: str) -> bool:
     return nodeid.startswith(("tests/mpi/", "tests/cluster/"))
 
 
+LANES = 2  # processes that start mpirun at a time; more would crowd the machine
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """Choose one process more than cores: that of mpirun's tests waits for others most of the time."""
+    """Choose one process more than cores: those of mpirun's tests wait for others half of the time."""
     return min(8, 1 + len(os.sched_getaffinity(0)))
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Share files out among the processes of pytest-xdist; those that start mpirun all to one, one by one."""
+    """Share files out among the processes of pytest-xdist; those that start mpirun first, to `LANES`."""
     from xdist.scheduler import LoadFileScheduling
 
     config.option.loadscopereorder = False  # not by the number of tests
 
     class Scheduling(LoadFileScheduling):
-        def _split_scope(self, nodeid: str) -> str:
-            return "mpi" if over_mpi(nodeid) else super()._split_scope(nodeid)
+        def _assign_work_unit(self, node: Any) -> None:
+            busy = [
+                any(over_mpi(file) and not all(done.values()) for file, done in files.items())
+                for other, files in self.assigned_work.items()
+                if other is not node
+            ]
+            serial = [file for file in self.workqueue if not over_mpi(file)]
+            if sum(busy) >= LANES and serial:
+                self.workqueue.move_to_end(serial[0], last=False)
+            super()._assign_work_unit(node)
 
     return Scheduling(config, log)

@@ -16,7 +16,7 @@ try:
 except SystemExit:
     pass
 """,
-        {"mpi4py", "numpy", "h5py"},
+        {"mpi4py", "numpy", "h5py", "multiprocessing"},
     ),
     "codes": (
         "import pdcode.__main__ as command; assert command.main(['codes', 'list']) == 0",

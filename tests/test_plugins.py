@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import extending
 import pytest
@@ -63,22 +64,57 @@ def test_the_document_names_all_members_of_a_scheme() -> None:
     assert members <= set(re.findall(r"`(\w+)", section))
 
 
+class Example(NamedTuple):
+    """An example's trace, what commands print of it, and what they say once its file is gone."""
+
+    trace: Path
+    codes: list[int]
+    outs: list[str]
+    gone: list[int]
+    complaint: str
+
+
+@pytest.fixture(scope="module")
+def examples(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Example]:
+    """All examples in one process, and in another one, which has not read them, once their files are gone."""
+    folder = tmp_path_factory.mktemp("examples")
+    simulations, again = [], []
+    for name, configuration in extending.paste(folder).items():
+        job = folder / f"{name}.toml"
+        job.write_text(configuration, encoding="utf-8")
+        simulations.append(simulating(job))
+        again += [[word, str(job.with_suffix(".h5"))] for word in ("replay", "show")]
+    codes, outs, error = pdcode(*simulations, *again)
+    assert not error
+    for name in EXAMPLES:
+        (folder / f"{name}.py").unlink()
+    gone, _, error = pdcode(*again)
+    first = len(EXAMPLES)
+    return {
+        name: Example(
+            folder / f"{name}.h5",
+            [codes[number], *codes[first + 2 * number :][:2]],
+            outs[first + 2 * number :][:2],
+            gone[2 * number :][:2],
+            complaint,
+        )
+        for number, (name, complaint) in enumerate(zip(EXAMPLES, error.splitlines(), strict=True))
+    }
+
+
 @pytest.mark.parametrize("name", EXAMPLES)
-def test_an_example_runs_on_the_virtual_clock_and_is_replayed(tmp_path: Path, name: str) -> None:
-    job = tmp_path / "job.toml"
-    job.write_text(extending.paste(tmp_path)[name], encoding="utf-8")
-    replaying, showing = ([word, str(tmp_path / "job.h5")] for word in ("replay", "show"))
-    codes, (_, replayed, shown), error = pdcode(simulating(job), replaying, showing)
-    assert codes == [0, 0, 0], error
-    loss = Trace(tmp_path / "job.h5").progress["loss"]
+def test_an_example_runs_on_the_virtual_clock_and_is_replayed(
+    examples: dict[str, Example], name: str
+) -> None:
+    example = examples[name]
+    assert example.codes == [0, 0, 0]
+    loss = Trace(example.trace).progress["loss"]
     assert loss[-1] < 0.9 * loss[0]
+    replayed, shown = example.outs
     assert "bit-identical" in replayed
     assert name in shown
-    (tmp_path / f"{name}.py").unlink()
-    codes, _, error = pdcode(replaying, showing)  # in a process that has not read it
-    assert codes == [2, 0]
-    assert error.count("\n") == 1
-    assert f"{tmp_path / name}.py: no such file" in error
+    assert example.gone == [2, 0]
+    assert f"{example.trace.with_suffix('.py')}: no such file" in example.complaint
 
 
 ENTRY_POINTS = """

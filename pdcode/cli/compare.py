@@ -11,7 +11,6 @@ from ..analysis import style
 from ..mpi import launch
 from ..util.errors import InputError
 from ..util.output import print_line
-from ..util.processes import MOST
 
 RUNS = 7  # of each scheme with --tune
 
@@ -105,6 +104,8 @@ def compare(options: argparse.Namespace) -> int:
 
 def check_options(options: argparse.Namespace) -> None:
     """Refuse numbers out of range, and options that have no effect."""
+    from ..util.processes import MOST
+
     for name, least, most, text in (
         ("seeds", 1, 1000, "1 to 1000"),
         ("tune", 3, 99, "3 to 99"),

@@ -14,7 +14,6 @@ from ..analysis import style
 from ..mpi import launch
 from ..util.errors import InputError
 from ..util.output import print_line
-from ..util.processes import MOST
 
 if TYPE_CHECKING:
     from ..planning.search import Environment
@@ -74,6 +73,8 @@ def plan(options: argparse.Namespace) -> int:
 
 def check_options(options: argparse.Namespace) -> None:
     """Refuse numbers out of range, and options of the other mode."""
+    from ..util.processes import MOST
+
     for name, least, most, text in (
         ("candidates", 2, 10_000, "2 to 10000"),
         ("seeds", 1, 1000, "1 to 1000"),

@@ -120,8 +120,7 @@ def test_a_target_that_is_not_reached_is_said(job, capsys):
     assert not Path("results/job.plan.toml").exists()
 
 
-@pytest.mark.parametrize("limit", ["stop.seconds", "--seconds"])
-def test_a_time_limit_alone_ends_descents(job, capsys, monkeypatch, limit):
+def test_a_time_limit_alone_ends_descents(job, capsys, monkeypatch):
     """The number of arrivals is limited, too, but so that nobody meets that; and who does is told."""
     job.write_text(JOB.replace("updates = 200", ""), encoding="utf-8")
     monkeypatch.setattr(trials, "ARRIVALS", 400)  # 100 updates
@@ -131,12 +130,15 @@ def test_a_time_limit_alone_ends_descents(job, capsys, monkeypatch, limit):
     assert "target not reached" in text
     assert "1 of 1 descents ended at the limit of arrivals, after 400 at most; --seconds or" in text
     assert "stop.seconds allows more" in text
-    command += ["--set", f"{limit}=60"] if "." in limit else [limit, "60"]
-    assert main([*command, "--target", "0.04"]) == 0
-    assert "the limit of arrivals" not in capsys.readouterr().out
+    limits = ["--set", "stop.seconds=60"], ["--seconds", "60"]
+    for limit in limits:
+        assert main([*command, *limit, "--target", "0.1"]) == 0
+        assert "the limit of arrivals" not in capsys.readouterr().out
     monkeypatch.setattr(trials, "MOST_ARRIVALS", 404)
-    assert main([*command, "--target", "0.001"]) == 1
-    assert "1 of 1 descents ended at the limit of arrivals, after 404 at most\n" in capsys.readouterr().out
+    for limit in limits:
+        assert main([*command, *limit, "--target", "0.001"]) == 1
+        out = capsys.readouterr().out
+        assert "1 of 1 descents ended at the limit of arrivals, after 404 at most\n" in out
 
 
 @pytest.mark.parametrize(

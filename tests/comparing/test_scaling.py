@@ -19,8 +19,9 @@ COST = "[machine]\narrival_s = 1e-5\ndecode_bandwidth = 1e9\n"
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    problem = {"kind": "mlp", "data": "digits", "hidden": [16], "batch": 16}
+    problem = {"kind": "mlp", "data": "digits", "hidden": [16], "batch": 16, "evaluate": 200}
     monkeypatch.setitem(scaling.TABLES, "problem", problem)
+    monkeypatch.setattr(scaling, "POINTS", 100)
     monkeypatch.setitem(scaling.TABLES, "stop", {"loss": 1.5})
     (tmp_path / "cost.toml").write_text(COST)
     return tmp_path / "made"

@@ -10,7 +10,7 @@ from pdcode.config import load as configfile
 from pdcode.util.errors import InputError
 
 DIGITS, NESTED, PARTS = "9" * 5000, "[" * 5000, "a." * 50_000
-UNKNOWN = "\n".join(f"key{number} = 'value'" for number in range(1_000_000))
+UNKNOWN = "\n".join(f"key{number} = 'value'" for number in range(60_000))
 
 
 def refused(path: Path, *overrides: str) -> str:

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from launches import launcher
+from launches import launcher, run_all
 from test_faults import ranks_of
 
 from pdcode import Trace
+from pdcode.__main__ import main
 
 
 def test_a_stopped_worker_is_named_and_does_not_keep_a_run_from_ending(
-    start: object, trace_path: Path
+    start: object, trace_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     process = start("update.mode=async", "stop.updates=1000000", "stop.seconds=3", "stop.drain_s=1.5")
     lines = []
@@ -39,8 +38,8 @@ def test_a_stopped_worker_is_named_and_does_not_keep_a_run_from_ending(
     assert trace.faults["worker"].tolist() == [1]
     assert 3e9 <= trace.counters["t_stop_ns"] < 3.5e9
     assert 1.5e9 <= trace.faults["t_ns"][0] - trace.counters["t_stop_ns"] < 2.5e9
-    replayed = subprocess.run([sys.executable, "-m", "pdcode", "replay", trace_path], capture_output=True)
-    assert b"bit-identical" in replayed.stdout
+    assert main(["replay", str(trace_path)]) == 0
+    assert "bit-identical" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("launched", [False, True])
@@ -63,13 +62,14 @@ def test_ctrl_c_ends_the_wait_for_a_stopped_worker(launched: bool, start: object
     assert trace.faults["kind"].tolist() == ["missing"]
 
 
-def test_the_end_of_a_run_cuts_delays_short(run: object, trace_path: Path) -> None:
+def test_the_end_of_a_run_cuts_delays_short(tmp_path: Path) -> None:
     """Worker 1 sleeps for 10 min, or keeps its core busy for as long; drains take no time to speak of."""
-    for how in ("sleep", "spin"):
-        slow = ("stragglers.kind=slow-set", "stragglers.slow=[1]", "stragglers.shift_s=0.001")
-        done = run(*slow, "stragglers.slowdown=600000", f"stragglers.how={how}", "update.mode=async")
+    slow = ["stragglers.kind=slow-set", "stragglers.slow=[1]", "stragglers.shift_s=0.001"]
+    slow += ["stragglers.slowdown=600000", "update.mode=async"]
+    cases = {how: [*slow, f"stragglers.how={how}"] for how in ("sleep", "spin")}
+    for done in run_all(tmp_path, 3, cases).values():
         assert done.returncode == 0, done.stderr
-        trace = Trace(trace_path)
+        trace = Trace(done.path)
         assert len(trace.faults["kind"]) == 0
         late = trace.arrivals["worker"] == 1
         assert late.sum() == 1

@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import numpy as np
 import pytest
-from sklearn.datasets import load_breast_cancer, load_digits
 
 from pdcode.problems import bundled
-from pdcode.problems.samples import Samples
 
 
-@pytest.mark.parametrize(
-    ("ours", "theirs", "scale"),
-    [(bundled.digits, load_digits, 16), (bundled.breast_cancer, load_breast_cancer, 1)],
-)
-def test_they_are_those_of_scikit_learn(
-    ours: Callable[[], Samples], theirs: Callable[[], Any], scale: float
-) -> None:
-    samples, bunch = ours(), theirs()
+@pytest.mark.parametrize(("name", "scale"), [("digits", 16), ("breast_cancer", 1), ("diabetes", 1)])
+def test_they_are_those_of_scikit_learn(name: str, scale: float) -> None:
+    from sklearn import datasets  # takes over a second
+
+    samples, bunch = getattr(bundled, name)(), getattr(datasets, f"load_{name}")()
     np.testing.assert_array_equal(samples.x, bunch.data / scale)
     np.testing.assert_array_equal(samples.y, bunch.target)
-    assert (samples.x.dtype, samples.y.dtype) == (bunch.data.dtype, np.int64)
-    assert samples.names == [str(name) for name in bunch.target_names]
+    assert (samples.x.dtype, samples.y.dtype) == (bunch.data.dtype, bunch.target.dtype)
+    assert (samples.names or []) == [str(name) for name in bunch.get("target_names", [])]

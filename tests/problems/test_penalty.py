@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from sklearn.linear_model import LogisticRegression, Ridge
 
 from pdcode import problems
 
@@ -11,6 +10,8 @@ L2 = 0.05
 
 def scikit_learn(problem):
     """scikit-learn's optimum of the same loss and penalty, as (d_out, d_in + 1) weights."""
+    from sklearn.linear_model import LogisticRegression, Ridge  # takes over a second
+
     data = problem.dataset
     x = data.x if isinstance(data.x, np.ndarray) else data.x.toarray()
     if problem.classes is None:

@@ -140,7 +140,7 @@ def test_a_disk_that_fails_though_it_had_room(tmp_path: Path, every: int) -> Non
 
 def test_a_command_ends_with_one_line(tmp_path: Path) -> None:
     path = tmp_path / "a.h5"
-    done = simulate(path, 4400, "trace.flush_s=0.05", "stop.seconds=60")
+    done = simulate(path, 4250, "trace.flush_s=0.05", "stop.seconds=60", "problem.hidden=[16]")
     assert done.returncode == 1
     assert done.stderr == f"pdcode: {path}: cannot write the trace: File too large\n"
     trace = Trace(path)
