@@ -101,6 +101,10 @@ class State(ABC):
         """Note that a worker has died; no task is ordered for it any more."""
         return
 
+    def joined(self, worker: int) -> None:
+        """Note that a worker that had died is back, and has nothing of what it was sent."""
+        return
+
     def owed(self, worker: int, sender: int | None = None) -> Sequence[np.ndarray]:
         """Return the payloads that a worker's task needs and other workers send, as their messages.
 

@@ -77,7 +77,8 @@ class MPIFleet(Fleet):
             ]
             for slot, rounds in enumerate(self._replies)
         ]
-        self._rounds = [0] * workers  # round of each worker's task …
+        self._numbers = [-1] * workers  # each worker's task …
+        self._rounds = [0] * workers  # … its round …
         self._parts = [0] * workers  # … and the part of its reply that comes next
         self._sends = [MPI.REQUEST_NULL] * workers
         self._slots = [2 * worker for worker in range(workers)]  # receive buffer of each worker's task
@@ -148,7 +149,7 @@ class MPIFleet(Fleet):
         slot = self._slots[worker] = self._slots[worker] ^ 1
         number = self._rounds[worker] = order.round
         receives, message = self._receives[slot][number], self._tasks[worker]
-        self._parts[worker], self._active[worker] = 0, receives[0]
+        self._parts[worker], self._active[worker], self._numbers[worker] = 0, receives[0], task
         try:
             for receive in receives:
                 receive.Start()
@@ -156,7 +157,7 @@ class MPIFleet(Fleet):
             size = message.write(worker, task, version, order, flags)
             for arrival in self._arrivals[slot][number]:
                 arrival.answers(order, size)
-            now_ns = clocks.now_ns() - self._start_ns
+            message.sent_ns = now_ns = clocks.now_ns() - self._start_ns
             self._sends[worker] = self._comm.Isend((message.message, size, MPI.BYTE), 1 + worker, TASK)
         except MPI.Exception as error:
             self._bury(error)
@@ -181,15 +182,18 @@ class MPIFleet(Fleet):
     def _read(self, worker: int, now_ns: int) -> Arrival:
         slot, number, part = self._slots[worker], self._rounds[worker], self._parts[worker]
         arrival, reply = self._arrivals[slot][number][part], self._replies[slot][number].parts[part]
+        self.bytes_up += arrival.bytes_up
+        arrival.read_header(reply.message, self._offsets_ns[worker])
+        arrival.t_recv_ns = now_ns
+        if arrival.task != self._numbers[worker]:  # the reply to this task is still to come
+            self._active[worker].Start()
+            return arrival
         if arrival.last:
             self._active[worker] = MPI.REQUEST_NULL
         else:
             self._parts[worker] += 1
             self._active[worker] = self._receives[slot][number][part + 1]
-        self.bytes_up += arrival.bytes_up
-        arrival.read_header(reply.message, self._offsets_ns[worker])
         arrival.finite = reply.read()
-        arrival.t_recv_ns = now_ns
         return arrival
 
     def _sort_out(self, error: MPI.Exception) -> list[int]:

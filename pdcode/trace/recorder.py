@@ -41,6 +41,9 @@ class Recorder:
     def fault(self, t_ns: int, worker: int, task: int, kind: str, message: str) -> None:
         """Record a row of faults."""
 
+    def fill(self) -> None:
+        """Behave as if the disk were full from now on."""
+
     def due(self, now_ns: int) -> bool:
         """Return whether it is time to `flush`."""
         return False

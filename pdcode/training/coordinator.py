@@ -71,6 +71,7 @@ class Coordinator:
         self.outcomes = [0] * 4  # replies, of which each part is one, by `arrivals/status` of the trace
         self.refused = [0] * workers  # payloads that are not finite
         self.flagged = [0] * workers  # payloads rejected as outliers
+        self.stale = [0] * workers  # replies to another task than the worker's
         self._senders: list[int] = []  # workers of the payloads since the last step
         self.awaited = [0] * workers  # replies that each worker's task will bring …
         self.outstanding = 0  # … and their sum
@@ -107,12 +108,14 @@ class Coordinator:
         self._watch = observe
         self.stopping = observe(self.fleet.now_ns(), self)
         self._dispatch_waiting()
-        while self.outstanding and not self.missing:
+        while (self.outstanding or self.fleet.joining and not self.stopping) and not self.missing:
             arrivals = self.fleet.arrivals(TICK_NS, None if self.stopping else self.state.wake_ns)
             for arrival in arrivals:
                 self.on_arrival(arrival)
             if dead := self.fleet.deaths():
                 self.on_deaths(dead)
+            if joined := self.fleet.joined():
+                self.on_joined(joined)
             if not (arrivals or dead):
                 self.on_silence()
             if self.now_ns >= self._look_ns:
@@ -123,6 +126,9 @@ class Coordinator:
     def on_arrival(self, arrival: Arrival) -> None:
         """Handle a reply."""
         self.now_ns = arrival.t_recv_ns
+        if arrival.task != self.tasks[arrival.worker] - 1:
+            self._refuse_stale(arrival)
+            return
         goes_on = self._fold(arrival)
         stepped = self._step_if_ready(self.outstanding + goes_on)
         if not (stepped or goes_on or self.outstanding or self.stopping):
@@ -161,11 +167,26 @@ class Coordinator:
             for worker in workers:
                 self.fleet.forward(other, self.state.owed(other, worker))
         stepped = self._step_if_ready(self.outstanding)
-        if not (stepped or self.outstanding or self.stopping):
+        if not (stepped or self.outstanding or self.stopping or self.fleet.joining):
             self._stick()
         self._observe(self.fleet.now_ns())
         if stepped or self.stopping:
             self._dispatch_waiting()
+
+    def on_joined(self, workers: Sequence[int]) -> None:
+        """Handle workers that had died and are back, with nothing of theirs: they get tasks."""
+        self.now_ns = self.fleet.now_ns()
+        for worker in workers:
+            self.dead.remove(worker)
+            self.state.joined(worker)
+            self.returned[worker] = 0
+            message = f"worker {worker} is back, with nothing of its own"
+            self.trace.fault(self.now_ns, worker, self.tasks[worker], "joined", message)
+            if self.stopping:
+                self.waiting.append(worker)
+            else:
+                self._dispatch(worker)
+        self._observe(self.now_ns)
 
     def _stick(self) -> None:
         """Stop for want of a usable payload."""
@@ -285,6 +306,14 @@ class Coordinator:
             self.trace.update(self.version, now_ns, self.used, self.captured, norm, digest)
         self.used, self.fresh, self.captured, self._damping = 0, 0, 0.0, 0.0
         return True
+
+    def _refuse_stale(self, arrival: Arrival) -> None:
+        """Refuse a reply to another task than the worker's; record the first of each worker as a fault."""
+        worker = arrival.worker
+        if not self.stale[worker]:
+            what = f"worker {worker} sent a reply that does not answer its task; it was refused"
+            self.trace.fault(arrival.t_recv_ns, worker, arrival.task, "stale", what)
+        self.stale[worker] += 1
 
     def _refuse(self, arrival: Arrival) -> None:
         """Count a payload that is not finite; record the first of each worker as a fault."""

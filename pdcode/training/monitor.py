@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from .. import faults
 from ..config.tables import Config
 from ..problems import Problem
 from ..trace import Recorder
@@ -61,7 +62,8 @@ class Monitor:
         self._measure_ns = self._line_ns = 0
         self._due_ns = self._wall_due_ns = 0.0
         self._last_line = 0, 0  # time, arrivals
-        self._dead = 0  # workers whose deaths have been told
+        self._dead = set[int]()  # workers whose deaths have been told
+        self._strikes = faults.at_rank_0(config)
         self._last_version = -1
         self.loss = self.accuracy = self.grad_norm = math.nan
         self.spent_ns = 0  # time spent on measuring
@@ -79,10 +81,11 @@ class Monitor:
         quiet = now_ns < self._due_ns and wall_ns < self._wall_due_ns and not coordinator.fleet.interrupted
         if quiet and (not reason or coordinator.stopping):
             return reason
-        for worker in coordinator.dead[self._dead :]:
-            others = len(coordinator.living())
-            self.print_line(f"{now_ns * 1e-9:7.1f} s  worker {worker} has died; {others} go on")
-            self._dead += 1
+        while self._strikes and now_ns >= 1e9 * (self._strikes[0].at_s or 0.0):
+            self._strikes.pop(0).strike(self.trace, self._wall_ns is not None)
+        if (dead := set(coordinator.dead)) != self._dead:
+            self._tell(now_ns, coordinator, sorted(dead - self._dead), sorted(self._dead - dead))
+            self._dead = dead
         if now_ns >= self._until_ns:
             reason = reason or f"{self.stop.seconds:g} s"
         if coordinator.fleet.interrupted and not coordinator.stopping and not reason:
@@ -108,7 +111,17 @@ class Monitor:
         self._wall_due_ns = min(self._line_ns, wall_ns + LINE_NS // 20)
         if not coordinator.stopping:
             self._due_ns = min(self._due_ns, self._until_ns)
+        if self._strikes:
+            self._due_ns = min(self._due_ns, 1e9 * (self._strikes[0].at_s or 0.0))
         return reason
+
+    def _tell(self, now_ns: int, coordinator: Coordinator, died: list[int], back: list[int]) -> None:
+        """Print who has died and who has come back."""
+        lines = [(died, f"died; {len(coordinator.living())} go on"), (back, "come back")]
+        for workers, what in lines:
+            if workers:
+                have = "has" if len(workers) == 1 else "have"
+                self.print_line(f"{now_ns * 1e-9:7.1f} s  {workers_named(workers)} {have} {what}")
 
     def measure(self, now_ns: int, version: int, theta: np.ndarray) -> str:
         """Measure θ, once per version; return a reason to stop, or an empty string."""

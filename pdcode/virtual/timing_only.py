@@ -73,15 +73,14 @@ class TimingResult:
 
 def is_timeable(config: Config) -> bool:
     """Tell whether the timing of a run is independent of its numerics."""
-    faults, scheme = config.faults, kinds.find("schemes", config.scheme.name)
+    scheme = kinds.find("schemes", config.scheme.name)
     return (
         scheme.single_round
         and scheme.policy is Scheme.policy
         and config.update.mode in MODES
         and config.downlink.kind == "full"
         and not config.reduce.summed
-        and faults.raise_worker is None
-        and faults.nan_worker is None
+        and not config.faults
     )
 
 
