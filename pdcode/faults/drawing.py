@@ -52,6 +52,11 @@ def check_real(config: Config) -> None:
         raise InputError(f"faults.spot: {config.faults.spot}: over MPI no node comes back yet")
 
 
+def draw(seed: int, worker: int, key: int) -> float:
+    """Return a number in [0, 1) for faults of a worker."""
+    return uniform(seed, FAULT, worker, key)
+
+
 def of_worker(config: Config, worker: int) -> list[Fault]:
     """Return a worker's events, those of tasks last; a function of the configuration and the worker alone."""
     faults = config.faults
@@ -77,7 +82,7 @@ def failures(config: Config, worker: int) -> Iterator[Any]:
     lethal = isinstance(failure, Strike) and failure.lethal
     most_s = math.inf if config.stop.seconds is None else config.stop.seconds
     while True:
-        at_s -= mean_s * math.log1p(-uniform(config.seed, FAULT, worker, number))
+        at_s -= mean_s * math.log1p(-draw(config.seed, worker, number))
         number += 1
         if at_s > most_s:
             return

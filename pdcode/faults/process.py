@@ -25,9 +25,9 @@ class Kill(Strike, tag="kill"):
 
 
 class Exit(Strike, tag="exit"):
-    """The process exits, with code 1, and without a word to MPI."""
+    """The process exits, with code 1 and without a word: Open MPI tells nobody, and the worker never answers."""
 
-    lethal: ClassVar[bool] = True
+    halts: ClassVar[bool] = True
 
     def strike(self) -> None:
         os._exit(1)
