@@ -18,14 +18,14 @@ def add_parser(commands: Any) -> None:
         help="run a configuration under faults, and measure what they cost",
         description="Run a configuration several times under the faults of [faults], or of the options, and "
         "without, each pair under one seed, on the virtual clock or over MPI. Prints how many trials reached "
-        "the target, the time lost per fault, and the goodput: useful samples over those of the same machines "
+        "the target, the time lost per fault, and goodput: useful samples over those of the same machines "
         "without faults; over MPI also what being able to survive costs where nothing fails. Exit codes: 0 "
         "every trial reached the target, 1 failure, 2 bad input.",
     )
     option = command.add_argument
     option("config", metavar="CONFIG", help="TOML file, such as jobs/digits.toml")
     option("--trials", type=int, default=20, metavar="N", help="number of trials (default: 20)")
-    what = "mean time between failures of each worker (instead of faults.mtbf_s); faults.failure says of what kind"
+    what = "mean time between failures of each worker, of the kind in faults.failure (instead of faults.mtbf_s)"
     option("--mtbf", type=float, metavar="S", help=what)
     what = "kill N workers, at random moments of the time that the run takes without"
     option("--kill", type=int, metavar="N", help=what)

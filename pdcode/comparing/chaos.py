@@ -151,9 +151,8 @@ class Trials:
         """Return the command that repeats the run of a trial."""
         verb = "run" if self.choice.clock == "mpi" else "simulate"
         tables = msgspec.to_builtins(trial.config)
-        settings = [*self.choice.settings, f"seed={trial.config.seed}"]
-        for name in ("stop", "faults"):
-            settings.append(f"{name}={to_value(tables[name], name)}")
+        made = [f"{name}={to_value(tables[name], name)}" for name in ("stop", "faults")]
+        settings = [*self.choice.settings, f"seed={trial.config.seed}", *made]
         return shlex.join(["pdcode", verb, self.choice.config, *(f"--set={each}" for each in settings)])
 
 
@@ -222,11 +221,11 @@ def perform(trials: Trials, pool: Pool, print_line: Print) -> list[Trial]:
         before = [cell(free, seed, kind) for seed in trials.seeds for kind in kinds]
         words = {"free": "without faults", "plain": "without faults, nor surviving any"}
         print_line("without faults:")
-        found = measured(
-            before,
-            lambda number, result: f"seed {before[number].seed}, {words[kinds[number % len(kinds)]]}: "
-            + took(result.seconds),
-        )
+
+        def paired(number: int, result: Measured) -> str:
+            return f"seed {before[number].seed}, {words[kinds[number % len(kinds)]]}: {took(result.seconds)}"
+
+        found = measured(before, paired)
         frees, plains = found[:: len(kinds)], found[1::2] if len(kinds) > 1 else [None] * len(trials.seeds)
         configs = [trials.under_faults(seed, each) for seed, each in zip(trials.seeds, frees, strict=True)]
         counted = [config.seed for config in configs]

@@ -381,13 +381,13 @@ class FaultsTable(Table):
             If a key or value is invalid; the message names both.
         """
         if old and isinstance(table, Mapping):
-            events = [
+            before = [
                 {"kind": kind, "worker": table[f"{kind}_worker"], "task": table.get(f"{kind}_task", 0)}
                 for kind in ("raise", "nan")  # keys of traces up to arithmetic 2
                 if table.get(f"{kind}_worker") is not None
             ]
             known = {key: value for key, value in table.items() if key in cls.__struct_fields__}
-            table = known | ({"events": events} if events else {})
+            table = known | ({"events": before} if before else {})
         built = kinds.build(cls, table, "faults")
         failure = None if built.failure is None else FaultEvent.of(built.failure, old)
         events = [FaultEvent.of(each, old) for each in built.events]

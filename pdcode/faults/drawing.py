@@ -29,9 +29,9 @@ def check(config: Config, replies: int) -> None:
     if replies > 1 and any(isinstance(each, Spell) and each.repeats for each in faults.injected):
         raise InputError(f"faults.events: kind 'duplicate': scheme '{config.scheme.name}' replies in parts")
     failure = faults.failure
-    if faults.mtbf_s is not None and failure is not None and config.stop.seconds is None:
-        if not (isinstance(failure, Strike) and failure.lethal):
-            raise InputError("faults.mtbf_s: failures that a worker survives have no end without stop.seconds")
+    endless = faults.mtbf_s is not None and failure is not None and config.stop.seconds is None
+    if endless and not (isinstance(failure, Strike) and failure.lethal):
+        raise InputError("faults.mtbf_s: failures that a worker survives need stop.seconds, or have no end")
     if faults.spot is not None:
         spot.places(faults.spot)
         ensure_joinable(config)

@@ -25,7 +25,7 @@ class Kill(Strike, tag="kill"):
 
 
 class Exit(Strike, tag="exit"):
-    """The process exits, with code 1 and without a word: Open MPI tells nobody, and the worker never answers."""
+    """The process exits, with code 1 and without a word: Open MPI tells nobody."""
 
     halts: ClassVar[bool] = True
 

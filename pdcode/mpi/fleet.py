@@ -186,7 +186,7 @@ class MPIFleet(Fleet):
         arrival.read_header(reply.message, self._offsets_ns[worker])
         arrival.t_recv_ns = now_ns
         if arrival.task != self._numbers[worker]:  # the reply to this task is still to come
-            self._active[worker].Start()
+            self._receives[slot][number][part].Start()
             return arrival
         if arrival.last:
             self._active[worker] = MPI.REQUEST_NULL

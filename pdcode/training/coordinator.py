@@ -108,7 +108,7 @@ class Coordinator:
         self._watch = observe
         self.stopping = observe(self.fleet.now_ns(), self)
         self._dispatch_waiting()
-        while (self.outstanding or self.fleet.joining and not self.stopping) and not self.missing:
+        while (self.outstanding or (self.fleet.joining and not self.stopping)) and not self.missing:
             arrivals = self.fleet.arrivals(TICK_NS, None if self.stopping else self.state.wake_ns)
             for arrival in arrivals:
                 self.on_arrival(arrival)

@@ -121,7 +121,7 @@ class Fleet(ABC):
         return ()
 
     def joined(self) -> Sequence[int]:
-        """Return the workers that had died, and have come back since the last call, with nothing of theirs."""
+        """Return the workers that had died, and are back since the last call, with nothing of theirs."""
         return ()
 
     @property

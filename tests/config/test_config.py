@@ -104,7 +104,7 @@ def test_overrides_are_toml_values_or_plain_strings(override: str, value: object
         ("[code]\nweight = [4, 0]", ["code.weight", "[4, 0]"]),
         ("[scheme]\npreset = 'fast'", ["scheme.preset", "'fast'", "starved"]),
         ("[scheme]\nname = 'uncoded'\npreset = 'default'", ["scheme.preset", "uncoded", "default"]),
-        ("[[faults.events]]\nworker = 8\nat_s = 1.0", ["faults.events: kind 'kill'", "worker 8 does not exist"]),
+        ("[[faults.events]]\nworker = 8\nat_s = 1.0", ["faults.events: kind 'kill'", "worker 8 does not"]),
         ("[[faults.events]]\nworker = 7", ["faults.events: kind 'kill', worker 7: give either at_s or task"]),
         ("[[faults.events]]\nkind = 'nap'", ["faults.events.kind: expected one of kill, exit", "'nap'"]),
         ("[[faults.events]]\nkind = 'slow'\nwarp = 9", ["faults.events.warp: unknown key"]),

@@ -104,7 +104,8 @@ def test_nothing_is_sent_meanwhile(tmp_path: Path, kind: str) -> None:
     assert not ((mine >= 0.1e9) & (mine < 0.3e9)).any()
     assert (mine == 0.3e9).sum() == 1
     early = free.arrivals["t_recv_ns"] < 0.1e9
-    np.testing.assert_array_equal(free.arrivals["t_recv_ns"][early], trace.arrivals["t_recv_ns"][: early.sum()])
+    same = trace.arrivals["t_recv_ns"][: early.sum()]
+    np.testing.assert_array_equal(free.arrivals["t_recv_ns"][early], same)
 
 
 def test_what_is_halted_for_good_is_not_waited_for_at_the_end(tmp_path: Path) -> None:
@@ -112,10 +113,9 @@ def test_what_is_halted_for_good_is_not_waited_for_at_the_end(tmp_path: Path) ->
     assert trace.finished
     assert trace.faults["kind"].tolist() == ["missing"]
     with pytest.raises(Failure, match="no reply will ever arrive"):
-        pdcode.simulate(
-            {**JOB, "stop": {"loss": 0.5}, "faults": {"events": [{"kind": "exit", "worker": 3, "at_s": 0.1}]}},
-            output=tmp_path / "b.h5", set=["update.mode=all"], progress=False,
-        )  # fmt: skip
+        gone = {"events": [{"kind": "exit", "worker": 3, "at_s": 0.1}]}
+        endless = {**JOB, "stop": {"loss": 0.5}, "update": {"mode": "all"}, "faults": gone}
+        pdcode.simulate(endless, output=tmp_path / "b.h5", progress=False)
 
 
 def test_a_reply_that_comes_twice_counts_once(tmp_path: Path) -> None:
