@@ -25,7 +25,9 @@ def add_parser(commands: Any) -> None:
     option = command.add_argument
     option("config", metavar="CONFIG", help="TOML file, such as jobs/digits.toml")
     option("--trials", type=int, default=20, metavar="N", help="number of trials (default: 20)")
-    what = "mean time between failures of each worker, of the kind in faults.failure (instead of faults.mtbf_s)"
+    what = (
+        "mean time between failures of each worker, of the kind in faults.failure (instead of faults.mtbf_s)"
+    )
     option("--mtbf", type=float, metavar="S", help=what)
     what = "kill N workers, at random moments of the time that the run takes without"
     option("--kill", type=int, metavar="N", help=what)

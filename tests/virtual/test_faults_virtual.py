@@ -83,9 +83,7 @@ def test_the_same_table_gives_the_same_trace(tmp_path: Path, mode: str, capsys: 
 
 @pytest.mark.parametrize("mode", ["async", "first"])
 @pytest.mark.parametrize("count", [1, 4, 7])
-def test_runs_reach_the_target_without_workers_that_are_killed(
-    tmp_path: Path, mode: str, count: int
-) -> None:
+def test_runs_reach_the_target_without_workers_that_are_killed(tmp_path: Path, mode: str, count: int) -> None:
     for seed in range(3):
         kills = [f"{{worker={(seed + i) % 8}, at_s={0.03 + 0.037 * i}}}" for i in range(count)]
         trace = run(tmp_path / f"{seed}.h5", f"[{', '.join(kills)}]", *MODES[mode], f"seed={seed}")
@@ -112,9 +110,9 @@ def test_what_is_halted_for_good_is_not_waited_for_at_the_end(tmp_path: Path) ->
     trace = run(tmp_path / "a.h5", "[{kind='stop', worker=3, at_s=0.1}]", "update.mode=async")
     assert trace.finished
     assert trace.faults["kind"].tolist() == ["missing"]
+    gone = {"events": [{"kind": "exit", "worker": 3, "at_s": 0.1}]}
+    endless = {**JOB, "stop": {"loss": 0.5}, "update": {"mode": "all"}, "faults": gone}
     with pytest.raises(Failure, match="no reply will ever arrive"):
-        gone = {"events": [{"kind": "exit", "worker": 3, "at_s": 0.1}]}
-        endless = {**JOB, "stop": {"loss": 0.5}, "update": {"mode": "all"}, "faults": gone}
         pdcode.simulate(endless, output=tmp_path / "b.h5", progress=False)
 
 
