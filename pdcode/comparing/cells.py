@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import shlex
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +58,7 @@ class Cell:
     file: str
     trace: str
     goal: Goal | None
-    survives: bool = True
+    survives: bool = field(default=True, kw_only=True)
 
     @property
     def arguments(self) -> list[str]:
