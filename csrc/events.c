@@ -51,6 +51,23 @@ void events_cancel(struct events *e, int cut)
     cancel(e, cut);
 }
 
+/* Give the reply of a worker in flight other times; if `send` is negative, it never comes, and the worker is
+ * idle. One that has passed a half-duplex link already stays as it is. */
+void events_postpone(struct events *e, int64_t worker, int64_t start, int64_t compute, int64_t send)
+{
+    struct in_flight *flight = e->flights + worker;
+    if (flight->state == DEAD)
+        e->dead--;
+    else if (!withdraw(e, flight->key))
+        return;
+    flight->t_start = start;
+    flight->t_compute = compute;
+    flight->t_send = send;
+    flight->state = send < 0 ? IDLE : OUT;
+    if (send >= 0)
+        push(e, event_of(e, worker));
+}
+
 void events_step(struct events *e)
 {
     e->now = after(e->now, e->update);

@@ -63,6 +63,7 @@ void events_send(struct events *e, const struct parts *parts, ptrdiff_t count, c
 void events_follow(struct events *e, int64_t worker, int64_t compute, int64_t delay);
 int64_t events_pop(struct events *e, int64_t limit);
 void events_cancel(struct events *e, int cut);
+void events_postpone(struct events *e, int64_t worker, int64_t start, int64_t compute, int64_t send);
 void events_step(struct events *e);
 void events_put(struct events *e, int64_t worker);
 

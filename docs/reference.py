@@ -48,6 +48,7 @@ class Key:
         return [f"`{self.name}`", self.type, self.default, self.unit, self.meaning]
 
 
+BASES = {**tables.KINDS, tables.FaultEvent.table: tables.FaultEvent}
 HEAD = ["key", "type", "default", "unit", "meaning"]
 
 
@@ -188,7 +189,7 @@ class Keys(Reading):
 
     def run(self) -> list[nodes.Node]:
         (name,) = self.arguments
-        struct: Any = tables.KINDS.get(name)
+        struct: Any = BASES.get(name)
         if struct is not None:
             return self.kinds(name, struct)
         if name == "top level":
@@ -246,7 +247,7 @@ class Keys(Reading):
                 body += self.parse_text_to_nodes("Keys of `options`:") + self.rows(
                     f"{table}.options", keys(options)
                 )
-            sections.append(self.section(title, *body, ids=f"{table}-{kind}"))
+            sections.append(self.section(title, *body, ids=f"{table}-{kind}".replace(".", "-")))
         if short:
             made += self.table([f"`{tag}`", "which has no keys of its own"], short)
         return made + sections
@@ -254,7 +255,7 @@ class Keys(Reading):
     def choice(self, table: str, tag: str, found: dict[str, Any]) -> list[str]:
         """The row of the key that names the kind."""
         names = ", ".join(f'`"{kind}"`' for kind in found) + (", …" if table == "code" else "")
-        default = f'`"{tables.KINDS[table].default}"`'
+        default = f'`"{BASES[table].default}"`'
         if table == "decoder":
             default = "the memory's"
         return [f"`{tag}`", names, default, "", "name of the kind; each has keys of its own"]

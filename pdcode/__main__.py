@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from contextlib import redirect_stdout
 from io import TextIOWrapper
 
-from .cli import bench, codes, compare, doctor, plan, replay, run, show, simulate, submit
+from .cli import bench, chaos, codes, compare, doctor, plan, replay, run, show, simulate, submit
 from .mpi import launch, supervisor
 from .util import output, signals, threads
 from .util.errors import Failure, InputError
@@ -26,7 +26,7 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=f"pdcode {__version__}")
     commands = top.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
-    for command in (run, submit, simulate, replay, show, codes, plan, compare, bench, doctor):
+    for command in (run, submit, simulate, replay, show, codes, plan, compare, chaos, bench, doctor):
         command.add_parser(commands)
     return top
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tempfile
@@ -21,7 +22,9 @@ def flags(options: Mapping[str, object], settings: Iterable[str]) -> list[str]:
     return [*given, *(f"--set={setting}" for setting in settings)]
 
 
-def start(arguments: Sequence[str], progress: bool = True) -> None:
+def start(
+    arguments: Sequence[str], progress: bool = True, variables: Mapping[str, str] | None = None
+) -> None:
     """Run ``pdcode ARGUMENTS`` in a child process to its end.
 
     Parameters
@@ -29,6 +32,8 @@ def start(arguments: Sequence[str], progress: bool = True) -> None:
     arguments : sequence of str
     progress : bool
         Whether to print the lines that the command prints.
+    variables : dict, optional
+        Variables of its environment, beside those of this process.
 
     Raises
     ------
@@ -48,6 +53,7 @@ def start(arguments: Sequence[str], progress: bool = True) -> None:
         tempfile.TemporaryFile("w+", errors="replace") as errors,
         subprocess.Popen(
             [sys.executable, "-P", "-m", "pdcode", *arguments],
+            env=os.environ | (variables or {}),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=errors,

@@ -89,6 +89,8 @@ def load(
         config = costs.load(stragglers, config, base="low")
     if resume and timing_only:
         raise InputError("--resume: without numerics there are no checkpoints")
+    if config.faults and (resume or config.trace.checkpoint_s is not None):
+        raise InputError("trace.checkpoint_s: a simulation with [faults] takes no checkpoints")
     found = checkpoint.find(config) if resume else None
     return Request(job._replace(config=config), recorded, timing_only, found, resume)
 
@@ -139,9 +141,9 @@ def timed(config: Config) -> Config:
     InputError
         If no other remains, or if ``[faults]`` needs payloads.
     """
-    for key in ("raise_worker", "nan_worker"):
-        if (worker := getattr(config.faults, key)) is not None:
-            raise InputError(f"faults.{key}: worker {worker} computes no payloads without numerics")
+    for each in config.faults.injected:
+        if each.numeric:
+            raise InputError(f"faults.events: kind '{each.kind}': there are no payloads without numerics")
     stop = msgspec.structs.replace(config.stop, loss=None, accuracy=None)
     if not stop.ends:
         raise InputError("stop.updates: without numerics, updates or seconds must end the run")

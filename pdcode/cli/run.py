@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..mpi import launch
 from ..mpi.supervisor import Supervisor
-from ..util.errors import InputError
+from ..util.errors import InputError, within
 
 if TYPE_CHECKING:
     from ..config.tables import Config
@@ -152,8 +152,11 @@ def prepare_ranks(config: Config, path: str) -> Components:
     InputError
         Naming file, key and value.
     """
+    from .. import faults
     from ..training.setup import prepare
 
+    with within(path):
+        faults.check_real(config)
     components, workers = prepare(config, path), config.workers.count
     assert components.source is not None
     rows = components.source.rows

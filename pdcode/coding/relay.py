@@ -203,6 +203,12 @@ class RelayedState(State):
         self._review = 0
         self._state.lost(worker)
 
+    def joined(self, worker: int) -> None:
+        self._dead.discard(worker)
+        self._seen[worker] = -1
+        self._review = 0
+        self._state.joined(worker)
+
     def owed(self, worker: int, sender: int | None = None) -> Sequence[np.ndarray]:
         return [
             self._format.forwarded(each.whole)

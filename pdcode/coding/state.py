@@ -110,6 +110,10 @@ class State(ABC):
         """Go on with a state that was kept, and with workers that have no replica of it."""
         return
 
+    def joined(self, worker: int) -> None:
+        """Note that a worker that had died is back, and has nothing of what it was sent."""
+        return
+
     def owed(self, worker: int, sender: int | None = None) -> Sequence[np.ndarray]:
         """Return the payloads that a worker's task needs and other workers send, as their messages.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import shlex
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from ..api.configs import Job
 from ..api.simulation import Request
 from ..config.tables import Config
 from ..config.write import to_toml
+from ..mpi import launch
 from ..planning.goal import Goal
 from ..planning.trials import Outcome, source
 from ..schemes import make_scheme
@@ -47,6 +48,8 @@ class Cell:
     trace : str
         HDF5 file of the run.
     goal : Goal or None
+    survives : bool
+        Whether a run over MPI goes on without workers that die.
     """
 
     config: Config
@@ -55,6 +58,7 @@ class Cell:
     file: str
     trace: str
     goal: Goal | None
+    survives: bool = field(default=True, kw_only=True)
 
     @property
     def arguments(self) -> list[str]:
@@ -69,7 +73,7 @@ class Cell:
         """
         if self.clock == "mpi":
             try:
-                command.start(self.arguments, progress=False)
+                command.start(self.arguments, False, None if self.survives else launch.MORTAL)
             except Failure:  # such as divergence, which the trace records
                 if not Path(self.trace).exists():
                     return nothing(self.config), {key: np.zeros(0) for key in CURVES}

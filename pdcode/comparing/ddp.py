@@ -174,8 +174,8 @@ def check(entrants: Sequence[Entrant]) -> None:
                     raise InputError(f"{key}: {tables[table][name]!r} has no effect on DDP")
             if config.optimizer.kind != "sgd":
                 raise InputError(f"optimizer.kind: '{config.optimizer.kind}': DDP is measured with 'sgd'")
-            if config.faults.nan_worker is not None:
-                raise InputError(f"faults.nan_worker: {config.faults.nan_worker}: DDP has no injected faults")
+            if config.faults:
+                raise InputError("faults.events: DDP has no injected faults")
             problem = prepare(config, source=source(config)).problem
             if type(problem.network.loss) not in (Softmax, Logistic, LeastSquaresProblem):
                 raise InputError(f"problem.kind: '{config.problem.kind}' is not known to DDP")

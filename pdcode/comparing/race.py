@@ -139,8 +139,7 @@ def make_race(choice: Choice, folder: Path) -> tuple[Race, str, list[str]]:
     with within(choice.config):
         if config.seed > MOST_SEED:
             raise InputError(f"seed: {config.seed}: larger seeds are used, too; give {MOST_SEED} at most")
-        if config.faults.raise_worker is not None:
-            raise InputError(f"faults.raise_worker: worker {config.faults.raise_worker} would end every run")
+        config.faults.ensure_endless("run")
         targets = (choice.target, config.stop.loss, config.stop.accuracy)
         goal = choose_goal(config, None, choice.target) if any(each is not None for each in targets) else None
         if goal is None and config.stop.updates is None:

@@ -79,8 +79,8 @@ CONDITIONS: dict[str, list[Condition]] = {
     ],
     "link": [_among(("fanout", "segment"), "broadcast", "tree")],
     "faults": [
-        Condition(("raise_task",), "raise_worker", _given, "a worker"),
-        Condition(("nan_task",), "nan_worker", _given, "a worker"),
+        Condition(("failure",), "mtbf_s", _given, "a time"),
+        Condition(("spot_speed",), "spot", _given, "a file"),
     ],
     "trace": [_among(("sample",), "arrivals", "sampled")],
 }

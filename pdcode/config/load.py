@@ -130,7 +130,7 @@ def _with_files(config: Config, parsed: list[tuple[list[str], Any]], folder: Pat
     command line are relative to the current folder, others to `folder`."""
     commanded = {tuple(keys[:2]) for keys, _ in parsed}
     changed = {}
-    for name in KINDS:
+    for name in ("faults", *KINDS):
         table = getattr(config, name)
         paths = {key: value for key in table.paths if (value := getattr(table, key)) not in (None, *BUNDLED)}
         for key, value in paths.items():
@@ -216,14 +216,9 @@ def check_consistency(config: Config) -> None:
         raise InputError(
             f"update.clip: '{config.update.clip}' needs 3 workers, as of two nobody can tell which is right"
         )
-    workers = config.workers.count
-    for key in ("raise_worker", "nan_worker"):
-        fault = getattr(config.faults, key)
-        if fault is not None and fault >= workers:
-            raise InputError(f"faults.{key}: worker {fault} does not exist (there are {workers}, from 0)")
     if Path(config.trace.path).name in ("", ".."):
         raise InputError(f"trace.path: '{config.trace.path}' is not the name of a file")
-    for name in ("scheme", *KINDS):
+    for name in ("scheme", "faults", *KINDS):
         getattr(config, name).check(config)
     conditions.check(config)
 

@@ -349,13 +349,88 @@ class LinkTable(Table):
     segment: Positive = 65536  #: size of the segments pipelined through the tree [bytes]
 
 
-class FaultsTable(Table):
-    """Injected faults, to exercise the error paths."""
+class FaultEvent(Kind, tag_field="kind"):
+    """A fault that is injected: what happens, and when."""
 
-    raise_worker: Count | None = None  #: worker that raises an exception
-    raise_task: Count = 0  #: task at which it raises the exception
-    nan_worker: Count | None = None  #: worker that sends NaN gradients
-    nan_task: Count = 0  #: first task with NaN gradients
+    table, group, default = "faults.events", "faults", "kill"
+    ends: ClassVar[bool] = False  #: whether the run ends by it
+    numeric: ClassVar[bool] = False  #: whether it needs payloads
+    real: ClassVar[bool] = True  #: whether it can happen over MPI
+
+    at_s: Span | None = None  #: when it happens, since the start of the run [s]
+
+
+class FaultsTable(Table):
+    """Injected faults, keyed by (seed, worker): the same for every scheme, and on both clocks."""
+
+    paths: ClassVar[tuple[str, ...]] = ("spot",)
+
+    #: faults, a table each, by kind (`"kill"` if none is given): `[[faults.events]]`
+    events: list[Any] = []
+    #: mean time between failures of each worker, exponential: faults beside those of `events` [s]
+    mtbf_s: Real | None = None
+    failure: Any = None  #: what happens then: a table as of `events`, without worker and time; none: a kill
+    #: path of a recorded spot trace (lines `ms,add|remove,node`): worker i follows the i-th of the places
+    #: that nodes take in turn, modulo their number; in a TOML file relative to its folder, on the command
+    #: line to the current folder; virtual clock
+    spot: str | None = None
+    spot_speed: Real = 1.0  #: how many times as fast as recorded
+
+    @classmethod
+    def of(cls, table: Any, old: bool = False) -> FaultsTable:
+        """Build the table with its events; `old` as for `Kind.of`.
+
+        Raises
+        ------
+        InputError
+            If a key or value is invalid; the message names both.
+        """
+        if old and isinstance(table, Mapping):
+            before = [
+                {"kind": kind, "worker": table[f"{kind}_worker"], "task": table.get(f"{kind}_task", 0)}
+                for kind in ("raise", "nan")  # keys of traces up to arithmetic 2
+                if table.get(f"{kind}_worker") is not None
+            ]
+            known = {key: value for key, value in table.items() if key in cls.__struct_fields__}
+            table = known | ({"events": before} if before else {})
+        built = kinds.build(cls, table, "faults")
+        failure = None if built.failure is None else FaultEvent.of(built.failure, old)
+        events = [FaultEvent.of(each, old) for each in built.events]
+        return msgspec.structs.replace(built, events=events, failure=failure)
+
+    def __bool__(self) -> bool:
+        return bool(self.events) or self.mtbf_s is not None or self.spot is not None
+
+    def completed(self) -> FaultsTable:
+        """Return the table with the keys that follow from its files: as it is."""
+        return self
+
+    @property
+    def injected(self) -> list[FaultEvent]:
+        """The events, and what happens at the rate of `mtbf_s`."""
+        failure = self.failure or FaultEvent.of({})
+        return [*self.events, *([] if self.mtbf_s is None else [failure])]
+
+    def check(self, config: Config) -> None:
+        """Refuse faults that cannot happen."""
+        for each in self.injected:
+            each.check(config)
+        if self.failure is not None:
+            for key in ("worker", "at_s", "task"):
+                if getattr(self.failure, key, None) is not None:
+                    raise InputError(f"faults.failure.{key}: workers and times are drawn, by faults.mtbf_s")
+
+    def ensure_endless(self, what: str) -> None:
+        """Refuse faults that end the run.
+
+        Raises
+        ------
+        InputError
+            Naming what they would end.
+        """
+        for each in self.injected:
+            if each.ends:
+                raise InputError(f"faults.events: kind '{each.kind}' would end every {what}")
 
 
 class StopTable(Table):
@@ -367,7 +442,7 @@ class StopTable(Table):
     #: test accuracy (R² for least squares) to reach
     accuracy: Annotated[float, Meta(ge=-LARGEST, le=1)] | None = None
     #: longest wait for payloads in flight when a run ends; none: four times a usual task, at least 1 s, and
-    #: without limit on the virtual clock, where no worker hangs [s]
+    #: without limit on the virtual clock if there are no faults [s]
     drain_s: Span | None = None
 
     @property
@@ -432,7 +507,7 @@ class Config(Table):
         InputError
             If a key or value is invalid; the message names both.
         """
-        made_here = {"scheme", *KINDS}
+        made_here = {"scheme", "faults", *KINDS}
         config = kinds.build(cls, {key: table for key, table in tables.items() if key not in made_here})
         for path in config.plugins:
             kinds.load_plugin(path)
@@ -441,7 +516,9 @@ class Config(Table):
             for name, base in KINDS.items()
             if name in tables and base is not DecoderTable
         }
-        config = msgspec.structs.replace(config, scheme=SchemeTable.of(tables.get("scheme", {}), old), **own)
+        scheme = SchemeTable.of(tables.get("scheme", {}), old)
+        faults = FaultsTable.of(tables.get("faults", {}), old)
+        config = msgspec.structs.replace(config, scheme=scheme, faults=faults, **own)
         decoder = tables.get("decoder", {})
         if isinstance(decoder, Mapping):
             decoder = {**decoder, "kind": config.memory.decoder_for(decoder.get("kind"))}

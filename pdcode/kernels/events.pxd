@@ -41,6 +41,7 @@ cdef extern from "events.h" nogil:
     void events_follow(events *e, int64_t worker, int64_t compute, int64_t delay)
     int64_t events_pop(events *e, int64_t limit)
     void events_cancel(events *e, int cut)
+    void events_postpone(events *e, int64_t worker, int64_t start, int64_t compute, int64_t send)
     void events_step(events *e)
     void events_put(events *e, int64_t worker)
 

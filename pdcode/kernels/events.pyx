@@ -11,7 +11,8 @@ from libc.stdint cimport int32_t, int64_t, uint8_t
 
 from pdcode.kernels.events cimport (
     CANCELLED, DEAD, EVENTS_LAST, EVENTS_SLOT, EVENTS_WORKER_BITS, IDLE, OUT, event, events, in_flight,
-    events_begin, events_cancel, events_follow, events_pop, events_put, events_send, events_step, parts)
+    events_begin, events_cancel, events_follow, events_pop, events_postpone, events_put, events_send,
+    events_step, parts)
 
 LAST = EVENTS_LAST
 """Largest representable time (int64 ns, 146 years); later times saturate."""
@@ -339,6 +340,30 @@ cdef class Events:
             Whether those that wait for their delay reply, too, or the dead alone.
         """
         events_cancel(&self.state, cut)
+
+    def postpone(self, worker, start_ns, compute_ns, send_ns):
+        """Give the reply that a worker has in flight other times; its task costs rank 0 what it did.
+
+        Parameters
+        ----------
+        worker : int
+        start_ns, compute_ns, send_ns : int
+            As the views of these names; if `send_ns` is negative, the reply never comes, `cancel` or not, and
+            the worker is idle.
+
+        Raises
+        ------
+        ValueError
+            If the worker does not exist or has no reply in flight, or a time is out of range.
+        """
+        bounded("start_ns", start_ns, 0)
+        bounded("compute_ns", compute_ns, 0)
+        bounded("send_ns", send_ns, -LAST)
+        if not 0 <= worker < self.state.workers:
+            raise ValueError(f"worker {worker}: must be from 0 to {self.state.workers - 1}")
+        if self.state.flights[worker].state == IDLE:
+            raise ValueError(f"worker {worker} has no reply in flight")
+        events_postpone(&self.state, worker, start_ns, compute_ns, send_ns)
 
     def step(self):
         """Advance rank 0's processor by the time of an update."""

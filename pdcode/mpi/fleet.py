@@ -94,7 +94,8 @@ class MPIFleet(Fleet):
             ]
             for slot, rounds in enumerate(self._replies)
         ]
-        self._rounds = [0] * workers  # round of each worker's task …
+        self._numbers = [-1] * workers  # each worker's task …
+        self._rounds = [0] * workers  # … its round …
         self._parts = [0] * workers  # … and the part of its reply that comes next
         self._sends = [MPI.REQUEST_NULL] * workers
         self._slots = [2 * worker for worker in range(workers)]  # receive buffer of each worker's task
@@ -166,7 +167,7 @@ class MPIFleet(Fleet):
         slot = self._slots[worker] = self._slots[worker] ^ 1
         number = self._rounds[worker] = order.round
         receives, message = self._receives[slot][number], self._tasks[worker]
-        self._parts[worker], self._active[worker] = 0, receives[0]
+        self._parts[worker], self._active[worker], self._numbers[worker] = 0, receives[0], task
         try:
             for receive in receives:
                 receive.Start()
@@ -174,7 +175,7 @@ class MPIFleet(Fleet):
             size = message.write(worker, task, version, order, flags)
             for arrival in self._arrivals[slot][number]:
                 arrival.answers(worker, task, version, order, size)
-            now_ns = clocks.now_ns() - self._start_ns
+            message.sent_ns = now_ns = clocks.now_ns() - self._start_ns
             self._sends[worker] = self._comm.Isend((message.message, size, MPI.BYTE), 1 + worker, TASK)
         except MPI.Exception as error:
             self._bury(error)

@@ -20,6 +20,8 @@ _RANKS = (  # (rank, size) variables of launchers, most reliable first
 SURVIVAL = ["--with-ft", "ulfm"]
 SRUN = ["srun", "--mpi=pmix", "--kill-on-bad-exit=1"]  # else the others wait for a dead rank
 LAUNCHER = "PDCODE_LAUNCHER"  # variable: mpirun (default), or srun in a SLURM job
+SURVIVES = "OMPI_MCA_mpi_ft_enable"
+MORTAL = {SURVIVES: "false"}  # in the environment: the job ends when a rank dies
 _TASKS = "SLURM_PROCID", "SLURM_STEP_NUM_TASKS"  # of srun, with or without MPI
 
 
@@ -83,15 +85,17 @@ def find_mpirun() -> str:
 
 def survives(environment: Mapping[str, str]) -> bool:
     """Tell whether the job of this rank goes on when another one dies."""
-    return environment.get("OMPI_MCA_mpi_ft_enable", "").lower() in ("1", "true", "yes")
+    return environment.get(SURVIVES, "").lower() in ("1", "true", "yes")
 
 
 def survival(mpirun: str, environment: Mapping[str, str]) -> list[str]:
     """Return the options by which a job goes on when a rank dies: of Open MPI from version 5 on.
 
-    They limit its choice of transports, so that there are none if the user has chosen one by OMPI_MCA_pml….
+    They limit its choice of transports, so that there are none if the user has chosen one by OMPI_MCA_pml…,
+    or said by `SURVIVES` that jobs are to end.
     """
-    if any(name.startswith("OMPI_MCA_pml") for name in environment):
+    chosen = any(name.startswith("OMPI_MCA_pml") for name in environment)
+    if chosen or (SURVIVES in environment and not survives(environment)):
         return []
     if not Path(mpirun).resolve().with_name("prterun").exists():  # which Open MPI has from then on
         return []

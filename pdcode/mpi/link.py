@@ -150,3 +150,6 @@ class MPILink(Link):
         if reply is parts[-1]:
             self._listen()
         self._sent.append(self._comm.Isend((reply.message, MPI.BYTE), 0, REPLY))
+
+    def repeat(self) -> None:
+        self._comm.Send((self._replies[0].message, MPI.BYTE), 0, REPLY)

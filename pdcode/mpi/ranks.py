@@ -6,9 +6,11 @@ from functools import partial
 
 from mpi4py import MPI
 
+from .. import faults
 from ..coding.reduced import ReducedState
 from ..coding.settled import adopt
 from ..config.tables import Config
+from ..faults.injector import Injector
 from ..schemes import make_scheme
 from ..stragglers import Delays
 from ..training import share
@@ -114,7 +116,9 @@ def serve(config: Config, comm: MPI.Intracomm | None = None) -> int:
             link.state, link.check = factory.scheme.state(factory.problem), config.reduce.check
         worker = factory.build(link.connect(factory.layouts))
         worker.recall(place)
-        work(link, worker, Delays(scheme.delays(), link.worker, facts["shares"]))
+        events = faults.of_worker(config, link.worker) if config.faults else ()
+        injector = Injector(config.seed, link.worker, events)
+        work(link, worker, Delays(scheme.delays(), link.worker, facts["shares"]), injector)
         if link.alone:
             depart(0)
     return 0

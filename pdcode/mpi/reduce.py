@@ -174,6 +174,7 @@ class AllreduceLink(MPILink):
         order = self.state.order(self.worker, self._tasks)
         self._total[order.round].arrival.codewords = order.codewords
         self._task.write(self.worker, self._tasks, self._version, order, 0)
+        self._task.sent_ns = clocks.now_ns() - self._began_ns
         self._task.read()
         self._tasks += 1
         return self._task
@@ -184,6 +185,7 @@ class AllreduceLink(MPILink):
         if self._inbox.flags & STOP:
             return False
         self._listen()  # for word of the end
+        self._began_ns = clocks.now_ns()
         self._digest = due_digest(self.state, 0, self.check)
         return True
 

@@ -52,9 +52,7 @@ def load_environment(path: str, overrides: list[str], trace: str | None, target:
     user, _ = configfile.load(path, overrides)
     recorded = None if trace is None else Trace(trace)
     with within(path):
-        if user.faults.raise_worker is not None:
-            worker = user.faults.raise_worker
-            raise InputError(f"faults.raise_worker: worker {worker} would end every descent")
+        user.faults.ensure_endless("descent")
         check_count(user)
         if user.seed > MOST_SEED:
             raise InputError(f"seed: {user.seed}: a plan also uses larger seeds; give {MOST_SEED} at most")

@@ -282,5 +282,6 @@ def configuration(trace: Trace) -> Config:
             recorded = trace.attributes.get(name, size)
             if size != recorded:
                 raise InputError(f"config_resolved: problem: {size:,} {name}, but the run had {recorded:,}")
-    faults = msgspec.structs.replace(config.faults, raise_worker=None)
+    events = [each for each in config.faults.events if not each.ends]
+    faults = msgspec.structs.replace(config.faults, events=events)
     return msgspec.structs.replace(config, faults=faults)

@@ -78,8 +78,14 @@ class RecordedSchedule(Schedule):
         columns = *(arrivals[key] for key in WORKER_CLOCK), delays_ns
         self._columns = list(zip(places, columns, strict=True))
 
+        tasks = (arrivals[key].tolist() for key in ("worker", "task"))
+        self._sent_ns = dict(zip(zip(*tasks, strict=True), arrivals["t_dispatch_ns"].tolist(), strict=True))
+
     def start(self) -> None:
         return
+
+    def sent_ns(self, worker: int, task: int) -> int:
+        return self._sent_ns.get((worker, task), self.now_ns)
 
     def send(self, sent: Sequence[Sent], body_bytes: int, own_bytes: int, number: int = 0) -> None:
         self._out.update(worker for worker, _ in sent)

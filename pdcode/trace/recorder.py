@@ -46,6 +46,9 @@ class Recorder:
         """Number of rows of each table on disk."""
         return {}
 
+    def fill(self) -> None:
+        """Behave as if the disk were full from now on."""
+
     def due(self, now_ns: int) -> bool:
         """Return whether it is time to `flush`."""
         return False

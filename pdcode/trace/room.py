@@ -7,6 +7,7 @@ Only writing shows whether there is room: file system statistics do not show quo
 from __future__ import annotations
 
 import atexit
+import errno
 import os
 import sys
 from collections.abc import Iterator
@@ -54,12 +55,14 @@ class Guard:
     ----------
     torn : bool
         Whether HDF5 failed to write; closing the file would then crash.
+    full : bool
+        Whether to find no room, for tests of what happens then.
     """
 
     def __init__(self, path: Path, file: h5py.File) -> None:
         self._path, self._file = path, file
         self._failure: Failure | None = None
-        self.torn = False
+        self.torn = self.full = False
 
     @contextmanager
     def writing(self, size: int = 0) -> Iterator[None]:
@@ -73,6 +76,8 @@ class Guard:
         if self._failure is not None:
             raise self._failure
         try:
+            if self.full:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             take(self._file.id.get_vfd_handle(), self._file.id.get_filesize() + size + SLACK)
         except OSError as error:
             self._failure = unwritable(self._path, error)

@@ -170,6 +170,9 @@ class TraceWriter(Recorder):
         """
         self._tables[table].extend(count, columns)
 
+    def fill(self) -> None:
+        self._guard.full = True
+
     def due(self, now_ns: int) -> bool:
         """Return whether it is time to `flush`."""
         return now_ns >= self._due

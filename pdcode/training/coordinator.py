@@ -29,6 +29,7 @@ from ..trace.schema import (
 )  # fmt: skip
 from ..transport.base import Arrival, Fleet
 from ..transport.layout import RETURNED, SAVE, UNDO
+from ..util.formats import workers_named
 from .overdue import TaskTimes
 
 TICK_NS = 20_000_000  # longest time between calls of the monitor
@@ -174,7 +175,7 @@ class Coordinator:
         if not self.resumed:
             self.stopping = observe(self.fleet.now_ns(), self)
             self.dispatch_waiting()
-        while self.outstanding and not self.missing:
+        while (self.outstanding or (self.fleet.joining and not self.stopping)) and not self.missing:
             if not self.stopping:
                 self._save_if_due()
             arrivals = self.fleet.arrivals(TICK_NS, self._wake_ns())
@@ -182,12 +183,14 @@ class Coordinator:
                 self.on_arrival(arrival)
             if dead := self.fleet.deaths():
                 self.on_deaths(dead)
-            for worker, what in self.fleet.strays():
+            if joined := self.fleet.joined():
+                self.on_joined(joined)
+            for worker, what in (strays := self.fleet.strays()):
                 self._note_stray(worker, what)
             now_ns = self.now_ns if arrivals else self.fleet.now_ns()
             if now_ns >= self.look_ns:
                 self._look(now_ns)
-            elif not (arrivals or dead):
+            elif not (arrivals or dead or joined or strays):
                 self.on_silence()
         self.fleet.close()
         return self.stopping
@@ -234,7 +237,8 @@ class Coordinator:
             self.state.lost(worker)
             message = dead_message(worker, task, self.t_dispatch_ns[worker], self._alone)
             self.trace.fault(self.now_ns, worker, task, "dead", message)
-            self.notes.append(f"worker {worker} has died; {len(self.living())} go on")
+        have = "has" if len(workers) == 1 else "have"
+        self.notes.append(f"{workers_named(sorted(workers))} {have} died; {len(self.living())} go on")
         for other in self.in_flight():
             for worker in workers:
                 self.fleet.forward(other, self.state.owed(other, worker))
@@ -269,7 +273,7 @@ class Coordinator:
     def _go_on(self, why: int) -> None:
         """Step if the state is ready without another arrival, which is `why`, and send tasks."""
         stepped = self._step_if_ready(self._expected(), why)
-        if not (stepped or self.outstanding or self.stopping):
+        if not (stepped or self.outstanding or self.stopping or self.fleet.joining):
             self._stick()
         self._observe(self.fleet.now_ns())
         if stepped or self.stopping:
@@ -344,6 +348,22 @@ class Coordinator:
         ]
         elapsed_ns = [self.now_ns - self._begun_ns[worker] for worker in workers]
         return self.times.near(workers, elapsed_ns, within_ns)
+
+    def on_joined(self, workers: Sequence[int]) -> None:
+        """Handle workers that had died and are back, with nothing of theirs: they get tasks."""
+        self.now_ns = self.fleet.now_ns()
+        for worker in workers:
+            self.dead.remove(worker)
+            self.state.joined(worker)
+            self.returned[worker] = 0
+            message = f"worker {worker} is back, with nothing of its own"
+            self.trace.fault(self.now_ns, worker, self.tasks[worker], "joined", message)
+            self.notes.append(f"worker {worker} is back; {len(self.living())} go on")
+            if self.stopping:
+                self.waiting.append(worker)
+            else:
+                self._dispatch(worker)
+        self._observe(self.now_ns)
 
     def _stick(self) -> None:
         """Stop for want of a usable payload."""

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from .. import faults
 from ..config.tables import Config
 from ..problems import Problem
 from ..trace import Recorder
@@ -70,6 +71,7 @@ class Monitor:
         self._last_line = 0, 0  # time, arrivals
         self._line_at_ns = 0  # the same time on the run's clock
         self._waited: list[int] = []  # as of the coordinator, at the last line
+        self._strikes = faults.at_rank_0(config)
         self._last_version = -1
         self.loss = self.accuracy = self.grad_norm = math.nan
         self.spent_ns = 0  # time spent on measuring
@@ -90,6 +92,8 @@ class Monitor:
         for note in coordinator.notes:
             self.print_line(f"{now_ns * 1e-9:7.1f} s  {note}")
         coordinator.notes.clear()
+        while self._strikes and now_ns >= 1e9 * (self._strikes[0].at_s or 0.0):
+            self._strikes.pop(0).strike(self.trace, self._wall_ns is not None)
         if now_ns >= self._until_ns:
             reason = reason or f"{self.stop.seconds:g} s"
         if coordinator.interrupted and not coordinator.stopping and not reason:
@@ -115,6 +119,8 @@ class Monitor:
         self._wall_due_ns = min(self._line_ns, wall_ns + LINE_NS // 20)
         if not coordinator.stopping:
             self._due_ns = min(self._due_ns, self._until_ns)
+        if self._strikes:
+            self._due_ns = min(self._due_ns, 1e9 * (self._strikes[0].at_s or 0.0))
         return reason
 
     def measure(self, now_ns: int, version: int, theta: np.ndarray) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from .. import problems, stragglers
+from .. import faults, problems, stragglers
 from ..coding import settled
 from ..coding.policies import check_end
 from ..coding.relay import RelayedState
@@ -189,6 +189,8 @@ def prepare(
             )
         if config.reduce.summed:
             check_summed(name, state.layouts)
+        if config.faults and check:
+            faults.check(config, sum(layout.replies for layout in state.layouts))
         if len(state.layouts) > ROUNDS:
             raise InputError(f"scheme.name: '{name}' has more than {ROUNDS} rounds per update")
     return Components(source, source.rows, dealt, git_commit(), problem, scheme, state, notes, asked)
@@ -257,7 +259,7 @@ class WorkerFactory:
     def build(self, replies: Sequence[Reply]) -> Worker:
         """Build the worker that writes its replies to these buffers, one per round."""
         responds = self.scheme.responds(self.problem, self.worker, self.rows, replies)
-        return Worker(self.worker, self.replica, responds, self.scheme.config)
+        return Worker(self.worker, self.replica, responds, self.scheme.config, replies)
 
 
 @cache

@@ -6,20 +6,18 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from .. import faults
 from ..coding.memory import Respond
 from ..coding.replica import Replica
 from ..config.tables import Config
+from ..faults.injector import Injector
 from ..stragglers import Delays
 from ..transport.base import Link
 from ..transport.layout import RETURNED, SAVE, UNDO
-from ..transport.messages import Task
+from ..transport.messages import Reply, Task
 from ..util.output import print_line
 from . import snapshot
 from .memories import Memories
-
-
-class InjectedFault(RuntimeError):
-    """Exception raised on purpose by ``[faults]``."""
 
 
 class Worker:
@@ -35,14 +33,26 @@ class Worker:
         Computation of the payload, for each round of an update.
     config : Config
         The seed and ``[faults]`` are used.
+    replies : sequence of Reply
+        Where the payloads are, for each round.
     """
 
-    def __init__(self, worker: int, replica: Replica, responds: Sequence[Respond], config: Config) -> None:
-        self.worker, self.replica, self.responds = worker, replica, responds
-        self.seed, self.faults = config.seed, config.faults
+    def __init__(
+        self,
+        worker: int,
+        replica: Replica,
+        responds: Sequence[Respond],
+        config: Config,
+        replies: Sequence[Reply],
+    ) -> None:
+        self.worker, self.replica, self.responds, self.replies = worker, replica, responds, replies
+        self.seed = config.seed
+        events = faults.of_worker(config, worker) if config.faults else ()
+        self._spells = faults.Spells(event for event in events if event.numeric)
         self._last = responds[0]  # encoder of the last payload
         self.memories: Memories | None = None  # writes what the encoders keep to checkpoints
         self._next = 0  # number of the next task
+        self._sound: list[tuple[np.ndarray, np.ndarray]] = []  # what is garbled, and as it was
 
     def recall(self, place: tuple[str, str, int] | None) -> None:
         """Take over what was kept before a task, and keep it from now on; see `mpi.ranks.memory_places`."""
@@ -54,7 +64,10 @@ class Worker:
             print_line(f"worker {self.worker}: its part of the checkpoint is damaged; it begins without")
 
     def keep(self, flags: int) -> None:
-        """Write what the encoders keep to a checkpoint, if rank 0 asks for it."""
+        """Put right what faults have garbled; write what the encoders keep, if rank 0 asks for it."""
+        for place, was in self._sound:
+            place[:] = was
+        self._sound.clear()
         if self.memories is None or not flags & SAVE:
             return
         if flags & (UNDO | RETURNED):
@@ -72,26 +85,32 @@ class Worker:
 
     def parts(self, task: Task) -> Iterator[float]:
         """Write the parts of the reply to a task to its buffer in turn; yield the mini-batch loss at each."""
-        faults = self.faults
-        if faults.raise_worker == self.worker and faults.raise_task == task.task:
-            raise InjectedFault(f"worker {self.worker} raises at task {task.task}, as [faults] asks")
+        spells = self._spells.begin(task.task, task.sent_ns) if self._spells else ()
+        for spell in spells:
+            spell.begin(self.worker, task.task)
         self._next = task.task
         self.keep(task.flags)
         self._next += 1
         if task.flags & RETURNED:
             self._last.rollback()
         theta = self.replica.update(task)
-        if faults.nan_worker == self.worker and task.task >= faults.nan_task:
-            theta = np.full_like(theta, np.nan)  # simulates a numerical failure
+        for spell in spells:
+            theta = spell.blur(theta)
         self._last = respond = self.responds[task.round]
         for part in range(task.replies):
             task.part = part
             loss = respond(theta, task)
-            respond.quantise((self.seed, self.worker, task.task))
+            keys = self.seed, self.worker, task.task
+            respond.quantise(keys)
+            if spells:
+                reply = self.replies[task.round].parts[part]
+                self._sound += [(each, each.copy()) for each in (reply.body, reply.payload)]
+                for spell in spells:
+                    spell.garble(reply, keys)
             yield loss
 
 
-def work(link: Link, worker: Worker, delays: Delays) -> None:
+def work(link: Link, worker: Worker, delays: Delays, injector: Injector) -> None:
     """Serve tasks until rank 0 ends the run.
 
     Parameters
@@ -102,15 +121,20 @@ def work(link: Link, worker: Worker, delays: Delays) -> None:
         Computes the replies.
     delays : Delays
         Injected delays.
+    injector : Injector
+        Injected faults, but for those of payloads.
     """
     while (task := link.next_task()) is not None:
+        injector.begin(task, link)
         t_start_ns = link.now_ns()
         for part, loss in enumerate(worker.parts(task)):
+            injector.computed(link.now_ns() - t_start_ns)
             t_compute_ns = link.now_ns()
             compute_ns = t_compute_ns - t_start_ns
             delay_ns = delays.delay_ns(task.task, compute_ns, task.version, task.round, part)
             if delay_ns:
                 delay_ns = link.wait(delay_ns, delays.spin)
+            injector.replying()
             link.reply(part, t_start_ns, t_compute_ns, delay_ns, loss)
             t_start_ns = link.now_ns()
     worker.keep(link.flags)

@@ -136,6 +136,15 @@ class Fleet(ABC):
         """Return the workers that were found overdue since the last call, in a run that is replayed."""
         return ()
 
+    def joined(self) -> Sequence[int]:
+        """Return the workers that had died, and are back since the last call, with nothing of theirs."""
+        return ()
+
+    @property
+    def joining(self) -> bool:
+        """Whether a worker that has died is to come back."""
+        return False
+
     def forward(self, worker: int, messages: Sequence[np.ndarray]) -> None:
         """Send a worker payloads of others that it may be waiting for, see `State.owed`."""
         return
@@ -202,3 +211,7 @@ class Link(ABC):
     @abstractmethod
     def reply(self, part: int, t_start_ns: int, t_compute_ns: int, delay_ns: int, loss: float) -> None:
         """Send a part of the reply; after the last one, post the receive of the next task."""
+
+    def repeat(self) -> None:
+        """Send the last reply again, which rank 0 is to refuse, as it waits for that of a later task."""
+        raise NotImplementedError

@@ -16,7 +16,7 @@ from .codewords import Chunks, CodewordFormat, GivenFormat, RoundedFormat, Selec
 
 HEADER = struct.Struct("<HHIIIqqqqqd")
 """Header: worker, flags, body or payload bytes, task, version, code row, t_start_ns (in a task: digest of θ),
-t_compute_ns, t_send_ns, injected_delay_ns, mini-batch loss."""
+t_compute_ns, t_send_ns (in a task: on rank 0's clock), injected_delay_ns, mini-batch loss."""
 
 LARGEST = 2**31 - 1  # bytes of a message: MPI counts in C ints
 

@@ -10,6 +10,7 @@ message and read out of it.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -21,6 +22,7 @@ from .codewords import GivenFormat
 from .layout import CANCEL, HEADER, KEY_BYTES, PART, ROUND, STOP, Codewords, Layout, Pair, Part, buffer
 
 NOBODY = np.zeros(0, np.int64)
+SENT, SENT_AT = struct.Struct("<q"), 40  # t_send_ns of the header: in a task, when rank 0 has sent it
 
 
 class Order(NamedTuple):
@@ -286,6 +288,16 @@ class Task:
     @property
     def replies(self) -> int:
         return self._replies[self.round]
+
+    @property
+    def sent_ns(self) -> int:
+        """When rank 0 has sent it, in ns since the start of the run."""
+        sent_ns: int = SENT.unpack_from(self.header, SENT_AT)[0]
+        return sent_ns
+
+    @sent_ns.setter
+    def sent_ns(self, value: int) -> None:
+        SENT.pack_into(self.header, SENT_AT, value)
 
     def write(self, worker: int, task: int, version: int, order: Order, flags: int) -> int:
         """Write a task; return the length of the message in bytes."""

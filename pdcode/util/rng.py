@@ -11,7 +11,7 @@ import numpy as np
 
 from ..kernels import philox
 
-BATCH, DELAY, CODE, WIRE, BLOCK, ELEMENTS = 1, 2, 3, 4, 5, 6  # streams
+BATCH, DELAY, CODE, WIRE, BLOCK, ELEMENTS, FAULT = 1, 2, 3, 4, 5, 6, 7  # streams
 
 _one = np.empty(1, np.float64)
 

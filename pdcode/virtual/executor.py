@@ -10,6 +10,7 @@ import numpy as np
 
 from ..transport.layout import Layout, buffer, longest
 from ..transport.messages import Reply, Task
+from ..util.errors import Failure
 
 if TYPE_CHECKING:
     from ..training.worker import Worker
@@ -32,6 +33,16 @@ class Executor(ABC):
     def finish(self, worker: int, number: int, part: int) -> tuple[float, np.ndarray]:
         """Wait for the task of round `number`; return its loss and the body of a part of the reply, valid
         until the worker's next task."""
+
+    def renew(self, worker: int) -> None:
+        """Build a worker anew, which then has nothing of its own.
+
+        Raises
+        ------
+        Failure
+            If the executor cannot.
+        """
+        raise Failure(f"worker {worker} cannot come back where ranks of MPI compute")
 
     def close(self) -> None:
         """End the executor's work."""
@@ -58,8 +69,11 @@ class InProcessExecutor(Executor):
     def __init__(self, layouts: Sequence[Layout], workers: int, build: BuildWorker) -> None:
         rows = buffer(longest(layouts)[1], workers)
         self._replies = [[Reply(layout, row) for layout in layouts] for row in rows]
-        self._losses = [0.0] * workers
+        self._losses, self._build = [0.0] * workers, build
         self.staff = [build(worker, replies) for worker, replies in enumerate(self._replies)]
+
+    def renew(self, worker: int) -> None:
+        self.staff[worker] = self._build(worker, self._replies[worker])
 
     def perform(self, worker: int, task: Task, number: int) -> None:
         task.read()
@@ -82,6 +96,9 @@ class NullExecutor(Executor):
     def __init__(self, layouts: Sequence[Layout]) -> None:
         replies = [Reply(layout, buffer(layout.buffer_bytes)[0]) for layout in layouts]
         self._bodies = [[part.body for part in reply.parts] for reply in replies]
+
+    def renew(self, worker: int) -> None:
+        return
 
     def perform(self, worker: int, task: Task, number: int) -> None:
         return

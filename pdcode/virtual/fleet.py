@@ -15,6 +15,7 @@ import numpy as np
 from ..transport.base import Arrival, Fleet, RankInfo
 from ..transport.layout import Layout, buffer, longest
 from ..transport.messages import Order, Reply, Task
+from ..util.errors import Failure
 from .executor import Executor
 from .schedule import NEVER_NS, Schedule, Sent
 
@@ -86,6 +87,7 @@ class VirtualFleet(VirtualRanks, Fleet):
         self._rounds = [0] * workers  # round of each worker's task …
         self._parts = [0] * workers  # … and the part of its reply that comes next
         self._slots = [2 * worker for worker in range(workers)]
+        self._strays: list[tuple[int, str]] = []
         self._leaving: list[Sent] = []  # tasks to send together: no arrival between them …
         self._sizes = 0, 0, 0  # … and equal round, common bytes and own bytes
 
@@ -112,6 +114,7 @@ class VirtualFleet(VirtualRanks, Fleet):
             self.schedule.mute(order.muted)
             own, parts = order.whole()
             self._task.write(worker, task, version, order._replace(flags=own, parts=parts), flags)
+        self._task.sent_ns = self.schedule.sent_ns(worker, task)
         slot = self._slots[worker] = self._slots[worker] ^ 1
         self._parts[worker] = 0
         for arrival in self._arrivals[slot][number]:
@@ -142,15 +145,19 @@ class VirtualFleet(VirtualRanks, Fleet):
             until_ns, wakes = wake_ns, True
         limit_ns = schedule.now_ns + timeout_ns if until_ns is None else max(schedule.now_ns, until_ns)
         worker = schedule.next(limit_ns, wakes)
-        if worker < 0 and wakes:
+        if worker < 0 and (wakes or schedule.changed):
             return ()
         if worker < 0:
             if limit_ns == NEVER_NS:
-                raise RuntimeError("virtual clock: no reply will ever arrive, and nothing ends the run")
+                raise Failure("virtual clock: no reply will ever arrive, and nothing ends the run")
             if self._until_ns is not None:
                 self._until_ns = NEVER_NS
             return ()
         slot, number, part = self._slots[worker], self._rounds[worker], self._parts[worker]
+        if schedule.repeated:
+            self._strays.append((worker, "of another task"))
+            self.bytes_up += self._arrivals[slot ^ 1][number][part].bytes_up
+            return ()
         reply, arrival = self._replies[slot][number].parts[part], self._arrivals[slot][number][part]
         arrival.loss, body = self.executor.finish(worker, number, part)
         reply.body[:] = body
@@ -164,11 +171,25 @@ class VirtualFleet(VirtualRanks, Fleet):
             schedule.follow(worker, number, part + 1)
         return (arrival,)
 
+    def strays(self) -> Sequence[tuple[int, str]]:
+        strays, self._strays = self._strays, []
+        return strays
+
     def deaths(self) -> Sequence[int]:
         return self.schedule.deaths()
 
     def overdue(self) -> Sequence[int]:
         return self.schedule.overdue()
+
+    def joined(self) -> Sequence[int]:
+        joined = self.schedule.joined()
+        for worker in joined:
+            self.executor.renew(worker)
+        return joined
+
+    @property
+    def joining(self) -> bool:
+        return self.schedule.joining
 
     def stepped(self) -> None:
         self.flush()  # earlier tasks leave before this message

@@ -18,6 +18,7 @@ from ..kernels import events
 from ..schemes import make_scheme
 from ..transport.layout import HEADER
 from ..transport.messages import NOBODY
+from .faults import Injection
 
 Sent = tuple[int, int]
 """Worker, and number of the task sent to it."""
@@ -95,6 +96,21 @@ class Schedule(ABC):
         """Account for the end of a round."""
         self.steps += 1
 
+    @property
+    def repeated(self) -> bool:
+        """Whether `next` has returned a reply that had come before, to the worker's task before this one."""
+        return False
+
+    @property
+    def changed(self) -> bool:
+        """Whether workers have died or come back of whom nobody has asked."""
+        return False
+
+    @property
+    def joining(self) -> bool:
+        """Whether a worker that has died is to come back."""
+        return False
+
     def deaths(self) -> Sequence[int]:
         """Return the workers that have died since the last call."""
         return ()
@@ -102,6 +118,14 @@ class Schedule(ABC):
     def overdue(self) -> Sequence[int]:
         """Return the workers that were found overdue since the last call, in a run that is replayed."""
         return ()
+
+    def joined(self) -> Sequence[int]:
+        """Return the workers that have come back since the last call."""
+        return ()
+
+    def sent_ns(self, worker: int, task: int) -> int:
+        """Return when a task is sent that is sent now."""
+        return self.now_ns
 
     def mute(self, workers: np.ndarray) -> None:
         """Note the workers to whom the others send no payloads from now on."""
@@ -149,6 +173,7 @@ class CostModelSchedule(Schedule):
         self._reply_bytes = [cut(size, self._split) for size in reply_bytes]
         self._shares, self._cancelled, self._muted = shares, False, NOBODY
         self._model = make_scheme(config).delays()
+        self._faults = Injection(config, self._events) if config.faults else None
         self._ahead_ns = np.zeros((len(shares[0]), workers, BLOCK), np.int64)  # delays of the next tasks
         self._delays_ns = np.zeros((max(map(len, shares)), workers), np.int64)  # of the parts of this one
         self._drawn = np.zeros(workers, np.int64)  # tasks drawn so far, a multiple of BLOCK
@@ -178,6 +203,13 @@ class CostModelSchedule(Schedule):
         self._events.now_ns = 0
 
     def send(self, sent: Sequence[Sent], body_bytes: int, own_bytes: int, number: int = 0) -> None:
+        if self._faults is None:
+            self._send(sent, body_bytes, own_bytes, number)
+        elif sent := self._faults.reachable(sent):
+            self._send(sent, body_bytes, own_bytes, number)
+            self._faults.sent(sent)
+
+    def _send(self, sent: Sequence[Sent], body_bytes: int, own_bytes: int, number: int) -> None:
         body_bytes, own_bytes = cut(body_bytes, self._split), cut(own_bytes, self._split)
         if len(sent) == 1 and len(self._shares) == 1 and self._send_one(*sent[0], body_bytes, own_bytes):
             return
@@ -230,9 +262,29 @@ class CostModelSchedule(Schedule):
             delay_ns = min(delay_ns, 0)
         self._injected_ns[worker] = delay_ns
         self._events.follow(worker, self._part_ns[number][part, worker], max(delay_ns, 0))
+        if self._faults is not None:
+            self._faults.followed(worker)
 
     def next(self, limit_ns: int, wakes: bool = False) -> int:
-        return self._events.pop(limit_ns)
+        return self._events.pop(limit_ns) if self._faults is None else self._faults.next(limit_ns)
+
+    @property
+    def repeated(self) -> bool:
+        return self._faults is not None and self._faults.repeated
+
+    @property
+    def changed(self) -> bool:
+        return self._faults is not None and self._faults.changed
+
+    @property
+    def joining(self) -> bool:
+        return self._faults is not None and self._faults.joining
+
+    def deaths(self) -> Sequence[int]:
+        return () if self._faults is None else self._faults.deaths()
+
+    def joined(self) -> Sequence[int]:
+        return () if self._faults is None else self._faults.joined()
 
     def stepped(self) -> None:
         super().stepped()
@@ -248,6 +300,8 @@ class CostModelSchedule(Schedule):
         self._events.cancel(self.cuts)
         alive = self._injected_ns >= 0
         self._injected_ns[alive] = (self._events.t_send_ns - self._events.t_compute_ns)[alive]
+        if self._faults is not None:
+            self._faults.cancelled()
 
 
 class AllreduceSchedule(CostModelSchedule):

@@ -52,6 +52,9 @@ class UpdateTimes(Recorder):
     def fault(self, t_ns: int, worker: int, task: int, kind: str, message: str) -> None:
         self._trace.fault(t_ns, worker, task, kind, message)
 
+    def fill(self) -> None:
+        self._trace.fill()
+
     def due(self, now_ns: int) -> bool:
         return self._trace.due(now_ns)
 
@@ -173,9 +176,11 @@ def check_count(config: Config) -> None:
         )
 
 
-def drain_ns(config: Config) -> int:
-    """Return the longest wait for the tasks in flight after the stop, ns."""
-    return NEVER_NS if config.stop.drain_s is None else round(1e9 * config.stop.drain_s)
+def drain_ns(config: Config) -> int | None:
+    """Return the longest wait for the tasks in flight after the stop, ns; None: as over MPI."""
+    if config.stop.drain_s is not None:
+        return round(1e9 * config.stop.drain_s)
+    return None if config.faults else NEVER_NS
 
 
 def cost_model_schedule(config: Config, components: Components) -> CostModelSchedule:

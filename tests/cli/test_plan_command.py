@@ -161,7 +161,7 @@ def test_a_time_limit_alone_ends_descents(job, capsys, monkeypatch):
         (["--trace", "none.h5"], "none.h5"),
         (["-o", "job.toml/x.toml"], "job.toml/x.toml: cannot write there"),
         (["--figure", "x.png"], "--figure x.png: valid only with --map"),
-        (["--set", "faults.raise_worker=0"], "job.toml: faults.raise_worker: worker 0 would end every"),
+        (["--set", 'faults.events=[{kind="raise", worker=0, task=0}]'], "kind 'raise' would end every"),
         (["-n", "70000"], "job.toml: workers.count: 70000 is more than the 65536"),
         (["--bandwidths", "1e6"], "--bandwidths 1e6: valid only with --map"),
         (["--map", "-o", "x.toml"], "--output x.toml: valid only without --map"),

@@ -155,8 +155,8 @@ def test_a_state_sent_amid_an_update_is_gone_on_from(decoder: str, optimizer: st
 def test_payloads_that_were_refused_or_wasted_are_not_relayed_and_given_back(late: str) -> None:
     made = Descent(
         [
-            *START, "update.mode=first", "update.count=2", f"update.late={late}", "faults.nan_worker=1",
-            "faults.nan_task=4", "wire.dtype=int8", "stop.updates=60",
+            *START, "update.mode=first", "update.count=2", f"update.late={late}", "wire.dtype=int8",
+            'faults.events=[{kind="nan", worker=1, task=4}]', "stop.updates=60",
         ],
         [1, 1.3, 1.7, 7.5],
     )  # fmt: skip

@@ -207,7 +207,7 @@ def test_a_run_of_ddp_is_measured_and_shown_as_others_are() -> None:
     [
         ("ddp/link.bandwidth=1e6", "seed=1", "link.bandwidth: has no effect on DDP"),
         ("ddp", "optimizer.kind=adam", "optimizer.kind: 'adam': DDP is measured with 'sgd'"),
-        ("ddp", "faults.nan_worker=1", "faults.nan_worker: 1: DDP has no injected faults"),
+        ("ddp", 'faults.events=[{kind="nan", worker=1, task=0}]', "DDP has no injected faults"),
     ],
 )
 def test_refuses_what_ddp_would_not_do(wanted: str, override: str, message: str) -> None:

@@ -33,8 +33,8 @@ SELECTED = {  # key -> what gives it an effect, and what takes it
     "optimizer.epsilon=1e-3": ("optimizer.kind=adam", "optimizer.kind=sgd"),
     "link.fanout=3": ("link.broadcast=tree", "link.broadcast=star"),
     "link.segment=100": ("link.broadcast=tree", "link.broadcast=star"),
-    "faults.raise_task=3": ("faults.raise_worker=0", ""),
-    "faults.nan_task=3": ("faults.nan_worker=0", ""),
+    "faults.failure={kind='exit'}": ("faults.mtbf_s=1.0", ""),
+    "faults.spot_speed=2.0": ("faults.spot=nodes.csv", ""),
     "trace.sample=3": ("trace.arrivals=sampled", "trace.arrivals=all"),
 }
 

@@ -104,8 +104,12 @@ def test_overrides_are_toml_values_or_plain_strings(override: str, value: object
         ("[code]\nweight = [4, 0]", ["code.weight", "[4, 0]"]),
         ("[scheme]\npreset = 'fast'", ["scheme.preset", "'fast'", "starved"]),
         ("[scheme]\nname = 'uncoded'\npreset = 'default'", ["scheme.preset", "uncoded", "default"]),
-        ("[faults]\nraise_worker = 8", ["faults.raise_worker", "8"]),
-        ("[faults]\nnan_worker = 8", ["faults.nan_worker", "8"]),
+        ("[[faults.events]]\nworker = 8\nat_s = 1.0", ["faults.events: kind 'kill'", "worker 8 does not"]),
+        ("[[faults.events]]\nworker = 7", ["faults.events: kind 'kill', worker 7: give either at_s or task"]),
+        ("[[faults.events]]\nkind = 'nap'", ["faults.events.kind: expected one of kill, exit", "'nap'"]),
+        ("[[faults.events]]\nkind = 'slow'\nwarp = 9", ["faults.events.warp: unknown key"]),
+        ("[[faults.events]]\nkind = 'full-disk'", ["kind 'full-disk': at_s: must be given"]),
+        ("[faults]\nmtbf_s = 1.0\nfailure = {worker = 1}", ["faults.failure.worker"]),
     ],
 )
 def test_errors_name_file_key_and_value_in_one_line(tmp_path: Path, text: str, words: list[str]) -> None:

@@ -22,7 +22,7 @@ def test_is_its_plain_twin(options: dict[str, Any], data: st.DataObject) -> None
     fast, plain = both(options)
     idle = list(range(options["workers"]))
     for _ in range(data.draw(st.integers(1, 30))):
-        steps = ["send", "send", "pop", "pop", "pop", "cancel", "step", "jump", "mute"]
+        steps = ["send", "send", "pop", "pop", "pop", "cancel", "step", "jump", "mute", "postpone"]
         what = data.draw(st.sampled_from(steps))
         if what == "send" and idle:
             group = data.draw(st.lists(st.sampled_from(idle), unique=True, min_size=1))
@@ -49,6 +49,16 @@ def test_is_its_plain_twin(options: dict[str, Any], data: st.DataObject) -> None
         elif what == "step":
             for clock in (fast, plain):
                 clock.step()
+        elif what == "postpone" and len(idle) < options["workers"]:
+            busy = [worker for worker in range(options["workers"]) if worker not in idle]
+            worker = data.draw(st.sampled_from(busy))
+            start_ns = fast.now_ns + data.draw(SPANS)
+            compute_ns = start_ns + data.draw(SPANS)
+            send_ns = data.draw(st.just(-1) | SPANS.map(lambda span, at=compute_ns: at + span))
+            for clock in (fast, plain):
+                clock.postpone(worker, start_ns, compute_ns, send_ns)
+            if fast.t_send_ns[worker] < 0:
+                idle.append(worker)
         elif what == "mute" and options["exchanged"] is not None:
             worker = data.draw(st.integers(0, options["workers"] - 1))
             for clock in (fast, plain):

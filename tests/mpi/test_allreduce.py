@@ -34,7 +34,7 @@ PAIRS = {
 LATE = ["stragglers.kind=shifted-exponential", "stragglers.mean_s=0.002", "stragglers.slow=[1]"]
 ENDS = {
     "late": [*SUMMED, *LATE, "scheme.name=uncoded", "stragglers.slowdown=5"],
-    "nan": [*SUMMED, "scheme.name=uncoded", "faults.nan_worker=1", "faults.nan_task=30"],
+    "nan": [*SUMMED, "scheme.name=uncoded", 'faults.events=[{kind="nan", worker=1, task=30}]'],
     "dead": [
         *SUMMED, "scheme.name=uncoded", "stragglers.kind=slow-set", "stragglers.dead=[2]", "stop.seconds=0.3",
     ],
@@ -169,7 +169,7 @@ def test_a_worker_with_another_theta_ends_the_job_and_is_named(tmp_path: Path, t
 
 
 def test_an_exception_in_a_worker_ends_the_job(start: object) -> None:
-    process = start("faults.raise_worker=1", "faults.raise_task=50", "stop.updates=1000000", job=JOB)
+    process = start('faults.events=[{kind="raise", worker=1, task=50}]', "stop.updates=1000000", job=JOB)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 1
     assert "InjectedFault: worker 1 raises at task 50" in err

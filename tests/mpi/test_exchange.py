@@ -26,7 +26,7 @@ CASES = {
     "topk": [*EXCHANGE, "scheme.name=topk", 'code={family="uncoded",blocks=1,rotate=false}'],
     "slow": [*EXCHANGE, *SLOW, "stragglers.slow=[1]", "stragglers.slowdown=100", "stop.updates=800"],
     "dead": [*EXCHANGE, *SLOW, "stragglers.dead=[1]", "stop.updates=400"],
-    "refused": [*EXCHANGE, "faults.nan_worker=1", "faults.nan_task=5", "update.mode=async"],
+    "refused": [*EXCHANGE, 'faults.events=[{kind="nan", worker=1, task=5}]', "update.mode=async"],
 }
 
 

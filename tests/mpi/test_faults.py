@@ -70,8 +70,7 @@ def last_ns(path: Path) -> int:
 
 def test_an_exception_in_a_worker_ends_the_job(start: object, trace_path: Path) -> None:
     process = start(
-        "faults.raise_worker=1",
-        "faults.raise_task=150",
+        'faults.events=[{kind="raise", worker=1, task=150}]',
         "stop.updates=1000000",
         "stragglers.kind=slow-set",
         "stragglers.shift_s=0.01",
@@ -90,7 +89,7 @@ def test_an_exception_in_a_worker_ends_the_job(start: object, trace_path: Path) 
 
 
 def test_it_ends_within_five_seconds(start: object) -> None:
-    process = start("faults.raise_worker=0", "faults.raise_task=20", "stop.updates=1000000")
+    process = start('faults.events=[{kind="raise", worker=0, task=20}]', "stop.updates=1000000")
     for line in process.stderr:
         if "InjectedFault" in line:
             break

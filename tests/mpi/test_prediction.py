@@ -58,4 +58,4 @@ def test_a_simulated_run_meets_the_delays_of_the_real_one_and_descends_as_it_did
 
 def test_a_real_run_that_fails_says_what_it_printed(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="InjectedFault"):
-        runs.run_over_mpi(TEXT, ["faults.raise_worker=0"], tmp_path / "t.h5")
+        runs.run_over_mpi(TEXT, ['faults.events=[{kind="raise", worker=0, task=0}]'], tmp_path / "t.h5")

@@ -13,7 +13,7 @@ from pdcode import Trace
 CASES = {
     "diverges": ["optimizer.rate=1e6", "stop.updates=1000000"],
     # all: worker 1 has a task for each of the 60 updates
-    "nan": ["faults.nan_worker=1", "faults.nan_task=3", "wire.dtype=int8", "update.mode=all"],
+    "nan": ['faults.events=[{kind="nan", worker=1, task=3}]', "wire.dtype=int8", "update.mode=all"],
 }
 
 
@@ -48,7 +48,7 @@ def test_payloads_that_are_not_finite_are_refused_and_counted(runs: dict[str, Ru
 
 
 def test_a_run_without_a_payload_fit_for_use_is_a_failure(run: object, trace_path: Path) -> None:
-    done = run("faults.nan_worker=0", "faults.nan_task=5", "workers.count=1", "stop.updates=1000000")
+    done = run('faults.events=[{kind="nan", worker=0, task=5}]', "workers.count=1", "stop.updates=1000000")
     assert done.returncode == 1
     assert "stopped: diverged: every payload of update 5 was refused" in done.stdout
     trace = Trace(trace_path)

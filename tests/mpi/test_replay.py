@@ -60,7 +60,7 @@ CASES = {
     "diloco": [*scheme("diloco"), "scheme.options.steps=3", *FIRST, "update.late=waste"],
     "sparseloco": [
         *scheme("sparseloco"), "scheme.options={steps=3,chunk=100}", "downlink.kind=codewords", *FIRST,
-        "faults.nan_worker=1", "faults.nan_task=9",
+        'faults.events=[{kind="nan", worker=1, task=9}]',
     ],
     "sparseloco-senders": [
         *scheme("sparseloco"), "scheme.options={steps=3,chunk=100,mean='senders'}", *FIRST,
@@ -73,7 +73,7 @@ CASES = {
     "streaming": [*scheme("streaming"), "code.blocks=3", "wire.dtype=bfloat16"],
     "streaming-first": [*scheme("streaming"), "code.blocks=4", "update.mode=first", "update.late=waste"],
     "ringmaster": [*scheme("ringmaster"), "scheme.options.threshold=3", "wire.dtype=bfloat16"],
-    "ringleader": [*scheme("ringleader"), "faults.nan_worker=1", "faults.nan_task=9"],
+    "ringleader": [*scheme("ringleader"), 'faults.events=[{kind="nan", worker=1, task=9}]'],
     "cyclic": [*scheme("cyclic"), "scheme.options.stragglers=2", "stragglers.dead=[1]", "stop.seconds=50"],
     "frc": [*scheme("frc"), "scheme.options.stragglers=4", "wire.dtype=bfloat16"],
     "bernoulli": [*scheme("bernoulli"), "wire.dtype=int8"],
@@ -85,7 +85,7 @@ CASES = {
     "demo": [*scheme("demo"), "optimizer.kind=sign", "downlink.kind=codewords", "downlink.check=5", *FIRST],
     "relay": [
         "downlink.kind=codewords", "downlink.check=5", "wire.dtype=int8", "code.blocks=units",
-        "code.share=0.25", "faults.nan_worker=1", "faults.nan_task=20",
+        "code.share=0.25", 'faults.events=[{kind="nan", worker=1, task=20}]',
     ],
 }  # fmt: skip
 TO_TARGETS = {

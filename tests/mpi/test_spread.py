@@ -29,7 +29,7 @@ CASES = {
         "optimizer.momentum=0.5", "downlink.kind=codewords", "downlink.check=5", "wire.dtype=float16",
     ],
     "matched": ["code.family=matched", "code.rows_per_task=[2, 1]", "memory.kind=difference"],
-    "refused": ["memory.kind=coordinator", "faults.nan_worker=4", "faults.nan_task=2"],
+    "refused": ["memory.kind=coordinator", 'faults.events=[{kind="nan", worker=4, task=2}]'],
     "topk": ["scheme.name=topk", WHOLE, "scheme.options.share=0.1", "wire.dtype=int8"],
     "local": ["scheme.name=local", WHOLE, "scheme.options.steps=3", "update.mode=first"],
     "cyclic": ["scheme.name=cyclic", WHOLE, "scheme.options.stragglers=3"],
@@ -104,7 +104,7 @@ def simulate(tmp_path: Path, *overrides: str) -> subprocess.CompletedProcess[str
 
 
 def test_an_exception_in_a_worker_of_another_rank_ends_the_job(tmp_path: Path) -> None:
-    done = simulate(tmp_path, "faults.raise_worker=5", "faults.raise_task=3", "stop.updates=1000000")
+    done = simulate(tmp_path, 'faults.events=[{kind="raise", worker=5, task=3}]', "stop.updates=1000000")
     assert done.returncode == 1, done.stdout + done.stderr
     assert "rank 2 failed" in done.stderr
     assert "InjectedFault: worker 5 raises at task 3, as [faults] asks" in done.stderr

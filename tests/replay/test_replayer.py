@@ -94,9 +94,10 @@ CASES = {
     "sgc": ["scheme.name=sgc", "code.blocks=1", "scheme.options={stragglers=2,margin=0.3}"],
     "captured": [NONE, "update.mode=captured", "problem.dtype=float64", "stop.loss=0.5", "stop.updates=1000"],
     "waste": [
-        *FIRST, "update.late=waste", "optimizer.momentum=0.5", "faults.nan_worker=1", "workers.count=5",
+        *FIRST, "update.late=waste", "optimizer.momentum=0.5", "workers.count=5",
+        'faults.events=[{kind="nan", worker=1, task=0}]',
     ],
-    "refuses": ["update.mode=all", "workers.count=1", "faults.nan_worker=0", "faults.nan_task=4"],
+    "refuses": ["update.mode=all", "workers.count=1", 'faults.events=[{kind="nan", worker=0, task=4}]'],
     "diverges": [*FIRST, NONE, "optimizer.rate=1e9", "stop.updates=1000"],
     "seconds": ["update.mode=all", "stop.seconds=0.03", "stragglers.dead=[3]", "machine.arrival_s=0.0003"],
     "missing": ["stop.drain_s=0", "workers.count=6"],
@@ -252,7 +253,8 @@ def test_a_killed_run_is_compared_as_far_as_its_trace_goes(
 
 @pytest.mark.parametrize("clock", CLOCKS)
 def test_a_run_whose_worker_raised_is_compared_until_then(tmp_path: Path, clock: str) -> None:
-    simulation, trace = prepared(tmp_path / "a.h5", ["faults.raise_worker=2", "faults.raise_task=3"], clock)
+    raising = 'faults.events=[{kind="raise", worker=2, task=3}]'
+    simulation, trace = prepared(tmp_path / "a.h5", [raising], clock)
     with pytest.raises(RuntimeError, match="worker 2 raises at task 3"):
         simulation.run(trace)
     assert replayed(copied(tmp_path / "a.h5")).compared.arrivals.equal >= 3

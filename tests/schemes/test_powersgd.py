@@ -263,7 +263,7 @@ def test_it_learns(overrides: list[str]) -> None:
 
 
 def test_gradients_that_are_no_numbers_are_refused() -> None:
-    made = Descent([*POWER, "faults.nan_worker=1", "faults.nan_task=3"], UNEVEN)
+    made = Descent([*POWER, 'faults.events=[{kind="nan", worker=1, task=3}]'], UNEVEN)
     assert made.run() == "enough"
     refused = [row for row in made.trace.arrivals if row["status"] == REFUSED]
     assert {row["worker"] for row in refused} == {1}

@@ -118,7 +118,7 @@ def test_it_reaches_the_optimum_where_speed_biases_asynchronous_sgd() -> None:
 @pytest.mark.parametrize("times", [[1, 1.3, 0.7, 6.1], [6.1, 1.3, 0.7, 1]])
 @pytest.mark.parametrize("first", [0, 3])
 def test_it_goes_on_without_a_worker_that_sends_nan(times: list[float], first: int) -> None:
-    faults = ["faults.nan_worker=3", f"faults.nan_task={first}"]
+    faults = [f'faults.events=[{{kind="nan", worker=3, task={first}}}]']
     made = Descent([*RINGLEADER, *faults, "stop.updates=80"], times)
     before = made.components.problem.loss(made.state.theta)
     assert made.run() == "enough"

@@ -150,7 +150,7 @@ def test_mini_batches_of_parts_learn() -> None:
 
 
 def test_a_payload_that_is_not_finite_leaves_the_table_alone() -> None:
-    job = ["scheme.name=dsag", "faults.nan_worker=1", "faults.nan_task=3", "stop.updates=25", *WHOLE]
+    job = ["scheme.name=dsag", 'faults.events=[{kind="nan", worker=1, task=3}]', "stop.updates=25", *WHOLE]
     made = Descent(["workers.count=4", *job], [1, 1, 1, 1])
     made.run()
     assert sum(row["status"] == REFUSED for row in made.trace.arrivals) > 3

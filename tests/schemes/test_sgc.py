@@ -161,7 +161,7 @@ def test_the_load_is_that_of_the_paper(n: int, most: int, burst: int, window: in
 
 
 def test_a_payload_that_is_not_finite_ends_no_run() -> None:
-    job = [*RUN, *options(1, 1, 2), "workers.count=4", "faults.nan_worker=1", "faults.nan_task=3"]
+    job = [*RUN, *options(1, 1, 2), "workers.count=4", 'faults.events=[{kind="nan", worker=1, task=3}]']
     made = Descent([*job, "stop.updates=12"], [1, 1, 1, 1])
     made.run()
     assert len(made.trace.updates) == 12

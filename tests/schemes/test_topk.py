@@ -179,7 +179,7 @@ def test_it_learns(overrides: list[str]) -> None:
     "downlink", [["downlink.kind=full"], ["downlink.kind=codewords", "downlink.check=1"]]
 )
 def test_gradients_that_are_no_numbers_are_refused(downlink: list[str]) -> None:
-    made = Descent([*TOPK, "faults.nan_worker=1", "faults.nan_task=3", *downlink], UNEVEN)
+    made = Descent([*TOPK, 'faults.events=[{kind="nan", worker=1, task=3}]', *downlink], UNEVEN)
     assert made.run() == "enough"
     refused = [row for row in made.trace.arrivals if row["status"] == REFUSED]
     assert len(refused) > 3

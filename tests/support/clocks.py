@@ -81,6 +81,7 @@ class PlainEvents:
         self._heard = [0] * workers  # when each worker has the others' replies …
         self._spoken = self._heard if half_duplex else [0] * workers  # … and has sent them its own
         self._number = [-1] * workers  # of each worker's dispatch
+        self._lost = set[int]()  # workers whose reply never comes, and who are idle
         self.t_dispatch_ns, self.t_start_ns, self.t_compute_ns, self.t_send_ns = (
             [0] * workers for _ in range(4)
         )
@@ -125,6 +126,7 @@ class PlainEvents:
             send_ns = max(after(self.t_compute_ns[worker], int(delay)), self._spoken[worker])
             self.t_send_ns[worker] = -1 if delay < 0 else send_ns
             self._number[worker] = self.dispatched
+            self._lost.discard(worker)
             self.dispatched += 1
             if delay >= 0:
                 self._reply(worker)
@@ -188,9 +190,22 @@ class PlainEvents:
                 self.t_send_ns[worker] = min(self.t_send_ns[worker], soonest_ns)
             self._reply(worker)
         for worker, send_ns in enumerate(self.t_send_ns):
-            if send_ns < 0:
+            if send_ns < 0 and worker not in self._lost:
                 self.t_send_ns[worker] = max(self.now_ns, self.t_compute_ns[worker])
                 self._reply(worker)
+
+    def postpone(self, worker: int, start_ns: int, compute_ns: int, send_ns: int) -> None:
+        others = [each for each in self._heap if each[2] != worker]
+        if len(others) == len(self._heap) and self.t_send_ns[worker] >= 0:
+            return  # it has passed the link
+        self._heap = others
+        heapq.heapify(self._heap)
+        self.t_start_ns[worker], self.t_compute_ns[worker] = start_ns, compute_ns
+        self.t_send_ns[worker] = send_ns
+        if send_ns < 0:
+            self._lost.add(worker)
+        else:
+            self._reply(worker)
 
     def step(self) -> None:
         self.now_ns = after(self.now_ns, self.update_ns)

@@ -77,7 +77,7 @@ def test_runs_are_equal(scheme: str, wire: str) -> None:
 @pytest.mark.parametrize("wire", ["float32", "int8", "int2"])
 @pytest.mark.parametrize("relayed", [[], RELAYED])
 def test_payloads_that_are_not_finite_are_refused_alike(wire: str, relayed: list[str]) -> None:
-    overrides = [*relayed, f"wire.dtype={wire}", "faults.nan_worker=1", "faults.nan_task=3"]
+    overrides = [*relayed, f"wire.dtype={wire}", 'faults.events=[{kind="nan", worker=1, task=3}]']
     fast = whole(overrides)
     assert any(row["status"] == REFUSED for row in fast[1])
     with pytest.MonkeyPatch.context() as patch:

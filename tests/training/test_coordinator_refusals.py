@@ -32,7 +32,7 @@ KINDS = {
     "int8": ["wire.dtype=int8"],
     "relay": ["downlink.kind=codewords", "wire.dtype=int8"],
 }
-BAD = ["workers.count=4", "faults.nan_worker=2"]
+BAD = ["workers.count=4", 'faults.events=[{kind="nan", worker=2, task=0}]']
 TIMES_MS = [1, 1.3, 0.7, 6.1]
 
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")  # of the worker's arithmetic with NaN

@@ -217,12 +217,12 @@ def test_what_if_is_printed_beside_what_was(job: Path, capsys: Any) -> None:
         (["--set", "machine.task_s=1e9"], "machine.task_s"),
         (["--set", "trace.path=", "-n", "3"], "trace.path: '' is not the name of a file"),
         (
-            ["--timing-only", "--set", "faults.nan_worker=1"],
-            "job.toml: faults.nan_worker: worker 1 computes no",
+            ["--timing-only", "--set", 'faults.events=[{kind="nan", worker=1, task=0}]'],
+            "job.toml: faults.events: kind 'nan': there are no payloads without numerics",
         ),
         (
-            ["--timing-only", "--set", "faults.raise_worker=1"],
-            "job.toml: faults.raise_worker: worker 1",
+            ["--timing-only", "--set", 'faults.events=[{kind="raise", worker=1, task=0}]'],
+            "job.toml: faults.events: kind 'raise'",
         ),
         (["--timing-only", "-n", "16777217"], "job.toml: workers.count: 16777217 is more than the 16777216"),
     ],

@@ -194,7 +194,7 @@ def test_the_record_has_the_arrivals_that_the_trace_is_to_hold(arrivals: str, sa
     [
         ("update.mode: 'captured'", ["update.mode=captured", "stop.updates=5"]),
         ("downlink.kind: 'codewords'", ["downlink.kind=codewords", "memory.kind=worker", "stop.updates=5"]),
-        ("faults: ", ["faults.nan_worker=1", "stop.updates=5"]),
+        ("faults: ", ['faults.events=[{kind="nan", worker=1, task=0}]', "stop.updates=5"]),
         ("stop.updates: ", ["stop.loss=0.1"]),
         ("update.count: 10", ["update.mode=first", "update.count=10", "stop.updates=5"]),
     ],

@@ -1,0 +1,11 @@
+"""Injected faults, by kind: of workers, of their tasks and messages, and of rank 0.
+
+The events of a worker are a function of the configuration, the seed and the worker alone: every scheme meets
+the same, and so do both clocks. Over MPI they are carried out (`injector`), on the virtual clock the schedule
+does what they do to times (`pdcode.virtual.faults`).
+"""
+
+from .base import Fault, Spell, Spells, Strike
+from .drawing import at_rank_0, check, check_real, draw, of_worker
+
+__all__ = ["Fault", "Spell", "Spells", "Strike", "at_rank_0", "check", "check_real", "draw", "of_worker"]

@@ -1,0 +1,129 @@
+"""Base classes of the kinds of fault, and the spells that are on when a task begins."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, ClassVar
+
+import numpy as np
+
+from ..config.tables import Config, Count, FaultEvent, Span
+from ..transport.messages import Reply
+from ..util.errors import InputError
+
+Keys = tuple[int, int, int]
+"""Seed, worker, task."""
+
+
+class Fault(FaultEvent):
+    """A fault of a worker, at a time or at one of its tasks."""
+
+    worker: Count | None = None  #: worker that it happens to
+    task: Count | None = None  #: with no `at_s`: task of the worker at whose beginning it happens, from 0
+
+    def check(self, config: Config) -> None:
+        if any(each is self for each in config.faults.events):
+            self._check_place(config.workers.count)
+
+    def _check_place(self, workers: int) -> None:
+        where = f"faults.events: kind '{self.kind}'"
+        if self.worker is None:
+            raise InputError(f"{where}: worker: must be given")
+        if self.worker >= workers:
+            raise InputError(f"{where}: worker {self.worker} does not exist (there are {workers}, from 0)")
+        if (self.at_s is None) == (self.task is None):
+            raise InputError(f"{where}, worker {self.worker}: give either at_s or task")
+
+    @property
+    def at_ns(self) -> int:
+        """When it happens, ns since the start of the run."""
+        assert self.at_s is not None
+        return round(1e9 * self.at_s)
+
+
+class Strike(Fault):
+    """A fault of a worker's process or link at a moment, whatever the worker does then.
+
+    Attributes
+    ----------
+    lethal : bool
+        Whether the worker dies.
+    joins : bool
+        Whether a worker that has died is back, with nothing of its own.
+    halts, cuts : bool
+        Whether the worker does nothing for some time, or neither gets nor sends messages.
+    """
+
+    lethal: ClassVar[bool] = False
+    joins: ClassVar[bool] = False
+    halts: ClassVar[bool] = False
+    cuts: ClassVar[bool] = False
+
+    @property
+    def lasts_ns(self) -> int | None:
+        """For how long; None: for good."""
+        lasts_s = getattr(self, "for_s", None)
+        return None if lasts_s is None else round(1e9 * lasts_s)
+
+    def strike(self) -> None:
+        """Let it happen to this process."""
+
+
+class Spell(Fault):
+    """A fault of a worker's tasks, or their replies.
+
+    It is of the task at which it begins, or the first one that rank 0 sends from then on, and of all that it
+    sends within `for_s`.
+    """
+
+    for_s: Span | None = None  #: for how long; 0: for one task; none: to the end of the run [s]
+
+    repeats: ClassVar[bool] = False  #: whether rank 0 gets a reply again, once the next task is out
+
+    def begin(self, worker: int, task: int) -> None:
+        """Let a task begin, at its worker."""
+
+    def blur(self, theta: np.ndarray) -> np.ndarray:
+        """Return the θ at which the worker computes."""
+        return theta
+
+    def garble(self, reply: Reply, keys: Keys) -> None:
+        """Change a reply that is ready."""
+
+    def slower_ns(self, compute_ns: int) -> int:
+        """Return by how much longer a part of the task is computed, in ns."""
+        return 0
+
+    def late_ns(self, keys: Keys) -> int:
+        """Return by how much later a reply arrives, in ns; nothing cuts that short."""
+        return 0
+
+
+class Spells:
+    """The spells of a worker, as its tasks begin.
+
+    Parameters
+    ----------
+    events : iterable of Fault
+    """
+
+    def __init__(self, events: Iterable[Any]) -> None:
+        self._spells = [event for event in events if isinstance(event, Spell)]
+        self._since: list[int | None] = [None] * len(self._spells)  # when each began, ns
+
+    def __bool__(self) -> bool:
+        return bool(self._spells)
+
+    def begin(self, task: int, sent_ns: int) -> list[Spell]:
+        """Return the spells of a task that rank 0 sent at a time since the start of the run, in ns."""
+        on = []
+        for place, spell in enumerate(self._spells):
+            since = self._since[place]
+            if since is None:
+                if task < spell.task if spell.task is not None else sent_ns < spell.at_ns:
+                    continue
+                self._since[place] = sent_ns if spell.task is not None else spell.at_ns
+            elif spell.for_s is not None and sent_ns >= since + round(1e9 * spell.for_s):
+                continue
+            on.append(spell)
+        return on

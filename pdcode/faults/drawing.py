@@ -1,0 +1,91 @@
+"""The events of a run, drawn from its configuration."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+from ..config.tables import Config, FaultEvent
+from ..util.errors import InputError
+from ..util.rng import FAULT, uniform
+from . import spot
+from .base import Fault, Spell, Strike
+from .coordinator import AtRank0
+from .process import ensure_joinable
+
+
+def check(config: Config, replies: int) -> None:
+    """Refuse faults that cannot happen in a run whose workers reply to an update so many times.
+
+    Raises
+    ------
+    InputError
+        Naming key and value.
+    """
+    faults = config.faults
+    if replies > 1 and any(isinstance(each, Spell) and each.repeats for each in faults.injected):
+        raise InputError(f"faults.events: kind 'duplicate': scheme '{config.scheme.name}' replies in parts")
+    failure = faults.failure
+    endless = faults.mtbf_s is not None and failure is not None and config.stop.seconds is None
+    if endless and not (isinstance(failure, Strike) and failure.lethal):
+        raise InputError("faults.mtbf_s: failures that a worker survives need stop.seconds, or have no end")
+    if faults.spot is not None:
+        spot.places(faults.spot)
+        ensure_joinable(config)
+
+
+def check_real(config: Config) -> None:
+    """Refuse faults that only the virtual clock has.
+
+    Raises
+    ------
+    InputError
+        Naming key and value.
+    """
+    for each in config.faults.injected:
+        if not each.real:
+            raise InputError(f"faults.events: kind '{each.kind}': over MPI no worker comes back yet")
+    if config.faults.spot is not None:
+        raise InputError(f"faults.spot: {config.faults.spot}: over MPI no node comes back yet")
+
+
+def draw(seed: int, worker: int, key: int) -> float:
+    """Return a number in [0, 1) for faults of a worker."""
+    return uniform(seed, FAULT, worker, key)
+
+
+def of_worker(config: Config, worker: int) -> list[Fault]:
+    """Return a worker's events, those of tasks last; a function of the configuration and the worker alone."""
+    faults = config.faults
+    events = [each for each in faults.events if isinstance(each, Fault) and each.worker == worker]
+    events += failures(config, worker)
+    if faults.spot is not None:
+        events += spot.events(faults.spot, faults.spot_speed, worker)
+    return sorted(events, key=lambda each: (each.at_s is None, each.at_s if each.task is None else each.task))
+
+
+def at_rank_0(config: Config) -> list[AtRank0]:
+    """Return the events of rank 0 in order of time."""
+    events = [each for each in config.faults.events if isinstance(each, AtRank0)]
+    return sorted(events, key=lambda each: each.at_s or 0.0)
+
+
+def failures(config: Config, worker: int) -> Iterator[Any]:
+    """Yield a worker's failures at the rate of ``faults.mtbf_s``, up to its death or ``stop.seconds``."""
+    mean_s, at_s, number = config.faults.mtbf_s, 0.0, 0
+    if mean_s is None:
+        return
+    failure: Any = config.faults.failure or FaultEvent.of({})
+    lethal = isinstance(failure, Strike) and failure.lethal
+    most_s = math.inf if config.stop.seconds is None else config.stop.seconds
+    while True:
+        at_s -= mean_s * math.log1p(-draw(config.seed, worker, number))
+        number += 1
+        if at_s > most_s:
+            return
+        yield msgspec.structs.replace(failure, worker=worker, at_s=at_s)
+        if lethal:
+            return

@@ -1,0 +1,55 @@
+"""Faults of messages. MPI is reliable: what a network loses, the transport below sends again."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar
+
+from msgspec import Meta
+
+from ..config.tables import Config, Fraction, Span
+from ..util.errors import InputError
+from ..util.rng import FAULT, uniform
+from .base import Keys, Spell, Strike
+
+
+class Delay(Spell, tag="delay"):
+    """Replies take longer on their way."""
+
+    delay_s: Span = 0.1  #: by how much [s]
+
+    def late_ns(self, keys: Keys) -> int:
+        return round(1e9 * self.delay_s)
+
+
+class Drop(Spell, tag="drop"):
+    """Replies are lost on their way, once each; the transport sends them again after a time-out.
+
+    So a reply comes late, as over TCP, and never not at all: MPI promises that.
+    """
+
+    share: Fraction = 1.0  #: share of the replies, drawn by (seed, worker, task)
+    timeout_s: Annotated[float, Meta(ge=0, le=1e6)] = 0.2  #: time-out; 0.2 is the least of TCP [s]
+
+    def late_ns(self, keys: Keys) -> int:
+        seed, worker, task = keys
+        lost = uniform(seed, FAULT, worker, 2**33 + task) < self.share
+        return round(1e9 * self.timeout_s) if lost else 0
+
+
+class Duplicate(Spell, tag="duplicate"):
+    """Replies come a second time, when rank 0 waits for the next one."""
+
+    repeats: ClassVar[bool] = True
+
+    def check(self, config: Config) -> None:
+        super().check(config)
+        if config.reduce.summed:
+            raise InputError("faults.events: kind 'duplicate' needs replies to rank 0, not an allreduce")
+
+
+class Cut(Strike, tag="cut"):
+    """The worker's link is cut: it computes on, and messages of both directions wait."""
+
+    cuts: ClassVar[bool] = True
+
+    for_s: Span | None = None  #: for how long; none: for good [s]

@@ -1,0 +1,96 @@
+"""Faults of a worker's process."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import subprocess
+from typing import ClassVar
+
+from ..config.tables import Config, Span
+from ..util.errors import InputError
+from .base import Strike
+
+LONG_S = 10**9
+
+
+class Kill(Strike, tag="kill"):
+    """SIGKILL: the worker is gone, with all that it held."""
+
+    lethal: ClassVar[bool] = True
+
+    def strike(self) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Exit(Strike, tag="exit"):
+    """The process exits, with code 1 and without a word: Open MPI tells nobody."""
+
+    halts: ClassVar[bool] = True
+
+    def strike(self) -> None:
+        os._exit(1)
+
+
+class Stop(Strike, tag="stop"):
+    """SIGSTOP, and SIGCONT after a time: the process does nothing in between."""
+
+    halts: ClassVar[bool] = True
+
+    for_s: Span | None = None  #: for how long; none: for good [s]
+
+    def strike(self) -> None:
+        waker = None
+        if self.for_s is not None:
+            waker = subprocess.Popen(
+                ["/bin/sh", "-c", f"sleep {self.for_s:.9f}; kill -CONT {os.getpid()}"],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )
+        os.kill(os.getpid(), signal.SIGSTOP)
+        if waker is not None:
+            waker.wait()
+
+
+class Timespec(ctypes.Structure):
+    """C's struct timespec."""
+
+    _fields_: ClassVar = [("seconds", ctypes.c_long), ("nanoseconds", ctypes.c_long)]
+
+
+class Hang(Strike, tag="hang"):
+    """A thread of the process keeps the interpreter lock: no line of Python is run in between."""
+
+    halts: ClassVar[bool] = True
+
+    for_s: Span | None = None  #: for how long; none: for good [s]
+
+    def strike(self) -> None:
+        lasts_ns = LONG_S * 10**9 if self.lasts_ns is None else self.lasts_ns
+        span = Timespec(*divmod(lasts_ns, 10**9))
+        ctypes.PyDLL(None).nanosleep(ctypes.byref(span), None)  # unlike CDLL, keeps the lock
+
+
+class Join(Strike, tag="join"):
+    """A worker that has died is back, with no memory and no θ; on the virtual clock only."""
+
+    joins: ClassVar[bool] = True
+    real: ClassVar[bool] = False
+
+    def check(self, config: Config) -> None:
+        super().check(config)
+        ensure_joinable(config)
+
+
+def ensure_joinable(config: Config) -> None:
+    """Refuse workers that come back where rank 0 counts on what the dead one held.
+
+    Raises
+    ------
+    InputError
+        Naming key and value.
+    """
+    if config.memory.kind == "difference":
+        raise InputError("memory.kind: 'difference': rank 0 would miss what a worker that comes back held")

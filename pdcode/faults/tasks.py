@@ -1,0 +1,31 @@
+"""Faults of a worker's tasks."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from ..config.tables import Factor
+from .base import Spell
+
+
+class InjectedFault(RuntimeError):
+    """Exception raised on purpose by ``[faults]``."""
+
+
+class Raise(Spell, tag="raise"):
+    """The worker raises an exception, as by a bug, which ends the run."""
+
+    ends: ClassVar[bool] = True
+    numeric: ClassVar[bool] = True
+
+    def begin(self, worker: int, task: int) -> None:
+        raise InjectedFault(f"worker {worker} raises at task {task}, as [faults] asks")
+
+
+class Slow(Spell, tag="slow"):
+    """The worker computes more slowly."""
+
+    factor: Factor = 10.0  #: factor of its compute time
+
+    def slower_ns(self, compute_ns: int) -> int:
+        return round((self.factor - 1) * compute_ns)

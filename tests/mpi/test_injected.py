@@ -1,0 +1,103 @@
+"""Faults that a configuration asks for, carried out over MPI."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from launches import JOB, run_all
+from shell import environment
+
+from pdcode import Trace
+from pdcode.__main__ import main
+
+SLOW = "stragglers.kind=slow-set", "stragglers.shift_s=0.01", "update.mode=async", "stop.updates=1000000"
+SPELLS = {  # kinds that every rank survives, in one start of mpirun
+    kind: [*SLOW, "stop.seconds=1.2", f"faults.events=[{{kind='{kind}', worker=1, {keys}}}]"]
+    for kind, keys in {
+        "stop": "at_s=0.3, for_s=0.3",
+        "hang": "at_s=0.3, for_s=0.3",
+        "cut": "task=10, for_s=0.3",
+        "duplicate": "task=5",
+        "drop": "at_s=0.3, timeout_s=0.3, for_s=0.0",
+        "lie": "task=5, for_s=0.2",
+        "slow": "at_s=0.2, factor=100.0",
+        "corrupt": "task=5, for_s=0.0, bits=64",
+    }.items()
+}
+
+
+@pytest.fixture(scope="module")
+def traces(tmp_path_factory: Any) -> dict[str, Trace]:
+    done = run_all(tmp_path_factory.mktemp("faults"), 3, SPELLS)
+    # Bits of an exponent make numbers huge, and the run may diverge.
+    assert all(run.returncode == 0 for name, run in done.items() if name != "corrupt"), done
+    return {name: Trace(run.path) for name, run in done.items()}
+
+
+@pytest.mark.parametrize("kind", ["stop", "hang", "cut", "drop"])
+def test_a_worker_answers_nothing_meanwhile(traces: dict[str, Trace], kind: str) -> None:
+    arrivals = traces[kind].arrivals
+    gaps = [np.diff(arrivals["t_recv_ns"][arrivals["worker"] == worker]).max() for worker in range(3)]
+    assert gaps[1] > 0.29e9
+    assert arrivals["t_recv_ns"][arrivals["worker"] == 1].max() > 0.8e9
+
+
+def test_a_reply_that_comes_again_is_refused(traces: dict[str, Trace]) -> None:
+    trace = traces["duplicate"]
+    assert trace.faults["kind"].tolist() == ["stale"]
+    pairs = set(zip(trace.arrivals["worker"].tolist(), trace.arrivals["task"].tolist(), strict=True))
+    assert len(pairs) == trace.arrivals.rows  # each counts once
+
+
+@pytest.mark.parametrize("kind", ["lie", "duplicate", "corrupt"])
+def test_a_replay_knows_when_payloads_were_false(traces: dict[str, Trace], kind: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "pdcode", "replay", str(traces[kind].path)],
+        capture_output=True, text=True, check=False, env=environment(),
+    )  # fmt: skip
+    assert "bit-identical" in done.stdout, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(("mode", "count"), [("first", 4), ("async", 7)])
+def test_eight_workers_reach_the_target_though_some_are_killed(
+    run: Any, trace_path: Path, mode: str, count: int
+) -> None:
+    kills = ", ".join(f"{{worker={worker}, at_s={0.2 + 0.05 * worker}}}" for worker in range(count))
+    done = run(*SLOW, f"update.mode={mode}", "stop.loss=1.0", f"faults.events=[{kills}]", options=("-n", "8"))
+    assert done.returncode == 0, done.stderr
+    trace = Trace(trace_path)
+    assert trace.finished
+    assert np.isfinite(trace.summary()["target_s"])
+    assert set(trace.faults["kind"]) <= {"dead"}
+
+
+def test_rank_0_can_be_killed_and_its_disk_can_be_full(run: Any, trace_path: Path) -> None:
+    killed = run(*SLOW, "faults.events=[{kind='kill-rank-0', at_s=0.3}]")
+    assert killed.returncode == 1
+    assert "rank 0 died; the run cannot go on without" in killed.stderr
+    assert not Trace(trace_path).finished
+    full = run(*SLOW, "faults.events=[{kind='full-disk', at_s=0.3}]")
+    assert full.returncode == 1
+    assert "cannot write the trace: No space left on device" in full.stderr
+
+
+def test_nobody_comes_back_yet(run: Any) -> None:
+    done = run("faults.events=[{kind='join', worker=1, at_s=0.3}]")
+    assert done.returncode == 2
+    assert "faults.events: kind 'join': over MPI no worker comes back yet" in done.stderr
+
+
+def test_chaos_makes_pairs(tmp_path: Path, capsys: Any) -> None:
+    job = tmp_path / "job.toml"
+    job.write_text(JOB, encoding="utf-8")
+    settings = [f"--set={each}" for each in (*SLOW[:3], "stop.updates=300")]
+    real = ["--clock", "mpi", "--trials", "1", "--kill", "1", "--seconds", "20", "--target", "1.5"]
+    assert main(["chaos", str(job), *settings, *real]) == 0, capsys.readouterr()
+    out = capsys.readouterr().out
+    assert "1 of 1 trials reached training loss 1.5 (mpi clock)" in out
+    assert "mpirun --with-ft ulfm" in " ".join(out.split())
