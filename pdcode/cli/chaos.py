@@ -8,7 +8,6 @@ from typing import Any
 from ..mpi import launch
 from ..util.errors import InputError
 from ..util.output import print_line
-from ..util.processes import MOST
 
 
 def add_parser(commands: Any) -> None:
@@ -67,6 +66,8 @@ def chaos(options: argparse.Namespace) -> int:
 
 def check_options(options: argparse.Namespace) -> None:
     """Refuse numbers out of range, and options that have no effect."""
+    from ..util.processes import MOST
+
     for name, least, most, text in (
         ("trials", 1, 1000, "1 to 1000"),
         ("mtbf", 1e-9, 1e9, "a time above 0 and at most 1e9"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from contextlib import suppress
 
@@ -149,7 +150,7 @@ class Replayer:
     def _observe_model(self, now_ns: int, coordinator: Coordinator) -> str:
         """Observe as the run did; the time of an interrupt is taken from the trace."""
         if now_ns >= self._interrupted_ns and (coordinator.stopping or self._over()):
-            self._fleet.interrupted = True
+            self._fleet.interrupted = coordinator.interrupted = signal.SIGINT
         return self._descent.monitor(now_ns, coordinator)
 
     def _refuse_other_arithmetic(self) -> None:

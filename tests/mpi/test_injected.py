@@ -49,7 +49,7 @@ def test_a_worker_answers_nothing_meanwhile(traces: dict[str, Trace], kind: str)
 
 def test_a_reply_that_comes_again_is_refused(traces: dict[str, Trace]) -> None:
     trace = traces["duplicate"]
-    assert trace.faults["kind"].tolist() == ["stale"]
+    assert trace.faults["kind"].tolist() == ["stray"]
     pairs = set(zip(trace.arrivals["worker"].tolist(), trace.arrivals["task"].tolist(), strict=True))
     assert len(pairs) == trace.arrivals.rows  # each counts once
 

@@ -75,7 +75,7 @@ def test_the_same_table_gives_the_same_trace(tmp_path: Path, mode: str, capsys: 
     assert rows(first).keys() == rows(second).keys()
     for name, column in rows(first).items():
         np.testing.assert_array_equal(column, rows(second)[name], err_msg=name)
-    assert {"dead", "joined", "refused", "stale"} <= set(first.faults["kind"].tolist())
+    assert {"dead", "joined", "refused", "stray"} <= set(first.faults["kind"].tolist())
     back = first.arrivals["worker"] == 0
     assert (first.arrivals["t_start_ns"][back] > 0.15e9).any()
     assert main(["replay", str(tmp_path / "a.h5")]) == 0, capsys.readouterr()
@@ -120,7 +120,7 @@ def test_a_reply_that_comes_twice_counts_once(tmp_path: Path) -> None:
     twice = run(tmp_path / "a.h5", "[{kind='duplicate', worker=3, task=0}]", "update.mode=first")
     once = run(tmp_path / "b.h5", "[]", "update.mode=first")
     np.testing.assert_array_equal(twice.theta, once.theta)
-    assert twice.faults["kind"].tolist() == ["stale"]
+    assert twice.faults["kind"].tolist() == ["stray"]
 
 
 @pytest.mark.parametrize("wire", ["float32", "int8"])
