@@ -106,9 +106,19 @@ def lines(trace: Trace) -> dict[str, str]:
         ),
         "delays": delays.words(config.get("stragglers", {})),
         "clock": _clock(trace),
+        "went on": _segments(trace),
         "made": _made(trace.attributes),
     }
     return {topic: text for topic, text in topics.items() if text and topic not in unused}
+
+
+def _segments(trace: Trace) -> str:
+    """Say when a run went on from checkpoints; empty if it never did."""
+    began_s, lost = 1e-9 * trace.segments["t_ns"][1:], int(trace.segments["lost"].sum())
+    if not len(began_s):
+        return ""
+    times = ", ".join(f"{each:.3g} s" for each in began_s)
+    return f"from checkpoints at {times}; {lost} recorded arrivals after them were lost"
 
 
 def _problem(table: Mapping[str, Any], parameters: int) -> str:

@@ -260,7 +260,8 @@ def check(found: Found, config: Config) -> None:
             continue
         key = table
         if isinstance(before, dict) and isinstance(after, dict):
-            key = next(key for key in sorted({*before, *after}) if before.get(key) != after.get(key))
+            keys = sorted({*before, *after}, key=lambda key: (key not in ("kind", "name", "family"), key))
+            key = next(key for key in keys if before.get(key) != after.get(key))
             before, after = before.get(key), after.get(key)
             key = f"{table}.{key}"
         if key == "workers.count" and not found.header.local:
