@@ -75,23 +75,25 @@ def renaming(path: Path) -> str:
     return f"the trace that was there is kept as {older}{also}" if path.exists() else ""
 
 
-def create_file(path: Path) -> tuple[h5py.File, bool]:
-    """Create the file of a reserved name; an existing file is renamed.
+def keep(path: Path) -> None:
+    """Rename an existing trace, as `renaming` says."""
+    if path.is_file():
+        os.replace(path, previous(path))
 
-    Returns the open file, and whether a file was renamed.
+
+def create_file(path: Path) -> h5py.File:
+    """Create a file that will take the name of a reserved trace, in place of one of an earlier attempt.
 
     Raises
     ------
     InputError
-        If the file cannot be created.
+        If it cannot be created.
     """
     import h5py
 
-    there = path.is_file()
     try:
-        if there:
-            os.replace(path, previous(path))
-        return h5py.File(path, "x", libver=LIBVER, locking="best-effort", rdcc_nbytes=CACHE), there
+        path.unlink(missing_ok=True)
+        return h5py.File(path, "x", libver=LIBVER, locking="best-effort", rdcc_nbytes=CACHE)
     except OSError as error:
         raise InputError(f"trace.path: cannot write '{path}': {reason(error)}") from error
 

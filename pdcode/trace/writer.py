@@ -96,31 +96,31 @@ class TraceWriter(Recorder):
         kept = {"flush_s": flush_s, "arrivals": arrivals, "sample": sample if arrivals == "sampled" else 1}
         self._unlock = opening.reserve(self.path).use(self)
         before: dict[str, First] = {}
-        place = self.path
         if continued is not None and continued.rows:
             before = rows_of(self.path, continued.rows)
-            place = self.path.with_name(f"{self.path.name}.continued")
-        if place != self.path:
-            place.unlink(missing_ok=True)
-        self.renamed = opening.renaming(place)
-        self._file, older = opening.create_file(place)
-        self._guard, file = room.Guard(self.path, self._file), self._file
+        self.renamed = "" if before else opening.renaming(self.path)
+        new = self.path.with_name(f"{self.path.name}.new")  # it takes its name once it is whole
+        self._file = file = opening.create_file(new)
+        self._guard = room.Guard(self.path, file)
         self._identity = os.fstat(file.id.get_vfd_handle())
         codes = list(codes)
         arrays = [array for code in codes for array in (code.matrix, code.indices, code.values)]
-        with self._begun(place, older), self._guard.writing(needed(arrays, len(workers))):
-            header.write_header(file, config_text, {**metadata, **kept}, workers, codes)
-            self._tables = {name: Rows(file, name, columns, self._guard) for name, columns in TABLES.items()}
-            file.swmr_mode = True
-        with self._begun(place, older):
+        with self._begun(new):
+            with self._guard.writing(needed(arrays, len(workers))):
+                header.write_header(file, config_text, {**metadata, **kept}, workers, codes)
+                self._tables = {
+                    name: Rows(file, name, columns, self._guard) for name, columns in TABLES.items()
+                }
+                file.swmr_mode = True
             for table, first in before.items():
                 self.extend(table, first.rows, first.arrays)
             own = before.get("arrivals", First(0, 0, {}))
             t_ns, version = (0, 0) if continued is None else continued[1:]
             self._tables["segments"].append(t_ns, version, own.rows, own.later, time.time_ns())
-            if place != self.path:
-                self.flush(0)
-                os.replace(place, self.path)
+            self.flush(0)
+            if not before:
+                opening.keep(self.path)
+            os.replace(new, self.path)
         self._arrivals, self._updates = self._tables["arrivals"], self._tables["updates"]
         self._every = {"all": 1, "sampled": sample, "none": 0}[arrivals]
 
@@ -250,16 +250,14 @@ class TraceWriter(Recorder):
         return {name: rows.written for name, rows in self._tables.items()}
 
     @contextmanager
-    def _begun(self, place: Path, older: bool) -> Iterator[None]:
-        """Delete the file and restore an older one if the block, which writes its beginning, fails."""
+    def _begun(self, place: Path) -> Iterator[None]:
+        """Delete the file if the block, which writes its beginning, fails."""
         try:
             yield
         except BaseException:  # Ctrl-C, too
             if not self._guard.torn:
                 self._file.close()
             place.unlink()
-            if older:
-                os.replace(opening.previous(place), place)
             self._unlock()
             raise
 
