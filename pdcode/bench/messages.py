@@ -100,6 +100,7 @@ def echo(layout: Layout, comm: Any) -> None:
     link.connect([layout])
     while link.next_task() is not None:
         link.reply(0, 0, 0, 0, 0.0)
+    link.leave()
 
 
 def report(layout: Layout, alone: list[Pair], ranks: list[Pair]) -> None:

@@ -197,7 +197,7 @@ class MPIFleet(Fleet):
             return ()
         now_ns, read = clocks.now_ns() - self._start_ns, []
         for place, worker in enumerate(done):
-            size = self._statuses[place].Get_count(BYTE) if sizes is None else sizes.get(worker, 0)
+            size = self._statuses[place].Get_count(BYTE) if sizes is None else sizes.get(worker)
             if (arrival := self._read(worker, size, now_ns)) is not None:
                 read.append(arrival)
         return read
@@ -206,10 +206,11 @@ class MPIFleet(Fleet):
         """Return whose replies are here."""
         return MPI.Prequest.Testsome(self._active, self._statuses)
 
-    def _read(self, worker: int, size: int, now_ns: int) -> Arrival | None:
-        """Read a reply; None if it answers no task: another one may do so."""
+    def _read(self, worker: int, size: int | None, now_ns: int) -> Arrival | None:
+        """Read a reply, of a size if that is known; None if it answers no task: another one may do so."""
         slot, number, part = self._slots[worker], self._rounds[worker], self._parts[worker]
         arrival, reply = self._arrivals[slot][number][part], self._replies[slot][number].parts[part]
+        size = len(reply.message) if size is None else size
         wrong = arrival.check_header(reply.message, self._offsets_ns[worker], size)
         if wrong in STRAYS:
             self._strays.append((worker, f"of another {wrong}"))
@@ -244,11 +245,13 @@ class MPIFleet(Fleet):
             status.error = MPI.SUCCESS
         if error.Get_error_class() != MPI.ERR_IN_STATUS or kinds != {MPI.ERR_TRUNCATE}:
             self._bury(error)
-        done = [
-            worker
-            for worker, receive in enumerate(self._active)
-            if receive != MPI.REQUEST_NULL and receive.Test()
-        ]
+            sizes = {}  # of one that had a death to tell of, MPI says nothing of the others
+        done, status = [], MPI.Status()
+        for worker, receive in enumerate(self._active):
+            if receive != MPI.REQUEST_NULL and receive.Test(status):
+                done.append(worker)
+                if status.source == 1 + worker:  # it has ended just now
+                    sizes[worker] = status.Get_count(MPI.BYTE)
         return done, sizes
 
     def _bury(self, error: MPI.Exception) -> None:

@@ -205,7 +205,7 @@ class Replayer:
         (arrays, kept), counted = self._final, counters(self._descent)
         compare("checkpoint", arrays, {"theta": self.theta, **self._parts.state.optimizer.state})
         if self._simulation is None:  # times and set-up messages depend on the machine
-            for key in ("spent_evaluate_ns", "t_stop_ns", "bytes_up", "bytes_down"):
+            for key in ("spent_evaluate_ns", "t_stop_ns", "bytes_up", "bytes_down", "strays"):
                 del counted[key]
         else:
             coordinator, schedule = self._descent.coordinator, self._simulation.schedule

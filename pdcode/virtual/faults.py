@@ -28,7 +28,7 @@ class Times(NamedTuple):
 def halted(start_ns: int, span_ns: int, halts: Iterable[Span]) -> int:
     """Return when work of a length ends that stands still in sorted, disjoint spans."""
     end_ns = start_ns + span_ns
-    for begin, end in halts:
+    for begin, end in halts if span_ns else ():
         if begin < end_ns and end > start_ns:
             end_ns += end - max(begin, start_ns)
     return min(end_ns, NEVER_NS)

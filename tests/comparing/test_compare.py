@@ -190,7 +190,7 @@ def test_real_runs_are_tuned_at_the_rates_tried(tmp_path: Path, monkeypatch: pyt
 def test_a_real_run_that_leaves_nothing_does_not_cost_the_others(
     job: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], worst: str
 ) -> None:
-    def start(arguments: list[str], progress: bool) -> None:
+    def start(arguments: list[str], *more: object) -> None:
         if worst in arguments[1]:
             raise Failure("mpirun: exit code 1")
         assert main(["simulate", *arguments[1:]]) == 0

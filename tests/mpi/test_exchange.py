@@ -87,4 +87,4 @@ def test_the_others_go_on_without_a_stopped_worker(start: object, trace_path: Pa
     trace = Trace(trace_path)
     last_ns = [trace.arrivals["t_recv_ns"][trace.arrivals["worker"] == each].max() for each in range(3)]
     assert last_ns[1] < 2.5e9 < min(last_ns[0], last_ns[2])
-    assert trace.faults["worker"].tolist() == [1]
+    assert set(trace.faults["worker"]) == {1}

@@ -58,3 +58,4 @@ with job() as comm:
             if case in ("worker", "other task"):
                 comm.Send((good, MPI.BYTE), 0, REPLY)
         assert link.next_task() is None
+        link.leave()

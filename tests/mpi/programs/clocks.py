@@ -30,3 +30,4 @@ with job() as comm:
         link = MPILink(comm)
         link.connect([layout])
         assert link.next_task() is None
+        link.leave()

@@ -39,3 +39,4 @@ with job() as comm:
                 delay_ns = link.wait(delay_ns, spin=False)
             link.reply(0, 0, 0, delay_ns, 0.0)
         assert link.next_task() is None
+        link.leave()

@@ -24,15 +24,16 @@ MODES = {
 @pytest.mark.parametrize("mode", MODES)
 def test_a_stopped_worker_is_named_and_used_again(mode: str, start: object, trace_path: Path) -> None:
     ends = "stop.seconds=7", "stop.updates=1000000"
-    process, stopped = start(*SLOW, *MODES[mode], *ends, options=("-n", "3")), 0
+    process, stopped, overdue = start(*SLOW, *MODES[mode], *ends, options=("-n", "3")), 0, False
     lines = []
     for line in process.stdout:
         lines.append(line)
         if not stopped and " update " in line and " update 0 " not in line:
             stopped = ranks_of(trace_path)[2]
             os.kill(stopped, signal.SIGSTOP)
-        elif "worker 1 is overdue" in line:
+        elif overdue and " update " in line:
             os.kill(stopped, signal.SIGCONT)
+        overdue |= "worker 1 is overdue" in line
     err = process.stderr.read()
     assert (process.wait(), err) == (0, "")
     assert any("worker 1 is back" in line for line in lines)
