@@ -104,7 +104,8 @@ def nodes(tree: Any) -> list[tuple[list[Any], int]]:
 VALUES = [
     None, -1, 2**62, 1e300, "x", b"x", [], {}, ["plain", 7], ["array", 0, "<f4", [1]],
     ["array", 10**9, "<f4", [1]], ["array", 0, "|O", [1]], ["list", [["same"]]],
-    ["object", {"__class__": ["plain", 1]}, "Votes"], ["record", "Order", []], ["map", [["a"]], [["same"]]], ["events", [["plain", 1]]], ["same"],
+    ["object", {"__class__": ["plain", 1]}, "Votes"], ["record", "Order", []],
+    ["map", [["a"]], [["same"]]], ["events", [["plain", 1]]], ["same"],
 ]  # fmt: skip
 
 
