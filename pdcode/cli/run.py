@@ -70,11 +70,15 @@ def run(options: argparse.Namespace) -> int:
     if place and not dry_run:
         if place[1] < 2:
             raise InputError(f"{place[1]} rank: at least 2 are needed, as rank 0 is the coordinator")
-        if workers not in (None, place[1] - 1):
+        asked = workers
+        spares = configfile.load(path, configs.overrides(overrides, place[1] - 1, output))[0].workers.spares
+        workers = place[1] - 1 - spares
+        if workers < 1:
+            raise InputError(f"workers.spares: {spares}: the launcher started {place[1]} ranks")
+        if asked not in (None, workers):
             raise InputError(
-                f"--workers {workers}: the launcher started {place[1]} ranks, i.e. {place[1] - 1} workers"
+                f"--workers {asked}: the launcher started {place[1]} ranks, i.e. {workers} workers"
             )
-        workers = place[1] - 1
         counts = [override for override in overrides if override.partition("=")[0].strip() == "workers.count"]
         if counts and counts[-1].partition("=")[2].strip() != str(workers):  # the last one counts
             raise InputError(
@@ -92,7 +96,7 @@ def run(options: argparse.Namespace) -> int:
             return 0
         prepare_ranks(config, path)
         held = check_writable(config.trace.path, path, config.stragglers.reads)
-        command, environment = launch.command(config.workers.count, options.argv)
+        command, environment = launch.command(config.workers.count + config.workers.spares, options.argv)
         return Supervisor(command, environment | {lock.KEY: held.key}).run()  # rank 0 shares the lock
     if place[0] == 0:
         return rank_0(config, text, path, options.resume)

@@ -94,7 +94,7 @@ def compose(options: argparse.Namespace) -> tuple[list[str], list[str]]:
         with within(f"{table}: row {number}" if table else ""):
             overrides = configs.overrides([*options.set, *row], options.workers)
             config, _ = configfile.load(path, overrides)
-        counts.setdefault(config.workers.count, number)
+        counts.setdefault(config.workers.count + config.workers.spares, number)
         lasting &= config.trace.checkpoint_s is None and not config.reduce.summed
     if len(counts) > 1:
         some = " and ".join(f"{count} in row {row}" for count, row in [*counts.items()][:2])

@@ -207,6 +207,11 @@ def check_consistency(config: Config) -> None:
         )
     if config.reduce.summed:
         _check_summed(config)
+    if config.workers.spares and (config.downlink.exchanges or config.reduce.summed):
+        raise InputError(
+            f"workers.spares: {config.workers.spares}: where workers send each other payloads, no other rank can "
+            "take the place of one; use downlink.kind 'codewords' or 'full'"
+        )
     if config.update.clip != "none" and config.downlink.exchanges:
         raise InputError(
             f"update.clip: '{config.update.clip}' does not go with downlink.kind 'exchange', by which "

@@ -299,6 +299,9 @@ class WorkersTable(Table):
     """The workers."""
 
     count: Positive = 8  #: number of workers n
+    #: further ranks of a run over MPI, that wait: each takes the place of a worker that dies or leaves, with
+    #: its data; not with downlink.kind "exchange" or reduce.kind "allreduce"
+    spares: Count = 0
 
 
 class StragglersTable(Kind, tag_field="kind"):

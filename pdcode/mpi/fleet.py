@@ -17,7 +17,7 @@ run), and if ranks outnumber cores an idle rank leaves its core to those that co
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from itertools import chain
 from typing import Any
 
@@ -30,7 +30,7 @@ from ..transport.base import NOT_FINITE, Arrival, Fleet, RankInfo
 from ..transport.layout import ALONE, CANCEL, SAVE, STOP, Layout, buffer, longest
 from ..transport.messages import Order, Reply, Task, notice
 from . import clocks, pace
-from .deaths import all_tested, failed
+from .deaths import all_tested, failed, forgive
 from .process import CHUNK, CLOCK, HELLO, PEER, REPLY, SAVED, SETUP, TASK, Patience, library
 
 SAVING_NS = 60_000_000_000  # longest wait for a worker that writes its part of a checkpoint
@@ -57,22 +57,37 @@ class MPIFleet(Fleet):
     layouts : sequence of Layout
         Message layout of each round.
     comm : MPI.Intracomm
-        Rank 0 and the workers.
+        Rank 0, the workers and the spare ranks.
+    spares : int
+        Number of spare ranks, the last ones.
+
+    Attributes
+    ----------
+    relieve : callable or None
+        Returns facts and arrays for the rank that takes the place of a worker.
     """
 
-    def __init__(self, layouts: Sequence[Layout], comm: MPI.Intracomm) -> None:
+    relieve: Callable[[int], tuple[dict[str, Any], dict[str, np.ndarray]]] | None = None
+
+    def __init__(self, layouts: Sequence[Layout], comm: MPI.Intracomm, spares: int = 0) -> None:
         self._comm = comm
-        self.workers = self._comm.size - 1
+        self.workers = self._comm.size - 1 - spares
         self.bytes_up = self.bytes_down = 0
-        self._dead: set[int] = set()
+        self._ranks = list(range(1, comm.size))  # of the workers, and those that wait
+        self._failed: set[int] = set()  # ranks that have died
+        self._arriving: list[tuple[MPI.Request, np.ndarray]] = []  # what is being sent to ranks that relieve
         self.alone = True  # whether every worker that was shut down knew that others had died
+        self._vacant: list[int] = []  # workers whose places nobody has taken
         self._died: list[int] = []  # those of whom `deaths` has not told yet
         self._strays: list[tuple[int, str]] = []  # messages that answer no task, of which `strays` will tell
         self._forwarded: list[MPI.Request] = []  # payloads of other workers that are being sent
         self.library = library()
         self._patience = Patience(50e-6, comm)
         self.coordinator = RankInfo(0, clocks.host())
-        self.members = [self._meet(worker) for worker in range(self.workers)]
+        known = [self._meet(worker) for worker in range(self.workers + spares)]
+        self.members, self._waiting = known[: self.workers], known[self.workers :]
+        self.listed = self.members.copy()
+        del self._ranks[self.workers :]
         self._allocate(layouts)
         self.start()
 
@@ -88,10 +103,7 @@ class MPIFleet(Fleet):
             for rounds in self._replies
         ]
         self._receives = [
-            [
-                [self._comm.Recv_init(part.message, source=1 + slot // 2, tag=REPLY) for part in reply.parts]
-                for reply in rounds
-            ]
+            [[self._receive(slot // 2, part) for part in reply.parts] for reply in rounds]
             for slot, rounds in enumerate(self._replies)
         ]
         self._numbers = [-1] * workers  # each worker's task …
@@ -102,16 +114,20 @@ class MPIFleet(Fleet):
         self._active = [MPI.REQUEST_NULL] * workers  # the receive of each worker's next part …
         self._statuses = [MPI.Status() for _ in range(workers)]  # … and of those that have ended
 
+    def _receive(self, worker: int, part: Reply) -> MPI.Prequest:
+        """Prepare to receive a part of a worker's reply."""
+        return self._comm.Recv_init(part.message, source=self._ranks[worker], tag=REPLY)
+
     def _meet(self, worker: int) -> RankInfo:
         hello = bytearray(256)
         status = MPI.Status()
-        request = self._comm.Irecv(hello, source=1 + worker, tag=HELLO)
+        request = self._comm.Irecv(hello, source=self._ranks[worker], tag=HELLO)
         self._patience.wait(lambda: request.Test(status))
         self.bytes_up += status.Get_count(MPI.BYTE)
         host, _, identity = bytes(hello[: status.Get_count(MPI.BYTE)]).decode().partition("\n")
         rounds = 0 if identity == clocks.identity() else clocks.ROUNDS
         self._send(worker, CLOCK, np.array([rounds]))
-        member = RankInfo(1 + worker, host, rounds)
+        member = RankInfo(self._ranks[worker], host, rounds)
         if rounds:
             member.offset_ns, member.error_ns = self.clock_offset(worker, rounds)
         return member
@@ -123,35 +139,29 @@ class MPIFleet(Fleet):
 
         def exchange() -> int:
             self._send(worker, CLOCK, stamp)
-            self._comm.Recv(stamp, source=1 + worker, tag=CLOCK)
+            self._comm.Recv(stamp, source=self._ranks[worker], tag=CLOCK)
             self.bytes_up += stamp.nbytes
             return int(stamp[0])
 
         return clocks.offset(exchange, rounds)
 
     def _send(self, worker: int, tag: int, array: np.ndarray) -> None:
-        self._comm.Send(array, dest=1 + worker, tag=tag)
+        self._comm.Send(array, dest=self._ranks[worker], tag=tag)
         self.bytes_down += array.nbytes
 
     def set_up(self, worker: int, facts: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
-        shapes = {name: (array.dtype.str, array.shape) for name, array in arrays.items()}
-        text = np.frombuffer(msgspec.msgpack.encode((facts, shapes)), np.uint8)
-        self._send(worker, SETUP, np.array([len(text)]))
-        self._send(worker, SETUP, text)
-        for array in arrays.values():
-            flat = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
-            for start in range(0, len(flat), CHUNK):
-                self._send(worker, SETUP, flat[start : start + CHUNK])
+        for message in set_up_messages(worker, facts, arrays):
+            self._send(worker, SETUP, message)
 
     def measure(self, planned: list[int]) -> Pace:
         """Measure the link and the workers' speed, see `pace.measure`."""
-        measured, up, down = pace.measure(self._comm, planned)
+        measured, up, down = pace.measure(self._comm, planned, self.workers)
         self.bytes_up, self.bytes_down = self.bytes_up + up, self.bytes_down + down
         return measured
 
     def resize(self, layouts: Sequence[Layout]) -> None:
         """Allocate the buffers anew for other layouts, before the first task."""
-        self.close()
+        self._release()
         self._allocate(layouts)
 
     def start(self, at_ns: int = 0) -> None:
@@ -162,7 +172,7 @@ class MPIFleet(Fleet):
         return clocks.now_ns() - self._start_ns
 
     def dispatch(self, worker: int, task: int, version: int, order: Order, flags: int = 0) -> int:
-        if worker in self._dead:  # of which `deaths` will tell
+        if self._ranks[worker] in self._failed:  # of which `deaths` will tell
             return self.now_ns()
         slot = self._slots[worker] = self._slots[worker] ^ 1
         number = self._rounds[worker] = order.round
@@ -176,7 +186,9 @@ class MPIFleet(Fleet):
             for arrival in self._arrivals[slot][number]:
                 arrival.answers(worker, task, version, order, size)
             message.sent_ns = now_ns = clocks.now_ns() - self._start_ns
-            self._sends[worker] = self._comm.Isend((message.message, size, MPI.BYTE), 1 + worker, TASK)
+            self._sends[worker] = self._comm.Isend(
+                (message.message, size, MPI.BYTE), self._ranks[worker], TASK
+            )
         except MPI.Exception as error:
             self._bury(error)
             return self.now_ns()
@@ -250,16 +262,19 @@ class MPIFleet(Fleet):
         for worker, receive in enumerate(self._active):
             if receive != MPI.REQUEST_NULL and receive.Test(status):
                 done.append(worker)
-                if status.source == 1 + worker:  # it has ended just now
+                if status.source == self._ranks[worker]:  # it has ended just now
                     sizes[worker] = status.Get_count(MPI.BYTE)
         return done, sizes
 
     def _bury(self, error: MPI.Exception) -> None:
         """Note who has died. A reply that has just come is lost: it looks like one that has not."""
-        for rank in sorted(failed(error, self._comm) - {1 + worker for worker in self._dead}):
-            self._dead.add(rank - 1)
-            self._died.append(rank - 1)
-            self._active[rank - 1] = MPI.REQUEST_NULL
+        for rank in sorted(failed(error, self._comm) - self._failed):
+            self._failed.add(rank)
+            self._waiting = [member for member in self._waiting if member.rank != rank]
+            if rank in self._ranks:
+                worker = self._ranks.index(rank)
+                self._died.append(worker)
+                self._active[worker] = MPI.REQUEST_NULL
 
     def strays(self) -> Sequence[tuple[int, str]]:
         if not self._strays:
@@ -271,11 +286,36 @@ class MPIFleet(Fleet):
         if not self._died:
             return ()
         died, self._died = self._died, []
+        if self.relieve is not None:
+            self._vacant += died
         return died
+
+    def joined(self) -> Sequence[int]:
+        joined = []
+        while self._vacant and self._waiting:
+            joined.append(worker := self._vacant.pop(0))
+            self._replace(worker, self._waiting.pop(0))
+        return joined
+
+    def _replace(self, worker: int, member: RankInfo) -> None:
+        """Have a rank that waits take the place of a worker: send it what it needs, without waiting for it."""
+        assert self.relieve is not None
+        self._ranks[worker], self.members[worker] = member.rank, member
+        self._offsets_ns[worker] = self._start_ns + member.offset_ns
+        self._sends[worker] = MPI.REQUEST_NULL
+        for slot in (2 * worker, 2 * worker + 1):
+            for number, reply in enumerate(self._replies[slot]):
+                for receive in self._receives[slot][number]:
+                    release(receive)
+                self._receives[slot][number] = [self._receive(worker, part) for part in reply.parts]
+        self._arriving = [each for each in self._arriving if not all_tested([each[0]])]
+        for message in set_up_messages(worker, *self.relieve(worker)):
+            self._arriving.append((self._comm.Isend(message, member.rank, SETUP), message))
+            self.bytes_down += message.nbytes
 
     def forward(self, worker: int, messages: Sequence[np.ndarray]) -> None:
         for message in messages:
-            self._forwarded.append(self._comm.Isend(message, 1 + worker, PEER))
+            self._forwarded.append(self._comm.Isend(message, self._ranks[worker], PEER))
             self.bytes_down += len(message)
         self._forwarded = [each for each in self._forwarded if not all_tested([each])]
 
@@ -294,19 +334,52 @@ class MPIFleet(Fleet):
         member = self.members[worker]
         try:
             self._sends[worker].Wait()
-            self.alone &= bool(self._dead)
-            self._tell(worker, STOP | flags | (ALONE if self._dead else 0))
-            if flags & SAVE and worker not in self._dead:
-                saved = self._comm.Irecv(bytearray(1), source=1 + worker, tag=SAVED)
+            self.alone &= bool(self._failed)
+            self._tell(worker, STOP | flags | (ALONE if self._failed else 0))
+            if flags & SAVE and self._ranks[worker] not in self._failed:
+                saved = self._comm.Irecv(bytearray(1), source=self._ranks[worker], tag=SAVED)
                 self._patience.wait(saved.Test, SAVING_NS)
-            if member.rounds and worker not in self._dead:
+            if member.rounds and self._ranks[worker] not in self._failed:
                 member.offset_ns, member.error_ns = self.clock_offset(worker, member.rounds)
         except MPI.Exception as error:
             self._bury(error)
         member.measured_ns = self.now_ns()
         return False
 
-    def close(self) -> None:
+    @property
+    def bereaved(self) -> bool:
+        """Whether ranks have died, so that the others end without a collective call."""
+        return bool(self._failed)
+
+    def _release(self) -> None:
+        """Free the receives."""
         for rounds in self._receives:
             for request in chain.from_iterable(rounds):
-                request.Free()
+                release(request)
+
+    def close(self) -> None:
+        self._release()
+        for member in self._waiting:  # they are not needed any more
+            try:
+                self._comm.Send(np.array([0, bool(self._failed)]), dest=member.rank, tag=SETUP)
+            except MPI.Exception as error:
+                self._bury(error)
+
+
+def set_up_messages(worker: int, facts: dict[str, Any], arrays: dict[str, np.ndarray]) -> list[np.ndarray]:
+    """Return the messages by which a rank learns facts and arrays, and which worker it is."""
+    shapes = {name: (array.dtype.str, array.shape) for name, array in arrays.items()}
+    text = np.frombuffer(msgspec.msgpack.encode((worker, facts, shapes)), np.uint8)
+    messages = [np.array([len(text), 0]), text]
+    for array in arrays.values():
+        flat = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+        messages += [flat[start : start + CHUNK] for start in range(0, len(flat), CHUNK)]
+    return messages
+
+
+def release(request: MPI.Request) -> None:
+    """Free a receive, even one from a rank that has died."""
+    try:
+        request.Free()
+    except MPI.Exception as error:
+        forgive(error)

@@ -29,7 +29,7 @@ class MPILink(Link):
     """
 
     def __init__(self, comm: MPI.Intracomm) -> None:
-        self._comm = comm
+        self._comm, self._bereaved = comm, False
         self.worker = self._comm.rank - 1
         self._patience = Patience(1e-3, comm)
         self._comm.Send(f"{clocks.host()}\n{clocks.identity()}".encode(), dest=0, tag=HELLO)
@@ -48,10 +48,17 @@ class MPILink(Link):
         self._patience.wait(self._comm.Irecv(array, source=0, tag=tag).Test)
         return array
 
-    def set_up(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-        """Receive the facts and arrays of `MPIFleet.set_up`."""
-        size = int(self._receive(SETUP, np.zeros(1, np.int64))[0])
-        facts, shapes = msgspec.msgpack.decode(self._receive(SETUP, np.zeros(size, np.uint8)).tobytes())
+    def set_up(self) -> tuple[dict[str, Any], dict[str, np.ndarray]] | None:
+        """Receive the facts and arrays of `MPIFleet.set_up`; None at a spare rank that is not needed.
+
+        `worker` is then set.
+        """
+        size, bereaved = self._receive(SETUP, np.zeros(2, np.int64)).tolist()
+        if not size:
+            self._bereaved = bool(bereaved)
+            return None
+        text = self._receive(SETUP, np.zeros(size, np.uint8)).tobytes()
+        self.worker, facts, shapes = msgspec.msgpack.decode(text)
         arrays = {}
         for name, (dtype, shape) in shapes.items():
             array = np.empty(shape, dtype)
@@ -114,7 +121,7 @@ class MPILink(Link):
     @property
     def alone(self) -> bool:
         """Whether rank 0 has ended the run, and others have died, for whom nobody waits."""
-        return bool(self._inbox.flags & ALONE)
+        return self._bereaved or bool(self._inbox.flags & ALONE)
 
     def next_task(self) -> Task | None:
         self._hear()

@@ -31,9 +31,9 @@ def plan(workers: int, reply_bytes: int, task_bytes: int) -> list[int]:
     return planned
 
 
-def measure(comm: MPI.Intracomm, planned: list[int]) -> tuple[Pace, int, int]:
-    """Measure at rank 0, while the workers are in `answer`; return bytes received and sent, too."""
-    workers = range(1, comm.size)
+def measure(comm: MPI.Intracomm, planned: list[int], count: int) -> tuple[Pace, int, int]:
+    """Measure at rank 0, while `count` workers are in `answer`; return bytes received and sent, too."""
+    workers = range(1, 1 + count)
     up, ups, down, downs = planned
     patience, moved = Patience(POLL_S, comm), [0, 0]
 

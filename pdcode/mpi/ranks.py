@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
+import numpy as np
 from mpi4py import MPI
 
 from .. import faults
@@ -11,6 +13,7 @@ from ..coding.reduced import ReducedState
 from ..coding.settled import adopt
 from ..config.tables import Config
 from ..faults.injector import Injector
+from ..problems import DataSource
 from ..schemes import make_scheme
 from ..stragglers import Delays
 from ..training import share
@@ -58,7 +61,8 @@ def coordinate(
     with job(comm=comm) as comm:
         if config.reduce.summed:
             components.state = ReducedState(components.state, config.workers.count, config.reduce.check)
-        fleet = (AllreduceFleet if config.reduce.summed else MPIFleet)(components.layouts, comm)
+        kind = AllreduceFleet if config.reduce.summed else MPIFleet
+        fleet = kind(components.layouts, comm, config.workers.spares)
         with signals.handled(signals.interrupts(fleet)):
             supervisor.ready()
             facts, source, components.source = components.facts, components.source, None
@@ -66,10 +70,13 @@ def coordinate(
             planned = None
             if components.asked is not None:  # the share that a task sends is to be settled by measurement
                 planned = pace.plan(fleet.workers, *share.message_bytes(components.asked, components.problem))
+            empty = memory_places(config, run, None)
             places = memory_places(config, run, found) if keeps else [None] * fleet.workers
             for worker in range(fleet.workers):
                 arrays = components.scheme.share(source, worker)
                 fleet.set_up(worker, facts | {"pace": planned, "kept": places[worker]}, arrays)
+            if config.workers.spares:  # the data stay here
+                fleet.relieve = partial(relief, components, source, empty if keeps else None)
             del source  # frees the full data; rank 0 keeps only its evaluation set
             if planned is not None:
                 components.settle_share(fleet.measure(planned))
@@ -89,7 +96,7 @@ def coordinate(
             code = descent.code
             if descent.coordinator.missing:
                 leave(code, comm)
-            elif descent.coordinator.dead:
+            elif fleet.bereaved:
                 supervisor.left(code)
                 if fleet.alone:
                     depart(code)
@@ -103,14 +110,21 @@ def serve(config: Config, comm: MPI.Intracomm | None = None) -> int:
             AllreduceLink if config.reduce.summed else ExchangeLink if config.downlink.exchanges else MPILink
         )
         link = kind(comm)
-        facts, arrays = link.set_up()
+        given = link.set_up()
+        if given is None:
+            if link.alone:
+                depart(0)
+            return 0
+        facts, arrays = given
         place = facts["kept"]
         scheme = make_scheme(adopt(config, facts["settled"]))
         factory = WorkerFactory(scheme, link.worker, arrays, facts)
         if facts["pace"] is not None:
             timed = partial(share.gradient_s, scheme, factory.problem, link.worker)
             pace.answer(comm, facts["pace"], timed)
-            facts, _ = link.set_up()
+            again = link.set_up()
+            assert again is not None
+            facts, _ = again
             factory = WorkerFactory(make_scheme(adopt(config, facts["settled"])), link.worker, arrays, facts)
         if isinstance(link, AllreduceLink):
             link.state, link.check = factory.scheme.state(factory.problem), config.reduce.check
@@ -132,3 +146,11 @@ def memory_places(config: Config, run: str, found: Found | None) -> list[tuple[s
     workers, folder = range(config.workers.count), str(folder_of(config.trace.path))
     tasks = {} if found is None else {worker: found.header.tasks[worker] for worker in found.kept}
     return [(folder, run, tasks.get(worker, -1)) for worker in workers]
+
+
+def relief(
+    components: Components, source: DataSource, places: list[tuple[str, str, int]] | None, worker: int
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Return facts and arrays for a rank that takes the place of a worker."""
+    facts = components.facts | {"pace": None, "kept": places and places[worker]}
+    return facts, components.scheme.share(source, worker)

@@ -64,11 +64,11 @@ class RecordedSchedule(Schedule):
         self._version = arrivals["version"] + arrivals["staleness"]  # of θ when the reply was handled
         self._out = set[int]()  # workers that have a task
         self._missing = set(trace.faults["worker"][trace.faults["kind"] == "missing"].tolist())
-        told = np.isin(trace.faults["kind"], ("dead", "overdue"))
+        told = np.isin(trace.faults["kind"], ("dead", "joined", "overdue"))
         self._events = deque(
             zip(*(trace.faults[key][told].tolist() for key in ("t_ns", "kind", "worker")), strict=True)
         )
-        self._told: dict[str, list[int]] = {"dead": [], "overdue": []}
+        self._told: dict[str, list[int]] = {"dead": [], "joined": [], "overdue": []}
         self._cancelled = False
         self.now_ns = self.t_recv_ns = 0
         self.t_start_ns, self.t_compute_ns, self.t_send_ns, self.injected_delay_ns = (
@@ -95,6 +95,9 @@ class RecordedSchedule(Schedule):
 
     def deaths(self) -> Sequence[int]:
         return self._tell("dead")
+
+    def joined(self) -> Sequence[int]:
+        return self._tell("joined")
 
     def overdue(self) -> Sequence[int]:
         return self._tell("overdue")

@@ -356,9 +356,11 @@ class Coordinator:
             self.dead.remove(worker)
             self.state.joined(worker)
             self.returned[worker] = 0
-            message = f"worker {worker} is back, with nothing of its own"
+            member = self.fleet.members[worker]
+            where = f"rank {member.rank} of {member.host}"
+            message = f"worker {worker} is {where} from now on, with nothing of its own"
             self.trace.fault(self.now_ns, worker, self.tasks[worker], "joined", message)
-            self.notes.append(f"worker {worker} is back; {len(self.living())} go on")
+            self.notes.append(f"worker {worker} is {where} from now on; {len(self.living())} go on")
             if self.stopping:
                 self.waiting.append(worker)
             else:

@@ -254,7 +254,7 @@ def close_trace(trace: TraceWriter, descent: TrainingRun, more: Mapping[str, flo
     trace.close(
         state.theta,
         state.optimizer.state,
-        [member.row() for member in (fleet.coordinator, *fleet.members)],
+        [member.row() for member in (fleet.coordinator, *fleet.listed)],
         counters(descent) | dict(more or {}),
     )
     descent.print_line(f"trace: {trace.path}")

@@ -94,6 +94,7 @@ class Fleet(ABC):
     workers: int
     coordinator: RankInfo  # rank 0 itself
     members: list[RankInfo]  # the workers
+    listed: list[RankInfo]  # those at the start, which the trace lists
     library: str  # name of the message-passing library
     interrupted: int = 0  # the signal that has asked for an end
     local: bool = False  # whether the workers are in this process, and in a snapshot of the fleet

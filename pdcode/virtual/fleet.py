@@ -33,7 +33,7 @@ class VirtualRanks:
     def __init__(self, workers: int) -> None:
         self.workers = workers
         self.coordinator = RankInfo(0, "virtual")
-        self.members = [RankInfo(1 + worker, "virtual") for worker in range(workers)]
+        self.members = self.listed = [RankInfo(1 + worker, "virtual") for worker in range(workers)]
         self.bytes_up = self.bytes_down = 0
 
 
@@ -56,7 +56,7 @@ class VirtualFleet(VirtualRanks, Fleet):
         Bytes that a worker sends, and receives, in each round; default: those of its messages.
     """
 
-    transient = "coordinator", "members", "interrupted", "_task"  # in snapshots
+    transient = "coordinator", "members", "listed", "interrupted", "_task"  # in snapshots
 
     def __init__(
         self,

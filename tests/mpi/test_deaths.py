@@ -58,6 +58,30 @@ def test_a_run_goes_on_without_workers_that_are_killed(
     assert "bit-identical" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("downlink", ["full", "codewords"])
+def test_spare_ranks_take_the_places_of_the_dead(
+    downlink: str, start: object, trace_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    more = "workers.spares=2", f"downlink.kind={downlink}", "memory.kind=worker", "wire.dtype=int8"
+    process = start(*SLOW, *more, "stop.seconds=3", "stop.updates=1000000", options=("-n", "3"))
+    lines = kill_workers(process, trace_path, 2, 0)
+    assert (process.wait(), process.stderr.read()) == (0, "")
+    assert not any(line.startswith("died") for line in lines)
+    wait_for(lambda: not processes_of(process.pid), 5)
+    trace = Trace(trace_path)
+    faults = trace.faults
+    joined = faults["kind"] == "joined"
+    assert faults["worker"][joined].tolist() == [2, 0]
+    said = [text.partition(" of ")[0] for text in faults["message"][joined]]
+    assert said == ["worker 2 is rank 4", "worker 0 is rank 5"]
+    waited_ns = faults["t_ns"][joined] - faults["t_ns"][faults["kind"] == "dead"]
+    assert (waited_ns < 1e9).all()
+    last = trace.arrivals["worker"][trace.arrivals["t_recv_ns"] > faults["t_ns"][joined].max()]
+    assert set(last) == {0, 1, 2}
+    assert main(["replay", str(trace_path)]) == 0
+    assert "bit-identical" in capsys.readouterr().out
+
+
 def test_it_fails_when_all_have_died(start: object, trace_path: Path) -> None:
     process = start(*SLOW, "update.mode=async", "stop.updates=1000000", options=("-n", "2"))
     lines = kill_workers(process, trace_path, 1, 0)
