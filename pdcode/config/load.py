@@ -209,8 +209,8 @@ def check_consistency(config: Config) -> None:
         _check_summed(config)
     if config.workers.spares and (config.downlink.exchanges or config.reduce.summed):
         raise InputError(
-            f"workers.spares: {config.workers.spares}: where workers send each other payloads, no other rank can "
-            "take the place of one; use downlink.kind 'codewords' or 'full'"
+            f"workers.spares: {config.workers.spares}: where workers send each other payloads, no other rank "
+            "can take the place of one; use downlink.kind 'codewords' or 'full'"
         )
     if config.update.clip != "none" and config.downlink.exchanges:
         raise InputError(

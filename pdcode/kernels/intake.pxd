@@ -61,4 +61,5 @@ cdef class Received:
     cdef public int64_t injected_delay_ns, bytes_up, bytes_down
     cdef public int32_t round, part
     cdef public double loss
+    cdef public bint leaving
     cdef int64_t flags, bytes

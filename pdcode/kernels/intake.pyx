@@ -20,6 +20,9 @@ from pdcode.kernels.intake cimport (
 
 cnp.import_array()
 
+cdef enum:
+    LEAVING = 128  # flag of a reply: its worker wants to leave
+
 HEADER_BYTES, ROW_BYTES, ENTRY_BYTES = sizeof(intake_header), sizeof(intake_row), sizeof(intake_entry)
 
 
@@ -31,6 +34,8 @@ cdef class Received:
     worker, task, version, row, round, part, bytes_up, bytes_down : int
     t_start_ns, t_compute_ns, t_send_ns, t_recv_ns, injected_delay_ns : int
     loss : float
+    leaving : bool
+        Whether the worker wants no other task.
     """
 
     def read_header(self, message, int64_t offset_ns):
@@ -81,7 +86,7 @@ cdef class Received:
             return "size"
         if header.bytes != self.bytes:
             return "bytes"
-        if header.flags != self.flags:
+        if header.flags & ~LEAVING != self.flags:
             return "flags"
         if header.version != <uint32_t> self.version:
             return "version"
@@ -92,7 +97,7 @@ cdef class Received:
             return "times"
         self.t_start_ns, self.t_compute_ns = header.start - offset_ns, header.compute - offset_ns
         self.t_send_ns, self.injected_delay_ns = header.send - offset_ns, header.delay
-        self.loss = header.loss
+        self.loss, self.leaving = header.loss, header.flags & LEAVING != 0
         return ""
 
 

@@ -74,7 +74,8 @@ class MPIFleet(Fleet):
         self.workers = self._comm.size - 1 - spares
         self.bytes_up = self.bytes_down = 0
         self._ranks = list(range(1, comm.size))  # of the workers, and those that wait
-        self._failed: set[int] = set()  # ranks that have died
+        self._failed: set[int] = set()  # ranks that have died …
+        self._left: set[int] = set()  # … and those that have said good-bye
         self._arriving: list[tuple[MPI.Request, np.ndarray]] = []  # what is being sent to ranks that relieve
         self.alone = True  # whether every worker that was shut down knew that others had died
         self._vacant: list[int] = []  # workers whose places nobody has taken
@@ -271,7 +272,7 @@ class MPIFleet(Fleet):
         for rank in sorted(failed(error, self._comm) - self._failed):
             self._failed.add(rank)
             self._waiting = [member for member in self._waiting if member.rank != rank]
-            if rank in self._ranks:
+            if rank in self._ranks and rank not in self._left:
                 worker = self._ranks.index(rank)
                 self._died.append(worker)
                 self._active[worker] = MPI.REQUEST_NULL
@@ -298,7 +299,7 @@ class MPIFleet(Fleet):
         return joined
 
     def _replace(self, worker: int, member: RankInfo) -> None:
-        """Have a rank that waits take the place of a worker: send it what it needs, without waiting for it."""
+        """Have a rank that waits take the place of a worker; what it needs is sent meanwhile."""
         assert self.relieve is not None
         self._ranks[worker], self.members[worker] = member.rank, member
         self._offsets_ns[worker] = self._start_ns + member.offset_ns
@@ -334,8 +335,8 @@ class MPIFleet(Fleet):
         member = self.members[worker]
         try:
             self._sends[worker].Wait()
-            self.alone &= bool(self._failed)
-            self._tell(worker, STOP | flags | (ALONE if self._failed else 0))
+            self.alone &= self.bereaved
+            self._tell(worker, STOP | flags | (ALONE if self.bereaved else 0))
             if flags & SAVE and self._ranks[worker] not in self._failed:
                 saved = self._comm.Irecv(bytearray(1), source=self._ranks[worker], tag=SAVED)
                 self._patience.wait(saved.Test, SAVING_NS)
@@ -346,10 +347,16 @@ class MPIFleet(Fleet):
         member.measured_ns = self.now_ns()
         return False
 
+    def dismiss(self, worker: int, flags: int = 0) -> None:
+        self._left.add(self._ranks[worker])
+        self._tell(worker, STOP | ALONE | flags)
+        if self.relieve is not None:
+            self._vacant.append(worker)
+
     @property
     def bereaved(self) -> bool:
-        """Whether ranks have died, so that the others end without a collective call."""
-        return bool(self._failed)
+        """Whether ranks have died or left, so that the others end without a collective call."""
+        return bool(self._failed or self._left)
 
     def _release(self) -> None:
         """Free the receives."""
@@ -361,7 +368,7 @@ class MPIFleet(Fleet):
         self._release()
         for member in self._waiting:  # they are not needed any more
             try:
-                self._comm.Send(np.array([0, bool(self._failed)]), dest=member.rank, tag=SETUP)
+                self._comm.Send(np.array([0, self.bereaved]), dest=member.rank, tag=SETUP)
             except MPI.Exception as error:
                 self._bury(error)
 

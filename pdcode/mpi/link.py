@@ -11,7 +11,7 @@ import numpy as np
 from mpi4py import MPI
 
 from ..transport.base import Link
-from ..transport.layout import ALONE, CANCEL, SAVE, STOP, Layout, buffer, longest
+from ..transport.layout import ALONE, CANCEL, LEAVING, SAVE, STOP, Layout, buffer, longest
 from ..transport.messages import Reply, Task
 from . import clocks
 from .process import CHUNK, CLOCK, HELLO, REPLY, SAVED, SETUP, TASK, Patience
@@ -26,7 +26,14 @@ class MPILink(Link):
     ----------
     comm : MPI.Intracomm
         Rank 0 and the workers.
+
+    Attributes
+    ----------
+    leaving : bool
+        Whether to ask for no other task; to be set.
     """
+
+    leaving = False
 
     def __init__(self, comm: MPI.Intracomm) -> None:
         self._comm, self._bereaved = comm, False
@@ -153,8 +160,10 @@ class MPILink(Link):
         task = self._task
         parts = self._replies[task.round].parts
         reply = parts[part]
-        reply.seal(self.worker, task, t_start_ns, t_compute_ns, clocks.now_ns(), delay_ns, loss)
-        if reply is parts[-1]:
+        last = reply is parts[-1]
+        flags = LEAVING if self.leaving and last else 0
+        reply.seal(self.worker, task, t_start_ns, t_compute_ns, clocks.now_ns(), delay_ns, loss, flags)
+        if last:
             self._listen()
         self._sent.append(self._comm.Isend((reply.message, MPI.BYTE), 0, REPLY))
 

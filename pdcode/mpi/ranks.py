@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
+from contextlib import AbstractContextManager
 from functools import partial
+from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -23,7 +27,7 @@ from ..training.setup import Components, WorkerFactory
 from ..training.worker import work
 from ..util import signals
 from ..util.output import print_line
-from . import pace, supervisor
+from . import launch, pace, supervisor
 from .exchange import ExchangeLink
 from .fleet import MPIFleet
 from .link import MPILink
@@ -132,7 +136,8 @@ def serve(config: Config, comm: MPI.Intracomm | None = None) -> int:
         worker.recall(place)
         events = faults.of_worker(config, link.worker) if config.faults else ()
         injector = Injector(config.seed, link.worker, events)
-        work(link, worker, Delays(scheme.delays(), link.worker, facts["shares"]), injector)
+        with leaves_by_signal(link):
+            work(link, worker, Delays(scheme.delays(), link.worker, facts["shares"]), injector)
         if link.alone:
             depart(0)
     return 0
@@ -154,3 +159,13 @@ def relief(
     """Return facts and arrays for a rank that takes the place of a worker."""
     facts = components.facts | {"pace": None, "kept": places and places[worker]}
     return facts, components.scheme.share(source, worker)
+
+
+def leaves_by_signal(link: MPILink) -> AbstractContextManager[None]:
+    """Have a worker say good-bye after its task once SIGTERM has told it to, if the job can go on then."""
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        link.leaving = True
+
+    mortal = not launch.survives(os.environ) or isinstance(link, AllreduceLink)
+    return signals.handled({} if mortal else {signal.SIGTERM: leave})

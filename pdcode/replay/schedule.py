@@ -68,6 +68,8 @@ class RecordedSchedule(Schedule):
         self._events = deque(
             zip(*(trace.faults[key][told].tolist() for key in ("t_ns", "kind", "worker")), strict=True)
         )
+        gone = trace.faults["kind"] == "left"
+        self._last = set(zip(*(trace.faults[key][gone].tolist() for key in ("worker", "task")), strict=True))
         self._told: dict[str, list[int]] = {"dead": [], "joined": [], "overdue": []}
         self._cancelled = False
         self.now_ns = self.t_recv_ns = 0
@@ -95,6 +97,9 @@ class RecordedSchedule(Schedule):
 
     def deaths(self) -> Sequence[int]:
         return self._tell("dead")
+
+    def leaving(self, worker: int, task: int) -> bool:
+        return (worker, task) in self._last
 
     def joined(self) -> Sequence[int]:
         return self._tell("joined")

@@ -133,7 +133,8 @@ class Coordinator:
         self.drain_until_ns = 0  # longest wait for the tasks in flight then
         self.interrupted = 0  # the signal by which the user has asked for the stop; a later one ends the wait
         self.missing: list[int] = []  # workers for which the wait was too long
-        self.dead: list[int] = []  # workers that have died
+        self.dead: list[int] = []  # workers that have died …
+        self.left: list[int] = []  # … and those that have said good-bye
         self.overdue: list[int] = []  # workers presumed lost: their tasks take longer than they should
         self.notes: list[str] = []  # what became of workers, for the monitor to tell
         self.times = TaskTimes(workers)
@@ -201,6 +202,9 @@ class Coordinator:
         if arrival.worker in self.overdue:
             self._welcome(arrival)
         goes_on = self._fold(arrival)
+        if arrival.leaving and arrival.last and not self.stopping:
+            goes_on = False
+            self._part(arrival.worker)
         expected = self._expected() + goes_on
         stepped = self._step_if_ready(expected, ENOUGH if expected or not self.outstanding else ALONE)
         if not (stepped or goes_on or self.outstanding or self.stopping):
@@ -244,6 +248,21 @@ class Coordinator:
                 self.fleet.forward(other, self.state.owed(other, worker))
         self._go_on(ALONE)
 
+    def _part(self, worker: int) -> None:
+        """Let a worker go that has said good-bye with its reply: nothing of its task is lost."""
+        self.waiting.remove(worker)
+        self.left.append(worker)
+        self.state.lost(worker)
+        task = self.tasks[worker] - 1
+        message = (
+            f"worker {worker} has left after task {task}{self._alone and '; with it went '}{self._alone}"
+        )
+        self.trace.fault(self.now_ns, worker, task, "left", message)
+        self.notes.append(f"worker {worker} has left; {len(self.living())} go on")
+        self.fleet.dismiss(worker, self._flags(worker))
+        for other in self.in_flight():
+            self.fleet.forward(other, self.state.owed(other, worker))
+
     def on_overdue(self, workers: Sequence[int]) -> None:
         """Handle workers that are presumed lost: who need not wait for them goes on."""
         self.now_ns = self.fleet.now_ns()
@@ -286,7 +305,7 @@ class Coordinator:
         if self._save is None or not (asked or self.now_ns >= self._save_ns):
             return
         soon = self.now_ns < self._save_ns + self._every_ns
-        if not asked and soon and self._unsaved - {*self.dead, *self.overdue}:
+        if not asked and soon and self._unsaved - {*self.dead, *self.left, *self.overdue}:
             return  # some have not written the last one
         self._save_ns = (self.now_ns // self._every_ns + 1) * self._every_ns
         if not self.fleet.local:
@@ -308,7 +327,7 @@ class Coordinator:
             self.times = TaskTimes(workers)
         self.waiting, self.awaited, self.outstanding = [*range(workers)], [0] * workers, 0
         self.returned, self._marks = [0] * workers, [0] * workers
-        self.dead, self.overdue, self._unsaved = [], [], set()
+        self.dead, self.left, self.overdue, self._unsaved = [], [], [], set()
 
     def forget_payloads(self) -> None:
         """Begin the update under way anew."""
@@ -353,7 +372,7 @@ class Coordinator:
         """Handle workers that had died and are back, with nothing of theirs: they get tasks."""
         self.now_ns = self.fleet.now_ns()
         for worker in workers:
-            self.dead.remove(worker)
+            (self.left if worker in self.left else self.dead).remove(worker)
             self.state.joined(worker)
             self.returned[worker] = 0
             member = self.fleet.members[worker]
@@ -372,7 +391,7 @@ class Coordinator:
         self.stuck = True
         self.stopping = f"diverged: every payload of update {self.version} was refused"
         if not self.living():
-            self.stopping = "every worker has died"
+            self.stopping = "every worker has died" if not self.left else "no worker is left"
 
     @property
     def waits(self) -> bool:
@@ -384,8 +403,9 @@ class Coordinator:
         return [worker for worker, replies in enumerate(self.awaited) if replies]
 
     def living(self) -> list[int]:
-        """Return the workers that have not died."""
-        return [worker for worker in range(self.fleet.workers) if worker not in self.dead]
+        """Return the workers that have neither died nor left."""
+        gone = {*self.dead, *self.left}
+        return [worker for worker in range(self.fleet.workers) if worker not in gone]
 
     def _look(self, now_ns: int) -> None:
         """Look for workers that are overdue from now on."""

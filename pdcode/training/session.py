@@ -173,6 +173,8 @@ class TrainingRun:
         self.print_line(f"stopped: {reason}{scores} {took}")
         if dead := self.coordinator.dead:
             self.print_line(f"died: {workers_named(sorted(dead))}")
+        if left := self.coordinator.left:
+            self.print_line(f"left: {workers_named(sorted(left))}")
         if missing := self.coordinator.missing:
             self.print_line(f"not waited for any longer: {workers_named(sorted(missing))}")
         return reason

@@ -169,6 +169,10 @@ class Fleet(ABC):
         that was too short.
         """
 
+    def dismiss(self, worker: int, flags: int = 0) -> None:
+        """Let an idle worker go that wants to leave; with further flags of a task."""
+        return
+
     @abstractmethod
     def close(self) -> None:
         """Free the fleet's resources, after the shutdown of all workers."""

@@ -236,10 +236,11 @@ class Reply:
         t_send_ns: int = 0,
         delay_ns: int = 0,
         loss: float = 0.0,
+        flags: int = 0,
     ) -> None:
-        """Write the header: worker, task, and times on the worker's clock in ns."""
+        """Write the header: worker, task, times on the worker's clock in ns, and flags."""
         HEADER.pack_into(
-            self.header, 0, worker, task.round << ROUND | self.part & PART, self.layout.payload_bytes,
+            self.header, 0, worker, task.round << ROUND | flags | self.part & PART, self.layout.payload_bytes,
             task.task, task.version, task.row, t_start_ns, t_compute_ns, t_send_ns, delay_ns, loss,
         )  # fmt: skip
 

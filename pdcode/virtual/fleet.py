@@ -164,6 +164,7 @@ class VirtualFleet(VirtualRanks, Fleet):
         arrival.finite = reply.read() and schedule.sound
         arrival.t_start_ns, arrival.t_compute_ns, arrival.t_send_ns = schedule.times_ns(worker)
         arrival.t_recv_ns = schedule.t_recv_ns
+        arrival.leaving = schedule.leaving(worker, arrival.task)
         arrival.injected_delay_ns = int(schedule.injected_delay_ns[worker])
         self.bytes_up += arrival.bytes_up
         if not arrival.last:

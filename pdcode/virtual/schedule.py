@@ -119,6 +119,10 @@ class Schedule(ABC):
         """Return the workers that were found overdue since the last call, in a run that is replayed."""
         return ()
 
+    def leaving(self, worker: int, task: int) -> bool:
+        """Tell whether a worker leaves after a task."""
+        return False
+
     def joined(self) -> Sequence[int]:
         """Return the workers that have come back since the last call."""
         return ()

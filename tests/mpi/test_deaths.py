@@ -25,13 +25,15 @@ KINDS = {
 }
 
 
-def kill_workers(process: subprocess.Popen[str], path: Path, *workers: int) -> list[str]:
-    """Kill workers one after another, each at a further line of progress; return all lines."""
+def kill_workers(
+    process: subprocess.Popen[str], path: Path, *workers: int, number: int = signal.SIGKILL
+) -> list[str]:
+    """Send workers a signal, one after another, each at a further line of progress; return all lines."""
     lines, left = [], list(workers)
     for line in process.stdout:
         lines.append(line)
         if " update " in line and " update 0 " not in line and left:
-            os.kill(ranks_of(path)[1 + left.pop(0)], signal.SIGKILL)
+            os.kill(ranks_of(path)[1 + left.pop(0)], number)
     return lines
 
 
@@ -78,6 +80,25 @@ def test_spare_ranks_take_the_places_of_the_dead(
     assert (waited_ns < 1e9).all()
     last = trace.arrivals["worker"][trace.arrivals["t_recv_ns"] > faults["t_ns"][joined].max()]
     assert set(last) == {0, 1, 2}
+    assert main(["replay", str(trace_path)]) == 0
+    assert "bit-identical" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("kind", ["first", "exchanged"])
+def test_a_worker_that_is_told_to_go_says_good_bye(
+    kind: str, start: object, trace_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    process = start(*SLOW, *KINDS[kind], "stop.seconds=2", "stop.updates=1000000", options=("-n", "4"))
+    lines = kill_workers(process, trace_path, 2, number=signal.SIGTERM)
+    assert (process.wait(), process.stderr.read()) == (0, "")
+    assert any(line.endswith("worker 2 has left; 3 go on\n") for line in lines)
+    assert "left: worker 2\n" in lines
+    wait_for(lambda: not processes_of(process.pid), 5)
+    trace = Trace(trace_path)
+    assert trace.faults["kind"].tolist() == ["left"]
+    assert trace.counters["lost"] == 0
+    last = trace.arrivals["worker"][trace.arrivals["t_recv_ns"] > trace.faults["t_ns"][0]]
+    assert set(last) == {0, 1, 3}
     assert main(["replay", str(trace_path)]) == 0
     assert "bit-identical" in capsys.readouterr().out
 
