@@ -29,6 +29,10 @@ from ..util import signals
 from ..util.output import complain
 
 VARIABLE = "PDCODE_SUPERVISOR"  # name of the socket, in Linux's abstract namespace
+MORTAL = (
+    "a process of the job has ended, and with it the job; under Open MPI 5 or later (mpirun --with-ft ulfm), "
+    "with its own choice of transports, the others would go on"
+)
 READY, ENDED, LEFT = b"r", b"e", b"l"
 GRACE_S = 1.0  # for mpirun to end
 KILL_S = 3.0  # for it to end when told to: it waits for hosts that cannot be reached
@@ -49,6 +53,7 @@ class Supervisor:
 
     def __init__(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
         self._command, self._environment = command, environment
+        self._survives = "ulfm" in command  # whether the job goes on when a rank dies
         self._process: subprocess.Popen[bytes] | None = None
         self._rank_0: int | None = None  # process id, once it handles signals
         self._wishes, self._signals = signals.Wishes(), 0  # of the user, to end
@@ -181,6 +186,8 @@ class Supervisor:
         if code and not self._code:
             for target, words in self._words:
                 _write(target, words)
+            if not self._survives:
+                complain(MORTAL)
         return self._code or int(code != 0)
 
 

@@ -26,12 +26,15 @@ from ..config.tables import Config
 from ..trace import Continued, Trace, opening
 from ..util import checked
 from ..util.errors import InputError, reason, shown
+from ..util.formats import workers_named
 from . import snapshot
 from .memories import Memory, worker_file
 from .setup import prepare
 
 FREE = "trace", "stop", "faults"
-"""Tables whose keys may differ when a run goes on."""
+"""Tables whose keys may differ when a run goes on …"""
+FREE_KEYS = {"workers.spares"}
+"""… and keys of others."""
 
 
 class Coordinates(msgspec.Struct):
@@ -143,6 +146,12 @@ class Found:
         self.lines: list[str] = []
 
     @property
+    def lacking(self) -> list[int]:
+        """Workers whose memory is not there."""
+        workers = range(0 if self.header.local else len(self.header.tasks))
+        return [worker for worker in workers if worker not in self.kept]
+
+    @property
     def config(self) -> Config:
         """The configuration of the run, with settled keys."""
         return Config.of(self.header.resolved)
@@ -222,9 +231,12 @@ def find(config: Config) -> Found | None:
         if problems:
             raise InputError("; ".join(problems))
         return None
-    complete = [each for each in found if each.header.local or len(each.kept) == len(each.header.tasks)]
-    best = (complete or found)[0]
+    best = next((each for each in found if not each.lacking), found[0])
     best.lines += problems
+    if best is not found[0]:
+        best.lines.append(f"{found[0].path}: workers have not written all of it; the older one is used")
+    if best.lacking and config.memory.keeps:
+        best.lines.append(f"{workers_named(best.lacking)}: nothing in {folder}; their memories begin empty")
     check(best, config)
     return best
 
@@ -253,20 +265,26 @@ def check(found: Found, config: Config) -> None:
     InputError
         Naming the first key that differs.
     """
-    was, now = found.header.config, msgspec.to_builtins(config)
-    for table in sorted({*was, *now} - {*FREE}):
-        before, after = was.get(table), now.get(table)
-        if before == after:
-            continue
-        key = table
-        if isinstance(before, dict) and isinstance(after, dict):
-            keys = sorted({*before, *after}, key=lambda key: (key not in ("kind", "name", "family"), key))
-            key = next(key for key in keys if before.get(key) != after.get(key))
-            before, after = before.get(key), after.get(key)
-            key = f"{table}.{key}"
-        if key == "workers.count" and not found.header.local:
-            continue
-        raise InputError(f"{key}: {shown(after)}, and {shown(before)} in the checkpoint {found.path}")
+    was, now = flat(found.header.config), flat(msgspec.to_builtins(config))
+    free = FREE_KEYS if found.header.local else {"workers.count", *FREE_KEYS}
+    named = "kind", "name", "family"  # if one of them differs, others do
+    for key in sorted({*was, *now} - free, key=lambda key: (key.rpartition(".")[2] not in named, key)):
+        if was.get(key) != now.get(key):
+            before, after = shown(was.get(key)), shown(now.get(key))
+            raise InputError(f"{key}: {after}, and {before} in the checkpoint {found.path}")
+
+
+def flat(tables: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the keys of a configuration that matter to a run that goes on, with their tables' names."""
+    keys: dict[str, Any] = {}
+    for name in tables.keys() - {*FREE}:
+        table = tables[name]
+        keys |= (
+            {f"{name}.{key}": value for key, value in table.items()}
+            if isinstance(table, dict)
+            else {name: table}
+        )
+    return keys
 
 
 def begin(trace: Path) -> None:

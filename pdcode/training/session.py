@@ -229,8 +229,6 @@ def open_trace(
 ) -> TraceWriter:
     """Create the trace of a run, or go on with that of a checkpoint; print what becomes of an older one."""
     path = Path(config.trace.path)
-    if found is None:
-        checkpoint.begin(path)
     continued = None if found is None else found.continued(config.workers.count)
     trace = TraceWriter(
         path,
@@ -244,6 +242,8 @@ def open_trace(
         config.trace.sample,
         continued,
     )
+    if found is None:
+        checkpoint.begin(path)
     if trace.renamed:
         print_line(trace.renamed)
     return trace

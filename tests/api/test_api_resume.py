@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -26,16 +27,18 @@ def job(path: Path, updates: int) -> dict[str, object]:
 
 
 def test_the_trace_is_that_of_a_run_that_never_stopped(tmp_path: Path) -> None:
-    path, updates = tmp_path / "cut.h5", 2000
+    path, updates = tmp_path / "cut.h5", 3000
     sets = [f"--set={key}={value}" for key, value in job(path, updates)["set"].items()]
     command = ["simulate", str(JOBS / "digits.toml"), "-o", str(path), "--resume", *sets]
     process = subprocess.Popen(
         [sys.executable, "-P", "-m", "pdcode", *command], env=environment(), stdout=subprocess.PIPE, text=True
     )
-    for line in process.stdout:
-        if " update " in line and " update 0 " not in line:
-            process.send_signal(signal.SIGTERM)
-    assert process.wait() == 75
+    newest = tmp_path / "cut.h5.checkpoint" / "coordinator"
+    while process.poll() is None and not newest.exists():
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    process.communicate()
+    assert process.returncode == 75
     assert 0 < Trace(path).updates.rows < updates
     cut = pdcode.simulate(**job(path, updates), resume=True, progress=False)
     whole = pdcode.simulate(**job(tmp_path / "whole.h5", updates), progress=False)

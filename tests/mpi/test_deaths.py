@@ -122,6 +122,15 @@ def test_a_launcher_of_the_users_ends_well_too(start: object, trace_path: Path) 
     assert Trace(trace_path).faults["kind"].tolist().count("dead") == 1
 
 
+def test_where_nobody_can_be_spared_the_user_is_told_who_could(start: object, trace_path: Path) -> None:
+    process = start(*SLOW, "stop.updates=1000000", options=("-n", "2"), OMPI_MCA_pml="ob1")
+    kill_workers(process, trace_path, 1)
+    assert process.wait() == 1
+    assert "under Open MPI 5 or later (mpirun --with-ft ulfm)" in process.stderr.read()
+    wait_for(lambda: not processes_of(process.pid), 5)
+    assert Trace(trace_path).updates.rows > 0
+
+
 @pytest.mark.parametrize("kind", ["allreduce", "rank 0"])
 def test_who_cannot_be_spared_ends_the_run(kind: str, start: object, trace_path: Path) -> None:
     process = start(*SLOW, "stop.updates=1000000", job=SUMMED if kind == "allreduce" else JOB)

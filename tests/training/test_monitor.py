@@ -56,6 +56,7 @@ def state(problem: problems.Problem, version: int = 0, theta: np.ndarray | None 
         fleet=fleet,
         drain_until_ns=0,
         dead=more.pop("dead", []),
+        left=[],
         overdue=more.pop("overdue", []),
         waits=more.pop("waits", False),
         notes=more.pop("notes", []),
