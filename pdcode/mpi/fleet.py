@@ -67,6 +67,7 @@ class MPIFleet(Fleet):
         Returns facts and arrays for the rank that takes the place of a worker.
     """
 
+    news = False
     relieve: Callable[[int], tuple[dict[str, Any], dict[str, np.ndarray]]] | None = None
 
     def __init__(self, layouts: Sequence[Layout], comm: MPI.Intracomm, spares: int = 0) -> None:
@@ -227,6 +228,7 @@ class MPIFleet(Fleet):
         wrong = arrival.check_header(reply.message, self._offsets_ns[worker], size)
         if wrong in STRAYS:
             self._strays.append((worker, f"of another {wrong}"))
+            self.news = True
             self.bytes_up += size
             self._receives[slot][number][part].Start()
             return None
@@ -269,6 +271,7 @@ class MPIFleet(Fleet):
 
     def _bury(self, error: MPI.Exception) -> None:
         """Note who has died. A reply that has just come is lost: it looks like one that has not."""
+        self.news = True
         for rank in sorted(failed(error, self._comm) - self._failed):
             self._failed.add(rank)
             self._waiting = [member for member in self._waiting if member.rank != rank]
@@ -278,6 +281,7 @@ class MPIFleet(Fleet):
                 self._active[worker] = MPI.REQUEST_NULL
 
     def strays(self) -> Sequence[tuple[int, str]]:
+        self.news = False  # of what has been asked for by now
         if not self._strays:
             return ()
         strays, self._strays = self._strays, []
@@ -349,6 +353,7 @@ class MPIFleet(Fleet):
 
     def dismiss(self, worker: int, flags: int = 0) -> None:
         self._left.add(self._ranks[worker])
+        self.news = True
         self._tell(worker, STOP | ALONE | flags)
         if self.relieve is not None:
             self._vacant.append(worker)

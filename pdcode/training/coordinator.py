@@ -176,25 +176,31 @@ class Coordinator:
         if not self.resumed:
             self.stopping = observe(self.fleet.now_ns(), self)
             self.dispatch_waiting()
-        while (self.outstanding or (self.fleet.joining and not self.stopping)) and not self.missing:
-            if not self.stopping:
+        fleet, saves = self.fleet, save is not None
+        while (self.outstanding or (fleet.joining and not self.stopping)) and not self.missing:
+            if (saves or fleet.interrupted) and not self.stopping:
                 self._save_if_due()
-            arrivals = self.fleet.arrivals(TICK_NS, self._wake_ns())
+            arrivals = fleet.arrivals(TICK_NS, self._wake_ns())
             for arrival in arrivals:
                 self.on_arrival(arrival)
-            if dead := self.fleet.deaths():
-                self.on_deaths(dead)
-            if joined := self.fleet.joined():
-                self.on_joined(joined)
-            for worker, what in (strays := self.fleet.strays()):
-                self._note_stray(worker, what)
-            now_ns = self.now_ns if arrivals else self.fleet.now_ns()
+            heard = fleet.news and self._hear()
+            now_ns = self.now_ns if arrivals else fleet.now_ns()
             if now_ns >= self.look_ns:
                 self._look(now_ns)
-            elif not (arrivals or dead or joined or strays):
+            elif not (arrivals or heard):
                 self.on_silence()
-        self.fleet.close()
+        fleet.close()
         return self.stopping
+
+    def _hear(self) -> bool:
+        """Ask the fleet for news of workers; return whether there are any."""
+        if dead := self.fleet.deaths():
+            self.on_deaths(dead)
+        if joined := self.fleet.joined():
+            self.on_joined(joined)
+        for worker, what in (strays := self.fleet.strays()):
+            self._note_stray(worker, what)
+        return bool(dead or joined or strays)
 
     def on_arrival(self, arrival: Arrival) -> None:
         """Handle a reply."""

@@ -97,6 +97,7 @@ class Fleet(ABC):
     listed: list[RankInfo]  # those at the start, which the trace lists
     library: str  # name of the message-passing library
     interrupted: int = 0  # the signal that has asked for an end
+    news: bool = True  # whether there may be deaths, workers that join, or strays to ask for
     local: bool = False  # whether the workers are in this process, and in a snapshot of the fleet
     bytes_up: int  # bytes received in all, set-up included
     bytes_down: int
