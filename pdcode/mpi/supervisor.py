@@ -186,7 +186,7 @@ class Supervisor:
         if code and not self._code:
             for target, words in self._words:
                 _write(target, words)
-            if not self._survives:
+            if self._rank_0 is not None and not self._survives:  # it had begun
                 complain(MORTAL)
         return self._code or int(code != 0)
 
