@@ -295,6 +295,10 @@ class MPIFleet(Fleet):
             self._vacant += died
         return died
 
+    @property
+    def joining(self) -> bool:
+        return bool(self._vacant and self._waiting)
+
     def joined(self) -> Sequence[int]:
         joined = []
         while self._vacant and self._waiting:

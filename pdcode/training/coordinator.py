@@ -213,7 +213,8 @@ class Coordinator:
             self._part(arrival.worker)
         expected = self._expected() + goes_on
         stepped = self._step_if_ready(expected, ENOUGH if expected or not self.outstanding else ALONE)
-        if not (stepped or goes_on or self.outstanding or self.stopping):
+        alone = bool(self.left) and not self.living() and not self.fleet.joining
+        if not (self.outstanding or self.stopping) and (alone or not (stepped or goes_on)):
             self._stick()
         self._observe(self.fleet.now_ns() if stepped else arrival.t_recv_ns)
         if stepped or self.stopping:
@@ -391,6 +392,8 @@ class Coordinator:
             else:
                 self._dispatch(worker)
         self._observe(self.now_ns)
+        if self.stopping:
+            self.dispatch_waiting()
 
     def _stick(self) -> None:
         """Stop for want of a usable payload."""

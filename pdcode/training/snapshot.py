@@ -43,7 +43,9 @@ MADE = {each.__name__: each for each in (Votes,)}
 
 SEQUENCES: dict[str, Any] = {"list": list, "tuple": tuple, "deque": deque}
 PLAIN = bool, int, float, str, bytes, type(None)
-RECEIVED = tuple(name for name in vars(intake.Received) if not name.startswith("_") and name != "read_header")
+RECEIVED = tuple(
+    name for name, each in vars(intake.Received).items() if isinstance(each, types.GetSetDescriptorType)
+)
 
 
 class Mismatch(Exception):

@@ -84,6 +84,18 @@ def test_spare_ranks_take_the_places_of_the_dead(
     assert "bit-identical" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("spares", "number"), [(1, signal.SIGKILL), (1, signal.SIGTERM), (0, signal.SIGTERM)]
+)
+def test_the_only_worker_goes(spares: int, number: int, start: object, trace_path: Path) -> None:
+    more = f"workers.spares={spares}", "downlink.kind=full", "stop.seconds=2", "stop.updates=1000000"
+    process = start(*SLOW, *more, options=("-n", "1"))
+    lines = kill_workers(process, trace_path, 0, number=number)
+    assert process.wait() == int(not spares), process.stderr.read()
+    assert any(line.startswith("stopped: 2 s" if spares else "stopped: no worker is left") for line in lines)
+    wait_for(lambda: not processes_of(process.pid), 5)
+
+
 @pytest.mark.parametrize("kind", ["first", "exchanged"])
 def test_a_worker_that_is_told_to_go_says_good_bye(
     kind: str, start: object, trace_path: Path, capsys: pytest.CaptureFixture[str]
