@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any, NamedTuple
 
 import msgspec
@@ -108,7 +109,7 @@ def check(config: Any) -> None:
     """
     for name, conditions in CONDITIONS.items():
         table = getattr(config, name)
-        defaults = {field.encode_name: _default(field) for field in msgspec.structs.fields(table)}
+        defaults = _defaults(type(table))
         for keys, selector, holds, needs in conditions:
             if not hasattr(table, selector) or holds(chosen := getattr(table, selector)):
                 continue
@@ -118,6 +119,11 @@ def check(config: Any) -> None:
                         f"{name}.{key}: {shown(value)} has no effect with {name}.{selector} {shown(chosen)}; "
                         f"it needs {needs}"
                     )
+
+
+@cache
+def _defaults(kind: type[msgspec.Struct]) -> dict[str, Any]:
+    return {field.encode_name: _default(field) for field in msgspec.structs.fields(kind)}
 
 
 def _default(field: Any) -> Any:

@@ -3,68 +3,36 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from interrupted import built, interrupted
 
 from pdcode.config.load import resolve
 from pdcode.config.tables import Config
-from pdcode.trace import Recorder
 from pdcode.training import checkpoint
-from pdcode.training.checkpoint import Checkpoints, Coordinates
-from pdcode.training.session import TrainingRun
+from pdcode.training.checkpoint import Coordinates
 from pdcode.util import checked
 from pdcode.util.errors import InputError
-from pdcode.virtual.simulation import Simulation
 
 JOB = ["problem.hidden=[8]", "code.blocks=[4, 1]", "code.weight=2", "workers.count=3", "stop.updates=20"]
-
-
-def build(config: Config) -> TrainingRun:
-    simulation = Simulation(config)
-    return TrainingRun(
-        simulation.config, simulation.components, simulation.fleet, Rows(), lambda line: None, lambda: 0
-    )
-
-
-class Rows(Recorder):
-    """Recorder of a trace that has no rows."""
-
-
-def save(config: Config) -> TrainingRun:
-    """Run a job, and write a checkpoint after its tenth arrival."""
-    run = build(config)
-    run.checkpoints = Checkpoints(Path(config.trace.path), "it", config, run.components.config, print)
-    receive, seen = run.fleet.arrivals, []
-
-    def arrivals(*arguments: Any) -> Any:
-        seen.append(1)
-        if len(seen) == 10:
-            run.save()
-        return receive(*arguments)
-
-    run.fleet.arrivals = arrivals
-    run.coordinator.run(run.monitor)
-    run.checkpoints.wait()
-    return run
 
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
     path = tmp_path_factory.mktemp("checkpoints") / "t.h5"
     config = resolve({}, [*JOB, f"trace.path={path}"])
-    save(config)
+    interrupted(config)
     return config
 
 
 def test_it_is_found_and_fits(config: Config) -> None:
     found = checkpoint.find(config)
     assert found is not None
-    run = build(found.goes_on(config))
+    run = built(found.goes_on(config))
     found.restore(run.kept, run.components.config)
     assert run.coordinator.arrivals == 9
     assert run.coordinator.version == found.header.version
@@ -117,7 +85,7 @@ def test_a_changed_one_is_refused_and_executes_nothing(config: Config, data: st.
     container, key = places[data.draw(st.integers(0, len(places) - 1))]
     container[key] = data.draw(st.sampled_from(VALUES))
     found = checkpoint.Found(path, header, contents, [])
-    run = build(config)
+    run = built(config)
     child = os.fork()  # a crash ends this process alone
     if not child:
         code = 1
