@@ -7,7 +7,7 @@ import gzip
 import json
 import random
 import struct
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -206,10 +206,9 @@ OF_JSON = (
 
 def mutate(source: random.Random, tree: Any, others: Sequence[Any] = OF_JSON) -> str:
     """Change or delete one value in a tree of dicts and lists."""
-    places = list(nodes(tree))
-    if not places:
+    holder, key = chosen(source, tree)
+    if key is None:
         return "unchanged"
-    holder, key = source.choice(places)
     if not source.randrange(6):
         del holder[key]
         return f"{key} deleted"
@@ -218,10 +217,15 @@ def mutate(source: random.Random, tree: Any, others: Sequence[Any] = OF_JSON) ->
     return f"{key} = {value!r:.60}"
 
 
-def nodes(tree: Any) -> Iterator[tuple[Any, Any]]:
-    for key in indices(tree):
-        yield tree, key
-        yield from nodes(tree[key])
+def chosen(source: random.Random, tree: Any) -> tuple[Any, Any]:
+    """Choose a place at some depth of a tree, as a container and a key; the key is None if it is empty."""
+    holder, key = tree, None
+    while keys := list(indices(tree)):
+        holder, key = tree, source.choice(keys)
+        tree = holder[key]
+        if not source.randrange(4):
+            break
+    return holder, key
 
 
 def indices(tree: Any) -> Any:

@@ -42,6 +42,7 @@ from pdcode.util.output import complain  # noqa: E402
 
 SECONDS, HANG_S, MEMORY = 5.0, 20, 200 << 20  # limits: processor time, time, additional memory
 BATCH, OFTEN = 500, 100  # cases of a process; cases from one with whole commands to the next
+ALL = 99  # commands
 TRIES = 300  # smaller files to try
 KEPT = Path("results/fuzz")
 VERDICTS = "replay", "plan", "simulate"  # commands whose exit code 1 may be their result
@@ -88,10 +89,10 @@ class Fuzzer:
     def checked(self, cases: range, file: Callable[[int], tuple[Path, str]]) -> Iterator[Result]:
         """Read the files of cases; yield the outcomes."""
         while cases:
-            done = _forked(cases[:BATCH], lambda case: self._perform(case, file, not case % OFTEN))
+            done = _forked(cases[:BATCH], lambda case: self._perform(case, file, 0 if case % OFTEN else 2))
             if done and done[-1].problem.startswith("ended by"):  # do commands survive it?
                 done.pop()
-                [last] = _forked(cases[len(done) :][:1], lambda case: self._perform(case, file, True, False))
+                [last] = _forked(cases[len(done) :][:1], lambda case: self._perform(case, file, ALL, False))
                 done.append(last if last.problem else last._replace(step="(a crash)"))
             yield from done
             cases = cases[len(done) :]
@@ -134,9 +135,9 @@ class Fuzzer:
         return put(best)[0]
 
     def _perform(
-        self, case: int, file: Callable[[int], tuple[Path, str]], commands: bool, read: bool = True
+        self, case: int, file: Callable[[int], tuple[Path, str]], commands: int, read: bool = True
     ) -> Iterator[Result]:
-        """Read a damaged file; yield a line before that, and the outcome."""
+        """Read a damaged file, and run some of the commands; yield a line before that, and the outcome."""
         path, damage = file(case)
         yield Result(case, damage, "damaged")
         content, source, result = path.read_bytes(), random.Random(case), Result(case, damage)
@@ -144,7 +145,8 @@ class Fuzzer:
         if read:
             steps.append(lambda: self.kind.read(source, path))
         if commands:
-            steps += self.kind.commands(source, path, str(self.folder / "job.toml"))
+            found = self.kind.commands(source, path, str(self.folder / "job.toml"))
+            steps += source.sample(found, min(commands, len(found)))
         for step in steps:
             name = "read" if callable(step) else " ".join(each for each in step[:3] if "/" not in each)
             problem, text = outcome(name, step)

@@ -101,7 +101,7 @@ def configuration(source: random.Random, path: Path) -> str:
         return damage.content(source, path, OF_TOML)
     tables, said = tomllib.loads(path.read_text()), []
     for _ in range(source.choice([1, 1, 2, 3])):
-        holder, key = source.choice(list(damage.nodes(tables)))
+        holder, key = damage.chosen(source, tables)
         holder[key] = _value(source, holder[key])
         said.append(f"{key} = {holder[key]!r:.40}")
     path.write_text("".join(f"{json.dumps(key)} = {_toml(value)}\n" for key, value in tables.items()))
