@@ -132,25 +132,25 @@ def link(source: random.Random, file: h5py.File) -> str:
         added = source.choice(["x", "17", "-1", "0", "⁷", b"\xff", "deep/" * 500 + "x"])
         group[added] = source.choice([h5py.SoftLink("/nowhere"), 3, file[other]])
         return f"{added!r:.20} added to {group.name}"
-    was, folder = file[name], Path(file.filename).parent
+    was, whole = file[name], Path(file.filename).name
     there, kept = was[:1] if isinstance(was, h5py.Dataset) and was.ndim else np.zeros(1), file[other]
     del file[name]
     makers: dict[str, Callable[[], Any]] = {
         "loop": lambda: h5py.SoftLink(name),
         "nowhere": lambda: h5py.SoftLink("/not/there"),
         "missing file": lambda: h5py.ExternalLink("missing.h5", "/x"),
-        "itself": lambda: h5py.ExternalLink(Path(file.filename).name, name),
-        "another file": lambda: h5py.ExternalLink(str(folder.parent / Path(file.filename).name), name),
+        "itself": lambda: h5py.ExternalLink(whole, name),
+        "another file": lambda: h5py.ExternalLink(f"../{whole}", name),
         "no HDF5": lambda: h5py.ExternalLink("/etc/passwd", "/"),
         "device": lambda: h5py.ExternalLink("/dev/zero", "/"),
-        "pipe": lambda: h5py.ExternalLink(str(folder.parent / "pipe"), "/"),
+        "pipe": lambda: h5py.ExternalLink("../pipe", "/"),
         "group": lambda: None,
         "number": lambda: 1,
         "named type": lambda: np.dtype("f8"),
         "other": lambda: kept,
         "references": lambda: np.array([file.ref, file.ref], h5py.ref_dtype),
     }
-    for where in ("missing.h5", str(folder.parent / "pipe"), ".", "/etc/passwd"):
+    for where in ("missing.h5", "../pipe", f"../{whole}", ".", "/etc/passwd"):
         makers[f"virtual, of {where}"] = lambda where=where: _virtual(there, where, other)
         makers[f"bytes of {where}"] = lambda where=where: (
             len(there) * 4,

@@ -16,6 +16,7 @@ test reads them again. Another kind of file is one more entry of `kinds.KINDS`.
 from __future__ import annotations
 
 import argparse
+import faulthandler
 import json
 import os
 import random
@@ -77,10 +78,17 @@ class Fuzzer:
         os.mkfifo(folder / "pipe")
         self.whole = self.kind.samples(folder)
         for number, path in enumerate(self.whole):  # everything is imported before processes are forked
-            _, result = self._perform(
-                number, lambda case, path=path: (self.copied(case, path), "whole"), True
-            )
+            _, result = self._perform(number, self._whole(path), 0 if number else ALL)
             assert not result.problem, result
+
+    def again(self, kept: Path) -> Result:
+        """Read a file that failed once, and run all commands on it."""
+        case = int(kept.name.split(".")[1])
+        [result] = _forked(range(case, case + 1), lambda case: self._perform(case, self._whole(kept), ALL))
+        return result
+
+    def _whole(self, path: Path) -> Callable[[int], tuple[Path, str]]:
+        return lambda case: (self.copied(case, path), path.name)
 
     def fuzz(self, cases: range) -> Iterator[Result]:
         """Perform cases; yield their outcomes."""
@@ -105,7 +113,7 @@ class Fuzzer:
 
     def copied(self, case: int, file: Path) -> Path:
         """Copy a file to the folder of a case."""
-        path = self.folder / str(case) / file.name
+        path = self.folder / str(case) / file.name.split(f".{case}.")[-1]
         path.parent.mkdir(exist_ok=True)
         shutil.copy(file, path)
         return path
@@ -194,6 +202,9 @@ def _limit() -> None:
     size = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
     resource.setrlimit(resource.RLIMIT_AS, (size + 8 * MEMORY,) * 2)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    faulthandler.disable()
+    for number in (signal.SIGALRM, signal.SIGPROF):
+        signal.signal(number, signal.SIG_DFL)  # pytest-timeout handles one
 
 
 def outcome(name: str, step: Sequence[str] | Callable[[], object]) -> tuple[str, str]:

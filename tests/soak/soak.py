@@ -4,8 +4,9 @@
 
 The faults are of all kinds that a run survives, by turns, and meet the workers by turns; each death takes a
 spare rank. Memory, file handles and threads of every rank are read every few seconds. They are flat if, after
-a first minute (a fifth of a short run), none is more in the second half than in the first, memory by more than
-`SLACK` bytes. Nor may a process stay behind that nobody has waited for. The exit code is 1 if that does not hold.
+a first minute (a fifth of a short run), none is more in the second half than in the first, memory by more
+than `SLACK` MiB. Nor may a process stay behind that nobody has waited for. The exit code is 1 if that does
+not hold.
 """
 
 from __future__ import annotations
@@ -23,11 +24,11 @@ import numpy as np
 
 from pdcode.trace import Trace
 
-KINDS = (
-    "kind='corrupt', for_s=0.01", "kind='nan', for_s=0.01", "kind='lie', for_s=0.01", "kind='drop', for_s=0.0",
-    "kind='duplicate', for_s=0.01", "kind='delay', for_s=0.01", "kind='stop', for_s=0.3", "kind='hang', for_s=0.3",
-    "kind='slow', for_s=0.3", "kind='cut', for_s=0.3", "kind='kill'",
-)  # fmt: skip
+KINDS = [
+    *(f"kind = '{kind}', for_s = 0.01" for kind in ("corrupt", "nan", "lie", "drop", "duplicate", "delay")),
+    *(f"kind = '{kind}', for_s = 0.3" for kind in ("stop", "hang", "slow", "cut")),
+    "kind = 'kill'",
+]
 JOB = """
 problem = {{kind = "least-squares", data = "synthetic", samples = 64, features = 8, batch = 4}}
 code = {{blocks = 2, weight = 1}}
@@ -40,14 +41,14 @@ faults = {{events = [
 {events}
 ]}}
 """
-SLACK = 1 << 20
+SLACK = 1.0  # MiB
 RANK = b"OMPI_COMM_WORLD_RANK="
 
 
 class Held(NamedTuple):
     """What a rank holds."""
 
-    memory: int  # resident, bytes
+    memory: float  # resident, MiB
     files: int
     threads: int
 
@@ -94,8 +95,7 @@ class Soak(NamedTuple):
         return [
             rank
             for rank in self.held
-            if (halves := self.halves(rank))
-            and (np.subtract(halves[1], halves[0]) > (SLACK, 0, 0)).any()
+            if (halves := self.halves(rank)) and (np.subtract(halves[1], halves[0]) > (SLACK, 0, 0)).any()
         ]
 
 
@@ -108,7 +108,7 @@ def soak(folder: Path, arrivals: int, every: int, record: str = "sampled", worke
         for number, kind in enumerate(kinds[:-1])
     ]
     job = JOB.format(
-        workers=workers, spares=kinds.count("kind='kill'"), arrivals=arrivals, folder=folder, record=record,
+        workers=workers, spares=kinds.count(KINDS[-1]), arrivals=arrivals, folder=folder, record=record,
         events="\n".join(events),
     )  # fmt: skip
     (folder / "soak.toml").write_text(job)
@@ -130,7 +130,9 @@ def soak(folder: Path, arrivals: int, every: int, record: str = "sampled", worke
             left |= before & ended
             time.sleep(min(5.0, max(0.2, times_s[-1] / 50)))
         output.seek(0)
-        return Soak(run.returncode, len(events), Trace(folder / "soak.h5"), times_s, held, left, output.read())
+        return Soak(
+            run.returncode, len(events), Trace(folder / "soak.h5"), times_s, held, left, output.read()
+        )
 
 
 def _below(process: int) -> Iterator[int]:
@@ -164,33 +166,40 @@ def _held(process: int) -> tuple[int, Held] | None:
     ranks = [each for each in _read(f"/proc/{process}/environ").split(b"\0") if each.startswith(RANK)]
     if not ranks or b"pdcode" not in _read(f"/proc/{process}/cmdline"):
         return None
-    values = dict(line.split(b":", 1) for line in _read(f"/proc/{process}/status").splitlines() if b":" in line)
+    values = dict(
+        line.split(b":", 1) for line in _read(f"/proc/{process}/status").splitlines() if b":" in line
+    )
     files = len(_listed(f"/proc/{process}/fd"))
     if b"VmRSS" not in values or not files:
         return None
-    held = Held(int(values[b"VmRSS"].split()[0]) << 10, files, int(values[b"Threads"]))
+    held = Held(int(values[b"VmRSS"].split()[0]) / 1024, files, int(values[b"Threads"]))
     return int(ranks[0].removeprefix(RANK)), held
 
 
 def told(soak: Soak) -> str:
     """Describe what came of a run."""
-    rows = soak.trace.arrivals.rows
+    updates, arrivals = (getattr(soak.trace, name).rows for name in ("updates", "arrivals"))
     lines = [
-        f"{len(soak.times_s)} looks in {soak.times_s[-1]:.0f} s; {soak.faults} faults, "
-        f"{soak.trace.updates['version'][-1] if soak.trace.updates.rows else 0:,} updates, {rows:,} rows of arrivals",
-        "rank        memory, MiB          files      threads   (most in the first, and in the second half)",
+        f"{len(soak.times_s)} looks in {soak.times_s[-1]:.0f} s; {soak.faults} faults; "
+        f"{updates:,} updates, {arrivals:,} rows of arrivals",
+        "most in the first and in the second half",
+        f"{'rank':>4}  {'memory, MiB':^19}  {'files':^13}  {'threads':^11}",
     ]
     for rank in sorted(soak.held):
         if halves := soak.halves(rank):
-            (was, files, threads), (now, files_now, threads_now) = halves
-            lines.append(
-                f"{rank:4}  {was / 2**20:9.2f} {now / 2**20:9.2f}  {files:6} {files_now:6}  {threads:5} {threads_now:5}"
-            )
+            pairs = [
+                f"{was:{width}g} {now:{width}g}" for was, now, width in zip(*halves, (9, 6, 5), strict=True)
+            ]
+            lines.append(f"{rank:4}  " + "  ".join(pairs))
         else:
             lines.append(f"{rank:4}  gone, or came, meanwhile")
     kinds, counts = np.unique(soak.trace.faults["kind"], return_counts=True)
-    lines.append("in /faults: " + ", ".join(f"{count} {kind}" for kind, count in zip(kinds, counts, strict=True)))
-    lines.append(f"processes left behind: {sorted(soak.left) or 'none'}; grown: ranks {soak.grown() or 'none'}")
+    lines.append(
+        "in /faults: " + ", ".join(f"{count} {kind}" for kind, count in zip(kinds, counts, strict=True))
+    )
+    lines.append(
+        f"processes left behind: {sorted(soak.left) or 'none'}; grown: ranks {soak.grown() or 'none'}"
+    )
     return "\n".join(lines)
 
 
