@@ -223,7 +223,7 @@ def chosen(source: random.Random, tree: Any) -> tuple[Any, Any]:
     while keys := list(indices(tree)):
         holder, key = tree, source.choice(keys)
         tree = holder[key]
-        if not source.randrange(4):
+        if not source.randrange(8):
             break
     return holder, key
 

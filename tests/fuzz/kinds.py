@@ -202,7 +202,8 @@ def damage_checkpoint(source: random.Random, path: Path) -> str:
         return damage.content(source, path)
     header, contents = checked.read(path, Coordinates)
     tree = msgspec.to_builtins(header)
-    said = ", ".join(damage.mutate(source, tree, OF_TREES) for _ in range(source.choice([1, 1, 3])))
+    place = tree["tree"] if source.randrange(4) else tree
+    said = ", ".join(damage.mutate(source, place, OF_TREES) for _ in range(source.choice([1, 1, 3])))
     checked.write(path, tree, contents)
     checked.older(path).unlink()
     return said
