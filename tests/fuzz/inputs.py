@@ -210,7 +210,7 @@ def _npz(source: random.Random, path: Path) -> str:
         members[name] = members[name][:6] + version + members[name][8:10] + header + members[name][128:]
         said = f"{name} {header.strip()[:60]!r}"
     with zipfile.ZipFile(
-        path, "w", source.choice([zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2])
+        path, "w", source.choices([zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2], [8, 1, 1])[0]
     ) as archive:
         for each, content in members.items():
             archive.writestr(each, content)

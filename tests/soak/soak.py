@@ -42,6 +42,7 @@ faults = {{events = [
 ]}}
 """
 SLACK = 1.0  # MiB
+PATIENCE_S = 10.0  # until somebody has waited for a process that has ended
 RANK = b"OMPI_COMM_WORLD_RANK="
 
 
@@ -67,7 +68,7 @@ class Soak(NamedTuple):
     held : dict of int to dict of float to Held
         Rank -> time -> what it held.
     left : set of int
-        Processes that had ended at two looks, and that nobody had waited for.
+        Processes that had ended, and that nobody waited for.
     output : str
     """
 
@@ -103,17 +104,17 @@ def soak(folder: Path, arrivals: int, every: int, record: str = "sampled", worke
     """Run a job with a fault every so many arrivals, and look at its ranks meanwhile."""
     count = arrivals // every
     kinds = [KINDS[number % len(KINDS)] for number in range(count)]
-    events = [
-        f"  {{{kind}, worker = {number % workers}, task = {(number + 1) * every // workers}}},"
-        for number, kind in enumerate(kinds[:-1])
-    ]
+    events = []
+    for number, kind in enumerate(kinds[:-1], 1):
+        worker = 1 + number % (workers - 1) if kind == KINDS[-1] else number % workers  # one lives all along
+        events.append(f"  {{{kind}, worker = {worker}, task = {number * every // workers}}},")
     job = JOB.format(
         workers=workers, spares=kinds.count(KINDS[-1]), arrivals=arrivals, folder=folder, record=record,
         events="\n".join(events),
     )  # fmt: skip
     (folder / "soak.toml").write_text(job)
     began, times_s, held, left = time.monotonic(), list[float](), dict[int, dict[float, Held]](), set[int]()
-    ended: set[int] = set()
+    ended: dict[int, float] = {}
     with (folder / "output").open("w+") as output:
         run = subprocess.Popen(
             [sys.executable, "-P", "-m", "pdcode", "run", str(folder / "soak.toml")],
@@ -121,13 +122,13 @@ def soak(folder: Path, arrivals: int, every: int, record: str = "sampled", worke
         )  # fmt: skip
         while run.poll() is None:
             times_s.append(time.monotonic() - began)
-            before, ended = ended, set()
+            before, ended = ended, {}
             for process in _below(run.pid):
                 if _state(process) == "Z":
-                    ended.add(process)
+                    ended[process] = before.get(process, times_s[-1])
                 elif (found := _held(process)) is not None:
                     held.setdefault(found[0], {})[times_s[-1]] = found[1]
-            left |= before & ended
+            left |= {process for process, at_s in ended.items() if times_s[-1] - at_s > PATIENCE_S}
             time.sleep(min(5.0, max(0.2, times_s[-1] / 50)))
         output.seek(0)
         return Soak(
@@ -188,11 +189,16 @@ def told(soak: Soak) -> str:
     for rank in sorted(soak.held):
         if halves := soak.halves(rank):
             pairs = [
-                f"{was:{width}g} {now:{width}g}" for was, now, width in zip(*halves, (9, 6, 5), strict=True)
+                f"{was:{width}.5g} {now:{width}.5g}"
+                for was, now, width in zip(*halves, (9, 6, 5), strict=True)
             ]
             lines.append(f"{rank:4}  " + "  ".join(pairs))
         else:
             lines.append(f"{rank:4}  gone, or came, meanwhile")
+    totals = (
+        (key, soak.trace.counters.get(key, 0)) for key in ("used", "clipped", "refused", "strays", "lost")
+    )
+    lines.append("payloads: " + ", ".join(f"{count:,} {key}" for key, count in totals))
     kinds, counts = np.unique(soak.trace.faults["kind"], return_counts=True)
     lines.append(
         "in /faults: " + ", ".join(f"{count} {kind}" for kind, count in zip(kinds, counts, strict=True))
