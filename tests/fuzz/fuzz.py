@@ -228,7 +228,7 @@ def outcome(name: str, step: Sequence[str] | Callable[[], object]) -> tuple[str,
 def _stderr() -> Iterator[IO[str]]:
     """Send what this process, also what C, writes to stderr to a file."""
     kept, descriptor = sys.stderr, os.dup(2)
-    with tempfile.TemporaryFile("w+", errors="replace") as errors:
+    with open(os.memfd_create("stderr"), "w+", errors="replace") as errors:
         os.dup2(errors.fileno(), 2)
         sys.stderr = errors
         try:
