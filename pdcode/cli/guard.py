@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..config.tables import KINDS, Config
+from ..config.tables import Config
 from ..stragglers.records import is_hdf5
 from ..trace import opening
 from ..util.errors import not_a_file
@@ -13,17 +13,16 @@ LARGEST = 1 << 26  # bytes of a file of data that is read twice
 
 
 def survive(config: Config) -> None:
-    """Read the HDF5 files that a configuration names in forked processes first; not large files of data.
+    """Read HDF5 files of data and delays in forked processes first, but for large files of data.
+
+    A code has been read with the configuration.
 
     Raises
     ------
     InputError
         If that is the end of such a process.
     """
-    for name in KINDS:
-        table = getattr(config, name)
-        for path in (Path(getattr(table, key) or "") for key in table.paths):
-            if not_a_file(path) or not is_hdf5(path):
-                continue
-            if name != "problem" or path.stat().st_size <= LARGEST:
-                opening.survive(path)
+    data, delays = config.problem.data, config.stragglers.reads
+    for path in map(Path, filter(None, (data, delays))):
+        if not not_a_file(path) and is_hdf5(path) and (path != Path(data) or path.stat().st_size <= LARGEST):
+            opening.survive(path)
