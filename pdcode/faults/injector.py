@@ -46,14 +46,14 @@ class Injector:
         if not self._any:
             return
         if self._zero_ns is None:
-            self._zero_ns = time.perf_counter_ns() - task.sent_ns
+            self._zero_ns = time.perf_counter_ns() - task.sent_ns[0]
             if self._timed:
                 threading.Thread(target=self._strike, daemon=True).start()
         if any(spell.repeats for spell in self._on):  # of the task before
             link.repeat()
         self._hold()
         self._keys = self._seed, self._worker, task.task
-        self._on = self._spells.begin(task.task, task.sent_ns)
+        self._on = self._spells.begin(task.task, task.sent_ns[0])
         due = [each for each in self._by_task if task.task >= (each.task or 0)]
         self._by_task = [each for each in self._by_task if each not in due]
         for each in due:
