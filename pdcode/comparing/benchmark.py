@@ -34,12 +34,12 @@ from .making import make_once
 from .race import Choice
 from .table import ranked
 
-PROBLEMS: Mapping[str, tuple[dict[str, Any], float]] = {
-    "mnist5k": ({"data": "mnist5k", "hidden": [256]}, 0.1),
-    "digits": ({"data": "digits", "hidden": [128, 64]}, 0.05),
-    "deep": ({"data": "mnist5k", "hidden": [128, 128, 128]}, 0.1),
+PROBLEMS: Mapping[str, tuple[dict[str, Any], float, float]] = {
+    "mnist5k": ({"data": "mnist5k", "hidden": [256]}, 0.1, 0.1),
+    "digits": ({"data": "digits", "hidden": [128, 64]}, 0.05, 0.1),
+    "deep": ({"data": "mnist5k", "hidden": [128, 128, 128]}, 0.1, 0.02),
 }
-"""Keys of ``[problem]``, and the training loss to reach."""
+"""Keys of ``[problem]``, the training loss to reach, and a learning rate by which plain steps converge."""
 
 LINKS = {"100G": 1.25e10, "1G": 1.25e8, "100M": 1.25e7, "10M": 1.25e6}
 """Bandwidth of rank 0's link in each direction, bytes/s; names in bit/s."""
@@ -180,7 +180,7 @@ def _cells(bench: Bench) -> Iterator[tuple[Path, str, str, str, int]]:
 
 def write_job(folder: Path, problem: str, link: str, name: str, delays: Mapping[str, Any]) -> Path:
     """Write the configuration of a cell, with delays in units of a gradient's time; return its file."""
-    table, target = PROBLEMS[problem]
+    table, target, rate = PROBLEMS[problem]
     tables: dict[str, Any] = {
         "seed": 101,
         "problem": {"kind": "mlp", "batch": BATCH, "evaluate": EVALUATED, **table},
@@ -188,6 +188,7 @@ def write_job(folder: Path, problem: str, link: str, name: str, delays: Mapping[
         "machine": {"flops_per_s": FLOPS_PER_S},
         "link": {"bandwidth": LINKS[link], "broadcast": "tree"},
         "scheme": {"name": "uncoded", "preset": "async"},
+        "optimizer": {"rate": rate},
         "stop": {"loss": target, "updates": PAYLOADS},
     }
     config = configfile.resolve(tables)
