@@ -15,13 +15,14 @@ FLAGS = ["-std=c11", "-O3", "-fopenmp-simd", "-ffp-contract=off", "-fno-math-err
 UNCHECKED = ("boundscheck", "wraparound", "initializedcheck")  # shapes are checked by hand, once a call
 DIRECTIVES = {"language_level": 3, "cdivision": True, **dict.fromkeys(UNCHECKED, False)}
 
-# Kernels that call others have their objects, too: an extension module exports no C functions.
-CALLED = {"intake": ("decode", "finite", "fold", "quantise")}
+# C files, where they are not the one of that name: kernels that call others have their objects, too, since
+# an extension module exports no C functions.
+SOURCES = {"intake": ("intake", "decode", "finite", "fold", "quantise"), "ledger": ()}
 
 extensions = [
     Extension(
         f"pdcode.kernels.{name}",
-        [f"pdcode/kernels/{name}.pyx", *(f"csrc/{each}.c" for each in (name, *CALLED.get(name, ())))],
+        [f"pdcode/kernels/{name}.pyx", *(f"csrc/{each}.c" for each in SOURCES.get(name, (name,)))],
         include_dirs=["csrc", numpy.get_include()],
         define_macros=[("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION")],
         depends=sorted(glob("csrc/*.h") + glob("pdcode/kernels/*.pxd")),

@@ -25,6 +25,17 @@ struct intake_row {
     int32_t round, part;
 } __attribute__((packed));
 
+/* The columns of `UPDATES`. */
+struct intake_update {
+    int64_t version, t;
+    int32_t used;
+    double captured, norm;
+    int64_t digest;
+    int32_t waited_for;
+    int64_t waited;
+    uint8_t why;
+} __attribute__((packed));
+
 /* A unit's part of a payload: (rows, elements) on the wire in a format of quantise.h, and decoded. */
 struct intake_field {
     int kind; /* -1: the wire format is that of the decoded payload, which is in the message */

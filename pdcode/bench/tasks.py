@@ -72,7 +72,7 @@ def relayed(features: int, hidden: int, wire: str) -> list[list[float]]:
     reply.read()
     order = state.order(0, 0)
     arrival = Arrival(reply, 0)
-    arrival.answers(0, 0, 0, order, 0)
+    arrival.answers(0, 0, 0, order.row, order.codewords, 0)
     assert state.assignment is not None
     make, weights = components.scheme.coded, state.assignment.weights
     mirrors = [MirroredReplica(make(components.problem, None, weights), at_once) for at_once in (True, False)]

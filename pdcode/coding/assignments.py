@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..codes import Code
+from ..codes.keyed import signed_permutation
 from ..problems.partition import Unit
 from ..transport.layout import Codewords, Pair
 from ..util.errors import InputError
@@ -64,6 +67,12 @@ class Assignment:
             The arrays are never modified.
         """
         return [self.whole] * len(self.layers)
+
+    @property
+    def still(self) -> bool:
+        """Whether arrivals and steps change nothing."""
+        own = type(self)
+        return own.arrived is Assignment.arrived and own.stepped is Assignment.stepped
 
     def arrived(self, arrival: Arrival) -> None:
         """Note that a payload has been folded into the decoders."""
@@ -192,6 +201,8 @@ class Rotating(Static):
         Whether the rows of a code are taken in another order than it has them (`together`).
     """
 
+    transient = "_stretch", "_row"  # in snapshots
+
     def __init__(
         self,
         layers: Sequence[Unit],
@@ -213,15 +224,33 @@ class Rotating(Static):
         ]
         # current epoch of each coded layer, and the codewords of its tasks
         self._drawn: dict[int, tuple[int, list[Pair]]] = {number: (-1, []) for number, _, _ in self._coded}
-        self._orders = {number: together(designs[k].indices, k, r) for number, k, r in self._coded}
-        self.ordered = any((np.diff(order) != 1).any() for order in self._orders.values())
+        # Stretches of a turn in which no layer begins another epoch: where that of each place begins …
+        begins = [any(place % tasks == 0 for _, tasks, _ in self._turns) for place in range(self._turn)]
+        self._firsts = [*accumulate((place if each else 0 for place, each in enumerate(begins)), max)]
+        self._stretch = -1, 0  # … turn and beginning of the last one …
+        self._row: list[Codewords] = []  # … and the codewords of its tasks
+        orders = {number: together(designs[k].indices, k, r) for number, k, r in self._coded}
+        self.ordered = any((np.diff(order) != 1).any() for order in orders.values())
+        # Codes in the order in which tasks take their rows: what is redrawn are names of blocks, and signs.
+        self._codes = {
+            number: (designs[k].indices[orders[number]], designs[k].values[orders[number]].astype(self.dtype))
+            for number, k, _ in self._coded
+        }
+
+    def restored(self) -> None:
+        """Begin with what is drawn, after a snapshot."""
+        self._stretch = -1, 0
 
     def row(self, worker: int) -> int:
         if not self.by_worker:
-            return super(Static, self).row(worker)
+            return Assignment.row(self, worker)
         task = self._sent[worker] = self._sent.get(worker, -1) + 1
         turn, place = divmod(task, self._turn)
         return (turn * self._turn + (worker + place) % self._turn) * self.span
+
+    @property
+    def still(self) -> bool:
+        return type(self).arrived is Assignment.arrived and not self.each_update
 
     def stepped(self) -> None:
         if self.each_update:
@@ -229,30 +258,35 @@ class Rotating(Static):
             self._next = -(-self._next // turn) * turn
 
     def codewords(self, row: int) -> Codewords:
-        codewords = self._uncoded.copy()
         turn, place = divmod(row // self.span, self._turn)
-        for number, tasks, epochs in self._turns:
-            past, task = divmod(place, tasks)
-            epoch = turn * epochs + past
-            drawn = self._drawn[number]
-            if drawn[0] != epoch:
-                drawn = self._drawn[number] = epoch, self._cut(number, tasks, epoch)
-            codewords[number] = drawn[1][task]
-        return codewords
+        first = self._firsts[place]
+        if (turn, first) != self._stretch:
+            self._stretch, self._row = (turn, first), self._cut(turn, first)
+        return self._row[place - first]
 
-    def _cut(self, number: int, tasks: int, epoch: int) -> list[Pair]:
-        """Draw the codewords of a layer for an epoch, and cut them up by task."""
-        indices, values = self._draw(number, self.layers[number].count, epoch)
-        shape = tasks, self.rows[number], indices.shape[1]
-        used = slice(shape[0] * shape[1])
-        return list(zip(indices[used].reshape(shape), values[used].reshape(shape), strict=True))
+    def _cut(self, turn: int, first: int) -> list[Codewords]:
+        """Return the codewords of the tasks in a stretch; draw those of layers that begin an epoch."""
+        count = bisect_right(self._firsts, first) - first
+        columns: list[list[Pair]] = [[self.whole] * count] * len(self.layers)
+        for number, tasks, epochs in self._turns:
+            past, task = divmod(first, tasks)
+            epoch = turn * epochs + past
+            if self._drawn[number][0] != epoch:
+                indices, values = self._draw(number, self.layers[number].count, epoch)
+                shape = tasks, self.rows[number], indices.shape[1]
+                used = slice(shape[0] * shape[1])
+                pairs = zip(indices[used].reshape(shape), values[used].reshape(shape), strict=True)
+                self._drawn[number] = epoch, [*pairs]
+            columns[number] = self._drawn[number][1][task : task + count]
+        return [*zip(*columns, strict=True)]
 
     def _draw(self, number: int, k: int, epoch: int) -> Pair:
         """Draw all codewords of a layer for an epoch."""
-        code = self.designs[k]
-        indices, values = code.redraw(self.seed, epoch) if epoch else (code.indices, code.values)
-        order = self._orders[number]  # of any epoch: what is redrawn are names of blocks, and signs
-        return indices[order], np.ascontiguousarray(values[order], self.dtype)
+        indices, values = self._codes[number]
+        if not epoch:
+            return indices, values
+        names, signs = signed_permutation(self.seed, epoch, k)
+        return names.take(indices), values * signs.astype(self.dtype).take(indices)
 
 
 def together(indices: np.ndarray, blocks: int, rows: int) -> np.ndarray:

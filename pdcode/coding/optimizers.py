@@ -129,7 +129,14 @@ class SGD(Optimizer):
 
     def _bind(self, theta: np.ndarray, units: Sequence[Unit], decoders: Sequence[Decoder]) -> None:
         super()._bind(theta, units, decoders)
-        self._plan = [(*parts, optimize.Descent(*parts[1:], parts[0].elements).step) for parts in self._plan]
+        self._plan = [(*parts, optimize.Descent(*parts[1:], parts[0].elements)) for parts in self._plan]
+
+    def descents(
+        self, theta: np.ndarray, units: Sequence[Unit], decoders: Sequence[Decoder]
+    ) -> list[optimize.Descent]:
+        """Return what steps the touched blocks of each unit; arguments as for `step`."""
+        self._bind(theta, units, decoders)
+        return [blocks for *_, blocks in self._plan]
 
     def _advance(self, rate: float) -> float:
         total = 0.0
@@ -142,7 +149,7 @@ class SGD(Optimizer):
                 continue
             factor = rate * decoder.scale
             if len(touched) == 1 or sum(indices.size for indices in touched) < decoder.blocks:
-                total = blocks(touched, factor, total)  # a repeated block is zero by then
+                total = blocks.step(touched, factor, total)  # a repeated block is zero by then
             else:  # one pass over all blocks is cheaper
                 total += self._whole(theta, self._still, gradient, 1.0, factor, *PLAIN, True)
             touched.clear()

@@ -49,6 +49,8 @@ class Policy:
         and all if not, are sent the newest θ at once.
     patient : bool
         Whether workers that are presumed lost are waited for.
+    eager : bool
+        Whether each payload that is used is an update by itself.
     wake_ns : int or None
         Time at which to ask `ready` again if nothing arrives before; None: never.
 
@@ -64,6 +66,7 @@ class Policy:
     def __init__(self, table: UpdateTable, workers: int) -> None:
         self._late, self.patient = table.late == "use", table.mode in ("all", "first")
         self._asked = 0  # payloads when a quorum last began to wait for more
+        self.eager = table.mode == "async" and type(self).ready is Policy.ready
         count, least = wanted(table, workers), table.fraction - 1e-9
         if table.mode in COUNTED and count > workers:
             raise InputError(f"update.count: {count} is more than the {workers} workers")

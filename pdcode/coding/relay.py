@@ -23,6 +23,7 @@ from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
+from msgspec.structs import replace
 
 from ..transport.base import Arrival
 from ..transport.layout import CHECK, SNAPSHOT
@@ -163,12 +164,12 @@ class RelayedState(State):
         whole = partial(self._content, flags, entries)
         if not self.exchanged:
             flags, parts = whole()
-            return order._replace(parts=parts, flags=flags, digest=checked)
+            return replace(order, parts=parts, flags=flags, digest=checked)
         flags, parts = self._content(flags, entries, worker)
         self._given[worker] = [] if entries is None or flags & SNAPSHOT else entries
         self._told[worker] = muted = self._listen()
         parts = [self._notice, *parts]
-        return order._replace(parts=parts, flags=flags, digest=checked, whole=whole, muted=muted)
+        return replace(order, parts=parts, flags=flags, digest=checked, whole=whole, muted=muted)
 
     def _content(
         self, flags: int, entries: Sequence[Entry] | None, worker: int | None = None

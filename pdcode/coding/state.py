@@ -15,7 +15,7 @@ import numpy as np
 from ..decoders import Decoder
 from ..decoders.adding import Adding
 from ..decoders.adjoint import Adjoint
-from ..kernels import intake
+from ..kernels import intake, ledger
 from ..transport.layout import Codewords, Layout
 from ..transport.messages import Order
 from .optimizers import SGD, Optimizer
@@ -96,6 +96,18 @@ class State(ABC):
     def usable(self, staleness: int, number: int) -> bool:
         """Tell whether to use a late payload: of another θ, or of round `number` and not of this one."""
         return number == self.round and self.policy.usable(staleness)
+
+    @property
+    def eager(self) -> bool:
+        """Whether each payload that is used is an update by itself, and no other round follows."""
+        own = type(self)
+        plain = own.ready is State.ready and own.usable is State.usable and not self.robust
+        return plain and len(self.layouts) == 1 and self.policy.eager
+
+    @property
+    def single(self) -> ledger.Single | None:
+        """What folds one payload in and steps, as `fold` and `step` do, in fewer calls; None: nothing."""
+        return None
 
     def lost(self, worker: int) -> None:
         """Note that a worker has died; no task is ordered for it any more."""
@@ -205,6 +217,23 @@ class Coded(State):
         if self.assignment is not None:
             self.assignment.stepped()
         return norm
+
+    @property
+    def single(self) -> ledger.Single | None:
+        still = self.assignment is not None and self.assignment.still
+        if type(self).fold is not Coded.fold or not still or self._adding is None:
+            return None
+        (layout,) = self.layouts
+        scales = plain_scales(self, layout.rows)
+        if scales is None:
+            return None
+        assert isinstance(self.optimizer, SGD)
+        shares = [
+            share * decoder.captured_of(count)
+            for (decoder, share), count in zip(self._folds, layout.rows, strict=True)
+        ]
+        descents = self.optimizer.descents(self.theta, self.units, self.decoders)
+        return ledger.Single(self._adding, descents, scales, sum(shares))
 
     @property
     def settled(self) -> bool:

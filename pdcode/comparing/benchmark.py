@@ -34,18 +34,21 @@ from .making import make_once
 from .race import Choice
 from .table import ranked
 
-PROBLEMS: Mapping[str, tuple[dict[str, Any], float]] = {
-    "mnist5k": ({"data": "mnist5k", "hidden": [256]}, 0.1),
-    "digits": ({"data": "digits", "hidden": [128, 64]}, 0.05),
-    "deep": ({"data": "mnist5k", "hidden": [128, 128, 128]}, 0.1),
+PROBLEMS: Mapping[str, tuple[dict[str, Any], float, float]] = {
+    "mnist5k": ({"data": "mnist5k", "hidden": [256]}, 0.1, 0.1),
+    "digits": ({"data": "digits", "hidden": [128, 64]}, 0.05, 0.1),
+    "deep": ({"data": "mnist5k", "hidden": [128, 128, 128]}, 0.1, 0.02),
 }
-"""Keys of ``[problem]``, and the training loss to reach."""
+"""Keys of ``[problem]``, the training loss to reach, and a learning rate by which plain steps converge."""
 
 LINKS = {"100G": 1.25e10, "1G": 1.25e8, "100M": 1.25e7, "10M": 1.25e6}
 """Bandwidth of rank 0's link in each direction, bytes/s; names in bit/s."""
 
 FAST = 1.25e9
 """Bandwidth from which on bytes are not scarce: codes are not ours there."""
+
+SLOW = 1.25e6
+"""Bandwidth up to which the payloads of codes are too long, and ours are chosen elements."""
 
 DELAYS: Mapping[str, dict[str, Any]] = {
     "exponential": {"kind": "shifted-exponential", "mean_s": 1.0},
@@ -67,11 +70,11 @@ PAYLOADS = 8000  # most payloads of a run
 NESTEROV = "/optimizer.momentum=0.9/optimizer.nesterov=true"
 EXCHANGE = "/downlink.kind=exchange"
 
-OURS = "lwpd:default", "lwpd:ring", "lwpd:first"
+OURS = "lwpd:default", "lwpd:ring", "lwpd:first", "topk:whitened"
 FAMILIES: Mapping[str, Sequence[str]] = {
     "top-k, whitened, look-ahead": (
         f"topk/code.whiten=auto/memory.lookahead=auto{EXCHANGE}",
-        f"topk/scheme.options.share=0.0025/wire.dtype=int4/code.whiten=auto/memory.lookahead=auto{EXCHANGE}",
+        "topk:whitened",
     ),
     "all-reduce": (f"allreduce{NESTEROV}",),
     "first-q": (f"uncoded:first/wire.dtype=float16{NESTEROV}",),
@@ -87,7 +90,7 @@ FAMILIES: Mapping[str, Sequence[str]] = {
     "DeMo": (f"demo/update.mode=first{EXCHANGE}",),
     "gradient codes": ("frc",),
 }
-"""Rivals by family. The first has our whitening and look-ahead with another payload: no rival, but beside."""
+"""Rivals by family. The first has our whitening and look-ahead with other payloads: no rivals, but beside."""
 
 BESIDE = "top-k, whitened, look-ahead"
 
@@ -142,7 +145,7 @@ def recorded(folder: Path) -> dict[str, dict[str, Any]]:
 
 def entrants() -> list[str]:
     """Return the names of all entrants, ours first."""
-    return [*OURS, *itertools.chain.from_iterable(FAMILIES.values())]
+    return list(dict.fromkeys([*OURS, *itertools.chain.from_iterable(FAMILIES.values())]))
 
 
 def perform(bench: Bench, command: str, pool: Pool, print_line: Print) -> None:
@@ -177,7 +180,7 @@ def _cells(bench: Bench) -> Iterator[tuple[Path, str, str, str, int]]:
 
 def write_job(folder: Path, problem: str, link: str, name: str, delays: Mapping[str, Any]) -> Path:
     """Write the configuration of a cell, with delays in units of a gradient's time; return its file."""
-    table, target = PROBLEMS[problem]
+    table, target, rate = PROBLEMS[problem]
     tables: dict[str, Any] = {
         "seed": 101,
         "problem": {"kind": "mlp", "batch": BATCH, "evaluate": EVALUATED, **table},
@@ -185,6 +188,7 @@ def write_job(folder: Path, problem: str, link: str, name: str, delays: Mapping[
         "machine": {"flops_per_s": FLOPS_PER_S},
         "link": {"bandwidth": LINKS[link], "broadcast": "tree"},
         "scheme": {"name": "uncoded", "preset": "async"},
+        "optimizer": {"rate": rate},
         "stop": {"loss": target, "updates": PAYLOADS},
     }
     config = configfile.resolve(tables)
@@ -210,6 +214,8 @@ def write_job(folder: Path, problem: str, link: str, name: str, delays: Mapping[
 
 def ours(link: str, delays: Mapping[str, Any]) -> str:
     """Return which of our presets is ours in a cell."""
+    if LINKS[link] <= SLOW:
+        return "topk:whitened"
     if LINKS[link] < FAST:
         return "lwpd:default"
     return "lwpd:ring" if delays["kind"] == "none" else "lwpd:first"

@@ -74,9 +74,12 @@ class Adjoint(Adding):
     def captured(self) -> float:
         count = self.count
         if count != self._captured[0]:  # asynchronous runs ask for the same few numbers again and again
-            share = count / (self.blocks + (count - 1) * self._overlap) if count else 0.0
-            self._captured = count, min(1.0, share)
+            self._captured = count, self.captured_of(count)
         return self._captured[1]
+
+    def captured_of(self, count: int) -> float:
+        """Return `captured` when so many codewords have arrived."""
+        return min(1.0, count / (self.blocks + (count - 1) * self._overlap)) if count else 0.0
 
     def reset(self) -> None:
         """Begin a new update; no work after a step, which has already zeroed the accumulator."""

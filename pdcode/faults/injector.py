@@ -46,7 +46,7 @@ class Injector:
         if not self._any:
             return
         if self._zero_ns is None:
-            self._zero_ns = time.perf_counter_ns() - task.sent_ns
+            self._zero_ns = time.perf_counter_ns() - task.sent_ns[0]
             if task.task:
                 self._forget(task)
             if self._timed:
@@ -55,7 +55,7 @@ class Injector:
             link.repeat()
         self._hold()
         self._keys = self._seed, self._worker, task.task
-        self._on = self._spells.begin(task.task, task.sent_ns)
+        self._on = self._spells.begin(task.task, task.sent_ns[0])
         due = [each for each in self._by_task if task.task >= (each.task or 0)]
         self._by_task = [each for each in self._by_task if each not in due]
         for each in due:
@@ -66,9 +66,10 @@ class Injector:
 
     def _forget(self, first: Task) -> None:
         """Leave out what struck before the first task of a rank that takes a worker's place, or goes on."""
-        self._timed = [each for each in self._timed if each.at_ns > first.sent_ns]
+        sent_ns = first.sent_ns[0]
+        self._timed = [each for each in self._timed if each.at_ns > sent_ns]
         self._by_task = [each for each in self._by_task if (each.task or 0) >= first.task]
-        self._cuts = [cut for cut in self._cuts if cut[0] > first.sent_ns]
+        self._cuts = [cut for cut in self._cuts if cut[0] > sent_ns]
 
     def computed(self, compute_ns: int) -> None:
         """Be slower than a part of the task, which took so long, was computed."""

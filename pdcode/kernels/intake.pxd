@@ -16,6 +16,14 @@ cdef extern from "intake.h" nogil:
         uint8_t status
         double loss
         int32_t round, part
+    struct intake_update:
+        int64_t version, t
+        int32_t used
+        double captured, norm
+        int64_t digest
+        int32_t waited_for
+        int64_t waited
+        uint8_t why
     struct intake_field:
         int kind
         Py_ssize_t rows, elements
@@ -56,10 +64,41 @@ cdef extern from "intake.h" nogil:
     void intake_narrow(const int32_t *wide, Py_ssize_t count, Py_ssize_t size, uint8_t *narrow)
 
 
+cdef class Payload:
+    cdef intake_field *fields
+    cdef Py_ssize_t count
+    cdef bint double
+    cdef object arrays
+    cdef bint sound(self) noexcept
+
+
 cdef class Received:
     cdef public int64_t worker, task, version, row, t_start_ns, t_compute_ns, t_send_ns, t_recv_ns
     cdef public int64_t injected_delay_ns, bytes_up, bytes_down
     cdef public int32_t round, part
     cdef public double loss
-    cdef public bint leaving
+    cdef public bint leaving, finite, last
+    cdef public object codewords
     cdef int64_t flags, bytes
+    cdef bint chosen
+    cdef object message, read
+    cdef Payload payload
+    cdef str header(self, const intake_header *header, int64_t size)
+
+
+cdef class Batch:
+    cdef readonly bytearray buffer
+    cdef Py_ssize_t end, size
+    cdef bint put_reply(self, Received reply, int64_t applied, int64_t staleness, int64_t t_dispatch_ns,
+                        int64_t t_decoded_ns, double captured, int status) except -1
+    cdef bint put_update(self, int64_t version, int64_t t_ns, int64_t used, double captured, double norm,
+                         int64_t digest, int64_t waited_for, int64_t waited_ns, int why) except -1
+    cdef int added(self) except -1
+
+
+cdef class Fold:
+    cdef intake_fold *folds
+    cdef Py_ssize_t count
+    cdef int kind
+    cdef object arrays
+    cdef bint put(self, codewords, payloads)

@@ -14,29 +14,62 @@ import numpy as np
 
 from pdcode.kernels.arrays cimport data, extent, number_of, plain, room
 from pdcode.kernels.intake cimport (
-    Received, intake_descend_f32, intake_descend_f64, intake_descent, intake_entry, intake_field, intake_fold,
-    intake_fold_f32, intake_fold_f64, intake_given, intake_header, intake_narrow, intake_read_f32,
-    intake_read_f64, intake_row, intake_widen, intake_words)
+    Payload, Received, intake_descend_f32, intake_descend_f64, intake_descent, intake_entry,
+    intake_field, intake_fold, intake_fold_f32, intake_fold_f64, intake_given, intake_header, intake_narrow,
+    intake_read_f32, intake_read_f64, intake_row, intake_update, intake_widen, intake_words)
 
 cnp.import_array()
 
 cdef enum:
     LEAVING = 128  # flag of a reply: its worker wants to leave
 
-HEADER_BYTES, ROW_BYTES, ENTRY_BYTES = sizeof(intake_header), sizeof(intake_row), sizeof(intake_entry)
+HEADER_BYTES, ENTRY_BYTES = sizeof(intake_header), sizeof(intake_entry)
+ROW_BYTES, UPDATE_BYTES = sizeof(intake_row), sizeof(intake_update)
 
 
 cdef class Received:
-    """Header of a reply, and what rank 0 adds to it: integers in C.
+    """A reply in its buffer at rank 0, and what rank 0 adds to it: integers in C.
 
     Attributes
     ----------
     worker, task, version, row, round, part, bytes_up, bytes_down : int
     t_start_ns, t_compute_ns, t_send_ns, t_recv_ns, injected_delay_ns : int
     loss : float
+    last : bool
+        Whether it is the last part of the reply to its task.
+    finite : bool
+        Whether the whole payload is finite, and header and codewords are those of an answer.
     leaving : bool
         Whether the worker wants no other task.
+    codewords : sequence of (indices, values)
+        One pair per unit.
     """
+
+    def bind(self, message, read, flags, bytes, chosen):
+        """Set what is the same for all replies in a buffer.
+
+        Parameters
+        ----------
+        message : ndarray of uint8
+        read : Payload or callable
+            Reads all of the reply but its header; returns whether that is sound.
+        flags, bytes : int
+            Fields of the header.
+        chosen : bool
+            Whether codewords are worker-selected: `read` reads them into `codewords`.
+        """
+        if not plain(message, cnp.NPY_UINT8, 1) or extent(message, 0) < <Py_ssize_t> sizeof(intake_header):
+            raise ValueError("a message must be an array of bytes, no shorter than a header")
+        self.message, self.read = message, read
+        self.payload = read if isinstance(read, Payload) else None
+        self.flags, self.bytes, self.chosen = flags, bytes, chosen
+
+    def answers(self, worker, task, version, row, codewords, bytes):
+        """Note the task, of so many bytes, that the next reply will answer."""
+        self.worker, self.task, self.version, self.row = worker, task, version, row
+        if not self.chosen:
+            self.codewords = codewords
+        self.bytes_down = 0 if self.part else bytes
 
     def read_header(self, message, int64_t offset_ns):
         """Read the header of a message, an array (≥ 64,) of uint8; subtract `offset_ns` from its times.
@@ -54,35 +87,36 @@ cdef class Received:
         self.t_start_ns, self.t_compute_ns = header.start - offset_ns, header.compute - offset_ns
         self.t_send_ns, self.injected_delay_ns = header.send - offset_ns, header.delay
 
-    def expect(self, worker, task, version, row, flags, bytes):
-        """Note what `worker`, `task`, `version`, `row` and the header of the next reply must be."""
-        self.worker, self.task, self.version, self.row = worker, task, version, row
-        self.flags, self.bytes = flags, bytes
+    def take(self, int64_t offset_ns, int64_t size, int64_t now_ns):
+        """Read the message, received now with a size in bytes, if its header is that of the expected reply.
 
-    def check_header(self, message, int64_t offset_ns, int64_t size):
-        """Read the header of a message of `size` bytes, see `read_header`, if it is the expected one.
+        Subtract `offset_ns` from its times.
 
         Returns
         -------
         str
             The first field that is not as expected, of worker, task, size, bytes, flags, version, row and
-            times; "size" if it has no whole header. Empty if all are. Only then is anything read.
-
-        Raises
-        ------
-        ValueError
-            If the array is shorter than a header.
+            times; "size" if there is no whole header. Empty if all are. Only then is anything read.
         """
-        if not plain(message, cnp.NPY_UINT8, 1) or extent(message, 0) < <Py_ssize_t> sizeof(intake_header):
-            raise ValueError("a message must be an array of bytes, no shorter than a header")
-        cdef const intake_header *header = <const intake_header *> data(message)
+        cdef const intake_header *header = <const intake_header *> data(self.message)
+        cdef str wrong = self.header(header, size)
+        if wrong:
+            return wrong
+        self.t_start_ns, self.t_compute_ns = header.start - offset_ns, header.compute - offset_ns
+        self.t_send_ns, self.injected_delay_ns = header.send - offset_ns, header.delay
+        self.loss, self.leaving, self.t_recv_ns = header.loss, header.flags & LEAVING != 0, now_ns
+        self.finite = self.read() if self.payload is None else self.payload.sound()
+        return wrong
+
+    cdef str header(self, const intake_header *header, int64_t size):
+        """Return the first field of a header that is not as expected."""
         if size < <int64_t> sizeof(intake_header):
             return "size"
         if header.worker != self.worker:
             return "worker"
         if header.task != <uint32_t> self.task:
             return "task"
-        if size != extent(message, 0):
+        if size != extent(self.message, 0):
             return "size"
         if header.bytes != self.bytes:
             return "bytes"
@@ -95,9 +129,6 @@ cdef class Received:
         if (outside(header.start) or outside(header.compute) or outside(header.send)
                 or outside(header.delay)):
             return "times"
-        self.t_start_ns, self.t_compute_ns = header.start - offset_ns, header.compute - offset_ns
-        self.t_send_ns, self.injected_delay_ns = header.send - offset_ns, header.delay
-        self.loss, self.leaving = header.loss, header.flags & LEAVING != 0
         return ""
 
 
@@ -106,25 +137,80 @@ cdef inline bint outside(int64_t time_ns) noexcept:
     return time_ns < -(1LL << 60) or time_ns > 1LL << 60
 
 
-def put_row(bytearray batch, Py_ssize_t at, Received arrival, int64_t applied, int32_t staleness,
-            int64_t t_dispatch_ns, int64_t t_decoded_ns, double captured, uint8_t status):
-    """Write a row of the trace's table of arrivals to a batch of packed rows, at an offset.
+cdef class Batch:
+    """Rows of a table of the trace, packed in memory.
 
-    Raises
-    ------
-    ValueError
-        If it does not fit.
+    Parameters
+    ----------
+    rows : int
+        Most rows of the batch.
+    size : int
+        Bytes of a row.
     """
-    if at < 0 or at + <Py_ssize_t> sizeof(intake_row) > PyByteArray_GET_SIZE(batch):
-        raise ValueError(f"a batch of {len(batch)} bytes has no room for a row at {at}")
-    cdef intake_row *row = <intake_row *> (PyByteArray_AS_STRING(batch) + at)
-    row.worker, row.task, row.version, row.applied = arrival.worker, arrival.task, arrival.version, applied
-    row.row, row.staleness, row.dispatch = arrival.row, staleness, t_dispatch_ns
-    row.start = arrival.t_start_ns
-    row.compute, row.send, row.recv = arrival.t_compute_ns, arrival.t_send_ns, arrival.t_recv_ns
-    row.decoded, row.delay, row.up = t_decoded_ns, arrival.injected_delay_ns, arrival.bytes_up
-    row.down, row.captured, row.status, row.loss = arrival.bytes_down, captured, status, arrival.loss
-    row.round, row.part = arrival.round, arrival.part
+
+    def __cinit__(self, rows, size):
+        if rows < 1 or size < 1:
+            raise ValueError(f"a batch of {rows} rows of {size} bytes")
+        self.buffer, self.end, self.size = bytearray(rows * size), 0, size
+
+    @property
+    def count(self):
+        """Number of rows in the batch."""
+        return self.end // self.size
+
+    def clear(self):
+        """Begin anew, with no rows."""
+        self.end = 0
+
+    def spill(self):
+        """Make room; called when the batch is full."""
+        raise NotImplementedError
+
+    def pack(self, pack_into, values):
+        """Add a row by `struct.Struct.pack_into`."""
+        pack_into(self.buffer, self.end, *values)
+        self.added()
+
+    def put(self, Received reply, int64_t applied, int64_t staleness, int64_t t_dispatch_ns,
+            int64_t t_decoded_ns, double captured, int status):
+        """Add a row of arrivals.
+
+        Raises
+        ------
+        ValueError
+            If rows are of another size.
+        """
+        self.put_reply(reply, applied, staleness, t_dispatch_ns, t_decoded_ns, captured, status)
+
+    cdef bint put_reply(self, Received reply, int64_t applied, int64_t staleness, int64_t t_dispatch_ns,
+                        int64_t t_decoded_ns, double captured, int status) except -1:
+        if self.size != sizeof(intake_row):
+            raise ValueError(f"a row of {self.size} bytes is none of arrivals")
+        cdef intake_row *row = <intake_row *> (PyByteArray_AS_STRING(self.buffer) + self.end)
+        row.worker, row.task, row.version, row.applied = reply.worker, reply.task, reply.version, applied
+        row.row, row.staleness, row.dispatch = reply.row, staleness, t_dispatch_ns
+        row.start = reply.t_start_ns
+        row.compute, row.send, row.recv = reply.t_compute_ns, reply.t_send_ns, reply.t_recv_ns
+        row.decoded, row.delay, row.up = t_decoded_ns, reply.injected_delay_ns, reply.bytes_up
+        row.down, row.captured, row.status, row.loss = reply.bytes_down, captured, status, reply.loss
+        row.round, row.part = reply.round, reply.part
+        return self.added()
+
+    cdef bint put_update(self, int64_t version, int64_t t_ns, int64_t used, double captured, double norm,
+                         int64_t digest, int64_t waited_for, int64_t waited_ns, int why) except -1:
+        """Add a row of updates."""
+        if self.size != sizeof(intake_update):
+            raise ValueError(f"a row of {self.size} bytes is none of updates")
+        cdef intake_update *row = <intake_update *> (PyByteArray_AS_STRING(self.buffer) + self.end)
+        row.version, row.t, row.used, row.captured, row.norm = version, t_ns, used, captured, norm
+        row.digest, row.waited_for, row.waited, row.why = digest, waited_for, waited_ns, why
+        return self.added()
+
+    cdef int added(self) except -1:
+        self.end += self.size
+        if self.end == PyByteArray_GET_SIZE(self.buffer):
+            self.spill()
+        return 0
 
 
 def write_task(message, Py_ssize_t start, parts, worker, flags, task, version, row, digest):
@@ -249,12 +335,13 @@ cdef inline bint fits(places, indices) noexcept:
 
 
 cdef class Words:
-    """The codewords of a message, in all its sections: `read_codewords` of all in one call.
+    """The codewords of a message, in all its sections: `read_codewords`, or `write_codewords`, in one call.
 
     Parameters
     ----------
-    sections : sequence of (sent, places, indices, values)
-        Arguments of `read_codewords`.
+    sections : sequence of (sent, places, indices, values, unit, words)
+        Arguments of `read_codewords`; number of the unit; what writes codewords that are not such arrays, by
+        ``words.write((sent, places), indices, values)``.
 
     Raises
     ------
@@ -264,7 +351,7 @@ cdef class Words:
 
     cdef intake_words *words
     cdef Py_ssize_t count
-    cdef object arrays
+    cdef list sections
 
     def __cinit__(self, sections):
         self.count = len(sections)
@@ -275,8 +362,8 @@ cdef class Words:
     def __init__(self, sections):
         cdef intake_words *each
         cdef Py_ssize_t number
-        self.arrays = list(sections)
-        for number, (sent, places, indices, values) in enumerate(self.arrays):
+        self.sections = list(sections)
+        for number, (sent, places, indices, values, _, _) in enumerate(self.sections):
             if not read_codewords(sent, places, indices, values):
                 raise ValueError("codewords in a message must have the shape and the types of those to read")
             each = self.words + number
@@ -287,6 +374,13 @@ cdef class Words:
 
     def __dealloc__(self):
         PyMem_Free(self.words)
+
+    def write(self, codewords, row=0):
+        """Write codewords, a pair (indices, values) for each unit."""
+        for sent, places, _, _, unit, words in self.sections:
+            indices, values = codewords[unit]
+            if not write_codewords(sent, places, indices, values):
+                words.write((sent, places), indices, values)
 
     def read(self):
         """Read the codewords; return True: rank 0's are always valid."""
@@ -308,11 +402,6 @@ cdef class Payload:
     ValueError
         If an array has another type, shape or order, or sizes do not fit.
     """
-
-    cdef intake_field *fields
-    cdef Py_ssize_t count
-    cdef bint double
-    cdef object arrays
 
     def __cinit__(self, fields):
         self.count = len(fields)
@@ -345,6 +434,9 @@ cdef class Payload:
 
     def read(self):
         """Decode all units; return whether every element is finite."""
+        return self.sound()
+
+    cdef bint sound(self) noexcept:
         cdef bint finite
         with nogil:
             if self.double:
@@ -367,11 +459,6 @@ cdef class Fold:
     ValueError
         If an array has another type, shape or order.
     """
-
-    cdef intake_fold *folds
-    cdef Py_ssize_t count
-    cdef int kind
-    cdef object arrays
 
     def __cinit__(self, accumulators):
         self.count = len(accumulators)
@@ -404,6 +491,9 @@ cdef class Fold:
         bool
             Whether shapes, types and order are these; nothing is added if not.
         """
+        return self.put(codewords, payloads)
+
+    cdef bint put(self, codewords, payloads):
         cdef intake_fold *fold
         cdef Py_ssize_t number
         if len(codewords) != self.count or len(payloads) != self.count:

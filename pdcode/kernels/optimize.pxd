@@ -16,3 +16,12 @@ cdef extern from "optimize.h" nogil:
                           Py_ssize_t count, Py_ssize_t block, float factor)
     double sgd_blocks_f64(double *theta, double *accumulator, Py_ssize_t length, const int32_t *blocks,
                           Py_ssize_t count, Py_ssize_t block, double factor)
+
+
+cdef class Descent:
+    cdef object arrays
+    cdef void *theta
+    cdef void *gradient
+    cdef Py_ssize_t length, block
+    cdef bint double
+    cdef double take(self, indices, double factor, double total) except? -1

@@ -158,12 +158,6 @@ cdef class Descent:
         If shapes, order or types do not fit.
     """
 
-    cdef object arrays
-    cdef void *theta
-    cdef void *gradient
-    cdef Py_ssize_t length, block
-    cdef bint double
-
     def __init__(self, theta, gradient, block):
         cdef int kind = number_of(theta.dtype)
         if not (room(theta, kind, 1) and room(gradient, kind, 1)) or len(theta) != len(gradient):
@@ -195,15 +189,18 @@ cdef class Descent:
         ValueError
             If shapes, order or types do not fit.
         """
-        cdef Py_ssize_t count
         for indices in touched:
-            if not (plain(indices, cnp.NPY_INT32, 2) or plain(indices, cnp.NPY_INT32, 1)):
-                raise ValueError("indices must be C-ordered arrays of int32")
-            count = cnp.PyArray_SIZE(<cnp.ndarray> indices)
-            if self.double:
-                total += sgd_blocks_f64(<double *> self.theta, <double *> self.gradient, self.length,
-                                        <const int32_t *> data(indices), count, self.block, factor)
-            else:
-                total += sgd_blocks_f32(<float *> self.theta, <float *> self.gradient, self.length,
-                                        <const int32_t *> data(indices), count, self.block, <float> factor)
+            total = self.take(indices, factor, total)
         return total
+
+    cdef double take(self, indices, double factor, double total) except? -1:
+        """Step the blocks of some codewords."""
+        cdef Py_ssize_t count
+        if not (plain(indices, cnp.NPY_INT32, 2) or plain(indices, cnp.NPY_INT32, 1)):
+            raise ValueError("indices must be C-ordered arrays of int32")
+        count = cnp.PyArray_SIZE(<cnp.ndarray> indices)
+        if self.double:
+            return total + sgd_blocks_f64(<double *> self.theta, <double *> self.gradient, self.length,
+                                          <const int32_t *> data(indices), count, self.block, factor)
+        return total + sgd_blocks_f32(<float *> self.theta, <float *> self.gradient, self.length,
+                                      <const int32_t *> data(indices), count, self.block, <float> factor)

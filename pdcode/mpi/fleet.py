@@ -18,13 +18,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Sequence
-from itertools import chain
+from functools import partial
+from itertools import chain, pairwise
 from typing import Any
 
 import msgspec
 import numpy as np
 from mpi4py import MPI
 
+from ..kernels import ledger
 from ..training.share import Pace
 from ..transport.base import NOT_FINITE, Arrival, Fleet, RankInfo
 from ..transport.layout import ALONE, CANCEL, SAVE, STOP, Layout, buffer, longest
@@ -35,7 +37,7 @@ from .process import CHUNK, CLOCK, HELLO, PEER, REPLY, SAVED, SETUP, TASK, Patie
 
 SAVING_NS = 60_000_000_000  # longest wait for a worker that writes its part of a checkpoint
 
-BYTE = MPI.BYTE
+BYTE, REQUEST_NULL = MPI.BYTE, MPI.REQUEST_NULL
 STRAYS = "worker", "task"
 """Header fields by which a message is no answer to a worker's task."""
 WRONG = {
@@ -47,6 +49,24 @@ WRONG = {
     "times": "has times that no clock shows",
 }
 """Header field -> what is wrong with an answer in which it is not as expected."""
+
+
+class Incoming(Arrival):
+    """A part of a reply, with its receive.
+
+    Attributes
+    ----------
+    receive : MPI.Prequest
+    after : Incoming or None
+        The next part.
+    """
+
+    receive: MPI.Prequest
+    after: Incoming | None = None
+
+    def __init__(self, reply: Reply, number: int) -> None:
+        super().__init__(reply, number)
+        self.place = reply.message
 
 
 class MPIFleet(Fleet):
@@ -97,28 +117,24 @@ class MPIFleet(Fleet):
         """Allocate the buffers of messages."""
         workers = self.workers
         task_bytes, reply_bytes = longest(layouts)
-        replies = buffer(reply_bytes, 2 * workers)
         self._tasks = [Task(layouts, row) for row in buffer(task_bytes, workers)]
-        self._replies = [[Reply(layout, row) for layout in layouts] for row in replies]
-        self._arrivals = [
-            [[Arrival(part, number) for part in reply.parts] for number, reply in enumerate(rounds)]
-            for rounds in self._replies
+        # Of each receive buffer, which are two for each worker, the parts of the reply in each round.
+        self._slots = [
+            [linked(Reply(layout, row), number) for number, layout in enumerate(layouts)]
+            for row in buffer(reply_bytes, 2 * workers)
         ]
-        self._receives = [
-            [[self._receive(slot // 2, part) for part in reply.parts] for reply in rounds]
-            for slot, rounds in enumerate(self._replies)
-        ]
-        self._numbers = [-1] * workers  # each worker's task …
-        self._rounds = [0] * workers  # … its round …
-        self._parts = [0] * workers  # … and the part of its reply that comes next
+        for slot in range(2 * workers):
+            self._prepare(slot)
+        self._places = [2 * worker for worker in range(workers)]  # receive buffer of each worker's task …
+        self._due = [self._slots[2 * worker][0][0] for worker in range(workers)]  # … the part that comes next
+        self._active = [MPI.REQUEST_NULL] * workers  # … and its receive
+        self._statuses = [MPI.Status() for _ in range(workers)]  # of receives that have ended
         self._sends = [MPI.REQUEST_NULL] * workers
-        self._slots = [2 * worker for worker in range(workers)]  # receive buffer of each worker's task
-        self._active = [MPI.REQUEST_NULL] * workers  # the receive of each worker's next part …
-        self._statuses = [MPI.Status() for _ in range(workers)]  # … and of those that have ended
 
-    def _receive(self, worker: int, part: Reply) -> MPI.Prequest:
-        """Prepare to receive a part of a worker's reply."""
-        return self._comm.Recv_init(part.message, source=self._ranks[worker], tag=REPLY)
+    def _prepare(self, slot: int) -> None:
+        """Prepare to receive replies in a buffer."""
+        for part in chain.from_iterable(self._slots[slot]):
+            part.receive = self._comm.Recv_init(part.place, source=self._ranks[slot // 2], tag=REPLY)
 
     def _meet(self, worker: int) -> RankInfo:
         hello = bytearray(256)
@@ -163,11 +179,12 @@ class MPIFleet(Fleet):
 
     def resize(self, layouts: Sequence[Layout]) -> None:
         """Allocate the buffers anew for other layouts, before the first task."""
-        self._release()
+        self._release_all()
         self._allocate(layouts)
 
     def start(self, at_ns: int = 0) -> None:
         self._start_ns = clocks.now_ns() - at_ns
+        self.now_ns = ledger.Clock(clocks.now_ns, self._start_ns).now_ns  # type: ignore[method-assign]  # in one call
         self._offsets_ns = [self._start_ns + member.offset_ns for member in self.members]
 
     def now_ns(self) -> int:
@@ -176,21 +193,18 @@ class MPIFleet(Fleet):
     def dispatch(self, worker: int, task: int, version: int, order: Order, flags: int = 0) -> int:
         if self._ranks[worker] in self._failed:  # of which `deaths` will tell
             return self.now_ns()
-        slot = self._slots[worker] = self._slots[worker] ^ 1
-        number = self._rounds[worker] = order.round
-        receives, message = self._receives[slot][number], self._tasks[worker]
-        self._parts[worker], self._active[worker], self._numbers[worker] = 0, receives[0], task
+        place = self._places[worker] = self._places[worker] ^ 1
+        parts, message = self._slots[place][order.round], self._tasks[worker]
+        self._due[worker], self._active[worker] = parts[0], parts[0].receive
         try:
-            for receive in receives:
-                receive.Start()
+            for part in parts:
+                part.receive.Start()
             self._sends[worker].Wait()  # complete, as the worker has replied; this frees the request
             size = message.write(worker, task, version, order, flags)
-            for arrival in self._arrivals[slot][number]:
-                arrival.answers(worker, task, version, order, size)
-            message.sent_ns = now_ns = clocks.now_ns() - self._start_ns
-            self._sends[worker] = self._comm.Isend(
-                (message.message, size, MPI.BYTE), self._ranks[worker], TASK
-            )
+            for part in parts:
+                part.answers(worker, task, version, order.row, order.codewords, size)
+            message.sent_ns[0] = now_ns = clocks.now_ns() - self._start_ns
+            self._sends[worker] = self._comm.Isend((message.message, size, BYTE), self._ranks[worker], TASK)
         except MPI.Exception as error:
             self._bury(error)
             return self.now_ns()
@@ -200,51 +214,46 @@ class MPIFleet(Fleet):
     def arrivals(self, timeout_ns: int, wake_ns: int | None = None) -> Sequence[Arrival]:
         sizes: dict[int, int] | None = None
         try:
-            done = self._test()
+            done = MPI.Prequest.Testsome(self._active, self._statuses)
             if not done:
                 if wake_ns is not None:
                     timeout_ns = min(timeout_ns, max(0, wake_ns - self.now_ns()))
-                done = self._patience.wait(self._test, timeout_ns)
+                test = partial(MPI.Prequest.Testsome, self._active, self._statuses)
+                done = self._patience.wait(test, timeout_ns)
         except MPI.Exception as error:
             done, sizes = self._sort_out(error)
         if not done:
             return ()
         now_ns, read = clocks.now_ns() - self._start_ns, []
         for place, worker in enumerate(done):
-            size = self._statuses[place].Get_count(BYTE) if sizes is None else sizes.get(worker)
+            size = self._statuses[place].count if sizes is None else sizes.get(worker)
             if (arrival := self._read(worker, size, now_ns)) is not None:
                 read.append(arrival)
         return read
 
-    def _test(self) -> list[int] | None:
-        """Return whose replies are here."""
-        return MPI.Prequest.Testsome(self._active, self._statuses)
-
     def _read(self, worker: int, size: int | None, now_ns: int) -> Arrival | None:
         """Read a reply, of a size if that is known; None if it answers no task: another one may do so."""
-        slot, number, part = self._slots[worker], self._rounds[worker], self._parts[worker]
-        arrival, reply = self._arrivals[slot][number][part], self._replies[slot][number].parts[part]
-        size = len(reply.message) if size is None else size
-        wrong = arrival.check_header(reply.message, self._offsets_ns[worker], size)
+        arrival = self._due[worker]
+        size = len(arrival.place) if size is None else size
+        wrong = arrival.take(self._offsets_ns[worker], size, now_ns)
         if wrong in STRAYS:
             self._strays.append((worker, f"of another {wrong}"))
             self.news = True
             self.bytes_up += size
-            self._receives[slot][number][part].Start()
+            arrival.receive.Start()
             return None
-        if arrival.last:
-            self._active[worker] = MPI.REQUEST_NULL
+        after = arrival.after
+        if after is None:
+            self._active[worker] = REQUEST_NULL
         else:
-            self._parts[worker] += 1
-            self._active[worker] = self._receives[slot][number][part + 1]
+            self._due[worker], self._active[worker] = after, after.receive
         self.bytes_up += arrival.bytes_up
-        arrival.finite = not wrong and reply.read()
+        if wrong:
+            arrival.t_start_ns = arrival.t_compute_ns = arrival.t_send_ns = arrival.t_recv_ns = now_ns
+            arrival.injected_delay_ns, arrival.loss, arrival.finite = 0, math.nan, False
+            arrival.leaving = False
         if not arrival.finite:
             arrival.fault = WRONG.get(wrong, NOT_FINITE)
-        if wrong:
-            arrival.t_start_ns = arrival.t_compute_ns = arrival.t_send_ns = now_ns
-            arrival.injected_delay_ns, arrival.loss = 0, math.nan
-        arrival.t_recv_ns = now_ns
         return arrival
 
     def _sort_out(self, error: MPI.Exception) -> tuple[list[int], dict[int, int]]:
@@ -313,10 +322,8 @@ class MPIFleet(Fleet):
         self._offsets_ns[worker] = self._start_ns + member.offset_ns
         self._sends[worker] = MPI.REQUEST_NULL
         for slot in (2 * worker, 2 * worker + 1):
-            for number, reply in enumerate(self._replies[slot]):
-                for receive in self._receives[slot][number]:
-                    release(receive)
-                self._receives[slot][number] = [self._receive(worker, part) for part in reply.parts]
+            self._release(slot)
+            self._prepare(slot)
         self._arriving = [each for each in self._arriving if not all_tested([each[0]])]
         for message in set_up_messages(worker, *self.relieve(worker)):
             self._arriving.append((self._comm.Isend(message, member.rank, SETUP), message))
@@ -367,19 +374,30 @@ class MPIFleet(Fleet):
         """Whether ranks have died or left, so that the others end without a collective call."""
         return bool(self._failed or self._left)
 
-    def _release(self) -> None:
-        """Free the receives."""
-        for rounds in self._receives:
-            for request in chain.from_iterable(rounds):
-                release(request)
+    def _release(self, slot: int) -> None:
+        """Free the receives of a buffer."""
+        for part in chain.from_iterable(self._slots[slot]):
+            release(part.receive)
+
+    def _release_all(self) -> None:
+        for slot in range(len(self._slots)):
+            self._release(slot)
 
     def close(self) -> None:
-        self._release()
+        self._release_all()
         for member in self._waiting:  # they are not needed any more
             try:
                 self._comm.Send(np.array([0, self.bereaved]), dest=member.rank, tag=SETUP)
             except MPI.Exception as error:
                 self._bury(error)
+
+
+def linked(reply: Reply, number: int) -> list[Incoming]:
+    """Return the parts of a reply of round `number`, each of which knows the next."""
+    parts = [Incoming(part, number) for part in reply.parts]
+    for part, after in pairwise(parts):
+        part.after = after
+    return parts
 
 
 def set_up_messages(worker: int, facts: dict[str, Any], arrays: dict[str, np.ndarray]) -> list[np.ndarray]:

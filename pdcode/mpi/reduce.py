@@ -174,7 +174,7 @@ class AllreduceLink(MPILink):
         order = self.state.order(self.worker, self._tasks)
         self._total[order.round].arrival.codewords = order.codewords
         self._task.write(self.worker, self._tasks, self._version, order, 0)
-        self._task.sent_ns = clocks.now_ns() - self._began_ns
+        self._task.sent_ns[0] = clocks.now_ns() - self._began_ns
         self._task.read()
         self._tasks += 1
         return self._task

@@ -113,7 +113,7 @@ class MPIExecutor(Executor):
         if len(in_flight) == self._slots:
             self._take(rank)
         receive = self._comm.Irecv(self._reply(worker), rank, REPLY)
-        size = self._layouts[number].body_at + HEADER.unpack_from(task.header)[2]
+        size = self._layouts[number].body_at + HEADER.unpack_from(task.message.data)[2]
         message = self._outboxes[rank][self._sent[rank] % self._slots, :size]
         message[:] = task.message[:size]
         in_flight.append((worker, self._comm.Isend(message, rank, TASK), receive))
@@ -167,7 +167,7 @@ def serve(layouts: Sequence[Layout], workers: int, build: BuildWorker, comm: MPI
         task.read()
         if task.flags & STOP:
             break
-        worker = HEADER.unpack_from(task.header)[0]
+        worker = HEADER.unpack_from(task.message.data)[0]
         mine = worker // comm.size
         sends[mine].Wait()  # complete, as rank 0 has the last reply; this frees the request
         loss = own.perform(worker, task)

@@ -214,15 +214,14 @@ def whole_step(config: Config) -> bool:
 
 
 def named(base: Config) -> dict[str, Tables]:
-    """List the presets of lwpd and uncoded for this problem, by name; wire formats are left to draws."""
-    lwpd = [
-        name for name in kinds.find("schemes", "lwpd").presets if name != "shards" or not base.problem.batch
-    ]
-    presets = kinds.find("schemes", "uncoded").presets
-    uncoded = [name for name, tables in presets.items() if "wire" not in tables]
-    return {f"preset {name}": preset("lwpd", name) for name in lwpd} | {
-        f"uncoded {name}": preset("uncoded", name) for name in uncoded
-    }
+    """List the presets of schemes for this problem, by name; uncoded in other formats is left to draws."""
+    found = {}
+    for scheme in "lwpd", "topk", "uncoded":
+        for name, tables in kinds.find("schemes", scheme).presets.items():
+            if (name == "shards" and base.problem.batch) or (scheme == "uncoded" and "wire" in tables):
+                continue
+            found[f"{'preset' if scheme == 'lwpd' else scheme} {name}"] = preset(scheme, name)
+    return found
 
 
 def preset(scheme: str, name: str | None = None) -> Tables:
@@ -230,7 +229,7 @@ def preset(scheme: str, name: str | None = None) -> Tables:
     kind = kinds.find("schemes", scheme)
     given = kind.tables if name is None else kind.presets[name]
     own = {table: dict(given[table]) for table in (*VARIED, "optimizer") if table in given}
-    return BLANK | {"scheme": {"name": scheme}} | own
+    return BLANK | own | {"scheme": {"name": scheme, **given.get("scheme", {})}}
 
 
 def rivals() -> list[str]:

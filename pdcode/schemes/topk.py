@@ -7,15 +7,15 @@ SparseLoCo", 2025).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import ceil
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from ..coding.assignments import Assignment, Chosen
 from ..coding.memory import CodewordSelector
-from ..config.tables import Config, Fraction, Positive, Table
+from ..config.tables import Config, Fraction, Positive, Table, Tables
 from ..kernels import selection, specialise
 from ..problems import Problem
 from ..problems.partition import Unit
@@ -57,6 +57,18 @@ class TopK(SingleElements):
     summary = "the largest elements of each layer's gradient, with error feedback"
     chosen = True
     used = ("code.whiten",)
+    presets: ClassVar[Mapping[str, Tables]] = {
+        # The slowest links: few elements of the whitened gradient, to rank 0 and to the other workers.
+        "whitened": {
+            "scheme": {"options": {"share": 0.0025}},
+            "code": {**SingleElements.tables["code"], "whiten": "auto"},
+            "memory": {"kind": "worker", "lookahead": "auto"},
+            "wire": {"dtype": "int4"},
+            "downlink": {"kind": "exchange"},
+            "update": {"mode": "async"},
+            "optimizer": {"rate": 2.0},
+        },
+    }
 
     class Options(Table):
         """Keys of ``[scheme] options``."""

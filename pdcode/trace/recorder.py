@@ -9,7 +9,14 @@ class Recorder:
     """Recorder of a run's rows; this base class discards them.
 
     The values of a row are in the order of `pdcode.trace.schema`.
+
+    Attributes
+    ----------
+    batches : (Batch or None, Batch or None)
+        What takes all rows of `arrived` and of `update`, and nothing else is done with them.
     """
+
+    batches: tuple[intake.Batch | None, intake.Batch | None] = None, None
 
     def arrival(self, *values: float) -> None:
         """Record a row of arrivals."""

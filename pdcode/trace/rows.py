@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -22,23 +22,19 @@ ENTRY = 64  # maximum size of a chunk's entry in HDF5's index, bytes
 FORMATS = {"i4": "i", "i8": "q", "u1": "B", "f8": "d"}  # numpy's letters -> struct's
 
 
-class Rows:
+class Rows(intake.Batch):
     """Writer of one table: a batch of packed rows, and the datasets for its columns."""
 
-    __slots__ = (
-        "_batch", "_buffer", "_chunk", "_columns", "_datasets", "_end", "_full", "_guard", "_pack",
-        "_size", "_written",
-    )  # fmt: skip
+    __slots__ = "_batch", "_chunk", "_columns", "_datasets", "_guard", "_pack", "_written"
+
+    def __new__(cls, file: h5py.File, name: str, columns: Mapping[str, Column], guard: room.Guard) -> Self:
+        return super().__new__(cls, FEW.get(name, CAPACITY), _struct(columns).size)
 
     def __init__(self, file: h5py.File, name: str, columns: Mapping[str, Column], guard: room.Guard) -> None:
-        self._columns, self._guard = columns, guard
-        row = struct.Struct("<" + "".join(_format(column.dtype) for column in columns.values()))
-        capacity = FEW.get(name, CAPACITY)
-        self._chunk = capacity // CHUNKS
-        self._pack, self._size, self._full = row.pack_into, row.size, row.size * capacity
-        self._buffer = bytearray(self._full)
-        self._batch = np.frombuffer(self._buffer, np.dtype([(key, c.dtype) for key, c in columns.items()]))
-        self._end = self._written = 0
+        self._columns, self._guard, self._pack = columns, guard, _struct(columns).pack_into
+        self._chunk = FEW.get(name, CAPACITY) // CHUNKS
+        self._batch = np.frombuffer(self.buffer, np.dtype([(key, c.dtype) for key, c in columns.items()]))
+        self._written = 0
         group = file.create_group(name, track_order=True)
         self._datasets = []
         for key, column in columns.items():
@@ -52,24 +48,14 @@ class Rows:
 
     def append(self, *values: float | bytes) -> None:
         """Add one row, its values in the order of the schema."""
-        self._pack(self._buffer, self._end, *values)
-        self._end += self._size
-        if self._end == self._full:
-            self._spill()
-
-    def put(self, reply: intake.Received, *values: float) -> None:
-        """Add a row of arrivals, as `Recorder.arrived` has it: the hot path."""
-        intake.put_row(self._buffer, self._end, reply, *values)
-        self._end += self._size
-        if self._end == self._full:
-            self._spill()
+        self.pack(self._pack, values)
 
     @property
     def written(self) -> int:
         """Number of rows in the file."""
         return self._written
 
-    def _spill(self) -> None:
+    def spill(self) -> None:
         with self._guard.writing(self.needed()):
             self.write()
 
@@ -82,15 +68,15 @@ class Rows:
 
     def needed(self, more: int = 0) -> int:
         """Return the file space in bytes of the chunks that the batch and `more` rows begin."""
-        rows = self._written + self._end // self._size + more
+        rows = self._written + self.count + more
         chunks = -(-rows // self._chunk) - -(-self._written // self._chunk)
-        return chunks * (self._chunk * self._size + ENTRY * len(self._datasets))
+        return chunks * (self._chunk * self._batch.itemsize + ENTRY * len(self._datasets))
 
     def write(self) -> None:
         """Append the batch to the file's columns; space for `needed` bytes must be reserved."""
-        count = self._end // self._size
+        count = self.count
         self._put(count, self._batch[:count])
-        self._end = 0
+        self.clear()
 
     def _put(self, count: int, columns: Mapping[str, Any] | np.ndarray) -> None:
         """Write columns by h5py's low-level interface, at half the cost of slices."""
@@ -106,6 +92,11 @@ class Rows:
             where.select_hyperslab((self._written,), (count,))
             dataset.id.write(memory, where, values)
         self._written += count
+
+
+def _struct(columns: Mapping[str, Column]) -> struct.Struct:
+    """Return the format of a row."""
+    return struct.Struct("<" + "".join(_format(column.dtype) for column in columns.values()))
 
 
 def _format(dtype: str) -> str:

@@ -11,7 +11,9 @@ from collections.abc import Callable, Sequence
 from statistics import median
 
 from ..coding.clipping import Clip
+from ..coding.optimizers import Optimizer
 from ..coding.state import State
+from ..kernels import ledger
 from ..trace import Recorder
 from ..trace.schema import (
     ALONE,
@@ -58,7 +60,7 @@ def overdue_message(worker: int, task: int, sent_ns: int, usual_ns: float) -> st
     )
 
 
-class Coordinator:
+class Coordinator(ledger.Ledger):
     """Coordinator of a run, on rank 0.
 
     Parameters
@@ -149,6 +151,16 @@ class Coordinator:
         self._marks = [0] * workers  # flags of each worker's next task that ask for its part of a checkpoint
         self._unsaved: set[int] = set()  # workers that have not answered these tasks
         self.stuck = False  # whether the run ends for want of a usable payload
+        constant = state.optimizer.table.staleness == "constant"
+        self.plan(
+            [layout.replies for layout in state.layouts],
+            state.eager and clip is None,
+            state.policy.usable(1),
+            constant and type(state.optimizer).damping is Optimizer.damping,
+            type(fleet).stepped is not Fleet.stepped,
+            state.single if state.eager else None,
+            *trace.batches,
+        )
 
     def run(
         self,
@@ -204,6 +216,15 @@ class Coordinator:
 
     def on_arrival(self, arrival: Arrival) -> None:
         """Handle a reply."""
+        now_ns = self.turn(arrival, USED, ENOUGH)
+        if now_ns >= 0:
+            if reason := self._watch(now_ns, self):
+                self._stop(reason, now_ns)
+            if self.stopping or self.look_ns == NEVER_NS or len(self.waiting) > 1:
+                self.dispatch_waiting()
+            else:
+                self.dispatch(self.waiting.pop())
+            return
         self.now_ns = arrival.t_recv_ns
         if arrival.worker in self.overdue:
             self._welcome(arrival)
@@ -220,7 +241,7 @@ class Coordinator:
         if stepped or self.stopping:
             self.dispatch_waiting()
         elif goes_on:
-            self._dispatch(self.waiting.pop())
+            self.dispatch(self.waiting.pop())
 
     def on_silence(self) -> None:
         """Handle a timeout without arrivals."""
@@ -390,7 +411,7 @@ class Coordinator:
             if self.stopping:
                 self.waiting.append(worker)
             else:
-                self._dispatch(worker)
+                self.dispatch(worker)
         self._observe(self.now_ns)
         if self.stopping:
             self.dispatch_waiting()
@@ -446,8 +467,12 @@ class Coordinator:
 
     def _observe(self, now_ns: int) -> None:
         reason = self._watch(now_ns, self)  # while draining, too: it flushes the trace
-        if (reason or self.stopping) and not self.t_stop_ns:
-            self.t_stop_ns = now_ns
+        if reason or self.stopping:
+            self._stop(reason, now_ns)
+
+    def _stop(self, reason: str, now_ns: int) -> None:
+        """Note that the run ends, for a reason if it has not ended yet, and tell the workers."""
+        self.t_stop_ns = self.t_stop_ns or now_ns
         if reason and not self.stopping:
             self.stopping, self.look_ns = reason, NEVER_NS
             now_ns, drain_ns = self.fleet.now_ns(), self._drain_ns
@@ -573,21 +598,11 @@ class Coordinator:
         waiting.sort()  # rows of a synchronous run are independent of arrival order
         for worker in waiting:
             if not self.stopping:
-                self._dispatch(worker)
+                self.dispatch(worker)
             elif self.fleet.shutdown(worker, self.drain_until_ns, self._flags(worker)):
                 self._miss(worker)
         if self.look_ns == NEVER_NS and self.looks and not self.stopping:
             self.look_ns = self.now_ns + LOOK_MOST_NS
-
-    def _dispatch(self, worker: int) -> None:
-        task = self.tasks[worker]
-        order = self.state.order(worker, task)
-        self.awaited[worker] = self.state.layouts[order.round].replies
-        self.outstanding += self.awaited[worker]
-        self._begun_ns[worker] = self.now_ns
-        flags = self._flags(worker)
-        self.t_dispatch_ns[worker] = self.fleet.dispatch(worker, task, self.version, order, flags)
-        self.tasks[worker] += 1
 
     def _flags(self, worker: int) -> int:
         """Return the flags of a worker's next message."""

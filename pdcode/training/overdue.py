@@ -9,6 +9,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ..kernels import ledger
+
 KEPT = 32
 """Task times kept of each worker."""
 LEAST = 3
@@ -21,31 +23,16 @@ FLOOR_NS = 1_000_000_000
 """Least time after which a task is overdue."""
 
 
-class TaskTimes:
+class TaskTimes(ledger.Recent):
     """The last task times of each worker, from dispatch to arrival.
 
     Parameters
     ----------
     workers : int
-
-    Attributes
-    ----------
-    counts : list of int
-        Task times of each worker added so far.
-    kept_ns : ndarray, shape (workers, KEPT)
-        The last of them; nan: none yet.
     """
 
     def __init__(self, workers: int) -> None:
-        self.counts = [0] * workers
-        self.kept_ns = np.full((workers, KEPT), np.nan)
-        self._flat = self.kept_ns.reshape(-1).data  # of which single elements are set faster
-
-    def add(self, worker: int, time_ns: int) -> None:
-        """Add the time of a worker's task."""
-        count = self.counts[worker]
-        self._flat[worker * KEPT + count % KEPT] = time_ns
-        self.counts[worker] = count + 1
+        super().__init__(workers, KEPT)
 
     def limits_ns(self) -> np.ndarray:
         """Return the time after which a task of each worker is overdue, shape (workers,); infinite: unknown.

@@ -21,7 +21,7 @@ from ..codes.constructions.energy import BlockEnergies
 from ..codes.constructions.matched import Matched
 from ..coding.clipping import Votes
 from ..coding.relay import Entry
-from ..kernels import events, intake
+from ..kernels import events, intake, ledger
 from ..transport.messages import Order
 
 CONSTANT = (
@@ -32,20 +32,22 @@ UNCHANGED = (
     "_cython", "pdcode.kernels.", "pdcode.problems", "pdcode.codes", "pdcode.stragglers", "pdcode.config",
     "pdcode.transport.codewords", "pdcode.transport.layout",
 )  # fmt: skip
-CHANGING = events.Events, intake.Received, Matched, BlockEnergies
+CHANGING = events.Events, intake.Received, ledger.Ledger, ledger.Recent, Matched, BlockEnergies
 """Types and modules of what does not change, or of what is only room to compute in; and exceptions."""
 
 RECORDS = {each.__name__: each for each in (Entry, Order)}
-"""Named tuples that a run makes as it goes on."""
+"""Records that a run makes as it goes on."""
 
 MADE = {each.__name__: each for each in (Votes,)}
 """Classes of objects that a run makes as it goes on, without arguments."""
 
 SEQUENCES: dict[str, Any] = {"list": list, "tuple": tuple, "deque": deque}
 PLAIN = bool, int, float, str, bytes, type(None)
-RECEIVED = tuple(
-    name for name, each in vars(intake.Received).items() if isinstance(each, types.GetSetDescriptorType)
-)
+COMPILED = {
+    each: [name for name, field in vars(each).items() if isinstance(field, types.GetSetDescriptorType)]
+    for each in (intake.Received, ledger.Ledger, ledger.Recent)
+}
+"""Compiled classes, and their attributes."""
 
 
 class Mismatch(Exception):
@@ -82,6 +84,8 @@ class _Taking:
             return ["plain", value]
         if isinstance(value, np.ndarray):
             return ["array", self._array(value), value.dtype.str, [*value.shape]]
+        if isinstance(value, Order):
+            return ["record", "Order", self._all(msgspec.structs.astuple(value), path)]
         if constant(value):
             return ["same"]
         if isinstance(value, tuple) and hasattr(value, "_fields"):
@@ -256,7 +260,8 @@ def members(value: Any, path: str) -> list[tuple[str, Any]]:
     if not hasattr(value, "__dict__"):
         raise TypeError(f"{path}: a {type(value).__module__}.{type(value).__name__} cannot be kept")
     names = [*vars(value)]
-    if isinstance(value, intake.Received):
-        names += RECEIVED
+    for each, fields in COMPILED.items():
+        if isinstance(value, each):
+            names += fields
     left = {name for each in type(value).__mro__ for name in vars(each).get("transient", ())}
     return [(name, getattr(value, name)) for name in names if name not in left]

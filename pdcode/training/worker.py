@@ -85,7 +85,7 @@ class Worker:
 
     def parts(self, task: Task) -> Iterator[float]:
         """Write the parts of the reply to a task to its buffer in turn; yield the mini-batch loss at each."""
-        spells = self._spells.begin(task.task, task.sent_ns) if self._spells else ()
+        spells = self._spells.begin(task.task, task.sent_ns[0]) if self._spells else ()
         for spell in spells:
             spell.begin(self.worker, task.task)
         self._next = task.task

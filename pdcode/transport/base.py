@@ -51,19 +51,13 @@ class Arrival(intake.Received):
 
     def __init__(self, reply: Reply, number: int) -> None:
         """Bind to the reply of round `number` in a buffer."""
+        layout = reply.layout
         self.payloads, self.codewords, self.body = reply.payloads, reply.codewords, reply.body
-        self.bytes_up, self.round, self.digest = reply.layout.reply_bytes, number, 0
-        self.part, self.last = reply.part, reply.part == reply.layout.replies - 1
+        self.bytes_up, self.round, self.digest = layout.reply_bytes, number, 0
+        self.part, self.last = reply.part, reply.part == layout.replies - 1
         self.scale = reply.scale  # multiplies the payload, in the message, too
-        self._flags = number << ROUND | self.part & PART
-        self._chosen, self._payload_bytes = reply.layout.chosen, reply.layout.payload_bytes
-
-    def answers(self, worker: int, task: int, version: int, order: Order, size: int) -> None:
-        """Note the task, of `size` bytes, that the reply will answer."""
-        self.expect(worker, task, version, order.row, self._flags, self._payload_bytes)
-        if not self._chosen:
-            self.codewords = order.codewords
-        self.bytes_down = 0 if self.part else size
+        flags = number << ROUND | self.part & PART
+        self.bind(reply.message, reply.reader, flags, layout.payload_bytes, layout.chosen)
 
 
 @dataclass

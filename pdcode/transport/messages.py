@@ -10,10 +10,10 @@ message and read out of it.
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
+import msgspec
 import numpy as np
 
 from ..kernels import intake, quantise
@@ -22,10 +22,10 @@ from .codewords import GivenFormat
 from .layout import CANCEL, HEADER, KEY_BYTES, PART, ROUND, STOP, Codewords, Layout, Pair, Part, buffer
 
 NOBODY = np.zeros(0, np.int64)
-SENT, SENT_AT = struct.Struct("<q"), 40  # t_send_ns of the header: in a task, when rank 0 has sent it
+SENT = slice(40, 48)  # t_send_ns of the header: in a task, when rank 0 has sent it
 
 
-class Order(NamedTuple):
+class Order(msgspec.Struct, frozen=True, eq=False, gc=False):
     """Content of a task, as the state requests it.
 
     Attributes
@@ -79,9 +79,8 @@ class CodewordView:
             layer = layout.section.index(number)
             views = words.views(message[at : at + words.bytes])
             self._sections.append((words, views, layer, pairs[layer]))
-        given = at_once([(words, views, *pair) for words, views, _, pair in self._sections])
-        if given is not None:
-            self.read = given.read  # type: ignore[method-assign]
+        if (given := at_once(self._sections)) is not None:
+            self.read, self.write = given.read, given.write  # type: ignore[method-assign]
 
     def write(self, codewords: Codewords, row: int = 0) -> None:
         """Write the codewords of a task to the message."""
@@ -114,15 +113,16 @@ class KeyView(CodewordView):
 
 
 def at_once(sections: Sequence[tuple[Any, ...]]) -> intake.Words | None:
-    """Return what reads all codewords of rank 0 in one call; None if some are of workers.
+    """Return what reads, or writes, all codewords of rank 0 in one call; None if some are of workers.
 
     Parameters
     ----------
-    sections : sequence of (CodewordFormat, views, indices, values)
+    sections : sequence of (CodewordFormat, views, unit, (indices, values))
     """
     if not all(isinstance(words, GivenFormat) for words, *_ in sections):
         return None
-    return intake.Words([(*views, *pair) for _, views, *pair in sections])
+    arrays = [(*views, *pair, unit, words) for words, views, unit, pair in sections]
+    return intake.Words(arrays)
 
 
 def view_codewords(layout: Layout, message: np.ndarray, pairs: list[Pair]) -> CodewordView:
@@ -184,9 +184,9 @@ class Reply:
             flat = self.payload[start : start + r * layer.elements]
             self.payloads.append(flat.reshape(r, layer.elements))
             self.fields.append((flat, message[field.at : field.at + field.bytes], field))
-        self._read = intake.Payload(
+        self._payload = intake.Payload(
             [(flat, wire, -1 if layout.exact else part.kind, part.rows) for flat, wire, part in self.fields]
-        ).read
+        )
         self.codewords: list[Pair] = layout.empty_codewords()
         self.words = CodewordView(layout, message, self.codewords) if layout.chosen else None
 
@@ -200,7 +200,7 @@ class Reply:
         """Round the payload into the message, and to the values that rank 0 will read; return whether it is
         finite."""
         if self.layout.exact:
-            finite: bool = self._read()
+            finite: bool = self._payload.read()
             return finite
         sound, first = True, self.part * len(self.fields)  # units of a part draw numbers of their own
         for number, (flat, wire, part) in enumerate(self.fields, first):
@@ -221,7 +221,7 @@ class Reply:
             else:
                 flat *= flat.dtype.type(factor)
                 quantise.encode(part.kind, flat, wire, part.rows, 0, WIRE, 0, 0, 0, flat)
-        self._read()
+        self._payload.read()
 
     def wire(self, number: int) -> np.ndarray:
         """Return the bytes of a unit's payload in the message."""
@@ -244,10 +244,15 @@ class Reply:
             task.task, task.version, task.row, t_start_ns, t_compute_ns, t_send_ns, delay_ns, loss,
         )  # fmt: skip
 
+    @property
+    def reader(self) -> intake.Payload | Callable[[], bool]:
+        """What `read` does: the payload, where that is all, else a function."""
+        return self._payload if self.words is None else self.read
+
     def read(self) -> bool:
         """Read codewords and payload from the message; return whether they are valid and finite."""
         sound = self.words is None or self.words.read()
-        finite: bool = self._read()
+        finite: bool = self._payload.read()
         return sound and finite
 
 
@@ -271,10 +276,12 @@ class Task:
         One pair per unit.
     body : ndarray of uint8
         View of the body, at its current length.
+    sent_ns : memoryview
+        When rank 0 has sent it, in ns since the start of the run: one number, in the header.
     """
 
     def __init__(self, layouts: Sequence[Layout], message: np.ndarray) -> None:
-        self.message, self.header = message, message[: HEADER.size].data
+        self.message, self.sent_ns = message, message[SENT].data.cast("q")
         self._rounds: list[tuple[int, list[Pair], CodewordView | None]] = []
         for layout in layouts:
             codewords = layout.empty_codewords()
@@ -290,24 +297,15 @@ class Task:
     def replies(self) -> int:
         return self._replies[self.round]
 
-    @property
-    def sent_ns(self) -> int:
-        """When rank 0 has sent it, in ns since the start of the run."""
-        sent_ns: int = SENT.unpack_from(self.header, SENT_AT)[0]
-        return sent_ns
-
-    @sent_ns.setter
-    def sent_ns(self, value: int) -> None:
-        SENT.pack_into(self.header, SENT_AT, value)
-
     def write(self, worker: int, task: int, version: int, order: Order, flags: int) -> int:
         """Write a task; return the length of the message in bytes."""
-        row, codewords, parts, own_flags, digest, number, *_ = order
-        start, _, words = self._rounds[number]
+        start, _, words = self._rounds[order.round]
         if words is not None:
-            words.write(codewords, row)
-        flags |= own_flags | number << ROUND
-        end: int = intake.write_task(self.message, start, parts, worker, flags, task, version, row, digest)
+            words.write(order.codewords, order.row)
+        flags |= order.flags | order.round << ROUND
+        end: int = intake.write_task(
+            self.message, start, order.parts, worker, flags, task, version, order.row, order.digest
+        )
         return end
 
     def read(self) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
+from msgspec.structs import replace
 
 from ..transport.base import Arrival, Fleet, RankInfo
 from ..transport.layout import Layout, buffer, longest
@@ -113,12 +114,12 @@ class VirtualFleet(VirtualRanks, Fleet):
             size = self._starts[number] + sum(map(len, order.parts))
             self.schedule.mute(order.muted)
             own, parts = order.whole()
-            self._task.write(worker, task, version, order._replace(flags=own, parts=parts), flags)
-        self._task.sent_ns = self.schedule.sent_ns(worker, task)
+            self._task.write(worker, task, version, replace(order, flags=own, parts=parts), flags)
+        self._task.sent_ns[0] = self.schedule.sent_ns(worker, task)
         slot = self._slots[worker] = self._slots[worker] ^ 1
         self._parts[worker] = 0
         for arrival in self._arrivals[slot][number]:
-            arrival.answers(worker, task, version, order, size)
+            arrival.answers(worker, task, version, order.row, order.codewords, size)
             if self._exchanged is not None:
                 arrival.bytes_down = self._exchanged[number]
         self.executor.perform(worker, self._task, number)

@@ -149,9 +149,9 @@ def test_whoever_takes_a_workers_place_does_not_suffer_what_struck_before(
         )
     before, after = [Kill(task=0), Kill(at_s=0.0)], [Kill(task=4), Stop(task=9), Stop(at_s=2.1)]
     first, second = Injector(1, 0, before), Injector(1, 0, [*before, *after])
-    first.begin(Begun(task=0, sent_ns=0), None)  # type: ignore[arg-type]
-    second.begin(Begun(task=5, sent_ns=2 * 10**9), None)  # type: ignore[arg-type]
-    second.begin(Begun(task=9, sent_ns=2 * 10**9), None)  # type: ignore[arg-type]
+    first.begin(Begun(task=0, sent_ns=[0]), None)  # type: ignore[arg-type]
+    second.begin(Begun(task=5, sent_ns=[2 * 10**9]), None)  # type: ignore[arg-type]
+    second.begin(Begun(task=9, sent_ns=[2 * 10**9]), None)  # type: ignore[arg-type]
     time.sleep(0.3)
     assert sorted(struck) == ["kill 0 None", "kill None 0.0", "stop 9 None", "stop None 2.1"]
 
@@ -160,4 +160,4 @@ class Begun(NamedTuple):
     """What an injector looks at of a task."""
 
     task: int
-    sent_ns: int
+    sent_ns: list[int]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pdcode.kernels import decode, finite, intake, optimize, quantise, specialise
-from pdcode.trace.schema import ARRIVALS
+from pdcode.trace.schema import ARRIVALS, UPDATES
 from pdcode.transport.layout import HEADER
 from pdcode.transport.log import STEP_HEAD
 
@@ -20,8 +22,9 @@ SIZES = st.lists(st.tuples(st.integers(1, 5), st.integers(1, 40)), min_size=1, m
 
 
 def test_headers_and_rows_are_as_long_as_declared() -> None:
-    types = np.dtype([(name, column.dtype) for name, column in ARRIVALS.items()])
-    assert (HEADER.size, types.itemsize) == (intake.HEADER_BYTES, intake.ROW_BYTES)
+    sizes = [np.dtype([(key, each.dtype) for key, each in table.items()]) for table in (ARRIVALS, UPDATES)]
+    assert [each.itemsize for each in sizes] == [intake.ROW_BYTES, intake.UPDATE_BYTES]
+    assert HEADER.size == intake.HEADER_BYTES
     assert STEP_HEAD.size == intake.ENTRY_BYTES
 
 
@@ -181,8 +184,8 @@ def test_a_task_that_does_not_fit_is_refused():
         intake.write_task(message, 64, [], 1 << 16, 2, 3, 4, 5, 6)
     with pytest.raises(ValueError, match="header"):
         intake.Received().read_header(message[:63], 0)
-    with pytest.raises(ValueError, match="no room"):
-        intake.put_row(bytearray(intake.ROW_BYTES), 1, intake.Received(), 0, 0, 0, 0, 0.0, 0)
+    with pytest.raises(ValueError, match="none of arrivals"):
+        intake.Batch(2, intake.ROW_BYTES + 1).put(intake.Received(), 0, 0, 0, 0, 0.0, 0)
 
 
 @given(
@@ -219,7 +222,9 @@ def test_codewords_of_all_sections_are_read_as_those_of_each(dtype, shapes, seed
         sent, places = random.normal(size=shape).astype(dtype), random.integers(0, 200, shape).astype(narrow)
         sections.append((sent, places, np.zeros(shape, "i4"), np.zeros(shape, dtype)))
         twins.append((np.zeros(shape, "i4"), np.zeros(shape, dtype)))
-    words = intake.Words(sections)
+    units = range(len(shapes))[::-1]
+    other = SimpleNamespace(write=lambda views, indices, values: views[0].fill(indices))
+    words = intake.Words([(*each, unit, other) for each, unit in zip(sections, units, strict=True)])
     for (sent, places, *mine), theirs in zip(sections, twins, strict=True):
         sent *= 2
         assert intake.read_codewords(sent, places, *theirs)
@@ -227,9 +232,18 @@ def test_codewords_of_all_sections_are_read_as_those_of_each(dtype, shapes, seed
     assert words.read() is True
     for (_, _, *mine), theirs in zip(sections, twins, strict=True):
         assert [each.tobytes() for each in mine] == [each.tobytes() for each in theirs]
+    written = [tuple(each.copy() for each in pair) for pair in twins]
+    for sent, places, *_ in sections:
+        sent[:] = places[:] = 0
+    words.write([written[unit] for unit in units], 3)
+    for (sent, places, *_), (indices, values) in zip(sections, written, strict=True):
+        np.testing.assert_array_equal(places, indices)
+        assert sent.tobytes() == values.tobytes()
     if sections:
+        words.write([(5, None)] * len(sections))
+        assert (sections[0][0] == 5).all()
         with pytest.raises(ValueError, match="the shape and the types"):
-            intake.Words([(*sections[0][:3], sections[0][3][:0])])
+            intake.Words([(*sections[0][:3], sections[0][3][:0], 0, other)])
 
 
 def log(rows=2, block=5, kind="int8"):

@@ -56,7 +56,12 @@ def test_presets_and_uncoded_schemes_are_always_there_and_draws_are_keyed():
     base = configfile.resolve({}, SMALL)
     names_of = "default", "starved", "ring", "first", "regression"
     presets = [f"preset {name}" for name in names_of]
-    names = {OWN, *presets, *(f"uncoded {name}" for name in ("all", "first", "async", "k-async"))}
+    names = {
+        OWN,
+        *presets,
+        "topk whitened",
+        *(f"uncoded {name}" for name in ("all", "first", "async", "k-async")),
+    }
     few, many = space.candidates(base, 2, seed=7), space.candidates(base, 24, seed=7)
     assert {candidate.name for candidate in few} == names
     assert all(candidate.multiple == 1 for candidate in few)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
+from msgspec.structs import replace
 
 from pdcode.coding import flops
 from pdcode.coding.assignments import Assignment
@@ -33,7 +34,7 @@ class ClippedState(Coded):
     def order(self, worker: int, task: int) -> Any:
         order = super().order(worker, task)
         parts = [*order.parts, self.factor.view(np.uint8)] if self.round else order.parts
-        return order._replace(parts=parts, round=self.round)
+        return replace(order, parts=parts, round=self.round)
 
     def fold(self, arrival: Any) -> float:
         if self.round:

@@ -112,6 +112,8 @@ class Descent:
         ``key=value``, on top of the defaults, a hidden layer of 16 units, and `SMALL`.
     duration_ns : callable, or a list of ms, one a worker
         ``duration_ns(worker, task)``: from a task's dispatch to its reply's arrival.
+    trace : Recorder, optional
+        Default: `Rows`.
 
     Attributes
     ----------
@@ -120,7 +122,10 @@ class Descent:
     """
 
     def __init__(
-        self, overrides: Sequence[str], duration_ns: Callable[[int, int], int] | Sequence[float]
+        self,
+        overrides: Sequence[str],
+        duration_ns: Callable[[int, int], int] | Sequence[float],
+        trace: Recorder | None = None,
     ) -> None:
         self.config = configfile.resolve({"problem": {"hidden": [16]}}, [*SMALL, *overrides])
         config, workers = self.config, self.config.workers.count
@@ -131,7 +136,7 @@ class Descent:
         layouts = self.components.layouts
         self.executor = InProcessExecutor(layouts, workers, setup.worker_builder(config, self.components))
         self.fleet = VirtualFleet(layouts, workers, self.executor, FixedDurations(workers, duration_ns))
-        self.state, self.trace = self.components.state, Rows()
+        self.state, self.trace = self.components.state, Rows() if trace is None else trace
         self.coordinator = Coordinator(self.fleet, self.state, self.trace, clip=make_clip(config))
         self.thetas = [self.state.theta.copy()]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 import traces
@@ -14,7 +15,9 @@ from hypothesis import strategies as st
 from pdcode.coding import replica, state
 from pdcode.kernels import intake
 from pdcode.trace import Recorder, Trace
-from pdcode.trace.schema import ARRIVALS, REFUSED, WASTED
+from pdcode.trace.schema import ARRIVALS, REFUSED, UPDATES, WASTED
+from pdcode.training import snapshot
+from pdcode.training.coordinator import Coordinator
 from pdcode.transport import messages
 from pdcode.transport.base import Arrival
 from pdcode.transport.layout import Pair, buffer, longest
@@ -62,6 +65,7 @@ def without(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(replica, "descents", lambda *arguments: None)
     patch.setattr(intake, "write_codewords", lambda *arrays: False)
     patch.setattr(intake, "read_codewords", lambda *arrays: False)
+    patch.setattr(Coordinator, "turn", lambda *arguments: -1)
 
 
 @pytest.mark.parametrize("wire", WIRES)
@@ -84,6 +88,43 @@ def test_payloads_that_are_not_finite_are_refused_alike(wire: str, relayed: list
         without(patch)
         assert whole(overrides)[:1] == fast[:1]
         assert repr(whole(overrides)) == repr(fast)  # losses are nan
+
+
+PLAIN = ["update.mode=async", "memory.kind=none"]
+TURNS = {
+    "plain": PLAIN,
+    "whole gradients": [*PLAIN, "code.blocks=1"],
+    "a memory": ["update.mode=async"],
+    "damped": [*PLAIN, "optimizer.staleness=inverse"],
+    "wasted": [*PLAIN, "update.late=waste"],
+    "refused": [*PLAIN, 'faults.events=[{kind="nan", worker=1, task=3}]'],
+    "momentum": [*PLAIN, "optimizer.momentum=0.7"],
+    "energy": [*PLAIN, "code.family=energy"],
+    "selected": ["update.mode=async", "code.family=matched"],
+    "exchanged": [*RELAYED, "downlink.kind=exchange"],
+}
+
+
+@pytest.mark.parametrize("case", TURNS)
+def test_turns_of_one_call_are_those_of_many(case: str, tmp_path: Path) -> None:
+    ended = []
+    for at_once in (True, False):
+        writer = traces.writer(tmp_path / f"{at_once}.h5", 4)
+        with pytest.MonkeyPatch.context() as patch:
+            folds, fold = [], Coordinator._fold
+            patch.setattr(Coordinator, "_fold", lambda *each: folds.append(each) or fold(*each))  # noqa: B023
+            if not at_once:
+                patch.setattr(Coordinator, "turn", lambda *arguments: -1)
+            made = Descent([*START, *TURNS[case], "stop.updates=80"], TIMES_MS, writer)
+            made.run()
+        theta, counts = made.state.theta.tobytes(), snapshot.take(made.coordinator)
+        writer.close()
+        trace = Trace(writer.path)
+        rows = [np.asarray(trace.arrivals[name]).tobytes() for name in ARRIVALS]
+        rows += [np.asarray(trace.updates[name]).tobytes() for name in UPDATES]
+        assert at_once == (len(folds) < made.coordinator.arrivals)
+        ended.append((theta, rows, msgspec.msgpack.encode(counts)))
+    assert ended[0] == ended[1]
 
 
 def test_late_payloads_are_wasted_alike() -> None:
@@ -141,7 +182,7 @@ class Relay:
         self.reply.write(0, 0, self.tasks)
         self.reply.read()
         arrival = Arrival(self.reply, 0)
-        arrival.answers(0, 0, 0, order._replace(codewords=words or order.codewords), 0)
+        arrival.answers(0, 0, 0, order.row, words or order.codewords, 0)
         self.state.fold(arrival)
 
     def update(self) -> int:
