@@ -116,7 +116,8 @@ def dataset(parent: h5py.Group, name: str, where: str, what: str = "") -> h5py.D
     if not isinstance(found, h5py.Dataset):
         raise damaged(where, f"{what} is {'missing' if found is None else 'not a dataset'}")
     with damage(where):
-        shape, dtype, held = found.shape, found.dtype, found.id.get_storage_size()
+        shape, dtype = found.shape, found.dtype
+        held = min(found.id.get_storage_size(), found.file.id.get_filesize())  # claimed, too, and true
         packed, virtual = found.compression is not None, found.is_virtual or found.external
         plain = dtype.kind in "biufS" or h5py.check_string_dtype(dtype) is not None
     if shape is None or not plain or virtual:

@@ -13,6 +13,7 @@ import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -172,10 +173,21 @@ def survive(path: str | Path) -> None:
     RuntimeError
         If the forked process cannot do its work.
     """
-    import h5py  # noqa: F401 (once, for both processes)
-
     if not_a_file(path):
         return
+    stat = os.stat(path)
+    status = _status(path, (stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns))
+    if os.WIFSIGNALED(status):
+        raise contents.damaged(str(path), "HDF5 crashes or does not end when it reads it")
+    if status:
+        raise RuntimeError(f"{path} could not be read in a forked process")
+
+
+@lru_cache(maxsize=64)
+def _status(path: str | Path, stamp: tuple[int, ...]) -> int:
+    """Return the status with which a process ends that reads a file; an unchanged one is read only once."""
+    import h5py  # noqa: F401 (once, for both processes)
+
     child = os.fork()
     if not child:
         code = 1
@@ -186,11 +198,7 @@ def survive(path: str | Path) -> None:
             traceback.print_exc()
         finally:
             os._exit(code)
-    status = os.waitpid(child, 0)[1]
-    if os.WIFSIGNALED(status):
-        raise contents.damaged(str(path), "HDF5 crashes or does not end when it reads it")
-    if status:
-        raise RuntimeError(f"{path} could not be read in a forked process")
+    return os.waitpid(child, 0)[1]
 
 
 def _read_all(path: str | Path) -> None:

@@ -41,7 +41,7 @@ from kinds import JOB, KINDS, quiet  # noqa: E402
 from pdcode.util.errors import InputError  # noqa: E402
 from pdcode.util.output import complain  # noqa: E402
 
-SECONDS, HANG_S, MEMORY = 5.0, 20, 200 << 20  # limits: processor time, time, additional memory
+SECONDS, HANG_S, MEMORY = 5.0, 100, 200 << 20  # limits: processor time, time, additional memory
 BATCH, OFTEN = 500, 100  # cases of a process; cases from one with whole commands to the next
 ALL = 99  # commands
 TRIES = 300  # smaller files to try
