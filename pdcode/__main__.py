@@ -17,7 +17,9 @@ from .util import output, signals, threads
 from .util.errors import Failure, InputError
 from .util.version import __version__
 
-COMMANDS = "run", "submit", "simulate", "replay", "show", "codes", "plan", "compare", "chaos", "bench", "doctor"
+COMMANDS = (
+    "run", "submit", "simulate", "replay", "show", "codes", "plan", "compare", "chaos", "bench", "doctor",
+)  # fmt: skip
 
 
 def parser(only: str | None = None) -> argparse.ArgumentParser:

@@ -44,7 +44,7 @@ def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Leave modules and tests out of each collection of garbage from now on: a tenth of the time of most tests."""
+    """Leave modules and tests out of each collection of garbage from now on: a tenth of most tests' time."""
     gc.freeze()
     gc.enable()
 
