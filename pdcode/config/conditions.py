@@ -109,7 +109,7 @@ def check(config: Any) -> None:
     """
     for name, conditions in CONDITIONS.items():
         table = getattr(config, name)
-        defaults = _defaults(type(table))
+        defaults = _defaults(table.__class__)
         for keys, selector, holds, needs in conditions:
             if not hasattr(table, selector) or holds(chosen := getattr(table, selector)):
                 continue
