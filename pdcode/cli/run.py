@@ -61,7 +61,6 @@ def run(options: argparse.Namespace) -> int:
     from ..config import load as configfile
     from ..trace import lock
     from ..training.session import check_writable
-    from . import preview
 
     path, workers, output = options.config, options.workers, options.output
     overrides, dry_run = options.set, options.dry_run
@@ -88,6 +87,8 @@ def run(options: argparse.Namespace) -> int:
     if (options.resume or config.trace.checkpoint_s is not None) and config.reduce.summed:
         raise InputError(f"{path}: reduce.kind: 'allreduce' takes no checkpoints")
     if dry_run:
+        from . import preview
+
         components = prepare_ranks(config, path)
         print(preview.dry_run_text(components.config, components))
         return 0

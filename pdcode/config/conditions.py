@@ -5,6 +5,7 @@ Keys of a kind are fields of its class, and unknown to other kinds. This is for 
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -108,7 +109,7 @@ def check(config: Any) -> None:
     """
     for name, conditions in CONDITIONS.items():
         table = getattr(config, name)
-        defaults = {field.encode_name: _default(field) for field in msgspec.structs.fields(table)}
+        defaults = _defaults(table.__class__)
         for keys, selector, holds, needs in conditions:
             if not hasattr(table, selector) or holds(chosen := getattr(table, selector)):
                 continue
@@ -118,6 +119,12 @@ def check(config: Any) -> None:
                         f"{name}.{key}: {shown(value)} has no effect with {name}.{selector} {shown(chosen)}; "
                         f"it needs {needs}"
                     )
+
+
+@functools.cache
+def _defaults(table: type[msgspec.Struct]) -> dict[str, Any]:
+    """Return the default of each key: msgspec evaluates annotations anew each time that it is asked."""
+    return {field.encode_name: _default(field) for field in msgspec.structs.fields(table)}
 
 
 def _default(field: Any) -> Any:
