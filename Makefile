@@ -10,7 +10,7 @@ sources := setup.py pyproject.toml $(wildcard csrc/*.[ch] pdcode/kernels/*.pyx p
 pytest = $(python) -m pytest --numprocesses auto
 tested := .venv/built .venv/extra-test .venv/extra-mnist5k
 
-.PHONY: help run shell lab test test-long check fast bench docs docs-check lint clean dist
+.PHONY: help run shell lab test test-long fuzz soak check fast bench docs docs-check lint clean dist
 .DELETE_ON_ERROR:
 
 # Images of containers set it. Every rank would compile all modules, which takes half of its start.
@@ -37,6 +37,14 @@ test: $(tested) ## run all tests; those of tests/cluster only as root where SLUR
 
 test-long: $(tested) ## run all tests, with twenty times as many examples of each property
 	@$(pytest) --durations 10 --hypothesis-profile long --timeout 1000 -o faulthandler_timeout=1100 tests
+
+fuzz: $(tested) ## damage files of each format and read them: n=100000 seed=1 first=0 formats="traces npz"
+	@nice $(python) -P tests/fuzz/fuzz.py $(foreach key,n seed first,$(addprefix $(key)=,$($(key)))) \
+	    $(if $(formats),formats="$(formats)")
+
+soak: .venv/built ## a long run with a fault now and then, memory watched: arrivals=1000000 every=10000 record=all
+	@PATH="$(CURDIR)/.venv/bin:$$PATH" $(python) -P tests/soak/soak.py \
+	    $(foreach key,arrivals every record workers,$(addprefix $(key)=,$($(key))))
 
 check: ## check style and types, and run the quick tests, which start no other process
 	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target lint fast

@@ -61,6 +61,7 @@ def run(options: argparse.Namespace) -> int:
     from ..config import load as configfile
     from ..trace import lock
     from ..training.session import check_writable
+    from . import guard
 
     path, workers, output = options.config, options.workers, options.output
     overrides, dry_run = options.set, options.dry_run
@@ -86,6 +87,8 @@ def run(options: argparse.Namespace) -> int:
     config, text = configfile.load(path, configs.overrides(overrides, workers, output))
     if (options.resume or config.trace.checkpoint_s is not None) and config.reduce.summed:
         raise InputError(f"{path}: reduce.kind: 'allreduce' takes no checkpoints")
+    if dry_run or place is None:
+        guard.survive(config)
     if dry_run:
         from . import preview
 

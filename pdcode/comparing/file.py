@@ -82,7 +82,11 @@ class Comparison:
             If one cannot be read; the message names the file, `where`.
         """
         with within(where):
-            return [Config.of(configfile.parse(text), old=True) for text in self.configs]
+            try:
+                tables = [configfile.parse(text) for text in self.configs]
+            except ValueError as error:
+                raise InputError(f"damaged: a configuration is not TOML: {error}") from None
+            return [Config.of(each, old=True) for each in tables]
 
     @property
     def title(self) -> str:

@@ -47,6 +47,8 @@ class Injector:
             return
         if self._zero_ns is None:
             self._zero_ns = time.perf_counter_ns() - task.sent_ns[0]
+            if task.task:
+                self._forget(task)
             if self._timed:
                 threading.Thread(target=self._strike, daemon=True).start()
         if any(spell.repeats for spell in self._on):  # of the task before
@@ -61,6 +63,13 @@ class Injector:
                 self._cuts.append((self._now_ns(), each.lasts_ns))
             else:
                 each.strike()
+
+    def _forget(self, first: Task) -> None:
+        """Leave out what struck before the first task of a rank that takes a worker's place, or goes on."""
+        sent_ns = first.sent_ns[0]
+        self._timed = [each for each in self._timed if each.at_ns > sent_ns]
+        self._by_task = [each for each in self._by_task if (each.task or 0) >= first.task]
+        self._cuts = [cut for cut in self._cuts if cut[0] > sent_ns]
 
     def computed(self, compute_ns: int) -> None:
         """Be slower than a part of the task, which took so long, was computed."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 
 from ..util.errors import InputError, not_a_file, reason
@@ -42,9 +43,9 @@ def places(path: str) -> tuple[Place, ...]:
             continue
         at, _, rest = line.partition(",")
         what, _, node = (word.strip() for word in rest.partition(","))
-        if not at.strip().isdecimal() or what not in ("add", "remove") or not node:
+        if not re.fullmatch("[0-9]{1,15}", at.strip()) or what not in ("add", "remove") or not node:
             raise InputError(f"faults.spot: {path}, line {number}: expected ms,add|remove,node")
-        at_s = 1e-3 * int(at)
+        at_s = 1e-3 * int(at.strip())
         start_s = at_s if start_s is None else start_s
         if at_s < last_s or (what == "add") == (node in holds):
             raise InputError(f"faults.spot: {path}, line {number}: {node}: is there, is not, or came earlier")

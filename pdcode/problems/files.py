@@ -2,29 +2,20 @@
 
 from __future__ import annotations
 
-import lzma
 import math
-import struct
-import tokenize
-import warnings
 import zipfile
 import zlib
 
 import numpy as np
-from numpy.lib import format as npy
 
 from ..config.tables import ProblemTable as Table
+from ..util import npz
 from ..util.errors import InputError
 from ..util.memory import ensure_fits
 from .formats import existing
 from .matrix import Array, Csr
 from .samples import Samples, name_of
 
-# what zipfile and numpy raise for damaged files
-DAMAGE = (
-    OSError, EOFError, ValueError, NotImplementedError, RuntimeError, zipfile.BadZipFile, zlib.error,
-    lzma.LZMAError, struct.error, tokenize.TokenError,
-)  # fmt: skip
 WIDEST = 2**31 - 2  # features, as columns are int32 and the last one is the bias
 
 
@@ -34,8 +25,7 @@ def read_npz(table: Table) -> Samples:
     if not zipfile.is_zipfile(path):
         raise InputError(f"problem.data: {table.data!r} is not an npz file, a zip archive of arrays")
     try:
-        with zipfile.ZipFile(path) as archive, warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # numpy's, of headers that Python 2 wrote
+        with npz.opened(path) as archive:
             names = [name.removesuffix(".npy") for name in archive.namelist()]
             for key, name in (("inputs", table.inputs), ("targets", table.targets)):
                 if name not in names:
@@ -43,28 +33,19 @@ def read_npz(table: Table) -> Samples:
             return Samples(_array(table, "inputs", archive), _array(table, "targets", archive))
     except InputError:
         raise
-    except DAMAGE as error:
+    except npz.DAMAGE as error:
         raise InputError(f"problem.data: {table.data!r} cannot be read as npz: {error}") from error
 
 
 def _array(table: Table, key: str, archive: zipfile.ZipFile) -> Array:
     """Read an array, after checks of the size and type that its header claims."""
     name = table.inputs if key == "inputs" else table.targets
-    member = archive.getinfo(f"{name}.npy" if f"{name}.npy" in archive.namelist() else name)
-    with archive.open(member) as file:
-        version = npy.read_magic(file)
-        header = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}.get(version)
-        if header is None:
-            raise ValueError(f"version {version} of the format of arrays")
-        shape, _, dtype = header(file)
+    member, shape, dtype = npz.claimed(archive, name)
     if dtype.hasobject:
         raise InputError(f"problem.{key}: {name_of(table, key)} holds Python objects, not real numbers")
-    size = math.prod(shape) * dtype.itemsize
-    if size > member.file_size:
-        raise ValueError(f"{name!r} is cut off: shape {shape} needs {size} bytes of {member.file_size}")
-    ensure_fits(f"problem.{key}", f"{name_of(table, key)} of shape {shape}", 2 * size)  # it is copied
-    with archive.open(member) as file:
-        return np.asarray(npy.read_array(file, allow_pickle=False))
+    size = 2 * math.prod(shape) * dtype.itemsize  # it is copied
+    ensure_fits(f"problem.{key}", f"{name_of(table, key)} of shape {shape}", size)
+    return npz.array(archive, member)
 
 
 def read_svmlight(table: Table) -> Samples:

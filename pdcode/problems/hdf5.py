@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..config.tables import ProblemTable as Table
-from ..util.datasets import damage, ensure_written
+from ..util.datasets import damage, ensure_files, ensure_written
 from ..util.errors import InputError
 from ..util.memory import ensure_fits
 from . import split
@@ -116,6 +116,7 @@ def _dataset_of(table: Table, key: str, file: h5py.File) -> h5py.Dataset:
 
     name, where = table.inputs if key == "inputs" else table.targets, f"problem.{key}: {name_of(table, key)}"
     found = link = None
+    ensure_files(file, name, where)
     with suppress(RuntimeError, KeyError, ValueError, OSError):  # links in a loop, damage, a NUL in the name
         link = file.get(name, getlink=True)
         found = file[name]

@@ -41,6 +41,7 @@ def moments(chunks: Iterable[Array], width: int) -> tuple[Array, Array]:
 def largest(x: Csr) -> tuple[Array, Array]:
     """Return zero means and each column's largest absolute value: a scaling that keeps sparsity."""
     scale = np.zeros(x.width)
-    np.maximum.at(scale, x.columns, np.abs(x.data))
+    with np.errstate(invalid="ignore"):  # NaN is refused once it is scaled
+        np.maximum.at(scale, x.columns, np.abs(x.data))
     scale[scale == 0] = 1
     return np.zeros(x.width), scale

@@ -15,7 +15,7 @@ from ..config.tables import StragglersTable
 from ..trace import contents, opening
 from ..trace.reader import Trace
 from ..trace.schema import DRAINED, SCHEMA
-from ..util.datasets import ensure_written
+from ..util.datasets import ensure_files, ensure_written
 from ..util.errors import InputError, shortened
 from . import bases, records
 from .base import Reals
@@ -133,6 +133,8 @@ def _matrix(path: Path, file: h5py.File, name: str | None) -> Reals:
         if isinstance(each, h5py.Dataset) and each.ndim == 2 and each.dtype.kind in "fiu":
             matrices[where if isinstance(where, str) else where.decode(errors="replace")] = each
 
+    if name:
+        ensure_files(file, name, f"stragglers.path: {path}: '{name}'")
     with contents.damage(str(path)):
         if name and name.strip("/"):
             note(name.strip("/"), file.get(name))  # what is linked to is not visited

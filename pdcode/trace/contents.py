@@ -87,12 +87,24 @@ def names(group: h5py.Group, where: str) -> list[str]:
     return found
 
 
+def _member(parent: h5py.Group, name: str, where: str) -> Any:
+    """Return what has this name in a group; None if nothing has it, or only a link.
+
+    Links are not followed: they may lead to other files, and HDF5 waits for ever for a named pipe.
+    """
+    import h5py
+
+    with damage(where):
+        key = name.encode()
+        hard = parent.id.links.exists(key) and parent.id.links.get_info(key).type == h5py.h5l.TYPE_HARD
+        return parent.get(name) if hard else None
+
+
 def group(parent: h5py.Group, name: str, where: str) -> h5py.Group:
     """Return a group of this name; raise InputError if there is none."""
     import h5py
 
-    with damage(where):
-        found = parent.get(name)
+    found = _member(parent, name, where)
     if not isinstance(found, h5py.Group):
         raise damaged(where, f"{name} is not a group")
     return found
@@ -106,9 +118,7 @@ def dataset(parent: h5py.Group, name: str, where: str, what: str = "") -> h5py.D
     import h5py
 
     what = what or name
-
-    with damage(where):
-        found = parent.get(name)
+    found = _member(parent, name, where)
     if not isinstance(found, h5py.Dataset):
         raise damaged(where, f"{what} is {'missing' if found is None else 'not a dataset'}")
     with damage(where):
@@ -143,8 +153,7 @@ def datasets(place: h5py.Group, where: str, depth: int = 3) -> Iterator[h5py.Dat
         members = names(place, where)
     for name in members:
         with suppress(InputError):
-            with damage(where):
-                found = place.get(name)
+            found = _member(place, name, where)
             if not isinstance(found, h5py.Group):
                 yield dataset(place, name, where)
             elif depth:

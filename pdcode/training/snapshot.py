@@ -238,7 +238,7 @@ def restore(root: object, snapshot: Snapshot) -> None:
     """
     try:
         _Restoring(snapshot.contents).restore(root, snapshot.tree, type(root).__name__)
-    except (LookupError, TypeError, ValueError, AttributeError, msgspec.ValidationError) as error:
+    except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError, RecursionError) as error:
         raise Mismatch(str(error)) from None
 
 

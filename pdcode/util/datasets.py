@@ -1,4 +1,4 @@
-"""Damage of HDF5 files, and datasets that claim more than the file holds."""
+"""Damage of HDF5 files, and datasets that claim more than the file holds, or are in other files."""
 
 from __future__ import annotations
 
@@ -9,11 +9,14 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .errors import InputError
+from .errors import InputError, not_a_file
 from .memory import ensure_fits
 
 if TYPE_CHECKING:
     import h5py
+
+
+LINKS = 16  # that a name may lead through
 
 
 @contextmanager
@@ -45,11 +48,10 @@ def ensure_written(data: h5py.Dataset, key: str, name: str) -> None:
         If a part is missing, or a chunk does not fit into memory.
     """
     where = f"{key}: {name}"
+    ensure_sources(data, where)
     if data.is_virtual:
-        for source in data.virtual_sources():
-            if gone := _gone(data, source.file_name, source.dset_name):
-                raise InputError(f"{where} is a virtual dataset, and its source {gone} is missing")
-    elif data.chunks:
+        return
+    if data.chunks:
         ensure_fits(key, f"a chunk of {name}", math.prod(data.chunks) * data.dtype.itemsize)
         chunks = math.prod(-(-length // chunk) for length, chunk in zip(data.shape, data.chunks, strict=True))
         with damage(where):
@@ -60,14 +62,80 @@ def ensure_written(data: h5py.Dataset, key: str, name: str) -> None:
         raise InputError(f"{where} was never written")
 
 
-def _gone(data: h5py.Dataset, file_name: str, dataset: str) -> str:
-    """Return the name of the source of a virtual dataset if it cannot be opened; empty if it can."""
+def ensure_sources(data: h5py.Dataset, where: str, links: int = LINKS) -> None:
+    """Refuse a dataset whose data are in other files of which one is missing, or is no file.
+
+    Raises
+    ------
+    InputError
+        Of a pipe, too: HDF5 would wait for it for ever.
+    """
+    with damage(where):
+        sources, pieces = data.virtual_sources() if data.is_virtual else [], data.external or []
+    for name, _, _ in pieces:
+        _there(data.file, name, "HDF5_EXTFILE_PREFIX", where)
+    for source in sources:
+        name, there = source.dset_name.replace("%b", "0"), None
+        if source.file_name == ".":
+            there = _follow(data.file, name, where, links - 1)
+        elif path := _there(data.file, source.file_name.replace("%b", "0"), "HDF5_VDS_PREFIX", where):
+            there = _follow_in(path, name, where, links - 1)
+        if not there:
+            inside = f"{source.dset_name!r} in {source.file_name!r}"
+            raise InputError(f"{where} is a virtual dataset, and its source {inside} is missing")
+
+
+def ensure_files(file: h5py.File, name: str, where: str) -> None:
+    """Refuse a name that leads through links to what is no file, as `ensure_sources` does.
+
+    What is missing or damaged is left to whoever reads it.
+    """
+    try:
+        _follow(file, name, where, LINKS)
+    except InputError:
+        raise
+    except (OSError, KeyError, RuntimeError, ValueError, TypeError):
+        return
+
+
+def _follow(place: h5py.Group, name: str, where: str, links: int) -> bool:
+    """Follow a name through links; return whether there is something."""
     import h5py
 
-    inside, here = f"{dataset!r} in {file_name!r}", Path(data.file.filename).parent
-    if file_name == ".":
-        return "" if dataset in data.file else inside
-    for folder in (os.environ.get("HDF5_VDS_PREFIX", ""), here, ""):  # where HDF5 looks
-        with suppress(OSError), h5py.File(Path(folder, file_name.replace("%b", "0")), "r") as file:
-            return "" if dataset.replace("%b", "0") in file else inside
-    return inside
+    place = place.file if name.startswith("/") else place
+    parts = [part for part in name.split("/") if part not in ("", ".")]
+    for number, part in enumerate(parts, 1):
+        key, rest = part.encode("utf-8", "surrogateescape"), "/".join(parts[number:])
+        if not links or not isinstance(place, h5py.Group) or not place.id.links.exists(key):
+            return False
+        if place.id.links.get_info(key).type == h5py.h5l.TYPE_HARD:
+            place = place[key]
+            continue
+        value = place.id.links.get_val(key)
+        *file, name = [os.fsdecode(each) for each in (value if isinstance(value, tuple) else [value])]
+        if not file:
+            return _follow(place, f"{name}/{rest}", where, links - 1)
+        path = _there(place.file, file[0], "HDF5_EXT_PREFIX", where)
+        return path is not None and _follow_in(path, f"/{name}/{rest}", where, links - 1)
+    if isinstance(place, h5py.Dataset):
+        ensure_sources(place, where, links)
+    return True
+
+
+def _follow_in(path: Path, name: str, where: str, links: int) -> bool:
+    import h5py
+
+    with suppress(OSError), h5py.File(path, "r") as file:
+        return _follow(file, name, where, links)
+    return False
+
+
+def _there(file: h5py.File, name: str, prefix: str, where: str) -> Path | None:
+    """Return the path of another file where HDF5 looks for it; None if it is missing."""
+    for folder in (os.environ.get(prefix, ""), Path(file.filename).parent, ""):
+        path = Path(folder, name)
+        if not (why := not_a_file(path)):
+            return path
+        if path.exists():
+            raise InputError(f"{where} refers to {str(path)!r}: {why}")
+    return None

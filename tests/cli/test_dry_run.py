@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import tomllib
 from pathlib import Path
 
+import h5py
 import pytest
 
 from pdcode.__main__ import main
+from pdcode.trace import opening
 
 JOB = """
 [problem]
@@ -55,3 +59,22 @@ def test_codes_over_data_are_no_codes_over_blocks(tmp_path: Path, capsys: pytest
     printed = capsys.readouterr().out
     assert "#   none over blocks: a task combines the gradients of 2 of 8 shards\n" in printed
     assert "uncoded" not in printed.partition("# Codes\n")[2].partition("# Problem")[0]
+
+
+@pytest.mark.parametrize("key", ["problem.data", "stragglers.path"])
+@pytest.mark.parametrize("command", [["run", "--dry-run"], ["simulate"]])
+def test_a_file_on_which_hdf5_crashes_is_told(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    key: str,
+    command: list[str],
+) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["x"] = [1.0]
+    (tmp_path / "job.toml").write_text("[stop]\nupdates = 3\n")
+    monkeypatch.setattr(opening, "_read_all", lambda path: os.kill(os.getpid(), signal.SIGKILL))
+    kind = ["--set", "stragglers.kind=trace"] if key == "stragglers.path" else []
+    out = ["-o", str(tmp_path / "t.h5")]
+    assert main([*command, str(tmp_path / "job.toml"), *kind, "--set", f"{key}={tmp_path}/a.h5", *out]) == 2
+    assert "a.h5: damaged: HDF5 crashes or does not end" in capsys.readouterr().err

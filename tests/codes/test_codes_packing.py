@@ -133,6 +133,11 @@ def test_a_damaged_state_is_refused(tmp_path):
     for changes in (
         {"done": None},
         {"done": -1},
+        {"done": -numpy.inf},
+        {"done": 1e300},
+        {"done": [1]},
+        {"pool_points": numpy.full_like(content["pool_points"], 6e4, "f2")},
+        {"pool_points": numpy.zeros((1000, 4, 9))},
         {"pool_points": content["pool_points"] * numpy.nan},
         {"pool_points": content["pool_points"][:, :3]},
         {"before_supports": content["before_supports"] + 4},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -20,7 +21,7 @@ from pdcode.planning import space
 from pdcode.planning.goal import Goal
 from pdcode.planning.trials import Outcome
 from pdcode.trace import Trace
-from pdcode.util.errors import Failure
+from pdcode.util.errors import Failure, InputError
 from pdcode.util.processes import Pool
 
 pytestmark = pytest.mark.slow
@@ -437,6 +438,12 @@ def test_a_damaged_comparison_is_one_line(
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     assert "a.h5" in error
+
+
+def test_a_configuration_in_a_comparison_that_is_not_toml_is_one_line() -> None:
+    made = replace(comparison(a=[1.0], b=[2.0]), configs=["", "[nan 1.]"])
+    with pytest.raises(InputError, match=r"^a\.h5: damaged: a configuration is not TOML"):
+        made.read_configs("a.h5")
 
 
 def test_comparisons_and_traces_are_not_shown_together(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -11,6 +13,8 @@ from pdcode import faults
 from pdcode.config import load as configfile
 from pdcode.config.tables import Config, FaultsTable
 from pdcode.config.write import to_toml
+from pdcode.faults.injector import Injector
+from pdcode.faults.process import Kill, Stop
 from pdcode.util.errors import InputError
 
 NODES = "0,add,a\n0,add,b\n1000,remove,a\n2000,add,c\n3000,remove,c\n3000,remove,b\n4000,add,d\n"
@@ -133,3 +137,27 @@ def test_only_the_virtual_clock_has_workers_that_come_back() -> None:
     for other in ("faults.events=[{kind='join', worker=0, at_s=1.0}]", "faults.spot=n.csv"):
         with pytest.raises(InputError, match="over MPI no"):
             faults.check_real(config(other))
+
+
+def test_whoever_takes_a_workers_place_does_not_suffer_what_struck_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    struck: list[str] = []
+    for each in (Kill, Stop):
+        monkeypatch.setattr(
+            each, "strike", lambda self: struck.append(f"{self.kind} {self.task} {self.at_s}")
+        )
+    before, after = [Kill(task=0), Kill(at_s=0.0)], [Kill(task=4), Stop(task=9), Stop(at_s=2.1)]
+    first, second = Injector(1, 0, before), Injector(1, 0, [*before, *after])
+    first.begin(Begun(task=0, sent_ns=[0]), None)  # type: ignore[arg-type]
+    second.begin(Begun(task=5, sent_ns=[2 * 10**9]), None)  # type: ignore[arg-type]
+    second.begin(Begun(task=9, sent_ns=[2 * 10**9]), None)  # type: ignore[arg-type]
+    time.sleep(0.3)
+    assert sorted(struck) == ["kill 0 None", "kill None 0.0", "stop 9 None", "stop None 2.1"]
+
+
+class Begun(NamedTuple):
+    """What an injector looks at of a task."""
+
+    task: int
+    sent_ns: list[int]

@@ -1,15 +1,17 @@
-"""Damage to what users write: configurations, and files of data."""
+"""What users write: configurations, data, recorded delays, spot traces, tables of settings."""
 
 from __future__ import annotations
 
 import gzip
 import io
 import json
+import os
 import random
 import re
 import struct
 import tomllib
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +19,10 @@ import damage
 import h5py
 import numpy as np
 
-from pdcode.config import kinds
+from pdcode import faults, problems
+from pdcode.config import kinds, settings
 from pdcode.config import load as configfile
+from pdcode.config.tables import StragglersTable
 from pdcode.config.write import to_toml
 
 TABLES: dict[str, list[str]] = {  # of whole configurations: every kind of a table in one of them
@@ -65,9 +69,22 @@ TEXTS = "", "x", "auto", "units", "none", "net", "\0", "a" * 300, "a.npz", "..",
 PIECES = (
     "[" * 2000, "{a=" * 2000, "9" * 5000, "a." * 50_000, "a.a.", "[[a]]\n", "[code]\n", "#", "=", "''", '"""',
     "inf", "-nan", "0x", "1_0", "\\u0000", "\ufeff", "'k y' = 1\n", "k = 1\n" * 1000, "1979-05-27T07:32:00Z",
-    ",", "]", "\r",
-    "key = 'value'\n" * 100_000,
+    ",", "]", "\r", "key = 'value'\n" * 100_000,
 )  # fmt: skip
+OF_TOML = tuple(map(str.encode, PIECES))
+OF_TEXT = (
+    b"9" * 20, b"9" * 5000, b"9:1 ", b"9000000000000000000:2 ", b"2147483648:1", b"-1:3", b"1:nan", b"qid:3 ",
+    b"#", b"\n", b"\n\n", b"\r", b"\0", b"1e999 ", b"\xff" * 4, b"\x7f\xff\xff\xff", b"\0\0\0\0", b"1:1 1:1 ",
+    b"x" * 10_000, b",", b"," * 5000, b"nan", b"inf", b"-1", b"-0", b"1_0", b"\xef\xbb\xbf", b'"', b"'", b" ",
+    b"\t", "⁷".encode(), "٣".encode(), "\u2028".encode(), b"add", b"remove", b"1e308", b"0x1p3", b"k=v",
+)  # fmt: skip
+
+
+class Run:
+    """An object that ends the process if it is unpickled."""
+
+    def __reduce__(self) -> tuple[object, tuple[int]]:
+        return os._exit, (99,)
 
 
 def configurations(folder: Path) -> list[Path]:
@@ -80,16 +97,11 @@ def configurations(folder: Path) -> list[Path]:
 
 def configuration(source: random.Random, path: Path) -> str:
     """Damage a configuration: one to three values, or its text."""
-    if not source.randrange(4):
-        return damage.flip(source, path) if source.randrange(3) else damage.truncate(source, path)
-    if not source.randrange(3):
-        text = path.read_text()
-        place, piece = source.randrange(len(text)), source.choice(PIECES)
-        path.write_text(text[:place] + piece + text[place + source.choice([0, 0, 1, 30]) :])
-        return f"{piece!r:.20} at {place}"
+    if source.randrange(2):
+        return damage.content(source, path, OF_TOML)
     tables, said = tomllib.loads(path.read_text()), []
     for _ in range(source.choice([1, 1, 2, 3])):
-        holder, key = source.choice(list(damage.nodes(tables)))
+        holder, key = damage.chosen(source, tables)
         holder[key] = _value(source, holder[key])
         said.append(f"{key} = {holder[key]!r:.40}")
     path.write_text("".join(f"{json.dumps(key)} = {_toml(value)}\n" for key, value in tables.items()))
@@ -116,8 +128,13 @@ def _toml(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
+def read_configuration(source: random.Random, path: Path) -> None:
+    to_toml(configfile.load(path)[0])
+
+
 def configuration_commands(source: random.Random, path: Path, job: str) -> list[list[str]]:
-    return [["run", str(path), "--dry-run"]]
+    cost = ["simulate", job, "--cost", str(path), "-o", str(path.with_suffix(".h5"))]
+    return [["run", str(path), "--dry-run"], cost]
 
 
 def data(folder: Path) -> list[Path]:
@@ -128,38 +145,41 @@ def data(folder: Path) -> list[Path]:
     np.savez_compressed(folder / "packed.npz", x=x.astype("f4"), y=y / 3)
     with h5py.File(folder / "a.h5", "w") as file:
         file["x"], file["y"] = x, y
-    with h5py.File(folder / "packed.h5", "w") as file:
+    with h5py.File(folder / "packed.h5", "w", libver="latest") as file:
         file.create_dataset("x", data=x, chunks=(7, 6), maxshape=(None, 6), compression="gzip", shuffle=True)
         file.create_dataset("y", data=y / 3, chunks=(7,), maxshape=(None,), fletcher32=True)
     rows = [
         f"{label} " + " ".join(f"{i + 1}:{v:.3}" for i, v in enumerate(row))
         for label, row in zip(y, x, strict=True)
     ]
-    text = "\n".join(rows).encode()
-    (folder / "a.svm").write_bytes(text)
-    (folder / "a.svm.gz").write_bytes(gzip.compress(text))
     images = b"\0\0\x08\3" + struct.pack(">3I", 40, 2, 3) + bytes(range(240))
+    for name, content in (("a.svm", "\n".join(rows).encode()), ("a-images-idx3-ubyte", images)):
+        (folder / name).write_bytes(content)
+        (folder / f"{name}.gz").write_bytes(gzip.compress(content))
     labels = b"\0\0\x08\1" + struct.pack(">I", 40) + bytes(y.astype("u1"))
-    for end, pack in (("", bytes), (".gz", gzip.compress)):
-        (folder / f"a-images-idx3-ubyte{end}").write_bytes(pack(images))
     (folder / "a-labels-idx1-ubyte").write_bytes(labels)
-    names = (
-        "a.npz", "packed.npz", "a.h5", "packed.h5", "a.svm", "a.svm.gz", "a-images-idx3-ubyte",
-        "a-images-idx3-ubyte.gz",
-    )  # fmt: skip
-    return [folder / name for name in names]
+    return [path for path in folder.iterdir() if path.is_file()]
 
 
-def datum(source: random.Random, path: Path) -> str:
-    """Damage a file of data as its format suggests."""
-    if path.suffix == ".h5":
-        ways = {damage.dataset: 2, damage.link: 1, damage.flip: 2, damage.truncate: 1}
-        return damage.one_of(ways, source, path)
-    if not source.randrange(3):
-        return damage.flip(source, path) if source.randrange(4) else damage.truncate(source, path)
-    if path.suffix == ".npz":
-        return _npz(source, path)
-    return _bytes(source, path)
+def data_of(*ends: str) -> Callable[[Path], list[Path]]:
+    """Return what writes the data whose files' names end so."""
+    return lambda folder: sorted(path for path in data(folder) if path.name.endswith(ends))
+
+
+def text(source: random.Random, path: Path) -> str:
+    return damage.content(source, path, OF_TEXT)
+
+
+def hdf5(source: random.Random, path: Path) -> str:
+    return damage.one_of({damage.dataset: 2, damage.link: 2, damage.content: 3}, source, path)
+
+
+def delay(source: random.Random, path: Path) -> str:
+    return (hdf5 if path.suffix == ".h5" else text)(source, path)
+
+
+def npz(source: random.Random, path: Path) -> str:
+    return (_npz if source.randrange(3) else damage.content)(source, path)
 
 
 def _npz(source: random.Random, path: Path) -> str:
@@ -168,7 +188,9 @@ def _npz(source: random.Random, path: Path) -> str:
         members = {name: archive.read(name) for name in archive.namelist()}
     name = source.choice(list(members))
     if source.randrange(2):
-        value = source.choice([each for each in damage.values() if not isinstance(each, h5py.Empty)])
+        value = source.choice(
+            [each for each in damage.values() if not isinstance(each, h5py.Empty)] + [Run()]
+        )
         file = io.BytesIO()
         np.save(file, np.asarray(value), allow_pickle=True)
         members[name], said = file.getvalue(), f"{name} = {value!r:.40}"
@@ -188,29 +210,14 @@ def _npz(source: random.Random, path: Path) -> str:
         members[name] = members[name][:6] + version + members[name][8:10] + header + members[name][128:]
         said = f"{name} {header.strip()[:60]!r}"
     with zipfile.ZipFile(
-        path, "w", source.choice([zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2])
+        path, "w", source.choices([zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2], [8, 1, 1])[0]
     ) as archive:
         for each, content in members.items():
             archive.writestr(each, content)
     return said
 
 
-def _bytes(source: random.Random, path: Path) -> str:
-    """Insert a piece into the unpacked bytes of a svmlight or IDX file."""
-    packed, content = path.suffix == ".gz", path.read_bytes()
-    content = gzip.decompress(content) if packed else content
-    pieces = [
-        b"9" * 20, b"9:1 ", b"9000000000000000000:2 ", b"2147483648:1", b"-1:3", b"1:nan", b"qid:3 ", b"#",
-        b"\n\n", b"\0", b"1e999 ", b"\xff" * 4, b"\x7f\xff\xff\xff", b"\0\0\0\0", b"1:1 1:1 ", b"x" * 10_000,
-    ]  # fmt: skip
-    head = source.randrange(20) if source.randrange(2) else source.randrange(len(content))
-    piece, over = source.choice(pieces), source.choice([0, 1, 4])
-    content = content[:head] + piece + content[head + over :]
-    path.write_bytes(gzip.compress(content) if packed else content)
-    return f"{piece!r:.30} at {head}"
-
-
-def data_commands(source: random.Random, path: Path, job: str) -> list[list[str]]:
+def _keys(source: random.Random, path: Path) -> list[str]:
     keys = [
         f"problem.data={path}",
         f"problem.kind={source.choice(['mlp', 'mlp', 'softmax', 'logistic', 'least-squares'])}",
@@ -219,9 +226,72 @@ def data_commands(source: random.Random, path: Path, job: str) -> list[list[str]
         f"problem.shards={source.choice(['auto', 'contiguous', 'replicated'])}",
         "workers.count=3",
     ]
-    if "idx" in path.name:
-        keys.append(f"problem.labels={Path(job).parent / 'a-labels-idx1-ubyte'}")
-    options = [part for key in keys for part in ("--set", key)]
-    if source.randrange(3):
-        return [["run", job, "--dry-run", *options]]
-    return [["simulate", job, "-o", str(path.with_suffix(".out.trace")), *options]]
+    return keys + [f"problem.labels={path.parents[1] / 'a-labels-idx1-ubyte'}"] * ("idx" in path.name)
+
+
+def read_data(source: random.Random, path: Path) -> None:
+    table = configfile.resolve({}, _keys(source, path)).problem
+    problems.receive(table, problems.describe(table).shard(1, 3), 1, 3)
+
+
+def data_commands(source: random.Random, path: Path, job: str) -> list[list[str]]:
+    options = [part for key in _keys(source, path) for part in ("--set", key)]
+    simulated = ["simulate", job, "-o", str(path.with_suffix(".out.trace")), *options]
+    return [["run", job, "--dry-run", *options], simulated]
+
+
+def delays(folder: Path) -> list[Path]:
+    """Write recorded delays, workers × rounds."""
+    times = np.random.default_rng(0).exponential(1e-3, (4, 9))
+    times[1, 3:] = np.nan
+    np.savetxt(folder / "a.csv", times, "%.3g", ",")
+    for name, form, options in (("a.h5", None, {}), ("packed.h5", "latest", {"compression": "gzip"})):
+        with h5py.File(folder / name, "w", libver=form) as file:
+            file.create_dataset("site/delays", data=times, **options)
+    return [folder / name for name in ("a.csv", "a.h5", "packed.h5")]
+
+
+def read_delays(source: random.Random, path: Path) -> None:
+    draw, times = source.choice(["bootstrap", "block", "replay"]), source.choice(["delay", "task"])
+    table = StragglersTable.of({"kind": "trace", "path": str(path), "draw": draw, "times": times})
+    table.make(0, 5).delays_s(np.arange(5), np.zeros(5, int), 3)
+
+
+def delay_commands(source: random.Random, path: Path, job: str) -> list[list[str]]:
+    return [["simulate", job, "--stragglers", str(path), "-o", str(path.with_suffix(".out.trace"))]]
+
+
+def spot(folder: Path) -> list[Path]:
+    (folder / "spot.csv").write_text(
+        "0,add,a\n0,add,b\n1000,remove,a\n2000,add,c\n3000,remove,c\n4000,add,d\n"
+    )
+    return [folder / "spot.csv"]
+
+
+def _spot_keys(path: Path) -> list[str]:
+    return [f"faults.spot={path}", "stop.seconds=2.0", "faults.spot_speed=1000.0"]
+
+
+def read_spot(source: random.Random, path: Path) -> None:
+    config = configfile.resolve({}, _spot_keys(path))
+    for worker in range(4):
+        faults.of_worker(config, worker)
+
+
+def spot_commands(source: random.Random, path: Path, job: str) -> list[list[str]]:
+    options = [part for key in _spot_keys(path) for part in ("--set", key)]
+    return [["simulate", job, "-o", str(path.with_suffix(".h5")), *options]]
+
+
+def tables(folder: Path) -> list[Path]:
+    (folder / "table.csv").write_text('seed,update.mode,"code.blocks"\n1,first,4\n2,,\n3,all,"[4, 1]"\n')
+    return [folder / "table.csv"]
+
+
+def read_table(source: random.Random, path: Path) -> None:
+    for row in settings.read(path):
+        configfile.resolve({}, row)
+
+
+def table_commands(source: random.Random, path: Path, job: str) -> list[list[str]]:
+    return [["submit", job, "--array", str(path), "--dry-run"]]

@@ -1,29 +1,53 @@
-"""A short slice of the fuzzing of files; `fuzz_files.py` runs any number of cases."""
+"""A short slice of the fuzzing of files, and those that failed once; `make fuzz` runs any number of cases."""
 
 import sys
 from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE))
 
-import fuzz_files
+import fuzz  # noqa: E402
+from kinds import KINDS  # noqa: E402
 
 pytestmark = pytest.mark.slow
+COUNT = 60
 
 
-@pytest.mark.parametrize(("kind", "count"), [("virtual", 20), ("codes", 40)])
-def test_damaged_files_end_in_one_line(kind: str, count: int) -> None:
-    results = list(fuzz_files.fuzz(kind, range(count), seed=0))
-    assert len(results) >= count
+@pytest.mark.parametrize("name", KINDS)
+def test_damaged_files_end_in_one_line(name: str) -> None:
+    with fuzz.scratch() as folder:
+        fuzzer = fuzz.Fuzzer(name, folder)
+        results = list(fuzzer.fuzz(range(1, COUNT + 1)))
+        results += [fuzzer.again(kept) for kept in (HERE / "findings").glob(f"{name}.*")]
     assert [result for result in results if result.problem] == []
-    refused = sum(": damaged: " in result.text for result in results)
-    assert refused > count // 5
+    assert sum(bool(result.text) for result in results) > COUNT // 5
 
 
-@pytest.mark.parametrize("kind", ["configurations", "data"])
-def test_damaged_inputs_end_in_one_line(kind: str) -> None:
-    results = list(fuzz_files.fuzz(kind, range(60), seed=0))
-    assert len(results) == 60
-    assert [result for result in results if result.problem] == []
-    assert sum(bool(result.text) for result in results) > 30
+def test_what_is_wrong_with_a_command_is_told() -> None:
+    line, lines = "pdcode: a.h5: damaged", "pdcode: a.h5: damaged\nmore"
+    passed = [("show", 2, 1.0, 0, line), ("show", 0, 1.0, 0, ""), ("replay", 1, 1.0, 0, "")]
+    failed = [
+        ("show", 1, 1.0, 0, line), ("show", 2, 1.0, 0, lines), ("show", 0, 1.0, 0, line),
+        ("show", 1, 1.0, 0, ""), ("read", 1, 1.0, 0, "Traceback …\nKeyError"), ("show", 2, 9.0, 0, line),
+        ("show", 2, 1.0, 2**30, line),
+    ]  # fmt: skip
+    assert [fuzz.judge(*each) for each in passed] == ["", "", ""]
+    assert all(fuzz.judge(*each) for each in failed)
+
+
+def test_a_crash_and_a_hang_are_the_cases_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    def read(source: object, path: Path) -> None:
+        if path.parent.name == "3":
+            fuzz.os.abort()
+        if path.parent.name == "5":
+            fuzz.time.sleep(100)
+
+    monkeypatch.setattr(fuzz, "HANG_S", 1)
+    kind = KINDS["tables"]._replace(read=read, commands=lambda *_: [])
+    monkeypatch.setitem(fuzz.KINDS, "tables", kind)
+    with fuzz.scratch() as folder:
+        results = list(fuzz.Fuzzer("tables", folder).fuzz(range(1, 8)))
+    assert [result.case for result in results] == [*range(1, 8)]
+    assert [result.case for result in results if result.step != "read"] == [3, 5]

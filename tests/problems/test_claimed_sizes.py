@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import os
 import struct
 import zipfile
 
@@ -78,6 +79,22 @@ def virtual(file, source, dataset="x"):
 )
 def test_an_hdf5_file_of_claims(tmp_path, make, message):
     refused(hdf5(tmp_path / "a.h5", make), f"^problem.inputs: {message}")
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda f: f.__setitem__("x", h5py.ExternalLink("pipe", "/x")),
+        lambda f: f.update({"out": h5py.ExternalLink("b.h5", "/pipe"), "x": h5py.SoftLink("out/x")}),
+        lambda f: virtual(f, "pipe"),
+        lambda f: virtual(f, "b.h5", "pipe/x"),
+        lambda f: f.create_dataset("x", (20, 3), "f8", external=[("pipe", 0, 480)]),
+    ],
+)  # fmt: skip
+def test_nobody_waits_for_a_pipe(tmp_path, make):
+    os.mkfifo(tmp_path / "pipe")
+    hdf5(tmp_path / "b.h5", lambda f: f.__setitem__("pipe", h5py.ExternalLink("pipe", "/")))
+    refused(hdf5(tmp_path / "a.h5", make), "^problem.inputs: 'x' in .* refers to '.*pipe': not a file")
 
 
 def test_a_damaged_chunk(tmp_path):

@@ -14,17 +14,16 @@ from __future__ import annotations
 import json
 import os
 import time
-import zlib
 from collections.abc import Callable, Generator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, closing
 from itertools import islice
 from math import inf
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 
+from ...util import npz
 from ...util.errors import InputError
 from ...util.memory import ensure_fits
 from ...util.processes import MOST, start, submit
@@ -39,6 +38,9 @@ EFFORT, MOST_RESTARTS = 8e7, 4096
 SAME = 1e-5  # difference of coherence below which packings count as equal
 POLISHED = 500  # total size of the packings that are polished
 SAVE_S = 1.0
+ARRAYS = "problem", "done", "pool_points", "pool_supports", "before_points", "before_supports"
+KINDS = "Uififi"  # of their types
+SPARE = 1 << 16  # bytes of headers, and of the problem as text
 
 Progress = Callable[[int, int, float], object]
 
@@ -118,16 +120,27 @@ class Checkpoint:
 
     def _load(self, path: str | os.PathLike[str]) -> None:
         try:
-            with np.load(path, allow_pickle=False) as file:
-                content = {name: file[name] for name in file.files}
+            with npz.opened(path) as file:
+                members = {name: npz.claimed(file, name)[0] for name in ARRAYS}
+                if sum(member.file_size for member in members.values()) > self._largest():
+                    raise ValueError("it claims more than a state has")
+                content = {name: npz.array(file, member) for name, member in members.items()}
+            kinds = "".join(content[name].dtype.kind for name in ARRAYS)
+            if kinds != KINDS or content["done"].shape:
+                raise ValueError(f"arrays of kinds {kinds}, not {KINDS}")
             problem = PackingProblem(*json.loads(str(content["problem"])))
             if problem == self.problem:
                 self.done = _whole("done", int(content["done"]), 0)
                 self.pool, self.before = (self._packings(content, name) for name in ("pool", "before"))
-        except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile, zlib.error) as error:
+        except (*npz.DAMAGE, KeyError, TypeError) as error:
             raise InputError(f"state = {os.fspath(path)!r}: not a state of the optimiser ({error})") from None
         if problem != self.problem:
             raise InputError(f"state = {os.fspath(path)!r}: of another problem, {problem}")
+
+    def _largest(self) -> int:
+        """Return a number of bytes that no state exceeds."""
+        problem = self.problem
+        return 2 * POOL * 8 * problem.rows * (problem.blocks + problem.weight) + SPARE
 
     def _packings(self, content: dict[str, np.ndarray], name: str) -> list[Packing]:
         """Return a pool from a file's arrays, after checks."""
@@ -135,7 +148,9 @@ class Checkpoint:
         n, k, w = self.problem.rows, self.problem.blocks, self.problem.weight
         if points.shape[1:] != (k, n) or supports.shape != (len(points), n, w) or len(points) > POOL:
             raise ValueError(f"{name}: shapes {points.shape} and {supports.shape}")
-        if not np.allclose(np.square(points).sum(axis=1), 1.0, atol=1e-9) or np.any(supports // k):
+        with np.errstate(over="ignore"):
+            norms = np.square(points).sum(axis=1)
+        if not np.allclose(norms, 1.0, atol=1e-9) or np.any(supports // k):
             raise ValueError(f"{name}: no unit vectors")
         return [measured(each, at) for each, at in zip(points, supports, strict=True)]
 

@@ -1,0 +1,274 @@
+"""Kinds of files to damage: small whole files, and what reads them."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import sys
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import damage
+import h5py
+import inputs
+import msgspec
+from interrupted import built, interrupted
+
+from pdcode.__main__ import main
+from pdcode.analysis.summary import summarise
+from pdcode.codes import Code
+from pdcode.codes.optimise import packing
+from pdcode.codes.optimise.restarts import PackingProblem
+from pdcode.comparing.file import Comparison
+from pdcode.config import load as configfile
+from pdcode.config.tables import Config
+from pdcode.trace import Trace
+from pdcode.trace.reader import COLUMNS
+from pdcode.training import checkpoint
+from pdcode.training.checkpoint import Coordinates
+from pdcode.util import checked
+from pdcode.virtual import calibration
+
+JOB = """
+problem = {kind = "least-squares", data = "synthetic", samples = 60, features = 12, batch = 4}
+code = {blocks = 4, weight = 2}
+workers = {count = 3}
+stragglers = {kind = "shifted-exponential", shift_s = 0.001, mean_s = 0.001, slow = [1], slowdown = 2}
+stop = {updates = 12, loss = 1e-3}
+trace = {progress_s = 1e-3}
+"""
+
+
+class Kind(NamedTuple):
+    """A kind of file to damage.
+
+    Attributes
+    ----------
+    samples : callable
+        Writes whole files of this kind into a folder, and returns their paths. The folder also holds
+        `job.toml`, a small configuration, and a named pipe.
+    damage : callable
+        Damages a file in place; returns how, for the report.
+    read : callable
+        Reads a damaged file, or a part of it, in this process, as commands do.
+    commands : callable
+        Returns the commands to run on a file, as lists of arguments of `pdcode`, given `job.toml`. They write
+        in the folder of the damaged file only.
+    """
+
+    samples: Callable[[Path], list[Path]]
+    damage: Callable[[random.Random, Path], str]
+    read: Callable[[random.Random, Path], object]
+    commands: Callable[[random.Random, Path, str], list[list[str]]]
+
+
+def quiet(arguments: list[str]) -> int:
+    """Run a command in this process without its output; return its exit code."""
+    kept = sys.stdout
+    with open(os.devnull, "w") as sys.stdout:
+        try:
+            return main(arguments)
+        finally:
+            sys.stdout = kept
+
+
+def traces(folder: Path) -> list[Path]:
+    """Record small runs on the virtual clock: several schemes, times only, a file of HDF5's oldest format."""
+    job = str(folder / "job.toml")
+    runs = {
+        "virtual": ["memory.kind=worker", "downlink.kind=codewords"],
+        "cyclic": ["scheme.name=cyclic", "update.mode=first", "problem.batch=0"],
+        "matched": ["code.family=matched", "memory.kind=difference", "optimizer.momentum=0.5"],
+        "sampled": ["trace.arrivals=sampled", "trace.sample=2"],
+        "timing": [],
+    }
+    for name, options in runs.items():
+        keys = [part for option in options for part in ("--set", option)]
+        only = ["--timing-only"] if name == "timing" else []
+        assert quiet(["simulate", job, "-o", str(folder / f"{name}.h5"), *keys, *only]) == 0
+    with (
+        h5py.File(folder / "virtual.h5") as file,
+        h5py.File(folder / "old.h5", "w") as old,
+    ):  # has no checksums
+        old.attrs.update(file.attrs)
+        for name in file:
+            file.copy(name, old)
+    return [folder / f"{name}.h5" for name in (*runs, "old")]
+
+
+def read_trace(source: random.Random, path: Path) -> None:
+    """Read some of a trace, as reading all of it takes 60 ms."""
+    trace = Trace(path)
+    way = source.randrange(8)
+    if way == 0:
+        summarise(trace)
+    elif way == 1:
+        calibration.fit(trace, 1e6, "median")
+    elif way == 2:
+        inputs.read_delays(source, path)
+    elif way == 3:
+        Code.load_all(path)
+    elif way == 4:
+        calibration.config_of(trace)
+    else:
+        table = trace._table(source.choice([*COLUMNS]))
+        sum(len(table[key]) for key in source.sample([*table], min(8, len(table))))
+        assert (trace.code, trace.code_attributes, trace.checkpoint, trace.counters) is not None
+
+
+def trace_commands(source: random.Random, path: Path, job: str) -> list[list[str]]:
+    trace, out = str(path), ["-o", str(path.with_suffix(".out.h5"))]
+    commands = [
+        ["show", trace, *_figure(source, path)],
+        ["show", trace, trace, *_figure(source, path)],
+        ["codes", "show", trace],
+        ["replay", trace],
+        ["simulate", job, "--stragglers", trace, *out],
+        ["simulate", job, "--cost", trace, *out],
+    ]
+    size = ["--candidates", "2", "--seeds", "1", "--processes", "1"]
+    return [*commands, ["plan", job, "--trace", trace, *size, "-o", str(path.with_suffix(".toml"))]]
+
+
+def codes(folder: Path) -> list[Path]:
+    """Design small codes."""
+    designs = {
+        "net": ["-n", "16", "-k", "16", "-w", "4"],
+        "random": ["-n", "9", "-k", "5", "-w", "3"],
+        "repetition": ["-n", "8", "-k", "4"],
+    }
+    for name, options in designs.items():
+        assert quiet(["codes", "design", name, *options, "-o", str(folder / f"{name}.h5")]) == 0
+    return [folder / f"{name}.h5" for name in designs]
+
+
+def read_code(source: random.Random, path: Path) -> None:
+    Code.load_all(path)
+
+
+def code_commands(source: random.Random, path: Path, job: str) -> list[list[str]]:
+    return [["codes", "show", str(path), *_figure(source, path)], ["show", str(path)]]
+
+
+def comparisons(folder: Path) -> list[Path]:
+    """Compare two schemes briefly."""
+    job, path = str(folder / "job.toml"), folder / "compared.h5"
+    schemes = ["--schemes", "yours,uncoded", "--seeds", "2", "--processes", "1", "-o", str(path)]
+    assert quiet(["compare", job, *schemes]) == 0
+    return [path]
+
+
+def read_comparison(source: random.Random, path: Path) -> None:
+    Comparison.load(path).read_configs(str(path))
+
+
+def comparison_commands(source: random.Random, path: Path, job: str) -> list[list[str]]:
+    return [["show", str(path), *_figure(source, path)]]
+
+
+def _figure(source: random.Random, path: Path) -> list[str]:
+    """Ask for a figure now and then, as it takes a second."""
+    return [] if source.randrange(100) else ["--figure", str(path.with_suffix(".svg"))]
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """Take a checkpoint in the middle of a run."""
+    config = _checkpointed(folder)
+    interrupted(config)
+    path = checkpoint.folder_of(config.trace.path) / "coordinator"
+    return [path.rename(folder / path.name)]
+
+
+def _checkpointed(folder: Path) -> Config:
+    return configfile.resolve(tomllib.loads(JOB), [f"trace.path={folder / 't.h5'}", "memory.kind=worker"])
+
+
+OF_TREES = (
+    None, True, -1, 0, 3, 2**31, 2**62, -(2**63), 1e300, float("nan"), "x", b"x", [], {}, ["plain", 7],
+    ["plain", []], ["array", 0, "<f4", [1]], ["array", 10**9, "<f4", [1]], ["array", 0, "|O", [1]],
+    ["array", 0, "<f8", [-1]], ["array", 0, "V8", [2**40]], ["array", 0, "<U9", []], ["list", [["same"]]],
+    ["set", [[]]], ["deque", []], ["object", {"__class__": ["plain", 1]}, "Votes"], ["record", "Order", []],
+    ["object", {"__dict__": ["plain", {}]}], ["map", [["a"]], [["same"]]], ["events", [["plain", 1]]],
+    ["events", [["array", 0, "|u1", [-1]]]], ["same"],
+)  # fmt: skip
+
+
+def damage_checkpoint(source: random.Random, path: Path) -> str:
+    """Damage the bytes, or what the header says, so that the digest is right."""
+    if not source.randrange(3):
+        return damage.content(source, path)
+    header, contents = checked.read(path, Coordinates)
+    tree = msgspec.to_builtins(header)
+    place = tree["tree"] if source.randrange(4) else tree
+    said = ", ".join(damage.mutate(source, place, OF_TREES) for _ in range(source.choice([1, 1, 3])))
+    checked.write(path, tree, contents)
+    checked.older(path).unlink()
+    return said
+
+
+def read_checkpoint(source: random.Random, path: Path) -> None:
+    """Go on from it, with other numbers of workers, too."""
+    config = _checkpointed(path.parent)
+    place = checkpoint.folder_of(config.trace.path)
+    place.mkdir()
+    shutil.copy(path, place)
+    if not source.randrange(4):
+        config = msgspec.structs.replace(config, workers=msgspec.structs.replace(config.workers, count=4))
+    found = checkpoint.find(config)
+    assert found is not None
+    run = built(found.goes_on(config))
+    found.restore(run.kept, run.components.config)
+
+
+def checkpoint_commands(source: random.Random, path: Path, job: str) -> list[list[str]]:
+    read = path.parent / "again"
+    (read / "t.h5.checkpoint").mkdir(parents=True, exist_ok=True)
+    shutil.copy(path, read / "t.h5.checkpoint")
+    keys = ["--set", f"trace.path={read / 't.h5'}", "--set", "memory.kind=worker"]
+    return [["simulate", job, "--resume", "-o", str(read / "t.h5"), *keys]]
+
+
+PACKED = PackingProblem(4, 3, 2, 0, "free")
+
+
+def states(folder: Path) -> list[Path]:
+    """Search for a code, and keep the state of the search."""
+    design = ["codes", "design", "optimized", "-n", "4", "-k", "3", "-w", "2"]
+    options = ["--option", f"state={folder / 'state.npz'}", "--option", "restarts=3"]
+    assert quiet([*design, *options, "-o", str(folder / "optimized.h5")]) == 0
+    return [folder / "state.npz"]
+
+
+def read_state(source: random.Random, path: Path) -> None:
+    packing.Checkpoint(PACKED, shutil.copy(path, path.with_name("copy.npz")))  # it is written, too
+
+
+def state_commands(source: random.Random, path: Path, job: str) -> list[list[str]]:
+    return []
+
+
+def _figure(source: random.Random, path: Path) -> list[str]:
+    """Ask for a figure now and then, as it takes a second."""
+    return [] if source.randrange(100) else ["--figure", str(path.with_suffix(".svg"))]
+
+
+KINDS = {
+    "configurations": Kind(
+        inputs.configurations, inputs.configuration, inputs.read_configuration, inputs.configuration_commands
+    ),
+    "tables": Kind(inputs.tables, inputs.text, inputs.read_table, inputs.table_commands),
+    "traces": Kind(traces, damage.hdf5, read_trace, trace_commands),
+    "checkpoints": Kind(checkpoints, damage_checkpoint, read_checkpoint, checkpoint_commands),
+    "codes": Kind(codes, damage.hdf5, read_code, code_commands),
+    "states": Kind(states, inputs.npz, read_state, state_commands),
+    "comparisons": Kind(comparisons, damage.hdf5, read_comparison, comparison_commands),
+    "npz": Kind(inputs.data_of(".npz"), inputs.npz, inputs.read_data, inputs.data_commands),
+    "svmlight": Kind(inputs.data_of(".svm", ".svm.gz"), inputs.text, inputs.read_data, inputs.data_commands),
+    "idx": Kind(inputs.data_of("ubyte", "ubyte.gz"), inputs.text, inputs.read_data, inputs.data_commands),
+    "hdf5": Kind(inputs.data_of(".h5"), inputs.hdf5, inputs.read_data, inputs.data_commands),
+    "delays": Kind(inputs.delays, inputs.delay, inputs.read_delays, inputs.delay_commands),
+    "spot": Kind(inputs.spot, inputs.text, inputs.read_spot, inputs.spot_commands),
+}

@@ -1,0 +1,41 @@
+"""Runs on the virtual clock that were interrupted, and checkpoints of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pdcode.config.tables import Config
+from pdcode.trace import Recorder
+from pdcode.training.checkpoint import Checkpoints
+from pdcode.training.session import TrainingRun
+from pdcode.virtual.simulation import Simulation
+
+
+def built(config: Config) -> TrainingRun:
+    simulation = Simulation(config)
+    return TrainingRun(
+        simulation.config, simulation.components, simulation.fleet, Rows(), lambda line: None, lambda: 0
+    )
+
+
+class Rows(Recorder):
+    """Recorder of a trace that has no rows."""
+
+
+def interrupted(config: Config) -> TrainingRun:
+    """Run a job, and write a checkpoint after its tenth arrival."""
+    run = built(config)
+    run.checkpoints = Checkpoints(Path(config.trace.path), "it", config, run.components.config, print)
+    receive, seen = run.fleet.arrivals, []
+
+    def arrivals(*arguments: Any) -> Any:
+        seen.append(1)
+        if len(seen) == 10:
+            run.save()
+        return receive(*arguments)
+
+    run.fleet.arrivals = arrivals
+    run.coordinator.run(run.monitor)
+    run.checkpoints.wait()
+    return run
