@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..mpi import launch
+from ..util import signals
 from ..util.errors import InputError
 from ..util.formats import duration
 from ..util.version import __version__
@@ -178,22 +179,25 @@ def probe(
     command: Sequence[str], environment: Mapping[str, str] | None = None
 ) -> tuple[list[dict[str, Any]], str]:
     """Run the probe; return the facts of each rank, in order, and the reason if there are none."""
+    process = None
     try:
-        process = subprocess.Popen(
-            command,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            errors="replace",
-            start_new_session=True,
-        )
+        with signals.deferred():  # a process that has been started is known here, and ended below
+            process = subprocess.Popen(
+                command,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                errors="replace",
+                start_new_session=True,
+            )
+        out, err = process.communicate(timeout=LONGEST_S)
     except OSError as error:
         return [], f"cannot be started: {error.strerror}"
-    try:
-        out, err = process.communicate(timeout=LONGEST_S)
     except BaseException as error:  # Ctrl-C, too: it does not reach another session
+        if process is None:
+            raise
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.communicate()

@@ -61,7 +61,7 @@ def run(options: argparse.Namespace) -> int:
     from ..config import load as configfile
     from ..trace import lock
     from ..training.session import check_writable
-    from . import guard, preview
+    from . import guard
 
     path, workers, output = options.config, options.workers, options.output
     overrides, dry_run = options.set, options.dry_run
@@ -90,6 +90,8 @@ def run(options: argparse.Namespace) -> int:
     if dry_run or place is None:
         guard.survive(config)
     if dry_run:
+        from . import preview
+
         components = prepare_ranks(config, path)
         print(preview.dry_run_text(components.config, components))
         return 0

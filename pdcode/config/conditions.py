@@ -5,9 +5,9 @@ Keys of a kind are fields of its class, and unknown to other kinds. This is for 
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable, Mapping
-from functools import cache
 from typing import Any, NamedTuple
 
 import msgspec
@@ -121,9 +121,10 @@ def check(config: Any) -> None:
                     )
 
 
-@cache
-def _defaults(kind: type[msgspec.Struct]) -> dict[str, Any]:
-    return {field.encode_name: _default(field) for field in msgspec.structs.fields(kind)}
+@functools.cache
+def _defaults(table: type[msgspec.Struct]) -> dict[str, Any]:
+    """Return the default of each key: msgspec evaluates annotations anew each time that it is asked."""
+    return {field.encode_name: _default(field) for field in msgspec.structs.fields(table)}
 
 
 def _default(field: Any) -> Any:

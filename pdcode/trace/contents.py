@@ -44,6 +44,12 @@ def attributes(place: h5py.HLObject, where: str) -> dict[str, Any]:
     return plain
 
 
+def attribute(place: h5py.HLObject, name: str, where: str) -> Any:
+    """Return one attribute as h5py has it; None if there is none."""
+    with damage(where):
+        return place.attrs.get(name)
+
+
 def _is_text(value: Any) -> bool:
     """Tell whether a value is no text, or text of characters; h5py gives other bytes as surrogates."""
     return not (isinstance(value, str) and any("\ud800" <= sign <= "\udfff" for sign in value))

@@ -233,7 +233,7 @@ def schema(path: Path) -> str | None:
     """Return the schema that an HDF5 file names; None if there is none, or no such file."""
     try:
         with open_for_reading(path) as file:
-            named = contents.attributes(file, str(path)).get("schema")
+            named = contents.attribute(file, "schema", str(path))
     except InputError:
         return None
     return named if isinstance(named, str) else None

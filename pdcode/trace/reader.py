@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tomllib
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,15 +37,17 @@ if TYPE_CHECKING:
     import pandas
     import xarray
 
+SHORT = 1 << 16  # bytes of a column that is read with its table
 COLUMNS = TABLES | {"workers": WORKERS}
 KINDS = {"i": "iu", "u": "iu", "f": "f", "S": "SO", "O": "SO"}  # dtype.kind -> kinds accepted in a file
 
 
 class RecordedTable(Mapping[str, np.ndarray]):
-    """The columns of one table, each read and checked on first access.
+    """The columns of one table, each checked on first access.
 
-    The number of rows is fixed when the table is opened. The file is closed between accesses, and does not
-    block the run that writes it.
+    The number of rows is fixed when the table is opened. Short columns are read then, as that is quicker than
+    to open the file once more; others on first access. The file is closed in between, and does not block the
+    run that writes it.
 
     Attributes
     ----------
@@ -58,6 +60,7 @@ class RecordedTable(Mapping[str, np.ndarray]):
         self._trace, self._name = trace, name
         columns, where = COLUMNS[name], str(trace.path)
         self._columns: dict[str, np.ndarray] = {}
+        self._short: dict[str, np.ndarray] = {}
         with trace._open() as file:
             if name == "segments" and name not in contents.names(file, where):  # an older trace
                 self.rows, self._keys = 1, tuple(columns)
@@ -71,6 +74,10 @@ class RecordedTable(Mapping[str, np.ndarray]):
                 if key in present
             }
             kinds = {key: (data.dtype, data.shape) for key, data in found.items()}
+            for key, data in found.items():
+                if data.nbytes <= SHORT:
+                    with suppress(InputError):  # is for whoever asks for this column
+                        self._short[key] = contents.array(data, where)
         for key in columns.keys() - found.keys():
             if columns[key].default is None and not key.startswith("end_"):
                 raise damaged(where, f"{name} has no column {key}")
@@ -93,7 +100,8 @@ class RecordedTable(Mapping[str, np.ndarray]):
         if key not in self._columns:
             if key not in self._keys:
                 raise KeyError(key)
-            self._columns[key] = self._trace._read(self._name, key, self.rows)
+            short = self._short.pop(key, None)
+            self._columns[key] = self._trace._read(self._name, key, self.rows, short)
         return self._columns[key]
 
     def __iter__(self) -> Iterator[str]:
@@ -327,19 +335,19 @@ class Trace:
         """Open the file of this trace, also if a new run has renamed it."""
         for path in filter(Path.is_file, (self.path, opening.previous(self.path))):
             with opening.open_for_reading(path) as file:
-                with contents.damage(str(path)):
-                    run = file.attrs.get("run")
-                if run == self.attributes.get("run"):
+                if contents.attribute(file, "run", str(path)) == self.attributes.get("run"):
                     yield file
                     return
         raise InputError(f"{self.path}: the file was replaced or deleted; open the trace again")
 
-    def _read(self, table: str, key: str, rows: int) -> np.ndarray:
-        """Read and check the first `rows` rows of a column."""
+    def _read(self, table: str, key: str, rows: int, column: np.ndarray | None) -> np.ndarray:
+        """Check the first `rows` rows of a column, which is read unless it is given."""
         where, what, schema = str(self.path), f"column {key} of {table}", COLUMNS[table][key]
-        with self._open() as file:
-            group = contents.group(file, table, where)
-            column = contents.array(contents.dataset(group, key, where, what), where, rows)
+        if column is None:
+            with self._open() as file:
+                group = contents.group(file, table, where)
+                column = contents.array(contents.dataset(group, key, where, what), where, rows)
+        column = column[:rows]
         if column.dtype.kind in "SO":  # text: bytes in the file
             return np.array([bytes(text).decode(errors="replace") for text in column], dtype=np.str_)
         column = _bounded(column, schema, what, where)

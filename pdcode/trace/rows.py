@@ -31,14 +31,22 @@ class Rows(intake.Batch):
         return super().__new__(cls, FEW.get(name, CAPACITY), _struct(columns).size)
 
     def __init__(self, file: h5py.File, name: str, columns: Mapping[str, Column], guard: room.Guard) -> None:
+        import h5py
+
         self._columns, self._guard, self._pack = columns, guard, _struct(columns).pack_into
         self._chunk = FEW.get(name, CAPACITY) // CHUNKS
         self._batch = np.frombuffer(self.buffer, np.dtype([(key, c.dtype) for key, c in columns.items()]))
         self._written = 0
         group = file.create_group(name, track_order=True)
         self._datasets = []
+        # By h5py's low-level interface, as below: a quarter of the cost of `create_dataset`.
+        space = h5py.h5s.create_simple((0,), (h5py.h5s.UNLIMITED,))
+        layout = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        layout.set_chunk((self._chunk,))
+        layout.set_obj_track_times(False)
         for key, column in columns.items():
-            dataset = group.create_dataset(key, (0,), column.dtype, maxshape=(None,), chunks=(self._chunk,))
+            kind = h5py.h5t.py_create(np.dtype(column.dtype), logical=True)
+            dataset = h5py.Dataset(h5py.h5d.create(group.id, key.encode(), kind, space, layout))
             header.describe_column(dataset, column)
             self._datasets.append((key, dataset))
         axis = DIMENSIONS[name]

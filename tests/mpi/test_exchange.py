@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from launches import Run, run_all
-from test_faults import ranks_of
+from test_faults import ranks_of, wait_for
 
 from pdcode import Trace
 from pdcode.__main__ import main
@@ -77,14 +77,20 @@ def test_long_messages_over_sockets(
 
 
 def test_the_others_go_on_without_a_stopped_worker(start: object, trace_path: Path) -> None:
-    process = start(*EXCHANGE, "stop.updates=1000000", "stop.seconds=3", "stop.drain_s=0.5")
+    process = start(*EXCHANGE, "stop.updates=1000000", "stop.drain_s=0.5")
     for line in process.stdout:
         if re.search("update [1-9]", line):
             os.kill(ranks_of(trace_path)[2], signal.SIGSTOP)
             break
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == 0, err
-    trace = Trace(trace_path)
-    last_ns = [trace.arrivals["t_recv_ns"][trace.arrivals["worker"] == each].max() for each in range(3)]
-    assert last_ns[1] < 2.5e9 < min(last_ns[0], last_ns[2])
-    assert set(trace.faults["worker"]) == {1}
+
+    def gone_on() -> bool:
+        arrivals = Trace(trace_path).arrivals
+        last_ns = [arrivals["t_recv_ns"][arrivals["worker"] == each].max(initial=0) for each in range(3)]
+        return last_ns[1] + 0.5e9 < min(last_ns[0], last_ns[2])
+
+    wait_for(gone_on, 30)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 1, err
+    assert "stopped: interrupted" in out
+    assert 1 in Trace(trace_path).faults["worker"]  # on a busy machine others, too

@@ -16,7 +16,7 @@ from pdcode import Trace
 from pdcode.__main__ import main
 
 ENDLESS = (
-    "stop.updates=1000000", "trace.checkpoint_s=0.3", "stragglers.kind=slow-set", "stragglers.shift_s=0.005",
+    "stop.updates=1000000", "trace.checkpoint_s=0.1", "stragglers.kind=slow-set", "stragglers.shift_s=0.005",
 )  # fmt: skip
 RESUME = ("--resume",)
 KINDS = {

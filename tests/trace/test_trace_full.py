@@ -19,7 +19,8 @@ import traces
 from paths import JOBS, SUPPORT
 from shell import environment
 
-from pdcode.trace import Trace, opening, room
+from pdcode.trace import Trace, header, opening, room
+from pdcode.trace.schema import Column
 from pdcode.util.errors import Failure, InputError
 
 KIB = 1024
@@ -206,15 +207,15 @@ def test_an_interrupt_while_a_trace_is_begun_leaves_the_one_before(
 ) -> None:
     path = tmp_path / "a.h5"
     traces.writer(path).close(np.ones(3))
-    before, made, create = path.read_bytes(), [], h5py.Group.create_dataset
+    before, made, describe = path.read_bytes(), [], header.describe_column
 
-    def interrupted(group: h5py.Group, *arguments: object, **options: object) -> h5py.Dataset:
-        made.append(group)
+    def interrupted(dataset: h5py.Dataset, column: Column) -> None:
+        made.append(dataset)
         if len(made) == number:
             raise KeyboardInterrupt
-        return create(group, *arguments, **options)
+        describe(dataset, column)
 
-    monkeypatch.setattr(h5py.Group, "create_dataset", interrupted)
+    monkeypatch.setattr(header, "describe_column", interrupted)
     with pytest.raises(KeyboardInterrupt):
         traces.writer(path)
     assert (sorted(tmp_path.iterdir()), path.read_bytes()) == ([path], before)
