@@ -36,7 +36,7 @@ class MPILink(Link):
     leaving = False
 
     def __init__(self, comm: MPI.Intracomm) -> None:
-        self._comm, self._bereaved = comm, False
+        self._comm, self.bereaved = comm, False
         self.worker = self._comm.rank - 1
         self._patience = Patience(1e-3, comm)
         self._comm.Send(f"{clocks.host()}\n{clocks.identity()}".encode(), dest=0, tag=HELLO)
@@ -62,7 +62,7 @@ class MPILink(Link):
         """
         size, bereaved = self._receive(SETUP, np.zeros(2, np.int64)).tolist()
         if not size:
-            self._bereaved = bool(bereaved)
+            self.bereaved = bool(bereaved)
             return None
         text = self._receive(SETUP, np.zeros(size, np.uint8)).tobytes()
         self.worker, facts, shapes = msgspec.msgpack.decode(text)
@@ -128,7 +128,7 @@ class MPILink(Link):
     @property
     def alone(self) -> bool:
         """Whether rank 0 has ended the run, and others have died, for whom nobody waits."""
-        return self._bereaved or bool(self._inbox.flags & ALONE)
+        return self.bereaved or bool(self._inbox.flags & ALONE)
 
     def next_task(self) -> Task | None:
         self._hear()

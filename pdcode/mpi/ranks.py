@@ -116,7 +116,7 @@ def serve(config: Config, comm: MPI.Intracomm | None = None) -> int:
         link = kind(comm)
         given = link.set_up()
         if given is None:
-            if link.alone:
+            if link.bereaved:
                 depart(0)
             return 0
         facts, arrays = given

@@ -31,6 +31,7 @@ NAP_S = 0.01
 CACHE = 1 << 16  # bytes of a column's chunks that HDF5 keeps: those that are being filled
 FULL = errno.ENOSPC, errno.EDQUOT, errno.EFBIG
 LEAST = 4 << 20  # bytes that must be free on the disk
+MEMORY = 100 << 20  # bytes that HDF5 may take besides datasets: damage may claim that a text has gigabytes
 LONGEST_S, FAST = 2, 50 << 20  # processor time to read a file: seconds, and bytes a second beyond them
 
 
@@ -178,7 +179,8 @@ def survive(path: str | Path) -> None:
     stat = os.stat(path)
     status = _status(path, (stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns))
     if os.WIFSIGNALED(status):
-        raise contents.damaged(str(path), "HDF5 crashes or does not end when it reads it")
+        what = "HDF5 crashes or does not end when it reads it, or takes too much memory"
+        raise contents.damaged(str(path), what)
     if status:
         raise RuntimeError(f"{path} could not be read in a forked process")
 
@@ -202,8 +204,8 @@ def _status(path: str | Path, stamp: tuple[int, ...]) -> int:
 
 
 def _read_all(path: str | Path) -> None:
-    """Read all datasets of a file, in limited processor time."""
-    claimed = 0
+    """Read all datasets of a file, in limited processor time and, but for them, limited memory."""
+    claimed, before = 0, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     signal.signal(signal.SIGXCPU, signal.SIG_DFL)
     faulthandler.disable()
@@ -214,6 +216,9 @@ def _read_all(path: str | Path) -> None:
             _limit_processor_time(claimed)
             with suppress(InputError):
                 contents.array(dataset, str(path))
+    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before << 10
+    if used > 2 * claimed + MEMORY:
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _limit_processor_time(claimed: int) -> None:

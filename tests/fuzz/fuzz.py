@@ -7,7 +7,7 @@ A case damages a copy of a whole file at random, by (seed, case). A forked proce
 reads it by the functions that commands call, and runs whole commands every `OFTEN` cases. It passes if it
 ends with one line on stderr and exit code 2, or with nothing there and 0 (1 for a verdict: `replay` finds a
 difference, `plan` finds nothing), in less than `SECONDS` of processor time and `MEMORY` of additional memory.
-If a function crashes, as HDF5 may, the commands must survive that.
+If a function crashes, does not end or takes memory, as HDF5 may, the commands must survive that.
 
 The files of cases that fail are made smaller, and kept in results/fuzz. Those in `findings` failed once; a
 test reads them again. Another kind of file is one more entry of `kinds.KINDS`.
@@ -84,7 +84,7 @@ class Fuzzer:
     def again(self, kept: Path) -> Result:
         """Read a file that failed once, and run all commands on it."""
         case = int(kept.name.split(".")[1])
-        [result] = _forked(range(case, case + 1), lambda case: self._perform(case, self._whole(kept), ALL))
+        [result] = self.checked(range(case, case + 1), self._whole(kept), ALL)
         return result
 
     def _whole(self, path: Path) -> Callable[[int], tuple[Path, str]]:
@@ -94,15 +94,20 @@ class Fuzzer:
         """Perform cases; yield their outcomes."""
         yield from self.checked(cases, self._damaged)
 
-    def checked(self, cases: range, file: Callable[[int], tuple[Path, str]]) -> Iterator[Result]:
-        """Read the files of cases; yield the outcomes."""
+    def checked(
+        self, cases: range, file: Callable[[int], tuple[Path, str]], commands: int = 0
+    ) -> Iterator[Result]:
+        """Read the files of cases, and run some of the commands on all or some; yield the outcomes."""
         while cases:
-            done = _forked(cases[:BATCH], lambda case: self._perform(case, file, 0 if case % OFTEN else 2))
-            if done and done[-1].problem.startswith("ended by"):  # do commands survive it?
-                done.pop()
-                [last] = _forked(cases[len(done) :][:1], lambda case: self._perform(case, file, ALL, False))
-                done.append(last if last.problem else last._replace(step="(a crash)"))
-            yield from done
+            done = _forked(
+                cases[:BATCH], lambda case: self._perform(case, file, commands if case % OFTEN else 2)
+            )
+            for result in done:
+                if result.step in ("", "read") and result.problem.startswith(("ended by", "memory")):
+                    alone = range(result.case, result.case + 1)  # do commands survive it?
+                    [told] = _forked(alone, lambda case: self._perform(case, file, ALL, False))
+                    result = told if told.problem else told._replace(step="(a crash)")
+                yield result
             cases = cases[len(done) :]
 
     def _damaged(self, case: int) -> tuple[Path, str]:
@@ -265,7 +270,7 @@ def judge(command: str, code: object, seconds: float, memory: int, text: str) ->
         return f"exit code {code}, {lines} lines on stderr"
     if seconds > SECONDS:
         return f"{seconds:.1f} s"
-    return f"{memory >> 20} MiB" if memory > MEMORY else ""
+    return f"memory: {memory >> 20} MiB" if memory > MEMORY else ""
 
 
 def told(name: str, cases: range, seed: int) -> bool:

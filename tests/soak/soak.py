@@ -25,9 +25,9 @@ import numpy as np
 from pdcode.trace import Trace
 
 KINDS = [
+    "kind = 'kill'",
     *(f"kind = '{kind}', for_s = 0.01" for kind in ("corrupt", "nan", "lie", "drop", "duplicate", "delay")),
     *(f"kind = '{kind}', for_s = 0.3" for kind in ("stop", "hang", "slow", "cut")),
-    "kind = 'kill'",
 ]
 JOB = """
 problem = {{kind = "least-squares", data = "synthetic", samples = 64, features = 8, batch = 4}}
@@ -106,10 +106,10 @@ def soak(folder: Path, arrivals: int, every: int, record: str = "sampled", worke
     kinds = [KINDS[number % len(KINDS)] for number in range(count)]
     events = []
     for number, kind in enumerate(kinds[:-1], 1):
-        worker = 1 + number % (workers - 1) if kind == KINDS[-1] else number % workers  # one lives all along
+        worker = 1 + number % (workers - 1) if kind == KINDS[0] else number % workers  # one lives all along
         events.append(f"  {{{kind}, worker = {worker}, task = {number * every // workers}}},")
     job = JOB.format(
-        workers=workers, spares=kinds.count(KINDS[-1]), arrivals=arrivals, folder=folder, record=record,
+        workers=workers, spares=kinds.count(KINDS[0]), arrivals=arrivals, folder=folder, record=record,
         events="\n".join(events),
     )  # fmt: skip
     (folder / "soak.toml").write_text(job)

@@ -245,6 +245,7 @@ def test_a_bug_in_the_process_that_reads_first_is_no_damage(
     whole: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(opening.contents, "datasets", None)
+    opening._status.cache_clear()
     with pytest.raises(RuntimeError, match=r"a\.h5 could not be read in a forked process"):
         main(["show", str(whole / "a.h5")])
     assert "TypeError" in capfd.readouterr().err
