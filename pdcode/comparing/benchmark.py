@@ -80,7 +80,11 @@ FAMILIES: Mapping[str, Sequence[str]] = {
     "first-q": (f"uncoded:first/wire.dtype=float16{NESTEROV}",),
     "asynchronous": ("uncoded:async",),
     "PowerSGD": (f"powersgd/reduce.kind=allreduce/scheme.options.rank=2{NESTEROV}",),
-    "top-k asynchronous": (f"topk{EXCHANGE}", f"topk/scheme.options.share=0.0025/wire.dtype=int4{EXCHANGE}"),
+    "top-k asynchronous": (
+        f"topk{EXCHANGE}",
+        f"topk/scheme.options.share=0.0025/wire.dtype=int4{EXCHANGE}",
+        f"topk/scheme.options.share=0.004/wire.dtype=int2{EXCHANGE}",
+    ),
     "top-k first-q": (
         f"topk/update.mode=first/wire.dtype=int2{NESTEROV}{EXCHANGE}",
         f"topk/update.mode=first/scheme.options.share=0.0025/wire.dtype=int4{NESTEROV}{EXCHANGE}",

@@ -60,13 +60,13 @@ class TopK(SingleElements):
     presets: ClassVar[Mapping[str, Tables]] = {
         # The slowest links: few elements of the whitened gradient, to rank 0 and to the other workers.
         "whitened": {
-            "scheme": {"options": {"share": 0.0025}},
+            "scheme": {"options": {"share": 0.004}},
             "code": {**SingleElements.tables["code"], "whiten": "auto"},
             "memory": {"kind": "worker", "lookahead": "auto"},
-            "wire": {"dtype": "int4"},
+            "wire": {"dtype": "int2"},
             "downlink": {"kind": "exchange"},
             "update": {"mode": "async"},
-            "optimizer": {"rate": 2.0},
+            "optimizer": {"rate": 4.0},
         },
     }
 
