@@ -26,6 +26,8 @@ JOB = """
 updates = 5
 [workers]
 count = 2
+[optimizer]
+momentum = 0.5
 [stragglers]
 kind = "shifted-exponential"
 shift_s = 0.01
@@ -89,7 +91,7 @@ def test_every_package_is_in_the_list() -> None:
     assert sorted(names) == sorted({*packages, "__main__"})
 
 
-@pytest.mark.parametrize("module", ["training/coordinator.py", "training/worker.py"])
+@pytest.mark.parametrize("module", ["training/coordinator.py", "kernels/ledger.pyx", "training/worker.py"])
 def test_quoted_code_is_the_code(module: str) -> None:
     (quoted,) = re.findall(rf"```python\n# {module}\n(.*?)```", SECTIONS["The two loops"], re.DOTALL)
     code = [

@@ -66,7 +66,9 @@ class Policy:
     def __init__(self, table: UpdateTable, workers: int) -> None:
         self._late, self.patient = table.late == "use", table.mode in ("all", "first")
         self._asked = 0  # payloads when a quorum last began to wait for more
-        self.eager = table.mode == "async" and type(self).ready is Policy.ready
+        own = type(self)
+        plain = own.ready is Policy.ready and own.usable is Policy.usable
+        self.eager = plain and table.mode == "async"
         count, least = wanted(table, workers), table.fraction - 1e-9
         if table.mode in COUNTED and count > workers:
             raise InputError(f"update.count: {count} is more than the {workers} workers")
