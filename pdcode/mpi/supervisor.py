@@ -17,6 +17,7 @@ import signal
 import socket
 import struct
 import subprocess
+import tempfile
 import threading
 import time
 import uuid
@@ -35,6 +36,7 @@ MORTAL = (
 )
 READY, ENDED, LEFT = b"r", b"e", b"l"
 GRACE_S = 1.0  # for mpirun to end
+FOLDER = "PRTE_MCA_prte_local_tmpdir_base"  # where Open MPI 5 has its session's files on this machine
 KILL_S = 3.0  # for it to end when told to: it waits for hosts that cannot be reached
 POLL_S = 0.05  # time between looks at an mpirun that has closed its pipes
 
@@ -80,10 +82,16 @@ class Supervisor:
             server = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET))
             server.bind(f"\0{name}")
             server.listen(1024)
+            environment = {**self._environment, VARIABLE: name}
+            with suppress(OSError):  # mpirun says what it cannot write
+                # Those of a job that was killed stay in /tmp, under the number of mpirun's process, and an
+                # mpirun that gets the same number does not start.
+                folder = tempfile.TemporaryDirectory(prefix="pdcode-", ignore_cleanup_errors=True)
+                environment.setdefault(FOLDER, stack.enter_context(folder))
             # A process group of its own: the terminal sends Ctrl-C to this process alone.
             process = self._process = subprocess.Popen(
                 self._command,
-                env={**self._environment, VARIABLE: name},
+                env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,

@@ -9,6 +9,8 @@ import sys
 import time
 from pathlib import Path
 
+from pdcode.mpi.supervisor import FOLDER
+
 DRIVER = """
 import os, sys
 from pdcode.mpi.supervisor import Supervisor
@@ -168,3 +170,18 @@ def test_ranks_die_with_the_command(tmp_path: Path) -> None:
     os.kill(process.pid, signal.SIGKILL)
     process.wait(30)
     assert ends_within(rank, 10)
+
+
+def test_the_files_of_a_session_are_in_a_folder_of_its_own(tmp_path: Path, monkeypatch) -> None:
+    """Open MPI's own name for it may be that of a job that was killed."""
+    program = f"print(*(os.environ['{FOLDER}'], os.listdir(os.environ['{FOLDER}'])))"
+    made = []
+    for _ in range(2):
+        code, out, err = outcome(start(tmp_path, program))
+        assert (code, out.split()[1:]) == (0, ["[]"]), err
+        made.append(Path(out.split()[0]))
+    assert made[0] != made[1]
+    assert not any(each.exists() for each in made)
+    monkeypatch.setenv(FOLDER, str(tmp_path))
+    assert outcome(start(tmp_path, program))[1].split()[0] == str(tmp_path)
+    assert tmp_path.exists()
