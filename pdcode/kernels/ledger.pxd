@@ -29,10 +29,12 @@ cdef class Ledger:
     cdef public double captured, _damping
     cdef public bint eager
     cdef list messages
-    cdef public object fleet, state, trace, stopping, times
+    cdef public object fleet, state, trace, stopping
+    cdef public Recent times
     cdef public list waiting, tasks, replies, awaited, t_dispatch_ns, busy_ns, returned, outcomes
     cdef public list overdue, left, _begun_ns, _marks, _senders
     cdef public set _unsaved
     cdef bint late, constant, advances
     cdef Single single
     cdef Batch rows, steps
+    cpdef object flags(self, Py_ssize_t worker)

@@ -174,7 +174,7 @@ cdef class Ledger:
         self.waiting.append(worker)
         self.replies[worker] = <int64_t> self.replies[worker] + 1
         self.busy_ns[worker] = <int64_t> self.busy_ns[worker] + reply.t_recv_ns - sent_ns
-        (<Recent> self.times).put(worker, reply.t_recv_ns - <int64_t> self._begun_ns[worker])
+        self.times.put(worker, reply.t_recv_ns - <int64_t> self._begun_ns[worker])
         alone = self.single is not None and self.single.fold.put(reply.codewords, reply.payloads)
         captured = self.single.captured if alone else self.state.fold(reply)
         self._before_ns, self._latest_ns = self._latest_ns, reply.t_recv_ns
@@ -211,6 +211,11 @@ cdef class Ledger:
         self.awaited[worker] = expected
         self.outstanding += expected
         self._begun_ns[worker] = self.now_ns
-        flags, self._marks[worker] = self.returned[worker] | self._marks[worker], 0
-        self.t_dispatch_ns[worker] = self.fleet.dispatch(worker, task, self.version, order, flags)
+        self.t_dispatch_ns[worker] = self.fleet.dispatch(
+            worker, task, self.version, order, self.flags(worker))
         self.tasks[worker] = task + 1
+
+    cpdef object flags(self, Py_ssize_t worker):
+        """Return the flags of a worker's next message."""
+        flags, self._marks[worker] = self.returned[worker] | self._marks[worker], 0
+        return flags

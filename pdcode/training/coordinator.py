@@ -287,7 +287,7 @@ class Coordinator(ledger.Ledger):
         )
         self.trace.fault(self.now_ns, worker, task, "left", message)
         self.notes.append(f"worker {worker} has left; {len(self.living())} go on")
-        self.fleet.dismiss(worker, self._flags(worker))
+        self.fleet.dismiss(worker, self.flags(worker))
         for other in self.in_flight():
             self.fleet.forward(other, self.state.owed(other, worker))
 
@@ -599,12 +599,7 @@ class Coordinator(ledger.Ledger):
         for worker in waiting:
             if not self.stopping:
                 self.dispatch(worker)
-            elif self.fleet.shutdown(worker, self.drain_until_ns, self._flags(worker)):
+            elif self.fleet.shutdown(worker, self.drain_until_ns, self.flags(worker)):
                 self._miss(worker)
         if self.look_ns == NEVER_NS and self.looks and not self.stopping:
             self.look_ns = self.now_ns + LOOK_MOST_NS
-
-    def _flags(self, worker: int) -> int:
-        """Return the flags of a worker's next message."""
-        flags, self._marks[worker] = self.returned[worker] | self._marks[worker], 0
-        return flags
