@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -68,6 +69,7 @@ def run(options: argparse.Namespace) -> int:
     launch.ensure_mpi(os.environ)
     place = launch.place(os.environ)
     if place and not dry_run:
+        gc.disable()  # until the rank's job begins: what it imports stays, and looking through it takes time
         if place[1] < 2:
             raise InputError(f"{place[1]} rank: at least 2 are needed, as rank 0 is the coordinator")
         asked = workers

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -174,7 +175,10 @@ def job(named: bool = True, comm: MPI.Intracomm | None = None) -> Iterator[MPI.I
         stack.push(lambda kind, error, trace: None if error is None else abort(error, named, ranks))
         ranks = ranks.Dup()
         ranks.Set_errhandler(MPI.ERRORS_RETURN)  # as exceptions
+        gc.freeze()  # what there is now stays
+        gc.enable()
         yield ranks
+        gc.freeze()  # all that is left goes with the process
         try:
             ranks.Free()  # collective: only at the end of a job, not before its abort
         except MPI.Exception as error:
