@@ -175,14 +175,14 @@ def plan(choice: Choice) -> Trials:
         if choice.kill is not None and choice.kill >= workers:
             raise InputError(f"--kill {choice.kill}: one of the {workers} workers must be left")
         config.faults.ensure_endless("run")
-        if choice.clock == "mpi":
-            faults.check_real(config)
         if config.seed > MOST_SEED:
             raise InputError(f"seed: {config.seed}: larger seeds are used, too; give {MOST_SEED} at most")
         goal = choose_goal(config, None, choice.target)
         free = msgspec.structs.replace(config, faults=FaultsTable())
         limits = find_limits(Environment(free, free, goal, choice.config), choice.seconds, choice.clock)
         config = limited(Entrant(OWN, config), limits, goal).config
+        if choice.clock == "mpi":
+            faults.check_real(config)
         setup.prepare(config)
     return Trials(replace(choice, settings=settings), config, goal)
 

@@ -94,6 +94,7 @@ KINDS: dict[str, dict[str, Any]] = {
         "delay": "pdcode.faults.messages:Delay",
         "duplicate": "pdcode.faults.messages:Duplicate",
         "cut": "pdcode.faults.messages:Cut",
+        "leave": "pdcode.faults.process:Leave",
         "join": "pdcode.faults.process:Join",
         "full-disk": "pdcode.faults.coordinator:FullDisk",
         "kill-rank-0": "pdcode.faults.coordinator:KillRank0",

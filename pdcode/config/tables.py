@@ -358,7 +358,6 @@ class FaultEvent(Kind, tag_field="kind"):
     table, group, default = "faults.events", "faults", "kill"
     ends: ClassVar[bool] = False  #: whether the run ends by it
     numeric: ClassVar[bool] = False  #: whether it needs payloads
-    real: ClassVar[bool] = True  #: whether it can happen over MPI
 
     at_s: Span | None = None  #: when it happens, since the start of the run [s]
 
@@ -375,8 +374,10 @@ class FaultsTable(Table):
     failure: Any = None  #: what happens then: a table as of `events`, without worker and time; none: a kill
     #: path of a recorded spot trace (lines `ms,add|remove,node`): worker i follows the i-th of the places
     #: that nodes take in turn, modulo their number; in a TOML file relative to its folder, on the command
-    #: line to the current folder; virtual clock
+    #: line to the current folder
     spot: str | None = None
+    #: how a worker goes whose node does: `leave`, after its task, as one that is warned; `kill`, at once
+    spot_end: Literal["leave", "kill"] = "leave"
     spot_speed: Real = 1.0  #: how many times as fast as recorded
 
     @classmethod

@@ -6,6 +6,8 @@ does what they do to times (`pdcode.virtual.faults`).
 """
 
 from .base import Fault, Spell, Spells, Strike
-from .drawing import at_rank_0, check, check_real, draw, of_worker
+from .drawing import at_rank_0, check, check_real, draw, joins, of_worker
 
-__all__ = ["Fault", "Spell", "Spells", "Strike", "at_rank_0", "check", "check_real", "draw", "of_worker"]
+__all__ = [
+    "Fault", "Spell", "Spells", "Strike", "at_rank_0", "check", "check_real", "draw", "joins", "of_worker",
+]  # fmt: skip

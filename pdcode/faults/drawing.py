@@ -38,18 +38,36 @@ def check(config: Config, replies: int) -> None:
 
 
 def check_real(config: Config) -> None:
-    """Refuse faults that only the virtual clock has.
+    """Refuse workers that come back over MPI without a spare rank for each.
 
     Raises
     ------
     InputError
         Naming key and value.
     """
-    for each in config.faults.injected:
-        if not each.real:
-            raise InputError(f"faults.events: kind '{each.kind}': over MPI no worker comes back yet")
-    if config.faults.spot is not None:
-        raise InputError(f"faults.spot: {config.faults.spot}: over MPI no node comes back yet")
+    needed, spares = sum(map(len, joins(config).values())), config.workers.spares
+    if needed > spares:
+        within = "" if config.stop.seconds is None else f" within stop.seconds = {config.stop.seconds:g}"
+        raise InputError(
+            f"workers.spares: {spares}: as often as workers come back by [faults]{within}, {needed} in all, "
+            "a spare rank is needed over MPI"
+        )
+
+
+def joins(config: Config) -> dict[int, list[int]]:
+    """Return when workers come back, by worker, in ns since the start of the run, up to ``stop.seconds``."""
+    faults, most_s = config.faults, math.inf if config.stop.seconds is None else config.stop.seconds
+    if faults.spot is None and not any(isinstance(each, Strike) and each.joins for each in faults.events):
+        return {}
+    found = {
+        worker: [
+            each.at_ns
+            for each in of_worker(config, worker)
+            if isinstance(each, Strike) and each.joins and (each.at_s or 0.0) <= most_s
+        ]
+        for worker in range(config.workers.count)
+    }
+    return {worker: times for worker, times in found.items() if times}
 
 
 def draw(seed: int, worker: int, key: int) -> float:
@@ -63,7 +81,7 @@ def of_worker(config: Config, worker: int) -> list[Fault]:
     events = [each for each in faults.events if isinstance(each, Fault) and each.worker == worker]
     events += failures(config, worker)
     if faults.spot is not None:
-        events += spot.events(faults.spot, faults.spot_speed, worker)
+        events += spot.events(faults.spot, faults.spot_speed, faults.spot_end, worker)
     return sorted(events, key=lambda each: (each.at_s is None, each.at_s if each.task is None else each.task))
 
 

@@ -73,14 +73,29 @@ class Hang(Strike, tag="hang"):
         ctypes.PyDLL(None).nanosleep(ctypes.byref(span), None)  # unlike CDLL, keeps the lock
 
 
-class Join(Strike, tag="join"):
-    """A worker that has died is back, with no memory and no θ; on the virtual clock only."""
+class Leave(Strike, tag="leave"):
+    """SIGTERM, as a node gets it that is to be taken away: the worker finishes its task, and goes."""
 
-    joins: ClassVar[bool] = True
-    real: ClassVar[bool] = False
+    leaves: ClassVar[bool] = True
 
     def check(self, config: Config) -> None:
         super().check(config)
+        if config.reduce.summed:
+            raise InputError("faults.events: kind 'leave': an allreduce needs all workers to its end")
+
+    def strike(self) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+class Join(Strike, tag="join"):
+    """A worker that has gone is back, with no memory and no θ; over MPI that is a spare rank."""
+
+    joins: ClassVar[bool] = True
+
+    def check(self, config: Config) -> None:
+        super().check(config)
+        if self.at_s is None and self is not config.faults.failure:
+            raise InputError(f"faults.events: kind 'join', worker {self.worker}: at_s: must be given")
         ensure_joinable(config)
 
 

@@ -7,7 +7,7 @@ from functools import lru_cache
 
 from ..util.errors import InputError, not_a_file, reason
 from .base import Fault
-from .process import Join, Kill
+from .process import Join, Kill, Leave
 
 LARGEST = 1 << 24  # bytes
 Place = tuple[tuple[float, bool], ...]
@@ -66,15 +66,15 @@ def places(path: str) -> tuple[Place, ...]:
     return tuple(map(tuple, found))
 
 
-def events(path: str, speed: float, worker: int) -> list[Fault]:
+def events(path: str, speed: float, end: str, worker: int) -> list[Fault]:
     """Return a worker's events: a node that goes takes its worker with it, and the next one brings it back.
 
     A worker whose place nobody has at first dies at once.
     """
-    found = places(path)
+    found, goes = places(path), Leave if end == "leave" else Kill
     place = found[worker % len(found)]
     made: list[Fault] = [] if place[0][0] == 0 else [Kill(worker=worker, at_s=0.0)]
     for at_s, comes in place[1:] if place[0][0] == 0 else place:
-        kind = Join if comes else Kill
+        kind = Join if comes else goes
         made.append(kind(worker=worker, at_s=at_s / speed))
     return made

@@ -85,10 +85,14 @@ class MPIFleet(Fleet):
     ----------
     relieve : callable or None
         Returns facts and arrays for the rank that takes the place of a worker.
+    joins_ns : dict
+        When ranks take the places of workers that have gone, one after another, by worker; those of others
+        at once.
     """
 
     news = False
     relieve: Callable[[int], tuple[dict[str, Any], dict[str, np.ndarray]]] | None = None
+    joins_ns: dict[int, list[int]]
 
     def __init__(self, layouts: Sequence[Layout], comm: MPI.Intracomm, spares: int = 0) -> None:
         self._comm = comm
@@ -99,7 +103,8 @@ class MPIFleet(Fleet):
         self._left: set[int] = set()  # … and those that have said good-bye
         self._arriving: list[tuple[MPI.Request, np.ndarray]] = []  # what is being sent to ranks that relieve
         self.alone = True  # whether every worker that was shut down knew that others had died
-        self._vacant: list[int] = []  # workers whose places nobody has taken
+        self._vacant: dict[int, int] = {}  # workers whose places nobody has taken, and when somebody may, ns
+        self.joins_ns = {}
         self._died: list[int] = []  # those of whom `deaths` has not told yet
         self._strays: list[tuple[int, str]] = []  # messages that answer no task, of which `strays` will tell
         self._forwarded: list[MPI.Request] = []  # payloads of other workers that are being sent
@@ -213,6 +218,10 @@ class MPIFleet(Fleet):
 
     def arrivals(self, timeout_ns: int, wake_ns: int | None = None) -> Sequence[Arrival]:
         sizes: dict[int, int] | None = None
+        if self._vacant and self.joining:
+            due_ns = min(self._vacant.values())
+            self.news = due_ns <= self.now_ns()
+            wake_ns = due_ns if wake_ns is None else min(wake_ns, due_ns)
         try:
             done = MPI.Prequest.Testsome(self._active, self._statuses)
             if not done:
@@ -300,19 +309,29 @@ class MPIFleet(Fleet):
         if not self._died:
             return ()
         died, self._died = self._died, []
-        if self.relieve is not None:
-            self._vacant += died
+        for worker in died:
+            self._vacate(worker)
         return died
+
+    def _vacate(self, worker: int) -> None:
+        """Note that another rank may take a worker's place: at its next time, or at once."""
+        times_ns = self.joins_ns.get(worker)
+        if self.relieve is not None and times_ns != []:
+            self._vacant[worker] = 0 if times_ns is None else times_ns.pop(0)
 
     @property
     def joining(self) -> bool:
         return bool(self._vacant and self._waiting)
 
     def joined(self) -> Sequence[int]:
-        joined = []
-        while self._vacant and self._waiting:
-            joined.append(worker := self._vacant.pop(0))
-            self._replace(worker, self._waiting.pop(0))
+        if not self._vacant:
+            return ()
+        now_ns, joined = self.now_ns(), []
+        for worker, due_ns in list(self._vacant.items()):
+            if due_ns <= now_ns and self._waiting:
+                joined.append(worker)
+                del self._vacant[worker]
+                self._replace(worker, self._waiting.pop(0))
         return joined
 
     def _replace(self, worker: int, member: RankInfo) -> None:
@@ -366,8 +385,7 @@ class MPIFleet(Fleet):
         self._left.add(self._ranks[worker])
         self.news = True
         self._tell(worker, STOP | ALONE | flags)
-        if self.relieve is not None:
-            self._vacant.append(worker)
+        self._vacate(worker)
 
     @property
     def bereaved(self) -> bool:

@@ -81,6 +81,7 @@ def coordinate(
                 fleet.set_up(worker, facts | {"pace": planned, "kept": places[worker]}, arrays)
             if config.workers.spares:  # the data stay here
                 fleet.relieve = partial(relief, components, source, empty if keeps else None)
+                fleet.joins_ns = faults.joins(config)
             del source  # frees the full data; rank 0 keeps only its evaluation set
             if planned is not None:
                 components.settle_share(fleet.measure(planned))

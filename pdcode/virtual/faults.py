@@ -62,6 +62,7 @@ class Plan:
         self.by_task = [each for each in events if isinstance(each, faults.Strike) and each.task is not None]
         self.halts: list[Span] = []
         self.cuts: list[Span] = []
+        self.leaves_ns: list[int] = []
         self.times: Times | None = None  # of the reply in flight
 
     def strike(self, event: faults.Strike, at_ns: int) -> None:
@@ -71,6 +72,8 @@ class Plan:
             self.halts = merged([*self.halts, (at_ns, end_ns)])
         if event.cuts:
             self.cuts = merged([*self.cuts, (at_ns, end_ns)])
+        if event.leaves:
+            self.leaves_ns.append(at_ns)
 
     def sent(self, ready_ns: int, late_ns: int) -> int:
         """Return when a reply is sent whose task is done, but for what its message is late; -1: never."""
@@ -82,7 +85,7 @@ class Injection:
     """The faults of a run, applied to the queue of events.
 
     A worker that dies takes its reply with it, even one that is on its way. Nothing cuts the time short for
-    which a worker is halted, or a message is late.
+    which a worker is halted, or a message is late. Spare ranks take the places of workers as over MPI.
 
     Parameters
     ----------
@@ -102,8 +105,9 @@ class Injection:
             for event in own:
                 if isinstance(event, faults.Strike) and event.task is None:
                     plan.strike(event, event.at_ns)
-                    if event.lethal or event.joins:
-                        self._turn(event.at_ns, worker, event.joins)
+                    if event.lethal:
+                        self._turn(event.at_ns, worker)
+        self._joins_ns, self._spares = faults.joins(config), config.workers.spares
         self._gone: set[int] = set()
         self._died: list[int] = []
         self._joined: list[int] = []
@@ -112,7 +116,7 @@ class Injection:
         self._stamp_ns = 0
         self.repeated = False
 
-    def _turn(self, at_ns: int, worker: int, joins: bool) -> None:
+    def _turn(self, at_ns: int, worker: int, joins: bool = False) -> None:
         heapq.heappush(self._turns, (at_ns, self._number, worker, joins))
         self._number += 1
 
@@ -155,8 +159,8 @@ class Injection:
             plan.by_task = [each for each in plan.by_task if each not in due]
             for event in due:
                 plan.strike(event, start_ns)
-                if event.lethal or event.joins:
-                    self._turn(start_ns, worker, event.joins)
+                if event.lethal:
+                    self._turn(start_ns, worker)
             self._apply(worker, plan, start_ns)
 
     def followed(self, worker: int) -> None:
@@ -219,6 +223,8 @@ class Injection:
             if joins and worker in self._gone:
                 self._gone.remove(worker)
                 self._joined.append(worker)
+                plan = self._plans[worker]
+                plan.leaves_ns = [at_ns for at_ns in plan.leaves_ns if at_ns > self._events.now_ns]
             elif not joins and worker not in self._gone:
                 self._die(worker)
         return any_due
@@ -231,6 +237,26 @@ class Injection:
             start_ns, computed, _ = self._events.last_times(worker)
             self._events.postpone(worker, start_ns, computed, -1)
             plan.times = None
-        plan.on = []
-        self._gone.add(worker)
         self._died.append(worker)
+        self.gone(worker)
+
+    def leaving(self, worker: int) -> bool:
+        """Tell whether a worker leaves with the reply that has just arrived."""
+        plan = self._plans.get(worker)
+        if plan is None or not plan.leaves_ns:
+            return False
+        sent_ns = self._events.last_times(worker)[2]
+        later_ns = [at_ns for at_ns in plan.leaves_ns if at_ns > sent_ns]
+        leaves, plan.leaves_ns = len(later_ns) < len(plan.leaves_ns), later_ns
+        return leaves
+
+    def gone(self, worker: int) -> None:
+        """Note that a worker has died or left; it comes back at its next time, or as a spare rank at once."""
+        self._plans[worker].on = []
+        self._gone.add(worker)
+        times_ns, now_ns = self._joins_ns.get(worker), self._events.now_ns
+        if times_ns:
+            self._turn(max(now_ns, times_ns.pop(0)), worker, True)
+        elif times_ns is None and self._spares:
+            self._spares -= 1
+            self._turn(now_ns, worker, True)

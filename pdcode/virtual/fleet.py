@@ -165,7 +165,7 @@ class VirtualFleet(VirtualRanks, Fleet):
         arrival.finite = reply.read() and schedule.sound
         arrival.t_start_ns, arrival.t_compute_ns, arrival.t_send_ns = schedule.times_ns(worker)
         arrival.t_recv_ns = schedule.t_recv_ns
-        arrival.leaving = schedule.leaving(worker, arrival.task)
+        arrival.leaving = arrival.last and schedule.leaving(worker, arrival.task)
         arrival.injected_delay_ns = int(schedule.injected_delay_ns[worker])
         self.bytes_up += arrival.bytes_up
         if not arrival.last:
@@ -204,6 +204,9 @@ class VirtualFleet(VirtualRanks, Fleet):
 
     def shutdown(self, worker: int, until_ns: int = 0, flags: int = 0) -> bool:
         return False
+
+    def dismiss(self, worker: int, flags: int = 0) -> None:
+        self.schedule.dismiss(worker)
 
     def close(self) -> None:
         self.executor.close()

@@ -123,6 +123,10 @@ class Schedule(ABC):
         """Tell whether a worker leaves after a task."""
         return False
 
+    def dismiss(self, worker: int) -> None:
+        """Note that a worker has left."""
+        return
+
     def joined(self) -> Sequence[int]:
         """Return the workers that have come back since the last call."""
         return ()
@@ -286,6 +290,13 @@ class CostModelSchedule(Schedule):
 
     def deaths(self) -> Sequence[int]:
         return () if self._faults is None else self._faults.deaths()
+
+    def leaving(self, worker: int, task: int) -> bool:
+        return self._faults is not None and self._faults.leaving(worker)
+
+    def dismiss(self, worker: int) -> None:
+        if self._faults is not None:
+            self._faults.gone(worker)
 
     def joined(self) -> Sequence[int]:
         return () if self._faults is None else self._faults.joined()

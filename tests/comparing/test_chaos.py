@@ -72,7 +72,10 @@ def test_failures_at_a_rate(job: str, capsys: Any) -> None:
         (["--trials", "0", "--kill", "1"], "--trials 0: expected 1 to 1000"),
         (["--kill", "1", "--clock", "mpi"], "stop.seconds: not given"),
         (["--kill", "1", "--set", "faults.events=[{kind='full-disk', at_s=1}]"], "would end every run"),
-        (["--clock", "mpi", "--set", "faults.spot=nodes.csv"], "over MPI no node comes back yet"),
+        (
+            ["--clock", "mpi", "--seconds", "9", "--set", "faults.events=[{kind='join', worker=1, at_s=1}]"],
+            "workers.spares: 0: as often as workers come back by [faults] within stop.seconds = 9, 1 in",
+        ),
     ],
 )
 def test_bad_input_is_told_in_a_line(job: str, capsys: Any, options: list[str], why: str) -> None:

@@ -63,9 +63,12 @@ def test_events_are_in_order_of_time_and_then_of_tasks() -> None:
 def test_nodes_come_and_go_as_recorded(tmp_path: Path) -> None:
     path = tmp_path / "nodes.csv"
     path.write_text(NODES, encoding="utf-8")
-    made = config(f"faults.spot={path}", "faults.spot_speed=2.0", "workers.count=4")
-    first = [("kill", 0.5), ("join", 1.0), ("kill", 1.5), ("join", 2.0)]  # a, c and d in turn
-    assert [times(made, worker) for worker in range(4)] == [first, [("kill", 1.5)], first, [("kill", 1.5)]]
+    settings = f"faults.spot={path}", "faults.spot_speed=2.0", "workers.count=4"
+    for made, end in ((config(*settings), "leave"), (config(*settings, "faults.spot_end=kill"), "kill")):
+        first, second = [(end, 0.5), ("join", 1.0), (end, 1.5), ("join", 2.0)], [(end, 1.5)]  # a, c, d; b
+        assert [times(made, worker) for worker in range(4)] == [first, second, first, second]
+        assert faults.joins(made) == {worker: [10**9, 2 * 10**9] for worker in (0, 2)}
+    assert faults.joins(config(*settings, "stop.seconds=1.5")) == {0: [10**9], 2: [10**9]}
     path.write_text("5000,add,a\n6000,add,b\n", encoding="utf-8")
     faults.spot.places.cache_clear()
     assert [times(made, worker) for worker in range(2)] == [[], [("kill", 0.0), ("join", 0.5)]]
@@ -122,6 +125,11 @@ def test_a_spell_is_of_the_tasks_sent_within_it_and_of_the_first_one_at_least() 
             ["faults.events=[{kind='join', worker=0, at_s=1}]", "memory.kind=difference"],
             "memory.kind: 'difference'",
         ),
+        (["faults.events=[{kind='join', worker=0, task=1}]"], "kind 'join', worker 0: at_s: must be given"),
+        (
+            ["faults.events=[{kind='leave', worker=0, at_s=1}]", "scheme.name=allreduce"],
+            "kind 'leave': an allreduce needs all workers",
+        ),
     ],
 )
 def test_faults_that_cannot_happen_are_refused(overrides: list[str], why: str) -> None:
@@ -130,13 +138,16 @@ def test_faults_that_cannot_happen_are_refused(overrides: list[str], why: str) -
     assert why in str(caught.value)
 
 
-def test_only_the_virtual_clock_has_workers_that_come_back() -> None:
-    every = [f"faults.events=[{{kind='{kind}', worker=0, at_s=1.0}}]" for kind in ("kill", "stop", "cut")]
-    for kind in every:
-        faults.check_real(config(kind))
-    for other in ("faults.events=[{kind='join', worker=0, at_s=1.0}]", "faults.spot=n.csv"):
-        with pytest.raises(InputError, match="over MPI no"):
-            faults.check_real(config(other))
+def test_over_mpi_workers_that_come_back_are_spare_ranks() -> None:
+    for kind in ("kill", "stop", "cut", "leave"):
+        faults.check_real(config(f"faults.events=[{{kind='{kind}', worker=0, at_s=1.0}}]"))
+    twice = "faults.events=[{kind='join', worker=0, at_s=1.0}, {kind='join', worker=1, at_s=2.0}]"
+    with pytest.raises(
+        InputError, match=r"workers\.spares: 1: as often .* within stop.seconds = 100, 2 in all"
+    ):
+        faults.check_real(config(twice, "workers.spares=1"))
+    faults.check_real(config(twice, "workers.spares=2"))
+    faults.check_real(config(twice, "workers.spares=1", "stop.seconds=1.5"))
 
 
 def test_whoever_takes_a_workers_place_does_not_suffer_what_struck_before(

@@ -86,12 +86,6 @@ def test_rank_0_can_be_killed_and_its_disk_can_be_full(run: Any, trace_path: Pat
     assert "cannot write the trace: No space left on device" in full.stderr
 
 
-def test_nobody_comes_back_yet(run: Any) -> None:
-    done = run("faults.events=[{kind='join', worker=1, at_s=0.3}]")
-    assert done.returncode == 2
-    assert "faults.events: kind 'join': over MPI no worker comes back yet" in done.stderr
-
-
 def test_chaos_makes_pairs(tmp_path: Path, capsys: Any) -> None:
     job = tmp_path / "job.toml"
     job.write_text(JOB, encoding="utf-8")

@@ -174,12 +174,42 @@ def test_without_numerics_there_are_faults_of_time(tmp_path: Path) -> None:
 def test_nodes_come_and_go(tmp_path: Path) -> None:
     path = tmp_path / "nodes.csv"
     path.write_text("0,add,a\n0,add,b\n50,remove,a\n90,remove,b\n120,add,c\n150,add,d\n", encoding="utf-8")
-    trace = pdcode.simulate(
-        {**JOB, "faults": {"spot": str(path)}}, output=tmp_path / "a.h5", set=MODES["async"], progress=False
-    )
-    assert trace.summary()["target_s"] < 20
-    recv_ns = trace.arrivals["t_recv_ns"]
-    assert not ((recv_ns > 0.09e9) & (recv_ns < 0.12e9)).any()  # nobody was there
-    assert set(trace.arrivals["worker"][recv_ns > 0.15e9]) == set(range(8))
-    kinds, counts = np.unique(trace.faults["kind"], return_counts=True)
-    assert dict(zip(kinds, counts, strict=True)) == {"dead": 8, "joined": 8}
+    for end, kind in (("kill", "dead"), ("leave", "left")):
+        nodes = {"spot": str(path), "spot_end": end}
+        trace = pdcode.simulate(
+            {**JOB, "faults": nodes}, output=tmp_path / f"{end}.h5", set=MODES["async"], progress=False
+        )
+        assert trace.summary()["target_s"] < 20
+        begun_ns = trace.arrivals["t_start_ns"]
+        assert not ((begun_ns > 0.09e9) & (begun_ns < 0.12e9)).any()  # nobody was there
+        assert set(trace.arrivals["worker"][begun_ns > 0.15e9]) == set(range(8))
+        kinds, counts = np.unique(trace.faults["kind"], return_counts=True)
+        assert dict(zip(kinds, counts, strict=True)) == {kind: 8, "joined": 8}
+        assert trace.counters["lost"] == (8 if kind == "dead" else 0)
+        assert main(["replay", str(trace.path)]) == 0
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_worker_leaves_with_its_first_reply_that_it_sends_from_then_on(tmp_path: Path, mode: str) -> None:
+    leave = "[{kind='leave', worker=2, at_s=0.05}, {kind='leave', worker=5, task=4}]"
+    trace = run(tmp_path / "a.h5", leave, *MODES[mode])
+    assert trace.faults["kind"].tolist() == ["left", "left"]
+    arrivals, last = trace.arrivals, {}
+    for worker in (2, 5):
+        (own,) = np.nonzero(arrivals["worker"] == worker)
+        last[worker] = {key: arrivals[key][own[-1]] for key in ("t_send_ns", "task")}
+        if worker == 2:
+            assert arrivals["t_send_ns"][own[-2]] < 0.05e9 <= last[2]["t_send_ns"]
+    assert last[5]["task"] == 4
+    assert trace.counters["lost"] == 0
+
+
+def test_spare_ranks_take_places_at_once_but_for_those_of_whom_the_table_says_when(tmp_path: Path) -> None:
+    kills = ", ".join(f"{{worker={worker}, at_s={0.04 + 0.01 * worker}}}" for worker in (1, 2, 3))
+    events = f"[{kills}, {{kind='join', worker=1, at_s=0.2}}]"
+    trace = run(tmp_path / "a.h5", events, "workers.spares=1", "stop.seconds=0.3", "stop.loss=1e-9")
+    told = list(zip(*(trace.faults[key].tolist() for key in ("kind", "worker", "t_ns")), strict=True))
+    assert told == [
+        ("dead", 1, 50_000_000), ("dead", 2, 60_000_000), ("joined", 2, 60_000_000), ("dead", 3, 70_000_000),
+        ("joined", 1, 200_000_000),
+    ]  # fmt: skip
