@@ -26,7 +26,7 @@ def failed(error: MPI.Exception, comm: MPI.Intracomm) -> set[int]:
 def tells(error: MPI.Exception, comm: MPI.Intracomm) -> bool:
     """Tell whether an error of MPI's comes from a death, or from the end of the job by another rank."""
     kind = error.Get_error_class()
-    return kind == MPI.ERR_REVOKED or (kind in FAILURES and bool(dead(comm)))
+    return kind == MPI.ERR_REVOKED or (kind in FAILURES and (comm.Is_revoked() or bool(dead(comm))))
 
 
 def dead(comm: MPI.Intracomm) -> set[int]:
