@@ -1,9 +1,9 @@
 """Keys that data and workers decide: whether workers whiten their gradients, and how far they look ahead.
 
-A whitened gradient has the same length whatever the worker's loss. Where shards differ, such lengths pull
-against each other for ever, and the descent stops far from the optimum; where steps are to end at the optimum
-of a regression or of full batches, too. There, gradients are left as they are, and the learning rate, which
-has no dimension for whitened gradients, is converted.
+A whitened gradient has the same length whatever the worker's loss, until it is small. Where shards differ,
+such lengths pull against each other, and the descent stops far from the optimum; where steps are to end at
+the optimum of a regression or of full batches, too. There, gradients are left as they are, and the learning
+rate, which has no dimension for whitened gradients, is converted.
 """
 
 from __future__ import annotations
@@ -78,9 +78,9 @@ def lookahead(config: Config) -> float:
 def reason_against(config: Config, problem: Problem) -> str:
     """Return why whitening would do harm where shards are alike, or an empty string."""
     if problem.classes is None:
-        return "targets are real numbers, and steps of constant length do not converge"
+        return "targets are real numbers, and whitened steps do not shrink before the loss is near 0"
     if not config.problem.batch:
-        return "batches are full (problem.batch 0), and steps of constant length do not converge"
+        return "batches are full (problem.batch 0), and whitened steps do not end at the optimum"
     return ""
 
 

@@ -72,3 +72,8 @@ class Forward:
     def loss(self, weight: float = 1.0) -> float:
         """Return the mean loss without the penalty, and replace the last scores by errors weight·Δ/B."""
         return self._loss(self.scores[-1], self.targets, self.scores[-1], weight)
+
+    def zero_loss(self) -> float:
+        """Return the mean loss of zero scores over all rows."""
+        zeros = np.zeros((len(self._y), self.scores[-1].shape[1]), self.scores[-1].dtype)
+        return self._loss(zeros, self._y, zeros, 1.0)

@@ -14,7 +14,7 @@ from .layers import DenseLayer, SparseLayer
 from .matrix import Array, Matrix, entries
 from .network import LayerViews, Network
 from .partition import Blocks, payload_layout, task_rows
-from .whitening import WhitenedLayer
+from .whitening import WhitenedLayer, length
 
 Codeword = tuple[Array, Array]  # indices int32 (r, w), values (r, w)
 
@@ -49,6 +49,7 @@ class Plan:
         differ in size.
     whiten : {"none", "norm", "gram"}
         Whitening of each layer's gradient, see `whitening`; the penalty's is added to it as it is.
+        The mean loss of zero scores, by which steps are judged, is that of the rows given here.
 
     Attributes
     ----------
@@ -87,12 +88,14 @@ class Plan:
         self._forward = forward = Forward(network, x, y, batch)
         self._deltas = [np.empty_like(scores) for scores in forward.scores[:-1]] + [forward.scores[-1]]
         self._layers: list[DenseLayer | SparseLayer | WhitenedLayer] = list(forward.layers)
+        self._whitened: list[WhitenedLayer] = []
         if whiten != "none":
             inputs = [entries(x), *(layer.inputs + 1.0 for layer in network.layers[1:])]
-            self._layers = [
+            self._whitened = [
                 WhitenedLayer(layer, whiten, forward.count, nonzeros, weight)
                 for layer, nonzeros in zip(forward.layers, inputs, strict=True)
             ]
+            self._layers, self._zero_loss = [*self._whitened], forward.zero_loss()
         self.views: list[Array] = []
         self._parts: list[Part] = []  # the same memory as `views`
         for layer, count, start, delta in zip(self._layers, rows, self.offsets, self._deltas, strict=True):
@@ -189,7 +192,10 @@ class Plan:
             self._weights, self._theta, self._penalty = self.network.views(theta), theta, None
         self._forward.select(indices)
         self._forward.run(self._weights)
-        return self._forward.loss(self.weight) + self.network.penalty(theta, self._weights)
+        loss = self._forward.loss(self.weight)
+        for layer in self._whitened:
+            layer.length = length(loss, self._zero_loss)
+        return loss + self.network.penalty(theta, self._weights)
 
     def _propagate(self, number: int) -> None:
         """Compute the errors of the layer below from those of a layer."""

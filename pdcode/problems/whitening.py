@@ -7,7 +7,13 @@ whose coefficients these are. Since G has rank B at most, the step is a change o
 Kd = ΔΔᵀ, ν² = ΣKa∘Kd = ‖G‖² and M = KaKd/ν² it is Δᵀ(aI + bM + cM²)A/ν, and the same product as before
 follows. A layer of few outputs has the same in k × k matrices, of XXᵀ. Steps are scaled by √max(1, k/d).
 
-That it is done here, on B × B matrices, by each worker on its own gradient, is this project's addition.
+Steps of one length for ever would let weights grow long after the loss is small. So they shrink with the
+mini-batch's loss f once it is less than a fiftieth of that of zero scores, f₀: by the factor 50 f/f₀. Steps
+proportional to the loss, up to a largest one, are Polyak's, on mini-batches those of Loizou et al.
+("Stochastic Polyak step-size for SGD", AISTATS 2021), for losses whose least value is about 0.
+
+That whitening is done here, on B × B matrices, by each worker on its own gradient, and that its steps shrink
+so, is this project's addition.
 """
 
 from __future__ import annotations
@@ -23,6 +29,7 @@ from .partition import Blocks
 
 Form = Literal["samples", "outputs"]
 COEFFICIENTS = 3.4445, -4.7750, 2.0315
+SMALL_LOSS = 1 / 50  # of the loss of zero scores: below it steps shrink
 POINTWISE = 8  # flops of an element of a small matrix: the polynomial, sums and scaling
 SMALL = 2.5  # measured time of small products and sums, as a multiple of that of as many flops of a gradient
 SCALING = 12.0  # measured time, in the same unit, of the norm and the scaling of a gradient's element
@@ -75,6 +82,11 @@ def _gram(form: Form, blocks: Blocks, batch: int, entries: float) -> float:
     return 2.0 * batch * entries * k + 1.0 * k * k * width + small + 2.0 * batch * k * k
 
 
+def length(loss: float, zero: float) -> float:
+    """Return the factor on the length of a step at a mini-batch's loss; `zero` is that of zero scores."""
+    return loss / (SMALL_LOSS * zero) if 0 <= loss < SMALL_LOSS * zero else 1.0
+
+
 class WhitenedLayer:
     """A layer whose gradient is whitened; methods as for `DenseLayer`.
 
@@ -89,7 +101,14 @@ class WhitenedLayer:
         Nonzero inputs of a sample, with the bias, from which the form is chosen.
     weight : float
         Factor of the result.
+
+    Attributes
+    ----------
+    length : float
+        Further factor, of the next gradient, see `length`.
     """
+
+    length = 1.0
 
     def __init__(
         self, layer: DenseLayer | SparseLayer, kind: str, batch: int, entries: float, weight: float = 1.0
@@ -169,5 +188,5 @@ class WhitenedLayer:
     def _factor(self, squares: float) -> float:
         """Return the scale over the norm; 0 if its square is lost, NaN for a gradient out of range."""
         if self._least <= squares < inf:
-            return self._scale / sqrt(squares)
+            return self.length * self._scale / sqrt(squares)
         return 0.0 if squares < self._least else float("nan")

@@ -157,15 +157,18 @@ class Replayer:
         """Refuse a trace whose θ this version of pdcode computes otherwise, rather than call it different.
 
         Version 1 had other random numbers of rounding, an ``int2`` of four scales, and another order of
-        codewords where a task has a multiple of their weight.
+        codewords where a task has a multiple of their weight. Up to version 2 whitened steps did not shrink.
         """
         recorded, parts = self._trace.attributes.get("arithmetic", 1), self._parts
         if recorded == ARITHMETIC:
             return
-        changed = {name for layout in parts.layouts for name in layout.wires} - EXACT
-        reason = f"rounds to {', '.join(sorted(changed))} otherwise" if changed else ""
-        if not changed and isinstance(parts.state.assignment, Rotating) and parts.state.assignment.ordered:
+        changed, reason = {name for layout in parts.layouts for name in layout.wires} - EXACT, ""
+        if recorded < 2 and changed:
+            reason = f"rounds to {', '.join(sorted(changed))} otherwise"
+        elif recorded < 2 and isinstance(parts.state.assignment, Rotating) and parts.state.assignment.ordered:
             reason = "gives tasks their codewords in another order"
+        elif self._config.code.whiten != "none":
+            reason = "shrinks whitened steps with the loss"
         if reason or recorded > ARITHMETIC:
             by = self._trace.attributes.get("creator", "an older pdcode")
             commit = self._trace.attributes.get("git_commit")

@@ -72,7 +72,7 @@ class LWPD(Scheme):
             "optimizer": {"momentum": 0.6, "nesterov": True},
         },
         # Distinct shards, full batches: converges to the optimum with rate 1/L, L being the largest
-        # eigenvalue of the Hessian; whitened steps, of constant length, would not. Stale payloads are used: a
+        # eigenvalue of the Hessian; whitened steps would not. Stale payloads are used: a
         # permanent straggler has data of its own.
         "shards": {
             "problem": {"batch": 0},

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 SCHEMA = "pdcode-trace"
 SCHEMA_VERSION = 2
 
-ARITHMETIC = 2
-"""Version of the arithmetic of θ: of rounding, and of the order of codewords. A trace without it has 1."""
+ARITHMETIC = 3
+"""Version of the arithmetic of θ: rounding, the order of codewords, whitening. A trace without it has 1."""
 
 USED, WASTED, DRAINED, REFUSED, CLIPPED, LOST, LOST_AT_RANK_0 = range(7)
 """Fates of payloads, values of `arrivals/status`: used in a step; too late; after the stop; not finite, or

@@ -64,6 +64,32 @@ def test_gradient_and_coded_derivative_are_those_of_the_definition(kind, axis, d
         np.testing.assert_allclose(plan.views[number].reshape(combined.shape), combined, atol=8 * tolerance)
 
 
+@pytest.mark.parametrize("kind", ["norm", "gram"])
+@pytest.mark.parametrize("task", ["regression", "classification"])
+def test_steps_shrink_with_the_loss_once_it_is_small(kind, task):
+    """Scores in the direction of the targets, longer and longer, have all losses down to none."""
+    problem = problems.create(BASE | {"task": task, "hidden": []})
+    (layer,), x, y = problem.layers, problem.dataset.x, problem.dataset.y
+    theta = problem.initial(0)
+    scores = x @ layer.weights(theta).T
+    y[:] = scores if task == "regression" else scores.argmax(axis=1)
+    zero = np.square(y).sum(axis=1).mean() / 2 if task == "regression" else np.log(5)
+    plan, plain, rows, shares = (
+        problem.plan(64, whiten=kind),
+        problem.plan(64, whiten=kind),
+        np.arange(64),
+        [],
+    )
+    plain._whitened.clear()  # steps of one length
+    for scale in (0.0, 0.3, 0.9, 0.97, 10.0, 1000.0)[: 4 if task == "regression" else 6]:
+        point = np.float32(scale) * theta
+        shares.append(50 * plan.gradient(point, rows) / zero)
+        plain.gradient(point, rows)
+        expected = min(1, shares[-1]) * plain.full_gradient
+        np.testing.assert_allclose(plan.full_gradient, expected, rtol=1e-5, atol=1e-9)
+    assert shares[0] > 1 > shares[-1]
+
+
 def test_the_form_with_fewer_flops_is_taken():
     wide, narrow = Blocks(0, "output", 8, 256, 785, 0), Blocks(0, "output", 1, 10, 257, 0)
     assert whitening.form_of(wide, 32, 785) == "samples"

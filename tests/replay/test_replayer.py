@@ -190,16 +190,20 @@ def test_a_trace_of_other_arithmetic_is_refused_where_that_matters(tmp_path: Pat
     """It is neither called different, nor replayed to other values."""
     rounded = ["wire.dtype=int8", "memory.kind=worker"]
     ordered = [*CODE, "code.rows_per_task=4", NONE]
-    for number, (sets, reason) in enumerate(
-        [(rounded, ", which rounds to int8 otherwise"), (ordered, ", which gives tasks .* another order")]
-    ):
+    whitened = [NONE, "code.whiten=norm"]
+    cases = [
+        (rounded, 1, ", which rounds to int8 otherwise"),
+        (ordered, 1, ", which gives tasks .* another order"),
+        (whitened, 2, ", which shrinks whitened steps"),
+    ]
+    for number, (sets, arithmetic, reason) in enumerate(cases):
         path = record(tmp_path / f"{number}.h5", sets)
         replayed(path)
         with h5py.File(path, "a") as file:
-            assert file.attrs["arithmetic"] == 2
-            del file.attrs["arithmetic"]
+            assert file.attrs["arithmetic"] == 3
+            file.attrs["arithmetic"] = arithmetic
         message = (
-            f"has arithmetic 1, this pdcode 2{reason}: replay it with the version that wrote it, pdcode "
+            f"has arithmetic {arithmetic}, this pdcode 3{reason}.*: replay it with the version that wrote "
         )
         with pytest.raises(InputError, match=message):
             replayed(path)
@@ -208,8 +212,8 @@ def test_a_trace_of_other_arithmetic_is_refused_where_that_matters(tmp_path: Pat
         del file.attrs["arithmetic"]
     replayed(path)
     with h5py.File(path, "a") as file:
-        file.attrs["arithmetic"] = 3
-    with pytest.raises(InputError, match="has arithmetic 3, this pdcode 2: replay it"):
+        file.attrs["arithmetic"] = 4
+    with pytest.raises(InputError, match="has arithmetic 4, this pdcode 3: replay it"):
         replayed(path)
 
 
