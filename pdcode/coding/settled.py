@@ -24,6 +24,7 @@ APART = 1 / 3  # of that where shards differ: what is stable there (both, sorted
 MOST_AHEAD = 0.2  # longest look ahead, a share of what is not sent, if an eighth is sent a task …
 AHEAD = 1.6  # … and that of n workers, times n (digits, 8 to 64 workers)
 EIGHTH = 1 / 8  # of a gradient
+STEP = 0.25  # longest good step of a whitened payload that is applied by itself (mnist5k, 1 to 16 workers)
 LONGER = 0.5  # best plain step, of the length at the start of the best whitened one (digits, mnist5k)
 
 
@@ -61,6 +62,14 @@ def settle(config: Config, problem: Problem) -> tuple[Config, list[str]]:
         changes["memory"] = {"lookahead": 0.0}
         lines.append(f"memory.lookahead {ahead:g} becomes 0 for the same reason")
     return _with(config, **changes), lines
+
+
+def better_rate(config: Config) -> float | None:
+    """Return a shorter learning rate if few workers take too long whitened steps, of each payload rate/n."""
+    whitened = config.code.whiten != "none" and config.optimizer.kind == "sgd"
+    alone = config.update.mode == "async" and config.memory.kind == "worker"
+    most = STEP * config.workers.count
+    return most if whitened and alone and config.optimizer.rate > 2 * most else None
 
 
 def lookahead(config: Config) -> float:

@@ -122,6 +122,11 @@ class Components:
                 f"optimizer.momentum {config.optimizer.momentum:g} slows a descent down in update.mode "
                 "'async': what workers have not sent yet is a momentum already"
             )
+        if (rate := settled.better_rate(config)) is not None:
+            lines.append(
+                f"optimizer.rate {config.optimizer.rate:g} is too long for whitened steps of so few workers: "
+                f"try {rate:g}"
+            )
         return [*lines, *self.notes, *shared_delays(config)]
 
     @property

@@ -120,9 +120,7 @@ def test_the_workers_batch_decides_what_is_much(tmp_path: Path) -> None:
         (["problem.batch=0"], "batches are full"),
     ],
 )
-def test_steps_of_constant_length_are_not_made_where_they_would_not_converge(
-    settings: list[str], why: str
-) -> None:
+def test_whitened_steps_are_not_made_where_they_would_not_converge(settings: list[str], why: str) -> None:
     components = prepared(*settings)
     assert components.config.code.whiten == "none"
     assert why in "\n".join(components.remarks())
@@ -152,6 +150,15 @@ def test_a_settled_configuration_is_settled() -> None:
     config = prepared().config
     assert settled.settle(config, problems.create(config.problem)) == (config, [])
     assert Config.of(msgspec.to_builtins(config)) == config
+
+
+@pytest.mark.parametrize(("workers", "better"), [(1, "0.25"), (2, "0.5"), (3, "0.75"), (4, ""), (8, "")])
+def test_few_workers_are_told_of_a_shorter_rate(workers: int, better: str) -> None:
+    said = f"optimizer.rate 2 is too long for whitened steps of so few workers: try {better}"
+    assert (said in prepared(f"workers.count={workers}").remarks()) == bool(better)
+    for other in ("update.mode=all", "code.whiten=none", f"optimizer.rate={better or 2.0}"):
+        remarks = prepared(f"workers.count={workers}", other).remarks()
+        assert not any("too long" in line for line in remarks)
 
 
 def test_momentum_in_async_mode_is_warned_of() -> None:
