@@ -18,7 +18,7 @@ from pdcode.__main__ import main
 ENDLESS = (
     "stop.updates=1000000", "trace.checkpoint_s=0.1", "stragglers.kind=slow-set", "stragglers.shift_s=0.02",
 )  # fmt: skip
-RESUME = ("--resume", "-n", "2")
+RESUME = ("--resume",)
 KINDS = {
     "async": ("memory.kind=worker", "wire.dtype=int8", "problem.batch=8"),
     "first, relayed": ("update.mode=first", "update.count=1", "update.late=waste", "downlink.kind=codewords"),
