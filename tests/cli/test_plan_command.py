@@ -124,7 +124,7 @@ def test_a_time_limit_alone_ends_descents(job, capsys, monkeypatch):
     """The number of arrivals is limited, too, but so that nobody meets that; and who does is told."""
     job.write_text(JOB.replace("updates = 200", ""), encoding="utf-8")
     monkeypatch.setattr(trials, "ARRIVALS", 400)  # 100 updates
-    command = ["plan", "job.toml", "--candidates", "4", "--seeds", "1", "--processes", "1"]
+    command = ["plan", "job.toml", "--candidates", "2", "--seeds", "1", "--processes", "1"]
     assert main([*command, "--target", "0.04"]) == 1
     text = capsys.readouterr().out
     assert "target not reached" in text
@@ -132,7 +132,7 @@ def test_a_time_limit_alone_ends_descents(job, capsys, monkeypatch):
     assert "stop.seconds allows more" in text
     limits = ["--set", "stop.seconds=60"], ["--seconds", "60"]
     for limit in limits:
-        assert main([*command, *limit, "--target", "0.1"]) == 0
+        assert main([*command, *limit, "--target", "0.15"]) == 0
         assert "the limit of arrivals" not in capsys.readouterr().out
     monkeypatch.setattr(trials, "MOST_ARRIVALS", 404)
     for limit in limits:

@@ -25,7 +25,7 @@ count = 4
 kind = "shifted-exponential"
 mean_s = 0.002
 [stop]
-updates = 30
+updates = 20
 [trace]
 progress_s = 0.01
 """
