@@ -169,7 +169,12 @@ def test_a_worker_with_another_theta_ends_the_job_and_is_named(tmp_path: Path, t
 
 
 def test_an_exception_in_a_worker_ends_the_job(start: object) -> None:
-    process = start('faults.events=[{kind="raise", worker=1, task=50}]', "stop.updates=1000000", job=JOB, options=("-n", "2"))
+    process = start(
+        'faults.events=[{kind="raise", worker=1, task=50}]',
+        "stop.updates=1000000",
+        job=JOB,
+        options=("-n", "2"),
+    )
     _, err = process.communicate(timeout=60)
     assert process.returncode == 1
     assert "InjectedFault: worker 1 raises at task 50" in err
