@@ -155,7 +155,9 @@ class Monitor:
         rate = 1e9 * (coordinator.arrivals - before) / (wall_ns - then_ns) if wall_ns > then_ns else 0.0
         self._last_line = wall_ns, coordinator.arrivals
         since_ns, self._line_at_ns = now_ns - self._line_at_ns, now_ns
-        told, self._waited = self._waited or [0] * len(coordinator.waited_ns), coordinator.waited_ns.copy()
+        workers = len(coordinator.waited_ns)
+        told = [*self._waited, *[0] * workers][:workers]  # a run may go on with fewer workers, or more
+        self._waited = coordinator.waited_ns.copy()
         if coordinator.stopping:
             left_s = max(0.0, 1e-9 * (coordinator.drain_until_ns - now_ns))
             most = f", {left_s:.1f} s at most" if left_s < UNLIMITED_S else ""

@@ -46,13 +46,13 @@ def test_runs_with_few_or_no_rows(tmp_path: Path) -> None:
 
 
 def test_vector_formats_and_bad_paths(tmp_path: Path) -> None:
-    trace = traces.simulate(tmp_path / "a.h5", seconds=0.1)
-    style.save(plots.draw(trace), tmp_path / "a.svg")
+    drawing = plots.draw(traces.simulate(tmp_path / "a.h5", seconds=0.1))
+    style.save(drawing, tmp_path / "a.svg")
     assert b"<svg" in (tmp_path / "a.svg").read_bytes()
     with pytest.raises(InputError, match=r"a\.nonsense: cannot write the figure"):
-        style.save(plots.draw(trace), tmp_path / "a.nonsense")
+        style.save(drawing, tmp_path / "a.nonsense")
     with pytest.raises(InputError, match="cannot write the figure"):
-        style.save(plots.draw(trace), tmp_path / "a.h5" / "a.png")
+        style.save(drawing, tmp_path / "a.h5" / "a.png")
 
 
 def test_the_stretch_shows_the_slow_worker_a_few_times(tmp_path: Path) -> None:

@@ -123,22 +123,22 @@ def test_a_target_that_is_not_reached_is_said(job, capsys):
 def test_a_time_limit_alone_ends_descents(job, capsys, monkeypatch):
     """The number of arrivals is limited, too, but so that nobody meets that; and who does is told."""
     job.write_text(JOB.replace("updates = 200", ""), encoding="utf-8")
-    monkeypatch.setattr(trials, "ARRIVALS", 400)  # 100 updates
-    command = ["plan", "job.toml", "--candidates", "4", "--seeds", "1", "--processes", "1"]
+    monkeypatch.setattr(trials, "ARRIVALS", 200)  # 100 updates
+    command = ["plan", "job.toml", "--workers", "2", "--candidates", "2", "--seeds", "1", "--processes", "1"]
     assert main([*command, "--target", "0.04"]) == 1
     text = capsys.readouterr().out
     assert "target not reached" in text
-    assert "1 of 1 descents ended at the limit of arrivals, after 400 at most; --seconds or" in text
+    assert "1 of 1 descents ended at the limit of arrivals, after 200 at most; --seconds or" in text
     assert "stop.seconds allows more" in text
     limits = ["--set", "stop.seconds=60"], ["--seconds", "60"]
     for limit in limits:
-        assert main([*command, *limit, "--target", "0.1"]) == 0
+        assert main([*command, *limit, "--target", "0.19"]) == 0
         assert "the limit of arrivals" not in capsys.readouterr().out
-    monkeypatch.setattr(trials, "MOST_ARRIVALS", 404)
+    monkeypatch.setattr(trials, "MOST_ARRIVALS", 202)
     for limit in limits:
         assert main([*command, *limit, "--target", "0.001"]) == 1
         out = capsys.readouterr().out
-        assert "1 of 1 descents ended at the limit of arrivals, after 404 at most\n" in out
+        assert "1 of 1 descents ended at the limit of arrivals, after 202 at most\n" in out
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,7 @@ updates = 3000
 seconds = 60.0
 """
 SCHEMES = {
-    "uncoded": ["scheme.name=uncoded"],
+    "uncoded": ["scheme.name=uncoded", "stop.updates=1000"],
     "lwpd": ["scheme.name=lwpd", "downlink.kind=codewords", "code.blocks=[8,8]"],
 }
 
@@ -88,7 +88,8 @@ def test_the_kernel_counts_the_bytes_that_the_trace_has(lab: Lab, tmp_path: Path
 @pytest.mark.timeout(120)
 def test_the_others_go_on_when_links_are_cut(lab: Lab, tmp_path: Path) -> None:
     """That of h3 for good, that of h4 for 5 s."""
-    process = start(lab, tmp_path / "trace.h5", "stop.updates=1000000", "stop.seconds=12.0")
+    slow = "stragglers.kind=slow-set", "stragglers.shift_s=0.02"
+    process = start(lab, tmp_path / "trace.h5", *slow, "stop.updates=1000000", "stop.seconds=12.0")
     mending = threading.Timer(5, lab.mend, ["h4"])
     printed = []
     try:

@@ -92,7 +92,7 @@ def test_a_job_trains_and_its_folder_says_how(
 def test_an_array_has_a_trace_for_each_row(slurm: Slurm, tmp_path: Path) -> None:
     """`pdcode submit` counts the rows and the ranks."""
     (tmp_path / "job.toml").write_text(CONFIG.format(workers=2, updates=20))
-    rows = [(seed, mode) for mode in ("async", "all") for seed in (1, 2, 3)]
+    rows = [(1, "async"), (2, "all"), (3, "async")]
     table = ["seed,update.mode,stragglers.slow", *(f'{seed},{mode},"[0, 1]"' for seed, mode in rows)]
     (tmp_path / "table.csv").write_text("\n".join(table))
     delays = ("--set", "stragglers.kind=shifted-exponential", "--set", "stragglers.mean_s=0.001")
@@ -102,13 +102,14 @@ def test_an_array_has_a_trace_for_each_row(slurm: Slurm, tmp_path: Path) -> None
     job = said.rpartition(" ")[2]
     assert slurm.finished(job, within_s=120) == "COMPLETED", printed(slurm, tmp_path)
 
-    traces = [Trace(tmp_path / "results" / f"pdcode-{job}" / f"job-{row}.h5") for row in range(1, 7)]
+    traces = [Trace(tmp_path / "results" / f"pdcode-{job}" / f"job-{row}.h5") for row in range(1, 4)]
     assert [(trace.config["seed"], trace.config["update"]["mode"]) for trace in traces] == rows
     assert all(trace.finished and trace.config["workers"]["count"] == 2 for trace in traces)
 
 
 def test_a_job_goes_on_when_a_worker_dies(slurm: Slurm, tmp_path: Path) -> None:
-    (tmp_path / "job.toml").write_text(CONFIG.format(workers=8, updates=10**6).replace("30.0", "4.0"))
+    idle = '[stragglers]\nkind = "slow-set"\nshift_s = 0.05\n'
+    (tmp_path / "job.toml").write_text(CONFIG.format(workers=8, updates=10**6).replace("30.0", "4.0") + idle)
     job = submit(slurm, tmp_path, "faults.sbatch", "job.toml", ranks=4)
     assert wait(lambda: "arrivals/s" in printed(slurm, tmp_path), 60), printed(slurm, tmp_path)
     os.kill(ranks(job)[2], signal.SIGKILL)
@@ -159,8 +160,8 @@ def test_a_job_that_is_warned_goes_on_later(
 
 
 def test_a_preempted_run_goes_on_in_the_same_trace(slurm: Slurm, tmp_path: Path) -> None:
-    slow = '[stragglers]\nkind = "shifted-exponential"\nshift_s = 0.002\nmean_s = 0.001\n'
-    config = CONFIG.format(workers=2, updates=1500) + slow + "[trace]\ncheckpoint_s = 0.5\n"
+    slow = '[stragglers]\nkind = "shifted-exponential"\nshift_s = 0.01\nmean_s = 0.001\n'
+    config = CONFIG.format(workers=2, updates=400) + slow + "[trace]\ncheckpoint_s = 0.5\n"
     (tmp_path / "job.toml").write_text(config)
     job = submit(slurm, tmp_path, "train.sbatch", "job.toml", ranks=3)
     assert wait(lambda: " 1.0 s " in printed(slurm, tmp_path), 60), printed(slurm, tmp_path)
@@ -169,7 +170,7 @@ def test_a_preempted_run_goes_on_in_the_same_trace(slurm: Slurm, tmp_path: Path)
 
     trace = Trace(tmp_path / "results" / f"pdcode-{job}" / "job.h5")
     assert trace.finished
-    assert trace.updates["version"].tolist() == list(range(1, 1501))
+    assert trace.updates["version"].tolist() == list(range(1, 401))
     assert (np.diff(trace.updates["t_ns"]) >= 0).all()
     with h5py.File(trace.path) as file:
         assert {len(column) for column in file["segments"].values()} == {2}

@@ -123,7 +123,7 @@ def test_replicas_are_rank_0s_theta_to_the_last_bit(mode: str, decoder: str, kin
     number = [*MODES].index(mode) + [*DECODERS].index(decoder) + KINDS.index(kind)
     # Each optimizer and wire format comes with each mode, decoder and kind, and with each other.
     optimizer, wire = [*OPTIMIZERS.values()][number % 3], WIRES[number % 4]
-    updates = 20 if mode == "all" else 180 if mode in ("async", "captured") else 110
+    updates = 20 if mode == "all" else 140 if mode in ("async", "captured") else 80
     overrides = [*MODES[mode], *DECODERS[decoder], *optimizer, f"wire.dtype={wire}"]
     overrides += [f"downlink.kind={kind}", f"stop.updates={updates}"]
     made = Descent([*START, *overrides], TIMES_MS)

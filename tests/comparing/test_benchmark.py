@@ -22,7 +22,7 @@ SCHEMES = "lwpd:default,uncoded:async,topk/downlink.kind=exchange"
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(benchmark.PROBLEMS, "digits", ({"data": "digits", "hidden": [16]}, 2.0, 0.1))
-    monkeypatch.setattr(benchmark, "PAYLOADS", 2000)
+    monkeypatch.setattr(benchmark, "PAYLOADS", 500)
     return tmp_path / "made"
 
 

@@ -169,7 +169,12 @@ def test_a_worker_with_another_theta_ends_the_job_and_is_named(tmp_path: Path, t
 
 
 def test_an_exception_in_a_worker_ends_the_job(start: object) -> None:
-    process = start('faults.events=[{kind="raise", worker=1, task=50}]', "stop.updates=1000000", job=JOB)
+    process = start(
+        'faults.events=[{kind="raise", worker=1, task=50}]',
+        "stop.updates=1000000",
+        job=JOB,
+        options=("-n", "2"),
+    )
     _, err = process.communicate(timeout=60)
     assert process.returncode == 1
     assert "InjectedFault: worker 1 raises at task 50" in err
@@ -179,7 +184,8 @@ def test_an_exception_in_a_worker_ends_the_job(start: object) -> None:
 def test_a_signal_ends_a_run_with_a_whole_trace(start: object, trace_path: Path) -> None:
     """One worker sleeps for minutes at every task, out of which the end wakes it."""
     slow = ["stragglers.kind=slow-set", "stragglers.shift_s=0.001", "stragglers.slow=[1]"]
-    process = start(*slow, "stragglers.slowdown=600000", "stop.updates=1000000", job=JOB)
+    ends = "stragglers.slowdown=600000", "stop.updates=1000000"
+    process = start(*slow, *ends, job=JOB, options=("-n", "2"))
     for line in process.stdout:
         if "update" in line:
             break

@@ -40,7 +40,7 @@ def test_bytes_agree_with_the_monitoring_of_open_mpi(
     ours_up = rows["bytes_up"].sum() + trace.attributes["setup_bytes_up"]
     ours_down = rows["bytes_down"].sum() + trace.attributes["setup_bytes_down"]
     assert trace.counters["bytes_up"] == ours_up
-    notices = 3 + np.count_nonzero(rows["status"] == DRAINED)  # of the end, to all and to those with a task
+    notices = 2 + np.count_nonzero(rows["status"] == DRAINED)  # of the end, to all and to those with a task
     assert trace.counters["bytes_down"] == ours_down + notices * trace.attributes["header_bytes"]
     np.testing.assert_allclose(ours_up, up, rtol=0.01)
     np.testing.assert_allclose(ours_down, down, rtol=0.01)

@@ -14,7 +14,7 @@ from test_faults import processes_of, ranks_of, wait_for
 from pdcode import Trace
 from pdcode.__main__ import main
 
-SLOW = "stragglers.kind=slow-set", "stragglers.shift_s=0.005"
+SLOW = "stragglers.kind=slow-set", "stragglers.shift_s=0.02"  # few arrivals to compute, and to replay
 SUMMED = JOB.replace("[code]\nblocks = [8, 1]\nweight = 4", "[scheme]\nname = 'allreduce'")
 KINDS = {
     "async": ("update.mode=async",),
@@ -125,7 +125,7 @@ def test_it_fails_when_all_have_died(start: object, trace_path: Path) -> None:
 
 
 def test_a_launcher_of_the_users_ends_well_too(start: object, trace_path: Path) -> None:
-    command, environment = launcher(4, survives=True)
+    command, environment = launcher(3, survives=True)
     updates = *SLOW, "update.mode=async", "stop.seconds=3", "stop.updates=1000000"
     process = start(*updates, launcher=tuple(command), **environment)
     kill_workers(process, trace_path, 1)
@@ -145,7 +145,8 @@ def test_where_nobody_can_be_spared_the_user_is_told_who_could(start: object, tr
 
 @pytest.mark.parametrize("kind", ["allreduce", "rank 0"])
 def test_who_cannot_be_spared_ends_the_run(kind: str, start: object, trace_path: Path) -> None:
-    process = start(*SLOW, "stop.updates=1000000", job=SUMMED if kind == "allreduce" else JOB)
+    job = SUMMED if kind == "allreduce" else JOB
+    process = start(*SLOW, "stop.updates=1000000", job=job, options=("-n", "2"))
     kill_workers(process, trace_path, 1 if kind == "allreduce" else -1)
     err = process.stderr.read()
     assert process.wait() == 1

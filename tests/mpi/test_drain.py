@@ -47,7 +47,7 @@ def test_a_stopped_worker_is_named_and_does_not_keep_a_run_from_ending(
 @pytest.mark.parametrize("launched", [False, True])
 def test_ctrl_c_ends_the_wait_for_a_stopped_worker(launched: bool, start: object, trace_path: Path) -> None:
     """Under `pdcode run` as under a launcher of the user's, the run is whole, and its exit code 0."""
-    command, environment = launcher(4) if launched else ((), {})
+    command, environment = launcher(3) if launched else ((), {})
     updates = "update.mode=async", "stop.updates=1000000", "stop.seconds=1.5", "stop.drain_s=60"
     process = start(*updates, launcher=tuple(command), **environment)
     for line in process.stdout:

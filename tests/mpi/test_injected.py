@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from launches import JOB, run_all
-from shell import environment
 
 from pdcode import Trace
 from pdcode.__main__ import main
@@ -55,20 +52,18 @@ def test_a_reply_that_comes_again_is_refused(traces: dict[str, Trace]) -> None:
 
 
 @pytest.mark.parametrize("kind", ["lie", "duplicate", "corrupt"])
-def test_a_replay_knows_when_payloads_were_false(traces: dict[str, Trace], kind: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "pdcode", "replay", str(traces[kind].path)],
-        capture_output=True, text=True, check=False, env=environment(),
-    )  # fmt: skip
-    assert "bit-identical" in done.stdout, done.stdout + done.stderr
+def test_a_replay_knows_when_payloads_were_false(traces: dict[str, Trace], kind: str, capsys: Any) -> None:
+    assert main(["replay", str(traces[kind].path)]) == 0
+    assert "bit-identical" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(("mode", "count"), [("first", 4), ("async", 7)])
-def test_eight_workers_reach_the_target_though_some_are_killed(
-    run: Any, trace_path: Path, mode: str, count: int
+@pytest.mark.parametrize(("mode", "workers", "count"), [("first", 4, 2), ("async", 8, 7)])
+def test_workers_reach_the_target_though_some_are_killed(
+    run: Any, trace_path: Path, mode: str, workers: int, count: int
 ) -> None:
     kills = ", ".join(f"{{worker={worker}, at_s={0.2 + 0.05 * worker}}}" for worker in range(count))
-    done = run(*SLOW, f"update.mode={mode}", "stop.loss=1.0", f"faults.events=[{kills}]", options=("-n", "8"))
+    sets = *SLOW, f"update.mode={mode}", "stop.loss=1.0", f"faults.events=[{kills}]"
+    done = run(*sets, options=("-n", str(workers)))
     assert done.returncode == 0, done.stderr
     trace = Trace(trace_path)
     assert trace.finished

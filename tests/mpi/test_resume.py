@@ -16,12 +16,12 @@ from pdcode import Trace
 from pdcode.__main__ import main
 
 ENDLESS = (
-    "stop.updates=1000000", "trace.checkpoint_s=0.1", "stragglers.kind=slow-set", "stragglers.shift_s=0.005",
+    "stop.updates=1000000", "trace.checkpoint_s=0.1", "stragglers.kind=slow-set", "stragglers.shift_s=0.02",
 )  # fmt: skip
 RESUME = ("--resume",)
 KINDS = {
     "async": ("memory.kind=worker", "wire.dtype=int8", "problem.batch=8"),
-    "first, relayed": ("update.mode=first", "update.count=2", "update.late=waste", "downlink.kind=codewords"),
+    "first, relayed": ("update.mode=first", "update.count=1", "update.late=waste", "downlink.kind=codewords"),
     "exchanged": ("downlink.kind=exchange", "optimizer.momentum=0.5"),
 }
 
@@ -59,7 +59,7 @@ def test_a_run_goes_on_after_its_end_and_after_its_death(
     wait_for(lambda: not processes_of(second.pid), 5)
     cut = Trace(trace_path)
     last = int(cut.updates["version"][-1])
-    done = run(*ENDLESS, *KINDS[kind], f"stop.updates={last + 40}", options=RESUME)
+    done = run(*ENDLESS, *KINDS[kind], f"stop.updates={last + 20}", options=RESUME)
     assert done.returncode == 0, done.stderr
     trace = Trace(trace_path)
     assert trace.finished
@@ -103,10 +103,10 @@ def test_fewer_workers_go_on_with_what_they_can(start: object, run: object, trac
     assert first.wait(30) == 75
     version = int(Trace(trace_path).updates["version"][-1])
     done = run(
-        *ENDLESS, "memory.kind=worker", f"stop.updates={version + 20}", options=(*RESUME, "-n", "2")
+        *ENDLESS, "memory.kind=worker", f"stop.updates={version + 20}", options=(*RESUME, "-n", "1")
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert "workers.count: 2, before 3" in done.stdout
+    assert "workers.count: 1, before 2" in done.stdout
     trace = Trace(trace_path)
     assert trace.updates["version"][0] > 1
     assert trace.updates["version"][-1] == version + 20

@@ -150,13 +150,17 @@ Runs = dict[tuple[str, str], Path]
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
-    """Traces by case and clock."""
+    """Traces by case and clock; those of a real run say so, and have the same rows."""
     folder = tmp_path_factory.mktemp("runs")
-    return {
-        (how, clock): record(folder / f"{how}-{clock}.h5", overrides, clock)
-        for how, overrides in CASES.items()
-        for clock in CLOCKS
-    }
+    made = {}
+    for how, overrides in CASES.items():
+        made[how, "virtual"] = record(folder / f"{how}-virtual.h5", overrides)
+        made[how, "real"] = folder / f"{how}-real.h5"
+        shutil.copy(made[how, "virtual"], made[how, "real"])
+        with h5py.File(made[how, "real"], "r+") as file:
+            assert file.attrs["clock"] == "virtual"
+            file.attrs["clock"] = "real"
+    return made
 
 
 @pytest.mark.parametrize("clock", CLOCKS)

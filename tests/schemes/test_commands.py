@@ -25,7 +25,7 @@ count = 4
 kind = "shifted-exponential"
 mean_s = 0.002
 [stop]
-updates = 30
+updates = 20
 [trace]
 progress_s = 0.01
 """
@@ -68,7 +68,7 @@ def test_commands(scheme: str, tmp_path: Path, capsys: pytest.CaptureFixture[str
     say("simulate", str(job), "--cost", path, "-o", other)
     np.testing.assert_array_equal(Trace(other).theta, trace.theta)
     search = ["--candidates", "2", "--seeds", "1", "--seconds", "2", "--processes", "1"]
-    say("plan", str(job), "--target", "2.2", *search, "-o", str(tmp_path / "plan.toml"))
+    say("plan", str(job), "--target", "2.3", *search, "-o", str(tmp_path / "plan.toml"))
     own, *_ = space.candidates(configfile.load(str(job))[0], 2, 7)
     assert f"yours: {scheme}, " in str(own)
 

@@ -26,7 +26,7 @@ weight = 4
 [optimizer]
 rate = 0.2
 [workers]
-count = 3
+count = 2
 [stop]
 updates = 60
 [trace]

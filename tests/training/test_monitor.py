@@ -198,6 +198,18 @@ def test_a_line_says_for_whom_rank_0_has_waited_since_the_last(problem: problems
     assert "waited" not in lines[3]
 
 
+@pytest.mark.parametrize("workers", [2, 4])
+def test_a_run_that_goes_on_with_another_number_of_workers_has_lines(
+    problem: problems.Problem, workers: int
+) -> None:
+    """What rank 0 has waited is counted on for the workers that it keeps."""
+    watch, _, lines = monitor(problem)
+    lists = {name: [1] * workers for name in ("busy_ns", "tasks", "replies", "t_dispatch_ns")}
+    watch(S, state(problem, 1, waited_ns=[0, round(0.9 * S), 0]))
+    watch(2 * S, state(problem, 2, waited_ns=[0, round(1.8 * S), 0, 0][:workers], **lists))
+    assert ["waited 90% of the time for worker 1" in line for line in lines] == [True, True]
+
+
 def test_what_becomes_of_workers_is_told_once(problem: problems.Problem) -> None:
     watch, _, lines = monitor(problem)
     watch(0, state(problem, 0))
