@@ -58,8 +58,8 @@ LANES = 2  # processes that start mpirun at a time; more would crowd the machine
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """Choose as many processes as cores beside those of mpirun's tests, which wait half of the time."""
-    return min(8, LANES + len(os.sched_getaffinity(0)))
+    """Choose one process more than cores: those of mpirun's tests wait for others half of the time."""
+    return min(8, 1 + len(os.sched_getaffinity(0)))
 
 
 @pytest.hookimpl(optionalhook=True)
