@@ -81,7 +81,7 @@ CONDITIONS: dict[str, list[Condition]] = {
     "link": [_among(("fanout", "segment"), "broadcast", "tree")],
     "faults": [
         Condition(("failure",), "mtbf_s", _given, "a time"),
-        Condition(("spot_speed",), "spot", _given, "a file"),
+        Condition(("spot_end", "spot_speed"), "spot", _given, "a file"),
     ],
     "trace": [_among(("sample",), "arrivals", "sampled")],
 }

@@ -34,6 +34,7 @@ SELECTED = {  # key -> what gives it an effect, and what takes it
     "link.fanout=3": ("link.broadcast=tree", "link.broadcast=star"),
     "link.segment=100": ("link.broadcast=tree", "link.broadcast=star"),
     "faults.failure={kind='exit'}": ("faults.mtbf_s=1.0", ""),
+    "faults.spot_end=kill": ("faults.spot=nodes.csv", ""),
     "faults.spot_speed=2.0": ("faults.spot=nodes.csv", ""),
     "trace.sample=3": ("trace.arrivals=sampled", "trace.arrivals=all"),
 }
