@@ -32,7 +32,15 @@ def add_parser(commands: Any) -> None:
     benches = command.add_subparsers(title="benches", required=True, metavar="BENCH")
     for name, about in BENCHES.items():
         bench = benches.add_parser(name, help=about, description=f"{about[0].upper()}{about[1:]}.")
-        bench.set_defaults(function=run, bench=name)
+        bench.set_defaults(function=run, bench=name, settings=[])
+        if name == "clocks":
+            bench.add_argument(
+                "--set",
+                dest="settings",
+                action="append",
+                metavar="KEY=VALUE",
+                help="override a key, such as link.bandwidth=1.25e7 on a link of 100 Mbit/s; may be repeated",
+            )
     schemes.add_parser(benches)
     scale.add_parser(benches)
     ddp.add_parser(benches)
@@ -44,5 +52,5 @@ def run(options: argparse.Namespace) -> int:
         launch.ensure_mpi(os.environ)
         if launch.place(os.environ) is None:
             return Supervisor(*launch.command(1, options.argv)).run()
-    done: int = import_module(f"..bench.{options.bench}", __package__).run()
+    done: int = import_module(f"..bench.{options.bench}", __package__).run(*options.settings)
     return done
