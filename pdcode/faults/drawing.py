@@ -35,6 +35,8 @@ def check(config: Config, replies: int) -> None:
     if faults.spot is not None:
         spot.places(faults.spot)
         ensure_joinable(config)
+        if faults.spot_end == "leave" and config.reduce.summed:
+            raise InputError("faults.spot_end: 'leave': an allreduce needs all workers to its end")
 
 
 def check_real(config: Config) -> None:

@@ -104,7 +104,7 @@ class MPIFleet(Fleet):
         self._arriving: list[tuple[MPI.Request, np.ndarray]] = []  # what is being sent to ranks that relieve
         self.alone = True  # whether every worker that was shut down knew that others had died
         self._vacant: dict[int, int] = {}  # workers whose places nobody has taken, and when somebody may, ns
-        self.joins_ns = {}
+        self.joins_ns = {}  # set before a run is started
         self._died: list[int] = []  # those of whom `deaths` has not told yet
         self._strays: list[tuple[int, str]] = []  # messages that answer no task, of which `strays` will tell
         self._forwarded: list[MPI.Request] = []  # payloads of other workers that are being sent
@@ -189,6 +189,8 @@ class MPIFleet(Fleet):
 
     def start(self, at_ns: int = 0) -> None:
         self._start_ns = clocks.now_ns() - at_ns
+        for worker, times_ns in self.joins_ns.items():  # of a run that goes on
+            self.joins_ns[worker] = [time_ns for time_ns in times_ns if time_ns >= at_ns]
         self.now_ns = ledger.Clock(clocks.now_ns, self._start_ns).now_ns  # type: ignore[method-assign]  # in one call
         self._offsets_ns = [self._start_ns + member.offset_ns for member in self.members]
 
@@ -220,7 +222,7 @@ class MPIFleet(Fleet):
         sizes: dict[int, int] | None = None
         if self._vacant and self.joining:
             due_ns = min(self._vacant.values())
-            self.news = due_ns <= self.now_ns()
+            self.news |= due_ns <= self.now_ns()
             wake_ns = due_ns if wake_ns is None else min(wake_ns, due_ns)
         try:
             done = MPI.Prequest.Testsome(self._active, self._statuses)

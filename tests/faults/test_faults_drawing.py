@@ -130,9 +130,17 @@ def test_a_spell_is_of_the_tasks_sent_within_it_and_of_the_first_one_at_least() 
             ["faults.events=[{kind='leave', worker=0, at_s=1}]", "scheme.name=allreduce"],
             "kind 'leave': an allreduce needs all workers",
         ),
+        (
+            ["faults.spot=nodes.csv", "scheme.name=allreduce"],
+            "faults.spot_end: 'leave': an allreduce needs all",
+        ),
     ],
 )
-def test_faults_that_cannot_happen_are_refused(overrides: list[str], why: str) -> None:
+def test_faults_that_cannot_happen_are_refused(
+    overrides: list[str], why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("nodes.csv").write_text(NODES, encoding="utf-8")
     with pytest.raises(InputError) as caught:
         faults.check(configfile.resolve({}, ["stop.updates=3", *overrides]), 2)
     assert why in str(caught.value)
