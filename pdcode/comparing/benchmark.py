@@ -261,9 +261,9 @@ def show(bench: Bench) -> None:
 
 
 LEGEND = (
-    "Ours: on links of 10 Gbit/s or more lwpd:ring without delays, and lwpd:first with delays; else "
-    "lwpd:default. Of each family its "
-    "best member in the cell, chosen afterwards; its time as a multiple of ours, the geometric mean over the "
+    "Ours: on links of 10 Gbit/s or more lwpd:ring without delays, and lwpd:first with delays; on those of "
+    "10 Mbit/s or less topk:whitened; else lwpd:default. Of each family its best member in the cell, chosen "
+    "afterwards; its time as a multiple of ours, the geometric mean over the "
     "seeds. >: it missed the target, at least; <: ours did, at most. "
     f"“{BESIDE}” is no rival: it sends the largest elements under our whitening and look-ahead. Delays are "
     "in units of the time of a gradient, recorded ones too, whatever their number of workers; all rates are "
