@@ -13,11 +13,11 @@ TIMES = [10.0 * number for number in range(40)]
 
 
 def test_a_run_survives_faults_of_all_kinds(tmp_path: Path) -> None:
-    done = soak(tmp_path, arrivals=3000, every=250, record="all")
+    done = soak(tmp_path, arrivals=6000, every=500, record="all")  # a death is noticed after a second
     assert done.exitcode == 0, done.output
     kinds = [kind for kind in done.trace.faults["kind"] if kind in ("dead", "joined")]
     assert kinds == ["dead", "joined"]  # whoever took the place has not died of the same fault again
-    assert done.trace.arrivals.rows >= 3000
+    assert done.trace.arrivals.rows >= 6000
     assert done.faults == 11
     assert {0, 1, 2, 3, 4} <= done.held.keys()
     assert done.left == set()
