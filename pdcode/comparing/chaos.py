@@ -109,12 +109,7 @@ def kills(seed: int, workers: int, count: int, seconds: float) -> list[FaultEven
 def happened(config: Config, seconds: float) -> int:
     """Count the faults of workers up to a time; those at a task, whenever that is."""
     events = [each for worker in range(config.workers.count) for each in faults.of_worker(config, worker)]
-    return sum(each.at_s is None or each.at_s <= seconds for each in events if not joins(each))
-
-
-def joins(event: FaultEvent) -> bool:
-    """Tell whether an event is a worker that comes back, which is no fault."""
-    return isinstance(event, faults.Strike) and event.joins
+    return sum(each.at_s is None or each.at_s <= seconds for each in events if not each.joins)
 
 
 @dataclass(frozen=True)

@@ -358,6 +358,7 @@ class FaultEvent(Kind, tag_field="kind"):
     table, group, default = "faults.events", "faults", "kill"
     ends: ClassVar[bool] = False  #: whether the run ends by it
     numeric: ClassVar[bool] = False  #: whether it needs payloads
+    joins: ClassVar[bool] = False  #: whether it is a worker that has gone and is back, which is no fault
 
     at_s: Span | None = None  #: when it happens, since the start of the run [s]
 

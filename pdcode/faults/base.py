@@ -50,15 +50,12 @@ class Strike(Fault):
         Whether the worker dies.
     leaves : bool
         Whether the worker goes after its task.
-    joins : bool
-        Whether a worker that has gone is back, with nothing of its own.
     halts, cuts : bool
         Whether the worker does nothing for some time, or neither gets nor sends messages.
     """
 
     lethal: ClassVar[bool] = False
     leaves: ClassVar[bool] = False
-    joins: ClassVar[bool] = False
     halts: ClassVar[bool] = False
     cuts: ClassVar[bool] = False
 

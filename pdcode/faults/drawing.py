@@ -59,13 +59,13 @@ def check_real(config: Config) -> None:
 def joins(config: Config) -> dict[int, list[int]]:
     """Return when workers come back, by worker, in ns since the start of the run, up to ``stop.seconds``."""
     faults, most_s = config.faults, math.inf if config.stop.seconds is None else config.stop.seconds
-    if faults.spot is None and not any(isinstance(each, Strike) and each.joins for each in faults.events):
+    if faults.spot is None and not any(each.joins for each in faults.events):
         return {}
     found = {
         worker: [
             each.at_ns
             for each in of_worker(config, worker)
-            if isinstance(each, Strike) and each.joins and (each.at_s or 0.0) <= most_s
+            if each.joins and each.at_s is not None and each.at_s <= most_s
         ]
         for worker in range(config.workers.count)
     }
