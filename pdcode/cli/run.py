@@ -87,8 +87,6 @@ def run(options: argparse.Namespace) -> int:
                 f"--set {counts[-1]}: the launcher started {place[1]} ranks, i.e. {workers} workers"
             )
     config, text = configfile.load(path, configs.overrides(overrides, workers, output))
-    if (options.resume or config.trace.checkpoint_s is not None) and config.reduce.summed:
-        raise InputError(f"{path}: reduce.kind: 'allreduce' takes no checkpoints")
     if dry_run or place is None:
         guard.survive(config)
     if dry_run:

@@ -95,7 +95,7 @@ def compose(options: argparse.Namespace) -> tuple[list[str], list[str]]:
             overrides = configs.overrides([*options.set, *row], options.workers)
             config, _ = configfile.load(path, overrides)
         counts.setdefault(config.workers.count + config.workers.spares, number)
-        lasting &= config.trace.checkpoint_s is None and not config.reduce.summed
+        lasting &= config.trace.checkpoint_s is None
     if len(counts) > 1:
         some = " and ".join(f"{count} in row {row}" for count, row in [*counts.items()][:2])
         raise InputError(f"{table}: workers.count: {some}: all runs of an array have as many tasks")

@@ -356,10 +356,10 @@ class MPIFleet(Fleet):
             self.bytes_down += len(message)
         self._forwarded = [each for each in self._forwarded if not all_tested([each])]
 
-    def _tell(self, worker: int, flag: int) -> None:
-        """Send a header without a body."""
+    def _tell(self, worker: int, flag: int, *more: int) -> None:
+        """Send a header without a body, see `notice`."""
         try:
-            self._send(worker, TASK, notice(worker, flag))
+            self._send(worker, TASK, notice(worker, flag, *more))
         except MPI.Exception as error:
             self._bury(error)
 

@@ -26,6 +26,7 @@ from ..training.session import TrainingRun, close_trace, identity, open_trace
 from ..training.setup import Components, WorkerFactory
 from ..training.worker import work
 from ..util import signals
+from ..util.errors import Failure
 from ..util.output import print_line
 from . import launch, pace, supervisor
 from .exchange import ExchangeLink
@@ -131,10 +132,15 @@ def serve(config: Config, comm: MPI.Intracomm | None = None) -> int:
             assert again is not None
             facts, _ = again
             factory = WorkerFactory(make_scheme(adopt(config, facts["settled"])), link.worker, arrays, facts)
+        worker = factory.build(link.connect(factory.layouts))
         if isinstance(link, AllreduceLink):
             link.state, link.check = factory.scheme.state(factory.problem), config.reduce.check
-        worker = factory.build(link.connect(factory.layouts))
-        worker.recall(place)
+            link.save, worker.kept = worker.save, [worker.responds, link.state]
+        if not worker.recall(place):
+            damaged = f"worker {link.worker}: its part of the checkpoint is damaged"
+            if isinstance(link, AllreduceLink):
+                raise Failure(f"{damaged}; others have the same state, and cannot go on without")
+            print_line(f"{damaged}; it begins without")
         events = faults.of_worker(config, link.worker) if config.faults else ()
         injector = Injector(config.seed, link.worker, events)
         with leaves_by_signal(link):

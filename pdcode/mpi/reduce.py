@@ -4,12 +4,13 @@ Every worker has the scheme's state: it folds the sum in, steps, and asks the st
 is not one of those that add up. It follows by what workers tell it, measures and traces, and may be behind:
 a worker waits for it only once `PENDING` messages, or `PENDING_BYTES`, have not been received. At the end
 rank 0 sends word to all workers; they end after the sum by which the first of them has passed it on. A sum
-that is not finite ends the run, too.
+that is not finite ends the run, too. A checkpoint is agreed on alike: rank 0 asks a worker for it, and all
+write theirs after the sum by which that one has passed it on; so does rank 0 once it has come to that sum.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import numpy as np
 from mpi4py import MPI
@@ -17,7 +18,7 @@ from mpi4py import MPI
 from ..coding.reduced import due_digest
 from ..coding.state import State
 from ..transport.base import Arrival
-from ..transport.layout import HEADER, ROUND, STOP, Layout, buffer, longest
+from ..transport.layout import HEADER, ROUND, SAVE, STOP, Layout, buffer, longest
 from ..transport.messages import Order, Reply, Task
 from ..transport.sums import TOLD, TOLD_BYTES, Sum, exchanged_bytes
 from ..util.errors import Failure
@@ -57,12 +58,16 @@ class AllreduceFleet(MPIFleet):
         self._reached_ns = [0] * workers  # when each worker had the last sum
         self._warned = False  # whether workers have been told of the end
         self._over = True  # whether workers add up no more
+        self._begun: set[int] = set()  # workers that have been told to begin
+        self._asked = False  # whether a checkpoint is asked for …
+        self._saved = False  # … and whether the workers have written theirs after the last sum
         self._lost = False  # whether some worker did not come to the end
 
     def dispatch(self, worker: int, task: int, version: int, order: Order, flags: int = 0) -> int:
-        if not task:
+        if worker not in self._begun:
+            self._begun.add(worker)
             self._over, self._reached_ns[worker] = False, self.now_ns()
-            self._tell(worker, 0)
+            self._tell(worker, 0, task, version, self._reached_ns[worker])
         self._requests[worker].Start()
         self._reached[order.round][worker].codewords = order.codewords
         return self._reached_ns[worker]
@@ -98,7 +103,17 @@ class AllreduceFleet(MPIFleet):
             self.bytes_up += arrival.bytes_up
             self.bytes_down += arrival.bytes_down
         self._over = total.ending or not total.sound
+        self._saved = total.saving and not self._over
         return total, arrivals
+
+    def savable(self) -> bool:
+        if self._saved:
+            self._asked = self._saved = False
+            return True
+        if not self._asked:
+            self._asked = True
+            self._tell(0, SAVE)
+        return False
 
     def cancel(self, workers: Collection[int], until_ns: int) -> None:
         self._warned = True
@@ -129,10 +144,13 @@ class AllreduceLink(MPILink):
         Built as rank 0's; to be set before the first task.
     check : int
         Period, in updates, at which rank 0 is told a digest of θ.
+    save : callable
+        Writes this worker's part of a checkpoint, with which it goes on at a task of this number.
     """
 
     state: State
     check: int
+    save: Callable[[int], None]
 
     def __init__(self, comm: MPI.Intracomm) -> None:
         super().__init__(comm)
@@ -149,8 +167,17 @@ class AllreduceLink(MPILink):
         size = max(map(told_bytes, total))
         places = max(2, min(PENDING, PENDING_BYTES // size))
         self._outbox, self._sends = buffer(size, places), [MPI.REQUEST_NULL] * places
+        self._began = self._saving = False  # whether rank 0 has said so; whether it asks for a checkpoint
         self._tasks = self._version = self._digest = 0
         return [each.reply for each in own]
+
+    def _heard(self) -> bool:
+        if super()._heard():
+            self._inbox.read()
+            if self._inbox.flags & SAVE:
+                self._saving = True
+                self._listen()
+        return not self._listening
 
     def wait(self, delay_ns: int, spin: bool) -> int:
         return 0 if self._heard() else super().wait(delay_ns, spin)
@@ -158,13 +185,13 @@ class AllreduceLink(MPILink):
     def reply(self, part: int, t_start_ns: int, t_compute_ns: int, delay_ns: int, loss: float) -> None:
         task = self._task
         own, total = self._own[task.round], self._total[task.round]
-        own.ending = self._heard()
+        own.ending, own.saving = self._heard(), self._saving
         now_ns = clocks.now_ns()
         total.reply.seal(self.worker, task, t_start_ns, t_compute_ns, now_ns, delay_ns, loss)
         self._request = self._ring.Iallreduce(own.numbers, total.numbers)
 
     def next_task(self) -> Task | None:
-        goes_on = self._step() if self._tasks else self._begin()
+        goes_on = self._step() if self._began else self._begin()
         if not goes_on:
             while not self._inbox.flags & STOP:
                 self._hear()
@@ -185,8 +212,10 @@ class AllreduceLink(MPILink):
         if self._inbox.flags & STOP:
             return False
         self._listen()  # for word of the end
-        self._began_ns = clocks.now_ns()
-        self._digest = due_digest(self.state, 0, self.check)
+        word = self._inbox
+        self._tasks, self._version, self._began = word.task, word.version, True
+        self._began_ns = clocks.now_ns() - word.sent_ns[0]
+        self._digest = due_digest(self.state, self._version, self.check)
         return True
 
     def _step(self) -> bool:
@@ -200,6 +229,9 @@ class AllreduceLink(MPILink):
         if self.state.step(1.0) is not None:
             self._version += 1
             self._digest = due_digest(self.state, self._version, self.check)
+        if total.saving:
+            self._saving = False
+            self.save(self._tasks + 1)  # for rank 0 the next task is on its way, and will be lost
         return True
 
     def _tell(self, total: Sum) -> None:

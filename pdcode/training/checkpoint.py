@@ -235,6 +235,12 @@ def find(config: Config) -> Found | None:
     best.lines += problems
     if best is not found[0]:
         best.lines.append(f"{found[0].path}: workers have not written all of it; the older one is used")
+    if best.lacking and config.reduce.summed:
+        have = "have" if len(best.lacking) > 1 else "has"
+        raise InputError(
+            f"{folder}: {workers_named(best.lacking)} {have} no part in a checkpoint, and with reduce.kind "
+            "'allreduce' none goes on without"
+        )
     if best.lacking and config.memory.keeps:
         best.lines.append(f"{workers_named(best.lacking)}: nothing in {folder}; their memories begin empty")
     check(best, config)

@@ -90,7 +90,7 @@ class Coordinator(ledger.Ledger):
     looks = True  # to be set before the run
     transient = (  # in snapshots
         "fleet", "state", "theta", "trace", "looks", "resumed", "interrupted", "_watch", "_save", "_every_ns",
-        "_drain_ns",
+        "_drain_ns", "_wish_ns",
     )  # fmt: skip
 
     def __init__(
@@ -150,6 +150,7 @@ class Coordinator(ledger.Ledger):
         self._every_ns = self._save_ns = save_ns  # until the next checkpoint, and its time
         self._marks = [0] * workers  # flags of each worker's next task that ask for its part of a checkpoint
         self._unsaved: set[int] = set()  # workers that have not answered these tasks
+        self._wish_ns = 0  # since when the user's wish for an end waits for a checkpoint
         self.stuck = False  # whether the run ends for want of a usable payload
         constant = state.optimizer.table.staleness == "constant"
         self.plan(
@@ -329,12 +330,19 @@ class Coordinator(ledger.Ledger):
     def _save_if_due(self) -> None:
         """Take a checkpoint, if it is time, or the user wishes an end."""
         asked = self.fleet.interrupted and not self.interrupted
-        self.interrupted = self.fleet.interrupted
-        if self._save is None or not (asked or self.now_ns >= self._save_ns):
-            return
+        due = self._save is not None and (bool(asked) or self.now_ns >= self._save_ns)
         soon = self.now_ns < self._save_ns + self._every_ns
-        if not asked and soon and self._unsaved - {*self.dead, *self.left, *self.overdue}:
+        if due and not asked and soon and self._unsaved - {*self.dead, *self.left, *self.overdue}:
             return  # some have not written the last one
+        if due and not self.fleet.savable():
+            now_ns = self.fleet.now_ns()
+            self._wish_ns = self._wish_ns or now_ns
+            if not asked or now_ns < self._wish_ns + self._longest_drain_ns(now_ns):
+                return
+            due = False  # workers do not answer
+        self.interrupted, self._wish_ns = self.fleet.interrupted, 0
+        if not due or self._save is None:
+            return
         self._save_ns = (self.now_ns // self._every_ns + 1) * self._every_ns
         if not self.fleet.local:
             self._unsaved = {*self.living()}
@@ -475,12 +483,16 @@ class Coordinator(ledger.Ledger):
         self.t_stop_ns = self.t_stop_ns or now_ns
         if reason and not self.stopping:
             self.stopping, self.look_ns = reason, NEVER_NS
-            now_ns, drain_ns = self.fleet.now_ns(), self._drain_ns
-            if drain_ns is None:
-                drain_ns = max(DRAIN_LEAST_NS, int(DRAIN_TASKS * median(self.task_times_ns(now_ns))))
-            self.drain_until_ns = now_ns + drain_ns
+            now_ns = self.fleet.now_ns()
+            self.drain_until_ns = now_ns + self._longest_drain_ns(now_ns)
             if workers := self.in_flight():
                 self.fleet.cancel(workers, self.drain_until_ns)
+
+    def _longest_drain_ns(self, now_ns: int) -> int:
+        """Return how long the tasks in flight are waited for at most."""
+        if self._drain_ns is not None:
+            return self._drain_ns
+        return max(DRAIN_LEAST_NS, int(DRAIN_TASKS * median(self.task_times_ns(now_ns))))
 
     def _give_up(self) -> None:
         """Stop waiting for the tasks in flight; record each as a fault."""

@@ -8,6 +8,7 @@ an error. Arrays are restored in place, since others may view them. Nothing that
 
 from __future__ import annotations
 
+import numbers
 import types
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -132,8 +133,10 @@ class _Restoring:
         kind, *rest = kept
         if kind == "same":
             return current
-        if kind == "plain":
+        if kind == "plain" and fits(current, rest[0]):
             return rest[0]
+        if isinstance(current, PLAIN) and current is not None:
+            raise Mismatch(f"{path} is a {type(current).__name__}, and {kind} {rest!r:.40} in the snapshot")
         if kind == "array":
             return self._array(current, *rest)
         if kind == "frozenset":
@@ -214,6 +217,13 @@ class _Restoring:
         if number not in self._made:
             self._made[number] = there.copy()
         return self._made[number]
+
+
+def fits(current: object, plain: object) -> bool:
+    """Tell whether a number, string or None may take the place of a value; anything may that of None."""
+    if isinstance(current, numbers.Number | np.ndarray):
+        return plain is None or isinstance(plain, numbers.Number)
+    return current is None or plain is None or isinstance(plain, type(current))
 
 
 def take(root: object) -> Snapshot:

@@ -15,7 +15,6 @@ from ..stragglers import Delays
 from ..transport.base import Link
 from ..transport.layout import RETURNED, SAVE, UNDO
 from ..transport.messages import Reply, Task
-from ..util.output import print_line
 from . import snapshot
 from .memories import Memories
 
@@ -50,33 +49,44 @@ class Worker:
         events = faults.of_worker(config, worker) if config.faults else ()
         self._spells = faults.Spells(event for event in events if event.numeric)
         self._last = responds[0]  # encoder of the last payload
-        self.memories: Memories | None = None  # writes what the encoders keep to checkpoints
+        self.kept: object = responds  # what checkpoints have of this worker …
+        self.memories: Memories | None = None  # … and what writes it
         self._next = 0  # number of the next task
         self._sound: list[tuple[np.ndarray, np.ndarray]] = []  # what is garbled, and as it was
 
-    def recall(self, place: tuple[str, str, int] | None) -> None:
-        """Take over what was kept before a task, and keep it from now on; see `mpi.ranks.memory_places`."""
+    def recall(self, place: tuple[str, str, int] | None) -> bool:
+        """Take over what was kept before a task, and keep it from now on; see `mpi.ranks.memory_places`.
+
+        Returns
+        -------
+        bool
+            Whether there was nothing to take over, or all of it was.
+        """
         if place is None:
-            return
+            return True
         folder, run, task = place
         self.memories = Memories(folder, run, self.worker)
-        if task >= 0 and not self.memories.read(self.responds, task):
-            print_line(f"worker {self.worker}: its part of the checkpoint is damaged; it begins without")
+        return task < 0 or self.memories.read(self.kept, task)
+
+    def save(self, task: int) -> None:
+        """Write this worker's part of a checkpoint, with which it goes on at a task."""
+        assert self.memories is not None
+        self.memories.write(self.kept, task)
 
     def keep(self, flags: int) -> None:
-        """Put right what faults have garbled; write what the encoders keep, if rank 0 asks for it."""
+        """Put right what faults have garbled; write a part of a checkpoint, if rank 0 asks for it."""
         for place, was in self._sound:
             place[:] = was
         self._sound.clear()
         if self.memories is None or not flags & SAVE:
             return
         if flags & (UNDO | RETURNED):
-            now = snapshot.take(self.responds)
+            now = snapshot.take(self.kept)
             self._last.rollback()
-            self.memories.write(self.responds, self._next)
-            snapshot.restore(self.responds, now)
+            self.save(self._next)
+            snapshot.restore(self.kept, now)
         else:
-            self.memories.write(self.responds, self._next)
+            self.save(self._next)
 
     def perform(self, task: Task) -> float:
         """Write the whole reply to a task to its buffer; return the mini-batch loss."""

@@ -149,6 +149,10 @@ class Fleet(ABC):
         """Note that rank 0 has stepped θ; a virtual clock advances by the time of a step."""
         return
 
+    def savable(self) -> bool:
+        """Return whether a checkpoint can be taken now; where it cannot, see to it that it soon can be."""
+        return True
+
     @abstractmethod
     def cancel(self, workers: Collection[int], until_ns: int) -> None:
         """Tell the workers with a task in flight that the run is over, and is waited for until `until_ns`.

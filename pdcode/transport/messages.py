@@ -57,9 +57,9 @@ class Order(msgspec.Struct, frozen=True, eq=False, gc=False):
     muted: np.ndarray = NOBODY
 
 
-def notice(worker: int, flag: int) -> np.ndarray:
-    """Return a header without a body, shape (64,), uint8: STOP or CANCEL."""
-    return np.frombuffer(HEADER.pack(worker, flag, 0, 0, 0, 0, 0, 0, 0, 0, 0.0), np.uint8)
+def notice(worker: int, flag: int, task: int = 0, version: int = 0, sent_ns: int = 0) -> np.ndarray:
+    """Return a header without a body, shape (64,), uint8, such as STOP or CANCEL."""
+    return np.frombuffer(HEADER.pack(worker, flag, 0, task, version, 0, 0, 0, sent_ns, 0, 0.0), np.uint8)
 
 
 class CodewordView:

@@ -1,7 +1,8 @@
 """Sums of payloads over the workers (``[reduce] kind = "allreduce"``), and what rank 0 is told of them.
 
-The workers add up their payloads among themselves, and an element that says how many want to end. Each then
-tells rank 0, which is not one of them, when it had the sum, and sends an n-th of it. Nobody waits for that.
+The workers add up their payloads among themselves, and two elements that say how many of them want to end,
+and how many to write a checkpoint. Each then tells rank 0, which is not one of them, when it had the sum, and
+sends an n-th of it. Nobody waits for that.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ class Sum:
     Attributes
     ----------
     numbers : ndarray
-        The payload, the number of workers that want to end, and zeros up to a multiple of n.
+        The payload, the numbers of workers that want to end and to save, and zeros up to a multiple of n.
     parts : ndarray, shape (n, …)
         View of `numbers`, cut into the parts that the workers send to rank 0.
     reply : Reply
@@ -53,7 +54,7 @@ class Sum:
 
     def __init__(self, layout: Layout, number: int, workers: int) -> None:
         size, item = layout.payload_size, layout.dtype.itemsize
-        length = -(-(size + 1) // workers) * workers
+        length = -(-(size + 2) // workers) * workers
         start = layout.reply_bytes - size * item
         message = buffer(start + length * item)[0][: start + length * item]
         self.numbers = message[start:].view(layout.dtype)
@@ -70,6 +71,15 @@ class Sum:
     @ending.setter
     def ending(self, value: bool) -> None:
         self.numbers[self._size] = value
+
+    @property
+    def saving(self) -> bool:
+        """Whether a worker wants all to write a checkpoint once they have the sum."""
+        return bool(self.numbers[self._size + 1])
+
+    @saving.setter
+    def saving(self, value: bool) -> None:
+        self.numbers[self._size + 1] = value
 
     @property
     def sound(self) -> bool:

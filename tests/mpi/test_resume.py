@@ -23,6 +23,14 @@ KINDS = {
     "async": ("memory.kind=worker", "wire.dtype=int8", "problem.batch=8"),
     "first, relayed": ("update.mode=first", "update.count=1", "update.late=waste", "downlink.kind=codewords"),
     "exchanged": ("downlink.kind=exchange", "optimizer.momentum=0.5"),
+    "summed": (
+        "scheme.name=powersgd",
+        "reduce.kind=allreduce",
+        "memory.kind=worker",
+        "optimizer.momentum=0.5",
+        'code={family="uncoded",blocks=1,rotate=false}',
+        "problem.batch=0",
+    ),
 }
 
 
@@ -71,8 +79,14 @@ def test_a_run_goes_on_after_its_end_and_after_its_death(
     for key in ("worker", "task", "version", "t_recv_ns"):
         assert np.array_equal(trace.arrivals[key][:kept], cut.arrivals[key][:kept])
     assert not trace_path.with_name(trace_path.name + ".checkpoint").exists()
-    assert main(["replay", str(trace_path)]) == 0
-    assert "bit-identical" in capsys.readouterr().out
+    if kind == "summed":  # a trace has not the order of MPI's additions, but those of two workers commute
+        path = trace_path.with_name("uncut.h5")
+        uncut = run(*KINDS[kind], f"stop.updates={last + 20}", options=("-o", str(path)))
+        assert uncut.returncode == 0, uncut.stderr
+        assert np.array_equal(Trace(path).theta, trace.theta)
+    else:
+        assert main(["replay", str(trace_path)]) == 0
+        assert "bit-identical" in capsys.readouterr().out
     again = run(*ENDLESS, *KINDS[kind], options=RESUME)
     assert (again.returncode, again.stderr) == (0, "")
     assert "the run has ended" in again.stdout

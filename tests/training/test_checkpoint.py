@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from interrupted import built, interrupted
 
 from pdcode.config.load import resolve
 from pdcode.config.tables import Config
 from pdcode.training import checkpoint
+from pdcode.training.memories import Memory, worker_file
+from pdcode.util import checked
 from pdcode.util.errors import InputError
 
 JOB = ["problem.hidden=[8]", "code.blocks=[4, 1]", "code.weight=2", "workers.count=3", "stop.updates=20"]
@@ -44,6 +48,21 @@ def test_it_is_found_and_fits(config: Config) -> None:
 def test_one_of_another_configuration_is_refused_by_key(config: Config, change: str, named: str) -> None:
     with pytest.raises(InputError, match=named):
         checkpoint.find(resolve({}, [*JOB, f"trace.path={config.trace.path}", change]))
+
+
+def test_workers_that_add_up_must_all_have_written(tmp_path: Path) -> None:
+    adding = "scheme.name=allreduce", "code.family=uncoded", "code.blocks=1", "workers.count=2"
+    config = resolve({}, [*adding, f"trace.path={tmp_path / 't.h5'}"])
+    given = msgspec.to_builtins(config)
+    folder = checkpoint.folder_of(config.trace.path)
+    folder.mkdir()
+    header = checkpoint.Coordinates("run", given, given, 1, 1, [2, 2], {}, False, [])
+    checked.write(folder / "coordinator", header, [])
+    checked.write(worker_file(folder, 1), Memory("run", 1, 2, []), [])
+    with pytest.raises(InputError, match="worker 0 has no part in a checkpoint"):
+        checkpoint.find(config)
+    checked.write(worker_file(folder, 0), Memory("run", 0, 2, []), [])
+    assert checkpoint.find(config) is not None
 
 
 def test_stop_and_trace_may_differ(config: Config) -> None:

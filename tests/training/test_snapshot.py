@@ -163,6 +163,20 @@ def test_a_snapshot_of_another_run_does_not_fit(other: list[str]) -> None:
         put(rest, encoded)
 
 
+@pytest.mark.parametrize(
+    ("there", "kept"),
+    [
+        (0, ["list", []]), (1.5, ["array", 0, "<f4", [1]]), (True, ["plain", "x"]), ("x", ["plain", 1]),
+        (b"x", ["plain", "x"]), (np.zeros(3), ["plain", "x"]), ([1], ["plain", 1]), ({}, ["plain", 1]),
+        (0, ["set", []]), (0, ["record", "Order", []]),
+    ],
+)  # fmt: skip
+def test_a_value_of_another_kind_is_refused(there: Any, kept: list[Any]) -> None:
+    """It would fail much later, in the midst of the run."""
+    with pytest.raises(snapshot.Mismatch):
+        snapshot.restore({"a": there}, snapshot.Snapshot(["map", ["a"], [kept]], [bytes(4)]))
+
+
 def test_what_cannot_be_kept_is_an_error() -> None:
     class Holder:
         def __init__(self) -> None:
