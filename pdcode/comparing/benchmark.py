@@ -1,9 +1,9 @@
 """`pdcode bench schemes`: our presets and every kind of rival, over problems, links and delays.
 
-Sixteen workers compute at 2 Gflop/s; delays are in units of the time of a mini-batch's gradient. For each
-problem and link, all learning rates are chosen of as many, each by two runs, in one cell; all cells then have
-fresh seeds. A cell is a comparison in a file of its own, as of `pdcode compare`; one that is there already is
-not made again.
+Sixteen workers compute at 2 Gflop/s, or as many as there are recorded delays of; delays are in units of the
+time of a mini-batch's gradient. For each problem, link and number of workers, all learning rates are chosen
+of as many, each by two runs, in one cell; all cells then have fresh seeds. A cell is a comparison in a file
+of its own, as of `pdcode compare`; one that is there already is not made again.
 """
 
 from __future__ import annotations
@@ -162,33 +162,48 @@ def perform(bench: Bench, command: str, pool: Pool, print_line: Print) -> None:
     """
     for path, *_ in _cells(bench):
         ensure_savable(path)
-    for path, problem, link, name, seeds in _cells(bench):
+    for path, problem, link, name, workers, seeds in _cells(bench):
         delays = bench.delays.get(name, DELAYS[TUNED_UNDER])
-        job = write_job(bench.folder, problem, link, name, delays)
+        job = write_job(bench.folder, problem, link, name, delays, workers)
         choice = Choice(str(job), ",".join(bench.schemes), [], seeds or 1, "virtual", rounds=ROUNDS)
         how = (
-            {"rates": bench.file(problem, link, RATES)}
+            {"rates": bench.file(problem, link, rates_of(workers))}
             if seeds
             else {"tune": bench.rates, "tuning_seeds": TUNING_SEEDS}
         )
         make_once(path, choice, command, pool, print_line, **how)
 
 
-def _cells(bench: Bench) -> Iterator[tuple[Path, str, str, str, int]]:
-    """Yield file, problem, link and delays of each comparison, and its seeds; none: it chooses the rates."""
+def _cells(bench: Bench) -> Iterator[tuple[Path, str, str, str, int, int]]:
+    """Yield file, problem, link, delays, workers and seeds of each comparison; none: it chooses the rates."""
+    counts = {name: workers_of(delays) for name, delays in bench.delays.items()}
     for problem, link in itertools.product(bench.problems, bench.links):
-        yield bench.file(problem, link, RATES), problem, link, RATES, 0
-        for name in bench.delays:
-            yield bench.file(problem, link, name), problem, link, name, bench.seeds
+        for workers in dict.fromkeys(counts.values()):
+            name = rates_of(workers)
+            yield bench.file(problem, link, name), problem, link, name, workers, 0
+        for name, workers in counts.items():
+            yield bench.file(problem, link, name), problem, link, name, workers, bench.seeds
 
 
-def write_job(folder: Path, problem: str, link: str, name: str, delays: Mapping[str, Any]) -> Path:
+def workers_of(delays: Mapping[str, Any]) -> int:
+    """Return the number of workers: that of a recorded matrix, or `WORKERS`."""
+    return len(records.csv(Path(delays["path"]))) if "path" in delays else WORKERS
+
+
+def rates_of(workers: int) -> str:
+    """Return the name of the cell in which the learning rates for a number of workers are chosen."""
+    return RATES if workers == WORKERS else f"{RATES}-{workers}"
+
+
+def write_job(
+    folder: Path, problem: str, link: str, name: str, delays: Mapping[str, Any], workers: int
+) -> Path:
     """Write the configuration of a cell, with delays in units of a gradient's time; return its file."""
     table, target, rate = PROBLEMS[problem]
     tables: dict[str, Any] = {
         "seed": 101,
         "problem": {"kind": "mlp", "batch": BATCH, "evaluate": EVALUATED, **table},
-        "workers": {"count": WORKERS},
+        "workers": {"count": workers},
         "machine": {"flops_per_s": FLOPS_PER_S},
         "link": {"bandwidth": LINKS[link], "broadcast": "tree"},
         "scheme": {"name": "uncoded", "preset": "async"},
@@ -202,14 +217,12 @@ def write_job(folder: Path, problem: str, link: str, name: str, delays: Mapping[
     if delays.get("dead"):  # for whom some wait for ever
         need = capacity.needs(setup.prepare(config))  # rank 0 takes as long as that for a payload of each
         round_s = need.task_s * max(1.0, need.most[1])
-        tables["stop"] |= {"seconds": PAYLOADS / WORKERS * round_s}
+        tables["stop"] |= {"seconds": PAYLOADS / workers * round_s}
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if "path" in delays:
-            times = records.csv(Path(delays["path"]))
-            tables["workers"] = {"count": len(times)}
             scaled["path"] = str(path.with_suffix(".csv").absolute())
-            np.savetxt(scaled["path"], unit_s * times, delimiter=",")
+            np.savetxt(scaled["path"], unit_s * records.csv(Path(delays["path"])), delimiter=",")
         path.write_text(to_toml(tables | {"stragglers": scaled}), encoding="utf-8")
     except OSError as error:
         raise InputError(f"{path}: cannot write the configuration: {reason(error)}") from None
@@ -266,8 +279,8 @@ LEGEND = (
     "afterwards; its time as a multiple of ours, the geometric mean over the "
     "seeds. >: it missed the target, at least; <: ours did, at most. "
     f"“{BESIDE}” is no rival: it sends the largest elements under our whitening and look-ahead. Delays are "
-    "in units of the time of a gradient, recorded ones too, whatever their number of workers; all rates are "
-    "chosen under exponential ones with 16 workers, of as many. θ goes by a tree to workers that start "
+    "in units of the time of a gradient, recorded ones too; all rates are chosen under exponential ones with "
+    "as many workers, of as many rates. θ goes by a tree to workers that start "
     "together, as by MPI_Ibcast, which pdcode's own runs do not use: in favour of those that wait. "
     "Sparse and coded payloads are exchanged among the workers, all rivals' too."
 )

@@ -75,8 +75,12 @@ def test_recorded_delays_are_in_units_of_a_gradients_time(folder: Path) -> None:
     recorded = folder.parent / "recorded"
     recorded.mkdir()
     np.savetxt(recorded / "job.csv", [[1.0, 1.0], [1.0, 3.0], [2.0, 1.0]], delimiter=",")
-    (delays,) = benchmark.recorded(recorded).values()
-    job = benchmark.write_job(folder, "digits", "1G", "job", delays)
+    found = benchmark.recorded(recorded)
+    bench = benchmark.Bench(["digits"], ["1G"], found | benchmark.DELAYS, 1, 3, ["uncoded:async"], folder)
+    first = [path.name for path, *_ in benchmark._cells(bench)][:3]  # rates of three workers are their own
+    assert first == ["digits-1G-rates-3.h5", "digits-1G-rates.h5", "digits-1G-recorded-job.h5"]
+    (delays,) = found.values()
+    job = benchmark.write_job(folder, "digits", "1G", "job", delays, benchmark.workers_of(delays))
     race, _, _ = make_race(Choice(str(job), "uncoded:async", [], 1, "virtual"), folder)
     config = race.entrants[0].config
     assert config.workers.count == 3
@@ -88,7 +92,7 @@ def test_recorded_delays_are_in_units_of_a_gradients_time(folder: Path) -> None:
 
 def test_every_entrant_runs_in_every_problem(folder: Path) -> None:
     for name, delays in benchmark.DELAYS.items():
-        job = benchmark.write_job(folder, "digits", "10M", name, delays)
+        job = benchmark.write_job(folder, "digits", "10M", name, delays, 16)
         race, _, _ = make_race(Choice(str(job), ",".join(benchmark.entrants()), [], 1, "virtual"), folder)
         assert race.names == benchmark.entrants()
 
