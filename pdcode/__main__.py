@@ -12,7 +12,7 @@ from contextlib import redirect_stdout
 from importlib import import_module
 from io import TextIOWrapper
 
-from .mpi import launch, supervisor
+from .mpi import launch, supervised
 from .util import output, signals, threads
 from .util.errors import Failure, InputError
 from .util.version import __version__
@@ -37,13 +37,13 @@ def parser(only: str | None = None) -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; return its exit code (0 done, 1 failure, 2 bad input)."""
-    supervisor.attach()
+    supervised.attach()
     output.open_streams()
     code = 1  # of a bug
     try:
         code = checked(list(sys.argv[1:] if argv is None else argv))
     finally:
-        supervisor.ended(code)
+        supervised.ended(code)
     return code
 
 

@@ -8,7 +8,6 @@ from importlib import import_module
 from typing import Any
 
 from ..mpi import launch
-from ..mpi.supervisor import Supervisor
 from . import ddp, scale, schemes
 
 BENCHES = {
@@ -51,6 +50,8 @@ def run(options: argparse.Namespace) -> int:
     if options.bench == "messages":
         launch.ensure_mpi(os.environ)
         if launch.place(os.environ) is None:
+            from ..mpi.supervisor import Supervisor
+
             return Supervisor(*launch.command(1, options.argv)).run()
     done: int = import_module(f"..bench.{options.bench}", __package__).run(*options.settings)
     return done

@@ -8,7 +8,6 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from ..mpi import launch
-from ..mpi.supervisor import Supervisor
 from ..util.errors import InputError, within
 
 if TYPE_CHECKING:
@@ -96,6 +95,8 @@ def run(options: argparse.Namespace) -> int:
         print(preview.dry_run_text(components.config, components))
         return 0
     if place is None:
+        from ..mpi.supervisor import Supervisor
+
         if options.resume and nothing_left(config, path):
             return 0
         prepare_ranks(config, path)

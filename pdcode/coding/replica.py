@@ -8,7 +8,6 @@ give the same bits. A digest of θ is compared periodically.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from hashlib import blake2b
 
 import numpy as np
 
@@ -25,6 +24,8 @@ class ReplicaError(RuntimeError):
 
 def digest(theta: np.ndarray) -> int:
     """Return a 64-bit hash of θ."""
+    from hashlib import blake2b  # with all of OpenSSL, which most ranks do not need
+
     return int.from_bytes(blake2b(theta.data, digest_size=8).digest(), "little", signed=True)
 
 

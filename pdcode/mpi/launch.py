@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -99,6 +98,8 @@ def survival(mpirun: str, environment: Mapping[str, str]) -> list[str]:
         return []
     if not Path(mpirun).resolve().with_name("prterun").exists():  # which Open MPI has from then on
         return []
+    import subprocess  # ranks do not need it
+
     try:
         done = subprocess.run([mpirun, "--version"], capture_output=True, text=True, timeout=5, check=False)
     except (OSError, subprocess.TimeoutExpired):

@@ -18,7 +18,7 @@ from mpi4py import MPI
 from ..util import signals
 from ..util.errors import Failure, InputError
 from ..util.output import complain
-from . import clocks, launch, supervisor
+from . import clocks, launch, supervised
 from .deaths import dead, describe, forgive, tells
 
 HELLO, SETUP, TASK, REPLY, CLOCK, PACE, PEER, SAVED, NEVER = range(1, 10)  # tags; nothing has the last one
@@ -81,7 +81,7 @@ def abort(error: BaseException, named: bool = True, comm: MPI.Intracomm = MPI.CO
         worker = f", worker {comm.rank - 1}," if comm.rank and named else ""
         complain(f"rank {comm.rank}{worker} failed:\n{''.join(traceback.format_exception(error)).rstrip()}")
     code = 2 if isinstance(error, InputError) else 1
-    supervisor.ended(code)
+    supervised.ended(code)
     _abort(code, comm)
 
 
@@ -102,14 +102,14 @@ def leave(code: int, comm: MPI.Intracomm = MPI.COMM_WORLD) -> NoReturn:
 
     A launcher of the user's reports that the job was aborted, and exits with `code`, too.
     """
-    supervisor.left(code)
+    supervised.left(code)
     _abort(code, comm)
 
 
 def depart(code: int) -> NoReturn:
     """End this rank of a job in which others have died, without MPI_Finalize, as all living ranks do."""
     sys.stdout.flush()
-    supervisor.ended(code)
+    supervised.ended(code)
     os._exit(code)
 
 
@@ -117,7 +117,7 @@ def _abort(code: int, comm: MPI.Intracomm) -> NoReturn:
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # MPICH prints a banner here
     if launch.survives(os.environ):  # MPI_Abort ends this rank alone
         comm.Revoke()
-        if comm.rank == 0 and not supervisor.present():
+        if comm.rank == 0 and not supervised.present():
             os.kill(os.getppid(), signal.SIGTERM)  # for ranks that hang
         os._exit(code)
     comm.Abort(code)

@@ -28,7 +28,7 @@ from ..training.worker import work
 from ..util import signals
 from ..util.errors import Failure
 from ..util.output import print_line
-from . import launch, pace, supervisor
+from . import launch, pace, supervised
 from .exchange import ExchangeLink
 from .fleet import MPIFleet
 from .link import MPILink
@@ -69,7 +69,7 @@ def coordinate(
         kind = AllreduceFleet if config.reduce.summed else MPIFleet
         fleet = kind(components.layouts, comm, config.workers.spares)
         with signals.handled(signals.interrupts(fleet)):
-            supervisor.ready()
+            supervised.ready()
             facts, source, components.source = components.facts, components.source, None
             assert source is not None
             planned = None
@@ -103,7 +103,7 @@ def coordinate(
             if descent.coordinator.missing:
                 leave(code, comm)
             elif fleet.bereaved:
-                supervisor.left(code)
+                supervised.left(code)
                 if fleet.alone:
                     depart(code)
     return code

@@ -13,14 +13,11 @@ from __future__ import annotations
 import math
 import os
 import selectors
-import signal
 import socket
 import struct
 import subprocess
 import tempfile
-import threading
 import time
-import uuid
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from types import FrameType
@@ -28,19 +25,16 @@ from typing import Any
 
 from ..util import signals
 from ..util.output import complain
+from .supervised import ENDED, LEFT, READY, VARIABLE
 
-VARIABLE = "PDCODE_SUPERVISOR"  # name of the socket, in Linux's abstract namespace
 MORTAL = (
     "a process of the job has ended, and with it the job; under Open MPI 5 or later (mpirun --with-ft ulfm), "
     "with its own choice of transports, the others would go on"
 )
-READY, ENDED, LEFT = b"r", b"e", b"l"
 GRACE_S = 1.0  # for mpirun to end
 FOLDER = "PRTE_MCA_prte_local_tmpdir_base"  # where Open MPI 5 has its session's files on this machine
 KILL_S = 3.0  # for it to end when told to: it waits for hosts that cannot be reached
 POLL_S = 0.05  # time between looks at an mpirun that has closed its pipes
-
-_command: socket.socket | None = None  # in a rank: its connection to the command
 
 
 class Supervisor:
@@ -68,7 +62,7 @@ class Supervisor:
 
     def run(self) -> int:
         """Run mpirun to its end; return the exit code of the job."""
-        name = f"pdcode-{uuid.uuid4()}"
+        name = f"pdcode-{os.urandom(16).hex()}"
         with ExitStack() as stack:
             bell, heard = (stack.enter_context(end) for end in socket.socketpair())
             bell.setblocking(False)
@@ -204,57 +198,3 @@ def _write(target: int, words: bytes) -> None:
     with suppress(OSError):
         while words:
             words = words[os.write(target, words) :]
-
-
-def attach() -> None:
-    """In a rank: take over stdout and stderr of the command that started mpirun here, and end with it."""
-    global _command
-    name = os.environ.pop(VARIABLE, None)
-    if name is None:
-        return
-    command = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    try:
-        command.connect(f"\0{name}")
-        _, streams, _, _ = socket.recv_fds(command, 1, 2)
-    except OSError:  # on another machine
-        command.close()
-        return
-    for target, stream in enumerate(streams, 1):
-        os.dup2(stream, target)
-        os.close(stream)
-    signal.signal(signal.SIGTTOU, signal.SIG_IGN)  # as `stty tostop` stops background processes that print
-    _command = command
-    threading.Thread(target=_follow, args=(command,), daemon=True).start()
-
-
-def _follow(command: socket.socket) -> None:
-    """End this process when the command ends, even if it is killed."""
-    with suppress(OSError):
-        command.recv(1)
-    os._exit(1)
-
-
-def present() -> bool:
-    """In a rank: return whether the command that started mpirun is here."""
-    return _command is not None
-
-
-def ready() -> None:
-    """In rank 0: say that it handles signals from now on."""
-    _tell(READY)
-
-
-def ended(code: int) -> None:
-    """In a rank: say with which exit code it ends, after its last words."""
-    _tell(ENDED + bytes([code & 0xFF]))
-
-
-def left(code: int) -> None:
-    """In rank 0: say with which exit code the job ends, whatever becomes of the other ranks."""
-    _tell(LEFT + bytes([code & 0xFF]))
-
-
-def _tell(message: bytes) -> None:
-    if _command is not None:
-        with suppress(OSError):
-            _command.send(message)

@@ -9,7 +9,6 @@ import json
 import os
 import platform
 import time
-import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -61,7 +60,7 @@ def write_header(
         "schema": SCHEMA,
         "schema_version": SCHEMA_VERSION,
         "arithmetic": ARITHMETIC,
-        "run": uuid.uuid4().hex,
+        "run": os.urandom(16).hex(),
         "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "creator": f"pdcode {__version__}",
         "hostnames": sorted({worker["host"] for worker in workers}),

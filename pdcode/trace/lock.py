@@ -18,7 +18,6 @@ import json
 import os
 import socket
 import time
-import uuid
 import weakref
 from collections.abc import Callable
 from contextlib import suppress
@@ -113,7 +112,7 @@ def take(path: Path) -> Lock:
             break
         os.close(descriptor)
     if bytes_locked == (2, 0):
-        key = uuid.uuid4().hex
+        key = os.urandom(16).hex()
         since = time.strftime("%Y-%m-%d %H:%M:%S")
         told = {"pid": os.getpid(), "host": socket.gethostname(), "since": since, "key": key}
         os.ftruncate(descriptor, 0)

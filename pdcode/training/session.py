@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import signal
-import uuid
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -187,7 +187,7 @@ def only_there(config: Config) -> str:
 
 def identity(found: Found | None) -> str:
     """Return the identity of a run, in its trace and its checkpoints."""
-    return uuid.uuid4().hex if found is None else found.header.run
+    return os.urandom(16).hex() if found is None else found.header.run
 
 
 class FleetInfo(Protocol):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -273,6 +272,8 @@ def git_commit() -> str:
     here = Path(__file__).parents[2]
     if not (here / ".git").exists():
         return ""
+    import subprocess  # workers do not need it
+
     try:
         return subprocess.run(
             ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Sequence
-from hashlib import blake2b
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,6 +22,12 @@ DIGEST = 32
 OLDER = ".older"
 
 Header = TypeVar("Header")
+
+
+def _hash(content: bytes = b"") -> Any:
+    from hashlib import blake2b  # with all of OpenSSL, which most ranks do not need
+
+    return blake2b(content, digest_size=DIGEST)
 
 
 def older(path: Path) -> Path:
@@ -47,7 +52,7 @@ def write(path: Path, header: Any, contents: Sequence[bytes]) -> None:
     head = msgspec.msgpack.encode((header, [len(each) for each in contents]))
     size = len(MAGIC) + SIZES.size + len(head) + sum(map(len, contents)) + DIGEST
     new = path.with_name(f"{path.name}.new")
-    digest = blake2b(digest_size=DIGEST)
+    digest = _hash()
     try:
         with new.open("wb", buffering=0) as file:
             for part in (MAGIC + SIZES.pack(len(head), size) + head, *contents):
@@ -107,7 +112,7 @@ def read(path: Path, kind: type[Header], contents: bool = True) -> tuple[Header,
             rest = file.read() if contents else b""
     except OSError as error:
         raise InputError(f"{path}: {reason(error)}") from None
-    if contents and blake2b(start + head + rest[:-DIGEST], digest_size=DIGEST).digest() != rest[-DIGEST:]:
+    if contents and _hash(start + head + rest[:-DIGEST]).digest() != rest[-DIGEST:]:
         raise InputError(f"{path}: damaged: its digest is another one")
     try:
         header, sizes = msgspec.msgpack.decode(head, type=tuple[kind, list[int]])  # type: ignore[valid-type]
