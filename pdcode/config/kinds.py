@@ -89,6 +89,7 @@ KINDS: dict[str, dict[str, Any]] = {
         "slow": "pdcode.faults.tasks:Slow",
         "nan": "pdcode.faults.payloads:NotANumber",
         "lie": "pdcode.faults.payloads:Lie",
+        "collude": "pdcode.faults.payloads:Collude",
         "corrupt": "pdcode.faults.payloads:Corrupt",
         "drop": "pdcode.faults.messages:Drop",
         "delay": "pdcode.faults.messages:Delay",
@@ -122,6 +123,7 @@ KINDS: dict[str, dict[str, Any]] = {
         "allreduce": "pdcode.schemes.uncoded:Allreduce",
         "powersgd": "pdcode.schemes.powersgd:PowerSGD",
         "demo": "pdcode.schemes.demo:DeMo",
+        "robust": "pdcode.schemes.robust:Robust",
     },
 }
 """Group -> name -> "module:Class", or the class of a plug-in; families of codes are `codes.Family`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, ClassVar
 
 import numpy as np
@@ -13,6 +13,9 @@ from ..util.errors import InputError
 
 Keys = tuple[int, int, int]
 """Seed, worker, task."""
+
+Again = Callable[[int], object]
+"""Computes the payload of another mini-batch, of that number, at the same θ into the reply."""
 
 
 class Fault(FaultEvent):
@@ -87,7 +90,7 @@ class Spell(Fault):
         """Return the θ at which the worker computes."""
         return theta
 
-    def garble(self, reply: Reply, keys: Keys) -> None:
+    def garble(self, reply: Reply, keys: Keys, again: Again) -> None:
         """Change a reply that is ready."""
 
     def slower_ns(self, compute_ns: int) -> int:

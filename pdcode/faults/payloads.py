@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
+from msgspec import Meta
 
-from ..config.tables import Positive
+from ..config.tables import Config, Positive
 from ..kernels import philox
 from ..transport.messages import Reply
+from ..util.errors import InputError
 from ..util.rng import FAULT
-from .base import Keys, Spell
+from .base import Again, Keys, Spell
 
 
 class NotANumber(Spell, tag="nan"):
@@ -27,15 +29,59 @@ class Lie(Spell, tag="lie"):
 
     numeric: ClassVar[bool] = True
 
-    #: sign: the opposite; scale: `value` times as much; constant: `value` everywhere
-    how: Literal["sign", "scale", "constant"] = "sign"
-    value: float = 1e6  #: with "scale" and "constant"
+    #: sign: the opposite; scale: `value` times it; constant: `value` everywhere; gaussian: plus errors of
+    #: that standard deviation, drawn by (seed, worker, task)
+    how: Literal["sign", "scale", "constant", "gaussian"] = "sign"
+    value: float = 1e6  #: with "scale", "constant" and "gaussian"
 
-    def garble(self, reply: Reply, keys: Keys) -> None:
+    def garble(self, reply: Reply, keys: Keys, again: Again) -> None:
+        payload = reply.payload
         if self.how == "constant":
-            reply.payload.fill(self.value)
+            payload.fill(self.value)
+        elif self.how == "gaussian":
+            seed, worker, task = keys
+            payload += self.value * normals(len(payload), seed, worker, task)
         else:
-            reply.payload *= -1 if self.how == "sign" else self.value
+            payload *= -1 if self.how == "sign" else self.value
+        reply.write(*keys)
+
+
+class Collude(Spell, tag="collude"):
+    """The worker sends what does harm and yet looks like the others'; those who collude send about the same.
+
+    It knows the others' gradients from its own rows: by the mean μ and the standard deviation σ, element by
+    element, of mini-batches at the same θ. Where all workers have all rows (``problem.shards``), that is what
+    the attacks of the papers know.
+    """
+
+    numeric: ClassVar[bool] = True
+
+    #: little: μ - `value` σ (Baruch, Baruch, Goldberg, "A little is enough", NeurIPS 2019); inner-product:
+    #: -`value` μ (Xie, Koyejo, Gupta, "Fall of empires", UAI 2019)
+    how: Literal["little", "inner-product"] = "little"
+    value: float = 1.5  #: how far it goes
+    samples: Annotated[int, Meta(ge=2, le=1000)] = 8  #: mini-batches of which it knows the gradients
+
+    def check(self, config: Config) -> None:
+        super().check(config)
+        if config.memory.kind != "none":
+            raise InputError(
+                f"faults.events: kind 'collude' computes gradients beside those of tasks, which memory.kind "
+                f"'{config.memory.kind}' would keep; it needs 'none'"
+            )
+
+    def garble(self, reply: Reply, keys: Keys, again: Again) -> None:
+        payload = reply.payload
+        mean, squares = np.zeros((2, len(payload)))
+        for number in range(1, self.samples + 1):  # Welford's recurrence
+            again(number)
+            change = payload - mean
+            mean += change / number
+            squares += change * (payload - mean)
+        if self.how == "little":
+            payload[:] = mean - self.value * np.sqrt(squares / (self.samples - 1))
+        else:
+            payload[:] = -self.value * mean
         reply.write(*keys)
 
 
@@ -46,9 +92,17 @@ class Corrupt(Spell, tag="corrupt"):
 
     bits: Positive = 1  #: number of bits of each reply, drawn by (seed, worker, task)
 
-    def garble(self, reply: Reply, keys: Keys) -> None:
+    def garble(self, reply: Reply, keys: Keys, again: Again) -> None:
         seed, worker, task = keys
         places = np.empty(self.bits, np.int64)
         philox.integers(seed, FAULT, worker, 2**32 + task, 8 * len(reply.body), places)
         for place in places:
             reply.body[place // 8] ^= 1 << place % 8
+
+
+def normals(count: int, seed: int, worker: int, task: int) -> np.ndarray:
+    """Return standard normal numbers, float64, shape (count,), by Box and Muller's transform."""
+    uniforms = np.empty((2, (count + 1) // 2))
+    philox.uniforms(seed, FAULT, worker, 2**34 + task, uniforms.reshape(-1))
+    lengths, angles = np.sqrt(-2 * np.log1p(-uniforms[0])), 2 * np.pi * uniforms[1]
+    return np.concatenate([lengths * np.cos(angles), lengths * np.sin(angles)])[:count]

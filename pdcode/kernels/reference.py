@@ -367,6 +367,12 @@ def combine(payloads, start, matrix, out):
     out[:] = matrix.T @ numpy.array([payload[start : start + out.shape[1]] for payload in payloads])
 
 
+def middle_mean(payloads, low, high, out):
+    """Write the mean of the ranks low to high - 1 of the payloads' elements; arrays, not addresses."""
+    ranked = numpy.sort([payload[: len(out)] for payload in payloads], axis=0)
+    out[:] = ranked[low:high].mean(axis=0)
+
+
 def posterior(codewords, covariance, noise):
     """Return the gain (k, count) and tr(P) of the MMSE estimate."""
     gram = codewords @ covariance @ codewords.T + noise * numpy.eye(len(codewords))

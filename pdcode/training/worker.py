@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 import numpy as np
 
@@ -17,6 +18,11 @@ from ..transport.layout import RETURNED, SAVE, UNDO
 from ..transport.messages import Reply, Task
 from . import snapshot
 from .memories import Memories
+
+AGAIN, MOST_AGAIN = (
+    1 << 40,
+    1 << 10,
+)  # keys of mini-batches beside those of tasks: the first, and those of a θ
 
 
 class Worker:
@@ -115,9 +121,17 @@ class Worker:
             if spells:
                 reply = self.replies[task.round].parts[part]
                 self._sound += [(each, each.copy()) for each in (reply.body, reply.payload)]
+                again = partial(self._again, respond, theta, task)
                 for spell in spells:
-                    spell.garble(reply, keys)
+                    spell.garble(reply, keys, again)
             yield loss
+
+    @staticmethod
+    def _again(respond: Respond, theta: np.ndarray, task: Task, number: int) -> None:
+        """Compute the payload of another mini-batch at θ, with the keys of a task that will not be."""
+        kept, task.task = task.task, AGAIN + MOST_AGAIN * task.version + number
+        respond(theta, task)
+        task.task = kept
 
 
 def work(link: Link, worker: Worker, delays: Delays, injector: Injector) -> None:

@@ -74,6 +74,10 @@ CASES = {
     "streaming-first": [*scheme("streaming"), "code.blocks=4", "update.mode=first", "update.late=waste"],
     "ringmaster": [*scheme("ringmaster"), "scheme.options.threshold=3", "wire.dtype=bfloat16"],
     "ringleader": [*scheme("ringleader"), 'faults.events=[{kind="nan", worker=1, task=9}]'],
+    "robust": [
+        *scheme("robust"), "scheme.options.rule=clipping",
+        'faults.events=[{kind="collude", worker=1, task=9}, {kind="lie", worker=2, task=5, how="gaussian"}]',
+    ],
     "cyclic": [*scheme("cyclic"), "scheme.options.stragglers=2", "stragglers.dead=[1]", "stop.seconds=50"],
     "frc": [*scheme("frc"), "scheme.options.stragglers=4", "wire.dtype=bfloat16"],
     "bernoulli": [*scheme("bernoulli"), "wire.dtype=int8"],

@@ -75,6 +75,10 @@ CASES = {
     "streaming-async": ["scheme.name=streaming", "code.blocks=4", "optimizer.momentum=0.5"],
     "ringmaster": ["scheme.name=ringmaster", "scheme.options.threshold=2", *CODE, "memory.kind=worker"],
     "ringleader": ["scheme.name=ringleader", "code.blocks=1", "optimizer.momentum=0.5", "wire.dtype=int8"],
+    "robust": [
+        "scheme.name=robust", "scheme.options.rule=multi-krum", "code.blocks=1", "workers.count=6", *FIRST,
+        'faults.events=[{kind="collude", worker=1, task=2, samples=2}]',
+    ],
     "cyclic": [
         "scheme.name=cyclic", "code.blocks=1", "scheme.options.stragglers=2", "stragglers.dead=[3]",
         "stop.seconds=9.0",

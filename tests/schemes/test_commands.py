@@ -33,6 +33,7 @@ SCHEMES = {
     "topk": "share = 0.05", "local": "steps = 3", "cyclic": "stragglers = 2", "frc": "stragglers = 1",
     "bernoulli": "shards = 2.5", "expander": "degree = 3", "sag": "parts = 3", "dsag": "parts = 2",
     "ringmaster": "threshold = 3", "ringleader": "gradients = 2", "demo": "largest = 9",
+    "robust": 'rule = "geometric"',
     "diloco": "steps = 3", "sparseloco": "steps = 3", "randomk": "share = 0.05",
     "sgc": "stragglers = 2",
     "delayed-nesterov": "steps = 3",
@@ -59,7 +60,7 @@ def test_commands(scheme: str, tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert set(trace.arrivals["bytes_up"]) == {promised[0]}
     assert trace.attributes["payload_bytes"] == promised[1]
     assert "bit-identical" in say("replay", path)
-    key = SCHEMES[scheme].replace(" = ", " ")
+    key = SCHEMES[scheme].replace(" = ", " ").replace('"', "")
     assert re.search(rf"scheme +{scheme} \(.*{key}", say("show", path))
     say("simulate", str(job), "--timing-only", "-o", other)
     for name in ("t_dispatch_ns", "t_recv_ns", "t_decoded_ns", "worker", "version", "status", "bytes_down"):

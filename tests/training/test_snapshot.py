@@ -60,6 +60,7 @@ CASES = {
     "streaming": scheme("streaming", "code.blocks=3"),
     "ringmaster": scheme("ringmaster", "scheme.options.threshold=3"),
     "ringleader": scheme("ringleader"),
+    "robust": scheme("robust", "scheme.options.rule=clipping"),
     "cyclic": scheme("cyclic", "scheme.options.stragglers=2"),
     "frc": scheme("frc", "scheme.options.stragglers=4"),
     "bernoulli": scheme("bernoulli"),

@@ -1,0 +1,167 @@
+"""Robust aggregation: each rule as its paper defines it, written out; what liars can do; attacks."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import scipy.optimize
+from descents import Descent
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.linalg import norm
+
+from pdcode.config.load import resolve
+from pdcode.schemes.robust import MOST, Aggregate, Rule
+from pdcode.util.errors import InputError
+
+RULES = Rule.__args__
+ROBUST = [
+    "scheme.name=robust", "problem.batch=64", "problem.hidden=[8]", "workers.count=7", "stop.updates=6",
+    "optimizer.rate=0.1", "problem.dtype=float64", "problem.shards=replicated",
+]  # fmt: skip
+
+
+def aggregate(vectors: np.ndarray, rule: str, **options: float) -> np.ndarray:
+    decoder = Aggregate(1, (vectors.shape[1],), vectors.dtype, rule=rule, workers=len(vectors), **options)
+    return given_to(decoder, vectors)
+
+
+def given_to(decoder: Aggregate, vectors: np.ndarray) -> np.ndarray:
+    for vector in vectors:
+        decoder.add([1.0], vector)
+    return decoder.gradient()[0]
+
+
+def written_out(x: np.ndarray, rule: str, liars: int) -> np.ndarray:
+    count = len(x)
+    if rule == "median":
+        return np.median(x, axis=0)
+    if rule == "trimmed":
+        cut = min(liars, (count - 1) // 2)
+        return np.sort(x, axis=0)[cut : count - cut].mean(axis=0)
+    if rule == "clipping":  # from zero
+        lengths = norm(x, axis=1)
+        return (x * np.minimum(1, np.median(lengths) / lengths)[:, None]).mean(axis=0)
+    scores = []
+    for i in range(count):
+        others = sorted(norm(x[i] - x[j]) ** 2 for j in range(count) if j != i)
+        scores.append(sum(others[: max(1, count - liars - 2)]))
+    best = np.argsort(scores, kind="stable")
+    return x[best[: 1 if rule == "krum" else max(1, count - liars)]].mean(axis=0)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("rule", [rule for rule in RULES if rule != "geometric"])
+@given(count=st.integers(1, 12), length=st.integers(1, 40), liars=st.integers(0, 4), seed=st.integers(0, 999))
+def test_a_rule_is_what_it_is_called(
+    rule: str, dtype: str, count: int, length: int, liars: int, seed: int
+) -> None:
+    x = np.random.default_rng(seed).normal(size=(count, length)).astype(dtype)
+    near = 1e-5 if dtype == "float32" else 1e-12
+    np.testing.assert_allclose(aggregate(x, rule, liars=liars), written_out(x, rule, liars), atol=near)
+
+
+@given(count=st.integers(1, 9), length=st.integers(2, 5), seed=st.integers(0, 999))
+def test_the_geometric_median_has_the_least_sum_of_distances(count: int, length: int, seed: int) -> None:
+    x = np.random.default_rng(seed).standard_cauchy((count, length))
+
+    def far(point: np.ndarray) -> float:
+        return float(norm(x - point, axis=1).sum())
+
+    found = far(aggregate(x, "geometric"))
+    starts = [x.mean(axis=0), np.median(x, axis=0), *x]
+    least = min(scipy.optimize.minimize(far, start, method="Nelder-Mead").fun for start in starts)
+    assert found <= least * (1 + 1e-4) + 1e-9
+
+
+def test_clipping_goes_on_from_the_last_aggregate() -> None:
+    random = np.random.default_rng(1)
+    first, second = random.normal(size=(2, 5, 8))
+    decoder = Aggregate(1, (8,), "float64", rule="clipping", workers=5, radius=0.7)
+    before = given_to(decoder, first)
+    decoder.reset()
+    far = second - before
+    expected = before + (far * np.minimum(1, 0.7 / norm(far, axis=1))[:, None]).mean(axis=0)
+    np.testing.assert_allclose(given_to(decoder, second), expected, atol=1e-12)
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("value", [1e3, -1e6, 1e12])
+def test_liars_cannot_move_it_far(rule: str, value: float) -> None:
+    """Three of 15, which do move the mean."""
+    honest = 1 + 0.1 * np.random.default_rng(5).normal(size=(12, 50))
+    vectors = np.concatenate([np.full((3, 50), value), honest])
+    found = aggregate(vectors, rule, liars=3)
+    assert norm(found - 1) < (5.5 if rule == "clipping" else 1.0)  # of 7.1, the length of the mean
+    assert norm(vectors.mean(axis=0) - 1) > 1000
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (["update.mode=async"], "update.mode: 'async': scheme 'robust' compares"),
+        (["scheme.options.liars=2"], "scheme.options.liars: 2 has no effect with rule 'median'"),
+        (["scheme.options.radius=2.0"], "scheme.options.radius: 2.0 has no effect with rule 'median'"),
+        (["scheme.preset=krum", "scheme.options.liars=3"], "liars: rule 'krum' bears at most 2 of 7 workers"),
+        (["scheme.preset=trimmed", "scheme.options.liars=4"], "rule 'trimmed' bears at most 3 of 7 workers"),
+        (["scheme.options.rule=mean"], "scheme.options.rule"),
+    ],
+)
+def test_bad_options_are_named(changes: list[str], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        resolve({}, [*ROBUST, *changes])
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_presets_are_rules(rule: str) -> None:
+    config = resolve({}, [*ROBUST, f"scheme.preset={rule}"])
+    assert config.scheme.options.rule == rule
+    assert MOST.get(rule, lambda workers: 1)(7) >= 1
+
+
+def sent(event: str) -> tuple[np.ndarray, list[np.ndarray]]:
+    """What worker 3 computes, and what all send, in the first update."""
+    payloads: list[list[np.ndarray]] = []
+    for events in ("[]", f"[{{worker=3, task=0, {event}}}]"):
+        made = Descent(
+            [*ROBUST, "code.blocks=1", "stop.updates=1", f"faults.events={events}"],
+            [1.0 + 0.1 * i for i in range(7)],
+        )
+        seen: list[np.ndarray] = []
+        fold = made.state.fold
+        made.state.fold = lambda arrival, fold=fold, seen=seen: (  # type: ignore[method-assign, misc]
+            seen.append(np.concatenate([each.ravel() for each in arrival.payloads])), fold(arrival)
+        )[1]  # fmt: skip
+        made.run()
+        payloads.append(seen)
+    return payloads[0][3], payloads[1]
+
+
+def test_gaussian_errors() -> None:
+    honest, all_sent = sent("kind='lie', how='gaussian', value=100.0")
+    errors = all_sent[3] - honest
+    assert 90 < errors.std() < 110
+    assert abs(errors.mean()) < 20
+
+
+def test_who_colludes_sends_about_what_the_others_do() -> None:
+    honest, all_sent = sent("kind='collude', how='little', value=1.5, samples=200")
+    others = np.array([each for number, each in enumerate(all_sent) if number != 3])
+    mean, spread = others.mean(axis=0), others.std(axis=0, ddof=1)
+    moved = (mean - all_sent[3])[spread > 1e-9] / spread[spread > 1e-9]
+    assert 1.1 < np.median(moved) < 2.1
+    assert not np.array_equal(honest, all_sent[3])
+
+
+def test_the_opposite_of_the_mean() -> None:
+    _, all_sent = sent("kind='collude', how='inner-product', value=0.5, samples=200")
+    mean = np.mean([each for number, each in enumerate(all_sent) if number != 3], axis=0)
+    along = all_sent[3] @ mean / (norm(all_sent[3]) * norm(mean))
+    assert along < -0.8
+    assert 0.3 < norm(all_sent[3]) / norm(mean) < 0.7
+
+
+def test_those_who_collude_have_no_memory() -> None:
+    events = "faults.events=[{kind='collude', worker=1, task=0}]"
+    with pytest.raises(InputError, match=r"kind 'collude' .*memory.kind 'worker'.* it needs 'none'"):
+        resolve({}, ["memory.kind=worker", "workers.count=4", events])
