@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tuning
 
 from pdcode.__main__ import main
 from pdcode.comparing import benchmark
@@ -23,6 +24,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(benchmark.PROBLEMS, "digits", ({"data": "digits", "hidden": [16]}, 2.0, 0.1))
     monkeypatch.setattr(benchmark, "PAYLOADS", 500)
+    tuning.without_runs(monkeypatch, benchmark.TUNING_SEEDS)
     return tmp_path / "made"
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import tuning
+from matplotlib.figure import Figure
 
 from pdcode.__main__ import main
 from pdcode.bench import machine
@@ -22,7 +24,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     problem = {"kind": "mlp", "data": "digits", "hidden": [16], "batch": 16, "evaluate": 200}
     monkeypatch.setitem(scaling.TABLES, "problem", problem)
     monkeypatch.setattr(scaling, "POINTS", 100)
-    monkeypatch.setitem(scaling.TABLES, "stop", {"loss": 1.5})
+    monkeypatch.setitem(scaling.TABLES, "stop", {"loss": 1.6})
+    tuning.without_runs(monkeypatch)
     (tmp_path / "cost.toml").write_text(COST)
     return tmp_path / "made"
 
@@ -33,7 +36,9 @@ def command(folder: Path, *options: str) -> list[str]:
 
 
 @pytest.mark.slow
-def test_cells_are_made_once_shown_and_drawn(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_cells_are_made_once_shown_and_drawn(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked = command(
         folder, "--workers", "16,4", "--coordinators", "1,2", "--cost", "cost.toml", "--link", "10M"
     )
@@ -55,6 +60,7 @@ def test_cells_are_made_once_shown_and_drawn(folder: Path, capsys: pytest.Captur
     assert lines[2][-5] == "ingress"
     assert f"{uncoded.arrivals / uncoded.stop_s:,.0f}" == lines[2][2]
     assert few.measured[2][0].egress == 0  # no coordinator
+    monkeypatch.setattr(scaling, "draw", lambda found: Figure())  # the same would take long
     assert main(asked) == 0
     again = capsys.readouterr().out
     assert again.count("there already") == 4
@@ -70,7 +76,7 @@ def test_costs_are_measured_once(
     tables = {"machine": MachineTable(arrival_s=3e-6), "link": LinkTable(bandwidth=1.0)}
     monkeypatch.setattr(machine, "measure", lambda: (tables, ["measured"]))
     for time in range(2):
-        assert main(command(folder, "--workers", "3")) == 0
+        assert main(command(folder, "--workers", "3", "--schemes", "uncoded:async")) == 0
         assert ("machine.toml: there already" in capsys.readouterr().out) == bool(time)
     (config, *_) = Comparison.load(folder / "1G-3.h5").read_configs("")
     assert config.machine.arrival_s == 3e-6
