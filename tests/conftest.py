@@ -49,6 +49,12 @@ def pytest_collection_finish() -> None:
     gc.enable()
 
 
+@pytest.fixture
+def read_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have commands read files without a forked process before, which is for damaged ones and takes long."""
+    monkeypatch.setattr("pdcode.trace.opening._status", lambda path, stamp: 0)
+
+
 def over_mpi(nodeid: str) -> bool:
     return nodeid.startswith(("tests/mpi/", "tests/cluster/"))
 

@@ -20,9 +20,9 @@ from pdcode.trace import Trace, TraceWriter
 from pdcode.trace.schema import DRAINED, USED
 
 
-def drawn(trace: Trace) -> dict[str, Any]:
+def named(figure: Figure) -> dict[str, Any]:
     """The axes of the figure of a run, by the first word of their title."""
-    return {axes.get_title("left").split()[0].strip(","): axes for axes in plots.draw(trace).axes}
+    return {axes.get_title("left").split()[0].strip(","): axes for axes in figure.axes}
 
 
 def drained(path: Path, **stop: Any) -> Trace:
@@ -46,28 +46,40 @@ def drained(path: Path, **stop: Any) -> Trace:
     return Trace(path)
 
 
-def test_axes_of_time_end_with_the_stop(tmp_path: Path) -> None:
-    axes = drawn(drained(tmp_path / "a.h5"))
+@pytest.fixture(scope="module")
+def trace(tmp_path_factory: pytest.TempPathFactory) -> Trace:
+    return drained(tmp_path_factory.mktemp("figures") / "a.h5")
+
+
+@pytest.fixture(scope="module")
+def figure(trace: Trace) -> Figure:
+    return plots.draw(trace)
+
+
+def test_axes_of_time_end_with_the_stop(figure: Figure) -> None:
+    axes = named(figure)
     for name in ("Training", "Test", "Arrivals"):
         assert axes[name].get_xlim() == (0, 1)
 
 
-def test_the_interval_lies_before_the_stop(tmp_path: Path) -> None:
-    trace = drained(tmp_path / "a.h5")
+def test_the_interval_lies_before_the_stop(trace: Trace) -> None:
     begin, end = window_ns(trace.arrivals, timing.pace(trace.arrivals, 2), 1_000_000_000)
     assert 0.3e9 < begin < end < 0.7e9
 
 
-def test_the_accuracy_is_zoomed_to_what_comes_after_the_first_rise(tmp_path: Path) -> None:
-    low, high = drawn(drained(tmp_path / "a.h5"))["Test"].get_ylim()
+def test_the_accuracy_is_zoomed_to_what_comes_after_the_first_rise(figure: Figure) -> None:
+    low, high = named(figure)["Test"].get_ylim()
     assert 0.955 < low < 0.967
     assert 0.99 < high < 1.0
 
 
-@pytest.mark.parametrize("stop", [{"loss": 0.1}, {"accuracy": 0.99}])
-def test_the_name_of_the_target_is_off_the_curve(tmp_path: Path, stop: dict[str, float]) -> None:
-    axes = drawn(drained(tmp_path / "a.h5", **stop))["Training" if "loss" in stop else "Test"]
-    (name,) = [text for text in axes.texts if text.get_text() == f"target {next(iter(stop.values())):g}"]
+@pytest.mark.parametrize("target", ["loss", "accuracy"])
+def test_the_name_of_the_target_is_off_the_curve(figure: Figure, tmp_path: Path, target: str) -> None:
+    if target == "accuracy":
+        figure = plots.draw(drained(tmp_path / "a.h5", accuracy=0.99))
+    axes = named(figure)["Training" if target == "loss" else "Test"]
+    words = {"loss": "target 0.1", "accuracy": "target 0.99"}[target]
+    (name,) = [text for text in axes.texts if text.get_text() == words]
     box = name.get_window_extent()
     points = axes.transData.transform(axes.lines[0].get_xydata())
     between = np.concatenate([np.linspace(a, b, 50) for a, b in pairwise(points)])
@@ -76,14 +88,17 @@ def test_the_name_of_the_target_is_off_the_curve(tmp_path: Path, stop: dict[str,
     assert axes.bbox.contains(*box.max)
 
 
-def test_the_legend_names_what_is_drawn(tmp_path: Path) -> None:
-    def legend(trace: Trace) -> list[str]:
-        (axes,) = [axes for axes in plots.draw(trace).axes if axes.get_legend()]
+def test_the_legend_names_what_is_drawn(figure: Figure, tmp_path: Path) -> None:
+    def legend(figure: Figure) -> list[str]:
+        (axes,) = [axes for axes in figure.axes if axes.get_legend()]
         return [text.get_text() for text in axes.get_legend().get_texts()]
 
-    assert legend(drained(tmp_path / "a.h5")) == ["compute", "in flight", "arrival"]
+    assert legend(figure) == ["compute", "in flight", "arrival"]
     everything = ["compute", "injected delay", "in flight", "arrival", "slow"]
-    assert legend(traces.simulate(tmp_path / "b.h5", seconds=1.0)) == everything
+    assert (
+        legend(pdcode.Trace(traces.simulate(tmp_path / "b.h5", seconds=1.0).path).plot("timeline"))
+        == everything
+    )
 
 
 def test_inner_products_that_are_all_0_have_no_colour_bar() -> None:

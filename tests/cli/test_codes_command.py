@@ -15,7 +15,7 @@ from pdcode.codes import catalogue
 from pdcode.codes.optimise import packing
 from pdcode.codes.registry import FAMILIES
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("read_at_once")]
 
 
 def png_size(path: Path) -> tuple[int, int]:

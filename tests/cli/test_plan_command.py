@@ -16,7 +16,7 @@ from pdcode.planning import search, trials
 from pdcode.planning.goal import Goal
 from pdcode.util.processes import Pool
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("read_at_once")]
 
 JOB = """
 [problem]

@@ -40,6 +40,7 @@ SCHEMES = {
 }  # fmt: skip
 
 
+@pytest.mark.usefixtures("read_at_once")
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_commands(scheme: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     job, path, other = tmp_path / "job.toml", str(tmp_path / "a.h5"), str(tmp_path / "b.h5")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -298,32 +299,31 @@ def test_codewords_that_share_a_block_go_the_general_way(how: str) -> None:
     assert relay.update() == 0
 
 
-@given(
-    numbers=st.lists(st.integers(0, 2**31 - 1), min_size=15, max_size=15),
-    reals=st.lists(st.floats(width=64), min_size=2, max_size=2),
-)
-def test_rows_of_replies_are_those_of_their_values(tmp_path_factory, numbers, reals) -> None:
-    folder: Path = tmp_path_factory.mktemp("rows")
+def test_rows_of_replies_are_those_of_their_values(tmp_path: Path) -> None:
+    writer = traces.writer(tmp_path / "a.h5", 3)
     reply = Arrival.__new__(Arrival)
     names = [
         "task", "version", "row", "t_start_ns", "t_compute_ns", "t_send_ns", "t_recv_ns", "injected_delay_ns",
         "bytes_up", "bytes_down", "round", "part",
     ]  # fmt: skip
-    for name, number in zip(names, numbers, strict=False):
-        setattr(reply, name, number)
-    reply.worker, reply.loss = numbers[12] % 3, reals[0]
-    rest = numbers[13], numbers[14], 5, 6, reals[1], 1
-    rows = []
-    for method in (Recorder.arrived, None):
-        writer = traces.writer(folder / f"{len(rows)}.h5", 3)
-        if method is None:
-            writer.arrived(reply, *rest)
-        else:
-            method(writer, reply, *rest)
-        writer.close()
-        table = Trace(writer.path).arrivals
-        rows.append([np.asarray(table[name]).tobytes() for name in ARRIVALS])
-    assert rows[0] == rows[1]
+
+    @given(
+        numbers=st.lists(st.integers(0, 2**31 - 1), min_size=15, max_size=15),
+        reals=st.lists(st.floats(width=64), min_size=2, max_size=2),
+    )
+    def write(numbers: list[int], reals: list[float]) -> None:
+        for name, number in zip(names, numbers, strict=False):
+            setattr(reply, name, number)
+        reply.worker, reply.loss = numbers[12] % 3, reals[0]
+        for arrived in (partial(Recorder.arrived, writer), writer.arrived):
+            arrived(reply, numbers[13], numbers[14], 5, 6, reals[1], 1)
+
+    write()
+    writer.close()
+    table = Trace(writer.path, correct_clocks=False).arrivals
+    assert table.rows >= 20
+    for name in ARRIVALS:
+        assert table[name][::2].tobytes() == table[name][1::2].tobytes(), name
 
 
 @pytest.mark.parametrize("mode", ["async", "all"])

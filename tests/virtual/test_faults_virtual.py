@@ -16,7 +16,7 @@ from pdcode.__main__ import main
 from pdcode.util.errors import Failure, InputError
 from pdcode.virtual.faults import halted, merged, released
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("read_at_once")]
 
 JOB: dict[str, Any] = {
     "problem": {"hidden": [16], "batch": 16},

@@ -21,7 +21,7 @@ from pdcode.trace.schema import DRAINED
 from pdcode.virtual.result import Result
 from pdcode.virtual.simulation import Simulation, simulate
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("read_at_once")]
 
 SMALL = [
     "problem.hidden=[16]", "problem.batch=8", "code.blocks=[8,1]", "workers.count=6", "stop.updates=30",
@@ -154,9 +154,10 @@ def test_seconds_end_a_run_between_arrivals() -> None:
 
 
 def test_more_workers_than_rows() -> None:
-    many = ["workers.count=1500", "update.mode=all", "stop.updates=2", "problem.batch=4"]
+    data = ["problem.data=breast-cancer", "problem.standardise=true"]  # 455 rows
+    many = [*data, "workers.count=500", "update.mode=all", "stop.updates=2", "problem.batch=4"]
     done = run(*many)
-    assert done.used == 3000
+    assert done.used == 1000
     np.testing.assert_array_equal(done.theta, run(*many, "problem.shards=replicated").theta)
 
 
@@ -380,7 +381,7 @@ def test_a_trace_is_whole_before_the_oracle_is_asked(
 
 def test_times_beyond_the_end_of_the_clock_end_there(job: Path) -> None:
     long = ["machine.arrival_s=1e6", "machine.task_s=1e6", "link.latency_s=1e6", "update.mode=all"]
-    sets = [word for override in (*long, "stop.updates=2500") for word in ("--set", override)]
+    sets = [word for override in (*long, "stop.updates=1200") for word in ("--set", override)]
     for options in ([], ["--timing-only"]):
         assert main(["simulate", str(job), *sets, *options]) == 0
         counters = Trace(job.with_suffix(".virtual.h5")).counters
