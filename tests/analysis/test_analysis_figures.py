@@ -95,10 +95,8 @@ def test_the_legend_names_what_is_drawn(figure: Figure, tmp_path: Path) -> None:
 
     assert legend(figure) == ["compute", "in flight", "arrival"]
     everything = ["compute", "injected delay", "in flight", "arrival", "slow"]
-    assert (
-        legend(pdcode.Trace(traces.simulate(tmp_path / "b.h5", seconds=1.0).path).plot("timeline"))
-        == everything
-    )
+    delayed = pdcode.Trace(traces.simulate(tmp_path / "b.h5", seconds=1.0).path)
+    assert legend(delayed.plot("timeline")) == everything
 
 
 def test_inner_products_that_are_all_0_have_no_colour_bar() -> None:
