@@ -13,6 +13,8 @@ from pdcode.analysis import comparison
 from pdcode.analysis.formats import duration
 from pdcode.trace import Trace
 
+pytestmark = pytest.mark.usefixtures("read_at_once")
+
 JOB = """
 [update]
 mode = "{mode}"

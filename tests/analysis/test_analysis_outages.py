@@ -17,6 +17,8 @@ from pdcode.analysis import description, formats, statistics, tables, timing
 from pdcode.trace import Trace, TraceWriter
 from pdcode.trace.schema import DRAINED, USED
 
+pytestmark = pytest.mark.usefixtures("read_at_once")
+
 MS, S = 1_000_000, 1_000_000_000
 
 

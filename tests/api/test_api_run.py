@@ -41,12 +41,12 @@ def test_under_a_launcher_it_is_refused(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_a_plan_is_a_configuration(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     # Only the overrides make it valid: there are 2 workers.
-    config = {**CONFIG, "stop": {"loss": 1.5, "seconds": 5.0}, "update": {"mode": "first", "count": 3}}
+    config = {**CONFIG, "stop": {"loss": 1.9, "seconds": 5.0}, "update": {"mode": "first", "count": 3}}
     best = pdcode.plan(config, workers=4, candidates=2, seeds=1, processes=1, output=tmp_path / "best.toml")
     assert "plan: " in capsys.readouterr().out
     assert best == tomllib.loads((tmp_path / "best.toml").read_text(encoding="utf-8"))
     trace = pdcode.simulate(best, output=tmp_path / "a.h5", progress=False)
-    assert trace.summary()["target"] == "loss 1.5"
+    assert trace.summary()["target"] == "loss 1.9"
     with pytest.raises(pdcode.InputError, match="--candidates 1: expected 2"):
         pdcode.plan(config, workers=4, candidates=1, progress=False)
 

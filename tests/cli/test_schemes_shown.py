@@ -8,6 +8,8 @@ import pytest
 
 from pdcode.__main__ import main
 
+pytestmark = pytest.mark.usefixtures("read_at_once")
+
 JOB = """
 [scheme]
 name = "{name}"

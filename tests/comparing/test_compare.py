@@ -26,7 +26,7 @@ from pdcode.trace import Trace
 from pdcode.util.errors import Failure, InputError
 from pdcode.util.processes import Pool
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("read_at_once")]
+pytestmark = pytest.mark.slow
 
 JOB = """
 [problem]
@@ -55,7 +55,7 @@ SCHEMES = "yours,uncoded/update.mode=first,topk,cyclic"
 
 
 @pytest.fixture
-def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, read_at_once: None) -> Path:
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "job.toml"
     path.write_text(JOB, encoding="utf-8")
@@ -237,7 +237,7 @@ def test_a_real_run_that_leaves_nothing_does_not_cost_the_others(
 
 def test_learning_rates_are_tuned_on_other_seeds(job: Path, capsys: pytest.CaptureFixture[str]) -> None:
     job.write_text(JOB.replace("rate = 0.5", "rate = 0.01").replace("loss = 1.0", "loss = 1.8"))
-    done = compared(job, "--tune", "3", "--seconds", "3", schemes="yours,local", seeds=1)
+    done = compared(job, "--tune", "3", "--seconds", "1", schemes="yours,local", seeds=1)
     text = capsys.readouterr().out
     assert text.count("tuning ") == 6
     assert "local, scheme.options.rate 0.4:" in text

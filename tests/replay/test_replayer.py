@@ -27,7 +27,7 @@ from pdcode.transport.base import Arrival
 from pdcode.util.errors import InputError
 from pdcode.virtual.simulation import Simulation
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("read_at_once")]
+pytestmark = pytest.mark.slow
 
 CLOCKS = ["real", "virtual"]
 NONE, FIRST = "memory.kind=none", ["update.mode=first", "update.count=3"]

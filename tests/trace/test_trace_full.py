@@ -123,7 +123,7 @@ def test_no_room_for_the_checkpoint_leaves_the_rows(tmp_path: Path) -> None:
     trace = Trace(path)
     assert not trace.finished
     assert trace.arrivals.rows == trace.updates.rows == 40_000
-    assert write(path, 45 << 10, 4 << 20) == ([], 0)  # 32 MiB, and 7 of rows
+    assert write(path, 45 << 10, 4 << 20, many=1000) == ([], 0)  # 32 MiB, and 7 of rows
     assert Trace(path).finished
     assert path.stat().st_size < 41 << 20
 
@@ -141,7 +141,8 @@ def test_a_disk_that_fails_though_it_had_room(tmp_path: Path, every: int) -> Non
 
 def test_a_command_ends_with_one_line(tmp_path: Path) -> None:
     path = tmp_path / "a.h5"
-    done = simulate(path, 4250, "trace.flush_s=0.05", "stop.seconds=60", "problem.hidden=[16]")
+    quick = "problem.hidden=[4]", "problem.batch=1", "trace.progress_s=10.0"
+    done = simulate(path, 4250, "trace.flush_s=0.05", "stop.seconds=60", *quick)
     assert done.returncode == 1
     assert done.stderr == f"pdcode: {path}: cannot write the trace: File too large\n"
     trace = Trace(path)

@@ -24,9 +24,13 @@ def opened(path: Path, group: str, **options: object) -> xr.Dataset:
         return dataset.load()
 
 
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return traces.simulate(tmp_path_factory.mktemp("xarray") / "a.h5", seconds=0.3).path
+
+
 @pytest.mark.parametrize("table", DIMENSIONS)
-def test_a_table_is_the_same_with_and_without_pdcode(tmp_path: Path, table: str) -> None:
-    path = traces.simulate(tmp_path / "a.h5", seconds=0.3).path
+def test_a_table_is_the_same_with_and_without_pdcode(path: Path, table: str) -> None:
     alone, ours = opened(path, table), Trace(path, correct_clocks=False).to_xarray(table)
     text = [
         key for key in alone.data_vars if alone[key].dtype.kind == "S"
@@ -37,8 +41,8 @@ def test_a_table_is_the_same_with_and_without_pdcode(tmp_path: Path, table: str)
     assert all(variable.attrs.keys() == {"units", "description"} for variable in ours.variables.values())
 
 
-def test_updates_and_progress_have_the_version_as_coordinate(tmp_path: Path) -> None:
-    trace = traces.simulate(tmp_path / "a.h5", seconds=0.3)
+def test_updates_and_progress_have_the_version_as_coordinate(path: Path) -> None:
+    trace = Trace(path)
     progress, updates = (opened(trace.path, name) for name in ("progress", "updates"))
     version = int(progress["version"][2])
     assert progress["loss"].sel(version=version) == trace.progress["loss"][2]
@@ -87,8 +91,7 @@ def test_a_killed_run(tmp_path: Path) -> None:
     assert Trace(killed).to_xarray("arrivals").sizes == {"arrival": 7}
 
 
-def test_all_of_a_trace_is_a_tree(tmp_path: Path) -> None:
-    path = traces.simulate(tmp_path / "a.h5", seconds=0.1).path
+def test_all_of_a_trace_is_a_tree(path: Path) -> None:
     with xr.open_datatree(path, engine="h5netcdf") as tree:
         assert {
             "/",
@@ -103,9 +106,8 @@ def test_all_of_a_trace_is_a_tree(tmp_path: Path) -> None:
         assert tree.attrs["schema"] == "pdcode-trace"
 
 
-def test_every_axis_has_one_dimension(tmp_path: Path) -> None:
+def test_every_axis_has_one_dimension(path: Path) -> None:
     """As other readers of HDF5 check them: each axis names a dimension scale of the axis's length."""
-    path = traces.simulate(tmp_path / "a.h5", seconds=0.1).path
 
     def check(name: str, dataset: h5py.HLObject) -> None:
         if isinstance(dataset, h5py.Dataset) and not dataset.is_scale:
@@ -119,8 +121,8 @@ def test_every_axis_has_one_dimension(tmp_path: Path) -> None:
         file.visititems(check)
 
 
-def test_messages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    trace = traces.simulate(tmp_path / "a.h5", seconds=0.1)
+def test_messages(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trace = Trace(path)
     with pytest.raises(InputError, match="table 'arrival': not one of arrivals"):
         trace.to_xarray("arrival")
     monkeypatch.setitem(sys.modules, "xarray", None)

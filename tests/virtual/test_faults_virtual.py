@@ -85,8 +85,9 @@ def test_the_same_table_gives_the_same_trace(tmp_path: Path, mode: str, capsys: 
 @pytest.mark.parametrize("count", [1, 4, 7])
 def test_runs_reach_the_target_without_workers_that_are_killed(tmp_path: Path, mode: str, count: int) -> None:
     for seed in range(3):
-        kills = [f"{{worker={(seed + i) % 8}, at_s={0.03 + 0.037 * i}}}" for i in range(count)]
-        trace = run(tmp_path / f"{seed}.h5", f"[{', '.join(kills)}]", *MODES[mode], f"seed={seed}")
+        kills = [f"{{worker={(seed + i) % 8}, at_s={0.02 + 0.007 * i}}}" for i in range(count)]
+        settings = [*MODES[mode], f"seed={seed}", "stop.loss=1.0"]
+        trace = run(tmp_path / f"{seed}.h5", f"[{', '.join(kills)}]", *settings)
         assert trace.summary()["target_s"] < 20
         assert trace.faults["kind"].tolist() == ["dead"] * count
         last_ns = trace.faults["t_ns"].max()
@@ -126,7 +127,7 @@ def test_a_reply_that_comes_twice_counts_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize("wire", ["float32", "int8"])
 def test_a_lie_and_its_opposite_and_a_slower_message(tmp_path: Path, wire: str) -> None:
     """A worker that lies knows nothing of it: its memory is that of one that does not."""
-    settings = ["update.mode=all", f"wire.dtype={wire}", "memory.kind=worker", "stop.loss=0.7"]
+    settings = ["update.mode=all", f"wire.dtype={wire}", "memory.kind=worker", "stop.loss=1.2"]
     plain = run(tmp_path / "a.h5", "[]", *settings)
     lies = [f"{{kind='lie', worker={worker}, task=0, how='scale', value=1.0}}" for worker in range(8)]
     same = run(tmp_path / "b.h5", f"[{', '.join(lies)}]", *settings)
