@@ -103,15 +103,8 @@ TO_TARGETS = {
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
-    """Those of many updates with 8 workers, the others with 5."""
-    many = {how: [*COMMON, *overrides] for how, overrides in CASES.items() if MANY[0] in overrides}
-    few = {
-        how: [*COMMON, "stop.updates=60", *overrides]
-        for how, overrides in (CASES | TO_TARGETS).items()
-        if how not in many
-    }
-    folders = tmp_path_factory.mktemp("many"), tmp_path_factory.mktemp("few")
-    return run_all(folders[0], 8, many, job="") | run_all(folders[1], 5, few, job="")
+    cases = {how: [*COMMON, "stop.updates=60", *overrides] for how, overrides in (CASES | TO_TARGETS).items()}
+    return run_all(tmp_path_factory.mktemp("runs"), 5, cases, job="")
 
 
 @pytest.mark.parametrize("how", CASES)
