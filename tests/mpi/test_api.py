@@ -62,7 +62,7 @@ def test_ctrl_c_ends_the_run_and_keeps_its_trace(tmp_path: Path, capsys: pytest.
     watch.start()
     try:
         with pytest.raises(KeyboardInterrupt):
-            pdcode.run(CONFIG, set={"stop.updates": 10**9}, output=path)
+            pdcode.run(CONFIG, workers=1, set={"stop.updates": 10**9}, output=path)
     finally:
         stopped.set()
         watch.join()
@@ -74,7 +74,7 @@ def test_ctrl_c_ends_the_run_and_keeps_its_trace(tmp_path: Path, capsys: pytest.
 def test_a_run_that_diverges_leaves_its_trace(tmp_path: Path) -> None:
     settings = {"optimizer.rate": 1e9, "problem.kind": "least-squares"}
     with pytest.raises(pdcode.Failure, match="diverged") as raised:
-        pdcode.run(CONFIG, set=settings, output=tmp_path / "a.h5", progress=False)
+        pdcode.run(CONFIG, workers=1, set=settings, output=tmp_path / "a.h5", progress=False)
     assert raised.value.trace.summary()["failure"] == str(raised.value)
 
 

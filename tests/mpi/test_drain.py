@@ -13,13 +13,14 @@ from test_faults import ranks_of
 from pdcode import Trace
 from pdcode.__main__ import main
 
+SLOW = "stragglers.kind=slow-set", "stragglers.shift_s=0.02", "update.mode=async", "stop.updates=1000000"
+
 
 def test_a_stopped_worker_is_named_and_does_not_keep_a_run_from_ending(
     start: object, trace_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Not even where it hears from other workers that the run has ended, once it goes on."""
-    exchanged = "update.mode=async", "downlink.kind=exchange"
-    process = start(*exchanged, "stop.updates=1000000", "stop.seconds=3", "stop.drain_s=1.5")
+    process = start(*SLOW, "downlink.kind=exchange", "stop.seconds=3", "stop.drain_s=1.5")
     lines = []
     for line in process.stdout:
         lines.append(line)
@@ -48,8 +49,7 @@ def test_a_stopped_worker_is_named_and_does_not_keep_a_run_from_ending(
 def test_ctrl_c_ends_the_wait_for_a_stopped_worker(launched: bool, start: object, trace_path: Path) -> None:
     """Under `pdcode run` as under a launcher of the user's, the run is whole, and its exit code 0."""
     command, environment = launcher(3) if launched else ((), {})
-    updates = "update.mode=async", "stop.updates=1000000", "stop.seconds=1.5", "stop.drain_s=60"
-    process = start(*updates, launcher=tuple(command), **environment)
+    process = start(*SLOW, "stop.seconds=1.5", "stop.drain_s=60", launcher=tuple(command), **environment)
     for line in process.stdout:
         if "update" in line:
             os.kill(ranks_of(trace_path)[2], signal.SIGSTOP)

@@ -77,7 +77,8 @@ def test_long_messages_over_sockets(
 
 
 def test_the_others_go_on_without_a_stopped_worker(start: object, trace_path: Path) -> None:
-    process = start(*EXCHANGE, "stop.updates=1000000", "stop.drain_s=0.5", options=("-n", "3"))
+    ends = "stop.updates=1000000", "stop.drain_s=0.5"
+    process = start(*EXCHANGE, *SLOW, "stragglers.shift_s=0.01", *ends, options=("-n", "3"))
     for line in process.stdout:
         if re.search("update [1-9]", line):
             os.kill(ranks_of(trace_path)[2], signal.SIGSTOP)

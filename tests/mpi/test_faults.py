@@ -68,7 +68,7 @@ def last_ns(path: Path) -> int:
     return int(Trace(path).arrivals["t_recv_ns"][-1])
 
 
-def test_an_exception_in_a_worker_ends_the_job(start: object, trace_path: Path) -> None:
+def test_an_exception_in_a_worker_ends_the_job_within_five_seconds(start: object, trace_path: Path) -> None:
     process = start(
         'faults.events=[{kind="raise", worker=1, task=150}]',
         "stop.updates=1000000",
@@ -76,29 +76,24 @@ def test_an_exception_in_a_worker_ends_the_job(start: object, trace_path: Path) 
         "stragglers.shift_s=0.01",
     )
     wait_for(lambda: rows(trace_path) > 0, 30)
-    out, err = process.communicate(timeout=60)
-    assert process.returncode == 1, (out, err)
+    err = ""
+    for line in process.stderr:
+        err += line
+        if "InjectedFault: " in line:
+            break
+    raised_s = time.monotonic()
+    assert len(processes_of(process.pid)) >= 2
+    err += process.stderr.read()
+    assert process.wait() == 1, err
+    wait_for(lambda: not processes_of(process.pid), 5)
+    assert time.monotonic() - raised_s < 5
     assert "worker 1" in err
     assert "InjectedFault: worker 1 raises at task 150" in err
     assert "Traceback" in err
-    wait_for(lambda: not processes_of(process.pid), 5)
     trace = Trace(trace_path)
     assert not trace.finished
     assert trace.arrivals["task"][trace.arrivals["worker"] == 1].max() >= 100
     assert last_ns(trace_path) > 1e9
-
-
-def test_it_ends_within_five_seconds(start: object) -> None:
-    process = start('faults.events=[{kind="raise", worker=0, task=20}]', "stop.updates=1000000")
-    for line in process.stderr:
-        if "InjectedFault" in line:
-            break
-    raised_s = time.monotonic()
-    assert len(processes_of(process.pid)) >= 2
-    process.communicate(timeout=30)
-    assert process.returncode == 1
-    wait_for(lambda: not processes_of(process.pid), 5)
-    assert time.monotonic() - raised_s < 5
 
 
 def test_rank_0_killed_in_mid_run_leaves_its_trace(start: object, trace_path: Path) -> None:
@@ -139,10 +134,10 @@ def test_an_interrupted_run_ends_with_a_whole_trace(start: object, trace_path: P
         "stop.updates=100000000",
         "trace.flush_s=1000.0",
         "stragglers.kind=slow-set",
-        "stragglers.shift_s=0.02",
+        "stragglers.shift_s=0.01",
     )
     for line in process.stdout:
-        if line.lstrip().startswith("2.0 s"):
+        if line.lstrip().startswith("1.0 s"):
             break
     process.send_signal(number)
     out, err = process.communicate(timeout=60)
@@ -178,16 +173,12 @@ def test_bad_input_under_a_launcher_is_one_line_and_exit_code_2(
     assert not trace_path.exists()
 
 
-def test_odd_characters_in_the_trace_path(run: object, tmp_path: Path) -> None:
-    path = tmp_path / 'it\'s a "trace" of θ.h5'
-    assert run(options=("-n", "1", "-o", str(path))).returncode == 0
-    assert Trace(path).finished
-
-
-def test_an_older_trace_is_kept(run: object, trace_path: Path, tmp_path: Path) -> None:
-    job = tmp_path / "job.toml"
+def test_an_older_trace_is_kept_and_its_path_may_have_odd_characters(run: object, tmp_path: Path) -> None:
+    job, path = tmp_path / "job.toml", tmp_path / 'it\'s a "trace" of θ.h5'
     job.write_text(JOB, encoding="utf-8")
-    assert main(["simulate", str(job), "-o", str(trace_path), "--set", "stop.updates=5"]) == 0
-    assert run("stop.updates=6", options=("-n", "1")).returncode == 0
-    assert Trace(trace_path).updates["version"][-1] == 6
-    assert Trace(trace_path.with_name("trace.previous.h5")).updates["version"][-1] == 5
+    assert main(["simulate", str(job), "-o", str(path), "--set", "stop.updates=5"]) == 0
+    assert run("stop.updates=6", options=("-n", "1", "-o", str(path))).returncode == 0
+    trace = Trace(path)
+    assert trace.finished
+    assert trace.updates["version"][-1] == 6
+    assert Trace(path.with_name(f"{path.stem}.previous.h5")).updates["version"][-1] == 5

@@ -35,7 +35,17 @@ CASES = {
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
-    return run_all(tmp_path_factory.mktemp("runs"), 4, CASES)
+    folder = tmp_path_factory.mktemp("runs")
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((500, 12))
+    with h5py.File(folder / "data.h5", "w") as file:
+        file["x"], file["y"] = x, x @ rng.standard_normal((12, 1))
+    read = [
+        f'problem={{kind="least-squares", data="{folder / "data.h5"}", batch=0}}',
+        'code={family="net", blocks=4, weight=4}', "optimizer.rate=0.3", "trace.progress_s=0.05",
+        "stop={loss=1e-3, seconds=20}",
+    ]  # fmt: skip
+    return run_all(folder, 4, CASES | {"data in a file": read})
 
 
 def kept_laws(trace: Trace) -> None:
@@ -146,34 +156,10 @@ def test_under_a_launcher_its_ranks_count(run: object, trace_path: Path) -> None
     assert set(Trace(trace_path).arrivals["worker"]) == {0, 1}
 
 
-def test_data_in_a_file_that_workers_read_themselves(run: object, trace_path: Path, tmp_path: Path) -> None:
-    rng = np.random.default_rng(0)
-    x = rng.standard_normal((500, 12))
-    with h5py.File(tmp_path / "data.h5", "w") as file:
-        file["x"], file["y"] = x, x @ rng.standard_normal((12, 1))
-    job = f"""
-    seed = 1
-    [problem]
-    kind = "least-squares"
-    data = "{tmp_path / "data.h5"}"
-    batch = 0
-    [code]
-    family = "net"
-    blocks = 4
-    weight = 4
-    [optimizer]
-    rate = 0.3
-    [workers]
-    count = 2
-    [stop]
-    loss = 1e-3
-    seconds = 20
-    [trace]
-    progress_s = 0.05
-    """
-    done = run(job=job)
+def test_data_in_a_file_that_workers_read_themselves(runs: dict[str, Run]) -> None:
+    done = runs["data in a file"]
     assert done.returncode == 0, done.stderr
-    assert Trace(trace_path).progress["loss"][-1] <= 1e-3
+    assert Trace(done.path).progress["loss"][-1] <= 1e-3
 
 
 def test_show_and_its_figure(
