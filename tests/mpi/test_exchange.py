@@ -59,11 +59,6 @@ def test_rank_0_sends_references_but_what_a_slow_worker_has_missed(runs: dict[st
     assert slow.arrivals["bytes_down"][mine].max() > 5 * np.median(slow.arrivals["bytes_down"][~mine])
 
 
-def test_one_worker_has_nobody_to_send_to(run: object) -> None:
-    done = run("workers.count=1", *EXCHANGE)
-    assert done.returncode == 0, done.stderr
-
-
 def test_long_messages_over_sockets(
     run: object, trace_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

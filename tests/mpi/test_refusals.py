@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 from launches import Run, run_all
@@ -45,13 +43,3 @@ def test_payloads_that_are_not_finite_are_refused_and_counted(runs: dict[str, Ru
     assert trace.updates["version"][-1] == 60
     assert np.isfinite(trace.theta).all()
     assert trace.progress["loss"][-1] < trace.progress["loss"][0]
-
-
-def test_a_run_without_a_payload_fit_for_use_is_a_failure(run: object, trace_path: Path) -> None:
-    done = run('faults.events=[{kind="nan", worker=0, task=5}]', "workers.count=1", "stop.updates=1000000")
-    assert done.returncode == 1
-    assert "stopped: diverged: every payload of update 5 was refused" in done.stdout
-    trace = Trace(trace_path)
-    assert trace.finished
-    assert [str(kind) for kind in trace.faults["kind"]] == ["refused", "stop"]
-    assert trace.progress["version"][-1] == 5

@@ -31,6 +31,14 @@ CASES = {
         for decoder in DECODERS
     },
 }  # fmt: skip
+ALONE = {  # with one worker
+    "whole basis": [
+        "code.rows_per_task=8", "decoder.kind=least_squares", "memory.kind=none", "problem.batch=0",
+        "problem.dtype=float64", "update.mode=all", "stop.updates=10",
+    ],
+    "exchange": ["downlink.kind=exchange", "downlink.check=2"],
+    "nan": ['faults.events=[{kind="nan", worker=0, task=5}]', "stop.updates=1000000"],
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -114,13 +122,15 @@ def test_full_batches_of_all_workers_are_gradient_descent(runs: dict[str, Run]) 
     np.testing.assert_allclose(trace.theta, theta, rtol=1e-9, atol=1e-12)
 
 
-def test_least_squares_of_a_whole_basis_is_gradient_descent(run: object, trace_path: Path) -> None:
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
+    return run_all(tmp_path_factory.mktemp("alone"), 1, ALONE)
+
+
+def test_least_squares_of_a_whole_basis_is_gradient_descent(alone: dict[str, Run]) -> None:
     """Every worker holds all rows' mean only if shards are alike; with one worker and all k codewords a task
     the decoding is exact."""
-    done = run(
-        "code.rows_per_task=8", "decoder.kind=least_squares", "memory.kind=none", "problem.batch=0",
-        "problem.dtype=float64", "update.mode=all", "workers.count=1", "stop.updates=10",
-    )  # fmt: skip
+    done = alone["whole basis"]
     assert done.returncode == 0, done.stderr
     problem = problems.create(
         {"data": "digits", "hidden": [16], "dtype": "float64", "batch": 0}, blocks=[8, 1]
@@ -128,7 +138,21 @@ def test_least_squares_of_a_whole_basis_is_gradient_descent(run: object, trace_p
     theta = problem.initial(3)
     for _ in range(10):
         theta -= 0.2 * problem.gradient(theta, np.arange(problem.rows))
-    np.testing.assert_allclose(Trace(trace_path).theta, theta, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(Trace(done.path).theta, theta, rtol=1e-9, atol=1e-12)
+
+
+def test_one_worker_has_nobody_to_send_to(alone: dict[str, Run]) -> None:
+    assert alone["exchange"].returncode == 0, alone["exchange"].stderr
+
+
+def test_a_run_without_a_payload_fit_for_use_is_a_failure(alone: dict[str, Run]) -> None:
+    done = alone["nan"]
+    assert done.returncode == 1
+    assert "stopped: diverged: every payload of update 5 was refused" in done.stdout
+    trace = Trace(done.path)
+    assert trace.finished
+    assert [str(kind) for kind in trace.faults["kind"]] == ["refused", "stop"]
+    assert trace.progress["version"][-1] == 5
 
 
 @pytest.mark.parametrize("decoder", DECODERS)
