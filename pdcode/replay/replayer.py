@@ -103,6 +103,7 @@ class Replayer:
         self._status, self._measured = trace.arrivals["status"], trace.progress["version"]
         self._final = trace.checkpoint, trace.counters  # damage is found before the work
         stops = (trace.faults["kind"] == "stop") & ~np.char.startswith(trace.faults["message"], "diverged")
+        self._missing = trace.faults["worker"][trace.faults["kind"] == "missing"].tolist()
         self._interrupted_ns: int = min(trace.faults["t_ns"][stops].tolist(), default=NEVER_NS)
         self._start_ns = self._line_ns = time.perf_counter_ns()
 
@@ -181,11 +182,12 @@ class Replayer:
     def _over(self) -> bool:
         """Return whether the recorded run was stopped here.
 
-        That is so if all recorded tasks are sent, all updates are made, and the next finite payload was not
-        used, or there is none.
+        That is so if all recorded tasks are sent, beside those that nobody waited for, all updates are made,
+        and the next finite payload was not used, or there is none.
         """
         coordinator, compared = self._descent.coordinator, self.compared
-        sent, version = coordinator.arrivals + coordinator.outstanding, coordinator.version
+        missing = sum(coordinator.awaited[worker] for worker in self._missing)
+        sent, version = coordinator.arrivals + coordinator.outstanding - missing, coordinator.version
         if coordinator.stopping or sent < compared.arrivals.rows or version < compared.updates.rows:
             return False
         left = self._status[coordinator.arrivals :]

@@ -20,8 +20,7 @@ def test_a_stopped_worker_is_named_and_does_not_keep_a_run_from_ending(
     start: object, trace_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Not even where it hears from other workers that the run has ended, once it goes on."""
-    exchanged = "update.mode=async", "downlink.kind=exchange"
-    process = start(*exchanged, "stop.updates=1000000", "stop.seconds=3", "stop.drain_s=1.5")
+    process = start(*SLOW, "downlink.kind=exchange", "stop.seconds=3", "stop.drain_s=1.5")
     lines = []
     for line in process.stdout:
         lines.append(line)
