@@ -25,6 +25,7 @@ from ..planning.trials import Outcome, source
 from ..schemes import make_scheme
 from ..trace.reader import Trace
 from ..trace.schema import APPLIED, DRAINED
+from ..training.monitor import INTERRUPTED
 from ..util.errors import Failure
 from ..util.processes import Pool
 from ..virtual import oracle
@@ -81,7 +82,9 @@ class Cell:
             trace = msgspec.structs.replace(self.config.trace, path=self.trace)
             config = msgspec.structs.replace(self.config, seed=self.seed, trace=trace)
             job = Job(config, to_toml(config), self.file)
-            simulation.alone(Request(job, None, False), lambda line: None, source(config))
+            done = simulation.alone(Request(job, None, False), lambda line: None, source(config))
+            if done.reason == INTERRUPTED:
+                raise KeyboardInterrupt
         recorded = Trace(self.trace)
         return measure(recorded, self.goal), curves(recorded)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 import shlex
+import signal
 from contextlib import chdir, redirect_stdout
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,6 +26,7 @@ from pdcode.planning.trials import Outcome
 from pdcode.trace import Trace
 from pdcode.util.errors import Failure, InputError
 from pdcode.util.processes import Pool
+from pdcode.virtual.fleet import VirtualFleet
 
 pytestmark = pytest.mark.slow
 
@@ -486,3 +488,19 @@ def test_comparisons_and_traces_are_not_shown_together(
         main(["show", str(tmp_path / "a.h5"), str(tmp_path / "a.h5"), "--figure", str(tmp_path / "x.png")])
         == 2
     )
+
+
+def test_an_interrupt_of_a_run_ends_the_comparison(
+    job: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And is not the failure of that run alone."""
+    began = VirtualFleet.start
+
+    def start(fleet: VirtualFleet, at_ns: int = 0) -> None:
+        fleet.interrupted = signal.SIGINT
+        began(fleet, at_ns)
+
+    monkeypatch.setattr(VirtualFleet, "start", start)
+    command = ["compare", str(job), "--schemes", "yours,uncoded", "--seconds", "1", "--processes", "1"]
+    assert main(command) == 1
+    assert capsys.readouterr().err == "pdcode: interrupted\n"
