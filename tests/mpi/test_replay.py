@@ -75,7 +75,7 @@ CASES = {
     "ringmaster": [*scheme("ringmaster"), "scheme.options.threshold=3", "wire.dtype=bfloat16"],
     "ringleader": [*scheme("ringleader"), 'faults.events=[{kind="nan", worker=1, task=9}]'],
     "robust": [
-        *scheme("robust"), "scheme.options.rule=clipping",
+        *scheme("robust"), "scheme.options.rule=clipping", *FIRST,
         'faults.events=[{kind="collude", worker=1, task=9}, {kind="lie", worker=2, task=5, how="gaussian"}]',
     ],
     "cyclic": [*scheme("cyclic"), "scheme.options.stragglers=2", "stragglers.dead=[1]", "stop.seconds=50"],
