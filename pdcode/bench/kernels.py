@@ -16,7 +16,19 @@ import numpy as np
 
 from .. import codes
 from ..coding.assignments import together
-from ..kernels import activation, decode, encode, finite, fold, loss, optimize, quantise, selection
+from ..kernels import (
+    activation,
+    combine,
+    decode,
+    encode,
+    finite,
+    fold,
+    loss,
+    optimize,
+    order,
+    quantise,
+    selection,
+)  # fmt: skip
 from . import products
 from .material import F4, Case, K, W, array, codeword, plan
 from .timing import Work, in_turn, processor, ratio
@@ -54,6 +66,16 @@ def decoding() -> Iterator[Case]:
     yield moving("error feedback and encode", payload.nbytes * (3 * K + 1), work)
     # reading alone is half of a copy's traffic
     yield moving("look for NaN and infinity", blocks.nbytes, plan(finite.all_finite, blocks))
+
+
+def ordering() -> Iterator[Case]:
+    """Yield cases of the median of payloads, element by element, together larger than cache."""
+    for count in 5, 15:
+        payloads, out = array(count, LARGE), np.empty(LARGE, F4)
+        addresses = np.empty(count, np.uint64)
+        combine.locate(payloads, addresses, 0)
+        work = plan(order.middle_mean, addresses, count // 2, count // 2 + 1, out)
+        yield moving(f"median of {count} payloads", payloads.nbytes + out.nbytes, work)
 
 
 def selecting() -> Iterator[Case]:
@@ -179,7 +201,7 @@ def losing() -> Iterator[Case]:
 def run() -> int:
     """Measure, and print the tables."""
     print("One thread, float32; the median of rounds in turn. " + processor())
-    groups = (encoding, decoding, folding, selecting, rounding, stepping, activating, losing)
+    groups = (encoding, decoding, ordering, folding, selecting, rounding, stepping, activating, losing)
     table("copy", "GB/s", chain.from_iterable(group() for group in groups))
     table("scipy", "GFLOP/s", products.multiplying())
     table("numpy", "million/s", products.drawing())
