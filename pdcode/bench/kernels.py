@@ -28,7 +28,7 @@ from ..kernels import (
     order,
     quantise,
     selection,
-)  # fmt: skip
+)
 from . import products
 from .material import F4, Case, K, W, array, codeword, plan
 from .timing import Work, in_turn, processor, ratio
