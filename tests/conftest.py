@@ -59,7 +59,7 @@ def over_mpi(nodeid: str) -> bool:
     return nodeid.startswith(("tests/mpi/", "tests/cluster/"))
 
 
-LANES = 2  # processes that start mpirun at a time, besides tests/cluster, which mostly waits
+LANES = 2  # processes that start mpirun at a time; more would crowd the machine
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -78,7 +78,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     class Scheduling(LoadFileScheduling):
         def _assign_work_unit(self, node: Any) -> None:
             busy = [
-                any(file.startswith("tests/mpi/") and not all(done.values()) for file, done in files.items())
+                any(over_mpi(file) and not all(done.values()) for file, done in files.items())
                 for other, files in self.assigned_work.items()
                 if other is not node
             ]
