@@ -1,9 +1,10 @@
 """`pdcode bench schemes`: our presets and every kind of rival, over problems, links and delays.
 
-Sixteen workers compute at 2 Gflop/s, or as many as there are recorded delays of; delays are in units of the
-time of a mini-batch's gradient. For each problem, link and number of workers, all learning rates are chosen
-of as many, each by two runs, in one cell; all cells then have fresh seeds. A cell is a comparison in a file
-of its own, as of `pdcode compare`; one that is there already is not made again.
+Sixteen workers compute at 2 Gflop/s; delays are in units of the time of a mini-batch's gradient. Of recorded
+ones there are as many workers as they are of; the median task takes that time, and the fastest only computes.
+For each problem, link and number of workers, all learning rates are chosen of as many, each by two runs, in
+one cell; all cells then have fresh seeds. A cell is a comparison in a file of its own, as of `pdcode
+compare`; one that is there already is not made again.
 """
 
 from __future__ import annotations
@@ -221,8 +222,13 @@ def write_job(
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if "path" in delays:
+            times = records.csv(Path(delays["path"]))
+            typical = float(np.median(times))
+            quick = max(0.01, float(times.min()) / typical)
+            machine = {"flops_per_s": FLOPS_PER_S / quick, "task_s": config.machine.task_s * quick}
+            tables["machine"] = machine
             scaled["path"] = str(path.with_suffix(".csv").absolute())
-            np.savetxt(scaled["path"], unit_s * records.csv(Path(delays["path"])), delimiter=",")
+            np.savetxt(scaled["path"], unit_s / typical * times, delimiter=",")
         path.write_text(to_toml(tables | {"stragglers": scaled}), encoding="utf-8")
     except OSError as error:
         raise InputError(f"{path}: cannot write the configuration: {reason(error)}") from None
@@ -279,10 +285,11 @@ LEGEND = (
     "afterwards; its time as a multiple of ours, the geometric mean over the "
     "seeds. >: it missed the target, at least; <: ours did, at most. "
     f"“{BESIDE}” is no rival: it sends the largest elements under our whitening and look-ahead. Delays are "
-    "in units of the time of a gradient, recorded ones too; all rates are chosen under exponential ones with "
-    "as many workers, of as many rates. θ goes by a tree to workers that start "
-    "together, as by MPI_Ibcast, which pdcode's own runs do not use: in favour of those that wait. "
-    "Sparse and coded payloads are exchanged among the workers, all rivals' too."
+    "in units of the time of a gradient; of recorded tasks the median one takes as long, and the fastest "
+    "only computes; all rates are chosen under exponential delays with as many workers, of as many rates. "
+    "θ goes by a tree to workers that start together, as by MPI_Ibcast, which pdcode's own runs do not use: "
+    "in favour of those that wait. Sparse and coded payloads are exchanged among the workers, all rivals', "
+    "too."
 )
 
 
