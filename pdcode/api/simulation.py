@@ -11,8 +11,10 @@ import msgspec
 import numpy as np
 
 from ..analysis import prediction
+from ..analysis.formats import duration
 from ..config.tables import Config
 from ..problems import DataSource
+from ..stragglers.trace import Recorded, load_records
 from ..trace import Trace, TraceWriter, opening
 from ..training import checkpoint
 from ..training.checkpoint import Checkpoints, Found
@@ -123,6 +125,8 @@ def alone(request: Request, print_line: Print, source: DataSource | None = None)
         with within(name):
             check_count(config)
     check_writable(config.trace.path, name, config.stragglers.reads)
+    for line in without_delay(config, components):
+        print_line(line)
     if quick:
         trace, result = times(config, text, components, print_line)
     else:
@@ -131,6 +135,21 @@ def alone(request: Request, print_line: Print, source: DataSource | None = None)
             trace, result = perform(Simulation(config, components, executor), request, print_line)
     report(trace, result, request, print_line)
     return result
+
+
+def without_delay(config: Config, components: Components) -> list[str]:
+    """Say so if most recorded tasks are no longer than what a task computes here: they have no delay."""
+    table = config.stragglers
+    if not isinstance(table, Recorded) or table.times != "task":
+        return []
+    compute_ns = float(task_times_ns(config, components).max())
+    share = float(np.mean(load_records(table).delays_s <= 1e-9 * compute_ns))
+    if share <= 0.5:
+        return []
+    return [
+        f"stragglers.path: {share:.0%} of the recorded tasks take no longer than a task computes here, "
+        f"{duration(compute_ns)}, and so have no delay; [machine] or the times may want another scale"
+    ]
 
 
 def timed(config: Config) -> Config:

@@ -303,6 +303,12 @@ def test_recorded_times_of_whole_tasks_are_what_tasks_take(job: Path, capsys: An
     for more in ([], ["--timing-only"], ["--set", "machine.flops_per_s=1e6"]):
         assert main(["simulate", str(job), "--stragglers", str(times), *sets, *more]) == 0
         assert Trace(path).counters["t_stop_ns"] == pytest.approx(7e9, rel=1e-2)
+    assert "recorded tasks take no longer" not in capsys.readouterr().out
+    assert main(["simulate", str(job), "--stragglers", str(times), *sets, "--set", "machine.task_s=0.6"]) == 0
+    said = (
+        "stragglers.path: 80% of the recorded tasks take no longer than a task computes here, 600 ms, and so"
+    )
+    assert said in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("change", ["decoder.kind=mmse", "code.family=energy"])
