@@ -14,8 +14,8 @@ from ..util.errors import InputError
 Keys = tuple[int, int, int]
 """Seed, worker, task."""
 
-Again = Callable[[int], object]
-"""Computes the payload of another mini-batch, of that number, at the same θ into the reply."""
+Again = Callable[[int], np.ndarray]
+"""Computes the payload of another mini-batch, of that number, at the same θ."""
 
 
 class Fault(FaultEvent):

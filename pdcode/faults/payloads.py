@@ -7,10 +7,9 @@ from typing import Annotated, ClassVar, Literal
 import numpy as np
 from msgspec import Meta
 
-from ..config.tables import Config, Positive
+from ..config.tables import Positive
 from ..kernels import philox
 from ..transport.messages import Reply
-from ..util.errors import InputError
 from ..util.rng import FAULT
 from .base import Again, Keys, Spell
 
@@ -62,22 +61,14 @@ class Collude(Spell, tag="collude"):
     value: float = 1.5  #: how far it goes
     samples: Annotated[int, Meta(ge=2, le=1000)] = 8  #: mini-batches of which it knows the gradients
 
-    def check(self, config: Config) -> None:
-        super().check(config)
-        if config.memory.kind != "none":
-            raise InputError(
-                f"faults.events: kind 'collude' computes gradients beside those of tasks, which memory.kind "
-                f"'{config.memory.kind}' would keep; it needs 'none'"
-            )
-
     def garble(self, reply: Reply, keys: Keys, again: Again) -> None:
         payload = reply.payload
         mean, squares = np.zeros((2, len(payload)))
         for number in range(1, self.samples + 1):  # Welford's recurrence
-            again(number)
-            change = payload - mean
+            other = again(number)
+            change = other - mean
             mean += change / number
-            squares += change * (payload - mean)
+            squares += change * (other - mean)
         if self.how == "little":
             payload[:] = mean - self.value * np.sqrt(squares / (self.samples - 1))
         else:

@@ -121,17 +121,26 @@ class Worker:
             if spells:
                 reply = self.replies[task.round].parts[part]
                 self._sound += [(each, each.copy()) for each in (reply.body, reply.payload)]
-                again = partial(self._again, respond, theta, task)
+                again = partial(self._again, respond, reply, theta, task)
                 for spell in spells:
                     spell.garble(reply, keys, again)
             yield loss
 
-    @staticmethod
-    def _again(respond: Respond, theta: np.ndarray, task: Task, number: int) -> None:
-        """Compute the payload of another mini-batch at θ, with the keys of a task that will not be."""
-        kept, task.task = task.task, AGAIN + MOST_AGAIN * task.version + number
+    def _again(
+        self, respond: Respond, reply: Reply, theta: np.ndarray, task: Task, number: int
+    ) -> np.ndarray:
+        """Compute the payload of another mini-batch at θ, with the keys of a task that will not be.
+
+        What the encoder keeps, and the reply, are as before.
+        """
+        now, kept = snapshot.take(respond), task.task
+        task.task = AGAIN + MOST_AGAIN * task.version + number
         respond(theta, task)
+        respond.quantise((self.seed, self.worker, task.task))
+        payload = reply.payload.copy()
         task.task = kept
+        snapshot.restore(respond, now)
+        return payload
 
 
 def work(link: Link, worker: Worker, delays: Delays, injector: Injector) -> None:

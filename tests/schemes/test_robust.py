@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from numpy.linalg import norm
 
 from pdcode.config.load import resolve
+from pdcode.faults.payloads import Collude
 from pdcode.schemes.robust import MOST, Aggregate, Rule
 from pdcode.util.errors import InputError
 
@@ -161,7 +162,23 @@ def test_the_opposite_of_the_mean() -> None:
     assert 0.3 < norm(all_sent[3]) / norm(mean) < 0.7
 
 
-def test_those_who_collude_have_no_memory() -> None:
-    events = "faults.events=[{kind='collude', worker=1, task=0}]"
-    with pytest.raises(InputError, match=r"kind 'collude' .*memory.kind 'worker'.* it needs 'none'"):
-        resolve({}, ["memory.kind=worker", "workers.count=4", events])
+@pytest.mark.parametrize(
+    "scheme",
+    [
+        ["scheme.name=sag", "code.blocks=1", "problem.batch=0"],
+        ["scheme.name=local", "code.blocks=1", "scheme.options.steps=2"],
+        ["memory.kind=worker", "wire.dtype=int8", "code.blocks=[8,1]"],
+    ],
+)
+def test_gradients_beside_those_of_tasks_change_nothing_at_the_worker(
+    scheme: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker that ends up sending what it had computed: the same descent."""
+    monkeypatch.setattr(Collude, "garble", lambda spell, reply, keys, again: (again(1), again(2)))
+    thetas = []
+    for events in ("[]", "[{kind='collude', worker=1, task=0}]"):
+        job = [*scheme, "workers.count=3", "stop.updates=12", f"faults.events={events}"]
+        made = Descent(job, [1.0, 1.3, 0.7])
+        made.run()
+        thetas.append(made.thetas[-1])
+    np.testing.assert_array_equal(*thetas)
