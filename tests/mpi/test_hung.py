@@ -24,7 +24,7 @@ MODES = {
 def test_a_stopped_worker_is_named_and_used_again(
     mode: str, start: object, trace_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    ends = "stop.seconds=5", "stop.updates=1000000"
+    ends = "stop.seconds=7", "stop.updates=1000000"
     process, stopped, overdue = start(*SLOW, *MODES[mode], *ends, options=("-n", "3")), 0, False
     lines = []
     for line in process.stdout:
