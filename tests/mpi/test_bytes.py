@@ -44,4 +44,4 @@ def test_bytes_agree_with_the_monitoring_of_open_mpi(
     assert trace.counters["bytes_down"] == ours_down + notices * trace.attributes["header_bytes"]
     np.testing.assert_allclose(ours_up, up, rtol=0.01)
     np.testing.assert_allclose(ours_down, down, rtol=0.01)
-    assert (len(set(rows["bytes_down"])) > 3) == bool(how)  # relayed are as many as have arrived meanwhile
+    assert (len(set(rows["bytes_down"])) > 2) == bool(how)  # relayed are as many as have arrived meanwhile
