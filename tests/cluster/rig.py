@@ -91,8 +91,18 @@ class Slurm:
 
     def finished(self, job: str, within_s: float) -> str:
         """Wait until a job has ended and return its states; cancel it if that takes too long."""
-        running = {"PENDING", "CONFIGURING", "RUNNING", "COMPLETING", "SUSPENDED"}
-        if not wait(lambda: not self.states(job) & running, within_s, every_s=0.2):
+        # The others, such as RUNNING, but also SIGNALING and PREEMPTED, pass.
+        ended = {
+            "BOOT_FAIL",
+            "CANCELLED",
+            "COMPLETED",
+            "DEADLINE",
+            "FAILED",
+            "NODE_FAIL",
+            "OUT_OF_MEMORY",
+            "TIMEOUT",
+        }
+        if not wait(lambda: self.states(job) <= ended, within_s, every_s=0.2):
             self.command("scancel", job)
             return f"not ended after {within_s} s, was cancelled"
         return " ".join(self.states(job))
