@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -82,6 +83,11 @@ class DataSource:
     _table: Table
     _whole: Dataset | None
     _common: Statistics | None
+
+    @cached_property
+    def whole(self) -> Dataset:
+        """All rows; read once more if each worker reads its own."""
+        return load(self._table) if self._whole is None else self._whole
 
     def shard(self, worker: int, workers: int) -> dict[str, Array]:
         """Return the arrays to be sent to a worker, the input of `receive`.

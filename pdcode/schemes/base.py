@@ -165,6 +165,10 @@ class Scheme:
 
     # Data, sent to a worker before its first task.
 
+    def examine(self, data: problems.DataSource) -> None:
+        """Note what rank 0's side needs to know of the data, before `state`; by default nothing."""
+        return
+
     def dealt(self, data: problems.DataSource) -> int:
         """Return the number of training rows of all shards together, the argument `rows` of `source`.
 

@@ -175,6 +175,7 @@ def prepare(
             config, line = share.settle(config, problem, dealt)
             notes = [*notes, line]
         scheme = make_scheme(config)
+        scheme.examine(source)
         state = scheme.state(problem)
         name, down = config.scheme.name, config.downlink.kind
         if scheme.relayed and not isinstance(state, RelayedState):

@@ -1,0 +1,106 @@
+"""Codes over the data of a linear model: workers compute on encoded rows, which rank 0 sends once.
+
+Unlike a code over gradients, such a code needs the model's structure. Rank 0 has all data: it encodes them,
+and decodes what workers compute into the exact gradient.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+
+from .. import problems
+from ..config.tables import Config, Tables
+from ..problems import Dataset, Problem
+from ..problems.matrix import Csr
+from ..problems.network import build
+from ..util.errors import InputError
+from .base import Scheme
+
+
+class EncodedProblem(Problem):
+    """A linear model, with a worker's encoded data instead of rows.
+
+    Attributes
+    ----------
+    encoded : dict of str to ndarray
+        What the worker computes on, by name.
+    """
+
+    encoded: dict[str, np.ndarray]
+
+
+class EncodedScheme(Scheme):
+    """Scheme whose workers compute on encoded data; a subclass says how they are encoded.
+
+    Attributes
+    ----------
+    whole : Dataset
+        All rows; at rank 0 only.
+    total : int
+        Number of training rows.
+    """
+
+    fused = False
+    summable = False
+    unused: ClassVar[tuple[str, ...]] = ("code", "memory", "decoder", "downlink")
+    tables: ClassVar[Tables] = {
+        "code": {"family": "uncoded", "blocks": 1, "rotate": False},
+        "memory": {"kind": "none"},
+        "update": {"mode": "captured", "fraction": 1.0, "late": "waste"},
+    }
+    whole: Dataset
+    total: int
+
+    @classmethod
+    def check(cls, config: Config) -> None:
+        super().check(config)
+        name, problem = config.scheme.name, config.problem
+        if problem.deep:
+            raise InputError(f"problem.kind: '{problem.kind}': scheme '{name}' codes linear models")
+        if config.update.late != "waste":
+            raise InputError(
+                f"update.late: '{config.update.late}': scheme '{name}' needs results of one θ; use 'waste'"
+            )
+        if config.update.mode != "captured":
+            raise InputError(
+                f"update.mode: '{config.update.mode}': scheme '{name}' steps once it can decode; leave it out"
+            )
+        rounded = [wire for wire in config.wire.formats if wire != problem.dtype]
+        if rounded:
+            raise InputError(
+                f"wire.dtype: '{rounded[0]}': scheme '{name}' amplifies rounding errors; leave it out"
+            )
+        if problem.shards in ("replicated", "contiguous"):
+            raise InputError(
+                f"problem.shards: '{problem.shards}': scheme '{name}' encodes all rows at rank 0"
+            )
+
+    def examine(self, data: problems.DataSource) -> None:
+        self.whole, self.total = data.whole, data.whole.rows
+        if isinstance(self.whole.x, Csr):
+            raise InputError(
+                f"problem.data: {self.config.problem.data!r} is sparse; scheme '{self.name}' needs dense rows"
+            )
+
+    def encode(self, worker: int) -> dict[str, np.ndarray]:
+        """Return the worker's encoded data, by name."""
+        raise NotImplementedError
+
+    def dealt(self, data: problems.DataSource) -> int:
+        return data.whole.rows
+
+    def share(self, data: problems.DataSource, worker: int) -> dict[str, np.ndarray]:
+        whole = data.whole
+        sizes = [whole.rows, whole.features, whole.outputs, whole.classes or 0]
+        return {"sizes": np.array(sizes, np.int64), **self.encode(worker)}
+
+    def learn(self, arrays: dict[str, np.ndarray], worker: int) -> Problem:
+        table, (self.total, features, outputs, classes) = self.config.problem, map(int, arrays["sizes"])
+        network = build(table, features, outputs, classes or None, self.config.code.blocks)
+        nothing = np.empty((0, features + 1), table.dtype), np.empty((0, outputs), table.dtype)
+        names = [str(number) for number in range(classes)] if classes else None
+        problem = EncodedProblem(table, Dataset(*nothing, *nothing, names), network)
+        problem.encoded = {name: array for name, array in arrays.items() if name != "sizes"}
+        return problem
