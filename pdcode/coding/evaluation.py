@@ -111,7 +111,8 @@ class RealCode:
         rows = np.asarray(rows)
         noise = np.maximum(np.broadcast_to(np.asarray(noise, np.float64), len(rows)), 1e-300)
         scale = noise.max()
-        found = self._located(rows, payloads / scale, most, noise / scale)
+        with np.errstate(over="ignore", invalid="ignore"):  # what is too large is wrong
+            found = self._located(rows, payloads / scale, most, noise / scale)
         return None if found is None else sorted(found)
 
     def _located(
@@ -160,10 +161,9 @@ class RealCode:
             return bool(np.isfinite(payloads).all())
         words = self._symbols(rows) / noise[:, None]
         basis = np.linalg.qr(words)[0]
-        with np.errstate(over="ignore", invalid="ignore"):
-            relative = payloads / noise[:, None]
-            left = relative - basis @ (basis.T @ relative)
-            return bool(np.square(left).sum() <= SLACK * payloads.size)
+        relative = payloads / noise[:, None]
+        left = relative - basis @ (basis.T @ relative)
+        return bool(np.square(left).sum() <= SLACK * payloads.size)
 
     def _null_vectors(
         self, rows: np.ndarray, payloads: np.ndarray, most: int

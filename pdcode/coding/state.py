@@ -53,6 +53,8 @@ class State(ABC):
         Whether the decoder rejects outliers, reported by `flagged`.
     digest : int
         Digest of θ after the last step, for the trace; 0: none was taken.
+    stuck : str
+        Why the update under way cannot end without another payload; empty: not known.
     """
 
     theta: np.ndarray
@@ -65,6 +67,7 @@ class State(ABC):
     assignment: Assignment | None = None
     robust = False
     digest = 0
+    stuck = ""
 
     @abstractmethod
     def order(self, worker: int, task: int) -> Order:

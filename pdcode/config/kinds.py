@@ -124,6 +124,8 @@ KINDS: dict[str, dict[str, Any]] = {
         "powersgd": "pdcode.schemes.powersgd:PowerSGD",
         "demo": "pdcode.schemes.demo:DeMo",
         "robust": "pdcode.schemes.robust:Robust",
+        "mds": "pdcode.schemes.mds:MDS",
+        "byzantine": "pdcode.schemes.byzantine:Byzantine",
     },
 }
 """Group -> name -> "module:Class", or the class of a plug-in; families of codes are `codes.Family`."""

@@ -427,7 +427,7 @@ class Coordinator(ledger.Ledger):
     def _stick(self) -> None:
         """Stop for want of a usable payload."""
         self.stuck = True
-        self.stopping = f"diverged: every payload of update {self.version} was refused"
+        self.stopping = self.state.stuck or f"diverged: every payload of update {self.version} was refused"
         if not self.living():
             self.stopping = "every worker has died" if not self.left else "no worker is left"
 

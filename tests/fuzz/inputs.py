@@ -40,6 +40,8 @@ TABLES: dict[str, list[str]] = {  # of whole configurations: every kind of a tab
     "demo": ["scheme.name=demo", "update.mode=first", "memory.keep=0.5"],
     "sparseloco": ["scheme.name=sparseloco", "update.mode=first", "memory.keep=0.5"],
     "sgc": ["scheme.name=sgc", "scheme.options.stragglers=2", "problem.batch=0"],
+    "mds": ["scheme={name='mds',options={start=0.5,arriving=9}}", "problem.kind=logistic"],
+    "byzantine": ["scheme={name='byzantine',options={liars=1,stragglers=1}}", "problem.kind=least-squares"],
     "residual": ["memory.kind=none", "decoder.kind=residual", "update.mode=captured", "stragglers={}"],
     "peeling": ["memory.kind=none", "decoder.kind=peeling", "wire.dtype=int8", "problem.shards=replicated"],
     "tracking": ["memory.kind=coordinator", "downlink.kind=codewords", "trace.arrivals=sampled"],

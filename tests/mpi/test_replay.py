@@ -31,6 +31,7 @@ def scheme(name: str) -> list[str]:
     return [*plugins, f"scheme.name={name}", 'code={family="uncoded",blocks=1,rotate=false}']
 
 
+LINEAR = ["problem.kind=softmax", "problem.hidden=[64]", 'code={family="uncoded",blocks=1,rotate=false}']
 CASES = {
     "worker-int8": [*MANY, "memory.kind=worker", "code.rows_per_task=3"],
     "whitened": [*MANY, "memory.lookahead=0.2", "code.whiten=auto", "downlink.kind=codewords"],
@@ -87,6 +88,11 @@ CASES = {
     "rounds": [*scheme("clipped"), *FIRST, "update.late=waste"],
     "powersgd": [*scheme("powersgd"), "wire.dtype=int8", *FIRST, "update.late=waste"],
     "demo": [*scheme("demo"), "optimizer.kind=sign", "downlink.kind=codewords", "downlink.check=5", *FIRST],
+    "mds": [*LINEAR, "scheme={name='mds',options={blocks=3,start=0.3,arriving=20}}"],
+    "byzantine": [
+        *LINEAR, "scheme={name='byzantine',options={stragglers=1}}", "problem.batch=100",
+        'faults.events=[{kind="lie", worker=1, task=9}]',
+    ],
     "relay": [
         "downlink.kind=codewords", "downlink.check=5", "wire.dtype=int8", "code.blocks=units",
         "code.share=0.25", 'faults.events=[{kind="nan", worker=1, task=20}]',

@@ -23,6 +23,11 @@ KINDS = {
     "async": ("memory.kind=worker", "wire.dtype=int8", "problem.batch=8"),
     "first, relayed": ("update.mode=first", "update.count=1", "update.late=waste", "downlink.kind=codewords"),
     "exchanged": ("downlink.kind=exchange", "optimizer.momentum=0.5"),
+    "streamed": (
+        "problem.kind=softmax",
+        'code={family="uncoded",blocks=1,rotate=false}',
+        "scheme={name='byzantine',options={liars=0,start=0.1,arriving=1}}",
+    ),
     "summed": (
         "scheme.name=powersgd",
         "reduce.kind=allreduce",

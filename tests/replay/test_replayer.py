@@ -32,6 +32,7 @@ pytestmark = pytest.mark.slow
 CLOCKS = ["real", "virtual"]
 NONE, FIRST = "memory.kind=none", ["update.mode=first", "update.count=3"]
 CODE = ["code.family=net", "code.blocks=[8,1]", "code.rotate=true"]
+LINEAR = ["problem.kind=logistic", "problem.hidden=[64]", "code.blocks=1"]
 CASES = {
     "default": [],
     "least-squares": [NONE, "decoder.kind=least_squares", *FIRST],
@@ -96,6 +97,11 @@ CASES = {
         "downlink.kind=codewords", "downlink.check=5",
     ],
     "sgc": ["scheme.name=sgc", "code.blocks=1", "scheme.options={stragglers=2,margin=0.3}"],
+    "mds": [*LINEAR, "scheme.name=mds", "scheme.options.blocks=2", "problem.batch=40"],
+    "byzantine": [
+        *LINEAR, "scheme.name=byzantine", "scheme.options={start=0.5,arriving=30}",
+        'faults.events=[{kind="lie", worker=1, task=2}]',
+    ],
     "captured": [NONE, "update.mode=captured", "problem.dtype=float64", "stop.loss=0.5", "stop.updates=1000"],
     "waste": [
         *FIRST, "update.late=waste", "optimizer.momentum=0.5", "workers.count=5",

@@ -30,6 +30,7 @@ def scheme(name: str, *more: str) -> list[str]:
     return [f"scheme.name={name}", 'code={family="uncoded",blocks=1,rotate=false}', *more]
 
 
+LINEAR = ["problem.kind=softmax", "problem.hidden=[64]", 'code={family="uncoded",blocks=1,rotate=false}']
 CASES = {
     "default": ["memory.kind=worker", "memory.lookahead=0.2", "code.whiten=gram", "wire.dtype=int8"],
     "relayed": ["downlink.kind=codewords", "wire.dtype=int8"],
@@ -69,6 +70,10 @@ CASES = {
     "rounds": [f'plugins=["{SUPPORT / "clipped.py"}"]', *scheme("clipped", *FIRST, "update.late=waste")],
     "powersgd": scheme("powersgd", *FIRST, "update.late=waste"),
     "demo": scheme("demo", "optimizer.kind=sign", *FIRST),
+    "mds": [*LINEAR, "scheme={name='mds',options={blocks=3,start=0.3,arriving=20}}"],
+    "byzantine": [
+        *LINEAR, "scheme={name='byzantine',options={coordinates=20}}", "problem.batch=0",
+    ],
 }  # fmt: skip
 
 

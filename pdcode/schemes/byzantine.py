@@ -1,0 +1,53 @@
+"""Byzantine-resilient descent by data encoding: exact gradients of linear models, though t workers lie.
+
+Data, Song and Diggavi, "Data encoding for Byzantine-resilient distributed optimization", IEEE Trans.
+Information Theory 2021: X and Xᵀ are encoded by a basis of the null space of F, a Vandermonde matrix of 2t
+rows, so that each encoded row combines q = m - 2t rows. Errors of up to t of the m workers in a product are
+located and left out, whoever they are and whatever they send; t = ⌊(m - 1) / 2⌋ is the most possible.
+Stragglers are erasures, which cost half as much as errors. Proximal descent, coordinate descent, and rows
+that come later are theirs, too. Chebyshev points, an orthonormal basis, and the way in which errors are
+located (`coding.evaluation`) are our choice.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+from ..coding.evaluation import RealCode, chebyshev_points, weights
+from ..coding.products import ProductCode
+from ..config.tables import Config, Count
+from ..util.errors import InputError
+from .mds import CodedProducts
+
+
+class Byzantine(CodedProducts):
+    """Two coded products, with redundancy that tells which workers lie."""
+
+    name = "byzantine"
+    summary = "exact gradients of linear models by coded products, though some workers lie"
+
+    class Options(CodedProducts.Options):
+        """Keys of ``[scheme] options``."""
+
+        liars: Count = 1  #: largest number t of workers that may lie
+        stragglers: Count = 0  #: number s of workers that are not waited for
+
+    @classmethod
+    def check(cls, config: Config) -> None:
+        super().check(config)
+        options, workers = config.scheme.options, config.workers.count
+        blocks = workers - 2 * options.liars - options.stragglers
+        if blocks < 1:
+            most = (workers - 1 - options.stragglers) // 2
+            said = f"at most {most} liars" if most >= 0 else f"at most {workers - 1} stragglers"
+            raise InputError(
+                f"scheme.options.liars: {options.liars}, and {options.stragglers} stragglers, need more than "
+                f"{2 * options.liars + options.stragglers} workers; with {workers} there may be {said}"
+            )
+
+    @cached_property
+    def code(self) -> ProductCode:
+        liars, needed = self.options.liars, self.workers - self.options.stragglers
+        points = chebyshev_points(self.workers)
+        code = RealCode(points, needed - 2 * liars, weights(points))
+        return ProductCode(code.generator(), needed, code if liars else None, liars)
