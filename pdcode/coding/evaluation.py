@@ -20,6 +20,8 @@ polynomials are this project's choice.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import combinations
+from math import comb
 
 import numpy as np
 from numpy.polynomial.chebyshev import chebvander
@@ -27,6 +29,7 @@ from numpy.polynomial.chebyshev import chebvander
 from ..util.errors import InputError
 
 SLACK = 100.0  # squared factor by which combinations of honest payloads may exceed their bound
+SPARE, TRIED = 3, 1000  # places beside the likely ones of which some may be wrong, and most sets of one size
 RANK = 1e-9  # relative size of a singular value that tells errors from rounding, if they differ much in size
 
 
@@ -129,16 +132,21 @@ class RealCode:
         if not finite.all():
             return self._without([int(place) for place in places[~finite]], rows, payloads, most, noise)
         values, vectors = self._null_vectors(rows, payloads, most)
-        for errors in range(1, most + 1):
-            tried = self._zeros(rows, vectors[errors:])
-            kept = ~np.isin(places, tried)
-            if self._consistent(rows[kept], payloads[kept], noise[kept]):
-                return tried
+        likely = [self._least(rows, vectors[errors:]) for errors in range(1, most + 1)]
+        for spare in range(SPARE + 1):  # noise may hide a zero behind those next to it
+            for errors, least in enumerate(likely, 1):
+                *others, last = least[: errors + spare]
+                few = comb(len(others), errors - 1) <= TRIED
+                for some in combinations(others, errors - 1) if few else ():
+                    tried = [*some, last]
+                    kept = ~np.isin(places, tried)
+                    if self._consistent(rows[kept], payloads[kept], noise[kept]):
+                        return tried
         # Small errors may hide behind much larger ones: those first.
         large = int(np.count_nonzero(values > RANK * values[0]))
         if not 0 < large < most:
             return None
-        return self._without(self._zeros(rows, vectors[large:]), rows, payloads, most, noise)
+        return self._without(self._least(rows, vectors[large:])[:large], rows, payloads, most, noise)
 
     def _without(
         self,
@@ -183,12 +191,11 @@ class RealCode:
         _, values, vectors = np.linalg.svd(matrix.transpose(2, 0, 1).reshape(-1, most + 1))
         return values, vectors
 
-    def _zeros(self, rows: np.ndarray, vectors: np.ndarray) -> list[int]:
-        """Return the d - p places in `rows` where polynomials of coefficients (p, d) are least."""
+    def _least(self, rows: np.ndarray, vectors: np.ndarray) -> list[int]:
+        """Return the places in `rows`, in the order of the size of polynomials of coefficients (p, d)."""
         at = chebvander(self.points[rows], vectors.shape[1] - 1)
         sizes = np.square(at @ vectors.T).sum(axis=1) / np.square(at).sum(axis=1)
-        few = np.argsort(sizes, kind="stable")[: vectors.shape[1] - len(vectors)]
-        return [int(place) for place in few]
+        return [int(place) for place in np.argsort(sizes, kind="stable")]
 
     def _symbols(self, rows: Sequence[int] | np.ndarray) -> np.ndarray:
         """Return the symbols of the Chebyshev polynomials of degree < k, shape (q, k)."""

@@ -97,6 +97,9 @@ def test_float32_raises_no_false_alarm(liars: int) -> None:
         words = Words(15, liars, seed=seed, dtype="float32")
         words.assert_located(np.arange(15), [], "noise")
         words.assert_located(np.arange(15), sorted(words.random.choice(15, liars, replace=False)), "sign")
+    for seed in range(16 - liars):  # neighbours, whose polynomials are small beside them, too
+        words = Words(15, liars, seed=seed, dtype="float32")
+        words.assert_located(np.arange(15), [*range(seed, seed + liars)], "sign")
 
 
 def test_too_many_are_noticed() -> None:
