@@ -139,9 +139,9 @@ def _problem(table: Mapping[str, Any], parameters: int) -> str:
 
 
 def accuracy_name(table: Mapping[str, Any]) -> str:
-    """Return the name of the accuracy for a table ``[problem]``: accuracy or R²."""
+    """Return the name of the accuracy for a table ``[problem]``: accuracy, R² or D²."""
     kind = kinds.find("problems", table.get("kind"))
-    return "R²" if getattr(kind, "classes", None) is False else "accuracy"
+    return str(getattr(kind, "score", "accuracy"))
 
 
 def _workers(trace: Trace) -> str:

@@ -196,6 +196,8 @@ def losing() -> Iterator[Case]:
     yield moving("logistic loss", 2 * scores.nbytes + labels.nbytes, logistic)
     squared = plan(loss.squared_loss, scores, np.ones_like(scores), out, 1.0)
     yield moving("squared loss", 3 * scores.nbytes, squared)
+    poisson = plan(loss.poisson_loss, scores, np.ones_like(scores), out, 1.0)
+    yield moving("Poisson loss", 3 * scores.nbytes, poisson)
 
 
 def run() -> int:

@@ -67,6 +67,7 @@ KINDS: dict[str, dict[str, Any]] = {
         "least-squares": "pdcode.problems.losses:LeastSquaresProblem",
         "logistic": "pdcode.problems.losses:Logistic",
         "softmax": "pdcode.problems.losses:Softmax",
+        "poisson": "pdcode.problems.losses:Poisson",
         "mlp": "pdcode.problems.losses:Perceptron",
     },
     "stragglers": {

@@ -38,6 +38,7 @@ class ProblemTable(Kind, tag_field="kind"):
     table, group, default = "problem", "problems", "mlp"
     classes: ClassVar[bool | None] = None  #: whether targets are classes; None: if they are integers
     most_classes: ClassVar[int | None] = None  #: largest number of classes; None: no limit
+    counts: ClassVar[bool] = False  #: whether targets are counts, none of them negative
     deep: ClassVar[bool] = True  #: whether there are hidden layers
     paths: ClassVar[tuple[str, ...]] = ("data", "labels")
     before: ClassVar[Mapping[str, Any]] = {"penalise_bias": True, "task": "type"}
@@ -444,7 +445,7 @@ class StopTable(Table):
     updates: Positive | None = None  #: number of updates
     seconds: Real | None = None  #: time of the run, virtual or real [s]
     loss: Real | None = None  #: training loss to fall to
-    #: test accuracy (R² for least squares) to reach
+    #: test accuracy (R² for least squares, D² for Poisson regression) to reach
     accuracy: Annotated[float, Meta(ge=-LARGEST, le=1)] | None = None
     #: longest wait for payloads in flight when a run ends; none: four times a usual task, at least 1 s, and
     #: without limit on the virtual clock if there are no faults [s]

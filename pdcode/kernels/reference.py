@@ -69,6 +69,14 @@ def squared_loss(scores, targets, delta, scale):
     return float(0.5 * (errors**2).sum() / len(scores))
 
 
+def poisson_loss(scores, targets, delta, scale):
+    """Return half the mean Poisson deviance of rates exp(z); delta = scale * (rates - targets) / B."""
+    rates, over = numpy.exp(numpy.minimum(scores, 80)), numpy.maximum(scores - 80, 0)
+    constant = targets * numpy.log(numpy.where(targets > 0, targets, 1)) - targets
+    delta[:] = scale * (rates - targets) / len(scores)
+    return float((rates * (1 + over) - targets * scores + constant).sum() / len(scores))
+
+
 def normal(z):
     """Return the normal distribution function."""
     return 0.5 * numpy.vectorize(math.erfc, otypes=[float])(-z / math.sqrt(2))

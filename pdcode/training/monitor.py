@@ -75,7 +75,7 @@ class Monitor:
         self._last_version = -1
         self.loss = self.accuracy = self.grad_norm = math.nan
         self.spent_ns = 0  # time spent on measuring
-        self.score = "R²" if problem.classes is None else "accuracy"
+        self.score = problem.network.loss.score
         self.reached = False  # whether the target loss or accuracy is reached
         self.failed = False  # whether the run counts as failed
 
