@@ -257,6 +257,7 @@ def _update(policy: str, update: Mapping[str, Any], optimizer: Mapping[str, Any]
         "" if update.get("mode") in ("async", "all") else LATE.get(str(update.get("late")), ""),
         f"{optimizer['kind']} at rate {optimizer.get('rate', 0):g}" if "kind" in optimizer else "",
         f"{momentum} {optimizer['momentum']:g}" if optimizer.get("momentum") else "",
+        f"proximal {optimizer['proximal'].get('kind', '?')}" if optimizer.get("proximal") else "",
         "damped by staleness" if optimizer.get("staleness") == "inverse" else "",
     ]
     return ", ".join(filter(None, parts))

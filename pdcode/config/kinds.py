@@ -70,6 +70,12 @@ KINDS: dict[str, dict[str, Any]] = {
         "poisson": "pdcode.problems.losses:Poisson",
         "mlp": "pdcode.problems.losses:Perceptron",
     },
+    "proximals": {
+        "l1": "pdcode.coding.proximals:L1",
+        "elastic-net": "pdcode.coding.proximals:ElasticNet",
+        "box": "pdcode.coding.proximals:Box",
+        "group-lasso": "pdcode.coding.proximals:GroupLasso",
+    },
     "stragglers": {
         "none": "pdcode.stragglers.laws:NoDelays",
         "shifted-exponential": "pdcode.stragglers.laws:ShiftedExponential",

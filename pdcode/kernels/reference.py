@@ -156,6 +156,18 @@ def adam_step(theta, first, second, gradient, scale, rate, beta1, beta2, epsilon
     return float((step**2).sum())
 
 
+def shrink(weights, threshold, factor, low, high):
+    """Compute weights = clip(factor * sign(weights) * max(abs(weights) - threshold, 0), low, high)."""
+    left = factor * numpy.sign(weights) * numpy.maximum(abs(weights) - threshold, 0)
+    weights[:] = numpy.clip(left, low, high)
+
+
+def displace(before, theta):
+    """Compute before = theta - before; return its squared norm."""
+    before[:] = theta - before
+    return float((before**2).sum())
+
+
 def sgd_blocks(theta, accumulator, blocks, block, factor):
     """Compute theta_j -= factor * accumulator_j; accumulator_j = 0 for the listed blocks."""
     step = factor * accumulator * numpy.isin(numpy.arange(len(theta)) // block, blocks)
