@@ -81,11 +81,6 @@ class DelayedNesterov(DiLoCo):
             raise InputError(
                 f"optimizer.nesterov: false: scheme '{cls.name}' has Nesterov's momentum; use true"
             )
-        if optimizer.proximal is not None:
-            raise InputError(
-                f"optimizer.proximal: '{optimizer.proximal.kind}': scheme '{cls.name}' has a momentum for "
-                "which no proximal step is known; use 'diloco'"
-            )
         if speeds and len(speeds) != config.workers.count:
             raise InputError(
                 f"scheme.options.speeds: {len(speeds)} for {config.workers.count} workers; give one for each"

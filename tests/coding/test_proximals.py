@@ -18,6 +18,7 @@ from pdcode.config.write import to_toml
 from pdcode.decoders import create
 from pdcode.problems.partition import Unit
 from pdcode.schemes import make_scheme
+from pdcode.training.setup import prepare
 from pdcode.util.errors import InputError
 
 TABLES = {
@@ -298,12 +299,12 @@ def test_it_is_a_part_of_the_configuration(tmp_path):
         (["optimizer.proximal={kind='box', low=0}", "optimizer.momentum=0.5", "optimizer.nesterov=true"],
          r"optimizer.proximal: 'box' is left by optimizer.nesterov; use the heavy ball"),
         (["optimizer.proximal={kind='l1', weight=1}", "scheme.name=delayed-nesterov"],
-         r"optimizer.proximal: 'l1': scheme 'delayed-nesterov' has a momentum"),
+         r"optimizer.proximal: 'l1': scheme 'delayed-nesterov' has steps of its own"),
     ],
 )  # fmt: skip
 def test_what_cannot_work_is_refused(settings, message):
     with pytest.raises(InputError, match=message):
-        load.resolve({}, settings)
+        prepare(load.resolve({}, [*settings, "stop.updates=1"]))
 
 
 def test_its_table_checks_itself():

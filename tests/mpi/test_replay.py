@@ -87,6 +87,10 @@ CASES = {
     "rounds": [*scheme("clipped"), *FIRST, "update.late=waste"],
     "powersgd": [*scheme("powersgd"), "wire.dtype=int8", *FIRST, "update.late=waste"],
     "demo": [*scheme("demo"), "optimizer.kind=sign", "downlink.kind=codewords", "downlink.check=5", *FIRST],
+    "proximal": [
+        "downlink.kind=codewords", "downlink.check=5", "optimizer.momentum=0.5", "wire.dtype=int8",
+        "optimizer.proximal={kind='group-lasso', weight=0.001}",
+    ],
     "relay": [
         "downlink.kind=codewords", "downlink.check=5", "wire.dtype=int8", "code.blocks=units",
         "code.share=0.25", 'faults.events=[{kind="nan", worker=1, task=20}]',
