@@ -1,4 +1,4 @@
-/* loss.c: softmax, logistic and squared loss, each with its delta, scale / samples times the derivative.
+/* loss.c: softmax, logistic, squared and Poisson loss, each with its delta, scale / samples times the derivative.
  *
  * Design note. scores and delta are (samples, classes), without gaps; delta may be scores. labels (samples).
  * The exponential bounds softmax: it runs over a chunk of whole rows at once, because a row of ten classes
@@ -13,6 +13,7 @@
 
 #define CHUNK 2048 /* elements */
 #define LANES 16
+#define HIGHEST 80 /* exp(80) = 5.5e34, with room below the largest float */
 
 INLINE REAL NAME(maximum)(const REAL *z, ptrdiff_t count)
 {
@@ -103,6 +104,30 @@ double NAME(squared_loss)(const REAL *scores, const REAL *targets, REAL *delta, 
     return 0.5 * loss / (double)samples;
 }
 
+/* Half the mean over samples of the Poisson deviance of targets t >= 0 from rates exp(z): the sum over outputs
+ * of exp(z) - t z + t log(t) - t. From z = HIGHEST on exp(z) continues as its tangent, so that neither it nor
+ * its slope, at which it stays, overflows.
+ */
+VECTORISED
+double NAME(poisson_loss)(const REAL *scores, const REAL *targets, REAL *delta, ptrdiff_t samples,
+                          ptrdiff_t outputs, double scale)
+{
+    const REAL unit = (REAL)(scale / (double)samples);
+    double loss = 0;
+    for (ptrdiff_t i = 0; i < samples * outputs; i++) {
+        const double z = (double)scores[i], t = (double)targets[i], over = z > HIGHEST ? z - HIGHEST : 0;
+        loss += exp(z - over) * (1 + over) - t * z + (t > 0 ? t * (log(t) - 1) : 0);
+    }
+#pragma omp simd
+    for (ptrdiff_t i = 0; i < samples * outputs; i++) {
+        const REAL z = scores[i] > HIGHEST ? HIGHEST : scores[i];
+        const REAL e = NAME(exp_negative)(z < 0 ? z : -z);
+        delta[i] = unit * ((z < 0 ? e : 1 / e) - targets[i]);
+    }
+    return loss / (double)samples;
+}
+
 #undef CHUNK
+#undef HIGHEST
 #undef LANES
 #endif

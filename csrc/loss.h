@@ -11,6 +11,8 @@
     double logistic_loss_##SUFFIX(const REAL *scores, const int32_t *labels, REAL *delta, ptrdiff_t samples, \
                                   double scale);                                                             \
     double squared_loss_##SUFFIX(const REAL *scores, const REAL *targets, REAL *delta, ptrdiff_t samples,    \
+                                 ptrdiff_t outputs, double scale);                                           \
+    double poisson_loss_##SUFFIX(const REAL *scores, const REAL *targets, REAL *delta, ptrdiff_t samples,    \
                                  ptrdiff_t outputs, double scale);
 
 PDCODE_DECLARE(float, f32)

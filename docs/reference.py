@@ -48,7 +48,7 @@ class Key:
         return [f"`{self.name}`", self.type, self.default, self.unit, self.meaning]
 
 
-BASES = {**tables.KINDS, tables.FaultEvent.table: tables.FaultEvent}
+BASES = {**tables.KINDS, **{each.table: each for each in (tables.FaultEvent, tables.Proximal)}}
 HEAD = ["key", "type", "default", "unit", "meaning"]
 
 

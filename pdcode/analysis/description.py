@@ -139,9 +139,9 @@ def _problem(table: Mapping[str, Any], parameters: int) -> str:
 
 
 def accuracy_name(table: Mapping[str, Any]) -> str:
-    """Return the name of the accuracy for a table ``[problem]``: accuracy or R²."""
+    """Return the name of the accuracy for a table ``[problem]``: accuracy, R² or D²."""
     kind = kinds.find("problems", table.get("kind"))
-    return "R²" if getattr(kind, "classes", None) is False else "accuracy"
+    return str(getattr(kind, "score", "accuracy"))
 
 
 def _workers(trace: Trace) -> str:
@@ -257,6 +257,7 @@ def _update(policy: str, update: Mapping[str, Any], optimizer: Mapping[str, Any]
         "" if update.get("mode") in ("async", "all") else LATE.get(str(update.get("late")), ""),
         f"{optimizer['kind']} at rate {optimizer.get('rate', 0):g}" if "kind" in optimizer else "",
         f"{momentum} {optimizer['momentum']:g}" if optimizer.get("momentum") else "",
+        f"proximal {optimizer['proximal'].get('kind', '?')}" if optimizer.get("proximal") else "",
         "damped by staleness" if optimizer.get("staleness") == "inverse" else "",
     ]
     return ", ".join(filter(None, parts))

@@ -11,6 +11,7 @@ import statistics
 from collections.abc import Iterable, Iterator
 from functools import partial
 from itertools import chain
+from math import inf
 
 import numpy as np
 
@@ -26,6 +27,7 @@ from ..kernels import (
     loss,
     optimize,
     order,
+    proximal,
     quantise,
     selection,
 )
@@ -175,6 +177,9 @@ def stepping() -> Iterator[Case]:
     yield moving(f"sgd on {W} of {K} blocks", 4 * theta.nbytes * W // K, work)
     work = plan(optimize.adam_step, theta, first, second, gradient, 1e-9, 1e-3, 0.9, 0.999, 1e-8, 10, False)
     yield moving("adam", 7 * theta.nbytes, work)
+    rows = theta.reshape(K, -1)[:, :-1]  # without biases
+    work = plan(proximal.shrink, rows, 1e-9, 1.0, -inf, inf)
+    yield moving("proximal operator of l1", 2 * rows.nbytes, work)
 
 
 def activating() -> Iterator[Case]:
@@ -196,6 +201,8 @@ def losing() -> Iterator[Case]:
     yield moving("logistic loss", 2 * scores.nbytes + labels.nbytes, logistic)
     squared = plan(loss.squared_loss, scores, np.ones_like(scores), out, 1.0)
     yield moving("squared loss", 3 * scores.nbytes, squared)
+    poisson = plan(loss.poisson_loss, scores, np.ones_like(scores), out, 1.0)
+    yield moving("Poisson loss", 3 * scores.nbytes, poisson)
 
 
 def run() -> int:

@@ -7,16 +7,16 @@ from collections.abc import Mapping, Sequence
 from math import sqrt
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import msgspec
 import numpy as np
 
 from ..config.tables import OptimizerTable
 from ..decoders import Decoder
-from ..kernels import optimize, specialise
+from ..kernels import optimize, proximal, specialise
 from ..util.errors import InputError
 
 if TYPE_CHECKING:
     from ..problems.partition import Unit
+    from .proximals import Penalty
 
 
 PLAIN = 0.0, 0.0, 1.0, 0.0
@@ -41,7 +41,7 @@ class Optimizer(ABC):
         State, which traces and the snapshots of replicas hold: the optimizer's own arrays, not copies.
     """
 
-    transient = "_theta", "_decoders", "_plan"  # in snapshots
+    transient: ClassVar[tuple[str, ...]] = "_theta", "_decoders", "_plan"  # in snapshots
     moments: ClassVar[tuple[str, ...]] = ()  # names of state arrays of shape (size,)
 
     def __init__(self, table: OptimizerTable, size: int, dtype: Any) -> None:
@@ -58,7 +58,12 @@ class Optimizer(ABC):
         return 1.0 if self.table.staleness == "constant" else 1.0 / (1.0 + staleness)
 
     def step(
-        self, theta: np.ndarray, units: Sequence[Unit], decoders: Sequence[Decoder], damping: float = 1.0
+        self,
+        theta: np.ndarray,
+        units: Sequence[Unit],
+        decoders: Sequence[Decoder],
+        damping: float = 1.0,
+        share: float = 1.0,
     ) -> float:
         """Move θ by the decoded gradient.
 
@@ -75,6 +80,8 @@ class Optimizer(ABC):
             One per unit. Views are planned once; repeated steps should pass the same objects.
         damping : float
             Factor of the learning rate.
+        share : float
+            Share of a whole gradient that the decoders hold, of which a penalty counts as much.
 
         Returns
         -------
@@ -156,6 +163,58 @@ class SGD(Optimizer):
         return total
 
 
+class ProximalSGD(SGD):
+    """θ ← prox_{ηh}(θ - η ĝ), with momentum β as a heavy ball or Nesterov's.
+
+    Heavy ball: prox_{ηh}(θ - η ĝ + βd), d being the last step: iPiano (Ochs, Chen, Brox and Pock, SIAM J.
+    Imaging Sci. 2014). Nesterov: x ← prox_{ηh}(θ - η ĝ), θ ← x + β(x - the last x), FISTA (Beck and Teboulle
+    2009) with a constant β; gradients are taken at θ. Without h these are the steps of `Momentum` at a
+    constant rate.
+
+    Parameters
+    ----------
+    table, size, dtype
+        As for `Optimizer`.
+    penalty : Penalty
+        h.
+    span : float
+        Learning rate of the gradient steps of which decoded vectors are the sums: 1 for gradients.
+    """
+
+    transient = ("_before",)  # in snapshots
+
+    def __init__(self, table: OptimizerTable, size: int, dtype: Any, penalty: Penalty, span: float) -> None:
+        super().__init__(table, size, dtype)
+        self._penalty, self._span = penalty, span
+        self._before = np.empty(self.size, self.dtype)
+        if table.momentum:  # the heavy ball's d, or Nesterov's θ - x
+            self.state["displacement"] = np.zeros(self.size, self.dtype)
+
+    def step(
+        self,
+        theta: np.ndarray,
+        units: Sequence[Unit],
+        decoders: Sequence[Decoder],
+        damping: float = 1.0,
+        share: float = 1.0,
+    ) -> float:
+        before, beta, last = self._before, self.table.momentum, self.state.get("displacement")
+        np.copyto(before, theta)
+        super().step(theta, units, decoders, damping)
+        if last is not None and not self.table.nesterov:
+            self._whole(theta, self._still, last, 1.0, -beta, *PLAIN, False)
+        self._penalty.apply(theta, self.rate * damping * share * self._span)
+        if last is not None and self.table.nesterov:
+            np.subtract(before, last, out=last)  # the last x
+            np.subtract(theta, last, out=last)
+            last *= beta
+            theta += last
+        total = proximal.displace(before, theta)
+        if last is not None and not self.table.nesterov:
+            np.copyto(last, before)
+        return sqrt(total)
+
+
 class Momentum(Optimizer):
     """Momentum β, as a heavy ball or Nesterov's.
 
@@ -224,7 +283,13 @@ class Adam(Optimizer):
         return total
 
 
-def create(table: OptimizerTable | Mapping[str, Any], size: int, dtype: Any) -> Optimizer:
+def create(
+    table: OptimizerTable | Mapping[str, Any],
+    size: int,
+    dtype: Any,
+    penalty: Penalty | None = None,
+    span: float = 1.0,
+) -> Optimizer:
     """Build an optimizer.
 
     Parameters
@@ -235,6 +300,10 @@ def create(table: OptimizerTable | Mapping[str, Any], size: int, dtype: Any) -> 
         Number of parameters in θ.
     dtype : dtype
         float32 or float64, of θ.
+    penalty : Penalty, optional
+        Of the table's key ``proximal``.
+    span : float
+        As for `ProximalSGD`.
 
     Returns
     -------
@@ -246,10 +315,9 @@ def create(table: OptimizerTable | Mapping[str, Any], size: int, dtype: Any) -> 
         If the table has an unknown key or an impossible value.
     """
     if not isinstance(table, OptimizerTable):
-        try:
-            table = msgspec.convert(dict(table), OptimizerTable)
-        except msgspec.ValidationError as error:
-            raise InputError(f"optimizer: {error}") from None
+        table = OptimizerTable.of(dict(table))
+    if penalty is not None:
+        return ProximalSGD(table, size, dtype, penalty, span)
     if table.kind != "sgd":
         return {"adam": Adam, "sign": Sign}[table.kind](table, size, dtype)
     return Momentum(table, size, dtype) if table.momentum else SGD(table, size, dtype)

@@ -86,6 +86,8 @@ def lookahead(config: Config) -> float:
 
 def reason_against(config: Config, problem: Problem) -> str:
     """Return why whitening would do harm where shards are alike, or an empty string."""
+    if config.optimizer.proximal is not None:
+        return "a proximal step (optimizer.proximal) must follow one along the gradient"
     if problem.classes is None:
         return "targets are real numbers, and whitened steps do not shrink before the loss is near 0"
     if not config.problem.batch:
@@ -164,7 +166,7 @@ def adopt(config: Config, tables: dict[str, Any]) -> Config:
         config,
         code=CodeTable.of(tables["code"]),
         memory=MemoryTable.of(tables["memory"]),
-        optimizer=msgspec.convert(tables["optimizer"], OptimizerTable),
+        optimizer=OptimizerTable.of(tables["optimizer"]),
     )
 
 

@@ -158,6 +158,8 @@ class Coded(State):
 
     Attributes
     ----------
+    senders : int
+        Number of payloads that make up a gradient.
     bytes, least_bytes : int
         Length of `parts`: the maximum, and the length right after a step.
     """
@@ -177,6 +179,7 @@ class Coded(State):
         shares = [unit.length / len(theta) for unit in units]  # of all of θ
         self._folds: list[tuple[Any, float]] = list(zip(decoders, shares, strict=True))
         self._adding = adding(decoders)
+        self.senders = decoders[0].senders
         self._body = [theta.view(np.uint8)]
         self._counts = np.zeros(len(decoders), np.int64)
         self._arrays = [
@@ -214,7 +217,7 @@ class Coded(State):
         return captured
 
     def step(self, damping: float) -> float | None:
-        norm = self.optimizer.step(self.theta, self.units, self.decoders, damping)
+        norm = self.optimizer.step(self.theta, self.units, self.decoders, damping, self.share)
         for decoder in self.decoders:
             decoder.reset()
         if self.assignment is not None:
@@ -237,6 +240,13 @@ class Coded(State):
         ]
         descents = self.optimizer.descents(self.theta, self.units, self.decoders)
         return ledger.Single(self._adding, descents, scales, sum(shares))
+
+    @property
+    def share(self) -> float:
+        """Share of a whole gradient that has arrived since the last step: 1/n by each of n workers' payloads,
+        where rank 0 takes their mean, however few they are."""
+        senders = self.senders
+        return 1.0 if senders == 1 else self.decoders[0].count / (self.layouts[0].rows[0] * senders)
 
     @property
     def settled(self) -> bool:

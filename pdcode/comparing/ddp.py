@@ -174,6 +174,8 @@ def check(entrants: Sequence[Entrant]) -> None:
                     raise InputError(f"{key}: {tables[table][name]!r} has no effect on DDP")
             if config.optimizer.kind != "sgd":
                 raise InputError(f"optimizer.kind: '{config.optimizer.kind}': DDP is measured with 'sgd'")
+            if config.optimizer.proximal is not None:
+                raise InputError("optimizer.proximal: DDP has no proximal steps")
             if config.faults:
                 raise InputError("faults.events: DDP has no injected faults")
             problem = prepare(config, source=source(config)).problem

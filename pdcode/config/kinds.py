@@ -67,7 +67,14 @@ KINDS: dict[str, dict[str, Any]] = {
         "least-squares": "pdcode.problems.losses:LeastSquaresProblem",
         "logistic": "pdcode.problems.losses:Logistic",
         "softmax": "pdcode.problems.losses:Softmax",
+        "poisson": "pdcode.problems.losses:Poisson",
         "mlp": "pdcode.problems.losses:Perceptron",
+    },
+    "proximals": {
+        "l1": "pdcode.coding.proximals:L1",
+        "elastic-net": "pdcode.coding.proximals:ElasticNet",
+        "box": "pdcode.coding.proximals:Box",
+        "group-lasso": "pdcode.coding.proximals:GroupLasso",
     },
     "stragglers": {
         "none": "pdcode.stragglers.laws:NoDelays",

@@ -38,6 +38,7 @@ class ProblemTable(Kind, tag_field="kind"):
     table, group, default = "problem", "problems", "mlp"
     classes: ClassVar[bool | None] = None  #: whether targets are classes; None: if they are integers
     most_classes: ClassVar[int | None] = None  #: largest number of classes; None: no limit
+    counts: ClassVar[bool] = False  #: whether targets are counts, none of them negative
     deep: ClassVar[bool] = True  #: whether there are hidden layers
     paths: ClassVar[tuple[str, ...]] = ("data", "labels")
     before: ClassVar[Mapping[str, Any]] = {"penalise_bias": True, "task": "type"}
@@ -279,6 +280,24 @@ class UpdateTable(Table):
     clip: Literal["none", "median"] = "none"
 
 
+class Proximal(Kind, tag_field="kind"):
+    """A penalty h of the weights that each step's proximal operator takes into account, not the gradient."""
+
+    table, group, default = "optimizer.proximal", "proximals", "l1"
+    bounded: ClassVar[bool] = False  #: whether θ must stay in a set
+
+    def shrink(self, weights: Any, step: float) -> None:
+        """Replace a layer's weights, ndarray of shape (d_out, d_in), by the proximal operator's, in place.
+
+        These are the x that minimise ½‖x - weights‖² + step·h(x).
+        """
+        raise NotImplementedError
+
+    def value(self, weights: Any) -> float:
+        """Return h of a layer's weights."""
+        raise NotImplementedError
+
+
 class OptimizerTable(Table):
     """The optimizer on rank 0."""
 
@@ -293,6 +312,41 @@ class OptimizerTable(Table):
     beta2: Annotated[float, Meta(ge=0, lt=1)] = 0.999  #: adam: decay of the mean squared gradient
     epsilon: Real = 1e-8  #: adam: added to the denominator
     staleness: Literal["constant", "inverse"] = "constant"  #: "inverse": scales payloads by 1/(1 + staleness)
+    #: sgd: penalty h that is added to the loss: each step ends by its proximal operator, a table by kind;
+    #: none: there is none
+    proximal: Any = None
+
+    @classmethod
+    def of(cls, table: Any, old: bool = False) -> OptimizerTable:
+        """Build the table with its penalty; `old` as for `Kind.of`.
+
+        Raises
+        ------
+        InputError
+            If a key or value is invalid; the message names both.
+        """
+        built = kinds.build(cls, table, "optimizer")
+        if built.proximal is None:
+            return built
+        return msgspec.structs.replace(built, proximal=Proximal.of(built.proximal, old))
+
+    def check(self, config: Config) -> None:
+        """Refuse steps after which the proximal operator would not lead to a minimum of loss and penalty."""
+        if self.proximal is None:
+            return
+        name = f"{self.proximal.table}: '{self.proximal.kind}'"
+        if self.kind != "sgd":
+            raise InputError(
+                f"{name} needs steps along the gradient, optimizer.kind 'sgd', not '{self.kind}'"
+            )
+        if self.nesterov and self.proximal.bounded:
+            raise InputError(f"{name} is left by optimizer.nesterov; use the heavy ball, nesterov = false")
+        if config.code.whiten in ("norm", "gram"):
+            raise InputError(
+                f"{name} needs gradients as they are, not code.whiten '{config.code.whiten}'; use 'none' or "
+                "'auto'"
+            )
+        self.proximal.check(config)
 
 
 class WorkersTable(Table):
@@ -444,7 +498,7 @@ class StopTable(Table):
     updates: Positive | None = None  #: number of updates
     seconds: Real | None = None  #: time of the run, virtual or real [s]
     loss: Real | None = None  #: training loss to fall to
-    #: test accuracy (R² for least squares) to reach
+    #: test accuracy (R² for least squares, D² for Poisson regression) to reach
     accuracy: Annotated[float, Meta(ge=-LARGEST, le=1)] | None = None
     #: longest wait for payloads in flight when a run ends; none: four times a usual task, at least 1 s, and
     #: without limit on the virtual clock if there are no faults [s]
@@ -512,7 +566,7 @@ class Config(Table):
         InputError
             If a key or value is invalid; the message names both.
         """
-        made_here = {"scheme", "faults", *KINDS}
+        made_here = {"scheme", "faults", "optimizer", *KINDS}
         config = kinds.build(cls, {key: table for key, table in tables.items() if key not in made_here})
         for path in config.plugins:
             kinds.load_plugin(path)
@@ -523,7 +577,8 @@ class Config(Table):
         }
         scheme = SchemeTable.of(tables.get("scheme", {}), old)
         faults = FaultsTable.of(tables.get("faults", {}), old)
-        config = msgspec.structs.replace(config, scheme=scheme, faults=faults, **own)
+        optimizer = OptimizerTable.of(tables.get("optimizer", {}), old)
+        config = msgspec.structs.replace(config, scheme=scheme, faults=faults, optimizer=optimizer, **own)
         decoder = tables.get("decoder", {})
         if isinstance(decoder, Mapping):
             decoder = {**decoder, "kind": config.memory.decoder_for(decoder.get("kind"))}

@@ -50,7 +50,8 @@ class Adjoint(Adding):
             raise InputError(f"decoder.mean_of = {mean_of}: scale is given too")
         self._constant: float | None = None
         if mean_of is not None:
-            self._constant = 1 / count_of("decoder.mean_of", mean_of)
+            self.senders = count_of("decoder.mean_of", mean_of)
+            self._constant = 1 / self.senders
         elif not isinstance(scale, str):
             self._constant = number_of("decoder.scale", scale)
         rows = None if rows is None else count_of("decoder.rows", rows)

@@ -86,11 +86,14 @@ class Decoder(ABC):
     clears : bool
         Whether the accumulator must be zero before the next update's arrivals. The optimizer's step may
         then zero it in its own pass and empty `touched`.
+    senders : int
+        Number of payloads, of a worker each, that make up a gradient; 1 where each is an estimate of it.
     robust : bool
         Whether the decoder looks for payloads that contradict the others.
     """
 
     clears: ClassVar[bool] = False
+    senders = 1
     robust: ClassVar[bool] = False
     options: ClassVar[tuple[str, ...]] = ("length",)
 

@@ -14,3 +14,7 @@ cdef extern from "loss.h" nogil:
                             Py_ssize_t outputs, double scale)
     double squared_loss_f64(const double *scores, const double *targets, double *delta, Py_ssize_t samples,
                             Py_ssize_t outputs, double scale)
+    double poisson_loss_f32(const float *scores, const float *targets, float *delta, Py_ssize_t samples,
+                            Py_ssize_t outputs, double scale)
+    double poisson_loss_f64(const double *scores, const double *targets, double *delta, Py_ssize_t samples,
+                            Py_ssize_t outputs, double scale)

@@ -18,6 +18,17 @@ cdef int check(Py_ssize_t samples, Py_ssize_t classes, const int32_t[::1] labels
     return 0
 
 
+cdef int check_targets(const real[:, ::1] scores, const real[:, ::1] targets, real[:, ::1] delta) except -1:
+    """Check a batch: not empty, and all arrays of one shape."""
+    cdef Py_ssize_t samples = scores.shape[0], outputs = scores.shape[1]
+    if samples < 1:
+        raise ValueError("scores must have at least one sample")
+    if (targets.shape[0] != samples or targets.shape[1] != outputs or delta.shape[0] != samples
+            or delta.shape[1] != outputs):
+        raise ValueError("scores, targets and delta must have the same shape (B, T)")
+    return 0
+
+
 def softmax_loss(const real[:, ::1] scores, const int32_t[::1] labels, real[:, ::1] delta, double scale):
     """Compute the softmax cross-entropy and its derivative.
 
@@ -110,14 +121,45 @@ def squared_loss(const real[:, ::1] scores, const real[:, ::1] targets, real[:, 
     """
     cdef Py_ssize_t samples = scores.shape[0], outputs = scores.shape[1]
     cdef double loss
-    if samples < 1:
-        raise ValueError("scores must have at least one sample")
-    if (targets.shape[0] != samples or targets.shape[1] != outputs or delta.shape[0] != samples
-            or delta.shape[1] != outputs):
-        raise ValueError("scores, targets and delta must have the same shape (B, T)")
+    check_targets(scores, targets, delta)
     with nogil:
         if real is float:
             loss = squared_loss_f32(&scores[0, 0], &targets[0, 0], &delta[0, 0], samples, outputs, scale)
         else:
             loss = squared_loss_f64(&scores[0, 0], &targets[0, 0], &delta[0, 0], samples, outputs, scale)
+    return loss
+
+
+def poisson_loss(const real[:, ::1] scores, const real[:, ::1] targets, real[:, ::1] delta, double scale):
+    """Compute half the mean over samples of the Poisson deviance, and its derivative.
+
+    That is the sum over outputs of ``exp(z) - t * z + t * log(t) - t``, rates being the exponentials of the
+    scores z. From z = 80 on exp(z) continues as its tangent, so that it does not overflow.
+
+    Parameters
+    ----------
+    scores, targets : array (B, T), float32 or float64
+        No target t is negative.
+    delta : array (B, T)
+        Becomes ``scale * (exp(min(scores, 80)) - targets) / B``. May be `scores` itself.
+    scale : float
+
+    Returns
+    -------
+    float
+        Mean loss in nats, not scaled.
+
+    Raises
+    ------
+    ValueError
+        If the batch is empty, or shapes, strides or types do not fit.
+    """
+    cdef Py_ssize_t samples = scores.shape[0], outputs = scores.shape[1]
+    cdef double loss
+    check_targets(scores, targets, delta)
+    with nogil:
+        if real is float:
+            loss = poisson_loss_f32(&scores[0, 0], &targets[0, 0], &delta[0, 0], samples, outputs, scale)
+        else:
+            loss = poisson_loss_f64(&scores[0, 0], &targets[0, 0], &delta[0, 0], samples, outputs, scale)
     return loss

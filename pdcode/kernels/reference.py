@@ -69,6 +69,14 @@ def squared_loss(scores, targets, delta, scale):
     return float(0.5 * (errors**2).sum() / len(scores))
 
 
+def poisson_loss(scores, targets, delta, scale):
+    """Return half the mean Poisson deviance of rates exp(z); delta = scale * (rates - targets) / B."""
+    rates, over = numpy.exp(numpy.minimum(scores, 80)), numpy.maximum(scores - 80, 0)
+    constant = targets * numpy.log(numpy.where(targets > 0, targets, 1)) - targets
+    delta[:] = scale * (rates - targets) / len(scores)
+    return float((rates * (1 + over) - targets * scores + constant).sum() / len(scores))
+
+
 def normal(z):
     """Return the normal distribution function."""
     return 0.5 * numpy.vectorize(math.erfc, otypes=[float])(-z / math.sqrt(2))
@@ -146,6 +154,18 @@ def adam_step(theta, first, second, gradient, scale, rate, beta1, beta2, epsilon
     theta -= (step := rate * first / (1 - beta1**t) / (numpy.sqrt(second / (1 - beta2**t)) + epsilon))
     gradient *= not clear
     return float((step**2).sum())
+
+
+def shrink(weights, threshold, factor, low, high):
+    """Compute weights = clip(factor * sign(weights) * max(abs(weights) - threshold, 0), low, high)."""
+    left = factor * numpy.sign(weights) * numpy.maximum(abs(weights) - threshold, 0)
+    weights[:] = numpy.clip(left, low, high)
+
+
+def displace(before, theta):
+    """Compute before = theta - before; return its squared norm."""
+    before[:] = theta - before
+    return float((before**2).sum())
 
 
 def sgd_blocks(theta, accumulator, blocks, block, factor):

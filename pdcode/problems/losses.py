@@ -18,6 +18,7 @@ class Loss(ProblemTable):
     """Problem with one loss, the mean over the samples; its model is linear unless `deep`."""
 
     deep: ClassVar[bool] = False
+    score: ClassVar[str] = "accuracy"  #: name of the accuracy
 
     def loss(self, outputs: Array, targets: Array) -> tuple[Array, Array]:
         """Compute the losses of samples, and their derivatives with respect to the outputs.
@@ -65,6 +66,7 @@ class Regression(Loss):
     """Regression of real targets; its accuracy is R²."""
 
     classes: ClassVar[bool | None] = False
+    score: ClassVar[str] = "R²"
 
     def accuracy(self, outputs: Array, targets: Array) -> float:
         """Return R²; for constant targets, 1 if they are met exactly and 0 if not."""
@@ -90,6 +92,31 @@ class LeastSquaresProblem(Regression, tag="least-squares"):
 
     def evaluator(self, dtype: np.dtype) -> Evaluator:
         return _kernel(loss.squared_loss, dtype)
+
+
+class Poisson(Regression, tag="poisson"):
+    """Poisson regression: half the deviance of targets t ≥ 0 from rates e^z, e^z - tz + t ln t - t.
+
+    With `l2` this is what scikit-learn's ``PoissonRegressor`` minimises. From z = 80 on e^z continues as its
+    tangent, so that it does not overflow; counts of more than e^80 are out of reach. The accuracy is D², the
+    explained share of the deviance.
+    """
+
+    counts: ClassVar[bool] = True
+    score: ClassVar[str] = "D²"
+
+    def accuracy(self, outputs: Array, targets: Array) -> float:
+        """Return D²; for constant targets, 1 if they are met exactly and 0 if not."""
+        t, unused = targets.astype(np.float64), np.empty(targets.shape)
+        null = np.log(np.maximum(t.mean(axis=0), np.finfo(np.float64).tiny))
+        variation = loss.poisson_loss(np.tile(null, (len(t), 1)), t, unused, 1.0)
+        deviance = loss.poisson_loss(outputs.astype(np.float64), t, unused, 1.0)
+        if (t == t[0]).all():
+            return float(deviance == 0)
+        return 1 - deviance / variation
+
+    def evaluator(self, dtype: np.dtype) -> Evaluator:
+        return _kernel(loss.poisson_loss, dtype)
 
 
 class Logistic(Classification, tag="logistic"):

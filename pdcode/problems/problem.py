@@ -79,7 +79,7 @@ class Problem:
         return self._training.loss(self._theta(theta))
 
     def accuracy(self, theta: npt.ArrayLike) -> float:
-        """Compute the fraction of correct classes, or R², on the test rows.
+        """Compute the accuracy on the test rows: the fraction of correct classes, R² or D².
 
         At most `evaluate` rows are used, evenly spaced. Without test rows, training rows are used.
         """

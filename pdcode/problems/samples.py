@@ -51,7 +51,7 @@ class Statistics:
         Raises
         ------
         InputError
-            If an input or target is NaN or infinite.
+            If an input or target is NaN or infinite, or a count negative.
         """
         dtype = np.dtype(table.dtype)
         with np.errstate(over="ignore", invalid="ignore"):  # reported by check_finite
@@ -66,6 +66,7 @@ class Statistics:
             with np.errstate(over="ignore"):
                 y = (y if y.ndim == 2 else y[:, None]).astype(dtype)
             check_finite(table, "targets", y)
+            check_counts(table, y)
         else:
             y = np.searchsorted(self.values, y).astype(np.int32)
         return with_ones(x), y
@@ -187,6 +188,15 @@ def check_finite(table: Table, key: str, values: Matrix) -> None:
     if np.isfinite(values.data if isinstance(values, Csr) else values).all():
         return
     raise InputError(f"problem.{key}: {name_of(table, key)} has a NaN or infinite value in {table.dtype}")
+
+
+def check_counts(table: Table, targets: Array) -> None:
+    """Refuse negative targets where the kind of problem takes counts."""
+    if table.counts and targets.size and targets.min() < 0:
+        raise InputError(
+            f"problem.targets: {name_of(table, 'targets')} has a negative value, {targets.min():g}; kind "
+            f"'{table.kind}' takes counts"
+        )
 
 
 def name_of(table: Table, key: str) -> str:

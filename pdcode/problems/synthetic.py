@@ -13,6 +13,7 @@ from .samples import Samples
 
 STREAM = 0xDA7A
 REFLECTIONS = 3
+HIGHEST = 20.0  # logarithm of the largest rate of counts
 
 
 def generate(table: Table) -> Samples:
@@ -25,6 +26,7 @@ def generate(table: Table) -> Samples:
 
     Targets by kind, with x·V a random linear map of variance about 1:
     least-squares: x·V + c + noise·N(0, 1), with `outputs` columns;
+    poisson: counts of rate exp(x·V + c + noise·N(0, 1)), at most e^20;
     logistic and softmax: the index of the largest of x·V + noise·N(0, 1), two or `outputs` classes;
     mlp: V applied to tanh of 16 random linear maps; classes as in softmax if outputs > 1, else a real target.
     """
@@ -50,6 +52,8 @@ def generate(table: Table) -> Samples:
     offset = random.standard_normal(signal.shape[1]) if not number_of_classes(table) else 0
     y = signal + offset + table.noise * random.standard_normal(signal.shape)
     classes = number_of_classes(table)
+    if table.counts:
+        return Samples(x, random.poisson(np.exp(np.minimum(y, HIGHEST))))
     if classes:
         return Samples(x, y.argmax(axis=1), [str(number) for number in range(classes)])
     return Samples(x, y)

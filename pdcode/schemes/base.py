@@ -10,7 +10,7 @@ import numpy as np
 
 from .. import problems, stragglers
 from ..codes import Code
-from ..coding import builders, flops, optimizers
+from ..coding import builders, flops, optimizers, proximals
 from ..coding.assignments import Assignment
 from ..coding.memory import CodewordSelector, MemoryEncoder, Respond, StatelessEncoder
 from ..coding.policies import Policy
@@ -244,7 +244,22 @@ class Scheme:
 
     def optimizer(self, problem: Problem) -> optimizers.Optimizer:
         """Build rank 0's optimizer; replicas have the same."""
-        return optimizers.create(self.config.optimizer, problem.size, problem.dtype)
+        table = self.config.optimizer
+        penalty = proximals.penalty_of(table.proximal, problem.network)
+        return optimizers.create(table, problem.size, problem.dtype, penalty, self.span)
+
+    @property
+    def span(self) -> float:
+        """Learning rate of the gradient steps of which decoded vectors are the sums: 1 for gradients."""
+        return 1.0
+
+    def initial(self, problem: Problem) -> np.ndarray:
+        """Draw the θ from which the descent starts, and move it into the penalty's domain."""
+        theta = problem.initial(self.config.seed)
+        penalty = proximals.penalty_of(self.config.optimizer.proximal, problem.network)
+        if penalty is not None:
+            penalty.apply(theta, 0.0)
+        return theta
 
     def policy(self) -> Policy:
         """Build the rule of which payloads rank 0 uses, when it steps, and who waits for that."""
@@ -265,8 +280,10 @@ class Scheme:
         """Build rank 0's state without a relay, or (from `weights` alone) a worker's replica of it."""
         units = self.units(problem)
         decoders = self.decoders(units, None if assignment is None else assignment.designs)
-        theta, optimizer = problem.initial(self.config.seed), self.optimizer(problem)
+        theta, optimizer = self.initial(problem), self.optimizer(problem)
         coded = Coded(theta, units, decoders, optimizer, assignment)
+        if self.config.reduce.summed:
+            coded.senders = 1  # all of them add up to one
         weights = weights if assignment is None else assignment.weights
         longest = coded.bytes + notice_bytes(self.workers) if self.config.downlink.exchanges else coded.bytes
         coded.layouts = self.layouts(problem, weights, longest if self.relayed else None)

@@ -194,7 +194,12 @@ class CoefficientSigns(Sign):
         self._whole, self._mean = [Unit(0, self.size, 1)], [Summing(1, (self.size,), self.dtype)]
 
     def step(
-        self, theta: np.ndarray, units: Sequence[Unit], decoders: Sequence[Decoder], damping: float = 1.0
+        self,
+        theta: np.ndarray,
+        units: Sequence[Unit],
+        decoders: Sequence[Decoder],
+        damping: float = 1.0,
+        share: float = 1.0,
     ) -> float:
         for unit, decoder in zip(units, decoders, strict=True):
             part = self._coefficients[unit.offset : unit.offset + unit.length]

@@ -105,6 +105,11 @@ class Local(Scheme):
         """H, the number of local steps per task: of all workers, shape (1,), or of each, shape (n,)."""
         return np.array([self.options.steps])
 
+    @property
+    def span(self) -> float:
+        """Sum of the learning rates of a task's local steps, in the mean over workers."""
+        return float(self.options.rate * self.batches.mean())
+
     def inner(self, problem: Problem) -> InnerOptimizer:
         """Build a worker's optimizer of its local steps."""
         return InnerSGD(self.options.rate, problem.dtype)

@@ -76,9 +76,11 @@ class CodedProducts(EncodedScheme):
         if options.start < 1 or config.problem.batch:
             key = "scheme.options.start" if options.start < 1 else "problem.batch"
             raise InputError(f"{key}: coordinate descent keeps the scores of all rows; take all at once")
-        if config.optimizer.kind != "sgd" or config.optimizer.momentum:
+        optimizer = config.optimizer
+        if optimizer.kind != "sgd" or optimizer.momentum or optimizer.proximal is not None:
             raise InputError(
-                "optimizer: scheme.options.coordinates changes some weights only; no momentum, kind 'sgd'"
+                "optimizer: scheme.options.coordinates changes some weights only; take kind 'sgd', without "
+                "momentum and proximal"
             )
 
     @cached_property
@@ -129,7 +131,7 @@ class CodedProducts(EncodedScheme):
     def state(self, problem: Problem) -> State:
         config = self.config
         state = ProductState(
-            problem.initial(config.seed),
+            self.initial(problem),
             self.optimizer(problem),
             self.layouts(problem, ()),
             problem,

@@ -75,6 +75,8 @@ class PowerState(State):
     layouts : sequence of Layout
         Message layouts of the two rounds.
     workers : int
+    senders : int
+        Number of payloads that make up a gradient: 1 if workers have added them up.
     seed : int
         Key of the first Q.
     """
@@ -86,6 +88,7 @@ class PowerState(State):
         factors: Sequence[Factor],
         layouts: Sequence[Layout],
         workers: int,
+        senders: int,
         seed: int,
     ) -> None:
         self.theta, self.optimizer, self.layouts = theta, optimizer, layouts
@@ -107,6 +110,7 @@ class PowerState(State):
             for layout in layouts
         ]
         known = sum(layer.outputs for layer, _ in factors)
+        self._senders, self._came = senders, 0  # payloads that make up a gradient, and those since the last
         self._captured = known / len(theta), (known + len(last)) / len(theta)
 
     def order(self, worker: int, task: int) -> Order:
@@ -115,6 +119,7 @@ class PowerState(State):
     def fold(self, arrival: Arrival) -> float:
         for total, payload in zip(self._sums[self.round], arrival.payloads, strict=True):
             total += payload
+        self._came += self.round
         return self._captured[self.round]
 
     def step(self, damping: float) -> float | None:
@@ -133,7 +138,8 @@ class PowerState(State):
             biases(layer, gradient)[:] = bias[0] / self._workers
         for total in (*first, *second):
             total.fill(0)
-        return self.optimizer.step(self.theta, self._units, self._decoders, damping)
+        share, self._came = self._came / self._senders, 0
+        return self.optimizer.step(self.theta, self._units, self._decoders, damping, share)
 
 
 class Residual:
@@ -282,11 +288,12 @@ class PowerSGD(Scheme):
     def state(self, problem: Problem) -> State:
         config = self.config
         state = PowerState(
-            problem.initial(config.seed),
+            self.initial(problem),
             self.optimizer(problem),
             self.factors(problem),
             self.layouts(problem, ()),
             self.workers,
+            1 if config.reduce.summed else self.workers,
             config.seed,
         )
         state.policy = self.policy()

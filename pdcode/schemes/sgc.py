@@ -176,7 +176,7 @@ class SequentialCode(DataCode):
         options, n, shards = self.options, self.workers, self.matrix.shape[1]
         rows = None if self.code is None else DataRows(self.units(problem), problem.dtype, self.code)
         state = SequentialState(
-            problem.initial(self.config.seed),
+            self.initial(problem),
             self.optimizer(problem),
             rows,
             self.own,

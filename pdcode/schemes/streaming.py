@@ -98,9 +98,14 @@ class StreamedState(Coded):
             return expected == 0 or bool(self._came[self._shares > 0].min() >= self._count)
         return super().ready(seen, expected)
 
+    @property
+    def share(self) -> float:
+        return float(self._shares[self._came > 0].sum())
+
     def step(self, damping: float) -> float | None:
+        norm = super().step(damping)
         self._came.fill(0)
-        return super().step(damping)
+        return norm
 
 
 class PartEncoder:
@@ -189,7 +194,7 @@ class Streaming(Scheme):
         config, assignment = self.config, self.assignment(self.units(problem))
         count = wanted(config.update, self.workers) if config.update.mode == "first" else 0
         state = StreamedState(
-            problem.initial(config.seed),
+            self.initial(problem),
             problem.layers,
             self.optimizer(problem),
             assignment,

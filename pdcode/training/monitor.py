@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from .. import faults
+from ..coding.proximals import penalty_of
 from ..config.tables import Config
 from ..problems import Problem
 from ..trace import Recorder
@@ -63,6 +64,7 @@ class Monitor:
         self.stop = config.stop
         self._wall_ns, self._numerics = wall_ns, numerics
         self._plan = problem.plan(0)
+        self._penalty = penalty_of(config.optimizer.proximal, problem.network)
         self._every_ns = round(1e9 * config.trace.progress_s)
         self._until_ns = math.inf if self.stop.seconds is None else max(1, round(1e9 * self.stop.seconds))
         self._updates = math.inf if self.stop.updates is None else self.stop.updates
@@ -75,7 +77,7 @@ class Monitor:
         self._last_version = -1
         self.loss = self.accuracy = self.grad_norm = math.nan
         self.spent_ns = 0  # time spent on measuring
-        self.score = "R²" if problem.classes is None else "accuracy"
+        self.score = problem.network.loss.score
         self.reached = False  # whether the target loss or accuracy is reached
         self.failed = False  # whether the run counts as failed
 
@@ -129,6 +131,8 @@ class Monitor:
             return ""
         self._last_version = version
         self.loss = self._plan.gradient(theta, None)
+        if self._penalty is not None:
+            self.loss += self._penalty.value(theta)
         self.grad_norm = float(np.linalg.norm(self._plan.full_gradient))
         self.accuracy = self.problem.accuracy(theta)
         self.trace.progress(version, now_ns, self.loss, self.accuracy, self.grad_norm)

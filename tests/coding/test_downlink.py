@@ -30,6 +30,11 @@ OPTIMIZERS = {
     "sgd": [],
     "nesterov": ["optimizer.momentum=0.7", "optimizer.nesterov=true", "optimizer.rate=0.02"],
     "adam": ["optimizer.kind=adam", "optimizer.rate=0.002"],
+    "proximal": [
+        "optimizer.momentum=0.5",
+        "optimizer.rate=0.02",
+        "optimizer.proximal={kind='l1', weight=0.01}",
+    ],
 }
 DECODERS = {
     "sum": [],
@@ -121,7 +126,7 @@ def restore(made: Descent, seen: Counter[str]) -> None:
 )
 def test_replicas_are_rank_0s_theta_to_the_last_bit(mode: str, decoder: str, kind: str) -> None:
     number = [*MODES].index(mode) + [*DECODERS].index(decoder) + KINDS.index(kind)
-    # Each optimizer and wire format comes with each mode, decoder and kind, and with each other.
+    # Each of three optimizers and wire format comes with each mode, decoder and kind, and with each other.
     optimizer, wire = [*OPTIMIZERS.values()][number % 3], WIRES[number % 4]
     updates = 20 if mode == "all" else 140 if mode in ("async", "captured") else 80
     overrides = [*MODES[mode], *DECODERS[decoder], *optimizer, f"wire.dtype={wire}"]

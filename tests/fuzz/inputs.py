@@ -222,7 +222,7 @@ def _npz(source: random.Random, path: Path) -> str:
 def _keys(source: random.Random, path: Path) -> list[str]:
     keys = [
         f"problem.data={path}",
-        f"problem.kind={source.choice(['mlp', 'mlp', 'softmax', 'logistic', 'least-squares'])}",
+        f"problem.kind={source.choice(['mlp', 'mlp', 'softmax', 'logistic', 'poisson', 'least-squares'])}",
         f"problem.standardise={source.choice(['true', 'false'])}",
         f"problem.dtype={source.choice(['float32', 'float64'])}",
         f"problem.shards={source.choice(['auto', 'contiguous', 'replicated'])}",

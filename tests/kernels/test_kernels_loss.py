@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pdcode.kernels import loss, reference, specialise
 
 DTYPES = ["float32", "float64"]
-NAMES = ["softmax_loss", "logistic_loss", "squared_loss"]
+NAMES = ["softmax_loss", "logistic_loss", "squared_loss", "poisson_loss"]
 
 
 def batch(name, samples, columns, dtype, seed):
@@ -20,7 +20,11 @@ def batch(name, samples, columns, dtype, seed):
     scores = (4 * random.normal(size=(samples, columns))).astype(dtype)
     classes = 2 if name == "logistic_loss" else columns
     labels = random.integers(classes, size=samples).astype(numpy.int32)
-    target = random.normal(size=scores.shape).astype(dtype) if name == "squared_loss" else labels
+    target = labels
+    if name in ("squared_loss", "poisson_loss"):
+        target = random.normal(size=scores.shape).astype(dtype)
+    if name == "poisson_loss":
+        target = numpy.maximum(numpy.rint(3 * target), 0)
     scores.flags.writeable = target.flags.writeable = False
     return scores, target
 
@@ -73,6 +77,10 @@ def test_far_scores_neither_overflow_nor_vanish(dtype):
     scores, delta = numpy.array([[1e4], [-1e4]], dtype), numpy.empty((2, 1), dtype)
     assert loss.logistic_loss(scores, labels, delta, 2.0) == pytest.approx(5e3)
     numpy.testing.assert_array_equal(delta, [[1], [0]])
+    scores, targets = numpy.array([[1e4], [-1e4]], dtype), numpy.array([[5], [3]], dtype)
+    value, largest = loss.poisson_loss(scores, targets, delta, 2.0), numpy.exp(80)
+    assert value == pytest.approx(0.5 * largest * (1 + 1e4 - 80))
+    numpy.testing.assert_allclose(delta, [[largest], [-3]], rtol=8 * numpy.finfo(dtype).eps)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -102,8 +110,10 @@ def test_refuses_what_does_not_fit(name):
         kernel(scores, numpy.zeros(2, "i4"), numpy.ones((2, 2)), 1.0)
 
 
-def test_squared_loss_refuses_what_does_not_fit():
+@pytest.mark.parametrize("name", ["squared_loss", "poisson_loss"])
+def test_losses_of_real_targets_refuse_what_does_not_fit(name):
+    kernel = getattr(loss, name)
     with pytest.raises(ValueError, match="at least one sample"):
-        loss.squared_loss(numpy.ones((0, 2)), numpy.ones((0, 2)), numpy.ones((0, 2)), 1.0)
+        kernel(numpy.ones((0, 2)), numpy.ones((0, 2)), numpy.ones((0, 2)), 1.0)
     with pytest.raises(ValueError, match="same shape"):
-        loss.squared_loss(numpy.ones((2, 2)), numpy.ones((2, 1)), numpy.ones((2, 2)), 1.0)
+        kernel(numpy.ones((2, 2)), numpy.ones((2, 1)), numpy.ones((2, 2)), 1.0)

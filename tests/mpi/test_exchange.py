@@ -22,6 +22,7 @@ CASES = {
     "long messages": [*EXCHANGE, "problem.hidden=[512]", "code.rows_per_task=8", "stop.updates=40"],
     "first": [*EXCHANGE, "update.mode=first", "update.count=2", "optimizer.momentum=0.5"],
     "all": [*EXCHANGE, "update.mode=all", "optimizer.kind=adam", "optimizer.rate=0.01"],
+    "proximal": [*EXCHANGE, "update.mode=async", "optimizer.proximal={kind='elastic-net', l1=0.01, l2=0.1}"],
     "chosen codewords": [*EXCHANGE, "code.family=matched", "code.rows_per_task=2"],
     "topk": [*EXCHANGE, "scheme.name=topk", 'code={family="uncoded",blocks=1,rotate=false}'],
     "slow": [*EXCHANGE, *SLOW, "stragglers.slow=[1]", "stragglers.slowdown=100", "stop.updates=800"],

@@ -93,6 +93,10 @@ CASES = {
         *LINEAR, "scheme={name='byzantine',options={stragglers=1}}", "problem.batch=100",
         'faults.events=[{kind="lie", worker=1, task=9}]',
     ],
+    "proximal": [
+        "downlink.kind=codewords", "downlink.check=5", "optimizer.momentum=0.5", "wire.dtype=int8",
+        "optimizer.proximal={kind='group-lasso', weight=0.001}",
+    ],
     "relay": [
         "downlink.kind=codewords", "downlink.check=5", "wire.dtype=int8", "code.blocks=units",
         "code.share=0.25", 'faults.events=[{kind="nan", worker=1, task=20}]',

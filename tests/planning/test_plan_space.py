@@ -26,6 +26,14 @@ PROBLEMS = {
         "problem.kind=logistic", "problem.data=breast-cancer", "code.blocks=8", "decoder.kind=least_squares",
         "memory.kind=none", "update.mode=first", "optimizer.staleness=inverse", "stop.updates=9",
     ],
+    "poisson": [
+        "problem.kind=poisson", "problem.data=synthetic", "problem.outputs=3", "code.blocks=4",
+        "stop.updates=9",
+    ],
+    "lasso": [
+        "problem.kind=least-squares", "problem.data=synthetic", "code.blocks=4", "stop.updates=9",
+        "optimizer.proximal={kind='l1', weight=0.1}",
+    ],
     "least squares": [
         "problem.kind=least-squares", "problem.data=synthetic", "code.blocks=4", "stop.loss=0.1"
     ],

@@ -56,6 +56,7 @@ def test_low_density_gives_csr(density):
         ("softmax", 3, 0.3, 3),
         ("mlp", 4, 1, 4),
         ("mlp", 1, 1, None),
+        ("poisson", 2, 1, None),
     ],
 )
 def test_a_teacher_gives_labels_that_can_be_learnt(kind, outputs, density, classes):

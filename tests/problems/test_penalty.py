@@ -10,11 +10,13 @@ L2 = 0.05
 
 def scikit_learn(problem):
     """scikit-learn's optimum of the same loss and penalty, as (d_out, d_in + 1) weights."""
-    from sklearn.linear_model import LogisticRegression, Ridge  # takes over a second
+    from sklearn.linear_model import LogisticRegression, PoissonRegressor, Ridge  # takes over a second
 
     data = problem.dataset
     x = data.x if isinstance(data.x, np.ndarray) else data.x.toarray()
-    if problem.classes is None:
+    if problem.table.kind == "poisson":
+        model = PoissonRegressor(alpha=L2, tol=1e-12, max_iter=5000).fit(x[:, :-1], data.y[:, 0])
+    elif problem.classes is None:
         model = Ridge(alpha=L2 * len(x), tol=1e-12).fit(x[:, :-1], data.y)
     else:
         model = LogisticRegression(C=1 / (L2 * len(x)), tol=1e-10, max_iter=5000).fit(x[:, :-1], data.y)
@@ -23,7 +25,9 @@ def scikit_learn(problem):
 
 @pytest.mark.parametrize("axis", ["output", "input"])
 @pytest.mark.parametrize("density", [1.0, 0.3])
-@pytest.mark.parametrize(("kind", "outputs"), [("least-squares", 3), ("logistic", 1), ("softmax", 3)])
+@pytest.mark.parametrize(
+    ("kind", "outputs"), [("least-squares", 3), ("poisson", 1), ("logistic", 1), ("softmax", 3)]
+)
 def test_the_optimum_is_scikit_learns(kind, outputs, density, axis):
     table = {
         "kind": kind, "data": "synthetic", "samples": 300, "features": 7, "outputs": outputs,

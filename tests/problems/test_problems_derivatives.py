@@ -21,7 +21,7 @@ def csr(dense):
     return Csr(indptr, column.astype(np.int32), dense[row, column], dense.shape[1])
 
 
-def dataset(random, targets, dtype, sparse, rows=ROWS):
+def dataset(random, targets, dtype, sparse, rows=ROWS, counts=False):
     """Small random data: `targets` is a number of classes, or minus a number of real targets."""
     x = random.standard_normal((rows, FEATURES)) * (random.random((rows, FEATURES)) < (0.4 if sparse else 1))
     x = with_ones(csr(x.astype(dtype)) if sparse else x.astype(dtype))
@@ -29,6 +29,7 @@ def dataset(random, targets, dtype, sparse, rows=ROWS):
         y, names = (np.arange(rows) % targets).astype(np.int32), [str(c) for c in range(targets)]
     else:
         y, names = random.standard_normal((rows, -targets)).astype(dtype), None
+        y = np.maximum(np.rint(2 * y), 0) if counts else y
     return Dataset(x, y, x[:0], y[:0], names)
 
 
@@ -36,8 +37,8 @@ def dataset(random, targets, dtype, sparse, rows=ROWS):
 def cases(draw):
     """A problem on random data, θ, a batch, and codewords for every layer."""
     random = np.random.default_rng(draw(st.integers(0, 2**32)))
-    kind = draw(st.sampled_from(["least-squares", "logistic", "softmax", "mlp"]))
-    targets = {"least-squares": -2, "logistic": 2, "softmax": 3}.get(kind) or draw(
+    kind = draw(st.sampled_from(["least-squares", "poisson", "logistic", "softmax", "mlp"]))
+    targets = {"least-squares": -2, "poisson": -2, "logistic": 2, "softmax": 3}.get(kind) or draw(
         st.sampled_from([3, -1, -2])
     )
     hidden = draw(st.lists(st.integers(1, 6), max_size=3)) if kind == "mlp" else [7]
@@ -54,7 +55,7 @@ def cases(draw):
         "dtype": draw(st.sampled_from(["float32", "float64"])),
     }
     blocks = draw(st.lists(st.integers(1, 9), min_size=layers, max_size=layers))
-    data = dataset(random, targets, table["dtype"], draw(st.booleans()))
+    data = dataset(random, targets, table["dtype"], draw(st.booleans()), counts=kind == "poisson")
     problem = problems.Problem.from_dataset(table, data, blocks)
     theta = random.normal(0, 0.5, problem.size).astype(problem.dtype)
     indices = draw(st.none() | st.lists(st.integers(0, ROWS - 1), min_size=1, max_size=2 * ROWS))
@@ -139,7 +140,9 @@ def reference_loss(problem, theta):
     for number in range(len(problem.layers)):
         z = a @ problem.weights(theta, number).T.astype(np.float64)
         a = np.hstack([np.maximum(z, 0), np.ones((len(z), 1))])
-    if problem.classes is None:
+    if problem.table.kind == "poisson":
+        loss = (np.exp(z) - y * z + y * np.log(np.maximum(y, 1)) - y).sum(axis=1).mean()
+    elif problem.classes is None:
         loss = 0.5 * np.square(z - y).sum(axis=1).mean()
     elif z.shape[1] == 1:
         loss = np.logaddexp(0, np.where(y == 1, -z[:, 0], z[:, 0])).mean()
@@ -155,11 +158,19 @@ def reference_loss(problem, theta):
 @pytest.mark.parametrize("penalise_bias", [False, True])
 @pytest.mark.parametrize(
     ("kind", "targets"),
-    [("least-squares", -2), ("logistic", 2), ("softmax", 4), ("mlp", 3), ("mlp", -1), ("mlp", 2)],
+    [
+        ("least-squares", -2),
+        ("poisson", -2),
+        ("logistic", 2),
+        ("softmax", 4),
+        ("mlp", 3),
+        ("mlp", -1),
+        ("mlp", 2),
+    ],
 )
 def test_losses_are_what_their_formulas_say(kind, targets, penalise_bias, sparse):
     random = np.random.default_rng(11)
-    data = dataset(random, targets, "float64", sparse)
+    data = dataset(random, targets, "float64", sparse, counts=kind == "poisson")
     problem = problems.Problem.from_dataset(
         {"kind": kind, "dtype": "float64", "l2": 0.1, "penalise_bias": penalise_bias, "hidden": [4, 3]}, data
     )

@@ -75,6 +75,21 @@ def test_each_round_ends_at_the_kth_result() -> None:
     assert made.coordinator.version == 8
 
 
+@pytest.mark.parametrize("liars", [1, 3])
+def test_proximal_descent_is_as_without_liars(liars: int) -> None:
+    options = [
+        "scheme.name=byzantine",
+        f"scheme.options.liars={liars}",
+        "optimizer.momentum=0",
+        "stop.updates=200",
+    ]
+    for proximal in ("{kind='l1',weight=0.02}", "{kind='box',low=-0.1,high=0.3}"):
+        job = [*options, f"optimizer.proximal={proximal}"]
+        plain, lied = descend(*job).thetas, descend(*job, lies(range(liars))).thetas
+        np.testing.assert_allclose(lied, plain, rtol=1e-8, atol=1e-10)
+        assert (plain[-1] == 0).any() or plain[-1].max() == 0.3
+
+
 @pytest.mark.parametrize("liars", range(1, 8))
 def test_liars_are_named_and_change_nothing(liars: int) -> None:
     """Each set of one of 15; of more, some."""
@@ -198,6 +213,15 @@ def test_coordinate_descent_changes_some_weights_in_turn(scheme: str) -> None:
         (["scheme.name=mds", "scheme.options.start=0.5"], "scheme.options.arriving: 0 does not go with"),
         (["scheme.name=mds", "scheme.options.arriving=5"], "scheme.options.arriving: 5 does not go with"),
         (["scheme.name=mds", "scheme.options.coordinates=2"], "scheme.options.coordinates"),
+        (
+            [
+                "scheme.name=mds",
+                "scheme.options.coordinates=2",
+                "optimizer.momentum=0",
+                "optimizer.proximal={kind='l1',weight=1.0}",
+            ],
+            "without momentum and proximal",
+        ),
         (
             ["scheme.name=mds", "scheme.options.coordinates=2", "optimizer.momentum=0", "problem.batch=8"],
             "problem.batch: coordinate descent",

@@ -24,6 +24,7 @@ COMMON = [
     "stragglers.slow=[4]", "stragglers.slowdown=8", "stop.updates=24",
 ]  # fmt: skip
 FIRST = ["update.mode=first", "update.count=3"]
+L1 = "optimizer.proximal={kind='l1', weight=0.002}"
 
 
 def scheme(name: str, *more: str) -> list[str]:
@@ -37,6 +38,9 @@ CASES = {
     "exchanged": ["downlink.kind=exchange", "link.half_duplex=true"],
     "tree": ["update.mode=all", "link.broadcast=tree"],
     "all": ["update.mode=all", "optimizer.momentum=0.5", "optimizer.nesterov=true"],
+    "proximal": ["downlink.kind=codewords", "optimizer.momentum=0.5", L1],
+    "proximal parts": scheme("streaming", "code.blocks=3", "optimizer.momentum=0.5", L1),
+    "proximal rounds": scheme("powersgd", "memory.kind=worker", "update.late=waste", L1, *FIRST),
     "captured": ["update.mode=captured", "decoder.kind=least_squares", "memory.kind=none"],
     "tracking": ["memory.kind=coordinator", "decoder.kind=tracking", "optimizer.kind=adam"],
     "clipped": ["update.clip=median"],
