@@ -92,7 +92,7 @@ def test_a_job_trains_and_its_folder_says_how(
 def test_an_array_has_a_trace_for_each_row(slurm: Slurm, tmp_path: Path) -> None:
     """`pdcode submit` counts the rows and the ranks."""
     (tmp_path / "job.toml").write_text(CONFIG.format(workers=2, updates=20))
-    rows = [(1, "async"), (2, "all")]
+    rows = [(seed, mode) for mode in ("async", "all") for seed in (1, 2, 3)]
     table = ["seed,update.mode,stragglers.slow", *(f'{seed},{mode},"[0, 1]"' for seed, mode in rows)]
     (tmp_path / "table.csv").write_text("\n".join(table))
     delays = ("--set", "stragglers.kind=shifted-exponential", "--set", "stragglers.mean_s=0.001")
@@ -102,7 +102,7 @@ def test_an_array_has_a_trace_for_each_row(slurm: Slurm, tmp_path: Path) -> None
     job = said.rpartition(" ")[2]
     assert slurm.finished(job, within_s=120) == "COMPLETED", printed(slurm, tmp_path)
 
-    traces = [Trace(tmp_path / "results" / f"pdcode-{job}" / f"job-{row}.h5") for row in (1, 2)]
+    traces = [Trace(tmp_path / "results" / f"pdcode-{job}" / f"job-{row}.h5") for row in range(1, 7)]
     assert [(trace.config["seed"], trace.config["update"]["mode"]) for trace in traces] == rows
     assert all(trace.finished and trace.config["workers"]["count"] == 2 for trace in traces)
 
