@@ -25,6 +25,7 @@ KINDS = {
     "least-squares": [*DATA, "problem.outputs=3"],
     "logistic": ["problem.kind=logistic", "problem.data=breast-cancer", "problem.standardise=true"],
     "softmax": ["problem.kind=softmax", "problem.data=digits", "problem.axis=input", "optimizer.rate=0.001"],
+    "poisson": [*DATA, "problem.kind=poisson", "optimizer.rate=0.001"],
     "biases": [*DATA, "problem.penalise_bias=true", "problem.l2=0.3"],
 }
 SCHEMES = {
