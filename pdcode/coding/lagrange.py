@@ -120,11 +120,11 @@ class RealValues(PartsCode):
         found: np.ndarray = lagrange(self._points[np.asarray(workers)], self._parts).sum(axis=0)
         return found
 
-    def condition(self, samples: int) -> float:
-        """Return the largest sum of magnitudes of the decoding weights, of some random sets of results."""
+    def conditions(self, samples: int) -> np.ndarray:
+        """Return the sums of magnitudes of the decoding weights, of random sets of results, ascending."""
         random, count = np.random.default_rng(0), len(self._points)
         sets = (random.choice(count, self._code.dimension, replace=False) for _ in range(samples))
-        return max(float(np.abs(self.weights(each)).sum()) for each in sets)
+        return np.sort([np.abs(self.weights(each)).sum() for each in sets])
 
 
 class FieldValues(PartsCode):
@@ -237,7 +237,10 @@ class Extent(NamedTuple):
     def of(self, weights: np.ndarray) -> Size:
         """Return the size of the sum over rows."""
         measure = Measure(self.rows, self.point)
-        size: Size = self.polynomial(measure.data(*self.x), measure.data(*self.y), measure.constant(weights))
+        with np.errstate(over="ignore", invalid="ignore"):  # θ may have diverged
+            size: Size = self.polynomial(
+                measure.data(*self.x), measure.data(*self.y), measure.constant(weights)
+            )
         return size
 
 
@@ -257,6 +260,8 @@ class Evaluate:
         Representation of numbers modulo a prime; None: real numbers.
     reply : Reply
     """
+
+    transient = "_polynomial", "_x", "_y", "_batches"  # in snapshots: nothing changes
 
     def __init__(
         self,
@@ -278,7 +283,8 @@ class Evaluate:
             x, y = x[rows], y[rows]
         weights, payload = self._layer.weights, self._reply.payloads[0][0]
         if point is None:
-            payload[:] = self._polynomial(x, y, weights(theta)).ravel()
+            with np.errstate(over="ignore", invalid="ignore"):  # rank 0 refuses what is not finite
+                payload[:] = self._polynomial(x, y, weights(theta)).ravel()
         elif (theta.view(np.uint64) < point.prime).all():
             sent = Fixed(point, weights(theta.view(np.uint64)), point.theta)
             found = self._polynomial(Fixed(point, x, point.data), Fixed(point, y, point.data), sent)

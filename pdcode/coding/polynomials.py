@@ -8,8 +8,9 @@ result can be, of what degree it is in the data, and what it costs.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
+import msgspec
 import numpy as np
 from numpy.polynomial import Chebyshev
 from numpy.polynomial import Polynomial as Powers
@@ -82,7 +83,7 @@ class LogisticApproximation:
         return (self.sigmoid(x @ theta.T) - y).T @ x
 
 
-class FixedPoint(NamedTuple):
+class FixedPoint(msgspec.Struct, frozen=True):
     """Representation of numbers by integers modulo a prime.
 
     Attributes

@@ -46,6 +46,7 @@ from ..util.errors import InputError
 from ..util.rng import Batches
 from .encoded import EncodedProblem, EncodedScheme
 
+FIELD_ONLY = "prime", "data_bits", "theta_bits"
 PATTERNS = 200  # sets of results of which the condition number is the largest
 MODULAR = {31: 2.0, 61: 6.0}
 """Time of a multiplication and an addition modulo a prime, by its bits, in those of floating point numbers,
@@ -135,6 +136,15 @@ class Lagrange(EncodedScheme):
                 f"problem.dtype: '{problem.dtype}': residues travel as eight bytes; use 'float64' with "
                 "scheme.options.arithmetic 'field'"
             )
+        for why, keys in (
+            (f"problem.kind '{problem.kind}'", ("sigmoid", "range") if problem.kind != "logistic" else ()),
+            ("scheme.options.arithmetic 'real'", () if options.arithmetic == "field" else FIELD_ONLY),
+        ):
+            for key in keys:
+                if getattr(options, key) != getattr(cls.Options(), key):
+                    raise InputError(
+                        f"scheme.options.{key}: {getattr(options, key)!r} has no effect with {why}"
+                    )
         if options.sigmoid % 2 == 0:
             raise InputError(
                 f"scheme.options.sigmoid: {options.sigmoid} is even: σ(z) - ½ is odd, and is approximated no "
@@ -317,25 +327,28 @@ class Lagrange(EncodedScheme):
     def remarks(self, state: State) -> list[str]:
         assert isinstance(state, LagrangeState)
         found, code, said = self.design, self.code, []
-        enough = f"any {code.needed} of {found.workers} results are enough for {found.parts} parts"
+        parts = f"{found.parts} part{'s' * (found.parts > 1)}"
+        enough = f"any {code.needed} of {found.workers} results are enough for {parts}"
         if found.copies:
             enough += ", which are copied: so few workers bear more than with coded ones"
         said.append(enough + (f"; {found.liars} of them may be wrong" if found.liars else ""))
         if isinstance(code, RealValues):
-            condition = code.condition(PATTERNS)
+            conditions = code.conditions(PATTERNS)
             said.append(
-                f"condition number {condition:.3g}: by as much decoding multiplies rounding errors, in the "
-                f"worst of {PATTERNS} random sets of results; elements of the first gradient are off by at "
-                f"most {state.bound(condition):.1g}"
+                f"condition number {np.median(conditions):.2g}, in the worst of {PATTERNS} random sets of "
+                f"results {conditions[-1]:.2g}: so much decoding multiplies rounding errors; elements of the "
+                f"first gradient are then off by at most {state.bound(conditions[-1]):.1g}"
             )
         if self.point is not None:
             said.append(
                 f"sums modulo 2^{self.point.bits} - 1 reach at most 2^{state.largest:.1f} at the first θ"
             )
         if isinstance(polynomial := self.polynomial(), LogisticApproximation):
+            falls = polynomial.coefficients[-1] < 0
             said.append(
                 f"σ(z) is replaced by a polynomial of degree {self.options.sigmoid}: off by at most "
-                f"{polynomial.error:.2g} for |z| ≤ {self.options.range:g}, and by more outside"
+                f"{polynomial.error:.2g} for |z| ≤ {self.options.range:g}"
+                + ("; outside it falls: scores must stay inside" if falls else ", and by more outside")
             )
         return said
 
