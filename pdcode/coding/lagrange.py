@@ -35,11 +35,14 @@ COMBINATIONS = 8  # random combinations of a payload's elements in which errors 
 
 def lagrange(points: np.ndarray, targets: np.ndarray) -> np.ndarray:
     """Return Lagrange's basis at targets, shape (targets, points), each element to nearly full precision."""
-    apart = points[:, None] - points
+    apart, steps = points[:, None] - points, targets[:, None] - points
     np.fill_diagonal(apart, 1)
-    steps = np.repeat((targets[:, None] - points)[:, None], len(points), axis=1)  # (targets, points, points)
-    steps[:, np.arange(len(points)), np.arange(len(points))] = 1
-    found: np.ndarray = (steps / apart).prod(axis=2)
+    at = steps == 0
+    steps[at] = 1
+    logs = np.log(np.abs(steps))  # products may be out of range
+    logs = logs.sum(axis=1, keepdims=True) - logs - np.log(np.abs(apart)).sum(axis=1)
+    signs = np.sign(steps).prod(axis=1, keepdims=True) * np.sign(steps) * np.sign(apart).prod(axis=1)
+    found: np.ndarray = np.where(at.any(axis=1, keepdims=True), at, signs * np.exp(logs))
     return found
 
 

@@ -82,14 +82,24 @@ class Design(NamedTuple):
             return self.workers // self.parts - 1 - borne
         return self.workers - (self.parts + self.colluders - 1) * self.degree - borne - 1
 
-    def nearest(self) -> dict[str, int]:
-        """Return, by name, the largest number that is feasible with the others as they are."""
-        found = {}
-        for key in ("parts", "stragglers", "liars", "colluders"):
-            least = 1 if key == "parts" else 0
-            for number in range(getattr(self, key) - 1, least - 1, -1):
-                if self._replace(**{key: number}).spare >= 0:
-                    found[key] = number
+    @property
+    def terms(self) -> int:
+        """Largest K + T, if parts are coded."""
+        return (self.workers - self.stragglers - 2 * self.liars - 1) // self.degree + 1
+
+    def nearest(self) -> list[str]:
+        """Return, for each number, the largest that is feasible with the others as they are."""
+        most = {
+            "parts": (self.workers // (self.stragglers + 2 * self.liars + 1), self.terms - self.colluders),
+            "stragglers": (self.stragglers + self.spare,),
+            "liars": (self.liars + self.spare // 2,),
+            "colluders": (self.terms - self.parts, 0),
+        }
+        found = []
+        for key, numbers in most.items():
+            for number in sorted(numbers, reverse=True):
+                if number >= (key == "parts") and self._replace(**{key: number}).spare >= 0:
+                    found.append(f"{key} = {number}")
                     break
         return found
 
@@ -114,17 +124,13 @@ class Lagrange(EncodedScheme):
         data_bits: Annotated[int, Meta(ge=0, le=40)] = 12  #: in a field: fractional bits of data
         theta_bits: Annotated[int, Meta(ge=0, le=40)] = 16  #: in a field: fractional bits of θ
         #: with problem.kind "logistic": degree of the polynomial that stands for σ(z), odd …
-        sigmoid: Positive = 1
+        sigmoid: Annotated[int, Meta(ge=1, le=31)] = 1
         range: Real = 5.0  #: … and the scores |z| up to which it approximates σ
 
     @classmethod
     def check(cls, config: Config) -> None:
         super().check(config)
         options, problem = config.scheme.options, config.problem
-        if config.update.clip != "none":
-            raise InputError(
-                f"update.clip: '{config.update.clip}': results that are scaled cannot be decoded"
-            )
         if options.arithmetic == "real":
             if options.colluders:
                 raise InputError(
@@ -184,17 +190,15 @@ class Lagrange(EncodedScheme):
         """
         options = self.options
         borne = options.stragglers, options.liars, options.colluders
-        parts, degree_ = options.parts, degree(self.polynomial())
-        if parts is None:
-            most = (self.workers - options.stragglers - 2 * options.liars - 1) // degree_ - options.colluders
-            parts = max(1, most + 1)
-        found = Design(self.workers, parts, *borne, degree_)
+        found = Design(self.workers, options.parts or 1, *borne, degree(self.polynomial()))
+        if options.parts is None:
+            found = found._replace(parts=max(1, found.terms - options.colluders))
         if found.spare < 0:
-            nearest = [f"{key} = {number}" for key, number in found.nearest().items()]
             raise InputError(
-                f"scheme.options.parts: {self.workers} workers are too few for {parts} parts at degree "
-                f"{degree_}, with {borne[0]} stragglers, {borne[1]} liars and {borne[2]} colluders; feasible "
-                f"with the others as they are: {', or '.join(nearest) or 'nothing'}"
+                f"scheme.options.parts: {self.workers} workers are too few for parts = {found.parts} at "
+                f"degree {found.degree}, stragglers = {borne[0]}, liars = {borne[1]} and colluders = "
+                f"{borne[2]}; feasible with the others as they are: "
+                f"{', or '.join(found.nearest()) or 'nothing'}"
             )
         return found
 
@@ -291,10 +295,9 @@ class Lagrange(EncodedScheme):
         return [Layout([Unit(0, problem.size, 1)], [1], [1], problem.dtype)]
 
     def state(self, problem: Problem) -> State:
-        (layout,), config = self.layouts(problem, ()), self.config
-        rows = self.rows_of_task
+        (layout,), rows = self.layouts(problem, ()), self.rows_of_task
         state = LagrangeState(
-            problem.initial(config.seed),
+            self.initial(problem),
             self.optimizer(problem),
             layout,
             problem,
@@ -311,7 +314,7 @@ class Lagrange(EncodedScheme):
         """Return what to do so that sums at the first θ fit into the field."""
         assert self.point is not None
         extent, rows = self.extent(), self.rows_of_task * self.design.parts
-        theta = problem.layers[0].weights(problem.initial(self.config.seed))
+        theta = problem.layers[0].weights(self.initial(problem))
         for prime, bits in (("", self.point.bits), (" and prime = '2^61-1'", 61)):
             for fewer in range(max(self.point.data, self.point.theta)):
                 own = FixedPoint(bits, max(0, self.point.data - fewer), max(0, self.point.theta - fewer))

@@ -10,10 +10,13 @@ import msgspec
 import numpy as np
 import pytest
 from descents import Descent
+from hypothesis import given
+from hypothesis import strategies as st
 
 import pdcode
 from pdcode.config.load import resolve
 from pdcode.schemes import make_scheme
+from pdcode.schemes.lagrange import Design
 from pdcode.trace.schema import USED
 from pdcode.training.setup import prepare
 from pdcode.util.errors import Failure, InputError
@@ -31,6 +34,7 @@ KINDS = {
     "outputs": [*DATA, "problem.outputs=3"],
     "by input": [*DATA, "problem.outputs=2", "problem.axis=input"],
     "biases": [*DATA, "problem.penalise_bias=true", "problem.l2=0.3"],
+    "proximal": [*DATA, "optimizer.proximal={kind='l1', weight=0.05}"],
     "float32": [*DATA, "problem.dtype=float32"],
 }
 CODES = {
@@ -232,12 +236,14 @@ def test_data_do_not_show_in_what_a_worker_has() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        (["scheme.options.parts=4"], "7 workers are too few for 4 parts at degree 2, with 1 stragglers"),
+        (["scheme.options.parts=4"], "7 workers are too few for parts = 4 at degree 2, stragglers = 1"),
         (["scheme.options.parts=4"], "as they are: parts = 3, or stragglers = 0"),
         (["scheme.options.parts=5"], "feasible with the others as they are: parts = 3"),
-        (["scheme.options.liars=3"], "3 liars and 0 colluders; .*: stragglers = 0, or liars = 2"),
+        (["scheme.options.liars=3"], "liars = 3 and colluders = 0; .*: stragglers = 0, or liars = 2"),
         (["scheme.options={liars=2,colluders=3,arithmetic='field'}"], "colluders = 0"),
-        (["scheme.options.stragglers=7"], "7 stragglers, .*stragglers = 6"),
+        (["scheme.options.stragglers=7"], "stragglers = 7, .*are: stragglers = 6"),
+        (["scheme.options.parts=2000000000"], "parts = 2000000000 at .*: parts = 3$"),
+        (["scheme.options={stragglers=1000000000000,liars=5}"], "as they are: nothing"),
         (["scheme.options.colluders=1"], "scheme.options.colluders: 1: real numbers hide nothing"),
         ([FIELD, "problem.dtype=float32"], "problem.dtype: 'float32': residues travel as eight bytes"),
         ([FIELD, "scheme.options.prime=7"], "scheme.options.prime: "),
@@ -246,7 +252,7 @@ def test_data_do_not_show_in_what_a_worker_has() -> None:
         ([*LOGISTIC, "scheme.options.sigmoid=2"], "scheme.options.sigmoid: 2 is even"),
         (["scheme.options.sigmoid=3"], "sigmoid: 3 has no effect with problem.kind 'least-squares'"),
         (["scheme.options.theta_bits=3"], "theta_bits: 3 has no effect with scheme.options.arithmetic"),
-        (["update.clip=median"], "update.clip: 'median': results that are scaled"),
+        (["update.clip=median"], "update.clip: 'median': scheme 'lagrange' cannot decode scaled results"),
         (["update.mode=all"], "update.mode: 'all'"),
         (["update.late=use"], "update.late: 'use'"),
         (["wire.dtype=int8"], "wire.dtype: 'int8'"),
@@ -341,6 +347,32 @@ def test_flops_are_those_of_the_products(batch: int, rows: int) -> None:
     products = 2 * 2 * rows * 10 * 4 + rows * 4
     assert plain == products + 40
     assert 2 * products < modular < 10 * products
+
+
+@given(
+    *(st.integers(1, most) for most in (12, 8)),
+    *(st.integers(0, most) for most in (5, 3, 3)),
+    st.integers(1, 5),
+)
+def test_what_is_said_to_be_feasible_is_and_one_more_is_not(
+    workers: int, parts: int, stragglers: int, liars: int, colluders: int, degree: int
+) -> None:
+    """By the conditions of the paper, as they are written there."""
+
+    def feasible(design: Design) -> bool:
+        n, k, s, a, t, d = design
+        if t == 0 and n < k * d - 1:
+            return s + 2 * a <= n // k - 1
+        return (k + t - 1) * d + s + 2 * a + 1 <= n
+
+    design = Design(workers, parts, stragglers, liars, colluders, degree)
+    assert (design.spare >= 0) == feasible(design)
+    if design.spare < 0:
+        said = dict(each.split(" = ") for each in design.nearest())
+        for key in ("parts", "stragglers", "liars", "colluders"):
+            numbers = range(key == "parts", getattr(design, key))
+            possible = [number for number in numbers if feasible(design._replace(**{key: number}))]
+            assert ([int(said[key])] if key in said else []) == possible[-1:]
 
 
 def test_a_scheme_needs_no_data_to_be_checked() -> None:
