@@ -412,7 +412,8 @@ class LagrangeState(State):
     @property
     def largest(self) -> float:
         """Logarithm to base 2 of the bound on sums modulo a prime; infinite or nan if θ has diverged."""
-        return float(np.log2(self._size.most.max()))
+        with np.errstate(divide="ignore"):
+            return float(np.log2(self._size.most.max()))
 
     def overflow(self) -> str:
         """Say why the sum of this update may not fit into the field; empty: it does, or numbers are real."""
@@ -443,7 +444,8 @@ class LagrangeState(State):
         amplification : float
             Sum of the magnitudes of the decoding weights.
         """
-        terms = self._extent.rows + len(self.theta) + 4 * len(self._payloads)  # of the sums in a row: as many
+        # Sums over rows and inputs, of coding and decoding; the decoding weights are off by some ε a worker.
+        terms = self._extent.rows + len(self.theta) + 16 * len(self._payloads)
         return self._scale * amplification * terms * self._noise()
 
     def _noise(self) -> float:

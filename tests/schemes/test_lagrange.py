@@ -309,6 +309,22 @@ def test_the_dead_are_stragglers_and_too_many_end_the_run(tmp_path: Path) -> Non
     assert 150 < failed.value.trace.updates.rows < 300
 
 
+def test_the_others_wait_for_a_worker_that_is_to_come_back(tmp_path: Path) -> None:
+    events = "{worker=2, at_s=0.05}, {kind='join', worker=2, at_s=0.15}"
+    job = [
+        *JOB,
+        *DATA,
+        "workers.count=7",
+        "scheme.options={parts=2,liars=2,stragglers=0}",
+        "workers.spares=1",
+    ]
+    job += ["stop.updates=300", "machine.task_s=0.001", f"faults.events=[{events}]"]
+    config = resolve({}, [*job, f"trace.path={tmp_path}/trace.h5"])
+    times = pdcode.simulate(msgspec.to_builtins(config), progress=False).updates["t_ns"]
+    assert len(times) == 300
+    assert max(np.diff(times)) > 0.09e9
+
+
 def test_a_worker_that_is_back_counts_once() -> None:
     made = Descent(
         [*JOB, *DATA, "workers.count=7", "scheme.options={parts=2,liars=1,stragglers=0}"], [1.0] * 7
