@@ -2,7 +2,7 @@
 
 Yu, Li, Raviv, Mousavi Kalan, Soltanolkotabi and Avestimehr, "Lagrange coded computing: optimal design for
 resiliency, security, and privacy", AISTATS 2019 (PMLR 89). The data are cut into K parts and coded over n
-workers, each of which evaluates a polynomial of total degree d on a coded part (`coding.lagrange`). With
+workers, each of which evaluates a polynomial of total degree d on a coded part (`coding.parts`). With
 (K + T - 1) d + S + 2A + 1 ≤ n rank 0 does without S late results, corrects A wrong ones, and no T workers
 together learn anything of the data. Where n < K d - 1 and T = 0, copies of the parts bear more: S + 2A ≤
 ⌊n/K⌋ - 1. The paper computes in a finite field, of which p = 2⁶¹ - 1 and 2³¹ - 1 are here, and has
@@ -26,8 +26,9 @@ from msgspec import Meta
 
 from ..coding import flops
 from ..coding.fields import product, residues, uniform
-from ..coding.lagrange import Copies, Evaluate, Extent, FieldValues, LagrangeState, PartsCode, RealValues
+from ..coding.lagrange import Evaluate, Extent, LagrangeState
 from ..coding.memory import Respond
+from ..coding.parts import Copies, FieldValues, PartsCode, RealValues
 from ..coding.polynomials import (
     FixedPoint,
     LeastSquares,

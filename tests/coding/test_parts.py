@@ -12,7 +12,7 @@ import scipy.stats
 
 from pdcode.coding import fields
 from pdcode.coding.fields import PRIMES
-from pdcode.coding.lagrange import Copies, FieldValues, PartsCode, RealValues
+from pdcode.coding.parts import Copies, FieldValues, PartsCode, RealValues
 
 M61, SIZE = PRIMES[61], 3
 NOISE = 1e-12  # of results of real numbers here
