@@ -22,6 +22,7 @@ from ..kernels import (
     combine,
     decode,
     encode,
+    field,
     finite,
     fold,
     loss,
@@ -78,6 +79,20 @@ def ordering() -> Iterator[Case]:
         combine.locate(payloads, addresses, 0)
         work = plan(order.middle_mean, addresses, count // 2, count // 2 + 1, out)
         yield moving(f"median of {count} payloads", payloads.nbytes + out.nbytes, work)
+
+
+def counting() -> Iterator[Case]:
+    """Yield cases of products modulo a prime with data larger than cache: of a worker, and of encoding."""
+    rows, columns = 1 << 14, 512
+    data = np.random.default_rng(1).integers(0, 2**31 - 1, (rows, columns), np.uint64)
+    left = data.reshape(1, -1)[:, :rows]
+    for bits in 31, 61:
+        prime, right = (1 << bits) - 1, data[:1]
+        # Reading alone is half of a copy's traffic.
+        work = plan(field.product_transposed, data, right, prime, np.empty((rows, 1), np.uint64))
+        yield moving(f"X θ modulo 2^{bits} - 1", data.nbytes, work)
+        work = plan(field.product, left, data, prime, np.empty((1, columns), np.uint64))
+        yield moving(f"Xᵀ r modulo 2^{bits} - 1", data.nbytes, work)
 
 
 def selecting() -> Iterator[Case]:
@@ -208,7 +223,10 @@ def losing() -> Iterator[Case]:
 def run() -> int:
     """Measure, and print the tables."""
     print("One thread, float32; the median of rounds in turn. " + processor())
-    groups = (encoding, decoding, ordering, folding, selecting, rounding, stepping, activating, losing)
+    groups = (
+        *(encoding, decoding, ordering, counting, folding),
+        *(selecting, rounding, stepping, activating, losing),
+    )
     table("copy", "GB/s", chain.from_iterable(group() for group in groups))
     table("scipy", "GFLOP/s", products.multiplying())
     table("numpy", "million/s", products.drawing())

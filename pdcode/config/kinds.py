@@ -131,6 +131,7 @@ KINDS: dict[str, dict[str, Any]] = {
         "powersgd": "pdcode.schemes.powersgd:PowerSGD",
         "demo": "pdcode.schemes.demo:DeMo",
         "robust": "pdcode.schemes.robust:Robust",
+        "lagrange": "pdcode.schemes.lagrange:Lagrange",
         "mds": "pdcode.schemes.mds:MDS",
         "byzantine": "pdcode.schemes.byzantine:Byzantine",
     },

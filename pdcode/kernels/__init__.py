@@ -1,8 +1,8 @@
 """Compiled kernels: Cython over csrc/. `pdcode.kernels.reference` has plain numpy versions.
 
 Modules: encode, loss, activation, sparse, matched, selection (workers); decode, combine, order, factor,
-mmse, peeling, optimize, proximal (rank 0); intake, quantise, fold, finite, philox (both); packing (design of
-codes); events, rounds (the virtual clock).
+mmse, peeling, optimize, proximal (rank 0); intake, quantise, fold, finite, field, philox (both); packing
+(design of codes); events, rounds (the virtual clock).
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ twin of the virtual clock is in tests/support/clocks.py.
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy
@@ -391,6 +392,33 @@ def middle_mean(payloads, low, high, out):
     """Write the mean of the ranks low to high - 1 of the payloads' elements; arrays, not addresses."""
     ranked = numpy.sort([payload[: len(out)] for payload in payloads], axis=0)
     out[:] = ranked[low:high].mean(axis=0)
+
+
+def field_product(a, b, p, out):
+    """Compute a @ b mod p, in Python's integers."""
+    out[:] = (a.astype(object) @ b.astype(object)) % p
+
+
+def field_basis(points, targets, p, out):
+    """Compute the polynomials of Lagrange's basis at targets, mod p."""
+    x = [int(point) for point in points]
+    for row, t in zip(out, targets, strict=True):
+        for i, one in enumerate(x):
+            pairs = [((int(t) - other), (one - other)) for j, other in enumerate(x) if j != i]
+            row[i] = math.prod(t for t, _ in pairs) * pow(math.prod(d for _, d in pairs), -1, p) % p
+
+
+def field_errors(points, word, dimension, p):
+    """Return the places of the wrong values of a polynomial, mod p, by trying all sets; None: too many."""
+    for count in range((len(word) - dimension) // 2 + 1):
+        for wrong in itertools.combinations(range(len(word)), count):
+            x, y = numpy.delete(points, wrong), numpy.delete(word, wrong)
+            basis, values = numpy.empty((len(x), dimension), numpy.uint64), numpy.empty_like(y[:, None])
+            field_basis(x[:dimension], x, p, basis)
+            field_product(basis, y[:dimension, None], p, values)
+            if (values[:, 0] == y).all():
+                return list(wrong)
+    return None
 
 
 def posterior(codewords, covariance, noise):

@@ -77,6 +77,7 @@ def coordinate(
                 planned = pace.plan(fleet.workers, *share.message_bytes(components.asked, components.problem))
             empty = memory_places(config, run, None)
             places = memory_places(config, run, found) if keeps else [None] * fleet.workers
+            components.scheme.conceal()
             for worker in range(fleet.workers):
                 arrays = components.scheme.share(source, worker)
                 fleet.set_up(worker, facts | {"pace": planned, "kept": places[worker]}, arrays)

@@ -188,6 +188,17 @@ class Scheme:
         dataset = problems.receive(self.config.problem, arrays, worker, self.workers)
         return Problem.from_dataset(self.config.problem, dataset, self.config.code.blocks)
 
+    def conceal(self) -> None:
+        """Draw by the operating system what workers must not know: they know the seed. By default nothing is.
+
+        Called before `share` where workers are other processes; what rank 0 computes must not depend on it.
+        """
+        return
+
+    def remarks(self, state: State) -> list[str]:
+        """Describe, a line each, what is made of the options where it is not evident."""
+        return []
+
     # Messages: the same at rank 0 and at the workers.
 
     @property

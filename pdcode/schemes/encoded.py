@@ -67,6 +67,10 @@ class EncodedScheme(Scheme):
             raise InputError(
                 f"update.mode: '{config.update.mode}': scheme '{name}' steps once it can decode; leave it out"
             )
+        if config.update.clip != "none":
+            raise InputError(
+                f"update.clip: '{config.update.clip}': scheme '{name}' cannot decode scaled results"
+            )
         rounded = [wire for wire in config.wire.formats if wire != problem.dtype]
         if rounded:
             raise InputError(

@@ -235,8 +235,9 @@ class Coordinator(ledger.Ledger):
             self._part(arrival.worker)
         expected = self._expected() + goes_on
         stepped = self._step_if_ready(expected, ENOUGH if expected or not self.outstanding else ALONE)
-        alone = bool(self.left) and not self.living() and not self.fleet.joining
-        if not (self.outstanding or self.stopping) and (alone or not (stepped or goes_on)):
+        alone = bool(self.left) and not self.living()
+        ends = not (self.outstanding or self.stopping or self.fleet.joining)
+        if ends and (alone or not (stepped or goes_on)):
             self._stick()
         self._observe(self.fleet.now_ns() if stepped else arrival.t_recv_ns)
         if stepped or self.stopping:

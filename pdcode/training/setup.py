@@ -127,7 +127,7 @@ class Components:
                 f"optimizer.rate {config.optimizer.rate:g} is too long for whitened steps of so few workers: "
                 f"try {rate:g}"
             )
-        return [*lines, *self.notes, *shared_delays(config)]
+        return [*lines, *self.notes, *self.scheme.remarks(self.state), *shared_delays(config)]
 
     @property
     def facts(self) -> dict[str, Any]:

@@ -42,6 +42,13 @@ TABLES: dict[str, list[str]] = {  # of whole configurations: every kind of a tab
     "sgc": ["scheme.name=sgc", "scheme.options.stragglers=2", "problem.batch=0"],
     "mds": ["scheme={name='mds',options={start=0.5,arriving=9}}", "problem.kind=logistic"],
     "byzantine": ["scheme={name='byzantine',options={liars=1,stragglers=1}}", "problem.kind=least-squares"],
+    "lagrange": [
+        "scheme.name=lagrange",
+        "problem.kind=least-squares",
+        "problem.data=diabetes",
+        "problem.dtype=float64",
+        "scheme.options={arithmetic='field',colluders=1}",
+    ],
     "residual": ["memory.kind=none", "decoder.kind=residual", "update.mode=captured", "stragglers={}"],
     "peeling": ["memory.kind=none", "decoder.kind=peeling", "wire.dtype=int8", "problem.shards=replicated"],
     "tracking": ["memory.kind=coordinator", "downlink.kind=codewords", "trace.arrivals=sampled"],

@@ -97,6 +97,13 @@ CASES = {
         "downlink.kind=codewords", "downlink.check=5", "optimizer.momentum=0.5", "wire.dtype=int8",
         "optimizer.proximal={kind='group-lasso', weight=0.001}",
     ],
+    "lagrange": [
+        "problem.kind=least-squares", "problem.data=diabetes", "problem.standardise=true",
+        "problem.hidden=[64]", 'code={family="uncoded",blocks=1,rotate=false}', "problem.batch=40",
+        "problem.dtype=float64", "optimizer.rate=0.01",
+        "scheme={name='lagrange',options={arithmetic='field',colluders=1}}",
+        'faults.events=[{kind="nan", worker=1, task=9}]',
+    ],
     "relay": [
         "downlink.kind=codewords", "downlink.check=5", "wire.dtype=int8", "code.blocks=units",
         "code.share=0.25", 'faults.events=[{kind="nan", worker=1, task=20}]',

@@ -39,6 +39,11 @@ CASES = {
     "sag": ["scheme.name=sag", WHOLE, "scheme.options.parts=2"],
     "dsag": ["scheme.name=dsag", WHOLE, "scheme.options.parts=3", "problem.batch=0"],
     "sgc": ["scheme.name=sgc", WHOLE, "scheme.options.stragglers=3", "problem.batch=4"],
+    "lagrange": [
+        "problem.kind=logistic", "problem.data=breast-cancer", "problem.dtype=float64", WHOLE,
+        "problem.hidden=[64]", "problem.standardise=true",
+        "scheme={name='lagrange',options={arithmetic='field',colluders=1,data_bits=8}}",
+    ],
     "rounds": [
         f'plugins=["{SUPPORT / "clipped.py"}"]', "scheme.name=clipped", WHOLE, "update.mode=first",
     ],

@@ -102,6 +102,11 @@ CASES = {
         *LINEAR, "scheme.name=byzantine", "scheme.options={start=0.5,arriving=30}",
         'faults.events=[{kind="lie", worker=1, task=2}]',
     ],
+    "lagrange": [*LINEAR, "scheme.name=lagrange", "problem.batch=40"],
+    "lagrange-field": [
+        *LINEAR, "scheme.name=lagrange", "scheme.options={arithmetic='field',colluders=1,data_bits=8}",
+        "problem.dtype=float64", 'faults.events=[{kind="nan", worker=1, task=2}]',
+    ],
     "captured": [NONE, "update.mode=captured", "problem.dtype=float64", "stop.loss=0.5", "stop.updates=1000"],
     "waste": [
         *FIRST, "update.late=waste", "optimizer.momentum=0.5", "workers.count=5",

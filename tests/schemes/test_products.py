@@ -207,6 +207,7 @@ def test_coordinate_descent_changes_some_weights_in_turn(scheme: str) -> None:
         (["scheme.name=mds", "problem.kind=mlp"], "problem.kind: 'mlp': scheme 'mds' codes linear models"),
         (["scheme.name=mds", "update.mode=all"], "update.mode: 'all'"),
         (["scheme.name=mds", "update.late=use"], "update.late: 'use'"),
+        (["scheme.name=mds", "update.clip=median"], "update.clip: 'median'"),
         (["scheme.name=mds", "wire.dtype=int8"], "wire.dtype: 'int8'"),
         (["scheme.name=mds", "downlink.kind=codewords"], "downlink.kind: 'codewords' has no effect"),
         (["scheme.name=mds", "memory.kind=worker"], "memory.kind: 'worker' has no effect"),

@@ -75,6 +75,11 @@ CASES = {
     "powersgd": scheme("powersgd", *FIRST, "update.late=waste"),
     "demo": scheme("demo", "optimizer.kind=sign", *FIRST),
     "mds": [*LINEAR, "scheme={name='mds',options={blocks=3,start=0.3,arriving=20}}"],
+    "lagrange": [
+        "problem.kind=logistic", "problem.data=breast-cancer", "problem.dtype=float64", "problem.hidden=[64]",
+        "problem.standardise=true", 'code={family="uncoded",blocks=1,rotate=false}',
+        "scheme={name='lagrange',options={arithmetic='field',colluders=1,data_bits=8,stragglers=0}}",
+    ],
     "byzantine": [
         *LINEAR, "scheme={name='byzantine',options={coordinates=20}}", "problem.batch=0",
     ],

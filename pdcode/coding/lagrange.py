@@ -1,0 +1,262 @@
+"""Both sides of Lagrange coded computing: workers evaluate a polynomial of coded data, rank 0 decodes."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from ..decoders.summing import Summing
+from ..problems import Problem
+from ..problems.partition import Blocks, Unit
+from ..transport.base import Arrival
+from ..transport.layout import Layout
+from ..transport.messages import Order, Reply, Task
+from ..util.errors import Failure
+from ..util.rng import Batches
+from .optimizers import Optimizer
+from .parts import PartsCode
+from .policies import Seen
+from .polynomials import Fixed, FixedPoint, Measure, Polynomial, Size
+from .state import State
+
+
+class Extent(NamedTuple):
+    """How large a polynomial's values can be, given θ.
+
+    Attributes
+    ----------
+    polynomial : Polynomial
+    x, y : (ndarray, ndarray)
+        Largest magnitudes of inputs and targets, shape (1, columns), and bounds of the sums over rows; in the
+        integers that are sent.
+    rows : int
+        Rows that are summed over.
+    point : FixedPoint or None
+    """
+
+    polynomial: Polynomial
+    x: tuple[np.ndarray, np.ndarray]
+    y: tuple[np.ndarray, np.ndarray]
+    rows: int
+    point: FixedPoint | None
+
+    def of(self, weights: np.ndarray) -> Size:
+        """Return the size of the sum over rows."""
+        measure = Measure(self.rows, self.point)
+        with np.errstate(over="ignore", invalid="ignore"):  # θ may have diverged
+            size: Size = self.polynomial(
+                measure.data(*self.x), measure.data(*self.y), measure.constant(weights)
+            )
+        return size
+
+
+class Evaluate:
+    """A worker's side: it evaluates the polynomial on its coded rows.
+
+    Parameters
+    ----------
+    polynomial : Polynomial
+    x, y : ndarray, shape (rows, inputs) and (rows, outputs)
+        Coded inputs and targets.
+    layer : Blocks
+        Of the weights in θ.
+    batches : Batches
+        Numbers of the rows of an update.
+    point : FixedPoint or None
+        Representation of numbers modulo a prime; None: real numbers.
+    reply : Reply
+    """
+
+    transient = "_polynomial", "_x", "_y", "_batches"  # in snapshots: nothing changes
+
+    def __init__(
+        self,
+        polynomial: Polynomial,
+        x: np.ndarray,
+        y: np.ndarray,
+        layer: Blocks,
+        batches: Batches,
+        point: FixedPoint | None,
+        reply: Reply,
+    ) -> None:
+        self._polynomial, self._x, self._y, self._layer = polynomial, x, y, layer
+        self._batches, self._point, self._reply = batches, point, reply
+
+    def __call__(self, theta: np.ndarray, task: Task) -> float:
+        x, y, point = self._x, self._y, self._point
+        if not self._batches.full:
+            rows = self._batches.draw(task.version)
+            x, y = x[rows], y[rows]
+        weights, payload = self._layer.weights, self._reply.payloads[0][0]
+        if point is None:
+            with np.errstate(over="ignore", invalid="ignore"):  # rank 0 refuses what is not finite
+                payload[:] = self._polynomial(x, y, weights(theta)).ravel()
+        elif (theta.view(np.uint64) < point.prime).all():
+            sent = Fixed(point, weights(theta.view(np.uint64)), point.theta)
+            found = self._polynomial(Fixed(point, x, point.data), Fixed(point, y, point.data), sent)
+            payload.view(np.uint64)[:] = found.residues.ravel()
+        else:  # a fault has made it NaN
+            payload.fill(np.nan)
+        return float("nan")
+
+    def quantise(self, keys: tuple[int, int, int]) -> None:
+        self._reply.write(*keys)
+
+    def rollback(self) -> None:
+        pass
+
+
+class LagrangeState(State):
+    """State with the results of an update.
+
+    Parameters
+    ----------
+    theta : ndarray, shape (size,)
+    optimizer : Optimizer
+    layout : Layout
+    problem : Problem
+        Rank 0's: a linear model.
+    code : PartsCode
+    extent : Extent
+        Of the sum over the rows of all parts; of real numbers, of one worker's result.
+    scale : float
+        Factor that makes the decoded sum the mean over the training rows.
+
+    Attributes
+    ----------
+    error : float
+        Bound on the rounding error of an element of the last decoded gradient. Rounding of data and θ to
+        fixed point is not in it: modulo a prime it is zero.
+    """
+
+    transient = "_code", "_extent", "_layer", "_network", "_size"  # in snapshots
+    _workers: list[int]  # whose results are here …
+    _numbers: list[int]  # … and which arrivals since the last step brought them
+    _arrived: int
+    _wrong: list[int] | None  # places of wrong results; None: not known, or too many
+    _ready: bool  # whether `_sent` is this update's θ
+
+    def __init__(
+        self,
+        theta: np.ndarray,
+        optimizer: Optimizer,
+        layout: Layout,
+        problem: Problem,
+        code: PartsCode,
+        extent: Extent,
+        scale: float,
+    ) -> None:
+        self.theta, self.optimizer, self.layouts = theta, optimizer, [layout]
+        self.robust = code.liars > 0
+        self._code, self._extent, self._scale = code, extent, scale
+        (self._layer,), self._network = problem.layers, problem.network
+        self._units, self._decoders = [Unit(0, len(theta), 1)], [Summing(1, (len(theta),), theta.dtype)]
+        dtype = theta.dtype if extent.point is None else np.dtype(np.uint64)
+        self._payloads = np.empty((len(code.words), len(theta)), dtype)
+        self._sent = np.empty(len(theta), dtype)
+        self._version, self.error = 0, 0.0
+        self._begin()
+
+    def order(self, worker: int, task: int) -> Order:
+        if not self._ready:
+            if excess := self.overflow():
+                raise Failure(f"{excess} (update {self._version})")
+            point = self._extent.point
+            self._sent[:] = self.theta if point is None else point.fixed(self.theta, point.theta).residues[0]
+            self._ready = True
+        return Order(0, self.layouts[0].empty_codewords(), [self._sent.view(np.uint8)])
+
+    def fold(self, arrival: Arrival) -> float:
+        (payload,) = arrival.payloads
+        if arrival.worker not in self._workers:  # one that has died and is back may have answered already
+            self._payloads[len(self._workers)] = payload[0].view(self._payloads.dtype)
+            self._workers.append(arrival.worker)
+            self._numbers.append(self._arrived)
+        self._arrived += 1
+        share = self._code.captured(self._workers)
+        self._wrong = self._locate() if share >= 1 else None
+        return 1.0 if self._wrong is not None else min(share, 1 - 1 / len(self._payloads))
+
+    def ready(self, seen: Seen, expected: int) -> bool:
+        if self._wrong is None and expected == 0:
+            count, needed, liars = len(self._workers), self._code.needed, self._code.liars
+            said = f"{count} results, and {needed} are needed"
+            if self._code.captured(self._workers) >= 1:
+                said = f"more than {liars} of {count} results contradict the others"
+            self.stuck = f"update {self._version} cannot be decoded: {said}"
+        return self._wrong is not None
+
+    def step(self, damping: float) -> float | None:
+        kept = np.setdiff1d(np.arange(len(self._workers)), self._wrong or [])
+        workers, point = [self._workers[place] for place in kept], self._extent.point
+        found = self._code.decode(workers, self._payloads[kept])
+        if point is None:
+            self.error = self.bound(float(np.abs(self._code.weights(workers)).sum()))
+        else:
+            found = point.restored(found, self._size.fraction)
+        gradient = self._decoders[0].accumulator
+        self._layer.weights(gradient)[:] = self._scale * found.reshape(self._layer.outputs, -1)
+        if self._network.l2:
+            inputs = slice(None) if self._network.penalise_bias else slice(-1)
+            weights, l2 = self._layer.weights, self.theta.dtype.type(self._network.l2)
+            weights(gradient)[:, inputs] += l2 * weights(self.theta)[:, inputs]
+        norm = self.optimizer.step(self.theta, self._units, self._decoders, damping)
+        self._version += 1
+        self._begin()
+        return norm
+
+    def resumed(self) -> None:
+        self._begin()
+
+    @property
+    def flagged(self) -> list[int]:
+        return [self._numbers[place] for place in self._wrong or []]
+
+    @property
+    def largest(self) -> float:
+        """Logarithm to base 2 of the bound on sums modulo a prime; infinite or nan if θ has diverged."""
+        with np.errstate(divide="ignore"):
+            return float(np.log2(self._size.most.max()))
+
+    def overflow(self) -> str:
+        """Say why the sum of this update may not fit into the field; empty: it does, or numbers are real."""
+        point, largest = self._extent.point, self.largest
+        if point is None or largest < np.log2(point.prime / 2):
+            return ""
+        said = f"sums may reach 2^{largest:.1f}" if np.isfinite(largest) else "θ has diverged"
+        return (
+            f"scheme.options.prime: {said}, with {point.data} fractional bits of data and {point.theta} of "
+            f"θ; modulo 2^{point.bits} - 1 they must be below 2^{point.bits - 1}"
+        )
+
+    def _begin(self) -> None:
+        """Begin an update."""
+        self._workers, self._numbers, self._arrived = [], [], 0
+        self._wrong, self._ready, self.stuck = None, False, ""
+        self.restored()
+
+    def restored(self) -> None:
+        """Compute what follows from θ."""
+        self._size = self._extent.of(self._layer.weights(self.theta))
+
+    def bound(self, amplification: float) -> float:
+        """Return a bound on the rounding error of an element of the decoded gradient, of real numbers.
+
+        Parameters
+        ----------
+        amplification : float
+            Sum of the magnitudes of the decoding weights.
+        """
+        # Sums over rows and inputs, of coding and decoding; the decoding weights are off by some ε a worker.
+        terms = self._extent.rows + len(self.theta) + 16 * len(self._payloads)
+        return self._scale * amplification * terms * self._noise()
+
+    def _noise(self) -> float:
+        """Return the rounding error of an element of a result, of real numbers, if it were rounded once."""
+        return float(np.finfo(self.theta.dtype).eps * self._size.most.max())
+
+    def _locate(self) -> list[int] | None:
+        """Return the places of wrong results."""
+        noise = self._noise() if self._extent.point is None else 0.0
+        return self._code.locate(self._workers, self._payloads[: len(self._workers)], noise)

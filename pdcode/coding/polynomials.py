@@ -1,0 +1,281 @@
+"""Polynomials that workers evaluate on coded data, and the numbers that they are evaluated with.
+
+A polynomial is written once, as an expression in the inputs x (rows, inputs), the targets y (rows, outputs)
+and the weights θ (outputs, inputs), with ``+``, ``-``, ``*``, ``@`` and ``.T``. It is evaluated with floating
+point numbers; with numbers of fixed point modulo a prime, `Fixed`; and with `Size`, which tells how large the
+result can be, of what degree it is in the data, and what it costs.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import msgspec
+import numpy as np
+from numpy.polynomial import Chebyshev
+from numpy.polynomial import Polynomial as Powers
+
+from ..kernels import field
+from .fields import PRIMES, lifted, product, residues
+
+GRID = 10_001  # points at which the error of an approximation is measured
+
+
+class Polynomial(Protocol):
+    """A polynomial of the data, whose values for parts of the rows add up to that for all.
+
+    Rows of zeros, with which the last part is filled up, must add nothing.
+    """
+
+    def __call__(self, x: Any, y: Any, theta: Any) -> Any:
+        """Return the sum over rows, shape (outputs, inputs), such as the gradient of a sum of losses."""
+        ...
+
+
+class LeastSquares:
+    """Gradient of half the squared errors: (x θᵀ - y)ᵀ x."""
+
+    def __call__(self, x: Any, y: Any, theta: Any) -> Any:
+        return (x @ theta.T - y).T @ x
+
+
+def odd(z: np.ndarray) -> np.ndarray:
+    """Return σ(z) - ½."""
+    return 0.5 * np.tanh(0.5 * z)
+
+
+class LogisticApproximation:
+    """Gradient of the logistic loss, with a polynomial in place of σ(z) = 1 / (1 + exp(-z)).
+
+    It interpolates σ - ½, an odd function, at Chebyshev points, and so nearly has the least maximal error.
+
+    Parameters
+    ----------
+    degree : int
+        Odd.
+    bound : float
+        B; the approximation is for scores |z| ≤ B.
+
+    Attributes
+    ----------
+    coefficients : list of float
+        Of z, z³, …
+    error : float
+        Largest error of σ(z) for |z| ≤ B.
+    """
+
+    def __init__(self, degree: int, bound: float) -> None:
+        found = Chebyshev.interpolate(odd, degree, [-bound, bound])
+        self.coefficients = [float(each) for each in found.convert(kind=Powers).coef[1::2]]
+        z = np.linspace(0, bound, GRID)
+        self.error = float(np.abs(self.sigmoid(z) - 0.5 - odd(z)).max())
+
+    def sigmoid(self, z: Any) -> Any:
+        """Return the approximation of σ(z)."""
+        found: Any
+        *lower, found = self.coefficients
+        square: Any = z * z if lower else None
+        for coefficient in reversed(lower):
+            found = found * square + coefficient
+        return found * z + 0.5
+
+    def __call__(self, x: Any, y: Any, theta: Any) -> Any:
+        return (self.sigmoid(x @ theta.T) - y).T @ x
+
+
+class FixedPoint(msgspec.Struct, frozen=True):
+    """Representation of numbers by integers modulo a prime.
+
+    Attributes
+    ----------
+    bits : int
+        Of the prime, see `fields.PRIMES`.
+    data, theta : int
+        Fractional bits of data, and of weights and constants.
+    """
+
+    bits: int
+    data: int
+    theta: int
+
+    @property
+    def prime(self) -> int:
+        return PRIMES[self.bits]
+
+    @staticmethod
+    def integers(numbers: np.ndarray | float, fraction: int) -> np.ndarray:
+        """Return numbers as integers with so many fractional bits, float64, which are exact below 2⁵³."""
+        scaled: np.ndarray = np.rint(np.ldexp(np.asarray(numbers, np.float64), fraction))
+        return scaled
+
+    def fixed(self, numbers: np.ndarray | float, fraction: int) -> Fixed:
+        """Return a matrix, or a number, modulo the prime."""
+        integers = np.atleast_2d(self.integers(numbers, fraction))
+        return Fixed(self, residues(integers, self.prime), fraction)
+
+    def restored(self, found: np.ndarray, fraction: int) -> np.ndarray:
+        """Return the numbers that residues with so many fractional bits stand for, float64."""
+        return np.ldexp(lifted(found, self.prime).astype(np.float64), -fraction)
+
+
+class Fixed:
+    """A matrix modulo a prime, whose elements stand for numbers with fractional bits.
+
+    Parameters
+    ----------
+    point : FixedPoint
+    residues : ndarray of uint64, two-dimensional
+    fraction : int
+        Number of fractional bits: a product has those of both factors; before a sum the term with fewer is
+        multiplied by a power of 2.
+    """
+
+    def __init__(self, point: FixedPoint, residues: np.ndarray, fraction: int) -> None:
+        self.point, self.residues, self.fraction = point, residues, fraction
+
+    @property
+    def T(self) -> Fixed:  # noqa: N802
+        return Fixed(self.point, self.residues.T, self.fraction)
+
+    def __matmul__(self, other: Fixed) -> Fixed:
+        found = product(self.residues, other.residues, self.point.prime)
+        return Fixed(self.point, found, self.fraction + other.fraction)
+
+    def __mul__(self, other: Fixed | float) -> Fixed:
+        factor = self._constant(other)
+        found = np.empty(self.residues.shape, np.uint64)
+        spread = np.ascontiguousarray(np.broadcast_to(factor.residues, found.shape))
+        mine = np.ascontiguousarray(self.residues)
+        field.multiply(mine.ravel(), spread.ravel(), self.point.prime, found.reshape(-1))
+        return Fixed(self.point, found, self.fraction + factor.fraction)
+
+    def __add__(self, other: Fixed | float) -> Fixed:
+        mine, term = self._aligned(self._constant(other))
+        prime = np.uint64(self.point.prime)
+        total = mine.residues + term.residues
+        return Fixed(self.point, np.where(total >= prime, total - prime, total), mine.fraction)
+
+    def __sub__(self, other: Fixed | float) -> Fixed:
+        term = self._constant(other)
+        negative = np.where(term.residues, np.uint64(self.point.prime) - term.residues, np.uint64(0))
+        return self + Fixed(self.point, negative, term.fraction)
+
+    __rmul__, __radd__ = __mul__, __add__
+
+    def _constant(self, other: Fixed | float) -> Fixed:
+        if isinstance(other, Fixed):
+            return other
+        return self.point.fixed(other, 0 if float(other).is_integer() else self.point.theta)
+
+    def _aligned(self, other: Fixed) -> tuple[Fixed, Fixed]:
+        """Return both with as many fractional bits as the one that has more."""
+        most = max(self.fraction, other.fraction)
+        mine, others = (
+            each if each.fraction == most else each * 2.0 ** (most - each.fraction) for each in (self, other)
+        )
+        return Fixed(self.point, mine.residues, most), Fixed(self.point, others.residues, most)
+
+
+class Measure:
+    """Account of an evaluation with `Size`.
+
+    Parameters
+    ----------
+    rows : int
+        Rows of the data that a worker evaluates the polynomial on.
+    point : FixedPoint or None
+        None: the numbers are floating point ones.
+
+    Attributes
+    ----------
+    flops : float
+        Multiplications and additions.
+    """
+
+    def __init__(self, rows: int, point: FixedPoint | None = None) -> None:
+        self.rows, self.point, self.flops = rows, point, 0.0
+
+    def data(self, most: np.ndarray, total: np.ndarray) -> Size:
+        """Return the size of inputs or targets; magnitudes are those of the integers that are sent."""
+        return Size(self, most, total, 1, 0 if self.point is None else self.point.data)
+
+    def constant(self, numbers: np.ndarray | float) -> Size:
+        """Return the size of weights or of a constant."""
+        whole = self.point is None or (isinstance(numbers, float) and numbers.is_integer())
+        fraction = 0 if whole or self.point is None else self.point.theta
+        integers = numbers if self.point is None else self.point.integers(numbers, fraction)
+        return Size(self, np.atleast_2d(np.abs(integers)), None, 0, fraction)
+
+
+class Size:
+    """What is known of a matrix without its elements: how large they can be, and their degree in the data.
+
+    Parameters
+    ----------
+    measure : Measure
+    most : ndarray, shape (a, b)
+        Largest magnitudes; of one row, if the matrix has a row for each row of the data.
+    total : ndarray, shape (1, b), or None
+        With a row for each row of the data: bounds of the sums of the rows' magnitudes.
+    degree : int
+    fraction : int
+        Fractional bits; magnitudes are those of the integers.
+    """
+
+    def __init__(
+        self, measure: Measure, most: np.ndarray, total: np.ndarray | None, degree: int, fraction: int
+    ) -> None:
+        self.measure, self.most, self.total = measure, most, total
+        self.degree, self.fraction, self._turned = degree, fraction, False
+
+    @property
+    def T(self) -> Size:  # noqa: N802
+        total = None if self.total is None else self.total.T
+        turned = Size(self.measure, self.most.T, total, self.degree, self.fraction)
+        turned._turned = not self._turned
+        return turned
+
+    def __matmul__(self, other: Size) -> Size:
+        rows, total = self.measure.rows if self.total is not None else 1, None
+        if self._turned and self.total is not None:  # the sum over all rows
+            assert other.total is not None
+            most = np.minimum(self.most @ other.total, self.total @ other.most)
+        else:
+            most = self.most @ other.most
+            total = None if self.total is None else self.total @ other.most
+        self.measure.flops += 2.0 * rows * self.most.shape[1] * most.size
+        return Size(self.measure, most, total, self.degree + other.degree, self.fraction + other.fraction)
+
+    def __mul__(self, other: Size | float) -> Size:
+        factor = other if isinstance(other, Size) else self.measure.constant(other)
+        most, total = self.most * factor.most, None
+        if self.total is not None:
+            total = self.total * factor.most
+            if factor.total is not None:
+                total = np.minimum(total, self.most * factor.total)
+        self._count(most)
+        return Size(self.measure, most, total, self.degree + factor.degree, self.fraction + factor.fraction)
+
+    def __add__(self, other: Size | float) -> Size:
+        term = other if isinstance(other, Size) else self.measure.constant(other)
+        fraction = max(self.fraction, term.fraction)
+        mine, others = 2.0 ** (fraction - self.fraction), 2.0 ** (fraction - term.fraction)
+        most, total = mine * self.most + others * term.most, None
+        if self.total is not None:
+            added = self.measure.rows * term.most if term.total is None else term.total
+            total = mine * self.total + others * added
+        self._count(most)
+        return Size(self.measure, most, total, max(self.degree, term.degree), fraction)
+
+    __sub__, __rmul__, __radd__ = __add__, __mul__, __add__
+
+    def _count(self, most: np.ndarray) -> None:
+        """Count an operation for each element."""
+        self.measure.flops += most.size * (1 if self.total is None else self.measure.rows)
+
+
+def degree(polynomial: Polynomial) -> int:
+    """Return the total degree of a polynomial in the data."""
+    measure, one = Measure(1), np.ones((1, 1))
+    found = polynomial(measure.data(one, one), measure.data(one, one), measure.constant(one))
+    return int(found.degree)

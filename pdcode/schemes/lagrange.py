@@ -1,0 +1,378 @@
+"""Lagrange coded computing: gradients that are polynomials of the data, from any results that are enough.
+
+Yu, Li, Raviv, Mousavi Kalan, Soltanolkotabi and Avestimehr, "Lagrange coded computing: optimal design for
+resiliency, security, and privacy", AISTATS 2019 (PMLR 89). The data are cut into K parts and coded over n
+workers, each of which evaluates a polynomial of total degree d on a coded part (`coding.parts`). With
+(K + T - 1) d + S + 2A + 1 ≤ n rank 0 does without S late results, corrects A wrong ones, and no T workers
+together learn anything of the data. Where n < K d - 1 and T = 0, copies of the parts bear more: S + 2A ≤
+⌊n/K⌋ - 1. The paper computes in a finite field, of which p = 2⁶¹ - 1 and 2³¹ - 1 are here, and has
+least-squares regression as its example; there d = 2.
+
+Ours: real numbers instead of a field, where privacy would need noise, and is refused; fixed point with a
+bound on overflow; an approximation of the logistic loss's gradient (polynomials in its place are usual: So,
+Güler and Avestimehr, "CodedPrivateML", IEEE J. Sel. Areas Inf. Theory 2021); mini-batches, which are the same
+row numbers of each part; and how wrong results are located. Targets are coded, too.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
+
+import numpy as np
+from msgspec import Meta
+
+from ..coding import flops
+from ..coding.fields import product, residues, uniform
+from ..coding.lagrange import Evaluate, Extent, LagrangeState
+from ..coding.memory import Respond
+from ..coding.parts import Copies, FieldValues, PartsCode, RealValues
+from ..coding.polynomials import (
+    FixedPoint,
+    LeastSquares,
+    LogisticApproximation,
+    Measure,
+    Polynomial,
+    degree,
+)
+from ..coding.state import State
+from ..config.tables import Config, Count, Positive, Real, Table
+from ..problems import Problem
+from ..problems.partition import Unit
+from ..transport.layout import Layout
+from ..transport.messages import Reply
+from ..util.errors import InputError
+from ..util.rng import Batches
+from .encoded import EncodedProblem, EncodedScheme
+
+FIELD_ONLY = "prime", "data_bits", "theta_bits"
+PATTERNS = 200  # sets of results of which the condition number is the largest
+MODULAR = {31: 2.0, 61: 6.0}
+"""Time of a multiplication and an addition modulo a prime, by its bits, in those of floating point numbers,
+of data in cache: `pdcode bench kernels` has the data larger than cache."""
+
+
+class Design(NamedTuple):
+    """Numbers of a Lagrange code.
+
+    Attributes
+    ----------
+    workers, parts, stragglers, liars, colluders, degree : int
+        n, K, S, A, T and d.
+    """
+
+    workers: int
+    parts: int
+    stragglers: int
+    liars: int
+    colluders: int
+    degree: int
+
+    @property
+    def copies(self) -> bool:
+        """Whether parts are copied instead of coded."""
+        return self.colluders == 0 and self.workers < self.parts * self.degree - 1
+
+    @property
+    def spare(self) -> int:
+        """Number of workers beyond those needed; negative: that are missing."""
+        borne = self.stragglers + 2 * self.liars
+        if self.copies:
+            return self.workers // self.parts - 1 - borne
+        return self.workers - (self.parts + self.colluders - 1) * self.degree - borne - 1
+
+    @property
+    def terms(self) -> int:
+        """Largest K + T, if parts are coded."""
+        return (self.workers - self.stragglers - 2 * self.liars - 1) // self.degree + 1
+
+    def nearest(self) -> list[str]:
+        """Return, for each number, the largest that is feasible with the others as they are."""
+        most = {
+            "parts": (self.workers // (self.stragglers + 2 * self.liars + 1), self.terms - self.colluders),
+            "stragglers": (self.stragglers + self.spare,),
+            "liars": (self.liars + self.spare // 2,),
+            "colluders": (self.terms - self.parts, 0),
+        }
+        found = []
+        for key, numbers in most.items():
+            for number in sorted(numbers, reverse=True):
+                if number >= (key == "parts") and self._replace(**{key: number}).spare >= 0:
+                    found.append(f"{key} = {number}")
+                    break
+        return found
+
+
+class Lagrange(EncodedScheme):
+    """Lagrange coded computing."""
+
+    name = "lagrange"
+    summary = "polynomials of coded data, decoded from any results that are enough, though some workers lie"
+    candidates: ClassVar[Mapping[str, Sequence[Any]]] = {"stragglers": (1, 2, 3)}
+
+    class Options(Table):
+        """Keys of ``[scheme] options``."""
+
+        parts: Positive | None = None  #: parts of the data, K; none: the most that there can be
+        stragglers: Count = 1  #: workers that are not waited for, S
+        liars: Count = 0  #: workers that may lie, A
+        colluders: Count = 0  #: workers that learn nothing even together, T; in a field only
+        #: real numbers as they are, or fixed point numbers modulo a prime: exact, and private
+        arithmetic: Literal["real", "field"] = "real"
+        prime: Literal["2^31-1", "2^61-1"] = "2^61-1"  #: in a field: its number of elements
+        data_bits: Annotated[int, Meta(ge=0, le=40)] = 12  #: in a field: fractional bits of data
+        theta_bits: Annotated[int, Meta(ge=0, le=40)] = 16  #: in a field: fractional bits of θ
+        #: with problem.kind "logistic": degree of the polynomial that stands for σ(z), odd …
+        sigmoid: Annotated[int, Meta(ge=1, le=31)] = 1
+        range: Real = 5.0  #: … and the scores |z| up to which it approximates σ
+
+    @classmethod
+    def check(cls, config: Config) -> None:
+        super().check(config)
+        options, problem = config.scheme.options, config.problem
+        if options.arithmetic == "real":
+            if options.colluders:
+                raise InputError(
+                    f"scheme.options.colluders: {options.colluders}: real numbers hide nothing; "
+                    "scheme.options.arithmetic 'field' does"
+                )
+        elif problem.dtype != "float64":
+            raise InputError(
+                f"problem.dtype: '{problem.dtype}': residues travel as eight bytes; use 'float64' with "
+                "scheme.options.arithmetic 'field'"
+            )
+        for why, keys in (
+            (f"problem.kind '{problem.kind}'", ("sigmoid", "range") if problem.kind != "logistic" else ()),
+            ("scheme.options.arithmetic 'real'", () if options.arithmetic == "field" else FIELD_ONLY),
+        ):
+            for key in keys:
+                if getattr(options, key) != getattr(cls.Options(), key):
+                    raise InputError(
+                        f"scheme.options.{key}: {getattr(options, key)!r} has no effect with {why}"
+                    )
+        if options.sigmoid % 2 == 0:
+            raise InputError(
+                f"scheme.options.sigmoid: {options.sigmoid} is even: σ(z) - ½ is odd, and is approximated no "
+                f"better than by degree {options.sigmoid - 1}"
+            )
+        cls(config).design  # noqa: B018
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        self._draw: Callable[[int], bytes] = np.random.default_rng(config.seed).bytes
+
+    def polynomial(self) -> Polynomial:
+        """Return the polynomial whose values add up to the gradient of the sum of losses.
+
+        Raises
+        ------
+        InputError
+            If the problem's gradient is no polynomial, and has no approximation.
+        """
+        kind, options = self.config.problem.kind, self.options
+        if kind == "least-squares":
+            return LeastSquares()
+        if kind == "logistic":
+            return LogisticApproximation(options.sigmoid, options.range)
+        raise InputError(
+            f"problem.kind: '{kind}': scheme '{self.name}' has polynomials for 'least-squares' and 'logistic'"
+        )
+
+    @cached_property
+    def design(self) -> Design:
+        """The code's numbers.
+
+        Raises
+        ------
+        InputError
+            If there are too few workers; the message says what is feasible.
+        """
+        options = self.options
+        borne = options.stragglers, options.liars, options.colluders
+        found = Design(self.workers, options.parts or 1, *borne, degree(self.polynomial()))
+        if options.parts is None:
+            found = found._replace(parts=max(1, found.terms - options.colluders))
+        if found.spare < 0:
+            raise InputError(
+                f"scheme.options.parts: {self.workers} workers are too few for parts = {found.parts} at "
+                f"degree {found.degree}, stragglers = {borne[0]}, liars = {borne[1]} and colluders = "
+                f"{borne[2]}; feasible with the others as they are: "
+                f"{', or '.join(found.nearest()) or 'nothing'}"
+            )
+        return found
+
+    @cached_property
+    def point(self) -> FixedPoint | None:
+        """Representation of numbers modulo a prime; None: real numbers."""
+        options = self.options
+        if options.arithmetic == "real":
+            return None
+        return FixedPoint({"2^31-1": 31, "2^61-1": 61}[options.prime], options.data_bits, options.theta_bits)
+
+    @cached_property
+    def code(self) -> PartsCode:
+        """The code over the parts."""
+        found, prime = self.design, None if self.point is None else self.point.prime
+        if found.copies:
+            return Copies(found.workers, found.parts, found.liars, prime)
+        if prime is None:
+            return RealValues(found.workers, found.parts, found.liars, found.degree, self.config.seed)
+        return FieldValues(found.workers, found.parts, found.liars, found.colluders, found.degree, prime)
+
+    # Data.
+
+    @property
+    def rows_of_part(self) -> int:
+        """Number of rows of a part; the last one is filled up with zeros."""
+        return -(-self.total // self.design.parts)
+
+    @property
+    def rows_of_task(self) -> int:
+        """Number of coded rows that a task takes."""
+        return -(-self.config.problem.batch // self.design.parts) or self.rows_of_part
+
+    @cached_property
+    def parts_of_data(self) -> tuple[np.ndarray, np.ndarray]:
+        """Inputs and targets of the parts, (K, rows, inputs) and (K, rows, outputs); at rank 0.
+
+        Modulo a prime they are integers, float64.
+        """
+        x, y = self.whole.x, self.whole.y
+        assert isinstance(x, np.ndarray)
+        found = []
+        for array in (x, y[:, None] if y.ndim == 1 else y):
+            filled = np.zeros((self.design.parts * self.rows_of_part, array.shape[1]), x.dtype)
+            filled[: len(array)] = (
+                array if self.point is None else self.point.integers(array, self.point.data)
+            )
+            found.append(filled.reshape(self.design.parts, self.rows_of_part, -1))
+        return found[0], found[1]
+
+    def conceal(self) -> None:
+        self._draw = os.urandom
+
+    @cached_property
+    def held(self) -> list[np.ndarray]:
+        """Inputs and targets, the parts and then the random numbers, as rows of a matrix; at rank 0."""
+        found = []
+        for parts in self.parts_of_data:
+            rows = parts.reshape(len(parts), -1)
+            if self.point is not None:
+                prime = self.point.prime
+                random = uniform(self.design.colluders * rows.shape[1], prime, self._draw)
+                rows = np.concatenate([residues(rows, prime), random.reshape(-1, rows.shape[1])])
+            found.append(rows)
+        return found
+
+    def encode(self, worker: int) -> dict[str, np.ndarray]:
+        words, coded = self.code.words[worker : worker + 1], []
+        for rows in self.held:
+            one = words @ rows if self.point is None else product(words, rows, self.point.prime)
+            coded.append(one.astype(rows.dtype, copy=False).reshape(self.rows_of_part, -1))
+        return {"x": coded[0], "y": coded[1]}
+
+    # The run.
+
+    def extent(self) -> Extent:
+        """Return how large sums can be: of all parts modulo a prime, else of one worker's result."""
+        rows, growth = self.rows_of_task, 1.0
+        if self.point is None:
+            growth = float(np.abs(self.code.words).sum(axis=1).max())
+        else:
+            rows *= self.design.parts
+        sizes = []
+        for parts in self.parts_of_data:
+            magnitudes = np.abs(parts.reshape(-1, parts.shape[2]), dtype=np.float64)
+            most = growth * magnitudes.max(axis=0, keepdims=True)
+            exact = self.point is not None and not self.config.problem.batch
+            sizes.append((most, magnitudes.sum(axis=0, keepdims=True) if exact else rows * most))
+        return Extent(self.polynomial(), sizes[0], sizes[1], rows, self.point)
+
+    def layouts(
+        self, problem: Problem, weights: Sequence[int], body_bytes: int | None = None
+    ) -> list[Layout]:
+        return [Layout([Unit(0, problem.size, 1)], [1], [1], problem.dtype)]
+
+    def state(self, problem: Problem) -> State:
+        (layout,), rows = self.layouts(problem, ()), self.rows_of_task
+        state = LagrangeState(
+            self.initial(problem),
+            self.optimizer(problem),
+            layout,
+            problem,
+            self.code,
+            self.extent(),
+            self.rows_of_part / (rows * self.total),
+        )
+        state.policy = self.policy()
+        if excess := state.overflow():
+            raise InputError(f"{excess}{self.fitting(problem)}")
+        return state
+
+    def fitting(self, problem: Problem) -> str:
+        """Return what to do so that sums at the first θ fit into the field."""
+        assert self.point is not None
+        extent, rows = self.extent(), self.rows_of_task * self.design.parts
+        theta = problem.layers[0].weights(self.initial(problem))
+        for prime, bits in (("", self.point.bits), (" and prime = '2^61-1'", 61)):
+            for fewer in range(max(self.point.data, self.point.theta)):
+                own = FixedPoint(bits, max(0, self.point.data - fewer), max(0, self.point.theta - fewer))
+                scale = 2.0 ** (own.data - self.point.data)
+                x, y = (
+                    (scale * most + 0.5, scale * total + 0.5 * rows) for most, total in (extent.x, extent.y)
+                )
+                largest = extent._replace(x=x, y=y, point=own).of(theta).most.max()
+                if largest < own.prime / 2:
+                    return f"; data_bits = {own.data} and theta_bits = {own.theta}{prime} fit at the first θ"
+        return ""
+
+    def remarks(self, state: State) -> list[str]:
+        assert isinstance(state, LagrangeState)
+        found, code, said = self.design, self.code, []
+        parts = f"{found.parts} part{'s' * (found.parts > 1)}"
+        enough = f"any {code.needed} of {found.workers} results are enough for {parts}"
+        if found.copies:
+            enough += ", which are copied: so few workers bear more than with coded ones"
+        said.append(enough + (f"; {found.liars} of them may be wrong" if found.liars else ""))
+        if isinstance(code, RealValues):
+            conditions = code.conditions(PATTERNS)
+            said.append(
+                f"condition number {np.median(conditions):.2g}, in the worst of {PATTERNS} random sets of "
+                f"results {conditions[-1]:.2g}: so much decoding multiplies rounding errors; elements of the "
+                f"first gradient are then off by at most {state.bound(conditions[-1]):.1g}"
+            )
+        if self.point is not None:
+            said.append(
+                f"sums modulo 2^{self.point.bits} - 1 reach at most 2^{state.largest:.1f} at the first θ"
+            )
+        if isinstance(polynomial := self.polynomial(), LogisticApproximation):
+            falls = polynomial.coefficients[-1] < 0
+            said.append(
+                f"σ(z) is replaced by a polynomial of degree {self.options.sigmoid}: off by at most "
+                f"{polynomial.error:.2g} for |z| ≤ {self.options.range:g}"
+                + ("; outside it falls: scores must stay inside" if falls else ", and by more outside")
+            )
+        return said
+
+    def responds(
+        self, problem: Problem, worker: int, rows: int, replies: Sequence[Reply]
+    ) -> Sequence[Respond]:
+        assert isinstance(problem, EncodedProblem)
+        (reply,), (layer,) = replies, problem.layers
+        count = 0 if self.config.problem.batch == 0 else self.rows_of_task
+        drawn = Batches(self.config.seed, 0, self.rows_of_part, count)  # the same rows at all workers
+        coded = problem.encoded
+        return [Evaluate(self.polynomial(), coded["x"], coded["y"], layer, drawn, self.point, reply)]
+
+    def samples(self, shard: int) -> int:
+        return self.rows_of_task
+
+    def flops(self, problem: Problem, layouts: Sequence[Layout], number: int, shard: int | None) -> float:
+        (layer,), measure = problem.layers, Measure(self.rows_of_task)
+        inputs, outputs = layer.inputs + 1, layer.outputs
+        x, y = (measure.data(ones, ones) for ones in (np.ones((1, inputs)), np.ones((1, outputs))))
+        self.polynomial()(x, y, measure.constant(np.ones((outputs, inputs))))
+        cost = 1.0 if self.point is None else MODULAR[self.point.bits]
+        return cost * measure.flops + flops.message_flops(self.config, problem, layouts[number])
