@@ -6,19 +6,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..decoders.summing import Summing
 from ..problems import Problem
-from ..problems.partition import Blocks, Unit
-from ..transport.base import Arrival
+from ..problems.partition import Blocks
 from ..transport.layout import Layout
 from ..transport.messages import Order, Reply, Task
 from ..util.errors import Failure
 from ..util.rng import Batches
+from .decoded import DecodedState
 from .optimizers import Optimizer
 from .parts import PartsCode
-from .policies import Seen
 from .polynomials import Fixed, FixedPoint, Measure, Polynomial, Size
-from .state import State
 
 
 class Extent(NamedTuple):
@@ -107,7 +104,7 @@ class Evaluate:
         pass
 
 
-class LagrangeState(State):
+class LagrangeState(DecodedState):
     """State with the results of an update.
 
     Parameters
@@ -130,11 +127,7 @@ class LagrangeState(State):
         fixed point is not in it: modulo a prime it is zero.
     """
 
-    transient = "_code", "_extent", "_layer", "_network", "_size"  # in snapshots
-    _workers: list[int]  # whose results are here …
-    _numbers: list[int]  # … and which arrivals since the last step brought them
-    _arrived: int
-    _wrong: list[int] | None  # places of wrong results; None: not known, or too many
+    transient = "_code", "_extent", "_size"  # in snapshots
     _ready: bool  # whether `_sent` is this update's θ
 
     def __init__(
@@ -147,15 +140,12 @@ class LagrangeState(State):
         extent: Extent,
         scale: float,
     ) -> None:
-        self.theta, self.optimizer, self.layouts = theta, optimizer, [layout]
-        self.robust = code.liars > 0
+        super().__init__(theta, optimizer, [layout], problem, code.liars)
         self._code, self._extent, self._scale = code, extent, scale
-        (self._layer,), self._network = problem.layers, problem.network
-        self._units, self._decoders = [Unit(0, len(theta), 1)], [Summing(1, (len(theta),), theta.dtype)]
         dtype = theta.dtype if extent.point is None else np.dtype(np.uint64)
         self._payloads = np.empty((len(code.words), len(theta)), dtype)
         self._sent = np.empty(len(theta), dtype)
-        self._version, self.error = 0, 0.0
+        self.error = 0.0
         self._begin()
 
     def order(self, worker: int, task: int) -> Order:
@@ -167,51 +157,18 @@ class LagrangeState(State):
             self._ready = True
         return Order(0, self.layouts[0].empty_codewords(), [self._sent.view(np.uint8)])
 
-    def fold(self, arrival: Arrival) -> float:
-        (payload,) = arrival.payloads
-        if arrival.worker not in self._workers:  # one that has died and is back may have answered already
-            self._payloads[len(self._workers)] = payload[0].view(self._payloads.dtype)
-            self._workers.append(arrival.worker)
-            self._numbers.append(self._arrived)
-        self._arrived += 1
-        share = self._code.captured(self._workers)
-        self._wrong = self._locate() if share >= 1 else None
-        return 1.0 if self._wrong is not None else min(share, 1 - 1 / len(self._payloads))
-
-    def ready(self, seen: Seen, expected: int) -> bool:
-        if self._wrong is None and expected == 0:
-            count, needed, liars = len(self._workers), self._code.needed, self._code.liars
-            said = f"{count} results, and {needed} are needed"
-            if self._code.captured(self._workers) >= 1:
-                said = f"more than {liars} of {count} results contradict the others"
-            self.stuck = f"update {self._version} cannot be decoded: {said}"
-        return self._wrong is not None
-
     def step(self, damping: float) -> float | None:
-        kept = np.setdiff1d(np.arange(len(self._workers)), self._wrong or [])
+        kept = self._right()
         workers, point = [self._workers[place] for place in kept], self._extent.point
         found = self._code.decode(workers, self._payloads[kept])
         if point is None:
             self.error = self.bound(float(np.abs(self._code.weights(workers)).sum()))
         else:
             found = point.restored(found, self._size.fraction)
-        gradient = self._decoders[0].accumulator
-        self._layer.weights(gradient)[:] = self._scale * found.reshape(self._layer.outputs, -1)
-        if self._network.l2:
-            inputs = slice(None) if self._network.penalise_bias else slice(-1)
-            weights, l2 = self._layer.weights, self.theta.dtype.type(self._network.l2)
-            weights(gradient)[:, inputs] += l2 * weights(self.theta)[:, inputs]
-        norm = self.optimizer.step(self.theta, self._units, self._decoders, damping)
-        self._version += 1
+        derivatives = self._scale * found.reshape(self._layer.outputs, -1)
+        norm = self._step_along(np.arange(derivatives.shape[1]), derivatives, damping)
         self._begin()
         return norm
-
-    def resumed(self) -> None:
-        self._begin()
-
-    @property
-    def flagged(self) -> list[int]:
-        return [self._numbers[place] for place in self._wrong or []]
 
     @property
     def largest(self) -> float:
@@ -231,9 +188,8 @@ class LagrangeState(State):
         )
 
     def _begin(self) -> None:
-        """Begin an update."""
-        self._workers, self._numbers, self._arrived = [], [], 0
-        self._wrong, self._ready, self.stuck = None, False, ""
+        super()._begin()
+        self._ready = False
         self.restored()
 
     def restored(self) -> None:
@@ -256,7 +212,17 @@ class LagrangeState(State):
         """Return the rounding error of an element of a result, of real numbers, if it were rounded once."""
         return float(np.finfo(self.theta.dtype).eps * self._size.most.max())
 
+    def _keep(self, payload: np.ndarray) -> None:
+        self._payloads[len(self._workers)] = payload[0].view(self._payloads.dtype)
+
+    def _share(self) -> float:
+        return self._code.captured(self._workers)
+
     def _locate(self) -> list[int] | None:
-        """Return the places of wrong results."""
         noise = self._noise() if self._extent.point is None else 0.0
         return self._code.locate(self._workers, self._payloads[: len(self._workers)], noise)
+
+    def _obstacle(self) -> str:
+        if self._share() < 1:
+            return f"{len(self._workers)} results, and {self._code.needed} are needed"
+        return f"more than {self._code.liars} of {len(self._workers)} results contradict the others"

@@ -15,18 +15,16 @@ from typing import NamedTuple
 import numpy as np
 
 from ..decoders.received import Received
-from ..decoders.summing import Summing
 from ..kernels import philox
 from ..problems import Problem
-from ..problems.partition import Blocks, Unit
-from ..transport.base import Arrival
+from ..problems.partition import Blocks
 from ..transport.layout import Layout
 from ..transport.messages import Order, Reply, Task
 from ..util.rng import BATCH
+from .decoded import DecodedState
 from .evaluation import RealCode
 from .optimizers import Optimizer
 from .policies import Seen
-from .state import State
 
 COMBINATIONS = 3  # random combinations of a payload's elements in which errors are sought
 AHEAD = np.dtype(np.int64)  # number of the first group that comes with a task, before the groups
@@ -283,7 +281,7 @@ class ProductCode(NamedTuple):
     liars: int = 0
 
 
-class ProductState(State):
+class ProductState(DecodedState):
     """State with the results of a round, and the scores of the rows.
 
     Parameters
@@ -319,23 +317,18 @@ class ProductState(State):
         inputs: Inputs,
         seed: int,
     ) -> None:
-        self.theta, self.optimizer, self.layouts = theta, optimizer, layouts
-        self._problem, self._targets, self._data, self._code = problem, targets, data, code
+        super().__init__(theta, optimizer, layouts, problem, code.liars)
+        self._targets, self._data, self._code = targets, data, code
         self._groups, self._inputs, self._seed = groups, inputs, seed
-        self.robust = code.liars > 0
-        (self._layer,), dtype = problem.layers, theta.dtype
-        self._outputs = self._layer.outputs
+        self._outputs, dtype = self._layer.outputs, theta.dtype
         self._evaluate = problem.network.loss.evaluator(dtype)
         self._scores = np.zeros((groups.count * groups.width, self._outputs), dtype)  # of all rows
         self._derivatives = np.zeros(
             (groups.most * groups.width, self._outputs), dtype
         )  # of an update's rows
-        self._units, self._decoders = [Unit(0, len(theta), 1)], [Summing(1, (len(theta),), dtype)]
         self._received = [Received(layout.units[0].length, dtype) for layout in layouts]
         self._before = theta.copy()  # of which the scores are
         self._sent = [groups.first] * len(code.words)  # groups that each worker has
-        self._version = 0
-        self._wrong: list[int] | None = None  # places of wrong results; None: not known, or too many
         self._begin()
 
     def order(self, worker: int, task: int) -> Order:
@@ -348,28 +341,10 @@ class ProductState(State):
             parts += [each.reshape(-1).view(np.uint8) for each in (at, *encoded)]
         return Order(0, self.layouts[self.round].empty_codewords(), parts, round=self.round)
 
-    def fold(self, arrival: Arrival) -> float:
-        received, (payload,) = self._received[self.round], arrival.payloads
-        received.add(payload)
-        self._workers.append(arrival.worker)
-        if self._code.locator is not None:
-            self._combined.append(payload[0] @ self._random())
-        self._wrong = None
-        return min(1.0, len(self._workers) / self._code.needed)
-
     def ready(self, seen: Seen, expected: int) -> bool:
-        count, needed = len(self._workers), self._code.needed
-        least = self._code.words.shape[1]
-        if count >= needed or (expected == 0 and count >= least):
-            self._wrong = self._locate()
-        if self._wrong is None and expected == 0:
-            said = (
-                f"{count} results, and {least} are needed"
-                if count < least
-                else (f"more than {(count - least) // 2} of {count} results contradict the others")
-            )
-            self.stuck = f"round {self.round} of update {self._version} cannot be decoded: {said}"
-        return self._wrong is not None
+        if self._wrong is None and expected == 0 and len(self._workers) >= self._code.words.shape[1]:
+            self._wrong = self._locate()  # with fewer than a round should end with
+        return super().ready(seen, expected)
 
     def step(self, damping: float) -> float | None:
         product = self._decode()
@@ -378,15 +353,11 @@ class ProductState(State):
             self.round = 1
             self._begin()
             return None
-        gradient = self._decoders[0].accumulator
-        gradient.fill(0)
         numbers = self._inputs.inputs_of(self._inputs.of(self._version))
         inside = numbers < self._inputs.inputs
-        self._layer.weights(gradient)[:, numbers[inside]] = product[inside].T
-        self._penalise(gradient, numbers[inside])
         self._before[:] = self.theta
-        norm = self.optimizer.step(self.theta, self._units, self._decoders, damping)
-        self.round, self._version = 0, self._version + 1
+        norm = self._step_along(numbers[inside], product[inside].T, damping)
+        self.round = 0
         self._begin()
         return norm
 
@@ -395,19 +366,13 @@ class ProductState(State):
 
     def resumed(self) -> None:
         self._sent = [self._groups.first] * len(self._sent)
-        self._begin()
-
-    @property
-    def flagged(self) -> list[int]:
-        return self._wrong or []
+        super().resumed()
 
     def _begin(self) -> None:
-        """Begin a round."""
+        super()._begin()
         for received in self._received:
             received.clear()
-        self._workers: list[int] = []
         self._combined: list[np.ndarray] = []  # of each result, shape (COMBINATIONS,)
-        self._wrong = None
         self._matrix: np.ndarray | None = None
         self._head = self._to_send()
 
@@ -438,8 +403,21 @@ class ProductState(State):
             self._matrix = 2 * np.random.Generator(np.random.Philox(key=key)).random(shape) - 1
         return self._matrix
 
+    def _keep(self, payload: np.ndarray) -> None:
+        self._received[self.round].add(payload)
+        if self._code.locator is not None:
+            self._combined.append(payload[0] @ self._random())
+
+    def _share(self) -> float:
+        return len(self._workers) / self._code.needed
+
+    def _obstacle(self) -> str:
+        count, least = len(self._workers), self._code.words.shape[1]
+        if count < least:
+            return f"{count} results, and {least} are needed"
+        return f"more than {(count - least) // 2} of {count} results contradict the others"
+
     def _locate(self) -> list[int] | None:
-        """Return the places of wrong results among those that are here; None if there are too many."""
         locator, words = self._code.locator, self._code.words[self._workers]
         if locator is None:
             return []
@@ -451,7 +429,7 @@ class ProductState(State):
     def _decode(self) -> np.ndarray:
         """Return the rows of the product, shape (rows, outputs)."""
         received, width = self._received[self.round], self._groups.width
-        kept = np.setdiff1d(np.arange(len(self._workers)), self._wrong or [])
+        kept = self._right()
         words = self._code.words[np.array(self._workers)[kept]]
         out = np.empty((width, received.elements), self.theta.dtype)
         received.combine(np.linalg.pinv(words).T, out, rows=kept)
@@ -471,11 +449,3 @@ class ProductState(State):
         self._evaluate(np.ascontiguousarray(scores), self._targets[numbers[inside]], out, 1.0)
         self._derivatives[: len(numbers)][inside] = out
         self._derivatives[: len(numbers)][~inside] = 0
-
-    def _penalise(self, gradient: np.ndarray, numbers: np.ndarray) -> None:
-        """Add the derivatives of the penalty by the weights of some inputs."""
-        network, bias = self._problem.network, self._inputs.inputs - 1
-        if network.l2:
-            some = numbers if network.penalise_bias else numbers[numbers != bias]
-            weights = self._layer.weights
-            weights(gradient)[:, some] += self.theta.dtype.type(network.l2) * weights(self.theta)[:, some]

@@ -235,6 +235,20 @@ def test_bad_options_are_named(changes: list[str], message: str) -> None:
         resolve({}, [*JOB, *DATA, "workers.count=7", *changes])
 
 
+@pytest.mark.parametrize("scheme", ["mds", "byzantine", "lagrange"])
+def test_who_is_back_and_answers_again_counts_once(scheme: str) -> None:
+    job = [*JOB, *DATA, "workers.count=7", f"scheme.name={scheme}"]
+    thetas = []
+    for twice in (False, True):
+        made = Descent(job, [1 + i / 7 for i in range(7)])
+        fold = made.state.fold
+        if twice:
+            made.state.fold = lambda arrival, fold=fold: (fold(arrival), fold(arrival))[1]  # type: ignore[method-assign, misc]
+        made.run()
+        thetas.append(made.thetas)
+    np.testing.assert_array_equal(*thetas)
+
+
 def test_the_dead_are_stragglers_and_too_many_end_the_run(tmp_path: Path) -> None:
     """Two of seven may die; at the third death the reason is said."""
     kills = [f"{{worker={worker}, at_s={0.05 + 0.1 * worker}}}" for worker in range(3)]
