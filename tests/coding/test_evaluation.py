@@ -67,7 +67,7 @@ def test_wrong_symbols_are_found(liars: int, how: str) -> None:
     rows, random = np.arange(15), np.random.default_rng(liars)
     words.assert_located(rows, [], how)
     sets = [list(wrong) for few in range(1, min(liars, 3) + 1) for wrong in combinations(range(15), few)]
-    for wrong in sets if how == "noise" else sets[:: 7 + liars]:
+    for wrong in sets if how == "noise" and liars <= 3 else sets[:: 7 + liars]:
         words.assert_located(rows, wrong, how)
     for _ in range(20 if liars > 3 else 0):
         words.assert_located(

@@ -76,17 +76,16 @@ def test_each_round_ends_at_the_kth_result() -> None:
     assert made.coordinator.version == 8
 
 
-@pytest.mark.parametrize("liars", [1, 3])
-def test_proximal_descent_is_as_without_liars(liars: int) -> None:
+def test_proximal_descent_is_as_without_liars() -> None:
     options = [
         "scheme.name=byzantine",
-        f"scheme.options.liars={liars}",
+        "scheme.options.liars=3",
         "optimizer.momentum=0",
         "stop.updates=200",
     ]
     for proximal in ("{kind='l1',weight=0.02}", "{kind='box',low=-0.1,high=0.3}"):
         job = [*options, f"optimizer.proximal={proximal}"]
-        plain, lied = descend(*job).thetas, descend(*job, lies(range(liars))).thetas
+        plain, lied = descend(*job).thetas, descend(*job, lies([0, 1, 4])).thetas
         np.testing.assert_allclose(lied, plain, rtol=1e-8, atol=1e-10)
         assert (plain[-1] == 0).any() or plain[-1].max() == 0.3
 
