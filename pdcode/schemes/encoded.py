@@ -63,10 +63,11 @@ class EncodedScheme(Scheme):
             raise InputError(
                 f"update.late: '{config.update.late}': scheme '{name}' needs results of one θ; use 'waste'"
             )
-        if config.update.mode != "captured":
-            raise InputError(
-                f"update.mode: '{config.update.mode}': scheme '{name}' steps once it can decode; leave it out"
-            )
+        for key, value in cls.tables["update"].items():
+            if key != "late" and (given := getattr(config.update, key)) != value:
+                raise InputError(
+                    f"update.{key}: {given!r}: scheme '{name}' steps once it can decode; leave it out"
+                )
         if config.update.clip != "none":
             raise InputError(
                 f"update.clip: '{config.update.clip}': scheme '{name}' cannot decode scaled results"

@@ -205,6 +205,7 @@ def test_coordinate_descent_changes_some_weights_in_turn(scheme: str) -> None:
         (["scheme.name=byzantine", "scheme.options.stragglers=6"], "with 7 there may be at most 0 liars"),
         (["scheme.name=mds", "problem.kind=mlp"], "problem.kind: 'mlp': scheme 'mds' codes linear models"),
         (["scheme.name=mds", "update.mode=all"], "update.mode: 'all'"),
+        (["scheme.name=mds", "update.fraction=0.5"], "update.fraction: 0.5: scheme 'mds' steps once"),
         (["scheme.name=mds", "update.late=use"], "update.late: 'use'"),
         (["scheme.name=mds", "update.clip=median"], "update.clip: 'median'"),
         (["scheme.name=mds", "wire.dtype=int8"], "wire.dtype: 'int8'"),
