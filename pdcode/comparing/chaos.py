@@ -245,15 +245,15 @@ def took(seconds: float) -> str:
 def show(trials: Trials, made: Sequence[Trial]) -> None:
     """Print what became of the trials."""
     reached = [each for each in made if each.reached]
-    table = printing.make_table("", "median", "worst", left=("",), fold=False)
+    table = printing.make_table("", "median", "mean", "worst", left=("",), fold=False)
 
     def line(name: str, values: Sequence[float], text: Callable[[float], str], most: bool = True) -> None:
         known = [value for value in values if not math.isnan(value)]
         worst = (max if most else min)(known, default=math.nan)
-        cells = [float(np.median(known)), worst] if known else []
-        table.add_row(name, *(text(value) for value in cells) if cells else (NOTHING, NOTHING))
+        cells = [float(np.median(known)), float(np.mean(known)), worst] if known else []
+        table.add_row(name, *(text(value) for value in cells) if cells else [NOTHING] * 3)
 
-    line("faults of a trial", [each.happened for each in made], lambda value: f"{value:g}")
+    line("faults of a trial", [each.happened for each in made], lambda value: f"{value:.3g}")
     line("time to the target without faults", [each.free.seconds for each in made], took)
     line("time to the target under faults", [each.faulty.seconds for each in reached], took)
     line("time lost per fault", [each.lost_s for each in made], lambda s: signed(s))
