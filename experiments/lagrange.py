@@ -32,11 +32,8 @@ def entrants(workers: int, share: int) -> dict[str, dict[str, Any]]:
         "MDS-coded products": {"name": "mds", "options": {"blocks": 2 * share}},
         "Lagrange": {"name": "lagrange", "options": {"parts": share}},
     }
-    for prime in ("2^31-1", "2^61-1"):
-        options = {"parts": share, "arithmetic": "field", "prime": prime}
-        if prime == "2^31-1":  # so few bits bear no more
-            options |= {"data_bits": 4, "theta_bits": 4}
-        found[f"Lagrange modulo {prime}"] = {"name": "lagrange", "options": options}
+    options = {"parts": share, "arithmetic": "field"}
+    found["Lagrange modulo 2^61 - 1"] = {"name": "lagrange", "options": options}
     return found
 
 
