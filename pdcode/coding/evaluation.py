@@ -114,6 +114,8 @@ class RealCode:
         rows = np.asarray(rows)
         noise = np.maximum(np.broadcast_to(np.asarray(noise, np.float64), len(rows)), 1e-300)
         scale = noise.max()
+        if not np.isfinite(scale):
+            return None
         with np.errstate(over="ignore", invalid="ignore"):  # what is too large is wrong
             found = self._located(rows, payloads / scale, most, noise / scale)
         return None if found is None else sorted(found)

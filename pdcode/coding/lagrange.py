@@ -181,7 +181,7 @@ class LagrangeState(DecodedState):
         point, largest = self._extent.point, self.largest
         if point is None or largest < np.log2(point.prime / 2):
             return ""
-        said = f"sums may reach 2^{largest:.1f}" if np.isfinite(largest) else "θ has diverged"
+        said = f"sums may reach 2^{largest:.1f}" if np.isfinite(largest) else "sums are beyond all bounds"
         return (
             f"scheme.options.prime: {said}, with {point.data} fractional bits of data and {point.theta} of "
             f"θ; modulo 2^{point.bits} - 1 they must be below 2^{point.bits - 1}"
@@ -210,7 +210,8 @@ class LagrangeState(DecodedState):
 
     def _noise(self) -> float:
         """Return the rounding error of an element of a result, of real numbers, if it were rounded once."""
-        return float(np.finfo(self.theta.dtype).eps * self._size.most.max())
+        limits = np.finfo(self.theta.dtype)
+        return float(limits.eps * self._size.most.max() + limits.tiny * self._extent.rows)
 
     def _keep(self, payload: np.ndarray) -> None:
         self._payloads[len(self._workers)] = payload[0].view(self._payloads.dtype)

@@ -16,6 +16,7 @@ from numpy.polynomial import Chebyshev
 from numpy.polynomial import Polynomial as Powers
 
 from ..kernels import field
+from ..util.errors import InputError
 from .fields import PRIMES, lifted, product, residues
 
 GRID = 10_001  # points at which the error of an approximation is measured
@@ -55,20 +56,26 @@ class LogisticApproximation:
         Odd.
     bound : float
         B; the approximation is for scores |z| ≤ B.
+    bits : int, optional
+        Fractional bits to which constants are rounded; default: they are not.
 
     Attributes
     ----------
     coefficients : list of float
         Of z, z³, …
     error : float
-        Largest error of σ(z) for |z| ≤ B.
+        Largest error of σ(z) for |z| ≤ B; nan or infinite where there is no such approximation.
     """
 
-    def __init__(self, degree: int, bound: float) -> None:
-        found = Chebyshev.interpolate(odd, degree, [-bound, bound])
-        self.coefficients = [float(each) for each in found.convert(kind=Powers).coef[1::2]]
+    def __init__(self, degree: int, bound: float, bits: int | None = None) -> None:
         z = np.linspace(0, bound, GRID)
-        self.error = float(np.abs(self.sigmoid(z) - 0.5 - odd(z)).max())
+        with np.errstate(all="ignore"):
+            found = Chebyshev.interpolate(odd, degree, [-bound, bound]).convert(kind=Powers).coef[1::2]
+            constants = np.append(found, 0.5)
+            if bits is not None:
+                constants = np.ldexp(np.rint(np.ldexp(constants, bits)), -bits)
+            *self.coefficients, self._half = map(float, constants)
+            self.error = float(np.abs(self.sigmoid(z) - 0.5 - odd(z)).max())
 
     def sigmoid(self, z: Any) -> Any:
         """Return the approximation of σ(z)."""
@@ -77,7 +84,7 @@ class LogisticApproximation:
         square: Any = z * z if lower else None
         for coefficient in reversed(lower):
             found = found * square + coefficient
-        return found * z + 0.5
+        return found * z + self._half
 
     def __call__(self, x: Any, y: Any, theta: Any) -> Any:
         return (self.sigmoid(x @ theta.T) - y).T @ x
@@ -159,6 +166,12 @@ class Fixed:
         term = self._constant(other)
         negative = np.where(term.residues, np.uint64(self.point.prime) - term.residues, np.uint64(0))
         return self + Fixed(self.point, negative, term.fraction)
+
+    def __rsub__(self, other: float) -> Fixed:
+        return self._constant(other) - self
+
+    def __neg__(self) -> Fixed:
+        return self * -1.0
 
     __rmul__, __radd__ = __mul__, __add__
 
@@ -267,7 +280,10 @@ class Size:
         self._count(most)
         return Size(self.measure, most, total, max(self.degree, term.degree), fraction)
 
-    __sub__, __rmul__, __radd__ = __add__, __mul__, __add__
+    def __neg__(self) -> Size:
+        return self
+
+    __sub__, __rsub__, __rmul__, __radd__ = __add__, __add__, __mul__, __add__
 
     def _count(self, most: np.ndarray) -> None:
         """Count an operation for each element."""
@@ -275,7 +291,26 @@ class Size:
 
 
 def degree(polynomial: Polynomial) -> int:
-    """Return the total degree of a polynomial in the data."""
-    measure, one = Measure(1), np.ones((1, 1))
-    found = polynomial(measure.data(one, one), measure.data(one, one), measure.constant(one))
-    return int(found.degree)
+    """Return the total degree of a polynomial in the data.
+
+    Raises
+    ------
+    InputError
+        If it cannot be evaluated, its values have not the shape of θ, or it does not depend on the data.
+    """
+    measure, (inputs, outputs) = Measure(1), (3, 2)
+    x, y = (measure.data(ones, ones) for ones in (np.ones((1, inputs)), np.ones((1, outputs))))
+    try:
+        found = polynomial(x, y, measure.constant(np.ones((outputs, inputs))))
+        shape, number = found.most.shape, int(found.degree)
+    except Exception as error:  # whatever an expression of other people's does
+        said = f"{type(error).__name__}: {error}"
+        raise InputError(f"its polynomial cannot be evaluated ({said})") from error
+    if shape != (outputs, inputs):
+        raise InputError(
+            f"its polynomial has values of shape {shape} for {inputs} inputs and {outputs} outputs, not "
+            f"({outputs}, {inputs}), that of θ"
+        )
+    if not number:
+        raise InputError("its polynomial does not depend on the data")
+    return number

@@ -280,6 +280,12 @@ class ProductCode(NamedTuple):
     locator: RealCode | None = None
     liars: int = 0
 
+    def conditions(self, samples: int) -> np.ndarray:
+        """Return condition numbers of decoding from random sets of enough results, ascending."""
+        random, (count, _) = np.random.default_rng(0), self.words.shape
+        sets = (random.choice(count, self.needed, replace=False) for _ in range(samples))
+        return np.sort([np.linalg.cond(self.words[each]) for each in sets])
+
 
 class ProductState(DecodedState):
     """State with the results of a round, and the scores of the rows.
@@ -422,8 +428,9 @@ class ProductState(DecodedState):
         if locator is None:
             return []
         rows = self._groups.rows_of(self._groups.of(self._version))
-        size = np.sqrt(self._data.squares[rows].sum()) * np.linalg.norm(self._head)
-        noise = np.finfo(self.theta.dtype).eps * size * np.linalg.norm(words, axis=1)
+        limits = np.finfo(self.theta.dtype)
+        size = np.sqrt(self._data.squares[rows].sum()) * norm(self._head)
+        noise = float(limits.eps) * size * np.linalg.norm(words, axis=1) + float(limits.tiny) * len(rows)
         return locator.locate(self._workers, np.array(self._combined, np.float64), self._code.liars, noise)
 
     def _decode(self) -> np.ndarray:
@@ -449,3 +456,9 @@ class ProductState(DecodedState):
         self._evaluate(np.ascontiguousarray(scores), self._targets[numbers[inside]], out, 1.0)
         self._derivatives[: len(numbers)][inside] = out
         self._derivatives[: len(numbers)][~inside] = 0
+
+
+def norm(vector: np.ndarray) -> float:
+    """Return the Euclidean norm, where squares would overflow or vanish, too."""
+    largest = float(np.abs(vector).max(initial=0.0))
+    return largest * float(np.linalg.norm(vector / largest)) if 0 < largest < np.inf else largest

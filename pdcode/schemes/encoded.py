@@ -68,6 +68,10 @@ class EncodedScheme(Scheme):
                 raise InputError(
                     f"update.{key}: {given!r}: scheme '{name}' steps once it can decode; leave it out"
                 )
+        if config.optimizer.staleness != "constant":
+            raise InputError(
+                f"optimizer.staleness: '{config.optimizer.staleness}': no result of scheme '{name}' is stale"
+            )
         if config.update.clip != "none":
             raise InputError(
                 f"update.clip: '{config.update.clip}': scheme '{name}' cannot decode scaled results"

@@ -175,10 +175,40 @@ class Lagrange(EncodedScheme):
         if kind == "least-squares":
             return LeastSquares()
         if kind == "logistic":
-            return LogisticApproximation(options.sigmoid, options.range)
+            return self._approximation(options.theta_bits)
         raise InputError(
             f"problem.kind: '{kind}': scheme '{self.name}' has polynomials for 'least-squares' and 'logistic'"
         )
+
+    def _approximation(self, theta_bits: int) -> LogisticApproximation:
+        """Return the approximation of the logistic loss's gradient.
+
+        Raises
+        ------
+        InputError
+            If there is none, or it has not enough bits.
+        """
+        options, field = self.options, self.options.arithmetic == "field"
+        exact = LogisticApproximation(options.sigmoid, options.range)
+        found = LogisticApproximation(options.sigmoid, options.range, theta_bits if field else None)
+        if not np.isfinite(exact.error):
+            raise InputError(
+                f"scheme.options.range: no polynomial of degree {options.sigmoid} can be computed for "
+                f"|z| ≤ {options.range:g}"
+            )
+        if found.error > 2 * exact.error:
+            raise InputError(
+                f"scheme.options.theta_bits: {theta_bits} are too few for the coefficients of a polynomial "
+                f"of degree {options.sigmoid}: it is off by {found.error:.2g}, not {exact.error:.2g}"
+            )
+        return found
+
+    def _enough(self, theta_bits: int) -> bool:
+        """Tell whether so many bits are enough for the constants of the polynomial."""
+        try:
+            return self.config.problem.kind != "logistic" or bool(self._approximation(theta_bits))
+        except InputError:
+            return False
 
     @cached_property
     def design(self) -> Design:
@@ -191,7 +221,12 @@ class Lagrange(EncodedScheme):
         """
         options = self.options
         borne = options.stragglers, options.liars, options.colluders
-        found = Design(self.workers, options.parts or 1, *borne, degree(self.polynomial()))
+        polynomial = self.polynomial()
+        try:
+            degree_ = degree(polynomial)
+        except InputError as error:
+            raise InputError(f"scheme.name: '{self.name}': {error}") from error
+        found = Design(self.workers, options.parts or 1, *borne, degree_)
         if options.parts is None:
             found = found._replace(parts=max(1, found.terms - options.colluders))
         if found.spare < 0:
@@ -319,6 +354,8 @@ class Lagrange(EncodedScheme):
         for prime, bits in (("", self.point.bits), (" and prime = '2^61-1'", 61)):
             for fewer in range(max(self.point.data, self.point.theta)):
                 own = FixedPoint(bits, max(0, self.point.data - fewer), max(0, self.point.theta - fewer))
+                if not self._enough(own.theta):
+                    continue
                 scale = 2.0 ** (own.data - self.point.data)
                 x, y = (
                     (scale * most + 0.5, scale * total + 0.5 * rows) for most, total in (extent.x, extent.y)

@@ -42,6 +42,8 @@ from ..transport.messages import Reply
 from ..util.errors import InputError
 from .encoded import EncodedProblem, EncodedScheme
 
+PATTERNS = 200  # sets of results of which condition numbers are told
+
 
 class CodedProducts(EncodedScheme):
     """Two coded products; a subclass defines the code.
@@ -157,6 +159,14 @@ class CodedProducts(EncodedScheme):
             Gradient(encoded, layer, groups, inputs, second),
         ]
 
+    def remarks(self, state: State) -> list[str]:
+        conditions = self.code.conditions(PATTERNS)
+        return [
+            f"any {self.code.needed} of {self.workers} results are enough for {self.width} blocks; condition "
+            f"number {np.median(conditions):.2g}, in the worst of {PATTERNS} random sets of results "
+            f"{conditions[-1]:.2g}: so much decoding multiplies rounding errors"
+        ]
+
     def samples(self, shard: int) -> int:
         return self.groups.most
 
@@ -181,9 +191,9 @@ class MDS(CodedProducts):
 
         #: number of blocks k; the results of as many workers are enough; none: three quarters of the workers
         blocks: Positive | None = None
-        #: the code: "systematic": k of the workers have blocks as they are; "chebyshev": values of Chebyshev
-        #: polynomials; "orthonormal": random orthonormal columns
-        generator: Literal["systematic", "chebyshev", "orthonormal"] = "systematic"
+        #: the code: "orthonormal": random orthonormal columns; "systematic": the same code, of which k of the
+        #: workers have blocks as they are; "chebyshev": values of Chebyshev polynomials, for few workers
+        generator: Literal["orthonormal", "systematic", "chebyshev"] = "orthonormal"
 
     @classmethod
     def check(cls, config: Config) -> None:
@@ -203,18 +213,15 @@ def generator(kind: str, n: int, k: int, seed: int) -> np.ndarray:
 
     Parameters
     ----------
-    kind : {"systematic", "chebyshev", "orthonormal"}
+    kind : {"orthonormal", "systematic", "chebyshev"}
     n, k : int
     seed : int
         Key of random columns.
     """
-    if kind == "orthonormal":
-        found: np.ndarray = np.linalg.qr(np.random.default_rng(seed).standard_normal((n, k)))[0]
-        return found
-    words = chebvander(chebyshev_points(n), k - 1)
     if kind == "chebyshev":
-        return words
-    spread = np.linspace(0, n - 1, k).round().astype(int)  # blocks themselves at points that are far apart
-    systematic = np.linalg.solve(words[spread].T, words.T).T
-    systematic[spread] = np.eye(k)
-    return systematic
+        return chebvander(chebyshev_points(n), k - 1)
+    words: np.ndarray = np.linalg.qr(np.random.default_rng(seed).standard_normal((n, k)))[0]
+    if kind == "systematic":
+        words = np.linalg.solve(words[:k].T, words.T).T
+        words[:k] = np.eye(k)
+    return words

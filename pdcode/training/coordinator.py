@@ -121,6 +121,7 @@ class Coordinator(ledger.Ledger):
         self.strays = [0] * workers  # messages besides that answer no task
         self.flagged = [0] * workers  # payloads rejected as outliers
         self._senders: list[int] = []  # workers of the payloads since the last step
+        self._refused = -1, 0  # the last update of which payloads were refused, and how many
         self.awaited = [0] * workers  # replies that each worker's task will bring …
         self.outstanding = 0  # … and their sum
         self.version = 0  # of θ: number of updates
@@ -428,7 +429,11 @@ class Coordinator(ledger.Ledger):
     def _stick(self) -> None:
         """Stop for want of a usable payload."""
         self.stuck = True
-        self.stopping = self.state.stuck or f"diverged: every payload of update {self.version} was refused"
+        self.stopping = f"diverged: every payload of update {self.version} was refused"
+        if self.state.stuck:
+            version, count = self._refused
+            refused = f"; {count} were refused" if version == self.version else ""
+            self.stopping = self.state.stuck + refused
         if not self.living():
             self.stopping = "every worker has died" if not self.left else "no worker is left"
 
@@ -589,6 +594,7 @@ class Coordinator(ledger.Ledger):
             what = f"worker {worker} sent a payload that {arrival.fault}; it was refused"
             self.trace.fault(arrival.t_recv_ns, worker, arrival.task, "refused", what)
         self.refused[worker] += 1
+        self._refused = self.version, 1 + (self._refused[1] if self._refused[0] == self.version else 0)
 
     def _note_stray(self, worker: int, what: str) -> None:
         """Count a message that answers no task; record the first of each worker as a fault."""

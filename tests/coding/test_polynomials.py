@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from pdcode.coding.polynomials import (
     Polynomial,
     degree,
 )
+from pdcode.util.errors import InputError
 
 
 class Cubic:
@@ -99,3 +101,33 @@ def test_the_logistic_function_is_approximated_as_well_as_is_said(degree: int, m
     assert 0.9 * found.error < error <= found.error * (1 + 1e-6) < most
     least = np.polynomial.Chebyshev.fit(z, 1 / (1 + np.exp(-z)), degree)(z) - 1 / (1 + np.exp(-z))
     assert found.error < 2 * np.abs(least).max()
+
+
+@pytest.mark.parametrize(
+    ("polynomial", "said"),
+    [
+        (lambda x, y, theta: x.T @ (x @ theta.T - y), "values of shape (3, 2)"),
+        (lambda x, y, theta: x @ theta.T - y, "values of shape (1, 2)"),
+        (lambda x, y, theta: (x @ theta.T - y).T @ x * y, "cannot be evaluated (ValueError"),
+        (lambda x, y, theta: theta, "does not depend on the data"),
+        (lambda x, y, theta: (x @ theta.T - y).T @ x / 2, "cannot be evaluated (TypeError"),
+        (lambda x, y, theta: np.exp(x @ theta.T).T @ x, "cannot be evaluated (TypeError"),
+    ],
+)
+def test_what_is_no_gradient_is_refused(polynomial, said):
+    with pytest.raises(InputError, match=re.escape(said)):
+        degree(polynomial)
+
+
+def test_negatives_and_differences_from_numbers():
+    random, point = np.random.default_rng(2), FixedPoint(61, 10, 12)
+    x = np.rint(random.normal(size=(3, 3)) * 1024) / 1024
+    for expression in (lambda x: -x, lambda x: 1.5 - x, lambda x: 2.0 - x * x):
+        found = expression(point.fixed(x, point.data))
+        np.testing.assert_allclose(point.restored(found.residues, found.fraction), expression(x), atol=1e-12)
+
+
+def test_constants_of_too_few_bits_are_far_off():
+    assert LogisticApproximation(5, 5.0, 24).error < 1.1 * LogisticApproximation(5, 5.0).error
+    assert LogisticApproximation(5, 5.0, 1).error > 0.2
+    assert not np.isfinite(LogisticApproximation(31, 1e-300).error)

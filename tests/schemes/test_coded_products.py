@@ -68,6 +68,41 @@ def test_any_k_workers_are_enough(kind: str, n: int, k: int) -> None:
         assert (np.sort(words, axis=1)[:, -1] == 1).sum() >= k
 
 
+@pytest.mark.parametrize("kind", ["orthonormal", "systematic"])
+def test_a_hundred_workers_decode_as_well(kind: str) -> None:
+    plain = descend("update.mode=all", "memory.kind=none", workers=100).thetas
+    for blocks in (50, 75):
+        options = [f"scheme.options={{blocks={blocks},generator='{kind}'}}", "stop.updates=3"]
+        coded = descend("scheme.name=mds", *options, workers=100, times=list(np.linspace(1, 2, 100))).thetas
+        np.testing.assert_allclose(coded, plain[:4], rtol=1e-8, atol=1e-10)
+
+
+def test_the_condition_number_is_told() -> None:
+    made = Descent([*JOB, *DATA, "scheme.name=mds", "workers.count=7"], [1.0] * 7)
+    (line,) = [each for each in made.components.remarks() if "condition number" in each]
+    assert line.startswith("any 5 of 7 results are enough for 5 blocks; condition number ")
+
+
+@pytest.mark.parametrize("scheme", ["mds", "byzantine"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.filterwarnings("ignore:overflow", "ignore:invalid")
+def test_a_descent_that_diverges_says_so(scheme: str, dtype: str) -> None:
+    changes = [f"scheme.name={scheme}", f"problem.dtype={dtype}", "optimizer.rate=1e9", "stop.updates=1000"]
+    reason = Descent([*JOB, *DATA, "workers.count=7", *changes], [1.0] * 7).run()
+    assert "7 were refused" in reason or reason.startswith(("diverged", "loss"))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_derivatives_that_vanish_contradict_nothing(dtype: str) -> None:
+    """Six rows are told apart perfectly."""
+    job = [
+        "problem.kind=logistic", "problem.data=breast-cancer", "problem.standardise=true",
+        "problem.test_fraction=0.99", f"problem.dtype={dtype}", "problem.l2=0", "optimizer.rate=1000",
+        "scheme.name=byzantine", "stop.updates=20",
+    ]  # fmt: skip
+    assert descend(*job).coordinator.version == 20
+
+
 def test_each_round_ends_at_the_kth_result() -> None:
     made = descend("scheme.name=mds", "scheme.options.blocks=5", times=[1, 2, 3, 4, 5, 60, 70])
     used = made.trace.column("worker")[made.trace.column("status") == 0]
@@ -208,6 +243,7 @@ def test_coordinate_descent_changes_some_weights_in_turn(scheme: str) -> None:
         (["scheme.name=mds", "update.fraction=0.5"], "update.fraction: 0.5: scheme 'mds' steps once"),
         (["scheme.name=mds", "update.late=use"], "update.late: 'use'"),
         (["scheme.name=mds", "update.clip=median"], "update.clip: 'median'"),
+        (["scheme.name=mds", "optimizer.staleness=inverse"], "optimizer.staleness: 'inverse'"),
         (["scheme.name=mds", "wire.dtype=int8"], "wire.dtype: 'int8'"),
         (["scheme.name=mds", "downlink.kind=codewords"], "downlink.kind: 'codewords' has no effect"),
         (["scheme.name=mds", "memory.kind=worker"], "memory.kind: 'worker' has no effect"),
