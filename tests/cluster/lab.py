@@ -23,7 +23,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -288,7 +288,8 @@ def wait(process: subprocess.Popen[Any]) -> int:
         if heard.si_signo != signal.SIGCHLD and heard.si_code <= 0:  # not by the terminal, which tells all
             children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
             for child in children.read_text().split():
-                os.kill(int(child), heard.si_signo)
+                with suppress(ProcessLookupError):  # it has ended meanwhile
+                    os.kill(int(child), heard.si_signo)
     code = process.returncode
     return code if code >= 0 else 128 - code
 

@@ -38,9 +38,10 @@ def test_equals_its_twin_also_in_place(dtype, name, samples, columns, seed):
     delta, expected, in_place = numpy.empty_like(scores), numpy.empty_like(scores), scores.copy()
     value = getattr(reference, name)(scores.astype("f8"), target, expected, 3.0)
     kernel = specialise(getattr(loss, name), dtype)
-    assert kernel(scores, target, delta, 3.0) == pytest.approx(value, rel=epsilon, abs=epsilon)
+    near = pytest.approx(value, rel=4 * epsilon, abs=epsilon)  # of terms that may cancel
+    assert kernel(scores, target, delta, 3.0) == near
     numpy.testing.assert_allclose(delta, expected, rtol=2 * epsilon, atol=2 * epsilon)
-    assert kernel(in_place, target, in_place, 3.0) == pytest.approx(value, rel=epsilon, abs=epsilon)
+    assert kernel(in_place, target, in_place, 3.0) == near
     numpy.testing.assert_array_equal(in_place, delta)
 
 
