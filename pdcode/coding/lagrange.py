@@ -13,6 +13,7 @@ from ..transport.messages import Order, Reply, Task
 from ..util.errors import Failure
 from ..util.rng import Batches
 from .decoded import DecodedState
+from .memory import Memoryless
 from .optimizers import Optimizer
 from .parts import PartsCode
 from .polynomials import Fixed, FixedPoint, Measure, Polynomial, Size
@@ -48,7 +49,7 @@ class Extent(NamedTuple):
         return size
 
 
-class Evaluate:
+class Evaluate(Memoryless):
     """A worker's side: it evaluates the polynomial on its coded rows.
 
     Parameters
@@ -77,8 +78,9 @@ class Evaluate:
         point: FixedPoint | None,
         reply: Reply,
     ) -> None:
+        super().__init__(reply)
         self._polynomial, self._x, self._y, self._layer = polynomial, x, y, layer
-        self._batches, self._point, self._reply = batches, point, reply
+        self._batches, self._point = batches, point
 
     def __call__(self, theta: np.ndarray, task: Task) -> float:
         x, y, point = self._x, self._y, self._point
@@ -96,12 +98,6 @@ class Evaluate:
         else:  # a fault has made it NaN
             payload.fill(np.nan)
         return float("nan")
-
-    def quantise(self, keys: tuple[int, int, int]) -> None:
-        self._reply.write(*keys)
-
-    def rollback(self) -> None:
-        pass
 
 
 class LagrangeState(DecodedState):

@@ -84,20 +84,34 @@ class Respond(Protocol):
         """Take back the last payload, which rank 0 has dropped."""
 
 
-class StatelessEncoder:
-    """Encoder of coded derivatives by given codewords, without memory."""
+class Memoryless:
+    """What a worker's side of a round does with a payload of which nothing is kept.
 
-    def __init__(self, source: Batch, reply: Reply) -> None:
-        self._source, self._reply = source, reply
+    Parameters
+    ----------
+    reply : Reply
+        Holds the payload.
+    """
 
-    def __call__(self, theta: np.ndarray, task: Task) -> float:
-        return self._source.coded(theta, task)
+    def __init__(self, reply: Reply) -> None:
+        self._reply = reply
 
     def quantise(self, keys: tuple[int, int, int]) -> None:
         self._reply.write(*keys)
 
     def rollback(self) -> None:
         pass
+
+
+class StatelessEncoder(Memoryless):
+    """Encoder of coded derivatives by given codewords, without memory."""
+
+    def __init__(self, source: Batch, reply: Reply) -> None:
+        super().__init__(reply)
+        self._source = source
+
+    def __call__(self, theta: np.ndarray, task: Task) -> float:
+        return self._source.coded(theta, task)
 
 
 class MemoryEncoder:

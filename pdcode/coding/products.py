@@ -23,11 +23,18 @@ from ..transport.messages import Order, Reply, Task
 from ..util.rng import BATCH
 from .decoded import DecodedState
 from .evaluation import RealCode
+from .memory import Memoryless
 from .optimizers import Optimizer
 from .policies import Seen
 
 COMBINATIONS = 3  # random combinations of a payload's elements in which errors are sought
 AHEAD = np.dtype(np.int64)  # number of the first group that comes with a task, before the groups
+
+
+def members(groups: np.ndarray, width: int) -> np.ndarray:
+    """Return the numbers of what is in groups of `width`."""
+    found: np.ndarray = (groups[:, None] * width + np.arange(width)).ravel()
+    return found
 
 
 class Groups:
@@ -83,8 +90,7 @@ class Groups:
 
     def rows_of(self, groups: np.ndarray) -> np.ndarray:
         """Return the numbers of the rows of groups; those of the last group may not be there."""
-        found: np.ndarray = (groups[:, None] * self.width + np.arange(self.width)).ravel()
-        return found
+        return members(groups, self.width)
 
 
 class Inputs:
@@ -116,8 +122,7 @@ class Inputs:
 
     def inputs_of(self, groups: np.ndarray) -> np.ndarray:
         """Return the numbers of the inputs of groups; those of the last group may not be there."""
-        found: np.ndarray = (groups[:, None] * self.width + np.arange(self.width)).ravel()
-        return found
+        return members(groups, self.width)
 
 
 class Data:
@@ -200,12 +205,13 @@ class Encoded:
         columns[at : at + count] = numbers[end:].reshape(count, *columns.shape[1:])
 
 
-class Scores:
+class Scores(Memoryless):
     """A worker's side of round 0: encoded rows times θ, or times its change since the last update."""
 
     def __init__(self, encoded: Encoded, layer: Blocks, groups: Groups, inputs: Inputs, reply: Reply) -> None:
+        super().__init__(reply)
         self._encoded, self._layer, self._groups, self._inputs = encoded, layer, groups, inputs
-        self._reply, self._payload = reply, reply.payloads[0]
+        self._payload = reply.payloads[0]
 
     def __call__(self, theta: np.ndarray, task: Task) -> float:
         whole = self._inputs.all or not task.version
@@ -223,19 +229,14 @@ class Scores:
         fill(self._payload[0], product)
         return float("nan")
 
-    def quantise(self, keys: tuple[int, int, int]) -> None:
-        self._reply.write(*keys)
 
-    def rollback(self) -> None:
-        pass
-
-
-class Gradient:
+class Gradient(Memoryless):
     """A worker's side of round 1: encoded columns times the derivatives of the losses by the scores."""
 
     def __init__(self, encoded: Encoded, layer: Blocks, groups: Groups, inputs: Inputs, reply: Reply) -> None:
+        super().__init__(reply)
         self._encoded, self._outputs, self._groups, self._inputs = encoded, layer.outputs, groups, inputs
-        self._reply, self._payload = reply, reply.payloads[0]
+        self._payload = reply.payloads[0]
 
     def __call__(self, theta: np.ndarray, task: Task) -> float:
         size = self._groups.number(task.version) * self._groups.width * self._outputs
@@ -246,12 +247,6 @@ class Gradient:
             columns = columns[:, self._inputs.of(task.version)]
         fill(self._payload[0], columns.T @ theta[:size].reshape(-1, self._outputs))
         return float("nan")
-
-    def quantise(self, keys: tuple[int, int, int]) -> None:
-        self._reply.write(*keys)
-
-    def rollback(self) -> None:
-        pass
 
 
 def fill(payload: np.ndarray, product: np.ndarray) -> None:
@@ -329,9 +324,8 @@ class ProductState(DecodedState):
         self._outputs, dtype = self._layer.outputs, theta.dtype
         self._evaluate = problem.network.loss.evaluator(dtype)
         self._scores = np.zeros((groups.count * groups.width, self._outputs), dtype)  # of all rows
-        self._derivatives = np.zeros(
-            (groups.most * groups.width, self._outputs), dtype
-        )  # of an update's rows
+        # … and of the rows of an update:
+        self._derivatives = np.zeros((groups.most * groups.width, self._outputs), dtype)
         self._received = [Received(layout.units[0].length, dtype) for layout in layouts]
         self._before = theta.copy()  # of which the scores are
         self._sent = [groups.first] * len(code.words)  # groups that each worker has
