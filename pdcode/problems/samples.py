@@ -172,7 +172,7 @@ def label_values(table: Table, labels: Array) -> Array:
     InputError
         If there are fewer than two, or more than the kind of problem allows.
     """
-    values = np.unique(labels)
+    values, _ = np.unique(labels, return_counts=True)  # without counts, NumPy would import numpy.ma
     if len(values) < 2:
         raise InputError(f"problem.targets: {table.data!r} has one class only, {values[0]}")
     if table.most_classes is not None and len(values) > table.most_classes:

@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -289,10 +290,31 @@ def metadata(config: Config, components: Components, fleet: FleetInfo) -> dict[s
         "setup_bytes_up": fleet.bytes_up,
         "setup_bytes_down": fleet.bytes_down,
         "mpi_library": fleet.library,
-        "git_commit": components.git_commit,
+        "git_commit": git_commit(),
         "clock": "real",
         "numerics": True,
     }
+
+
+@cache
+def git_commit() -> str:
+    """Return the git commit of the running source tree, or an empty string."""
+    here = Path(__file__).parents[2]
+    if not (here / ".git").exists():
+        return ""
+    import subprocess  # workers do not need it
+
+    try:
+        return subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
+            cwd=here,
+            capture_output=True,
+            text=True,
+            timeout=5,
+            check=True,
+        ).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return ""
 
 
 def counters(descent: TrainingRun) -> dict[str, float]:

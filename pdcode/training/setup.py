@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -52,7 +50,6 @@ class Components:
     source: DataSource | None
     rows: int
     dealt: int
-    git_commit: str
     problem: Problem
     scheme: Scheme
     state: State
@@ -204,7 +201,7 @@ def prepare(
             faults.check(config, sum(layout.replies for layout in state.layouts))
         if len(state.layouts) > ROUNDS:
             raise InputError(f"scheme.name: '{name}' has more than {ROUNDS} rounds per update")
-    return Components(source, source.rows, dealt, git_commit(), problem, scheme, state, notes, asked)
+    return Components(source, source.rows, dealt, problem, scheme, state, notes, asked)
 
 
 def check_summed(scheme: str, layouts: Sequence[Layout]) -> None:
@@ -271,24 +268,3 @@ class WorkerFactory:
         """Build the worker that writes its replies to these buffers, one per round."""
         responds = self.scheme.responds(self.problem, self.worker, self.rows, replies)
         return Worker(self.worker, self.replica, responds, self.scheme.config, replies)
-
-
-@cache
-def git_commit() -> str:
-    """Return the git commit of the running source tree, or an empty string."""
-    here = Path(__file__).parents[2]
-    if not (here / ".git").exists():
-        return ""
-    import subprocess  # workers do not need it
-
-    try:
-        return subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
-            cwd=here,
-            capture_output=True,
-            text=True,
-            timeout=5,
-            check=True,
-        ).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return ""

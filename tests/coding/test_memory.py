@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import tracemalloc
 from functools import cache
 from typing import Any
 
 import numpy as np
 import pytest
+from allocations import allocated
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -257,11 +257,7 @@ def test_the_steady_state_allocates_no_arrays(kind: str, chosen: bool, wire: str
         respond.rollback()
 
     turn()
-    tracemalloc.start()
-    for _ in range(20):
-        turn()
-    _, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
+    _, peak = allocated(turn, 20)
     assert peak < 16_384 < theta.nbytes
 
 

@@ -25,16 +25,17 @@ def test_a_stopped_worker_is_named_and_used_again(
     mode: str, start: object, trace_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     ends = "stop.seconds=7", "stop.updates=1000000"
-    process, stopped, overdue = start(*SLOW, *MODES[mode], *ends, options=("-n", "3")), 0, False
-    lines = []
+    process, stopped = start(*SLOW, *MODES[mode], *ends, options=("-n", "3")), 0
+    lines, overdue_at = [], 0
     for line in process.stdout:
         lines.append(line)
         if not stopped and " update " in line and " update 0 " not in line:
             stopped = ranks_of(trace_path)[2]
             os.kill(stopped, signal.SIGSTOP)
-        elif overdue and " update " in line:
-            os.kill(stopped, signal.SIGCONT)
-        overdue |= "worker 1 is overdue" in line
+        elif overdue_at and sum(" update " in line for line in lines[overdue_at:]) == 2:
+            os.kill(stopped, signal.SIGCONT)  # after more than the step that naming it let go
+        if "worker 1 is overdue" in line:
+            overdue_at = len(lines)
     err = process.stderr.read()
     assert (process.wait(), err) == (0, "")
     assert any("worker 1 is back" in line for line in lines)

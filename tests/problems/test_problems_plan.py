@@ -6,6 +6,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
+from allocations import allocated
 
 from pdcode import problems
 from pdcode.problems import payload_layout, sparse_codewords
@@ -38,20 +39,9 @@ def test_steady_state_allocates_no_arrays(axis, density, batch, r):
     _, words = codewords_of(problem, r)
     for _ in range(3):
         plan.coded_derivative(theta, indices, words)
-    tracemalloc.start()
-    try:
-        plan.coded_derivative(theta, indices, words)
-        tracemalloc.reset_peak()
-        before, _ = tracemalloc.get_traced_memory()
-        for _ in range(50):
-            plan.coded_derivative(theta, indices, words)
-        after, peak = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-    assert after - before < 1024  # no growth
-    assert (
-        peak - before < 4096
-    )  # views and floats only: the smallest buffer is 64 × 5 × 4 = 1280, most are 8 KB and more
+    left, peak = allocated(lambda: plan.coded_derivative(theta, indices, words), 50)
+    assert left < 1024  # no growth
+    assert peak < 4096  # views and floats only: most buffers are of 8 KB and more
     assert "full_gradient" not in vars(plan)
 
 

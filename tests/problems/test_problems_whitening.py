@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import tracemalloc
-
 import numpy as np
 import pytest
+from allocations import allocated
 
 from pdcode import problems
 from pdcode.kernels import reference
@@ -166,15 +165,6 @@ def test_steady_state_allocates_no_arrays(kind, density, batch):
 
     for _ in range(3):
         turn()
-    tracemalloc.start()
-    try:
-        turn()
-        tracemalloc.reset_peak()
-        before, _ = tracemalloc.get_traced_memory()
-        for _ in range(20):
-            turn()
-        after, peak = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-    assert after - before < 1024
-    assert peak - before < 4096 <= 32 * 32 * 4
+    left, peak = allocated(turn, 20)
+    assert left < 1024
+    assert peak < 4096 <= 32 * 32 * 4
