@@ -48,7 +48,7 @@ class Monitor:
 
     transient = (  # in snapshots
         "problem", "trace", "print_line", "stop", "_wall_ns", "_plan", "_every_ns", "_until_ns", "_updates",
-        "_due_ns", "_wall_due_ns",
+        "_due_ns", "_wall_due_ns", "_strikes",
     )  # fmt: skip
 
     def __init__(
@@ -74,6 +74,9 @@ class Monitor:
         self._line_at_ns = 0  # the same time on the run's clock
         self._waited: list[int] = []  # as of the coordinator, at the last line
         self._strikes = faults.at_rank_0(config)
+        self._struck_ns = (
+            -1
+        )  # until when they have been carried out, also those of a run that this one goes on from
         self._last_version = -1
         self.loss = self.accuracy = self.grad_norm = math.nan
         self.spent_ns = 0  # time spent on measuring
@@ -95,7 +98,10 @@ class Monitor:
             self.print_line(f"{now_ns * 1e-9:7.1f} s  {note}")
         coordinator.notes.clear()
         while self._strikes and now_ns >= 1e9 * (self._strikes[0].at_s or 0.0):
-            self._strikes.pop(0).strike(self.trace, self._wall_ns is not None)
+            strike = self._strikes.pop(0)
+            if 1e9 * (strike.at_s or 0.0) > self._struck_ns:
+                strike.strike(self.trace, self._wall_ns is not None)
+        self._struck_ns = now_ns
         if now_ns >= self._until_ns:
             reason = reason or f"{self.stop.seconds:g} s"
         if coordinator.interrupted and not coordinator.stopping and not reason:

@@ -76,13 +76,17 @@ def test_workers_reach_the_target_though_some_are_killed(
 
 
 def test_rank_0_can_be_killed_and_its_disk_can_be_full(run: Any, trace_path: Path) -> None:
-    killed = run(*SLOW, "faults.events=[{kind='kill-rank-0', at_s=0.3}]")
+    often = "trace.checkpoint_s=0.05"
+    killed = run(*SLOW, often, "faults.events=[{kind='kill-rank-0', at_s=0.3}]", options=("--resume",))
     assert killed.returncode == 1
     assert "rank 0 died; the run cannot go on without" in killed.stderr
     assert not Trace(trace_path).finished
-    full = run(*SLOW, "faults.events=[{kind='full-disk', at_s=0.3}]")
+    # It goes on without that fault, and with others.
+    others = "faults.events=[{kind='full-disk', at_s=0.6}, {kind='kill-rank-0', at_s=60.0}]"
+    full = run(*SLOW, often, others, options=("--resume",))
     assert full.returncode == 1
     assert "cannot write the trace: No space left on device" in full.stderr
+    assert Trace(trace_path).segments.rows == 2
 
 
 def test_chaos_makes_pairs(tmp_path: Path, capsys: Any) -> None:
