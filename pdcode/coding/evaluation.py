@@ -20,8 +20,6 @@ polynomials are this project's choice.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import combinations
-from math import comb
 
 import numpy as np
 from numpy.polynomial.chebyshev import chebvander
@@ -29,7 +27,6 @@ from numpy.polynomial.chebyshev import chebvander
 from ..util.errors import InputError
 
 SLACK = 100.0  # squared factor by which combinations of honest payloads may exceed their bound
-SPARE, TRIED = 3, 1000  # places beside the likely ones of which some may be wrong, and most sets of one size
 RANK = 1e-9  # relative size of a singular value that tells errors from rounding, if they differ much in size
 
 
@@ -112,12 +109,15 @@ class RealCode:
             Bound on an element of an honest payload's error.
         """
         rows = np.asarray(rows)
-        noise = np.maximum(np.broadcast_to(np.asarray(noise, np.float64), len(rows)), 1e-300)
-        scale = noise.max()
+        bounds = np.maximum(np.broadcast_to(np.asarray(noise, np.float64), len(rows)), 1e-300)
+        scale = bounds.max()
         if not np.isfinite(scale):
             return None
         with np.errstate(over="ignore", invalid="ignore"):  # what is too large is wrong
-            found = self._located(rows, payloads / scale, most, noise / scale)
+            payloads, bounds = payloads / scale, bounds / scale
+            found = self._located(rows, payloads, most, bounds)
+            # Small errors may have hidden behind much larger ones: a set of more places explains it, too.
+            found = found and self._least_wrong(found, rows, payloads, bounds)
         return None if found is None else sorted(found)
 
     def _located(
@@ -135,15 +135,18 @@ class RealCode:
             return self._without([int(place) for place in places[~finite]], rows, payloads, most, noise)
         values, vectors = self._null_vectors(rows, payloads, most)
         likely = [self._least(rows, vectors[errors:]) for errors in range(1, most + 1)]
-        for spare in range(SPARE + 1):  # noise may hide a zero behind those next to it
-            for errors, least in enumerate(likely, 1):
-                *others, last = least[: errors + spare]
-                few = comb(len(others), errors - 1) <= TRIED
-                for some in combinations(others, errors - 1) if few else ():
-                    tried = [*some, last]
-                    kept = ~np.isin(places, tried)
-                    if self._consistent(rows[kept], payloads[kept], noise[kept]):
-                        return tried
+        for errors, least in enumerate(likely, 1):
+            kept = ~np.isin(places, least[:errors])
+            if self._consistent(rows[kept], payloads[kept], noise[kept]):
+                return least[:errors]
+        # Noise hides zeros behind those next to them: leave more out than are wrong, then see who is right.
+        for least in reversed(likely):
+            for count in range(most + 1, len(rows) - self.dimension):
+                kept = ~np.isin(places, least[:count])
+                if self._consistent(rows[kept], payloads[kept], noise[kept]):
+                    wrong = self._least_wrong(least[:count], rows, payloads, noise)
+                    if len(wrong) <= most:
+                        return wrong
         # Small errors may hide behind much larger ones: those first.
         large = int(np.count_nonzero(values > RANK * values[0]))
         if not 0 < large < most:
@@ -174,6 +177,28 @@ class RealCode:
         relative = payloads / noise[:, None]
         left = relative - basis @ (basis.T @ relative)
         return bool(np.square(left).sum() <= SLACK * payloads.size)
+
+    def _least_wrong(
+        self, wrong: list[int], rows: np.ndarray, payloads: np.ndarray, noise: np.ndarray
+    ) -> list[int]:
+        """Return which of these places do not fit to those that are not wrong; who fits best is right first.
+
+        One more row x of least squares adds ‖y - xβ‖² / (1 + x (XᵀX)⁻¹ xᵀ) to the squares that are left.
+        """
+        words, relative, left = self._symbols(rows) / noise[:, None], payloads / noise[:, None], list(wrong)
+        while left:
+            kept = ~np.isin(np.arange(len(rows)), left)
+            basis, triangle = np.linalg.qr(words[kept])
+            fitted = basis.T @ relative[kept]
+            least = np.square(relative[kept] - basis @ fitted).sum()
+            at = np.linalg.solve(triangle.T, words[left].T)
+            more = np.square(relative[left] - at.T @ fitted).sum(axis=1) / (1 + np.square(at).sum(axis=0))
+            more[np.isnan(more)] = np.inf
+            best = int(more.argmin())
+            if least + more[best] > SLACK * payloads[0].size * (1 + np.count_nonzero(kept)):
+                break
+            del left[best]
+        return left
 
     def _null_vectors(
         self, rows: np.ndarray, payloads: np.ndarray, most: int

@@ -130,7 +130,9 @@ ARRIVALS = {
 UPDATES = {
     "version": Column("<i8", "1", "version of theta that the step led to"),
     "t_ns": Column("<i8", "ns", "the step was done"),
-    "n_used": Column("<i4", "1", "arrivals that the step used"),
+    "n_used": Column(
+        "<i4", "1", "arrivals folded in for the step, also those that it then left out as outliers"
+    ),
     "captured": Column("<f8", "1", "captured fraction of the gradient at the step"),
     "step_norm": Column("<f8", "1", "Euclidean norm of the change of theta"),
     "digest": Column(
