@@ -133,7 +133,9 @@ class RealCode:
         finite = np.isfinite(payloads).all(axis=1)
         if not finite.all():
             return self._without([int(place) for place in places[~finite]], rows, payloads, most, noise)
-        values, vectors = self._null_vectors(rows, payloads, most)
+        # What the nearest codeword leaves has the payloads' syndromes, without rounding errors of their size.
+        left = self._left(rows, payloads, noise) * noise[:, None]
+        values, vectors = self._null_vectors(rows, left, most)
         likely = [self._least(rows, vectors[errors:]) for errors in range(1, most + 1)]
         for errors, least in enumerate(likely, 1):
             kept = ~np.isin(places, least[:errors])
@@ -172,11 +174,14 @@ class RealCode:
         """Tell whether payloads are symbols of one codeword, up to the noise."""
         if len(rows) <= self.dimension:
             return bool(np.isfinite(payloads).all())
-        words = self._symbols(rows) / noise[:, None]
-        basis = np.linalg.qr(words)[0]
+        return bool(np.square(self._left(rows, payloads, noise)).sum() <= SLACK * payloads.size)
+
+    def _left(self, rows: np.ndarray, payloads: np.ndarray, noise: np.ndarray) -> np.ndarray:
+        """Return what the nearest codeword leaves of payloads, in units of the noise."""
+        basis = np.linalg.qr(self._symbols(rows) / noise[:, None])[0]
         relative = payloads / noise[:, None]
-        left = relative - basis @ (basis.T @ relative)
-        return bool(np.square(left).sum() <= SLACK * payloads.size)
+        left: np.ndarray = relative - basis @ (basis.T @ relative)
+        return left
 
     def _least_wrong(
         self, wrong: list[int], rows: np.ndarray, payloads: np.ndarray, noise: np.ndarray
