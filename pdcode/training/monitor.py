@@ -74,9 +74,7 @@ class Monitor:
         self._line_at_ns = 0  # the same time on the run's clock
         self._waited: list[int] = []  # as of the coordinator, at the last line
         self._strikes = faults.at_rank_0(config)
-        self._struck_ns = (
-            -1
-        )  # until when they have been carried out, also those of a run that this one goes on from
+        self._struck_ns = -1  # until when they have been carried out; a run that goes on knows it
         self._last_version = -1
         self.loss = self.accuracy = self.grad_norm = math.nan
         self.spent_ns = 0  # time spent on measuring
