@@ -15,14 +15,13 @@ FLAGS = ["-std=c11", "-O3", "-fopenmp-simd", "-ffp-contract=off", "-fno-math-err
 UNCHECKED = ("boundscheck", "wraparound", "initializedcheck")  # shapes are checked by hand, once a call
 DIRECTIVES = {"language_level": 3, "cdivision": True, **dict.fromkeys(UNCHECKED, False)}
 
-# C files, where they are not the one of that name: kernels that call others have their objects, too, since
-# an extension module exports no C functions.
-SOURCES = {"intake": ("intake", "decode", "finite", "fold", "quantise"), "ledger": ()}
+# C files that a kernel needs beside its own, if it has one: an extension module exports no C functions.
+OTHERS = {"intake": [f"csrc/{name}.c" for name in ("decode", "finite", "fold", "quantise")]}
 
 extensions = [
     Extension(
         f"pdcode.kernels.{name}",
-        [f"pdcode/kernels/{name}.pyx", *(f"csrc/{each}.c" for each in SOURCES.get(name, (name,)))],
+        [f"pdcode/kernels/{name}.pyx", *glob(f"csrc/{name}.c"), *OTHERS.get(name, ())],
         include_dirs=["csrc", numpy.get_include()],
         define_macros=[("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION")],
         depends=sorted(glob("csrc/*.h") + glob("pdcode/kernels/*.pxd")),

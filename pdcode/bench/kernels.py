@@ -201,8 +201,9 @@ def activating() -> Iterator[Case]:
     """Yield cases of activations on batches larger than cache."""
     scores, out = array(SAMPLES, CLASSES), array(SAMPLES, CLASSES)
     for name, kind in activation.KINDS.items():
-        yield moving(f"{name}, forward", 2 * scores.nbytes, plan(activation.forward, kind, scores, out))
-        backward = plan(activation.backward, kind, scores, out, np.ones_like(out))
+        forward = activation.Activation(kind, scores, out)
+        yield moving(f"{name}, forward", 2 * scores.nbytes, forward)
+        backward = activation.Activation(kind, scores, out, np.ones_like(out))
         yield moving(f"{name}, backward", 4 * scores.nbytes, backward)
 
 

@@ -73,8 +73,8 @@ def derivative() -> None:
     blocks = Blocks(layer=0, axis="output", count=K, rows=WIDTH, width=WIDTH + 1, offset=0)
     inputs, errors, reduced = array(BATCH, WIDTH + 1), array(BATCH, WIDTH), array(BATCH, WIDTH // K)
     layer = DenseLayer(blocks, inputs)
-    layer.attach(errors, 1)
     payload, product = (np.empty((blocks.size, blocks.width), F4) for _ in range(2))
+    layer.attach(errors, 1, payload)
     full, combined = np.empty((blocks.rows, blocks.width), F4), np.empty((1, blocks.elements), F4)
     combine = plan(encode.encode, full.reshape(1, -1), *words, blocks.elements, combined)
 
@@ -82,7 +82,7 @@ def derivative() -> None:
         np.matmul(errors.T, inputs, out=full)
         combine()
 
-    coded_work = partial(layer.coded, *words, payload)
+    coded_work = partial(layer.coded, *words)
     gemm_work = partial(np.matmul, reduced.T, inputs, out=product)
     coded, gemm, whole = in_turn([coded_work, gemm_work, through_the_gradient])
     error = float(np.abs(payload.ravel() - combined.ravel()).max() / np.abs(combined).max())

@@ -1,6 +1,11 @@
 """Activations of hidden units and their derivatives."""
 
-from pdcode.kernels.real cimport real, row_stride
+cimport numpy as cnp
+
+from pdcode.kernels.arrays cimport data, extent, number_of, stride_of
+from pdcode.kernels.passes cimport Operation
+
+cnp.import_array()
 
 RELU = PDCODE_RELU
 TANH = PDCODE_TANH
@@ -8,64 +13,61 @@ GELU = PDCODE_GELU
 KINDS = {"relu": RELU, "tanh": TANH, "gelu": GELU}
 
 
-def forward(int kind, const real[:, :] z, real[:, :] out):
-    """Compute ``out = act(z)``.
+cdef class Activation(Operation):
+    """Activations ``a = act(z)``, or errors before them, ``delta *= act'(z)``.
 
     Parameters
     ----------
     kind : int
-        RELU, TANH or GELU (exact: z * Phi(z), Phi the normal distribution function).
-    z : array (B, h), float32 or float64
-    out : array (B, h)
-        Each row contiguous, with any stride between rows, e.g. part of a matrix with a column of ones. May
-        be `z` itself.
+        RELU (derivative 0 at 0), TANH or GELU (exact: z * Phi(z), Phi the normal distribution function).
+    z, a : array (B, h), float32 or float64
+        Each row contiguous, with any stride between rows, e.g. part of a matrix with a column of ones.
+        May be the same.
+    delta : array (B, h), optional
+        None: compute `a`; else change `delta` in place, `a` being ``act(z)``.
 
     Raises
     ------
     ValueError
         If kind is unknown or shapes, strides or types do not fit.
     """
-    cdef Py_ssize_t stride = row_stride[real](z), out_stride = row_stride[real](out)
-    if not PDCODE_RELU <= kind <= PDCODE_GELU:
-        raise ValueError(f"kind is {kind}: must be RELU, TANH or GELU")
-    if out.shape[0] != z.shape[0] or out.shape[1] != z.shape[1]:
-        raise ValueError("z and out must have the same shape (B, h)")
-    with nogil:
-        if real is float:
-            activation_forward_f32(kind, &z[0, 0], stride, &out[0, 0], out_stride, z.shape[0], z.shape[1])
-        else:
-            activation_forward_f64(kind, &z[0, 0], stride, &out[0, 0], out_stride, z.shape[0], z.shape[1])
 
+    cdef object arrays
+    cdef void *z
+    cdef void *a
+    cdef void *delta
+    cdef Py_ssize_t z_stride, a_stride, stride, samples, units
+    cdef int kind, number
 
-def backward(int kind, const real[:, :] z, const real[:, :] a, real[:, :] delta):
-    """Compute ``delta *= act'(z)`` in place.
+    def __init__(self, int kind, z, a, delta=None):
+        self.arrays, self.kind, self.number = (z, a, delta), kind, number_of(z.dtype)
+        if not PDCODE_RELU <= kind <= PDCODE_GELU:
+            raise ValueError(f"kind is {kind}: must be RELU, TANH or GELU")
+        if z.shape != a.shape or (delta is not None and delta.shape != z.shape):
+            raise ValueError("z, a and delta must have the same shape (B, h)")
+        if not cnp.PyArray_ISWRITEABLE(<cnp.ndarray> (a if delta is None else delta)):
+            raise ValueError("what is computed must be writeable")
+        self.z_stride, self.a_stride = stride_of(z, self.number), stride_of(a, self.number)
+        self.z, self.a, self.samples, self.units = data(z), data(a), extent(z, 0), extent(z, 1)
+        if delta is not None:
+            self.delta, self.stride = data(delta), stride_of(delta, self.number)
 
-    Parameters
-    ----------
-    kind : int
-        RELU (derivative 0 at 0), TANH or GELU.
-    z : array (B, h), float32 or float64
-    a : array (B, h)
-        ``act(z)``, from `forward`.
-    delta : array (B, h)
-        All three with contiguous rows, with any stride between rows.
-
-    Raises
-    ------
-    ValueError
-        If kind is unknown or shapes, strides or types do not fit.
-    """
-    cdef Py_ssize_t z_stride = row_stride[real](z), a_stride = row_stride[real](a)
-    cdef Py_ssize_t stride = row_stride[real](delta)
-    cdef Py_ssize_t samples = z.shape[0], units = z.shape[1]
-    if not PDCODE_RELU <= kind <= PDCODE_GELU:
-        raise ValueError(f"kind is {kind}: must be RELU, TANH or GELU")
-    if a.shape[0] != samples or a.shape[1] != units or delta.shape[0] != samples or delta.shape[1] != units:
-        raise ValueError("z, a and delta must have the same shape (B, h)")
-    with nogil:
-        if real is float:
-            activation_backward_f32(kind, &z[0, 0], z_stride, &a[0, 0], a_stride, &delta[0, 0], stride,
-                                    samples, units)
-        else:
-            activation_backward_f64(kind, &z[0, 0], z_stride, &a[0, 0], a_stride, &delta[0, 0], stride,
-                                    samples, units)
+    cdef int run(self) except -1:
+        with nogil:
+            if self.number == cnp.NPY_FLOAT64:
+                if self.delta == NULL:
+                    activation_forward_f64(self.kind, <double *> self.z, self.z_stride, <double *> self.a,
+                                           self.a_stride, self.samples, self.units)
+                else:
+                    activation_backward_f64(self.kind, <double *> self.z, self.z_stride, <double *> self.a,
+                                            self.a_stride, <double *> self.delta, self.stride, self.samples,
+                                            self.units)
+            else:
+                if self.delta == NULL:
+                    activation_forward_f32(self.kind, <float *> self.z, self.z_stride, <float *> self.a,
+                                           self.a_stride, self.samples, self.units)
+                else:
+                    activation_backward_f32(self.kind, <float *> self.z, self.z_stride, <float *> self.a,
+                                            self.a_stride, <float *> self.delta, self.stride, self.samples,
+                                            self.units)
+        return 0

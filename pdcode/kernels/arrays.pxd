@@ -2,6 +2,8 @@
 
 cimport numpy as cnp
 
+from pdcode.kernels.real cimport row_stride
+
 
 cdef inline bint plain(array, int kind, int dimensions) noexcept:
     """Return whether an object is an aligned, C-ordered array of this native type and dimension."""
@@ -33,3 +35,10 @@ cdef inline int number_of(dtype) except -1:
     if kind not in (cnp.NPY_FLOAT32, cnp.NPY_FLOAT64):
         raise ValueError(f"dtype is {dtype}: kernels exist for float32 and float64")
     return kind
+
+
+cdef inline Py_ssize_t stride_of(matrix, int kind) except? -1:
+    """Return the elements from one row of a matrix of numpy's type `kind` to the next; see `row_stride`."""
+    if not cnp.PyArray_Check(matrix) or cnp.PyArray_TYPE(<cnp.ndarray> matrix) != kind or matrix.ndim != 2:
+        raise ValueError("matrices must be of one type, float32 or float64")
+    return row_stride[double](matrix) if kind == cnp.NPY_FLOAT64 else row_stride[float](matrix)

@@ -4,7 +4,8 @@ cimport numpy as cnp
 from cpython.mem cimport PyMem_Calloc, PyMem_Free
 from libc.stdint cimport int32_t
 
-from pdcode.kernels.arrays cimport data, extent, number_of, plain, room
+from pdcode.kernels.arrays cimport data, extent, number_of, plain, room, stride_of
+from pdcode.kernels.passes cimport Operation
 from pdcode.kernels.real cimport real, row_stride
 
 cnp.import_array()
@@ -231,8 +232,8 @@ cdef struct pair:
     Py_ssize_t samples, columns, stride, out_stride
 
 
-cdef class Sums:
-    """``out += scale * factor`` of several pairs in one call, with the bits of `encode` by the codeword [1].
+cdef class Sums(Operation):
+    """``out += scale * factor`` of several pairs, with the bits of `encode` by the codeword [1].
 
     Parameters
     ----------
@@ -275,8 +276,7 @@ cdef class Sums:
     def __dealloc__(self):
         PyMem_Free(self.pairs)
 
-    def add(self):
-        """Add all."""
+    cdef int run(self) except -1:
         cdef int32_t index = 0
         cdef float single = 1
         cdef double one = 1
@@ -293,12 +293,4 @@ cdef class Sums:
                     encode_f32(<const float *> each.factor, each.samples, each.columns, each.stride, &index,
                                &single, 1, 1, each.columns, <float *> each.out, each.out_stride,
                                <float> self.scale, True)
-
-
-cdef Py_ssize_t stride_of(matrix, int kind) except? -1:
-    """Return the elements from one row of a matrix of this type to the next; rows must be contiguous."""
-    if not cnp.PyArray_Check(matrix) or cnp.PyArray_TYPE(<cnp.ndarray> matrix) != kind or matrix.ndim != 2:
-        raise ValueError("matrices must be of one type, float32 or float64")
-    if number_of(matrix.dtype) == cnp.NPY_FLOAT64:
-        return row_stride[double](matrix)
-    return row_stride[float](matrix)
+        return 0

@@ -173,6 +173,10 @@ cdef class Events:
     def now_ns(self, value):
         self.state.now = bounded("now_ns", value, 0)
 
+    def time_ns(self):
+        """Return `now_ns`, in less time."""
+        return self.state.now
+
     @property
     def t_recv_ns(self):
         return self.state.t_recv

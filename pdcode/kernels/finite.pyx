@@ -1,9 +1,13 @@
 """Detection of NaN and infinity."""
 
-from pdcode.kernels.real cimport real
+cimport numpy as cnp
+
+from pdcode.kernels.arrays cimport data, extent, plain
+
+cnp.import_array()
 
 
-def all_finite(const real[::1] values):
+def all_finite(values):
     """Return whether all elements are finite.
 
     Parameters
@@ -13,11 +17,21 @@ def all_finite(const real[::1] values):
     Returns
     -------
     bool
+
+    Raises
+    ------
+    ValueError
+        If it is another array.
     """
-    cdef bint result
+    cdef bint wide = plain(values, cnp.NPY_FLOAT64, 1), result
+    cdef const void *first
+    cdef Py_ssize_t count
+    if not wide and not plain(values, cnp.NPY_FLOAT32, 1):
+        raise ValueError("values must be a contiguous vector of float32 or float64")
+    first, count = data(values), extent(values, 0)
     with nogil:
-        if real is float:
-            result = all_finite_f32(&values[0], values.shape[0])
+        if wide:
+            result = all_finite_f64(<const double *> first, count)
         else:
-            result = all_finite_f64(&values[0], values.shape[0])
+            result = all_finite_f32(<const float *> first, count)
     return result

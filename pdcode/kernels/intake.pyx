@@ -163,8 +163,8 @@ cdef class Batch:
         self.end = 0
 
     def spill(self):
-        """Make room; called when the batch is full."""
-        raise NotImplementedError
+        """Make room; called when the batch is full: here, drop its rows."""
+        self.clear()
 
     def pack(self, pack_into, values):
         """Add a row by `struct.Struct.pack_into`."""

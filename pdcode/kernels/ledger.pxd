@@ -30,6 +30,7 @@ cdef class Ledger:
     cdef public bint eager
     cdef list messages
     cdef public object fleet, state, trace, stopping
+    cdef public list t_update_ns
     cdef public Recent times
     cdef public list waiting, tasks, replies, awaited, t_dispatch_ns, busy_ns, returned, outcomes
     cdef public list overdue, left, _begun_ns, _marks, _senders

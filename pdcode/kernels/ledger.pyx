@@ -117,7 +117,13 @@ cdef class Single:
 
 
 cdef class Ledger:
-    """Counts of replies and updates, of which `pdcode.training.coordinator.Coordinator` tells the meaning."""
+    """Counts of replies and updates, of which `pdcode.training.coordinator.Coordinator` tells the meaning.
+
+    Attributes
+    ----------
+    t_update_ns : list of int or None
+        Times of all updates, if they are to be kept.
+    """
 
     def plan(self, messages, eager, late, constant, advances, single, rows, steps):
         """Set what does not change during the run.
@@ -196,6 +202,8 @@ cdef class Ledger:
         now_ns = self.fleet.now_ns()
         if norm is not None:  # None: the update continues with another round
             self.version += 1
+            if self.t_update_ns is not None:
+                self.t_update_ns.append(now_ns)
             digest = self.state.digest
             if self.steps is not None:
                 self.steps.put_update(self.version, now_ns, 1, captured, norm, digest, -1, 0, enough)

@@ -1,35 +1,41 @@
 """Mean loss of a batch and its derivative by the scores, in one pass."""
 
+cimport numpy as cnp
 from libc.stdint cimport int32_t
 
-from pdcode.kernels.real cimport real
+from pdcode.kernels.arrays cimport data, extent, plain, room
+
+cnp.import_array()
 
 
-cdef int check(Py_ssize_t samples, Py_ssize_t classes, const int32_t[::1] labels, Py_ssize_t bound) except -1:
-    """Check a batch: not empty, and as many labels as samples, all in [0, bound)."""
-    cdef Py_ssize_t s
-    if samples < 1 or classes < 1:
+cdef int check(scores, targets, delta, int kind) except -1:
+    """Check a batch of numpy's type `kind` of targets: not empty, of one shape; return the type of scores."""
+    cdef int number = cnp.NPY_FLOAT64 if plain(scores, cnp.NPY_FLOAT64, 2) else cnp.NPY_FLOAT32
+    if not plain(scores, number, 2) or not room(delta, number, 2):
+        raise ValueError("scores and delta must be C-ordered matrices of one type, float32 or float64")
+    if extent(scores, 0) < 1 or extent(scores, 1) < 1:
         raise ValueError("scores must have at least one sample and one column")
-    if labels.shape[0] != samples:
-        raise ValueError("labels must have one entry a sample")
+    if extent(delta, 0) != extent(scores, 0) or extent(delta, 1) != extent(scores, 1):
+        raise ValueError("scores and delta must have the same shape (B, C)")
+    if kind == cnp.NPY_INT32:
+        if not plain(targets, kind, 1) or extent(targets, 0) != extent(scores, 0):
+            raise ValueError("labels must be int32, with one entry a sample")
+    elif (not plain(targets, number, 2) or extent(targets, 0) != extent(scores, 0)
+            or extent(targets, 1) != extent(scores, 1)):
+        raise ValueError("scores, targets and delta must have the same shape (B, T), and type")
+    return number
+
+
+cdef int check_labels(const int32_t *labels, Py_ssize_t samples, Py_ssize_t bound) except -1:
+    """Check that labels are in [0, bound)."""
+    cdef Py_ssize_t s
     for s in range(samples):
         if not 0 <= labels[s] < bound:
             raise ValueError(f"label {labels[s]} of sample {s} is not in [0, {bound})")
     return 0
 
 
-cdef int check_targets(const real[:, ::1] scores, const real[:, ::1] targets, real[:, ::1] delta) except -1:
-    """Check a batch: not empty, and all arrays of one shape."""
-    cdef Py_ssize_t samples = scores.shape[0], outputs = scores.shape[1]
-    if samples < 1:
-        raise ValueError("scores must have at least one sample")
-    if (targets.shape[0] != samples or targets.shape[1] != outputs or delta.shape[0] != samples
-            or delta.shape[1] != outputs):
-        raise ValueError("scores, targets and delta must have the same shape (B, T)")
-    return 0
-
-
-def softmax_loss(const real[:, ::1] scores, const int32_t[::1] labels, real[:, ::1] delta, double scale):
+def softmax_loss(scores, labels, delta, double scale):
     """Compute the softmax cross-entropy and its derivative.
 
     Parameters
@@ -49,22 +55,26 @@ def softmax_loss(const real[:, ::1] scores, const int32_t[::1] labels, real[:, :
     Raises
     ------
     ValueError
-        If the batch is empty, a label is out of range, or shapes, strides or types do not fit.
+        If the batch is empty, a label is out of range, or shapes, order or types do not fit.
     """
-    cdef Py_ssize_t samples = scores.shape[0], classes = scores.shape[1]
+    cdef Py_ssize_t samples, columns
     cdef double loss
-    check(samples, classes, labels, classes)
-    if delta.shape[0] != samples or delta.shape[1] != classes:
-        raise ValueError("scores and delta must have the same shape (B, C)")
+    cdef const void *outputs
+    cdef void *out
+    cdef int number = check(scores, labels, delta, cnp.NPY_INT32)
+    cdef const int32_t *given = <const int32_t *> data(labels)
+    samples, columns = extent(scores, 0), extent(scores, 1)
+    check_labels(given, samples, columns)
+    outputs, out = data(scores), data(delta)
     with nogil:
-        if real is float:
-            loss = softmax_loss_f32(&scores[0, 0], &labels[0], &delta[0, 0], samples, classes, scale)
+        if number == cnp.NPY_FLOAT64:
+            loss = softmax_loss_f64(<const double *> outputs, given, <double *> out, samples, columns, scale)
         else:
-            loss = softmax_loss_f64(&scores[0, 0], &labels[0], &delta[0, 0], samples, classes, scale)
+            loss = softmax_loss_f32(<const float *> outputs, given, <float *> out, samples, columns, scale)
     return loss
 
 
-def logistic_loss(const real[:, ::1] scores, const int32_t[::1] labels, real[:, ::1] delta, double scale):
+def logistic_loss(scores, labels, delta, double scale):
     """Compute the logistic loss, ``log(1 + exp(z)) - label * z``, and its derivative.
 
     Parameters
@@ -84,22 +94,28 @@ def logistic_loss(const real[:, ::1] scores, const int32_t[::1] labels, real[:, 
     Raises
     ------
     ValueError
-        If the batch is empty, a label is not 0 or 1, or shapes, strides or types do not fit.
+        If the batch is empty, a label is not 0 or 1, or shapes, order or types do not fit.
     """
-    cdef Py_ssize_t samples = scores.shape[0]
+    cdef Py_ssize_t samples
     cdef double loss
-    check(samples, scores.shape[1], labels, 2)
-    if scores.shape[1] != 1 or delta.shape[0] != samples or delta.shape[1] != 1:
+    cdef const void *outputs
+    cdef void *out
+    cdef int number = check(scores, labels, delta, cnp.NPY_INT32)
+    cdef const int32_t *given = <const int32_t *> data(labels)
+    samples = extent(scores, 0)
+    check_labels(given, samples, 2)
+    if extent(scores, 1) != 1:
         raise ValueError("scores and delta must have shape (B, 1)")
+    outputs, out = data(scores), data(delta)
     with nogil:
-        if real is float:
-            loss = logistic_loss_f32(&scores[0, 0], &labels[0], &delta[0, 0], samples, scale)
+        if number == cnp.NPY_FLOAT64:
+            loss = logistic_loss_f64(<const double *> outputs, given, <double *> out, samples, scale)
         else:
-            loss = logistic_loss_f64(&scores[0, 0], &labels[0], &delta[0, 0], samples, scale)
+            loss = logistic_loss_f32(<const float *> outputs, given, <float *> out, samples, scale)
     return loss
 
 
-def squared_loss(const real[:, ::1] scores, const real[:, ::1] targets, real[:, ::1] delta, double scale):
+def squared_loss(scores, targets, delta, double scale):
     """Compute half the mean over samples of ``|scores - targets|**2``, and its derivative.
 
     Parameters
@@ -117,20 +133,27 @@ def squared_loss(const real[:, ::1] scores, const real[:, ::1] targets, real[:, 
     Raises
     ------
     ValueError
-        If the batch is empty, or shapes, strides or types do not fit.
+        If the batch is empty, or shapes, order or types do not fit.
     """
-    cdef Py_ssize_t samples = scores.shape[0], outputs = scores.shape[1]
+    cdef Py_ssize_t samples, columns
     cdef double loss
-    check_targets(scores, targets, delta)
+    cdef const void *outputs
+    cdef const void *wanted
+    cdef void *out
+    cdef int number = check(scores, targets, delta, cnp.NPY_FLOAT64)
+    samples, columns = extent(scores, 0), extent(scores, 1)
+    outputs, wanted, out = data(scores), data(targets), data(delta)
     with nogil:
-        if real is float:
-            loss = squared_loss_f32(&scores[0, 0], &targets[0, 0], &delta[0, 0], samples, outputs, scale)
+        if number == cnp.NPY_FLOAT64:
+            loss = squared_loss_f64(<const double *> outputs, <const double *> wanted,
+                                    <double *> out, samples, columns, scale)
         else:
-            loss = squared_loss_f64(&scores[0, 0], &targets[0, 0], &delta[0, 0], samples, outputs, scale)
+            loss = squared_loss_f32(<const float *> outputs, <const float *> wanted,
+                                    <float *> out, samples, columns, scale)
     return loss
 
 
-def poisson_loss(const real[:, ::1] scores, const real[:, ::1] targets, real[:, ::1] delta, double scale):
+def poisson_loss(scores, targets, delta, double scale):
     """Compute half the mean over samples of the Poisson deviance, and its derivative.
 
     That is the sum over outputs of ``exp(z) - t * z + t * log(t) - t``, rates being the exponentials of the
@@ -152,14 +175,21 @@ def poisson_loss(const real[:, ::1] scores, const real[:, ::1] targets, real[:, 
     Raises
     ------
     ValueError
-        If the batch is empty, or shapes, strides or types do not fit.
+        If the batch is empty, or shapes, order or types do not fit.
     """
-    cdef Py_ssize_t samples = scores.shape[0], outputs = scores.shape[1]
+    cdef Py_ssize_t samples, columns
     cdef double loss
-    check_targets(scores, targets, delta)
+    cdef const void *outputs
+    cdef const void *wanted
+    cdef void *out
+    cdef int number = check(scores, targets, delta, cnp.NPY_FLOAT64)
+    samples, columns = extent(scores, 0), extent(scores, 1)
+    outputs, wanted, out = data(scores), data(targets), data(delta)
     with nogil:
-        if real is float:
-            loss = poisson_loss_f32(&scores[0, 0], &targets[0, 0], &delta[0, 0], samples, outputs, scale)
+        if number == cnp.NPY_FLOAT64:
+            loss = poisson_loss_f64(<const double *> outputs, <const double *> wanted,
+                                    <double *> out, samples, columns, scale)
         else:
-            loss = poisson_loss_f64(&scores[0, 0], &targets[0, 0], &delta[0, 0], samples, outputs, scale)
+            loss = poisson_loss_f32(<const float *> outputs, <const float *> wanted,
+                                    <float *> out, samples, columns, scale)
     return loss

@@ -30,11 +30,12 @@ class Evaluation:
 
     def loss(self, theta: Array) -> float:
         """Return the mean loss, including the penalty."""
-        views = self._network.views(theta)
-        self._forward.run(views)
-        return self._forward.loss() + self._network.penalty(theta, views)
+        self._forward.at(theta)
+        self._forward.run()
+        return self._forward.loss() + self._forward.penalty
 
     def accuracy(self, theta: Array) -> float:
         """Return the accuracy, see `Loss.accuracy`."""
-        self._forward.run(self._network.views(theta))
+        self._forward.at(theta)
+        self._forward.run()
         return self._network.loss.accuracy(self._forward.scores[-1], self._targets)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
-from ..kernels import activation, specialise
+from ..kernels import activation, passes
 from .layers import DenseLayer, SparseLayer
 from .matrix import Array, Csr, Matrix
 from .network import LayerViews, Network
@@ -24,12 +22,22 @@ class Forward:
         Labels, int32, shape (rows,), or real targets, shape (rows, T).
     batch : int
         Rows of a batch. 0 takes all rows, without indices or copies.
+
+    Attributes
+    ----------
+    run : passes.Operation
+        Computes the scores of every layer and the activations of the hidden layers, at the θ of `at`.
+    weights : list of LayerViews
+        The layers' weights at that θ.
     """
+
+    run: passes.Operation
+    weights: list[LayerViews]
 
     def __init__(self, network: Network, x: Matrix, y: Array, batch: int) -> None:
         dtype = network.dtype
         self.count = batch or len(x)
-        self._x, self._y, self._full = x, y, batch == 0
+        self._y, self._full = y, batch == 0
         self.targets = y if self._full else np.empty((batch, *y.shape[1:]), y.dtype)
         self.layers: list[DenseLayer | SparseLayer] = []
         first = network.layers[0]
@@ -45,29 +53,40 @@ class Forward:
             inputs = np.ones((self.count, layer.inputs + 1), dtype)
             self.hidden.append(inputs[:, :-1])
             self.layers.append(DenseLayer(layer, inputs))
-        self._outputs = [*self.hidden, None]  # the last layer has no activations
-        self._kind = activation.KINDS[network.activation]
-        self._activate = specialise(activation.forward, dtype)
+        if not self._full:
+            rows = np.arange(len(x)) if isinstance(x, Csr) else x
+            self._rows = passes.Rows([(rows, self._inputs), (y, self.targets)])
+        self.kind = activation.KINDS[network.activation]
         self._loss = network.loss.evaluator(dtype)
+        self._network = network
+        self._theta: Array | None = None
 
     def select(self, indices: Array | None) -> None:
         """Select the rows of a batch, int64, shape (B,), in range; ignored if a batch is all rows."""
         if self._full:
             return
-        if indices is None or len(indices) != self.count:
-            raise ValueError(f"a batch of {self.count} rows needs {self.count} indices")
-        if isinstance(self._x, Csr):
-            self._inputs[:] = indices
-        else:
-            self._x.take(indices, 0, self._inputs, "clip")  # other modes copy `out`
-        self._y.take(indices, 0, self.targets, "clip")
+        self._rows.take(indices)
 
-    def run(self, views: Sequence[LayerViews]) -> None:
-        """Compute the scores of every layer and the activations of the hidden layers."""
-        for layer, view, scores, hidden in zip(self.layers, views, self.scores, self._outputs, strict=True):
-            layer.forward(view.forward, scores)
-            if hidden is not None:
-                self._activate(self._kind, scores, hidden)
+    def at(self, theta: Array) -> bool:
+        """Take a θ, of which the elements may change; return whether it is another array than before."""
+        if theta is self._theta:
+            return False
+        self.weights, self._theta = self._network.views(theta), theta
+        products = [
+            layer.forward(weights.forward, scores)
+            for layer, weights, scores in zip(self.layers, self.weights, self.scores, strict=True)
+        ]
+        operations = products[:1]
+        for product, scores, hidden in zip(products[1:], self.scores, self.hidden, strict=False):
+            operations += [activation.Activation(self.kind, scores, hidden), product]
+        self.run, self._squares = passes.Pass(operations), self._network.squares(theta, self.weights)
+        return True
+
+    @property
+    def penalty(self) -> float:
+        """The penalty ½·l2·‖W‖², or ½·l2·‖θ‖² with `penalise_bias`."""
+        l2 = self._network.l2
+        return 0.5 * l2 * self._squares.sum() if l2 else 0.0
 
     def loss(self, weight: float = 1.0) -> float:
         """Return the mean loss without the penalty, and replace the last scores by errors weight·Δ/B."""

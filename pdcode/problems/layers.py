@@ -1,11 +1,14 @@
-"""A layer's products with a batch: forward, gradient and coded derivative, for dense or sparse inputs."""
+"""A layer's products with a batch: forward, gradient and coded derivative, for dense or sparse inputs.
+
+Those whose arrays are the same for every batch are made once, as operations to be run for each.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 
-from ..kernels import decode, encode, sparse, specialise
-from .matrix import Array, Csr, product_of
+from ..kernels import blas, decode, encode, passes, sparse, specialise
+from .matrix import Array, Csr
 from .partition import Blocks
 
 
@@ -24,34 +27,32 @@ class DenseLayer:
         self.blocks = blocks
         self.inputs = inputs
         self._encode = specialise(encode.encode, inputs.dtype)
-        self._score = product_of((len(inputs), blocks.outputs))
-        self._multiply = product_of((blocks.rows, blocks.width))
 
-    def forward(self, weights: Array, scores: Array) -> None:
-        """Compute scores (B, d_out) = inputs @ weights (d_in + 1, d_out)."""
-        self._score(self.inputs, weights, scores)
+    def forward(self, weights: Array, scores: Array) -> passes.Operation:
+        """Return what computes scores (B, d_out) = inputs @ weights (d_in + 1, d_out)."""
+        return blas.Product(self.inputs, weights, scores)
 
-    def attach(self, delta: Array, rows: int) -> None:
-        """Prepare for derivatives: `delta` (B, d_out) will hold the errors; a task has `rows` codewords."""
+    def attach(self, delta: Array, rows: int, payload: Array) -> None:
+        """Prepare for derivatives: `delta` (B, d_out) will hold the errors; a task has `rows` codewords, and
+        their combinations of blocks will be in `payload`, shape (rows·b, m)."""
         small, self._other = (delta, self.inputs) if self.blocks.axis == "output" else (self.inputs, delta)
-        self._small, self._transposed = small, small.T
+        self._small = small
         if not self.blocks.whole:
             self._encoded = np.empty((len(delta), rows * self.blocks.size), delta.dtype)
-            self._encoded_transposed = self._encoded.T
-            self._combine = product_of((rows * self.blocks.size, self.blocks.width))
+            self._combine = blas.Product(self._encoded.T, self._other, payload)
 
-    def gram(self, out: Array) -> None:
-        """Compute the inner products of the inputs into `out`, shape (B, B)."""
-        np.matmul(self.inputs, self.inputs.T, out=out)
+    def gram(self, out: Array) -> passes.Operation:
+        """Return what computes the inner products of the inputs into `out`, shape (B, B)."""
+        return blas.Product(self.inputs, self.inputs.T, out)
 
-    def gradient(self, out: Array) -> None:
-        """Compute the gradient SᵀO into `out`, shape (p, m)."""
-        self._multiply(self._transposed, self._other, out)
+    def gradient(self, out: Array) -> passes.Operation:
+        """Return what computes the gradient SᵀO into `out`, shape (p, m)."""
+        return blas.Product(self._small.T, self._other, out)
 
-    def coded(self, indices: Array, values: Array, out: Array) -> None:
-        """Compute combinations of blocks of SᵀO into `out`, shape (r·b, m): encode S, then multiply once."""
+    def coded(self, indices: Array, values: Array) -> None:
+        """Compute combinations of blocks of SᵀO into the payload: encode S, then multiply once."""
         self._encode(self._small, indices, values, self.blocks.size, self._encoded)
-        self._combine(self._encoded_transposed, self._other, out)
+        self._combine()
 
 
 class SparseLayer:
@@ -76,13 +77,12 @@ class SparseLayer:
         self._encode = specialise(encode.encode, x.dtype)
         self._scatter = specialise(decode.adjoint_decode, x.dtype)
         self._one = np.ones((1, 1), x.dtype)
-        self._dense: Array | None = None
 
-    def forward(self, weights: Array, scores: Array) -> None:
-        self._forward(*self._batch, weights, scores)
+    def forward(self, weights: Array, scores: Array) -> passes.Operation:
+        return passes.Call(self._forward, *self._batch, weights, scores)
 
-    def attach(self, delta: Array, rows: int) -> None:
-        self._delta = delta
+    def attach(self, delta: Array, rows: int, payload: Array) -> None:
+        self._delta, self._payload = delta, payload
         if self.blocks.whole:
             return
         if self.blocks.axis == "output":
@@ -90,26 +90,25 @@ class SparseLayer:
         else:
             self._codewords = np.empty((rows, self.blocks.count), delta.dtype)
 
-    def gram(self, out: Array) -> None:
-        if self._dense is None:  # of the batch, which is no larger than the gradient's other factor
-            rows = len(self._batch[-1])
-            self._identity = np.eye(rows, dtype=out.dtype)
-            self._dense = np.empty((rows, self.blocks.inputs + 1), out.dtype)
-        self._outer(*self._batch, self._identity, self._dense)
-        self._forward(*self._batch, self._dense.T, out)
+    def gram(self, out: Array) -> passes.Operation:
+        rows = len(self._batch[-1])
+        identity = np.eye(rows, dtype=out.dtype)
+        # No larger than the gradient's other factor.
+        dense = np.empty((rows, self.blocks.inputs + 1), out.dtype)
+        form = passes.Call(self._outer, *self._batch, identity, dense)
+        return passes.Pass([form, passes.Call(self._forward, *self._batch, dense.T, out)])
 
-    def gradient(self, out: Array) -> None:
+    def gradient(self, out: Array) -> passes.Operation:
         if self.blocks.axis == "output":
-            self._outer(*self._batch, self._delta, out)
-        else:
-            self._coded(*self._batch, self._delta, self._one, self.blocks.rows, out)
+            return passes.Call(self._outer, *self._batch, self._delta, out)
+        return passes.Call(self._coded, *self._batch, self._delta, self._one, self.blocks.rows, out)
 
-    def coded(self, indices: Array, values: Array, out: Array) -> None:
+    def coded(self, indices: Array, values: Array) -> None:
         if self.blocks.axis == "output":
             self._encode(self._delta, indices, values, self.blocks.size, self._encoded)
-            self._outer(*self._batch, self._encoded, out)
+            self._outer(*self._batch, self._encoded, self._payload)
         else:  # this kernel needs dense coefficients: scatter the codewords, as blocks of one element
             self._codewords.fill(0)
             for row, codeword in enumerate(self._codewords):
                 self._scatter(codeword, indices[row : row + 1], values[row : row + 1], self._one, 1.0)
-            self._coded(*self._batch, self._delta, self._codewords, self.blocks.size, out)
+            self._coded(*self._batch, self._delta, self._codewords, self.blocks.size, self._payload)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,17 +66,6 @@ class Csr:
 
 
 Matrix = Array | Csr  # inputs: both have len(), shape, dtype and rows by [...]
-
-
-def product_of(out: tuple[int, ...]) -> Callable[[Array, Array, Array], object]:
-    """Return the function that multiplies two matrices into a third one, of shape `out` and C-ordered.
-
-    The method `dot` costs up to a microsecond less than `numpy.matmul`, and calls the same routine of BLAS:
-    the bits are the same, except where the result is a vector. Operands must be contiguous, or transposes of
-    such: `dot` would copy others.
-    """
-    product: Callable[[Array, Array, Array], object] = np.matmul if 1 in out else np.ndarray.dot
-    return product
 
 
 def with_ones(x: Matrix) -> Matrix:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..config.tables import ProblemTable as Table
+from ..kernels import blas
 from ..util.errors import InputError
 from ..util.memory import ensure_fits
 from .losses import Loss
@@ -79,14 +80,9 @@ class Network:
             views.append(LayerViews(penalised.reshape(1, -1), weights.T, weights[:, :-1], weights[:, -1]))
         return views
 
-    def penalty(self, theta: Array, views: Sequence[LayerViews]) -> float:
-        """Return ½·l2·‖W‖², or ½·l2·‖θ‖² with `penalise_bias`; `views` are those of θ."""
-        if not self.l2:
-            return 0.0
-        squares = float(theta.dot(theta))
-        if not self.penalise_bias:
-            squares -= sum([float(view.bias.dot(view.bias)) for view in views])
-        return 0.5 * self.l2 * squares
+    def squares(self, theta: Array, views: Sequence[LayerViews]) -> blas.Squares:
+        """Return what sums up ‖W‖², or ‖θ‖² with `penalise_bias`; `views` are those of θ."""
+        return blas.Squares(theta, [] if self.penalise_bias else [view.bias for view in views])
 
     def initial(self, seed: int) -> Array:
         """Draw a random θ, keyed by the seed; the network does not depend on axes and blocks.

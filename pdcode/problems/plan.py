@@ -8,11 +8,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..kernels import activation, encode, specialise
+from ..kernels import activation, blas, encode, passes, specialise
 from .forward import Forward
 from .layers import DenseLayer, SparseLayer
 from .matrix import Array, Matrix, entries
-from .network import LayerViews, Network
+from .network import Network
 from .partition import Blocks, payload_layout, task_rows
 from .whitening import WhitenedLayer, length
 
@@ -100,17 +100,18 @@ class Plan:
         self._parts: list[Part] = []  # the same memory as `views`
         for layer, count, start, delta in zip(self._layers, rows, self.offsets, self._deltas, strict=True):
             blocks = layer.blocks
-            layer.attach(delta, count)
             part = self.payload[start : start + count * blocks.elements]
             self.views.append(part.reshape(count, blocks.elements))
             self._parts.append(self._part(blocks, part.reshape(count * blocks.size, blocks.width)))
+            layer.attach(delta, count, self._parts[-1].matrix)
         self._whole = (np.zeros((1, 1), np.int32), np.ones((1, 1), dtype))
-        self._kind = activation.KINDS[network.activation]
-        self._backward = specialise(activation.backward, dtype)
+        self._wholes = [
+            layer.gradient(part.matrix) if layer.blocks.whole and part.matrix.size else None
+            for layer, part in zip(self._layers, self._parts, strict=True)
+        ]
         self._encode = specialise(encode.encode, dtype)
-        self._theta: Array | None = None
-        self._penalty: encode.Sums | None = None  # of the gradient, at this θ's place
-        self._weights: list[LayerViews] = []
+        self._backward: passes.Operation = None  # errors of all layers, at a θ …
+        self._gradient: passes.Operation = None  # … and their gradients
 
     @cached_property
     def full_gradient(self) -> Array:
@@ -148,60 +149,66 @@ class Plan:
         """Compute the forward and the backward pass of a batch, for `code`; arguments and result as in
         `coded_derivative`."""
         loss = self._start(theta, indices)
-        for number in range(len(self.views) - 1, 0, -1):
-            self._propagate(number)
+        self._backward()
         return loss
 
     def code(self, codewords: Sequence[Codeword | None]) -> None:
         """Write the coded derivatives of the batch of the last `prepare`, at its θ, to `payload`."""
-        for number, (layer, part) in enumerate(zip(self._layers, self._parts, strict=True)):
-            if layer.blocks.whole:
+        parts = zip(self._layers, self._parts, self._wholes, strict=True)
+        for number, (layer, part, whole) in enumerate(parts):
+            if whole is not None:
                 support, values = self._whole
-                layer.gradient(part.matrix)
+                whole()
             else:
                 support, values = self._checked(number, codewords[number])
-                layer.coded(support, values, part.matrix)
+                layer.coded(support, values)
             if self._l2:
                 self._add_penalty(number, support, values, layer.blocks.elements, part)
 
     def gradient(self, theta: Array, indices: Array | None) -> float:
         """Write the gradient of a batch to `full_gradient`; arguments and result as in `coded_derivative`."""
-        loss = self.prepare(theta, indices)
-        for layer, part in zip(self._layers, self._gradients, strict=True):
-            layer.gradient(part.matrix)
-        if self._l2:
-            if self._penalty is None:
-                self._penalty = self._penalties()
-            self._penalty.add()
+        loss = self._start(theta, indices)
+        if self._gradient is None:
+            self._gradient = passes.Pass([self._backward, *self._forming()])
+        self._gradient()
         return loss
 
-    def _penalties(self) -> encode.Sums:
-        """Return what adds l2 times the penalised weights of all layers to the gradient."""
-        parts = zip(self._weights, self._gradients, strict=True)
-        pairs = [
-            (view.penalised, part.flat[:, : view.penalised.shape[1]])
-            if part.bias is None
-            else (view.backward, part.unbiased)
-            for view, part in parts
-        ]
-        return encode.Sums(pairs, self._l2)
+    def _forming(self) -> list[passes.Operation]:
+        """Return what computes the gradients of all layers from their errors, and adds the penalty's."""
+        parts = zip(self._layers, self._gradients, strict=True)
+        operations = [layer.gradient(part.matrix) for layer, part in parts]
+        if self._l2:
+            pairs = [
+                (weights.penalised, part.flat[:, : weights.penalised.shape[1]])
+                if part.bias is None
+                else (weights.backward, part.unbiased)
+                for weights, part in zip(self._forward.weights, self._gradients, strict=True)
+            ]
+            operations.append(encode.Sums(pairs, self._l2))
+        return operations
 
     def _start(self, theta: Array, indices: Array | None) -> float:
         """Compute the forward pass, the loss, and the errors of the last layer."""
-        if theta is not self._theta:
-            self._weights, self._theta, self._penalty = self.network.views(theta), theta, None
-        self._forward.select(indices)
-        self._forward.run(self._weights)
-        loss = self._forward.loss(self.weight)
+        forward = self._forward
+        if forward.at(theta):
+            self._backward, self._gradient = passes.Pass(self._propagation()), None
+        forward.select(indices)
+        forward.run()
+        loss = forward.loss(self.weight)
         for layer in self._whitened:
             layer.length = length(loss, self._zero_loss)
-        return loss + self.network.penalty(theta, self._weights)
+        return loss + forward.penalty
 
-    def _propagate(self, number: int) -> None:
-        """Compute the errors of the layer below from those of a layer."""
-        below = self._deltas[number - 1]
-        np.matmul(self._deltas[number], self._weights[number].backward, out=below)
-        self._backward(self._kind, self._forward.scores[number - 1], self._forward.hidden[number - 1], below)
+    def _propagation(self) -> list[passes.Operation]:
+        """Return what computes the errors of all layers from those of the last one."""
+        forward = self._forward
+        operations: list[passes.Operation] = []
+        for number in range(len(self._deltas) - 1, 0, -1):
+            delta, below, weights = self._deltas[number], self._deltas[number - 1], forward.weights[number]
+            scores, hidden = forward.scores[number - 1], forward.hidden[number - 1]
+            operations.append(blas.Product(delta, weights.backward, below))
+            operations.append(activation.Activation(forward.kind, scores, hidden, below))
+        return operations
 
     def _part(self, blocks: Blocks, matrix: Array) -> Part:
         """Return the views of a layer's result, (r·b, m)."""
@@ -211,7 +218,9 @@ class Plan:
     def _add_penalty(self, number: int, support: Array, values: Array, block: int, part: Part) -> None:
         """Add l2 times the combinations of blocks of a layer's weights to `part`."""
         bias = None if part.bias is None else part.bias.copy()
-        self._encode(self._weights[number].penalised, support, values, block, part.flat, self._l2, True)
+        self._encode(
+            self._forward.weights[number].penalised, support, values, block, part.flat, self._l2, True
+        )
         if part.bias is not None:
             part.bias[:] = bias
 

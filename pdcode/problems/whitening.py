@@ -23,6 +23,7 @@ from typing import Literal
 
 import numpy as np
 
+from ..kernels import blas, passes
 from .layers import DenseLayer, SparseLayer
 from .matrix import Array
 from .partition import Blocks
@@ -117,9 +118,9 @@ class WhitenedLayer:
         self._step, self._form = kind == "gram", form_of(layer.blocks, batch, entries)
         self._scale = weight * sqrt(max(1.0, layer.blocks.outputs / (layer.blocks.inputs + 1)))
 
-    def attach(self, delta: Array, rows: int) -> None:
+    def attach(self, delta: Array, rows: int, payload: Array) -> None:
         self._delta, self._errors = delta, np.empty_like(delta)
-        self.layer.attach(self._errors, rows)
+        self.layer.attach(self._errors, rows, payload)
         size = len(delta) if self._form == "samples" else delta.shape[1]
         self._first, self._second, self._third = (np.empty((size, size), delta.dtype) for _ in range(3))
         self._lost, self._least = 16 * float(np.finfo(delta.dtype).eps), float(np.finfo(delta.dtype).tiny)
@@ -127,35 +128,38 @@ class WhitenedLayer:
         shape = (self.blocks.rows, self.blocks.width) if self._form == "outputs" else (0, 0)
         self._gradient = np.empty(shape, delta.dtype)
         self._outputs = self._gradient if self.blocks.axis == "output" else self._gradient.T  # (k, d)
+        if self._form == "samples":
+            errors = blas.Product(delta, delta.T, self._second)
+            self._grams = passes.Pass([self.layer.gram(self._first), errors])
+        else:
+            self._form_gradient = self.layer.gradient(self._gradient)
 
-    def gradient(self, out: Array) -> None:
-        """Compute the whitened gradient into `out`, shape (p, m)."""
+    def gradient(self, out: Array) -> passes.Operation:
+        """Return what computes the whitened gradient into `out`, shape (p, m)."""
         if self._step:
-            self._whiten()
-            self.layer.gradient(out)
-            return
-        self._errors[:] = self._delta
-        self.layer.gradient(out)
-        flat = out.reshape(-1)
-        np.multiply(flat, self._factor(float(np.dot(flat, flat))), out=flat)
+            return passes.Pass([passes.Call(self._whiten), self.layer.gradient(out)])
+        before = passes.Call(np.copyto, self._errors, self._delta)
+        return passes.Pass([before, self.layer.gradient(out), passes.Call(self._scale_down, out.reshape(-1))])
 
-    def coded(self, indices: Array, values: Array, out: Array) -> None:
-        """Compute combinations of blocks of the whitened gradient into `out`, shape (r·b, m)."""
+    def _scale_down(self, gradient: Array) -> None:
+        np.multiply(gradient, self._factor(float(np.dot(gradient, gradient))), out=gradient)
+
+    def coded(self, indices: Array, values: Array) -> None:
+        """Compute combinations of blocks of the whitened gradient into the payload."""
         self._whiten()
-        self.layer.coded(indices, values, out)
+        self.layer.coded(indices, values)
 
     def _whiten(self) -> None:
         """Change the errors so that their product with the inputs is the whitened gradient."""
         if self._form == "samples":
-            self.layer.gram(self._first)
-            np.matmul(self._delta, self._delta.T, out=self._second)
+            self._grams()
             squares = self._product(self._first, self._second)
             both = self._product(self._first, self._first) * self._product(self._second, self._second)
             if squares <= self._lost * sqrt(both):
                 squares = 0.0  # the samples' gradients cancel: what is left is rounding
         else:
             self._errors[:] = self._delta
-            self.layer.gradient(self._gradient)
+            self._form_gradient()
             flat = self._gradient.reshape(-1)
             squares = float(np.dot(flat, flat))
         factor = self._factor(squares)

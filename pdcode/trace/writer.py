@@ -123,7 +123,10 @@ class TraceWriter(Recorder):
             os.replace(new, self.path)
         self._arrivals, self._updates = self._tables["arrivals"], self._tables["updates"]
         self._every = {"all": 1, "sampled": sample, "none": 0}[arrivals]
-        self.batches = (self._arrivals if self._every == 1 else None), self._updates
+
+    @property
+    def batches(self) -> tuple[intake.Batch | None, intake.Batch | None]:
+        return (self._arrivals if self._every == 1 else None), self._updates
 
     def arrival(self, *values: float) -> None:
         """Record a row of arrivals; samples count each worker's own tasks, so that no worker is favoured."""

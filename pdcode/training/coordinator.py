@@ -570,6 +570,8 @@ class Coordinator(ledger.Ledger):
         if norm is not None:  # None: the update continues with another round
             self.version += 1
             now_ns, digest = self.fleet.now_ns(), self.state.digest
+            if self.t_update_ns is not None:
+                self.t_update_ns.append(now_ns)
             self.trace.update(
                 self.version, now_ns, self.used, self.captured, norm, digest, awaited, waited_ns, why
             )

@@ -71,6 +71,7 @@ class VirtualFleet(VirtualRanks, Fleet):
         VirtualRanks.__init__(self, workers)
         self.executor, self.schedule = executor, schedule
         self._until_ns, self._exchanged = until_ns, exchanged
+        self.news, self.now_ns = schedule.news, schedule.time_ns  # type: ignore[method-assign]
         task_bytes, reply_bytes = longest(layouts)
         self._replies = [
             [Reply(layout, row) for layout in layouts] for row in buffer(reply_bytes, 2 * workers)
@@ -165,7 +166,7 @@ class VirtualFleet(VirtualRanks, Fleet):
         arrival.finite = reply.read() and schedule.sound
         arrival.t_start_ns, arrival.t_compute_ns, arrival.t_send_ns = schedule.times_ns(worker)
         arrival.t_recv_ns = schedule.t_recv_ns
-        arrival.leaving = arrival.last and schedule.leaving(worker, arrival.task)
+        arrival.leaving = self.news and arrival.last and schedule.leaving(worker, arrival.task)
         arrival.injected_delay_ns = int(schedule.injected_delay_ns[worker])
         self.bytes_up += arrival.bytes_up
         if not arrival.last:

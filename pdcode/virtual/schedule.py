@@ -44,6 +44,8 @@ class Schedule(ABC):
         Whether the last reply was taken for an answer, in a run that is replayed.
     cuts : bool
         Whether `cancel` cuts delays short; the runs of older traces were not.
+    news : bool
+        Whether there may be deaths, workers that come back, or replies that come again.
     """
 
     now_ns: int
@@ -55,6 +57,7 @@ class Schedule(ABC):
     steps = 0
     sound = True
     cuts = True
+    news = True
 
     @abstractmethod
     def start(self) -> None:
@@ -91,6 +94,10 @@ class Schedule(ABC):
     def times_ns(self, worker: int) -> tuple[int, int, int]:
         """Return `t_start_ns`, `t_compute_ns` and `t_send_ns` of a worker."""
         return int(self.t_start_ns[worker]), int(self.t_compute_ns[worker]), int(self.t_send_ns[worker])
+
+    def time_ns(self) -> int:
+        """Return `now_ns`."""
+        return self.now_ns
 
     def stepped(self) -> None:
         """Account for the end of a round."""
@@ -182,6 +189,8 @@ class CostModelSchedule(Schedule):
         self._shares, self._cancelled, self._muted = shares, False, NOBODY
         self._model = make_scheme(config).delays()
         self._faults = Injection(config, self._events) if config.faults else None
+        self.news = self._faults is not None
+        self.time_ns = self._events.time_ns  # type: ignore[method-assign]
         self._ahead_ns = np.zeros((len(shares[0]), workers, BLOCK), np.int64)  # delays of the next tasks
         self._delays_ns = np.zeros((max(map(len, shares)), workers), np.int64)  # of the parts of this one
         self._drawn = np.zeros(workers, np.int64)  # tasks drawn so far, a multiple of BLOCK
@@ -218,7 +227,8 @@ class CostModelSchedule(Schedule):
             self._faults.sent(sent)
 
     def _send(self, sent: Sequence[Sent], body_bytes: int, own_bytes: int, number: int) -> None:
-        body_bytes, own_bytes = cut(body_bytes, self._split), cut(own_bytes, self._split)
+        if self._split > 1:
+            body_bytes, own_bytes = cut(body_bytes, self._split), cut(own_bytes, self._split)
         if len(sent) == 1 and len(self._shares) == 1 and self._send_one(*sent[0], body_bytes, own_bytes):
             return
         pairs = np.array(sent, np.int64)
@@ -253,8 +263,8 @@ class CostModelSchedule(Schedule):
         """Send one task, if its delay is drawn: what `send` does, without arrays; return whether it is."""
         if task >= self._drawn.item(worker):
             return False
-        for part, ahead_ns in enumerate(self._ahead_ns):
-            self._delays_ns[part, worker] = ahead_ns.item(worker, task % BLOCK)
+        for part in range(len(self._ahead_ns)):
+            self._delays_ns[part, worker] = self._ahead_ns.item(part, worker, task % BLOCK)
         self._injected_ns[worker] = delay_ns = self._delays_ns.item(0, worker)
         compute_ns = self._part_ns[0].item(0, worker)
         self._events.send_one(worker, compute_ns, delay_ns, body_bytes, own_bytes)

@@ -6,7 +6,6 @@ import math
 import statistics
 import time
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
@@ -27,43 +26,6 @@ from .result import Result
 from .schedule import NEVER_NS, AllreduceSchedule, CostModelSchedule, Schedule
 
 MOST = 2**16  # workers, numbered by 16 bits of a message's header
-
-
-class UpdateTimes(Recorder):
-    """Recorder that keeps the times of updates, and passes every row on to a trace."""
-
-    def __init__(self, trace: Recorder) -> None:
-        self._trace = trace
-        self.t_update_ns: list[int] = []
-
-    def arrival(self, *values: float) -> None:
-        self._trace.arrival(*values)
-
-    def arrived(self, *values: Any) -> None:
-        self._trace.arrived(*values)
-
-    def update(self, *values: float) -> None:
-        self.t_update_ns.append(int(values[1]))
-        self._trace.update(*values)
-
-    def progress(self, *values: float) -> None:
-        self._trace.progress(*values)
-
-    def fault(self, t_ns: int, worker: int, task: int, kind: str, message: str) -> None:
-        self._trace.fault(t_ns, worker, task, kind, message)
-
-    def fill(self) -> None:
-        self._trace.fill()
-
-    def due(self, now_ns: int) -> bool:
-        return self._trace.due(now_ns)
-
-    def flush(self, now_ns: int) -> None:
-        self._trace.flush(now_ns)
-
-    @property
-    def counts(self) -> dict[str, int]:
-        return self._trace.counts
 
 
 class Simulation:
@@ -113,26 +75,25 @@ class Simulation:
         checkpoints: Checkpoints | None = None,
     ) -> tuple[TrainingRun, Result]:
         """Run, with or without a trace, from a checkpoint if one was found."""
-        times = UpdateTimes(trace or Recorder())
         descent = TrainingRun(
             self.config,
             self.components,
             self.fleet,
-            times,
+            trace or Recorder(),
             print_line or (lambda line: None),
             time.perf_counter_ns,
             self.fleet.executor.numerics,
             drain_ns(self.config),
             found,
         )
-        descent.also["updated"], descent.checkpoints = times.t_update_ns, checkpoints
+        descent.coordinator.t_update_ns, descent.checkpoints = [], checkpoints
         reason = descent.run()
-        return descent, self._result(descent, reason, times.t_update_ns)
+        return descent, self._result(descent, reason)
 
-    def _result(self, descent: TrainingRun, reason: str, t_update_ns: list[int]) -> Result:
+    def _result(self, descent: TrainingRun, reason: str) -> Result:
         coordinator, monitor = descent.coordinator, descent.monitor
         seconds = 1e-9 * coordinator.t_stop_ns
-        intervals = np.diff([0, *t_update_ns])
+        intervals = np.diff([0, *coordinator.t_update_ns])
         return Result(
             config=self.config,
             task_ns=self.task_ns,

@@ -7,10 +7,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pdcode.kernels import activation, reference, specialise
+from pdcode.kernels import activation, reference
 
 DTYPES = ["float32", "float64"]
 KINDS = sorted(activation.KINDS)
+
+
+def forward(kind, z, out):
+    activation.Activation(kind, z, out)()
+
+
+def backward(kind, z, a, delta):
+    activation.Activation(kind, z, a, delta)()
 
 
 def values(count, dtype, seed=0, scale=3.0):
@@ -35,7 +43,7 @@ def test_equals_its_twin_with_rows_apart(dtype, name, samples, units, gap, seed)
     z.flags.writeable = False
     wide = numpy.full((samples, units + 1 + gap), 7, dtype)
     out = wide[:, :units]
-    specialise(activation.forward, dtype)(kind, z, out)
+    forward(kind, z, out)
     expected = numpy.empty_like(out)
     reference.forward(kind, z, expected)
     numpy.testing.assert_allclose(out, expected, rtol=8 * epsilon, atol=epsilon)
@@ -43,7 +51,7 @@ def test_equals_its_twin_with_rows_apart(dtype, name, samples, units, gap, seed)
     expected = delta.copy()
     reference.backward(kind, z, out, expected)
     out.flags.writeable = False
-    specialise(activation.backward, dtype)(kind, z, out, delta)
+    backward(kind, z, out, delta)
     numpy.testing.assert_allclose(delta, expected, rtol=8 * epsilon, atol=8 * epsilon)
     assert (wide[:, units:] == 7).all()
 
@@ -56,7 +64,7 @@ def ulps(actual, exact):
 def test_float_tanh_is_within_two_ulp():
     z = numpy.concatenate([values(200_000, "f4", 1), values(200_000, "f4", 2, 0.3)])
     out = numpy.empty_like(z)
-    activation.forward(activation.TANH, z[None], out[None])
+    forward(activation.TANH, z[None], out[None])
     assert ulps(out, numpy.tanh(z.astype("f8"))) < 2
 
 
@@ -65,7 +73,7 @@ def test_double_tanh_is_within_two_ulp(scale):
     """Against long double, which on some machines is a double, itself right to 1 ulp."""
     z = values(200_000, "f8", 3, scale)
     out = numpy.empty_like(z)
-    activation.forward(activation.TANH, z[None], out[None])
+    forward(activation.TANH, z[None], out[None])
     assert ulps(out, numpy.tanh(z.astype(numpy.longdouble))) < 2.5
 
 
@@ -75,10 +83,10 @@ def test_backward_is_the_slope_of_forward(name):
     z = numpy.random.default_rng(0).normal(size=(5, 9))
     a, above, below, delta = (numpy.empty_like(z) for _ in range(4))
     delta[:] = 2.0
-    activation.forward(kind, z, a)
-    activation.forward(kind, z + step, above)
-    activation.forward(kind, z - step, below)
-    activation.backward(kind, z, a, delta)
+    forward(kind, z, a)
+    forward(kind, z + step, above)
+    forward(kind, z - step, below)
+    backward(kind, z, a, delta)
     numpy.testing.assert_allclose(delta, (above - below) / step, atol=1e-8)
 
 
@@ -88,30 +96,37 @@ def test_in_place_and_not_a_number(dtype, name):
     kind = activation.KINDS[name]
     z = values(24, dtype).reshape(2, 12)
     out = numpy.empty_like(z)
-    activation.forward(kind, z, out)
-    activation.forward(kind, z, z)
+    forward(kind, z, out)
+    forward(kind, z, z)
     numpy.testing.assert_array_equal(z, out)
     bad = numpy.full((1, 9), numpy.nan, dtype)
-    activation.forward(kind, bad, bad)
+    forward(kind, bad, bad)
     assert numpy.isnan(bad).all()
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_tanh_at_its_limits(dtype):
     z = numpy.array([[numpy.inf, -numpy.inf, 1e30, -1e30, 0]], dtype)
-    activation.forward(activation.TANH, z, z)
+    forward(activation.TANH, z, z)
     numpy.testing.assert_array_equal(z, [[1, -1, 1, -1, 0]])
 
 
 def test_refuses_what_does_not_fit():
     z = numpy.ones((2, 4))
     with pytest.raises(ValueError, match="kind is 3"):
-        activation.forward(3, z, z)
+        forward(3, z, z)
     with pytest.raises(ValueError, match="kind is -1"):
-        activation.backward(-1, z, z, z)
+        backward(-1, z, z, z)
     with pytest.raises(ValueError, match="shape"):
-        activation.forward(0, z, numpy.ones((2, 5)))
+        forward(0, z, numpy.ones((2, 5)))
     with pytest.raises(ValueError, match="shape"):
-        activation.backward(0, z, z, numpy.ones((3, 4)))
+        backward(0, z, z, numpy.ones((3, 4)))
     with pytest.raises(ValueError, match="contiguous"):
-        activation.forward(0, numpy.ones((2, 8))[:, ::2], z)
+        forward(0, numpy.ones((2, 8))[:, ::2], z)
+    with pytest.raises(ValueError, match="of one type"):
+        forward(0, z, numpy.ones((2, 4), "f4"))
+    fixed = numpy.ones((2, 4))
+    fixed.flags.writeable = False
+    for refused in (forward, lambda *arrays: backward(*arrays[:2], z, arrays[2])):
+        with pytest.raises(ValueError, match="writeable"):
+            refused(0, z, fixed)

@@ -206,7 +206,7 @@ def test_sums_are_those_of_encode(dtype, shapes, seed):
         wide, out = random.normal(size=(2, samples, columns + 3)).astype(dtype)
         pairs.append((read_only(wide)[:, :columns], out[:, 3:]))
         twins.append(out.copy()[:, 3:])
-    encode.Sums(pairs, 0.3).add()
+    encode.Sums(pairs, 0.3)()
     kernel = specialise(encode.encode, dtype)
     for (factor, out), twin in zip(pairs, twins, strict=True):
         kernel(factor, *one, factor.shape[1], twin, 0.3, True)

@@ -145,7 +145,7 @@ def test_what_is_lost_in_rounding_is_no_direction():
     problem.dataset.y[:6] = np.array([1, -1, 1, -1, 1 + 1e-7, -1], np.float32)[:, None]
     plan = problem.plan(6, whiten="gram")
     plan._layers[0]._form = "samples"  # the layer is narrow
-    plan._layers[0].attach(plan._deltas[0], 1)
+    plan._layers[0].attach(plan._deltas[0], 1, np.empty((plan._layers[0].blocks.size, 7), np.float32))
     plan.gradient(np.zeros(problem.size, np.float32), np.arange(6))
     assert not plan.full_gradient.any()
 

@@ -258,14 +258,15 @@ def test_a_killed_run_is_compared_as_far_as_its_trace_goes(
 ) -> None:
     kept = data.draw(st.integers(0, Trace(runs[how, clock]).arrivals.rows - 1))
     simulation, trace = prepared(tmp_path / "a.h5", CASES[how], clock)
-    append, left = trace.arrived, iter(range(kept))
+    receive, left = simulation.fleet.arrivals, iter(range(kept))
 
-    def arrived(*values: Any) -> None:
-        if next(left, None) is None:
+    def arrivals(*values: Any) -> Sequence[Arrival]:
+        received = receive(*values)
+        if received and next(left, None) is None:
             raise KeyboardInterrupt
-        append(*values)
+        return received
 
-    trace.arrived = arrived
+    simulation.fleet.arrivals = arrivals
     with pytest.raises(KeyboardInterrupt), np.errstate(all="ignore"):
         simulation.run(trace)
     trace.flush(0)

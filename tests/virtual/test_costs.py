@@ -12,7 +12,7 @@ import pytest
 from pdcode.coding.flops import POINTWISE, ROUND, task_flops
 from pdcode.config.load import resolve
 from pdcode.config.tables import Config, LinkTable, MachineTable
-from pdcode.problems import layers
+from pdcode.kernels import blas, passes
 from pdcode.training import setup
 from pdcode.transport.layout import buffer
 from pdcode.transport.messages import Reply, Task
@@ -82,8 +82,7 @@ def test_flops_are_those_of_the_products_that_a_worker_makes(
         counted[0] += 2 * a.shape[-2] * a.shape[-1] * b.shape[-1]
         return matmul(a, b, out)
 
-    monkeypatch.setattr(layers, "product_of", lambda shape: count)
-    monkeypatch.setattr(np, "matmul", count)
+    monkeypatch.setattr(blas, "Product", lambda *matrices: passes.Call(count, *matrices))
     layout = made_of.layout
     worker = setup.worker_builder(config, made_of)(0, [Reply(layout, buffer(layout.reply_bytes)[0])])
     order = Task([layout], buffer(layout.task_bytes)[0])
