@@ -122,10 +122,13 @@ def blas() -> Finding:
     import numpy
     from threadpoolctl import threadpool_info
 
+    from ..kernels import blas as kernel
+
     pools = [pool for pool in threadpool_info() if pool["user_api"] == "blas"]
     threads = max((pool["num_threads"] for pool in pools), default=1)
     names = {f"{pool['internal_api']} {pool['version']}" for pool in pools} or {"an unknown BLAS"}
     found = f"numpy {numpy.__version__}, {', '.join(sorted(names))}; threads a rank: {threads}"
+    found += "" if kernel.FOUND else "; called through numpy, which takes longer for small products"
     return Finding(
         "BLAS",
         found,

@@ -1,8 +1,9 @@
 """Compiled kernels: Cython over csrc/. `pdcode.kernels.reference` has plain numpy versions.
 
-Modules: encode, loss, activation, sparse, matched, selection (workers); decode, combine, order, factor,
-mmse, peeling, optimize, proximal (rank 0); intake, quantise, fold, finite, field, philox (both); packing
-(design of codes); events, rounds (the virtual clock).
+Modules: encode, loss, activation, sparse, whiten, matched, selection (workers); decode, combine, order,
+factor, mmse, peeling, optimize, proximal, ledger (rank 0); intake, quantise, fold, finite, field, philox
+(both); packing (design of codes); events, rounds (the virtual clock). Passes and blas run several of them,
+and products of numpy's BLAS, in one call.
 """
 
 from __future__ import annotations

@@ -26,3 +26,13 @@ cdef class Product(Operation):
     cdef int64_t rows, inner, columns, lda, ldb, ldc
     cdef int trans_a, trans_b, kind
     cdef bint own, gram
+
+
+cdef class Dot:
+    cdef object arrays
+    cdef const void *x
+    cdef const void *y
+    cdef int64_t count, apart_x, apart_y
+    cdef int kind
+    cdef bint own
+    cdef double value(self) except? -1

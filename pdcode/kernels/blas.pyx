@@ -8,7 +8,7 @@ from posix.dlfcn cimport RTLD_LAZY, dlopen, dlsym
 
 import numpy
 
-from pdcode.kernels.arrays cimport data, extent, number_of
+from pdcode.kernels.arrays cimport data, number_of
 from pdcode.kernels.blas cimport dot_f32, dot_f64, gemm_f32, gemm_f64, syrk_f32, syrk_f64
 from pdcode.kernels.passes cimport Operation
 
@@ -148,6 +148,43 @@ cdef int64_t apart(matrix) except -1:
     return max(matrix.strides) // matrix.itemsize
 
 
+cdef class Dot:
+    """Inner product of two vectors.
+
+    Parameters
+    ----------
+    x, y : array (N,)
+        Both float32 or both float64; elements may lie any distance apart.
+    direct : bool
+        Whether to call BLAS directly, where that is possible.
+
+    Raises
+    ------
+    ValueError
+        If shapes or types do not fit.
+    """
+
+    def __init__(self, x, y, direct=FOUND):
+        self.kind, self.arrays = number_of(x.dtype), (x, y)
+        if not (x.ndim == y.ndim == 1 and x.dtype == y.dtype and len(x) == len(y)):
+            raise ValueError(f"no inner product of {x.dtype} {x.shape} and {y.dtype} {y.shape}")
+        self.own = direct and FOUND and len(x) <= MOST and all(
+            0 < each.strides[0] <= MOST and each.strides[0] % each.itemsize == 0 for each in self.arrays)
+        self.x, self.y, self.count = data(x), data(y), len(x)
+        self.apart_x, self.apart_y = x.strides[0] // x.itemsize, y.strides[0] // y.itemsize
+
+    def __call__(self):
+        """Return it, a float."""
+        return self.value()
+
+    cdef double value(self) except? -1:
+        if not self.own:
+            return self.arrays[0].dot(self.arrays[1])
+        if self.kind == cnp.NPY_FLOAT64:
+            return ddot(self.count, self.x, self.apart_x, self.y, self.apart_y)
+        return sdot(self.count, self.x, self.apart_x, self.y, self.apart_y)
+
+
 cdef class Squares:
     """Sum of the squares of a vector's elements, without those of some others.
 
@@ -155,43 +192,20 @@ cdef class Squares:
     ----------
     vector : array (N,), float32 or float64
     others : sequence of arrays (M,)
-        Of its type; elements may lie any distance apart.
+        As for `Dot`.
     direct : bool
-        Whether to call BLAS directly, where that is possible.
-
-    Raises
-    ------
-    ValueError
-        If types or dimensions do not fit.
+        See `Dot`.
     """
 
-    cdef list vectors
-    cdef int kind
-    cdef bint own
+    cdef Dot whole
+    cdef list others
 
     def __init__(self, vector, others=(), direct=FOUND):
-        self.vectors, self.kind = [vector, *others], number_of(vector.dtype)
-        if any(each.dtype != vector.dtype or each.ndim != 1 for each in self.vectors):
-            raise ValueError("vectors must have one dimension, and be of one type")
-        self.own = direct and FOUND and all(
-            len(each) <= MOST and 0 < each.strides[0] <= MOST and each.strides[0] % each.itemsize == 0
-            for each in self.vectors)
+        self.whole, self.others = Dot(vector, vector, direct), [Dot(each, each, direct) for each in others]
 
     def sum(self):
         """Return the sum, a float."""
-        cdef double total = self.squares(self.vectors[0]), less = 0
-        cdef Py_ssize_t number
-        for number in range(1, len(self.vectors)):
-            less += self.squares(self.vectors[number])
-        return total - less
-
-    cdef double squares(self, vector) except? -1:
-        cdef int64_t count = extent(vector, 0), step
-        if not self.own:
-            return vector.dot(vector)
-        step = cnp.PyArray_STRIDE(<cnp.ndarray> vector, 0)
-        if self.kind == cnp.NPY_FLOAT64:
-            step //= sizeof(double)
-            return ddot(count, data(vector), step, data(vector), step)
-        step //= sizeof(float)
-        return sdot(count, data(vector), step, data(vector), step)
+        cdef double less = 0
+        for each in self.others:
+            less += (<Dot> each).value()
+        return self.whole.value() - less

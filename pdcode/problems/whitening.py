@@ -18,12 +18,12 @@ so, is this project's addition.
 
 from __future__ import annotations
 
-from math import inf, sqrt
-from typing import Literal
+from math import sqrt
+from typing import Any, Literal
 
 import numpy as np
 
-from ..kernels import blas, passes
+from ..kernels import blas, passes, whiten
 from .layers import DenseLayer, SparseLayer
 from .matrix import Array
 from .partition import Blocks
@@ -103,13 +103,7 @@ class WhitenedLayer:
     weight : float
         Factor of the result.
 
-    Attributes
-    ----------
-    length : float
-        Further factor, of the next gradient, see `length`.
     """
-
-    length = 1.0
 
     def __init__(
         self, layer: DenseLayer | SparseLayer, kind: str, batch: int, entries: float, weight: float = 1.0
@@ -117,80 +111,71 @@ class WhitenedLayer:
         self.layer, self.blocks, self.forward = layer, layer.blocks, layer.forward
         self._step, self._form = kind == "gram", form_of(layer.blocks, batch, entries)
         self._scale = weight * sqrt(max(1.0, layer.blocks.outputs / (layer.blocks.inputs + 1)))
+        self._length = np.ones(1)
+
+    @property
+    def length(self) -> float:
+        """Further factor, of the next gradient, see `length`."""
+        return self._length.item()
+
+    @length.setter
+    def length(self, value: float) -> None:
+        self._length[0] = value
 
     def attach(self, delta: Array, rows: int, payload: Array) -> None:
         self._delta, self._errors = delta, np.empty_like(delta)
         self.layer.attach(self._errors, rows, payload)
-        size = len(delta) if self._form == "samples" else delta.shape[1]
-        self._first, self._second, self._third = (np.empty((size, size), delta.dtype) for _ in range(3))
-        self._lost, self._least = 16 * float(np.finfo(delta.dtype).eps), float(np.finfo(delta.dtype).tiny)
-        self._diagonal = self._third.reshape(-1)[:: size + 1]
-        shape = (self.blocks.rows, self.blocks.width) if self._form == "outputs" else (0, 0)
-        self._gradient = np.empty(shape, delta.dtype)
-        self._outputs = self._gradient if self.blocks.axis == "output" else self._gradient.T  # (k, d)
-        if self._form == "samples":
-            errors = blas.Product(delta, delta.T, self._second)
-            self._grams = passes.Pass([self.layer.gram(self._first), errors])
-        else:
-            self._form_gradient = self.layer.gradient(self._gradient)
+        self._whiten = self._of_samples() if self._form == "samples" else self._of_outputs()
 
     def gradient(self, out: Array) -> passes.Operation:
         """Return what computes the whitened gradient into `out`, shape (p, m)."""
         if self._step:
-            return passes.Pass([passes.Call(self._whiten), self.layer.gradient(out)])
-        before = passes.Call(np.copyto, self._errors, self._delta)
-        return passes.Pass([before, self.layer.gradient(out), passes.Call(self._scale_down, out.reshape(-1))])
-
-    def _scale_down(self, gradient: Array) -> None:
-        np.multiply(gradient, self._factor(float(np.dot(gradient, gradient))), out=gradient)
+            return passes.Pass([self._whiten, self.layer.gradient(out)])
+        before = passes.Pass([self._copy, self.layer.gradient(out)])
+        return whiten.Scale(before, _squared(out), [], self._scale, self._length, out, out)
 
     def coded(self, indices: Array, values: Array) -> None:
         """Compute combinations of blocks of the whitened gradient into the payload."""
         self._whiten()
         self.layer.coded(indices, values)
 
-    def _whiten(self) -> None:
-        """Change the errors so that their product with the inputs is the whitened gradient."""
-        if self._form == "samples":
-            self._grams()
-            squares = self._product(self._first, self._second)
-            both = self._product(self._first, self._first) * self._product(self._second, self._second)
-            if squares <= self._lost * sqrt(both):
-                squares = 0.0  # the samples' gradients cancel: what is left is rounding
-        else:
-            self._errors[:] = self._delta
-            self._form_gradient()
-            flat = self._gradient.reshape(-1)
-            squares = float(np.dot(flat, flat))
-        factor = self._factor(squares)
-        if not self._step or factor == 0.0:
-            np.multiply(self._delta, factor, out=self._errors)
-            return
-        a, b, c = COEFFICIENTS
-        power, square, total = self._first, self._second, self._third
-        if self._form == "samples":
-            np.multiply(self._second, 1 / squares, out=self._second)
-            np.matmul(self._first, self._second, out=total)
-            power, square = total, self._first
-        else:
-            np.matmul(self._outputs, self._outputs.T, out=power)
-            np.multiply(power, 1 / squares, out=power)
-        np.matmul(power, power, out=square)
-        np.multiply(power, b * factor, out=total)
-        np.multiply(square, c * factor, out=square)
-        np.add(total, square, out=total)
-        np.add(self._diagonal, a * factor, out=self._diagonal)
-        if self._form == "samples":
-            np.matmul(total.T, self._delta, out=self._errors)
-        else:
-            np.matmul(self._delta, total, out=self._errors)
+    def _of_samples(self) -> passes.Operation:
+        """Return what changes the errors so that their product with the inputs is the whitened gradient, by
+        matrices of samples."""
+        delta = self._delta
+        inputs, errors, total = self._small(len(delta))
+        before = passes.Pass([self.layer.gram(inputs), blas.Product(delta, delta.T, errors)])
+        # What is left of samples whose gradients cancel is rounding: small beside these.
+        others = [_squared(inputs), _squared(errors)]
+        powers = passes.Pass([blas.Product(inputs, errors, total), blas.Product(total, total, inputs)])
+        after = blas.Product(total.T, delta, self._errors)
+        square = blas.Dot(inputs.reshape(-1), errors.reshape(-1))
+        return self._operation(before, square, others, errors, powers, (total, inputs, total), after)
 
-    @staticmethod
-    def _product(first: Array, second: Array) -> float:
-        return float(np.dot(first.reshape(-1), second.reshape(-1)))
+    def _of_outputs(self) -> passes.Operation:
+        """Return the same by matrices of outputs."""
+        gradient = np.empty((self.blocks.rows, self.blocks.width), self._delta.dtype)
+        outputs = gradient if self.blocks.axis == "output" else gradient.T  # (k, d)
+        power, square, total = self._small(self.blocks.outputs)
+        form = passes.Pass([self._copy, self.layer.gradient(gradient)])
+        powers = blas.Product(power, power, square)
+        after = blas.Product(self._delta, total, self._errors)
+        before = passes.Pass([form, blas.Product(outputs, outputs.T, power)]) if self._step else form
+        return self._operation(before, _squared(gradient), [], power, powers, (power, square, total), after)
 
-    def _factor(self, squares: float) -> float:
-        """Return the scale over the norm; 0 if its square is lost, NaN for a gradient out of range."""
-        if self._least <= squares < inf:
-            return self.length * self._scale / sqrt(squares)
-        return 0.0 if squares < self._least else float("nan")
+    def _operation(self, before: Any, square: Any, others: list[Any], *step: Any) -> passes.Operation:
+        """Return the operation, given what computes the norm, and the parts of a step."""
+        norm = before, square, others, self._scale, self._length, self._delta, self._errors
+        return whiten.Step(*norm, COEFFICIENTS, *step) if self._step else whiten.Scale(*norm)
+
+    @property
+    def _copy(self) -> passes.Operation:
+        return passes.Call(np.copyto, self._errors, self._delta)
+
+    def _small(self, size: int) -> list[Array]:
+        return [np.empty((size, size), self._delta.dtype) for _ in range(3)]
+
+
+def _squared(matrix: Array) -> blas.Dot:
+    """Return what sums up the squares of a matrix's elements."""
+    return blas.Dot(matrix.reshape(-1), matrix.reshape(-1))

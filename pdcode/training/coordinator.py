@@ -90,7 +90,7 @@ class Coordinator(ledger.Ledger):
     looks = True  # to be set before the run
     transient = (  # in snapshots
         "fleet", "state", "theta", "trace", "looks", "resumed", "interrupted", "_watch", "_save", "_every_ns",
-        "_drain_ns", "_wish_ns",
+        "_drain_ns", "_wish_ns", "t_update_ns",
     )  # fmt: skip
 
     def __init__(

@@ -86,7 +86,8 @@ class Simulation:
             drain_ns(self.config),
             found,
         )
-        descent.coordinator.t_update_ns, descent.checkpoints = [], checkpoints
+        descent.also["updated"] = descent.coordinator.t_update_ns = []
+        descent.checkpoints = checkpoints
         reason = descent.run()
         return descent, self._result(descent, reason)
 

@@ -189,6 +189,15 @@ class Lab:
                 found[link["ifname"]] = Counters(*(side[of] for side in sides for of in ("bytes", "packets")))
         return {host: found[host] for host in self.hosts}
 
+    def resent(self) -> int:
+        """Count the packets that hosts have sent again, since no answer came in time."""
+        total = 0
+        for host in self.hosts:
+            lines = self.ask(host, "cat", "/proc/net/snmp").splitlines()
+            names, numbers = (line.split() for line in lines if line.startswith("Tcp:"))
+            total += int(numbers[names.index("RetransSegs")])
+        return total
+
 
 def keep(stack: ExitStack, words: Sequence[str]) -> subprocess.Popen[str]:
     """Start a process that ends when its stdin closes, as it does when this process ends."""

@@ -92,6 +92,6 @@ def test_refuses_what_does_not_fit():
             blas.Product(a, b, place)
     with pytest.raises(ValueError, match="float32 and float64"):
         blas.Product(*(each.astype("i4") for each in (a, b, c)))
-    for vectors in ((c, []), (c[0], [c]), (c[0], [np.ones(2, "f4")])):
-        with pytest.raises(ValueError, match="of one type"):
-            blas.Squares(*vectors)
+    for vectors in ((c, c), (c[0], c), (c[0], np.ones(3)), (c[0], np.ones(4, "f4"))):
+        with pytest.raises(ValueError, match="no inner product"):
+            blas.Dot(*vectors)
