@@ -93,6 +93,7 @@ def _seconds(trace: Trace, axes: Axes) -> float:
     """Scale the axis of time, which ends with the run; return its end in s."""
     end = max(1e-9 * description.stop_ns(trace), 1e-3)
     axes.set_xlim(0, end)
+    axes.locator_params(axis="x", nbins=6)  # times of a short run have many digits
     axes.set_xlabel("virtual time, s" if description.is_virtual(trace) else "time, s")
     return end
 

@@ -108,6 +108,7 @@ def save(drawing: Figure, path: str | os.PathLike[str]) -> None:
     try:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         mark, _ = MARKS.get(Path(path).suffix.lower(), (None, b""))
+        drawing.set_layout_engine("none")  # `sheet` has laid it out
         drawing.savefig(path, metadata={mark: f"pdcode {__version__}"} if mark else None)
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: cannot write the figure: {reason(error)}") from error

@@ -121,7 +121,8 @@ def _label(axes: Axes, chosen: list[int], slow: Collection[int], rates: np.ndarr
         if worker in slow:
             label.set(color=ORANGE, fontweight="bold")
         colour = ORANGE if worker in slow else GREY
-        text = axes.annotate(f"{rates[lane]:.3g}", (1, lane), (5, 0), right, "offset points", va="center")
+        rate = f"{rates[lane]:,.0f}" if rates[lane] >= 1000 else f"{rates[lane]:.3g}"
+        text = axes.annotate(rate, (1, lane), (5, 0), right, "offset points", va="center")
         text.set(color=colour, fontsize=10)
     axes.annotate("arrivals/s", (1, 1), (5, 4), "axes fraction", "offset points", color=GREY, fontsize=9)
 

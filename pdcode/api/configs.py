@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -64,6 +63,8 @@ class Job(NamedTuple):
         if self.name:
             yield self.name
             return
+        import tempfile  # which ranks need not load
+
         with tempfile.TemporaryDirectory(prefix="pdcode-") as folder:
             path = Path(folder) / "config.toml"
             path.write_text(self.text, encoding="utf-8")

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from . import registry
 from .code import Code
 from .design import design, fitting_rows
 from .family import Family, Size
 from .quality.captured import arrivals_needed, captured_energy
 from .quality.information import arrival_information, information, joint_information
 from .quality.spark import spark
-from .registry import FAMILIES
 from .summary import quality
 
 __all__ = [
@@ -26,3 +28,9 @@ __all__ = [
     "quality",
     "spark",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "FAMILIES":
+        return registry.families()
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

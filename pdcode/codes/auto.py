@@ -6,7 +6,7 @@ from math import inf, log2
 from typing import Any
 
 from .family import Family
-from .registry import FAMILIES
+from .registry import families
 
 USUAL_WEIGHT = 4  # preferred weight among equally good designs
 HEAVIEST = 128  # largest weight that is tried, in addition to a family's default sizes
@@ -33,7 +33,7 @@ def choose(rows: int, blocks: int, limit: int) -> tuple[Family, int, dict[str, A
     """
     best: tuple[Any, ...] = (inf,)
     chosen = None
-    for family in FAMILIES.values():
+    for family in families().values():
         sizes = {
             size
             for weight in (None, *range(1, min(limit, HEAVIEST) + 1))
@@ -49,5 +49,5 @@ def choose(rows: int, blocks: int, limit: int) -> tuple[Family, int, dict[str, A
             if key < best:
                 best, chosen = key, (family, weight)
     if chosen is None or (best[0] > POOR and limit > 1):
-        return FAMILIES["random"], limit, {"entries": "gaussian"}
+        return families()["random"], limit, {"entries": "gaussian"}
     return *chosen, {}

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 from ..config import kinds
 from ..util.errors import InputError
 from .family import Family
 
-FAMILIES: dict[str, Family] = {name: kinds.find("families", name) for name in kinds.KINDS["families"]}
-"""Name -> family that is built in."""
+
+@cache
+def families() -> dict[str, Family]:
+    """Return the families that are built in, by name. It imports all of them."""
+    return {name: kinds.find("families", name) for name in kinds.KINDS["families"]}
 
 
 def find(name: Any) -> Family | None:

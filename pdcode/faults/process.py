@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
-import subprocess
 from typing import ClassVar
 
 from ..config.tables import Config, Span
@@ -41,6 +40,8 @@ class Stop(Strike, tag="stop"):
     for_s: Span | None = None  #: for how long; none: for good [s]
 
     def strike(self) -> None:
+        import subprocess  # which ranks without this fault need not load
+
         waker = None
         if self.for_s is not None:
             waker = subprocess.Popen(

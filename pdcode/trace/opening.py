@@ -8,7 +8,6 @@ import os
 import resource
 import shutil
 import signal
-import tempfile
 import time
 import traceback
 from collections.abc import Iterator
@@ -18,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..util.errors import InputError, not_a_file, reason
-from ..util.output import ensure_replaceable
+from ..util.output import ensure_replaceable, temporary_file
 from . import contents, lock, room
 from .schema import SCHEMA
 
@@ -112,7 +111,7 @@ def ensure_room_for_trace(path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.is_dir():
             raise IsADirectoryError(None, "it is a folder")
-        with tempfile.TemporaryFile(dir=path.parent) as file:
+        with temporary_file(path.parent) as file:
             room.take(file.fileno(), LEAST)
     except OSError as error:
         need = f" (a trace needs at least {LEAST >> 20} MiB)" if error.errno in FULL else ""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from statistics import median
 
 from ..coding.clipping import Clip
 from ..coding.optimizers import Optimizer
@@ -496,6 +495,8 @@ class Coordinator(ledger.Ledger):
 
     def _longest_drain_ns(self, now_ns: int) -> int:
         """Return how long the tasks in flight are waited for at most."""
+        from statistics import median  # not at workers
+
         if self._drain_ns is not None:
             return self._drain_ns
         return max(DRAIN_LEAST_NS, int(DRAIN_TASKS * median(self.task_times_ns(now_ns))))

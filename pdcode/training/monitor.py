@@ -4,7 +4,6 @@ stop."""
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -194,6 +193,8 @@ def conspicuous(
     since_ns : int
         … of so much time. That it waited is told from a `WAITED` of it on.
     """
+    from statistics import median  # not at workers
+
     if overdue := coordinator.overdue:
         longest_s = 1e-9 * (now_ns - min(coordinator.t_dispatch_ns[worker] for worker in overdue))
         waits = "waits for" if coordinator.waits else "no answer from"
@@ -204,5 +205,5 @@ def conspicuous(
     if len(living) < 2:
         return ""
     worker = max(living, key=times.__getitem__)
-    others = statistics.median(times[other] for other in living if other != worker)
+    others = median(times[other] for other in living if other != worker)
     return f"  slowest: worker {worker} ({times[worker] / others:.1f}×)" if others > 0 else ""

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, TextIO
+from typing import IO, Any, TextIO
 
 from .errors import Failure, InputError, reason
 
@@ -115,10 +114,17 @@ def ensure_writable(path: Path, name: str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.is_dir():
             raise IsADirectoryError(None, "it is a folder")
-        with tempfile.TemporaryFile(dir=path.parent):
+        with temporary_file(path.parent):
             pass
     except OSError as error:
         raise InputError(f"{name}: cannot write there: {reason(error)}") from None
+
+
+def temporary_file(folder: Path) -> IO[bytes]:
+    """Return a file in a folder that is gone when it is closed."""
+    import tempfile  # which ranks that write nothing need not load
+
+    return tempfile.TemporaryFile(dir=folder)
 
 
 def ensure_replaceable(path: Path, name: str, what: str, ours: Callable[[Path], bool]) -> None:

@@ -11,9 +11,8 @@ import traces
 from pdcode import codes
 from pdcode.__main__ import main
 from pdcode.analysis import code_plots, style
-from pdcode.codes import catalogue
+from pdcode.codes import FAMILIES, catalogue
 from pdcode.codes.optimise import packing
-from pdcode.codes.registry import FAMILIES
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("read_at_once")]
 

@@ -27,7 +27,7 @@ def test_catalogue(entry):
     if entry.tight:
         assert code.notes == ()
         assert code.frame_bounds == pytest.approx((len(code) / code.blocks,) * 2)
-    closed = registry.FAMILIES[entry.family].coherence(entry.workers, entry.blocks, entry.weight)
+    closed = registry.families()[entry.family].coherence(entry.workers, entry.blocks, entry.weight)
     assert closed == entry.coherence or closed == pytest.approx(entry.coherence)
 
 
@@ -38,7 +38,7 @@ def test_catalogue_covers_every_family():
 @pytest.mark.parametrize("family", CLOSED)
 def test_every_size_in_a_range(family):
     """Coherence is the closed form, whole codes are tight, for all k up to 40 and several n."""
-    record = registry.FAMILIES[family]
+    record = registry.families()[family]
     sizes = 0
     for k in range(1, 41):
         for size in {size for w in (None, *range(1, k + 1)) for size in record.sizes(k, w)}:
@@ -77,7 +77,7 @@ def test_other_bounds_that_are_reached():
 
 @pytest.mark.parametrize(("family", "k"), [("e8", 8), ("e8", 24), ("dk", 6), ("dk", 16), ("kerdock", 16)])
 def test_rounds_are_orthonormal_bases(family, k):
-    n = int(registry.FAMILIES[family].sizes(k, None)[0].most)
+    n = int(registry.families()[family].sizes(k, None)[0].most)
     for basis in codes.design(family, n, k).matrix.reshape(-1, k, k):
         np.testing.assert_allclose(basis @ basis.T, np.eye(k), atol=1e-13)
 
@@ -102,7 +102,7 @@ def test_haar_simplex_for_any_number_of_blocks(k):
 @pytest.mark.parametrize("family", [name for name in codes.FAMILIES if name != "optimized"])
 @pytest.mark.parametrize("k", [3, 4, 7, 16, 28])
 def test_fitting_rows_are_whole(family, k):
-    record = registry.FAMILIES[family]
+    record = registry.families()[family]
     for least in (1, k, k + 1, 3 * k - 1):
         n = codes.fitting_rows(family, least, k)
         assert n >= max(least, k)
