@@ -34,13 +34,13 @@ def find():
 
     They are sought in the libraries that numpy has loaded, not by linking: which ones, and how they name
     their routines, differs between builds of numpy. Integers are passed as 64 bits, of which a routine with
-    32 reads the lower half; Apple's calling convention packs arguments, so there only routines whose name
-    tells of 64 bits will do.
+    32 reads the lower half, where registers and slots of the stack have 64; Apple packs arguments, so there
+    only routines whose name tells of 64 bits will do.
     """
     global sdot, ddot, sgemm, dgemm, ssyrk, dsyrk
     cdef void *library = dlopen(numpy._core._multiarray_umath.__file__.encode(), RTLD_LAZY)
     names = ["scipy_cblas_{}64_", "cblas_{}64_"]
-    if sys.platform != "darwin":
+    if sys.platform != "darwin" and sys.maxsize > MOST:
         names.append("cblas_{}")
     for name in names if library != NULL else ():
         sgemm, dgemm = <gemm_f32> symbol(library, name, "sgemm"), <gemm_f64> symbol(library, name, "dgemm")
