@@ -51,7 +51,7 @@ def wheel(sdist: Path) -> Path:
     """
     pip = (sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check")
     folder, compiler = sdist.parent / "wheel", sdist.parent / "cc"
-    shutil.unpack_archive(sdist, sdist.parent, filter="data")
+    run(sys.executable, "-m", "tarfile", "-e", str(sdist), cwd=sdist.parent)
     source = sdist.parent / sdist.name.removesuffix(".tar.gz")
     if (ROOT / "build" / "cython").exists():
         shutil.copytree(ROOT / "build" / "cython", source / "build" / "cython")
