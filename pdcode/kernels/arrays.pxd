@@ -30,11 +30,11 @@ cdef inline void *data(array) noexcept:
 
 
 cdef inline int number_of(dtype) except -1:
-    """Return numpy's number of float32 or float64."""
-    kind = cnp.dtype(dtype).num
-    if kind not in (cnp.NPY_FLOAT32, cnp.NPY_FLOAT64):
+    """Return numpy's number of float32 or float64, in this machine's order of bytes."""
+    kind = cnp.dtype(dtype)
+    if kind.num not in (cnp.NPY_FLOAT32, cnp.NPY_FLOAT64) or not kind.isnative:
         raise ValueError(f"dtype is {dtype}: kernels exist for float32 and float64")
-    return kind
+    return kind.num
 
 
 cdef inline Py_ssize_t stride_of(matrix, int kind) except? -1:

@@ -115,6 +115,30 @@ def logistic_loss(scores, labels, delta, double scale):
     return loss
 
 
+ctypedef double (*loss_f32)(const float *, const float *, float *, Py_ssize_t, Py_ssize_t,
+                            double) noexcept nogil
+ctypedef double (*loss_f64)(const double *, const double *, double *, Py_ssize_t, Py_ssize_t,
+                            double) noexcept nogil
+
+
+cdef double of_targets(scores, targets, delta, double scale, loss_f32 single, loss_f64 wide) except? -1:
+    """Compute a loss of real targets in the precision of the arrays."""
+    cdef int number = check(scores, targets, delta, cnp.NPY_FLOAT64)
+    cdef Py_ssize_t samples = extent(scores, 0), outputs = extent(scores, 1)
+    cdef const void *given = data(scores)
+    cdef const void *wanted = data(targets)
+    cdef void *out = data(delta)
+    cdef double loss
+    with nogil:
+        if number == cnp.NPY_FLOAT64:
+            loss = wide(<const double *> given, <const double *> wanted, <double *> out, samples, outputs,
+                        scale)
+        else:
+            loss = single(<const float *> given, <const float *> wanted, <float *> out, samples, outputs,
+                          scale)
+    return loss
+
+
 def squared_loss(scores, targets, delta, double scale):
     """Compute half the mean over samples of ``|scores - targets|**2``, and its derivative.
 
@@ -135,22 +159,7 @@ def squared_loss(scores, targets, delta, double scale):
     ValueError
         If the batch is empty, or shapes, order or types do not fit.
     """
-    cdef Py_ssize_t samples, columns
-    cdef double loss
-    cdef const void *outputs
-    cdef const void *wanted
-    cdef void *out
-    cdef int number = check(scores, targets, delta, cnp.NPY_FLOAT64)
-    samples, columns = extent(scores, 0), extent(scores, 1)
-    outputs, wanted, out = data(scores), data(targets), data(delta)
-    with nogil:
-        if number == cnp.NPY_FLOAT64:
-            loss = squared_loss_f64(<const double *> outputs, <const double *> wanted,
-                                    <double *> out, samples, columns, scale)
-        else:
-            loss = squared_loss_f32(<const float *> outputs, <const float *> wanted,
-                                    <float *> out, samples, columns, scale)
-    return loss
+    return of_targets(scores, targets, delta, scale, squared_loss_f32, squared_loss_f64)
 
 
 def poisson_loss(scores, targets, delta, double scale):
@@ -177,19 +186,4 @@ def poisson_loss(scores, targets, delta, double scale):
     ValueError
         If the batch is empty, or shapes, order or types do not fit.
     """
-    cdef Py_ssize_t samples, columns
-    cdef double loss
-    cdef const void *outputs
-    cdef const void *wanted
-    cdef void *out
-    cdef int number = check(scores, targets, delta, cnp.NPY_FLOAT64)
-    samples, columns = extent(scores, 0), extent(scores, 1)
-    outputs, wanted, out = data(scores), data(targets), data(delta)
-    with nogil:
-        if number == cnp.NPY_FLOAT64:
-            loss = poisson_loss_f64(<const double *> outputs, <const double *> wanted,
-                                    <double *> out, samples, columns, scale)
-        else:
-            loss = poisson_loss_f32(<const float *> outputs, <const float *> wanted,
-                                    <float *> out, samples, columns, scale)
-    return loss
+    return of_targets(scores, targets, delta, scale, poisson_loss_f32, poisson_loss_f64)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
 from ..config.tables import ProblemTable
-from ..kernels import loss, specialise
+from ..kernels import loss
 from .matrix import Array
 
 Evaluator = Callable[[Array, Array, Array, float], float]
@@ -91,7 +91,7 @@ class LeastSquaresProblem(Regression, tag="least-squares"):
     """Least squares: ½‖z - t‖² of outputs z and real targets t."""
 
     def evaluator(self, dtype: np.dtype) -> Evaluator:
-        return _kernel(loss.squared_loss, dtype)
+        return loss.squared_loss
 
 
 class Poisson(Regression, tag="poisson"):
@@ -116,7 +116,7 @@ class Poisson(Regression, tag="poisson"):
         return 1 - deviance / variation
 
     def evaluator(self, dtype: np.dtype) -> Evaluator:
-        return _kernel(loss.poisson_loss, dtype)
+        return loss.poisson_loss
 
 
 class Logistic(Classification, tag="logistic"):
@@ -131,14 +131,14 @@ class Logistic(Classification, tag="logistic"):
         return float(np.count_nonzero((outputs[:, 0] > 0) == targets) / len(outputs))
 
     def evaluator(self, dtype: np.dtype) -> Evaluator:
-        return _kernel(loss.logistic_loss, dtype)
+        return loss.logistic_loss
 
 
 class Softmax(Classification, tag="softmax"):
     """Softmax regression: cross-entropy of classes, with one output per class."""
 
     def evaluator(self, dtype: np.dtype) -> Evaluator:
-        return _kernel(loss.softmax_loss, dtype)
+        return loss.softmax_loss
 
 
 class Perceptron(ProblemTable, tag="mlp"):
@@ -146,8 +146,3 @@ class Perceptron(ProblemTable, tag="mlp"):
 
     def loss_of(self, classes: int | None) -> Loss:
         return LeastSquaresProblem() if classes is None else Softmax()
-
-
-def _kernel(function: Any, dtype: np.dtype) -> Evaluator:
-    evaluator: Evaluator = specialise(function, dtype)
-    return evaluator

@@ -95,3 +95,8 @@ def test_refuses_what_does_not_fit():
     for vectors in ((c, c), (c[0], c), (c[0], np.ones(3)), (c[0], np.ones(4, "f4"))):
         with pytest.raises(ValueError, match="no inner product"):
             blas.Dot(*vectors)
+    other = "<f8" if np.dtype(float).str[0] == ">" else ">f8"
+    with pytest.raises(ValueError, match="float32 and float64"):
+        blas.Product(*(each.astype(other) for each in (a, b, c)))
+    with pytest.raises(ValueError, match="float32 and float64"):
+        blas.Dot(c[0].astype(other), c[0].astype(other))
