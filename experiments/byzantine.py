@@ -21,9 +21,10 @@ from descents import CLOCK, merged
 from rich.console import Console
 from rich.table import Table
 
-from pdcode.coding.evaluation import RealCode, chebyshev_points, weights
-from pdcode.coding.products import COMBINATIONS, Data
 from pdcode.config import load
+from pdcode.schemes.encoded.coded_data import DataEncoder
+from pdcode.schemes.encoded.product_state import COMBINATIONS
+from pdcode.schemes.encoded.real_code import RealCode, chebyshev_points, weights
 from pdcode.virtual.simulation import Simulation
 
 WORKERS = 15
@@ -56,7 +57,7 @@ class Products:
         self.words = self.code.generator()
         x = self.random.standard_normal((rows, features)).astype(dtype)
         self.y = self.random.standard_normal(rows)
-        self.x, data = x.astype(np.float64), Data(x, self.code.dimension)
+        self.x, data = x.astype(np.float64), DataEncoder(x, self.code.dimension)
         groups = -(-rows // self.code.dimension)
         encoded = [data.encode(word, 0, groups) for word in self.words]
         self.encoded = [np.stack([each[0] for each in encoded]), np.stack([each[1].T for each in encoded])]

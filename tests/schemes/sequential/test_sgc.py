@@ -11,8 +11,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from patterns import JOB, resolve
 
-from pdcode.coding.multiplexed import BurstModel, MiniTasks
 from pdcode.problems import describe
+from pdcode.schemes.sequential.multiplexed_state import BurstModel, MiniTasks
 from pdcode.trace.schema import USED, WASTED
 from pdcode.training.setup import prepare
 from pdcode.util.errors import InputError

@@ -6,18 +6,18 @@ rows, so that each encoded row combines q = m - 2t rows. Errors of up to t of th
 located and left out, whoever they are and whatever they send; t = ⌊(m - 1) / 2⌋ is the most possible.
 Stragglers are erasures, which cost half as much as errors. Proximal descent, coordinate descent, and rows
 that come later are theirs, too. Chebyshev points, an orthonormal basis, and the way in which errors are
-located (`coding.evaluation`) are our choice.
+located (`real_code`) are our choice.
 """
 
 from __future__ import annotations
 
 from functools import cached_property
 
-from ..coding.evaluation import RealCode, chebyshev_points, weights
-from ..coding.products import ProductCode
-from ..config.tables import Config, Count
-from ..util.errors import InputError
-from .mds import CodedProducts
+from ...config.tables import Config, Count
+from ...util.errors import InputError
+from .coded_products import CodedProducts
+from .product_state import ProductCode
+from .real_code import RealCode, chebyshev_points, weights
 
 
 class Byzantine(CodedProducts):

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pdcode.coding.fields import PRIMES, FieldCode, lifted, product, residues, uniform
+from pdcode.schemes.encoded.field_code import PRIMES, FieldCode, lifted, product, residues, uniform
 from pdcode.util.errors import InputError
 
 M61 = PRIMES[61]

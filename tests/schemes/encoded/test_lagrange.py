@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 import pdcode
 from pdcode.config.load import resolve
 from pdcode.schemes import make_scheme
-from pdcode.schemes.lagrange import Design
+from pdcode.schemes.encoded.lagrange import Design
 from pdcode.trace.schema import USED
 from pdcode.training.setup import prepare
 from pdcode.util.errors import Failure, InputError
@@ -174,7 +174,7 @@ class Weighted:
 
 
 PLUGIN = """
-from pdcode.schemes.lagrange import Lagrange
+from pdcode.schemes.encoded.lagrange import Lagrange
 
 class Weighted:
     def __call__(self, x, y, theta):

@@ -1,46 +1,24 @@
-"""MDS-coded products: the gradient of a linear model from any k workers, in each of two rounds.
-
-Lee, Lam, Pedarsani, Papailiopoulos and Ramchandran, "Speeding up distributed machine learning using codes",
-IEEE Trans. Information Theory 2018: a matrix is cut into k blocks of rows, each of n workers stores one
-combination of them, and a product is decoded from the k fastest. The gradient of linear regression takes X θ,
-then Xᵀ of the residual; other losses of scores differ only in what rank 0 computes between the rounds. The
-paper's code is any MDS code; which real ones there are here is our choice.
-
-Rows k·i … k·i + k - 1 are group i, of which each worker has one combination, instead of one of k blocks of
-successive rows: the code is the same, and rows that come later need no new code.
-"""
+"""Base of the schemes whose workers compute two coded products: options, messages, both sides, costs."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cached_property
-from typing import Any, ClassVar, Literal
 
 import numpy as np
-from numpy.polynomial.chebyshev import chebvander
 
-from ..coding import flops
-from ..coding.evaluation import chebyshev_points
-from ..coding.memory import Respond
-from ..coding.products import (
-    AHEAD,
-    Data,
-    Encoded,
-    Gradient,
-    Groups,
-    Inputs,
-    ProductCode,
-    ProductState,
-    Scores,
-)
-from ..coding.state import State
-from ..config.tables import Config, Count, Fraction, Positive, Table
-from ..problems import Problem
-from ..problems.partition import Unit
-from ..transport.layout import Layout
-from ..transport.messages import Reply
-from ..util.errors import InputError
-from .encoded import EncodedProblem, EncodedScheme
+from ...coding import flops
+from ...coding.memory import Respond
+from ...coding.state import State
+from ...config.tables import Config, Count, Fraction, Table
+from ...problems import Problem
+from ...problems.partition import Unit
+from ...transport.layout import Layout
+from ...transport.messages import Reply
+from ...util.errors import InputError
+from .base import EncodedProblem, EncodedScheme
+from .coded_data import AHEAD, CodedData, CoordinateBlocks, DataEncoder, RowGroups
+from .product_state import GradientProduct, ProductCode, ProductState, ScoreProduct
 
 PATTERNS = 200  # sets of results of which condition numbers are told
 
@@ -95,22 +73,22 @@ class CodedProducts(EncodedScheme):
         return int(self.code.words.shape[1])
 
     @cached_property
-    def groups(self) -> Groups:
+    def groups(self) -> RowGroups:
         """Groups of rows; known once the data are."""
         options, batch = self.options, self.config.problem.batch
         start = None if options.start == 1 else round(options.start * self.total)
-        return Groups(self.config.seed, self.total, self.width, batch, start, options.arriving)
+        return RowGroups(self.config.seed, self.total, self.width, batch, start, options.arriving)
 
-    def inputs(self, problem: Problem) -> Inputs:
+    def inputs(self, problem: Problem) -> CoordinateBlocks:
         """Return the groups of inputs."""
-        return Inputs(problem.layers[0].inputs + 1, self.width, self.options.coordinates)
+        return CoordinateBlocks(problem.layers[0].inputs + 1, self.width, self.options.coordinates)
 
     @cached_property
-    def data(self) -> Data:
+    def data(self) -> DataEncoder:
         """All rows; at rank 0."""
         x = self.whole.x
         assert isinstance(x, np.ndarray)
-        return Data(x, self.width)
+        return DataEncoder(x, self.width)
 
     def encode(self, worker: int) -> dict[str, np.ndarray]:
         rows, columns = self.data.encode(self.code.words[worker], 0, self.groups.first)
@@ -152,11 +130,11 @@ class CodedProducts(EncodedScheme):
     ) -> Sequence[Respond]:
         assert isinstance(problem, EncodedProblem)
         (layer,), groups, inputs = problem.layers, self.groups, self.inputs(problem)
-        encoded = Encoded(problem.encoded, groups)
+        encoded = CodedData(problem.encoded, groups)
         first, second = replies
         return [
-            Scores(encoded, layer, groups, inputs, first),
-            Gradient(encoded, layer, groups, inputs, second),
+            ScoreProduct(encoded, layer, groups, inputs, first),
+            GradientProduct(encoded, layer, groups, inputs, second),
         ]
 
     def remarks(self, state: State) -> list[str]:
@@ -177,51 +155,3 @@ class CodedProducts(EncodedScheme):
         else:
             product = groups.most * inputs.most * groups.width
         return 2.0 * product * layer.outputs + flops.message_flops(self.config, problem, layouts[number])
-
-
-class MDS(CodedProducts):
-    """Two MDS-coded products: each round ends with the results of any k workers."""
-
-    name = "mds"
-    summary = "gradients of linear models by two coded products, each decoded from any k workers"
-    candidates: ClassVar[Mapping[str, Sequence[Any]]] = {}
-
-    class Options(CodedProducts.Options):
-        """Keys of ``[scheme] options``."""
-
-        #: number of blocks k; the results of as many workers are enough; none: three quarters of the workers
-        blocks: Positive | None = None
-        #: the code: "orthonormal": random orthonormal columns; "systematic": the same code, of which k of the
-        #: workers have blocks as they are; "chebyshev": values of Chebyshev polynomials, for few workers
-        generator: Literal["orthonormal", "systematic", "chebyshev"] = "orthonormal"
-
-    @classmethod
-    def check(cls, config: Config) -> None:
-        super().check(config)
-        blocks, workers = config.scheme.options.blocks, config.workers.count
-        if blocks is not None and blocks > workers:
-            raise InputError(f"scheme.options.blocks: {blocks} are more than the {workers} workers")
-
-    @cached_property
-    def code(self) -> ProductCode:
-        n, k = self.workers, self.options.blocks or max(1, 3 * self.workers // 4)
-        return ProductCode(generator(self.options.generator, n, k, self.config.seed), k)
-
-
-def generator(kind: str, n: int, k: int, seed: int) -> np.ndarray:
-    """Return G, shape (n, k), of which any k rows are independent.
-
-    Parameters
-    ----------
-    kind : {"orthonormal", "systematic", "chebyshev"}
-    n, k : int
-    seed : int
-        Key of random columns.
-    """
-    if kind == "chebyshev":
-        return chebvander(chebyshev_points(n), k - 1)
-    words: np.ndarray = np.linalg.qr(np.random.default_rng(seed).standard_normal((n, k)))[0]
-    if kind == "systematic":
-        words = np.linalg.solve(words[:k].T, words.T).T
-        words[:k] = np.eye(k)
-    return words

@@ -6,21 +6,21 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..problems import Problem
-from ..problems.partition import Blocks
-from ..transport.layout import Layout
-from ..transport.messages import Order, Reply, Task
-from ..util.errors import Failure
-from ..util.rng import Batches
-from .decoded import DecodedState
-from .memory import Memoryless
-from .optimizers import Optimizer
-from .parts import PartsCode
-from .polynomials import Fixed, FixedPoint, Measure, Polynomial, Size
+from ...coding.memory import Memoryless
+from ...coding.optimizers import Optimizer
+from ...problems import Problem
+from ...problems.partition import Blocks
+from ...transport.layout import Layout
+from ...transport.messages import Order, Reply, Task
+from ...util.errors import Failure
+from ...util.rng import Batches
+from .data_blocks import DataBlockCode
+from .decoded_state import DecodedState
+from .polynomials import Bound, BoundContext, Fixed, FixedPoint, Polynomial
 
 
-class Extent(NamedTuple):
-    """How large a polynomial's values can be, given θ.
+class ValueBound(NamedTuple):
+    """Bound of a polynomial's values, given θ.
 
     Attributes
     ----------
@@ -39,14 +39,14 @@ class Extent(NamedTuple):
     rows: int
     point: FixedPoint | None
 
-    def of(self, weights: np.ndarray) -> Size:
-        """Return the size of the sum over rows."""
-        measure = Measure(self.rows, self.point)
+    def of(self, weights: np.ndarray) -> Bound:
+        """Return the bound of the sum over rows."""
+        context = BoundContext(self.rows, self.point)
         with np.errstate(over="ignore", invalid="ignore"):  # θ may have diverged
-            size: Size = self.polynomial(
-                measure.data(*self.x), measure.data(*self.y), measure.constant(weights)
+            bound: Bound = self.polynomial(
+                context.data(*self.x), context.data(*self.y), context.constant(weights)
             )
-        return size
+        return bound
 
 
 class Evaluate(Memoryless):
@@ -110,8 +110,8 @@ class LagrangeState(DecodedState):
     layout : Layout
     problem : Problem
         Rank 0's: a linear model.
-    code : PartsCode
-    extent : Extent
+    code : DataBlockCode
+    value_bound : ValueBound
         Of the sum over the rows of all parts; of real numbers, of one worker's result.
     scale : float
         Factor that makes the decoded sum the mean over the training rows.
@@ -123,7 +123,7 @@ class LagrangeState(DecodedState):
         fixed point is not in it: modulo a prime it is zero.
     """
 
-    transient = "_code", "_extent", "_size"  # in snapshots
+    transient = "_code", "_value_bound", "_size"  # in snapshots
     _ready: bool  # whether `_sent` is this update's θ
 
     def __init__(
@@ -132,13 +132,13 @@ class LagrangeState(DecodedState):
         optimizer: Optimizer,
         layout: Layout,
         problem: Problem,
-        code: PartsCode,
-        extent: Extent,
+        code: DataBlockCode,
+        value_bound: ValueBound,
         scale: float,
     ) -> None:
         super().__init__(theta, optimizer, [layout], problem, code.liars)
-        self._code, self._extent, self._scale = code, extent, scale
-        dtype = theta.dtype if extent.point is None else np.dtype(np.uint64)
+        self._code, self._value_bound, self._scale = code, value_bound, scale
+        dtype = theta.dtype if value_bound.point is None else np.dtype(np.uint64)
         self._payloads = np.empty((len(code.words), len(theta)), dtype)
         self._sent = np.empty(len(theta), dtype)
         self.error = 0.0
@@ -148,14 +148,14 @@ class LagrangeState(DecodedState):
         if not self._ready:
             if excess := self.overflow():
                 raise Failure(f"{excess} (update {self._version})")
-            point = self._extent.point
+            point = self._value_bound.point
             self._sent[:] = self.theta if point is None else point.fixed(self.theta, point.theta).residues[0]
             self._ready = True
         return Order(0, self.layouts[0].empty_codewords(), [self._sent.view(np.uint8)])
 
     def step(self, damping: float) -> float | None:
         kept = self._right()
-        workers, point = [self._workers[place] for place in kept], self._extent.point
+        workers, point = [self._workers[place] for place in kept], self._value_bound.point
         found = self._code.decode(workers, self._payloads[kept])
         if point is None:
             self.error = self.bound(float(np.abs(self._code.weights(workers)).sum()))
@@ -174,7 +174,7 @@ class LagrangeState(DecodedState):
 
     def overflow(self) -> str:
         """Say why the sum of this update may not fit into the field; empty: it does, or numbers are real."""
-        point, largest = self._extent.point, self.largest
+        point, largest = self._value_bound.point, self.largest
         if point is None or largest < np.log2(point.prime / 2):
             return ""
         said = f"sums may reach 2^{largest:.1f}" if np.isfinite(largest) else "sums are beyond all bounds"
@@ -190,7 +190,7 @@ class LagrangeState(DecodedState):
 
     def restored(self) -> None:
         """Compute what follows from θ."""
-        self._size = self._extent.of(self._layer.weights(self.theta))
+        self._size = self._value_bound.of(self._layer.weights(self.theta))
 
     def bound(self, amplification: float) -> float:
         """Return a bound on the rounding error of an element of the decoded gradient, of real numbers.
@@ -201,13 +201,13 @@ class LagrangeState(DecodedState):
             Sum of the magnitudes of the decoding weights.
         """
         # Sums over rows and inputs, of coding and decoding; the decoding weights are off by some ε a worker.
-        terms = self._extent.rows + len(self.theta) + 16 * len(self._payloads)
+        terms = self._value_bound.rows + len(self.theta) + 16 * len(self._payloads)
         return self._scale * amplification * terms * self._noise()
 
     def _noise(self) -> float:
         """Return the rounding error of an element of a result, of real numbers, if it were rounded once."""
         limits = np.finfo(self.theta.dtype)
-        return float(limits.eps * self._size.most.max() + limits.tiny * self._extent.rows)
+        return float(limits.eps * self._size.most.max() + limits.tiny * self._value_bound.rows)
 
     def _keep(self, payload: np.ndarray) -> None:
         self._payloads[len(self._workers)] = payload[0].view(self._payloads.dtype)
@@ -216,7 +216,7 @@ class LagrangeState(DecodedState):
         return self._code.captured(self._workers)
 
     def _locate(self) -> list[int] | None:
-        noise = self._noise() if self._extent.point is None else 0.0
+        noise = self._noise() if self._value_bound.point is None else 0.0
         return self._code.locate(self._workers, self._payloads[: len(self._workers)], noise)
 
     def _obstacle(self) -> str:

@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pdcode.coding.fields import residues
-from pdcode.coding.polynomials import (
+from pdcode.schemes.encoded.field_code import residues
+from pdcode.schemes.encoded.polynomials import (
+    BoundContext,
     Fixed,
     FixedPoint,
-    LeastSquares,
+    LeastSquaresPolynomial,
     LogisticApproximation,
-    Measure,
     Polynomial,
     degree,
 )
@@ -31,7 +31,7 @@ class Cubic:
 
 
 POLYNOMIALS: dict[str, Polynomial] = {
-    "least squares": LeastSquares(),
+    "least squares": LeastSquaresPolynomial(),
     "cubic": Cubic(),
     **{f"logistic {degree}": LogisticApproximation(degree, 3.0) for degree in (1, 3, 5)},
 }
@@ -61,14 +61,14 @@ def test_fixed_point_is_exact_and_within_the_bound(
     exact = polynomial(x, y, theta)
     found = polynomial(point.fixed(x, 1), point.fixed(y, 1), point.fixed(theta, 3))
     np.testing.assert_array_equal(point.restored(found.residues, found.fraction), exact)
-    measure = Measure(rows, point)
+    context = BoundContext(rows, point)
     data = [np.abs(point.integers(array, 1)) for array in (x, y)]
-    sizes = [measure.data(each.max(axis=0)[None], each.sum(axis=0)[None]) for each in data]
-    size = polynomial(*sizes, measure.constant(theta))
+    sizes = [context.data(each.max(axis=0)[None], each.sum(axis=0)[None]) for each in data]
+    size = polynomial(*sizes, context.constant(theta))
     assert size.fraction == found.fraction
     assert size.most.shape == exact.shape
     assert (np.abs(np.ldexp(exact, size.fraction)) <= size.most).all()
-    floating = Measure(rows)
+    floating = BoundContext(rows)
     sizes = [floating.data(np.abs(each).max(axis=0)[None], np.abs(each).sum(axis=0)[None]) for each in (x, y)]
     assert (np.abs(exact) <= polynomial(*sizes, floating.constant(theta)).most + 1e-9).all()
 
@@ -88,10 +88,10 @@ def test_arithmetic_in_fixed_point(numbers: list[int], other: int) -> None:
 
 
 def test_operations_are_counted() -> None:
-    measure, (rows, inputs, outputs) = Measure(50), (50, 7, 3)
-    x, y = (measure.data(np.ones((1, columns)), np.ones((1, columns))) for columns in (inputs, outputs))
-    LeastSquares()(x, y, measure.constant(np.ones((outputs, inputs))))
-    assert measure.flops == 2 * 2 * rows * inputs * outputs + rows * outputs
+    context, (rows, inputs, outputs) = BoundContext(50), (50, 7, 3)
+    x, y = (context.data(np.ones((1, columns)), np.ones((1, columns))) for columns in (inputs, outputs))
+    LeastSquaresPolynomial()(x, y, context.constant(np.ones((outputs, inputs))))
+    assert context.flops == 2 * 2 * rows * inputs * outputs + rows * outputs
 
 
 @pytest.mark.parametrize(("degree", "most"), [(1, 0.18), (3, 0.06), (5, 0.018), (9, 2e-3), (15, 5e-5)])

@@ -2,7 +2,7 @@
 
 Yu, Li, Raviv, Mousavi Kalan, Soltanolkotabi and Avestimehr, "Lagrange coded computing: optimal design for
 resiliency, security, and privacy", AISTATS 2019 (PMLR 89). The data are cut into K parts and coded over n
-workers, each of which evaluates a polynomial of total degree d on a coded part (`coding.parts`). With
+workers, each of which evaluates a polynomial of total degree d on a coded part (`data_blocks`). With
 (K + T - 1) d + S + 2A + 1 ≤ n rank 0 does without S late results, corrects A wrong ones, and no T workers
 together learn anything of the data. Where n < K d - 1 and T = 0, copies of the parts bear more: S + 2A ≤
 ⌊n/K⌋ - 1. The paper computes in a finite field, of which p = 2⁶¹ - 1 and 2³¹ - 1 are here, and has
@@ -24,28 +24,28 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 import numpy as np
 from msgspec import Meta
 
-from ..coding import flops
-from ..coding.fields import product, residues, uniform
-from ..coding.lagrange import Evaluate, Extent, LagrangeState
-from ..coding.memory import Respond
-from ..coding.parts import Copies, FieldValues, PartsCode, RealValues
-from ..coding.polynomials import (
+from ...coding import flops
+from ...coding.memory import Respond
+from ...coding.state import State
+from ...config.tables import Config, Count, Positive, Real, Table
+from ...problems import Problem
+from ...problems.partition import Unit
+from ...transport.layout import Layout
+from ...transport.messages import Reply
+from ...util.errors import InputError
+from ...util.rng import Batches
+from .base import EncodedProblem, EncodedScheme
+from .data_blocks import Copies, DataBlockCode, FieldValues, RealValues
+from .field_code import product, residues, uniform
+from .lagrange_state import Evaluate, LagrangeState, ValueBound
+from .polynomials import (
+    BoundContext,
     FixedPoint,
-    LeastSquares,
+    LeastSquaresPolynomial,
     LogisticApproximation,
-    Measure,
     Polynomial,
     degree,
 )
-from ..coding.state import State
-from ..config.tables import Config, Count, Positive, Real, Table
-from ..problems import Problem
-from ..problems.partition import Unit
-from ..transport.layout import Layout
-from ..transport.messages import Reply
-from ..util.errors import InputError
-from ..util.rng import Batches
-from .encoded import EncodedProblem, EncodedScheme
 
 FIELD_ONLY = "prime", "data_bits", "theta_bits"
 PATTERNS = 200  # sets of results of which the condition number is the largest
@@ -173,7 +173,7 @@ class Lagrange(EncodedScheme):
         """
         kind, options = self.config.problem.kind, self.options
         if kind == "least-squares":
-            return LeastSquares()
+            return LeastSquaresPolynomial()
         if kind == "logistic":
             return self._approximation(options.theta_bits)
         raise InputError(
@@ -247,7 +247,7 @@ class Lagrange(EncodedScheme):
         return FixedPoint({"2^31-1": 31, "2^61-1": 61}[options.prime], options.data_bits, options.theta_bits)
 
     @cached_property
-    def code(self) -> PartsCode:
+    def code(self) -> DataBlockCode:
         """The code over the parts."""
         found, prime = self.design, None if self.point is None else self.point.prime
         if found.copies:
@@ -310,7 +310,7 @@ class Lagrange(EncodedScheme):
 
     # The run.
 
-    def extent(self) -> Extent:
+    def value_bound(self) -> ValueBound:
         """Return how large sums can be: of all parts modulo a prime, else of one worker's result."""
         rows, growth = self.rows_of_task, 1.0
         if self.point is None:
@@ -323,7 +323,7 @@ class Lagrange(EncodedScheme):
             most = growth * magnitudes.max(axis=0, keepdims=True)
             exact = self.point is not None and not self.config.problem.batch
             sizes.append((most, magnitudes.sum(axis=0, keepdims=True) if exact else rows * most))
-        return Extent(self.polynomial(), sizes[0], sizes[1], rows, self.point)
+        return ValueBound(self.polynomial(), sizes[0], sizes[1], rows, self.point)
 
     def layouts(
         self, problem: Problem, weights: Sequence[int], body_bytes: int | None = None
@@ -338,7 +338,7 @@ class Lagrange(EncodedScheme):
             layout,
             problem,
             self.code,
-            self.extent(),
+            self.value_bound(),
             self.rows_of_part / (rows * self.total),
         )
         state.policy = self.policy()
@@ -349,7 +349,7 @@ class Lagrange(EncodedScheme):
     def fitting(self, problem: Problem) -> str:
         """Return what to do so that sums at the first θ fit into the field."""
         assert self.point is not None
-        extent, rows = self.extent(), self.rows_of_task * self.design.parts
+        value_bound, rows = self.value_bound(), self.rows_of_task * self.design.parts
         theta = problem.layers[0].weights(self.initial(problem))
         for prime, bits in (("", self.point.bits), (" and prime = '2^61-1'", 61)):
             for fewer in range(max(self.point.data, self.point.theta)):
@@ -358,9 +358,10 @@ class Lagrange(EncodedScheme):
                     continue
                 scale = 2.0 ** (own.data - self.point.data)
                 x, y = (
-                    (scale * most + 0.5, scale * total + 0.5 * rows) for most, total in (extent.x, extent.y)
+                    (scale * most + 0.5, scale * total + 0.5 * rows)
+                    for most, total in (value_bound.x, value_bound.y)
                 )
-                largest = extent._replace(x=x, y=y, point=own).of(theta).most.max()
+                largest = value_bound._replace(x=x, y=y, point=own).of(theta).most.max()
                 if largest < own.prime / 2:
                     return f"; data_bits = {own.data} and theta_bits = {own.theta}{prime} fit at the first θ"
         return ""
@@ -407,9 +408,9 @@ class Lagrange(EncodedScheme):
         return self.rows_of_task
 
     def flops(self, problem: Problem, layouts: Sequence[Layout], number: int, shard: int | None) -> float:
-        (layer,), measure = problem.layers, Measure(self.rows_of_task)
+        (layer,), context = problem.layers, BoundContext(self.rows_of_task)
         inputs, outputs = layer.inputs + 1, layer.outputs
-        x, y = (measure.data(ones, ones) for ones in (np.ones((1, inputs)), np.ones((1, outputs))))
-        self.polynomial()(x, y, measure.constant(np.ones((outputs, inputs))))
+        x, y = (context.data(ones, ones) for ones in (np.ones((1, inputs)), np.ones((1, outputs))))
+        self.polynomial()(x, y, context.constant(np.ones((outputs, inputs))))
         cost = 1.0 if self.point is None else MODULAR[self.point.bits]
-        return cost * measure.flops + flops.message_flops(self.config, problem, layouts[number])
+        return cost * context.flops + flops.message_flops(self.config, problem, layouts[number])

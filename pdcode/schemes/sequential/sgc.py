@@ -24,19 +24,19 @@ from typing import ClassVar
 
 import numpy as np
 
-from .. import problems
-from ..coding import flops
-from ..coding.assignments import DataRows
-from ..coding.memory import Respond
-from ..coding.multiplexed import BurstModel, MiniTasks, SequentialState
-from ..coding.state import State
-from ..config.tables import Config, Count, NonNegative, Positive, Table, Tables
-from ..problems import Problem
-from ..transport.layout import Layout
-from ..transport.messages import Reply, Task
-from ..util.errors import InputError
-from .cyclic import cyclic_code
-from .data_code import DataCode, ShardSum
+from ... import problems
+from ...coding import flops
+from ...coding.assignments import DataRows
+from ...coding.memory import Respond
+from ...coding.state import State
+from ...config.tables import Config, Count, NonNegative, Positive, Table, Tables
+from ...problems import Problem
+from ...transport.layout import Layout
+from ...transport.messages import Reply, Task
+from ...util.errors import InputError
+from ..cyclic import cyclic_code
+from ..data_code import DataCode, ShardSum
+from .multiplexed_state import BurstModel, MiniTasks, SequentialState
 
 
 class SequentialEncoder:

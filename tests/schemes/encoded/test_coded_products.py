@@ -13,7 +13,7 @@ from descents import Descent
 
 import pdcode
 from pdcode.config.load import resolve
-from pdcode.schemes.mds import generator
+from pdcode.schemes.encoded.mds import generator
 from pdcode.util.errors import Failure, InputError
 
 DATA = ["problem.kind=least-squares", "problem.data=synthetic", "problem.samples=150", "problem.features=9"]

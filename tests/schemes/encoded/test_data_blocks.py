@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from pdcode.coding import fields
-from pdcode.coding.fields import PRIMES
-from pdcode.coding.parts import Copies, FieldValues, PartsCode, RealValues
+from pdcode.schemes.encoded import field_code as fields
+from pdcode.schemes.encoded.data_blocks import Copies, DataBlockCode, FieldValues, RealValues
+from pdcode.schemes.encoded.field_code import PRIMES
 
 M61, SIZE = PRIMES[61], 3
 NOISE = 1e-12  # of results of real numbers here
@@ -29,7 +29,7 @@ def powers(values: np.ndarray, degree: int, prime: int | None) -> np.ndarray:
 class Setting:
     """Parts, what workers compute of coded ones, and the sum that is wanted."""
 
-    def __init__(self, code: PartsCode, degree: int, parts: int, prime: int | None) -> None:
+    def __init__(self, code: DataBlockCode, degree: int, parts: int, prime: int | None) -> None:
         random, held = np.random.default_rng(4), code.words.shape[1]
         if prime is None:
             data = random.standard_normal((held, SIZE))
@@ -58,7 +58,7 @@ class Setting:
 
 
 def setting(workers: int, parts: int, liars: int, colluders: int, degree: int, prime: int | None) -> Setting:
-    code: PartsCode
+    code: DataBlockCode
     if colluders == 0 and workers < parts * degree - 1:
         code = Copies(workers, parts, liars, prime)
     elif prime is None:

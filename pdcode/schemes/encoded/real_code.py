@@ -24,7 +24,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.polynomial.chebyshev import chebvander
 
-from ..util.errors import InputError
+from ...util.errors import InputError
 
 SLACK = 100.0  # squared factor by which combinations of honest payloads may exceed their bound
 RANK = 1e-9  # relative size of a singular value that tells errors from rounding, if they differ much in size

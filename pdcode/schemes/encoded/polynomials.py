@@ -2,8 +2,8 @@
 
 A polynomial is written once, as an expression in the inputs x (rows, inputs), the targets y (rows, outputs)
 and the weights θ (outputs, inputs), with ``+``, ``-``, ``*``, ``@`` and ``.T``. It is evaluated with floating
-point numbers; with numbers of fixed point modulo a prime, `Fixed`; and with `Size`, which tells how large the
-result can be, of what degree it is in the data, and what it costs.
+point numbers; with numbers of fixed point modulo a prime, `Fixed`; and with `Bound`, which bounds the result
+and gives its degree in the data and its cost.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ import numpy as np
 from numpy.polynomial import Chebyshev
 from numpy.polynomial import Polynomial as Powers
 
-from ..kernels import field
-from ..util.errors import InputError
-from .fields import PRIMES, lifted, product, residues
+from ...kernels import field
+from ...util.errors import InputError
+from .field_code import PRIMES, lifted, product, residues
 
 GRID = 10_001  # points at which the error of an approximation is measured
 
@@ -33,7 +33,7 @@ class Polynomial(Protocol):
         ...
 
 
-class LeastSquares:
+class LeastSquaresPolynomial:
     """Gradient of half the squared errors: (x θᵀ - y)ᵀ x."""
 
     def __call__(self, x: Any, y: Any, theta: Any) -> Any:
@@ -96,7 +96,7 @@ class FixedPoint(msgspec.Struct, frozen=True):
     Attributes
     ----------
     bits : int
-        Of the prime, see `fields.PRIMES`.
+        Of the prime, see `field_code.PRIMES`.
     data, theta : int
         Fractional bits of data, and of weights and constants.
     """
@@ -189,8 +189,8 @@ class Fixed:
         return Fixed(self.point, mine.residues, most), Fixed(self.point, others.residues, most)
 
 
-class Measure:
-    """Account of an evaluation with `Size`.
+class BoundContext:
+    """Context of an evaluation with `Bound`: size of the data, representation, operations so far.
 
     Parameters
     ----------
@@ -208,24 +208,24 @@ class Measure:
     def __init__(self, rows: int, point: FixedPoint | None = None) -> None:
         self.rows, self.point, self.flops = rows, point, 0.0
 
-    def data(self, most: np.ndarray, total: np.ndarray) -> Size:
-        """Return the size of inputs or targets; magnitudes are those of the integers that are sent."""
-        return Size(self, most, total, 1, 0 if self.point is None else self.point.data)
+    def data(self, most: np.ndarray, total: np.ndarray) -> Bound:
+        """Return the bound of inputs or targets; magnitudes are those of the integers that are sent."""
+        return Bound(self, most, total, 1, 0 if self.point is None else self.point.data)
 
-    def constant(self, numbers: np.ndarray | float) -> Size:
-        """Return the size of weights or of a constant."""
+    def constant(self, numbers: np.ndarray | float) -> Bound:
+        """Return the bound of weights or of a constant."""
         whole = self.point is None or (isinstance(numbers, float) and numbers.is_integer())
         fraction = 0 if whole or self.point is None else self.point.theta
         integers = numbers if self.point is None else self.point.integers(numbers, fraction)
-        return Size(self, np.atleast_2d(np.abs(integers)), None, 0, fraction)
+        return Bound(self, np.atleast_2d(np.abs(integers)), None, 0, fraction)
 
 
-class Size:
-    """What is known of a matrix without its elements: how large they can be, and their degree in the data.
+class Bound:
+    """Bounds of the elements of a matrix, and their degree in the data.
 
     Parameters
     ----------
-    measure : Measure
+    context : BoundContext
     most : ndarray, shape (a, b)
         Largest magnitudes; of one row, if the matrix has a row for each row of the data.
     total : ndarray, shape (1, b), or None
@@ -236,58 +236,58 @@ class Size:
     """
 
     def __init__(
-        self, measure: Measure, most: np.ndarray, total: np.ndarray | None, degree: int, fraction: int
+        self, context: BoundContext, most: np.ndarray, total: np.ndarray | None, degree: int, fraction: int
     ) -> None:
-        self.measure, self.most, self.total = measure, most, total
+        self.context, self.most, self.total = context, most, total
         self.degree, self.fraction, self._turned = degree, fraction, False
 
     @property
-    def T(self) -> Size:  # noqa: N802
+    def T(self) -> Bound:  # noqa: N802
         total = None if self.total is None else self.total.T
-        turned = Size(self.measure, self.most.T, total, self.degree, self.fraction)
+        turned = Bound(self.context, self.most.T, total, self.degree, self.fraction)
         turned._turned = not self._turned
         return turned
 
-    def __matmul__(self, other: Size) -> Size:
-        rows, total = self.measure.rows if self.total is not None else 1, None
+    def __matmul__(self, other: Bound) -> Bound:
+        rows, total = self.context.rows if self.total is not None else 1, None
         if self._turned and self.total is not None:  # the sum over all rows
             assert other.total is not None
             most = np.minimum(self.most @ other.total, self.total @ other.most)
         else:
             most = self.most @ other.most
             total = None if self.total is None else self.total @ other.most
-        self.measure.flops += 2.0 * rows * self.most.shape[1] * most.size
-        return Size(self.measure, most, total, self.degree + other.degree, self.fraction + other.fraction)
+        self.context.flops += 2.0 * rows * self.most.shape[1] * most.size
+        return Bound(self.context, most, total, self.degree + other.degree, self.fraction + other.fraction)
 
-    def __mul__(self, other: Size | float) -> Size:
-        factor = other if isinstance(other, Size) else self.measure.constant(other)
+    def __mul__(self, other: Bound | float) -> Bound:
+        factor = other if isinstance(other, Bound) else self.context.constant(other)
         most, total = self.most * factor.most, None
         if self.total is not None:
             total = self.total * factor.most
             if factor.total is not None:
                 total = np.minimum(total, self.most * factor.total)
         self._count(most)
-        return Size(self.measure, most, total, self.degree + factor.degree, self.fraction + factor.fraction)
+        return Bound(self.context, most, total, self.degree + factor.degree, self.fraction + factor.fraction)
 
-    def __add__(self, other: Size | float) -> Size:
-        term = other if isinstance(other, Size) else self.measure.constant(other)
+    def __add__(self, other: Bound | float) -> Bound:
+        term = other if isinstance(other, Bound) else self.context.constant(other)
         fraction = max(self.fraction, term.fraction)
         mine, others = 2.0 ** (fraction - self.fraction), 2.0 ** (fraction - term.fraction)
         most, total = mine * self.most + others * term.most, None
         if self.total is not None:
-            added = self.measure.rows * term.most if term.total is None else term.total
+            added = self.context.rows * term.most if term.total is None else term.total
             total = mine * self.total + others * added
         self._count(most)
-        return Size(self.measure, most, total, max(self.degree, term.degree), fraction)
+        return Bound(self.context, most, total, max(self.degree, term.degree), fraction)
 
-    def __neg__(self) -> Size:
+    def __neg__(self) -> Bound:
         return self
 
     __sub__, __rsub__, __rmul__, __radd__ = __add__, __add__, __mul__, __add__
 
     def _count(self, most: np.ndarray) -> None:
         """Count an operation for each element."""
-        self.measure.flops += most.size * (1 if self.total is None else self.measure.rows)
+        self.context.flops += most.size * (1 if self.total is None else self.context.rows)
 
 
 def degree(polynomial: Polynomial) -> int:
@@ -298,10 +298,10 @@ def degree(polynomial: Polynomial) -> int:
     InputError
         If it cannot be evaluated, its values have not the shape of θ, or it does not depend on the data.
     """
-    measure, (inputs, outputs) = Measure(1), (3, 2)
-    x, y = (measure.data(ones, ones) for ones in (np.ones((1, inputs)), np.ones((1, outputs))))
+    context, (inputs, outputs) = BoundContext(1), (3, 2)
+    x, y = (context.data(ones, ones) for ones in (np.ones((1, inputs)), np.ones((1, outputs))))
     try:
-        found = polynomial(x, y, measure.constant(np.ones((outputs, inputs))))
+        found = polynomial(x, y, context.constant(np.ones((outputs, inputs))))
         shape, number = found.most.shape, int(found.degree)
     except Exception as error:  # whatever an expression of other people's does
         said = f"{type(error).__name__}: {error}"

@@ -1,4 +1,4 @@
-"""State of multiplexed sequential gradient coding, and the model of bursty stragglers; see `schemes.sgc`."""
+"""State of multiplexed sequential gradient coding, and the model of bursty stragglers; see `sgc`."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..decoders.summing import Summing
-from ..decoders.target import Target
-from ..problems.partition import Unit
-from ..transport.base import Arrival
-from ..transport.messages import Order
-from .assignments import DataRows
-from .optimizers import Optimizer
-from .policies import Seen
-from .state import State
+from ...coding.assignments import DataRows
+from ...coding.optimizers import Optimizer
+from ...coding.policies import Seen
+from ...coding.state import State
+from ...decoders.summing import Summing
+from ...decoders.target import Target
+from ...problems.partition import Unit
+from ...transport.base import Arrival
+from ...transport.messages import Order
 
 
 class MiniTasks:

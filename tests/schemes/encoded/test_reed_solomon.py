@@ -5,7 +5,7 @@ from __future__ import annotations
 import galois
 import numpy as np
 
-from pdcode.coding.fields import PRIMES, FieldCode, product
+from pdcode.schemes.encoded.field_code import PRIMES, FieldCode, product
 
 PYTHON = "python-calculate"  # to compile its decoder takes galois nine seconds
 COUNT, DIMENSION = 21, 9

@@ -10,13 +10,13 @@ from typing import ClassVar
 
 import numpy as np
 
-from .. import problems
-from ..config.tables import Config, Tables
-from ..problems import Dataset, Problem
-from ..problems.matrix import Csr
-from ..problems.network import build
-from ..util.errors import InputError
-from .base import Scheme
+from ... import problems
+from ...config.tables import Config, Tables
+from ...problems import Dataset, Problem
+from ...problems.matrix import Csr
+from ...problems.network import build
+from ...util.errors import InputError
+from ..base import Scheme
 
 
 class EncodedProblem(Problem):

@@ -15,8 +15,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .evaluation import RealCode, chebyshev_points
-from .fields import FieldCode, interpolation, product
+from .field_code import FieldCode, interpolation, product
+from .real_code import RealCode, chebyshev_points
 
 COMBINATIONS = 8  # random combinations of a payload's elements in which errors are sought, of real numbers
 
@@ -34,7 +34,7 @@ def lagrange(points: np.ndarray, targets: np.ndarray) -> np.ndarray:
     return found
 
 
-class PartsCode(ABC):
+class DataBlockCode(ABC):
     """Code over the parts of the data, and how the sum of a polynomial's values for them is decoded.
 
     Attributes
@@ -78,7 +78,7 @@ class PartsCode(ABC):
         return found
 
 
-class RealValues(PartsCode):
+class RealValues(DataBlockCode):
     """Values at Chebyshev points, some of which are those of the parts themselves.
 
     Parameters
@@ -118,7 +118,7 @@ class RealValues(PartsCode):
         return np.sort([np.abs(self.weights(each)).sum() for each in sets])
 
 
-class FieldValues(PartsCode):
+class FieldValues(DataBlockCode):
     """Values at 1, 2, … modulo a prime: of the parts, then of random numbers, then of the workers.
 
     Parameters
@@ -152,7 +152,7 @@ class FieldValues(PartsCode):
         return product(self.weights(workers)[None, used], payloads[used], self._prime)[0]
 
 
-class Copies(PartsCode):
+class Copies(DataBlockCode):
     """Copies of parts: worker i has part i mod K, of which results are right that more than A workers send.
 
     Parameters

@@ -8,14 +8,14 @@ from typing import ClassVar
 
 import numpy as np
 
-from ..decoders.summing import Summing
-from ..problems import Problem
-from ..problems.partition import Unit
-from ..transport.base import Arrival
-from ..transport.layout import Layout
-from .optimizers import Optimizer
-from .policies import Seen
-from .state import State
+from ...coding.optimizers import Optimizer
+from ...coding.policies import Seen
+from ...coding.state import State
+from ...decoders.summing import Summing
+from ...problems import Problem
+from ...problems.partition import Unit
+from ...transport.base import Arrival
+from ...transport.layout import Layout
 
 
 class DecodedState(State):

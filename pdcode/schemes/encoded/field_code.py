@@ -15,8 +15,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from ..kernels import field
-from ..util.errors import InputError
+from ...kernels import field
+from ...util.errors import InputError
 
 PRIMES = {31: 2**31 - 1, 61: 2**61 - 1}
 """Mersenne primes, by their number of bits."""
@@ -69,7 +69,7 @@ def interpolation(points: np.ndarray, targets: np.ndarray, prime: int) -> np.nda
 
 
 class FieldCode:
-    """Code of the values of polynomials of degree < k modulo a prime; see `evaluation.RealCode`.
+    """Code of the values of polynomials of degree < k modulo a prime; see `real_code.RealCode`.
 
     Parameters
     ----------

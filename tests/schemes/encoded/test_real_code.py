@@ -9,7 +9,7 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from pdcode.coding.evaluation import RealCode, chebyshev_points, weights
+from pdcode.schemes.encoded.real_code import RealCode, chebyshev_points, weights
 from pdcode.util.errors import InputError
 
 LENGTH, S = 40, 3

@@ -1,0 +1,1 @@
+"""Sequential gradient codes: one code over the tasks of successive updates."""
