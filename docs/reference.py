@@ -20,8 +20,9 @@ from sphinx.application import Sphinx
 from sphinx.pycode import ModuleAnalyzer
 from sphinx.util.docutils import SphinxDirective
 
+from pdcode import config
 from pdcode.__main__ import parser
-from pdcode.config import kinds, tables
+from pdcode.config import kinds
 from pdcode.trace import schema
 
 HUGE = 1e6  # bounds from here on only guard against overflow, and are not worth a word
@@ -48,7 +49,7 @@ class Key:
         return [f"`{self.name}`", self.type, self.default, self.unit, self.meaning]
 
 
-BASES = {**tables.KINDS, **{each.table: each for each in (tables.FaultEvent, tables.Proximal)}}
+BASES = {**config.KINDS, **{each.table: each for each in (config.FaultEvent, config.Proximal)}}
 HEAD = ["key", "type", "default", "unit", "meaning"]
 
 
@@ -193,8 +194,8 @@ class Keys(Reading):
         if struct is not None:
             return self.kinds(name, struct)
         if name == "top level":
-            return self.rows("", keys(tables.Config, ["seed", "plugins"]))
-        return self.rows(name, keys(type(getattr(tables.Config(), name))))
+            return self.rows("", keys(config.Config, ["seed", "plugins"]))
+        return self.rows(name, keys(type(getattr(config.Config(), name))))
 
     def rows(self, table: str, found: Sequence[Key], kind: str = "") -> list[nodes.Node]:
         names = [".".join(filter(None, (table, key.name))) for key in found]
@@ -205,8 +206,8 @@ class Keys(Reading):
     def kinds(self, table: str, base: Any) -> list[nodes.Node]:
         tag = base.__struct_config__.tag_field
         found = {name: base.find(name) for name in kinds.KINDS[base.group]}
-        if base is tables.CodeTable:
-            found = {"net": tables.DesignedTable, **found}
+        if base is config.CodeTable:
+            found = {"net": config.DesignedTable, **found}
         sharing: dict[tuple[type, str], list[str]] = {}
         for kind, struct in found.items():
             for key in struct.__struct_fields__:
@@ -238,7 +239,7 @@ class Keys(Reading):
             if not own and not options and "\n\n" not in text:
                 short.append([f'`"{kind}"`', " ".join(text.split())])
                 continue
-            designed = struct is tables.DesignedTable
+            designed = struct is config.DesignedTable
             title = f'`{tag} = "{kind}"`' + (
                 " and all other families of `pdcode codes list`" if designed else ""
             )

@@ -28,7 +28,7 @@ except SystemExit:
         """
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from pdcode.config.tables import StragglersTable
+from pdcode.config import StragglersTable
 from pdcode.stragglers import Delays
 with TemporaryDirectory() as folder:
     path = Path(folder, "a.csv")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..config.tables import StragglersTable
+from ..config import StragglersTable, legacy
 from ..util.errors import InputError
 
 
@@ -14,6 +14,6 @@ def words(table: Mapping[str, Any]) -> str:
     if not table:
         return ""
     try:
-        return StragglersTable.of(table, old=True).describe()
+        return legacy.read_kind(StragglersTable, table).describe()
     except InputError:  # a kind of a plug-in or of another version
         return ", ".join([str(table.get("kind")), *(f"{key} {table[key]}" for key in table if key != "kind")])

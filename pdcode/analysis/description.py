@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..coding.policies import COUNTED, wanted
-from ..config import kinds
-from ..config.tables import DecoderTable, MemoryTable, UpdateTable
+from ..config import DecoderTable, MemoryTable, UpdateTable, kinds, legacy
 from ..trace.reader import Trace
 from ..trace.schema import DRAINED
 from ..util.errors import InputError
@@ -231,8 +230,8 @@ def _kept(memory: Mapping[str, Any]) -> str:
 
 def _decoder_kind(table: Mapping[str, Any], memory: Mapping[str, Any]) -> str:
     try:
-        kind = MemoryTable.of(memory, old=True).decoder_for(table.get("kind"))
-        return DecoderTable.of({**table, "kind": kind}, old=True).describe()
+        kind = legacy.read_kind(MemoryTable, memory).decoder_for(table.get("kind"))
+        return legacy.read_kind(DecoderTable, {**table, "kind": kind}).describe()
     except InputError:  # a kind of a plug-in
         return str(table.get("kind"))
 

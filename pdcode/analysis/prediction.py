@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ..config.tables import Config
+from ..config import Config
 from ..trace.reader import Trace
 from ..virtual.result import Result
 from . import statistics

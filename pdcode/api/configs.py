@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from ..config import Config, legacy
 from ..config import load as configfile
-from ..config.tables import Config
 from ..config.write import to_toml, to_value
 from ..trace.reader import Trace
 from ..util.errors import Failure, InputError, shown, within
@@ -88,7 +88,7 @@ def read(given: Given, settings: Sequence[str]) -> Job:
         return Job(*configfile.load(name, settings), name)
     if isinstance(given, Trace):
         with within(given.path):
-            tables = tomllib.loads(to_toml(Config.of(given.config, old=True)))
+            tables = tomllib.loads(to_toml(legacy.read(given.config)))
     elif isinstance(given, Mapping):
         tables = tomllib.loads(to_toml(given))
     else:

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..analysis import prediction
 from ..analysis.formats import duration
-from ..config.tables import Config
+from ..config import Config
 from ..problems import DataSource
 from ..stragglers.trace import Recorded, load_records
 from ..trace import Trace, TraceWriter, opening

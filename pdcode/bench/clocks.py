@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from ..config.tables import LinkTable, MachineTable
+from ..config import LinkTable, MachineTable
 from ..trace.reader import Trace
 from ..training.setup import prepare
 from ..virtual.calibration import fit

@@ -24,7 +24,7 @@ import numpy as np
 
 from .. import stragglers
 from ..coding.policies import wanted
-from ..config.tables import (
+from ..config import (
     Config,
     LinkTable,
     MachineTable,

@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from ..config.tables import LinkTable, MachineTable
+from ..config import LinkTable, MachineTable
 from ..training.setup import prepare
 from ..virtual import calibration
 from . import runs

@@ -21,7 +21,7 @@ from ..coding import optimizers
 from ..coding.assignments import Rotating
 from ..coding.policies import Policy
 from ..coding.state import Coded
-from ..config.tables import OptimizerTable, UpdateTable
+from ..config import OptimizerTable, UpdateTable
 from ..problems.partition import Blocks
 from ..trace import TraceWriter
 from ..training.coordinator import Coordinator

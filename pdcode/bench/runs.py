@@ -6,8 +6,8 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..config import Config
 from ..config import load as configfile
-from ..config.tables import Config
 from ..config.write import to_value
 from ..mpi import launch
 from ..trace.reader import Trace

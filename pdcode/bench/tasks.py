@@ -12,8 +12,8 @@ import statistics
 import time
 
 from ..coding.replica import MirroredReplica
+from ..config import Config
 from ..config import load as configfile
-from ..config.tables import Config
 from ..kernels import fold, specialise
 from ..training.setup import prepare
 from ..transport.base import Arrival

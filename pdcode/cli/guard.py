@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..config.tables import Config
+from ..config import Config
 from ..stragglers.records import is_hdf5
 from ..trace import opening
 from ..util.errors import not_a_file

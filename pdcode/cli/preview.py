@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..analysis.formats import duration
 from ..coding.assignments import DataRows, Rotating
 from ..coding.builders import explicit
-from ..config.tables import Config
+from ..config import Config
 from ..config.write import to_toml
 from ..training.setup import Components
 from ..transport.layout import Layout

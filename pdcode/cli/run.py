@@ -11,7 +11,7 @@ from ..mpi import launch
 from ..util.errors import InputError, within
 
 if TYPE_CHECKING:
-    from ..config.tables import Config
+    from ..config import Config
     from ..training.setup import Components
 
 

@@ -10,7 +10,7 @@ from msgspec import Meta
 
 from .. import codes
 from ..codes.constructions.energy import BlockEnergies, energy
-from ..config.tables import CodeTable, Config, Positive, Table
+from ..config import CodeTable, Config, Positive, Table
 from ..problems.partition import Unit
 from ..transport.layout import Pair
 from ..util.errors import InputError

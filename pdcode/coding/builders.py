@@ -12,8 +12,7 @@ import numpy as np
 from .. import codes
 from ..codes import Code, registry
 from ..codes.design import refuse_arguments
-from ..config import kinds
-from ..config.tables import Config, DesignedTable
+from ..config import Config, DesignedTable, kinds
 from ..decoders import Context, Decoder
 from ..problems.partition import Unit, each, task_rows
 from ..util.errors import InputError

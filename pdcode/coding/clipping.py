@@ -12,7 +12,7 @@ from bisect import bisect_left, insort
 
 import numpy as np
 
-from ..config.tables import Config
+from ..config import Config
 from ..transport.base import Arrival
 
 JUDGES = 3

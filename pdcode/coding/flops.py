@@ -7,7 +7,7 @@ absorbed by a rate fitted to measured times.
 
 from __future__ import annotations
 
-from ..config.tables import Config
+from ..config import Config
 from ..problems import Problem, whitening
 from ..problems.matrix import Csr, entries
 from ..problems.partition import Blocks, Unit

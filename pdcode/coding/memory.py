@@ -17,7 +17,7 @@ from typing import Annotated, Any, ClassVar, Literal, Protocol
 import numpy as np
 from msgspec import Meta
 
-from ..config.tables import Fraction, MemoryTable
+from ..config import Fraction, MemoryTable
 from ..kernels import decode, encode, finite, fold, quantise, specialise
 from ..transport.layout import Pair
 from ..transport.messages import Reply, Task

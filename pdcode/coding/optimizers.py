@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from ..config.tables import OptimizerTable
+from ..config import OptimizerTable
 from ..decoders import Decoder
 from ..kernels import optimize, proximal, specialise
 from ..util.errors import InputError

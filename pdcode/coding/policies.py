@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import ClassVar, Protocol
 
-from ..config.tables import Config, UpdateTable
+from ..config import Config, UpdateTable
 from ..util.errors import InputError
 
 COUNTED = "first", "quorum"

@@ -17,7 +17,7 @@ from typing import Annotated, Any
 import numpy as np
 from msgspec import Meta
 
-from ..config.tables import LARGEST, NonNegative, Positive, Proximal
+from ..config import LARGEST, NonNegative, Positive, Proximal
 from ..kernels import proximal
 from ..problems.network import Network
 from ..util.errors import InputError

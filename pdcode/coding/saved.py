@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Meta
 
 from ..codes import Code
-from ..config.tables import CodeTable, Config
+from ..config import CodeTable, Config
 from ..trace.reader import Trace
 from ..util.errors import InputError, not_a_file
 

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from ..config.tables import CodeTable, Config, MemoryTable, OptimizerTable
+from ..config import CodeTable, Config, MemoryTable, OptimizerTable
 from ..problems import Problem, split
 
 TABLES = "code", "memory", "optimizer"  # those whose keys are settled

@@ -17,7 +17,7 @@ from ..analysis import comparison, description, statistics, timing
 from ..api import command, simulation
 from ..api.configs import Job
 from ..api.simulation import Request
-from ..config.tables import Config
+from ..config import Config
 from ..config.write import to_toml
 from ..mpi import launch
 from ..planning.goal import Goal

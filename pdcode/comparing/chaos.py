@@ -15,8 +15,8 @@ import numpy as np
 from .. import faults
 from ..analysis import printing
 from ..analysis.formats import NOTHING, duration, span
+from ..config import Config, FaultEvent, FaultsTable
 from ..config import load as configfile
-from ..config.tables import Config, FaultEvent, FaultsTable
 from ..config.write import to_value
 from ..mpi import launch
 from ..planning.goal import Goal, choose_goal

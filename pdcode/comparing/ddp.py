@@ -29,7 +29,7 @@ import numpy as np
 from ..analysis import statistics
 from ..analysis.formats import duration
 from ..bench.timing import processor
-from ..config.tables import Config, StopTable, StragglersTable
+from ..config import Config, StopTable, StragglersTable
 from ..planning.trials import source
 from ..problems import Problem
 from ..problems.losses import LeastSquaresProblem, Logistic, Softmax

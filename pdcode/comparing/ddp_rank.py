@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .. import problems, stragglers
-from ..config.tables import Config
+from ..config import Config
 from ..problems import Problem
 from ..problems.losses import LeastSquaresProblem, Logistic, Softmax
 from ..schemes import Scheme, make_scheme

@@ -10,9 +10,8 @@ from typing import Any
 
 import msgspec
 
-from ..config import kinds
+from ..config import Config, kinds
 from ..config import load as configfile
-from ..config.tables import Config
 from ..planning import space
 from ..planning.trials import payloads, source
 from ..training import setup

@@ -12,8 +12,8 @@ from typing import Any, Self
 
 import numpy as np
 
+from ..config import Config, legacy
 from ..config import load as configfile
-from ..config.tables import Config
 from ..planning.goal import Goal
 from ..trace import contents, opening
 from ..trace.schema import Attribute
@@ -86,7 +86,7 @@ class Comparison:
                 tables = [configfile.parse(text) for text in self.configs]
             except ValueError as error:
                 raise InputError(f"damaged: a configuration is not TOML: {error}") from None
-            return [Config.of(each, old=True) for each in tables]
+            return [legacy.read(each) for each in tables]
 
     @property
     def title(self) -> str:

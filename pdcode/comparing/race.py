@@ -11,8 +11,8 @@ from pathlib import Path
 import msgspec
 
 from ..analysis.formats import duration, size
+from ..config import LARGEST, StopTable
 from ..config import load as configfile
-from ..config.tables import LARGEST, StopTable
 from ..config.write import to_toml, to_value
 from ..planning.goal import Goal, choose_goal
 from ..planning.search import MOST_SEED, OWN_SLACK, Environment, baseline

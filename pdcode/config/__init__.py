@@ -1,1 +1,38 @@
-"""The configuration of a run: its tables, the schemes' defaults, and reading and writing TOML."""
+"""The configuration: its tables, the base classes of kinds, and the types of keys."""
+
+from .fields import LARGEST, Count, Factor, Fraction, NonNegative, Positive, Real, Span, Table, Tables
+from .interfaces import (
+    BUNDLED,
+    CodeTable,
+    DecoderTable,
+    DesignedTable,
+    FaultEvent,
+    MemoryTable,
+    ProblemTable,
+    Proximal,
+    StragglersTable,
+)
+from .schema import (
+    KINDS,
+    Config,
+    DownlinkTable,
+    FaultsTable,
+    LinkTable,
+    MachineTable,
+    OptimizerTable,
+    ReduceTable,
+    SchemeTable,
+    StopTable,
+    TraceTable,
+    UpdateTable,
+    WireTable,
+    WorkersTable,
+)
+
+__all__ = [
+    "BUNDLED", "KINDS", "LARGEST", "CodeTable", "Config", "Count", "DecoderTable", "DesignedTable",
+    "DownlinkTable", "Factor", "FaultEvent", "FaultsTable", "Fraction", "LinkTable", "MachineTable",
+    "MemoryTable", "NonNegative", "OptimizerTable", "Positive", "ProblemTable", "Proximal", "Real",
+    "ReduceTable", "SchemeTable", "Span", "StopTable", "StragglersTable", "Table", "Tables", "TraceTable",
+    "UpdateTable", "WireTable", "WorkersTable",
+]  # fmt: skip

@@ -22,6 +22,7 @@ from typing import Any, ClassVar, Literal, Self, TypeVar, get_args, get_origin, 
 import msgspec
 
 from ..util.errors import InputError, not_a_file, shortened, shown
+from .fields import Table
 
 KINDS: dict[str, dict[str, Any]] = {
     "codes": {
@@ -139,10 +140,9 @@ KINDS: dict[str, dict[str, Any]] = {
 """Group -> name -> "module:Class", or the class of a plug-in; families of codes are `codes.Family`."""
 
 Struct = TypeVar("Struct")
-STRICT: Any = {"frozen": True, "forbid_unknown_fields": True, "kw_only": True}  # kw_only is not inherited
 
 
-class Kind(msgspec.Struct, **STRICT):
+class Kind(Table):
     """Base class of the configuration tables that come in kinds.
 
     Attributes
@@ -166,16 +166,8 @@ class Kind(msgspec.Struct, **STRICT):
     before: ClassVar[Mapping[str, Any]] = {}
 
     @classmethod
-    def of(cls, table: Any, old: bool = False) -> Self:
+    def of(cls, table: Any) -> Self:
         """Build the kind that a table names, from the table's keys.
-
-        Parameters
-        ----------
-        table : mapping
-            Keys and values; the tag field names the kind.
-        old : bool
-            Whether the table is a trace's: keys that the kind does not have are dropped instead of refused,
-            and missing keys get the values of `before`.
 
         Raises
         ------
@@ -184,18 +176,20 @@ class Kind(msgspec.Struct, **STRICT):
         """
         if not isinstance(table, Mapping):
             raise InputError(f"{cls.table}: expected object, got {type(table).__name__} (got {shown(table)})")
-        tag_field = str(cls.__struct_config__.tag_field)
-        name = table.get(tag_field)
-        kind = cls.find(cls.default if name is None else name)
+        kind, tag_field = cls.named(table), str(cls.__struct_config__.tag_field)
         if kind is None:
-            known = ", ".join(names(cls.group))
-            raise InputError(f"{cls.table}.{tag_field}: expected one of {known} (got {shown(name)})")
+            known, name = ", ".join(names(cls.group)), shown(table[tag_field])
+            raise InputError(f"{cls.table}.{tag_field}: expected one of {known} (got {name})")
         fields = kind.__struct_fields__
-        keys = {key: value for key, value in table.items() if key in fields or (key != tag_field and not old)}
-        if old:
-            keys = {**kind.before, **keys}
+        keys = {key: value for key, value in table.items() if key != tag_field or key in fields}
         built: Self = build(kind, keys, cls.table)
         return built
+
+    @classmethod
+    def named(cls, table: Mapping[str, Any]) -> Any:
+        """Return the class of the kind that a table names, or None."""
+        name = table.get(str(cls.__struct_config__.tag_field))
+        return cls.find(cls.default if name is None else name)
 
     @classmethod
     def find(cls, name: Any) -> Any:

@@ -13,7 +13,8 @@ import msgspec
 
 from ..util.errors import InputError, reason, shortened, within
 from . import conditions, kinds, presets
-from .tables import BUNDLED, KINDS, Config, SchemeTable
+from .interfaces import BUNDLED
+from .schema import KINDS, Config, SchemeTable
 from .wires import FORMATS
 
 LARGEST_FILE = 1 << 20  # bytes

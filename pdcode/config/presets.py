@@ -6,7 +6,8 @@ from typing import Any
 
 from . import kinds
 from .conditions import without_effect
-from .tables import KINDS, SchemeTable, Tables
+from .fields import Tables
+from .schema import KINDS, SchemeTable
 
 RIVALS = {"share": "rows_per_task", "rows_per_task": "share"}  # either key replaces the other
 

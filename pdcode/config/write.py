@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from ..util.errors import InputError, shown
-from .tables import Config
+from .schema import Config
 
 
 def to_toml(config: Config | Mapping[str, Any]) -> str:

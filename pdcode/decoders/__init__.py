@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..config import kinds
-from ..config.tables import DecoderTable
+from ..config import DecoderTable, kinds
 from ..util.errors import InputError
 from .base import Context, Decoder
 

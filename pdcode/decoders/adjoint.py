@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ..config.tables import DecoderTable
+from ..config import DecoderTable
 from ..util.errors import InputError
 from .adding import Adding
 from .base import Context, Decoder, count_of, number_of

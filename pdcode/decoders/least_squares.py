@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from ..config.tables import DecoderTable
+from ..config import DecoderTable
 from .base import Decoder
 from .linear import Linear
 

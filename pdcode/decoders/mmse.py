@@ -8,7 +8,7 @@ import numpy as np
 from msgspec import Meta
 
 from ..codes.quality.information import covariance_of, root_of, variance_of
-from ..config.tables import DecoderTable, NonNegative
+from ..config import DecoderTable, NonNegative
 from ..kernels import mmse
 from ..util.errors import InputError
 from .base import Decoder, count_of, number_of

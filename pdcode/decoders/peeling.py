@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from ..config.tables import DecoderTable
+from ..config import DecoderTable
 from ..kernels import peeling as graph
 from .base import Decoder
 from .deferred import Deferred, Structure

@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar
 import numpy as np
 from msgspec import Meta
 
-from ..config.tables import Config, DecoderTable, Positive
+from ..config import Config, DecoderTable, Positive
 from ..kernels import factor
 from ..util.errors import InputError
 from .base import Context, Decoder, count_of, number_of

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from ..config.tables import Config, DecoderTable
+from ..config import Config, DecoderTable
 from ..util.errors import InputError
 from .adding import Adding
 from .base import Context, Decoder, count_of

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ..config.tables import DecoderTable, Fraction
+from ..config import DecoderTable, Fraction
 from ..kernels import decode, specialise
 from ..util.errors import InputError
 from .base import Decoder, number_of

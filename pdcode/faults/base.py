@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ..config.tables import Config, Count, FaultEvent, Span
+from ..config import Config, Count, FaultEvent, Span
 from ..transport.messages import Reply
 from ..util.errors import InputError
 

@@ -6,7 +6,7 @@ import os
 import signal
 from typing import ClassVar
 
-from ..config.tables import Config, FaultEvent
+from ..config import Config, FaultEvent
 from ..trace import Recorder
 from ..util.errors import Failure, InputError
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from ..config.tables import Config, FaultEvent
+from ..config import Config, FaultEvent
 from ..util.errors import InputError
 from ..util.rng import FAULT, uniform
 from . import spot

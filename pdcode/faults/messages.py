@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar
 
 from msgspec import Meta
 
-from ..config.tables import Config, Fraction, Span
+from ..config import Config, Fraction, Span
 from ..util.errors import InputError
 from ..util.rng import FAULT, uniform
 from .base import Keys, Spell, Strike

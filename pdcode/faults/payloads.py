@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 import numpy as np
 from msgspec import Meta
 
-from ..config.tables import Positive
+from ..config import Positive
 from ..kernels import philox
 from ..transport.messages import Reply
 from ..util.rng import FAULT

@@ -7,7 +7,7 @@ import os
 import signal
 from typing import ClassVar
 
-from ..config.tables import Config, Span
+from ..config import Config, Span
 from ..util.errors import InputError
 from .base import Strike
 

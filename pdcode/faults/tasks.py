@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from ..config.tables import Factor
+from ..config import Factor
 from .base import Spell
 
 

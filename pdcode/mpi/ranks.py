@@ -15,7 +15,7 @@ from mpi4py import MPI
 from .. import faults
 from ..coding.reduced import ReducedState
 from ..coding.settled import adopt
-from ..config.tables import Config
+from ..config import Config
 from ..faults.injector import Injector
 from ..problems import DataSource
 from ..schemes import make_scheme

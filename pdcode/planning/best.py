@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 from .. import problems
-from ..config.tables import Config, ProblemTable
+from ..config import Config, ProblemTable
 from ..config.write import to_toml
 from ..util.errors import InputError
 from ..util.output import ensure_replaceable, ensure_writable

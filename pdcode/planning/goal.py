@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 
 from ..analysis import statistics
-from ..config.tables import Config, StopTable
+from ..config import Config, StopTable
 from ..trace.reader import Trace
 from ..util.errors import InputError
 

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 
+from ..config import LARGEST, Config, StragglersTable
 from ..config import load as configfile
-from ..config.tables import LARGEST, Config, StragglersTable
 from ..trace.reader import Trace
 from ..training.monitor import Print
 from ..util.errors import InputError, within

@@ -17,9 +17,8 @@ import numpy as np
 from ..coding import settled
 from ..coding.builders import explicit
 from ..coding.policies import COUNTED, wanted
-from ..config import kinds
+from ..config import Config, MemoryTable, SchemeTable, kinds
 from ..config import load as configfile
-from ..config.tables import Config, MemoryTable, SchemeTable
 from ..problems import Problem
 from ..training import setup
 from ..util.errors import InputError

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from .. import stragglers
-from ..config.tables import LARGEST, Config, StragglersTable
+from ..config import LARGEST, Config, StragglersTable
 from ..training import setup
 from ..training.monitor import Print
 from ..util.errors import InputError

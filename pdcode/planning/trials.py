@@ -13,7 +13,7 @@ import numpy as np
 from .. import problems
 from ..analysis.statistics import crossing
 from ..coding.policies import least
-from ..config.tables import Config, ProblemTable
+from ..config import Config, ProblemTable
 from ..schemes import make_scheme
 from ..trace import Recorder
 from ..training import setup

@@ -8,7 +8,7 @@ import zlib
 
 import numpy as np
 
-from ..config.tables import ProblemTable as Table
+from ..config import ProblemTable as Table
 from ..util import npz
 from ..util.errors import InputError
 from ..util.memory import ensure_fits

@@ -6,9 +6,9 @@ import os
 import re
 from pathlib import Path
 
+from ..config import BUNDLED
+from ..config import ProblemTable as Table
 from ..config.conditions import FORMATS
-from ..config.tables import BUNDLED
-from ..config.tables import ProblemTable as Table
 from ..util.errors import InputError, not_a_file
 
 

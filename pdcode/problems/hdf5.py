@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..config.tables import ProblemTable as Table
+from ..config import ProblemTable as Table
 from ..util.datasets import damage, ensure_files, ensure_written
 from ..util.errors import InputError
 from ..util.memory import ensure_fits
@@ -68,7 +68,7 @@ def load_slice(table: Table, worker: int, workers: int, common: Statistics) -> D
 
     Parameters
     ----------
-    table : pdcode.config.tables.ProblemTable
+    table : pdcode.config.ProblemTable
         The table ``[problem]``.
     worker, workers : int
         Number of the worker, and of all workers.

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..config.tables import ProblemTable as Table
+from ..config import ProblemTable as Table
 from ..util.errors import InputError, shown
 from ..util.memory import PACKED, ensure_fits
 from .formats import existing

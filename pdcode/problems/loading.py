@@ -8,7 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
-from ..config.tables import ProblemTable as Table
+from ..config import ProblemTable as Table
 from . import bundled, files, hdf5, idx, split, synthetic
 from .dataset import Dataset
 from .formats import format_of
@@ -34,7 +34,7 @@ def load(table: Table) -> Dataset:
 
     Parameters
     ----------
-    table : pdcode.config.tables.ProblemTable
+    table : pdcode.config.ProblemTable
         The table ``[problem]``.
 
     Raises

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from ..config.tables import ProblemTable
+from ..config import ProblemTable
 from ..kernels import loss
 from .matrix import Array
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..config.tables import ProblemTable as Table
+from ..config import ProblemTable as Table
 from ..kernels import blas
 from ..util.errors import InputError
 from ..util.memory import ensure_fits
@@ -110,7 +110,7 @@ def build(
 
     Parameters
     ----------
-    table : pdcode.config.tables.ProblemTable
+    table : pdcode.config.ProblemTable
         The table ``[problem]``.
     features : int
         Number of inputs without the bias.

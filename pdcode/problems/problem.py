@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..config.tables import ProblemTable as Table
+from ..config import ProblemTable as Table
 from ..util.errors import InputError
 from . import optimum, split, synthetic
 from .dataset import Dataset
@@ -28,7 +28,7 @@ class Problem:
 
     Attributes
     ----------
-    table : pdcode.config.tables.ProblemTable
+    table : pdcode.config.ProblemTable
         The table ``[problem]``.
     dataset : Dataset
         Training and test rows.
@@ -215,7 +215,7 @@ def create(table: Mapping[str, Any] | Table, blocks: int | str | list[int] = 1) 
 
     Parameters
     ----------
-    table : dict or pdcode.config.tables.ProblemTable
+    table : dict or pdcode.config.ProblemTable
         The [problem] table of a configuration.
     blocks : int, list of int or "units"
         Number of blocks of all layers' gradients, or of each; 1 sends a layer uncoded; "units" as for

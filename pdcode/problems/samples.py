@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..config.tables import ProblemTable as Table
+from ..config import ProblemTable as Table
 from ..util.errors import InputError
 from .formats import format_of
 from .matrix import Array, Csr, Matrix, with_ones
@@ -112,7 +112,7 @@ def is_classification(table: Table, y: Any, certain: bool = False) -> bool:
 
     Parameters
     ----------
-    table : pdcode.config.tables.ProblemTable
+    table : pdcode.config.ProblemTable
         The table ``[problem]``.
     y : array or HDF5 dataset
         Targets.

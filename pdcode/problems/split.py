@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 
-from ..config.tables import ProblemTable as Table
+from ..config import ProblemTable as Table
 from ..util.errors import InputError
 from .formats import format_of
 from .matrix import Array

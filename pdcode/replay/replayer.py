@@ -11,7 +11,7 @@ import numpy as np
 
 from .. import problems
 from ..coding.assignments import Rotating
-from ..config.tables import Config
+from ..config import Config
 from ..trace.reader import Trace
 from ..trace.schema import APPLIED, ARITHMETIC, DRAINED, REFUSED
 from ..training.coordinator import Coordinator

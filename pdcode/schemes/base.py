@@ -17,8 +17,7 @@ from ..coding.policies import Policy
 from ..coding.relay import RelayedState
 from ..coding.source import Batch, Source
 from ..coding.state import Coded, State
-from ..config import kinds
-from ..config.tables import Config, Table, Tables
+from ..config import Config, Table, Tables, kinds
 from ..decoders import Decoder
 from ..problems import Problem
 from ..problems.partition import Unit

@@ -13,7 +13,7 @@ from functools import cached_property
 
 import numpy as np
 
-from ..config.tables import Config, Factor, Table
+from ..config import Config, Factor, Table
 from ..util.errors import InputError
 from .data_code import DataCode
 

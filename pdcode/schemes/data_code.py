@@ -17,7 +17,7 @@ from ..codes import Code
 from ..coding import flops
 from ..coding.assignments import Assignment, DataRows
 from ..coding.source import Source
-from ..config.tables import Config, Count, Table, Tables
+from ..config import Config, Count, Table, Tables
 from ..decoders import Decoder
 from ..decoders.target import Target
 from ..problems import Plan, Problem

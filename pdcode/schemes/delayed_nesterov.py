@@ -21,7 +21,7 @@ import msgspec
 import numpy as np
 
 from ..coding.optimizers import Momentum, Optimizer
-from ..config.tables import Config, OptimizerTable, Positive, Real, Tables
+from ..config import Config, OptimizerTable, Positive, Real, Tables
 from ..problems import Problem
 from ..util.errors import InputError
 from .diloco import DiLoCo

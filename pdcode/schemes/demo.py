@@ -25,7 +25,7 @@ from ..coding.assignments import Assignment, Chosen
 from ..coding.memory import CodewordSelector
 from ..coding.optimizers import Optimizer, Sign
 from ..coding.source import Source
-from ..config.tables import Config, OptimizerTable, Positive, Table, Tables
+from ..config import Config, OptimizerTable, Positive, Table, Tables
 from ..decoders import Decoder
 from ..decoders.summing import Summing
 from ..kernels import decode, specialise

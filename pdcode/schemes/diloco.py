@@ -19,7 +19,7 @@ from typing import Annotated, ClassVar
 import numpy as np
 from msgspec import Meta
 
-from ..config.tables import NonNegative, Real, Tables
+from ..config import NonNegative, Real, Tables
 from ..kernels import finite, optimize, specialise
 from ..problems import Problem
 from .local import InnerOptimizer, Local

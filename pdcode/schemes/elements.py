@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from ..config.tables import Config, Tables
+from ..config import Config, Tables
 from ..problems import Problem
 from ..problems.partition import Unit
 from ..util.errors import InputError

@@ -17,7 +17,7 @@ from typing import Literal
 import numpy as np
 
 from ..codes.constructions.graph import nearest_degrees, regular_graph
-from ..config.tables import Config, Positive, Table
+from ..config import Config, Positive, Table
 from ..util.errors import InputError
 from .data_code import DataCode
 

@@ -12,7 +12,7 @@ from functools import cached_property
 
 import numpy as np
 
-from ..config.tables import Config
+from ..config import Config
 from ..util.errors import InputError
 from .data_code import GradientCode
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from ..coding import flops
 from ..coding.source import Source
-from ..config.tables import Positive, Real, Table, Tables
+from ..config import Positive, Real, Table, Tables
 from ..problems import Plan, Problem
 from ..transport.layout import Layout
 from ..transport.messages import Reply, Task

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from ..config.tables import Tables
+from ..config import Tables
 from .base import Scheme
 
 NET: Mapping[str, Any] = {"family": "auto", "blocks": "units", "weight": 4, "rotate": True}

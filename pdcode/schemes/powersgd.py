@@ -28,7 +28,7 @@ from ..coding.memory import Respond
 from ..coding.optimizers import Optimizer
 from ..coding.source import Source
 from ..coding.state import State
-from ..config.tables import Config, Positive, Table, Tables
+from ..config import Config, Positive, Table, Tables
 from ..decoders.summing import Summing
 from ..kernels import finite
 from ..problems import Problem

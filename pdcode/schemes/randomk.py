@@ -16,7 +16,7 @@ import numpy as np
 
 from ..coding import flops
 from ..coding.assignments import Assignment
-from ..config.tables import Fraction, Table
+from ..config import Fraction, Table
 from ..kernels import selection
 from ..problems import Problem
 from ..problems.partition import Unit

@@ -27,7 +27,7 @@ import numpy as np
 from ..codes import Code
 from ..coding.assignments import Assignment, DataRows
 from ..coding.policies import Policy, Seen
-from ..config.tables import Factor, Table, Tables, UpdateTable
+from ..config import Factor, Table, Tables, UpdateTable
 from ..decoders import Decoder
 from ..problems import Problem
 from ..problems.partition import Unit

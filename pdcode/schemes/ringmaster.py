@@ -18,7 +18,7 @@ from math import ceil
 from typing import ClassVar
 
 from ..coding.policies import Policy
-from ..config.tables import Config, NonNegative, Positive, Real, Table, Tables, UpdateTable
+from ..config import Config, NonNegative, Positive, Real, Table, Tables, UpdateTable
 from ..util.errors import InputError
 from .base import Scheme
 

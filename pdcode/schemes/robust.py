@@ -34,7 +34,7 @@ from typing import Any, ClassVar, Literal, get_args
 import numpy as np
 
 from ..codes import Code
-from ..config.tables import Config, Count, Real, Table, Tables
+from ..config import Config, Count, Real, Table, Tables
 from ..decoders import Decoder
 from ..decoders.received import Received
 from ..kernels import order, specialise

@@ -27,7 +27,7 @@ from ..coding import flops
 from ..coding.assignments import Assignment
 from ..coding.policies import Policy, Seen, wanted
 from ..coding.source import Source
-from ..config.tables import Config, Positive, Table, Tables, UpdateTable
+from ..config import Config, Positive, Table, Tables, UpdateTable
 from ..decoders import Decoder
 from ..decoders.table import Table as TableDecoder
 from ..problems import Plan, Problem

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from ..codes import Code
-from ..config.tables import Tables
+from ..config import Tables
 from ..decoders import Decoder
 from ..decoders.majority import Majority
 from ..problems.partition import Unit

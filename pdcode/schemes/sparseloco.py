@@ -27,7 +27,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from ..codes import Code
-from ..config.tables import Config, Positive, Tables
+from ..config import Config, Positive, Tables
 from ..decoders import Decoder
 from ..decoders.adjoint import Adjoint
 from ..problems.partition import Unit

@@ -29,7 +29,7 @@ from ..coding.memory import Respond
 from ..coding.optimizers import Optimizer
 from ..coding.policies import Seen, wanted
 from ..coding.state import Coded, State
-from ..config.tables import Config, Tables
+from ..config import Config, Tables
 from ..decoders.adjoint import Adjoint
 from ..problems import Plan, Problem
 from ..problems.partition import Blocks, Unit

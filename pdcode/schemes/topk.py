@@ -15,7 +15,7 @@ import numpy as np
 
 from ..coding.assignments import Assignment, Chosen
 from ..coding.memory import CodewordSelector
-from ..config.tables import Config, Fraction, Positive, Table, Tables
+from ..config import Config, Fraction, Positive, Table, Tables
 from ..kernels import selection, specialise
 from ..problems import Problem
 from ..problems.partition import Unit

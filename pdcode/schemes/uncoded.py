@@ -21,7 +21,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
-from ..config.tables import Config, Tables
+from ..config import Config, Tables
 from ..util.errors import InputError
 from .base import Scheme
 

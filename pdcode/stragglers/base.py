@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from ..config.tables import LARGEST, Config, Count, Factor, StragglersTable
+from ..config import LARGEST, Config, Count, Factor, StragglersTable
 from ..kernels import philox
 from ..util import rng
 from ..util.errors import InputError

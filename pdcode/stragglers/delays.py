@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from ..config.tables import LARGEST
+from ..config import LARGEST
 from .base import Model
 
 BLOCK = 64  # tasks for which delays are drawn at a time

@@ -10,8 +10,7 @@ import h5py
 import msgspec
 import numpy as np
 
-from ..config import kinds
-from ..config.tables import StragglersTable
+from ..config import StragglersTable, kinds, legacy
 from ..trace import contents, opening
 from ..trace.reader import Trace
 from ..trace.schema import DRAINED, SCHEMA
@@ -104,7 +103,7 @@ def _stretch(run: Trace, members: int, above: tuple[Path, ...], load: Load) -> R
     try:
         for plugin in run.config.get("plugins", []):
             kinds.load_plugin(plugin)
-        table = StragglersTable.of(run.config.get("stragglers", {}), old=True)
+        table = legacy.read_kind(StragglersTable, run.config.get("stragglers", {}))
     except InputError as error:
         raise records.wrong(run.path, f"this pdcode cannot read its configuration: {error}") from None
     slow = [worker for worker in getattr(table, "slow", []) if worker < members]

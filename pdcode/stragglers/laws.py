@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar
 import numpy as np
 from msgspec import Meta
 
-from ..config.tables import Factor, Fraction, NonNegative, Real, StragglersTable
+from ..config import Factor, Fraction, NonNegative, Real, StragglersTable
 from ..util.formats import duration
 from .base import Delayed, Integers, Law, Model, Reals
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from ..config.tables import Fraction, Real
+from ..config import Fraction, Real
 from .base import Integers, Model, Reals
 from .laws import Shifted, time
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..config.tables import LARGEST
+from ..config import LARGEST
 from ..util.errors import InputError, shortened
 from ..util.memory import ensure_fits
 from .base import Integers, Reals

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from ..config.tables import Positive
+from ..config import Positive
 from ..kernels import philox
 from ..util import rng
 from ..util.errors import not_a_file

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..config.tables import Config
+from ..config import legacy
 from ..util.errors import InputError
 from . import contents, frames, opening
 from .clocks import straighten
@@ -195,7 +195,7 @@ class Trace:
         except tomllib.TOMLDecodeError as error:
             raise damaged(where, f"config: {error}") from None
         try:
-            Config.check_recorded(config)
+            legacy.check(config)
         except InputError as error:
             raise damaged(where, f"config_resolved: {error}") from None
         return dict(config)

@@ -22,7 +22,7 @@ from typing import Any
 import msgspec
 
 from ..coding.state import Coded
-from ..config.tables import Config
+from ..config import Config
 from ..trace import Continued, Trace, opening
 from ..util import checked
 from ..util.errors import InputError, reason, shown

@@ -10,7 +10,7 @@ import numpy as np
 
 from .. import faults
 from ..coding.proximals import penalty_of
-from ..config.tables import Config
+from ..config import Config
 from ..problems import Problem
 from ..trace import Recorder
 from ..util.formats import workers_named

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ..coding.clipping import make_clip
-from ..config.tables import Config
+from ..config import Config
 from ..trace import Recorder, TraceWriter, opening
 from ..trace.lock import Lock
 from ..trace.schema import APPLIED, FATES

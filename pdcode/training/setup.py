@@ -16,7 +16,7 @@ from ..coding.policies import check_end
 from ..coding.relay import RelayedState
 from ..coding.replica import FullReplica, MirroredReplica, Replica
 from ..coding.state import State
-from ..config.tables import Config
+from ..config import Config
 from ..config.wires import FORMATS
 from ..problems import DataSource, Problem
 from ..problems.matrix import Csr

@@ -19,7 +19,7 @@ import numpy as np
 from .. import stragglers
 from ..coding.relay import RelayedState
 from ..coding.state import State
-from ..config.tables import Config
+from ..config import Config
 from ..problems import Problem
 from ..schemes import Scheme, make_scheme
 from ..transport.layout import Layout

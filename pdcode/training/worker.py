@@ -10,7 +10,7 @@ import numpy as np
 from .. import faults
 from ..coding.memory import Respond
 from ..coding.replica import Replica
-from ..config.tables import Config
+from ..config import Config
 from ..faults.injector import Injector
 from ..stragglers import Delays
 from ..transport.base import Link

@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 
 from ..coding import saved
-from ..config.tables import Config, LinkTable, MachineTable
+from ..config import Config, LinkTable, MachineTable, legacy
 from ..stragglers.bases import base_ns
 from ..trace.reader import Trace
 from ..trace.schema import DRAINED
@@ -223,7 +223,7 @@ def config_of(trace: Trace) -> Config:
         If it is not a valid configuration of this version, or of another number of workers.
     """
     try:
-        config = saved.of_trace(Config.of(trace.config, old=True), trace)
+        config = saved.of_trace(legacy.read(trace.config), trace)
         if config.workers.count != trace.members:
             raise InputError(f"workers.count: {config.workers.count}, and {trace.members} workers are listed")
         config.stragglers.check(config)

@@ -14,7 +14,7 @@ import numpy as np
 
 from ..coding.policies import least
 from ..coding.relay import RelayedState
-from ..config.tables import Config
+from ..config import Config
 from ..training.setup import Components
 from ..training.share import copies, mean_s, relayed_bytes, task_rates
 from ..transport.log import LogFormat

@@ -15,8 +15,8 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
+from ..config import LARGEST, Config, LinkTable, MachineTable
 from ..config import load as configfile
-from ..config.tables import LARGEST, Config, LinkTable, MachineTable
 from ..stragglers.records import is_hdf5
 from ..trace.reader import Trace
 from ..training.setup import prepare

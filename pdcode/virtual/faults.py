@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from .. import faults
-from ..config.tables import Config
+from ..config import Config
 from ..kernels import events
 from ..util.errors import Failure
 

@@ -11,7 +11,7 @@ import math
 import numpy as np
 
 from .. import stragglers
-from ..config.tables import Config
+from ..config import Config
 from ..schemes import make_scheme
 
 NEVER_NS = 2**61  # end of a dead worker's task

@@ -8,7 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
-from ..config.tables import Config
+from ..config import Config
 from . import oracle
 
 

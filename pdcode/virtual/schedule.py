@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 
 from .. import stragglers
-from ..config.tables import Config
+from ..config import Config
 from ..kernels import events
 from ..schemes import make_scheme
 from ..transport.layout import HEADER

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ..config.tables import Config
+from ..config import Config
 from ..trace import Recorder, TraceWriter
 from ..trace.schema import APPLIED, REFUSED, WASTED
 from ..training.checkpoint import Checkpoints, Found

@@ -14,8 +14,7 @@ import numpy as np
 from .. import stragglers
 from ..coding.policies import Policy, wanted
 from ..coding.state import State
-from ..config import kinds
-from ..config.tables import Config
+from ..config import Config, kinds
 from ..kernels import events, rounds
 from ..schemes import Scheme, make_scheme
 from ..trace import TraceWriter

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from pdcode.analysis.delays import words
-from pdcode.config.tables import StragglersTable
+from pdcode.config import StragglersTable, legacy
 
 EXPECTED: list[tuple[dict[str, Any], str]] = [
     ({"kind": "none", "slow": [1], "slowdown": 2.0}, "none injected"),
@@ -57,7 +57,7 @@ EXPECTED: list[tuple[dict[str, Any], str]] = [
 def test_every_kind_is_told_with_what_it_takes(table: dict[str, Any], text: str) -> None:
     old = dict.fromkeys(("shift_s", "mean_s", "extra_s"), 0.0)  # traces before had the keys of all kinds
     assert words(old | table) == text
-    assert words(msgspec.to_builtins(StragglersTable.of(old | table, old=True))) == text
+    assert words(msgspec.to_builtins(legacy.read_kind(StragglersTable, old | table))) == text
 
 
 def test_a_long_list_of_workers_is_cut_and_no_table_is_no_news() -> None:

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from pdcode.bench import events
-from pdcode.config.tables import UpdateTable
+from pdcode.config import UpdateTable
 from pdcode.util.errors import InputError
 from pdcode.virtual.timing_only import TimingOnly
 

@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import pdcode.config as tables
 from pdcode import codes, decoders
 from pdcode.coding import optimizers
-from pdcode.config import kinds, tables
+from pdcode.config import kinds
 from pdcode.util.errors import InputError
 
 KINDS = sorted(kinds.KINDS["decoders"])

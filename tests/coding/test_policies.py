@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pdcode.coding import policies
-from pdcode.config.tables import UpdateTable
+from pdcode.config import UpdateTable
 from pdcode.util.errors import InputError
 
 

@@ -12,8 +12,7 @@ import pdcode
 from pdcode import problems
 from pdcode.coding import optimizers
 from pdcode.coding.proximals import Penalty
-from pdcode.config import kinds, load
-from pdcode.config.tables import Config, OptimizerTable, Proximal
+from pdcode.config import Config, OptimizerTable, Proximal, kinds, load
 from pdcode.config.write import to_toml
 from pdcode.decoders import create
 from pdcode.problems.partition import Unit

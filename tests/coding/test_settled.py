@@ -10,8 +10,8 @@ import pytest
 
 from pdcode import problems
 from pdcode.coding import settled
+from pdcode.config import Config
 from pdcode.config import load as configfile
-from pdcode.config.tables import Config
 from pdcode.problems import Problem
 from pdcode.problems.bundled import digits
 from pdcode.training import setup

@@ -20,8 +20,8 @@ from pdcode.__main__ import main
 from pdcode.comparing import ddp, entrants, race, table
 from pdcode.comparing.ddp_rank import Board, Job, Trained, descend, sharded
 from pdcode.comparing.file import Comparison
+from pdcode.config import Config
 from pdcode.config import load as configfile
-from pdcode.config.tables import Config
 from pdcode.planning.goal import Goal
 from pdcode.util.errors import Failure, InputError
 

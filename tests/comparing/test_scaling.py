@@ -12,7 +12,7 @@ from pdcode.__main__ import main
 from pdcode.bench import machine
 from pdcode.comparing import scaling
 from pdcode.comparing.file import Comparison
-from pdcode.config.tables import LinkTable, MachineTable
+from pdcode.config import LinkTable, MachineTable
 
 SCHEMES = "lwpd:default,uncoded:async,allreduce"
 COST = "[machine]\narrival_s = 1e-5\ndecode_bandwidth = 1e9\n"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from pdcode.config import Config
 from pdcode.config import load as configfile
 from pdcode.config.conditions import CONDITIONS
-from pdcode.config.tables import Config
 from pdcode.config.write import to_toml
 from pdcode.util.errors import InputError
 

@@ -10,9 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from paths import JOBS
 
-from pdcode.config import kinds
+from pdcode.config import Config, kinds
 from pdcode.config import load as configfile
-from pdcode.config.tables import Config
 from pdcode.config.write import to_toml
 from pdcode.schemes.lwpd import LWPD
 from pdcode.util.errors import InputError

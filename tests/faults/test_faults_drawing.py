@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from pdcode import faults
+from pdcode.config import Config, FaultsTable, legacy
 from pdcode.config import load as configfile
-from pdcode.config.tables import Config, FaultsTable
 from pdcode.config.write import to_toml
 from pdcode.faults.injector import Injector
 from pdcode.faults.process import Kill, Stop
@@ -97,9 +97,9 @@ def test_a_file_that_is_no_spot_trace_is_refused(tmp_path: Path, text: str | Non
 
 def test_old_traces_have_faults_by_their_own_keys() -> None:
     keys = {"raise_worker": 1, "raise_task": 3, "nan_worker": 2, "nan_task": 0}
-    table = FaultsTable.of(keys, old=True)
+    table = legacy.read_faults(keys)
     assert [(each.kind, each.worker, each.task) for each in table.events] == [("raise", 1, 3), ("nan", 2, 0)]
-    assert not FaultsTable.of({**keys, "raise_worker": None, "nan_worker": None}, old=True)
+    assert not legacy.read_faults({**keys, "raise_worker": None, "nan_worker": None})
     with pytest.raises(InputError, match=r"faults\.raise_worker: unknown key"):
         FaultsTable.of(keys)
 

@@ -20,9 +20,8 @@ import h5py
 import numpy as np
 
 from pdcode import faults, problems
-from pdcode.config import kinds, settings
+from pdcode.config import StragglersTable, kinds, settings
 from pdcode.config import load as configfile
-from pdcode.config.tables import StragglersTable
 from pdcode.config.write import to_toml
 
 TABLES: dict[str, list[str]] = {  # of whole configurations: every kind of a table in one of them

@@ -23,8 +23,8 @@ from pdcode.codes import Code
 from pdcode.codes.optimise import packing
 from pdcode.codes.optimise.restarts import PackingProblem
 from pdcode.comparing.file import Comparison
+from pdcode.config import Config
 from pdcode.config import load as configfile
-from pdcode.config.tables import Config
 from pdcode.trace import Trace
 from pdcode.trace.reader import COLUMNS
 from pdcode.training import checkpoint

@@ -9,8 +9,8 @@ import msgspec
 import pytest
 
 from pdcode.cli import run
+from pdcode.config import Config
 from pdcode.config import load as configfile
-from pdcode.config.tables import Config
 from pdcode.planning import best
 from pdcode.planning.goal import Goal
 from pdcode.planning.ranking import rank

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import traces
 
+from pdcode.config import Config
 from pdcode.config import load as configfile
-from pdcode.config.tables import Config
 from pdcode.planning.goal import Goal, choose_goal
 from pdcode.trace import Trace
 from pdcode.util.errors import InputError

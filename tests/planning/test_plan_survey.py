@@ -9,8 +9,8 @@ import pytest
 
 from pdcode import stragglers
 from pdcode.analysis import style
+from pdcode.config import StragglersTable
 from pdcode.config import load as configfile
-from pdcode.config.tables import StragglersTable
 from pdcode.planning import chart, space, survey
 from pdcode.planning.trials import Outcome, Score, score
 

@@ -6,8 +6,8 @@ import math
 
 import pytest
 
+from pdcode.config import Config
 from pdcode.config import load as configfile
-from pdcode.config.tables import Config
 from pdcode.planning import space, trials
 from pdcode.planning.goal import Goal
 from pdcode.planning.trials import Curve, Trial

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from pdcode import problems
+from pdcode.config import ProblemTable, legacy
 from pdcode.util.errors import InputError
 
 RANDOM = np.random.default_rng(0)
@@ -83,6 +84,6 @@ def test_synthetic_data_follow_the_task():
 
 
 def test_a_trace_without_the_key_goes_by_the_type(tmp_path):
-    table = problems.problem.Table.of({"data": write(tmp_path, "npz", PRICES), "l2": 0.1}, old=True)
+    table = legacy.read_kind(ProblemTable, {"data": write(tmp_path, "npz", PRICES), "l2": 0.1})
     assert problems.create(table).classes == 500
     assert table.penalise_bias

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from pdcode import decoders
 from pdcode.coding import optimizers
+from pdcode.config import OptimizerTable
 from pdcode.config import load as configfile
-from pdcode.config.tables import OptimizerTable
 from pdcode.schemes import make_scheme
 from pdcode.schemes.delayed_nesterov import DelayedMomentum
 from pdcode.training.setup import prepare

@@ -13,9 +13,8 @@ from hypothesis import strategies as st
 from paths import SUPPORT
 
 from pdcode.__main__ import main
-from pdcode.config import kinds
+from pdcode.config import Config, kinds
 from pdcode.config import load as configfile
-from pdcode.config.tables import Config
 from pdcode.trace import Trace
 from pdcode.trace.schema import DRAINED, USED, WASTED
 from pdcode.training import setup

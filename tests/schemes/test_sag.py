@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from descents import Descent
 
+from pdcode.config import Config
 from pdcode.config import load as configfile
-from pdcode.config.tables import Config
 from pdcode.problems import Problem, describe
 from pdcode.problems.split import shard
 from pdcode.trace.schema import REFUSED, USED, WASTED

@@ -13,8 +13,8 @@ from tables import delayed
 
 from pdcode import stragglers
 from pdcode.coding.policies import check_end
+from pdcode.config import LARGEST, StragglersTable
 from pdcode.config import load as configfile
-from pdcode.config.tables import LARGEST, StragglersTable
 from pdcode.schemes import make_scheme
 from pdcode.stragglers import Delays
 from pdcode.util.errors import InputError

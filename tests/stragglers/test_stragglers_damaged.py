@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 import pytest
 
-from pdcode.config.tables import StragglersTable
+from pdcode.config import StragglersTable
 from pdcode.util.errors import InputError
 
 MATRIX = np.abs(np.random.default_rng(0).normal(size=(4, 50)))

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tables import delayed
 
-from pdcode.config.tables import StragglersTable
+from pdcode.config import StragglersTable
 from pdcode.kernels import philox
 from pdcode.kernels.reference import normal
 from pdcode.stragglers.markov import Spells

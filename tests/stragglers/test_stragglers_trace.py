@@ -11,7 +11,7 @@ import traces
 from tables import delayed
 
 from pdcode import Trace, stragglers
-from pdcode.config.tables import StragglersTable
+from pdcode.config import StragglersTable
 from pdcode.trace import TraceWriter
 from pdcode.trace.schema import DRAINED, USED
 from pdcode.util.errors import InputError

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from pdcode.coding import flops
 from pdcode.coding.assignments import Assignment
 from pdcode.coding.state import Coded
-from pdcode.config.tables import Real, Table, Tables
+from pdcode.config import Real, Table, Tables
 from pdcode.problems.partition import Unit
 from pdcode.schemes import Scheme
 from pdcode.transport.layout import Layout

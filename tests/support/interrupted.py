@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from pdcode.config.tables import Config
+from pdcode.config import Config
 from pdcode.trace import Recorder
 from pdcode.training.checkpoint import Checkpoints
 from pdcode.training.session import TrainingRun

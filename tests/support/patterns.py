@@ -7,8 +7,8 @@ from itertools import combinations
 
 import numpy as np
 
+from pdcode.config import Config
 from pdcode.config import load as configfile
-from pdcode.config.tables import Config
 from pdcode.decoders.target import Target
 from pdcode.schemes import make_scheme
 from pdcode.schemes.data_code import DataCode

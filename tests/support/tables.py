@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pdcode.config.tables import StragglersTable
+from pdcode.config import StragglersTable
 
 
 def delayed(kind: str = "none", **keys: Any) -> StragglersTable:

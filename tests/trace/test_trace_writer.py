@@ -15,7 +15,7 @@ import pytest
 import traces
 from paths import ROOT, SUPPORT
 
-from pdcode.config.tables import Config
+from pdcode.config import Config
 from pdcode.trace import Trace, TraceWriter
 from pdcode.trace.rows import CAPACITY
 from pdcode.trace.schema import ARRIVALS, TABLES, WORKERS

@@ -9,8 +9,8 @@ import msgspec
 import pytest
 from interrupted import built, interrupted
 
+from pdcode.config import Config
 from pdcode.config.load import resolve
-from pdcode.config.tables import Config
 from pdcode.training import checkpoint
 from pdcode.training.memories import Memory, worker_file
 from pdcode.util import checked

@@ -17,7 +17,7 @@ from pdcode import codes, decoders
 from pdcode.coding import optimizers, policies
 from pdcode.coding.assignments import Rotating
 from pdcode.coding.state import Coded
-from pdcode.config.tables import OptimizerTable, UpdateTable
+from pdcode.config import OptimizerTable, UpdateTable
 from pdcode.problems.partition import Blocks
 from pdcode.trace.schema import DRAINED, FATES, LOST, USED, WASTED
 from pdcode.training.coordinator import Coordinator

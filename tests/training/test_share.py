@@ -11,8 +11,8 @@ import pytest
 from pdcode import Trace
 from pdcode.__main__ import main
 from pdcode.coding import settled
+from pdcode.config import Config
 from pdcode.config import load as configfile
-from pdcode.config.tables import Config
 from pdcode.schemes import make_scheme
 from pdcode.training import setup, share
 from pdcode.util.errors import InputError

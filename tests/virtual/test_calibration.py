@@ -15,8 +15,8 @@ from tables import delayed
 
 from pdcode import stragglers
 from pdcode.bench import machine as bench
+from pdcode.config import Config, LinkTable, MachineTable
 from pdcode.config.load import resolve
-from pdcode.config.tables import Config, LinkTable, MachineTable
 from pdcode.trace import Trace, TraceWriter
 from pdcode.trace.schema import DRAINED, USED
 from pdcode.training import setup

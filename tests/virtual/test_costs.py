@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from pdcode.coding.flops import POINTWISE, ROUND, task_flops
+from pdcode.config import Config, LinkTable, MachineTable
 from pdcode.config.load import resolve
-from pdcode.config.tables import Config, LinkTable, MachineTable
 from pdcode.kernels import blas, passes
 from pdcode.training import setup
 from pdcode.transport.layout import buffer

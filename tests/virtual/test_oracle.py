@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tables import delayed
 
-from pdcode.config.tables import Config, StragglersTable, WorkersTable
+from pdcode.config import Config, StragglersTable, WorkersTable
 from pdcode.stragglers import Law, Model, delays_ns
 from pdcode.virtual import oracle
 from pdcode.virtual.oracle import oracle_s

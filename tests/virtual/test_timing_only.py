@@ -12,8 +12,8 @@ from descents import Rows
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pdcode.config import Config, StopTable
 from pdcode.config import load as configfile
-from pdcode.config.tables import Config, StopTable
 from pdcode.kernels import events, rounds
 from pdcode.training.setup import prepare
 from pdcode.util.errors import InputError

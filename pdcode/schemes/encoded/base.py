@@ -11,7 +11,7 @@ from typing import ClassVar
 import numpy as np
 
 from ... import problems
-from ...config.tables import Config, Tables
+from ...config import Config, Tables
 from ...problems import Dataset, Problem
 from ...problems.matrix import Csr
 from ...problems.network import build

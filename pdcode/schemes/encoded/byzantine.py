@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from functools import cached_property
 
-from ...config.tables import Config, Count
+from ...config import Config, Count
 from ...util.errors import InputError
 from .coded_products import CodedProducts
 from .product_state import ProductCode

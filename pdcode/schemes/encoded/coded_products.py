@@ -10,7 +10,7 @@ import numpy as np
 from ...coding import flops
 from ...coding.memory import Respond
 from ...coding.state import State
-from ...config.tables import Config, Count, Fraction, Table
+from ...config import Config, Count, Fraction, Table
 from ...problems import Problem
 from ...problems.partition import Unit
 from ...transport.layout import Layout

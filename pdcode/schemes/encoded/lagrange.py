@@ -27,7 +27,7 @@ from msgspec import Meta
 from ...coding import flops
 from ...coding.memory import Respond
 from ...coding.state import State
-from ...config.tables import Config, Count, Positive, Real, Table
+from ...config import Config, Count, Positive, Real, Table
 from ...problems import Problem
 from ...problems.partition import Unit
 from ...transport.layout import Layout

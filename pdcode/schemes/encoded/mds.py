@@ -19,7 +19,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from numpy.polynomial.chebyshev import chebvander
 
-from ...config.tables import Config, Positive
+from ...config import Config, Positive
 from ...util.errors import InputError
 from .coded_products import CodedProducts
 from .product_state import ProductCode

@@ -29,7 +29,7 @@ from ...coding import flops
 from ...coding.assignments import DataRows
 from ...coding.memory import Respond
 from ...coding.state import State
-from ...config.tables import Config, Count, NonNegative, Positive, Table, Tables
+from ...config import Config, Count, NonNegative, Positive, Table, Tables
 from ...problems import Problem
 from ...transport.layout import Layout
 from ...transport.messages import Reply, Task

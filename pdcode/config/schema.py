@@ -1,145 +1,30 @@
 """The configuration of a run: a frozen struct for each TOML table, checked before communication starts.
 
-A table that comes in kinds has its common keys here; the keys of each kind are defined with the kind.
+The keys of a table that comes in kinds are defined with its kinds; `interfaces` has their base classes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal, get_type_hints
+from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
 from msgspec import Meta
 
 from ..util.errors import InputError, shown
 from . import kinds
-from .kinds import STRICT, Kind
+from .fields import LARGEST, Count, Fraction, Positive, Real, Span, Table
+from .interfaces import (
+    CodeTable,
+    DecoderTable,
+    FaultEvent,
+    MemoryTable,
+    ProblemTable,
+    Proximal,
+    StragglersTable,
+)
+from .kinds import Kind
 from .wires import WireName
-
-Positive = Annotated[int, Meta(ge=1, le=2**31 - 1)]
-Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
-LARGEST = 1e9  # upper bound that excludes infinity and times that overflow int64 ns
-Real = Annotated[float, Meta(gt=0, le=LARGEST)]
-NonNegative = Annotated[float, Meta(ge=0, le=LARGEST)]
-Span = Annotated[float, Meta(ge=0, le=1e6)]  # s; bounded so that int64 ns cannot overflow within few tasks
-Factor = Annotated[float, Meta(ge=1, le=LARGEST)]
-Fraction = Annotated[float, Meta(gt=0, le=1)]
-Tables = Mapping[str, Mapping[str, Any]]
-BUNDLED = ("digits", "breast-cancer", "diabetes", "mnist5k", "synthetic")  # values of problem.data
-
-
-class Table(msgspec.Struct, **STRICT):
-    """A TOML table; unknown keys are refused."""
-
-
-class ProblemTable(Kind, tag_field="kind"):
-    """The model, its loss, and the data."""
-
-    table, group, default = "problem", "problems", "mlp"
-    classes: ClassVar[bool | None] = None  #: whether targets are classes; None: if they are integers
-    most_classes: ClassVar[int | None] = None  #: largest number of classes; None: no limit
-    counts: ClassVar[bool] = False  #: whether targets are counts, none of them negative
-    deep: ClassVar[bool] = True  #: whether there are hidden layers
-    paths: ClassVar[tuple[str, ...]] = ("data", "labels")
-    before: ClassVar[Mapping[str, Any]] = {"penalise_bias": True, "task": "type"}
-
-    #: name of a bundled data set, or path of a file: in a TOML file relative to its folder, on the command
-    #: line to the current folder
-    data: str = "digits"
-    labels: str | None = None  #: path, as for `data`, of the labels of IDX data; none: found by its name
-    #: what the targets are, for kinds that do both: classes or real numbers; auto: classes if they are
-    #: integers, refused if in doubt; type: classes if and only if their type is an integer
-    task: Literal["auto", "classification", "regression", "type"] = "auto"
-    inputs: str = "x"  #: name of the inputs in an npz or HDF5 file
-    targets: str = "y"  #: name of the targets in an npz or HDF5 file
-    hidden: list[Positive] = msgspec.field(default_factory=lambda: [64])  #: units of each hidden layer
-    activation: Literal["relu", "tanh", "gelu"] = "relu"  #: activation function of the hidden layers
-    #: axis of each layer that is cut into blocks: output units or input units; auto: the smaller payload
-    axis: Literal["auto", "output", "input"] | list[Literal["auto", "output", "input"]] = "auto"
-    batch: Annotated[int, Meta(ge=0, le=2**31 - 1)] = 32  #: rows of a mini-batch; 0: the whole shard
-    l2: NonNegative = 0.0  #: the loss includes ½·l2·‖W‖², W being the weights without biases
-    penalise_bias: bool = False  #: whether the penalty includes biases: ½·l2·‖θ‖²
-    dtype: Literal["float32", "float64"] = "float32"  #: element type of θ, data and gradients
-    #: scale each input to mean 0 and standard deviation 1; sparse inputs to largest magnitude 1, uncentred
-    standardise: bool = False
-    test_fraction: Annotated[float, Meta(ge=0, lt=1)] = 0.2  #: fraction of the rows kept for testing
-    split_seed: Count = 0  #: seed of the split into training and test rows, and of synthetic data
-    #: how training rows are divided among workers; "replicated": every worker has all rows; auto: contiguous
-    #: for HDF5 files, replicated on the virtual clock if workers outnumber rows, else shuffled
-    shards: Literal["auto", "shuffled", "contiguous", "replicated"] = "auto"
-    evaluate: Positive = 10_000  #: maximum number of rows on which rank 0 measures loss and accuracy
-    samples: Positive = 1000  #: synthetic data: number of rows, training and test
-    features: Positive = 20  #: synthetic data: number of inputs
-    outputs: Positive = 1  #: synthetic data: number of targets or classes
-    noise: NonNegative = 0.1  #: synthetic data: standard deviation of the targets' noise
-    condition: Factor = 10.0  #: synthetic data: condition number of the Hessian XᵀX
-    density: Fraction = 1.0  #: synthetic data: fraction of nonzero inputs; below 1 they are sparse (CSR)
-
-    @property
-    def classification(self) -> bool | None:
-        """Whether targets are classes, by the kind or `task`; None: if they are integers."""
-        if self.classes is not None:
-            return self.classes
-        return {"classification": True, "regression": False}.get(self.task)
-
-    def loss_of(self, classes: int | None) -> Any:
-        """Return the loss, a `problems.Loss`, for this number of classes; None: for real targets."""
-        raise NotImplementedError
-
-
-class CodeTable(Kind, tag_field="family"):
-    """The code: how gradients are cut into blocks, and which combinations of blocks are sent."""
-
-    table, group, default = "code", "codes", "net"
-    chosen: ClassVar[bool] = False  #: whether workers choose codewords from their gradients
-    adapts: ClassVar[bool] = True  #: whether codewords depend on gradients
-    usual: ClassVar[int | None] = 32  #: default weight of codewords
-
-    #: number of blocks k of all layers or of each; 1: the layer is sent uncoded; "units": one per hidden unit
-    blocks: Positive | list[Positive] | Literal["units"] = 16
-    #: codewords r per task, of all layers or of each; none: from `share`, or else 1; auto: the largest share
-    #: of 1/8, 1/16 and 1/32 that rank 0's link can carry
-    rows_per_task: Positive | list[Positive] | Literal["auto"] | None = None
-    share: Fraction | None = None  #: r as a fraction of a layer's blocks, rounded up
-    #: what a worker makes of each layer's gradient: norm: divided by its norm; gram: then one Newton–Schulz
-    #: step towards equal singular values; auto: gram, but none if the workers' shards differ, targets are
-    #: real numbers or batches are full
-    whiten: Literal["none", "norm", "gram", "auto"] = "none"
-
-    @classmethod
-    def find(cls, name: Any) -> Any:
-        """Return the class of a family; all families that do not adapt share `DesignedTable`."""
-        if isinstance(name, str) and name in kinds.KINDS["families"] and name not in kinds.KINDS["codes"]:
-            return DesignedTable  # without a search of the installed packages
-        return super().find(name) or DesignedTable
-
-    @property
-    def family(self) -> str:
-        """Name of the kind."""
-        return self.name_of()
-
-    def make(self, config: Any, layers: Any, rows: Any, weights: Any, dtype: Any) -> Any:
-        """Return the `coding.assignments.Assignment` of codewords to workers, for a code that adapts."""
-        raise NotImplementedError
-
-
-class DesignedTable(CodeTable, tag=False):
-    """A code that is designed before the run."""
-
-    adapts: ClassVar[bool] = False
-    usual: ClassVar[int | None] = None
-
-    family: str = "net"  #: one of `pdcode codes list`, or auto: the design of least coherence
-    #: blocks combined by a codeword, of all layers or of each; none: the family's default
-    weight: Positive | list[Positive] | None = None
-    #: number of codewords n; none: as many as the workers use, or with `rotate` as many as an update uses
-    #: (one round of the code if `async`)
-    rows: Annotated[int, Meta(ge=1, le=1_000_000)] | None = None
-    #: whether tasks take successive rows; a new code is drawn when the rows run out and, except in `async`
-    #: mode, after every update
-    rotate: bool = True
-    #: options of the family
-    options: dict[str, bool | int | float | str] = msgspec.field(default_factory=dict)
 
 
 class SchemeTable(Table):
@@ -150,7 +35,7 @@ class SchemeTable(Table):
     options: Any = None  #: the scheme's own keys
 
     @classmethod
-    def of(cls, table: Any, old: bool = False) -> SchemeTable:
+    def of(cls, table: Any) -> SchemeTable:
         """Build the table, with the options of the scheme that it names.
 
         Raises
@@ -174,48 +59,6 @@ class SchemeTable(Table):
     def check(self, config: Config) -> None:
         """Refuse combinations of keys that cannot work with the scheme."""
         kinds.find("schemes", self.name).check(config)
-
-
-class DecoderTable(Kind, tag_field="kind"):
-    """The decoder of arrivals to a gradient; by default the one that the memory needs."""
-
-    table, group, default = "decoder", "decoders", "adjoint"
-    makes: ClassVar[Any]  #: the subclass of `decoders.Decoder`
-    relays: ClassVar[bool] = False  #: whether replicas can follow: its whole state is the accumulator
-    adds: ClassVar[bool] = False  #: whether the sum of payloads of equal codewords stands for them
-    adapts: ClassVar[bool] = False  #: whether the captured fraction depends on payloads
-
-    def make(self, context: Any) -> Any:
-        """Return the decoder of a layer; `context` is a `decoders.Context`."""
-        shape = context.blocks, context.block_shape, context.dtype
-        return self.makes(*shape, length=context.length, **self.options(context))
-
-    def options(self, context: Any) -> dict[str, Any]:
-        """Return the options of the decoder; by default the keys of its table."""
-        return msgspec.structs.asdict(self)
-
-
-class MemoryTable(Kind, tag_field="kind"):
-    """Memory of the part of a gradient that its codewords leave out."""
-
-    table, group, default = "memory", "memories", "none"
-    decoder: ClassVar[str] = "adjoint"  #: the decoder that it needs, or the default
-    decoders: ClassVar[tuple[str, ...]] = ()  #: kinds that stand for the needed decoder; empty: any decoder
-    keeps: ClassVar[bool] = False  #: whether workers keep the part that they have not sent
-
-    def decoder_for(self, kind: Any) -> Any:
-        """Return the kind of the decoder, given the configured kind, or None.
-
-        Raises
-        ------
-        InputError
-            If the memory needs another decoder.
-        """
-        if kind is None or kind in self.decoders:
-            return self.decoder
-        if self.decoders:
-            raise InputError(f"decoder.kind: memory '{self.kind}' needs '{self.decoder}', got {shown(kind)}")
-        return kind
 
 
 class WireTable(Table):
@@ -280,24 +123,6 @@ class UpdateTable(Table):
     clip: Literal["none", "median"] = "none"
 
 
-class Proximal(Kind, tag_field="kind"):
-    """A penalty h of the weights that each step's proximal operator takes into account, not the gradient."""
-
-    table, group, default = "optimizer.proximal", "proximals", "l1"
-    bounded: ClassVar[bool] = False  #: whether θ must stay in a set
-
-    def shrink(self, weights: Any, step: float) -> None:
-        """Replace a layer's weights, ndarray of shape (d_out, d_in), by the proximal operator's, in place.
-
-        These are the x that minimise ½‖x - weights‖² + step·h(x).
-        """
-        raise NotImplementedError
-
-    def value(self, weights: Any) -> float:
-        """Return h of a layer's weights."""
-        raise NotImplementedError
-
-
 class OptimizerTable(Table):
     """The optimizer on rank 0."""
 
@@ -317,8 +142,8 @@ class OptimizerTable(Table):
     proximal: Any = None
 
     @classmethod
-    def of(cls, table: Any, old: bool = False) -> OptimizerTable:
-        """Build the table with its penalty; `old` as for `Kind.of`.
+    def of(cls, table: Any) -> OptimizerTable:
+        """Build the table with its penalty.
 
         Raises
         ------
@@ -328,7 +153,7 @@ class OptimizerTable(Table):
         built = kinds.build(cls, table, "optimizer")
         if built.proximal is None:
             return built
-        return msgspec.structs.replace(built, proximal=Proximal.of(built.proximal, old))
+        return msgspec.structs.replace(built, proximal=Proximal.of(built.proximal))
 
     def check(self, config: Config) -> None:
         """Refuse steps after which the proximal operator would not lead to a minimum of loss and penalty."""
@@ -358,27 +183,6 @@ class WorkersTable(Table):
     spares: Count = 0
 
 
-class StragglersTable(Kind, tag_field="kind"):
-    """Injected delays, keyed by (seed, worker, task): the same for every scheme."""
-
-    table, group, default = "stragglers", "stragglers", "none"
-
-    @property
-    def reads(self) -> str | None:
-        """Path of the file from which delays are read, or None."""
-        return None
-
-    def make(self, seed: int, workers: int) -> Any:
-        """Return the delays of a run, a `stragglers.Model`.
-
-        Raises
-        ------
-        InputError
-            If the file of delays cannot be used.
-        """
-        raise NotImplementedError
-
-
 class MachineTable(Table):
     """Computation costs on the virtual clock; ignored by runs over MPI."""
 
@@ -406,24 +210,13 @@ class LinkTable(Table):
     segment: Positive = 65536  #: size of the segments pipelined through the tree [bytes]
 
 
-class FaultEvent(Kind, tag_field="kind"):
-    """A fault that is injected: what happens, and when."""
-
-    table, group, default = "faults.events", "faults", "kill"
-    ends: ClassVar[bool] = False  #: whether the run ends by it
-    numeric: ClassVar[bool] = False  #: whether it needs payloads
-    joins: ClassVar[bool] = False  #: whether it is a worker that has gone and is back, which is no fault
-
-    at_s: Span | None = None  #: when it happens, since the start of the run [s]
-
-
 class FaultsTable(Table):
     """Injected faults, keyed by (seed, worker): the same for every scheme, and on both clocks."""
 
     paths: ClassVar[tuple[str, ...]] = ("spot",)
 
     #: faults, a table each, by kind (`"kill"` if none is given): `[[faults.events]]`
-    events: list[Any] = []
+    events: list[Any] = msgspec.field(default_factory=list)
     #: mean time between failures of each worker, exponential: faults beside those of `events` [s]
     mtbf_s: Real | None = None
     failure: Any = None  #: what happens then: a table as of `events`, without worker and time; none: a kill
@@ -436,25 +229,17 @@ class FaultsTable(Table):
     spot_speed: Real = 1.0  #: how many times as fast as recorded
 
     @classmethod
-    def of(cls, table: Any, old: bool = False) -> FaultsTable:
-        """Build the table with its events; `old` as for `Kind.of`.
+    def of(cls, table: Any) -> FaultsTable:
+        """Build the table with its events.
 
         Raises
         ------
         InputError
             If a key or value is invalid; the message names both.
         """
-        if old and isinstance(table, Mapping):
-            before = [
-                {"kind": kind, "worker": table[f"{kind}_worker"], "task": table.get(f"{kind}_task", 0)}
-                for kind in ("raise", "nan")  # keys of traces up to arithmetic 2
-                if table.get(f"{kind}_worker") is not None
-            ]
-            known = {key: value for key, value in table.items() if key in cls.__struct_fields__}
-            table = known | ({"events": before} if before else {})
         built = kinds.build(cls, table, "faults")
-        failure = None if built.failure is None else FaultEvent.of(built.failure, old)
-        events = [FaultEvent.of(each, old) for each in built.events]
+        failure = None if built.failure is None else FaultEvent.of(built.failure)
+        events = [FaultEvent.of(each) for each in built.events]
         return msgspec.structs.replace(built, events=events, failure=failure)
 
     def __bool__(self) -> bool:
@@ -530,7 +315,7 @@ class Config(Table):
     seed: Count = 1  #: key of all randomness except the split of the data
     #: paths of Python files that define further kinds: in a TOML file relative to its folder, on the command
     #: line to the current folder
-    plugins: list[str] = []
+    plugins: list[str] = msgspec.field(default_factory=list)
     problem: ProblemTable = kinds.field(ProblemTable)
     code: CodeTable = kinds.field(CodeTable)
     scheme: SchemeTable = msgspec.field(default_factory=lambda: SchemeTable.of({}))
@@ -550,16 +335,8 @@ class Config(Table):
     trace: TraceTable = TraceTable()
 
     @classmethod
-    def of(cls, tables: Mapping[str, Any], old: bool = False) -> Config:
-        """Build a configuration from the tables of a TOML file or of a trace.
-
-        Parameters
-        ----------
-        tables : mapping
-            Table name -> keys and values.
-        old : bool
-            Whether to drop keys that a table's kind does not have: traces up to version 0.1 hold the keys of
-            all kinds.
+    def of(cls, tables: Mapping[str, Any]) -> Config:
+        """Build a configuration from tables: name -> keys and values.
 
         Raises
         ------
@@ -571,38 +348,18 @@ class Config(Table):
         for path in config.plugins:
             kinds.load_plugin(path)
         own = {
-            name: base.of(tables[name], old)
+            name: base.of(tables[name])
             for name, base in KINDS.items()
             if name in tables and base is not DecoderTable
         }
-        scheme = SchemeTable.of(tables.get("scheme", {}), old)
-        faults = FaultsTable.of(tables.get("faults", {}), old)
-        optimizer = OptimizerTable.of(tables.get("optimizer", {}), old)
+        scheme = SchemeTable.of(tables.get("scheme", {}))
+        faults = FaultsTable.of(tables.get("faults", {}))
+        optimizer = OptimizerTable.of(tables.get("optimizer", {}))
         config = msgspec.structs.replace(config, scheme=scheme, faults=faults, optimizer=optimizer, **own)
         decoder = tables.get("decoder", {})
         if isinstance(decoder, Mapping):
             decoder = {**decoder, "kind": config.memory.decoder_for(decoder.get("kind"))}
-        return msgspec.structs.replace(config, decoder=DecoderTable.of(decoder, old))
-
-    @classmethod
-    def check_recorded(cls, tables: Any) -> None:
-        """Refuse a recorded configuration whose common keys have wrong types or values.
-
-        Unknown keys and the keys of kinds are not checked: they may be those of another version or a plug-in.
-
-        Raises
-        ------
-        InputError
-            If a value is invalid; the message names the key.
-        """
-        kinds.build(dict[str, Any], tables)
-        for name, hint in get_type_hints(cls, include_extras=True).items():
-            value = tables.get(name, cls)
-            if value is not cls and isinstance(hint, type):
-                kinds.build(dict[str, Any], value, name)
-                value = {key: value[key] for key in value if key in getattr(hint, "__struct_fields__", ())}
-            if value is not cls:
-                kinds.build(hint, value, name)
+        return msgspec.structs.replace(config, decoder=DecoderTable.of(decoder))
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle as plain tables, so that a process without the plug-ins can rebuild it."""

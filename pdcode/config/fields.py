@@ -1,0 +1,27 @@
+"""Types of keys, with their bounds, and the base class of tables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+Positive = Annotated[int, Meta(ge=1, le=2**31 - 1)]
+Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+LARGEST = 1e9  # upper bound that excludes infinity and times that overflow int64 ns
+Real = Annotated[float, Meta(gt=0, le=LARGEST)]
+NonNegative = Annotated[float, Meta(ge=0, le=LARGEST)]
+Span = Annotated[float, Meta(ge=0, le=1e6)]  # s; bounded so that int64 ns cannot overflow within few tasks
+Factor = Annotated[float, Meta(ge=1, le=LARGEST)]
+Fraction = Annotated[float, Meta(gt=0, le=1)]
+Tables = Mapping[str, Mapping[str, Any]]
+STRICT: Any = {
+    "frozen": True,
+    "forbid_unknown_fields": True,
+}  # inherited; Any: type checkers have it repeated
+
+
+class Table(msgspec.Struct, **STRICT):
+    """A TOML table; unknown keys are refused."""

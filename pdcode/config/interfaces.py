@@ -1,0 +1,221 @@
+"""Base classes of kinds: the keys that all kinds of a table have, and the methods that a kind implements."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+import msgspec
+from msgspec import Meta
+
+from ..util.errors import InputError, shown
+from . import kinds
+from .fields import Count, Factor, Fraction, NonNegative, Positive, Span
+from .kinds import Kind
+
+if TYPE_CHECKING:
+    pass
+
+BUNDLED = ("digits", "breast-cancer", "diabetes", "mnist5k", "synthetic")  # values of problem.data
+
+
+class ProblemTable(Kind, tag_field="kind"):
+    """The model, its loss, and the data."""
+
+    table, group, default = "problem", "problems", "mlp"
+    classes: ClassVar[bool | None] = None  #: whether targets are classes; None: if they are integers
+    most_classes: ClassVar[int | None] = None  #: largest number of classes; None: no limit
+    counts: ClassVar[bool] = False  #: whether targets are counts, none of them negative
+    deep: ClassVar[bool] = True  #: whether there are hidden layers
+    paths: ClassVar[tuple[str, ...]] = ("data", "labels")
+    before: ClassVar[Mapping[str, Any]] = {"penalise_bias": True, "task": "type"}
+
+    #: name of a bundled data set, or path of a file: in a TOML file relative to its folder, on the command
+    #: line to the current folder
+    data: str = "digits"
+    labels: str | None = None  #: path, as for `data`, of the labels of IDX data; none: found by its name
+    #: what the targets are, for kinds that do both: classes or real numbers; auto: classes if they are
+    #: integers, refused if in doubt; type: classes if and only if their type is an integer
+    task: Literal["auto", "classification", "regression", "type"] = "auto"
+    inputs: str = "x"  #: name of the inputs in an npz or HDF5 file
+    targets: str = "y"  #: name of the targets in an npz or HDF5 file
+    hidden: list[Positive] = msgspec.field(default_factory=lambda: [64])  #: units of each hidden layer
+    activation: Literal["relu", "tanh", "gelu"] = "relu"  #: activation function of the hidden layers
+    #: axis of each layer that is cut into blocks: output units or input units; auto: the smaller payload
+    axis: Literal["auto", "output", "input"] | list[Literal["auto", "output", "input"]] = "auto"
+    batch: Annotated[int, Meta(ge=0, le=2**31 - 1)] = 32  #: rows of a mini-batch; 0: the whole shard
+    l2: NonNegative = 0.0  #: the loss includes ½·l2·‖W‖², W being the weights without biases
+    penalise_bias: bool = False  #: whether the penalty includes biases: ½·l2·‖θ‖²
+    dtype: Literal["float32", "float64"] = "float32"  #: element type of θ, data and gradients
+    #: scale each input to mean 0 and standard deviation 1; sparse inputs to largest magnitude 1, uncentred
+    standardise: bool = False
+    test_fraction: Annotated[float, Meta(ge=0, lt=1)] = 0.2  #: fraction of the rows kept for testing
+    split_seed: Count = 0  #: seed of the split into training and test rows, and of synthetic data
+    #: how training rows are divided among workers; "replicated": every worker has all rows; auto: contiguous
+    #: for HDF5 files, replicated on the virtual clock if workers outnumber rows, else shuffled
+    shards: Literal["auto", "shuffled", "contiguous", "replicated"] = "auto"
+    evaluate: Positive = 10_000  #: maximum number of rows on which rank 0 measures loss and accuracy
+    samples: Positive = 1000  #: synthetic data: number of rows, training and test
+    features: Positive = 20  #: synthetic data: number of inputs
+    outputs: Positive = 1  #: synthetic data: number of targets or classes
+    noise: NonNegative = 0.1  #: synthetic data: standard deviation of the targets' noise
+    condition: Factor = 10.0  #: synthetic data: condition number of the Hessian XᵀX
+    density: Fraction = 1.0  #: synthetic data: fraction of nonzero inputs; below 1 they are sparse (CSR)
+
+    @property
+    def classification(self) -> bool | None:
+        """Whether targets are classes, by the kind or `task`; None: if they are integers."""
+        if self.classes is not None:
+            return self.classes
+        return {"classification": True, "regression": False}.get(self.task)
+
+    def loss_of(self, classes: int | None) -> Any:
+        """Return the loss, a `problems.Loss`, for this number of classes; None: for real targets."""
+        raise NotImplementedError
+
+
+class CodeTable(Kind, tag_field="family"):
+    """The code: how gradients are cut into blocks, and which combinations of blocks are sent."""
+
+    table, group, default = "code", "codes", "net"
+    chosen: ClassVar[bool] = False  #: whether workers choose codewords from their gradients
+    adapts: ClassVar[bool] = True  #: whether codewords depend on gradients
+    usual: ClassVar[int | None] = 32  #: default weight of codewords
+
+    #: number of blocks k of all layers or of each; 1: the layer is sent uncoded; "units": one per hidden unit
+    blocks: Positive | list[Positive] | Literal["units"] = 16
+    #: codewords r per task, of all layers or of each; none: from `share`, or else 1; auto: the largest share
+    #: of 1/8, 1/16 and 1/32 that rank 0's link can carry
+    rows_per_task: Positive | list[Positive] | Literal["auto"] | None = None
+    share: Fraction | None = None  #: r as a fraction of a layer's blocks, rounded up
+    #: what a worker makes of each layer's gradient: norm: divided by its norm; gram: then one Newton–Schulz
+    #: step towards equal singular values; auto: gram, but none if the workers' shards differ, targets are
+    #: real numbers or batches are full
+    whiten: Literal["none", "norm", "gram", "auto"] = "none"
+
+    @classmethod
+    def find(cls, name: Any) -> Any:
+        """Return the class of a family; all families that do not adapt share `DesignedTable`."""
+        if isinstance(name, str) and name in kinds.KINDS["families"] and name not in kinds.KINDS["codes"]:
+            return DesignedTable  # without a search of the installed packages
+        return super().find(name) or DesignedTable
+
+    @property
+    def family(self) -> str:
+        """Name of the kind."""
+        return self.name_of()
+
+    def make(self, config: Any, layers: Any, rows: Any, weights: Any, dtype: Any) -> Any:
+        """Return the `coding.assignments.Assignment` of codewords to workers, for a code that adapts."""
+        raise NotImplementedError
+
+
+class DesignedTable(CodeTable, tag=False):
+    """A code that is designed before the run."""
+
+    adapts: ClassVar[bool] = False
+    usual: ClassVar[int | None] = None
+
+    family: str = "net"  #: one of `pdcode codes list`, or auto: the design of least coherence
+    #: blocks combined by a codeword, of all layers or of each; none: the family's default
+    weight: Positive | list[Positive] | None = None
+    #: number of codewords n; none: as many as the workers use, or with `rotate` as many as an update uses
+    #: (one round of the code if `async`)
+    rows: Annotated[int, Meta(ge=1, le=1_000_000)] | None = None
+    #: whether tasks take successive rows; a new code is drawn when the rows run out and, except in `async`
+    #: mode, after every update
+    rotate: bool = True
+    #: options of the family
+    options: dict[str, bool | int | float | str] = msgspec.field(default_factory=dict)
+
+
+class DecoderTable(Kind, tag_field="kind"):
+    """The decoder of arrivals to a gradient; by default the one that the memory needs."""
+
+    table, group, default = "decoder", "decoders", "adjoint"
+    makes: ClassVar[Any]  #: the subclass of `decoders.Decoder`
+    relays: ClassVar[bool] = False  #: whether replicas can follow: its whole state is the accumulator
+    adds: ClassVar[bool] = False  #: whether the sum of payloads of equal codewords stands for them
+    adapts: ClassVar[bool] = False  #: whether the captured fraction depends on payloads
+
+    def make(self, context: Any) -> Any:
+        """Return the decoder of a layer; `context` is a `decoders.Context`."""
+        shape = context.blocks, context.block_shape, context.dtype
+        return self.makes(*shape, length=context.length, **self.options(context))
+
+    def options(self, context: Any) -> dict[str, Any]:
+        """Return the options of the decoder; by default the keys of its table."""
+        return msgspec.structs.asdict(self)
+
+
+class MemoryTable(Kind, tag_field="kind"):
+    """Memory of the part of a gradient that its codewords leave out."""
+
+    table, group, default = "memory", "memories", "none"
+    decoder: ClassVar[str] = "adjoint"  #: the decoder that it needs, or the default
+    decoders: ClassVar[tuple[str, ...]] = ()  #: kinds that stand for the needed decoder; empty: any decoder
+    keeps: ClassVar[bool] = False  #: whether workers keep the part that they have not sent
+
+    def decoder_for(self, kind: Any) -> Any:
+        """Return the kind of the decoder, given the configured kind, or None.
+
+        Raises
+        ------
+        InputError
+            If the memory needs another decoder.
+        """
+        if kind is None or kind in self.decoders:
+            return self.decoder
+        if self.decoders:
+            raise InputError(f"decoder.kind: memory '{self.kind}' needs '{self.decoder}', got {shown(kind)}")
+        return kind
+
+
+class Proximal(Kind, tag_field="kind"):
+    """A penalty h of the weights that each step's proximal operator takes into account, not the gradient."""
+
+    table, group, default = "optimizer.proximal", "proximals", "l1"
+    bounded: ClassVar[bool] = False  #: whether θ must stay in a set
+
+    def shrink(self, weights: Any, step: float) -> None:
+        """Replace a layer's weights, ndarray of shape (d_out, d_in), by the proximal operator's, in place.
+
+        These are the x that minimise ½‖x - weights‖² + step·h(x).
+        """
+        raise NotImplementedError
+
+    def value(self, weights: Any) -> float:
+        """Return h of a layer's weights."""
+        raise NotImplementedError
+
+
+class StragglersTable(Kind, tag_field="kind"):
+    """Injected delays, keyed by (seed, worker, task): the same for every scheme."""
+
+    table, group, default = "stragglers", "stragglers", "none"
+
+    @property
+    def reads(self) -> str | None:
+        """Path of the file from which delays are read, or None."""
+        return None
+
+    def make(self, seed: int, workers: int) -> Any:
+        """Return the delays of a run, a `stragglers.Model`.
+
+        Raises
+        ------
+        InputError
+            If the file of delays cannot be used.
+        """
+        raise NotImplementedError
+
+
+class FaultEvent(Kind, tag_field="kind"):
+    """A fault that is injected: what happens, and when."""
+
+    table, group, default = "faults.events", "faults", "kill"
+    ends: ClassVar[bool] = False  #: whether the run ends by it
+    numeric: ClassVar[bool] = False  #: whether it needs payloads
+    joins: ClassVar[bool] = False  #: whether it is a worker that has gone and is back, which is no fault
+
+    at_s: Span | None = None  #: when it happens, since the start of the run [s]
