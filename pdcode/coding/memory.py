@@ -71,11 +71,11 @@ class CodewordSelector(Protocol):
         """Return codewords for a residual (length,): int32 indices (r, w) and unit-norm values (r, w)."""
 
 
-class Respond(Protocol):
+class PayloadEncoder(Protocol):
     """A worker's side of a round: it computes the payload of a task into the reply's buffer."""
 
-    def __call__(self, theta: np.ndarray, task: Task) -> float:
-        """Compute the payload into the reply; return the mini-batch loss."""
+    def encode(self, theta: np.ndarray, task: Task) -> float:
+        """Compute the payload of a task at θ into the reply; return the mini-batch loss."""
 
     def quantise(self, keys: tuple[int, int, int]) -> None:
         """Round the payload into the message and keep the rounding error; key: seed, worker, task."""
@@ -110,7 +110,7 @@ class StatelessEncoder(Memoryless):
         super().__init__(reply)
         self._source = source
 
-    def __call__(self, theta: np.ndarray, task: Task) -> float:
+    def encode(self, theta: np.ndarray, task: Task) -> float:
         return self._source.coded(theta, task)
 
 
@@ -174,7 +174,7 @@ class MemoryEncoder:
         self._words: list[Pair] = [layout.whole] * len(self._units)
         self._committed = False
 
-    def __call__(self, theta: np.ndarray, task: Task) -> float:
+    def encode(self, theta: np.ndarray, task: Task) -> float:
         if self._ahead:
             np.multiply(self.residual, -self._ahead, out=self._point)
             theta = np.add(self._point, theta, out=self._point)

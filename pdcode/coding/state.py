@@ -1,7 +1,7 @@
 """State of a scheme at rank 0: the tasks it sends, and the use it makes of the replies.
 
-A scheme is a `State` at rank 0 and, at every worker, a `Respond` for each round; the loops of coordinator and
-worker use nothing else. If replies are relayed, every worker has a replica of the state.
+A scheme is a `State` at rank 0 and, at every worker, a `PayloadEncoder` for each round; the loops of
+coordinator and worker use nothing else. If replies are relayed, every worker has a replica of the state.
 """
 
 from __future__ import annotations

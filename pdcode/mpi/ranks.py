@@ -136,7 +136,7 @@ def serve(config: Config, comm: MPI.Intracomm | None = None) -> int:
         worker = factory.build(link.connect(factory.layouts))
         if isinstance(link, AllreduceLink):
             link.state, link.check = factory.scheme.state(factory.problem), config.reduce.check
-            link.save, worker.kept = worker.save, [worker.responds, link.state]
+            link.save, worker.kept = worker.save, [worker.encoders, link.state]
         if not worker.recall(place):
             damaged = f"worker {link.worker}: its part of the checkpoint is damaged"
             if isinstance(link, AllreduceLink):

@@ -12,7 +12,7 @@ from .. import problems, stragglers
 from ..codes import Code
 from ..coding import builders, flops, optimizers, proximals
 from ..coding.assignments import Assignment
-from ..coding.memory import CodewordSelector, MemoryEncoder, Respond, StatelessEncoder
+from ..coding.memory import CodewordSelector, MemoryEncoder, PayloadEncoder, StatelessEncoder
 from ..coding.policies import Policy
 from ..coding.relay import RelayedState
 from ..coding.source import Batch, Source
@@ -336,9 +336,9 @@ class Scheme:
             return [None] * len(units)
         return builders.make_selectors(self.config, units, worker)
 
-    def responds(
+    def encoders(
         self, problem: Problem, worker: int, rows: int, replies: Sequence[Reply]
-    ) -> Sequence[Respond]:
+    ) -> Sequence[PayloadEncoder]:
         """Build a worker's side of each round."""
         (reply,) = replies
         kind, units = self.config.memory.kind, reply.layout.units

@@ -24,7 +24,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..coding import flops
-from ..coding.memory import Respond
+from ..coding.memory import PayloadEncoder
 from ..coding.optimizers import Optimizer
 from ..coding.source import Source
 from ..coding.state import State
@@ -168,7 +168,7 @@ class FirstRound:
         self._p, self._biases = reply.payloads[::2], [payload[0] for payload in reply.payloads[1::2]]
         self._sound = False
 
-    def __call__(self, theta: np.ndarray, task: Task) -> float:
+    def encode(self, theta: np.ndarray, task: Task) -> float:
         residual, gradient = self._residual, self._source.gradient
         residual.loss = self._source(theta[: len(gradient)], task)
         self._sound = finite.all_finite(gradient)
@@ -204,7 +204,7 @@ class SecondRound:
         self._residual, self._factors, self._reply, self._q = residual, factors, reply, reply.payloads
         self._sound = False
 
-    def __call__(self, theta: np.ndarray, task: Task) -> float:
+    def encode(self, theta: np.ndarray, task: Task) -> float:
         # Copies, because the next task, which reports this payload's fate, is read into the same array.
         self._p = [p.copy() for p in bases(theta, self._factors, 1)]
         for matrix, p, q in zip(self._residual.weights, self._p, self._q, strict=True):
@@ -299,9 +299,9 @@ class PowerSGD(Scheme):
         state.policy = self.policy()
         return state
 
-    def responds(
+    def encoders(
         self, problem: Problem, worker: int, rows: int, replies: Sequence[Reply]
-    ) -> Sequence[Respond]:
+    ) -> Sequence[PayloadEncoder]:
         factors, (first, second) = self.factors(problem), replies
         residual = Residual(problem.size, problem.dtype, factors)
         source = self.source(problem, worker, rows)

@@ -25,7 +25,7 @@ import numpy as np
 
 from ..coding import flops
 from ..coding.assignments import Assignment
-from ..coding.memory import Respond
+from ..coding.memory import PayloadEncoder
 from ..coding.optimizers import Optimizer
 from ..coding.policies import Seen, wanted
 from ..coding.state import Coded, State
@@ -130,7 +130,7 @@ class PartEncoder:
         ]
         self._reply, self._loss = reply, float("nan")
 
-    def __call__(self, theta: np.ndarray, task: Task) -> float:
+    def encode(self, theta: np.ndarray, task: Task) -> float:
         if task.part == 0:
             self._loss = self._plan.prepare(theta, self._batches.draw(task.task))
         self._plan.code(self._words[task.part])
@@ -204,9 +204,9 @@ class Streaming(Scheme):
         state.policy, state.layouts = self.policy(), self.layouts(problem, ())
         return state
 
-    def responds(
+    def encoders(
         self, problem: Problem, worker: int, rows: int, replies: Sequence[Reply]
-    ) -> Sequence[Respond]:
+    ) -> Sequence[PayloadEncoder]:
         (reply,) = replies
         batch = self.config.problem.batch
         plan = problem.plan(batch, 1, weight=self.share_of(problem, rows))

@@ -266,5 +266,5 @@ class WorkerFactory:
 
     def build(self, replies: Sequence[Reply]) -> Worker:
         """Build the worker that writes its replies to these buffers, one per round."""
-        responds = self.scheme.responds(self.problem, self.worker, self.rows, replies)
-        return Worker(self.worker, self.replica, responds, self.scheme.config, replies)
+        encoders = self.scheme.encoders(self.problem, self.worker, self.rows, replies)
+        return Worker(self.worker, self.replica, encoders, self.scheme.config, replies)

@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 
 from .. import faults
-from ..coding.memory import Respond
+from ..coding.memory import PayloadEncoder
 from ..coding.replica import Replica
 from ..config import Config
 from ..faults.injector import Injector
@@ -34,7 +34,7 @@ class Worker:
         Number of the worker, from 0.
     replica : Replica
         The worker's copy of θ.
-    responds : sequence of Respond
+    encoders : sequence of PayloadEncoder
         Computation of the payload, for each round of an update.
     config : Config
         The seed and ``[faults]`` are used.
@@ -46,16 +46,16 @@ class Worker:
         self,
         worker: int,
         replica: Replica,
-        responds: Sequence[Respond],
+        encoders: Sequence[PayloadEncoder],
         config: Config,
         replies: Sequence[Reply],
     ) -> None:
-        self.worker, self.replica, self.responds, self.replies = worker, replica, responds, replies
+        self.worker, self.replica, self.encoders, self.replies = worker, replica, encoders, replies
         self.seed = config.seed
         events = faults.of_worker(config, worker) if config.faults else ()
         self._spells = faults.Spells(event for event in events if event.numeric)
-        self._last = responds[0]  # encoder of the last payload
-        self.kept: object = responds  # what checkpoints have of this worker …
+        self._last = encoders[0]  # encoder of the last payload
+        self.kept: object = encoders  # what checkpoints have of this worker …
         self.memories: Memories | None = None  # … and what writes it
         self._next = 0  # number of the next task
         self._sound: list[tuple[np.ndarray, np.ndarray]] = []  # what is garbled, and as it was
@@ -112,34 +112,34 @@ class Worker:
         theta = self.replica.update(task)
         for spell in spells:
             theta = spell.blur(theta)
-        self._last = respond = self.responds[task.round]
+        self._last = encoder = self.encoders[task.round]
         for part in range(task.replies):
             task.part = part
-            loss = respond(theta, task)
+            loss = encoder.encode(theta, task)
             keys = self.seed, self.worker, task.task
-            respond.quantise(keys)
+            encoder.quantise(keys)
             if spells:
                 reply = self.replies[task.round].parts[part]
                 self._sound += [(each, each.copy()) for each in (reply.body, reply.payload)]
-                again = partial(self._again, respond, reply, theta, task)
+                again = partial(self._again, encoder, reply, theta, task)
                 for spell in spells:
                     spell.garble(reply, keys, again)
             yield loss
 
     def _again(
-        self, respond: Respond, reply: Reply, theta: np.ndarray, task: Task, number: int
+        self, encoder: PayloadEncoder, reply: Reply, theta: np.ndarray, task: Task, number: int
     ) -> np.ndarray:
         """Compute the payload of another mini-batch at θ, with the keys of a task that will not be.
 
         What the encoder keeps, and the reply, are as before.
         """
-        now, kept = snapshot.take(respond), task.task
+        now, kept = snapshot.take(encoder), task.task
         task.task = AGAIN + MOST_AGAIN * task.version + number
-        respond(theta, task)
-        respond.quantise((self.seed, self.worker, task.task))
+        encoder.encode(theta, task)
+        encoder.quantise((self.seed, self.worker, task.task))
         payload = reply.payload.copy()
         task.task = kept
-        snapshot.restore(respond, now)
+        snapshot.restore(encoder, now)
         return payload
 
 

@@ -103,7 +103,7 @@ def test_layers_with_equally_many_blocks_have_their_own_codewords_at_the_workers
 
     made.state.assignment.arrived = watch
     for worker in made.workers:
-        plan = worker.responds[0].source._plan
+        plan = worker.encoders[0].source._plan
         whole = plan.gradient
 
         def gradient(theta: np.ndarray, rows: np.ndarray, worker=worker, plan=plan, whole=whole) -> float:
@@ -115,7 +115,7 @@ def test_layers_with_equally_many_blocks_have_their_own_codewords_at_the_workers
     assert made.run() == "enough"
     drained = {row["worker"] for row in made.trace.arrivals if row["status"] == 2}
     for worker in set(range(3)) - drained:
-        kept = made.workers[worker].responds[0].residual
+        kept = made.workers[worker].encoders[0].residual
         np.testing.assert_allclose(folded[worker] + kept, gradients[worker], atol=1e-12)
     assert len(drained) < 3
     words = [pair[1] for pair in made.state.assignment.codewords(made.state.assignment.row(0))]

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pdcode import codes, problems
-from pdcode.coding.memory import CodewordSelector, MemoryEncoder, Respond, StatelessEncoder
+from pdcode.coding.memory import CodewordSelector, MemoryEncoder, PayloadEncoder, StatelessEncoder
 from pdcode.coding.source import Batch
 from pdcode.config import load as configfile
 from pdcode.problems import Plan, Problem
@@ -50,7 +50,7 @@ class Given:
         return self
 
 
-def make_respond(
+def make_encoder(
     kind: str,
     plan: Plan,
     reply: Reply,
@@ -58,7 +58,7 @@ def make_respond(
     selectors: list[CodewordSelector | None] | None = None,
     keep: float = 1,
     ahead: float = 0,
-) -> Respond:
+) -> PayloadEncoder:
     """A worker's side with the memory of a kind, whose batches are `given`."""
     source: Any = Batch(plan, given)
     if kind in ("none", "coordinator") and selectors is None:
@@ -107,7 +107,7 @@ class Pairing:
         selectors = [Largest(4, layer.elements, rows, 2, dtype), None]
         self.given = Given()
         chooses = selectors if chosen else None
-        self.respond = make_respond(kind, plan, self.sent, self.given, chooses, keep, ahead)
+        self.encoder = make_encoder(kind, plan, self.sent, self.given, chooses, keep, ahead)
         self.reference = problem.plan(BATCH, weight=weight)
         self.code = codes.design("random", workers=12, blocks=4, weight=2)
         self.task, self.theta, self.returned = 0, problem.initial(1), False
@@ -124,15 +124,15 @@ class Pairing:
         batch = np.random.default_rng(self.task).integers(0, self.problem.rows, BATCH)
         theta = self.theta if theta is None else theta
         if self.returned:  # the worker hears of it with its next task
-            self.respond.rollback()
-        loss = self.respond(theta, self.given(batch, words))
+            self.encoder.rollback()
+        loss = self.encoder.encode(theta, self.given(batch, words))
         expected = self.reference.gradient(theta, batch)
         assert loss == pytest.approx(expected, rel=1e-5, nan_ok=True)
         if np.isfinite(self.reference.full_gradient).all():
             self.last = self.reference.full_gradient.astype(np.float64)
             self.gradients = self.keep * self.gradients + self.last
             self.decoded *= self.keep
-        self.respond.quantise((3, 1, self.task))
+        self.encoder.quantise((3, 1, self.task))
         self.task += 1
         self.received.body[:] = self.sent.body
         sound, self.returned = self.received.read(), False
@@ -156,9 +156,9 @@ class Pairing:
         if self.returned:
             self.words[0][:] += 1
             self.words[0][:] %= 4
-            self.respond.rollback()
+            self.encoder.rollback()
             self.returned = False
-        kept = self.respond.residual.astype(np.float64)
+        kept = self.encoder.residual.astype(np.float64)
         expected = self.gradients if kind == "worker" else self.last
         tolerance = (1e-10 if self.layout.dtype == np.float64 else 2e-5) * max(1, np.abs(expected).max())
         np.testing.assert_allclose(self.decoded + kept, expected, atol=tolerance)
@@ -185,7 +185,7 @@ def test_what_rank_0_decodes_and_what_is_kept_add_up(
             dtype
         )
         pairing.check(kind)
-    assert np.linalg.norm(pairing.respond.residual) <= 1.5 * np.linalg.norm(pairing.gradients) + 1
+    assert np.linalg.norm(pairing.encoder.residual) <= 1.5 * np.linalg.norm(pairing.gradients) + 1
 
 
 @pytest.mark.parametrize("chosen", [False, True], ids=["given", "chosen"])
@@ -199,7 +199,7 @@ def test_without_a_memory_of_the_workers_each_payload_is_of_its_own_gradient(kin
     for mine, theirs in zip(first.received.payloads, second.received.payloads, strict=True):
         np.testing.assert_array_equal(mine, theirs)
     if chosen:  # a projection: what is sent and what is left are orthogonal, and add up to the gradient
-        kept = first.respond.residual
+        kept = first.encoder.residual
         np.testing.assert_allclose(second.decoded + kept, second.last, atol=1e-9)
         whole = first.problem.layers[1]
         assert not kept[whole.offset :].any()
@@ -213,14 +213,14 @@ def test_a_gradient_that_is_not_finite_is_refused_and_not_remembered(
 ) -> None:
     pairing = Pairing(kind, dtype, wire, chosen)
     assert pairing.turn()
-    kept = getattr(pairing.respond, "residual", np.zeros(1)).copy()
+    kept = getattr(pairing.encoder, "residual", np.zeros(1)).copy()
     for bad in (np.nan, np.inf):
         theta = pairing.theta.copy()
         theta[5] = bad
         with np.errstate(invalid="ignore"):
             assert not pairing.turn(theta)
         if kind in ("worker", "difference"):
-            np.testing.assert_array_equal(pairing.respond.residual, kept)
+            np.testing.assert_array_equal(pairing.encoder.residual, kept)
     assert pairing.turn()
     if kind in ("worker", "difference"):
         pairing.check(kind)
@@ -246,15 +246,15 @@ def test_the_steady_state_allocates_no_arrays(kind: str, chosen: bool, wire: str
     layout = Layout(problem.layers, [2, 1], [4, 1], problem.dtype, wire)
     reply = Reply(layout, buffer(layout.reply_bytes)[0])
     given = Given()
-    respond = make_respond(kind, problem.plan(8, [2, 1], reply.payload), reply, given)
+    encoder = make_encoder(kind, problem.plan(8, [2, 1], reply.payload), reply, given)
     words, theta = codes.design("net", workers=16, blocks=16, weight=4), problem.initial(1)
     pair = np.ascontiguousarray(words.indices[:2]), np.ascontiguousarray(words.values[:2], np.float32)
     batch = np.arange(8)
 
     def turn() -> None:
-        respond(theta, given(batch, [pair, layout.whole]))
-        respond.quantise((1, 2, 3))
-        respond.rollback()
+        encoder.encode(theta, given(batch, [pair, layout.whole]))
+        encoder.quantise((1, 2, 3))
+        encoder.rollback()
 
     turn()
     _, peak = allocated(turn, 20)
@@ -268,10 +268,10 @@ def test_given_codewords_without_memory_need_no_full_gradient(kind: str) -> None
     reply = Reply(layout, buffer(layout.reply_bytes)[0])
     plan = problem.plan(8, 1, reply.payload)
     given = Given()
-    respond = make_respond(kind, plan, reply, given)
+    encoder = make_encoder(kind, plan, reply, given)
     code = codes.design("net", workers=8, blocks=8, weight=4)
     pair = np.ascontiguousarray(code.indices[:1]), np.ascontiguousarray(code.values[:1], np.float32)
-    assert np.isfinite(respond(problem.initial(0), given(np.arange(8), [pair, pair])))
+    assert np.isfinite(encoder.encode(problem.initial(0), given(np.arange(8), [pair, pair])))
     assert "full_gradient" not in vars(plan)
     assert np.isfinite(reply.payload).all()
     assert reply.payload.any()
@@ -285,24 +285,24 @@ def test_with_look_ahead_gradients_are_those_of_theta_less_a_share_of_what_is_ke
     """Also with a payload that is taken back, and θ itself is not touched."""
     plain, ahead = (Pairing("worker", dtype, dtype, chosen, ahead=share) for share in (0, 0.3))
     for task in range(4):
-        kept = ahead.respond.residual.copy()
+        kept = ahead.encoder.residual.copy()
         if ahead.returned:
-            ahead.respond.rollback()
-            kept, ahead.returned = ahead.respond.residual.copy(), False
+            ahead.encoder.rollback()
+            kept, ahead.returned = ahead.encoder.residual.copy(), False
         before = ahead.theta.copy()
         indices, values = ahead.code.rows(task * 2, 2)
         ahead.words[0][:], ahead.words[1][:] = indices, values
         batch = np.random.default_rng(task).integers(0, ahead.problem.rows, BATCH)
-        loss = ahead.respond(ahead.theta, ahead.given(batch, [ahead.words, ahead.layout.whole]))
+        loss = ahead.encoder.encode(ahead.theta, ahead.given(batch, [ahead.words, ahead.layout.whole]))
         point = (before - 0.3 * kept.astype(np.float64)).astype(dtype)
         assert loss == pytest.approx(plain.reference.gradient(point, batch), rel=1e-5)
         np.testing.assert_allclose(
-            ahead.respond.source.gradient,
+            ahead.encoder.source.gradient,
             plain.reference.full_gradient,
             atol=1e-5 if dtype == "float32" else 1e-12,
         )
         np.testing.assert_array_equal(ahead.theta, before)
-        ahead.respond.quantise((3, 1, task))
+        ahead.encoder.quantise((3, 1, task))
         ahead.returned = task == 1
     assert kept.any()
 
@@ -312,8 +312,8 @@ def test_the_share_is_of_the_learning_rate_and_refused_where_it_means_nothing() 
     scheme = make_scheme(configfile.resolve({"problem": {"data": "digits", "hidden": [13]}}, settings))
     problem = problem_of("float32", "auto")
     layout = scheme.coded(problem, scheme.assignment(problem.layers)).layouts[0]
-    (respond,) = scheme.responds(problem, 0, problem.rows, [Reply(layout, buffer(layout.reply_bytes)[0])])
-    assert respond._ahead == pytest.approx(0.3)
+    (encoder,) = scheme.encoders(problem, 0, problem.rows, [Reply(layout, buffer(layout.reply_bytes)[0])])
+    assert encoder._ahead == pytest.approx(0.3)
     for more, message in [
         ("optimizer.kind=adam", "memory.lookahead: 0.2 is a share of a gradient step; optimizer.kind 'adam'"),
         ("memory.kind=none", "memory.lookahead"),

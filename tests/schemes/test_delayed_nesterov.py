@@ -81,7 +81,7 @@ def test_it_learns_and_its_replicas_follow(overrides: list[str]) -> None:
     before = made.components.problem.loss(made.state.theta)
     assert made.run() == "enough"
     assert made.components.problem.loss(made.state.theta) < 0.5 * before
-    taken = [worker.responds[0].source.inner.steps for worker in made.workers]
+    taken = [worker.encoders[0].source.inner.steps for worker in made.workers]
     assert taken == [H * tasks for H, tasks in zip([4, 3, 2, 1], made.coordinator.tasks, strict=True)]
 
 

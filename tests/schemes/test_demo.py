@@ -125,7 +125,7 @@ def test_updates_are_those_of_the_authors(chunk: int) -> None:
         return loss
 
     for own, worker in zip(found, made.workers, strict=True):
-        outer = worker.responds[0].source
+        outer = worker.encoders[0].source
         inner = outer._source
         call = staticmethod(partial(note, own, inner))
         outer._source = type("Noted", (), {"__call__": call, "gradient": inner.gradient})()
@@ -165,7 +165,7 @@ def test_updates_are_those_of_the_authors(chunk: int) -> None:
     for momentum, worker in zip(momenta, made.workers, strict=True):
         expected = np.empty(size)
         transform.forward(momentum, expected)
-        np.testing.assert_allclose(worker.responds[0].residual, expected, atol=1e-13)
+        np.testing.assert_allclose(worker.encoders[0].residual, expected, atol=1e-13)
 
 
 def test_a_reply_is_as_long_as_counted_by_hand() -> None:

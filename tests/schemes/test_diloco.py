@@ -35,7 +35,7 @@ def test_it_is_the_algorithm_by_hand(batch: int, steps: int, outer: list[str]) -
         momentum = 0.9 * momentum + moved
         theta = theta - moved if outer else theta - 0.7 * (moved + 0.9 * momentum)
         np.testing.assert_allclose(made.thetas[task + 1], theta, rtol=1e-9, atol=1e-11)
-    assert [worker.responds[0].source.inner.steps for worker in made.workers] == 4 * [6 * steps]
+    assert [worker.encoders[0].source.inner.steps for worker in made.workers] == 4 * [6 * steps]
 
 
 @pytest.mark.parametrize("steps", [1, 4])
@@ -55,7 +55,7 @@ def test_its_moments_are_kept_whatever_rank_0_drops() -> None:
     made.run()
     assert any(row["status"] == WASTED for row in made.trace.arrivals)
     for worker, tasks in zip(made.workers, made.coordinator.tasks, strict=True):
-        assert worker.responds[0].source.inner.steps == 5 * tasks
+        assert worker.encoders[0].source.inner.steps == 5 * tasks
 
 
 def test_a_gradient_that_is_not_finite_leaves_the_moments_alone() -> None:

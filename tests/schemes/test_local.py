@@ -70,7 +70,7 @@ def test_the_loss_is_the_mean_of_its_steps() -> None:
     job = [*LOCAL, *LINES, "problem.batch=0", "scheme.options={steps=2,rate=0.05}", "stop.updates=1"]
     made = Descent(job, TIMES)
     made.run()
-    plans = [worker.responds[0].source._plan for worker in made.workers]
+    plans = [worker.encoders[0].source._plan for worker in made.workers]
     theta = made.thetas[0]
     for row in made.trace.arrivals:
         plan = plans[row["worker"]]

@@ -35,7 +35,7 @@ def noted(made: Descent) -> list[list[np.ndarray]]:
         return loss
 
     for own, worker in zip(found, made.workers, strict=True):
-        first = worker.responds[0]
+        first = worker.encoders[0]
         source = first._source
         call = partial(note, own, source.__call__, source.gradient)
         first._source = type("Noted", (), {"__call__": staticmethod(call), "gradient": source.gradient})()
@@ -83,7 +83,7 @@ def test_updates_are_those_of_the_paper(rank: int, axis: str, subtracted: str) -
         np.testing.assert_allclose(
             made.thetas[update] - made.thetas[update + 1], 0.2 * step, rtol=0, atol=1e-12
         )
-    residuals = np.array([worker.responds[0]._residual.flat for worker in made.workers])
+    residuals = np.array([worker.encoders[0]._residual.flat for worker in made.workers])
     np.testing.assert_allclose(residuals.sum(axis=0), errors.sum(axis=0), atol=1e-11)
     assert np.allclose(residuals, errors, atol=1e-11) == (subtracted == "own")
 
@@ -107,7 +107,7 @@ def test_gradients_of_that_rank_are_exact() -> None:
     made = Descent([*POWER, *DOUBLE, *sets], [1])
     gradients = noted(made)
     made.run()
-    residual = made.workers[0].responds[0]._residual.flat
+    residual = made.workers[0].encoders[0]._residual.flat
     assert np.abs(residual).max() < 1e-15 < max(np.abs(gradients[0][-1]).max(), 1e-3)
 
 
@@ -120,7 +120,7 @@ class Side:
         )
         self.state, self.layers = made.state, made.components.problem.layers
         assert isinstance(self.state, PowerState)
-        self.first, self.second = made.workers[0].responds
+        self.first, self.second = made.workers[0].encoders
         assert isinstance(self.first, FirstRound)
         assert isinstance(self.second, SecondRound)
         self.task, self.source = 0, self.first._source
@@ -138,11 +138,11 @@ class Side:
     def round(self, number: int) -> list[np.ndarray]:
         """Perform a task of a round; return its payloads."""
         body = np.concatenate(self.state._bodies[number]).view(self.gradient.dtype)
-        respond = (self.first, self.second)[number]
-        respond(body, None)
-        respond.quantise((1, 0, self.task))
+        encoder = (self.first, self.second)[number]
+        encoder.encode(body, None)
+        encoder.quantise((1, 0, self.task))
         self.task += 1
-        return respond._reply.payloads
+        return encoder._reply.payloads
 
 
 @given(st.integers(1, 9), st.integers(0, 2**32 - 1), st.sampled_from([1.0, 1e-3, 0.0]))
@@ -209,7 +209,7 @@ def test_a_worker_that_misses_a_round_loses_nothing(mode: str, times: list[float
         if returned == RETURNED:
             worker._last.rollback()
     moved = (made.thetas[0] - made.state.theta) / 0.1
-    left = sum(worker.responds[0]._residual.flat for worker in made.workers)
+    left = sum(worker.encoders[0]._residual.flat for worker in made.workers)
     computed = sum(np.sum(own, axis=0) for own in gradients if own)
     np.testing.assert_allclose(4 * moved + left, computed, rtol=0, atol=1e-11)
 
@@ -269,7 +269,7 @@ def test_gradients_that_are_no_numbers_are_refused() -> None:
     assert {row["worker"] for row in refused} == {1}
     assert {row["round"] for row in refused} == {0, 1}
     assert np.isfinite(made.state.theta).all()
-    assert all(np.isfinite(worker.responds[0]._residual.flat).all() for worker in made.workers)
+    assert all(np.isfinite(worker.encoders[0]._residual.flat).all() for worker in made.workers)
 
 
 def test_a_residual_out_of_range_is_dropped() -> None:

@@ -92,7 +92,7 @@ def test_a_memory_gets_back_what_is_dropped() -> None:
     total = np.zeros_like(made.state.theta)
     for worker in made.workers:
 
-        def note(task: Task, perform=worker.perform, source=worker.responds[0].source) -> float:
+        def note(task: Task, perform=worker.perform, source=worker.encoders[0].source) -> float:
             loss = perform(task)
             total[:] += source.gradient
             return loss
@@ -102,8 +102,8 @@ def test_a_memory_gets_back_what_is_dropped() -> None:
     assert (made.trace.column("status") == WASTED).any()
     for worker, dropped in zip(made.workers, made.coordinator.returned, strict=True):
         if dropped:  # as its next task would have told it
-            worker.responds[0].rollback()
-    kept = sum(worker.responds[0].residual for worker in made.workers)
+            worker.encoders[0].rollback()
+    kept = sum(worker.encoders[0].residual for worker in made.workers)
     moved = made.thetas[0] - made.state.theta  # by the mean over 5 workers
     np.testing.assert_allclose(5 * moved + kept, total, atol=1e-10)
 

@@ -85,7 +85,7 @@ def test_late_replies_of_another_round_are_wasted_and_given_back(mode: str, time
         elif row["status"] == WASTED:
             assert mode != "all"
             assert (row["version"], row["round"]) <= now
-    rolled = [sum(each.rolled for each in worker.responds) for worker in made.workers]
+    rolled = [sum(each.rolled for each in worker.encoders) for worker in made.workers]
     assert rolled == given_back
     assert np.isfinite(made.state.theta).all()
 
@@ -95,7 +95,7 @@ def test_a_reply_of_the_round_before_is_late_at_the_same_version() -> None:
     made.run()
     wasted = [row for row in made.trace.arrivals if row["status"] == WASTED]
     assert any(row["staleness"] == 0 and row["round"] == 0 for row in wasted)
-    assert sum(each.rolled for each in made.workers[3].responds) >= len(wasted) - 1
+    assert sum(each.rolled for each in made.workers[3].encoders) >= len(wasted) - 1
     assert all(row["worker"] == 3 for row in wasted)
 
 

@@ -47,7 +47,7 @@ def test_a_step_has_one_length_in_all_coordinates() -> None:
     moved = (made.thetas[0] - made.thetas[1]) / 0.25
     gradients = []
     for worker in made.workers:
-        source = worker.responds[0]._source
+        source = worker.encoders[0]._source
         task = Task(made.components.layouts, buffer(made.components.layout.task_bytes)[0])
         source(made.thetas[0], task)  # its first mini-batch
         gradients.append(source.gradient.copy())
@@ -67,7 +67,7 @@ def test_error_feedback_converges_where_signs_do_not() -> None:
         encoder, x = MemoryEncoder(source, reply, memory, [None]), np.ones(2)
         for task in range(4000):
             total, difference = np.sign(x.sum()) or 1, np.sign(x[0] - x[1]) or 1
-            encoder(0.1 * total * np.ones(2) + difference * np.array([1.0, -1.0]), source)
+            encoder.encode(0.1 * total * np.ones(2) + difference * np.array([1.0, -1.0]), source)
             encoder.quantise((1, 0, task))
             x -= 0.01 * reply.payloads[0][0]
         ends[memory] = abs(x.sum())

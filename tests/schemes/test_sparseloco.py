@@ -83,7 +83,7 @@ def test_it_is_the_algorithm_by_hand(wire: str, clips: bool, mean: str, chunk: i
         theta -= np.sum(moved, axis=0) / (4 if mean == "workers" else np.maximum(senders, 1))
         np.testing.assert_allclose(made.thetas[task + 1], theta, rtol=1e-6, atol=1e-9)
     for worker, e in zip(made.workers, memory, strict=True):
-        np.testing.assert_allclose(worker.responds[0].residual, e, rtol=1e-5, atol=1e-9)
+        np.testing.assert_allclose(worker.encoders[0].residual, e, rtol=1e-5, atol=1e-9)
     assert differs == clips
 
 

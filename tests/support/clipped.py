@@ -57,7 +57,7 @@ class Answer:
     def __init__(self, plan: Any, batches: Batches, reply: Any, number: int) -> None:
         self.plan, self.batches, self.reply, self.number, self.rolled = plan, batches, reply, number, 0
 
-    def __call__(self, theta: np.ndarray, task: Any) -> float:
+    def encode(self, theta: np.ndarray, task: Any) -> float:
         size = self.plan.network.size
         loss = self.plan.gradient(theta[:size], self.batches.draw(task.version))
         gradient = self.plan.full_gradient
@@ -110,7 +110,7 @@ class Clipped(Scheme):
         state.policy = self.policy()
         return state
 
-    def responds(self, problem: Any, worker: int, rows: int, replies: Sequence[Any]) -> list[Answer]:
+    def encoders(self, problem: Any, worker: int, rows: int, replies: Sequence[Any]) -> list[Answer]:
         batch = self.config.problem.batch
         plan = problem.plan(batch, weight=self.share_of(problem, rows))
         batches = Batches(self.config.seed, worker, problem.rows, batch)

@@ -69,7 +69,7 @@ class Sides:
     def turn(self, gradient: np.ndarray, worker: int = 0) -> tuple[bool, np.ndarray]:
         """A task; return whether rank 0 can use it, and the sum of its codewords' payloads, in float64."""
         self.words = self.given.codewords = self.assignment.codewords(self.assignment.row(worker))
-        self.memory(gradient, self.given)
+        self.memory.encode(gradient, self.given)
         self.memory.quantise((1, worker, self.tasks))
         self.tasks += 1
         self.received.body[:] = self.sent.body

@@ -135,8 +135,8 @@ def test_what_was_wasted_is_sent_again_with_what_comes_later(wire: str) -> None:
     )  # fmt: skip
     worker, size = made.workers[2], made.components.problem.size
     gradients, folded = np.zeros(size), np.zeros(size)
-    (respond,) = worker.responds
-    source, fold = respond.source, made.state.fold
+    (encoder,) = worker.encoders
+    source, fold = encoder.source, made.state.fold
 
     class Watched:
         gradient = source.gradient
@@ -158,14 +158,14 @@ def test_what_was_wasted_is_sent_again_with_what_comes_later(wire: str) -> None:
                 folded[layer.offset : layer.offset + layer.length] += decoded
         return fold(arrival)
 
-    respond.source, made.state.fold = Watched(), arrived
+    encoder.source, made.state.fold = Watched(), arrived
     assert made.run() == "enough"
     fates = made.trace.column("status")[made.trace.column("worker") == 2]
     counts = Counter(fates)
     assert counts[WASTED] >= 5 <= counts[USED]
     assert counts[DRAINED] <= 1
     if fates[-1] != USED:  # no later task says so
-        respond.rollback()
+        encoder.rollback()
     np.testing.assert_allclose(
-        folded + respond.residual, gradients, atol=2e-5 if wire == "float32" else 1e-11
+        folded + encoder.residual, gradients, atol=2e-5 if wire == "float32" else 1e-11
     )

@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 
 from ...coding import flops
-from ...coding.memory import Respond
+from ...coding.memory import PayloadEncoder
 from ...coding.state import State
 from ...config import Config, Count, Fraction, Table
 from ...problems import Problem
@@ -125,9 +125,9 @@ class CodedProducts(EncodedScheme):
         state.policy = self.policy()
         return state
 
-    def responds(
+    def encoders(
         self, problem: Problem, worker: int, rows: int, replies: Sequence[Reply]
-    ) -> Sequence[Respond]:
+    ) -> Sequence[PayloadEncoder]:
         assert isinstance(problem, EncodedProblem)
         (layer,), groups, inputs = problem.layers, self.groups, self.inputs(problem)
         encoded = CodedData(problem.encoded, groups)

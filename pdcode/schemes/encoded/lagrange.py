@@ -25,7 +25,7 @@ import numpy as np
 from msgspec import Meta
 
 from ...coding import flops
-from ...coding.memory import Respond
+from ...coding.memory import PayloadEncoder
 from ...coding.state import State
 from ...config import Config, Count, Positive, Real, Table
 from ...problems import Problem
@@ -394,9 +394,9 @@ class Lagrange(EncodedScheme):
             )
         return said
 
-    def responds(
+    def encoders(
         self, problem: Problem, worker: int, rows: int, replies: Sequence[Reply]
-    ) -> Sequence[Respond]:
+    ) -> Sequence[PayloadEncoder]:
         assert isinstance(problem, EncodedProblem)
         (reply,), (layer,) = replies, problem.layers
         count = 0 if self.config.problem.batch == 0 else self.rows_of_task

@@ -82,7 +82,7 @@ class Evaluate(Memoryless):
         self._polynomial, self._x, self._y, self._layer = polynomial, x, y, layer
         self._batches, self._point = batches, point
 
-    def __call__(self, theta: np.ndarray, task: Task) -> float:
+    def encode(self, theta: np.ndarray, task: Task) -> float:
         x, y, point = self._x, self._y, self._point
         if not self._batches.full:
             rows = self._batches.draw(task.version)

@@ -36,7 +36,7 @@ class ScoreProduct(Memoryless):
         self._encoded, self._layer, self._groups, self._inputs = encoded, layer, groups, inputs
         self._payload = reply.payloads[0]
 
-    def __call__(self, theta: np.ndarray, task: Task) -> float:
+    def encode(self, theta: np.ndarray, task: Task) -> float:
         whole = self._inputs.all or not task.version
         outputs, size = self._layer.outputs, self._layer.length
         if not whole:
@@ -63,7 +63,7 @@ class GradientProduct(Memoryless):
         self._encoded, self._outputs, self._groups, self._inputs = encoded, layer.outputs, groups, inputs
         self._payload = reply.payloads[0]
 
-    def __call__(self, theta: np.ndarray, task: Task) -> float:
+    def encode(self, theta: np.ndarray, task: Task) -> float:
         size = self._groups.number(task.version) * self._groups.width * self._outputs
         self._encoded.take(task.body[size * theta.itemsize :])
         columns = self._groups.select(self._encoded.columns, task.version)

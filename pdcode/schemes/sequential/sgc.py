@@ -27,7 +27,7 @@ import numpy as np
 from ... import problems
 from ...coding import flops
 from ...coding.assignments import DataRows
-from ...coding.memory import Respond
+from ...coding.memory import PayloadEncoder
 from ...coding.state import State
 from ...config import Config, Count, NonNegative, Positive, Table, Tables
 from ...problems import Problem
@@ -59,7 +59,7 @@ class SequentialEncoder:
         self._thetas = [theta.copy() for _ in reply.payloads]  # by job
         self._last: list[tuple[int, int]] = []  # mini-tasks of the last round, unless it was lost
 
-    def __call__(self, theta: np.ndarray, task: Task) -> float:
+    def encode(self, theta: np.ndarray, task: Task) -> float:
         self._tasks.done(self._last)
         count, loss = len(self._thetas), 0.0
         news = theta.reshape(-1, len(self._thetas[0]))
@@ -189,9 +189,9 @@ class SequentialCode(DataCode):
         state.layouts, state.policy = self.layouts(problem, [1]), self.policy()
         return state
 
-    def responds(
+    def encoders(
         self, problem: Problem, worker: int, rows: int, replies: Sequence[Reply]
-    ) -> Sequence[Respond]:
+    ) -> Sequence[PayloadEncoder]:
         sources = [self.shard_sum(problem, worker, rows, shards) for shards in self.chunks[worker]]
         tasks = MiniTasks(self.own, self.options.burst)
         return [SequentialEncoder(replies[0], sources, tasks, np.zeros(problem.size, problem.dtype))]
