@@ -29,11 +29,11 @@ except SystemExit:
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from pdcode.config import StragglersTable
-from pdcode.stragglers import Delays
+from pdcode.stragglers import WorkerDelays
 with TemporaryDirectory() as folder:
     path = Path(folder, "a.csv")
     path.write_text("1,2\\n3,4\\n")
-    Delays(StragglersTable.of({"kind": "trace", "path": str(path)}).make(1, 2), 0).delay_ns(0, 0)
+    WorkerDelays(StragglersTable.of({"kind": "trace", "path": str(path)}).make(1, 2), 0).delay_ns(0, 0)
 """,
         {"h5py"},
     ),

@@ -9,7 +9,7 @@ import numpy as np
 
 from .. import codes, decoders
 from ..decoders import Decoder
-from ..decoders.received import threads
+from ..decoders.payloads import threads
 from .material import F4, array
 from .timing import Work, in_turn, processor, ratio
 

@@ -45,7 +45,7 @@ def codes(components: Components) -> list[str]:
             lines.append(f"#   none over blocks: a task combines the gradients of {combined}")
         elif assignment is None:
             lines.append("#   none")
-        elif all(unit.whole for unit in assignment.layers):
+        elif all(unit.uncoded for unit in assignment.layers):
             lines.append("#   none: everything is sent uncoded")
         else:
             how = "worker-selected" if components.layout.chosen else "drawn by both ends"
@@ -62,13 +62,13 @@ def layers(components: Components) -> list[str]:
         cut = f"{layer.count} blocks of {layer.size} × {layer.width} by {layer.axis}"
         lines.append(
             f"#   {layer.layer}: {layer.inputs} inputs and bias → {layer.outputs} outputs, "
-            f"{layer.length} parameters" + coded * f", {'uncoded' if layer.whole else cut}"
+            f"{layer.length} parameters" + coded * f", {'uncoded' if layer.uncoded else cut}"
         )
     if not coded:
         lines.append("# Units of a payload")
         for number, (unit, r) in enumerate(zip(units, components.layout.rows, strict=True)):
             whole = "whole" if r == 1 else f"{r} vectors"
-            cut = whole if unit.whole else f"{unit.count} blocks of {unit.elements}"
+            cut = whole if unit.uncoded else f"{unit.count} blocks of {unit.elements}"
             lines.append(f"#   {number}: {unit.length} parameters, {cut}")
     return lines
 

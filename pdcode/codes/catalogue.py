@@ -10,7 +10,7 @@ from .code import Code
 from .design import design
 
 
-class Entry(NamedTuple):
+class CatalogueEntry(NamedTuple):
     """A code of a family, with its claimed properties."""
 
     family: str
@@ -24,11 +24,11 @@ class Entry(NamedTuple):
 
 def _entries(
     family: str, *sizes: tuple[int, int, int, float | None], tight: bool | None = True, **options: Any
-) -> list[Entry]:
-    return [Entry(family, n, k, w, options, coherence, tight) for n, k, w, coherence in sizes]
+) -> list[CatalogueEntry]:
+    return [CatalogueEntry(family, n, k, w, options, coherence, tight) for n, k, w, coherence in sizes]
 
 
-ENTRIES: list[Entry] = [
+ENTRIES: list[CatalogueEntry] = [
     *_entries("uncoded", (16, 16, 1, 0.0), (32, 16, 1, 1.0)),
     *_entries("repetition", (32, 16, 1, 1.0)),
     *_entries("pairs", (32, 16, 2, 0.5)),
@@ -95,12 +95,12 @@ ENTRIES: list[Entry] = [
 ]
 
 
-def verify(entry: Entry) -> tuple[Code, float, float]:
+def verify(entry: CatalogueEntry) -> tuple[Code, float, float]:
     """Make a code and compare it with its claims.
 
     Parameters
     ----------
-    entry : Entry
+    entry : CatalogueEntry
         The code and its claims.
 
     Returns

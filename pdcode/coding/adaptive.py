@@ -105,14 +105,16 @@ class Energy(Rotating):
         each_update: bool = False,
         exponent: Any = 0.5,
     ) -> None:
-        coded = {layer.count: w for layer, w in zip(layers, weights, strict=True) if not layer.whole}
+        coded = {layer.count: w for layer, w in zip(layers, weights, strict=True) if not layer.uncoded}
         self._exponent = exponent
         designs = {
             k: codes.design("energy", workers=k, blocks=k, weight=w, seed=seed, exponent=exponent)
             for k, w in coded.items()
         }
         super().__init__(layers, rows, dtype, designs, seed, each_update)
-        self.energies = [None if layer.whole else BlockEnergies(layer.count, decay) for layer in self.layers]
+        self.energies = [
+            None if layer.uncoded else BlockEnergies(layer.count, decay) for layer in self.layers
+        ]
 
     def _draw(self, number: int, k: int, epoch: int) -> Pair:
         tracker = self.energies[number]

@@ -43,7 +43,7 @@ class Assignment:
         self.designs: dict[int, Code] = {}
         self.weights = [1] * len(self.layers)
         self.whole: Pair = np.zeros((1, 1), np.int32), np.ones((1, 1), self.dtype)
-        self.span = max([1, *(r for layer, r in zip(layers, rows, strict=True) if not layer.whole)])
+        self.span = max([1, *(r for layer, r in zip(layers, rows, strict=True) if not layer.uncoded)])
         self._next = 0
 
     def row(self, worker: int) -> int:
@@ -142,12 +142,12 @@ class Static(Assignment):
     ) -> None:
         super().__init__(layers, rows, dtype)
         self.designs = designs
-        self.weights = [1 if layer.whole else designs[layer.count].weight for layer in self.layers]
+        self.weights = [1 if layer.uncoded else designs[layer.count].weight for layer in self.layers]
         self._uncoded = [self.whole] * len(self.layers)
         self._tasks = {}  # tasks until the rows of a code run out, by (k, r)
         self._coded: list[tuple[int, int, int]] = []  # number, k and r of each unit that is not sent uncoded
         for number, (layer, r) in enumerate(zip(self.layers, self.rows, strict=True)):
-            if layer.whole:
+            if layer.uncoded:
                 continue
             self._coded.append((number, layer.count, r))
             self._tasks[layer.count, r] = len(designs[layer.count]) // r

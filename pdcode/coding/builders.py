@@ -67,7 +67,7 @@ def weights_of(config: Config, layers: Sequence[Unit], default: int | None) -> l
     weights: list[int | None] = []
     for layer, weight in zip(layers, configured, strict=True):
         w = default if weight is None else int(weight)
-        weights.append(1 if layer.whole else None if w is None else min(w, layer.count) if default else w)
+        weights.append(1 if layer.uncoded else None if w is None else min(w, layer.count) if default else w)
     return weights
 
 
@@ -103,7 +103,7 @@ def make_assignment(config: Config, layers: Sequence[Unit], workers: int) -> Ass
     weights = _one_weight(layers, limits)
     needed: dict[int, int] = {}
     for layer, r in zip(layers, rows, strict=True):
-        if not layer.whole:
+        if not layer.uncoded:
             needed[layer.count] = max(needed.get(layer.count, 0), r)
     each_update = config.update.mode != "async"
     if isinstance(table, FileTable):
@@ -122,7 +122,7 @@ def _one_weight(layers: Sequence[Unit], weights: Sequence[int | None]) -> dict[i
     """Return the codeword weight for each block count; layers with equally many blocks share a code."""
     shared: dict[int, int | None] = {}
     for layer, w in zip(layers, weights, strict=True):
-        if not layer.whole and shared.setdefault(layer.count, w) != w:
+        if not layer.uncoded and shared.setdefault(layer.count, w) != w:
             raise InputError(
                 f"code.weight: layers of {layer.count} blocks share a code of one weight, "
                 f"not {shared[layer.count]} and {w}"
@@ -194,13 +194,15 @@ def make_decoders(
 
 def make_selectors(config: Config, layers: Sequence[Unit], worker: int) -> list[CodewordSelector | None]:
     """Build a worker's codeword selector for each layer; None for an uncoded layer."""
-    from ..codes.constructions.matched import Matched
+    from ..codes.constructions.matched import MatchedSelector
 
     rows, limits = rows_of(config, layers), weights_of(config, layers, config.code.usual)
     dtype = np.dtype(config.problem.dtype)
     return [
         None
-        if layer.whole
-        else Matched(layer.count, layer.elements, layer.length, r, w or 1, dtype, config.seed + worker)
+        if layer.uncoded
+        else MatchedSelector(
+            layer.count, layer.elements, layer.length, r, w or 1, dtype, config.seed + worker
+        )
         for layer, r, w in zip(layers, rows, limits, strict=True)
     ]

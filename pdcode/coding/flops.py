@@ -57,8 +57,8 @@ def task_flops(config: Config, problem: Problem, layout: Layout, shard: int | No
     total = _passes(config, problem, batch)
     for number, (blocks, r, w) in enumerate(zip(problem.layers, layout.rows, layout.weights, strict=True)):
         inputs = _entries(problem, number)
-        total += whitening.flops(config.code.whiten, blocks, batch, inputs, blocks.whole)
-        if blocks.whole:
+        total += whitening.flops(config.code.whiten, blocks, batch, inputs, blocks.uncoded)
+        if blocks.uncoded:
             total += 2.0 * batch * inputs * blocks.outputs + _penalty(config, 1, 1, blocks.length)
         else:
             total += _coded(blocks, batch, inputs, number == 0 and _sparse(problem), r, w)
@@ -147,7 +147,7 @@ def _memory(config: Config, unit: Unit, r: int, w: int) -> float:
     sums = 3 if config.memory.kind == "difference" else 1
     sums += 2 if getattr(config.memory, "lookahead", 0.0) else 0
     total = unit.length * (1.0 + sums) + 4.0 * r * w * unit.elements  # finiteness check, sums, projection
-    if config.code.family == "matched" and not unit.whole:
+    if config.code.family == "matched" and not unit.uncoded:
         # a power iteration: products with the matrix and its transpose, and r × r Gram matrices
         total += 4.0 * r * unit.length + 4.0 * r * r * unit.elements
     return total

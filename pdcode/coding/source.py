@@ -6,7 +6,7 @@ from typing import Protocol
 
 import numpy as np
 
-from ..problems import Plan
+from ..problems import GradientPlan
 from ..transport.messages import Task
 from ..util.rng import Batches
 
@@ -32,13 +32,13 @@ class Batch:
 
     Parameters
     ----------
-    plan : Plan
+    plan : GradientPlan
         Plan of the worker's problem; built with the reply's payload if `coded` is used.
     batches : Batches
         Row indices of each task.
     """
 
-    def __init__(self, plan: Plan, batches: Batches) -> None:
+    def __init__(self, plan: GradientPlan, batches: Batches) -> None:
         self._plan, self._batches = plan, batches
 
     @property

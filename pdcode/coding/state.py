@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..decoders import Decoder
-from ..decoders.adding import Adding
-from ..decoders.adjoint import Adjoint
+from ..decoders.adding import AddingDecoder
+from ..decoders.adjoint import AdjointDecoder
 from ..kernels import intake, ledger
 from ..transport.layout import Codewords, Layout
 from ..transport.messages import Order
@@ -287,7 +287,7 @@ def adding(decoders: Sequence[Decoder]) -> intake.Fold | None:
     targets = [
         decoder.target
         for decoder in decoders
-        if isinstance(decoder, Adding) and type(decoder).add_sparse is Adding.add_sparse
+        if isinstance(decoder, AddingDecoder) and type(decoder).add_sparse is AddingDecoder.add_sparse
     ]
     return intake.Fold(targets) if len(targets) == len(decoders) else None
 
@@ -308,6 +308,6 @@ def plain_scales(state: Coded, rows: Sequence[int]) -> list[float] | None:
     scales = [
         decoder.scale_of(count)
         for decoder, count in zip(state.decoders, rows, strict=True)
-        if type(decoder) is Adjoint
+        if type(decoder) is AdjointDecoder
     ]
     return scales if len(scales) == len(rows) else None

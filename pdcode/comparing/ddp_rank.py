@@ -100,7 +100,7 @@ class Trained(NamedTuple):
 
 def sharded(config: Config, rank: int) -> tuple[Scheme, Problem, Batches, float]:
     """Read a rank's rows; return also its mini-batches, and the weight of its gradients."""
-    scheme, source, batch = make_scheme(config), problems.describe(config.problem), config.problem.batch
+    scheme, source, batch = make_scheme(config), problems.load_source(config.problem), config.problem.batch
     problem = scheme.learn(scheme.share(source, rank), rank)
     weight = scheme.share_of(problem, scheme.dealt(source))
     return scheme, problem, Batches(config.seed, rank, problem.rows, batch), weight
@@ -139,7 +139,7 @@ def work(job: Job, rank: int) -> Trained:
 
     board.compute_ns[rank] = warmed_up(parallel, forward)
     optimizer.zero_grad()
-    delays = stragglers.Delays(scheme.delays(), rank)
+    delays = stragglers.WorkerDelays(scheme.delays(), rank)
     dist.barrier()
     update = descend(board, rank, forward, optimizer, delays, model)
     t_ns, theta = time.perf_counter_ns() - int(board.head["start_ns"]), np.empty(problem.size, problem.dtype)
@@ -152,7 +152,7 @@ def descend(
     rank: int,
     forward: Callable[[int], Any],
     optimizer: Any,
-    delays: stragglers.Delays,
+    delays: stragglers.WorkerDelays,
     model: Model,
 ) -> int:
     """Make updates until the board says that it is enough; return their number.

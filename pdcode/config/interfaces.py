@@ -200,7 +200,7 @@ class StragglersTable(Kind, tag_field="kind"):
         return None
 
     def make(self, seed: int, workers: int) -> Any:
-        """Return the delays of a run, a `stragglers.Model`.
+        """Return the delays of a run, a `stragglers.DelayModel`.
 
         Raises
         ------

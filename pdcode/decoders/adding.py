@@ -10,7 +10,7 @@ from ..kernels import decode, specialise
 from .base import Decoder
 
 
-class Adding(Decoder):
+class AddingDecoder(Decoder):
     """Decoder whose accumulator is Σ g_i ⊗ y_i over arrivals: O(w·e) for each codeword.
 
     Where all decoders of a state are such, and do not override `add_sparse`, an arrival is added to all of

@@ -8,11 +8,11 @@ import numpy as np
 
 from ..config import DecoderTable
 from ..util.errors import InputError
-from .adding import Adding
+from .adding import AddingDecoder
 from .base import Context, Decoder, count_of, number_of
 
 
-class Adjoint(Adding):
+class AdjointDecoder(AddingDecoder):
     """Adjoint decoder: ĝ = c Σ g_i ⊗ y_i over the arrivals, O(w·e) for each codeword.
 
     With c = k/q it is unbiased for a tight code of which a random set of rows arrives. It keeps no payloads,
@@ -93,7 +93,7 @@ class Adjoint(Adding):
 class AdjointTable(DecoderTable, tag="adjoint"):
     """A scaled sum of the arrivals; a plain sum with memory ``worker``."""
 
-    makes: ClassVar[type[Decoder]] = Adjoint
+    makes: ClassVar[type[Decoder]] = AdjointDecoder
     relays: ClassVar[bool] = True
     adds: ClassVar[bool] = True
 

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from .base import Decoder, count_of
-from .received import Received
+from .payloads import PayloadStore
 
 
 class Structure(Protocol):
@@ -18,7 +18,7 @@ class Structure(Protocol):
     def reset(self) -> None: ...
 
 
-class Deferred(Decoder):
+class DeferredDecoder(Decoder):
     """Decoder that processes only the codewords at an arrival, and the payloads when it solves.
 
     Parameters
@@ -38,7 +38,7 @@ class Deferred(Decoder):
     def __init__(self, *shape: Any, copy: bool = False, capacity: int | None = None, **common: Any) -> None:
         super().__init__(*shape, **common)
         room = 2 * self.blocks if capacity is None else count_of("decoder.capacity", capacity)
-        self._received = Received(self.elements, self.dtype, copy, room)
+        self._received = PayloadStore(self.elements, self.dtype, copy, room)
         self._codewords: list[tuple[np.ndarray, np.ndarray]] = []
         self._structure = self._prepare(room)
 

@@ -44,7 +44,7 @@ def expectation_maximisation(
     return better, float((noise**2 * np.square(weighted).sum(axis=0).mean() + noise * spread) / len(words))
 
 
-class Energies:
+class EmEstimate:
     """Running estimate, with exponential decay, of block energies and payload noise.
 
     Parameters

@@ -8,10 +8,10 @@ import numpy as np
 
 from ..config import DecoderTable
 from .base import Decoder
-from .linear import Linear
+from .linear import LinearDecoder
 
 
-class LeastSquares(Linear):
+class LeastSquaresDecoder(LinearDecoder):
     """Least-squares decoder: ĝ = G⁺ y, exact for every prefix of the arrivals, of any rank.
 
     A complete orthogonal factorisation of the codewords is updated with each codeword, O(k·q) in float64;
@@ -21,7 +21,7 @@ class LeastSquares(Linear):
     Parameters
     ----------
     blocks, block_shape, dtype, length, copy, capacity
-        As for `Linear`.
+        As for `LinearDecoder`.
     """
 
     def coefficients(self) -> np.ndarray:
@@ -32,4 +32,4 @@ class LeastSquares(Linear):
 class LeastSquaresTable(DecoderTable, tag="least_squares"):
     """The minimum-norm least-squares solution over all arrivals."""
 
-    makes: ClassVar[type[Decoder]] = LeastSquares
+    makes: ClassVar[type[Decoder]] = LeastSquaresDecoder

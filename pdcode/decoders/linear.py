@@ -8,12 +8,12 @@ from math import sqrt
 import numpy as np
 
 from ..kernels import factor
-from .deferred import Deferred, Structure
+from .deferred import DeferredDecoder, Structure
 
 TILE = 1 << 14  # payload elements per pass when residuals are computed
 
 
-class Linear(Deferred):
+class LinearDecoder(DeferredDecoder):
     """Linear decoder: ĝ = W y, with W from a factorisation of the codewords.
 
     The algebra runs on the codewords, O(k·q) per arrival, in float64. Payloads stay where they were received
@@ -22,7 +22,7 @@ class Linear(Deferred):
     Parameters
     ----------
     blocks, block_shape, dtype, length, copy, capacity
-        As for `Deferred`.
+        As for `DeferredDecoder`.
     """
 
     _solved = 0  # number of codewords that the accumulator accounts for; -1: unknown

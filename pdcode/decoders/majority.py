@@ -10,7 +10,7 @@ from ..kernels import decode, specialise
 from .base import Decoder
 
 
-class Majority(Decoder):
+class MajorityDecoder(Decoder):
     """Majority vote: ĝ = sign(Σ g_i ⊗ sign(y_i)), 0 where there are as many votes for each sign.
 
     A direction for a step, not an estimate of the gradient's length (Bernstein, Wang, Azizzadenesheli and

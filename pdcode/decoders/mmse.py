@@ -12,11 +12,11 @@ from ..config import DecoderTable, NonNegative
 from ..kernels import mmse
 from ..util.errors import InputError
 from .base import Decoder, count_of, number_of
-from .energies import Energies
-from .linear import Linear
+from .energies import EmEstimate
+from .linear import LinearDecoder
 
 
-class Mmse(Linear):
+class MmseDecoder(LinearDecoder):
     """MMSE decoder: ĝ = ΣGᵀ(GΣGᵀ + σ²I)⁻¹ y, for blocks of covariance Σ and payload noise of variance σ².
 
     No linear estimate has a smaller mean square error, for any distribution with these moments (Gauss and
@@ -31,7 +31,7 @@ class Mmse(Linear):
     Parameters
     ----------
     blocks, block_shape, dtype, length, copy, capacity
-        As for `Linear`.
+        As for `LinearDecoder`.
     covariance : array_like, shape (k,) or (k, k), optional
         Mean square of an element of each block, or the blocks' covariance Σ.
     noise : float, optional
@@ -49,7 +49,7 @@ class Mmse(Linear):
         σ² that this update uses.
     """
 
-    options = (*Linear.options, "covariance", "noise", "decay", "sample")
+    options = (*LinearDecoder.options, "covariance", "noise", "decay", "sample")
 
     def __init__(
         self,
@@ -70,7 +70,7 @@ class Mmse(Linear):
             raise InputError(f"decoder.{error}") from None
         self.sample = min(count_of("decoder.sample", sample), self.elements)
         self._learns = prior is None or variance is None
-        self._estimate = Energies(
+        self._estimate = EmEstimate(
             self.blocks, float(decay), variance, None if prior is None else np.diagonal(prior).copy()
         )
         self._root: np.ndarray | None = None  # square root of a given covariance
@@ -124,7 +124,7 @@ class Mmse(Linear):
 class MmseTable(DecoderTable, tag="mmse"):
     """The linear estimate of least mean square error."""
 
-    makes: ClassVar[type[Decoder]] = Mmse
+    makes: ClassVar[type[Decoder]] = MmseDecoder
     adapts: ClassVar[bool] = True
 
     noise: NonNegative | None = None  #: noise variance σ² per element of a payload; none: estimated

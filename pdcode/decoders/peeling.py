@@ -10,11 +10,11 @@ import numpy as np
 from ..config import DecoderTable
 from ..kernels import peeling as graph
 from .base import Decoder
-from .deferred import Deferred, Structure
+from .deferred import DeferredDecoder, Structure
 from .linear import TILE
 
 
-class Peeling(Deferred):
+class PeelingDecoder(DeferredDecoder):
     """Peeling decoder: a codeword with one unknown block releases that block, in cascade.
 
     The decoder of LT codes (Luby, FOCS 2002) over the reals. Blocks that are not released are zero. It starts
@@ -25,7 +25,7 @@ class Peeling(Deferred):
     Parameters
     ----------
     blocks, block_shape, dtype, length, copy, capacity
-        As for `Deferred`.
+        As for `DeferredDecoder`.
     """
 
     _executed = 0  # number of releases that the accumulator accounts for
@@ -77,4 +77,4 @@ class Peeling(Deferred):
 class PeelingTable(DecoderTable, tag="peeling"):
     """Exact decoding of low-weight codewords, block by block."""
 
-    makes: ClassVar[type[Decoder]] = Peeling
+    makes: ClassVar[type[Decoder]] = PeelingDecoder

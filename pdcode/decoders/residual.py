@@ -11,8 +11,8 @@ from ..config import Config, DecoderTable, Positive
 from ..kernels import factor
 from ..util.errors import InputError
 from .base import Context, Decoder, count_of, number_of
-from .faults import Search, null_space
-from .linear import TILE, Linear
+from .linear import TILE, LinearDecoder
+from .syndrome import FaultSearch, null_space
 
 TOLERANCE = {"float32": 1e-4, "float64": 1e-10}
 ROUNDING = {"float32": 1e-4, "bfloat16": 0.02, "float16": 0.002, "int8": 0.02}
@@ -20,7 +20,7 @@ ROUNDING = {"float32": 1e-4, "bfloat16": 0.02, "float16": 0.002, "int8": 0.02}
 CANDIDATES = 8  # sets tried on the payloads themselves if the checks' Gram matrix cannot tell them apart
 
 
-class Residual(Linear):
+class ResidualDecoder(LinearDecoder):
     """Robust decoder: least squares without the arrivals whose payloads contradict the others.
 
     Honest payloads y = Gd satisfy q - rank checks for every d; errors break them. Of the sets of at most
@@ -42,7 +42,7 @@ class Residual(Linear):
     Parameters
     ----------
     blocks, block_shape, dtype, length, copy, capacity
-        As for `Linear`.
+        As for `LinearDecoder`.
     tolerance : float, optional
         Allowed error of a payload, relative to its norm (or to the median of those norms that are not zero,
         if that is larger). Default 1e-4 for float32, 1e-10 for float64; for quantised payloads give their
@@ -54,7 +54,7 @@ class Residual(Linear):
     """
 
     robust = True
-    options = (*Linear.options, "tolerance", "faults", "checks")
+    options = (*LinearDecoder.options, "tolerance", "faults", "checks")
 
     transient = "_checked", "_flagged", "_consistent", "_rest", "_rows"  # in snapshots
 
@@ -153,7 +153,7 @@ class Residual(Linear):
 
     def _search(
         self, basis: np.ndarray, rows: np.ndarray | slice, owners: np.ndarray, squares: np.ndarray
-    ) -> Search:
+    ) -> FaultSearch:
         """Evaluate the checks of payload rows with the given squared norms."""
         most = max(self.checks, 2 * self.faults * max(self._received.sizes) + 1)
         matrix = null_space(basis, most)
@@ -173,7 +173,7 @@ class Residual(Linear):
         np.add.at(honest, owners, weights * allowed)
         noise = 64.0 * float(np.finfo(self.dtype).eps)
         np.add.at(rounding, owners, weights * noise**2 * squares)
-        return Search(directions, gram, honest, rounding)
+        return FaultSearch(directions, gram, honest, rounding)
 
     def reset(self) -> None:
         super().reset()
@@ -188,7 +188,7 @@ class ResidualTable(DecoderTable, tag="residual"):
     tolerance: Annotated[float, Meta(gt=0, lt=1)] | None = None
     faults: Positive = 1  #: maximum number of faulty arrivals that are looked for
 
-    makes: ClassVar[type[Decoder]] = Residual
+    makes: ClassVar[type[Decoder]] = ResidualDecoder
 
     def check(self, config: Config) -> None:
         rough = [wire for wire in config.wire.formats if wire not in (*ROUNDING, "float64")]

@@ -6,11 +6,11 @@ from typing import Any, ClassVar
 
 from ..config import Config, DecoderTable
 from ..util.errors import InputError
-from .adding import Adding
+from .adding import AddingDecoder
 from .base import Context, Decoder, count_of
 
 
-class Summing(Adding):
+class SummingDecoder(AddingDecoder):
     """Summing decoder: ĝ = Σ g_i ⊗ y_i / n over all arrivals since the start; `reset` does not clear it.
 
     Workers send codewords of the difference between their gradient and rank 0's copy of it. ĝ is the mean of
@@ -43,7 +43,7 @@ class Summing(Adding):
 class SummingTable(DecoderTable, tag="summing"):
     """The sum of all arrivals since the start, for memory ``difference``."""
 
-    makes: ClassVar[type[Decoder]] = Summing
+    makes: ClassVar[type[Decoder]] = SummingDecoder
     relays: ClassVar[bool] = True
     adds: ClassVar[bool] = True
 

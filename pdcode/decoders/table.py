@@ -9,7 +9,7 @@ import numpy as np
 from .base import Decoder, count_of
 
 
-class Table(Decoder):
+class TableDecoder(Decoder):
     """Table decoder: ĝ is the mean of the last payload of each row, over the rows that have been received.
 
     Codewords are unit vectors over rows, not over blocks: they say whose gradient a payload is. `reset` keeps

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from ..kernels import factor
-from .linear import Linear
+from .linear import LinearDecoder
 
 
-class Target(Linear):
+class TargetDecoder(LinearDecoder):
     """Target decoder: ĝ = Σ a_i y_i, with the minimum-norm a that minimises ‖Uᵀa - t‖, U the rows arrived.
 
     It is exact as soon as t is in the span of the rows: gradient coding (Tandon et al., ICML 2017) has t = 1.
@@ -22,7 +22,7 @@ class Target(Linear):
         t: the wanted combination of data shards.
     """
 
-    options = (*Linear.options, "target")
+    options = (*LinearDecoder.options, "target")
 
     def __init__(self, *shape: Any, target: Any = (1.0,), **common: Any) -> None:
         self._target = np.asarray(target, np.float64)

@@ -13,7 +13,7 @@ from ..util.errors import InputError
 from .base import Decoder, number_of
 
 
-class Tracking(Decoder):
+class TrackingDecoder(Decoder):
     """Tracking decoder: z ← z + α·g_i ⊗ (y_i - g_iᵀ z)/‖g_i‖², Kaczmarz's method; z survives `reset`.
 
     The SEGA/JacSketch family (Hanzely, Mishchenko, Richtárik, NeurIPS 2018). Directions that were not sampled
@@ -55,7 +55,7 @@ class Tracking(Decoder):
 class TrackingTable(DecoderTable, tag="tracking"):
     """A gradient estimate kept from update to update."""
 
-    makes: ClassVar[type[Decoder]] = Tracking
+    makes: ClassVar[type[Decoder]] = TrackingDecoder
     relays: ClassVar[bool] = True
 
     step: Fraction = 1.0  #: step size α of the projections

@@ -19,7 +19,7 @@ from ..config import Config
 from ..faults.injector import Injector
 from ..problems import DataSource
 from ..schemes import make_scheme
-from ..stragglers import Delays
+from ..stragglers import WorkerDelays
 from ..training import share
 from ..training.checkpoint import Checkpoints, Found, folder_of
 from ..training.session import TrainingRun, close_trace, identity, open_trace
@@ -145,7 +145,7 @@ def serve(config: Config, comm: MPI.Intracomm | None = None) -> int:
         events = faults.of_worker(config, link.worker) if config.faults else ()
         injector = Injector(config.seed, link.worker, events)
         with leaves_by_signal(link):
-            work(link, worker, Delays(scheme.delays(), link.worker, facts["shares"]), injector)
+            work(link, worker, WorkerDelays(scheme.delays(), link.worker, facts["shares"]), injector)
         if link.alone:
             depart(0)
     return 0

@@ -80,8 +80,8 @@ def explicit_shards(table: ProblemTable, workers: int) -> ProblemTable:
     """Set `shards` explicitly if auto would replicate rows, as a run over MPI refuses auto then."""
     if table.shards != "auto":
         return table
-    source = problems.describe(table)
-    if source.dealt(workers) == source.rows:
+    source = problems.load_source(table)
+    if source.total_rows(workers) == source.rows:
         return table
     return msgspec.structs.replace(table, shards="replicated")
 

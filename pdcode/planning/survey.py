@@ -82,7 +82,7 @@ def scaled(config: Config, severity: float) -> StragglersTable:
     """
     table, workers = config.stragglers, config.workers.count
     if severity == 0:
-        dead = stragglers.dead(table, workers)
+        dead = stragglers.dead_workers(table, workers)
         return StragglersTable.of({"kind": "slow-set", "dead": dead} if dead else {})
     if severity == 1 and table.kind != "none":
         return table

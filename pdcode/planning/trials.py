@@ -151,7 +151,7 @@ def source(config: Config) -> problems.DataSource:
 
 @functools.lru_cache(1)
 def _source(table: bytes) -> problems.DataSource:
-    return problems.describe(ProblemTable.of(msgspec.json.decode(table)))
+    return problems.load_source(ProblemTable.of(msgspec.json.decode(table)))
 
 
 def payloads(config: Config) -> float:

@@ -1,10 +1,10 @@
 """Problems: models, data, losses, and coded derivatives."""
 
 from .dataset import Dataset
-from .loading import DataSource, describe, load, load_slice, receive, sliced
+from .loading import DataSource, load, load_slice, load_source, receive, sliced
 from .losses import Classification, Loss, Regression
 from .partition import Blocks, partition, payload_layout, sparse_codewords, task_rows
-from .plan import Plan
+from .plan import GradientPlan
 from .problem import Problem, as_table, create, synthetic_sizes
 
 __all__ = [
@@ -12,15 +12,15 @@ __all__ = [
     "Classification",
     "DataSource",
     "Dataset",
+    "GradientPlan",
     "Loss",
-    "Plan",
     "Problem",
     "Regression",
     "as_table",
     "create",
-    "describe",
     "load",
     "load_slice",
+    "load_source",
     "partition",
     "payload_layout",
     "receive",

@@ -8,7 +8,7 @@ import zlib
 
 import numpy as np
 
-from ..config import ProblemTable as Table
+from ..config import ProblemTable
 from ..util import npz
 from ..util.errors import InputError
 from ..util.memory import ensure_fits
@@ -19,7 +19,7 @@ from .samples import Samples, name_of
 WIDEST = 2**31 - 2  # features, as columns are int32 and the last one is the bias
 
 
-def read_npz(table: Table) -> Samples:
+def read_npz(table: ProblemTable) -> Samples:
     """Read inputs and targets from the arrays of an npz file that the table names."""
     path = existing("data", table.data)
     if not zipfile.is_zipfile(path):
@@ -37,7 +37,7 @@ def read_npz(table: Table) -> Samples:
         raise InputError(f"problem.data: {table.data!r} cannot be read as npz: {error}") from error
 
 
-def _array(table: Table, key: str, archive: zipfile.ZipFile) -> Array:
+def _array(table: ProblemTable, key: str, archive: zipfile.ZipFile) -> Array:
     """Read an array, after checks of the size and type that its header claims."""
     name = table.inputs if key == "inputs" else table.targets
     member, shape, dtype = npz.claimed(archive, name)
@@ -48,7 +48,7 @@ def _array(table: Table, key: str, archive: zipfile.ZipFile) -> Array:
     return npz.array(archive, member)
 
 
-def read_svmlight(table: Table) -> Samples:
+def read_svmlight(table: ProblemTable) -> Samples:
     """Read sparse inputs and targets; targets that are all integers may serve as classes."""
     from sklearn.datasets import load_svmlight_file
 
@@ -65,7 +65,7 @@ def read_svmlight(table: Table) -> Samples:
     return Samples(x, _whole(targets))
 
 
-def missing(key: str, name: str, table: Table, names: list[str]) -> InputError:
+def missing(key: str, name: str, table: ProblemTable, names: list[str]) -> InputError:
     """Return the InputError for an array that is missing in a file."""
     held = sorted(names)[:20] + ["…"] * (len(names) > 20)
     return InputError(

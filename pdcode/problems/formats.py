@@ -6,13 +6,12 @@ import os
 import re
 from pathlib import Path
 
-from ..config import BUNDLED
-from ..config import ProblemTable as Table
+from ..config import BUNDLED, ProblemTable
 from ..config.conditions import FORMATS
 from ..util.errors import InputError, not_a_file
 
 
-def format_of(table: Table) -> str:
+def format_of(table: ProblemTable) -> str:
     """Return the name of a bundled data set, or the format of a file, by its file name.
 
     Raises

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..config import ProblemTable as Table
+from ..config import ProblemTable
 from ..util.datasets import damage, ensure_files, ensure_written
 from ..util.errors import InputError
 from ..util.memory import ensure_fits
@@ -38,7 +38,7 @@ WINDOWS = 64  # number of runs of rows that rank 0 reads for evaluation
 GAP = 16  # gap in rows up to which reading on is cheaper than skipping
 
 
-def read_all(table: Table) -> Samples:
+def read_all(table: ProblemTable) -> Samples:
     """Read all rows."""
     with opened(table) as (x, y):
         for key, data in (("inputs", x), ("targets", y)):
@@ -47,7 +47,7 @@ def read_all(table: Table) -> Samples:
         return Samples(x[:], y[:])
 
 
-def statistics(table: Table) -> tuple[int, Statistics]:
+def statistics(table: ProblemTable) -> tuple[int, Statistics]:
     """Read the number of rows and the statistics that slices need; inputs are read only to standardise."""
     with opened(table) as (x, y):
         rows = len(x)
@@ -63,7 +63,7 @@ def statistics(table: Table) -> tuple[int, Statistics]:
         return rows, Statistics(values, mean, deviation)
 
 
-def load_slice(table: Table, worker: int, workers: int, common: Statistics) -> Dataset:
+def load_slice(table: ProblemTable, worker: int, workers: int, common: Statistics) -> Dataset:
     """Read one worker's training rows, without the other workers' rows.
 
     Parameters
@@ -81,7 +81,7 @@ def load_slice(table: Table, worker: int, workers: int, common: Statistics) -> D
         return _dataset(table, common, x, y, mine, test[:0])
 
 
-def load_sample(table: Table, common: Statistics) -> Dataset:
+def load_sample(table: ProblemTable, common: Statistics) -> Dataset:
     """Read at most `evaluate` training and `evaluate` test rows, in runs spread evenly over the file."""
     with opened(table) as (x, y):
         train, test = (rows[_runs(len(rows), table.evaluate)] for rows in split.split(table, len(x)))
@@ -89,7 +89,7 @@ def load_sample(table: Table, common: Statistics) -> Dataset:
 
 
 @contextmanager
-def opened(table: Table) -> Iterator[tuple[h5py.Dataset, h5py.Dataset]]:
+def opened(table: ProblemTable) -> Iterator[tuple[h5py.Dataset, h5py.Dataset]]:
     """Open the file, and yield its datasets of inputs and targets, with checked shapes.
 
     The block must only read them and raise nothing else: what h5py raises is reported as a damaged file.
@@ -110,7 +110,7 @@ def opened(table: Table) -> Iterator[tuple[h5py.Dataset, h5py.Dataset]]:
         raise InputError(f"problem.data: {table.data!r} cannot be read as HDF5: {error}") from error
 
 
-def _dataset_of(table: Table, key: str, file: h5py.File) -> h5py.Dataset:
+def _dataset_of(table: ProblemTable, key: str, file: h5py.File) -> h5py.Dataset:
     """Return the dataset of the inputs or targets, or say what is found by its name."""
     import h5py
 
@@ -140,7 +140,7 @@ def _dataset_of(table: Table, key: str, file: h5py.File) -> h5py.Dataset:
     raise missing(key, name, table, _names(file, table))
 
 
-def _names(group: h5py.Group, table: Table) -> list[str]:
+def _names(group: h5py.Group, table: ProblemTable) -> list[str]:
     """Return the names in a group, as text."""
     with damage(f"problem.data: {table.data!r}"):
         return sorted(map(str, group))
@@ -169,7 +169,7 @@ def _pick(data: h5py.Dataset, rows: Array) -> Array:
 
 
 def _dataset(
-    table: Table, common: Statistics, x: h5py.Dataset, y: h5py.Dataset, train: Array, test: Array
+    table: ProblemTable, common: Statistics, x: h5py.Dataset, y: h5py.Dataset, train: Array, test: Array
 ) -> Dataset:
     """Build a Dataset from training and test rows."""
     pairs = []

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..config import ProblemTable as Table
+from ..config import ProblemTable
 from ..util.errors import InputError, shown
 from ..util.memory import PACKED, ensure_fits
 from .formats import existing
@@ -22,7 +22,7 @@ TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: 
 GZIP = b"\x1f\x8b"
 
 
-def read_images_and_labels(table: Table) -> Samples:
+def read_images_and_labels(table: ProblemTable) -> Samples:
     """Read images and their labels; bytes 0 … 255 become 0 … 1.
 
     The file of labels is the table's `labels`, or the file whose name has "labels" and "idx1" in place of

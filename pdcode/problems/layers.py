@@ -37,7 +37,7 @@ class DenseLayer:
         their combinations of blocks will be in `payload`, shape (rows·b, m)."""
         small, self._other = (delta, self.inputs) if self.blocks.axis == "output" else (self.inputs, delta)
         self._small = small
-        if not self.blocks.whole:
+        if not self.blocks.uncoded:
             self._encoded = np.empty((len(delta), rows * self.blocks.size), delta.dtype)
             self._combine = blas.Product(self._encoded.T, self._other, payload)
 
@@ -83,7 +83,7 @@ class SparseLayer:
 
     def attach(self, delta: Array, rows: int, payload: Array) -> None:
         self._delta, self._payload = delta, payload
-        if self.blocks.whole:
+        if self.blocks.uncoded:
             return
         if self.blocks.axis == "output":
             self._encoded = np.empty((len(delta), rows * self.blocks.size), delta.dtype)

@@ -8,7 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
-from ..config import ProblemTable as Table
+from ..config import ProblemTable
 from . import bundled, files, hdf5, idx, split, synthetic
 from .dataset import Dataset
 from .formats import format_of
@@ -16,7 +16,7 @@ from .matrix import Array, Csr, as_dense
 from .samples import CHUNK, Samples, Statistics, flatten_inputs, is_classification, label_column, label_values
 from .scaling import largest, moments
 
-READERS: dict[str, Callable[[Table], Samples]] = {
+READERS: dict[str, Callable[[ProblemTable], Samples]] = {
     "digits": lambda table: bundled.digits(),
     "breast-cancer": lambda table: bundled.breast_cancer(),
     "diabetes": lambda table: bundled.diabetes(),
@@ -29,7 +29,7 @@ READERS: dict[str, Callable[[Table], Samples]] = {
 }
 
 
-def load(table: Table) -> Dataset:
+def load(table: ProblemTable) -> Dataset:
     """Read all data, split and standardise them.
 
     Parameters
@@ -80,7 +80,7 @@ class DataSource:
     dataset: Dataset
     rows: int
     sliced: bool
-    _table: Table
+    _table: ProblemTable
     _whole: Dataset | None
     _common: Statistics | None
 
@@ -103,7 +103,7 @@ class DataSource:
         split.shard(self.rows, worker, workers, how)  # raises if there are fewer rows than workers
         return self._common.arrays() if self._common is not None else {}
 
-    def dealt(self, workers: int) -> int:
+    def total_rows(self, workers: int) -> int:
         """Return the number of training rows of all workers together; replicated rows count repeatedly.
 
         Raises
@@ -120,12 +120,12 @@ class DataSource:
         return "replicated" if outnumbered else split.sharding(self._table)
 
 
-def sliced(table: Table) -> bool:
+def sliced(table: ProblemTable) -> bool:
     """Return whether each worker reads its own rows from the file: HDF5 with contiguous shards."""
     return format_of(table) == "hdf5" and split.sharding(table) == "contiguous"
 
 
-def describe(table: Table) -> DataSource:
+def load_source(table: ProblemTable) -> DataSource:
     """Load rank 0's data: all rows, or only those for evaluation if workers read slices of the file."""
     if sliced(table):
         rows, common = hdf5.statistics(table)
@@ -135,13 +135,13 @@ def describe(table: Table) -> DataSource:
     return DataSource(whole.sample(table.evaluate), whole.rows, False, table, whole, None)
 
 
-def receive(table: Table, arrays: dict[str, Array], worker: int, workers: int) -> Dataset:
+def receive(table: ProblemTable, arrays: dict[str, Array], worker: int, workers: int) -> Dataset:
     """Build a worker's Dataset from the result of `DataSource.shard`, or from its slice of the file."""
     if sliced(table):
         return load_slice(table, worker, workers, Statistics(**arrays))
     return Dataset.from_arrays(arrays)
 
 
-def load_slice(table: Table, worker: int, workers: int, statistics: Statistics) -> Dataset:
+def load_slice(table: ProblemTable, worker: int, workers: int, statistics: Statistics) -> Dataset:
     """Read a worker's rows of an HDF5 file with contiguous shards; see `pdcode.problems.hdf5`."""
     return hdf5.load_slice(table, worker, workers, statistics)

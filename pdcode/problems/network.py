@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..config import ProblemTable as Table
+from ..config import ProblemTable
 from ..kernels import blas
 from ..util.errors import InputError
 from ..util.memory import ensure_fits
@@ -104,7 +104,7 @@ class Network:
 
 
 def build(
-    table: Table, features: int, outputs: int, classes: int | None, blocks: int | str | list[int]
+    table: ProblemTable, features: int, outputs: int, classes: int | None, blocks: int | str | list[int]
 ) -> Network:
     """Build the network of a [problem] table.
 

@@ -49,7 +49,7 @@ class Unit:
         return (self.elements,)
 
     @property
-    def whole(self) -> bool:
+    def uncoded(self) -> bool:
         """Whether the unit is sent uncoded."""
         return self.count == 1
 
@@ -187,7 +187,7 @@ def task_rows(layers: Sequence[Unit], rows: int | Sequence[int]) -> list[int]:
         Codewords per task of all layers, or of each; ignored for uncoded layers.
     """
     counts = each("code.rows_per_task", rows, len(layers))
-    return [1 if layer.whole else int(count) for layer, count in zip(layers, counts, strict=True)]
+    return [1 if layer.uncoded else int(count) for layer, count in zip(layers, counts, strict=True)]
 
 
 def payload_layout(

@@ -19,7 +19,7 @@ from .whitening import WhitenedLayer, length
 Codeword = tuple[Array, Array]  # indices int32 (r, w), values (r, w)
 
 
-class Part(NamedTuple):
+class LayerResult(NamedTuple):
     """Views of one layer's result."""
 
     matrix: Array  # (r·b, m)
@@ -28,7 +28,7 @@ class Part(NamedTuple):
     unbiased: Array  # (r·b, m - 1), and the others
 
 
-class Plan:
+class GradientPlan:
     """Buffers and kernels that compute coded derivatives and gradients.
 
     Parameters
@@ -97,7 +97,7 @@ class Plan:
             ]
             self._layers, self._zero_loss = [*self._whitened], forward.zero_loss()
         self.views: list[Array] = []
-        self._parts: list[Part] = []  # the same memory as `views`
+        self._parts: list[LayerResult] = []  # the same memory as `views`
         for layer, count, start, delta in zip(self._layers, rows, self.offsets, self._deltas, strict=True):
             blocks = layer.blocks
             part = self.payload[start : start + count * blocks.elements]
@@ -106,7 +106,7 @@ class Plan:
             layer.attach(delta, count, self._parts[-1].matrix)
         self._whole = (np.zeros((1, 1), np.int32), np.ones((1, 1), dtype))
         self._wholes = [
-            layer.gradient(part.matrix) if layer.blocks.whole and part.matrix.size else None
+            layer.gradient(part.matrix) if layer.blocks.uncoded and part.matrix.size else None
             for layer, part in zip(self._layers, self._parts, strict=True)
         ]
         self._encode = specialise(encode.encode, dtype)
@@ -119,7 +119,7 @@ class Plan:
         return np.empty(self.network.size, self.network.dtype)
 
     @cached_property
-    def _gradients(self) -> list[Part]:
+    def _gradients(self) -> list[LayerResult]:
         return [self._part(layer, layer.matrix(self.full_gradient)) for layer in self.network.layers]
 
     def coded_derivative(
@@ -210,12 +210,12 @@ class Plan:
             operations.append(activation.Activation(forward.kind, scores, hidden, below))
         return operations
 
-    def _part(self, blocks: Blocks, matrix: Array) -> Part:
+    def _part(self, blocks: Blocks, matrix: Array) -> LayerResult:
         """Return the views of a layer's result, (r·b, m)."""
         biased = blocks.axis == "output" and not self.network.penalise_bias
-        return Part(matrix, matrix.reshape(1, -1), matrix[:, -1] if biased else None, matrix[:, :-1])
+        return LayerResult(matrix, matrix.reshape(1, -1), matrix[:, -1] if biased else None, matrix[:, :-1])
 
-    def _add_penalty(self, number: int, support: Array, values: Array, block: int, part: Part) -> None:
+    def _add_penalty(self, number: int, support: Array, values: Array, block: int, part: LayerResult) -> None:
         """Add l2 times the combinations of blocks of a layer's weights to `part`."""
         bias = None if part.bias is None else part.bias.copy()
         self._encode(

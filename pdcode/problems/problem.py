@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..config import ProblemTable as Table
+from ..config import ProblemTable
 from ..util.errors import InputError
 from . import optimum, split, synthetic
 from .dataset import Dataset
@@ -20,7 +20,7 @@ from .losses import LeastSquaresProblem
 from .matrix import Array
 from .network import Network, build
 from .partition import Blocks, sparse_codewords, task_rows
-from .plan import Plan
+from .plan import GradientPlan
 
 
 class Problem:
@@ -46,16 +46,16 @@ class Problem:
         Number of classes; None for regression.
     """
 
-    def __init__(self, table: Table, dataset: Dataset, network: Network) -> None:
+    def __init__(self, table: ProblemTable, dataset: Dataset, network: Network) -> None:
         self.table, self.dataset, self.network = table, dataset, network
         self.layers: list[Blocks] = list(network.layers)
         self.size, self.dtype = network.size, network.dtype
         self.rows, self.classes = dataset.rows, dataset.classes
-        self._plans: dict[tuple[int, ...], Plan] = {}
+        self._plans: dict[tuple[int, ...], GradientPlan] = {}
 
     @classmethod
     def from_dataset(
-        cls, table: Mapping[str, Any] | Table, dataset: Dataset, blocks: int | str | list[int] = 1
+        cls, table: Mapping[str, Any] | ProblemTable, dataset: Dataset, blocks: int | str | list[int] = 1
     ) -> Problem:
         """Build a problem on given rows, such as a worker's shard."""
         table = as_table(table)
@@ -136,7 +136,7 @@ class Problem:
         )
         payloads = []
         for words, layer, view in zip(dense, self.layers, plan.views, strict=True):
-            combined = words.astype(self.dtype) * view if layer.whole else view.copy()
+            combined = words.astype(self.dtype) * view if layer.uncoded else view.copy()
             payloads.append(combined.reshape(-1, *layer.shape))
         return payloads
 
@@ -147,10 +147,10 @@ class Problem:
         payload: Array | None = None,
         weight: float = 1.0,
         whiten: str = "none",
-    ) -> Plan:
-        """Build a `Plan` for batches of a fixed size; 0 takes all rows."""
+    ) -> GradientPlan:
+        """Build a `GradientPlan` for batches of a fixed size; 0 takes all rows."""
         network, data = self.network, self.dataset
-        return Plan(network, data.x, data.y, batch, codewords_per_task, payload, weight, whiten)
+        return GradientPlan(network, data.x, data.y, batch, codewords_per_task, payload, weight, whiten)
 
     @cached_property
     def optimum(self) -> Array | None:
@@ -177,7 +177,7 @@ class Problem:
             raise InputError(f"θ has shape {theta.shape}, not ({self.size},)")
         return theta
 
-    def _plan(self, indices: npt.ArrayLike | None, codewords: list[int]) -> tuple[Plan, Array | None]:
+    def _plan(self, indices: npt.ArrayLike | None, codewords: list[int]) -> tuple[GradientPlan, Array | None]:
         """Return a plan for this number of rows, the last one if it fits, and checked row numbers."""
         rows = None if indices is None else np.asarray(indices)
         if rows is not None:
@@ -200,7 +200,9 @@ class Problem:
         dense = []
         for words, layer in zip(codewords, self.layers, strict=True):
             array = (
-                np.ones((1, 1)) if words is None and layer.whole else np.atleast_2d(np.asarray(words, float))
+                np.ones((1, 1))
+                if words is None and layer.uncoded
+                else np.atleast_2d(np.asarray(words, float))
             )
             if array.ndim != 2 or array.shape[1] != layer.count:
                 raise InputError(
@@ -210,7 +212,7 @@ class Problem:
         return dense
 
 
-def create(table: Mapping[str, Any] | Table, blocks: int | str | list[int] = 1) -> Problem:
+def create(table: Mapping[str, Any] | ProblemTable, blocks: int | str | list[int] = 1) -> Problem:
     """Create a problem and load its data.
 
     Parameters
@@ -234,7 +236,7 @@ def create(table: Mapping[str, Any] | Table, blocks: int | str | list[int] = 1) 
     return Problem.from_dataset(table, load(table), blocks)
 
 
-def synthetic_sizes(table: Table, blocks: int | str | list[int]) -> dict[str, int]:
+def synthetic_sizes(table: ProblemTable, blocks: int | str | list[int]) -> dict[str, int]:
     """Return sizes of a problem on synthetic data without generating them: "parameters", training "rows".
 
     For other data, whose sizes are known once they are read, the result is empty.
@@ -251,7 +253,7 @@ def synthetic_sizes(table: Table, blocks: int | str | list[int]) -> dict[str, in
     return {"parameters": network.size, "rows": table.samples - split.test_rows(table, table.samples)}
 
 
-def as_table(table: Mapping[str, Any] | Table) -> Table:
+def as_table(table: Mapping[str, Any] | ProblemTable) -> ProblemTable:
     """Convert to a checked [problem] table.
 
     Raises
@@ -259,4 +261,4 @@ def as_table(table: Mapping[str, Any] | Table) -> Table:
     InputError
         If a key is unknown or a value invalid.
     """
-    return table if isinstance(table, Table) else Table.of(table)
+    return table if isinstance(table, ProblemTable) else ProblemTable.of(table)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..config import ProblemTable as Table
+from ..config import ProblemTable
 from ..util.errors import InputError
 from .formats import format_of
 from .matrix import Array, Csr, Matrix, with_ones
@@ -45,7 +45,7 @@ class Statistics:
         """Return the fields that are not None, by name."""
         return {name: value for name, value in vars(self).items() if value is not None}
 
-    def apply(self, table: Table, x: Matrix, y: Array) -> tuple[Matrix, Array]:
+    def apply(self, table: ProblemTable, x: Matrix, y: Array) -> tuple[Matrix, Array]:
         """Scale the inputs, append ones, and convert the targets to int32 labels or to real (rows, T).
 
         Raises
@@ -72,7 +72,7 @@ class Statistics:
         return with_ones(x), y
 
 
-def flatten_inputs(table: Table, samples: Samples) -> Samples:
+def flatten_inputs(table: ProblemTable, samples: Samples) -> Samples:
     """Check samples, and flatten inputs such as images to shape (rows, d).
 
     Raises
@@ -89,7 +89,7 @@ def flatten_inputs(table: Table, samples: Samples) -> Samples:
     return Samples(x, y, samples.names)
 
 
-def check_shapes(table: Table, x: Array, y: Array) -> None:
+def check_shapes(table: ProblemTable, x: Array, y: Array) -> None:
     """Refuse inputs and targets (arrays or HDF5 datasets) of wrong types or shapes."""
     for key, array in (("inputs", x), ("targets", y)):
         if array.dtype.kind not in "buif":
@@ -107,7 +107,7 @@ def check_shapes(table: Table, x: Array, y: Array) -> None:
         raise InputError(f"problem.data: {table.data!r} has {len(x)} rows of inputs but {len(y)} of targets")
 
 
-def is_classification(table: Table, y: Any, certain: bool = False) -> bool:
+def is_classification(table: ProblemTable, y: Any, certain: bool = False) -> bool:
     """Return whether targets are classes: by the kind of problem, by ``task``, or by their type.
 
     Parameters
@@ -141,7 +141,7 @@ def is_classification(table: Table, y: Any, certain: bool = False) -> bool:
     return integer
 
 
-def label_column(table: Table, y: Array) -> Array:
+def label_column(table: ProblemTable, y: Array) -> Array:
     """Return the labels, int64, shape (rows,).
 
     Raises
@@ -164,7 +164,7 @@ def label_column(table: Table, y: Array) -> Array:
     return labels
 
 
-def label_values(table: Table, labels: Array) -> Array:
+def label_values(table: ProblemTable, labels: Array) -> Array:
     """Return the distinct labels, ascending.
 
     Raises
@@ -183,14 +183,14 @@ def label_values(table: Table, labels: Array) -> Array:
     return values
 
 
-def check_finite(table: Table, key: str, values: Matrix) -> None:
+def check_finite(table: ProblemTable, key: str, values: Matrix) -> None:
     """Refuse NaN and infinity."""
     if np.isfinite(values.data if isinstance(values, Csr) else values).all():
         return
     raise InputError(f"problem.{key}: {name_of(table, key)} has a NaN or infinite value in {table.dtype}")
 
 
-def check_counts(table: Table, targets: Array) -> None:
+def check_counts(table: ProblemTable, targets: Array) -> None:
     """Refuse negative targets where the kind of problem takes counts."""
     if table.counts and targets.size and targets.min() < 0:
         raise InputError(
@@ -199,7 +199,7 @@ def check_counts(table: Table, targets: Array) -> None:
         )
 
 
-def name_of(table: Table, key: str) -> str:
+def name_of(table: ProblemTable, key: str) -> str:
     """Return the user's name for the inputs or targets, for messages."""
     if format_of(table) not in ("npz", "hdf5"):
         return f"the {key} of {table.data!r}"

@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 
-from ..config import ProblemTable as Table
+from ..config import ProblemTable
 from ..util.errors import InputError
 from .formats import format_of
 from .matrix import Array
@@ -14,14 +14,14 @@ from .matrix import Array
 STREAM = 0x5E9A7A7E  # separates the permutation's random numbers from others of the same seed
 
 
-def sharding(table: Table) -> Literal["shuffled", "contiguous", "replicated"]:
+def sharding(table: ProblemTable) -> Literal["shuffled", "contiguous", "replicated"]:
     """Return the kind of shards: `auto` is contiguous for HDF5 files, to be read in slices, else shuffled."""
     if table.shards == "auto":
         return "contiguous" if format_of(table) == "hdf5" else "shuffled"
     return table.shards
 
 
-def split(table: Table, rows: int) -> tuple[Array, Array]:
+def split(table: ProblemTable, rows: int) -> tuple[Array, Array]:
     """Split rows into training and test rows by a random permutation, keyed by `split_seed`.
 
     Returns
@@ -40,7 +40,7 @@ def split(table: Table, rows: int) -> tuple[Array, Array]:
     return train, test
 
 
-def test_rows(table: Table, rows: int) -> int:
+def test_rows(table: ProblemTable, rows: int) -> int:
     """Return the number of test rows among all rows."""
     return min(round(rows * table.test_fraction), rows - 1)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..config import ProblemTable as Table
+from ..config import ProblemTable
 from ..util.errors import InputError
 from ..util.memory import ensure_fits
 from . import split
@@ -16,7 +16,7 @@ REFLECTIONS = 3
 HIGHEST = 20.0  # logarithm of the largest rate of counts
 
 
-def generate(table: Table) -> Samples:
+def generate(table: ProblemTable) -> Samples:
     """Generate random inputs and the targets of a random teacher, keyed by `split_seed`.
 
     Dense training inputs, with their column of ones, have singular values √rows·(1 … condition^-½), evenly
@@ -59,7 +59,7 @@ def generate(table: Table) -> Samples:
     return Samples(x, y)
 
 
-def number_of_classes(table: Table) -> int:
+def number_of_classes(table: ProblemTable) -> int:
     """Return the number of classes; 0 for real targets."""
     if table.most_classes is not None:
         if table.outputs > table.most_classes:
@@ -72,7 +72,7 @@ def number_of_classes(table: Table) -> int:
     return table.outputs if table.outputs > 1 and table.classification is not False else 0
 
 
-def _width(table: Table) -> int:
+def _width(table: ProblemTable) -> int:
     """Return the number of columns of the linear map: a teacher's hidden units, or outputs or classes."""
     return 16 if table.deep else number_of_classes(table) or table.outputs
 

@@ -26,7 +26,7 @@ class RecordedSchedule(Schedule):
         The recorded run, with uncorrected worker clocks.
     workers : int
         Number of workers n.
-    model : Model, optional
+    model : DelayModel, optional
         Injected delays; by default those of the trace.
     over : callable
         Returns whether the recorded run was stopped at this point.
@@ -40,7 +40,7 @@ class RecordedSchedule(Schedule):
         self,
         trace: Trace,
         workers: int,
-        model: stragglers.Model | None,
+        model: stragglers.DelayModel | None,
         over: Callable[[], bool],
         go_on: Callable[[], None],
         shares: Sequence[Sequence[float]] = ((1.0,),),

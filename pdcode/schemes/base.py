@@ -146,7 +146,7 @@ class Scheme:
         """Return the training rows that a worker's tasks of an update use, given those of its shard."""
         return round(float(self.batches.mean()) * (self.config.problem.batch or shard))
 
-    def delays(self) -> stragglers.Model:
+    def delays(self) -> stragglers.DelayModel:
         """Build the model of the delays of this scheme's tasks."""
         return self.config.stragglers.make(self.config.seed, self.workers).merge(self.batches, self.portion)
 
@@ -176,7 +176,7 @@ class Scheme:
         InputError
             If there are fewer rows than shards.
         """
-        return data.dealt(self.workers)
+        return data.total_rows(self.workers)
 
     def share(self, data: problems.DataSource, worker: int) -> dict[str, np.ndarray]:
         """Return the data that rank 0 sends to a worker, as arrays by name."""

@@ -19,8 +19,8 @@ from ..coding.assignments import Assignment, DataRows
 from ..coding.source import Source
 from ..config import Config, Count, Table, Tables
 from ..decoders import Decoder
-from ..decoders.target import Target
-from ..problems import Plan, Problem
+from ..decoders.target import TargetDecoder
+from ..problems import GradientPlan, Problem
 from ..problems.partition import Unit
 from ..transport.layout import Layout
 from ..transport.messages import Reply, Task
@@ -48,11 +48,11 @@ class ShardSum:
 
     Parameters
     ----------
-    parts : sequence of (float, Plan, Batches)
+    parts : sequence of (float, GradientPlan, Batches)
         For each shard u_s, the plan of its gradient, and its mini-batches.
     """
 
-    def __init__(self, parts: Sequence[tuple[float, Plan, Batches]]) -> None:
+    def __init__(self, parts: Sequence[tuple[float, GradientPlan, Batches]]) -> None:
         self._parts, network = parts, parts[0][1].network
         self.gradient = np.empty(network.size, network.dtype)
         self._scaled = np.empty_like(self.gradient)
@@ -128,14 +128,14 @@ class DataCode(Scheme):
 
     def decoders(self, units: Sequence[Unit], designs: Mapping[int, Code] | None) -> list[Decoder]:
         (unit,) = units
-        return [Target(1, unit.shape, self.config.problem.dtype, target=np.ones(self.matrix.shape[1]))]
+        return [TargetDecoder(1, unit.shape, self.config.problem.dtype, target=np.ones(self.matrix.shape[1]))]
 
     def shards_of(self, worker: int) -> list[int]:
         """Return the shards of a worker."""
         return [int(shard) for shard in np.flatnonzero(self.matrix[worker])]
 
     def dealt(self, data: problems.DataSource) -> int:
-        return data.dealt(self.matrix.shape[1])
+        return data.total_rows(self.matrix.shape[1])
 
     def share(self, data: problems.DataSource, worker: int) -> dict[str, np.ndarray]:
         count = self.matrix.shape[1]

@@ -27,7 +27,7 @@ from ..coding.optimizers import Optimizer, Sign
 from ..coding.source import Source
 from ..config import Config, OptimizerTable, Positive, Table, Tables
 from ..decoders import Decoder
-from ..decoders.summing import Summing
+from ..decoders.summing import SummingDecoder
 from ..kernels import decode, specialise
 from ..problems import Problem
 from ..problems.partition import Blocks, Unit
@@ -191,7 +191,7 @@ class CoefficientSigns(Sign):
     def __init__(self, table: OptimizerTable, size: int, dtype: Any, transform: Transform) -> None:
         super().__init__(table, size, dtype)
         self._transform, self._coefficients = transform, np.empty(self.size, self.dtype)
-        self._whole, self._mean = [Unit(0, self.size, 1)], [Summing(1, (self.size,), self.dtype)]
+        self._whole, self._mean = [Unit(0, self.size, 1)], [SummingDecoder(1, (self.size,), self.dtype)]
 
     def step(
         self,
@@ -274,7 +274,7 @@ class DeMo(Scheme):
 
     def selectors(self, units: Sequence[Unit], worker: int) -> list[CodewordSelector | None]:
         return [
-            None if unit.whole else LargestOfChunks(unit.size, count)
+            None if unit.uncoded else LargestOfChunks(unit.size, count)
             for unit, count in zip(units, self.counts(units), strict=True)
             if isinstance(unit, Chunks)
         ]

@@ -14,7 +14,7 @@ import numpy as np
 from ..coding import flops
 from ..coding.source import Source
 from ..config import Positive, Real, Table, Tables
-from ..problems import Plan, Problem
+from ..problems import GradientPlan, Problem
 from ..transport.layout import Layout
 from ..transport.messages import Reply, Task
 from ..util.rng import Batches
@@ -44,7 +44,7 @@ class LocalSteps:
 
     Parameters
     ----------
-    plan : Plan
+    plan : GradientPlan
         Plan of the worker's problem.
     batches : Batches
         Row indices of all steps of a task; full batches are used in every step.
@@ -57,7 +57,7 @@ class LocalSteps:
     """
 
     def __init__(
-        self, plan: Plan, batches: Batches, steps: int, inner: InnerOptimizer, weight: float
+        self, plan: GradientPlan, batches: Batches, steps: int, inner: InnerOptimizer, weight: float
     ) -> None:
         dtype = plan.network.dtype
         self._plan, self._batches, self._steps, self.inner = plan, batches, steps, inner

@@ -29,7 +29,7 @@ from ..coding.optimizers import Optimizer
 from ..coding.source import Source
 from ..coding.state import State
 from ..config import Config, Positive, Table, Tables
-from ..decoders.summing import Summing
+from ..decoders.summing import SummingDecoder
 from ..kernels import finite
 from ..problems import Problem
 from ..problems.partition import Blocks, Unit
@@ -94,7 +94,7 @@ class PowerState(State):
         self.theta, self.optimizer, self.layouts = theta, optimizer, layouts
         self._factors, self._workers = factors, workers
         self._units = [Unit(0, len(theta), 1)]
-        self._decoders = [Summing(1, (len(theta),), theta.dtype)]
+        self._decoders = [SummingDecoder(1, (len(theta),), theta.dtype)]
         last = np.empty(sum(r * layer.inputs for layer, r in factors), theta.dtype)
         last[:] = np.random.default_rng(seed).standard_normal(len(last))
         bodies = [last], [np.empty(sum(r * layer.outputs for layer, r in factors), theta.dtype)]

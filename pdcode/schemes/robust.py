@@ -36,7 +36,7 @@ import numpy as np
 from ..codes import Code
 from ..config import Config, Count, Real, Table, Tables
 from ..decoders import Decoder
-from ..decoders.received import Received
+from ..decoders.payloads import PayloadStore
 from ..kernels import order, specialise
 from ..problems import Problem
 from ..problems.partition import Unit
@@ -122,7 +122,7 @@ class Aggregate(Decoder):
     ) -> None:
         super().__init__(*shape, **common)
         self._rule, self._liars, self._radius, self._workers = rule, liars, radius, workers
-        self._received = Received(self.elements, self.dtype)
+        self._received = PayloadStore(self.elements, self.dtype)
         self._before = np.zeros(self.elements if rule == "clipping" else 0, self.dtype)  # the last aggregate
         self._middle: Callable[..., None] = specialise(order.middle_mean, self.dtype)
         self._solved = 0  # number of gradients that the accumulator accounts for

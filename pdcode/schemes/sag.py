@@ -29,8 +29,8 @@ from ..coding.policies import Policy, Seen, wanted
 from ..coding.source import Source
 from ..config import Config, Positive, Table, Tables, UpdateTable
 from ..decoders import Decoder
-from ..decoders.table import Table as TableDecoder
-from ..problems import Plan, Problem
+from ..decoders.table import TableDecoder
+from ..problems import GradientPlan, Problem
 from ..problems.partition import Unit
 from ..transport.layout import Codewords, Layout
 from ..transport.messages import Reply, Task
@@ -80,7 +80,7 @@ class PartGradient:
     def __init__(self, problem: Problem, config: Config, worker: int, parts: int, rows: int) -> None:
         batch, share = config.problem.batch, config.workers.count * parts / rows
         self._ends = [problem.rows * number // parts for number in range(parts + 1)]
-        self._takes: dict[int, tuple[Plan, Batches]] = {}  # by the rows of a part
+        self._takes: dict[int, tuple[GradientPlan, Batches]] = {}  # by the rows of a part
         for size in sorted(set(np.diff(self._ends).tolist())):
             plan = problem.plan(batch or (size if parts > 1 else 0), weight=share * size)
             self._takes[size] = plan, Batches(config.seed, worker, size, batch)

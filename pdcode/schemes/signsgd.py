@@ -13,7 +13,7 @@ from typing import ClassVar
 from ..codes import Code
 from ..config import Tables
 from ..decoders import Decoder
-from ..decoders.majority import Majority
+from ..decoders.majority import MajorityDecoder
 from ..problems.partition import Unit
 from .base import Scheme
 
@@ -35,4 +35,4 @@ class SignSGD(Scheme):
 
     def decoders(self, units: Sequence[Unit], designs: Mapping[int, Code] | None) -> list[Decoder]:
         dtype = self.config.problem.dtype
-        return [Majority(unit.count, unit.shape, dtype, length=unit.length) for unit in units]
+        return [MajorityDecoder(unit.count, unit.shape, dtype, length=unit.length) for unit in units]

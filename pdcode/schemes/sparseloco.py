@@ -29,7 +29,7 @@ import numpy as np
 from ..codes import Code
 from ..config import Config, Positive, Tables
 from ..decoders import Decoder
-from ..decoders.adjoint import Adjoint
+from ..decoders.adjoint import AdjointDecoder
 from ..problems.partition import Unit
 from ..transport.codewords import Chunks
 from ..util.errors import InputError
@@ -37,7 +37,7 @@ from .diloco import DiLoCo
 from .topk import TopK
 
 
-class KeptMean(Adjoint):
+class KeptMean(AdjointDecoder):
     """Mean of payloads of single elements, which are kept until it is asked for.
 
     The accumulator has room behind the sum for the payloads of an update and their indices: it is all that a

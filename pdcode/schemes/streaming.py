@@ -30,8 +30,8 @@ from ..coding.optimizers import Optimizer
 from ..coding.policies import Seen, wanted
 from ..coding.state import Coded, State
 from ..config import Config, Tables
-from ..decoders.adjoint import Adjoint
-from ..problems import Plan, Problem
+from ..decoders.adjoint import AdjointDecoder
+from ..problems import GradientPlan, Problem
 from ..problems.partition import Blocks, Unit
 from ..transport.base import Arrival
 from ..transport.layout import Layout
@@ -78,7 +78,7 @@ class StreamedState(Coded):
     ) -> None:
         found = [pieces(layers, part) for part in range(layers[0].count)]
         units = [unit for part in found for _, unit in part]
-        decoders = [Adjoint(1, unit.shape, theta.dtype) for unit in units]
+        decoders = [AdjointDecoder(1, unit.shape, theta.dtype) for unit in units]
         super().__init__(theta, units, decoders, optimizer, assignment)
         left = iter(decoders)
         self._parts = [[(number, next(left)) for number, _ in part] for part in found]
@@ -113,7 +113,7 @@ class PartEncoder:
 
     Parameters
     ----------
-    plan : Plan
+    plan : GradientPlan
         Plan of the worker's problem for one codeword a task.
     batches : Batches
         Row indices of each task.
@@ -121,7 +121,7 @@ class PartEncoder:
         Receives the payloads of all parts.
     """
 
-    def __init__(self, plan: Plan, batches: Batches, reply: Reply) -> None:
+    def __init__(self, plan: GradientPlan, batches: Batches, reply: Reply) -> None:
         self._plan, self._batches, self._replies = plan, batches, reply.parts
         one = np.ones((1, 1), reply.layout.dtype)
         layers = range(len(reply.layout.units))

@@ -100,7 +100,7 @@ class TopK(SingleElements):
     def selectors(self, units: Sequence[Unit], worker: int) -> list[CodewordSelector | None]:
         dtype = np.dtype(self.config.problem.dtype)
         return [
-            None if unit.whole else Largest(unit.length, chunks, dtype)
+            None if unit.uncoded else Largest(unit.length, chunks, dtype)
             for unit, chunks in zip(units, self.chunks(units), strict=True)
         ]
 

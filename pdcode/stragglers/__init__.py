@@ -3,8 +3,8 @@
 They are keyed by (seed, worker, task), and therefore the same for every scheme and on both clocks.
 """
 
-from .base import Delayed, Law, Model, dead, delays_ns
+from .base import Delayed, DelayModel, Law, dead_workers, delays_ns
 from .bases import base_ns
-from .delays import Delays
+from .delays import WorkerDelays
 
-__all__ = ["Delayed", "Delays", "Law", "Model", "base_ns", "dead", "delays_ns"]
+__all__ = ["DelayModel", "Delayed", "Law", "WorkerDelays", "base_ns", "dead_workers", "delays_ns"]

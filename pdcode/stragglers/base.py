@@ -32,8 +32,8 @@ class Delayed(StragglersTable):
                         f"stragglers.{key}: worker {worker} does not exist (there are {workers}, from 0)"
                     )
 
-    def make(self, seed: int, workers: int) -> Model:
-        return Model(self, seed, workers)
+    def make(self, seed: int, workers: int) -> DelayModel:
+        return DelayModel(self, seed, workers)
 
     def factors(self, workers: int) -> Reals:
         """Return the factor of each worker's delays, shape (n,)."""
@@ -81,7 +81,7 @@ def _workers(workers: list[int]) -> str:
     return f"worker{'s' if len(workers) > 1 else ''} {listing(shown)}"
 
 
-class Model:
+class DelayModel:
     """The delays of a run.
 
     A delay is a function of (seed, worker, task) alone; it does not depend on how many are drawn at a time or
@@ -186,19 +186,19 @@ class Model:
         return out
 
 
-def dead(table: StragglersTable, workers: int) -> list[int]:
+def dead_workers(table: StragglersTable, workers: int) -> list[int]:
     """Return the workers that never answer, ascending."""
     return [int(worker) for worker in table.make(0, workers).dead.nonzero()[0]]
 
 
 def delays_ns(
-    model: Model, workers: Any, first: Any, count: int, compute_ns: Any, share: Any = 1.0
+    model: DelayModel, workers: Any, first: Any, count: int, compute_ns: Any, share: Any = 1.0
 ) -> Integers:
-    """Return delays in ns, as `Model.delays_s` plus the part that is a multiple of a task's compute time.
+    """Return delays in ns: those of `DelayModel.delays_s`, plus each worker's stretch times its compute time.
 
     Parameters
     ----------
-    model : Model
+    model : DelayModel
     workers, first : array_like of int, shape (m,)
         Workers, and the first task of each.
     count : int

@@ -6,17 +6,17 @@ import math
 from collections.abc import Sequence
 
 from ..config import LARGEST
-from .base import Model
+from .base import DelayModel
 
 BLOCK = 64  # tasks for which delays are drawn at a time
 
 
-class Delays:
+class WorkerDelays:
     """Delays of one worker, drawn ahead.
 
     Parameters
     ----------
-    model : Model
+    model : DelayModel
         The delays of the run, see `Scheme.delays`.
     worker : int
         Number of this worker.
@@ -29,7 +29,7 @@ class Delays:
         Whether the worker keeps its core busy during the delay.
     """
 
-    def __init__(self, model: Model, worker: int, shares: Sequence[Sequence[float]] = ((1.0,),)) -> None:
+    def __init__(self, model: DelayModel, worker: int, shares: Sequence[Sequence[float]] = ((1.0,),)) -> None:
         self.spin = getattr(model.table, "how", "sleep") == "spin"
         self._model, self._worker, self._shares = model, [worker], shares
         self._stretch = float(model.stretch(self._worker)[0])

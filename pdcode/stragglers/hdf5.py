@@ -19,12 +19,12 @@ from ..util.errors import InputError, shortened
 from . import bases, records
 from .base import Reals
 
-Load = Callable[[Any, tuple[Path, ...]], records.Records]
+Load = Callable[[Any, tuple[Path, ...]], records.DelayRecords]
 
 
 def read_records(
     path: Path, dataset: str | None, draw: str, times: str, above: tuple[Path, ...], load: Load
-) -> records.Records:
+) -> records.DelayRecords:
     """Read the records of an HDF5 file; `load` is `trace.load_records`, which explains `above`.
 
     Raises
@@ -48,7 +48,7 @@ def read_records(
         raise error if explained else InputError(f"stragglers.path: {error}") from None
 
 
-def recorded(run: Trace, draw: str, above: tuple[Path, ...], load: Load) -> records.Records:
+def recorded(run: Trace, draw: str, above: tuple[Path, ...], load: Load) -> records.DelayRecords:
     """Compute the delays of a run's tasks: time from start to reply minus the worker's base, at least 0.
 
     A worker's base is `bases.of_workers` of the compute times, times 1 + its stretch if the run's own
@@ -86,7 +86,7 @@ def recorded(run: Trace, draw: str, above: tuple[Path, ...], load: Load) -> reco
     counts = np.bincount(workers, minlength=members).astype(np.int64)
     base_ns = bases.base_ns(run)
     stretch = own_ns / base_ns - 1 if base_ns else np.zeros(members)
-    return records.Records(1e-9 * np.maximum(late_ns[order], 0), counts, stretch)
+    return records.DelayRecords(1e-9 * np.maximum(late_ns[order], 0), counts, stretch)
 
 
 def _answered(worker: np.ndarray, status: np.ndarray, injected_ns: np.ndarray) -> np.ndarray:

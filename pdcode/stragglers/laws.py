@@ -9,20 +9,20 @@ from msgspec import Meta
 
 from ..config import Factor, Fraction, NonNegative, Real, StragglersTable
 from ..util.formats import duration
-from .base import Delayed, Integers, Law, Model, Reals
+from .base import Delayed, DelayModel, Integers, Law, Reals
 
 
 class NoDelays(StragglersTable, tag="none"):
     """No injected delays."""
 
-    def make(self, seed: int, workers: int) -> Model:
-        return Undelayed(Delayed(), seed, workers)
+    def make(self, seed: int, workers: int) -> DelayModel:
+        return ZeroDelays(Delayed(), seed, workers)
 
     def describe(self) -> str:
         return "none injected"
 
 
-class Undelayed(Model):
+class ZeroDelays(DelayModel):
     """Delays of `NoDelays`: zero."""
 
     def _draw_s(self, workers: Integers, first: Integers, count: int) -> Reals:
@@ -120,8 +120,8 @@ class SlowSet(Shifted, tag="slow-set"):
     Without shift_s, slow workers take slowdown × their own compute time.
     """
 
-    def make(self, seed: int, workers: int) -> Model:
-        return Constant(self, seed, workers)
+    def make(self, seed: int, workers: int) -> DelayModel:
+        return ConstantDelays(self, seed, workers)
 
     def slower(self, that: str = "that") -> str:
         return super().slower("that" if self.shift_s else OWN)
@@ -140,8 +140,8 @@ class Heterogeneous(Delayed, tag="heterogeneous"):
     shift_s: NonNegative = 0.0  #: delay of worker 0; 0: factors apply to the compute time [s]
     slowdown: Factor = 1.0  #: factor of the last worker's delays; worker 0 has 1, others are evenly spaced
 
-    def make(self, seed: int, workers: int) -> Model:
-        return Constant(self, seed, workers)
+    def make(self, seed: int, workers: int) -> DelayModel:
+        return ConstantDelays(self, seed, workers)
 
     def factors(self, workers: int) -> Reals:
         return np.linspace(1, self.slowdown, workers)
@@ -152,7 +152,7 @@ class Heterogeneous(Delayed, tag="heterogeneous"):
         return f"{first} for worker 0, up to {self.slowdown:g}× {that} for the last"
 
 
-class Constant(Model):
+class ConstantDelays(DelayModel):
     """Constant delays: a worker's factor times shift_s, or without shift_s times its compute time."""
 
     def _draw_s(self, workers: Integers, first: Integers, count: int) -> Reals:

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..config import Fraction, Real
-from .base import Integers, Model, Reals
+from .base import DelayModel, Integers, Reals
 from .laws import Shifted, time
 
 WINDOW, MOST = 16, 1 << 20  # draws searched at a time: at first for one worker, and at most for all
@@ -27,8 +27,8 @@ class Markov(Shifted, tag="markov", kw_only=True):
     enter: Fraction  #: probability per task that a spell begins
     leave: Fraction  #: probability per task that a spell ends
 
-    def make(self, seed: int, workers: int) -> Model:
-        return Spells(self, seed, workers)
+    def make(self, seed: int, workers: int) -> DelayModel:
+        return MarkovDelays(self, seed, workers)
 
     def part(self) -> str:
         slow = 100 * self.enter / (self.enter + self.leave)
@@ -36,7 +36,7 @@ class Markov(Shifted, tag="markov", kw_only=True):
         return f"{time(self.extra_s)} in spells {spells}, {slow:.3g} % of all"
 
 
-class Spells(Model):
+class MarkovDelays(DelayModel):
     """Delays of `Markov`.
 
     Notes

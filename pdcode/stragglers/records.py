@@ -17,7 +17,7 @@ HDF5 = b"\x89HDF\r\n\x1a\n"  # signature of an HDF5 file
 
 
 @dataclass(frozen=True)
-class Records:
+class DelayRecords:
     """Delays of all workers, one worker after the other.
 
     Attributes
@@ -75,7 +75,7 @@ def csv(path: Path) -> Reals:
     return np.array(rows, np.float64).reshape(len(rows), -1) if rows else np.empty((0, 0))
 
 
-def matrix(path: Path, values: Reals, times: str) -> Records:
+def matrix(path: Path, values: Reals, times: str) -> DelayRecords:
     """Return the records of a matrix (workers, rounds) in seconds; NaN where nothing was recorded.
 
     Entries are delays or, if `times` is ``task``, total durations of tasks.
@@ -93,7 +93,7 @@ def matrix(path: Path, values: Reals, times: str) -> Records:
         what = "delay" if times == "delay" else "time"
         raise wrong(path, f"{entry} is not a {what} from 0 to {LARGEST:g} s")
     counts = np.count_nonzero(recorded, axis=1).astype(np.int64)
-    return Records(values[recorded], counts, np.full(len(counts), 0.0 if times == "delay" else -1.0))
+    return DelayRecords(values[recorded], counts, np.full(len(counts), 0.0 if times == "delay" else -1.0))
 
 
 def ensure_delays_fit(path: Path, entries: int) -> None:

@@ -14,7 +14,7 @@ from ..kernels import philox
 from ..util import rng
 from ..util.errors import not_a_file
 from . import records
-from .base import Integers, Law, Model, Reals
+from .base import DelayModel, Integers, Law, Reals
 
 
 class Recorded(Law, tag="trace", kw_only=True):
@@ -40,7 +40,7 @@ class Recorded(Law, tag="trace", kw_only=True):
     def reads(self) -> str:
         return self.path
 
-    def make(self, seed: int, workers: int) -> Model:
+    def make(self, seed: int, workers: int) -> DelayModel:
         return DRAWS[self.draw](self, seed, workers)
 
     def words(self) -> str:
@@ -49,7 +49,7 @@ class Recorded(Law, tag="trace", kw_only=True):
         return f"those recorded in {self.path}, {drawn[self.draw]}"
 
 
-class RecordedDelays(Model):
+class RecordedDelays(DelayModel):
     """Delays of `Recorded`.
 
     A worker without records never answers. A worker that computed more slowly than others is slower here too,
@@ -84,7 +84,7 @@ class RecordedDelays(Model):
         raise NotImplementedError
 
 
-class Replay(RecordedDelays):
+class ReplayedDelays(RecordedDelays):
     """Recorded delays in their order: a worker's task t has that of its t-th recorded task, cyclically."""
 
     def _number(self, workers: Integers, first: Integers, count: int, counts: Integers) -> Integers:
@@ -92,7 +92,7 @@ class Replay(RecordedDelays):
         return number
 
 
-class Bootstrap(RecordedDelays):
+class BootstrapDelays(RecordedDelays):
     """Single recorded delays of the worker, drawn with replacement for each task.
 
     Efron, "Bootstrap methods: another look at the jackknife", Ann. Statist. 1979.
@@ -102,7 +102,7 @@ class Bootstrap(RecordedDelays):
         return (self._uniforms(workers, first, count)[..., 0] * counts).astype(np.int64)
 
 
-class BlockBootstrap(RecordedDelays):
+class BlockBootstrapDelays(RecordedDelays):
     """Blocks of consecutive recorded delays, drawn with replacement for all workers together.
 
     Künsch, "The jackknife and the bootstrap for general stationary observations", Ann. Statist. 1989;
@@ -131,13 +131,13 @@ class BlockBootstrap(RecordedDelays):
 
 
 DRAWS: dict[str, type[RecordedDelays]] = {
-    "bootstrap": Bootstrap,
-    "block": BlockBootstrap,
-    "replay": Replay,
+    "bootstrap": BootstrapDelays,
+    "block": BlockBootstrapDelays,
+    "replay": ReplayedDelays,
 }
 
 
-def block_length(recorded: records.Records) -> int:
+def block_length(recorded: records.DelayRecords) -> int:
     """Return a block length for recorded delays.
 
     It is that of least mean square error of the variance of a mean, (6 ρ² N)^⅓ / (1 - ρ²)^⅔, if delays are a
@@ -156,7 +156,7 @@ def block_length(recorded: records.Records) -> int:
     return longest
 
 
-def load_records(table: Recorded, above: tuple[Path, ...] = ()) -> records.Records:
+def load_records(table: Recorded, above: tuple[Path, ...] = ()) -> records.DelayRecords:
     """Read the file that ``[stragglers]`` names; an unchanged file is read only once.
 
     Parameters
@@ -185,7 +185,7 @@ def load_records(table: Recorded, above: tuple[Path, ...] = ()) -> records.Recor
 @lru_cache(maxsize=4)
 def _read(
     path: Path, dataset: str | None, draw: str, times: str, stamp: tuple[int, ...], above: tuple[Path, ...]
-) -> records.Records:
+) -> records.DelayRecords:
     if records.is_hdf5(path):
         from . import hdf5
 

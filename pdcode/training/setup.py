@@ -163,8 +163,8 @@ def prepare(
             raise InputError("stop: nothing ends the run; give updates, seconds, loss or accuracy")
         ensure_fits("workers.count", f"{workers} workers", 1000 * workers)  # about what rank 0 keeps of each
         if check:
-            check_end(config, stragglers.dead(config.stragglers, workers))
-        source = source or problems.describe(config.problem)
+            check_end(config, stragglers.dead_workers(config.stragglers, workers))
+        source = source or problems.load_source(config.problem)
         problem = Problem.from_dataset(config.problem, source.dataset, config.code.blocks)
         config, notes = settled.settle(config, problem)
         dealt = make_scheme(config).dealt(source)
@@ -221,7 +221,7 @@ def check_summed(scheme: str, layouts: Sequence[Layout]) -> None:
             f"scheme.name: '{scheme}' has codewords that workers choose, whose payloads do not add up: it "
             "does not go with reduce.kind 'allreduce'"
         )
-    if not all(unit.whole for layout in layouts for unit in layout.units):
+    if not all(unit.uncoded for layout in layouts for unit in layout.units):
         raise InputError(
             "code.blocks: payloads of different codewords do not add up, as reduce.kind 'allreduce' asks; "
             "1 sends layers uncoded"

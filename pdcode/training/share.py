@@ -115,7 +115,7 @@ def settle(config: Config, problem: Problem, dealt: int, pace: Pace | None = Non
     for smaller in candidates(config):
         scheme = make_scheme(smaller)
         state = scheme.state(problem)
-        if all(unit.whole for layout in state.layouts for unit in layout.units):
+        if all(unit.uncoded for layout in state.layouts for unit in layout.units):
             raise InputError(
                 f"code.rows_per_task: 'auto' has no effect with code.family '{config.code.family}' and "
                 f"code.blocks {config.code.blocks}, which leave every layer uncoded"

@@ -19,7 +19,7 @@ import msgspec
 import numpy as np
 
 from ..codes.constructions.energy import BlockEnergies
-from ..codes.constructions.matched import Matched
+from ..codes.constructions.matched import MatchedSelector
 from ..coding.clipping import Votes
 from ..coding.relay import Entry
 from ..kernels import events, intake, ledger
@@ -33,7 +33,7 @@ UNCHANGED = (
     "_cython", "pdcode.kernels.", "pdcode.problems", "pdcode.codes", "pdcode.stragglers", "pdcode.config",
     "pdcode.transport.codewords", "pdcode.transport.layout",
 )  # fmt: skip
-CHANGING = events.Events, intake.Received, ledger.Ledger, ledger.Recent, Matched, BlockEnergies
+CHANGING = events.Events, intake.Received, ledger.Ledger, ledger.Recent, MatchedSelector, BlockEnergies
 """Types and modules of what does not change, or of what is only room to compute in; and exceptions."""
 
 RECORDS = {each.__name__: each for each in (Entry, Order)}

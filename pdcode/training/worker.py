@@ -12,7 +12,7 @@ from ..coding.memory import PayloadEncoder
 from ..coding.replica import Replica
 from ..config import Config
 from ..faults.injector import Injector
-from ..stragglers import Delays
+from ..stragglers import WorkerDelays
 from ..transport.base import Link
 from ..transport.layout import RETURNED, SAVE, UNDO
 from ..transport.messages import Reply, Task
@@ -143,7 +143,7 @@ class Worker:
         return payload
 
 
-def work(link: Link, worker: Worker, delays: Delays, injector: Injector) -> None:
+def work(link: Link, worker: Worker, delays: WorkerDelays, injector: Injector) -> None:
     """Serve tasks until rank 0 ends the run.
 
     Parameters
@@ -152,7 +152,7 @@ def work(link: Link, worker: Worker, delays: Delays, injector: Injector) -> None
         Link to rank 0.
     worker : Worker
         Computes the replies.
-    delays : Delays
+    delays : WorkerDelays
         Injected delays.
     injector : Injector
         Injected faults, but for those of payloads.

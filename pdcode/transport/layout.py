@@ -168,7 +168,7 @@ class Layout:
         at, sections = self.header_bytes, dict[tuple[int, int], int]()
         for number, (unit, r, w) in enumerate(zip(self.units, self.rows, self.weights, strict=True)):
             key = (unit.count, r)
-            if unit.whole or keyed is not None:
+            if unit.uncoded or keyed is not None:
                 self.section.append(-1)
             elif key in sections and not (chosen or apart):
                 self.section.append(sections[key])

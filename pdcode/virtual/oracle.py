@@ -19,7 +19,7 @@ LEAST = 16  # tasks of a worker drawn at a time, unless that is more …
 MOST = 4_000_000  # … than this many of all workers; also about the number kept
 
 
-def oracle_s(config: Config, work: float, compute_ns: np.ndarray, model: stragglers.Model) -> float:
+def oracle_s(config: Config, work: float, compute_ns: np.ndarray, model: stragglers.DelayModel) -> float:
     """Return the least time T, in seconds, in which all workers together complete `work` tasks.
 
     T is minimal with Σ_i tasks_i(T) ≥ work, where tasks_i(T) is the number of tasks that worker i completes
@@ -34,7 +34,7 @@ def oracle_s(config: Config, work: float, compute_ns: np.ndarray, model: straggl
         Number of tasks, at least 0.
     compute_ns : ndarray of int64, shape (workers,)
         Compute time of a task of each worker.
-    model : stragglers.Model
+    model : stragglers.DelayModel
         Model of the delays.
 
     Returns
@@ -85,7 +85,7 @@ def time_s(config: Config, task_ns: np.ndarray, tasks: float) -> float:
 
 
 def _edges(
-    model: stragglers.Model,
+    model: stragglers.DelayModel,
     workers: np.ndarray,
     first: np.ndarray,
     count: int,

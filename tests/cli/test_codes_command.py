@@ -41,8 +41,8 @@ def test_the_catalogue_is_verified(capsys, monkeypatch):
     text = capsys.readouterr().out
     assert "All as claimed." in text
     assert text.count("holds") == len(entries)
-    wrong = catalogue.Entry("net", 32, 16, 4, {}, 0.25 + 1e-9, True)
-    slack = catalogue.Entry("random", 32, 16, 4, {}, None, True)
+    wrong = catalogue.CatalogueEntry("net", 32, 16, 4, {}, 0.25 + 1e-9, True)
+    slack = catalogue.CatalogueEntry("random", 32, 16, 4, {}, None, True)
     monkeypatch.setattr(catalogue, "ENTRIES", [entries[0], wrong, slack])
     assert main(["codes", "list", "--verify"]) == 1
     text = capsys.readouterr().out

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pdcode.codes.constructions.matched import Matched
+from pdcode.codes.constructions.matched import MatchedSelector
 from pdcode.kernels import encode
 from pdcode.util.errors import InputError
 
@@ -41,7 +41,7 @@ def test_dense_codewords_capture_what_the_best_ones_do(dtype, k, e, r, decay):
     residual = spectrum(1, k, e, decay).astype(dtype)
     squares = np.linalg.svd(residual.reshape(k, e), compute_uv=False).astype("f8") ** 2
     best = squares[:r].sum() / squares.sum()
-    select = Matched(k, e, k * e, r, k, dtype, seed=2)
+    select = MatchedSelector(k, e, k * e, r, k, dtype, seed=2)
     shares = [1 - left_over(residual, select.select(residual), k, e) for _ in range(12)]
     assert shares[0] >= 0.3 * best
     assert shares[-1] >= (1 - 1e-3) * best
@@ -51,7 +51,7 @@ def test_dense_codewords_capture_what_the_best_ones_do(dtype, k, e, r, decay):
 def test_one_dense_codeword_is_the_power_iteration():
     k, e = 30, 70
     residual = spectrum(3, k, e, 0.9)
-    matrix, select = residual.reshape(k, e), Matched(k, e, k * e, 1, k, "float64", seed=4)
+    matrix, select = residual.reshape(k, e), MatchedSelector(k, e, k * e, 1, k, "float64", seed=4)
     vector = select._kept[0].copy()
     for _ in range(6):
         vector = matrix @ (matrix.T @ vector)
@@ -64,11 +64,13 @@ def test_one_dense_codeword_is_the_power_iteration():
 def test_a_warm_start_beats_a_cold_one_where_directions_last():
     k, e, r = 60, 100, 3
     random, cold, warm = np.random.default_rng(5), [], []
-    chosen, base = Matched(k, e, k * e, r, 20, "float64"), spectrum(5, k, e, 0.93)
+    chosen, base = MatchedSelector(k, e, k * e, r, 20, "float64"), spectrum(5, k, e, 0.93)
     for step in range(8):
         residual = base + 0.01 * random.normal(size=k * e)
         warm.append(left_over(residual, chosen.select(residual), k, e))
-        cold.append(left_over(residual, Matched(k, e, k * e, r, 20, "float64", step).select(residual), k, e))
+        cold.append(
+            left_over(residual, MatchedSelector(k, e, k * e, r, 20, "float64", step).select(residual), k, e)
+        )
     assert np.mean(warm[2:]) < np.mean(cold[2:]) - 0.05
 
 
@@ -84,7 +86,7 @@ def test_a_warm_start_beats_a_cold_one_where_directions_last():
 def test_codewords_are_sparse_unit_vectors_of_real_blocks(k, e, cut, w, dtype, seed, data):
     r = data.draw(st.integers(1, k))
     length = max(1, round(k * e * (1 - cut)))
-    select = Matched(k, e, length, r, w, dtype, seed)
+    select = MatchedSelector(k, e, length, r, w, dtype, seed)
     residual = np.random.default_rng(seed).normal(size=length).astype(dtype)
     residual.flags.writeable = False
     for _ in range(2):
@@ -105,7 +107,7 @@ def test_a_ragged_end_counts_as_padded_with_zeros(dtype, length):
     residual = spectrum(6, 40, 50, 0.8, length).astype(dtype)
     padded = np.zeros(40 * 50, dtype)
     padded[:length] = residual
-    one, other = (Matched(40, 50, size, 3, 8, dtype, 1) for size in (length, 40 * 50))
+    one, other = (MatchedSelector(40, 50, size, 3, 8, dtype, 1) for size in (length, 40 * 50))
     for _ in range(3):
         np.testing.assert_array_equal(one.select(residual)[0], other.select(padded)[0])
         np.testing.assert_allclose(one._values, other._values, atol=1e-4)
@@ -117,14 +119,14 @@ def test_r_blocks_that_alone_have_something_are_sent_exactly(dtype):
     for seed in range(5):
         random, residual = np.random.default_rng(seed), np.zeros((k, e), dtype)
         residual[random.permutation(k)[:r]] = random.normal(size=(r, e))
-        words = Matched(k, e, k * e, r, 8, dtype, seed).select(residual.ravel())
+        words = MatchedSelector(k, e, k * e, r, 8, dtype, seed).select(residual.ravel())
         assert left_over(residual.ravel(), words, k, e) < (1e-10 if dtype == "float32" else 1e-24)
 
 
 def test_choosing_goes_on_after_zeros_lost_directions_and_what_is_not_finite():
     k, e, r = 20, 30, 2
-    residual, select = spectrum(8, k, e, 0.6).astype("f4"), Matched(k, e, k * e, r, 5, "float32", 1)
-    fresh = left_over(residual, Matched(k, e, k * e, r, 5, "float32", 2).select(residual), k, e)
+    residual, select = spectrum(8, k, e, 0.6).astype("f4"), MatchedSelector(k, e, k * e, r, 5, "float32", 1)
+    fresh = left_over(residual, MatchedSelector(k, e, k * e, r, 5, "float32", 2).select(residual), k, e)
     only = np.zeros(k * e, "f4")
     only[:e] = 1  # nothing outside block 0: all directions end there
     elsewhere = np.zeros(k * e, "f4")
@@ -142,7 +144,7 @@ def test_error_feedback_with_matched_codewords_keeps_the_memory_bounded():
     k, e, random = 32, 40, np.random.default_rng(9)
     for r, w in ((1, 8), (4, 8), (2, 32)):
         memory, out, norms = np.zeros(k * e), np.empty((r, e)), []
-        select = Matched(k, e, k * e, r, w, "float64")
+        select = MatchedSelector(k, e, k * e, r, w, "float64")
         for _ in range(300):
             gradient = random.normal(size=k * e) / np.sqrt(k * e)
             words = select.select(memory + gradient)
@@ -165,11 +167,11 @@ def test_error_feedback_with_matched_codewords_keeps_the_memory_bounded():
 )
 def test_numbers_out_of_range_are_named(parameters, message):
     with pytest.raises(InputError, match=message):
-        Matched(*parameters)
+        MatchedSelector(*parameters)
 
 
 def test_another_residual_is_refused():
-    select = Matched(4, 3, 12, 1, 1, "float32")
+    select = MatchedSelector(4, 3, 12, 1, 1, "float32")
     with pytest.raises(ValueError, match="12 elements of float32"):
         select.select(np.zeros(11, "f4"))
     with pytest.raises(ValueError, match="float32"):

@@ -86,13 +86,13 @@ def test_adaptive_families_are_assignments_of_their_own() -> None:
 @pytest.mark.parametrize(
     ("overrides", "kind", "scale"),
     [
-        ([], "Adjoint", 1 / 8),
-        (["memory.kind=none"], "Adjoint", 16 / 3),
-        (["memory.kind=difference"], "Summing", 1 / 8),
-        (["memory.kind=coordinator"], "Tracking", 1),
-        (["memory.kind=none", "code.family=matched"], "Adjoint", 1 / 8),
-        (["memory.kind=none", "decoder.kind=tracking", "decoder.step=0.5"], "Tracking", 1),
-        (["memory.kind=none", "decoder.kind=least_squares"], "LeastSquares", 1),
+        ([], "AdjointDecoder", 1 / 8),
+        (["memory.kind=none"], "AdjointDecoder", 16 / 3),
+        (["memory.kind=difference"], "SummingDecoder", 1 / 8),
+        (["memory.kind=coordinator"], "TrackingDecoder", 1),
+        (["memory.kind=none", "code.family=matched"], "AdjointDecoder", 1 / 8),
+        (["memory.kind=none", "decoder.kind=tracking", "decoder.step=0.5"], "TrackingDecoder", 1),
+        (["memory.kind=none", "decoder.kind=least_squares"], "LeastSquaresDecoder", 1),
     ],
 )
 def test_the_decoder_is_what_the_memory_needs(overrides: list[str], kind: str, scale: float) -> None:
@@ -102,7 +102,7 @@ def test_the_decoder_is_what_the_memory_needs(overrides: list[str], kind: str, s
     for row in range(3):
         made.add(np.eye(16)[row], np.ones(made.block_shape))
     assert made.scale == pytest.approx(scale)
-    if kind == "Tracking":
+    if kind == "TrackingDecoder":
         assert made.step == config.decoder.step
 
 

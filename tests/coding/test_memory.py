@@ -15,7 +15,7 @@ from pdcode import codes, problems
 from pdcode.coding.memory import CodewordSelector, MemoryEncoder, PayloadEncoder, StatelessEncoder
 from pdcode.coding.source import Batch
 from pdcode.config import load as configfile
-from pdcode.problems import Plan, Problem
+from pdcode.problems import GradientPlan, Problem
 from pdcode.schemes import make_scheme
 from pdcode.transport.layout import Layout, Pair, buffer
 from pdcode.transport.messages import Reply
@@ -52,7 +52,7 @@ class Given:
 
 def make_encoder(
     kind: str,
-    plan: Plan,
+    plan: GradientPlan,
     reply: Reply,
     given: Given,
     selectors: list[CodewordSelector | None] | None = None,

@@ -99,7 +99,7 @@ class Threads:
         optimizer = SimpleNamespace(zero_grad=lambda: None, step=step)
         model = SimpleNamespace(save=lambda copy: np.copyto(copy, theta))
         self._together.wait()
-        delays = stragglers.Delays(scheme.delays(), rank)
+        delays = stragglers.WorkerDelays(scheme.delays(), rank)
         update = descend(board, rank, forward, optimizer, delays, model)
         return Trained(rank, update, time.perf_counter_ns() - int(board.head["start_ns"]), theta)
 
@@ -151,7 +151,7 @@ def test_all_ranks_stop_after_the_same_update(seed: int, tmp_path: Path) -> None
         model = SimpleNamespace(save=lambda theta: theta.fill(1), optimizer=None)
         loss = SimpleNamespace(backward=together.wait)
         optimizer = SimpleNamespace(zero_grad=lambda: None, step=lambda: None)
-        delays = stragglers.Delays(config().stragglers.make(seed, workers), rank)
+        delays = stragglers.WorkerDelays(config().stragglers.make(seed, workers), rank)
         counts[rank] = descend(mine, rank, lambda update: loss, optimizer, delays, model)
 
     ranks = [threading.Thread(target=work, args=(rank,)) for rank in range(workers)]

@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pdcode import codes, decoders
-from pdcode.decoders import received
 from pdcode.util.errors import InputError
 
 
@@ -164,8 +163,8 @@ def test_bits_do_not_depend_on_where_payloads_lie_nor_on_threads(monkeypatch):
     payloads = rng.normal(size=(24, 1, 50_003)).astype(np.float32)
     results = []
     for threads, scattered in ((1, False), (1, True), (2, True), (3, False)):
-        monkeypatch.setattr(received, "threads", lambda threads=threads: threads)
-        monkeypatch.setattr(received, "SHARE", 1 << 20)
+        monkeypatch.setattr("pdcode.decoders.payloads.threads", lambda threads=threads: threads)
+        monkeypatch.setattr("pdcode.decoders.payloads.WORK_PER_THREAD", 1 << 20)
         decoder = decoders.create("least_squares", 20, (50_003,))
         kept = [payload.copy() if scattered else payload for payload in payloads]
         for row, payload in enumerate(kept):

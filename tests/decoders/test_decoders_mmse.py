@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pdcode import codes, decoders
-from pdcode.decoders.energies import Energies, expectation_maximisation
+from pdcode.decoders.energies import EmEstimate, expectation_maximisation
 from pdcode.kernels import reference
 
 
@@ -147,7 +147,7 @@ def test_the_likelihood_never_falls():
 
 
 def test_blocks_that_are_not_seen_keep_their_energy():
-    estimate = Energies(3, 0.5, 0.01, None)
+    estimate = EmEstimate(3, 0.5, 0.01, None)
     payloads = np.random.default_rng(1).normal(size=(2, 400)) * [[2], [1]]
     for _ in range(12):
         estimate.update(np.eye(3)[:2], payloads)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pdcode import codes, decoders
 from pdcode.coding import builders
 from pdcode.config import load as configfile
-from pdcode.decoders.faults import Search, null_space
+from pdcode.decoders.syndrome import FaultSearch, null_space
 from pdcode.problems.partition import Blocks
 from pdcode.util.errors import InputError
 
@@ -206,9 +206,9 @@ def test_greedy_search_finds_what_the_exhaustive_one_does(monkeypatch):
     np.testing.assert_allclose(checks.T @ checks, np.eye(12), atol=1e-12)
     np.testing.assert_allclose(checks.T @ words[:, 0], 0, atol=1e-12)
     syndrome = checks.T @ payloads[:, 0]
-    search = Search(checks[:, None], syndrome @ syndrome.T, np.full(30, 1e-16), np.zeros(30))
+    search = FaultSearch(checks[:, None], syndrome @ syndrome.T, np.full(30, 1e-16), np.zeros(30))
     assert not search.consistent
     assert search.smallest(2) == []
     assert search.smallest(3) == [(3, 17, 21)]
-    monkeypatch.setattr("pdcode.decoders.faults.EXHAUSTIVE", 10)
+    monkeypatch.setattr("pdcode.decoders.syndrome.EXHAUSTIVE", 10)
     assert search.smallest(3) == [(3, 17, 21)]

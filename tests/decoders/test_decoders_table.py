@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pdcode.decoders.table import Table
+from pdcode.decoders.table import TableDecoder
 from pdcode.util.errors import InputError
 
 ONE = {dtype: np.ones((1, 1), dtype) for dtype in ("float32", "float64")}
 
 
-def add(table: Table, row: int, payload: np.ndarray) -> None:
+def add(table: TableDecoder, row: int, payload: np.ndarray) -> None:
     table.add_sparse(np.array([[row]], np.int32), ONE[table.dtype.name], payload[None])
 
 
@@ -27,7 +27,7 @@ def test_it_is_the_mean_of_the_last_of_each(
     dtype: str, rows: int, arrivals: list[int | None], seed: int
 ) -> None:
     """None stands for a new update."""
-    random, table = np.random.default_rng(seed), Table(1, (3,), dtype, rows=rows)
+    random, table = np.random.default_rng(seed), TableDecoder(1, (3,), dtype, rows=rows)
     last: dict[int, np.ndarray] = {}
     assert table.captured == 0
     for number in arrivals:
@@ -47,7 +47,7 @@ def test_it_is_the_mean_of_the_last_of_each(
 
 def test_rounding_errors_do_not_add_up() -> None:
     """Large gradients at first leave no trace in small ones, however many follow."""
-    random, table = np.random.default_rng(0), Table(1, (50,), "float32", rows=4)
+    random, table = np.random.default_rng(0), TableDecoder(1, (50,), "float32", rows=4)
     for size in (1e6, 1e-6):
         for arrival in range(400):
             add(table, arrival % 4, last := (size * random.normal(size=50)).astype(np.float32))
@@ -57,4 +57,4 @@ def test_rounding_errors_do_not_add_up() -> None:
 
 def test_a_table_has_rows() -> None:
     with pytest.raises(InputError, match=r"decoder\.rows = 0"):
-        Table(1, (3,), rows=0)
+        TableDecoder(1, (3,), rows=0)

@@ -239,7 +239,7 @@ def _keys(source: random.Random, path: Path) -> list[str]:
 
 def read_data(source: random.Random, path: Path) -> None:
     table = configfile.resolve({}, _keys(source, path)).problem
-    problems.receive(table, problems.describe(table).shard(1, 3), 1, 3)
+    problems.receive(table, problems.load_source(table).shard(1, 3), 1, 3)
 
 
 def data_commands(source: random.Random, path: Path, job: str) -> list[list[str]]:

@@ -68,7 +68,7 @@ def test_rows_that_all_workers_had_are_asked_for_by_name(tmp_path):
         best.write_plan(tmp_path / "plan.toml", config, ["one\ntwo", "three"])
         again, text = configfile.load(tmp_path / "plan.toml")
         assert text.startswith("# one two\n# three\nseed = 1\n")
-        assert run.prepare_ranks(again, "plan.toml").source.dealt(9) == 9 * 8
+        assert run.prepare_ranks(again, "plan.toml").source.total_rows(9) == 9 * 8
     enough = configfile.resolve({}, [*sets, "workers.count=8"])
     assert best_of(enough).problem == enough.problem
 

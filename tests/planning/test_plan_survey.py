@@ -27,7 +27,9 @@ def test_delays_are_scaled():
     half = survey.scaled(made, 0.5)
     assert (half.shift_s, half.extra_s, half.probability, half.slowdown) == (0.5, 1.0, 0.5, 3.0)
     assert survey.scaled(made, 1.0) == made.stragglers
-    assert all(stragglers.dead(survey.scaled(made, severity), 4) == [2] for severity in (0.0, 0.5, 1.0, 4.0))
+    assert all(
+        stragglers.dead_workers(survey.scaled(made, severity), 4) == [2] for severity in (0.0, 0.5, 1.0, 4.0)
+    )
     calm = survey.scaled(made, 0.0).make(1, 4)
     times = stragglers.delays_ns(calm, [0, 1, 2, 3], [0] * 4, 3, [1_000_000] * 4)
     assert times.tolist() == [[0] * 3, [0] * 3, [-1] * 3, [0] * 3]

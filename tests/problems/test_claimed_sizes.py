@@ -27,7 +27,7 @@ KIND = {"kind": "least-squares"}
 
 def refused(path, message, **table):
     table = problems.as_table(KIND | {"data": str(path)} | table)
-    for read in (problems.load, problems.describe):
+    for read in (problems.load, problems.load_source):
         with pytest.raises(InputError, match=message) as caught:
             read(table)
         assert "\n" not in str(caught.value)
@@ -148,12 +148,12 @@ def test_large_hdf5_files(tmp_path, monkeypatch):
     monkeypatch.setattr(memory, "limit_bytes", lambda: 10**6)
     with pytest.raises(InputError, match=r"problem.inputs: 'x' in .* would need"):
         problems.load(table)
-    source = problems.describe(table)  # a part of the rows fits
+    source = problems.load_source(table)  # a part of the rows fits
     data = problems.load_slice(table, 1, 8, problems.loading.Statistics(**source.shard(1, 8)))
     assert data.x.shape == (2, 10**4 + 1)
     monkeypatch.setattr(memory, "limit_bytes", lambda: 600)
     with pytest.raises(InputError, match=r"problem.data: a permutation of the 20 rows"):
-        problems.describe(table)
+        problems.load_source(table)
 
 
 @pytest.mark.parametrize("pack", [bytes, gzip.compress])

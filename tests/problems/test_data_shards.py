@@ -78,7 +78,7 @@ def test_shards_deal_out_every_row_once(how, density):
 
 @pytest.mark.parametrize("keys", [{}, {"data": "diabetes"}, {"data": "synthetic", "density": 0.2}])
 def test_shards_travel_as_plain_arrays(keys):
-    source = problems.describe(table(**keys))
+    source = problems.load_source(table(**keys))
     assert not source.sliced
     whole = problems.load(table(**keys))
     assert source.rows == whole.rows
@@ -90,14 +90,14 @@ def test_shards_travel_as_plain_arrays(keys):
 
 
 def test_rank_0_keeps_at_most_the_rows_of_its_evaluation():
-    source = problems.describe(table(evaluate=100))
+    source = problems.load_source(table(evaluate=100))
     assert source.dataset.rows == len(source.dataset.test_x) == 100
     assert source.rows == 1438
     assert len(source.shard(0, 1)["y"]) == 1438
 
 
 def test_more_workers_than_rows_are_refused():
-    source = problems.describe(table(data="synthetic", samples=10, shards="shuffled"))
+    source = problems.load_source(table(data="synthetic", samples=10, shards="shuffled"))
     with pytest.raises(InputError, match=r"workers\.count: 9 workers are more than the 8 training rows"):
         source.shard(0, 9)
 
@@ -105,12 +105,12 @@ def test_more_workers_than_rows_are_refused():
 @pytest.mark.parametrize(("shards", "workers"), [("replicated", 3), ("auto", 9)])
 def test_replicated_rows_are_all_with_every_worker(shards, workers):
     keys = table(data="synthetic", samples=10, shards=shards)
-    source, whole = problems.describe(keys), problems.load(keys)
-    assert source.dealt(workers) == 8 * workers
+    source, whole = problems.load_source(keys), problems.load(keys)
+    assert source.total_rows(workers) == 8 * workers
     got = problems.receive(keys, source.shard(1, workers), 1, workers)
     np.testing.assert_array_equal(got.x, whole.x)
     np.testing.assert_array_equal(got.y, whole.y)
-    assert problems.describe(table(data="synthetic", samples=10)).dealt(8) == 8
+    assert problems.load_source(table(data="synthetic", samples=10)).total_rows(8) == 8
 
 
 @pytest.fixture(params=[(4,), (2, 2)], ids=["flat", "images"])
@@ -128,7 +128,7 @@ def file(request, tmp_path):
 @pytest.mark.parametrize("standardise", [False, True])
 def test_hdf5_slices_equal_shards_of_the_whole(file, targets, standardise):
     keys = table(data=str(file), inputs="in/x", targets=targets, standardise=standardise, evaluate=64)
-    whole, source = problems.load(keys), problems.describe(keys)
+    whole, source = problems.load(keys), problems.load_source(keys)
     assert source.sliced
     assert source.rows == whole.rows == 400
     assert whole.x.shape == (400, 5)
@@ -151,7 +151,7 @@ def test_hdf5_slices_equal_shards_of_the_whole(file, targets, standardise):
 
 def test_each_worker_reads_only_its_rows(file, monkeypatch):
     keys = table(data=str(file), inputs="in/x", targets="label")
-    source = problems.describe(keys)
+    source = problems.load_source(keys)
     read = []
     plain = h5py.Dataset.__getitem__
 
@@ -172,7 +172,7 @@ def test_each_worker_reads_only_its_rows(file, monkeypatch):
 
 def test_shuffled_hdf5_is_loaded_by_rank_0(file):
     keys = table(data=str(file), inputs="in/x", targets="label", shards="shuffled")
-    source = problems.describe(keys)
+    source = problems.load_source(keys)
     assert not source.sliced
     same(problems.receive(keys, source.shard(1, 3), 1, 3), problems.load(keys).shard(1, 3))
 
@@ -188,7 +188,7 @@ def test_shuffled_hdf5_is_loaded_by_rank_0(file):
     ],
 )
 def test_unfit_hdf5_is_refused(file, keys, message):
-    for read in (problems.load, problems.describe):
+    for read in (problems.load, problems.load_source):
         with pytest.raises(InputError, match=message):
             read(table(data=str(file), **keys))
 

@@ -68,7 +68,7 @@ def test_negative_targets_are_refused_and_integers_are_no_classes(tmp_path, name
         else:
             with h5py.File(path, "w") as file:
                 file["x"], file["y"] = x, y
-        return problems.describe(
+        return problems.load_source(
             problems.as_table({"kind": "poisson", "data": path, "shards": shards, "test_fraction": 0.0})
         )
 

@@ -63,7 +63,7 @@ def cases(draw):
     for layer in problem.layers:
         r = draw(st.sampled_from([1, 2, 3]))
         word = random.standard_normal((r, layer.count)) * (random.random((r, layer.count)) < 0.6)
-        words.append(np.ones((1, 1)) if layer.whole else word)
+        words.append(np.ones((1, 1)) if layer.uncoded else word)
     return problem, theta, indices, words
 
 

@@ -16,7 +16,7 @@ def test_default_problem_is_an_mlp_on_digits():
     assert problem.classes == 10
     assert problem.rows + len(problem.dataset.test_x) == 1797
     assert [layer.count for layer in problem.layers] == [16, 1]
-    assert problem.blocks(1).whole
+    assert problem.blocks(1).uncoded
     assert problem.initial(3).dtype == np.float32
     assert problem.loss(problem.initial(3)) == pytest.approx(np.log(10), rel=0.3)
 

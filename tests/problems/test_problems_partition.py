@@ -66,7 +66,7 @@ def test_units_are_a_block_a_hidden_unit_and_the_output_layer_whole(shapes):
         assert (layer.axis, layer.count, layer.size) == ("input", shapes[0][1] + 1, 1)
     else:
         *hidden, last = layers
-        assert last.whole
+        assert last.uncoded
         for layer, (outputs, inputs) in zip(hidden, shapes, strict=False):
             assert (layer.axis, layer.count, layer.shape) == ("output", outputs, (1, inputs + 1))
 

@@ -22,7 +22,7 @@ def codewords_of(problem, r, weight=3, seed=0):
         for row in dense:
             support = random.choice(layer.count, min(weight, layer.count), replace=False)
             row[support] = random.standard_normal(len(support))
-        words.append(np.ones((1, 1)) if layer.whole else dense)
+        words.append(np.ones((1, 1)) if layer.uncoded else dense)
     return words, [None if len(w) == 1 == w.size else sparse_codewords(w, problem.dtype) for w in words]
 
 
@@ -78,7 +78,7 @@ def test_plan_writes_into_the_buffer_that_it_is_given():
     loss = plan.coded_derivative(theta, indices, words)
     expected = problem.coded_derivative(theta, indices, dense)
     for layer, view, part, start in zip(problem.layers, plan.views, expected, offsets, strict=True):
-        rows = 1 if layer.whole else 3
+        rows = 1 if layer.uncoded else 3
         assert view.shape == (rows, layer.elements)
         np.testing.assert_array_equal(view.reshape(part.shape), part)
         np.testing.assert_array_equal(message[8 + start :][: view.size], view.ravel())

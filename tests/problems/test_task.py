@@ -46,7 +46,7 @@ def write(folder, name, y):
 def test_auto_takes_the_type_of_the_targets_unless_in_doubt(tmp_path, name, what):
     y, expected = TARGETS[what]
     table = problems.as_table({"data": write(tmp_path, name, y)})
-    for read in (problems.load, problems.describe):
+    for read in (problems.load, problems.load_source):
         if isinstance(expected, str):
             with pytest.raises(InputError, match=f"problem.task: 'y' in '.*' has {expected}"):
                 read(table)

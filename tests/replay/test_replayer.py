@@ -427,7 +427,7 @@ def test_synthetic_data_of_another_size_are_not_generated(
     with h5py.File(path, "r+") as file:
         problem = json.loads(file.attrs["config_resolved"])["problem"]
         configured(file, problem=problem | {key: 10**6})
-    monkeypatch.delattr("pdcode.problems.describe")
+    monkeypatch.delattr("pdcode.problems.load_source")
     assert main(["replay", str(path)]) == 2
     assert message in capsys.readouterr().err
 

@@ -10,7 +10,7 @@ from descents import Descent
 
 from pdcode.config import Config
 from pdcode.config import load as configfile
-from pdcode.problems import Problem, describe
+from pdcode.problems import Problem, load_source
 from pdcode.problems.split import shard
 from pdcode.trace.schema import REFUSED, USED, WASTED
 from pdcode.training.setup import prepare
@@ -51,7 +51,7 @@ def test_the_descent_is_that_of_the_papers(scheme: str, parts: int, overrides: l
     """Parts of unequal size in turn, and the mean over those known, weighted by their rows."""
     updates, job = 2 * parts + 1, [*overrides, "update.mode=all", f"scheme.options.parts={parts}"]
     config = resolve(scheme, *job, f"stop.updates={updates}")
-    source = describe(config.problem)
+    source = load_source(config.problem)
     data = source._whole
     assert data is not None
     problem = Problem.from_dataset(config.problem, data, 1)

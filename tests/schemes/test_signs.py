@@ -12,7 +12,7 @@ from sides import UNEVEN, Given, assert_learns
 
 from pdcode.coding.memory import MemoryEncoder
 from pdcode.config import load as configfile
-from pdcode.decoders.majority import Majority
+from pdcode.decoders.majority import MajorityDecoder
 from pdcode.problems.partition import Unit
 from pdcode.training.setup import prepare
 from pdcode.transport.layout import Layout, buffer
@@ -30,7 +30,7 @@ FOUR = ["code.blocks=1", "workers.count=4"]
     )
 )  # fmt: skip
 def test_the_sign_that_most_have_is_taken(payloads: np.ndarray) -> None:
-    decoder = Majority(1, payloads.shape[1:], "float64")
+    decoder = MajorityDecoder(1, payloads.shape[1:], "float64")
     for seen, payload in enumerate(payloads, 1):
         decoder.add([1], payload)
         expected = np.sign(np.sign(payloads[:seen]).sum(axis=0))

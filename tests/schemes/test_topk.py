@@ -79,7 +79,7 @@ def test_nothing_is_lost(
     np.testing.assert_allclose(decoded + sides.memory.residual, total, rtol=0, atol=tolerance)
     if wire == dtype:
         for unit in sides.units:
-            if unit.whole:
+            if unit.uncoded:
                 assert sides.memory.residual[unit.offset] == 0
 
 

@@ -16,7 +16,7 @@ from pdcode.coding.policies import check_end
 from pdcode.config import LARGEST, StragglersTable
 from pdcode.config import load as configfile
 from pdcode.schemes import make_scheme
-from pdcode.stragglers import Delays
+from pdcode.stragglers import WorkerDelays
 from pdcode.util.errors import InputError
 
 WORKERS = 9
@@ -57,7 +57,7 @@ def test_delays_are_the_same_however_they_are_asked_for(table: StragglersTable, 
         for worker, task, row in zip(workers, tasks, given_now, strict=True):
             np.testing.assert_array_equal(row, expected[worker, task : task + count])
     worker = data.draw(st.integers(0, WORKERS - 1))
-    one = Delays(table.make(seed, WORKERS), worker)
+    one = WorkerDelays(table.make(seed, WORKERS), worker)
     order = data.draw(st.permutations(range(40)))
     many = stragglers.delays_ns(model, [worker], [start], 40, [1_000_000])[0]
     assert [one.delay_ns(start + task, 1_000_000) for task in order] == [many[task] for task in order]
@@ -86,8 +86,8 @@ def test_slow_workers_take_a_multiple_and_dead_ones_never_answer(table: Straggle
     in_ns = stragglers.delays_ns(model, everyone, first, 30, np.full(WORKERS, 1000))
     assert (in_ns[[3, 5]] == -1).all()
     assert (np.delete(in_ns, [3, 5], axis=0) >= 0).all()
-    assert stragglers.dead(changed, WORKERS) == [3, 5]
-    assert Delays(changed.make(1, WORKERS), 5).delay_ns(0, 1000) == -1
+    assert stragglers.dead_workers(changed, WORKERS) == [3, 5]
+    assert WorkerDelays(changed.make(1, WORKERS), 5).delay_ns(0, 1000) == -1
 
 
 def test_none_on_the_command_line_switches_all_of_it_off() -> None:
@@ -95,15 +95,17 @@ def test_none_on_the_command_line_switches_all_of_it_off() -> None:
     table = configfile.resolve(tables, ["stragglers.kind=none"]).stragglers
     model = table.make(1, 2)
     assert not stragglers.delays_ns(model, [0, 1], [0, 0], 10, [1000, 1000]).any()
-    assert stragglers.dead(table, 2) == []
-    assert Delays(table.make(1, 2), 0).delay_ns(3, 1000) == 0
+    assert stragglers.dead_workers(table, 2) == []
+    assert WorkerDelays(table.make(1, 2), 0).delay_ns(3, 1000) == 0
 
 
 def test_a_slow_set_delays_by_its_shift_or_stretches_the_compute_time() -> None:
     fixed = delayed(kind="slow-set", shift_s=0.004, slow=[1], slowdown=3.0)
     stretched = delayed(kind="slow-set", slow=[1], slowdown=3.0)
     for table, expected in (fixed, [4_000_000, 12_000_000]), (stretched, [0, 2_000_000]):
-        assert [Delays(table.make(1, 2), worker).delay_ns(0, 1_000_000) for worker in range(2)] == expected
+        assert [
+            WorkerDelays(table.make(1, 2), worker).delay_ns(0, 1_000_000) for worker in range(2)
+        ] == expected
 
 
 def test_a_heterogeneous_fleet_is_slower_worker_by_worker() -> None:
@@ -113,7 +115,7 @@ def test_a_heterogeneous_fleet_is_slower_worker_by_worker() -> None:
         model = table.make(1, 5)
         delays = stragglers.delays_ns(model, np.arange(5), np.zeros(5, int), 2, np.full(5, 1_000_000))
         np.testing.assert_array_equal(delays, np.array(expected)[:, None].repeat(2, 1) * 1e6)
-    assert Delays(fixed.make(1, 1), 0).delay_ns(0, 0) == 4_000_000
+    assert WorkerDelays(fixed.make(1, 1), 0).delay_ns(0, 0) == 4_000_000
 
 
 def test_no_delay_is_longer_than_a_clock_holds() -> None:
@@ -122,7 +124,7 @@ def test_no_delay_is_longer_than_a_clock_holds() -> None:
     with np.errstate(all="raise"):
         assert model.delays_s([0], [0], 100).max() == LARGEST
     assert stragglers.delays_ns(model, [0], [0], 100, [0]).max() == 10**18
-    one = Delays(table.make(1, 1), 0)
+    one = WorkerDelays(table.make(1, 1), 0)
     assert max(one.delay_ns(task, 0) for task in range(100)) == 10**18
 
 
@@ -196,14 +198,14 @@ def test_a_task_of_several_has_the_sum_of_their_delays(table: StragglersTable) -
     single = table.make(3, WORKERS).delays_s([1, 4], [6, 0], 12)
     merged = table.make(3, WORKERS).merge(3)
     np.testing.assert_allclose(merged.delays_s([1, 4], [2, 0], 4), single.reshape(2, 4, 3).sum(axis=2))
-    one = Delays(table.make(3, WORKERS).merge(3), 1)
+    one = WorkerDelays(table.make(3, WORKERS).merge(3), 1)
     assert one.delay_ns(2, 0) == stragglers.delays_ns(merged, [1], [2], 1, [0])[0, 0]
 
 
 @by_kind
 def test_rounds_and_parts_share_the_delay_of_their_update(table: StragglersTable) -> None:
     shares, model = ((0.25,), (0.45, 0.3)), table.make(3, WORKERS)
-    one = Delays(table.make(3, WORKERS), 2, shares)
+    one = WorkerDelays(table.make(3, WORKERS), 2, shares)
     places = [(0, 0, 0), (0, 1, 0), (0, 1, 1), (1, 0, 0), (2, 0, 0), (2, 1, 1), (7, 1, 0)]
     for task, (version, number, part) in enumerate(places):
         share = shares[number][part]

@@ -9,7 +9,7 @@ import pytest
 import traces
 
 from pdcode.config import load as configfile
-from pdcode.stragglers import Model
+from pdcode.stragglers import DelayModel
 from pdcode.stragglers.trace import block_length, load_records
 from pdcode.util.errors import InputError
 
@@ -33,14 +33,14 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def model(path: Path, draw: str, seed: int = 1, workers: int = WORKERS, **keys: object) -> Model:
+def model(path: Path, draw: str, seed: int = 1, workers: int = WORKERS, **keys: object) -> DelayModel:
     table = {"kind": "trace", "path": str(path), "draw": draw, **keys}
     config = configfile.resolve({"stragglers": table, "stop": {"updates": 1}, "workers": {"count": workers}})
-    made: Model = config.stragglers.make(seed, workers)
+    made: DelayModel = config.stragglers.make(seed, workers)
     return made
 
 
-def delays(made: Model, workers: int = WORKERS, tasks: int = TASKS) -> np.ndarray:
+def delays(made: DelayModel, workers: int = WORKERS, tasks: int = TASKS) -> np.ndarray:
     return made.delays_s(np.arange(workers), np.zeros(workers, int), tasks)
 
 

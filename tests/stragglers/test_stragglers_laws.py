@@ -14,7 +14,7 @@ from tables import delayed
 from pdcode.config import StragglersTable
 from pdcode.kernels import philox
 from pdcode.kernels.reference import normal
-from pdcode.stragglers.markov import Spells
+from pdcode.stragglers.markov import MarkovDelays
 from pdcode.util import rng
 
 WORKERS, TASKS = 200, 500
@@ -123,7 +123,7 @@ def test_markov_states_at_random_are_those_of_the_chain_in_order(
         if task:
             slow = bool(uniform < (1 - leave if slow else enter))
         chain.append(slow)
-    model = Spells(delayed(kind="markov", extra_s=0.05, enter=enter, leave=leave), seed, 4)
+    model = MarkovDelays(delayed(kind="markov", extra_s=0.05, enter=enter, leave=leave), seed, 4)
     for start, count in (first, 20), (max(first - 3, 0), 1), (max(first - 2, 0), 5):
         found = model.slow(np.array([3]), np.array([start]), count)
         assert found[0].tolist() == chain[start : start + count]

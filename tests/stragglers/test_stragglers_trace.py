@@ -45,8 +45,8 @@ def test_a_matrix_is_replayed_worker_by_worker(tmp_path: Path) -> None:
         delays = model.delays_s(np.arange(5), np.zeros(5, int), 5)
         np.testing.assert_array_equal(delays, expected + expected[:2])
         np.testing.assert_array_equal(model.delays_s([1, 0], [3, 4], 2), [[2, 1], [0.2, 0.3]])
-        assert stragglers.dead(table(path), 5) == [2]
-        one = stragglers.Delays(table(path).make(1, 5), 3)
+        assert stragglers.dead_workers(table(path), 5) == [2]
+        one = stragglers.WorkerDelays(table(path).make(1, 5), 3)
         assert [one.delay_ns(task, 77) for task in (0, 1, 200)] == [100_000_000, 200_000_000, 300_000_000]
 
 
@@ -156,7 +156,7 @@ def test_a_slow_worker_is_as_many_times_slower_with_other_work(
         delays = stragglers.delays_ns(model, everyone, none, 40, np.full(6, work))
         expected = took + ((share - 1) * factors * base_ns)[:, None]
         np.testing.assert_allclose(work + delays, [*expected, *expected], rtol=0, atol=1)
-    one = stragglers.Delays(model.table.make(1, 6), 2)
+    one = stragglers.WorkerDelays(model.table.make(1, 6), 2)
     assert one.delay_ns(3, 2_000_000) == pytest.approx(took[2, 3] + (factors[2] - 2) * base_ns, abs=1)
 
 
@@ -190,7 +190,7 @@ def test_a_task_takes_the_time_of_a_whole_task(tmp_path: Path) -> None:
         for worker, row in enumerate(values):
             took = row[~np.isnan(row)][:99]
             np.testing.assert_allclose(compute + 1e-9 * late[worker], np.maximum(took, compute), rtol=1e-8)
-            one = stragglers.Delays(model.table.make(1, 3), worker)
+            one = stragglers.WorkerDelays(model.table.make(1, 3), worker)
             assert [one.delay_ns(task, compute_ns) for task in range(99)] == late[worker].tolist()
     slow = table(path, times="task", slow=[2], slowdown=3.0).make(1, 3)
     late = stragglers.delays_ns(slow, range(3), [0] * 3, 99, [10**8] * 3)
@@ -218,7 +218,7 @@ def test_workers_that_answered_only_when_recalled_are_dead(tmp_path: Path) -> No
         trace.arrival(*traces.row(worker=worker, task=task, t_send_ns=took, injected_delay_ns=delay))
     trace.close(np.zeros(1), {}, traces.members(3), {})
     found = table(tmp_path / "trace.h5")
-    assert stragglers.dead(found, 3) == [1, 2]
+    assert stragglers.dead_workers(found, 3) == [1, 2]
     delays = stragglers.delays_ns(found.make(1, 3), [0, 1, 2], [0, 0, 0], 2, [0, 0, 0])
     np.testing.assert_array_equal(delays, [[1000, 3000], [-1, -1], [-1, -1]])
 

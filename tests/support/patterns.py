@@ -9,7 +9,7 @@ import numpy as np
 
 from pdcode.config import Config
 from pdcode.config import load as configfile
-from pdcode.decoders.target import Target
+from pdcode.decoders.target import TargetDecoder
 from pdcode.schemes import make_scheme
 from pdcode.schemes.data_code import DataCode
 
@@ -50,7 +50,7 @@ class Rank0:
         shards = matrix.shape[1]
         gradients = np.eye(shards, dtype=dtype) if gradients is None else gradients
         self.payloads = (self.matrix @ gradients).astype(dtype)
-        self.target = Target(1, gradients.shape[1:], dtype, target=np.ones(shards))
+        self.target = TargetDecoder(1, gradients.shape[1:], dtype, target=np.ones(shards))
 
     def decode(self, workers: Sequence[int]) -> np.ndarray:
         """Return what is decoded from the payloads of these workers, in this order."""

@@ -39,7 +39,7 @@ def words(made: Layout, seed: int = 0) -> list[tuple[np.ndarray, np.ndarray]]:
     random, pairs = np.random.default_rng(seed), []
     for layer, r, w in zip(made.units, made.rows, made.weights, strict=True):
         values = random.normal(size=(r, w))
-        values = np.ones((1, 1)) if layer.whole else values / np.linalg.norm(values, axis=1, keepdims=True)
+        values = np.ones((1, 1)) if layer.uncoded else values / np.linalg.norm(values, axis=1, keepdims=True)
         indices = np.stack([random.permutation(layer.count)[:w] for _ in range(r)])
         pairs.append((indices.astype(np.int32), values.astype(made.dtype)))
     return pairs

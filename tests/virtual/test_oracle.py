@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tables import delayed
 
 from pdcode.config import Config, StragglersTable, WorkersTable
-from pdcode.stragglers import Law, Model, delays_ns
+from pdcode.stragglers import DelayModel, Law, delays_ns
 from pdcode.virtual import oracle
 from pdcode.virtual.oracle import oracle_s
 
@@ -25,7 +25,7 @@ def least_s(table: StragglersTable, work: float, compute_ns: list[int], seed: in
     return oracle_s(Config(workers=WorkersTable(count=workers)), work, np.array(compute_ns), model)
 
 
-class Listed(Model):
+class Listed(DelayModel):
     """Delays of whole ns from a list a worker, again and again; none is dead."""
 
     def __init__(self, lists: list[list[int]]) -> None:

@@ -30,7 +30,7 @@ from ...util.errors import InputError
 from .. import keyed
 
 
-class Matched:
+class MatchedSelector:
     """Selector of a layer's codewords; one per worker and layer, with state from task to task.
 
     Parameters

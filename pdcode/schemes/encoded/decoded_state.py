@@ -11,7 +11,7 @@ import numpy as np
 from ...coding.optimizers import Optimizer
 from ...coding.policies import Seen
 from ...coding.state import State
-from ...decoders.summing import Summing
+from ...decoders.summing import SummingDecoder
 from ...problems import Problem
 from ...problems.partition import Unit
 from ...transport.base import Arrival
@@ -49,7 +49,10 @@ class DecodedState(State):
         self.theta, self.optimizer, self.layouts = theta, optimizer, layouts
         self.robust = liars > 0
         (self._layer,), self._network = problem.layers, problem.network
-        self._units, self._decoders = [Unit(0, len(theta), 1)], [Summing(1, (len(theta),), theta.dtype)]
+        self._units, self._decoders = (
+            [Unit(0, len(theta), 1)],
+            [SummingDecoder(1, (len(theta),), theta.dtype)],
+        )
         self._version = 0
 
     @abstractmethod

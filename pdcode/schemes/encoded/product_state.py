@@ -14,7 +14,7 @@ import numpy as np
 from ...coding.memory import Memoryless
 from ...coding.optimizers import Optimizer
 from ...coding.policies import Seen
-from ...decoders.received import Received
+from ...decoders.payloads import PayloadStore
 from ...problems import Problem
 from ...problems.partition import Blocks
 from ...transport.layout import Layout
@@ -151,7 +151,7 @@ class ProductState(DecodedState):
         self._scores = np.zeros((groups.count * groups.width, self._outputs), dtype)  # of all rows
         # … and of the rows of an update:
         self._derivatives = np.zeros((groups.most * groups.width, self._outputs), dtype)
-        self._received = [Received(layout.units[0].length, dtype) for layout in layouts]
+        self._received = [PayloadStore(layout.units[0].length, dtype) for layout in layouts]
         self._before = theta.copy()  # of which the scores are
         self._sent = [groups.first] * len(code.words)  # groups that each worker has
         self._begin()

@@ -11,8 +11,8 @@ from ...coding.assignments import DataRows
 from ...coding.optimizers import Optimizer
 from ...coding.policies import Seen
 from ...coding.state import State
-from ...decoders.summing import Summing
-from ...decoders.target import Target
+from ...decoders.summing import SummingDecoder
+from ...decoders.target import TargetDecoder
 from ...problems.partition import Unit
 from ...transport.base import Arrival
 from ...transport.messages import Order
@@ -108,8 +108,8 @@ class SequentialState(State):
         jobs, size, dtype = own + coded, len(theta), theta.dtype
         self._thetas, self._sums = np.tile(theta, (jobs, 1)), np.zeros((jobs, size), dtype)
         self._known = np.zeros(jobs)  # share of the data in the sums
-        self._targets = [Target(1, (size,), dtype, target=np.ones(workers)) for _ in range(coded)]
-        self._unit, self._total = Unit(0, size, 1), [Summing(1, (size,), dtype)]
+        self._targets = [TargetDecoder(1, (size,), dtype, target=np.ones(workers)) for _ in range(coded)]
+        self._unit, self._total = Unit(0, size, 1), [SummingDecoder(1, (size,), dtype)]
         self._tasks = [MiniTasks(own, coded) for _ in range(workers)]
         self._sent = [-1] * workers  # last job whose θ each worker has
         self._late = frozenset(range(workers))  # workers that have not replied in this round

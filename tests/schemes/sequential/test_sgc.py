@@ -11,7 +11,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from patterns import JOB, resolve
 
-from pdcode.problems import describe
+from pdcode.problems import load_source
 from pdcode.schemes.sequential.multiplexed_state import BurstModel, MiniTasks
 from pdcode.trace.schema import USED, WASTED
 from pdcode.training.setup import prepare
@@ -87,7 +87,7 @@ def test_every_job_is_complete_in_time_if_the_stragglers_conform(
 def delayed(made: Descent, delay: int) -> list[np.ndarray]:
     """Gradient descent on all rows, by the gradients of some updates ago."""
     config, problem = made.config, made.components.problem
-    rows = np.arange(describe(config.problem).rows)
+    rows = np.arange(load_source(config.problem).rows)
     thetas, gradients = [problem.initial(config.seed)], []
     for update in range(made.config.stop.updates or 0):
         gradients.append(problem.gradient(thetas[-1], rows))

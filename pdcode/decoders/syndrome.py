@@ -39,7 +39,7 @@ def null_space(basis: np.ndarray, most: int) -> np.ndarray:
     return random
 
 
-class Search:
+class FaultSearch:
     """Search for the sets of arrivals whose errors explain the checks.
 
     Parameters

@@ -12,10 +12,10 @@ from ..kernels import combine, specialise
 from ..util.errors import InputError
 from ..util.threads import asked
 
-SHARE = 1 << 24  # least number of multiplications per thread
+WORK_PER_THREAD = 1 << 24  # least number of multiplications per thread
 
 
-class Received:
+class PayloadStore:
     """Payloads of the arrivals since the last `clear`, by reference.
 
     Parameters
@@ -107,7 +107,7 @@ class Received:
         matrix = np.ascontiguousarray(matrix, self.dtype)
         addresses = np.ascontiguousarray(self.addresses[rows])
         width = out.shape[1]
-        shares = max(1, min(threads(), matrix.size * width // SHARE))
+        shares = max(1, min(threads(), matrix.size * width // WORK_PER_THREAD))
         step = -(-width // shares // 16) * 16 if shares > 1 else width
         jobs = [
             _pool().submit(self._combine, addresses, start + first, matrix, out[:, first : first + step])
