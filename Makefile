@@ -54,7 +54,7 @@ fast: $(tested)
 
 # A shell may force old BLAS kernels on OpenBLAS; limits are measured with those that it would choose by itself.
 bench: .venv/built .venv/extra-bench ## measure kernels, decoders, messages and the virtual clock beside their limits
-	unset OPENBLAS_CORETYPE OPENBLAS_L2_SIZE; for what in kernels messages tasks events clocks decoders; do .venv/bin/pdcode bench $$what || exit; done
+	unset OPENBLAS_CORETYPE OPENBLAS_L2_SIZE; $(python) -m benchmarks && .venv/bin/pdcode bench clocks
 
 docs: .venv/built .venv/extra-docs ## build the documentation in docs/_build/html; warnings are errors
 	@$(python) -m sphinx -W --keep-going -n -q -b html docs docs/_build/html
@@ -81,7 +81,7 @@ dist: .venv/built ## build the sdist, and from it the wheel, in dist/
 clean: ## remove all that make has built, .venv too; results/ stays
 	rm -rf .venv build dist docs/_build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	rm -f pdcode/kernels/*.so $(patsubst %.pyx,%.c,$(wildcard pdcode/kernels/*.pyx))
-	find pdcode tests -name __pycache__ -prune -exec rm -rf {} +
+	find pdcode benchmarks tests -name __pycache__ -prune -exec rm -rf {} +
 
 # The first Python that is new enough, can make a virtual environment with pip, and has the headers that extensions need.
 $(python):

@@ -106,6 +106,7 @@ def test_sdist_holds_the_sources_and_nothing_built(sdist: Path) -> None:
         "docs/figures/*",
         "examples/*",
         "experiments/*",
+        "benchmarks/*",
         "tests/**/*.py",
     ):
         tree = sdist.parent / "tree"

@@ -21,7 +21,7 @@ from ..training.setup import prepare
 from ..virtual.calibration import fit
 from ..virtual.simulation import simulate
 from . import runs
-from .timing import processor
+from .machine import processor
 
 TEXT = """
 seed = 1

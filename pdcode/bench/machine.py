@@ -6,6 +6,7 @@ fixed part of a task's time from the part in its flops, and the latency from the
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,7 +18,6 @@ from ..config import LinkTable, MachineTable
 from ..training.setup import prepare
 from ..virtual import calibration
 from . import runs
-from .timing import processor
 
 TEXT = """
 [scheme]
@@ -82,3 +82,17 @@ def text(tables: Mapping[str, MachineTable | LinkTable]) -> str:
             number = f"{value:.4g}" if isinstance(value, float) else str(value).lower()
             lines.append(f'{key} = "{value}"' if isinstance(value, str) else f"{key} = {number}")
     return "\n".join(lines)
+
+
+def processor() -> str:
+    """Name of the processor, and the core type set for numpy's BLAS."""
+    name = "unknown processor"
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as lines:
+            name = next(
+                (line.partition(":")[2].strip() for line in lines if line.startswith("model name")), name
+            )
+    except OSError:
+        pass
+    core = os.environ.get("OPENBLAS_CORETYPE")
+    return name + (f"; OPENBLAS_CORETYPE={core}" if core else "")

@@ -1,21 +1,14 @@
-"""`pdcode bench`: measurements against the limits of the machine."""
+"""`pdcode bench`: measurements of this machine, and of schemes against rivals."""
 
 from __future__ import annotations
 
 import argparse
-import os
 from importlib import import_module
 from typing import Any
 
-from ..mpi import launch
 from . import ddp, scale, schemes
 
 BENCHES = {
-    "kernels": "time of each kernel against its limit (copy bandwidth, numpy's GEMM), measured alternately",
-    "decoders": "time per arrival and per gradient of each decoder, against its limit",
-    "messages": "arrivals per second through rank 0 over MPI, against a bare mpi4py loop",
-    "tasks": "time of a digits task on the virtual clock, and of a relayed arrival at a replica",
-    "events": "arrivals per second of the timing-only virtual clock, against SimPy and a bare heap",
     "clocks": "real runs against predictions of the virtual clock; exit code 1 if one is off by a tenth",
     "machine": "fit [machine] and [link] to this machine, as TOML for the virtual clock",
 }
@@ -25,8 +18,8 @@ def add_parser(commands: Any) -> None:
     """Add the command to the parser."""
     command = commands.add_parser(
         "bench",
-        help="measure pdcode against its limits on this machine",
-        description="Measure parts of pdcode against their limits on this machine, in the same run.",
+        help="measure this machine, and schemes against rivals",
+        description="Measure this machine, predictions for it, and schemes against rivals.",
     )
     benches = command.add_subparsers(title="benches", required=True, metavar="BENCH")
     for name, about in BENCHES.items():
@@ -46,12 +39,6 @@ def add_parser(commands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Run a bench, the module of its name; start mpirun if it needs MPI and no launcher is present."""
-    if options.bench == "messages":
-        launch.ensure_mpi(os.environ)
-        if launch.place(os.environ) is None:
-            from ..mpi.supervisor import Supervisor
-
-            return Supervisor(*launch.command(1, options.argv)).run()
+    """Run a bench, the module of its name."""
     done: int = import_module(f"..bench.{options.bench}", __package__).run(*options.settings)
     return done

@@ -28,7 +28,7 @@ import numpy as np
 
 from ..analysis import statistics
 from ..analysis.formats import duration
-from ..bench.timing import processor
+from ..bench.machine import processor
 from ..config import Config, StopTable, StragglersTable
 from ..planning.trials import source
 from ..problems import Problem

@@ -90,7 +90,7 @@ def test_srun_without_mpi_is_refused_by_its_first_task(
     monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "9")
     for rank, lines in (("0", 1), ("1", 0)):
         monkeypatch.setenv("SLURM_PROCID", rank)
-        for words in (["run", "job.toml", "-n", "8"], ["simulate", "job.toml"], ["bench", "messages"]):
+        for words in (["run", "job.toml", "-n", "8"], ["simulate", "job.toml"]):
             assert main(words) == 2
             said = capsys.readouterr().err
             assert said.count("\n") == lines

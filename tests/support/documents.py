@@ -90,7 +90,8 @@ def blocks(document: str) -> list[Block]:
 def prepare(folder: Path, smaller: bool) -> None:
     """Make a scratch folder with the jobs; `smaller` ones have 2 workers and end within a second."""
     shutil.copytree(JOBS, folder / "jobs")
-    (folder / "experiments").symlink_to(ROOT / "experiments")
+    for name in ("experiments", "benchmarks"):
+        (folder / name).symlink_to(ROOT / name)
     (folder / "results").mkdir()
     if smaller:
         for path in (folder / "jobs").glob("*.toml"):

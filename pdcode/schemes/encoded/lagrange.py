@@ -51,7 +51,7 @@ FIELD_ONLY = "prime", "data_bits", "theta_bits"
 PATTERNS = 200  # sets of results of which the condition number is the largest
 MODULAR = {31: 2.0, 61: 6.0}
 """Time of a multiplication and an addition modulo a prime, by its bits, in those of floating point numbers,
-of data in cache: `pdcode bench kernels` has the data larger than cache."""
+of data in cache: the benchmark `kernels` has the data larger than cache."""
 
 
 class Design(NamedTuple):

@@ -22,9 +22,10 @@ from typing import Any
 
 import numpy as np
 
-from .. import stragglers
-from ..coding.policies import wanted
-from ..config import (
+from pdcode import stragglers
+from pdcode.bench.machine import processor
+from pdcode.coding.policies import wanted
+from pdcode.config import (
     Config,
     LinkTable,
     MachineTable,
@@ -34,9 +35,8 @@ from ..config import (
     UpdateTable,
     WorkersTable,
 )
-from ..util.errors import InputError
-from ..virtual.timing_only import TimingOnly
-from .timing import processor
+from pdcode.util.errors import InputError
+from pdcode.virtual.timing_only import TimingOnly
 
 SIZES = (100, 1_000, 10_000, 100_000)
 ARRIVALS, EACH, ROUNDS = 3_000_000, 100, 3  # arrivals of pdcode's loop in total, and at least per worker
@@ -101,7 +101,7 @@ def load_simpy() -> Any:
     try:
         import simpy
     except ModuleNotFoundError:
-        raise InputError("bench events: needs simpy; `make .venv/extra-bench` installs it") from None
+        raise InputError("benchmark events: needs simpy; `make .venv/extra-bench` installs it") from None
     return simpy
 
 

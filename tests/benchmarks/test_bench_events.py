@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from pdcode.bench import events
+from benchmarks import events
 from pdcode.config import UpdateTable
 from pdcode.util.errors import InputError
 from pdcode.virtual.timing_only import TimingOnly

@@ -15,9 +15,10 @@ from math import inf
 
 import numpy as np
 
-from .. import codes
-from ..coding.assignments import together
-from ..kernels import (
+from pdcode import codes
+from pdcode.bench.machine import processor
+from pdcode.coding.assignments import together
+from pdcode.kernels import (
     activation,
     combine,
     decode,
@@ -32,9 +33,10 @@ from ..kernels import (
     quantise,
     selection,
 )
+
 from . import products
 from .material import F4, Case, K, W, array, codeword, plan
-from .timing import Work, in_turn, processor, ratio
+from .timing import Work, in_turn, ratio
 
 LARGE = 1 << 22  # elements of a block larger than most caches: 16 MiB
 WIDE = 1 << 24  # elements of a payload, which is read once: 64 MiB

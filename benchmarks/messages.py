@@ -7,7 +7,10 @@ rank, timed by the clock. Loops are timed in turn, so that drift of the machine'
 
 from __future__ import annotations
 
+import os
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -16,20 +19,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .. import codes, decoders
-from ..coding import optimizers
-from ..coding.assignments import Rotating
-from ..coding.policies import Policy
-from ..coding.state import Coded
-from ..config import OptimizerTable, UpdateTable
-from ..problems.partition import Blocks
-from ..trace import TraceWriter
-from ..training.coordinator import Coordinator
-from ..transport.layout import Layout
-from .timing import processor
+from pdcode import codes, decoders
+from pdcode.bench.machine import processor
+from pdcode.coding import optimizers
+from pdcode.coding.assignments import Rotating
+from pdcode.coding.policies import Policy
+from pdcode.coding.state import Coded
+from pdcode.config import OptimizerTable, UpdateTable
+from pdcode.mpi import launch
+from pdcode.problems.partition import Blocks
+from pdcode.trace import TraceWriter
+from pdcode.training.coordinator import Coordinator
+from pdcode.transport.layout import Layout
 
 if TYPE_CHECKING:
-    from ..mpi.fleet import MPIFleet
+    from pdcode.mpi.fleet import MPIFleet
 
 Pair = tuple[float, float]
 """Arrivals per second of a bare loop, and of rank 0's path."""
@@ -42,10 +46,15 @@ DTYPE = np.dtype("float32")
 
 
 def run() -> int:
-    """Measure on ranks 0 and 1, and print on rank 0."""
-    from ..mpi import bare, loopback
-    from ..mpi.fleet import MPIFleet
-    from ..mpi.process import job
+    """Measure on ranks 0 and 1, which are started unless a launcher has, and print on rank 0."""
+    if launch.place(os.environ) is None:
+        command, environment = launch.command(1, [])
+        start = command[: command.index(sys.executable)]
+        return subprocess.call([*start, sys.executable, "-m", "benchmarks", "messages"], env=environment)
+    from pdcode.mpi.fleet import MPIFleet
+    from pdcode.mpi.process import job
+
+    from . import bare_mpi, loopback
 
     with job() as comm, tempfile.TemporaryDirectory() as folder:
         code = codes.design("net", workers=16, blocks=16, weight=4)
@@ -56,7 +65,7 @@ def run() -> int:
             alone.append((rate, path(loopback.LoopbackFleet(layout), layout, code, trace, time.process_time)))
         comm.Barrier()
         for _ in range(1 + PAIRS):
-            rate = bare.exchange(ROUNDS, layout.task_bytes, layout.reply_bytes, comm)
+            rate = bare_mpi.exchange(ROUNDS, layout.task_bytes, layout.reply_bytes, comm)
             if comm.rank:
                 echo(layout, comm)
             else:
@@ -94,7 +103,7 @@ def path(
 
 def echo(layout: Layout, comm: Any) -> None:
     """Run the worker's side, which replies immediately."""
-    from ..mpi.link import MPILink
+    from pdcode.mpi.link import MPILink
 
     link = MPILink(comm)
     link.connect([layout])

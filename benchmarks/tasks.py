@@ -11,18 +11,20 @@ from __future__ import annotations
 import statistics
 import time
 
-from ..coding.replica import MirroredReplica
-from ..config import Config
-from ..config import load as configfile
-from ..kernels import fold, specialise
-from ..training.setup import prepare
-from ..transport.base import Arrival
-from ..transport.layout import buffer, longest
-from ..transport.messages import Order, Reply, Task
-from ..virtual.executor import NullExecutor
-from ..virtual.simulation import Simulation
-from .clocks import TEXT
-from .timing import in_turn, processor, ratio
+from pdcode.bench.clocks import TEXT
+from pdcode.bench.machine import processor
+from pdcode.coding.replica import MirroredReplica
+from pdcode.config import Config
+from pdcode.config import load as configfile
+from pdcode.kernels import fold, specialise
+from pdcode.training.setup import prepare
+from pdcode.transport.base import Arrival
+from pdcode.transport.layout import buffer, longest
+from pdcode.transport.messages import Order, Reply, Task
+from pdcode.virtual.executor import NullExecutor
+from pdcode.virtual.simulation import Simulation
+
+from .timing import in_turn, ratio
 
 UPDATES, ROUNDS, ENTRIES = 5000, 7, 8
 RUN = ["update.mode=async", f"stop.updates={UPDATES}", "trace.progress_s=1000", "stragglers.mean_s=0.005"]

@@ -1,4 +1,4 @@
-"""Bare mpi4py round trips with the same messages: the upper bound for `pdcode bench messages`."""
+"""Bare mpi4py round trips with the same messages: the upper bound for the benchmark `messages`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import time
 
 from mpi4py import MPI
 
-from ..transport.layout import buffer
+from pdcode.transport.layout import buffer
 
 TASK, REPLY = 21, 22  # tags
 

@@ -8,9 +8,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .. import codes
-from ..kernels import specialise
-from ..problems.matrix import Csr
+from pdcode import codes
+from pdcode.kernels import specialise
+from pdcode.problems.matrix import Csr
+
 from .timing import Work
 
 F4 = np.dtype("float32")

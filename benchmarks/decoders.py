@@ -7,11 +7,13 @@ from functools import partial
 
 import numpy as np
 
-from .. import codes, decoders
-from ..decoders import Decoder
-from ..decoders.payloads import threads
+from pdcode import codes, decoders
+from pdcode.bench.machine import processor
+from pdcode.decoders import Decoder
+from pdcode.decoders.payloads import threads
+
 from .material import F4, array
-from .timing import Work, in_turn, processor, ratio
+from .timing import Work, in_turn, ratio
 
 SIZES = ((16, 4, 1 << 16), (64, 4, 1 << 12), (64, 4, 1 << 16), (256, 4, 1 << 12))  # k, w, elements of a block
 KINDS = ("least_squares", "mmse", "residual", "peeling", "tracking", "adjoint")

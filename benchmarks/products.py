@@ -8,10 +8,11 @@ from functools import partial
 
 import numpy as np
 
-from .. import codes, decoders
-from ..kernels import encode, factor, philox, sparse
-from ..problems.layers import DenseLayer
-from ..problems.partition import Blocks
+from pdcode import codes, decoders
+from pdcode.kernels import encode, factor, philox, sparse
+from pdcode.problems.layers import DenseLayer
+from pdcode.problems.partition import Blocks
+
 from .material import F4, Case, K, W, array, codeword, csr, plan
 from .timing import in_turn, ratio
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -45,17 +44,3 @@ def _once(work: Work, repeat: int) -> float:
     for _ in range(repeat):
         work()
     return (time.perf_counter() - start_s) / repeat
-
-
-def processor() -> str:
-    """Name of the processor, and the core type set for numpy's BLAS."""
-    name = "unknown processor"
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as lines:
-            name = next(
-                (line.partition(":")[2].strip() for line in lines if line.startswith("model name")), name
-            )
-    except OSError:
-        pass
-    core = os.environ.get("OPENBLAS_CORETYPE")
-    return name + (f"; OPENBLAS_CORETYPE={core}" if core else "")

@@ -11,11 +11,11 @@ from typing import Any
 
 from mpi4py import MPI
 
-from ..transport.base import Arrival
-from ..transport.layout import HEADER, Layout, buffer
-from . import clocks
-from .fleet import MPIFleet
-from .process import CLOCK, HELLO, REPLY, TASK
+from pdcode.mpi import clocks
+from pdcode.mpi.fleet import MPIFleet
+from pdcode.mpi.process import CLOCK, HELLO, REPLY, TASK
+from pdcode.transport.base import Arrival
+from pdcode.transport.layout import HEADER, Layout, buffer
 
 ASKED = slice(8, 24)  # task, version and row in a header
 
