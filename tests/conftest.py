@@ -52,7 +52,7 @@ def pytest_collection_finish() -> None:
 @pytest.fixture
 def read_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have commands read files without a forked process before, which is for damaged ones and takes long."""
-    monkeypatch.setattr("pdcode.trace.opening._status", lambda path, stamp: 0)
+    monkeypatch.setattr("pdcode.cli.guard._status", lambda path, stamp: 0)
 
 
 def over_mpi(nodeid: str) -> bool:

@@ -145,7 +145,7 @@ def accuracy_name(table: Mapping[str, Any]) -> str:
 
 def _workers(trace: Trace) -> str:
     hosts = Counter(str(host) for host in trace.workers["host"]) if trace.workers else Counter()
-    count = trace.members
+    count = trace.worker_count
     text = f"{count} worker" + ("s" if count != 1 else "")
     if is_virtual(trace):
         return f"{text}, virtual"
@@ -239,7 +239,7 @@ def _decoder_kind(table: Mapping[str, Any], memory: Mapping[str, Any]) -> str:
 def policy(trace: Trace) -> str:
     """Name the policy of a run: async, all, "first 6 of 8", "quorum 6 of 8" or "captured 0.75"."""
     update = trace.config.get("update") or {}
-    mode, workers = str(update.get("mode", "")), trace.members
+    mode, workers = str(update.get("mode", "")), trace.worker_count
     if mode in COUNTED:
         return f"{mode} {update.get('count') or wanted(UpdateTable(), workers)} of {workers:,}"
     return f"captured {update['fraction']:g}" if mode == "captured" and "fraction" in update else mode

@@ -97,7 +97,7 @@ def summarise(trace: Trace, loss: float | None = None, accuracy: float | None = 
     return Summary(
         trace=str(trace.path),
         scheme=str((trace.config.get("scheme") or {}).get("name", "")),
-        workers=trace.members,
+        workers=trace.worker_count,
         clock="virtual" if description.is_virtual(trace) else "real",
         finished=trace.finished,
         failure=description.failure(trace),

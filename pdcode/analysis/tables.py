@@ -63,7 +63,7 @@ def sections(trace: Trace) -> Iterator[Section]:
         if none and trace.counters:
             yield "Bytes", _bytes(trace)
         return
-    pace = timing.pace(trace.arrivals, trace.members)
+    pace = timing.pace(trace.arrivals, trace.worker_count)
     outages = timing.outages(trace.arrivals, trace.updates, pace, length)
     yield (
         "\n".join(

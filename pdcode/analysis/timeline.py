@@ -63,7 +63,7 @@ def timeline(trace: Trace, axes: Axes) -> tuple[int, int] | None:
         axes.set_title("Arrivals were not recorded" if none else "No arrivals yet")
         axes.set_axis_off()
         return None
-    pace, length = timing.pace(trace.arrivals, trace.members), description.stop_ns(trace)
+    pace, length = timing.pace(trace.arrivals, trace.worker_count), description.stop_ns(trace)
     outages = timing.outages(trace.arrivals, trace.updates, pace, length)
     out = list(dict.fromkeys(outage.worker for outage in outages))
     begin, end = window_ns(trace.arrivals, pace, length, outages)

@@ -227,4 +227,4 @@ def report(trace: TraceWriter, result: Result, request: Request, print_line: Pri
         print_line(line)
     if request.recorded is not None and not request.timing_only:
         print_line(prediction.compared(Trace(trace.path), request.recorded, result.config))
-    trace.count({"oracle_s": result.oracle_s})
+    trace.add_counters({"oracle_s": result.oracle_s})

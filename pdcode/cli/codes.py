@@ -114,10 +114,10 @@ def design(options: argparse.Namespace) -> int:
 
 def show(options: argparse.Namespace) -> int:
     from ..codes import Code
-    from ..trace import opening
+    from . import guard
 
     _check(options)
-    opening.survive(options.file)
+    guard.probe_in_subprocess(options.file)
     _print(Code.load_all(options.file), options.figure)
     return 0
 

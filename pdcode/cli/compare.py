@@ -67,15 +67,15 @@ def compare(options: argparse.Namespace) -> int:
     from ..comparing import figure, file, table
     from ..comparing.making import make
     from ..comparing.race import Choice, make_race
-    from ..trace import opening
     from ..util.processes import Pool
+    from . import guard
 
     output = Path(options.output or Path("results") / f"{Path(options.config).stem}.compare.h5")
     file.ensure_savable(output)
     if options.figure:
         style.ensure_figure_can_be_drawn(options.figure)
     for path in filter(None, (options.stragglers, options.cost, options.rates)):
-        opening.survive(path)
+        guard.probe_in_subprocess(path)
     rates = (options.rates, file.Comparison.load(options.rates)) if options.rates else None
     link = [] if options.link is None else [f"link.bandwidth={options.link!r}"]
     settings = configs.overrides([*options.set, *link], options.workers)

@@ -135,11 +135,11 @@ def load_environment(options: argparse.Namespace) -> Environment:
     """Load configuration, trace and target, and print the target."""
     from ..api import configs
     from ..planning import search
-    from ..trace import opening
     from ..training.setup import shared_delays
+    from . import guard
 
     if options.trace is not None:
-        opening.survive(options.trace)
+        guard.probe_in_subprocess(options.trace)
     overrides = configs.overrides(options.set, options.workers)
     environment = search.load_environment(options.config, overrides, options.trace, options.target)
     goal, user = environment.goal, environment.user

@@ -30,11 +30,11 @@ def run(options: argparse.Namespace) -> int:
     """Replay a trace; print whether it is bit-identical."""
     from ..coding.replica import digest
     from ..replay import Difference, replay
-    from ..trace import opening
     from ..trace.reader import Trace
+    from . import guard
 
     launch.alone("replay")
-    opening.survive(options.trace)
+    guard.probe_in_subprocess(options.trace)
     trace, began_s = Trace(options.trace, correct_clocks=False), time.perf_counter()
     try:
         done = replay(trace, print_line)

@@ -87,7 +87,7 @@ def run(options: argparse.Namespace) -> int:
             )
     config, text = configfile.load(path, configs.overrides(overrides, workers, output))
     if dry_run or place is None:
-        guard.survive(config)
+        guard.probe_inputs(config)
     if dry_run:
         from . import preview
 

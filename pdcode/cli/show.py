@@ -33,8 +33,8 @@ def add_parser(commands: Any) -> None:
 def show(options: argparse.Namespace) -> int:
     """Print and draw one trace, or compare several."""
     from ..analysis import style
-    from ..trace import opening
     from ..trace.reader import Trace
+    from . import guard
 
     if options.figure:
         style.ensure_figure_can_be_drawn(options.figure)
@@ -47,7 +47,7 @@ def show(options: argparse.Namespace) -> int:
     else:
         from ..analysis import tables
 
-        opening.survive(options.trace[0])
+        guard.probe_in_subprocess(options.trace[0])
         trace = Trace(options.trace[0])
         tables.show(trace)
         if options.figure:
@@ -61,10 +61,10 @@ def show(options: argparse.Namespace) -> int:
 
 def _is_comparison(path: str) -> bool:
     from ..comparing.file import is_comparison
-    from ..trace import opening
+    from . import guard
 
     try:
-        opening.survive(path)
+        guard.probe_in_subprocess(path)
         return is_comparison(path)
     except InputError:  # told by whoever reads the file
         return False
@@ -97,13 +97,13 @@ def compare(options: argparse.Namespace) -> None:
     """
     from ..analysis import comparison, style
     from ..analysis.summary import summarise
-    from ..trace import opening
     from ..trace.reader import Trace
+    from . import guard
 
     traces, errors = [], []
     for path in options.trace:
         try:
-            opening.survive(path)
+            guard.probe_in_subprocess(path)
             trace = Trace(path)
             summarise(trace)  # reads all that is compared
             traces.append(trace)

@@ -59,16 +59,15 @@ def add_parser(commands: Any) -> None:
 def simulate(options: argparse.Namespace) -> int:
     """Simulate a run and print its summary."""
     from ..api import configs, simulation
-    from ..trace import opening
     from . import guard
 
     launch.ensure_mpi(os.environ)
     for file in filter(None, (options.stragglers, options.cost)):
-        opening.survive(file)
+        guard.probe_in_subprocess(file)
     settings = configs.overrides(options.set, options.workers, options.output)
     files = options.output, options.stragglers, options.cost
     request = simulation.load(options.config, settings, *files, options.timing_only, options.resume)
-    guard.survive(request.job.config)
+    guard.probe_inputs(request.job.config)
     place = launch.place(os.environ)
     if place is not None and place[1] > 1:
         return spread(request)

@@ -117,7 +117,7 @@ def _read(group: Any, where: str, blocks: int | None = None) -> dict[str, Any]:
     if not {"supports", "values"} <= present or "family" not in about:
         raise InputError(f"{where} is not a code of pdcode")
     contents.check_version(about, SCHEMA_VERSION, where)
-    contents.check(about, ATTRIBUTES, where, "attribute")
+    contents.check_attributes(about, ATTRIBUTES, where, "attribute")
     data = {name: contents.dataset(group, name, where) for name in sorted(ARRAYS & present)}
     shapes, kinds = ({name: getattr(each, key) for name, each in data.items()} for key in ("shape", "dtype"))
     shape, flat = shapes["supports"], any(len(each) != 2 for each in shapes.values())
@@ -135,7 +135,7 @@ def _read(group: Any, where: str, blocks: int | None = None) -> dict[str, Any]:
     if (wrong := ~(np.abs(norms - 1) <= UNIT)).any():  # also nan
         row = int(wrong.argmax())
         raise damaged(where, f"codeword {row} has norm {norms[row]:.6g}, not 1")
-    options, notes = (contents.parsed(about.get(key, "[]"), where, key) for key in ("options", "notes"))
+    options, notes = (contents.parse_json(about.get(key, "[]"), where, key) for key in ("options", "notes"))
     words = isinstance(notes, list) and all(isinstance(note, str) for note in notes)
     if not words or not isinstance(options or {}, dict):
         raise damaged(where, f"options or notes are {options!r:.60} and {notes!r:.60}")

@@ -192,8 +192,8 @@ def measure(trace: Trace, goal: Goal | None) -> Measured:
         seconds = math.inf if failed else 1e-9 * stop_ns
     else:
         seconds = goal.seconds(trace)
-    split = timing.split({key: arrivals[key][in_time] for key in arrivals}, trace.members, stop_ns)
-    compute_ns = _task_ns(arrivals, trace.members)
+    split = timing.split({key: arrivals[key][in_time] for key in arrivals}, trace.worker_count, stop_ns)
+    compute_ns = _task_ns(arrivals, trace.worker_count)
     work = int(used.sum()) / replies
     return Measured(
         seconds=seconds,
@@ -203,7 +203,7 @@ def measure(trace: Trace, goal: Goal | None) -> Measured:
         samples=int(in_time.sum()) / replies * trace.attributes.get("task_rows", math.nan),
         bytes_up=float(arrivals["bytes_up"][in_time].sum()),
         bytes_down=float(arrivals["bytes_down"][in_time].sum()),
-        busy=float(split.compute.sum() / max(1, trace.members * stop_ns)),
+        busy=float(split.compute.sum() / max(1, trace.worker_count * stop_ns)),
         wasted=1 - int(used.sum()) / max(1, int(in_time.sum())),
         staleness=float(arrivals["staleness"][used].mean()) if used.any() else math.nan,
         loss=float(progress["loss"][-1]) if progress.rows else math.nan,

@@ -149,9 +149,9 @@ class Comparison:
             if about.get("schema") != SCHEMA:
                 raise InputError(f"{where}: not a comparison of pdcode")
             contents.check_version(about, SCHEMA_VERSION, where)
-            contents.check(about, ATTRIBUTES, where, "attribute")
+            contents.check_attributes(about, ATTRIBUTES, where, "attribute")
             names, notes, goal = (
-                contents.parsed(about.get(key, "null"), where, key) for key in ("names", "notes", "goal")
+                contents.parse_json(about.get(key, "null"), where, key) for key in ("names", "notes", "goal")
             )
             seeds = about.get("seeds", [])
             if not (_texts(names) and _texts(notes) and names and seeds):

@@ -66,7 +66,7 @@ class Comparison(file.Comparison):
             for name, row in zip(self.names, self.measured, strict=True)
             for seed, measured in zip(self.seeds, row, strict=True)
         ]
-        frame: pandas.DataFrame = frames.library("pandas").DataFrame(rows)
+        frame: pandas.DataFrame = frames.import_optional("pandas").DataFrame(rows)
         return frame.set_index(["scheme", "seed"])
 
 

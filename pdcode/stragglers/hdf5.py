@@ -69,8 +69,8 @@ def recorded(run: Trace, draw: str, above: tuple[Path, ...], load: Load) -> reco
         raise records.wrong(run.path, "has no arrivals yet")
     if rows["part"].any():
         raise records.wrong(run.path, "has replies in parts, not the delays of whole tasks")
-    members = run.members
-    unseen = np.flatnonzero(np.bincount(rows["worker"], minlength=members) == 0)
+    count = run.worker_count
+    unseen = np.flatnonzero(np.bincount(rows["worker"], minlength=count) == 0)
     if kept == "sampled" and len(unseen):
         raise records.wrong(run.path, f"the sample has no arrival of worker {unseen[0]}, dead or not")
     answered = _answered(rows["worker"], rows["status"], rows["injected_delay_ns"])
@@ -78,14 +78,14 @@ def recorded(run: Trace, draw: str, above: tuple[Path, ...], load: Load) -> reco
     by_worker = np.argsort(rows["worker"], kind="stable")
     own_ns = bases.of_workers(
         (rows["t_compute_ns"] - rows["t_start_ns"])[by_worker],
-        np.bincount(rows["worker"], minlength=members).astype(np.int64),
+        np.bincount(rows["worker"], minlength=count).astype(np.int64),
     )
-    own_ns *= 1 + _stretch(run, members, above, load)
+    own_ns *= 1 + _stretch(run, count, above, load)
     late_ns = (rows["t_send_ns"] - rows["t_start_ns"])[answered] - own_ns[workers]
     order = np.lexsort((rows["task"][answered], workers))
-    counts = np.bincount(workers, minlength=members).astype(np.int64)
+    counts = np.bincount(workers, minlength=count).astype(np.int64)
     base_ns = bases.base_ns(run)
-    stretch = own_ns / base_ns - 1 if base_ns else np.zeros(members)
+    stretch = own_ns / base_ns - 1 if base_ns else np.zeros(count)
     return records.DelayRecords(1e-9 * np.maximum(late_ns[order], 0), counts, stretch)
 
 

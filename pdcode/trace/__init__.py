@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from .reader import Trace
 from .recorder import Recorder
-from .writer import Continued, TraceWriter
+from .writer import ResumePoint, TraceWriter
 
-__all__ = ["Continued", "Recorder", "Trace", "TraceWriter"]
+__all__ = ["Recorder", "ResumePoint", "Trace", "TraceWriter"]

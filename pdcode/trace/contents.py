@@ -1,7 +1,7 @@
-"""Contents of HDF5 files that may be damaged: every call of h5py that reads a trace or a code is here.
+"""Reading of HDF5 files that may be damaged: every call of h5py that reads a trace or a code is here.
 
-What h5py cannot read is reported as damage; so is what does not have the expected type, and a dataset that
-claims more than the file holds, before memory is allocated for it.
+Errors of h5py and unexpected types are reported as damage (`InputError`). So are datasets that claim more
+bytes than the file holds, before memory is allocated for them. `where` names the file in messages.
 """
 
 from __future__ import annotations
@@ -21,17 +21,11 @@ from .schema import Attribute
 if TYPE_CHECKING:
     import h5py
 
-SPARE = 1 << 20  # bytes that a dataset may claim in any case
+SPARE = 1 << 20  # bytes that a dataset with any stored data may claim
 
 
 def attributes(place: h5py.HLObject, where: str) -> dict[str, Any]:
-    """Return the attributes of a group or file as Python types.
-
-    Raises
-    ------
-    InputError
-        If one cannot be read, or is text that is not UTF-8.
-    """
+    """Return the attributes of a group or file as Python types; text must be UTF-8."""
     with damage(where):
         raw = {key: place.attrs[key] for key in place.attrs}
     plain = {
@@ -45,17 +39,19 @@ def attributes(place: h5py.HLObject, where: str) -> dict[str, Any]:
 
 
 def attribute(place: h5py.HLObject, name: str, where: str) -> Any:
-    """Return one attribute as h5py has it; None if there is none."""
+    """Return one attribute as h5py reads it; None if it is missing."""
     with damage(where):
         return place.attrs.get(name)
 
 
 def _is_text(value: Any) -> bool:
-    """Tell whether a value is no text, or text of characters; h5py gives other bytes as surrogates."""
-    return not (isinstance(value, str) and any("\ud800" <= sign <= "\udfff" for sign in value))
+    """Return whether a value is valid text, or no text; h5py decodes invalid bytes as surrogates."""
+    return not (isinstance(value, str) and any("\ud800" <= each <= "\udfff" for each in value))
 
 
-def check(values: Mapping[str, Any], expected: Mapping[str, Attribute], where: str, what: str) -> None:
+def check_attributes(
+    values: Mapping[str, Any], expected: Mapping[str, Attribute], where: str, what: str
+) -> None:
     """Refuse attributes of other types or values than expected; any may be missing."""
     for key, attribute in expected.items():
         if key in values and not attribute.fits(values[key]):
@@ -63,16 +59,16 @@ def check(values: Mapping[str, Any], expected: Mapping[str, Attribute], where: s
 
 
 def check_version(values: Mapping[str, Any], newest: int, where: str) -> None:
-    """Refuse a file of a newer schema, which may look damaged."""
+    """Refuse a file of a newer schema, which could look damaged."""
     if isinstance(version := values.get("schema_version"), int) and version > newest:
         raise InputError(f"{where}: has schema version {version}; this pdcode reads up to {newest}")
 
 
-def parsed(text: str, where: str, what: str) -> Any:
-    """Return the content of JSON text."""
+def parse_json(text: str, where: str, what: str) -> Any:
+    """Parse JSON text."""
     try:
         content = json.loads(text)
-        json.dumps(content, ensure_ascii=False).encode()  # an escape may stand for no character
+        json.dumps(content, ensure_ascii=False).encode()  # an escape may be an unpaired surrogate
     except (ValueError, RecursionError) as error:
         raise damaged(where, f"{what}: {error}") from None
     return content
@@ -81,16 +77,16 @@ def parsed(text: str, where: str, what: str) -> Any:
 def names(group: h5py.Group, where: str) -> list[str]:
     """List the members of a group."""
     with damage(where):
-        found = list(group)
-    if not all(isinstance(name, str) and _is_text(name) for name in found):  # else h5py gives bytes
-        raise damaged(where, f"names in {group.name} are not UTF-8 text: {found!a:.60}")
-    return found
+        members = list(group)
+    if not all(isinstance(name, str) and _is_text(name) for name in members):  # h5py may return bytes
+        raise damaged(where, f"names in {group.name} are not UTF-8 text: {members!a:.60}")
+    return members
 
 
 def _member(parent: h5py.Group, name: str, where: str) -> Any:
-    """Return what has this name in a group; None if nothing has it, or only a link.
+    """Return the member of this name; None if it is missing or a soft or external link.
 
-    Links are not followed: they may lead to other files, and HDF5 waits for ever for a named pipe.
+    Links are not followed: they may lead to other files, and HDF5 blocks forever on a named pipe.
     """
     import h5py
 
@@ -101,30 +97,30 @@ def _member(parent: h5py.Group, name: str, where: str) -> Any:
 
 
 def group(parent: h5py.Group, name: str, where: str) -> h5py.Group:
-    """Return a group of this name; raise InputError if there is none."""
+    """Return the group of this name."""
     import h5py
 
-    found = _member(parent, name, where)
-    if not isinstance(found, h5py.Group):
+    member = _member(parent, name, where)
+    if not isinstance(member, h5py.Group):
         raise damaged(where, f"{name} is not a group")
-    return found
+    return member
 
 
 def dataset(parent: h5py.Group, name: str, where: str, what: str = "") -> h5py.Dataset:
-    """Return a dataset of this name that the file can hold; raise InputError if there is none.
+    """Return the dataset of this name, whose elements are numbers, truth values or text.
 
-    The type of its elements is a number, a truth value or text. `what` describes it in messages.
+    Its size is checked against the bytes in the file. `what` describes the dataset in messages.
     """
     import h5py
 
     what = what or name
-    found = _member(parent, name, where)
-    if not isinstance(found, h5py.Dataset):
-        raise damaged(where, f"{what} is {'missing' if found is None else 'not a dataset'}")
+    member = _member(parent, name, where)
+    if not isinstance(member, h5py.Dataset):
+        raise damaged(where, f"{what} is {'missing' if member is None else 'not a dataset'}")
     with damage(where):
-        shape, dtype = found.shape, found.dtype
-        held = min(found.id.get_storage_size(), found.file.id.get_filesize())  # claimed, too, and true
-        packed, virtual = found.compression is not None, found.is_virtual or found.external
+        shape, dtype = member.shape, member.dtype
+        held = min(member.id.get_storage_size(), member.file.id.get_filesize())  # the first may be wrong, too
+        packed, virtual = member.compression is not None, member.is_virtual or member.external
         plain = dtype.kind in "biufS" or h5py.check_string_dtype(dtype) is not None
     if shape is None or not plain or virtual:
         raise damaged(where, f"{what} is {dtype} {shape}")
@@ -133,18 +129,18 @@ def dataset(parent: h5py.Group, name: str, where: str, what: str = "") -> h5py.D
         size *= length  # Python's integers do not overflow
     if size > held * (PACKED if packed else 1) + SPARE * bool(held):
         raise damaged(where, f"{what} claims {size} bytes, of which the file holds {held}")
-    return found
+    return member
 
 
-def array(found: h5py.Dataset, where: str, rows: int | None = None) -> np.ndarray:
+def array(data: h5py.Dataset, where: str, rows: int | None = None) -> np.ndarray:
     """Read a dataset, or its first rows."""
     with damage(where):
-        content = found[()] if rows is None else found[:rows]
+        content = data[()] if rows is None else data[:rows]
     return np.asarray(content)
 
 
 def datasets(place: h5py.Group, where: str, depth: int = 3) -> Iterator[h5py.Dataset]:
-    """Read all attributes, and yield all datasets that can be read, of a group and of groups in it."""
+    """Read all attributes of a group and its subgroups, and yield their readable datasets."""
     import h5py
 
     with suppress(InputError):
@@ -154,8 +150,8 @@ def datasets(place: h5py.Group, where: str, depth: int = 3) -> Iterator[h5py.Dat
         members = names(place, where)
     for name in members:
         with suppress(InputError):
-            found = _member(place, name, where)
-            if not isinstance(found, h5py.Group):
+            member = _member(place, name, where)
+            if not isinstance(member, h5py.Group):
                 yield dataset(place, name, where)
             elif depth:
-                yield from datasets(found, where, depth - 1)
+                yield from datasets(member, where, depth - 1)

@@ -1,8 +1,8 @@
 """Named dimensions of a trace's datasets: HDF5's dimension scales, as netCDF-4 uses them.
 
-With them xarray and netCDF read a trace without pdcode. A dimension is a dataset: a column of that name,
-which becomes the coordinate, or one without data. Dimensions cannot be added in HDF5's SWMR mode, but need
-not grow in it: the length of an unlimited one is that of the longest dataset that has it.
+With them xarray and netCDF read a trace without pdcode. A dimension is a dataset: the column of that name,
+which becomes the coordinate, or a dataset without data. Dimensions cannot be added in HDF5's SWMR mode and
+need not grow in it: the length of an unlimited dimension is that of its longest dataset.
 """
 
 from __future__ import annotations
@@ -16,14 +16,9 @@ WITHOUT_DATA = "This is a netCDF dimension but not a netCDF variable.%10d"  # ne
 
 
 def make(group: h5py.Group, name: str, length: int | None = None) -> h5py.Dataset:
-    """Return the dataset of a dimension; make it of the column of that name, or without a coordinate.
+    """Return the dataset of a dimension, made of the column of that name if there is one.
 
-    Parameters
-    ----------
-    group : Group
-    name : str
-    length : int, optional
-        Length of a dimension without a coordinate; by default it is unlimited.
+    A dimension without a column has `length`, or is unlimited.
     """
     if name not in group:
         shape, most = ((0,), (None,)) if length is None else ((length,), None)
@@ -34,7 +29,7 @@ def make(group: h5py.Group, name: str, length: int | None = None) -> h5py.Datase
 
 
 def attach(dataset: h5py.Dataset, *dimensions: h5py.Dataset) -> None:
-    """Give a dataset its dimensions, one per axis; a coordinate is its own."""
+    """Attach dimensions to the axes of a dataset; a coordinate is its own dimension."""
     for axis, dimension in enumerate(dimensions):
         if dimension != dataset:
             dataset.dims[axis].attach_scale(dimension)

@@ -1,4 +1,4 @@
-"""Tables of a trace as data frames of other libraries, which are imported when they are needed."""
+"""Tables of a trace as data frames of other libraries, imported on use."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .schema import Column
 
 def to_pandas(columns: Mapping[str, np.ndarray], schema: Mapping[str, Column]) -> Any:
     """Return columns as a pandas DataFrame; see `Trace.to_pandas`."""
-    frame = library("pandas").DataFrame(dict(columns))
+    frame = import_optional("pandas").DataFrame(dict(columns))
     frame.attrs["units"] = {key: column.units for key, column in schema.items() if key in columns}
     return frame
 
@@ -23,10 +23,11 @@ def to_xarray(columns: Mapping[str, np.ndarray], schema: Mapping[str, Column], d
     """Return columns along a dimension as an xarray Dataset; see `Trace.to_xarray`."""
     about = {key: {"units": schema[key].units, "description": schema[key].description} for key in schema}
     variables = {key: (dimension, values, about.get(key)) for key, values in columns.items()}
-    return library("xarray").Dataset(variables)
+    return import_optional("xarray").Dataset(variables)
 
 
-def library(name: str) -> Any:
+def import_optional(name: str) -> Any:
+    """Import a library of the extra `frames`."""
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:

@@ -1,6 +1,7 @@
 """The header of a trace file: attributes, codes, workers, environment.
 
-All but the end offsets is written before the first row, because HDF5's SWMR mode allows only further rows.
+All but the clock offsets at the end is written before the first row, because HDF5's SWMR mode allows only
+rows.
 """
 
 from __future__ import annotations
@@ -22,12 +23,12 @@ from .schema import ARITHMETIC, DIMENSIONS, SCHEMA, SCHEMA_VERSION, WORKERS, Col
 if TYPE_CHECKING:
     import h5py
 
-COMPRESS = 1 << 20  # size in bytes from which a code's matrix, mostly zeros, is compressed
+COMPRESS = 1 << 20  # bytes from which a code's matrix, mostly zeros, is compressed
 ENVIRONMENT = (*VARIABLES, "SLURM_JOB_ID", "SLURM_JOB_NODELIST")
 
 
 class CodeLike(Protocol):
-    """Properties of a code that a trace records; `pdcode.codes.Code` has them."""
+    """The properties of a `pdcode.codes.Code` that a trace records."""
 
     @property
     def matrix(self) -> np.ndarray: ...
@@ -52,10 +53,10 @@ def write_header(
     workers: Sequence[Mapping[str, Any]],
     codes: Iterable[CodeLike],
 ) -> None:
-    """Write everything except the growing tables."""
+    """Write everything except the growing tables; `TraceWriter` describes the arguments."""
     rest = dict(metadata)
     environment = rest.pop("environment", None) or {}
-    resolved = _resolved(rest.pop("config", None))
+    resolved = _config_as_json(rest.pop("config", None))
     attributes = {
         "schema": SCHEMA,
         "schema_version": SCHEMA_VERSION,
@@ -69,10 +70,10 @@ def write_header(
         "finished": np.False_,
         **rest,
     }
-    _set(file, attributes)
-    _set(file.create_group("environment"), {**_surroundings(), **environment})
+    _set_attributes(file, attributes)
+    _set_attributes(file.create_group("environment"), {**_environment(), **environment})
     table = (resolved or {}).get("code") or {"rotate": False}
-    rotate = rest.get("rotate", table.get("rotate", True))  # codes that adapt have no such key
+    rotate = rest.get("rotate", table.get("rotate", True))  # adaptive codes have no such key
     file.create_group("code")  # empty if every layer is sent uncoded
     for code in codes:
         _write_code(file, code, bool(getattr(code, "rotate", rotate)))
@@ -82,7 +83,7 @@ def write_header(
 def describe_column(dataset: h5py.Dataset, column: Column) -> None:
     """Write a column's units and description as attributes of its dataset.
 
-    By h5py's low-level interface, at a third of the cost: these are most of the attributes of a new trace.
+    h5py's low-level interface takes a third of the time, and these are most of the attributes of a new trace.
     """
     import h5py
 
@@ -93,26 +94,18 @@ def describe_column(dataset: h5py.Dataset, column: Column) -> None:
 
 
 def write_end_offsets(group: h5py.Group, offsets: Sequence[Mapping[str, Any]]) -> None:
-    """Add the clock offsets measured at the end to ``/workers``, in the order of its ranks."""
+    """Add the clock offsets measured after the run to ``/workers``, in the order of its ranks."""
     by_rank = {int(offset["rank"]): offset for offset in offsets}
     ranks = [int(rank) for rank in group["rank"][:]]
     if missing := [rank for rank in ranks if rank not in by_rank]:
         raise ValueError(f"end_offsets has no entry for rank {missing[0]}")
-    rows = [by_rank[rank] for rank in ranks]
-    _write_columns(
-        group,
-        {
-            "end_clock_offset_ns": [row["clock_offset_ns"] for row in rows],
-            "end_clock_error_ns": [row["clock_error_ns"] for row in rows],
-            "end_clock_t_ns": [row.get("t_ns", -1) for row in rows],
-        },
-    )
+    _write_offsets(group, [by_rank[rank] for rank in ranks], "end_", -1)
 
 
 def write_checkpoint(
     file: h5py.File, arrays: Mapping[str, np.ndarray], counters: Mapping[str, float]
 ) -> None:
-    """Write ``/checkpoint``: arrays, θ as `theta` among them, and counters as its attributes."""
+    """Write ``/checkpoint``: arrays, among them θ as `theta`, and counters as attributes."""
     group = file.create_group("checkpoint")
     group.attrs.update(counters)
     parameters = len(arrays.get("theta", ()))
@@ -123,20 +116,20 @@ def write_checkpoint(
         dimensions.attach(group[name], *(dimensions.make(file, axis, length) for axis, length in pairs))
 
 
-def _set(place: h5py.HLObject, attributes: Mapping[str, Any]) -> None:
+def _set_attributes(place: h5py.HLObject, attributes: Mapping[str, Any]) -> None:
     for key, value in attributes.items():
         if value is not None:
             place.attrs[key] = value
 
 
-def _resolved(config: Any) -> Any:
-    """Return the resolved configuration in JSON types, from a struct, a dict or JSON text."""
+def _config_as_json(config: Any) -> Any:
+    """Convert the resolved configuration (struct, dict or JSON text) to JSON types."""
     import msgspec
 
     return json.loads(config) if isinstance(config, str) else msgspec.to_builtins(config)
 
 
-def _surroundings() -> dict[str, str]:
+def _environment() -> dict[str, str]:
     import h5py
 
     versions = {"python": platform.python_version(), "numpy": np.__version__, "h5py": h5py.__version__}
@@ -155,21 +148,17 @@ def _write_code(file: h5py.File, code: CodeLike, rotate: bool) -> None:
     packing: dict[str, Any] = {"compression": "gzip", "shuffle": True} if matrix.nbytes >= COMPRESS else {}
     row, block = (dimensions.make(group, *pair) for pair in zip(("row", "block"), matrix.shape, strict=True))
     entry = dimensions.make(group, "entry", code.indices.shape[1])
+    padding = "blocks of each codeword; short codewords are padded with index 0"
     for name, array, axes, description in (
         ("matrix", matrix, (row, block), "row: codeword of unit norm, column: block of the gradient"),
-        (
-            "supports",
-            code.indices,
-            (row, entry),
-            "blocks of each codeword; short codewords are padded with index 0",
-        ),
+        ("supports", code.indices, (row, entry), padding),
         ("values", code.values, (row, entry), "their coefficients; padding is 0"),
     ):
         dataset = group.create_dataset(name, data=array, **packing)
         dimensions.attach(dataset, *axes)
         describe_column(dataset, Column("", "1", description))
     scalars = {name: getattr(code, name) for name in ("family", "weight", "coherence", "seed")}
-    _set(group, {**scalars, "rotate": rotate})
+    _set_attributes(group, {**scalars, "rotate": rotate})
 
 
 def _write_workers(file: h5py.File, workers: Sequence[Mapping[str, Any]]) -> None:
@@ -178,21 +167,19 @@ def _write_workers(file: h5py.File, workers: Sequence[Mapping[str, Any]]) -> Non
     group = file.create_group("workers", track_order=True)
     hosts = np.array([worker["host"] for worker in workers], dtype=object)
     describe_column(group.create_dataset("host", data=hosts, dtype=h5py.string_dtype()), WORKERS["host"])
-    _write_columns(
-        group,
-        {
-            "rank": [worker["rank"] for worker in workers],
-            "clock_offset_ns": [worker["clock_offset_ns"] for worker in workers],
-            "clock_error_ns": [worker["clock_error_ns"] for worker in workers],
-            "clock_t_ns": [worker.get("t_ns", 0) for worker in workers],
-        },
-    )
+    _write_column(group, "rank", [worker["rank"] for worker in workers])  # the coordinate, before the others
+    _write_offsets(group, workers, "", 0)
     dimensions.attach(group["host"], group[DIMENSIONS["workers"]])
 
 
-def _write_columns(group: h5py.Group, columns: Mapping[str, list[int]]) -> None:
-    """Add columns to ``/workers``; the coordinate first."""
-    for name, values in columns.items():
-        dataset = group.create_dataset(name, data=np.array(values, WORKERS[name].dtype))
-        describe_column(dataset, WORKERS[name])
-        dimensions.attach(dataset, dimensions.make(group, DIMENSIONS["workers"]))
+def _write_offsets(group: h5py.Group, rows: Sequence[Mapping[str, Any]], prefix: str, t_ns: int) -> None:
+    """Add the columns of one measurement of the clocks; `t_ns` replaces a missing time of measurement."""
+    for name in ("clock_offset_ns", "clock_error_ns"):
+        _write_column(group, prefix + name, [row[name] for row in rows])
+    _write_column(group, f"{prefix}clock_t_ns", [row.get("t_ns", t_ns) for row in rows])
+
+
+def _write_column(group: h5py.Group, name: str, values: list[int]) -> None:
+    dataset = group.create_dataset(name, data=np.array(values, WORKERS[name].dtype))
+    describe_column(dataset, WORKERS[name])
+    dimensions.attach(dataset, dimensions.make(group, DIMENSIONS["workers"]))

@@ -1,12 +1,12 @@
-"""Locks on the names of traces: while a run writes a trace, no other one may take its name.
+"""Locks on the names of traces: while a run writes a trace, no other run may write one of the same name.
 
-The lock is a file beside the trace, ``<trace>.lock``, that says who holds it, with POSIX record locks on it:
-they hold on NFS too, and end with the process, however it ends, so that the file of a killed run locks
-nothing. (HDF5's own lock does not do: it ends when SWMR mode begins, so that readers can open the file.)
+The lock is a file beside the trace, ``<trace>.lock``, that names its holder, with POSIX record locks on it.
+They work on NFS too and end with the process, so that a killed run leaves nothing locked. (HDF5's own lock
+ends when SWMR mode begins, so that readers can open the file.)
 
-Byte 0 is locked by the process that the user started, byte 1 by the writer. They are one process, except
+Byte 0 is locked by the process that the user started, byte 1 by the writer. They are the same process, except
 under `pdcode run`, which takes the lock before it starts mpirun: rank 0 finds the lock's key in its
-environment, and locks its byte. Nobody else gets the lock until both have ended.
+environment and locks byte 1. No other process gets the lock until both have ended.
 """
 
 from __future__ import annotations
@@ -26,111 +26,86 @@ from pathlib import Path
 
 from ..util.errors import InputError
 
-KEY = "PDCODE_LOCK"  # environment variable with the key of the lock that a launched process may share
+KEY = "PDCODE_LOCK"  # environment variable with the key by which a launched process shares a lock
 TAKEN = errno.EACCES, errno.EAGAIN
 
-_held: dict[Path, Lock] = {}
+_held: dict[Path, TraceLock] = {}
 
 
 @dataclass
-class Lock:
-    """A lock that this process holds.
+class TraceLock:
+    """A lock that this process holds for its writers, or reserves for one that is not attached yet.
 
-    Attributes
-    ----------
-    path : Path
-        The lock's file.
-    descriptor : int
-        Its open file. No other one may be closed in this process, as that would end the lock.
-    key : str
-        What a launched process finds as `KEY` in its environment, to share the lock.
-    users : int
-        Number of writers that use the lock.
-    reserved : bool
-        Whether it was taken for a writer that does not use it yet.
+    No other descriptor of the file may be closed in this process, as that would end the lock.
     """
 
     path: Path
     descriptor: int
-    key: str
-    users: int = 0
+    key: str  # value of the variable `KEY` for a launched process
+    writers: int = 0
     reserved: bool = True
 
-    def use(self, writer: object) -> Callable[[], object]:
-        """Count a writer; return a function that ends the use, as does the end of the writer."""
-        self.users += 1
+    def attach(self, writer: object) -> Callable[[], object]:
+        """Hold the lock until the returned function is called or the writer is garbage-collected."""
+        self.writers += 1
         self.reserved = False
-        return weakref.finalize(writer, self.leave)
+        return weakref.finalize(writer, self._detach)
 
-    def leave(self) -> None:
-        """End one use; after the last, remove the file, and end the lock."""
-        self.users -= 1
-        self._end()
+    def _detach(self) -> None:
+        self.writers -= 1
+        self._release_if_unused()
 
-    def drop(self) -> None:
-        """End the lock if nobody uses it, reserved or not."""
+    def cancel(self) -> None:
+        """Give up the reservation."""
         self.reserved = False
-        self._end()
+        self._release_if_unused()
 
-    def _end(self) -> None:
-        if not self.users and not self.reserved and _held.get(self.path) is self:
+    def _release_if_unused(self) -> None:
+        if not self.writers and not self.reserved and _held.get(self.path) is self:
             del _held[self.path]
             if _is_at(self.path, self.descriptor):
                 self.path.unlink()
             os.close(self.descriptor)
 
 
-def take(path: Path) -> Lock:
-    """Lock the name of a trace until this process ends, or until nobody uses it.
+def acquire(path: Path) -> TraceLock:
+    """Reserve the lock on the name of a trace; refuse a name that another process holds.
 
-    On a file system without locks the file is written, and locks nothing.
-
-    Raises
-    ------
-    InputError
-        If another process holds it; the message names the process.
-    OSError
-        If the lock's file cannot be created.
+    On a file system without record locks the lock's file is written but locks nothing.
     """
     place = Path(f"{path.resolve()}.lock")
     if place in _held:
-        _held[place].reserved = True  # its writer may be garbage, and end its use before the next one begins
+        _held[place].reserved = True  # its last writer may be collected before the next one is attached
         return _held[place]
     while True:
         descriptor = os.open(place, os.O_RDWR | os.O_CREAT, 0o666)
-        holder, key = _holder(place, descriptor), os.environ.get(KEY)
-        bytes_locked = (1, 1) if key is not None and key == holder.get("key") else (2, 0)  # length and start
+        holder, key = _read_holder(place, descriptor), os.environ.get(KEY)
+        length, start = (1, 1) if key is not None and key == holder.get("key") else (2, 0)
         try:
-            fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, *bytes_locked)
+            fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, length, start)
         except OSError as error:
             if error.errno not in TAKEN:
                 break
             os.close(descriptor)
             who = "process {pid} on {host}, since {since}".format_map(holder) if holder else "another run"
             raise InputError(f"'{path}' is being written by {who}") from None
-        if _is_at(place, descriptor):  # else its holder has just removed it
+        if _is_at(place, descriptor):  # otherwise its holder has just removed it
             break
         os.close(descriptor)
-    if bytes_locked == (2, 0):
+    if start == 0:
         key = os.urandom(16).hex()
         since = time.strftime("%Y-%m-%d %H:%M:%S")
-        told = {"pid": os.getpid(), "host": socket.gethostname(), "since": since, "key": key}
+        holder = {"pid": str(os.getpid()), "host": socket.gethostname(), "since": since, "key": key}
         os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, json.dumps(told).encode(), 0)
+        os.pwrite(descriptor, json.dumps(holder).encode(), 0)
         with suppress(OSError):
             fcntl.lockf(descriptor, fcntl.LOCK_UN, 1, 1)  # for the writer
-    _held[place] = Lock(place, descriptor, key or "")
+    _held[place] = TraceLock(place, descriptor, key or "")
     return _held[place]
 
 
-def _holder(path: Path, descriptor: int) -> dict[str, str]:
-    """Read who holds a lock; empty if the file is new.
-
-    Raises
-    ------
-    InputError
-        If the file is not a lock of pdcode.
-    """
+def _read_holder(path: Path, descriptor: int) -> dict[str, str]:
+    """Read the holder of a lock, {} from a new file; refuse a file that is not a lock of pdcode."""
     content = os.pread(descriptor, 4096, 0)
     try:
         holder = json.loads(content or "{}")
@@ -143,7 +118,7 @@ def _holder(path: Path, descriptor: int) -> dict[str, str]:
 
 
 def _is_at(path: Path, descriptor: int) -> bool:
-    """Tell whether an open file is the one of this name."""
+    """Return whether an open file is still the one at this path."""
     try:
         return os.path.samestat(path.stat(), os.fstat(descriptor))
     except FileNotFoundError:
@@ -151,7 +126,7 @@ def _is_at(path: Path, descriptor: int) -> bool:
 
 
 @atexit.register
-def _leave_all() -> None:
+def _release_all() -> None:
     for lock in [*_held.values()]:
-        lock.users = 0
-        lock.drop()
+        lock.writers = 0
+        lock.cancel()

@@ -1,4 +1,4 @@
-"""`Trace`: the trace of a finished, running or killed run as numpy arrays."""
+"""`Trace`: the trace of a finished, running or killed run, as numpy arrays."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import numpy as np
 from ..config import legacy
 from ..util.errors import InputError
 from . import contents, frames, opening
-from .clocks import straighten
+from .clocks import correct_drift
 from .contents import damaged
 from .schema import (
     ATTRIBUTES,
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     import pandas
     import xarray
 
-SHORT = 1 << 16  # bytes of a column that is read with its table
+SHORT = 1 << 16  # bytes up to which a column is read with its table
 COLUMNS = TABLES | {"workers": WORKERS}
 KINDS = {"i": "iu", "u": "iu", "f": "f", "S": "SO", "O": "SO"}  # dtype.kind -> kinds accepted in a file
 
@@ -45,15 +45,15 @@ KINDS = {"i": "iu", "u": "iu", "f": "f", "S": "SO", "O": "SO"}  # dtype.kind -> 
 class RecordedTable(Mapping[str, np.ndarray]):
     """The columns of one table, each checked on first access.
 
-    The number of rows is fixed when the table is opened. Short columns are read then, as that is quicker than
-    to open the file once more; others on first access. The file is closed in between, and does not block the
-    run that writes it.
+    The number of rows is fixed when the table is opened. Short columns are read at once, which is quicker
+    than opening the file again; others on first access. The file is closed in between, so that it does not
+    block the run that writes it.
 
     Attributes
     ----------
     rows : int
-        Length of every column: that of the shortest, as in the file of a running or killed run some columns
-        may be a batch ahead of others.
+        Length of every column. It is that of the shortest, as some columns of a running or killed run may be
+        a batch ahead.
     """
 
     def __init__(self, trace: Trace, name: str) -> None:
@@ -62,7 +62,7 @@ class RecordedTable(Mapping[str, np.ndarray]):
         self._columns: dict[str, np.ndarray] = {}
         self._short: dict[str, np.ndarray] = {}
         with trace._open() as file:
-            if name == "segments" and name not in contents.names(file, where):  # an older trace
+            if name == "segments" and name not in contents.names(file, where):  # a trace of an older version
                 self.rows, self._keys = 1, tuple(columns)
                 self._columns = {key: np.zeros(1, column.dtype) for key, column in columns.items()}
                 return
@@ -76,7 +76,7 @@ class RecordedTable(Mapping[str, np.ndarray]):
             kinds = {key: (data.dtype, data.shape) for key, data in found.items()}
             for key, data in found.items():
                 if data.nbytes <= SHORT:
-                    with suppress(InputError):  # is for whoever asks for this column
+                    with suppress(InputError):  # raised again when this column is accessed
                         self._short[key] = contents.array(data, where)
         for key in columns.keys() - found.keys():
             if columns[key].default is None and not key.startswith("end_"):
@@ -88,13 +88,12 @@ class RecordedTable(Mapping[str, np.ndarray]):
         self.rows = min(lengths.values())
         if max(lengths.values()) > self.rows and (trace.finished or name == "workers"):
             raise damaged(where, f"columns of {name} have {self.rows} to {max(lengths.values())} rows")
-        added = {
-            key: column for key, column in columns.items() if key not in found and column.default is not None
-        }
-        self._keys = (*found, *added)
         self._columns = {
-            key: np.full(self.rows, column.default, column.dtype) for key, column in added.items()
+            key: np.full(self.rows, column.default, column.dtype)
+            for key, column in columns.items()
+            if key not in found and column.default is not None
         }
+        self._keys = (*found, *self._columns)
 
     def __getitem__(self, key: str) -> np.ndarray:
         if key not in self._columns:
@@ -152,10 +151,10 @@ class Trace:
 
     Notes
     -----
-    A worker's times are moved to rank 0's clock by an offset measured at the start. If the offset was
-    measured at the end too, they are corrected for a constant drift: `pdcode.trace.clocks`.
+    A worker's times are moved to rank 0's clock by an offset measured before the run. If the offset was
+    measured after the run too, they are corrected for a constant drift.
 
-    Everything is read on first access and kept; open a new `Trace` to see newer rows.
+    Everything is read on first access and cached; open a new `Trace` to see newer rows.
     """
 
     def __init__(self, path: str | os.PathLike[str], correct_clocks: bool = True) -> None:
@@ -167,7 +166,7 @@ class Trace:
         if self.attributes.get("schema") != SCHEMA:
             raise InputError(f"{where}: not a pdcode trace")
         contents.check_version(self.attributes, SCHEMA_VERSION, where)
-        contents.check(self.attributes, ATTRIBUTES, where, "attribute")
+        contents.check_attributes(self.attributes, ATTRIBUTES, where, "attribute")
         layers = [self.attributes.get(key, []) for key in LAYERS]
         if not len(layers[0]) == len(layers[1]) == len(layers[2]):
             raise damaged(where, f"{', '.join(LAYERS)} are {layers}")
@@ -187,11 +186,10 @@ class Trace:
     def config(self) -> dict[str, Any]:
         where, resolved = str(self.path), self.attributes.get("config_resolved")
         try:
-            config = (
-                contents.parsed(resolved, where, "config_resolved")
-                if resolved
-                else tomllib.loads(self.config_text)
-            )
+            if resolved:
+                config = contents.parse_json(resolved, where, "config_resolved")
+            else:
+                config = tomllib.loads(self.config_text)
         except tomllib.TOMLDecodeError as error:
             raise damaged(where, f"config: {error}") from None
         try:
@@ -201,16 +199,16 @@ class Trace:
         return dict(config)
 
     @cached_property
-    def members(self) -> int:
+    def worker_count(self) -> int:
         """Number of workers n."""
         ranks = np.sort(self.workers["rank"])
-        first = int(ranks[0]) if len(ranks) else 1  # rank 0 may be listed, too
+        first = int(ranks[0]) if len(ranks) else 1  # rank 0 may be in the table
         if first > 1 or not np.array_equal(ranks, np.arange(first, first + len(ranks))):
             raise damaged(str(self.path), "the ranks of workers are not consecutive")
         count = len(ranks) - (first == 0)
         if self.attributes.get("workers", count) != count:
-            told = self.attributes["workers"]
-            raise damaged(str(self.path), f"attribute workers is {told}, and {count} are listed")
+            stated = self.attributes["workers"]
+            raise damaged(str(self.path), f"attribute workers is {stated}, and {count} are listed")
         return count
 
     @cached_property
@@ -257,7 +255,7 @@ class Trace:
             found = {k: contents.attributes(group, where) for k, group in code_groups(file, where)}
         for k, attributes in found.items():
             what = f"attribute of the code of {k} blocks"
-            contents.check(dict.fromkeys(CODE) | attributes, CODE, where, what)
+            contents.check_attributes(dict.fromkeys(CODE) | attributes, CODE, where, what)
         return found
 
     @cached_property
@@ -287,8 +285,8 @@ class Trace:
                 return {}
             counters = contents.attributes(contents.group(file, "checkpoint", where), where)
         kinds = {key: Attribute(float) if key.endswith("_ns") else COUNTER for key in counters}
-        contents.check(counters, kinds, where, "counter")
-        if "genie_s" in counters:  # as older traces name it
+        contents.check_attributes(counters, kinds, where, "counter")
+        if "genie_s" in counters:  # its name in older traces
             counters["oracle_s"] = counters.pop("genie_s")
         return counters
 
@@ -307,7 +305,7 @@ class Trace:
         return frames.to_pandas(self._table(table), COLUMNS[table])
 
     def to_xarray(self, table: str) -> xarray.Dataset:
-        """Return a table as an xarray Dataset; attrs of its variables are `units` and `description`.
+        """Return a table as an xarray Dataset whose variables have the attrs `units` and `description`.
 
         Without pdcode: ``xarray.open_dataset(path, engine="h5netcdf", group=table)``, for a running or killed
         run with ``driver_kwds={"swmr": True}``. Clocks are not corrected then.
@@ -332,7 +330,7 @@ class Trace:
 
     @contextmanager
     def _open(self) -> Iterator[h5py.File]:
-        """Open the file of this trace, also if a new run has renamed it."""
+        """Open the file of this trace, which a new run may have renamed."""
         for path in filter(Path.is_file, (self.path, opening.previous(self.path))):
             with opening.open_for_reading(path) as file:
                 if contents.attribute(file, "run", str(path)) == self.attributes.get("run"):
@@ -341,7 +339,7 @@ class Trace:
         raise InputError(f"{self.path}: the file was replaced or deleted; open the trace again")
 
     def _read(self, table: str, key: str, rows: int, column: np.ndarray | None) -> np.ndarray:
-        """Check the first `rows` rows of a column, which is read unless it is given."""
+        """Check the first `rows` rows of a column; it is read from the file unless it is given."""
         where, what, schema = str(self.path), f"column {key} of {table}", COLUMNS[table][key]
         if column is None:
             with self._open() as file:
@@ -350,17 +348,17 @@ class Trace:
         column = column[:rows]
         if column.dtype.kind in "SO":  # text: bytes in the file
             return np.array([bytes(text).decode(errors="replace") for text in column], dtype=np.str_)
-        column = _bounded(column, schema, what, where)
-        if key == "worker" and rows and column.max() >= self.members:
-            raise damaged(where, f"{what} has {column.max()}, and there are {self.members} workers")
+        column = _check_bounds(column, schema, what, where)
+        if key == "worker" and rows and column.max() >= self.worker_count:
+            raise damaged(where, f"{what} has {column.max()}, and there are {self.worker_count} workers")
         if table == "arrivals" and key in WORKER_CLOCK and self._correct and rows:
             last = int(self.arrivals["t_recv_ns"].max())
-            return straighten(column, self.arrivals["worker"], self.workers, last)
+            return correct_drift(column, self.arrivals["worker"], self.workers, last)
         return column
 
 
-def _bounded(column: np.ndarray, schema: Column, what: str, where: str) -> np.ndarray:
-    """Return a column in the type of the schema, after a check of its bounds."""
+def _check_bounds(column: np.ndarray, schema: Column, what: str, where: str) -> np.ndarray:
+    """Check the bounds of a column, and return it in the type of the schema."""
     if column.dtype.kind in "iu" and len(column):
         for value in int(column.min()), int(column.max()):
             if not schema.least <= value <= min(schema.most, np.iinfo(schema.dtype).max):
@@ -369,7 +367,7 @@ def _bounded(column: np.ndarray, schema: Column, what: str, where: str) -> np.nd
 
 
 def code_groups(file: h5py.File, where: str) -> list[tuple[int, h5py.Group]]:
-    """Return the numbers of blocks k and groups of ``/code``, by ascending k."""
+    """Return the groups of ``/code`` with their numbers of blocks k, by ascending k."""
     codes = contents.group(file, "code", where)
     names = contents.names(codes, where)
     for name in names:

@@ -6,19 +6,11 @@ from ..kernels import intake
 
 
 class Recorder:
-    """Recorder of a run's rows; this base class discards them.
-
-    The values of a row are in the order of `pdcode.trace.schema`.
-
-    Attributes
-    ----------
-    batches : (Batch or None, Batch or None)
-        What takes all rows of `arrived` and of `update`, and nothing else is done with them; rows that no
-        method records are dropped so.
-    """
+    """Recorder of a run's rows, in the order of `pdcode.trace.schema`; this base class drops them."""
 
     @property
     def batches(self) -> tuple[intake.Batch | None, intake.Batch | None]:
+        """Batches to which compiled code appends rows directly instead of calling `arrived` and `update`."""
         own = type(self)
         dropped = own.arrived is Recorder.arrived and own.arrival is Recorder.arrival
         rows = intake.Batch(1, intake.ROW_BYTES) if dropped else None
@@ -37,7 +29,7 @@ class Recorder:
         captured: float,
         status: int,
     ) -> None:
-        """Record a row of arrivals: a reply, and what became of it."""
+        """Record a row of arrivals: a reply and its fate."""
         self.arrival(
             reply.worker, reply.task, reply.version, applied, reply.row, staleness, t_dispatch_ns,
             reply.t_start_ns, reply.t_compute_ns, reply.t_send_ns, reply.t_recv_ns, t_decoded_ns,

@@ -13,27 +13,26 @@ SCHEMA = "pdcode-trace"
 SCHEMA_VERSION = 2
 
 ARITHMETIC = 3
-"""Version of the arithmetic of θ: rounding, the order of codewords, whitening. A trace without it has 1."""
+"""Version of the arithmetic of θ: rounding, order of codewords, whitening; 1 if the trace has none."""
 
 USED, WASTED, DRAINED, REFUSED, CLIPPED, LOST, LOST_AT_RANK_0 = range(7)
-"""Fates of payloads, values of `arrivals/status`: used in a step; too late; after the stop; not finite, or
-not the answer to the worker's task; used, but scaled down first; lost with a worker; lost with rank 0,
-after its last checkpoint. Of a payload that is lost with its worker there is no row."""
+"""Fates of payloads, the values of `arrivals/status`: used in a step; too late; after the stop; not finite or
+not the answer to the worker's task; scaled down and used; lost with its worker (without a row); lost with
+rank 0
+after its last checkpoint."""
 
 FATES = "used", "wasted", "drained", "refused", "clipped", "lost", "lost_at_rank_0"
-"""Names of the fates, by which counters have their totals."""
+"""Names of the fates, and of the counters of their totals."""
 
 APPLIED = USED, CLIPPED
-"""Fates of payloads that are in a step."""
+"""Fates of payloads that contribute to a step."""
 
 ENOUGH, TIME, ALONE = 0, 1, 2
 """Values of `updates/why`: enough payloads, the time to wait for more was over, no other was expected."""
 
-MESSAGE = 2**40  # no message has more bytes
-
-
+MESSAGE = 2**40  # bytes of a message, at most
 INT64 = {"least": -(2**63), "most": 2**63 - 1}
-CLOCK = {"least": -(2**60), "most": 2**60}  # bounds of what clocks show, ns
+CLOCK = {"least": -(2**60), "most": 2**60}  # ns that a clock may show
 
 
 class Column(NamedTuple):
@@ -46,9 +45,9 @@ class Column(NamedTuple):
     units, description : str
         Unit and meaning, stored with the dataset.
     default : number, optional
-        Value for older files without the column; a file that lacks a column without default is damaged.
+        Value for older files without the column. A file that lacks a column without default is damaged.
     least, most : int
-        Bounds of the values of integers; else the file is damaged.
+        Bounds of integers. A file with other values is damaged.
     """
 
     dtype: str
@@ -56,29 +55,19 @@ class Column(NamedTuple):
     description: str
     default: float | None = None
     least: int = 0
-    most: int = 2**62  # no difference of two values overflows
+    most: int = 2**62  # so that no difference of two values overflows
 
 
 class Attribute(NamedTuple):
-    """An attribute of a trace that readers use.
+    """Type and bounds of an attribute of a trace that readers use."""
 
-    Attributes
-    ----------
-    kind : type
-        Python type; `list` is a list of integers, `float` includes integers.
-    least, most : number
-        Bounds of its values.
-    values : tuple of str
-        Possible values; empty: any.
-    """
-
-    kind: type
+    kind: type  # `list` stands for a list of integers, `float` includes integers
     least: float = 0
     most: float = 2**63 - 1
-    values: tuple[str, ...] = ()
+    values: tuple[str, ...] = ()  # possible texts; empty: any
 
     def fits(self, value: Any) -> bool:
-        """Return whether a value has the type, and is within the bounds."""
+        """Return whether a value has the type and is within the bounds."""
         if self.kind is list:
             return isinstance(value, list) and all(self._replace(kind=int).fits(each) for each in value)
         if self.kind is float:
@@ -93,9 +82,9 @@ ARRIVALS = {
     "task": Column("<i8", "1", "the worker's own count of its tasks, from 0"),
     "version": Column("<i8", "1", "version of theta that the payload was computed at"),
     "applied_version": Column(
-        "<i8", "1", "version of theta that the payload was applied to; -1: to none", least=-1
+        "<i8", "1", "version of theta that the payload was applied to; -1: none", least=-1
     ),
-    "code_row": Column("<i8", "1", "first code row of the task, counted on through redraws", least=-1),
+    "code_row": Column("<i8", "1", "first code row of the task, numbered on through redraws", least=-1),
     "staleness": Column("<i4", "1", "versions that passed between the task's theta and the payload's use"),
     "t_dispatch_ns": Column("<i8", "ns", "rank 0 sent the task"),
     "t_start_ns": Column("<i8", "ns", "the worker began the task", least=-(2**62)),
@@ -104,14 +93,14 @@ ARRIVALS = {
     "t_recv_ns": Column("<i8", "ns", "rank 0 received the payload"),
     "t_decoded_ns": Column("<i8", "ns", "rank 0 had decoded the payload"),
     "injected_delay_ns": Column(
-        "<i8", "ns", "delay that the straggler model asked for; -1: without end", least=-1
+        "<i8", "ns", "delay drawn from the straggler model; -1: without end", least=-1
     ),
     "bytes_up": Column("<i8", "B", "size of the worker's message: header and payload", most=MESSAGE),
     "bytes_down": Column(
         "<i8",
         "B",
-        "size of rank 0's message that this one answers: header, codewords, theta or news of it; 0 for later "
-        "parts of the answer",
+        "size of rank 0's message that this one answers: header, codewords, theta or its changes; 0 for "
+        "later messages of the answer",
         most=MESSAGE,
     ),
     "captured": Column("<f8", "1", "captured fraction of the gradient after this arrival"),
@@ -124,28 +113,28 @@ ARRIVALS = {
     ),
     "loss": Column("<f8", "1", "loss of the worker's mini-batch"),
     "round": Column("<i4", "1", "round of the update, from 0, in schemes of several rounds", 0),
-    "part": Column("<i4", "1", "part of the task's reply, from 0, if it is sent in parts", 0),
+    "part": Column("<i4", "1", "message of the task's reply, from 0, if it is sent in several", 0),
 }
 
 UPDATES = {
     "version": Column("<i8", "1", "version of theta that the step led to"),
     "t_ns": Column("<i8", "ns", "the step was done"),
     "n_used": Column(
-        "<i4", "1", "arrivals folded in for the step, also those that it then left out as outliers"
+        "<i4", "1", "arrivals folded in for the step, including those that it then left out as outliers"
     ),
     "captured": Column("<f8", "1", "captured fraction of the gradient at the step"),
     "step_norm": Column("<f8", "1", "Euclidean norm of the change of theta"),
     "digest": Column(
-        "<i8", "1", "digest of theta, with allreduce that of all workers; 0: not taken", 0, **INT64
+        "<i8", "1", "digest of theta, with allreduce of all workers; 0: not computed", 0, **INT64
     ),
     "waited_for": Column(
-        "<i4", "1", "worker for which rank 0 waited last before the step; -1: for none", -1, least=-1
+        "<i4", "1", "worker for which rank 0 waited last before the step; -1: none", -1, least=-1
     ),
-    "waited_ns": Column("<i8", "ns", "time from the payload before to that worker's, or to the step", 0),
+    "waited_ns": Column("<i8", "ns", "time from the previous payload to that worker's, or to the step", 0),
     "why": Column(
         "|u1",
         "1",
-        "why rank 0 stepped: 0 enough payloads, 1 no time to wait for more, 2 no other was expected",
+        "reason for the step: 0 enough payloads, 1 the wait for more was over, 2 no other was expected",
         ENOUGH,
         most=ALONE,
     ),
@@ -163,16 +152,16 @@ FAULTS = {
     "t_ns": Column("<i8", "ns", "rank 0 noticed the fault"),
     "worker": Column("<i4", "1", "worker it concerns; -1: rank 0", least=-1),
     "task": Column("<i8", "1", "the worker's task; -1: unknown", least=-1),
-    "kind": Column("|S32", "1", "what happened, in a word (UTF-8)"),
-    "message": Column("|S256", "1", "the same in a sentence (UTF-8)"),
+    "kind": Column("|S32", "1", "kind of the fault, a word (UTF-8)"),
+    "message": Column("|S256", "1", "description of the fault (UTF-8)"),
 }
 
 SEGMENTS = {
-    "t_ns": Column("<i8", "ns", "the run began, or went on after an end, at a checkpoint of this time"),
-    "version": Column("<i8", "1", "version of theta at that"),
-    "arrivals": Column("<i8", "1", "rows of arrivals before it"),
-    "lost": Column("<i8", "1", "recorded arrivals after the checkpoint, which were lost"),
-    "begun_ns": Column("<i8", "ns", "time of day, since 1970", 0),
+    "t_ns": Column("<i8", "ns", "the run began, or was resumed from a checkpoint of this time"),
+    "version": Column("<i8", "1", "version of theta at that time"),
+    "arrivals": Column("<i8", "1", "rows of arrivals before that time"),
+    "lost": Column("<i8", "1", "recorded arrivals after the checkpoint, which are lost"),
+    "begun_ns": Column("<i8", "ns", "time since 1970 when it began", 0),
 }
 
 TABLES = {
@@ -189,10 +178,10 @@ WORKERS = {
     "rank": Column("<i4", "1", "MPI rank"),
     "clock_offset_ns": Column("<i8", "ns", "the rank's clock minus rank 0's, at the start", **CLOCK),
     "clock_error_ns": Column("<i8", "ns", "bound on that offset's error"),
-    "clock_t_ns": Column("<i8", "ns", "when that offset was measured", **CLOCK),
+    "clock_t_ns": Column("<i8", "ns", "time of that measurement", **CLOCK),
     "end_clock_offset_ns": Column("<i8", "ns", "the rank's clock minus rank 0's, at the end", **CLOCK),
     "end_clock_error_ns": Column("<i8", "ns", "bound on that offset's error"),
-    "end_clock_t_ns": Column("<i8", "ns", "when that offset was measured; -1: not known", **CLOCK),
+    "end_clock_t_ns": Column("<i8", "ns", "time of that measurement; -1: unknown", **CLOCK),
 }
 """Columns of `workers`, one row per rank. The `end_` columns are written when the trace is closed."""
 
@@ -232,7 +221,7 @@ CODE = {"family": Attribute(str), "weight": Attribute(int), "coherence": Attribu
 """Attributes of a code."""
 
 COUNTER = Attribute(float, 0, inf)
-"""An attribute of ``/checkpoint``; those of times in ns are `Attribute(float)`, which int64 can hold."""
+"""An attribute of ``/checkpoint``; times in ns are `Attribute(float)`, within int64, instead."""
 
 WORKER_CLOCK = ("t_start_ns", "t_compute_ns", "t_send_ns")
-"""Columns of `arrivals` stamped by workers, and moved to rank 0's clock by the offset at the start."""
+"""Columns of `arrivals` stamped by workers, moved to rank 0's clock by the offset at the start."""

@@ -23,7 +23,7 @@ import msgspec
 
 from ..coding.state import Coded
 from ..config import Config
-from ..trace import Continued, Trace, opening
+from ..trace import ResumePoint, Trace, opening
 from ..util import checked
 from ..util.errors import InputError, reason, shown
 from ..util.formats import workers_named
@@ -156,10 +156,10 @@ class Found:
         """The configuration of the run, with settled keys."""
         return Config.of(self.header.resolved)
 
-    def continued(self, workers: int) -> Continued:
+    def continued(self, workers: int) -> ResumePoint:
         """Return what the trace goes on with; of another number of workers it begins anew."""
         rows = self.header.rows if workers == len(self.header.tasks) else {}
-        return Continued(rows, self.header.t_ns, self.header.version)
+        return ResumePoint(rows, self.header.t_ns, self.header.version)
 
     def goes_on(self, config: Config) -> Config:
         """Return the configuration with which a run of this one goes on.

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from ..coding.clipping import make_clip
 from ..config import Config
 from ..trace import Recorder, TraceWriter, opening
-from ..trace.lock import Lock
+from ..trace.lock import TraceLock
 from ..trace.schema import APPLIED, FATES
 from ..transport.base import Fleet, RankInfo
 from ..util.errors import Failure, InputError, within
@@ -202,7 +202,7 @@ class FleetInfo(Protocol):
     bytes_down: int
 
 
-def check_writable(trace: str, path: str, reads: str | None = None) -> Lock:
+def check_writable(trace: str, path: str, reads: str | None = None) -> TraceLock:
     """Create the trace's folder, and lock its name until this process ends.
 
     Raises

@@ -224,8 +224,8 @@ def config_of(trace: Trace) -> Config:
     """
     try:
         config = saved.of_trace(legacy.read(trace.config), trace)
-        if config.workers.count != trace.members:
-            raise InputError(f"workers.count: {config.workers.count}, and {trace.members} workers are listed")
+        if config.workers.count != (count := trace.worker_count):
+            raise InputError(f"workers.count: {config.workers.count}, and {count} workers are listed")
         config.stragglers.check(config)
     except InputError as error:
         raise InputError(f"{trace.path}: config_resolved: {error}") from None

@@ -11,7 +11,7 @@ import h5py
 import pytest
 
 from pdcode.__main__ import main
-from pdcode.trace import opening
+from pdcode.cli import guard
 
 JOB = """
 [problem]
@@ -73,7 +73,7 @@ def test_a_file_on_which_hdf5_crashes_is_told(
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file["x"] = [1.0]
     (tmp_path / "job.toml").write_text("[stop]\nupdates = 3\n")
-    monkeypatch.setattr(opening, "_read_all", lambda path: os.kill(os.getpid(), signal.SIGKILL))
+    monkeypatch.setattr(guard, "_read_all", lambda path: os.kill(os.getpid(), signal.SIGKILL))
     kind = ["--set", "stragglers.kind=trace"] if key == "stragglers.path" else []
     out = ["-o", str(tmp_path / "t.h5")]
     assert main([*command, str(tmp_path / "job.toml"), *kind, "--set", f"{key}={tmp_path}/a.h5", *out]) == 2

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 from pdcode.__main__ import main
-from pdcode.trace import Trace, opening
+from pdcode.cli import guard
+from pdcode.trace import Trace
 
 pytestmark = pytest.mark.slow
 
@@ -208,7 +209,7 @@ def test_a_bug_is_not_taken_for_damage(whole: Path, monkeypatch: pytest.MonkeyPa
     def wrong(*arguments: object) -> None:
         raise KeyError("a bug")
 
-    monkeypatch.setattr("pdcode.trace.reader._bounded", wrong)
+    monkeypatch.setattr("pdcode.trace.reader._check_bounds", wrong)
     with pytest.raises(KeyError, match="a bug"):
         main(["show", str(whole / "a.h5")])
 
@@ -224,8 +225,8 @@ def test_what_compresses_well_is_not_taken_for_damage(
     assert path.stat().st_size < 1 << 20
     for name in ("faulthandler.disable", "resource.setrlimit", "signal.signal"):
         monkeypatch.setattr(name, lambda *arguments: None)
-    monkeypatch.setattr(opening, "_limit_processor_time", claims.append)
-    opening._read_all(path)
+    monkeypatch.setattr(guard, "_limit_processor_time", claims.append)
+    guard._read_all(path)
     assert claims[0] == 0
     assert claims[-1] > 1 << 26
 
@@ -234,18 +235,18 @@ def test_the_users_own_limit_of_processor_time_is_kept(monkeypatch: pytest.Monke
     """Only root may raise it."""
     set_to: list[tuple[int, int]] = []
     monkeypatch.setattr("resource.setrlimit", lambda which, pair: set_to.append(pair))
-    allowed = opening.LONGEST_S + 10
+    allowed = guard.LIMIT_S + 10
     for most, expected in ((resource.RLIM_INFINITY, allowed), (3600, allowed), (3, 3)):
         monkeypatch.setattr("resource.getrlimit", lambda which, most=most: (most, most))
-        opening._limit_processor_time(10 * opening.FAST)
+        guard._limit_processor_time(10 * guard.RATE)
         assert set_to[-1] == (expected, most)
 
 
 def test_a_bug_in_the_process_that_reads_first_is_no_damage(
     whole: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(opening.contents, "datasets", None)
-    opening._status.cache_clear()
+    monkeypatch.setattr(guard.contents, "datasets", None)
+    guard._status.cache_clear()
     with pytest.raises(RuntimeError, match=r"a\.h5 could not be read in a forked process"):
         main(["show", str(whole / "a.h5")])
     assert "TypeError" in capfd.readouterr().err

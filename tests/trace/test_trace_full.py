@@ -19,7 +19,7 @@ import traces
 from paths import JOBS, SUPPORT
 from shell import environment
 
-from pdcode.trace import Trace, header, opening, room
+from pdcode.trace import Trace, disk, header, opening
 from pdcode.trace.schema import Column
 from pdcode.util.errors import Failure, InputError
 
@@ -45,11 +45,11 @@ import resource
 import sys
 import numpy as np
 import traces
-from pdcode.trace import room
+from pdcode.trace import disk
 from pdcode.trace.schema import ARRIVALS, UPDATES
 from pdcode.util.errors import Failure
 path, parameters, every, many, least = sys.argv[1], *map(int, sys.argv[2:])
-take, (_, most) = room.take, resource.getrlimit(resource.RLIMIT_FSIZE)
+take, (_, most) = disk.reserve_space, resource.getrlimit(resource.RLIMIT_FSIZE)
 
 def lose(descriptor, end):  # there is room, until HDF5 writes
     resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
@@ -57,7 +57,7 @@ def lose(descriptor, end):  # there is room, until HDF5 writes
     resource.setrlimit(resource.RLIMIT_FSIZE, (least, most))
 
 if least:
-    room.take = lose
+    disk.reserve_space = lose
 writer = traces.writer(path)
 flushed = 0
 try:
@@ -167,8 +167,8 @@ def test_a_trace_that_cannot_begin_leaves_the_one_before(
     path = tmp_path / "a.h5"
     traces.writer(path).close(np.ones(3))
     before = path.read_bytes()
-    monkeypatch.setattr(opening, "ensure_room_for_trace", lambda path: None)
-    monkeypatch.setattr(room, "take", full)
+    monkeypatch.setattr(opening, "ensure_space_for_trace", lambda path: None)
+    monkeypatch.setattr(disk, "reserve_space", full)
     with pytest.raises(Failure, match=r"a\.h5: cannot write the trace: No space left on device"):
         traces.writer(path)
     assert (sorted(tmp_path.iterdir()), path.read_bytes()) == ([path], before)

@@ -104,14 +104,14 @@ def test_a_killed_run_locks_nothing(tmp_path: Path, holder: subprocess.Popen[str
 def test_a_process_with_the_key_shares_the_lock(tmp_path: Path) -> None:
     """As rank 0 does, for which `pdcode run` has taken the lock before it starts mpirun."""
     path = tmp_path / "a.h5"
-    held = lock.take(path)
+    held = lock.acquire(path)
     stranger = start(path)
     told = stranger.communicate("", timeout=60)[1]
     assert f"a.h5' is being written by process {os.getpid()} on " in told
     assert not path.exists()
     assert start(path, **{lock.KEY: held.key}).communicate("", timeout=60) == ("ready\n", "")
     assert Trace(path).finished
-    held.drop()
+    held.cancel()
     assert [each.name for each in tmp_path.iterdir()] == ["a.h5"]
 
 
@@ -161,22 +161,22 @@ def test_the_key_outlives_a_look_at_the_trace_before(tmp_path: Path, job: str) -
         assert main(["simulate", job, "-o", str(path)]) == 0
     held = opening.reserve(path)
     assert start(path, **{lock.KEY: held.key}).communicate("", timeout=60) == ("ready\n", "")
-    held.drop()
+    held.cancel()
 
 
 def test_a_writer_that_ends_leaves_the_next_ones_lock_alone(tmp_path: Path) -> None:
     """In a notebook that runs a cell again, the garbage collector ends the first one's use at any time."""
     path, first, second = tmp_path / "a.h5", {1}, {2}  # stand for writers
-    end_first = lock.take(path).use(first)
-    held = lock.take(path)
+    end_first = lock.acquire(path).attach(first)
+    held = lock.acquire(path)
     end_first()
     assert (tmp_path / "a.h5.lock").exists()
-    end_second = held.use(second)
+    end_second = held.attach(second)
     end_second()
     assert not list(tmp_path.iterdir())
-    again = lock.take(path)
+    again = lock.acquire(path)
     assert again is not held
-    held.drop()
+    held.cancel()
     assert (tmp_path / "a.h5.lock").exists()
-    again.drop()
+    again.cancel()
     assert not list(tmp_path.iterdir())

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pdcode.trace import Trace
-from pdcode.trace.clocks import straighten
+from pdcode.trace.clocks import correct_drift
 from pdcode.trace.schema import ARRIVALS, SCHEMA_VERSION
 from pdcode.util.errors import InputError
 
@@ -118,7 +118,7 @@ def test_a_constant_drift_leaves_the_true_time(offset: int, change: int, at: int
         "end_clock_error_ns": np.array([0]),
         "end_clock_t_ns": np.array([-1]),
     }
-    corrected = straighten(drifted, np.zeros(len(true), np.int64), clocks, last_ns=at + span)
+    corrected = correct_drift(drifted, np.zeros(len(true), np.int64), clocks, last_ns=at + span)
     rate = abs(change) / span
     assert np.abs(corrected - true).max() <= 2 + rate**2 * (at + span)  # first order in the drift
 

@@ -191,19 +191,19 @@ def test_totals_are_added_to_the_trace_that_they_are_of(tmp_path: Path) -> None:
     path = tmp_path / "a.h5"
     first = traces.writer(path)
     first.close(counters={"arrivals": 1})
-    first.count({"oracle_s": 0.5})
+    first.add_counters({"oracle_s": 0.5})
     assert Trace(path).counters == {"arrivals": 1, "oracle_s": 0.5}
     second = traces.writer(path)  # moves the first one out of its way
-    first.count({"oracle_s": 0.75})
+    first.add_counters({"oracle_s": 0.75})
     second.close(counters={"arrivals": 2})
-    first.count({"oracle_s": 1.5})
+    first.add_counters({"oracle_s": 1.5})
     assert sorted(each.name for each in tmp_path.iterdir()) == ["a.h5", "a.previous.h5"]
     assert Trace(path).counters == {"arrivals": 2}
     moved = path.with_name("a.previous.h5")
     assert Trace(moved).counters == {"arrivals": 1, "oracle_s": 1.5}
     moved.unlink()
     with pytest.raises(Failure, match=r"a\.h5: the trace was moved or deleted"):
-        first.count({"oracle_s": 2.0})
+        first.add_counters({"oracle_s": 2.0})
 
 
 def test_another_process_that_writes_the_name_keeps_its_trace(tmp_path: Path) -> None:
@@ -224,7 +224,7 @@ writer.close(counters={"arrivals": 2})
         assert other.stdout is not None
         assert other.stdout.readline() == b"\n"
         with pytest.raises(Failure, match=r"oracle_s cannot be added: .* is being written by process"):
-            first.count({"oracle_s": 0.5})
+            first.add_counters({"oracle_s": 0.5})
         other.communicate(b"\n", timeout=60)
     assert other.returncode == 0
     assert Trace(path).counters == {"arrivals": 2}

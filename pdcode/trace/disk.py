@@ -1,7 +1,7 @@
 """Reservation of disk space before HDF5 writes.
 
-A flush to a full disk leaves columns longer than their data, and the process crashes when the file is closed.
-Only writing shows whether there is room: file system statistics do not show quotas.
+If the disk is full, a flush leaves columns longer than their data, and closing the file crashes the process.
+File system statistics do not show quotas, so that only writing shows whether there is space.
 """
 
 from __future__ import annotations
@@ -24,14 +24,8 @@ SLACK = 1 << 20  # bytes that HDF5 may need for indices, headers and preallocati
 ZEROS = bytes(1 << 20)
 
 
-def take(descriptor: int, end: int) -> None:
-    """Extend a file to `end` bytes, if it is shorter.
-
-    Raises
-    ------
-    OSError
-        If there is no room; the file keeps its length.
-    """
+def reserve_space(descriptor: int, end: int) -> None:
+    """Extend a file to `end` bytes if it is shorter; raise OSError and restore its length if that fails."""
     at = length = os.fstat(descriptor).st_size
     try:
         while at < end:
@@ -41,22 +35,15 @@ def take(descriptor: int, end: int) -> None:
         raise
 
 
-class Guard:
-    """Guard of an open HDF5 file that reserves space before each write.
-
-    Parameters
-    ----------
-    path : Path
-        Name of the file, for messages.
-    file : h5py.File
-        The open file.
+class SpaceGuard:
+    """Guard of an open HDF5 file that reserves space before each write; `path` is its name in messages.
 
     Attributes
     ----------
     torn : bool
         Whether HDF5 failed to write; closing the file would then crash.
     full : bool
-        Whether to find no room, for tests of what happens then.
+        Whether to behave as if the disk were full, for tests.
     """
 
     def __init__(self, path: Path, file: h5py.File) -> None:
@@ -68,27 +55,24 @@ class Guard:
     def writing(self, size: int = 0) -> Iterator[None]:
         """Reserve `size` bytes, let the block write them, and flush.
 
-        Raises
-        ------
-        Failure
-            If there is no room, and in every later call; then nothing is written. The message names the file.
+        If there is no space, nothing is written, and this and every later call raises `Failure`.
         """
         if self._failure is not None:
             raise self._failure
         try:
             if self.full:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            take(self._file.id.get_vfd_handle(), self._file.id.get_filesize() + size + SLACK)
+            reserve_space(self._file.id.get_vfd_handle(), self._file.id.get_filesize() + size + SLACK)
         except OSError as error:
-            self._failure = unwritable(self._path, error)
+            self._failure = write_failure(self._path, error)
             raise self._failure from None
         try:
             yield
             self._file.flush()
         except (OSError, RuntimeError) as error:
             self.torn = True
-            atexit.register(_leave, self)
-            self._failure = unwritable(self._path, error)
+            atexit.register(_exit_without_closing, self)
+            self._failure = write_failure(self._path, error)
             raise self._failure from None
 
     def close(self) -> None:
@@ -97,13 +81,13 @@ class Guard:
         self._file.close()
 
 
-def _leave(guard: Guard) -> None:
+def _exit_without_closing(guard: SpaceGuard) -> None:
     """End the process before HDF5 tries to close the guard's file, which would crash."""
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(1)
 
 
-def unwritable(path: Path, error: BaseException) -> Failure:
+def write_failure(path: Path, error: BaseException) -> Failure:
     """Return the Failure for a trace that can no longer be written."""
     return Failure(f"{path}: cannot write the trace: {reason(error)}")
