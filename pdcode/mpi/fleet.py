@@ -27,10 +27,10 @@ import numpy as np
 from mpi4py import MPI
 
 from ..kernels import ledger
-from ..training.share import Pace
 from ..transport.base import NOT_FINITE, Arrival, Fleet, RankInfo
 from ..transport.layout import ALONE, CANCEL, SAVE, STOP, Layout, buffer, longest
 from ..transport.messages import Order, Reply, Task, notice
+from ..transport.speeds import Speeds
 from . import clocks, pace
 from .deaths import all_tested, failed, forgive
 from .process import CHUNK, CLOCK, HELLO, PEER, REPLY, SAVED, SETUP, TASK, Patience, library
@@ -176,7 +176,7 @@ class MPIFleet(Fleet):
         for message in set_up_messages(worker, facts, arrays):
             self._send(worker, SETUP, message)
 
-    def measure(self, planned: list[int]) -> Pace:
+    def measure(self, planned: list[int]) -> Speeds:
         """Measure the link and the workers' speed, see `pace.measure`."""
         measured, up, down = pace.measure(self._comm, planned, self.workers)
         self.bytes_up, self.bytes_down = self.bytes_up + up, self.bytes_down + down

@@ -13,7 +13,7 @@ from collections.abc import Callable
 import numpy as np
 from mpi4py import MPI
 
-from ..training.share import Pace
+from ..transport.speeds import Speeds
 from .process import PACE, Patience
 
 BUDGET = 1 << 18  # bytes that rank 0 receives, and that it sends, at most, each time …
@@ -31,7 +31,7 @@ def plan(workers: int, reply_bytes: int, task_bytes: int) -> list[int]:
     return planned
 
 
-def measure(comm: MPI.Intracomm, planned: list[int], count: int) -> tuple[Pace, int, int]:
+def measure(comm: MPI.Intracomm, planned: list[int], count: int) -> tuple[Speeds, int, int]:
     """Measure at rank 0, while `count` workers are in `answer`; return bytes received and sent, too."""
     workers = range(1, 1 + count)
     up, ups, down, downs = planned
@@ -60,7 +60,7 @@ def measure(comm: MPI.Intracomm, planned: list[int], count: int) -> tuple[Pace, 
     inbox, word = np.empty((len(workers), ups, up), np.uint8), np.empty((len(workers), 1, 1), np.uint8)
     into_s = best_s(np.zeros(1, np.uint8), 1, inbox)
     out_s = best_s(np.zeros(down, np.uint8), downs, word)
-    return Pace(inbox.nbytes / into_s, len(workers) * downs * down / out_s, compute_s), moved[0], moved[1]
+    return Speeds(inbox.nbytes / into_s, len(workers) * downs * down / out_s, compute_s), moved[0], moved[1]
 
 
 def answer(comm: MPI.Intracomm, planned: list[int], time_s: Callable[[], float]) -> None:

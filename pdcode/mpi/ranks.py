@@ -20,7 +20,7 @@ from ..faults.injector import Injector
 from ..problems import DataSource
 from ..schemes import make_scheme
 from ..stragglers import WorkerDelays
-from ..training import share
+from ..training import link_sizing
 from ..training.checkpoint import Checkpoints, Found, folder_of
 from ..training.session import TrainingRun, close_trace, identity, open_trace
 from ..training.setup import Components, WorkerFactory
@@ -74,7 +74,9 @@ def coordinate(
             assert source is not None
             planned = None
             if components.asked is not None:  # the share that a task sends is to be settled by measurement
-                planned = pace.plan(fleet.workers, *share.message_bytes(components.asked, components.problem))
+                planned = pace.plan(
+                    fleet.workers, *link_sizing.message_bytes(components.asked, components.problem)
+                )
             empty = memory_places(config, run, None)
             places = memory_places(config, run, found) if keeps else [None] * fleet.workers
             components.scheme.conceal()
@@ -127,7 +129,7 @@ def serve(config: Config, comm: MPI.Intracomm | None = None) -> int:
         scheme = make_scheme(adopt(config, facts["settled"]))
         factory = WorkerFactory(scheme, link.worker, arrays, facts)
         if facts["pace"] is not None:
-            timed = partial(share.gradient_s, scheme, factory.problem, link.worker)
+            timed = partial(link_sizing.gradient_s, scheme, factory.problem, link.worker)
             pace.answer(comm, facts["pace"], timed)
             again = link.set_up()
             assert again is not None

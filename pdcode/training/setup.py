@@ -23,9 +23,10 @@ from ..problems.matrix import Csr
 from ..schemes import Scheme, make_scheme
 from ..transport.layout import ROUNDS, Layout
 from ..transport.messages import Reply
+from ..transport.speeds import Speeds
 from ..util.errors import InputError, within
 from ..util.memory import ensure_fits
-from . import share
+from . import link_sizing
 from .worker import Worker
 
 
@@ -56,10 +57,10 @@ class Components:
     notes: list[str] = field(default_factory=list)
     asked: Config | None = None
 
-    def settle_share(self, pace: share.Pace) -> None:
+    def settle_share(self, speeds: Speeds) -> None:
         """Settle ``code.rows_per_task = "auto"`` once more, by what was measured."""
         assert self.asked is not None
-        config, self.notes[-1] = share.settle(self.asked, self.problem, self.dealt, pace)
+        config, self.notes[-1] = link_sizing.settle(self.asked, self.problem, self.dealt, speeds)
         self.scheme = make_scheme(config)
         self.state = self.scheme.state(self.problem)
 
@@ -170,7 +171,7 @@ def prepare(
         dealt = make_scheme(config).dealt(source)
         asked = config if config.code.rows_per_task == "auto" else None
         if asked is not None:
-            config, line = share.settle(config, problem, dealt)
+            config, line = link_sizing.settle(config, problem, dealt)
             notes = [*notes, line]
         scheme = make_scheme(config)
         scheme.examine(source)

@@ -15,8 +15,8 @@ import numpy as np
 from ..coding.policies import least
 from ..coding.relay import RelayedState
 from ..config import Config
+from ..training.link_sizing import copies, mean_s, relayed_bytes, task_rates
 from ..training.setup import Components
-from ..training.share import copies, mean_s, relayed_bytes, task_rates
 from ..transport.log import LogFormat
 from . import costs
 from .schedule import cut

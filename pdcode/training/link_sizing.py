@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import msgspec
 import numpy as np
@@ -24,6 +23,7 @@ from ..problems import Problem
 from ..schemes import Scheme, make_scheme
 from ..transport.layout import Layout
 from ..transport.log import LogFormat
+from ..transport.speeds import Speeds
 from ..util.errors import InputError
 from ..util.rng import Batches
 
@@ -32,23 +32,6 @@ MOST = 0.9  # of the time, for which either direction of rank 0's link may be us
 WORTH = 0.9  # of a share's use, which a smaller one must not exceed to be taken
 TASKS, DRAWS = 64, 1 << 16  # delays that are drawn of each worker, and at most of all
 GRADIENTS, SPAN_S = 3, 0.05  # that a worker times, and for which, at least
-
-
-@dataclass(frozen=True)
-class Pace:
-    """Bandwidths of rank 0's link and the workers' speed, configured or measured.
-
-    Attributes
-    ----------
-    ingress, egress : float
-        Bytes per second in each direction.
-    compute_s : ndarray of float64, shape (n,)
-        Time of each worker's task without its delay.
-    """
-
-    ingress: float
-    egress: float
-    compute_s: np.ndarray
 
 
 class Uses(msgspec.Struct, frozen=True):
@@ -97,7 +80,7 @@ def _with(config: Config, share: float) -> Config:
     return msgspec.structs.replace(config, code=code, memory=memory)
 
 
-def settle(config: Config, problem: Problem, dealt: int, pace: Pace | None = None) -> tuple[Config, str]:
+def settle(config: Config, problem: Problem, dealt: int, speeds: Speeds | None = None) -> tuple[Config, str]:
     """Return the configuration with the share that `uses` allows, and a line that says why.
 
     Parameters
@@ -108,7 +91,7 @@ def settle(config: Config, problem: Problem, dealt: int, pace: Pace | None = Non
         Rank 0's.
     dealt : int
         Training rows of all shards together.
-    pace : Pace, optional
+    speeds : Speeds, optional
         As measured; default: ``[link]`` and ``[machine]``.
     """
     own, found, tried = config, Uses(0.0, math.inf, math.inf), []
@@ -120,7 +103,7 @@ def settle(config: Config, problem: Problem, dealt: int, pace: Pace | None = Non
                 f"code.rows_per_task: 'auto' has no effect with code.family '{config.code.family}' and "
                 f"code.blocks {config.code.blocks}, which leave every layer uncoded"
             )
-        used = uses(scheme, state, pace or configured(scheme, problem, state.layouts, dealt))
+        used = uses(scheme, state, speeds or configured(scheme, problem, state.layouts, dealt))
         tried.append(f"{used.most:.2g} with 1/{round(1 / (smaller.code.share or 1))}")
         if used.most > WORTH * found.most:  # such as θ itself, which is sent to workers that are far behind
             break
@@ -128,8 +111,8 @@ def settle(config: Config, problem: Problem, dealt: int, pace: Pace | None = Non
         if found.most <= MOST:
             break
     took = f"{own.link.bandwidth:.3g} bytes/s by link.bandwidth"
-    if pace is not None:
-        took = f"measured: {pace.ingress:.3g} bytes/s in, {pace.egress:.3g} out"
+    if speeds is not None:
+        took = f"measured: {speeds.ingress:.3g} bytes/s in, {speeds.egress:.3g} out"
     ahead = getattr(own.memory, "lookahead", 0.0)
     also = f" and memory.lookahead {ahead:g}" if own.memory != config.memory else ""
     return own, (
@@ -138,29 +121,29 @@ def settle(config: Config, problem: Problem, dealt: int, pace: Pace | None = Non
     )
 
 
-def configured(scheme: Scheme, problem: Problem, layouts: Sequence[Layout], dealt: int) -> Pace:
-    """Return the pace by ``[link]`` and ``[machine]``."""
+def configured(scheme: Scheme, problem: Problem, layouts: Sequence[Layout], dealt: int) -> Speeds:
+    """Return the speeds of ``[link]`` and ``[machine]``."""
     machine, link = scheme.config.machine, scheme.config.link
     shard = max(1, dealt // scheme.workers)
     flops = np.atleast_1d(scheme.flops(problem, layouts, 0, shard))
     compute_s = np.broadcast_to(machine.task_s + flops / machine.flops_per_s, scheme.workers)
-    return Pace(link.bandwidth, link.bandwidth, compute_s)
+    return Speeds(link.bandwidth, link.bandwidth, compute_s)
 
 
-def uses(scheme: Scheme, state: State, pace: Pace) -> Uses:
+def uses(scheme: Scheme, state: State, speeds: Speeds) -> Uses:
     """Return how a run uses rank 0's link: bytes per reply, times replies per second, over the bandwidth.
 
     Of what goes out, only what depends on the share counts: relayed payloads, not θ.
     """
-    layout, rates = state.layouts[0], task_rates(scheme, pace.compute_s)
-    ingress, egress = rates.sum() * layout.reply_bytes / pace.ingress, 0.0
+    layout, rates = state.layouts[0], task_rates(scheme, speeds.compute_s)
+    ingress, egress = rates.sum() * layout.reply_bytes / speeds.ingress, 0.0
     exchange = 0.0
     if scheme.config.downlink.exchanges:  # a worker hears all others, and they hear the fastest one
         most = max(rates.sum(), np.count_nonzero(rates) * rates.max())
-        exchange = most * LogFormat(layout).message_bytes / pace.ingress
+        exchange = most * LogFormat(layout).message_bytes / speeds.ingress
     if isinstance(state, RelayedState):
         body = copies(scheme.config, scheme.workers) * relayed_bytes(state, scheme.workers)
-        egress = rates.sum() * (layout.body_at + body) / pace.egress
+        egress = rates.sum() * (layout.body_at + body) / speeds.egress
     if scheme.config.link.half_duplex:
         ingress = egress = ingress + egress
         exchange *= 2

@@ -14,7 +14,8 @@ from pdcode.coding import settled
 from pdcode.config import Config
 from pdcode.config import load as configfile
 from pdcode.schemes import make_scheme
-from pdcode.training import setup, share
+from pdcode.training import link_sizing, setup
+from pdcode.transport.speeds import Speeds
 from pdcode.util.errors import InputError
 from pdcode.virtual.simulation import Simulation
 
@@ -40,8 +41,8 @@ def bandwidth_for(share_: float, use: float = 0.9, *settings: str) -> float:
     fixed = msgspec.structs.replace(config, code=msgspec.structs.replace(config.code, share=share_))
     scheme = make_scheme(fixed)
     state = scheme.state(components.problem)
-    pace = share.configured(scheme, components.problem, state.layouts, components.dealt)
-    return config.link.bandwidth * share.uses(scheme, state, pace).most / use
+    speeds = link_sizing.configured(scheme, components.problem, state.layouts, components.dealt)
+    return config.link.bandwidth * link_sizing.uses(scheme, state, speeds).most / use
 
 
 def test_the_choice_is_the_largest_share_that_the_link_carries() -> None:
@@ -69,18 +70,18 @@ def test_an_exponential_delay_counts_with_its_mean_in_every_seed() -> None:
         config = resolved(*delay, f"seed={seed}")
         components = setup.prepare(config)
         scheme, state = components.scheme, components.state
-        pace = share.configured(scheme, components.problem, state.layouts, components.dealt)
-        used = share.uses(scheme, state, pace)
-        assert used.task_s == pytest.approx(0.01 + pace.compute_s.mean(), rel=0.2)
-        assert used == share.uses(scheme, state, pace)
+        speeds = link_sizing.configured(scheme, components.problem, state.layouts, components.dealt)
+        used = link_sizing.uses(scheme, state, speeds)
+        assert used.task_s == pytest.approx(0.01 + speeds.compute_s.mean(), rel=0.2)
+        assert used == link_sizing.uses(scheme, state, speeds)
         assert setup.prepare(config).notes == components.notes
 
 
 def test_without_relayed_payloads_only_replies_count() -> None:
     components = prepared("downlink.kind=full")
     scheme, state, n = components.scheme, components.state, 4
-    pace = share.Pace(1e6, 1e6, np.full(n, 0.01))
-    used = share.uses(scheme, state, pace)
+    speeds = Speeds(1e6, 1e6, np.full(n, 0.01))
+    used = link_sizing.uses(scheme, state, speeds)
     assert used.egress == 0
     assert used.ingress == pytest.approx(n * components.layout.reply_bytes / 1e6 / 0.01)
 
@@ -106,8 +107,8 @@ def test_a_prediction_is_what_a_simulation_finds(bandwidth: str) -> None:
     delay = ["stragglers.kind=shifted-exponential", "stragglers.mean_s=0.5", "stop.updates=400"]
     components = prepared(*delay, f"link.bandwidth={bandwidth}", "machine.arrival_s=0")
     scheme, state = components.scheme, components.state
-    pace = share.configured(scheme, components.problem, state.layouts, components.dealt)
-    used = share.uses(scheme, state, pace)
+    speeds = link_sizing.configured(scheme, components.problem, state.layouts, components.dealt)
+    used = link_sizing.uses(scheme, state, speeds)
     _, result = Simulation(components.config, components).run()
     assert result.ingress_ns / result.length_ns == pytest.approx(used.ingress, rel=0.2)
     assert result.egress_ns / result.length_ns == pytest.approx(used.egress, rel=0.2)
@@ -116,12 +117,12 @@ def test_a_prediction_is_what_a_simulation_finds(bandwidth: str) -> None:
 def test_a_measured_pace_decides_instead() -> None:
     components = prepared("link.bandwidth=1e12")
     assert components.config.code.share == 1 / 8
-    components.settle_share(share.Pace(1e3, 1e3, np.full(4, 0.01)))
+    components.settle_share(Speeds(1e3, 1e3, np.full(4, 0.01)))
     assert components.config.code.share == 1 / 32
     assert components.layout.rows[0] == 2  # of 64
     (note,) = components.notes
     assert "measured: 1e+03 bytes/s in" in note
-    components.settle_share(share.Pace(1e12, 1e12, np.full(4, 0.01)))
+    components.settle_share(Speeds(1e12, 1e12, np.full(4, 0.01)))
     assert components.config.code.share == 1 / 8
 
 

@@ -1,0 +1,24 @@
+"""Speeds of rank 0's link and of the workers, by which the size of payloads is chosen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Speeds:
+    """Bandwidths of rank 0's link, and the workers' compute times; configured or measured.
+
+    Attributes
+    ----------
+    ingress, egress : float
+        Bytes per second in each direction.
+    compute_s : ndarray of float64, shape (n,)
+        Time of each worker's task without its delay.
+    """
+
+    ingress: float
+    egress: float
+    compute_s: np.ndarray
