@@ -22,9 +22,9 @@ import documents  # noqa: E402
 
 QUESTIONS = {
     "own hdf5": ("faq", "tutorial"),
-    "meaning of weight": ("faq", "schemes", "concepts"),
+    "meaning of weight": ("faq", "choosing", "concepts"),
     "worker slow": ("faq", "tutorial"),
-    "which code": ("faq", "schemes"),
+    "which code": ("faq", "choosing"),
     "slurm": ("faq", "tutorial"),
     "worker dies": ("faq",),
     "worker hangs": ("faq",),

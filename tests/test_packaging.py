@@ -102,7 +102,7 @@ def test_sdist_holds_the_sources_and_nothing_built(sdist: Path) -> None:
         "csrc/**/*",
         "pdcode/**/*",
         "jobs/*",
-        "docs/*.md",
+        "docs/**/*.md",
         "docs/figures/*",
         "examples/*",
         "experiments/*",

@@ -1,4 +1,4 @@
-"""README and docs/*.md: short blocks are run, the others are checked; generated references are complete."""
+"""README and docs: short blocks are run, the others are checked; generated references are complete."""
 
 from __future__ import annotations
 
@@ -69,6 +69,6 @@ def test_schemes_and_codes_are_all_described() -> None:
 
 
 def test_links_lead_somewhere() -> None:
-    for document in [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]:
+    for document in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]:
         links = re.findall(r"\]\(([^)#:\s]+)(?:#[\w-]+)?\)", document.read_text(encoding="utf-8"))
         assert [link for link in links if not (document.parent / link).exists()] == [], document

@@ -1,4 +1,4 @@
-"""Shell blocks and examples of README and docs/*.md, run in a scratch folder or checked.
+"""Shell blocks and examples of README and docs/**/*.md, run in a scratch folder or checked.
 
 A document is a story: its blocks are run in order in one folder. A block whose first line names a file,
 ``# mine.toml``, is that file. ``<!-- long -->`` above a block leaves it to `make docs-check`; one that says
@@ -69,7 +69,7 @@ class Wrong(Exception):
 
 def documents() -> list[str]:
     """List the documents that have commands or examples, README first."""
-    paths = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+    paths = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
     names = [str(path.relative_to(ROOT)) for path in paths]
     return [name for name in names if any(block.language in ("sh", "pycon") for block in blocks(name))]
 
