@@ -31,15 +31,15 @@ def measure(
     make: Make, count: int, draws: int, decoder: str = "least_squares", covariance: Any = None
 ) -> str:
     """Return arrivals in units of k, ± standard error, over several codes (seed → code) and orders."""
-    given = captured.checked(make(0), None, decoder, covariance, draws)
+    given = captured.check_arguments(make(0), None, decoder, covariance, draws)
     curves = [
-        captured.sample(captured.checked(make(seed), None, decoder, covariance), draws, seed)
+        captured.sample_curves(captured.check_arguments(make(seed), None, decoder, covariance), draws, seed)
         for seed in range(count)
     ]
     means = np.stack([one.mean(axis=0) for one in curves]) if count > 1 else curves[0]
     exact = captured.closed_form(given)
-    pairs = captured.needed(exact or captured.summary(means), means, (0.9, 0.99))
-    pairs += captured.needed(captured.summary(means), np.concatenate(curves), (1.0,))
+    pairs = captured.arrivals_from_curves(exact or captured.average(means), means, (0.9, 0.99))
+    pairs += captured.arrivals_from_curves(captured.average(means), np.concatenate(curves), (1.0,))
     return "".join(f"{f'{a:.3f} ± {e:.3f}':>16}" for a, e in np.array(pairs) / given.rows.shape[1])
 
 

@@ -9,34 +9,23 @@ from .family import Family
 from .registry import families
 
 USUAL_WEIGHT = 4  # preferred weight among equally good designs
-HEAVIEST = 128  # largest weight that is tried, in addition to a family's default sizes
-POOR = 0.6  # coherence from which random rows are better
+MAX_WEIGHT = 128  # largest weight that is tried, in addition to a family's default sizes
+POOR_COHERENCE = 0.6  # coherence from which random rows are better
 
 
 def choose(rows: int, blocks: int, limit: int) -> tuple[Family, int, dict[str, Any]]:
-    """Choose among the designs that exist for n rows and k blocks.
+    """Choose a family, a weight and options for n rows and k blocks; the weight is at most `limit`.
 
     The design of least coherence wins; ties go to the weight nearest to 4, then to the net, then to a tight
     design, then to the first by name. If no design is good, or none has enough rows, random Gaussian rows are
     chosen.
-
-    Parameters
-    ----------
-    rows, blocks, limit : int
-        n, k, and the largest allowed weight.
-
-    Returns
-    -------
-    family : Family
-    weight : int
-    options : dict
     """
     best: tuple[Any, ...] = (inf,)
     chosen = None
     for family in families().values():
         sizes = {
             size
-            for weight in (None, *range(1, min(limit, HEAVIEST) + 1))
+            for weight in (None, *range(1, min(limit, MAX_WEIGHT) + 1))
             for size in family.sizes(blocks, weight)
             if size.weight <= limit and size.near(rows) == rows
         }
@@ -48,6 +37,6 @@ def choose(rows: int, blocks: int, limit: int) -> tuple[Family, int, dict[str, A
             key = round(float(coherence), 12), distance, not usual, not family.tight, family.name
             if key < best:
                 best, chosen = key, (family, weight)
-    if chosen is None or (best[0] > POOR and limit > 1):
+    if chosen is None or (best[0] > POOR_COHERENCE and limit > 1):
         return families()["random"], limit, {"entries": "gaussian"}
     return *chosen, {}

@@ -96,20 +96,10 @@ ENTRIES: list[CatalogueEntry] = [
 
 
 def verify(entry: CatalogueEntry) -> tuple[Code, float, float]:
-    """Make a code and compare it with its claims.
+    """Make a code, and return it with the errors of its claimed coherence and tightness.
 
-    Parameters
-    ----------
-    entry : CatalogueEntry
-        The code and its claims.
-
-    Returns
-    -------
-    code : Code
-    coherence_error : float
-        |measured - claimed|; 0 without a claim.
-    tightness_error : float
-        1 - A/B of the frame bounds for a code that is claimed to be tight; 0 for others.
+    The first error is |measured - claimed| coherence, the second is 1 - A/B of the frame bounds; each is 0
+    without a claim.
     """
     code = design(entry.family, entry.workers, entry.blocks, entry.weight, **entry.options)
     coherence = 0.0 if entry.coherence is None else abs(code.coherence - entry.coherence)

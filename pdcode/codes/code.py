@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -119,9 +119,8 @@ class Code:
         else:
             entries = frame.tocoo()
             others = entries.data[entries.row != entries.col]
-        if (
-            np.linalg.norm(others) <= DIAGONAL * diagonal.max()
-        ):  # bounds each eigenvalue's change: tight codes
+        # This norm bounds the error of the diagonal as the spectrum: tight codes need no decomposition.
+        if np.linalg.norm(others) <= DIAGONAL * diagonal.max():
             spectrum = np.sort(diagonal)
         else:
             spectrum = np.linalg.eigvalsh(self.frame)
@@ -143,17 +142,9 @@ class Code:
         return bounds(len(self), self.blocks, self.weight, bool((counts == counts[0]).all()), flat)
 
     def rows(self, start: int, count: int = 1) -> tuple[np.ndarray, np.ndarray]:
-        """Return consecutive codewords, cyclically.
+        """Return `count` consecutive codewords from any row on, cyclically.
 
-        Parameters
-        ----------
-        start, count : int
-            First row (any integer, taken modulo n) and number of rows r.
-
-        Returns
-        -------
-        indices, values : ndarray, shape (r, w)
-            int32 and float64; views unless the rows wrap around.
+        They are indices (int32) and values, both of shape (r, w), and views unless the rows wrap around.
         """
         start %= len(self)
         if start + count <= len(self):
@@ -162,26 +153,13 @@ class Code:
         return self.indices[picked], self.values[picked]
 
     def dithered(self, seed: int, epoch: int) -> Code:
-        """Redraw the code: apply a keyed random permutation and random signs to the blocks.
+        """Return a redraw of the code: a keyed random permutation and random signs of the blocks.
 
         This isometry of R^k preserves sparsity, coherence, frame bounds and the rank of every subset of rows.
-
-        Parameters
-        ----------
-        seed, epoch : int
-            Key of the redraw, together with k.
         """
         indices, values = self.redraw(seed, epoch)
         drawn = [*self.options.get("dithered", []), [seed, epoch]]
-        return Code(
-            indices,
-            values,
-            self.blocks,
-            self.family,
-            self.seed,
-            {**self.options, "dithered": drawn},
-            self.notes,
-        )
+        return replace(self, indices=indices, values=values, options={**self.options, "dithered": drawn})
 
     def redraw(self, seed: int, epoch: int) -> tuple[np.ndarray, np.ndarray]:
         """Return indices (int32) and values (float64), shape (n, w), of the code that `dithered` builds."""
@@ -189,52 +167,24 @@ class Code:
         return permutation.take(self.indices), self.values * sign.take(self.indices)
 
     def save(self, target: Any) -> None:
-        """Write the code to HDF5.
+        """Write the code to HDF5: to a new file at a path, or into an open h5py group.
 
         The datasets are ``supports``, ``values`` and, for small codes, ``matrix``; the rest are attributes.
-
-        Parameters
-        ----------
-        target : path, or h5py group
-            A file to create, or an open group.
-
-        Raises
-        ------
-        InputError
-            If the file cannot be written.
+        Raises InputError if the file cannot be written.
         """
         files.save(self, target)
 
     @classmethod
     def load(cls, source: Any) -> Code:
-        """Read a code written by `save`, or a trace's group ``/code/<k>``.
+        """Read a code written by `save`, or a trace's group ``/code/<k>``, from a path or an open h5py group.
 
-        Parameters
-        ----------
-        source : path, or h5py group
-            The file or group. The codes of a whole trace are read by `load_all`.
-
-        Raises
-        ------
-        InputError
-            If there is no such file, or it holds no code.
+        Raises InputError if there is no such file, or it holds no code.
         """
         return cls(**files.read_code(source))
 
     @classmethod
     def load_all(cls, path: str | os.PathLike[str]) -> dict[str, Code]:
-        """Read all codes of a file: the code written by `save`, or those of a trace by ascending k.
-
-        Returns
-        -------
-        dict
-            Name of the group → code.
-
-        Raises
-        ------
-        InputError
-            If the file is not HDF5, or holds no code.
-        """
+        """Read all codes of a file by the names of their groups; those of a trace by ascending k."""
         return {name: cls(**fields) for name, fields in files.load_all(path).items()}
 
 

@@ -13,21 +13,16 @@ from . import auto
 from .code import Code
 from .registry import family_of
 
-PASSING = ("progress", "processes", "state")  # options that do not change the rows
+TRANSIENT_OPTIONS = ("progress", "processes", "state")  # options that do not change the rows
 ARGUMENTS = ("family", "workers", "blocks", "weight", "seed", "progress")  # `progress` is a function
-MOST = 1 << 24  # rows, and blocks
-ENTRY = 64  # bytes that an entry of a codeword takes while codewords are made
+MAX_SIZE = 1 << 24  # rows, and blocks
+BYTES_PER_ENTRY = 64  # bytes that an entry of a codeword takes while codewords are made
 
 
 def refuse_arguments(options: Iterable[str], prefix: str) -> None:
-    """Refuse options, of a file or a command line, that are arguments of `design`.
+    """Refuse options of a file or command line that are arguments of `design`.
 
-    The message is `prefix`, which says where the options are from, and the name.
-
-    Raises
-    ------
-    InputError
-        If there is one.
+    `prefix` begins the message.
     """
     for name in options:
         if name in ARGUMENTS:
@@ -37,8 +32,8 @@ def refuse_arguments(options: Iterable[str], prefix: str) -> None:
 def _positive(name: str, value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
         raise InputError(f"{name} = {value!r}: not a positive whole number")
-    if name != "weight" and value > MOST:
-        raise InputError(f"{name} = {value}: more than {MOST}")
+    if name != "weight" and value > MAX_SIZE:
+        raise InputError(f"{name} = {value}: more than {MAX_SIZE}")
     return int(value)
 
 
@@ -95,7 +90,7 @@ def design(
     if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed < 2**63:
         raise InputError(f"seed = {seed!r}: not a whole number from 0 to 2^63 - 1")
     given, notes = dict(options), []
-    redraws = _redraws(given.pop("dithered", []))
+    redraws = _checked_redraws(given.pop("dithered", []))
     if family == "auto":
         for name in options:
             raise InputError(f"{name} = {options[name]!r}: not an option of the auto code")
@@ -107,55 +102,42 @@ def design(
             raise InputError(f"{name} = {options[name]!r}: not an option of the {family} code")
         fitting = entry.weight(n, k, w)
     size = f"workers = {n}, blocks = {k}, weight = {fitting}"
-    ensure_fits(size, "this code", ENTRY * max(n, k) * fitting)  # no family makes less than k rows
+    ensure_fits(size, "this code", BYTES_PER_ENTRY * max(n, k) * fitting)  # no family makes less than k rows
     indices, values = entry.build(n, k, fitting, int(seed), **given)
     if entry.period and n % entry.period(k):
         notes.append(
             f"{n} rows are not a multiple of {entry.period(k)}: the last round is incomplete, not tight"
         )
-    plain = {name: _plain(value) for name, value in given.items() if name not in PASSING}
+    plain = {name: _plain(value) for name, value in given.items() if name not in TRANSIENT_OPTIONS}
     code = Code(indices, values, k, entry.name, int(seed), plain, tuple(notes))
     for key, epoch in redraws:
         code = code.dithered(key, epoch)
     return code
 
 
-def _redraws(value: Any) -> list[tuple[int, int]]:
+def _checked_redraws(value: Any) -> list[tuple[int, int]]:
     """Check the option ``dithered``: pairs [seed, epoch]."""
     pairs: list[Any] = list(value) if isinstance(value, list | tuple) else [None]
     for pair in pairs:
-        if not (
-            isinstance(pair, list | tuple)
-            and len(pair) == 2
-            and all(
-                isinstance(number, int) and not isinstance(number, bool) and 0 <= number < 2**63
-                for number in pair
-            )
-        ):
+        whole = isinstance(pair, list | tuple) and all(
+            type(each) is int and 0 <= each < 2**63 for each in pair
+        )
+        if not whole or len(pair) != 2:
             raise InputError(f"dithered = {value!r}: not a list of [seed, epoch] pairs")
-    return [(pair[0], pair[1]) for pair in pairs]
+    return [(seed, epoch) for seed, epoch in pairs]
 
 
 def fitting_rows(family: str, least: int, blocks: int) -> int:
-    """Return the smallest number of rows ≥ `least` with which a code of a family is complete.
+    """Return the smallest number of rows ≥ `least` with which a code of a family over k blocks is complete.
 
     A complete code has full rank (random and graph: with high probability), and is tight if the family can
     be. If the family has no such code, the result is a number that `design` refuses.
-
-    Parameters
-    ----------
-    family : str
-        As for `design`.
-    least : int
-        Number of rows needed, such as workers × codewords per task.
-    blocks : int
-        Number of blocks k.
     """
     if family == "auto":
         return -(-least // blocks) * blocks
     entry = family_of(family)
     if entry.period is None:
-        sizes = [int(size.most) for size in entry.of_weight(blocks, None) if size.most >= least]
+        sizes = [int(size.most) for size in entry.sizes_of_weight(blocks, None) if size.most >= least]
         return min(sizes, default=max(least, blocks))
     period = entry.period(blocks)
     return max(-(-least // period) * period, blocks)

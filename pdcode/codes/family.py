@@ -15,7 +15,7 @@ from ..util.errors import InputError
 Rows = tuple[np.ndarray, np.ndarray]
 """Sparse codewords: blocks and entries, both of shape (n, w)."""
 
-FAR = 1000  # blocks that the nearest size may be away
+SEARCH_RADIUS = 1000  # blocks by which the suggested size may differ
 
 
 class Size(NamedTuple):
@@ -81,21 +81,15 @@ class Family:
         """Return the name, for `config.kinds`."""
         return self.name
 
-    def of_weight(self, blocks: int, weight: int | None) -> list[Size]:
+    def sizes_of_weight(self, blocks: int, weight: int | None) -> list[Size]:
         """List the sizes over k blocks of one weight, or the default sizes."""
         if weight is not None and weight > blocks:
             return []
         return [size for size in self.sizes(blocks, weight) if weight in (None, size.weight)]
 
     def weight(self, rows: int, blocks: int, weight: int | None) -> int:
-        """Return the weight of the code of this size.
-
-        Raises
-        ------
-        InputError
-            If there is no such code; the message names an existing size.
-        """
-        for size in self.of_weight(blocks, weight):
+        """Return the weight of the code of this size, or raise an InputError that names an existing size."""
+        for size in self.sizes_of_weight(blocks, weight):
             if size.near(rows) == rows:
                 return size.weight
         wanted = f"workers = {rows}, blocks = {blocks}" + (f", weight = {weight}" if weight else "")
@@ -105,9 +99,10 @@ class Family:
 
     def _nearest(self, rows: int, blocks: int, weight: int | None) -> str:
         """Name an existing size: with the same number of blocks if possible, then with the same weight."""
-        around = (k for away in range(min(3 * blocks + 64, FAR)) for k in (blocks + away, blocks - away))
-        for k in chain((k for k in around if k > 0), range(min(blocks, FAR), 0, -1)):
-            if found := self.of_weight(k, weight) or self.of_weight(k, None):
+        radius = min(3 * blocks + 64, SEARCH_RADIUS)
+        around = (k for step in range(radius) for k in (blocks + step, blocks - step) if k > 0)
+        for k in chain(around, range(min(blocks, SEARCH_RADIUS), 0, -1)):
+            if found := self.sizes_of_weight(k, weight) or self.sizes_of_weight(k, None):
                 size = min(found, key=lambda each: abs(each.near(rows) - rows))
                 return f"; nearest: workers = {size.near(rows)}, blocks = {k}, weight = {size.weight}"
         return ""

@@ -54,13 +54,7 @@ def save(code: Any, target: Any) -> None:
 
 
 def ensure_savable(path: Path) -> None:
-    """Refuse a file to which no code can be saved, or where another file is.
-
-    Raises
-    ------
-    InputError
-        Naming the file.
-    """
+    """Raise an InputError if no code can be saved to a path, or another file than a code is there."""
     ensure_writable(path, str(path))
     ensure_replaceable(path, str(path), "a code", lambda path: opening.schema(path) == SCHEMA)
 
@@ -122,8 +116,7 @@ def _read(group: Any, where: str, blocks: int | None = None) -> dict[str, Any]:
     shapes, kinds = ({name: getattr(each, key) for name, each in data.items()} for key in ("shape", "dtype"))
     shape, flat = shapes["supports"], any(len(each) != 2 for each in shapes.values())
     if flat or shape != shapes["values"] or kinds["supports"].kind + kinds["values"].kind != "if":
-        told = ", ".join(f"{name} {kinds[name]} {shapes[name]}" for name in sorted(data))
-        raise damaged(where, told)
+        raise damaged(where, ", ".join(f"{name} {kinds[name]} {shapes[name]}" for name in sorted(data)))
     blocks = about.get("blocks", blocks if "matrix" not in data else shapes["matrix"][-1])
     if blocks is None or shapes.get("matrix", (shape[0], blocks)) != (shape[0], blocks):
         raise damaged(where, f"{blocks} blocks, and a matrix of shape {shapes.get('matrix')}")
@@ -136,8 +129,8 @@ def _read(group: Any, where: str, blocks: int | None = None) -> dict[str, Any]:
         row = int(wrong.argmax())
         raise damaged(where, f"codeword {row} has norm {norms[row]:.6g}, not 1")
     options, notes = (contents.parse_json(about.get(key, "[]"), where, key) for key in ("options", "notes"))
-    words = isinstance(notes, list) and all(isinstance(note, str) for note in notes)
-    if not words or not isinstance(options or {}, dict):
+    texts = isinstance(notes, list) and all(isinstance(note, str) for note in notes)
+    if not texts or not isinstance(options or {}, dict):
         raise damaged(where, f"options or notes are {options!r:.60} and {notes!r:.60}")
     return {
         "indices": supports,

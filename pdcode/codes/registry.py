@@ -17,13 +17,7 @@ def families() -> dict[str, Family]:
 
 
 def find(name: Any) -> Family | None:
-    """Return a family by its name, or None: built in, of a plug-in, or of an installed package.
-
-    Raises
-    ------
-    InputError
-        If two installed packages have a family of this name, or it cannot be imported.
-    """
+    """Return the family of a name, or None: a built-in one, or one of a plug-in or an installed package."""
     family: Family | None = kinds.find("families", name)
     return family
 

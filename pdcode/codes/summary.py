@@ -17,9 +17,9 @@ from .quality.spark import Spark, spark
 ORDERS = 1002  # purpose of the keyed draws
 NOISE = 0.01  # noise variance for joint information, which is -inf without noise for dependent payloads
 WORK = 10**9  # approximate number of multiplications allowed for sampling captured energy
-LEAST, MOST = 4, 200  # bounds on the number of draws
-LARGE = 256  # blocks above which curves are shorter
-FEW = 4  # draws of joint information, which varies little
+MIN_DRAWS, MAX_DRAWS = 4, 200  # bounds on the number of draws
+LARGE_BLOCKS = 256  # blocks above which curves are shorter
+JOINT_DRAWS = 4  # draws of joint information, which varies little
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Quality:
 def affordable_draws(code: Code, arrivals: int) -> int:
     """Return the number of orders of arrival that can be sampled in a few seconds."""
     cost = float(arrivals) ** 2 * code.blocks + 1
-    return int(np.clip(WORK / cost, LEAST, MOST))
+    return int(np.clip(WORK / cost, MIN_DRAWS, MAX_DRAWS))
 
 
 def quality(code: Code, seed: int = 0, progress: Callable[[str], object] = lambda what: None) -> Quality:
@@ -87,7 +87,7 @@ def quality(code: Code, seed: int = 0, progress: Callable[[str], object] = lambd
         If the dense matrices do not fit into memory.
     """
     n, k = len(code), code.blocks
-    laps = 4 if k <= LARGE else 2
+    laps = 4 if k <= LARGE_BLOCKS else 2
     arrivals = min(n, laps * k)
     size = 32 * (n * k + k * k + arrivals * arrivals)
     ensure_fits(f"{n} rows over {k} blocks", "measuring the code", size)
@@ -98,11 +98,11 @@ def quality(code: Code, seed: int = 0, progress: Callable[[str], object] = lambd
     progress("spark")
     dependent = spark(code, mu, seed=seed)
     progress("captured energy")
-    given = captured.checked(code, arrivals, draws=draws)
-    curves = captured.sample(
+    given = captured.check_arguments(code, arrivals, draws=draws)
+    curves = captured.sample_curves(
         given, draws, seed, lambda done: progress(f"captured energy: {done} of {draws} orders of arrival")
     )
-    least_squares = captured.closed_form(given) or captured.summary(curves)
+    least_squares = captured.closed_form(given) or captured.average(curves)
     adjoint = captured.captured_energy(code, arrivals, "adjoint")
     progress("information")
     return Quality(
@@ -115,15 +115,15 @@ def quality(code: Code, seed: int = 0, progress: Callable[[str], object] = lambd
         least_squares,
         adjoint,
         _joint(code, arrivals, seed),
-        captured.needed(least_squares, curves, (0.9, 0.99, 1.0)),
+        captured.arrivals_from_curves(least_squares, curves, (0.9, 0.99, 1.0)),
         draws,
     )
 
 
 def _joint(code: Code, arrivals: int, seed: int) -> np.ndarray:
     """Compute the mean joint information over random orders."""
-    total, few = np.zeros(arrivals + 1), FEW if code.blocks <= LARGE else 1
-    for draw in range(few):
+    total, draws = np.zeros(arrivals + 1), JOINT_DRAWS if code.blocks <= LARGE_BLOCKS else 1
+    for draw in range(draws):
         order = np.argsort(keyed.uniforms(seed, ORDERS, draw, (len(code),)))[:arrivals]
         total += arrival_information(code.matrix[order], noise=NOISE)
-    return total / few
+    return total / draws

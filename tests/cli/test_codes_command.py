@@ -90,7 +90,7 @@ def test_an_interrupted_search_is_one_line(tmp_path, capsys, monkeypatch):
     def interrupted(*arguments, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(packing, "attempt", interrupted)
+    monkeypatch.setattr(packing, "restart", interrupted)
     state = tmp_path / "state.npz"
     arguments = ["codes", "design", "optimized", "-n", "9", "-k", "4", "--option", f"state={state}"]
     assert main(arguments) == 1

@@ -106,7 +106,7 @@ def test_fitting_rows_are_whole(family, k):
     for least in (1, k, k + 1, 3 * k - 1):
         n = codes.fitting_rows(family, least, k)
         assert n >= max(least, k)
-        sizes = record.of_weight(k, None)
+        sizes = record.sizes_of_weight(k, None)
         if not any(size.near(n) == n for size in sizes):  # no such blocks, or not so many rows
             with pytest.raises(InputError, match="nearest: workers = "):
                 codes.design(family, n, k)
@@ -114,7 +114,7 @@ def test_fitting_rows_are_whole(family, k):
         code = codes.design(family, n, k)
         assert code.notes == ()
         assert code.tightness == pytest.approx(1) or not record.tight
-    if record.period is None and (sizes := record.of_weight(k, None)):
+    if record.period is None and (sizes := record.sizes_of_weight(k, None)):
         assert codes.fitting_rows(family, 1, k) == sizes[0].most
 
 

@@ -21,7 +21,7 @@ def nets(draw, whole=True):
     """Parameters of a net: whole partitions, or any number of rows."""
     w = draw(st.integers(1, 16))
     k = weighing.order(w) * draw(st.integers(1, 20 if w < 8 else 5))
-    most = min(partitions.most(k, weighing.order(w)), 6)
+    most = min(partitions.max_partitions(k, weighing.order(w)), 6)
     n = draw(st.integers(1, most)) * k if whole else draw(st.integers(1, most * k))
     return n, k, w
 
@@ -57,7 +57,7 @@ def test_net_is_tight_with_coherence_one_over_w(parameters, seed, dither):
 @given(st.integers(2, 9), st.integers(1, 40), st.data())
 def test_sets_of_different_partitions_share_one_block_at_the_most(size, m, data):
     k = size * m
-    count = data.draw(st.integers(1, min(int(partitions.most(k, size)), 12)))
+    count = data.draw(st.integers(1, min(int(partitions.max_partitions(k, size)), 12)))
     sets = partitions.partitions(k, size, count)
     assert sets.shape == (count, m, size)
     incidence = np.zeros((count * m, k))
@@ -89,7 +89,7 @@ def test_sets_of_different_partitions_share_one_block_at_the_most(size, m, data)
     ],
 )
 def test_most_partitions_with_affine_spaces_products_and_matchings(k, size, most):
-    assert partitions.most(k, size) == most
+    assert partitions.max_partitions(k, size) == most
     sets = partitions.partitions(k, size, most)
     pairs = {
         tuple(pair)
@@ -103,7 +103,7 @@ def test_most_partitions_with_affine_spaces_products_and_matchings(k, size, most
 @pytest.mark.parametrize("w", [2, 4, 8, 16])
 def test_every_allowed_net_in_a_range(w):
     for k in range(w, (13 if w < 16 else 7) * w, w):
-        most = partitions.most(k, weighing.order(w))
+        most = partitions.max_partitions(k, weighing.order(w))
         code = codes.design("net", most * k, k, w)
         assert code.coherence == pytest.approx(1 / w if most > 1 else 0, abs=1e-15)
         assert np.abs(code.matrix.T @ code.matrix - most * np.eye(k)).max() < 1e-13
@@ -112,11 +112,13 @@ def test_every_allowed_net_in_a_range(w):
 
 
 def test_net_reaches_the_bounds_of_affine_planes():
-    assert partitions.most(16, 4) == 5  # AG(2, 4), by the field of four elements
-    assert partitions.most(40, 8) == 1  # m = 5 is less than w
-    assert partitions.most(56, 4) == 7  # m = 14: as 7·2 = 0 modulo 14
-    assert partitions.most(44, 4) == 11  # m prime
-    assert partitions.most(4, 2) * 4 == 2 * 4 * 3 / 2  # the most that flat rows of coherence 1/w can be
+    assert partitions.max_partitions(16, 4) == 5  # AG(2, 4), by the field of four elements
+    assert partitions.max_partitions(40, 8) == 1  # m = 5 is less than w
+    assert partitions.max_partitions(56, 4) == 7  # m = 14: as 7·2 = 0 modulo 14
+    assert partitions.max_partitions(44, 4) == 11  # m prime
+    assert (
+        partitions.max_partitions(4, 2) * 4 == 2 * 4 * 3 / 2
+    )  # the most that flat rows of coherence 1/w can be
     large = codes.design("net", 10_000, 1000, 8)
     assert large.coherence == pytest.approx(0.125, abs=1e-15)  # by the sparse Gram matrix
 

@@ -189,12 +189,12 @@ def test_light_rows_keep_to_their_weight(supports):
 
 def test_random_supports_are_balanced_and_net_supports_meet_once():
     problem = restarts.PackingProblem(14, 8, 3, 5, "random")
-    counts = numpy.bincount(restarts.balanced(problem, restarts.Draws(problem, 0)).ravel())
+    counts = numpy.bincount(restarts.balanced_supports(problem, restarts.Draws(problem, 0)).ravel())
     assert counts.tolist().count(6) == 2
     assert counts.tolist().count(5) == 6
     sets = {
         tuple(row)
-        for row in numpy.sort(restarts.of_net(restarts.PackingProblem(18, 9, 3, 0, "net"))).tolist()
+        for row in numpy.sort(restarts.net_supports(restarts.PackingProblem(18, 9, 3, 0, "net"))).tolist()
     }
     assert all(len(set(a) & set(b)) <= 1 for a in sets for b in sets if a != b)
 

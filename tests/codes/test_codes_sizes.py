@@ -88,7 +88,7 @@ def test_frame_bounds_of_many_blocks_need_no_dense_matrix():
 
 
 def test_orthonormal_rows_are_measured_without_sampling(monkeypatch):
-    monkeypatch.setattr(summary.captured.projection, "steps", None)
+    monkeypatch.setattr(summary.captured.projection, "orthogonalise", None)
     found = summary.quality(codes.design("net", 16, 16, 4))
     assert found.least_squares.mean == pytest.approx([q / 16 for q in range(17)], abs=1e-15)
     assert found.needed[2] == (16.0, 0.0)

@@ -59,16 +59,16 @@ def test_bounds_that_are_reached():
 
 
 def test_most_flat_rows():
-    assert bounds.most_flat_rows(5, 1) == inf
-    assert bounds.most_flat_rows(16, 4) == 80  # all lines of AG(2, 4): the net has as many
-    assert bounds.most_flat_rows(9, 3) == 48  # simplices on the lines of AG(2, 3)
-    assert bounds.most_flat_rows(4, 2) == 12  # the roots of D4
+    assert bounds.max_flat_rows(5, 1) == inf
+    assert bounds.max_flat_rows(16, 4) == 80  # all lines of AG(2, 4): the net has as many
+    assert bounds.max_flat_rows(9, 3) == 48  # simplices on the lines of AG(2, 3)
+    assert bounds.max_flat_rows(4, 2) == 12  # the roots of D4
     assert bounds.weight_flat(80, 16, 4) == 0.25
     assert bounds.weight_flat(81, 16, 4) == 0.5
     assert bounds.weight_flat(16, 16, 4) == 0
     assert bounds.weight_flat(9, 4, 1) == 1
     for k, w in product(range(2, 60), range(2, 60)):  # a simpler bound is weaker
-        assert w > k or bounds.most_flat_rows(k, w) <= 2 * k * (k - 1) / w + 1e-9
+        assert w > k or bounds.max_flat_rows(k, w) <= 2 * k * (k - 1) / w + 1e-9
 
 
 @given(st.integers(2, 8), st.data())
@@ -92,4 +92,4 @@ def test_greedy_flat_codes_stay_below_the_limit():
         for word in np.random.default_rng(k).permutation(words):
             if (np.abs(kept @ word) <= 1).all():
                 kept = np.vstack([kept, word])
-        assert len(kept) <= bounds.most_flat_rows(k, w)
+        assert len(kept) <= bounds.max_flat_rows(k, w)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from pdcode import codes
 from pdcode.codes.quality import projection
-from pdcode.codes.quality.captured import checked, sample
+from pdcode.codes.quality.captured import check_arguments, sample_curves
 from pdcode.kernels import factor
 from pdcode.util.errors import InputError
 
@@ -98,7 +98,7 @@ def test_steps_find_the_rank_of_every_prefix(k, q, seed):
     random = np.random.default_rng(seed)
     vectors = random.integers(-1, 2, size=(3, q, k)).astype(float)
     vectors[:, random.integers(0, q)] = 0
-    found = projection.steps(vectors.copy())
+    found = projection.orthogonalise(vectors.copy())
     for i in range(3):
         factors = factor.Factorisation(k, q)
         grown = [factors.add(row) for row in vectors[i]]
@@ -109,21 +109,25 @@ def test_steps_find_the_rank_of_every_prefix(k, q, seed):
 
 def test_samples_are_keyed_and_grow_to_the_rank():
     code = codes.design("random", 40, 16, 3, seed=2)
-    curves = sample(checked(code, 30), 9, seed=4)
-    np.testing.assert_array_equal(curves, sample(checked(code, 30), 9, seed=4))
-    np.testing.assert_array_equal(curves[:5], sample(checked(code, 30), 5, seed=4))
-    np.testing.assert_array_equal(curves[:, :21], sample(checked(code, 20), 9, seed=4))
-    assert (curves != sample(checked(code, 30), 9, seed=5)).any()
+    curves = sample_curves(check_arguments(code, 30), 9, seed=4)
+    np.testing.assert_array_equal(curves, sample_curves(check_arguments(code, 30), 9, seed=4))
+    np.testing.assert_array_equal(curves[:5], sample_curves(check_arguments(code, 30), 5, seed=4))
+    np.testing.assert_array_equal(curves[:, :21], sample_curves(check_arguments(code, 20), 9, seed=4))
+    assert (curves != sample_curves(check_arguments(code, 30), 9, seed=5)).any()
     assert (np.diff(curves) >= 0).all()
     assert curves.max() <= 1
 
 
 def test_mmse_captures_most():
     code, energies = codes.design("net", 32, 16, 4), 1 / np.arange(1.0, 17) ** 2
-    mmse = sample(checked(code, None, "mmse", energies), 20, 0)
-    assert (mmse >= sample(checked(code, None, "least_squares", energies), 20, 0) - 1e-12).all()
+    mmse = sample_curves(check_arguments(code, None, "mmse", energies), 20, 0)
+    assert (
+        mmse >= sample_curves(check_arguments(code, None, "least_squares", energies), 20, 0) - 1e-12
+    ).all()
     np.testing.assert_allclose(
-        sample(checked(code, None, "mmse"), 20, 0), sample(checked(code), 20, 0), atol=1e-9
+        sample_curves(check_arguments(code, None, "mmse"), 20, 0),
+        sample_curves(check_arguments(code), 20, 0),
+        atol=1e-9,
     )
 
 

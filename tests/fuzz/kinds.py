@@ -243,7 +243,7 @@ def states(folder: Path) -> list[Path]:
 
 
 def read_state(source: random.Random, path: Path) -> None:
-    packing.Checkpoint(PACKED, shutil.copy(path, path.with_name("copy.npz")))  # it is written, too
+    packing.SearchState(PACKED, shutil.copy(path, path.with_name("copy.npz")))  # it is written, too
 
 
 def state_commands(source: random.Random, path: Path, job: str) -> list[list[str]]:

@@ -20,10 +20,10 @@ from ...util.memory import ensure_fits
 from .. import keyed
 from ..family import Family, Size
 
-LEAST = 1e-12  # lower bound on energies, relative to the largest: smaller ones would never be drawn
+MIN_ENERGY = 1e-12  # lower bound on energies, relative to the largest: smaller ones would never be drawn
 
 
-def _checked(energies: npt.ArrayLike | None, blocks: int) -> np.ndarray:
+def _scaled(energies: npt.ArrayLike | None, blocks: int) -> np.ndarray:
     """Check the energies, and scale the largest to 1; float64, shape (k,), all positive."""
     if energies is None:
         return np.ones(blocks)
@@ -37,7 +37,7 @@ def _checked(energies: npt.ArrayLike | None, blocks: int) -> np.ndarray:
         j = int(np.argmin(np.isfinite(array) & (array >= 0)))
         raise InputError(f"energies[{j}] = {array[j]}: must be finite and not negative; nearest: 0")
     top = array.max()
-    return np.maximum(array / top, LEAST) if top > 0 else np.ones(blocks)
+    return np.maximum(array / top, MIN_ENERGY) if top > 0 else np.ones(blocks)
 
 
 def energy(
@@ -49,14 +49,13 @@ def energy(
     exponent: float = 0.5,
     epoch: int = 0,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Make the sparse rows of an energy code.
+    """Make the sparse rows of an energy code; block i mod k comes first in row i.
+
+    The w-1 other blocks are those with the largest ln(u_j) / p_j, u_j uniform (Efraimidis and Spirakis,
+    "Weighted random sampling with a reservoir", Information Processing Letters 2006).
 
     Parameters
     ----------
-    rows, blocks, weight : int
-        n, k, w.
-    seed : int
-        Key of supports and signs.
     energies : array_like, shape (k,), optional
         Energy of each block, in any unit, not negative; by default all equal. They are raised to at least
         1e-12 of the largest.
@@ -64,23 +63,6 @@ def energy(
         a ≥ 0, see the module; 0 draws uniformly.
     epoch : int
         Key of the draw in addition to the seed: each epoch has other supports and signs.
-
-    Returns
-    -------
-    indices : ndarray of int64, shape (n, w)
-        Blocks of each codeword, block i mod k first.
-    values : ndarray of float64, shape (n, w)
-        Their entries, nonzero; rows have unit norm.
-
-    Raises
-    ------
-    InputError
-        If energies, exponent or epoch are invalid.
-
-    Notes
-    -----
-    The w-1 blocks are those with the largest ln(u_j) / p_j, u_j uniform (Efraimidis and Spirakis, "Weighted
-    random sampling with a reservoir", Information Processing Letters 2006).
     """
     if not isinstance(exponent, int | float | np.number):
         raise InputError(f"exponent = {exponent!r}: must be a number; nearest: 0.5")
@@ -89,9 +71,9 @@ def energy(
     if not isinstance(epoch, int | np.integer) or not 0 <= epoch < 2**63:
         raise InputError(f"epoch = {epoch!r}: not a whole number from 0 to 2^63 - 1; nearest: 0")
     ensure_fits(f"workers = {rows}, blocks = {blocks}", "this code", 64 * rows * blocks)
-    held = _checked(energies, blocks)
+    scaled = _scaled(energies, blocks)
     own = np.arange(rows) % blocks
-    draws = np.log1p(-keyed.uniforms(seed, keyed.SUPPORTS, epoch, (rows, blocks))) / held**exponent
+    draws = np.log1p(-keyed.uniforms(seed, keyed.SUPPORTS, epoch, (rows, blocks))) / scaled**exponent
     draws[np.arange(rows), own] = np.inf  # 1 - u is in (0, 1]: all others are finite and at most 0
     if weight < blocks:
         indices = np.argpartition(-draws, weight - 1, axis=1)[:, :weight]
@@ -99,7 +81,7 @@ def energy(
         indices = np.broadcast_to(np.arange(blocks), (rows, blocks))
     order = np.argsort(-np.take_along_axis(draws, indices, axis=1), axis=1, kind="stable")
     indices = np.take_along_axis(indices, order, axis=1)
-    values = np.sqrt(held[indices]) * keyed.signs(seed, keyed.SIGNS, epoch, (rows, weight))
+    values = np.sqrt(scaled[indices]) * keyed.signs(seed, keyed.SIGNS, epoch, (rows, weight))
     return indices, values / np.linalg.norm(values, axis=1, keepdims=True)
 
 
@@ -131,11 +113,6 @@ class BlockEnergies:
     floor : float
         Lower bound on published energies, as a fraction of the mean energy. Every block then stays in some
         codewords, and an increase of its energy is noticed.
-
-    Raises
-    ------
-    InputError
-        If a number is out of range.
     """
 
     def __init__(self, blocks: int, decay: float = 0.9, floor: float = 0.05) -> None:
@@ -157,23 +134,18 @@ class BlockEnergies:
         return np.maximum(self._energies / mean, self.floor)
 
     def update(self, indices: np.ndarray, values: np.ndarray, payload: np.ndarray) -> None:
-        """Update the energies from a payload.
+        """Update the energies from codewords (r, w), padded with value 0, and their payload (r, …).
 
-        Parameters
-        ----------
-        indices, values : ndarray, shape (r, w)
-            Codewords of the payload, padded with value 0.
-        payload : ndarray, shape (r, …)
-            The payload. Rows that are not finite, or whose square overflows, are ignored.
+        Rows of the payload that are not finite, or whose square overflows, are ignored.
         """
         flat = payload.reshape(len(indices), -1)
         norms = np.einsum("ie,ie->i", flat, flat).astype(np.float64)
         squares = values.astype(np.float64) ** 2
         power = np.einsum("iw,iw->i", squares, squares)
-        sound = np.isfinite(norms) & (power > 0)
-        if not sound.any():
+        valid = np.isfinite(norms) & (power > 0)
+        if not valid.any():
             return
-        index, squares, norms, power = indices[sound], squares[sound], norms[sound], power[sound]
+        index, squares, norms, power = indices[valid], squares[valid], norms[valid], power[valid]
         if not self._known:  # start in the payloads' unit; codewords have unit norm
             self._energies.fill(norms.mean())
             self._known = True

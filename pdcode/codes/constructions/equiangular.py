@@ -51,11 +51,8 @@ def steiner_frame(rows: int, blocks: int, weight: int, seed: int) -> Rows:
 
 def lines_sizes(blocks: int, weight: int | None) -> list[Size]:
     """List the simplices on lines over k blocks."""
-    return [
-        exactly(s.lines * (s.size + 1), s.size)
-        for s in steiner.with_points(blocks)
-        if hadamard.exists(s.size + 1)
-    ]
+    systems = [s for s in steiner.with_points(blocks) if hadamard.exists(s.size + 1)]
+    return [exactly(s.lines * (s.size + 1), s.size) for s in systems]
 
 
 def simplex_lines(rows: int, blocks: int, weight: int, seed: int) -> Rows:

@@ -63,13 +63,7 @@ def irreducible(p: int, e: int) -> tuple[int, ...]:
 
 
 class FiniteField:
-    """The field GF(q); methods take integer arrays that broadcast.
-
-    Parameters
-    ----------
-    q : int
-        A prime power.
-    """
+    """The field GF(q) of a prime power q; methods take integer arrays that broadcast."""
 
     def __init__(self, q: int) -> None:
         ((self.p, self.e),) = prime_powers(q)
@@ -115,13 +109,7 @@ class FiniteField:
 
 
 class FieldProduct:
-    """Product of the fields whose orders are the prime powers in m: a ring of m elements.
-
-    Parameters
-    ----------
-    m : int
-        Size of the ring.
-    """
+    """Product of the fields whose orders are the prime powers in m: a ring of m elements."""
 
     def __init__(self, m: int) -> None:
         self.fields = [FiniteField(p**e) for p, e in prime_powers(m)]
@@ -130,19 +118,21 @@ class FieldProduct:
 
     def add(self, left: np.ndarray, right: np.ndarray) -> np.ndarray:
         """Return left + right."""
-        return self._each("add", left, right)
+        return self._fieldwise("add", left, right)
 
     def multiply(self, left: np.ndarray, right: np.ndarray) -> np.ndarray:
         """Return left · right."""
-        return self._each("multiply", left, right)
+        return self._fieldwise("multiply", left, right)
 
     def diagonal(self, elements: np.ndarray) -> np.ndarray:
         """Return (i, i, …, i) for i below the order of the smallest field: their differences are units."""
         return np.asarray(elements) * int(self.units[:-1].sum())
 
-    def _each(self, operation: str, left: np.ndarray, right: np.ndarray) -> np.ndarray:
-        parts = (
+    def _fieldwise(self, operation: str, left: np.ndarray, right: np.ndarray) -> np.ndarray:
+        digits = (
             getattr(field, operation)(left // unit % field.q, right // unit % field.q) * unit
             for field, unit in zip(self.fields, self.units, strict=False)
         )
-        return reduce(np.add, parts, np.zeros(np.broadcast_shapes(np.shape(left), np.shape(right)), np.int64))
+        return reduce(
+            np.add, digits, np.zeros(np.broadcast_shapes(np.shape(left), np.shape(right)), np.int64)
+        )

@@ -29,12 +29,9 @@ def directions(d: int, q: int) -> np.ndarray:
 
 
 def affine(d: int, q: int) -> np.ndarray:
-    """List the lines of AG(d, q), direction by direction.
+    """List the lines of AG(d, q), direction by direction, int64, shape (directions, q^(d-1), q).
 
-    Returns
-    -------
-    ndarray of int64, shape (directions, q^(d-1), q)
-        Numbers of the points of each line; the lines of a direction partition the points.
+    The entries are the numbers of each line's points; the lines of a direction partition the points.
     """
     field, every = FiniteField(q), points(d, q)
     lines = []
@@ -47,16 +44,15 @@ def affine(d: int, q: int) -> np.ndarray:
 
 
 def projective(d: int, q: int) -> np.ndarray:
-    """List the lines of PG(d, q): those of AG(d, q), each with its direction added, then those at infinity.
+    """List the lines of PG(d, q), int64, shape (lines, q + 1).
 
-    Returns
-    -------
-    ndarray of int64, shape (lines, q + 1)
+    The lines of AG(d, q), each with the point at infinity of its direction, come before the lines at
+    infinity.
     """
     if d == 0:
         return np.empty((0, q + 1), np.int64)
     finite = affine(d, q)
-    ends = q**d + np.arange(len(finite))  # points at infinity: one a direction
-    ends = np.broadcast_to(ends[:, None, None], (*finite.shape[:2], 1))
+    infinite = q**d + np.arange(len(finite))  # points at infinity: one for each direction
+    ends = np.broadcast_to(infinite[:, None, None], (*finite.shape[:2], 1))
     proper = np.concatenate([finite, ends], axis=2).reshape(-1, q + 1)
     return np.concatenate([proper, q**d + projective(d - 1, q)])

@@ -10,7 +10,7 @@ from .. import keyed
 from ..family import Family, Size
 
 KINDS = ("random", "circulant")
-EDGE = 400  # bytes that an edge takes while edges are switched
+BYTES_PER_EDGE = 400  # bytes that an edge takes while edges are switched
 
 
 def default_degree(rows: int, blocks: int) -> int:
@@ -21,7 +21,7 @@ def default_degree(rows: int, blocks: int) -> int:
 
 
 def nearest_degrees(vertices: int, degree: int) -> list[int]:
-    """Return the two degrees from 2 on that graphs on so many vertices have, nearest to a degree."""
+    """Return the two degrees ≥ 2 nearest to a degree that regular graphs on these vertices can have."""
     wanted = min(max(degree, 2), vertices - 1)
     possible = [d for d in range(max(2, wanted - 2), min(wanted + 3, vertices)) if d * vertices % 2 == 0]
     return sorted(sorted(possible, key=lambda d: abs(d - wanted))[:2])
@@ -30,16 +30,12 @@ def nearest_degrees(vertices: int, degree: int) -> list[int]:
 def regular_graph(vertices: int, degree: int, seed: int, kind: str = "random") -> np.ndarray:
     """List the edges of a regular graph, shape (vertices·degree/2, 2), int64; those of a ring come first.
 
-    A ring with random further edges is asymptotically a random regular graph (Robinson and Wormald 1994).
-
-    Parameters
-    ----------
-    vertices, degree, seed : int
-        A degree of `nearest_degrees`.
-    kind : str
-        ``random``, or ``circulant``: edges {a, a + s} for s = 1, 2, ….
+    The degree is one of `nearest_degrees`. A `kind` of ``circulant`` has the edges {a, a + s} for s = 1, 2,
+    …; ``random`` switches all edges but the ring's, which is asymptotically a random regular graph (Robinson
+    and Wormald 1994).
     """
-    ensure_fits(f"degree = {degree}", f"a graph on {vertices} vertices", EDGE * vertices * degree // 2)
+    size = BYTES_PER_EDGE * vertices * degree // 2
+    ensure_fits(f"degree = {degree}", f"a graph on {vertices} vertices", size)
     edges = circulant(vertices, degree)
     return switched(edges, vertices, seed) if kind == "random" else edges
 
@@ -85,16 +81,8 @@ def graph(
 
     The edges have random signs, and then come again with opposite signs; all n = k·degree rows together are
     tight. The first k edges are the ring 0, 1, …, k-1, with signs such that n ≥ k rows have rank k (see
-    `pairs`).
-
-    Parameters
-    ----------
-    rows, blocks, weight, seed : int
-        k ≤ n ≤ k·degree, k ≥ 3, w = 2.
-    degree : int, optional
-        Number of edges at each block, 2 … k-1; even if k is odd. Default: the least with an edge per row.
-    kind : str
-        Kind of the `regular_graph`.
+    `pairs`). `degree` is the number of edges at each block, 2 … k-1, even if k is odd; by default the least
+    with an edge per row. `kind` is that of the `regular_graph`.
     """
     if kind not in KINDS:
         raise InputError(f"kind = {kind!r}: not one of {', '.join(KINDS)}")

@@ -1,4 +1,5 @@
 """Hadamard matrices by Sylvester, Paley and Kronecker products, and the dense code built from them.
+
 Sylvester (Phil. Mag. 1867) gives the orders 2^a. Paley ("On orthogonal matrices", J. Math. and Phys. 1933)
 gives q + 1 for prime powers q ≡ 3 modulo 4 (I) and 2(q + 1) for q ≡ 1 modulo 4 (II). A Kronecker product of
 two Hadamard matrices is a Hadamard matrix. Orders that these do not reach, 92 the least, are refused.
@@ -45,7 +46,7 @@ def jacobsthal(q: int) -> np.ndarray:
     return field.quadratic_character()[field.subtract(elements[:, None], elements)]
 
 
-def bordered(q: int) -> np.ndarray:
+def conference(q: int) -> np.ndarray:
     """Make Paley's conference matrix of order q + 1: symmetric for q ≡ 1 modulo 4, skew for q ≡ 3."""
     matrix = np.zeros((q + 1, q + 1), np.int8)
     matrix[0, 1:] = 1
@@ -56,21 +57,9 @@ def bordered(q: int) -> np.ndarray:
 
 @lru_cache(maxsize=16)
 def hadamard(order: int) -> np.ndarray:
-    """Make a Hadamard matrix whose first row and first column are ones.
+    """Make a Hadamard matrix whose first row and first column are ones: int8, (order, order), read-only.
 
-    Parameters
-    ----------
-    order : int
-
-    Returns
-    -------
-    ndarray of int8, shape (order, order)
-        Read-only.
-
-    Raises
-    ------
-    InputError
-        If the constructions do not reach the order.
+    Raises InputError if the constructions do not reach the order.
     """
     recipe = _recipe(order)
     if recipe is None:
@@ -81,10 +70,10 @@ def hadamard(order: int) -> np.ndarray:
         while len(matrix) < order:
             matrix = np.block([[matrix, matrix], [matrix, -matrix]])
     elif kind == "paley-1":
-        matrix = bordered(size) + np.eye(order, dtype=np.int8)
+        matrix = conference(size) + np.eye(order, dtype=np.int8)
     elif kind == "paley-2":
         plus, minus = np.array([[1, 1], [1, -1]], np.int8), np.array([[1, -1], [-1, -1]], np.int8)
-        matrix = np.kron(bordered(size), plus) + np.kron(np.eye(size + 1, dtype=np.int8), minus)
+        matrix = np.kron(conference(size), plus) + np.kron(np.eye(size + 1, dtype=np.int8), minus)
     else:
         matrix = np.kron(hadamard(size), hadamard(order // size))
     matrix = matrix * matrix[:1]
@@ -93,7 +82,7 @@ def hadamard(order: int) -> np.ndarray:
     return matrix
 
 
-def dense(rows: int, blocks: int, weight: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def stacked_hadamard(rows: int, blocks: int, weight: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Stack Hadamard matrices of order k over √k, all but the first with random column signs.
 
     Each k rows from a multiple of k are an orthonormal basis, so multiples of k rows are tight. Rows of
@@ -108,7 +97,7 @@ def dense(rows: int, blocks: int, weight: int, seed: int) -> tuple[np.ndarray, n
 HADAMARD = Family(
     "hadamard",
     "rows of Hadamard matrices, dense",
-    dense,
+    stacked_hadamard,
     lambda blocks, weight: [Size(blocks)] if exists(blocks) else [],
     coherence=lambda rows, blocks, weight: 0.0 if rows <= blocks else None,  # a stack has random coherence
 )

@@ -11,8 +11,8 @@ from .hadamard import hadamard
 
 def sizes(blocks: int, weight: int | None) -> list[Size]:
     """List the size of the Kerdock code over k blocks, if k > 1 is a power of 4."""
-    four = blocks > 1 and blocks & (blocks - 1) == 0 and blocks.bit_length() % 2 == 1
-    return [Size(blocks, blocks * (blocks // 2 + 1))] if four else []
+    power_of_4 = blocks > 1 and blocks & (blocks - 1) == 0 and blocks.bit_length() % 2 == 1
+    return [Size(blocks, blocks * (blocks // 2 + 1))] if power_of_4 else []
 
 
 def coherence(rows: int, blocks: int, weight: int) -> float:
@@ -21,15 +21,11 @@ def coherence(rows: int, blocks: int, weight: int) -> float:
 
 
 def quadratic_forms(blocks: int, count: int) -> np.ndarray:
-    """Make a Kerdock set of quadratic forms on F_2^M, k = 2^M, M even.
+    """Make a Kerdock set of quadratic forms on F_2^M, k = 2^M, M even: int64, shape (count, k), count ≤ k/2.
 
     On GF(2^(M-1)) ⊕ GF(2): Q_a(x, ε) = Σ_j Tr((ax)^(1 + 2^j)) + ε Tr(ax), j = 1 … (M-2)/2, one for each a of
-    the field. The alternating form of the sum of any two is nonsingular.
-
-    Returns
-    -------
-    ndarray of int64, shape (count, k)
-        Values 0 and 1 at the points x + ε·2^(M-1), for a = 0 … count-1; count ≤ k/2.
+    the field. The alternating form of the sum of any two is nonsingular. The values, 0 and 1, are those at
+    the points x + ε·2^(M-1), for a = 0 … count-1.
     """
     half = blocks // 2
     degree = half.bit_length() - 1

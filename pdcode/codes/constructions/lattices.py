@@ -23,7 +23,7 @@ def dk(rows: int, blocks: int, weight: int, seed: int) -> Rows:
 
     Conway and Sloane, "Sphere Packings, Lattices and Groups", chapter 4. The pairs come as the perfect
     matchings of a round-robin tournament (k even), or as cycles a, a + s, a + 2s, … (k odd), with sign + and
-    then -; so each k rows (2k for odd k) from a multiple of it are tight, and for even k an orthonormal
+    then -. So each k rows (2k for odd k) from a multiple of k (2k) are tight, and for even k an orthonormal
     basis.
     """
     if blocks % 2 == 0:
@@ -50,7 +50,7 @@ def _e8() -> Rows:
     seen, bases = set(), []
     for word in even:
         coset = (word + linear) % 2
-        coset = np.where(coset[:, :1], 1 - coset, coset)  # of ± a line, the one that begins with 0
+        coset = np.where(coset[:, :1], 1 - coset, coset)  # the sign of a line is such that it begins with 0
         key = frozenset(map(tuple, coset.tolist()))
         if key not in seen:
             seen.add(key)

@@ -45,11 +45,6 @@ class MatchedSelector:
     seed : int
         Key of the first directions, which are random, and of replacements for lost directions. Workers may
         share it, as their residuals differ.
-
-    Raises
-    ------
-    InputError
-        If a number is out of range.
     """
 
     def __init__(
@@ -86,19 +81,10 @@ class MatchedSelector:
         self._orthonormalise(self._kept, self._spare)
 
     def select(self, residual: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Choose codewords for a residual.
+        """Choose codewords for a residual, a contiguous array (length,) of the dtype.
 
-        Parameters
-        ----------
-        residual : ndarray, shape (length,)
-            The residual: contiguous, of the dtype; not changed.
-
-        Returns
-        -------
-        indices : ndarray of int32, shape (r, w)
-            Ascending; padding is index 0.
-        values : ndarray, shape (r, w)
-            Entries; codewords have unit norm, and padding is 0. Both are overwritten by the next call.
+        Returns indices, int32, ascending, and values, both of shape (r, w), padded with index 0 and value 0.
+        Codewords have unit norm. Both arrays are overwritten by the next call.
         """
         if residual.shape != (self.length,) or residual.dtype != self._kept.dtype:
             raise ValueError(f"the residual must be {self.length} elements of {self._kept.dtype}")

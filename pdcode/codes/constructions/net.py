@@ -15,17 +15,17 @@ import numpy as np
 from ...util.errors import InputError
 from .. import keyed
 from ..family import Family, Size
-from .partitions import most, partitions, plain_most
+from .partitions import max_partitions, max_plain_partitions, partitions
 from .weighing import order, weighing
 
 
 def sizes(blocks: int, weight: int | None) -> list[Size]:
-    """List the nets of a weight, with at most `most` partitions; by default of weight 4, or else 2."""
+    """List the nets of a weight, of at most `max_partitions` partitions; by default of weight 4, else 2."""
     default = [w for w in (4, 2) if blocks % w == 0] if blocks > 1 else [1]
     wanted = default if weight is None else [weight]
-    nets = [Size(w, most(blocks, c) * blocks) for w in wanted if blocks % (c := order(w)) == 0]
+    nets = [Size(w, max_partitions(blocks, c) * blocks) for w in wanted if blocks % (c := order(w)) == 0]
     if weight is None:  # the plain construction decides if it can
-        return [Size(w, plain_most(blocks, w) * blocks) for w in wanted] + nets
+        return [Size(w, max_plain_partitions(blocks, w) * blocks) for w in wanted] + nets
     return nets
 
 
@@ -35,30 +35,12 @@ def coherence(rows: int, blocks: int, weight: int) -> float:
 
 
 def net(rows: int, blocks: int, weight: int, seed: int, dither: bool = True) -> tuple[np.ndarray, np.ndarray]:
-    """Make the sparse rows of a net.
+    """Make the sparse rows of a net; `dither` gives each set random column signs, keyed by the seed.
 
     Within a partition the first rows of all sets come first, then the second rows, and so on. With c = w, k/w
     consecutive rows contain each block once, and k consecutive rows from a multiple of k are an orthonormal
-    basis. The design is new in this project; its parts are cited in `partitions` and `weighing`.
-
-    Parameters
-    ----------
-    rows, blocks, weight : int
-        n, k, w. If n is not a multiple of k, the last partition is incomplete.
-    seed : int
-        Key of the dither.
-    dither : bool
-        Whether each set has random column signs.
-
-    Returns
-    -------
-    indices : ndarray of int64, shape (n, w)
-    values : ndarray of float64, shape (n, w)
-
-    Raises
-    ------
-    InputError
-        If `dither` is not a bool.
+    basis. If n is not a multiple of k, the last partition is incomplete. The design is new in this project;
+    its parts are cited in `partitions` and `weighing`.
     """
     if not isinstance(dither, bool):
         raise InputError(f"dither = {dither!r}: neither true nor false")

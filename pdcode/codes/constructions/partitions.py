@@ -20,69 +20,59 @@ import numpy as np
 from .finite_field import FieldProduct, prime_powers
 
 
-def _modular(m: int, c: int) -> int:
+def _integer_slants(m: int, c: int) -> int:
     """Count the slants of the integers modulo m: m | s·d has no solution with 0 < s < this, 0 < d < c."""
     return min(m // gcd(m, d) for d in range(1, min(c, m + 1)))  # d = m leaves one slant
 
 
-def _binary(m: int, c: int) -> int:
+def _binary_field_slants(m: int, c: int) -> int:
     """Count the slants that GF(m) admits for m a power of 2."""
     return m if m & (m - 1) == 0 and c <= m else 1
 
 
-def _product(m: int, c: int) -> int:
+def _field_product_slants(m: int, c: int) -> int:
     """Count the slants of the product of fields; the diagonal has as many elements as the smallest field."""
     return m if all(p**e >= c for p, e in prime_powers(m)) else 1
 
 
-def _first(m: int, c: int) -> int:
+def _plain_count(m: int, c: int) -> int:
     """Count the partitions of the plain construction: one ring, and the columns cut once."""
-    return max(_modular(m, c), _binary(m, c)) + (m % c == 0)
+    return max(_integer_slants(m, c), _binary_field_slants(m, c)) + (m % c == 0)
 
 
 @cache
-def most(blocks: int, size: int) -> float:
+def max_partitions(blocks: int, size: int) -> float:
     """Count the partitions of k blocks into sets of a size that divides k; infinity for size 1."""
     if size == 1:
         return inf
     if size == 2:
         return blocks - 1
     m = blocks // size
-    slants = max(_modular(m, size), _product(m, size))
-    return slants + (most(m, size) if m % size == 0 else 0)
+    slants = max(_integer_slants(m, size), _field_product_slants(m, size))
+    return slants + (max_partitions(m, size) if m % size == 0 else 0)
 
 
-def plain_most(blocks: int, size: int) -> float:
-    """Count the partitions, as `most`, of the construction with one ring and one cut of the columns.
+def max_plain_partitions(blocks: int, size: int) -> float:
+    """Count the partitions of the plain construction, with one ring and one cut of the columns.
 
     Its first partitions do not depend on how many are made.
     """
-    return inf if size == 1 else _first(blocks // size, size)
+    return inf if size == 1 else _plain_count(blocks // size, size)
 
 
 def partitions(blocks: int, size: int, count: int) -> np.ndarray:
-    """Partition the blocks in several ways.
+    """Partition k blocks into sets of c = `size` blocks, in `count` ≤ `max_partitions` ways; c divides k.
 
-    Parameters
-    ----------
-    blocks, size : int
-        k, a multiple of the size c of the sets.
-    count : int
-        Number of partitions, at most `most`.
-
-    Returns
-    -------
-    ndarray of int64, shape (count, k/c, c)
-        Blocks of each set of each partition.
+    The result has the blocks of each set of each partition, int64, shape (count, k/c, c).
     """
     if size == 1:
         return np.broadcast_to(np.arange(blocks)[:, None], (count, blocks, 1))
     m = blocks // size
-    modular, ring = _modular(m, size), _binary(m, size)
-    if count > _first(m, size):
+    modular, ring = _integer_slants(m, size), _binary_field_slants(m, size)
+    if count > _plain_count(m, size):
         if size == 2:
             return matchings(blocks, count)
-        ring = _product(m, size)
+        ring = _field_product_slants(m, size)
     slants = min(count, max(modular, ring))
     s, x, i = np.ogrid[:slants, :m, :size]
     if ring > modular:
@@ -93,25 +83,18 @@ def partitions(blocks: int, size: int, count: int) -> np.ndarray:
     sets = i * m + points
     if count == slants:
         return sets
-    inner = partitions(
-        m, size, count - slants
-    )  # of one column, ordered such that the first cuts it consecutively
-    inner = inner % (m // size) * size + inner // (m // size)
+    inner = partitions(m, size, count - slants)  # of one column
+    inner = inner % (m // size) * size + inner // (
+        m // size
+    )  # ordered such that the first cuts it consecutively
     columns = np.arange(size)[:, None, None] * m + inner[:, None]
     return np.concatenate([sets, columns.reshape(-1, m, size)])
 
 
 def matchings(points: int, count: int) -> np.ndarray:
-    """Make disjoint perfect matchings of an even number of points: a round-robin tournament.
+    """Make `count` disjoint perfect matchings of an even number of points, as in a round-robin tournament.
 
-    Parameters
-    ----------
-    points, count : int
-        Number of points, and of matchings, at most points - 1.
-
-    Returns
-    -------
-    ndarray of int64, shape (count, points/2, 2)
+    There are at most points - 1; the result is int64, shape (count, points/2, 2).
     """
     odd = points - 1
     day, game = np.ogrid[:count, 1 : points // 2]

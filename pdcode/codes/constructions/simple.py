@@ -51,16 +51,9 @@ def random(
     """Draw rows of w distinct blocks, keyed by the seed.
 
     Supports are drawn by Floyd's algorithm (Bentley and Floyd, "A sample of brilliance", CACM 1987), for all
-    rows at once.
-
-    Parameters
-    ----------
-    rows, blocks, weight, seed : int
-        n, k, w and the key.
-    entries : str
-        ``rademacher``: ±1/√w; ``gaussian``: normal (Box and Muller 1958), then scaled to norm 1.
-    balanced : bool
-        Whether all blocks occur equally often (± 1), which repairs the rank of codes of low weight.
+    rows at once. The entries are ±1/√w (``rademacher``), or normal (Box and Muller 1958) and then scaled to
+    norm 1 (``gaussian``). In a balanced code all blocks occur equally often (± 1), which repairs the rank at
+    low weight.
     """
     if entries not in ENTRIES:
         raise InputError(f"entries = {entries!r}: not one of {', '.join(ENTRIES)}")

@@ -14,7 +14,7 @@ from math import isqrt
 import numpy as np
 
 from .finite_field import is_prime_power
-from .hadamard import bordered, exists, hadamard
+from .hadamard import conference, exists, hadamard
 
 
 @cache
@@ -35,23 +35,15 @@ def _best(weight: int) -> tuple[int, int]:
 
 @lru_cache(maxsize=16)
 def weighing(weight: int) -> np.ndarray:
-    """Make a weighing matrix of a weight.
+    """Make a weighing matrix of a weight w ≥ 1: int8, shape (c, c), c = `order` (w), read-only.
 
-    Parameters
-    ----------
-    weight : int
-        Nonzeros of a row, w ≥ 1.
-
-    Returns
-    -------
-    ndarray of int8, shape (c, c)
-        c = `order` (w): w if a Hadamard matrix of order w is known, w + 1 for other prime powers. Read-only.
+    c is w if a Hadamard matrix of order w is known, and w + 1 for other prime powers.
     """
     factor = _best(weight)[1]
     if factor == 0:
         return hadamard(weight)
     matrix = (
-        bordered(weight)
+        conference(weight)
         if factor == 1
         else np.kron(weighing(factor), weighing(weight // factor)).astype(np.int8)
     )

@@ -30,7 +30,7 @@ from ...util.processes import MOST, start, submit
 from ..constructions import partitions
 from ..quality import bounds
 from .polish import VARIABLES, polish
-from .restarts import Packing, PackingProblem, anneal, attempt, measured, sharpnesses
+from .restarts import Packing, PackingProblem, anneal, measure, restart, sharpnesses
 
 SUPPORTS = ("free", "random", "net")
 ROUND, POOL = 16, 8
@@ -40,7 +40,7 @@ POLISHED = 500  # total size of the packings that are polished
 SAVE_S = 1.0
 ARRAYS = "problem", "done", "pool_points", "pool_supports", "before_points", "before_supports"
 KINDS = "Uififi"  # of their types
-SPARE = 1 << 16  # bytes of headers, and of the problem as text
+HEADERS = 1 << 16  # bytes of headers, and of the problem as text
 
 Progress = Callable[[int, int, float], object]
 
@@ -57,14 +57,14 @@ def lower_bound(problem: PackingProblem) -> float:
 
 def merge(pool: list[Packing], found: Packing) -> list[Packing]:
     """Add a packing to a pool, sorted from the best, without duplicates and of limited length."""
-    kept: list[Packing] = []
+    distinct: list[Packing] = []
     for one in sorted([*pool, found], key=lambda one: one.coherence):
-        if not kept or one.coherence > (1 + SAME) * kept[-1].coherence:
-            kept.append(one)
-    return kept[:POOL]
+        if not distinct or one.coherence > (1 + SAME) * distinct[-1].coherence:
+            distinct.append(one)
+    return distinct[:POOL]
 
 
-def finish(problem: PackingProblem, found: list[Packing]) -> Packing:
+def refine(problem: PackingProblem, found: list[Packing]) -> Packing:
     """Refine some packings at sharper maxima, and polish the best; the coherence never rises."""
     last = 1e7 if found[0].supports.size <= VARIABLES else 1e9
     stages = sharpnesses(4096.0, 4.0, last)
@@ -72,15 +72,15 @@ def finish(problem: PackingProblem, found: list[Packing]) -> Packing:
     ends = sorted([*found, *sharper], key=lambda one: one.coherence)
     best = ends[0]
     for end in ends[: max(1, POLISHED // best.supports.size)]:
-        polished = measured(polish(end.points, end.used), end.supports)
+        polished = measure(polish(end.points, end.used), end.supports)
         best = min(best, polished, key=lambda one: one.coherence)
     return best
 
 
-class Checkpoint:
+class SearchState:
     """State of a search: finished restarts, the pool, and the pool at the start of the round.
 
-    It is kept in a file if a path is given.
+    It is saved to a file if a path is given.
     """
 
     def __init__(self, problem: PackingProblem, path: str | os.PathLike[str] | None) -> None:
@@ -130,7 +130,7 @@ class Checkpoint:
                 raise ValueError(f"arrays of kinds {kinds}, not {KINDS}")
             problem = PackingProblem(*json.loads(str(content["problem"])))
             if problem == self.problem:
-                self.done = _whole("done", int(content["done"]), 0)
+                self.done = _integer("done", int(content["done"]), 0)
                 self.pool, self.before = (self._packings(content, name) for name in ("pool", "before"))
         except (*npz.DAMAGE, KeyError, TypeError) as error:
             raise InputError(f"state = {os.fspath(path)!r}: not a state of the optimiser ({error})") from None
@@ -138,9 +138,9 @@ class Checkpoint:
             raise InputError(f"state = {os.fspath(path)!r}: of another problem, {problem}")
 
     def _largest(self) -> int:
-        """Return a number of bytes that no state exceeds."""
+        """Return an upper bound on the bytes of a saved state."""
         problem = self.problem
-        return 2 * POOL * 8 * problem.rows * (problem.blocks + problem.weight) + SPARE
+        return 2 * POOL * 8 * problem.rows * (problem.blocks + problem.weight) + HEADERS
 
     def _packings(self, content: dict[str, np.ndarray], name: str) -> list[Packing]:
         """Return a pool from a file's arrays, after checks."""
@@ -152,18 +152,18 @@ class Checkpoint:
             norms = np.square(points).sum(axis=1)
         if not np.allclose(norms, 1.0, atol=1e-9) or np.any(supports // k):
             raise ValueError(f"{name}: no unit vectors")
-        return [measured(each, at) for each, at in zip(points, supports, strict=True)]
+        return [measure(each, at) for each, at in zip(points, supports, strict=True)]
 
 
 def _results(
-    state: Checkpoint, total: int, executor: ProcessPoolExecutor | None, processes: int
+    state: SearchState, total: int, executor: ProcessPoolExecutor | None, processes: int
 ) -> Generator[Packing, None, None]:
     """Yield the results of a round's remaining restarts, in order."""
     indices = range(state.done, min(total, (state.done // ROUND + 1) * ROUND))
     if executor is None:
-        yield from (attempt(state.problem, index, state.before) for index in indices)
+        yield from (restart(state.problem, index, state.before) for index in indices)
         return
-    waiting = iter([submit(executor, attempt, state.problem, index, state.before) for index in indices])
+    waiting = iter([submit(executor, restart, state.problem, index, state.before) for index in indices])
     while group := list(islice(waiting, processes)):
         yield from (one.result() for one in group)
 
@@ -177,30 +177,29 @@ def search(
     progress: Progress | None = None,
 ) -> Packing:
     """Find the best packing of several restarts; see `optimized`."""
-    began, state, floor = time.monotonic(), Checkpoint(problem, path), lower_bound(problem)
-    tried = np.inf
-    late = False
+    began, state, floor = time.monotonic(), SearchState(problem, path), lower_bound(problem)
+    refined, expired = inf, False
     with ExitStack() as stack:
         stack.callback(state.save)
         executor = stack.enter_context(start(processes)) if processes > 1 else None
-        while state.done < restarts and not late:
+        while state.done < restarts and not expired:
             best = state.pool[0] if state.before else None
-            if best is not None and best.coherence <= (1 + 1e-4) * floor and best.coherence < tried:
-                tried = best.coherence
-                if finish(problem, [best]).coherence <= (1 + 1e-9) * floor:
+            if best is not None and best.coherence <= (1 + 1e-4) * floor and best.coherence < refined:
+                refined = best.coherence
+                if refine(problem, [best]).coherence <= (1 + 1e-9) * floor:
                     break
             with closing(_results(state, restarts, executor, processes)) as results:
                 for packing in results:
                     state.add(packing)
                     if progress is not None:
                         progress(state.done, restarts, state.pool[0].coherence)
-                    late = seconds is not None and time.monotonic() - began > seconds
-                    if late:
+                    expired = seconds is not None and time.monotonic() - began > seconds
+                    if expired:
                         break
-    return finish(problem, state.pool)
+    return refine(problem, state.pool)
 
 
-def _whole(name: str, value: Any, least: int, most: float = inf) -> int:
+def _integer(name: str, value: Any, least: int, most: float = inf) -> int:
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or not least <= value <= most:
         to = f"to {most}" if most < inf else "on"
         near = most if isinstance(value, int) and value > most else least
@@ -219,7 +218,7 @@ def check_problem(problem: PackingProblem) -> None:
         divisors = [d for d in range(1, k + 1) if k % d == 0]
         near = min(divisors, key=lambda d: abs(d - w))
         raise InputError(f"weight = {w}: the supports of a net divide the {k} blocks; nearest: {near}")
-    most = partitions.most(k, w) * k
+    most = partitions.max_partitions(k, w) * k
     if n > most:
         raise InputError(f"workers = {n}: more rows than the supports of a net have; nearest: {most}")
 
@@ -274,16 +273,14 @@ def optimized(
     check_problem(problem)
     if rows > blocks:
         ensure_fits(f"workers = {rows}", "the search", 128 * rows * rows)
-    total = default_restarts(problem) if restarts is None else _whole("restarts", restarts, 1)
-    processes = _whole("processes", processes, 1, MOST)
+    total = default_restarts(problem) if restarts is None else _integer("restarts", restarts, 1)
+    processes = _integer("processes", processes, 1, MOST)
     if seconds is not None and not (isinstance(seconds, int | float) and seconds > 0):
         raise InputError(f"seconds = {seconds!r}: not a positive number")
     if state is not None and not (isinstance(state, str | os.PathLike) and os.fspath(state)):
         raise InputError(f"state = {state!r}: not the path of a file")
     if rows <= blocks or weight == 1:  # orthogonal rows, or repetition
-        first = np.arange(rows)[:, None] % blocks
-        return (first + np.arange(weight)) % blocks, np.broadcast_to(
-            np.arange(weight) == 0, (rows, weight)
-        ) + 0.0
+        indices = (np.arange(rows)[:, None] % blocks + np.arange(weight)) % blocks
+        return indices, np.tile(np.eye(1, weight), (rows, 1))
     best = search(problem, total, seconds, processes, state, progress)
     return best.supports.astype(np.int64), best.points.T[np.arange(rows)[:, None], best.supports]

@@ -1,10 +1,10 @@
 """Local minimisation of the coherence by a sequence of linear programs.
 
 The coherence is a maximum of smooth functions ±<x_i, x_j>. Each step minimises the maximum of their linear
-models over a box of tangent steps of every point: min τ, ±(<x_i, x_j> + <d_i, x_j> + <x_i, d_j>) ≤ τ and
-|d| ≤ radius (the trust region of Madsen, J. IMA 1975, for minimax problems). If the contacts fix the points,
-as in most packings, convergence is quadratic. Lengths are in units of the radius, so that the tolerance of
-the linear solver shrinks with the steps.
+models over a box of tangent steps of every point: min τ, ±(<x_i, x_j> + <d_i, x_j> + <x_i, d_j>) ≤ τ and |d|
+≤ radius (the trust region of Madsen, J. IMA 1975, for minimax problems). If the contacts fix the points, as
+in most packings, convergence is quadratic. Lengths are in units of the radius, so that the tolerance of the
+linear solver shrinks with the steps.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ def _step(points: np.ndarray, used: np.ndarray, largest: float, radius: float) -
     number = np.cumsum(used).reshape(used.shape) - 1  # of the variable at (coordinate, point)
     i, j, product = contacts(points, largest - 3 * radius)
     sign, pair = np.sign(product), np.arange(len(i))
-    parts = []
+    slopes = []
     for moved, fixed in (i, j), (j, i):
         slope = sign * (points[:, fixed] - product * points[:, moved])  # in the moved point's tangent space
         coordinate, column = np.nonzero(used[:, moved])
         at = (pair[column], number[coordinate, moved[column]])
         shape = (len(i), int(used.sum()))
-        parts.append(sparse.csr_array((slope[coordinate, column], at), shape=shape))
-    matrix = sparse.hstack([parts[0] + parts[1], np.full((len(i), 1), -1.0)], format="csr")
+        slopes.append(sparse.csr_array((slope[coordinate, column], at), shape=shape))
+    matrix = sparse.hstack([slopes[0] + slopes[1], np.full((len(i), 1), -1.0)], format="csr")
     variables = matrix.shape[1] - 1
     answer = optimize.linprog(
         np.append(np.zeros(variables), 1.0),
@@ -77,23 +77,10 @@ def _pinned(points: np.ndarray, used: np.ndarray) -> tuple[np.ndarray, np.ndarra
 
 
 def polish(points: np.ndarray, used: np.ndarray, steps: int = STEPS, radius: float = 2e-3) -> np.ndarray:
-    """Lower the coherence to a local minimum; it never rises.
+    """Lower the coherence of unit columns (k, n) to a local minimum; it never rises.
 
-    Parameters
-    ----------
-    points : ndarray of float64, shape (k, n)
-        Unit columns.
-    used : ndarray of bool, shape (k, n)
-        Coordinates that each point may use.
-    steps : int
-        Maximum number of linear programs.
-    radius : float
-        Initial bound on the change of a coordinate.
-
-    Returns
-    -------
-    ndarray, shape (k, n)
-        Unit columns; unchanged if there are more than `VARIABLES` numbers.
+    Only the coordinates in `used`, bool (k, n), change, by at most `radius` in the first step. The result is
+    the input if more than `VARIABLES` coordinates are used.
     """
     largest = coherence(points)
     if used.sum() > VARIABLES or largest == 0:

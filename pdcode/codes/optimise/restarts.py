@@ -68,16 +68,16 @@ class Draws:
         start, self._next = self._next, self._next + int(np.prod(shape, dtype=int))
         return self._numbers[start : self._next].reshape(shape)
 
-    def below(self, bound: int) -> int:
+    def integer(self, bound: int) -> int:
         """Draw a whole number from 0 to bound - 1."""
         return int(self.uniforms(1)[0] * bound)
 
-    def bells(self, *shape: int) -> np.ndarray:
+    def normals(self, *shape: int) -> np.ndarray:
         """Draw nearly normal numbers, as sums of four uniform ones: identical on every machine."""
         return (self.uniforms(4, *shape).sum(axis=0) - 2) * np.sqrt(3)
 
 
-Turns = Callable[[int, int, Draws], np.ndarray]
+Symmetry = Callable[[int, int, Draws], np.ndarray]
 
 
 def sharpnesses(first: float, ratio: float, last: float = SHARP) -> list[float]:
@@ -86,7 +86,7 @@ def sharpnesses(first: float, ratio: float, last: float = SHARP) -> list[float]:
     return [first * ratio**step for step in range(steps + 1)]
 
 
-def measured(points: np.ndarray, supports: np.ndarray) -> Packing:
+def measure(points: np.ndarray, supports: np.ndarray) -> Packing:
     """Measure a packing; one that does not span R^k, as may happen for low weight, counts as coherence 1."""
     k, n = points.shape
     light = supports.shape[1] < k <= n
@@ -106,15 +106,15 @@ def anneal(
     work = np.empty(kernel.workspace(*points.shape))
     for sharpness in stages:
         kernel.minimise(points, supports, sharpness, tolerance / sharpness, iterations, work)
-    return measured(points, supports)
+    return measure(points, supports)
 
 
-def whole(blocks: int, rows: int) -> np.ndarray:
+def dense_supports(blocks: int, rows: int) -> np.ndarray:
     """Return the supports of dense rows, int32, shape (n, k)."""
     return np.tile(np.arange(blocks, dtype=np.int32), (rows, 1))
 
 
-def balanced(problem: PackingProblem, draws: Draws) -> np.ndarray:
+def balanced_supports(problem: PackingProblem, draws: Draws) -> np.ndarray:
     """Draw supports, shape (n, w): each row takes the least used blocks, with random ties."""
     taken = np.zeros(problem.blocks)
     supports = np.empty((problem.rows, problem.weight), np.int32)
@@ -124,7 +124,7 @@ def balanced(problem: PackingProblem, draws: Draws) -> np.ndarray:
     return np.sort(supports, axis=1)
 
 
-def of_net(problem: PackingProblem) -> np.ndarray:
+def net_supports(problem: PackingProblem) -> np.ndarray:
     """Return the sets of a net, each for w rows, in the order of `net`; shape (n, w)."""
     n, k, w = problem.rows, problem.blocks, problem.weight
     sets = np.asarray(partitions.partitions(k, w, -(-n // k)), np.int32)[:, None]
@@ -133,10 +133,10 @@ def of_net(problem: PackingProblem) -> np.ndarray:
 
 def rotation(blocks: int, order: int, draws: Draws) -> np.ndarray:
     """Draw an orthogonal A with A^m = ±I: planes rotated by multiples of π/m."""
-    half, pairs = draws.below(2), blocks // 2
+    half, pairs = draws.integer(2), blocks // 2
     angles = np.pi * (2 * np.floor(draws.uniforms(pairs) * order) + half) / order
     turned = np.zeros((blocks, blocks))
-    turned[-1, -1] = draws.below(2) * 2 - 1  # the last coordinate if k is odd; else overwritten
+    turned[-1, -1] = draws.integer(2) * 2 - 1  # the last coordinate if k is odd; else overwritten
     even = 2 * np.arange(pairs)
     turned[even, even] = turned[even + 1, even + 1] = np.cos(angles)
     turned[even, even + 1], turned[even + 1, even] = -np.sin(angles), np.sin(angles)
@@ -148,26 +148,26 @@ def permutation(blocks: int, order: int, draws: Draws) -> np.ndarray:
     permuted, start = np.zeros((blocks, blocks)), 0
     while start < blocks:
         lengths = [length for length in range(1, blocks - start + 1) if order % length == 0]
-        cycle = start + np.arange(lengths[draws.below(len(lengths))])
+        cycle = start + np.arange(lengths[draws.integer(len(lengths))])
         permuted[np.roll(cycle, -1), cycle] = 1.0
-        permuted[cycle[0], cycle[-1]] *= draws.below(2) * 2 - 1
+        permuted[cycle[0], cycle[-1]] *= draws.integer(2) * 2 - 1
         start += len(cycle)
     return permuted
 
 
-def symmetric(rows: int, blocks: int, draws: Draws, turns: Turns) -> np.ndarray:
+def symmetric(rows: int, blocks: int, draws: Draws, symmetry: Symmetry) -> np.ndarray:
     """Draw orbits of random points of random length m, and at most two further random points."""
     orders = [order for order in range(2, rows + 1) if rows % order <= 2]
-    order = orders[draws.below(len(orders))]
-    turn, points = turns(blocks, order, draws), draws.bells(blocks, rows)
+    order = orders[draws.integer(len(orders))]
+    turn, points = symmetry(blocks, order, draws), draws.normals(blocks, rows)
     for i in range(rows // order * order):
         if i % order:
             points[:, i] = turn @ points[:, i - 1]
     return points
 
 
-def without_crowded(points: np.ndarray, rows: int) -> np.ndarray:
-    """Drop the point that is nearest to the others, by a soft measure, until n are left."""
+def drop_crowded(points: np.ndarray, rows: int) -> np.ndarray:
+    """Drop the point that is nearest to the others, by a soft measure, until n points remain."""
     while points.shape[1] > rows:
         squares = (points.T @ points) ** 2
         np.fill_diagonal(squares, 0.0)
@@ -176,7 +176,7 @@ def without_crowded(points: np.ndarray, rows: int) -> np.ndarray:
     return np.ascontiguousarray(points)
 
 
-def heaviest(points: np.ndarray, weight: int) -> tuple[np.ndarray, np.ndarray]:
+def keep_largest(points: np.ndarray, weight: int) -> tuple[np.ndarray, np.ndarray]:
     """Cut each column to its w largest entries; return the columns and their supports (n, w).
 
     A block that no column then contains replaces, in the column where it is largest, the smallest entry whose
@@ -195,58 +195,56 @@ def heaviest(points: np.ndarray, weight: int) -> tuple[np.ndarray, np.ndarray]:
     return np.where(used, points, 0.0), supports.astype(np.int32)
 
 
-def _fresh(problem: PackingProblem, draws: Draws, ratio: float) -> Packing:
+def _from_scratch(problem: PackingProblem, draws: Draws, ratio: float) -> Packing:
     n, k, w = problem.rows, problem.blocks, problem.weight
     if problem.supports == "free":
-        dense, choice, first = whole(k, n), draws.below(8), (4.0, 64.0)[draws.below(2)]
+        dense, choice, first = dense_supports(k, n), draws.integer(8), (4.0, 64.0)[draws.integer(2)]
         if choice < 2:
-            points = draws.bells(k, n)
+            points = draws.normals(k, n)
         elif choice < 7:
             points = symmetric(n, k, draws, rotation if choice < 4 else permutation)
         else:
-            more, first = n + 1 + draws.below(max(2, n // 3)), 64.0
-            points = draws.bells(k, more)
+            more, first = n + 1 + draws.integer(max(2, n // 3)), 64.0
+            points = draws.normals(k, more)
             larger = problem._replace(rows=more)
-            points = without_crowded(anneal(larger, points, whole(k, more), [4.0, 64.0, 1024.0]).points, n)
+            points = drop_crowded(
+                anneal(larger, points, dense_supports(k, more), [4.0, 64.0, 1024.0]).points, n
+            )
         if w == k:
             return anneal(problem, points, dense, sharpnesses(first, ratio))
-        points, supports = heaviest(anneal(problem, points, dense, sharpnesses(first, ratio, 1e3)).points, w)
+        points, supports = keep_largest(
+            anneal(problem, points, dense, sharpnesses(first, ratio, 1e3)).points, w
+        )
         return anneal(problem, points, supports, sharpnesses(4.0, ratio))
-    supports = balanced(problem, draws) if problem.supports == "random" else of_net(problem)
+    supports = balanced_supports(problem, draws) if problem.supports == "random" else net_supports(problem)
     points = np.zeros((k, n))
-    points[supports.T, np.arange(n)] = draws.bells(w, n)
+    points[supports.T, np.arange(n)] = draws.normals(w, n)
     return anneal(problem, points, supports, sharpnesses(4.0, ratio))
 
 
-def _hop(problem: PackingProblem, draws: Draws, ratio: float, start: Packing) -> Packing:
+def _perturbed(problem: PackingProblem, draws: Draws, ratio: float, start: Packing) -> Packing:
     n, w = problem.rows, problem.weight
     points, supports = start.points.copy(), start.supports.copy()
     size = 1.0
     moved = np.arange(n)
-    if draws.below(2):
-        moved = np.unique([draws.below(n) for _ in range(1 + draws.below(2))])
+    if draws.integer(2):
+        moved = np.unique([draws.integer(n) for _ in range(1 + draws.integer(2))])
         points[:, moved] = 0
     else:
         size = 10 ** (-1.5 + 1.2 * draws.uniforms(1)[0]) / np.sqrt(w)
-    points[supports[moved].T, moved] += size * draws.bells(w, len(moved))
+    points[supports[moved].T, moved] += size * draws.normals(w, len(moved))
     return anneal(problem, points, supports, sharpnesses(64.0, ratio))
 
 
-def attempt(problem: PackingProblem, index: int, pool: list[Packing]) -> Packing:
+def restart(problem: PackingProblem, index: int, pool: list[Packing]) -> Packing:
     """Make one restart: alternately from a new start and from a perturbed packing of the pool.
 
-    Parameters
-    ----------
-    problem : PackingProblem
-        n ≥ 2, w ≥ 2.
-    index : int
-        Number of the restart: with the seed, the key of its randomness.
-    pool : list of Packing
-        The best packings so far, the best first.
+    The problem has n ≥ 2 and w ≥ 2. `index` and the seed are the key of the randomness; the best packing
+    comes first in `pool`.
     """
     draws = Draws(problem, index)
-    ratio = (4.0, 16.0, 64.0)[draws.below(3)]
+    ratio = (4.0, 16.0, 64.0)[draws.integer(3)]
     if pool and index % 2:
         near = draws.uniforms(1)[0]
-        return _hop(problem, draws, ratio, pool[int(near * near * len(pool))])
-    return _fresh(problem, draws, ratio)
+        return _perturbed(problem, draws, ratio, pool[int(near * near * len(pool))])
+    return _from_scratch(problem, draws, ratio)

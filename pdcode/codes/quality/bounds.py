@@ -46,14 +46,15 @@ def weight_regular(n: int, k: int, w: int) -> float:
     return sqrt((n - k) / (w * (n * w - k))) if n > k else 0.0
 
 
-def most_flat_rows(k: int, w: int) -> float:
+def max_flat_rows(k: int, w: int) -> float:
     """Return an upper bound on the number of rows of w entries ±1/√w with inner products at most 1/w.
 
     It is k(k-1)/(w-1), reached by full nets. For odd w it is (w+1)/w times that, reached by simplices on the
     lines of AG(2, 3). Let x = √w g. The sum over a ≠ b of (Σ_i x_ia x_ib)² is that over i, i' of (x_i·x_i')²
     - s, where s blocks are in both supports: w² - w for i = i', else at most 0 for even s and 1 - s for odd
-    s, hence at most -s(s-1)/(w-1), or -s(s-1)/w if w is odd. As it is not negative, n(w²-w) is at least so
-    much of Σ s(s-1) = Σ m(m-1), where m rows hold both blocks a and b; and the mean of m is n(w²-w)/(k²-k).
+    s, hence at most -s(s-1)/(w-1), or -s(s-1)/w if w is odd. This sum is not negative, so n(w²-w) is at least
+    that fraction of Σ s(s-1) = Σ m(m-1), where m rows contain both blocks a and b; and the mean of m is
+    n(w²-w)/(k²-k).
     """
     if w == 1:
         return inf
@@ -61,32 +62,18 @@ def most_flat_rows(k: int, w: int) -> float:
 
 
 def weight_flat(n: int, k: int, w: int) -> float:
-    """Return the bound for rows of w entries ±1/√w: 1/w for n > k, 2/w for n > `most_flat_rows`.
+    """Return the bound for rows of w entries ±1/√w: 1/w for n > k, 2/w for n > `max_flat_rows`.
 
     Inner products are multiples of 1/w, and not all zero for n > k.
     """
-    return 0.0 if n <= k else 1 / w if n <= most_flat_rows(k, w) else min(2 / w, 1.0)
+    return 0.0 if n <= k else 1 / w if n <= max_flat_rows(k, w) else min(2 / w, 1.0)
 
 
 def bounds(n: int, k: int, weight: int, regular: bool, flat: bool) -> dict[str, float]:
-    """Compute all bounds that hold for a code.
+    """Compute all bounds that hold for a code: name → lower bound on μ, 0 if a bound does not apply.
 
-    Parameters
-    ----------
-    n, k : int
-        Rows and blocks.
-    weight : int
-        Largest number of nonzeros of a row, w.
-    regular : bool
-        Whether each block is in equally many rows.
-    flat : bool
-        Whether all nonzeros have the magnitude 1/√w.
-
-    Returns
-    -------
-    dict
-        Name → lower bound on μ; 0 if a bound does not apply. The last two are included only if `regular` and
-        `flat` hold.
+    The last two are included only for a `regular` code (each block is in equally many rows) and for a `flat`
+    one (all nonzeros have the magnitude 1/√w).
     """
     values = {
         "welch": welch(n, k),

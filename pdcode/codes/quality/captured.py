@@ -15,7 +15,7 @@ from ...util.errors import InputError
 from .. import keyed
 from . import closed_forms, projection
 from .information import covariance_of, root_of, rows_of
-from .products import orthogonal, product, times
+from .products import is_diagonal, product, times_covariance
 
 DECODERS = ("least_squares", "adjoint", "mmse")
 ORDERS = 1000  # purpose of the keyed draws of orders of arrival
@@ -30,7 +30,7 @@ class Captured(NamedTuple):
     standard_error: np.ndarray  # of the mean, over the draws; 0 if the mean is exact
 
 
-class Arguments(NamedTuple):
+class CapturedArguments(NamedTuple):
     """Checked arguments of `captured_energy`."""
 
     rows: np.ndarray
@@ -77,9 +77,9 @@ def captured_energy(
     InputError
         If there are fewer rows than arrivals, the decoder is unknown, or Σ is zero or no covariance.
     """
-    given = checked(code, arrivals, decoder, covariance, draws)
+    given = check_arguments(code, arrivals, decoder, covariance, draws)
     exact = closed_form(given)
-    return summary(sample(given, draws, seed)) if exact is None else exact
+    return average(sample_curves(given, draws, seed)) if exact is None else exact
 
 
 def arrivals_needed(
@@ -113,18 +113,20 @@ def arrivals_needed(
     for fraction in fractions:
         if not 0 < fraction <= 1:
             raise InputError(f"fractions: {fraction} is not in (0, 1]")
-    given = checked(code, None, decoder, covariance, draws)
+    given = check_arguments(code, None, decoder, covariance, draws)
     curves, few = np.zeros((draws, 1)), min(len(given.rows), 2 * given.rows.shape[1])
     if decoder != "adjoint":
-        curves = sample(given._replace(arrivals=few), draws, seed)
+        curves = sample_curves(given._replace(arrivals=few), draws, seed)
         if few < given.arrivals and curves[:, -1].min() < min(max(fractions), EVERYTHING):
-            curves = sample(given, draws, seed)
+            curves = sample_curves(given, draws, seed)
     exact = closed_form(given)
-    return needed(summary(curves) if exact is None else exact, curves, fractions)
+    return arrivals_from_curves(average(curves) if exact is None else exact, curves, fractions)
 
 
-def needed(curve: Captured, curves: np.ndarray, fractions: Sequence[float]) -> list[tuple[float, float]]:
-    """Compute the result of `arrivals_needed` from an expected curve and the curves of `sample`."""
+def arrivals_from_curves(
+    curve: Captured, curves: np.ndarray, fractions: Sequence[float]
+) -> list[tuple[float, float]]:
+    """Compute the result of `arrivals_needed` from an expected curve and the curves of `sample_curves`."""
     return [
         _until_all(curve, curves) if fraction == 1 else _crossing(curve, fraction) for fraction in fractions
     ]
@@ -150,13 +152,13 @@ def _until_all(curve: Captured, curves: np.ndarray) -> tuple[float, float]:
     return float(counts.mean()), float(counts.std(ddof=min(1, len(counts) - 1)) / np.sqrt(len(counts)))
 
 
-def checked(
+def check_arguments(
     code: Any,
     arrivals: int | None = None,
     decoder: str = "least_squares",
     covariance: Any = None,
     draws: int = 200,
-) -> Arguments:
+) -> CapturedArguments:
     """Check the arguments of `captured_energy`."""
     rows = rows_of(code)
     most = len(rows)
@@ -171,10 +173,10 @@ def checked(
     sigma = covariance_of(covariance, rows.shape[1])
     if not np.trace(sigma) > 0:
         raise InputError("covariance: zero, so there is no energy to capture")
-    return Arguments(rows, int(arrivals), decoder, sigma)
+    return CapturedArguments(rows, int(arrivals), decoder, sigma)
 
 
-def closed_form(given: Arguments) -> Captured | None:
+def closed_form(given: CapturedArguments) -> Captured | None:
     """Return the expected curve in closed form, or None."""
     rows, arrivals, decoder, sigma = given
     if decoder == "adjoint":
@@ -187,7 +189,7 @@ def closed_form(given: Arguments) -> Captured | None:
     return None if exact is None else Captured(exact, np.zeros(len(exact)))
 
 
-def summary(curves: np.ndarray) -> Captured:
+def average(curves: np.ndarray) -> Captured:
     """Compute mean and standard error of sampled curves."""
     draws = len(curves)
     deviation = curves.std(axis=0, ddof=min(1, draws - 1))
@@ -195,8 +197,8 @@ def summary(curves: np.ndarray) -> Captured:
     return Captured(curves.mean(axis=0), deviation / np.sqrt(draws))
 
 
-def sample(
-    given: Arguments, draws: int, seed: int, progress: Callable[[int], object] = lambda draw: None
+def sample_curves(
+    given: CapturedArguments, draws: int, seed: int, progress: Callable[[int], object] = lambda draw: None
 ) -> np.ndarray:
     """Sample captured energy over orders of arrival, float64 (draws, arrivals + 1); not for the adjoint.
 
@@ -205,9 +207,9 @@ def sample(
     rows, arrivals, decoder, sigma = given
     n, k = rows.shape
     root = root_of(sigma)
-    vectors, metric = (times(rows, root), root.T) if decoder == "mmse" else (rows, root)
-    plain = np.array_equal(metric, np.eye(k))
-    if plain and n <= k and orthogonal(product(rows, rows.T), closed_forms.UNCORRELATED):
+    vectors, metric = (times_covariance(rows, root), root.T) if decoder == "mmse" else (rows, root)
+    isotropic = np.array_equal(metric, np.eye(k))
+    if isotropic and n <= k and is_diagonal(product(rows, rows.T), closed_forms.UNCORRELATED):
         return np.tile(np.arange(arrivals + 1) / k, (draws, 1))  # each row is new, in any order
     curves = np.zeros((draws, arrivals + 1))
     orders_at_once = max(1, CHUNK // max(1, arrivals * len(metric)))
@@ -215,7 +217,7 @@ def sample(
         count = min(orders_at_once, draws - first)
         draw = np.stack([keyed.uniforms(seed, ORDERS, first + i, (n,)) for i in range(count)])
         orders = np.argsort(draw, axis=1, kind="stable")[:, :arrivals]
-        steps = projection.steps(vectors[orders], None if plain else metric)
+        steps = projection.orthogonalise(vectors[orders], None if isotropic else metric)
         np.cumsum(steps.gain, axis=1, out=curves[first : first + count, 1:])
         progress(first + count)
     curves /= np.trace(sigma)

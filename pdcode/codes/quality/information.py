@@ -8,19 +8,13 @@ import numpy as np
 
 from ...util.errors import InputError
 from . import projection
-from .products import product, times
+from .products import product, times_covariance
 
 STEADY = 1e-9  # noise, relative to a payload's variance, from which the Gram matrix is safely regular
 
 
 def rows_of(matrix: Any) -> np.ndarray:
-    """Return codewords as a float64 array (n, k), from a `Code` or an array-like matrix.
-
-    Raises
-    ------
-    InputError
-        If the matrix does not have two dimensions.
-    """
+    """Return codewords as a float64 array (n, k), from a `Code` or an array-like matrix."""
     rows = np.asarray(getattr(matrix, "matrix", matrix), np.float64)
     if rows.ndim != 2:
         raise InputError(f"matrix: shape {rows.shape} is not (n, k)")
@@ -28,13 +22,7 @@ def rows_of(matrix: Any) -> np.ndarray:
 
 
 def covariance_of(covariance: Any, blocks: int) -> np.ndarray:
-    """Return the covariance Σ of the blocks, float64 (k, k), from None (identity), k energies, or Σ.
-
-    Raises
-    ------
-    InputError
-        If Σ has another shape, or is not symmetric and positive semidefinite.
-    """
+    """Return the covariance Σ of the blocks, float64 (k, k), from None (identity), k energies, or Σ."""
     if covariance is None:
         return np.eye(blocks)
     try:
@@ -60,13 +48,7 @@ def root_of(sigma: np.ndarray) -> np.ndarray:
 
 
 def variance_of(noise: float) -> float:
-    """Check that the noise is a variance, and return it.
-
-    Raises
-    ------
-    InputError
-        If it is negative or not a finite number.
-    """
+    """Return a noise variance as a float; raise InputError if it is negative or not a finite number."""
     if not isinstance(noise, int | float | np.number):
         raise InputError(f"noise = {noise!r}: not a number")
     if not 0 <= noise < np.inf:
@@ -77,7 +59,7 @@ def variance_of(noise: float) -> float:
 def _gram(matrix: Any, covariance: Any) -> np.ndarray:
     """Compute the covariance GΣGᵀ of the payloads, shape (n, n)."""
     rows = rows_of(matrix)
-    spread = rows if covariance is None else times(rows, covariance_of(covariance, rows.shape[1]))
+    spread = rows if covariance is None else times_covariance(rows, covariance_of(covariance, rows.shape[1]))
     return product(spread, rows.T)
 
 
@@ -176,7 +158,7 @@ def arrival_information(matrix: Any, covariance: Any = None, noise: float = 0.0)
     else:
         root = None if covariance is None else root_of(covariance_of(covariance, rows.shape[1]))
         vectors = rows if root is None else rows @ root
-        variances = projection.steps(vectors[None].copy()).fresh[0] + noise
+        variances = projection.orthogonalise(vectors[None].copy()).innovation[0] + noise
     with np.errstate(divide="ignore"):
         entropies = 0.5 * np.log(2 * np.pi * np.e * variances)
     return np.concatenate([[0.0], np.cumsum(entropies)])

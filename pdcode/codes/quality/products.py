@@ -22,7 +22,7 @@ def product(left: np.ndarray, right: np.ndarray) -> np.ndarray:
     return dense
 
 
-def times(rows: np.ndarray, sigma: np.ndarray) -> np.ndarray:
+def times_covariance(rows: np.ndarray, sigma: np.ndarray) -> np.ndarray:
     """Multiply rows (n, k) by a covariance Σ of shape (k, k), which usually is diagonal."""
     diagonal = np.diagonal(sigma)
     if np.count_nonzero(sigma) == np.count_nonzero(diagonal):
@@ -31,7 +31,7 @@ def times(rows: np.ndarray, sigma: np.ndarray) -> np.ndarray:
     return product(rows, sigma)
 
 
-def orthogonal(gram: np.ndarray, tolerance: float) -> bool:
+def is_diagonal(gram: np.ndarray, tolerance: float) -> bool:
     """Return whether a Gram matrix is diagonal, up to a fraction of its largest entry on the diagonal."""
     apart = np.abs(gram)
     largest = np.diagonal(apart).max()

@@ -13,12 +13,12 @@ DEPENDENT = 1e-9  # relative norm of the new part below which a vector counts as
 class Steps(NamedTuple):
     """Contributions of each arrival; float64 arrays of shape (orders, arrivals)."""
 
-    fresh: np.ndarray  # squared norm of the part orthogonal to all earlier vectors; 0 if dependent
+    innovation: np.ndarray  # squared norm of the part orthogonal to all earlier vectors; 0 if dependent
     gain: np.ndarray  # squared norm of the metric's product with the new direction; 0 if dependent
 
 
-def steps(vectors: np.ndarray, metric: np.ndarray | None = None) -> Steps:
-    """Orthogonalise vectors in their order.
+def orthogonalise(vectors: np.ndarray, metric: np.ndarray | None = None) -> Steps:
+    """Orthogonalise vectors in their order, and overwrite them with the basis (zero for a dependent vector).
 
     Classical Gram-Schmidt with each projection made twice (Giraud, Langou, Rozložník, Computers and
     Mathematics with Applications 2005), in panels so that most of the work is matrix products.
@@ -26,18 +26,13 @@ def steps(vectors: np.ndarray, metric: np.ndarray | None = None) -> Steps:
     Parameters
     ----------
     vectors : ndarray of float64, shape (orders, arrivals, d)
-        The vectors; overwritten by an orthonormal basis, with a zero vector for each dependent one.
     metric : ndarray of float64, shape (d, e), optional
         B in the gain ‖qᵀB‖² of a new direction q. By default the identity: gains are 1 or 0, and their sum is
         the rank.
-
-    Returns
-    -------
-    Steps
     """
     orders, arrivals, d = vectors.shape
     sizes = np.sqrt(np.einsum("mqd,mqd->mq", vectors, vectors))
-    fresh = np.zeros((orders, arrivals))
+    innovation = np.zeros((orders, arrivals))
     rank = np.zeros(orders, np.int64)
     for start in range(0, arrivals, PANEL):
         if (rank == d).all():
@@ -52,9 +47,9 @@ def steps(vectors: np.ndarray, metric: np.ndarray | None = None) -> Steps:
                 new -= np.matmul(np.matmul(own, new[:, :, None]).swapaxes(1, 2), own)[:, 0]
             norm = np.sqrt(np.einsum("md,md->m", new, new))
             grown = (norm > DEPENDENT * sizes[:, start + i]) & (rank < d)
-            fresh[:, start + i] = np.where(grown, norm * norm, 0.0)
+            innovation[:, start + i] = np.where(grown, norm * norm, 0.0)
             new *= np.divide(1.0, norm, out=np.zeros(orders), where=grown)[:, None]
             rank += grown
     if metric is None:
-        return Steps(fresh, (fresh > 0).astype(np.float64))
-    return Steps(fresh, np.square(vectors @ metric).sum(axis=2))
+        return Steps(innovation, (innovation > 0).astype(np.float64))
+    return Steps(innovation, np.square(vectors @ metric).sum(axis=2))

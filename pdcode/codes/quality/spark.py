@@ -23,12 +23,12 @@ ZERO = 1e-9  # magnitude below which entries of reduced unit rows are rounding e
 PARALLEL = 1e-11  # 1 - cos² below which two directions are checked more accurately
 WORK = 18 * 10**7  # multiplications allowed in the search for small sets
 AT_ONCE = 64  # number of rows up to which all Gram matrices are computed in one call
-NEAR = 96  # maximum number of blocks, and a quarter of the number of rows, in a row reduction
+NEIGHBOURHOOD = 96  # maximum number of blocks, and a quarter of the number of rows, in a row reduction
 TRIES = 64
 
 
 class Spark(NamedTuple):
-    """Bounds on the spark, and the smallest dependent set found."""
+    """Bounds on the spark, and the smallest dependent set that was found."""
 
     lower: int
     upper: int  # n + 1 if the rows are independent
@@ -79,12 +79,16 @@ def spark(code: Any, coherence: float, tries: int = TRIES, work: int = WORK, see
     for attempt in range(tries):
         if len(best) == lower:
             break
-        best = _better(rows, best, _reduced(rows, _near(columns, attempt, seed)))
+        best = _smaller_dependent_set(
+            rows, best, _smallest_circuit(rows, _neighbourhood(columns, attempt, seed))
+        )
     if len(best) > k or n <= k:
-        best = _better(rows, best, _reduced(rows, np.arange(min(n, k + 1 + NEAR))))
+        best = _smaller_dependent_set(
+            rows, best, _smallest_circuit(rows, np.arange(min(n, k + 1 + NEIGHBOURHOOD)))
+        )
     while lower < len(best) and _cost(n, lower) <= work:
         reason = "search"
-        candidates = map(np.array, _parallel(product(rows, rows.T), lower))
+        candidates = map(np.array, _dependent_sets(product(rows, rows.T), lower))
         dependent = next((chosen for chosen in candidates if _is_dependent(rows[chosen])), None)
         if dependent is not None:
             best = dependent
@@ -97,19 +101,19 @@ def _is_dependent(rows: np.ndarray) -> bool:
     return len(rows) > rows.shape[1] or float(np.linalg.svd(rows, compute_uv=False)[-1]) < ZERO
 
 
-def _better(rows: np.ndarray, best: np.ndarray, found: np.ndarray) -> np.ndarray:
+def _smaller_dependent_set(rows: np.ndarray, best: np.ndarray, found: np.ndarray) -> np.ndarray:
     """Return `found` if it is dependent and smaller than `best`, otherwise `best`."""
     return found if 0 < len(found) < len(best) and _is_dependent(rows[found]) else best
 
 
-def _near(columns: np.ndarray, attempt: int, seed: int) -> np.ndarray:
-    """Draw a random order of rows, from a neighbourhood that grows block by block around a random row.
+def _neighbourhood(columns: np.ndarray, attempt: int, seed: int) -> np.ndarray:
+    """Draw a random order of the rows in a neighbourhood that grows block by block around a random row.
 
     `columns` are the supports, bool (k, n).
     """
     k, n = columns.shape
     draw = keyed.uniforms(seed, ORDERS, attempt, (n + 1,))
-    if attempt % 2 and n <= 4 * NEAR:  # half of the tries use a plain random order
+    if attempt % 2 and n <= 4 * NEIGHBOURHOOD:  # half of the tries use a plain random order
         return np.argsort(draw[:n])
     inside, start = np.zeros(k, bool), int(draw[n] * n)
     weights = columns.sum(axis=0)
@@ -119,16 +123,16 @@ def _near(columns: np.ndarray, attempt: int, seed: int) -> np.ndarray:
         outside -= columns[fresh].sum(axis=0)
         touched = (outside > 0) & (outside < weights)
         spare = np.count_nonzero(outside == 0) - inside.sum()  # more rows than blocks are dependent
-        if spare > attempt // 8 or inside.sum() >= min(k, NEAR) or not touched.any():
+        if spare > attempt // 8 or inside.sum() >= min(k, NEIGHBOURHOOD) or not touched.any():
             break
         nearest = int(np.where(touched, outside + draw[:n], np.inf).argmin())  # adds the fewest blocks
         fresh = columns[:, nearest] & ~inside
     chosen = np.flatnonzero(outside == 0)
-    return chosen[np.argsort(draw[chosen])][: 4 * NEAR]
+    return chosen[np.argsort(draw[chosen])][: 4 * NEIGHBOURHOOD]
 
 
-def _reduced(rows: np.ndarray, order: np.ndarray) -> np.ndarray:
-    """Find the smallest fundamental circuit with respect to the first basis in an order of the rows."""
+def _smallest_circuit(rows: np.ndarray, order: np.ndarray) -> np.ndarray:
+    """Return the smallest fundamental circuit with respect to the first basis in an order of the rows."""
     table = rows[order].T  # (k, m): its columns are the rows
     table = table[(table != 0).any(axis=1)]
     pivots: list[int] = []
@@ -155,12 +159,12 @@ def _reduced(rows: np.ndarray, order: np.ndarray) -> np.ndarray:
 
 
 def _cost(n: int, size: int) -> float:
-    """Count the multiplications for trying all sets of a size: a Gram matrix for each choice but two rows."""
+    """Count the multiplications for trying all sets of a size: a Gram matrix for all but two rows of each."""
     return float(comb(n, size - 2) * n * n)
 
 
-def _parallel(gram: np.ndarray, size: int, first: int = 0) -> Iterator[list[int]]:
-    """Yield sets of a size that seem dependent by the Gram matrix, if all smaller sets are independent.
+def _dependent_sets(gram: np.ndarray, size: int, first: int = 0) -> Iterator[list[int]]:
+    """Yield sets of a size that the Gram matrix shows as dependent, if all smaller sets are independent.
 
     Rows are projected off one by one (Schur complements), in ascending order, until two of the later rows are
     parallel.
@@ -169,7 +173,7 @@ def _parallel(gram: np.ndarray, size: int, first: int = 0) -> Iterator[list[int]
     if size == 2:
         close = np.square(gram) > (1 - PARALLEL) * np.outer(diagonal, diagonal)
         yield from (first + np.argwhere(np.triu(close, 1))).tolist()
-    elif size == 3 and m <= AT_ONCE:  # the last level but one takes most of the time
+    elif size == 3 and m <= AT_ONCE:  # this level takes most of the time
         rest = gram - gram[:, :, None] * gram[:, None, :] / diagonal[:, None, None]
         own = np.einsum("tii->ti", rest)
         close = np.square(rest) > (1 - PARALLEL) * own[:, :, None] * own[:, None, :]
@@ -179,4 +183,4 @@ def _parallel(gram: np.ndarray, size: int, first: int = 0) -> Iterator[list[int]
         for one in range(m - size + 1):
             row = gram[one, one + 1 :]
             left = gram[one + 1 :, one + 1 :] - np.outer(row, row) / gram[one, one]
-            yield from ([first + one, *others] for others in _parallel(left, size - 1, first + one + 1))
+            yield from ([first + one, *others] for others in _dependent_sets(left, size - 1, first + one + 1))
