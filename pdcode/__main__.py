@@ -55,9 +55,9 @@ def checked(argv: list[str]) -> int:
             stream.reconfigure(errors="replace")  # a terminal without × must not end a run
     place = launch.place(os.environ)
     # The signals that end act like Ctrl-C, except under a launcher, which handles them for all ranks.
-    handlers = signals.endings() if place is None else {}
+    handlers = signals.as_keyboard_interrupt() if place is None else {}
     try:
-        with signals.handled(handlers), redirect_stdout(output.Checked(sys.stdout)) as stdout:
+        with signals.handled(handlers), redirect_stdout(output.CheckedStream(sys.stdout)) as stdout:
             try:
                 options = parser(argv[0] if argv else None).parse_args(argv)
                 options.argv = argv
@@ -67,22 +67,22 @@ def checked(argv: list[str]) -> int:
             return code
     except InputError as error:
         if place is None or place[0] == 0:
-            output.complain(str(error))
+            output.print_error(str(error))
         else:
             # Rank 0 finds the same error. Let it report first: the launcher kills all ranks when one ends.
             time.sleep(3)
         return 2
     except Failure as error:
-        output.complain(str(error))
+        output.print_error(str(error))
         return 1
     except MemoryError as error:
-        output.complain(f"not enough memory: {error}")
+        output.print_error(f"not enough memory: {error}")
         return 1
     except KeyboardInterrupt:
-        output.complain("interrupted")
+        output.print_error("interrupted")
         return 1
     except BrokenPipeError:  # `pdcode show … | head`
-        output.silence()
+        output.silence_stdout()
         return 0
 
 

@@ -17,7 +17,7 @@ from ..codes.summary import NOISE, Quality
 from ..config import kinds
 from ..util.errors import InputError
 from . import printing
-from .formats import NOTHING, number, percent
+from .formats import DASH, number, percent
 from .printing import make_table
 
 if TYPE_CHECKING:
@@ -93,11 +93,11 @@ def verify() -> int:
         table.add_row(
             entry.family,
             f"({entry.workers}, {entry.blocks}, {entry.weight})",
-            fraction(entry.coherence or 0.0) if claimed else NOTHING,
+            fraction(entry.coherence or 0.0) if claimed else DASH,
             fraction(code.coherence),
-            f"{coherence:.0e}" if claimed else NOTHING,
+            f"{coherence:.0e}" if claimed else DASH,
             f"{code.tightness:.6f}",
-            f"{abs(tightness):.0e}" if entry.tight else NOTHING,
+            f"{abs(tightness):.0e}" if entry.tight else DASH,
             f"{spent_s:.2f}",
             "holds" if holds else "WRONG",
         )

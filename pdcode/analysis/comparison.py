@@ -11,7 +11,7 @@ import numpy as np
 
 from ..trace.reader import Trace
 from . import description, prediction, printing, statistics
-from .formats import NOTHING, duration, listing, number, percent, size
+from .formats import DASH, duration, listing, number, percent, size
 from .style import DASHES, GREY, LINES, loss_axis, sheet
 from .summary import Summary, summarise
 
@@ -57,19 +57,16 @@ def table(traces: Sequence[Trace]) -> Table:
         reached = _reached(summary)
         made.add_row(
             name,
-            summary.scheme or NOTHING,
-            description.policy(trace).split(" of ")[0] or NOTHING,
+            summary.scheme or DASH,
+            description.policy(trace).split(" of ")[0] or DASH,
             f"{summary.workers:,}",
             f"{summary.updates:,}",
             duration(1e9 * summary.seconds),
             f"{summary.target}: {reached}" if target == "to target" and summary.target else reached,
             number(summary.loss),
             number(summary.accuracy),
-            *(
-                NOTHING if math.isnan(count) else size(count)
-                for count in (summary.bytes_up, summary.bytes_down)
-            ),
-            NOTHING if math.isnan(summary.wasted) else f"{percent(summary.wasted, 1)} %",
+            *(DASH if math.isnan(count) else size(count) for count in (summary.bytes_up, summary.bytes_down)),
+            DASH if math.isnan(summary.wasted) else f"{percent(summary.wasted, 1)} %",
             description.outcome(trace),
         )
     return made
@@ -77,7 +74,7 @@ def table(traces: Sequence[Trace]) -> Table:
 
 def _reached(summary: Summary) -> str:
     if math.isnan(summary.target_s):
-        return NOTHING
+        return DASH
     return duration(1e9 * summary.target_s) if math.isfinite(summary.target_s) else "not reached"
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from ..util.formats import NOTHING as NOTHING
+from ..util.formats import DASH as DASH
 from ..util.formats import duration as duration
 from ..util.formats import listing as listing
 from ..util.formats import ranges as ranges
-from ..util.formats import three
+from ..util.formats import three_digits
 from ..util.formats import workers_named as workers_named
 
 BARS = " ▁▂▃▄▅▆▇█"
@@ -18,24 +18,24 @@ SIZES = ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
 
 def number(value: float, digits: int = 4) -> str:
     """Format a number with this many significant digits, or as a dash for nan."""
-    return NOTHING if math.isnan(value) else f"{value:.{digits}g}"
+    return DASH if math.isnan(value) else f"{value:.{digits}g}"
 
 
 def size(count: float) -> str:
     """Format a number of bytes in decimal units: 1.23 MB."""
     scale, unit = next(((scale, unit) for scale, unit in SIZES if abs(count) >= scale), (1.0, "B"))
-    return f"{three(count / scale)} {unit}" if scale > 1 else f"{count:.0f} B"
+    return f"{three_digits(count / scale)} {unit}" if scale > 1 else f"{count:.0f} B"
 
 
 def percent(part: float, whole: float) -> str:
     """Format a fraction in percent with one decimal, or as a dash if the whole is 0."""
-    return f"{100 * part / whole:.1f}" if whole > 0 and not math.isnan(part) else NOTHING
+    return f"{100 * part / whole:.1f}" if whole > 0 and not math.isnan(part) else DASH
 
 
 def percents(parts: Sequence[float], whole: float) -> list[str]:
     """Format parts that add up to the whole in percent, so that what is shown adds up to 100 %, too."""
     if not whole > 0:
-        return [NOTHING] * len(parts)
+        return [DASH] * len(parts)
     tenths = [1000 * part / whole for part in parts]
     shown = [math.floor(each) for each in tenths]
     order = sorted(range(len(parts)), key=lambda place: shown[place] - tenths[place])
@@ -47,8 +47,8 @@ def percents(parts: Sequence[float], whole: float) -> list[str]:
 def ratio(value: float) -> str:
     """Format a factor with three digits (10.2×), or as a dash for nan and infinity."""
     if not math.isfinite(value):
-        return NOTHING
-    return f"{three(value)}×" if value < 99.95 else f"{value:,.0f}×"
+        return DASH
+    return f"{three_digits(value)}×" if value < 99.95 else f"{value:,.0f}×"
 
 
 def span(low: str, high: str) -> str:

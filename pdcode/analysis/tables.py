@@ -12,7 +12,7 @@ import numpy as np
 from ..trace.reader import Trace
 from ..trace.schema import CLIPPED, DRAINED, FATES, LOST, LOST_AT_RANK_0, REFUSED, USED, WASTED
 from . import description, printing, statistics, timing
-from .formats import NOTHING, bar, duration, number, percent, percents, ratio, size, spark, workers_named
+from .formats import DASH, bar, duration, number, percent, percents, ratio, size, spark, workers_named
 from .printing import Section, make_table, note
 
 if TYPE_CHECKING:
@@ -153,7 +153,7 @@ def _faults(trace: Trace) -> list[RenderableType]:
         when, worker, task, kind, what = (
             trace.faults[key][i] for key in ("t_ns", "worker", "task", "kind", "message")
         )
-        numbers = (str(number) if number >= 0 else NOTHING for number in (worker, task))
+        numbers = (str(number) if number >= 0 else DASH for number in (worker, task))
         table.add_row(duration(float(when)), *numbers, str(kind), str(what))
     more = trace.faults.rows - FAULTS
     return [table, *([f"and {more:,} more"] if more > 0 else [])]
@@ -271,7 +271,7 @@ def _staleness(trace: Trace, pace: timing.Pace) -> RenderableType:
     def add(name: str, part: np.ndarray) -> None:
         mine = statistics.Staleness.of(part)
         counts = [int(((part >= first) & (part <= last)).sum()) for first, last, _ in bins]
-        shown = map(str, (mine.median, mine.tail, mine.most)) if mine.count else (NOTHING,) * 3
+        shown = map(str, (mine.median, mine.tail, mine.most)) if mine.count else (DASH,) * 3
         right.add_row(name, *shown, spark(counts))
 
     single, rest = shown_workers(pace)

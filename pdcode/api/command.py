@@ -60,7 +60,7 @@ def start(
             text=True,
             errors="replace",
         ) as process,
-        signals.handled(dict.fromkeys(signals.ENDS, interrupt)),
+        signals.handled(dict.fromkeys(signals.TERMINATING, interrupt)),
     ):
         assert process.stdout is not None
         for line in process.stdout:

@@ -15,7 +15,7 @@ from ..config import Config, legacy
 from ..config import load as configfile
 from ..config.write import to_toml, to_value
 from ..trace.reader import Trace
-from ..util.errors import Failure, InputError, shown, within
+from ..util.errors import Failure, InputError, prefix_errors, short_repr
 
 Name = str | os.PathLike[str]
 Given = Name | Mapping[str, Any] | Trace
@@ -87,12 +87,12 @@ def read(given: Given, settings: Sequence[str]) -> Job:
         name = os.fspath(given)
         return Job(*configfile.load(name, settings), name)
     if isinstance(given, Trace):
-        with within(given.path):
+        with prefix_errors(given.path):
             tables = tomllib.loads(to_toml(legacy.read(given.config)))
     elif isinstance(given, Mapping):
         tables = tomllib.loads(to_toml(given))
     else:
-        raise InputError(f"config: {shown(given)}: expected a dict, the path of a TOML file, or a Trace")
+        raise InputError(f"config: {short_repr(given)}: expected a dict, the path of a TOML file, or a Trace")
     config = configfile.resolve(tables, settings)
     resolved = msgspec.to_builtins(config)
     for name, table in tables.items():

@@ -22,7 +22,7 @@ from ..training.monitor import Print
 from ..training.session import check_writable, close_trace, identity, open_trace
 from ..training.setup import Components, prepare
 from ..util import signals
-from ..util.errors import InputError, within
+from ..util.errors import InputError, prefix_errors
 from ..virtual import costs, timing_only
 from ..virtual.executor import NullExecutor
 from ..virtual.fleet import VirtualRanks
@@ -112,7 +112,7 @@ def alone(request: Request, print_line: Print, source: DataSource | None = None)
     config, text, name = request.job
     if request.found is not None:
         config = request.found.goes_on(config)
-    with within(name):
+    with prefix_errors(name):
         if request.timing_only:
             config = timed(config)
             timing_only.check_captured(config)
@@ -122,7 +122,7 @@ def alone(request: Request, print_line: Print, source: DataSource | None = None)
     config = components.config
     if quick and not timing_only.steps_by_policy(components):
         quick = False
-        with within(name):
+        with prefix_errors(name):
             check_count(config)
     check_writable(config.trace.path, name, config.stragglers.reads)
     for line in without_delay(config, components):

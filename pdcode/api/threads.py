@@ -12,5 +12,5 @@ def one_thread() -> AbstractContextManager[Any]:
     """Limit BLAS to one thread, as commands do unless the user sets another number: the same last bits."""
     from threadpoolctl import threadpool_limits
 
-    limits: AbstractContextManager[Any] = threadpool_limits(None if threads.asked() else 1, "blas")
+    limits: AbstractContextManager[Any] = threadpool_limits(None if threads.requested() else 1, "blas")
     return limits

@@ -66,13 +66,13 @@ def chaos(options: argparse.Namespace) -> int:
 
 def check_options(options: argparse.Namespace) -> None:
     """Refuse numbers out of range, and options that have no effect."""
-    from ..util.processes import MOST
+    from ..util.processes import MAX_PROCESSES
 
     for name, least, most, text in (
         ("trials", 1, 1000, "1 to 1000"),
         ("mtbf", 1e-9, 1e9, "a time above 0 and at most 1e9"),
         ("kill", 1, 2**31 - 1, "1 or more"),
-        ("processes", 1, MOST, f"1 to {MOST}"),
+        ("processes", 1, MAX_PROCESSES, f"1 to {MAX_PROCESSES}"),
         ("workers", 1, 2**31 - 1, "1 or more"),
         ("seconds", 1e-9, 1e9, "a time above 0 and at most 1e9"),
         ("target", 1e-300, 1e300, "a number above 0"),

@@ -104,12 +104,12 @@ def compare(options: argparse.Namespace) -> int:
 
 def check_options(options: argparse.Namespace) -> None:
     """Refuse numbers out of range, and options that have no effect."""
-    from ..util.processes import MOST
+    from ..util.processes import MAX_PROCESSES
 
     for name, least, most, text in (
         ("seeds", 1, 1000, "1 to 1000"),
         ("tune", 3, 99, "3 to 99"),
-        ("processes", 1, MOST, f"1 to {MOST}"),
+        ("processes", 1, MAX_PROCESSES, f"1 to {MAX_PROCESSES}"),
         ("workers", 1, 2**31 - 1, "1 or more"),
         ("seconds", 1e-9, 1e9, "a time above 0 and at most 1e9"),
         ("target", 1e-300, 1e300, "a number above 0"),

@@ -73,12 +73,12 @@ def plan(options: argparse.Namespace) -> int:
 
 def check_options(options: argparse.Namespace) -> None:
     """Refuse numbers out of range, and options of the other mode."""
-    from ..util.processes import MOST
+    from ..util.processes import MAX_PROCESSES
 
     for name, least, most, text in (
         ("candidates", 2, 10_000, "2 to 10000"),
         ("seeds", 1, 1000, "1 to 1000"),
-        ("processes", 1, MOST, f"1 to {MOST}"),
+        ("processes", 1, MAX_PROCESSES, f"1 to {MAX_PROCESSES}"),
         ("workers", 1, math.inf, "1 or more"),
         ("eta", math.nextafter(1, 2), 100, "a number above 1 and at most 100"),
         ("seconds", math.nextafter(0, 1), 1e9, "a time above 0 and at most 1e9"),

@@ -8,7 +8,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from ..mpi import launch
-from ..util.errors import InputError, within
+from ..util.errors import InputError, prefix_errors
 
 if TYPE_CHECKING:
     from ..config import Config
@@ -119,10 +119,10 @@ def nothing_left(config: Config, path: str) -> bool:
         If there are checkpoints, but none of this configuration.
     """
     from ..training import checkpoint
-    from ..util.errors import within
+    from ..util.errors import prefix_errors
     from ..util.output import print_line
 
-    with within(path):
+    with prefix_errors(path):
         found = checkpoint.find(config)
     if found is None and (over := checkpoint.ended(config.trace.path)):
         print_line(f"{config.trace.path}: the run has ended; there is nothing to go on with")
@@ -164,7 +164,7 @@ def prepare_ranks(config: Config, path: str) -> Components:
     from .. import faults
     from ..training.setup import prepare
 
-    with within(path):
+    with prefix_errors(path):
         faults.check_real(config)
     components, workers = prepare(config, path), config.workers.count
     assert components.source is not None

@@ -92,9 +92,9 @@ def ensure_in_range(options: argparse.Namespace) -> None:
     InputError
         Naming option and value.
     """
-    from ..util.processes import MOST
+    from ..util.processes import MAX_PROCESSES
 
-    for name, least, most in (("seeds", 1, 1000), ("tune", 3, 99), ("processes", 1, MOST)):
+    for name, least, most in (("seeds", 1, 1000), ("tune", 3, 99), ("processes", 1, MAX_PROCESSES)):
         value = getattr(options, name)
         if value is not None and not least <= value <= most:
             raise InputError(f"--{name} {value}: expected {least} to {most}")

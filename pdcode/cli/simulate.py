@@ -7,7 +7,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from ..mpi import launch
-from ..util.errors import within
+from ..util.errors import prefix_errors
 from ..util.output import print_line
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def spread(request: Request) -> int:
     config, _, name = request.job
 
     def make() -> Components:
-        with within(name):
+        with prefix_errors(name):
             check_count(config)
         components = prepare(config, name)
         if comm.rank == 0:

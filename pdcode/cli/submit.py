@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ..mpi import launch
-from ..util.errors import Failure, InputError, within
+from ..util.errors import Failure, InputError, prefix_errors
 from ..util.output import print_line
 
 CHECKPOINT_S = "trace.checkpoint_s=60"  # unless the configuration has another, so that jobs can go on later
@@ -91,7 +91,7 @@ def compose(options: argparse.Namespace) -> tuple[list[str], list[str]]:
     counts: dict[int, int] = {}  # number of workers -> the first row that has it
     lasting = True
     for number, row in enumerate(rows, 1):
-        with within(f"{table}: row {number}" if table else ""):
+        with prefix_errors(f"{table}: row {number}" if table else ""):
             overrides = configs.overrides([*options.set, *row], options.workers)
             config, _ = configfile.load(path, overrides)
         counts.setdefault(config.workers.count + config.workers.spares, number)

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..problems import GradientPlan
 from ..transport.messages import Task
-from ..util.rng import Batches
+from ..util.rng import BatchSampler
 
 
 class Source(Protocol):
@@ -34,11 +34,11 @@ class Batch:
     ----------
     plan : GradientPlan
         Plan of the worker's problem; built with the reply's payload if `coded` is used.
-    batches : Batches
+    batches : BatchSampler
         Row indices of each task.
     """
 
-    def __init__(self, plan: GradientPlan, batches: Batches) -> None:
+    def __init__(self, plan: GradientPlan, batches: BatchSampler) -> None:
         self._plan, self._batches = plan, batches
 
     @property

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from ..analysis import printing
-from ..analysis.formats import NOTHING, duration, ratio
+from ..analysis.formats import DASH, duration, ratio
 from ..config import load as configfile
 from ..config.write import to_toml
 from ..planning.ranking import Interval, Row, Speedup, compare
@@ -266,7 +266,7 @@ def show(bench: Bench) -> None:
             best += [rivals[name_of]] if name_of else []
             table.add_row(
                 f"{link}bit/s", name, _time(mine), ratio(mine.oracle),
-                f"{name_of} {_shown(rivals[name_of])}" if name_of else NOTHING,
+                f"{name_of} {_shown(rivals[name_of])}" if name_of else DASH,
                 *(_shown(found[-1]) for found in every.values()),
             )  # fmt: skip
         table.add_section()
@@ -311,4 +311,4 @@ def _time(row: Row[str]) -> str:
 def _over(choose: Callable[[Sequence[float]], Any], found: Sequence[Speedup]) -> str:
     """Return the least or median multiple; those that a rival missed count as the least that they can be."""
     means = [each.ratio.mean for each in found if math.isfinite(each.ratio.mean)]
-    return ratio(float(choose(means))) if means else NOTHING
+    return ratio(float(choose(means))) if means else DASH

@@ -14,7 +14,7 @@ import numpy as np
 
 from .. import faults
 from ..analysis import printing
-from ..analysis.formats import NOTHING, duration, span
+from ..analysis.formats import DASH, duration, span
 from ..config import Config, FaultEvent, FaultsTable
 from ..config import load as configfile
 from ..config.write import to_value
@@ -24,7 +24,7 @@ from ..planning.ranking import student_interval
 from ..planning.search import MOST_SEED, Environment
 from ..training import setup
 from ..training.monitor import Print
-from ..util.errors import InputError, within
+from ..util.errors import InputError, prefix_errors
 from ..util.processes import Pool
 from .cells import Cell, Measured, results
 from .entrants import OWN, Entrant
@@ -163,7 +163,7 @@ def plan(choice: Choice) -> Trials:
     if choice.mtbf_s is not None:
         settings.append(f"faults.mtbf_s={choice.mtbf_s!r}")
     config, _ = configfile.load(choice.config, settings)
-    with within(choice.config):
+    with prefix_errors(choice.config):
         if not config.faults and choice.kill is None:
             raise InputError("faults: no faults are configured; give [faults], --mtbf or --kill")
         workers = config.workers.count
@@ -251,7 +251,7 @@ def show(trials: Trials, made: Sequence[Trial]) -> None:
         known = [value for value in values if not math.isnan(value)]
         worst = (max if most else min)(known, default=math.nan)
         cells = [float(np.median(known)), float(np.mean(known)), worst] if known else []
-        table.add_row(name, *(text(value) for value in cells) if cells else [NOTHING] * 3)
+        table.add_row(name, *(text(value) for value in cells) if cells else [DASH] * 3)
 
     line("faults of a trial", [each.happened for each in made], lambda value: f"{value:.3g}")
     line("time to the target without faults", [each.free.seconds for each in made], took)

@@ -39,7 +39,7 @@ from ..trace import Recorder
 from ..training.monitor import SHARE, Monitor
 from ..training.setup import prepare
 from ..util import processes
-from ..util.errors import Failure, InputError, within
+from ..util.errors import Failure, InputError, prefix_errors
 from ..virtual import oracle
 from ..virtual.simulation import Simulation
 from .cells import Cell, Curves, Measured
@@ -163,7 +163,7 @@ def check(entrants: Sequence[Entrant]) -> None:
         if not is_ddp(entrant.name):
             continue
         config = entrant.config
-        with within(f"--schemes {entrant.name}"):
+        with prefix_errors(f"--schemes {entrant.name}"):
             for change in entrant.name.split("/")[1:]:
                 if not change.startswith(KEYS):
                     raise InputError(f"{change.partition('=')[0]}: has no effect on DDP; [optimizer] has")

@@ -23,7 +23,7 @@ from ..problems import Problem
 from ..problems.losses import LeastSquaresProblem, Logistic, Softmax
 from ..schemes import Scheme, make_scheme
 from ..util import threads
-from ..util.rng import Batches
+from ..util.rng import BatchSampler
 
 WARM_UP = 10  # gradients before the start, of which each rank's compute time is taken
 NAP_NS = 10_000_000  # within a delay, which the end of the run cuts short
@@ -98,12 +98,12 @@ class Trained(NamedTuple):
     theta: np.ndarray
 
 
-def sharded(config: Config, rank: int) -> tuple[Scheme, Problem, Batches, float]:
+def sharded(config: Config, rank: int) -> tuple[Scheme, Problem, BatchSampler, float]:
     """Read a rank's rows; return also its mini-batches, and the weight of its gradients."""
     scheme, source, batch = make_scheme(config), problems.load_source(config.problem), config.problem.batch
     problem = scheme.learn(scheme.share(source, rank), rank)
     weight = scheme.share_of(problem, scheme.dealt(source))
-    return scheme, problem, Batches(config.seed, rank, problem.rows, batch), weight
+    return scheme, problem, BatchSampler(config.seed, rank, problem.rows, batch), weight
 
 
 def work(job: Job, rank: int) -> Trained:
@@ -119,7 +119,7 @@ def work(job: Job, rank: int) -> Trained:
     config = job.config
     if not dist.is_initialized():
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # gloo greets on stdout
-        torch.set_num_threads(threads.asked() or 1)
+        torch.set_num_threads(threads.requested() or 1)
         meeting, wait = f"file://{job.meeting}", timedelta(seconds=MOST_S)
         dist.init_process_group(
             "gloo", init_method=meeting, rank=rank, world_size=config.workers.count, timeout=wait

@@ -15,7 +15,7 @@ from ..config import load as configfile
 from ..planning import space
 from ..planning.trials import payloads, source
 from ..training import setup
-from ..util.errors import InputError, within
+from ..util.errors import InputError, prefix_errors
 
 OWN = "yours"  # the configuration as it is
 ALL = "all"  # every scheme and preset that can run
@@ -81,7 +81,7 @@ def entrants(
         every = [OWN, *_offered()] if name == ALL else [name]
         for each in every:
             try:
-                with within(f"--schemes {each}"):
+                with prefix_errors(f"--schemes {each}"):
                     made.append(_entrant(each, tables, overrides, folder, own, aliases))
             except InputError:
                 if name != ALL:

@@ -17,7 +17,7 @@ from ..config import load as configfile
 from ..planning.goal import Goal
 from ..trace import contents, opening
 from ..trace.schema import Attribute
-from ..util.errors import InputError, reason, within
+from ..util.errors import InputError, prefix_errors, reason
 from ..util.output import ensure_replaceable, ensure_writable
 from ..util.version import __version__
 from .cells import COLUMNS, CURVES, LATER, Curves, Measured
@@ -81,7 +81,7 @@ class Comparison:
         InputError
             If one cannot be read; the message names the file, `where`.
         """
-        with within(where):
+        with prefix_errors(where):
             try:
                 tables = [configfile.parse(text) for text in self.configs]
             except ValueError as error:

@@ -20,7 +20,7 @@ from ..planning.trials import ARRIVALS, MOST_ARRIVALS, source
 from ..trace import opening
 from ..training import setup
 from ..training.monitor import Print
-from ..util.errors import InputError, reason, within
+from ..util.errors import InputError, prefix_errors, reason
 from ..util.processes import Pool
 from ..virtual import capacity, costs
 from .cells import Cell, Curves, Measured, results
@@ -136,7 +136,7 @@ def make_race(choice: Choice, folder: Path) -> tuple[Race, str, list[str]]:
         }
         settings = [*(f"{name}={to_value(table, name)}" for name, table in known.items()), *settings]
         config, _ = configfile.load(choice.config, settings)
-    with within(choice.config):
+    with prefix_errors(choice.config):
         if config.seed > MOST_SEED:
             raise InputError(f"seed: {config.seed}: larger seeds are used, too; give {MOST_SEED} at most")
         config.faults.ensure_endless("run")

@@ -17,7 +17,7 @@ import msgspec
 import numpy as np
 
 from ..analysis import printing
-from ..analysis.formats import NOTHING, duration, number, percent, ratio
+from ..analysis.formats import DASH, duration, number, percent, ratio
 from ..analysis.style import DASHES, LINES, sheet
 from ..bench import machine
 from ..config import load as configfile
@@ -229,13 +229,13 @@ def show(bench: Bench, found: Mapping[str, Sequence[Point]]) -> None:
             part, multiple = point.need.most
             reached = [each.seconds for each in point.measured if math.isfinite(each.seconds)]
             missed = len(point.measured) - len(reached)
-            time = duration(1e9 * float(np.exp(np.mean(np.log(reached))))) if reached else NOTHING
+            time = duration(1e9 * float(np.exp(np.mean(np.log(reached))))) if reached else DASH
             table.add_row(
                 f"{point.workers:,}", *[str(point.coordinators)] * several,
                 *(f"{point.per_second(key):,.0f}" for key in ("arrivals", "samples")),
                 f"{point.median('staleness'):,.0f}",
                 *(f"{percent(point.median(each), 1)} %" for each in PARTS),
-                f"{ratio(multiple)} {part}" if multiple else NOTHING, point.limit, number(point.rate, 3),
+                f"{ratio(multiple)} {part}" if multiple else DASH, point.limit, number(point.rate, 3),
                 f"{point.median('updates'):,.0f}", f"{time}, {missed} never" if missed else time,
             )  # fmt: skip
         sections.append((name, [table]))

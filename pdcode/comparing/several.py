@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..analysis import printing
-from ..analysis.formats import NOTHING, number, ratio
+from ..analysis.formats import DASH, number, ratio
 from .file import Comparison
 from .table import ranked
 
@@ -31,8 +31,8 @@ def show(comparisons: Sequence[Comparison], names: Sequence[str], console: Conso
     standings = {name: [rows.get(name) for rows in found] for name in schemes}
     for place, name in enumerate(sorted(schemes, key=lambda name: _key(standings[name])), 1):
         fell_short, mean = _key(standings[name])
-        cells = [NOTHING if row is None else _cell(row) for row in standings[name]]
-        table.add_row(str(place), name, *cells, NOTHING if fell_short else ratio(mean))
+        cells = [DASH if row is None else _cell(row) for row in standings[name]]
+        table.add_row(str(place), name, *cells, DASH if fell_short else ratio(mean))
     texts = [
         "Time to the target as a multiple of the first's in the same comparison, the geometric mean over its "
         "seeds; > where runs missed the target, with the least that the multiple can be. Mean: geometric, of "

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..analysis import printing
-from ..analysis.formats import NOTHING, duration, number, ranges, ratio, size, span
+from ..analysis.formats import DASH, duration, number, ranges, ratio, size, span
 from ..planning.ranking import Interval, Row, compare, geometric_interval, tied
 from .cells import Measured
 
@@ -64,7 +64,7 @@ def cells(row: Row[str], measured: Sequence[Measured]) -> Iterator[str]:
 
     def median(key: str, write: Callable[[float], str]) -> str:
         value = float(np.median([getattr(each, key) for each in measured]))
-        return write(value) if math.isfinite(value) else NOTHING
+        return write(value) if math.isfinite(value) else DASH
 
     for key in ("updates", "samples"):
         yield median(key, "{:,.0f}".format)
@@ -77,7 +77,7 @@ def cells(row: Row[str], measured: Sequence[Measured]) -> Iterator[str]:
     yield median("accuracy", number)
     for key in ("stop_s", "job_s"):
         mean = geometric_interval([getattr(each, key) for each in measured])
-        yield NOTHING if math.isnan(mean.mean) else duration(1e9 * mean.mean)
+        yield DASH if math.isnan(mean.mean) else duration(1e9 * mean.mean)
 
 
 def _time(row: Row[str]) -> str:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from ..util.errors import InputError, shown
+from ..util.errors import InputError, short_repr
 from . import kinds
 
 
@@ -116,8 +116,8 @@ def check(config: Any) -> None:
             for key in keys:
                 if key in defaults and (value := getattr(table, key)) != defaults[key]:
                     raise InputError(
-                        f"{name}.{key}: {shown(value)} has no effect with {name}.{selector} {shown(chosen)}; "
-                        f"it needs {needs}"
+                        f"{name}.{key}: {short_repr(value)} has no effect with {name}.{selector} "
+                        f"{short_repr(chosen)}; it needs {needs}"
                     )
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 import msgspec
 from msgspec import Meta
 
-from ..util.errors import InputError, shown
+from ..util.errors import InputError, short_repr
 from . import kinds
 from .fields import Count, Factor, Fraction, NonNegative, Positive, Span
 from .kinds import Kind
@@ -167,7 +167,9 @@ class MemoryTable(Kind, tag_field="kind"):
         if kind is None or kind in self.decoders:
             return self.decoder
         if self.decoders:
-            raise InputError(f"decoder.kind: memory '{self.kind}' needs '{self.decoder}', got {shown(kind)}")
+            raise InputError(
+                f"decoder.kind: memory '{self.kind}' needs '{self.decoder}', got {short_repr(kind)}"
+            )
         return kind
 
 

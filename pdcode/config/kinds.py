@@ -21,7 +21,7 @@ from typing import Any, ClassVar, Literal, Self, TypeVar, get_args, get_origin, 
 
 import msgspec
 
-from ..util.errors import InputError, not_a_file, shortened, shown
+from ..util.errors import InputError, not_a_file, short_repr, shorten
 from .fields import Table
 
 KINDS: dict[str, dict[str, Any]] = {
@@ -175,10 +175,12 @@ class Kind(Table):
             If a key or value is invalid; the message names both.
         """
         if not isinstance(table, Mapping):
-            raise InputError(f"{cls.table}: expected object, got {type(table).__name__} (got {shown(table)})")
+            raise InputError(
+                f"{cls.table}: expected object, got {type(table).__name__} (got {short_repr(table)})"
+            )
         kind, tag_field = cls.named(table), str(cls.__struct_config__.tag_field)
         if kind is None:
-            known, name = ", ".join(names(cls.group)), shown(table[tag_field])
+            known, name = ", ".join(names(cls.group)), short_repr(table[tag_field])
             raise InputError(f"{cls.table}.{tag_field}: expected one of {known} (got {name})")
         fields = kind.__struct_fields__
         keys = {key: value for key, value in table.items() if key != tag_field or key in fields}
@@ -367,18 +369,18 @@ def _explain(message: str, struct: Any, table: Any, where: str) -> str:
             holder = get_type_hints(holder)[key]
         known = holder.__struct_fields__
         name = text.split()[-1] if missing else next(key for key in value if key not in known)
-        key = ".".join(filter(None, (where, *path, shortened(name))))
+        key = ".".join(filter(None, (where, *path, shorten(name))))
         if missing:
             return f"{key}: must be given"
         tag = holder.__struct_config__.tag_field
         tagged = [f"{tag} ({holder.name_of()})"] if tag else []
         listed = ", ".join([*tagged, *known]) or "none"
-        return f"{key}: unknown key (value {shown(value[name])}); known: {listed}"
+        return f"{key}: unknown key (value {short_repr(value[name])}); known: {listed}"
     if text.startswith("Invalid enum value"):
         for key in path[:-1]:
             holder = get_type_hints(holder)[key]
         text = f"expected one of {', '.join(map(str, _choices(get_type_hints(holder)[path[-1]])))}"
-    return f"{'.'.join(filter(None, (where, *path)))}: {text[:1].lower()}{text[1:]} (got {shown(value)})"
+    return f"{'.'.join(filter(None, (where, *path)))}: {text[:1].lower()}{text[1:]} (got {short_repr(value)})"
 
 
 def _choices(hint: Any) -> list[Any]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from ..util.errors import InputError, reason, shortened, within
+from ..util.errors import InputError, prefix_errors, reason, shorten
 from . import conditions, kinds, presets
 from .interfaces import BUNDLED
 from .schema import KINDS, Config, SchemeTable
@@ -45,7 +45,7 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> tuple[Config, str]:
         If the configuration is invalid; the message names file, key and value.
     """
     text = read_text(path, "a configuration")
-    with within(path):
+    with prefix_errors(path):
         try:
             tables = parse(text)
         except ValueError as error:
@@ -86,7 +86,7 @@ def parse(text: str) -> dict[str, Any]:
     """
     for piece in re.split(r"^[ \t]*#.*$|[\n,={}\[\]]", text, flags=re.MULTILINE):
         if piece.count(".") > MOST_PARTS:
-            raise InputError(f"{shortened(piece.strip())}: a key of more than {MOST_PARTS} parts")
+            raise InputError(f"{shorten(piece.strip())}: a key of more than {MOST_PARTS} parts")
     try:
         return tomllib.loads(text)
     except RecursionError:
@@ -249,11 +249,11 @@ def _parse(override: str) -> tuple[list[str], Any]:
     key, equals, text = override.partition("=")
     keys = key.strip().split(".")
     if not equals or not all(keys):
-        given = shortened(override)
+        given = shorten(override)
         raise InputError(f"--set {given}: expected KEY=VALUE with a dotted key, such as update.mode=all")
     if len(keys) > MOST_PARTS:
-        raise InputError(f"--set {shortened(key)}: a key of more than {MOST_PARTS} parts")
-    with within(f"--set {shortened(key)}"):
+        raise InputError(f"--set {shorten(key)}: a key of more than {MOST_PARTS} parts")
+    with prefix_errors(f"--set {shorten(key)}"):
         try:
             return keys, parse(f"value = {text}")["value"]
         except tomllib.TOMLDecodeError:
@@ -269,7 +269,7 @@ def _insert(tables: dict[str, Any], keys: list[str], value: Any) -> None:
     for key in keys[:-1]:
         inner = table.get(key, {})
         if not isinstance(inner, dict):
-            raise InputError(f"--set {shortened('.'.join(keys))}: {shortened(key)} is not a table")
+            raise InputError(f"--set {shorten('.'.join(keys))}: {shorten(key)} is not a table")
         table[key] = dict(inner)  # a copy: it may be the caller's, or a scheme's
         table = table[key]
     table[keys[-1]] = value

@@ -11,7 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal
 import msgspec
 from msgspec import Meta
 
-from ..util.errors import InputError, shown
+from ..util.errors import InputError, short_repr
 from . import kinds
 from .fields import LARGEST, Count, Fraction, Positive, Real, Span, Table
 from .interfaces import (
@@ -47,11 +47,11 @@ class SchemeTable(Table):
         scheme = kinds.find("schemes", built.name)
         if scheme is None:
             names = ", ".join(kinds.names("schemes"))
-            raise InputError(f"scheme.name: expected one of {names} (got {shown(built.name)})")
+            raise InputError(f"scheme.name: expected one of {names} (got {short_repr(built.name)})")
         if built.preset is not None and built.preset not in scheme.presets:
             names = f"known: {', '.join(scheme.presets)}" if scheme.presets else "it has none"
             raise InputError(
-                f"scheme.preset: scheme '{built.name}' has no preset {shown(built.preset)}; {names}"
+                f"scheme.preset: scheme '{built.name}' has no preset {short_repr(built.preset)}; {names}"
             )
         options = {} if built.options is None else built.options
         return msgspec.structs.replace(built, options=kinds.build(scheme.Options, options, "scheme.options"))

@@ -11,8 +11,8 @@ import shlex
 import sys
 from pathlib import Path
 
-from ..util.errors import InputError, shown, within
-from ..util.output import complain
+from ..util.errors import InputError, prefix_errors, short_repr
+from ..util.output import print_error
 from .load import read_text
 
 
@@ -35,7 +35,7 @@ def read(path: str | Path) -> list[list[str]]:
         If it is none; the message names the file, and the line.
     """
     text = read_text(path, "a table of settings")
-    with within(path):
+    with prefix_errors(path):
         lines = csv.reader(io.StringIO(text, newline=""), skipinitialspace=True, strict=True)
         try:
             keys, *rows = [(lines.line_num, cells) for cells in lines if any(map(str.strip, cells))]
@@ -49,7 +49,7 @@ def read(path: str | Path) -> list[list[str]]:
         for name in names:
             if not name or names.count(name) > 1:
                 what = "expected keys, each once, such as seed,update.mode"
-                raise InputError(f"line {keys[0]}: {shown(name)}: {what}")
+                raise InputError(f"line {keys[0]}: {short_repr(name)}: {what}")
         for number, cells in rows:
             if len(cells) != len(names):
                 raise InputError(f"line {number}: {len(cells)} cells for {len(names)} keys")
@@ -68,5 +68,5 @@ if __name__ == "__main__":
     try:
         print("\n".join(shlex.join(options(row)) for row in read(sys.argv[1])))
     except InputError as error:
-        complain(str(error))
+        print_error(str(error))
         sys.exit(2)

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from ..util.errors import InputError, shown
+from ..util.errors import InputError, short_repr
 from .schema import Config
 
 
@@ -46,7 +46,7 @@ def to_value(value: Any, name: str) -> str:
         return float.__repr__(value) if isinstance(value, float) else int.__repr__(value)
     if hasattr(value, "tolist"):
         return to_value(value.tolist(), name)
-    raise InputError(f"{name}: {shown(value)}: expected a number, text, a list or a table")
+    raise InputError(f"{name}: {short_repr(value)}: expected a number, text, a list or a table")
 
 
 def _pairs(table: Mapping[str, Any], prefix: str = "") -> list[str]:
@@ -59,5 +59,5 @@ def _pairs(table: Mapping[str, Any], prefix: str = "") -> list[str]:
 
 def _key(key: Any) -> str:
     if not isinstance(key, str):
-        raise InputError(f"{shown(key)}: expected text as a key")
+        raise InputError(f"{short_repr(key)}: expected text as a key")
     return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else to_value(key, key)

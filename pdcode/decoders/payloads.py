@@ -10,7 +10,7 @@ import numpy as np
 
 from ..kernels import combine, specialise
 from ..util.errors import InputError
-from ..util.threads import asked
+from ..util.threads import requested
 
 WORK_PER_THREAD = 1 << 24  # least number of multiplications per thread
 
@@ -143,7 +143,7 @@ class PayloadStore:
 @cache
 def threads() -> int:
     """Return the number of threads for one pass."""
-    return asked() or len(os.sched_getaffinity(0))
+    return requested() or len(os.sched_getaffinity(0))
 
 
 @cache

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ..util import threads
-from ..util.errors import InputError, shown
+from ..util.errors import InputError, short_repr
 
 _RANKS = (  # (rank, size) variables of launchers, most reliable first
     ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),
@@ -158,7 +158,7 @@ def command(workers: int, arguments: Sequence[str]) -> tuple[list[str], dict[str
     environment.setdefault("PYTHONUNBUFFERED", "1")
     name = environment.get(LAUNCHER) or "mpirun"
     if name not in ("mpirun", "srun"):
-        raise InputError(f"{LAUNCHER}: {shown(name)}: expected mpirun or srun")
+        raise InputError(f"{LAUNCHER}: {short_repr(name)}: expected mpirun or srun")
     if name == "srun":
         start = [*SRUN, "-n", str(ranks)]
     else:

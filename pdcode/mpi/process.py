@@ -17,7 +17,7 @@ from mpi4py import MPI
 
 from ..util import signals
 from ..util.errors import Failure, InputError
-from ..util.output import complain
+from ..util.output import print_error
 from . import clocks, launch, supervised
 from .deaths import dead, describe, forgive, tells
 
@@ -76,10 +76,12 @@ def abort(error: BaseException, named: bool = True, comm: MPI.Intracomm = MPI.CO
     if isinstance(error, MPI.Exception) and tells(error, comm):
         _complain_of_deaths(comm)
     elif isinstance(error, InputError | Failure):
-        complain(str(error))
+        print_error(str(error))
     elif not isinstance(error, SystemExit):
         worker = f", worker {comm.rank - 1}," if comm.rank and named else ""
-        complain(f"rank {comm.rank}{worker} failed:\n{''.join(traceback.format_exception(error)).rstrip()}")
+        print_error(
+            f"rank {comm.rank}{worker} failed:\n{''.join(traceback.format_exception(error)).rstrip()}"
+        )
     code = 2 if isinstance(error, InputError) else 1
     supervised.ended(code)
     _abort(code, comm)
@@ -92,7 +94,7 @@ def _complain_of_deaths(comm: MPI.Intracomm) -> None:
     """
     ranks = dead(comm)
     if ranks and not comm.Is_revoked() and comm.rank == min(set(range(comm.size)) - ranks):
-        complain(describe(ranks))
+        print_error(describe(ranks))
     else:
         time.sleep(SAY_S)
 
@@ -167,7 +169,7 @@ def job(named: bool = True, comm: MPI.Intracomm | None = None) -> Iterator[MPI.I
     MPI.Intracomm
     """
     with ExitStack() as stack:
-        stack.enter_context(signals.handled(dict.fromkeys(signals.ENDS, signal.SIG_IGN)))
+        stack.enter_context(signals.handled(dict.fromkeys(signals.TERMINATING, signal.SIG_IGN)))
         stack.enter_context(np.errstate(all="ignore"))  # rank 0 checks for non-finite payloads and losses
         ranks = MPI.COMM_WORLD if comm is None else comm
         if comm is None:

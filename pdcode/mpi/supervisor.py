@@ -24,7 +24,7 @@ from types import FrameType
 from typing import Any
 
 from ..util import signals
-from ..util.output import complain
+from ..util.output import print_error
 from .supervised import ENDED, LEFT, READY, VARIABLE
 
 MORTAL = (
@@ -52,7 +52,7 @@ class Supervisor:
         self._survives = "ulfm" in command  # whether the job goes on when a rank dies
         self._process: subprocess.Popen[bytes] | None = None
         self._rank_0: int | None = None  # process id, once it handles signals
-        self._wishes, self._signals = signals.Wishes(), 0  # of the user, to end
+        self._requests, self._signals = signals.StopRequests(), 0  # of the user, to end
         self._over = False  # whether rank 0 has ended
         self._code: int | None = None  # first exit code of a rank, failures before success
         self._left: int | None = None  # exit code of a job that rank 0 has ended without other ranks
@@ -71,7 +71,7 @@ class Supervisor:
                 with suppress(BlockingIOError):
                     bell.send(bytes([number]))
 
-            stack.enter_context(signals.handled(dict.fromkeys(signals.ENDS, ring)))
+            stack.enter_context(signals.handled(dict.fromkeys(signals.TERMINATING, ring)))
             stack.enter_context(self._selector)
             server = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET))
             server.bind(f"\0{name}")
@@ -167,7 +167,7 @@ class Supervisor:
     def _on_signal(self, heard: socket.socket, _: int) -> bool:
         """Forward the first two signals to rank 0; a third, or one before rank 0 is ready, ends mpirun."""
         number = heard.recv(1)[0]
-        if not self._wishes.new():
+        if not self._requests.new():
             return True
         self._signals += 1
         if self._rank_0 is not None and self._signals < 3:
@@ -183,13 +183,13 @@ class Supervisor:
         if self._left is not None:
             return self._left
         if self._signals and self._code is None:
-            complain("interrupted")
+            print_error("interrupted")
             return 1
         if code and not self._code:
             for target, words in self._words:
                 _write(target, words)
             if self._rank_0 is not None and not self._survives:  # it had begun
-                complain(MORTAL)
+                print_error(MORTAL)
         return self._code or int(code != 0)
 
 

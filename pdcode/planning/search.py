@@ -11,7 +11,7 @@ from ..config import LARGEST, Config, StragglersTable
 from ..config import load as configfile
 from ..trace.reader import Trace
 from ..training.monitor import Print
-from ..util.errors import InputError, within
+from ..util.errors import InputError, prefix_errors
 from ..util.processes import Pool
 from ..virtual import costs
 from ..virtual.simulation import check_count
@@ -51,7 +51,7 @@ def load_environment(path: str, overrides: list[str], trace: str | None, target:
     """
     user, _ = configfile.load(path, overrides)
     recorded = None if trace is None else Trace(trace)
-    with within(path):
+    with prefix_errors(path):
         user.faults.ensure_endless("descent")
         check_count(user)
         if user.seed > MOST_SEED:

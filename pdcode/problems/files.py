@@ -25,7 +25,7 @@ def read_npz(table: ProblemTable) -> Samples:
     if not zipfile.is_zipfile(path):
         raise InputError(f"problem.data: {table.data!r} is not an npz file, a zip archive of arrays")
     try:
-        with npz.opened(path) as archive:
+        with npz.open_npz(path) as archive:
             names = [name.removesuffix(".npy") for name in archive.namelist()]
             for key, name in (("inputs", table.inputs), ("targets", table.targets)):
                 if name not in names:
@@ -33,19 +33,19 @@ def read_npz(table: ProblemTable) -> Samples:
             return Samples(_array(table, "inputs", archive), _array(table, "targets", archive))
     except InputError:
         raise
-    except npz.DAMAGE as error:
+    except npz.ERRORS as error:
         raise InputError(f"problem.data: {table.data!r} cannot be read as npz: {error}") from error
 
 
 def _array(table: ProblemTable, key: str, archive: zipfile.ZipFile) -> Array:
     """Read an array, after checks of the size and type that its header claims."""
     name = table.inputs if key == "inputs" else table.targets
-    member, shape, dtype = npz.claimed(archive, name)
+    member, shape, dtype = npz.read_header(archive, name)
     if dtype.hasobject:
         raise InputError(f"problem.{key}: {name_of(table, key)} holds Python objects, not real numbers")
     size = 2 * math.prod(shape) * dtype.itemsize  # it is copied
     ensure_fits(f"problem.{key}", f"{name_of(table, key)} of shape {shape}", size)
-    return npz.array(archive, member)
+    return npz.read_array(archive, member)
 
 
 def read_svmlight(table: ProblemTable) -> Samples:

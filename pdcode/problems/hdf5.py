@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..config import ProblemTable
-from ..util.datasets import damage, ensure_files, ensure_written
+from ..util.datasets import ensure_files, ensure_written, errors_as_damage
 from ..util.errors import InputError
 from ..util.memory import ensure_fits
 from . import split
@@ -142,7 +142,7 @@ def _dataset_of(table: ProblemTable, key: str, file: h5py.File) -> h5py.Dataset:
 
 def _names(group: h5py.Group, table: ProblemTable) -> list[str]:
     """Return the names in a group, as text."""
-    with damage(f"problem.data: {table.data!r}"):
+    with errors_as_damage(f"problem.data: {table.data!r}"):
         return sorted(map(str, group))
 
 

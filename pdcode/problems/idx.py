@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from ..config import ProblemTable
-from ..util.errors import InputError, shown
-from ..util.memory import PACKED, ensure_fits
+from ..util.errors import InputError, short_repr
+from ..util.memory import MAX_COMPRESSION, ensure_fits
 from .formats import existing
 from .matrix import Array
 from .samples import Samples
@@ -63,12 +63,14 @@ def read_idx(path: Path, key: str = "data") -> Array:
                 raise InputError(f"{name} is truncated in its header")
             shape = tuple(int(length) for length in np.frombuffer(lengths, ">u4"))
             expected = math.prod(shape) * dtype.itemsize
-            ensure_fits(f"problem.{key}", f"{str(path)!r} of shape {shown(shape)}", 2 * expected)  # a copy
-            most = os.fstat(raw.fileno()).st_size * (1 if file is raw else PACKED)
+            ensure_fits(
+                f"problem.{key}", f"{str(path)!r} of shape {short_repr(shape)}", 2 * expected
+            )  # a copy
+            most = os.fstat(raw.fileno()).st_size * (1 if file is raw else MAX_COMPRESSION)
             content = file.read(expected) if expected <= most else b""
             if len(content) < expected or file.read(1):
                 what = "cut off" if len(content) < expected else "too long"
-                raise InputError(f"{name} is {what}: shape {shown(shape)} needs {expected} bytes")
+                raise InputError(f"{name} is {what}: shape {short_repr(shape)} needs {expected} bytes")
     except (OSError, EOFError, zlib.error) as error:
         raise InputError(f"{name} cannot be read: {error}") from error
     return np.frombuffer(content, dtype).reshape(shape).astype(dtype.newbyteorder("="))

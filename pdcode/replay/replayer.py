@@ -19,7 +19,7 @@ from ..training.monitor import LINE_NS, Print
 from ..training.session import TrainingRun, counters, described
 from ..training.setup import prepare, worker_builder
 from ..transport.layout import RETURNED
-from ..util.errors import InputError, within
+from ..util.errors import InputError, prefix_errors
 from ..virtual import oracle
 from ..virtual.calibration import config_of
 from ..virtual.executor import InProcessExecutor
@@ -283,7 +283,7 @@ def configuration(trace: Trace) -> Config:
         )
     if not trace.attributes.get("numerics", True):
         raise InputError(f"{trace.path}: numerics: False: only times were simulated; there is no theta")
-    with within(str(trace.path)):  # before the data are generated
+    with prefix_errors(str(trace.path)):  # before the data are generated
         for name, size in problems.synthetic_sizes(config.problem, config.code.blocks).items():
             recorded = trace.attributes.get(name, size)
             if size != recorded:

@@ -25,7 +25,7 @@ from ..transport.layout import Layout
 from ..transport.log import notice_bytes
 from ..transport.messages import Reply
 from ..util.errors import InputError
-from ..util.rng import Batches
+from ..util.rng import BatchSampler
 
 
 class Scheme:
@@ -324,7 +324,7 @@ class Scheme:
             if reply is None
             else problem.plan(batch, reply.layout.rows, reply.payload, share, whiten)
         )
-        return Batch(plan, Batches(self.config.seed, worker, problem.rows, batch))
+        return Batch(plan, BatchSampler(self.config.seed, worker, problem.rows, batch))
 
     def share_of(self, problem: Problem, rows: int) -> float:
         """Return the weight of a worker's gradient that makes the mean over workers the mean over rows."""

@@ -25,7 +25,7 @@ from ..problems.partition import Unit
 from ..transport.layout import Layout
 from ..transport.messages import Reply, Task
 from ..util.errors import InputError
-from ..util.rng import Batches
+from ..util.rng import BatchSampler
 from .base import Scheme
 
 
@@ -48,11 +48,11 @@ class ShardSum:
 
     Parameters
     ----------
-    parts : sequence of (float, GradientPlan, Batches)
+    parts : sequence of (float, GradientPlan, BatchSampler)
         For each shard u_s, the plan of its gradient, and its mini-batches.
     """
 
-    def __init__(self, parts: Sequence[tuple[float, GradientPlan, Batches]]) -> None:
+    def __init__(self, parts: Sequence[tuple[float, GradientPlan, BatchSampler]]) -> None:
         self._parts, network = parts, parts[0][1].network
         self.gradient = np.empty(network.size, network.dtype)
         self._scaled = np.empty_like(self.gradient)
@@ -168,7 +168,7 @@ class DataCode(Scheme):
         for shard in shards:
             own = problem.shards[shard]
             plan = own.plan(batch, weight=own.rows / rows)
-            parts.append((self.matrix[worker, shard], plan, Batches(seed, shard, own.rows, batch)))
+            parts.append((self.matrix[worker, shard], plan, BatchSampler(seed, shard, own.rows, batch)))
         return ShardSum(parts)
 
     def _held(self, shard: int) -> tuple[float, int]:

@@ -17,7 +17,7 @@ from ..config import Positive, Real, Table, Tables
 from ..problems import GradientPlan, Problem
 from ..transport.layout import Layout
 from ..transport.messages import Reply, Task
-from ..util.rng import Batches
+from ..util.rng import BatchSampler
 from .base import Scheme
 
 
@@ -46,7 +46,7 @@ class LocalSteps:
     ----------
     plan : GradientPlan
         Plan of the worker's problem.
-    batches : Batches
+    batches : BatchSampler
         Row indices of all steps of a task; full batches are used in every step.
     steps : int
         H, the number of local steps.
@@ -57,7 +57,7 @@ class LocalSteps:
     """
 
     def __init__(
-        self, plan: GradientPlan, batches: Batches, steps: int, inner: InnerOptimizer, weight: float
+        self, plan: GradientPlan, batches: BatchSampler, steps: int, inner: InnerOptimizer, weight: float
     ) -> None:
         dtype = plan.network.dtype
         self._plan, self._batches, self._steps, self.inner = plan, batches, steps, inner
@@ -116,7 +116,7 @@ class Local(Scheme):
 
     def source(self, problem: Problem, worker: int, rows: int, reply: Reply | None = None) -> Source:
         batch, steps = self.config.problem.batch, int(np.broadcast_to(self.batches, self.workers)[worker])
-        batches = Batches(self.config.seed, worker, problem.rows, steps * batch)
+        batches = BatchSampler(self.config.seed, worker, problem.rows, steps * batch)
         share = self.share_of(problem, rows)
         return LocalSteps(problem.plan(batch), batches, steps, self.inner(problem), share)
 

@@ -36,7 +36,7 @@ from ..transport.layout import Codewords, Layout
 from ..transport.messages import Reply, Task
 from ..util.errors import InputError
 from ..util.memory import ensure_fits
-from ..util.rng import Batches
+from ..util.rng import BatchSampler
 from .base import Scheme
 
 
@@ -80,10 +80,10 @@ class PartGradient:
     def __init__(self, problem: Problem, config: Config, worker: int, parts: int, rows: int) -> None:
         batch, share = config.problem.batch, config.workers.count * parts / rows
         self._ends = [problem.rows * number // parts for number in range(parts + 1)]
-        self._takes: dict[int, tuple[GradientPlan, Batches]] = {}  # by the rows of a part
+        self._takes: dict[int, tuple[GradientPlan, BatchSampler]] = {}  # by the rows of a part
         for size in sorted(set(np.diff(self._ends).tolist())):
             plan = problem.plan(batch or (size if parts > 1 else 0), weight=share * size)
-            self._takes[size] = plan, Batches(config.seed, worker, size, batch)
+            self._takes[size] = plan, BatchSampler(config.seed, worker, size, batch)
         self.gradient = plan.full_gradient
 
     def __call__(self, theta: np.ndarray, task: Task) -> float:

@@ -37,7 +37,7 @@ from ..transport.base import Arrival
 from ..transport.layout import Layout
 from ..transport.messages import Reply, Task
 from ..util.errors import InputError
-from ..util.rng import Batches
+from ..util.rng import BatchSampler
 from .base import Scheme
 
 
@@ -115,13 +115,13 @@ class PartEncoder:
     ----------
     plan : GradientPlan
         Plan of the worker's problem for one codeword a task.
-    batches : Batches
+    batches : BatchSampler
         Row indices of each task.
     reply : Reply
         Receives the payloads of all parts.
     """
 
-    def __init__(self, plan: GradientPlan, batches: Batches, reply: Reply) -> None:
+    def __init__(self, plan: GradientPlan, batches: BatchSampler, reply: Reply) -> None:
         self._plan, self._batches, self._replies = plan, batches, reply.parts
         one = np.ones((1, 1), reply.layout.dtype)
         layers = range(len(reply.layout.units))
@@ -210,7 +210,7 @@ class Streaming(Scheme):
         (reply,) = replies
         batch = self.config.problem.batch
         plan = problem.plan(batch, 1, weight=self.share_of(problem, rows))
-        return [PartEncoder(plan, Batches(self.config.seed, worker, problem.rows, batch), reply)]
+        return [PartEncoder(plan, BatchSampler(self.config.seed, worker, problem.rows, batch), reply)]
 
     def flops(
         self, problem: Problem, layouts: Sequence[Layout], number: int, shard: int | None

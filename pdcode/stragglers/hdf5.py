@@ -15,7 +15,7 @@ from ..trace import contents, opening
 from ..trace.reader import Trace
 from ..trace.schema import DRAINED, SCHEMA
 from ..util.datasets import ensure_files, ensure_written
-from ..util.errors import InputError, shortened
+from ..util.errors import InputError, shorten
 from . import bases, records
 from .base import Reals
 
@@ -134,12 +134,12 @@ def _matrix(path: Path, file: h5py.File, name: str | None) -> Reals:
 
     if name:
         ensure_files(file, name, f"stragglers.path: {path}: '{name}'")
-    with contents.damage(str(path)):
+    with contents.errors_as_damage(str(path)):
         if name and name.strip("/"):
             note(name.strip("/"), file.get(name))  # what is linked to is not visited
         file.visititems(note)
     names = ", ".join(repr(found)[1:-1] for found in sorted(matrices))  # damaged ones may hold anything
-    listed = f"the matrices of this file: {shortened(names) or 'none'}"
+    listed = f"the matrices of this file: {shorten(names) or 'none'}"
     if name is None and len(matrices) > 1:
         raise records.wrong(path, f"say which one; {listed}", "dataset")
     if name is not None and name.strip("/") not in matrices:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ..config import LARGEST
-from ..util.errors import InputError, shortened
+from ..util.errors import InputError, shorten
 from ..util.memory import ensure_fits
 from .base import Integers, Reals
 
@@ -67,7 +67,7 @@ def csv(path: Path) -> Reals:
         try:
             rows.append([float(cell.strip() or "nan") for cell in line.split(",")])
         except ValueError as error:
-            raise wrong(path, f"line {number}: {shortened(str(error))}") from None
+            raise wrong(path, f"line {number}: {shorten(str(error))}") from None
         if len(rows[-1]) != len(rows[0]):
             raise wrong(
                 path, f"line {number}: {len(rows[-1])} columns, where the first row has {len(rows[0])}"

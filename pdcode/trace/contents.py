@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..util.datasets import damage, damaged
+from ..util.datasets import damaged, errors_as_damage
 from ..util.errors import InputError
-from ..util.memory import PACKED
+from ..util.memory import MAX_COMPRESSION
 from .schema import Attribute
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ SPARE = 1 << 20  # bytes that a dataset with any stored data may claim
 
 def attributes(place: h5py.HLObject, where: str) -> dict[str, Any]:
     """Return the attributes of a group or file as Python types; text must be UTF-8."""
-    with damage(where):
+    with errors_as_damage(where):
         raw = {key: place.attrs[key] for key in place.attrs}
     plain = {
         key: value.tolist() if isinstance(value, np.ndarray | np.generic) else value
@@ -40,7 +40,7 @@ def attributes(place: h5py.HLObject, where: str) -> dict[str, Any]:
 
 def attribute(place: h5py.HLObject, name: str, where: str) -> Any:
     """Return one attribute as h5py reads it; None if it is missing."""
-    with damage(where):
+    with errors_as_damage(where):
         return place.attrs.get(name)
 
 
@@ -76,7 +76,7 @@ def parse_json(text: str, where: str, what: str) -> Any:
 
 def names(group: h5py.Group, where: str) -> list[str]:
     """List the members of a group."""
-    with damage(where):
+    with errors_as_damage(where):
         members = list(group)
     if not all(isinstance(name, str) and _is_text(name) for name in members):  # h5py may return bytes
         raise damaged(where, f"names in {group.name} are not UTF-8 text: {members!a:.60}")
@@ -90,7 +90,7 @@ def _member(parent: h5py.Group, name: str, where: str) -> Any:
     """
     import h5py
 
-    with damage(where):
+    with errors_as_damage(where):
         key = name.encode()
         hard = parent.id.links.exists(key) and parent.id.links.get_info(key).type == h5py.h5l.TYPE_HARD
         return parent.get(name) if hard else None
@@ -117,7 +117,7 @@ def dataset(parent: h5py.Group, name: str, where: str, what: str = "") -> h5py.D
     member = _member(parent, name, where)
     if not isinstance(member, h5py.Dataset):
         raise damaged(where, f"{what} is {'missing' if member is None else 'not a dataset'}")
-    with damage(where):
+    with errors_as_damage(where):
         shape, dtype = member.shape, member.dtype
         held = min(member.id.get_storage_size(), member.file.id.get_filesize())  # the first may be wrong, too
         packed, virtual = member.compression is not None, member.is_virtual or member.external
@@ -127,14 +127,14 @@ def dataset(parent: h5py.Group, name: str, where: str, what: str = "") -> h5py.D
     size = dtype.itemsize
     for length in shape:
         size *= length  # Python's integers do not overflow
-    if size > held * (PACKED if packed else 1) + SPARE * bool(held):
+    if size > held * (MAX_COMPRESSION if packed else 1) + SPARE * bool(held):
         raise damaged(where, f"{what} claims {size} bytes, of which the file holds {held}")
     return member
 
 
 def array(data: h5py.Dataset, where: str, rows: int | None = None) -> np.ndarray:
     """Read a dataset, or its first rows."""
-    with damage(where):
+    with errors_as_damage(where):
         content = data[()] if rows is None else data[:rows]
     return np.asarray(content)
 

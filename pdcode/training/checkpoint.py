@@ -25,7 +25,7 @@ from ..coding.state import Coded
 from ..config import Config
 from ..trace import ResumePoint, Trace, opening
 from ..util import checked
-from ..util.errors import InputError, reason, shown
+from ..util.errors import InputError, reason, short_repr
 from ..util.formats import workers_named
 from . import snapshot
 from .memories import Memory, worker_file
@@ -276,7 +276,7 @@ def check(found: Found, config: Config) -> None:
     named = "kind", "name", "family"  # if one of them differs, others do
     for key in sorted({*was, *now} - free, key=lambda key: (key.rpartition(".")[2] not in named, key)):
         if was.get(key) != now.get(key):
-            before, after = shown(was.get(key)), shown(now.get(key))
+            before, after = short_repr(was.get(key)), short_repr(now.get(key))
             raise InputError(f"{key}: {after}, and {before} in the checkpoint {found.path}")
 
 

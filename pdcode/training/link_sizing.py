@@ -25,7 +25,7 @@ from ..transport.layout import Layout
 from ..transport.log import LogFormat
 from ..transport.speeds import Speeds
 from ..util.errors import InputError
-from ..util.rng import Batches
+from ..util.rng import BatchSampler
 
 SHARES = 1 / 8, 1 / 16, 1 / 32
 MOST = 0.9  # of the time, for which either direction of rank 0's link may be used
@@ -193,7 +193,7 @@ def gradient_s(scheme: Scheme, problem: Problem, worker: int) -> float:
     """
     table, seed = scheme.config.problem, scheme.config.seed
     plan = problem.plan(table.batch, whiten=scheme.config.code.whiten)
-    theta, batches = problem.initial(seed), Batches(seed, worker, problem.rows, table.batch)
+    theta, batches = problem.initial(seed), BatchSampler(seed, worker, problem.rows, table.batch)
     plan.gradient(theta, batches.draw(0))  # warms up
     count, start_s = 0, time.perf_counter()
     while (spent_s := time.perf_counter() - start_s) < SPAN_S or count < GRADIENTS:

@@ -16,7 +16,7 @@ from ..trace import Recorder, TraceWriter, opening
 from ..trace.lock import TraceLock
 from ..trace.schema import APPLIED, FATES
 from ..transport.base import Fleet, RankInfo
-from ..util.errors import Failure, InputError, within
+from ..util.errors import Failure, InputError, prefix_errors
 from ..util.formats import duration, workers_named
 from ..util.output import print_line
 from . import checkpoint
@@ -211,7 +211,7 @@ def check_writable(trace: str, path: str, reads: str | None = None) -> TraceLock
         If the disk is full, another run writes the trace, another file is there, or the run reads it; the
         message names file, key and value.
     """
-    with within(path):
+    with prefix_errors(path):
         if reads is not None and Path(reads).resolve() in (
             Path(trace).resolve(),
             opening.previous(Path(trace)).resolve(),

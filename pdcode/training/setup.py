@@ -24,7 +24,7 @@ from ..schemes import Scheme, make_scheme
 from ..transport.layout import ROUNDS, Layout
 from ..transport.messages import Reply
 from ..transport.speeds import Speeds
-from ..util.errors import InputError, within
+from ..util.errors import InputError, prefix_errors
 from ..util.memory import ensure_fits
 from . import link_sizing
 from .worker import Worker
@@ -159,7 +159,7 @@ def prepare(
         Naming the file, key and value.
     """
     workers = config.workers.count
-    with within(path):
+    with prefix_errors(path):
         if not config.stop.ends:
             raise InputError("stop: nothing ends the run; give updates, seconds, loss or accuracy")
         ensure_fits("workers.count", f"{workers} workers", 1000 * workers)  # about what rank 0 keeps of each

@@ -1,7 +1,7 @@
-"""Files of a header and binary contents, whole or not there: written beside and renamed, with a digest.
+"""Files of a header and binary contents with a digest, which are either complete or absent.
 
-A file that is replaced is kept as the older generation, so that one of them is whole whenever a process or a
-machine stops. A reader learns of a torn, truncated or changed file from its size or its digest.
+A file is written beside its target and renamed. The replaced file remains as the older generation, so that
+one of them is complete whenever a process or machine stops. Size and digest show a truncated or changed file.
 """
 
 from __future__ import annotations
@@ -18,47 +18,38 @@ from .errors import InputError, not_a_file, reason
 
 MAGIC = b"pdcode checked 1"
 SIZES = struct.Struct("<QQ")  # bytes of the header, and of the whole file
+START = len(MAGIC) + SIZES.size
 DIGEST = 32
-OLDER = ".older"
 
 Header = TypeVar("Header")
 
 
 def _hash(content: bytes = b"") -> Any:
-    from hashlib import blake2b  # with all of OpenSSL, which most ranks do not need
+    from hashlib import blake2b  # loads OpenSSL, which most ranks do not need
 
     return blake2b(content, digest_size=DIGEST)
 
 
 def older(path: Path) -> Path:
     """Return the path of a file's older generation."""
-    return path.with_name(path.name + OLDER)
+    return path.with_name(f"{path.name}.older")
 
 
-def write(path: Path, header: Any, contents: Sequence[bytes]) -> None:
-    """Write a file and put it in place of one that is there, which becomes the older generation.
+def write(path: Path, header: msgspec.Struct, contents: Sequence[bytes]) -> None:
+    """Write a file; one that it replaces becomes the older generation.
 
-    Parameters
-    ----------
-    path : Path
-    header : msgspec.Struct
-    contents : sequence of bytes
-
-    Raises
-    ------
-    OSError
-        If it cannot be written; what was there is as it was.
+    If it cannot be written, an OSError is raised and the existing files are unchanged.
     """
     head = msgspec.msgpack.encode((header, [len(each) for each in contents]))
-    size = len(MAGIC) + SIZES.size + len(head) + sum(map(len, contents)) + DIGEST
+    size = START + len(head) + sum(map(len, contents)) + DIGEST
     new = path.with_name(f"{path.name}.new")
     digest = _hash()
     try:
         with new.open("wb", buffering=0) as file:
-            for part in (MAGIC + SIZES.pack(len(head), size) + head, *contents):
-                digest.update(part)
-                _put(file.fileno(), part)
-            _put(file.fileno(), digest.digest())
+            for segment in (MAGIC + SIZES.pack(len(head), size) + head, *contents):
+                digest.update(segment)
+                _write_all(file.fileno(), segment)
+            _write_all(file.fileno(), digest.digest())
             os.fsync(file.fileno())
         if path.exists():
             os.replace(path, older(path))
@@ -72,38 +63,26 @@ def write(path: Path, header: Any, contents: Sequence[bytes]) -> None:
         new.unlink(missing_ok=True)
 
 
-def _put(descriptor: int, part: bytes) -> None:
-    """Write all bytes."""
-    view = memoryview(part)
+def _write_all(descriptor: int, segment: bytes) -> None:
+    view = memoryview(segment)
     while view:
         view = view[os.write(descriptor, view) :]
 
 
 def read(path: Path, kind: type[Header], contents: bool = True) -> tuple[Header, list[bytes]]:
-    """Read a file that `write` wrote.
+    """Read a file that `write` wrote, with a header of type `kind`; refuse a missing or incomplete one.
 
-    Parameters
-    ----------
-    path : Path
-    kind : type
-        Type of the header.
-    contents : bool
-        Whether to read the contents, too; without them the digest is not compared.
-
-    Raises
-    ------
-    InputError
-        If the file is missing, or is not whole; the message names it.
+    Without `contents` only the header is read, and the digest is not compared.
     """
     if why := not_a_file(path):
         raise InputError(f"{path}: {why}")
     try:
         with path.open("rb") as file:
             length = os.fstat(file.fileno()).st_size
-            start = file.read(len(MAGIC) + SIZES.size)
+            start = file.read(START)
             if not start.startswith(MAGIC):
                 raise InputError(f"{path}: not a file of pdcode's checkpoints")
-            if len(start) < len(MAGIC) + SIZES.size or SIZES.unpack_from(start, len(MAGIC))[1] != length:
+            if len(start) < START or SIZES.unpack_from(start, len(MAGIC))[1] != length:
                 raise InputError(f"{path}: it is not whole: it has {length} bytes")
             size = SIZES.unpack_from(start, len(MAGIC))[0]
             if size > length:
@@ -118,10 +97,10 @@ def read(path: Path, kind: type[Header], contents: bool = True) -> tuple[Header,
         header, sizes = msgspec.msgpack.decode(head, type=tuple[kind, list[int]])  # type: ignore[valid-type]
     except (msgspec.MsgspecError, RecursionError, ValueError) as error:
         raise InputError(f"{path}: damaged: {error}") from None
-    if min(sizes, default=0) < 0 or sum(sizes) != length - len(start) - size - DIGEST:
+    if min(sizes, default=0) < 0 or sum(sizes) != length - START - size - DIGEST:
         raise InputError(f"{path}: damaged: its contents are of other sizes")
-    found, at = [], 0
+    segments, at = [], 0
     for each in sizes if contents else ():
-        found.append(rest[at : at + each])
+        segments.append(rest[at : at + each])
         at += each
-    return header, found
+    return header, segments

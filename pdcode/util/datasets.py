@@ -1,4 +1,4 @@
-"""Damage of HDF5 files, and datasets that claim more than the file holds, or are in other files."""
+"""Checks of HDF5 datasets before they are read: damage, unwritten chunks, and data in other files."""
 
 from __future__ import annotations
 
@@ -15,13 +15,12 @@ from .memory import ensure_fits
 if TYPE_CHECKING:
     import h5py
 
-
-LINKS = 16  # that a name may lead through
+LINKS = 16  # links, at most, that a name may lead through
 
 
 @contextmanager
-def damage(where: str) -> Iterator[None]:
-    """Report errors of h5py as damage; the block must only call h5py."""
+def errors_as_damage(where: str) -> Iterator[None]:
+    """Report errors of h5py as damage of the file; the block must only call h5py."""
     try:
         yield
     except (OSError, KeyError, RuntimeError, ValueError, TypeError, OverflowError, MemoryError) as error:
@@ -34,18 +33,9 @@ def damaged(where: str, what: str) -> InputError:
 
 
 def ensure_written(data: h5py.Dataset, key: str, name: str) -> None:
-    """Refuse a dataset with parts that were never written or are elsewhere: HDF5 reads zeros there.
+    """Refuse a dataset with missing data, which HDF5 reads as zeros, or with a chunk that exceeds memory.
 
-    Parameters
-    ----------
-    data : h5py.Dataset
-    key, name : str
-        Key of the configuration, and the dataset's name, for the message.
-
-    Raises
-    ------
-    InputError
-        If a part is missing, or a chunk does not fit into memory.
+    `key` of the configuration and the dataset's `name` are for the message.
     """
     where = f"{key}: {name}"
     ensure_sources(data, where)
@@ -54,7 +44,7 @@ def ensure_written(data: h5py.Dataset, key: str, name: str) -> None:
     if data.chunks:
         ensure_fits(key, f"a chunk of {name}", math.prod(data.chunks) * data.dtype.itemsize)
         chunks = math.prod(-(-length // chunk) for length, chunk in zip(data.shape, data.chunks, strict=True))
-        with damage(where):
+        with errors_as_damage(where):
             written = data.id.get_num_chunks()
         if written < chunks:
             raise InputError(f"{where} has {written} of {chunks} chunks; the others were never written")
@@ -63,32 +53,29 @@ def ensure_written(data: h5py.Dataset, key: str, name: str) -> None:
 
 
 def ensure_sources(data: h5py.Dataset, where: str, links: int = LINKS) -> None:
-    """Refuse a dataset whose data are in other files of which one is missing, or is no file.
+    """Refuse a dataset with data in other files if one is missing or not a regular file.
 
-    Raises
-    ------
-    InputError
-        Of a pipe, too: HDF5 would wait for it for ever.
+    HDF5 would block forever on a pipe.
     """
-    with damage(where):
+    with errors_as_damage(where):
         sources, pieces = data.virtual_sources() if data.is_virtual else [], data.external or []
     for name, _, _ in pieces:
-        _there(data.file, name, "HDF5_EXTFILE_PREFIX", where)
+        _locate(data.file, name, "HDF5_EXTFILE_PREFIX", where)
     for source in sources:
-        name, there = source.dset_name.replace("%b", "0"), None
+        name, exists = source.dset_name.replace("%b", "0"), False
         if source.file_name == ".":
-            there = _follow(data.file, name, where, links - 1)
-        elif path := _there(data.file, source.file_name.replace("%b", "0"), "HDF5_VDS_PREFIX", where):
-            there = _follow_in(path, name, where, links - 1)
-        if not there:
+            exists = _follow(data.file, name, where, links - 1)
+        elif path := _locate(data.file, source.file_name.replace("%b", "0"), "HDF5_VDS_PREFIX", where):
+            exists = _follow_in(path, name, where, links - 1)
+        if not exists:
             inside = f"{source.dset_name!r} in {source.file_name!r}"
             raise InputError(f"{where} is a virtual dataset, and its source {inside} is missing")
 
 
 def ensure_files(file: h5py.File, name: str, where: str) -> None:
-    """Refuse a name that leads through links to what is no file, as `ensure_sources` does.
+    """Refuse a name that leads through links to something that is not a regular file.
 
-    What is missing or damaged is left to whoever reads it.
+    Missing and damaged files are reported when they are read.
     """
     try:
         _follow(file, name, where, LINKS)
@@ -99,13 +86,13 @@ def ensure_files(file: h5py.File, name: str, where: str) -> None:
 
 
 def _follow(place: h5py.Group, name: str, where: str, links: int) -> bool:
-    """Follow a name through links; return whether there is something."""
+    """Follow a name through links; return whether it exists."""
     import h5py
 
     place = place.file if name.startswith("/") else place
-    parts = [part for part in name.split("/") if part not in ("", ".")]
-    for number, part in enumerate(parts, 1):
-        key, rest = part.encode("utf-8", "surrogateescape"), "/".join(parts[number:])
+    steps = [step for step in name.split("/") if step not in ("", ".")]
+    for number, step in enumerate(steps, 1):
+        key, rest = step.encode("utf-8", "surrogateescape"), "/".join(steps[number:])
         if not links or not isinstance(place, h5py.Group) or not place.id.links.exists(key):
             return False
         if place.id.links.get_info(key).type == h5py.h5l.TYPE_HARD:
@@ -115,7 +102,7 @@ def _follow(place: h5py.Group, name: str, where: str, links: int) -> bool:
         *file, name = [os.fsdecode(each) for each in (value if isinstance(value, tuple) else [value])]
         if not file:
             return _follow(place, f"{name}/{rest}", where, links - 1)
-        path = _there(place.file, file[0], "HDF5_EXT_PREFIX", where)
+        path = _locate(place.file, file[0], "HDF5_EXT_PREFIX", where)
         return path is not None and _follow_in(path, f"/{name}/{rest}", where, links - 1)
     if isinstance(place, h5py.Dataset):
         ensure_sources(place, where, links)
@@ -130,8 +117,8 @@ def _follow_in(path: Path, name: str, where: str, links: int) -> bool:
     return False
 
 
-def _there(file: h5py.File, name: str, prefix: str, where: str) -> Path | None:
-    """Return the path of another file where HDF5 looks for it; None if it is missing."""
+def _locate(file: h5py.File, name: str, prefix: str, where: str) -> Path | None:
+    """Return the path of another file as HDF5 searches for it; None if it is missing."""
     for folder in (os.environ.get(prefix, ""), Path(file.filename).parent, ""):
         path = Path(folder, name)
         if not (why := not_a_file(path)):

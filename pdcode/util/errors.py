@@ -17,7 +17,7 @@ class InputError(ValueError):
 
     def __init__(self, message: str) -> None:
         super().__init__(
-            re.sub(r"[\x00-\x1f\x7f\x85\u2028\u2029]", lambda found: repr(found[0])[1:-1], message)
+            re.sub(r"[\x00-\x1f\x7f\x85\u2028\u2029]", lambda match: repr(match[0])[1:-1], message)
         )
 
 
@@ -27,7 +27,7 @@ class Failure(RuntimeError):
     Attributes
     ----------
     trace : Trace or None
-        What the run has recorded, if `pdcode.run` or `pdcode.simulate` raised this.
+        The trace of the failed run, if `pdcode.run` or `pdcode.simulate` raised this.
     """
 
     trace: Any = None
@@ -39,19 +39,19 @@ _short.maxlist = _short.maxdict = _short.maxtuple = 8
 _short.maxlevel = 3
 
 
-def shown(value: object) -> str:
-    """Format a value of the user's for a message: its repr, shortened in the middle if it is long."""
+def short_repr(value: object) -> str:
+    """Format a user's value for a message: its repr, cut in the middle if it is long."""
     return _short.repr(value)
 
 
-def shortened(text: str) -> str:
-    """Return text of the user's, such as a key, for a message: cut in the middle if it is long."""
+def shorten(text: str) -> str:
+    """Cut a user's text, such as a key, in the middle if it is too long for a message."""
     return text if len(text) <= 120 else f"{text[:58]}...{text[-59:]}"
 
 
 @contextmanager
-def within(path: str | Path) -> Iterator[None]:
-    """Prefix an `InputError` raised in the block with the name of a file, unless it is empty."""
+def prefix_errors(path: str | Path) -> Iterator[None]:
+    """Prefix an `InputError` raised in the block with the name of a file, unless the name is empty."""
     try:
         yield
     except InputError as error:
@@ -59,7 +59,7 @@ def within(path: str | Path) -> Iterator[None]:
 
 
 def not_a_file(path: str | Path) -> str:
-    """Return why a path is not that of an existing file; empty if it is."""
+    """Return why a path does not name an existing regular file; empty if it does."""
     try:
         mode = os.stat(path).st_mode
     except FileNotFoundError:
@@ -70,6 +70,6 @@ def not_a_file(path: str | Path) -> str:
 
 
 def reason(error: BaseException) -> str:
-    """Return the system's message for an OSError, by its errno, which HDF5 buries in a long text."""
+    """Return the system's message for an OSError; HDF5 gives the errno within a long text."""
     number = getattr(error, "errno", None) or int((re.findall(r"errno = (\d+)", str(error)) or [0])[0])
     return getattr(error, "strerror", None) or (os.strerror(number) if number else str(error))

@@ -1,4 +1,4 @@
-"""Memory that this process may use, to refuse sizes that files and configurations only claim."""
+"""Memory that this process may use, to refuse sizes in files and configurations that exceed it."""
 
 from __future__ import annotations
 
@@ -11,25 +11,13 @@ from pathlib import Path
 from .errors import InputError
 
 CGROUPS = Path("/sys/fs/cgroup")
-PACKED = 1040  # largest ratio of gzip's compression
+MAX_COMPRESSION = 1040  # largest ratio of gzip's compression
 
 
 def ensure_fits(key: str, what: str, size: int) -> None:
-    """Refuse what needs more memory than this process may use.
+    """Refuse `size` bytes if they exceed the memory that this process may use.
 
-    Parameters
-    ----------
-    key : str
-        Key of the configuration, or another place, for the message.
-    what : str
-        What needs the memory, for the message.
-    size : int
-        Number of bytes.
-
-    Raises
-    ------
-    InputError
-        If it does not fit.
+    The message names the `key` of the configuration, or another place, and `what` needs the memory.
     """
     if size > limit_bytes():
         need, most = _gib(size), _gib(limit_bytes())
@@ -38,7 +26,7 @@ def ensure_fits(key: str, what: str, size: int) -> None:
 
 @cache
 def limit_bytes() -> int:
-    """Return the least of physical memory, the limits of the process's cgroups, and ``ulimit -v``."""
+    """Return the smallest of physical memory, the limits of the process's cgroups, and ``ulimit -v``."""
     limits = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"), *_cgroup_limits()]
     for which in (resource.RLIMIT_AS, resource.RLIMIT_DATA):
         soft, _ = resource.getrlimit(which)

@@ -1,4 +1,4 @@
-"""Arrays of npz files, whose sizes are checked before memory is allocated for them. Nothing is unpickled."""
+"""Reading of npz files: sizes are checked before memory is allocated, and nothing is unpickled."""
 
 from __future__ import annotations
 
@@ -16,28 +16,24 @@ from contextlib import contextmanager
 import numpy as np
 from numpy.lib import format as npy
 
-# what zipfile and numpy raise for damaged files
-DAMAGE = (
+ERRORS = (  # of zipfile and numpy for damaged files
     OSError, EOFError, ValueError, NotImplementedError, RuntimeError, zipfile.BadZipFile, zlib.error,
     lzma.LZMAError, struct.error, tokenize.TokenError,
 )  # fmt: skip
 
 
 @contextmanager
-def opened(path: str | os.PathLike[str]) -> Iterator[zipfile.ZipFile]:
-    """Open an npz file, without numpy's warnings of headers that Python 2 wrote."""
+def open_npz(path: str | os.PathLike[str]) -> Iterator[zipfile.ZipFile]:
+    """Open an npz file, without numpy's warnings about headers that Python 2 wrote."""
     with zipfile.ZipFile(path) as archive, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield archive
 
 
-def claimed(archive: zipfile.ZipFile, name: str) -> tuple[zipfile.ZipInfo, tuple[int, ...], np.dtype]:
-    """Return the archive's member that is an array of this name, and the shape and type that it claims.
+def read_header(archive: zipfile.ZipFile, name: str) -> tuple[zipfile.ZipInfo, tuple[int, ...], np.dtype]:
+    """Return the member with the array of this name, and the array's shape and type.
 
-    Raises
-    ------
-    ValueError, and others of `DAMAGE`
-        If the member has less than it claims, or is no array.
+    One of `ERRORS` is raised if the member is not an array, or shorter than its shape requires.
     """
     member = archive.getinfo(f"{name}.npy" if f"{name}.npy" in archive.namelist() else name)
     with archive.open(member) as file:
@@ -52,7 +48,7 @@ def claimed(archive: zipfile.ZipFile, name: str) -> tuple[zipfile.ZipInfo, tuple
     return member, shape, dtype
 
 
-def array(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
-    """Read an array; one of Python objects is refused with a ValueError."""
+def read_array(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
+    """Read an array; a ValueError is raised if its elements are Python objects."""
     with archive.open(member) as file:
         return np.asarray(npy.read_array(file, allow_pickle=False))

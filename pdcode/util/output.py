@@ -1,4 +1,4 @@
-"""Output to the user: lines, stdout that fails, and checks of output files."""
+"""Output for the user: lines, failures of stdout, and checks of output files."""
 
 from __future__ import annotations
 
@@ -15,38 +15,37 @@ from .errors import Failure, InputError, reason
 def print_line(line: str) -> None:
     """Print a line of progress and flush, as launchers buffer output.
 
-    A run is worth more than its output: if that fails, one line on stderr says so, and stdout is silent from
-    then on. It is silent at once when the reader is gone (`… | head`).
+    A failure of stdout does not end a run: a line on stderr reports it, and later lines are dropped. If the
+    reader has closed the pipe (`… | head`), they are dropped without a report.
     """
     try:
         print(line, flush=True)
     except BrokenPipeError:
-        silence()
+        silence_stdout()
     except OSError as error:
-        complain(f"{unwritable(error)}; it goes on without")
-        silence()
+        print_error(f"{_stdout_failure(error)}; continuing without output")
+        silence_stdout()
     except Failure as error:
-        complain(f"{error}; it goes on without")
+        print_error(f"{error}; continuing without output")
 
 
-def complain(text: str) -> None:
-    """Print a line for the user on stderr, if that can be written."""
+def print_error(text: str) -> None:
+    """Print a line for the user on stderr if that can be written."""
     with suppress(OSError):
         print(f"pdcode: {text}", file=sys.stderr, flush=True)
 
 
-def silence() -> None:
-    """Send stdout, and what it still buffers, to /dev/null."""
+def silence_stdout() -> None:
+    """Redirect stdout, with the contents of its buffer, to /dev/null."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def unwritable(error: OSError) -> str:
-    """Return what to say of stdout that fails."""
+def _stdout_failure(error: OSError) -> str:
     return f"cannot write to standard output: {reason(error)}"
 
 
 def open_streams() -> None:
-    """Open stdout and stderr where they are closed (`>&-`), so that no other file gets their numbers.
+    """Open stdout and stderr if they are closed (`>&-`), so that no other file gets their numbers.
 
     Writing to this stdout fails, as to a closed one.
     """
@@ -59,13 +58,10 @@ def open_streams() -> None:
     sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
 
 
-class Checked:
-    """A text stream whose writes fail with a `Failure`, but for closed pipes; afterwards it is silent.
+class CheckedStream:
+    """A text stream on stdout whose first failed write raises `Failure`; later ones are dropped.
 
-    Parameters
-    ----------
-    stream : TextIO
-        Standard output.
+    A broken pipe is raised as it is.
     """
 
     def __init__(self, stream: TextIO) -> None:
@@ -80,7 +76,7 @@ class Checked:
             return self._stream.write(text)
 
     def flush(self) -> None:
-        """Write what is buffered."""
+        """Write the contents of the buffer."""
         with _checked():
             self._stream.flush()
 
@@ -92,23 +88,14 @@ def _checked() -> Iterator[None]:
     except BrokenPipeError:
         raise
     except OSError as error:
-        silence()
-        raise Failure(unwritable(error)) from None
+        silence_stdout()
+        raise Failure(_stdout_failure(error)) from None
 
 
 def ensure_writable(path: Path, name: str) -> None:
-    """Create the folder of a file, and check that it can be written.
+    """Create the folder of a file, and refuse a path that cannot be written.
 
-    Parameters
-    ----------
-    path : Path
-    name : str
-        Name of the file in the error message: its path or its option.
-
-    Raises
-    ------
-    InputError
-        If the file cannot be written, or `path` is a folder.
+    `name`, in the message, is the path or its option.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -121,29 +108,17 @@ def ensure_writable(path: Path, name: str) -> None:
 
 
 def temporary_file(folder: Path) -> IO[bytes]:
-    """Return a file in a folder that is gone when it is closed."""
-    import tempfile  # which ranks that write nothing need not load
+    """Return a file in a folder that is deleted when it is closed."""
+    import tempfile  # not loaded by ranks that write nothing
 
     return tempfile.TemporaryFile(dir=folder)
 
 
 def ensure_replaceable(path: Path, name: str, what: str, ours: Callable[[Path], bool]) -> None:
-    """Refuse to overwrite a file, unless it is empty or one of the same kind that pdcode has made.
+    """Refuse to overwrite a file, unless it is empty or of the same kind.
 
-    Parameters
-    ----------
-    path : Path
-    name : str
-        Name of the file in the error message: its path or its option.
-    what : str
-        The kind of file.
-    ours : callable
-        Whether an existing file is of that kind.
-
-    Raises
-    ------
-    InputError
-        If the file may not be overwritten.
+    `ours` returns whether an existing file is of that kind. The message has `name`, the path or its option,
+    and `what`, the kind.
     """
     if path.exists() and not (path.is_file() and (path.stat().st_size == 0 or ours(path))):
         raise InputError(f"{name}: a file is there that is not {what} of pdcode; choose another name")

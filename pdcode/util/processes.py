@@ -1,4 +1,4 @@
-"""Pools of worker processes that never outlive the process that started them."""
+"""Pools of worker processes that end with the process that started them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from . import signals
 from .errors import Failure
 
-MOST = 1024  # processes of a pool
+MAX_PROCESSES = 1024  # of a pool
 
 Key = TypeVar("Key")
 In = TypeVar("In")
@@ -25,14 +25,9 @@ Out = TypeVar("Out")
 
 @contextmanager
 def start(processes: int) -> Iterator[ProcessPoolExecutor]:
-    """Start processes that leave signals to this process and end with this process, even if it is killed.
+    """Start processes that leave signals to this process, and end with it even if it is killed.
 
-    If the context is left by an exception they are killed at once, as their results are not needed.
-
-    Raises
-    ------
-    Failure
-        If one of them was killed.
+    An exception in the block ends them at once. If one of them is killed, that is a `Failure`.
     """
     context = multiprocessing.get_context("spawn")  # a fork would copy MPI, and BLAS's locked threads
     with _safe_path():
@@ -50,14 +45,14 @@ def start(processes: int) -> Iterator[ProcessPoolExecutor]:
 
 
 def submit(executor: ProcessPoolExecutor, function: Callable[..., Out], *arguments: Any) -> Future[Out]:
-    """Submit a call. Signals are deferred while a new process starts, which leaves none half-started."""
+    """Submit a call, with signals deferred so that no process is left half-started."""
     with signals.deferred():
         return executor.submit(function, *arguments)
 
 
 @contextmanager
 def _safe_path() -> Iterator[None]:
-    """Start Python processes without the current folder on their path, where a `random.py` may lie."""
+    """Start Python processes without the current folder on their path: it may have a `random.py`."""
     name = "PYTHONSAFEPATH"
     before = os.environ.get(name)
     os.environ[name] = "1"
@@ -71,7 +66,7 @@ def _safe_path() -> Iterator[None]:
 
 
 def _begin() -> None:
-    for number in set(signals.ENDS) - {signal.SIGTERM}:  # the parent's: a terminal or SLURM sends them to all
+    for number in set(signals.TERMINATING) - {signal.SIGTERM}:  # the parent handles them
         signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_follow, daemon=True).start()
 
@@ -89,13 +84,7 @@ def cores() -> int:
 
 
 class Pool:
-    """Pool of processes, kept between uses; items are drawn only when a process is free.
-
-    Parameters
-    ----------
-    processes : int, optional
-        Number of processes; default: the number of cores. With 1, work is done in this process.
-    """
+    """Pool of processes that is reused; by default one per core. A pool of 1 works in this process."""
 
     def __init__(self, processes: int | None = None) -> None:
         self.processes = processes or cores()
@@ -115,7 +104,7 @@ class Pool:
     ) -> Iterator[tuple[Key, Out]]:
         """Apply a function to the argument of each (key, argument) item; yield (key, result) on completion.
 
-        An item is drawn when a process is free for it, and may depend on earlier results.
+        An item is drawn when a process is free, so that it may depend on earlier results.
         """
         if self.processes == 1:
             for key, item in items:

@@ -1,8 +1,8 @@
 """Counter-based randomness: a number depends on (seed, stream, worker, task) alone, not on earlier draws.
 
 Philox4x64-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011) with one key per stream.
-The many numbers of rounding are Threefry4x32-13, keyed by a block of these (csrc/random.h).
-All schemes thus see the same mini-batches and delays, in any order of events.
+Rounding uses Threefry4x32-13, keyed by a block of these numbers (csrc/random.h). All schemes therefore have
+the same mini-batches and delays, in any order of events.
 """
 
 from __future__ import annotations
@@ -22,25 +22,15 @@ def uniform(seed: int, stream: int, worker: int, task: int) -> float:
     return float(_one[0])
 
 
-class Batches:
-    """Mini-batches of one worker, drawn with replacement from its rows.
-
-    Parameters
-    ----------
-    seed, worker : int
-        Keys of the generator.
-    rows : int
-        Rows of the worker's shard.
-    batch : int
-        Size of a mini-batch; 0 for all rows, in order.
-    """
+class BatchSampler:
+    """Sampler of a worker's mini-batches, with replacement from its rows; batch 0: all rows in order."""
 
     def __init__(self, seed: int, worker: int, rows: int, batch: int) -> None:
         self.seed, self.worker, self.rows, self.full = seed, worker, rows, batch == 0
         self._indices = np.arange(rows, dtype=np.int64) if self.full else np.empty(batch, np.int64)
 
     def draw(self, task: int) -> np.ndarray:
-        """Return the row indices (int64) of a task, in the same buffer each time."""
+        """Return the row indices (batch,) int64 of a task, in the same buffer each time."""
         if not self.full:
             philox.integers(self.seed, BATCH, self.worker, task, self.rows, self._indices)
         return self._indices

@@ -11,66 +11,63 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Protocol
 
-# Ctrl-C, `kill`, a terminal that is closed, and the usual choice for SLURM's warning before the time limit.
-ENDS = signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1
-ONE_WISH_S = 1.0  # signals within this time are one: SLURM, mpirun, `timeout` and we may each send theirs
+# Ctrl-C, `kill`, a closed terminal, and the usual choice for SLURM's warning before the time limit.
+TERMINATING = signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1
+SAME_REQUEST_S = 1.0  # signals within it are one request: SLURM, mpirun, `timeout` and we may send one each
 
-NOHUP = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN  # as `nohup pdcode …` starts this process
+NOHUP = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN  # in a process started by `nohup pdcode …`
 
 Handler = Callable[[int, FrameType | None], object] | signal.Handlers
 
 
 class Interruptible(Protocol):
-    """A run that can be asked to end early: `interrupted` is then the signal's number."""
+    """A run that a signal can interrupt: its number becomes `interrupted`."""
 
     interrupted: int
 
 
-class Wishes:
-    """The user's wishes to end, of one signal each or of several within `ONE_WISH_S`."""
+class StopRequests:
+    """The user's requests to stop: of a signal, or of several within `SAME_REQUEST_S`."""
 
     def __init__(self) -> None:
         self._last_s = -math.inf
 
     def new(self) -> bool:
-        """Return whether a signal that arrives now is a new wish."""
+        """Return whether a signal that arrives now is a new request."""
         now_s = time.monotonic()
-        if now_s < self._last_s + ONE_WISH_S:
+        if now_s < self._last_s + SAME_REQUEST_S:
             return False
         self._last_s = now_s
         return True
 
 
 def interrupts(run: Interruptible) -> dict[signal.Signals, Handler]:
-    """Return handlers of the signals that end: the first wish interrupts a run, the next ends the process."""
-    wishes = Wishes()
+    """Return handlers of the terminating signals: a request interrupts the run, the next ends the process."""
+    requests = StopRequests()
 
     def interrupt(number: int, frame: FrameType | None) -> None:
-        if wishes.new():
+        if requests.new():
             if run.interrupted:
                 raise SystemExit(128 + number)
             run.interrupted = number
 
-    return dict.fromkeys(ENDS, interrupt)
+    return dict.fromkeys(TERMINATING, interrupt)
 
 
-def endings() -> dict[signal.Signals, Handler]:
-    """Return handlers by which all signals that end act like Ctrl-C, those of one wish as one."""
-    wishes = Wishes()
+def as_keyboard_interrupt() -> dict[signal.Signals, Handler]:
+    """Return handlers by which each request of a terminating signal raises KeyboardInterrupt."""
+    requests = StopRequests()
 
-    def end(number: int, frame: FrameType | None) -> None:
-        if wishes.new():
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        if requests.new():
             raise KeyboardInterrupt
 
-    return dict.fromkeys(ENDS, end)
+    return dict.fromkeys(TERMINATING, interrupt)
 
 
 @contextmanager
 def handled(handlers: Mapping[signal.Signals, Handler]) -> Iterator[None]:
-    """Install handlers for the duration of the block; a no-op outside the main thread.
-
-    A hang-up that this process was started to ignore stays ignored.
-    """
+    """Install handlers for the block, but none outside the main thread, nor of SIGHUP under `nohup`."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -88,10 +85,10 @@ def handled(handlers: Mapping[signal.Signals, Handler]) -> Iterator[None]:
 
 @contextmanager
 def deferred() -> Iterator[None]:
-    """Defer the signals that end until the end of the block."""
+    """Defer the terminating signals until the end of the block."""
     caught: list[int] = []
     try:
-        with handled(dict.fromkeys(ENDS, lambda number, frame: caught.append(number))):
+        with handled(dict.fromkeys(TERMINATING, lambda number, frame: caught.append(number))):
             yield
     finally:
         if caught:

@@ -1,4 +1,4 @@
-"""Environment variables that set BLAS's number of threads. Imports no numpy, which reads them."""
+"""Environment variables of BLAS's number of threads, for use before numpy is imported, which reads them."""
 
 from __future__ import annotations
 
@@ -6,17 +6,22 @@ import os
 from collections.abc import MutableMapping
 
 OMP = "OMP_NUM_THREADS"
-VARIABLES = "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS", OMP  # a library's own come first
+VARIABLES = (
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "BLIS_NUM_THREADS",
+    OMP,
+)  # a library reads its own first
 
 
 def limit(environment: MutableMapping[str, str]) -> None:
-    """Limit BLAS to one thread a rank unless the user sets another number; call before numpy is imported."""
+    """Limit BLAS to one thread a rank unless the user sets another number."""
     number = environment.get(OMP, "1")
     for name in VARIABLES:
         environment.setdefault(name, number)
 
 
-def asked() -> int:
-    """Return the number of threads that the user sets; 0 for none."""
+def requested() -> int:
+    """Return the number of threads that the user sets; 0 if none is set."""
     values = (os.environ.get(name, "") for name in VARIABLES)
     return next((int(value) for value in values if value.isdecimal() and int(value)), 0)

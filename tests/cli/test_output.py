@@ -30,7 +30,7 @@ def test_a_descent_outlives_its_output(tmp_path: Path, capsys: pytest.CaptureFix
     path = tmp_path / "trace.h5"
     words = ["simulate", JOB, "-o", str(path), "--set", "stop={updates=20}"]
     assert main_on_a_full_disk(words) == 0
-    assert capsys.readouterr().err == f"{FULL}; it goes on without\n"
+    assert capsys.readouterr().err == f"{FULL}; continuing without output\n"
     trace = Trace(path)
     assert trace.finished
     assert trace.updates["version"][-1] == 20

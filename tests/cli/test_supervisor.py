@@ -15,7 +15,7 @@ DRIVER = """
 import os, sys
 from pdcode.mpi.supervisor import Supervisor
 from pdcode.util import signals
-signals.ONE_WISH_S = float(sys.argv[2])
+signals.SAME_REQUEST_S = float(sys.argv[2])
 sys.exit(Supervisor([sys.executable, "-P", sys.argv[1]], os.environ).run())
 """
 MPIRUN = """

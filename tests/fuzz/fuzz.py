@@ -39,7 +39,7 @@ sys.path[:0] = [str(HERE), str(HERE.parent / "support"), str(HERE.parents[1])]
 from kinds import JOB, KINDS, quiet  # noqa: E402
 
 from pdcode.util.errors import InputError  # noqa: E402
-from pdcode.util.output import complain  # noqa: E402
+from pdcode.util.output import print_error  # noqa: E402
 
 SECONDS, HANG_S, MEMORY = 5.0, 100, 200 << 20  # limits: processor time, time, additional memory
 BATCH, OFTEN = 500, 100  # cases of a process; cases from one with whole commands to the next
@@ -250,7 +250,7 @@ def _code(step: Sequence[str] | Callable[[], object]) -> object:
             return quiet([*step])
         step()
     except InputError as error:
-        complain(str(error))
+        print_error(str(error))
         return 2
     except SystemExit as error:
         return error.code

@@ -231,7 +231,7 @@ def checkpoint_commands(source: random.Random, path: Path, job: str) -> list[lis
     return [["simulate", job, "--resume", "-o", str(read / "t.h5"), *keys]]
 
 
-PACKED = PackingProblem(4, 3, 2, 0, "free")
+MAX_COMPRESSION = PackingProblem(4, 3, 2, 0, "free")
 
 
 def states(folder: Path) -> list[Path]:
@@ -243,7 +243,7 @@ def states(folder: Path) -> list[Path]:
 
 
 def read_state(source: random.Random, path: Path) -> None:
-    packing.SearchState(PACKED, shutil.copy(path, path.with_name("copy.npz")))  # it is written, too
+    packing.SearchState(MAX_COMPRESSION, shutil.copy(path, path.with_name("copy.npz")))  # it is written, too
 
 
 def state_commands(source: random.Random, path: Path, job: str) -> list[list[str]]:

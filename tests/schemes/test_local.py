@@ -9,7 +9,7 @@ from descents import Descent
 from pdcode.config import load as configfile
 from pdcode.schemes import make_scheme
 from pdcode.util.errors import InputError
-from pdcode.util.rng import Batches
+from pdcode.util.rng import BatchSampler
 
 NET = 'code={family="net",blocks=[8,1],weight=4}'
 TIMES = [1, 1.3, 1.7, 6]
@@ -57,7 +57,7 @@ def test_steps_are_those_by_hand(batch: int, steps: int, outer: float) -> None:
         moved = np.zeros_like(theta)
         for worker, shard in enumerate(shards):
             x, y = shard["x"], shard["y"].reshape(-1)  # inputs end with the bias
-            rows, own = Batches(made.config.seed, worker, len(x), steps * batch).draw(task), theta.copy()
+            rows, own = BatchSampler(made.config.seed, worker, len(x), steps * batch).draw(task), theta.copy()
             for step in range(steps):
                 some = slice(None) if batch == 0 else rows[step * batch : (step + 1) * batch]
                 own -= 0.05 * x[some].T @ (x[some] @ own - y[some]) / len(x[some])

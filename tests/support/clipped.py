@@ -15,7 +15,7 @@ from pdcode.config import Real, Table, Tables
 from pdcode.problems.partition import Unit
 from pdcode.schemes import Scheme
 from pdcode.transport.layout import Layout
-from pdcode.util.rng import Batches
+from pdcode.util.rng import BatchSampler
 
 
 class ClippedState(Coded):
@@ -54,7 +54,7 @@ class ClippedState(Coded):
 class Answer:
     """Either round's side at a worker; `rolled` counts payloads that rank 0 has not used."""
 
-    def __init__(self, plan: Any, batches: Batches, reply: Any, number: int) -> None:
+    def __init__(self, plan: Any, batches: BatchSampler, reply: Any, number: int) -> None:
         self.plan, self.batches, self.reply, self.number, self.rolled = plan, batches, reply, number, 0
 
     def encode(self, theta: np.ndarray, task: Any) -> float:
@@ -113,7 +113,7 @@ class Clipped(Scheme):
     def encoders(self, problem: Any, worker: int, rows: int, replies: Sequence[Any]) -> list[Answer]:
         batch = self.config.problem.batch
         plan = problem.plan(batch, weight=self.share_of(problem, rows))
-        batches = Batches(self.config.seed, worker, problem.rows, batch)
+        batches = BatchSampler(self.config.seed, worker, problem.rows, batch)
         return [Answer(plan, batches, reply, number) for number, reply in enumerate(replies)]
 
     def flops(self, problem: Any, layouts: Sequence[Layout], number: int, shard: int | None) -> float:

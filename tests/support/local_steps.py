@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from descents import Descent
 
-from pdcode.util.rng import Batches
+from pdcode.util.rng import BatchSampler
 
 LINES = [
     "problem.kind=least-squares", "problem.data=synthetic", "problem.samples=23", "problem.features=5",
@@ -39,7 +39,7 @@ def displacements(
     rows = sum(len(shard["x"]) for shard in shards)
     for worker, shard in enumerate(shards):
         x, y, own = shard["x"], shard["y"].reshape(-1), theta.copy()  # inputs end with the bias
-        drawn = Batches(made.config.seed, worker, len(x), steps * batch).draw(task)
+        drawn = BatchSampler(made.config.seed, worker, len(x), steps * batch).draw(task)
         for step in range(steps):
             some = slice(None) if batch == 0 else drawn[step * batch : (step + 1) * batch]
             own = inner[worker].step(own, x[some].T @ (x[some] @ own - y[some]) / len(x[some]))

@@ -60,9 +60,9 @@ def test_signals_of_a_moment_end_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """As `timeout` sends them to the process and to its group: the second would break off the end."""
     now_s = [10.0]
     monkeypatch.setattr(time, "monotonic", lambda: now_s[0])
-    with signals.handled(signals.endings()):
+    with signals.handled(signals.as_keyboard_interrupt()):
         for _ in range(2):
             with pytest.raises(KeyboardInterrupt):
                 signal.raise_signal(signal.SIGTERM)
             signal.raise_signal(signal.SIGTERM)
-            now_s[0] += signals.ONE_WISH_S
+            now_s[0] += signals.SAME_REQUEST_S

@@ -26,7 +26,7 @@ import numpy as np
 from ...util import npz
 from ...util.errors import InputError
 from ...util.memory import ensure_fits
-from ...util.processes import MOST, start, submit
+from ...util.processes import MAX_PROCESSES, start, submit
 from ..constructions import partitions
 from ..quality import bounds
 from .polish import VARIABLES, polish
@@ -120,11 +120,11 @@ class SearchState:
 
     def _load(self, path: str | os.PathLike[str]) -> None:
         try:
-            with npz.opened(path) as file:
-                members = {name: npz.claimed(file, name)[0] for name in ARRAYS}
+            with npz.open_npz(path) as file:
+                members = {name: npz.read_header(file, name)[0] for name in ARRAYS}
                 if sum(member.file_size for member in members.values()) > self._largest():
                     raise ValueError("it claims more than a state has")
-                content = {name: npz.array(file, member) for name, member in members.items()}
+                content = {name: npz.read_array(file, member) for name, member in members.items()}
             kinds = "".join(content[name].dtype.kind for name in ARRAYS)
             if kinds != KINDS or content["done"].shape:
                 raise ValueError(f"arrays of kinds {kinds}, not {KINDS}")
@@ -132,7 +132,7 @@ class SearchState:
             if problem == self.problem:
                 self.done = _integer("done", int(content["done"]), 0)
                 self.pool, self.before = (self._packings(content, name) for name in ("pool", "before"))
-        except (*npz.DAMAGE, KeyError, TypeError) as error:
+        except (*npz.ERRORS, KeyError, TypeError) as error:
             raise InputError(f"state = {os.fspath(path)!r}: not a state of the optimiser ({error})") from None
         if problem != self.problem:
             raise InputError(f"state = {os.fspath(path)!r}: of another problem, {problem}")
@@ -274,7 +274,7 @@ def optimized(
     if rows > blocks:
         ensure_fits(f"workers = {rows}", "the search", 128 * rows * rows)
     total = default_restarts(problem) if restarts is None else _integer("restarts", restarts, 1)
-    processes = _integer("processes", processes, 1, MOST)
+    processes = _integer("processes", processes, 1, MAX_PROCESSES)
     if seconds is not None and not (isinstance(seconds, int | float) and seconds > 0):
         raise InputError(f"seconds = {seconds!r}: not a positive number")
     if state is not None and not (isinstance(state, str | os.PathLike) and os.fspath(state)):

@@ -33,7 +33,7 @@ from ...problems.partition import Unit
 from ...transport.layout import Layout
 from ...transport.messages import Reply
 from ...util.errors import InputError
-from ...util.rng import Batches
+from ...util.rng import BatchSampler
 from .base import EncodedProblem, EncodedScheme
 from .data_blocks import Copies, DataBlockCode, FieldValues, RealValues
 from .field_code import product, residues, uniform
@@ -400,7 +400,7 @@ class Lagrange(EncodedScheme):
         assert isinstance(problem, EncodedProblem)
         (reply,), (layer,) = replies, problem.layers
         count = 0 if self.config.problem.batch == 0 else self.rows_of_task
-        drawn = Batches(self.config.seed, 0, self.rows_of_part, count)  # the same rows at all workers
+        drawn = BatchSampler(self.config.seed, 0, self.rows_of_part, count)  # the same rows at all workers
         coded = problem.encoded
         return [Evaluate(self.polynomial(), coded["x"], coded["y"], layer, drawn, self.point, reply)]
 

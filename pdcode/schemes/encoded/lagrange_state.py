@@ -13,7 +13,7 @@ from ...problems.partition import Blocks
 from ...transport.layout import Layout
 from ...transport.messages import Order, Reply, Task
 from ...util.errors import Failure
-from ...util.rng import Batches
+from ...util.rng import BatchSampler
 from .data_blocks import DataBlockCode
 from .decoded_state import DecodedState
 from .polynomials import Bound, BoundContext, Fixed, FixedPoint, Polynomial
@@ -59,7 +59,7 @@ class Evaluate(Memoryless):
         Coded inputs and targets.
     layer : Blocks
         Of the weights in θ.
-    batches : Batches
+    batches : BatchSampler
         Numbers of the rows of an update.
     point : FixedPoint or None
         Representation of numbers modulo a prime; None: real numbers.
@@ -74,7 +74,7 @@ class Evaluate(Memoryless):
         x: np.ndarray,
         y: np.ndarray,
         layer: Blocks,
-        batches: Batches,
+        batches: BatchSampler,
         point: FixedPoint | None,
         reply: Reply,
     ) -> None:

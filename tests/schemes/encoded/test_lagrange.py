@@ -124,7 +124,7 @@ def test_a_mini_batch_is_the_same_rows_of_each_part(code: list[str]) -> None:
     x, y = whole.x.reshape(3, rows, -1), whole.y.reshape(3, rows, -1)
     theta, seen = made.thetas[0], []
     for version, found in enumerate(made.thetas[1:]):
-        drawn = pdcode.util.rng.Batches(made.config.seed, 0, rows, 7).draw(version).copy()
+        drawn = pdcode.util.rng.BatchSampler(made.config.seed, 0, rows, 7).draw(version).copy()
         weights, gradient = theta.reshape(1, -1), np.zeros((1, 10))
         for each, targets in zip(x[:, drawn], y[:, drawn], strict=True):
             gradient += (each @ weights.T - targets).T @ each
