@@ -23,13 +23,13 @@ if TYPE_CHECKING:
     from .api.runs import run as run
     from .api.runs import simulate as simulate
     from .api.traces import Trace as Trace
-    from .comparing.interface import Comparison as Comparison
-    from .comparing.interface import compare as compare
+    from .studies.interface import Comparison as Comparison
+    from .studies.interface import compare as compare
 
 _HOMES = {
-    "Comparison": "comparing.interface",
+    "Comparison": "studies.interface",
     "Trace": "api.traces",
-    "compare": "comparing.interface",
+    "compare": "studies.interface",
     "plan": "api.runs",
     "run": "api.runs",
     "simulate": "api.runs",

@@ -46,7 +46,7 @@ def chaos(options: argparse.Namespace) -> int:
     launch.alone("chaos")
     check_options(options)
     from ..api import configs
-    from ..comparing.chaos import Choice, perform, plan, show, worst
+    from ..studies.chaos import Choice, perform, plan, show, worst
     from ..util.processes import Pool
 
     settings = configs.overrides(options.set, options.workers)

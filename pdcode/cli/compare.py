@@ -64,9 +64,11 @@ def compare(options: argparse.Namespace) -> int:
     launch.alone("compare")
     check_options(options)
     from ..api import configs
-    from ..comparing import figure, file, table
-    from ..comparing.making import make
-    from ..comparing.race import Choice, make_race
+    from ..studies import comparison as file
+    from ..studies import comparison_figure as figure
+    from ..studies import results_table as table
+    from ..studies.making import make
+    from ..studies.tournament import Choice, make_race
     from ..util.processes import Pool
     from . import guard
 

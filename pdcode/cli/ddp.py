@@ -55,15 +55,18 @@ def add_parser(benches: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Check DDP against pdcode, tune, run and print; write the comparison for `pdcode show`."""
-    from ..comparing import ddp
+    from ..studies import ddp
 
     launch.alone("bench ddp")
     check_options(options)
     ddp.ensure_torch()
     from ..api import configs
-    from ..comparing import file, making, race, table
     from ..config import load as configfile
-    from ..planning.space import rate_of
+    from ..studies import comparison as file
+    from ..studies import making
+    from ..studies import results_table as table
+    from ..studies import tournament as race
+    from ..studies.search_space import rate_of
     from ..util.processes import Pool
 
     output = Path(options.output or Path("results") / f"{Path(options.config).stem}.ddp.h5")

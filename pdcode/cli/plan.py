@@ -16,7 +16,7 @@ from ..util.errors import InputError
 from ..util.output import print_line
 
 if TYPE_CHECKING:
-    from ..planning.search import Environment
+    from ..studies.search import Environment
 
 
 def add_parser(commands: Any) -> None:
@@ -96,7 +96,9 @@ def check_options(options: argparse.Namespace) -> None:
 
 def find_best(options: argparse.Namespace) -> int:
     """Search, print the ranking and write the best configuration."""
-    from ..planning import best, report, search
+    from ..studies import plan_file as best
+    from ..studies import plan_table as report
+    from ..studies import search
     from ..util.processes import Pool
 
     environment = load_environment(options)
@@ -134,7 +136,7 @@ def find_best(options: argparse.Namespace) -> int:
 def load_environment(options: argparse.Namespace) -> Environment:
     """Load configuration, trace and target, and print the target."""
     from ..api import configs
-    from ..planning import search
+    from ..studies import search
     from ..training.setup import shared_delays
     from . import guard
 
@@ -155,7 +157,7 @@ def load_environment(options: argparse.Namespace) -> Environment:
 
 def draw_map(options: argparse.Namespace) -> int:
     """Compare the schemes over the grid; print and draw the map."""
-    from ..planning import chart, survey
+    from ..studies import chart, survey
     from ..util.processes import Pool
 
     figure = options.figure or str(Path("results") / f"{Path(options.config).stem}.map.png")

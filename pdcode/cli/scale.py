@@ -43,8 +43,8 @@ def run(options: argparse.Namespace) -> int:
     """Make the comparisons, print their tables and draw the figure."""
     launch.alone("bench scale")
     from ..analysis import style
-    from ..comparing import scaling
-    from ..comparing.benchmark import LINKS
+    from ..studies import scale_bench as scaling
+    from ..studies.schemes_bench import LINKS
     from ..util.processes import cores
     from ..virtual.simulation import MOST as MOST_WORKERS
 

@@ -45,7 +45,7 @@ def add_parser(benches: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     """Make the comparisons, and print their tables."""
     launch.alone("bench schemes")
-    from ..comparing import benchmark
+    from ..studies import schemes_bench as benchmark
     from ..util.processes import Pool
 
     ensure_in_range(options)

@@ -60,7 +60,7 @@ def show(options: argparse.Namespace) -> int:
 
 
 def _is_comparison(path: str) -> bool:
-    from ..comparing.file import is_comparison
+    from ..studies.comparison import is_comparison
     from . import guard
 
     try:
@@ -74,7 +74,10 @@ def show_comparisons(options: argparse.Namespace) -> None:
     """Print and draw one comparison of `pdcode compare`, or print the table of several."""
     from ..analysis import style
     from ..analysis.comparison import stems
-    from ..comparing import figure, file, several, table
+    from ..studies import comparison as file
+    from ..studies import comparison_figure as figure
+    from ..studies import comparisons_table as several
+    from ..studies import results_table as table
 
     loaded = [file.Comparison.load(path) for path in options.trace]
     if options.figure and len(loaded) > 1:

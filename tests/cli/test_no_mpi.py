@@ -12,7 +12,7 @@ PROGRAM = """
 import importlib, pkgutil, sys
 from pdcode.__main__ import main
 from pdcode import Trace, codes, decoders, problems
-import pdcode.analysis as analysis, pdcode.cli as cli, pdcode.planning as planning, pdcode.replay as replay
+import pdcode.analysis as analysis, pdcode.cli as cli, pdcode.studies as studies, pdcode.replay as replay
 
 (job,) = sys.argv[1:]
 codes.design("net", workers=4, blocks=4, weight=2)
@@ -28,7 +28,7 @@ for words in (
 ):
     assert main(words) == 0, words
     assert not [name for name in sys.modules if name.startswith("mpi4py")], words
-for package in (cli, planning, replay, analysis):
+for package in (cli, studies, replay, analysis):
     for module in pkgutil.iter_modules(package.__path__, package.__name__ + "."):
         importlib.import_module(module.name)
 assert not [name for name in sys.modules if name.startswith("mpi4py")]

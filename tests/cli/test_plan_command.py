@@ -12,8 +12,9 @@ import traces
 
 from pdcode.__main__ import main
 from pdcode.config import load as configfile
-from pdcode.planning import search, trials
-from pdcode.planning.goal import Goal
+from pdcode.studies import search
+from pdcode.studies import trial as trials
+from pdcode.studies.goal import Goal
 from pdcode.util.processes import Pool
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("read_at_once")]

@@ -22,9 +22,9 @@ from pdcode.analysis.summary import summarise
 from pdcode.codes import Code
 from pdcode.codes.optimise import packing
 from pdcode.codes.optimise.restarts import PackingProblem
-from pdcode.comparing.file import Comparison
 from pdcode.config import Config
 from pdcode.config import load as configfile
+from pdcode.studies.comparison import Comparison
 from pdcode.trace import Trace
 from pdcode.trace.reader import COLUMNS
 from pdcode.training import checkpoint

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pdcode.__main__ import main
-from pdcode.comparing.file import Comparison
+from pdcode.studies.comparison import Comparison
 
 JOB = """
 problem = {kind = "least-squares", data = "synthetic", samples = 60, features = 12, outputs = 6, batch = 8}

@@ -10,7 +10,7 @@ import pytest
 
 from pdcode.__main__ import main
 from pdcode.config import load as configfile
-from pdcode.planning import space
+from pdcode.studies import search_space as space
 from pdcode.trace import Trace
 from pdcode.training.setup import prepare
 

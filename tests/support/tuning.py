@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator
 
 import pytest
 
-from pdcode.comparing import cells, tuning
+from pdcode.studies import measurement as cells
+from pdcode.studies import rate_tuning as tuning
 
 
 def without_runs(monkeypatch: pytest.MonkeyPatch, seeds: int = 1) -> None:

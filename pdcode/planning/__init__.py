@@ -1,1 +1,0 @@
-"""Planning: the search for the best scheme by simulated descents, `pdcode plan`."""

@@ -1,0 +1,1 @@
+"""Studies: search for the best scheme (plan), tournaments of schemes (compare), runs under faults (chaos)."""

@@ -1,0 +1,288 @@
+"""Runs under faults: whether they reach the target, and what each fault costs."""
+
+from __future__ import annotations
+
+import math
+import shlex
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from .. import faults
+from ..analysis import printing
+from ..analysis.formats import DASH, duration, span
+from ..config import Config, FaultEvent, FaultsTable
+from ..config import load as configfile
+from ..config.write import to_value
+from ..mpi import launch
+from ..training import setup
+from ..training.monitor import Print
+from ..util.errors import InputError, prefix_errors
+from ..util.processes import Pool
+from .goal import Goal, choose_goal
+from .measurement import Cell, Measured, results
+from .named_candidates import OWN, Entrant
+from .ranking import student_interval
+from .search import MOST_SEED, Environment
+from .tournament import find_limits, limited, write
+
+HEAD = "# Written by pdcode chaos"
+ORDER, MOMENT = 2**34, 2**34 + 1  # keys of the draws of `kills`, beside those of failures
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What the user chooses of trials; `pdcode chaos --help` says what each means."""
+
+    config: str
+    settings: Sequence[str]
+    trials: int
+    clock: str
+    mtbf_s: float | None = None
+    kill: int | None = None
+    target: float | None = None
+    seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A run under faults, and the same without.
+
+    Attributes
+    ----------
+    config : Config
+        Of the run under faults.
+    happened : int
+        Number of faults up to its stop.
+    free, faulty : Measured
+        The run without faults, and the one under them.
+    plain : Measured or None
+        Over MPI: the run without faults, and without what it takes to survive them.
+    """
+
+    config: Config
+    happened: int
+    free: Measured
+    faulty: Measured
+    plain: Measured | None = None
+
+    @property
+    def reached(self) -> bool:
+        """Whether the run under faults reached the target."""
+        return math.isfinite(self.faulty.seconds)
+
+    @property
+    def lost_s(self) -> float:
+        """Time lost per fault, s; nan where nothing happened, or a target was missed."""
+        lost_s = self.faulty.seconds - self.free.seconds
+        return lost_s / self.happened if self.happened and math.isfinite(lost_s) else math.nan
+
+    @property
+    def goodput(self) -> float:
+        """Rate of useful samples under faults, as a share of that of the same machines without."""
+        return useful_rate(self.faulty) / useful_rate(self.free)
+
+    @property
+    def overhead(self) -> float:
+        """Relative time that being able to survive faults costs where there are none."""
+        return math.nan if self.plain is None else self.free.seconds / self.plain.seconds - 1
+
+
+def useful_rate(measured: Measured) -> float:
+    """Return the training rows per second whose gradients were used."""
+    return measured.samples * (1 - measured.wasted) / measured.stop_s if measured.stop_s > 0 else math.nan
+
+
+def kills(seed: int, workers: int, count: int, seconds: float) -> list[FaultEvent]:
+    """Draw workers to be killed, and when: at moments that are uniform up to a time."""
+    order = sorted(range(workers), key=lambda worker: faults.draw(seed, worker, ORDER))
+    return [
+        FaultEvent.of({"worker": worker, "at_s": seconds * faults.draw(seed, worker, MOMENT)})
+        for worker in order[:count]
+    ]
+
+
+def happened(config: Config, seconds: float) -> int:
+    """Count the faults of workers up to a time; those at a task, whenever that is."""
+    events = [each for worker in range(config.workers.count) for each in faults.of_worker(config, worker)]
+    return sum(each.at_s is None or each.at_s <= seconds for each in events if not each.joins)
+
+
+@dataclass(frozen=True)
+class Trials:
+    """Trials to be made.
+
+    Attributes
+    ----------
+    choice : Choice
+    config : Config
+        With the limits of a run; without faults, if they are drawn.
+    goal : Goal
+    """
+
+    choice: Choice
+    config: Config
+    goal: Goal
+
+    @property
+    def seeds(self) -> range:
+        """Seeds of the trials."""
+        return range(self.config.seed, self.config.seed + self.choice.trials)
+
+    def under_faults(self, seed: int, free: Measured) -> Config:
+        """Return the configuration of a trial."""
+        config, choice = msgspec.structs.replace(self.config, seed=seed), self.choice
+        if choice.kill is None:
+            return config
+        most_s = free.seconds if math.isfinite(free.seconds) else free.stop_s
+        events = [*config.faults.events, *kills(seed, config.workers.count, choice.kill, most_s)]
+        return msgspec.structs.replace(config, faults=msgspec.structs.replace(config.faults, events=events))
+
+    def again(self, trial: Trial) -> str:
+        """Return the command that repeats the run of a trial."""
+        verb = "run" if self.choice.clock == "mpi" else "simulate"
+        tables = msgspec.to_builtins(trial.config)
+        made = [f"{name}={to_value(tables[name], name)}" for name in ("stop", "faults")]
+        settings = [*self.choice.settings, f"seed={trial.config.seed}", *made]
+        return shlex.join(["pdcode", verb, self.choice.config, *(f"--set={each}" for each in settings)])
+
+
+def plan(choice: Choice) -> Trials:
+    """Read the configuration and choose target and limits.
+
+    Raises
+    ------
+    InputError
+        If something is wrong, or nothing would happen; the message names file, option, key and value.
+    """
+    settings = list(choice.settings)
+    if choice.mtbf_s is not None:
+        settings.append(f"faults.mtbf_s={choice.mtbf_s!r}")
+    config, _ = configfile.load(choice.config, settings)
+    with prefix_errors(choice.config):
+        if not config.faults and choice.kill is None:
+            raise InputError("faults: no faults are configured; give [faults], --mtbf or --kill")
+        workers = config.workers.count
+        if choice.kill is not None and choice.kill >= workers:
+            raise InputError(f"--kill {choice.kill}: one of the {workers} workers must be left")
+        config.faults.ensure_endless("run")
+        if config.seed > MOST_SEED:
+            raise InputError(f"seed: {config.seed}: larger seeds are used, too; give {MOST_SEED} at most")
+        goal = choose_goal(config, None, choice.target)
+        free = msgspec.structs.replace(config, faults=FaultsTable())
+        limits = find_limits(Environment(free, free, goal, choice.config), choice.seconds, choice.clock)
+        config = limited(Entrant(OWN, config), limits, goal).config
+        if choice.clock == "mpi":
+            faults.check_real(config)
+        setup.prepare(config)
+    return Trials(replace(choice, settings=settings), config, goal)
+
+
+def perform(trials: Trials, pool: Pool, print_line: Print) -> list[Trial]:
+    """Make the trials: each seed without faults, over MPI also as a job that no worker may leave, and with.
+
+    Raises
+    ------
+    Failure
+        If a run fails in a way that is no fault's.
+    """
+    config, real = trials.config, trials.choice.clock == "mpi"
+    free = msgspec.structs.replace(config, faults=FaultsTable())
+    with tempfile.TemporaryDirectory(prefix="pdcode-") as name:
+        folder = Path(name)
+
+        def cell(config: Config, seed: int, stem: str) -> Cell:
+            stem = f"{stem}-{seed}"
+            made = Cell(
+                config, seed, trials.choice.clock, str(folder / f"{stem}.toml"), str(folder / f"{stem}.h5"),
+                trials.goal, survives=not stem.startswith("plain"),
+            )  # fmt: skip
+            write(made, HEAD)
+            return made
+
+        def measured(made: Sequence[Cell], note: Callable[[int, Measured], str]) -> list[Measured]:
+            found: dict[int, Measured] = {}
+            for number, (result, _) in results(enumerate(made), pool):
+                found[number] = result
+                Path(made[number].trace).unlink(missing_ok=True)
+                print_line(f"{len(found)} of {len(made)}: {note(number, result)}")
+            return [found[number] for number in range(len(made))]
+
+        kinds = ["free", "plain"] if real and launch.survival(launch.find_mpirun(), {}) else ["free"]
+        before = [cell(free, seed, kind) for seed in trials.seeds for kind in kinds]
+        words = {"free": "without faults", "plain": "without faults, nor surviving any"}
+        print_line("without faults:")
+
+        def paired(number: int, result: Measured) -> str:
+            return f"seed {before[number].seed}, {words[kinds[number % len(kinds)]]}: {took(result.seconds)}"
+
+        found = measured(before, paired)
+        frees, plains = found[:: len(kinds)], found[1::2] if len(kinds) > 1 else [None] * len(trials.seeds)
+        configs = [trials.under_faults(seed, each) for seed, each in zip(trials.seeds, frees, strict=True)]
+        counted = [config.seed for config in configs]
+
+        def told(number: int, result: Measured) -> str:
+            count = happened(configs[number], result.stop_s)
+            return f"seed {counted[number]}: {count} faults, {took(result.seconds)}"
+
+        print_line("under faults:")
+        after = measured([cell(each, each.seed, "faulty") for each in configs], told)
+    return [
+        Trial(config, happened(config, faulty.stop_s), free, faulty, plain)
+        for config, free, faulty, plain in zip(configs, frees, after, plains, strict=True)
+    ]
+
+
+def took(seconds: float) -> str:
+    """Return a time to the target in words."""
+    return duration(1e9 * seconds) if math.isfinite(seconds) else "target missed"
+
+
+def show(trials: Trials, made: Sequence[Trial]) -> None:
+    """Print what became of the trials."""
+    reached = [each for each in made if each.reached]
+    table = printing.make_table("", "median", "mean", "worst", left=("",), fold=False)
+
+    def line(name: str, values: Sequence[float], text: Callable[[float], str], most: bool = True) -> None:
+        known = [value for value in values if not math.isnan(value)]
+        worst = (max if most else min)(known, default=math.nan)
+        cells = [float(np.median(known)), float(np.mean(known)), worst] if known else []
+        table.add_row(name, *(text(value) for value in cells) if cells else [DASH] * 3)
+
+    line("faults of a trial", [each.happened for each in made], lambda value: f"{value:.3g}")
+    line("time to the target without faults", [each.free.seconds for each in made], took)
+    line("time to the target under faults", [each.faulty.seconds for each in reached], took)
+    line("time lost per fault", [each.lost_s for each in made], lambda s: signed(s))
+    line("goodput", [each.goodput for each in made], lambda share: f"{100 * share:.1f} %", most=False)
+    overheads = [each.overhead for each in made if math.isfinite(each.overhead)]
+    line("overhead without faults", overheads, lambda share: f"{100 * share:+.1f} %")
+    notes = [
+        "Worst: of the trials that reached the target, in the lines of times. Time lost per fault: the "
+        "difference from the same seed without faults, over the number of faults up to the stop. Goodput: "
+        "training rows per second whose gradients were used, as a share of those without faults."
+    ]
+    if overheads:
+        interval = student_interval(overheads)
+        between = span(f"{100 * interval.low:+.1f} %", f"{100 * interval.high:+.1f} %")
+        notes.append(
+            "Overhead: time to the target with what it takes to survive a death (mpirun --with-ft ulfm) over "
+            f"that without, in pairs; mean {100 * interval.mean:+.1f} %, 95 % {between}."
+        )
+    elif trials.choice.clock == "virtual":
+        notes.append("Overhead: surviving faults takes no time on the virtual clock.")
+    title = f"{len(reached)} of {len(made)} trials reached {trials.goal} ({trials.choice.clock} clock)"
+    printing.show([(title, [table]), ("", [printing.note(" ".join(notes))])])
+
+
+def signed(seconds: float) -> str:
+    """Return a difference of times in words."""
+    return ("-" if seconds < 0 else "") + duration(1e9 * abs(seconds))
+
+
+def worst(made: Sequence[Trial]) -> Trial:
+    """Return the trial that missed the target, or lost most per fault."""
+    return max(made, key=lambda each: (not each.reached, 0.0 if math.isnan(each.lost_s) else each.lost_s))

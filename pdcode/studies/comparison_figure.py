@@ -1,0 +1,99 @@
+"""The figure of a comparison: loss against time and bytes, with bands over the seeds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..analysis.comparison import scale
+from ..analysis.formats import duration, size
+from ..analysis.style import DASHES, GREY, LINES, loss_axis, sheet
+from .comparison import Comparison
+from .measurement import Curves
+from .results_table import ranked
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+SIZE = 13, 5.6  # inches
+POINTS = 400  # of a band
+SHOWN = 12  # schemes in the figure: the first by rank
+
+
+def draw(comparison: Comparison) -> Figure:
+    """Draw the median training loss of each scheme against time and against bytes, and its range.
+
+    A run's loss stays at its last value after its end, which has a dot.
+    """
+    from matplotlib.ticker import EngFormatter
+
+    order = [comparison.names.index(row.candidate) for row, _ in ranked(comparison)]
+    order = [place for place in order if any(len(curves["t_s"]) for curves in comparison.curves[place])]
+    order = order[:SHOWN]
+    with sheet(*SIZE) as drawing:
+        panels = drawing.subplots(1, 2, sharey=True)
+        for axes, key in zip(panels, ("t_s", "bytes"), strict=True):
+            every = [curves[key] for place in order for curves in comparison.curves[place]]
+            start = scale(axes, every)
+            for number, place in enumerate(order):
+                curves = comparison.curves[place]
+                colour, dashes = LINES[number % len(LINES)], DASHES[number // len(LINES) % len(DASHES)]
+                at, low, middle, high = band(curves, key, start, axes.get_xscale() == "log")
+                name = comparison.names[place]
+                axes.plot(at, middle, color=colour, linestyle=dashes, linewidth=2, label=name)
+                if len(curves) > 1:
+                    axes.fill_between(at, low, high, color=colour, alpha=0.15, linewidth=0)
+                axes.plot(at[-1:], middle[-1:], "o", color=colour, markersize=5)
+        left, right = panels
+        losses = [curves["loss"] for place in order for curves in comparison.curves[place]]
+        goal = comparison.goal
+        target = goal.level if goal is not None and goal.kind == "loss" else None
+        loss_axis(left, losses, target)
+        if target:
+            for axes in panels:
+                axes.axhline(target, color=GREY, linestyle="--", linewidth=1, label=f"target {target:g}")
+        left.set_xlabel("virtual time, s" if comparison.clock == "virtual" else "time, s")
+        right.set_xlabel("bytes up and down")
+        right.xaxis.set_major_formatter(EngFormatter("B", places=0))
+        left.set_title(_first(comparison))
+        right.set_title(_leanest(comparison))
+        if len(order) < len(comparison.names):
+            note = f"The first {len(order)} of {len(comparison.names)} schemes"
+            drawing.text(0.995, 0.995, note, ha="right", va="top", color=GREY, fontsize=10)
+        handles, labels = left.get_legend_handles_labels()
+        drawing.legend(handles, labels, loc="outside upper left", ncols=6, frameon=False)
+    return drawing
+
+
+def band(
+    runs: Sequence[Curves], key: str, start: float, logarithmic: bool
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Return positions, and least, median and largest loss of the runs there, up to the last run's end."""
+    ends = [float(curves[key][-1]) for curves in runs if len(curves[key])]
+    end, first = max(ends, default=1.0), max(start, 0.0)
+    at = np.geomspace(first, max(end, first), POINTS) if logarithmic else np.linspace(first, end, POINTS)
+    losses = np.array([np.interp(at, curves[key], curves["loss"]) for curves in runs if len(curves[key])])
+    return at, losses.min(axis=0), np.median(losses, axis=0), losses.max(axis=0)
+
+
+def _first(comparison: Comparison) -> str:
+    row, _ = ranked(comparison)[0]
+    if comparison.goal is None or row.missed:
+        return "Training loss against time"
+    target, time = comparison.goal.shown(comparison.goal.bound), duration(1e9 * row.time.mean)
+    return f"{row.candidate} reaches {target} first, after {time}"
+
+
+def _leanest(comparison: Comparison) -> str:
+    sums = {
+        row.candidate: float(np.median([each.bytes_up + each.bytes_down for each in measured]))
+        for row, measured in ranked(comparison)
+        if not row.missed
+    }
+    if comparison.goal is None or not sums:
+        return "… and against bytes"
+    name = min(sums, key=lambda each: sums.get(each, math.inf))
+    return f"{name} needs the fewest bytes for it: {size(sums[name])}"

@@ -1,0 +1,88 @@
+"""The table of several comparisons: how each scheme fared in each of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..analysis import printing
+from ..analysis.formats import DASH, number, ratio
+from .comparison import Comparison
+from .results_table import ranked
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from .ranking import Row
+
+
+def show(comparisons: Sequence[Comparison], names: Sequence[str], console: Console | None = None) -> None:
+    """Print a line for each scheme, with its time as a multiple of the first's in each comparison.
+
+    Schemes are ranked by the comparisons in which not all their runs reached the target, or which do not have
+    them, then by the geometric mean of the multiples.
+    """
+    found = [{row.candidate: row for row, _ in ranked(each)} for each in comparisons]
+    table = printing.make_table("", "scheme", *names, "mean", left=("scheme",), fold=False)
+    schemes = dict.fromkeys(name for rows in found for name in rows)
+    standings = {name: [rows.get(name) for rows in found] for name in schemes}
+    for place, name in enumerate(sorted(schemes, key=lambda name: _key(standings[name])), 1):
+        fell_short, mean = _key(standings[name])
+        cells = [DASH if row is None else _cell(row) for row in standings[name]]
+        table.add_row(str(place), name, *cells, DASH if fell_short else ratio(mean))
+    texts = [
+        "Time to the target as a multiple of the first's in the same comparison, the geometric mean over its "
+        "seeds; > where runs missed the target, with the least that the multiple can be. Mean: geometric, of "
+        "schemes that always reached it. `pdcode show` of one file has the rest.",
+        *(f"{name}: {each.title}." for name, each in zip(names, comparisons, strict=True)),
+    ]
+    orders = printing.make_table("", *names, left=("",), fold=False)
+    for one, first in zip(names, comparisons, strict=True):
+        orders.add_row(one, *(number(agreement(first, other)[0], 2) for other in comparisons))
+    sections: list[printing.Section] = [("", [table, *map(printing.note, texts)])]
+    if len(comparisons) > 2:
+        sections.append(("Kendall's τ of the orders of common schemes", [orders]))
+    printing.show(sections, console)
+    if len(comparisons) == 2:
+        tau, common = agreement(*comparisons)
+        print(f"Order of the {common} schemes that both have: Kendall's τ = {number(tau, 2)}")
+
+
+def agreement(first: Comparison, second: Comparison) -> tuple[float, int]:
+    """Tell how far two comparisons agree on the order of the schemes that both have.
+
+    Schemes of which as many runs missed the target share a place: until when these ran says nothing of them.
+
+    Returns
+    -------
+    tau : float
+        Kendall's τ-b; nan for fewer than two schemes.
+    common : int
+        Number of schemes that both have.
+    """
+    from scipy.stats import kendalltau
+
+    places = [
+        {row.candidate: len(rows) + row.missed if row.missed else place for place, row in enumerate(rows)}
+        for rows in ([row for row, _ in ranked(each)] for each in (first, second))
+    ]
+    common = places[0].keys() & places[1].keys()
+    if len(common) < 2:
+        return math.nan, len(common)
+    return float(kendalltau(*([each[name] for name in common] for each in places)).statistic), len(common)
+
+
+def _key(rows: Sequence[Row[str] | None]) -> tuple[int, float]:
+    """Return in how many comparisons a scheme fell short, and the geometric mean of its multiples."""
+    there = [row for row in rows if row is not None]
+    multiples = [row.speedup.ratio.mean for row in there if row.speedup.ratio.mean > 0]
+    mean = math.exp(np.mean(np.log(multiples))) if multiples else math.inf
+    return len(rows) - sum(not row.missed for row in there), mean
+
+
+def _cell(row: Row[str]) -> str:
+    """Return the multiple of a scheme."""
+    return f"{row.speedup.bound} {ratio(row.speedup.ratio.mean)}".strip()

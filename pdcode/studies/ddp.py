@@ -1,0 +1,393 @@
+"""Runs of PyTorch's DistributedDataParallel (DDP) over gloo as entrants of a comparison of real runs.
+
+A process for each worker trains, see `ddp_rank`; this one measures. As pdcode's rank 0 does, it measures the
+loss of a copy of θ, at times that the same rule sets (`training.monitor`), and ends the run. Nobody waits for
+that: rank 0 of DDP hands over a copy of θ with its time, and goes on.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+import os
+import platform
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from importlib.metadata import version
+from itertools import count
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import msgspec
+import numpy as np
+
+from ..analysis import statistics
+from ..analysis.formats import duration
+from ..bench.machine import processor
+from ..config import Config, StopTable, StragglersTable
+from ..problems import Problem
+from ..problems.losses import LeastSquaresProblem, Logistic, Softmax
+from ..problems.matrix import Csr
+from ..schemes import make_scheme
+from ..trace import Recorder
+from ..training.monitor import SHARE, Monitor
+from ..training.setup import prepare
+from ..util import processes
+from ..util.errors import Failure, InputError, prefix_errors
+from ..virtual import oracle
+from ..virtual.simulation import Simulation
+from .ddp_rank import Board, Job, Trained, work
+from .measurement import Cell, Curves, Measured
+from .named_candidates import Entrant
+from .tournament import Race
+from .trial import source
+
+ALIASES = {"ddp": "allreduce", "ddp:powersgd": "powersgd"}
+"""Names of DDP, plain and with its PowerSGD hook, and the schemes whose configurations they take."""
+
+KEYS = "optimizer.", "scheme.options"  # that may differ for DDP
+FIXED = {"code.whiten": "none", "update.mode": "all", "wire.dtype": None}  # what DDP does
+UPDATES = 5  # of the check
+MOST = {"float32": 1e-4, "float64": 1e-12}  # largest error of θ then, relative to the way that it has come
+START_S, LEAVE_S = 300.0, 60.0  # longest times in which the ranks start, and leave after the end
+LOOK_S = 2e-3  # period at which this process looks for a copy of θ
+SMALLEST = 2  # factor by which PowerSGD must shorten a matrix to be used for it; PyTorch's default
+
+
+def ensure_torch() -> None:
+    """Refuse to go on without PyTorch.
+
+    Raises
+    ------
+    InputError
+        If it is not installed.
+    """
+    try:
+        found = importlib.util.find_spec("torch") is not None
+    except ValueError:
+        found = False
+    if not found:
+        raise InputError("bench ddp: needs torch; `make .venv/extra-torch` installs it")
+
+
+def is_ddp(name: str) -> bool:
+    """Tell whether an entrant is DDP."""
+    return name.partition("/")[0] in ALIASES
+
+
+class Ranks:
+    """Processes in which DDP trains, one for each worker, kept between runs: PyTorch takes long to import."""
+
+    def __init__(self, workers: int) -> None:
+        self._workers, self._stack, self._numbers = workers, ExitStack(), count()
+
+    def __enter__(self) -> Self:
+        self._folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="pdcode-")))
+        self._executor: ProcessPoolExecutor = self._stack.enter_context(processes.start(self._workers))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
+        self._stack.__exit__(kind, error, where)
+
+    def job(self, config: Config, compresses: bool) -> Job:
+        """Make a run's job."""
+        path, meeting = (str(self._folder / name) for name in (f"board-{next(self._numbers)}", "ranks"))
+        return Job(config, path, meeting, compresses)
+
+    def start(self, job: Job) -> list[Future[Trained]]:
+        """Start a run."""
+        return [processes.submit(self._executor, work, job, rank) for rank in range(self._workers)]
+
+
+@dataclass(frozen=True)
+class DDPCell(Cell):
+    """One run of DDP.
+
+    Attributes
+    ----------
+    name : str
+        Name of the entrant.
+    ranks : Ranks
+    """
+
+    name: str
+    ranks: Ranks
+
+    @property
+    def arguments(self) -> list[str]:
+        alone = ["--schemes", self.name, "--seeds", "1", "--tune", "0"]
+        return ["bench", "ddp", self.file, *alone, "--set", f"seed={self.seed}"]
+
+    def perform(self) -> tuple[Measured, Curves]:
+        config = msgspec.structs.replace(self.config, seed=self.seed)
+        return measure(descend(config, self.ranks, compresses(self.name)), self)
+
+
+@dataclass(frozen=True)
+class DDPRace(Race):
+    """A comparison of real runs in which some entrants are DDP.
+
+    Attributes
+    ----------
+    ranks : Ranks
+    """
+
+    ranks: Ranks
+
+    def cell(self, entrant: Entrant, seed: int) -> Cell:
+        cell, name = super().cell(entrant, seed), entrant.name
+        return DDPCell(**vars(cell), name=name, ranks=self.ranks) if is_ddp(name) else cell
+
+
+def compresses(name: str) -> bool:
+    """Tell whether an entrant of DDP has the PowerSGD hook."""
+    return name.startswith("ddp:powersgd")
+
+
+def check(entrants: Sequence[Entrant]) -> None:
+    """Refuse what DDP does not do as a worker of pdcode would.
+
+    Raises
+    ------
+    InputError
+        Naming key and value.
+    """
+    for entrant in entrants:
+        if not is_ddp(entrant.name):
+            continue
+        config = entrant.config
+        with prefix_errors(f"--schemes {entrant.name}"):
+            for change in entrant.name.split("/")[1:]:
+                if not change.startswith(KEYS):
+                    raise InputError(f"{change.partition('=')[0]}: has no effect on DDP; [optimizer] has")
+            tables = msgspec.to_builtins(config)
+            for key, usual in FIXED.items():
+                table, _, name = key.partition(".")
+                if tables[table][name] != usual:
+                    raise InputError(f"{key}: {tables[table][name]!r} has no effect on DDP")
+            if config.optimizer.kind != "sgd":
+                raise InputError(f"optimizer.kind: '{config.optimizer.kind}': DDP is measured with 'sgd'")
+            if config.optimizer.proximal is not None:
+                raise InputError("optimizer.proximal: DDP has no proximal steps")
+            if config.faults:
+                raise InputError("faults.events: DDP has no injected faults")
+            problem = prepare(config, source=source(config)).problem
+            if type(problem.network.loss) not in (Softmax, Logistic, LeastSquaresProblem):
+                raise InputError(f"problem.kind: '{config.problem.kind}' is not known to DDP")
+            if isinstance(problem.dataset.x, Csr):
+                raise InputError(f"problem.data: '{config.problem.data}' is sparse; DDP takes dense rows")
+
+
+class Points(Recorder):
+    """Recorder of measurements: rows (version, time in ns, loss, accuracy)."""
+
+    def __init__(self) -> None:
+        self.rows: list[tuple[float, ...]] = []
+
+    def progress(self, *values: float) -> None:
+        self.rows.append(values[:4])
+
+
+@dataclass(frozen=True)
+class Descent:
+    """A run of DDP.
+
+    Attributes
+    ----------
+    problem : Problem
+    points : ndarray of float64, shape (m, 4)
+        Measurements, the columns as of `Points`.
+    updates : int
+        Number of updates at the stop.
+    stop_s, job_s : float
+        As of `cells.Measured`.
+    compute_ns : ndarray of int64, shape (n,)
+        Each rank's compute time of a task.
+    theta : ndarray, shape (size,)
+        θ in the end.
+    failed : bool
+        Whether the run diverged.
+    """
+
+    problem: Problem
+    points: np.ndarray
+    updates: int
+    stop_s: float
+    job_s: float
+    compute_ns: np.ndarray
+    theta: np.ndarray
+    failed: bool
+
+
+def descend(config: Config, ranks: Ranks, compresses: bool = False) -> Descent:
+    """Train by DDP, and measure.
+
+    Raises
+    ------
+    Failure
+        If a rank fails, or the ranks do not start or end in time.
+    """
+    problem, points = prepare(config, source=source(config)).problem, Points()
+    monitor, stop = Monitor(problem, config, points, lambda line: None), config.stop
+    monitor.measure(0, 0, problem.initial(config.seed))
+    job = ranks.job(config, compresses)
+    board = job.board(problem)
+    board.head["end"] = -1 if stop.updates is None else stop.updates
+    running = ranks.start(job)
+    until_ns = follow(board, running, monitor, config)
+    _, version, t_ns, theta = min(map(result, running), key=lambda trained: trained.rank)
+    if version == stop.updates:
+        monitor.measure(t_ns, version, theta)
+    start_ns, compute_ns = int(board.head["start_ns"]), board.compute_ns
+    rows = np.array(points.rows, np.float64)
+    reached = monitor.reached or monitor.failed or version == stop.updates
+    stop_ns = int(rows[-1, 1]) if reached else round(1e9 * (stop.seconds or 0))
+    updates = int(rows[-1, 0]) if reached else version
+    job_ns = max(stop_ns, int(until_ns.max()) - start_ns)
+    return Descent(
+        problem, rows, updates, 1e-9 * stop_ns, 1e-9 * job_ns, compute_ns, theta, monitor.failed
+    )  # fmt: skip
+
+
+def follow(board: Board, ranks: Sequence[Future[Trained]], monitor: Monitor, config: Config) -> np.ndarray:
+    """Measure until the target or the limit of time is reached, then end the run.
+
+    Returns
+    -------
+    ndarray of int64, shape (n,)
+        The time at which each rank's delay would have ended that the end cut short.
+    """
+    head, begun_s, every_ns = board.head, time.monotonic(), round(1e9 * config.trace.progress_s)
+    limit_ns = math.inf if config.stop.seconds is None else 1e9 * config.stop.seconds
+    while not all(rank.done() for rank in ranks):
+        for rank in ranks:
+            if rank.done():
+                result(rank)  # raises what it has raised, while others wait for it
+        if not head["start_ns"] and time.monotonic() > begun_s + START_S:
+            raise Failure(f"DDP: the {len(ranks)} ranks did not start within {START_S:g} s")
+        if head["full"]:
+            before_ns, t_ns = time.perf_counter_ns(), int(head["t_ns"])
+            reason = monitor.measure(t_ns, int(head["version"]), board.theta)
+            head["due_ns"] = t_ns + max(every_ns, SHARE * (time.perf_counter_ns() - before_ns))
+            head["full"] = 0
+            if reason:
+                break
+        elif head["start_ns"] and time.perf_counter_ns() - head["start_ns"] >= limit_ns:
+            break
+        time.sleep(LOOK_S)
+    until_ns = board.until_ns.copy()
+    head["stop"] = 1
+    return until_ns
+
+
+def result(rank: Future[Trained]) -> Trained:
+    """Wait for a rank to end; return what it returns.
+
+    Raises
+    ------
+    Failure
+        If it does not.
+    """
+    try:
+        return rank.result(LEAVE_S)
+    except TimeoutError:
+        raise Failure(f"DDP: a rank did not end within {LEAVE_S:g} s") from None
+    except RuntimeError as error:  # of torch, as if another rank is gone
+        raise Failure(f"DDP: a rank failed: {error}") from error
+
+
+def measure(descent: Descent, cell: DDPCell) -> tuple[Measured, Curves]:
+    """Measure a run as `cells.measure` does a trace. An update uses a gradient of every rank, none stale."""
+    config, goal, problem = cell.config, cell.goal, descent.problem
+    workers, points, updates = config.workers.count, descent.points, descent.updates
+    rank = make_scheme(config).options.rank if compresses(cell.name) else None
+    sent = 2 * (workers - 1) * elements(problem, rank) * problem.dtype.itemsize  # of all ranks in an update
+    versions, t_ns, loss, accuracy = points.T
+    seconds = math.inf if descent.failed else descent.stop_s
+    if goal is not None:
+        seconds = 1e-9 * statistics.crossing(t_ns, goal.value(loss, accuracy), goal.bound)
+    rows = round(float(config.problem.batch or make_scheme(config).dealt(source(config)) / workers))
+    measured = Measured(
+        seconds=seconds,
+        stop_s=descent.stop_s,
+        job_s=descent.job_s,
+        updates=updates,
+        samples=updates * workers * rows,
+        bytes_up=updates * sent,
+        bytes_down=updates * sent,
+        busy=1e-9 * updates * float(descent.compute_ns.mean()) / max(descent.stop_s, 1e-9),
+        wasted=0.0,
+        staleness=0.0,
+        loss=float(loss[-1]),
+        accuracy=float(accuracy[-1]),
+        oracle_s=oracle.time_s(config, descent.compute_ns, updates * workers) if updates else math.nan,
+        failed=descent.failed,
+    )
+    return measured, {"t_s": 1e-9 * t_ns, "loss": loss, "accuracy": accuracy, "bytes": 2 * sent * versions}
+
+
+def elements(problem: Problem, rank: int | None) -> int:
+    """Return the numbers of θ's size that an update adds up, with PowerSGD of a rank if one is given.
+
+    PyTorch's hook leaves biases whole, and matrices that it would not shorten by `SMALLEST`.
+    """
+    if rank is None:
+        return problem.size
+    total = 0
+    for layer in problem.layers:
+        whole, side = layer.inputs * layer.outputs, layer.inputs + layer.outputs
+        r = min(rank, layer.inputs, layer.outputs)
+        total += layer.outputs + (side * r if side * r * SMALLEST < whole else whole)
+    return total
+
+
+def self_check(entrants: Sequence[Entrant], ranks: Ranks) -> Iterator[str]:
+    """Compare a few updates of DDP without delays with pdcode's, for each entrant without compression.
+
+    Yields
+    ------
+    str
+        What was found, a sentence for each.
+
+    Raises
+    ------
+    Failure
+        If they lead to another θ.
+    """
+    for entrant in entrants:
+        if not is_ddp(entrant.name) or compresses(entrant.name):
+            continue
+        stop, delays = StopTable(updates=UPDATES), StragglersTable.of({"kind": "none"})
+        config = msgspec.structs.replace(entrant.config, stop=stop, stragglers=delays)
+        components = prepare(config, source=source(config))
+        Simulation(config, components).run(Recorder())
+        ours, theirs = components.state.theta, descend(config, ranks).theta
+        way = np.linalg.norm(ours - components.problem.initial(config.seed))
+        error = float(np.linalg.norm(ours - theirs) / way)
+        if not error <= MOST[config.problem.dtype]:
+            raise Failure(f"{entrant.name}: θ after {UPDATES} updates is off by {error:.1g} from pdcode's")
+        yield f"After {UPDATES} updates θ of {entrant.name} is that of allreduce to {error:.0e}."
+
+
+def about(race: Race) -> list[str]:
+    """Describe machine, versions, and how runs are measured."""
+    packages = ("torch", "numpy", "mpi4py")
+    versions = ", ".join(f"{name} {version(name)}" for name in packages)
+    cores = len(os.sched_getaffinity(0))
+    return [
+        f"{cores} cores, {processor()}; Python {platform.python_version()}, {versions}.",
+        "ddp: PyTorch's DistributedDataParallel over gloo, a process for each worker, one thread each; "
+        "ddp:powersgd: with PyTorch's hook, from its third update on.",
+        "Time runs from when all ranks have model and data. A process that does not train measures the loss "
+        f"every {duration(1e9 * race.limits.step_s)}, or for 1/{SHARE} of the time if that is less: pdcode's "
+        "rank 0, for which arrivals wait meanwhile unless workers add up by allreduce, and for DDP the "
+        "bench, to which a rank hands copies of θ. Both take processor time from ranks if cores are short.",
+        "busy of DDP is estimated from gradients before the start.",
+    ]

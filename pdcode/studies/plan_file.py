@@ -1,0 +1,118 @@
+"""The best scheme as a configuration for `pdcode run`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from .. import problems
+from ..config import Config, ProblemTable
+from ..config.write import to_toml
+from ..util.errors import InputError
+from ..util.output import ensure_replaceable, ensure_writable
+from . import trial as trials
+from .goal import Goal
+from .plan_table import seconds
+from .search import Environment, Found
+
+HEAD = b"# Written by `pdcode plan"  # first bytes of every plan
+LOOKS, LEAST_S = 50, 1e-3  # number of measurements until the predicted time to the target; least period, s
+
+
+def output_path(path: str, output: str | None) -> Path:
+    """Choose the plan's file: `output`, or ``results/<name of the configuration>.plan.toml``.
+
+    Raises
+    ------
+    InputError
+        If the file is the configuration itself, exists and is no plan, or cannot be written.
+    """
+    chosen = Path(output) if output is not None else Path("results") / f"{Path(path).stem}.plan.toml"
+    ensure_writable(chosen, str(chosen))
+    if chosen.exists() and Path(path).exists() and chosen.samefile(path):
+        raise InputError(f"{chosen}: the plan would overwrite the configuration; choose another with -o")
+    ensure_replaceable(chosen, str(chosen), "a plan", _is_plan)
+    return chosen
+
+
+def _is_plan(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(HEAD)) == HEAD
+
+
+def best_config(found: Found, environment: Environment, limit_s: float | None = None) -> Config:
+    """Make the configuration of the best scheme, with the user's own stragglers, machine, link and trace.
+
+    It ends at the plan's target. Limits of updates and time are at least what the scheme may need and
+    `limit_s`. Its trace overwrites neither the user's nor the plan's.
+    """
+    row, user = found.rows[0], environment.user
+    config = row.candidate.config
+    needed = math.ceil(trials.SPARE * row.median("updates"))
+    stop = environment.goal.stop(
+        None if user.stop.seconds is None else max(user.stop.seconds, limit_s or 0.0),
+        None if user.stop.updates is None else max(user.stop.updates, needed),
+    )
+    progress_s = user.trace.progress_s
+    if math.isfinite(row.time.mean):  # measure often enough to notice the target in time
+        progress_s = min(progress_s, max(LEAST_S, float(f"{row.time.mean / LOOKS:.2g}")))
+    path = Path(user.trace.path)
+    taken = {path.absolute(), *([environment.trace.path.absolute()] if environment.trace else [])}
+    while path.absolute() in taken:
+        path = path.with_name(f"{path.stem}.plan{path.suffix}")
+    return msgspec.structs.replace(
+        config,
+        seed=user.seed,
+        problem=explicit_shards(config.problem, config.workers.count),
+        scheme=msgspec.structs.replace(config.scheme, preset=None),  # its defaults are written out
+        stragglers=user.stragglers,
+        machine=user.machine,
+        link=user.link,
+        stop=stop,
+        trace=msgspec.structs.replace(user.trace, path=str(path), progress_s=progress_s),
+    )
+
+
+def explicit_shards(table: ProblemTable, workers: int) -> ProblemTable:
+    """Set `shards` explicitly if auto would replicate rows, as a run over MPI refuses auto then."""
+    if table.shards != "auto":
+        return table
+    source = problems.load_source(table)
+    if source.total_rows(workers) == source.rows:
+        return table
+    return msgspec.structs.replace(table, shards="replicated")
+
+
+def write_plan(path: Path, config: Config, comments: Sequence[str]) -> None:
+    """Write a configuration with comments at the top.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be written.
+    """
+    head = "".join(f"# {' '.join(comment.split())}\n" for comment in comments)
+    try:
+        path.write_text(f"{head}{to_toml(config)}", encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{path}: cannot write the plan: {error.strerror}") from None
+
+
+def comments(found: Found, goal: Goal, command: str) -> list[str]:
+    """Describe the origin of the configuration, and the prediction."""
+    row, own, seeds = found.rows[0], found.own, found.seeds
+    done, takes = (
+        f"reached by {each.reached} in" if each.missed else text
+        for each, text in ((row, "after"), (own, "takes"))
+    )
+    span = f" ({seconds(row.time.low)} – {seconds(row.time.high)}, 95 %)" if row.time.known else ""
+    return [
+        f"Written by `{command}`: the first of {found.candidates} candidates.",
+        str(row.candidate),
+        f"Predicted on the virtual clock: {goal} {done} {seconds(row.time.mean)}{span}, seeds "
+        f"{seeds[0]} – {seeds[-1]}; the user's own configuration {takes} "
+        f"{seconds(own.time.mean)}.",
+    ]

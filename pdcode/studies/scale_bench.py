@@ -1,0 +1,278 @@
+"""`pdcode bench scale`: schemes with ever more workers, and the part of rank 0 that limits them.
+
+Each number of workers is a comparison in a file of its own, as of `pdcode compare`, on the virtual clock with
+the costs of this machine's rank 0.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import numpy as np
+
+from ..analysis import printing
+from ..analysis.formats import DASH, duration, number, percent, ratio
+from ..analysis.style import DASHES, LINES, sheet
+from ..bench import machine
+from ..config import load as configfile
+from ..config.write import to_toml
+from ..training import setup
+from ..training.monitor import Print
+from ..util import memory
+from ..util.errors import InputError, reason
+from ..util.processes import Pool
+from ..virtual import capacity, costs
+from .comparison import Comparison, ensure_savable
+from .making import make_once
+from .measurement import Measured
+from .schemes_bench import LINKS, NESTEROV
+from .search_space import rate_of
+from .tournament import Choice
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+TABLES: dict[str, Any] = {
+    "seed": 101,
+    "problem": {"kind": "mlp", "data": "digits", "hidden": [64], "batch": 32, "shards": "replicated"},
+    "stragglers": {"kind": "shifted-exponential", "shift_s": 0.005, "mean_s": 0.005},
+    "link": {"broadcast": "tree"},
+    "scheme": {"name": "uncoded", "preset": "async"},
+    "stop": {"loss": 0.1},
+}
+"""The job: tasks of 10 ms in the mean."""
+
+SCHEMES = (
+    "lwpd:default",
+    "lwpd:starved",
+    "lwpd:ring",
+    "uncoded:async",
+    f"uncoded:first/wire.dtype=float16{NESTEROV}",
+    f"allreduce{NESTEROV}",
+    "topk",
+)
+"""Our presets and the main rivals."""
+
+TUNED = 4096
+"""Most workers with whom learning rates are chosen. With more, rank 0 has long been the limit: a payload is
+as many arrivals old as there are workers, and steps by one over their number, so the rates are the same."""
+
+TASKS, ROUNDS = 300, 15  # a run takes at most so many tasks of a worker, and payloads of all at rank 0
+POINTS = 400  # measurements in that time
+VECTORS = 16  # of θ's size that a virtual worker holds, about
+PARTS = "processor", "ingress", "egress"  # of rank 0
+COLUMNS = (
+    "workers", "arrivals/s", "samples/s", "stale", *PARTS, "needs", "limit", "rate", "updates", "time",
+)  # fmt: skip
+FULL = 0.9  # share of the time from which on a part is the limit
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What to measure.
+
+    Attributes
+    ----------
+    workers : sequence of int
+        Numbers of workers, ascending.
+    coordinators : sequence of int
+        Numbers of coordinators.
+    link : str
+        Name in `benchmark.LINKS`.
+    schemes : str
+        Entrants, separated by commas.
+    seeds, runs : int
+        Runs of an entrant, and those by which its learning rate is chosen.
+    folder : Path
+        Folder for the files.
+    """
+
+    workers: Sequence[int]
+    coordinators: Sequence[int]
+    link: str
+    schemes: str
+    seeds: int
+    runs: int
+    folder: Path
+
+    def cells(self) -> Iterator[tuple[int, int, Path]]:
+        """Yield workers, coordinators and file of each comparison."""
+        for coordinators, workers in itertools.product(self.coordinators, self.workers):
+            many = f"-{coordinators}" if coordinators > 1 else ""
+            yield workers, coordinators, self.folder / f"{self.link}{many}-{workers}.h5"
+
+
+def find_costs(folder: Path, print_line: Print) -> Path:
+    """Return the file of rank 0's costs in a folder; if it is not there, measure them.
+
+    Raises
+    ------
+    InputError
+        If it cannot be written.
+    """
+    path = folder / "machine.toml"
+    if path.exists():
+        print_line(f"{path}: there already")
+        return path
+    print_line(f"{path}: measuring what rank 0 takes, as `pdcode bench machine`")
+    tables, remarks = machine.measure()
+    content = "".join(f"# {line}\n" for line in remarks) + machine.text({"machine": tables["machine"]}) + "\n"
+    _write(path, content)
+    return path
+
+
+def perform(bench: Bench, cost: Path, command: str, processes: int, print_line: Print) -> None:
+    """Make the comparisons that are not there yet.
+
+    Raises
+    ------
+    InputError
+        If an entrant cannot run, or a file cannot be read or written.
+    """
+    for *_, path in bench.cells():
+        ensure_savable(path)
+    rates: dict[int, Path] = {}  # by coordinators: the comparison before, with fewer workers
+    for workers, coordinators, path in bench.cells():
+        job = path.with_suffix(".toml")
+        tables = TABLES | {
+            "workers": {"count": workers},
+            "link": TABLES["link"] | {"bandwidth": LINKS[bench.link]},
+        }
+        fitted = msgspec.to_builtins(costs.load(str(cost), configfile.resolve(tables)).machine)
+        fitted["coordinators"] = coordinators
+        tables["machine"] = {key: value for key, value in fitted.items() if value is not None}
+        components = setup.prepare(configfile.resolve(tables))
+        need = capacity.needs(components)
+        seconds = need.task_s * (TASKS + ROUNDS * need.most[1])
+        tables["trace"] = {"progress_s": seconds / POINTS}
+        _write(job, to_toml(tables))
+        choice = Choice(str(job), bench.schemes, [], bench.seeds, "virtual", seconds=seconds)
+        fitting = memory.limit_bytes() // (VECTORS * components.layout.gradient_bytes * workers)
+        tune = bench.runs if workers <= TUNED or coordinators not in rates else None
+        with Pool(max(1, min(processes, fitting))) as pool:
+            make_once(path, choice, command, pool, print_line, tune=tune, rates=rates.get(coordinators))
+        rates[coordinators] = path
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{path}: cannot write the file: {reason(error)}") from None
+
+
+@dataclass(frozen=True)
+class Point:
+    """A scheme with a number of workers: medians over the seeds.
+
+    Attributes
+    ----------
+    workers, coordinators : int
+    measured : list of Measured
+        Of each seed.
+    need : Needs
+        By the formula.
+    rate : float
+        Learning rate.
+    """
+
+    workers: int
+    coordinators: int
+    measured: list[Measured]
+    need: capacity.Needs
+    rate: float
+
+    def median(self, key: str) -> float:
+        """Return the median of a figure."""
+        return float(np.median([getattr(each, key) for each in self.measured]))
+
+    def per_second(self, key: str) -> float:
+        """Return the median of a number in a second."""
+        return float(np.median([getattr(each, key) / each.stop_s for each in self.measured]))
+
+    @property
+    def limit(self) -> str:
+        """The part of rank 0 that is busy all the time, or the workers."""
+        part = max(PARTS, key=self.median)
+        return part if self.median(part) >= FULL else "workers"
+
+
+def points(bench: Bench) -> dict[str, list[Point]]:
+    """Read what was measured, by scheme."""
+    found: dict[str, list[Point]] = {}
+    for workers, coordinators, path in bench.cells():
+        made = Comparison.load(path)
+        for name, config, measured in zip(
+            made.names, made.read_configs(str(path)), made.measured, strict=True
+        ):
+            need = capacity.needs(setup.prepare(config))
+            point = Point(workers, coordinators, measured, need, rate_of(config))
+            found.setdefault(name, []).append(point)
+    return found
+
+
+def show(bench: Bench, found: Mapping[str, Sequence[Point]]) -> None:
+    """Print for each scheme what its descents do with ever more workers."""
+    several = len(bench.coordinators) > 1
+    sections: list[printing.Section] = []
+    for name, own in found.items():
+        columns = [*COLUMNS[:1], *["coordinators"] * several, *COLUMNS[1:]]
+        table = printing.make_table(*columns, left=("limit",), fold=False)
+        for point in own:
+            part, multiple = point.need.most
+            reached = [each.seconds for each in point.measured if math.isfinite(each.seconds)]
+            missed = len(point.measured) - len(reached)
+            time = duration(1e9 * float(np.exp(np.mean(np.log(reached))))) if reached else DASH
+            table.add_row(
+                f"{point.workers:,}", *[str(point.coordinators)] * several,
+                *(f"{point.per_second(key):,.0f}" for key in ("arrivals", "samples")),
+                f"{point.median('staleness'):,.0f}",
+                *(f"{percent(point.median(each), 1)} %" for each in PARTS),
+                f"{ratio(multiple)} {part}" if multiple else DASH, point.limit, number(point.rate, 3),
+                f"{point.median('updates'):,.0f}", f"{time}, {missed} never" if missed else time,
+            )  # fmt: skip
+        sections.append((name, [table]))
+    sections.append(("", [printing.note(LEGEND)]))
+    printing.show(sections)
+
+
+LEGEND = (
+    "processor, ingress, egress: shares of the time until the stop for which rank 0's processor, and its "
+    f"link receiving and sending, were busy; limit: the one that was for {100 * FULL:.0f} % of it, or the "
+    "workers. needs: by the formula, the time that one payload of every worker takes the busiest part, as a "
+    "multiple of a task's time; above 1 the workers wait for it. Medians over the seeds; time: to training "
+    "loss 0.1 on the virtual clock, geometric mean. θ goes by a tree to workers that start together."
+)
+
+
+def draw(found: Mapping[str, Sequence[Point]]) -> Figure:
+    """Draw samples per second and time to the target of each scheme against the number of workers."""
+    with sheet(13, 5.6) as drawing:
+        left, right = drawing.subplots(1, 2)
+        lines = zip(itertools.cycle(LINES), found.items())
+        for colour, (name, own) in lines:
+            for dashes, coordinators in zip(
+                DASHES, sorted({point.coordinators for point in own}), strict=False
+            ):
+                mine = [point for point in own if point.coordinators == coordinators]
+                label = name if coordinators == 1 else f"{name}, {coordinators} coordinators"
+                style: Any = {"color": colour, "linestyle": dashes, "marker": "o", "label": label}
+                at = [point.workers for point in mine]
+                left.plot(at, [point.per_second("samples") for point in mine], **style)
+                right.plot(at, [point.median("seconds") for point in mine], **style)
+        for axes, title in ((left, "Training rows per second"), (right, "Time to the target, s")):
+            axes.set_xscale("log")
+            axes.set_yscale("log")
+            axes.set_xlabel("workers")
+            axes.set_title(title)
+            axes.xaxis.set_major_formatter("{x:,.0f}")
+        handles, labels = left.get_legend_handles_labels()
+        drawing.legend(handles, labels, loc="outside upper left", ncols=4, frameon=False)
+    return drawing

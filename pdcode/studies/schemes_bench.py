@@ -1,0 +1,314 @@
+"""`pdcode bench schemes`: our presets and every kind of rival, over problems, links and delays.
+
+Sixteen workers compute at 2 Gflop/s; delays are in units of the time of a mini-batch's gradient. Of recorded
+ones there are as many workers as they are of; the median task takes that time, and the fastest only computes.
+For each problem, link and number of workers, all learning rates are chosen of as many, each by two runs, in
+one cell; all cells then have fresh seeds. A cell is a comparison in a file of its own, as of `pdcode
+compare`; one that is there already is not made again.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..analysis import printing
+from ..analysis.formats import DASH, duration, ratio
+from ..config import load as configfile
+from ..config.write import to_toml
+from ..stragglers import records
+from ..training import setup
+from ..training.monitor import Print
+from ..util.errors import InputError, reason
+from ..util.processes import Pool
+from ..virtual import capacity
+from .comparison import Comparison, ensure_savable
+from .making import make_once
+from .ranking import Interval, Row, Speedup, compare
+from .results_table import ranked
+from .survey import task_s
+from .tournament import Choice
+
+PROBLEMS: Mapping[str, tuple[dict[str, Any], float, float]] = {
+    "mnist5k": ({"data": "mnist5k", "hidden": [256]}, 0.1, 0.1),
+    "digits": ({"data": "digits", "hidden": [128, 64]}, 0.05, 0.1),
+    "deep": ({"data": "mnist5k", "hidden": [128, 128, 128]}, 0.1, 0.02),
+}
+"""Keys of ``[problem]``, the training loss to reach, and a learning rate by which plain steps converge."""
+
+LINKS = {"100G": 1.25e10, "1G": 1.25e8, "100M": 1.25e7, "10M": 1.25e6}
+"""Bandwidth of rank 0's link in each direction, bytes/s; names in bit/s."""
+
+FAST = 1.25e9
+"""Bandwidth from which on bytes are not scarce: codes are not ours there."""
+
+SLOW = 1.25e6
+"""Bandwidth up to which the payloads of codes are too long, and ours are chosen elements."""
+
+DELAYS: Mapping[str, dict[str, Any]] = {
+    "exponential": {"kind": "shifted-exponential", "mean_s": 1.0},
+    "none": {"kind": "none"},
+    "markov": {"kind": "markov", "extra_s": 9.0, "enter": 0.02, "leave": 0.2},
+    "persistent": {"kind": "slow-set", "slow": [15], "slowdown": 10.0},
+    "dead": {"kind": "slow-set", "dead": [15]},
+}
+"""Tables ``[stragglers]``, times in units of a gradient's."""
+
+TUNED_UNDER = "exponential"  # delays under which learning rates are chosen
+TUNING_SEEDS = 2  # runs by which a rate is judged: the best of one run lies at the edge of stability
+RATES = "rates"  # in the name of the file in which that is done
+
+WORKERS, BATCH, FLOPS_PER_S = 16, 32, 2e9
+EVALUATED = 1000  # rows of which the loss is measured
+ROUNDS = 2  # payloads of each worker between measurements
+PAYLOADS = 8000  # most payloads of a run
+NESTEROV = "/optimizer.momentum=0.9/optimizer.nesterov=true"
+EXCHANGE = "/downlink.kind=exchange"
+
+OURS = "lwpd:default", "lwpd:ring", "lwpd:first", "topk:whitened"
+FAMILIES: Mapping[str, Sequence[str]] = {
+    "top-k, whitened, look-ahead": (
+        f"topk/code.whiten=auto/memory.lookahead=auto{EXCHANGE}",
+        "topk:whitened",
+    ),
+    "all-reduce": (f"allreduce{NESTEROV}",),
+    "first-q": (f"uncoded:first/wire.dtype=float16{NESTEROV}",),
+    "asynchronous": ("uncoded:async",),
+    "PowerSGD": (f"powersgd/reduce.kind=allreduce/scheme.options.rank=2{NESTEROV}",),
+    "top-k asynchronous": (
+        f"topk{EXCHANGE}",
+        f"topk/scheme.options.share=0.0025/wire.dtype=int4{EXCHANGE}",
+        f"topk/scheme.options.share=0.004/wire.dtype=int2{EXCHANGE}",
+    ),
+    "top-k first-q": (
+        f"topk/update.mode=first/wire.dtype=int2{NESTEROV}{EXCHANGE}",
+        f"topk/update.mode=first/scheme.options.share=0.0025/wire.dtype=int4{NESTEROV}{EXCHANGE}",
+    ),
+    "DiLoCo": ("diloco/scheme.options.steps=4",),
+    "SparseLoCo": (f"sparseloco/scheme.options.steps=4/update.mode=first{EXCHANGE}",),
+    "DeMo": (f"demo/update.mode=first{EXCHANGE}",),
+    "gradient codes": ("frc",),
+}
+"""Rivals by family. The first has our whitening and look-ahead with other payloads: no rivals, but beside."""
+
+BESIDE = "top-k, whitened, look-ahead"
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What to measure.
+
+    Attributes
+    ----------
+    problems, links : sequence of str
+        Names in `PROBLEMS` and `LINKS`.
+    delays : dict of str to dict
+        Tables ``[stragglers]``, as `DELAYS`.
+    seeds, rates : int
+        Runs of an entrant in a cell, and learning rates that are tried of it.
+    schemes : sequence of str
+        Entrants.
+    folder : Path
+        Folder for the files.
+    """
+
+    problems: Sequence[str]
+    links: Sequence[str]
+    delays: Mapping[str, dict[str, Any]]
+    seeds: int
+    rates: int
+    schemes: Sequence[str]
+    folder: Path
+
+    def file(self, problem: str, link: str, delay: str) -> Path:
+        """Return the file of a cell."""
+        return self.folder / f"{problem}-{link}-{delay}.h5"
+
+
+def recorded(folder: Path) -> dict[str, dict[str, Any]]:
+    """Return tables ``[stragglers]`` for the matrices in a folder: CSV, workers × rounds, whole tasks' times.
+
+    Raises
+    ------
+    InputError
+        If there are none.
+    """
+    found = {
+        f"recorded-{path.stem}": {"kind": "trace", "path": str(path), "times": "task", "draw": "replay"}
+        for path in sorted(folder.glob("*.csv"))
+    }
+    if not found:
+        raise InputError(f"--delays {folder}: no CSV files in it")
+    return found
+
+
+def entrants() -> list[str]:
+    """Return the names of all entrants, ours first."""
+    return list(dict.fromkeys([*OURS, *itertools.chain.from_iterable(FAMILIES.values())]))
+
+
+def perform(bench: Bench, command: str, pool: Pool, print_line: Print) -> None:
+    """Make the comparisons that are not there yet.
+
+    Raises
+    ------
+    InputError
+        If an entrant cannot run, or a file cannot be read or written.
+    """
+    for path, *_ in _cells(bench):
+        ensure_savable(path)
+    for path, problem, link, name, workers, seeds in _cells(bench):
+        delays = bench.delays.get(name, DELAYS[TUNED_UNDER])
+        job = write_job(bench.folder, problem, link, name, delays, workers)
+        choice = Choice(str(job), ",".join(bench.schemes), [], seeds or 1, "virtual", rounds=ROUNDS)
+        how = (
+            {"rates": bench.file(problem, link, rates_of(workers))}
+            if seeds
+            else {"tune": bench.rates, "tuning_seeds": TUNING_SEEDS}
+        )
+        make_once(path, choice, command, pool, print_line, **how)
+
+
+def _cells(bench: Bench) -> Iterator[tuple[Path, str, str, str, int, int]]:
+    """Yield file, problem, link, delays, workers and seeds of each comparison; none: it chooses the rates."""
+    counts = {name: workers_of(delays) for name, delays in bench.delays.items()}
+    for problem, link in itertools.product(bench.problems, bench.links):
+        for workers in dict.fromkeys(counts.values()):
+            name = rates_of(workers)
+            yield bench.file(problem, link, name), problem, link, name, workers, 0
+        for name, workers in counts.items():
+            yield bench.file(problem, link, name), problem, link, name, workers, bench.seeds
+
+
+def workers_of(delays: Mapping[str, Any]) -> int:
+    """Return the number of workers: that of a recorded matrix, or `WORKERS`."""
+    return len(records.csv(Path(delays["path"]))) if "path" in delays else WORKERS
+
+
+def rates_of(workers: int) -> str:
+    """Return the name of the cell in which the learning rates for a number of workers are chosen."""
+    return RATES if workers == WORKERS else f"{RATES}-{workers}"
+
+
+def write_job(
+    folder: Path, problem: str, link: str, name: str, delays: Mapping[str, Any], workers: int
+) -> Path:
+    """Write the configuration of a cell, with delays in units of a gradient's time; return its file."""
+    table, target, rate = PROBLEMS[problem]
+    tables: dict[str, Any] = {
+        "seed": 101,
+        "problem": {"kind": "mlp", "batch": BATCH, "evaluate": EVALUATED, **table},
+        "workers": {"count": workers},
+        "machine": {"flops_per_s": FLOPS_PER_S},
+        "link": {"bandwidth": LINKS[link], "broadcast": "tree"},
+        "scheme": {"name": "uncoded", "preset": "async"},
+        "optimizer": {"rate": rate},
+        "stop": {"loss": target, "updates": PAYLOADS},
+    }
+    config = configfile.resolve(tables)
+    unit_s = task_s(config)
+    scaled = dict(delays) | {key: unit_s * value for key, value in delays.items() if key.endswith("_s")}
+    path = folder / f"{problem}-{link}-{name}.toml"
+    if delays.get("dead"):  # for whom some wait for ever
+        need = capacity.needs(setup.prepare(config))  # rank 0 takes as long as that for a payload of each
+        round_s = need.task_s * max(1.0, need.most[1])
+        tables["stop"] |= {"seconds": PAYLOADS / workers * round_s}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if "path" in delays:
+            times = records.csv(Path(delays["path"]))
+            typical = float(np.median(times))
+            quick = max(0.01, float(times.min()) / typical)
+            machine = {"flops_per_s": FLOPS_PER_S / quick, "task_s": config.machine.task_s * quick}
+            tables["machine"] = machine
+            scaled["path"] = str(path.with_suffix(".csv").absolute())
+            np.savetxt(scaled["path"], unit_s / typical * times, delimiter=",")
+        path.write_text(to_toml(tables | {"stragglers": scaled}), encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{path}: cannot write the configuration: {reason(error)}") from None
+    return path
+
+
+def ours(link: str, delays: Mapping[str, Any]) -> str:
+    """Return which of our presets is ours in a cell."""
+    if LINKS[link] <= SLOW:
+        return "topk:whitened"
+    if LINKS[link] < FAST:
+        return "lwpd:default"
+    return "lwpd:ring" if delays["kind"] == "none" else "lwpd:first"
+
+
+def show(bench: Bench) -> None:
+    """Print for each problem our time in each cell, and the multiple of it that each family needs."""
+    sections: list[printing.Section] = []
+    families = {family: members for family, members in FAMILIES.items() if {*members} & {*bench.schemes}}
+    for problem in bench.problems:
+        table = printing.make_table(
+            "link", "delays", "ours", "× oracle", "best rival", *families, left=("delays",), fold=False
+        )
+        best: list[Speedup] = []
+        every: dict[str, list[Speedup]] = {family: [] for family in families}
+        for link, (name, delays) in itertools.product(bench.links, bench.delays.items()):
+            made = Comparison.load(bench.file(problem, link, name))
+            outcomes = {row.candidate: row.outcomes for row, _ in ranked(made)}  # best first
+            mine = Row(ours(link, delays), outcomes[ours(link, delays)], Speedup(Interval()))
+            for family, members in families.items():
+                first = next(each for each in outcomes if each in members)
+                every[family].append(compare(outcomes[first], mine.outcomes))
+            rivals = {family: found[-1] for family, found in every.items() if family != BESIDE}
+            name_of = min(rivals, key=lambda family: _key(rivals[family]), default=None)
+            best += [rivals[name_of]] if name_of else []
+            table.add_row(
+                f"{link}bit/s", name, _time(mine), ratio(mine.oracle),
+                f"{name_of} {_shown(rivals[name_of])}" if name_of else DASH,
+                *(_shown(found[-1]) for found in every.values()),
+            )  # fmt: skip
+        table.add_section()
+        for what, choose in (("least", np.min), ("median", np.median)):
+            figures = [_over(choose, found) for found in (best, *every.values())]
+            table.add_row("", what, "", "", *figures)
+        target = PROBLEMS[problem][1]
+        sections.append((f"{problem}, time to training loss {target:g} and its multiples", [table]))
+    sections.append(("", [printing.note(LEGEND)]))
+    printing.show(sections)
+
+
+LEGEND = (
+    "Ours: on links of 10 Gbit/s or more lwpd:ring without delays, and lwpd:first with delays; on those of "
+    "10 Mbit/s or less topk:whitened; else lwpd:default. Of each family its best member in the cell, chosen "
+    "afterwards; its time as a multiple of ours, the geometric mean over the "
+    "seeds. >: it missed the target, at least; <: ours did, at most. "
+    f"“{BESIDE}” is no rival: it sends the largest elements under our whitening and look-ahead. Delays are "
+    "in units of the time of a gradient; of recorded tasks the median one takes as long, and the fastest "
+    "only computes; all rates are chosen under exponential delays with as many workers, of as many rates. "
+    "θ goes by a tree to workers that start together, as by MPI_Ibcast, which pdcode's own runs do not use: "
+    "in favour of those that wait. Sparse and coded payloads are exchanged among the workers, all rivals', "
+    "too."
+)
+
+
+def _key(speedup: Speedup) -> tuple[bool, float]:
+    mean = speedup.ratio.mean
+    return speedup.bound == ">", mean if math.isfinite(mean) else math.inf
+
+
+def _shown(speedup: Speedup) -> str:
+    return f"{speedup.bound} {ratio(speedup.ratio.mean)}".strip()
+
+
+def _time(row: Row[str]) -> str:
+    return (
+        f"{row.reached} in {duration(1e9 * row.time.mean)}" if row.missed else duration(1e9 * row.time.mean)
+    )
+
+
+def _over(choose: Callable[[Sequence[float]], Any], found: Sequence[Speedup]) -> str:
+    """Return the least or median multiple; those that a rival missed count as the least that they can be."""
+    means = [each.ratio.mean for each in found if math.isfinite(each.ratio.mean)]
+    return ratio(float(choose(means))) if means else DASH
