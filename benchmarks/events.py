@@ -24,7 +24,6 @@ import numpy as np
 
 from pdcode import stragglers
 from pdcode.bench.machine import processor
-from pdcode.coding.policies import wanted
 from pdcode.config import (
     Config,
     LinkTable,
@@ -66,10 +65,10 @@ def run() -> int:
         f"{'heapq/s':>12}{'SimPy/s':>10}{'async ÷ SimPy':>15}"
     )
     base: list[float] = []
-    ours(SIZES[0], UpdateTable(), ARRIVALS)  # warm-up
+    ours(SIZES[0], UpdateTable.of({}), ARRIVALS)  # warm-up
     for workers in SIZES:
         arrivals = max(ARRIVALS, EACH * workers)
-        modes = [UpdateTable(mode="async"), UpdateTable(mode="first")]
+        modes = [UpdateTable.of({"mode": mode}) for mode in ("async", "first")]
         measured = [[ours(workers, update, arrivals) for update in modes] for _ in range(ROUNDS)]
         rates = [statistics.median(column) for column in zip(*measured, strict=True)]
         bare = heapq_rate(workers, arrivals // HEAPQ)
@@ -121,7 +120,7 @@ def model(workers: int, update: UpdateTable, updates: int) -> Config:
 
 def ours(workers: int, update: UpdateTable, arrivals: int) -> float:
     """Measure pdcode's arrivals per second, including the drawing of delays."""
-    per_update = 1 if update.mode == "async" else wanted(update, workers)
+    per_update = update.least(workers) or workers
     loop = TimingOnly(model(workers, update, arrivals // per_update), round(1e9 * TASK_S), BYTES, 0, BYTES)
     start_s = time.process_time()
     result = loop.run()
@@ -130,7 +129,7 @@ def ours(workers: int, update: UpdateTable, arrivals: int) -> float:
 
 def delays(workers: int, arrivals: int) -> list[list[int]]:
     """Draw delays in ns of each worker's tasks, enough for the number of arrivals."""
-    config = model(workers, UpdateTable(), 1)
+    config = model(workers, UpdateTable.of({}), 1)
     drawn = config.stragglers.make(config.seed, workers)
     count = 2 * arrivals // workers + 64  # the fastest worker has more tasks than the mean
     zeros = np.zeros(workers, np.int64)
@@ -182,7 +181,7 @@ def simpy_rate(simpy: Any, workers: int, arrivals: int) -> float:
     start_s = time.process_time()
     end_ns = environment.run(enough)
     rate = arrivals / (time.process_time() - start_s)
-    loop = TimingOnly(model(workers, UpdateTable(), arrivals), round(1e9 * TASK_S), BYTES, 0, BYTES)
+    loop = TimingOnly(model(workers, UpdateTable.of({}), arrivals), round(1e9 * TASK_S), BYTES, 0, BYTES)
     loop.run()
     if loop.rounds.stopped_ns != end_ns:
         raise RuntimeError(f"SimPy's run ends at {end_ns} ns, ours at {loop.rounds.stopped_ns} ns")

@@ -23,7 +23,6 @@ from pdcode import codes, decoders
 from pdcode.bench.machine import processor
 from pdcode.coding import optimizers
 from pdcode.coding.assignments import Rotating
-from pdcode.coding.policies import Policy
 from pdcode.coding.state import Coded
 from pdcode.config import OptimizerTable, UpdateTable
 from pdcode.mpi import launch
@@ -85,7 +84,7 @@ def path(
     decoder = decoders.create("adjoint", LAYER.count, LAYER.shape, DTYPE, length=LAYER.length)
     theta = np.zeros(layout.parameters, DTYPE)
     state = Coded(theta, [LAYER], [decoder], optimizer, Rotating([LAYER], [1], DTYPE, {16: code}, 0))
-    state.layouts, state.policy = [layout], Policy(UpdateTable(), 1)
+    state.layouts, state.policy = [layout], UpdateTable.of({}).make(1)
     coordinator = Coordinator(fleet, state, trace)
 
     def observe(now_ns: int, coordinator: Coordinator) -> str:

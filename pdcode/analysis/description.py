@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from ..coding.policies import COUNTED, wanted
 from ..config import DecoderTable, MemoryTable, UpdateTable, kinds, legacy
 from ..trace.reader import Trace
 from ..trace.schema import DRAINED
@@ -239,10 +238,16 @@ def _decoder_kind(table: Mapping[str, Any], memory: Mapping[str, Any]) -> str:
 def policy(trace: Trace) -> str:
     """Name the policy of a run: async, all, "first 6 of 8", "quorum 6 of 8" or "captured 0.75"."""
     update = trace.config.get("update") or {}
-    mode, workers = str(update.get("mode", "")), trace.worker_count
-    if mode in COUNTED:
-        return f"{mode} {update.get('count') or wanted(UpdateTable(), workers)} of {workers:,}"
-    return f"captured {update['fraction']:g}" if mode == "captured" and "fraction" in update else mode
+    table = _policy(update)
+    return str(update.get("mode", "")) if table is None else table.words(trace.worker_count)
+
+
+def _policy(update: Mapping[str, Any]) -> UpdateTable | None:
+    """Return a recorded policy; None if there is none, or it is of a plug-in."""
+    try:
+        return legacy.read_kind(UpdateTable, update) if update else None
+    except InputError:
+        return None
 
 
 def _summed(config: Mapping[str, Mapping[str, Any]]) -> bool:
@@ -250,10 +255,11 @@ def _summed(config: Mapping[str, Mapping[str, Any]]) -> bool:
 
 
 def _update(policy: str, update: Mapping[str, Any], optimizer: Mapping[str, Any]) -> str:
+    table = _policy(update)
     momentum = "Nesterov momentum" if optimizer.get("nesterov") else "momentum"
     parts = [
         policy,
-        "" if update.get("mode") in ("async", "all") else LATE.get(str(update.get("late")), ""),
+        "" if table and (table.asynchronous or table.complete) else LATE.get(str(update.get("late")), ""),
         f"{optimizer['kind']} at rate {optimizer.get('rate', 0):g}" if "kind" in optimizer else "",
         f"{momentum} {optimizer['momentum']:g}" if optimizer.get("momentum") else "",
         f"proximal {optimizer['proximal'].get('kind', '?')}" if optimizer.get("proximal") else "",

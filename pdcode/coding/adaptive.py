@@ -29,10 +29,10 @@ class MatchedTable(CodeTable, tag="matched"):
     weight: Positive | list[Positive] | None = None
 
     def check(self, config: Config) -> None:
-        if config.update.mode == "captured":
+        if config.update.by_fraction:
             raise InputError(
-                f"update.mode: 'captured' is undefined with code.family '{self.family}': counting codewords "
-                "that workers choose does not tell how much they capture; use 'first'"
+                f"update.mode: '{config.update.mode}' is undefined with code.family '{self.family}': "
+                "counting codewords that workers choose does not tell how much they capture; use 'first'"
             )
 
     def make(
@@ -70,7 +70,7 @@ class EnergyTable(CodeTable, tag="energy"):
         weights: Sequence[int],
         dtype: np.dtype,
     ) -> Assignment:
-        each_update, exponent = config.update.mode != "async", self.options.exponent
+        each_update, exponent = not config.update.asynchronous, self.options.exponent
         return Energy(layers, rows, dtype, weights, config.seed, self.decay, each_update, exponent)
 
 

@@ -18,16 +18,13 @@ from ..problems.partition import Unit, each, task_rows
 from ..util.errors import InputError
 from .assignments import Assignment, Rotating, Static
 from .memory import CodewordSelector
-from .policies import COUNTED, wanted
 from .saved import FileTable
 
 
 def explicit(config: Config) -> Config:
     """Return a configuration with the defaults written out that depend on other keys."""
-    update = config.update
     wire = msgspec.structs.replace(config.wire, dtype=config.wire.dtype or config.problem.dtype)
-    if update.mode in COUNTED:
-        update = msgspec.structs.replace(update, count=wanted(update, config.workers.count))
+    update = config.update.resolved(config.workers.count)
     return msgspec.structs.replace(config, wire=wire, update=update)
 
 
@@ -105,7 +102,7 @@ def make_assignment(config: Config, layers: Sequence[Unit], workers: int) -> Ass
     for layer, r in zip(layers, rows, strict=True):
         if not layer.uncoded:
             needed[layer.count] = max(needed.get(layer.count, 0), r)
-    each_update = config.update.mode != "async"
+    each_update = not config.update.asynchronous
     if isinstance(table, FileTable):
         designs = table.designs(config, needed)
     else:

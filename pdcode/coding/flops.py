@@ -12,7 +12,6 @@ from ..problems import Problem, whitening
 from ..problems.matrix import Csr, entries
 from ..problems.partition import Blocks, Unit
 from ..transport.layout import Layout
-from .policies import least
 
 POINTWISE = 4  # an activation and its derivative, or a loss and its error, per unit and sample
 ROUND = 8  # per payload element: scaling, a random number, and the conversion
@@ -162,5 +161,5 @@ def _scatter(layout: Layout) -> float:
 def _replica(config: Config, problem: Problem, layout: Layout) -> float:
     """Count a replica's work between two tasks: about one payload of each worker, and one step of θ."""
     workers = config.workers.count
-    payloads = 1 if config.update.mode == "async" else least(config.update, workers)
+    payloads = config.update.payloads(workers)
     return workers * _scatter(layout) + 2.0 * problem.size * workers / payloads

@@ -67,7 +67,7 @@ def settle(config: Config, problem: Problem) -> tuple[Config, list[str]]:
 def better_rate(config: Config) -> float | None:
     """Return a shorter learning rate if few workers take too long whitened steps, of each payload rate/n."""
     whitened = config.code.whiten != "none" and config.optimizer.kind == "sgd"
-    alone = config.update.mode == "async" and config.memory.kind == "worker"
+    alone = config.update.asynchronous and config.memory.kind == "worker"
     most = STEP * config.workers.count
     return most if whitened and alone and config.optimizer.rate > 2 * most else None
 

@@ -11,6 +11,7 @@ from .interfaces import (
     ProblemTable,
     Proximal,
     StragglersTable,
+    UpdateTable,
 )
 from .schema import (
     KINDS,
@@ -24,7 +25,6 @@ from .schema import (
     SchemeTable,
     StopTable,
     TraceTable,
-    UpdateTable,
     WireTable,
     WorkersTable,
 )

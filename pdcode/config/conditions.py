@@ -68,7 +68,6 @@ CONDITIONS: dict[str, list[Condition]] = {
     ],
     "downlink": [_among(("check",), "kind", "codewords", "exchange")],
     "reduce": [_among(("check",), "kind", "allreduce")],
-    "update": [_among(("count",), "mode", "first", "quorum"), _among(("fraction",), "mode", "captured")],
     "optimizer": [
         _among(("momentum", "nesterov"), "kind", "sgd"),
         Condition(("nesterov",), "momentum", bool, "momentum"),

@@ -17,10 +17,7 @@ Span = Annotated[float, Meta(ge=0, le=1e6)]  # s; bounded so that int64 ns canno
 Factor = Annotated[float, Meta(ge=1, le=LARGEST)]
 Fraction = Annotated[float, Meta(gt=0, le=1)]
 Tables = Mapping[str, Mapping[str, Any]]
-STRICT: Any = {
-    "frozen": True,
-    "forbid_unknown_fields": True,
-}  # inherited; Any: type checkers have it repeated
+STRICT: Any = {"frozen": True, "forbid_unknown_fields": True}  # Any: mypy has subclasses repeat it
 
 
 class Table(msgspec.Struct, **STRICT):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 import msgspec
 from msgspec import Meta
@@ -171,6 +171,65 @@ class MemoryTable(Kind, tag_field="kind"):
                 f"decoder.kind: memory '{self.kind}' needs '{self.decoder}', got {short_repr(kind)}"
             )
         return kind
+
+
+class UpdateTable(Kind, tag_field="mode"):
+    """The policy by which rank 0 makes an optimizer step."""
+
+    table, group, default = "update", "policies", "async"
+    former: ClassVar[Mapping[str, Any]] = {"count": None, "fraction": 0.75}
+    makes: ClassVar[Any]  #: the subclass of `coding.policies.Policy`
+    asynchronous: ClassVar[bool] = False  #: whether each payload is an update by itself
+    complete: ClassVar[bool] = False  #: whether an update waits for every payload that is outstanding
+    by_count: ClassVar[bool] = False  #: whether the number of payloads alone decides when to step
+    by_fraction: ClassVar[bool] = False  #: whether the captured fraction of the gradient decides
+
+    late: Literal["use", "waste"] = "use"  #: whether late payloads are used in the next update or dropped
+    #: whether each payload is scaled to at most the median norm of the workers' last payloads: no single
+    #: worker can then lead θ far astray, but neither does what is cut off return to a worker's memory
+    clip: Literal["none", "median"] = "none"
+
+    @property
+    def mode(self) -> str:
+        """Name of the kind."""
+        return self.name_of()
+
+    def make(self, workers: int) -> Any:
+        """Return the policy of a run, a `coding.policies.Policy`.
+
+        Raises
+        ------
+        InputError
+            If an update needs more payloads than there are workers.
+        """
+        return self.makes(self, workers)
+
+    def resolved(self, workers: int) -> Self:
+        """Return the table with the keys that the number of workers decides.
+
+        Raises
+        ------
+        InputError
+            If an update needs more payloads than there are workers.
+        """
+        return self
+
+    def least(self, workers: int) -> int | None:
+        """Return the least number of payloads of an update; None: it depends on more than their number."""
+        return None
+
+    def payloads(self, workers: int) -> int:
+        """Return about how many payloads an update has."""
+        return self.least(workers) or workers
+
+    def proceeds(self, living: int, workers: int) -> bool:
+        """Return whether updates go on with so many living workers, if the others never answer."""
+        least = self.least(workers)
+        return least is not None and least <= living
+
+    def words(self, workers: int) -> str:
+        """Return the policy in words; what precedes " of " is a short form."""
+        return self.mode
 
 
 class Proximal(Kind, tag_field="kind"):

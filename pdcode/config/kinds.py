@@ -77,6 +77,13 @@ KINDS: dict[str, dict[str, Any]] = {
         "box": "pdcode.coding.proximals:Box",
         "group-lasso": "pdcode.coding.proximals:GroupLasso",
     },
+    "policies": {
+        "async": "pdcode.coding.policies:AsyncTable",
+        "all": "pdcode.coding.policies:AllTable",
+        "first": "pdcode.coding.policies:FirstTable",
+        "quorum": "pdcode.coding.policies:QuorumTable",
+        "captured": "pdcode.coding.policies:CapturedTable",
+    },
     "stragglers": {
         "none": "pdcode.stragglers.laws:NoDelays",
         "shifted-exponential": "pdcode.stragglers.laws:ShiftedExponential",
@@ -157,6 +164,8 @@ class Kind(Table):
         Keys that are paths of files to read; in a TOML file they are relative to its folder.
     before : dict
         Values that stand for newer keys in traces that lack them.
+    former : dict
+        Defaults of keys that all kinds had up to version 0.1; with these values they are ignored.
     """
 
     table: ClassVar[str]
@@ -164,6 +173,7 @@ class Kind(Table):
     default: ClassVar[str]
     paths: ClassVar[tuple[str, ...]] = ()
     before: ClassVar[Mapping[str, Any]] = {}
+    former: ClassVar[Mapping[str, Any]] = {}
 
     @classmethod
     def of(cls, table: Any) -> Self:
@@ -183,7 +193,11 @@ class Kind(Table):
             known, name = ", ".join(names(cls.group)), short_repr(table[tag_field])
             raise InputError(f"{cls.table}.{tag_field}: expected one of {known} (got {name})")
         fields = kind.__struct_fields__
-        keys = {key: value for key, value in table.items() if key != tag_field or key in fields}
+        keys = {
+            key: value
+            for key, value in table.items()
+            if key in fields or not (key == tag_field or (key in cls.former and cls.former[key] == value))
+        }
         built: Self = build(kind, keys, cls.table)
         return built
 

@@ -84,7 +84,10 @@ def check(tables: Any) -> None:
 def _upgraded(base: type[Kind], table: Any) -> Any:
     """Return a recorded table with the keys that its kind has today."""
     kind = base.named(table) if isinstance(table, Mapping) else None
-    return table if kind is None else {**kind.before, **kind.adopted(table)}
+    if kind is None:
+        return table
+    known = base.__struct_config__.tag_field, *kind.__struct_fields__
+    return {**kind.before, **{key: value for key, value in table.items() if key in known}}
 
 
 def _upgraded_faults(table: Any) -> Any:

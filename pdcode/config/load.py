@@ -236,7 +236,7 @@ def _check_summed(config: Config) -> None:
     for key, value, fits, why in (
         ("scheme.name", scheme, kinds.find("schemes", scheme).summable, alone),
         ("decoder.kind", config.decoder.kind, config.decoder.adds, alone),
-        ("update.mode", config.update.mode, config.update.mode == "all", "does not wait for all; use 'all'"),
+        ("update.mode", config.update.mode, config.update.complete, "does not wait for all; use 'all'"),
         ("wire.dtype", wire, wire in (None, config.problem.dtype), "cannot be added up; leave it out"),
         ("update.clip", config.update.clip, config.update.clip == "none", alone),
         ("downlink.kind", config.downlink.kind, config.downlink.kind == "full", "has nothing to send"),

@@ -13,7 +13,7 @@ from msgspec import Meta
 
 from ..util.errors import InputError, short_repr
 from . import kinds
-from .fields import LARGEST, Count, Fraction, Positive, Real, Span, Table
+from .fields import LARGEST, Count, Positive, Real, Span, Table
 from .interfaces import (
     CodeTable,
     DecoderTable,
@@ -22,6 +22,7 @@ from .interfaces import (
     ProblemTable,
     Proximal,
     StragglersTable,
+    UpdateTable,
 )
 from .kinds import Kind
 from .wires import WireName
@@ -106,21 +107,6 @@ class ReduceTable(Table):
     def summed(self) -> bool:
         """Whether workers add up their payloads."""
         return self.kind == "allreduce"
-
-
-class UpdateTable(Table):
-    """The policy by which rank 0 makes an optimizer step."""
-
-    #: after each arrival, all workers' arrivals, the first `count`, at least `count` and those that come soon
-    #: after, or once a `fraction` is captured
-    mode: Literal["async", "all", "first", "quorum", "captured"] = "async"
-    #: with "first" or "quorum": (least) arrivals per update; none: three quarters of the workers
-    count: Positive | None = None
-    fraction: Fraction = 0.75  #: with "captured": captured fraction of the gradient at which to step
-    late: Literal["use", "waste"] = "use"  #: whether late payloads are used in the next update or dropped
-    #: whether each payload is scaled to at most the median norm of the workers' last payloads: no single
-    #: worker can then lead θ far astray, but neither does what is cut off return to a worker's memory
-    clip: Literal["none", "median"] = "none"
 
 
 class OptimizerTable(Table):
@@ -324,7 +310,7 @@ class Config(Table):
     wire: WireTable = WireTable()
     downlink: DownlinkTable = DownlinkTable()
     reduce: ReduceTable = ReduceTable()
-    update: UpdateTable = UpdateTable()
+    update: UpdateTable = kinds.field(UpdateTable)
     optimizer: OptimizerTable = OptimizerTable()
     workers: WorkersTable = WorkersTable()
     stragglers: StragglersTable = kinds.field(StragglersTable)
@@ -367,6 +353,7 @@ class Config(Table):
 
 
 KINDS: dict[str, type[Kind]] = {
-    each.table: each for each in (ProblemTable, CodeTable, DecoderTable, MemoryTable, StragglersTable)
+    each.table: each
+    for each in (ProblemTable, CodeTable, DecoderTable, MemoryTable, StragglersTable, UpdateTable)
 }
 """Table name -> base class, for the tables that come in kinds."""

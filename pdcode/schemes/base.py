@@ -273,7 +273,8 @@ class Scheme:
 
     def policy(self) -> Policy:
         """Build the rule of which payloads rank 0 uses, when it steps, and who waits for that."""
-        return Policy(self.config.update, self.workers)
+        policy: Policy = self.config.update.make(self.workers)
+        return policy
 
     def state(self, problem: Problem) -> State:
         """Build rank 0's state."""

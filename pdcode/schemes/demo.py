@@ -241,8 +241,10 @@ class DeMo(Scheme):
             raise InputError(
                 f"optimizer.kind: '{config.optimizer.kind}': scheme 'demo' steps along signs; use 'sign'"
             )
-        if config.update.mode == "captured":
-            raise InputError("update.mode: 'captured' is undefined for worker-selected coefficients")
+        if config.update.by_fraction:
+            raise InputError(
+                f"update.mode: '{config.update.mode}' is undefined for worker-selected coefficients"
+            )
         super().check(config)
 
     def transform(self, problem: Problem) -> Transform:

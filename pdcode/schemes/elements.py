@@ -41,10 +41,10 @@ class SingleElements(Scheme):
         if config.decoder.kind not in cls.decoders_of:
             kinds = " or ".join(f"'{kind}'" for kind in cls.decoders_of)
             raise InputError(f"decoder.kind: '{config.decoder.kind}': scheme '{cls.name}' needs {kinds}")
-        if config.update.mode == "captured":
+        if config.update.by_fraction:
             raise InputError(
-                f"update.mode: 'captured' is undefined with scheme '{cls.name}', whose tasks may send the "
-                "same elements"
+                f"update.mode: '{config.update.mode}' is undefined with scheme '{cls.name}', whose tasks may "
+                "send the same elements"
             )
 
     def units(self, problem: Problem) -> Sequence[Unit]:

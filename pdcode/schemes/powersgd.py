@@ -254,8 +254,10 @@ class PowerSGD(Scheme):
             )
         if getattr(config.memory, "lookahead", 0.0):
             raise InputError(f"memory.lookahead: scheme '{cls.name}' has no use for it")
-        if config.update.mode == "captured":
-            raise InputError("update.mode: 'captured' is undefined for factors that follow the gradients")
+        if config.update.by_fraction:
+            raise InputError(
+                f"update.mode: '{config.update.mode}' is undefined for factors that follow the gradients"
+            )
         super().check(config)
 
     def factors(self, problem: Problem) -> list[Factor]:

@@ -117,11 +117,11 @@ class GradientTable(Decoder):
 class Collecting(Policy):
     """Policy that steps when the table is complete, by all workers that have a task; no worker waits."""
 
-    waits = False
+    waits, patient = False, True
 
     def __init__(self, table: UpdateTable, workers: int) -> None:
         super().__init__(table, workers)
-        self._workers, self.patient = workers, True
+        self._workers = workers
 
     def ready(self, seen: Seen, expected: int) -> bool:
         return seen.captured * self._workers >= expected - 1e-6

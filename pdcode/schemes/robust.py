@@ -209,10 +209,10 @@ class Robust(Scheme):
     def check(cls, config: Config) -> None:
         super().check(config)
         options, workers = config.scheme.options, config.workers.count
-        rule, mode = options.rule, config.update.mode
-        if mode == "async":
+        rule, update = options.rule, config.update
+        if update.asynchronous:
             raise InputError(
-                "update.mode: 'async': scheme 'robust' compares the gradients of several workers"
+                f"update.mode: '{update.mode}': scheme 'robust' compares the gradients of several workers"
             )
         if options.liars != 1 and rule not in MOST:
             raise InputError(f"scheme.options.liars: {options.liars} has no effect with rule '{rule}'")

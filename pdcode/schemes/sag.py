@@ -25,9 +25,9 @@ from .. import problems
 from ..codes import Code
 from ..coding import flops
 from ..coding.assignments import Assignment
-from ..coding.policies import Policy, Seen, wanted
+from ..coding.policies import Policy, Seen
 from ..coding.source import Source
-from ..config import Config, Positive, Table, Tables, UpdateTable
+from ..config import Config, Positive, Table, Tables
 from ..decoders import Decoder
 from ..decoders.table import TableDecoder
 from ..problems import GradientPlan, Problem
@@ -162,14 +162,12 @@ class SAG(Scheme):
 
 
 class NewestFirst(Policy):
-    """Policy ``first`` that counts only gradients at the newest θ; late ones are used, but not waited for."""
+    """Step at a number of gradients at the newest θ; late ones are used, but not waited for."""
 
-    def __init__(self, table: UpdateTable, workers: int) -> None:
-        super().__init__(table, workers)
-        self._count = wanted(table, workers)
+    patient = True
 
-    def ready(self, seen: Seen, expected: int) -> bool:
-        return seen.fresh >= self._count or expected == 0
+    def enough(self, seen: Seen) -> bool:
+        return self._least is not None and seen.fresh >= self._least
 
 
 class DSAG(SAG):
@@ -182,4 +180,5 @@ class DSAG(SAG):
 
     def policy(self) -> Policy:
         update = self.config.update
-        return NewestFirst(update, self.workers) if update.mode == "first" else super().policy()
+        counts = update.by_count and not (update.asynchronous or update.complete)
+        return NewestFirst(update, self.workers) if counts else super().policy()

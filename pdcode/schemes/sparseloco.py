@@ -138,11 +138,12 @@ class SparseLoCo(TopK, DiLoCo):
             )
         super().check(config)
         if keeps(config.scheme.options):  # and has room for one of each worker
-            for key, refused in (("mode", "async"), ("late", "use")):
-                if getattr(config.update, key) == refused:
+            update = config.update
+            for key, refused in (("mode", update.asynchronous), ("late", update.late == "use")):
+                if refused:
                     raise InputError(
-                        f"update.{key}: '{refused}': scheme '{cls.name}' compares the payloads at the newest "
-                        "θ; or give scheme.options.clip = false and mean = 'workers'"
+                        f"update.{key}: '{getattr(update, key)}': scheme '{cls.name}' compares the payloads "
+                        "at the newest θ; or give scheme.options.clip = false and mean = 'workers'"
                     )
 
     def chunks(self, units: Sequence[Unit]) -> list[Chunks]:

@@ -27,7 +27,7 @@ from ..coding import flops
 from ..coding.assignments import Assignment
 from ..coding.memory import PayloadEncoder
 from ..coding.optimizers import Optimizer
-from ..coding.policies import Seen, wanted
+from ..coding.policies import Seen
 from ..coding.state import Coded, State
 from ..config import Config, Tables
 from ..decoders.adjoint import AdjointDecoder
@@ -62,9 +62,9 @@ class StreamedState(Coded):
     optimizer : Optimizer
     assignment : Assignment
         Numbers the tasks.
-    workers, count : int
-        Number of workers, and of those from which an update with ``mode = "first"`` needs every part; 0 with
-        other modes.
+    workers : int
+    count : int or None
+        Number of workers from which an update needs every part; None: the policy decides.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class StreamedState(Coded):
         optimizer: Optimizer,
         assignment: Assignment,
         workers: int,
-        count: int,
+        count: int | None,
     ) -> None:
         found = [pieces(layers, part) for part in range(layers[0].count)]
         units = [unit for part in found for _, unit in part]
@@ -94,7 +94,7 @@ class StreamedState(Coded):
         return float(self._shares @ np.minimum(self._came / self._workers, 1.0))
 
     def ready(self, seen: Seen, expected: int) -> bool:
-        if self._count:
+        if self._count is not None:
             return expected == 0 or bool(self._came[self._shares > 0].min() >= self._count)
         return super().ready(seen, expected)
 
@@ -166,9 +166,11 @@ class Streaming(Scheme):
             raise InputError(
                 f"code.blocks: {parts!r}: scheme 'streaming' cuts layers into as many parts; use one number"
             )
-        if parts > 1 and update.mode == "quorum":
-            raise InputError("update.mode: 'quorum' counts replies, not their parts as scheme 'streaming'")
-        if parts > 1 and update.late == "waste" and update.mode in ("async", "captured"):
+        if parts > 1 and not (update.by_count or update.by_fraction):
+            raise InputError(
+                f"update.mode: '{update.mode}' counts replies, not their parts as scheme 'streaming'"
+            )
+        if parts > 1 and update.late == "waste" and (update.asynchronous or update.by_fraction):
             raise InputError(
                 f"update.late: 'waste': with update.mode '{update.mode}' the last parts of scheme "
                 "'streaming' would always be late; use 'use'"
@@ -192,7 +194,8 @@ class Streaming(Scheme):
 
     def state(self, problem: Problem) -> State:
         config, assignment = self.config, self.assignment(self.units(problem))
-        count = wanted(config.update, self.workers) if config.update.mode == "first" else 0
+        counts = config.update.by_count and not config.update.asynchronous
+        count = config.update.least(self.workers) if counts else None
         state = StreamedState(
             self.initial(problem),
             problem.layers,

@@ -16,8 +16,7 @@ import numpy as np
 
 from ..coding import settled
 from ..coding.builders import explicit
-from ..coding.policies import COUNTED, wanted
-from ..config import Config, MemoryTable, SchemeTable, kinds
+from ..config import Config, MemoryTable, SchemeTable, UpdateTable, kinds
 from ..config import load as configfile
 from ..problems import Problem
 from ..training import setup
@@ -209,7 +208,7 @@ def _plain_rate(key: bytes) -> float:
 
 def whole_step(config: Config) -> bool:
     """Tell whether a step moves θ by a whole learning rate, not by 1/n of it for each arrival."""
-    return config.update.mode != "async" or config.memory.kind == "worker"
+    return not config.update.asynchronous or config.memory.kind == "worker"
 
 
 def named(base: Config) -> dict[str, Tables]:
@@ -268,7 +267,8 @@ def draw_tables(base: Config, random: np.random.Generator) -> Tables:
         "downlink": {"kind": pick(random, ("full", "exchange"), (1, 1))},
         "update": _update(base.workers.count, random),
     }
-    if memory == "none" and tables["update"]["mode"] != "async" and family not in ("uncoded", "matched"):
+    several = not UpdateTable.of(tables["update"]).asynchronous
+    if memory == "none" and several and family not in ("uncoded", "matched"):
         tables["decoder"] = {"kind": pick(random, (None, "least_squares"), (1, 1))}
     if family == "uncoded":
         tables["scheme"] = {"name": "uncoded"}
@@ -296,16 +296,13 @@ def _code(base: Config, family: str, random: np.random.Generator) -> dict[str, A
 
 def _update(workers: int, random: np.random.Generator) -> dict[str, Any]:
     """Draw the table ``[update]``."""
-    mode = pick(random, ("async", "first", "captured", "all"), (4, 4, 1, 1))
+    modes = ("async", ""), ("first", "count"), ("captured", "fraction"), ("all", "")
+    mode, key = pick(random, modes, (4, 4, 1, 1))
     share = pick(random, (0.5, 0.75, 0.9), (1, 2, 1))
-    update: dict[str, Any] = {"mode": mode}
-    if mode == "first":
-        update["count"] = max(1, round(share * workers))
-    elif mode == "captured":
-        update["fraction"] = share
-    if mode in ("first", "captured"):
-        update["late"] = pick(random, ("use", "waste"), (3, 1))
-    return update
+    if not key:
+        return {"mode": mode}
+    amount = share if key == "fraction" else max(1, round(share * workers))
+    return {"mode": mode, key: amount, "late": pick(random, ("use", "waste"), (3, 1))}
 
 
 def summary(config: Config) -> str:
@@ -320,8 +317,6 @@ def summary(config: Config) -> str:
         given = getattr(code, "weight", None)
         weight = "" if given is None else f" w={_joined(given)}"
         coded = f"{code.family} k={_joined(code.blocks)}{weight} {rows}"
-    counts = dict.fromkeys(COUNTED, wanted(update, config.workers.count))
-    amount = (counts | {"captured": update.fraction}).get(update.mode)
     parts = [
         config.scheme.name if config.scheme.name not in ("lwpd", "uncoded") else coded,
         {"gram": "whitened", "auto": "whitened", "norm": "normed"}.get(code.whiten, ""),
@@ -330,9 +325,9 @@ def summary(config: Config) -> str:
         config.decoder.kind if config.decoder.kind != config.memory.decoder else "",
         "/".join(config.wire.formats),
         {"codewords": "codewords down", "exchange": "exchanged"}.get(config.downlink.kind, ""),
-        update.mode if amount is None else f"{update.mode} {amount:g}",
+        update.words(config.workers.count).partition(" of ")[0],
         "allreduce" if config.reduce.summed else "",
-        "late wasted" if update.late == "waste" and amount is not None else "",
+        "late wasted" if update.late == "waste" and not (update.asynchronous or update.complete) else "",
         f"rate {config.optimizer.rate:.3g}",
     ]
     return ", ".join(filter(None, parts))

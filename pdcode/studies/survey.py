@@ -148,7 +148,7 @@ def race_in_cell(task: CellRace) -> list[tuple[Candidate, Score]]:
     def work(entrant: Entrant, cut_off_s: float) -> Trial:
         candidate, updates = entrant
         config = candidate.config
-        length = ROUNDS * (config.workers.count if config.update.mode == "async" else 1)
+        length = ROUNDS * (config.workers.count if config.update.asynchronous else 1)
         probe = Trial(config, task.goal, task.seeds[:1], LARGEST, LARGEST, updates=length)
         step = max(1e-6, trials.descend(probe, task.seeds[0], LARGEST).ended_s)
         return Trial(config, task.goal, task.seeds, LARGEST, step, cut_off_s, updates)

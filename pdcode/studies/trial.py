@@ -12,7 +12,6 @@ import numpy as np
 
 from .. import problems
 from ..analysis.statistics import crossing
-from ..coding.policies import least
 from ..config import Config, ProblemTable
 from ..schemes import make_scheme
 from ..trace import Recorder
@@ -156,10 +155,9 @@ def _source(table: bytes) -> problems.DataSource:
 
 def payloads(config: Config) -> float:
     """Return about how many payloads of whole tasks an update uses."""
-    workers, mode = config.workers.count, config.update.mode
-    if mode == "async":
+    if config.update.asynchronous:
         return 1 / make_scheme(config).parts
-    return least(config.update, workers)
+    return config.update.payloads(config.workers.count)
 
 
 def most_updates(config: Config, arrivals: int = ARRIVALS) -> int:

@@ -167,7 +167,7 @@ def mean_s(rates: np.ndarray) -> float:
 
 def copies(config: Config, workers: int) -> float:
     """Return how often rank 0 sends what all tasks have in common, for each task."""
-    together = config.update.mode != "async" and config.link.broadcast == "tree"
+    together = not config.update.asynchronous and config.link.broadcast == "tree"
     return min(1.0, config.link.fanout / workers) if together else 1.0
 
 

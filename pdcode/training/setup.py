@@ -115,10 +115,10 @@ class Components:
         biased = [wire for wire in config.wire.formats if not FORMATS[wire].unbiased]
         if biased and not config.memory.keeps:
             lines.append(f"wire.dtype '{biased[0]}' is biased: without a memory errors do not average out")
-        if config.update.mode == "async" and config.optimizer.momentum and config.memory.kind == "worker":
+        if config.update.asynchronous and config.optimizer.momentum and config.memory.kind == "worker":
             lines.append(
                 f"optimizer.momentum {config.optimizer.momentum:g} slows a descent down in update.mode "
-                "'async': what workers have not sent yet is a momentum already"
+                f"'{config.update.mode}': what workers have not sent yet is a momentum already"
             )
         if (rate := settled.better_rate(config)) is not None:
             lines.append(

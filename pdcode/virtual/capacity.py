@@ -12,9 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..coding.policies import least
 from ..coding.relay import RelayedState
-from ..config import Config
 from ..training.link_sizing import copies, mean_s, relayed_bytes, task_rates
 from ..training.setup import Components
 from ..transport.log import LogFormat
@@ -70,7 +68,7 @@ def needs(components: Components, workers: int | None = None) -> Needs:
     task_s = mean_s(task_rates(components.scheme, compute_s)) + 2 * link.latency_s
     if config.reduce.summed:
         return Needs(task_s, 0.0, 0.0, 0.0)
-    processor_s, bytes_in, bytes_out = machine.update_s / _payloads(config, n), 0.0, 0.0
+    processor_s, bytes_in, bytes_out = machine.update_s / config.update.payloads(n), 0.0, 0.0
     for layout in components.layouts:
         body = layout.task_bytes - layout.body_at
         if isinstance(state, RelayedState):
@@ -89,8 +87,3 @@ def needs(components: Components, workers: int | None = None) -> Needs:
 def serves(components: Components) -> int:
     """Return the most workers, up to `MOST`, who need no part of rank 0 for longer than a task takes."""
     return bisect_right(range(1, MOST + 1), 1.0, key=lambda n: needs(components, n).most[1])
-
-
-def _payloads(config: Config, n: int) -> int:
-    """Return how many payloads an update has."""
-    return 1 if config.update.mode == "async" else least(config.update, n)

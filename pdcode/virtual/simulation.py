@@ -134,7 +134,7 @@ def check_count(config: Config) -> None:
     if config.workers.count > MOST:
         raise InputError(
             f"workers.count: {config.workers.count} is more than the {MOST} workers that messages can "
-            "name; without numerics (--timing-only), update.mode all, first and async can have more"
+            "name; without numerics (--timing-only), policies that count payloads can have more"
         )
 
 

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from .. import stragglers
-from ..coding.policies import Policy, wanted
 from ..coding.state import State
 from ..config import Config, kinds
 from ..kernels import events, rounds
@@ -24,7 +23,6 @@ from ..training.setup import Components
 from ..util.errors import InputError
 from .schedule import cut, make_events
 
-MODES = ("all", "first", "async")
 MOST_WORKERS: int = events.WORKERS
 ROOM = 65_536  # rows between two writes to the trace
 KEPT = 1 << 21  # delays drawn ahead, of all workers together …
@@ -76,7 +74,7 @@ def is_timeable(config: Config) -> bool:
     return (
         scheme.single_round
         and scheme.policy is Scheme.policy
-        and config.update.mode in MODES
+        and config.update.by_count
         and config.downlink.kind == "full"
         and not config.reduce.summed
         and config.update.clip == "none"
@@ -90,21 +88,21 @@ def steps_by_policy(components: Components) -> bool:
 
 
 def check_captured(config: Config) -> None:
-    """Refuse ``mode = "captured"`` if the captured share depends on payloads.
+    """Refuse a policy by the captured fraction if that depends on payloads.
 
     Raises
     ------
     InputError
         Naming key and value.
     """
-    if config.update.mode != "captured":
+    if not config.update.by_fraction:
         return
     for key, value, adapts in (
         ("decoder.kind", config.decoder.kind, config.decoder.adapts),
         ("code.family", config.code.family, config.code.adapts),
     ):
         if adapts:
-            raise InputError(f"update.mode: 'captured' depends on payloads with {key} '{value}'")
+            raise InputError(f"update.mode: '{config.update.mode}' depends on payloads with {key} '{value}'")
 
 
 def ensure_timeable(config: Config) -> None:
@@ -120,7 +118,7 @@ def ensure_timeable(config: Config) -> None:
         raise InputError(f"scheme.name: '{name}' has several rounds per update")
     if scheme.policy is not Scheme.policy:
         raise InputError(f"scheme.name: '{name}' has an update policy of its own, not that of [update]")
-    if config.update.mode not in MODES:
+    if not config.update.by_count:
         raise InputError(f"update.mode: '{config.update.mode}' depends on the numerics, not only on times")
     if config.downlink.kind != "full":
         raise InputError(f"downlink.kind: '{config.downlink.kind}' has task sizes that depend on the run")
@@ -190,7 +188,7 @@ class TimingOnly:
     ) -> None:
         ensure_timeable(config)
         n, update, stop, trace = config.workers.count, config.update, config.stop, config.trace
-        Policy(update, n)  # checks the count
+        update = update.resolved(n)
         self.config, self._task_ns = config, np.broadcast_to(task_ns, n)
         self.interrupted = 0
         self._bytes = reply_bytes, body_bytes + own_bytes
@@ -205,7 +203,7 @@ class TimingOnly:
             kept,
             cut(body_bytes, split),
             cut(own_bytes, split),
-            wanted={"all": None, "async": 1, "first": wanted(update, n)}[update.mode],
+            wanted=update.least(n),
             waste=update.late == "waste",
             updates=stop.updates,
             until_ns=None if stop.seconds is None else max(1, round(1e9 * stop.seconds)),

@@ -24,8 +24,6 @@ SELECTED = {  # key -> what gives it an effect, and what takes it
     "problem.inputs=a": ("problem.data=a.h5", "problem.data=digits"),
     "problem.targets=b": ("problem.data=a.npz", "problem.data=a.svm"),
     "downlink.check=7": ("downlink.kind=codewords", "downlink.kind=full"),
-    "update.count=2": ("update.mode=first", "update.mode=async"),
-    "update.fraction=0.5": ("update.mode=captured", "update.mode=all"),
     "optimizer.momentum=0.5": ("optimizer.kind=sgd", "optimizer.kind=adam"),
     "optimizer.nesterov=true": ("optimizer.momentum=0.5", "optimizer.momentum=0"),
     "optimizer.beta1=0.5": ("optimizer.kind=adam", "optimizer.kind=sgd"),
@@ -37,6 +35,11 @@ SELECTED = {  # key -> what gives it an effect, and what takes it
     "faults.spot_end=kill": ("faults.spot=nodes.csv", ""),
     "faults.spot_speed=2.0": ("faults.spot=nodes.csv", ""),
     "trace.sample=3": ("trace.arrivals=sampled", "trace.arrivals=all"),
+}
+
+OF_A_KIND = {  # key -> kinds that have it, and one that does not
+    "update.count=2": ("update.mode=first", "update.mode=quorum", "update.mode=async"),
+    "update.fraction=0.5": ("update.mode=captured", "update.mode=all"),
 }
 
 
@@ -75,6 +78,26 @@ def test_a_key_of_the_file_goes_with_what_gave_it_an_effect(key: str) -> None:
         configfile.resolve(tables(gives), [takes, key])
 
 
+@pytest.mark.parametrize("key", OF_A_KIND)
+def test_a_key_of_another_kind_is_refused_and_dropped_with_the_kind_of_the_file(key: str) -> None:
+    *having, lacking = OF_A_KIND[key]
+    table, name = key.partition("=")[0].split(".")
+    tag = lacking.partition("=")[2]
+    for each in having:
+        config = configfile.resolve(tables(key, each))
+        assert getattr(getattr(config, table), name) == tables(key)[table][name]
+        assert not hasattr(getattr(configfile.resolve(tables(key, each), [lacking]), table), name)
+    for given in ([tables(key, lacking)], [{}, [key, lacking]], [tables(having[0]), [lacking, key]]):
+        with pytest.raises(InputError, match=rf"^{table}\.{name}: unknown key .*known: \w+ \({tag}\), "):
+            configfile.resolve(*given)
+
+
+def test_keys_that_all_kinds_had_once_may_have_their_defaults() -> None:
+    """As a dry run wrote them."""
+    config = configfile.resolve({"update": {"mode": "all", "fraction": 0.75}})
+    assert config == configfile.resolve({"update": {"mode": "all"}})
+
+
 def test_slowdown_needs_a_slow_worker() -> None:
     slow = {"kind": "slow-set", "shift_s": 0.1, "slowdown": 3.0}
     with pytest.raises(InputError, match=r"stragglers.slowdown: 3.0 has no effect with stragglers.slow \[\]"):
@@ -93,7 +116,7 @@ def test_a_preset_drops_what_it_takes_the_effect_of() -> None:
     config = configfile.resolve(
         {"update": {"mode": "captured", "fraction": 0.5}}, ["scheme.preset=regression", "scheme.name=lwpd"]
     )
-    assert (config.update.mode, config.update.fraction) == ("first", 0.75)
+    assert (config.update.mode, config.update.count) == ("first", None)  # type: ignore[attr-defined]
 
 
 def test_another_kind_of_delay_drops_the_old_kinds_keys() -> None:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from pdcode import problems
+from pdcode.config import UpdateTable
 from pdcode.config import load as configfile
 from pdcode.config.write import to_toml
 from pdcode.studies import search_space as space
@@ -167,7 +168,7 @@ def test_schemes_in_words():
     words = {each.name: str(each) for each in space.candidates(base, 2, 7)}
     assert words[OWN] == "yours: net k=8/1 w=4 r=1, memory worker, async, rate 0.4"
     assert words["uncoded first"] == "uncoded first: uncoded, first 3, late wasted, rate 0.4"
-    captured = base.update.__class__(mode="captured", fraction=0.5, late="waste")
+    captured = UpdateTable.of({"mode": "captured", "fraction": 0.5, "late": "waste"})
     text = space.summary(msgspec.structs.replace(base, update=captured))
     assert "captured 0.5, late wasted" in text
 

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pdcode import codes, decoders
-from pdcode.coding import optimizers, policies
+from pdcode.coding import optimizers
 from pdcode.coding.assignments import Rotating
 from pdcode.coding.state import Coded
 from pdcode.config import OptimizerTable, UpdateTable
@@ -48,7 +48,7 @@ def coordinator(
 ) -> Coordinator:
     update = {name: options.pop(name) for name in ("mode", "count", "fraction", "late") if name in options}
     drain_ns = options.pop("drain_ns", None)
-    table = UpdateTable(**update)
+    table = UpdateTable.of(update)
     workers = len(durations_ms)
     fleet = ScriptedFleet(workers, lambda worker, task: round(durations_ms[worker] * MS), encode)
     code = codes.design("net", workers=8, blocks=8, weight=4)
@@ -59,7 +59,7 @@ def coordinator(
     assignment = Rotating(LAYERS, [rows, 1], np.dtype("float64"), {8: code}, 1)
     optimizer = optimizers.create(OptimizerTable(**{"rate": 0.1} | options), SIZE, "float64")
     state = Coded(np.zeros(SIZE), LAYERS, made, optimizer, assignment)
-    state.layouts, state.policy = [layout], policies.Policy(table, workers)
+    state.layouts, state.policy = [layout], table.make(workers)
     return Coordinator(fleet, state, Rows(), drain_ns)
 
 
@@ -335,7 +335,7 @@ def test_the_steady_state_allocates_no_arrays_of_payload_size() -> None:
     decoder = decoders.create("adjoint", 16, layer.shape, f4)
     theta, assignment = np.zeros(layout.parameters, f4), Rotating([layer], [1], f4, {16: code}, 1)
     state = Coded(theta, [layer], [decoder], optimizer, assignment)
-    state.layouts, state.policy = [layout], policies.Policy(UpdateTable(), 1)
+    state.layouts, state.policy = [layout], UpdateTable.of({}).make(1)
     made = Coordinator(Echo([np.ones((1, layer.elements), f4)]), state, NoRows())
 
     def observe(now_ns: int, coordinator: Coordinator) -> str:
