@@ -14,7 +14,7 @@ from ..codes import Code, registry
 from ..codes.design import refuse_arguments
 from ..config import Config, DesignedTable, kinds
 from ..decoders import Context, Decoder
-from ..problems.partition import Unit, each, task_rows
+from ..problems.partition import Unit, per_layer, task_rows
 from ..util.errors import InputError
 from .assignments import Assignment, Rotating, Static
 from .memory import CodewordSelector
@@ -30,7 +30,7 @@ def explicit(config: Config) -> Config:
 
 def wires_of(config: Config, layers: Sequence[Unit]) -> list[str]:
     """Return the wire format of each layer's payload."""
-    formats = each("wire.dtype", config.wire.dtype, len(layers))
+    formats = per_layer("wire.dtype", config.wire.dtype, len(layers))
     return [wire or config.problem.dtype for wire in formats]
 
 
@@ -60,7 +60,7 @@ def rows_of(config: Config, layers: Sequence[Unit]) -> list[int]:
 
 def weights_of(config: Config, layers: Sequence[Unit], default: int | None) -> list[int | None]:
     """Return the codeword weight w of each layer: configured or default, at most the number of blocks."""
-    configured = each("code.weight", getattr(config.code, "weight", None), len(layers))
+    configured = per_layer("code.weight", getattr(config.code, "weight", None), len(layers))
     weights: list[int | None] = []
     for layer, weight in zip(layers, configured, strict=True):
         w = default if weight is None else int(weight)

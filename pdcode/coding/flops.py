@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from ..config import Config
 from ..problems import Problem, whitening
-from ..problems.matrix import Csr, entries
+from ..problems.matrix import Csr, inputs_per_row
 from ..problems.partition import Blocks, Unit
 from ..transport.layout import Layout
 
@@ -125,7 +125,7 @@ def _sparse(problem: Problem) -> bool:
 
 def _entries(problem: Problem, number: int) -> float:
     """Count the inputs of a layer with the bias; for sparse data, the average number of nonzeros."""
-    return float(problem.layers[number].inputs + 1) if number else entries(problem.dataset.x)
+    return float(problem.layers[number].inputs + 1) if number else inputs_per_row(problem.dataset.x)
 
 
 def _coded(blocks: Blocks, batch: int, inputs: float, sparse: bool, r: int, w: int) -> float:

@@ -129,7 +129,7 @@ def disagreement(config: Config, problem: Problem) -> float:
     theta, halves = problem.initial(config.seed), []
     for shard in range(shards):
         rows = np.arange(shard * problem.rows // shards, (shard + 1) * problem.rows // shards)
-        rows = rows[split.evenly(len(rows), min(len(rows), 2 * MOST_ROWS))]
+        rows = rows[split.evenly_spaced(len(rows), min(len(rows), 2 * MOST_ROWS))]
         pair = rows[: len(rows) // 2 * 2].reshape(-1, 2).T  # alternating rows, for order within a shard
         halves.append([problem.gradient(theta, half).astype(np.float64) for half in pair])
     size = len(pair[0])

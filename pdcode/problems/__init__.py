@@ -1,7 +1,7 @@
 """Problems: models, data, losses, and coded derivatives."""
 
 from .dataset import Dataset
-from .loading import DataSource, load, load_slice, load_source, receive, sliced
+from .loading import DataSource, load, load_source, receive, sliced
 from .losses import Classification, Loss, Regression
 from .partition import Blocks, partition, payload_layout, sparse_codewords, task_rows
 from .plan import GradientPlan
@@ -19,7 +19,6 @@ __all__ = [
     "as_table",
     "create",
     "load",
-    "load_slice",
     "load_source",
     "partition",
     "payload_layout",

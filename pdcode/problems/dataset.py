@@ -8,7 +8,7 @@ import numpy as np
 
 from . import split
 from .matrix import Array, Csr, Matrix
-from .split import evenly
+from .split import evenly_spaced
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,20 +52,7 @@ class Dataset:
         return 1 if self.y.ndim == 1 else self.y.shape[1]
 
     def shard(self, worker: int, workers: int, how: str = "shuffled") -> Dataset:
-        """Return a worker's training rows, without test rows.
-
-        Parameters
-        ----------
-        worker, workers : int
-            Number of the worker, and of all workers.
-        how : "shuffled", "contiguous" or "replicated"
-            Every `workers`-th row, consecutive rows, or all rows; see `split.sharding`.
-
-        Raises
-        ------
-        InputError
-            If there are fewer rows than workers.
-        """
+        """Return a worker's training rows, without test rows; `how` is a result of `split.sharding`."""
         mine = split.shard(self.rows, worker, workers, how)
         x = self.x[mine]
         if not isinstance(x, Csr):
@@ -75,7 +62,7 @@ class Dataset:
 
     def sample(self, most: int) -> Dataset:
         """Return at most `most` training rows and `most` test rows, evenly spaced."""
-        train, test = (evenly(n, min(n, most)) for n in (self.rows, len(self.test_x)))
+        train, test = (evenly_spaced(n, min(n, most)) for n in (self.rows, len(self.test_x)))
         if len(train) == self.rows and len(test) == len(self.test_x):
             return self
         return replace(

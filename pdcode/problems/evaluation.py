@@ -5,24 +5,15 @@ from __future__ import annotations
 from .forward import Forward
 from .matrix import Array, Matrix
 from .network import Network
-from .split import evenly
+from .split import evenly_spaced
 
 
 class Evaluation:
-    """Evaluator of a network's loss and accuracy on fixed rows, with preallocated buffers.
-
-    Parameters
-    ----------
-    network : Network
-    x, y : ndarray or Csr, ndarray
-        Inputs and targets, as for `Forward`.
-    most : int
-        Maximum number of rows to use, evenly spaced.
-    """
+    """Evaluator of a network's loss and accuracy on at most `most` of the rows, evenly spaced."""
 
     def __init__(self, network: Network, x: Matrix, y: Array, most: int) -> None:
         if len(x) > most:
-            chosen = evenly(len(x), most)
+            chosen = evenly_spaced(len(x), most)
             x, y = x[chosen], y[chosen]
         self._network = network
         self._forward = Forward(network, x, y, batch=0)
@@ -30,12 +21,12 @@ class Evaluation:
 
     def loss(self, theta: Array) -> float:
         """Return the mean loss, including the penalty."""
-        self._forward.at(theta)
+        self._forward.bind(theta)
         self._forward.run()
         return self._forward.loss() + self._forward.penalty
 
     def accuracy(self, theta: Array) -> float:
         """Return the accuracy, see `Loss.accuracy`."""
-        self._forward.at(theta)
+        self._forward.bind(theta)
         self._forward.run()
         return self._network.loss.accuracy(self._forward.scores[-1], self._targets)

@@ -12,16 +12,16 @@ from ..config import ProblemTable
 from ..util import npz
 from ..util.errors import InputError
 from ..util.memory import ensure_fits
-from .formats import existing
+from .formats import existing_path
 from .matrix import Array, Csr
-from .samples import Samples, name_of
+from .samples import Samples, quoted_name
 
-WIDEST = 2**31 - 2  # features, as columns are int32 and the last one is the bias
+MAX_FEATURES = 2**31 - 2  # features, as columns are int32 and the last one is the bias
 
 
 def read_npz(table: ProblemTable) -> Samples:
     """Read inputs and targets from the arrays of an npz file that the table names."""
-    path = existing("data", table.data)
+    path = existing_path("data", table.data)
     if not zipfile.is_zipfile(path):
         raise InputError(f"problem.data: {table.data!r} is not an npz file, a zip archive of arrays")
     try:
@@ -29,7 +29,7 @@ def read_npz(table: ProblemTable) -> Samples:
             names = [name.removesuffix(".npy") for name in archive.namelist()]
             for key, name in (("inputs", table.inputs), ("targets", table.targets)):
                 if name not in names:
-                    raise missing(key, name, table, names)
+                    raise missing_array(key, name, table, names)
             return Samples(_array(table, "inputs", archive), _array(table, "targets", archive))
     except InputError:
         raise
@@ -42,9 +42,9 @@ def _array(table: ProblemTable, key: str, archive: zipfile.ZipFile) -> Array:
     name = table.inputs if key == "inputs" else table.targets
     member, shape, dtype = npz.read_header(archive, name)
     if dtype.hasobject:
-        raise InputError(f"problem.{key}: {name_of(table, key)} holds Python objects, not real numbers")
+        raise InputError(f"problem.{key}: {quoted_name(table, key)} holds Python objects, not real numbers")
     size = 2 * math.prod(shape) * dtype.itemsize  # it is copied
-    ensure_fits(f"problem.{key}", f"{name_of(table, key)} of shape {shape}", size)
+    ensure_fits(f"problem.{key}", f"{quoted_name(table, key)} of shape {shape}", size)
     return npz.read_array(archive, member)
 
 
@@ -52,28 +52,27 @@ def read_svmlight(table: ProblemTable) -> Samples:
     """Read sparse inputs and targets; targets that are all integers may serve as classes."""
     from sklearn.datasets import load_svmlight_file
 
-    path = existing("data", table.data)
+    path = existing_path("data", table.data)
     try:
         matrix, targets = load_svmlight_file(str(path), dtype=np.float64)
     except (OSError, EOFError, ValueError, OverflowError, zlib.error) as error:
         raise InputError(f"problem.data: {table.data!r} cannot be read as svmlight: {error}") from error
     if 0 in matrix.shape:
         raise InputError(f"problem.data: {table.data!r} has shape {matrix.shape}, not (rows, features)")
-    if matrix.shape[1] > WIDEST:
-        raise InputError(f"problem.data: {table.data!r} has {matrix.shape[1]} features, more than {WIDEST}")
-    x = Csr(matrix.indptr.astype(np.int64), matrix.indices.astype(np.int32), matrix.data, matrix.shape[1])
-    return Samples(x, _whole(targets))
+    width = matrix.shape[1]
+    if width > MAX_FEATURES:
+        raise InputError(f"problem.data: {table.data!r} has {width} features, more than {MAX_FEATURES}")
+    x = Csr(matrix.indptr.astype(np.int64), matrix.indices.astype(np.int32), matrix.data, width)
+    return Samples(x, _exact_integers(targets))
 
 
-def missing(key: str, name: str, table: ProblemTable, names: list[str]) -> InputError:
+def missing_array(key: str, name: str, table: ProblemTable, names: list[str]) -> InputError:
     """Return the InputError for an array that is missing in a file."""
-    held = sorted(names)[:20] + ["…"] * (len(names) > 20)
-    return InputError(
-        f"problem.{key}: no {name!r} in {table.data!r}, which holds {', '.join(held) or 'nothing'}"
-    )
+    present = ", ".join(sorted(names)[:20] + ["…"] * (len(names) > 20)) or "nothing"
+    return InputError(f"problem.{key}: no {name!r} in {table.data!r}, which holds {present}")
 
 
-def _whole(targets: Array) -> Array:
+def _exact_integers(targets: Array) -> Array:
     """Convert targets to integers if that is exact: the format does not distinguish classes from reals."""
     with np.errstate(invalid="ignore"):
         integers = targets.astype(np.int64)

@@ -12,33 +12,21 @@ from ..util.errors import InputError, not_a_file
 
 
 def format_of(table: ProblemTable) -> str:
-    """Return the name of a bundled data set, or the format of a file, by its file name.
-
-    Raises
-    ------
-    InputError
-        If the data are neither a bundled data set nor a file in a known format.
-    """
+    """Return the name of a bundled data set, or the format of a file, by its file name."""
     if table.data in BUNDLED:
         return table.data
     for name, pattern in FORMATS.items():
         if re.search(pattern, Path(table.data).name):
             return name
-    existing("data", table.data, f", nor one of {', '.join(BUNDLED)}")
+    existing_path("data", table.data, f", nor one of {', '.join(BUNDLED)}")
     raise InputError(
         f"problem.data: {table.data!r} does not end in a known format:"
         " .npz, .h5, .hdf5, -idx3-ubyte, .svm, .svmlight or .libsvm"
     )
 
 
-def existing(key: str, name: str | Path, otherwise: str = "") -> Path:
-    """Return the path of an existing file.
-
-    Raises
-    ------
-    InputError
-        If there is no such file; the message ends with `otherwise`.
-    """
+def existing_path(key: str, name: str | Path, otherwise: str = "") -> Path:
+    """Return the path of an existing file, or raise an InputError whose message ends with `otherwise`."""
     if why := not_a_file(name):
         raise InputError(f"problem.{key}: {why}: {os.path.abspath(name)!r}{otherwise}")
     return Path(name)

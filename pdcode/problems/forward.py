@@ -11,22 +11,12 @@ from .network import LayerViews, Network
 
 
 class Forward:
-    """Forward pass of batches of a fixed size.
-
-    Parameters
-    ----------
-    network : Network
-    x : ndarray or Csr, shape (rows, d_in + 1)
-        Inputs of all rows, with the last column of ones.
-    y : ndarray
-        Labels, int32, shape (rows,), or real targets, shape (rows, T).
-    batch : int
-        Rows of a batch. 0 takes all rows, without indices or copies.
+    """Forward pass of batches of a fixed number of rows; 0 takes all rows, without indices or copies.
 
     Attributes
     ----------
     run : passes.Operation
-        Computes the scores of every layer and the activations of the hidden layers, at the θ of `at`.
+        Computes the scores of every layer and the activations of the hidden layers, at the θ of `bind`.
     weights : list of LayerViews
         The layers' weights at that θ.
     """
@@ -62,13 +52,12 @@ class Forward:
         self._theta: Array | None = None
 
     def select(self, indices: Array | None) -> None:
-        """Select the rows of a batch, int64, shape (B,), in range; ignored if a batch is all rows."""
-        if self._full:
-            return
-        self._rows.take(indices)
+        """Select the rows of a batch by their numbers, int64, shape (B,); ignored if a batch is all rows."""
+        if not self._full:
+            self._rows.take(indices)
 
-    def at(self, theta: Array) -> bool:
-        """Take a θ, of which the elements may change; return whether it is another array than before."""
+    def bind(self, theta: Array) -> bool:
+        """Compute at θ, whose elements may change, from now on; return whether it is another array."""
         if theta is self._theta:
             return False
         self.weights, self._theta = self._network.views(theta), theta

@@ -15,8 +15,8 @@ from ..util.errors import InputError
 from ..util.memory import ensure_fits
 from . import split
 from .dataset import Dataset
-from .files import missing
-from .formats import existing
+from .files import missing_array
+from .formats import existing_path
 from .matrix import Array
 from .samples import (
     CHUNK,
@@ -26,10 +26,10 @@ from .samples import (
     is_classification,
     label_column,
     label_values,
-    name_of,
+    quoted_name,
 )
 from .scaling import moments
-from .split import evenly
+from .split import evenly_spaced
 
 if TYPE_CHECKING:
     import h5py
@@ -40,16 +40,16 @@ GAP = 16  # gap in rows up to which reading on is cheaper than skipping
 
 def read_all(table: ProblemTable) -> Samples:
     """Read all rows."""
-    with opened(table) as (x, y):
+    with open_datasets(table) as (x, y):
         for key, data in (("inputs", x), ("targets", y)):
             size = 2 * data.size * data.dtype.itemsize  # it is copied
-            ensure_fits(f"problem.{key}", f"{name_of(table, key)} of shape {data.shape}", size)
+            ensure_fits(f"problem.{key}", f"{quoted_name(table, key)} of shape {data.shape}", size)
         return Samples(x[:], y[:])
 
 
 def statistics(table: ProblemTable) -> tuple[int, Statistics]:
     """Read the number of rows and the statistics that slices need; inputs are read only to standardise."""
-    with opened(table) as (x, y):
+    with open_datasets(table) as (x, y):
         rows = len(x)
         values = mean = deviation = None
         if is_classification(table, y):
@@ -58,63 +58,54 @@ def statistics(table: ProblemTable) -> tuple[int, Statistics]:
             train = np.zeros(rows, bool)
             train[split.split(table, rows)[0]] = True
             starts = range(0, rows, CHUNK)
-            flat = ((_flat(x, start, start + CHUNK)[train[start : start + CHUNK]]) for start in starts)
+            flat = ((_flat_rows(x, start, start + CHUNK)[train[start : start + CHUNK]]) for start in starts)
             mean, deviation = moments(flat, math.prod(x.shape[1:]))
         return rows, Statistics(values, mean, deviation)
 
 
 def load_slice(table: ProblemTable, worker: int, workers: int, common: Statistics) -> Dataset:
-    """Read one worker's training rows, without the other workers' rows.
-
-    Parameters
-    ----------
-    table : pdcode.config.ProblemTable
-        The table ``[problem]``.
-    worker, workers : int
-        Number of the worker, and of all workers.
-    common : Statistics
-        Statistics of all rows, from `statistics` on rank 0.
-    """
-    with opened(table) as (x, y):
+    """Read one worker's training rows; `common` are the statistics of all rows, from rank 0."""
+    with open_datasets(table) as (x, y):
         train, test = split.split(table, len(x))
         mine = train[split.shard(len(train), worker, workers, "contiguous")]
-        return _dataset(table, common, x, y, mine, test[:0])
+        return _build_dataset(table, common, x, y, mine, test[:0])
 
 
 def load_sample(table: ProblemTable, common: Statistics) -> Dataset:
     """Read at most `evaluate` training and `evaluate` test rows, in runs spread evenly over the file."""
-    with opened(table) as (x, y):
-        train, test = (rows[_runs(len(rows), table.evaluate)] for rows in split.split(table, len(x)))
-        return _dataset(table, common, x, y, train, test)
+    with open_datasets(table) as (x, y):
+        train, test = (rows[_spread_runs(len(rows), table.evaluate)] for rows in split.split(table, len(x)))
+        return _build_dataset(table, common, x, y, train, test)
 
 
 @contextmanager
-def opened(table: ProblemTable) -> Iterator[tuple[h5py.Dataset, h5py.Dataset]]:
+def open_datasets(table: ProblemTable) -> Iterator[tuple[h5py.Dataset, h5py.Dataset]]:
     """Open the file, and yield its datasets of inputs and targets, with checked shapes.
 
-    The block must only read them and raise nothing else: what h5py raises is reported as a damaged file.
+    The block must only read them: an OSError in it is reported as a damaged file.
     """
     import h5py
 
-    path = existing("data", table.data)
+    path = existing_path("data", table.data)
     try:
         with h5py.File(path, "r") as file:
-            x = _dataset_of(table, "inputs", file)
-            y = _dataset_of(table, "targets", file)
+            x = _find_dataset(table, "inputs", file)
+            y = _find_dataset(table, "targets", file)
             check_shapes(table, x, y)
             for key, data in (("inputs", x), ("targets", y)):
-                ensure_written(data, f"problem.{key}", name_of(table, key))
+                ensure_written(data, f"problem.{key}", quoted_name(table, key))
             ensure_fits("problem.data", f"a permutation of the {len(x)} rows of {table.data!r}", 32 * len(x))
             yield x, y
     except OSError as error:  # from h5py, also while the block reads
         raise InputError(f"problem.data: {table.data!r} cannot be read as HDF5: {error}") from error
 
 
-def _dataset_of(table: ProblemTable, key: str, file: h5py.File) -> h5py.Dataset:
-    """Return the dataset of the inputs or targets, or say what is found by its name."""
+def _find_dataset(table: ProblemTable, key: str, file: h5py.File) -> h5py.Dataset:
+    """Return the dataset of the inputs or targets, or raise an InputError that describes what is there."""
     import h5py
 
-    name, where = table.inputs if key == "inputs" else table.targets, f"problem.{key}: {name_of(table, key)}"
+    name = table.inputs if key == "inputs" else table.targets
+    where = f"problem.{key}: {quoted_name(table, key)}"
     found = link = None
     ensure_files(file, name, where)
     with suppress(RuntimeError, KeyError, ValueError, OSError):  # links in a loop, damage, a NUL in the name
@@ -137,7 +128,7 @@ def _dataset_of(table: ProblemTable, key: str, file: h5py.File) -> h5py.Dataset:
         raise InputError(f"{where} is a link to {link.path!r}, which leads nowhere")
     if link is not None:
         raise InputError(f"{where} is damaged or not a dataset")
-    raise missing(key, name, table, _names(file, table))
+    raise missing_array(key, name, table, _names(file, table))
 
 
 def _names(group: h5py.Group, table: ProblemTable) -> list[str]:
@@ -146,37 +137,37 @@ def _names(group: h5py.Group, table: ProblemTable) -> list[str]:
         return sorted(map(str, group))
 
 
-def _flat(x: h5py.Dataset, start: int, stop: int) -> Array:
+def _flat_rows(x: h5py.Dataset, start: int, stop: int) -> Array:
     """Read rows start … stop - 1, flattened to shape (rows, features)."""
     return x[start:stop].reshape(-1, math.prod(x.shape[1:]))
 
 
-def _runs(rows: int, most: int) -> Array:
+def _spread_runs(rows: int, most: int) -> Array:
     """Choose at most `most` of `rows` rows, in a few runs; return their numbers, ascending."""
     if rows <= most:
         return np.arange(rows)
     windows = min(WINDOWS, most)
-    return (evenly(rows, windows)[:, None] + np.arange(most // windows)).ravel()
+    return (evenly_spaced(rows, windows)[:, None] + np.arange(most // windows)).ravel()
 
 
-def _pick(data: h5py.Dataset, rows: Array) -> Array:
+def _read_rows(data: h5py.Dataset, rows: Array) -> Array:
     """Read rows of a dataset by ascending numbers; rows close together are read at once."""
     if not len(rows):
         return data[:0]
     runs = np.split(rows, np.flatnonzero(np.diff(rows) > GAP) + 1)
-    parts = [data[run[0] : run[-1] + 1][run - run[0]] for run in runs]
-    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+    chunks = [data[run[0] : run[-1] + 1][run - run[0]] for run in runs]
+    return chunks[0] if len(chunks) == 1 else np.concatenate(chunks)
 
 
-def _dataset(
+def _build_dataset(
     table: ProblemTable, common: Statistics, x: h5py.Dataset, y: h5py.Dataset, train: Array, test: Array
 ) -> Dataset:
     """Build a Dataset from training and test rows."""
     pairs = []
     for rows in (train, test):
         size = len(rows) * math.prod(x.shape[1:]) * (x.dtype.itemsize + 2 * np.dtype(table.dtype).itemsize)
-        ensure_fits("problem.inputs", f"{len(rows)} rows of {name_of(table, 'inputs')}", size)
-        inputs, targets = _pick(x, rows).reshape(len(rows), math.prod(x.shape[1:])), _pick(y, rows)
+        ensure_fits("problem.inputs", f"{len(rows)} rows of {quoted_name(table, 'inputs')}", size)
+        inputs, targets = _read_rows(x, rows).reshape(len(rows), math.prod(x.shape[1:])), _read_rows(y, rows)
         if common.values is not None:
             targets = label_column(table, targets)
         pairs.append(common.apply(table, inputs, targets))

@@ -13,7 +13,7 @@ import numpy as np
 from ..config import ProblemTable
 from ..util.errors import InputError, short_repr
 from ..util.memory import MAX_COMPRESSION, ensure_fits
-from .formats import existing
+from .formats import existing_path
 from .matrix import Array
 from .samples import Samples
 
@@ -28,28 +28,15 @@ def read_images_and_labels(table: ProblemTable) -> Samples:
     The file of labels is the table's `labels`, or the file whose name has "labels" and "idx1" in place of
     "images" and "idx3".
     """
-    path = existing("data", table.data)
+    path = existing_path("data", table.data)
     images = read_idx(path, "data")
-    labels = existing("labels", table.labels) if table.labels else _labels_of(path)
+    labels = existing_path("labels", table.labels) if table.labels else _labels_path(path)
     scale = 255 if images.dtype == np.uint8 else 1
     return Samples(images.astype(np.float32) / scale, read_idx(labels, "labels"))
 
 
 def read_idx(path: Path, key: str = "data") -> Array:
-    """Read the array in an IDX file.
-
-    Parameters
-    ----------
-    path : Path
-        The file.
-    key : str
-        Key of [problem] that names the file, for messages.
-
-    Raises
-    ------
-    InputError
-        If the file is not IDX, is truncated or too long.
-    """
+    """Read the array in an IDX file; `key` of [problem] names the file in messages."""
     name = f"problem.{key}: {str(path)!r}"
     try:
         with path.open("rb") as raw, gzip.open(raw) if raw.peek(2)[:2] == GZIP else raw as file:
@@ -76,9 +63,9 @@ def read_idx(path: Path, key: str = "data") -> Array:
     return np.frombuffer(content, dtype).reshape(shape).astype(dtype.newbyteorder("="))
 
 
-def _labels_of(images: Path) -> Path:
+def _labels_path(images: Path) -> Path:
     """Return the path of the labels that belong to a file of images."""
     name = images.name.replace("images", "labels").replace("idx3", "idx1")
     if name == images.name:
         raise InputError(f"problem.labels: not given, and cannot be derived from the name {images.name!r}")
-    return existing("labels", images.with_name(name))
+    return existing_path("labels", images.with_name(name))

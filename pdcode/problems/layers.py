@@ -1,6 +1,6 @@
 """A layer's products with a batch: forward, gradient and coded derivative, for dense or sparse inputs.
 
-Those whose arrays are the same for every batch are made once, as operations to be run for each.
+Products of arrays that stay the same for every batch are built once, as operations to be run for each batch.
 """
 
 from __future__ import annotations
@@ -13,15 +13,7 @@ from .partition import Blocks
 
 
 class DenseLayer:
-    """A layer with dense inputs.
-
-    Parameters
-    ----------
-    blocks : Blocks
-        The blocks of the layer's gradient.
-    inputs : ndarray, shape (B, d_in + 1)
-        Buffer for the inputs of each batch; its last column is ones.
-    """
+    """A layer with dense inputs, in a buffer (B, d_in + 1) whose last column is ones."""
 
     def __init__(self, blocks: Blocks, inputs: Array) -> None:
         self.blocks = blocks
@@ -29,12 +21,14 @@ class DenseLayer:
         self._encode = specialise(encode.encode, inputs.dtype)
 
     def forward(self, weights: Array, scores: Array) -> passes.Operation:
-        """Return what computes scores (B, d_out) = inputs @ weights (d_in + 1, d_out)."""
+        """Return the operation scores (B, d_out) = inputs @ weights (d_in + 1, d_out)."""
         return blas.Product(self.inputs, weights, scores)
 
     def attach(self, delta: Array, rows: int, payload: Array) -> None:
-        """Prepare for derivatives: `delta` (B, d_out) will hold the errors; a task has `rows` codewords, and
-        their combinations of blocks will be in `payload`, shape (rows·b, m)."""
+        """Prepare for derivatives of errors in `delta`, shape (B, d_out).
+
+        A task's `rows` combinations of blocks are computed into `payload`, shape (rows·b, m).
+        """
         small, self._other = (delta, self.inputs) if self.blocks.axis == "output" else (self.inputs, delta)
         self._small = small
         if not self.blocks.uncoded:
@@ -42,11 +36,11 @@ class DenseLayer:
             self._combine = blas.Product(self._encoded.T, self._other, payload)
 
     def gram(self, out: Array) -> passes.Operation:
-        """Return what computes the inner products of the inputs into `out`, shape (B, B)."""
+        """Return the operation that computes the inner products of the inputs into `out`, shape (B, B)."""
         return blas.Product(self.inputs, self.inputs.T, out)
 
     def gradient(self, out: Array) -> passes.Operation:
-        """Return what computes the gradient SᵀO into `out`, shape (p, m)."""
+        """Return the operation that computes the gradient SᵀO into `out`, shape (p, m)."""
         return blas.Product(self._small.T, self._other, out)
 
     def coded(self, indices: Array, values: Array) -> None:
@@ -58,14 +52,8 @@ class DenseLayer:
 class SparseLayer:
     """A first layer with sparse inputs; methods as for `DenseLayer`.
 
-    Parameters
-    ----------
-    blocks : Blocks
-        The blocks of the layer's gradient.
-    x : Csr
-        Inputs of all rows, including the bias as an explicit one in the last column of each row.
-    rows : ndarray of int64, shape (B,)
-        Buffer for the row numbers of each batch.
+    `x` has all rows, with the bias as an explicit one in the last column of each; `rows`, int64 (B,), is a
+    buffer for the row numbers of each batch.
     """
 
     def __init__(self, blocks: Blocks, x: Csr, rows: Array) -> None:
@@ -93,10 +81,9 @@ class SparseLayer:
     def gram(self, out: Array) -> passes.Operation:
         rows = len(self._batch[-1])
         identity = np.eye(rows, dtype=out.dtype)
-        # No larger than the gradient's other factor.
-        dense = np.empty((rows, self.blocks.inputs + 1), out.dtype)
-        form = passes.Call(self._outer, *self._batch, identity, dense)
-        return passes.Pass([form, passes.Call(self._forward, *self._batch, dense.T, out)])
+        dense = np.empty((rows, self.blocks.inputs + 1), out.dtype)  # no larger than the gradient's factor O
+        to_dense = passes.Call(self._outer, *self._batch, identity, dense)
+        return passes.Pass([to_dense, passes.Call(self._forward, *self._batch, dense.T, out)])
 
     def gradient(self, out: Array) -> passes.Operation:
         if self.blocks.axis == "output":

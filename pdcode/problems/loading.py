@@ -14,7 +14,7 @@ from .dataset import Dataset
 from .formats import format_of
 from .matrix import Array, Csr, as_dense
 from .samples import CHUNK, Samples, Statistics, flatten_inputs, is_classification, label_column, label_values
-from .scaling import largest, moments
+from .scaling import column_maxima, moments
 
 READERS: dict[str, Callable[[ProblemTable], Samples]] = {
     "digits": lambda table: bundled.digits(),
@@ -32,15 +32,8 @@ READERS: dict[str, Callable[[ProblemTable], Samples]] = {
 def load(table: ProblemTable) -> Dataset:
     """Read all data, split and standardise them.
 
-    Parameters
-    ----------
-    table : pdcode.config.ProblemTable
-        The table ``[problem]``.
-
-    Raises
-    ------
-    InputError
-        If the data are missing, broken or unfit for the kind of problem; the message names key and value.
+    Raises InputError if the data are missing, damaged or unfit for the kind of problem; the message names key
+    and value.
     """
     x, y, names = flatten_inputs(table, READERS[format_of(table)](table))
     values = None
@@ -54,7 +47,7 @@ def load(table: ProblemTable) -> Dataset:
     train, test = split.split(table, len(x))
     mean = deviation = None
     if table.standardise and isinstance(x, Csr):
-        mean, deviation = largest(x[train])
+        mean, deviation = column_maxima(x[train])
     elif table.standardise:
         chunks = (as_dense(x[train[start : start + CHUNK]]) for start in range(0, len(train), CHUNK))
         mean, deviation = moments(chunks, x.shape[1])
@@ -90,32 +83,20 @@ class DataSource:
         return load(self._table) if self._whole is None else self._whole
 
     def shard(self, worker: int, workers: int) -> dict[str, Array]:
-        """Return the arrays to be sent to a worker, the input of `receive`.
-
-        Raises
-        ------
-        InputError
-            If there are fewer rows than workers.
-        """
-        how = self._how(workers)
+        """Return the arrays to be sent to a worker, the input of `receive`."""
+        how = self._sharding(workers)
         if self._whole is not None:
             return self._whole.shard(worker, workers, how).arrays()
         split.shard(self.rows, worker, workers, how)  # raises if there are fewer rows than workers
         return self._common.arrays() if self._common is not None else {}
 
     def total_rows(self, workers: int) -> int:
-        """Return the number of training rows of all workers together; replicated rows count repeatedly.
-
-        Raises
-        ------
-        InputError
-            If there are fewer rows than workers.
-        """
-        how = self._how(workers)
-        split.shard(self.rows, workers - 1, workers, how)  # raises
+        """Return the number of training rows of all workers together; replicated rows count repeatedly."""
+        how = self._sharding(workers)
+        split.shard(self.rows, workers - 1, workers, how)  # raises if there are fewer rows than workers
         return self.rows * workers if how == "replicated" else self.rows
 
-    def _how(self, workers: int) -> str:
+    def _sharding(self, workers: int) -> str:
         outnumbered = self._table.shards == "auto" and not self.sliced and workers > self.rows
         return "replicated" if outnumbered else split.sharding(self._table)
 
@@ -138,10 +119,5 @@ def load_source(table: ProblemTable) -> DataSource:
 def receive(table: ProblemTable, arrays: dict[str, Array], worker: int, workers: int) -> Dataset:
     """Build a worker's Dataset from the result of `DataSource.shard`, or from its slice of the file."""
     if sliced(table):
-        return load_slice(table, worker, workers, Statistics(**arrays))
+        return hdf5.load_slice(table, worker, workers, Statistics(**arrays))
     return Dataset.from_arrays(arrays)
-
-
-def load_slice(table: ProblemTable, worker: int, workers: int, statistics: Statistics) -> Dataset:
-    """Read a worker's rows of an HDF5 file with contiguous shards; see `pdcode.problems.hdf5`."""
-    return hdf5.load_slice(table, worker, workers, statistics)

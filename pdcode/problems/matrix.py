@@ -13,18 +13,9 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True, eq=False)
 class Csr:
-    """A matrix in compressed sparse row (CSR) format.
+    """A matrix in compressed sparse row (CSR) format: three arrays and the number of columns.
 
-    Attributes
-    ----------
-    indptr : ndarray of int64, shape (rows + 1,)
-        Row s holds the entries indptr[s] … indptr[s + 1] - 1.
-    columns : ndarray of int32, shape (nonzeros,)
-        Column of each entry.
-    data : ndarray of float, shape (nonzeros,)
-        Value of each entry.
-    width : int
-        Number of columns.
+    Row s holds the entries indptr[s] … indptr[s + 1] - 1 (indptr int64) of `data`, in `columns` (int32).
     """
 
     indptr: Array
@@ -65,7 +56,7 @@ class Csr:
         return dense
 
 
-Matrix = Array | Csr  # inputs: both have len(), shape, dtype and rows by [...]
+Matrix = Array | Csr  # inputs; both have len(), shape, dtype, and rows by indexing
 
 
 def with_ones(x: Matrix) -> Matrix:
@@ -83,8 +74,8 @@ def with_ones(x: Matrix) -> Matrix:
     return extended
 
 
-def entries(x: Matrix) -> float:
-    """Return the number of inputs of a row; of sparse ones the average number of nonzeros."""
+def inputs_per_row(x: Matrix) -> float:
+    """Return the number of inputs of a row; for sparse rows the average number of nonzeros."""
     return len(x.data) / len(x) if isinstance(x, Csr) else float(x.shape[1])
 
 

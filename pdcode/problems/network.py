@@ -60,13 +60,7 @@ class Network:
         return self.layers[-1].offset + self.layers[-1].length
 
     def views(self, theta: Array) -> list[LayerViews]:
-        """Return views of the layers' weights in θ.
-
-        Raises
-        ------
-        ValueError
-            If θ is not a contiguous array of the network's dtype and size.
-        """
+        """Return views of the layers' weights in θ, a contiguous array of the network's dtype and size."""
         if theta.dtype != self.dtype or theta.shape != (self.size,) or not theta.flags.c_contiguous:
             raise ValueError(
                 f"θ must be a contiguous {self.dtype} array of {self.size} elements,"
@@ -81,7 +75,7 @@ class Network:
         return views
 
     def squares(self, theta: Array, views: Sequence[LayerViews]) -> blas.Squares:
-        """Return what sums up ‖W‖², or ‖θ‖² with `penalise_bias`; `views` are those of θ."""
+        """Return the operation that sums up ‖W‖², or ‖θ‖² with `penalise_bias`; `views` are those of θ."""
         return blas.Squares(theta, [] if self.penalise_bias else [view.bias for view in views])
 
     def initial(self, seed: int) -> Array:
@@ -96,35 +90,19 @@ class Network:
             rectified = layer is not self.layers[-1] and self.activation != "tanh"
             variance = 2 / layer.inputs if rectified else 2 / (layer.inputs + layer.outputs)
             key = np.array([seed, layer.layer], np.uint64)
-            draws = np.random.Generator(np.random.Philox(key=key)).standard_normal(
-                (layer.outputs, layer.inputs)
-            )
+            random = np.random.Generator(np.random.Philox(key=key))
+            draws = random.standard_normal((layer.outputs, layer.inputs))
             layer.weights(theta)[:, :-1] = math.sqrt(variance) * draws
         return theta
 
 
-def build(
+def build_network(
     table: ProblemTable, features: int, outputs: int, classes: int | None, blocks: int | str | list[int]
 ) -> Network:
-    """Build the network of a [problem] table.
+    """Build the network of a [problem] table for data with `features` inputs, without the bias.
 
-    Parameters
-    ----------
-    table : pdcode.config.ProblemTable
-        The table ``[problem]``.
-    features : int
-        Number of inputs without the bias.
-    outputs : int
-        Number of real targets; used only if `classes` is None.
-    classes : int or None
-        Number of classes; None for regression.
-    blocks : int, list of int or "units"
-        Number of blocks of each layer, as for `partition`.
-
-    Raises
-    ------
-    InputError
-        If kind and targets do not fit, or axis or blocks are invalid.
+    `outputs` is the number of real targets, used only if there are no classes; `blocks` is as for
+    `partition`. Raises InputError if kind and targets do not fit, or axis or blocks are invalid.
     """
     loss: Loss = table.loss_of(classes)
     if loss.classes != (classes is not None):

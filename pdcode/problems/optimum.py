@@ -14,23 +14,10 @@ from .samples import CHUNK
 def least_squares(network: Network, x: Matrix, y: Array) -> Array:
     """Compute the minimum-norm θ that minimises ½ mean ‖x·θ - y‖² + ½·l2·‖W‖², the network's penalty.
 
-    A QR factorisation reduces the rows to a triangle, some rows at a time. Sparse inputs are never made dense
+    The network has one layer; `x` has shape (rows, d + 1) with the column of ones, and `y` shape (rows, T). A
+    QR factorisation reduces the rows to a triangle, some rows at a time. Sparse inputs are never made dense
     as a whole, and the error grows with the condition number of x, not with its square as by the normal
     equations.
-
-    Parameters
-    ----------
-    network : Network
-        A network of one layer with squared loss.
-    x : ndarray or Csr, shape (rows, d + 1)
-        Inputs with the column of ones.
-    y : ndarray, shape (rows, T)
-        Real targets.
-
-    Returns
-    -------
-    ndarray, shape (size,)
-        θ in the network's dtype.
     """
     width = x.shape[1]
     triangle: Any = np.sqrt(network.l2 * len(x)) * np.eye(width, width + y.shape[1])

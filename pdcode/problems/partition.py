@@ -14,7 +14,7 @@ from .matrix import Array
 
 Axis = Literal["output", "input"]
 
-MOST_EMPTY = 64  # blocks that a layer of fewer parameters may be cut into, as small examples do by default
+MAX_EMPTY_BLOCKS = 64  # number of blocks allowed for a layer of fewer parameters, for small examples
 ALIGNMENT = 64  # bytes; each layer starts on a cache line in a payload
 
 
@@ -68,14 +68,8 @@ class Blocks(Unit):
         Number of the layer, from the inputs.
     axis : "output" or "input"
         Units that are cut: output units (S = Δ, O = A), or input units with the bias last (S = A, O = Δ).
-    count : int
-        Number of blocks k; 1 sends the layer uncoded.
-    rows : int
-        p, the number of columns of S.
-    width : int
-        m, the number of columns of O.
-    offset : int
-        First element of the layer in θ.
+    rows, width : int
+        p and m, the numbers of columns of S and of O.
     """
 
     layer: int
@@ -151,18 +145,18 @@ def partition(
     InputError
         If a list does not have one entry per layer, or k < 1.
     """
-    axes = each("problem.axis", axis, len(shapes))
+    axes = per_layer("problem.axis", axis, len(shapes))
     if blocks == "units":
         blocks = [outputs for outputs, _ in shapes[:-1]] + [1] if len(shapes) > 1 else [shapes[0][1] + 1]
         units = "output" if len(shapes) > 1 else "input"
         axes = [units if wanted == "auto" else wanted for wanted in axes]
-    counts = each("code.blocks", blocks, len(shapes))
+    counts = per_layer("code.blocks", blocks, len(shapes))
     layers: list[Blocks] = []
     offset = 0
     for number, ((outputs, inputs), wanted, count) in enumerate(zip(shapes, axes, counts, strict=True)):
         if isinstance(count, bool) or not isinstance(count, (int, np.integer)) or count < 1:
             raise InputError(f"code.blocks: {count!r} is not a positive whole number")
-        if count > max(MOST_EMPTY, outputs * (inputs + 1)):
+        if count > max(MAX_EMPTY_BLOCKS, outputs * (inputs + 1)):
             size = outputs * (inputs + 1)
             raise InputError(f"code.blocks: {count} is more than the {size} parameters of layer {number}")
         if wanted not in ("auto", "output", "input"):
@@ -177,16 +171,8 @@ def partition(
 
 
 def task_rows(layers: Sequence[Unit], rows: int | Sequence[int]) -> list[int]:
-    """Return the number of codewords per task of each layer: r, or 1 for an uncoded layer.
-
-    Parameters
-    ----------
-    layers : sequence of Unit
-        The layers, or other units.
-    rows : int or list of int
-        Codewords per task of all layers, or of each; ignored for uncoded layers.
-    """
-    counts = each("code.rows_per_task", rows, len(layers))
+    """Return the number of codewords per task of each layer: r, or 1 for an uncoded layer."""
+    counts = per_layer("code.rows_per_task", rows, len(layers))
     return [1 if layer.uncoded else int(count) for layer, count in zip(layers, counts, strict=True)]
 
 
@@ -195,12 +181,8 @@ def payload_layout(
 ) -> tuple[list[int], int]:
     """Compute the layout of a payload with `rows` rows of each layer or other unit.
 
-    Returns
-    -------
-    offsets : list of int
-        Start of each layer, in elements of `dtype`; a multiple of 64 bytes.
-    size : int
-        Number of elements of the payload, rounded up to 64 bytes too.
+    Returns the first element of each layer, and the number of elements of the payload; both are multiples of
+    64 bytes.
     """
     line = ALIGNMENT // np.dtype(dtype).itemsize
     offsets: list[int] = []
@@ -224,7 +206,7 @@ def sparse_codewords(dense: Array, dtype: npt.DTypeLike) -> tuple[Array, Array]:
     return np.where(values != 0, order, 0).astype(np.int32), np.ascontiguousarray(values, dtype)
 
 
-def each(key: str, value: object, layers: int) -> list:
+def per_layer(key: str, value: object, layers: int) -> list:
     """Return a list with one value per layer, from a single value or such a list."""
     if isinstance(value, (list, tuple, np.ndarray)):
         if len(value) != layers:

@@ -11,10 +11,10 @@ import numpy as np
 from ..kernels import activation, blas, encode, passes, specialise
 from .forward import Forward
 from .layers import DenseLayer, SparseLayer
-from .matrix import Array, Matrix, entries
+from .matrix import Array, Matrix, inputs_per_row
 from .network import Network
 from .partition import Blocks, payload_layout, task_rows
-from .whitening import WhitenedLayer, length
+from .whitening import WhitenedLayer, step_factor
 
 Codeword = tuple[Array, Array]  # indices int32 (r, w), values (r, w)
 
@@ -24,8 +24,8 @@ class LayerResult(NamedTuple):
 
     matrix: Array  # (r·b, m)
     flat: Array  # (1, r·b·m)
-    bias: Array | None  # (r·b,), its last column where that is not penalised …
-    unbiased: Array  # (r·b, m - 1), and the others
+    bias: Array | None  # (r·b,), the last column if that is the bias and is not penalised
+    unbiased: Array  # (r·b, m - 1), the other columns
 
 
 class GradientPlan:
@@ -48,15 +48,13 @@ class GradientPlan:
         Factor of gradients and coded derivatives, not of losses: the weight of a worker's shard, if shards
         differ in size.
     whiten : {"none", "norm", "gram"}
-        Whitening of each layer's gradient, see `whitening`; the penalty's is added to it as it is.
-        The mean loss of zero scores, by which steps are judged, is that of the rows given here.
+        Whitening of each layer's gradient, see `whitening`; the penalty's gradient is added unwhitened. The
+        mean loss of zero scores, to which losses are compared, is that of the rows given here.
 
     Attributes
     ----------
     payload : ndarray, shape (payload_size,)
         The coded derivatives of all layers; padding between layers is zero.
-    payload_size : int
-        Number of elements of a payload.
     offsets : list of int
         First element of each layer in a payload.
     views : list of ndarray, shape (r_l, b·m)
@@ -90,28 +88,28 @@ class GradientPlan:
         self._layers: list[DenseLayer | SparseLayer | WhitenedLayer] = list(forward.layers)
         self._whitened: list[WhitenedLayer] = []
         if whiten != "none":
-            inputs = [entries(x), *(layer.inputs + 1.0 for layer in network.layers[1:])]
+            inputs = [inputs_per_row(x), *(layer.inputs + 1.0 for layer in network.layers[1:])]
             self._whitened = [
                 WhitenedLayer(layer, whiten, forward.count, nonzeros, weight)
                 for layer, nonzeros in zip(forward.layers, inputs, strict=True)
             ]
             self._layers, self._zero_loss = [*self._whitened], forward.zero_loss()
         self.views: list[Array] = []
-        self._parts: list[LayerResult] = []  # the same memory as `views`
+        self._results: list[LayerResult] = []  # the same memory as `views`
         for layer, count, start, delta in zip(self._layers, rows, self.offsets, self._deltas, strict=True):
             blocks = layer.blocks
             part = self.payload[start : start + count * blocks.elements]
             self.views.append(part.reshape(count, blocks.elements))
-            self._parts.append(self._part(blocks, part.reshape(count * blocks.size, blocks.width)))
-            layer.attach(delta, count, self._parts[-1].matrix)
-        self._whole = (np.zeros((1, 1), np.int32), np.ones((1, 1), dtype))
-        self._wholes = [
+            self._results.append(self._result_views(blocks, part.reshape(count * blocks.size, blocks.width)))
+            layer.attach(delta, count, self._results[-1].matrix)
+        self._uncoded_codeword = (np.zeros((1, 1), np.int32), np.ones((1, 1), dtype))
+        self._uncoded_gradients = [
             layer.gradient(part.matrix) if layer.blocks.uncoded and part.matrix.size else None
-            for layer, part in zip(self._layers, self._parts, strict=True)
+            for layer, part in zip(self._layers, self._results, strict=True)
         ]
         self._encode = specialise(encode.encode, dtype)
-        self._backward: passes.Operation = None  # errors of all layers, at a θ …
-        self._gradient: passes.Operation = None  # … and their gradients
+        self._backward: passes.Operation = None  # computes the errors of all layers, at the bound θ
+        self._gradient: passes.Operation = None  # computes errors and gradients
 
     @cached_property
     def full_gradient(self) -> Array:
@@ -120,12 +118,12 @@ class GradientPlan:
 
     @cached_property
     def _gradients(self) -> list[LayerResult]:
-        return [self._part(layer, layer.matrix(self.full_gradient)) for layer in self.network.layers]
+        return [self._result_views(layer, layer.matrix(self.full_gradient)) for layer in self.network.layers]
 
     def coded_derivative(
         self, theta: Array, indices: Array | None, codewords: Sequence[Codeword | None]
     ) -> float:
-        """Write the coded derivatives of a batch to `payload`.
+        """Write the coded derivatives of a batch to `payload`; return its mean loss, including the penalty.
 
         Parameters
         ----------
@@ -135,29 +133,23 @@ class GradientPlan:
             Rows of the batch, which must be in range; ignored if the batch is all rows.
         codewords : sequence of (indices, values)
             Codewords of each layer: arrays (r, w), int32 and of the network's dtype; ignored if uncoded.
-
-        Returns
-        -------
-        float
-            Mean loss over the batch, including the penalty.
         """
         loss = self.prepare(theta, indices)
-        self.code(codewords)
+        self.encode(codewords)
         return loss
 
     def prepare(self, theta: Array, indices: Array | None) -> float:
-        """Compute the forward and the backward pass of a batch, for `code`; arguments and result as in
-        `coded_derivative`."""
-        loss = self._start(theta, indices)
+        """Compute the forward and backward pass of a batch, for `encode`; return as `coded_derivative`."""
+        loss = self._run_forward(theta, indices)
         self._backward()
         return loss
 
-    def code(self, codewords: Sequence[Codeword | None]) -> None:
+    def encode(self, codewords: Sequence[Codeword | None]) -> None:
         """Write the coded derivatives of the batch of the last `prepare`, at its θ, to `payload`."""
-        parts = zip(self._layers, self._parts, self._wholes, strict=True)
+        parts = zip(self._layers, self._results, self._uncoded_gradients, strict=True)
         for number, (layer, part, whole) in enumerate(parts):
             if whole is not None:
-                support, values = self._whole
+                support, values = self._uncoded_codeword
                 whole()
             else:
                 support, values = self._checked(number, codewords[number])
@@ -166,15 +158,15 @@ class GradientPlan:
                 self._add_penalty(number, support, values, layer.blocks.elements, part)
 
     def gradient(self, theta: Array, indices: Array | None) -> float:
-        """Write the gradient of a batch to `full_gradient`; arguments and result as in `coded_derivative`."""
-        loss = self._start(theta, indices)
+        """Write the gradient of a batch to `full_gradient`; return as `coded_derivative`."""
+        loss = self._run_forward(theta, indices)
         if self._gradient is None:
-            self._gradient = passes.Pass([self._backward, *self._forming()])
+            self._gradient = passes.Pass([self._backward, *self._gradient_operations()])
         self._gradient()
         return loss
 
-    def _forming(self) -> list[passes.Operation]:
-        """Return what computes the gradients of all layers from their errors, and adds the penalty's."""
+    def _gradient_operations(self) -> list[passes.Operation]:
+        """Return the operations that compute all layers' gradients from their errors, with the penalty's."""
         parts = zip(self._layers, self._gradients, strict=True)
         operations = [layer.gradient(part.matrix) for layer, part in parts]
         if self._l2:
@@ -187,20 +179,20 @@ class GradientPlan:
             operations.append(encode.Sums(pairs, self._l2))
         return operations
 
-    def _start(self, theta: Array, indices: Array | None) -> float:
+    def _run_forward(self, theta: Array, indices: Array | None) -> float:
         """Compute the forward pass, the loss, and the errors of the last layer."""
         forward = self._forward
-        if forward.at(theta):
-            self._backward, self._gradient = passes.Pass(self._propagation()), None
+        if forward.bind(theta):
+            self._backward, self._gradient = passes.Pass(self._backward_operations()), None
         forward.select(indices)
         forward.run()
         loss = forward.loss(self.weight)
         for layer in self._whitened:
-            layer.length = length(loss, self._zero_loss)
+            layer.step_factor = step_factor(loss, self._zero_loss)
         return loss + forward.penalty
 
-    def _propagation(self) -> list[passes.Operation]:
-        """Return what computes the errors of all layers from those of the last one."""
+    def _backward_operations(self) -> list[passes.Operation]:
+        """Return the operations that compute the errors of all layers from those of the last one."""
         forward = self._forward
         operations: list[passes.Operation] = []
         for number in range(len(self._deltas) - 1, 0, -1):
@@ -210,7 +202,7 @@ class GradientPlan:
             operations.append(activation.Activation(forward.kind, scores, hidden, below))
         return operations
 
-    def _part(self, blocks: Blocks, matrix: Array) -> LayerResult:
+    def _result_views(self, blocks: Blocks, matrix: Array) -> LayerResult:
         """Return the views of a layer's result, (r·b, m)."""
         biased = blocks.axis == "output" and not self.network.penalise_bias
         return LayerResult(matrix, matrix.reshape(1, -1), matrix[:, -1] if biased else None, matrix[:, :-1])

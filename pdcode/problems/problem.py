@@ -18,7 +18,7 @@ from .formats import format_of
 from .loading import load
 from .losses import LeastSquaresProblem
 from .matrix import Array
-from .network import Network, build
+from .network import Network, build_network
 from .partition import Blocks, sparse_codewords, task_rows
 from .plan import GradientPlan
 
@@ -59,7 +59,7 @@ class Problem:
     ) -> Problem:
         """Build a problem on given rows, such as a worker's shard."""
         table = as_table(table)
-        network = build(table, dataset.features, dataset.outputs, dataset.classes, blocks)
+        network = build_network(table, dataset.features, dataset.outputs, dataset.classes, blocks)
         return cls(table, dataset, network)
 
     def blocks(self, layer: int) -> Blocks:
@@ -199,11 +199,8 @@ class Problem:
             raise InputError(f"codewords: {len(codewords)} given, but there are {len(self.layers)} layers")
         dense = []
         for words, layer in zip(codewords, self.layers, strict=True):
-            array = (
-                np.ones((1, 1))
-                if words is None and layer.uncoded
-                else np.atleast_2d(np.asarray(words, float))
-            )
+            given = 1.0 if words is None and layer.uncoded else words
+            array = np.atleast_2d(np.asarray(given, float))
             if array.ndim != 2 or array.shape[1] != layer.count:
                 raise InputError(
                     f"codewords of layer {layer.layer} have shape {array.shape}, not (r, {layer.count})"
@@ -239,26 +236,15 @@ def create(table: Mapping[str, Any] | ProblemTable, blocks: int | str | list[int
 def synthetic_sizes(table: ProblemTable, blocks: int | str | list[int]) -> dict[str, int]:
     """Return sizes of a problem on synthetic data without generating them: "parameters", training "rows".
 
-    For other data, whose sizes are known once they are read, the result is empty.
-
-    Raises
-    ------
-    InputError
-        If the table or `blocks` are invalid, or θ does not fit into memory.
+    The result is empty for other data: their sizes are known only after they have been read.
     """
     if format_of(table) != "synthetic":
         return {}
     classes = synthetic.number_of_classes(table) or None
-    network = build(table, table.features, table.outputs, classes, blocks)
+    network = build_network(table, table.features, table.outputs, classes, blocks)
     return {"parameters": network.size, "rows": table.samples - split.test_rows(table, table.samples)}
 
 
 def as_table(table: Mapping[str, Any] | ProblemTable) -> ProblemTable:
-    """Convert to a checked [problem] table.
-
-    Raises
-    ------
-    InputError
-        If a key is unknown or a value invalid.
-    """
+    """Convert to a checked [problem] table."""
     return table if isinstance(table, ProblemTable) else ProblemTable.of(table)

@@ -14,7 +14,7 @@ from .formats import format_of
 from .matrix import Array, Csr, Matrix, with_ones
 
 CHUNK = 4096  # rows per step of passes that copy data
-MOST_CLASSES = 100  # integers of more values, or of more than half as many as rows, may not be classes
+MAX_CLASSES = 100  # integers with more distinct values than this, or than half the rows, may not be classes
 
 
 class Samples(NamedTuple):
@@ -48,10 +48,7 @@ class Statistics:
     def apply(self, table: ProblemTable, x: Matrix, y: Array) -> tuple[Matrix, Array]:
         """Scale the inputs, append ones, and convert the targets to int32 labels or to real (rows, T).
 
-        Raises
-        ------
-        InputError
-            If an input or target is NaN or infinite, or a count negative.
+        Raises InputError if an input or target is NaN or infinite, or a count negative.
         """
         dtype = np.dtype(table.dtype)
         with np.errstate(over="ignore", invalid="ignore"):  # reported by check_finite
@@ -73,36 +70,24 @@ class Statistics:
 
 
 def flatten_inputs(table: ProblemTable, samples: Samples) -> Samples:
-    """Check samples, and flatten inputs such as images to shape (rows, d).
-
-    Raises
-    ------
-    InputError
-        If inputs or targets are not numeric, or their shapes do not fit.
-    """
+    """Check types and shapes of samples, and flatten inputs such as images to shape (rows, d)."""
     x, y = samples.x, samples.y
     if not isinstance(x, Csr):
         check_shapes(table, x, y)
         x = x.reshape(len(x), -1)
-    if len(x) != len(y):
-        raise InputError(f"problem.data: {table.data!r} has {len(x)} rows of inputs but {len(y)} of targets")
     return Samples(x, y, samples.names)
 
 
 def check_shapes(table: ProblemTable, x: Array, y: Array) -> None:
     """Refuse inputs and targets (arrays or HDF5 datasets) of wrong types or shapes."""
     for key, array in (("inputs", x), ("targets", y)):
+        name = f"problem.{key}: {quoted_name(table, key)}"
         if array.dtype.kind not in "buif":
-            raise InputError(f"problem.{key}: {name_of(table, key)} holds {array.dtype}, not real numbers")
-    if x.ndim < 2 or 0 in x.shape:
-        raise InputError(
-            f"problem.inputs: {name_of(table, 'inputs')} has shape {x.shape}, not (rows, features)"
-        )
-    if y.ndim not in (1, 2) or 0 in y.shape:
-        raise InputError(
-            f"problem.targets: {name_of(table, 'targets')} has shape {y.shape},"
-            " not (rows,) or (rows, outputs)"
-        )
+            raise InputError(f"{name} holds {array.dtype}, not real numbers")
+        if key == "inputs" and (array.ndim < 2 or 0 in array.shape):
+            raise InputError(f"{name} has shape {array.shape}, not (rows, features)")
+        if key == "targets" and (array.ndim not in (1, 2) or 0 in array.shape):
+            raise InputError(f"{name} has shape {array.shape}, not (rows,) or (rows, outputs)")
     if len(x) != len(y):
         raise InputError(f"problem.data: {table.data!r} has {len(x)} rows of inputs but {len(y)} of targets")
 
@@ -110,19 +95,8 @@ def check_shapes(table: ProblemTable, x: Array, y: Array) -> None:
 def is_classification(table: ProblemTable, y: Any, certain: bool = False) -> bool:
     """Return whether targets are classes: by the kind of problem, by ``task``, or by their type.
 
-    Parameters
-    ----------
-    table : pdcode.config.ProblemTable
-        The table ``[problem]``.
-    y : array or HDF5 dataset
-        Targets.
-    certain : bool
-        Whether integers are known to be classes.
-
-    Raises
-    ------
-    InputError
-        If ``task`` is auto, and integers may not be classes or other numbers may be.
+    `certain` is set if integers are known to be classes. Raises InputError if ``task`` is auto, and integers
+    may be other than classes or other numbers may be classes.
     """
     if table.classification is not None:
         return table.classification
@@ -131,24 +105,18 @@ def is_classification(table: ProblemTable, y: Any, certain: bool = False) -> boo
         return integer
     targets = y[:]
     values = np.unique(targets)
-    few = len(values) <= min(MOST_CLASSES, len(targets) // 2)
+    few = len(values) <= min(MAX_CLASSES, len(targets) // 2)
     whole = integer or bool(np.isfinite(values).all() and (values == np.rint(values)).all())
     if whole and few != integer:
         raise InputError(
-            f"problem.task: {name_of(table, 'targets')} has {len(values)} distinct whole numbers of type "
+            f"problem.task: {quoted_name(table, 'targets')} has {len(values)} distinct whole numbers of type "
             f"{y.dtype} in {len(targets)} rows; give 'classification' or 'regression'"
         )
     return integer
 
 
 def label_column(table: ProblemTable, y: Array) -> Array:
-    """Return the labels, int64, shape (rows,).
-
-    Raises
-    ------
-    InputError
-        If the targets are not one integer per row.
-    """
+    """Return the labels, int64, shape (rows,); raise InputError if targets are not one integer per row."""
     if y.ndim == 2 and y.shape[1] == 1:
         y = y[:, 0]
     if y.ndim != 1:
@@ -165,13 +133,7 @@ def label_column(table: ProblemTable, y: Array) -> Array:
 
 
 def label_values(table: ProblemTable, labels: Array) -> Array:
-    """Return the distinct labels, ascending.
-
-    Raises
-    ------
-    InputError
-        If there are fewer than two, or more than the kind of problem allows.
-    """
+    """Return the distinct labels, ascending: at least two, and no more than the kind of problem allows."""
     values, _ = np.unique(labels, return_counts=True)  # without counts, NumPy would import numpy.ma
     if len(values) < 2:
         raise InputError(f"problem.targets: {table.data!r} has one class only, {values[0]}")
@@ -187,19 +149,19 @@ def check_finite(table: ProblemTable, key: str, values: Matrix) -> None:
     """Refuse NaN and infinity."""
     if np.isfinite(values.data if isinstance(values, Csr) else values).all():
         return
-    raise InputError(f"problem.{key}: {name_of(table, key)} has a NaN or infinite value in {table.dtype}")
+    raise InputError(f"problem.{key}: {quoted_name(table, key)} has a NaN or infinite value in {table.dtype}")
 
 
 def check_counts(table: ProblemTable, targets: Array) -> None:
     """Refuse negative targets where the kind of problem takes counts."""
     if table.counts and targets.size and targets.min() < 0:
         raise InputError(
-            f"problem.targets: {name_of(table, 'targets')} has a negative value, {targets.min():g}; kind "
+            f"problem.targets: {quoted_name(table, 'targets')} has a negative value, {targets.min():g}; kind "
             f"'{table.kind}' takes counts"
         )
 
 
-def name_of(table: ProblemTable, key: str) -> str:
+def quoted_name(table: ProblemTable, key: str) -> str:
     """Return the user's name for the inputs or targets, for messages."""
     if format_of(table) not in ("npz", "hdf5"):
         return f"the {key} of {table.data!r}"

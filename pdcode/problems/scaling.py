@@ -13,13 +13,8 @@ from .matrix import Array, Csr
 def moments(chunks: Iterable[Array], width: int) -> tuple[Array, Array]:
     """Compute mean and standard deviation of each column, float64; a constant column gets deviation 1.
 
-    Parameters
-    ----------
-    chunks : iterable of ndarray, shape (any, width)
-        The rows, in chunks, which are merged as in Chan, Golub and LeVeque (1983), "Algorithms for computing
-        the sample variance".
-    width : int
-        Number of columns.
+    The rows come in chunks of `width` columns, which are merged as in Chan, Golub and LeVeque (1983),
+    "Algorithms for computing the sample variance".
     """
     count, mean, squares = 0, np.zeros(width), np.zeros(width)
     for chunk in chunks:
@@ -38,7 +33,7 @@ def moments(chunks: Iterable[Array], width: int) -> tuple[Array, Array]:
     return mean, deviation
 
 
-def largest(x: Csr) -> tuple[Array, Array]:
+def column_maxima(x: Csr) -> tuple[Array, Array]:
     """Return zero means and each column's largest absolute value: a scaling that keeps sparsity."""
     scale = np.zeros(x.width)
     with np.errstate(invalid="ignore"):  # NaN is refused once it is scaled

@@ -24,10 +24,7 @@ def sharding(table: ProblemTable) -> Literal["shuffled", "contiguous", "replicat
 def split(table: ProblemTable, rows: int) -> tuple[Array, Array]:
     """Split rows into training and test rows by a random permutation, keyed by `split_seed`.
 
-    Returns
-    -------
-    train, test : ndarray of int64
-        Row numbers; ascending if shards are contiguous, in the permutation's order if shuffled.
+    Row numbers are ascending if shards are contiguous, and in the permutation's order if shuffled.
     """
     if rows < 1:
         raise InputError(f"problem.data: {table.data!r} has no rows")
@@ -46,13 +43,9 @@ def test_rows(table: ProblemTable, rows: int) -> int:
 
 
 def shard(rows: int, worker: int, workers: int, how: str) -> slice:
-    """Return a worker's shard of the training rows.
+    """Return a worker's shard of the training rows; raise InputError if there are fewer rows than workers.
 
-    Shuffled shards take rows in turn, contiguous ones a run of rows, replicated ones all rows.
-    Raises
-    ------
-    InputError
-        If there are fewer rows than workers.
+    Shuffled shards take every `workers`-th row, contiguous ones a run of rows, replicated ones all rows.
     """
     if not 0 <= worker < workers:
         raise ValueError(f"there is no worker {worker} among {workers}")
@@ -67,6 +60,6 @@ def shard(rows: int, worker: int, workers: int, how: str) -> slice:
     return slice(worker, None, workers)
 
 
-def evenly(rows: int, count: int) -> Array:
+def evenly_spaced(rows: int, count: int) -> Array:
     """Return `count` distinct row numbers, ascending and evenly spaced over `rows` ≥ `count` rows."""
     return np.arange(count, dtype=np.int64) * rows // count

@@ -40,7 +40,7 @@ def generate(table: ProblemTable) -> Samples:
     x: Matrix
     if table.density < 1:
         x = _sparse(random, rows, features, table.density, spectrum)
-        signal = _times(
+        signal = _product(
             x, random.standard_normal((features, _width(table))) / np.sqrt(table.density * features)
         )
     else:
@@ -104,7 +104,7 @@ def _sparse(random: np.random.Generator, rows: int, features: int, density: floa
     return Csr(indptr, column.astype(np.int32), data, features)
 
 
-def _times(x: Csr, matrix: Array) -> Array:
+def _product(x: Csr, matrix: Array) -> Array:
     """Compute x @ matrix, without scipy."""
     product = np.zeros((len(x), matrix.shape[1]))
     np.add.at(product, x.row_numbers(), x.data[:, None] * matrix[x.columns])

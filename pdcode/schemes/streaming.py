@@ -133,7 +133,7 @@ class PartEncoder:
     def encode(self, theta: np.ndarray, task: Task) -> float:
         if task.part == 0:
             self._loss = self._plan.prepare(theta, self._batches.draw(task.task))
-        self._plan.code(self._words[task.part])
+        self._plan.encode(self._words[task.part])
         self._reply = self._replies[task.part]
         for sent, view in zip(self._reply.payloads, self._plan.views, strict=True):
             sent[:] = view  # a message of its own, as the last one may still be leaving

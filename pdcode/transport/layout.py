@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..kernels import quantise
-from ..problems.partition import ALIGNMENT, Unit, each, payload_layout
+from ..problems.partition import ALIGNMENT, Unit, payload_layout, per_layer
 from ..util.errors import InputError
 from .codewords import Chunks, CodewordFormat, GivenFormat, RoundedFormat, SelectionFormat
 
@@ -155,7 +155,7 @@ class Layout:
         self.units, self.rows, self.weights = tuple(units), tuple(rows), tuple(weights)
         self.dtype, self.chosen, self.keyed = np.dtype(dtype), chosen, keyed
         self.replies = replies
-        self.wires = [name or self.dtype.name for name in each("wire.dtype", wire, len(self.units))]
+        self.wires = [name or self.dtype.name for name in per_layer("wire.dtype", wire, len(self.units))]
         self.exact = set(self.wires) == {self.dtype.name}
         self.parameters = sum(unit.length for unit in units)
         self.header_bytes = HEADER.size

@@ -149,7 +149,7 @@ def test_large_hdf5_files(tmp_path, monkeypatch):
     with pytest.raises(InputError, match=r"problem.inputs: 'x' in .* would need"):
         problems.load(table)
     source = problems.load_source(table)  # a part of the rows fits
-    data = problems.load_slice(table, 1, 8, problems.loading.Statistics(**source.shard(1, 8)))
+    data = problems.hdf5.load_slice(table, 1, 8, problems.loading.Statistics(**source.shard(1, 8)))
     assert data.x.shape == (2, 10**4 + 1)
     monkeypatch.setattr(memory, "limit_bytes", lambda: 600)
     with pytest.raises(InputError, match=r"problem.data: a permutation of the 20 rows"):

@@ -198,6 +198,6 @@ def test_nan_in_a_slice_is_refused(file):
         out["in/x"][499] = np.nan
     keys = table(data=str(file), inputs="in/x", targets="label", test_fraction=0)
     common = Statistics(np.arange(3, 7))
-    assert problems.load_slice(keys, 0, 2, common).rows == 250
+    assert problems.hdf5.load_slice(keys, 0, 2, common).rows == 250
     with pytest.raises(InputError, match=r"problem\.inputs: 'in/x' in .* NaN"):
-        problems.load_slice(keys, 1, 2, common)
+        problems.hdf5.load_slice(keys, 1, 2, common)

@@ -14,7 +14,7 @@ from ... import problems
 from ...config import Config, Tables
 from ...problems import Dataset, Problem
 from ...problems.matrix import Csr
-from ...problems.network import build
+from ...problems.network import build_network
 from ...util.errors import InputError
 from ..base import Scheme
 
@@ -107,7 +107,7 @@ class EncodedScheme(Scheme):
 
     def learn(self, arrays: dict[str, np.ndarray], worker: int) -> Problem:
         table, (self.total, features, outputs, classes) = self.config.problem, map(int, arrays["sizes"])
-        network = build(table, features, outputs, classes or None, self.config.code.blocks)
+        network = build_network(table, features, outputs, classes or None, self.config.code.blocks)
         nothing = np.empty((0, features + 1), table.dtype), np.empty((0, outputs), table.dtype)
         names = [str(number) for number in range(classes)] if classes else None
         problem = EncodedProblem(table, Dataset(*nothing, *nothing, names), network)
