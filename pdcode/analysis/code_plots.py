@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-SHOWN = 256  # maximum number of drawn rows
+MAX_ROWS = 256  # drawn rows
+MAX_COLUMNS = 256  # drawn columns; more blocks share columns
 ZERO = 1e-9  # coherence that is due to rounding
-CELLS = 256  # maximum number of drawn columns; more blocks share columns
 
 
 def draw(codes: Sequence[tuple[Code, Quality]]) -> Figure:
-    """Draw codes: a row of three panels for each."""
+    """Draw codes, each in a row of three panels."""
     with sheet(15, 5.6 * len(codes)) as drawing:
         lines = drawing.subfigures(len(codes), 1, squeeze=False)[:, 0]
         for line, (code, quality) in zip(lines, codes, strict=True):
@@ -50,23 +50,23 @@ def _spark(quality: Quality) -> str:
 
 
 def _label(axis: Any, name: str, count: int = 0) -> None:
-    """Label an axis of rows or blocks, with a note if not all are drawn."""
+    """Label an axis of rows or blocks; say so if only the first of `count` are drawn."""
     from matplotlib.ticker import MaxNLocator
 
-    axis.set_label_text(f"{name} (the first {SHOWN} of {count:,})" if count > SHOWN else name)
+    axis.set_label_text(f"{name} (the first {MAX_ROWS} of {count:,})" if count > MAX_ROWS else name)
     axis.set_major_locator(MaxNLocator(6, integer=True))
 
 
 def _pooled(matrix: np.ndarray) -> np.ndarray:
-    """Merge columns to at most `CELLS`, by the entry of largest magnitude in each group."""
+    """Merge columns to at most `MAX_COLUMNS`, by the entry of largest magnitude in each group."""
     rows, blocks = matrix.shape
-    group = -(-blocks // CELLS)
+    group = -(-blocks // MAX_COLUMNS)
     if group == 1:
         return matrix
     padded = np.zeros((rows, -(-blocks // group) * group))
     padded[:, :blocks] = matrix
-    parts = padded.reshape(rows, -1, group)
-    return np.take_along_axis(parts, np.abs(parts).argmax(axis=2)[:, :, None], axis=2)[:, :, 0]
+    groups = padded.reshape(rows, -1, group)
+    return np.take_along_axis(groups, np.abs(groups).argmax(axis=2)[:, :, None], axis=2)[:, :, 0]
 
 
 def _supports(code: Code, axes: Axes) -> None:
@@ -74,7 +74,7 @@ def _supports(code: Code, axes: Axes) -> None:
 
     colours = LinearSegmentedColormap.from_list("signs", [ORANGE, "white", BLUE])
     most = float(np.abs(code.values).max())
-    image = _pooled(code.matrix[:SHOWN])
+    image = _pooled(code.matrix[:MAX_ROWS])
     extent = (-0.5, code.blocks - 0.5, len(image) - 0.5, -0.5)
     axes.imshow(image, colours, aspect="auto", interpolation="nearest", vmin=-most, vmax=most, extent=extent)
     axes.set_title("Codewords: blue +, orange –")
@@ -86,7 +86,7 @@ def _supports(code: Code, axes: Axes) -> None:
 def _gram(code: Code, quality: Quality, axes: Axes, drawing: Any) -> None:
     from matplotlib.colors import LinearSegmentedColormap
 
-    gram = np.abs(code.matrix[:SHOWN] @ code.matrix[:SHOWN].T)
+    gram = np.abs(code.matrix[:MAX_ROWS] @ code.matrix[:MAX_ROWS].T)
     np.fill_diagonal(gram, np.nan)
     ramp = LinearSegmentedColormap.from_list("products", ["white", LIGHT_BLUE, BLUE])
     colours = ramp.with_extremes(bad="#E4E4E4")  # the diagonal
@@ -108,13 +108,17 @@ def _captured(code: Code, quality: Quality, axes: Axes) -> None:
     mean, error = quality.least_squares
     n, k = len(code), code.blocks
     q = np.arange(len(mean)) / k
-    axes.plot(q, np.minimum(q, 1), color=INK, linewidth=1, linestyle=(0, (1, 2)), label="any code, at most")
+    axes.plot(
+        q, np.minimum(q, 1), color=INK, linewidth=1, linestyle=(0, (1, 2)), label="upper bound of any code"
+    )
     axes.fill_between(q, mean - 2 * error, mean + 2 * error, color=LIGHT_BLUE, linewidth=0)
-    axes.plot(q, mean, color=BLUE, linewidth=3, label="least squares")  # thick: adjoint may be the same
+    axes.plot(q, mean, color=BLUE, linewidth=3, label="least squares")  # thick, as the adjoint may coincide
     axes.plot(q, quality.adjoint.mean, color=ORANGE, linewidth=1.5, label="adjoint")
     if n % k == 0 and n > k and code.weight > 1:
         repeated = captured_energy(np.eye(k)[np.arange(n) % k], len(mean) - 1).mean
-        axes.plot(q, repeated, color=GREY, linewidth=1.5, linestyle="--", label="repetition, as many rows")
+        axes.plot(
+            q, repeated, color=GREY, linewidth=1.5, linestyle="--", label="repetition, same number of rows"
+        )
     axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
     axes.set_ylim(0, 1.12)
     axes.set_xlim(0, max(q[-1], 1 / k))

@@ -1,4 +1,4 @@
-"""The tables that `pdcode codes` prints: families, checked catalogue, and properties of a code."""
+"""The tables of `pdcode codes`: families, verified catalogue, and properties of a code."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 TOLERANCE = 1e-12  # allowed difference from a claim
-SAMPLES = (4, 8, 9, 16, 64, 256)  # numbers of blocks listed for families with many sizes
-SHOWN, LARGEST = 4, 1000  # maximum number of listed sizes, and of their blocks
-USUAL = 4  # among sizes over the same blocks, the weight nearest to this is listed
-QUARTERS = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 3.0, 4.0)  # arrivals in units of k
+SAMPLES = (4, 8, 9, 16, 64, 256)  # numbers of blocks that are listed for families with many sizes
+MAX_SIZES, MAX_BLOCKS = 4, 1000  # number of listed sizes, and of their blocks
+USUAL = 4  # of the sizes over the same blocks, the one with the weight nearest to this is listed
+MULTIPLES = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 3.0, 4.0)  # arrivals in units of k
 
 
 def families(target: Console | None = None) -> None:
@@ -39,18 +39,18 @@ def families(target: Console | None = None) -> None:
     for name in kinds.names("families"):
         try:
             family = registry.family_of(name)
-        except InputError as error:  # of an installed package
+        except InputError as error:  # of a plug-in
             notes.append(f"{name}: {error}")
             continue
         table.add_row(family.name, family.about, sizes(family))
-    table.add_row("auto", "the one of least coherence at this size", "any n, any k, w at most as asked")
+    table.add_row("auto", "the family of least coherence at this size", "any n, any k, at most the given w")
     printing.show([("", [table, *notes])], target)
 
 
 def sizes(family: Family) -> str:
     """List some sizes of a family with their claimed coherence."""
     lines: list[str] = []
-    for k in range(2, LARGEST):
+    for k in range(2, MAX_BLOCKS):
         shapes = list(family.sizes(k, None))
         if not shapes or not (k in SAMPLES or all(size.least == size.most for size in shapes)):
             continue
@@ -60,9 +60,9 @@ def sizes(family: Family) -> str:
         least = f"{k}, {2 * k}, …" if size.step > 1 else f"≥{size.least}" if size.least > 1 else "any n"
         rows = least if isinf(size.most) else f"{n}" if size.least == n else f"≤{n}"
         lines.append(f"({rows},{k},{size.weight})" + (f" {fraction(claim)}" if claim else ""))
-        if len(lines) > SHOWN:
+        if len(lines) > MAX_SIZES:
             break
-    return ", ".join(lines[:SHOWN]) + (" …" if len(lines) > SHOWN else "")
+    return ", ".join(lines[:MAX_SIZES]) + (" …" if len(lines) > MAX_SIZES else "")
 
 
 def fraction(value: float) -> str:
@@ -73,13 +73,7 @@ def fraction(value: float) -> str:
 
 
 def verify() -> int:
-    """Make the codes of the catalogue, and print claimed and measured properties.
-
-    Returns
-    -------
-    int
-        Number of entries whose claims do not hold.
-    """
+    """Print claimed and measured properties of the catalogue; return the number of wrong entries."""
     columns = "(n, k, w)", "claimed", "measured", "difference", "tightness", "error", "seconds", "verdict"
     table = make_table("family", *columns, left=("family",))
     wrong = 0
@@ -114,10 +108,10 @@ def show(code: Code, quality: Quality, title: str = "", target: Console | None =
     for topic, text in facts(code, quality):
         about.add_row(topic, text)
     legend = (
-        "captured: share of the energy of isotropic blocks after so many random arrivals; adjoint: exact; "
-        f"least squares: {exactness(quality)}. information: differential entropy of q random arrivals "
-        f"together, a payload's noise having {NOISE:g} of its variance; nats for each element of a block. "
-        "Arrivals for 90 %, 99 %: where the mean gets there; for all: their mean."
+        "captured: fraction of the energy of isotropic blocks after this number of random arrivals; adjoint: "
+        f"exact; least squares: {exactness(quality)}. information: joint differential entropy of q random "
+        f"arrivals with noise of {NOISE:g} of a payload's variance; nats per element of a block. Arrivals "
+        "for 90 %, 99 %: where the mean reaches them; for all: their mean."
     )
     sections: list[printing.Section] = [
         (title + name, [about]),
@@ -169,7 +163,7 @@ def arrivals(code: Code, quality: Quality) -> Table:
     """Tabulate captured energy and information against the number of arrivals."""
     table = make_table("arrivals", "of k", "captured: least squares", "adjoint", "information")
     last = len(quality.joint) - 1
-    for q in sorted({min(max(round(part * code.blocks), 1), last) for part in QUARTERS}):
+    for q in sorted({min(max(round(multiple * code.blocks), 1), last) for multiple in MULTIPLES}):
         mean, error = (float(array[q]) for array in quality.least_squares)
         spread = f" ± {100 * error:.1f}" if error >= 0.0005 else ""
         table.add_row(
@@ -180,7 +174,7 @@ def arrivals(code: Code, quality: Quality) -> Table:
 
 
 def exactness(quality: Quality) -> str:
-    """Describe how the curve of least squares was computed."""
+    """Describe how the curve of least squares is computed."""
     if np.any(quality.least_squares.standard_error):
         return f"sampled over {quality.draws} orders, ± its standard error"
     return f"the same in all of {quality.draws} orders, or exact"

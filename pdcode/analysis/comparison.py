@@ -22,29 +22,29 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 SIZE = 12, 4.8  # inches
-FAR = 20  # ratio of the runs' lengths from which on an axis is logarithmic …
-DECADES = 1e3  # … and begins at the shortest one's over this, at the earliest
+FAR = 20  # ratio of the longest to the shortest run above which an axis is logarithmic
+DECADES = 1e3  # ratio of the shortest run's length to the earliest start of a logarithmic axis
 
 
 def names(traces: Sequence[Trace]) -> list[str]:
-    """Name runs by their files."""
+    """Return names of runs, after their files."""
     return stems([trace.path for trace in traces])
 
 
 def stems(paths: Sequence[str | Path], ending: str = "") -> list[str]:
-    """Name files without folder, extension and an ending before it, unless two have the same name."""
-    made = [Path(path).stem.removesuffix(ending) for path in paths]
-    return [stem if made.count(stem) == 1 else str(path) for path, stem in zip(paths, made, strict=True)]
+    """Return the names of files without folder, `ending` and extension; paths where names coincide."""
+    names = [Path(path).stem.removesuffix(ending) for path in paths]
+    return [stem if names.count(stem) == 1 else str(path) for path, stem in zip(paths, names, strict=True)]
 
 
 def show(traces: Sequence[Trace], console: Console | None = None) -> None:
-    """Print a table with a line for each run."""
+    """Print a table with a row for each run."""
     section: printing.Section = "", [table(traces), *map(printing.note, notes(traces))]
     printing.show([section], console)
 
 
 def table(traces: Sequence[Trace]) -> Table:
-    """Tabulate the headline figures of runs."""
+    """Return a table of the headline figures of runs."""
     summaries = [summarise(trace) for trace in traces]
     targets = {summary.target for summary in summaries} - {""}
     target = f"to {targets.pop()}" if len(targets) == 1 else "to target"
@@ -52,10 +52,10 @@ def table(traces: Sequence[Trace]) -> Table:
         "run", "scheme", "policy", "workers", "updates", "time", target, "loss", "accuracy", "up", "down",
         "wasted", "ended",
     )  # fmt: skip
-    made = printing.make_table(*columns, left=("run", "scheme", "policy", "ended"), fold=False)
+    rows = printing.make_table(*columns, left=("run", "scheme", "policy", "ended"), fold=False)
     for name, trace, summary in zip(names(traces), traces, summaries, strict=True):
         reached = _reached(summary)
-        made.add_row(
+        rows.add_row(
             name,
             summary.scheme or DASH,
             description.policy(trace).split(" of ")[0] or DASH,
@@ -65,11 +65,16 @@ def table(traces: Sequence[Trace]) -> Table:
             f"{summary.target}: {reached}" if target == "to target" and summary.target else reached,
             number(summary.loss),
             number(summary.accuracy),
-            *(DASH if math.isnan(count) else size(count) for count in (summary.bytes_up, summary.bytes_down)),
+            _size(summary.bytes_up),
+            _size(summary.bytes_down),
             DASH if math.isnan(summary.wasted) else f"{percent(summary.wasted, 1)} %",
             description.outcome(trace),
         )
-    return made
+    return rows
+
+
+def _size(count: float) -> str:
+    return DASH if math.isnan(count) else size(count)
 
 
 def _reached(summary: Summary) -> str:
@@ -79,8 +84,10 @@ def _reached(summary: Summary) -> str:
 
 
 def notes(traces: Sequence[Trace]) -> list[str]:
-    """Explain the table: its base, and what cannot be compared."""
-    texts = ["time: until the stop; up, down: bytes of payloads and of tasks; wasted: share of the payloads"]
+    """Explain the table, and list the limits of the comparison."""
+    texts = [
+        "time: until the stop; up, down: bytes of payloads and of tasks; wasted: fraction of the payloads"
+    ]
     virtual = [
         name for name, trace in zip(names(traces), traces, strict=True) if description.is_virtual(trace)
     ]
@@ -115,12 +122,12 @@ def draw(traces: Sequence[Trace]) -> Figure:
         if target:
             for axes in left, right:
                 axes.axhline(target, color=GREY, linestyle="--", linewidth=1, label=f"target {target:g}")
-        virtual = {description.is_virtual(trace) for trace in traces}
-        left.set_xlabel("virtual time, s" if virtual == {True} else "time, s")
+        virtual = all(description.is_virtual(trace) for trace in traces)
+        left.set_xlabel("virtual time, s" if virtual else "time, s")
         right.set_xlabel("bytes up and down")
         right.xaxis.set_major_formatter(EngFormatter("B", places=0))
         left.set_title("Training loss against time")
-        right.set_title("… and against bytes")
+        right.set_title("Training loss against bytes")
         reached = [
             (times[at[0]], count[at[0]], name)
             for (loss, times, count), name in zip(measured, names(traces), strict=True)
@@ -130,16 +137,16 @@ def draw(traces: Sequence[Trace]) -> Figure:
             seconds, _, name = min(reached)
             left.set_title(f"{name} reaches loss {target:g} first, after {duration(1e9 * seconds)}")
             count, name = min(each[1:] for each in reached)
-            right.set_title(f"{name} needs the fewest bytes for it: {size(count)}")
+            right.set_title(f"{name} needs the fewest bytes: {size(count)}")
         handles, labels = left.get_legend_handles_labels()
         drawing.legend(handles, labels, loc="outside upper left", ncols=min(len(handles), 6), frameon=False)
     return drawing
 
 
 def scale(axes: Axes, positions: Sequence[np.ndarray]) -> float:
-    """Scale the horizontal axis, logarithmically if the runs' lengths are far apart; return where it begins.
+    """Scale the horizontal axis, logarithmically if the runs' lengths differ much; return where it begins.
 
-    A logarithmic axis begins before the second measurements; the first, at 0, are drawn at its edge.
+    A logarithmic axis begins before the second measurements. The first ones, at 0, are drawn at its edge.
     """
     ends = [float(position[-1]) for position in positions if len(position) and position[-1] > 0]
     if not ends or max(ends) <= FAR * min(ends):
@@ -153,16 +160,16 @@ def scale(axes: Axes, positions: Sequence[np.ndarray]) -> float:
 
 
 def sent(trace: Trace) -> np.ndarray:
-    """Count the bytes up and down until each measurement of the loss.
+    """Return the bytes up and down until each measurement of the loss.
 
-    A task's bytes count from its arrival on. If no arrivals were recorded, every update counts alike.
+    A task's bytes count from its arrival. Without recorded arrivals, every update counts the same.
     """
     total = statistics.traffic(trace.arrivals, trace.attributes, trace.counters)
     if trace.arrivals.rows:
         order = np.argsort(trace.arrivals["t_recv_ns"], kind="stable")
         count = (trace.arrivals["bytes_up"] + trace.arrivals["bytes_down"])[order].cumsum()
         places = np.searchsorted(trace.arrivals["t_recv_ns"][order], trace.progress["t_ns"], side="right")
-        share = np.concatenate(([0], count))[places] / max(count[-1], 1)
+        fraction = np.concatenate(([0], count))[places] / max(count[-1], 1)
     else:
-        share = trace.progress["version"] / trace.progress["version"].max(initial=1)
-    return np.asarray(share * (total.up + total.down))
+        fraction = trace.progress["version"] / trace.progress["version"].max(initial=1)
+    return np.asarray(fraction * (total.up + total.down))

@@ -33,15 +33,15 @@ def percent(part: float, whole: float) -> str:
 
 
 def percents(parts: Sequence[float], whole: float) -> list[str]:
-    """Format parts that add up to the whole in percent, so that what is shown adds up to 100 %, too."""
+    """Format parts that sum to the whole in percent, rounded so that the texts sum to 100 %, too."""
     if not whole > 0:
         return [DASH] * len(parts)
     tenths = [1000 * part / whole for part in parts]
-    shown = [math.floor(each) for each in tenths]
-    order = sorted(range(len(parts)), key=lambda place: shown[place] - tenths[place])
-    for place in order[: max(0, round(sum(tenths)) - sum(shown))]:
-        shown[place] += 1
-    return [f"{each / 10:.1f}" for each in shown]
+    rounded = [math.floor(each) for each in tenths]
+    order = sorted(range(len(parts)), key=lambda place: rounded[place] - tenths[place])
+    for place in order[: max(0, round(sum(tenths)) - sum(rounded))]:
+        rounded[place] += 1
+    return [f"{each / 10:.1f}" for each in rounded]
 
 
 def ratio(value: float) -> str:
@@ -52,7 +52,7 @@ def ratio(value: float) -> str:
 
 
 def span(low: str, high: str) -> str:
-    """Join two formatted numbers to an interval, with a shared unit only once: 1.25 – 1.88 s."""
+    """Join two formatted numbers to an interval; write a shared unit once: 1.25 – 1.88 s."""
     return f"{low.removesuffix(high.lstrip('0123456789.,'))} – {high}"
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 SIZE = 12, 5.6  # inches
 BINS = 120  # bins of the curve of arrivals per second
-RISE = 0.2  # share of the time that does not determine the axis of the accuracy
+RISE = 0.2  # first fraction of the time, which does not determine the axis of the accuracy
 
 
 def draw(trace: Trace) -> Figure:
@@ -50,10 +50,10 @@ def loss(trace: Trace, axes: Axes) -> None:
     """Draw the training loss against time."""
     times, values = 1e-9 * trace.progress["t_ns"], trace.progress["loss"]
     if not len(values):
-        none = trace.attributes.get("numerics") is False
-        axes.set_title("No loss: no gradients were computed" if none else "No loss has been measured yet")
-        axes.set_axis_off()
-        return
+        without = trace.attributes.get("numerics") is False
+        return _empty(
+            axes, "No loss: no gradients were computed" if without else "No loss has been measured yet"
+        )
     axes.plot(times, values, color=BLUE, linewidth=2)
     target = (trace.config.get("stop") or {}).get("loss")
     loss_axis(axes, [values], target)
@@ -64,14 +64,12 @@ def loss(trace: Trace, axes: Axes) -> None:
 
 
 def accuracy(trace: Trace, axes: Axes) -> None:
-    """Draw the test accuracy against time; the axis leaves out the first rise."""
+    """Draw the test accuracy against time; the axis does not show the first rise."""
     times, values = 1e-9 * trace.progress["t_ns"], trace.progress["accuracy"]
     name = description.accuracy_name(trace.config.get("problem") or {})
     measured = np.flatnonzero(~np.isnan(values))
     if not len(measured):
-        axes.set_title(f"No {name} has been measured")
-        axes.set_axis_off()
-        return
+        return _empty(axes, f"No {name} has been measured")
     axes.plot(times, values, color=GREEN, linewidth=1.4)
     later = values[measured[times[measured] >= RISE * times[measured[-1]]]]
     low, high = float(later.min()), float(np.nanmax(values))
@@ -85,12 +83,17 @@ def accuracy(trace: Trace, axes: Axes) -> None:
     _seconds(trace, axes)
 
 
+def _empty(axes: Axes, title: str) -> None:
+    axes.set_title(title)
+    axes.set_axis_off()
+
+
 def _end(trace: Trace) -> str:
     return "at the end" if trace.finished else "so far"
 
 
 def _seconds(trace: Trace, axes: Axes) -> float:
-    """Scale the axis of time, which ends with the run; return its end in s."""
+    """Scale the axis of time to the length of the run; return its end in s."""
     end = max(1e-9 * description.stop_ns(trace), 1e-3)
     axes.set_xlim(0, end)
     axes.locator_params(axis="x", nbins=6)  # times of a short run have many digits
@@ -99,11 +102,9 @@ def _seconds(trace: Trace, axes: Axes) -> float:
 
 
 def rate(trace: Trace, axes: Axes, window: tuple[int, int] | None = None) -> None:
-    """Draw arrivals per second against time, and mark an interval given in ns."""
+    """Draw arrivals per second against time, and mark the interval `window` in ns."""
     if not trace.arrivals.rows:
-        axes.set_title("No arrivals recorded")
-        axes.set_axis_off()
-        return
+        return _empty(axes, "No arrivals recorded")
     sample, end = int(trace.attributes.get("sample", 1)), _seconds(trace, axes)
     times = 1e-9 * trace.arrivals["t_recv_ns"]
     bins = int(np.clip(np.count_nonzero(times <= end) // 20, 1, BINS))
@@ -113,6 +114,6 @@ def rate(trace: Trace, axes: Axes, window: tuple[int, int] | None = None) -> Non
     axes.stairs(rates, edges, color=BLUE, linewidth=1.5, baseline=None)
     axes.set_ylim(0, 1.15 * max(rates.max(), 1))
     axes.yaxis.set_major_formatter("{x:,.0f}")
-    axes.set_title("Arrivals a second" + (" (grey: the interval above)" if window else ""))
+    axes.set_title("Arrivals per second" + (" (grey: the interval above)" if window else ""))
     if window:
         axes.axvspan(window[0] * 1e-9, window[1] * 1e-9, facecolor=GREY, edgecolor=INK, alpha=0.5)

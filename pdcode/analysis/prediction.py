@@ -1,4 +1,4 @@
-"""The text of `pdcode simulate`: the result on the virtual clock, and its comparison with a recorded run."""
+"""The output of `pdcode simulate`: results on the virtual clock, and their comparison with a recorded run."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from .formats import duration, number, percent, size
 
 
 def summary(config: Config, result: Result) -> Iterator[str]:
-    """Yield lines on the result; times are virtual."""
+    """Yield lines with the results; times are virtual."""
     stop = config.stop
     for key, level in (("loss", stop.loss), ("accuracy", stop.accuracy)):
         if level is not None:
             yield f"{key} {level:g}: {after(result.target_s)}"
-    comparable = result.used and math.isfinite(result.oracle_s)  # infinite beyond the end of the clock
+    comparable = result.used and math.isfinite(result.oracle_s)  # infinite beyond the clock's range
     oracle = f", {result.multiple:.2f}× the oracle's {duration(1e9 * result.oracle_s)}" if comparable else ""
     median = f", the median one {duration(1e9 * result.update_s)}" if result.updates else ""
     yield f"virtual time {duration(1e9 * result.seconds)}{oracle}; {result.updates:,} updates{median}"
@@ -39,9 +39,9 @@ def after(seconds: float) -> str:
 
 
 def compared(predicted: Trace, recorded: Trace, config: Config) -> str:
-    """Compare the predicted time to target with the recorded one, both interpolated between measurements.
+    """Compare the predicted time to the target with the recorded one, both interpolated between measurements.
 
-    The target is the configuration's or, without one, the least loss that both runs reached.
+    The target is the configuration's or, without one, the lowest loss that both runs reached.
     """
     if not (predicted.progress.rows and recorded.progress.rows):
         return f"no loss was recorded in {recorded.path} for comparison with the prediction"

@@ -1,4 +1,4 @@
-"""Printing of tables and paragraphs: coloured on a terminal, plain text in a file or pipe."""
+"""Printing of tables and paragraphs: coloured on a terminal, plain in a file or pipe."""
 
 from __future__ import annotations
 
@@ -20,20 +20,9 @@ Section = tuple[str, Sequence["RenderableType"]]
 def make_table(
     *columns: str, left: Iterable[str] = (), header: bool = True, gap: int = 2, fold: bool = True
 ) -> Table:
-    """Make a table without rules.
+    """Return an empty table without rules, with `gap` blanks between columns.
 
-    Parameters
-    ----------
-    *columns : str
-        Names of the columns.
-    left : iterable of str
-        Names of text columns, which are left-aligned.
-    header : bool
-        Whether to print the names.
-    gap : int
-        Blanks between columns.
-    fold : bool
-        Whether text is wrapped where space is short.
+    Columns in `left` are text: left-aligned, and with `fold` wrapped where space is short.
     """
     from rich.table import Table
 
@@ -47,23 +36,16 @@ def make_table(
 
 
 def note(text: str) -> Text:
-    """Return an explanatory paragraph, dimmed."""
+    """Return an explanatory paragraph in dimmed text."""
     from rich.text import Text
 
     return Text(text, style="dim")
 
 
 def show(sections: Iterable[Section], console: Console | None = None) -> None:
-    """Print sections, with an empty line after each.
+    """Print sections, with an empty line after each; a table wider than the console is printed in full.
 
-    A table wider than the console is printed in full.
-
-    Parameters
-    ----------
-    sections : iterable of Section
-        Titles and contents.
-    console : rich.console.Console, optional
-        By default stdout, `PLAIN_WIDTH` columns wide if it is not a terminal.
+    By default the console is stdout, `PLAIN_WIDTH` columns wide if it is not a terminal.
     """
     from rich.console import Console
     from rich.measure import Measurement
@@ -88,4 +70,4 @@ def show(sections: Iterable[Section], console: Console | None = None) -> None:
                 console.width = width
         text = "\n".join(line.rstrip() for line in capture.get().splitlines())  # rich pads lines with blanks
         console.file.write(f"{text}\n\n")
-    console.file.flush()  # a closed pipe is noticed here
+    console.file.flush()  # raises if the pipe is closed

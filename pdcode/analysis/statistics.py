@@ -1,4 +1,4 @@
-"""Statistics of a run: staleness, loss and bytes, in plain numpy. `timing` has the times."""
+"""Statistics of a run: staleness, loss and bytes; `timing` has those of times."""
 
 from __future__ import annotations
 
@@ -47,15 +47,15 @@ class Traffic:
 
 
 def in_time(arrivals: Columns) -> np.ndarray:
-    """Mark the arrivals before the stop, used or not."""
+    """Return a mask of the arrivals before the stop, used or not."""
     return arrivals["status"] != DRAINED
 
 
 def histogram(values: np.ndarray, bins: int = 10) -> list[tuple[int, int, int]]:
-    """Count integers ≥ 0 in bins (first, last, count).
+    """Return a histogram of integers ≥ 0, with bins (first, last, count).
 
-    There is one bin per value or, if that exceeds `bins`, doubling bins 0, 1, 2-3, 4-7, …; if that exceeds
-    `bins` too, the lowest are merged.
+    There is one bin per value or, if these are more than `bins`, doubling bins 0, 1, 2-3, 4-7, …, of which
+    the lowest are merged if necessary.
     """
     most = int(values.max()) if len(values) else 0
     if most < bins:
@@ -68,10 +68,7 @@ def histogram(values: np.ndarray, bins: int = 10) -> list[tuple[int, int, int]]:
 
 
 def levels(loss: np.ndarray, most: int = 5) -> list[float]:
-    """List round losses (1, 2 or 5 times a power of ten) that a run reached.
-
-    At most `most` are listed: the highest, the lowest, and others evenly between.
-    """
+    """Return at most `most` round losses (1, 2, 5 times a power of ten) that a run reached, evenly spaced."""
     finite = loss[np.isfinite(loss) & (loss > 0)]
     if not len(finite) or finite.min() >= finite[0]:
         return []
@@ -84,9 +81,9 @@ def levels(loss: np.ndarray, most: int = 5) -> list[float]:
 
 
 def milestones(times: np.ndarray, loss: np.ndarray, target: float | None = None) -> list[tuple[float, float]]:
-    """List losses with the times of the measurements that first reached them, each measurement once.
+    """Return losses with the times of the measurements that first reached them.
 
-    Of the round losses that one measurement was the first to reach, the least is listed, or the target.
+    If one measurement was the first to reach several, only the target or else the lowest is listed.
     """
     wanted = sorted({*levels(loss), *([target] if target else [])}, reverse=True)
     reached: dict[float, float] = {}  # time -> level
@@ -98,7 +95,7 @@ def milestones(times: np.ndarray, loss: np.ndarray, target: float | None = None)
 
 
 def time_to(times: np.ndarray, values: np.ndarray, level: float) -> float:
-    """Find the time of the first value at or below `level`; nan if there is none."""
+    """Return the time of the first value at or below `level`; nan if there is none."""
     reached = np.flatnonzero(values <= level)
     return float(times[reached[0]]) if len(reached) else float("nan")
 
@@ -106,9 +103,9 @@ def time_to(times: np.ndarray, values: np.ndarray, level: float) -> float:
 def crossing(
     times: Sequence[float] | np.ndarray, values: Sequence[float] | np.ndarray, level: float
 ) -> float:
-    """Find when a curve first fell to a level, interpolated between measurements; infinity if it did not.
+    """Return when a curve first fell to a level, interpolated between measurements; infinity if it did not.
 
-    Interpolation is linear in ln v if the level and both values are positive, otherwise in v.
+    Interpolation is linear in the logarithm if the level and both values are positive.
     """
     reached = np.flatnonzero(np.asarray(values) <= level)
     if not len(reached):
@@ -119,12 +116,12 @@ def crossing(
     above, below, bound = float(values[at - 1]), float(values[at]), level
     if min(bound, above, below) > 0:
         above, below, bound = math.log(above), math.log(below), math.log(bound)
-    share = (above - bound) / (above - below) if above > below else 1.0
-    return float(times[at - 1] + min(1.0, max(0.0, share)) * (times[at] - times[at - 1]))
+    fraction = (above - bound) / (above - below) if above > below else 1.0
+    return float(times[at - 1] + min(1.0, max(0.0, fraction)) * (times[at] - times[at - 1]))
 
 
 def traffic(arrivals: Columns, attributes: Mapping[str, Any], counters: Mapping[str, Any]) -> Traffic:
-    """Sum the bytes of a run, from its recorded arrivals, or from its counters if not all were recorded."""
+    """Sum the bytes of a run, from its arrivals or, if not all were recorded, from its counters."""
     setup = {way: int(attributes.get(f"setup_bytes_{way}", 0)) for way in ("up", "down")}
     whole = attributes.get("arrivals", "all") == "all"
     counted = not whole and all(key in counters for key in ("arrivals", "bytes_up", "bytes_down"))

@@ -1,4 +1,4 @@
-"""Colours, fonts and axes of figures, and their files."""
+"""Colours, fonts and axes of figures; writing of their files."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 FORMATS = ".png", ".svg", ".pdf"
 DPI = 200
-DIVERGED = 30
-MARKS = {  # the metadata by which a figure is known to be of pdcode, and how it stands in the file
+DIVERGED = 30  # multiple of the first loss above which curves are cut off
+MARKS = {  # metadata that identifies a figure of pdcode: key, and bytes in the file
     ".png": ("Software", b"Software\0pdcode "),
     ".svg": ("Creator", b"<dc:title>pdcode "),
     ".pdf": ("Creator", b"/Creator (pdcode "),
@@ -35,7 +35,7 @@ GREEN, INK, GREY = "#009E73", "#222222", "#777777"
 LINES = (BLUE, ORANGE, GREEN, "#CC79A7", "#E69F00", "#56B4E9", INK)
 """Colours of the curves of several runs."""
 DASHES = "-", "--", "-.", ":"
-"""Their line styles: the next one once all colours are taken."""
+"""Line styles: the next one when all colours are used."""
 STYLE: Any = {
     "font.size": 12,
     "axes.titlesize": 13,
@@ -59,7 +59,7 @@ STYLE: Any = {
 
 
 def ensure_figure_can_be_drawn(path: str) -> None:
-    """Refuse a path to which no figure can be written, or where another file is, before work begins."""
+    """Refuse a path to which no figure can be written, or of another file, before work begins."""
     if Path(path).suffix.lower() not in FORMATS:
         raise InputError(f"--figure {path}: expected a file that ends in {', '.join(FORMATS)}")
     ensure_writable(Path(path), f"--figure {path}")
@@ -67,7 +67,7 @@ def ensure_figure_can_be_drawn(path: str) -> None:
 
 
 def is_figure(path: Path) -> bool:
-    """Tell whether a file is a figure that pdcode drew."""
+    """Return whether a file is a figure of pdcode."""
     return MARKS[path.suffix.lower()][1] in path.read_bytes()
 
 
@@ -79,7 +79,7 @@ def sheet(width: float, height: float) -> Iterator[Figure]:
     with matplotlib.rc_context(STYLE):
         drawing = _figure_class()(figsize=(width, height), dpi=DPI, layout="constrained")
         yield drawing
-        drawing.draw_without_rendering()  # makes the ticks, in this style
+        drawing.draw_without_rendering()  # creates the ticks in this style
 
 
 @cache
@@ -87,7 +87,7 @@ def _figure_class() -> type[Figure]:
     from matplotlib.figure import Figure
 
     class ShownFigure(Figure):
-        """A figure that notebooks show, with or without pyplot."""
+        """A figure that notebooks display without pyplot."""
 
         def _repr_png_(self) -> bytes:
             content = io.BytesIO()
@@ -98,24 +98,18 @@ def _figure_class() -> type[Figure]:
 
 
 def save(drawing: Figure, path: str | os.PathLike[str]) -> None:
-    """Write a figure to a file: png of 200 dpi, svg or pdf, by its extension. Folders are created.
-
-    Raises
-    ------
-    InputError
-        If the file cannot be written.
-    """
+    """Write a figure to a file: png of 200 dpi, svg or pdf, by its extension. Folders are created."""
     try:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         mark, _ = MARKS.get(Path(path).suffix.lower(), (None, b""))
-        drawing.set_layout_engine("none")  # `sheet` has laid it out
+        drawing.set_layout_engine("none")  # `sheet` has computed the layout
         drawing.savefig(path, metadata={mark: f"pdcode {__version__}"} if mark else None)
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: cannot write the figure: {reason(error)}") from error
 
 
 def mark_target(axes: Axes, level: float, above: bool = False) -> None:
-    """Draw a dashed line at a target, named on the side that a run does not reach before it stops."""
+    """Draw a dashed line at a target, with its name on the side that runs reach last."""
     axes.axhline(level, color=GREY, linestyle="--", linewidth=1)
     place, side = (4, 3 if above else -3), "bottom" if above else "top"
     name, across = f"target {level:g}", axes.get_yaxis_transform()
@@ -123,9 +117,9 @@ def mark_target(axes: Axes, level: float, above: bool = False) -> None:
 
 
 def loss_axis(axes: Axes, values: Sequence[np.ndarray], target: float | None) -> None:
-    """Scale the axis of training losses: by decades if they span a factor of 5, with room for the target.
+    """Scale the axis of training losses, logarithmically if they span a factor of 5; include the target.
 
-    What exceeds `DIVERGED` times the first loss is cut off.
+    Losses above `DIVERGED` times the first one are cut off.
     """
     import numpy as np
     from matplotlib.ticker import LogLocator, NullLocator

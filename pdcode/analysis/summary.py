@@ -1,4 +1,4 @@
-"""Headline figures of a run, by which runs are compared."""
+"""Headline figures of a run, for comparisons."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from . import description, statistics
 
 @dataclass(frozen=True)
 class Summary:
-    """Headline figures of a run; nan: unknown, or not measured.
+    """Headline figures of a run; nan if unknown or not measured.
 
     Attributes
     ----------
@@ -28,9 +28,9 @@ class Summary:
     finished : bool
         False for a running or killed run; the figures are then those so far.
     failure : str
-        Why the run counts as failed, such as "interrupted"; empty if it does not.
+        Why the run failed, such as "interrupted"; empty if it did not.
     seconds : float
-        Time from the start to the stop; payloads still out then may have come later.
+        Time from the start to the stop; outstanding payloads may have arrived later.
     target : str
         Loss or accuracy to reach, such as "loss 0.05"; empty without one.
     target_s : float
@@ -42,11 +42,11 @@ class Summary:
     arrivals : int
         Number of payloads that reached rank 0.
     wasted : float
-        Share of the arrivals that came too late to be used.
+        Fraction of the arrivals that were too late to be used.
     staleness : float
         Median number of updates between a task's θ and the arrival of its payload, as `Staleness.of`.
     bytes_up, bytes_down : int
-        Bytes of the payloads and of the tasks, headers included, set-up not.
+        Bytes of payloads and of tasks, with headers, without set-up.
     """
 
     trace: str
@@ -71,11 +71,7 @@ class Summary:
 def summarise(trace: Trace, loss: float | None = None, accuracy: float | None = None) -> Summary:
     """Return the headline figures of a run.
 
-    Parameters
-    ----------
-    trace : Trace
-    loss, accuracy : float, optional
-        Target to reach, one of the two; default: that of ``[stop]``, its loss if it has both.
+    The target is `loss` or `accuracy`, by default that of ``[stop]``: its loss if it has both.
     """
     if loss is None and accuracy is None:
         stop = trace.config.get("stop") or {}

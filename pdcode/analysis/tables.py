@@ -1,4 +1,4 @@
-"""The tables that `pdcode show TRACE` prints."""
+"""The tables of `pdcode show TRACE`."""
 
 from __future__ import annotations
 
@@ -20,10 +20,9 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 ROWS = 32  # number of workers up to which all are shown
-FEW = 12  # number of slowest workers shown if there are more, before the mean of the others
-FAULTS = 5
+FEW = 12  # number of slowest workers that are shown otherwise, before the mean of the others
+FAULTS, OUTAGES = 5, 3  # number of shown faults, and of described outages
 BAR = 14
-OUTAGES = 3  # number of outages that are told
 SPLIT = (
     "compute",
     "delay",
@@ -37,57 +36,39 @@ SPLIT = (
 
 
 def show(trace: Trace, console: Console | None = None) -> None:
-    """Print a summary of a trace: configuration, loss, time, slow workers, staleness and bytes.
-
-    Parameters
-    ----------
-    trace : Trace
-        Trace of a finished, running or killed run.
-    console : rich.console.Console, optional
-        Console to print on; by default stdout.
-    """
+    """Print a summary of a trace: configuration, loss, time, slow workers, staleness and bytes."""
     printing.show(sections(trace), console)
 
 
 def sections(trace: Trace) -> Iterator[Section]:
-    """Yield the titles and contents of the sections that `show` prints."""
+    """Yield the titles and contents of the sections of `show`."""
     length = description.stop_ns(trace)
-    yield description.headline(trace), [_what(trace)]
+    yield description.headline(trace), [_description(trace)]
     if trace.progress.rows:
         yield "Loss and accuracy", _loss(trace)
     if trace.faults.rows:
         yield f"Faults: {trace.faults.rows}", _faults(trace)
     if not trace.arrivals.rows:
-        none = trace.attributes.get("arrivals") == "none"
-        yield "No arrival was recorded: trace.arrivals = none." if none else "No arrival yet.", []
-        if none and trace.counters:
+        unrecorded = trace.attributes.get("arrivals") == "none"
+        yield "No arrival was recorded: trace.arrivals = none." if unrecorded else "No arrival yet.", []
+        if unrecorded and trace.counters:
             yield "Bytes", _bytes(trace)
         return
     pace = timing.pace(trace.arrivals, trace.worker_count)
     outages = timing.outages(trace.arrivals, trace.updates, pace, length)
-    yield (
-        "\n".join(
-            [
-                *outcomes(trace.arrivals["status"], trace.counters),
-                *out_sentences(outages, pace),
-                *slow_sentences(pace),
-            ]
-        ),
-        [],
-    )
+    fates = describe_fates(trace.arrivals["status"], trace.counters)
+    yield "\n".join([fates, *describe_outages(outages, pace), *describe_slow_workers(pace)]), []
     until = "until the stop" if trace.finished else "so far"
-    yield (
-        f"Time {until}, in % of {duration(length)}",
-        _time(trace, pace, length, {each.worker for each in outages}),
-    )
+    out = {outage.worker for outage in outages}
+    yield f"Time {until}, in % of {duration(length)}", _time(trace, pace, length, out)
     yield "Staleness: updates between a task's dispatch and its arrival", [_staleness(trace, pace)]
     yield "Bytes", _bytes(trace)
 
 
-def outcomes(status: np.ndarray, counters: Mapping[str, Any]) -> list[str]:
-    """Describe the fates of payloads: each that was asked for has one."""
+def describe_fates(status: np.ndarray, counters: Mapping[str, Any]) -> str:
+    """Describe the fates of payloads."""
     counts = np.bincount(status, minlength=len(FATES))
-    if "lost" in counters:  # of all, if only some were recorded
+    if "lost" in counters:  # totals, also if only a sample was recorded
         counts[:] = [int(counters[name]) for name in FATES]
         counts[USED] -= counts[CLIPPED]
     others = {
@@ -100,11 +81,11 @@ def outcomes(status: np.ndarray, counters: Mapping[str, Any]) -> list[str]:
     texts = [f"{counts[fate]:,} {text}" for fate, text in others.items() if counts[fate]]
     clipped = f", {counts[CLIPPED]:,} of them clipped to the median norm" if counts[CLIPPED] else ""
     if strays := int(counters.get("strays", 0)):
-        texts.append(f"{strays:,} messages besides were answers to no task")
-    return ["; ".join([f"{counts[USED] + counts[CLIPPED]:,} payloads were used{clipped}", *texts])]
+        texts.append(f"{strays:,} other messages were answers to no task")
+    return "; ".join([f"{counts[USED] + counts[CLIPPED]:,} payloads were used{clipped}", *texts])
 
 
-def _what(trace: Trace) -> Table:
+def _description(trace: Trace) -> Table:
     table = make_table("topic", "text", left=("topic", "text"), header=False)
     for topic, text in description.lines(trace).items():
         table.add_row(topic, text)
@@ -137,14 +118,12 @@ def _loss(trace: Trace) -> list[RenderableType]:
         time = statistics.time_to(times, -trace.progress["accuracy"], -score)
         reached = "was not reached" if math.isnan(time) else f"was reached after {duration(time)}"
         sentences.append(f"The target {score_name} {score:g} {reached}.")
-    return [table, " ".join([*sentences, measured(trace)])]
-
-
-def measured(trace: Trace) -> str:
-    """Tell how often loss and accuracy were measured, and when last."""
     versions, updates = trace.progress["version"], int(trace.counters.get("version", trace.updates.rows))
     count, last = len(np.unique(versions)), int(versions[-1])
-    return f"Measured {count:,} time{'s' * (count != 1)}, the last after update {last:,} of {updates:,}."
+    sentences.append(
+        f"Measured {count:,} time{'s' * (count != 1)}, the last after update {last:,} of {updates:,}."
+    )
+    return [table, " ".join(sentences)]
 
 
 def _faults(trace: Trace) -> list[RenderableType]:
@@ -160,10 +139,7 @@ def _faults(trace: Trace) -> list[RenderableType]:
 
 
 def shown_workers(pace: timing.Pace, out: Collection[int] = ()) -> tuple[list[int], list[int]]:
-    """Choose the workers to show individually and those to show as one row.
-
-    Shown individually are all, or of many those that were out and the slowest.
-    """
+    """Return the workers to show individually (of many, the slowest and those `out`), and the others."""
     workers = len(pace.arrivals)
     if workers <= ROWS:
         return list(range(workers)), []
@@ -192,27 +168,27 @@ def _time(trace: Trace, pace: timing.Pace, length: int, out: set[int]) -> list[R
         means = percents([float(part[rest].mean()) for part in parts], length)
         table.add_row(f"{len(rest)} more", str(tasks), duration(median), "", *means)
     spent = timing.coordinator(trace.arrivals, trace.updates, trace.counters, length, sample)
-    heard = sample * int(np.count_nonzero(trace.arrivals["t_recv_ns"] <= length))
+    received = sample * int(np.count_nonzero(trace.arrivals["t_recv_ns"] <= length))
     names = {"idle": "idle" if "dispatch" in spent else "idle or sending"}
-    if heard:
-        names["decode"] = f"decode ({duration(spent['decode'] / heard)} an arrival)"
+    if received:
+        names["decode"] = f"decode ({duration(spent['decode'] / received)} an arrival)"
     shares = (f"{names.get(part, part)} {percent(time, length)}" for part, time in spent.items() if time)
     legend = (
-        "median: of the task times; ratio: to the median of the other workers' medians; delay: the injected "
-        "one; send: from then to the sending, as when the processor is taken; in flight: between the worker "
-        "and rank 0, or waiting there; decode: from an arrival until rank 0 has decoded it; idle: from then "
-        "to the next task; quiet: after the worker's last arrival."
+        "median: of the task times; ratio: to the median of the other workers' medians; delay: injected; "
+        "send: from the end of the delay to the sending, such as waiting for a processor; in flight: between "
+        "the worker and rank 0, or waiting there; decode: from the arrival until it is decoded; idle: from "
+        "then to the next task; quiet: after the worker's last arrival."
     )
     if split.dead.any():
-        legend += " dead: from its death on."
+        legend += " dead: after its death."
     if sample > 1:
         legend += f" Estimated from every {sample}th task of each worker."
     return [table, f"rank 0: {', '.join(shares)}", note(legend)]
 
 
-def out_sentences(outages: Sequence[timing.Outage], pace: timing.Pace) -> list[str]:
+def describe_outages(outages: Sequence[timing.Outage], pace: timing.Pace) -> list[str]:
     """Describe the longest outages."""
-    groups, workers = timing.together(outages), len(pace.arrivals)
+    groups, workers = timing.group_overlapping(outages), len(pace.arrivals)
     texts = []
     for group in groups[:OUTAGES]:
         first, names = group[0], {outage.worker for outage in group}
@@ -220,7 +196,7 @@ def out_sentences(outages: Sequence[timing.Outage], pace: timing.Pace) -> list[s
         if len(names) > max(1, workers / 2):
             who = "all" if len(names) == workers else f"{len(names):,} of"
             texts.append(
-                f"{who} {workers:,} workers were out at once {when}: rank 0 or the network stood still"
+                f"{who} {workers:,} workers were out at once {when}: rank 0 or the network was stalled"
             )
             continue
         usual_ns = pace.median[first.worker] or np.nan  # 0 in damaged files
@@ -236,8 +212,8 @@ def out_sentences(outages: Sequence[timing.Outage], pace: timing.Pace) -> list[s
     return texts
 
 
-def slow_sentences(pace: timing.Pace) -> list[str]:
-    """Describe which workers are slow, and by how much."""
+def describe_slow_workers(pace: timing.Pace) -> list[str]:
+    """Describe the slow workers, and those without arrivals."""
     total = int(pace.arrivals.sum())
     texts = [
         f"worker {worker} is slow: {ratio(pace.ratio[worker])} the median task time of the others; "
@@ -297,5 +273,5 @@ def _bytes(trace: Trace) -> list[RenderableType]:
         return [table]
     table.add_row("as many full gradients", size(sent.full_up), size(sent.full_up))
     less = sent.full_up / sent.up
-    share = f"1/{number(less, 3)}" if less >= 1.005 else f"{number(1 / less, 3)}×"
-    return [table, f"Up: {share} {'of ' * (less >= 1.005)}the bytes of full gradients."]
+    fraction = f"1/{number(less, 3)} of" if less >= 1.005 else f"{number(1 / less, 3)}×"
+    return [table, f"Up: {fraction} the bytes of full gradients."]

@@ -1,4 +1,4 @@
-"""The timeline of a figure: the workers' tasks in an interval of the run, one lane per worker."""
+"""The timeline of a figure: tasks in an interval of the run, one lane per worker."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from .style import BLUE, GREY, INK, LIGHT_BLUE, LIGHT_ORANGE, ORANGE
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-LANES = 16  # maximum number of workers
-TASKS = 60  # maximum number of tasks of a typical worker
+LANES = 16  # workers, at most
+TASKS = 60  # tasks of a typical worker, at most
 
 
 def window_ns(
     arrivals: timing.Columns, pace: timing.Pace, length: int, outages: Sequence[timing.Outage] = ()
 ) -> tuple[int, int]:
-    """Choose an interval before the stop, at `length` ns, that shows typical tasks.
+    """Return an interval before the stop, at `length` ns, that shows typical tasks.
 
-    It has a few arrivals of the slowest worker, and not too many of the others: its length is 4.5 tasks of
-    the slowest worker, but between 8 and `TASKS` tasks of a typical worker. It begins with a task of the
-    slowest worker in the middle of the run; if there is an outage, the longest begins in its middle.
+    Its length is 4.5 tasks of the slowest worker, but between 8 and `TASKS` tasks of a typical worker. It
+    begins with a task of the slowest worker in the middle of the run or, if there are outages, is centred on
+    the begin of the longest.
     """
     usual, slowest = float(np.nanmedian(pace.median)), int(np.nanargmax(pace.median))
     span = int(np.clip(4.5 * pace.median[slowest], 8 * usual, TASKS * usual)) or 1
@@ -42,10 +42,7 @@ def window_ns(
 
 
 def lanes(pace: timing.Pace, out: Sequence[int] = ()) -> list[int]:
-    """Choose the workers to draw: all, or conspicuous ones and others evenly spaced.
-
-    Conspicuous, at most half of the lanes, are those that were out, and slow ones.
-    """
+    """Return the workers to draw: all, or first those that were `out` or slow, and others evenly spaced."""
     workers = len(pace.arrivals)
     if workers <= LANES:
         return list(range(workers))
@@ -59,8 +56,8 @@ def timeline(trace: Trace, axes: Axes) -> tuple[int, int] | None:
     """Draw the workers' tasks in an interval of time; return the interval in ns."""
     axes.grid(False)
     if not trace.arrivals.rows:
-        none = trace.attributes.get("arrivals") == "none"
-        axes.set_title("Arrivals were not recorded" if none else "No arrivals yet")
+        unrecorded = trace.attributes.get("arrivals") == "none"
+        axes.set_title("Arrivals were not recorded" if unrecorded else "No arrivals yet")
         axes.set_axis_off()
         return None
     pace, length = timing.pace(trace.arrivals, trace.worker_count), description.stop_ns(trace)
@@ -85,7 +82,7 @@ def timeline(trace: Trace, axes: Axes) -> tuple[int, int] | None:
     _label(axes, chosen, marked, counts[chosen] / max(seconds, 1e-9))
     axes.set_xlim(0, (end - begin) * scale)
     axes.set_xlabel(f"time, {unit} after {begin * 1e-9:.3f} s")
-    axes.set_title(_who(pace, outages, len(chosen)), pad=26)  # the legend is between
+    axes.set_title(_title(pace, outages, len(chosen)), pad=26)  # above the legend
     _legend(axes, injected, [name for name, some in (("slow", pace.slow()), ("out", out)) if some])
     return begin, end
 
@@ -93,7 +90,7 @@ def timeline(trace: Trace, axes: Axes) -> tuple[int, int] | None:
 def _lane(
     trace: Trace, axes: Axes, lane: int, rows: np.ndarray, window: tuple[int, int], scale: float, slow: bool
 ) -> bool:
-    """Draw one worker's tasks; return whether there were injected delays."""
+    """Draw one worker's tasks; return whether they had injected delays."""
     begin, end = window
     table = trace.arrivals
     rows = rows[(table["t_recv_ns"][rows] >= begin) & (table["t_dispatch_ns"][rows] <= end)]
@@ -127,11 +124,10 @@ def _label(axes: Axes, chosen: list[int], slow: Collection[int], rates: np.ndarr
     axes.annotate("arrivals/s", (1, 1), (5, 4), "axes fraction", "offset points", color=GREY, fontsize=9)
 
 
-def _who(pace: timing.Pace, outages: Sequence[timing.Outage], lanes: int) -> str:
-    """Make the title."""
+def _title(pace: timing.Pace, outages: Sequence[timing.Outage], lanes: int) -> str:
     slow, workers = pace.slow(), len(pace.arrivals)
     if outages:
-        group = timing.together(outages)[0]
+        group = timing.group_overlapping(outages)[0]
         out = sorted({outage.worker for outage in group})
         who = "All workers" if len(out) == workers > 1 else _named(out)
         return f"{who} {'was' if len(out) == 1 else 'were'} out for {duration(group[0].length_ns)}"
@@ -147,7 +143,7 @@ def _named(workers: Sequence[int]) -> str:
 
 
 def _legend(axes: Axes, injected: bool, marked: Sequence[str]) -> None:
-    """Explain what is drawn: `marked` says for what workers are drawn in orange."""
+    """Explain the marks; workers are drawn in orange for the reasons in `marked`."""
     from matplotlib.legend_handler import HandlerTuple
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch

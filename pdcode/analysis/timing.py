@@ -1,7 +1,6 @@
-"""Use of time in a run, and slow workers: definitions and statistics. All times are in ns.
+"""Use of time in a run, slow workers and outages: definitions and statistics. All times are in ns.
 
-Every function takes mappings column -> array (`pdcode.trace.schema` names the columns), such as the tables of
-a `Trace`. Tables may be empty.
+Tables are mappings column -> array, such as those of a `Trace`, and may be empty.
 """
 
 from __future__ import annotations
@@ -16,8 +15,8 @@ import numpy as np
 Columns = Mapping[str, np.ndarray]
 SLOW = 1.5  # least ratio of task times of a slow worker
 SLOW_ERRORS = 3.0  # least excess of that ratio over 1, in standard errors of the worker's median
-# A worker was out if a task took OUT times the usual, and OUT_SHARE of the run or OUT_NS (what is shorter).
-OUT, OUT_SHARE, OUT_NS = 10.0, 0.05, 10e9
+# A task is an outage if it takes OUT times the usual time, and OUT_FRACTION of the run or OUT_NS.
+OUT, OUT_FRACTION, OUT_NS = 10.0, 0.05, 10e9
 LONGEST = 1000  # number of outages that are grouped
 EVENTS = ("dispatch", "start", "compute", "send", "recv", "decoded")
 
@@ -29,14 +28,11 @@ class Split:
     compute: np.ndarray  # from the start of a task to its payload
     delay: np.ndarray  # the injected delay, which follows
     send: np.ndarray  # from then to the sending, such as waiting for a processor
-    # From sending to arrival at rank 0, and from dispatch to start, while the worker has nothing else to do
-    # (not while it computes another task).
-    flight: np.ndarray
-    # From arrival to decoding at rank 0, while the worker has no other task.
-    decode: np.ndarray
+    flight: np.ndarray  # from sending to arrival at rank 0, and from dispatch to start, without another task
+    decode: np.ndarray  # from arrival to decoding at rank 0, while the worker has no other task
     idle: np.ndarray  # from decoding to the dispatch of the next task
-    quiet: np.ndarray  # after the decoding of the worker's last arrival …
-    dead: np.ndarray  # … and from the worker's death on
+    quiet: np.ndarray  # from the decoding of the worker's last arrival to the end or its death
+    dead: np.ndarray  # after the worker's death
 
 
 @dataclass(frozen=True)
@@ -48,32 +44,32 @@ class Pace:
     ratio: np.ndarray  # median task time over the median of the other workers' medians; nan without others
 
     def slow(self) -> list[int]:
-        """List the slow workers, slowest first.
+        """Return the slow workers, slowest first.
 
         A worker is slow if its ratio is at least `SLOW` and exceeds 1 by at least `SLOW_ERRORS` standard
-        errors, so that one late arrival does not make a worker slow. The relative standard error of a median
-        is taken to be that of m exponential times, 1 / (√m ln 2): most task times vary less.
+        errors, so that one late arrival does not suffice. The relative standard error of a median is that of
+        m exponential times, 1 / (√m ln 2); most task times vary less.
         """
         error = 1 / (np.sqrt(np.maximum(self.arrivals, 1)) * np.log(2))
         slow = np.flatnonzero(np.nan_to_num(self.ratio) >= np.maximum(SLOW, 1 + SLOW_ERRORS * error))
         return [int(worker) for worker in slow[np.argsort(-self.ratio[slow], kind="stable")]]
 
     def usual(self, worker: int) -> float:
-        """Return a time in ns that neither this worker's tasks nor the others' usually exceed."""
+        """Return the larger of this worker's median task time and the median of all workers', ns."""
         return float(np.nanmax([self.median[worker], np.nanmedian(self.median)]))
 
     def silent(self) -> list[int]:
-        """List the workers without arrivals."""
+        """Return the workers without arrivals."""
         return [int(worker) for worker in np.flatnonzero(self.arrivals == 0)]
 
 
 @dataclass(frozen=True)
 class Outage:
-    """A task that took so long that its worker, or the way there and back, must have stood still."""
+    """A task that took so long that its worker or the network must have been stalled."""
 
     worker: int
     task: int
-    begin_ns: int  # from here on rank 0 waited for it
+    begin_ns: int  # when rank 0 began to wait for it
     length_ns: int
     ended: bool = True  # whether its payload has arrived
 
@@ -83,7 +79,7 @@ class Outage:
 
 
 def length_ns(tables: Iterable[Columns]) -> int:
-    """Return the length of a run in ns, from its start to the last event in any table."""
+    """Return the length of a run: the time of the last event in any table."""
     last = [
         int(table[key].max())
         for table in tables
@@ -94,7 +90,7 @@ def length_ns(tables: Iterable[Columns]) -> int:
 
 
 def by_worker(arrivals: Columns, workers: int) -> Iterator[np.ndarray]:
-    """Yield for each worker the rows of its arrivals, in the order of its tasks' start."""
+    """Yield for each worker the indices of its arrivals, in the order of its tasks' start."""
     order = np.lexsort((arrivals["t_start_ns"], arrivals["worker"]))
     ends = np.searchsorted(arrivals["worker"][order], np.arange(workers + 1))
     return (order[first:last] for first, last in pairwise(ends))
@@ -103,11 +99,10 @@ def by_worker(arrivals: Columns, workers: int) -> Iterator[np.ndarray]:
 def split(
     arrivals: Columns, workers: int, length: int, sample: int = 1, faults: Columns | None = None
 ) -> Split:
-    """Split a run of `length` ns for each worker.
+    """Split the first `length` ns of a run for each worker; deaths are read from `faults`.
 
-    What comes after `length`, which may be the time of the stop, is left out. With `sample` > 1 only every
-    `sample`-th task is recorded: all but idle and quiet are then the recorded times multiplied by `sample`
-    (scaled down if they exceed the run), and the rest counts as idle. `faults` tell who has died.
+    With `sample` > 1 only every `sample`-th task is recorded: recorded times are multiplied by `sample`
+    (scaled down if they exceed the run), and the rest counts as idle.
     """
     parts = np.zeros((len(fields(Split)), workers))
     for worker, rows in enumerate(by_worker(arrivals, workers)):
@@ -130,21 +125,21 @@ def split(
 
 
 def injected_ns(gap: np.ndarray, injected: np.ndarray) -> np.ndarray:
-    """Return the injected part of the times from payloads to their sending; -1 is a delay without end."""
+    """Return the injected part of the times between payload and sending; -1 is a delay without end."""
     return np.where(injected < 0, gap, np.clip(injected, 0, np.maximum(gap, 0)))
 
 
 def _partition(columns: list[np.ndarray], injected: np.ndarray, length: int) -> tuple[float, ...]:
-    """Split one worker's time at its tasks' times, robustly against clock errors."""
+    """Split one worker's time at the times of its tasks, robustly against clock errors."""
     if not len(columns[0]):
         return 0, 0, 0, 0, 0, 0, length, 0
     dispatch, *own, recv, decoded = columns
     times = np.stack(own, axis=1).clip(0, length)
     start, compute, send = np.maximum.accumulate(times.ravel()).reshape(-1, 3).T
-    free = np.concatenate(([0], send[:-1]))  # from here to the start the worker has no task
-    heard = np.clip(np.concatenate(([0], recv[:-1])), free, start)
-    wait = np.maximum(np.clip(dispatch, free, start) - heard, 0)
-    decode = np.clip(np.concatenate(([0], decoded[:-1])) - heard, 0, wait)
+    free = np.concatenate(([0], send[:-1]))  # from then to the start the worker has no task
+    received = np.clip(np.concatenate(([0], recv[:-1])), free, start)
+    wait = np.maximum(np.clip(dispatch, free, start) - received, 0)
+    decode = np.clip(np.concatenate(([0], decoded[:-1])) - received, 0, wait)
     last = np.clip(recv[-1], send[-1], length)
     end = np.clip(decoded[-1], last, length)
     flight = (start - free - wait).sum() + last - send[-1]
@@ -167,10 +162,9 @@ def _estimate(columns: list[np.ndarray], injected: np.ndarray, length: int, samp
 
 
 def busy_ns(counters: Mapping[str, Any], what: str) -> float:
-    """Return the time until the stop in which a part of rank 0 was busy, on the virtual clock.
+    """Return the time until the stop in which rank 0's processor, ingress or egress was busy (virtual clock).
 
-    `what` is processor, ingress or egress: the link, receiving and sending. The counters hold the times until
-    the last payload; here those that came after the stop are left out.
+    The counters are the times until the last payload; those of payloads after the stop are subtracted.
     """
     taken = sum(counters.get(outcome, 0) for outcome in ("used", "wasted", "refused")) / counters["arrivals"]
     part = 1.0 if what == "egress" else taken
@@ -180,15 +174,12 @@ def busy_ns(counters: Mapping[str, Any], what: str) -> float:
 def coordinator(
     arrivals: Columns, updates: Columns, counters: Mapping[str, Any], length: int, sample: int = 1
 ) -> dict[str, float]:
-    """Split a run of `length` ns for rank 0; what comes after is left out.
+    """Split the first `length` ns of a run for rank 0; return times by name, in ns, that sum to `length`.
 
-    Returns
-    -------
-    dict
-        Times in ns that sum to `length`. `decode`: from an arrival, or the previous decoding or step if
-        later, to its decoding. `step`: from a decoding to the following step; unknown for a sample. Rank 0's
-        own measurements, the counters ``spent_<name>_ns``, replace these. `dispatch`: sending of tasks, known
-        on the virtual clock only. `idle`: the rest; of a real run it includes receiving and sending.
+    `decode`: from an arrival, or the previous decoding or step if later, to its decoding. `step`: from a
+    decoding to the following step; unknown for a sample. The counters ``spent_<name>_ns``, which rank 0
+    measures, replace these. `dispatch`: sending of tasks, known on the virtual clock only. `idle`: the rest,
+    which includes receiving and sending of a real run.
     """
     recv, decoded = (np.minimum(arrivals[key], length) for key in ("t_recv_ns", "t_decoded_ns"))
     if sample == 1:
@@ -212,19 +203,18 @@ def coordinator(
 
 
 def task_times(arrivals: Columns, rows: np.ndarray) -> np.ndarray:
-    """Compute the time of each task of one worker, in ns, as seen by rank 0.
+    """Return the time of each task of one worker, from `task_begins` to the payload's arrival.
 
-    It ends when the payload arrives, and begins as `task_begins` says. `rows` are the worker's arrivals in
-    order, as from `by_worker`.
+    `rows` are the indices of its arrivals, of `by_worker`.
     """
     return np.maximum(arrivals["t_recv_ns"][rows] - task_begins(arrivals, rows), 0)
 
 
 def task_begins(arrivals: Columns, rows: np.ndarray) -> np.ndarray:
-    """Return when rank 0 began to wait for each task of one worker, in ns.
+    """Return when rank 0 began to wait for each task of one worker.
 
-    That is the dispatch, or the sending of the worker's previous payload if that is later, so that waiting
-    for the worker is not counted twice.
+    That is the dispatch or, if later, the sending of the worker's previous payload, so that no time counts
+    twice.
     """
     begin = arrivals["t_dispatch_ns"][rows]
     return np.maximum(begin, np.concatenate((begin[:1], arrivals["t_send_ns"][rows][:-1])))
@@ -241,16 +231,16 @@ def pace(arrivals: Columns, workers: int) -> Pace:
 
 
 def outages(arrivals: Columns, updates: Columns, pace: Pace, length: int) -> list[Outage]:
-    """Find the outages until `length` ns, longest first.
+    """Return the outages until `length` ns, longest first; injected delays do not count.
 
-    Injected delays are not counted. Of a worker whose last payload was followed by a step, the next task is
-    out; it may be an outage that has not ended.
+    If a step followed a worker's last payload, its next task is outstanding, and may be an outage that has
+    not ended.
     """
     found = []
     for worker, rows in enumerate(by_worker(arrivals, len(pace.arrivals))):
         if not len(rows):
             continue
-        least = max(OUT * pace.usual(worker), min(OUT_SHARE * length, OUT_NS))
+        least = max(OUT * pace.usual(worker), min(OUT_FRACTION * length, OUT_NS))
         begin, end = task_begins(arrivals, rows), np.minimum(arrivals["t_recv_ns"][rows], length)
         gap = arrivals["t_send_ns"][rows] - arrivals["t_compute_ns"][rows]
         excess = end - begin - injected_ns(gap, arrivals["injected_delay_ns"][rows])
@@ -264,10 +254,10 @@ def outages(arrivals: Columns, updates: Columns, pace: Pace, length: int) -> lis
     return sorted(found, key=lambda outage: -outage.length_ns)
 
 
-def together(found: Sequence[Outage]) -> list[list[Outage]]:
-    """Group outages, given longest first, that overlap for more than half of the group's longest."""
+def group_overlapping(outages: Sequence[Outage]) -> list[list[Outage]]:
+    """Group outages, sorted longest first, that overlap for more than half of the group's longest."""
     groups: list[list[Outage]] = []
-    for outage in found[:LONGEST]:
+    for outage in outages[:LONGEST]:
         for group in groups:
             first = group[0]
             overlap = min(first.end_ns, outage.end_ns) - max(first.begin_ns, outage.begin_ns)
@@ -280,7 +270,7 @@ def together(found: Sequence[Outage]) -> list[list[Outage]]:
 
 
 def _ratio_to_others(values: np.ndarray) -> np.ndarray:
-    """Divide each value by the median of the others, by one sort; nan values take no part."""
+    """Divide each value by the median of the others, by one sort; nan values are ignored."""
     finite = np.flatnonzero(~np.isnan(values))
     ratio = np.full(len(values), np.nan)
     if len(finite) > 1:

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from pdcode.analysis.delays import words
+from pdcode.analysis.description import delays
 from pdcode.config import StragglersTable, legacy
 
 EXPECTED: list[tuple[dict[str, Any], str]] = [
@@ -56,10 +56,10 @@ EXPECTED: list[tuple[dict[str, Any], str]] = [
 @pytest.mark.parametrize(("table", "text"), EXPECTED, ids=[table["kind"] for table, _ in EXPECTED])
 def test_every_kind_is_told_with_what_it_takes(table: dict[str, Any], text: str) -> None:
     old = dict.fromkeys(("shift_s", "mean_s", "extra_s"), 0.0)  # traces before had the keys of all kinds
-    assert words(old | table) == text
-    assert words(msgspec.to_builtins(legacy.read_kind(StragglersTable, old | table))) == text
+    assert delays(old | table) == text
+    assert delays(msgspec.to_builtins(legacy.read_kind(StragglersTable, old | table))) == text
 
 
 def test_a_long_list_of_workers_is_cut_and_no_table_is_no_news() -> None:
-    assert words({"kind": "slow-set", "dead": list(range(100))}).endswith("15 and 84 more never answer")
-    assert words({}) == ""
+    assert delays({"kind": "slow-set", "dead": list(range(100))}).endswith("15 and 84 more never answer")
+    assert delays({}) == ""

@@ -105,7 +105,9 @@ def test_a_worker_that_never_came_back(tmp_path: Path, capsys: pytest.CaptureFix
 def test_all_at_once_are_not_the_workers_fault(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     hang = {(worker, 20): 5 * S for worker in range(4)}
     text = shown(rounds(tmp_path / "a.h5", hang=hang, injected=False), capsys)
-    assert "all 4 workers were out at once for 5.01 s, from 260 ms on: rank 0 or the network stood" in text
+    assert (
+        "all 4 workers were out at once for 5.01 s, from 260 ms on: rank 0 or the network was stalled" in text
+    )
 
 
 def test_several_outages_are_told_longest_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -151,7 +153,7 @@ def test_shares_are_of_the_time_until_the_stop(tmp_path: Path, capsys: pytest.Ca
     stop, length = trace.counters["t_stop_ns"], trace.arrivals["t_recv_ns"].max()
     text = shown(trace, capsys)
     assert f"Time until the stop, in % of {formats.duration(stop)} " in text
-    assert f"; the last payload came {formats.duration(length - stop)} later" in text
+    assert f"; the last payload arrived {formats.duration(length - stop)} later" in text
     busy, idle = (float(re.findall(rf"{word} ([\d.]+)", text)[-1]) for word in ("was busy", "idle"))
     assert busy + idle == pytest.approx(100, abs=0.2)
 
@@ -173,13 +175,13 @@ def test_the_loss_tells_its_update(tmp_path: Path, capsys: pytest.CaptureFixture
 @pytest.mark.parametrize(
     ("fault", "finished", "age_s", "expected"),
     [
-        ((-1, "stop", "interrupted"), True, 0, "interrupted after 520 ms of 40.0 s asked"),
-        ((-1, "stop", "diverged: x"), True, 0, "failed after 520 ms of 40.0 s asked: diverged: x"),
-        ((-1, "exception", "OSError(5)"), False, 0, "failed after 520 ms of 40.0 s asked: OSError(5)"),
-        ((2, "missing", "no answer"), True, 0, "finished after 520 ms; worker 2 did not answer any more"),
+        ((-1, "stop", "interrupted"), True, 0, "interrupted after 520 ms of 40.0 s requested"),
+        ((-1, "stop", "diverged: x"), True, 0, "failed after 520 ms of 40.0 s requested: diverged: x"),
+        ((-1, "exception", "OSError(5)"), False, 0, "failed after 520 ms of 40.0 s requested: OSError(5)"),
+        ((2, "missing", "no answer"), True, 0, "finished after 520 ms; worker 2 stopped answering"),
         (None, True, 300, "finished after 520 ms"),
-        (None, False, 0, "running for 520 ms of 40.0 s asked; last written "),
-        (None, False, 300, "killed or hanging after 520 ms of 40.0 s asked; nothing was written in"),
+        (None, False, 0, "running for 520 ms of 40.0 s requested; last written "),
+        (None, False, 300, "killed or hanging after 520 ms of 40.0 s requested; nothing was written in"),
     ],
 )  # fmt: skip
 def test_the_heading_tells_how_the_run_ended(

@@ -67,7 +67,7 @@ def test_eighty_columns_are_enough(tmp_path: Path, workers: int) -> None:
 
 def test_an_unfinished_run_says_so(tmp_path: Path) -> None:
     text = shown(traces.simulate(tmp_path / "a.h5", seconds=0.3, close=False))
-    assert "a.h5: running for 300 ms of 20.0 s asked; last written " in text.splitlines()[0]
+    assert "a.h5: running for 300 ms of 20.0 s requested; last written " in text.splitlines()[0]
     assert "worker 7" in text
 
 
@@ -100,14 +100,14 @@ def test_samples_and_none(tmp_path: Path) -> None:
 
 def test_every_fate_is_told() -> None:
     status = np.array([0, 0, 0, 4, 1, 2, 2, 3])
-    assert tables.outcomes(status, {}) == [
+    assert tables.describe_fates(status, {}) == (
         "4 payloads were used, 1 of them clipped to the median norm; 1 came too late and were wasted; 1 were "
         "not finite, or no answers, and were refused; 2 came after the stop"
-    ]
+    )
     counted = dict.fromkeys(FATES, 7) | {"used": 30, "strays": 5}
-    (text,) = tables.outcomes(status, counted)  # of all, where a sample was recorded
+    text = tables.describe_fates(status, counted)  # of all, where a sample was recorded
     assert text.startswith("30 payloads were used, 7 of them clipped")
-    assert text.endswith("7 were lost with rank 0; 5 messages besides were answers to no task")
+    assert text.endswith("7 were lost with rank 0; 5 other messages were answers to no task")
 
 
 def test_brackets_and_colours(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
