@@ -10,35 +10,35 @@ from typing import Any
 
 import numpy as np
 
-from ..config import DecoderTable, MemoryTable, UpdateTable, kinds, legacy
+from ..config import DecoderTable, MemoryTable, StragglersTable, UpdateTable, kinds, legacy
 from ..trace.reader import Trace
 from ..trace.schema import DRAINED
 from ..util.errors import InputError
-from . import delays, timing
+from . import timing
 from .formats import duration, listing, percent, workers_named
 
-ENDS = "stop", "exception"  # kinds of faults that end a run
-STALE = 5  # multiple of flush_s without a new row after which a run counts as dead
+ENDING = "stop", "exception"  # kinds of faults that end a run
+STALE = 5  # multiple of flush_s without a new row after which a run counts as killed
 KILLED = "killed or hanging"
 LATE = {"use": "late payloads are used", "waste": "late payloads are wasted"}
 
 
 def stop_ns(trace: Trace) -> int:
-    """Return when a run stopped, or its last event so far; payloads still out then may have come later."""
+    """Return when a run stopped, or its last event so far; outstanding payloads may have arrived later."""
     if stopped := trace.counters.get("t_stop_ns"):
         return int(stopped)
-    heard = trace.arrivals["t_recv_ns"][trace.arrivals["status"] != DRAINED]
+    received = trace.arrivals["t_recv_ns"][trace.arrivals["status"] != DRAINED]
     failed = trace.faults["t_ns"][trace.faults["kind"] == "stop"]
-    return timing.length_ns([{"t_ns": heard}, {"t_ns": failed}, trace.updates, trace.progress])
+    return timing.length_ns([{"t_ns": received}, {"t_ns": failed}, trace.updates, trace.progress])
 
 
 def failure(trace: Trace) -> str:
-    """Return why a run failed, such as "interrupted"; empty if it did not, or as far as is known."""
-    return next(iter(trace.faults["message"][np.isin(trace.faults["kind"], ENDS)].tolist()), "")
+    """Return why a run failed, such as "interrupted"; empty if no failure is recorded."""
+    return next(iter(trace.faults["message"][np.isin(trace.faults["kind"], ENDING)].tolist()), "")
 
 
 def outcome(trace: Trace) -> str:
-    """Return how a run ended, in a word or two."""
+    """Return how a run ended: finished, failed, interrupted, running, or killed or hanging."""
     if reason := failure(trace):
         return reason if reason == "interrupted" else "failed"
     if trace.finished:
@@ -52,11 +52,11 @@ def _age_s(trace: Trace) -> float:
 
 
 def headline(trace: Trace) -> str:
-    """Return a line with the name of the file, how the run ended, and when."""
+    """Return a line with the name of the file, and how and when the run ended."""
     stop, how, age = stop_ns(trace), outcome(trace), duration(1e9 * _age_s(trace))
     text = f"{how} {'for' if how == 'running' else 'after'} {duration(stop)}"
     text += " of virtual time" if is_virtual(trace) else ""
-    text += _asked(trace.config.get("stop") or {}) if how != "finished" else ""
+    text += _requested(trace.config.get("stop") or {}) if how != "finished" else ""
     more = {
         "failed": f": {failure(trace)}",
         "running": f"; last written {age} ago",
@@ -65,20 +65,20 @@ def headline(trace: Trace) -> str:
     text += more.get(how, "")
     later = timing.length_ns([trace.arrivals]) - stop
     if later > 0.01 * stop:
-        text += f"; the last payload came {duration(later)} later"
-    for kind, what in (("dead", "died"), ("missing", "did not answer any more")):
+        text += f"; the last payload arrived {duration(later)} later"
+    for kind, what in (("dead", "died"), ("missing", "stopped answering")):
         if len(workers := np.unique(trace.faults["worker"][trace.faults["kind"] == kind])):
             text += f"; {workers_named(workers)} {what}"
     return f"{trace.path}: {text}"
 
 
-def _asked(stop: Mapping[str, Any]) -> str:
+def _requested(stop: Mapping[str, Any]) -> str:
     parts = [
         duration(1e9 * stop["seconds"]) if stop.get("seconds") else "",
         f"{stop['updates']:,} updates" if stop.get("updates") else "",
     ]
     text = " or ".join(filter(None, parts))
-    return f" of {text} asked" if text else ""
+    return f" of {text} requested" if text else ""
 
 
 def is_virtual(trace: Trace) -> bool:
@@ -87,7 +87,7 @@ def is_virtual(trace: Trace) -> bool:
 
 
 def lines(trace: Trace) -> dict[str, str]:
-    """Describe the run, by topic; topics on which the trace is silent are left out."""
+    """Return descriptions of the run by topic, without topics that the trace does not cover."""
     config = {name: table for name, table in trace.config.items() if isinstance(table, Mapping)}
     scheme = config.get("scheme", {})
     unused = getattr(kinds.find("schemes", scheme.get("name")), "unused", ())
@@ -98,20 +98,29 @@ def lines(trace: Trace) -> dict[str, str]:
         "code": _code(config.get("code", {}), trace.code_attributes, trace.attributes),
         "decoder": _decoder(config),
         "update": _update(
-            policy(trace) + _summed(config) * " by allreduce",
+            policy(trace) + _allreduces(config) * " by allreduce",
             config.get("update", {}),
             config.get("optimizer", {}),
         ),
-        "delays": delays.words(config.get("stragglers", {})),
+        "delays": delays(config.get("stragglers", {})),
         "clock": _clock(trace),
-        "went on": _segments(trace),
-        "made": _made(trace.attributes),
+        "resumed": _segments(trace),
+        "created": _created(trace.attributes),
     }
     return {topic: text for topic, text in topics.items() if text and topic not in unused}
 
 
+def delays(table: Mapping[str, Any]) -> str:
+    """Describe the injected delays of a table ``[stragglers]``."""
+    if not table:
+        return ""
+    try:
+        return legacy.read_kind(StragglersTable, table).describe()
+    except InputError:  # a kind of a plug-in or of another version
+        return ", ".join([str(table.get("kind")), *(f"{key} {table[key]}" for key in table if key != "kind")])
+
+
 def _segments(trace: Trace) -> str:
-    """Say when a run went on from checkpoints; empty if it never did."""
     began_s, lost = 1e-9 * trace.segments["t_ns"][1:], int(trace.segments["lost"].sum())
     if not len(began_s):
         return ""
@@ -137,7 +146,7 @@ def _problem(table: Mapping[str, Any], parameters: int) -> str:
 
 
 def accuracy_name(table: Mapping[str, Any]) -> str:
-    """Return the name of the accuracy for a table ``[problem]``: accuracy, R² or D²."""
+    """Return the name of the score of a table ``[problem]``: accuracy, R² or D²."""
     kind = kinds.find("problems", table.get("kind"))
     return str(getattr(kind, "score", "accuracy"))
 
@@ -215,14 +224,14 @@ def _decoder(config: Mapping[str, Mapping[str, Any]]) -> str:
     kind, formats = _decoder_kind(decoder, memory) if decoder else "", wire.get("dtype")
     parts = [
         kind,
-        f"memory {memory['kind']}{_kept(memory)}" if "kind" in memory else "",
+        f"memory {memory['kind']}{_keep(memory)}" if "kind" in memory else "",
         f"wire {formats if isinstance(formats, str) else '/'.join(formats)}" if formats else "",
-        "" if _summed(config) else f"downlink {down['kind']}" if "kind" in down else "",
+        "" if _allreduces(config) else f"downlink {down['kind']}" if "kind" in down else "",
     ]
     return ", ".join(filter(None, parts))
 
 
-def _kept(memory: Mapping[str, Any]) -> str:
+def _keep(memory: Mapping[str, Any]) -> str:
     keep = memory.get("keep", 1)
     return "" if keep == 1 else f" (keep {keep:g})"
 
@@ -236,7 +245,7 @@ def _decoder_kind(table: Mapping[str, Any], memory: Mapping[str, Any]) -> str:
 
 
 def policy(trace: Trace) -> str:
-    """Name the policy of a run: async, all, "first 6 of 8", "quorum 6 of 8" or "captured 0.75"."""
+    """Return the policy of a run: async, all, "first 6 of 8", "quorum 6 of 8" or "captured 0.75"."""
     update = trace.config.get("update") or {}
     table = _policy(update)
     return str(update.get("mode", "")) if table is None else table.words(trace.worker_count)
@@ -250,7 +259,7 @@ def _policy(update: Mapping[str, Any]) -> UpdateTable | None:
         return None
 
 
-def _summed(config: Mapping[str, Mapping[str, Any]]) -> bool:
+def _allreduces(config: Mapping[str, Mapping[str, Any]]) -> bool:
     return bool(config.get("reduce", {}).get("kind") == "allreduce")
 
 
@@ -268,7 +277,7 @@ def _update(policy: str, update: Mapping[str, Any], optimizer: Mapping[str, Any]
     return ", ".join(filter(None, parts))
 
 
-def _made(attributes: Mapping[str, Any]) -> str:
+def _created(attributes: Mapping[str, Any]) -> str:
     commit = str(attributes.get("git_commit") or "")
     parts = [
         str(attributes.get("created", "")).replace("T", " ").replace("Z", " UTC"),
