@@ -19,18 +19,18 @@ Reals = NDArray[np.float64]
 
 
 class Delayed(StragglersTable):
-    """Kind of delay with workers that may never answer."""
+    """Kind of delay with workers that may be dead, which never answer."""
 
     dead: list[Count] = msgspec.field(default_factory=list)  #: workers that never answer
     how: Literal["sleep", "spin"] = "sleep"  #: whether a worker sleeps through a delay or keeps its core busy
 
     def check(self, config: Config) -> None:
+        count = config.workers.count
         for key in ("slow", "dead"):
-            for worker in getattr(self, key, ()):
-                if worker >= (workers := config.workers.count):
-                    raise InputError(
-                        f"stragglers.{key}: worker {worker} does not exist (there are {workers}, from 0)"
-                    )
+            if (last := max(getattr(self, key, ()), default=0)) >= count:
+                raise InputError(
+                    f"stragglers.{key}: worker {last} does not exist (there are {count}, from 0)"
+                )
 
     def make(self, seed: int, workers: int) -> DelayModel:
         return DelayModel(self, seed, workers)
@@ -42,14 +42,14 @@ class Delayed(StragglersTable):
     def describe(self) -> str:
         dead = sorted({*self.dead})
         never = f"{_workers(dead)} never answer{'s' if len(dead) == 1 else ''}" if dead else ""
-        return f"{self.kind}: " + "; ".join(filter(None, (self.words(), self.slower(), never)))
+        return f"{self.kind}: " + "; ".join(filter(None, (self.description(), self.slowdown_text(), never)))
 
-    def slower(self) -> str:
-        """Return the slow workers in words, for `describe`."""
+    def slowdown_text(self) -> str:
+        """Return a description of the slow workers, for `describe`."""
         return ""
 
-    def words(self) -> str:
-        """Return the law or source of delays in words, for `describe`."""
+    def description(self) -> str:
+        """Return a description of the law or source of delays, for `describe`."""
         common = {*Law.__struct_fields__}
         return ", ".join(f"{key} {getattr(self, key)}" for key in self.__struct_fields__ if key not in common)
 
@@ -66,7 +66,7 @@ class Law(Delayed):
     slow: list[Count] = msgspec.field(default_factory=list)  #: workers that are slow
     slowdown: Factor = 1.0  #: factor of the slow workers' delays
 
-    def slower(self, that: str = "that") -> str:
+    def slowdown_text(self, that: str = "that") -> str:
         slow = sorted({*self.slow})
         return f"{self.slowdown:g}× {that} for {_workers(slow)}" if slow and self.slowdown != 1 else ""
 
@@ -87,15 +87,6 @@ class DelayModel:
     A delay is a function of (seed, worker, task) alone; it does not depend on how many are drawn at a time or
     in which order. The delays of workers in `Delayed.dead` are infinite.
 
-    Parameters
-    ----------
-    table : Delayed
-        The kind of delay, with its keys.
-    seed : int
-        Seed of the run.
-    workers : int
-        Number of workers n.
-
     Attributes
     ----------
     factor : ndarray of float64, shape (n,)
@@ -103,9 +94,9 @@ class DelayModel:
     dead : ndarray of bool, shape (n,)
         Workers that never answer.
     merged : ndarray of int64, shape (n,)
-        Number of successive delays that a task has; for schemes whose tasks do the work of several.
-    portion : float
-        Share of a delay that a task has; for schemes whose tasks do a share of the work.
+        Number of successive delays that add up to a task's delay, for schemes whose tasks replace several.
+    fraction : float
+        Fraction of a delay that a task has, for schemes whose tasks do a part of the usual work.
     """
 
     def __init__(self, table: Delayed, seed: int, workers: int) -> None:
@@ -113,63 +104,48 @@ class DelayModel:
         self.table: Any = table
         self.factor, self.dead = table.factors(workers), np.zeros(workers, bool)
         self.dead[table.dead] = True
-        self.merged, self.portion = np.ones(workers, np.int64), 1.0
+        self.merged, self.fraction = np.ones(workers, np.int64), 1.0
 
     def _draw_s(self, workers: Integers, first: Integers, count: int) -> Reals:
         """Draw the delays in s of workers that are neither slow nor dead; a new array, shape (m, count)."""
         table = self.table
         drawn = self._uniforms(workers, first, count, table.uniforms)
-        # Contiguous copies if there are several: numpy's strided loops may round differently, and a delay
-        # must not depend on how many are drawn with it.
+        # Contiguous copies: numpy's strided loops may round differently, and a delay must not depend on how
+        # many are drawn with it.
         delays: Reals = table.delay_s(*(np.ascontiguousarray(drawn[..., i]) for i in range(table.uniforms)))
         return delays
 
     def delays_s(self, workers: Any, first: Any, count: int) -> Reals:
         """Return the delays in s of tasks ``first[i]`` … ``first[i] + count - 1`` of worker ``workers[i]``.
 
-        Parameters
-        ----------
-        workers, first : array_like of int, shape (m,)
-            Workers, and the first task of each.
-        count : int
-            Number of tasks of each worker.
-
-        Returns
-        -------
-        ndarray of float64, shape (m, count)
-            Delays in s, at most 1e9; infinite for a worker that never answers.
+        They are float64, shape (m, count), at most 1e9, and infinite for a worker that never answers.
         """
         workers, first = np.ascontiguousarray(workers, np.int64), np.ascontiguousarray(first, np.int64)
         merged = self.merged[workers]
         if not len(merged) or merged.max() == 1:
-            return self._single_s(workers, first, count)
+            return self._unmerged_s(workers, first, count)
         delays = np.empty((len(workers), count))
         for each in np.unique(merged):
             part = np.flatnonzero(merged == each)
-            single = self._single_s(workers[part], first[part] * each, int(count * each))
+            single = self._unmerged_s(workers[part], first[part] * each, int(count * each))
             delays[part] = single.reshape(len(part), count, each).sum(axis=2)
         return np.where(np.isinf(delays), delays, np.minimum(delays, LARGEST))
 
-    def _single_s(self, workers: Integers, first: Integers, count: int) -> Reals:
-        """Return the delays of `delays_s` as they are drawn, none merged."""
+    def _unmerged_s(self, workers: Integers, first: Integers, count: int) -> Reals:
+        """Return delays as `delays_s` does, without merging."""
         with np.errstate(over="ignore"):  # the tail of a heavy-tailed law
             delays = self._draw_s(workers, first, count)
-            delays *= self.portion * self.factor[workers, None]
+            delays *= self.fraction * self.factor[workers, None]
         np.minimum(delays, LARGEST, out=delays)
         delays[self.dead[workers]] = np.inf
         return delays
 
-    def merge(self, counts: Any, portion: float = 1.0) -> Self:
-        """Give each task the sum of successive delays, or a share of one; return the model.
+    def merge(self, counts: Any, fraction: float = 1.0) -> Self:
+        """Let each task have the sum of several successive delays, each times a fraction; return the model.
 
-        Parameters
-        ----------
-        counts : array_like of int, shape (), (1,) or (n,)
-            Number of delays of a task, of all workers or of each.
-        portion : float
-            Share of each.
+        `counts` are the numbers of delays, of all workers or of each: an array of shape (), (1,) or (n,).
         """
-        self.merged[:], self.portion = counts, portion
+        self.merged[:], self.fraction = counts, fraction
         return self
 
     def stretch(self, workers: Any) -> Reals:
@@ -192,21 +168,19 @@ def dead_workers(table: StragglersTable, workers: int) -> list[int]:
 
 
 def delays_ns(
-    model: DelayModel, workers: Any, first: Any, count: int, compute_ns: Any, share: Any = 1.0
+    model: DelayModel, workers: Any, first: Any, count: int, compute_ns: Any, fraction: Any = 1.0
 ) -> Integers:
     """Return delays in ns: those of `DelayModel.delays_s`, plus each worker's stretch times its compute time.
 
     Parameters
     ----------
     model : DelayModel
-    workers, first : array_like of int, shape (m,)
-        Workers, and the first task of each.
-    count : int
-        Number of tasks of each worker.
+    workers, first, count
+        As for `DelayModel.delays_s`.
     compute_ns : array_like of int, shape (m,)
         Compute time of each worker's tasks, ns.
-    share : array_like of float, shape () or (m,)
-        Share of a delay that these tasks have; for schemes of several rounds per update.
+    fraction : array_like of float, shape () or (m,)
+        Fraction of a delay that these tasks have; for schemes of several rounds per update.
 
     Returns
     -------
@@ -214,7 +188,7 @@ def delays_ns(
         -1 for a worker that never answers.
     """
     late_ns = model.stretch(workers) * np.asarray(compute_ns)
-    late_ns = 1e9 * np.reshape(share, (-1, 1)) * model.delays_s(workers, first, count) + late_ns[:, None]
+    late_ns = 1e9 * np.reshape(fraction, (-1, 1)) * model.delays_s(workers, first, count) + late_ns[:, None]
     never = np.isinf(late_ns)
     late_ns[never] = -1
     np.maximum(late_ns, 0, out=late_ns, where=~never)

@@ -19,23 +19,12 @@ def base(times: Integers) -> float:
     return max(0.0, float(np.quantile(times, BASE, method="lower")))
 
 
-def of_workers(times: Integers, counts: Integers) -> Reals:
+def per_worker(times: Integers, counts: Integers) -> Reals:
     """Return each worker's base: the 5 % quantile of its own times, but at least `base` of all.
 
     The ratio of a worker's base to `base` is taken as a property of its machine: with other work the worker
-    is slower by the same factor, not by the same time.
-
-    Parameters
-    ----------
-    times : ndarray
-        Times of all tasks, one worker after the other.
-    counts : ndarray of int64, shape (m,)
-        Number of tasks of each worker.
-
-    Returns
-    -------
-    ndarray of float64, shape (m,)
-        Bases, in the unit of `times`; `base` for a worker without tasks.
+    is slower by the same factor, not by the same time. `times` has the times of all tasks, one worker after
+    the other, and `counts` each worker's number of tasks. A worker without tasks has the base of all.
     """
     workers = np.repeat(np.arange(len(counts)), counts)
     ordered = times[np.lexsort((times, workers))]

@@ -23,64 +23,53 @@ Load = Callable[[Any, tuple[Path, ...]], records.DelayRecords]
 
 
 def read_records(
-    path: Path, dataset: str | None, draw: str, times: str, above: tuple[Path, ...], load: Load
+    path: Path, dataset: str | None, draw: str, times: str, ancestors: tuple[Path, ...], load: Load
 ) -> records.DelayRecords:
-    """Read the records of an HDF5 file; `load` is `trace.load_records`, which explains `above`.
-
-    Raises
-    ------
-    InputError
-        If the file has no usable records; the message names key, file and reason.
-    """
+    """Read the records of an HDF5 file; `load` is `trace.load_records`, and `ancestors` as there."""
     try:
         with opening.open_for_reading(path) as file:
             schema = contents.attributes(file, str(path)).get("schema")
             values = None if schema == SCHEMA else _matrix(path, file, dataset)
         if values is not None:
-            return records.matrix(path, values, times)
+            return records.from_matrix(path, values, times)
         run = Trace(path)
         for key, value in ("dataset", dataset), ("times", times if times != "delay" else None):
             if value is not None:
-                raise records.wrong(path, f"'{value}' is for matrices, and this is a trace of pdcode", key)
-        return recorded(run, draw, above, load)
+                raise records.file_error(path, f"'{value}' is for matrices; this is a trace of pdcode", key)
+        return records_of_run(run, draw, ancestors, load)
     except InputError as error:
         explained = str(error).startswith("stragglers.")
         raise error if explained else InputError(f"stragglers.path: {error}") from None
 
 
-def recorded(run: Trace, draw: str, above: tuple[Path, ...], load: Load) -> records.DelayRecords:
+def records_of_run(run: Trace, draw: str, ancestors: tuple[Path, ...], load: Load) -> records.DelayRecords:
     """Compute the delays of a run's tasks: time from start to reply minus the worker's base, at least 0.
 
-    A worker's base is `bases.of_workers` of the compute times, times 1 + its stretch if the run's own
+    A worker's base is `bases.per_worker` of the compute times, times 1 + its stretch if the run's own
     stragglers had one: such delays depend on the work, and stay a stretch here.
-
-    Raises
-    ------
-    InputError
-        If the trace did not keep the arrivals that `draw` needs.
     """
     kept = str(run.attributes.get("arrivals", "all"))
     if kept == "none":
-        raise records.wrong(run.path, "has no arrivals: trace.arrivals was 'none'")
+        raise records.file_error(run.path, "has no arrivals: trace.arrivals was 'none'")
     if kept == "sampled" and draw == "replay":
-        raise records.wrong(run.path, "'replay' needs all arrivals, and this trace has a sample", "draw")
+        raise records.file_error(run.path, "'replay' needs all arrivals, and this trace has a sample", "draw")
     rows = run.arrivals
     if not rows.rows:
-        raise records.wrong(run.path, "has no arrivals yet")
+        raise records.file_error(run.path, "has no arrivals yet")
     if rows["part"].any():
-        raise records.wrong(run.path, "has replies in parts, not the delays of whole tasks")
+        raise records.file_error(run.path, "has replies in parts, not the delays of whole tasks")
     count = run.worker_count
     unseen = np.flatnonzero(np.bincount(rows["worker"], minlength=count) == 0)
     if kept == "sampled" and len(unseen):
-        raise records.wrong(run.path, f"the sample has no arrival of worker {unseen[0]}, dead or not")
+        raise records.file_error(run.path, f"the sample has no arrival of worker {unseen[0]}, dead or not")
     answered = _answered(rows["worker"], rows["status"], rows["injected_delay_ns"])
     workers = rows["worker"][answered]
     by_worker = np.argsort(rows["worker"], kind="stable")
-    own_ns = bases.of_workers(
+    own_ns = bases.per_worker(
         (rows["t_compute_ns"] - rows["t_start_ns"])[by_worker],
         np.bincount(rows["worker"], minlength=count).astype(np.int64),
     )
-    own_ns *= 1 + _stretch(run, count, above, load)
+    own_ns *= 1 + _stretch(run, count, ancestors, load)
     late_ns = (rows["t_send_ns"] - rows["t_start_ns"])[answered] - own_ns[workers]
     order = np.lexsort((rows["task"][answered], workers))
     counts = np.bincount(workers, minlength=count).astype(np.int64)
@@ -90,31 +79,35 @@ def recorded(run: Trace, draw: str, above: tuple[Path, ...], load: Load) -> reco
 
 
 def _answered(worker: np.ndarray, status: np.ndarray, injected_ns: np.ndarray) -> np.ndarray:
-    """Return which rows have a delay: not those of dead workers, which reply at the end of the run, nor those
-    that the end may have cut short, unless the worker has no other."""
+    """Return which rows have a delay, bool.
+
+    Dead workers reply at the end of the run and have none. The end may have shortened the delays of drained
+    replies; they count only if the worker has no others.
+    """
     alive = injected_ns >= 0
     in_time = alive & (status != DRAINED)
     seen = np.bincount(worker[in_time], minlength=int(worker.max()) + 1) > 0
     return in_time | (alive & ~seen[worker])
 
 
-def _stretch(run: Trace, members: int, above: tuple[Path, ...], load: Load) -> Reals:
+def _stretch(run: Trace, members: int, ancestors: tuple[Path, ...], load: Load) -> Reals:
     """Return the stretch of the run's own stragglers: delay over compute time of each worker."""
     try:
         for plugin in run.config.get("plugins", []):
             kinds.load_plugin(plugin)
         table = legacy.read_kind(StragglersTable, run.config.get("stragglers", {}))
     except InputError as error:
-        raise records.wrong(run.path, f"this pdcode cannot read its configuration: {error}") from None
+        raise records.file_error(run.path, f"this pdcode cannot read its configuration: {error}") from None
     slow = [worker for worker in getattr(table, "slow", []) if worker < members]
     if table.kind == "trace" and table.reads is not None:
-        above = (*above, run.path.resolve())
-        if Path(table.reads).resolve() in above:
-            raise records.wrong(run.path, f"took its delays from {table.reads}, which was replaced since")
+        ancestors = (*ancestors, run.path.resolve())
+        if Path(table.reads).resolve() in ancestors:
+            what = f"took its delays from {table.reads}, which was replaced since"
+            raise records.file_error(run.path, what)
         try:
-            stretch = np.maximum(load(table, above).stretch, 0)  # -1, for total durations, is no stretch
+            stretch = np.maximum(load(table, ancestors).stretch, 0)  # -1, for total durations, is no stretch
         except InputError as error:
-            raise records.wrong(run.path, f"took its delays from another file: {error}") from None
+            raise records.file_error(run.path, f"took its delays from another file: {error}") from None
         stretch = stretch[np.arange(members) % len(stretch)]
         stretch[slow] *= getattr(table, "slowdown", 1.0)
         return stretch
@@ -136,16 +129,16 @@ def _matrix(path: Path, file: h5py.File, name: str | None) -> Reals:
         ensure_files(file, name, f"stragglers.path: {path}: '{name}'")
     with contents.errors_as_damage(str(path)):
         if name and name.strip("/"):
-            note(name.strip("/"), file.get(name))  # what is linked to is not visited
+            note(name.strip("/"), file.get(name))  # visititems does not follow links
         file.visititems(note)
     names = ", ".join(repr(found)[1:-1] for found in sorted(matrices))  # damaged ones may hold anything
     listed = f"the matrices of this file: {shorten(names) or 'none'}"
     if name is None and len(matrices) > 1:
-        raise records.wrong(path, f"say which one; {listed}", "dataset")
+        raise records.file_error(path, f"must be given; {listed}", "dataset")
     if name is not None and name.strip("/") not in matrices:
-        raise records.wrong(path, f"'{name}' is not a matrix of numbers; {listed}", "dataset")
+        raise records.file_error(path, f"'{name}' is not a matrix of numbers; {listed}", "dataset")
     if not matrices:
-        raise records.wrong(path, "has no matrix of numbers, workers × rounds")
+        raise records.file_error(path, "has no matrix of numbers, workers × rounds")
     chosen = next(iter(matrices)) if name is None else name.strip("/")
     matrix = matrices[chosen]
     records.ensure_delays_fit(path, matrix.size)

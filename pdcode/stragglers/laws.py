@@ -34,16 +34,16 @@ class Shifted(Law):
 
     shift_s: NonNegative = 0.0  #: constant part of every delay [s]
 
-    def words(self) -> str:
-        shift = time(self.shift_s) if self.shift_s else ""
-        return " plus ".join(filter(None, (shift, self.part()))) or "none"
+    def description(self) -> str:
+        shift = format_s(self.shift_s) if self.shift_s else ""
+        return " plus ".join(filter(None, (shift, self.random_part()))) or "none"
 
-    def part(self) -> str:
-        """Return the random part in words, for `describe`."""
+    def random_part(self) -> str:
+        """Return a description of the random part, for `description`."""
         return ""
 
 
-def time(seconds: float) -> str:
+def format_s(seconds: float) -> str:
     """Format a time in s for people."""
     return duration(1e9 * seconds)
 
@@ -60,8 +60,8 @@ class ShiftedExponential(Shifted, tag="shifted-exponential", kw_only=True):
     def delay_s(self, u: Reals) -> Reals:
         return self.shift_s - self.mean_s * np.log1p(-u)
 
-    def part(self) -> str:
-        return f"an exponential one of mean {time(self.mean_s)}"
+    def random_part(self) -> str:
+        return f"an exponential one of mean {format_s(self.mean_s)}"
 
 
 class Pareto(Law, tag="pareto", kw_only=True):
@@ -77,8 +77,8 @@ class Pareto(Law, tag="pareto", kw_only=True):
     def delay_s(self, u: Reals) -> Reals:
         return self.shift_s * (1 - u) ** (-1 / self.shape)
 
-    def words(self) -> str:
-        return f"at least {time(self.shift_s)}, with a tail of shape {self.shape:g}"
+    def description(self) -> str:
+        return f"at least {format_s(self.shift_s)}, with a tail of shape {self.shape:g}"
 
 
 class Bimodal(Shifted, tag="bimodal", kw_only=True):
@@ -90,8 +90,8 @@ class Bimodal(Shifted, tag="bimodal", kw_only=True):
     def delay_s(self, u: Reals) -> Reals:
         return self.shift_s + self.extra_s * (u < self.probability).astype(np.float64)
 
-    def part(self) -> str:
-        return f"{time(self.extra_s)} in {100 * self.probability:g} % of the tasks"
+    def random_part(self) -> str:
+        return f"{format_s(self.extra_s)} in {100 * self.probability:g} % of the tasks"
 
 
 class Lognormal(Shifted, tag="lognormal", kw_only=True):
@@ -110,8 +110,8 @@ class Lognormal(Shifted, tag="lognormal", kw_only=True):
         normal = np.sqrt(-2 * np.log1p(-u)) * np.cos(2 * np.pi * v)
         return self.shift_s + self.median_s * np.exp(self.sigma * normal)
 
-    def part(self) -> str:
-        return f"a lognormal one of median {time(self.median_s)} and sigma {self.sigma:g}"
+    def random_part(self) -> str:
+        return f"a lognormal one of median {format_s(self.median_s)} and sigma {self.sigma:g}"
 
 
 class SlowSet(Shifted, tag="slow-set"):
@@ -123,11 +123,11 @@ class SlowSet(Shifted, tag="slow-set"):
     def make(self, seed: int, workers: int) -> DelayModel:
         return ConstantDelays(self, seed, workers)
 
-    def slower(self, that: str = "that") -> str:
-        return super().slower("that" if self.shift_s else OWN)
+    def slowdown_text(self, that: str = "that") -> str:
+        return super().slowdown_text("that" if self.shift_s else COMPUTE_TIME)
 
 
-OWN = "the task's compute time in all"
+COMPUTE_TIME = "the task's compute time in all"
 
 
 class Heterogeneous(Delayed, tag="heterogeneous"):
@@ -146,9 +146,9 @@ class Heterogeneous(Delayed, tag="heterogeneous"):
     def factors(self, workers: int) -> Reals:
         return np.linspace(1, self.slowdown, workers)
 
-    def words(self) -> str:
-        that = "that" if self.shift_s else OWN
-        first = time(self.shift_s) if self.shift_s else "none"
+    def description(self) -> str:
+        that = "that" if self.shift_s else COMPUTE_TIME
+        first = format_s(self.shift_s) if self.shift_s else "none"
         return f"{first} for worker 0, up to {self.slowdown:g}× {that} for the last"
 
 

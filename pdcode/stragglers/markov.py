@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from ..config import Fraction, Real
 from .base import DelayModel, Integers, Reals
-from .laws import Shifted, time
+from .laws import Shifted, format_s
 
 WINDOW, MOST = 16, 1 << 20  # draws searched at a time: at first for one worker, and at most for all
 
@@ -30,10 +30,10 @@ class Markov(Shifted, tag="markov", kw_only=True):
     def make(self, seed: int, workers: int) -> DelayModel:
         return MarkovDelays(self, seed, workers)
 
-    def part(self) -> str:
+    def random_part(self) -> str:
         slow = 100 * self.enter / (self.enter + self.leave)
         spells = f"of {1 / self.leave:g} tasks" if self.leave > 1e-300 else "without end"
-        return f"{time(self.extra_s)} in spells {spells}, {slow:.3g} % of all"
+        return f"{format_s(self.extra_s)} in spells {spells}, {slow:.3g} % of all"
 
 
 class MarkovDelays(DelayModel):
@@ -53,7 +53,7 @@ class MarkovDelays(DelayModel):
         self._low, self._high = sorted((table.enter, 1 - table.leave))
         self._changes = 1 - table.leave < table.enter
         self._occupancy = table.enter / (table.enter + table.leave)
-        # Continuing where the last call ended needs no search backwards.
+        # State after the last call: a call that continues it needs no search backwards.
         self._next, self._last = np.zeros(workers, np.int64), np.zeros(workers, bool)
 
     def _draw_s(self, workers: Integers, first: Integers, count: int) -> Reals:
@@ -67,8 +67,8 @@ class MarkovDelays(DelayModel):
             return state
         missing = ~settled[:, 0]
         before = self._last[workers]
-        strange = np.flatnonzero(missing & (self._next[workers] != first))
-        before[strange] = self._before(workers[strange], first[strange])
+        unknown = np.flatnonzero(missing & (self._next[workers] != first))
+        before[unknown] = self._before(workers[unknown], first[unknown])
         state[missing, 0] = before[missing] ^ self._changes
         number = np.arange(count)
         last_settled = np.where(settled, number, 0)  # last settled task up to each task

@@ -35,7 +35,7 @@ class DelayRecords:
     stretch: Reals
 
 
-def wrong(path: Path, what: str, key: str = "path") -> InputError:
+def file_error(path: Path, what: str, key: str = "path") -> InputError:
     """Return the InputError for a file of delays, or for another key that does not fit the file."""
     return InputError(f"stragglers.{key}: {path}: {what}")
 
@@ -47,19 +47,13 @@ def is_hdf5(path: Path) -> bool:
     return False
 
 
-def csv(path: Path) -> Reals:
-    """Read a CSV matrix, shape (workers, rounds); empty cells are NaN.
-
-    Raises
-    ------
-    InputError
-        If the file is not such a matrix; the message names the line.
-    """
+def read_csv(path: Path) -> Reals:
+    """Read a CSV matrix, shape (workers, rounds); empty cells are NaN."""
     ensure_delays_fit(path, path.stat().st_size // 2)  # an entry has at least two bytes: a digit and a comma
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError:
-        raise wrong(path, "neither HDF5 nor UTF-8 text") from None
+        raise file_error(path, "neither HDF5 nor UTF-8 text") from None
     rows: list[list[float]] = []
     for number, line in enumerate(lines, 1):
         if not line.strip():
@@ -67,23 +61,18 @@ def csv(path: Path) -> Reals:
         try:
             rows.append([float(cell.strip() or "nan") for cell in line.split(",")])
         except ValueError as error:
-            raise wrong(path, f"line {number}: {shorten(str(error))}") from None
+            raise file_error(path, f"line {number}: {shorten(str(error))}") from None
         if len(rows[-1]) != len(rows[0]):
-            raise wrong(
+            raise file_error(
                 path, f"line {number}: {len(rows[-1])} columns, where the first row has {len(rows[0])}"
             )
     return np.array(rows, np.float64).reshape(len(rows), -1) if rows else np.empty((0, 0))
 
 
-def matrix(path: Path, values: Reals, times: str) -> DelayRecords:
+def from_matrix(path: Path, values: Reals, times: str) -> DelayRecords:
     """Return the records of a matrix (workers, rounds) in seconds; NaN where nothing was recorded.
 
     Entries are delays or, if `times` is ``task``, total durations of tasks.
-
-    Raises
-    ------
-    InputError
-        If an entry is negative or too large.
     """
     recorded = ~np.isnan(values)
     bad = np.argwhere(recorded & ~((values >= 0) & (values <= LARGEST)))
@@ -91,7 +80,7 @@ def matrix(path: Path, values: Reals, times: str) -> DelayRecords:
         worker, task = bad[0]
         entry = f"worker {worker}, round {task}: {values[worker, task]:g}"
         what = "delay" if times == "delay" else "time"
-        raise wrong(path, f"{entry} is not a {what} from 0 to {LARGEST:g} s")
+        raise file_error(path, f"{entry} is not a {what} from 0 to {LARGEST:g} s")
     counts = np.count_nonzero(recorded, axis=1).astype(np.int64)
     return DelayRecords(values[recorded], counts, np.full(len(counts), 0.0 if times == "delay" else -1.0))
 

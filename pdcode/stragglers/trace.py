@@ -43,22 +43,17 @@ class Recorded(Law, tag="trace", kw_only=True):
     def make(self, seed: int, workers: int) -> DelayModel:
         return DRAWS[self.draw](self, seed, workers)
 
-    def words(self) -> str:
+    def description(self) -> str:
         size = "" if self.block is None else f" of {self.block} tasks"
         drawn = {"bootstrap": "at random", "block": f"in random blocks{size}", "replay": "in their order"}
         return f"those recorded in {self.path}, {drawn[self.draw]}"
 
 
 class RecordedDelays(DelayModel):
-    """Delays of `Recorded`.
+    """Delays of `Recorded`, from the records of m = `recorded` workers.
 
     A worker without records never answers. A worker that computed more slowly than others is slower here too,
     by its `stretch`.
-
-    Attributes
-    ----------
-    recorded : int
-        Number of recorded workers m.
     """
 
     def __init__(self, table: Recorded, seed: int, workers: int) -> None:
@@ -80,7 +75,7 @@ class RecordedDelays(DelayModel):
         return np.take(self._values, self._starts[workers, None] + number, mode="clip")  # clips dead workers
 
     def _number(self, workers: Integers, first: Integers, count: int, counts: Integers) -> Integers:
-        """Return which of its recorded delays each task of each worker takes, shape (m, count)."""
+        """Return the number of the recorded delay that each task of each worker takes, shape (m, count)."""
         raise NotImplementedError
 
 
@@ -121,7 +116,7 @@ class BlockBootstrapDelays(RecordedDelays):
 
     def _number(self, workers: Integers, first: Integers, count: int, counts: Integers) -> Integers:
         block, place = np.divmod(first[:, None] + np.arange(count), self._block)
-        blocks = count // self._block + 2  # at most so many are touched
+        blocks = count // self._block + 2  # upper bound on the number of blocks of these tasks
         out = np.empty((len(first), blocks, 1))
         start = first // self._block
         philox.uniforms_of(self.seed, rng.BLOCK, workers // self.recorded, start, blocks, 1, out)
@@ -156,44 +151,40 @@ def block_length(recorded: records.DelayRecords) -> int:
     return longest
 
 
-def load_records(table: Recorded, above: tuple[Path, ...] = ()) -> records.DelayRecords:
+def load_records(table: Recorded, ancestors: tuple[Path, ...] = ()) -> records.DelayRecords:
     """Read the file that ``[stragglers]`` names; an unchanged file is read only once.
 
-    Parameters
-    ----------
-    table : Recorded
-        The table ``[stragglers]``.
-    above : tuple of Path
-        Traces of runs that took their delays from this file, to detect cycles.
-
-    Raises
-    ------
-    InputError
-        If there are no usable delays; the message names stragglers.path or stragglers.dataset and the reason.
+    `ancestors` are the traces of runs that took their delays from this file, to detect cycles. Raises
+    InputError if there are no usable delays.
     """
     path = Path(table.path)
     try:
         if why := not_a_file(path):
-            raise records.wrong(path.absolute(), why)
+            raise records.file_error(path.absolute(), why)
         status = os.stat(path)
         stamp = status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
-        return _read(path, table.dataset, table.draw, table.times, stamp, above)
+        return _read(path, table.dataset, table.draw, table.times, stamp, ancestors)
     except OSError as error:
-        raise records.wrong(path, error.strerror or str(error)) from None
+        raise records.file_error(path, error.strerror or str(error)) from None
 
 
 @lru_cache(maxsize=4)
 def _read(
-    path: Path, dataset: str | None, draw: str, times: str, stamp: tuple[int, ...], above: tuple[Path, ...]
+    path: Path,
+    dataset: str | None,
+    draw: str,
+    times: str,
+    stamp: tuple[int, ...],
+    ancestors: tuple[Path, ...],
 ) -> records.DelayRecords:
     if records.is_hdf5(path):
         from . import hdf5
 
-        delays = hdf5.read_records(path, dataset, draw, times, above, load_records)
+        delays = hdf5.read_records(path, dataset, draw, times, ancestors, load_records)
     elif dataset is not None:
-        raise records.wrong(path, f"'{dataset}' names an HDF5 dataset, and this is not HDF5", "dataset")
+        raise records.file_error(path, f"'{dataset}' names an HDF5 dataset, and this is not HDF5", "dataset")
     else:
-        delays = records.matrix(path, records.csv(path), times)
+        delays = records.from_matrix(path, records.read_csv(path), times)
     if not len(delays.delays_s):
-        raise records.wrong(path, "has no delays")
+        raise records.file_error(path, "has no delays")
     return delays

@@ -188,7 +188,7 @@ def _cells(bench: Bench) -> Iterator[tuple[Path, str, str, str, int, int]]:
 
 def workers_of(delays: Mapping[str, Any]) -> int:
     """Return the number of workers: that of a recorded matrix, or `WORKERS`."""
-    return len(records.csv(Path(delays["path"]))) if "path" in delays else WORKERS
+    return len(records.read_csv(Path(delays["path"]))) if "path" in delays else WORKERS
 
 
 def rates_of(workers: int) -> str:
@@ -222,7 +222,7 @@ def write_job(
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if "path" in delays:
-            times = records.csv(Path(delays["path"]))
+            times = records.read_csv(Path(delays["path"]))
             typical = float(np.median(times))
             quick = max(0.01, float(times.min()) / typical)
             machine = {"flops_per_s": FLOPS_PER_S / quick, "task_s": config.machine.task_s * quick}

@@ -66,7 +66,7 @@ def test_bad_files(tmp_path: Path) -> None:
     refused(r"stragglers\.path: .*less\.h5: worker 0, round 0: -0\.1 is not a time", less, times="task")
     refused(r"stragglers\.path: .*empty\.h5: has no matrix", hdf5(tmp_path / "empty.h5", a=np.arange(3.0)))
     two = hdf5(tmp_path / "two.h5", slow=MATRIX, deep__fast=0.1 * MATRIX)
-    refused(r"stragglers\.dataset: .*two\.h5: say which one; .*: deep/fast, slow", two)
+    refused(r"stragglers\.dataset: .*two\.h5: must be given; .*: deep/fast, slow", two)
     refused(r"stragglers\.dataset: .*two\.h5: 'deep' is not a matrix of numbers", two, dataset="deep")
     chosen = table(two, dataset="/deep/fast").make(1, 1).delays_s([0], [0], 3)
     np.testing.assert_array_equal(chosen[0], 0.1 * MATRIX[0])
