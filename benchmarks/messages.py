@@ -80,7 +80,7 @@ def path(
 ) -> float:
     """Run rank 0's side without measurements of loss; return arrivals per second of a clock."""
     trace = TraceWriter(trace_path, "", [code], {}, [member.row() for member in fleet.members])
-    optimizer = optimizers.create(OptimizerTable(rate=0.1), layout.parameters, DTYPE)
+    optimizer = optimizers.create(OptimizerTable.of({"rate": 0.1}), layout.parameters, DTYPE)
     decoder = decoders.create("adjoint", LAYER.count, LAYER.shape, DTYPE, length=LAYER.length)
     theta = np.zeros(layout.parameters, DTYPE)
     state = Coded(theta, [LAYER], [decoder], optimizer, Rotating([LAYER], [1], DTYPE, {16: code}, 0))

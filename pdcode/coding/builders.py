@@ -110,7 +110,7 @@ def make_assignment(config: Config, layers: Sequence[Unit], workers: int) -> Ass
             designs[k] = _design(config, k, weights[k], needed[k], workers, each_update)
     if table.rotate:
         # Workers that look ahead gain by taking rows in turn; others' descents become unstable by it.
-        ahead = bool(getattr(config.memory, "lookahead", 0.0))
+        ahead = bool(config.memory.lookahead)
         return Rotating(layers, rows, dtype, designs, config.seed, each_update, ahead and not each_update)
     return Static(layers, rows, dtype, designs)
 

@@ -144,7 +144,7 @@ def _penalty(config: Config, r: int, w: int, elements: int) -> float:
 def _memory(config: Config, unit: Unit, r: int, w: int) -> float:
     """Count the work of `memory.MemoryEncoder` on a unit of the gradient."""
     sums = 3 if config.memory.kind == "difference" else 1
-    sums += 2 if getattr(config.memory, "lookahead", 0.0) else 0
+    sums += 2 if config.memory.lookahead else 0
     total = unit.length * (1.0 + sums) + 4.0 * r * w * unit.elements  # finiteness check, sums, projection
     if config.code.family == "matched" and not unit.uncoded:
         # a power iteration: products with the matrix and its transpose, and r × r Gram matrices

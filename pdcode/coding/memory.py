@@ -42,7 +42,7 @@ class WorkerMemory(MemoryTable, tag="worker"):
     lookahead: Annotated[float, Meta(ge=0, le=1)] | Literal["auto"] = 0.0
 
     def check(self, config: Any) -> None:
-        if self.lookahead and config.optimizer.kind != "sgd":
+        if self.lookahead and not config.optimizer.linear:
             raise InputError(
                 f"memory.lookahead: {self.lookahead} is a share of a gradient step; optimizer.kind "
                 f"'{config.optimizer.kind}' makes others"

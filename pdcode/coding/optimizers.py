@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from math import sqrt
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import numpy as np
+from msgspec import Meta
 
-from ..config import OptimizerTable
+from ..config import Config, OptimizerTable, Proximal, Real
 from ..decoders import Decoder
 from ..kernels import optimize, proximal, specialise
 from ..util.errors import InputError
@@ -23,8 +23,10 @@ PLAIN = 0.0, 0.0, 1.0, 0.0
 """Coefficients of the kernel's step without a velocity: decay, gain, own and keep."""
 
 
-class Optimizer(ABC):
+class Optimizer:
     """Optimizer that steps θ in place by the gradient held in one decoder per unit.
+
+    A subclass defines `direction`, and `moments` if it has state.
 
     Parameters
     ----------
@@ -37,17 +39,24 @@ class Optimizer(ABC):
 
     Attributes
     ----------
+    moments : tuple of str
+        Names of the arrays of its state that have θ's shape; they begin with zeros.
     state : dict of str to ndarray
         State, which traces and the snapshots of replicas hold: the optimizer's own arrays, not copies.
+    penalises : bool
+        Whether steps end by the proximal operator of a penalty.
     """
 
+    penalises: ClassVar[bool] = False
+
     transient: ClassVar[tuple[str, ...]] = "_theta", "_decoders", "_plan"  # in snapshots
-    moments: ClassVar[tuple[str, ...]] = ()  # names of state arrays of shape (size,)
+    moments: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, table: OptimizerTable, size: int, dtype: Any) -> None:
         self.table, self.size, self.dtype = table, int(size), np.dtype(dtype)
         self.rate = table.rate
         self.state = {name: np.zeros(self.size, self.dtype) for name in self.moments}
+        self._step, self._still = specialise(optimize.sgd_step, self.dtype), np.empty(0, self.dtype)
         # arguments of the last step, and the views planned for them
         self._theta: np.ndarray | None = None
         self._decoders: Sequence[Decoder] | None = None
@@ -121,18 +130,30 @@ class Optimizer(ABC):
             plan.append((decoder, theta[part], decoder.accumulator[: unit.length], *moments))
         self._theta, self._decoders, self._plan = theta, decoders, plan
 
-    @abstractmethod
+    def direction(self, gradient: np.ndarray, *moments: np.ndarray) -> np.ndarray:
+        """Return the direction d of a unit's step θ ← θ - ηd, and update its moments in place.
+
+        Parameters
+        ----------
+        gradient : ndarray, shape (length,)
+            A copy, which may be overwritten and returned.
+        *moments : ndarray, shape (length,)
+            The unit's part of each array that `moments` names.
+        """
+        raise NotImplementedError
+
     def _advance(self, rate: float) -> float:
         """Step all units; return the squared norm of the step."""
+        total = 0.0
+        for decoder, theta, gradient, *moments in self._plan:
+            decoder.solve()
+            direction = self.direction(gradient * self.dtype.type(decoder.scale), *moments)
+            total += self._step(theta, self._still, direction, 1.0, rate, *PLAIN, False)
+        return total
 
 
 class SGD(Optimizer):
     """θ ← θ - η ĝ, on the touched blocks only where the decoder knows them."""
-
-    def __init__(self, table: OptimizerTable, size: int, dtype: Any) -> None:
-        super().__init__(table, size, dtype)
-        self._whole = specialise(optimize.sgd_step, self.dtype)
-        self._still = np.empty(0, self.dtype)  # no velocity
 
     def _bind(self, theta: np.ndarray, units: Sequence[Unit], decoders: Sequence[Decoder]) -> None:
         super()._bind(theta, units, decoders)
@@ -152,13 +173,13 @@ class SGD(Optimizer):
             touched = decoder.touched
             if touched is None:
                 parts = theta, self._still, gradient
-                total += self._whole(*parts, decoder.scale, rate, *PLAIN, decoder.clears)
+                total += self._step(*parts, decoder.scale, rate, *PLAIN, decoder.clears)
                 continue
             factor = rate * decoder.scale
             if len(touched) == 1 or sum(indices.size for indices in touched) < decoder.blocks:
                 total = blocks.step(touched, factor, total)  # a repeated block is zero by then
             else:  # one pass over all blocks is cheaper
-                total += self._whole(theta, self._still, gradient, 1.0, factor, *PLAIN, True)
+                total += self._step(theta, self._still, gradient, 1.0, factor, *PLAIN, True)
             touched.clear()
         return total
 
@@ -181,9 +202,11 @@ class ProximalSGD(SGD):
         Learning rate of the gradient steps of which decoded vectors are the sums: 1 for gradients.
     """
 
+    table: SGDTable
+    penalises = True
     transient = ("_before",)  # in snapshots
 
-    def __init__(self, table: OptimizerTable, size: int, dtype: Any, penalty: Penalty, span: float) -> None:
+    def __init__(self, table: SGDTable, size: int, dtype: Any, penalty: Penalty, span: float) -> None:
         super().__init__(table, size, dtype)
         self._penalty, self._span = penalty, span
         self._before = np.empty(self.size, self.dtype)
@@ -202,7 +225,7 @@ class ProximalSGD(SGD):
         np.copyto(before, theta)
         super().step(theta, units, decoders, damping)
         if last is not None and not self.table.nesterov:
-            self._whole(theta, self._still, last, 1.0, -beta, *PLAIN, False)
+            self._step(theta, self._still, last, 1.0, -beta, *PLAIN, False)
         self._penalty.apply(theta, self.rate * damping * share * self._span)
         if last is not None and self.table.nesterov:
             np.subtract(before, last, out=last)  # the last x
@@ -222,11 +245,8 @@ class Momentum(Optimizer):
     and Hinton (ICML 2013) at the point where gradients are taken: v ← βv + ĝ, θ ← θ - η(ĝ + βv).
     """
 
+    table: SGDTable
     moments = ("velocity",)
-
-    def __init__(self, table: OptimizerTable, size: int, dtype: Any) -> None:
-        super().__init__(table, size, dtype)
-        self._step = specialise(optimize.sgd_step, self.dtype)
 
     def coefficients(self) -> tuple[float, float, float, float]:
         """Return (d, a, o, k) of the next step: v ← d·v + a·ĝ, then θ ← θ - η(o·ĝ + k·v)."""
@@ -249,8 +269,7 @@ class Sign(Optimizer):
 
     def __init__(self, table: OptimizerTable, size: int, dtype: Any) -> None:
         super().__init__(table, size, dtype)
-        self._step = specialise(optimize.sgd_step, self.dtype)
-        self._still, self._signs = np.empty(0, self.dtype), np.empty(self.size, self.dtype)
+        self._signs = np.empty(self.size, self.dtype)
 
     def _advance(self, rate: float) -> float:
         total = 0.0
@@ -264,12 +283,13 @@ class Sign(Optimizer):
 class Adam(Optimizer):
     """Adam (Kingma and Ba, ICLR 2015), with bias correction."""
 
+    table: AdamTable
     moments = ("first", "second")
 
     def __init__(self, table: OptimizerTable, size: int, dtype: Any) -> None:
         super().__init__(table, size, dtype)
         self.state["steps"] = np.zeros(1, np.int64)
-        self._step = specialise(optimize.adam_step, self.dtype)
+        self._adam = specialise(optimize.adam_step, self.dtype)
 
     def _advance(self, rate: float) -> float:
         self.state["steps"] += 1
@@ -277,10 +297,58 @@ class Adam(Optimizer):
         betas = table.beta1, table.beta2, table.epsilon, int(self.state["steps"][0])
         for decoder, theta, gradient, *moments in self._plan:
             decoder.solve()
-            total += self._step(theta, *moments, gradient, decoder.scale, rate, *betas, decoder.clears)
+            total += self._adam(theta, *moments, gradient, decoder.scale, rate, *betas, decoder.clears)
             if decoder.clears:
                 decoder.touched.clear()
         return total
+
+
+class SGDTable(OptimizerTable, tag="sgd"):
+    """Stochastic gradient descent."""
+
+    linear: ClassVar[bool] = True
+    nested: ClassVar[Mapping[str, type[Proximal]]] = {"proximal": Proximal}
+
+    momentum: Annotated[float, Meta(ge=0, lt=1)] = 0.0  #: factor on the last step, added to the next
+    nesterov: bool = False  #: whether the momentum is Nesterov's; else it is the heavy ball's
+    #: penalty h that is added to the loss: each step ends by its proximal operator, a table by kind; none:
+    #: there is none
+    proximal: Any = None
+
+    def check(self, config: Config) -> None:
+        """Refuse steps after which the proximal operator would not lead to a minimum of loss and penalty."""
+        if self.proximal is None:
+            return
+        name = f"{self.proximal.table}: '{self.proximal.kind}'"
+        if self.nesterov and self.proximal.bounded:
+            raise InputError(f"{name} is left by optimizer.nesterov; use the heavy ball, nesterov = false")
+        if config.code.whiten in ("norm", "gram"):
+            raise InputError(
+                f"{name} needs gradients as they are, not code.whiten '{config.code.whiten}'; use 'none' or "
+                "'auto'"
+            )
+        self.proximal.check(config)
+
+    def make(self, size: int, dtype: Any, penalty: Penalty | None = None, span: float = 1.0) -> Optimizer:
+        if penalty is not None:
+            return ProximalSGD(self, size, dtype, penalty, span)
+        return (Momentum if self.momentum else SGD)(self, size, dtype)
+
+
+class AdamTable(OptimizerTable, tag="adam"):
+    """Adam."""
+
+    makes: ClassVar[type[Optimizer]] = Adam
+
+    beta1: Annotated[float, Meta(ge=0, lt=1)] = 0.9  #: decay of the mean gradient
+    beta2: Annotated[float, Meta(ge=0, lt=1)] = 0.999  #: decay of the mean squared gradient
+    epsilon: Real = 1e-8  #: added to the denominator
+
+
+class SignTable(OptimizerTable, tag="sign"):
+    """Steps of the learning rate along the signs of the gradient."""
+
+    makes: ClassVar[type[Optimizer]] = Sign
 
 
 def create(
@@ -290,24 +358,7 @@ def create(
     penalty: Penalty | None = None,
     span: float = 1.0,
 ) -> Optimizer:
-    """Build an optimizer.
-
-    Parameters
-    ----------
-    table : OptimizerTable or mapping
-        The table ``[optimizer]``.
-    size : int
-        Number of parameters in θ.
-    dtype : dtype
-        float32 or float64, of θ.
-    penalty : Penalty, optional
-        Of the table's key ``proximal``.
-    span : float
-        As for `ProximalSGD`.
-
-    Returns
-    -------
-    Optimizer
+    """Build an optimizer from its table or keys; the other arguments are those of `OptimizerTable.make`.
 
     Raises
     ------
@@ -315,9 +366,6 @@ def create(
         If the table has an unknown key or an impossible value.
     """
     if not isinstance(table, OptimizerTable):
-        table = OptimizerTable.of(dict(table))
-    if penalty is not None:
-        return ProximalSGD(table, size, dtype, penalty, span)
-    if table.kind != "sgd":
-        return {"adam": Adam, "sign": Sign}[table.kind](table, size, dtype)
-    return Momentum(table, size, dtype) if table.momentum else SGD(table, size, dtype)
+        table = OptimizerTable.of(table)
+    optimizer: Optimizer = table.make(size, dtype, penalty, span)
+    return optimizer

@@ -37,7 +37,7 @@ def settle(config: Config, problem: Problem) -> tuple[Config, list[str]]:
     problem : Problem
         Rank 0's.
     """
-    if getattr(config.memory, "lookahead", 0.0) == "auto":
+    if config.memory.lookahead == "auto":
         config = _with(config, memory={"lookahead": lookahead(config)})
     whiten = config.code.whiten
     if whiten == "none":
@@ -51,13 +51,13 @@ def settle(config: Config, problem: Problem) -> tuple[Config, list[str]]:
         return _with(config, code={"whiten": "gram"}), []
     changes: dict[str, dict[str, Any]] = {"code": {"whiten": "none"}}
     lines, rate = [f"gradients are not whitened (code.whiten 'auto'): {why}"], config.optimizer.rate
-    if config.optimizer.kind == "sgd":
+    if config.optimizer.linear:
         plain = float(f"{rate * plain_rate(config, problem) * (APART if apart else 1):.3g}")
         changes["optimizer"] = {"rate": plain}
         lines.append(
             f"optimizer.rate {rate:g} of whitened gradients becomes {plain:g} for gradients as they are"
         )
-    ahead = getattr(config.memory, "lookahead", 0.0)
+    ahead = config.memory.lookahead
     if apart and ahead:  # what others have not sent is something else
         changes["memory"] = {"lookahead": 0.0}
         lines.append(f"memory.lookahead {ahead:g} becomes 0 for the same reason")
@@ -66,7 +66,7 @@ def settle(config: Config, problem: Problem) -> tuple[Config, list[str]]:
 
 def better_rate(config: Config) -> float | None:
     """Return a shorter learning rate if few workers take too long whitened steps, of each payload rate/n."""
-    whitened = config.code.whiten != "none" and config.optimizer.kind == "sgd"
+    whitened = config.code.whiten != "none" and config.optimizer.linear
     alone = config.update.asynchronous and config.memory.kind == "worker"
     most = STEP * config.workers.count
     return most if whitened and alone and config.optimizer.rate > 2 * most else None

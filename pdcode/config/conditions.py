@@ -68,11 +68,7 @@ CONDITIONS: dict[str, list[Condition]] = {
     ],
     "downlink": [_among(("check",), "kind", "codewords", "exchange")],
     "reduce": [_among(("check",), "kind", "allreduce")],
-    "optimizer": [
-        _among(("momentum", "nesterov"), "kind", "sgd"),
-        Condition(("nesterov",), "momentum", bool, "momentum"),
-        _among(("beta1", "beta2", "epsilon"), "kind", "adam"),
-    ],
+    "optimizer": [Condition(("nesterov",), "momentum", bool, "momentum")],
     "stragglers": [
         Condition(("slowdown",), "slow", bool, "a worker"),
         _among(("block",), "draw", "block"),

@@ -10,7 +10,7 @@ from msgspec import Meta
 
 from ..util.errors import InputError, short_repr
 from . import kinds
-from .fields import Count, Factor, Fraction, NonNegative, Positive, Span
+from .fields import Count, Factor, Fraction, NonNegative, Positive, Real, Span
 from .kinds import Kind
 
 if TYPE_CHECKING:
@@ -156,6 +156,16 @@ class MemoryTable(Kind, tag_field="kind"):
     decoders: ClassVar[tuple[str, ...]] = ()  #: kinds that stand for the needed decoder; empty: any decoder
     keeps: ClassVar[bool] = False  #: whether workers keep the part that they have not sent
 
+    @property
+    def keep(self) -> float:
+        """Fraction of the memory that stays from task to task; 1 for kinds without the key."""
+        return 1.0
+
+    @property
+    def lookahead(self) -> Any:
+        """Fraction of the memory by which a worker anticipates θ, or "auto"; 0 for kinds without the key."""
+        return 0.0
+
     def decoder_for(self, kind: Any) -> Any:
         """Return the kind of the decoder, given the configured kind, or None.
 
@@ -248,6 +258,53 @@ class Proximal(Kind, tag_field="kind"):
     def value(self, weights: Any) -> float:
         """Return h of a layer's weights."""
         raise NotImplementedError
+
+
+class OptimizerTable(Kind, tag_field="kind"):
+    """The optimizer on rank 0."""
+
+    table, group, default = "optimizer", "optimizers", "sgd"
+    former: ClassVar[Mapping[str, Any]] = {
+        "momentum": 0.0, "nesterov": False, "beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8, "proximal": None
+    }  # fmt: skip
+    makes: ClassVar[Any]  #: the subclass of `coding.optimizers.Optimizer`
+    linear: ClassVar[bool] = False  #: whether steps are linear in the gradients
+
+    #: learning rate of a full-gradient step; with memory "worker" each arrival is scaled by 1/n, with the
+    #: other memories every update is a full step, also in `async` mode
+    rate: Real = 0.1
+    staleness: Literal["constant", "inverse"] = "constant"  #: "inverse": scales payloads by 1/(1 + staleness)
+
+    @property
+    def momentum(self) -> float:
+        """Factor on the last step, added to the next; 0 for kinds without the key."""
+        return 0.0
+
+    @property
+    def nesterov(self) -> bool:
+        """Whether the momentum is Nesterov's."""
+        return False
+
+    @property
+    def proximal(self) -> Proximal | None:
+        """Penalty h of which each step ends by the proximal operator; None for kinds without the key."""
+        return None
+
+    def make(self, size: int, dtype: Any, penalty: Any = None, span: float = 1.0) -> Any:
+        """Return the optimizer, a `coding.optimizers.Optimizer`.
+
+        Parameters
+        ----------
+        size : int
+            Number of parameters in θ.
+        dtype : dtype
+            float32 or float64, of θ.
+        penalty : coding.proximals.Penalty, optional
+            Of the key ``proximal``.
+        span : float
+            Learning rate of the gradient steps of which decoded vectors are the sums: 1 for gradients.
+        """
+        return self.makes(self, size, dtype)
 
 
 class StragglersTable(Kind, tag_field="kind"):

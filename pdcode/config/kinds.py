@@ -77,6 +77,11 @@ KINDS: dict[str, dict[str, Any]] = {
         "box": "pdcode.coding.proximals:Box",
         "group-lasso": "pdcode.coding.proximals:GroupLasso",
     },
+    "optimizers": {
+        "sgd": "pdcode.coding.optimizers:SGDTable",
+        "adam": "pdcode.coding.optimizers:AdamTable",
+        "sign": "pdcode.coding.optimizers:SignTable",
+    },
     "policies": {
         "async": "pdcode.coding.policies:AsyncTable",
         "all": "pdcode.coding.policies:AllTable",
@@ -166,6 +171,8 @@ class Kind(Table):
         Values that stand for newer keys in traces that lack them.
     former : dict
         Defaults of keys that all kinds had up to version 0.1; with these values they are ignored.
+    nested : dict
+        Keys whose values are tables that come in kinds, and their base classes.
     """
 
     table: ClassVar[str]
@@ -174,6 +181,7 @@ class Kind(Table):
     paths: ClassVar[tuple[str, ...]] = ()
     before: ClassVar[Mapping[str, Any]] = {}
     former: ClassVar[Mapping[str, Any]] = {}
+    nested: ClassVar[Mapping[str, type[Kind]]] = {}
 
     @classmethod
     def of(cls, table: Any) -> Self:
@@ -199,7 +207,8 @@ class Kind(Table):
             if key in fields or not (key == tag_field or (key in cls.former and cls.former[key] == value))
         }
         built: Self = build(kind, keys, cls.table)
-        return built
+        inner = {key: base.of(table[key]) for key, base in kind.nested.items() if table.get(key) is not None}
+        return msgspec.structs.replace(built, **inner) if inner else built
 
     @classmethod
     def named(cls, table: Mapping[str, Any]) -> Any:

@@ -224,7 +224,7 @@ def check_consistency(config: Config) -> None:
         )
     if Path(config.trace.path).name in ("", ".."):
         raise InputError(f"trace.path: '{config.trace.path}' is not the name of a file")
-    for name in ("scheme", "faults", "optimizer", *KINDS):
+    for name in ("scheme", "faults", *KINDS):
         getattr(config, name).check(config)
     conditions.check(config)
 

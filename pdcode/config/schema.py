@@ -19,8 +19,8 @@ from .interfaces import (
     DecoderTable,
     FaultEvent,
     MemoryTable,
+    OptimizerTable,
     ProblemTable,
-    Proximal,
     StragglersTable,
     UpdateTable,
 )
@@ -107,57 +107,6 @@ class ReduceTable(Table):
     def summed(self) -> bool:
         """Whether workers add up their payloads."""
         return self.kind == "allreduce"
-
-
-class OptimizerTable(Table):
-    """The optimizer on rank 0."""
-
-    #: stochastic gradient descent, Adam, or steps of the learning rate along the gradient's signs
-    kind: Literal["sgd", "adam", "sign"] = "sgd"
-    #: learning rate of a full-gradient step; with memory "worker" each arrival is scaled by 1/n, with the
-    #: other memories every update is a full step, also in `async` mode
-    rate: Real = 0.1
-    momentum: Annotated[float, Meta(ge=0, lt=1)] = 0.0  #: sgd: factor on the last step, added to the next
-    nesterov: bool = False  #: sgd: whether the momentum is Nesterov's; else it is the heavy ball's
-    beta1: Annotated[float, Meta(ge=0, lt=1)] = 0.9  #: adam: decay of the mean gradient
-    beta2: Annotated[float, Meta(ge=0, lt=1)] = 0.999  #: adam: decay of the mean squared gradient
-    epsilon: Real = 1e-8  #: adam: added to the denominator
-    staleness: Literal["constant", "inverse"] = "constant"  #: "inverse": scales payloads by 1/(1 + staleness)
-    #: sgd: penalty h that is added to the loss: each step ends by its proximal operator, a table by kind;
-    #: none: there is none
-    proximal: Any = None
-
-    @classmethod
-    def of(cls, table: Any) -> OptimizerTable:
-        """Build the table with its penalty.
-
-        Raises
-        ------
-        InputError
-            If a key or value is invalid; the message names both.
-        """
-        built = kinds.build(cls, table, "optimizer")
-        if built.proximal is None:
-            return built
-        return msgspec.structs.replace(built, proximal=Proximal.of(built.proximal))
-
-    def check(self, config: Config) -> None:
-        """Refuse steps after which the proximal operator would not lead to a minimum of loss and penalty."""
-        if self.proximal is None:
-            return
-        name = f"{self.proximal.table}: '{self.proximal.kind}'"
-        if self.kind != "sgd":
-            raise InputError(
-                f"{name} needs steps along the gradient, optimizer.kind 'sgd', not '{self.kind}'"
-            )
-        if self.nesterov and self.proximal.bounded:
-            raise InputError(f"{name} is left by optimizer.nesterov; use the heavy ball, nesterov = false")
-        if config.code.whiten in ("norm", "gram"):
-            raise InputError(
-                f"{name} needs gradients as they are, not code.whiten '{config.code.whiten}'; use 'none' or "
-                "'auto'"
-            )
-        self.proximal.check(config)
 
 
 class WorkersTable(Table):
@@ -311,7 +260,7 @@ class Config(Table):
     downlink: DownlinkTable = DownlinkTable()
     reduce: ReduceTable = ReduceTable()
     update: UpdateTable = kinds.field(UpdateTable)
-    optimizer: OptimizerTable = OptimizerTable()
+    optimizer: OptimizerTable = kinds.field(OptimizerTable)
     workers: WorkersTable = WorkersTable()
     stragglers: StragglersTable = kinds.field(StragglersTable)
     machine: MachineTable = MachineTable()
@@ -329,7 +278,7 @@ class Config(Table):
         InputError
             If a key or value is invalid; the message names both.
         """
-        made_here = {"scheme", "faults", "optimizer", *KINDS}
+        made_here = {"scheme", "faults", *KINDS}
         config = kinds.build(cls, {key: table for key, table in tables.items() if key not in made_here})
         for path in config.plugins:
             kinds.load_plugin(path)
@@ -340,8 +289,7 @@ class Config(Table):
         }
         scheme = SchemeTable.of(tables.get("scheme", {}))
         faults = FaultsTable.of(tables.get("faults", {}))
-        optimizer = OptimizerTable.of(tables.get("optimizer", {}))
-        config = msgspec.structs.replace(config, scheme=scheme, faults=faults, optimizer=optimizer, **own)
+        config = msgspec.structs.replace(config, scheme=scheme, faults=faults, **own)
         decoder = tables.get("decoder", {})
         if isinstance(decoder, Mapping):
             decoder = {**decoder, "kind": config.memory.decoder_for(decoder.get("kind"))}
@@ -354,6 +302,14 @@ class Config(Table):
 
 KINDS: dict[str, type[Kind]] = {
     each.table: each
-    for each in (ProblemTable, CodeTable, DecoderTable, MemoryTable, StragglersTable, UpdateTable)
+    for each in (
+        ProblemTable,
+        CodeTable,
+        DecoderTable,
+        MemoryTable,
+        UpdateTable,
+        OptimizerTable,
+        StragglersTable,
+    )
 }
 """Table name -> base class, for the tables that come in kinds."""

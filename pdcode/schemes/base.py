@@ -348,8 +348,8 @@ class Scheme:
             assert isinstance(source, Batch)
             return [StatelessEncoder(source, reply)]
         source = self.source(problem, worker, rows)
-        keep = getattr(self.config.memory, "keep", 1.0)
-        ahead = getattr(self.config.memory, "lookahead", 0.0) * self.config.optimizer.rate
+        keep = self.config.memory.keep
+        ahead = self.config.memory.lookahead * self.config.optimizer.rate
         return [MemoryEncoder(source, reply, kind, self.selectors(units, worker), keep, ahead)]
 
     def flops(

@@ -20,8 +20,8 @@ from typing import Any, ClassVar
 import msgspec
 import numpy as np
 
-from ..coding.optimizers import Momentum, Optimizer
-from ..config import Config, OptimizerTable, Positive, Real, Tables
+from ..coding.optimizers import Momentum, Optimizer, SGDTable
+from ..config import Config, Positive, Real, Tables
 from ..problems import Problem
 from ..util.errors import InputError
 from .diloco import DiLoCo
@@ -40,7 +40,7 @@ class DelayedMomentum(Momentum):
         N.
     """
 
-    def __init__(self, table: OptimizerTable, size: int, dtype: Any, period: int) -> None:
+    def __init__(self, table: SGDTable, size: int, dtype: Any, period: int) -> None:
         super().__init__(table, size, dtype)
         self._period = period
         self.state["steps"] = np.zeros(1, np.int64)
@@ -75,7 +75,7 @@ class DelayedNesterov(DiLoCo):
     def check(cls, config: Config) -> None:
         super().check(config)
         optimizer, speeds = config.optimizer, config.scheme.options.speeds
-        if optimizer.kind != "sgd":
+        if not isinstance(optimizer, SGDTable):
             raise InputError(f"optimizer.kind: '{optimizer.kind}': scheme '{cls.name}' needs 'sgd'")
         if optimizer.momentum and not optimizer.nesterov:
             raise InputError(
@@ -94,4 +94,5 @@ class DelayedNesterov(DiLoCo):
 
     def optimizer(self, problem: Problem) -> Optimizer:
         period = self.options.period or self.workers
+        assert isinstance(self.config.optimizer, SGDTable)
         return DelayedMomentum(self.config.optimizer, problem.size, problem.dtype, period)

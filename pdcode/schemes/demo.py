@@ -23,7 +23,7 @@ import numpy as np
 from ..codes import Code
 from ..coding.assignments import Assignment, Chosen
 from ..coding.memory import CodewordSelector
-from ..coding.optimizers import Optimizer, Sign
+from ..coding.optimizers import Optimizer, Sign, SignTable
 from ..coding.source import Source
 from ..config import Config, OptimizerTable, Positive, Table, Tables
 from ..decoders import Decoder
@@ -235,9 +235,9 @@ class DeMo(Scheme):
             raise InputError(
                 f"memory.kind: '{config.memory.kind}': scheme 'demo' has momentum at the worker; use 'worker'"
             )
-        if getattr(config.memory, "lookahead", 0.0):
+        if config.memory.lookahead:
             raise InputError(f"memory.lookahead: scheme '{cls.name}' has no use for it")
-        if config.optimizer.kind != "sign":
+        if not isinstance(config.optimizer, SignTable):
             raise InputError(
                 f"optimizer.kind: '{config.optimizer.kind}': scheme 'demo' steps along signs; use 'sign'"
             )

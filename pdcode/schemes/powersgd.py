@@ -252,7 +252,7 @@ class PowerSGD(Scheme):
             raise InputError(
                 f"memory.kind: '{config.memory.kind}': scheme 'powersgd' is error feedback; use 'worker'"
             )
-        if getattr(config.memory, "lookahead", 0.0):
+        if config.memory.lookahead:
             raise InputError(f"memory.lookahead: scheme '{cls.name}' has no use for it")
         if config.update.by_fraction:
             raise InputError(

@@ -29,6 +29,7 @@ import numpy as np
 from ..analysis import statistics
 from ..analysis.formats import duration
 from ..bench.machine import processor
+from ..coding.optimizers import SGDTable
 from ..config import Config, StopTable, StragglersTable
 from ..problems import Problem
 from ..problems.losses import LeastSquaresProblem, Logistic, Softmax
@@ -172,7 +173,7 @@ def check(entrants: Sequence[Entrant]) -> None:
                 table, _, name = key.partition(".")
                 if tables[table][name] != usual:
                     raise InputError(f"{key}: {tables[table][name]!r} has no effect on DDP")
-            if config.optimizer.kind != "sgd":
+            if not isinstance(config.optimizer, SGDTable):
                 raise InputError(f"optimizer.kind: '{config.optimizer.kind}': DDP is measured with 'sgd'")
             if config.optimizer.proximal is not None:
                 raise InputError("optimizer.proximal: DDP has no proximal steps")

@@ -189,8 +189,7 @@ def base_rate(base: Config) -> float:
 def own_rate(config: Config) -> float:
     """Return the learning rate of a configuration that stands for 1 in the sense of `base_rate`."""
     rate = 1.0 if whole_step(config) else 1.0 / config.workers.count
-    if config.optimizer.kind == "sgd":
-        rate *= 1 - config.optimizer.momentum
+    rate *= 1 - config.optimizer.momentum
     return (
         rate
         if config.code.whiten == "none"
@@ -321,7 +320,7 @@ def summary(config: Config) -> str:
         config.scheme.name if config.scheme.name not in ("lwpd", "uncoded") else coded,
         {"gram": "whitened", "auto": "whitened", "norm": "normed"}.get(code.whiten, ""),
         f"memory {config.memory.kind}" if config.memory.kind != "none" else "",
-        f"look-ahead {ahead}" if (ahead := getattr(config.memory, "lookahead", 0.0)) else "",
+        f"look-ahead {ahead}" if (ahead := config.memory.lookahead) else "",
         config.decoder.kind if config.decoder.kind != config.memory.decoder else "",
         "/".join(config.wire.formats),
         {"codewords": "codewords down", "exchange": "exchanged"}.get(config.downlink.kind, ""),

@@ -73,7 +73,7 @@ def candidates(config: Config) -> list[Config]:
 
 def _with(config: Config, share: float) -> Config:
     """Return the configuration with a share."""
-    memory, ahead = config.memory, getattr(config.memory, "lookahead", 0.0)
+    memory, ahead = config.memory, config.memory.lookahead
     if ahead:
         memory = msgspec.structs.replace(memory, lookahead=float(f"{ahead * share / SHARES[0]:.3g}"))
     code = msgspec.structs.replace(config.code, rows_per_task=None, share=share)
@@ -113,7 +113,7 @@ def settle(config: Config, problem: Problem, dealt: int, speeds: Speeds | None =
     took = f"{own.link.bandwidth:.3g} bytes/s by link.bandwidth"
     if speeds is not None:
         took = f"measured: {speeds.ingress:.3g} bytes/s in, {speeds.egress:.3g} out"
-    ahead = getattr(own.memory, "lookahead", 0.0)
+    ahead = own.memory.lookahead
     also = f" and memory.lookahead {ahead:g}" if own.memory != config.memory else ""
     return own, (
         f"code.share {own.code.share}{also} (code.rows_per_task 'auto'): the busiest link needs as a "

@@ -11,7 +11,6 @@ import numpy as np
 
 from .. import faults, problems, stragglers
 from ..coding import settled
-from ..coding.optimizers import ProximalSGD
 from ..coding.policies import check_end
 from ..coding.relay import RelayedState
 from ..coding.replica import FullReplica, MirroredReplica, Replica
@@ -179,7 +178,7 @@ def prepare(
         name, down = config.scheme.name, config.downlink.kind
         if scheme.relayed and not isinstance(state, RelayedState):
             raise InputError(f"downlink.kind: '{down}': scheme '{name}' sends θ with each task")
-        if config.optimizer.proximal is not None and not isinstance(state.optimizer, ProximalSGD):
+        if config.optimizer.proximal is not None and not state.optimizer.penalises:
             raise InputError(
                 f"optimizer.proximal: '{config.optimizer.proximal.kind}': scheme '{name}' has steps of its "
                 "own, and no proximal ones"

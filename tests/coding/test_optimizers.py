@@ -9,10 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import pdcode.config as tables
 from pdcode import codes, decoders
 from pdcode.coding import optimizers
-from pdcode.config import kinds
+from pdcode.config import OptimizerTable, kinds
 from pdcode.util.errors import InputError
 
 KINDS = sorted(kinds.KINDS["decoders"])
@@ -48,7 +47,7 @@ class Twin:
     """The optimizers in numpy, float64."""
 
     def __init__(self, table, size):
-        self.table = tables.OptimizerTable(**table)
+        self.table = OptimizerTable.of(table)
         self.first, self.second, self.t = np.zeros(size), np.zeros(size), 0
 
     def step(self, theta, gradient, damping):

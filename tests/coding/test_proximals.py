@@ -292,7 +292,7 @@ def test_it_is_a_part_of_the_configuration(tmp_path):
         (["optimizer.proximal={kind='box'}"], r"optimizer.proximal.low: give a bound"),
         (["optimizer.proximal={kind='box', low=2, high=1}"], r"optimizer.proximal.low: 2 is above .*high, 1"),
         (["optimizer.proximal={kind='l1', weight=1}", "optimizer.kind=adam"],
-         r"optimizer.proximal: 'l1' needs steps along the gradient, optimizer.kind 'sgd', not 'adam'"),
+         r"optimizer.proximal: unknown key \(value .*'l1'.*\); known: kind \(adam\), "),
         (["optimizer.proximal={kind='l1', weight=1}", "code.whiten=gram"],
          r"optimizer.proximal: 'l1' needs gradients as they are, not code.whiten 'gram'"),
         (["optimizer.proximal={kind='box', low=0}", "optimizer.momentum=0.5", "optimizer.nesterov=true"],

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from pdcode import decoders
 from pdcode.coding import optimizers
-from pdcode.config import OptimizerTable
+from pdcode.coding.optimizers import SGDTable
 from pdcode.config import load as configfile
 from pdcode.schemes import make_scheme
 from pdcode.schemes.delayed_nesterov import DelayedMomentum
@@ -23,7 +23,7 @@ from pdcode.virtual.simulation import Simulation, without_numerics
 
 DELAYED = ["scheme.name=delayed-nesterov", "code.blocks=1", "workers.count=4", "optimizer.rate=0.7"]
 TIMES = [1, 1.3, 1.7, 6]
-TABLE = OptimizerTable(rate=0.7, momentum=0.9, nesterov=True)
+TABLE = SGDTable(rate=0.7, momentum=0.9, nesterov=True)
 UNIT = SimpleNamespace(offset=0, count=1, elements=3, length=3)
 
 
@@ -42,7 +42,7 @@ def steps_by(optimizer: optimizers.Optimizer, gradients: np.ndarray) -> np.ndarr
 def test_it_is_the_papers_algorithm(N: int, beta: float, seed: int) -> None:
     gradients, c, eps = np.random.default_rng(seed).normal(size=(20, 3)), 0, 0.7
     theta, m, total = np.zeros(3), np.zeros(3), np.zeros(3)
-    table = OptimizerTable(rate=eps, momentum=beta, nesterov=beta > 0)
+    table = SGDTable(rate=eps, momentum=beta, nesterov=beta > 0)
     made = steps_by(DelayedMomentum(table, 3, "float64", N), gradients)
     for t, g in enumerate(gradients):
         total = total + g

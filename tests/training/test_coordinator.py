@@ -17,7 +17,7 @@ from pdcode import codes, decoders
 from pdcode.coding import optimizers
 from pdcode.coding.assignments import Rotating
 from pdcode.coding.state import Coded
-from pdcode.config import OptimizerTable, UpdateTable
+from pdcode.config import UpdateTable
 from pdcode.problems.partition import Blocks
 from pdcode.trace.schema import DRAINED, FATES, LOST, USED, WASTED
 from pdcode.training.coordinator import Coordinator
@@ -57,7 +57,7 @@ def coordinator(
         decoders.create(kind, layer.count, layer.shape, "float64", length=layer.length) for layer in LAYERS
     ]
     assignment = Rotating(LAYERS, [rows, 1], np.dtype("float64"), {8: code}, 1)
-    optimizer = optimizers.create(OptimizerTable(**{"rate": 0.1} | options), SIZE, "float64")
+    optimizer = optimizers.create({"rate": 0.1} | options, SIZE, "float64")
     state = Coded(np.zeros(SIZE), LAYERS, made, optimizer, assignment)
     state.layouts, state.policy = [layout], table.make(workers)
     return Coordinator(fleet, state, Rows(), drain_ns)
@@ -331,7 +331,7 @@ def test_the_steady_state_allocates_no_arrays_of_payload_size() -> None:
     code = codes.design("net", workers=16, blocks=16, weight=4)
     f4 = np.dtype("float32")
     layout = Layout([layer], [1], [4], f4)
-    optimizer = optimizers.create(OptimizerTable(), layout.parameters, f4)
+    optimizer = optimizers.create({}, layout.parameters, f4)
     decoder = decoders.create("adjoint", 16, layer.shape, f4)
     theta, assignment = np.zeros(layout.parameters, f4), Rotating([layer], [1], f4, {16: code}, 1)
     state = Coded(theta, [layer], [decoder], optimizer, assignment)

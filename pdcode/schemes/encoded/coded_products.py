@@ -9,6 +9,7 @@ import numpy as np
 
 from ...coding import flops
 from ...coding.memory import PayloadEncoder
+from ...coding.optimizers import SGDTable
 from ...coding.state import State
 from ...config import Config, Count, Fraction, Table
 from ...problems import Problem
@@ -57,7 +58,7 @@ class CodedProducts(EncodedScheme):
             key = "scheme.options.start" if options.start < 1 else "problem.batch"
             raise InputError(f"{key}: coordinate descent keeps the scores of all rows; take all at once")
         optimizer = config.optimizer
-        if optimizer.kind != "sgd" or optimizer.momentum or optimizer.proximal is not None:
+        if not isinstance(optimizer, SGDTable) or optimizer.momentum or optimizer.proximal is not None:
             raise InputError(
                 "optimizer: scheme.options.coordinates changes some weights only; take kind 'sgd', without "
                 "momentum and proximal"
