@@ -1,1 +1,1 @@
-"""The interface for scripts and notebooks: `pdcode.run`, `simulate`, `plan` and `Trace`."""
+"""The Python interface: `pdcode.run`, `simulate`, `plan` and `Trace`."""

@@ -1,4 +1,4 @@
-"""Commands in child processes: their lines as they come, and their errors as exceptions."""
+"""Commands in child processes, with their lines as they are printed and their errors as exceptions."""
 
 from __future__ import annotations
 
@@ -13,34 +13,22 @@ from ..util import signals
 from ..util.errors import Failure, InputError
 from ..util.output import print_line
 
-PREFIX = "pdcode: "  # of the line on stderr by which a command fails
+PREFIX = "pdcode: "  # of a command's error line on stderr
 
 
-def flags(options: Mapping[str, object], settings: Iterable[str]) -> list[str]:
-    """Return options by name, without those that are None, and settings ``KEY=VALUE`` as arguments."""
+def to_options(options: Mapping[str, object], settings: Iterable[str]) -> list[str]:
+    """Return options that are not None, and settings ``KEY=VALUE``, as arguments."""
     given = [f"--{name}={value}" for name, value in options.items() if value is not None]
     return [*given, *(f"--set={setting}" for setting in settings)]
 
 
-def start(
+def run_command(
     arguments: Sequence[str], progress: bool = True, variables: Mapping[str, str] | None = None
 ) -> None:
-    """Run ``pdcode ARGUMENTS`` in a child process to its end.
+    """Run ``pdcode ARGUMENTS`` in a child process, with additional environment `variables`.
 
-    Parameters
-    ----------
-    arguments : sequence of str
-    progress : bool
-        Whether to print the lines that the command prints.
-    variables : dict, optional
-        Variables of its environment, beside those of this process.
-
-    Raises
-    ------
-    InputError, Failure
-        If the command fails, with its message.
-    KeyboardInterrupt
-        After Ctrl-C, which is passed on, once the command has ended.
+    With `progress` the command's lines are printed. Its failure is an `InputError` or `Failure` with its
+    message. Ctrl-C is passed on, and raises KeyboardInterrupt after the command has ended.
     """
     interrupted, last = False, ""
 
@@ -69,8 +57,8 @@ def start(
                 print_line(last)
         code = process.wait()
         errors.seek(0)
-        words = f"\n{errors.read()}"
-    others, _, message = words.rpartition(f"\n{PREFIX}") if code else (words, "", "")
+        output = f"\n{errors.read()}"
+    others, _, message = output.rpartition(f"\n{PREFIX}") if code else (output, "", "")
     if others.strip():
         print(others.strip(), file=sys.stderr, flush=True)
     if interrupted:

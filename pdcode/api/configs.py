@@ -1,4 +1,4 @@
-"""Configurations as Python has them: files, dicts, and those of traces."""
+"""Configurations in Python: files, dicts, and those of traces."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from ..config.write import to_toml, to_value
 from ..trace.reader import Trace
 from ..util.errors import Failure, InputError, prefix_errors, short_repr
 
-Name = str | os.PathLike[str]
-Given = Name | Mapping[str, Any] | Trace
-"""A TOML file, its tables, or the trace of a run with that configuration."""
+PathLike = str | os.PathLike[str]
+ConfigLike = PathLike | Mapping[str, Any] | Trace
+"""A TOML file, its tables as a dict, or the trace of a run with the configuration."""
 
 Settings = Mapping[str, Any] | Iterable[str]
 """Keys to override: dotted key -> value, or "KEY=VALUE" as on the command line."""
 
 
-def overrides(settings: Settings, workers: int | None = None, output: Name | None = None) -> list[str]:
-    """Return settings, number of workers and trace as ``KEY=VALUE``."""
+def overrides(settings: Settings, workers: int | None = None, output: PathLike | None = None) -> list[str]:
+    """Return settings, with the number of workers and the trace's path, as ``KEY=VALUE``."""
     if isinstance(settings, Mapping):
         settings = [f"{key}={to_value(value, str(key))}" for key, value in settings.items()]
     elif isinstance(settings, str):
@@ -36,34 +36,25 @@ def overrides(settings: Settings, workers: int | None = None, output: Name | Non
     return [*settings, *more]
 
 
-def named(file: Name | Trace | None) -> str | None:
-    """Return the path of a file or trace that is given as an argument."""
+def path_of(file: PathLike | Trace | None) -> str | None:
+    """Return the path of a file or trace."""
     return None if file is None else os.fspath(file.path if isinstance(file, Trace) else file)
 
 
-class Job(NamedTuple):
-    """A configuration that has been read.
-
-    Attributes
-    ----------
-    config : Config
-    text : str
-        The TOML that was given; paths in tables are made absolute.
-    name : str
-        The file, for messages; empty for tables.
-    """
+class LoadedConfig(NamedTuple):
+    """A configuration that has been read and checked."""
 
     config: Config
-    text: str
-    name: str
+    text: str  # the TOML; paths of a dict are absolute
+    name: str  # the file, for messages; empty for a dict
 
     @contextmanager
     def as_file(self) -> Iterator[str]:
-        """Provide the TOML that was given as a file, for another process: the given or a temporary one."""
+        """Provide the file for another process, or a temporary one with the TOML of a dict."""
         if self.name:
             yield self.name
             return
-        import tempfile  # which ranks need not load
+        import tempfile  # not loaded by ranks
 
         with tempfile.TemporaryDirectory(prefix="pdcode-") as folder:
             path = Path(folder) / "config.toml"
@@ -75,17 +66,11 @@ class Job(NamedTuple):
                 raise
 
 
-def read(given: Given, settings: Sequence[str]) -> Job:
-    """Read and check a configuration with overrides.
-
-    Raises
-    ------
-    InputError
-        If a key or value is invalid; the message names both, and the file.
-    """
+def read(given: ConfigLike, settings: Sequence[str]) -> LoadedConfig:
+    """Read and check a configuration with overrides."""
     if isinstance(given, str | os.PathLike):
         name = os.fspath(given)
-        return Job(*configfile.load(name, settings), name)
+        return LoadedConfig(*configfile.load(name, settings), name)
     if isinstance(given, Trace):
         with prefix_errors(given.path):
             tables = tomllib.loads(to_toml(legacy.read(given.config)))
@@ -101,4 +86,4 @@ def read(given: Given, settings: Sequence[str]) -> Job:
                 table[key] = path
     if "plugins" in tables:
         tables["plugins"] = config.plugins
-    return Job(config, to_toml(tables), "")
+    return LoadedConfig(config, to_toml(tables), "")

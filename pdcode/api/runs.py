@@ -1,4 +1,4 @@
-"""`pdcode.run`, `pdcode.simulate` and `pdcode.plan`: the commands as functions of a script or notebook."""
+"""`pdcode.run`, `pdcode.simulate` and `pdcode.plan`: the commands as functions."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from ..mpi import launch
 from ..util.errors import Failure, InputError
 from ..util.output import print_line
 from . import command, configs
-from .configs import Given, Name, Settings, named
+from .configs import ConfigLike, PathLike, Settings, path_of
 from .threads import one_thread
 from .traces import Trace
 
 
 def run(
-    config: Given,
+    config: ConfigLike,
     *,
     workers: int | None = None,
-    output: Name | None = None,
+    output: PathLike | None = None,
     set: Settings = (),
     resume: bool = False,
     progress: bool = True,
 ) -> Trace:
     """Train a model over MPI, as ``pdcode run`` does.
 
-    mpirun is started by a child process: the caller needs no launcher and no ``if __name__ == "__main__"``.
+    A child process starts mpirun: the caller needs no launcher and no ``if __name__ == "__main__"``.
 
     Parameters
     ----------
@@ -44,7 +44,7 @@ def run(
     set : dict or sequence of str
         Keys to override: ``{"update.mode": "all"}``, or ``["update.mode=all"]`` as on the command line.
     resume : bool
-        Whether to go on from a checkpoint of the trace, if there is one.
+        Whether to resume from a checkpoint of the trace, if there is one.
     progress : bool
         Whether to print the lines that the command prints.
 
@@ -57,9 +57,9 @@ def run(
     InputError
         If the input is bad, or a launcher started the caller: under mpirun, use the command.
     Failure
-        If the run fails, as by divergence; what it has recorded is the exception's `trace`.
+        If the run fails, for example by divergence; the exception's `trace` is what it recorded.
     KeyboardInterrupt
-        After Ctrl-C. The run has been stopped, and its trace closed, as by Ctrl-C on the command line.
+        After Ctrl-C, when the run has stopped and closed its trace, as on the command line.
 
     Examples
     --------
@@ -76,27 +76,29 @@ def run(
     settings = configs.overrides(set, workers, output)
     job = configs.read(config, settings)
     path = Path(job.config.trace.path)
-    with job.as_file() as file, _recorded(path):
+    with job.as_file() as file, _with_trace(path):
         flags = ["--resume"] if resume else []
-        command.start(["run", *flags, *(f"--set={setting}" for setting in settings), "--", file], progress)
+        command.run_command(
+            ["run", *flags, *(f"--set={setting}" for setting in settings), "--", file], progress
+        )
     return Trace(path)
 
 
 def simulate(
-    config: Given,
+    config: ConfigLike,
     *,
     workers: int | None = None,
-    output: Name | None = None,
+    output: PathLike | None = None,
     set: Settings = (),
-    stragglers: Name | Trace | None = None,
-    cost: Name | Trace | None = None,
+    stragglers: PathLike | Trace | None = None,
+    cost: PathLike | Trace | None = None,
     timing_only: bool = False,
     resume: bool = False,
     progress: bool = True,
 ) -> Trace:
     """Run a configuration on the virtual clock, as ``pdcode simulate`` does, in this process.
 
-    Under mpirun every rank that calls it runs a simulation of its own.
+    Under mpirun every rank that calls it runs its own simulation.
 
     Parameters
     ----------
@@ -117,7 +119,7 @@ def simulate(
     timing_only : bool
         Whether to simulate arrival times only, without gradients.
     resume : bool
-        Whether to go on from a checkpoint of the trace, if there is one.
+        Whether to resume from a checkpoint of the trace, if there is one.
     progress : bool
         Whether to print the lines that the command prints.
 
@@ -130,9 +132,9 @@ def simulate(
     InputError
         If the input is bad.
     Failure
-        If the run fails, as by divergence; what it has recorded is the exception's `trace`.
+        If the run fails, for example by divergence; the exception's `trace` is what it recorded.
     KeyboardInterrupt
-        After Ctrl-C. The run has been stopped, and its trace closed, as by Ctrl-C on the command line.
+        After Ctrl-C, when the run has stopped and closed its trace, as on the command line.
 
     Examples
     --------
@@ -153,14 +155,14 @@ def simulate(
     from . import simulation
 
     settings = configs.overrides(set, workers, output)
-    files = named(output), named(stragglers), named(cost)
+    files = path_of(output), path_of(stragglers), path_of(cost)
     request = simulation.load(config, settings, *files, timing_only, resume)
-    path = Path(request.job.config.trace.path)
-    if request.over:
+    path = Path(request.loaded.config.trace.path)
+    if request.ended:
         return Trace(path)
-    with _recorded(path), one_thread():
+    with _with_trace(path), one_thread():
         try:
-            result = simulation.alone(request, print_line if progress else _silent)
+            result = simulation.simulate(request, print_line if progress else lambda line: None)
         except SystemExit:  # a second Ctrl-C
             raise KeyboardInterrupt from None
         if result.reason == "interrupted":
@@ -171,9 +173,9 @@ def simulate(
 
 
 def plan(
-    config: Given,
+    config: ConfigLike,
     *,
-    trace: Name | Trace | None = None,
+    trace: PathLike | Trace | None = None,
     target: float | None = None,
     workers: int | None = None,
     set: Settings = (),
@@ -182,7 +184,7 @@ def plan(
     eta: float | None = None,
     seconds: float | None = None,
     processes: int | None = None,
-    output: Name | None = None,
+    output: PathLike | None = None,
     progress: bool = True,
 ) -> dict[str, Any]:
     """Search for a faster configuration in virtual time, as ``pdcode plan`` does.
@@ -216,41 +218,32 @@ def plan(
     Failure
         If no candidate reaches the target.
     """
-    options = {
-        "trace": named(trace),
-        "target": target,
-        "candidates": candidates,
-        "seeds": seeds,
-        "eta": eta,
-        "seconds": seconds,
-        "processes": processes,
-    }
+    options = {"trace": path_of(trace), "target": target, "candidates": candidates, "seeds": seeds}
+    options |= {"eta": eta, "seconds": seconds, "processes": processes}
     settings = configs.overrides(set, workers)
     job = configs.read(config, settings)
     with job.as_file() as file, tempfile.TemporaryDirectory(prefix="pdcode-") as folder:
         best = Path(output or Path(folder) / "plan.toml")
-        command.start(["plan", *command.flags(options, settings), f"--output={best}", "--", file], progress)
+        command.run_command(
+            ["plan", *command.to_options(options, settings), f"--output={best}", "--", file], progress
+        )
         return tomllib.loads(best.read_text(encoding="utf-8"))
 
 
 @contextmanager
-def _recorded(path: Path) -> Iterator[None]:
-    """Give a `Failure` in the block the trace that was written meanwhile, and its reason."""
+def _with_trace(path: Path) -> Iterator[None]:
+    """Attach the trace that the block writes, and the reason in it, to a `Failure` of the block."""
     before = _identity(path)
     try:
         yield
-    except Failure as failure:
+    except Failure as error:
         if _identity(path) in (None, before):
             raise
         trace = Trace(path)
-        named = Failure(trace.summary()["failure"] or str(failure))
-        named.trace = trace
-        raise named from None
+        failure = Failure(trace.summary()["failure"] or str(error))
+        failure.trace = trace
+        raise failure from None
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
     return (path.stat().st_dev, path.stat().st_ino) if path.exists() else None
-
-
-def _silent(line: str) -> None:
-    pass

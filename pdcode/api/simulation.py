@@ -1,4 +1,4 @@
-"""A simulation with a trace and a summary: what `pdcode simulate` and `pdcode.simulate` do."""
+"""A simulation with a trace and a summary, for `pdcode simulate` and `pdcode.simulate`."""
 
 from __future__ import annotations
 
@@ -35,22 +35,22 @@ VIRTUAL = ".virtual.h5"
 
 @dataclass(frozen=True)
 class Request:
-    """What to simulate: a job, the run whose delays it replays, whether without gradients, and from where."""
+    """A simulation to run."""
 
-    job: configs.Job
-    recorded: Trace | None
+    loaded: configs.LoadedConfig
+    recorded: Trace | None  # the run whose delays are replayed
     timing_only: bool
     found: Found | None = None
     resume: bool = False
 
     @property
-    def over(self) -> bool:
-        """Whether the run that is to go on has ended."""
-        return self.resume and self.found is None and checkpoint.ended(self.job.config.trace.path)
+    def ended(self) -> bool:
+        """Whether the run to be resumed has ended."""
+        return self.resume and self.found is None and checkpoint.ended(self.loaded.config.trace.path)
 
 
 def load(
-    given: configs.Given,
+    given: configs.ConfigLike,
     settings: Sequence[str],
     output: str | None = None,
     stragglers: str | None = None,
@@ -58,31 +58,26 @@ def load(
     timing_only: bool = False,
     resume: bool = False,
 ) -> Request:
-    """Read a configuration with settings ``KEY=VALUE``, and the delays and costs of other files.
+    """Read a configuration with settings ``KEY=VALUE``, and delays and costs of other files.
 
-    Without `output` the trace's file is that of the configuration with another extension. With `resume`, a
+    Without `output` the trace is written to the configuration's path with another extension. With `resume`, a
     checkpoint beside it is read.
-
-    Raises
-    ------
-    InputError
-        Naming file, key and value.
     """
-    read = [file for file in (stragglers, cost) if file is not None]
+    inputs = [file for file in (stragglers, cost) if file is not None]
     delays: list[str] = []
-    recorded = recorded_run(stragglers)
+    recorded = open_recorded(stragglers)
     if stragglers is not None:
-        # Replay each worker's delays in order if all are recorded; else draw blocks of them.
-        kept = "all" if recorded is None else recorded.attributes.get("arrivals", "all")
-        draw = "replay" if kept == "all" else "block"
+        # Replay each worker's delays in order if all are recorded, otherwise draw blocks of them.
+        arrivals = "all" if recorded is None else recorded.attributes.get("arrivals", "all")
+        draw = "replay" if arrivals == "all" else "block"
         delays = configs.overrides({"stragglers": {"kind": "trace", "path": stragglers, "draw": draw}})
-    job = configs.read(given, [*delays, *settings])
-    config = job.config
+    loaded = configs.read(given, [*delays, *settings])
+    config = loaded.config
     if output is None:
         path = str(Path(config.trace.path).with_suffix("")) + VIRTUAL
         config = msgspec.structs.replace(config, trace=msgspec.structs.replace(config.trace, path=path))
     written = Path(config.trace.path)
-    for file in read:
+    for file in inputs:
         if Path(file).resolve() in (written.resolve(), opening.previous(written).resolve()):
             raise InputError(f"{file}: an input file cannot be overwritten by the trace; use -o")
     if cost is not None:
@@ -94,11 +89,11 @@ def load(
     if config.faults and (resume or config.trace.checkpoint_s is not None):
         raise InputError("trace.checkpoint_s: a simulation with [faults] takes no checkpoints")
     found = checkpoint.find(config) if resume else None
-    return Request(job._replace(config=config), recorded, timing_only, found, resume)
+    return Request(loaded._replace(config=config), recorded, timing_only, found, resume)
 
 
-def recorded_run(path: str | None) -> Trace | None:
-    """Open a file of delays if it is a trace, and read what the prediction is compared with at the end."""
+def open_recorded(path: str | None) -> Trace | None:
+    """Open a file of delays if it is a trace, and read the progress for the comparison at the end."""
     if path is None or not opening.is_trace(Path(path)):
         return None
     trace = Trace(path)
@@ -107,14 +102,14 @@ def recorded_run(path: str | None) -> Trace | None:
     return trace
 
 
-def alone(request: Request, print_line: Print, source: DataSource | None = None) -> Result:
-    """Simulate in this process, on data that has been read already if `source` is given."""
-    config, text, name = request.job
+def simulate(request: Request, print_line: Print, source: DataSource | None = None) -> Result:
+    """Simulate in this process; the data are read unless `source` is given."""
+    config, text, name = request.loaded
     if request.found is not None:
         config = request.found.goes_on(config)
     with prefix_errors(name):
         if request.timing_only:
-            config = timed(config)
+            config = without_numeric_stops(config)
             timing_only.check_captured(config)
         quick = request.timing_only and timing_only.is_timeable(config)
         (timing_only.ensure_timeable if quick else check_count)(config)
@@ -125,41 +120,35 @@ def alone(request: Request, print_line: Print, source: DataSource | None = None)
         with prefix_errors(name):
             check_count(config)
     check_writable(config.trace.path, name, config.stragglers.reads)
-    for line in without_delay(config, components):
-        print_line(line)
+    if warning := warn_of_no_delay(config, components):
+        print_line(warning)
     if quick:
-        trace, result = times(config, text, components, print_line)
+        trace, result = simulate_times(config, text, components, print_line)
     else:
         executor = NullExecutor(components.layouts) if request.timing_only else None
         with np.errstate(all="ignore"):  # the monitor checks the loss
-            trace, result = perform(Simulation(config, components, executor), request, print_line)
+            trace, result = run_traced(Simulation(config, components, executor), request, print_line)
     report(trace, result, request, print_line)
     return result
 
 
-def without_delay(config: Config, components: Components) -> list[str]:
-    """Say so if most recorded tasks are no longer than what a task computes here: they have no delay."""
+def warn_of_no_delay(config: Config, components: Components) -> str:
+    """Return a warning if most recorded tasks are shorter than a task computes here, and so have no delay."""
     table = config.stragglers
     if not isinstance(table, Recorded) or table.times != "task":
-        return []
+        return ""
     compute_ns = float(task_times_ns(config, components).max())
-    share = float(np.mean(load_records(table).delays_s <= 1e-9 * compute_ns))
-    if share <= 0.5:
-        return []
-    return [
-        f"stragglers.path: {share:.0%} of the recorded tasks take no longer than a task computes here, "
-        f"{duration(compute_ns)}, and so have no delay; [machine] or the times may want another scale"
-    ]
+    fraction = float(np.mean(load_records(table).delays_s <= 1e-9 * compute_ns))
+    if fraction <= 0.5:
+        return ""
+    return (
+        f"stragglers.path: {fraction:.0%} of the recorded tasks take no longer than a task computes here, "
+        f"{duration(compute_ns)}, and so have no delay; [machine] or the times may need another scale"
+    )
 
 
-def timed(config: Config) -> Config:
-    """Remove the stop criteria that need numerics.
-
-    Raises
-    ------
-    InputError
-        If no other remains, or if ``[faults]`` needs payloads.
-    """
+def without_numeric_stops(config: Config) -> Config:
+    """Remove stop criteria that need numerics; refuse faults that do, and runs without another criterion."""
     for each in config.faults.injected:
         if each.numeric:
             raise InputError(f"faults.events: kind '{each.kind}': there are no payloads without numerics")
@@ -170,8 +159,10 @@ def timed(config: Config) -> Config:
     return msgspec.structs.replace(config, stop=stop, trace=trace)
 
 
-def times(config: Config, text: str, components: Components, print_line: Print) -> tuple[TraceWriter, Result]:
-    """Simulate with the timing-only loop in C."""
+def simulate_times(
+    config: Config, text: str, components: Components, print_line: Print
+) -> tuple[TraceWriter, Result]:
+    """Simulate with the timing-only loop."""
     for line in components.remarks():
         print_line(line)
     task_ns = task_times_ns(config, components).max()
@@ -186,14 +177,14 @@ def times(config: Config, text: str, components: Components, print_line: Print) 
             print_line,
         )
         names = ("arrivals", "used", "wasted", "bytes_up", "bytes_down")
-        trace.close(counters=clocked(result) | {name: getattr(result, name) for name in names})
+        trace.close(counters=clock_counters(result) | {name: getattr(result, name) for name in names})
     print_line(f"stopped: {result.reason}, after {result.updates:,} updates without numerics")
     print_line(f"trace: {trace.path}")
     return trace, result
 
 
-def clocked(result: Result) -> dict[str, float]:
-    """Return the virtual clock's counters, for the trace."""
+def clock_counters(result: Result) -> dict[str, float]:
+    """Return the virtual clock's counters for the trace."""
     return {
         "version": result.updates,
         "t_stop_ns": round(1e9 * result.seconds),
@@ -201,28 +192,25 @@ def clocked(result: Result) -> dict[str, float]:
     }
 
 
-def perform(simulation: Simulation, request: Request, print_line: Print) -> tuple[TraceWriter, Result]:
+def run_traced(simulation: Simulation, request: Request, print_line: Print) -> tuple[TraceWriter, Result]:
     """Run a simulation with a trace."""
     task_ns = simulation.task_ns.max()
     attributes = {"clock": "virtual", "numerics": not request.timing_only, "task_ns": task_ns}
     components, fleet, config = simulation.components, simulation.fleet, simulation.config
     found = request.found
     attributes["run"] = run = identity(found)
-    trace = open_trace(config, request.job.text, components, fleet, found, **attributes)
+    trace = open_trace(config, request.loaded.text, components, fleet, found, **attributes)
     checkpoints = None
     if request.resume or config.trace.checkpoint_s is not None:
-        checkpoints = Checkpoints(trace.path, run, request.job.config, config, print_line)
+        checkpoints = Checkpoints(trace.path, run, request.loaded.config, config, print_line)
     with signals.handled(signals.interrupts(fleet)):
         descent, result = simulation.run(trace, print_line, found, checkpoints)
-        close_trace(trace, descent, clocked(result))
+        close_trace(trace, descent, clock_counters(result))
     return trace, result
 
 
 def report(trace: TraceWriter, result: Result, request: Request, print_line: Print) -> None:
-    """Print the summary, and record the oracle's time in the trace.
-
-    The trace is complete by now; an interrupt may end this at once.
-    """
+    """Print the summary, and add the oracle's time to the trace, which is complete before."""
     for line in prediction.summary(result.config, result):
         print_line(line)
     if request.recorded is not None and not request.timing_only:

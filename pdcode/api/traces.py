@@ -1,4 +1,4 @@
-"""`pdcode.Trace`: a recorded run with its figures, its headline figures and its replay."""
+"""`pdcode.Trace`: a recorded run with its summary, figures and replay."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Trace(reader.Trace):
     __doc__ = reader.Trace.__doc__
 
     def summary(self, loss: float | None = None, accuracy: float | None = None) -> dict[str, Any]:
-        """Return the headline figures of the run, by which runs are compared.
+        """Return the headline figures of the run.
 
         Parameters
         ----------
@@ -57,7 +57,7 @@ class Trace(reader.Trace):
         Raises
         ------
         InputError
-            If there is no such kind, or every layer is sent uncoded.
+            If there is no such kind, or no code as every layer is sent uncoded.
         """
         from ..analysis import plots, style
 
@@ -103,7 +103,7 @@ class Trace(reader.Trace):
             raise Failure(f"{self.path}: not the same: {difference}") from None
 
     def _repr_html_(self) -> str:
-        """Return the run in a few lines, for notebooks."""
+        """Describe the run for notebooks."""
         from ..analysis import description
         from ..analysis.formats import duration, number, size
         from ..analysis.summary import summarise

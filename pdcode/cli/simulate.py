@@ -67,21 +67,21 @@ def simulate(options: argparse.Namespace) -> int:
     settings = configs.overrides(options.set, options.workers, options.output)
     files = options.output, options.stragglers, options.cost
     request = simulation.load(options.config, settings, *files, options.timing_only, options.resume)
-    guard.probe_inputs(request.job.config)
+    guard.probe_inputs(request.loaded.config)
     place = launch.place(os.environ)
     if place is not None and place[1] > 1:
         return spread(request)
-    if request.over:
-        print_line(f"{request.job.config.trace.path}: the run has ended; there is nothing to go on with")
+    if request.ended:
+        print_line(f"{request.loaded.config.trace.path}: the run has ended; there is nothing to go on with")
         return 0
-    return simulation.alone(request, print_line).code
+    return simulation.simulate(request, print_line).code
 
 
 def spread(request: Request) -> int:
     """Simulate on the ranks of a launcher."""
     if request.timing_only:
         launch.alone("--timing-only")
-    if request.resume or request.job.config.trace.checkpoint_s is not None:
+    if request.resume or request.loaded.config.trace.checkpoint_s is not None:
         launch.alone("trace.checkpoint_s")
     from ..api import simulation
     from ..mpi import spread
@@ -90,7 +90,7 @@ def spread(request: Request) -> int:
     from ..training.setup import prepare, worker_builder
     from ..virtual.simulation import Simulation, check_count
 
-    config, _, name = request.job
+    config, _, name = request.loaded
 
     def make() -> Components:
         with prefix_errors(name):
@@ -108,6 +108,6 @@ def spread(request: Request) -> int:
             spread.serve(*mine)
             return 0
         executor = spread.MPIExecutor(*mine)
-        trace, result = simulation.perform(Simulation(config, components, executor), request, print_line)
+        trace, result = simulation.run_traced(Simulation(config, components, executor), request, print_line)
     simulation.report(trace, result, request, print_line)
     return result.code

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from ..analysis import printing
 from ..api import command, configs
-from ..api.configs import Given, Name, Settings, named
+from ..api.configs import ConfigLike, PathLike, Settings, path_of
 from ..trace import frames
 from ..trace.reader import Trace
 from ..util.errors import InputError
@@ -73,22 +73,22 @@ class Comparison(file.Comparison):
 
 
 def compare(
-    config: Given,
+    config: ConfigLike,
     schemes: str | Sequence[str],
     *,
     seeds: int | None = None,
     tune: int | None = None,
-    rates: Name | None = None,
+    rates: PathLike | None = None,
     clock: str = "virtual",
     target: float | None = None,
     seconds: float | None = None,
-    stragglers: Name | Trace | None = None,
-    cost: Name | Trace | None = None,
+    stragglers: PathLike | Trace | None = None,
+    cost: PathLike | Trace | None = None,
     link: float | None = None,
     workers: int | None = None,
     set: Settings = (),
     processes: int | None = None,
-    output: Name | None = None,
+    output: PathLike | None = None,
     progress: bool = True,
 ) -> Comparison:
     """Run schemes under the same delays and rank them, as ``pdcode compare`` does.
@@ -160,12 +160,12 @@ def compare(
         "schemes": schemes if isinstance(schemes, str) else ",".join(schemes),
         "seeds": seeds,
         "tune": tune,
-        "rates": named(rates),
+        "rates": path_of(rates),
         "clock": clock,
         "target": target,
         "seconds": seconds,
-        "stragglers": named(stragglers),
-        "cost": named(cost),
+        "stragglers": path_of(stragglers),
+        "cost": path_of(cost),
         "link": link,
         "processes": processes,
     }
@@ -174,7 +174,7 @@ def compare(
     stem = Path(job.name).stem if job.name else "config"
     written = Path(output or Path("results") / f"{stem}.compare.h5")
     with job.as_file() as path:
-        command.start(
-            ["compare", *command.flags(options, settings), f"--output={written}", "--", path], progress
+        command.run_command(
+            ["compare", *command.to_options(options, settings), f"--output={written}", "--", path], progress
         )
     return Comparison.load(written)

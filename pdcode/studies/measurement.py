@@ -15,7 +15,7 @@ import numpy as np
 from .. import stragglers
 from ..analysis import comparison, description, statistics, timing
 from ..api import command, simulation
-from ..api.configs import Job
+from ..api.configs import LoadedConfig
 from ..api.simulation import Request
 from ..config import Config
 from ..config.write import to_toml
@@ -74,15 +74,15 @@ class Cell:
         """
         if self.clock == "mpi":
             try:
-                command.start(self.arguments, False, None if self.survives else launch.MORTAL)
+                command.run_command(self.arguments, False, None if self.survives else launch.MORTAL)
             except Failure:  # such as divergence, which the trace records
                 if not Path(self.trace).exists():
                     return nothing(self.config), {key: np.zeros(0) for key in CURVES}
         else:
             trace = msgspec.structs.replace(self.config.trace, path=self.trace)
             config = msgspec.structs.replace(self.config, seed=self.seed, trace=trace)
-            job = Job(config, to_toml(config), self.file)
-            done = simulation.alone(Request(job, None, False), lambda line: None, source(config))
+            job = LoadedConfig(config, to_toml(config), self.file)
+            done = simulation.simulate(Request(job, None, False), lambda line: None, source(config))
             if done.reason == INTERRUPTED:
                 raise KeyboardInterrupt
         recorded = Trace(self.trace)

@@ -53,6 +53,6 @@ def test_a_plan_is_a_configuration(tmp_path: Path, capsys: pytest.CaptureFixture
 
 def test_what_a_command_says_beside_its_error(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(pdcode.InputError, match=r"^absent.h5: no such file$"):
-        command.start(["show", "absent.h5"])
-    command.start(["--version"])
+        command.run_command(["show", "absent.h5"])
+    command.run_command(["--version"])
     assert capsys.readouterr() == (f"pdcode {pdcode.__version__}\n", "")

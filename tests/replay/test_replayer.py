@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from pdcode import Trace
 from pdcode.__main__ import main
-from pdcode.api.simulation import clocked
+from pdcode.api.simulation import clock_counters
 from pdcode.config import load as configfile
 from pdcode.replay import Difference, Replayer, replay
 from pdcode.trace import TraceWriter
@@ -152,7 +152,7 @@ def record(
     fleet.arrivals = interrupted
     with np.errstate(all="ignore"):
         descent, result = simulation.run(trace)
-    close_trace(trace, descent, clocked(result) | {"oracle_s": result.oracle_s})
+    close_trace(trace, descent, clock_counters(result) | {"oracle_s": result.oracle_s})
     return path
 
 
