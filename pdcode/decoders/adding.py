@@ -13,18 +13,8 @@ from .base import Decoder
 class AddingDecoder(Decoder):
     """Decoder whose accumulator is Σ g_i ⊗ y_i over arrivals: O(w·e) for each codeword.
 
-    Where all decoders of a state are such, and do not override `add_sparse`, an arrival is added to all of
-    them in one call (`kernels.intake.Fold`).
-
-    Parameters
-    ----------
-    blocks, block_shape, dtype, length
-        As for `Decoder`.
-
-    Attributes
-    ----------
-    target : ndarray, shape (length,)
-        The accumulator without padding.
+    If all decoders of a state are of this class, without an `add_sparse` of their own, an arrival is added to
+    all of them in one call (`kernels.intake.Fold`). `target` is a view of the accumulator without padding.
     """
 
     def __init__(self, *shape: Any, **common: Any) -> None:
@@ -37,7 +27,7 @@ class AddingDecoder(Decoder):
         self.added(indices)
 
     def added(self, indices: np.ndarray) -> None:
-        """Note codewords, with indices (r, w), whose payloads have been added to the accumulator."""
+        """Record codewords, with indices (r, w), whose payloads have been added to the accumulator."""
         if self.touched is not None:
             self.touched.append(indices)
         self.count += len(indices)

@@ -9,26 +9,17 @@ import numpy as np
 from ..config import DecoderTable
 from ..util.errors import InputError
 from .adding import AddingDecoder
-from .base import Context, Decoder, count_of, number_of
+from .base import Context, Decoder, finite_float, positive_int
 
 
 class AdjointDecoder(AddingDecoder):
     """Adjoint decoder: ĝ = c Σ g_i ⊗ y_i over the arrivals, O(w·e) for each codeword.
 
-    With c = k/q it is unbiased for a tight code of which a random set of rows arrives. It keeps no payloads,
-    and records which blocks it touched.
-
-    Parameters
-    ----------
-    blocks, block_shape, dtype, length
-        As for `Decoder`.
-    scale : "mean" or float
-        c: k/q, or a constant.
-    mean_of : int, optional
-        Number of workers n for c = 1/n instead: the mean over workers with error-feedback memory, which lose
-        no part of a gradient, so that nothing must be scaled up.
-    rows : int, optional
-        Rows n of the (tight) code. The captured fraction of q distinct rows is q / (k + (q-1)(n-k)/(n-1)).
+    With c = k/q (`scale` = "mean") it is unbiased for a tight code of which a random set of rows arrives; a
+    number as `scale` is a constant c. `mean_of` = n is c = 1/n instead: the mean over workers with
+    error-feedback memory, where no part of a gradient is lost and nothing must be scaled up. With `rows` = n
+    rows of the (tight) code, the captured fraction of q distinct rows is q / (k + (q-1)(n-k)/(n-1)). It
+    stores no payloads, and records which blocks it touched.
     """
 
     clears = True
@@ -50,23 +41,23 @@ class AdjointDecoder(AddingDecoder):
             raise InputError(f"decoder.mean_of = {mean_of}: scale is given too")
         self._constant: float | None = None
         if mean_of is not None:
-            self.senders = count_of("decoder.mean_of", mean_of)
+            self.senders = positive_int("decoder.mean_of", mean_of)
             self._constant = 1 / self.senders
         elif not isinstance(scale, str):
-            self._constant = number_of("decoder.scale", scale)
-        rows = None if rows is None else count_of("decoder.rows", rows)
-        # Fewer rows than blocks cannot be tight: take them to be orthogonal.
+            self._constant = finite_float("decoder.scale", scale)
+        rows = None if rows is None else positive_int("decoder.rows", rows)
+        # Fewer rows than blocks cannot be tight: they are assumed to be orthogonal.
         self._overlap = (rows - self.blocks) / (rows - 1) if rows is not None and rows > self.blocks else 0.0
-        self._captured = 0, 0.0  # a number of codewords, and its share
+        self._captured = 0, 0.0  # number of codewords, and the fraction that they capture
         self.touched = []
 
     @property
     def scale(self) -> float:
-        constant = self._constant  # most often: asynchronous runs ask at every arrival
+        constant = self._constant  # checked first, as asynchronous runs need the scale at every arrival
         return self.scale_of(self.count) if constant is None else constant
 
     def scale_of(self, count: int) -> float:
-        """Return `scale` when so many codewords have arrived."""
+        """Return `scale` after a number of codewords."""
         if self._constant is not None:
             return self._constant
         return self.blocks / count if count else 1.0
@@ -74,12 +65,12 @@ class AdjointDecoder(AddingDecoder):
     @property
     def captured(self) -> float:
         count = self.count
-        if count != self._captured[0]:  # asynchronous runs ask for the same few numbers again and again
+        if count != self._captured[0]:  # cached, as asynchronous runs need the same few numbers repeatedly
             self._captured = count, self.captured_of(count)
         return self._captured[1]
 
     def captured_of(self, count: int) -> float:
-        """Return `captured` when so many codewords have arrived."""
+        """Return `captured` after a number of codewords."""
         return min(1.0, count / (self.blocks + (count - 1) * self._overlap)) if count else 0.0
 
     def reset(self) -> None:

@@ -15,15 +15,15 @@ from ..problems.partition import sparse_codewords
 from ..util.errors import InputError
 
 
-def count_of(name: str, value: Any) -> int:
-    """Return an option's value as a positive int; raise InputError for anything else."""
+def positive_int(name: str, value: Any) -> int:
+    """Return an option's value as a positive int, or raise InputError."""
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
         raise InputError(f"{name} = {value!r}: not a positive whole number")
     return int(value)
 
 
-def number_of(name: str, value: Any) -> float:
-    """Return an option's value as a finite float; raise InputError for anything else."""
+def finite_float(name: str, value: Any) -> float:
+    """Return an option's value as a finite float, or raise InputError."""
     if isinstance(value, bool) or not isinstance(value, int | float | np.number) or not isfinite(value):
         raise InputError(f"{name} = {value!r}: not a number")
     return float(value)
@@ -40,8 +40,8 @@ class Context:
     workers : int
         Number of workers n.
     mean_of : int or None
-        n if the estimate is the mean of the payloads over the workers, because memory keeps what a payload
-        leaves out or because it sends the largest part; None if payloads are samples of the gradient.
+        n if the estimate is the mean of the payloads over the workers, because the remainder of a gradient
+        stays in memory or because the largest part is sent; None if payloads are samples of the gradient.
     rows : int or None
         Rows of the layer's code, if known.
     wire : str
@@ -106,7 +106,7 @@ class Decoder(ABC):
             raise InputError(f"dtype = {dtype!r}: not float32 or float64") from None
         if self.dtype not in (np.float32, np.float64):
             raise InputError(f"dtype = {dtype!r}: not float32 or float64")
-        self.blocks = count_of("blocks", blocks)
+        self.blocks = positive_int("blocks", blocks)
         try:
             self.block_shape = tuple(index(d) for d in block_shape)
         except TypeError:
@@ -115,7 +115,7 @@ class Decoder(ABC):
             raise InputError(f"block_shape = {block_shape}: an empty block")
         self.elements = prod(self.block_shape)
         full = self.blocks * self.elements
-        self.length = full if length is None else count_of("decoder.length", length)
+        self.length = full if length is None else positive_int("decoder.length", length)
         if self.length > full:
             raise InputError(f"decoder.length = {length}: not from 1 to {full}")
         self.accumulator = np.zeros(full, self.dtype)
@@ -137,19 +137,19 @@ class Decoder(ABC):
             If a shape is wrong, or an element is not a finite number: a NaN would spread over the estimate,
             and some decoders would keep it for ever.
         """
-        words, data = self._floats("codeword", codeword), self._floats("payload", payload)
-        if words.ndim not in (1, 2) or words.shape[-1] != self.blocks:
-            raise InputError(f"codeword: shape {words.shape} is not ({self.blocks},) or (r, {self.blocks})")
-        shape = words.shape[:-1] + self.block_shape
+        rows, data = self._floats("codeword", codeword), self._floats("payload", payload)
+        if rows.ndim not in (1, 2) or rows.shape[-1] != self.blocks:
+            raise InputError(f"codeword: shape {rows.shape} is not ({self.blocks},) or (r, {self.blocks})")
+        shape = rows.shape[:-1] + self.block_shape
         if data.shape != shape:
             raise InputError(f"payload: shape {data.shape} is not {shape}")
-        for name, array in ("codeword", words), ("payload", data):
+        for name, array in ("codeword", rows), ("payload", data):
             if not finite.all_finite(array.reshape(-1)):
                 where = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
                 raise InputError(f"{name}: element {where} is {array[where]}: it must be finite")
-        words = np.atleast_2d(words)
-        if len(words):
-            self.add_sparse(*sparse_codewords(words, self.dtype), data.reshape(len(words), self.elements))
+        rows = np.atleast_2d(rows)
+        if len(rows):
+            self.add_sparse(*sparse_codewords(rows, self.dtype), data.reshape(len(rows), self.elements))
 
     def _floats(self, name: str, value: Any) -> np.ndarray:
         """Return a C-ordered copy in the decoder's dtype; a copy, because some decoders keep it."""

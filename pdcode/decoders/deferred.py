@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from .base import Decoder, count_of
+from .base import Decoder, positive_int
 from .payloads import PayloadStore
 
 
@@ -21,30 +21,23 @@ class Structure(Protocol):
 class DeferredDecoder(Decoder):
     """Decoder that processes only the codewords at an arrival, and the payloads when it solves.
 
-    Parameters
-    ----------
-    blocks, block_shape, dtype, length
-        As for `Decoder`.
-    copy : bool
-        Whether `add_sparse` copies payloads; if not, a payload must stay unchanged until `reset`. `add`
-        always copies.
-    capacity : int, optional
-        Codewords between two resets for which memory is allocated in advance (default 2k); it grows on
-        demand.
+    With `copy`, `add_sparse` copies payloads; if not, a payload must stay unchanged until `reset`. `add`
+    always copies. `capacity` is the number of codewords between two resets for which memory is allocated in
+    advance (default 2k); it grows on demand.
     """
 
     options = (*Decoder.options, "copy", "capacity")
 
     def __init__(self, *shape: Any, copy: bool = False, capacity: int | None = None, **common: Any) -> None:
         super().__init__(*shape, **common)
-        room = 2 * self.blocks if capacity is None else count_of("decoder.capacity", capacity)
-        self._received = PayloadStore(self.elements, self.dtype, copy, room)
+        rows = 2 * self.blocks if capacity is None else positive_int("decoder.capacity", capacity)
+        self._received = PayloadStore(self.elements, self.dtype, copy, rows)
         self._codewords: list[tuple[np.ndarray, np.ndarray]] = []
-        self._structure = self._prepare(room)
+        self._structure = self._prepare(rows)
 
     @abstractmethod
-    def _prepare(self, room: int) -> Structure:
-        """Make the structure that keeps the codewords, with room for `room` of them."""
+    def _prepare(self, capacity: int) -> Structure:
+        """Make the structure of the codewords, with memory for `capacity` of them."""
 
     def add_sparse(self, indices: np.ndarray, values: np.ndarray, payload: np.ndarray) -> None:
         self._received.check(payload, len(indices))

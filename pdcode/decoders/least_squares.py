@@ -15,13 +15,8 @@ class LeastSquaresDecoder(LinearDecoder):
     """Least-squares decoder: ĝ = G⁺ y, exact for every prefix of the arrivals, of any rank.
 
     A complete orthogonal factorisation of the codewords is updated with each codeword, O(k·q) in float64;
-    payloads are read once, when the gradient is asked for. `captured` is rank/k. Codewords may be zero,
-    repeated or of any norm; those of larger norm weigh more where payloads contradict each other.
-
-    Parameters
-    ----------
-    blocks, block_shape, dtype, length, copy, capacity
-        As for `LinearDecoder`.
+    payloads are read once, when the gradient is needed. `captured` is rank/k. Codewords may be zero, repeated
+    or of any norm; those of larger norm have more weight where payloads contradict each other.
     """
 
     def coefficients(self) -> np.ndarray:

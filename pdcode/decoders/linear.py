@@ -17,45 +17,40 @@ class LinearDecoder(DeferredDecoder):
     """Linear decoder: ĝ = W y, with W from a factorisation of the codewords.
 
     The algebra runs on the codewords, O(k·q) per arrival, in float64. Payloads stay where they were received
-    and are read once, when the gradient is asked for.
-
-    Parameters
-    ----------
-    blocks, block_shape, dtype, length, copy, capacity
-        As for `DeferredDecoder`.
+    and are read once, when the gradient is needed.
     """
 
     _solved = 0  # number of codewords that the accumulator accounts for; -1: unknown
 
-    def _prepare(self, room: int) -> Structure:
-        self._factors = factor.Factorisation(self.blocks, room)
+    def _prepare(self, capacity: int) -> Structure:
+        self._factors = factor.Factorisation(self.blocks, capacity)
         return self._factors
 
     @abstractmethod
     def coefficients(self) -> np.ndarray:
         """Return Wᵀ, shape (q, k): the weight of each payload in each block."""
 
-    def _kept(self) -> np.ndarray | slice:
+    def _used_rows(self) -> np.ndarray | slice:
         """Return the payload rows to which the coefficients apply."""
         return slice(None)
 
-    def _fill(self, out: np.ndarray) -> None:
+    def _write_estimate(self, out: np.ndarray) -> None:
         """Write the estimate into `out`, shape (k, e)."""
         if self.count:
-            self._received.combine(self.coefficients(), out, rows=self._kept())
+            self._received.combine(self.coefficients(), out, rows=self._used_rows())
         else:
             out.fill(0)
 
     def solve(self) -> None:
         if self._solved != self.count:
-            self._fill(self.accumulator.reshape(self.blocks, self.elements))
+            self._write_estimate(self.accumulator.reshape(self.blocks, self.elements))
             self._solved = self.count
 
     def gradient(self, out: np.ndarray | None = None) -> np.ndarray:
         if self._solved == self.count:
             return super().gradient(out)
         result = self._result(out)
-        self._fill(result.reshape(self.blocks, self.elements))  # directly, without the accumulator
+        self._write_estimate(result.reshape(self.blocks, self.elements))  # directly, without the accumulator
         result.reshape(-1)[self.length :] = 0
         return result
 
@@ -80,7 +75,7 @@ class LinearDecoder(DeferredDecoder):
             return squares
         combined = (self._factors.codewords @ self.coefficients().T).T  # G W, transposed
         matrix = np.eye(self.count)
-        matrix[self._kept()] -= combined
+        matrix[self._used_rows()] -= combined
         for start in range(0, self.elements, TILE):
             tile = np.empty((self.count, min(TILE, self.elements - start)), self.dtype)
             self._received.combine(matrix, tile, start)

@@ -11,16 +11,11 @@ from .base import Decoder
 
 
 class MajorityDecoder(Decoder):
-    """Majority vote: ĝ = sign(Σ g_i ⊗ sign(y_i)), 0 where there are as many votes for each sign.
+    """Majority vote: ĝ = sign(Σ g_i ⊗ sign(y_i)), 0 for equal numbers of votes for both signs.
 
-    A direction for a step, not an estimate of the gradient's length (Bernstein, Wang, Azizzadenesheli and
-    Anandkumar, "signSGD: compressed optimisation for non-convex problems", ICML 2018). Until the step the
-    accumulator holds the sum of the votes.
-
-    Parameters
-    ----------
-    blocks, block_shape, dtype, length
-        As for `Decoder`.
+    The result is a direction for a step, not an estimate of the gradient's length (Bernstein, Wang,
+    Azizzadenesheli and Anandkumar, "signSGD: compressed optimisation for non-convex problems", ICML 2018).
+    Until the step the accumulator holds the sum of the votes.
     """
 
     def __init__(self, *shape: Any, **common: Any) -> None:

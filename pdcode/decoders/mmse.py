@@ -11,7 +11,7 @@ from ..codes.quality.information import covariance_of, root_of, variance_of
 from ..config import DecoderTable, NonNegative
 from ..kernels import mmse
 from ..util.errors import InputError
-from .base import Decoder, count_of, number_of
+from .base import Decoder, finite_float, positive_int
 from .energies import EmEstimate
 from .linear import LinearDecoder
 
@@ -24,29 +24,12 @@ class MmseDecoder(LinearDecoder):
     that is least squares. An arrival costs O(k·(k + q)) in float64: the covariance is updated in square-root
     form.
 
-    If Σ or σ² is not given, it is estimated from the payloads of earlier updates: one EM step at each
-    `reset`, on samples of the payloads, for block energies (a diagonal Σ) and σ². Until the first `reset` the
-    decoder is least squares. σ² is identifiable only if arrivals are redundant or supports overlap.
-
-    Parameters
-    ----------
-    blocks, block_shape, dtype, length, copy, capacity
-        As for `LinearDecoder`.
-    covariance : array_like, shape (k,) or (k, k), optional
-        Mean square of an element of each block, or the blocks' covariance Σ.
-    noise : float, optional
-        σ²: noise variance per element of a payload, in the same unit.
-    decay : float
-        Weight of the old estimate after an update.
-    sample : int
-        Number of elements of each payload from which the estimates are updated.
-
-    Attributes
-    ----------
-    energies : ndarray, shape (k,)
-        Diagonal of the Σ that this update uses.
-    noise : float
-        σ² that this update uses.
+    `covariance` is Σ, or its diagonal: mean squares of the elements of the blocks; `noise` is σ², in the same
+    unit. If Σ or σ² is not given, it is estimated from the payloads of earlier updates: one EM step at each
+    `reset`, on `sample` elements of each payload, for block energies (a diagonal Σ) and σ²; the old estimate
+    has the weight `decay`. Until the first `reset` the decoder is least squares. σ² is identifiable only if
+    arrivals are redundant or supports overlap. `energies` and `noise` are the diagonal of Σ and σ² of this
+    update.
     """
 
     options = (*LinearDecoder.options, "covariance", "noise", "decay", "sample")
@@ -61,14 +44,14 @@ class MmseDecoder(LinearDecoder):
         **common: Any,
     ) -> None:
         super().__init__(*shape, **common)
-        if not 0 <= number_of("decoder.decay", decay) < 1:
+        if not 0 <= finite_float("decoder.decay", decay) < 1:
             raise InputError(f"decoder.decay = {decay}: not from 0 to below 1")
         try:
             prior = None if covariance is None else covariance_of(covariance, self.blocks)
             variance = None if noise is None else variance_of(noise)
         except InputError as error:
             raise InputError(f"decoder.{error}") from None
-        self.sample = min(count_of("decoder.sample", sample), self.elements)
+        self.sample = min(positive_int("decoder.sample", sample), self.elements)
         self._learns = prior is None or variance is None
         self._estimate = EmEstimate(
             self.blocks, float(decay), variance, None if prior is None else np.diagonal(prior).copy()

@@ -16,25 +16,11 @@ WORK_PER_THREAD = 1 << 24  # least number of multiplications per thread
 
 
 class PayloadStore:
-    """Payloads of the arrivals since the last `clear`, by reference.
+    """Payloads of the arrivals since the last `clear`, by reference, or copied if `copy` is set.
 
-    Parameters
-    ----------
-    elements : int
-        Elements e of a payload row.
-    dtype : dtype
-        float32 or float64.
-    copy : bool
-        Whether to copy payloads. If not, they must stay unchanged until `clear`.
-    capacity : int
-        Number of rows for which memory is allocated in advance; it grows on demand.
-
-    Attributes
-    ----------
-    count : int
-        Number of payload rows.
-    sizes : list of int
-        Number of rows of each arrival.
+    Payloads that are not copied must stay unchanged until `clear`. `capacity` is the number of rows of e
+    elements for which memory is allocated in advance, `count` the number of rows, and `sizes` the number of
+    rows of each arrival.
     """
 
     transient = "_addresses", "count", "sizes"  # in snapshots
@@ -49,12 +35,7 @@ class PayloadStore:
         self._combine = specialise(combine.combine, dtype)
 
     def check(self, payload: np.ndarray, rows: int) -> None:
-        """Refuse an array that is not a payload (rows, e) of the right type: it is read by address.
-
-        Raises
-        ------
-        InputError
-        """
+        """Refuse an array that is not a payload (rows, e) of the right type: it is read by address."""
         if payload.shape != (rows, self.elements) or payload.dtype != self.dtype:
             shape = (rows, self.elements)
             raise InputError(f"payload: {payload.dtype} {payload.shape} is not {self.dtype} {shape}")
@@ -90,25 +71,15 @@ class PayloadStore:
     ) -> None:
         """Compute ``out = matrix.T @ payloads[rows, start:start + T]``, reading each payload once.
 
-        It uses as many threads as the user sets for BLAS (see `util.threads`), else as many as the process
-        has cores. The result is bit-identical for any number of threads.
-
-        Parameters
-        ----------
-        matrix : ndarray, shape (q, k)
-            Coefficients of each payload row, of any float type.
-        out : ndarray, shape (k, T)
-            Array for the result; each row must be contiguous.
-        start : int
-            First element of each payload row to combine.
-        rows : slice or ndarray of int
-            Payload rows to combine.
+        `matrix` has shape (q, k), `out` (k, T) with contiguous rows. The number of threads is the one that
+        the user sets for BLAS (see `util.threads`), else one for each core of the process; it does not change
+        a bit.
         """
         matrix = np.ascontiguousarray(matrix, self.dtype)
         addresses = np.ascontiguousarray(self.addresses[rows])
         width = out.shape[1]
-        shares = max(1, min(threads(), matrix.size * width // WORK_PER_THREAD))
-        step = -(-width // shares // 16) * 16 if shares > 1 else width
+        parts = max(1, min(threads(), matrix.size * width // WORK_PER_THREAD))
+        step = -(-width // parts // 16) * 16 if parts > 1 else width
         jobs = [
             _pool().submit(self._combine, addresses, start + first, matrix, out[:, first : first + step])
             for first in range(step, width, step)

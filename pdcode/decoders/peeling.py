@@ -20,18 +20,13 @@ class PeelingDecoder(DeferredDecoder):
     The decoder of LT codes (Luby, FOCS 2002) over the reals. Blocks that are not released are zero. It starts
     only when a codeword of weight 1 arrives, and needs more arrivals than least squares; in return its
     bookkeeping costs O(edges) in total. Payloads stay where they were received; each released block costs one
-    combination of w blocks when the gradient is asked for.
-
-    Parameters
-    ----------
-    blocks, block_shape, dtype, length, copy, capacity
-        As for `DeferredDecoder`.
+    combination of w blocks when the gradient is needed.
     """
 
     _executed = 0  # number of releases that the accumulator accounts for
 
-    def _prepare(self, room: int) -> Structure:
-        self._graph = graph.Peeling(self.blocks, room)
+    def _prepare(self, capacity: int) -> Structure:
+        self._graph = graph.Peeling(self.blocks, capacity)
         self._filled = np.zeros(self.blocks, bool)  # blocks of the accumulator that may be nonzero
         return self._graph
 
@@ -39,7 +34,7 @@ class PeelingDecoder(DeferredDecoder):
         result, released = self.accumulator.reshape(self.blocks, self.elements), self._graph.schedule[:, 1]
         if self._executed == 0:
             self._filled[released] = False
-            result[self._filled] = 0  # left over from the previous update
+            result[self._filled] = 0  # remainder of the previous update
             self._filled.fill(False)
         self._graph.release(self._executed, self._received.addresses, result)
         self._filled[released] = True

@@ -10,14 +10,14 @@ from msgspec import Meta
 from ..config import Config, DecoderTable, Positive
 from ..kernels import factor
 from ..util.errors import InputError
-from .base import Context, Decoder, count_of, number_of
+from .base import Context, Decoder, finite_float, positive_int
 from .linear import TILE, LinearDecoder
 from .syndrome import FaultSearch, null_space
 
 TOLERANCE = {"float32": 1e-4, "float64": 1e-10}
 ROUNDING = {"float32": 1e-4, "bfloat16": 0.02, "float16": 0.002, "int8": 0.02}
 """Upper bound on the rounding error of a payload, relative to its norm, for wire formats of small errors."""
-CANDIDATES = 8  # sets tried on the payloads themselves if the checks' Gram matrix cannot tell them apart
+CANDIDATES = 8  # sets tried on the payloads themselves if the checks' Gram matrix does not distinguish them
 
 
 class ResidualDecoder(LinearDecoder):
@@ -29,28 +29,19 @@ class ResidualDecoder(LinearDecoder):
     `consistent` is False. For codewords in general position and r codewords per arrival:
 
     - a payload that is wrong by more than the tolerance is detected if q - rank ≥ 1;
-    - one liar is identified if q - rank ≥ r + 1;
-    - f liars are identified if q - rank ≥ f·r + 1 and their errors are independent, or q - rank ≥ 2·f·r in
-      any case (with less, errors could look like those of others); sets are searched exhaustively up to
-      20,000 of a size, greedily beyond;
+    - one Byzantine worker is identified if q - rank ≥ r + 1;
+    - f Byzantine workers are identified if q - rank ≥ f·r + 1 and their errors are independent, or
+      q - rank ≥ 2·f·r in any case (with less, their errors could imitate those of others); sets are searched
+      exhaustively up to 20,000 of a size, greedily beyond;
     - errors in an arrival that no other checks (the rank falls without it) are not detected.
 
     All payloads must come from the same data: sampling noise between workers counts as contradiction, and so
-    does quantisation. The check is made when the gradient is asked for. It takes two more passes over the
+    does quantisation. The check is made when the gradient is needed. It takes two more passes over the
     payloads, at most checks/k of the gradient's arithmetic. Until then `captured` refers to all arrivals.
 
-    Parameters
-    ----------
-    blocks, block_shape, dtype, length, copy, capacity
-        As for `LinearDecoder`.
-    tolerance : float, optional
-        Allowed error of a payload, relative to its norm (or to the median of those norms that are not zero,
-        if that is larger). Default 1e-4 for float32, 1e-10 for float64; for quantised payloads give their
-        rounding error.
-    faults : int
-        Maximum number of flagged arrivals.
-    checks : int
-        Maximum number of evaluated checks; at least 2·faults·r + 1 are evaluated if there are as many.
+    The `tolerance` is the allowed error of a payload, relative to its norm (or to the median of those norms
+    that are not zero, if that is larger): 1e-4 for float32, 1e-10 for float64, and the rounding error for
+    quantised payloads. At most `checks` checks are evaluated, or 2·faults·r + 1 if that is more.
     """
 
     robust = True
@@ -70,10 +61,13 @@ class ResidualDecoder(LinearDecoder):
         if tolerance is None:
             self.tolerance = TOLERANCE[self.dtype.name]
         else:
-            self.tolerance = number_of("decoder.tolerance", tolerance)
+            self.tolerance = finite_float("decoder.tolerance", tolerance)
         if not 0 < self.tolerance < 1:
             raise InputError(f"decoder.tolerance = {tolerance}: not between 0 and 1")
-        self.faults, self.checks = count_of("decoder.faults", faults), count_of("decoder.checks", checks)
+        self.faults, self.checks = (
+            positive_int("decoder.faults", faults),
+            positive_int("decoder.checks", checks),
+        )
         self._checked = 0  # number of codewords that the verdict covers
         self._flagged: list[int] = []
         self._consistent = True
@@ -116,13 +110,13 @@ class ResidualDecoder(LinearDecoder):
         inverse: np.ndarray = self._algebra.pseudoinverse()
         return inverse.T
 
-    def _kept(self) -> np.ndarray | slice:
+    def _used_rows(self) -> np.ndarray | slice:
         return self._rows if self._checked == self.count else slice(None)
 
     @property
     def residual(self) -> float:
         """Norm of y - Gĝ over the arrivals that are not flagged; computed on request, by one pass."""
-        return float(np.linalg.norm(self.residuals()[self._kept()]))
+        return float(np.linalg.norm(self.residuals()[self._used_rows()]))
 
     def _check(self) -> None:
         """Bring the verdict up to date."""
@@ -139,7 +133,7 @@ class ResidualDecoder(LinearDecoder):
             return
         self._consistent = False
         verdicts = []
-        sets = search.smallest(self.faults)
+        sets = search.smallest_sets(self.faults)
         for members in sets if len(sets) <= CANDIDATES else ():
             rows = np.flatnonzero(~np.isin(owners, members))
             rest = factor.Factorisation(self.blocks, max(1, len(rows)))
@@ -186,7 +180,7 @@ class ResidualTable(DecoderTable, tag="residual"):
 
     #: allowed error of a payload relative to its norm; none: the wire's rounding error
     tolerance: Annotated[float, Meta(gt=0, lt=1)] | None = None
-    faults: Positive = 1  #: maximum number of faulty arrivals that are looked for
+    faults: Positive = 1  #: maximum number of faulty arrivals that are searched for
 
     makes: ClassVar[type[Decoder]] = ResidualDecoder
 
@@ -194,8 +188,8 @@ class ResidualTable(DecoderTable, tag="residual"):
         rough = [wire for wire in config.wire.formats if wire not in (*ROUNDING, "float64")]
         if self.tolerance is None and rough:
             raise InputError(
-                f"wire.dtype: '{rough[0]}' rounds by more than a fault may be; decoder 'residual' needs a "
-                "finer one, or decoder.tolerance"
+                f"wire.dtype: rounding errors of '{rough[0]}' look like faults; decoder 'residual' needs a "
+                "finer format, or decoder.tolerance"
             )
 
     def options(self, context: Context) -> dict[str, Any]:

@@ -7,29 +7,22 @@ from typing import Any, ClassVar
 from ..config import Config, DecoderTable
 from ..util.errors import InputError
 from .adding import AddingDecoder
-from .base import Context, Decoder, count_of
+from .base import Context, Decoder, positive_int
 
 
 class SummingDecoder(AddingDecoder):
-    """Summing decoder: ĝ = Σ g_i ⊗ y_i / n over all arrivals since the start; `reset` does not clear it.
+    """Summing decoder: ĝ = Σ g_i ⊗ y_i / n over all arrivals since the start, for n = `mean_of` workers.
 
     Workers send codewords of the difference between their gradient and rank 0's copy of it. ĝ is the mean of
-    these copies over the n workers: EF21 (Richtárik, Sokolov and Fatkhullin, NeurIPS 2021). O(w·e) for each
-    codeword.
-
-    Parameters
-    ----------
-    blocks, block_shape, dtype, length
-        As for `Decoder`.
-    mean_of : int
-        Number of workers n.
+    these copies over the workers: EF21 (Richtárik, Sokolov and Fatkhullin, NeurIPS 2021). `reset` does not
+    clear it. O(w·e) for each codeword.
     """
 
     options = (*Decoder.options, "mean_of")
 
     def __init__(self, *shape: Any, mean_of: int = 1, **common: Any) -> None:
         super().__init__(*shape, **common)
-        self.mean_of = count_of("decoder.mean_of", mean_of)
+        self.mean_of = positive_int("decoder.mean_of", mean_of)
 
     @property
     def scale(self) -> float:

@@ -23,12 +23,8 @@ CANCELLED = 1e-14  # fraction of |Z|² lost to cancellation when the part that a
 def null_space(basis: np.ndarray, most: int) -> np.ndarray:
     """Return orthonormal checks B, shape (q, c), c = min(`most`, q - rank), drawn from the null space.
 
-    Parameters
-    ----------
-    basis : ndarray, shape (rank, q)
-        Orthonormal rows that span the column space of the codewords.
-    most : int
-        Maximum number of checks. Enough random checks distinguish the same sets of arrivals as all checks.
+    `basis`, shape (rank, q), are orthonormal rows that span the column space of the codewords. Enough random
+    checks distinguish the same sets of arrivals as all checks.
     """
     rank, count = basis.shape
     width = min(count - rank, most)
@@ -42,14 +38,9 @@ def null_space(basis: np.ndarray, most: int) -> np.ndarray:
 class FaultSearch:
     """Search for the sets of arrivals whose errors explain the checks.
 
-    Parameters
-    ----------
-    directions : ndarray, shape (arrivals, r, c)
-        Rows of B that belong to each arrival, padded with zeros.
-    gram : ndarray, shape (c, c)
-        Z Zᵀ.
-    honest, rounding : ndarray, shape (arrivals,)
-        Bounds on the contribution of an arrival to |Z|²: of an honest one, and by rounding of one left out.
+    `directions`, (arrivals, r, c), are the rows of B that belong to each arrival, padded with zeros; `gram`
+    is Z Zᵀ. `honest` and `rounding`, (arrivals,), are bounds on the contribution of an arrival to |Z|²: of an
+    honest one, and by rounding of an excluded one.
     """
 
     def __init__(
@@ -68,14 +59,14 @@ class FaultSearch:
         span = self.directions[sets].reshape(count, -1, checks)
         _, sizes, right = np.linalg.svd(span, full_matrices=False)
         mask = sizes > PARALLEL * np.maximum(sizes[:, :1], PARALLEL)
-        parts = np.einsum("nic,cd,nid->ni", right, self.gram, right)
-        left = np.maximum(np.trace(self.gram) - (parts * mask).sum(axis=1), 0)
+        explained = np.einsum("nic,cd,nid->ni", right, self.gram, right)
+        remaining = np.maximum(np.trace(self.gram) - (explained * mask).sum(axis=1), 0)
         allowed = self.honest.sum() - self.honest[sets].sum(axis=1) + self.rounding[sets].sum(axis=1)
         allowed += CANCELLED * np.trace(self.gram)
-        ratio = left / np.maximum(allowed, np.finfo(float).tiny)
+        ratio = remaining / np.maximum(allowed, np.finfo(float).tiny)
         return np.where(mask.sum(axis=1) >= checks, 0.0, ratio)
 
-    def smallest(self, faults: int) -> list[tuple[int, ...]]:
+    def smallest_sets(self, faults: int) -> list[tuple[int, ...]]:
         """Return all sets of the smallest size, at most `faults`, that explain the checks; empty if none do.
 
         If there are too many sets of a size, the search is greedy: the best arrival is added to the best set
@@ -87,7 +78,7 @@ class FaultSearch:
             if comb(arrivals, size) <= EXHAUSTIVE:
                 sets, best = self._accepted(combinations(range(arrivals), size))
             else:
-                _, best = self._accepted(self._grown(best))
+                _, best = self._accepted(self._extended(best))
                 sets, best = self._accepted([best, *self._exchanged(best)])
             if sets:
                 return sets
@@ -100,9 +91,9 @@ class FaultSearch:
         chosen = [tuple(int(i) for i in one) for one in table[ratio <= 1]]
         return chosen, tuple(int(i) for i in table[np.argmin(ratio)])
 
-    def _grown(self, members: tuple[int, ...]) -> list[tuple[int, ...]]:
+    def _extended(self, members: tuple[int, ...]) -> list[tuple[int, ...]]:
         return [(*members, i) for i in range(len(self.directions)) if i not in members]
 
     def _exchanged(self, members: tuple[int, ...]) -> list[tuple[int, ...]]:
-        rest = [tuple(i for i in members if i != left) for left in members]
-        return [one for kept in rest for one in self._grown(kept)]
+        rest = [tuple(i for i in members if i != removed) for removed in members]
+        return [one for remaining in rest for one in self._extended(remaining)]

@@ -6,31 +6,24 @@ from typing import Any
 
 import numpy as np
 
-from .base import Decoder, count_of
+from .base import Decoder, positive_int
 
 
 class TableDecoder(Decoder):
     """Table decoder: ĝ is the mean of the last payload of each row, over the rows that have been received.
 
-    Codewords are unit vectors over rows, not over blocks: they say whose gradient a payload is. `reset` keeps
-    the table. An arrival costs O(e); now and then the sum is taken anew, so that rounding errors do not add
-    up over a run.
-
-    Parameters
-    ----------
-    blocks, block_shape, dtype, length
-        As for `Decoder`, of a gradient that is one block.
-    rows : int
-        Number of rows m of the table, which takes m·e elements.
+    Codewords are unit vectors over rows, not over blocks: they name the part of the data of a payload.
+    `reset` keeps the table of `rows` gradients. An arrival costs O(e); after as many arrivals as rows the sum
+    is computed anew, so that rounding errors do not add up over a run.
     """
 
     options = (*Decoder.options, "rows")
 
     def __init__(self, *shape: Any, rows: int = 1, **common: Any) -> None:
         super().__init__(*shape, **common)
-        self._table = np.zeros((count_of("decoder.rows", rows), self.elements), self.dtype)
+        self._table = np.zeros((positive_int("decoder.rows", rows), self.elements), self.dtype)
         self._received = np.zeros(len(self._table), bool)
-        self._changes = 0  # of the sum since it was last taken anew
+        self._changes = 0  # of the sum since it was last computed anew
 
     def add_sparse(self, indices: np.ndarray, values: np.ndarray, payload: np.ndarray) -> None:
         for number, gradient in zip(indices[:, 0].tolist(), payload, strict=True):

@@ -11,15 +11,11 @@ from .linear import LinearDecoder
 
 
 class TargetDecoder(LinearDecoder):
-    """Target decoder: ĝ = Σ a_i y_i, with the minimum-norm a that minimises ‖Uᵀa - t‖, U the rows arrived.
+    """Target decoder: ĝ = Σ a_i y_i, with the minimum-norm a that minimises ‖Uᵀa - t‖.
 
-    It is exact as soon as t is in the span of the rows: gradient coding (Tandon et al., ICML 2017) has t = 1.
-    For approximate gradient codes it is the optimal decoding of Charles, Papailiopoulos and Ellenberg (2017).
-
-    Parameters
-    ----------
-    target : ndarray, shape (m,)
-        t: the wanted combination of data shards.
+    U are the received rows, and t, shape (m,), is the wanted combination of data shards. ĝ is exact as soon
+    as t is in the span of the rows: gradient coding (Tandon et al., ICML 2017) has t = 1. For approximate
+    gradient codes it is the optimal decoding of Charles, Papailiopoulos and Ellenberg (2017).
     """
 
     options = (*LinearDecoder.options, "target")
@@ -28,8 +24,8 @@ class TargetDecoder(LinearDecoder):
         self._target = np.asarray(target, np.float64)
         super().__init__(*shape, **common)
 
-    def _prepare(self, room: int) -> Any:
-        self._factors = factor.Factorisation(len(self._target), room)
+    def _prepare(self, capacity: int) -> Any:
+        self._factors = factor.Factorisation(len(self._target), capacity)
         return self._factors
 
     def coefficients(self) -> np.ndarray:
@@ -42,7 +38,8 @@ class TargetDecoder(LinearDecoder):
             return 0.0
         weights, codewords = self.coefficients()[:, 0], self._factors.codewords
         missed = self._target - weights @ codewords
-        # What large weights make of the rounding of codewords, and no less of that of payloads, is in reach.
+        # A deviation within the rounding error of the codewords, times the weights, counts as captured:
+        # payloads are rounded at least as much.
         missed[np.abs(missed) <= 2 * np.finfo(self.dtype).eps * (np.abs(weights) @ np.abs(codewords))] = 0
         return 1 - float(missed @ missed / (self._target @ self._target))
 

@@ -10,7 +10,7 @@ import numpy as np
 from ..config import DecoderTable, Fraction
 from ..kernels import decode, specialise
 from ..util.errors import InputError
-from .base import Decoder, number_of
+from .base import Decoder, finite_float
 
 
 class TrackingDecoder(Decoder):
@@ -18,21 +18,15 @@ class TrackingDecoder(Decoder):
 
     The SEGA/JacSketch family (Hanzely, Mishchenko, Richtárik, NeurIPS 2018). Directions that were not sampled
     keep their last value, so the projection noise vanishes as the descent converges. Codewords may have any
-    norm; zero codewords change nothing. O(w·e) for each codeword.
-
-    Parameters
-    ----------
-    blocks, block_shape, dtype, length
-        As for `Decoder`.
-    step : float
-        α in (0, 2). 1 makes z consistent with the newest payload; smaller values damp sampling noise.
+    norm; zero codewords change nothing. `step` is α in (0, 2): 1 makes z consistent with the newest payload,
+    smaller values damp sampling noise. O(w·e) for each codeword.
     """
 
     options = (*Decoder.options, "step")
 
     def __init__(self, *shape: Any, step: float = 1.0, **common: Any) -> None:
         super().__init__(*shape, **common)
-        self.step = number_of("decoder.step", step)
+        self.step = finite_float("decoder.step", step)
         if not 0 < self.step < 2:
             raise InputError(f"decoder.step = {step}: not between 0 and 2, where tracking converges")
         self._decode = specialise(decode.tracking_decode, self.dtype)

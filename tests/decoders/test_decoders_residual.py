@@ -171,7 +171,7 @@ def test_the_tolerance_is_the_rounding_error_of_the_wire(wire):
 @pytest.mark.parametrize("wire", ["int4", "int2", "sign", "qsgd"])
 def test_a_wire_that_rounds_by_more_than_a_fault_is_refused(wire):
     sets = [f"wire.dtype={wire}", "memory.kind=none", "decoder.kind=residual"]
-    with pytest.raises(InputError, match=rf"wire\.dtype: '{wire}' rounds by more"):
+    with pytest.raises(InputError, match=rf"wire\.dtype: rounding errors of '{wire}'"):
         configfile.resolve({}, sets)
     configfile.resolve({}, [*sets, "decoder.tolerance=0.5"])
 
@@ -208,7 +208,7 @@ def test_greedy_search_finds_what_the_exhaustive_one_does(monkeypatch):
     syndrome = checks.T @ payloads[:, 0]
     search = FaultSearch(checks[:, None], syndrome @ syndrome.T, np.full(30, 1e-16), np.zeros(30))
     assert not search.consistent
-    assert search.smallest(2) == []
-    assert search.smallest(3) == [(3, 17, 21)]
+    assert search.smallest_sets(2) == []
+    assert search.smallest_sets(3) == [(3, 17, 21)]
     monkeypatch.setattr("pdcode.decoders.syndrome.EXHAUSTIVE", 10)
-    assert search.smallest(3) == [(3, 17, 21)]
+    assert search.smallest_sets(3) == [(3, 17, 21)]
