@@ -93,7 +93,7 @@ def relayed(features: int, hidden: int, wire: str) -> list[list[float]]:
     theta = state.theta.copy()
     parts = zip(layout.units, order.codewords, reply.fields, strict=True)
     steps = [
-        (theta[unit.offset : unit.offset + unit.length], *words, unit.elements, part.kind, packed, 0.1)
+        (theta[unit.offset : unit.offset + unit.length], *words, unit.elements, part.format.kind, packed, 0.1)
         for unit, words, (_, packed, part) in parts
     ]
     step = specialise(fold.decode, layout.dtype)

@@ -1,8 +1,8 @@
 """Floating-point operations of a worker's task, counted as the kernels perform them.
 
 A matrix product (a × b)(b × c) counts 2abc. Elementwise work counts one flop per addition or multiplication;
-`POINTWISE` and `ROUND` are estimates for functions without such a count. Memory traffic is not counted; it is
-absorbed by a rate fitted to measured times.
+`POINTWISE` and `WireFormat.flops` are estimates for functions without such a count. Memory traffic is not
+counted; it is absorbed by a rate fitted to measured times.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from ..problems.partition import Blocks, Unit
 from ..transport.layout import Layout
 
 POINTWISE = 4  # an activation and its derivative, or a loss and its error, per unit and sample
-ROUND = 8  # per payload element: scaling, a random number, and the conversion
 
 
 def task_flops(config: Config, problem: Problem, layout: Layout, shard: int | None = None) -> int:
@@ -30,7 +29,7 @@ def task_flops(config: Config, problem: Problem, layout: Layout, shard: int | No
     - an uncoded layer: 2·B·p·m
     - with `code.whiten`: that of each layer, see `problems.whitening.flops`; with `memory.lookahead`: 2 per
       element of θ
-    - rounding to the wire format: `ROUND` per element; a replica of θ also does rank 0's decoding and steps
+    - rounding to the wire format: `flops` per element; a replica of θ also does rank 0's decoding and steps
 
     With sparse inputs the first layer counts the average number of nonzeros of a row instead of d_in + 1
     inputs; if it is coded along the inputs, only the fraction w/k that a codeword covers.
@@ -106,9 +105,10 @@ def _passes(config: Config, problem: Problem, batch: int) -> float:
 
 def message_flops(config: Config, problem: Problem, layout: Layout) -> float:
     """Return the flops of rounding the payload, and of a replica's updates between two tasks."""
-    parts = zip(layout.wires, layout.rows, layout.units, strict=True)
-    costs = ((1 if wire == layout.dtype.name else ROUND) * r * unit.elements for wire, r, unit in parts)
-    total = float(sum(costs))
+    total = 0.0
+    for part, r, unit in zip(layout.parts, layout.rows, layout.units, strict=True):
+        exact = part.format.name == layout.dtype.name
+        total += (1.0 if exact else part.format.flops) * r * unit.elements
     if config.downlink.relays:
         total += _replica(config, problem, layout)
     return total

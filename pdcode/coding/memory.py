@@ -18,7 +18,7 @@ import numpy as np
 from msgspec import Meta
 
 from ..config import Fraction, MemoryTable
-from ..kernels import decode, encode, finite, fold, quantise, specialise
+from ..kernels import decode, encode, finite, fold, specialise
 from ..transport.layout import Pair
 from ..transport.messages import Reply, Task
 from ..util.errors import InputError
@@ -166,7 +166,7 @@ class MemoryEncoder:
             self._lost.append(self._sent[start : start + view.size].reshape(view.shape))
         # Codewords, rounding and what is left in one pass, if rows have scales of their own.
         own = all(part.rows == r for part, r in zip(layout.parts, layout.rows, strict=True))
-        coded = all(part.kind >= quantise.KINDS["int8"] for part in layout.parts)
+        coded = all(part.format.scales for part in layout.parts)
         self._fused = kind == "worker" and not layout.chosen and coded and own
         self._added = kind == "worker" and not layout.chosen  # gradients, in the encoder's own pass
         feedback = [(residual, part, size, view) for size, residual, part, view in self._units]
@@ -243,7 +243,7 @@ class MemoryEncoder:
         first = reply.part * len(self._units)
         for number, (unit, words) in enumerate(zip(self._units, self._words, strict=True)):
             elements, residual, gradient, view = unit
-            kind, wire = reply.layout.parts[number].kind, reply.wire(number)
+            kind, wire = reply.layout.parts[number].format.kind, reply.wire(number)
             keys = seed, WIRE, worker, task, first + number
             sound &= self._fold(residual, gradient, *words, elements, kind, wire, view, *keys)
         if not sound:  # rank 0 will refuse it: what has left the memory comes back

@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 
 import numpy as np
 
-from ..kernels import intake, quantise
+from ..kernels import intake
 from ..transport.layout import CHECK, SNAPSHOT, Pair, aligned, buffer
 from ..transport.log import STEP, STEP_HEAD, padded
 from ..transport.messages import CodewordView, Reply, Task, view_codewords
@@ -143,12 +143,12 @@ def descents(
     """
     layout, scales = reply.layout, plain_scales(state, reply.layout.rows)
     if scales is None or any(
-        part.kind not in quantise.CODED or part.rows != rows
+        not part.format.scales or part.rows != rows
         for part, rows in zip(layout.parts, layout.rows, strict=True)
     ):
         return None
     units = [
-        (state.theta[unit.offset : unit.offset + unit.length], scale, wire, part.kind, part.rows)
+        (state.theta[unit.offset : unit.offset + unit.length], scale, wire, part.format.kind, part.rows)
         for unit, scale, (_, wire, part) in zip(layout.units, scales, reply.fields, strict=True)
     ]
     shapes = [(unit.count, unit.elements) for unit in layout.units]

@@ -120,6 +120,17 @@ KINDS: dict[str, dict[str, Any]] = {
         "full-disk": "pdcode.faults.coordinator:FullDisk",
         "kill-rank-0": "pdcode.faults.coordinator:KillRank0",
     },
+    "wires": {
+        "float64": "pdcode.transport.wires:Float64",
+        "float32": "pdcode.transport.wires:Float32",
+        "bfloat16": "pdcode.transport.wires:BFloat16",
+        "float16": "pdcode.transport.wires:Float16",
+        "int8": "pdcode.transport.wires:Int8",
+        "int4": "pdcode.transport.wires:Int4",
+        "int2": "pdcode.transport.wires:Int2",
+        "sign": "pdcode.transport.wires:Sign",
+        "qsgd": "pdcode.transport.wires:QSGD",
+    },
     "schemes": {
         "lwpd": "pdcode.schemes.lwpd:LWPD",
         "uncoded": "pdcode.schemes.uncoded:Uncoded",

@@ -15,7 +15,6 @@ from ..util.errors import InputError, prefix_errors, reason, shorten
 from . import conditions, kinds, presets
 from .interfaces import BUNDLED
 from .schema import KINDS, Config, SchemeTable
-from .wires import FORMATS
 
 LARGEST_FILE = 1 << 20  # bytes
 MOST_PARTS = 200  # of a dotted key: tomllib's time is quadratic in them
@@ -195,7 +194,7 @@ def check_consistency(config: Config) -> None:
             "optimizer.staleness: 'inverse' would lose part of the payloads of workers with "
             f"memory.kind = '{memory.kind}'"
         )
-    growing = [wire for wire in config.wire.formats if not FORMATS[wire].contraction]
+    growing = [wire.name for wire in config.wire.kinds() if not wire.contraction]
     if memory.keeps and growing:
         raise InputError(
             f"wire.dtype: '{growing[0]}' is not a contraction: with memory.kind = '{memory.kind}' the errors "

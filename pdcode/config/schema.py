@@ -25,7 +25,6 @@ from .interfaces import (
     UpdateTable,
 )
 from .kinds import Kind
-from .wires import WireName
 
 
 class SchemeTable(Table):
@@ -65,15 +64,30 @@ class SchemeTable(Table):
 class WireTable(Table):
     """Format of payloads in messages."""
 
-    #: type of payload elements on the wire, of all layers or of each; none: the problem's
-    dtype: WireName | list[WireName] | None = None
+    #: format of payloads on the wire, of all layers or of each: float64, float32, bfloat16, float16, int8,
+    #: int4, int2, sign, qsgd, or that of a plug-in; none: the problem's type
+    dtype: str | list[str] | None = None
 
     @property
-    def formats(self) -> list[WireName]:
-        """The formats that are given."""
+    def formats(self) -> list[str]:
+        """Names of the formats that are given."""
         if self.dtype is None:
             return []
         return self.dtype if isinstance(self.dtype, list) else [self.dtype]
+
+    def kinds(self) -> list[Any]:
+        """Return the classes of these formats, subclasses of `transport.wires.WireFormat`.
+
+        Raises
+        ------
+        InputError
+            If there is no format of a name.
+        """
+        found = [kinds.find("wires", name) for name in self.formats]
+        if None in found:
+            known, name = ", ".join(kinds.names("wires")), self.formats[found.index(None)]
+            raise InputError(f"wire.dtype: expected one of {known} (got {short_repr(name)})")
+        return found
 
 
 class DownlinkTable(Table):
@@ -290,6 +304,7 @@ class Config(Table):
         scheme = SchemeTable.of(tables.get("scheme", {}))
         faults = FaultsTable.of(tables.get("faults", {}))
         config = msgspec.structs.replace(config, scheme=scheme, faults=faults, **own)
+        config.wire.kinds()  # refuses unknown names
         decoder = tables.get("decoder", {})
         if isinstance(decoder, Mapping):
             decoder = {**decoder, "kind": config.memory.decoder_for(decoder.get("kind"))}

@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar
 import numpy as np
 from msgspec import Meta
 
-from ..config import Config, DecoderTable, Positive
+from ..config import Config, DecoderTable, Positive, kinds
 from ..kernels import factor
 from ..util.errors import InputError
 from .base import Context, Decoder, finite_float, positive_int
@@ -15,8 +15,6 @@ from .linear import TILE, LinearDecoder
 from .syndrome import FaultSearch, null_space
 
 TOLERANCE = {"float32": 1e-4, "float64": 1e-10}
-ROUNDING = {"float32": 1e-4, "bfloat16": 0.02, "float16": 0.002, "int8": 0.02}
-"""Upper bound on the rounding error of a payload, relative to its norm, for wire formats of small errors."""
 CANDIDATES = 8  # sets tried on the payloads themselves if the checks' Gram matrix does not distinguish them
 
 
@@ -185,7 +183,7 @@ class ResidualTable(DecoderTable, tag="residual"):
     makes: ClassVar[type[Decoder]] = ResidualDecoder
 
     def check(self, config: Config) -> None:
-        rough = [wire for wire in config.wire.formats if wire not in (*ROUNDING, "float64")]
+        rough = [wire.name for wire in config.wire.kinds() if wire.error is None]
         if self.tolerance is None and rough:
             raise InputError(
                 f"wire.dtype: rounding errors of '{rough[0]}' look like faults; decoder 'residual' needs a "
@@ -193,4 +191,5 @@ class ResidualTable(DecoderTable, tag="residual"):
             )
 
     def options(self, context: Context) -> dict[str, Any]:
-        return {"tolerance": self.tolerance or ROUNDING.get(context.wire), "faults": self.faults}
+        rounding = kinds.find("wires", context.wire).error if context.wire else None
+        return {"tolerance": self.tolerance or rounding or None, "faults": self.faults}

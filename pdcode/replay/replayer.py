@@ -30,7 +30,6 @@ from .comparison import Comparison, Difference, compare
 from .schedule import RecordedSchedule
 
 NEWER = {"rows", "task_flops", "task_rows"}  # attributes that older traces lack
-EXACT = {"float64", "float32"}  # wire formats that do not depend on the version of the arithmetic
 
 
 class EndOfTrace(Exception):
@@ -163,7 +162,8 @@ class Replayer:
         recorded, parts = self._trace.attributes.get("arithmetic", 1), self._parts
         if recorded == ARITHMETIC:
             return
-        changed, reason = {name for layout in parts.layouts for name in layout.wires} - EXACT, ""
+        formats = [part.format for layout in parts.layouts for part in layout.parts]
+        changed, reason = {each.name for each in formats if each.rounding != "none"}, ""
         if recorded < 2 and changed:
             reason = f"rounds to {', '.join(sorted(changed))} otherwise"
         elif recorded < 2 and isinstance(parts.state.assignment, Rotating) and parts.state.assignment.ordered:

@@ -14,7 +14,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ..coding import flops
 from ..coding.assignments import Assignment
 from ..config import Fraction, Table
 from ..kernels import selection
@@ -23,6 +22,8 @@ from ..problems.partition import Unit
 from ..transport.layout import Codewords, Layout, Pair
 from ..util.rng import ELEMENTS
 from .elements import SingleElements
+
+DRAW = 8.0  # flops of a drawn element: a random number, and two marks
 
 
 class RandomElements(Assignment):
@@ -85,5 +86,5 @@ class RandomK(SingleElements):
     def flops(
         self, problem: Problem, layouts: Sequence[Layout], number: int, shard: int | None
     ) -> float | np.ndarray:
-        drawn = sum(layouts[number].rows)  # a random number, and two marks
-        return super().flops(problem, layouts, number, shard) + float(flops.ROUND * drawn)
+        drawn = sum(layouts[number].rows)
+        return super().flops(problem, layouts, number, shard) + DRAW * drawn

@@ -16,7 +16,6 @@ from ..coding.relay import RelayedState
 from ..coding.replica import FullReplica, MirroredReplica, Replica
 from ..coding.state import State
 from ..config import Config
-from ..config.wires import FORMATS
 from ..problems import DataSource, Problem
 from ..problems.matrix import Csr
 from ..schemes import Scheme, make_scheme
@@ -111,7 +110,7 @@ class Components:
         lines = [f"{config.problem.data}: {task}; {rows} of {data.features:,} inputs"]
         if config.problem.standardise and isinstance(data.x, Csr):
             lines.append("sparse inputs are scaled to largest magnitude 1, not centred, to stay sparse")
-        biased = [wire for wire in config.wire.formats if not FORMATS[wire].unbiased]
+        biased = [wire.name for wire in config.wire.kinds() if not wire.unbiased]
         if biased and not config.memory.keeps:
             lines.append(f"wire.dtype '{biased[0]}' is biased: without a memory errors do not average out")
         if config.update.asynchronous and config.optimizer.momentum and config.memory.kind == "worker":

@@ -9,10 +9,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..kernels import quantise
 from ..problems.partition import ALIGNMENT, Unit, payload_layout, per_layer
 from ..util.errors import InputError
 from .codewords import Chunks, CodewordFormat, GivenFormat, RoundedFormat, SelectionFormat
+from .wires import WireFormat, wire_format
 
 HEADER = struct.Struct("<HHIIIqqqqqd")
 """Header: worker, flags, body or payload bytes, task, version, code row, t_start_ns (in a task: digest of θ),
@@ -82,15 +82,14 @@ class Part(NamedTuple):
     ----------
     at, bytes : int
         Offset and length.
-    kind : int
-        Its format, see `kernels.quantise`.
+    format : WireFormat
     rows : int
         Rows that have scales of their own.
     """
 
     at: int
     bytes: int
-    kind: int
+    format: WireFormat
     rows: int
 
 
@@ -196,18 +195,18 @@ class Layout:
         self.task_bytes = self.body_at + (self.gradient_bytes if body_bytes is None else body_bytes)
         self.offsets, self.payload_size = payload_layout(self.units, self.rows, self.dtype)
         at = at if chosen else self.header_bytes
-        kinds = [quantise.KINDS[name] for name in self.wires]
+        formats = [wire_format(name) for name in self.wires]
         # Single elements have scales in common, longer rows have their own.
         rows = [1 if unit.elements == 1 else r for unit, r in zip(self.units, self.rows, strict=True)]
         lengths = [r * unit.elements // n for unit, r, n in zip(self.units, self.rows, rows, strict=True)]
-        sizes = [quantise.size(*part) for part in zip(kinds, rows, lengths, strict=True)]
+        sizes = [each.padded(r, n) for each, r, n in zip(formats, rows, lengths, strict=True)]
         if self.exact:
             at = aligned(at)
             places = [at + start * self.dtype.itemsize for start in self.offsets]
             self.reply_bytes = at + self.payload_size * self.dtype.itemsize
         else:
             *places, self.reply_bytes = accumulate(sizes, initial=at)
-        self.parts = [Part(*part) for part in zip(places, sizes, kinds, rows, strict=True)]
+        self.parts = [Part(*part) for part in zip(places, sizes, formats, rows, strict=True)]
         self.payload_bytes = self.reply_bytes - self.parts[0].at
         largest = max(self.task_bytes, self.reply_bytes)
         if largest >= LARGEST:

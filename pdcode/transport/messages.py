@@ -16,8 +16,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from ..kernels import intake, quantise
-from ..util.rng import WIRE
+from ..kernels import intake
 from .codewords import GivenFormat
 from .layout import CANCEL, HEADER, KEY_BYTES, PART, ROUND, STOP, Codewords, Layout, Pair, Part, buffer
 
@@ -184,8 +183,13 @@ class Reply:
             flat = self.payload[start : start + r * layer.elements]
             self.payloads.append(flat.reshape(r, layer.elements))
             self.fields.append((flat, message[field.at : field.at + field.bytes], field))
+        # Of formats in Python, the kernel that decodes the others checks what they have decoded.
+        self._decoded = [field for field in self.fields if field[2].format.kind < 0]
         self._payload = intake.Payload(
-            [(flat, wire, -1 if layout.exact else part.kind, part.rows) for flat, wire, part in self.fields]
+            [
+                (flat, wire, -1 if layout.exact else part.format.kind, part.rows)
+                for flat, wire, part in self.fields
+            ]
         )
         self.codewords: list[Pair] = layout.empty_codewords()
         self.words = CodewordView(layout, message, self.codewords) if layout.chosen else None
@@ -204,7 +208,7 @@ class Reply:
             return finite
         sound, first = True, self.part * len(self.fields)  # units of a part draw numbers of their own
         for number, (flat, wire, part) in enumerate(self.fields, first):
-            sound &= quantise.encode(part.kind, flat, wire, part.rows, seed, WIRE, worker, task, number, flat)
+            sound &= part.format.round(flat, wire, part.rows, (seed, worker, task, number))
         return sound
 
     def scale(self, factor: float) -> None:
@@ -212,16 +216,8 @@ class Reply:
         for flat, wire, part in self.fields:
             if self.layout.exact:
                 flat *= flat.dtype.type(factor)
-            elif part.kind in quantise.CODED:
-                elements = len(flat) // max(1, part.rows)
-                count = part.rows * -(-elements // quantise.GROUP)
-                count *= 2 if part.kind == quantise.KINDS["int2"] else 1  # scales of a group
-                scales = wire[: 4 * count].view(np.float32)
-                scales *= np.float32(factor)
             else:
-                flat *= flat.dtype.type(factor)
-                quantise.encode(part.kind, flat, wire, part.rows, 0, WIRE, 0, 0, 0, flat)
-        self._payload.read()
+                part.format.scale(flat, wire, part.rows, factor)
 
     def wire(self, number: int) -> np.ndarray:
         """Return the bytes of a unit's payload in the message."""
@@ -247,11 +243,13 @@ class Reply:
     @property
     def reader(self) -> intake.Payload | Callable[[], bool]:
         """What `read` does: the payload, where that is all, else a function."""
-        return self._payload if self.words is None else self.read
+        return self.read if self.words is not None or self._decoded else self._payload
 
     def read(self) -> bool:
         """Read codewords and payload from the message; return whether they are valid and finite."""
         sound = self.words is None or self.words.read()
+        for flat, wire, part in self._decoded:
+            part.format.read(flat, wire, part.rows)
         finite: bool = self._payload.read()
         return sound and finite
 

@@ -22,6 +22,12 @@ def uniform(seed: int, stream: int, worker: int, task: int) -> float:
     return float(_one[0])
 
 
+def generator(seed: int, stream: int, *place: int) -> np.random.Generator:
+    """Return numpy's generator keyed by at most three further numbers, such as worker and task."""
+    counter = [0, *place, *[0] * (3 - len(place))]
+    return np.random.Generator(np.random.Philox(key=[seed, stream], counter=counter))
+
+
 class BatchSampler:
     """Sampler of a worker's mini-batches, with replacement from its rows; batch 0: all rows in order."""
 

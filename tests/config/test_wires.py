@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from itertools import product
-from typing import get_args
 
 import pytest
 from paths import ROOT
 
 from pdcode.config import kinds
 from pdcode.config import load as configfile
-from pdcode.config.wires import FORMATS, WireName
+from pdcode.kernels import quantise
 from pdcode.training.setup import prepare
 from pdcode.util.errors import InputError
 
+FORMATS = {name: kinds.find("wires", name) for name in kinds.KINDS["wires"]}
 MEMORIES = list(kinds.KINDS["memories"])
 
 
@@ -22,8 +22,8 @@ def resolve(memory: str, wire: str, *overrides: str) -> configfile.Config:
     return configfile.resolve({}, [*sets, *overrides])
 
 
-def test_all_names_have_properties() -> None:
-    assert list(get_args(WireName)) == list(FORMATS)
+def test_every_format_of_the_kernels_is_a_kind() -> None:
+    assert {name: form.kind for name, form in FORMATS.items()} == quantise.KINDS
 
 
 @pytest.mark.parametrize(("memory", "wire"), [*product(MEMORIES, FORMATS)])

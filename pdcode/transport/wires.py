@@ -1,0 +1,202 @@
+"""Wire formats: the encoding of payloads in messages. `pdcode.kernels.quantise` computes those of pdcode."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+import numpy as np
+
+from ..config import kinds
+from ..kernels import quantise
+from ..util import rng
+from ..util.rng import WIRE
+
+Keys = tuple[int, int, int, int]
+"""Keys of the rounding of a payload: seed, worker, task, and the number of the unit."""
+
+
+class WireFormat:
+    """Format Q of payloads x in messages; instances have no state.
+
+    A format of a plug-in has a name, and defines `size`, `encode` and `decode`.
+
+    Attributes
+    ----------
+    name : str
+        Value of ``wire.dtype``.
+    rounding : {"none", "stochastic", "nearest"}
+        Stochastic: to one of two neighbours, at random; nearest: a function of the payload alone.
+    unbiased : bool
+        Whether E Q(x) = x. Without a memory, errors then average out over updates.
+    contraction : bool
+        Whether E‖Q(x) - x‖² ≤ (1 - δ)‖x‖² with δ > 0, for every x within the format's range. Memories that
+        keep the errors need it: otherwise what is kept can grow without bound.
+    error : float or None
+        Upper bound on ‖Q(x) - x‖/‖x‖, up to which decoder ``residual`` tolerates it; None: it is too large.
+    flops : float
+        Operations of the rounding per element, on the virtual clock.
+    kind : int
+        Number of the format in `kernels.quantise`; -1: it is computed in Python.
+    scales : int
+        Scales of a group of elements that the kernels know; 0: the format is none of codes and scales.
+    """
+
+    group: ClassVar[str] = "wires"  # see `config.kinds`
+    name: ClassVar[str] = ""
+    rounding: ClassVar[Literal["none", "stochastic", "nearest"]] = "nearest"
+    unbiased: ClassVar[bool] = False
+    contraction: ClassVar[bool] = False
+    error: ClassVar[float | None] = None
+    flops: ClassVar[float] = 8.0  # scaling, a random number, and the conversion
+    kind: ClassVar[int] = -1
+    scales: ClassVar[int] = 0
+
+    @classmethod
+    def name_of(cls) -> str:
+        """Return the name, for `config.kinds`; empty for a base class."""
+        return cls.name
+
+    def size(self, rows: int, elements: int) -> int:
+        """Return the bytes of an encoded payload of this shape."""
+        raise NotImplementedError
+
+    def encode(self, payload: np.ndarray, message: np.ndarray, random: np.random.Generator) -> None:
+        """Encode a payload.
+
+        Parameters
+        ----------
+        payload : ndarray, shape (rows, elements)
+            Of the problem's type; single elements with a common scale are one row.
+        message : ndarray of uint8, shape (size,)
+            Overwritten; it begins at a multiple of 8 bytes.
+        random : Generator
+            The same for a seed, worker, task and unit on every clock and in a replay.
+        """
+        raise NotImplementedError
+
+    def decode(self, message: np.ndarray, payload: np.ndarray) -> None:
+        """Decode a payload that `encode` wrote; arguments as for it, `payload` is overwritten."""
+        raise NotImplementedError
+
+    def padded(self, rows: int, elements: int) -> int:
+        """Return the bytes of a payload in a message, a multiple of 8."""
+        return -(-self.size(rows, elements) // 8) * 8
+
+    def round(self, flat: np.ndarray, wire: np.ndarray, rows: int, keys: Keys) -> bool:
+        """Encode a payload into a message and round it in place; return whether all elements are finite.
+
+        Parameters
+        ----------
+        flat : ndarray, shape (rows · elements,)
+        wire : ndarray of uint8, shape (padded,)
+        rows : int
+        keys : tuple of int
+        """
+        seed, *place = keys
+        payload, message = self._views(flat, wire, rows)
+        self.encode(payload, message, rng.generator(seed, WIRE, *place))
+        wire[len(message) :] = 0
+        return self.read(flat, wire, rows)
+
+    def read(self, flat: np.ndarray, wire: np.ndarray, rows: int) -> bool:
+        """Decode a payload from a message; return whether all elements are finite."""
+        payload, message = self._views(flat, wire, rows)
+        self.decode(message, payload)
+        return bool(np.isfinite(flat).all())
+
+    def scale(self, flat: np.ndarray, wire: np.ndarray, rows: int, factor: float) -> None:
+        """Multiply a payload in a message, and as it was decoded, by a factor."""
+        flat *= flat.dtype.type(factor)
+        self.round(flat, wire, rows, (0, 0, 0, 0))
+
+    def _views(self, flat: np.ndarray, wire: np.ndarray, rows: int) -> tuple[np.ndarray, np.ndarray]:
+        payload = flat.reshape(rows, len(flat) // max(1, rows))
+        return payload, wire[: self.size(*payload.shape)]
+
+
+class Compiled(WireFormat):
+    """Format that `pdcode.kernels.quantise` computes."""
+
+    def __init_subclass__(cls) -> None:
+        cls.kind = quantise.KINDS[cls.name]
+
+    def size(self, rows: int, elements: int) -> int:
+        return int(quantise.size(self.kind, rows, elements))
+
+    def round(self, flat: np.ndarray, wire: np.ndarray, rows: int, keys: Keys) -> bool:
+        seed, worker, task, number = keys
+        finite: bool = quantise.encode(self.kind, flat, wire, rows, seed, WIRE, worker, task, number, flat)
+        return finite
+
+    def read(self, flat: np.ndarray, wire: np.ndarray, rows: int) -> bool:
+        finite: bool = quantise.decode(self.kind, wire, flat, rows)
+        return finite
+
+    def scale(self, flat: np.ndarray, wire: np.ndarray, rows: int, factor: float) -> None:
+        if not self.scales:
+            super().scale(flat, wire, rows, factor)
+            return
+        groups = rows * -(-(len(flat) // max(1, rows)) // quantise.GROUP)
+        scales = wire[: 4 * self.scales * groups].view(np.float32)
+        scales *= np.float32(factor)
+        self.read(flat, wire, rows)
+
+
+class Float64(Compiled):
+    """Double precision, as it is."""
+
+    name, rounding, unbiased, contraction, error = "float64", "none", True, True, 0.0
+
+
+class Float32(Compiled):
+    """Single precision; rounded to nearest from float64."""
+
+    name, rounding, unbiased, contraction, error = "float32", "none", True, True, 1e-4
+
+
+class BFloat16(Compiled):
+    """8 bits of mantissa."""
+
+    name, rounding, unbiased, contraction, error = "bfloat16", "stochastic", True, True, 0.02
+
+
+class Float16(Compiled):
+    """11 bits of mantissa, up to 65504."""
+
+    name, rounding, unbiased, contraction, error = "float16", "stochastic", True, True, 0.002
+
+
+class Int8(Compiled):
+    """Up to ±127 steps of max/127; δ > .87 in groups of 1,024."""
+
+    name, rounding, unbiased, contraction, error, scales = "int8", "stochastic", True, True, 0.02, 1
+
+
+class Int4(Compiled):
+    """Up to ±7 steps of max/7."""
+
+    name, contraction, scales = "int4", True, 1
+
+
+class Int2(Compiled):
+    """± the mean magnitude of one of two bins."""
+
+    name, contraction, scales = "int2", True, 2
+
+
+class Sign(Compiled):
+    """± the mean magnitude."""
+
+    name, contraction, scales = "sign", True, 1
+
+
+class QSGD(Compiled):
+    """Up to ±7 steps of max/7, without bias."""
+
+    name, rounding, unbiased, scales = "qsgd", "stochastic", True, 1
+
+
+def wire_format(name: str) -> WireFormat:
+    """Return the format of this name."""
+    found: WireFormat = kinds.find("wires", name)()
+    return found
