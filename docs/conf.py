@@ -16,7 +16,6 @@ extensions = [
     "myst_parser",
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
-    "sphinx.ext.mathjax",
     "numpydoc",
     "reference",
 ]
@@ -24,7 +23,7 @@ exclude_patterns = ["_build"]
 nitpicky = True
 default_role = "literal"  # in docstrings `x` is code
 
-myst_enable_extensions = ["colon_fence", "dollarmath"]
+myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 3
 suppress_warnings = ["misc.highlighting_failure"]  # quoted code with … between its parts
 
@@ -34,6 +33,8 @@ autosummary_generate = False
 numpydoc_show_class_members = False
 
 html_theme = "furo"
+html_static_path = ["_static"]
+html_css_files = ["tables.css"]
 html_title = f"pdcode {version}"
 html_show_sourcelink = False
 html_copy_source = False

@@ -250,7 +250,7 @@ class Keys(Reading):
                 )
             sections.append(self.section(title, *body, ids=f"{table}-{kind}".replace(".", "-")))
         if short:
-            made += self.table([f"`{tag}`", "which has no keys of its own"], short)
+            made += self.table([f"`{tag}`", "no keys of its own"], short)
         return made + sections
 
     def choice(self, table: str, tag: str, found: dict[str, Any]) -> list[str]:
@@ -287,10 +287,9 @@ class Schemes(Reading):
                 body += self.table(HEAD, [key.cells() for key in options], known)
             if scheme.tables:
                 body += self.parse_text_to_nodes(f"Tables that are not given are: {filled(scheme.tables)}.")
-            for preset, given in scheme.presets.items():
-                body += self.parse_text_to_nodes(
-                    f'With `preset = "{preset}"`, keys that are not given are: {filled(given)}.'
-                )
+            if presets := scheme.presets:
+                rows = [[f'`"{preset}"`', filled(given)] for preset, given in presets.items()]
+                body += self.table(["`preset`", "keys that are not given are"], rows)
             made.append(self.section(f'`name = "{name}"`', *body, ids=f"scheme-{name}"))
         return made
 
