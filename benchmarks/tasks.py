@@ -17,6 +17,7 @@ from pdcode.coding.replica import MirroredReplica
 from pdcode.config import Config
 from pdcode.config import load as configfile
 from pdcode.kernels import fold, specialise
+from pdcode.schemes import coded_state
 from pdcode.training.setup import prepare
 from pdcode.transport.base import Arrival
 from pdcode.transport.layout import buffer, longest
@@ -76,8 +77,8 @@ def relayed(features: int, hidden: int, wire: str) -> list[list[float]]:
     arrival = Arrival(reply, 0)
     arrival.answers(0, 0, 0, order.row, order.codewords, 0)
     assert state.assignment is not None
-    make, weights = components.scheme.coded, state.assignment.weights
-    mirrors = [MirroredReplica(make(components.problem, None, weights), at_once) for at_once in (True, False)]
+    made = components.scheme, components.problem, None, state.assignment.weights
+    mirrors = [MirroredReplica(coded_state(*made), at_once) for at_once in (True, False)]
     task = Task(components.layouts, buffer(longest(components.layouts)[0])[0])
     task.write(0, 0, 0, order, 0)
     task.read()

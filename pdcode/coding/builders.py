@@ -14,8 +14,10 @@ from ..codes import Code, registry
 from ..codes.design import refuse_arguments
 from ..config import Config, DesignedTable, kinds
 from ..decoders import Context, Decoder
+from ..problems import Problem
 from ..problems.partition import Unit, per_layer, task_rows
 from ..util.errors import InputError
+from . import proximals
 from .assignments import Assignment, Rotating, Static
 from .memory import CodewordSelector
 from .saved import FileTable
@@ -32,6 +34,20 @@ def wires_of(config: Config, layers: Sequence[Unit]) -> list[str]:
     """Return the wire format of each layer's payload."""
     formats = per_layer("wire.dtype", config.wire.dtype, len(layers))
     return [wire or config.problem.dtype for wire in formats]
+
+
+def initial_theta(config: Config, problem: Problem) -> np.ndarray:
+    """Draw the θ from which the descent starts, and move it into the penalty's domain."""
+    theta = problem.initial(config.seed)
+    penalty = proximals.penalty_of(config.optimizer.proximal, problem.network)
+    if penalty is not None:
+        penalty.apply(theta, 0.0)
+    return theta
+
+
+def gradient_weight(config: Config, problem: Problem, rows: int) -> float:
+    """Return the weight of a worker's gradient that makes the mean over workers the mean over `rows` rows."""
+    return config.workers.count * problem.rows / rows
 
 
 def rows_of(config: Config, layers: Sequence[Unit]) -> list[int]:

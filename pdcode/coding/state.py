@@ -136,6 +136,10 @@ class State(ABC):
         """
         return ()
 
+    def remarks(self) -> list[str]:
+        """Describe, a line each, what is made of the options where it is not evident; before the run."""
+        return []
+
     @property
     def flagged(self) -> list[int]:
         """Indices, since the last step, of arrivals rejected as outliers."""

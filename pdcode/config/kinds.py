@@ -272,6 +272,25 @@ class Kind(Table):
         return f"{self.kind} ({', '.join(said)})" if said else self.kind
 
 
+class Registered:
+    """Base class of kinds that have no table of their own: classes with a name, in a group of `KINDS`."""
+
+    group: ClassVar[str]
+    name: ClassVar[str] = ""  #: empty for a base class
+
+    def __init_subclass__(cls, group: str = "", **keywords: Any) -> None:
+        super().__init_subclass__(**keywords)
+        if group:
+            cls.group = group
+        elif "summary" in vars(cls) and not cls.name:
+            raise TypeError(f"{cls.__name__} of {cls.group} has a summary, but no name")
+
+    @classmethod
+    def name_of(cls) -> str:
+        """Name of the kind; empty for a base class."""
+        return cls.name
+
+
 def field(base: type[Kind]) -> Any:
     """Return a field of `Config` whose default is the default kind of the table."""
     return msgspec.field(default_factory=lambda: base.of({}))

@@ -18,7 +18,7 @@ from ..coding.settled import adopt
 from ..config import Config
 from ..faults.injector import Injector
 from ..problems import DataSource
-from ..schemes import make_scheme
+from ..schemes import delay_model, make_scheme
 from ..stragglers import WorkerDelays
 from ..training import link_sizing
 from ..training.checkpoint import Checkpoints, Found, folder_of
@@ -79,9 +79,9 @@ def coordinate(
                 )
             empty = memory_places(config, run, None)
             places = memory_places(config, run, found) if keeps else [None] * fleet.workers
-            components.scheme.conceal()
+            components.scheme.placement.seed_secrets()
             for worker in range(fleet.workers):
-                arrays = components.scheme.share(source, worker)
+                arrays = components.scheme.placement.worker_data(source, worker)
                 fleet.set_up(worker, facts | {"pace": planned, "kept": places[worker]}, arrays)
             if config.workers.spares:  # the data stay here
                 fleet.relieve = partial(relief, components, source, empty if keeps else None)
@@ -147,7 +147,7 @@ def serve(config: Config, comm: MPI.Intracomm | None = None) -> int:
         events = faults.of_worker(config, link.worker) if config.faults else ()
         injector = Injector(config.seed, link.worker, events)
         with leaves_by_signal(link):
-            work(link, worker, WorkerDelays(scheme.delays(), link.worker, facts["shares"]), injector)
+            work(link, worker, WorkerDelays(delay_model(config), link.worker, facts["shares"]), injector)
         if link.alone:
             depart(0)
     return 0
@@ -168,7 +168,7 @@ def relief(
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Return facts and arrays for a rank that takes the place of a worker."""
     facts = components.facts | {"pace": None, "kept": places and places[worker]}
-    return facts, components.scheme.share(source, worker)
+    return facts, components.scheme.placement.worker_data(source, worker)
 
 
 def leaves_by_signal(link: MPILink) -> AbstractContextManager[None]:

@@ -12,6 +12,7 @@ import numpy as np
 from .. import problems
 from ..coding.assignments import Rotating
 from ..config import Config
+from ..schemes import delay_model
 from ..trace.reader import Trace
 from ..trace.schema import APPLIED, ARITHMETIC, DRAINED, REFUSED
 from ..training.coordinator import Coordinator
@@ -76,7 +77,7 @@ class Replayer:
         compare("attributes", trace.attributes, attributes)  # before the workers are built
         model, self.unknown = None, ""
         try:
-            model = components.scheme.delays()
+            model = delay_model(components.config)
         except InputError as error:  # a file of delays is missing; θ does not depend on it
             self.unknown = str(error)
         self.timed = model is not None and trace.attributes.get("clock") == "virtual"

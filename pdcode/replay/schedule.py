@@ -33,7 +33,7 @@ class RecordedSchedule(Schedule):
     go_on : callable
         Drops the tasks in flight, and sends all workers new ones: the run has gone on from a checkpoint.
     shares : sequence of sequence of float
-        Share of a delay that each part of a task has, for each round of an update, see `Scheme.shares`.
+        Share of a delay that each part of a task has, for each round of an update, see `Components.shares`.
     """
 
     def __init__(

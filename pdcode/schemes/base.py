@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Any, ClassVar, NamedTuple
 
 import msgspec
 import numpy as np
 
-from .. import problems, stragglers
+from .. import stragglers
 from ..codes import Code
 from ..coding import builders, flops, optimizers, proximals
 from ..coding.assignments import Assignment
@@ -21,14 +23,118 @@ from ..config import Config, Table, Tables, kinds
 from ..decoders import Decoder
 from ..problems import Problem
 from ..problems.partition import Unit
-from ..transport.layout import Layout
+from ..transport.codewords import Chunks
+from ..transport.layout import Codewords, Layout
 from ..transport.log import notice_bytes
 from ..transport.messages import Reply
 from ..util.errors import InputError
 from ..util.rng import BatchSampler
+from .placement import Placement
 
 
-class Scheme:
+class TaskSize(NamedTuple):
+    """Size of a task, the same in every round.
+
+    Attributes
+    ----------
+    batches : sequence of float, of length 1 or n
+        Number of mini-batches of a task, of all workers or of each; below 1, the share of one, or of a
+        shard's full batch. A task meets the delays of as many, so that a scheme gains nothing by the way in
+        which it divides the work.
+    messages : int
+        Number of messages in which a worker answers a task.
+    """
+
+    batches: Sequence[float] = (1.0,)
+    messages: int = 1
+
+
+class Work(NamedTuple):
+    """Work of a task in a round of an update.
+
+    Attributes
+    ----------
+    flops : float or ndarray
+        Floating-point operations, for the virtual clock: of all workers, or of each, shape (n,); with
+        several messages of each of them, shape (messages, 1) or (messages, n).
+    rows : float, optional
+        Training rows that the tasks of an update use; default: a mini-batch, or the shard.
+    """
+
+    flops: float | np.ndarray
+    rows: float | None = None
+
+    @property
+    def by_worker(self) -> np.ndarray:
+        """Operations of a whole task, of all workers, shape (1,), or of each, shape (n,)."""
+        total: np.ndarray = np.atleast_2d(self.flops).sum(axis=0)
+        return total
+
+    @property
+    def by_message(self) -> np.ndarray:
+        """Operations for each message, in the mean over workers."""
+        mean: np.ndarray = np.atleast_2d(self.flops).mean(axis=1)
+        return mean
+
+    def plus(self, flops: float) -> Work:
+        """Return the work with further operations."""
+        return self._replace(flops=self.flops + flops)
+
+
+@dataclass(frozen=True)
+class CodewordRule:
+    """Rule by which tasks get their codewords; the same at rank 0 and the workers.
+
+    Attributes
+    ----------
+    rows : sequence of int
+        Codewords of a task, r, of each unit.
+    select : callable, optional
+        ``select(worker) -> selectors``: workers choose codewords, by a selector of each unit, or None where
+        the unit is uncoded. Default: codewords come with the task.
+    apart, chunks, keyed
+        How codewords travel, see `Layout`.
+    """
+
+    rows: Sequence[int]
+    select: Callable[[int], list[CodewordSelector | None]] | None = None
+    apart: bool = False
+    chunks: Sequence[Chunks] | None = None
+    keyed: Callable[[int], Codewords] | None = None
+
+    @property
+    def chosen(self) -> bool:
+        """Whether workers choose codewords."""
+        return self.select is not None
+
+    def selectors(self, units: Sequence[Unit], worker: int) -> list[CodewordSelector | None]:
+        """Build a worker's selector of each unit; None where codewords come with the task."""
+        return [None] * len(units) if self.select is None else self.select(worker)
+
+    def layout(
+        self,
+        units: Sequence[Unit],
+        weights: Sequence[int],
+        dtype: np.dtype,
+        wires: Sequence[str],
+        body_bytes: int | None = None,
+    ) -> Layout:
+        """Build the layout of the messages; parameters as for `Layout`."""
+        return Layout(
+            units,
+            self.rows,
+            weights,
+            dtype,
+            wires,
+            self.chosen,
+            body_bytes,
+            self.apart,
+            self.chunks,
+            self.keyed,
+        )
+
+
+class Scheme(kinds.Registered, group="schemes"):
     """Algorithm of rank 0 and the workers; every default is that of projective derivative codes.
 
     A scheme overrides what differs, in a file of its own, and has a line in `config.kinds`. Rank 0 and the
@@ -45,58 +151,46 @@ class Scheme:
         Value of ``[scheme] name``.
     summary : str
         One-line description.
+    Options : type
+        The keys of ``[scheme] options``.
     tables : dict
         Default tables, for those missing in a configuration.
     presets : dict
         Default keys by table, for those missing in a configuration, by preset name.
-    Options : type
-        The keys of ``[scheme] options``.
     unused : tuple of str
         Tables of the configuration without effect; values other than those of `tables` are refused.
     used : tuple of str
         Keys of those tables that have an effect, as "table.key".
-    chosen : bool
-        Whether codewords are worker-selected.
+    candidates : dict of str to sequence
+        Values of ``[scheme] options`` that plans try, by key.
     single_round : bool
         Whether an update is a single round, ended by the policy of ``[update]``.
-    tuned : str
-        Key of the learning rate that matters most, for comparisons that tune it.
     summable : bool
         Whether rank 0 needs only the sum of a round's payloads, if these have no codewords.
     whitens : bool
         Whether the vector to send is a mini-batch gradient, which ``code.whiten`` can change.
-    candidates : dict of str to sequence
-        Values of ``[scheme] options`` that plans try, by key.
     fused : bool
         Whether the payload may be computed without forming the gradient: units must be layers, and the
         source a mini-batch gradient.
     """
 
-    group: ClassVar[str] = "schemes"
     name: ClassVar[str]
     summary: ClassVar[str]
     tables: ClassVar[Tables] = {}
     presets: ClassVar[Mapping[str, Tables]] = {}
     unused: ClassVar[tuple[str, ...]] = ()
     used: ClassVar[tuple[str, ...]] = ()
+    candidates: ClassVar[Mapping[str, Sequence[Any]]] = {}
     single_round: ClassVar[bool] = True
     summable: ClassVar[bool] = True
     whitens: ClassVar[bool] = True
     fused: ClassVar[bool] = True
-    tuned: ClassVar[str] = "optimizer.rate"
-    candidates: ClassVar[Mapping[str, Sequence[Any]]] = {}
 
     class Options(Table):
-        """Keys of ``[scheme] options``: none."""
+        """Keys of ``[scheme] options``: none.
 
-    def __init_subclass__(cls) -> None:
-        if "summary" in vars(cls) and not cls.name_of():
-            raise TypeError(f"scheme {cls.__name__} has a summary, but no name")
-
-    @classmethod
-    def name_of(cls) -> str:
-        """Return the scheme's name, for `config.kinds`; empty for a base class."""
-        return getattr(cls, "name", "")
+        A key ``rate`` is the learning rate that comparisons tune, in place of ``optimizer.rate``.
+        """
 
     def __init__(self, config: Config) -> None:
         self.config, self.workers = config, config.workers.count
@@ -122,108 +216,27 @@ class Scheme:
                 f"code.whiten: '{config.code.whiten}': scheme '{cls.name}' sends displacements, no gradients"
             )
 
-    # Delays, which are those of a worker's time: however a scheme divides the work, it meets as many.
+    @cached_property
+    def placement(self) -> Placement:
+        """Which data each worker has, and how it gets them."""
+        return Placement(self.config, self.workers)
+
+    # Tasks and messages: the same at rank 0 and at the workers.
 
     @property
-    def batches(self) -> np.ndarray:
-        """Number of mini-batches of a task, of all workers, shape (1,), or of each, shape (n,).
-
-        Its delay is the sum of as many.
-        """
-        return np.ones(1, np.int64)
-
-    @property
-    def portion(self) -> float:
-        """Share of a mini-batch, or of a shard's full batch, that a task takes, and of its delay."""
-        return 1.0
-
-    @property
-    def parts(self) -> int:
-        """Number of messages in which a worker answers a task."""
-        return 1
-
-    def samples(self, shard: int) -> int:
-        """Return the training rows that a worker's tasks of an update use, given those of its shard."""
-        return round(float(self.batches.mean()) * (self.config.problem.batch or shard))
-
-    def delays(self) -> stragglers.DelayModel:
-        """Build the model of the delays of this scheme's tasks."""
-        return self.config.stragglers.make(self.config.seed, self.workers).merge(self.batches, self.portion)
-
-    def shares(self, problem: Problem, layouts: Sequence[Layout], shard: int | None) -> list[list[float]]:
-        """Return the share of a delay that each part of a task has, for each round: that of its flops.
-
-        Parameters are those of `flops`.
-        """
-        numbers = range(len(layouts))
-        spent = [float(np.mean(self.flops(problem, layouts, number, shard))) for number in numbers]
-        return [
-            [each / sum(spent) * portion for portion in self.portions(problem, layouts, number, shard)]
-            for number, each in enumerate(spent)
-        ]
-
-    # Data, sent to a worker before its first task.
-
-    def examine(self, data: problems.DataSource) -> None:
-        """Note what rank 0's side needs to know of the data, before `state`; by default nothing."""
-        return
-
-    def dealt(self, data: problems.DataSource) -> int:
-        """Return the number of training rows of all shards together, the argument `rows` of `source`.
-
-        Raises
-        ------
-        InputError
-            If there are fewer rows than shards.
-        """
-        return data.total_rows(self.workers)
-
-    def share(self, data: problems.DataSource, worker: int) -> dict[str, np.ndarray]:
-        """Return the data that rank 0 sends to a worker, as arrays by name."""
-        return data.shard(worker, self.workers)
-
-    def learn(self, arrays: dict[str, np.ndarray], worker: int) -> Problem:
-        """Build the worker's problem from the arrays of `share`."""
-        dataset = problems.receive(self.config.problem, arrays, worker, self.workers)
-        return Problem.from_dataset(self.config.problem, dataset, self.config.code.blocks)
-
-    def conceal(self) -> None:
-        """Draw by the operating system what workers must not know: they know the seed. By default nothing is.
-
-        Called before `share` where workers are other processes; what rank 0 computes must not depend on it.
-        """
-        return
-
-    def remarks(self, state: State) -> list[str]:
-        """Describe, a line each, what is made of the options where it is not evident."""
-        return []
-
-    # Messages: the same at rank 0 and at the workers.
-
-    @property
-    def chosen(self) -> bool:
-        return self.config.code.chosen
-
-    @property
-    def relayed(self) -> bool:
-        """Whether received codewords are relayed to replicas of the state at the workers."""
-        return self.config.downlink.relays
+    def task_size(self) -> TaskSize:
+        """Mini-batches and messages of a task."""
+        return TaskSize()
 
     def units(self, problem: Problem) -> Sequence[Unit]:
         """Return the segments of θ whose blocks the codewords combine."""
         return problem.layers
 
-    def rows(self, units: Sequence[Unit]) -> list[int]:
-        """Return the codewords per task, r, of each unit."""
-        return builders.rows_of(self.config, units)
-
-    def wires(self, units: Sequence[Unit]) -> list[str]:
-        """Return the wire format of each unit's payload."""
-        return builders.wires_of(self.config, units)
-
-    def codeword_options(self, units: Sequence[Unit]) -> dict[str, Any]:
-        """Return how codewords travel: keyword arguments of `Layout`."""
-        return {"chosen": self.chosen, "apart": self.config.code.adapts}
+    def codewords(self, units: Sequence[Unit]) -> CodewordRule:
+        """Return the rule by which tasks get their codewords."""
+        config = self.config
+        select = partial(builders.make_selectors, config, units) if config.code.chosen else None
+        return CodewordRule(builders.rows_of(config, units), select, config.code.adapts)
 
     def layouts(
         self, problem: Problem, weights: Sequence[int], body_bytes: int | None = None
@@ -239,8 +252,25 @@ class Scheme:
             Maximum body length of a task; default: the bytes of θ.
         """
         units = self.units(problem)
-        rows, wires, how = self.rows(units), self.wires(units), self.codeword_options(units)
-        return [Layout(units, rows, weights, problem.dtype, wires, body_bytes=body_bytes, **how)]
+        wires = builders.wires_of(self.config, units)
+        return [self.codewords(units).layout(units, weights, problem.dtype, wires, body_bytes)]
+
+    def work(self, problem: Problem, layouts: Sequence[Layout], number: int, shard: int | None) -> Work:
+        """Return the work of a task in round `number`.
+
+        Parameters
+        ----------
+        problem : Problem
+        layouts : sequence of Layout
+        number : int
+        shard : int or None
+            Average number of training rows of a worker.
+        """
+        config, layout = self.config, layouts[number]
+        if self.fused:
+            return Work(flops.task_flops(config, problem, layout, shard))
+        gradient = flops.gradient_flops(config, problem, shard)
+        return Work(gradient + flops.coding_flops(config, problem, layout))
 
     # Rank 0's side.
 
@@ -250,26 +280,21 @@ class Scheme:
 
     def decoders(self, units: Sequence[Unit], designs: Mapping[int, Code] | None) -> list[Decoder]:
         """Build a decoder for each unit; without `designs`, for a replica."""
-        return builders.make_decoders(self.config, units, self.wires(units), designs, self.chosen)
+        wires, chosen = builders.wires_of(self.config, units), self.codewords(units).chosen
+        return builders.make_decoders(self.config, units, wires, designs, chosen)
 
-    def optimizer(self, problem: Problem) -> optimizers.Optimizer:
-        """Build rank 0's optimizer; replicas have the same."""
+    def optimizer(self, problem: Problem, span: float = 1.0) -> optimizers.Optimizer:
+        """Build rank 0's optimizer; replicas have the same.
+
+        Parameters
+        ----------
+        problem : Problem
+        span : float
+            Learning rate of the gradient steps of which decoded vectors are the sums: 1 for gradients.
+        """
         table = self.config.optimizer
         penalty = proximals.penalty_of(table.proximal, problem.network)
-        return optimizers.create(table, problem.size, problem.dtype, penalty, self.span)
-
-    @property
-    def span(self) -> float:
-        """Learning rate of the gradient steps of which decoded vectors are the sums: 1 for gradients."""
-        return 1.0
-
-    def initial(self, problem: Problem) -> np.ndarray:
-        """Draw the θ from which the descent starts, and move it into the penalty's domain."""
-        theta = problem.initial(self.config.seed)
-        penalty = proximals.penalty_of(self.config.optimizer.proximal, problem.network)
-        if penalty is not None:
-            penalty.apply(theta, 0.0)
-        return theta
+        return optimizers.create(table, problem.size, problem.dtype, penalty, span)
 
     def policy(self) -> Policy:
         """Build the rule of which payloads rank 0 uses, when it steps, and who waits for that."""
@@ -278,27 +303,9 @@ class Scheme:
 
     def state(self, problem: Problem) -> State:
         """Build rank 0's state."""
-        coded = self.coded(problem, self.assignment(self.units(problem)))
-        coded.policy = self.policy()
-        if not self.relayed:
-            return coded
-        down = self.config.downlink
-        return RelayedState(coded, self.workers, down.check, down.exchanges)
-
-    def coded(
-        self, problem: Problem, assignment: Assignment | None = None, weights: Sequence[int] = ()
-    ) -> Coded:
-        """Build rank 0's state without a relay, or (from `weights` alone) a worker's replica of it."""
-        units = self.units(problem)
-        decoders = self.decoders(units, None if assignment is None else assignment.designs)
-        theta, optimizer = self.initial(problem), self.optimizer(problem)
-        coded = Coded(theta, units, decoders, optimizer, assignment)
-        if self.config.reduce.summed:
-            coded.senders = 1  # all of them add up to one
-        weights = weights if assignment is None else assignment.weights
-        longest = coded.bytes + notice_bytes(self.workers) if self.config.downlink.exchanges else coded.bytes
-        coded.layouts = self.layouts(problem, weights, longest if self.relayed else None)
-        return coded
+        state = coded_state(self, problem, self.assignment(self.units(problem)))
+        state.policy, down = self.policy(), self.config.downlink
+        return RelayedState(state, self.workers, down.check, down.exchanges) if down.relays else state
 
     # A worker's side.
 
@@ -315,71 +322,63 @@ class Scheme:
         reply : Reply, optional
             Receives the payload if the gradient is not to be formed.
         """
-        batch, share, whiten = (
-            self.config.problem.batch,
-            self.share_of(problem, rows),
-            self.config.code.whiten,
-        )
+        batch, whiten = self.config.problem.batch, self.config.code.whiten
+        weight = builders.gradient_weight(self.config, problem, rows)
         plan = (
-            problem.plan(batch, weight=share, whiten=whiten)
+            problem.plan(batch, weight=weight, whiten=whiten)
             if reply is None
-            else problem.plan(batch, reply.layout.rows, reply.payload, share, whiten)
+            else problem.plan(batch, reply.layout.rows, reply.payload, weight, whiten)
         )
         return Batch(plan, BatchSampler(self.config.seed, worker, problem.rows, batch))
-
-    def share_of(self, problem: Problem, rows: int) -> float:
-        """Return the weight of a worker's gradient that makes the mean over workers the mean over rows."""
-        return self.workers * problem.rows / rows
-
-    def selectors(self, units: Sequence[Unit], worker: int) -> list[CodewordSelector | None]:
-        """Build a worker's codeword selector for each unit; None where codewords are given."""
-        if not self.chosen:
-            return [None] * len(units)
-        return builders.make_selectors(self.config, units, worker)
 
     def encoders(
         self, problem: Problem, worker: int, rows: int, replies: Sequence[Reply]
     ) -> Sequence[PayloadEncoder]:
-        """Build a worker's side of each round."""
-        (reply,) = replies
-        kind, units = self.config.memory.kind, reply.layout.units
-        if kind in ("none", "coordinator") and not self.chosen and self.fused:
-            source = self.source(problem, worker, rows, reply)
-            assert isinstance(source, Batch)
-            return [StatelessEncoder(source, reply)]
-        source = self.source(problem, worker, rows)
-        keep = self.config.memory.keep
-        ahead = self.config.memory.lookahead * self.config.optimizer.rate
-        return [MemoryEncoder(source, reply, kind, self.selectors(units, worker), keep, ahead)]
-
-    def flops(
-        self, problem: Problem, layouts: Sequence[Layout], number: int, shard: int | None
-    ) -> float | np.ndarray:
-        """Return the floating-point operations of a task in round `number`, for the virtual clock.
-
-        Of all workers, a number or shape (1,), or of each, shape (n,), if their tasks differ.
+        """Build a worker's encoder of each round, which writes into the reply of that round.
 
         Parameters
         ----------
-        problem : Problem
-        layouts : sequence of Layout
-        number : int
-        shard : int or None
-            Average number of training rows of a worker.
+        problem, worker, rows
+            As for `source`.
+        replies : sequence of Reply
         """
-        config, layout = self.config, layouts[number]
-        if self.fused:
-            return flops.task_flops(config, problem, layout, shard)
-        return flops.gradient_flops(config, problem, shard) + flops.coding_flops(config, problem, layout)
-
-    def portions(
-        self, problem: Problem, layouts: Sequence[Layout], number: int, shard: int | None
-    ) -> list[float]:
-        """Return the share of each part of the reply in a task's flops; parameters as for `flops`."""
-        return [1.0]
+        (reply,) = replies
+        memory, units = self.config.memory, reply.layout.units
+        rule = self.codewords(units)
+        if memory.kind in ("none", "coordinator") and not rule.chosen and self.fused:
+            source = self.source(problem, worker, rows, reply)
+            assert isinstance(source, Batch)
+            return [StatelessEncoder(source, reply)]
+        source, selectors = self.source(problem, worker, rows), rule.selectors(units, worker)
+        ahead = memory.lookahead * self.config.optimizer.rate
+        return [MemoryEncoder(source, reply, memory.kind, selectors, memory.keep, ahead)]
 
 
 def make_scheme(config: Config) -> Scheme:
     """Build the scheme of a resolved configuration."""
     scheme: type[Scheme] = kinds.find("schemes", config.scheme.name)
     return scheme(config)
+
+
+def coded_state(
+    scheme: Scheme, problem: Problem, assignment: Assignment | None = None, weights: Sequence[int] = ()
+) -> Coded:
+    """Build rank 0's state without a relay, or (from `weights` alone) a worker's replica of it."""
+    config, units = scheme.config, scheme.units(problem)
+    decoders = scheme.decoders(units, None if assignment is None else assignment.designs)
+    theta, optimizer = builders.initial_theta(config, problem), scheme.optimizer(problem)
+    state = Coded(theta, units, decoders, optimizer, assignment)
+    if config.reduce.summed:
+        state.senders = 1  # all of them add up to one
+    down, longest = config.downlink, None
+    if down.relays:
+        longest = state.bytes + (notice_bytes(scheme.workers) if down.exchanges else 0)
+    weights = weights if assignment is None else assignment.weights
+    state.layouts = scheme.layouts(problem, weights, longest)
+    return state
+
+
+def delay_model(config: Config) -> stragglers.DelayModel:
+    """Build the model of the delays of the scheme's tasks."""
+    model = config.stragglers.make(config.seed, config.workers.count)
+    return model.merge(make_scheme(config).task_size.batches)

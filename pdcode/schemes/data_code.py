@@ -26,7 +26,8 @@ from ..transport.layout import Layout
 from ..transport.messages import Reply, Task
 from ..util.errors import InputError
 from ..util.rng import BatchSampler
-from .base import Scheme
+from .base import Scheme, Work
+from .placement import Placement
 
 
 class ShardedProblem(Problem):
@@ -41,6 +42,41 @@ class ShardedProblem(Problem):
         first = next(iter(shards.values()))
         super().__init__(first.table, first.dataset, first.network)
         self.shards = shards
+
+
+class SeveralShards(Placement):
+    """Placement of several shards at a worker: those that have a weight in its row of a matrix.
+
+    Parameters
+    ----------
+    config : Config
+    matrix : ndarray, shape (n, m)
+        Weights of the workers over the shards.
+    """
+
+    def __init__(self, config: Config, matrix: np.ndarray) -> None:
+        super().__init__(config, matrix.shape[1])
+        self._matrix = matrix
+
+    def shards_of(self, worker: int) -> list[int]:
+        """Return the shards of a worker."""
+        return [int(shard) for shard in np.flatnonzero(self._matrix[worker])]
+
+    def worker_data(self, data: problems.DataSource, worker: int) -> dict[str, np.ndarray]:
+        return {
+            f"{shard}/{name}": array
+            for shard in self.shards_of(worker)
+            for name, array in super(SeveralShards, self).worker_data(data, shard).items()
+        }
+
+    def build_problem(self, arrays: dict[str, np.ndarray], worker: int) -> Problem:
+        own: dict[int, dict[str, np.ndarray]] = {shard: {} for shard in self.shards_of(worker)}
+        for key, array in arrays.items():
+            shard, _, name = key.partition("/")
+            own[int(shard)][name] = array
+        return ShardedProblem(
+            {shard: super(SeveralShards, self).build_problem(own[shard], shard) for shard in own}
+        )
 
 
 class ShardSum:
@@ -130,36 +166,12 @@ class DataCode(Scheme):
         (unit,) = units
         return [TargetDecoder(1, unit.shape, self.config.problem.dtype, target=np.ones(self.matrix.shape[1]))]
 
-    def shards_of(self, worker: int) -> list[int]:
-        """Return the shards of a worker."""
-        return [int(shard) for shard in np.flatnonzero(self.matrix[worker])]
-
-    def dealt(self, data: problems.DataSource) -> int:
-        return data.total_rows(self.matrix.shape[1])
-
-    def share(self, data: problems.DataSource, worker: int) -> dict[str, np.ndarray]:
-        count = self.matrix.shape[1]
-        return {
-            f"{shard}/{name}": array
-            for shard in self.shards_of(worker)
-            for name, array in data.shard(shard, count).items()
-        }
-
-    def learn(self, arrays: dict[str, np.ndarray], worker: int) -> Problem:
-        table, count = self.config.problem, self.matrix.shape[1]
-        shards = {}
-        for shard in self.shards_of(worker):
-            own = {
-                name[len(f"{shard}/") :]: array
-                for name, array in arrays.items()
-                if name.startswith(f"{shard}/")
-            }
-            dataset = problems.receive(table, own, shard, count)
-            shards[shard] = Problem.from_dataset(table, dataset, self.config.code.blocks)
-        return ShardedProblem(shards)
+    @cached_property
+    def placement(self) -> SeveralShards:
+        return SeveralShards(self.config, self.matrix)
 
     def source(self, problem: Problem, worker: int, rows: int, reply: Reply | None = None) -> Source:
-        return self.shard_sum(problem, worker, rows, self.shards_of(worker))
+        return self.shard_sum(problem, worker, rows, self.placement.shards_of(worker))
 
     def shard_sum(self, problem: Problem, worker: int, rows: int, shards: Sequence[int]) -> ShardSum:
         """Build the source of a worker's combination of some of its shards."""
@@ -171,19 +183,13 @@ class DataCode(Scheme):
             parts.append((self.matrix[worker, shard], plan, BatchSampler(seed, shard, own.rows, batch)))
         return ShardSum(parts)
 
-    def _held(self, shard: int) -> tuple[float, int]:
-        """Return the mean number of shards of a worker, and their rows, if `shard` rows came on a worker."""
+    def work(self, problem: Problem, layouts: Sequence[Layout], number: int, shard: int | None) -> Work:
         workers, shards = self.matrix.shape
-        return np.count_nonzero(self.matrix) / workers, max(1, shard * workers // shards)
-
-    def samples(self, shard: int) -> int:
-        each, rows = self._held(shard)
-        return round(each * super().samples(rows))
-
-    def flops(self, problem: Problem, layouts: Sequence[Layout], number: int, shard: int | None) -> float:
-        each, rows = self._held(shard or problem.rows // self.workers)
+        held = np.count_nonzero(self.matrix) / workers  # mean number of shards of a worker
+        rows = max(1, (shard or problem.rows // self.workers) * workers // shards)  # of a shard
         one = flops.gradient_flops(self.config, problem, rows) + 2.0 * problem.size
-        return each * one + flops.coding_flops(self.config, problem, layouts[number])
+        coding = flops.coding_flops(self.config, problem, layouts[number])
+        return Work(held * one + coding, held * (self.config.problem.batch or rows))
 
 
 class GradientCode(DataCode):

@@ -87,12 +87,12 @@ class DelayedNesterov(DiLoCo):
             )
 
     @property
-    def batches(self) -> np.ndarray:
+    def steps(self) -> np.ndarray:
         speeds = np.array(self.options.speeds or [1.0])
         steps = np.floor(speeds / speeds.max() * self.options.steps + 1e-9)  # 1e-9: an exact ratio is no less
         return np.maximum(1, steps).astype(np.int64)
 
-    def optimizer(self, problem: Problem) -> Optimizer:
+    def optimizer(self, problem: Problem, span: float = 1.0) -> Optimizer:
         period = self.options.period or self.workers
         assert isinstance(self.config.optimizer, SGDTable)
         return DelayedMomentum(self.config.optimizer, problem.size, problem.dtype, period)

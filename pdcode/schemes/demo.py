@@ -34,7 +34,7 @@ from ..problems.partition import Blocks, Unit
 from ..transport.layout import Layout, Pair
 from ..transport.messages import Reply, Task
 from ..util.errors import InputError
-from .base import Scheme
+from .base import CodewordRule, Scheme, Work
 
 
 @dataclass(frozen=True)
@@ -213,7 +213,6 @@ class DeMo(Scheme):
 
     name = "demo"
     summary = "the largest cosine coefficients of each worker's momentum; steps along signs"
-    chosen = True
     fused = False
     unused = ("code", "decoder")
     tables: ClassVar[Tables] = {
@@ -254,36 +253,34 @@ class DeMo(Scheme):
     def units(self, problem: Problem) -> Sequence[Unit]:
         return self.transform(problem).units
 
-    def rows(self, units: Sequence[Unit]) -> list[int]:
-        return [unit.count // unit.size for unit in units if isinstance(unit, Chunks)]
+    def codewords(self, units: Sequence[Unit]) -> CodewordRule:
+        chunks = [unit for unit in units if isinstance(unit, Chunks)]
+        pairs = list(zip(chunks, self.counts(units), strict=True))
+
+        def select(worker: int) -> list[CodewordSelector | None]:
+            return [None if unit.uncoded else LargestOfChunks(unit.size, count) for unit, count in pairs]
+
+        return CodewordRule([unit.count // unit.size for unit in chunks], select)
 
     def counts(self, units: Sequence[Unit]) -> list[int]:
         """Return the number of coefficients of a chunk that a task sends, for each unit."""
         return [min(self.options.largest, unit.size) for unit in units if isinstance(unit, Chunks)]
 
     def assignment(self, units: Sequence[Unit]) -> Assignment:
-        return Chosen(units, self.rows(units), np.dtype(self.config.problem.dtype), self.counts(units))
+        rows, dtype = self.codewords(units).rows, np.dtype(self.config.problem.dtype)
+        return Chosen(units, rows, dtype, self.counts(units))
 
     def decoders(self, units: Sequence[Unit], designs: Mapping[int, Code] | None) -> list[Decoder]:
         dtype = self.config.problem.dtype
         return [SenderMean(unit.count, unit.shape, dtype, length=unit.length) for unit in units]
 
-    def optimizer(self, problem: Problem) -> Optimizer:
+    def optimizer(self, problem: Problem, span: float = 1.0) -> Optimizer:
         return CoefficientSigns(self.config.optimizer, problem.size, problem.dtype, self.transform(problem))
 
     def source(self, problem: Problem, worker: int, rows: int, reply: Reply | None = None) -> Source:
         return Coefficients(super().source(problem, worker, rows), self.transform(problem))
 
-    def selectors(self, units: Sequence[Unit], worker: int) -> list[CodewordSelector | None]:
-        return [
-            None if unit.uncoded else LargestOfChunks(unit.size, count)
-            for unit, count in zip(units, self.counts(units), strict=True)
-            if isinstance(unit, Chunks)
-        ]
-
-    def flops(
-        self, problem: Problem, layouts: Sequence[Layout], number: int, shard: int | None
-    ) -> float | np.ndarray:
+    def work(self, problem: Problem, layouts: Sequence[Layout], number: int, shard: int | None) -> Work:
         # Selection: an absolute value and about four comparisons per element. A replica transforms back.
-        transforms = (1 + self.relayed) * self.transform(problem).flops
-        return super().flops(problem, layouts, number, shard) + transforms + 5.0 * problem.size
+        transforms = (1 + self.config.downlink.relays) * self.transform(problem).flops
+        return super().work(problem, layouts, number, shard).plus(transforms).plus(5.0 * problem.size)

@@ -11,14 +11,15 @@ from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
-from ..coding import flops
+from ..coding import builders, flops
+from ..coding.optimizers import Optimizer
 from ..coding.source import Source
 from ..config import Positive, Real, Table, Tables
 from ..problems import GradientPlan, Problem
 from ..transport.layout import Layout
 from ..transport.messages import Reply, Task
 from ..util.rng import BatchSampler
-from .base import Scheme
+from .base import Scheme, TaskSize, Work
 
 
 class InnerOptimizer(Protocol):
@@ -84,7 +85,6 @@ class Local(Scheme):
     summary = "H steps at the worker, then codewords of the displacement"
     whitens = False
     fused = False
-    tuned = "scheme.options.rate"
     step_flops: ClassVar[float] = 2.0  # of the inner optimizer, for each element of θ
     tables: ClassVar[Tables] = {
         "code": {"family": "uncoded", "blocks": 1, "rotate": False},
@@ -101,27 +101,29 @@ class Local(Scheme):
         rate: Real = 0.1  #: learning rate of the local steps; [optimizer] has rank 0's
 
     @property
-    def batches(self) -> np.ndarray:
-        """H, the number of local steps per task: of all workers, shape (1,), or of each, shape (n,)."""
+    def steps(self) -> np.ndarray:
+        """H, the number of local steps of a task: of all workers, shape (1,), or of each, shape (n,)."""
         return np.array([self.options.steps])
 
     @property
-    def span(self) -> float:
-        """Sum of the learning rates of a task's local steps, in the mean over workers."""
-        return float(self.options.rate * self.batches.mean())
+    def task_size(self) -> TaskSize:
+        return TaskSize(self.steps.tolist())
+
+    def optimizer(self, problem: Problem, span: float = 1.0) -> Optimizer:
+        return super().optimizer(problem, span * float(self.options.rate * self.steps.mean()))
 
     def inner(self, problem: Problem) -> InnerOptimizer:
         """Build a worker's optimizer of its local steps."""
         return InnerSGD(self.options.rate, problem.dtype)
 
     def source(self, problem: Problem, worker: int, rows: int, reply: Reply | None = None) -> Source:
-        batch, steps = self.config.problem.batch, int(np.broadcast_to(self.batches, self.workers)[worker])
+        batch, steps = self.config.problem.batch, int(np.broadcast_to(self.steps, self.workers)[worker])
         batches = BatchSampler(self.config.seed, worker, problem.rows, steps * batch)
-        share = self.share_of(problem, rows)
-        return LocalSteps(problem.plan(batch), batches, steps, self.inner(problem), share)
+        weight = builders.gradient_weight(self.config, problem, rows)
+        return LocalSteps(problem.plan(batch), batches, steps, self.inner(problem), weight)
 
-    def flops(
-        self, problem: Problem, layouts: Sequence[Layout], number: int, shard: int | None
-    ) -> float | np.ndarray:
+    def work(self, problem: Problem, layouts: Sequence[Layout], number: int, shard: int | None) -> Work:
         step = flops.gradient_flops(self.config, problem, shard) + self.step_flops * problem.size
-        return self.batches * step + flops.coding_flops(self.config, problem, layouts[number])
+        coding = flops.coding_flops(self.config, problem, layouts[number])
+        rows = None if shard is None else self.steps.mean() * (self.config.problem.batch or shard)
+        return Work(self.steps * step + coding, rows)

@@ -23,7 +23,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ..coding import flops
+from ..coding import builders, flops
 from ..coding.memory import PayloadEncoder
 from ..coding.optimizers import Optimizer
 from ..coding.source import Source
@@ -37,7 +37,7 @@ from ..transport.base import Arrival
 from ..transport.layout import Layout
 from ..transport.messages import Order, Reply, Task
 from ..util.errors import InputError
-from .base import Scheme
+from .base import Scheme, Work
 
 Factor = tuple[Blocks, int]
 """A layer, and the rank r of its gradient."""
@@ -268,7 +268,7 @@ class PowerSGD(Scheme):
     def layouts(
         self, problem: Problem, weights: Sequence[int], body_bytes: int | None = None
     ) -> list[Layout]:
-        factors, wires = self.factors(problem), self.wires(problem.layers)
+        factors, wires = self.factors(problem), builders.wires_of(self.config, problem.layers)
         first = [pair for layer, r in factors for pair in ((layer.outputs, r), (layer.outputs, 1))]
         second = [(layer.inputs, r) for layer, r in factors]
         bodies = (
@@ -290,7 +290,7 @@ class PowerSGD(Scheme):
     def state(self, problem: Problem) -> State:
         config = self.config
         state = PowerState(
-            self.initial(problem),
+            builders.initial_theta(config, problem),
             self.optimizer(problem),
             self.factors(problem),
             self.layouts(problem, ()),
@@ -309,7 +309,7 @@ class PowerSGD(Scheme):
         source = self.source(problem, worker, rows)
         return [FirstRound(source, residual, factors, first), SecondRound(residual, factors, second)]
 
-    def flops(self, problem: Problem, layouts: Sequence[Layout], number: int, shard: int | None) -> float:
+    def work(self, problem: Problem, layouts: Sequence[Layout], number: int, shard: int | None) -> Work:
         product = sum(2.0 * r * layer.inputs * layer.outputs for layer, r in self.factors(problem))
         own = 2 * product if number else flops.gradient_flops(self.config, problem, shard) + product
-        return own + 2.0 * problem.size + flops.message_flops(self.config, problem, layouts[number])
+        return Work(own + 2.0 * problem.size + flops.message_flops(self.config, problem, layouts[number]))

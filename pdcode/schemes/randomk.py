@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import ceil
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from ..problems import Problem
 from ..problems.partition import Unit
 from ..transport.layout import Codewords, Layout, Pair
 from ..util.rng import ELEMENTS
+from .base import CodewordRule, Work
 from .elements import SingleElements
 
 DRAW = 8.0  # flops of a drawn element: a random number, and two marks
@@ -73,18 +74,14 @@ class RandomK(SingleElements):
 
         share: Fraction = 0.01  #: fraction of a layer's elements that a task sends, rounded up
 
-    def rows(self, units: Sequence[Unit]) -> list[int]:
-        return [max(1, ceil(self.options.share * unit.count - 1e-9)) for unit in units]
-
-    def codeword_options(self, units: Sequence[Unit]) -> dict[str, Any]:
-        return {"keyed": self.assignment(units).codewords}
+    def codewords(self, units: Sequence[Unit]) -> CodewordRule:
+        drawn = self.assignment(units)
+        return CodewordRule(drawn.rows, keyed=drawn.codewords)
 
     def assignment(self, units: Sequence[Unit]) -> Assignment:
+        rows = [max(1, ceil(self.options.share * unit.count - 1e-9)) for unit in units]
         dtype = np.dtype(self.config.problem.dtype)
-        return RandomElements(units, self.rows(units), dtype, self.config.seed, self.workers)
+        return RandomElements(units, rows, dtype, self.config.seed, self.workers)
 
-    def flops(
-        self, problem: Problem, layouts: Sequence[Layout], number: int, shard: int | None
-    ) -> float | np.ndarray:
-        drawn = sum(layouts[number].rows)
-        return super().flops(problem, layouts, number, shard) + DRAW * drawn
+    def work(self, problem: Problem, layouts: Sequence[Layout], number: int, shard: int | None) -> Work:
+        return super().work(problem, layouts, number, shard).plus(DRAW * sum(layouts[number].rows))

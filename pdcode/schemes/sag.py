@@ -17,11 +17,11 @@ of a part instead of all its rows is our addition, and gives up convergence to t
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import ClassVar, Literal
 
 import numpy as np
 
-from .. import problems
 from ..codes import Code
 from ..coding import flops
 from ..coding.assignments import Assignment
@@ -37,7 +37,8 @@ from ..transport.messages import Reply, Task
 from ..util.errors import InputError
 from ..util.memory import ensure_fits
 from ..util.rng import BatchSampler
-from .base import Scheme
+from .base import Scheme, TaskSize, Work
+from .placement import Placement
 
 
 class Parts(Assignment):
@@ -126,16 +127,12 @@ class SAG(Scheme):
             )
 
     @property
-    def portion(self) -> float:
-        return 1.0 if self.config.problem.batch else 1.0 / self.options.parts
+    def task_size(self) -> TaskSize:
+        return TaskSize([1.0 if self.config.problem.batch else 1.0 / self.options.parts])
 
-    def dealt(self, data: problems.DataSource) -> int:
-        rows, parts = super().dealt(data), self.options.parts
-        if parts > rows // self.workers:
-            raise InputError(
-                f"scheme.options.parts: {parts} are more than the {rows // self.workers} rows of a shard"
-            )
-        return rows
+    @cached_property
+    def placement(self) -> Placement:
+        return Placement(self.config, self.workers, self.options.parts)
 
     def units(self, problem: Problem) -> Sequence[Unit]:
         return [Unit(0, problem.size, 1)]
@@ -152,13 +149,11 @@ class SAG(Scheme):
     def source(self, problem: Problem, worker: int, rows: int, reply: Reply | None = None) -> Source:
         return PartGradient(problem, self.config, worker, self.options.parts, rows)
 
-    def samples(self, shard: int) -> int:
-        return super().samples(max(1, shard // self.options.parts))
-
-    def flops(self, problem: Problem, layouts: Sequence[Layout], number: int, shard: int | None) -> float:
-        rows = (shard or problem.rows // self.workers) // self.options.parts
+    def work(self, problem: Problem, layouts: Sequence[Layout], number: int, shard: int | None) -> Work:
+        rows = max(1, (shard or problem.rows // self.workers) // self.options.parts)
         coding = flops.coding_flops(self.config, problem, layouts[number])
-        return flops.gradient_flops(self.config, problem, max(1, rows)) + coding
+        gradient = flops.gradient_flops(self.config, problem, rows)
+        return Work(gradient + coding, self.config.problem.batch or rows)
 
 
 class NewestFirst(Policy):

@@ -157,7 +157,7 @@ class SparseLoCo(TopK, DiLoCo):
         how = {"workers": self.workers, "senders": options.mean == "senders", "clips": options.clip}
         return [
             KeptMean(unit.count, unit.shape, dtype, length=unit.length, rows=rows, **how)
-            for unit, rows in zip(units, self.rows(units), strict=True)
+            for unit, rows in zip(units, self.codewords(units).rows, strict=True)
         ]
 
 

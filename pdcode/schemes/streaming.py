@@ -23,7 +23,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from ..coding import flops
+from ..coding import builders, flops
 from ..coding.assignments import Assignment
 from ..coding.memory import PayloadEncoder
 from ..coding.optimizers import Optimizer
@@ -38,7 +38,7 @@ from ..transport.layout import Layout
 from ..transport.messages import Reply, Task
 from ..util.errors import InputError
 from ..util.rng import BatchSampler
-from .base import Scheme
+from .base import Scheme, TaskSize, Work
 
 
 def pieces(layers: Sequence[Blocks], part: int) -> list[tuple[int, Unit]]:
@@ -177,8 +177,8 @@ class Streaming(Scheme):
             )
 
     @property
-    def parts(self) -> int:
-        return int(self.config.code.blocks)  # type: ignore[arg-type]  # `check` refuses others
+    def task_size(self) -> TaskSize:
+        return TaskSize(messages=int(self.config.code.blocks))  # type: ignore[arg-type]  # see `check`
 
     def units(self, problem: Problem) -> Sequence[Unit]:
         return [Unit(layer.offset, layer.elements, 1) for layer in problem.layers]  # of a part
@@ -189,15 +189,15 @@ class Streaming(Scheme):
         units = self.units(problem)
         ones = [1] * len(units)
         body_bytes = problem.size * problem.dtype.itemsize
-        wires = self.wires(units)
-        return [Layout(units, ones, ones, problem.dtype, wires, body_bytes=body_bytes, replies=self.parts)]
+        wires, parts = builders.wires_of(self.config, units), self.task_size.messages
+        return [Layout(units, ones, ones, problem.dtype, wires, body_bytes=body_bytes, replies=parts)]
 
     def state(self, problem: Problem) -> State:
         config, assignment = self.config, self.assignment(self.units(problem))
         counts = config.update.by_count and not config.update.asynchronous
         count = config.update.least(self.workers) if counts else None
         state = StreamedState(
-            self.initial(problem),
+            builders.initial_theta(config, problem),
             problem.layers,
             self.optimizer(problem),
             assignment,
@@ -211,24 +211,13 @@ class Streaming(Scheme):
         self, problem: Problem, worker: int, rows: int, replies: Sequence[Reply]
     ) -> Sequence[PayloadEncoder]:
         (reply,) = replies
-        batch = self.config.problem.batch
-        plan = problem.plan(batch, 1, weight=self.share_of(problem, rows))
+        batch, weight = self.config.problem.batch, builders.gradient_weight(self.config, problem, rows)
+        plan = problem.plan(batch, 1, weight=weight)
         return [PartEncoder(plan, BatchSampler(self.config.seed, worker, problem.rows, batch), reply)]
 
-    def flops(
-        self, problem: Problem, layouts: Sequence[Layout], number: int, shard: int | None
-    ) -> float | np.ndarray:
-        passes, part = self._flops(problem, layouts[number], shard)
-        return passes + layouts[number].replies * part
-
-    def portions(
-        self, problem: Problem, layouts: Sequence[Layout], number: int, shard: int | None
-    ) -> list[float]:
-        passes, part = self._flops(problem, layouts[number], shard)
-        parts = layouts[number].replies
-        return [(part + (0.0 if each else passes)) / (passes + parts * part) for each in range(parts)]
-
-    def _flops(self, problem: Problem, layout: Layout, shard: int | None) -> tuple[float, float]:
-        """Return the flops of the passes, and of a part."""
-        passes = flops.passes_flops(self.config, problem, shard)
-        return passes, flops.task_flops(self.config, problem, layout, shard) - passes
+    def work(self, problem: Problem, layouts: Sequence[Layout], number: int, shard: int | None) -> Work:
+        passes, layout = flops.passes_flops(self.config, problem, shard), layouts[number]
+        part = flops.task_flops(self.config, problem, layout, shard) - passes
+        each = np.full((layout.replies, 1), part)
+        each[0] += passes
+        return Work(each)

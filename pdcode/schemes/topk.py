@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from math import ceil
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from ..problems.partition import Unit
 from ..transport.codewords import Chunks
 from ..transport.layout import Layout, Pair
 from ..util.errors import InputError
+from .base import CodewordRule, Work
 from .elements import SingleElements
 
 
@@ -55,7 +56,6 @@ class TopK(SingleElements):
 
     name = "topk"
     summary = "the largest elements of each layer's gradient, with error feedback"
-    chosen = True
     used = ("code.whiten",)
     presets: ClassVar[Mapping[str, Tables]] = {
         # The slowest links: few elements of the whitened gradient, to rank 0 and to the other workers.
@@ -88,24 +88,19 @@ class TopK(SingleElements):
         sizes = [min(self.options.chunk or unit.count, unit.count) for unit in units]
         return [Chunks(size, max(1, ceil(self.options.share * size - 1e-9))) for size in sizes]
 
-    def rows(self, units: Sequence[Unit]) -> list[int]:
-        return [chunks.rows(unit.count) for chunks, unit in zip(self.chunks(units), units, strict=True)]
+    def codewords(self, units: Sequence[Unit]) -> CodewordRule:
+        chunks, dtype = self.chunks(units), np.dtype(self.config.problem.dtype)
+        pairs = list(zip(units, chunks, strict=True))
 
-    def codeword_options(self, units: Sequence[Unit]) -> dict[str, Any]:
-        return {"chosen": True, "chunks": self.chunks(units)}
+        def select(worker: int) -> list[CodewordSelector | None]:
+            return [None if unit.uncoded else Largest(unit.length, own, dtype) for unit, own in pairs]
+
+        return CodewordRule([own.rows(unit.count) for unit, own in pairs], select, chunks=chunks)
 
     def assignment(self, units: Sequence[Unit]) -> Assignment:
-        return Chosen(units, self.rows(units), np.dtype(self.config.problem.dtype), [1] * len(units))
+        rows, dtype = self.codewords(units).rows, np.dtype(self.config.problem.dtype)
+        return Chosen(units, rows, dtype, [1] * len(units))
 
-    def selectors(self, units: Sequence[Unit], worker: int) -> list[CodewordSelector | None]:
-        dtype = np.dtype(self.config.problem.dtype)
-        return [
-            None if unit.uncoded else Largest(unit.length, chunks, dtype)
-            for unit, chunks in zip(units, self.chunks(units), strict=True)
-        ]
-
-    def flops(
-        self, problem: Problem, layouts: Sequence[Layout], number: int, shard: int | None
-    ) -> float | np.ndarray:
+    def work(self, problem: Problem, layouts: Sequence[Layout], number: int, shard: int | None) -> Work:
         # Selection: an absolute value, a comparison and its bit, per element; little per candidate.
-        return super().flops(problem, layouts, number, shard) + 5.0 * problem.size
+        return super().work(problem, layouts, number, shard).plus(5.0 * problem.size)

@@ -95,7 +95,7 @@ class DelayModel:
         Workers that never answer.
     merged : ndarray of int64, shape (n,)
         Number of successive delays that add up to a task's delay, for schemes whose tasks replace several.
-    fraction : float
+    fraction : ndarray of float64, shape (n,)
         Fraction of a delay that a task has, for schemes whose tasks do a part of the usual work.
     """
 
@@ -104,7 +104,7 @@ class DelayModel:
         self.table: Any = table
         self.factor, self.dead = table.factors(workers), np.zeros(workers, bool)
         self.dead[table.dead] = True
-        self.merged, self.fraction = np.ones(workers, np.int64), 1.0
+        self.merged, self.fraction = np.ones(workers, np.int64), np.ones(workers)
 
     def _draw_s(self, workers: Integers, first: Integers, count: int) -> Reals:
         """Draw the delays in s of workers that are neither slow nor dead; a new array, shape (m, count)."""
@@ -135,17 +135,19 @@ class DelayModel:
         """Return delays as `delays_s` does, without merging."""
         with np.errstate(over="ignore"):  # the tail of a heavy-tailed law
             delays = self._draw_s(workers, first, count)
-            delays *= self.fraction * self.factor[workers, None]
+            delays *= (self.fraction * self.factor)[workers, None]
         np.minimum(delays, LARGEST, out=delays)
         delays[self.dead[workers]] = np.inf
         return delays
 
-    def merge(self, counts: Any, fraction: float = 1.0) -> Self:
-        """Let each task have the sum of several successive delays, each times a fraction; return the model.
+    def merge(self, batches: Any) -> Self:
+        """Let each task have the sum of several successive delays, or a fraction of one; return the model.
 
-        `counts` are the numbers of delays, of all workers or of each: an array of shape (), (1,) or (n,).
+        `batches` are the numbers of delays, of all workers or of each: an array of shape (), (1,) or (n,), of
+        whole numbers or of fractions below 1.
         """
-        self.merged[:], self.fraction = counts, fraction
+        self.merged[:] = np.maximum(1, batches)
+        self.fraction[:] = np.minimum(1.0, batches)
         return self
 
     def stretch(self, workers: Any) -> Reals:

@@ -17,7 +17,7 @@ class WorkerDelays:
     Parameters
     ----------
     model : DelayModel
-        The delays of the run, see `Scheme.delays`.
+        The delays of the run, see `schemes.delay_model`.
     worker : int
         Number of this worker.
     fractions : sequence of sequence of float

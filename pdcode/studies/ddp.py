@@ -314,7 +314,8 @@ def measure(descent: Descent, cell: DDPCell) -> tuple[Measured, Curves]:
     seconds = math.inf if descent.failed else descent.stop_s
     if goal is not None:
         seconds = 1e-9 * statistics.crossing(t_ns, goal.value(loss, accuracy), goal.bound)
-    rows = round(float(config.problem.batch or make_scheme(config).dealt(source(config)) / workers))
+    total_rows = make_scheme(config).placement.total_rows(source(config))
+    rows = round(config.problem.batch or total_rows / workers)
     measured = Measured(
         seconds=seconds,
         stop_s=descent.stop_s,

@@ -18,10 +18,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .. import problems, stragglers
+from ..coding import builders
 from ..config import Config
 from ..problems import Problem
 from ..problems.losses import LeastSquaresProblem, Logistic, Softmax
-from ..schemes import Scheme, make_scheme
+from ..schemes import Scheme, delay_model, make_scheme
 from ..util import threads
 from ..util.rng import BatchSampler
 
@@ -101,8 +102,9 @@ class Trained(NamedTuple):
 def sharded(config: Config, rank: int) -> tuple[Scheme, Problem, BatchSampler, float]:
     """Read a rank's rows; return also its mini-batches, and the weight of its gradients."""
     scheme, source, batch = make_scheme(config), problems.load_source(config.problem), config.problem.batch
-    problem = scheme.learn(scheme.share(source, rank), rank)
-    weight = scheme.share_of(problem, scheme.dealt(source))
+    placement = scheme.placement
+    problem = placement.build_problem(placement.worker_data(source, rank), rank)
+    weight = builders.gradient_weight(config, problem, placement.total_rows(source))
     return scheme, problem, BatchSampler(config.seed, rank, problem.rows, batch), weight
 
 
@@ -139,7 +141,7 @@ def work(job: Job, rank: int) -> Trained:
 
     board.compute_ns[rank] = warmed_up(parallel, forward)
     optimizer.zero_grad()
-    delays = stragglers.WorkerDelays(scheme.delays(), rank)
+    delays = stragglers.WorkerDelays(delay_model(config), rank)
     dist.barrier()
     update = descend(board, rank, forward, optimizer, delays, model)
     t_ns, theta = time.perf_counter_ns() - int(board.head["start_ns"]), np.empty(problem.size, problem.dtype)

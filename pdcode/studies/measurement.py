@@ -20,7 +20,7 @@ from ..api.simulation import Request
 from ..config import Config
 from ..config.write import to_toml
 from ..mpi import launch
-from ..schemes import make_scheme
+from ..schemes import delay_model
 from ..trace.reader import Trace
 from ..trace.schema import APPLIED, DRAINED
 from ..training.monitor import INTERRUPTED
@@ -266,7 +266,7 @@ def _last_ns(trace: Trace, config: Config) -> int:
     late = np.flatnonzero(arrivals["status"] == DRAINED)
     if not len(late):
         return 0
-    model, numbers = make_scheme(config).delays(), _numbers(arrivals)
+    model, numbers = delay_model(config), _numbers(arrivals)
     compute_ns = arrivals["t_compute_ns"] - arrivals["t_start_ns"]
     drawn = arrivals["version" if arrivals["round"].any() else "task"]
     whole_ns = stragglers.delays_ns(model, arrivals["worker"], drawn, 1, compute_ns)[:, 0]

@@ -154,7 +154,8 @@ def has_rate(tables: Mapping[str, Mapping[str, Any]]) -> bool:
 
 def rate_key(config: Config) -> list[str]:
     """Return the path of the learning rate that matters most to a configuration's scheme."""
-    return str(kinds.find("schemes", config.scheme.name).tuned).split(".")
+    own = hasattr(config.scheme.options, "rate")
+    return ["scheme", "options", "rate"] if own else ["optimizer", "rate"]
 
 
 def rate_of(config: Config) -> float:

@@ -116,7 +116,7 @@ def task_s(config: Config) -> float:
     """Return the modelled compute time of a mini-batch's full gradient, in s."""
     whole = space.apply(config, space.preset("uncoded", "all"))
     parts = setup.prepare(whole)
-    flops = parts.scheme.flops(parts.problem, parts.layouts, 0, None)
+    flops = parts.scheme.work(parts.problem, parts.layouts, 0, None).by_worker
     return 1e-9 * float(costs.times_ns(whole.machine, flops).max())
 
 

@@ -156,7 +156,7 @@ def _source(table: bytes) -> problems.DataSource:
 def payloads(config: Config) -> float:
     """Return about how many payloads of whole tasks an update uses."""
     if config.update.asynchronous:
-        return 1 / make_scheme(config).parts
+        return 1 / make_scheme(config).task_size.messages
     return config.update.payloads(config.workers.count)
 
 

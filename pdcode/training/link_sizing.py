@@ -20,7 +20,7 @@ from ..coding.relay import RelayedState
 from ..coding.state import State
 from ..config import Config
 from ..problems import Problem
-from ..schemes import Scheme, make_scheme
+from ..schemes import Scheme, delay_model, make_scheme
 from ..transport.layout import Layout
 from ..transport.log import LogFormat
 from ..transport.speeds import Speeds
@@ -80,7 +80,9 @@ def _with(config: Config, share: float) -> Config:
     return msgspec.structs.replace(config, code=code, memory=memory)
 
 
-def settle(config: Config, problem: Problem, dealt: int, speeds: Speeds | None = None) -> tuple[Config, str]:
+def settle(
+    config: Config, problem: Problem, total_rows: int, speeds: Speeds | None = None
+) -> tuple[Config, str]:
     """Return the configuration with the share that `uses` allows, and a line that says why.
 
     Parameters
@@ -89,7 +91,7 @@ def settle(config: Config, problem: Problem, dealt: int, speeds: Speeds | None =
         With ``code.rows_per_task = "auto"``.
     problem : Problem
         Rank 0's.
-    dealt : int
+    total_rows : int
         Training rows of all shards together.
     speeds : Speeds, optional
         As measured; default: ``[link]`` and ``[machine]``.
@@ -103,7 +105,7 @@ def settle(config: Config, problem: Problem, dealt: int, speeds: Speeds | None =
                 f"code.rows_per_task: 'auto' has no effect with code.family '{config.code.family}' and "
                 f"code.blocks {config.code.blocks}, which leave every layer uncoded"
             )
-        used = uses(scheme, state, speeds or configured(scheme, problem, state.layouts, dealt))
+        used = uses(scheme, state, speeds or configured(scheme, problem, state.layouts, total_rows))
         tried.append(f"{used.most:.2g} with 1/{round(1 / (smaller.code.share or 1))}")
         if used.most > WORTH * found.most:  # such as θ itself, which is sent to workers that are far behind
             break
@@ -121,11 +123,11 @@ def settle(config: Config, problem: Problem, dealt: int, speeds: Speeds | None =
     )
 
 
-def configured(scheme: Scheme, problem: Problem, layouts: Sequence[Layout], dealt: int) -> Speeds:
+def configured(scheme: Scheme, problem: Problem, layouts: Sequence[Layout], total_rows: int) -> Speeds:
     """Return the speeds of ``[link]`` and ``[machine]``."""
     machine, link = scheme.config.machine, scheme.config.link
-    shard = max(1, dealt // scheme.workers)
-    flops = np.atleast_1d(scheme.flops(problem, layouts, 0, shard))
+    shard = max(1, total_rows // scheme.workers)
+    flops = scheme.work(problem, layouts, 0, shard).by_worker
     compute_s = np.broadcast_to(machine.task_s + flops / machine.flops_per_s, scheme.workers)
     return Speeds(link.bandwidth, link.bandwidth, compute_s)
 
@@ -155,7 +157,8 @@ def task_rates(scheme: Scheme, compute_s: np.ndarray) -> np.ndarray:
     n = scheme.workers
     compute_ns = np.maximum(1, np.rint(1e9 * compute_s)).astype(np.int64)
     tasks = max(1, min(TASKS, DRAWS // n))
-    delays_ns = stragglers.delays_ns(scheme.delays(), np.arange(n), np.zeros(n, np.int64), tasks, compute_ns)
+    model, workers = delay_model(scheme.config), np.arange(n)
+    delays_ns = stragglers.delays_ns(model, workers, np.zeros(n, np.int64), tasks, compute_ns)
     rates: np.ndarray = (delays_ns[:, 0] >= 0) * 1e9 / (compute_ns + np.maximum(delays_ns, 0).mean(axis=1))
     return rates
 

@@ -277,7 +277,7 @@ def described(config: Config, components: Components) -> dict[str, object]:
         "weights": list(layout.weights),
         "header_bytes": layout.header_bytes,
         "rows": components.rows,
-        "task_rows": components.scheme.samples(components.shard),
+        "task_rows": components.task_rows,
         "task_flops": float(components.flops()),
     }
 

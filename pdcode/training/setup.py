@@ -18,7 +18,7 @@ from ..coding.state import State
 from ..config import Config
 from ..problems import DataSource, Problem
 from ..problems.matrix import Csr
-from ..schemes import Scheme, make_scheme
+from ..schemes import Scheme, Work, coded_state, make_scheme
 from ..transport.layout import ROUNDS, Layout
 from ..transport.messages import Reply
 from ..transport.speeds import Speeds
@@ -38,8 +38,8 @@ class Components:
         None once the workers have their data, over MPI.
     rows : int
         Number of training rows.
-    dealt : int
-        Number of training rows of all shards together, see `Scheme.dealt`.
+    total_rows : int
+        Number of training rows of all shards together, see `schemes.Placement`.
     notes : list of str
         Lines that say how keys that are "auto" were settled.
     asked : Config or None
@@ -48,7 +48,7 @@ class Components:
 
     source: DataSource | None
     rows: int
-    dealt: int
+    total_rows: int
     problem: Problem
     scheme: Scheme
     state: State
@@ -58,7 +58,7 @@ class Components:
     def settle_share(self, speeds: Speeds) -> None:
         """Settle ``code.rows_per_task = "auto"`` once more, by what was measured."""
         assert self.asked is not None
-        config, self.notes[-1] = link_sizing.settle(self.asked, self.problem, self.dealt, speeds)
+        config, self.notes[-1] = link_sizing.settle(self.asked, self.problem, self.total_rows, speeds)
         self.scheme = make_scheme(config)
         self.state = self.scheme.state(self.problem)
 
@@ -88,17 +88,28 @@ class Components:
 
     def flops_by_worker(self, number: int = 0) -> np.ndarray:
         """Return the flops of a task in round `number`, shape (1,), or of each worker's, shape (n,)."""
-        return np.atleast_1d(self.scheme.flops(self.problem, self.layouts, number, self.shard))
+        return self._work(number).by_worker
+
+    @property
+    def task_rows(self) -> int:
+        """Training rows that a worker's tasks of an update use."""
+        rows = self._work(0).rows
+        return round(self.config.problem.batch or self.shard if rows is None else rows)
+
+    def _work(self, number: int) -> Work:
+        return self.scheme.work(self.problem, self.layouts, number, self.shard)
 
     @property
     def shard(self) -> int:
         """Average number of training rows of a worker."""
-        return max(1, self.dealt // self.scheme.workers)
+        return max(1, self.total_rows // self.scheme.workers)
 
     @property
     def shares(self) -> list[list[float]]:
         """Share of a worker's delay that each part of a task has, for each round of an update."""
-        return self.scheme.shares(self.problem, self.layouts, self.shard)
+        spent = [self._work(number).by_message for number in range(len(self.layouts))]
+        total = sum(float(part.sum()) for part in spent)
+        return [(part / total).tolist() for part in spent]
 
     def remarks(self) -> list[str]:
         """Describe, a line each, what is made of data, formats and delays where it is not evident."""
@@ -123,14 +134,14 @@ class Components:
                 f"optimizer.rate {config.optimizer.rate:g} is too long for whitened steps of so few workers: "
                 f"try {rate:g}"
             )
-        return [*lines, *self.notes, *self.scheme.remarks(self.state), *shared_delays(config)]
+        return [*lines, *self.notes, *self.state.remarks(), *shared_delays(config)]
 
     @property
     def facts(self) -> dict[str, Any]:
         """Facts sent to every worker: codeword weights, training rows of all workers, shares of a delay, and
         the tables of the configuration that have settled keys."""
         tables = {name: msgspec.to_builtins(getattr(self.config, name)) for name in settled.TABLES}
-        shares = {"rows": self.dealt, "shares": self.shares}
+        shares = {"rows": self.total_rows, "shares": self.shares}
         return {"weights": list(self.layout.weights), **shares, "settled": tables}
 
 
@@ -166,16 +177,16 @@ def prepare(
         source = source or problems.load_source(config.problem)
         problem = Problem.from_dataset(config.problem, source.dataset, config.code.blocks)
         config, notes = settled.settle(config, problem)
-        dealt = make_scheme(config).dealt(source)
+        total_rows = make_scheme(config).placement.total_rows(source)
         asked = config if config.code.rows_per_task == "auto" else None
         if asked is not None:
-            config, line = link_sizing.settle(config, problem, dealt)
+            config, line = link_sizing.settle(config, problem, total_rows)
             notes = [*notes, line]
         scheme = make_scheme(config)
-        scheme.examine(source)
+        scheme.placement.inspect_data(source)
         state = scheme.state(problem)
         name, down = config.scheme.name, config.downlink.kind
-        if scheme.relayed and not isinstance(state, RelayedState):
+        if config.downlink.relays and not isinstance(state, RelayedState):
             raise InputError(f"downlink.kind: '{down}': scheme '{name}' sends θ with each task")
         if config.optimizer.proximal is not None and not state.optimizer.penalises:
             raise InputError(
@@ -200,7 +211,7 @@ def prepare(
             faults.check(config, sum(layout.replies for layout in state.layouts))
         if len(state.layouts) > ROUNDS:
             raise InputError(f"scheme.name: '{name}' has more than {ROUNDS} rounds per update")
-    return Components(source, source.rows, dealt, problem, scheme, state, notes, asked)
+    return Components(source, source.rows, total_rows, problem, scheme, state, notes, asked)
 
 
 def check_summed(scheme: str, layouts: Sequence[Layout]) -> None:
@@ -233,7 +244,8 @@ def worker_builder(config: Config, components: Components) -> Callable[[int, Seq
     assert source is not None
 
     def build(worker: int, replies: Sequence[Reply]) -> Worker:
-        return WorkerFactory(scheme, worker, scheme.share(source, worker), facts).build(replies)
+        arrays = scheme.placement.worker_data(source, worker)
+        return WorkerFactory(scheme, worker, arrays, facts).build(replies)
 
     return build
 
@@ -246,7 +258,7 @@ class WorkerFactory:
     scheme : Scheme
     worker : int
     arrays : dict of str to ndarray
-        Data from rank 0, see `Scheme.share`.
+        Data from rank 0, see `schemes.Placement`.
     facts : dict
         Facts from rank 0, see `Components.facts`.
     """
@@ -255,10 +267,10 @@ class WorkerFactory:
         self, scheme: Scheme, worker: int, arrays: dict[str, np.ndarray], facts: dict[str, Any]
     ) -> None:
         self.scheme, self.worker, self.rows = scheme, worker, facts["rows"]
-        self.problem = scheme.learn(arrays, worker)
+        self.problem = scheme.placement.build_problem(arrays, worker)
         self.replica: Replica = FullReplica(self.problem.dtype)
-        if scheme.relayed:
-            state = scheme.coded(self.problem, weights=facts["weights"])
+        if scheme.config.downlink.relays:
+            state = coded_state(scheme, self.problem, weights=facts["weights"])
             self.replica, self.layouts = MirroredReplica(state), state.layouts
         else:
             self.layouts = scheme.layouts(self.problem, facts["weights"])

@@ -123,7 +123,7 @@ def fit(trace: Trace, flops: float, base: Base = "median") -> tuple[MachineTable
     trace : Trace
         Trace with arrivals.
     flops : float
-        Flops of a task of that run, see `Scheme.flops`.
+        Flops of a task of that run, see `schemes.Work`.
     base : {"median", "low"}
         See `times`.
 

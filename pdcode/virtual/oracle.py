@@ -12,7 +12,7 @@ import numpy as np
 
 from .. import stragglers
 from ..config import Config
-from ..schemes import make_scheme
+from ..schemes import delay_model
 
 NEVER_NS = 2**61  # end of a dead worker's task
 LEAST = 16  # tasks of a worker drawn at a time, unless that is more …
@@ -81,7 +81,7 @@ def oracle_s(config: Config, work: float, compute_ns: np.ndarray, model: straggl
 def time_s(config: Config, task_ns: np.ndarray, tasks: float) -> float:
     """Return `oracle_s` with a configuration's delays; `task_ns` has shape (1,), for all workers, or (n,)."""
     compute_ns = np.broadcast_to(task_ns, config.workers.count)
-    return oracle_s(config, tasks, compute_ns, make_scheme(config).delays())
+    return oracle_s(config, tasks, compute_ns, delay_model(config))
 
 
 def _edges(

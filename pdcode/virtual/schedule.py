@@ -15,7 +15,7 @@ import numpy as np
 from .. import stragglers
 from ..config import Config
 from ..kernels import events
-from ..schemes import make_scheme
+from ..schemes import delay_model
 from ..transport.layout import HEADER
 from ..transport.messages import NOBODY
 from .faults import Injection
@@ -187,7 +187,7 @@ class CostModelSchedule(Schedule):
         self._split = config.machine.coordinators
         self._reply_bytes = [cut(size, self._split) for size in reply_bytes]
         self._shares, self._cancelled, self._muted = shares, False, NOBODY
-        self._model = make_scheme(config).delays()
+        self._model = delay_model(config)
         self._faults = Injection(config, self._events) if config.faults else None
         self.news = self._faults is not None
         self.time_ns = self._events.time_ns  # type: ignore[method-assign]

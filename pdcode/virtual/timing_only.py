@@ -15,7 +15,7 @@ from .. import stragglers
 from ..coding.state import State
 from ..config import Config, kinds
 from ..kernels import events, rounds
-from ..schemes import Scheme, make_scheme
+from ..schemes import Scheme, delay_model
 from ..trace import TraceWriter
 from ..training.coordinator import missing_message
 from ..training.monitor import LINE_NS, Print
@@ -192,7 +192,7 @@ class TimingOnly:
         self.config, self._task_ns = config, np.broadcast_to(task_ns, n)
         self.interrupted = 0
         self._bytes = reply_bytes, body_bytes + own_bytes
-        self._model = make_scheme(config).delays()
+        self._model = delay_model(config)
         self.events = make_events(config, reply_bytes)
         split = config.machine.coordinators
         kept = min(MOST, max(LEAST, 1 << max(1, KEPT // n).bit_length() - 1))

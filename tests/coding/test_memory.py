@@ -16,7 +16,7 @@ from pdcode.coding.memory import CodewordSelector, MemoryEncoder, PayloadEncoder
 from pdcode.coding.source import Batch
 from pdcode.config import load as configfile
 from pdcode.problems import GradientPlan, Problem
-from pdcode.schemes import make_scheme
+from pdcode.schemes import coded_state, make_scheme
 from pdcode.transport.layout import Layout, Pair, buffer
 from pdcode.transport.messages import Reply
 from pdcode.util.errors import InputError
@@ -311,7 +311,7 @@ def test_the_share_is_of_the_learning_rate_and_refused_where_it_means_nothing() 
     settings = ["memory.kind=worker", "memory.lookahead=0.2", "optimizer.rate=1.5", "code.blocks=[4,1]"]
     scheme = make_scheme(configfile.resolve({"problem": {"data": "digits", "hidden": [13]}}, settings))
     problem = problem_of("float32", "auto")
-    layout = scheme.coded(problem, scheme.assignment(problem.layers)).layouts[0]
+    layout = coded_state(scheme, problem, scheme.assignment(problem.layers)).layouts[0]
     (encoder,) = scheme.encoders(problem, 0, problem.rows, [Reply(layout, buffer(layout.reply_bytes)[0])])
     assert encoder._ahead == pytest.approx(0.3)
     for more, message in [

@@ -10,13 +10,12 @@ from hypothesis import strategies as st
 
 import pdcode
 from pdcode import problems
-from pdcode.coding import optimizers
+from pdcode.coding import builders, optimizers
 from pdcode.coding.proximals import Penalty
 from pdcode.config import Config, OptimizerTable, Proximal, kinds, load
 from pdcode.config.write import to_toml
 from pdcode.decoders import create
 from pdcode.problems.partition import Unit
-from pdcode.schemes import make_scheme
 from pdcode.training.setup import prepare
 from pdcode.util.errors import InputError
 
@@ -266,7 +265,7 @@ def test_every_path_is_replayed_to_the_bit(tmp_path, path, kind):
 def test_the_first_theta_is_in_the_box():
     config = load.resolve({}, ["optimizer.proximal={kind='box', low=0.0, high=0.1}", "problem.hidden=[4]"])
     problem = problems.create(config.problem)
-    theta = make_scheme(config).initial(problem)
+    theta = builders.initial_theta(config, problem)
     assert theta.min() == 0
     assert theta.max() == pytest.approx(0.1)
 

@@ -16,7 +16,7 @@ from pdcode.util.errors import InputError
 def test_no_pattern_of_s_and_one_more_missing_workers_is_decodable(n: int) -> None:
     for s in range(n):
         made = make("cyclic", n, f"scheme.options.stragglers={s}", f"seed={7 * n + s}")
-        assert [made.shards_of(i) for i in range(n)] == [
+        assert [made.placement.shards_of(i) for i in range(n)] == [
             sorted((i + j) % n for j in range(s + 1)) for i in range(n)
         ]
         rank0 = Rank0(made.matrix)

@@ -39,7 +39,7 @@ def test_every_pattern_of_s_missing_workers_is_exact(
         if scheme == "frc" and n % (s + 1):
             continue
         made = make(scheme, n, stragglers(s), f"problem.dtype={dtype}", f"seed={7 * n + s}")
-        assert all(len(made.shards_of(i)) == s + 1 for i in range(n))
+        assert all(len(made.placement.shards_of(i)) == s + 1 for i in range(n))
         rank0 = Rank0(made.matrix, gradients, dtype)
         for arrived in subsets(n, range(n - s, n + 1)):
             found = rank0.decode(random.permutation(arrived))
@@ -185,10 +185,10 @@ def test_workers_read_their_shards_of_a_file_themselves(
     assert components.source is not None
     assert components.source.sliced
     for worker in range(6):
-        arrays = components.scheme.share(components.source, worker)
+        arrays = components.scheme.placement.worker_data(components.source, worker)
         assert all(array.size <= 7 for array in arrays.values())  # statistics only
         factory = WorkerFactory(components.scheme, worker, arrays, components.facts)
-        assert sorted(factory.problem.shards) == components.scheme.shards_of(worker)
+        assert sorted(factory.problem.shards) == components.scheme.placement.shards_of(worker)
     full = simulate(resolve("uncoded", *job, *SHARED))
     np.testing.assert_allclose(simulate(config).theta, full.theta, rtol=1e-9, atol=1e-9)
 

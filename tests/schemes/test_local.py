@@ -7,7 +7,7 @@ import pytest
 from descents import Descent
 
 from pdcode.config import load as configfile
-from pdcode.schemes import make_scheme
+from pdcode.schemes import delay_model
 from pdcode.util.errors import InputError
 from pdcode.util.rng import BatchSampler
 
@@ -126,5 +126,5 @@ def test_a_task_of_several_steps_meets_the_delays_of_as_many() -> None:
     options = "scheme.options={steps=5,rate=0.05}"
     made = configfile.resolve({}, [*LOCAL, *slow, options])
     single = configfile.resolve({}, [*SHARED, *slow])
-    merged, plain = (make_scheme(config).delays().delays_s([2], [0], 20)[0] for config in (made, single))
+    merged, plain = (delay_model(config).delays_s([2], [0], 20)[0] for config in (made, single))
     np.testing.assert_allclose(merged[:4], plain.reshape(4, 5).sum(axis=1))

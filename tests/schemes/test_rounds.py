@@ -15,6 +15,7 @@ from paths import SUPPORT
 from pdcode.__main__ import main
 from pdcode.config import Config, kinds
 from pdcode.config import load as configfile
+from pdcode.schemes import delay_model
 from pdcode.trace import Trace
 from pdcode.trace.schema import DRAINED, USED, WASTED
 from pdcode.training import setup
@@ -202,7 +203,7 @@ def test_a_worker_meets_as_much_delay_in_one_round_as_in_two(mode: str) -> None:
     for row in halves.arrivals:
         update = row["worker"], row["version"]
         if row["status"] != DRAINED and update in met:
-            model = simulation.components.scheme.delays()
+            model = delay_model(simulation.config)
             drawn_s = model.delays_s([row["worker"]], [row["version"]], 1)[0, 0]
             assert row["injected_delay_ns"] == pytest.approx(1e9 * shares[row["round"]] * drawn_s, abs=1)
             if mode == "all":  # tasks are numbered as updates

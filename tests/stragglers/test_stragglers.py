@@ -15,7 +15,7 @@ from pdcode import stragglers
 from pdcode.coding.policies import check_end
 from pdcode.config import LARGEST, StragglersTable
 from pdcode.config import load as configfile
-from pdcode.schemes import make_scheme
+from pdcode.schemes import delay_model
 from pdcode.stragglers import WorkerDelays
 from pdcode.util.errors import InputError
 
@@ -221,9 +221,9 @@ def test_a_task_on_a_part_of_a_shard_has_as_large_a_part_of_its_delay() -> None:
     parts = ["scheme.name=sag", "scheme.options.parts=4", *exponential]
     config = configfile.resolve({}, [*parts, "problem.batch=0"])
     whole = config.stragglers.make(config.seed, config.workers.count).delays_s([0, 2], [1, 0], 3)
-    np.testing.assert_allclose(make_scheme(config).delays().delays_s([0, 2], [1, 0], 3), whole / 4)
+    np.testing.assert_allclose(delay_model(config).delays_s([0, 2], [1, 0], 3), whole / 4)
     batches = configfile.resolve({}, [*parts, "problem.batch=8"])
-    np.testing.assert_allclose(make_scheme(batches).delays().delays_s([0, 2], [1, 0], 3), whole)
+    np.testing.assert_allclose(delay_model(batches).delays_s([0, 2], [1, 0], 3), whole)
 
 
 def test_workers_may_merge_different_numbers_of_delays() -> None:

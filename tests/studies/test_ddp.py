@@ -19,6 +19,7 @@ from pdcode import problems, stragglers
 from pdcode.__main__ import main
 from pdcode.config import Config
 from pdcode.config import load as configfile
+from pdcode.schemes import delay_model
 from pdcode.studies import ddp
 from pdcode.studies import named_candidates as entrants
 from pdcode.studies import results_table as table
@@ -102,7 +103,7 @@ class Threads:
         optimizer = SimpleNamespace(zero_grad=lambda: None, step=step)
         model = SimpleNamespace(save=lambda copy: np.copyto(copy, theta))
         self._together.wait()
-        delays = stragglers.WorkerDelays(scheme.delays(), rank)
+        delays = stragglers.WorkerDelays(delay_model(scheme.config), rank)
         update = descend(board, rank, forward, optimizer, delays, model)
         return Trained(rank, update, time.perf_counter_ns() - int(board.head["start_ns"]), theta)
 

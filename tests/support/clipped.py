@@ -8,12 +8,12 @@ from typing import Any, ClassVar
 import numpy as np
 from msgspec.structs import replace
 
-from pdcode.coding import flops
+from pdcode.coding import builders, flops
 from pdcode.coding.assignments import Assignment
 from pdcode.coding.state import Coded
 from pdcode.config import Real, Table, Tables
 from pdcode.problems.partition import Unit
-from pdcode.schemes import Scheme
+from pdcode.schemes import Scheme, Work, coded_state
 from pdcode.transport.layout import Layout
 from pdcode.util.rng import BatchSampler
 
@@ -104,7 +104,7 @@ class Clipped(Scheme):
         return Assignment(units, [1], np.dtype(self.config.problem.dtype))
 
     def state(self, problem: Any) -> ClippedState:
-        made = self.coded(problem, self.assignment(self.units(problem)))
+        made = coded_state(self, problem, self.assignment(self.units(problem)))
         state = ClippedState(made.theta, made.units, made.decoders, made.optimizer, made.assignment)
         state.layouts, state.limit = made.layouts, self.options.limit
         state.policy = self.policy()
@@ -112,9 +112,9 @@ class Clipped(Scheme):
 
     def encoders(self, problem: Any, worker: int, rows: int, replies: Sequence[Any]) -> list[Answer]:
         batch = self.config.problem.batch
-        plan = problem.plan(batch, weight=self.share_of(problem, rows))
+        plan = problem.plan(batch, weight=builders.gradient_weight(self.config, problem, rows))
         batches = BatchSampler(self.config.seed, worker, problem.rows, batch)
         return [Answer(plan, batches, reply, number) for number, reply in enumerate(replies)]
 
-    def flops(self, problem: Any, layouts: Sequence[Layout], number: int, shard: int | None) -> float:
-        return flops.gradient_flops(self.config, problem, shard) + (2.0 - number) * problem.size
+    def work(self, problem: Any, layouts: Sequence[Layout], number: int, shard: int | None) -> Work:
+        return Work(flops.gradient_flops(self.config, problem, shard) + (2.0 - number) * problem.size)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from descents import Descent
 
+from pdcode.coding import builders
 from pdcode.coding.memory import MemoryEncoder
 from pdcode.coding.replica import MirroredReplica
 from pdcode.config import load as configfile
@@ -55,13 +56,12 @@ class Sides:
         starts = np.cumsum([0, *lengths[:-1]])
         self.units = [Unit(int(at), size, size) for at, size in zip(starts, lengths, strict=True)]
         self.assignment = self.scheme.assignment(self.units)
-        self.layout = Layout(
-            self.units, self.scheme.rows(self.units), self.assignment.weights, np.dtype(config.problem.dtype),
-            self.scheme.wires(self.units), **self.scheme.codeword_options(self.units),
-        )  # fmt: skip
+        rule, dtype = self.scheme.codewords(self.units), np.dtype(config.problem.dtype)
+        wires = builders.wires_of(config, self.units)
+        self.layout = rule.layout(self.units, self.assignment.weights, dtype, wires)
         self.sent, self.received = (Reply(self.layout, buffer(self.layout.reply_bytes)[0]) for _ in range(2))
         self.given = Given(self.layout)
-        selectors = self.scheme.selectors(self.units, 0)
+        selectors = rule.selectors(self.units, 0)
         keep = getattr(config.memory, "keep", 1.0)
         self.memory = MemoryEncoder(self.given, self.sent, config.memory.kind, selectors, keep)
         self.tasks = 0

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from pdcode.coding import replica, state
 from pdcode.kernels import intake
+from pdcode.schemes import coded_state
 from pdcode.trace import Recorder, Trace
 from pdcode.trace.schema import ARRIVALS, REFUSED, UPDATES, WASTED
 from pdcode.training import snapshot
@@ -168,7 +169,9 @@ class Relay:
         self.task = messages.Task(layouts, buffer(longest(layouts)[0])[0])
         weights = self.state.assignment.weights
         self.replicas = [
-            replica.MirroredReplica(components.scheme.coded(components.problem, None, weights), at_once)
+            replica.MirroredReplica(
+                coded_state(components.scheme, components.problem, None, weights), at_once
+            )
             for at_once in (True, False)
         ]
         self.random, self.tasks = np.random.default_rng(0), 0

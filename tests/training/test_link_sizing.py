@@ -41,7 +41,7 @@ def bandwidth_for(share_: float, use: float = 0.9, *settings: str) -> float:
     fixed = msgspec.structs.replace(config, code=msgspec.structs.replace(config.code, share=share_))
     scheme = make_scheme(fixed)
     state = scheme.state(components.problem)
-    speeds = link_sizing.configured(scheme, components.problem, state.layouts, components.dealt)
+    speeds = link_sizing.configured(scheme, components.problem, state.layouts, components.total_rows)
     return config.link.bandwidth * link_sizing.uses(scheme, state, speeds).most / use
 
 
@@ -70,7 +70,7 @@ def test_an_exponential_delay_counts_with_its_mean_in_every_seed() -> None:
         config = resolved(*delay, f"seed={seed}")
         components = setup.prepare(config)
         scheme, state = components.scheme, components.state
-        speeds = link_sizing.configured(scheme, components.problem, state.layouts, components.dealt)
+        speeds = link_sizing.configured(scheme, components.problem, state.layouts, components.total_rows)
         used = link_sizing.uses(scheme, state, speeds)
         assert used.task_s == pytest.approx(0.01 + speeds.compute_s.mean(), rel=0.2)
         assert used == link_sizing.uses(scheme, state, speeds)
@@ -107,7 +107,7 @@ def test_a_prediction_is_what_a_simulation_finds(bandwidth: str) -> None:
     delay = ["stragglers.kind=shifted-exponential", "stragglers.mean_s=0.5", "stop.updates=400"]
     components = prepared(*delay, f"link.bandwidth={bandwidth}", "machine.arrival_s=0")
     scheme, state = components.scheme, components.state
-    speeds = link_sizing.configured(scheme, components.problem, state.layouts, components.dealt)
+    speeds = link_sizing.configured(scheme, components.problem, state.layouts, components.total_rows)
     used = link_sizing.uses(scheme, state, speeds)
     _, result = Simulation(components.config, components).run()
     assert result.ingress_ns / result.length_ns == pytest.approx(used.ingress, rel=0.2)

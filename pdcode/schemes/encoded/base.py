@@ -6,6 +6,9 @@ and decodes what workers compute into the exact gradient.
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
+from functools import cached_property
 from typing import ClassVar
 
 import numpy as np
@@ -17,6 +20,7 @@ from ...problems.matrix import Csr
 from ...problems.network import build_network
 from ...util.errors import InputError
 from ..base import Scheme
+from ..placement import Placement
 
 
 class EncodedProblem(Problem):
@@ -31,8 +35,14 @@ class EncodedProblem(Problem):
     encoded: dict[str, np.ndarray]
 
 
-class EncodedScheme(Scheme):
-    """Scheme whose workers compute on encoded data; a subclass says how they are encoded.
+class EncodedRows(Placement):
+    """Placement of encoded data: rank 0 has all rows, and sends each worker what it encodes for it.
+
+    Parameters
+    ----------
+    config : Config
+    encode : callable
+        ``encode(worker) -> arrays by name``.
 
     Attributes
     ----------
@@ -40,7 +50,49 @@ class EncodedScheme(Scheme):
         All rows; at rank 0 only.
     total : int
         Number of training rows.
+    draw : callable
+        Draws a number of random bytes.
     """
+
+    whole: Dataset
+    total: int
+
+    def __init__(self, config: Config, encode: Callable[[int], dict[str, np.ndarray]]) -> None:
+        super().__init__(config, 1)
+        self._encode = encode
+        self.draw: Callable[[int], bytes] = np.random.default_rng(config.seed).bytes
+
+    def total_rows(self, data: problems.DataSource) -> int:
+        return data.whole.rows
+
+    def inspect_data(self, data: problems.DataSource) -> None:
+        self.whole, self.total = data.whole, data.whole.rows
+        if isinstance(self.whole.x, Csr):
+            raise InputError(
+                f"problem.data: {self.config.problem.data!r} is sparse; scheme '{self.config.scheme.name}' "
+                "needs dense rows"
+            )
+
+    def seed_secrets(self) -> None:
+        self.draw = os.urandom
+
+    def worker_data(self, data: problems.DataSource, worker: int) -> dict[str, np.ndarray]:
+        whole = data.whole
+        sizes = [whole.rows, whole.features, whole.outputs, whole.classes or 0]
+        return {"sizes": np.array(sizes, np.int64), **self._encode(worker)}
+
+    def build_problem(self, arrays: dict[str, np.ndarray], worker: int) -> Problem:
+        table, (self.total, features, outputs, classes) = self.config.problem, map(int, arrays["sizes"])
+        network = build_network(table, features, outputs, classes or None, self.config.code.blocks)
+        nothing = np.empty((0, features + 1), table.dtype), np.empty((0, outputs), table.dtype)
+        names = [str(number) for number in range(classes)] if classes else None
+        problem = EncodedProblem(table, Dataset(*nothing, *nothing, names), network)
+        problem.encoded = {name: array for name, array in arrays.items() if name != "sizes"}
+        return problem
+
+
+class EncodedScheme(Scheme):
+    """Scheme whose workers compute on encoded data; a subclass defines how they are encoded."""
 
     fused = False
     summable = False
@@ -50,8 +102,6 @@ class EncodedScheme(Scheme):
         "memory": {"kind": "none"},
         "update": {"mode": "captured", "fraction": 1.0, "late": "waste"},
     }
-    whole: Dataset
-    total: int
 
     @classmethod
     def check(cls, config: Config) -> None:
@@ -86,30 +136,10 @@ class EncodedScheme(Scheme):
                 f"problem.shards: '{problem.shards}': scheme '{name}' encodes all rows at rank 0"
             )
 
-    def examine(self, data: problems.DataSource) -> None:
-        self.whole, self.total = data.whole, data.whole.rows
-        if isinstance(self.whole.x, Csr):
-            raise InputError(
-                f"problem.data: {self.config.problem.data!r} is sparse; scheme '{self.name}' needs dense rows"
-            )
+    @cached_property
+    def placement(self) -> EncodedRows:
+        return EncodedRows(self.config, self.encode)
 
     def encode(self, worker: int) -> dict[str, np.ndarray]:
         """Return the worker's encoded data, by name."""
         raise NotImplementedError
-
-    def dealt(self, data: problems.DataSource) -> int:
-        return data.whole.rows
-
-    def share(self, data: problems.DataSource, worker: int) -> dict[str, np.ndarray]:
-        whole = data.whole
-        sizes = [whole.rows, whole.features, whole.outputs, whole.classes or 0]
-        return {"sizes": np.array(sizes, np.int64), **self.encode(worker)}
-
-    def learn(self, arrays: dict[str, np.ndarray], worker: int) -> Problem:
-        table, (self.total, features, outputs, classes) = self.config.problem, map(int, arrays["sizes"])
-        network = build_network(table, features, outputs, classes or None, self.config.code.blocks)
-        nothing = np.empty((0, features + 1), table.dtype), np.empty((0, outputs), table.dtype)
-        names = [str(number) for number in range(classes)] if classes else None
-        problem = EncodedProblem(table, Dataset(*nothing, *nothing, names), network)
-        problem.encoded = {name: array for name, array in arrays.items() if name != "sizes"}
-        return problem

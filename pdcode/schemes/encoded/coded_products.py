@@ -7,7 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
-from ...coding import flops
+from ...coding import builders, flops
 from ...coding.memory import PayloadEncoder
 from ...coding.optimizers import SGDTable
 from ...coding.state import State
@@ -17,11 +17,10 @@ from ...problems.partition import Unit
 from ...transport.layout import Layout
 from ...transport.messages import Reply
 from ...util.errors import InputError
+from ..base import Work
 from .base import EncodedProblem, EncodedScheme
 from .coded_data import AHEAD, CodedData, CoordinateBlocks, DataEncoder, RowGroups
 from .product_state import GradientProduct, ProductCode, ProductState, ScoreProduct
-
-PATTERNS = 200  # sets of results of which condition numbers are told
 
 
 class CodedProducts(EncodedScheme):
@@ -77,8 +76,8 @@ class CodedProducts(EncodedScheme):
     def groups(self) -> RowGroups:
         """Groups of rows; known once the data are."""
         options, batch = self.options, self.config.problem.batch
-        start = None if options.start == 1 else round(options.start * self.total)
-        return RowGroups(self.config.seed, self.total, self.width, batch, start, options.arriving)
+        start = None if options.start == 1 else round(options.start * self.placement.total)
+        return RowGroups(self.config.seed, self.placement.total, self.width, batch, start, options.arriving)
 
     def inputs(self, problem: Problem) -> CoordinateBlocks:
         """Return the groups of inputs."""
@@ -87,7 +86,7 @@ class CodedProducts(EncodedScheme):
     @cached_property
     def data(self) -> DataEncoder:
         """All rows; at rank 0."""
-        x = self.whole.x
+        x = self.placement.whole.x
         assert isinstance(x, np.ndarray)
         return DataEncoder(x, self.width)
 
@@ -112,11 +111,11 @@ class CodedProducts(EncodedScheme):
     def state(self, problem: Problem) -> State:
         config = self.config
         state = ProductState(
-            self.initial(problem),
+            builders.initial_theta(config, problem),
             self.optimizer(problem),
             self.layouts(problem, ()),
             problem,
-            self.whole.y,
+            self.placement.whole.y,
             self.data,
             self.code,
             self.groups,
@@ -138,21 +137,11 @@ class CodedProducts(EncodedScheme):
             GradientProduct(encoded, layer, groups, inputs, second),
         ]
 
-    def remarks(self, state: State) -> list[str]:
-        conditions = self.code.conditions(PATTERNS)
-        return [
-            f"any {self.code.needed} of {self.workers} results are enough for {self.width} blocks; condition "
-            f"number {np.median(conditions):.2g}, in the worst of {PATTERNS} random sets of results "
-            f"{conditions[-1]:.2g}: so much decoding multiplies rounding errors"
-        ]
-
-    def samples(self, shard: int) -> int:
-        return self.groups.most
-
-    def flops(self, problem: Problem, layouts: Sequence[Layout], number: int, shard: int | None) -> float:
+    def work(self, problem: Problem, layouts: Sequence[Layout], number: int, shard: int | None) -> Work:
         groups, inputs, (layer,) = self.groups, self.inputs(problem), problem.layers
         if number:
             product = groups.most * groups.width * inputs.most
         else:
             product = groups.most * inputs.most * groups.width
-        return 2.0 * product * layer.outputs + flops.message_flops(self.config, problem, layouts[number])
+        message = flops.message_flops(self.config, problem, layouts[number])
+        return Work(2.0 * product * layer.outputs + message, groups.most)

@@ -41,6 +41,8 @@ class DataBlockCode(ABC):
     ----------
     words : ndarray, shape (workers, K + T)
         Coefficients of the parts, and of those of random numbers, in what each worker has.
+    parts : int
+        Number K of parts.
     liars : int
         Largest number A of wrong results.
     needed : int
@@ -48,6 +50,7 @@ class DataBlockCode(ABC):
     """
 
     words: np.ndarray
+    parts: int
     liars: int
     needed: int
 
@@ -93,8 +96,8 @@ class RealValues(DataBlockCode):
     def __init__(self, workers: int, parts: int, liars: int, degree: int, seed: int) -> None:
         points = chebyshev_points(workers)
         spread = np.linspace(0, workers - 1, parts).round().astype(int)  # far apart: the same distribution
-        self._points, self._parts, self._seed = points, points[spread], seed
-        self.words, self.liars = lagrange(self._parts, points), liars
+        self._points, self._at, self._seed = points, points[spread], seed  # of the workers, of the parts
+        self.words, self.parts, self.liars = lagrange(self._at, points), parts, liars
         self._code = RealCode(points, (parts - 1) * degree + 1)
         self.needed = self._code.dimension + 2 * liars
 
@@ -108,7 +111,7 @@ class RealValues(DataBlockCode):
         return self._code.locate(workers, combined, self.liars, noise)
 
     def weights(self, workers: Sequence[int] | np.ndarray) -> np.ndarray:
-        found: np.ndarray = lagrange(self._points[np.asarray(workers)], self._parts).sum(axis=0)
+        found: np.ndarray = lagrange(self._points[np.asarray(workers)], self._at).sum(axis=0)
         return found
 
     def conditions(self, samples: int) -> np.ndarray:
@@ -132,7 +135,7 @@ class FieldValues(DataBlockCode):
     def __init__(self, workers: int, parts: int, liars: int, colluders: int, degree: int, prime: int) -> None:
         held = parts + colluders
         numbers = np.arange(1, held + workers + 1, dtype=np.uint64)
-        self._parts, self._prime, self.liars = numbers[:parts], prime, liars
+        self._at, self._prime, self.parts, self.liars = numbers[:parts], prime, parts, liars
         self.words = interpolation(numbers[:held], numbers[held:], prime)
         self._code = FieldCode(numbers[held:], (held - 1) * degree + 1, prime)
         self.needed = self._code.dimension + 2 * liars
@@ -143,7 +146,7 @@ class FieldValues(DataBlockCode):
     def weights(self, workers: Sequence[int]) -> np.ndarray:
         found = np.zeros(len(workers), np.uint64)
         first = slice(self._code.dimension)
-        each = self._code.combination(list(workers)[first], self._parts)
+        each = self._code.combination(list(workers)[first], self._at)
         found[first] = product(np.ones((1, len(each)), np.uint64), each, self._prime)[0]
         return found
 
@@ -163,18 +166,18 @@ class Copies(DataBlockCode):
     """
 
     def __init__(self, workers: int, parts: int, liars: int, prime: int | None) -> None:
-        self._count, self._prime, self.liars = parts, prime, liars
+        self.parts, self._prime, self.liars = parts, prime, liars
         self.words = np.zeros((workers, parts), np.float64 if prime is None else np.uint64)
         self.words[np.arange(workers), np.arange(workers) % parts] = 1
         self.needed = workers - workers // parts + 2 * liars + 1
 
     def captured(self, workers: Sequence[int]) -> float:
-        copies, enough = Counter(worker % self._count for worker in workers), 2 * self.liars + 1
-        return sum(min(enough, copies[part]) for part in range(self._count)) / (enough * self._count)
+        copies, enough = Counter(worker % self.parts for worker in workers), 2 * self.liars + 1
+        return sum(min(enough, copies[part]) for part in range(self.parts)) / (enough * self.parts)
 
     def locate(self, workers: Sequence[int], payloads: np.ndarray, noise: float) -> list[int] | None:
-        parts, wrong = np.array(workers) % self._count, list[int]()
-        for part in range(self._count):
+        parts, wrong = np.array(workers) % self.parts, list[int]()
+        for part in range(self.parts):
             places = np.flatnonzero(parts == part)
             for place in places:
                 same = self._same(payloads[place], payloads[places], noise)
@@ -196,7 +199,7 @@ class Copies(DataBlockCode):
 
     def weights(self, workers: Sequence[int]) -> np.ndarray:
         found = np.zeros(len(workers), self.words.dtype)
-        found[np.unique(np.array(workers) % self._count, return_index=True)[1]] = 1
+        found[np.unique(np.array(workers) % self.parts, return_index=True)[1]] = 1
         return found
 
     def decode(self, workers: Sequence[int], payloads: np.ndarray) -> np.ndarray:

@@ -17,6 +17,8 @@ from ...problems.partition import Unit
 from ...transport.base import Arrival
 from ...transport.layout import Layout
 
+PATTERNS = 200  # random sets of results for which condition numbers are computed
+
 
 class DecodedState(State):
     """State with the results of a round, of a linear model's gradient.

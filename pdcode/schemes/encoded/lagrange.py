@@ -16,15 +16,14 @@ row numbers of each part; and how wrong results are located. Targets are coded, 
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 from msgspec import Meta
 
-from ...coding import flops
+from ...coding import builders, flops
 from ...coding.memory import PayloadEncoder
 from ...coding.state import State
 from ...config import Config, Count, Positive, Real, Table
@@ -34,6 +33,7 @@ from ...transport.layout import Layout
 from ...transport.messages import Reply
 from ...util.errors import InputError
 from ...util.rng import BatchSampler
+from ..base import Work
 from .base import EncodedProblem, EncodedScheme
 from .data_blocks import Copies, DataBlockCode, FieldValues, RealValues
 from .field_code import product, residues, uniform
@@ -48,7 +48,6 @@ from .polynomials import (
 )
 
 FIELD_ONLY = "prime", "data_bits", "theta_bits"
-PATTERNS = 200  # sets of results of which the condition number is the largest
 MODULAR = {31: 2.0, 61: 6.0}
 """Time of a multiplication and an addition modulo a prime, by its bits, in those of floating point numbers,
 of data in cache: the benchmark `kernels` has the data larger than cache."""
@@ -159,10 +158,6 @@ class Lagrange(EncodedScheme):
             )
         cls(config).design  # noqa: B018
 
-    def __init__(self, config: Config) -> None:
-        super().__init__(config)
-        self._draw: Callable[[int], bytes] = np.random.default_rng(config.seed).bytes
-
     def polynomial(self) -> Polynomial:
         """Return the polynomial whose values add up to the gradient of the sum of losses.
 
@@ -261,7 +256,7 @@ class Lagrange(EncodedScheme):
     @property
     def rows_of_part(self) -> int:
         """Number of rows of a part; the last one is filled up with zeros."""
-        return -(-self.total // self.design.parts)
+        return -(-self.placement.total // self.design.parts)
 
     @property
     def rows_of_task(self) -> int:
@@ -274,7 +269,7 @@ class Lagrange(EncodedScheme):
 
         Modulo a prime they are integers, float64.
         """
-        x, y = self.whole.x, self.whole.y
+        x, y = self.placement.whole.x, self.placement.whole.y
         assert isinstance(x, np.ndarray)
         found = []
         for array in (x, y[:, None] if y.ndim == 1 else y):
@@ -285,9 +280,6 @@ class Lagrange(EncodedScheme):
             found.append(filled.reshape(self.design.parts, self.rows_of_part, -1))
         return found[0], found[1]
 
-    def conceal(self) -> None:
-        self._draw = os.urandom
-
     @cached_property
     def held(self) -> list[np.ndarray]:
         """Inputs and targets, the parts and then the random numbers, as rows of a matrix; at rank 0."""
@@ -296,7 +288,7 @@ class Lagrange(EncodedScheme):
             rows = parts.reshape(len(parts), -1)
             if self.point is not None:
                 prime = self.point.prime
-                random = uniform(self.design.colluders * rows.shape[1], prime, self._draw)
+                random = uniform(self.design.colluders * rows.shape[1], prime, self.placement.draw)
                 rows = np.concatenate([residues(rows, prime), random.reshape(-1, rows.shape[1])])
             found.append(rows)
         return found
@@ -333,13 +325,13 @@ class Lagrange(EncodedScheme):
     def state(self, problem: Problem) -> State:
         (layout,), rows = self.layouts(problem, ()), self.rows_of_task
         state = LagrangeState(
-            self.initial(problem),
+            builders.initial_theta(self.config, problem),
             self.optimizer(problem),
             layout,
             problem,
             self.code,
             self.value_bound(),
-            self.rows_of_part / (rows * self.total),
+            self.rows_of_part / (rows * self.placement.total),
         )
         state.policy = self.policy()
         if excess := state.overflow():
@@ -350,7 +342,7 @@ class Lagrange(EncodedScheme):
         """Return what to do so that sums at the first θ fit into the field."""
         assert self.point is not None
         value_bound, rows = self.value_bound(), self.rows_of_task * self.design.parts
-        theta = problem.layers[0].weights(self.initial(problem))
+        theta = problem.layers[0].weights(builders.initial_theta(self.config, problem))
         for prime, bits in (("", self.point.bits), (" and prime = '2^61-1'", 61)):
             for fewer in range(max(self.point.data, self.point.theta)):
                 own = FixedPoint(bits, max(0, self.point.data - fewer), max(0, self.point.theta - fewer))
@@ -366,34 +358,6 @@ class Lagrange(EncodedScheme):
                     return f"; data_bits = {own.data} and theta_bits = {own.theta}{prime} fit at the first θ"
         return ""
 
-    def remarks(self, state: State) -> list[str]:
-        assert isinstance(state, LagrangeState)
-        found, code, said = self.design, self.code, []
-        parts = f"{found.parts} part{'s' * (found.parts > 1)}"
-        enough = f"any {code.needed} of {found.workers} results are enough for {parts}"
-        if found.copies:
-            enough += ", which are copied: so few workers bear more than with coded ones"
-        said.append(enough + (f"; {found.liars} of them may be wrong" if found.liars else ""))
-        if isinstance(code, RealValues):
-            conditions = code.conditions(PATTERNS)
-            said.append(
-                f"condition number {np.median(conditions):.2g}, in the worst of {PATTERNS} random sets of "
-                f"results {conditions[-1]:.2g}: so much decoding multiplies rounding errors; elements of the "
-                f"first gradient are then off by at most {state.bound(conditions[-1]):.1g}"
-            )
-        if self.point is not None:
-            said.append(
-                f"sums modulo 2^{self.point.bits} - 1 reach at most 2^{state.largest:.1f} at the first θ"
-            )
-        if isinstance(polynomial := self.polynomial(), LogisticApproximation):
-            falls = polynomial.coefficients[-1] < 0
-            said.append(
-                f"σ(z) is replaced by a polynomial of degree {self.options.sigmoid}: off by at most "
-                f"{polynomial.error:.2g} for |z| ≤ {self.options.range:g}"
-                + ("; outside it falls: scores must stay inside" if falls else ", and by more outside")
-            )
-        return said
-
     def encoders(
         self, problem: Problem, worker: int, rows: int, replies: Sequence[Reply]
     ) -> Sequence[PayloadEncoder]:
@@ -404,13 +368,11 @@ class Lagrange(EncodedScheme):
         coded = problem.encoded
         return [Evaluate(self.polynomial(), coded["x"], coded["y"], layer, drawn, self.point, reply)]
 
-    def samples(self, shard: int) -> int:
-        return self.rows_of_task
-
-    def flops(self, problem: Problem, layouts: Sequence[Layout], number: int, shard: int | None) -> float:
+    def work(self, problem: Problem, layouts: Sequence[Layout], number: int, shard: int | None) -> Work:
         (layer,), context = problem.layers, BoundContext(self.rows_of_task)
         inputs, outputs = layer.inputs + 1, layer.outputs
         x, y = (context.data(ones, ones) for ones in (np.ones((1, inputs)), np.ones((1, outputs))))
         self.polynomial()(x, y, context.constant(np.ones((outputs, inputs))))
         cost = 1.0 if self.point is None else MODULAR[self.point.bits]
-        return cost * context.flops + flops.message_flops(self.config, problem, layouts[number])
+        message = flops.message_flops(self.config, problem, layouts[number])
+        return Work(cost * context.flops + message, self.rows_of_task)

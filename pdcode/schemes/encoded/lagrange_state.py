@@ -14,9 +14,9 @@ from ...transport.layout import Layout
 from ...transport.messages import Order, Reply, Task
 from ...util.errors import Failure
 from ...util.rng import BatchSampler
-from .data_blocks import DataBlockCode
-from .decoded_state import DecodedState
-from .polynomials import Bound, BoundContext, Fixed, FixedPoint, Polynomial
+from .data_blocks import Copies, DataBlockCode, RealValues
+from .decoded_state import PATTERNS, DecodedState
+from .polynomials import Bound, BoundContext, Fixed, FixedPoint, LogisticApproximation, Polynomial
 
 
 class ValueBound(NamedTuple):
@@ -143,6 +143,33 @@ class LagrangeState(DecodedState):
         self._sent = np.empty(len(theta), dtype)
         self.error = 0.0
         self._begin()
+
+    def remarks(self) -> list[str]:
+        code, point, polynomial = self._code, self._value_bound.point, self._value_bound.polynomial
+        enough = (
+            f"any {code.needed} of {len(code.words)} results are enough for {code.parts} "
+            f"part{'s' * (code.parts > 1)}"
+        )
+        if isinstance(code, Copies):
+            enough += ", which are copied: so few workers bear more than with coded ones"
+        lines = [enough + (f"; {code.liars} of them may be wrong" if code.liars else "")]
+        if isinstance(code, RealValues):
+            conditions = code.conditions(PATTERNS)
+            lines.append(
+                f"condition number {np.median(conditions):.2g}, in the worst of {PATTERNS} random sets of "
+                f"results {conditions[-1]:.2g}: so much decoding multiplies rounding errors; elements of the "
+                f"first gradient are then off by at most {self.bound(conditions[-1]):.1g}"
+            )
+        if point is not None:
+            lines.append(f"sums modulo 2^{point.bits} - 1 reach at most 2^{self.largest:.1f} at the first θ")
+        if isinstance(polynomial, LogisticApproximation):
+            falls = polynomial.coefficients[-1] < 0
+            lines.append(
+                f"σ(z) is replaced by a polynomial of degree {polynomial.degree}: off by at most "
+                f"{polynomial.error:.2g} for |z| ≤ {polynomial.bound:g}"
+                + ("; outside it falls: scores must stay inside" if falls else ", and by more outside")
+            )
+        return lines
 
     def order(self, worker: int, task: int) -> Order:
         if not self._ready:

@@ -68,6 +68,7 @@ class LogisticApproximation:
     """
 
     def __init__(self, degree: int, bound: float, bits: int | None = None) -> None:
+        self.degree, self.bound = degree, bound
         z = np.linspace(0, bound, GRID)
         with np.errstate(all="ignore"):
             found = Chebyshev.interpolate(odd, degree, [-bound, bound]).convert(kind=Powers).coef[1::2]

@@ -24,8 +24,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from ... import problems
-from ...coding import flops
+from ...coding import builders, flops
 from ...coding.assignments import DataRows
 from ...coding.memory import PayloadEncoder
 from ...coding.state import State
@@ -34,6 +33,7 @@ from ...problems import Problem
 from ...transport.layout import Layout
 from ...transport.messages import Reply, Task
 from ...util.errors import InputError
+from ..base import Work
 from ..cyclic import cyclic_code
 from ..data_code import DataCode, ShardSum
 from .multiplexed_state import BurstModel, MiniTasks, SequentialState
@@ -155,15 +155,6 @@ class SequentialCode(DataCode):
                 U[worker, each] = self.code[worker][self.code[worker] != 0]
         return U
 
-    def dealt(self, data: problems.DataSource) -> int:
-        shards = self.matrix.shape[1]
-        if data.rows < shards:
-            raise InputError(
-                f"workers.count: {self.workers} workers need {shards} shards with these options of scheme "
-                f"'{self.name}', more than the {data.rows} training rows of problem.data"
-            )
-        return super().dealt(data)
-
     def layouts(
         self, problem: Problem, weights: Sequence[int], body_bytes: int | None = None
     ) -> list[Layout]:
@@ -176,7 +167,7 @@ class SequentialCode(DataCode):
         options, n, shards = self.options, self.workers, self.matrix.shape[1]
         rows = None if self.code is None else DataRows(self.units(problem), problem.dtype, self.code)
         state = SequentialState(
-            self.initial(problem),
+            builders.initial_theta(self.config, problem),
             self.optimizer(problem),
             rows,
             self.own,
@@ -196,9 +187,10 @@ class SequentialCode(DataCode):
         tasks = MiniTasks(self.own, self.options.burst)
         return [SequentialEncoder(replies[0], sources, tasks, np.zeros(problem.size, problem.dtype))]
 
-    def flops(self, problem: Problem, layouts: Sequence[Layout], number: int, shard: int | None) -> float:
+    def work(self, problem: Problem, layouts: Sequence[Layout], number: int, shard: int | None) -> Work:
         rows = (shard or problem.rows // self.workers) * self.workers // self.matrix.shape[1]
         one = flops.gradient_flops(self.config, problem, max(1, rows)) + 2.0 * problem.size
         # As many as if nothing is lost: where there is no code, the last B mini-tasks are then empty.
         each = sum(map(len, self.chunks[0]))
-        return each * one + flops.coding_flops(self.config, problem, layouts[number])
+        coding = flops.coding_flops(self.config, problem, layouts[number])
+        return super().work(problem, layouts, number, shard)._replace(flops=each * one + coding)

@@ -120,7 +120,7 @@ def test_more_liars_than_that_end_the_run() -> None:
 def test_a_mini_batch_is_the_same_rows_of_each_part(code: list[str]) -> None:
     """And its gradient is the mean over them, of the rows that all parts have together."""
     made = descend("problem.batch=20", "optimizer.momentum=0", "scheme.options.parts=3", *code)
-    whole, scheme, rows = made.components.source.whole, made.components.scheme, 45
+    whole, rows = made.components.source.whole, 45
     x, y = whole.x.reshape(3, rows, -1), whole.y.reshape(3, rows, -1)
     theta, seen = made.thetas[0], []
     for version, found in enumerate(made.thetas[1:]):
@@ -133,7 +133,7 @@ def test_a_mini_batch_is_the_same_rows_of_each_part(code: list[str]) -> None:
         np.testing.assert_allclose(found, theta, rtol=0, atol=1e-5 if code else 1e-10)
         seen.append(drawn.tolist())
     assert len({*map(tuple, seen)}) == 8
-    assert scheme.samples(0) == 7
+    assert made.components.task_rows == 7
 
 
 @pytest.mark.parametrize("sigmoid", [1, 5])
@@ -211,13 +211,13 @@ def test_what_colluders_must_not_know_is_drawn_by_the_operating_system_and_chang
     job = [*JOB, *DATA, "workers.count=7", FIELD, "scheme.options.colluders=1"]
     components = [prepare(resolve({}, job)) for _ in range(4)]
     for each in components[2:]:
-        each.scheme.conceal()
-    shares = [each.scheme.share(each.source, 3)["x"] for each in components]
+        each.scheme.placement.seed_secrets()
+    shares = [each.scheme.placement.worker_data(each.source, 3)["x"] for each in components]
     np.testing.assert_array_equal(shares[0], shares[1])  # by the seed: on all ranks of a simulation
     assert (shares[0] != shares[2]).mean() > 0.99
     assert (shares[2] != shares[3]).mean() > 0.99
     plain, hidden = Descent(job, [1.0] * 7), Descent(job, [1.0] * 7)
-    hidden.components.scheme.conceal()
+    hidden.components.scheme.placement.seed_secrets()
     plain.run()
     hidden.run()
     np.testing.assert_array_equal(plain.thetas, hidden.thetas)
@@ -228,7 +228,7 @@ def test_data_do_not_show_in_what_a_worker_has() -> None:
     job = [*JOB, *DATA, "workers.count=7", FIELD]
     for colluders in (0, 1):
         made = prepare(resolve({}, [*job, f"scheme.options.colluders={colluders}"]))
-        share = made.scheme.share(made.source, 2)
+        share = made.scheme.placement.worker_data(made.source, 2)
         ones = len(np.unique(share["x"][:20, -1]))  # the column of ones
         assert ones == (20 if colluders else 1)
 
