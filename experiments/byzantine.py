@@ -24,7 +24,7 @@ from rich.table import Table
 from pdcode.config import load
 from pdcode.schemes.encoded.coded_data import DataEncoder
 from pdcode.schemes.encoded.product_state import COMBINATIONS
-from pdcode.schemes.encoded.real_code import RealCode, chebyshev_points, weights
+from pdcode.schemes.encoded.real_code import RealCode, barycentric_weights, chebyshev_points
 from pdcode.virtual.simulation import Simulation
 
 WORKERS = 15
@@ -53,7 +53,7 @@ class Products:
     def __init__(self, liars: int, dtype: str, rows: int = 600, features: int = 60) -> None:
         self.random, self.liars, self.dtype = np.random.default_rng(liars), liars, np.dtype(dtype)
         points = chebyshev_points(WORKERS)
-        self.code = RealCode(points, WORKERS - 2 * liars, weights(points))
+        self.code = RealCode(points, WORKERS - 2 * liars, barycentric_weights(points))
         self.words = self.code.generator()
         x = self.random.standard_normal((rows, features)).astype(dtype)
         self.y = self.random.standard_normal(rows)

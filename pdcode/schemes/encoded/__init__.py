@@ -1,1 +1,1 @@
-"""Schemes over the data of linear models: rank 0 encodes them once, workers compute on encoded data."""
+"""Schemes for linear models with encoded data: rank 0 encodes the data once, workers compute on the code."""

@@ -1,12 +1,12 @@
-"""Byzantine-resilient descent by data encoding: exact gradients of linear models, though t workers lie.
+"""Byzantine-resilient descent by data encoding: exact gradients of linear models with t Byzantine workers.
 
 Data, Song and Diggavi, "Data encoding for Byzantine-resilient distributed optimization", IEEE Trans.
 Information Theory 2021: X and Xᵀ are encoded by a basis of the null space of F, a Vandermonde matrix of 2t
 rows, so that each encoded row combines q = m - 2t rows. Errors of up to t of the m workers in a product are
-located and left out, whoever they are and whatever they send; t = ⌊(m - 1) / 2⌋ is the most possible.
+located and excluded, whatever these workers send; t = ⌊(m - 1) / 2⌋ is the largest possible number.
 Stragglers are erasures, which cost half as much as errors. Proximal descent, coordinate descent, and rows
-that come later are theirs, too. Chebyshev points, an orthonormal basis, and the way in which errors are
-located (`real_code`) are our choice.
+that arrive later are from the paper, too. Chebyshev points, an orthonormal basis, and the method that locates
+errors (`real_code`) are our choice.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from ...config import Config, Count
 from ...util.errors import InputError
 from .coded_products import CodedProducts
 from .product_state import ProductCode
-from .real_code import RealCode, chebyshev_points, weights
+from .real_code import RealCode, barycentric_weights, chebyshev_points
 
 
 class Byzantine(CodedProducts):
-    """Two coded products, with redundancy that tells which workers lie."""
+    """Two coded products, with redundancy that identifies Byzantine workers."""
 
     name = "byzantine"
-    summary = "exact gradients of linear models by coded products, though some workers lie"
+    summary = "exact gradients of linear models by coded products, with Byzantine workers"
 
     class Options(CodedProducts.Options):
         """Keys of ``[scheme] options``."""
 
-        liars: Count = 1  #: largest number t of workers that may lie
+        liars: Count = 1  #: largest number t of Byzantine workers
         stragglers: Count = 0  #: number s of workers that are not waited for
 
     @classmethod
@@ -39,15 +39,15 @@ class Byzantine(CodedProducts):
         blocks = workers - 2 * options.liars - options.stragglers
         if blocks < 1:
             most = (workers - 1 - options.stragglers) // 2
-            said = f"at most {most} liars" if most >= 0 else f"at most {workers - 1} stragglers"
+            limit = f"at most {most} liars" if most >= 0 else f"at most {workers - 1} stragglers"
             raise InputError(
                 f"scheme.options.liars: {options.liars}, and {options.stragglers} stragglers, need more than "
-                f"{2 * options.liars + options.stragglers} workers; with {workers} there may be {said}"
+                f"{2 * options.liars + options.stragglers} workers; with {workers} there may be {limit}"
             )
 
     @cached_property
     def code(self) -> ProductCode:
         liars, needed = self.options.liars, self.workers - self.options.stragglers
         points = chebyshev_points(self.workers)
-        code = RealCode(points, needed - 2 * liars, weights(points))
+        code = RealCode(points, needed - 2 * liars, barycentric_weights(points))
         return ProductCode(code.generator(), needed, code if liars else None, liars)

@@ -1,10 +1,10 @@
 """Codes whose symbols are values of a polynomial modulo a prime: decoding with errors and erasures.
 
 A codeword is c_i = f(x_i), i = 1 … n, f a polynomial of degree < k over the field of p elements: a
-Reed–Solomon code. Any k symbols determine f. Of q symbols, e may be wrong if 2e ≤ q - k, whichever they are.
-Symbols that are vectors are wrong as wholes: who sends one wrong element is a liar. So the wrong ones are
-found from single elements, by Gao's decoder, until all elements of the others are consistent. That is exact:
-unlike random combinations of the elements, it leaves nothing to chance.
+Reed–Solomon code. Any k symbols determine f. Of q symbols, any e may be wrong if 2e ≤ q - k. A symbol that is
+a vector counts as wrong if one of its elements is. The wrong ones are therefore found from single elements,
+by Gao's decoder, until all elements of the others are consistent. Unlike random combinations of the elements,
+this is exact with certainty.
 
 Elements are residues from 0 to p - 1, uint64; a number z that may be negative is z mod p if 2|z| < p.
 """
@@ -29,25 +29,18 @@ def residues(numbers: np.ndarray, prime: int) -> np.ndarray:
     return np.mod(numbers.astype(np.int64), prime).astype(np.uint64)
 
 
-def lifted(found: np.ndarray, prime: int) -> np.ndarray:
+def to_signed(elements: np.ndarray, prime: int) -> np.ndarray:
     """Return the numbers of least magnitude with these residues, int64."""
-    return found.astype(np.int64) - np.where(found > prime // 2, prime, 0)
+    return elements.astype(np.int64) - np.where(elements > prime // 2, prime, 0)
 
 
 def uniform(count: int, prime: int, draw: Callable[[int], bytes]) -> np.ndarray:
-    """Return independent uniform residues, shape (count,).
-
-    Parameters
-    ----------
-    count, prime : int
-    draw : callable
-        ``draw(length)`` returns random bytes.
-    """
-    mask, found = np.uint64((1 << prime.bit_length()) - 1), np.empty(0, np.uint64)
-    while len(found) < count:
-        drawn = np.frombuffer(draw(8 * (count - len(found))), np.uint64) & mask
-        found = np.concatenate([found, drawn[drawn < prime]])
-    return found
+    """Return `count` independent uniform residues; ``draw(length)`` returns random bytes."""
+    mask, accepted = np.uint64((1 << prime.bit_length()) - 1), np.empty(0, np.uint64)
+    while len(accepted) < count:
+        drawn = np.frombuffer(draw(8 * (count - len(accepted))), np.uint64) & mask
+        accepted = np.concatenate([accepted, drawn[drawn < prime]])
+    return accepted
 
 
 def product(a: np.ndarray, b: np.ndarray, prime: int) -> np.ndarray:
@@ -61,7 +54,7 @@ def product(a: np.ndarray, b: np.ndarray, prime: int) -> np.ndarray:
 
 
 def interpolation(points: np.ndarray, targets: np.ndarray, prime: int) -> np.ndarray:
-    """Return C, shape (targets, points): values at the targets are C @ values at the points, mod p."""
+    """Return C, shape (targets, points), mod p: values at the targets are C @ the values at the points."""
     out = np.empty((len(targets), len(points)), np.uint64)
     if out.size:
         field.basis(points, targets, prime, out, np.empty(len(points), np.uint64))
@@ -69,21 +62,9 @@ def interpolation(points: np.ndarray, targets: np.ndarray, prime: int) -> np.nda
 
 
 class FieldCode:
-    """Code of the values of polynomials of degree < k modulo a prime; see `real_code.RealCode`.
+    """Code of n values of polynomials of degree < k modulo a prime p; see `real_code.RealCode`.
 
-    Parameters
-    ----------
-    points : array_like of int, shape (n,)
-        x, distinct, from 0 to p - 1.
-    dimension : int
-        k.
-    prime : int
-        p, from 3 to 2⁶¹ - 1.
-
-    Attributes
-    ----------
-    count, dimension, prime : int
-        n, k and p.
+    The points x are distinct numbers from 0 to p - 1; k is the dimension; p is from 3 to 2⁶¹ - 1.
     """
 
     def __init__(self, points: Rows, dimension: int, prime: int) -> None:
@@ -94,27 +75,18 @@ class FieldCode:
             raise InputError(f"code: {self.count} points modulo {prime}, for degree {dimension - 1}")
 
     def combination(self, rows: Rows, targets: np.ndarray) -> np.ndarray:
-        """Return C, shape (targets, q), such that C @ payloads are the polynomial's values at the targets.
+        """Return C, shape (targets, q): the polynomial's values at the targets are C @ payloads.
 
-        Parameters
-        ----------
-        rows : sequence of int
-            Numbers of q ≥ k symbols.
-        targets : ndarray of uint64
+        `rows` are the numbers of the q ≥ k symbols of the payloads.
         """
         return interpolation(self.points[np.asarray(rows, np.int64)], targets, self.prime)
 
     def locate(self, rows: Rows, payloads: np.ndarray, most: int) -> list[int] | None:
-        """Return which payloads are wrong, as positions in `rows`; None if no small set of them explains it.
+        """Return the positions of wrong payloads in `rows`; None if no set of at most `most` explains them.
 
-        Parameters
-        ----------
-        rows : sequence of int
-            Numbers of the q symbols.
-        payloads : ndarray of uint64, shape (q, s)
-            The symbols; what is no residue is wrong.
-        most : int
-            Largest number of wrong ones. If no more are, and 2 · most ≤ q - k, the answer is right.
+        `rows` are the numbers of the q symbols, and `payloads`, uint64 (q, s), the symbols; an element that
+        is no residue is wrong. The answer is right if at most `most` payloads are wrong, and 2 · most ≤ q -
+        k.
         """
         points = self.points[np.asarray(rows, np.int64)]
         valid = (payloads < self.prime).all(axis=1)
@@ -131,17 +103,15 @@ class FieldCode:
         return None
 
     def _inconsistent(self, points: np.ndarray, payloads: np.ndarray) -> int:
-        """Return an element of the payloads that is none of a polynomial's; -1: there is none."""
-        first = slice(self.dimension)
-        rest = slice(self.dimension, None)
-        predicted = product(
-            interpolation(points[first], points[rest], self.prime), payloads[first], self.prime
-        )
+        """Return the number of an element that is not a polynomial's values, or -1."""
+        first, rest = slice(self.dimension), slice(self.dimension, None)
+        matrix = interpolation(points[first], points[rest], self.prime)
+        predicted = product(matrix, payloads[first], self.prime)
         differs = (predicted != payloads[rest]).any(axis=0)
         return int(differs.argmax()) if differs.any() else -1
 
-    def _errors(self, points: np.ndarray, word: np.ndarray) -> np.ndarray | None:
-        """Return the places of the wrong values of one element; None if too many are wrong."""
-        wrong, room = np.empty(len(points), np.int64), np.empty(5 * len(points) + 5, np.uint64)
-        found = field.errors(points, word, self.dimension, self.prime, room, wrong)
-        return None if found < 0 else wrong[:found]
+    def _errors(self, points: np.ndarray, values: np.ndarray) -> np.ndarray | None:
+        """Return the positions of the wrong values of one element; None if too many are wrong."""
+        wrong, work = np.empty(len(points), np.int64), np.empty(5 * len(points) + 5, np.uint64)
+        count = field.errors(points, values, self.dimension, self.prime, work, wrong)
+        return None if count < 0 else wrong[:count]

@@ -3,11 +3,11 @@
 Lee, Lam, Pedarsani, Papailiopoulos and Ramchandran, "Speeding up distributed machine learning using codes",
 IEEE Trans. Information Theory 2018: a matrix is cut into k blocks of rows, each of n workers stores one
 combination of them, and a product is decoded from the k fastest. The gradient of linear regression takes X θ,
-then Xᵀ of the residual; other losses of scores differ only in what rank 0 computes between the rounds. The
-paper's code is any MDS code; which real ones there are here is our choice.
+then Xᵀ of the residual; other losses of scores differ only in the computation at rank 0 between the rounds.
+The paper allows any MDS code; the real codes here are our choice.
 
-Rows k·i … k·i + k - 1 are group i, of which each worker has one combination, instead of one of k blocks of
-successive rows: the code is the same, and rows that come later need no new code.
+Rows k·i … k·i + k - 1 are group i, and each worker has one combination of each group, instead of one of k
+blocks of successive rows: the code is the same, and rows that arrive later need no new code.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ class MDS(CodedProducts):
     class Options(CodedProducts.Options):
         """Keys of ``[scheme] options``."""
 
-        #: number of blocks k; the results of as many workers are enough; none: three quarters of the workers
+        #: number of blocks k; any k results are enough; none: three quarters of the workers
         blocks: Positive | None = None
-        #: the code: "orthonormal": random orthonormal columns; "systematic": the same code, of which k of the
-        #: workers have blocks as they are; "chebyshev": values of Chebyshev polynomials, for few workers
+        #: the code: "orthonormal": random orthonormal columns; "systematic": the same code, with uncoded
+        #: blocks at k workers; "chebyshev": values of Chebyshev polynomials, for few workers
         generator: Literal["orthonormal", "systematic", "chebyshev"] = "orthonormal"
 
     @classmethod
@@ -56,19 +56,11 @@ class MDS(CodedProducts):
 
 
 def generator(kind: str, n: int, k: int, seed: int) -> np.ndarray:
-    """Return G, shape (n, k), of which any k rows are independent.
-
-    Parameters
-    ----------
-    kind : {"orthonormal", "systematic", "chebyshev"}
-    n, k : int
-    seed : int
-        Key of random columns.
-    """
+    """Return G, shape (n, k), of which any k rows are independent; the seed is that of random columns."""
     if kind == "chebyshev":
         return chebvander(chebyshev_points(n), k - 1)
-    words: np.ndarray = np.linalg.qr(np.random.default_rng(seed).standard_normal((n, k)))[0]
+    matrix: np.ndarray = np.linalg.qr(np.random.default_rng(seed).standard_normal((n, k)))[0]
     if kind == "systematic":
-        words = np.linalg.solve(words[:k].T, words.T).T
-        words[:k] = np.eye(k)
-    return words
+        matrix = np.linalg.solve(matrix[:k].T, matrix.T).T
+        matrix[:k] = np.eye(k)
+    return matrix

@@ -1,9 +1,9 @@
-"""Polynomials that workers evaluate on coded data, and the numbers that they are evaluated with.
+"""Polynomials that workers evaluate on coded data, and the kinds of numbers for their evaluation.
 
 A polynomial is written once, as an expression in the inputs x (rows, inputs), the targets y (rows, outputs)
 and the weights θ (outputs, inputs), with ``+``, ``-``, ``*``, ``@`` and ``.T``. It is evaluated with floating
-point numbers; with numbers of fixed point modulo a prime, `Fixed`; and with `Bound`, which bounds the result
-and gives its degree in the data and its cost.
+point numbers; with fixed point numbers modulo a prime, `Fixed`; and with `Bound`, which bounds the result and
+determines its degree in the data and its cost.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from numpy.polynomial import Polynomial as Powers
 
 from ...kernels import field
 from ...util.errors import InputError
-from .field_code import PRIMES, lifted, product, residues
+from .field_code import PRIMES, product, residues, to_signed
 
 GRID = 10_001  # points at which the error of an approximation is measured
 
 
 class Polynomial(Protocol):
-    """A polynomial of the data, whose values for parts of the rows add up to that for all.
+    """A polynomial of the data; its values for blocks of rows add up to the value for all rows.
 
-    Rows of zeros, with which the last part is filled up, must add nothing.
+    The last block is filled up with rows of zeros, which must add nothing.
     """
 
     def __call__(self, x: Any, y: Any, theta: Any) -> Any:
@@ -40,7 +40,7 @@ class LeastSquaresPolynomial:
         return (x @ theta.T - y).T @ x
 
 
-def odd(z: np.ndarray) -> np.ndarray:
+def centred_sigmoid(z: np.ndarray) -> np.ndarray:
     """Return σ(z) - ½."""
     return 0.5 * np.tanh(0.5 * z)
 
@@ -48,7 +48,8 @@ def odd(z: np.ndarray) -> np.ndarray:
 class LogisticApproximation:
     """Gradient of the logistic loss, with a polynomial in place of σ(z) = 1 / (1 + exp(-z)).
 
-    It interpolates σ - ½, an odd function, at Chebyshev points, and so nearly has the least maximal error.
+    The polynomial interpolates σ - ½, an odd function, at Chebyshev points, and therefore nearly has the
+    least maximal error.
 
     Parameters
     ----------
@@ -71,21 +72,25 @@ class LogisticApproximation:
         self.degree, self.bound = degree, bound
         z = np.linspace(0, bound, GRID)
         with np.errstate(all="ignore"):
-            found = Chebyshev.interpolate(odd, degree, [-bound, bound]).convert(kind=Powers).coef[1::2]
+            found = (
+                Chebyshev.interpolate(centred_sigmoid, degree, [-bound, bound])
+                .convert(kind=Powers)
+                .coef[1::2]
+            )
             constants = np.append(found, 0.5)
             if bits is not None:
                 constants = np.ldexp(np.rint(np.ldexp(constants, bits)), -bits)
             *self.coefficients, self._half = map(float, constants)
-            self.error = float(np.abs(self.sigmoid(z) - 0.5 - odd(z)).max())
+            self.error = float(np.abs(self.sigmoid(z) - 0.5 - centred_sigmoid(z)).max())
 
     def sigmoid(self, z: Any) -> Any:
         """Return the approximation of σ(z)."""
-        found: Any
-        *lower, found = self.coefficients
+        value: Any
+        *lower, value = self.coefficients
         square: Any = z * z if lower else None
         for coefficient in reversed(lower):
-            found = found * square + coefficient
-        return found * z + self._half
+            value = value * square + coefficient
+        return value * z + self._half
 
     def __call__(self, x: Any, y: Any, theta: Any) -> Any:
         return (self.sigmoid(x @ theta.T) - y).T @ x
@@ -112,7 +117,7 @@ class FixedPoint(msgspec.Struct, frozen=True):
 
     @staticmethod
     def integers(numbers: np.ndarray | float, fraction: int) -> np.ndarray:
-        """Return numbers as integers with so many fractional bits, float64, which are exact below 2⁵³."""
+        """Return numbers as integers with `fraction` fractional bits, float64, which are exact below 2⁵³."""
         scaled: np.ndarray = np.rint(np.ldexp(np.asarray(numbers, np.float64), fraction))
         return scaled
 
@@ -122,20 +127,15 @@ class FixedPoint(msgspec.Struct, frozen=True):
         return Fixed(self, residues(integers, self.prime), fraction)
 
     def restored(self, found: np.ndarray, fraction: int) -> np.ndarray:
-        """Return the numbers that residues with so many fractional bits stand for, float64."""
-        return np.ldexp(lifted(found, self.prime).astype(np.float64), -fraction)
+        """Return the numbers that residues with `fraction` fractional bits represent, float64."""
+        return np.ldexp(to_signed(found, self.prime).astype(np.float64), -fraction)
 
 
 class Fixed:
-    """A matrix modulo a prime, whose elements stand for numbers with fractional bits.
+    """A matrix modulo a prime, uint64, whose elements represent numbers with `fraction` fractional bits.
 
-    Parameters
-    ----------
-    point : FixedPoint
-    residues : ndarray of uint64, two-dimensional
-    fraction : int
-        Number of fractional bits: a product has those of both factors; before a sum the term with fewer is
-        multiplied by a power of 2.
+    A product has the fractional bits of both factors; before a sum the term with fewer is multiplied by a
+    power of 2.
     """
 
     def __init__(self, point: FixedPoint, residues: np.ndarray, fraction: int) -> None:
@@ -182,7 +182,7 @@ class Fixed:
         return self.point.fixed(other, 0 if float(other).is_integer() else self.point.theta)
 
     def _aligned(self, other: Fixed) -> tuple[Fixed, Fixed]:
-        """Return both with as many fractional bits as the one that has more."""
+        """Return both with the larger one of their numbers of fractional bits."""
         most = max(self.fraction, other.fraction)
         mine, others = (
             each if each.fraction == most else each * 2.0 ** (most - each.fraction) for each in (self, other)
@@ -191,19 +191,9 @@ class Fixed:
 
 
 class BoundContext:
-    """Context of an evaluation with `Bound`: size of the data, representation, operations so far.
+    """Context of an evaluation with `Bound`: rows of the data, representation, operations so far.
 
-    Parameters
-    ----------
-    rows : int
-        Rows of the data that a worker evaluates the polynomial on.
-    point : FixedPoint or None
-        None: the numbers are floating point ones.
-
-    Attributes
-    ----------
-    flops : float
-        Multiplications and additions.
+    Without a FixedPoint, numbers are floating point ones; `flops` counts multiplications and additions.
     """
 
     def __init__(self, rows: int, point: FixedPoint | None = None) -> None:
@@ -240,18 +230,18 @@ class Bound:
         self, context: BoundContext, most: np.ndarray, total: np.ndarray | None, degree: int, fraction: int
     ) -> None:
         self.context, self.most, self.total = context, most, total
-        self.degree, self.fraction, self._turned = degree, fraction, False
+        self.degree, self.fraction, self._transposed = degree, fraction, False
 
     @property
     def T(self) -> Bound:  # noqa: N802
         total = None if self.total is None else self.total.T
-        turned = Bound(self.context, self.most.T, total, self.degree, self.fraction)
-        turned._turned = not self._turned
-        return turned
+        transposed = Bound(self.context, self.most.T, total, self.degree, self.fraction)
+        transposed._transposed = not self._transposed
+        return transposed
 
     def __matmul__(self, other: Bound) -> Bound:
         rows, total = self.context.rows if self.total is not None else 1, None
-        if self._turned and self.total is not None:  # the sum over all rows
+        if self._transposed and self.total is not None:  # the sum over all rows
             assert other.total is not None
             most = np.minimum(self.most @ other.total, self.total @ other.most)
         else:
@@ -294,19 +284,17 @@ class Bound:
 def degree(polynomial: Polynomial) -> int:
     """Return the total degree of a polynomial in the data.
 
-    Raises
-    ------
-    InputError
-        If it cannot be evaluated, its values have not the shape of θ, or it does not depend on the data.
+    Raises InputError if it cannot be evaluated, its values have another shape than θ, or it does not depend
+    on the data.
     """
     context, (inputs, outputs) = BoundContext(1), (3, 2)
     x, y = (context.data(ones, ones) for ones in (np.ones((1, inputs)), np.ones((1, outputs))))
     try:
-        found = polynomial(x, y, context.constant(np.ones((outputs, inputs))))
-        shape, number = found.most.shape, int(found.degree)
-    except Exception as error:  # whatever an expression of other people's does
-        said = f"{type(error).__name__}: {error}"
-        raise InputError(f"its polynomial cannot be evaluated ({said})") from error
+        value = polynomial(x, y, context.constant(np.ones((outputs, inputs))))
+        shape, number = value.most.shape, int(value.degree)
+    except Exception as error:  # a plug-in's expression may raise any exception
+        what = f"{type(error).__name__}: {error}"
+        raise InputError(f"its polynomial cannot be evaluated ({what})") from error
     if shape != (outputs, inputs):
         raise InputError(
             f"its polynomial has values of shape {shape} for {inputs} inputs and {outputs} outputs, not "

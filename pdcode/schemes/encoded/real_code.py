@@ -1,20 +1,20 @@
 """Codes whose symbols are values of a polynomial at real points: decoding with errors and erasures.
 
 A codeword is c_i = v_i f(z_i), i = 1 … n, f a polynomial of degree < k: a generalised Reed-Solomon code over
-the reals. Any k symbols determine f. Of q symbols, e may be wrong if 2e ≤ q - k, whichever they are.
+the reals. Any k symbols determine f. Of q symbols, any e may be wrong if 2e ≤ q - k.
 
-The wrong ones are located by Prony's method. With u_i = 1 / Π_{j ≠ i} (z_i - z_j), over the symbols that are
-there, Σ_i u_i p(z_i) f(z_i) = 0 for each polynomial p of degree < q - k. So the syndromes
-s_j = Σ_i (u_i / v_i) T_j(z_i) y_i depend on errors alone. With T_j T_l = (T_{j+l} + T_{|j-l|}) / 2 so does
-the matrix of Σ_i (u_i / v_i) T_j(z_i) T_l(z_i) y_i, whose null vectors are the polynomials that vanish where
-symbols are wrong; its rank is the number of errors. Chebyshev polynomials T_j in place of powers keep it
-well-conditioned. Candidates are accepted only if the rest of the symbols is consistent. Symbols that are
-vectors are wrong as wholes: random combinations of their elements tell them as well as all of them do.
+The wrong ones are located by Prony's method. With u_i = 1 / Π_{j ≠ i} (z_i - z_j), over the received symbols,
+Σ_i u_i p(z_i) f(z_i) = 0 for each polynomial p of degree < q - k. So the syndromes s_j = Σ_i (u_i / v_i)
+T_j(z_i) y_i depend on errors alone. With T_j T_l = (T_{j+l} + T_{|j-l|}) / 2 so does the matrix of Σ_i (u_i /
+v_i) T_j(z_i) T_l(z_i) y_i, whose null vectors are the polynomials that vanish where symbols are wrong; its
+rank is the number of errors. Chebyshev polynomials T_j in place of powers make it well-conditioned.
+Candidates are accepted only if the rest of the symbols is consistent. A symbol that is a vector counts as
+wrong if one of its elements is: random combinations of the elements detect that as well as all elements do.
 
 Data, Song and Diggavi, "Data encoding for Byzantine-resilient distributed optimization", IEEE Trans.
-Information Theory 2021, locate errors by random combinations of syndromes. To seek null vectors of several
-combinations together, as MUSIC does (Schmidt, IEEE Trans. Antennas and Propagation 1986), and Chebyshev
-polynomials are this project's choice.
+Information Theory 2021, locate errors by random combinations of syndromes. Two things are this project's
+choice: null vectors common to several combinations, as in MUSIC (Schmidt, IEEE Trans. Antennas and
+Propagation 1986), and Chebyshev polynomials.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from numpy.polynomial.chebyshev import chebvander
 from ...util.errors import InputError
 
 SLACK = 100.0  # squared factor by which combinations of honest payloads may exceed their bound
-RANK = 1e-9  # relative size of a singular value that tells errors from rounding, if they differ much in size
+RANK_TOLERANCE = 1e-9  # relative size of singular values above which they are due to errors, not rounding
 
 
 def chebyshev_points(count: int) -> np.ndarray:
@@ -35,31 +35,19 @@ def chebyshev_points(count: int) -> np.ndarray:
     return np.cos((2 * np.arange(count) + 1) * np.pi / (2 * count))
 
 
-def weights(points: np.ndarray) -> np.ndarray:
+def barycentric_weights(points: np.ndarray) -> np.ndarray:
     """Return u_i = 1 / Π_{j ≠ i} 2(z_i - z_j), up to a common factor: the largest magnitude is 1."""
-    apart = 2 * (points[:, None] - points)
-    np.fill_diagonal(apart, 1)
-    logs = -np.log(np.abs(apart)).sum(axis=1)
-    found: np.ndarray = np.sign(apart).prod(axis=1) * np.exp(logs - logs.max())
-    return found
+    differences = 2 * (points[:, None] - points)
+    np.fill_diagonal(differences, 1)
+    logs = -np.log(np.abs(differences)).sum(axis=1)
+    weights: np.ndarray = np.sign(differences).prod(axis=1) * np.exp(logs - logs.max())
+    return weights
 
 
 class RealCode:
-    """Code of the values v_i f(z_i) of polynomials f of degree < k.
+    """Code of the n values v_i f(z_i) of polynomials f of degree < k, the dimension.
 
-    Parameters
-    ----------
-    points : array_like, shape (n,)
-        z, distinct, between -1 and 1.
-    dimension : int
-        k.
-    multipliers : array_like, shape (n,), optional
-        v, not zero; default: ones.
-
-    Attributes
-    ----------
-    count, dimension : int
-        n and k.
+    The points z are distinct, between -1 and 1; the multipliers v are nonzero, by default ones.
     """
 
     def __init__(
@@ -73,20 +61,8 @@ class RealCode:
 
     def generator(self) -> np.ndarray:
         """Return G, shape (n, k), orthonormal columns that span the code."""
-        found: np.ndarray = np.linalg.qr(self._symbols(np.arange(self.count)))[0]
-        return found
-
-    def combination(self, rows: Sequence[int] | np.ndarray, targets: np.ndarray) -> np.ndarray:
-        """Return C, shape (targets, q), such that C @ payloads are the polynomial's values at the targets.
-
-        Parameters
-        ----------
-        rows : sequence of int
-            Numbers of q ≥ k symbols.
-        targets : ndarray of float64
-        """
-        found: np.ndarray = chebvander(targets, self.dimension - 1) @ np.linalg.pinv(self._symbols(rows))
-        return found
+        basis: np.ndarray = np.linalg.qr(self._symbols(np.arange(self.count)))[0]
+        return basis
 
     def locate(
         self,
@@ -95,35 +71,28 @@ class RealCode:
         most: int,
         noise: float | np.ndarray,
     ) -> list[int] | None:
-        """Return which payloads are wrong, as positions in `rows`; None if no small set of them explains it.
+        """Return the positions of wrong payloads in `rows`; None if no set of at most `most` explains them.
 
-        Parameters
-        ----------
-        rows : sequence of int
-            Numbers of the q symbols.
-        payloads : ndarray, shape (q, s)
-            The symbols: some random combinations of their elements are enough.
-        most : int
-            Largest number of wrong ones; at most ⌊(q - k) / 2⌋ are sought.
-        noise : float or ndarray, shape (q,)
-            Bound on an element of an honest payload's error.
+        `rows` are the numbers of the q symbols, and `payloads`, (q, s), the symbols, of which some random
+        combinations of elements are enough; at most ⌊(q - k) / 2⌋ wrong ones are searched for. `noise`, () or
+        (q,), bounds an element of an honest payload's error.
         """
         rows = np.asarray(rows)
         bounds = np.maximum(np.broadcast_to(np.asarray(noise, np.float64), len(rows)), 1e-300)
         scale = bounds.max()
         if not np.isfinite(scale):
             return None
-        with np.errstate(over="ignore", invalid="ignore"):  # what is too large is wrong
+        with np.errstate(over="ignore", invalid="ignore"):  # a payload that overflows is wrong
             payloads, bounds = payloads / scale, bounds / scale
-            found = self._located(rows, payloads, most, bounds)
-            # Small errors may have hidden behind much larger ones: a set of more places explains it, too.
-            found = found and self._least_wrong(found, rows, payloads, bounds)
-        return None if found is None else sorted(found)
+            wrong = self._locate_scaled(rows, payloads, most, bounds)
+            # Much larger errors may hide small ones, and be explained by a set with too many places.
+            wrong = wrong and self._smallest_wrong_set(wrong, rows, payloads, bounds)
+        return None if wrong is None else sorted(wrong)
 
-    def _located(
+    def _locate_scaled(
         self, rows: np.ndarray, payloads: np.ndarray, most: int, noise: np.ndarray
     ) -> list[int] | None:
-        """As `locate`, for payloads in units of the largest error of an honest one."""
+        """Locate as `locate` does, for payloads in units of the largest error of an honest one."""
         places = np.arange(len(rows))
         if self._consistent(rows, payloads, noise):
             return []
@@ -132,30 +101,32 @@ class RealCode:
             return None
         finite = np.isfinite(payloads).all(axis=1)
         if not finite.all():
-            return self._without([int(place) for place in places[~finite]], rows, payloads, most, noise)
-        # What the nearest codeword leaves has the payloads' syndromes, without rounding errors of their size.
-        left = self._left(rows, payloads, noise) * noise[:, None]
-        values, vectors = self._null_vectors(rows, left, most)
-        likely = [self._least(rows, vectors[errors:]) for errors in range(1, most + 1)]
+            return self._locate_others([int(place) for place in places[~finite]], rows, payloads, most, noise)
+        # Residuals have the payloads' syndromes, without rounding errors of the payloads' size.
+        residuals = self._residual(rows, payloads, noise) * noise[:, None]
+        values, vectors = self._null_vectors(rows, residuals, most)
+        likely = [self._ascending_places(rows, vectors[errors:]) for errors in range(1, most + 1)]
         for errors, least in enumerate(likely, 1):
             kept = ~np.isin(places, least[:errors])
             if self._consistent(rows[kept], payloads[kept], noise[kept]):
                 return least[:errors]
-        # Noise hides zeros behind those next to them: leave more out than are wrong, then see who is right.
+        # Noise may exchange a zero with its neighbour: exclude more than are wrong, then readmit right ones.
         for least in reversed(likely):
             for count in range(most + 1, len(rows) - self.dimension):
                 kept = ~np.isin(places, least[:count])
                 if self._consistent(rows[kept], payloads[kept], noise[kept]):
-                    wrong = self._least_wrong(least[:count], rows, payloads, noise)
+                    wrong = self._smallest_wrong_set(least[:count], rows, payloads, noise)
                     if len(wrong) <= most:
                         return wrong
-        # Small errors may hide behind much larger ones: those first.
-        large = int(np.count_nonzero(values > RANK * values[0]))
+        # Much larger errors may hide small ones: exclude the large ones first.
+        large = int(np.count_nonzero(values > RANK_TOLERANCE * values[0]))
         if not 0 < large < most:
             return None
-        return self._without(self._least(rows, vectors[large:])[:large], rows, payloads, most, noise)
+        return self._locate_others(
+            self._ascending_places(rows, vectors[large:])[:large], rows, payloads, most, noise
+        )
 
-    def _without(
+    def _locate_others(
         self,
         wrong: list[int],
         rows: np.ndarray,
@@ -163,73 +134,72 @@ class RealCode:
         most: int,
         noise: np.ndarray,
     ) -> list[int] | None:
-        """Locate the others, given that these places are wrong."""
+        """Locate the other wrong payloads, given those at these places."""
         kept = np.setdiff1d(np.arange(len(rows)), wrong)
         if len(wrong) > most:
             return None
-        others = self._located(rows[kept], payloads[kept], most - len(wrong), noise[kept])
+        others = self._locate_scaled(rows[kept], payloads[kept], most - len(wrong), noise[kept])
         return None if others is None else wrong + [int(place) for place in kept[others]]
 
     def _consistent(self, rows: np.ndarray, payloads: np.ndarray, noise: np.ndarray) -> bool:
-        """Tell whether payloads are symbols of one codeword, up to the noise."""
+        """Return whether payloads are symbols of one codeword, up to the noise."""
         if len(rows) <= self.dimension:
             return bool(np.isfinite(payloads).all())
-        return bool(np.square(self._left(rows, payloads, noise)).sum() <= SLACK * payloads.size)
+        return bool(np.square(self._residual(rows, payloads, noise)).sum() <= SLACK * payloads.size)
 
-    def _left(self, rows: np.ndarray, payloads: np.ndarray, noise: np.ndarray) -> np.ndarray:
-        """Return what the nearest codeword leaves of payloads, in units of the noise."""
+    def _residual(self, rows: np.ndarray, payloads: np.ndarray, noise: np.ndarray) -> np.ndarray:
+        """Return the difference of payloads from the nearest codeword, in units of the noise."""
         basis = np.linalg.qr(self._symbols(rows) / noise[:, None])[0]
         relative = payloads / noise[:, None]
-        left: np.ndarray = relative - basis @ (basis.T @ relative)
-        return left
+        residual: np.ndarray = relative - basis @ (basis.T @ relative)
+        return residual
 
-    def _least_wrong(
+    def _smallest_wrong_set(
         self, wrong: list[int], rows: np.ndarray, payloads: np.ndarray, noise: np.ndarray
     ) -> list[int]:
-        """Return which of these places do not fit to those that are not wrong; who fits best is right first.
+        """Return the places that contradict the right ones; the best-fitting place is readmitted first.
 
-        One more row x of least squares adds ‖y - xβ‖² / (1 + x (XᵀX)⁻¹ xᵀ) to the squares that are left.
+        One more row x of least squares adds ‖y - xβ‖² / (1 + x (XᵀX)⁻¹ xᵀ) to the sum of squared residuals.
         """
-        words, relative, left = self._symbols(rows) / noise[:, None], payloads / noise[:, None], list(wrong)
-        while left:
-            kept = ~np.isin(np.arange(len(rows)), left)
-            basis, triangle = np.linalg.qr(words[kept])
+        wrong, relative = list(wrong), payloads / noise[:, None]
+        symbols = self._symbols(rows) / noise[:, None]
+        while wrong:
+            kept = ~np.isin(np.arange(len(rows)), wrong)
+            basis, triangle = np.linalg.qr(symbols[kept])
             fitted = basis.T @ relative[kept]
-            least = np.square(relative[kept] - basis @ fitted).sum()
-            at = np.linalg.solve(triangle.T, words[left].T)
-            more = np.square(relative[left] - at.T @ fitted).sum(axis=1) / (1 + np.square(at).sum(axis=0))
-            more[np.isnan(more)] = np.inf
-            best = int(more.argmin())
-            if least + more[best] > SLACK * payloads[0].size * (1 + np.count_nonzero(kept)):
+            squares = np.square(relative[kept] - basis @ fitted).sum()
+            at = np.linalg.solve(triangle.T, symbols[wrong].T)
+            added = np.square(relative[wrong] - at.T @ fitted).sum(axis=1) / (1 + np.square(at).sum(axis=0))
+            added[np.isnan(added)] = np.inf
+            best = int(added.argmin())
+            if squares + added[best] > SLACK * payloads[0].size * (1 + np.count_nonzero(kept)):
                 break
-            del left[best]
-        return left
+            del wrong[best]
+        return wrong
 
     def _null_vectors(
         self, rows: np.ndarray, payloads: np.ndarray, most: int
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return the singular values of the syndromes' matrix, descending, and its right singular vectors.
 
-        These are rows, of coefficients of Chebyshev polynomials of degree ≤ `most`.
+        The vectors are rows, of coefficients of Chebyshev polynomials of degree ≤ `most`.
         """
         points, checks = self.points[rows], len(rows) - self.dimension
-        factors = weights(points) / self.multipliers[rows]
+        factors = barycentric_weights(points) / self.multipliers[rows]
         largest = np.abs(payloads).max()
         syndromes = (chebvander(points, checks - 1) * factors[:, None]).T @ (payloads / largest)
         row, column = np.ogrid[: checks - most, : most + 1]
-        matrix = (
-            syndromes[row + column] + syndromes[np.abs(row - column)]
-        ) / 2  # (checks - most, most + 1, s)
+        matrix = (syndromes[row + column] + syndromes[np.abs(row - column)]) / 2  # (rows, columns, s)
         _, values, vectors = np.linalg.svd(matrix.transpose(2, 0, 1).reshape(-1, most + 1))
         return values, vectors
 
-    def _least(self, rows: np.ndarray, vectors: np.ndarray) -> list[int]:
-        """Return the places in `rows`, in the order of the size of polynomials of coefficients (p, d)."""
+    def _ascending_places(self, rows: np.ndarray, vectors: np.ndarray) -> list[int]:
+        """Return the places in `rows`, sorted by the sizes of polynomials with coefficients (p, d) there."""
         at = chebvander(self.points[rows], vectors.shape[1] - 1)
         sizes = np.square(at @ vectors.T).sum(axis=1) / np.square(at).sum(axis=1)
         return [int(place) for place in np.argsort(sizes, kind="stable")]
 
     def _symbols(self, rows: Sequence[int] | np.ndarray) -> np.ndarray:
         """Return the symbols of the Chebyshev polynomials of degree < k, shape (q, k)."""
-        found: np.ndarray = self.multipliers[rows, None] * chebvander(self.points[rows], self.dimension - 1)
-        return found
+        matrix: np.ndarray = self.multipliers[rows, None] * chebvander(self.points[rows], self.dimension - 1)
+        return matrix

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pdcode.schemes.encoded.field_code import PRIMES, FieldCode, lifted, product, residues, uniform
+from pdcode.schemes.encoded.field_code import PRIMES, FieldCode, product, residues, to_signed, uniform
 from pdcode.util.errors import InputError
 
 M61 = PRIMES[61]
@@ -27,7 +27,7 @@ def words(code: FieldCode, random: np.random.Generator, length: int = LENGTH) ->
 def test_residues_stand_for_the_numbers_of_least_magnitude(prime: int, numbers: list[int]) -> None:
     there = residues(np.array(numbers, np.int64), prime)
     assert there.tolist() == [number % prime for number in numbers]
-    back = lifted(there, prime)
+    back = to_signed(there, prime)
     assert all(2 * abs(number) < prime for number in back.tolist())
     assert residues(back, prime).tolist() == there.tolist()
 
