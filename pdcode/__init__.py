@@ -1,9 +1,8 @@
 """pdcode: distributed gradient descent in which the partial derivatives themselves are coded.
 
-`run`, `simulate`, `plan` and `compare` do what the commands of these names do; `Trace` and `Comparison` read
-what they record; `codes`, `decoders` and `problems` are the parts. Bad input raises `InputError`, a run that
-fails `Failure`. Each is imported when it is first used: importing the package imports neither MPI, HDF5 nor
-matplotlib.
+`run`, `simulate`, `plan` and `compare` are the commands of these names; `Trace` and `Comparison` read their
+files; `codes`, `decoders` and `problems` are the components. Bad input raises `InputError`, a failed run
+`Failure`. Names are imported on first use: importing the package loads neither MPI, HDF5 nor matplotlib.
 """
 
 from __future__ import annotations

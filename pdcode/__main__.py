@@ -1,5 +1,7 @@
-"""Command line. The command's module alone is imported, and it imports what it needs when it runs: a start of
-many ranks is quick, and `pdcode --help` free of MPI."""
+"""The command line. Only the command's module is imported, and it imports the rest when it runs.
+
+Ranks therefore start quickly, and `pdcode --help` does not load MPI.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,7 @@ COMMANDS = (
 
 
 def parser(only: str | None = None) -> argparse.ArgumentParser:
-    """Build the argument parser of all commands, or of one of them `only`."""
+    """Return the argument parser of all commands, or of `only` one."""
     top = argparse.ArgumentParser(
         prog="pdcode", description="Distributed gradient descent with coded partial derivatives."
     )
@@ -39,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; return its exit code (0 done, 1 failure, 2 bad input)."""
     supervised.attach()
     output.open_streams()
-    code = 1  # of a bug
+    code = 1  # after an unexpected exception
     try:
         code = checked(list(sys.argv[1:] if argv is None else argv))
     finally:
@@ -48,13 +50,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def checked(argv: list[str]) -> int:
-    """Run a command; turn errors of the user and the environment into a line and an exit code."""
+    """Run a command; report errors of the user and the environment by a line and an exit code."""
     threads.limit(os.environ)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a terminal without × must not end a run
+            stream.reconfigure(errors="replace")  # a terminal's encoding may lack ×
     place = launch.place(os.environ)
-    # The signals that end act like Ctrl-C, except under a launcher, which handles them for all ranks.
+    # Terminating signals act like Ctrl-C, except under a launcher, which handles them for all ranks.
     handlers = signals.as_keyboard_interrupt() if place is None else {}
     try:
         with signals.handled(handlers), redirect_stdout(output.CheckedStream(sys.stdout)) as stdout:
@@ -69,7 +71,7 @@ def checked(argv: list[str]) -> int:
         if place is None or place[0] == 0:
             output.print_error(str(error))
         else:
-            # Rank 0 finds the same error. Let it report first: the launcher kills all ranks when one ends.
+            # Rank 0 finds the same error and reports it first: the launcher kills all ranks when one ends.
             time.sleep(3)
         return 2
     except Failure as error:

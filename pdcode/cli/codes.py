@@ -6,13 +6,14 @@ import argparse
 import sys
 import tomllib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 from ..util.errors import InputError
+from ..util.output import print_error
 
-LARGE = 1 << 21  # entries of a code matrix above which its measurement takes more than about a second
+LARGE = 1 << 21  # entries of a code matrix whose properties take about a second to compute
 
 
 def add_parser(commands: Any) -> None:
@@ -29,12 +30,11 @@ def add_parser(commands: Any) -> None:
         help="list the code families",
         description="List the code families with sizes, default weight and coherence.",
     )
-    command.add_argument(
-        "--verify",
-        action="store_true",
-        help="build the catalogued codes and verify their stated coherence and tightness; exit code 1 if any "
-        "differs by more than 1e-12",
+    what = (
+        "build the catalogued codes and verify their stated coherence and tightness; exit code 1 if any "
+        "differs by more than 1e-12"
     )
+    command.add_argument("--verify", action="store_true", help=what)
     command.set_defaults(function=listing)
 
     command = actions.add_parser(
@@ -44,19 +44,15 @@ def add_parser(commands: Any) -> None:
         "spark, information, captured energy by number of arrivals.",
     )
     command.add_argument("family", metavar="FAMILY", help="a name from `pdcode codes list`, or auto")
-    command.add_argument("-n", "--rows", type=int, required=True, metavar="ROWS", help="number of codewords")
-    command.add_argument("-k", "--blocks", type=int, required=True, metavar="BLOCKS", help="number of blocks")
-    command.add_argument("-w", "--weight", type=int, metavar="WEIGHT", help="nonzeros per codeword")
-    command.add_argument("--seed", type=int, default=0, metavar="SEED", help="random seed (default: 0)")
-    command.add_argument(
-        "--option",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="family-specific option, e.g. dither=false; may be repeated",
-    )
-    command.add_argument("-o", "--output", metavar="FILE", help="HDF5 file to write the code to")
-    command.add_argument("--figure", metavar="PNG", help="also draw the code, as `show` does")
+    option = command.add_argument
+    option("-n", "--rows", type=int, required=True, metavar="ROWS", help="number of codewords")
+    option("-k", "--blocks", type=int, required=True, metavar="BLOCKS", help="number of blocks")
+    option("-w", "--weight", type=int, metavar="WEIGHT", help="nonzeros per codeword")
+    option("--seed", type=int, default=0, metavar="SEED", help="random seed (default: 0)")
+    what = "family-specific option, e.g. dither=false; may be repeated"
+    option("--option", action="append", default=[], metavar="KEY=VALUE", help=what)
+    option("-o", "--output", metavar="FILE", help="HDF5 file to write the code to")
+    option("--figure", metavar="PNG", help="also draw the code, as `show` does")
     command.set_defaults(function=design)
 
     command = actions.add_parser(
@@ -65,15 +61,13 @@ def add_parser(commands: Any) -> None:
         description="Print the quality of a saved code, or of the codes of a trace.",
     )
     command.add_argument("file", metavar="FILE", help="HDF5 file of `pdcode codes design`, or a trace")
-    command.add_argument(
-        "--figure",
-        metavar="PNG",
-        help="also draw supports, Gram matrix, and captured energy by number of arrivals",
-    )
+    what = "also draw supports, Gram matrix, and captured energy by number of arrivals"
+    command.add_argument("--figure", metavar="PNG", help=what)
     command.set_defaults(function=show)
 
 
 def listing(options: argparse.Namespace) -> int:
+    """List the families, or verify the catalogue."""
     from ..analysis import code_tables
 
     if options.verify:
@@ -83,6 +77,7 @@ def listing(options: argparse.Namespace) -> int:
 
 
 def design(options: argparse.Namespace) -> int:
+    """Design a code; write, print and draw it."""
     from .. import codes
     from ..codes.design import refuse_arguments
     from ..codes.files import ensure_savable
@@ -94,16 +89,16 @@ def design(options: argparse.Namespace) -> int:
     given = dict(_option(text) for text in options.option)
     refuse_arguments(given, "--option ")
     family = find(options.family)
-    watched = family is not None and "progress" in family.options
-    with _progress() if watched else _nothing() as report:
+    searches = family is not None and "progress" in family.options
+    with _progress() if searches else nullcontext() as report:
         if report:
             given["progress"] = report
         size = options.rows, options.blocks, options.weight
         try:
             code = codes.design(options.family, *size, options.seed, **given)
         except KeyboardInterrupt:  # the optimiser has saved its state
-            kept = f"; the same command goes on from {given['state']}" if "state" in given else ""
-            print(f"pdcode: interrupted{kept}", file=sys.stderr, flush=True)
+            resume = f"; the same command resumes from {given['state']}" if "state" in given else ""
+            print_error(f"interrupted{resume}")
             return 1
     if options.output:
         code.save(options.output)
@@ -113,6 +108,7 @@ def design(options: argparse.Namespace) -> int:
 
 
 def show(options: argparse.Namespace) -> int:
+    """Print and draw the codes of a file."""
     from ..codes import Code
     from . import guard
 
@@ -133,7 +129,7 @@ def _print(designs: dict[str, Any], figure: str | None) -> None:
     from ..analysis import code_tables
     from ..codes.summary import quality
 
-    measured = {name: quality(code, progress=_stages(name, code)) for name, code in designs.items()}
+    measured = {name: quality(code, progress=_report_stage(name, code)) for name, code in designs.items()}
     for name, code in designs.items():
         code_tables.show(code, measured[name], f"{name}  " if len(designs) > 1 else "")
     if figure:
@@ -143,15 +139,15 @@ def _print(designs: dict[str, Any], figure: str | None) -> None:
         print(f"figure: {figure}")
 
 
-def _stages(name: str, code: Any) -> Callable[[str], None]:
-    """Return a function that prints what is measured next, for a code so large that it takes a while."""
+def _report_stage(name: str, code: Any) -> Callable[[str], None]:
+    """Return a function that prints which property of a large code is computed next."""
     of = f" of {name}" if name != "/" else ""
 
-    def say(what: str) -> None:
+    def report(what: str) -> None:
         if len(code) * code.blocks > LARGE:
             print(f"measuring {what}{of}", file=sys.stderr, flush=True)
 
-    return say
+    return report
 
 
 def _option(text: str) -> tuple[str, Any]:
@@ -166,21 +162,16 @@ def _option(text: str) -> tuple[str, Any]:
 
 
 @contextmanager
-def _nothing() -> Iterator[None]:
-    yield None
-
-
-@contextmanager
 def _progress() -> Iterator[Callable[[int, int, float], None]]:
-    """Yield a function (done, total, best coherence) that draws a bar on a terminal, else prints lines."""
+    """Yield a function (done, total, best coherence) that draws a bar on a terminal or else prints lines."""
     if not sys.stderr.isatty():
-        shown = -1
+        printed = -1
 
         def line(done: int, total: int, best: float) -> None:
-            nonlocal shown
+            nonlocal printed
             tenth = 10 * done // max(total, 1)
-            if tenth > shown:
-                shown = tenth
+            if tenth > printed:
+                printed = tenth
                 print(f"{done} of {total}: coherence {best:.9f}", file=sys.stderr, flush=True)
 
         yield line

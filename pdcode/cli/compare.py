@@ -9,10 +9,10 @@ from typing import Any
 
 from ..analysis import style
 from ..mpi import launch
-from ..util.errors import InputError
 from ..util.output import print_line
+from . import arguments
 
-RUNS = 7  # of each scheme with --tune
+RUNS = 7  # per scheme, of --tune without a number
 
 
 def add_parser(commands: Any) -> None:
@@ -20,13 +20,13 @@ def add_parser(commands: Any) -> None:
     command = commands.add_parser(
         "compare",
         help="run several schemes under the same delays, and rank them",
-        description="Run schemes on the problem, workers and delays of a configuration, each under the same "
+        description="Run schemes on the problem, workers and delays of a configuration, each with the same "
         "seeds, on the virtual clock or over MPI. Prints a ranked table with 95 % intervals, and writes an "
         "HDF5 file for `pdcode show` and a configuration of each scheme. Exit codes: 0 done, 1 failure, 2 "
         "bad input.",
     )
     option = command.add_argument
-    option("config", metavar="CONFIG", help="TOML file, such as jobs/digits.toml")
+    arguments.add_job(command, "problem.batch=16", " for all schemes")
     what = (
         "schemes, separated by commas: NAME, NAME:PRESET, with /KEY=VALUE for keys to change; `yours` is the "
         "configuration itself, `all` every scheme and preset that can run"
@@ -34,24 +34,20 @@ def add_parser(commands: Any) -> None:
     option("--schemes", metavar="A,B,…", required=True, help=what)
     option("--seeds", type=int, default=5, metavar="N", help="runs per scheme (default: 5)")
     rate = command.add_mutually_exclusive_group()
-    what = f"choose each scheme's learning rate first, by N runs under another seed (default: {RUNS})"
+    what = f"choose each scheme's learning rate first, by N runs with another seed (default: {RUNS})"
     rate.add_argument("--tune", type=int, nargs="?", const=RUNS, metavar="N", help=what)
-    what = "take each scheme's learning rate from this earlier comparison, such as one of the other clock"
+    what = "read each scheme's learning rate from an earlier comparison, such as one of the other clock"
     rate.add_argument("--rates", metavar="FILE", help=what)
-    option("--clock", choices=("virtual", "mpi"), default="virtual", help="default: virtual")
-    option("--target", type=float, metavar="LOSS", help="training loss to reach (instead of [stop])")
-    what = "limit of a run's time (default: stop.seconds; on the virtual clock else 10 times that of CONFIG)"
-    option("--seconds", type=float, metavar="S", help=what)
+    arguments.add_clock(command)
+    arguments.add_target(command)
+    arguments.add_seconds(command)
     what = "delays of this recorded run, in random blocks, or of a workers × rounds matrix (CSV, HDF5) in s"
     option("--stragglers", metavar="FILE", help=what)
     what = "read [machine] and [link] from a TOML file, or fit them to a trace (virtual clock)"
     option("--cost", metavar="FILE", help=what)
     what = "bandwidth of rank 0's link, bytes/s (virtual clock); the same as --set link.bandwidth=B"
     option("--link", type=float, metavar="B", help=what)
-    option("-n", "--workers", type=int, metavar="N", help="number of workers (instead of workers.count)")
-    what = "override a key for all schemes, such as problem.batch=16; may be repeated"
-    option("--set", action="append", default=[], metavar="KEY=VALUE", help=what)
-    option("--processes", type=int, metavar="N", help="number of processes (default: one per core)")
+    arguments.add_processes(command)
     option("-o", "--output", metavar="FILE", help="HDF5 file (default: results/<name>.compare.h5)")
     what = "also draw loss against time and bytes, with bands over the seeds (.png, .svg or .pdf)"
     option("--figure", metavar="PNG", help=what)
@@ -62,7 +58,8 @@ def add_parser(commands: Any) -> None:
 def compare(options: argparse.Namespace) -> int:
     """Run the comparison; print, draw and write it."""
     launch.alone("compare")
-    check_options(options)
+    arguments.ensure_in_range(options, link=(1, 1e18, "1 to 1e18"))
+    arguments.ensure_virtual(options, "cost", "link", "processes")
     from ..api import configs
     from ..studies import comparison as file
     from ..studies import comparison_figure as figure
@@ -96,30 +93,9 @@ def compare(options: argparse.Namespace) -> int:
     made.save(output)
     print_line("")
     table.show(made)
-    print_line(f"any run again: {race.cell(race.entrants[0], race.seeds[0])}")
+    print_line(f"repeat a run: {race.cell(race.entrants[0], race.seeds[0])}")
     print_line(f"comparison: {output}")
     if options.figure:
         style.save(figure.draw(made), options.figure)
         print_line(f"figure: {options.figure}")
     return 0
-
-
-def check_options(options: argparse.Namespace) -> None:
-    """Refuse numbers out of range, and options that have no effect."""
-    from ..util.processes import MAX_PROCESSES
-
-    for name, least, most, text in (
-        ("seeds", 1, 1000, "1 to 1000"),
-        ("tune", 3, 99, "3 to 99"),
-        ("processes", 1, MAX_PROCESSES, f"1 to {MAX_PROCESSES}"),
-        ("workers", 1, 2**31 - 1, "1 or more"),
-        ("seconds", 1e-9, 1e9, "a time above 0 and at most 1e9"),
-        ("target", 1e-300, 1e300, "a number above 0"),
-        ("link", 1, 1e18, "1 to 1e18"),
-    ):
-        value = getattr(options, name)
-        if value is not None and not least <= value <= most:
-            raise InputError(f"--{name} {value:.15g}: expected {text}")
-    for name in ("cost", "link", "processes"):
-        if options.clock == "mpi" and getattr(options, name) is not None:
-            raise InputError(f"--{name} {getattr(options, name)}: valid only with --clock virtual")

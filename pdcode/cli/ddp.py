@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import math
 import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ..mpi import launch
-from ..util.errors import InputError
 from ..util.output import print_line
+from . import arguments
 
 RUNS, SEEDS, TARGET = 7, 3, 0.1
-ABOUT = "time to a target of PyTorch's DDP over gloo, with the same job and delays, beside runs of pdcode"
+ABOUT = "time to a target of PyTorch's DDP over gloo and of pdcode, with the same job and delays"
 
 
 def add_parser(benches: Any) -> None:
@@ -23,14 +22,13 @@ def add_parser(benches: Any) -> None:
         "ddp",
         help=ABOUT,
         description=f"{ABOUT[0].upper()}{ABOUT[1:]}. PyTorch's DistributedDataParallel, plain and with its "
-        "PowerSGD hook, trains the same network from the same θ on the same mini-batches, and a rank sleeps "
-        "as the worker of its number does. Runs take turns, seed by seed; nothing else should run on the "
-        "machine. Needs the extra `torch`. Exit codes: 0 done, 1 failure, as if DDP's θ after a few updates, "
-        "which is compared first, is not pdcode's, 2 bad input.",
+        "PowerSGD hook, trains the same network from the same θ on the same mini-batches, and each rank "
+        "has the injected delays of the worker of its number. Runs alternate, seed by seed; nothing else "
+        "should run on the machine. Needs the extra `torch`. Exit codes: 0 done, 1 failure, also if DDP's "
+        "θ after a few updates, which is compared first, differs from pdcode's, 2 bad input.",
     )
     option = bench.add_argument
-    what = "TOML file (default: jobs/digits.toml)"
-    option("config", metavar="CONFIG", nargs="?", default="jobs/digits.toml", help=what)
+    arguments.add_job(bench, "problem.batch=16", " for all", "jobs/digits.toml")
     what = (
         "entrants, separated by commas: those of `pdcode compare`, and `ddp` and `ddp:powersgd`, with "
         "/KEY=VALUE for keys to change, such as ddp/optimizer.momentum=0.9/optimizer.nesterov=true or "
@@ -39,16 +37,11 @@ def add_parser(benches: Any) -> None:
     option("--schemes", metavar="A,B,…", default="yours,allreduce,ddp,ddp:powersgd", help=what)
     option("--seeds", type=int, default=SEEDS, metavar="N", help=f"runs of each (default: {SEEDS})")
     rate = bench.add_mutually_exclusive_group()
-    what = f"choose each one's learning rate first, by N runs under another seed (default: {RUNS}; 0: not)"
+    what = f"choose each learning rate first, by N runs with another seed (default: {RUNS}; 0: do not)"
     rate.add_argument("--tune", type=int, default=RUNS, metavar="N", help=what)
-    what = "take each one's learning rate from this earlier comparison"
-    rate.add_argument("--rates", metavar="FILE", help=what)
-    what = f"training loss to reach (default: that of [stop], else {TARGET})"
-    option("--target", type=float, metavar="LOSS", help=what)
-    option("--seconds", type=float, metavar="S", help="limit of a run's time (default: stop.seconds)")
-    option("-n", "--workers", type=int, metavar="N", help="number of workers (instead of workers.count)")
-    what = "override a key for all, such as problem.batch=16; may be repeated"
-    option("--set", action="append", default=[], metavar="KEY=VALUE", help=what)
+    rate.add_argument("--rates", metavar="FILE", help="read the learning rates from an earlier comparison")
+    arguments.add_target(bench, f"default: that of [stop], else {TARGET}")
+    arguments.add_seconds(bench, "")
     option("-o", "--output", metavar="FILE", help="HDF5 file (default: results/<name>.ddp.h5)")
     bench.set_defaults(function=run)
 
@@ -58,7 +51,8 @@ def run(options: argparse.Namespace) -> int:
     from ..studies import ddp
 
     launch.alone("bench ddp")
-    check_options(options)
+    least = 0 if options.tune == 0 else 3
+    arguments.ensure_in_range(options, tune=(least, 99, "0, or 3 to 99"))
     ddp.ensure_torch()
     from ..api import configs
     from ..config import load as configfile
@@ -96,21 +90,8 @@ def run(options: argparse.Namespace) -> int:
     compared.save(output)
     print_line("")
     table.show(compared)
-    print_line("any run again:")
+    print_line("repeat a run:")
     for entrant in made.entrants:
         print_line(f"  {made.cell(entrant, made.seeds[0])}")
     print_line(f"comparison: {output}")
     return 0
-
-
-def check_options(options: argparse.Namespace) -> None:
-    """Refuse numbers out of range."""
-    for name, fits, text in (
-        ("seeds", 1 <= options.seeds <= 1000, "1 to 1000"),
-        ("tune", options.tune == 0 or 3 <= options.tune <= 99, "0, or 3 to 99"),
-        ("workers", options.workers is None or options.workers >= 1, "1 or more"),
-        ("target", options.target is None or 0 < options.target < math.inf, "a number above 0"),
-        ("seconds", options.seconds is None or 0 < options.seconds <= 1e9, "a time above 0 and at most 1e9"),
-    ):
-        if not fits:
-            raise InputError(f"--{name} {getattr(options, name):.15g}: expected {text}")

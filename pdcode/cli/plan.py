@@ -14,6 +14,7 @@ from ..analysis import style
 from ..mpi import launch
 from ..util.errors import InputError
 from ..util.output import print_line
+from . import arguments
 
 if TYPE_CHECKING:
     from ..studies.search import Environment
@@ -27,28 +28,21 @@ def add_parser(commands: Any) -> None:
         description="Search for the scheme, code, memory, wire format, updates and learning rate that reach "
         "the target of a configuration soonest, by simulated runs with its workers, stragglers, machine and "
         "link, or with those of a recorded run. Prints a ranking that includes the configuration itself, and "
-        "writes the best as a configuration for `pdcode run`. Exit codes: 0 done, 1 nothing reached the "
+        "writes the best as a configuration for `pdcode run`. Exit codes: 0 done, 1 no candidate reached the "
         "target, 2 bad input.",
     )
     option = command.add_argument
-    option("config", metavar="CONFIG", help="TOML file, such as jobs/digits.toml")
+    arguments.add_job(command, "link.bandwidth=1e6")
     option("--trace", metavar="TRACE", help="plan with the delays, machine and link of this recorded run")
-    option("--target", type=float, metavar="LOSS", help="training loss to reach (instead of [stop])")
-    option("-n", "--workers", type=int, metavar="N", help="number of workers (instead of workers.count)")
-    what = "override a key, such as link.bandwidth=1e6; may be repeated"
-    option("--set", action="append", default=[], metavar="KEY=VALUE", help=what)
+    arguments.add_target(command)
     what = "initial candidates (default: 24); presets and uncoded schemes are always included"
     option("--candidates", type=int, metavar="N", help=what)
     what = "runs per finalist (default: 5), or with --map per scheme and cell (default: 2)"
     option("--seeds", type=int, metavar="N", help=what)
     what = "each rung of the search keeps 1/η of its candidates (default: 3)"
     option("--eta", type=float, metavar="η", help=what)
-    what = (
-        "give up on the given configuration after this much virtual time (default: stop.seconds; without "
-        "either, after about 100000 arrivals)"
-    )
-    option("--seconds", type=float, metavar="S", help=what)
-    option("--processes", type=int, metavar="N", help="number of processes (default: one per core)")
+    arguments.add_seconds(command, ", else about 100000 arrivals")
+    arguments.add_processes(command)
     what = "TOML file for the best configuration (default: results/<name>.plan.toml)"
     option("-o", "--output", metavar="TOML", help=what)
     what = "compare presets and uncoded schemes over a grid of bandwidths and delays instead of searching"
@@ -73,20 +67,12 @@ def plan(options: argparse.Namespace) -> int:
 
 def check_options(options: argparse.Namespace) -> None:
     """Refuse numbers out of range, and options of the other mode."""
-    from ..util.processes import MAX_PROCESSES
-
-    for name, least, most, text in (
-        ("candidates", 2, 10_000, "2 to 10000"),
-        ("seeds", 1, 1000, "1 to 1000"),
-        ("processes", 1, MAX_PROCESSES, f"1 to {MAX_PROCESSES}"),
-        ("workers", 1, math.inf, "1 or more"),
-        ("eta", math.nextafter(1, 2), 100, "a number above 1 and at most 100"),
-        ("seconds", math.nextafter(0, 1), 1e9, "a time above 0 and at most 1e9"),
-        ("target", -sys.float_info.max, sys.float_info.max, "a loss"),
-    ):
-        value = getattr(options, name)
-        if value is not None and not least <= value <= most:
-            raise InputError(f"--{name} {value:.15g}: expected {text}")
+    arguments.ensure_in_range(
+        options,
+        candidates=(2, 10_000, "2 to 10000"),
+        eta=(math.nextafter(1, 2), 100, "a number above 1 and at most 100"),
+        target=(-sys.float_info.max, sys.float_info.max, "a loss"),
+    )
     searching, mapping = ("candidates", "eta", "seconds", "output"), ("figure", "bandwidths", "severities")
     for name in searching if options.map else mapping:
         value = getattr(options, name)
@@ -109,7 +95,7 @@ def find_best(options: argparse.Namespace) -> int:
         found = search.search(environment, pool, print_line, *size)
     row = found.rows[0]
     reached = row.missed < len(row.outcomes)
-    if reached:  # write the plan before printing, which may fail on a closed pipe
+    if reached:  # before printing, which may fail on a closed pipe
         command = shlex.join(["pdcode", *options.argv])
         config = best.best_config(found, environment, options.seconds)
         best.write_plan(path, config, best.comments(found, goal, command))
@@ -119,15 +105,15 @@ def find_best(options: argparse.Namespace) -> int:
         print_line(f"no candidate reached {goal}: no plan was written")
         return 1
     if trace is not None:
-        then = goal.seconds(trace)
-        when = f"after {report.seconds(then)}" if math.isfinite(then) else "never"
-        guess, planned = (
+        recorded_s = goal.seconds(trace)
+        when = f"after {report.seconds(recorded_s)}" if math.isfinite(recorded_s) else "never"
+        own, best_one = (
             f"{'more than ' if entry.missed else ''}{report.seconds(entry.time.mean)}"
             for entry in (found.own, row)
         )
         print_line(
             f"recorded in {trace.path}: {goal} {when}\n"
-            f"predicted with its delays: {guess} for your own configuration, {planned} for number 1\n"
+            f"predicted with its delays: {own} for your own configuration, {best_one} for number 1\n"
         )
     print_line(f"plan: {path} (pdcode run {shlex.quote(str(path))})")
     return 0
@@ -156,7 +142,7 @@ def load_environment(options: argparse.Namespace) -> Environment:
 
 
 def draw_map(options: argparse.Namespace) -> int:
-    """Compare the schemes over the grid; print and draw the map."""
+    """Compare the schemes over a grid of bandwidths and delays; print and draw the map."""
     from ..studies import chart, survey
     from ..util.processes import Pool
 
@@ -164,20 +150,16 @@ def draw_map(options: argparse.Namespace) -> int:
     style.ensure_figure_can_be_drawn(figure)
     environment = load_environment(options)
     config, kind = environment.config, environment.config.stragglers.kind
+    severities = survey.RECORDED if kind == "trace" else survey.SEVERITIES
     grid = survey.Grid(
         numbers("bandwidths", options.bandwidths, survey.BANDWIDTHS, 1.0),
-        numbers(
-            "severities", options.severities, survey.RECORDED if kind == "trace" else survey.SEVERITIES, 0.0
-        ),
+        numbers("severities", options.severities, severities, 0.0),
     )
     seeds = range(config.seed, config.seed + (options.seeds or 2))
     with Pool(options.processes) as pool:
         cells, names = survey.survey_cells(environment, grid, seeds, pool, print_line)
-    axis = (
-        "mean delay, × compute time of a gradient"
-        if kind == "none"
-        else "delays, × those of the configuration"
-    )
+    none = kind == "none"
+    axis = "mean delay, × compute time of a gradient" if none else "delays, × those of the configuration"
     title = f"Fastest to {environment.goal}, and by what factor; {config.workers.count} workers"
     print_line("")
     chart.show(cells, grid, title, axis)

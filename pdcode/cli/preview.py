@@ -1,4 +1,4 @@
-"""Text of `pdcode run --dry-run`: the resolved configuration, codes, layers and messages."""
+"""The output of `pdcode run --dry-run`: the resolved configuration, codes, layers and messages."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..virtual import capacity
 
 
 def dry_run_text(config: Config, components: Components) -> str:
-    """Describe a run, as TOML that `pdcode run` accepts; all but the configuration are comments."""
+    """Describe a run as TOML that `pdcode run` accepts, with comments besides the configuration."""
     lines = [to_toml(explicit(config)), *codes(components), "# Problem"]
     lines += [f"#   {line}" for line in components.remarks()] + layers(components)
     for number, layout in enumerate(components.layouts):
@@ -27,7 +27,7 @@ def dry_run_text(config: Config, components: Components) -> str:
 
 
 def codes(components: Components) -> list[str]:
-    """Describe the codes, in two lines or more each."""
+    """Describe the codes."""
     assignment, lines = components.state.assignment, [f"# Scheme: {components.scheme.summary}", "# Codes"]
     for k, code in components.state.designs.items():
         low, high = code.frame_bounds
@@ -55,7 +55,7 @@ def codes(components: Components) -> list[str]:
 
 
 def layers(components: Components) -> list[str]:
-    """Describe the layers, and the units that codewords are over where these are not the layers."""
+    """Describe the layers, and the units of a payload unless these are the layers."""
     lines, units = ["# Layers"], components.layout.units
     coded = units == tuple(components.problem.layers)
     for layer in components.problem.layers:
@@ -74,7 +74,7 @@ def layers(components: Components) -> list[str]:
 
 
 def coordinator(components: Components) -> list[str]:
-    """Describe for how long rank 0 is needed, and how many workers it serves."""
+    """Describe the load of rank 0, and how many workers it can serve."""
     need = capacity.needs(components)
     return [
         "# Rank 0, by [machine], [link] and [stragglers]",
@@ -85,7 +85,7 @@ def coordinator(components: Components) -> list[str]:
 
 
 def messages(config: Config, layout: Layout, theta: int) -> list[str]:
-    """Describe the message sizes of a round; `theta` is the length of θ in bytes, for comparison."""
+    """Describe the message sizes of a round; `theta` is the size of θ in bytes."""
     header = layout.header_bytes
     if config.reduce.summed:
         least = exchanged_bytes(layout, config.workers.count)

@@ -15,11 +15,11 @@ def add_parser(commands: Any) -> None:
     command = commands.add_parser(
         "replay",
         help="recompute a run from its trace and verify that it is bit-identical",
-        description="Recompute a run, over MPI or on the virtual clock, from its trace alone: configuration, "
-        "seed and order of arrivals. Checks codes, arrivals, updates, progress, final theta, optimizer state "
-        "and counters bit for bit, on the virtual clock with all times, and names the first row (counted "
-        "from 0) that differs. The arithmetic must be that of the run: the same kind of processor, the same "
-        "numpy and BLAS. For a killed or running run, the rows present are compared. "
+        description="Recompute a run, over MPI or on the virtual clock, from its trace alone: "
+        "configuration, seed and order of arrivals. Compares codes, arrivals, updates, progress, final "
+        "theta, optimizer state and counters bit for bit, on the virtual clock also all times, and prints "
+        "the first row (counted from 0) that differs. The arithmetic must be that of the run: the same "
+        "kind of processor, numpy and BLAS. For a killed or running run, the existing rows are compared. "
         "Exit codes: 0 identical, 1 different, 2 bad input, such as a trace without all arrivals.",
     )
     command.add_argument("trace", metavar="TRACE", help="HDF5 file of a run")

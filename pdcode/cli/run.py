@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..mpi import launch
 from ..util.errors import InputError, prefix_errors
+from . import arguments
 
 if TYPE_CHECKING:
     from ..config import Config
@@ -20,42 +21,22 @@ def add_parser(commands: Any) -> None:
     command = commands.add_parser(
         "run",
         help="train a model over MPI",
-        description="Train a model over MPI. Starts mpirun itself, unless a launcher (mpirun, srun) started "
-        "it; the number of workers is then the launcher's number of ranks minus one. "
+        description="Train a model over MPI. Starts mpirun, unless a launcher (mpirun, srun) started this "
+        "process; the number of workers is then the launcher's number of ranks minus one. "
         "Exit codes: 0 done, 1 failure, 2 bad input, 75 ended by SIGTERM or SIGUSR1 after a checkpoint.",
     )
-    command.add_argument("config", metavar="CONFIG", help="TOML file, such as jobs/digits.toml")
-    command.add_argument(
-        "-n", "--workers", type=int, metavar="WORKERS", help="number of workers (instead of workers.count)"
-    )
+    arguments.add_job(command)
     command.add_argument("-o", "--output", metavar="TRACE", help="HDF5 file to write (instead of trace.path)")
-    command.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="override a key, such as update.mode=all; may be repeated",
-    )
-    command.add_argument(
-        "--resume",
-        action="store_true",
-        help="go on from the newest checkpoint beside the trace, see trace.checkpoint_s; without one, begin",
-    )
-    command.add_argument(
-        "--dry-run",
-        action="store_true",
-        help="print the resolved configuration, the codes and the message sizes, and exit",
-    )
+    arguments.add_resume(command)
+    what = "print the resolved configuration, the codes and the message sizes, and exit"
+    command.add_argument("--dry-run", action="store_true", help=what)
     command.set_defaults(function=run)
 
 
 def run(options: argparse.Namespace) -> int:
     """Run a configuration under the launcher that started this process, or start mpirun.
 
-    Raises
-    ------
-    InputError
-        Always before MPI starts.
+    Bad input is refused before MPI starts.
     """
     from ..api import configs
     from ..config import load as configfile
@@ -68,23 +49,20 @@ def run(options: argparse.Namespace) -> int:
     launch.ensure_mpi(os.environ)
     place = launch.place(os.environ)
     if place and not dry_run:
-        gc.disable()  # until the rank's job begins: what it imports stays, and looking through it takes time
+        gc.disable()  # until the rank's job begins: imported objects stay, and scanning them takes time
         if place[1] < 2:
             raise InputError(f"{place[1]} rank: at least 2 are needed, as rank 0 is the coordinator")
-        asked = workers
+        requested = workers
         spares = configfile.load(path, configs.overrides(overrides, place[1] - 1, output))[0].workers.spares
         workers = place[1] - 1 - spares
         if workers < 1:
             raise InputError(f"workers.spares: {spares}: the launcher started {place[1]} ranks")
-        if asked not in (None, workers):
-            raise InputError(
-                f"--workers {asked}: the launcher started {place[1]} ranks, i.e. {workers} workers"
-            )
+        started = f"the launcher started {place[1]} ranks, i.e. {workers} workers"
+        if requested not in (None, workers):
+            raise InputError(f"--workers {requested}: {started}")
         counts = [override for override in overrides if override.partition("=")[0].strip() == "workers.count"]
-        if counts and counts[-1].partition("=")[2].strip() != str(workers):  # the last one counts
-            raise InputError(
-                f"--set {counts[-1]}: the launcher started {place[1]} ranks, i.e. {workers} workers"
-            )
+        if counts and counts[-1].partition("=")[2].strip() != str(workers):
+            raise InputError(f"--set {counts[-1]}: {started}")
     config, text = configfile.load(path, configs.overrides(overrides, workers, output))
     if dry_run or place is None:
         guard.probe_inputs(config)
@@ -97,7 +75,7 @@ def run(options: argparse.Namespace) -> int:
     if place is None:
         from ..mpi.supervisor import Supervisor
 
-        if options.resume and nothing_left(config, path):
+        if options.resume and report_if_ended(config, path):
             return 0
         prepare_ranks(config, path)
         held = check_writable(config.trace.path, path, config.stragglers.reads)
@@ -110,13 +88,10 @@ def run(options: argparse.Namespace) -> int:
     return ranks.serve(config)
 
 
-def nothing_left(config: Config, path: str) -> bool:
-    """Return whether a run has ended, and there is nothing to go on with; say so.
+def report_if_ended(config: Config, path: str) -> bool:
+    """Return whether the run to be resumed has ended, and print a line if so.
 
-    Raises
-    ------
-    InputError
-        If there are checkpoints, but none of this configuration.
+    Refused are checkpoints that are all of another configuration.
     """
     from ..training import checkpoint
     from ..util.errors import prefix_errors
@@ -124,23 +99,23 @@ def nothing_left(config: Config, path: str) -> bool:
 
     with prefix_errors(path):
         found = checkpoint.find(config)
-    if found is None and (over := checkpoint.ended(config.trace.path)):
-        print_line(f"{config.trace.path}: the run has ended; there is nothing to go on with")
-        return over
-    return False
+    ended = found is None and checkpoint.ended(config.trace.path)
+    if ended:
+        print_line(f"{config.trace.path}: the run has ended; there is nothing to resume")
+    return ended
 
 
 def rank_0(config: Config, text: str, path: str, resume: bool = False) -> int:
-    """Prepare and run rank 0; on failure abort the ranks that already wait for it."""
+    """Prepare and run rank 0; on failure abort the other ranks, which may be waiting for it."""
     from ..mpi import process, ranks
     from ..training import checkpoint
     from ..training.session import check_writable
 
-    process.check_launcher()  # before all that takes time, as the other ranks check it now
+    process.check_launcher()  # first, as the other ranks check it now
     found, given = None, config
     try:
         if resume:
-            if nothing_left(config, path):
+            if report_if_ended(config, path):
                 process.leave(0)
             found = checkpoint.find(config)
         if found is not None:
@@ -154,13 +129,7 @@ def rank_0(config: Config, text: str, path: str, resume: bool = False) -> int:
 
 
 def prepare_ranks(config: Config, path: str) -> Components:
-    """Build the components of a run over MPI; refuse more workers than training rows, a likely mistake.
-
-    Raises
-    ------
-    InputError
-        Naming file, key and value.
-    """
+    """Build the components of a run over MPI; refuse more workers than training rows, a likely mistake."""
     from .. import faults
     from ..training.setup import prepare
 

@@ -1,4 +1,4 @@
-"""`pdcode bench scale`: schemes with ever more workers, and the part of rank 0 that limits them."""
+"""`pdcode bench scale`: schemes with increasing numbers of workers, and the limits of rank 0."""
 
 from __future__ import annotations
 
@@ -10,11 +10,9 @@ from typing import Any
 from ..mpi import launch
 from ..util.errors import InputError
 from ..util.output import print_line
-from .schemes import ensure_in_range
+from . import arguments
 
-ABOUT = (
-    "our presets and the main rivals with 8 to 65,536 workers on the virtual clock, and what limits rank 0"
-)
+ABOUT = "presets and the main rivals with 8 to 65,536 workers on the virtual clock, and the limits of rank 0"
 
 
 def add_parser(benches: Any) -> None:
@@ -23,24 +21,25 @@ def add_parser(benches: Any) -> None:
         "scale",
         help=ABOUT,
         description=f"{ABOUT[0].upper()}{ABOUT[1:]}. Each number of workers is a comparison, as of `pdcode "
-        "compare`, in a file of its own; those that are there already are not made again. The figure is "
-        "scale.png beside them. Exit codes: 0 done, 1 failure, 2 bad input.",
+        "compare`, in a file of its own; existing files are not computed again. The figure is scale.png "
+        "beside them. Exit codes: 0 done, 1 failure, 2 bad input.",
     )
     option = bench.add_argument
     option("--workers", metavar="N,N,…", default="8,64,512,4096,65536", help="default: 8,64,512,4096,65536")
-    option("--coordinators", metavar="N,N,…", default="1", help="that share θ's elements (default: 1)")
+    what = "numbers of ranks over which θ is sharded (default: 1)"
+    option("--coordinators", metavar="N,N,…", default="1", help=what)
     option("--link", default="1G", help="bit/s of each link: 100G, 1G, 100M or 10M (default: 1G)")
-    option("--schemes", metavar="A,B,…", help="as of compare; default: our presets and the main rivals")
+    option("--schemes", metavar="A,B,…", help="as of compare; default: presets and the main rivals")
     option("--seeds", type=int, default=1, metavar="N", help="runs per entrant (default: 1)")
     option("--tune", type=int, default=5, metavar="N", help="runs that choose a learning rate (default: 5)")
-    option("--processes", type=int, metavar="N", help="number of processes (default: one per core)")
-    option("--cost", metavar="FILE", help="[machine] as TOML; default: measured, once for a folder")
+    arguments.add_processes(bench)
+    option("--cost", metavar="FILE", help="[machine] as TOML; default: measured, once per folder")
     option("-o", "--output", metavar="FOLDER", default="results/scale", help="default: results/scale")
     bench.set_defaults(function=run)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Make the comparisons, print their tables and draw the figure."""
+    """Run the comparisons, print their tables and draw the figure."""
     launch.alone("bench scale")
     from ..analysis import style
     from ..studies import scale_bench as scaling
@@ -48,7 +47,7 @@ def run(options: argparse.Namespace) -> int:
     from ..util.processes import cores
     from ..virtual.simulation import MOST as MOST_WORKERS
 
-    ensure_in_range(options)
+    arguments.ensure_in_range(options)
     if options.link not in LINKS:
         raise InputError(f"--link {options.link}: expected one of {', '.join(LINKS)}")
     folder = Path(options.output)

@@ -1,4 +1,4 @@
-"""`pdcode bench schemes`: our presets beside every kind of rival, over problems, links and delays."""
+"""`pdcode bench schemes`: presets against every kind of rival, over problems, links and delays."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from typing import Any
 from ..mpi import launch
 from ..util.errors import InputError
 from ..util.output import print_line
+from . import arguments
 
-ABOUT = "our presets and every kind of rival on the virtual clock, over problems, links and delays"
+ABOUT = "presets and every kind of rival on the virtual clock, over problems, links and delays"
 
 
 def add_parser(benches: Any) -> None:
@@ -21,34 +22,33 @@ def add_parser(benches: Any) -> None:
         "schemes",
         help=ABOUT,
         description=f"{ABOUT[0].upper()}{ABOUT[1:]}. Each cell is a comparison, as of `pdcode compare`, in a "
-        "file of its own; those that are there already are not made again. Exit codes: 0 done, 1 failure, 2 "
-        "bad input.",
+        "file of its own; existing files are not computed again. Exit codes: 0 done, 1 failure, 2 bad input.",
     )
     option = bench.add_argument
     option("--problems", metavar="A,B,…", default="mnist5k,digits,deep", help="default: mnist5k,digits,deep")
     option("--links", metavar="A,B,…", default="100G,1G,100M,10M", help="bit/s; default: 100G,1G,100M,10M")
     what = (
         "exponential, none, markov, persistent, dead (default: all), or a folder of recorded ones: CSV, "
-        "workers × rounds, times of whole tasks in units of a gradient's"
+        "workers × rounds, task times in multiples of a gradient's compute time"
     )
     option("--delays", metavar="A,B,…", help=what)
     option("--schemes", metavar="A,B,…", help="only these of the entrants")
     option("--seeds", type=int, default=5, metavar="N", help="runs per entrant and cell (default: 5)")
-    what = "learning rates that are tried of each entrant, by two runs each (default: 7)"
+    what = "learning rates that are tried for each entrant, in two runs each (default: 7)"
     option("--tune", type=int, default=7, metavar="N", help=what)
-    option("--processes", type=int, metavar="N", help="number of processes (default: one per core)")
+    arguments.add_processes(bench)
     option("-o", "--output", metavar="FOLDER", default="results/schemes", help="default: results/schemes")
 
     bench.set_defaults(function=run)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Make the comparisons, and print their tables."""
+    """Run the comparisons, and print their tables."""
     launch.alone("bench schemes")
     from ..studies import schemes_bench as benchmark
     from ..util.processes import Pool
 
-    ensure_in_range(options)
+    arguments.ensure_in_range(options)
 
     def chosen(name: str, known: Iterable[str], default: str = "") -> list[str]:
         given = (getattr(options, name) or default).split(",")
@@ -82,19 +82,3 @@ def run(options: argparse.Namespace) -> int:
         benchmark.perform(bench, shlex.join(["pdcode", *options.argv]), pool, print_line)
     benchmark.show(bench)
     return 0
-
-
-def ensure_in_range(options: argparse.Namespace) -> None:
-    """Refuse numbers of runs or processes that are out of range.
-
-    Raises
-    ------
-    InputError
-        Naming option and value.
-    """
-    from ..util.processes import MAX_PROCESSES
-
-    for name, least, most in (("seeds", 1, 1000), ("tune", 3, 99), ("processes", 1, MAX_PROCESSES)):
-        value = getattr(options, name)
-        if value is not None and not least <= value <= most:
-            raise InputError(f"--{name} {value}: expected {least} to {most}")

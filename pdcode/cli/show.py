@@ -13,10 +13,10 @@ def add_parser(commands: Any) -> None:
     command = commands.add_parser(
         "show",
         help="summarise a trace, or compare several; show the results of `pdcode compare`",
-        description="Print configuration, loss and accuracy, a breakdown of the time, workers that were slow "
-        "or out, staleness and bytes; of several traces a table with a line for each. Traces of running and "
-        "killed runs can be shown, too. Of a file of `pdcode compare`: its table; of several a table with "
-        "a line for each scheme, and how far their orders agree.",
+        description="Print configuration, loss and accuracy, a breakdown of the time, slow workers and "
+        "outages, staleness and bytes; of several traces a table with a row for each. Traces of running "
+        "and killed runs can be shown, too. Of a file of `pdcode compare`: its table; of several a table "
+        "with a row for each scheme, and the agreement of their rankings.",
     )
     command.add_argument(
         "trace", nargs="+", metavar="TRACE", help="HDF5 file of a run, or of `pdcode compare`"
@@ -66,7 +66,7 @@ def _is_comparison(path: str) -> bool:
     try:
         guard.probe_in_subprocess(path)
         return is_comparison(path)
-    except InputError:  # told by whoever reads the file
+    except InputError:  # reported when the file is read
         return False
 
 
@@ -91,13 +91,7 @@ def show_comparisons(options: argparse.Namespace) -> None:
 
 
 def compare(options: argparse.Namespace) -> None:
-    """Compare the traces that can be read.
-
-    Raises
-    ------
-    InputError
-        After the comparison, naming the others.
-    """
+    """Compare the traces that can be read; then refuse the others."""
     from ..analysis import comparison, style
     from ..analysis.summary import summarise
     from ..trace.reader import Trace
@@ -108,7 +102,7 @@ def compare(options: argparse.Namespace) -> None:
         try:
             guard.probe_in_subprocess(path)
             trace = Trace(path)
-            summarise(trace)  # reads all that is compared
+            summarise(trace)  # reads everything that is compared
             traces.append(trace)
         except InputError as error:
             errors.append(str(error))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ..mpi import launch
 from ..util.errors import prefix_errors
 from ..util.output import print_line
+from . import arguments
 
 if TYPE_CHECKING:
     from ..api.simulation import Request
@@ -20,39 +21,24 @@ def add_parser(commands: Any) -> None:
     command = commands.add_parser(
         "simulate",
         help="run a configuration on the virtual clock",
-        description="Run a configuration on the virtual clock: the coordinator of `pdcode run` with virtual "
-        "workers, whose task times follow [machine], [link] and [stragglers]. Payloads are computed, by this "
-        "process or, under mpirun, by all ranks. Exit codes: 0 done, 1 failure, 2 bad input.",
+        description="Run a configuration on the virtual clock: the coordinator of `pdcode run` with "
+        "virtual workers, whose task times follow [machine], [link] and [stragglers]. This process, or all "
+        "ranks under mpirun, computes the payloads. Exit codes: 0 done, 1 failure, 2 bad input.",
     )
-    command.add_argument("config", metavar="CONFIG", help="TOML file, such as jobs/digits.toml")
-    command.add_argument(
-        "-n", "--workers", type=int, metavar="WORKERS", help="number of workers (instead of workers.count)"
+    arguments.add_job(command)
+    option = command.add_argument
+    what = "HDF5 file to write (instead of trace.path with the extension .virtual.h5)"
+    option("-o", "--output", metavar="TRACE", help=what)
+    what = (
+        "replay delays from FILE: a trace, or a workers × rounds matrix (CSV, HDF5) in seconds (total task "
+        "times with --set stragglers.times=task). With a trace, costs are fitted unless --cost is given"
     )
-    command.add_argument(
-        "-o", "--output", metavar="TRACE", help="HDF5 file to write (instead of trace.path's .virtual.h5)"
-    )
-    command.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="override a key; may be repeated"
-    )
-    command.add_argument(
-        "--stragglers",
-        metavar="FILE",
-        help="replay delays from FILE: a trace, or a workers × rounds matrix (CSV, HDF5) in seconds (total "
-        "task times with --set stragglers.times=task). With a trace, costs are fitted unless --cost is given",
-    )
-    command.add_argument(
-        "--cost", metavar="FILE", help="read [machine] and [link] from a TOML file, or fit them to a trace"
-    )
-    command.add_argument(
-        "--timing-only",
-        action="store_true",
-        help="simulate arrival times only, without gradients (not with policies or faults that need them)",
-    )
-    command.add_argument(
-        "--resume",
-        action="store_true",
-        help="go on from the newest checkpoint beside the trace, see trace.checkpoint_s; without one, begin",
-    )
+    option("--stragglers", metavar="FILE", help=what)
+    what = "read [machine] and [link] from a TOML file, or fit them to a trace"
+    option("--cost", metavar="FILE", help=what)
+    what = "simulate arrival times only, without gradients (not with policies or faults that need them)"
+    option("--timing-only", action="store_true", help=what)
+    arguments.add_resume(command)
     command.set_defaults(function=simulate)
 
 
@@ -72,7 +58,7 @@ def simulate(options: argparse.Namespace) -> int:
     if place is not None and place[1] > 1:
         return spread(request)
     if request.ended:
-        print_line(f"{request.loaded.config.trace.path}: the run has ended; there is nothing to go on with")
+        print_line(f"{request.loaded.config.trace.path}: the run has ended; there is nothing to resume")
         return 0
     return simulation.simulate(request, print_line).code
 

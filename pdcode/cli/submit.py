@@ -17,8 +17,9 @@ from typing import Any
 from ..mpi import launch
 from ..util.errors import Failure, InputError, prefix_errors
 from ..util.output import print_line
+from . import arguments
 
-CHECKPOINT_S = "trace.checkpoint_s=60"  # unless the configuration has another, so that jobs can go on later
+CHECKPOINT_S = "trace.checkpoint_s=60"  # unless the configuration has the key, so that jobs can be resumed
 VENV = "PDCODE_VENV"  # variable of jobs/env.sh: the Python environment of a job
 
 
@@ -26,20 +27,16 @@ def add_parser(commands: Any) -> None:
     """Add the command to the parser."""
     command = commands.add_parser(
         "submit",
-        usage="%(prog)s [-h] [-n WORKERS] [--set KEY=VALUE] [--array TABLE] [--dry-run] CONFIG [-- OPTION …]",
+        usage="%(prog)s [-h] [-n N] [--set KEY=VALUE] [--array TABLE] [--dry-run] CONFIG [-- OPTION …]",
         help="submit a run to SLURM, or one for each row of a table",
         description="Check a configuration and submit it to SLURM: jobs/train.sbatch, or with a table "
-        "jobs/sweep.sbatch, with a task for rank 0 and for each worker. Prints the command. What follows -- "
-        "are options of sbatch, such as -- --time=2:00:00 --nodes=2. The trace, and what else belongs to the "
-        "job, is then in results/pdcode-JOBID. Exit codes: 0 submitted, 1 SLURM refuses it, 2 bad input, no "
-        "sbatch.",
+        "jobs/sweep.sbatch, with a task for rank 0 and for each worker. Prints the command. Options after "
+        "-- are passed to sbatch, such as -- --time=2:00:00 --nodes=2. The trace and the other files of "
+        "the job are written to results/pdcode-JOBID. Exit codes: 0 submitted, 1 SLURM refuses it, 2 bad "
+        "input, no sbatch.",
     )
     option = command.add_argument
-    option("config", metavar="CONFIG", help="TOML file, such as jobs/digits.toml")
-    what = "number of workers (instead of workers.count)"
-    option("-n", "--workers", type=int, metavar="WORKERS", help=what)
-    what = "override a key, such as update.mode=all; may be repeated"
-    option("--set", action="append", default=[], metavar="KEY=VALUE", help=what)
+    arguments.add_job(command)
     what = "a job array: a run for each row of this CSV file, whose first line has the keys to override"
     option("--array", metavar="TABLE", help=what)
     option("--dry-run", action="store_true", help="print the command and exit")
@@ -47,13 +44,13 @@ def add_parser(commands: Any) -> None:
 
     parse = command.parse_known_args
 
-    def split(words: Sequence[str], options: argparse.Namespace | None = None) -> Any:
-        """Leave alone what follows --: argparse would not take it after other options."""
-        words = list(words)
-        end = words.index("--") if "--" in words else len(words)
-        found, unknown = parse(words[:end], options)
-        found.sbatch = words[end + 1 :]
-        return found, unknown
+    def split(argv: Sequence[str], options: argparse.Namespace | None = None) -> Any:
+        """Parse the arguments before --; argparse does not accept others after options."""
+        argv = list(argv)
+        end = argv.index("--") if "--" in argv else len(argv)
+        parsed, unknown = parse(argv[:end], options)
+        parsed.sbatch = argv[end + 1 :]
+        return parsed, unknown
 
     command.parse_known_args = split
 
@@ -70,17 +67,14 @@ def submit(options: argparse.Namespace) -> int:
         raise InputError(f"no sbatch on PATH, so no SLURM here; without it: {shlex.join(['bash', *script])}")
     code = subprocess.run(command, env={VENV: sys.prefix} | os.environ, check=False).returncode
     if code:
-        raise Failure(f"sbatch has not taken the job: exit code {code}")
+        raise Failure(f"sbatch has not accepted the job: exit code {code}")
     return 0
 
 
 def compose(options: argparse.Namespace) -> tuple[list[str], list[str]]:
-    """Return what sbatch is told of the job, and the script with its arguments.
+    """Return sbatch's options for the job, and the script with its arguments.
 
-    Raises
-    ------
-    InputError
-        If a run's configuration is invalid, or runs of an array differ in their number of workers.
+    Every run's configuration is checked; the runs of an array must have the same number of workers.
     """
     from ..api import configs
     from ..config import load as configfile
@@ -89,13 +83,13 @@ def compose(options: argparse.Namespace) -> tuple[list[str], list[str]]:
     path, table = options.config, options.array
     rows = settings.read(table) if table else [[]]
     counts: dict[int, int] = {}  # number of workers -> the first row that has it
-    lasting = True
+    without_checkpoints = True
     for number, row in enumerate(rows, 1):
         with prefix_errors(f"{table}: row {number}" if table else ""):
             overrides = configs.overrides([*options.set, *row], options.workers)
             config, _ = configfile.load(path, overrides)
         counts.setdefault(config.workers.count + config.workers.spares, number)
-        lasting &= config.trace.checkpoint_s is None
+        without_checkpoints &= config.trace.checkpoint_s is None
     if len(counts) > 1:
         some = " and ".join(f"{count} in row {row}" for count, row in [*counts.items()][:2])
         raise InputError(f"{table}: workers.count: {some}: all runs of an array have as many tasks")
@@ -104,17 +98,11 @@ def compose(options: argparse.Namespace) -> tuple[list[str], list[str]]:
     if table:
         limits.append(f"--array=1-{len(rows)}")
         script.append(os.path.abspath(table))
-    return limits, [*script, *settings.options([*([CHECKPOINT_S] * lasting), *options.set])]
+    return limits, [*script, *settings.options([*([CHECKPOINT_S] * without_checkpoints), *options.set])]
 
 
 def folder() -> Path:
-    """Return the folder of the batch scripts: jobs/ of the clone, or where pip has put it.
-
-    Raises
-    ------
-    InputError
-        If there is none.
-    """
+    """Return the folder of the batch scripts: jobs/ of the clone, or where pip has installed it."""
     places = [Path(__file__).parents[2] / "jobs"]
     with suppress(metadata.PackageNotFoundError):
         places += [Path(str(file.locate())).parent for file in metadata.files("pdcode") or ()]

@@ -58,7 +58,7 @@ def test_a_launcher_of_another_mpi(
     code, out = examined(capsys)
     assert code == 1
     assert "✗ launcher" in out
-    assert "its ranks are alone: it belongs to another MPI than the library" in out
+    assert "its ranks do not meet: it belongs to another MPI than the library" in out
     assert "What to do launcher put /" in out
     assert out.endswith("a run would not work")
 
@@ -114,7 +114,7 @@ def limited(monkeypatch: pytest.MonkeyPatch, probe: object, command: list[str], 
     """Half a second for mpirun; the library alone gets what it needs."""
     with monkeypatch.context() as patch:
         if command[0].endswith("mpirun"):
-            patch.setattr(doctor, "LONGEST_S", 0.5)
+            patch.setattr(doctor, "TIMEOUT_S", 0.5)
         return probe(command, *given)
 
 

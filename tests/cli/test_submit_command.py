@@ -62,4 +62,4 @@ def test_what_sbatch_refuses_is_a_failure(tmp_path: Path, capsys: pytest.Capture
     (tmp_path / "sbatch").write_text("#!/bin/sh\nexit 3\n")
     (tmp_path / "sbatch").chmod(0o755)
     assert main(["submit", "job.toml"]) == 1
-    assert capsys.readouterr().err == "pdcode: sbatch has not taken the job: exit code 3\n"
+    assert capsys.readouterr().err == "pdcode: sbatch has not accepted the job: exit code 3\n"

@@ -30,7 +30,7 @@ def test_real_runs_are_compared(
     text = capsys.readouterr().out
     assert "3 schemes over MPI, to training loss 1" in text
     assert "uncoded/optimizer.rate=1e9, seed 1: failed" in text
-    assert "any run again: pdcode run results/job.compare/uncoded-first.toml --set seed=1" in text
+    assert "repeat a run: pdcode run results/job.compare/uncoded-first.toml --set seed=1" in text
     made = Comparison.load("results/job.compare.h5")
     first, powersgd, diverged = (row[0] for row in made.measured)
     assert 0 < first.seconds <= first.stop_s < 5

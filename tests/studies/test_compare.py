@@ -125,8 +125,8 @@ def test_a_run_can_be_repeated_by_its_command_and_has_the_figures_of_its_trace(
 ) -> None:
     monkeypatch.chdir(once.folder)
     done = once.done
-    (line,) = (line for line in once.text.splitlines() if line.startswith("any run again: "))
-    words = shlex.split(line.removeprefix("any run again: "))
+    (line,) = (line for line in once.text.splitlines() if line.startswith("repeat a run: "))
+    words = shlex.split(line.removeprefix("repeat a run: "))
     assert words[:3] == ["pdcode", "simulate", "results/job.compare/yours.toml"]
     assert not list(Path("results/job.compare").glob("*.h5"))
     assert main(words[1:]) == 0

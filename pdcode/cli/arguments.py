@@ -1,0 +1,78 @@
+"""Arguments that several commands share, and checks of their ranges."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from typing import Any
+
+from ..util.errors import InputError
+
+RANGES = {
+    "seeds": (1, 1000, "1 to 1000"),
+    "tune": (3, 99, "3 to 99"),
+    "workers": (1, 2**31 - 1, "1 or more"),
+    "target": (math.nextafter(0, 1), 1e300, "a number above 0"),
+    "seconds": (math.nextafter(0, 1), 1e9, "a time above 0 and at most 1e9"),
+}
+"""Least and greatest value of a number, and the range in words."""
+
+
+def add_job(command: Any, example: str = "update.mode=all", scope: str = "", default: str = "") -> None:
+    """Add CONFIG, which is optional if it has a default, --workers and --set."""
+    what = f"TOML file (default: {default})" if default else "TOML file, such as jobs/digits.toml"
+    optional: dict[str, Any] = {"nargs": "?", "default": default} if default else {}
+    command.add_argument("config", metavar="CONFIG", help=what, **optional)
+    what = "number of workers (instead of workers.count)"
+    command.add_argument("-n", "--workers", type=int, metavar="N", help=what)
+    what = f"override a key{scope}, such as {example}; may be repeated"
+    command.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help=what)
+
+
+def add_target(command: Any, otherwise: str = "instead of [stop]") -> None:
+    """Add --target."""
+    what = f"training loss to reach ({otherwise})"
+    command.add_argument("--target", type=float, metavar="LOSS", help=what)
+
+
+def add_seconds(command: Any, virtual: str = "; on the virtual clock else 10 times that of CONFIG") -> None:
+    """Add --seconds, whose default on the virtual clock is `virtual`."""
+    what = f"limit of a run's time (default: stop.seconds{virtual})"
+    command.add_argument("--seconds", type=float, metavar="S", help=what)
+
+
+def add_clock(command: Any) -> None:
+    """Add --clock."""
+    command.add_argument("--clock", choices=("virtual", "mpi"), default="virtual", help="default: virtual")
+
+
+def add_processes(command: Any) -> None:
+    """Add --processes."""
+    what = "number of processes (default: one per core)"
+    command.add_argument("--processes", type=int, metavar="N", help=what)
+
+
+def add_resume(command: Any) -> None:
+    """Add --resume."""
+    what = (
+        "resume from the newest checkpoint beside the trace (see trace.checkpoint_s); without one, begin anew"
+    )
+    command.add_argument("--resume", action="store_true", help=what)
+
+
+def ensure_in_range(options: argparse.Namespace, **more: tuple[float, float, str]) -> None:
+    """Refuse numbers outside of `RANGES`, which `more` extends or replaces, and too many processes."""
+    from ..util.processes import MAX_PROCESSES
+
+    processes = 1, MAX_PROCESSES, f"1 to {MAX_PROCESSES}"
+    for name, (least, most, text) in {**RANGES, "processes": processes, **more}.items():
+        value = getattr(options, name, None)
+        if isinstance(value, int | float) and not least <= value <= most:
+            raise InputError(f"--{name} {value:.15g}: expected {text}")
+
+
+def ensure_virtual(options: argparse.Namespace, *names: str) -> None:
+    """Refuse options that have no effect over MPI."""
+    for name in names:
+        if options.clock == "mpi" and getattr(options, name) is not None:
+            raise InputError(f"--{name} {getattr(options, name)}: valid only with --clock virtual")
