@@ -45,7 +45,7 @@ left.text(4.8, 4.75, "the payload: 1/8 of the bytes", va="center")
 left.text(
     4.8,
     3.3,
-    "what it leaves out stays in the\nworker's memory, and is added\nto its next gradient",
+    "the residual stays in the\nworker's memory, and is added\nto its next gradient",
     va="center",
     color=GREY,
 )
