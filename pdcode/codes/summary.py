@@ -24,39 +24,19 @@ JOINT_DRAWS = 4  # draws of joint information, which varies little
 
 @dataclass(frozen=True)
 class Quality:
-    """Measured qualities of a code.
-
-    Attributes
-    ----------
-    coherence, tightness : float
-    bounds : dict
-        Name → lower bound on the coherence.
-    frame_bounds : (float, float)
-    spark : Spark
-    worst_pair : float
-        Largest mutual information of two payloads for isotropic blocks, nats per element of a block.
-    least_squares, adjoint : Captured
-        Expected captured energy after q = 0, 1, … random arrivals, isotropic blocks, no noise.
-    joint : ndarray of float64
-        Mean joint information of q = 0, 1, … random arrivals with noise variance `NOISE`, nats per element of
-        a block.
-    needed : list of (float, float)
-        Arrivals for 90 %, 99 % and all of the energy by least squares, with their standard errors.
-    draws : int
-        Number of sampled orders of arrival.
-    """
+    """Measured qualities of a code."""
 
     coherence: float
-    bounds: dict[str, float]
+    bounds: dict[str, float]  # name → lower bound on the coherence
     frame_bounds: tuple[float, float]
     tightness: float
     spark: Spark
-    worst_pair: float
-    least_squares: captured.Captured
-    adjoint: captured.Captured
-    joint: np.ndarray
-    needed: list[tuple[float, float]]
-    draws: int
+    worst_pair: float  # largest information of two payloads for isotropic blocks, nats per element of a block
+    least_squares: captured.Captured  # captured energy after q = 0, 1, … random arrivals, isotropic blocks
+    adjoint: captured.Captured  # the same by the adjoint decoder
+    joint: np.ndarray  # mean joint information of q random arrivals with noise `NOISE`, nats per element
+    needed: list[tuple[float, float]]  # arrivals for 90 %, 99 % and all of the energy, and standard errors
+    draws: int  # number of sampled orders of arrival
 
 
 def affordable_draws(code: Code, arrivals: int) -> int:

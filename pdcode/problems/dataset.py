@@ -13,23 +13,13 @@ from .split import evenly_spaced
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Training and test rows: inputs with a last column of ones, and targets.
+    """Training and test rows: inputs with a last column of ones, and targets."""
 
-    Attributes
-    ----------
-    x, test_x : ndarray (rows, d_in + 1) or Csr
-        Inputs in the problem's dtype. CSR rows store the one of column d_in explicitly.
-    y, test_y : ndarray
-        Labels 0 … classes - 1, int32, shape (rows,); or real targets in the problem's dtype, shape (rows, T).
-    names : list of str, or None
-        Names of the classes; None for real targets.
-    """
-
-    x: Matrix
-    y: Array
+    x: Matrix  # (rows, d_in + 1), in the problem's dtype; CSR rows store the one of column d_in explicitly
+    y: Array  # labels 0 … classes - 1, int32, (rows,); or real targets in the problem's dtype, (rows, T)
     test_x: Matrix
     test_y: Array
-    names: list[str] | None = None
+    names: list[str] | None = None  # of the classes; None for real targets
 
     @property
     def rows(self) -> int:

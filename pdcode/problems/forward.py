@@ -13,12 +13,8 @@ from .network import LayerViews, Network
 class Forward:
     """Forward pass of batches of a fixed number of rows; 0 takes all rows, without indices or copies.
 
-    Attributes
-    ----------
-    run : passes.Operation
-        Computes the scores of every layer and the activations of the hidden layers, at the θ of `bind`.
-    weights : list of LayerViews
-        The layers' weights at that θ.
+    `run` computes the scores of every layer and the activations of the hidden layers at the θ of `bind`, and
+    `weights` are the views of the layers' weights there.
     """
 
     run: passes.Operation

@@ -58,21 +58,11 @@ def load(table: ProblemTable) -> Dataset:
 
 @dataclass(frozen=True, eq=False)
 class DataSource:
-    """The data on rank 0: the rows that it keeps, and those to be sent to each worker.
+    """The data on rank 0: the rows that it keeps, and those to be sent to each worker."""
 
-    Attributes
-    ----------
-    dataset : Dataset
-        At most `evaluate` training and test rows, for rank 0's Problem.
-    rows : int
-        Total number of training rows.
-    sliced : bool
-        Whether each worker reads its own rows from the file.
-    """
-
-    dataset: Dataset
-    rows: int
-    sliced: bool
+    dataset: Dataset  # at most `evaluate` training and test rows, for rank 0's Problem
+    rows: int  # total number of training rows
+    sliced: bool  # whether each worker reads its own rows from the file
     _table: ProblemTable
     _whole: Dataset | None
     _common: Statistics | None

@@ -29,30 +29,14 @@ class LayerViews(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Network:
-    """A multilayer perceptron; without hidden layers it is a linear model.
+    """A multilayer perceptron; without hidden layers it is a linear model."""
 
-    Attributes
-    ----------
-    layers : tuple of Blocks
-        Shape and blocks of each layer.
-    loss : Loss
-        Loss of the outputs, a mean over the samples.
-    activation : "relu", "tanh" or "gelu"
-        Activation function of the hidden layers.
-    l2 : float
-        Weight of the penalty ½·l2·‖W‖² on the weights W.
-    penalise_bias : bool
-        Whether the penalty includes biases: ½·l2·‖θ‖².
-    dtype : numpy dtype
-        Type of θ and of all arrays, float32 or float64.
-    """
-
-    layers: tuple[Blocks, ...]
-    loss: Loss
-    activation: str
-    l2: float
-    penalise_bias: bool
-    dtype: np.dtype
+    layers: tuple[Blocks, ...]  # shape and blocks of each layer
+    loss: Loss  # of the outputs, a mean over the samples
+    activation: str  # of the hidden layers: "relu", "tanh" or "gelu"
+    l2: float  # weight of the penalty ½·l2·‖W‖² on the weights W
+    penalise_bias: bool  # whether the penalty includes biases: ½·l2·‖θ‖²
+    dtype: np.dtype  # of θ and of all arrays, float32 or float64
 
     @property
     def size(self) -> int:

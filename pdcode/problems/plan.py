@@ -125,14 +125,9 @@ class GradientPlan:
     ) -> float:
         """Write the coded derivatives of a batch to `payload`; return its mean loss, including the penalty.
 
-        Parameters
-        ----------
-        theta : ndarray, shape (size,)
-            θ in the network's dtype.
-        indices : ndarray of int64, shape (batch,)
-            Rows of the batch, which must be in range; ignored if the batch is all rows.
-        codewords : sequence of (indices, values)
-            Codewords of each layer: arrays (r, w), int32 and of the network's dtype; ignored if uncoded.
+        `indices`, int64 (batch,), are the rows of the batch, which must be in range; they are ignored if the
+        batch is all rows. `codewords` are the indices and values of each layer, (r, w), int32 and of the
+        network's dtype; they are ignored if the layer is uncoded.
         """
         loss = self.prepare(theta, indices)
         self.encode(codewords)

@@ -27,18 +27,10 @@ class Samples(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Statistics:
-    """Statistics of all rows of a data set: label values and scaling of the inputs.
+    """Statistics of all rows of a data set: label values and scaling of the inputs."""
 
-    Attributes
-    ----------
-    values : ndarray of int64, shape (classes,), or None
-        The distinct labels, ascending; None for real targets.
-    mean, deviation : ndarray of float64, shape (d,), or None
-        Inputs become (x - mean) / deviation; None: they are not scaled.
-    """
-
-    values: Array | None = None
-    mean: Array | None = None
+    values: Array | None = None  # the distinct labels, int64, ascending; None for real targets
+    mean: Array | None = None  # inputs become (x - mean) / deviation, float64, (d,); None: they stay
     deviation: Array | None = None
 
     def arrays(self) -> dict[str, Array]:

@@ -174,20 +174,9 @@ def delays_ns(
 ) -> Integers:
     """Return delays in ns: those of `DelayModel.delays_s`, plus each worker's stretch times its compute time.
 
-    Parameters
-    ----------
-    model : DelayModel
-    workers, first, count
-        As for `DelayModel.delays_s`.
-    compute_ns : array_like of int, shape (m,)
-        Compute time of each worker's tasks, ns.
-    fraction : array_like of float, shape () or (m,)
-        Fraction of a delay that these tasks have; for schemes of several rounds per update.
-
-    Returns
-    -------
-    ndarray of int64, shape (m, count)
-        -1 for a worker that never answers.
+    `compute_ns` is the compute time of each worker's tasks, shape (m,), and `fraction` the fraction of a
+    delay that these tasks have, shape () or (m,); for schemes of several rounds per update. The result is
+    int64, shape (m, count), and -1 for a worker that never answers.
     """
     late_ns = model.stretch(workers) * np.asarray(compute_ns)
     late_ns = 1e9 * np.reshape(fraction, (-1, 1)) * model.delays_s(workers, first, count) + late_ns[:, None]

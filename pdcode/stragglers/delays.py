@@ -14,19 +14,8 @@ BLOCK = 64  # tasks for which delays are drawn at a time
 class WorkerDelays:
     """Delays of one worker, drawn in blocks of tasks.
 
-    Parameters
-    ----------
-    model : DelayModel
-        The delays of the run, see `schemes.delay_model`.
-    worker : int
-        Number of this worker.
-    fractions : sequence of sequence of float
-        Fractions of a delay that the messages of a task have, for each round of an update.
-
-    Attributes
-    ----------
-    spin : bool
-        Whether the worker keeps its core busy during the delay.
+    `fractions` are those of a delay that the messages of a task have, for each round of an update; `spin` is
+    set if the worker keeps its core busy during the delay.
     """
 
     def __init__(

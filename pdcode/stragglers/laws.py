@@ -16,17 +16,10 @@ class NoDelays(StragglersTable, tag="none"):
     """No injected delays."""
 
     def make(self, seed: int, workers: int) -> DelayModel:
-        return ZeroDelays(Delayed(), seed, workers)
+        return ConstantDelays(SlowSet(), seed, workers)
 
     def describe(self) -> str:
         return "none injected"
-
-
-class ZeroDelays(DelayModel):
-    """Delays of `NoDelays`: zero."""
-
-    def _draw_s(self, workers: Integers, first: Integers, count: int) -> Reals:
-        return np.zeros((len(workers), count))
 
 
 class Shifted(Law):

@@ -39,8 +39,6 @@ class Markov(Shifted, tag="markov", kw_only=True):
 class MarkovDelays(DelayModel):
     """Delays of `Markov`.
 
-    Notes
-    -----
     Task t is slow if U_t < enter after a fast task, or if U_t < 1 - leave after a slow one. A U_t below both
     bounds, or above both, *settles* the state whatever it was before. Between the bounds the state stays, or,
     if 1 - leave < enter, changes. A task's state therefore follows from the last settling draw and the number

@@ -18,20 +18,11 @@ HDF5 = b"\x89HDF\r\n\x1a\n"  # signature of an HDF5 file
 
 @dataclass(frozen=True)
 class DelayRecords:
-    """Delays of all workers, one worker after the other.
+    """Delays of all workers, one worker after the other."""
 
-    Attributes
-    ----------
-    delays_s : ndarray of float64
-        Delays in s, of each worker in the order of its tasks.
-    counts : ndarray of int64, shape (m,)
-        Number of delays of each worker.
-    stretch : ndarray of float64, shape (m,)
-        Additional delay as a multiple of a task's compute time; -1 if delays are total durations of tasks.
-    """
-
-    delays_s: Reals
-    counts: Integers
+    delays_s: Reals  # of each worker in the order of its tasks
+    counts: Integers  # number of delays of each worker, (m,)
+    # additional delay as a multiple of a task's compute time, (m,); -1: delays are total durations of tasks
     stretch: Reals
 
 

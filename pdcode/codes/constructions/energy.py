@@ -101,18 +101,10 @@ class BlockEnergies:
 
     Energies are estimated from payloads. Decoded gradients would be biased: a decoder sets blocks without
     arrivals to zero. For uncorrelated blocks ‖y_i‖² = Σ_j g_ij² E_j in the mean. The energies of a payload's
-    blocks are corrected by a projection on these equations, damped by 1 - decay (Kaczmarz, or Cimmino if
-    several rows share a block: the mean of their corrections).
-
-    Parameters
-    ----------
-    blocks : int
-        Number of blocks k.
-    decay : float
-        Weight of the old estimate of a block after a payload, in [0, 1).
-    floor : float
-        Lower bound on published energies, as a fraction of the mean energy. Every block then stays in some
-        codewords, and an increase of its energy is noticed.
+    blocks are corrected by a projection on these equations, damped by 1 - `decay` (Kaczmarz, or Cimmino if
+    several rows share a block: the mean of their corrections). `floor` is a lower bound on published
+    energies, as a fraction of the mean energy: every block stays in some codewords, and an increase of its
+    energy is noticed.
     """
 
     def __init__(self, blocks: int, decay: float = 0.9, floor: float = 0.05) -> None:

@@ -33,18 +33,10 @@ from .. import keyed
 class MatchedSelector:
     """Selector of a layer's codewords; one per worker and layer, with state from task to task.
 
-    Parameters
-    ----------
-    blocks, elements, length : int
-        k, e, and the layer's length in the residual: consecutive blocks of e elements. The last blocks may be
-        short or empty; they count as padded with zeros.
-    rows, weight : int
-        r ≤ k codewords of weight w; padded if w > k.
-    dtype : dtype-like
-        Type of residual and values, float32 or float64.
-    seed : int
-        Key of the first directions, which are random, and of replacements for lost directions. Workers may
-        share it, as their residuals differ.
+    It chooses r = `rows` ≤ k codewords of weight w, padded if w > k, for k = `blocks` consecutive blocks of e
+    = `elements` in a residual of `length` elements. The last blocks may be short or empty; they count as
+    padded with zeros. The seed is the key of the first directions, which are random, and of replacements for
+    lost directions. Workers may share it, as their residuals differ.
     """
 
     def __init__(

@@ -64,10 +64,6 @@ def spark(code: Any, coherence: float, tries: int = TRIES, work: int = WORK, see
         Approximate number of multiplications allowed for trying all small sets.
     seed : int
         Key of the orders.
-
-    Returns
-    -------
-    Spark
     """
     rows = rows_of(code)
     n, k = rows.shape
