@@ -24,7 +24,7 @@ QUESTIONS = {
     "own hdf5": ("faq", "tutorial"),
     "meaning of weight": ("faq", "choosing", "concepts"),
     "worker slow": ("faq", "tutorial"),
-    "which code": ("faq", "choosing"),
+    "which code": ("faq", "schemes", "choosing"),
     "slurm": ("faq", "tutorial"),
     "worker dies": ("faq",),
     "worker hangs": ("faq",),
