@@ -21,7 +21,7 @@ from pdcode.config import load as configfile
 from pdcode.schemes import Scheme
 from pdcode.util.errors import InputError
 
-EXAMPLES = ("weibull", "diagonal", "ladder", "huber", "clipped")
+EXAMPLES = ("weibull", "diagonal", "adagrad", "deadline", "ternary", "ladder", "huber", "clipped")
 SETS = ["stop.updates=120", "workers.count=4", "trace.progress_s=0.01", "optimizer.rate=0.1"]
 
 
@@ -122,6 +122,12 @@ ENTRY_POINTS = """
 weibull = weibull:Weibull
 [pdcode.decoders]
 diagonal = diagonal:DiagonalTable
+[pdcode.optimizers]
+adagrad = adagrad:AdagradTable
+[pdcode.policies]
+deadline = deadline:DeadlineTable
+[pdcode.wires]
+ternary = ternary:Ternary
 [pdcode.problems]
 huber = huber:Huber
 [pdcode.families]
@@ -132,7 +138,7 @@ clipped = clipped:Clipped
 
 
 def test_a_kind_of_an_installed_package_needs_no_plugins(tmp_path: Path) -> None:
-    """All five groups, by an entry point each."""
+    """All groups of the examples, by an entry point each."""
     job, folder = tmp_path / "job.toml", tmp_path / "mine-1.0.dist-info"
     job.write_text(extending.together(extending.paste(tmp_path), plugins=False), encoding="utf-8")
     folder.mkdir()

@@ -34,7 +34,9 @@ def test_all_examples_in_one_run(tmp_path: Path, how: str) -> None:
     words = [how, job, "-o", trace, *(word for each in SETS for word in ("--set", each))]
     pdcode(*words, ranks=3 if how == "simulate" else 0)
     config = Trace(trace).config
-    chosen = [config[table]["kind"] for table in ("stragglers", "decoder", "problem")]
-    assert [*chosen, config["code"]["family"]] == ["weibull", "diagonal", "huber", "ladder"]
+    chosen = [config[table]["kind"] for table in ("stragglers", "decoder", "problem", "optimizer")]
+    assert chosen == ["weibull", "diagonal", "huber", "adagrad"]
+    chosen = [config["code"]["family"], config["update"]["mode"], config["wire"]["dtype"]]
+    assert chosen == ["ladder", "deadline", "ternary"]
     assert config["scheme"] == {"name": "clipped", "preset": None, "options": {"norm": 0.5}}
     assert "bit-identical" in pdcode("replay", trace)
