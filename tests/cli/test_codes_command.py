@@ -94,7 +94,7 @@ def test_an_interrupted_search_is_one_line(tmp_path, capsys, monkeypatch):
     state = tmp_path / "state.npz"
     arguments = ["codes", "design", "optimized", "-n", "9", "-k", "4", "--option", f"state={state}"]
     assert main(arguments) == 1
-    assert capsys.readouterr().err == f"pdcode: interrupted; the same command goes on from {state}\n"
+    assert capsys.readouterr().err == f"pdcode: interrupted; the same command resumes from {state}\n"
     assert state.exists()
 
 
