@@ -16,8 +16,8 @@ from ..codes.family import Family
 from ..codes.summary import NOISE, Quality
 from ..config import kinds
 from ..util.errors import InputError
+from ..util.formats import DASH, number, percent
 from . import printing
-from .formats import DASH, number, percent
 from .printing import make_table
 
 if TYPE_CHECKING:

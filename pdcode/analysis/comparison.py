@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..trace.reader import Trace
+from ..util.formats import DASH, duration, listing, number, percent, size
 from . import description, prediction, printing, statistics
-from .formats import DASH, duration, listing, number, percent, size
 from .style import DASHES, GREY, LINES, loss_axis, sheet
 from .summary import Summary, summarise
 

@@ -14,8 +14,8 @@ from ..config import DecoderTable, MemoryTable, StragglersTable, UpdateTable, ki
 from ..trace.reader import Trace
 from ..trace.schema import DRAINED
 from ..util.errors import InputError
+from ..util.formats import duration, listing, percent, workers_named
 from . import timing
-from .formats import duration, listing, percent, workers_named
 
 ENDING = "stop", "exception"  # kinds of faults that end a run
 STALE = 5  # multiple of flush_s without a new row after which a run counts as killed
@@ -73,11 +73,9 @@ def headline(trace: Trace) -> str:
 
 
 def _requested(stop: Mapping[str, Any]) -> str:
-    parts = [
-        duration(1e9 * stop["seconds"]) if stop.get("seconds") else "",
-        f"{stop['updates']:,} updates" if stop.get("updates") else "",
-    ]
-    text = " or ".join(filter(None, parts))
+    seconds = duration(1e9 * stop["seconds"]) if stop.get("seconds") else ""
+    updates = f"{stop['updates']:,} updates" if stop.get("updates") else ""
+    text = " or ".join(filter(None, (seconds, updates)))
     return f" of {text} requested" if text else ""
 
 
@@ -135,14 +133,13 @@ def _problem(table: Mapping[str, Any], parameters: int) -> str:
     if kind == "mlp":
         kind += f" {'-'.join(map(str, table.get('hidden', [])))} {table.get('activation', '')}".rstrip()
     batch = table.get("batch", 0)
-    parts = [
+    return _join(
         f"{kind} on {table.get('data', '?')}",
         f"batch {batch}" if batch else "full batch",
         f"l2 {table['l2']:g}" if table.get("l2") else "",
         str(table.get("dtype", "")),
         f"{parameters:,} parameters" if parameters else "",
-    ]
-    return ", ".join(filter(None, parts))
+    )
 
 
 def accuracy_name(table: Mapping[str, Any]) -> str:
@@ -188,13 +185,10 @@ def _clock(trace: Trace) -> str:
 
 def _scheme(table: Mapping[str, Any]) -> str:
     options = table["options"] if isinstance(table.get("options"), Mapping) else {}
-    parts = [
-        str(table.get("name", "")),
-        f"preset {table['preset']}" if table.get("preset") else "",
-        *(f"{key} {value}" for key, value in options.items() if value is not None),
-    ]
-    keys = ", ".join(filter(None, parts[1:]))
-    return f"{parts[0]} ({keys})" if keys else parts[0]
+    preset = f"preset {table['preset']}" if table.get("preset") else ""
+    keys = _join(preset, *(f"{key} {value}" for key, value in options.items() if value is not None))
+    name = str(table.get("name", ""))
+    return f"{name} ({keys})" if keys else name
 
 
 def _code(
@@ -221,19 +215,14 @@ def _code(
 
 def _decoder(config: Mapping[str, Mapping[str, Any]]) -> str:
     decoder, memory, wire, down = (config.get(name, {}) for name in ("decoder", "memory", "wire", "downlink"))
-    kind, formats = _decoder_kind(decoder, memory) if decoder else "", wire.get("dtype")
-    parts = [
-        kind,
-        f"memory {memory['kind']}{_keep(memory)}" if "kind" in memory else "",
+    formats, keep = wire.get("dtype"), memory.get("keep", 1)
+    kept = "" if keep == 1 else f" (keep {keep:g})"
+    return _join(
+        _decoder_kind(decoder, memory) if decoder else "",
+        f"memory {memory['kind']}{kept}" if "kind" in memory else "",
         f"wire {formats if isinstance(formats, str) else '/'.join(formats)}" if formats else "",
         "" if _allreduces(config) else f"downlink {down['kind']}" if "kind" in down else "",
-    ]
-    return ", ".join(filter(None, parts))
-
-
-def _keep(memory: Mapping[str, Any]) -> str:
-    keep = memory.get("keep", 1)
-    return "" if keep == 1 else f" (keep {keep:g})"
+    )
 
 
 def _decoder_kind(table: Mapping[str, Any], memory: Mapping[str, Any]) -> str:
@@ -266,22 +255,24 @@ def _allreduces(config: Mapping[str, Mapping[str, Any]]) -> bool:
 def _update(policy: str, update: Mapping[str, Any], optimizer: Mapping[str, Any]) -> str:
     table = _policy(update)
     momentum = "Nesterov momentum" if optimizer.get("nesterov") else "momentum"
-    parts = [
+    return _join(
         policy,
         "" if table and (table.asynchronous or table.complete) else LATE.get(str(update.get("late")), ""),
         f"{optimizer['kind']} at rate {optimizer.get('rate', 0):g}" if "kind" in optimizer else "",
         f"{momentum} {optimizer['momentum']:g}" if optimizer.get("momentum") else "",
         f"proximal {optimizer['proximal'].get('kind', '?')}" if optimizer.get("proximal") else "",
         "damped by staleness" if optimizer.get("staleness") == "inverse" else "",
-    ]
-    return ", ".join(filter(None, parts))
+    )
 
 
 def _created(attributes: Mapping[str, Any]) -> str:
     commit = str(attributes.get("git_commit") or "")
-    parts = [
+    return _join(
         str(attributes.get("created", "")).replace("T", " ").replace("Z", " UTC"),
         str(attributes.get("creator", "")) + (f" at commit {commit[:10]}" if commit else ""),
         str(attributes.get("mpi_library") or "").split(",")[0],
-    ]
-    return ", ".join(filter(None, parts))
+    )
+
+
+def _join(*texts: str) -> str:
+    return ", ".join(filter(None, texts))

@@ -9,9 +9,9 @@ import numpy as np
 
 from ..config import Config
 from ..trace.reader import Trace
+from ..util.formats import duration, number, percent, size
 from ..virtual.result import Result
 from . import statistics
-from .formats import duration, number, percent, size
 
 
 def summary(config: Config, result: Result) -> Iterator[str]:

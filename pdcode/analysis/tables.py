@@ -11,8 +11,8 @@ import numpy as np
 
 from ..trace.reader import Trace
 from ..trace.schema import CLIPPED, DRAINED, FATES, LOST, LOST_AT_RANK_0, REFUSED, USED, WASTED
+from ..util.formats import DASH, bar, duration, number, percent, percents, ratio, size, spark, workers_named
 from . import description, printing, statistics, timing
-from .formats import DASH, bar, duration, number, percent, percents, ratio, size, spark, workers_named
 from .printing import Section, make_table, note
 
 if TYPE_CHECKING:

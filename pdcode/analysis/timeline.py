@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..trace.reader import Trace
+from ..util.formats import duration, ratio, workers_named
 from . import description, timing
-from .formats import duration, ratio, workers_named
 from .style import BLUE, GREY, INK, LIGHT_BLUE, LIGHT_ORANGE, ORANGE
 
 if TYPE_CHECKING:

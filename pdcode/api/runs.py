@@ -13,9 +13,9 @@ from typing import Any
 from ..mpi import launch
 from ..util.errors import Failure, InputError
 from ..util.output import print_line
+from ..util.threads import one_thread
 from . import command, configs
 from .configs import ConfigLike, PathLike, Settings, path_of
-from .threads import one_thread
 from .traces import Trace
 
 

@@ -11,7 +11,6 @@ import msgspec
 import numpy as np
 
 from ..analysis import prediction
-from ..analysis.formats import duration
 from ..config import Config
 from ..problems import DataSource
 from ..stragglers.trace import Recorded, load_records
@@ -23,6 +22,7 @@ from ..training.session import check_writable, close_trace, identity, open_trace
 from ..training.setup import Components, prepare
 from ..util import signals
 from ..util.errors import InputError, prefix_errors
+from ..util.formats import duration
 from ..virtual import costs, timing_only
 from ..virtual.executor import NullExecutor
 from ..virtual.fleet import VirtualRanks

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ..trace import reader
 from ..util.errors import Failure, InputError
 from ..util.output import print_line
-from .threads import one_thread
+from ..util.threads import one_thread
 
 if TYPE_CHECKING:
     import numpy as np
@@ -105,8 +105,8 @@ class Trace(reader.Trace):
     def _repr_html_(self) -> str:
         """Describe the run for notebooks."""
         from ..analysis import description
-        from ..analysis.formats import duration, number, size
         from ..analysis.summary import summarise
+        from ..util.formats import duration, number, size
 
         run = summarise(self)
         result = (

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from ..analysis.formats import duration
 from ..coding.assignments import DataRows, Rotating
 from ..coding.builders import explicit
 from ..config import Config
@@ -10,6 +9,7 @@ from ..config.write import to_toml
 from ..training.setup import Components
 from ..transport.layout import Layout
 from ..transport.sums import exchanged_bytes
+from ..util.formats import duration
 from ..virtual import capacity
 
 

@@ -14,7 +14,6 @@ import numpy as np
 
 from .. import faults
 from ..analysis import printing
-from ..analysis.formats import DASH, duration, span
 from ..config import Config, FaultEvent, FaultsTable
 from ..config import load as configfile
 from ..config.write import to_value
@@ -22,6 +21,7 @@ from ..mpi import launch
 from ..training import setup
 from ..training.monitor import Print
 from ..util.errors import InputError, prefix_errors
+from ..util.formats import DASH, duration, span
 from ..util.processes import Pool
 from .goal import Goal, choose_goal
 from .measurement import Cell, Measured, results

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..analysis import printing
-from ..analysis.formats import ratio, size
 from ..analysis.style import GREY, INK, sheet
+from ..util.formats import ratio, size
 from .search_space import OWN
 from .survey import Cell, Grid
 

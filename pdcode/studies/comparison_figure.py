@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..analysis.comparison import scale
-from ..analysis.formats import duration, size
 from ..analysis.style import DASHES, GREY, LINES, loss_axis, sheet
+from ..util.formats import duration, size
 from .comparison import Comparison
 from .measurement import Curves
 from .results_table import ranked

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..analysis import printing
-from ..analysis.formats import DASH, number, ratio
+from ..util.formats import DASH, number, ratio
 from .comparison import Comparison
 from .results_table import ranked
 

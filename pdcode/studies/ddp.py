@@ -27,7 +27,6 @@ import msgspec
 import numpy as np
 
 from ..analysis import statistics
-from ..analysis.formats import duration
 from ..bench.machine import processor
 from ..coding.optimizers import SGDTable
 from ..config import Config, StopTable, StragglersTable
@@ -40,6 +39,7 @@ from ..training.monitor import SHARE, Monitor
 from ..training.setup import prepare
 from ..util import processes
 from ..util.errors import Failure, InputError, prefix_errors
+from ..util.formats import duration
 from ..virtual import oracle
 from ..virtual.simulation import Simulation
 from .ddp_rank import Board, Job, Trained, work

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from ..analysis import printing
-from ..analysis.formats import duration, listing, ratio, size, span
+from ..util.formats import duration, listing, ratio, size, span
 from .halving import RungResult
 from .ranking import Interval, Row, tied
 from .search_space import Candidate, summary

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import msgspec
 
-from ..analysis.formats import listing
 from ..training.monitor import Print
 from ..util.errors import InputError
+from ..util.formats import listing
 from ..util.processes import Pool
 from .comparison import Comparison
 from .goal import Goal

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..analysis import printing
-from ..analysis.formats import DASH, duration, number, ranges, ratio, size, span
+from ..util.formats import DASH, duration, number, ranges, ratio, size, span
 from .measurement import Measured
 from .ranking import Interval, Row, compare, geometric_interval, tied
 

@@ -17,7 +17,6 @@ import msgspec
 import numpy as np
 
 from ..analysis import printing
-from ..analysis.formats import DASH, duration, number, percent, ratio
 from ..analysis.style import DASHES, LINES, sheet
 from ..bench import machine
 from ..config import load as configfile
@@ -26,6 +25,7 @@ from ..training import setup
 from ..training.monitor import Print
 from ..util import memory
 from ..util.errors import InputError, reason
+from ..util.formats import DASH, duration, number, percent, ratio
 from ..util.processes import Pool
 from ..virtual import capacity, costs
 from .comparison import Comparison, ensure_savable

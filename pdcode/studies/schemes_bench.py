@@ -19,13 +19,13 @@ from typing import Any
 import numpy as np
 
 from ..analysis import printing
-from ..analysis.formats import DASH, duration, ratio
 from ..config import load as configfile
 from ..config.write import to_toml
 from ..stragglers import records
 from ..training import setup
 from ..training.monitor import Print
 from ..util.errors import InputError, reason
+from ..util.formats import DASH, duration, ratio
 from ..util.processes import Pool
 from ..virtual import capacity
 from .comparison import Comparison, ensure_savable

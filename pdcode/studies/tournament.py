@@ -10,7 +10,6 @@ from pathlib import Path
 
 import msgspec
 
-from ..analysis.formats import duration, size
 from ..config import LARGEST, StopTable
 from ..config import load as configfile
 from ..config.write import to_toml, to_value
@@ -18,6 +17,7 @@ from ..trace import opening
 from ..training import setup
 from ..training.monitor import Print
 from ..util.errors import InputError, prefix_errors, reason
+from ..util.formats import duration, size
 from ..util.processes import Pool
 from ..virtual import capacity, costs
 from .goal import Goal, choose_goal

@@ -67,33 +67,29 @@ class RecordedTable(Mapping[str, np.ndarray]):
                 self._columns = {key: np.zeros(1, column.dtype) for key, column in columns.items()}
                 return
             group = contents.group(file, name, where)
-            present = {*contents.names(group, where)} & columns.keys()
-            found = {
-                key: contents.dataset(group, key, where, f"column {key} of {name}")
-                for key in columns
-                if key in present
-            }
-            kinds = {key: (data.dtype, data.shape) for key, data in found.items()}
-            for key, data in found.items():
+            present, lengths = {*contents.names(group, where)}, {}
+            for key, column in columns.items():
+                what = f"column {key} of {name}"
+                if key not in present:
+                    if column.default is None and not key.startswith("end_"):
+                        raise damaged(where, f"{name} has no column {key}")
+                    continue
+                data = contents.dataset(group, key, where, what)
+                if data.ndim != 1 or data.dtype.kind not in KINDS[np.dtype(column.dtype).kind]:
+                    raise damaged(where, f"{what} is {data.dtype} {data.shape}")
+                lengths[key] = len(data)
                 if data.nbytes <= SHORT:
                     with suppress(InputError):  # raised again when this column is accessed
                         self._short[key] = contents.array(data, where)
-        for key in columns.keys() - found.keys():
-            if columns[key].default is None and not key.startswith("end_"):
-                raise damaged(where, f"{name} has no column {key}")
-        for key, (dtype, shape) in kinds.items():
-            if len(shape) != 1 or dtype.kind not in KINDS[np.dtype(columns[key].dtype).kind]:
-                raise damaged(where, f"column {key} of {name} is {dtype} {shape}")
-        lengths = {key: shape[0] for key, (_, shape) in kinds.items()}
-        self.rows = min(lengths.values())
-        if max(lengths.values()) > self.rows and (trace.finished or name == "workers"):
-            raise damaged(where, f"columns of {name} have {self.rows} to {max(lengths.values())} rows")
+        self.rows, most = min(lengths.values()), max(lengths.values())
+        if most > self.rows and (trace.finished or name == "workers"):
+            raise damaged(where, f"columns of {name} have {self.rows} to {most} rows")
         self._columns = {
             key: np.full(self.rows, column.default, column.dtype)
             for key, column in columns.items()
-            if key not in found and column.default is not None
+            if key not in lengths and column.default is not None
         }
-        self._keys = (*found, *self._columns)
+        self._keys = (*lengths, *self._columns)
 
     def __getitem__(self, key: str) -> np.ndarray:
         if key not in self._columns:
@@ -111,6 +107,10 @@ class RecordedTable(Mapping[str, np.ndarray]):
 
     def __repr__(self) -> str:
         return f"<{self._name}: {self.rows} rows of {', '.join(self._keys)}>"
+
+
+def _table_property(name: str) -> cached_property[RecordedTable]:
+    return cached_property(lambda trace: RecordedTable(trace, name))
 
 
 class Trace:
@@ -211,29 +211,12 @@ class Trace:
             raise damaged(str(self.path), f"attribute workers is {stated}, and {count} are listed")
         return count
 
-    @cached_property
-    def arrivals(self) -> RecordedTable:
-        return RecordedTable(self, "arrivals")
-
-    @cached_property
-    def updates(self) -> RecordedTable:
-        return RecordedTable(self, "updates")
-
-    @cached_property
-    def progress(self) -> RecordedTable:
-        return RecordedTable(self, "progress")
-
-    @cached_property
-    def workers(self) -> RecordedTable:
-        return RecordedTable(self, "workers")
-
-    @cached_property
-    def faults(self) -> RecordedTable:
-        return RecordedTable(self, "faults")
-
-    @cached_property
-    def segments(self) -> RecordedTable:
-        return RecordedTable(self, "segments")
+    arrivals = _table_property("arrivals")
+    updates = _table_property("updates")
+    progress = _table_property("progress")
+    workers = _table_property("workers")
+    faults = _table_property("faults")
+    segments = _table_property("segments")
 
     @cached_property
     def code(self) -> dict[int, np.ndarray]:

@@ -1,17 +1,15 @@
-"""Environment variables of BLAS's number of threads, for use before numpy is imported, which reads them."""
+"""BLAS's number of threads: its environment variables, which numpy reads at import, and its limit later."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import MutableMapping
+from contextlib import AbstractContextManager
+from typing import Any
 
 OMP = "OMP_NUM_THREADS"
-VARIABLES = (
-    "OPENBLAS_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "BLIS_NUM_THREADS",
-    OMP,
-)  # a library reads its own first
+# Libraries read their own variable first.
+VARIABLES = "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS", OMP
 
 
 def limit(environment: MutableMapping[str, str]) -> None:
@@ -25,3 +23,11 @@ def requested() -> int:
     """Return the number of threads that the user sets; 0 if none is set."""
     values = (os.environ.get(name, "") for name in VARIABLES)
     return next((int(value) for value in values if value.isdecimal() and int(value)), 0)
+
+
+def one_thread() -> AbstractContextManager[Any]:
+    """Limit BLAS in a block to one thread, unless the user sets a number, as commands do."""
+    from threadpoolctl import threadpool_limits
+
+    limits: AbstractContextManager[Any] = threadpool_limits(None if requested() else 1, "blas")
+    return limits

@@ -10,8 +10,8 @@ import traces
 
 from pdcode.__main__ import main
 from pdcode.analysis import comparison
-from pdcode.analysis.formats import duration
 from pdcode.trace import Trace
+from pdcode.util.formats import duration
 
 pytestmark = pytest.mark.usefixtures("read_at_once")
 

@@ -13,9 +13,10 @@ import pytest
 import traces
 
 from pdcode.__main__ import main
-from pdcode.analysis import description, formats, statistics, tables, timing
+from pdcode.analysis import description, statistics, tables, timing
 from pdcode.trace import Trace, TraceWriter
 from pdcode.trace.schema import DRAINED, USED
+from pdcode.util import formats
 
 pytestmark = pytest.mark.usefixtures("read_at_once")
 

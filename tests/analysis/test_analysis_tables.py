@@ -10,9 +10,10 @@ import pytest
 import traces
 from rich.console import Console
 
-from pdcode.analysis import formats, tables
+from pdcode.analysis import tables
 from pdcode.trace import Trace
 from pdcode.trace.schema import FATES
+from pdcode.util import formats
 
 
 def shown(trace: Trace) -> str:

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pdcode.analysis import timing
-from pdcode.analysis.formats import percents
+from pdcode.util.formats import percents
 
 PARTS = [field.name for field in fields(timing.Split) if field.name != "dead"]
 NOTHING = {"t_ns": np.zeros(0, np.int64)}

@@ -8,8 +8,7 @@ import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
 import pdcode
-from pdcode.api.threads import one_thread
-from pdcode.util.threads import VARIABLES
+from pdcode.util.threads import VARIABLES, one_thread
 
 
 def threads() -> set[int]:

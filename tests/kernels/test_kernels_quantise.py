@@ -7,9 +7,9 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+from pdcode.config.wires import FORMATS
 from test_kernels_encode import DTYPES, read_only
 
-from pdcode.config.wires import FORMATS
 from pdcode.kernels import quantise, reference, specialise
 
 KINDS = quantise.KINDS

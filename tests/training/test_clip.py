@@ -10,11 +10,11 @@ import pytest
 from descents import Descent
 from hypothesis import given
 from hypothesis import strategies as st
+from pdcode.config.wires import FORMATS
 
 import pdcode
 from pdcode.coding.clipping import Votes
 from pdcode.config import load as configfile
-from pdcode.config.wires import FORMATS
 from pdcode.problems.partition import Blocks
 from pdcode.trace.schema import CLIPPED, FATES, USED, WASTED
 from pdcode.training.worker import Worker
