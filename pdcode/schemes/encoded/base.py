@@ -1,7 +1,7 @@
 """Codes over the data of a linear model: workers compute on encoded rows, which rank 0 sends once.
 
 Unlike a code over gradients, such a code needs the model's structure. Rank 0 has all data: it encodes them,
-and decodes what workers compute into the exact gradient.
+and decodes the results of workers into the exact gradient.
 """
 
 from __future__ import annotations
@@ -24,38 +24,19 @@ from ..placement import Placement
 
 
 class EncodedProblem(Problem):
-    """A linear model, with a worker's encoded data instead of rows.
-
-    Attributes
-    ----------
-    encoded : dict of str to ndarray
-        What the worker computes on, by name.
-    """
+    """A linear model, with a worker's encoded data, by name, instead of rows."""
 
     encoded: dict[str, np.ndarray]
 
 
 class EncodedRows(Placement):
-    """Placement of encoded data: rank 0 has all rows, and sends each worker what it encodes for it.
+    """Placement of encoded data: rank 0 has all rows, and sends each worker its encoded data.
 
-    Parameters
-    ----------
-    config : Config
-    encode : callable
-        ``encode(worker) -> arrays by name``.
-
-    Attributes
-    ----------
-    whole : Dataset
-        All rows; at rank 0 only.
-    total : int
-        Number of training rows.
-    draw : callable
-        Draws a number of random bytes.
+    `encode(worker)` returns the encoded data by name, and `draw(count)` random bytes.
     """
 
-    whole: Dataset
-    total: int
+    whole: Dataset  # all rows; at rank 0 only
+    total: int  # number of training rows
 
     def __init__(self, config: Config, encode: Callable[[int], dict[str, np.ndarray]]) -> None:
         super().__init__(config, 1)

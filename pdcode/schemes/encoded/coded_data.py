@@ -1,6 +1,6 @@
-"""Encoded rows and columns of a linear model's data, in groups of k, and which groups an update uses.
+"""Encoded rows and columns of a linear model's data, in groups of k, and the groups that an update uses.
 
-Rows of X come in groups of k, and so do columns (inputs, and the column of ones). Each worker has one
+Rows of X form groups of k, and so do columns (inputs, and the column of ones). Each worker has one
 combination of the rows of each group, and one of the columns of each, with the same k coefficients: its
 *encoded rows* and *encoded columns*, 1/k of the data each.
 """
@@ -12,34 +12,21 @@ import numpy as np
 from ...kernels import philox
 from ...util.rng import BATCH
 
-AHEAD = np.dtype(np.int64)  # number of the first group that comes with a task, before the groups
+FIRST_GROUP = np.dtype(np.int64)  # number of the first group that is sent with a task, before the groups
 
 
-def members(groups: np.ndarray, width: int) -> np.ndarray:
-    """Return the numbers of what is in groups of `width`."""
-    found: np.ndarray = (groups[:, None] * width + np.arange(width)).ravel()
-    return found
+def element_numbers(groups: np.ndarray, width: int) -> np.ndarray:
+    """Return the numbers of the rows or inputs in groups of `width`."""
+    numbers: np.ndarray = (groups[:, None] * width + np.arange(width)).ravel()
+    return numbers
 
 
 class RowGroups:
-    """Groups of rows that an update uses: all that are there, or some drawn from them.
+    """Groups of rows that an update uses: all available ones, or some drawn from them.
 
-    Parameters
-    ----------
-    seed : int
-    rows, width : int
-        Number of training rows, and k, the rows of a group; the last group is filled up with zeros.
-    batch : int
-        Rows of a mini-batch; 0 for all that are there.
-    start, arriving : int
-        Rows that are there at first, and that come with each update.
-
-    Attributes
-    ----------
-    first, count : int
-        Groups that are there at first, and in the end.
-    most : int
-        Largest number of groups that an update uses.
+    `rows` training rows form `count` groups of `width` = k rows; the last group is filled up with zeros.
+    `batch` is the number of rows of a mini-batch, 0 for all. `start` rows are available at first, in `first`
+    groups, and `arriving` more from each update on. An update uses at most `max_used` groups.
     """
 
     def __init__(
@@ -50,79 +37,60 @@ class RowGroups:
         self.first = self.count if start is None else min(self.count, max(1, -(-start // width)))
         self._arriving = -(-arriving // width)
         self._drawn = np.empty(-(-batch // width), np.int64)
-        self.most = len(self._drawn) or self.count
+        self.max_used = len(self._drawn) or self.count
 
-    def there(self, version: int) -> int:
-        """Return how many groups are there at an update."""
+    def available(self, version: int) -> int:
+        """Return the number of groups that are available at an update."""
         return min(self.count, self.first + version * self._arriving)
 
     def number(self, version: int) -> int:
-        """Return how many groups an update uses."""
-        return len(self._drawn) or self.there(version)
+        """Return the number of groups that an update uses."""
+        return len(self._drawn) or self.available(version)
 
-    def of(self, version: int) -> np.ndarray:
-        """Return the numbers of the groups of an update, int64; those drawn in the same array each time."""
-        there = self.there(version)
+    def groups_of(self, version: int) -> np.ndarray:
+        """Return the numbers of the groups of an update, int64; drawn ones are in one array, overwritten."""
+        available = self.available(version)
         if not len(self._drawn):
-            return np.arange(there)
-        philox.integers(self._seed, BATCH, 0, version, there, self._drawn)
+            return np.arange(available)
+        philox.integers(self._seed, BATCH, 0, version, available, self._drawn)
         return self._drawn
 
     def select(self, array: np.ndarray, version: int) -> np.ndarray:
-        """Return the parts of an array, one per group, that an update uses."""
-        return array[self.of(version)] if len(self._drawn) else array[: self.there(version)]
+        """Return the elements that an update uses of an array with an element for each group."""
+        return array[self.groups_of(version)] if len(self._drawn) else array[: self.available(version)]
 
     def rows_of(self, groups: np.ndarray) -> np.ndarray:
-        """Return the numbers of the rows of groups; those of the last group may not be there."""
-        return members(groups, self.width)
+        """Return the numbers of the rows of groups; some of the last group may not exist."""
+        return element_numbers(groups, self.width)
 
 
 class CoordinateBlocks:
-    """Groups of inputs whose weights an update changes: all, or as many as are given, in turn.
+    """Groups of inputs whose weights an update changes: all, or the next ones in turn.
 
-    Parameters
-    ----------
-    inputs, width : int
-        Number of inputs with the one of the bias, and k, the inputs of a group.
-    some : int
-        Number of inputs of an update; 0: all.
-
-    Attributes
-    ----------
-    count, most : int
-        Number of groups, and of those of an update.
+    `inputs`, with the one of the bias, form `count` groups of `width` = k. An update changes `per_update`
+    groups: those of `some` inputs, or all for 0; `complete` is set if these are all groups.
     """
 
     def __init__(self, inputs: int, width: int, some: int = 0) -> None:
         self.inputs, self.width = inputs, width
         self.count = -(-inputs // width)
-        self.most = min(self.count, -(-some // width)) or self.count
-        self.all = self.most == self.count
+        self.per_update = min(self.count, -(-some // width)) or self.count
+        self.complete = self.per_update == self.count
 
-    def of(self, version: int) -> np.ndarray:
+    def blocks_of(self, version: int) -> np.ndarray:
         """Return the numbers of the groups of an update."""
-        found: np.ndarray = (version * self.most + np.arange(self.most)) % self.count
-        return found
+        numbers: np.ndarray = (version * self.per_update + np.arange(self.per_update)) % self.count
+        return numbers
 
     def inputs_of(self, groups: np.ndarray) -> np.ndarray:
-        """Return the numbers of the inputs of groups; those of the last group may not be there."""
-        return members(groups, self.width)
+        """Return the numbers of the inputs of groups; some of the last group may not exist."""
+        return element_numbers(groups, self.width)
 
 
 class DataEncoder:
-    """All rows at rank 0, and their encoding for a worker.
+    """Encoder of all rows at rank 0, (rows, inputs) with a last column of ones, in groups of `width` = k.
 
-    Parameters
-    ----------
-    x : ndarray, shape (rows, inputs)
-        Inputs with a last column of ones.
-    width : int
-        k.
-
-    Attributes
-    ----------
-    squares : ndarray of float64, shape (groups · k,)
-        Squared norms of the rows.
+    `squares` are the squared norms of the rows, float64, shape (groups · k,).
     """
 
     def __init__(self, x: np.ndarray, width: int) -> None:
@@ -132,29 +100,20 @@ class DataEncoder:
         self._inputs, self._width = x.shape[1], width
         self.squares = np.einsum("ij,ij->i", self._x, self._x, dtype=np.float64)
 
-    def encode(self, word: np.ndarray, first: int, last: int) -> tuple[np.ndarray, np.ndarray]:
-        """Encode groups of rows with the k coefficients of a worker.
+    def encode(self, coefficients: np.ndarray, first: int, last: int) -> tuple[np.ndarray, np.ndarray]:
+        """Encode groups `first` … `last` - 1 of rows with the k coefficients of a worker.
 
-        Returns
-        -------
-        rows : ndarray, shape (groups, inputs)
-        columns : ndarray, shape (groups · k, groups of inputs)
+        Returns encoded rows, (groups, inputs), and columns, (groups · k, groups of inputs).
         """
-        width, word = self._width, word.astype(self._x.dtype)
+        width, coefficients = self._width, coefficients.astype(self._x.dtype)
         part = self._x[first * width : last * width]
-        rows = word @ part.reshape(last - first, width, -1)
-        columns = part.reshape(len(part), -1, width) @ word
+        rows = coefficients @ part.reshape(last - first, width, -1)
+        columns = part.reshape(len(part), -1, width) @ coefficients
         return np.ascontiguousarray(rows[:, : self._inputs]), columns
 
 
 class CodedData:
-    """A worker's encoded rows and columns, of which some may come with its tasks.
-
-    Parameters
-    ----------
-    arrays : dict of str to ndarray
-        Those that are there at first: "rows" and "columns".
-    groups : RowGroups
+    """A worker's encoded rows and columns; `arrays` has those at the start, others are sent with its tasks.
 
     Attributes
     ----------
@@ -177,12 +136,12 @@ class CodedData:
         self._first = first
 
     def take(self, body: np.ndarray) -> None:
-        """Take in the groups at the end of a task's body."""
+        """Store the groups at the end of a task's body."""
         if not len(body):
             return
         rows, columns = self._later
-        at = int(body[: AHEAD.itemsize].view(AHEAD)[0]) - self._first
-        numbers = body[AHEAD.itemsize :].view(rows.dtype)
+        at = int(body[: FIRST_GROUP.itemsize].view(FIRST_GROUP)[0]) - self._first
+        numbers = body[FIRST_GROUP.itemsize :].view(rows.dtype)
         count = len(numbers) // (rows[0].size + columns[0].size)
         end = count * rows[0].size
         rows[at : at + count] = numbers[:end].reshape(count, *rows.shape[1:])

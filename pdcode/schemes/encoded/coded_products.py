@@ -19,26 +19,21 @@ from ...transport.messages import Reply
 from ...util.errors import InputError
 from ..base import Work
 from .base import EncodedProblem, EncodedScheme
-from .coded_data import AHEAD, CodedData, CoordinateBlocks, DataEncoder, RowGroups
+from .coded_data import FIRST_GROUP, CodedData, CoordinateBlocks, DataEncoder, RowGroups
 from .product_state import GradientProduct, ProductCode, ProductState, ScoreProduct
 
 
 class CodedProducts(EncodedScheme):
-    """Two coded products; a subclass defines the code.
-
-    Attributes
-    ----------
-    code : ProductCode
-    """
+    """Two coded products; a subclass defines the ProductCode `code`."""
 
     single_round = False
 
     class Options(Table):
         """Keys of ``[scheme] options``."""
 
-        #: share of the training rows that are there at the start; others come with the tasks of later updates
+        #: fraction of the training rows available at the start; others are sent with tasks of later updates
         start: Fraction = 1.0
-        arriving: Count = 0  #: with start < 1: training rows that come with each update, until all are there
+        arriving: Count = 0  #: with start < 1: training rows that each update adds, until all are available
         #: inputs whose weights an update changes, in turn: coordinate descent; 0: all
         coordinates: Count = 0
 
@@ -49,13 +44,13 @@ class CodedProducts(EncodedScheme):
         if (options.start < 1) != (options.arriving > 0):
             raise InputError(
                 f"scheme.options.arriving: {options.arriving} does not go with start = {options.start:g}: "
-                "rows come later if and only if not all are there at the start"
+                "rows arrive later if and only if the start is less than 1"
             )
         if not options.coordinates:
             return
         if options.start < 1 or config.problem.batch:
             key = "scheme.options.start" if options.start < 1 else "problem.batch"
-            raise InputError(f"{key}: coordinate descent keeps the scores of all rows; take all at once")
+            raise InputError(f"{key}: coordinate descent needs the scores of all rows; take all at once")
         optimizer = config.optimizer
         if not isinstance(optimizer, SGDTable) or optimizer.momentum or optimizer.proximal is not None:
             raise InputError(
@@ -70,11 +65,11 @@ class CodedProducts(EncodedScheme):
     @property
     def width(self) -> int:
         """Number of blocks, k."""
-        return int(self.code.words.shape[1])
+        return int(self.code.generator.shape[1])
 
     @cached_property
     def groups(self) -> RowGroups:
-        """Groups of rows; known once the data are."""
+        """Groups of rows; available after the placement has the data."""
         options, batch = self.options, self.config.problem.batch
         start = None if options.start == 1 else round(options.start * self.placement.total)
         return RowGroups(self.config.seed, self.placement.total, self.width, batch, start, options.arriving)
@@ -91,7 +86,7 @@ class CodedProducts(EncodedScheme):
         return DataEncoder(x, self.width)
 
     def encode(self, worker: int) -> dict[str, np.ndarray]:
-        rows, columns = self.data.encode(self.code.words[worker], 0, self.groups.first)
+        rows, columns = self.data.encode(self.code.generator[worker], 0, self.groups.first)
         return {"rows": rows, "columns": columns}
 
     def layouts(
@@ -100,9 +95,10 @@ class CodedProducts(EncodedScheme):
         groups, inputs, (layer,) = self.groups, self.inputs(problem), problem.layers
         item = problem.dtype.itemsize
         later = groups.count - groups.first
-        rest = AHEAD.itemsize + later * (inputs.inputs + groups.width * inputs.count) * item if later else 0
-        lengths = groups.most * layer.outputs, inputs.most * layer.outputs
-        heads = problem.size, groups.most * groups.width * layer.outputs
+        group = (inputs.inputs + groups.width * inputs.count) * item
+        rest = FIRST_GROUP.itemsize + later * group if later else 0
+        lengths = groups.max_used * layer.outputs, inputs.per_update * layer.outputs
+        heads = problem.size, groups.max_used * groups.width * layer.outputs
         return [
             Layout([Unit(0, length, 1)], [1], [1], problem.dtype, body_bytes=head * item + rest)
             for length, head in zip(lengths, heads, strict=True)
@@ -139,9 +135,6 @@ class CodedProducts(EncodedScheme):
 
     def work(self, problem: Problem, layouts: Sequence[Layout], number: int, shard: int | None) -> Work:
         groups, inputs, (layer,) = self.groups, self.inputs(problem), problem.layers
-        if number:
-            product = groups.most * groups.width * inputs.most
-        else:
-            product = groups.most * inputs.most * groups.width
+        product = groups.max_used * groups.width * inputs.per_update  # multiplications, in either round
         message = flops.message_flops(self.config, problem, layouts[number])
-        return Work(2.0 * product * layer.outputs + message, groups.most)
+        return Work(2.0 * product * layer.outputs + message, groups.max_used)

@@ -17,26 +17,18 @@ from ...problems.partition import Unit
 from ...transport.base import Arrival
 from ...transport.layout import Layout
 
-PATTERNS = 200  # random sets of results for which condition numbers are computed
+SAMPLED_SETS = 200  # random sets of results for which condition numbers are computed
 
 
 class DecodedState(State):
-    """State with the results of a round, of a linear model's gradient.
+    """State of a round: the workers' results, from which a linear model's gradient is decoded.
 
-    Parameters
-    ----------
-    theta : ndarray, shape (size,)
-    optimizer : Optimizer
-    layouts : sequence of Layout
-    problem : Problem
-        Rank 0's: a linear model.
-    liars : int
-        Largest number of wrong results; 0: none are looked for.
+    At most `liars` results are wrong; for 0 none are searched for.
     """
 
     transient: ClassVar[tuple[str, ...]] = "_layer", "_network"  # in snapshots
-    _workers: list[int]  # whose results are here …
-    _numbers: list[int]  # … and which arrivals since the last step brought them
+    _workers: list[int]  # workers with a result in this round
+    _numbers: list[int]  # numbers of the arrivals of these results since the last step
     _arrived: int
     _wrong: list[int] | None  # places of wrong results; None: not known, or too many
 
@@ -58,36 +50,36 @@ class DecodedState(State):
         self._version = 0
 
     @abstractmethod
-    def _keep(self, payload: np.ndarray) -> None:
-        """Keep one more result, shape (1, elements)."""
+    def _store(self, payload: np.ndarray) -> None:
+        """Store one more result, shape (1, elements)."""
 
     @abstractmethod
-    def _share(self) -> float:
-        """Return the share of the results needed that are here; 1: they are enough."""
+    def _fraction(self) -> float:
+        """Return the fraction of the needed results that have arrived; 1: the gradient can be decoded."""
 
     @abstractmethod
     def _locate(self) -> list[int] | None:
-        """Return the places of wrong results among those that are here; None if there are too many."""
+        """Return the places of wrong results among the stored ones; None if there are too many."""
 
     @abstractmethod
-    def _obstacle(self) -> str:
-        """Say why the results that are here cannot be decoded."""
+    def _failure(self) -> str:
+        """Return the reason why the stored results cannot be decoded."""
 
     def fold(self, arrival: Arrival) -> float:
         (payload,) = arrival.payloads
-        if arrival.worker not in self._workers:  # one that has died and is back may have answered already
-            self._keep(payload)
+        if arrival.worker not in self._workers:  # a worker that has rejoined may already have a result
+            self._store(payload)
             self._workers.append(arrival.worker)
             self._numbers.append(self._arrived)
         self._arrived += 1
-        share = self._share()
-        self._wrong = self._locate() if share >= 1 else None
-        return 1.0 if self._wrong is not None else min(share, 1 - 1 / (1 + len(self._workers)))
+        fraction = self._fraction()
+        self._wrong = self._locate() if fraction >= 1 else None
+        return 1.0 if self._wrong is not None else min(fraction, 1 - 1 / (1 + len(self._workers)))
 
     def ready(self, seen: Seen, expected: int) -> bool:
         if self._wrong is None and expected == 0:
             number = f"round {self.round} of update" if len(self.layouts) > 1 else "update"
-            self.stuck = f"{number} {self._version} cannot be decoded: {self._obstacle()}"
+            self.stuck = f"{number} {self._version} cannot be decoded: {self._failure()}"
         return self._wrong is not None
 
     @property
@@ -102,23 +94,14 @@ class DecodedState(State):
         self._workers, self._numbers, self._arrived = [], [], 0
         self._wrong, self.stuck = None, ""
 
-    def _right(self) -> np.ndarray:
+    def _correct_places(self) -> np.ndarray:
         """Return the places of results that are not wrong."""
         return np.setdiff1d(np.arange(len(self._workers)), self._wrong or [])
 
-    def _step_along(self, inputs: np.ndarray, derivatives: np.ndarray, damping: float) -> float:
-        """Step along the derivatives of the loss by the weights of some inputs, and those of the penalty.
+    def _apply_derivatives(self, inputs: np.ndarray, derivatives: np.ndarray, damping: float) -> float:
+        """Step along the loss's derivatives by the weights of some inputs, plus the penalty's.
 
-        Parameters
-        ----------
-        inputs : ndarray of int
-        derivatives : ndarray, shape (outputs, inputs)
-        damping : float
-
-        Returns
-        -------
-        float
-            Euclidean norm of the step.
+        The derivatives have shape (outputs, inputs). Returns the Euclidean norm of the step.
         """
         gradient, weights, network = self._decoders[0].accumulator, self._layer.weights, self._network
         gradient.fill(0)

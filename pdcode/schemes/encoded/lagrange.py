@@ -1,17 +1,17 @@
-"""Lagrange coded computing: gradients that are polynomials of the data, from any results that are enough.
+"""Lagrange coded computing: gradients that are polynomials of the data, from results of any workers.
 
 Yu, Li, Raviv, Mousavi Kalan, Soltanolkotabi and Avestimehr, "Lagrange coded computing: optimal design for
 resiliency, security, and privacy", AISTATS 2019 (PMLR 89). The data are cut into K parts and coded over n
-workers, each of which evaluates a polynomial of total degree d on a coded part (`data_blocks`). With
-(K + T - 1) d + S + 2A + 1 ≤ n rank 0 does without S late results, corrects A wrong ones, and no T workers
-together learn anything of the data. Where n < K d - 1 and T = 0, copies of the parts bear more: S + 2A ≤
-⌊n/K⌋ - 1. The paper computes in a finite field, of which p = 2⁶¹ - 1 and 2³¹ - 1 are here, and has
-least-squares regression as its example; there d = 2.
+workers, each of which evaluates a polynomial of total degree d on a coded part (`data_blocks`). With (K + T -
+1) d + S + 2A + 1 ≤ n rank 0 needs no results of S stragglers, corrects those of A Byzantine workers, and T
+colluding workers learn nothing about the data. Where n < K d - 1 and T = 0, replicated parts tolerate more: S
++ 2A ≤ ⌊n/K⌋ - 1. The paper computes in a finite field; here p is 2⁶¹ - 1 or 2³¹ - 1. Its example is
+least-squares regression, with d = 2.
 
 Ours: real numbers instead of a field, where privacy would need noise, and is refused; fixed point with a
-bound on overflow; an approximation of the logistic loss's gradient (polynomials in its place are usual: So,
-Güler and Avestimehr, "CodedPrivateML", IEEE J. Sel. Areas Inf. Theory 2021); mini-batches, which are the same
-row numbers of each part; and how wrong results are located. Targets are coded, too.
+bound on overflow; an approximation of the logistic loss's gradient (such polynomials are usual: So, Güler and
+Avestimehr, "CodedPrivateML", IEEE J. Sel. Areas Inf. Theory 2021); mini-batches, which are the same row
+numbers of each part; and the location of wrong results. Targets are coded, too.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ from ...util.errors import InputError
 from ...util.rng import BatchSampler
 from ..base import Work
 from .base import EncodedProblem, EncodedScheme
-from .data_blocks import Copies, DataBlockCode, FieldValues, RealValues
+from .data_blocks import DataBlockCode, FieldLagrangeCode, RealLagrangeCode, ReplicationCode
 from .field_code import product, residues, uniform
-from .lagrange_state import Evaluate, LagrangeState, ValueBound
+from .lagrange_state import LagrangeState, PolynomialEncoder, ValueBound
 from .polynomials import (
     BoundContext,
     FixedPoint,
@@ -49,18 +49,12 @@ from .polynomials import (
 
 FIELD_ONLY = "prime", "data_bits", "theta_bits"
 MODULAR = {31: 2.0, 61: 6.0}
-"""Time of a multiplication and an addition modulo a prime, by its bits, in those of floating point numbers,
-of data in cache: the benchmark `kernels` has the data larger than cache."""
+"""Time of a multiplication and an addition modulo a prime, by its bits, relative to floating point numbers,
+with data in cache; in the benchmark `kernels` the data exceed the cache."""
 
 
 class Design(NamedTuple):
-    """Numbers of a Lagrange code.
-
-    Attributes
-    ----------
-    workers, parts, stragglers, liars, colluders, degree : int
-        n, K, S, A, T and d.
-    """
+    """Numbers of a Lagrange code: n, K, S, A, T and d."""
 
     workers: int
     parts: int
@@ -76,56 +70,56 @@ class Design(NamedTuple):
 
     @property
     def spare(self) -> int:
-        """Number of workers beyond those needed; negative: that are missing."""
-        borne = self.stragglers + 2 * self.liars
+        """Number of workers beyond those needed; negative if workers are missing."""
+        tolerated = self.stragglers + 2 * self.liars
         if self.copies:
-            return self.workers // self.parts - 1 - borne
-        return self.workers - (self.parts + self.colluders - 1) * self.degree - borne - 1
+            return self.workers // self.parts - 1 - tolerated
+        return self.workers - (self.parts + self.colluders - 1) * self.degree - tolerated - 1
 
     @property
     def terms(self) -> int:
         """Largest K + T, if parts are coded."""
         return (self.workers - self.stragglers - 2 * self.liars - 1) // self.degree + 1
 
-    def nearest(self) -> list[str]:
-        """Return, for each number, the largest that is feasible with the others as they are."""
+    def feasible(self) -> list[str]:
+        """Return, for each number, the largest value that is feasible with the others unchanged."""
         most = {
             "parts": (self.workers // (self.stragglers + 2 * self.liars + 1), self.terms - self.colluders),
             "stragglers": (self.stragglers + self.spare,),
             "liars": (self.liars + self.spare // 2,),
             "colluders": (self.terms - self.parts, 0),
         }
-        found = []
+        feasible = []
         for key, numbers in most.items():
             for number in sorted(numbers, reverse=True):
                 if number >= (key == "parts") and self._replace(**{key: number}).spare >= 0:
-                    found.append(f"{key} = {number}")
+                    feasible.append(f"{key} = {number}")
                     break
-        return found
+        return feasible
 
 
 class Lagrange(EncodedScheme):
     """Lagrange coded computing."""
 
     name = "lagrange"
-    summary = "polynomials of coded data, decoded from any results that are enough, though some workers lie"
+    summary = "polynomials of coded data, decoded from enough results, with Byzantine workers"
     candidates: ClassVar[Mapping[str, Sequence[Any]]] = {"stragglers": (1, 2, 3)}
 
     class Options(Table):
         """Keys of ``[scheme] options``."""
 
-        parts: Positive | None = None  #: parts of the data, K; none: the most that there can be
+        parts: Positive | None = None  #: parts of the data, K; none: the largest possible number
         stragglers: Count = 1  #: workers that are not waited for, S
-        liars: Count = 0  #: workers that may lie, A
-        colluders: Count = 0  #: workers that learn nothing even together, T; in a field only
-        #: real numbers as they are, or fixed point numbers modulo a prime: exact, and private
+        liars: Count = 0  #: Byzantine workers, A
+        colluders: Count = 0  #: colluding workers that learn nothing, T; in a field only
+        #: real numbers, or fixed point numbers modulo a prime: exact, and private
         arithmetic: Literal["real", "field"] = "real"
         prime: Literal["2^31-1", "2^61-1"] = "2^61-1"  #: in a field: its number of elements
         data_bits: Annotated[int, Meta(ge=0, le=40)] = 12  #: in a field: fractional bits of data
         theta_bits: Annotated[int, Meta(ge=0, le=40)] = 16  #: in a field: fractional bits of θ
-        #: with problem.kind "logistic": degree of the polynomial that stands for σ(z), odd …
+        #: with problem.kind "logistic": degree of the polynomial that approximates σ(z), odd
         sigmoid: Annotated[int, Meta(ge=1, le=31)] = 1
-        range: Real = 5.0  #: … and the scores |z| up to which it approximates σ
+        range: Real = 5.0  #: with problem.kind "logistic": largest score |z| for the approximation of σ
 
     @classmethod
     def check(cls, config: Config) -> None:
@@ -159,13 +153,7 @@ class Lagrange(EncodedScheme):
         cls(config).design  # noqa: B018
 
     def polynomial(self) -> Polynomial:
-        """Return the polynomial whose values add up to the gradient of the sum of losses.
-
-        Raises
-        ------
-        InputError
-            If the problem's gradient is no polynomial, and has no approximation.
-        """
+        """Return the polynomial whose values add up to the gradient of the sum of losses."""
         kind, options = self.config.problem.kind, self.options
         if kind == "least-squares":
             return LeastSquaresPolynomial()
@@ -178,28 +166,25 @@ class Lagrange(EncodedScheme):
     def _approximation(self, theta_bits: int) -> LogisticApproximation:
         """Return the approximation of the logistic loss's gradient.
 
-        Raises
-        ------
-        InputError
-            If there is none, or it has not enough bits.
+        Raises InputError if there is none, or θ has too few bits for it.
         """
         options, field = self.options, self.options.arithmetic == "field"
         exact = LogisticApproximation(options.sigmoid, options.range)
-        found = LogisticApproximation(options.sigmoid, options.range, theta_bits if field else None)
+        rounded = LogisticApproximation(options.sigmoid, options.range, theta_bits if field else None)
         if not np.isfinite(exact.error):
             raise InputError(
                 f"scheme.options.range: no polynomial of degree {options.sigmoid} can be computed for "
                 f"|z| ≤ {options.range:g}"
             )
-        if found.error > 2 * exact.error:
+        if rounded.error > 2 * exact.error:
             raise InputError(
                 f"scheme.options.theta_bits: {theta_bits} are too few for the coefficients of a polynomial "
-                f"of degree {options.sigmoid}: it is off by {found.error:.2g}, not {exact.error:.2g}"
+                f"of degree {options.sigmoid}: its error is {rounded.error:.2g}, not {exact.error:.2g}"
             )
-        return found
+        return rounded
 
-    def _enough(self, theta_bits: int) -> bool:
-        """Tell whether so many bits are enough for the constants of the polynomial."""
+    def _has_enough_bits(self, theta_bits: int) -> bool:
+        """Return whether the constants of the polynomial can be rounded to these fractional bits."""
         try:
             return self.config.problem.kind != "logistic" or bool(self._approximation(theta_bits))
         except InputError:
@@ -207,31 +192,25 @@ class Lagrange(EncodedScheme):
 
     @cached_property
     def design(self) -> Design:
-        """The code's numbers.
-
-        Raises
-        ------
-        InputError
-            If there are too few workers; the message says what is feasible.
-        """
+        """The code's numbers; an InputError for too few workers names feasible numbers."""
         options = self.options
-        borne = options.stragglers, options.liars, options.colluders
+        late, liars, colluders = options.stragglers, options.liars, options.colluders
         polynomial = self.polynomial()
         try:
             degree_ = degree(polynomial)
         except InputError as error:
             raise InputError(f"scheme.name: '{self.name}': {error}") from error
-        found = Design(self.workers, options.parts or 1, *borne, degree_)
+        design = Design(self.workers, options.parts or 1, late, liars, colluders, degree_)
         if options.parts is None:
-            found = found._replace(parts=max(1, found.terms - options.colluders))
-        if found.spare < 0:
+            design = design._replace(parts=max(1, design.terms - colluders))
+        if design.spare < 0:
             raise InputError(
-                f"scheme.options.parts: {self.workers} workers are too few for parts = {found.parts} at "
-                f"degree {found.degree}, stragglers = {borne[0]}, liars = {borne[1]} and colluders = "
-                f"{borne[2]}; feasible with the others as they are: "
-                f"{', or '.join(found.nearest()) or 'nothing'}"
+                f"scheme.options.parts: {self.workers} workers are too few for parts = {design.parts} at "
+                f"degree {design.degree}, stragglers = {late}, liars = {liars} and colluders = "
+                f"{colluders}; feasible with the others unchanged: "
+                f"{', or '.join(design.feasible()) or 'nothing'}"
             )
-        return found
+        return design
 
     @cached_property
     def point(self) -> FixedPoint | None:
@@ -244,73 +223,73 @@ class Lagrange(EncodedScheme):
     @cached_property
     def code(self) -> DataBlockCode:
         """The code over the parts."""
-        found, prime = self.design, None if self.point is None else self.point.prime
-        if found.copies:
-            return Copies(found.workers, found.parts, found.liars, prime)
+        design, prime = self.design, None if self.point is None else self.point.prime
+        sizes = design.workers, design.parts, design.liars
+        if design.copies:
+            return ReplicationCode(*sizes, prime)
         if prime is None:
-            return RealValues(found.workers, found.parts, found.liars, found.degree, self.config.seed)
-        return FieldValues(found.workers, found.parts, found.liars, found.colluders, found.degree, prime)
+            return RealLagrangeCode(*sizes, design.degree, self.config.seed)
+        return FieldLagrangeCode(*sizes, design.colluders, design.degree, prime)
 
     # Data.
 
     @property
-    def rows_of_part(self) -> int:
+    def rows_per_part(self) -> int:
         """Number of rows of a part; the last one is filled up with zeros."""
         return -(-self.placement.total // self.design.parts)
 
     @property
-    def rows_of_task(self) -> int:
+    def rows_per_task(self) -> int:
         """Number of coded rows that a task takes."""
-        return -(-self.config.problem.batch // self.design.parts) or self.rows_of_part
+        return -(-self.config.problem.batch // self.design.parts) or self.rows_per_part
 
     @cached_property
-    def parts_of_data(self) -> tuple[np.ndarray, np.ndarray]:
+    def data_parts(self) -> tuple[np.ndarray, np.ndarray]:
         """Inputs and targets of the parts, (K, rows, inputs) and (K, rows, outputs); at rank 0.
 
         Modulo a prime they are integers, float64.
         """
         x, y = self.placement.whole.x, self.placement.whole.y
         assert isinstance(x, np.ndarray)
-        found = []
+        parts = []
         for array in (x, y[:, None] if y.ndim == 1 else y):
-            filled = np.zeros((self.design.parts * self.rows_of_part, array.shape[1]), x.dtype)
-            filled[: len(array)] = (
-                array if self.point is None else self.point.integers(array, self.point.data)
-            )
-            found.append(filled.reshape(self.design.parts, self.rows_of_part, -1))
-        return found[0], found[1]
+            filled = np.zeros((self.design.parts * self.rows_per_part, array.shape[1]), x.dtype)
+            sent = array if self.point is None else self.point.integers(array, self.point.data)
+            filled[: len(array)] = sent
+            parts.append(filled.reshape(self.design.parts, self.rows_per_part, -1))
+        return parts[0], parts[1]
 
     @cached_property
-    def held(self) -> list[np.ndarray]:
+    def encoder_input(self) -> list[np.ndarray]:
         """Inputs and targets, the parts and then the random numbers, as rows of a matrix; at rank 0."""
-        found = []
-        for parts in self.parts_of_data:
+        matrices = []
+        for parts in self.data_parts:
             rows = parts.reshape(len(parts), -1)
             if self.point is not None:
                 prime = self.point.prime
                 random = uniform(self.design.colluders * rows.shape[1], prime, self.placement.draw)
                 rows = np.concatenate([residues(rows, prime), random.reshape(-1, rows.shape[1])])
-            found.append(rows)
-        return found
+            matrices.append(rows)
+        return matrices
 
     def encode(self, worker: int) -> dict[str, np.ndarray]:
-        words, coded = self.code.words[worker : worker + 1], []
-        for rows in self.held:
-            one = words @ rows if self.point is None else product(words, rows, self.point.prime)
-            coded.append(one.astype(rows.dtype, copy=False).reshape(self.rows_of_part, -1))
+        generator, coded = self.code.generator[worker : worker + 1], []
+        for rows in self.encoder_input:
+            part = generator @ rows if self.point is None else product(generator, rows, self.point.prime)
+            coded.append(part.astype(rows.dtype, copy=False).reshape(self.rows_per_part, -1))
         return {"x": coded[0], "y": coded[1]}
 
     # The run.
 
     def value_bound(self) -> ValueBound:
-        """Return how large sums can be: of all parts modulo a prime, else of one worker's result."""
-        rows, growth = self.rows_of_task, 1.0
+        """Return the bound of sums: over all parts modulo a prime, else of one worker's result."""
+        rows, growth = self.rows_per_task, 1.0
         if self.point is None:
-            growth = float(np.abs(self.code.words).sum(axis=1).max())
+            growth = float(np.abs(self.code.generator).sum(axis=1).max())
         else:
             rows *= self.design.parts
         sizes = []
-        for parts in self.parts_of_data:
+        for parts in self.data_parts:
             magnitudes = np.abs(parts.reshape(-1, parts.shape[2]), dtype=np.float64)
             most = growth * magnitudes.max(axis=0, keepdims=True)
             exact = self.point is not None and not self.config.problem.batch
@@ -323,7 +302,7 @@ class Lagrange(EncodedScheme):
         return [Layout([Unit(0, problem.size, 1)], [1], [1], problem.dtype)]
 
     def state(self, problem: Problem) -> State:
-        (layout,), rows = self.layouts(problem, ()), self.rows_of_task
+        (layout,), rows = self.layouts(problem, ()), self.rows_per_task
         state = LagrangeState(
             builders.initial_theta(self.config, problem),
             self.optimizer(problem),
@@ -331,29 +310,29 @@ class Lagrange(EncodedScheme):
             problem,
             self.code,
             self.value_bound(),
-            self.rows_of_part / (rows * self.placement.total),
+            self.rows_per_part / (rows * self.placement.total),
         )
         state.policy = self.policy()
         if excess := state.overflow():
-            raise InputError(f"{excess}{self.fitting(problem)}")
+            raise InputError(f"{excess}{self.suggest_bits(problem)}")
         return state
 
-    def fitting(self, problem: Problem) -> str:
-        """Return what to do so that sums at the first θ fit into the field."""
+    def suggest_bits(self, problem: Problem) -> str:
+        """Return the options with which sums at the first θ fit into the field, for a message."""
         assert self.point is not None
-        value_bound, rows = self.value_bound(), self.rows_of_task * self.design.parts
+        value_bound, rows = self.value_bound(), self.rows_per_task * self.design.parts
         theta = problem.layers[0].weights(builders.initial_theta(self.config, problem))
         for prime, bits in (("", self.point.bits), (" and prime = '2^61-1'", 61)):
             for fewer in range(max(self.point.data, self.point.theta)):
                 own = FixedPoint(bits, max(0, self.point.data - fewer), max(0, self.point.theta - fewer))
-                if not self._enough(own.theta):
+                if not self._has_enough_bits(own.theta):
                     continue
                 scale = 2.0 ** (own.data - self.point.data)
                 x, y = (
                     (scale * most + 0.5, scale * total + 0.5 * rows)
                     for most, total in (value_bound.x, value_bound.y)
                 )
-                largest = value_bound._replace(x=x, y=y, point=own).of(theta).most.max()
+                largest = value_bound._replace(x=x, y=y, point=own).sum_bound(theta).most.max()
                 if largest < own.prime / 2:
                     return f"; data_bits = {own.data} and theta_bits = {own.theta}{prime} fit at the first θ"
         return ""
@@ -363,16 +342,16 @@ class Lagrange(EncodedScheme):
     ) -> Sequence[PayloadEncoder]:
         assert isinstance(problem, EncodedProblem)
         (reply,), (layer,) = replies, problem.layers
-        count = 0 if self.config.problem.batch == 0 else self.rows_of_task
-        drawn = BatchSampler(self.config.seed, 0, self.rows_of_part, count)  # the same rows at all workers
+        count = 0 if self.config.problem.batch == 0 else self.rows_per_task
+        drawn = BatchSampler(self.config.seed, 0, self.rows_per_part, count)  # the same rows at all workers
         coded = problem.encoded
-        return [Evaluate(self.polynomial(), coded["x"], coded["y"], layer, drawn, self.point, reply)]
+        return [PolynomialEncoder(self.polynomial(), coded["x"], coded["y"], layer, drawn, self.point, reply)]
 
     def work(self, problem: Problem, layouts: Sequence[Layout], number: int, shard: int | None) -> Work:
-        (layer,), context = problem.layers, BoundContext(self.rows_of_task)
+        (layer,), context = problem.layers, BoundContext(self.rows_per_task)
         inputs, outputs = layer.inputs + 1, layer.outputs
         x, y = (context.data(ones, ones) for ones in (np.ones((1, inputs)), np.ones((1, outputs))))
         self.polynomial()(x, y, context.constant(np.ones((outputs, inputs))))
         cost = 1.0 if self.point is None else MODULAR[self.point.bits]
         message = flops.message_flops(self.config, problem, layouts[number])
-        return Work(cost * context.flops + message, self.rows_of_task)
+        return Work(cost * context.flops + message, self.rows_per_task)

@@ -14,56 +14,35 @@ from ...transport.layout import Layout
 from ...transport.messages import Order, Reply, Task
 from ...util.errors import Failure
 from ...util.rng import BatchSampler
-from .data_blocks import Copies, DataBlockCode, RealValues
-from .decoded_state import PATTERNS, DecodedState
-from .polynomials import Bound, BoundContext, Fixed, FixedPoint, LogisticApproximation, Polynomial
+from .data_blocks import DataBlockCode, RealLagrangeCode, ReplicationCode
+from .decoded_state import SAMPLED_SETS, DecodedState
+from .polynomials import Bound, BoundContext, FixedMatrix, FixedPoint, LogisticApproximation, Polynomial
 
 
 class ValueBound(NamedTuple):
-    """Bound of a polynomial's values, given θ.
-
-    Attributes
-    ----------
-    polynomial : Polynomial
-    x, y : (ndarray, ndarray)
-        Largest magnitudes of inputs and targets, shape (1, columns), and bounds of the sums over rows; in the
-        integers that are sent.
-    rows : int
-        Rows that are summed over.
-    point : FixedPoint or None
-    """
+    """Bound of a polynomial's values, given θ."""
 
     polynomial: Polynomial
+    # largest magnitudes, shape (1, columns), and bounds of the sums over rows, in the integers that are sent
     x: tuple[np.ndarray, np.ndarray]
     y: tuple[np.ndarray, np.ndarray]
-    rows: int
+    rows: int  # rows in a sum
     point: FixedPoint | None
 
-    def of(self, weights: np.ndarray) -> Bound:
+    def sum_bound(self, weights: np.ndarray) -> Bound:
         """Return the bound of the sum over rows."""
         context = BoundContext(self.rows, self.point)
         with np.errstate(over="ignore", invalid="ignore"):  # θ may have diverged
-            bound: Bound = self.polynomial(
-                context.data(*self.x), context.data(*self.y), context.constant(weights)
-            )
+            x, y = context.data(*self.x), context.data(*self.y)
+            bound: Bound = self.polynomial(x, y, context.constant(weights))
         return bound
 
 
-class Evaluate(Memoryless):
+class PolynomialEncoder(Memoryless):
     """A worker's side: it evaluates the polynomial on its coded rows.
 
-    Parameters
-    ----------
-    polynomial : Polynomial
-    x, y : ndarray, shape (rows, inputs) and (rows, outputs)
-        Coded inputs and targets.
-    layer : Blocks
-        Of the weights in θ.
-    batches : BatchSampler
-        Numbers of the rows of an update.
-    point : FixedPoint or None
-        Representation of numbers modulo a prime; None: real numbers.
-    reply : Reply
+    `x`, (rows, inputs), and `y`, (rows, outputs), are coded; without a FixedPoint they are real numbers.
+    `layer` is that of the weights in θ, and `batches` draws the numbers of the rows of an update.
     """
 
     transient = "_polynomial", "_x", "_y", "_batches"  # in snapshots: nothing changes
@@ -89,13 +68,13 @@ class Evaluate(Memoryless):
             x, y = x[rows], y[rows]
         weights, payload = self._layer.weights, self._reply.payloads[0][0]
         if point is None:
-            with np.errstate(over="ignore", invalid="ignore"):  # rank 0 refuses what is not finite
+            with np.errstate(over="ignore", invalid="ignore"):  # rank 0 refuses results that are not finite
                 payload[:] = self._polynomial(x, y, weights(theta)).ravel()
         elif (theta.view(np.uint64) < point.prime).all():
-            sent = Fixed(point, weights(theta.view(np.uint64)), point.theta)
-            found = self._polynomial(Fixed(point, x, point.data), Fixed(point, y, point.data), sent)
-            payload.view(np.uint64)[:] = found.residues.ravel()
-        else:  # a fault has made it NaN
+            inputs, targets = (FixedMatrix(point, array, point.data) for array in (x, y))
+            sent = FixedMatrix(point, weights(theta.view(np.uint64)), point.theta)
+            payload.view(np.uint64)[:] = self._polynomial(inputs, targets, sent).residues.ravel()
+        else:  # a fault has corrupted θ
             payload.fill(np.nan)
         return float("nan")
 
@@ -103,24 +82,10 @@ class Evaluate(Memoryless):
 class LagrangeState(DecodedState):
     """State with the results of an update.
 
-    Parameters
-    ----------
-    theta : ndarray, shape (size,)
-    optimizer : Optimizer
-    layout : Layout
-    problem : Problem
-        Rank 0's: a linear model.
-    code : DataBlockCode
-    value_bound : ValueBound
-        Of the sum over the rows of all parts; of real numbers, of one worker's result.
-    scale : float
-        Factor that makes the decoded sum the mean over the training rows.
-
-    Attributes
-    ----------
-    error : float
-        Bound on the rounding error of an element of the last decoded gradient. Rounding of data and θ to
-        fixed point is not in it: modulo a prime it is zero.
+    `value_bound` is that of the sum over the rows of all parts, or with real numbers of one worker's result.
+    `scale` is the factor that makes the decoded sum the mean over the training rows. `error` bounds the
+    rounding error of an element of the last decoded gradient; modulo a prime it is zero, as it does not
+    include the rounding of data and θ to fixed point.
     """
 
     transient = "_code", "_value_bound", "_size"  # in snapshots
@@ -139,7 +104,7 @@ class LagrangeState(DecodedState):
         super().__init__(theta, optimizer, [layout], problem, code.liars)
         self._code, self._value_bound, self._scale = code, value_bound, scale
         dtype = theta.dtype if value_bound.point is None else np.dtype(np.uint64)
-        self._payloads = np.empty((len(code.words), len(theta)), dtype)
+        self._payloads = np.empty((len(code.generator), len(theta)), dtype)
         self._sent = np.empty(len(theta), dtype)
         self.error = 0.0
         self._begin()
@@ -147,27 +112,29 @@ class LagrangeState(DecodedState):
     def remarks(self) -> list[str]:
         code, point, polynomial = self._code, self._value_bound.point, self._value_bound.polynomial
         enough = (
-            f"any {code.needed} of {len(code.words)} results are enough for {code.parts} "
+            f"any {code.needed} of {len(code.generator)} results are enough for {code.parts} "
             f"part{'s' * (code.parts > 1)}"
         )
-        if isinstance(code, Copies):
-            enough += ", which are copied: so few workers bear more than with coded ones"
+        if isinstance(code, ReplicationCode):
+            enough += ", which are replicated: with so few workers, this tolerates more than coded parts"
         lines = [enough + (f"; {code.liars} of them may be wrong" if code.liars else "")]
-        if isinstance(code, RealValues):
-            conditions = code.conditions(PATTERNS)
+        if isinstance(code, RealLagrangeCode):
+            conditions = code.conditions(SAMPLED_SETS)
+            error, median, worst = self.bound(conditions[-1]), np.median(conditions), conditions[-1]
             lines.append(
-                f"condition number {np.median(conditions):.2g}, in the worst of {PATTERNS} random sets of "
-                f"results {conditions[-1]:.2g}: so much decoding multiplies rounding errors; elements of the "
-                f"first gradient are then off by at most {self.bound(conditions[-1]):.1g}"
+                f"condition number {median:.2g}, in the worst of {SAMPLED_SETS} random sets of results "
+                f"{worst:.2g}: decoding multiplies rounding errors by this factor; an element of the first "
+                f"gradient then has an error of at most {error:.1g}"
             )
         if point is not None:
-            lines.append(f"sums modulo 2^{point.bits} - 1 reach at most 2^{self.largest:.1f} at the first θ")
+            exponent = self.log2_bound
+            lines.append(f"sums modulo 2^{point.bits} - 1 reach at most 2^{exponent:.1f} at the first θ")
         if isinstance(polynomial, LogisticApproximation):
             falls = polynomial.coefficients[-1] < 0
             lines.append(
-                f"σ(z) is replaced by a polynomial of degree {polynomial.degree}: off by at most "
+                f"σ(z) is replaced by a polynomial of degree {polynomial.degree}: its error is at most "
                 f"{polynomial.error:.2g} for |z| ≤ {polynomial.bound:g}"
-                + ("; outside it falls: scores must stay inside" if falls else ", and by more outside")
+                + ("; outside it falls: scores must stay inside" if falls else ", and larger outside")
             )
         return lines
 
@@ -181,32 +148,32 @@ class LagrangeState(DecodedState):
         return Order(0, self.layouts[0].empty_codewords(), [self._sent.view(np.uint8)])
 
     def step(self, damping: float) -> float | None:
-        kept = self._right()
-        workers, point = [self._workers[place] for place in kept], self._value_bound.point
-        found = self._code.decode(workers, self._payloads[kept])
+        places = self._correct_places()
+        workers, point = [self._workers[place] for place in places], self._value_bound.point
+        total = self._code.decode(workers, self._payloads[places])
         if point is None:
             self.error = self.bound(float(np.abs(self._code.weights(workers)).sum()))
         else:
-            found = point.restored(found, self._size.fraction)
-        derivatives = self._scale * found.reshape(self._layer.outputs, -1)
-        norm = self._step_along(np.arange(derivatives.shape[1]), derivatives, damping)
+            total = point.to_float(total, self._size.fraction)
+        derivatives = self._scale * total.reshape(self._layer.outputs, -1)
+        norm = self._apply_derivatives(np.arange(derivatives.shape[1]), derivatives, damping)
         self._begin()
         return norm
 
     @property
-    def largest(self) -> float:
+    def log2_bound(self) -> float:
         """Logarithm to base 2 of the bound on sums modulo a prime; infinite or nan if θ has diverged."""
         with np.errstate(divide="ignore"):
             return float(np.log2(self._size.most.max()))
 
     def overflow(self) -> str:
-        """Say why the sum of this update may not fit into the field; empty: it does, or numbers are real."""
-        point, largest = self._value_bound.point, self.largest
-        if point is None or largest < np.log2(point.prime / 2):
+        """Return the reason why this update's sum may not fit into the field, or ""."""
+        point, exponent = self._value_bound.point, self.log2_bound
+        if point is None or exponent < np.log2(point.prime / 2):
             return ""
-        said = f"sums may reach 2^{largest:.1f}" if np.isfinite(largest) else "sums are beyond all bounds"
+        size = f"sums may reach 2^{exponent:.1f}" if np.isfinite(exponent) else "sums are beyond all bounds"
         return (
-            f"scheme.options.prime: {said}, with {point.data} fractional bits of data and {point.theta} of "
+            f"scheme.options.prime: {size}, with {point.data} fractional bits of data and {point.theta} of "
             f"θ; modulo 2^{point.bits} - 1 they must be below 2^{point.bits - 1}"
         )
 
@@ -217,36 +184,33 @@ class LagrangeState(DecodedState):
 
     def restored(self) -> None:
         """Compute what follows from θ."""
-        self._size = self._value_bound.of(self._layer.weights(self.theta))
+        self._size = self._value_bound.sum_bound(self._layer.weights(self.theta))
 
     def bound(self, amplification: float) -> float:
         """Return a bound on the rounding error of an element of the decoded gradient, of real numbers.
 
-        Parameters
-        ----------
-        amplification : float
-            Sum of the magnitudes of the decoding weights.
+        `amplification` is the sum of the magnitudes of the decoding weights.
         """
-        # Sums over rows and inputs, of coding and decoding; the decoding weights are off by some ε a worker.
+        # Sums over rows and inputs, of coding and decoding; the weights have errors of some ε a worker.
         terms = self._value_bound.rows + len(self.theta) + 16 * len(self._payloads)
         return self._scale * amplification * terms * self._noise()
 
     def _noise(self) -> float:
-        """Return the rounding error of an element of a result, of real numbers, if it were rounded once."""
+        """Return the error of a single rounding of an element of a result, of real numbers."""
         limits = np.finfo(self.theta.dtype)
         return float(limits.eps * self._size.most.max() + limits.tiny * self._value_bound.rows)
 
-    def _keep(self, payload: np.ndarray) -> None:
+    def _store(self, payload: np.ndarray) -> None:
         self._payloads[len(self._workers)] = payload[0].view(self._payloads.dtype)
 
-    def _share(self) -> float:
+    def _fraction(self) -> float:
         return self._code.captured(self._workers)
 
     def _locate(self) -> list[int] | None:
         noise = self._noise() if self._value_bound.point is None else 0.0
         return self._code.locate(self._workers, self._payloads[: len(self._workers)], noise)
 
-    def _obstacle(self) -> str:
-        if self._share() < 1:
+    def _failure(self) -> str:
+        if self._fraction() < 1:
             return f"{len(self._workers)} results, and {self._code.needed} are needed"
         return f"more than {self._code.liars} of {len(self._workers)} results contradict the others"

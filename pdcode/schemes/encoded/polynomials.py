@@ -2,8 +2,8 @@
 
 A polynomial is written once, as an expression in the inputs x (rows, inputs), the targets y (rows, outputs)
 and the weights θ (outputs, inputs), with ``+``, ``-``, ``*``, ``@`` and ``.T``. It is evaluated with floating
-point numbers; with fixed point numbers modulo a prime, `Fixed`; and with `Bound`, which bounds the result and
-determines its degree in the data and its cost.
+point numbers; with fixed point numbers modulo a prime, `FixedMatrix`; and with `Bound`, which bounds the
+result and determines its degree in the data and its cost.
 """
 
 from __future__ import annotations
@@ -121,17 +121,17 @@ class FixedPoint(msgspec.Struct, frozen=True):
         scaled: np.ndarray = np.rint(np.ldexp(np.asarray(numbers, np.float64), fraction))
         return scaled
 
-    def fixed(self, numbers: np.ndarray | float, fraction: int) -> Fixed:
+    def fixed(self, numbers: np.ndarray | float, fraction: int) -> FixedMatrix:
         """Return a matrix, or a number, modulo the prime."""
         integers = np.atleast_2d(self.integers(numbers, fraction))
-        return Fixed(self, residues(integers, self.prime), fraction)
+        return FixedMatrix(self, residues(integers, self.prime), fraction)
 
-    def restored(self, found: np.ndarray, fraction: int) -> np.ndarray:
+    def to_float(self, elements: np.ndarray, fraction: int) -> np.ndarray:
         """Return the numbers that residues with `fraction` fractional bits represent, float64."""
-        return np.ldexp(to_signed(found, self.prime).astype(np.float64), -fraction)
+        return np.ldexp(to_signed(elements, self.prime).astype(np.float64), -fraction)
 
 
-class Fixed:
+class FixedMatrix:
     """A matrix modulo a prime, uint64, whose elements represent numbers with `fraction` fractional bits.
 
     A product has the fractional bits of both factors; before a sum the term with fewer is multiplied by a
@@ -142,52 +142,52 @@ class Fixed:
         self.point, self.residues, self.fraction = point, residues, fraction
 
     @property
-    def T(self) -> Fixed:  # noqa: N802
-        return Fixed(self.point, self.residues.T, self.fraction)
+    def T(self) -> FixedMatrix:  # noqa: N802
+        return FixedMatrix(self.point, self.residues.T, self.fraction)
 
-    def __matmul__(self, other: Fixed) -> Fixed:
+    def __matmul__(self, other: FixedMatrix) -> FixedMatrix:
         found = product(self.residues, other.residues, self.point.prime)
-        return Fixed(self.point, found, self.fraction + other.fraction)
+        return FixedMatrix(self.point, found, self.fraction + other.fraction)
 
-    def __mul__(self, other: Fixed | float) -> Fixed:
+    def __mul__(self, other: FixedMatrix | float) -> FixedMatrix:
         factor = self._constant(other)
         found = np.empty(self.residues.shape, np.uint64)
         spread = np.ascontiguousarray(np.broadcast_to(factor.residues, found.shape))
         mine = np.ascontiguousarray(self.residues)
         field.multiply(mine.ravel(), spread.ravel(), self.point.prime, found.reshape(-1))
-        return Fixed(self.point, found, self.fraction + factor.fraction)
+        return FixedMatrix(self.point, found, self.fraction + factor.fraction)
 
-    def __add__(self, other: Fixed | float) -> Fixed:
+    def __add__(self, other: FixedMatrix | float) -> FixedMatrix:
         mine, term = self._aligned(self._constant(other))
         prime = np.uint64(self.point.prime)
         total = mine.residues + term.residues
-        return Fixed(self.point, np.where(total >= prime, total - prime, total), mine.fraction)
+        return FixedMatrix(self.point, np.where(total >= prime, total - prime, total), mine.fraction)
 
-    def __sub__(self, other: Fixed | float) -> Fixed:
+    def __sub__(self, other: FixedMatrix | float) -> FixedMatrix:
         term = self._constant(other)
         negative = np.where(term.residues, np.uint64(self.point.prime) - term.residues, np.uint64(0))
-        return self + Fixed(self.point, negative, term.fraction)
+        return self + FixedMatrix(self.point, negative, term.fraction)
 
-    def __rsub__(self, other: float) -> Fixed:
+    def __rsub__(self, other: float) -> FixedMatrix:
         return self._constant(other) - self
 
-    def __neg__(self) -> Fixed:
+    def __neg__(self) -> FixedMatrix:
         return self * -1.0
 
     __rmul__, __radd__ = __mul__, __add__
 
-    def _constant(self, other: Fixed | float) -> Fixed:
-        if isinstance(other, Fixed):
+    def _constant(self, other: FixedMatrix | float) -> FixedMatrix:
+        if isinstance(other, FixedMatrix):
             return other
         return self.point.fixed(other, 0 if float(other).is_integer() else self.point.theta)
 
-    def _aligned(self, other: Fixed) -> tuple[Fixed, Fixed]:
+    def _aligned(self, other: FixedMatrix) -> tuple[FixedMatrix, FixedMatrix]:
         """Return both with the larger one of their numbers of fractional bits."""
         most = max(self.fraction, other.fraction)
         mine, others = (
             each if each.fraction == most else each * 2.0 ** (most - each.fraction) for each in (self, other)
         )
-        return Fixed(self.point, mine.residues, most), Fixed(self.point, others.residues, most)
+        return FixedMatrix(self.point, mine.residues, most), FixedMatrix(self.point, others.residues, most)
 
 
 class BoundContext:

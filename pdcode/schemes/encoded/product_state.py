@@ -1,7 +1,8 @@
 """Both sides of two coded products: scores X θ, then Xᵀ R of the losses' derivatives R.
 
-In round 0 a worker multiplies its encoded rows by θ, in round 1 its encoded columns by R. The result is that
-combination of the rows of the product. Rank 0 decodes them in each round; it knows the targets, hence R.
+In round 0 a worker multiplies its encoded rows by θ, in round 1 its encoded columns by R. The result is the
+same combination of the rows of the product. Rank 0 decodes the products in each round; it has the targets,
+and computes R.
 """
 
 from __future__ import annotations
@@ -19,11 +20,11 @@ from ...problems import Problem
 from ...problems.partition import Blocks
 from ...transport.layout import Layout
 from ...transport.messages import Order, Reply, Task
-from .coded_data import AHEAD, CodedData, CoordinateBlocks, DataEncoder, RowGroups
-from .decoded_state import PATTERNS, DecodedState
+from .coded_data import FIRST_GROUP, CodedData, CoordinateBlocks, DataEncoder, RowGroups
+from .decoded_state import SAMPLED_SETS, DecodedState
 from .real_code import RealCode
 
-COMBINATIONS = 3  # random combinations of a payload's elements in which errors are sought
+COMBINATIONS = 3  # random combinations of a payload's elements, in which errors are searched for
 
 
 class ScoreProduct(Memoryless):
@@ -37,19 +38,19 @@ class ScoreProduct(Memoryless):
         self._payload = reply.payloads[0]
 
     def encode(self, theta: np.ndarray, task: Task) -> float:
-        whole = self._inputs.all or not task.version
+        full = self._inputs.complete or not task.version
         outputs, size = self._layer.outputs, self._layer.length
-        if not whole:
-            changed = self._inputs.inputs_of(self._inputs.of(task.version - 1))
+        if not full:
+            changed = self._inputs.inputs_of(self._inputs.blocks_of(task.version - 1))
             size = len(changed) * outputs
         self._encoded.take(task.body[size * theta.itemsize :])
         rows = self._groups.select(self._encoded.rows, task.version)
-        if whole:
+        if full:
             product = rows @ self._layer.weights(theta[:size]).T
         else:
             inside = changed < self._inputs.inputs
             product = rows[:, changed[inside]] @ theta[:size].reshape(-1, outputs)[inside]
-        fill(self._payload[0], product)
+        write_padded(self._payload[0], product)
         return float("nan")
 
 
@@ -68,65 +69,35 @@ class GradientProduct(Memoryless):
         self._encoded.take(task.body[size * theta.itemsize :])
         columns = self._groups.select(self._encoded.columns, task.version)
         columns = columns.reshape(-1, columns.shape[-1])
-        if not self._inputs.all:
-            columns = columns[:, self._inputs.of(task.version)]
-        fill(self._payload[0], columns.T @ theta[:size].reshape(-1, self._outputs))
+        if not self._inputs.complete:
+            columns = columns[:, self._inputs.blocks_of(task.version)]
+        write_padded(self._payload[0], columns.T @ theta[:size].reshape(-1, self._outputs))
         return float("nan")
 
 
-def fill(payload: np.ndarray, product: np.ndarray) -> None:
-    """Write a product to the beginning of a payload, and zeros behind it."""
+def write_padded(payload: np.ndarray, product: np.ndarray) -> None:
+    """Write a product to the beginning of a payload, followed by zeros."""
     payload[: product.size] = product.ravel()
     payload[product.size :] = 0
 
 
 class ProductCode(NamedTuple):
-    """The code of products, and how they are decoded.
+    """The code of products, and its decoding."""
 
-    Attributes
-    ----------
-    words : ndarray, shape (n, k)
-        Coefficients of each worker.
-    needed : int
-        Number of results with which a round can end.
-    locator : RealCode or None
-        The code of which `words` is a generator, to locate wrong results; None: none are looked for.
-    liars : int
-        Largest number of wrong results.
-    """
-
-    words: np.ndarray
-    needed: int
-    locator: RealCode | None = None
-    liars: int = 0
+    generator: np.ndarray  # coefficients of each worker, (n, k)
+    needed: int  # number of results with which a round can end
+    locator: RealCode | None = None  # code with this generator, to locate wrong results, if any
+    liars: int = 0  # largest number of wrong results
 
     def conditions(self, samples: int) -> np.ndarray:
-        """Return condition numbers of decoding from random sets of enough results, ascending."""
-        random, (count, _) = np.random.default_rng(0), self.words.shape
+        """Return condition numbers of decoding from random sets of `needed` results, ascending."""
+        random, (count, _) = np.random.default_rng(0), self.generator.shape
         sets = (random.choice(count, self.needed, replace=False) for _ in range(samples))
-        return np.sort([np.linalg.cond(self.words[each]) for each in sets])
+        return np.sort([np.linalg.cond(self.generator[each]) for each in sets])
 
 
 class ProductState(DecodedState):
-    """State with the results of a round, and the scores of the rows.
-
-    Parameters
-    ----------
-    theta : ndarray, shape (size,)
-    optimizer : Optimizer
-    layouts : sequence of Layout
-        Message layouts of the two rounds.
-    problem : Problem
-        Rank 0's: a linear model.
-    targets : ndarray
-        Targets of all rows.
-    data : DataEncoder
-    code : ProductCode
-    groups : RowGroups
-    inputs : CoordinateBlocks
-    seed : int
-        Key of random combinations.
-    """
+    """State with the results of a round, and the rows' scores; `seed` is that of random combinations."""
 
     transient = "_targets", "_data", "_code", "_groups", "_inputs", "_head", "_matrix"  # in snapshots
 
@@ -149,34 +120,33 @@ class ProductState(DecodedState):
         self._outputs, dtype = self._layer.outputs, theta.dtype
         self._evaluate = problem.network.loss.evaluator(dtype)
         self._scores = np.zeros((groups.count * groups.width, self._outputs), dtype)  # of all rows
-        # … and of the rows of an update:
-        self._derivatives = np.zeros((groups.most * groups.width, self._outputs), dtype)
+        self._derivatives = np.zeros((groups.max_used * groups.width, self._outputs), dtype)  # of an update's
         self._received = [PayloadStore(layout.units[0].length, dtype) for layout in layouts]
-        self._before = theta.copy()  # of which the scores are
-        self._sent = [groups.first] * len(code.words)  # groups that each worker has
+        self._before = theta.copy()  # the θ of the scores
+        self._sent = [groups.first] * len(code.generator)  # groups that each worker has
         self._begin()
 
     def remarks(self) -> list[str]:
-        (workers, width), conditions = self._code.words.shape, self._code.conditions(PATTERNS)
+        (workers, width), conditions = self._code.generator.shape, self._code.conditions(SAMPLED_SETS)
         return [
             f"any {self._code.needed} of {workers} results are enough for {width} blocks; condition number "
-            f"{np.median(conditions):.2g}, in the worst of {PATTERNS} random sets of results "
-            f"{conditions[-1]:.2g}: so much decoding multiplies rounding errors"
+            f"{np.median(conditions):.2g}, in the worst of {SAMPLED_SETS} random sets of results "
+            f"{conditions[-1]:.2g}: decoding multiplies rounding errors by this factor"
         ]
 
     def order(self, worker: int, task: int) -> Order:
         parts = [self._head.reshape(-1).view(np.uint8)]
-        first, there = self._sent[worker], self._groups.there(self._version)
-        if first < there:
-            self._sent[worker] = there
-            encoded = self._data.encode(self._code.words[worker], first, there)
-            at = np.array([first], AHEAD)
+        first, available = self._sent[worker], self._groups.available(self._version)
+        if first < available:
+            self._sent[worker] = available
+            encoded = self._data.encode(self._code.generator[worker], first, available)
+            at = np.array([first], FIRST_GROUP)
             parts += [each.reshape(-1).view(np.uint8) for each in (at, *encoded)]
         return Order(0, self.layouts[self.round].empty_codewords(), parts, round=self.round)
 
     def ready(self, seen: Seen, expected: int) -> bool:
-        if self._wrong is None and expected == 0 and len(self._workers) >= self._code.words.shape[1]:
-            self._wrong = self._locate()  # with fewer than a round should end with
+        if self._wrong is None and expected == 0 and len(self._workers) >= self._code.generator.shape[1]:
+            self._wrong = self._locate()  # with fewer results than `needed`, as no more will arrive
         return super().ready(seen, expected)
 
     def step(self, damping: float) -> float | None:
@@ -186,10 +156,10 @@ class ProductState(DecodedState):
             self.round = 1
             self._begin()
             return None
-        numbers = self._inputs.inputs_of(self._inputs.of(self._version))
+        numbers = self._inputs.inputs_of(self._inputs.blocks_of(self._version))
         inside = numbers < self._inputs.inputs
         self._before[:] = self.theta
-        norm = self._step_along(numbers[inside], product[inside].T, damping)
+        norm = self._apply_derivatives(numbers[inside], product[inside].T, damping)
         self.round = 0
         self._begin()
         return norm
@@ -207,21 +177,21 @@ class ProductState(DecodedState):
             received.clear()
         self._combined: list[np.ndarray] = []  # of each result, shape (COMBINATIONS,)
         self._matrix: np.ndarray | None = None
-        self._head = self._to_send()
+        self._head = self._operand()
 
     def restored(self) -> None:
         """Find what all tasks of the round are sent where it is now."""
-        self._head = self._to_send()
+        self._head = self._operand()
 
-    def _to_send(self) -> np.ndarray:
-        """Return what all tasks of the round are sent: the factor of the encoded matrix."""
+    def _operand(self) -> np.ndarray:
+        """Return the factor of the encoded matrix in this round, which is sent with all tasks."""
         if self.round:
             return self._derivatives[: self._groups.number(self._version) * self._groups.width]
-        return self.theta if self._inputs.all or not self._version else self._change()
+        return self.theta if self._inputs.complete or not self._version else self._change()
 
     def _change(self) -> np.ndarray:
         """Return the last step's change of the weights, shape (inputs of the update, outputs)."""
-        numbers = self._inputs.inputs_of(self._inputs.of(self._version - 1))
+        numbers = self._inputs.inputs_of(self._inputs.blocks_of(self._version - 1))
         inside = numbers < self._inputs.inputs
         change = np.zeros((len(numbers), self._outputs), self.theta.dtype)
         now, before = (self._layer.weights(each)[:, numbers[inside]] for each in (self.theta, self._before))
@@ -236,45 +206,46 @@ class ProductState(DecodedState):
             self._matrix = 2 * np.random.Generator(np.random.Philox(key=key)).random(shape) - 1
         return self._matrix
 
-    def _keep(self, payload: np.ndarray) -> None:
+    def _store(self, payload: np.ndarray) -> None:
         self._received[self.round].add(payload)
         if self._code.locator is not None:
             self._combined.append(payload[0] @ self._random())
 
-    def _share(self) -> float:
+    def _fraction(self) -> float:
         return len(self._workers) / self._code.needed
 
-    def _obstacle(self) -> str:
-        count, least = len(self._workers), self._code.words.shape[1]
+    def _failure(self) -> str:
+        count, least = len(self._workers), self._code.generator.shape[1]
         if count < least:
             return f"{count} results, and {least} are needed"
         return f"more than {(count - least) // 2} of {count} results contradict the others"
 
     def _locate(self) -> list[int] | None:
-        locator, words = self._code.locator, self._code.words[self._workers]
+        locator, coefficients = self._code.locator, self._code.generator[self._workers]
         if locator is None:
             return []
-        rows = self._groups.rows_of(self._groups.of(self._version))
+        rows = self._groups.rows_of(self._groups.groups_of(self._version))
         limits = np.finfo(self.theta.dtype)
-        size = np.sqrt(self._data.squares[rows].sum()) * norm(self._head)
-        noise = float(limits.eps) * size * np.linalg.norm(words, axis=1) + float(limits.tiny) * len(rows)
+        size = np.sqrt(self._data.squares[rows].sum()) * safe_norm(self._head)
+        noise = float(limits.eps) * size * np.linalg.norm(coefficients, axis=1)
+        noise += float(limits.tiny) * len(rows)
         return locator.locate(self._workers, np.array(self._combined, np.float64), self._code.liars, noise)
 
     def _decode(self) -> np.ndarray:
         """Return the rows of the product, shape (rows, outputs)."""
         received, width = self._received[self.round], self._groups.width
-        kept = self._right()
-        words = self._code.words[np.array(self._workers)[kept]]
+        places = self._correct_places()
+        coefficients = self._code.generator[np.array(self._workers)[places]]
         out = np.empty((width, received.elements), self.theta.dtype)
-        received.combine(np.linalg.pinv(words).T, out, rows=kept)
+        received.combine(np.linalg.pinv(coefficients).T, out, rows=places)
         return out.reshape(width, -1, self._outputs).transpose(1, 0, 2).reshape(-1, self._outputs)
 
     def _differentiate(self, product: np.ndarray) -> None:
         """Write the derivatives of the mean loss by the scores, given the product of round 0."""
         groups = self._groups
-        numbers = groups.rows_of(groups.of(self._version))
+        numbers = groups.rows_of(groups.groups_of(self._version))
         inside = numbers < groups.rows
-        if self._inputs.all:
+        if self._inputs.complete:
             scores = product[: len(numbers)][inside]
         else:
             self._scores += product
@@ -285,7 +256,7 @@ class ProductState(DecodedState):
         self._derivatives[: len(numbers)][~inside] = 0
 
 
-def norm(vector: np.ndarray) -> float:
-    """Return the Euclidean norm, where squares would overflow or vanish, too."""
+def safe_norm(vector: np.ndarray) -> float:
+    """Return the Euclidean norm, without overflow or underflow of the squares."""
     largest = float(np.abs(vector).max(initial=0.0))
     return largest * float(np.linalg.norm(vector / largest)) if 0 < largest < np.inf else largest

@@ -11,7 +11,12 @@ import pytest
 import scipy.stats
 
 from pdcode.schemes.encoded import field_code as fields
-from pdcode.schemes.encoded.data_blocks import Copies, DataBlockCode, FieldValues, RealValues
+from pdcode.schemes.encoded.data_blocks import (
+    DataBlockCode,
+    FieldLagrangeCode,
+    RealLagrangeCode,
+    ReplicationCode,
+)
 from pdcode.schemes.encoded.field_code import PRIMES
 
 M61, SIZE = PRIMES[61], 3
@@ -30,14 +35,14 @@ class Setting:
     """Parts, what workers compute of coded ones, and the sum that is wanted."""
 
     def __init__(self, code: DataBlockCode, degree: int, parts: int, prime: int | None) -> None:
-        random, held = np.random.default_rng(4), code.words.shape[1]
+        random, held = np.random.default_rng(4), code.generator.shape[1]
         if prime is None:
             data = random.standard_normal((held, SIZE))
-            coded = code.words @ data
+            coded = code.generator @ data
             self.sum = powers(data[:parts], degree, prime).sum(axis=0)
         else:
             data = random.integers(0, prime, (held, SIZE), np.uint64)
-            coded = fields.product(code.words, data, prime)
+            coded = fields.product(code.generator, data, prime)
             whole = powers(data[:parts], degree, prime).astype(object)
             self.sum = (whole.sum(axis=0) % prime).astype(np.uint64)
         self.code, self.prime, self.payloads = code, prime, powers(coded, degree, prime)
@@ -60,11 +65,11 @@ class Setting:
 def setting(workers: int, parts: int, liars: int, colluders: int, degree: int, prime: int | None) -> Setting:
     code: DataBlockCode
     if colluders == 0 and workers < parts * degree - 1:
-        code = Copies(workers, parts, liars, prime)
+        code = ReplicationCode(workers, parts, liars, prime)
     elif prime is None:
-        code = RealValues(workers, parts, liars, degree, 1)
+        code = RealLagrangeCode(workers, parts, liars, degree, 1)
     else:
-        code = FieldValues(workers, parts, liars, colluders, degree, prime)
+        code = FieldLagrangeCode(workers, parts, liars, colluders, degree, prime)
     return Setting(code, degree, parts, prime)
 
 
@@ -87,7 +92,7 @@ def test_all_sets_of_as_many_as_needed_decode_and_none_of_one_fewer(
 ) -> None:
     made = setting(*numbers)
     workers, parts, liars, colluders, degree, _ = numbers
-    copied = isinstance(made.code, Copies)
+    copied = isinstance(made.code, ReplicationCode)
     if copied:
         assert made.code.needed == workers - workers // parts + 1 + 2 * liars
     else:
@@ -157,7 +162,7 @@ def test_liars_of_any_kind_are_named_and_left_out(
 def test_all_shares_of_colluders_are_equally_likely(parts: int, colluders: int, prime: int) -> None:
     """For each set of T workers, and whatever the data are, over all random numbers."""
     workers = prime - 1 - parts - colluders
-    words = FieldValues(workers, parts, 0, colluders, 1, prime).words
+    words = FieldLagrangeCode(workers, parts, 0, colluders, 1, prime).generator
     pads = np.array(list(product(range(prime), repeat=colluders)), np.uint64).T
     for data in product((0, 1, prime - 1), repeat=parts):
         held = np.concatenate([np.tile(np.array(data, np.uint64)[:, None], pads.shape[1]), pads])
@@ -172,7 +177,7 @@ def test_all_shares_of_colluders_are_equally_likely(parts: int, colluders: int, 
 
 @pytest.mark.parametrize("colluders", [1, 2])
 def test_shares_in_a_large_field_pass_a_chi_squared_test(colluders: int) -> None:
-    words, count = FieldValues(9, 2, 0, colluders, 2, M61).words, 20_000
+    words, count = FieldLagrangeCode(9, 2, 0, colluders, 2, M61).generator, 20_000
     pads = fields.uniform(colluders * count, M61, np.random.default_rng(7).bytes).reshape(colluders, count)
     held = np.concatenate([np.full((2, count), 12345, np.uint64), pads])
     shares = fields.product(words, held, M61)
@@ -185,7 +190,7 @@ def test_shares_in_a_large_field_pass_a_chi_squared_test(colluders: int) -> None
 @pytest.mark.parametrize("prime", [M61, None])
 def test_copies_that_contradict_each_other_too_often_are_not_decoded(prime: int | None) -> None:
     made = setting(8, 2, 1, 0, 5, prime)
-    assert isinstance(made.code, Copies)
+    assert isinstance(made.code, ReplicationCode)
     sent = made.payloads.copy()
     sent[[0, 2]] = 5  # two liars, of the one that is allowed: each part has four copies
     assert made.code.locate(range(8), sent, NOISE) is None

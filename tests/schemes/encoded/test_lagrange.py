@@ -237,13 +237,13 @@ def test_data_do_not_show_in_what_a_worker_has() -> None:
     ("changes", "message"),
     [
         (["scheme.options.parts=4"], "7 workers are too few for parts = 4 at degree 2, stragglers = 1"),
-        (["scheme.options.parts=4"], "as they are: parts = 3, or stragglers = 0"),
-        (["scheme.options.parts=5"], "feasible with the others as they are: parts = 3"),
+        (["scheme.options.parts=4"], "unchanged: parts = 3, or stragglers = 0"),
+        (["scheme.options.parts=5"], "feasible with the others unchanged: parts = 3"),
         (["scheme.options.liars=3"], "liars = 3 and colluders = 0; .*: stragglers = 0, or liars = 2"),
         (["scheme.options={liars=2,colluders=3,arithmetic='field'}"], "colluders = 0"),
-        (["scheme.options.stragglers=7"], "stragglers = 7, .*are: stragglers = 6"),
+        (["scheme.options.stragglers=7"], "stragglers = 7, .*unchanged: stragglers = 6"),
         (["scheme.options.parts=2000000000"], "parts = 2000000000 at .*: parts = 3$"),
-        (["scheme.options={stragglers=1000000000000,liars=5}"], "as they are: nothing"),
+        (["scheme.options={stragglers=1000000000000,liars=5}"], "unchanged: nothing"),
         (["scheme.options.colluders=1"], "scheme.options.colluders: 1: real numbers hide nothing"),
         ([FIELD, "problem.dtype=float32"], "problem.dtype: 'float32': residues travel as eight bytes"),
         ([FIELD, "scheme.options.prime=7"], "scheme.options.prime: "),
@@ -343,14 +343,17 @@ def test_remarks_say_what_is_made_of_the_options() -> None:
     lines = {
         "": ["any 5 of 7 results are enough for 3 parts", "condition number"],
         "scheme.options={liars=2}": ["for 1 part; 2 of them may be wrong"],
-        "scheme.options={parts=5,stragglers=0}": ["which are copied"],
+        "scheme.options={parts=5,stragglers=0}": ["which are replicated"],
         "scheme.options={arithmetic='field'}": ["sums modulo 2^61 - 1 reach at most 2^"],
     }
     for override, words in lines.items():
         sets = [*JOB, *DATA, "workers.count=7", *([override] if override else [])]
         said = "\n".join(prepare(resolve({}, sets)).remarks())
         assert all(word in said for word in words), said
-    for sigmoid, words in ((1, "off by at most 0.17 for |z| ≤ 5, and by more"), (3, "≤ 5; outside it falls")):
+    for sigmoid, words in (
+        (1, "its error is at most 0.17 for |z| ≤ 5, and larger"),
+        (3, "≤ 5; outside it falls"),
+    ):
         sets = [*JOB, *LOGISTIC, "workers.count=7", f"scheme.options.sigmoid={sigmoid}"]
         said = "\n".join(prepare(resolve({}, sets)).remarks())
         assert words in said
@@ -384,7 +387,7 @@ def test_what_is_said_to_be_feasible_is_and_one_more_is_not(
     design = Design(workers, parts, stragglers, liars, colluders, degree)
     assert (design.spare >= 0) == feasible(design)
     if design.spare < 0:
-        said = dict(each.split(" = ") for each in design.nearest())
+        said = dict(each.split(" = ") for each in design.feasible())
         for key in ("parts", "stragglers", "liars", "colluders"):
             numbers = range(key == "parts", getattr(design, key))
             possible = [number for number in numbers if feasible(design._replace(**{key: number}))]

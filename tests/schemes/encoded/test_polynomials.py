@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pdcode.schemes.encoded.field_code import residues
 from pdcode.schemes.encoded.polynomials import (
     BoundContext,
-    Fixed,
+    FixedMatrix,
     FixedPoint,
     LeastSquaresPolynomial,
     LogisticApproximation,
@@ -60,7 +60,7 @@ def test_fixed_point_is_exact_and_within_the_bound(
         polynomial.coefficients = [round(8 * each) / 8 for each in polynomial.coefficients]
     exact = polynomial(x, y, theta)
     found = polynomial(point.fixed(x, 1), point.fixed(y, 1), point.fixed(theta, 3))
-    np.testing.assert_array_equal(point.restored(found.residues, found.fraction), exact)
+    np.testing.assert_array_equal(point.to_float(found.residues, found.fraction), exact)
     context = BoundContext(rows, point)
     data = [np.abs(point.integers(array, 1)) for array in (x, y)]
     sizes = [context.data(each.max(axis=0)[None], each.sum(axis=0)[None]) for each in data]
@@ -78,13 +78,13 @@ def test_arithmetic_in_fixed_point(numbers: list[int], other: int) -> None:
     """With different fractional bits, of which a sum has the more."""
     point = FixedPoint(31, 0, 0)
     array = np.array([numbers], float) / 4
-    fixed, one = point.fixed(array, 2), Fixed(point, residues(np.array([[other]]), point.prime), 0)
+    fixed, one = point.fixed(array, 2), FixedMatrix(point, residues(np.array([[other]]), point.prime), 0)
     for found, expected in (
         (fixed + one, array + other), (fixed - one, array - other), (fixed * one, array * other),
         (fixed - 7.0, array - 7), (3.0 * fixed, 3 * array), (1.0 + fixed.T, 1 + array.T),
         (fixed @ fixed.T, array @ array.T),
     ):  # fmt: skip
-        np.testing.assert_array_equal(point.restored(found.residues, found.fraction), expected)
+        np.testing.assert_array_equal(point.to_float(found.residues, found.fraction), expected)
 
 
 def test_operations_are_counted() -> None:
@@ -124,7 +124,7 @@ def test_negatives_and_differences_from_numbers():
     x = np.rint(random.normal(size=(3, 3)) * 1024) / 1024
     for expression in (lambda x: -x, lambda x: 1.5 - x, lambda x: 2.0 - x * x):
         found = expression(point.fixed(x, point.data))
-        np.testing.assert_allclose(point.restored(found.residues, found.fraction), expression(x), atol=1e-12)
+        np.testing.assert_allclose(point.to_float(found.residues, found.fraction), expression(x), atol=1e-12)
 
 
 def test_constants_of_too_few_bits_are_far_off():
