@@ -14,58 +14,25 @@ from . import description, statistics
 
 @dataclass(frozen=True)
 class Summary:
-    """Headline figures of a run; nan if unknown or not measured.
+    """Headline figures of a run; nan if unknown or not measured."""
 
-    Attributes
-    ----------
-    trace : str
-        The file.
-    scheme : str
-        Name of the scheme.
-    workers : int
-        Number of workers.
-    clock : {"real", "virtual"}
-    finished : bool
-        False for a running or killed run; the figures are then those so far.
-    failure : str
-        Why the run failed, such as "interrupted"; empty if it did not.
-    seconds : float
-        Time from the start to the stop; outstanding payloads may have arrived later.
-    target : str
-        Loss or accuracy to reach, such as "loss 0.05"; empty without one.
-    target_s : float
-        Time of the first measurement that reached the target; infinite if none did.
-    updates : int
-        Number of updates of θ.
-    loss, accuracy : float
-        Last training loss, and last test accuracy (R² for regression).
-    arrivals : int
-        Number of payloads that reached rank 0.
-    wasted : float
-        Fraction of the arrivals that were too late to be used.
-    staleness : float
-        Median number of updates between a task's θ and the arrival of its payload, as `Staleness.of`.
-    bytes_up, bytes_down : int
-        Bytes of payloads and of tasks, with headers, without set-up.
-    """
-
-    trace: str
+    trace: str  # the file
     scheme: str
     workers: int
-    clock: str
-    finished: bool
-    failure: str
-    seconds: float
-    target: str
-    target_s: float
+    clock: str  # real or virtual
+    finished: bool  # False for a running or killed run; the figures are then those so far
+    failure: str  # why the run failed, such as "interrupted"; empty if it did not
+    seconds: float  # from the start to the stop; outstanding payloads may have arrived later
+    target: str  # loss or accuracy to reach, such as "loss 0.05"; empty without one
+    target_s: float  # time of the first measurement that reached the target; infinite if none did
     updates: int
-    loss: float
-    accuracy: float
-    arrivals: float
-    wasted: float
-    staleness: float
-    bytes_up: float
-    bytes_down: float
+    loss: float  # the last training loss
+    accuracy: float  # the last test accuracy (R² for regression)
+    arrivals: float  # payloads that reached rank 0
+    wasted: float  # fraction of the arrivals that were too late to be used
+    staleness: float  # median number of updates between a task's θ and the arrival of its payload
+    bytes_up: float  # of payloads with headers, without set-up
+    bytes_down: float  # of tasks
 
 
 def summarise(trace: Trace, loss: float | None = None, accuracy: float | None = None) -> Summary:

@@ -32,8 +32,10 @@ class Trace(reader.Trace):
         Returns
         -------
         dict
-            The attributes of `pdcode.analysis.summary.Summary`: seconds, target_s, updates, loss, accuracy,
-            wasted, bytes_up, bytes_down, …
+            trace, scheme, workers, clock, finished, failure (why it failed), seconds (until the stop),
+            target, target_s (time to the target; infinite if it was not reached), updates, loss, accuracy,
+            arrivals, wasted (fraction of the arrivals), staleness (median), bytes_up, bytes_down; nan if not
+            measured.
         """
         from ..analysis.summary import summarise
 

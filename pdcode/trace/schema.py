@@ -36,25 +36,13 @@ CLOCK = {"least": -(2**60), "most": 2**60}  # ns that a clock may show
 
 
 class Column(NamedTuple):
-    """A column of a table: one dataset.
+    """A column of a table: one dataset, with unit and description as attributes."""
 
-    Attributes
-    ----------
-    dtype : str
-        Type in numpy's notation with an explicit byte order.
-    units, description : str
-        Unit and meaning, stored with the dataset.
-    default : number, optional
-        Value for older files without the column. A file that lacks a column without default is damaged.
-    least, most : int
-        Bounds of integers. A file with other values is damaged.
-    """
-
-    dtype: str
+    dtype: str  # in numpy's notation, with the byte order
     units: str
     description: str
-    default: float | None = None
-    least: int = 0
+    default: float | None = None  # for older files; a file without a column that has no default is damaged
+    least: int = 0  # bounds of integers; a file with other values is damaged
     most: int = 2**62  # so that no difference of two values overflows
 
 

@@ -20,40 +20,30 @@ from .schema import TABLES
 
 
 class ResumePoint(NamedTuple):
-    """Checkpoint at which a resumed run's trace continues.
+    """Checkpoint at which a resumed run's trace continues."""
 
-    Attributes
-    ----------
-    rows : dict of str to int
-        Number of rows of each table until the checkpoint; later rows are lost. Empty for a new trace.
-    t_ns, version : int
-        Time of the run and version of θ at the checkpoint.
-    """
-
-    rows: dict[str, int]
-    t_ns: int
-    version: int
+    rows: dict[str, int]  # rows of each table until the checkpoint; later ones are lost; {}: a new trace
+    t_ns: int  # time of the run
+    version: int  # version of θ
 
 
 class TraceWriter(Recorder):
     """Writer of a run's trace.
 
+    During the run the file is in HDF5's SWMR mode (single writer, multiple readers): other processes can read
+    it, and after a kill it has all rows up to the last flush. All groups, datasets and attributes are created
+    first, because SWMR mode allows no new ones. A full batch is written at once.
+
     Parameters
     ----------
     path : str or Path
         The file. An existing file is first renamed to ``<stem>.previous.h5``; folders are created.
-    config_text : str
-        The user's TOML file, stored verbatim.
-    codes : iterable of Code
-        The codes of the run: one group ``/code/<k>`` for each number of blocks k.
     metadata : dict
-        Root attributes: seed, parameters, gradient_bytes, payload_bytes, header_bytes, git_commit,
-        mpi_library, … . Two keys are special: ``config``, the resolved configuration (struct, dict or JSON
-        text), becomes the attribute ``config_resolved``; ``environment``, a dict, becomes the attributes of
-        ``/environment``. ``None`` values are left out.
+        Root attributes, without those that are None. Two keys are special: ``config``, the resolved
+        configuration (struct, dict or JSON text), becomes the attribute ``config_resolved``; ``environment``,
+        a dict, becomes the attributes of ``/environment``.
     workers : sequence of dict
-        One entry per rank: rank, host, clock_offset_ns, clock_error_ns and, if known, t_ns, the time of
-        measurement.
+        One per rank: rank, host, clock_offset_ns, clock_error_ns and, if known, t_ns of the measurement.
     flush_s : float
         Time in s after which rows are on disk, if the caller calls `flush` when it is `due`.
     arrivals : {"all", "sampled", "none"}
@@ -65,17 +55,6 @@ class TraceWriter(Recorder):
     ----------
     renamed : str
         Notice for the user that an existing trace was renamed; empty if there was none.
-
-    Raises
-    ------
-    InputError
-        If the file cannot be created, or another run writes it.
-
-    Notes
-    -----
-    During the run the file is in HDF5's SWMR mode (single writer, multiple readers): other processes can read
-    it, and after a kill it has all rows up to the last flush. All groups, datasets and attributes are created
-    first, because SWMR mode allows no new ones. A full batch is written at once.
     """
 
     def __init__(
@@ -192,24 +171,11 @@ class TraceWriter(Recorder):
         end_offsets: Sequence[Mapping[str, Any]] | None = None,
         counters: Mapping[str, float] | None = None,
     ) -> None:
-        """Write the results of a finished run, and close the trace.
+        """Write the results of a finished run, and close the trace; on a full disk it remains unfinished.
 
-        Parameters
-        ----------
-        theta : (N,) array, optional
-            Final parameters: ``/checkpoint/theta``.
-        state : dict of arrays or numbers, optional
-            Optimizer state: ``/checkpoint/<name>``.
-        end_offsets : sequence of dict, optional
-            Clock offsets at the end: rank, clock_offset_ns, clock_error_ns and, if known, t_ns.
-        counters : dict of numbers, optional
-            Rank 0's totals, stored as attributes of ``/checkpoint``: arrivals, bytes_up and bytes_down (of
-            all messages, also of the set-up), times spent by rank 0 (``spent_<name>_ns``), and others.
-
-        Raises
-        ------
-        Failure
-            If the disk is full; the trace then counts as unfinished.
+        ``/checkpoint`` gets θ, the optimizer's `state`, and as attributes rank 0's `counters`: arrivals,
+        bytes of all messages, times ``spent_<name>_ns`` and others. `end_offsets` are as `workers`, after the
+        run.
         """
         self.flush(self._due)
         path = self._current_path()
