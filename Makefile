@@ -124,6 +124,7 @@ two_ranks := OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_
 
 .venv/built: .venv/installed $(sources)
 	@echo "pdcode: building the kernels"
+	@CC="$$(cat .venv/compiler)" $(python) setup.py --quiet build_ext --inplace
 	@CC="$$(cat .venv/compiler)" $(pip) install --no-build-isolation --no-deps --editable .
 	@touch $@
 	@$(on_path)

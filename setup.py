@@ -1,51 +1,79 @@
 """The compiled kernels; everything else about the package is in pyproject.toml."""
 
 import os
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from glob import glob
+from pathlib import Path
 
 import numpy
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 from setuptools.command import build_ext
+from setuptools.modified import newer_group
 
-KERNELS = tuple(sorted(path[len("pdcode/kernels/") : -len(".pyx")] for path in glob("pdcode/kernels/*.pyx")))
 # No fused multiply-add: every rank then computes the same bits, whatever its processor. No errno and no
 # floating-point traps: they would keep loops from being vectorised, and change no value.
-FLAGS = ["-std=c11", "-O3", "-fopenmp-simd", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"]
+FLAGS = ["-std=c11", "-fopenmp-simd", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"]
+FLAGS += ["-g0", "-fvisibility=hidden"]
 UNCHECKED = ("boundscheck", "wraparound", "initializedcheck")  # shapes are checked by hand, once a call
 DIRECTIVES = {"language_level": 3, "cdivision": True, **dict.fromkeys(UNCHECKED, False)}
+SHARED = "pdcode/kernels/_cyutility"  # generated: what each module would else have its own copy of
 
-# C files that a kernel needs beside its own, if it has one: an extension module exports no C functions.
-OTHERS = {"intake": [f"csrc/{name}.c" for name in ("decode", "finite", "fold", "quantise")]}
-
-extensions = [
-    Extension(
-        f"pdcode.kernels.{name}",
-        [f"pdcode/kernels/{name}.pyx", *glob(f"csrc/{name}.c"), *OTHERS.get(name, ())],
-        include_dirs=["csrc", numpy.get_include()],
-        define_macros=[("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION")],
-        depends=sorted(glob("csrc/*.h") + glob("pdcode/kernels/*.pxd")),
-        extra_compile_args=FLAGS,
-    )
-    for name in KERNELS
-]
+KERNELS = [path.removesuffix(".pyx") for path in sorted(glob("pdcode/kernels/*.pyx"))]
+MODULES = {path: Extension(path.replace("/", "."), [f"{path}.pyx"]) for path in KERNELS}
+MODULES[SHARED] = Extension(SHARED.replace("/", "."), [f"{SHARED}.c"])
 
 
 class Build(build_ext.build_ext):
-    """Command that compiles the kernels; Cython runs only here, not for an sdist or metadata."""
+    """Command that compiles csrc and the kernels; Cython runs only here, not for an sdist or metadata.
+
+    Objects stay in build/, in an editable install too, and every file is compiled only if something that it
+    includes is newer. `build_ext` alone would compile all files of a module, one after the other.
+    """
 
     def build_extensions(self) -> None:
-        made = cythonize(self.extensions, build_dir="build/cython", compiler_directives=DIRECTIVES)
-        sources = {extension.name: extension.sources for extension in made}
-        for extension in self.extensions:
-            extension.sources = sources[extension.name]
-        super().build_extensions()
+        threads = os.cpu_count() or 1
+        self.build_temp = f"build/temp.{self.plat_name}-{sys.implementation.cache_tag}"
+        print(f"pdcode: translating {len(KERNELS)} modules to C", flush=True)
+        cythonize(
+            list(MODULES.values()),
+            nthreads=threads,
+            quiet=True,
+            build_dir="build/cython",
+            compiler_directives=DIRECTIVES,
+            shared_utility_qualified_name=SHARED.replace("/", "."),
+        )
+        with ThreadPoolExecutor(threads) as pool:
+            kernels = list(pool.map(self.compile, sorted(glob("csrc/*.c"))))
+            library = self.compiler.library_filename("pdcode", output_dir=self.build_temp)
+            if newer_group(kernels, library, "newer"):
+                Path(library).unlink(missing_ok=True)
+                self.compiler.create_static_lib(kernels, "pdcode", self.build_temp)
+            modules = pool.map(self.compile, [f"build/cython/{path}.c" for path in MODULES])
+            for extension, module in zip(MODULES.values(), modules, strict=True):
+                extension.sources = []
+                extension.extra_objects = extension.depends = [module, library]
+            list(pool.map(self.build_extension, MODULES.values()))
+
+    def compile(self, source: str) -> str:
+        """Compile a C file if its object is older than it, or than what it includes; return the object."""
+        (compiled,) = self.compiler.object_filenames([source], output_dir=self.build_temp)
+        rule = Path(compiled + ".d")  # for make: "object: source header …"
+        needed = rule.read_text().replace("\\\n", " ").split()[1:] if rule.exists() else [source]
+        if newer_group(["setup.py", *needed], compiled, "newer"):
+            print(f"pdcode: compiling {source}", flush=True)
+            flags = [*FLAGS, "-O3" if source.startswith("csrc/") else "-O2", "-MMD", "-MF", str(rule)]
+            macros = [("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION")]
+            headers = [*self.include_dirs, "csrc", numpy.get_include()]
+            self.compiler.compile([source], self.build_temp, macros, headers, extra_postargs=flags)
+        return compiled
 
 
 setup(
-    ext_modules=extensions,
+    ext_modules=list(MODULES.values()),
     cmdclass={"build_ext": Build},
     # An editable install puts this folder on sys.path. A finder behind it would come too late where the
     # current folder holds a clone of this repository, as Python takes that for a namespace package.
-    options={"build_ext": {"parallel": os.cpu_count()}, "editable_wheel": {"mode": "compat"}},
+    options={"editable_wheel": {"mode": "compat"}},
 )

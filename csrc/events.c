@@ -51,6 +51,24 @@ void events_cancel(struct events *e, int cut)
     cancel(e, cut);
 }
 
+/* Take an event out; return 0 if it is not there. Takes time in proportion to the events. */
+static int withdraw(struct events *e, uint64_t key)
+{
+    repair(e);
+    refile(e, -1); /* to the heap, which is rebuilt in place */
+    const int64_t count = e->size;
+    e->size = 0;
+    for (int64_t i = 0; i < count; i++) {
+        const struct event event = e->heap[i];
+        if (event.key != key)
+            place(e->heap, e->size++, event);
+    }
+    if (e->size == count)
+        return 0;
+    e->heap[e->size].reach = NEVER;
+    return 1;
+}
+
 /* Give the reply of a worker in flight other times; if `send` is negative, it never comes, and the worker is
  * idle. One that has passed a half-duplex link already stays as it is. */
 void events_postpone(struct events *e, int64_t worker, int64_t start, int64_t compute, int64_t send)

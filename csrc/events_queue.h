@@ -180,24 +180,6 @@ static void refile(struct events *e, int64_t shift)
         e->heap[i].reach = NEVER;
 }
 
-/* Take an event out; return 0 if it is not there. Takes time in proportion to the events. */
-static int withdraw(struct events *e, uint64_t key)
-{
-    repair(e);
-    refile(e, -1); /* to the heap, which is rebuilt in place */
-    const int64_t count = e->size;
-    e->size = 0;
-    for (int64_t i = 0; i < count; i++) {
-        const struct event event = e->heap[i];
-        if (event.key != key)
-            place(e->heap, e->size++, event);
-    }
-    if (e->size == count)
-        return 0;
-    e->heap[e->size].reach = NEVER;
-    return 1;
-}
-
 /* Review the rate of replies, and every REVIEWS times choose the slot width by it. */
 static void review(struct events *e)
 {

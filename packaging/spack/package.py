@@ -14,7 +14,7 @@ class PyPdcode(PythonPackage):
     depends_on("python@3.11:", type=("build", "run"))
 
     depends_on("py-setuptools@77.0.3:", type="build")
-    depends_on("py-cython@3.0:", type="build")
+    depends_on("py-cython@3.1:", type="build")
 
     depends_on("py-numpy@2.0:", type=("build", "run"))
     depends_on("py-mpi4py@4.1:", type=("build", "run"))

@@ -391,7 +391,7 @@ cdef class Events:
             If it is not such a state; the queue is then of no use.
         """
         cdef events *e = &self.state
-        cdef Py_ssize_t i
+        cdef Py_ssize_t i, place
         cdef int64_t[::1] numbers, inbox
         given, flights, passed, ups, arrivals, own, deaf = saved
         if ups is not None:
