@@ -43,13 +43,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     output.open_streams()
     code = 1  # after an unexpected exception
     try:
-        code = checked(list(sys.argv[1:] if argv is None else argv))
+        code = run_command(list(sys.argv[1:] if argv is None else argv))
     finally:
         supervised.ended(code)
     return code
 
 
-def checked(argv: list[str]) -> int:
+def run_command(argv: list[str]) -> int:
     """Run a command; report errors of the user and the environment by a line and an exit code."""
     threads.limit(os.environ)
     for stream in (sys.stdout, sys.stderr):

@@ -206,7 +206,7 @@ def describe_outages(outages: Sequence[timing.Outage], pace: timing.Pace) -> lis
         elif first.ended:
             texts.append(f"worker {first.worker} was out {when}: its task {first.task} took {times}")
         else:
-            texts.append(f"worker {first.worker} has been out {when}: its task {first.task} is not back")
+            texts.append(f"worker {first.worker} has been out {when}: its task {first.task} is outstanding")
     if more := len(groups) - OUTAGES:
         texts += [f"{more:,} more outages were shorter"] if more > 0 else []
     return texts

@@ -113,7 +113,7 @@ def _read_holder(path: Path, descriptor: int) -> dict[str, str]:
         holder = None
     if not isinstance(holder, dict) or (content and not {"pid", "host", "since", "key"} <= holder.keys()):
         os.close(descriptor)
-        raise InputError(f"'{path}' is in the way: it is not a lock of pdcode")
+        raise InputError(f"'{path}' exists and is not a lock of pdcode")
     return holder
 
 

@@ -121,4 +121,4 @@ def ensure_replaceable(path: Path, name: str, what: str, ours: Callable[[Path], 
     and `what`, the kind.
     """
     if path.exists() and not (path.is_file() and (path.stat().st_size == 0 or ours(path))):
-        raise InputError(f"{name}: a file is there that is not {what} of pdcode; choose another name")
+        raise InputError(f"{name}: the existing file is not {what} of pdcode; choose another name")

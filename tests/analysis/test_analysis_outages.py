@@ -100,7 +100,9 @@ def test_an_injected_delay_is_no_outage(tmp_path: Path) -> None:
 
 def test_a_worker_that_never_came_back(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     trace = rounds(tmp_path / "a.h5", hang={(2, 20): -1}, wait=7 * S)
-    assert "worker 2 has been out for 7.01 s, from 260 ms on: its task 20 is not back" in shown(trace, capsys)
+    assert "worker 2 has been out for 7.01 s, from 260 ms on: its task 20 is outstanding" in shown(
+        trace, capsys
+    )
 
 
 def test_all_at_once_are_not_the_workers_fault(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

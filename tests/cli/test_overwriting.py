@@ -44,9 +44,9 @@ def test_a_code_replaces_only_a_code(tmp_path: Path, name: str, capsys: pytest.C
     before = path.read_bytes()
     assert main([*DESIGN, "-o", str(path)]) == 2
     told = capsys.readouterr()
-    assert told.err == f"pdcode: {path}: a file is there that is not a code of pdcode; choose another name\n"
+    assert told.err == f"pdcode: {path}: the existing file is not a code of pdcode; choose another name\n"
     assert told.out == ""
-    with pytest.raises(InputError, match="a file is there"):
+    with pytest.raises(InputError, match="the existing file is not"):
         codes.design("net", 8, 4, 2).save(path)
     assert path.read_bytes() == before
 
@@ -68,7 +68,7 @@ def test_a_figure_replaces_only_a_figure_of_pdcode(
     before = user_file(path)
     assert main([*DESIGN, "-o", str(code), "--figure", str(path)]) == 2
     assert not code.exists()
-    assert f"--figure {path}: a file is there that is not a figure of pdcode" in capsys.readouterr().err
+    assert f"--figure {path}: the existing file is not a figure of pdcode" in capsys.readouterr().err
     assert path.read_bytes() == before
     path.unlink()
     monkeypatch.setattr(code_plots, "draw", lambda shown: Figure())  # what it shows does not matter
@@ -83,9 +83,9 @@ def test_a_plan_replaces_only_a_plan(tmp_path: Path, capsys: pytest.CaptureFixtu
     )
     before = user_file(path)
     assert main(["plan", str(job), "-o", str(path)]) == 2
-    assert f"{path}: a file is there that is not a plan of pdcode" in capsys.readouterr().err
+    assert f"{path}: the existing file is not a plan of pdcode" in capsys.readouterr().err
     figure = tmp_path / "map.png"
     drawn = user_file(figure)
     assert main(["plan", str(job), "--map", "--figure", str(figure)]) == 2
-    assert "a file is there that is not a figure of pdcode" in capsys.readouterr().err
+    assert "the existing file is not a figure of pdcode" in capsys.readouterr().err
     assert (path.read_bytes(), figure.read_bytes()) == (before, drawn)

@@ -359,7 +359,7 @@ def test_an_entrant_has_the_tables_of_its_scheme_and_the_rest_in_common() -> Non
         (["--schemes", "topk", "--rates", "job.toml"], "job.toml: not a pdcode trace, or not readable"),
         (["--schemes", "topk", "--clock", "mpi", "--cost", "x.toml"], "--cost x.toml: valid only with"),
         (["--schemes", "topk", "--clock", "mpi"], "job.toml: stop.seconds: not given"),
-        (["--schemes", "topk", "-o", "job.toml"], "a file is there that is not a comparison"),
+        (["--schemes", "topk", "-o", "job.toml"], "the existing file is not a comparison"),
         (["--schemes", "topk", "--set", "seed=9223372036854775807"], "seed: 9223372036854775807"),
         (["--schemes", "topk", "--set", "faults.events=[{kind='raise', worker=1, task=0}]"], "would end"),
         (["--schemes", "topk", "--stragglers", "none.csv"], "none.csv"),

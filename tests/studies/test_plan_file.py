@@ -92,5 +92,5 @@ def test_where_the_plan_is_written(tmp_path, monkeypatch):
     for content in ("seed = 1\n", "\x89HDF"):
         older.write_text(content, encoding="utf-8")
         for place in (str(older), "/dev/null"):
-            with pytest.raises(InputError, match="a file is there that is not a plan of pdcode"):
+            with pytest.raises(InputError, match="the existing file is not a plan of pdcode"):
                 best.output_path("job.toml", place)

@@ -69,7 +69,7 @@ def test_no_other_file_is_overwritten(folder: Path, capsys: pytest.CaptureFixtur
         str(folder),
     ]
     assert main(command) == 2
-    assert "a file is there that is not a comparison" in capsys.readouterr().err
+    assert "the existing file is not a comparison" in capsys.readouterr().err
     assert (folder / "digits-1G-none.h5").read_text() == "precious"
 
 
