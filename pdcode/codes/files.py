@@ -54,7 +54,7 @@ def save(code: Any, target: Any) -> None:
 
 
 def ensure_savable(path: Path) -> None:
-    """Raise an InputError if no code can be saved to a path, or another file than a code is there."""
+    """Raise an InputError if a path cannot be written, or has a file other than a code."""
     ensure_writable(path, str(path))
     ensure_replaceable(path, str(path), "a code", lambda path: opening.schema(path) == SCHEMA)
 

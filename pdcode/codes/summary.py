@@ -54,7 +54,7 @@ def quality(code: Code, seed: int = 0, progress: Callable[[str], object] = lambd
     seed : int
         Key of the sampled orders of arrival.
     progress : callable
-        Called with what is measured next; a code of thousands of blocks takes minutes.
+        Called with the name of the next measurement; a code of thousands of blocks takes minutes.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Base class of decoders, and what a decoder is built from."""
+"""Base class of decoders, and the properties from which a decoder is built."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ class Decoder(ABC):
         ------
         InputError
             If a shape is wrong, or an element is not a finite number: a NaN would spread over the estimate,
-            and some decoders would keep it for ever.
+            and would stay in some decoders for ever.
         """
         rows, data = self._floats("codeword", codeword), self._floats("payload", payload)
         if rows.ndim not in (1, 2) or rows.shape[-1] != self.blocks:

@@ -53,7 +53,7 @@ class EmEstimate:
         power = np.square(codewords).sum()
         level = np.square(payloads).mean(axis=1).sum() / power if power else 0.0
         if not level > 0:
-            return  # nothing but zeros arrived
+            return  # all payloads are zero
         floor = FLOOR * level
         if self.updates == 0:
             start = np.where(self._known[0], self.energies, level)

@@ -1,4 +1,4 @@
-"""Payloads kept where they were received, and combined in one pass."""
+"""References to received payloads, which are combined in one pass."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class PayloadStore:
         self.elements, self.dtype, self.copy = elements, dtype, copy
         self.count = 0
         self.sizes: list[int] = []
-        self._payloads: list[np.ndarray] = []  # kept alive
+        self._payloads: list[np.ndarray] = []  # references that keep the memory alive
         self._addresses = np.zeros(capacity, np.uint64)
         self._locate = specialise(combine.locate, dtype)
         self._combine = specialise(combine.combine, dtype)

@@ -1,4 +1,4 @@
-"""The tracking decoder: a gradient estimate kept from update to update."""
+"""The tracking decoder: a gradient estimate that persists between updates."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class TrackingDecoder(Decoder):
 
 
 class TrackingTable(DecoderTable, tag="tracking"):
-    """A gradient estimate kept from update to update."""
+    """A gradient estimate that persists between updates."""
 
     makes: ClassVar[type[Decoder]] = TrackingDecoder
     relays: ClassVar[bool] = True

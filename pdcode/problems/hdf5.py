@@ -101,7 +101,7 @@ def open_datasets(table: ProblemTable) -> Iterator[tuple[h5py.Dataset, h5py.Data
 
 
 def _find_dataset(table: ProblemTable, key: str, file: h5py.File) -> h5py.Dataset:
-    """Return the dataset of the inputs or targets, or raise an InputError that describes what is there."""
+    """Return the dataset of the inputs or targets; an InputError describes another object of that name."""
     import h5py
 
     name = table.inputs if key == "inputs" else table.targets

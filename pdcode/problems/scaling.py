@@ -9,7 +9,7 @@ import numpy as np
 from .matrix import Array, Csr
 
 
-@np.errstate(over="ignore", invalid="ignore")  # what they lead to is reported by `samples.check_finite`
+@np.errstate(over="ignore", invalid="ignore")  # `samples.check_finite` reports the result
 def moments(chunks: Iterable[Array], width: int) -> tuple[Array, Array]:
     """Compute mean and standard deviation of each column, float64; a constant column gets deviation 1.
 

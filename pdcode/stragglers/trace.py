@@ -104,7 +104,7 @@ class BlockBootstrapDelays(RecordedDelays):
     circular: Politis and Romano, "A circular block-resampling procedure for stationary data", 1992.
 
     Tasks bL … (b+1)L - 1 of all workers are block b. A block starts at the same fraction of each worker's
-    records, which is the same round if they are equally many. Within blocks, a worker's delays keep their
+    records, which is the same round if all have the same number. Within blocks, a worker's delays keep their
     autocorrelation. The delays of different workers at the same task number keep their dependence on each
     other, whenever these tasks are run. Worker i takes the records of worker i mod m; each further m workers
     draw blocks of their own.

@@ -1,13 +1,13 @@
 """Matched codewords: a worker chooses them from its residual, by one warm-started power step per task.
 
-The residual R (k, e) is to be sent; its rows are the blocks. U (r, k) are orthonormal directions, kept from
+The residual R (k, e) is to be sent; its rows are the blocks. U (r, k) are orthonormal directions, from
 the last task. Z = U R and the eigenvectors W of Z Zᵀ (Rayleigh-Ritz) give r right vectors W Z in descending
 order of energy. One power step gives P = W Z Rᵀ, which approximates the leading left singular vectors of R if
 U was near them. Each row of P is truncated to its w largest entries and normalised: a codeword g. Sending g
 removes its part from R; the same part is removed from the following rows of P, R z ← (I - g gᵀ) R z.
 Codewords must therefore be sent in this order, as by `kernels.encode`. The next task's U is P before the cut.
 
-A cut to w = 32 of k = 256 keeps the message small at little loss. Trials (784-256-10 on 4,000 images of
+A cut to w = 32 of k = 256 makes the message small at little loss. Trials (784-256-10 on 4,000 images of
 MNIST, 16 workers, batch 32 each, first 12 used, error feedback, int8, output layer whole; updates to loss
 0.1, mean of 5 seeds at the better of the rates 1 and 1.2): full gradients 117; r = 4, w = 32: 116; r = 2,
 w = 16: 129; r = 1, w = 32: 139. Variants within the spread (± 5): three or four more directions than

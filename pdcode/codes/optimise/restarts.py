@@ -2,7 +2,7 @@
 
 Packings have many local minima, which are reached from different starts: random points; orbits of a random
 cyclic group of rotations or signed permutations, as most of the best known packings are symmetric; more
-points than needed, of which the most crowded are dropped, as some packings are parts of larger ones (such as
+points than needed, without the most crowded ones, as some packings are parts of larger ones (such as
 the 28 equiangular lines of R^7); and the best found so far, with some points redrawn or all perturbed.
 """
 
