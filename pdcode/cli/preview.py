@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from ..coding.assignments import DataRows, Rotating
-from ..coding.builders import explicit
 from ..config import Config
+from ..config.defaults import Origins, explicit
 from ..config.write import to_toml
 from ..training.setup import Components
 from ..transport.layout import Layout
@@ -13,9 +13,22 @@ from ..util.formats import duration
 from ..virtual import capacity
 
 
-def dry_run_text(config: Config, components: Components) -> str:
-    """Describe a run as TOML that `pdcode run` accepts, with comments besides the configuration."""
-    lines = [to_toml(explicit(config)), *codes(components), "# Problem"]
+def dry_run_text(given: Config, origins: Origins, components: Components) -> str:
+    """Describe a run as TOML that `pdcode run` accepts; comments give origins of values, codes and sizes.
+
+    Parameters
+    ----------
+    given : Config
+        As it was loaded.
+    origins : Origins
+        Of the values of `given`; those of the keys that are resolved since are added.
+    components : Components
+    """
+    config, sized = components.config, components.requested or components.config
+    origins.note_resolved(given, sized, "auto, by the data")
+    origins.note_resolved(sized, config, "auto, by the link")
+    origins.note_resolved(config, explicit(config))
+    lines = [to_toml(explicit(config), origins), *codes(components), "# Problem"]
     lines += [f"#   {line}" for line in components.remarks()] + layers(components)
     for number, layout in enumerate(components.layouts):
         round_ = f", round {number}" if len(components.layouts) > 1 else ""

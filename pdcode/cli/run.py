@@ -63,14 +63,14 @@ def run(options: argparse.Namespace) -> int:
         counts = [override for override in overrides if override.partition("=")[0].strip() == "workers.count"]
         if counts and counts[-1].partition("=")[2].strip() != str(workers):
             raise InputError(f"--set {counts[-1]}: {started}")
-    config, text = configfile.load(path, configs.overrides(overrides, workers, output))
+    settings = configs.overrides(overrides, workers, output)
+    config, origins, text = configfile.load_with_origins(path, settings)
     if dry_run or place is None:
         guard.probe_inputs(config)
     if dry_run:
         from . import preview
 
-        components = prepare_ranks(config, path)
-        print(preview.dry_run_text(components.config, components))
+        print(preview.dry_run_text(config, origins, prepare_ranks(config, path)))
         return 0
     if place is None:
         from ..mpi.supervisor import Supervisor

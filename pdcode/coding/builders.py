@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from math import ceil
 from typing import Any
 
-import msgspec
 import numpy as np
 
 from .. import codes
@@ -21,13 +20,6 @@ from . import proximals
 from .assignments import Assignment, Rotating, Static
 from .memory import CodewordSelector
 from .saved import FileTable
-
-
-def explicit(config: Config) -> Config:
-    """Return a configuration with the defaults written out that depend on other keys."""
-    wire = msgspec.structs.replace(config.wire, dtype=config.wire.dtype or config.problem.dtype)
-    update = config.update.resolved(config.workers.count)
-    return msgspec.structs.replace(config, wire=wire, update=update)
 
 
 def wires_of(config: Config, layers: Sequence[Unit]) -> list[str]:

@@ -12,7 +12,8 @@ from typing import Any
 import msgspec
 
 from ..util.errors import InputError, prefix_errors, reason, shorten
-from . import conditions, kinds, presets
+from . import conditions, defaults, kinds
+from .defaults import Origins
 from .interfaces import BUNDLED
 from .schema import KINDS, Config, SchemeTable
 
@@ -43,13 +44,19 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> tuple[Config, str]:
     InputError
         If the configuration is invalid; the message names file, key and value.
     """
+    config, _, text = load_with_origins(path, overrides)
+    return config, text
+
+
+def load_with_origins(path: str | Path, overrides: Sequence[str] = ()) -> tuple[Config, Origins, str]:
+    """Read and check a configuration, as `load`; return the origins of its values, too."""
     text = read_text(path, "a configuration")
     with prefix_errors(path):
         try:
             tables = parse(text)
         except ValueError as error:
             raise InputError(f"not TOML: {error}") from None
-        return resolve(tables, overrides, Path(path).parent), text
+        return *resolve_with_origins(tables, overrides, Path(path).parent), text
 
 
 def read_text(path: str | Path, what: str) -> str:
@@ -103,26 +110,45 @@ def resolve(tables: dict[str, Any], overrides: Sequence[str] = (), folder: str |
     InputError
         If a key or value is invalid; the message names both.
     """
+    return resolve_with_origins(tables, overrides, folder)[0]
+
+
+def resolve_with_origins(
+    tables: dict[str, Any], overrides: Sequence[str] = (), folder: str | Path = ""
+) -> tuple[Config, Origins]:
+    """Convert tables to a configuration, as `resolve`; return the origins of its values, too."""
     parsed = _scheme_by_key([_parse(override) for override in overrides])
-    tables = dict(tables)
+    origins, tables = Origins(), dict(tables)
     _load_plugins(tables, parsed, Path(folder))
     _name_file_code(tables, parsed)
+    origins.note({}, tables, "file")
     chosen = {keys[1]: str(value) for keys, value in parsed if keys[0] == "scheme" and len(keys) == 2}
-    if chosen:  # a scheme from the command line takes precedence over the file's tables
-        tables = presets.impose(tables, chosen.get("name"), chosen.get("preset"))
+    for name, preset in (chosen.get("name"), None), (None, chosen.get("preset")):
+        # A scheme from the command line takes precedence over the file's tables.
+        before, tables = tables, defaults.impose(tables, name, preset)
+        origins.note(before, tables, defaults.provider(tables))
     given: dict[str, dict[str, Any]] = {}
     for keys, value in parsed:
         if len(keys) == 2:
             given.setdefault(keys[0], {})[keys[1]] = value
     for name, table in given.items():
         if isinstance(tables.get(name), dict):
-            tables[name] = presets.without_others(name, tables[name], table)
-    tables = presets.fill(tables, given)
+            tables[name] = defaults.without_others(name, tables[name], table)
+    before, tables = tables, defaults.fill(tables, given)
+    origins.note(before, tables, defaults.provider(tables))
     for keys, value in parsed:
+        before = dict(tables)
         _insert(tables, keys, value)
-    config = _with_files(Config.of(tables), parsed, Path(folder))
-    check_consistency(config)
-    return config
+        origins.note(before, tables, "command line")
+        names = [[*keys, key] for key in value] if len(keys) == 1 and isinstance(value, dict) else [keys[:2]]
+        origins |= {".".join(each): "command line" for each in names}
+    config = Config.of(tables)
+    if config.decoder.kind != tables.get("decoder", {}).get("kind"):
+        origins["decoder.kind"] = defaults.derived("decoder.kind")
+    complete, files = _with_files(config, parsed, Path(folder)), Origins()
+    files.note_resolved(config, complete)
+    check_consistency(complete)
+    return complete, Origins(files | origins)
 
 
 def _with_files(config: Config, parsed: list[tuple[list[str], Any]], folder: Path) -> Config:

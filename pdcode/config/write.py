@@ -11,11 +11,16 @@ from typing import Any
 import msgspec
 
 from ..util.errors import InputError, short_repr
+from .defaults import Origins
 from .schema import Config
 
+WIDTH = 31  # columns before comments
 
-def to_toml(config: Config | Mapping[str, Any]) -> str:
+
+def to_toml(config: Config | Mapping[str, Any], origins: Origins | None = None) -> str:
     """Return a configuration, or the tables of one, as TOML text; keys without a value are left out.
+
+    With `origins`, a comment on each line tells where the value comes from.
 
     Raises
     ------
@@ -23,10 +28,10 @@ def to_toml(config: Config | Mapping[str, Any]) -> str:
         If TOML has no such key or value; the message names it.
     """
     tables = msgspec.to_builtins(config) if isinstance(config, Config) else config
-    lines = _pairs({key: value for key, value in tables.items() if not isinstance(value, Mapping)})
+    lines = _lines({key: value for key, value in tables.items() if not isinstance(value, Mapping)}, origins)
     for name, table in tables.items():
         if isinstance(table, Mapping):
-            lines += ["", f"[{_key(name)}]", *_pairs(table, f"{name}.")]
+            lines += ["", f"[{_key(name)}]", *_lines(table, origins, f"{name}.")]
     return "\n".join([*lines, ""]).lstrip("\n")
 
 
@@ -47,6 +52,17 @@ def to_value(value: Any, name: str) -> str:
     if hasattr(value, "tolist"):
         return to_value(value.tolist(), name)
     raise InputError(f"{name}: {short_repr(value)}: expected a number, text, a list or a table")
+
+
+def _lines(table: Mapping[str, Any], origins: Origins | None, prefix: str = "") -> list[str]:
+    lines = _pairs(table, prefix)
+    if origins is None:
+        return lines
+    keys = [key for key, value in table.items() if value is not None]
+    return [
+        f"{line:<{WIDTH}} # {origins.get(f'{prefix}{key}', 'default')}"
+        for line, key in zip(lines, keys, strict=True)
+    ]
 
 
 def _pairs(table: Mapping[str, Any], prefix: str = "") -> list[str]:

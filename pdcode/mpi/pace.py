@@ -1,4 +1,4 @@
-"""Measurement of rank 0's link and of the workers' speed, before the size of messages is settled.
+"""Measurement of rank 0's link and of the workers' speed, before the size of messages is chosen.
 
 The workers compute gradients at the same time. Then, several times, all send to rank 0, and rank 0 sends to
 all. Bandwidths are those of messages as long as a run's, for what a message takes besides its bytes counts,

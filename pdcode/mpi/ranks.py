@@ -13,8 +13,8 @@ import numpy as np
 from mpi4py import MPI
 
 from .. import faults
+from ..coding.auto_keys import with_resolved
 from ..coding.reduced import ReducedState
-from ..coding.settled import adopt
 from ..config import Config
 from ..faults.injector import Injector
 from ..problems import DataSource
@@ -73,9 +73,9 @@ def coordinate(
             facts, source, components.source = components.facts, components.source, None
             assert source is not None
             planned = None
-            if components.asked is not None:  # the share that a task sends is to be settled by measurement
+            if components.requested is not None:  # code.rows_per_task "auto" is resolved by measurement
                 planned = pace.plan(
-                    fleet.workers, *link_sizing.message_bytes(components.asked, components.problem)
+                    fleet.workers, *link_sizing.message_bytes(components.requested, components.problem)
                 )
             empty = memory_places(config, run, None)
             places = memory_places(config, run, found) if keeps else [None] * fleet.workers
@@ -88,7 +88,7 @@ def coordinate(
                 fleet.joins_ns = faults.joins(config)
             del source  # frees the full data; rank 0 keeps only its evaluation set
             if planned is not None:
-                components.settle_share(fleet.measure(planned))
+                components.resolve_rows(fleet.measure(planned))
                 config, facts = components.config, components.facts
                 fleet.resize(components.layouts)
                 for worker in range(fleet.workers):
@@ -126,7 +126,7 @@ def serve(config: Config, comm: MPI.Intracomm | None = None) -> int:
             return 0
         facts, arrays = given
         place = facts["kept"]
-        scheme = make_scheme(adopt(config, facts["settled"]))
+        scheme = make_scheme(with_resolved(config, facts["resolved"]))
         factory = WorkerFactory(scheme, link.worker, arrays, facts)
         if facts["pace"] is not None:
             timed = partial(link_sizing.gradient_s, scheme, factory.problem, link.worker)
@@ -134,7 +134,9 @@ def serve(config: Config, comm: MPI.Intracomm | None = None) -> int:
             again = link.set_up()
             assert again is not None
             facts, _ = again
-            factory = WorkerFactory(make_scheme(adopt(config, facts["settled"])), link.worker, arrays, facts)
+            factory = WorkerFactory(
+                make_scheme(with_resolved(config, facts["resolved"])), link.worker, arrays, facts
+            )
         worker = factory.build(link.connect(factory.layouts))
         if isinstance(link, AllreduceLink):
             link.state, link.check = factory.scheme.state(factory.problem), config.reduce.check

@@ -14,10 +14,10 @@ from typing import Any, TypeVar
 import msgspec
 import numpy as np
 
-from ..coding import settled
-from ..coding.builders import explicit
+from ..coding import auto_keys
 from ..config import Config, MemoryTable, SchemeTable, UpdateTable, kinds
 from ..config import load as configfile
+from ..config.defaults import explicit
 from ..problems import Problem
 from ..training import setup
 from ..util.errors import InputError
@@ -182,7 +182,7 @@ def base_rate(base: Config) -> float:
 
     In `async` mode an arrival is scaled by 1/n with memory ``worker``, and is a full step otherwise. A
     momentum β makes steps 1/(1 - β) times as long. Rates of whitened gradients have no dimension: they are
-    converted by lengths, see `coding.settled.plain_rate`.
+    converted by lengths, see `coding.auto_keys.plain_rate`.
     """
     return base.optimizer.rate / own_rate(base)
 
@@ -203,7 +203,7 @@ def _plain_rate(key: bytes) -> float:
     table, whiten = msgspec.json.decode(key)
     config = Config.of({"problem": table, "code": {"whiten": whiten}})
     problem = Problem.from_dataset(config.problem, source(config).dataset)
-    return settled.plain_rate(config, problem)
+    return auto_keys.plain_rate(config, problem)
 
 
 def whole_step(config: Config) -> bool:

@@ -84,7 +84,7 @@ class Checkpoints:
     run : str
         Identity of the run.
     config, resolved : Config
-        The configuration as it was given, and settled.
+        The configuration as it was given, and with resolved keys.
     print_line : callable
         Prints what goes wrong.
     """
@@ -153,7 +153,7 @@ class Found:
 
     @property
     def config(self) -> Config:
-        """The configuration of the run, with settled keys."""
+        """The configuration of the run, with resolved keys."""
         return Config.of(self.header.resolved)
 
     def continued(self, workers: int) -> ResumePoint:
@@ -164,7 +164,7 @@ class Found:
     def goes_on(self, config: Config) -> Config:
         """Return the configuration with which a run of this one goes on.
 
-        Keys that are "auto" are as they were settled, unless there is another number of workers now.
+        Keys that are "auto" have the values of the run, unless there is another number of workers now.
         """
         if len(self.header.tasks) != config.workers.count:
             return config

@@ -80,7 +80,7 @@ def _with(config: Config, share: float) -> Config:
     return msgspec.structs.replace(config, code=code, memory=memory)
 
 
-def settle(
+def resolve_rows(
     config: Config, problem: Problem, total_rows: int, speeds: Speeds | None = None
 ) -> tuple[Config, str]:
     """Return the configuration with the share that `uses` allows, and a line that says why.

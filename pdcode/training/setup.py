@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 
 from .. import faults, problems, stragglers
-from ..coding import settled
+from ..coding import auto_keys
 from ..coding.policies import check_end
 from ..coding.relay import RelayedState
 from ..coding.replica import FullReplica, MirroredReplica, Replica
@@ -41,8 +41,8 @@ class Components:
     total_rows : int
         Number of training rows of all shards together, see `schemes.Placement`.
     notes : list of str
-        Lines that say how keys that are "auto" were settled.
-    asked : Config or None
+        Lines on the values of keys that are "auto".
+    requested : Config or None
         The configuration with ``code.rows_per_task = "auto"``, if that was given; the last note is on it.
     """
 
@@ -53,12 +53,14 @@ class Components:
     scheme: Scheme
     state: State
     notes: list[str] = field(default_factory=list)
-    asked: Config | None = None
+    requested: Config | None = None
 
-    def settle_share(self, speeds: Speeds) -> None:
-        """Settle ``code.rows_per_task = "auto"`` once more, by what was measured."""
-        assert self.asked is not None
-        config, self.notes[-1] = link_sizing.settle(self.asked, self.problem, self.total_rows, speeds)
+    def resolve_rows(self, speeds: Speeds) -> None:
+        """Resolve ``code.rows_per_task = "auto"`` once more, by the measured speeds."""
+        assert self.requested is not None
+        config, self.notes[-1] = link_sizing.resolve_rows(
+            self.requested, self.problem, self.total_rows, speeds
+        )
         self.scheme = make_scheme(config)
         self.state = self.scheme.state(self.problem)
 
@@ -129,7 +131,7 @@ class Components:
                 f"optimizer.momentum {config.optimizer.momentum:g} slows a descent down in update.mode "
                 f"'{config.update.mode}': what workers have not sent yet is a momentum already"
             )
-        if (rate := settled.better_rate(config)) is not None:
+        if (rate := auto_keys.better_rate(config)) is not None:
             lines.append(
                 f"optimizer.rate {config.optimizer.rate:g} is too long for whitened steps of so few workers: "
                 f"try {rate:g}"
@@ -139,10 +141,10 @@ class Components:
     @property
     def facts(self) -> dict[str, Any]:
         """Facts sent to every worker: codeword weights, training rows of all workers, shares of a delay, and
-        the tables of the configuration that have settled keys."""
-        tables = {name: msgspec.to_builtins(getattr(self.config, name)) for name in settled.TABLES}
+        the tables of the configuration that have keys with "auto"."""
+        tables = {name: msgspec.to_builtins(getattr(self.config, name)) for name in auto_keys.TABLES}
         shares = {"rows": self.total_rows, "shares": self.shares}
-        return {"weights": list(self.layout.weights), **shares, "settled": tables}
+        return {"weights": list(self.layout.weights), **shares, "resolved": tables}
 
 
 def shared_delays(config: Config) -> list[str]:
@@ -176,11 +178,11 @@ def prepare(
             check_end(config, stragglers.dead_workers(config.stragglers, workers))
         source = source or problems.load_source(config.problem)
         problem = Problem.from_dataset(config.problem, source.dataset, config.code.blocks)
-        config, notes = settled.settle(config, problem)
+        config, notes = auto_keys.resolve_auto(config, problem)
         total_rows = make_scheme(config).placement.total_rows(source)
-        asked = config if config.code.rows_per_task == "auto" else None
-        if asked is not None:
-            config, line = link_sizing.settle(config, problem, total_rows)
+        requested = config if config.code.rows_per_task == "auto" else None
+        if requested is not None:
+            config, line = link_sizing.resolve_rows(config, problem, total_rows)
             notes = [*notes, line]
         scheme = make_scheme(config)
         scheme.placement.inspect_data(source)
@@ -211,7 +213,7 @@ def prepare(
             faults.check(config, sum(layout.replies for layout in state.layouts))
         if len(state.layouts) > ROUNDS:
             raise InputError(f"scheme.name: '{name}' has more than {ROUNDS} rounds per update")
-    return Components(source, source.rows, total_rows, problem, scheme, state, notes, asked)
+    return Components(source, source.rows, total_rows, problem, scheme, state, notes, requested)
 
 
 def check_summed(scheme: str, layouts: Sequence[Layout]) -> None:

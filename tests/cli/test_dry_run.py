@@ -8,6 +8,7 @@ import tomllib
 from pathlib import Path
 
 import h5py
+import origins
 import pytest
 
 from pdcode.__main__ import main
@@ -46,6 +47,32 @@ def test_defaults_that_depend_on_other_keys_are_filled_in(printed: str, tmp_path
     assert (tables["update"]["mode"], tables["update"]["count"]) == ("first", 6)
     (tmp_path / "again.toml").write_text(printed)
     assert main(["run", str(tmp_path / "again.toml"), "--dry-run"]) == 0
+
+
+def test_each_key_has_its_origin(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    job = tmp_path / "job.toml"
+    job.write_text(JOB)
+
+    def of(*settings: str) -> dict[str, str]:
+        sets = [word for each in settings for word in ("--set", each)]
+        assert main(["run", str(job), "--dry-run", "-n", "8", *sets]) == 0
+        return origins.of(capsys.readouterr().out)
+
+    found = of("seed=1", "link={latency_s=1e-4}")
+    assert (found["problem.density"], found["stop.updates"]) == ("file", "file")
+    assert (found["seed"], found["workers.count"], found["link.latency_s"]) == ("command line",) * 3
+    assert (found["problem.hidden"], found["link.bandwidth"]) == ("default", "default")
+    assert found["decoder.kind"] == "by memory.kind"
+    assert found["wire.dtype"] == "by problem.dtype"
+    assert found["update.count"] == "by workers.count"
+    found = of("scheme.name=uncoded", "code.blocks=1")
+    assert (found["scheme.name"], found["code.blocks"]) == ("command line", "command line")
+    assert (found["memory.kind"], found["code.family"]) == ("scheme uncoded", "scheme uncoded")
+    job.write_text("[scheme]\npreset = 'default'\n[optimizer]\nrate = 1.0\n[stop]\nupdates = 3\n")
+    found = of("problem.batch=0")
+    assert (found["code.blocks"], found["downlink.kind"]) == ("preset default", "preset default")
+    assert (found["code.whiten"], found["optimizer.rate"]) == ("auto, by the data", "auto, by the data")
+    assert (found["memory.lookahead"], found["code.share"]) == ("auto, by the data", "auto, by the link")
 
 
 def test_what_the_data_are_taken_for(printed: str) -> None:

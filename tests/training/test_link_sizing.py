@@ -10,7 +10,7 @@ import pytest
 
 from pdcode import Trace
 from pdcode.__main__ import main
-from pdcode.coding import settled
+from pdcode.coding import auto_keys
 from pdcode.config import Config
 from pdcode.config import load as configfile
 from pdcode.schemes import make_scheme
@@ -117,12 +117,12 @@ def test_a_prediction_is_what_a_simulation_finds(bandwidth: str) -> None:
 def test_a_measured_pace_decides_instead() -> None:
     components = prepared("link.bandwidth=1e12")
     assert components.config.code.share == 1 / 8
-    components.settle_share(Speeds(1e3, 1e3, np.full(4, 0.01)))
+    components.resolve_rows(Speeds(1e3, 1e3, np.full(4, 0.01)))
     assert components.config.code.share == 1 / 32
     assert components.layout.rows[0] == 2  # of 64
     (note,) = components.notes
     assert "measured: 1e+03 bytes/s in" in note
-    components.settle_share(Speeds(1e12, 1e12, np.full(4, 0.01)))
+    components.resolve_rows(Speeds(1e12, 1e12, np.full(4, 0.01)))
     assert components.config.code.share == 1 / 8
 
 
@@ -135,7 +135,7 @@ def test_workers_adopt_it_and_a_trace_has_a_number(tmp_path: Path) -> None:
     )
     assert note in components.remarks()
     facts = msgspec.msgpack.decode(msgspec.msgpack.encode(components.facts))
-    assert settled.adopt(resolved("link.bandwidth=1"), facts["settled"]) == components.config
+    assert auto_keys.with_resolved(resolved("link.bandwidth=1"), facts["resolved"]) == components.config
     path = tmp_path / "t.virtual.h5"
     job = tmp_path / "job.toml"
     job.write_text("")

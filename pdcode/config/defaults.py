@@ -1,15 +1,84 @@
-"""Defaults of schemes and presets for tables and keys that a configuration does not give."""
+"""Values of keys that a configuration does not give, and where the value of each key comes from.
+
+A key has the first of these values that exists:
+
+1. that of the command line: `--set`, or an option such as `-n`;
+2. that of the file;
+3. that of the scheme's preset, which provides single keys, or of the scheme, which provides whole tables;
+4. the default of its field, in `config.schema`, in `config.interfaces` or in the class of the kind.
+
+A choice drops the keys of later levels that it deprives of their effect. `config.load.resolve` applies these
+levels. Where the value is none or "auto", it then follows
+
+5. from another key: `DERIVED`;
+6. from the data and the number of workers, where it is "auto": `coding.auto_keys.resolve_auto`;
+7. from rank 0's link, by `[link]` or measured: `training.link_sizing.resolve_rows`.
+
+"auto" in `[problem]`, and none where the description of a key names its meaning, are values themselves.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
+
+import msgspec
 
 from . import kinds
 from .conditions import without_effect
 from .fields import Tables
-from .schema import KINDS, SchemeTable
+from .schema import KINDS, Config, SchemeTable
 
 RIVALS = {"share": "rows_per_task", "rows_per_task": "share"}  # either key replaces the other
+
+DERIVED = {
+    "code.blocks": "code.path",
+    "decoder.kind": "memory.kind",
+    "update.count": "workers.count",
+    "wire.dtype": "problem.dtype",
+}
+"""Key -> the key that determines it if it is not given."""
+
+
+class Origins(dict[str, str]):
+    """Origins of the keys whose value is not the default of their field: "table.key" -> origin."""
+
+    def note(self, before: Mapping[str, Any], after: Mapping[str, Any], origin: str) -> None:
+        """Note the origin of all keys that have another value after a step than before, and forget keys that
+        are gone."""
+        old, new = _flat(before), _flat(after)
+        for name in old.keys() - new.keys():
+            self.pop(name, None)
+        self.update({name: origin for name, value in new.items() if name not in old or old[name] != value})
+
+    def note_resolved(self, before: Config, after: Config, origin: str = "") -> None:
+        """Note the origin of keys that a step has resolved; empty: another key, see `DERIVED`."""
+        changed = Origins()
+        changed.note(msgspec.to_builtins(before), msgspec.to_builtins(after), origin)
+        self.update({name: origin or derived(name) for name in changed})
+
+
+def derived(name: str) -> str:
+    """Return the origin of a key that another key has determined."""
+    return f"by {DERIVED.get(name, 'other keys')}"
+
+
+def _flat(tables: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the keys of all tables by their dotted names."""
+    flat: dict[str, Any] = {}
+    for name, table in tables.items():
+        if isinstance(table, Mapping):
+            flat |= {f"{name}.{key}": value for key, value in table.items()}
+        else:
+            flat[name] = table
+    return flat
+
+
+def explicit(config: Config) -> Config:
+    """Return a configuration with the keys that other keys determine."""
+    wire = msgspec.structs.replace(config.wire, dtype=config.wire.dtype or config.problem.dtype)
+    update = config.update.resolved(config.workers.count)
+    return msgspec.structs.replace(config, wire=wire, update=update)
 
 
 def fill(tables: dict[str, Any], overrides: Tables) -> dict[str, Any]:
@@ -48,6 +117,15 @@ def impose(tables: dict[str, Any], name: str | None, preset: str | None) -> dict
             left = _fitting(key, given, table)
             tables[key] = {name: value for name, value in left.items() if name not in table}
     return tables
+
+
+def provider(tables: Mapping[str, Any]) -> str:
+    """Return the origin of the keys that `impose` or `fill` adds."""
+    chosen = tables.get("scheme")
+    chosen = chosen if isinstance(chosen, Mapping) else {}
+    if chosen.get("preset") is not None:
+        return f"preset {chosen['preset']}"
+    return f"scheme {chosen.get('name', SchemeTable().name)}"
 
 
 def without_others(name: str, table: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:

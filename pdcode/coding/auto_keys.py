@@ -16,7 +16,7 @@ import numpy as np
 from ..config import CodeTable, Config, MemoryTable, OptimizerTable
 from ..problems import Problem, split
 
-TABLES = "code", "memory", "optimizer"  # those whose keys are settled
+TABLES = "code", "memory", "optimizer"  # those with such keys
 MOST_SHARDS = 64  # that are compared
 MOST_ROWS = 64  # of each half of a shard
 SAMPLES = 32  # mini-batches whose gradients' lengths are compared
@@ -28,7 +28,7 @@ STEP = 0.25  # longest good step of a whitened payload that is applied by itself
 LONGER = 0.5  # best plain step, of the length at the start of the best whitened one (digits, mnist5k)
 
 
-def settle(config: Config, problem: Problem) -> tuple[Config, list[str]]:
+def resolve_auto(config: Config, problem: Problem) -> tuple[Config, list[str]]:
     """Return the configuration with values for the keys that are "auto", and lines that say what was found.
 
     Parameters
@@ -160,8 +160,8 @@ def plain_rate(config: Config, problem: Problem) -> float:
     return LONGER * lengths[0] / lengths[1] if lengths[1] > 0 else 1.0
 
 
-def adopt(config: Config, tables: dict[str, Any]) -> Config:
-    """Return a worker's configuration with the tables that rank 0 has settled."""
+def with_resolved(config: Config, tables: dict[str, Any]) -> Config:
+    """Return a worker's configuration with the tables that rank 0 has resolved."""
     return msgspec.structs.replace(
         config,
         code=CodeTable.of(tables["code"]),

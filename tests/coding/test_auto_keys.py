@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from pdcode import problems
-from pdcode.coding import settled
+from pdcode.coding import auto_keys
 from pdcode.config import Config
 from pdcode.config import load as configfile
 from pdcode.problems import Problem
@@ -38,7 +38,7 @@ def labels_sorted(folder: Path, mixed: float = 0.0) -> str:
 
 def found(*settings: str) -> float:
     config = configfile.resolve({}, [*PRESET, "problem.shards=contiguous", *settings])
-    return settled.disagreement(config, problems.create(config.problem))
+    return auto_keys.disagreement(config, problems.create(config.problem))
 
 
 @pytest.mark.parametrize("shards", ["shuffled", "replicated", "auto", "contiguous"])
@@ -135,20 +135,20 @@ def test_the_converted_rate_is_stable_where_targets_are_large() -> None:
     assert result.loss < 0.5 * before
 
 
-def test_workers_adopt_what_rank_0_has_settled(tmp_path: Path) -> None:
+def test_workers_have_the_keys_that_rank_0_has_resolved(tmp_path: Path) -> None:
     components = prepared(labels_sorted(tmp_path), "problem.shards=contiguous", "workers.count=10")
     given = configfile.resolve(
         {}, [*PRESET, labels_sorted(tmp_path), "problem.shards=contiguous", "workers.count=10"]
     )
     facts = msgspec.msgpack.decode(msgspec.msgpack.encode(components.facts))
     assert given.code.whiten == "auto"
-    assert settled.adopt(given, facts["settled"]) == components.config
+    assert auto_keys.with_resolved(given, facts["resolved"]) == components.config
 
 
-def test_a_settled_configuration_is_settled() -> None:
+def test_a_resolved_configuration_stays() -> None:
     """As a trace holds it, for a replay."""
     config = prepared().config
-    assert settled.settle(config, problems.create(config.problem)) == (config, [])
+    assert auto_keys.resolve_auto(config, problems.create(config.problem)) == (config, [])
     assert Config.of(msgspec.to_builtins(config)) == config
 
 
