@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..trace.reader import Trace
+from ..trace.reader import TraceReader
 from ..util.formats import DASH, duration, listing, number, percent, size
 from . import description, prediction, printing, statistics
 from .style import DASHES, GREY, LINES, loss_axis, sheet
@@ -26,7 +26,7 @@ FAR = 20  # ratio of the longest to the shortest run above which an axis is loga
 DECADES = 1e3  # ratio of the shortest run's length to the earliest start of a logarithmic axis
 
 
-def names(traces: Sequence[Trace]) -> list[str]:
+def names(traces: Sequence[TraceReader]) -> list[str]:
     """Return names of runs, after their files."""
     return stems([trace.path for trace in traces])
 
@@ -37,13 +37,13 @@ def stems(paths: Sequence[str | Path], ending: str = "") -> list[str]:
     return [stem if names.count(stem) == 1 else str(path) for path, stem in zip(paths, names, strict=True)]
 
 
-def show(traces: Sequence[Trace], console: Console | None = None) -> None:
+def show(traces: Sequence[TraceReader], console: Console | None = None) -> None:
     """Print a table with a row for each run."""
     section: printing.Section = "", [table(traces), *map(printing.note, notes(traces))]
     printing.show([section], console)
 
 
-def table(traces: Sequence[Trace]) -> Table:
+def table(traces: Sequence[TraceReader]) -> Table:
     """Return a table of the headline figures of runs."""
     summaries = [summarise(trace) for trace in traces]
     targets = {summary.target for summary in summaries} - {""}
@@ -83,7 +83,7 @@ def _reached(summary: Summary) -> str:
     return duration(1e9 * summary.target_s) if math.isfinite(summary.target_s) else "not reached"
 
 
-def notes(traces: Sequence[Trace]) -> list[str]:
+def notes(traces: Sequence[TraceReader]) -> list[str]:
     """Explain the table, and list the limits of the comparison."""
     texts = [
         "time: until the stop; up, down: bytes of payloads and of tasks; wasted: fraction of the payloads"
@@ -99,7 +99,7 @@ def notes(traces: Sequence[Trace]) -> list[str]:
     return texts
 
 
-def draw(traces: Sequence[Trace]) -> Figure:
+def draw(traces: Sequence[TraceReader]) -> Figure:
     """Draw the training losses of runs against time and bytes."""
     from matplotlib.ticker import EngFormatter
 
@@ -159,7 +159,7 @@ def scale(axes: Axes, positions: Sequence[np.ndarray]) -> float:
     return start
 
 
-def sent(trace: Trace) -> np.ndarray:
+def sent(trace: TraceReader) -> np.ndarray:
     """Return the bytes up and down until each measurement of the loss.
 
     A task's bytes count from its arrival. Without recorded arrivals, every update counts the same.

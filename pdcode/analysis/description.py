@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..config import DecoderTable, MemoryTable, StragglersTable, UpdateTable, kinds, legacy
-from ..trace.reader import Trace
+from ..trace.reader import TraceReader
 from ..trace.schema import DRAINED
 from ..util.errors import InputError
 from ..util.formats import duration, listing, percent, workers_named
@@ -23,7 +23,7 @@ KILLED = "killed or hanging"
 LATE = {"use": "late payloads are used", "waste": "late payloads are wasted"}
 
 
-def stop_ns(trace: Trace) -> int:
+def stop_ns(trace: TraceReader) -> int:
     """Return when a run stopped, or its last event so far; outstanding payloads may have arrived later."""
     if stopped := trace.counters.get("t_stop_ns"):
         return int(stopped)
@@ -32,12 +32,12 @@ def stop_ns(trace: Trace) -> int:
     return timing.length_ns([{"t_ns": received}, {"t_ns": failed}, trace.updates, trace.progress])
 
 
-def failure(trace: Trace) -> str:
+def failure(trace: TraceReader) -> str:
     """Return why a run failed, such as "interrupted"; empty if no failure is recorded."""
     return next(iter(trace.faults["message"][np.isin(trace.faults["kind"], ENDING)].tolist()), "")
 
 
-def outcome(trace: Trace) -> str:
+def outcome(trace: TraceReader) -> str:
     """Return how a run ended: finished, failed, interrupted, running, or killed or hanging."""
     if reason := failure(trace):
         return reason if reason == "interrupted" else "failed"
@@ -47,11 +47,11 @@ def outcome(trace: Trace) -> str:
     return KILLED if late else "running"
 
 
-def _age_s(trace: Trace) -> float:
+def _age_s(trace: TraceReader) -> float:
     return max(0.0, time.time() - trace.path.stat().st_mtime)
 
 
-def headline(trace: Trace) -> str:
+def headline(trace: TraceReader) -> str:
     """Return a line with the name of the file, and how and when the run ended."""
     stop, how, age = stop_ns(trace), outcome(trace), duration(1e9 * _age_s(trace))
     text = f"{how} {'for' if how == 'running' else 'after'} {duration(stop)}"
@@ -79,12 +79,12 @@ def _requested(stop: Mapping[str, Any]) -> str:
     return f" of {text} requested" if text else ""
 
 
-def is_virtual(trace: Trace) -> bool:
+def is_virtual(trace: TraceReader) -> bool:
     """Return whether the run was on the virtual clock."""
     return trace.attributes.get("clock") == "virtual"
 
 
-def lines(trace: Trace) -> dict[str, str]:
+def lines(trace: TraceReader) -> dict[str, str]:
     """Return descriptions of the run by topic, without topics that the trace does not cover."""
     config = {name: table for name, table in trace.config.items() if isinstance(table, Mapping)}
     scheme = config.get("scheme", {})
@@ -118,7 +118,7 @@ def delays(table: Mapping[str, Any]) -> str:
         return ", ".join([str(table.get("kind")), *(f"{key} {table[key]}" for key in table if key != "kind")])
 
 
-def _segments(trace: Trace) -> str:
+def _segments(trace: TraceReader) -> str:
     began_s, lost = 1e-9 * trace.segments["t_ns"][1:], int(trace.segments["lost"].sum())
     if not len(began_s):
         return ""
@@ -148,7 +148,7 @@ def accuracy_name(table: Mapping[str, Any]) -> str:
     return str(getattr(kind, "score", "accuracy"))
 
 
-def _workers(trace: Trace) -> str:
+def _workers(trace: TraceReader) -> str:
     hosts = Counter(str(host) for host in trace.workers["host"]) if trace.workers else Counter()
     count = trace.worker_count
     text = f"{count} worker" + ("s" if count != 1 else "")
@@ -162,7 +162,7 @@ def _workers(trace: Trace) -> str:
     return f"{text} on {len(hosts)} hosts: {shown}" if hosts else text
 
 
-def _clock(trace: Trace) -> str:
+def _clock(trace: TraceReader) -> str:
     """Describe the clock; for a virtual clock, with the model's times and loads."""
     counters = trace.counters
     if not is_virtual(trace):
@@ -233,7 +233,7 @@ def _decoder_kind(table: Mapping[str, Any], memory: Mapping[str, Any]) -> str:
         return str(table.get("kind"))
 
 
-def policy(trace: Trace) -> str:
+def policy(trace: TraceReader) -> str:
     """Return the policy of a run: async, all, "first 6 of 8", "quorum 6 of 8" or "captured 0.75"."""
     update = trace.config.get("update") or {}
     table = _policy(update)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..trace.reader import Trace
+from ..trace.reader import TraceReader
 from . import description
 from .style import BLUE, GREEN, GREY, INK, LIGHT_BLUE, loss_axis, mark_target, sheet
 from .timeline import timeline
@@ -21,7 +21,7 @@ BINS = 120  # bins of the curve of arrivals per second
 RISE = 0.2  # first fraction of the time, which does not determine the axis of the accuracy
 
 
-def draw(trace: Trace) -> Figure:
+def draw(trace: TraceReader) -> Figure:
     """Draw a run, finished or not."""
     with sheet(*SIZE) as drawing:
         grid = drawing.add_gridspec(1, 2, width_ratios=(1, 1.25))
@@ -39,14 +39,14 @@ def draw(trace: Trace) -> Figure:
     return drawing
 
 
-def _title(trace: Trace) -> str:
+def _title(trace: TraceReader) -> str:
     """Describe the run in one line."""
     lines = description.lines(trace)
     topics = ("problem", "workers", "scheme", "code", "update")
     return "   ·   ".join(re.split(r"[,;] | \(", lines[topic])[0] for topic in topics if topic in lines)
 
 
-def loss(trace: Trace, axes: Axes) -> None:
+def loss(trace: TraceReader, axes: Axes) -> None:
     """Draw the training loss against time."""
     times, values = 1e-9 * trace.progress["t_ns"], trace.progress["loss"]
     if not len(values):
@@ -63,7 +63,7 @@ def loss(trace: Trace, axes: Axes) -> None:
     axes.set_title(f"Training loss, {values[-1]:.3g} {_end(trace)}")
 
 
-def accuracy(trace: Trace, axes: Axes) -> None:
+def accuracy(trace: TraceReader, axes: Axes) -> None:
     """Draw the test accuracy against time; the axis does not show the first rise."""
     times, values = 1e-9 * trace.progress["t_ns"], trace.progress["accuracy"]
     name = description.accuracy_name(trace.config.get("problem") or {})
@@ -88,11 +88,11 @@ def _empty(axes: Axes, title: str) -> None:
     axes.set_axis_off()
 
 
-def _end(trace: Trace) -> str:
+def _end(trace: TraceReader) -> str:
     return "at the end" if trace.finished else "so far"
 
 
-def _seconds(trace: Trace, axes: Axes) -> float:
+def _seconds(trace: TraceReader, axes: Axes) -> float:
     """Scale the axis of time to the length of the run; return its end in s."""
     end = max(1e-9 * description.stop_ns(trace), 1e-3)
     axes.set_xlim(0, end)
@@ -101,7 +101,7 @@ def _seconds(trace: Trace, axes: Axes) -> float:
     return end
 
 
-def rate(trace: Trace, axes: Axes, window: tuple[int, int] | None = None) -> None:
+def rate(trace: TraceReader, axes: Axes, window: tuple[int, int] | None = None) -> None:
     """Draw arrivals per second against time, and mark the interval `window` in ns."""
     if not trace.arrivals.rows:
         return _empty(axes, "No arrivals recorded")

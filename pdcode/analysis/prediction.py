@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from ..config import Config
-from ..trace.reader import Trace
+from ..trace.reader import TraceReader
 from ..util.formats import duration, number, percent, size
 from ..virtual.result import Result
 from . import statistics
@@ -38,7 +38,7 @@ def after(seconds: float) -> str:
     return f"after {duration(1e9 * seconds)}" if math.isfinite(seconds) else "not reached"
 
 
-def compared(predicted: Trace, recorded: Trace, config: Config) -> str:
+def compared(predicted: TraceReader, recorded: TraceReader, config: Config) -> str:
     """Compare the predicted time to the target with the recorded one, both interpolated between measurements.
 
     The target is the configuration's or, without one, the lowest loss that both runs reached.
@@ -65,7 +65,7 @@ def compared(predicted: Trace, recorded: Trace, config: Config) -> str:
     )
 
 
-def measured(trace: Trace) -> dict[str, object]:
+def measured(trace: TraceReader) -> dict[str, object]:
     """Return the keys of the problem that determine its loss."""
     problem = trace.config.get("problem") or {}
     return {key: value for key, value in problem.items() if key not in ("axis", "batch", "shards")}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..trace.reader import Trace
+from ..trace.reader import TraceReader
 from ..trace.schema import WASTED
 from . import description, statistics
 
@@ -35,7 +35,7 @@ class Summary:
     bytes_down: float  # of tasks
 
 
-def summarise(trace: Trace, loss: float | None = None, accuracy: float | None = None) -> Summary:
+def summarise(trace: TraceReader, loss: float | None = None, accuracy: float | None = None) -> Summary:
     """Return the headline figures of a run.
 
     The target is `loss` or `accuracy`, by default that of ``[stop]``: its loss if it has both.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..trace.reader import Trace
+from ..trace.reader import TraceReader
 from ..trace.schema import CLIPPED, DRAINED, FATES, LOST, LOST_AT_RANK_0, REFUSED, USED, WASTED
 from ..util.formats import DASH, bar, duration, number, percent, percents, ratio, size, spark, workers_named
 from . import description, printing, statistics, timing
@@ -35,12 +35,12 @@ SPLIT = (
 )  # in the order of timing.Split
 
 
-def show(trace: Trace, console: Console | None = None) -> None:
+def show(trace: TraceReader, console: Console | None = None) -> None:
     """Print a summary of a trace: configuration, loss, time, slow workers, staleness and bytes."""
     printing.show(sections(trace), console)
 
 
-def sections(trace: Trace) -> Iterator[Section]:
+def sections(trace: TraceReader) -> Iterator[Section]:
     """Yield the titles and contents of the sections of `show`."""
     length = description.stop_ns(trace)
     yield description.headline(trace), [_description(trace)]
@@ -85,14 +85,14 @@ def describe_fates(status: np.ndarray, counters: Mapping[str, Any]) -> str:
     return "; ".join([f"{counts[USED] + counts[CLIPPED]:,} payloads were used{clipped}", *texts])
 
 
-def _description(trace: Trace) -> Table:
+def _description(trace: TraceReader) -> Table:
     table = make_table("topic", "text", left=("topic", "text"), header=False)
     for topic, text in description.lines(trace).items():
         table.add_row(topic, text)
     return table
 
 
-def _loss(trace: Trace) -> list[RenderableType]:
+def _loss(trace: TraceReader) -> list[RenderableType]:
     times, loss = trace.progress["t_ns"], trace.progress["loss"]
     score_name = description.accuracy_name(trace.config.get("problem") or {})
     table = make_table("", "first", "last", "best", "at", left=("",))
@@ -126,7 +126,7 @@ def _loss(trace: Trace) -> list[RenderableType]:
     return [table, " ".join(sentences)]
 
 
-def _faults(trace: Trace) -> list[RenderableType]:
+def _faults(trace: TraceReader) -> list[RenderableType]:
     table = make_table("at", "worker", "task", "kind", "what happened", left=("kind", "what happened"))
     for i in range(min(trace.faults.rows, FAULTS)):
         when, worker, task, kind, what = (
@@ -149,7 +149,7 @@ def shown_workers(pace: timing.Pace, out: Collection[int] = ()) -> tuple[list[in
     return sorted(int(worker) for worker in order[:FEW]), sorted(int(worker) for worker in order[FEW:])
 
 
-def _time(trace: Trace, pace: timing.Pace, length: int, out: set[int]) -> list[RenderableType]:
+def _time(trace: TraceReader, pace: timing.Pace, length: int, out: set[int]) -> list[RenderableType]:
     sample = int(trace.attributes.get("sample", 1))
     split = timing.split(trace.arrivals, len(pace.arrivals), length, sample, trace.faults)
     parts = [getattr(split, field.name) for field in fields(split)]
@@ -231,7 +231,7 @@ def describe_slow_workers(pace: timing.Pace) -> list[str]:
     return texts
 
 
-def _staleness(trace: Trace, pace: timing.Pace) -> RenderableType:
+def _staleness(trace: TraceReader, pace: timing.Pace) -> RenderableType:
     from rich.table import Table
 
     chosen = statistics.in_time(trace.arrivals)
@@ -261,7 +261,7 @@ def _staleness(trace: Trace, pace: timing.Pace) -> RenderableType:
     return both
 
 
-def _bytes(trace: Trace) -> list[RenderableType]:
+def _bytes(trace: TraceReader) -> list[RenderableType]:
     sent = statistics.traffic(trace.arrivals, trace.attributes, trace.counters)
     about = "" if sent.exact else "about "
     table = make_table("", "up", "down", left=("",))

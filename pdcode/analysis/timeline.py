@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..trace.reader import Trace
+from ..trace.reader import TraceReader
 from ..util.formats import duration, ratio, workers_named
 from . import description, timing
 from .style import BLUE, GREY, INK, LIGHT_BLUE, LIGHT_ORANGE, ORANGE
@@ -52,7 +52,7 @@ def lanes(pace: timing.Pace, out: Sequence[int] = ()) -> list[int]:
     return sorted([*slow, *(others[place] for place in chosen)])
 
 
-def timeline(trace: Trace, axes: Axes) -> tuple[int, int] | None:
+def timeline(trace: TraceReader, axes: Axes) -> tuple[int, int] | None:
     """Draw the workers' tasks in an interval of time; return the interval in ns."""
     axes.grid(False)
     if not trace.arrivals.rows:
@@ -88,7 +88,13 @@ def timeline(trace: Trace, axes: Axes) -> tuple[int, int] | None:
 
 
 def _lane(
-    trace: Trace, axes: Axes, lane: int, rows: np.ndarray, window: tuple[int, int], scale: float, slow: bool
+    trace: TraceReader,
+    axes: Axes,
+    lane: int,
+    rows: np.ndarray,
+    window: tuple[int, int],
+    scale: float,
+    slow: bool,
 ) -> bool:
     """Draw one worker's tasks; return whether they had injected delays."""
     begin, end = window

@@ -14,11 +14,11 @@ import msgspec
 from ..config import Config, legacy
 from ..config import load as configfile
 from ..config.write import to_toml, to_value
-from ..trace.reader import Trace
+from ..trace.reader import TraceReader
 from ..util.errors import Failure, InputError, prefix_errors, short_repr
 
 PathLike = str | os.PathLike[str]
-ConfigLike = PathLike | Mapping[str, Any] | Trace
+ConfigLike = PathLike | Mapping[str, Any] | TraceReader
 """A TOML file, its tables as a dict, or the trace of a run with the configuration."""
 
 Settings = Mapping[str, Any] | Iterable[str]
@@ -36,9 +36,9 @@ def overrides(settings: Settings, workers: int | None = None, output: PathLike |
     return [*settings, *more]
 
 
-def path_of(file: PathLike | Trace | None) -> str | None:
+def path_of(file: PathLike | TraceReader | None) -> str | None:
     """Return the path of a file or trace."""
-    return None if file is None else os.fspath(file.path if isinstance(file, Trace) else file)
+    return None if file is None else os.fspath(file.path if isinstance(file, TraceReader) else file)
 
 
 class LoadedConfig(NamedTuple):
@@ -71,7 +71,7 @@ def read(given: ConfigLike, settings: Sequence[str]) -> LoadedConfig:
     if isinstance(given, str | os.PathLike):
         name = os.fspath(given)
         return LoadedConfig(*configfile.load(name, settings), name)
-    if isinstance(given, Trace):
+    if isinstance(given, TraceReader):
         with prefix_errors(given.path):
             tables = tomllib.loads(to_toml(legacy.read(given.config)))
     elif isinstance(given, Mapping):

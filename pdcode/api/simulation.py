@@ -14,7 +14,7 @@ from ..analysis import prediction
 from ..config import Config
 from ..problems import DataSource
 from ..stragglers.trace import Recorded, load_records
-from ..trace import Trace, TraceWriter, opening
+from ..trace import TraceReader, TraceWriter, opening
 from ..training import checkpoint
 from ..training.checkpoint import Checkpoints, Found
 from ..training.monitor import Print
@@ -38,7 +38,7 @@ class Request:
     """A simulation to run."""
 
     loaded: configs.LoadedConfig
-    recorded: Trace | None  # the run whose delays are replayed
+    recorded: TraceReader | None  # the run whose delays are replayed
     timing_only: bool
     found: Found | None = None
     resume: bool = False
@@ -92,11 +92,11 @@ def load(
     return Request(loaded._replace(config=config), recorded, timing_only, found, resume)
 
 
-def open_recorded(path: str | None) -> Trace | None:
+def open_recorded(path: str | None) -> TraceReader | None:
     """Open a file of delays if it is a trace, and read the progress for the comparison at the end."""
     if path is None or not opening.is_trace(Path(path)):
         return None
-    trace = Trace(path)
+    trace = TraceReader(path)
     if trace.config:
         dict(trace.progress)
     return trace
@@ -214,5 +214,5 @@ def report(trace: TraceWriter, result: Result, request: Request, print_line: Pri
     for line in prediction.summary(result.config, result):
         print_line(line)
     if request.recorded is not None and not request.timing_only:
-        print_line(prediction.compared(Trace(trace.path), request.recorded, result.config))
+        print_line(prediction.compared(TraceReader(trace.path), request.recorded, result.config))
     trace.add_counters({"oracle_s": result.oracle_s})

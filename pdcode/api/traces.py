@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 PANELS = "loss", "accuracy", "timeline", "rate"
 
 
-class Trace(reader.Trace):
-    __doc__ = reader.Trace.__doc__
+class Trace(reader.TraceReader):
+    __doc__ = reader.TraceReader.__doc__
 
     def summary(self, loss: float | None = None, accuracy: float | None = None) -> dict[str, Any]:
         """Return the headline figures of the run.
@@ -97,7 +97,7 @@ class Trace(reader.Trace):
         """
         from ..replay import Difference, replay
 
-        recorded = reader.Trace(self.path, correct_clocks=False)
+        recorded = reader.TraceReader(self.path, correct_clocks=False)
         try:
             with one_thread():
                 return replay(recorded, print_line if progress else lambda line: None).theta

@@ -16,7 +16,7 @@ import msgspec
 import numpy as np
 
 from ..config import LinkTable, MachineTable
-from ..trace.reader import Trace
+from ..trace.reader import TraceReader
 from ..training.setup import prepare
 from ..virtual.calibration import fit
 from ..virtual.simulation import simulate
@@ -100,12 +100,12 @@ def costs(*tables: MachineTable | LinkTable) -> str:
     return ", ".join(f"{key} {value:.4g}" for key, value in pairs if isinstance(value, float))
 
 
-def update_s(trace: Trace) -> float:
+def update_s(trace: TraceReader) -> float:
     """Return the median time of an update in s."""
     return 1e-9 * float(np.median(np.diff(trace.updates["t_ns"], prepend=0)))
 
 
-def target_s(trace: Trace, loss: float) -> float:
+def target_s(trace: TraceReader, loss: float) -> float:
     """Return the time in s of the first measurement at or below a loss."""
     reached = trace.progress["loss"] <= loss
     return 1e-9 * float(trace.progress["t_ns"][reached][0]) if reached.any() else np.inf

@@ -10,12 +10,12 @@ from ..config import Config
 from ..config import load as configfile
 from ..config.write import to_value
 from ..mpi import launch
-from ..trace.reader import Trace
+from ..trace.reader import TraceReader
 
 LONGEST_S = 120.0  # timeout of a run
 
 
-def run_over_mpi(text: str, overrides: Sequence[str], trace: Path) -> tuple[Config, Trace]:
+def run_over_mpi(text: str, overrides: Sequence[str], trace: Path) -> tuple[Config, TraceReader]:
     """Run a configuration over MPI on this machine, and return it with its trace.
 
     The text is written to a file beside the trace.
@@ -34,4 +34,4 @@ def run_over_mpi(text: str, overrides: Sequence[str], trace: Path) -> tuple[Conf
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=LONGEST_S)
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)}: exit code {done.returncode}\n{done.stdout}{done.stderr}")
-    return config, Trace(trace)
+    return config, TraceReader(trace)

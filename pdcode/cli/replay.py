@@ -30,12 +30,12 @@ def run(options: argparse.Namespace) -> int:
     """Replay a trace; print whether it is bit-identical."""
     from ..coding.replica import digest
     from ..replay import Difference, replay
-    from ..trace.reader import Trace
+    from ..trace.reader import TraceReader
     from . import guard
 
     launch.alone("replay")
     guard.probe_in_subprocess(options.trace)
-    trace, began_s = Trace(options.trace, correct_clocks=False), time.perf_counter()
+    trace, began_s = TraceReader(options.trace, correct_clocks=False), time.perf_counter()
     try:
         done = replay(trace, print_line)
     except Difference as difference:

@@ -33,7 +33,7 @@ def add_parser(commands: Any) -> None:
 def show(options: argparse.Namespace) -> int:
     """Print and draw one trace, or compare several."""
     from ..analysis import style
-    from ..trace.reader import Trace
+    from ..trace.reader import TraceReader
     from . import guard
 
     if options.figure:
@@ -48,7 +48,7 @@ def show(options: argparse.Namespace) -> int:
         from ..analysis import tables
 
         guard.probe_in_subprocess(options.trace[0])
-        trace = Trace(options.trace[0])
+        trace = TraceReader(options.trace[0])
         tables.show(trace)
         if options.figure:
             from ..analysis import plots
@@ -94,14 +94,14 @@ def compare(options: argparse.Namespace) -> None:
     """Compare the traces that can be read; then refuse the others."""
     from ..analysis import comparison, style
     from ..analysis.summary import summarise
-    from ..trace.reader import Trace
+    from ..trace.reader import TraceReader
     from . import guard
 
     traces, errors = [], []
     for path in options.trace:
         try:
             guard.probe_in_subprocess(path)
-            trace = Trace(path)
+            trace = TraceReader(path)
             summarise(trace)  # reads everything that is compared
             traces.append(trace)
         except InputError as error:

@@ -10,7 +10,7 @@ from msgspec import Meta
 
 from ..codes import Code
 from ..config import CodeTable, Config
-from ..trace.reader import Trace
+from ..trace.reader import TraceReader
 from ..util.errors import InputError, not_a_file
 
 Blocks = Annotated[int, Meta(ge=0, le=2**31 - 1)]
@@ -88,7 +88,7 @@ class FileTable(CodeTable, tag="file", kw_only=True):
             raise InputError(f"code.path: {error}") from None
 
 
-def of_trace(config: Config, trace: Trace) -> Config:
+def of_trace(config: Config, trace: TraceReader) -> Config:
     """Return the configuration of a trace's run with its codes taken from the trace: the file may be gone."""
     if not isinstance(config.code, FileTable) or not trace.code_attributes:
         return config

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..trace import Recorder, Trace
+from ..trace import Recorder, TraceReader
 from ..trace.schema import TABLES
 
 NONE = "none"  # value that one of the two runs does not have
@@ -38,7 +38,7 @@ class TableComparison:
 
     Parameters
     ----------
-    trace : Trace
+    trace : TraceReader
     name : str
         Name of the table.
     timed : bool
@@ -54,7 +54,7 @@ class TableComparison:
         Number of rows that were recomputed and are equal.
     """
 
-    def __init__(self, trace: Trace, name: str, timed: bool, kinds: Sequence[str] = ()) -> None:
+    def __init__(self, trace: TraceReader, name: str, timed: bool, kinds: Sequence[str] = ()) -> None:
         table, schema = getattr(trace, name), TABLES[name]
         keys = [key for key in schema if (timed or not key.startswith("t_")) and key in table]
         recorded = np.empty(table.rows, [(key, schema[key].dtype) for key in keys])
@@ -105,13 +105,13 @@ class Comparison(Recorder):
 
     Parameters
     ----------
-    trace : Trace
+    trace : TraceReader
         The recorded run, with uncorrected worker clocks.
     timed : bool
         Whether times are recomputed.
     """
 
-    def __init__(self, trace: Trace, timed: bool) -> None:
+    def __init__(self, trace: TraceReader, timed: bool) -> None:
         self.arrivals, self.updates, self.measurements = (
             TableComparison(trace, name, timed) for name in ("arrivals", "updates", "progress")
         )

@@ -13,7 +13,7 @@ from .. import problems
 from ..coding.assignments import Rotating
 from ..config import Config
 from ..schemes import delay_model
-from ..trace.reader import Trace
+from ..trace.reader import TraceReader
 from ..trace.schema import APPLIED, ARITHMETIC, DRAINED, REFUSED
 from ..training.coordinator import Coordinator
 from ..training.monitor import LINE_NS, Print
@@ -42,7 +42,7 @@ class Replayer:
 
     Parameters
     ----------
-    trace : Trace
+    trace : TraceReader
         The recorded run, opened with ``correct_clocks=False``.
     print_line : callable
         Prints a line of progress, once a second.
@@ -66,7 +66,7 @@ class Replayer:
         If an attribute that the configuration determines differs.
     """
 
-    def __init__(self, trace: Trace, print_line: Print) -> None:
+    def __init__(self, trace: TraceReader, print_line: Print) -> None:
         self._trace, self._say = trace, print_line
         self._config = config = configuration(trace)
         self._parts = components = prepare(config, str(trace.path), check=False)
@@ -228,12 +228,12 @@ class Replayer:
         compare("checkpoint", kept, {key: value for key, value in counted.items() if key in kept})
 
 
-def replay(trace: Trace, print_line: Print) -> Replayer:
+def replay(trace: TraceReader, print_line: Print) -> Replayer:
     """Recompute a run from its trace, and compare everything that is deterministic bit for bit.
 
     Parameters
     ----------
-    trace : Trace
+    trace : TraceReader
         The recorded run, opened with ``correct_clocks=False``.
     print_line : callable
         Prints a line of progress, once a second.
@@ -255,7 +255,7 @@ def replay(trace: Trace, print_line: Print) -> Replayer:
     return replayer
 
 
-def configuration(trace: Trace) -> Config:
+def configuration(trace: TraceReader) -> Config:
     """Return the configuration of a trace to be replayed, without faults that would end the replay.
 
     Raises

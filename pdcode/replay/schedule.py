@@ -9,7 +9,7 @@ from itertools import chain
 import numpy as np
 
 from .. import stragglers
-from ..trace.reader import Trace
+from ..trace.reader import TraceReader
 from ..trace.schema import DRAINED, REFUSED, WORKER_CLOCK
 from ..virtual.schedule import Schedule, Sent
 from .comparison import NONE, Difference
@@ -22,7 +22,7 @@ class RecordedSchedule(Schedule):
 
     Parameters
     ----------
-    trace : Trace
+    trace : TraceReader
         The recorded run, with uncorrected worker clocks.
     workers : int
         Number of workers n.
@@ -38,7 +38,7 @@ class RecordedSchedule(Schedule):
 
     def __init__(
         self,
-        trace: Trace,
+        trace: TraceReader,
         workers: int,
         model: stragglers.DelayModel | None,
         over: Callable[[], bool],

@@ -9,7 +9,7 @@ import numpy as np
 from .base import Integers, Reals
 
 if TYPE_CHECKING:
-    from ..trace.reader import Trace
+    from ..trace.reader import TraceReader
 
 BASE = 0.05  # fraction of the tasks that took less than the base
 
@@ -33,7 +33,7 @@ def per_worker(times: Integers, counts: Integers) -> Reals:
     return np.where(counts > 0, np.maximum(own, base(times)), base(times))
 
 
-def base_ns(trace: Trace) -> int:
+def base_ns(trace: TraceReader) -> int:
     """Return the duration of a run's tasks without delay, in ns: `base` of their compute times.
 
     Time of a task beyond its worker's base counts as delay, whether injected or caused by the machine: base,

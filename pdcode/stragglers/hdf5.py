@@ -12,7 +12,7 @@ import numpy as np
 
 from ..config import StragglersTable, kinds, legacy
 from ..trace import contents, opening
-from ..trace.reader import Trace
+from ..trace.reader import TraceReader
 from ..trace.schema import DRAINED, SCHEMA
 from ..util.datasets import ensure_files, ensure_written
 from ..util.errors import InputError, shorten
@@ -32,7 +32,7 @@ def read_records(
             values = None if schema == SCHEMA else _matrix(path, file, dataset)
         if values is not None:
             return records.from_matrix(path, values, times)
-        run = Trace(path)
+        run = TraceReader(path)
         for key, value in ("dataset", dataset), ("times", times if times != "delay" else None):
             if value is not None:
                 raise records.file_error(path, f"'{value}' is for matrices; this is a trace of pdcode", key)
@@ -42,7 +42,9 @@ def read_records(
         raise error if explained else InputError(f"stragglers.path: {error}") from None
 
 
-def records_of_run(run: Trace, draw: str, ancestors: tuple[Path, ...], load: Load) -> records.DelayRecords:
+def records_of_run(
+    run: TraceReader, draw: str, ancestors: tuple[Path, ...], load: Load
+) -> records.DelayRecords:
     """Compute the delays of a run's tasks: time from start to reply minus the worker's base, at least 0.
 
     A worker's base is `bases.per_worker` of the compute times, times 1 + its stretch if the run's own
@@ -90,7 +92,7 @@ def _answered(worker: np.ndarray, status: np.ndarray, injected_ns: np.ndarray) -
     return in_time | (alive & ~seen[worker])
 
 
-def _stretch(run: Trace, members: int, ancestors: tuple[Path, ...], load: Load) -> Reals:
+def _stretch(run: TraceReader, members: int, ancestors: tuple[Path, ...], load: Load) -> Reals:
     """Return the stretch of the run's own stragglers: delay over compute time of each worker."""
     try:
         for plugin in run.config.get("plugins", []):

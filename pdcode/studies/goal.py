@@ -10,7 +10,7 @@ import numpy as np
 
 from ..analysis import statistics
 from ..config import Config, StopTable
-from ..trace.reader import Trace
+from ..trace.reader import TraceReader
 from ..util.errors import InputError
 
 
@@ -36,7 +36,7 @@ class Goal:
         loss, accuracy = (self.level if self.kind == kind else None for kind in ("loss", "accuracy"))
         return StopTable(seconds=seconds, updates=updates, loss=loss, accuracy=accuracy)
 
-    def seconds(self, trace: Trace) -> float:
+    def seconds(self, trace: TraceReader) -> float:
         """Find when a recorded run reached the target, interpolated, in s; infinity if it did not."""
         values = self.value(trace.progress["loss"], trace.progress["accuracy"])
         return 1e-9 * statistics.crossing(trace.progress["t_ns"], values, self.bound)
@@ -49,7 +49,7 @@ class Goal:
         return f"{'training loss' if self.kind == 'loss' else 'accuracy'} {self.level:.4g}"
 
 
-def choose_goal(config: Config, trace: Trace | None, target: float | None) -> Goal:
+def choose_goal(config: Config, trace: TraceReader | None, target: float | None) -> Goal:
     """Choose the target: the given loss, else the configuration's ``[stop]``, else the trace's.
 
     If the recorded run had no target, its last measured loss is taken.

@@ -13,7 +13,7 @@ from ..analysis import printing
 from ..api import command, configs
 from ..api.configs import ConfigLike, PathLike, Settings, path_of
 from ..trace import frames
-from ..trace.reader import Trace
+from ..trace.reader import TraceReader
 from ..util.errors import InputError
 from . import comparison as file
 from . import comparison_figure as figure
@@ -82,8 +82,8 @@ def compare(
     clock: str = "virtual",
     target: float | None = None,
     seconds: float | None = None,
-    stragglers: PathLike | Trace | None = None,
-    cost: PathLike | Trace | None = None,
+    stragglers: PathLike | TraceReader | None = None,
+    cost: PathLike | TraceReader | None = None,
     link: float | None = None,
     workers: int | None = None,
     set: Settings = (),

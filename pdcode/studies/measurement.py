@@ -21,7 +21,7 @@ from ..config import Config
 from ..config.write import to_toml
 from ..mpi import launch
 from ..schemes import delay_model
-from ..trace.reader import Trace
+from ..trace.reader import TraceReader
 from ..trace.schema import APPLIED, DRAINED
 from ..training.monitor import INTERRUPTED
 from ..util.errors import Failure
@@ -85,7 +85,7 @@ class Cell:
             done = simulation.simulate(Request(job, None, False), lambda line: None, source(config))
             if done.reason == INTERRUPTED:
                 raise KeyboardInterrupt
-        recorded = Trace(self.trace)
+        recorded = TraceReader(self.trace)
         return measure(recorded, self.goal), curves(recorded)
 
     def __str__(self) -> str:
@@ -181,7 +181,7 @@ def results(cells: Iterable[tuple[int, Cell]], pool: Pool) -> Iterator[tuple[int
     yield from pool.results(Cell.perform, virtual)
 
 
-def measure(trace: Trace, goal: Goal | None) -> Measured:
+def measure(trace: TraceReader, goal: Goal | None) -> Measured:
     """Measure a run by its trace, of which all arrivals must be recorded."""
     config, arrivals, progress = config_of(trace), trace.arrivals, trace.progress
     stop_ns, failed = description.stop_ns(trace), bool(description.failure(trace))
@@ -229,7 +229,7 @@ def nothing(config: Config) -> Measured:
     return Measured(**figures | {"failed": True})  # type: ignore[arg-type]
 
 
-def curves(trace: Trace) -> Curves:
+def curves(trace: TraceReader) -> Curves:
     """Return the measurements of a run."""
     progress = trace.progress
     return {
@@ -260,7 +260,7 @@ def _task_ns(arrivals: statistics.Columns, workers: int) -> np.ndarray:
     return np.maximum(1, total).astype(np.int64)
 
 
-def _last_ns(trace: Trace, config: Config) -> int:
+def _last_ns(trace: TraceReader, config: Config) -> int:
     """Return when the last payload would have arrived with its whole injected delay, ns."""
     arrivals = trace.arrivals
     late = np.flatnonzero(arrivals["status"] == DRAINED)

@@ -9,7 +9,7 @@ import msgspec
 
 from ..config import LARGEST, Config, StragglersTable
 from ..config import load as configfile
-from ..trace.reader import Trace
+from ..trace.reader import TraceReader
 from ..training.monitor import Print
 from ..util.errors import InputError, prefix_errors
 from ..util.processes import Pool
@@ -40,7 +40,7 @@ class Environment:
     config: Config  # the same under the stragglers, machine and link of the plan
     goal: Goal
     path: str = ""  # file of the configuration, for error messages
-    trace: Trace | None = None  # recorded run that provides delays and costs
+    trace: TraceReader | None = None  # recorded run that provides delays and costs
 
 
 def load_environment(path: str, overrides: list[str], trace: str | None, target: float | None) -> Environment:
@@ -52,7 +52,7 @@ def load_environment(path: str, overrides: list[str], trace: str | None, target:
         If the configuration is invalid; the message names file, key and value.
     """
     user, _ = configfile.load(path, overrides)
-    recorded = None if trace is None else Trace(trace)
+    recorded = None if trace is None else TraceReader(trace)
     with prefix_errors(path):
         user.faults.ensure_endless("descent")
         check_count(user)

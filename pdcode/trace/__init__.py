@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from .reader import Trace
+from .reader import TraceReader
 from .recorder import Recorder
 from .writer import ResumePoint, TraceWriter
 
-__all__ = ["Recorder", "ResumePoint", "Trace", "TraceWriter"]
+__all__ = ["Recorder", "ResumePoint", "TraceReader", "TraceWriter"]

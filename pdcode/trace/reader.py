@@ -1,4 +1,4 @@
-"""`Trace`: the trace of a finished, running or killed run, as numpy arrays."""
+"""`TraceReader`: the trace of a finished, running or killed run, as numpy arrays."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class RecordedTable(Mapping[str, np.ndarray]):
         a batch ahead.
     """
 
-    def __init__(self, trace: Trace, name: str) -> None:
+    def __init__(self, trace: TraceReader, name: str) -> None:
         self._trace, self._name = trace, name
         columns, where = COLUMNS[name], str(trace.path)
         self._columns: dict[str, np.ndarray] = {}
@@ -113,7 +113,7 @@ def _table_property(name: str) -> cached_property[RecordedTable]:
     return cached_property(lambda trace: RecordedTable(trace, name))
 
 
-class Trace:
+class TraceReader:
     """The trace of a run.
 
     Parameters

@@ -23,7 +23,7 @@ import msgspec
 
 from ..coding.state import Coded
 from ..config import Config
-from ..trace import ResumePoint, Trace, opening
+from ..trace import ResumePoint, TraceReader, opening
 from ..util import checked
 from ..util.errors import InputError, reason, short_repr
 from ..util.formats import workers_named
@@ -309,4 +309,4 @@ def end(folder: Path) -> None:
 def ended(trace: str | Path) -> bool:
     """Tell whether a trace is that of a run that has ended."""
     path = Path(trace)
-    return path.exists() and opening.is_trace(path) and Trace(path).finished
+    return path.exists() and opening.is_trace(path) and TraceReader(path).finished

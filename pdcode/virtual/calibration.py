@@ -12,7 +12,7 @@ import numpy as np
 from ..coding import saved
 from ..config import Config, LinkTable, MachineTable, legacy
 from ..stragglers.bases import base_ns
-from ..trace.reader import Trace
+from ..trace.reader import TraceReader
 from ..trace.schema import DRAINED
 from ..util.errors import InputError
 
@@ -49,12 +49,12 @@ class MeasuredTimes:
     update: float
 
 
-def times(trace: Trace, bandwidth: float, base: Base = "median") -> MeasuredTimes:
+def times(trace: TraceReader, bandwidth: float, base: Base = "median") -> MeasuredTimes:
     """Measure the components of a run over MPI.
 
     Parameters
     ----------
-    trace : Trace
+    trace : TraceReader
         Trace with arrivals.
     bandwidth : float
         Bandwidth of rank 0's link, in bytes/s.
@@ -104,7 +104,7 @@ def times(trace: Trace, bandwidth: float, base: Base = "median") -> MeasuredTime
     return MeasuredTimes(*seconds)
 
 
-def fit(trace: Trace, flops: float, base: Base = "median") -> tuple[MachineTable, LinkTable]:
+def fit(trace: TraceReader, flops: float, base: Base = "median") -> tuple[MachineTable, LinkTable]:
     """Fit ``[machine]`` and ``[link]`` to a trace.
 
     From the medians of `MeasuredTimes`: flops_per_s = flops of a task / compute; task_s = nap, as one task
@@ -120,7 +120,7 @@ def fit(trace: Trace, flops: float, base: Base = "median") -> tuple[MachineTable
 
     Parameters
     ----------
-    trace : Trace
+    trace : TraceReader
         Trace with arrivals.
     flops : float
         Flops of a task of that run, see `schemes.Work`.
@@ -197,7 +197,7 @@ def of_two_sizes(
     return machine, LinkTable(latency_s=latency, bandwidth=bandwidth, broadcast="star")
 
 
-def arrived(trace: Trace) -> dict[str, np.ndarray]:
+def arrived(trace: TraceReader) -> dict[str, np.ndarray]:
     """Return the arrivals before the stop.
 
     Raises
@@ -214,7 +214,7 @@ def arrived(trace: Trace) -> dict[str, np.ndarray]:
     return {name: column[before] for name, column in columns.items()}
 
 
-def config_of(trace: Trace) -> Config:
+def config_of(trace: TraceReader) -> Config:
     """Return the configuration of a trace's run.
 
     Raises
@@ -232,7 +232,7 @@ def config_of(trace: Trace) -> Config:
     return config
 
 
-def _bandwidth(trace: Trace) -> float | None:
+def _bandwidth(trace: TraceReader) -> float | None:
     """Fit the bandwidth (bytes/s) to tasks of different sizes; None if sizes or times differ too little."""
     rows = arrived(trace)
     later = rows["task"] > 0  # the first message to a worker also opens the connection

@@ -18,7 +18,7 @@ import numpy as np
 from ..config import LARGEST, Config, LinkTable, MachineTable
 from ..config import load as configfile
 from ..stragglers.records import is_hdf5
-from ..trace.reader import Trace
+from ..trace.reader import TraceReader
 from ..training.setup import prepare
 from ..util.errors import InputError
 from .calibration import Base, config_of, fit
@@ -71,7 +71,7 @@ def _fitted(path: str, base: Base) -> tuple[MachineTable, LinkTable]:
 
     Traces of older versions do not have the flops of a task, which are counted on the data they name.
     """
-    trace = Trace(path)
+    trace = TraceReader(path)
     flops = trace.attributes.get("task_flops")
     if flops is None:
         flops = prepare(config_of(trace), path, check=False).flops()

@@ -10,7 +10,7 @@ import traces
 
 from pdcode.__main__ import main
 from pdcode.analysis import comparison
-from pdcode.trace import Trace
+from pdcode.trace import TraceReader
 from pdcode.util.formats import duration
 
 pytestmark = pytest.mark.usefixtures("read_at_once")
@@ -55,7 +55,7 @@ def test_several_traces_are_a_line_each(runs: list[str], capsys: pytest.CaptureF
     lines = capsys.readouterr().out.splitlines()
     assert "to loss 1.5" in lines[0]
     rows = {line.split()[0]: line for line in lines[1:4]}
-    sync, slow = Trace(runs[0]), Trace(runs[2])
+    sync, slow = TraceReader(runs[0]), TraceReader(runs[2])
     stop = duration(sync.counters["t_stop_ns"])
     assert rows["sync"].count(stop) == 2  # the time, and the time to the target
     assert f" {sync.counters['version']} " in rows["sync"]
@@ -90,7 +90,7 @@ def test_equal_names_are_told_apart(tmp_path: Path) -> None:
 
 
 def test_the_figure_compares_over_time_and_bytes(runs: list[str], tmp_path: Path) -> None:
-    opened = [Trace(path) for path in runs]
+    opened = [TraceReader(path) for path in runs]
     drawing = comparison.draw(opened)
     left, right = drawing.axes
     for place, trace in enumerate(opened):
@@ -111,7 +111,7 @@ def test_runs_of_which_nothing_is_recorded_are_compared(tmp_path: Path) -> None:
     traces.writer(paths[0]).close()
     traces.simulate(paths[1], seconds=0.2, arrivals="none")
     assert main(["show", *map(str, paths), "--figure", str(tmp_path / "a.svg")]) == 0
-    assert len(comparison.sent(Trace(paths[0]))) == 0
+    assert len(comparison.sent(TraceReader(paths[0]))) == 0
 
 
 def test_bytes_count_from_the_arrival_on(tmp_path: Path) -> None:
@@ -123,7 +123,7 @@ def test_bytes_count_from_the_arrival_on(tmp_path: Path) -> None:
 
 
 def test_bytes_without_recorded_arrivals_are_shared_by_the_updates(runs: list[str]) -> None:
-    trace = Trace(runs[1])
+    trace = TraceReader(runs[1])
     sent, counters = comparison.sent(trace), trace.counters
     assert sent[0] == 0
     assert sent[-1] == pytest.approx(counters["bytes_up"] + counters["bytes_down"])

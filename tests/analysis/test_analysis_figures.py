@@ -16,7 +16,7 @@ from pdcode import codes
 from pdcode.analysis import code_plots, plots, timing
 from pdcode.analysis.timeline import window_ns
 from pdcode.codes.summary import quality
-from pdcode.trace import Trace, TraceWriter
+from pdcode.trace import TraceReader, TraceWriter
 from pdcode.trace.schema import DRAINED, USED
 
 
@@ -25,7 +25,7 @@ def named(figure: Figure) -> dict[str, Any]:
     return {axes.get_title("left").split()[0].strip(","): axes for axes in figure.axes}
 
 
-def drained(path: Path, **stop: Any) -> Trace:
+def drained(path: Path, **stop: Any) -> TraceReader:
     """Write a run that stops after 1 s, of whose 2 workers the last payload comes after 40 s."""
     config = traces.CONFIG | {"stop": stop or {"loss": 0.1}}
     metadata = {**traces.METADATA, "config": config, "workers": 2}
@@ -43,16 +43,16 @@ def drained(path: Path, **stop: Any) -> Trace:
         accuracy = 0.1 if task < 5 else 0.96 + 0.03 * task / 99
         writer.progress(task + 1, now + 9_000_000, 2.0 * 0.97**task, accuracy, 1.0)
     writer.close(counters={"t_stop_ns": 1_000_000_000})
-    return Trace(path)
+    return TraceReader(path)
 
 
 @pytest.fixture(scope="module")
-def trace(tmp_path_factory: pytest.TempPathFactory) -> Trace:
+def trace(tmp_path_factory: pytest.TempPathFactory) -> TraceReader:
     return drained(tmp_path_factory.mktemp("figures") / "a.h5")
 
 
 @pytest.fixture(scope="module")
-def figure(trace: Trace) -> Figure:
+def figure(trace: TraceReader) -> Figure:
     return plots.draw(trace)
 
 
@@ -62,7 +62,7 @@ def test_axes_of_time_end_with_the_stop(figure: Figure) -> None:
         assert axes[name].get_xlim() == (0, 1)
 
 
-def test_the_interval_lies_before_the_stop(trace: Trace) -> None:
+def test_the_interval_lies_before_the_stop(trace: TraceReader) -> None:
     begin, end = window_ns(trace.arrivals, timing.pace(trace.arrivals, 2), 1_000_000_000)
     assert 0.3e9 < begin < end < 0.7e9
 

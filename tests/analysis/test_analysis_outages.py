@@ -14,7 +14,7 @@ import traces
 
 from pdcode.__main__ import main
 from pdcode.analysis import description, statistics, tables, timing
-from pdcode.trace import Trace, TraceWriter
+from pdcode.trace import TraceReader, TraceWriter
 from pdcode.trace.schema import DRAINED, USED
 from pdcode.util import formats
 
@@ -33,7 +33,7 @@ def rounds(
     injected: bool = True,
     counters: dict[str, float] | None = None,
     **stop: Any,
-) -> Trace:
+) -> TraceReader:
     """Write the trace of a run that waits for all of 4 workers, whose tasks take 10 to 13 ms.
 
     `hang` adds a time in ns to tasks (worker, task), injected or not; a task of -1 never arrives, and the run
@@ -73,10 +73,10 @@ def rounds(
     else:
         writer.flush(now)
         writer._file.close()
-    return Trace(path)
+    return TraceReader(path)
 
 
-def shown(trace: Trace, capsys: pytest.CaptureFixture[str]) -> str:
+def shown(trace: TraceReader, capsys: pytest.CaptureFixture[str]) -> str:
     """What `pdcode show` prints, with single blanks."""
     assert main(["show", str(trace.path)]) == 0
     return " ".join(capsys.readouterr().out.split())
@@ -152,7 +152,7 @@ def test_shares_are_of_the_time_until_the_stop(tmp_path: Path, capsys: pytest.Ca
         for key in ("t_recv_ns", "t_decoded_ns"):
             rows[key][-1] += 10 * S  # a payload that came long after the stop
     capsys.readouterr()
-    trace = Trace(path)
+    trace = TraceReader(path)
     stop, length = trace.counters["t_stop_ns"], trace.arrivals["t_recv_ns"].max()
     text = shown(trace, capsys)
     assert f"Time until the stop, in % of {formats.duration(stop)} " in text
@@ -193,7 +193,7 @@ def test_the_heading_tells_how_the_run_ended(
     path = rounds(tmp_path / "a.h5", fault=fault, close=finished).path
     then = path.stat().st_mtime - age_s
     os.utime(path, (then, then))
-    assert description.headline(Trace(path)).startswith(f"{path}: {expected}")
+    assert description.headline(TraceReader(path)).startswith(f"{path}: {expected}")
 
 
 def test_faults_of_rank_0_have_no_worker(tmp_path: Path) -> None:
@@ -201,7 +201,7 @@ def test_faults_of_rank_0_have_no_worker(tmp_path: Path) -> None:
     for number in range(7):
         writer.fault(S, -1 if number else 3, -1, "missing" if not number else "stop", f"fault {number}")
     writer.close()
-    trace = Trace(tmp_path / "a.h5")
+    trace = TraceReader(tmp_path / "a.h5")
     cells = [list(column.cells) for column in tables._faults(trace)[0].columns]  # type: ignore[union-attr]
     assert cells[1][:2] == ["3", "–"]
     assert cells[3][0] == "missing"
@@ -214,4 +214,4 @@ def test_drained_payloads_do_not_lengthen_a_run(tmp_path: Path) -> None:
     writer.arrival(*traces.row(t_recv_ns=50 * S, t_decoded_ns=50 * S, status=DRAINED))
     writer.fault(6 * S, -1, -1, "stop", "interrupted")
     writer.close()
-    assert description.stop_ns(Trace(tmp_path / "a.h5")) == 6 * S
+    assert description.stop_ns(TraceReader(tmp_path / "a.h5")) == 6 * S

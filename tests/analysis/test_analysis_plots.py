@@ -10,7 +10,7 @@ import traces
 
 from pdcode.analysis import description, plots, style, timing
 from pdcode.analysis.timeline import LANES, TASKS, lanes, window_ns
-from pdcode.trace import Trace
+from pdcode.trace import TraceReader
 from pdcode.util.errors import InputError
 
 pytestmark = pytest.mark.slow
@@ -34,15 +34,15 @@ def test_a_png_is_drawn(tmp_path: Path, workers: int) -> None:
 @pytest.mark.filterwarnings("error")
 def test_runs_with_few_or_no_rows(tmp_path: Path) -> None:
     writer = traces.writer(tmp_path / "a.h5", workers=3)
-    style.save(plots.draw(Trace(tmp_path / "a.h5")), tmp_path / "a.png")
+    style.save(plots.draw(TraceReader(tmp_path / "a.h5")), tmp_path / "a.png")
     writer.arrival(*traces.row(worker=1, t_start_ns=1000, t_compute_ns=2000, t_send_ns=3000, t_recv_ns=4000))
     writer.progress(0, 0, 2.3, float("nan"), 1.0)
     writer.progress(0, 10, float("inf"), float("nan"), 1.0)
     writer.flush(0)
-    style.save(plots.draw(Trace(tmp_path / "a.h5")), tmp_path / "a.png")
+    style.save(plots.draw(TraceReader(tmp_path / "a.h5")), tmp_path / "a.png")
     writer.arrival(*traces.row(worker=1))
     writer.flush(0)
-    style.save(plots.draw(Trace(tmp_path / "a.h5")), tmp_path / "a.png")
+    style.save(plots.draw(TraceReader(tmp_path / "a.h5")), tmp_path / "a.png")
 
 
 @pytest.mark.filterwarnings("error")

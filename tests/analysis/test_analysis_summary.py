@@ -11,7 +11,7 @@ import traces
 
 from pdcode.analysis.statistics import Staleness
 from pdcode.analysis.summary import summarise
-from pdcode.trace import Trace
+from pdcode.trace import TraceReader
 from pdcode.trace.schema import DRAINED, WASTED
 
 
@@ -60,4 +60,4 @@ def test_why_a_run_failed(tmp_path: Path, kind: str, message: str) -> None:
     writer.fault(1, 2, 3, "refused", "worker 2 sent a payload that is not finite")
     writer.fault(1, -1, -1, kind, message)
     writer.close()
-    assert summarise(Trace(tmp_path / "a.h5")).failure == message
+    assert summarise(TraceReader(tmp_path / "a.h5")).failure == message

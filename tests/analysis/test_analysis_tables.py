@@ -11,12 +11,12 @@ import traces
 from rich.console import Console
 
 from pdcode.analysis import tables
-from pdcode.trace import Trace
+from pdcode.trace import TraceReader
 from pdcode.trace.schema import FATES
 from pdcode.util import formats
 
 
-def shown(trace: Trace) -> str:
+def shown(trace: TraceReader) -> str:
     """The text that `show` prints into a file."""
     file = io.StringIO()
     tables.show(trace, Console(file=file, highlight=False, markup=False, width=80))
@@ -74,15 +74,15 @@ def test_an_unfinished_run_says_so(tmp_path: Path) -> None:
 
 def test_runs_with_few_or_no_rows(tmp_path: Path) -> None:
     writer = traces.writer(tmp_path / "a.h5", workers=3)
-    assert "No arrival yet." in shown(Trace(tmp_path / "a.h5"))
+    assert "No arrival yet." in shown(TraceReader(tmp_path / "a.h5"))
     writer.arrival(*traces.row(worker=1, t_start_ns=1000, t_compute_ns=2000, t_send_ns=3000, t_recv_ns=4000))
     writer.flush(0)
-    text = shown(Trace(tmp_path / "a.h5"))
+    text = shown(TraceReader(tmp_path / "a.h5"))
     assert "no arrival from workers 0 and 2, of 3" in text
     assert "1 task  " in text
     writer.progress(0, 0, float("nan"), float("nan"), float("nan"))
     writer.fault(5_000, 2, 0, "crash", "rank 3 is gone")
-    text = shown(Trace(tmp_path / "a.h5"))
+    text = shown(TraceReader(tmp_path / "a.h5"))
     assert "rank 3 is gone" in text
 
 

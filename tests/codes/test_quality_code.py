@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pdcode import codes
 from pdcode.codes import code as code_module
 from pdcode.codes.summary import affordable_draws
-from pdcode.trace import Trace
+from pdcode.trace import TraceReader
 from pdcode.util.errors import InputError
 
 
@@ -54,7 +54,7 @@ def test_a_code_and_the_codes_of_a_trace_are_read(tmp_path):
     trace = traces.simulate(tmp_path / "trace.h5", seconds=0.1)
     found = codes.Code.load_all(tmp_path / "trace.h5")
     assert set(found) == {f"/code/{k}" for k in trace.code}
-    for k, matrix in Trace(tmp_path / "trace.h5").code.items():
+    for k, matrix in TraceReader(tmp_path / "trace.h5").code.items():
         read = found[f"/code/{k}"]
         np.testing.assert_array_equal(read.matrix, matrix)
         about = trace.code_attributes[k]

@@ -25,7 +25,7 @@ from pdcode.codes.optimise.restarts import PackingProblem
 from pdcode.config import Config
 from pdcode.config import load as configfile
 from pdcode.studies.comparison import Comparison
-from pdcode.trace import Trace
+from pdcode.trace import TraceReader
 from pdcode.trace.reader import COLUMNS
 from pdcode.training import checkpoint
 from pdcode.training.checkpoint import Coordinates
@@ -101,7 +101,7 @@ def traces(folder: Path) -> list[Path]:
 
 def read_trace(source: random.Random, path: Path) -> None:
     """Read some of a trace, as reading all of it takes 60 ms."""
-    trace = Trace(path)
+    trace = TraceReader(path)
     way = source.randrange(8)
     if way == 0:
         summarise(trace)

@@ -12,7 +12,7 @@ import pytest
 from pdcode.__main__ import main
 from pdcode.config import load as configfile
 from pdcode.studies import search_space as space
-from pdcode.trace import Trace
+from pdcode.trace import TraceReader
 from pdcode.training.setup import prepare
 
 JOB = """
@@ -58,7 +58,7 @@ def test_commands(scheme: str, tmp_path: Path, capsys: pytest.CaptureFixture[str
     again.write_text(preview, encoding="utf-8")
     assert origins.removed(say("run", str(again), "--dry-run")) == origins.removed(preview)
     say("simulate", str(job), "-o", path)
-    trace = Trace(path)
+    trace = TraceReader(path)
     assert set(trace.arrivals["bytes_up"]) == {promised[0]}
     assert trace.attributes["payload_bytes"] == promised[1]
     assert "bit-identical" in say("replay", path)
@@ -66,10 +66,10 @@ def test_commands(scheme: str, tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert re.search(rf"scheme +{scheme} \(.*{key}", say("show", path))
     say("simulate", str(job), "--timing-only", "-o", other)
     for name in ("t_dispatch_ns", "t_recv_ns", "t_decoded_ns", "worker", "version", "status", "bytes_down"):
-        np.testing.assert_array_equal(Trace(other).arrivals[name], trace.arrivals[name], name)
+        np.testing.assert_array_equal(TraceReader(other).arrivals[name], trace.arrivals[name], name)
     say("simulate", str(job), "--stragglers", path, "-o", other)
     say("simulate", str(job), "--cost", path, "-o", other)
-    np.testing.assert_array_equal(Trace(other).theta, trace.theta)
+    np.testing.assert_array_equal(TraceReader(other).theta, trace.theta)
     search = ["--candidates", "2", "--seeds", "1", "--seconds", "2", "--processes", "1"]
     say("plan", str(job), "--target", "2.3", *search, "-o", str(tmp_path / "plan.toml"))
     own, *_ = space.candidates(configfile.load(str(job))[0], 2, 7)

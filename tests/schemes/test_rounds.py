@@ -16,7 +16,7 @@ from pdcode.__main__ import main
 from pdcode.config import Config, kinds
 from pdcode.config import load as configfile
 from pdcode.schemes import delay_model
-from pdcode.trace import Trace
+from pdcode.trace import TraceReader
 from pdcode.trace.schema import DRAINED, USED, WASTED
 from pdcode.training import setup
 from pdcode.training.setup import prepare
@@ -146,14 +146,14 @@ def test_the_commands_take_a_scheme_of_two_rounds(tmp_path: Path, capsys: pytest
     assert main(["run", str(job), "--dry-run", *late]) == 0
     assert "round 1)" in capsys.readouterr().out
     assert main(["simulate", str(job), "-o", path, *late]) == 0
-    columns = Trace(path).arrivals
+    columns = TraceReader(path).arrivals
     assert set(columns["round"]) == {0, 1}
     assert (columns["status"] == WASTED).any()
     assert main(["replay", path]) == 0
     assert "bit-identical" in capsys.readouterr().out
     assert main(["show", path]) == 0
     assert main(["simulate", str(job), "-o", path, "--timing-only", *late]) == 0
-    again = Trace(path).arrivals
+    again = TraceReader(path).arrivals
     for name in TIMES:
         np.testing.assert_array_equal(again[name], columns[name])
     capsys.readouterr()

@@ -9,7 +9,7 @@ import pytest
 
 from pdcode.__main__ import main
 from pdcode.config import kinds
-from pdcode.trace.reader import Trace
+from pdcode.trace.reader import TraceReader
 
 JOB = """
 seed = 3
@@ -43,7 +43,7 @@ def test_times_are_those_with_numerics(scheme: str, tmp_path: Path, monkeypatch:
         options += LINEAR if scheme in ("mds", "byzantine", "lagrange") else []
         assert main(["simulate", "job.toml", *options, "-o", "whole.h5"]) == 0
         assert main(["simulate", "job.toml", *options, "-o", "times.h5", "--timing-only"]) == 0
-        whole, times = Trace("whole.h5"), Trace("times.h5")
+        whole, times = TraceReader("whole.h5"), TraceReader("times.h5")
         for table, columns in (
             ("arrivals", ("worker", "version", "status", "part", "t_recv_ns", "bytes_up", "bytes_down")),
             ("updates", ("version", "t_ns")),

@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pdcode.trace import Trace
+from pdcode.trace import TraceReader
 
 KINDS = [
     "kind = 'kill'",
@@ -62,7 +62,7 @@ class Soak(NamedTuple):
     exitcode : int
     faults : int
         Number of faults in the configuration.
-    trace : Trace
+    trace : TraceReader
     times_s : list of float
         When the ranks were looked at, s since the start.
     held : dict of int to dict of float to Held
@@ -74,7 +74,7 @@ class Soak(NamedTuple):
 
     exitcode: int
     faults: int
-    trace: Trace
+    trace: TraceReader
     times_s: list[float]
     held: dict[int, dict[float, Held]]
     left: set[int]
@@ -132,7 +132,7 @@ def soak(folder: Path, arrivals: int, every: int, record: str = "sampled", worke
             time.sleep(min(5.0, max(0.2, times_s[-1] / 50)))
         output.seek(0)
         return Soak(
-            run.returncode, len(events), Trace(folder / "soak.h5"), times_s, held, left, output.read()
+            run.returncode, len(events), TraceReader(folder / "soak.h5"), times_s, held, left, output.read()
         )
 
 

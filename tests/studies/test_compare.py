@@ -29,7 +29,7 @@ from pdcode.studies.comparison import Comparison
 from pdcode.studies.goal import Goal
 from pdcode.studies.measurement import COLUMNS, Measured
 from pdcode.studies.trial import Outcome
-from pdcode.trace import Trace
+from pdcode.trace import TraceReader
 from pdcode.util.errors import Failure, InputError
 from pdcode.util.processes import Pool
 from pdcode.virtual.fleet import VirtualFleet
@@ -130,7 +130,7 @@ def test_a_run_can_be_repeated_by_its_command_and_has_the_figures_of_its_trace(
     assert words[:3] == ["pdcode", "simulate", "results/job.compare/yours.toml"]
     assert not list(Path("results/job.compare").glob("*.h5"))
     assert main(words[1:]) == 0
-    trace = Trace(words[-1])
+    trace = TraceReader(words[-1])
     assert cells.measure(trace, done.goal) == done.measured[0][0]
     seconds, arrivals = done.measured[0][0], trace.arrivals
     assert seconds.bytes_up == arrivals["bytes_up"][arrivals["status"] != 2].sum()
@@ -153,7 +153,7 @@ def test_a_target_is_reached_where_the_curve_crosses_it(once: Made) -> None:
 
 def test_traces_are_kept_on_request(job: Path) -> None:
     compared(job, "--keep", schemes="uncoded", seeds=1)
-    assert Trace("results/job.compare/uncoded-1.h5").finished
+    assert TraceReader("results/job.compare/uncoded-1.h5").finished
 
 
 def test_the_figure_has_a_band_for_each_scheme(once: Made, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ import traces
 from pdcode.config import Config
 from pdcode.config import load as configfile
 from pdcode.studies.goal import Goal, choose_goal
-from pdcode.trace import Trace
+from pdcode.trace import TraceReader
 from pdcode.util.errors import InputError
 
 
@@ -26,7 +26,7 @@ def trace(tmp_path):
     for number, loss in enumerate((2.0, 0.5, 0.09)):
         writer.progress(number, 10**9 * number, loss, 0.5 + number / 10, 1.0)
     writer.close(np.zeros(3), {}, traces.members(8), {})
-    return Trace(tmp_path / "run.h5")
+    return TraceReader(tmp_path / "run.h5")
 
 
 def test_the_target_is_the_option_or_the_configurations_or_the_traces(trace):

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from pdcode.trace import Trace, TraceWriter
+from pdcode.trace import TraceReader, TraceWriter
 from pdcode.trace.schema import ARRIVALS, DRAINED, USED
 
 TEXT = 'seed = 3\n[problem]\nkind = "mlp"  # a comment that must survive\n'
@@ -88,7 +88,7 @@ def simulate(
     slow: tuple[int, ...] = (7,),
     close: bool = True,
     **options: Any,
-) -> Trace:
+) -> TraceReader:
     """Write the trace of an asynchronous run in which `slow` workers have ten times the others' delays."""
     random = np.random.default_rng(1)
     trace = writer(path, workers, **options)
@@ -131,4 +131,4 @@ def simulate(
     else:
         trace.flush(free)
         trace._file.close()
-    return Trace(path)
+    return TraceReader(path)

@@ -15,7 +15,7 @@ import pytest
 
 from pdcode.__main__ import main
 from pdcode.cli import guard
-from pdcode.trace import Trace
+from pdcode.trace import TraceReader
 
 pytestmark = pytest.mark.slow
 
@@ -283,4 +283,4 @@ def test_newer_files_are_not_called_damaged(
 
 def test_a_short_trace_is_small(whole: Path) -> None:
     assert (whole / "a.h5").stat().st_size < 300_000
-    assert Trace(whole / "a.h5").finished
+    assert TraceReader(whole / "a.h5").finished

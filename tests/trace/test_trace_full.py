@@ -19,7 +19,7 @@ import traces
 from paths import JOBS, SUPPORT
 from shell import environment
 
-from pdcode.trace import Trace, disk, header, opening
+from pdcode.trace import TraceReader, disk, header, opening
 from pdcode.trace.schema import Column
 from pdcode.util.errors import Failure, InputError
 
@@ -109,7 +109,7 @@ def test_what_was_flushed_is_there(tmp_path: Path, kib: int, every: int, many: i
     (first, *others), code = write(path, kib, every=every, many=many)
     flushed, _, said = first.partition(" ")
     assert ([said, *others], code) == (3 * [line], 0)
-    trace = Trace(path)
+    trace = TraceReader(path)
     assert not trace.finished
     assert trace.arrivals.rows >= max(int(flushed), 10_000)
     for table in (trace.arrivals["task"], trace.updates["version"]):
@@ -120,11 +120,11 @@ def test_no_room_for_the_checkpoint_leaves_the_rows(tmp_path: Path) -> None:
     path = tmp_path / "a.h5"
     lines, _ = write(path, 24 << 10, 4 << 20)
     assert lines == [f"39881 {path}: cannot write the trace: File too large"]
-    trace = Trace(path)
+    trace = TraceReader(path)
     assert not trace.finished
     assert trace.arrivals.rows == trace.updates.rows == 40_000
     assert write(path, 45 << 10, 4 << 20, many=1000) == ([], 0)  # 32 MiB, and 7 of rows
-    assert Trace(path).finished
+    assert TraceReader(path).finished
     assert path.stat().st_size < 41 << 20
 
 
@@ -135,7 +135,7 @@ def test_a_disk_that_fails_though_it_had_room(tmp_path: Path, every: int) -> Non
     (first, *others), code = write(path, 8000, every=every, least=3000 * KIB)
     flushed, _, said = first.partition(" ")
     assert ([said, *others], code) == (3 * [line], 1)  # HDF5's crash at the exit would be another code
-    rows = Trace(path).arrivals["task"][: int(flushed)]
+    rows = TraceReader(path).arrivals["task"][: int(flushed)]
     np.testing.assert_array_equal(rows, np.arange(int(flushed)))
 
 
@@ -145,7 +145,7 @@ def test_a_command_ends_with_one_line(tmp_path: Path) -> None:
     done = simulate(path, 4250, "trace.flush_s=0.05", "stop.seconds=60", *quick)
     assert done.returncode == 1
     assert done.stderr == f"pdcode: {path}: cannot write the trace: File too large\n"
-    trace = Trace(path)
+    trace = TraceReader(path)
     assert trace.arrivals.rows > 1000
     assert len(trace.arrivals["loss"]) == trace.arrivals.rows
 

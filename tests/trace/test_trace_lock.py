@@ -15,7 +15,7 @@ import traces
 from paths import ROOT, SUPPORT
 
 from pdcode.__main__ import main
-from pdcode.trace import Trace, lock, opening
+from pdcode.trace import TraceReader, lock, opening
 from pdcode.util.errors import InputError
 
 HOLD = """
@@ -72,9 +72,9 @@ def test_a_trace_that_is_being_written_is_not_taken(
         for command in ("simulate", "run"):
             assert main([command, job, "-n", "2", "-o", str(output)]) == 2
             assert f"a.h5' is being written by process {holder.pid} on " in capsys.readouterr().err
-    assert not Trace(path).finished
+    assert not TraceReader(path).finished
     assert holder.communicate("", timeout=60) == ("", "")
-    assert Trace(path).finished
+    assert TraceReader(path).finished
     assert sorted(each.name for each in tmp_path.iterdir()) == ["a.h5", "job.toml", "sub"]
 
 
@@ -88,7 +88,7 @@ def test_the_trace_before_is_not_taken_while_it_is_written(
     assert main(["simulate", job, "-o", str(tmp_path / "a.h5")]) == 2
     assert f"a.previous.h5' is being written by process {process.pid} on " in capsys.readouterr().err
     assert process.communicate("", timeout=60) == ("", "")
-    assert Trace(tmp_path / "a.previous.h5").finished
+    assert TraceReader(tmp_path / "a.previous.h5").finished
 
 
 def test_a_killed_run_locks_nothing(tmp_path: Path, holder: subprocess.Popen[str], job: str) -> None:
@@ -96,8 +96,8 @@ def test_a_killed_run_locks_nothing(tmp_path: Path, holder: subprocess.Popen[str
     holder.wait()
     assert (tmp_path / "a.h5.lock").exists()
     assert main(["simulate", job, "-o", str(tmp_path / "a.h5")]) == 0
-    assert Trace(tmp_path / "a.h5").finished
-    assert not Trace(tmp_path / "a.previous.h5").finished
+    assert TraceReader(tmp_path / "a.h5").finished
+    assert not TraceReader(tmp_path / "a.previous.h5").finished
     assert not (tmp_path / "a.h5.lock").exists()
 
 
@@ -110,7 +110,7 @@ def test_a_process_with_the_key_shares_the_lock(tmp_path: Path) -> None:
     assert f"a.h5' is being written by process {os.getpid()} on " in told
     assert not path.exists()
     assert start(path, **{lock.KEY: held.key}).communicate("", timeout=60) == ("ready\n", "")
-    assert Trace(path).finished
+    assert TraceReader(path).finished
     held.cancel()
     assert [each.name for each in tmp_path.iterdir()] == ["a.h5"]
 

@@ -13,7 +13,7 @@ import traces
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pdcode.trace import Trace
+from pdcode.trace import TraceReader
 from pdcode.trace.clocks import correct_drift
 from pdcode.trace.schema import ARRIVALS, SCHEMA_VERSION
 from pdcode.util.errors import InputError
@@ -25,10 +25,10 @@ def test_columns_are_cut_to_the_shortest(tmp_path: Path) -> None:
         rows = len(file["arrivals/task"])
         file["arrivals/loss"].resize((rows - 5,))
     with pytest.raises(InputError, match=rf"columns of arrivals have {rows - 5} to {rows} rows"):
-        Trace(tmp_path / "a.h5").arrivals  # noqa: B018
+        TraceReader(tmp_path / "a.h5").arrivals  # noqa: B018
     with h5py.File(tmp_path / "a.h5", "r+") as file:
         file.attrs.modify("finished", np.False_)  # as of a run that was killed while it wrote
-    trace = Trace(tmp_path / "a.h5")
+    trace = TraceReader(tmp_path / "a.h5")
     assert trace.arrivals.rows == rows - 5
     assert {len(column) for column in trace.arrivals.values()} == {rows - 5}
 
@@ -49,7 +49,7 @@ def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "a.h5", "r+") as file:
         file.attrs["schema_version"] = SCHEMA_VERSION + 1
     with pytest.raises(InputError, match=rf"schema version {SCHEMA_VERSION + 1}; .* up to {SCHEMA_VERSION}"):
-        Trace(tmp_path / "a.h5")
+        TraceReader(tmp_path / "a.h5")
 
 
 def test_what_is_not_a_trace_is_refused(tmp_path: Path) -> None:
@@ -58,11 +58,11 @@ def test_what_is_not_a_trace_is_refused(tmp_path: Path) -> None:
         file["x"] = 1
     for name in ("text.h5", "other.h5"):
         with pytest.raises(InputError, match=f"{name}: not a pdcode trace"):
-            Trace(tmp_path / name)
+            TraceReader(tmp_path / name)
     with pytest.raises(InputError, match=r"missing\.h5: no such file"):
-        Trace(tmp_path / "missing.h5")
+        TraceReader(tmp_path / "missing.h5")
     with pytest.raises(InputError, match="not a file"):
-        Trace(tmp_path)
+        TraceReader(tmp_path)
 
 
 def test_a_cut_off_file_is_refused_in_one_line(tmp_path: Path) -> None:
@@ -70,10 +70,10 @@ def test_a_cut_off_file_is_refused_in_one_line(tmp_path: Path) -> None:
     whole = (tmp_path / "a.h5").read_bytes()
     (tmp_path / "b.h5").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(InputError, match=r"b\.h5: the file is truncated"):
-        Trace(tmp_path / "b.h5")
+        TraceReader(tmp_path / "b.h5")
     (tmp_path / "c.h5").write_bytes(whole[:40])
     with pytest.raises(InputError, match=r"c\.h5: not a pdcode trace, or not readable"):
-        Trace(tmp_path / "c.h5")
+        TraceReader(tmp_path / "c.h5")
 
 
 def test_drift_is_taken_out(tmp_path: Path) -> None:
@@ -89,12 +89,12 @@ def test_drift_is_taken_out(tmp_path: Path) -> None:
     ]
     assert [member["clock_offset_ns"] for member in start] == [0, 100, 200]
     writer.close(end_offsets=ends)
-    trace = Trace(tmp_path / "a.h5")
+    trace = TraceReader(tmp_path / "a.h5")
     fast = trace.arrivals["worker"] == 1
     np.testing.assert_array_equal(trace.arrivals["t_start_ns"][fast], [0, 499_000, 998_000])
     np.testing.assert_array_equal(trace.arrivals["t_start_ns"][~fast], [0, 500_000, 1_000_000] * 2)
     np.testing.assert_array_equal(trace.arrivals["t_recv_ns"][fast], [0, 500_000, 1_000_000])
-    raw = Trace(tmp_path / "a.h5", correct_clocks=False)
+    raw = TraceReader(tmp_path / "a.h5", correct_clocks=False)
     np.testing.assert_array_equal(raw.arrivals["t_start_ns"][fast], [0, 500_000, 1_000_000])
 
 
@@ -153,7 +153,7 @@ def test_a_damaged_configuration_is_bad_input(tmp_path: Path, text: str) -> None
     with h5py.File(tmp_path / "a.h5", "r+") as file:
         file.attrs["config_resolved"] = text
     with pytest.raises(InputError, match=r"a\.h5: damaged: config_resolved: "):
-        Trace(tmp_path / "a.h5").config  # noqa: B018
+        TraceReader(tmp_path / "a.h5").config  # noqa: B018
 
 
 @pytest.mark.parametrize("table", ["arrivals", "updates", "progress", "faults", "workers"])
@@ -168,7 +168,7 @@ def test_a_table_that_is_not_whole_is_bad_input(tmp_path: Path, table: str) -> N
             kept = file[table][name][()]
             del file[table][name]
         with pytest.raises(InputError, match=rf"a\.h5: damaged: {table} has no column {name}"):
-            getattr(Trace(path), table)
+            getattr(TraceReader(path), table)
         for other in (
             kept[:, None],
             kept.astype("c16") if kept.dtype.kind not in "SO" else np.arange(len(kept)),
@@ -176,7 +176,7 @@ def test_a_table_that_is_not_whole_is_bad_input(tmp_path: Path, table: str) -> N
             with h5py.File(path, "r+") as file:
                 file[table][name] = other
             with pytest.raises(InputError, match=rf"a\.h5: damaged: column {name} of {table} is "):
-                getattr(Trace(path), table)
+                getattr(TraceReader(path), table)
             with h5py.File(path, "r+") as file:
                 del file[table][name]
         with h5py.File(path, "r+") as file:
@@ -184,7 +184,7 @@ def test_a_table_that_is_not_whole_is_bad_input(tmp_path: Path, table: str) -> N
     with h5py.File(path, "r+") as file:
         del file[table]
     with pytest.raises(InputError, match=r"a\.h5: damaged: "):
-        getattr(Trace(path), table)
+        getattr(TraceReader(path), table)
 
 
 def test_flipped_bytes_end_in_one_line(tmp_path: Path) -> None:
@@ -199,7 +199,7 @@ def test_flipped_bytes_end_in_one_line(tmp_path: Path) -> None:
         path = tmp_path / f"torn{number}.h5"
         path.write_bytes(torn)
         with suppress(InputError):
-            trace = Trace(path)
+            trace = TraceReader(path)
             for table in ("arrivals", "updates", "progress", "workers", "faults"):
                 dict(getattr(trace, table))
             assert trace.config is not None
@@ -217,7 +217,7 @@ def test_a_column_that_older_traces_lack_has_its_default(tmp_path: Path, name: s
     with h5py.File(tmp_path / "a.h5", "r+") as file:
         del file[f"arrivals/{name}"]
         file.attrs["schema_version"] = 1
-    older = Trace(tmp_path / "a.h5").arrivals
+    older = TraceReader(tmp_path / "a.h5").arrivals
     assert older.keys() == trace.arrivals.keys()
     np.testing.assert_array_equal(older[name], np.zeros(trace.arrivals.rows))
     assert older[name].dtype == ARRIVALS[name].dtype
@@ -237,4 +237,4 @@ def test_an_attribute_of_another_type_is_bad_input(
     with h5py.File(path, "r+") as file:
         file[place].attrs[key] = value
     with pytest.raises(InputError, match=rf"a\.h5: damaged: .*{key}"):
-        _ = (trace := Trace(path)).code_attributes, trace.counters
+        _ = (trace := TraceReader(path)).code_attributes, trace.counters

@@ -15,7 +15,7 @@ import pytest
 import traces
 from paths import ROOT, SUPPORT
 
-from pdcode.trace import Trace
+from pdcode.trace import TraceReader
 from pdcode.trace.schema import ARRIVALS
 
 RUN = """
@@ -53,7 +53,7 @@ def run(tmp_path: Path):
     process.wait()
 
 
-def check(trace: Trace) -> int:
+def check(trace: TraceReader) -> int:
     """All columns are whole and agree; number of rows."""
     rows = trace.arrivals.rows
     for name in ARRIVALS:
@@ -71,7 +71,7 @@ def test_a_running_file_is_read_from_another_process(tmp_path: Path, run: subpro
     seen = 0
     for _ in range(8):
         flushed = int(run.stdout.readline())
-        trace = Trace(tmp_path / "a.h5")
+        trace = TraceReader(tmp_path / "a.h5")
         assert not trace.finished
         rows = check(trace)
         assert rows >= flushed > seen
@@ -89,7 +89,7 @@ def test_a_killed_file_holds_all_but_the_last_flush(tmp_path: Path, run: subproc
     run.wait()
     with pytest.raises(OSError, match="already open for write"):
         h5py.File(tmp_path / "a.h5")  # the mark of the kill, which the reader must get over
-    trace = Trace(tmp_path / "a.h5")
+    trace = TraceReader(tmp_path / "a.h5")
     assert not trace.finished
     assert trace.theta is None
     assert trace.counters == {}
@@ -114,6 +114,6 @@ traces.simulate(sys.argv[1], seconds=0.2)
     environ = {**os.environ, "PYTHONPATH": os.pathsep.join([str(SUPPORT), str(ROOT)])}
     done = subprocess.run([sys.executable, "-c", program, str(path)], env=environ, timeout=60, check=False)
     assert done.returncode == -signal.SIGKILL
-    trace = Trace(path)
+    trace = TraceReader(path)
     assert not trace.finished
     assert len(trace.arrivals["task"]) == trace.arrivals.rows > 100

@@ -16,7 +16,7 @@ import traces
 from paths import ROOT, SUPPORT
 
 from pdcode.config import Config
-from pdcode.trace import Trace, TraceWriter
+from pdcode.trace import TraceReader, TraceWriter
 from pdcode.trace.rows import CAPACITY
 from pdcode.trace.schema import ARRIVALS, TABLES, WORKERS
 from pdcode.util.errors import Failure, InputError
@@ -36,7 +36,7 @@ def test_rows_come_back_in_every_column(tmp_path: Path) -> None:
     writer.progress(1, 30, 2.5, float("nan"), 0.125)
     writer.fault(40, 1, 7, "exception", "ValueError: böse")
     writer.close(np.arange(4.0), {"velocity": np.ones(4), "step": 3}, counters={"arrivals": 3})
-    trace = Trace(tmp_path / "a.h5")
+    trace = TraceReader(tmp_path / "a.h5")
     for place, name in enumerate(ARRIVALS):
         np.testing.assert_array_equal(trace.arrivals[name], [row[place] for row in rows])
         assert trace.arrivals[name].dtype == ARRIVALS[name].dtype
@@ -62,7 +62,7 @@ def test_batches_join_without_seam(tmp_path: Path, count: int) -> None:
         if i in (7, 11):
             writer.flush(i)
     writer.close()
-    arrivals = Trace(tmp_path / "a.h5").arrivals
+    arrivals = TraceReader(tmp_path / "a.h5").arrivals
     np.testing.assert_array_equal(arrivals["task"], np.arange(count))
     np.testing.assert_array_equal(arrivals["loss"], 0.5 * np.arange(count))
 
@@ -83,7 +83,7 @@ def test_attributes_configuration_and_code(tmp_path: Path) -> None:
     metadata = {"config": config, "seed": 9, "git_commit": None, "environment": {"SITE": "here"}}
     writer = TraceWriter(tmp_path / "a.h5", "seed = 9 # mine\n", codes, metadata, traces.members(4, hosts=2))
     writer.close()
-    trace = Trace(tmp_path / "a.h5")
+    trace = TraceReader(tmp_path / "a.h5")
     assert trace.config_text == "seed = 9 # mine\n"
     assert trace.config["optimizer"]["kind"] == "sgd"
     assert trace.config["seed"] == trace.attributes["seed"] == 9
@@ -108,8 +108,8 @@ def test_a_trace_in_the_way_is_kept(tmp_path: Path) -> None:
         writer = traces.writer(path)
         writer.arrival(*traces.row(task=task))
         writer.close()
-    assert Trace(path).arrivals["task"].tolist() == [3]
-    assert Trace(tmp_path / "new" / "a.previous.h5").arrivals["task"].tolist() == [2]
+    assert TraceReader(path).arrivals["task"].tolist() == [3]
+    assert TraceReader(tmp_path / "new" / "a.previous.h5").arrivals["task"].tolist() == [2]
     assert len(list(path.parent.iterdir())) == 2
 
 
@@ -118,11 +118,11 @@ def test_a_run_that_was_moved_out_of_the_way_closes_its_own_file(tmp_path: Path)
     first.arrival(*traces.row(task=1))
     second = traces.writer(tmp_path / "a.h5")
     first.close(np.ones(1))
-    assert Trace(tmp_path / "a.previous.h5").finished
-    assert not Trace(tmp_path / "a.h5").finished
+    assert TraceReader(tmp_path / "a.previous.h5").finished
+    assert not TraceReader(tmp_path / "a.h5").finished
     second.close(np.zeros(1))
-    assert Trace(tmp_path / "a.h5").theta == 0
-    assert Trace(tmp_path / "a.previous.h5").theta == 1
+    assert TraceReader(tmp_path / "a.h5").theta == 0
+    assert TraceReader(tmp_path / "a.previous.h5").theta == 1
 
 
 def test_a_deleted_file_is_reported_at_the_close(tmp_path: Path) -> None:
@@ -141,7 +141,7 @@ def test_without_room_for_a_copy_the_trace_itself_is_finished(
     writer = traces.writer(tmp_path / "a.h5")
     monkeypatch.setattr("shutil.copy", full)
     writer.close(np.ones(3))
-    assert Trace(tmp_path / "a.h5").theta.tolist() == [1, 1, 1]
+    assert TraceReader(tmp_path / "a.h5").theta.tolist() == [1, 1, 1]
 
 
 def test_an_unwritable_path_is_an_input_error(tmp_path: Path) -> None:
@@ -157,7 +157,7 @@ def test_sampling_takes_every_worker_alike(tmp_path: Path) -> None:
         for worker in range(5):
             writer.arrival(*traces.row(worker=worker, task=task))
     writer.close()
-    trace = Trace(tmp_path / "a.h5")
+    trace = TraceReader(tmp_path / "a.h5")
     np.testing.assert_array_equal(np.bincount(trace.arrivals["worker"]), np.full(5, 10))
     assert trace.attributes["sample"] == 10
 
@@ -167,7 +167,7 @@ def test_no_arrivals_on_request(tmp_path: Path) -> None:
     writer.arrival(*traces.row())
     writer.update(1, 1, 1, 1.0, 1.0, 0, -1, 0, 0)
     writer.close()
-    trace = Trace(tmp_path / "a.h5")
+    trace = TraceReader(tmp_path / "a.h5")
     assert (trace.arrivals.rows, trace.updates.rows) == (0, 1)
 
 
@@ -192,15 +192,15 @@ def test_totals_are_added_to_the_trace_that_they_are_of(tmp_path: Path) -> None:
     first = traces.writer(path)
     first.close(counters={"arrivals": 1})
     first.add_counters({"oracle_s": 0.5})
-    assert Trace(path).counters == {"arrivals": 1, "oracle_s": 0.5}
+    assert TraceReader(path).counters == {"arrivals": 1, "oracle_s": 0.5}
     second = traces.writer(path)  # moves the first one out of its way
     first.add_counters({"oracle_s": 0.75})
     second.close(counters={"arrivals": 2})
     first.add_counters({"oracle_s": 1.5})
     assert sorted(each.name for each in tmp_path.iterdir()) == ["a.h5", "a.previous.h5"]
-    assert Trace(path).counters == {"arrivals": 2}
+    assert TraceReader(path).counters == {"arrivals": 2}
     moved = path.with_name("a.previous.h5")
-    assert Trace(moved).counters == {"arrivals": 1, "oracle_s": 1.5}
+    assert TraceReader(moved).counters == {"arrivals": 1, "oracle_s": 1.5}
     moved.unlink()
     with pytest.raises(Failure, match=r"a\.h5: the trace was moved or deleted"):
         first.add_counters({"oracle_s": 2.0})
@@ -227,7 +227,7 @@ writer.close(counters={"arrivals": 2})
             first.add_counters({"oracle_s": 0.5})
         other.communicate(b"\n", timeout=60)
     assert other.returncode == 0
-    assert Trace(path).counters == {"arrivals": 2}
+    assert TraceReader(path).counters == {"arrivals": 2}
 
 
 def test_an_interrupt_while_results_are_written_leaves_no_copy(
@@ -244,7 +244,7 @@ def test_an_interrupt_while_results_are_written_leaves_no_copy(
     with pytest.raises(KeyboardInterrupt):
         writer.close()
     assert sorted(each.name for each in tmp_path.iterdir()) == ["a.h5", "a.h5.lock"]
-    trace = Trace(tmp_path / "a.h5")
+    trace = TraceReader(tmp_path / "a.h5")
     assert (trace.updates.rows, trace.finished) == (1, False)
 
 

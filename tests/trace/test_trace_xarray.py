@@ -12,7 +12,7 @@ import pytest
 import traces
 import xarray as xr
 
-from pdcode.trace import Trace
+from pdcode.trace import TraceReader
 from pdcode.trace.schema import DIMENSIONS
 from pdcode.util.errors import InputError
 
@@ -31,18 +31,18 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("table", DIMENSIONS)
 def test_a_table_is_the_same_with_and_without_pdcode(path: Path, table: str) -> None:
-    alone, ours = opened(path, table), Trace(path, correct_clocks=False).to_xarray(table)
+    alone, ours = opened(path, table), TraceReader(path, correct_clocks=False).to_xarray(table)
     text = [
         key for key in alone.data_vars if alone[key].dtype.kind == "S"
     ]  # faults: text is bytes in the file
     xr.testing.assert_identical(alone.drop_vars(text), ours.drop_vars(text))
     assert set(ours.dims) == {DIMENSIONS[table]}
-    assert ours.sizes[DIMENSIONS[table]] == getattr(Trace(path), table).rows
+    assert ours.sizes[DIMENSIONS[table]] == getattr(TraceReader(path), table).rows
     assert all(variable.attrs.keys() == {"units", "description"} for variable in ours.variables.values())
 
 
 def test_updates_and_progress_have_the_version_as_coordinate(path: Path) -> None:
-    trace = Trace(path)
+    trace = TraceReader(path)
     progress, updates = (opened(trace.path, name) for name in ("progress", "updates"))
     version = int(progress["version"][2])
     assert progress["loss"].sel(version=version) == trace.progress["loss"][2]
@@ -60,7 +60,7 @@ def test_codes_and_checkpoint(tmp_path: Path) -> None:
     assert checkpoint["theta"].dims == checkpoint["velocity"].dims == ("parameter",)
     np.testing.assert_array_equal(checkpoint["theta"], np.arange(5.0))
     assert checkpoint["steps"].sizes == {"size_1": 1}
-    assert Trace(path).checkpoint.keys() == {"theta", "velocity", "steps"}
+    assert TraceReader(path).checkpoint.keys() == {"theta", "velocity", "steps"}
 
 
 def test_a_run_that_is_being_written(tmp_path: Path) -> None:
@@ -73,7 +73,7 @@ def test_a_run_that_is_being_written(tmp_path: Path) -> None:
         writer.flush(0)
         dataset = opened(path, "arrivals", **SWMR)
         assert dataset.sizes == {"arrival": rows + 3 * (rows == 5000)}
-        np.testing.assert_array_equal(dataset["task"], Trace(path).arrivals["task"])
+        np.testing.assert_array_equal(dataset["task"], TraceReader(path).arrivals["task"])
     assert opened(path, "faults", **SWMR).sizes == {"fault": 0}
     writer.close()
     assert opened(path, "arrivals").sizes == {"arrival": 5003}
@@ -88,7 +88,7 @@ def test_a_killed_run(tmp_path: Path) -> None:
     shutil.copy(path, killed)  # as a kill leaves it: open for writing
     writer.close()
     assert opened(killed, "arrivals", **SWMR)["task"].values.tolist() == list(range(7))
-    assert Trace(killed).to_xarray("arrivals").sizes == {"arrival": 7}
+    assert TraceReader(killed).to_xarray("arrivals").sizes == {"arrival": 7}
 
 
 def test_all_of_a_trace_is_a_tree(path: Path) -> None:
@@ -122,7 +122,7 @@ def test_every_axis_has_one_dimension(path: Path) -> None:
 
 
 def test_messages(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    trace = Trace(path)
+    trace = TraceReader(path)
     with pytest.raises(InputError, match="table 'arrival': not one of arrivals"):
         trace.to_xarray("arrival")
     monkeypatch.setitem(sys.modules, "xarray", None)

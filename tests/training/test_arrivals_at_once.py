@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from pdcode.coding import replica, state
 from pdcode.kernels import intake
 from pdcode.schemes import coded_state
-from pdcode.trace import Recorder, Trace
+from pdcode.trace import Recorder, TraceReader
 from pdcode.trace.schema import ARRIVALS, REFUSED, UPDATES, WASTED
 from pdcode.training import snapshot
 from pdcode.training.coordinator import Coordinator
@@ -121,7 +121,7 @@ def test_turns_of_one_call_are_those_of_many(case: str, tmp_path: Path) -> None:
             made.run()
         theta, counts = made.state.theta.tobytes(), snapshot.take(made.coordinator)
         writer.close()
-        trace = Trace(writer.path)
+        trace = TraceReader(writer.path)
         rows = [np.asarray(trace.arrivals[name]).tobytes() for name in ARRIVALS]
         rows += [np.asarray(trace.updates[name]).tobytes() for name in UPDATES]
         assert at_once == (len(folds) < made.coordinator.arrivals)
@@ -323,7 +323,7 @@ def test_rows_of_replies_are_those_of_their_values(tmp_path: Path) -> None:
 
     write()
     writer.close()
-    table = Trace(writer.path, correct_clocks=False).arrivals
+    table = TraceReader(writer.path, correct_clocks=False).arrivals
     assert table.rows >= 20
     for name in ARRIVALS:
         assert table[name][::2].tobytes() == table[name][1::2].tobytes(), name

@@ -17,7 +17,7 @@ from pdcode import stragglers
 from pdcode.bench import machine as bench
 from pdcode.config import Config, LinkTable, MachineTable
 from pdcode.config.load import resolve
-from pdcode.trace import Trace, TraceWriter
+from pdcode.trace import TraceReader, TraceWriter
 from pdcode.trace.schema import DRAINED, USED
 from pdcode.training import setup
 from pdcode.util.errors import InputError
@@ -42,7 +42,7 @@ def made(**options: Any) -> tuple[Config, setup.Components]:
 
 def record(
     path: Path, config: Config, made_of: setup.Components, wanted: int, rounds: int, **options: Any
-) -> Trace:
+) -> TraceReader:
     """The trace of a run over MPI that steps at `wanted` arrivals and costs what its configuration says, but
     for the bandwidth, which is LINK's; sleeps last task_s longer, and computing has only the flops."""
     random = np.random.default_rng(3)
@@ -105,7 +105,7 @@ def record(
         0,
     )
     trace.close(np.zeros(1))
-    return Trace(path)
+    return TraceReader(path)
 
 
 @pytest.mark.parametrize("wanted", [1, 3, 4])
