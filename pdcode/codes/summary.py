@@ -32,8 +32,8 @@ class Quality:
     tightness: float
     spark: Spark
     worst_pair: float  # largest information of two payloads for isotropic blocks, nats per element of a block
-    least_squares: captured.Captured  # captured energy after q = 0, 1, … random arrivals, isotropic blocks
-    adjoint: captured.Captured  # the same by the adjoint decoder
+    least_squares: captured.CapturedEnergy  # after q = 0, 1, … random arrivals, for isotropic blocks
+    adjoint: captured.CapturedEnergy  # the same by the adjoint decoder
     joint: np.ndarray  # mean joint information of q random arrivals with noise `NOISE`, nats per element
     needed: list[tuple[float, float]]  # arrivals for 90 %, 99 % and all of the energy, and standard errors
     draws: int  # number of sampled orders of arrival

@@ -133,7 +133,7 @@ def test_block_energies_are_learnt_from_payloads_and_followed(dtype):
         assert np.argmax(known.energies) == np.argmax(turn)
 
 
-def test_block_energies_stay_sound_whatever_arrives():
+def test_block_energies_stay_finite_with_any_payload():
     known = BlockEnergies(6, 0.5, floor=0.01)
     index, value = np.array([[0, 1], [2, 0]], "i4"), np.array([[0.6, 0.8], [1, 0]], "f4")
     known.update(index, value, np.zeros((2, 3), "f4"))

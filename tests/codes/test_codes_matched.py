@@ -36,7 +36,7 @@ def spectrum(seed, k, e, decay, length=None):
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize(("k", "e", "r"), [(40, 90, 1), (40, 90, 4), (90, 40, 3), (6, 500, 6)])
 @pytest.mark.parametrize("decay", [0.5, 0.8])
-def test_dense_codewords_capture_what_the_best_ones_do(dtype, k, e, r, decay):
+def test_dense_codewords_capture_as_much_as_singular_vectors(dtype, k, e, r, decay):
     """After one step part of it, after some all of what r singular vectors capture."""
     residual = spectrum(1, k, e, decay).astype(dtype)
     squares = np.linalg.svd(residual.reshape(k, e), compute_uv=False).astype("f8") ** 2
@@ -123,7 +123,7 @@ def test_r_blocks_that_alone_have_something_are_sent_exactly(dtype):
         assert left_over(residual.ravel(), words, k, e) < (1e-10 if dtype == "float32" else 1e-24)
 
 
-def test_choosing_goes_on_after_zeros_lost_directions_and_what_is_not_finite():
+def test_selection_recovers_from_zeros_lost_directions_and_nan():
     k, e, r = 20, 30, 2
     residual, select = spectrum(8, k, e, 0.6).astype("f4"), MatchedSelector(k, e, k * e, r, 5, "float32", 1)
     fresh = left_over(residual, MatchedSelector(k, e, k * e, r, 5, "float32", 2).select(residual), k, e)
@@ -139,7 +139,7 @@ def test_choosing_goes_on_after_zeros_lost_directions_and_what_is_not_finite():
         assert left_over(residual, select.select(residual), k, e) < 2 * fresh + 0.1
 
 
-def test_error_feedback_with_matched_codewords_keeps_the_memory_bounded():
+def test_error_feedback_with_matched_codewords_bounds_the_memory():
     """What stays of a stream of gradients of norm 1 is a few of them, whatever r and w."""
     k, e, random = 32, 40, np.random.default_rng(9)
     for r, w in ((1, 8), (4, 8), (2, 32)):

@@ -124,7 +124,7 @@ def test_net_reaches_the_bounds_of_affine_planes():
 
 
 @given(nets(whole=False), seeds)
-def test_net_cut_short_says_so(parameters, seed):
+def test_an_incomplete_net_has_a_note(parameters, seed):
     n, k, w = parameters
     code = codes.design("net", n, k, w, seed)
     check_rows(code)

@@ -163,7 +163,7 @@ def test_a_state_that_cannot_be_written_is_refused_at_once(path, tmp_path, monke
     assert not seen
 
 
-def test_progress_tells_the_best_so_far():
+def test_progress_reports_the_least_coherence():
     seen = []
     matrix(13, 5, restarts=9, progress=lambda *report: seen.append(report))
     assert [(done, total) for done, total, _ in seen] == [(done, 9) for done in range(1, 10)]
@@ -171,7 +171,7 @@ def test_progress_tells_the_best_so_far():
     assert best == sorted(best, reverse=True)
 
 
-def test_a_search_ends_at_a_lower_bound_or_when_time_is_up():
+def test_a_search_ends_at_a_lower_bound_or_after_its_seconds():
     seen = []
     matrix(4, 3, restarts=1000, progress=lambda done, *_: seen.append(done))
     assert len(seen) == packing.ROUND  # the simplex reaches Welch's bound
@@ -180,7 +180,7 @@ def test_a_search_ends_at_a_lower_bound_or_when_time_is_up():
 
 
 @pytest.mark.parametrize("supports", ["free", "random", "net"])
-def test_light_rows_keep_to_their_weight(supports):
+def test_rows_of_low_weight_have_their_weight(supports):
     dense = matrix(18, 9, weight=3, restarts=8, supports=supports)
     assert (numpy.count_nonzero(dense, axis=1) <= 3).all()
     assert coherence(dense) < 0.7
@@ -230,6 +230,6 @@ def test_polishing_is_quadratic_and_never_raises():
         ({"rows": 99, "weight": 2, "supports": "net"}, "workers = 99: .* nearest: 30"),
     ],
 )
-def test_what_cannot_be_is_refused(arguments, message):
+def test_impossible_problems_are_refused(arguments, message):
     with pytest.raises(InputError, match=message):
         packing.optimized(**{"rows": 12, "blocks": 6, "weight": 6, "seed": 0, **arguments})

@@ -94,7 +94,7 @@ def test_orthonormal_rows_are_measured_without_sampling(monkeypatch):
     assert found.needed[2] == (16.0, 0.0)
 
 
-def test_what_takes_long_is_said_and_the_file_comes_first(tmp_path, capsys, monkeypatch):
+def test_progress_is_printed_and_the_file_is_checked_first(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("pdcode.cli.codes.LARGE", 100)
     path = tmp_path / "code.h5"
     command = ["codes", "design", "net", "-n", "32", "-k", "16", "-w", "4"]

@@ -62,7 +62,7 @@ def test_a_code_and_the_codes_of_a_trace_are_read(tmp_path):
         assert read.coherence == pytest.approx(about["coherence"], abs=1e-15)
 
 
-def test_options_of_any_kind_are_kept(tmp_path):
+def test_options_of_any_kind_are_saved(tmp_path):
     code = codes.design("net", 8, 8, 2)
     odd = codes.Code(
         code.indices, code.values, 8, "energy", 1, {"energies": np.ones(2), "n": np.int64(3)}, ("a note",)

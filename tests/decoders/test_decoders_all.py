@@ -144,7 +144,7 @@ def test_impossible_options(kind, options, message):
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_what_is_not_finite_is_refused(kind, bad):
+def test_values_that_are_not_finite_are_refused(kind, bad):
     decoder = decoders.create(kind, blocks=2, block_shape=(2, 2))
     payload = np.zeros((1, 2, 2))
     payload[0, 1, 0] = bad
@@ -159,7 +159,7 @@ def test_what_is_not_finite_is_refused(kind, bad):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_gradient_goes_where_it_is_told(kind):
+def test_gradient_is_written_to_out(kind):
     decoder = decoders.create(kind, blocks=3, block_shape=(2,), length=5)
     decoder.add(np.eye(3)[:2], [[1, 2], [3, 4]])
     out = np.full((3, 2), np.nan, np.float32)

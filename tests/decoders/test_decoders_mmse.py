@@ -146,7 +146,7 @@ def test_the_likelihood_never_falls():
     assert noise == pytest.approx(0.04, rel=0.3)
 
 
-def test_blocks_that_are_not_seen_keep_their_energy():
+def test_blocks_without_payloads_have_the_same_energy():
     estimate = EmEstimate(3, 0.5, 0.01, None)
     payloads = np.random.default_rng(1).normal(size=(2, 400)) * [[2], [1]]
     for _ in range(12):

@@ -65,7 +65,7 @@ def test_a_contradiction_shows_in_the_residual():
     assert decoder.residual == pytest.approx(3)
 
 
-def test_payloads_are_left_alone_and_referenced_or_copied():
+def test_payloads_are_not_changed_and_referenced_or_copied():
     indices, values = np.array([[0, 1], [1, 0]], np.int32), np.array([[1, 1], [2, 0]], np.float32)
     payload = np.array([[3, 3], [4, 4]], np.float32)
     for copy, expected in ((False, [[6, 6], [0, 0]]), (True, [[1, 1], [2, 2]])):

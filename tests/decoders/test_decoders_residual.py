@@ -44,7 +44,7 @@ def fold(words, payloads, dtype="float64", **options):
     st.sampled_from([0.03, 1, 1e3]),
     st.integers(0, 2**32),
 )
-def test_one_liar_is_identified_from_two_checks_on(k, more, dtype, size, seed):
+def test_one_byzantine_worker_is_identified_from_two_checks_on(k, more, dtype, size, seed):
     rng = np.random.default_rng(seed)
     liar = int(rng.integers(k + more))
     words, truth, payloads = lying(rng, k, k + more, 1, [liar], dtype, size)
@@ -71,7 +71,7 @@ def test_one_liar_is_identified_from_two_checks_on(k, more, dtype, size, seed):
 @pytest.mark.parametrize("r", [1, 3])
 @pytest.mark.parametrize("same", [False, True])
 @pytest.mark.parametrize("liars", [[], [4], [2, 9], [0, 5, 7]])
-def test_several_liars_and_several_codewords_an_arrival(r, same, liars):
+def test_several_byzantine_workers_and_codewords_an_arrival(r, same, liars):
     rng = np.random.default_rng(len(liars) + r)
     arrivals = 8 // r + 2 * len(liars) + 6
     words, truth, payloads = lying(rng, 8, arrivals, r, liars, same=same)
@@ -86,7 +86,7 @@ def test_several_liars_and_several_codewords_an_arrival(r, same, liars):
     assert not decoder.gradient().any()
 
 
-def test_with_one_check_a_lie_is_noticed_but_not_the_liar():
+def test_one_check_detects_an_error_but_does_not_locate_it():
     rng = np.random.default_rng(0)
     words, _, payloads = lying(rng, 6, 7, 1, [3])
     decoder = fold(words, payloads)
@@ -96,14 +96,14 @@ def test_with_one_check_a_lie_is_noticed_but_not_the_liar():
     np.testing.assert_allclose(decoder.gradient(), expected, atol=1e-10)  # least squares of all
 
 
-def test_more_liars_than_are_looked_for():
+def test_more_byzantine_workers_than_faults():
     words, _, payloads = lying(np.random.default_rng(1), 6, 14, 1, [3, 5])
     decoder = fold(words, payloads, faults=1)
     assert decoder.flagged == []
     assert not decoder.consistent
 
 
-def test_without_redundancy_nothing_can_be_said():
+def test_without_redundancy_no_error_is_detected():
     words, _, payloads = lying(np.random.default_rng(2), 6, 6, 1, [3])
     decoder = fold(words, payloads)
     assert (decoder.flagged, decoder.consistent, decoder.redundancy) == ([], True, 0)
@@ -184,7 +184,7 @@ def test_honest_arrivals_are_consistent_however_many_codewords_are_zero(zeros):
     assert (decoder.flagged, decoder.consistent) == ([], True)
 
 
-def test_leaving_a_liar_out_can_cost_rank():
+def test_excluding_a_byzantine_worker_can_cost_rank():
     words = np.array([[1, 0, 0], [1, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1.0]])[:, None]
     payloads = np.ones((5, 1, 2))
     payloads[1] = 5
@@ -198,7 +198,7 @@ def test_leaving_a_liar_out_can_cost_rank():
     assert decoder.captured == pytest.approx(2 / 3)
 
 
-def test_greedy_search_finds_what_the_exhaustive_one_does(monkeypatch):
+def test_greedy_and_exhaustive_search_agree(monkeypatch):
     rng = np.random.default_rng(6)
     words, _, payloads = lying(rng, 10, 30, 1, [3, 17, 21])
     basis = np.linalg.qr(words[:, 0])[0].T

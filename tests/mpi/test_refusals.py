@@ -20,7 +20,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
     return run_all(tmp_path_factory.mktemp("refusals"), 3, CASES)
 
 
-def test_a_descent_that_diverges_says_so(runs: dict[str, Run]) -> None:
+def test_a_descent_that_diverges_is_reported(runs: dict[str, Run]) -> None:
     done = runs["diverges"]
     assert done.returncode == 1
     assert "diverged" in done.stdout

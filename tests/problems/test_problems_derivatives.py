@@ -168,7 +168,7 @@ def reference_loss(problem, theta):
         ("mlp", 2),
     ],
 )
-def test_losses_are_what_their_formulas_say(kind, targets, penalise_bias, sparse):
+def test_losses_equal_their_formulas(kind, targets, penalise_bias, sparse):
     random = np.random.default_rng(11)
     data = dataset(random, targets, "float64", sparse, counts=kind == "poisson")
     problem = problems.Problem.from_dataset(
@@ -178,7 +178,7 @@ def test_losses_are_what_their_formulas_say(kind, targets, penalise_bias, sparse
     assert problem.loss(theta) == pytest.approx(reference_loss(problem, theta), rel=1e-12)
 
 
-def test_a_whole_layer_takes_any_scalar_codewords():
+def test_an_uncoded_layer_takes_any_scalar_codewords():
     data = dataset(np.random.default_rng(0), 3, "float64", False)
     problem = problems.Problem.from_dataset({"kind": "softmax", "dtype": "float64"}, data)
     theta = problem.initial(0)

@@ -59,7 +59,7 @@ def test_layers_of_a_payload_start_on_cache_lines(shapes, rows, dtype):
 
 
 @given(st.lists(st.tuples(sizes, sizes), min_size=1, max_size=4))
-def test_units_are_a_block_a_hidden_unit_and_the_output_layer_whole(shapes):
+def test_units_are_a_block_a_hidden_unit_with_an_uncoded_output_layer(shapes):
     layers = partition(shapes, "auto", "units")
     if len(shapes) == 1:
         (layer,) = layers
@@ -76,7 +76,7 @@ def test_units_go_by_an_axis_that_is_given():
     assert [(layer.axis, layer.count) for layer in layers] == [("input", 6), ("output", 1)]
 
 
-def test_codewords_per_task_are_one_number_or_one_a_layer_and_whole_layers_have_one():
+def test_codewords_per_task_are_one_number_or_one_a_layer_and_one_if_uncoded():
     layers = partition([(6, 4), (8, 6), (3, 8)], "output", [3, 4, 1])
     assert task_rows(layers, 2) == [2, 2, 1]
     assert task_rows(layers, [3, 2, 7]) == [3, 2, 1]

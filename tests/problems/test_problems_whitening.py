@@ -138,7 +138,7 @@ def test_a_gradient_of_zero_stays_zero_and_one_out_of_range_is_not_hidden(kind, 
         assert not np.isfinite(plan.payload).all()
 
 
-def test_what_is_lost_in_rounding_is_no_direction():
+def test_a_direction_lost_in_rounding_is_not_chosen():
     """Samples whose gradients cancel to the last bits: their sum is not made a step of full length."""
     problem = problems.create(BASE | {"hidden": []})
     problem.dataset.x[:] = np.float32(1 / 3)

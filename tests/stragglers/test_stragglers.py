@@ -41,7 +41,7 @@ def with_keys(table: StragglersTable, **keys: Any) -> StragglersTable:
 
 @by_kind
 @given(st.data())
-def test_delays_are_the_same_however_they_are_asked_for(table: StragglersTable, data: st.DataObject) -> None:
+def test_delays_do_not_depend_on_the_size_of_draws(table: StragglersTable, data: st.DataObject) -> None:
     """Any blocking, any order, going on or not, many workers or one, as a vector or one by one."""
     seed, start = data.draw(st.integers(0, 2**64 - 1)), data.draw(st.sampled_from([0, 1, 700]))
     everyone = np.arange(WORKERS)
@@ -148,7 +148,7 @@ def test_every_key_that_a_kind_needs_is_asked_for(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["none", *KINDS])
-def test_keys_of_another_kind_are_refused_even_if_they_say_nothing(kind: str) -> None:
+def test_keys_of_another_kind_are_refused_even_at_their_default(kind: str) -> None:
     own = KINDS.get(kind, {})
     others: dict[str, Any] = {key: 0.0 for keys in KINDS.values() for key in keys}
     others |= {"path": "x.csv", "dataset": "x", "draw": "bootstrap"} | (

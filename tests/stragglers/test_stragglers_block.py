@@ -49,7 +49,7 @@ def lag_1(values: np.ndarray) -> float:
     return float(centred[1:] @ centred[:-1] / (centred @ centred))
 
 
-def test_blocks_keep_what_single_draws_lose(file: Path) -> None:
+def test_blocks_preserve_correlation_and_single_draws_do_not(file: Path) -> None:
     """The time of a round that waits for all, and the autocorrelation of each worker's delays."""
     matrix = recorded()
     all_wait = matrix.max(axis=0).mean()

@@ -63,7 +63,7 @@ def test_a_matrix_that_is_linked_to_can_be_named(tmp_path: Path) -> None:
             table(path, dataset=name).make(0, 1)
 
 
-def test_slow_and_dead_workers_are_added_to_what_was_recorded(tmp_path: Path) -> None:
+def test_slow_and_dead_workers_are_added_to_recorded_delays(tmp_path: Path) -> None:
     changed = table(csv(tmp_path / "a.csv"), slow=[0], slowdown=2.0, dead=[1])
     delays = changed.make(1, 2).delays_s([0, 1], [0, 0], 3)
     np.testing.assert_array_equal(delays, [[0.2, 0.4, 0.6], [np.inf] * 3])

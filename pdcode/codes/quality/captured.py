@@ -23,7 +23,7 @@ CHUNK = 1 << 18  # total elements of the vectors orthogonalised at a time
 EVERYTHING = 1 - 1e-9  # captured fraction that counts as all
 
 
-class Captured(NamedTuple):
+class CapturedEnergy(NamedTuple):
     """Expected captured energy after q = 0, 1, … arrivals; float64 arrays."""
 
     mean: np.ndarray
@@ -46,7 +46,7 @@ def captured_energy(
     covariance: Any = None,
     draws: int = 200,
     seed: int = 0,
-) -> Captured:
+) -> CapturedEnergy:
     """Compute the expected captured energy after q arrivals, of rows drawn uniformly without replacement.
 
     It is exact for the adjoint, for rows of weight 1 (repetition, uncoded), for orthonormal rows and for
@@ -69,7 +69,7 @@ def captured_energy(
 
     Returns
     -------
-    Captured
+    CapturedEnergy
         Two arrays of shape (arrivals + 1,): the mean and its standard error.
 
     Raises
@@ -124,7 +124,7 @@ def arrivals_needed(
 
 
 def arrivals_from_curves(
-    curve: Captured, curves: np.ndarray, fractions: Sequence[float]
+    curve: CapturedEnergy, curves: np.ndarray, fractions: Sequence[float]
 ) -> list[tuple[float, float]]:
     """Compute the result of `arrivals_needed` from an expected curve and the curves of `sample_curves`."""
     return [
@@ -132,7 +132,7 @@ def arrivals_from_curves(
     ]
 
 
-def _crossing(curve: Captured, level: float) -> tuple[float, float]:
+def _crossing(curve: CapturedEnergy, level: float) -> tuple[float, float]:
     reached = curve.mean >= level
     if not reached.any():
         return np.inf, 0.0
@@ -142,7 +142,7 @@ def _crossing(curve: Captured, level: float) -> tuple[float, float]:
     return float(after - (curve.mean[after] - level) / slope), float(error)
 
 
-def _until_all(curve: Captured, curves: np.ndarray) -> tuple[float, float]:
+def _until_all(curve: CapturedEnergy, curves: np.ndarray) -> tuple[float, float]:
     if curves.shape[1] == 1:  # nothing was sampled, as the order does not matter
         reached = curve.mean >= EVERYTHING
         return (float(reached.argmax()) if reached.any() else np.inf), 0.0
@@ -176,7 +176,7 @@ def check_arguments(
     return CapturedArguments(rows, int(arrivals), decoder, sigma)
 
 
-def closed_form(given: CapturedArguments) -> Captured | None:
+def closed_form(given: CapturedArguments) -> CapturedEnergy | None:
     """Return the expected curve in closed form, or None."""
     rows, arrivals, decoder, sigma = given
     if decoder == "adjoint":
@@ -186,15 +186,15 @@ def closed_form(given: CapturedArguments) -> Captured | None:
         exact = closed_forms.single_blocks(rows, sigma, arrivals, mmse)
         if exact is None:
             exact = closed_forms.uncorrelated(rows, sigma, arrivals, mmse)
-    return None if exact is None else Captured(exact, np.zeros(len(exact)))
+    return None if exact is None else CapturedEnergy(exact, np.zeros(len(exact)))
 
 
-def average(curves: np.ndarray) -> Captured:
+def average(curves: np.ndarray) -> CapturedEnergy:
     """Compute mean and standard error of sampled curves."""
     draws = len(curves)
     deviation = curves.std(axis=0, ddof=min(1, draws - 1))
     deviation[deviation < 1e-12] = 0.0  # equal up to rounding
-    return Captured(curves.mean(axis=0), deviation / np.sqrt(draws))
+    return CapturedEnergy(curves.mean(axis=0), deviation / np.sqrt(draws))
 
 
 def sample_curves(

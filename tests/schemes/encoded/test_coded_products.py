@@ -77,7 +77,7 @@ def test_a_hundred_workers_decode_as_well(kind: str) -> None:
         np.testing.assert_allclose(coded, plain[:4], rtol=1e-8, atol=1e-10)
 
 
-def test_the_condition_number_is_told() -> None:
+def test_the_condition_number_is_a_remark() -> None:
     made = Descent([*JOB, *DATA, "scheme.name=mds", "workers.count=7"], [1.0] * 7)
     (line,) = [each for each in made.components.remarks() if "condition number" in each]
     assert line.startswith("any 5 of 7 results are enough for 5 blocks; condition number ")
@@ -86,7 +86,7 @@ def test_the_condition_number_is_told() -> None:
 @pytest.mark.parametrize("scheme", ["mds", "byzantine"])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.filterwarnings("ignore:overflow", "ignore:invalid")
-def test_a_descent_that_diverges_says_so(scheme: str, dtype: str) -> None:
+def test_a_descent_that_diverges_is_reported(scheme: str, dtype: str) -> None:
     changes = [f"scheme.name={scheme}", f"problem.dtype={dtype}", "optimizer.rate=1e9", "stop.updates=1000"]
     reason = Descent([*JOB, *DATA, "workers.count=7", *changes], [1.0] * 7).run()
     assert "7 were refused" in reason or reason.startswith(("diverged", "loss"))
@@ -111,7 +111,7 @@ def test_each_round_ends_at_the_kth_result() -> None:
     assert made.coordinator.version == 8
 
 
-def test_proximal_descent_is_as_without_liars() -> None:
+def test_proximal_descent_is_the_same_with_byzantine_workers() -> None:
     options = [
         "scheme.name=byzantine",
         "scheme.options.liars=3",
@@ -126,7 +126,7 @@ def test_proximal_descent_is_as_without_liars() -> None:
 
 
 @pytest.mark.parametrize("liars", range(1, 8))
-def test_liars_are_named_and_change_nothing(liars: int) -> None:
+def test_byzantine_workers_are_flagged_and_change_nothing(liars: int) -> None:
     """Each set of one of 15; of more, some."""
     plain = descend("scheme.name=byzantine", f"scheme.options.liars={liars}", workers=15).thetas
     random = np.random.default_rng(liars)
@@ -161,7 +161,7 @@ def test_each_attack_is_borne(attack: str) -> None:
     )
 
 
-def test_more_liars_than_promised_end_the_run_with_a_reason() -> None:
+def test_too_many_byzantine_workers_end_the_run_with_a_reason() -> None:
     made = Descent([*JOB, *DATA, "scheme.name=byzantine", "workers.count=7", lies([1, 2])], [1.0] * 7)
     reason = made.run()
     assert reason == "round 0 of update 0 cannot be decoded: more than 1 of 7 results contradict the others"
@@ -272,7 +272,7 @@ def test_bad_options_are_named(changes: list[str], message: str) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["mds", "byzantine", "lagrange"])
-def test_who_is_back_and_answers_again_counts_once(scheme: str) -> None:
+def test_a_worker_that_rejoins_counts_once(scheme: str) -> None:
     job = [*JOB, *DATA, "workers.count=7", f"scheme.name={scheme}"]
     thetas = []
     for twice in (False, True):

@@ -141,7 +141,7 @@ def lies(how: str, made: Setting, liars: Sequence[int] | np.ndarray) -> np.ndarr
 @pytest.mark.parametrize("how", ["random", "constant", "colluding"])
 @pytest.mark.parametrize("prime", [PRIMES[31], M61, None])
 @pytest.mark.parametrize("numbers", [(7, 2, 1, 0, 2), (9, 2, 2, 0, 2), (8, 2, 1, 0, 5), (9, 1, 2, 1, 2)])
-def test_liars_of_any_kind_are_named_and_left_out(
+def test_errors_of_any_kind_are_located(
     numbers: tuple[int, int, int, int, int], prime: int | None, how: str
 ) -> None:
     if prime is None and numbers[3]:

@@ -81,7 +81,7 @@ def lies(how: str, payloads: np.ndarray, liars: tuple[int, ...], code: FieldCode
 
 
 @pytest.mark.parametrize("how", ["random", "constant", "colluding", "one element each", "no residue"])
-def test_all_sets_of_liars_are_named_and_all_sets_of_arrivals_do(how: str) -> None:
+def test_all_sets_of_errors_are_located_with_all_sets_of_arrivals(how: str) -> None:
     code = FieldCode(range(5, 12), 3, PRIMES[31])
     payloads = words(code, np.random.default_rng(2))
     for most in (1, 2):
@@ -92,7 +92,7 @@ def test_all_sets_of_liars_are_named_and_all_sets_of_arrivals_do(how: str) -> No
                 assert code.locate(rows, sent[[*rows]], most) == wrong
 
 
-def test_one_liar_more_than_asked_for_is_refused() -> None:
+def test_one_error_too_many_is_refused() -> None:
     code = FieldCode(range(9), 3, M61)
     sent = lies("random", words(code, np.random.default_rng(1)), (1, 4, 6), code)
     assert code.locate(range(9), sent, 3) == [1, 4, 6]

@@ -95,7 +95,7 @@ def test_it_steps_at_the_threshold() -> None:
         "kind='lie', how='gaussian', value=10.0", "kind='corrupt', bits=9", "kind='collude'",
     ],
 )  # fmt: skip
-def test_liars_are_named_and_change_nothing(code: list[str], how: str) -> None:
+def test_byzantine_workers_are_flagged_and_change_nothing(code: list[str], how: str) -> None:
     options = ["scheme.options.liars=2", "scheme.options.stragglers=0", "scheme.options.parts=2", *code]
     honest, lied = descend(*options), descend(*options, lies([1, 4], how))
     near = 0 if code else 1e-9
@@ -110,7 +110,7 @@ def test_liars_are_named_and_change_nothing(code: list[str], how: str) -> None:
     assert honest.coordinator.flagged == [0] * 7
 
 
-def test_more_liars_than_that_end_the_run() -> None:
+def test_too_many_byzantine_workers_end_the_run() -> None:
     made = Descent([*JOB, *DATA, "workers.count=7", "scheme.options.liars=1", FIELD, lies([0, 3])], [1.0] * 7)
     assert made.run() == "update 0 cannot be decoded: more than 1 of 7 results contradict the others"
     assert made.coordinator.stuck
@@ -207,7 +207,7 @@ def test_another_polynomial(code: list[str], plugin: Path) -> None:
     np.testing.assert_allclose(made.thetas[-1], theta, rtol=0, atol=1e-3 if code else 1e-10)
 
 
-def test_what_colluders_must_not_know_is_drawn_by_the_operating_system_and_changes_nothing() -> None:
+def test_secrets_are_drawn_by_the_operating_system_and_change_nothing() -> None:
     job = [*JOB, *DATA, "workers.count=7", FIELD, "scheme.options.colluders=1"]
     components = [prepare(resolve({}, job)) for _ in range(4)]
     for each in components[2:]:
@@ -223,7 +223,7 @@ def test_what_colluders_must_not_know_is_drawn_by_the_operating_system_and_chang
     np.testing.assert_array_equal(plain.thetas, hidden.thetas)
 
 
-def test_data_do_not_show_in_what_a_worker_has() -> None:
+def test_encoded_data_are_independent_of_the_data() -> None:
     """Unlike without random numbers, where it may have a part as it is."""
     job = [*JOB, *DATA, "workers.count=7", FIELD]
     for colluders in (0, 1):
@@ -339,7 +339,7 @@ def test_a_worker_that_is_back_counts_once() -> None:
     assert plain.network.size == payload.size
 
 
-def test_remarks_say_what_is_made_of_the_options() -> None:
+def test_remarks_describe_the_code() -> None:
     lines = {
         "": ["any 5 of 7 results are enough for 3 parts", "condition number"],
         "scheme.options={liars=2}": ["for 1 part; 2 of them may be wrong"],
@@ -373,7 +373,7 @@ def test_flops_are_those_of_the_products(batch: int, rows: int) -> None:
     *(st.integers(0, most) for most in (5, 3, 3)),
     st.integers(1, 5),
 )
-def test_what_is_said_to_be_feasible_is_and_one_more_is_not(
+def test_feasible_numbers_are_the_largest(
     workers: int, parts: int, stragglers: int, liars: int, colluders: int, degree: int
 ) -> None:
     """By the conditions of the paper, as they are written there."""

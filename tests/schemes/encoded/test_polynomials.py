@@ -95,7 +95,7 @@ def test_operations_are_counted() -> None:
 
 
 @pytest.mark.parametrize(("degree", "most"), [(1, 0.18), (3, 0.06), (5, 0.018), (9, 2e-3), (15, 5e-5)])
-def test_the_logistic_function_is_approximated_as_well_as_is_said(degree: int, most: float) -> None:
+def test_the_error_of_the_logistic_approximation(degree: int, most: float) -> None:
     found, z = LogisticApproximation(degree, 5.0), np.linspace(-5, 5, 777)
     error = np.abs(found.sigmoid(z) - 1 / (1 + np.exp(-z))).max()
     assert 0.9 * found.error < error <= found.error * (1 + 1e-6) < most
@@ -114,7 +114,7 @@ def test_the_logistic_function_is_approximated_as_well_as_is_said(degree: int, m
         (lambda x, y, theta: np.exp(x @ theta.T).T @ x, "cannot be evaluated (TypeError"),
     ],
 )
-def test_what_is_no_gradient_is_refused(polynomial, said):
+def test_polynomials_without_a_gradients_shape_are_refused(polynomial, said):
     with pytest.raises(InputError, match=re.escape(said)):
         degree(polynomial)
 

@@ -107,7 +107,7 @@ def test_float32_raises_no_false_alarm(liars: int) -> None:
         words.assert_located(np.arange(15), [*range(seed, seed + liars)], "sign")
 
 
-def test_too_many_are_noticed() -> None:
+def test_too_many_errors_are_detected() -> None:
     for liars in (1, 2, 3):
         words = Words(15, liars)
         symbols = words.symbols.copy()
@@ -127,6 +127,6 @@ def test_any_k_symbols_give_all_symbols(n: int, share: float, seed: int) -> None
 
 
 @pytest.mark.parametrize(("points", "k"), [([0.1, 0.1], 1), ([0.1, 0.2], 3), ([0.1], 0)])
-def test_what_is_no_code(points: list[float], k: int) -> None:
+def test_invalid_codes_are_refused(points: list[float], k: int) -> None:
     with pytest.raises(InputError, match="code:"):
         RealCode(points, k)
