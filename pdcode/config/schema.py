@@ -64,8 +64,7 @@ class SchemeTable(Table):
 class WireTable(Table):
     """Format of payloads in messages."""
 
-    #: format of payloads on the wire, of all layers or of each: float64, float32, bfloat16, float16, int8,
-    #: int4, int2, sign, qsgd, or that of a plug-in; none: the problem's type
+    #: name of the format of payloads in messages, of all layers or of each; none: the problem's type
     dtype: str | list[str] | None = None
 
     @property
