@@ -23,16 +23,6 @@ ROWS = 32  # number of workers up to which all are shown
 FEW = 12  # number of slowest workers that are shown otherwise, before the mean of the others
 FAULTS, OUTAGES = 5, 3  # number of shown faults, and of described outages
 BAR = 14
-SPLIT = (
-    "compute",
-    "delay",
-    "send",
-    "in\nflight",
-    "decode",
-    "idle",
-    "quiet",
-    "dead",
-)  # in the order of timing.Split
 
 
 def show(trace: TraceReader, console: Console | None = None) -> None:
@@ -152,10 +142,10 @@ def shown_workers(pace: timing.Pace, out: Collection[int] = ()) -> tuple[list[in
 def _time(trace: TraceReader, pace: timing.Pace, length: int, out: set[int]) -> list[RenderableType]:
     sample = int(trace.attributes.get("sample", 1))
     split = timing.split(trace.arrivals, len(pace.arrivals), length, sample, trace.faults)
-    parts = [getattr(split, field.name) for field in fields(split)]
-    if not split.dead.any():
-        parts.pop()
-    table = make_table("worker", "tasks", "median", "ratio", *SPLIT[: len(parts)], gap=1)
+    names = [field.name for field in fields(split)][: None if split.dead.any() else -1]
+    parts = [getattr(split, name) for name in names]
+    columns = (name.replace("flight", "in\nflight") for name in names)
+    table = make_table("worker", "tasks", "median", "ratio", *columns, gap=1)
     marked, (single, rest) = out.union(pace.slow()), shown_workers(pace, out)
     for worker in single:
         style = "bold yellow" if worker in marked else ""
@@ -169,10 +159,10 @@ def _time(trace: TraceReader, pace: timing.Pace, length: int, out: set[int]) -> 
         table.add_row(f"{len(rest)} more", str(tasks), duration(median), "", *means)
     spent = timing.coordinator(trace.arrivals, trace.updates, trace.counters, length, sample)
     received = sample * int(np.count_nonzero(trace.arrivals["t_recv_ns"] <= length))
-    names = {"idle": "idle" if "dispatch" in spent else "idle or sending"}
+    labels = {"idle": "idle" if "dispatch" in spent else "idle or sending"}
     if received:
-        names["decode"] = f"decode ({duration(spent['decode'] / received)} an arrival)"
-    shares = (f"{names.get(part, part)} {percent(time, length)}" for part, time in spent.items() if time)
+        labels["decode"] = f"decode ({duration(spent['decode'] / received)} an arrival)"
+    loads = (f"{labels.get(name, name)} {percent(time, length)}" for name, time in spent.items() if time)
     legend = (
         "median: of the task times; ratio: to the median of the other workers' medians; delay: injected; "
         "send: from the end of the delay to the sending, such as waiting for a processor; in flight: between "
@@ -183,7 +173,7 @@ def _time(trace: TraceReader, pace: timing.Pace, length: int, out: set[int]) -> 
         legend += " dead: after its death."
     if sample > 1:
         legend += f" Estimated from every {sample}th task of each worker."
-    return [table, f"rank 0: {', '.join(shares)}", note(legend)]
+    return [table, f"rank 0: {', '.join(loads)}", note(legend)]
 
 
 def describe_outages(outages: Sequence[timing.Outage], pace: timing.Pace) -> list[str]:

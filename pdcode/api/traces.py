@@ -61,24 +61,19 @@ class Trace(reader.TraceReader):
         InputError
             If there is no such kind, or no code as every layer is sent uncoded.
         """
-        from ..analysis import plots, style
+        from ..analysis import code_plots, plots, style
+        from ..codes.code import Code
+        from ..codes.summary import quality
 
         if kind == "run":
             return plots.draw(self)
         if kind == "code":
-            return self._plot_codes()
+            return code_plots.draw([(code, quality(code)) for code in Code.load_all(self.path).values()])
         if kind not in PANELS:
             raise InputError(f"kind {kind!r}: not one of run, {', '.join(PANELS)}, code")
         with style.sheet(8, 4.5) as drawing:
             getattr(plots, kind)(self, drawing.subplots())
         return drawing
-
-    def _plot_codes(self) -> Figure:
-        from ..analysis import code_plots
-        from ..codes.code import Code
-        from ..codes.summary import quality
-
-        return code_plots.draw([(code, quality(code)) for code in Code.load_all(self.path).values()])
 
     def replay(self, progress: bool = True) -> np.ndarray:
         """Recompute the run from this trace alone, as ``pdcode replay`` does; return the recomputed θ.
