@@ -43,13 +43,7 @@ def gradient_weight(config: Config, problem: Problem, rows: int) -> float:
 
 
 def rows_of(config: Config, layers: Sequence[Unit]) -> list[int]:
-    """Return the codewords per task, r, of each layer.
-
-    Raises
-    ------
-    InputError
-        If r exceeds the number of blocks of a layer.
-    """
+    """Return the codewords per task, r, of each layer."""
     table = config.code
     if table.share is not None and table.rows_per_task is not None:
         raise InputError(f"code.share: {table.share} says the same as code.rows_per_task; give one of them")
@@ -77,25 +71,7 @@ def weights_of(config: Config, layers: Sequence[Unit], default: int | None) -> l
 
 
 def make_assignment(config: Config, layers: Sequence[Unit], workers: int) -> Assignment:
-    """Design the codes that the layers need and assign their rows.
-
-    Parameters
-    ----------
-    config : Config
-    layers : sequence of Unit
-        Partition of each layer.
-    workers : int
-        Number of workers n.
-
-    Returns
-    -------
-    Assignment
-
-    Raises
-    ------
-    InputError
-        If the design is impossible.
-    """
+    """Design the codes that the layers need, and return the assignment of their rows to n workers."""
     table, dtype, rows = config.code, np.dtype(config.problem.dtype), rows_of(config, layers)
     limits = weights_of(config, layers, table.usual)
     if table.adapts:

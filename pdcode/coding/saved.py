@@ -57,13 +57,7 @@ class FileTable(CodeTable, tag="file", kw_only=True):
         return msgspec.structs.replace(self, blocks=counts[0] if isinstance(self.blocks, int) else counts)
 
     def designs(self, config: Config, needed: Mapping[int, int]) -> dict[int, Code]:
-        """Return the code for each number of blocks, given the codewords per task r by number of blocks.
-
-        Raises
-        ------
-        InputError
-            If the file has no code over so many blocks, or without `rotate` too few rows for all workers.
-        """
+        """Return the code for each number of blocks, given the codewords per task r by number of blocks."""
         codes, workers = self._codes() if needed else {}, config.workers.count
         for k, r in sorted(needed.items()):
             if k not in codes:

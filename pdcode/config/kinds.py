@@ -196,13 +196,7 @@ class Kind(Table):
 
     @classmethod
     def of(cls, table: Any) -> Self:
-        """Build the kind that a table names, from the table's keys.
-
-        Raises
-        ------
-        InputError
-            If a key or value is invalid; the message names both.
-        """
+        """Build the kind that a table names, from the table's keys."""
         if not isinstance(table, Mapping):
             raise InputError(
                 f"{cls.table}: expected object, got {type(table).__name__} (got {short_repr(table)})"
@@ -302,13 +296,7 @@ def names(group: str) -> list[str]:
 
 
 def find(group: str, name: Any) -> Any:
-    """Return the class of the kind with this name, or None.
-
-    Raises
-    ------
-    InputError
-        If two installed packages have a kind with this name, or it cannot be imported.
-    """
+    """Return the class of the kind with this name, or None."""
     if not isinstance(name, str):
         return None
     kind: Any = KINDS[group].get(name)
@@ -338,13 +326,7 @@ def _entries(group: str) -> tuple[Any, ...]:
 
 
 def load_plugin(path: str) -> None:
-    """Import a plug-in once, and register the kinds that it defines.
-
-    Raises
-    ------
-    InputError
-        If the file cannot be imported; the message names the file and the exception.
-    """
+    """Import a plug-in once, and register the kinds that it defines."""
     why = not_a_file(path)
     module_name = f"pdcode plug-in {path if why else os.path.realpath(path)}"  # whatever link leads to it
     if module_name in sys.modules:
@@ -387,20 +369,7 @@ def _kinds_of(module: ModuleType) -> Iterator[tuple[str, str, Any]]:
 
 
 def build(struct: type[Struct], table: Any, where: str = "") -> Struct:
-    """Convert a table to a struct.
-
-    Parameters
-    ----------
-    struct : type
-    table : dict
-    where : str
-        Name of the table, for error messages; empty for the whole configuration.
-
-    Raises
-    ------
-    InputError
-        If a key or value is invalid; the message names both.
-    """
+    """Convert a table to a struct; `where` is its name, for messages, empty for the whole configuration."""
     try:
         return msgspec.convert(table, struct)
     except msgspec.ValidationError as error:

@@ -18,13 +18,7 @@ AnyKind = TypeVar("AnyKind", bound=Kind)
 
 
 def read(tables: Mapping[str, Any]) -> Config:
-    """Build the configuration that a trace records.
-
-    Raises
-    ------
-    InputError
-        If a key or value is invalid; the message names both.
-    """
+    """Build the configuration that a trace records."""
     for path in tables.get("plugins", ()):
         kinds.load_plugin(path)
     read = dict(tables)
@@ -40,36 +34,14 @@ def read(tables: Mapping[str, Any]) -> Config:
 
 
 def read_kind(base: type[AnyKind], table: Any) -> AnyKind:
-    """Build the kind that a recorded table names; plug-ins are loaded.
-
-    Raises
-    ------
-    InputError
-        If a key or value is invalid; the message names both.
-    """
+    """Build the kind that a recorded table names; plug-ins are loaded."""
     return base.of(_upgraded(base, table))
-
-
-def read_faults(table: Any) -> FaultsTable:
-    """Build a recorded table of faults; plug-ins are loaded.
-
-    Raises
-    ------
-    InputError
-        If a key or value is invalid; the message names both.
-    """
-    return FaultsTable.of(_upgraded_faults(table))
 
 
 def check(tables: Any) -> None:
     """Refuse a recorded configuration whose common keys have wrong types or values.
 
     Unknown keys and the keys of kinds are not checked: they may be those of another version or a plug-in.
-
-    Raises
-    ------
-    InputError
-        If a value is invalid; the message names the key.
     """
     kinds.build(dict[str, Any], tables)
     for name, hint in get_type_hints(Config, include_extras=True).items():

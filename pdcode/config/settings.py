@@ -28,11 +28,6 @@ def read(path: str | Path) -> list[list[str]]:
     -------
     list of list of str
         ``key=value`` of each row, without those of empty cells.
-
-    Raises
-    ------
-    InputError
-        If it is none; the message names the file, and the line.
     """
     text = read_text(path, "a table of settings")
     with prefix_errors(path):

@@ -21,11 +21,6 @@ def to_toml(config: Config | Mapping[str, Any], origins: Origins | None = None) 
     """Return a configuration, or the tables of one, as TOML text; keys without a value are left out.
 
     With `origins`, a comment on each line tells where the value comes from.
-
-    Raises
-    ------
-    InputError
-        If TOML has no such key or value; the message names it.
     """
     tables = msgspec.to_builtins(config) if isinstance(config, Config) else config
     lines = _lines({key: value for key, value in tables.items() if not isinstance(value, Mapping)}, origins)

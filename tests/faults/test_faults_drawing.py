@@ -97,9 +97,9 @@ def test_a_file_that_is_no_spot_trace_is_refused(tmp_path: Path, text: str | Non
 
 def test_old_traces_have_faults_by_their_own_keys() -> None:
     keys = {"raise_worker": 1, "raise_task": 3, "nan_worker": 2, "nan_task": 0}
-    table = legacy.read_faults(keys)
+    table = legacy.read({"faults": keys}).faults
     assert [(each.kind, each.worker, each.task) for each in table.events] == [("raise", 1, 3), ("nan", 2, 0)]
-    assert not legacy.read_faults({**keys, "raise_worker": None, "nan_worker": None})
+    assert not legacy.read({"faults": {**keys, "raise_worker": None, "nan_worker": None}}).faults
     with pytest.raises(InputError, match=r"faults\.raise_worker: unknown key"):
         FaultsTable.of(keys)
 
