@@ -23,6 +23,7 @@ from sphinx.util.docutils import SphinxDirective
 from pdcode import config
 from pdcode.__main__ import parser
 from pdcode.config import kinds
+from pdcode.config.requirements import in_full
 from pdcode.trace import schema
 
 HUGE = 1e6  # bounds from here on only guard against overflow, and are not worth a word
@@ -290,6 +291,9 @@ class Schemes(Reading):
             if presets := scheme.presets:
                 rows = [[f'`"{preset}"`', filled(given)] for preset, given in presets.items()]
                 body += self.table(["`preset`", "keys that are not given are"], rows)
+            if scheme.requires:
+                needs = [[f"`{key}`", need.needed, need.why] for key, need in in_full(scheme.requires)]
+                body += self.table(["key", "it needs", "as it"], needs)
             made.append(self.section(f'`name = "{name}"`', *body, ids=f"scheme-{name}"))
         return made
 

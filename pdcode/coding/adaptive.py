@@ -11,29 +11,28 @@ from msgspec import Meta
 from .. import codes
 from ..codes.constructions.energy import BlockEnergies, energy
 from ..config import CodeTable, Config, Positive, Table
+from ..config.requirements import KeyNeeds, lacking
 from ..problems.partition import Unit
 from ..transport.layout import Pair
-from ..util.errors import InputError
 from .assignments import Assignment, Chosen, Rotating
 
 if TYPE_CHECKING:
     from ..transport.base import Arrival
 
 
+UNKNOWN = "has workers choose codewords, so that their number does not determine how much they capture"
+
+
 class MatchedTable(CodeTable, tag="matched"):
     """Worker-selected codewords, along the directions in which the vector to send is largest."""
 
     chosen: ClassVar[bool] = True
+    requires: ClassVar[KeyNeeds] = {
+        "family": {"update.mode": lacking("by_fraction", "a mode that counts, such as 'first'", UNKNOWN)}
+    }
 
     #: largest number of blocks that a codeword combines, of all layers or of each; none: 32
     weight: Positive | list[Positive] | None = None
-
-    def check(self, config: Config) -> None:
-        if config.update.by_fraction:
-            raise InputError(
-                f"update.mode: '{config.update.mode}' is undefined with code.family '{self.family}': "
-                "counting codewords that workers choose does not tell how much they capture; use 'first'"
-            )
 
     def make(
         self,

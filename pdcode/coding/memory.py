@@ -12,22 +12,31 @@ estimate at rank 0, in the tracking decoder; workers have no memory.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal, Protocol
+from typing import Annotated, ClassVar, Literal, Protocol
 
 import numpy as np
 from msgspec import Meta
 
 from ..config import Fraction, MemoryTable
+from ..config.requirements import KeyNeeds, Needs, having, one_of
 from ..kernels import decode, encode, finite, fold, specialise
 from ..transport.layout import Pair
 from ..transport.messages import Reply, Task
-from ..util.errors import InputError
 from ..util.rng import WIRE
 from .source import Batch, Source
 
 
 class NoMemory(MemoryTable, tag="none"):
     """No memory: the part that codewords leave out is dropped."""
+
+
+KEEPING: Needs = {
+    "optimizer.staleness": one_of("constant", why="would lose what stale payloads are scaled down by"),
+    "wire.dtype": having(
+        "contraction", "a format that is a contraction", "keeps rounding errors that could grow without bound"
+    ),
+}
+"""Needs of memories that keep what has not been sent."""
 
 
 class WorkerMemory(MemoryTable, tag="worker"):
@@ -41,12 +50,10 @@ class WorkerMemory(MemoryTable, tag="worker"):
     #: what is in its memory; "auto": by the number of workers; with `optimizer.kind` sgd
     lookahead: Annotated[float, Meta(ge=0, le=1)] | Literal["auto"] = 0.0
 
-    def check(self, config: Any) -> None:
-        if self.lookahead and not config.optimizer.linear:
-            raise InputError(
-                f"memory.lookahead: {self.lookahead} is a share of a gradient step; optimizer.kind "
-                f"'{config.optimizer.kind}' makes others"
-            )
+    requires: ClassVar[KeyNeeds] = {
+        "kind": KEEPING,
+        "lookahead": {"optimizer.kind": having("linear", "'sgd'", "is a share of a gradient step")},
+    }
 
 
 class DifferenceMemory(MemoryTable, tag="difference"):
@@ -55,6 +62,7 @@ class DifferenceMemory(MemoryTable, tag="difference"):
     decoder: ClassVar[str] = "summing"
     decoders: ClassVar[tuple[str, ...]] = ("summing", "adjoint")
     keeps: ClassVar[bool] = True
+    requires: ClassVar[KeyNeeds] = {"kind": KEEPING}
 
 
 class CoordinatorMemory(MemoryTable, tag="coordinator"):

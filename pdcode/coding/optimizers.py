@@ -10,6 +10,7 @@ import numpy as np
 from msgspec import Meta
 
 from ..config import Config, OptimizerTable, Proximal, Real
+from ..config.requirements import KeyNeeds, given
 from ..decoders import Decoder
 from ..kernels import optimize, proximal, specialise
 from ..util.errors import InputError
@@ -315,19 +316,11 @@ class SGDTable(OptimizerTable, tag="sgd"):
     #: there is none
     proximal: Any = None
 
+    effective: ClassVar[KeyNeeds] = {"nesterov": {"optimizer.momentum": given("momentum")}}
+
     def check(self, config: Config) -> None:
-        """Refuse steps after which the proximal operator would not lead to a minimum of loss and penalty."""
-        if self.proximal is None:
-            return
-        name = f"{self.proximal.table}: '{self.proximal.kind}'"
-        if self.nesterov and self.proximal.bounded:
-            raise InputError(f"{name} is left by optimizer.nesterov; use the heavy ball, nesterov = false")
-        if config.code.whiten in ("norm", "gram"):
-            raise InputError(
-                f"{name} needs gradients as they are, not code.whiten '{config.code.whiten}'; use 'none' or "
-                "'auto'"
-            )
-        self.proximal.check(config)
+        if self.proximal is not None:
+            self.proximal.check(config)
 
     def make(self, size: int, dtype: Any, penalty: Penalty | None = None, span: float = 1.0) -> Optimizer:
         if penalty is not None:

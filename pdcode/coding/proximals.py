@@ -12,12 +12,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import inf
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 from msgspec import Meta
 
 from ..config import LARGEST, NonNegative, Positive, Proximal
+from ..config.requirements import KeyNeeds, one_of
 from ..kernels import proximal
 from ..problems.network import Network
 from ..util.errors import InputError
@@ -55,6 +56,12 @@ class Box(Proximal, tag="box"):
     """Bounds of the weights: h is 0 between them, infinite elsewhere, and each step ends by a projection."""
 
     bounded = True
+    requires: ClassVar[KeyNeeds] = {
+        "kind": {
+            **Proximal.requires["kind"],
+            "optimizer.nesterov": one_of(False, why="holds θ in a set that Nesterov's momentum leaves"),
+        }
+    }
 
     low: Bound | None = None  #: smallest weight; none: no bound
     high: Bound | None = None  #: largest weight; none: no bound

@@ -25,8 +25,8 @@ from typing import Any
 import msgspec
 
 from . import kinds
-from .conditions import without_effect
-from .fields import Tables
+from .fields import Table, Tables
+from .requirements import Needs, by_key, in_full
 from .schema import KINDS, Config, SchemeTable
 
 RIVALS = {"share": "rows_per_task", "rows_per_task": "share"}  # either key replaces the other
@@ -135,6 +135,32 @@ def without_others(name: str, table: dict[str, Any], overrides: dict[str, Any]) 
     if base is None or overrides.get(tag, table.get(tag)) == table.get(tag):
         return table
     return _of_kind(base, table, overrides[tag])
+
+
+def without_effect(name: str, table: Mapping[str, Any], chosen: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a table without the keys that lose their effect by the chosen values of other keys."""
+    declared = by_key(_class_of(name, {**table, **chosen}).effective)
+    lost = {key for key, needs in declared if _loses_effect(name, needs, chosen)}
+    return {key: value for key, value in table.items() if key not in lost}
+
+
+def _loses_effect(name: str, needs: Needs, chosen: Mapping[str, Any]) -> bool:
+    """Return whether the values of keys of a table do not meet needs of this table."""
+    for key, need in in_full(needs):
+        value = chosen.get(key.removeprefix(f"{name}."), msgspec.UNSET)
+        if need.of_kind and value is not msgspec.UNSET:
+            value = KINDS[name].find(value) or msgspec.UNSET
+        if value is not msgspec.UNSET and not need.test(value, None):
+            return True
+    return False
+
+
+def _class_of(name: str, table: Mapping[str, Any]) -> Any:
+    """Return the class of a table; that of all kinds if it names none that exists."""
+    base = KINDS.get(name)
+    if base is None:
+        return type(getattr(Config(), name, Table()))
+    return base.find(table.get(str(base.__struct_config__.tag_field), base.default)) or base
 
 
 def _scheme(table: Any) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import msgspec
 from msgspec import Meta
@@ -21,4 +21,13 @@ STRICT: Any = {"frozen": True, "forbid_unknown_fields": True}  # Any: mypy has s
 
 
 class Table(msgspec.Struct, **STRICT):
-    """A TOML table; unknown keys are refused."""
+    """A TOML table; unknown keys are refused.
+
+    Attributes
+    ----------
+    effective, requires : dict
+        Needs of other keys, by key; see `config.requirements`.
+    """
+
+    effective: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    requires: ClassVar[Mapping[str, Mapping[str, Any]]] = {}

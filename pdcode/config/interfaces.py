@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
@@ -12,11 +13,25 @@ from ..util.errors import InputError, short_repr
 from . import kinds
 from .fields import Count, Factor, Fraction, NonNegative, Positive, Real, Span
 from .kinds import Kind
+from .requirements import KeyNeeds, Need, having, none_of, one_of
 
 if TYPE_CHECKING:
     pass
 
+FORMATS = {
+    "npz": r"\.npz$",
+    "hdf5": r"\.(h5|hdf5)$",
+    "idx": r"[.-]idx\d*(-ubyte)?(\.gz)?$",
+    "svmlight": r"\.(svm|svmlight|libsvm)(\.gz|\.bz2)?$",
+}
+"""Format of data -> pattern of the file's name."""
 BUNDLED = ("digits", "breast-cancer", "diabetes", "mnist5k", "synthetic")  # values of problem.data
+
+
+def _file_of(needed: str, *formats: str) -> Need:
+    """Return the need of a file of one of these formats."""
+    pattern = re.compile("|".join(FORMATS[each] for each in formats))
+    return Need(lambda name, config: bool(pattern.search(str(name))), needed)
 
 
 class ProblemTable(Kind, tag_field="kind"):
@@ -29,6 +44,17 @@ class ProblemTable(Kind, tag_field="kind"):
     deep: ClassVar[bool] = True  #: whether there are hidden layers
     paths: ClassVar[tuple[str, ...]] = ("data", "labels")
     before: ClassVar[Mapping[str, Any]] = {"penalise_bias": True, "task": "type"}
+    effective: ClassVar[KeyNeeds] = {
+        ("hidden", "activation"): {
+            "problem.kind": having("deep", "a kind with hidden layers, such as 'mlp'")
+        },
+        "task": {"problem.kind": having("classes", "a kind for both tasks, such as 'mlp'", value=None)},
+        ("samples", "features", "outputs", "noise", "condition", "density"): {
+            "problem.data": one_of("synthetic")
+        },
+        "labels": {"problem.data": _file_of("an IDX file", "idx")},
+        ("inputs", "targets"): {"problem.data": _file_of("an npz or HDF5 file", "npz", "hdf5")},
+    }
 
     #: name of a bundled data set, or path of a file: in a TOML file relative to its folder, on the command
     #: line to the current folder
@@ -193,6 +219,18 @@ class UpdateTable(Kind, tag_field="mode"):
     complete: ClassVar[bool] = False  #: whether an update waits for every payload that is outstanding
     by_count: ClassVar[bool] = False  #: whether the number of payloads alone decides when to step
     by_fraction: ClassVar[bool] = False  #: whether the captured fraction of the gradient decides
+    requires: ClassVar[KeyNeeds] = {
+        "clip": {
+            "downlink.kind": none_of(
+                "exchange",
+                needed="'full' or 'codewords'",
+                why="workers cannot apply to others' payloads",
+            ),
+            "workers.count": Need(
+                lambda count, config: count >= 3, "3 or more", "cannot know which of two payloads is right"
+            ),
+        },
+    }
 
     late: Literal["use", "waste"] = "use"  #: whether late payloads are used in the next update or dropped
     #: whether each payload is scaled to at most the median norm of the workers' last payloads: no single
@@ -246,7 +284,9 @@ class Proximal(Kind, tag_field="kind"):
     """A penalty h of the weights that each step's proximal operator takes into account, not the gradient."""
 
     table, group, default = "optimizer.proximal", "proximals", "l1"
-    bounded: ClassVar[bool] = False  #: whether θ must stay in a set
+    requires: ClassVar[KeyNeeds] = {
+        "kind": {"code.whiten": one_of("none", "auto", why="must follow a step along the gradient")}
+    }
 
     def shrink(self, weights: Any, step: float) -> None:
         """Replace a layer's weights, ndarray of shape (d_out, d_in), by the proximal operator's, in place.

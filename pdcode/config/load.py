@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from ..util.errors import InputError, prefix_errors, reason, shorten
-from . import conditions, defaults, kinds
+from . import defaults, kinds, requirements
 from .defaults import Origins
 from .interfaces import BUNDLED
 from .schema import KINDS, Config, SchemeTable
@@ -212,62 +212,11 @@ def check_consistency(config: Config) -> None:
     InputError
         If a key or value is invalid; the message names both.
     """
-    if "float64" in config.wire.formats and config.problem.dtype == "float32":
-        raise InputError("wire.dtype: 'float64' is wider than problem.dtype 'float32'")
-    memory, decoder = config.memory, config.decoder
-    if memory.keeps and config.optimizer.staleness == "inverse":
-        raise InputError(
-            "optimizer.staleness: 'inverse' would lose part of the payloads of workers with "
-            f"memory.kind = '{memory.kind}'"
-        )
-    growing = [wire.name for wire in config.wire.kinds() if not wire.contraction]
-    if memory.keeps and growing:
-        raise InputError(
-            f"wire.dtype: '{growing[0]}' is not a contraction: with memory.kind = '{memory.kind}' the errors "
-            "that workers keep can grow without bound; it needs memory 'none'"
-        )
-    if config.downlink.relays and not decoder.relays:
-        raise InputError(
-            f"downlink.kind: '{config.downlink.kind}' does not work with decoder '{decoder.kind}', which "
-            "keeps payloads and has no state that could be sent to a late worker"
-        )
-    if config.reduce.summed:
-        _check_summed(config)
-    if config.workers.spares and (config.downlink.exchanges or config.reduce.summed):
-        raise InputError(
-            f"workers.spares: {config.workers.spares}: where workers send each other payloads, no other rank "
-            "can take the place of one; use downlink.kind 'codewords' or 'full'"
-        )
-    if config.update.clip != "none" and config.downlink.exchanges:
-        raise InputError(
-            f"update.clip: '{config.update.clip}' does not go with downlink.kind 'exchange', by which "
-            "workers get payloads as they were sent; use 'codewords'"
-        )
-    if config.update.clip != "none" and config.workers.count < 3:
-        raise InputError(
-            f"update.clip: '{config.update.clip}' needs 3 workers, as of two nobody can tell which is right"
-        )
+    requirements.check(config)
     if Path(config.trace.path).name in ("", ".."):
         raise InputError(f"trace.path: '{config.trace.path}' is not the name of a file")
     for name in ("scheme", "faults", *KINDS):
         getattr(config, name).check(config)
-    conditions.check(config)
-
-
-def _check_summed(config: Config) -> None:
-    """Refuse what needs more of the payloads of a round than their sum over all workers."""
-    wire, scheme = config.wire.dtype, config.scheme.name
-    alone = "needs each worker's payload, not their sum"
-    for key, value, fits, why in (
-        ("scheme.name", scheme, kinds.find("schemes", scheme).summable, alone),
-        ("decoder.kind", config.decoder.kind, config.decoder.adds, alone),
-        ("update.mode", config.update.mode, config.update.complete, "does not wait for all; use 'all'"),
-        ("wire.dtype", wire, wire in (None, config.problem.dtype), "cannot be added up; leave it out"),
-        ("update.clip", config.update.clip, config.update.clip == "none", alone),
-        ("downlink.kind", config.downlink.kind, config.downlink.kind == "full", "has nothing to send"),
-    ):
-        if not fits:
-            raise InputError(f"{key}: '{value}' {why}: it does not go with reduce.kind 'allreduce'")
 
 
 def _parse(override: str) -> tuple[list[str], Any]:

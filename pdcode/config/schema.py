@@ -25,6 +25,7 @@ from .interfaces import (
     UpdateTable,
 )
 from .kinds import Kind
+from .requirements import KeyNeeds, Need, given, having, none_of, one_of, unrounded
 
 
 class SchemeTable(Table):
@@ -67,6 +68,16 @@ class WireTable(Table):
     #: name of the format of payloads in messages, of all layers or of each; none: the problem's type
     dtype: str | list[str] | None = None
 
+    requires: ClassVar[KeyNeeds] = {
+        "dtype": {
+            "problem.dtype": Need(
+                lambda dtype, config: dtype == "float64" or "float64" not in config.wire.formats,
+                "'float64'",
+                "is wider",
+            )
+        }
+    }
+
     @property
     def formats(self) -> list[str]:
         """Names of the formats that are given."""
@@ -98,6 +109,17 @@ class DownlinkTable(Table):
     #: with "codewords" or "exchange": tasks between comparisons of a worker's θ with rank 0's
     check: Positive = 64
 
+    effective: ClassVar[KeyNeeds] = {"check": {"downlink.kind": one_of("codewords", "exchange")}}
+    requires: ClassVar[KeyNeeds] = {
+        "kind": {
+            "decoder.kind": having(
+                "relays",
+                "a decoder whose state can be sent to a late worker, such as 'adjoint'",
+                "has every worker decode",
+            )
+        }
+    }
+
     @property
     def relays(self) -> bool:
         """Whether workers get payloads, and compute θ themselves."""
@@ -109,6 +131,9 @@ class DownlinkTable(Table):
         return self.kind == "exchange"
 
 
+SUMMED = "gives rank 0 only the sum of the payloads"
+
+
 class ReduceTable(Table):
     """Who adds up the payloads."""
 
@@ -116,10 +141,24 @@ class ReduceTable(Table):
     kind: Literal["star", "allreduce"] = "star"
     check: Positive = 64  #: with "allreduce": updates between comparisons of all workers' θ with rank 0's
 
+    effective: ClassVar[KeyNeeds] = {"check": {"reduce.kind": one_of("allreduce")}}
+    requires: ClassVar[KeyNeeds] = {
+        "kind": {
+            "decoder.kind": having("adds", "a decoder of sums, such as 'adjoint'", SUMMED),
+            "update.mode": having("complete", "'all'", "has every worker take part"),
+            "wire.dtype": unrounded("adds payloads up as they are"),
+            "update.clip": one_of("none", why=SUMMED),
+            "downlink.kind": one_of("full", why="leaves θ with every worker"),
+        }
+    }
+
     @property
     def summed(self) -> bool:
         """Whether workers add up their payloads."""
         return self.kind == "allreduce"
+
+
+REPLACED = "cannot replace a worker that the others send payloads to"
 
 
 class WorkersTable(Table):
@@ -129,6 +168,13 @@ class WorkersTable(Table):
     #: further ranks of a run over MPI, that wait: each takes the place of a worker that dies or leaves, with
     #: its data; not with downlink.kind "exchange" or reduce.kind "allreduce"
     spares: Count = 0
+
+    requires: ClassVar[KeyNeeds] = {
+        "spares": {
+            "downlink.kind": none_of("exchange", needed="'full' or 'codewords'", why=REPLACED),
+            "reduce.kind": one_of("star", why=REPLACED),
+        }
+    }
 
 
 class MachineTable(Table):
@@ -157,11 +203,17 @@ class LinkTable(Table):
     fanout: Annotated[int, Meta(ge=1, le=1024)] = 2  #: number of children of a node of the tree
     segment: Positive = 65536  #: size of the segments pipelined through the tree [bytes]
 
+    effective: ClassVar[KeyNeeds] = {("fanout", "segment"): {"link.broadcast": one_of("tree")}}
+
 
 class FaultsTable(Table):
     """Injected faults, keyed by (seed, worker): the same for every scheme, and on both clocks."""
 
     paths: ClassVar[tuple[str, ...]] = ("spot",)
+    effective: ClassVar[KeyNeeds] = {
+        "failure": {"faults.mtbf_s": given("a time")},
+        ("spot_end", "spot_speed"): {"faults.spot": given("a file")},
+    }
 
     #: faults, a table each, by kind (`"kill"` if none is given): `[[faults.events]]`
     events: list[Any] = msgspec.field(default_factory=list)
@@ -255,6 +307,8 @@ class TraceTable(Table):
     checkpoint_s: Real | None = None
     arrivals: Literal["all", "sampled", "none"] = "all"  #: which arrivals to record
     sample: Positive = 100  #: with "sampled": record every `sample`-th task of each worker
+
+    effective: ClassVar[KeyNeeds] = {"sample": {"trace.arrivals": one_of("sampled")}}
 
 
 class Config(Table):

@@ -7,7 +7,8 @@ from typing import Annotated, Any, ClassVar
 import numpy as np
 from msgspec import Meta
 
-from ..config import Config, DecoderTable, Positive, kinds
+from ..config import DecoderTable, Positive, kinds
+from ..config.requirements import KeyNeeds, Need
 from ..kernels import factor
 from ..util.errors import InputError
 from .base import Context, Decoder, finite_float, positive_int
@@ -181,14 +182,16 @@ class ResidualTable(DecoderTable, tag="residual"):
     faults: Positive = 1  #: maximum number of faulty arrivals that are searched for
 
     makes: ClassVar[type[Decoder]] = ResidualDecoder
-
-    def check(self, config: Config) -> None:
-        rough = [wire.name for wire in config.wire.kinds() if wire.error is None]
-        if self.tolerance is None and rough:
-            raise InputError(
-                f"wire.dtype: rounding errors of '{rough[0]}' look like faults; decoder 'residual' needs a "
-                "finer format, or decoder.tolerance"
+    requires: ClassVar[KeyNeeds] = {
+        "kind": {
+            "wire.dtype": Need(
+                lambda wire, config: wire.error is not None or config.decoder.tolerance is not None,
+                "a finer format, or decoder.tolerance",
+                "takes such rounding errors for faults",
+                of_kind=True,
             )
+        }
+    }
 
     def options(self, context: Context) -> dict[str, Any]:
         rounding = kinds.find("wires", context.wire).error if context.wire else None

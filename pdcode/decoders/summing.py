@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from ..config import Config, DecoderTable
-from ..util.errors import InputError
+from ..config import DecoderTable
+from ..config.requirements import KeyNeeds, having
 from .adding import AddingDecoder
 from .base import Context, Decoder, positive_int
 
@@ -39,10 +39,9 @@ class SummingTable(DecoderTable, tag="summing"):
     makes: ClassVar[type[Decoder]] = SummingDecoder
     relays: ClassVar[bool] = True
     adds: ClassVar[bool] = True
+    requires: ClassVar[KeyNeeds] = {
+        "kind": {"memory.kind": having("decoder", "'difference'", "adds up differences", value="summing")}
+    }
 
     def options(self, context: Context) -> dict[str, Any]:
         return {"mean_of": context.workers}
-
-    def check(self, config: Config) -> None:
-        if config.memory.decoder != self.kind:
-            raise InputError(f"decoder.kind: 'summing' needs memory 'difference', got '{config.memory.kind}'")

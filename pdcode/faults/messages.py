@@ -6,8 +6,8 @@ from typing import Annotated, ClassVar
 
 from msgspec import Meta
 
-from ..config import Config, Fraction, Span
-from ..util.errors import InputError
+from ..config import Fraction, Span
+from ..config.requirements import KeyNeeds, one_of
 from ..util.rng import FAULT, uniform
 from .base import Keys, Spell, Strike
 
@@ -40,11 +40,7 @@ class Duplicate(Spell, tag="duplicate"):
     """Replies come a second time, when rank 0 waits for the next one."""
 
     repeats: ClassVar[bool] = True
-
-    def check(self, config: Config) -> None:
-        super().check(config)
-        if config.reduce.summed:
-            raise InputError("faults.events: kind 'duplicate' needs replies to rank 0, not an allreduce")
+    requires: ClassVar[KeyNeeds] = {"kind": {"reduce.kind": one_of("star", why="repeats replies to rank 0")}}
 
 
 class Cut(Strike, tag="cut"):

@@ -8,6 +8,7 @@ import signal
 from typing import ClassVar
 
 from ..config import Config, Span
+from ..config.requirements import KeyNeeds, one_of
 from ..util.errors import InputError
 from .base import Strike
 
@@ -78,11 +79,9 @@ class Leave(Strike, tag="leave"):
     """SIGTERM, as a node gets it that is to be taken away: the worker finishes its task, and goes."""
 
     leaves: ClassVar[bool] = True
-
-    def check(self, config: Config) -> None:
-        super().check(config)
-        if config.reduce.summed:
-            raise InputError("faults.events: kind 'leave': an allreduce needs all workers to its end")
+    requires: ClassVar[KeyNeeds] = {
+        "kind": {"reduce.kind": one_of("star", why="leaves too few workers for a sum over all")}
+    }
 
     def strike(self) -> None:
         os.kill(os.getpid(), signal.SIGTERM)

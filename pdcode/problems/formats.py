@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from ..config import BUNDLED, ProblemTable
-from ..config.conditions import FORMATS
+from ..config.interfaces import FORMATS
 from ..util.errors import InputError, not_a_file
 
 

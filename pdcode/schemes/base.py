@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any, ClassVar, NamedTuple
 
-import msgspec
 import numpy as np
 
 from .. import stragglers
@@ -20,6 +19,7 @@ from ..coding.relay import RelayedState
 from ..coding.source import Batch, Source
 from ..coding.state import Coded, State
 from ..config import Config, Table, Tables, kinds
+from ..config.requirements import Needs
 from ..decoders import Decoder
 from ..problems import Problem
 from ..problems.partition import Unit
@@ -27,9 +27,15 @@ from ..transport.codewords import Chunks
 from ..transport.layout import Codewords, Layout
 from ..transport.log import notice_bytes
 from ..transport.messages import Reply
-from ..util.errors import InputError
 from ..util.rng import BatchSampler
 from .placement import Placement
+
+# What several schemes require, and why.
+ALONE = "needs each worker's payload, not their sum"
+SENDS_THETA = "sends θ with each task"
+IN_PARTS = "answers a task in several messages"
+COUNTING = "a mode that counts payloads, such as 'first'"
+SEVERAL_ROUNDS = "has several rounds per update and cannot use payloads of another round"
 
 
 class TaskSize(NamedTuple):
@@ -161,14 +167,12 @@ class Scheme(kinds.Registered, group="schemes"):
         Tables of the configuration without effect; values other than those of `tables` are refused.
     used : tuple of str
         Keys of those tables that have an effect, as "table.key".
+    requires : dict
+        What the scheme needs of other keys, "table.key" -> `Need` or value; see `config.requirements`.
     candidates : dict of str to sequence
         Values of ``[scheme] options`` that plans try, by key.
     single_round : bool
         Whether an update is a single round, ended by the policy of ``[update]``.
-    summable : bool
-        Whether rank 0 needs only the sum of a round's payloads, if these have no codewords.
-    whitens : bool
-        Whether the vector to send is a mini-batch gradient, which ``code.whiten`` can change.
     fused : bool
         Whether the payload may be computed without forming the gradient: units must be layers, and the
         source a mini-batch gradient.
@@ -180,10 +184,9 @@ class Scheme(kinds.Registered, group="schemes"):
     presets: ClassVar[Mapping[str, Tables]] = {}
     unused: ClassVar[tuple[str, ...]] = ()
     used: ClassVar[tuple[str, ...]] = ()
+    requires: ClassVar[Needs] = {}
     candidates: ClassVar[Mapping[str, Sequence[Any]]] = {}
     single_round: ClassVar[bool] = True
-    summable: ClassVar[bool] = True
-    whitens: ClassVar[bool] = True
     fused: ClassVar[bool] = True
 
     class Options(Table):
@@ -198,23 +201,13 @@ class Scheme(kinds.Registered, group="schemes"):
 
     @classmethod
     def check(cls, config: Config) -> None:
-        """Refuse combinations of keys that cannot work.
+        """Refuse numbers that do not go together; `requires` has the needs of other keys.
 
         Raises
         ------
         InputError
             Naming key and value.
         """
-        tables, standard = msgspec.to_builtins(config), msgspec.to_builtins(Config())
-        for table in cls.unused:
-            for key, value in tables[table].items():
-                usual = cls.tables.get(table, {}).get(key, standard[table].get(key))
-                if value != usual and f"{table}.{key}" not in cls.used:
-                    raise InputError(f"{table}.{key}: {value!r} has no effect with scheme '{cls.name}'")
-        if config.code.whiten != "none" and not cls.whitens:
-            raise InputError(
-                f"code.whiten: '{config.code.whiten}': scheme '{cls.name}' sends displacements, no gradients"
-            )
 
     @cached_property
     def placement(self) -> Placement:

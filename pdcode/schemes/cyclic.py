@@ -8,10 +8,12 @@ several random codes is taken is our addition.
 from __future__ import annotations
 
 from functools import cached_property
+from typing import ClassVar
 
 import numpy as np
 
-from .data_code import GradientCode
+from ..config.requirements import Needs
+from .data_code import AMPLIFIES, GradientCode
 
 DRAWS = 64  # of the code, fewer for very many workers
 
@@ -48,7 +50,7 @@ class Cyclic(GradientCode):
 
     name = "cyclic"
     summary = "one combination of s + 1 shards' gradients; exact for any s stragglers"
-    amplifies = True
+    requires: ClassVar[Needs] = {**GradientCode.requires, **AMPLIFIES}
 
     @cached_property
     def matrix(self) -> np.ndarray:

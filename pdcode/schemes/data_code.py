@@ -18,6 +18,7 @@ from ..coding import flops
 from ..coding.assignments import Assignment, DataRows
 from ..coding.source import Source
 from ..config import Config, Count, Table, Tables
+from ..config.requirements import Needs, none_of, one_of, unrounded
 from ..decoders import Decoder
 from ..decoders.target import TargetDecoder
 from ..problems import GradientPlan, Problem
@@ -26,8 +27,12 @@ from ..transport.layout import Layout
 from ..transport.messages import Reply, Task
 from ..util.errors import InputError
 from ..util.rng import BatchSampler
-from .base import Scheme, Work
+from .base import ALONE, SENDS_THETA, Scheme, Work
 from .placement import Placement
+
+AMPLIFIES: Needs = {"wire.dtype": unrounded("decodes with weights that amplify rounding errors")}
+"""Need of codes whose payloads cancel in decoding: Σ_i |a_i| Σ_s |u_is| is a large multiple of m, where a_i
+are the decoding weights."""
 
 
 class ShardedProblem(Problem):
@@ -116,15 +121,18 @@ class DataCode(Scheme):
     ----------
     matrix : ndarray, shape (n, m), float64
         U, the weights of the workers over the shards.
-    amplifies : bool
-        Whether payloads cancel in decoding, so that their rounding errors grow: Σ_i |a_i| Σ_s |u_is| is a
-        large multiple of m, a_i the decoding weights. Such a code refuses formats that round.
     """
 
     fused = False
-    amplifies: ClassVar[bool] = False
     unused: ClassVar[tuple[str, ...]] = ("code", "memory", "decoder")
-    summable = False
+    requires: ClassVar[Needs] = {
+        "reduce.kind": one_of("star", why=ALONE),
+        "downlink.kind": one_of("full", why=SENDS_THETA),  # each decoder would have to hold payloads
+        "update.late": one_of("waste", why="decodes gradients at one θ"),
+        "problem.shards": none_of(
+            "replicated", needed="another way to divide the rows", why="codes over shards that differ"
+        ),
+    }
     tables: ClassVar[Tables] = {
         "code": {"family": "uncoded", "blocks": 1, "rotate": False},
         "memory": {"kind": "none"},
@@ -134,27 +142,6 @@ class DataCode(Scheme):
     @cached_property
     def matrix(self) -> np.ndarray:
         raise NotImplementedError
-
-    @classmethod
-    def check(cls, config: Config) -> None:
-        super().check(config)
-        name = config.scheme.name
-        rounded = [wire for wire in config.wire.formats if wire != config.problem.dtype]
-        if cls.amplifies and rounded:
-            raise InputError(
-                f"wire.dtype: '{rounded[0]}': scheme '{name}' decodes with weights that amplify rounding "
-                "errors; leave it out"
-            )
-        if config.downlink.kind != "full":  # each decoder would have to hold payloads
-            raise InputError(
-                f"downlink.kind: '{config.downlink.kind}': scheme '{name}' sends θ with each task"
-            )
-        if config.update.late != "waste":
-            raise InputError(
-                f"update.late: '{config.update.late}': scheme '{name}' needs gradients at one θ; use 'waste'"
-            )
-        if config.problem.shards == "replicated":
-            raise InputError(f"problem.shards: 'replicated': scheme '{name}' codes over shards that differ")
 
     def units(self, problem: Problem) -> Sequence[Unit]:
         return [Unit(0, problem.size, 1)]

@@ -22,6 +22,7 @@ import numpy as np
 
 from ..coding.optimizers import Momentum, Optimizer, SGDTable
 from ..config import Config, Positive, Real, Tables
+from ..config.requirements import Needs, one_of
 from ..problems import Problem
 from ..util.errors import InputError
 from .diloco import DiLoCo
@@ -56,12 +57,26 @@ class DelayedMomentum(Momentum):
         return total
 
 
+OWN_MOMENTUM = "has Nesterov's momentum, delayed"
+
+
+def has_momentum(config: Config) -> bool:
+    """Return whether there is a momentum to delay."""
+    return config.optimizer.momentum > 0
+
+
 class DelayedNesterov(DiLoCo):
     """Asynchronous DiLoCo with delayed Nesterov momentum, and local steps in proportion to speed."""
 
     name = "delayed-nesterov"
     summary = "asynchronous DiLoCo; the momentum is updated every N displacements"
     tables: ClassVar[Tables] = {**DiLoCo.tables, "update": {"mode": "async"}}
+    requires: ClassVar[Needs] = {
+        **DiLoCo.requires,
+        "optimizer.kind": one_of("sgd", why=OWN_MOMENTUM),
+        "optimizer.nesterov": one_of(True, why=OWN_MOMENTUM, when=has_momentum),
+        "optimizer.proximal": one_of(None, why="has steps of its own"),
+    }
 
     class Options(DiLoCo.Options):
         """Keys of ``[scheme] options``."""
@@ -74,13 +89,7 @@ class DelayedNesterov(DiLoCo):
     @classmethod
     def check(cls, config: Config) -> None:
         super().check(config)
-        optimizer, speeds = config.optimizer, config.scheme.options.speeds
-        if not isinstance(optimizer, SGDTable):
-            raise InputError(f"optimizer.kind: '{optimizer.kind}': scheme '{cls.name}' needs 'sgd'")
-        if optimizer.momentum and not optimizer.nesterov:
-            raise InputError(
-                f"optimizer.nesterov: false: scheme '{cls.name}' has Nesterov's momentum; use true"
-            )
+        speeds = config.scheme.options.speeds
         if speeds and len(speeds) != config.workers.count:
             raise InputError(
                 f"scheme.options.speeds: {len(speeds)} for {config.workers.count} workers; give one for each"

@@ -23,9 +23,10 @@ import numpy as np
 from ..codes import Code
 from ..coding.assignments import Assignment, Chosen
 from ..coding.memory import CodewordSelector
-from ..coding.optimizers import Optimizer, Sign, SignTable
+from ..coding.optimizers import Optimizer, Sign
 from ..coding.source import Source
-from ..config import Config, OptimizerTable, Positive, Table, Tables
+from ..config import OptimizerTable, Positive, Table, Tables
+from ..config.requirements import Needs, lacking, one_of
 from ..decoders import Decoder
 from ..decoders.summing import SummingDecoder
 from ..kernels import decode, specialise
@@ -33,7 +34,6 @@ from ..problems import Problem
 from ..problems.partition import Blocks, Unit
 from ..transport.layout import Layout, Pair
 from ..transport.messages import Reply, Task
-from ..util.errors import InputError
 from .base import CodewordRule, Scheme, Work
 
 
@@ -215,6 +215,14 @@ class DeMo(Scheme):
     summary = "the largest cosine coefficients of each worker's momentum; steps along signs"
     fused = False
     unused = ("code", "decoder")
+    requires: ClassVar[Needs] = {
+        "memory.kind": one_of("worker", why="has its momentum at the worker"),
+        "memory.lookahead": one_of(0.0, why="has no use for it"),
+        "optimizer.kind": one_of("sign", why="steps along signs"),
+        "update.mode": lacking(
+            "by_fraction", "a mode that counts, such as 'first'", "has workers choose coefficients"
+        ),
+    }
     tables: ClassVar[Tables] = {
         "code": {"family": "uncoded", "blocks": 1, "rotate": False},
         "memory": {"kind": "worker", "keep": 0.999},
@@ -227,24 +235,6 @@ class DeMo(Scheme):
 
         chunk: Positive = 64  #: longest side of a chunk
         largest: Positive = 32  #: coefficients of each chunk that a task sends, k; all of a smaller chunk
-
-    @classmethod
-    def check(cls, config: Config) -> None:
-        if config.memory.kind != "worker":
-            raise InputError(
-                f"memory.kind: '{config.memory.kind}': scheme 'demo' has momentum at the worker; use 'worker'"
-            )
-        if config.memory.lookahead:
-            raise InputError(f"memory.lookahead: scheme '{cls.name}' has no use for it")
-        if not isinstance(config.optimizer, SignTable):
-            raise InputError(
-                f"optimizer.kind: '{config.optimizer.kind}': scheme 'demo' steps along signs; use 'sign'"
-            )
-        if config.update.by_fraction:
-            raise InputError(
-                f"update.mode: '{config.update.mode}' is undefined for worker-selected coefficients"
-            )
-        super().check(config)
 
     def transform(self, problem: Problem) -> Transform:
         """Build the transform of vectors of θ's size."""

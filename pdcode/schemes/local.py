@@ -15,6 +15,7 @@ from ..coding import builders, flops
 from ..coding.optimizers import Optimizer
 from ..coding.source import Source
 from ..config import Positive, Real, Table, Tables
+from ..config.requirements import Needs, one_of
 from ..problems import GradientPlan, Problem
 from ..transport.layout import Layout
 from ..transport.messages import Reply, Task
@@ -83,7 +84,7 @@ class Local(Scheme):
 
     name = "local"
     summary = "H steps at the worker, then codewords of the displacement"
-    whitens = False
+    requires: ClassVar[Needs] = {"code.whiten": one_of("none", why="sends displacements, no gradients")}
     fused = False
     step_flops: ClassVar[float] = 2.0  # of the inner optimizer, for each element of θ
     tables: ClassVar[Tables] = {

@@ -28,7 +28,8 @@ from ..coding.memory import PayloadEncoder
 from ..coding.optimizers import Optimizer
 from ..coding.source import Source
 from ..coding.state import State
-from ..config import Config, Positive, Table, Tables
+from ..config import Positive, Table, Tables
+from ..config.requirements import Needs, lacking, one_of
 from ..decoders.summing import SummingDecoder
 from ..kernels import finite
 from ..problems import Problem
@@ -36,8 +37,7 @@ from ..problems.partition import Blocks, Unit
 from ..transport.base import Arrival
 from ..transport.layout import Layout
 from ..transport.messages import Order, Reply, Task
-from ..util.errors import InputError
-from .base import Scheme, Work
+from .base import COUNTING, SENDS_THETA, SEVERAL_ROUNDS, Scheme, Work
 
 Factor = tuple[Blocks, int]
 """A layer, and the rank r of its gradient."""
@@ -234,6 +234,13 @@ class PowerSGD(Scheme):
     single_round = False
     fused = False
     unused = ("code", "decoder")
+    requires: ClassVar[Needs] = {
+        "memory.kind": one_of("worker", why="is error feedback"),
+        "memory.lookahead": one_of(0.0, why="has no use for it"),
+        "downlink.kind": one_of("full", why=SENDS_THETA),
+        "update.mode": lacking("by_fraction", COUNTING, "has factors that follow the gradients"),
+        "update.late": one_of("waste", why=SEVERAL_ROUNDS),
+    }
     tables: ClassVar[Tables] = {
         "code": {"family": "uncoded", "blocks": 1, "rotate": False},
         "memory": {"kind": "worker"},
@@ -245,20 +252,6 @@ class PowerSGD(Scheme):
         """Keys of ``[scheme] options``."""
 
         rank: Positive = 4  #: rank of each layer's gradient, r; at most its number of inputs or outputs
-
-    @classmethod
-    def check(cls, config: Config) -> None:
-        if config.memory.kind != "worker":
-            raise InputError(
-                f"memory.kind: '{config.memory.kind}': scheme 'powersgd' is error feedback; use 'worker'"
-            )
-        if config.memory.lookahead:
-            raise InputError(f"memory.lookahead: scheme '{cls.name}' has no use for it")
-        if config.update.by_fraction:
-            raise InputError(
-                f"update.mode: '{config.update.mode}' is undefined for factors that follow the gradients"
-            )
-        super().check(config)
 
     def factors(self, problem: Problem) -> list[Factor]:
         """Return the layers and their ranks."""

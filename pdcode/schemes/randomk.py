@@ -16,13 +16,14 @@ import numpy as np
 
 from ..coding.assignments import Assignment
 from ..config import Fraction, Table
+from ..config.requirements import Needs, one_of
 from ..kernels import selection
 from ..problems import Problem
 from ..problems.partition import Unit
 from ..transport.layout import Codewords, Layout, Pair
 from ..util.rng import ELEMENTS
 from .base import CodewordRule, Work
-from .elements import SingleElements
+from .elements import SQUARE, SingleElements
 
 DRAW = 8.0  # flops of a drawn element: a random number, and two marks
 
@@ -67,7 +68,10 @@ class RandomK(SingleElements):
 
     name = "randomk"
     summary = "random elements of each layer's gradient that both ends know, with error feedback"
-    decoders_of: ClassVar[tuple[str, ...]] = ("adjoint", "summing", "tracking")
+    requires: ClassVar[Needs] = {
+        **SingleElements.requires,
+        "decoder.kind": one_of("adjoint", "summing", "tracking", why=SQUARE),
+    }
 
     class Options(Table):
         """Keys of ``[scheme] options``."""

@@ -28,11 +28,12 @@ from ..codes import Code
 from ..coding.assignments import Assignment, DataRows
 from ..coding.policies import Policy, Seen
 from ..config import Factor, Table, Tables, UpdateTable
+from ..config.requirements import Needs, one_of
 from ..decoders import Decoder
 from ..problems import Problem
 from ..problems.partition import Unit
 from ..util.memory import ensure_fits
-from .base import Scheme
+from .base import ALONE, Scheme
 
 
 class GradientTable(Decoder):
@@ -137,7 +138,7 @@ class Ringleader(Scheme):
     name = "ringleader"
     summary = "full gradients; rank 0 steps by a table of every worker's"
     fused = False
-    summable = False
+    requires: ClassVar[Needs] = {"reduce.kind": one_of("star", why=ALONE)}
     unused = ("code", "memory", "decoder", "update", "downlink")
     tables: ClassVar[Tables] = {
         "code": {"family": "uncoded", "blocks": 1, "rotate": False},

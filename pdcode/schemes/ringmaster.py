@@ -18,8 +18,8 @@ from math import ceil
 from typing import ClassVar
 
 from ..coding.policies import Policy
-from ..config import Config, NonNegative, Positive, Real, Table, Tables, UpdateTable
-from ..util.errors import InputError
+from ..config import NonNegative, Positive, Real, Table, Tables, UpdateTable
+from ..config.requirements import KeyNeeds, none_of, one_of
 from .base import Scheme
 
 
@@ -61,18 +61,16 @@ class Ringmaster(Scheme):
         sigma2: NonNegative | None = None  #: σ², the variance of a worker's gradient
         epsilon: Real | None = None  #: ε, the squared norm of the gradient to reach
 
-    @classmethod
-    def check(cls, config: Config) -> None:
-        super().check(config)
-        options = config.scheme.options
-        for key, other in (("sigma2", "epsilon"), ("epsilon", "sigma2")):
-            value = getattr(options, key)
-            if value is not None and options.threshold is not None:
-                raise InputError(
-                    f"scheme.options.{key}: {value:g} says the same as threshold; give one of them"
-                )
-            if value is not None and getattr(options, other) is None:
-                raise InputError(f"scheme.options.{key}: {value:g} needs {other}")
+        effective: ClassVar[KeyNeeds] = {
+            "sigma2": {
+                "scheme.options.threshold": one_of(None),
+                "scheme.options.epsilon": none_of(None, needed="a value"),
+            },
+            "epsilon": {
+                "scheme.options.threshold": one_of(None),
+                "scheme.options.sigma2": none_of(None, needed="a value"),
+            },
+        }
 
     @property
     def threshold(self) -> int:

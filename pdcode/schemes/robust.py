@@ -35,6 +35,7 @@ import numpy as np
 
 from ..codes import Code
 from ..config import Config, Count, Real, Table, Tables
+from ..config.requirements import KeyNeeds, Needs, lacking, one_of
 from ..decoders import Decoder
 from ..decoders.payloads import PayloadStore
 from ..kernels import order, specialise
@@ -42,7 +43,7 @@ from ..problems import Problem
 from ..problems.partition import Unit
 from ..util.errors import InputError
 from ..util.memory import ensure_fits
-from .base import Scheme
+from .base import ALONE, Scheme
 
 Rule = Literal["median", "trimmed", "geometric", "krum", "multi-krum", "clipping"]
 TABLES: Tables = {
@@ -184,13 +185,28 @@ class Aggregate(Decoder):
         self.count = self._solved = 0
 
 
+MOST: Mapping[str, Callable[[int], int]] = {
+    "trimmed": lambda workers: max(0, (workers - 1) // 2),
+    "krum": lambda workers: max(0, (workers - 3) // 2),
+    "multi-krum": lambda workers: max(0, (workers - 3) // 2),
+}
+"""Rules that know the number of liars, and how many they bear of a number of workers."""
+
+
 class Robust(Scheme):
     """Uncoded gradients that rank 0 aggregates so that a few lying workers cannot move a step far."""
 
     name = "robust"
     summary = "full gradients; rank 0 steps by a median or another aggregate that bears liars"
     fused = False
-    summable = False
+    requires: ClassVar[Needs] = {
+        "reduce.kind": one_of("star", why=ALONE),
+        "update.mode": lacking(
+            "asynchronous",
+            "a mode that waits for several, such as 'all'",
+            "compares the gradients of several workers",
+        ),
+    }
     unused = ("code", "memory", "decoder", "downlink")
     used = ("code.whiten",)
     tables: ClassVar[Tables] = TABLES
@@ -205,19 +221,16 @@ class Robust(Scheme):
         liars: Count = 1  #: with trimmed, krum and multi-krum: number of workers that may lie
         radius: Real | None = None  #: with clipping: longest distance; none: the median of them
 
+        effective: ClassVar[KeyNeeds] = {
+            "liars": {"scheme.options.rule": one_of(*MOST)},
+            "radius": {"scheme.options.rule": one_of("clipping")},
+        }
+
     @classmethod
     def check(cls, config: Config) -> None:
         super().check(config)
         options, workers = config.scheme.options, config.workers.count
-        rule, update = options.rule, config.update
-        if update.asynchronous:
-            raise InputError(
-                f"update.mode: '{update.mode}': scheme 'robust' compares the gradients of several workers"
-            )
-        if options.liars != 1 and rule not in MOST:
-            raise InputError(f"scheme.options.liars: {options.liars} has no effect with rule '{rule}'")
-        if options.radius is not None and rule != "clipping":
-            raise InputError(f"scheme.options.radius: {options.radius} has no effect with rule '{rule}'")
+        rule = options.rule
         if rule in MOST and options.liars > MOST[rule](workers):
             raise InputError(
                 f"scheme.options.liars: rule '{rule}' bears at most {MOST[rule](workers)} of {workers} "
@@ -233,11 +246,3 @@ class Robust(Scheme):
         ensure_fits("workers.count", f"a gradient of each of {self.workers} workers", size)
         kept = {"rule": options.rule, "liars": options.liars, "radius": options.radius}
         return [Aggregate(1, unit.shape, dtype, workers=self.workers, **kept)]
-
-
-MOST: Mapping[str, Callable[[int], int]] = {
-    "trimmed": lambda workers: max(0, (workers - 1) // 2),
-    "krum": lambda workers: max(0, (workers - 3) // 2),
-    "multi-krum": lambda workers: max(0, (workers - 3) // 2),
-}
-"""Rules that know the number of liars, and how many they bear of a number of workers."""

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import numpy as np
 
@@ -28,16 +28,16 @@ from ..coding.assignments import Assignment
 from ..coding.policies import Policy, Seen
 from ..coding.source import Source
 from ..config import Config, Positive, Table, Tables
+from ..config.requirements import Needs, one_of
 from ..decoders import Decoder
 from ..decoders.table import TableDecoder
 from ..problems import GradientPlan, Problem
 from ..problems.partition import Unit
 from ..transport.layout import Codewords, Layout
 from ..transport.messages import Reply, Task
-from ..util.errors import InputError
 from ..util.memory import ensure_fits
 from ..util.rng import BatchSampler
-from .base import Scheme, TaskSize, Work
+from .base import ALONE, SENDS_THETA, Scheme, TaskSize, Work
 from .placement import Placement
 
 
@@ -102,8 +102,11 @@ class SAG(Scheme):
     name = "sag"
     summary = "gradients of parts of the shards; rank 0 steps by the mean of the last one of every part"
     fused = False
-    summable = False
-    late: ClassVar[Literal["use", "waste"]] = "waste"
+    requires: ClassVar[Needs] = {
+        "reduce.kind": one_of("star", why=ALONE),
+        "update.late": one_of("waste", why="drops gradients at an older θ"),
+        "downlink.kind": one_of("full", why=SENDS_THETA),  # a replica would need the whole table
+    }
     unused = ("code", "memory", "decoder")
     tables: ClassVar[Tables] = {
         "code": {"family": "uncoded", "blocks": 1, "rotate": False},
@@ -115,16 +118,6 @@ class SAG(Scheme):
         """Keys of ``[scheme] options``."""
 
         parts: Positive = 1  #: parts of a worker's shard, p; rank 0 keeps a gradient of each
-
-    @classmethod
-    def check(cls, config: Config) -> None:
-        super().check(config)
-        if config.update.late != cls.late:
-            raise InputError(f"update.late: '{config.update.late}': scheme '{cls.name}' has '{cls.late}'")
-        if config.downlink.kind != "full":  # a replica would need the whole table
-            raise InputError(
-                f"downlink.kind: '{config.downlink.kind}': scheme '{cls.name}' sends θ with each task"
-            )
 
     @property
     def task_size(self) -> TaskSize:
@@ -170,7 +163,10 @@ class DSAG(SAG):
 
     name = "dsag"
     summary = f"{SAG.summary}, the late ones too"
-    late = "use"
+    requires: ClassVar[Needs] = {
+        **SAG.requires,
+        "update.late": one_of("use", why="puts late gradients into its table, too"),
+    }
     tables: ClassVar[Tables] = {**SAG.tables, "update": {"mode": "first", "late": "use"}}
 
     def policy(self) -> Policy:

@@ -12,10 +12,11 @@ from typing import ClassVar
 
 from ..codes import Code
 from ..config import Tables
+from ..config.requirements import Needs, one_of
 from ..decoders import Decoder
 from ..decoders.majority import MajorityDecoder
 from ..problems.partition import Unit
-from .base import Scheme
+from .base import ALONE, Scheme
 
 
 class SignSGD(Scheme):
@@ -24,7 +25,7 @@ class SignSGD(Scheme):
     name = "signsgd"
     summary = "the signs of the gradient; rank 0 steps by their majority"
     unused = ("code", "memory", "decoder")
-    summable = False  # votes are not
+    requires: ClassVar[Needs] = {"reduce.kind": one_of("star", why=ALONE)}
     tables: ClassVar[Tables] = {
         "code": {"family": "uncoded", "blocks": 1, "rotate": False},
         "memory": {"kind": "none"},

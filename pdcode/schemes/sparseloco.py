@@ -28,11 +28,11 @@ import numpy as np
 
 from ..codes import Code
 from ..config import Config, Positive, Tables
+from ..config.requirements import Need, Needs, one_of
 from ..decoders import Decoder
 from ..decoders.adjoint import AdjointDecoder
 from ..problems.partition import Unit
 from ..transport.codewords import Chunks
-from ..util.errors import InputError
 from .diloco import DiLoCo
 from .topk import TopK
 
@@ -107,12 +107,34 @@ def clip(payloads: np.ndarray) -> np.ndarray:
     return np.divide(median, norms, out=np.ones(len(norms)), where=norms > median)
 
 
+COMPARES = "compares the payloads at the newest θ, unless scheme.options.clip = false and mean = 'workers'"
+
+
+def keeps_payloads(config: Config) -> bool:
+    """Return whether rank 0 needs an update's payloads one by one, not only their sum."""
+    return bool(config.scheme.options.clip or config.scheme.options.mean == "senders")
+
+
 class SparseLoCo(TopK, DiLoCo):
     """H local steps of AdamW, then the largest elements of a decaying memory of displacements, in 2 bits."""
 
     name = "sparseloco"
     summary = "H steps of AdamW, then the largest elements of the displacements; norms clipped to the median"
     unused = ("code", "decoder")
+    requires: ClassVar[Needs] = {
+        **TopK.requires,
+        **DiLoCo.requires,
+        "memory.kind": one_of("worker", why="has error feedback"),
+        "update.mode": Need(
+            lambda update, config: (
+                not (update.by_fraction or (update.asynchronous and keeps_payloads(config)))
+            ),
+            "a mode that counts several payloads, such as 'all'",
+            COMPARES,
+            of_kind=True,
+        ),
+        "update.late": one_of("waste", why=COMPARES, when=keeps_payloads),
+    }
     tables: ClassVar[Tables] = {
         **TopK.tables,
         "memory": {"kind": "worker", "keep": 0.95},
@@ -130,37 +152,16 @@ class SparseLoCo(TopK, DiLoCo):
         mean: Literal["workers", "senders"] = "workers"
         clip: bool = True  #: whether rank 0 scales the payloads of a layer down to their median norm
 
-    @classmethod
-    def check(cls, config: Config) -> None:
-        if config.memory.kind != "worker":
-            raise InputError(
-                f"memory.kind: '{config.memory.kind}': scheme '{cls.name}' has error feedback; use 'worker'"
-            )
-        super().check(config)
-        if keeps(config.scheme.options):  # and has room for one of each worker
-            update = config.update
-            for key, refused in (("mode", update.asynchronous), ("late", update.late == "use")):
-                if refused:
-                    raise InputError(
-                        f"update.{key}: '{getattr(update, key)}': scheme '{cls.name}' compares the payloads "
-                        "at the newest θ; or give scheme.options.clip = false and mean = 'workers'"
-                    )
-
     def chunks(self, units: Sequence[Unit]) -> list[Chunks]:
         sizes = [min(self.options.chunk, unit.count) for unit in units]
         return [Chunks(size, min(self.options.largest, size)) for size in sizes]
 
     def decoders(self, units: Sequence[Unit], designs: Mapping[int, Code] | None) -> list[Decoder]:
         options, dtype = self.options, self.config.problem.dtype
-        if not keeps(options):
+        if not keeps_payloads(self.config):
             return super().decoders(units, designs)
         how = {"workers": self.workers, "senders": options.mean == "senders", "clips": options.clip}
         return [
             KeptMean(unit.count, unit.shape, dtype, length=unit.length, rows=rows, **how)
             for unit, rows in zip(units, self.codewords(units).rows, strict=True)
         ]
-
-
-def keeps(options: SparseLoCo.Options) -> bool:
-    """Tell whether rank 0 needs an update's payloads one by one, not only their sum."""
-    return options.clip or options.mean == "senders"

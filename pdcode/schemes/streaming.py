@@ -30,15 +30,15 @@ from ..coding.optimizers import Optimizer
 from ..coding.policies import Seen
 from ..coding.state import Coded, State
 from ..config import Config, Tables
+from ..config.requirements import Need, Needs, one_of
 from ..decoders.adjoint import AdjointDecoder
 from ..problems import GradientPlan, Problem
 from ..problems.partition import Blocks, Unit
 from ..transport.base import Arrival
 from ..transport.layout import Layout
 from ..transport.messages import Reply, Task
-from ..util.errors import InputError
 from ..util.rng import BatchSampler
-from .base import Scheme, TaskSize, Work
+from .base import IN_PARTS, SENDS_THETA, Scheme, TaskSize, Work
 
 
 def pieces(layers: Sequence[Blocks], part: int) -> list[tuple[int, Unit]]:
@@ -146,6 +146,11 @@ class PartEncoder:
         pass
 
 
+def in_parts(config: Config) -> bool:
+    """Return whether a task is answered by several messages."""
+    return config.code.blocks != 1
+
+
 class Streaming(Scheme):
     """Uncoded gradients in parts, one message each."""
 
@@ -153,28 +158,33 @@ class Streaming(Scheme):
     summary = "full gradients in parts, each sent as soon as it is computed"
     unused = ("code", "memory", "decoder")
     used = ("code.blocks",)
+    requires: ClassVar[Needs] = {
+        "code.blocks": Need(
+            lambda blocks, config: isinstance(blocks, int),
+            "one number",
+            "cuts every layer into as many parts",
+        ),
+        "reduce.kind": one_of("star", why=IN_PARTS),
+        "downlink.kind": one_of("full", why=SENDS_THETA),
+        "update.mode": Need(
+            lambda update, config: update.by_count or update.by_fraction,
+            "a mode that counts messages, not whole replies",
+            IN_PARTS,
+            of_kind=True,
+            when=in_parts,
+        ),
+        "update.late": one_of(
+            "use",
+            why="has last parts that would always be late, if an update does not wait for all",
+            when=lambda config: (
+                in_parts(config) and (config.update.asynchronous or config.update.by_fraction)
+            ),
+        ),
+    }
     tables: ClassVar[Tables] = {
         "code": {"family": "uncoded", "blocks": 4, "rotate": False},
         "memory": {"kind": "none"},
     }
-
-    @classmethod
-    def check(cls, config: Config) -> None:
-        super().check(config)
-        update, parts = config.update, config.code.blocks
-        if not isinstance(parts, int):
-            raise InputError(
-                f"code.blocks: {parts!r}: scheme 'streaming' cuts layers into as many parts; use one number"
-            )
-        if parts > 1 and not (update.by_count or update.by_fraction):
-            raise InputError(
-                f"update.mode: '{update.mode}' counts replies, not their parts as scheme 'streaming'"
-            )
-        if parts > 1 and update.late == "waste" and (update.asynchronous or update.by_fraction):
-            raise InputError(
-                f"update.late: 'waste': with update.mode '{update.mode}' the last parts of scheme "
-                "'streaming' would always be late; use 'use'"
-            )
 
     @property
     def task_size(self) -> TaskSize:

@@ -15,13 +15,13 @@ import numpy as np
 
 from ..coding.assignments import Assignment, Chosen
 from ..coding.memory import CodewordSelector
-from ..config import Config, Fraction, Positive, Table, Tables
+from ..config import Fraction, Positive, Table, Tables
+from ..config.requirements import Needs, none_of
 from ..kernels import selection, specialise
 from ..problems import Problem
 from ..problems.partition import Unit
 from ..transport.codewords import Chunks
 from ..transport.layout import Layout, Pair
-from ..util.errors import InputError
 from .base import CodewordRule, Work
 from .elements import SingleElements
 
@@ -57,6 +57,14 @@ class TopK(SingleElements):
     name = "topk"
     summary = "the largest elements of each layer's gradient, with error feedback"
     used = ("code.whiten",)
+    requires: ClassVar[Needs] = {
+        "memory.kind": none_of(
+            "coordinator",
+            needed="'worker'",
+            why="sends the largest elements, from which it estimates nothing",
+        ),
+        **SingleElements.requires,
+    }
     presets: ClassVar[Mapping[str, Tables]] = {
         # The slowest links: few elements of the whitened gradient, to rank 0 and to the other workers.
         "whitened": {
@@ -76,12 +84,6 @@ class TopK(SingleElements):
         share: Fraction = 0.01  #: fraction of a layer's elements that a task sends, rounded up
         #: elements of a chunk, of each of which that fraction is sent; none: a chunk is a layer
         chunk: Positive | None = None
-
-    @classmethod
-    def check(cls, config: Config) -> None:
-        if config.memory.kind == "coordinator":
-            raise InputError("memory.kind: 'coordinator' estimates nothing from elements that workers choose")
-        super().check(config)
 
     def chunks(self, units: Sequence[Unit]) -> list[Chunks]:
         """Return the chunks of each unit."""

@@ -21,8 +21,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
-from ..config import Config, Tables
-from ..util.errors import InputError
+from ..config import Tables
+from ..config.requirements import Needs, one_of
 from .base import Scheme
 
 
@@ -61,9 +61,6 @@ class Allreduce(Uncoded):
         "update": {"mode": "all"},
         "reduce": {"kind": "allreduce"},
     }
-
-    @classmethod
-    def check(cls, config: Config) -> None:
-        super().check(config)
-        if not config.reduce.summed:
-            raise InputError("reduce.kind: 'star': scheme 'allreduce' with a star is scheme 'uncoded'")
+    requires: ClassVar[Needs] = {
+        "reduce.kind": one_of("allreduce", why="has no coordinator; with one it is scheme 'uncoded'")
+    }

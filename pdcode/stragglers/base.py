@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..config import LARGEST, Config, Count, Factor, StragglersTable
+from ..config.requirements import KeyNeeds, given
 from ..kernels import philox
 from ..util import rng
 from ..util.errors import InputError
@@ -65,6 +66,8 @@ class Law(Delayed):
 
     slow: list[Count] = msgspec.field(default_factory=list)  #: workers that are slow
     slowdown: Factor = 1.0  #: factor of the slow workers' delays
+
+    effective: ClassVar[KeyNeeds] = {"slowdown": {"stragglers.slow": given("a worker")}}
 
     def slowdown_text(self, that: str = "that") -> str:
         slow = sorted({*self.slow})

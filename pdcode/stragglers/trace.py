@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from ..config import Positive
+from ..config.requirements import KeyNeeds, one_of
 from ..kernels import philox
 from ..util import rng
 from ..util.errors import not_a_file
@@ -35,6 +36,11 @@ class Recorded(Law, tag="trace", kw_only=True):
     #: meaning of a matrix's entries: delays in addition to the compute time, or total durations of tasks,
     #: which take at least their compute time
     times: Literal["delay", "task"] = "delay"
+
+    effective: ClassVar[KeyNeeds] = {
+        **Law.effective,
+        "block": {"stragglers.draw": one_of("block")},
+    }
 
     @property
     def reads(self) -> str:

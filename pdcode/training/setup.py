@@ -15,10 +15,12 @@ from ..coding.policies import check_end
 from ..coding.relay import RelayedState
 from ..coding.replica import FullReplica, MirroredReplica, Replica
 from ..coding.state import State
-from ..config import Config
+from ..config import Config, requirements
+from ..config.requirements import Needs, none_of, one_of
 from ..problems import DataSource, Problem
 from ..problems.matrix import Csr
 from ..schemes import Scheme, Work, coded_state, make_scheme
+from ..schemes.base import IN_PARTS, SENDS_THETA, SEVERAL_ROUNDS
 from ..transport.layout import ROUNDS, Layout
 from ..transport.messages import Reply
 from ..transport.speeds import Speeds
@@ -26,6 +28,9 @@ from ..util.errors import InputError, prefix_errors
 from ..util.memory import ensure_fits
 from . import link_sizing
 from .worker import Worker
+
+CHOSEN = "has workers choose codewords, so that payloads do not add up"
+CODED = "codes blocks, whose payloads do not add up; code.blocks = 1 sends layers uncoded"
 
 
 @dataclass
@@ -187,57 +192,48 @@ def prepare(
         scheme = make_scheme(config)
         scheme.placement.inspect_data(source)
         state = scheme.state(problem)
-        name, down = config.scheme.name, config.downlink.kind
-        if config.downlink.relays and not isinstance(state, RelayedState):
-            raise InputError(f"downlink.kind: '{down}': scheme '{name}' sends θ with each task")
-        if config.optimizer.proximal is not None and not state.optimizer.penalises:
-            raise InputError(
-                f"optimizer.proximal: '{config.optimizer.proximal.kind}': scheme '{name}' has steps of its "
-                "own, and no proximal ones"
-            )
-        if config.downlink.exchanges and state.layouts[0].replies > 1:
-            raise InputError(f"downlink.kind: '{down}': scheme '{name}' replies in parts; use 'codewords'")
-        if len(state.layouts) > 1 and scheme.single_round:
-            raise InputError(
-                f"scheme.name: an update of '{name}' has several rounds, and its class does not say "
-                "single_round = False"
-            )
-        if len(state.layouts) > 1 and config.update.late != "waste":
-            raise InputError(
-                f"update.late: '{config.update.late}': scheme '{name}' has several rounds per update and "
-                "cannot use payloads of another round; use 'waste'"
-            )
-        if config.reduce.summed:
-            check_summed(name, state.layouts)
+        ensure_structure(scheme, state)
         if config.faults and check:
             faults.check(config, sum(layout.replies for layout in state.layouts))
-        if len(state.layouts) > ROUNDS:
-            raise InputError(f"scheme.name: '{name}' has more than {ROUNDS} rounds per update")
     return Components(source, source.rows, total_rows, problem, scheme, state, notes, requested)
 
 
-def check_summed(scheme: str, layouts: Sequence[Layout]) -> None:
-    """Refuse payloads of different codewords where workers add them up.
+def ensure_structure(scheme: Scheme, state: State) -> None:
+    """Refuse what a scheme's messages, state and optimizer do not allow.
 
     Raises
     ------
     InputError
         Naming key and value.
     """
-    if any(layout.replies > 1 for layout in layouts):
+    name, layouts = scheme.config.scheme.name, state.layouts
+    if len(layouts) > 1 and scheme.single_round:
         raise InputError(
-            f"scheme.name: '{scheme}' replies in parts: it does not go with reduce.kind 'allreduce'"
+            f"scheme.name: an update of '{name}' has several rounds, and its class does not say "
+            "single_round = False"
         )
-    if any(layout.chosen for layout in layouts):
-        raise InputError(
-            f"scheme.name: '{scheme}' has codewords that workers choose, whose payloads do not add up: it "
-            "does not go with reduce.kind 'allreduce'"
-        )
-    if not all(unit.uncoded for layout in layouts for unit in layout.units):
-        raise InputError(
-            "code.blocks: payloads of different codewords do not add up, as reduce.kind 'allreduce' asks; "
-            "1 sends layers uncoded"
-        )
+    if len(layouts) > ROUNDS:
+        raise InputError(f"scheme.name: '{name}' has more than {ROUNDS} rounds per update")
+    structures: list[tuple[bool, Needs]] = [
+        (not isinstance(state, RelayedState), {"downlink.kind": one_of("full", why=SENDS_THETA)}),
+        (not state.optimizer.penalises, {"optimizer.proximal": one_of(None, why="has steps of its own")}),
+        (len(layouts) > 1, {"update.late": one_of("waste", why=SEVERAL_ROUNDS)}),
+        (
+            any(layout.replies > 1 for layout in layouts),
+            {
+                "reduce.kind": one_of("star", why=IN_PARTS),
+                "downlink.kind": none_of("exchange", needed="'full' or 'codewords'", why=IN_PARTS),
+            },
+        ),
+        (any(layout.chosen for layout in layouts), {"reduce.kind": one_of("star", why=CHOSEN)}),
+        (
+            not all(unit.uncoded for layout in layouts for unit in layout.units),
+            {"reduce.kind": one_of("star", why=CODED)},
+        ),
+    ]
+    for found, needs in structures:
+        if found:
+            requirements.ensure(scheme.config, f"scheme '{name}'", needs)
 
 
 def worker_builder(config: Config, components: Components) -> Callable[[int, Sequence[Reply]], Worker]:

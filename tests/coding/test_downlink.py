@@ -232,9 +232,17 @@ def test_the_downlink_is_as_compressed_as_the_uplink() -> None:
 
 
 def test_replies_in_parts_cannot_be_exchanged(monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = LWPD.codeword_options
-    monkeypatch.setattr(LWPD, "codeword_options", lambda self, units: whole(self, units) | {"replies": 2})
-    with pytest.raises(InputError, match=r"downlink\.kind: 'exchange': scheme 'lwpd' replies in parts"):
+    whole = LWPD.layouts
+
+    def in_parts(*arguments):
+        (layout,) = whole(*arguments)
+        layout.replies = 2
+        return [layout]
+
+    monkeypatch.setattr(LWPD, "layouts", in_parts)
+    with pytest.raises(
+        InputError, match=r"downlink\.kind: 'exchange' .* 'lwpd', which answers a task in several"
+    ):
         Descent(["downlink.kind=exchange"], [1, 1, 1])
 
 

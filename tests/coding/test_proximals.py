@@ -293,11 +293,11 @@ def test_it_is_a_part_of_the_configuration(tmp_path):
         (["optimizer.proximal={kind='l1', weight=1}", "optimizer.kind=adam"],
          r"optimizer.proximal: unknown key \(value .*'l1'.*\); known: kind \(adam\), "),
         (["optimizer.proximal={kind='l1', weight=1}", "code.whiten=gram"],
-         r"optimizer.proximal: 'l1' needs gradients as they are, not code.whiten 'gram'"),
+         r"code.whiten: 'gram' does not go with optimizer.proximal.kind 'l1'"),
         (["optimizer.proximal={kind='box', low=0}", "optimizer.momentum=0.5", "optimizer.nesterov=true"],
-         r"optimizer.proximal: 'box' is left by optimizer.nesterov; use the heavy ball"),
+         r"optimizer.nesterov: true does not go with optimizer.proximal.kind 'box'"),
         (["optimizer.proximal={kind='l1', weight=1}", "scheme.name=delayed-nesterov"],
-         r"optimizer.proximal: 'l1': scheme 'delayed-nesterov' has steps of its own"),
+         r"optimizer.proximal: 'l1' .*'delayed-nesterov', which has steps of its own"),
     ],
 )  # fmt: skip
 def test_what_cannot_work_is_refused(settings, message):

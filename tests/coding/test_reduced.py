@@ -54,20 +54,23 @@ def test_a_worker_with_another_theta_is_named() -> None:
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [
-        (["update.mode=async"], ["update.mode: 'async'", "use 'all'"]),
+        (["update.mode=async"], ["update.mode: 'async'", "needs 'all'"]),
         (["update.mode=first"], ["update.mode: 'first'"]),
         (["wire.dtype=int8"], ["wire.dtype: 'int8'", "leave it out"]),
         (["downlink.kind=codewords"], ["downlink.kind: 'codewords'"]),
-        (["decoder.kind=least_squares"], ["decoder.kind: 'least_squares'", "each worker's payload"]),
+        (["decoder.kind=least_squares"], ["decoder.kind: 'least_squares'", "only the sum of the payloads"]),
         (["memory.kind=coordinator"], ["decoder.kind: 'tracking'"]),
         (["reduce.kind=star"], ["reduce.kind: 'star'", "scheme 'uncoded'"]),
         (["reduce.kind=ring"], ["reduce.kind", "'ring'"]),
-        (["scheme.name=cyclic", "reduce.kind=allreduce", "update.mode=all"], ["scheme.name: 'cyclic'"]),
+        (
+            ["scheme.name=cyclic", "reduce.kind=allreduce", "update.mode=all"],
+            ["reduce.kind: 'allreduce'", "scheme 'cyclic'"],
+        ),
         (
             ["scheme.name=topk", "reduce.kind=allreduce", "update.mode=all", "wire.dtype=float32"],
-            ["scheme.name: 'topk'", "choose"],
+            ["scheme 'topk'", "choose"],
         ),
-        (["scheme.name=demo", "reduce.kind=allreduce"], ["scheme.name: 'demo'", "choose"]),
+        (["scheme.name=demo", "reduce.kind=allreduce"], ["scheme 'demo'", "choose"]),
         (["scheme.name=lwpd", "reduce.kind=allreduce", "update.mode=all"], ["code.blocks", "1 sends"]),
         (
             ["scheme.name=uncoded", "reduce.check=3"],

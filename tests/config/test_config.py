@@ -80,7 +80,7 @@ def test_overrides_are_toml_values_or_plain_strings(override: str, value: object
             "[memory]\nkind = 'coordinator'\n[decoder]\nkind = 'adjoint'",
             ["decoder.kind", "coordinator", "adjoint"],
         ),
-        ("[optimizer]\nstaleness = 'inverse'", ["optimizer.staleness", "inverse", "memory.kind = 'worker'"]),
+        ("[optimizer]\nstaleness = 'inverse'", ["optimizer.staleness", "inverse", "memory.kind 'worker'"]),
         ("[wire]\ndtype = 'float64'", ["wire.dtype", "float64"]),
         ("[wire]\ndtype = ['int8', 'float64']", ["wire.dtype", "float64"]),
         ("[wire]\ndtype = ['int8', 'int3']", ["wire.dtype", "int3", "int4"]),

@@ -31,12 +31,12 @@ def test_a_memory_of_errors_needs_a_contraction(memory: str, wire: str) -> None:
     if memory in ("none", "coordinator") or FORMATS[wire].contraction:
         assert resolve(memory, wire).wire.formats == [wire]
         return
-    with pytest.raises(InputError, match=rf"wire\.dtype: '{wire}' is not a contraction.*'{memory}'"):
+    with pytest.raises(InputError, match=rf"wire\.dtype: '{wire}' .*'{memory}'.* a contraction"):
         resolve(memory, wire)
 
 
 def test_every_layer_counts() -> None:
-    with pytest.raises(InputError, match=r"wire\.dtype: 'qsgd' is not a contraction"):
+    with pytest.raises(InputError, match=r"wire\.dtype: 'qsgd' .* a contraction"):
         resolve("worker", '["int8","qsgd"]')
     assert resolve("none", '["int8","qsgd"]').wire.formats == ["int8", "qsgd"]
 

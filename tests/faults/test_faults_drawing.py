@@ -128,7 +128,7 @@ def test_a_spell_is_of_the_tasks_sent_within_it_and_of_the_first_one_at_least() 
         (["faults.events=[{kind='join', worker=0, task=1}]"], "kind 'join', worker 0: at_s: must be given"),
         (
             ["faults.events=[{kind='leave', worker=0, at_s=1}]", "scheme.name=allreduce"],
-            "kind 'leave': an allreduce needs all workers",
+            "'allreduce' does not go with faults.events.kind 'leave'",
         ),
         (
             ["faults.spot=nodes.csv", "scheme.name=allreduce"],

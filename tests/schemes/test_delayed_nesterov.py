@@ -123,8 +123,8 @@ def test_on_the_clock_a_slow_worker_with_fewer_steps_takes_as_long_as_others(spe
         (["scheme.options.speeds=[1,2]"], r"scheme\.options\.speeds: 2 for 4 workers"),
         (["scheme.options.speeds=[1,2,0,1]"], r"scheme\.options\.speeds: .*0"),
         (["scheme.options.period=0"], r"scheme\.options\.period: .*0"),
-        (["optimizer.kind=adam"], r"optimizer\.kind: 'adam': scheme 'delayed-nesterov' needs 'sgd'"),
-        (["optimizer.nesterov=false"], r"optimizer\.nesterov: false: scheme 'delayed-nesterov'"),
+        (["optimizer.kind=adam"], r"optimizer\.kind: 'adam' .*'delayed-nesterov', .* needs 'sgd'"),
+        (["optimizer.nesterov=false"], r"optimizer\.nesterov: false .*'delayed-nesterov'"),
     ],
 )
 def test_what_cannot_work_is_refused(overrides: list[str], message: str) -> None:

@@ -235,5 +235,5 @@ def test_what_cannot_work_is_refused(overrides: list[str], words: list[str]) -> 
 
 
 def test_an_optimizer_of_the_default_kind_is_refused_with_a_way_out() -> None:
-    with pytest.raises(InputError, match=r"optimizer\.kind: 'sgd'.*use 'sign'"):
+    with pytest.raises(InputError, match=r"optimizer\.kind: 'sgd'.*needs 'sign'"):
         configfile.resolve({"scheme": {"name": "demo"}, "optimizer": {"rate": 0.1}})

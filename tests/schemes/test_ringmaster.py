@@ -119,11 +119,17 @@ def test_the_threshold_is_given_or_the_papers_or_the_number_of_workers() -> None
     ("overrides", "message"),
     [
         (["scheme.options.threshold=0"], r"scheme\.options\.threshold: .*0"),
-        (["scheme.options.sigma2=2"], r"scheme\.options\.sigma2: 2 needs epsilon"),
-        (["scheme.options.epsilon=2"], r"scheme\.options\.epsilon: 2 needs sigma2"),
+        (
+            ["scheme.options.sigma2=2"],
+            r"scheme\.options\.sigma2: 2.0 has no effect with scheme\.options\.epsilon none",
+        ),
+        (
+            ["scheme.options.epsilon=2"],
+            r"scheme\.options\.epsilon: 2.0 has no effect with scheme\.options\.sigma2 none",
+        ),
         (
             ["scheme.options={threshold=3,sigma2=2,epsilon=1}"],
-            r"scheme\.options\.sigma2: 2 says the same as threshold; give one of them",
+            r"scheme\.options\.sigma2: 2.0 has no effect with scheme\.options\.threshold 3",
         ),
         (["update.mode=all"], r"update\.mode: 'all' has no effect with scheme 'ringmaster'"),
         (["update.late=waste"], r"update\.late: 'waste' has no effect with scheme 'ringmaster'"),

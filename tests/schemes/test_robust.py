@@ -100,9 +100,15 @@ def test_liars_cannot_move_it_far(rule: str, value: float) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        (["update.mode=async"], "update.mode: 'async': scheme 'robust' compares"),
-        (["scheme.options.liars=2"], "scheme.options.liars: 2 has no effect with rule 'median'"),
-        (["scheme.options.radius=2.0"], "scheme.options.radius: 2.0 has no effect with rule 'median'"),
+        (["update.mode=async"], "update.mode: 'async' .* 'robust', which compares"),
+        (
+            ["scheme.options.liars=2"],
+            "scheme.options.liars: 2 has no effect with scheme.options.rule 'median'",
+        ),
+        (
+            ["scheme.options.radius=2.0"],
+            "scheme.options.radius: 2.0 has no effect with scheme.options.rule 'median'",
+        ),
         (["scheme.preset=krum", "scheme.options.liars=3"], "liars: rule 'krum' bears at most 2 of 7 workers"),
         (["scheme.preset=trimmed", "scheme.options.liars=4"], "rule 'trimmed' bears at most 3 of 7 workers"),
         (["scheme.options.rule=mean"], "scheme.options.rule"),

@@ -173,7 +173,7 @@ def test_a_scheme_that_does_not_say_that_it_has_rounds_is_refused(monkeypatch: p
 
 
 def test_a_state_that_sends_theta_has_no_relay() -> None:
-    with pytest.raises(InputError, match=r"downlink\.kind: 'codewords': scheme 'clipped' sends θ"):
+    with pytest.raises(InputError, match=r"downlink\.kind: 'codewords' .* 'clipped', which sends θ"):
         prepare(resolve(*CLIPPED, "downlink.kind=codewords"))
 
 

@@ -175,8 +175,8 @@ def test_a_part_costs_its_share() -> None:
 @pytest.mark.parametrize(
     ("scheme", "override", "words"),
     [
-        ("sag", "update.late=use", ["update.late: 'use'", "'sag' has 'waste'"]),
-        ("dsag", "update.late=waste", ["update.late: 'waste'", "'dsag' has 'use'"]),
+        ("sag", "update.late=use", ["update.late: 'use'", "needs 'waste'"]),
+        ("dsag", "update.late=waste", ["update.late: 'waste'", "needs 'use'"]),
         ("sag", "scheme.options.parts=0", ["scheme.options.parts", "(got 0)"]),
         ("dsag", "scheme.options.parts=360", ["scheme.options.parts: 360", "359 rows of a shard"]),
         ("sag", "downlink.kind=codewords", ["downlink.kind: 'codewords'", "'sag'"]),

@@ -15,11 +15,12 @@ import numpy as np
 
 from ... import problems
 from ...config import Config, Tables
+from ...config.requirements import Needs, lacking, none_of, one_of, unrounded
 from ...problems import Dataset, Problem
 from ...problems.matrix import Csr
 from ...problems.network import build_network
 from ...util.errors import InputError
-from ..base import Scheme
+from ..base import ALONE, Scheme
 from ..placement import Placement
 
 
@@ -72,50 +73,34 @@ class EncodedRows(Placement):
         return problem
 
 
+DECODES = "steps once it can decode"
+
+
 class EncodedScheme(Scheme):
     """Scheme whose workers compute on encoded data; a subclass defines how they are encoded."""
 
     fused = False
-    summable = False
     unused: ClassVar[tuple[str, ...]] = ("code", "memory", "decoder", "downlink")
     tables: ClassVar[Tables] = {
         "code": {"family": "uncoded", "blocks": 1, "rotate": False},
         "memory": {"kind": "none"},
         "update": {"mode": "captured", "fraction": 1.0, "late": "waste"},
     }
-
-    @classmethod
-    def check(cls, config: Config) -> None:
-        super().check(config)
-        name, problem = config.scheme.name, config.problem
-        if problem.deep:
-            raise InputError(f"problem.kind: '{problem.kind}': scheme '{name}' codes linear models")
-        if config.update.late != "waste":
-            raise InputError(
-                f"update.late: '{config.update.late}': scheme '{name}' needs results of one θ; use 'waste'"
-            )
-        for key, value in cls.tables["update"].items():
-            if key != "late" and (given := getattr(config.update, key)) != value:
-                raise InputError(
-                    f"update.{key}: {given!r}: scheme '{name}' steps once it can decode; leave it out"
-                )
-        if config.optimizer.staleness != "constant":
-            raise InputError(
-                f"optimizer.staleness: '{config.optimizer.staleness}': no result of scheme '{name}' is stale"
-            )
-        if config.update.clip != "none":
-            raise InputError(
-                f"update.clip: '{config.update.clip}': scheme '{name}' cannot decode scaled results"
-            )
-        rounded = [wire for wire in config.wire.formats if wire != problem.dtype]
-        if rounded:
-            raise InputError(
-                f"wire.dtype: '{rounded[0]}': scheme '{name}' amplifies rounding errors; leave it out"
-            )
-        if problem.shards in ("replicated", "contiguous"):
-            raise InputError(
-                f"problem.shards: '{problem.shards}': scheme '{name}' encodes all rows at rank 0"
-            )
+    requires: ClassVar[Needs] = {
+        "problem.kind": lacking(
+            "deep", "a linear model, such as 'softmax'", "codes the data of linear models"
+        ),
+        "problem.shards": none_of(
+            "replicated", "contiguous", needed="'auto' or 'shuffled'", why="encodes all rows at rank 0"
+        ),
+        "reduce.kind": one_of("star", why=ALONE),
+        "update.late": one_of("waste", why="decodes results at one θ"),
+        "update.mode": one_of("captured", why=DECODES),
+        "update.fraction": one_of(1.0, why=DECODES),
+        "update.clip": one_of("none", why="cannot decode scaled results"),
+        "optimizer.staleness": one_of("constant", why="has no stale results"),
+        "wire.dtype": unrounded("amplifies rounding errors"),
+    }
 
     @cached_property
     def placement(self) -> EncodedRows:

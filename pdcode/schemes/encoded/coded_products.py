@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
+from typing import ClassVar
 
 import numpy as np
 
 from ...coding import builders, flops
 from ...coding.memory import PayloadEncoder
-from ...coding.optimizers import SGDTable
 from ...coding.state import State
 from ...config import Config, Count, Fraction, Table
+from ...config.requirements import KeyNeeds, one_of
 from ...problems import Problem
 from ...problems.partition import Unit
 from ...transport.layout import Layout
@@ -21,6 +22,9 @@ from ..base import Work
 from .base import EncodedProblem, EncodedScheme
 from .coded_data import FIRST_GROUP, CodedData, CoordinateBlocks, DataEncoder, RowGroups
 from .product_state import GradientProduct, ProductCode, ProductState, ScoreProduct
+
+ALL_SCORES = "keeps the scores of all rows"
+SOME_WEIGHTS = "changes some weights only"
 
 
 class CodedProducts(EncodedScheme):
@@ -37,6 +41,16 @@ class CodedProducts(EncodedScheme):
         #: inputs whose weights an update changes, in turn: coordinate descent; 0: all
         coordinates: Count = 0
 
+        requires: ClassVar[KeyNeeds] = {
+            "coordinates": {
+                "scheme.options.start": one_of(1.0, why=ALL_SCORES),
+                "problem.batch": one_of(0, why=ALL_SCORES),
+                "optimizer.kind": one_of("sgd", why=SOME_WEIGHTS),
+                "optimizer.momentum": one_of(0.0, why=SOME_WEIGHTS),
+                "optimizer.proximal": one_of(None, why=SOME_WEIGHTS),
+            }
+        }
+
     @classmethod
     def check(cls, config: Config) -> None:
         super().check(config)
@@ -45,17 +59,6 @@ class CodedProducts(EncodedScheme):
             raise InputError(
                 f"scheme.options.arriving: {options.arriving} does not go with start = {options.start:g}: "
                 "rows arrive later if and only if the start is less than 1"
-            )
-        if not options.coordinates:
-            return
-        if options.start < 1 or config.problem.batch:
-            key = "scheme.options.start" if options.start < 1 else "problem.batch"
-            raise InputError(f"{key}: coordinate descent needs the scores of all rows; take all at once")
-        optimizer = config.optimizer
-        if not isinstance(optimizer, SGDTable) or optimizer.momentum or optimizer.proximal is not None:
-            raise InputError(
-                "optimizer: scheme.options.coordinates changes some weights only; take kind 'sgd', without "
-                "momentum and proximal"
             )
 
     @cached_property

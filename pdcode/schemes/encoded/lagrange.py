@@ -27,6 +27,7 @@ from ...coding import builders, flops
 from ...coding.memory import PayloadEncoder
 from ...coding.state import State
 from ...config import Config, Count, Positive, Real, Table
+from ...config.requirements import KeyNeeds, one_of
 from ...problems import Problem
 from ...problems.partition import Unit
 from ...transport.layout import Layout
@@ -47,7 +48,6 @@ from .polynomials import (
     degree,
 )
 
-FIELD_ONLY = "prime", "data_bits", "theta_bits"
 MODULAR = {31: 2.0, 61: 6.0}
 """Time of a multiplication and an addition modulo a prime, by its bits, relative to floating point numbers,
 with data in cache; in the benchmark `kernels` the data exceed the cache."""
@@ -121,30 +121,19 @@ class Lagrange(EncodedScheme):
         sigmoid: Annotated[int, Meta(ge=1, le=31)] = 1
         range: Real = 5.0  #: with problem.kind "logistic": largest score |z| for the approximation of σ
 
+        effective: ClassVar[KeyNeeds] = {
+            ("sigmoid", "range"): {"problem.kind": one_of("logistic")},
+            ("prime", "data_bits", "theta_bits"): {"scheme.options.arithmetic": one_of("field")},
+        }
+        requires: ClassVar[KeyNeeds] = {
+            "colluders": {"scheme.options.arithmetic": one_of("field", why="would learn from real numbers")},
+            "arithmetic": {"problem.dtype": one_of("float64", why="has residues of eight bytes")},
+        }
+
     @classmethod
     def check(cls, config: Config) -> None:
         super().check(config)
-        options, problem = config.scheme.options, config.problem
-        if options.arithmetic == "real":
-            if options.colluders:
-                raise InputError(
-                    f"scheme.options.colluders: {options.colluders}: real numbers hide nothing; "
-                    "scheme.options.arithmetic 'field' does"
-                )
-        elif problem.dtype != "float64":
-            raise InputError(
-                f"problem.dtype: '{problem.dtype}': residues travel as eight bytes; use 'float64' with "
-                "scheme.options.arithmetic 'field'"
-            )
-        for why, keys in (
-            (f"problem.kind '{problem.kind}'", ("sigmoid", "range") if problem.kind != "logistic" else ()),
-            ("scheme.options.arithmetic 'real'", () if options.arithmetic == "field" else FIELD_ONLY),
-        ):
-            for key in keys:
-                if getattr(options, key) != getattr(cls.Options(), key):
-                    raise InputError(
-                        f"scheme.options.{key}: {getattr(options, key)!r} has no effect with {why}"
-                    )
+        options = config.scheme.options
         if options.sigmoid % 2 == 0:
             raise InputError(
                 f"scheme.options.sigmoid: {options.sigmoid} is even: σ(z) - ½ is odd, and is approximated no "

@@ -29,13 +29,14 @@ from ...coding.assignments import DataRows
 from ...coding.memory import PayloadEncoder
 from ...coding.state import State
 from ...config import Config, Count, NonNegative, Positive, Table, Tables
+from ...config.requirements import Needs
 from ...problems import Problem
 from ...transport.layout import Layout
 from ...transport.messages import Reply, Task
 from ...util.errors import InputError
 from ..base import Work
 from ..cyclic import cyclic_code
-from ..data_code import DataCode, ShardSum
+from ..data_code import AMPLIFIES, DataCode, ShardSum
 from .multiplexed_state import BurstModel, MiniTasks, SequentialState
 
 
@@ -88,7 +89,7 @@ class SequentialCode(DataCode):
     summary = (
         "own chunks, repeats of lost ones, and codes for stragglers, of several updates' gradients in turn"
     )
-    amplifies = True
+    requires: ClassVar[Needs] = {**DataCode.requires, **AMPLIFIES}
     single_round = False  # a round ends by its own rule
     unused = (*DataCode.unused, "update")
     tables: ClassVar[Tables] = {**DataCode.tables, "update": {"mode": "all", "late": "waste"}}

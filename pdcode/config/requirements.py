@@ -1,0 +1,195 @@
+"""Requirements: what keys, kinds and schemes need of other keys. They are declared there, and checked here.
+
+A table declares `effective`, the needs without which a key has no effect, and `requires`, the needs of a key
+with another value than its default; under the key that names its kind, those of the kind itself. A scheme
+declares `requires`, too, and the tables that it leaves `unused`.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import msgspec
+
+from ..util.errors import InputError, short_repr
+from . import kinds
+from .fields import Table
+
+Test = Callable[[Any, Any], bool]
+
+
+class Need(NamedTuple):
+    """Need of a key's value.
+
+    Attributes
+    ----------
+    test : callable
+        ``test(value, config) -> bool``: whether the value will do.
+    needed : str
+        The values that will do, as in "it needs …".
+    why : str
+        The reason, as in "…, which …"; may be empty.
+    of_kind : bool
+        Whether `test` is of the kind (or class of wire format) that the key names, not of the name.
+    when : callable, optional
+        ``when(config) -> bool``: whether there is the need. Default: always.
+    """
+
+    test: Test
+    needed: str
+    why: str = ""
+    of_kind: bool = False
+    when: Callable[[Any], bool] | None = None
+
+
+Needs = Mapping[str, Any]
+"""Key, as "table.key" -> `Need`, or the one value that will do."""
+KeyNeeds = Mapping[Any, Needs]
+"""Key of a table, or a tuple of several -> what it needs of other keys."""
+
+
+def one_of(*values: Any, why: str = "", when: Callable[[Any], bool] | None = None) -> Need:
+    """Return the need of one of these values."""
+    return Need(lambda value, config: value in values, " or ".join(map(_shown, values)), why, when=when)
+
+
+def none_of(*values: Any, needed: str, why: str = "", when: Callable[[Any], bool] | None = None) -> Need:
+    """Return the need of another value than these; `needed` names the others."""
+    return Need(lambda value, config: value not in values, needed, why, when=when)
+
+
+def having(capability: str, needed: str, why: str = "", value: Any = True) -> Need:
+    """Return the need of a kind with this value of a class attribute."""
+    return Need(lambda kind, config: getattr(kind, capability) is value, needed, why, of_kind=True)
+
+
+def lacking(capability: str, needed: str, why: str) -> Need:
+    """Return the need of a kind for which a class attribute is false."""
+    return having(capability, needed, why, value=False)
+
+
+def given(needed: str) -> Need:
+    """Return the need of a value that is not empty."""
+    return Need(lambda value, config: bool(value), needed)
+
+
+def unrounded(why: str) -> Need:
+    """Return the need of payloads in the problem's type, for the key ``wire.dtype``."""
+    needed = "payloads in problem.dtype; leave it out"
+    return Need(lambda value, config: value in (None, config.problem.dtype), needed, why)
+
+
+def check(config: Any) -> None:
+    """Refuse keys without effect, and combinations of keys that cannot work.
+
+    Raises
+    ------
+    InputError
+        Naming keys and values.
+    """
+    scheme = kinds.find("schemes", config.scheme.name)
+    ensure(config, f"scheme '{scheme.name}'", scheme.requires)
+    _check_unused(config, scheme)
+    for name in config.__struct_fields__:
+        _check_table(config, name, getattr(config, name))
+
+
+def ensure(config: Any, owner: str, needs: Needs) -> None:
+    """Refuse a configuration that does not meet the needs of an owner, such as "scheme 'demo'".
+
+    Raises
+    ------
+    InputError
+        Naming key and value, the owner, and what it needs.
+    """
+    for key, need in in_full(needs):
+        if (misfit := _misfit(config, key, need)) is not msgspec.UNSET:
+            because = f", which {need.why}" if need.why else ""
+            raise InputError(
+                f"{key}: {_shown(misfit)} does not go with {owner}{because}; it needs {need.needed}"
+            )
+
+
+def in_full(needs: Needs) -> Iterator[tuple[str, Need]]:
+    """Yield each key with its need."""
+    for key, need in needs.items():
+        yield key, need if isinstance(need, Need) else one_of(need)
+
+
+def by_key(declared: KeyNeeds) -> Iterator[tuple[str, Needs]]:
+    """Yield each key with its needs."""
+    for keys, needs in declared.items():
+        for key in keys if isinstance(keys, tuple) else (keys,):
+            yield key, needs
+
+
+def _check_unused(config: Any, scheme: Any) -> None:
+    """Refuse keys of the tables that a scheme does not use, if their values are not the scheme's."""
+    standard = type(config)()
+    for name in scheme.unused:
+        for key, value in msgspec.to_builtins(getattr(config, name)).items():
+            default = msgspec.to_builtins(getattr(standard, name)).get(key)
+            usual = scheme.tables.get(name, {}).get(key, default)
+            if value != usual and f"{name}.{key}" not in scheme.used:
+                raise InputError(f"{name}.{key}: {value!r} has no effect with scheme '{scheme.name}'")
+
+
+def _check_table(config: Any, path: str, table: Any) -> None:
+    """Check what a table and those in it declare."""
+    if isinstance(table, list):
+        for each in table:
+            _check_table(config, path, each)
+    if not isinstance(table, Table):
+        return
+    defaults = _defaults(type(table))
+    for key, needs in by_key(table.effective):
+        value = getattr(table, key, None)
+        if value == defaults.get(key, value):
+            continue
+        for other, need in in_full(needs):
+            if (misfit := _misfit(config, other, need)) is not msgspec.UNSET:
+                raise InputError(
+                    f"{path}.{key}: {_shown(value)} has no effect with {other} {_shown(misfit)}; it needs "
+                    f"{need.needed}"
+                )
+    for key, needs in by_key(table.requires):
+        value = getattr(table, key)
+        if key not in defaults or value != defaults[key]:
+            ensure(config, f"{path}.{key} {_shown(value)}", needs)
+    for key in table.__struct_fields__:
+        _check_table(config, f"{path}.{key}", getattr(table, key))
+
+
+def _misfit(config: Any, key: str, need: Need) -> Any:
+    """Return the value that does not meet a need; UNSET if it is met, or the table's kind has no such key."""
+    *path, last = key.split(".")
+    table = functools.reduce(getattr, path, config)
+    value = getattr(table, last, msgspec.UNSET)
+    if value is msgspec.UNSET or (need.when is not None and not need.when(config)):
+        return msgspec.UNSET
+    pairs = [(value, table if need.of_kind else value)]
+    if key == "wire.dtype":  # of every layer
+        pairs = list(zip(table.formats, table.kinds() if need.of_kind else table.formats, strict=True))
+    return next((each for each, tested in pairs if not need.test(tested, config)), msgspec.UNSET)
+
+
+@functools.cache
+def _defaults(table: type[msgspec.Struct]) -> dict[str, Any]:
+    """Return the default of each key: msgspec evaluates annotations anew each time that it is asked."""
+    return {field.encode_name: _default(field) for field in msgspec.structs.fields(table)}
+
+
+def _default(field: Any) -> Any:
+    factory = field.default_factory
+    return field.default if factory is msgspec.NODEFAULT else factory()
+
+
+def _shown(value: Any) -> str:
+    """Format a value for a message, as in a file."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if value is None:
+        return "none"
+    return repr(value.kind) if isinstance(value, kinds.Kind) else short_repr(value)
