@@ -40,6 +40,7 @@ def run(options: argparse.Namespace) -> int:
     """
     from ..api import configs
     from ..config import load as configfile
+    from ..config.defaults import Origins
     from ..trace import lock
     from ..training.session import check_writable
     from . import guard
@@ -64,10 +65,11 @@ def run(options: argparse.Namespace) -> int:
         if counts and counts[-1].partition("=")[2].strip() != str(workers):
             raise InputError(f"--set {counts[-1]}: {started}")
     settings = configs.overrides(overrides, workers, output)
-    config, origins, text = configfile.load_with_origins(path, settings)
+    origins = Origins() if dry_run else None
+    config, text = configfile.load(path, settings, origins)
     if dry_run or place is None:
         guard.probe_inputs(config)
-    if dry_run:
+    if origins is not None:
         from . import preview
 
         print(preview.dry_run_text(config, origins, prepare_ranks(config, path)))

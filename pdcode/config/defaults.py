@@ -19,7 +19,7 @@ levels. Where the value is none or "auto", it then follows
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -43,22 +43,35 @@ DERIVED = {
 class Origins(dict[str, str]):
     """Origins of the keys whose value is not the default of their field: "table.key" -> origin."""
 
-    def note(self, before: Mapping[str, Any], after: Mapping[str, Any], origin: str) -> None:
-        """Note the origin of all keys that have another value after a step than before, and forget keys that
-        are gone."""
-        old, new = _flat(before), _flat(after)
-        for name in old.keys() - new.keys():
-            self.pop(name, None)
-        self.update({name: origin for name, value in new.items() if name not in old or old[name] != value})
+    def note_tables(
+        self, of_file: Tables, filled: Tables, commanded: Iterable[tuple[list[str], Any]]
+    ) -> None:
+        """Note the keys of the file, of scheme and preset, and of the command line."""
+        chosen, given = SchemeTable.of(filled.get("scheme", {})), _flat(of_file)
+        preset = _flat(_scheme({"name": chosen.name}).presets.get(chosen.preset, {}))
+        for name, value in _flat(filled).items():
+            provider = f"preset {chosen.preset}" if name in preset else f"scheme {chosen.name}"
+            self[name] = "file" if name in given and given[name] == value else provider
+        for keys, value in commanded:
+            names = _flat({keys[0]: value}) if len(keys) == 1 else [".".join(keys[:2])]
+            self.update(dict.fromkeys(names, "command line"))
+
+    def note_completed(self, tables: Tables, config: Config) -> None:
+        """Note the keys that the tables do not have, and that another key has determined."""
+        if config.decoder.kind != tables.get("decoder", {}).get("kind"):
+            self["decoder.kind"] = _derived("decoder.kind")
+        if config.code.paths and "blocks" not in tables["code"]:
+            self["code.blocks"] = _derived("code.blocks")
 
     def note_resolved(self, before: Config, after: Config, origin: str = "") -> None:
-        """Note the origin of keys that a step has resolved; empty: another key, see `DERIVED`."""
-        changed = Origins()
-        changed.note(msgspec.to_builtins(before), msgspec.to_builtins(after), origin)
-        self.update({name: origin or derived(name) for name in changed})
+        """Note the keys that have changed since, by this origin or by another key."""
+        old = _flat(msgspec.to_builtins(before))
+        for name, value in _flat(msgspec.to_builtins(after)).items():
+            if name not in old or old[name] != value:
+                self[name] = origin or _derived(name)
 
 
-def derived(name: str) -> str:
+def _derived(name: str) -> str:
     """Return the origin of a key that another key has determined."""
     return f"by {DERIVED.get(name, 'other keys')}"
 
@@ -117,15 +130,6 @@ def impose(tables: dict[str, Any], name: str | None, preset: str | None) -> dict
             left = _fitting(key, given, table)
             tables[key] = {name: value for name, value in left.items() if name not in table}
     return tables
-
-
-def provider(tables: Mapping[str, Any]) -> str:
-    """Return the origin of the keys that `impose` or `fill` adds."""
-    chosen = tables.get("scheme")
-    chosen = chosen if isinstance(chosen, Mapping) else {}
-    if chosen.get("preset") is not None:
-        return f"preset {chosen['preset']}"
-    return f"scheme {chosen.get('name', SchemeTable().name)}"
 
 
 def without_others(name: str, table: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:

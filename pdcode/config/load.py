@@ -21,7 +21,9 @@ LARGEST_FILE = 1 << 20  # bytes
 MOST_PARTS = 200  # of a dotted key: tomllib's time is quadratic in them
 
 
-def load(path: str | Path, overrides: Sequence[str] = ()) -> tuple[Config, str]:
+def load(
+    path: str | Path, overrides: Sequence[str] = (), origins: Origins | None = None
+) -> tuple[Config, str]:
     """Read and check a configuration.
 
     Parameters
@@ -31,6 +33,8 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> tuple[Config, str]:
     overrides : sequence of str
         ``key=value`` with dotted keys. A value is parsed as TOML, and taken as a string if that fails.
         Paths in the file are relative to its folder, those in overrides to the current folder.
+    origins : Origins, optional
+        Filled with the origins of the values.
 
     Returns
     -------
@@ -44,19 +48,13 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> tuple[Config, str]:
     InputError
         If the configuration is invalid; the message names file, key and value.
     """
-    config, _, text = load_with_origins(path, overrides)
-    return config, text
-
-
-def load_with_origins(path: str | Path, overrides: Sequence[str] = ()) -> tuple[Config, Origins, str]:
-    """Read and check a configuration, as `load`; return the origins of its values, too."""
     text = read_text(path, "a configuration")
     with prefix_errors(path):
         try:
             tables = parse(text)
         except ValueError as error:
             raise InputError(f"not TOML: {error}") from None
-        return *resolve_with_origins(tables, overrides, Path(path).parent), text
+        return resolve(tables, overrides, Path(path).parent, origins), text
 
 
 def read_text(path: str | Path, what: str) -> str:
@@ -99,34 +97,25 @@ def parse(text: str) -> dict[str, Any]:
         raise InputError("nested too deeply") from None
 
 
-def resolve(tables: dict[str, Any], overrides: Sequence[str] = (), folder: str | Path = "") -> Config:
-    """Convert the tables of a TOML file to a checked configuration.
+def resolve(
+    tables: dict[str, Any],
+    overrides: Sequence[str] = (),
+    folder: str | Path = "",
+    origins: Origins | None = None,
+) -> Config:
+    """Convert the tables of a TOML file to a checked configuration, by the rules of `config.defaults`.
 
     Plug-ins are imported. Paths of files to read become absolute: those in `tables` are relative to `folder`,
     the folder of the file, and those in `overrides` to the current folder.
-
-    Raises
-    ------
-    InputError
-        If a key or value is invalid; the message names both.
     """
-    return resolve_with_origins(tables, overrides, folder)[0]
-
-
-def resolve_with_origins(
-    tables: dict[str, Any], overrides: Sequence[str] = (), folder: str | Path = ""
-) -> tuple[Config, Origins]:
-    """Convert tables to a configuration, as `resolve`; return the origins of its values, too."""
     parsed = _scheme_by_key([_parse(override) for override in overrides])
-    origins, tables = Origins(), dict(tables)
+    tables = dict(tables)
     _load_plugins(tables, parsed, Path(folder))
     _name_file_code(tables, parsed)
-    origins.note({}, tables, "file")
+    of_file = dict(tables)
     chosen = {keys[1]: str(value) for keys, value in parsed if keys[0] == "scheme" and len(keys) == 2}
-    for name, preset in (chosen.get("name"), None), (None, chosen.get("preset")):
-        # A scheme from the command line takes precedence over the file's tables.
-        before, tables = tables, defaults.impose(tables, name, preset)
-        origins.note(before, tables, defaults.provider(tables))
+    if chosen:  # a scheme from the command line takes precedence over the file's tables
+        tables = defaults.impose(tables, chosen.get("name"), chosen.get("preset"))
     given: dict[str, dict[str, Any]] = {}
     for keys, value in parsed:
         if len(keys) == 2:
@@ -134,21 +123,17 @@ def resolve_with_origins(
     for name, table in given.items():
         if isinstance(tables.get(name), dict):
             tables[name] = defaults.without_others(name, tables[name], table)
-    before, tables = tables, defaults.fill(tables, given)
-    origins.note(before, tables, defaults.provider(tables))
+    tables = defaults.fill(tables, given)
+    if origins is not None:
+        origins.note_tables(of_file, tables, parsed)
     for keys, value in parsed:
-        before = dict(tables)
         _insert(tables, keys, value)
-        origins.note(before, tables, "command line")
-        names = [[*keys, key] for key in value] if len(keys) == 1 and isinstance(value, dict) else [keys[:2]]
-        origins |= {".".join(each): "command line" for each in names}
     config = Config.of(tables)
-    if config.decoder.kind != tables.get("decoder", {}).get("kind"):
-        origins["decoder.kind"] = defaults.derived("decoder.kind")
-    complete, files = _with_files(config, parsed, Path(folder)), Origins()
-    files.note_resolved(config, complete)
+    complete = _with_files(config, parsed, Path(folder))
+    if origins is not None:
+        origins.note_completed(tables, complete)
     check_consistency(complete)
-    return complete, Origins(files | origins)
+    return complete
 
 
 def _with_files(config: Config, parsed: list[tuple[list[str], Any]], folder: Path) -> Config:
