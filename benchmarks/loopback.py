@@ -14,7 +14,7 @@ from mpi4py import MPI
 from pdcode.mpi import clocks
 from pdcode.mpi.fleet import MPIFleet
 from pdcode.mpi.process import CLOCK, HELLO, REPLY, TASK
-from pdcode.transport.base import Arrival
+from pdcode.transport.events import Event
 from pdcode.transport.layout import HEADER, Layout, buffer
 
 ASKED = slice(8, 24)  # task, version and row in a header
@@ -83,9 +83,9 @@ class LoopbackFleet(MPIFleet):
         super().__init__([layout], loop)  # type: ignore[arg-type]
         hello.Wait()
 
-    def arrivals(self, timeout_ns: int, wake_ns: int | None = None) -> Sequence[Arrival]:
+    def events(self, timeout_ns: int, wake_ns: int | None = None) -> Sequence[Event]:
         self._loop.answer()
-        return super().arrivals(timeout_ns, wake_ns)
+        return super().events(timeout_ns, wake_ns)
 
     def close(self) -> None:
         super().close()

@@ -29,6 +29,7 @@ from pdcode.mpi import launch
 from pdcode.problems.partition import Blocks
 from pdcode.trace import TraceWriter
 from pdcode.training.coordinator import Coordinator
+from pdcode.training.fused import make_coordinator
 from pdcode.transport.layout import Layout
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ def path(
     theta = np.zeros(layout.parameters, DTYPE)
     state = Coded(theta, [LAYER], [decoder], optimizer, Rotating([LAYER], [1], DTYPE, {16: code}, 0))
     state.layouts, state.policy = [layout], UpdateTable.of({}).make(1)
-    coordinator = Coordinator(fleet, state, trace)
+    coordinator = make_coordinator(fleet, state, trace)
 
     def observe(now_ns: int, coordinator: Coordinator) -> str:
         if trace.due(now_ns):
@@ -97,7 +98,7 @@ def path(
     coordinator.run(observe)
     elapsed_s = clock_s() - start_s
     trace.close(theta)
-    return coordinator.arrivals / elapsed_s
+    return coordinator.roster.arrivals / elapsed_s
 
 
 def echo(layout: Layout, comm: Any) -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import accumulate
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -13,13 +13,14 @@ from ..codes import Code
 from ..codes.keyed import signed_permutation
 from ..problems.partition import Unit
 from ..transport.layout import Codewords, Pair
+from ..util.capabilities import Capable
 from ..util.errors import InputError
 
 if TYPE_CHECKING:
     from ..transport.base import Arrival
 
 
-class Assignment:
+class Assignment(Capable):
     """Map from tasks to codewords; a row number identifies the codewords of a task.
 
     Parameters
@@ -36,7 +37,16 @@ class Assignment:
         Code for each distinct block count k > 1, if codes are fixed in advance.
     weights : list of int
         Codeword weight w of each layer; 1 for an uncoded layer.
+    ignores_arrivals, ignores_steps : bool
+        Capabilities: `arrived`, `stepped` do nothing.
     """
+
+    covers: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "ignores_arrivals": ("arrived",),
+        "ignores_steps": ("stepped",),
+    }
+    ignores_arrivals: ClassVar[bool] = True
+    ignores_steps: ClassVar[bool] = True
 
     def __init__(self, layers: Sequence[Unit], rows: Sequence[int], dtype: np.dtype) -> None:
         self.layers, self.rows, self.dtype = tuple(layers), tuple(rows), np.dtype(dtype)
@@ -69,10 +79,9 @@ class Assignment:
         return [self.whole] * len(self.layers)
 
     @property
-    def still(self) -> bool:
+    def is_stateless(self) -> bool:
         """Whether arrivals and steps change nothing."""
-        own = type(self)
-        return own.arrived is Assignment.arrived and own.stepped is Assignment.stepped
+        return self.ignores_arrivals and self.ignores_steps
 
     def arrived(self, arrival: Arrival) -> None:
         """Note that a payload has been folded into the decoders."""
@@ -249,8 +258,8 @@ class Rotating(Static):
         return (turn * self._turn + (worker + place) % self._turn) * self.span
 
     @property
-    def still(self) -> bool:
-        return type(self).arrived is Assignment.arrived and not self.each_update
+    def is_stateless(self) -> bool:
+        return self.ignores_arrivals and not self.each_update
 
     def stepped(self) -> None:
         if self.each_update:

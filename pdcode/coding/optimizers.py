@@ -13,6 +13,7 @@ from ..config import Config, OptimizerTable, Proximal, Real
 from ..config.requirements import KeyNeeds, given
 from ..decoders import Decoder
 from ..kernels import optimize, proximal, specialise
+from ..util.capabilities import Capable
 from ..util.errors import InputError
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ PLAIN = 0.0, 0.0, 1.0, 0.0
 """Coefficients of the kernel's step without a velocity: decay, gain, own and keep."""
 
 
-class Optimizer:
+class Optimizer(Capable):
     """Optimizer that steps θ in place by the gradient held in one decoder per unit.
 
     A subclass defines `direction`, and `moments` if it has state.
@@ -46,9 +47,19 @@ class Optimizer:
         State, which traces and the snapshots of replicas hold: the optimizer's own arrays, not copies.
     penalises : bool
         Whether steps end by the proximal operator of a penalty.
+    default_damping : bool
+        Capability: `damping` is that of ``optimizer.staleness``.
+    descends : bool
+        Capability: a step is plain gradient descent.
     """
 
+    covers: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "default_damping": ("damping",),
+        "descends": ("step", "direction", "_advance"),
+    }
     penalises: ClassVar[bool] = False
+    default_damping: ClassVar[bool] = True
+    descends: ClassVar[bool] = False
 
     transient: ClassVar[tuple[str, ...]] = "_theta", "_decoders", "_plan"  # in snapshots
     moments: ClassVar[tuple[str, ...]] = ()
@@ -66,6 +77,11 @@ class Optimizer:
     def damping(self, staleness: float) -> float:
         """Return the step's factor for gradients this many versions old: 1, or 1/(1 + staleness)."""
         return 1.0 if self.table.staleness == "constant" else 1.0 / (1.0 + staleness)
+
+    @property
+    def undamped(self) -> bool:
+        """Whether `damping` is 1 for all payloads."""
+        return self.default_damping and self.table.staleness == "constant"
 
     def step(
         self,
@@ -155,6 +171,8 @@ class Optimizer:
 
 class SGD(Optimizer):
     """θ ← θ - η ĝ, on the touched blocks only where the decoder knows them."""
+
+    descends: ClassVar[bool] = True
 
     def _bind(self, theta: np.ndarray, units: Sequence[Unit], decoders: Sequence[Decoder]) -> None:
         super()._bind(theta, units, decoders)

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from ..decoders import Decoder
 from ..decoders.adding import AddingDecoder
 from ..decoders.adjoint import AdjointDecoder
-from ..kernels import intake, ledger
+from ..kernels import fused, intake
 from ..transport.layout import Codewords, Layout
 from ..transport.messages import Order
+from ..util.capabilities import Capable
 from .optimizers import SGD, Optimizer
 from .policies import Policy, Seen
 
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from .assignments import Assignment
 
 
-class State(ABC):
+class State(Capable, ABC):
     """θ, and the rule by which a scheme updates it.
 
     Attributes
@@ -53,9 +54,14 @@ class State(ABC):
         Whether the decoder rejects outliers, reported by `flagged`.
     digest : int
         Digest of θ after the last step, for the trace; 0: none was taken.
+    default_rule : bool
+        Capability: the policy alone decides when to step, and which payloads of this round to use.
     stuck : str
         Why the update under way cannot end without another payload; empty: not known.
     """
+
+    covers: ClassVar[Mapping[str, tuple[str, ...]]] = {"default_rule": ("ready", "usable")}
+    default_rule: ClassVar[bool] = True
 
     theta: np.ndarray
     optimizer: Optimizer
@@ -101,14 +107,13 @@ class State(ABC):
         return number == self.round and self.policy.usable(staleness)
 
     @property
-    def eager(self) -> bool:
+    def steps_every_arrival(self) -> bool:
         """Whether each payload that is used is an update by itself, and no other round follows."""
-        own = type(self)
-        plain = own.ready is State.ready and own.usable is State.usable and not self.robust
+        plain = self.default_rule and not self.robust
         return plain and len(self.layouts) == 1 and self.policy.eager
 
     @property
-    def single(self) -> ledger.Single | None:
+    def single(self) -> fused.SingleUpdate | None:
         """What folds one payload in and steps, as `fold` and `step` do, in fewer calls; None: nothing."""
         return None
 
@@ -166,7 +171,19 @@ class Coded(State):
         Number of payloads that make up a gradient.
     bytes, least_bytes : int
         Length of `parts`: the maximum, and the length right after a step.
+    default_update : bool
+        Capability: an update adds payloads to the decoders, and is a step of the optimizer.
+    resizes : bool
+        Capability: θ and the optimizer are all that a run with another number of workers needs.
     """
+
+    covers: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        **State.covers,
+        "default_update": ("fold", "add", "step"),
+        "resizes": ("__init__", "order", "fold", "add", "step", "ready", "usable"),
+    }
+    default_update: ClassVar[bool] = True
+    resizes: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -229,9 +246,8 @@ class Coded(State):
         return norm
 
     @property
-    def single(self) -> ledger.Single | None:
-        still = self.assignment is not None and self.assignment.still
-        if type(self).fold is not Coded.fold or not still or self._adding is None:
+    def single(self) -> fused.SingleUpdate | None:
+        if self.assignment is None or not self.assignment.is_stateless or self._adding is None:
             return None
         (layout,) = self.layouts
         scales = plain_scales(self, layout.rows)
@@ -243,7 +259,7 @@ class Coded(State):
             for (decoder, share), count in zip(self._folds, layout.rows, strict=True)
         ]
         descents = self.optimizer.descents(self.theta, self.units, self.decoders)
-        return ledger.Single(self._adding, descents, scales, sum(shares))
+        return fused.SingleUpdate(self._adding, descents, scales, sum(shares))
 
     @property
     def share(self) -> float:
@@ -288,12 +304,8 @@ class Coded(State):
 
 def adding(decoders: Sequence[Decoder]) -> intake.Fold | None:
     """Return what adds an arrival to all decoders in one call; None if some do more than add."""
-    targets = [
-        decoder.target
-        for decoder in decoders
-        if isinstance(decoder, AddingDecoder) and type(decoder).add_sparse is AddingDecoder.add_sparse
-    ]
-    return intake.Fold(targets) if len(targets) == len(decoders) else None
+    adders = [each for each in decoders if isinstance(each, AddingDecoder) and each.only_adds]
+    return intake.Fold([each.target for each in adders]) if len(adders) == len(decoders) else None
 
 
 def plain_scales(state: Coded, rows: Sequence[int]) -> list[float] | None:
@@ -306,12 +318,9 @@ def plain_scales(state: Coded, rows: Sequence[int]) -> list[float] | None:
     rows : sequence of int
         Codewords of an arrival, of each unit.
     """
-    own = type(state)
-    if own.add is not Coded.add or own.step is not Coded.step or type(state.optimizer) is not SGD:
+    if not (state.default_update and isinstance(state.optimizer, SGD) and state.optimizer.descends):
         return None
-    scales = [
-        decoder.scale_of(count)
-        for decoder, count in zip(state.decoders, rows, strict=True)
-        if type(decoder) is AdjointDecoder
-    ]
-    return scales if len(scales) == len(rows) else None
+    adjoints = [each for each in state.decoders if isinstance(each, AdjointDecoder) and each.only_scales]
+    if len(adjoints) < len(rows):
+        return None
+    return [decoder.scale_of(count) for decoder, count in zip(adjoints, rows, strict=True)]

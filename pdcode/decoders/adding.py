@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -13,9 +14,12 @@ from .base import Decoder
 class AddingDecoder(Decoder):
     """Decoder whose accumulator is Σ g_i ⊗ y_i over arrivals: O(w·e) for each codeword.
 
-    If all decoders of a state are of this class, without an `add_sparse` of their own, an arrival is added to
-    all of them in one call (`kernels.intake.Fold`). `target` is a view of the accumulator without padding.
+    If all decoders of a state have the capability `only_adds`, an arrival is added to all of them in one call
+    (`kernels.intake.Fold`). `target` is a view of the accumulator without padding.
     """
+
+    covers: ClassVar[Mapping[str, tuple[str, ...]]] = {**Decoder.covers, "only_adds": ("add_sparse",)}
+    only_adds: ClassVar[bool] = True
 
     def __init__(self, *shape: Any, **common: Any) -> None:
         super().__init__(*shape, **common)

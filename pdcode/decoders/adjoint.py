@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
@@ -19,8 +20,15 @@ class AdjointDecoder(AddingDecoder):
     number as `scale` is a constant c. `mean_of` = n is c = 1/n instead: the mean over workers with
     error-feedback memory, where no part of a gradient is lost and nothing must be scaled up. With `rows` = n
     rows of the (tight) code, the captured fraction of q distinct rows is q / (k + (q-1)(n-k)/(n-1)). It
-    stores no payloads, and records which blocks it touched.
+    stores no payloads, and records which blocks it touched. With the capability `only_scales` the gradient is
+    the sum of arrivals times `scale_of` their number.
     """
+
+    covers: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        **AddingDecoder.covers,
+        "only_scales": ("gradient", "solve", "scale_of", "captured_of", "reset"),
+    }
+    only_scales: ClassVar[bool] = True
 
     clears = True
     options = (*Decoder.options, "scale", "mean_of", "rows")

@@ -12,6 +12,7 @@ import numpy as np
 
 from ..kernels import finite
 from ..problems.partition import sparse_codewords
+from ..util.capabilities import Capable
 from ..util.errors import InputError
 
 
@@ -58,7 +59,7 @@ class Context:
     wire: str = ""
 
 
-class Decoder(ABC):
+class Decoder(Capable, ABC):
     """Estimator of a gradient that takes arrivals one by one; an estimate is available after each.
 
     Parameters
@@ -175,7 +176,7 @@ class Decoder(ABC):
             The combination of blocks of each codeword.
         """
 
-    def solve(self) -> None:  # noqa: B027  most decoders are always up to date
+    def solve(self) -> None:
         """Bring the accumulator up to date."""
 
     @property

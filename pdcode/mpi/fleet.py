@@ -26,8 +26,9 @@ import msgspec
 import numpy as np
 from mpi4py import MPI
 
-from ..kernels import ledger
+from ..kernels import roster
 from ..transport.base import NOT_FINITE, Arrival, Fleet, RankInfo
+from ..transport.events import Died, Event, Joined, Stray
 from ..transport.layout import ALONE, CANCEL, SAVE, STOP, Layout, buffer, longest
 from ..transport.messages import Order, Reply, Task, notice
 from ..transport.speeds import Speeds
@@ -90,7 +91,6 @@ class MPIFleet(Fleet):
         at once.
     """
 
-    news = False
     relieve: Callable[[int], tuple[dict[str, Any], dict[str, np.ndarray]]] | None = None
     joins_ns: dict[int, list[int]]
 
@@ -105,8 +105,7 @@ class MPIFleet(Fleet):
         self.alone = True  # whether every worker that was shut down knew that others had died
         self._vacant: dict[int, int] = {}  # workers whose places nobody has taken, and when somebody may, ns
         self.joins_ns = {}  # set before a run is started
-        self._died: list[int] = []  # those of whom `deaths` has not told yet
-        self._strays: list[tuple[int, str]] = []  # messages that answer no task, of which `strays` will tell
+        self._happened: list[Event] = []  # events besides replies that `events` has not returned yet
         self._forwarded: list[MPI.Request] = []  # payloads of other workers that are being sent
         self.library = library()
         self._patience = Patience(50e-6, comm)
@@ -191,14 +190,14 @@ class MPIFleet(Fleet):
         self._start_ns = clocks.now_ns() - at_ns
         for worker, times_ns in self.joins_ns.items():  # of a run that goes on
             self.joins_ns[worker] = [time_ns for time_ns in times_ns if time_ns >= at_ns]
-        self.now_ns = ledger.Clock(clocks.now_ns, self._start_ns).now_ns  # type: ignore[method-assign]  # in one call
+        self.now_ns = roster.Clock(clocks.now_ns, self._start_ns).now_ns  # type: ignore[method-assign]  # in one call
         self._offsets_ns = [self._start_ns + member.offset_ns for member in self.members]
 
     def now_ns(self) -> int:
         return clocks.now_ns() - self._start_ns
 
     def dispatch(self, worker: int, task: int, version: int, order: Order, flags: int = 0) -> int:
-        if self._ranks[worker] in self._failed:  # of which `deaths` will tell
+        if self._ranks[worker] in self._failed:  # an event that the coordinator is to handle next
             return self.now_ns()
         place = self._places[worker] = self._places[worker] ^ 1
         parts, message = self._slots[place][order.round], self._tasks[worker]
@@ -213,34 +212,37 @@ class MPIFleet(Fleet):
             message.sent_ns[0] = now_ns = clocks.now_ns() - self._start_ns
             self._sends[worker] = self._comm.Isend((message.message, size, BYTE), self._ranks[worker], TASK)
         except MPI.Exception as error:
-            self._bury(error)
+            self._record_failures(error)
             return self.now_ns()
         self.bytes_down += size
         return now_ns
 
-    def arrivals(self, timeout_ns: int, wake_ns: int | None = None) -> Sequence[Arrival]:
+    def events(self, timeout_ns: int, wake_ns: int | None = None) -> Sequence[Event]:
         sizes: dict[int, int] | None = None
         if self._vacant and self.joining:
             due_ns = min(self._vacant.values())
-            self.news |= due_ns <= self.now_ns()
             wake_ns = due_ns if wake_ns is None else min(wake_ns, due_ns)
         try:
             done = MPI.Prequest.Testsome(self._active, self._statuses)
-            if not done:
+            if not (done or self._happened):
                 if wake_ns is not None:
                     timeout_ns = min(timeout_ns, max(0, wake_ns - self.now_ns()))
                 test = partial(MPI.Prequest.Testsome, self._active, self._statuses)
                 done = self._patience.wait(test, timeout_ns)
         except MPI.Exception as error:
             done, sizes = self._sort_out(error)
-        if not done:
-            return ()
-        now_ns, read = clocks.now_ns() - self._start_ns, []
-        for place, worker in enumerate(done):
+        now_ns = clocks.now_ns() - self._start_ns
+        events: list[Event] = []
+        for place, worker in enumerate(done or ()):
             size = self._statuses[place].count if sizes is None else sizes.get(worker)
             if (arrival := self._read(worker, size, now_ns)) is not None:
-                read.append(arrival)
-        return read
+                events.append(arrival)
+        if self._happened:
+            events += self._happened
+            self._happened.clear()
+        elif self._vacant and (joined := self._fill_vacancies(now_ns)):
+            events.append(Joined(joined))
+        return events
 
     def _read(self, worker: int, size: int | None, now_ns: int) -> Arrival | None:
         """Read a reply, of a size if that is known; None if it answers no task: another one may do so."""
@@ -248,8 +250,7 @@ class MPIFleet(Fleet):
         size = len(arrival.place) if size is None else size
         wrong = arrival.take(self._offsets_ns[worker], size, now_ns)
         if wrong in STRAYS:
-            self._strays.append((worker, f"of another {wrong}"))
-            self.news = True
+            self._happened.append(Stray(worker, f"of another {wrong}"))
             self.bytes_up += size
             arrival.receive.Start()
             return None
@@ -279,7 +280,7 @@ class MPIFleet(Fleet):
             sizes[status.source - 1] = status.Get_count(MPI.BYTE)
             status.error = MPI.SUCCESS
         if error.Get_error_class() != MPI.ERR_IN_STATUS or kinds != {MPI.ERR_TRUNCATE}:
-            self._bury(error)
+            self._record_failures(error)
             sizes = {}  # of one that had a death to tell of, MPI says nothing of the others
         done, status = [], MPI.Status()
         for worker, receive in enumerate(self._active):
@@ -289,31 +290,22 @@ class MPIFleet(Fleet):
                     sizes[worker] = status.Get_count(MPI.BYTE)
         return done, sizes
 
-    def _bury(self, error: MPI.Exception) -> None:
-        """Note who has died. A reply that has just come is lost: it looks like one that has not."""
-        self.news = True
+    def _record_failures(self, error: MPI.Exception) -> None:
+        """Record ranks that have failed.
+
+        A reply that completed in the failing call cannot be told from a pending one, and is dropped.
+        """
+        died = []
         for rank in sorted(failed(error, self._comm) - self._failed):
             self._failed.add(rank)
             self._waiting = [member for member in self._waiting if member.rank != rank]
             if rank in self._ranks and rank not in self._left:
                 worker = self._ranks.index(rank)
-                self._died.append(worker)
+                died.append(worker)
                 self._active[worker] = MPI.REQUEST_NULL
-
-    def strays(self) -> Sequence[tuple[int, str]]:
-        self.news = False  # of what has been asked for by now
-        if not self._strays:
-            return ()
-        strays, self._strays = self._strays, []
-        return strays
-
-    def deaths(self) -> Sequence[int]:
-        if not self._died:
-            return ()
-        died, self._died = self._died, []
-        for worker in died:
-            self._vacate(worker)
-        return died
+                self._vacate(worker)
+        if died:
+            self._happened.append(Died(died))
 
     def _vacate(self, worker: int) -> None:
         """Note that another rank may take a worker's place: at its next time, or at once."""
@@ -325,10 +317,9 @@ class MPIFleet(Fleet):
     def joining(self) -> bool:
         return bool(self._vacant and self._waiting)
 
-    def joined(self) -> Sequence[int]:
-        if not self._vacant:
-            return ()
-        now_ns, joined = self.now_ns(), []
+    def _fill_vacancies(self, now_ns: int) -> list[int]:
+        """Have ranks that wait take the places of workers where it is time; return these."""
+        joined = []
         for worker, due_ns in list(self._vacant.items()):
             if due_ns <= now_ns and self._waiting:
                 joined.append(worker)
@@ -361,7 +352,7 @@ class MPIFleet(Fleet):
         try:
             self._send(worker, TASK, notice(worker, flag, *more))
         except MPI.Exception as error:
-            self._bury(error)
+            self._record_failures(error)
 
     def cancel(self, workers: Collection[int], until_ns: int) -> None:
         for worker in workers:
@@ -379,13 +370,12 @@ class MPIFleet(Fleet):
             if member.rounds and self._ranks[worker] not in self._failed:
                 member.offset_ns, member.error_ns = self.clock_offset(worker, member.rounds)
         except MPI.Exception as error:
-            self._bury(error)
+            self._record_failures(error)
         member.measured_ns = self.now_ns()
         return False
 
     def dismiss(self, worker: int, flags: int = 0) -> None:
         self._left.add(self._ranks[worker])
-        self.news = True
         self._tell(worker, STOP | ALONE | flags)
         self._vacate(worker)
 
@@ -409,7 +399,7 @@ class MPIFleet(Fleet):
             try:
                 self._comm.Send(np.array([0, self.bereaved]), dest=member.rank, tag=SETUP)
             except MPI.Exception as error:
-                self._bury(error)
+                self._record_failures(error)
 
 
 def linked(reply: Reply, number: int) -> list[Incoming]:

@@ -103,7 +103,7 @@ def coordinate(
             descent.run()
             close_trace(trace, descent)
             code = descent.code
-            if descent.coordinator.missing:
+            if descent.coordinator.roster.missing:
                 leave(code, comm)
             elif fleet.bereaved:
                 supervised.left(code)

@@ -18,6 +18,7 @@ from mpi4py import MPI
 from ..coding.reduced import due_digest
 from ..coding.state import State
 from ..transport.base import Arrival
+from ..transport.events import Event
 from ..transport.layout import HEADER, ROUND, SAVE, STOP, Layout, buffer, longest
 from ..transport.messages import Order, Reply, Task
 from ..transport.sums import TOLD, TOLD_BYTES, Sum, exchanged_bytes
@@ -72,7 +73,7 @@ class AllreduceFleet(MPIFleet):
         self._reached[order.round][worker].codewords = order.codewords
         return self._reached_ns[worker]
 
-    def arrivals(self, timeout_ns: int, wake_ns: int | None = None) -> Sequence[Arrival]:
+    def events(self, timeout_ns: int, wake_ns: int | None = None) -> Sequence[Event]:
         if self._patience.wait(self._told, timeout_ns):
             return self._read_sum()
         if ranks := dead(self._comm):  # of which the test of all receives says nothing

@@ -98,7 +98,7 @@ class Replayer:
             config, components, self._fleet, self.compared, lambda line: None, drain_ns=drain
         )
         if not self.timed or "why" not in trace.updates:  # older runs did not look for overdue workers
-            self._descent.coordinator.looks = False
+            self._descent.coordinator.liveness.disable()
         self.theta = components.state.theta
         self._status, self._measured = trace.arrivals["status"], trace.progress["version"]
         self._final = trace.checkpoint, trace.counters  # damage is found before the work
@@ -187,23 +187,25 @@ class Replayer:
         and the next finite payload was not used, or there is none.
         """
         coordinator, compared = self._descent.coordinator, self.compared
-        missing = sum(coordinator.awaited[worker] for worker in self._missing)
-        sent, version = coordinator.arrivals + coordinator.outstanding - missing, coordinator.version
+        roster, version = coordinator.roster, coordinator.version
+        missing = sum(roster.awaited[worker] for worker in self._missing)
+        sent = roster.arrivals + roster.outstanding - missing
         if coordinator.stopping or sent < compared.arrivals.rows or version < compared.updates.rows:
             return False
-        left = self._status[coordinator.arrivals :]
+        left = self._status[roster.arrivals :]
         fit = left[left != REFUSED]
         return bool(fit[0] == DRAINED) if len(fit) else self._trace.finished
 
     def _go_on(self) -> None:
         """Do what a run does that goes on from a checkpoint: payloads that were on their way were lost."""
         coordinator, state = self._descent.coordinator, self._parts.state
-        flags = zip(coordinator.awaited, coordinator.returned, strict=True)
+        roster = coordinator.roster
+        flags = zip(roster.awaited, roster.flags, strict=True)
         lost = [RETURNED if awaited else flag for awaited, flag in flags]
-        coordinator.rejoin(self._config.workers.count)
-        coordinator.returned = lost
+        roster.rejoin(self._config.workers.count)
+        roster.flags = lost
         state.resumed()
-        coordinator.dispatch_waiting()
+        coordinator.dispatch_idle()
         self._fleet.flush()
 
     def _compare_checkpoint(self) -> None:
@@ -215,11 +217,11 @@ class Replayer:
                 del counted[key]
         else:
             coordinator, schedule = self._descent.coordinator, self._simulation.schedule
-            work = sum(coordinator.outcomes[fate] for fate in APPLIED) / self._parts.replies
+            work = sum(coordinator.roster.fates[fate] for fate in APPLIED) / self._parts.replies
             counted |= {
                 "length_ns": schedule.now_ns,
                 "processor_ns": processor_ns(
-                    self._config, coordinator.arrivals, counted["bytes_up"], schedule.steps
+                    self._config, coordinator.roster.arrivals, counted["bytes_up"], schedule.steps
                 ),
                 **{key: getattr(schedule, key) for key in ("ingress_ns", "egress_ns")},
                 "oracle_s": oracle.time_s(self._config, self._simulation.task_ns, work),

@@ -11,8 +11,12 @@ import numpy as np
 from .. import stragglers
 from ..trace.reader import TraceReader
 from ..trace.schema import DRAINED, REFUSED, WORKER_CLOCK
+from ..transport.events import Died, Joined, Overdue
 from ..virtual.schedule import Schedule, Sent
 from .comparison import NONE, Difference
+
+RECORDED = {"dead": Died, "joined": Joined, "overdue": Overdue}
+"""Kind of a recorded fault -> event."""
 
 
 class RecordedSchedule(Schedule):
@@ -64,13 +68,13 @@ class RecordedSchedule(Schedule):
         self._version = arrivals["version"] + arrivals["staleness"]  # of θ when the reply was handled
         self._out = set[int]()  # workers that have a task
         self._missing = set(trace.faults["worker"][trace.faults["kind"] == "missing"].tolist())
-        told = np.isin(trace.faults["kind"], ("dead", "joined", "overdue"))
+        told = np.isin(trace.faults["kind"], list(RECORDED))
         self._events = deque(
             zip(*(trace.faults[key][told].tolist() for key in ("t_ns", "kind", "worker")), strict=True)
         )
         gone = trace.faults["kind"] == "left"
         self._last = set(zip(*(trace.faults[key][gone].tolist() for key in ("worker", "task")), strict=True))
-        self._told: dict[str, list[int]] = {"dead": [], "joined": [], "overdue": []}
+        self.happened = []
         self._cancelled = False
         self.now_ns = self.t_recv_ns = 0
         self.t_start_ns, self.t_compute_ns, self.t_send_ns, self.injected_delay_ns = (
@@ -95,21 +99,8 @@ class RecordedSchedule(Schedule):
     def follow(self, worker: int, number: int, part: int) -> None:
         self._out.add(worker)
 
-    def deaths(self) -> Sequence[int]:
-        return self._tell("dead")
-
     def leaving(self, worker: int, task: int) -> bool:
         return (worker, task) in self._last
-
-    def joined(self) -> Sequence[int]:
-        return self._tell("joined")
-
-    def overdue(self) -> Sequence[int]:
-        return self._tell("overdue")
-
-    def _tell(self, kind: str) -> Sequence[int]:
-        told, self._told[kind] = self._told[kind], []
-        return told
 
     def cancel(self) -> None:
         self._cancelled = True
@@ -124,11 +115,12 @@ class RecordedSchedule(Schedule):
             return -1  # the coordinator asks whether to stop when nothing arrives
         if self._events and (row == len(self._worker) or self._events[0][0] <= self._recv_ns[row]):
             self.now_ns, kind, _ = self._events[0]
+            workers = []
             while self._events and self._events[0][:2] == (self.now_ns, kind):  # were noticed together
-                _, _, worker = self._events.popleft()
-                if kind == "dead":
-                    self._out.discard(worker)
-                self._told[kind].append(worker)
+                workers.append(self._events.popleft()[2])
+            if kind == "dead":
+                self._out.difference_update(workers)
+            self.happened.append(RECORDED[kind](workers))
             return -1
         if row == len(self._worker):
             if self._cancelled and self._out == self._missing:

@@ -2,19 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 from ..kernels import intake
+from ..util.capabilities import Capable
 
 
-class Recorder:
-    """Recorder of a run's rows, in the order of `pdcode.trace.schema`; this base class drops them."""
+class Recorder(Capable):
+    """Recorder of a run's rows, in the order of `pdcode.trace.schema`; this base class drops them.
+
+    Attributes
+    ----------
+    drops_arrivals, drops_updates : bool
+        Capabilities: rows of arrivals, of updates, are dropped.
+    """
+
+    covers: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "drops_arrivals": ("arrived", "arrival"),
+        "drops_updates": ("update",),
+    }
+    drops_arrivals: ClassVar[bool] = True
+    drops_updates: ClassVar[bool] = True
 
     @property
     def batches(self) -> tuple[intake.Batch | None, intake.Batch | None]:
         """Batches to which compiled code appends rows directly instead of calling `arrived` and `update`."""
-        own = type(self)
-        dropped = own.arrived is Recorder.arrived and own.arrival is Recorder.arrival
-        rows = intake.Batch(1, intake.ROW_BYTES) if dropped else None
-        return rows, intake.Batch(1, intake.UPDATE_BYTES) if own.update is Recorder.update else None
+        return (
+            intake.Batch(1, intake.ROW_BYTES) if self.drops_arrivals else None,
+            intake.Batch(1, intake.UPDATE_BYTES) if self.drops_updates else None,
+        )
 
     def arrival(self, *values: float) -> None:
         """Record a row of arrivals."""

@@ -189,7 +189,7 @@ class Found:
     def _restore_others(self, root: dict[str, Any], config: Config) -> None:
         """Restore the state of a run with another number of workers: θ, the optimizer and counts."""
         state, before, now = root["state"], len(self.header.tasks), config.workers.count
-        if type(state) is not Coded or config.memory.kind not in ("none", "worker"):
+        if not (isinstance(state, Coded) and state.resizes) or config.memory.kind not in ("none", "worker"):
             raise InputError(
                 f"workers.count: {now}, and {before} in the checkpoint {self.path}: scheme "
                 f"'{config.scheme.name}' with memory.kind '{config.memory.kind}' has something of each worker"
@@ -198,7 +198,7 @@ class Found:
         snapshot.restore(root | {"state": was}, snapshot.Snapshot(self.header.tree, self._contents))
         state.theta[:] = was.theta
         state.optimizer.restore(was.optimizer.state)
-        root["coordinator"].forget_payloads()
+        root["coordinator"].update.begin()
         self.lines.append(
             f"workers.count: {now}, before {before}: payloads of the unfinished update are dropped, and of "
             "memories those of other workers"

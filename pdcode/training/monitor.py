@@ -91,9 +91,9 @@ class Monitor:
         quiet = now_ns < self._due_ns and wall_ns < self._wall_due_ns and not coordinator.interrupted
         if quiet and (not reason or coordinator.stopping):
             return reason
-        for note in coordinator.notes:
+        for note in coordinator.incidents.notes:
             self.print_line(f"{now_ns * 1e-9:7.1f} s  {note}")
-        coordinator.notes.clear()
+        coordinator.incidents.notes.clear()
         while self._strikes and now_ns >= 1e9 * (self._strikes[0].at_s or 0.0):
             strike = self._strikes.pop(0)
             if 1e9 * (strike.at_s or 0.0) > self._struck_ns:
@@ -115,7 +115,7 @@ class Monitor:
             cost_ns = coordinator.fleet.now_ns() - begun_ns
             self.spent_ns += cost_ns
             self._measure_ns = now_ns + max(self._every_ns, SHARE * cost_ns)
-        if wall_ns >= self._line_ns and (not coordinator.stopping or coordinator.in_flight()):
+        if wall_ns >= self._line_ns and (not coordinator.stopping or coordinator.roster.in_flight):
             self.print_line(self.line(now_ns, coordinator, wall_ns))
             self._line_ns = wall_ns + LINE_NS
         if self.trace.due(wall_ns):
@@ -159,18 +159,17 @@ class Monitor:
     def line(self, now_ns: int, coordinator: Coordinator, wall_ns: int) -> str:
         """Return a line of progress; rates are per second of the wall clock."""
         then_ns, before = self._last_line
-        rate = 1e9 * (coordinator.arrivals - before) / (wall_ns - then_ns) if wall_ns > then_ns else 0.0
-        self._last_line = wall_ns, coordinator.arrivals
+        roster, took_ns = coordinator.roster, wall_ns - then_ns
+        rate = 1e9 * (roster.arrivals - before) / took_ns if took_ns > 0 else 0.0
+        self._last_line = wall_ns, roster.arrivals
         since_ns, self._line_at_ns = now_ns - self._line_at_ns, now_ns
-        workers = len(coordinator.waited_ns)
+        workers = len(roster)
         told = [*self._waited, *[0] * workers][:workers]  # a run may go on with fewer workers, or more
-        self._waited = coordinator.waited_ns.copy()
+        self._waited = roster.waited_ns.copy()
         if coordinator.stopping:
             left_s = max(0.0, 1e-9 * (coordinator.drain_until_ns - now_ns))
             most = f", {left_s:.1f} s at most" if left_s < UNLIMITED_S else ""
-            return (
-                f"{now_ns * 1e-9:7.1f} s  stopped; waiting for {workers_named(coordinator.in_flight())}{most}"
-            )
+            return f"{now_ns * 1e-9:7.1f} s  stopped; waiting for {workers_named(roster.in_flight)}{most}"
         measured = f"loss {self.loss:<9.4g} {self.score} {self.accuracy:<7.4f} " if self._numerics else ""
         if self._numerics and self._last_version != coordinator.version:
             measured += f"(at update {self._last_version}) "
@@ -195,13 +194,15 @@ def conspicuous(
     """
     from statistics import median  # not at workers
 
-    if overdue := coordinator.overdue:
-        longest_s = 1e-9 * (now_ns - min(coordinator.t_dispatch_ns[worker] for worker in overdue))
-        waits = "waits for" if coordinator.waits else "no answer from"
+    roster = coordinator.roster
+    if overdue := roster.overdue:
+        longest_s = 1e-9 * (now_ns - min(roster.sent_ns[worker] for worker in overdue))
+        waiting = coordinator.update.used > 0 and coordinator.state.policy.patient
+        waits = "waits for" if waiting else "no answer from"
         return f"  {waits} {workers_named(sorted(overdue))} for {longest_s:.1f} s"
     if (most_ns := max(waited_ns)) > WAITED * since_ns:
         return f"  waited {most_ns / since_ns:.0%} of the time for worker {waited_ns.index(most_ns)}"
-    times, living = coordinator.task_times_ns(now_ns), coordinator.living()
+    times, living = roster.task_times_ns(now_ns), roster.living
     if len(living) < 2:
         return ""
     worker = max(living, key=times.__getitem__)

@@ -21,7 +21,7 @@ from ..util.formats import duration, workers_named
 from ..util.output import print_line
 from . import checkpoint
 from .checkpoint import Checkpoints, Found
-from .coordinator import NEVER_NS, Coordinator
+from .fused import make_coordinator
 from .monitor import INTERRUPTED, Monitor, Print
 from .setup import Components
 
@@ -77,11 +77,12 @@ class TrainingRun:
     ) -> None:
         self.components, self.fleet, self.trace, self.print_line = components, fleet, trace, print_line
         self.numerics = numerics
-        every_s = config.trace.checkpoint_s
-        every_ns = NEVER_NS if every_s is None else round(1e9 * every_s)
-        self.coordinator = Coordinator(
-            fleet, components.state, trace, drain_ns, only_there(config), make_clip(config), every_ns
+        self.coordinator = make_coordinator(
+            fleet, components.state, trace, drain_ns, only_there(config), make_clip(config)
         )
+        if config.trace.checkpoint_s is not None:
+            saving = self.coordinator.saving
+            saving.every_ns = saving.due_ns = round(1e9 * config.trace.checkpoint_s)
         self.monitor = Monitor(components.problem, config, trace, print_line, wall_ns, numerics)
         self.also: dict[str, Any] = {}
         self._found, self._wall_ns = found, wall_ns or fleet.now_ns
@@ -101,7 +102,7 @@ class TrainingRun:
         coordinator = self.coordinator
         self.trace.flush(self._wall_ns())
         self.also["bytes"] = [self.fleet.bytes_up, self.fleet.bytes_down]
-        at = coordinator.now_ns, coordinator.version, coordinator.tasks
+        at = coordinator.update.now_ns, coordinator.version, coordinator.roster.tasks
         self.checkpoints.take(self.kept, *at, self.trace.counts, self.fleet.local)
 
     def _go_on(self, found: Found) -> None:
@@ -113,7 +114,7 @@ class TrainingRun:
             return
         fleet.bytes_up += self.also["bytes"][0]
         fleet.bytes_down += self.also["bytes"][1]
-        coordinator.rejoin(fleet.workers)
+        coordinator.roster.rejoin(fleet.workers)
         state.resumed()
 
     @property
@@ -159,7 +160,7 @@ class TrainingRun:
             self._go_on(self._found)
             for line in self._found.lines:
                 self.print_line(line)
-        fleet.start(self.coordinator.now_ns)
+        fleet.start(self.coordinator.update.now_ns)
         try:
             reason = self.coordinator.run(monitor, self.save if self.checkpoints else None)
         except BaseException as error:
@@ -172,12 +173,12 @@ class TrainingRun:
         scores = f"; {measured}" if self.numerics else ","
         took = f"after {self.coordinator.version} updates in {duration(self.coordinator.t_stop_ns)}"
         self.print_line(f"stopped: {reason}{scores} {took}")
-        if dead := self.coordinator.dead:
-            self.print_line(f"died: {workers_named(sorted(dead))}")
-        if left := self.coordinator.left:
-            self.print_line(f"left: {workers_named(sorted(left))}")
-        if missing := self.coordinator.missing:
-            self.print_line(f"not waited for any longer: {workers_named(sorted(missing))}")
+        if dead := self.coordinator.roster.dead:
+            self.print_line(f"died: {workers_named(dead)}")
+        if left := self.coordinator.roster.left:
+            self.print_line(f"left: {workers_named(left)}")
+        if missing := self.coordinator.roster.missing:
+            self.print_line(f"not waited for any longer: {workers_named(missing)}")
         return reason
 
 
@@ -319,16 +320,16 @@ def git_commit() -> str:
 
 def counters(descent: TrainingRun) -> dict[str, float]:
     """Return the totals that a trace keeps beside its rows."""
-    coordinator, fleet = descent.coordinator, descent.fleet
+    coordinator, roster, fleet = descent.coordinator, descent.coordinator.roster, descent.fleet
     return {
         "version": coordinator.version,
         "t_stop_ns": coordinator.t_stop_ns,
-        "arrivals": coordinator.arrivals,
-        **dict(zip(FATES, coordinator.outcomes, strict=True)),
-        "used": sum(coordinator.outcomes[fate] for fate in APPLIED),
-        "outstanding": coordinator.outstanding,
-        "strays": sum(coordinator.strays),
-        "flagged": sum(coordinator.flagged),
+        "arrivals": roster.arrivals,
+        **dict(zip(FATES, roster.fates, strict=True)),
+        "used": sum(roster.fates[fate] for fate in APPLIED),
+        "outstanding": roster.outstanding,
+        "strays": sum(roster.strays),
+        "flagged": sum(roster.flagged),
         "spent_evaluate_ns": descent.monitor.spent_ns,
         "bytes_up": fleet.bytes_up,
         "bytes_down": fleet.bytes_down,

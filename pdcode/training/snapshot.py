@@ -22,7 +22,7 @@ from ..codes.constructions.energy import BlockEnergies
 from ..codes.constructions.matched import MatchedSelector
 from ..coding.clipping import Votes
 from ..coding.relay import Entry
-from ..kernels import events, intake, ledger
+from ..kernels import events, intake, roster
 from ..transport.messages import Order
 
 CONSTANT = (
@@ -33,7 +33,15 @@ UNCHANGED = (
     "_cython", "pdcode.kernels.", "pdcode.problems", "pdcode.codes", "pdcode.stragglers", "pdcode.config",
     "pdcode.transport.codewords", "pdcode.transport.layout",
 )  # fmt: skip
-CHANGING = events.Events, intake.Received, ledger.Ledger, ledger.Recent, MatchedSelector, BlockEnergies
+CHANGING = (
+    events.Events,
+    intake.Received,
+    roster.WorkerCounters,
+    roster.UpdateCounters,
+    roster.RecentTimes,
+    MatchedSelector,
+    BlockEnergies,
+)
 """Types and modules of what does not change, or of what is only room to compute in; and exceptions."""
 
 RECORDS = {each.__name__: each for each in (Entry, Order)}
@@ -46,7 +54,7 @@ SEQUENCES: dict[str, Any] = {"list": list, "tuple": tuple, "deque": deque}
 PLAIN = bool, int, float, str, bytes, type(None)
 COMPILED = {
     each: [name for name, field in vars(each).items() if isinstance(field, types.GetSetDescriptorType)]
-    for each in (intake.Received, ledger.Ledger, ledger.Recent)
+    for each in (intake.Received, roster.WorkerCounters, roster.UpdateCounters, roster.RecentTimes)
 }
 """Compiled classes, and their attributes."""
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..kernels import intake
+from .events import Event
 from .layout import PART, ROUND, Layout, Pair
 from .messages import Order, Reply, Task
 
@@ -20,11 +21,13 @@ NOT_FINITE = "is not finite, or has codewords out of range"
 """What is wrong with a payload whose header is right."""
 
 
-class Arrival(intake.Received):
-    """A reply at rank 0; each place of a receive buffer has one such object, reused for every reply.
+class Arrival(intake.Received, Event):
+    """Event of a reply; each place of a receive buffer has one such object, reused for every reply.
 
     Times are in ns since the start of the run, on rank 0's clock.
     """
+
+    handler = "on_reply"
 
     worker: int
     task: int
@@ -91,7 +94,6 @@ class Fleet(ABC):
     listed: list[RankInfo]  # those at the start, which the trace lists
     library: str  # name of the message-passing library
     interrupted: int = 0  # the signal that has asked for an end
-    news: bool = True  # whether there may be deaths, workers that join, or strays to ask for
     local: bool = False  # whether the workers are in this process, and in a snapshot of the fleet
     bytes_up: int  # bytes received in all, set-up included
     bytes_down: int
@@ -117,24 +119,8 @@ class Fleet(ABC):
         """
 
     @abstractmethod
-    def arrivals(self, timeout_ns: int, wake_ns: int | None = None) -> Sequence[Arrival]:
-        """Return replies in order of arrival; none if the timeout, or the time `wake_ns`, passes first."""
-
-    def strays(self) -> Sequence[tuple[int, str]]:
-        """Return who has sent messages, since the last call, that answer no task, and what they are."""
-        return ()
-
-    def deaths(self) -> Sequence[int]:
-        """Return the workers that have died since the last call; what they have not sent never comes."""
-        return ()
-
-    def overdue(self) -> Sequence[int]:
-        """Return the workers that were found overdue since the last call, in a run that is replayed."""
-        return ()
-
-    def joined(self) -> Sequence[int]:
-        """Return the workers that had died, and are back since the last call, with nothing of theirs."""
-        return ()
+    def events(self, timeout_ns: int, wake_ns: int | None = None) -> Sequence[Event]:
+        """Return what has happened, in order; nothing if the timeout, or the time `wake_ns`, passes first."""
 
     @property
     def joining(self) -> bool:

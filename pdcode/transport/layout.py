@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..kernels import roster
 from ..problems.partition import ALIGNMENT, Unit, payload_layout, per_layer
 from ..util.errors import InputError
 from .codewords import Chunks, CodewordFormat, GivenFormat, RoundedFormat, SelectionFormat
@@ -20,7 +21,8 @@ t_compute_ns, t_send_ns (in a task: on rank 0's clock), injected_delay_ns, mini-
 
 LARGEST = 2**31 - 1  # bytes of a message: MPI counts in C ints
 
-STOP, RETURNED, SNAPSHOT, CHECK, CANCEL, ALONE, SAVE, UNDO = 1, 2, 4, 8, 16, 32, 64, 128
+RETURNED: int = roster.RETURNED
+STOP, SNAPSHOT, CHECK, CANCEL, ALONE, SAVE, UNDO = 1, 4, 8, 16, 32, 64, 128
 """Flags of a task. STOP: end the worker's loop; RETURNED: the last payload was dropped; SNAPSHOT: the body is
 a state; CHECK: compare the header's digest of θ with the replica's; CANCEL: the run is over, reply to the
 task in flight at once; ALONE, with STOP: wait for no other worker; SAVE: write the memory to a

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from .. import faults
 from ..config import Config
 from ..kernels import events
+from ..transport.events import Died, Event, Joined, Stray
 from ..util.errors import Failure
 
 NEVER_NS: int = events.LAST
@@ -91,9 +92,11 @@ class Injection:
     ----------
     config : Config
     events : kernels.events.Events
+    happened : list of Event
+        What has happened besides replies, see `Schedule`.
     """
 
-    def __init__(self, config: Config, events: Any) -> None:
+    def __init__(self, config: Config, events: Any, happened: list[Event]) -> None:
         self._events, self._seed, self._summed = events, config.seed, config.reduce.summed
         self._plans: dict[int, Plan] = {}
         self._turns: list[tuple[int, int, int, bool]] = []  # heap: time, number, worker, whether it joins
@@ -109,36 +112,19 @@ class Injection:
                         self._turn(event.at_ns, worker)
         self._joins_ns, self._spares = faults.joins(config), config.workers.spares
         self._gone: set[int] = set()
-        self._died: list[int] = []
-        self._joined: list[int] = []
         self._tasks: dict[int, int] = {}
         self._copies: list[int] = []  # workers whose last reply comes again now
         self._stamp_ns = 0
-        self.repeated = False
+        self._happened = happened
 
     def _turn(self, at_ns: int, worker: int, joins: bool = False) -> None:
         heapq.heappush(self._turns, (at_ns, self._number, worker, joins))
         self._number += 1
 
     @property
-    def changed(self) -> bool:
-        """Whether workers have died or come back of whom nobody has asked."""
-        return bool(self._died or self._joined)
-
-    @property
     def joining(self) -> bool:
         """Whether a worker is to come back."""
-        return bool(self._joined) or any(joins for *_, joins in self._turns)
-
-    def deaths(self) -> Sequence[int]:
-        """Return the workers that have died since the last call."""
-        died, self._died = self._died, []
-        return died
-
-    def joined(self) -> Sequence[int]:
-        """Return the workers that have come back since the last call."""
-        joined, self._joined = self._joined, []
-        return joined
+        return any(joins for *_, joins in self._turns)
 
     def reachable(self, sent: Sequence[tuple[int, int]]) -> Sequence[tuple[int, int]]:
         """Return the tasks, of those that leave now, whose workers are there."""
@@ -200,10 +186,10 @@ class Injection:
                 self._set(worker, plan, start_ns, times, sent_ns)
 
     def next(self, limit_ns: int) -> int:
-        """Receive the next reply, up to the limit or the next change of the workers; else return -1."""
-        self.repeated = bool(self._copies)
+        """Receive the next reply, up to the limit or the next event that is none; else return -1."""
         if self._copies:
-            return self._copies.pop(0)
+            self._happened.append(Stray(self._copies.pop(0), "of another task"))
+            return -1
         while True:
             until_ns = min(limit_ns, self._turns[0][0]) if self._turns else limit_ns
             worker: int = self._events.pop(until_ns)
@@ -211,22 +197,25 @@ class Injection:
                 if worker in self._plans:
                     self._plans[worker].times = None
                 return worker
-            if not self._take_turns() or self.changed:
+            if not self._take_turns() or self._happened:
                 return -1
 
     def _take_turns(self) -> bool:
         """Let the workers die and come back that are to by now; return whether there are any."""
-        turns = self._turns
+        turns, died, joined = self._turns, list[int](), list[int]()
         any_due = bool(turns) and turns[0][0] <= self._events.now_ns
         while turns and turns[0][0] <= self._events.now_ns:
             _, _, worker, joins = heapq.heappop(turns)
             if joins and worker in self._gone:
                 self._gone.remove(worker)
-                self._joined.append(worker)
+                joined.append(worker)
                 plan = self._plans[worker]
                 plan.leaves_ns = [at_ns for at_ns in plan.leaves_ns if at_ns > self._events.now_ns]
             elif not joins and worker not in self._gone:
                 self._die(worker)
+                died.append(worker)
+        self._happened += [Died(died)] if died else []
+        self._happened += [Joined(joined)] if joined else []
         return any_due
 
     def _die(self, worker: int) -> None:
@@ -237,7 +226,6 @@ class Injection:
             start_ns, computed, _ = self._events.last_times(worker)
             self._events.postpone(worker, start_ns, computed, -1)
             plan.times = None
-        self._died.append(worker)
         self.gone(worker)
 
     def leaving(self, worker: int) -> bool:

@@ -14,6 +14,7 @@ import numpy as np
 from msgspec.structs import replace
 
 from ..transport.base import Arrival, Fleet, RankInfo
+from ..transport.events import Event, Joined, Stray
 from ..transport.layout import Layout, buffer, longest
 from ..transport.messages import Order, Reply, Task
 from ..util.errors import Failure
@@ -71,7 +72,7 @@ class VirtualFleet(VirtualRanks, Fleet):
         VirtualRanks.__init__(self, workers)
         self.executor, self.schedule = executor, schedule
         self._until_ns, self._exchanged = until_ns, exchanged
-        self.news, self.now_ns = schedule.news, schedule.time_ns  # type: ignore[method-assign]
+        self.now_ns = schedule.time_ns  # type: ignore[method-assign]
         task_bytes, reply_bytes = longest(layouts)
         self._replies = [
             [Reply(layout, row) for layout in layouts] for row in buffer(reply_bytes, 2 * workers)
@@ -89,7 +90,7 @@ class VirtualFleet(VirtualRanks, Fleet):
         self._rounds = [0] * workers  # round of each worker's task …
         self._parts = [0] * workers  # … and the part of its reply that comes next
         self._slots = [2 * worker for worker in range(workers)]
-        self._strays: list[tuple[int, str]] = []
+        self._joining = False  # whether workers come back of which the coordinator is being told
         self._leaving: list[Sent] = []  # tasks to send together: no arrival between them …
         self._sizes = 0, 0, 0  # … and equal round, common bytes and own bytes
 
@@ -139,60 +140,61 @@ class VirtualFleet(VirtualRanks, Fleet):
             self.schedule.send(self._leaving, *self._sizes)
             self._leaving.clear()
 
-    def arrivals(self, timeout_ns: int, wake_ns: int | None = None) -> Sequence[Arrival]:
+    def events(self, timeout_ns: int, wake_ns: int | None = None) -> Sequence[Event]:
         self.flush()
-        schedule = self.schedule
+        schedule, self._joining = self.schedule, False
         until_ns, wakes = self._until_ns, False
         if wake_ns is not None and (until_ns is None or wake_ns <= until_ns):
             until_ns, wakes = wake_ns, True
         limit_ns = schedule.now_ns + timeout_ns if until_ns is None else max(schedule.now_ns, until_ns)
         worker = schedule.next(limit_ns, wakes)
-        if worker < 0 and (wakes or schedule.changed):
-            return ()
-        if worker < 0:
+        if worker >= 0:
+            return (self._receive(worker),)
+        if schedule.happened:
+            return self._membership()
+        if not wakes:
             if limit_ns == NEVER_NS:
                 raise Failure("virtual clock: no reply will ever arrive, and nothing ends the run")
             if self._until_ns is not None:
                 self._until_ns = NEVER_NS
-            return ()
+        return ()
+
+    def _receive(self, worker: int) -> Arrival:
+        """Read a worker's reply."""
+        schedule = self.schedule
         slot, number, part = self._slots[worker], self._rounds[worker], self._parts[worker]
-        if schedule.repeated:
-            self._strays.append((worker, "of another task"))
-            self.bytes_up += self._arrivals[slot ^ 1][number][part].bytes_up
-            return ()
         reply, arrival = self._replies[slot][number].parts[part], self._arrivals[slot][number][part]
         arrival.loss, body = self.executor.finish(worker, number, part)
         reply.body[:] = body
         arrival.finite = reply.read() and schedule.sound
         arrival.t_start_ns, arrival.t_compute_ns, arrival.t_send_ns = schedule.times_ns(worker)
         arrival.t_recv_ns = schedule.t_recv_ns
-        arrival.leaving = self.news and arrival.last and schedule.leaving(worker, arrival.task)
+        arrival.leaving = schedule.leaves and arrival.last and schedule.leaving(worker, arrival.task)
         arrival.injected_delay_ns = int(schedule.injected_delay_ns[worker])
         self.bytes_up += arrival.bytes_up
         if not arrival.last:
             self._parts[worker] = part + 1
             schedule.follow(worker, number, part + 1)
-        return (arrival,)
+        return arrival
 
-    def strays(self) -> Sequence[tuple[int, str]]:
-        strays, self._strays = self._strays, []
-        return strays
-
-    def deaths(self) -> Sequence[int]:
-        return self.schedule.deaths()
-
-    def overdue(self) -> Sequence[int]:
-        return self.schedule.overdue()
-
-    def joined(self) -> Sequence[int]:
-        joined = self.schedule.joined()
-        for worker in joined:
-            self.executor.renew(worker)
-        return joined
+    def _membership(self) -> Sequence[Event]:
+        """Take over what has happened besides replies."""
+        happened = list(self.schedule.happened)
+        self.schedule.happened.clear()
+        self._joining = any(isinstance(event, Joined) for event in happened)
+        for event in happened:
+            if isinstance(event, Joined):
+                for worker in event.workers:
+                    self.executor.renew(worker)
+            elif isinstance(event, Stray):
+                worker = event.worker
+                number, part = self._rounds[worker], self._parts[worker]
+                self.bytes_up += self._arrivals[self._slots[worker] ^ 1][number][part].bytes_up
+        return happened
 
     @property
     def joining(self) -> bool:
-        return self.schedule.joining
+        return self._joining or self.schedule.joining
 
     def stepped(self) -> None:
         self.flush()  # earlier tasks leave before this message

@@ -16,6 +16,7 @@ from .. import stragglers
 from ..config import Config
 from ..kernels import events
 from ..schemes import delay_model
+from ..transport.events import Event
 from ..transport.layout import HEADER
 from ..transport.messages import NOBODY
 from .faults import Injection
@@ -44,8 +45,10 @@ class Schedule(ABC):
         Whether the last reply was taken for an answer, in a run that is replayed.
     cuts : bool
         Whether `cancel` cuts delays short; the runs of older traces were not.
-    news : bool
-        Whether there may be deaths, workers that come back, or replies that come again.
+    happened : list of Event
+        What has happened besides replies when `next` returns -1; the fleet takes it over.
+    leaves : bool
+        Whether workers may leave.
     """
 
     now_ns: int
@@ -57,7 +60,8 @@ class Schedule(ABC):
     steps = 0
     sound = True
     cuts = True
-    news = True
+    leaves = True
+    happened: list[Event]
 
     @abstractmethod
     def start(self) -> None:
@@ -82,7 +86,9 @@ class Schedule(ABC):
 
     @abstractmethod
     def next(self, limit_ns: int, wakes: bool = False) -> int:
-        """Receive the next reply and return its worker; at the limit, advance to it and return -1.
+        """Receive the next reply and return its worker; -1 if something else happens before.
+
+        That is in `happened`, or the clock is at the limit.
 
         Parameters
         ----------
@@ -104,27 +110,9 @@ class Schedule(ABC):
         self.steps += 1
 
     @property
-    def repeated(self) -> bool:
-        """Whether `next` has returned a reply that had come before, to the worker's task before this one."""
-        return False
-
-    @property
-    def changed(self) -> bool:
-        """Whether workers have died or come back of whom nobody has asked."""
-        return False
-
-    @property
     def joining(self) -> bool:
         """Whether a worker that has died is to come back."""
         return False
-
-    def deaths(self) -> Sequence[int]:
-        """Return the workers that have died since the last call."""
-        return ()
-
-    def overdue(self) -> Sequence[int]:
-        """Return the workers that were found overdue since the last call, in a run that is replayed."""
-        return ()
 
     def leaving(self, worker: int, task: int) -> bool:
         """Tell whether a worker leaves after a task."""
@@ -133,10 +121,6 @@ class Schedule(ABC):
     def dismiss(self, worker: int) -> None:
         """Note that a worker has left."""
         return
-
-    def joined(self) -> Sequence[int]:
-        """Return the workers that have come back since the last call."""
-        return ()
 
     def sent_ns(self, worker: int, task: int) -> int:
         """Return when a task is sent that is sent now."""
@@ -188,8 +172,9 @@ class CostModelSchedule(Schedule):
         self._reply_bytes = [cut(size, self._split) for size in reply_bytes]
         self._shares, self._cancelled, self._muted = shares, False, NOBODY
         self._model = delay_model(config)
-        self._faults = Injection(config, self._events) if config.faults else None
-        self.news = self._faults is not None
+        self.happened = []
+        self._faults = Injection(config, self._events, self.happened) if config.faults else None
+        self.leaves = self._faults is not None
         self.time_ns = self._events.time_ns  # type: ignore[method-assign]
         self._ahead_ns = np.zeros((len(shares[0]), workers, BLOCK), np.int64)  # delays of the next tasks
         self._delays_ns = np.zeros((max(map(len, shares)), workers), np.int64)  # of the parts of this one
@@ -287,19 +272,8 @@ class CostModelSchedule(Schedule):
         return self._events.pop(limit_ns) if self._faults is None else self._faults.next(limit_ns)
 
     @property
-    def repeated(self) -> bool:
-        return self._faults is not None and self._faults.repeated
-
-    @property
-    def changed(self) -> bool:
-        return self._faults is not None and self._faults.changed
-
-    @property
     def joining(self) -> bool:
         return self._faults is not None and self._faults.joining
-
-    def deaths(self) -> Sequence[int]:
-        return () if self._faults is None else self._faults.deaths()
 
     def leaving(self, worker: int, task: int) -> bool:
         return self._faults is not None and self._faults.leaving(worker)
@@ -307,9 +281,6 @@ class CostModelSchedule(Schedule):
     def dismiss(self, worker: int) -> None:
         if self._faults is not None:
             self._faults.gone(worker)
-
-    def joined(self) -> Sequence[int]:
-        return () if self._faults is None else self._faults.joined()
 
     def stepped(self) -> None:
         super().stepped()

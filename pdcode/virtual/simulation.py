@@ -86,15 +86,16 @@ class Simulation:
             drain_ns(self.config),
             found,
         )
-        descent.also["updated"] = descent.coordinator.t_update_ns = []
+        descent.also["updated"] = descent.coordinator.update.times_ns = []
         descent.checkpoints = checkpoints
         reason = descent.run()
         return descent, self._result(descent, reason)
 
     def _result(self, descent: TrainingRun, reason: str) -> Result:
         coordinator, monitor = descent.coordinator, descent.monitor
+        roster = coordinator.roster
         seconds = 1e-9 * coordinator.t_stop_ns
-        intervals = np.diff([0, *coordinator.t_update_ns])
+        intervals = np.diff([0, *coordinator.update.times_ns])
         return Result(
             config=self.config,
             task_ns=self.task_ns,
@@ -105,17 +106,15 @@ class Simulation:
             target_s=seconds if monitor.reached else math.inf,
             loss=monitor.loss,
             accuracy=monitor.accuracy,
-            arrivals=coordinator.arrivals,
-            used=sum(coordinator.outcomes[fate] for fate in APPLIED),
+            arrivals=roster.arrivals,
+            used=sum(roster.fates[fate] for fate in APPLIED),
             replies=self.components.replies,
-            wasted=coordinator.outcomes[WASTED],
-            refused=coordinator.outcomes[REFUSED],
+            wasted=roster.fates[WASTED],
+            refused=roster.fates[REFUSED],
             bytes_up=self.fleet.bytes_up,
             bytes_down=self.fleet.bytes_down,
             length_ns=self.schedule.now_ns,
-            processor_ns=processor_ns(
-                self.config, coordinator.arrivals, self.fleet.bytes_up, self.schedule.steps
-            ),
+            processor_ns=processor_ns(self.config, roster.arrivals, self.fleet.bytes_up, self.schedule.steps),
             ingress_ns=getattr(self.schedule, "ingress_ns", 0),
             egress_ns=getattr(self.schedule, "egress_ns", 0),
             update_s=1e-9 * statistics.median(intervals) if len(intervals) else math.nan,

@@ -17,7 +17,7 @@ from ..config import Config, kinds
 from ..kernels import events, rounds
 from ..schemes import Scheme, delay_model
 from ..trace import TraceWriter
-from ..training.coordinator import missing_message
+from ..training.incidents import missing_message
 from ..training.monitor import LINE_NS, Print
 from ..training.setup import Components
 from ..util.errors import InputError

@@ -64,7 +64,7 @@ def follow(made: Descent) -> Counter[str]:
             seen["snapshot" if task.flags & SNAPSHOT else "log"] += 1
             seen["check"] += bool(task.flags & CHECK)
             seen["returned"] += bool(task.flags & RETURNED)
-            if task.flags & SNAPSHOT and task.task and made.coordinator.used:
+            if task.flags & SNAPSHOT and task.task and made.coordinator.update.used:
                 seen["amid an update"] += 1
             theta = update(task)
             np.testing.assert_array_equal(theta, made.thetas[task.version])
@@ -73,7 +73,7 @@ def follow(made: Descent) -> Counter[str]:
 
         worker.replica.update = compare
     assert made.run() == "enough"
-    seen["tasks"] = sum(made.coordinator.tasks)
+    seen["tasks"] = sum(made.coordinator.roster.tasks)
     return seen
 
 
@@ -187,7 +187,7 @@ def test_a_replica_that_differs_in_one_bit_is_an_error_at_its_next_check() -> No
     made.workers[2].perform = flip
     with pytest.raises(ReplicaError, match=r"the replica of θ differs from rank 0's at version \d+"):
         made.run()
-    assert 10 <= made.coordinator.tasks[2] - 1 <= 12
+    assert 10 <= made.coordinator.roster.tasks[2] - 1 <= 12
 
 
 def test_a_digest_tells_thetas_apart() -> None:

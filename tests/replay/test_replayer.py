@@ -23,7 +23,7 @@ from pdcode.replay import Difference, Replayer, replay
 from pdcode.trace import TraceWriter
 from pdcode.trace.schema import DRAINED, REFUSED, USED, WASTED
 from pdcode.training.session import close_trace, open_trace
-from pdcode.transport.base import Arrival
+from pdcode.transport.events import Event
 from pdcode.util.errors import InputError
 from pdcode.virtual.simulation import Simulation
 
@@ -143,13 +143,13 @@ def record(
 ) -> Path:
     """The trace of a run to its end."""
     simulation, trace = prepared(path, overrides, clock)
-    fleet, arrivals = simulation.fleet, simulation.fleet.arrivals
+    fleet, events = simulation.fleet, simulation.fleet.events
 
-    def interrupted(timeout_ns: int, wake_ns: int | None) -> Sequence[Arrival]:
+    def interrupted(timeout_ns: int, wake_ns: int | None) -> Sequence[Event]:
         fleet.interrupted = 0 < interrupt_ms * MS <= fleet.now_ns()
-        return arrivals(timeout_ns, wake_ns)
+        return events(timeout_ns, wake_ns)
 
-    fleet.arrivals = interrupted
+    fleet.events = interrupted
     with np.errstate(all="ignore"):
         descent, result = simulation.run(trace)
     close_trace(trace, descent, clock_counters(result) | {"oracle_s": result.oracle_s})
@@ -258,15 +258,15 @@ def test_a_killed_run_is_compared_as_far_as_its_trace_goes(
 ) -> None:
     kept = data.draw(st.integers(0, Trace(runs[how, clock]).arrivals.rows - 1))
     simulation, trace = prepared(tmp_path / "a.h5", CASES[how], clock)
-    receive, left = simulation.fleet.arrivals, iter(range(kept))
+    receive, left = simulation.fleet.events, iter(range(kept))
 
-    def arrivals(*values: Any) -> Sequence[Arrival]:
+    def events(*values: Any) -> Sequence[Event]:
         received = receive(*values)
         if received and next(left, None) is None:
             raise KeyboardInterrupt
         return received
 
-    simulation.fleet.arrivals = arrivals
+    simulation.fleet.events = events
     with pytest.raises(KeyboardInterrupt), np.errstate(all="ignore"):
         simulation.run(trace)
     trace.flush(0)

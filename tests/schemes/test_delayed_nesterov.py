@@ -82,7 +82,7 @@ def test_it_learns_and_its_replicas_follow(overrides: list[str]) -> None:
     assert made.run() == "enough"
     assert made.components.problem.loss(made.state.theta) < 0.5 * before
     taken = [worker.encoders[0].source.inner.steps for worker in made.workers]
-    assert taken == [H * tasks for H, tasks in zip([4, 3, 2, 1], made.coordinator.tasks, strict=True)]
+    assert taken == [H * tasks for H, tasks in zip([4, 3, 2, 1], made.coordinator.roster.tasks, strict=True)]
 
 
 @pytest.mark.parametrize(

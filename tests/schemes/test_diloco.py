@@ -54,7 +54,7 @@ def test_its_moments_are_kept_whatever_rank_0_drops() -> None:
     made = Descent([*sets, "scheme.options.steps=5"], TIMES)
     made.run()
     assert any(row["status"] == WASTED for row in made.trace.arrivals)
-    for worker, tasks in zip(made.workers, made.coordinator.tasks, strict=True):
+    for worker, tasks in zip(made.workers, made.coordinator.roster.tasks, strict=True):
         assert worker.encoders[0].source.inner.steps == 5 * tasks
 
 

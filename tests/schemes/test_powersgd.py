@@ -205,7 +205,7 @@ def test_a_worker_that_misses_a_round_loses_nothing(mode: str, times: list[float
     made = Descent([*POWER, *DOUBLE, *sets], times)
     gradients = noted(made)
     assert made.run() == "enough"
-    for worker, returned in zip(made.workers, made.coordinator.returned, strict=True):
+    for worker, returned in zip(made.workers, made.coordinator.roster.flags, strict=True):
         if returned == RETURNED:
             worker._last.rollback()
     moved = (made.thetas[0] - made.state.theta) / 0.1

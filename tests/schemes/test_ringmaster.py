@@ -100,7 +100,7 @@ def test_a_memory_gets_back_what_is_dropped() -> None:
         worker.perform = note
     assert made.run() == "enough"
     assert (made.trace.column("status") == WASTED).any()
-    for worker, dropped in zip(made.workers, made.coordinator.returned, strict=True):
+    for worker, dropped in zip(made.workers, made.coordinator.roster.flags, strict=True):
         if dropped:  # as its next task would have told it
             worker.encoders[0].rollback()
     kept = sum(worker.encoders[0].residual for worker in made.workers)

@@ -14,6 +14,7 @@ from pdcode.trace import Recorder
 from pdcode.trace.schema import ARRIVALS, FAULTS, UPDATES
 from pdcode.training import setup
 from pdcode.training.coordinator import Coordinator
+from pdcode.training.fused import make_coordinator
 from pdcode.training.worker import Worker
 from pdcode.virtual.executor import InProcessExecutor
 from pdcode.virtual.fleet import VirtualFleet
@@ -76,7 +77,7 @@ class FixedDurations(Schedule):
         self._heap: list[tuple[int, int, int]] = []  # arrival time, number of the task, worker
         self._sent = 0
         self.now_ns = self.t_recv_ns = 0
-        self.t_start_ns = [0] * workers
+        self.t_start_ns, self.happened = [0] * workers, []
         self.t_send_ns = self.t_compute_ns = [0] * workers
         self.injected_delay_ns = [0] * workers
 
@@ -137,7 +138,7 @@ class Descent:
         self.executor = InProcessExecutor(layouts, workers, setup.worker_builder(config, self.components))
         self.fleet = VirtualFleet(layouts, workers, self.executor, FixedDurations(workers, duration_ns))
         self.state, self.trace = self.components.state, Rows() if trace is None else trace
-        self.coordinator = Coordinator(self.fleet, self.state, self.trace, clip=make_clip(config))
+        self.coordinator = make_coordinator(self.fleet, self.state, self.trace, clip=make_clip(config))
         self.thetas = [self.state.theta.copy()]
 
     @property

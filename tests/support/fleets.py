@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from pdcode.transport.base import Arrival, Fleet, RankInfo
+from pdcode.transport.events import Died, Event
 from pdcode.transport.layout import Codewords
 from pdcode.transport.messages import Order
 
@@ -77,7 +78,9 @@ class ScriptedFleet(Fleet):
         self._sequence += 1
         return self._now_ns
 
-    def arrivals(self, timeout_ns: int, wake_ns: int | None = None) -> Sequence[Arrival]:
+    def events(self, timeout_ns: int, wake_ns: int | None = None) -> Sequence[Event]:
+        if dead := self._deaths():
+            return [Died(dead)]
         until_ns = self._now_ns + timeout_ns
         if wake_ns is not None:
             until_ns = min(until_ns, max(self._now_ns, wake_ns))
@@ -92,7 +95,7 @@ class ScriptedFleet(Fleet):
         self.busy.remove(arrival.worker)
         return (arrival,)
 
-    def deaths(self) -> Sequence[int]:
+    def _deaths(self) -> Sequence[int]:
         dead = [worker for worker, at_ns in self.dies_ns.items() if at_ns <= self._now_ns]
         for worker in dead:
             del self.dies_ns[worker]

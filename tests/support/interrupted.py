@@ -27,15 +27,15 @@ def interrupted(config: Config) -> TrainingRun:
     """Run a job, and write a checkpoint after its tenth arrival."""
     run = built(config)
     run.checkpoints = Checkpoints(Path(config.trace.path), "it", config, run.components.config, print)
-    receive, seen = run.fleet.arrivals, []
+    receive, seen = run.fleet.events, []
 
-    def arrivals(*arguments: Any) -> Any:
+    def events(*arguments: Any) -> Any:
         seen.append(1)
         if len(seen) == 10:
             run.save()
         return receive(*arguments)
 
-    run.fleet.arrivals = arrivals
+    run.fleet.events = events
     run.coordinator.run(run.monitor)
     run.checkpoints.wait()
     return run

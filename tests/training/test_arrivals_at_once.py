@@ -20,6 +20,7 @@ from pdcode.trace import Recorder, TraceReader
 from pdcode.trace.schema import ARRIVALS, REFUSED, UPDATES, WASTED
 from pdcode.training import snapshot
 from pdcode.training.coordinator import Coordinator
+from pdcode.training.fused import FusedCoordinator
 from pdcode.transport import messages
 from pdcode.transport.base import Arrival
 from pdcode.transport.layout import Pair, buffer, longest
@@ -67,7 +68,7 @@ def without(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(replica, "descents", lambda *arguments: None)
     patch.setattr(intake, "write_codewords", lambda *arrays: False)
     patch.setattr(intake, "read_codewords", lambda *arrays: False)
-    patch.setattr(Coordinator, "turn", lambda *arguments: -1)
+    patch.setattr(FusedCoordinator, "on_reply", Coordinator.on_reply)
 
 
 @pytest.mark.parametrize("wire", WIRES)
@@ -113,10 +114,10 @@ def test_turns_of_one_call_are_those_of_many(case: str, tmp_path: Path) -> None:
     for at_once in (True, False):
         writer = traces.writer(tmp_path / f"{at_once}.h5", 4)
         with pytest.MonkeyPatch.context() as patch:
-            folds, fold = [], Coordinator._fold
-            patch.setattr(Coordinator, "_fold", lambda *each: folds.append(each) or fold(*each))  # noqa: B023
+            judged, judge = [], Coordinator.judge
+            patch.setattr(Coordinator, "judge", lambda *each: judged.append(each) or judge(*each))  # noqa: B023
             if not at_once:
-                patch.setattr(Coordinator, "turn", lambda *arguments: -1)
+                patch.setattr(FusedCoordinator, "on_reply", Coordinator.on_reply)
             made = Descent([*START, *TURNS[case], "stop.updates=80"], TIMES_MS, writer)
             made.run()
         theta, counts = made.state.theta.tobytes(), snapshot.take(made.coordinator)
@@ -124,7 +125,7 @@ def test_turns_of_one_call_are_those_of_many(case: str, tmp_path: Path) -> None:
         trace = TraceReader(writer.path)
         rows = [np.asarray(trace.arrivals[name]).tobytes() for name in ARRIVALS]
         rows += [np.asarray(trace.updates[name]).tobytes() for name in UPDATES]
-        assert at_once == (len(folds) < made.coordinator.arrivals)
+        assert at_once == (len(judged) < made.coordinator.roster.arrivals)
         ended.append((theta, rows, msgspec.msgpack.encode(counts)))
     assert ended[0] == ended[1]
 

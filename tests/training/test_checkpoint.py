@@ -32,7 +32,7 @@ def test_it_is_found_and_fits(config: Config) -> None:
     assert found is not None
     run = built(found.goes_on(config))
     found.restore(run.kept, run.components.config)
-    assert run.coordinator.arrivals == 9
+    assert run.coordinator.roster.arrivals == 9
     assert run.coordinator.version == found.header.version
 
 

@@ -90,8 +90,8 @@ def test_with_a_clip_a_run_converges_whoever_lies(
             fates = {row["status"] for row in made.trace.arrivals if row["worker"] == 0}
             assert CLIPPED in fates
             assert USED not in fates
-            counts = made.coordinator.outcomes
-            assert sum(counts) == sum(made.coordinator.tasks) == len(made.trace.arrivals)
+            counts = made.coordinator.roster.fates
+            assert sum(counts) == sum(made.coordinator.roster.tasks) == len(made.trace.arrivals)
             assert counts[WASTED] >= 2, "of two payloads nobody can tell which is right"
             assert len(counts) == len(FATES)
     assert losses["median"] < 1.5, "from 2.3 on"

@@ -21,7 +21,9 @@ from pdcode.config import UpdateTable
 from pdcode.problems.partition import Blocks
 from pdcode.trace.schema import DRAINED, FATES, LOST, USED, WASTED
 from pdcode.training.coordinator import Coordinator
+from pdcode.training.fused import make_coordinator
 from pdcode.transport.base import Arrival
+from pdcode.transport.events import Event
 from pdcode.transport.layout import Layout
 from pdcode.transport.messages import Order
 
@@ -60,13 +62,13 @@ def coordinator(
     optimizer = optimizers.create({"rate": 0.1} | options, SIZE, "float64")
     state = Coded(np.zeros(SIZE), LAYERS, made, optimizer, assignment)
     state.layouts, state.policy = [layout], table.make(workers)
-    return Coordinator(fleet, state, Rows(), drain_ns)
+    return make_coordinator(fleet, state, Rows(), drain_ns)
 
 
 def run(made: Coordinator, updates: int = 50) -> Rows:
     reason = made.run(lambda now_ns, c: "enough" if c.version >= updates else "")
     assert reason == "enough"
-    assert made.outstanding == 0
+    assert made.roster.outstanding == 0
     assert made.fleet.stopped
     return made.trace
 
@@ -95,11 +97,11 @@ def test_what_every_policy_keeps(mode: dict[str, Any], durations: list[float]) -
         tasks = [task for who, task, _, _ in made.fleet.dispatched if who == worker]
         assert tasks == list(range(len(tasks)))
     used = [row for row in trace.arrivals if row["status"] == USED]
-    assert sum(row["n_used"] for row in trace.updates) + made.used == len(used)
+    assert sum(row["n_used"] for row in trace.updates) + made.update.used == len(used)
     assert [row["version"] for row in trace.updates] == list(range(1, made.version + 1))
     assert all(row["staleness"] == row["applied_version"] - row["version"] for row in used)
     assert all(row["applied_version"] == -1 for row in trace.arrivals if row["status"] != USED)
-    assert len(trace.arrivals) == len(made.fleet.dispatched) == made.arrivals
+    assert len(trace.arrivals) == len(made.fleet.dispatched) == made.roster.arrivals
     assert np.isfinite(made.theta).all(), "a decoder has read a buffer that was being received into"
 
 
@@ -122,17 +124,19 @@ def test_every_policy_goes_on_with_the_workers_that_live(
     made.fleet.dies_ns = {worker: round(at_ms * MS) for worker, at_ms in dies_ms.items()}
     trace = run(made, 100)
     dead = sorted(row["worker"] for row in trace.faults if row["kind"] == "dead")
-    assert dead == sorted(made.dead)
+    assert dead == sorted(made.roster.dead)
     assert set(dead) <= set(dies_ms)
-    assert made.living() == [worker for worker in workers if worker not in dead]
+    assert made.roster.living == [worker for worker in workers if worker not in dead]
     for row in trace.faults:
         later = [each for each in trace.arrivals if each["t_recv_ns"] > row["t_ns"]]
         assert row["worker"] not in {each["worker"] for each in later}
     lost = [row for row in trace.faults if row["kind"] == "dead" and row["task"] >= 0]
-    assert made.outcomes[LOST] == len(lost)
-    assert sum(made.outcomes) + made.outstanding == sum(made.tasks), "every task has one fate"
+    assert made.roster.fates[LOST] == len(lost)
+    assert sum(made.roster.fates) + made.roster.outstanding == sum(made.roster.tasks), (
+        "every task has one fate"
+    )
     fates = np.bincount(trace.column("status"), minlength=len(FATES))
-    assert fates.tolist() == [0 if fate == LOST else count for fate, count in enumerate(made.outcomes)]
+    assert fates.tolist() == [0 if fate == LOST else count for fate, count in enumerate(made.roster.fates)]
 
 
 def test_the_run_fails_when_all_workers_have_died() -> None:
@@ -140,7 +144,7 @@ def test_the_run_fails_when_all_workers_have_died() -> None:
     made.fleet.dies_ns = {0: 10 * MS, 1: 20 * MS}
     assert made.run(lambda now_ns, c: "") == "every worker has died"
     assert made.stuck
-    assert made.now_ns <= 40 * MS
+    assert made.update.now_ns <= 40 * MS
 
 
 def test_a_worker_that_contradicts_the_others_is_left_out_and_named_once() -> None:
@@ -153,7 +157,7 @@ def test_a_worker_that_contradicts_the_others_is_left_out_and_named_once() -> No
     made.fleet._compute = lie
     trace = run(made, 20)
     np.testing.assert_allclose(made.theta, 1 - 0.7**20, rtol=1e-9)
-    assert made.flagged == [20 if worker == 4 else 0 for worker in range(16)]
+    assert made.roster.flagged == [20 if worker == 4 else 0 for worker in range(16)]
     assert [(row["worker"], row["task"], row["kind"]) for row in trace.faults] == [(4, 0, "flagged")]
 
 
@@ -252,8 +256,8 @@ def test_the_observer_is_asked_while_nothing_arrives() -> None:
     asked = []
     made.run(lambda now_ns, c: asked.append(now_ns) or ("late" if now_ns >= 200 * MS else ""))
     assert len(asked) >= 10
-    assert made.missing == [0, 1]
-    assert (made.outcomes[LOST], sum(made.outcomes), made.outstanding) == (2, 2, 0)
+    assert made.roster.missing == [0, 1]
+    assert (made.roster.fates[LOST], sum(made.roster.fates), made.roster.outstanding) == (2, 2, 0)
 
 
 @pytest.mark.parametrize(("drain_ns", "waits_ms"), [(None, 1000), (300 * MS, 300), (0, 0)])
@@ -261,8 +265,8 @@ def test_a_stop_waits_for_nobody_longer_than_its_limit(drain_ns: int | None, wai
     """Worker 2 answers within all limits but the last, worker 1 within none."""
     made = coordinator([10, 1500, 60], drain_ns=drain_ns)
     made.run(lambda now_ns, c: "enough" if c.version >= 20 else "")
-    left = [1] if drain_ns != 0 else sorted(made.missing)
-    assert made.missing == left
+    left = [1] if drain_ns != 0 else sorted(made.roster.missing)
+    assert made.roster.missing == left
     assert 1 in left
     assert waits_ms * MS <= made.fleet.now_ns() - made.t_stop_ns <= (waits_ms + 41) * MS
     rows = [row for row in made.trace.faults if row["kind"] == "missing"]
@@ -275,7 +279,7 @@ def test_long_tasks_are_waited_for_longer() -> None:
     """Four tasks of the median worker: 1.6 s."""
     made = coordinator([400, 400, 400, 1900, 2500])
     made.run(lambda now_ns, c: "enough" if now_ns >= 800 * MS else "")
-    assert made.missing == [4]
+    assert made.roster.missing == [4]
 
 
 def test_an_interrupt_after_the_stop_ends_the_wait() -> None:
@@ -286,7 +290,7 @@ def test_an_interrupt_after_the_stop_ends_the_wait() -> None:
         return "enough" if c.version >= 5 else ""
 
     assert made.run(observe) == "enough"
-    assert made.missing == [1]
+    assert made.roster.missing == [1]
     assert 200 * MS <= made.fleet.now_ns() < 300 * MS
 
 
@@ -294,7 +298,7 @@ def test_one_that_was_the_reason_to_stop_does_not() -> None:
     made = coordinator([10, 900])
     made.fleet.interrupted = True
     assert made.run(lambda now_ns, c: "interrupted" if c.version >= 5 else "") == "interrupted"
-    assert made.missing == []
+    assert made.roster.missing == []
 
 
 class Echo(ScriptedFleet):
@@ -314,7 +318,7 @@ class Echo(ScriptedFleet):
         arrival.worker, arrival.task, arrival.version, arrival.row = worker, task, version, order.row
         return 0
 
-    def arrivals(self, timeout_ns: int, wake_ns: int | None = None) -> list[Arrival]:
+    def events(self, timeout_ns: int, wake_ns: int | None = None) -> list[Event]:
         return [self.arrival]
 
 

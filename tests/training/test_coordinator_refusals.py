@@ -59,13 +59,13 @@ def test_the_descent_goes_on_without_a_worker_that_always_sends_nan(mode: str, k
     bad = made.trace.column("worker") == 2
     assert (statuses[bad] == REFUSED).all()
     assert not (statuses[~bad] == REFUSED).any()
-    assert made.coordinator.refused == [0, 0, bad.sum(), 0]
+    assert made.coordinator.roster.refused == [0, 0, bad.sum(), 0]
     assert (made.trace.column("applied_version")[bad] == -1).all()
     assert [(row["kind"], row["worker"], row["task"]) for row in made.trace.faults] == [("refused", 2, 0)]
     assert "worker 2" in made.trace.faults[0]["message"]
     assert np.isfinite(made.state.theta).all()
     assert made.components.problem.loss(made.state.theta) < before
-    assert made.coordinator.outstanding == 0
+    assert made.coordinator.roster.outstanding == 0
     assert sum(row["n_used"] for row in made.trace.updates) == Counter(statuses)[USED]
     for worker, seen in flags.items():  # each task says what became of the payload before
         fate = statuses[made.trace.column("worker") == worker][: len(seen) - 1]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from types import MethodType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,8 +11,8 @@ import pytest
 
 from pdcode import problems
 from pdcode.config import load as configfile
-from pdcode.training.coordinator import Coordinator
 from pdcode.training.monitor import Monitor, conspicuous
+from pdcode.training.roster import BUSY, IDLE, Roster
 
 S = 1_000_000_000
 
@@ -42,31 +42,31 @@ def problem() -> problems.Problem:
 
 
 def state(problem: problems.Problem, version: int = 0, theta: np.ndarray | None = None, **more: Any) -> Any:
-    lists = {"busy_ns": [10, 20, 100], "tasks": [2, 2, 1], "replies": [2, 2, 1], "t_dispatch_ns": [0, 0, 0]}
-    theta = problem.initial(1) if theta is None else theta
-    lists |= {name: more.pop(name) for name in lists if name in more}
-    fleet = SimpleNamespace(now_ns=lambda: 0, workers=len(lists["tasks"]))
-    made = SimpleNamespace(
+    lists = {"busy_ns": [10, 20, 100], "tasks": [2, 2, 1], "replies": [2, 2, 1], "sent_ns": [0, 0, 0]}
+    lists |= {name: more.pop(name) for name in ("waited_ns", *lists) if name in more}
+    roster = Roster(len(lists["tasks"]))
+    for name, values in lists.items():
+        setattr(roster, name, values)
+    roster.arrivals = version
+    for worker, (sent, answered) in enumerate(zip(roster.tasks, roster.replies, strict=True)):
+        roster.states[worker] = BUSY if sent > answered else IDLE
+    for number, worker in enumerate(more.pop("overdue", [])):
+        roster.put_overdue(worker, number)
+    patient = more.pop("waits", False)
+    return SimpleNamespace(
         stopping="",
         interrupted=0,
         stuck=False,
         version=version,
-        theta=theta,
-        arrivals=version,
-        fleet=fleet,
+        theta=problem.initial(1) if theta is None else theta,
+        roster=roster,
+        update=SimpleNamespace(used=1),
+        state=SimpleNamespace(policy=SimpleNamespace(patient=patient)),
+        incidents=SimpleNamespace(notes=more.pop("notes", [])),
+        fleet=SimpleNamespace(now_ns=lambda: 0),
         drain_until_ns=0,
-        dead=more.pop("dead", []),
-        left=[],
-        overdue=more.pop("overdue", []),
-        waits=more.pop("waits", False),
-        notes=more.pop("notes", []),
-        waited_ns=more.pop("waited_ns", [0] * len(lists["tasks"])),
-        awaited=[sent - answered for sent, answered in zip(lists["tasks"], lists["replies"], strict=True)],
-        **(lists | more),
+        **more,
     )
-    for method in (Coordinator.in_flight, Coordinator.task_times_ns, Coordinator.living):
-        setattr(made, method.__name__, MethodType(method, made))
-    return made
 
 
 def monitor(problem: problems.Problem, *overrides: str) -> tuple[Monitor, Rows, list[str]]:
@@ -138,7 +138,7 @@ def test_the_trace_is_flushed_while_the_last_tasks_are_awaited(problem: problems
     watch, rows, lines = monitor(problem, "stop.seconds=1.0")
     made = state(problem, 5)
     assert watch(S, made) == "1 s"
-    made.stopping, made.awaited, made.drain_until_ns = "1 s", [1, 0, 1], 5 * S
+    made.stopping, made.roster.states, made.drain_until_ns = "1 s", [BUSY, IDLE, BUSY], 5 * S
     for tick in range(101, 500):
         watch(tick * S // 100, made)
     assert len(rows.flushed) >= 4
@@ -147,10 +147,10 @@ def test_the_trace_is_flushed_while_the_last_tasks_are_awaited(problem: problems
         "2.0 s  stopped; waiting for workers 0 and 2, 3.0 s at most",
         "3.0 s  stopped; waiting for workers 0 and 2, 2.0 s at most",
     ]
-    made.awaited, lines[:] = [0, 0, 0], []
+    made.roster.states, lines[:] = [IDLE] * 3, []
     watch(7 * S, made)
     assert not lines  # nobody is waited for
-    made.awaited, made.drain_until_ns = [1, 0, 1], 2**62
+    made.roster.states, made.drain_until_ns = [BUSY, IDLE, BUSY], 2**62
     watch(9 * S, made)
     assert lines == ["    9.0 s  stopped; waiting for workers 0 and 2"]
 
@@ -177,15 +177,15 @@ def test_a_worker_that_has_not_answered_yet_counts_by_its_waiting(problem: probl
     made.t_dispatch_ns = [0, 0, 0]
     ratio = 500 / ((10 + 100 / 9) / 2)
     assert conspicuous(made, 500) == f"  slowest: worker 2 ({ratio:.1f}×)"
-    assert not conspicuous(state(problem, busy_ns=[5], tasks=[1], replies=[1], t_dispatch_ns=[0]), 9)
+    assert not conspicuous(state(problem, busy_ns=[5], tasks=[1], replies=[1], sent_ns=[0]), 9)
 
 
 def test_workers_that_do_not_answer_are_named(problem: problems.Problem) -> None:
-    made = state(problem, overdue=[2, 0], t_dispatch_ns=[4 * S, 0, S])
+    made = state(problem, overdue=[2, 0], sent_ns=[4 * S, 0, S])
     assert conspicuous(made, 6 * S) == "  no answer from workers 0 and 2 for 5.0 s"
-    made.waits = True
+    made.state.policy.patient = True
     assert conspicuous(made, 6 * S) == "  waits for workers 0 and 2 for 5.0 s"
-    many = state(problem, busy_ns=[0] * 12, tasks=[1] * 12, replies=[0] * 12, t_dispatch_ns=[0] * 12)
+    many = state(problem, busy_ns=[0] * 12, tasks=[1] * 12, replies=[0] * 12, sent_ns=[0] * 12)
     assert conspicuous(many, 2 * S) == "  slowest: worker 0 (1.0×)"  # as they begin: nobody is unusual
 
 

@@ -114,9 +114,9 @@ def build(overrides: list[str]) -> tuple[TrainingRun, Rows]:
 
 def go(run: TrainingRun, at: int = -1) -> tuple[bytes, int]:
     """Run to the end; return a snapshot taken at an arrival, encoded, and the rows until then."""
-    taken, count, receive = [(b"", 0)], 0, run.fleet.arrivals
+    taken, count, receive = [(b"", 0)], 0, run.fleet.events
 
-    def arrivals(*arguments: Any) -> Any:
+    def events(*arguments: Any) -> Any:
         nonlocal count
         if count == at:
             taken[0] = msgspec.msgpack.encode(snapshot.take(run.kept)), len(run.trace.kept)
@@ -125,7 +125,7 @@ def go(run: TrainingRun, at: int = -1) -> tuple[bytes, int]:
 
     with np.errstate(all="ignore"), pytest.MonkeyPatch.context() as patch:
         if at >= 0:
-            patch.setattr(run.fleet, "arrivals", arrivals)
+            patch.setattr(run.fleet, "events", events)
         run.coordinator.run(run.monitor)
     return taken[0]
 

@@ -68,7 +68,7 @@ def test_a_run_is_the_same_each_time() -> None:
 def test_time_passes_while_nothing_arrives() -> None:
     made = Descent(["workers.count=2"], [10_000, 10_000])
     asked = []
-    made.coordinator.looks = False  # to look for overdue workers it does not let so much time pass
+    made.coordinator.liveness.disable()  # to look for overdue workers it does not let so much time pass
     reason = made.coordinator.run(
         lambda now_ns, c: asked.append(now_ns) or ("late" if now_ns >= 200 * MS else "")
     )

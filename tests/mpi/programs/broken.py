@@ -9,6 +9,8 @@ from pdcode.mpi.fleet import MPIFleet
 from pdcode.mpi.link import MPILink
 from pdcode.mpi.process import REPLY, job
 from pdcode.problems.partition import Blocks
+from pdcode.transport.base import Arrival
+from pdcode.transport.events import Event, Stray
 from pdcode.transport.layout import HEADER, Layout
 from pdcode.transport.messages import Order
 
@@ -29,13 +31,14 @@ with job() as comm:
         theta = np.zeros(16, np.float32).view(np.uint8)
         for task, case in enumerate(CASES):
             fleet.dispatch(0, task, 30 + task, Order(40 + task, [layout.whole], [theta]))
-            while not (arrivals := fleet.arrivals(1_000_000_000)):
-                pass
+            events = list[Event]()
+            while not (arrivals := [each for each in events if isinstance(each, Arrival)]):
+                events += fleet.events(1_000_000_000)
             (arrival,) = arrivals
             assert (arrival.worker, arrival.task, arrival.version) == (0, task, 30 + task)
             assert arrival.row == 40 + task
             assert arrival.finite == (arrival.payloads[0][0, 0] == task and case in SOUND)
-            strays = len(fleet.strays())
+            strays = sum(isinstance(each, Stray) for each in events)
             print(case, "used" if arrival.finite else arrival.fault, strays, sep=": ")
         fleet.shutdown(0)
         fleet.close()

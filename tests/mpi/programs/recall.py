@@ -20,9 +20,9 @@ with job() as comm:
             theta = np.full(16, 7 + task, np.float32).view(np.uint8)
             fleet.dispatch(0, task, 3, Order(0, [layout.whole], [theta]))
             if task:
-                assert not fleet.arrivals(100_000_000)
+                assert not fleet.events(100_000_000)
             fleet.cancel([0], 0)
-            while not (arrivals := fleet.arrivals(1_000_000_000)):
+            while not (arrivals := fleet.events(1_000_000_000)):
                 pass
             print(
                 arrivals[0].task, arrivals[0].version, arrivals[0].injected_delay_ns, *arrivals[0].payloads[0]

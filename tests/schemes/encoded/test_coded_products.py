@@ -141,8 +141,8 @@ def test_byzantine_workers_are_flagged_and_change_nothing(liars: int) -> None:
             workers=15,
         )
         np.testing.assert_allclose(made.thetas, plain[:4], rtol=1e-8, atol=1e-10)
-        assert np.flatnonzero(made.coordinator.flagged).tolist() == wrong
-        assert {made.coordinator.flagged[worker] for worker in wrong} == {6}  # in each round
+        assert np.flatnonzero(made.coordinator.roster.flagged).tolist() == wrong
+        assert {made.coordinator.roster.flagged[worker] for worker in wrong} == {6}  # in each round
 
 
 ATTACKS = [

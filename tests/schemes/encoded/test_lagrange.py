@@ -100,14 +100,14 @@ def test_byzantine_workers_are_flagged_and_change_nothing(code: list[str], how: 
     honest, lied = descend(*options), descend(*options, lies([1, 4], how))
     near = 0 if code else 1e-9
     np.testing.assert_allclose(lied.thetas, honest.thetas, rtol=near, atol=near)
-    flagged = lied.coordinator.flagged
+    flagged = lied.coordinator.roster.flagged
     if "corrupt" in how and not code:  # the last bits of a real number are no lie
         assert {worker for worker, count in enumerate(flagged) if count} <= {1, 4}
     elif how == "kind='collude'":  # they know nothing that differs from their own results
         assert flagged == [0] * 7
     else:
         assert flagged == [0, 8, 0, 0, 8, 0, 0]
-    assert honest.coordinator.flagged == [0] * 7
+    assert honest.coordinator.roster.flagged == [0] * 7
 
 
 def test_too_many_byzantine_workers_end_the_run() -> None:

@@ -1,7 +1,4 @@
-"""What task times of the past tell: which tasks take longer than they should, and how many replies are near.
-
-It has no clock of its own, and sends and receives nothing.
-"""
+"""Task times of the past: when a task is overdue, and how many replies are to be expected soon."""
 
 from __future__ import annotations
 
@@ -9,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..kernels import ledger
+from ..kernels import roster
 
 KEPT = 32
 """Task times kept of each worker."""
@@ -23,7 +20,7 @@ FLOOR_NS = 1_000_000_000
 """Least time after which a task is overdue."""
 
 
-class TaskTimes(ledger.Recent):
+class TaskTimes(roster.RecentTimes):
     """The last task times of each worker, from dispatch to arrival.
 
     Parameters

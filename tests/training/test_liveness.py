@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pdcode.trace.schema import ALONE, ENOUGH, TIME, USED
-from pdcode.training.overdue import FLOOR_NS, KEPT, TaskTimes
+from pdcode.training.task_times import FLOOR_NS, KEPT, TaskTimes
 
 S = 1_000_000_000
 TIMES = st.lists(st.integers(1, 10**12), min_size=1, max_size=3 * KEPT)
@@ -91,7 +91,7 @@ def test_a_worker_that_hangs_is_named_once_and_its_late_answer_is_used(mode: str
     assert later, "it gets tasks again"
     meanwhile = [row for row in made.trace.updates if overdue["t_ns"] < row["t_ns"] < returned["t_ns"]]
     assert bool(meanwhile) == (mode != "all"), "only the policy `all` waits for it"
-    assert not made.coordinator.overdue
+    assert not made.coordinator.roster.overdue
 
 
 def test_policies_that_ask_for_no_number_do_not_wait_for_the_lost() -> None:

@@ -1,0 +1,125 @@
+"""A reply that is an update by itself: folded in, stepped by, counted and recorded in one call."""
+
+from libc.math cimport sqrt
+from libc.stdint cimport int64_t
+
+from pdcode.kernels.intake cimport Batch, Fold, Received
+from pdcode.kernels.optimize cimport Descent
+from pdcode.kernels.roster cimport UpdateCounters, WorkerCounters
+
+
+cdef class SingleUpdate:
+    """Update by one arrival alone, by plain gradient descent.
+
+    Parameters
+    ----------
+    fold : Fold
+        Adds payloads to accumulators, which are zero before and after an update.
+    descents : sequence of optimize.Descent
+        Of each unit, from its accumulator.
+    scales : sequence of float
+        Factor from each accumulator to the gradient.
+    captured : float
+        Share of the gradient that an arrival captures.
+    """
+
+    cdef Fold fold
+    cdef list descents, scales
+    cdef double captured
+
+    def __init__(self, Fold fold not None, descents, scales, captured):
+        self.fold, self.captured = fold, captured
+        self.descents, self.scales = list(descents), [float(scale) for scale in scales]
+        for descent in self.descents:
+            if not isinstance(descent, Descent):
+                raise TypeError(f"{descent} is no Descent")
+        if not len(self.descents) == len(self.scales) == fold.count:
+            raise ValueError("every accumulator must have a descent and a scale")
+
+    cdef double step(self, codewords, double rate) except? -1:
+        """Step the blocks of an arrival that has been folded in; return the squared norm."""
+        cdef double total = 0
+        cdef Py_ssize_t number
+        for number in range(len(self.descents)):
+            total = (<Descent> self.descents[number]).take(
+                codewords[number][0], rate * <double> self.scales[number], total)
+        return total
+
+
+cdef class FusedReply:
+    """What `Coordinator.on_reply` does with a reply that is an update by itself, up to the monitor's call.
+
+    Parameters
+    ----------
+    roster : WorkerCounters
+    update : UpdateCounters
+    fleet, state, trace
+        Of the coordinator.
+    late : bool
+        Whether late payloads are used.
+    single : SingleUpdate or None
+        Does what `state.fold` and `state.step` do, in fewer calls.
+    fate, why : int
+        For the trace: the fate of a payload that is used, and why rank 0 steps.
+    """
+
+    cdef WorkerCounters roster
+    cdef UpdateCounters update
+    cdef object fleet, state, trace
+    cdef bint late, undamped
+    cdef SingleUpdate single
+    cdef Batch rows, steps
+    cdef int fate, why
+
+    def __init__(self, roster, update, fleet, state, trace, late, single, fate, why):
+        self.roster, self.update, self.fleet, self.state, self.trace = roster, update, fleet, state, trace
+        self.late, self.single, self.fate, self.why = late, single, fate, why
+        self.undamped = state.optimizer.undamped
+        self.rows, self.steps = trace.batches
+
+    def apply(self, Received reply not None):
+        """Apply a reply to θ.
+
+        Returns
+        -------
+        int
+            The time after the step, in ns; -1 if the reply is not an update by itself, and nothing is done.
+        """
+        cdef WorkerCounters roster = self.roster
+        cdef UpdateCounters update = self.update
+        cdef Py_ssize_t worker = reply.worker
+        cdef int64_t staleness = update.version - reply.version, now_ns
+        cdef double damping, captured
+        cdef bint alone
+        if (not reply.finite or not reply.last or reply.leaving or update.used or roster.overdue_count
+                or roster.unsaved or roster.flags[worker] or staleness < 0 or (staleness and not self.late)):
+            return -1
+        update.now_ns = update.stepped_ns = reply.t_recv_ns
+        update.before_ns, update.latest_ns = update.latest_ns, reply.t_recv_ns
+        alone = self.single is not None and self.single.fold.put(reply.codewords, reply.payloads)
+        captured = self.single.captured if alone else self.state.fold(reply)
+        roster.answered(reply, self.fate, True)
+        now_ns = self.fleet.now_ns()
+        if self.rows is not None:
+            self.rows.put_reply(reply, update.version, staleness, roster.sent_ns[worker], now_ns, captured,
+                                self.fate)
+        else:
+            self.trace.arrived(reply, update.version, staleness, roster.sent_ns[worker], now_ns, captured,
+                               self.fate)
+        damping = 1.0 if self.undamped else self.state.optimizer.damping(staleness)
+        if alone:
+            norm = sqrt(self.single.step(reply.codewords, <double> self.state.optimizer.rate * damping))
+        else:
+            norm = self.state.step(damping)
+        self.fleet.stepped()
+        now_ns = self.fleet.now_ns()
+        if norm is not None:  # None: the update continues with another round
+            update.version += 1
+            if update.times_ns is not None:
+                update.times_ns.append(now_ns)
+            digest = self.state.digest
+            if self.steps is not None:
+                self.steps.put_update(update.version, now_ns, 1, captured, norm, digest, -1, 0, self.why)
+            else:
+                self.trace.update(update.version, now_ns, 1, captured, norm, digest, -1, 0, self.why)
+        return now_ns

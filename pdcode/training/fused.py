@@ -1,0 +1,52 @@
+"""A coordinator whose replies are updates by themselves, each taken in by one compiled call."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..coding.clipping import Clip
+from ..coding.state import State
+from ..kernels import fused
+from ..trace import Recorder
+from ..trace.schema import ENOUGH, USED
+from ..transport.base import Arrival, Fleet
+from .coordinator import Coordinator
+from .liveness import NEVER_NS
+
+
+class FusedCoordinator(Coordinator):
+    """Coordinator of a state that `steps_every_arrival`; other replies take the general path.
+
+    Parameters are those of `Coordinator`.
+    """
+
+    def __init__(self, fleet: Fleet, state: State, trace: Recorder, *options: Any, **named: Any) -> None:
+        super().__init__(fleet, state, trace, *options, **named)
+        late = state.policy.usable(1)
+        records = self.roster, self.update
+        self._fused = fused.FusedReply(*records, fleet, state, trace, late, state.single, USED, ENOUGH)
+
+    def on_reply(self, reply: Arrival) -> None:
+        now_ns = -1 if self.stopping else self._fused.apply(reply)
+        if now_ns < 0:
+            super().on_reply(reply)
+            return
+        self.observe(now_ns)
+        idle = self.roster.idle
+        if self.stopping or len(idle) > 1 or self.liveness.due_ns == NEVER_NS:
+            self.dispatch_idle()
+        else:
+            self.dispatch(idle.pop())
+
+
+def make_coordinator(
+    fleet: Fleet,
+    state: State,
+    trace: Recorder,
+    drain_ns: int | None = None,
+    lost_with: str = "",
+    clip: Clip | None = None,
+) -> Coordinator:
+    """Build the coordinator of a state; the parameters are those of `Coordinator`."""
+    fits = state.steps_every_arrival and clip is None
+    return (FusedCoordinator if fits else Coordinator)(fleet, state, trace, drain_ns, lost_with, clip)

@@ -1,0 +1,157 @@
+"""The roster: state and counters of each worker, as rank 0 sees it.
+
+======== ============================================ =============================
+state    meaning                                      next
+======== ============================================ =============================
+IDLE     has answered, and has no task                BUSY, STOPPED, DEAD, LEFT
+BUSY     has a task                                   IDLE, OVERDUE, DEAD, MISSING
+OVERDUE  its task takes longer than it should         IDLE (by its reply), DEAD, MISSING
+MISSING  its answer was not waited for when the run
+         ended
+STOPPED  has been told that the run is over           DEAD
+DEAD     its process is gone                          BUSY (another rank in its place)
+LEFT     has left after its last reply                BUSY (another rank in its place)
+======== ============================================ =============================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from ..kernels import roster
+from ..trace.schema import FATES, LOST, LOST_AT_RANK_0
+from .task_times import TaskTimes
+
+IDLE, BUSY, OVERDUE, MISSING, DEAD, LEFT, STOPPED = roster.STATES
+IN_FLIGHT = BUSY, OVERDUE
+GONE = DEAD, LEFT
+
+
+class Roster(roster.WorkerCounters):
+    """State and counters of each worker.
+
+    Parameters
+    ----------
+    workers : int
+
+    Attributes
+    ----------
+    overdue_ns : list of int
+        When each worker was found overdue.
+    waited_ns : list of int
+        Time that rank 0 has waited for each worker's payload alone.
+    refused, strays, flagged : list of int
+        Payloads of each worker that are not finite or answer another task, messages that answer none, and
+        payloads rejected as outliers.
+    """
+
+    def __init__(self, workers: int) -> None:
+        self.states, self.idle = [IDLE] * workers, list(range(workers))
+        self.arrivals = self.outstanding = self.overdue_count = 0
+        self.fates, self.times = [0] * len(FATES), TaskTimes(workers)
+        self.unsaved: set[int] = set()
+        for name in COUNTERS:
+            setattr(self, name, [0] * workers)
+
+    def __len__(self) -> int:
+        return len(self.states)
+
+    def rejoin(self, workers: int) -> None:
+        """Begin with idle workers, after a checkpoint: tasks in flight are lost, counters go on."""
+        self.fates[LOST_AT_RANK_0] += self.outstanding
+        before = len(self)
+        for name in COUNTERS:
+            counts = getattr(self, name)
+            del counts[workers:]
+            counts += [0] * (workers - len(counts))
+        if workers != before:
+            self.times = TaskTimes(workers)
+        self.states, self.idle = [IDLE] * workers, list(range(workers))
+        self.awaited, self.flags = [0] * workers, [0] * workers
+        self.outstanding = self.overdue_count = 0
+        self.unsaved = set()
+
+    def having(self, states: Collection[int]) -> list[int]:
+        """Return the workers in one of some states."""
+        return [worker for worker, state in enumerate(self.states) if state in states]
+
+    @property
+    def in_flight(self) -> list[int]:
+        """Workers that have a task."""
+        return self.having(IN_FLIGHT)
+
+    @property
+    def living(self) -> list[int]:
+        """Workers that have neither died nor left."""
+        return [worker for worker, state in enumerate(self.states) if state not in GONE]
+
+    @property
+    def overdue(self) -> list[int]:
+        """Workers that are overdue, the longest first."""
+        if not self.overdue_count:
+            return []
+        return sorted(self.having((OVERDUE,)), key=self.overdue_ns.__getitem__)
+
+    @property
+    def dead(self) -> list[int]:
+        """Workers that have died."""
+        return self.having((DEAD,))
+
+    @property
+    def left(self) -> list[int]:
+        """Workers that have left."""
+        return self.having((LEFT,))
+
+    @property
+    def missing(self) -> list[int]:
+        """Workers whose answers were not waited for."""
+        return self.having((MISSING,))
+
+    def expected(self, patient: bool) -> int:
+        """Return how many messages a policy may wait for: a patient one also for those of overdue workers."""
+        if patient or not self.overdue_count:
+            return self.outstanding
+        return self.outstanding - sum(self.awaited[worker] for worker in self.having((OVERDUE,)))
+
+    def release(self) -> list[int]:
+        """Return the idle workers in order, all of which get a message now."""
+        idle, self.idle = self.idle, []
+        return sorted(idle)  # rows of a synchronous run are independent of arrival order
+
+    def put_idle(self, worker: int) -> None:
+        """Note that a worker that had died or left is back."""
+        self.states[worker], self.flags[worker] = IDLE, 0
+        self.idle.append(worker)
+
+    def put_overdue(self, worker: int, now_ns: int) -> None:
+        """Note that a worker is overdue."""
+        self.states[worker], self.overdue_ns[worker] = OVERDUE, now_ns
+        self.overdue_count += 1
+
+    def put_back(self, worker: int) -> None:
+        """Note that an overdue worker has answered."""
+        self.states[worker] = BUSY
+        self.overdue_count -= 1
+
+    def remove(self, worker: int, state: int) -> int:
+        """Note that a worker is DEAD, LEFT or MISSING; return the number of the lost task, -1 if idle."""
+        task = self.tasks[worker] - 1 if self.awaited[worker] else -1
+        self.overdue_count -= self.states[worker] == OVERDUE
+        self.states[worker] = state
+        self.fates[LOST] += self.awaited[worker]
+        self.outstanding -= self.awaited[worker]
+        self.awaited[worker] = 0
+        if worker in self.idle:
+            self.idle.remove(worker)
+        return task
+
+    def task_times_ns(self, now_ns: int) -> list[float]:
+        """Return each worker's mean time from dispatch to arrival; of its first task so far without any."""
+        columns = zip(self.busy_ns, self.replies, self.sent_ns, strict=True)
+        return [busy / replies if replies else now_ns - sent for busy, replies, sent in columns]
+
+
+COUNTERS = (
+    "tasks", "replies", "awaited", "flags", "sent_ns", "begun_ns", "busy_ns", "overdue_ns", "waited_ns",
+    "refused", "strays", "flagged",
+)  # fmt: skip

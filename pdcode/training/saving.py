@@ -1,0 +1,81 @@
+"""Checkpoints as an observer: when to take one, and what workers are to write for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from ..transport.base import Fleet
+from ..transport.events import Event, Interrupted, SaveDue
+from ..transport.layout import SAVE, UNDO
+from .liveness import NEVER_NS
+from .roster import Roster
+from .update import Update
+
+
+class Saving:
+    """Observer that posts when a checkpoint is due: at its period, and when the user asks for the end.
+
+    Parameters
+    ----------
+    fleet : Fleet
+    roster : Roster
+    update : Update
+
+    Attributes
+    ----------
+    save : callable or None
+        Takes a checkpoint; None: none are taken. To be set before the run.
+    every_ns : int
+        Period.
+    due_ns : int
+        When the next one is due.
+    """
+
+    transient = "_fleet", "save", "every_ns", "_asked_ns"  # in snapshots
+
+    def __init__(self, fleet: Fleet, roster: Roster, update: Update) -> None:
+        self._fleet, self._roster, self._update = fleet, roster, update
+        self.save: Callable[[], None] | None = None
+        self.every_ns = self.due_ns = NEVER_NS
+        self._asked_ns = 0  # since when the user's wish for an end has waited for a checkpoint
+
+    def post(self, interrupted: int, longest_wait_ns: Callable[[int], int]) -> Iterator[Event]:
+        """Yield that the user asks for the end, and that a checkpoint is due.
+
+        Parameters
+        ----------
+        interrupted : int
+            Signal of an earlier `Interrupted`, or 0.
+        longest_wait_ns : callable
+            Returns how long that wish may wait for a checkpoint, given the time.
+        """
+        fleet, roster, now_ns = self._fleet, self._roster, self._update.now_ns
+        signal = 0 if interrupted else fleet.interrupted
+        due = self.save is not None and (bool(signal) or now_ns >= self.due_ns)
+        if due and not signal and now_ns < self.due_ns + self.every_ns:
+            unsaved = roster.unsaved.difference(roster.dead, roster.left, roster.overdue)
+            if unsaved:
+                return  # these have not written their part of the last one
+        if due and not fleet.savable():
+            now_ns = fleet.now_ns()
+            self._asked_ns = self._asked_ns or now_ns
+            if not signal or now_ns < self._asked_ns + longest_wait_ns(now_ns):
+                return
+            due = False  # workers do not answer
+        self._asked_ns = 0
+        if signal:
+            yield Interrupted(signal)
+        if due:
+            yield SaveDue()
+
+    def take(self) -> None:
+        """Take a checkpoint, to which every worker adds its part before its next task."""
+        assert self.save is not None
+        roster = self._roster
+        self.due_ns = (self._update.now_ns // self.every_ns + 1) * self.every_ns
+        if not self._fleet.local:
+            roster.unsaved = {*roster.living}
+            for worker in roster.unsaved:
+                flags = roster.flags[worker] & ~(SAVE | UNDO)
+                roster.flags[worker] = flags | SAVE | (UNDO if roster.awaited[worker] else 0)
+        self.save()
