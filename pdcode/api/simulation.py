@@ -16,7 +16,7 @@ from ..problems import DataSource
 from ..stragglers.trace import Recorded, load_records
 from ..trace import TraceReader, TraceWriter, opening
 from ..training import checkpoint
-from ..training.checkpoint import Checkpoints, Found
+from ..training.checkpoint import Checkpoint, Checkpoints
 from ..training.monitor import Print
 from ..training.session import check_writable, close_trace, identity, open_trace
 from ..training.setup import Components, prepare
@@ -40,7 +40,7 @@ class Request:
     loaded: configs.LoadedConfig
     recorded: TraceReader | None  # the run whose delays are replayed
     timing_only: bool
-    found: Found | None = None
+    found: Checkpoint | None = None
     resume: bool = False
 
     @property

@@ -93,6 +93,8 @@ class Energy(Rotating):
         See `codes.energy`.
     """
 
+    state_names = (*Rotating.state_names, "energies", "_drawn")  # codewords are those of earlier energies
+
     def __init__(
         self,
         layers: Sequence[Unit],

@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from itertools import accumulate
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -15,12 +15,13 @@ from ..problems.partition import Unit
 from ..transport.layout import Codewords, Pair
 from ..util.capabilities import Capable
 from ..util.errors import InputError
+from ..util.stateful import Stateful
 
 if TYPE_CHECKING:
     from ..transport.base import Arrival
 
 
-class Assignment(Capable):
+class Assignment(Stateful, Capable):
     """Map from tasks to codewords; a row number identifies the codewords of a task.
 
     Parameters
@@ -41,6 +42,7 @@ class Assignment(Capable):
         Capabilities: `arrived`, `stepped` do nothing.
     """
 
+    state_names: ClassVar[tuple[str, ...]] = ("_next",)
     covers: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "ignores_arrivals": ("arrived",),
         "ignores_steps": ("stepped",),
@@ -210,7 +212,7 @@ class Rotating(Static):
         Whether the rows of a code are taken in another order than it has them (`together`).
     """
 
-    transient = "_stretch", "_row"  # in snapshots
+    state_names = (*Static.state_names, "_sent")
 
     def __init__(
         self,
@@ -231,8 +233,9 @@ class Rotating(Static):
         self._turns = [
             (number, self._tasks[k, r], -(-self._turn // self._tasks[k, r])) for number, k, r in self._coded
         ]
-        # current epoch of each coded layer, and the codewords of its tasks
-        self._drawn: dict[int, tuple[int, list[Pair]]] = {number: (-1, []) for number, _, _ in self._coded}
+        # current epoch of each coded layer, and indices and values of its tasks, shape (tasks, r, w)
+        none = np.zeros((0, 0, 0))
+        self._drawn = {number: (-1, none, none) for number, _, _ in self._coded}
         # Stretches of a turn in which no layer begins another epoch: where that of each place begins …
         begins = [any(place % tasks == 0 for _, tasks, _ in self._turns) for place in range(self._turn)]
         self._firsts = [*accumulate((place if each else 0 for place, each in enumerate(begins)), max)]
@@ -246,9 +249,9 @@ class Rotating(Static):
             for number, k, _ in self._coded
         }
 
-    def restored(self) -> None:
-        """Begin with what is drawn, after a snapshot."""
-        self._stretch = -1, 0
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        super().load_state_dict(state)
+        self._stretch = -1, 0  # drawn anew: the row of a task determines its codewords
 
     def row(self, worker: int) -> int:
         if not self.by_worker:
@@ -284,9 +287,10 @@ class Rotating(Static):
                 indices, values = self._draw(number, self.layers[number].count, epoch)
                 shape = tasks, self.rows[number], indices.shape[1]
                 used = slice(shape[0] * shape[1])
-                pairs = zip(indices[used].reshape(shape), values[used].reshape(shape), strict=True)
-                self._drawn[number] = epoch, [*pairs]
-            columns[number] = self._drawn[number][1][task : task + count]
+                self._drawn[number] = epoch, indices[used].reshape(shape), values[used].reshape(shape)
+            _, indices, values = self._drawn[number]
+            part = slice(task, task + count)
+            columns[number] = [*zip(indices[part], values[part], strict=True)]
         return [*zip(*columns, strict=True)]
 
     def _draw(self, number: int, k: int, epoch: int) -> Pair:

@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left, insort
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
 from ..config import Config
 from ..transport.base import Arrival
+from ..util.stateful import Stateful
 
 JUDGES = 3
 """Workers whose norms must be known before one is judged."""
@@ -22,19 +25,19 @@ JUDGES = 3
 class Votes:
     """The last norm of each worker, and their median."""
 
-    def __init__(self) -> None:
-        self._last: dict[int, float] = {}
-        self._sorted: list[float] = []
+    def __init__(self, last: Mapping[int, float] | None = None) -> None:
+        self.last = {**(last or {})}
+        self._sorted = sorted(self.last.values())
 
     def __len__(self) -> int:
         return len(self._sorted)
 
     def put(self, worker: int, norm: float) -> None:
         """Replace a worker's vote."""
-        old = self._last.get(worker)
+        old = self.last.get(worker)
         if old is not None:
             del self._sorted[bisect_left(self._sorted, old)]
-        self._last[worker] = norm
+        self.last[worker] = norm
         insort(self._sorted, norm)
 
     @property
@@ -43,11 +46,17 @@ class Votes:
         return self._sorted[(len(self._sorted) - 1) // 2]
 
 
-class Clip:
+class Clip(Stateful):
     """Clipping to the median norm, for each round and part of replies by itself."""
 
     def __init__(self) -> None:
         self.votes: dict[tuple[int, int], Votes] = {}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"votes": [[*place, {**votes.last}] for place, votes in self.votes.items()]}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.votes = {(number, part): Votes(last) for number, part, last in state["votes"]}
 
     def __call__(self, arrival: Arrival, living: int) -> float:
         """Scale a payload of finite numbers down to the median norm, in place.

@@ -23,6 +23,7 @@ from ..kernels import decode, encode, finite, fold, specialise
 from ..transport.layout import Pair
 from ..transport.messages import Reply, Task
 from ..util.rng import WIRE
+from ..util.stateful import Stateful
 from .source import Batch, Source
 
 
@@ -80,7 +81,10 @@ class CodewordSelector(Protocol):
 
 
 class PayloadEncoder(Protocol):
-    """A worker's side of a round: it computes the payload of a task into the reply's buffer."""
+    """A worker's side of a round: it computes the payload of a task into the reply's buffer.
+
+    With checkpoints it is `Stateful`. The encoders of all rounds of a worker are saved together.
+    """
 
     def encode(self, theta: np.ndarray, task: Task) -> float:
         """Compute the payload of a task at θ into the reply; return the mini-batch loss."""
@@ -92,7 +96,7 @@ class PayloadEncoder(Protocol):
         """Take back the last payload, which rank 0 has dropped."""
 
 
-class Memoryless:
+class Memoryless(Stateful):
     """What a worker's side of a round does with a payload of which nothing is kept.
 
     Parameters
@@ -122,7 +126,7 @@ class StatelessEncoder(Memoryless):
         return self._source.coded(theta, task)
 
 
-class MemoryEncoder:
+class MemoryEncoder(Stateful):
     """Encoder of the full gradient: payload y = Q e of the vector e to send, and memory e - Qᵀy.
 
     Codewords are applied one after another, each as a projection of the remaining residual; encoding never
@@ -145,6 +149,8 @@ class MemoryEncoder:
     ahead : float
         The vector is computed at θ - ahead·residual, a displacement: a share of the learning rate.
     """
+
+    state_names = ("source", "selectors", "residual", "_last", "_words", "_committed")
 
     def __init__(
         self,

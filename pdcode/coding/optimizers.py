@@ -15,6 +15,7 @@ from ..decoders import Decoder
 from ..kernels import optimize, proximal, specialise
 from ..util.capabilities import Capable
 from ..util.errors import InputError
+from ..util.stateful import Stateful
 
 if TYPE_CHECKING:
     from ..problems.partition import Unit
@@ -25,7 +26,7 @@ PLAIN = 0.0, 0.0, 1.0, 0.0
 """Coefficients of the kernel's step without a velocity: decay, gain, own and keep."""
 
 
-class Optimizer(Capable):
+class Optimizer(Stateful, Capable):
     """Optimizer that steps θ in place by the gradient held in one decoder per unit.
 
     A subclass defines `direction`, and `moments` if it has state.
@@ -61,7 +62,7 @@ class Optimizer(Capable):
     default_damping: ClassVar[bool] = True
     descends: ClassVar[bool] = False
 
-    transient: ClassVar[tuple[str, ...]] = "_theta", "_decoders", "_plan"  # in snapshots
+    state_names = ("state",)
     moments: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, table: OptimizerTable, size: int, dtype: Any) -> None:
@@ -117,19 +118,6 @@ class Optimizer(Capable):
         if theta is not self._theta or decoders is not self._decoders:
             self._bind(theta, units, decoders)
         return sqrt(self._advance(self.rate * damping))
-
-    def restore(self, state: Mapping[str, np.ndarray]) -> None:
-        """Restore the state of a checkpoint.
-
-        Raises
-        ------
-        InputError
-            If the arrays do not match this optimizer.
-        """
-        for name, array in self.state.items():
-            if name not in state or np.shape(state[name]) != array.shape:
-                raise InputError(f"optimizer: the checkpoint has no {name} of shape {array.shape}")
-            array[...] = state[name]
 
     def _bind(self, theta: np.ndarray, units: Sequence[Unit], decoders: Sequence[Decoder]) -> None:
         if theta.shape != (self.size,) or theta.dtype != self.dtype:
@@ -223,7 +211,6 @@ class ProximalSGD(SGD):
 
     table: SGDTable
     penalises = True
-    transient = ("_before",)  # in snapshots
 
     def __init__(self, table: SGDTable, size: int, dtype: Any, penalty: Penalty, span: float) -> None:
         super().__init__(table, size, dtype)

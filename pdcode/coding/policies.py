@@ -15,6 +15,7 @@ import msgspec
 
 from ..config import Config, Fraction, Positive, UpdateTable
 from ..util.errors import InputError
+from ..util.stateful import Stateful
 
 
 class Seen(Protocol):
@@ -41,7 +42,7 @@ class Seen(Protocol):
         ...
 
 
-class Policy:
+class Policy(Stateful):
     """Policy of a run: by default a step at the least number of payloads, if the table gives one.
 
     Parameters
@@ -69,6 +70,7 @@ class Policy:
         If an update needs more payloads than there are workers.
     """
 
+    state_names: ClassVar[tuple[str, ...]] = ("wake_ns",)
     waits: ClassVar[bool] = True
     patient: ClassVar[bool] = False
     eager: ClassVar[bool] = False
@@ -112,6 +114,8 @@ class Quorum(Policy):
     The mean time a payload has taken since the last step is what one is worth: rank 0 waits as long after a
     payload, if at least one more is to be expected within that time.
     """
+
+    state_names = (*Policy.state_names, "_asked")
 
     def __init__(self, table: UpdateTable, workers: int) -> None:
         super().__init__(table, workers)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from ..transport.base import Arrival
 from ..transport.layout import Layout
 from ..transport.messages import Order
+from ..util.stateful import state_of
 from .replica import ReplicaError, digest
 from .state import State
 
@@ -23,6 +25,8 @@ class ReducedState(State):
         Period, in updates, of the comparison of digests of θ.
     """
 
+    state_names = ("_state", "_arrived", "_version", "digest")
+
     def __init__(self, state: State, workers: int, check: int) -> None:
         self.layouts: Sequence[Layout] = state.layouts
         self.theta, self.optimizer = state.theta, state.optimizer
@@ -35,6 +39,18 @@ class ReducedState(State):
     @property
     def round(self) -> int:  # type: ignore[override]
         return self._state.round
+
+    def state_dict(self) -> dict[str, Any]:
+        order = self._order
+        saved = None if order is None else [order.row, state_of(order.codewords), order.round]
+        return {**super().state_dict(), "order": saved}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        super().load_state_dict({name: state[name] for name in self.state_names})
+        self._order = None
+        if state["order"] is not None:
+            row, codewords, number = state_of(state["order"])
+            self._order = Order(row, codewords, (), round=number)  # workers have the body by themselves
 
     def order(self, worker: int, task: int) -> Order:
         if self._order is None:  # the same for all, as each of them computes it

@@ -17,10 +17,10 @@ may have reached some and not all, so that rank 0 sends them, too.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import islice
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from msgspec.structs import replace
@@ -29,6 +29,7 @@ from ..transport.base import Arrival
 from ..transport.layout import CHECK, SNAPSHOT
 from ..transport.log import ARRIVAL, HEAD, REFERENCE, STEP, STEP_HEAD, LogFormat, head_of, notice_of
 from ..transport.messages import NOBODY, Order, view_codewords
+from ..util.stateful import state_of
 from .replica import digest
 from .state import Coded, State
 
@@ -76,6 +77,9 @@ class RelayedState(State):
         Whether workers send their payloads to each other.
     """
 
+    # `_given` has an effect over MPI alone, where this state is not saved.
+    state_names = ("_state", "_first", "_next", "_seen", "_review", "_told", "_dead", "_digest")
+
     def __init__(self, state: Coded, workers: int, check: int, exchanged: bool = False) -> None:
         self.layouts, self.theta, self.optimizer = state.layouts, state.theta, state.optimizer
         self.designs, self.assignment, self.robust = state.designs, state.assignment, state.robust
@@ -104,6 +108,24 @@ class RelayedState(State):
         self._dead: set[int] = set()
         self._digest: int | None = None  # of the current θ; computed on demand
 
+    def state_dict(self) -> dict[str, Any]:
+        log = [[entry.whole.copy(), entry.sender, entry.muted.copy()] for entry in self._log]
+        return {**super().state_dict(), "log": log, "muted": self._muted.copy()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        super().load_state_dict({name: state[name] for name in self.state_names})
+        self._log = deque(self._entry(*state_of(each)) for each in state["log"])
+        self._bytes = sum(len(entry.whole) for entry in self._log)
+        self._muted = state["muted"].copy()
+        self._notice = notice_of(self._muted)
+
+    def _entry(self, whole: np.ndarray, sender: int = -1, muted: np.ndarray = NOBODY) -> Entry:
+        """Return an entry of the log: of a worker's payload, or of a step."""
+        if sender < 0 or not self.exchanged:
+            return Entry(whole, whole, sender, muted)
+        _, number = HEAD.unpack_from(whole.data)
+        return Entry(whole, np.frombuffer(HEAD.pack(REFERENCE, number), np.uint8), sender, muted)
+
     def fold(self, arrival: Arrival) -> float:
         worker, sizes = arrival.worker, self._format
         entry = np.zeros(sizes.whole_bytes, np.uint8)
@@ -114,17 +136,14 @@ class RelayedState(State):
             entry[at : at + sizes.words_bytes] = self._scratch[self._layout.header_bytes :]
             at += sizes.words_bytes
         entry[at : at + len(arrival.body)] = arrival.body
-        reference = entry
-        if self.exchanged:
-            reference = np.frombuffer(head_of(REFERENCE, worker, arrival.task), np.uint8)
-        self._append(Entry(entry, reference, worker, self._told[worker]))
+        self._append(self._entry(entry, worker, self._told[worker]))
         return self._state.fold(arrival)
 
     def step(self, damping: float) -> float | None:
         norm = self._state.step(damping)
         entry = np.zeros(STEP_HEAD.size, np.uint8)
         STEP_HEAD.pack_into(entry.data, 0, STEP, damping)
-        self._append(Entry(entry, entry))
+        self._append(self._entry(entry))
         self._digest = None
         return norm
 

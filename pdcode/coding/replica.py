@@ -15,6 +15,7 @@ from ..kernels import intake
 from ..transport.layout import CHECK, SNAPSHOT, Pair, aligned, buffer
 from ..transport.log import STEP, STEP_HEAD, padded
 from ..transport.messages import CodewordView, Reply, Task, view_codewords
+from ..util.stateful import Stateful
 from .state import Coded, plain_scales
 
 
@@ -29,7 +30,7 @@ def digest(theta: np.ndarray) -> int:
     return int.from_bytes(blake2b(theta.data, digest_size=8).digest(), "little", signed=True)
 
 
-class Replica(ABC):
+class Replica(Stateful, ABC):
     """A worker's copy of θ."""
 
     @abstractmethod
@@ -39,8 +40,6 @@ class Replica(ABC):
 
 class FullReplica(Replica):
     """Replica that reads θ from each task, without a copy."""
-
-    transient = "_theta", "_body"  # in snapshots
 
     def __init__(self, dtype: np.dtype) -> None:
         self._dtype = dtype
@@ -64,7 +63,7 @@ class MirroredReplica(Replica):
         Whether to take in an arrival and a step by it in one pass, where that gives the same bits.
     """
 
-    transient = "_entry", "_reply", "_words", "_codewords", "_whole"  # in snapshots: room to read in
+    state_names = ("_state",)
 
     def __init__(self, state: Coded, at_once: bool = True) -> None:
         layout = state.layouts[0]

@@ -9,10 +9,11 @@ import numpy as np
 from ..problems import GradientPlan
 from ..transport.messages import Task
 from ..util.rng import BatchSampler
+from ..util.stateful import Stateful
 
 
 class Source(Protocol):
-    """Computation of the vector that a worker encodes.
+    """Computation of the vector that a worker encodes; with checkpoints it is `Stateful`.
 
     Attributes
     ----------
@@ -27,7 +28,7 @@ class Source(Protocol):
         """Compute the vector of a task at θ; return the mini-batch loss."""
 
 
-class Batch:
+class Batch(Stateful):
     """The gradient of a task's mini-batch.
 
     Parameters

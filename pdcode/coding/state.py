@@ -19,6 +19,7 @@ from ..kernels import fused, intake
 from ..transport.layout import Codewords, Layout
 from ..transport.messages import Order
 from ..util.capabilities import Capable
+from ..util.stateful import Stateful
 from .optimizers import SGD, Optimizer
 from .policies import Policy, Seen
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from .assignments import Assignment
 
 
-class State(Capable, ABC):
+class State(Stateful, Capable, ABC):
     """θ, and the rule by which a scheme updates it.
 
     Attributes
@@ -60,6 +61,7 @@ class State(Capable, ABC):
         Why the update under way cannot end without another payload; empty: not known.
     """
 
+    state_names: ClassVar[tuple[str, ...]] = ("theta", "optimizer", "round", "wake_ns", "digest", "stuck")
     covers: ClassVar[Mapping[str, tuple[str, ...]]] = {"default_rule": ("ready", "usable")}
     default_rule: ClassVar[bool] = True
 
@@ -177,6 +179,7 @@ class Coded(State):
         Capability: θ and the optimizer are all that a run with another number of workers needs.
     """
 
+    state_names = (*State.state_names, "assignment", "decoders")
     covers: ClassVar[Mapping[str, tuple[str, ...]]] = {
         **State.covers,
         "default_update": ("fold", "add", "step"),

@@ -14,6 +14,7 @@ from ..kernels import finite
 from ..problems.partition import sparse_codewords
 from ..util.capabilities import Capable
 from ..util.errors import InputError
+from ..util.stateful import Stateful
 
 
 def positive_int(name: str, value: Any) -> int:
@@ -59,7 +60,7 @@ class Context:
     wire: str = ""
 
 
-class Decoder(Capable, ABC):
+class Decoder(Stateful, Capable, ABC):
     """Estimator of a gradient that takes arrivals one by one; an estimate is available after each.
 
     Parameters
@@ -97,6 +98,7 @@ class Decoder(Capable, ABC):
     senders = 1
     robust: ClassVar[bool] = False
     options: ClassVar[tuple[str, ...]] = ("length",)
+    state_names: ClassVar[tuple[str, ...]] = ("accumulator", "touched", "count")
 
     def __init__(
         self, blocks: int, block_shape: tuple[int, ...], dtype: Any = "float32", length: int | None = None
@@ -176,7 +178,7 @@ class Decoder(Capable, ABC):
             The combination of blocks of each codeword.
         """
 
-    def solve(self) -> None:
+    def solve(self) -> None:  # most decoders are always up to date
         """Bring the accumulator up to date."""
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 import numpy as np
@@ -27,6 +28,7 @@ class DeferredDecoder(Decoder):
     """
 
     options = (*Decoder.options, "copy", "capacity")
+    state_names = (*Decoder.state_names, "_received", "_codewords")
 
     def __init__(self, *shape: Any, copy: bool = False, capacity: int | None = None, **common: Any) -> None:
         super().__init__(*shape, **common)
@@ -46,8 +48,8 @@ class DeferredDecoder(Decoder):
         self._codewords.append((indices, values))
         self.count += len(indices)
 
-    def restored(self) -> None:
-        """Make the structure of the codewords of a snapshot."""
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        super().load_state_dict(state)
         self._structure.reset()
         for indices, values in self._codewords:
             self._structure.add_sparse(indices, values)

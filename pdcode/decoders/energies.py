@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..util.stateful import Stateful
+
 FLOOR = 1e-9  # lower bound on noise and block energies, as a fraction of the mean block energy
 STEPS = 20  # EM steps at the first update; one at each later update
 
@@ -32,12 +34,14 @@ def expectation_maximisation(
     )
 
 
-class EmEstimate:
+class EmEstimate(Stateful):
     """Running estimate, with exponential decay, of block energies and payload noise.
 
     Energies or noise that are given are known, and stay; otherwise the `energies` are 1 and the `noise` is 0
     before the first update. `decay`, from 0 to below 1, is the weight of the old estimate after an update.
     """
+
+    state_names = ("energies", "noise", "updates")
 
     def __init__(
         self, blocks: int, decay: float, noise: float | None = None, energies: np.ndarray | None = None

@@ -20,6 +20,7 @@ class LinearDecoder(DeferredDecoder):
     and are read once, when the gradient is needed.
     """
 
+    state_names = (*DeferredDecoder.state_names, "_solved")
     _solved = 0  # number of codewords that the accumulator accounts for; -1: unknown
 
     def _prepare(self, capacity: int) -> Structure:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar
 
 import numpy as np
@@ -33,6 +34,7 @@ class MmseDecoder(LinearDecoder):
     """
 
     options = (*LinearDecoder.options, "covariance", "noise", "decay", "sample")
+    state_names = (*LinearDecoder.state_names, "_estimate", "_updates", "_room")
 
     def __init__(
         self,
@@ -74,8 +76,8 @@ class MmseDecoder(LinearDecoder):
         super().add_sparse(indices, values, payload)
         self._posterior.add_sparse(indices, values)
 
-    def restored(self) -> None:
-        super().restored()
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        super().load_state_dict(state)
         self._posterior = self._prior()
         for indices, values in self._codewords:
             self._posterior.add_sparse(indices, values)

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
 from functools import cache
+from typing import Any
 
 import numpy as np
 
 from ..kernels import combine, specialise
 from ..util.errors import InputError
+from ..util.stateful import Stateful
 from ..util.threads import requested
 
 WORK_PER_THREAD = 1 << 24  # least number of multiplications per thread
 
 
-class PayloadStore:
+class PayloadStore(Stateful):
     """Payloads of the arrivals since the last `clear`, by reference, or copied if `copy` is set.
 
     Payloads that are not copied must stay unchanged until `clear`. `capacity` is the number of rows of e
@@ -23,7 +26,7 @@ class PayloadStore:
     rows of each arrival.
     """
 
-    transient = "_addresses", "count", "sizes"  # in snapshots
+    state_names = ("_payloads",)
 
     def __init__(self, elements: int, dtype: np.dtype, copy: bool = False, capacity: int = 64) -> None:
         self.elements, self.dtype, self.copy = elements, dtype, copy
@@ -53,8 +56,8 @@ class PayloadStore:
         self.sizes.append(rows)
         self.count += rows
 
-    def restored(self) -> None:
-        """Find the payloads of a snapshot where they are now."""
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        super().load_state_dict(state)
         payloads = [*self._payloads]
         self.clear()
         for payload in payloads:

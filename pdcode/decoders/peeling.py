@@ -23,6 +23,7 @@ class PeelingDecoder(DeferredDecoder):
     combination of w blocks when the gradient is needed.
     """
 
+    state_names = (*DeferredDecoder.state_names, "_executed", "_filled")
     _executed = 0  # number of releases that the accumulator accounts for
 
     def _prepare(self, capacity: int) -> Structure:

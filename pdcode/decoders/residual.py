@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar
 
 import numpy as np
@@ -46,8 +47,6 @@ class ResidualDecoder(LinearDecoder):
     robust = True
     options = (*LinearDecoder.options, "tolerance", "faults", "checks")
 
-    transient = "_checked", "_flagged", "_consistent", "_rest", "_rows"  # in snapshots
-
     def __init__(
         self,
         *shape: Any,
@@ -67,11 +66,12 @@ class ResidualDecoder(LinearDecoder):
             positive_int("decoder.faults", faults),
             positive_int("decoder.checks", checks),
         )
-        self._checked = 0  # number of codewords that the verdict covers
-        self._flagged: list[int] = []
-        self._consistent = True
-        self._rest: factor.Factorisation | None = None  # without the flagged arrivals, if any
-        self._rows: np.ndarray | slice = slice(None)  # payload rows that are not flagged
+        self._checked: int  # number of codewords that the verdict covers
+        self._flagged: list[int]
+        self._consistent: bool
+        self._rest: factor.Factorisation | None  # without the flagged arrivals, if any
+        self._rows: np.ndarray | slice  # payload rows that are not flagged
+        self._forget()
 
     @property
     def redundancy(self) -> int:
@@ -168,8 +168,16 @@ class ResidualDecoder(LinearDecoder):
         np.add.at(rounding, owners, weights * noise**2 * squares)
         return FaultSearch(directions, gram, honest, rounding)
 
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        super().load_state_dict(state)
+        self._forget()
+
     def reset(self) -> None:
         super().reset()
+        self._forget()
+
+    def _forget(self) -> None:
+        """Drop the verdict."""
         self._checked, self._flagged, self._consistent = 0, [], True
         self._rest, self._rows = None, slice(None)
 

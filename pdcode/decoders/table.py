@@ -18,6 +18,7 @@ class TableDecoder(Decoder):
     """
 
     options = (*Decoder.options, "rows")
+    state_names = (*Decoder.state_names, "_table", "_received", "_changes")
 
     def __init__(self, *shape: Any, rows: int = 1, **common: Any) -> None:
         super().__init__(*shape, **common)

@@ -23,6 +23,7 @@ class TrackingDecoder(Decoder):
     """
 
     options = (*Decoder.options, "step")
+    state_names = (*Decoder.state_names, "_squared")
 
     def __init__(self, *shape: Any, step: float = 1.0, **common: Any) -> None:
         super().__init__(*shape, **common)

@@ -373,17 +373,18 @@ cdef class Events:
         """Advance rank 0's processor by the time of an update."""
         events_step(&self.state)
 
-    def saved(self):
-        """Return the state as arrays of int64, None for those that there are not."""
+    def state_dict(self):
+        """Return a copy of the state: arrays of int64, or None for those that there are not."""
         cdef events *e = &self.state
         numbers = numpy.array([e.now, e.in_free, e.out_free, e.ingress, e.egress, e.t_recv, e.dispatched,
                                e.arrived, e.dead, e.oldest, e.held])
-        arrays = self.flights.view(numpy.int64), self.inbox, self.ups, self.arrivals, self.own
-        return [numbers, *(None if each is None else each.reshape(-1).copy() for each in arrays),
-                None if self.deaf is None else self.deaf.copy()]
+        arrays = {"flights": self.flights.view(numpy.int64), "inbox": self.inbox, "ups": self.ups,
+                  "arrivals": self.arrivals, "own": self.own, "deaf": self.deaf}
+        return {"numbers": numbers} | {
+            name: None if each is None else each.reshape(-1).copy() for name, each in arrays.items()}
 
-    def restore(self, saved):
-        """Restore a state that `saved` returned, of a queue with the same arguments.
+    def load_state_dict(self, state):
+        """Set the state to one that `state_dict` returned for a queue with the same arguments.
 
         Raises
         ------
@@ -393,17 +394,17 @@ cdef class Events:
         cdef events *e = &self.state
         cdef Py_ssize_t i, place
         cdef int64_t[::1] numbers, inbox
-        given, flights, passed, ups, arrivals, own, deaf = saved
-        if ups is not None:
+        if state["ups"] is not None:
             self.own_sizes()
-        arrays = [(self.flights.view(numpy.int64), flights), (self.inbox, passed), (self.ups, ups),
-                  (self.arrivals, arrivals), (self.own, own), (self.deaf, deaf)]
-        for mine, its in arrays:
+        arrays = {"flights": self.flights.view(numpy.int64), "inbox": self.inbox, "ups": self.ups,
+                  "arrivals": self.arrivals, "own": self.own, "deaf": self.deaf}
+        for name, mine in arrays.items():
+            its = state[name]
             if mine is not None:
                 if numpy.any(its > LAST) or numpy.any(its < -LAST):
                     raise ValueError("a time out of range")
                 mine.reshape(-1)[:] = its
-        numbers = numpy.array(given, numpy.int64)
+        numbers = numpy.array(state["numbers"], numpy.int64)
         workers = numpy.arange(e.workers)
         keys = self.flights["key"]
         keys &= ~(WORKERS - 1)

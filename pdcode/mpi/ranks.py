@@ -21,7 +21,7 @@ from ..problems import DataSource
 from ..schemes import delay_model, make_scheme
 from ..stragglers import WorkerDelays
 from ..training import link_sizing
-from ..training.checkpoint import Checkpoints, Found, folder_of
+from ..training.checkpoint import Checkpoint, Checkpoints, folder_of
 from ..training.session import TrainingRun, close_trace, identity, open_trace
 from ..training.setup import Components, WorkerFactory
 from ..training.worker import work
@@ -41,7 +41,7 @@ def coordinate(
     components: Components,
     comm: MPI.Intracomm | None = None,
     given: Config | None = None,
-    found: Found | None = None,
+    found: Checkpoint | None = None,
     resume: bool = False,
 ) -> int:
     """Run rank 0: set the workers up, train, close the trace and print its path; return the exit code.
@@ -55,7 +55,7 @@ def coordinate(
         Rank 0 and the workers; default: all ranks.
     given : Config, optional
         The configuration as it was given, for checkpoints; default: that of the components.
-    found : Found, optional
+    found : Checkpoint, optional
         Checkpoint with which the run goes on.
     resume : bool
         Whether to take a checkpoint when a signal ends the run, even if no others are taken.
@@ -82,7 +82,7 @@ def coordinate(
             components.scheme.placement.seed_secrets()
             for worker in range(fleet.workers):
                 arrays = components.scheme.placement.worker_data(source, worker)
-                fleet.set_up(worker, facts | {"pace": planned, "kept": places[worker]}, arrays)
+                fleet.set_up(worker, facts | {"pace": planned, "memory": places[worker]}, arrays)
             if config.workers.spares:  # the data stay here
                 fleet.relieve = partial(relief, components, source, empty if keeps else None)
                 fleet.joins_ns = faults.joins(config)
@@ -125,7 +125,7 @@ def serve(config: Config, comm: MPI.Intracomm | None = None) -> int:
                 depart(0)
             return 0
         facts, arrays = given
-        place = facts["kept"]
+        place = facts["memory"]
         scheme = make_scheme(with_resolved(config, facts["resolved"]))
         factory = WorkerFactory(scheme, link.worker, arrays, facts)
         if facts["pace"] is not None:
@@ -140,7 +140,7 @@ def serve(config: Config, comm: MPI.Intracomm | None = None) -> int:
         worker = factory.build(link.connect(factory.layouts))
         if isinstance(link, AllreduceLink):
             link.state, link.check = factory.scheme.state(factory.problem), config.reduce.check
-            link.save, worker.kept = worker.save, [worker.encoders, link.state]
+            link.save, worker.stateful["state"] = worker.save, link.state
         if not worker.recall(place):
             damaged = f"worker {link.worker}: its part of the checkpoint is damaged"
             if isinstance(link, AllreduceLink):
@@ -155,13 +155,13 @@ def serve(config: Config, comm: MPI.Intracomm | None = None) -> int:
     return 0
 
 
-def memory_places(config: Config, run: str, found: Found | None) -> list[tuple[str, str, int]]:
+def memory_places(config: Config, run: str, found: Checkpoint | None) -> list[tuple[str, str, int]]:
     """Return where each worker writes its part of checkpoints.
 
     That is a folder, the run, and the task to go on with; -1: with an empty memory.
     """
     workers, folder = range(config.workers.count), str(folder_of(config.trace.path))
-    tasks = {} if found is None else {worker: found.header.tasks[worker] for worker in found.kept}
+    tasks = {} if found is None else {worker: found.header.tasks[worker] for worker in found.saved}
     return [(folder, run, tasks.get(worker, -1)) for worker in workers]
 
 
@@ -169,7 +169,7 @@ def relief(
     components: Components, source: DataSource, places: list[tuple[str, str, int]] | None, worker: int
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Return facts and arrays for a rank that takes the place of a worker."""
-    facts = components.facts | {"pace": None, "kept": places and places[worker]}
+    facts = components.facts | {"pace": None, "memory": places and places[worker]}
     return facts, components.scheme.placement.worker_data(source, worker)
 
 

@@ -34,6 +34,7 @@ from ..problems import Problem
 from ..problems.partition import Blocks, Unit
 from ..transport.layout import Layout, Pair
 from ..transport.messages import Reply, Task
+from ..util.stateful import Stateful
 from .base import CodewordRule, Scheme, Work
 
 
@@ -115,8 +116,10 @@ class Transform:
             chunks[:] = down.T @ part @ across
 
 
-class Coefficients:
+class Coefficients(Stateful):
     """Source of the coefficients of another source's vector."""
+
+    state_names = ("_source",)
 
     def __init__(self, source: Source, transform: Transform) -> None:
         self._source, self._transform = source, transform
@@ -128,7 +131,7 @@ class Coefficients:
         return loss
 
 
-class LargestOfChunks:
+class LargestOfChunks(Stateful):
     """Selector of the coefficients of largest absolute value of each chunk.
 
     Parameters

@@ -22,12 +22,13 @@ from msgspec import Meta
 from ..config import NonNegative, Real, Tables
 from ..kernels import finite, optimize, specialise
 from ..problems import Problem
+from ..util.stateful import Stateful
 from .local import InnerOptimizer, Local
 
 Decay = Annotated[float, Meta(ge=0, lt=1)]
 
 
-class InnerAdamW:
+class InnerAdamW(Stateful):
     """AdamW for local steps: θ ← (1 - ηλ)θ, then a step of Adam.
 
     Parameters
@@ -45,6 +46,8 @@ class InnerAdamW:
     first, second : ndarray, shape (size,)
         Running means of the gradient and of its square.
     """
+
+    state_names = ("steps", "first", "second")
 
     def __init__(self, options: DiLoCo.Options, size: int, dtype: np.dtype) -> None:
         self.steps, self.first, self.second = 0, np.zeros(size, dtype), np.zeros(size, dtype)

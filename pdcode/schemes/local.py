@@ -20,17 +20,18 @@ from ..problems import GradientPlan, Problem
 from ..transport.layout import Layout
 from ..transport.messages import Reply, Task
 from ..util.rng import BatchSampler
+from ..util.stateful import Stateful
 from .base import Scheme, TaskSize, Work
 
 
 class InnerOptimizer(Protocol):
-    """Optimizer of a worker's local steps; it may keep a state from task to task."""
+    """Optimizer of a worker's local steps; with checkpoints it is `Stateful`."""
 
     def step(self, theta: np.ndarray, gradient: np.ndarray) -> None:
         """Move θ, shape (size,), in place; the gradient, shape (size,), may be overwritten."""
 
 
-class InnerSGD:
+class InnerSGD(Stateful):
     """Local gradient steps, without a state."""
 
     def __init__(self, rate: float, dtype: np.dtype) -> None:
@@ -41,7 +42,7 @@ class InnerSGD:
         theta -= gradient
 
 
-class LocalSteps:
+class LocalSteps(Stateful):
     """Source of the displacement: θ before minus θ after H local steps, each on its own mini-batch.
 
     Parameters
@@ -57,6 +58,8 @@ class LocalSteps:
     weight : float
         Factor of the displacement.
     """
+
+    state_names = ("inner",)
 
     def __init__(
         self, plan: GradientPlan, batches: BatchSampler, steps: int, inner: InnerOptimizer, weight: float

@@ -37,6 +37,7 @@ from ..problems.partition import Blocks, Unit
 from ..transport.base import Arrival
 from ..transport.layout import Layout
 from ..transport.messages import Order, Reply, Task
+from ..util.stateful import Stateful
 from .base import COUNTING, SENDS_THETA, SEVERAL_ROUNDS, Scheme, Work
 
 Factor = tuple[Blocks, int]
@@ -81,6 +82,8 @@ class PowerState(State):
         Key of the first Q.
     """
 
+    state_names = (*State.state_names, "_flat_p", "_flat_q", "_sums", "_came")
+
     def __init__(
         self,
         theta: np.ndarray,
@@ -97,7 +100,8 @@ class PowerState(State):
         self._decoders = [SummingDecoder(1, (len(theta),), theta.dtype)]
         last = np.empty(sum(r * layer.inputs for layer, r in factors), theta.dtype)
         last[:] = np.random.default_rng(seed).standard_normal(len(last))
-        bodies = [last], [np.empty(sum(r * layer.outputs for layer, r in factors), theta.dtype)]
+        first = np.zeros(sum(r * layer.outputs for layer, r in factors), theta.dtype)
+        self._flat_q, self._flat_p, bodies = last, first, ([last], [first])
         self._q, self._p = (bases(body[0], factors, number) for number, body in enumerate(bodies))
         bodies[0].insert(0, theta)
         self._bodies = [[part.view(np.uint8) for part in body] for body in bodies]
@@ -142,7 +146,7 @@ class PowerState(State):
         return self.optimizer.step(self.theta, self._units, self._decoders, damping, share)
 
 
-class Residual:
+class Residual(Stateful):
     """What a worker has not sent; both rounds share it.
 
     Attributes
@@ -154,14 +158,18 @@ class Residual:
         Views of it, for each layer.
     """
 
+    state_names = ("loss", "flat")
+
     def __init__(self, size: int, dtype: np.dtype, factors: Sequence[Factor]) -> None:
         self.loss, self.flat = float("nan"), np.zeros(size, dtype)
         self.weights = [weights(layer, self.flat) for layer, _ in factors]
         self.biases = [biases(layer, self.flat) for layer, _ in factors]
 
 
-class FirstRound:
+class FirstRound(Stateful):
     """A worker's side of round 0: adds its gradient to the residual, and sends P = M Q and the biases."""
+
+    state_names = ("_source", "_residual", "_sound")
 
     def __init__(self, source: Source, residual: Residual, factors: Sequence[Factor], reply: Reply) -> None:
         self._source, self._residual, self._factors, self._reply = source, residual, factors, reply
@@ -197,11 +205,14 @@ class FirstRound:
         self._sound = False
 
 
-class SecondRound:
+class SecondRound(Stateful):
     """A worker's side of round 1: sends Q = Mᵀ P, and takes P Qᵀ out of the residual."""
+
+    state_names = ("_p", "_sound")  # the residual is saved with the first round
 
     def __init__(self, residual: Residual, factors: Sequence[Factor], reply: Reply) -> None:
         self._residual, self._factors, self._reply, self._q = residual, factors, reply, reply.payloads
+        self._p: list[np.ndarray] = []
         self._sound = False
 
     def encode(self, theta: np.ndarray, task: Task) -> float:

@@ -38,6 +38,8 @@ class RandomElements(Assignment):
     seed, workers : int
     """
 
+    state_names = ("_tasks",)
+
     def __init__(
         self, units: Sequence[Unit], rows: Sequence[int], dtype: np.dtype, seed: int, workers: int
     ) -> None:

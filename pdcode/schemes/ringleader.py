@@ -50,6 +50,7 @@ class GradientTable(Decoder):
     """
 
     options = (*Decoder.options, "workers", "gradients")
+    state_names = (*Decoder.state_names, "_means", "_later", "_counts", "_stepped", "_last")
 
     def __init__(self, *shape: Any, workers: int = 1, gradients: float = 1.0, **common: Any) -> None:
         super().__init__(*shape, **common)
@@ -58,7 +59,8 @@ class GradientTable(Decoder):
             (workers, size), self.dtype
         )  # of each worker's gradients in the table of its last one
         # This round's table and the next one's: sum of the means, and number of gradients by worker.
-        self._sums = self.accumulator, np.zeros(size, self.dtype)
+        self._later = np.zeros(size, self.dtype)
+        self._sums = self.accumulator, self._later
         self._counts = np.zeros((2, workers), np.int64)
         self._stepped = np.zeros(workers, bool)  # workers that have had their step of this round
         self._last = 0, 0  # table and worker of the last gradient

@@ -110,7 +110,7 @@ class Aggregate(Decoder):
     """
 
     options = (*Decoder.options, "rule", "liars", "radius", "workers")
-    transient = ("_solved",)  # in snapshots
+    state_names = (*Decoder.state_names, "_received", "_before", "_solved")
 
     def __init__(
         self,

@@ -37,6 +37,7 @@ from ..transport.layout import Codewords, Layout
 from ..transport.messages import Reply, Task
 from ..util.memory import ensure_fits
 from ..util.rng import BatchSampler
+from ..util.stateful import Stateful
 from .base import ALONE, SENDS_THETA, Scheme, TaskSize, Work
 from .placement import Placement
 
@@ -49,6 +50,8 @@ class Parts(Assignment):
     workers, parts : int
         Number of workers, and of parts of each.
     """
+
+    state_names = ("_tasks",)
 
     def __init__(self, units: Sequence[Unit], dtype: np.dtype, workers: int, parts: int) -> None:
         super().__init__(units, [1] * len(units), dtype)
@@ -64,7 +67,7 @@ class Parts(Assignment):
         return [(np.full((1, 1), row, np.int32), one)] * len(self.layers)
 
 
-class PartGradient:
+class PartGradient(Stateful):
     """Source of the gradient of a part of a worker's rows: the part that a task's row number says.
 
     Parameters

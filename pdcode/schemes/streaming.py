@@ -25,7 +25,7 @@ import numpy as np
 
 from ..coding import builders, flops
 from ..coding.assignments import Assignment
-from ..coding.memory import PayloadEncoder
+from ..coding.memory import Memoryless, PayloadEncoder
 from ..coding.optimizers import Optimizer
 from ..coding.policies import Seen
 from ..coding.state import Coded, State
@@ -66,6 +66,8 @@ class StreamedState(Coded):
     count : int or None
         Number of workers from which an update needs every part; None: the policy decides.
     """
+
+    state_names = (*Coded.state_names, "_came")
 
     def __init__(
         self,
@@ -108,7 +110,7 @@ class StreamedState(Coded):
         return norm
 
 
-class PartEncoder:
+class PartEncoder(Memoryless):
     """A worker's side: both passes with the first part, and the products of each part.
 
     Parameters
@@ -121,14 +123,17 @@ class PartEncoder:
         Receives the payloads of all parts.
     """
 
+    state_names = ("_loss",)
+
     def __init__(self, plan: GradientPlan, batches: BatchSampler, reply: Reply) -> None:
+        super().__init__(reply)
         self._plan, self._batches, self._replies = plan, batches, reply.parts
         one = np.ones((1, 1), reply.layout.dtype)
         layers = range(len(reply.layout.units))
         self._words = [
             [(np.full((1, 1), part, np.int32), one) for _ in layers] for part in range(len(reply.parts))
         ]
-        self._reply, self._loss = reply, float("nan")
+        self._loss = float("nan")
 
     def encode(self, theta: np.ndarray, task: Task) -> float:
         if task.part == 0:
@@ -138,12 +143,6 @@ class PartEncoder:
         for sent, view in zip(self._reply.payloads, self._plan.views, strict=True):
             sent[:] = view  # a message of its own, as the last one may still be leaving
         return self._loss
-
-    def quantise(self, keys: tuple[int, int, int]) -> None:
-        self._reply.write(*keys)
-
-    def rollback(self) -> None:
-        pass
 
 
 def in_parts(config: Config) -> bool:

@@ -22,11 +22,12 @@ from ..problems import Problem
 from ..problems.partition import Unit
 from ..transport.codewords import Chunks
 from ..transport.layout import Layout, Pair
+from ..util.stateful import Stateful
 from .base import CodewordRule, Work
 from .elements import SingleElements
 
 
-class Largest:
+class Largest(Stateful):
     """Selector of the elements of largest absolute value in each chunk; of equal ones the first.
 
     Parameters

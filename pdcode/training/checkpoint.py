@@ -1,13 +1,13 @@
-"""Checkpoints: files beside a trace, from which a run that has ended goes on (``--resume``).
+"""Checkpoints: files beside a trace, from which a run that has ended resumes (``--resume``).
 
-The folder ``<trace>.checkpoint`` has two generations of what rank 0 knows, and of what each worker has in its
-memory. Rank 0 takes a snapshot, which another thread writes, and marks the next task of every worker: with
-it the worker writes its own file, before it computes. A payload that was on its way at the snapshot is not in
-it, whatever becomes of it later; the worker's file has it as one that rank 0 has dropped. What a worker has
-written thus belongs to the snapshot if it was written at the task that was next for the worker then.
+The folder ``<trace>.checkpoint`` has two generations of rank 0's state, and of each worker's. Rank 0 copies
+its state, which another thread writes, and marks the next task of every worker: at that task the worker
+writes its own file, before it computes. A payload that was on its way when rank 0 copied its state is not in
+the state, even if it arrives later; the worker's file has it as one that rank 0 has dropped. A worker's file
+thus belongs to that file of rank 0 in which the worker's next task has the same number.
 
-On the virtual clock the workers, and all that is on its way, are in the snapshot: the run goes on as if it
-had never stopped.
+On the virtual clock the workers, and all messages on their way, are in rank 0's file: the resumed run is the
+one that never stopped.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from ..trace import ResumePoint, TraceReader, opening
 from ..util import checked
 from ..util.errors import InputError, reason, short_repr
 from ..util.formats import workers_named
-from . import snapshot
+from ..util.stateful import load_state, part, state_of
 from .memories import Memory, worker_file
 from .setup import prepare
 
@@ -38,7 +38,7 @@ FREE_KEYS = {"workers.spares"}
 
 
 class Coordinates(msgspec.Struct):
-    """Header of rank 0's file.
+    """Rank 0's file.
 
     Attributes
     ----------
@@ -50,12 +50,14 @@ class Coordinates(msgspec.Struct):
         Time, and version of θ.
     tasks : list of int
         Number of each worker's next task.
+    traffic : (int, int)
+        Bytes that rank 0 has received and sent.
     rows : dict of str to int
         Rows of the trace's tables.
     local : bool
-        Whether the workers are in the snapshot, on the virtual clock.
-    tree : object
-        Of the snapshot.
+        Whether the workers are in the state, on the virtual clock.
+    state : dict
+        State of rank 0's objects, see `TrainingRun.stateful`.
     """
 
     run: str
@@ -64,9 +66,10 @@ class Coordinates(msgspec.Struct):
     t_ns: int
     version: int
     tasks: list[int]
+    traffic: tuple[int, int]
     rows: dict[str, int]
     local: bool
-    tree: Any
+    state: dict[str, Any]
 
 
 def folder_of(trace: str | Path) -> Path:
@@ -98,25 +101,24 @@ class Checkpoints:
 
     def take(
         self,
-        root: object,
+        stateful: object,
         t_ns: int,
         version: int,
         tasks: Sequence[int],
         rows: Mapping[str, int],
+        traffic: tuple[int, int],
         local: bool,
     ) -> None:
-        """Take a snapshot of rank 0's state; another thread writes it."""
+        """Copy the state of rank 0's objects; another thread writes it."""
         self.wait()
-        taken = snapshot.take(root)
-        header = Coordinates(
-            self.run, self._config, self._resolved, t_ns, version, [*tasks], dict(rows), local, taken.tree
-        )
-        self._thread = threading.Thread(target=self._write, args=(header, taken.contents))
+        given, state = (self._config, self._resolved), state_of(stateful)
+        header = Coordinates(self.run, *given, t_ns, version, [*tasks], traffic, dict(rows), local, state)
+        self._thread = threading.Thread(target=self._write, args=(header,))
         self._thread.start()
 
-    def _write(self, header: Coordinates, contents: Sequence[bytes]) -> None:
+    def _write(self, header: Coordinates) -> None:
         try:
-            checked.write(self.folder / "coordinator", header, contents)
+            checked.write(self.folder / "coordinator", header)
             self.taken += 1
         except OSError as error:
             self._print(f"{self.folder}: no checkpoint was written: {reason(error)}")
@@ -128,28 +130,27 @@ class Checkpoints:
             self._thread = threading.Thread()
 
 
-class Found:
-    """A checkpoint with which a run goes on.
+class Checkpoint:
+    """A checkpoint with which a run resumes.
 
     Attributes
     ----------
     header : Coordinates
-    kept : list of int
-        Workers whose memory is in files.
+    saved : list of int
+        Workers whose state is in files.
     lines : list of str
         What the user should know.
     """
 
-    def __init__(self, path: Path, header: Coordinates, contents: list[bytes], kept: list[int]) -> None:
-        self.path, self.header, self.kept = path, header, kept
-        self._contents = contents
+    def __init__(self, path: Path, header: Coordinates, saved: list[int]) -> None:
+        self.path, self.header, self.saved = path, header, saved
         self.lines: list[str] = []
 
     @property
     def lacking(self) -> list[int]:
-        """Workers whose memory is not there."""
+        """Workers whose state is not there."""
         workers = range(0 if self.header.local else len(self.header.tasks))
-        return [worker for worker in workers if worker not in self.kept]
+        return [worker for worker in workers if worker not in self.saved]
 
     @property
     def config(self) -> Config:
@@ -170,42 +171,44 @@ class Found:
             return config
         return msgspec.structs.replace(self.config, **{name: getattr(config, name) for name in FREE})
 
-    def restore(self, root: dict[str, Any], config: Config) -> None:
-        """Restore rank 0's state.
+    def restore(self, stateful: dict[str, Any], config: Config) -> None:
+        """Load the state of rank 0's objects.
 
         Raises
         ------
         InputError
             If the checkpoint is of something else.
         """
-        try:
-            if len(self.header.tasks) == config.workers.count:
-                snapshot.restore(root, snapshot.Snapshot(self.header.tree, self._contents))
-            else:
-                self._restore_others(root, config)
-        except snapshot.Mismatch as error:
-            raise InputError(f"{self.path}: it does not fit this run: {error}") from None
+        if len(self.header.tasks) == config.workers.count:
+            self._load(stateful)
+        else:
+            self._restore_others(stateful, config)
 
-    def _restore_others(self, root: dict[str, Any], config: Config) -> None:
-        """Restore the state of a run with another number of workers: θ, the optimizer and counts."""
-        state, before, now = root["state"], len(self.header.tasks), config.workers.count
+    def _load(self, stateful: dict[str, Any]) -> None:
+        with part(f"{self.path}: it does not fit this run"):
+            load_state(stateful, self.header.state)
+
+    def _restore_others(self, stateful: dict[str, Any], config: Config) -> None:
+        """Load the state of a run with another number of workers: θ, the optimizer and counts."""
+        state, before, now = stateful["state"], len(self.header.tasks), config.workers.count
         if not (isinstance(state, Coded) and state.resizes) or config.memory.kind not in ("none", "worker"):
             raise InputError(
                 f"workers.count: {now}, and {before} in the checkpoint {self.path}: scheme "
                 f"'{config.scheme.name}' with memory.kind '{config.memory.kind}' has something of each worker"
             )
         was = prepare(self.config).state.core
-        snapshot.restore(root | {"state": was}, snapshot.Snapshot(self.header.tree, self._contents))
+        stateful["coordinator"].roster.rejoin(before)
+        self._load(stateful | {"state": was})
         state.theta[:] = was.theta
-        state.optimizer.restore(was.optimizer.state)
-        root["coordinator"].update.begin()
+        state.optimizer.load_state_dict(was.optimizer.state_dict())
+        stateful["coordinator"].update.begin()
         self.lines.append(
             f"workers.count: {now}, before {before}: payloads of the unfinished update are dropped, and of "
             "memories those of other workers"
         )
 
 
-def find(config: Config) -> Found | None:
+def find(config: Config) -> Checkpoint | None:
     """Return the newest whole checkpoint of a configuration's trace; None if there is none.
 
     Of two, the newer is taken if all workers have written theirs; else the older one if they have.
@@ -218,13 +221,13 @@ def find(config: Config) -> Found | None:
     """
     folder = folder_of(config.trace.path)
     newest = folder / "coordinator"
-    found, problems = list[Found](), list[str]()
+    found, problems = list[Checkpoint](), list[str]()
     for path in (newest, checked.older(newest)):
         if not path.exists():
             continue
         try:
-            header, contents = checked.read(path, Coordinates)
-            found.append(Found(path, header, contents, kept(folder, header)))
+            header = checked.read(path, Coordinates)
+            found.append(Checkpoint(path, header, saved_workers(folder, header)))
         except InputError as error:
             problems.append(str(error))
     if not found:
@@ -247,14 +250,14 @@ def find(config: Config) -> Found | None:
     return best
 
 
-def kept(folder: Path, header: Coordinates) -> list[int]:
-    """Return the workers whose files belong to a snapshot of rank 0."""
+def saved_workers(folder: Path, header: Coordinates) -> list[int]:
+    """Return the workers whose files belong to a file of rank 0."""
     workers = []
     for worker, task in enumerate(() if header.local else header.tasks):
         path = worker_file(folder, worker)
         for each in (path, checked.older(path)):
             try:
-                memory, _ = checked.read(each, Memory, contents=False)
+                memory = checked.read(each, Memory, arrays=False)
             except InputError:
                 continue
             if (memory.run, memory.worker, memory.task) == (header.run, worker, task):
@@ -263,7 +266,7 @@ def kept(folder: Path, header: Coordinates) -> list[int]:
     return workers
 
 
-def check(found: Found, config: Config) -> None:
+def check(found: Checkpoint, config: Config) -> None:
     """Refuse a checkpoint of another configuration.
 
     Raises

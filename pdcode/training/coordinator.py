@@ -14,6 +14,7 @@ from ..trace import Recorder
 from ..trace.schema import ALONE, APPLIED, CLIPPED, DRAINED, ENOUGH, REFUSED, TIME, USED, WASTED
 from ..transport.base import Arrival, Fleet
 from ..transport.events import Died, Event, Interrupted, Joined, Left, Overdue, SaveDue, Stray, Timeout
+from ..util.stateful import Stateful
 from .incidents import Incidents
 from .liveness import NEVER_NS, Liveness
 from .roster import DEAD, LEFT, MISSING, OVERDUE, STOPPED, Roster
@@ -27,7 +28,7 @@ Observe = Callable[[int, "Coordinator"], str]
 """``observe(now_ns, coordinator)``: called after each event; returns why the run ends, or an empty string."""
 
 
-class Coordinator:
+class Coordinator(Stateful):
     """Coordinator of a run, on rank 0.
 
     Parameters
@@ -64,8 +65,9 @@ class Coordinator:
         Whether tasks are in flight already when `run` is called.
     """
 
-    transient = (  # in snapshots
-        "fleet", "state", "theta", "trace", "interrupted", "resumed", "_observe", "_drain_ns", "_fused",
+    state_names = (
+        "roster", "update", "liveness", "saving", "incidents", "clip", "stopping", "stuck", "t_stop_ns",
+        "drain_until_ns",
     )  # fmt: skip
 
     def __init__(

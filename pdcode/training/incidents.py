@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from ..trace import Recorder
 from ..transport.base import Arrival, RankInfo
 from ..util.formats import workers_named
+from ..util.stateful import Stateful
 from .roster import Roster
 
 
@@ -18,7 +19,7 @@ def missing_message(worker: int, task: int, sent_ns: int) -> str:
     return f"worker {worker} had not answered task {task}, sent at {1e-9 * sent_ns:.3f} s, when the run ended"
 
 
-class Incidents:
+class Incidents(Stateful):
     """Recorder of incidents.
 
     Parameters
@@ -35,7 +36,7 @@ class Incidents:
         Lines for the user, which the monitor prints and clears.
     """
 
-    transient = ("_trace",)  # in snapshots
+    state_names = ("notes", "_refused")
 
     def __init__(self, trace: Recorder, roster: Roster, lost_with: str = "") -> None:
         self._trace, self._roster, self._lost_with = trace, roster, lost_with

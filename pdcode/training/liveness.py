@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 
 from ..transport.events import Overdue
+from ..util.stateful import Stateful
 from .roster import BUSY, Roster
 
 NEVER_NS = 1 << 62
@@ -15,7 +16,7 @@ CHECKS = 4
 """Checks are rarer where the shortest limit is more than so many times the longest time between them."""
 
 
-class Liveness:
+class Liveness(Stateful):
     """Observer of the workers' task times, which posts those that are overdue.
 
     Parameters
@@ -28,7 +29,7 @@ class Liveness:
         When to check next.
     """
 
-    transient = ("_enabled",)  # in snapshots
+    state_names = ("due_ns",)
 
     def __init__(self, roster: Roster) -> None:
         self._roster, self.due_ns, self._enabled = roster, LONGEST_CHECK_NS, True

@@ -1,4 +1,4 @@
-"""A worker's part of a checkpoint: a file of what it keeps from task to task."""
+"""A worker's part of a checkpoint: a file with the state of what computes its payloads."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ import msgspec
 
 from ..util import checked
 from ..util.errors import Failure, InputError, reason
-from . import snapshot
+from ..util.stateful import load_state, state_of
 
 
 class Memory(msgspec.Struct):
-    """Header of a worker's file: the run, the worker, its next task, and the tree of the snapshot."""
+    """A worker's file: the run, the worker, its next task, and the state."""
 
     run: str
     worker: int
     task: int
-    tree: Any
+    state: Any
 
 
 def worker_file(folder: Path, worker: int) -> Path:
@@ -27,7 +27,7 @@ def worker_file(folder: Path, worker: int) -> Path:
 
 
 class Memories:
-    """Writer of what a worker keeps from task to task.
+    """Writer and reader of a worker's state.
 
     Parameters
     ----------
@@ -40,29 +40,29 @@ class Memories:
     def __init__(self, folder: str, run: str, worker: int) -> None:
         self._path, self._run, self._worker = worker_file(Path(folder), worker), run, worker
 
-    def write(self, state: object, task: int) -> None:
-        """Write the state before a task.
+    def write(self, stateful: object, task: int) -> None:
+        """Write the state of objects before a task.
 
         Raises
         ------
         Failure
             If that fails.
         """
-        taken = snapshot.take(state)
+        memory = Memory(self._run, self._worker, task, state_of(stateful))
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            checked.write(self._path, Memory(self._run, self._worker, task, taken.tree), taken.contents)
+            checked.write(self._path, memory)
         except OSError as error:
             raise Failure(f"{self._path}: cannot write a checkpoint: {reason(error)}") from None
 
-    def read(self, state: object, task: int) -> bool:
-        """Restore the state that was written before a task; return whether there was one that fits."""
+    def read(self, stateful: object, task: int) -> bool:
+        """Load the state that was written before a task; return whether there was one that fits."""
         for path in (self._path, checked.older(self._path)):
             try:
-                header, contents = checked.read(path, Memory)
-                if (header.run, header.worker, header.task) == (self._run, self._worker, task):
-                    snapshot.restore(state, snapshot.Snapshot(header.tree, contents))
+                memory = checked.read(path, Memory)
+                if (memory.run, memory.worker, memory.task) == (self._run, self._worker, task):
+                    load_state(stateful, memory.state)
                     return True
-            except (InputError, snapshot.Mismatch):
+            except InputError:
                 continue
         return False

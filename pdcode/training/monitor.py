@@ -14,6 +14,7 @@ from ..config import Config
 from ..problems import Problem
 from ..trace import Recorder
 from ..util.formats import workers_named
+from ..util.stateful import Stateful
 from .coordinator import Coordinator
 
 INTERRUPTED = "interrupted"  # reason to stop: the user's wish
@@ -26,7 +27,7 @@ SHARE = 20  # measuring takes at most 1/20 of rank 0's time, as arrivals wait me
 Print = Callable[[str], None]
 
 
-class Monitor:
+class Monitor(Stateful):
     """Monitor, called by the coordinator after each arrival; most calls do nothing.
 
     Parameters
@@ -45,9 +46,9 @@ class Monitor:
         Whether gradients are computed, and a loss can be measured.
     """
 
-    transient = (  # in snapshots
-        "problem", "trace", "print_line", "stop", "_wall_ns", "_plan", "_every_ns", "_until_ns", "_updates",
-        "_due_ns", "_wall_due_ns", "_strikes",
+    state_names = (
+        "loss", "accuracy", "grad_norm", "spent_ns", "reached", "failed", "_measure_ns", "_line_ns",
+        "_last_line", "_line_at_ns", "_waited", "_struck_ns", "_last_version",
     )  # fmt: skip
 
     def __init__(

@@ -20,14 +20,19 @@ from collections.abc import Collection
 
 from ..kernels import roster
 from ..trace.schema import FATES, LOST, LOST_AT_RANK_0
+from ..util.stateful import Stateful
 from .task_times import TaskTimes
 
 IDLE, BUSY, OVERDUE, MISSING, DEAD, LEFT, STOPPED = roster.STATES
 IN_FLIGHT = BUSY, OVERDUE
 GONE = DEAD, LEFT
+COUNTERS = (
+    "tasks", "replies", "awaited", "flags", "sent_ns", "begun_ns", "busy_ns", "overdue_ns", "waited_ns",
+    "refused", "strays", "flagged",
+)  # fmt: skip
 
 
-class Roster(roster.WorkerCounters):
+class Roster(Stateful, roster.WorkerCounters):
     """State and counters of each worker.
 
     Parameters
@@ -44,6 +49,10 @@ class Roster(roster.WorkerCounters):
         Payloads of each worker that are not finite or answer another task, messages that answer none, and
         payloads rejected as outliers.
     """
+
+    state_names = (
+        *COUNTERS, "states", "idle", "arrivals", "outstanding", "overdue_count", "fates", "times", "unsaved"
+    )  # fmt: skip
 
     def __init__(self, workers: int) -> None:
         self.states, self.idle = [IDLE] * workers, list(range(workers))
@@ -149,9 +158,3 @@ class Roster(roster.WorkerCounters):
         """Return each worker's mean time from dispatch to arrival; of its first task so far without any."""
         columns = zip(self.busy_ns, self.replies, self.sent_ns, strict=True)
         return [busy / replies if replies else now_ns - sent for busy, replies, sent in columns]
-
-
-COUNTERS = (
-    "tasks", "replies", "awaited", "flags", "sent_ns", "begun_ns", "busy_ns", "overdue_ns", "waited_ns",
-    "refused", "strays", "flagged",
-)  # fmt: skip

@@ -7,12 +7,13 @@ from collections.abc import Callable, Iterator
 from ..transport.base import Fleet
 from ..transport.events import Event, Interrupted, SaveDue
 from ..transport.layout import SAVE, UNDO
+from ..util.stateful import Stateful
 from .liveness import NEVER_NS
 from .roster import Roster
 from .update import Update
 
 
-class Saving:
+class Saving(Stateful):
     """Observer that posts when a checkpoint is due: at its period, and when the user asks for the end.
 
     Parameters
@@ -31,7 +32,7 @@ class Saving:
         When the next one is due.
     """
 
-    transient = "_fleet", "save", "every_ns", "_asked_ns"  # in snapshots
+    state_names = ("due_ns",)
 
     def __init__(self, fleet: Fleet, roster: Roster, update: Update) -> None:
         self._fleet, self._roster, self._update = fleet, roster, update

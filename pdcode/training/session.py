@@ -19,8 +19,9 @@ from ..transport.base import Fleet, RankInfo
 from ..util.errors import Failure, InputError, prefix_errors
 from ..util.formats import duration, workers_named
 from ..util.output import print_line
+from ..util.stateful import state_of
 from . import checkpoint
-from .checkpoint import Checkpoints, Found
+from .checkpoint import Checkpoint, Checkpoints
 from .fused import make_coordinator
 from .monitor import INTERRUPTED, Monitor, Print
 from .setup import Components
@@ -49,13 +50,11 @@ class TrainingRun:
         Whether gradients are computed.
     drain_ns : int, optional
         Longest wait for the tasks in flight after the stop; default: that of the coordinator.
-    found : Found, optional
+    found : Checkpoint, optional
         Checkpoint with which the run goes on.
 
     Attributes
     ----------
-    also : dict
-        What else a checkpoint keeps.
     checkpoints : Checkpoints or None
         Where they are written; to be set before the run. With `trace.checkpoint_s` they are taken so often,
         and in any case when a signal ends the run.
@@ -73,7 +72,7 @@ class TrainingRun:
         wall_ns: Callable[[], int] | None = None,
         numerics: bool = True,
         drain_ns: int | None = None,
-        found: Found | None = None,
+        found: Checkpoint | None = None,
     ) -> None:
         self.components, self.fleet, self.trace, self.print_line = components, fleet, trace, print_line
         self.numerics = numerics
@@ -84,36 +83,35 @@ class TrainingRun:
             saving = self.coordinator.saving
             saving.every_ns = saving.due_ns = round(1e9 * config.trace.checkpoint_s)
         self.monitor = Monitor(components.problem, config, trace, print_line, wall_ns, numerics)
-        self.also: dict[str, Any] = {}
         self._found, self._wall_ns = found, wall_ns or fleet.now_ns
 
     @property
-    def kept(self) -> dict[str, Any]:
-        """What a checkpoint keeps: all that the run changes, but for the workers unless they are here."""
+    def stateful(self) -> dict[str, Any]:
+        """Objects whose state rank 0 saves: with the workers, if they are in this process."""
         state, fleet = self.components.state, self.fleet
-        kept = {"coordinator": self.coordinator, "monitor": self.monitor, "also": self.also}
-        if fleet.local:
-            return kept | {"state": state, "fleet": fleet}
-        return kept | {"state": state.core}
+        shared = {"coordinator": self.coordinator, "policy": state.policy, "monitor": self.monitor}
+        return shared | ({"state": state, "fleet": fleet} if fleet.local else {"state": state.core})
 
     def save(self) -> None:
         """Take a checkpoint."""
         assert self.checkpoints is not None
         coordinator = self.coordinator
         self.trace.flush(self._wall_ns())
-        self.also["bytes"] = [self.fleet.bytes_up, self.fleet.bytes_down]
-        at = coordinator.update.now_ns, coordinator.version, coordinator.roster.tasks
-        self.checkpoints.take(self.kept, *at, self.trace.counts, self.fleet.local)
+        fleet, at = self.fleet, (coordinator.update.now_ns, coordinator.version, coordinator.roster.tasks)
+        self.checkpoints.take(
+            self.stateful, *at, self.trace.counts, (fleet.bytes_up, fleet.bytes_down), fleet.local
+        )
 
-    def _go_on(self, found: Found) -> None:
+    def _resume(self, found: Checkpoint) -> None:
         """Take over the state of a checkpoint."""
         fleet, coordinator, state = self.fleet, self.coordinator, self.components.state
-        found.restore(self.kept, self.components.config)
+        found.restore(self.stateful, self.components.config)
         if fleet.local:
             coordinator.resumed = True
             return
-        fleet.bytes_up += self.also["bytes"][0]
-        fleet.bytes_down += self.also["bytes"][1]
+        bytes_up, bytes_down = found.header.traffic
+        fleet.bytes_up += bytes_up
+        fleet.bytes_down += bytes_down
         coordinator.roster.rejoin(fleet.workers)
         state.resumed()
 
@@ -156,8 +154,10 @@ class TrainingRun:
             )
         parameters = len(self.components.state.theta)
         self.print_line(f"{fleet.workers} workers, {parameters} parameters, {traffic}")
+        if self.checkpoints is not None:
+            state_of(self.stateful)  # where a plug-in's class does not declare its state, the run ends here
         if self._found is not None:
-            self._go_on(self._found)
+            self._resume(self._found)
             for line in self._found.lines:
                 self.print_line(line)
         fleet.start(self.coordinator.update.now_ns)
@@ -187,7 +187,7 @@ def only_there(config: Config) -> str:
     return "what its memory held of gradients" if config.memory.keeps else ""
 
 
-def identity(found: Found | None) -> str:
+def identity(found: Checkpoint | None) -> str:
     """Return the identity of a run, in its trace and its checkpoints."""
     return os.urandom(16).hex() if found is None else found.header.run
 
@@ -226,7 +226,7 @@ def open_trace(
     text: str,
     components: Components,
     fleet: FleetInfo,
-    found: Found | None = None,
+    found: Checkpoint | None = None,
     **attributes: object,
 ) -> TraceWriter:
     """Create the trace of a run, or go on with that of a checkpoint; print what becomes of an older one."""

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..kernels import roster
+from ..util.stateful import Stateful
 
 KEPT = 32
 """Task times kept of each worker."""
@@ -20,13 +21,15 @@ FLOOR_NS = 1_000_000_000
 """Least time after which a task is overdue."""
 
 
-class TaskTimes(roster.RecentTimes):
+class TaskTimes(Stateful, roster.RecentTimes):
     """The last task times of each worker, from dispatch to arrival.
 
     Parameters
     ----------
     workers : int
     """
+
+    state_names = ("counts", "kept_ns")
 
     def __init__(self, workers: int) -> None:
         super().__init__(workers, KEPT)

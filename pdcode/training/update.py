@@ -5,10 +5,11 @@ from __future__ import annotations
 from ..coding.policies import Policy
 from ..kernels import roster
 from ..transport.base import Arrival
+from ..util.stateful import Stateful
 from .roster import BUSY, Roster
 
 
-class Update(roster.UpdateCounters):
+class Update(Stateful, roster.UpdateCounters):
     """Progress of the update under way, and the number of updates so far.
 
     Parameters
@@ -17,7 +18,10 @@ class Update(roster.UpdateCounters):
     policy : Policy
     """
 
-    transient = ("times_ns", "_policy")  # in snapshots
+    state_names = (
+        "version", "now_ns", "stepped_ns", "latest_ns", "before_ns", "used", "fresh", "captured", "damping",
+        "senders", "times_ns",
+    )  # fmt: skip
 
     def __init__(self, workers: Roster, policy: Policy) -> None:
         self._roster, self._policy = workers, policy

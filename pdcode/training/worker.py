@@ -16,7 +16,7 @@ from ..stragglers import WorkerDelays
 from ..transport.base import Link
 from ..transport.layout import RETURNED, SAVE, UNDO
 from ..transport.messages import Reply, Task
-from . import snapshot
+from ..util.stateful import Stateful, load_state, state_of
 from .memories import Memories
 
 AGAIN, MOST_AGAIN = (
@@ -25,7 +25,7 @@ AGAIN, MOST_AGAIN = (
 )  # keys of mini-batches beside those of tasks: the first, and those of a θ
 
 
-class Worker:
+class Worker(Stateful):
     """Worker: computes replies to tasks, on a rank or in a simulation.
 
     Parameters
@@ -40,7 +40,14 @@ class Worker:
         The seed and ``[faults]`` are used.
     replies : sequence of Reply
         Where the payloads are, for each round.
+
+    Attributes
+    ----------
+    stateful : dict of str to object
+        Objects whose state this worker's part of a checkpoint saves, over MPI.
     """
+
+    state_names = ("replica", "encoders", "_messages", "_round", "_next")  # of a run without faults
 
     def __init__(
         self,
@@ -54,9 +61,10 @@ class Worker:
         self.seed = config.seed
         events = faults.of_worker(config, worker) if config.faults else ()
         self._spells = faults.Spells(event for event in events if event.numeric)
-        self._last = encoders[0]  # encoder of the last payload
-        self.kept: object = encoders  # what checkpoints have of this worker …
-        self.memories: Memories | None = None  # … and what writes it
+        self._messages = [part for reply in replies for part in reply.parts]
+        self._round = 0  # of the last payload
+        self.stateful: dict[str, object] = {"encoders": encoders}
+        self.memories: Memories | None = None  # writes their state
         self._next = 0  # number of the next task
         self._sound: list[tuple[np.ndarray, np.ndarray]] = []  # what is garbled, and as it was
 
@@ -72,12 +80,13 @@ class Worker:
             return True
         folder, run, task = place
         self.memories = Memories(folder, run, self.worker)
-        return task < 0 or self.memories.read(self.kept, task)
+        state_of(self.stateful)  # where a plug-in's class does not declare its state, the run ends here
+        return task < 0 or self.memories.read(self.stateful, task)
 
     def save(self, task: int) -> None:
         """Write this worker's part of a checkpoint, with which it goes on at a task."""
         assert self.memories is not None
-        self.memories.write(self.kept, task)
+        self.memories.write(self.stateful, task)
 
     def keep(self, flags: int) -> None:
         """Put right what faults have garbled; write a part of a checkpoint, if rank 0 asks for it."""
@@ -87,10 +96,10 @@ class Worker:
         if self.memories is None or not flags & SAVE:
             return
         if flags & (UNDO | RETURNED):
-            now = snapshot.take(self.kept)
-            self._last.rollback()
+            now = state_of(self.stateful)
+            self.encoders[self._round].rollback()
             self.save(self._next)
-            snapshot.restore(self.kept, now)
+            load_state(self.stateful, now)
         else:
             self.save(self._next)
 
@@ -108,11 +117,11 @@ class Worker:
         self.keep(task.flags)
         self._next += 1
         if task.flags & RETURNED:
-            self._last.rollback()
+            self.encoders[self._round].rollback()
         theta = self.replica.update(task)
         for spell in spells:
             theta = spell.blur(theta)
-        self._last = encoder = self.encoders[task.round]
+        self._round, encoder = task.round, self.encoders[task.round]
         for part in range(task.replies):
             task.part = part
             loss = encoder.encode(theta, task)
@@ -131,15 +140,16 @@ class Worker:
     ) -> np.ndarray:
         """Compute the payload of another mini-batch at θ, with the keys of a task that will not be.
 
-        What the encoder keeps, and the reply, are as before.
+        Encoders and reply are then as before.
         """
-        now, kept = snapshot.take(encoder), task.task
+        changed, number_now = [self.encoders, reply], task.task
+        now = state_of(changed)
         task.task = AGAIN + MOST_AGAIN * task.version + number
         encoder.encode(theta, task)
         encoder.quantise((self.seed, self.worker, task.task))
         payload = reply.payload.copy()
-        task.task = kept
-        snapshot.restore(encoder, now)
+        task.task = number_now
+        load_state(changed, now)
         return payload
 
 

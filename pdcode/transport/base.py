@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..kernels import intake
+from ..util.stateful import Stateful
 from .events import Event
 from .layout import PART, ROUND, Layout, Pair
 from .messages import Order, Reply, Task
@@ -21,13 +22,14 @@ NOT_FINITE = "is not finite, or has codewords out of range"
 """What is wrong with a payload whose header is right."""
 
 
-class Arrival(intake.Received, Event):
+class Arrival(Stateful, intake.Received, Event):
     """Event of a reply; each place of a receive buffer has one such object, reused for every reply.
 
     Times are in ns since the start of the run, on rank 0's clock.
     """
 
     handler = "on_reply"
+    state_names = ("worker", "task", "version", "row", "bytes_down", "_given")  # while it is expected
 
     worker: int
     task: int
@@ -60,7 +62,17 @@ class Arrival(intake.Received, Event):
         self.part, self.last = reply.part, reply.part == layout.replies - 1
         self.scale = reply.scale  # multiplies the payload, in the message, too
         flags = number << ROUND | self.part & PART
+        self._chosen = layout.chosen
         self.bind(reply.message, reply.reader, flags, layout.payload_bytes, layout.chosen)
+
+    @property
+    def _given(self) -> Sequence[Pair]:
+        """Codewords that the worker did not choose."""
+        return [] if self._chosen else self.codewords
+
+    @_given.setter
+    def _given(self, codewords: Sequence[Pair]) -> None:
+        self.codewords = self.codewords if self._chosen else codewords
 
 
 @dataclass
@@ -94,7 +106,7 @@ class Fleet(ABC):
     listed: list[RankInfo]  # those at the start, which the trace lists
     library: str  # name of the message-passing library
     interrupted: int = 0  # the signal that has asked for an end
-    local: bool = False  # whether the workers are in this process, and in a snapshot of the fleet
+    local: bool = False  # whether the workers are in this process, and their state is the fleet's
     bytes_up: int  # bytes received in all, set-up included
     bytes_down: int
 

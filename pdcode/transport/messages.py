@@ -10,13 +10,14 @@ message and read out of it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 import numpy as np
 
 from ..kernels import intake
+from ..util.stateful import Stateful
 from .codewords import GivenFormat
 from .layout import CANCEL, HEADER, KEY_BYTES, PART, ROUND, STOP, Codewords, Layout, Pair, Part, buffer
 
@@ -129,7 +130,7 @@ def view_codewords(layout: Layout, message: np.ndarray, pairs: list[Pair]) -> Co
     return (CodewordView if layout.keyed is None else KeyView)(layout, message, pairs)
 
 
-class Reply:
+class Reply(Stateful):
     """View of a reply in its buffer.
 
     Parameters
@@ -160,7 +161,7 @@ class Reply:
         View of worker-selected codewords in the message; None: they were given.
     """
 
-    transient = "header", "body", "payloads", "fields", "words"  # in snapshots: views
+    state_names = ("message", "payload")  # of this part
 
     def __init__(self, layout: Layout, replies: np.ndarray, part: int = 0) -> None:
         self.layout, self.part = layout, part
@@ -193,6 +194,11 @@ class Reply:
         )
         self.codewords: list[Pair] = layout.empty_codewords()
         self.words = CodewordView(layout, message, self.codewords) if layout.chosen else None
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        super().load_state_dict(state)
+        if self.words is not None:
+            self.words.read()
 
     def put_codewords(self, codewords: Codewords) -> None:
         """Write worker-selected codewords to the message; `codewords` then has their rounded values."""

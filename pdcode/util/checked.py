@@ -1,4 +1,4 @@
-"""Files of a header and binary contents with a digest, which are either complete or absent.
+"""Files of a header and arrays with a digest, which are either complete or absent.
 
 A file is written beside its target and renamed. The replaced file remains as the older generation, so that
 one of them is complete whenever a process or machine stops. Size and digest show a truncated or changed file.
@@ -6,22 +6,31 @@ one of them is complete whenever a process or machine stops. Size and digest sho
 
 from __future__ import annotations
 
+import math
 import os
 import struct
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import msgspec
+import numpy as np
 
 from .errors import InputError, not_a_file, reason
 
-MAGIC = b"pdcode checked 1"
+FORMAT = b"pdcode checked "
+MAGIC = FORMAT + b"2"
 SIZES = struct.Struct("<QQ")  # bytes of the header, and of the whole file
 START = len(MAGIC) + SIZES.size
 DIGEST = 32
 
-Header = TypeVar("Header")
+
+class WithState(Protocol):
+    """Header with a state of plain data and arrays."""
+
+    state: Any
+
+
+Header = TypeVar("Header", bound=WithState)
 
 
 def _hash(content: bytes = b"") -> Any:
@@ -35,13 +44,22 @@ def older(path: Path) -> Path:
     return path.with_name(f"{path.name}.older")
 
 
-def write(path: Path, header: msgspec.Struct, contents: Sequence[bytes]) -> None:
+def write(path: Path, header: WithState) -> None:
     """Write a file; one that it replaces becomes the older generation.
 
     If it cannot be written, an OSError is raised and the existing files are unchanged.
     """
-    head = msgspec.msgpack.encode((header, [len(each) for each in contents]))
-    size = START + len(head) + sum(map(len, contents)) + DIGEST
+    contents: list[memoryview] = []
+    at = 0
+
+    def place(array: np.ndarray) -> dict[str, Any]:
+        nonlocal at
+        contents.append(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+        at += array.nbytes
+        return {"dtype": array.dtype.str, "shape": array.shape, "at": at - array.nbytes}
+
+    head = msgspec.msgpack.encode(header, enc_hook=place)
+    size = START + len(head) + at + DIGEST
     new = path.with_name(f"{path.name}.new")
     digest = _hash()
     try:
@@ -63,16 +81,16 @@ def write(path: Path, header: msgspec.Struct, contents: Sequence[bytes]) -> None
         new.unlink(missing_ok=True)
 
 
-def _write_all(descriptor: int, segment: bytes) -> None:
+def _write_all(descriptor: int, segment: Any) -> None:
     view = memoryview(segment)
     while view:
         view = view[os.write(descriptor, view) :]
 
 
-def read(path: Path, kind: type[Header], contents: bool = True) -> tuple[Header, list[bytes]]:
+def read(path: Path, kind: type[Header], arrays: bool = True) -> Header:
     """Read a file that `write` wrote, with a header of type `kind`; refuse a missing or incomplete one.
 
-    Without `contents` only the header is read, and the digest is not compared.
+    Without `arrays` the state lacks them, and the digest is not compared.
     """
     if why := not_a_file(path):
         raise InputError(f"{path}: {why}")
@@ -80,6 +98,8 @@ def read(path: Path, kind: type[Header], contents: bool = True) -> tuple[Header,
         with path.open("rb") as file:
             length = os.fstat(file.fileno()).st_size
             start = file.read(START)
+            if start.startswith(FORMAT) and not start.startswith(MAGIC):
+                raise InputError(f"{path}: written by another version of pdcode, which can resume its run")
             if not start.startswith(MAGIC):
                 raise InputError(f"{path}: not a file of pdcode's checkpoints")
             if len(start) < START or SIZES.unpack_from(start, len(MAGIC))[1] != length:
@@ -88,19 +108,27 @@ def read(path: Path, kind: type[Header], contents: bool = True) -> tuple[Header,
             if size > length:
                 raise InputError(f"{path}: damaged: a header of {size} bytes")
             head = file.read(size)
-            rest = file.read() if contents else b""
+            rest = file.read() if arrays else b""
     except OSError as error:
         raise InputError(f"{path}: {reason(error)}") from None
-    if contents and _hash(start + head + rest[:-DIGEST]).digest() != rest[-DIGEST:]:
+    if arrays and _hash(start + head + rest[:-DIGEST]).digest() != rest[-DIGEST:]:
         raise InputError(f"{path}: damaged: its digest is another one")
     try:
-        header, sizes = msgspec.msgpack.decode(head, type=tuple[kind, list[int]])  # type: ignore[valid-type]
-    except (msgspec.MsgspecError, RecursionError, ValueError) as error:
+        header = msgspec.msgpack.decode(head, type=kind)
+        if arrays:
+            header.state = _with_arrays(header.state, memoryview(rest)[:-DIGEST])
+    except (msgspec.MsgspecError, LookupError, TypeError, ValueError, RecursionError) as error:
         raise InputError(f"{path}: damaged: {error}") from None
-    if min(sizes, default=0) < 0 or sum(sizes) != length - START - size - DIGEST:
-        raise InputError(f"{path}: damaged: its contents are of other sizes")
-    segments, at = [], 0
-    for each in sizes if contents else ():
-        segments.append(rest[at : at + each])
-        at += each
-    return header, segments
+    return header
+
+
+def _with_arrays(state: Any, contents: memoryview) -> Any:
+    """Return a state with arrays, views of the contents, in place of their descriptions."""
+    if isinstance(state, list):
+        return [_with_arrays(each, contents) for each in state]
+    if not isinstance(state, dict):
+        return state
+    if state.keys() != {"dtype", "shape", "at"}:
+        return {key: _with_arrays(each, contents) for key, each in state.items()}
+    dtype, shape, at = np.dtype(state["dtype"]), state["shape"], state["at"]
+    return np.frombuffer(contents[at : at + dtype.itemsize * math.prod(shape)], dtype).reshape(shape)

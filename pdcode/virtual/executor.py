@@ -11,6 +11,7 @@ import numpy as np
 from ..transport.layout import Layout, buffer, longest
 from ..transport.messages import Reply, Task
 from ..util.errors import Failure
+from ..util.stateful import Stateful
 
 if TYPE_CHECKING:
     from ..training.worker import Worker
@@ -49,7 +50,7 @@ class Executor(ABC):
         return
 
 
-class InProcessExecutor(Executor):
+class InProcessExecutor(Stateful, Executor):
     """Executor in this process, which performs a task at once.
 
     Parameters
@@ -64,6 +65,7 @@ class InProcessExecutor(Executor):
     staff : list of Worker
     """
 
+    state_names = ("_losses", "staff")
     local = True
 
     def __init__(self, layouts: Sequence[Layout], workers: int, build: BuildWorker) -> None:

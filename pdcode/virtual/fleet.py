@@ -18,6 +18,7 @@ from ..transport.events import Event, Joined, Stray
 from ..transport.layout import Layout, buffer, longest
 from ..transport.messages import Order, Reply, Task
 from ..util.errors import Failure
+from ..util.stateful import Stateful
 from .executor import Executor
 from .schedule import NEVER_NS, Schedule, Sent
 
@@ -39,7 +40,7 @@ class VirtualRanks:
         self.bytes_up = self.bytes_down = 0
 
 
-class VirtualFleet(VirtualRanks, Fleet):
+class VirtualFleet(Stateful, VirtualRanks, Fleet):
     """Rank 0's side of virtual workers.
 
     Parameters
@@ -58,7 +59,10 @@ class VirtualFleet(VirtualRanks, Fleet):
         Bytes that a worker sends, and receives, in each round; default: those of its messages.
     """
 
-    transient = "coordinator", "members", "listed", "interrupted", "_task"  # in snapshots
+    state_names = (
+        "executor", "schedule", "bytes_up", "bytes_down", "_until_ns", "_arrivals", "_rounds", "_parts",
+        "_slots", "_leaving", "_sizes",
+    )  # fmt: skip
 
     def __init__(
         self,

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Sequence
 from itertools import accumulate
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 import numpy as np
@@ -19,6 +19,7 @@ from ..schemes import delay_model
 from ..transport.events import Event
 from ..transport.layout import HEADER
 from ..transport.messages import NOBODY
+from ..util.stateful import Stateful
 from .faults import Injection
 
 Sent = tuple[int, int]
@@ -28,7 +29,7 @@ NEVER_NS: int = events.LAST
 BLOCK = 32  # tasks of a worker whose delays are drawn at a time
 
 
-class Schedule(ABC):
+class Schedule(Stateful, ABC):
     """Virtual clock and the tasks in flight.
 
     Attributes
@@ -50,6 +51,8 @@ class Schedule(ABC):
     leaves : bool
         Whether workers may leave.
     """
+
+    state_names: ClassVar[tuple[str, ...]] = ("steps",)
 
     now_ns: int
     t_recv_ns: int
@@ -154,6 +157,11 @@ class CostModelSchedule(Schedule):
     exchanged : int, optional
         Bytes of a worker's message to each other worker.
     """
+
+    # A run with injected faults takes no checkpoints.
+    state_names = (
+        *Schedule.state_names, "_events", "_cancelled", "_ahead_ns", "_delays_ns", "_drawn", "_injected_ns"
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -317,6 +325,8 @@ class AllreduceSchedule(CostModelSchedule):
     payload_bytes : sequence of int
         Bytes of a payload, for each round.
     """
+
+    state_names = (*CostModelSchedule.state_names, "_out", "_number", "_end_ns", "_done")
 
     def __init__(
         self,

@@ -12,7 +12,7 @@ import numpy as np
 from ..config import Config
 from ..trace import Recorder, TraceWriter
 from ..trace.schema import APPLIED, REFUSED, WASTED
-from ..training.checkpoint import Checkpoints, Found
+from ..training.checkpoint import Checkpoint, Checkpoints
 from ..training.monitor import Print
 from ..training.session import TrainingRun
 from ..training.setup import Components, prepare, worker_builder
@@ -71,7 +71,7 @@ class Simulation:
         self,
         trace: Recorder | None = None,
         print_line: Print | None = None,
-        found: Found | None = None,
+        found: Checkpoint | None = None,
         checkpoints: Checkpoints | None = None,
     ) -> tuple[TrainingRun, Result]:
         """Run, with or without a trace, from a checkpoint if one was found."""
@@ -86,7 +86,7 @@ class Simulation:
             drain_ns(self.config),
             found,
         )
-        descent.also["updated"] = descent.coordinator.update.times_ns = []
+        descent.coordinator.update.times_ns = []
         descent.checkpoints = checkpoints
         reason = descent.run()
         return descent, self._result(descent, reason)

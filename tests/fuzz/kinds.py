@@ -15,6 +15,7 @@ import damage
 import h5py
 import inputs
 import msgspec
+import numpy as np
 from interrupted import built, interrupted
 
 from pdcode.__main__ import main
@@ -186,13 +187,14 @@ def _checkpointed(folder: Path) -> Config:
     return configfile.resolve(tomllib.loads(JOB), [f"trace.path={folder / 't.h5'}", "memory.kind=worker"])
 
 
-OF_TREES = (
-    None, True, -1, 0, 3, 2**31, 2**62, -(2**63), 1e300, float("nan"), "x", b"x", [], {}, ["plain", 7],
-    ["plain", []], ["array", 0, "<f4", [1]], ["array", 10**9, "<f4", [1]], ["array", 0, "|O", [1]],
-    ["array", 0, "<f8", [-1]], ["array", 0, "V8", [2**40]], ["array", 0, "<U9", []], ["list", [["same"]]],
-    ["set", [[]]], ["deque", []], ["object", {"__class__": ["plain", 1]}, "Votes"], ["record", "Order", []],
-    ["object", {"__dict__": ["plain", {}]}], ["map", [["a"]], [["same"]]], ["events", [["plain", 1]]],
-    ["events", [["array", 0, "|u1", [-1]]]], ["same"],
+OF_HEADERS = (
+    None, 7, 2**62, 1e300, float("nan"), "x", b"x", [], {}, [[7]], [None], {"a": 1}, {7: []},
+    {"dtype": "<f4", "shape": [1], "at": 10**9}, {"dtype": "|O", "shape": [1], "at": 0},
+    {"dtype": "<f8", "shape": [-1], "at": 0}, {"dtype": "V8", "shape": [2**40], "at": -1},
+)  # fmt: skip
+OF_STATES = (
+    None, 7, "x", b"x", [], {}, [[7]], [None], {"a": 1}, {7: []}, np.zeros(1), np.zeros(1, "f4"),
+    np.full(5, -1), np.zeros((0, 3), "i4"), {"dtype": "<U9", "shape": [], "at": 0},
 )  # fmt: skip
 
 
@@ -200,11 +202,10 @@ def damage_checkpoint(source: random.Random, path: Path) -> str:
     """Damage the bytes, or what the header says, so that the digest is right."""
     if not source.randrange(3):
         return damage.content(source, path)
-    header, contents = checked.read(path, Coordinates)
-    tree = msgspec.to_builtins(header)
-    place = tree["tree"] if source.randrange(4) else tree
-    said = ", ".join(damage.mutate(source, place, OF_TREES) for _ in range(source.choice([1, 1, 3])))
-    checked.write(path, tree, contents)
+    tree = msgspec.structs.asdict(checked.read(path, Coordinates))
+    place, others = (tree["state"], OF_STATES) if source.randrange(4) else (tree, OF_HEADERS)
+    said = ", ".join(damage.mutate(source, place, others) for _ in range(source.choice([1, 1, 3])))
+    checked.write(path, tree)
     checked.older(path).unlink()
     return said
 
@@ -220,7 +221,7 @@ def read_checkpoint(source: random.Random, path: Path) -> None:
     found = checkpoint.find(config)
     assert found is not None
     run = built(found.goes_on(config))
-    found.restore(run.kept, run.components.config)
+    found.restore(run.stateful, run.components.config)
 
 
 def checkpoint_commands(source: random.Random, path: Path, job: str) -> list[list[str]]:

@@ -7,13 +7,10 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+from pdcode.config.wires import FORMATS
 from test_kernels_encode import DTYPES, read_only
 
-from pdcode.config import kinds
 from pdcode.kernels import quantise, reference, specialise
-from pdcode.transport.wires import wire_format
-
-FORMATS = {name: wire_format(name) for name in kinds.names("wires")}
 
 KINDS = quantise.KINDS
 STOCHASTIC = [name for name, wire in FORMATS.items() if wire.rounding == "stochastic"]

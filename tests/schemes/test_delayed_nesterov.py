@@ -69,7 +69,7 @@ def test_it_goes_on_from_a_checkpoint_amid_a_period() -> None:
     gradients = np.random.default_rng(1).normal(size=(9, 3))
     first, second = (DelayedMomentum(TABLE, 3, "float64", 4) for _ in range(2))
     before = steps_by(first, gradients[:6])[-1]
-    second.restore({name: array.copy() for name, array in first.state.items()})
+    second.load_state_dict(first.state_dict())
     whole = steps_by(DelayedMomentum(TABLE, 3, "float64", 4), gradients)
     np.testing.assert_allclose(before + steps_by(second, gradients[6:]), whole[6:], rtol=0, atol=1e-14)
 

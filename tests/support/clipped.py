@@ -16,6 +16,7 @@ from pdcode.problems.partition import Unit
 from pdcode.schemes import Scheme, Work, coded_state
 from pdcode.transport.layout import Layout
 from pdcode.util.rng import BatchSampler
+from pdcode.util.stateful import Stateful
 
 
 class ClippedState(Coded):
@@ -27,9 +28,11 @@ class ClippedState(Coded):
         The mean norm at the most.
     """
 
+    state_names = (*Coded.state_names, "norms", "factor")
+
     limit: float
     norms: tuple[float, ...] = ()
-    factor = np.zeros(1)
+    factor: np.ndarray
 
     def order(self, worker: int, task: int) -> Any:
         order = super().order(worker, task)
@@ -46,13 +49,15 @@ class ClippedState(Coded):
         self.round = 1 - self.round
         if not self.round:
             return super().step(damping)
-        self.factor = np.array([self.limit / max(self.limit, np.mean(self.norms))], self.theta.dtype)
+        self.factor[0] = self.limit / max(self.limit, np.mean(self.norms))
         self.norms = ()
         return None
 
 
-class Answer:
+class Answer(Stateful):
     """Either round's side at a worker; `rolled` counts payloads that rank 0 has not used."""
+
+    state_names = ("rolled",)
 
     def __init__(self, plan: Any, batches: BatchSampler, reply: Any, number: int) -> None:
         self.plan, self.batches, self.reply, self.number, self.rolled = plan, batches, reply, number, 0
@@ -107,6 +112,7 @@ class Clipped(Scheme):
         made = coded_state(self, problem, self.assignment(self.units(problem)))
         state = ClippedState(made.theta, made.units, made.decoders, made.optimizer, made.assignment)
         state.layouts, state.limit = made.layouts, self.options.limit
+        state.factor = np.zeros(1, problem.dtype)
         state.policy = self.policy()
         return state
 

@@ -14,9 +14,11 @@ from pdcode.virtual.simulation import Simulation
 
 def built(config: Config) -> TrainingRun:
     simulation = Simulation(config)
-    return TrainingRun(
+    run = TrainingRun(
         simulation.config, simulation.components, simulation.fleet, Rows(), lambda line: None, lambda: 0
     )
+    run.coordinator.update.times_ns = []
+    return run
 
 
 class Rows(Recorder):

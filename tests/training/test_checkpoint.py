@@ -12,7 +12,9 @@ from interrupted import built, interrupted
 from pdcode.config import Config
 from pdcode.config.load import resolve
 from pdcode.training import checkpoint
+from pdcode.training.checkpoint import Checkpoints
 from pdcode.training.memories import Memory, worker_file
+from pdcode.training.monitor import Monitor
 from pdcode.util import checked
 from pdcode.util.errors import InputError
 
@@ -31,7 +33,7 @@ def test_it_is_found_and_fits(config: Config) -> None:
     found = checkpoint.find(config)
     assert found is not None
     run = built(found.goes_on(config))
-    found.restore(run.kept, run.components.config)
+    found.restore(run.stateful, run.components.config)
     assert run.coordinator.roster.arrivals == 9
     assert run.coordinator.version == found.header.version
 
@@ -56,12 +58,12 @@ def test_workers_that_add_up_must_all_have_written(tmp_path: Path) -> None:
     given = msgspec.to_builtins(config)
     folder = checkpoint.folder_of(config.trace.path)
     folder.mkdir()
-    header = checkpoint.Coordinates("run", given, given, 1, 1, [2, 2], {}, False, [])
-    checked.write(folder / "coordinator", header, [])
-    checked.write(worker_file(folder, 1), Memory("run", 1, 2, []), [])
+    header = checkpoint.Coordinates("run", given, given, 1, 1, [2, 2], (0, 0), {}, False, {})
+    checked.write(folder / "coordinator", header)
+    checked.write(worker_file(folder, 1), Memory("run", 1, 2, []))
     with pytest.raises(InputError, match="worker 0 has no part in a checkpoint"):
         checkpoint.find(config)
-    checked.write(worker_file(folder, 0), Memory("run", 0, 2, []), [])
+    checked.write(worker_file(folder, 0), Memory("run", 0, 2, []))
     assert checkpoint.find(config) is not None
 
 
@@ -76,15 +78,26 @@ def test_numbers_that_do_not_fit_are_refused(config: Config) -> None:
     found = checkpoint.find(config)
     assert found is not None
 
-    def enlarge(kept: list[Any]) -> None:
-        if kept[0] == "plain" and isinstance(kept[1], int):
-            kept[1] = 2**60
-        for part in kept[1:]:
-            for each in part.values() if isinstance(part, dict) else part if isinstance(part, list) else ():
-                if isinstance(each, list) and each and isinstance(each[0], str):
-                    enlarge(each)
+    def enlarged(state: Any) -> Any:
+        if isinstance(state, dict):
+            return {name: enlarged(each) for name, each in state.items()}
+        return 2**63 if isinstance(state, int) else state
 
-    enlarge(found.header.tree)
+    found.header.state = enlarged(found.header.state)
     run = built(config)
-    with pytest.raises(InputError, match=r"does not fit this run: .* too large"):
-        found.restore(run.kept, run.components.config)
+    with pytest.raises(InputError, match=r"does not fit this run: coordinator: roster: arrivals: .* large"):
+        found.restore(run.stateful, run.components.config)
+
+
+def test_a_class_of_a_plug_in_that_does_not_declare_its_state_ends_the_run_at_its_start(
+    config: Config, tmp_path: Path
+) -> None:
+    class Undeclared(Monitor):
+        """A class outside pdcode."""
+
+    run = built(config)
+    run.checkpoints = Checkpoints(tmp_path / "t.h5", "it", config, config, print)
+    run.monitor.__class__ = Undeclared
+    with pytest.raises(InputError, match="Undeclared: a plug-in's class must declare state_names"):
+        run.run()
+    assert run.coordinator.roster.arrivals == 0

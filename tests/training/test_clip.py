@@ -10,20 +10,17 @@ import pytest
 from descents import Descent
 from hypothesis import given
 from hypothesis import strategies as st
+from pdcode.config.wires import FORMATS
 
 import pdcode
 from pdcode.coding.clipping import Votes
-from pdcode.config import kinds
 from pdcode.config import load as configfile
 from pdcode.problems.partition import Blocks
 from pdcode.trace.schema import CLIPPED, FATES, USED, WASTED
 from pdcode.training.worker import Worker
 from pdcode.transport.layout import Layout, buffer
 from pdcode.transport.messages import Reply
-from pdcode.transport.wires import wire_format
 from pdcode.util.errors import InputError
-
-FORMATS = {name: wire_format(name) for name in kinds.names("wires")}
 
 PLAIN = ["scheme.name=uncoded", "workers.count=5", "stop.updates=150", "optimizer.rate=0.1"]
 
@@ -42,7 +39,7 @@ def test_the_median_is_that_of_each_workers_last(given: list[tuple[int, float]])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @given(seed=st.integers(0, 2**32), factor=st.sampled_from([0.5, 0.3, 1e-6]))
 def test_a_message_is_scaled_as_its_payload_is(wire: str, dtype: str, seed: int, factor: float) -> None:
-    if wire == "float64" and dtype == "float32":
+    if FORMATS[wire] is None or (wire == "float64" and dtype == "float32"):
         return
     layout = Layout([Blocks(0, "output", 4, 4, 1500, 0)], [2], [2], np.dtype(dtype), wire)
     reply, other = (Reply(layout, buffer(layout.reply_bytes)[0]) for _ in range(2))
@@ -64,7 +61,7 @@ def lying(monkeypatch: pytest.MonkeyPatch, worker: int, factor: float) -> None:
     def lie(self: Worker, task: Any) -> Any:
         for loss in parts(self, task):
             if self.worker == worker:
-                (getattr(self._last, "_reply", None) or self._last.reply).scale(factor)
+                self.replies[task.round].parts[task.part].scale(factor)
             yield loss
 
     monkeypatch.setattr(Worker, "parts", lie)
@@ -117,9 +114,9 @@ def test_replicas_follow_what_is_clipped(wire: str) -> None:
 @pytest.mark.parametrize(
     ("override", "key"),
     [
-        ("downlink.kind=exchange", r"downlink\.kind: 'exchange' .* update\.clip 'median'"),
-        ("workers.count=2", r"workers\.count: 2 .* update\.clip 'median'.* 3 or more"),
-        ("scheme.name=allreduce", r"update\.clip: 'median' .* reduce\.kind 'allreduce'"),
+        ("downlink.kind=exchange", r"update\.clip: 'median' .*exchange"),
+        ("workers.count=2", r"update\.clip: 'median' needs 3"),
+        ("scheme.name=allreduce", r"update\.clip: 'median' needs each"),
     ],
 )
 def test_what_a_clip_does_not_go_with(override: str, key: str) -> None:

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from ...util.errors import InputError
 from ...util.memory import ensure_fits
+from ...util.stateful import Stateful
 from .. import keyed
 from ..family import Family, Size
 
@@ -96,7 +97,7 @@ ENERGY = Family(
 )
 
 
-class BlockEnergies:
+class BlockEnergies(Stateful):
     """Running estimate of the block energies, from which rank 0 redraws energy codes.
 
     Energies are estimated from payloads. Decoded gradients would be biased: a decoder sets blocks without
@@ -106,6 +107,8 @@ class BlockEnergies:
     energies, as a fraction of the mean energy: every block stays in some codewords, and an increase of its
     energy is noticed.
     """
+
+    state_names = ("_energies", "_known")
 
     def __init__(self, blocks: int, decay: float = 0.9, floor: float = 0.05) -> None:
         if blocks < 1:

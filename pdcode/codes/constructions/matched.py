@@ -27,10 +27,11 @@ import numpy.typing as npt
 
 from ...kernels import matched, specialise
 from ...util.errors import InputError
+from ...util.stateful import Stateful
 from .. import keyed
 
 
-class MatchedSelector:
+class MatchedSelector(Stateful):
     """Selector of a layer's codewords; one per worker and layer, with state from task to task.
 
     It chooses r = `rows` ≤ k codewords of weight w, padded if w > k, for k = `blocks` consecutive blocks of e
@@ -38,6 +39,8 @@ class MatchedSelector:
     padded with zeros. The seed is the key of the first directions, which are random, and of replacements for
     lost directions. Workers may share it, as their residuals differ.
     """
+
+    state_names = ("_kept",)
 
     def __init__(
         self,

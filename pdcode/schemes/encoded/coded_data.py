@@ -11,6 +11,7 @@ import numpy as np
 
 from ...kernels import philox
 from ...util.rng import BATCH
+from ...util.stateful import Stateful
 
 FIRST_GROUP = np.dtype(np.int64)  # number of the first group that is sent with a task, before the groups
 
@@ -112,7 +113,7 @@ class DataEncoder:
         return np.ascontiguousarray(rows[:, : self._inputs]), columns
 
 
-class CodedData:
+class CodedData(Stateful):
     """A worker's encoded rows and columns; `arrays` has those at the start, others are sent with its tasks.
 
     Attributes
@@ -121,7 +122,7 @@ class CodedData:
     columns : ndarray, shape (groups, k, groups of inputs)
     """
 
-    transient = "rows", "columns"  # in snapshots: what was there at first is sent again
+    state_names = ("_later_rows", "_later_columns")
 
     def __init__(self, arrays: dict[str, np.ndarray], groups: RowGroups) -> None:
         rows, columns, first = arrays["rows"], arrays["columns"], groups.first
@@ -132,14 +133,13 @@ class CodedData:
                 np.zeros((groups.count, *each.shape[1:]), each.dtype) for each in (rows, columns)
             )
             self.rows[:first], self.columns[:first] = rows, columns
-        self._later = self.rows[first:], self.columns[first:]
-        self._first = first
+        self._later_rows, self._later_columns, self._first = self.rows[first:], self.columns[first:], first
 
     def take(self, body: np.ndarray) -> None:
         """Store the groups at the end of a task's body."""
         if not len(body):
             return
-        rows, columns = self._later
+        rows, columns = self._later_rows, self._later_columns
         at = int(body[: FIRST_GROUP.itemsize].view(FIRST_GROUP)[0]) - self._first
         numbers = body[FIRST_GROUP.itemsize :].view(rows.dtype)
         count = len(numbers) // (rows[0].size + columns[0].size)

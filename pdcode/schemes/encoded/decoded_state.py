@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import ClassVar
 
 import numpy as np
 
@@ -26,7 +25,7 @@ class DecodedState(State):
     At most `liars` results are wrong; for 0 none are searched for.
     """
 
-    transient: ClassVar[tuple[str, ...]] = "_layer", "_network"  # in snapshots
+    state_names = (*State.state_names, "_workers", "_numbers", "_arrived", "_wrong", "_version")
     _workers: list[int]  # workers with a result in this round
     _numbers: list[int]  # numbers of the arrivals of these results since the last step
     _arrived: int

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -45,8 +46,6 @@ class PolynomialEncoder(Memoryless):
     `layer` is that of the weights in θ, and `batches` draws the numbers of the rows of an update.
     """
 
-    transient = "_polynomial", "_x", "_y", "_batches"  # in snapshots: nothing changes
-
     def __init__(
         self,
         polynomial: Polynomial,
@@ -88,7 +87,7 @@ class LagrangeState(DecodedState):
     include the rounding of data and θ to fixed point.
     """
 
-    transient = "_code", "_value_bound", "_size"  # in snapshots
+    state_names = (*DecodedState.state_names, "_payloads", "_sent", "_ready", "error")
     _ready: bool  # whether `_sent` is this update's θ
 
     def __init__(
@@ -180,10 +179,14 @@ class LagrangeState(DecodedState):
     def _begin(self) -> None:
         super()._begin()
         self._ready = False
-        self.restored()
+        self._bound_values()
 
-    def restored(self) -> None:
-        """Compute what follows from θ."""
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        super().load_state_dict(state)
+        self._bound_values()
+
+    def _bound_values(self) -> None:
+        """Bound the results at this θ."""
         self._size = self._value_bound.sum_bound(self._layer.weights(self.theta))
 
     def bound(self, amplification: float) -> float:

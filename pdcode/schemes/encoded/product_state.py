@@ -7,8 +7,8 @@ and computes R.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -29,6 +29,8 @@ COMBINATIONS = 3  # random combinations of a payload's elements, in which errors
 
 class ScoreProduct(Memoryless):
     """A worker's side of round 0: encoded rows times θ, or times its change since the last update."""
+
+    state_names = ("_encoded",)  # also of the other round
 
     def __init__(
         self, encoded: CodedData, layer: Blocks, groups: RowGroups, inputs: CoordinateBlocks, reply: Reply
@@ -99,7 +101,9 @@ class ProductCode(NamedTuple):
 class ProductState(DecodedState):
     """State with the results of a round, and the rows' scores; `seed` is that of random combinations."""
 
-    transient = "_targets", "_data", "_code", "_groups", "_inputs", "_head", "_matrix"  # in snapshots
+    state_names = (
+        *DecodedState.state_names, "_scores", "_derivatives", "_received", "_before", "_sent", "_combined"
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -179,9 +183,9 @@ class ProductState(DecodedState):
         self._matrix: np.ndarray | None = None
         self._head = self._operand()
 
-    def restored(self) -> None:
-        """Find what all tasks of the round are sent where it is now."""
-        self._head = self._operand()
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        super().load_state_dict(state)
+        self._matrix, self._head = None, self._operand()
 
     def _operand(self) -> np.ndarray:
         """Return the factor of the encoded matrix in this round, which is sent with all tasks."""

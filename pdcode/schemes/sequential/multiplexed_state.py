@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
@@ -16,9 +16,10 @@ from ...decoders.target import TargetDecoder
 from ...problems.partition import Unit
 from ...transport.base import Arrival
 from ...transport.messages import Order
+from ...util.stateful import Stateful
 
 
-class MiniTasks:
+class MiniTasks(Stateful):
     """The mini-tasks of a worker, as it and rank 0 know them.
 
     Parameters
@@ -26,6 +27,8 @@ class MiniTasks:
     own, coded : int
         Mini-tasks of a job: W - 1 own chunks, and B that repeat them or are coded.
     """
+
+    state_names = ("_left",)
 
     def __init__(self, own: int, coded: int) -> None:
         self._own, self._count = own, own + coded
@@ -48,7 +51,7 @@ class MiniTasks:
                 self._left[job].remove(what)
 
 
-class BurstModel:
+class BurstModel(Stateful):
     """The model of bursty stragglers, and the stragglers of the last rounds.
 
     Parameters
@@ -57,9 +60,11 @@ class BurstModel:
         B, W and λ.
     """
 
+    state_names = ("_past",)
+
     def __init__(self, burst: int, window: int, most: int) -> None:
         self._burst, self._most = burst, most
-        self._past = deque[frozenset[int]](maxlen=window - 1)  # newest last
+        self._past = deque[Collection[int]](maxlen=window - 1)  # newest last
 
     def allows(self, stragglers: frozenset[int]) -> bool:
         """Tell whether these may be the stragglers of this round."""
@@ -90,6 +95,11 @@ class SequentialState(State):
     margin : float
         μ.
     """
+
+    state_names = (
+        *State.state_names, "_model", "_thetas", "_sums", "_known", "_targets", "_tasks", "_sent", "_late",
+        "_number", "_until_ns",
+    )  # fmt: skip
 
     def __init__(
         self,

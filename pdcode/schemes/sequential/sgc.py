@@ -26,7 +26,7 @@ import numpy as np
 
 from ...coding import builders, flops
 from ...coding.assignments import DataRows
-from ...coding.memory import PayloadEncoder
+from ...coding.memory import Memoryless, PayloadEncoder
 from ...coding.state import State
 from ...config import Config, Count, NonNegative, Positive, Table, Tables
 from ...config.requirements import Needs
@@ -40,7 +40,7 @@ from ..data_code import AMPLIFIES, DataCode, ShardSum
 from .multiplexed_state import BurstModel, MiniTasks, SequentialState
 
 
-class SequentialEncoder:
+class SequentialEncoder(Memoryless):
     """A worker's side: it computes the mini-tasks of a round, each for a unit of the reply.
 
     Parameters
@@ -53,10 +53,13 @@ class SequentialEncoder:
         Of the size and type of θ.
     """
 
+    state_names = ("_tasks", "_thetas", "_last")
+
     def __init__(
         self, reply: Reply, sources: Sequence[ShardSum], tasks: MiniTasks, theta: np.ndarray
     ) -> None:
-        self._reply, self._sources, self._tasks = reply, sources, tasks
+        super().__init__(reply)
+        self._sources, self._tasks = sources, tasks
         self._thetas = [theta.copy() for _ in reply.payloads]  # by job
         self._last: list[tuple[int, int]] = []  # mini-tasks of the last round, unless it was lost
 
@@ -74,9 +77,6 @@ class SequentialEncoder:
                 loss += source.compute(self._thetas[job % count], job) / len(self._last)
                 payload[0] = source.gradient
         return loss
-
-    def quantise(self, keys: tuple[int, int, int]) -> None:
-        self._reply.write(*keys)
 
     def rollback(self) -> None:
         self._last = []
