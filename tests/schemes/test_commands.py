@@ -37,7 +37,7 @@ SCHEMES = {
     "robust": 'rule = "geometric"',
     "diloco": "steps = 3", "sparseloco": "steps = 3", "randomk": "share = 0.05",
     "sgc": "stragglers = 2",
-    "delayed-nesterov": "steps = 3",
+    "delayed-nesterov": "steps = 3", "muloco": "steps = 3", "rennala": "gradients = 3",
 }  # fmt: skip
 
 

@@ -72,6 +72,8 @@ CASES = {
     "signsgd": scheme("signsgd", "memory.kind=none", "update.mode=first"),
     "local": scheme("local", "scheme.options.steps=3", *FIRST),
     "diloco": scheme("diloco", "scheme.options.steps=3", *FIRST, "update.late=waste"),
+    "muloco": scheme("muloco", "scheme.options.steps=3", *FIRST, "update.late=waste"),
+    "rennala": scheme("rennala", "scheme.options.gradients=9", "update={mode='first',late='waste'}"),
     "sparseloco": scheme("sparseloco", "scheme.options={steps=3,chunk=100}", *FIRST),
     "delayed-nesterov": scheme("delayed-nesterov", "scheme.options.steps=4"),
     "streaming": scheme("streaming", "code.blocks=3"),

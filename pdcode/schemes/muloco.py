@@ -1,0 +1,110 @@
+"""MuLoCo: H local steps of Muon, and Nesterov's momentum at rank 0.
+
+Thérien, Huang, Rish and Belilovsky, "MuLoCo: Muon is a practical inner optimizer for DiLoCo", arXiv
+2505.23725, 2025. It is DiLoCo with Muon in place of AdamW. Muon (Jordan et al., "Muon: an optimizer for
+hidden layers in neural networks", 2024) adds a layer's gradient to a momentum, brings the singular values of
+the sum near 1 by Newton–Schulz steps, and steps along the result times √max(1, d_out/d_in). Coefficients and
+defaults are those of Muon. The momentum is kept at the worker from task to task.
+
+This project's: a layer's biases are a column of its weight matrix, and the output layer is treated like the
+others, where Muon leaves vectors and output layers to AdamW. A gradient that is not finite leaves the
+momentum unchanged, so that a worker can recover.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import sqrt
+from typing import Annotated, ClassVar
+
+import numpy as np
+from msgspec import Meta
+
+from ..config import NonNegative, Positive, Real, Tables
+from ..kernels import finite
+from ..problems import Problem
+from ..problems.partition import Blocks
+from ..transport.layout import Layout
+from ..util.stateful import Stateful
+from .base import Work
+from .diloco import DiLoCo
+from .local import InnerOptimizer, Local
+
+COEFFICIENTS = 3.4445, -4.7750, 2.0315  # of X, X Xᵀ X and (X Xᵀ)² X
+
+
+def orthogonalise(matrix: np.ndarray, iterations: int) -> np.ndarray:
+    """Return a matrix with singular values near 1, by Newton–Schulz steps from one with a norm of 1."""
+    a, b, c = map(matrix.dtype.type, COEFFICIENTS)
+    wide = matrix.shape[0] <= matrix.shape[1]
+    x = matrix if wide else matrix.T
+    x = x / max(float(np.linalg.norm(x)), float(np.finfo(matrix.dtype).tiny))
+    for _ in range(iterations):
+        square = x @ x.T
+        x = a * x + (b * square + c * (square @ square)) @ x
+    return x if wide else x.T
+
+
+class InnerMuon(Stateful):
+    """Muon for local steps: θ ← (1 - ηλ)θ, then a step along each layer's orthogonalised momentum.
+
+    Parameters
+    ----------
+    options : MuLoCo.Options
+    layers : sequence of Blocks
+    size : int
+        Number of parameters in θ.
+    dtype : dtype
+        float32 or float64, of θ.
+
+    Attributes
+    ----------
+    velocity : ndarray, shape (size,)
+        Sum of the gradients, each times the momentum's power of its age.
+    """
+
+    state_names = ("velocity",)
+
+    def __init__(self, options: MuLoCo.Options, layers: Sequence[Blocks], size: int, dtype: np.dtype) -> None:
+        self.velocity = np.zeros(size, dtype)
+        self._options, self._layers = options, layers
+
+    def step(self, theta: np.ndarray, gradient: np.ndarray) -> None:
+        if not finite.all_finite(gradient):
+            theta.fill(np.nan)  # rank 0 will refuse the payload
+            return
+        options, number = self._options, gradient.dtype.type
+        self.velocity *= number(options.momentum)
+        self.velocity += gradient
+        gradient += number(options.momentum) * self.velocity
+        theta *= number(1 - options.rate * options.weight_decay)
+        for layer in self._layers:
+            direction = orthogonalise(layer.weights(gradient), options.iterations)
+            factor = options.rate * sqrt(max(1.0, layer.outputs / (layer.inputs + 1)))
+            layer.weights(theta)[:] -= number(factor) * direction
+
+
+class MuLoCo(Local):
+    """MuLoCo: H local steps of Muon, then codewords of the displacement; Nesterov's momentum at rank 0."""
+
+    name = "muloco"
+    summary = "H steps of Muon at the worker, Nesterov's momentum at rank 0"
+    step_flops = 7.0
+    tables: ClassVar[Tables] = DiLoCo.tables
+
+    class Options(Local.Options):
+        """Keys of ``[scheme] options``."""
+
+        rate: Real = 0.02  #: Muon's learning rate η at the workers; [optimizer] has rank 0's
+        momentum: Annotated[float, Meta(ge=0, lt=1)] = 0.95  #: factor on Muon's momentum at each step
+        iterations: Positive = 5  #: Newton–Schulz steps for each local step
+        weight_decay: NonNegative = 0.0  #: λ: each local step scales θ by 1 - ηλ
+
+    def inner(self, problem: Problem) -> InnerOptimizer:
+        return InnerMuon(self.options, problem.layers, problem.size, problem.dtype)
+
+    def work(self, problem: Problem, layouts: Sequence[Layout], number: int, shard: int | None) -> Work:
+        sides = [sorted((layer.outputs, layer.inputs + 1)) for layer in problem.layers]
+        step = sum(4.0 * short**2 * long + 2.0 * short**3 for short, long in sides)  # of Newton and Schulz
+        inner = float(self.options.steps * self.options.iterations * step)
+        return super().work(problem, layouts, number, shard).plus(inner)
